@@ -1,0 +1,272 @@
+// Package driver defines what a secret manager must do to hold OAuth tokens
+// for package tokenstore.
+//
+// Application code should use package tokenstore with one of the adapters
+// (awssm, gcpsm, vaultstore). Only the author of an adapter needs this package.
+//
+// # Division of labor
+//
+// A driver moves opaque bytes in and out of one secret manager. Everything that
+// has to be the same on every backend is done once, in package tokenstore:
+// matching and merging tokens, choosing names, encoding records, keyed digests,
+// retrying after a conflict, redaction, and the final wrapping of errors. A
+// driver that finds itself looking inside a payload is doing somebody else's
+// job.
+//
+// # What a driver may rely on
+//
+//   - A name matches [a-z0-9]{1,64}: it is a legal path element everywhere and
+//     needs no escaping.
+//   - Payload.Data is not empty and not larger than Properties.MaxSize. No two
+//     writes carry the same Data: every record holds a random nonce. A driver
+//     whose client retries writes may therefore compare Data to tell a write of
+//     its own from another writer's.
+//   - A label key matches [a-z][a-z0-9_]{0,31}; a label value is 32 characters
+//     and a label nonce 16 characters of the lower-case base32 alphabet a-z2-7.
+//     Neither ever holds token material. A payload has at most 32 labels, sorted
+//     by key, value and nonce, and no two of them are equal.
+//   - A base is a Secret that the same driver returned for the same name, or
+//     one put together by the portable type from the Version that Create or
+//     Update returned. Its Labels are the ones that its Data was committed with,
+//     whether or not the driver filled them in.
+//
+// # What a driver promises
+//
+// The numbered promises are the ones that package conformance checks, each in a
+// case that names it.
+//
+//   - [DR-01] Get returns Data byte for byte as the last Create or Update
+//     committed it, with a Version that Update and Delete accept as base.
+//   - [DR-02] Get and Fresh of a name that was never created, or was deleted,
+//     fail with an error matching ErrNotFound.
+//   - [DR-03] Create of a live name changes nothing and fails with an error
+//     matching ErrExists.
+//   - [DR-04] Of several concurrent Creates of one name exactly one succeeds.
+//   - [DR-05] Update with a base that is not the current state changes nothing
+//     and fails with an error matching ErrConflict.
+//   - [DR-06] Of several concurrent Updates with one base at most one succeeds,
+//     and while no fault intervenes exactly one.
+//   - [DR-07] Update of a name that does not exist creates nothing and fails
+//     with an error matching ErrNotFound or ErrConflict.
+//   - [DR-08] Data and Version change together: no reader sees the Data of one
+//     state with the Version of another.
+//   - [DR-09] Every state has a Version of its own, unequal to any other that
+//     the name ever had, also in an earlier life.
+//   - [DR-10] Delete of the current state removes the secret from Get, and once
+//     ListLag has passed from Lookup, List and Names.
+//   - [DR-11] Delete with a base that is not the current state changes nothing
+//     and fails with an error matching ErrConflict.
+//   - [DR-12] Delete of a name that does not exist returns nil.
+//   - [DR-13] Create of a deleted name succeeds, at once or after waiting no
+//     longer than ctx allows.
+//   - [DR-14] Delete then Create is a new incarnation: an Update or Delete with
+//     a base from the earlier life fails with an error matching ErrConflict or
+//     ErrNotFound, and neither it nor its clean-up touches the new secret or
+//     the labels it is found by.
+//   - [DR-15] At every moment, a crash or a racing writer included, a committed
+//     secret is found by each label that it was committed with, once ListLag
+//     has passed: a label is added before the commit that needs it, and removed
+//     only by a later write that had it in its base.
+//   - [DR-16] Two labels that differ in Nonce alone are two labels: removing the
+//     one leaves the secret findable by the other. Lookup ignores Nonce.
+//   - [DR-17] Lookup yields every secret that carries one of the given labels,
+//     each once, with the state that Get would return. It may also yield
+//     secrets that no longer carry them: the portable type reads a candidate's
+//     Data and believes only that.
+//   - [DR-18] List yields every secret, and Names every name, each once. Names
+//     may also yield deleted names; List yields none.
+//   - [DR-19] The iterators stop when the loop body returns false, and end after
+//     they yield an error, unless it matches ErrCorrupt: that concerns only the
+//     secret it is yielded with, whose Name is set.
+//   - [DR-20] Two drivers opened with different prefixes do not see each
+//     other's secrets, even if one prefix is the beginning of the other.
+//   - [DR-21] A second driver opened with the same arguments, in this process
+//     or another, sees the same secrets (once ReadLag has passed) and takes part
+//     in the same compare-and-swap.
+//   - [DR-22] Every method returns promptly once its context is done, with an
+//     error matching ctx.Err(), and a method called with a context that is done
+//     changes nothing.
+//   - [DR-23] A payload of MaxSize bytes of any value is stored and read back.
+//   - [DR-24] The text of an error holds no part of a payload. Errors of a
+//     decoder are not wrapped, because they quote their input.
+//   - [DR-25] A driver keeps no reference to the slices it is given and returns
+//     slices that the caller may change.
+//   - [DR-26] All methods are safe for concurrent use.
+//   - [DR-27] Fresh returns a state at least as new as than, and the newest
+//     that the service can prove.
+//   - [DR-28] A secret under the driver's prefix that is not in the form the
+//     driver writes makes Get fail with an error matching ErrCorrupt and is not
+//     changed; List and Lookup yield its name with that error and go on.
+//
+// # Errors
+//
+// A driver classifies an error by wrapping one of the sentinels below together
+// with the error of the underlying service, as in
+//
+//	fmt.Errorf("%w: %w", driver.ErrNotFound, err)
+//
+// so that errors.Is finds the class and errors.As still finds the service's own
+// type. An error that fits no class is returned as it came. Errors from the
+// context package are never reclassified.
+//
+// If a write fails and the driver cannot tell whether the service applied it
+// (a time-out, a lost answer), the error must match neither ErrConflict nor
+// ErrExists nor ErrNotFound. The portable type then asks Fresh and looks for
+// its own nonce before it decides what to do.
+//
+// # Retries
+//
+// Drivers leave retries of transient failures to the client they were given and
+// add none of their own, except where Create must wait for a name that is still
+// being deleted.
+package driver
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"math"
+	"time"
+)
+
+// Error classes. See the package documentation for how to use them.
+var (
+	// ErrNotFound means that no live secret has the given name.
+	ErrNotFound = errors.New("not found")
+
+	// ErrExists means that Create found a live secret with the given name.
+	// Nothing was changed.
+	ErrExists = errors.New("already exists")
+
+	// ErrConflict means that the current state of the secret is not the one
+	// that Update or Delete was told to replace. Nothing was changed.
+	ErrConflict = errors.New("changed concurrently")
+
+	// ErrDenied means that the service refused the caller's credentials or that
+	// the caller lacks a permission. Retrying does not help.
+	ErrDenied = errors.New("access denied")
+
+	// ErrUnavailable means that the service throttled the call, failed, or
+	// could not be reached, after the client's own retries. A write may have
+	// been applied.
+	ErrUnavailable = errors.New("secret manager unavailable")
+
+	// ErrCorrupt means that the secret exists but does not have the form that
+	// this module writes, for example because somebody edited it by hand.
+	ErrCorrupt = errors.New("unexpected form")
+)
+
+// Unbounded is the lag of a backend that documents no bound.
+const Unbounded time.Duration = math.MaxInt64
+
+// A Version identifies one state of one secret. It is opaque: the portable type
+// compares versions for equality and hands them back to the driver, nothing
+// else. The zero Version identifies no state.
+type Version string
+
+// A Label is a searchable attribute of a secret.
+type Label struct {
+	Key   string // what is indexed: "user", "refresh"
+	Value string // a digest of it
+	Nonce string // of the write that added the label; not searched for
+}
+
+// A Payload is what the portable type asks a driver to store.
+type Payload struct {
+	// Data is the encoded record.
+	Data []byte
+
+	// Labels are all the labels that the secret is to be found by.
+	Labels []Label
+}
+
+// A Secret is a stored payload.
+type Secret struct {
+	// Payload is what was stored. Drivers may leave Labels empty when they
+	// return a Secret: the record in Data knows them.
+	Payload
+
+	// Version is the state that was read.
+	Version Version
+
+	// Updated is when the state was written by the service's clock, or the zero
+	// Time if the service does not say.
+	Updated time.Time
+}
+
+// Named is a Secret together with its name.
+type Named struct {
+	Name string
+	Secret
+}
+
+// Properties are facts about a backend. They do not change during the life of a
+// driver.
+type Properties struct {
+	// Name names the backend in errors and logs: "awssm".
+	Name string
+
+	// MaxSize is the largest Payload.Data that is accepted, in bytes.
+	MaxSize int
+
+	// ListLag bounds how long a completed write may stay invisible to Lookup,
+	// List and Names, and ReadLag how long to Get. Zero promises that they see
+	// every write that has returned; otherwise it is the bound that the service
+	// documents, or Unbounded.
+	ListLag, ReadLag time.Duration
+}
+
+// Secrets stores named secrets in one namespace of one secret manager. The
+// package documentation has the promises that its methods keep.
+type Secrets interface {
+	// Properties returns facts about the backend.
+	Properties() Properties
+
+	// Get returns the state of the named secret, in one call and as fresh as
+	// one call gets. If there is no such secret the error matches ErrNotFound.
+	//
+	// Where the answer may be out of date nothing is lost: a state that is no
+	// longer current makes the Update that follows fail with ErrConflict, and a
+	// secret that was overlooked makes Create fail with ErrExists.
+	Get(ctx context.Context, name string) (Secret, error)
+
+	// Fresh returns the newest state of the named secret that can be proved, at
+	// least as new as than, the newest state the caller knows; the zero Secret
+	// if it knows none. It may take several calls. The portable type asks
+	// Fresh before a lease, after ErrExists or ErrConflict, and after a write of
+	// unknown outcome.
+	Fresh(ctx context.Context, name string, than Secret) (Secret, error)
+
+	// Create stores a secret under a name that is not in use and returns its
+	// version. If a live secret has that name, the error matches ErrExists.
+	Create(ctx context.Context, name string, p Payload) (Version, error)
+
+	// Update replaces the state of the named secret if it is still base, and
+	// returns the new version. Otherwise the error matches ErrConflict, or
+	// ErrNotFound if there is no such secret.
+	//
+	// Labels in p that are not in base are added before the commit. Labels in
+	// base that are not in p are removed after it, as far as that succeeds:
+	// their removal does not decide the outcome.
+	Update(ctx context.Context, name string, base Secret, p Payload) (Version, error)
+
+	// Delete removes the named secret, its earlier versions included, if its
+	// state is still base; otherwise the error matches ErrConflict. It returns
+	// nil if there is no such secret.
+	Delete(ctx context.Context, name string, base Secret) error
+
+	// Lookup yields the secrets that carry at least one of the labels, whatever
+	// their nonces, in no particular order. It is a hint: see ListLag.
+	Lookup(ctx context.Context, any []Label) iter.Seq2[Named, error]
+
+	// List yields all secrets, in no particular order and in as few calls as
+	// the service allows.
+	List(ctx context.Context) iter.Seq2[Named, error]
+
+	// Names yields the names of all secrets, in no particular order.
+	Names(ctx context.Context) iter.Seq2[string, error]
+
+	// Close releases what the driver itself acquired. It does not close the
+	// client that the driver was given.
+	Close() error
+}
