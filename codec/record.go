@@ -1,0 +1,129 @@
+package codec
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+)
+
+// A Record is what one secret holds: a token, and what the store needs to know
+// about it. Its credentials are plain strings; a Record prints and logs as its
+// name alone.
+type Record struct {
+	// The token. Times are milliseconds since the epoch; 0 means unknown.
+	ID           string // the ID that the caller chose; empty: the secret's name
+	UserName     string
+	ClientID     string
+	ClientSecret string
+	RefreshToken string
+	AccessToken  string
+	GrantToken   string
+	ExpiryTime   int64
+	RedirectURL  string
+	APIDomain    string
+
+	// Born is a random nonce that the record keeps from its creation to its
+	// deletion: it tells it from an earlier or later record of the same name.
+	Born string
+
+	// Nonces are those of the last writes, the newest first. A writer whose
+	// answer was lost finds its own here, though others may have written since.
+	Nonces []string
+
+	// Updated is when the record was written, by the writer's clock.
+	Updated int64
+
+	// Labels are the labels that the record was committed with.
+	Labels []Label
+
+	// Earlier are names that earlier tokens of the record would derive.
+	Earlier []string
+
+	// Joining are records that are about to disappear into this one, and
+	// Absorbed are records that have. See package tokenstore on promotion.
+	Joining, Absorbed []Ref
+
+	// Moved is set in a record that is disappearing into another one, and Alias
+	// in what is left of it.
+	Moved, Alias *Ref
+
+	// Lease is the right to refresh the token, Failure what became of the last
+	// attempt if it failed.
+	Lease   *Lease
+	Failure *Failure
+
+	// Writes are the times of the last writes, for backends that limit them.
+	Writes []int64
+
+	unknown map[string]json.RawMessage // members of a later version of the format
+}
+
+// A Label is a searchable attribute: see package driver.
+type Label struct {
+	Key   string `json:"k"`
+	Value string `json:"v"`
+	Nonce string `json:"n"`
+}
+
+// A Ref names one life of a record.
+type Ref struct {
+	Name string `json:"name"`
+	Born string `json:"born"`
+}
+
+// A Lease is the right of one process to ask the authorization server for a new
+// token.
+type Lease struct {
+	ID    string `json:"id"`    // random, of one acquisition
+	Until int64  `json:"until"` // by the holder's clock
+}
+
+// A Failure is an authorization server's refusal.
+type Failure struct {
+	Code      string `json:"code"`
+	Permanent bool   `json:"permanent,omitempty"`
+	At        int64  `json:"at"`
+	Retry     int64  `json:"retry"`           // not before this time
+	Count     int    `json:"count,omitempty"` // of failures in a row
+	Of        string `json:"of"`              // a digest of the credentials that were refused
+}
+
+// Unknown returns the names of members that a later version of the format has
+// put into the record. They are kept when the record is written.
+func (r Record) Unknown() []string {
+	names := make([]string, 0, len(r.unknown))
+	for name := range r.unknown {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Format keeps credentials out of whatever prints a Record.
+func (r Record) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "codec.Record{redacted}") }
+
+// LogValue keeps credentials out of logs.
+func (r Record) LogValue() slog.Value { return slog.StringValue("codec.Record{redacted}") }
+
+// MarshalJSON fails: records are written by a Codec.
+func (r Record) MarshalJSON() ([]byte, error) {
+	return nil, errors.New("codec: a Record is written by a Codec")
+}
+
+// ErrFormat means that bytes are not a record. Errors that match it say what is
+// wrong and hold nothing of the bytes.
+var ErrFormat = errors.New("not a record")
+
+// A Codec turns records into bytes and back. Implementations are safe for
+// concurrent use.
+type Codec interface {
+	// Encode returns r as it is stored under name.
+	Encode(name string, r Record) ([]byte, error)
+
+	// Decode returns the record that is stored under name. If data is not such a
+	// record, or is another name's, the error matches ErrFormat.
+	Decode(name string, data []byte) (Record, error)
+}

@@ -1,0 +1,132 @@
+// Package tokenstore keeps OAuth token records in the secret manager that a
+// company already trusts.
+//
+// A program opens a [*Store] with one of the adapters (awssm, gcpsm, vaultstore,
+// or memstore in tests) and uses it as a [TokenStore]:
+//
+//	store, err := vaultstore.New(client, "secret", "oauth", nil)
+//	...
+//	token, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001"})
+//
+// The stores that the official Zoho SDKs have (packages filestore and sqlstore)
+// are TokenStores too, and follow the same rules. Package conformance checks
+// each of the numbered rules on every store, in a case that names it.
+//
+// # Matching
+//
+// FindToken and SaveToken look for the record that a token describes. The first
+// row that applies decides; there is no falling through to a later one, except
+// where the row says so.
+//
+//		#  the token has                                    it describes a record with
+//		0  ID                                               that ID, and the UserName and ClientID that the token has
+//		1  UserName                                         the same UserName and the same ClientID, both possibly empty;
+//		                                                    else, if the token has no ClientID, any record of the user
+//		2  AccessToken, neither ClientID nor ClientSecret   the same AccessToken
+//		3  GrantToken or RefreshToken, with ClientID        the same ClientID and the same GrantToken,
+//		                                                    else the same ClientID and the same RefreshToken;
+//		                                                    an earlier grant or refresh token of the record matches too
+//		4  nothing of these                                 nothing
+//
+//	  - [TS-01] Row 0: FindToken and FindTokenByID find a record by its ID. If like
+//	    has a UserName or ClientID other than the record's, nothing is found.
+//	  - [TS-02] Row 1 finds the record with the same UserName and the same ClientID,
+//	    an empty ClientID included.
+//	  - [TS-03] Row 1 without a ClientID finds the only record of the user if none
+//	    has an empty ClientID, and fails with ErrAmbiguous if there are several.
+//	  - [TS-04] Row 1 does not fall through: an unknown user is not found though the
+//	    token's access, refresh or grant token would match.
+//	  - [TS-05] Row 2 finds by the access token, if like has neither ClientID nor
+//	    ClientSecret.
+//	  - [TS-06] Row 3 finds by the grant token with the client, else by the refresh
+//	    token with the client, and compares the client: the same token of another
+//	    client is not found.
+//	  - [TS-07] Row 3 prefers a record with a user over one without, and of records
+//	    without the newest.
+//	  - [TS-08] Row 3 finds a record by an earlier grant or refresh token: the first
+//	    it had, and the last before the present one. Stores of a foreign format
+//	    (package filestore, package sqlstore) have no room for these and keep none.
+//	  - [TS-09] Row 4: FindToken fails with ErrInvalidToken, never with an arbitrary
+//	    record, and SaveToken merges into no record but one that it would have
+//	    created itself for the same token.
+//	  - [TS-10] No match is ErrNotFound. Several matches, none of which is better by
+//	    the rules above, are ErrAmbiguous; the text names the IDs and no secret.
+//	  - [TS-11] FindToken returns the record with the fields of like laid over it. An
+//	    access token other than the record's does not inherit its ExpiresAt, and an
+//	    earlier grant or refresh token is not laid over the present one.
+//
+// # Saving
+//
+//   - [TS-12] If a record matches, the fields that the token has replace the
+//     record's and the others stay. Nothing is ever cleared.
+//   - [TS-13] A changed AccessToken that comes without ExpiresAt clears ExpiresAt.
+//   - [TS-14] A save that changes nothing writes nothing.
+//   - [TS-15] If no record matches, one is created, and SaveToken returns it with
+//     its ID. The ID stays the same while the record has no user or was created
+//     with one.
+//   - [TS-16] The pair of UserName and ClientID of a record with a user is fixed, an
+//     empty ClientID included. Another user's or client's ID, or a new ID for a
+//     user or token that has a record, is ErrIDMismatch, and nothing is changed.
+//   - [TS-17] An ID or UserName without access, refresh or grant token, and without
+//     a record to merge into, is ErrNotFound. A token without anything that an ID
+//     can be derived from is ErrInvalidToken.
+//   - [TS-18] There is at most one record for each user and client, however many
+//     processes save at once, and two users are never mixed.
+//   - [TS-19] Concurrent saves of different fields are both kept.
+//   - [TS-20] A record without a user gets one by a save with its ID and a UserName.
+//     If the user has a record already the two become one, with the tokens that
+//     expire later, under the ID of the user's record; both IDs find it.
+//     (Stores of a foreign format forget the other ID.)
+//   - [TS-21] An ID of the caller's own is kept: any text of up to 255 bytes. The
+//     first save that has it decides. An ID in the form of a derived one that is
+//     not known is refused with ErrInvalidToken. Stores that cannot hold an ID
+//     refuse it with ErrInvalidToken before anything is written.
+//   - [TS-22] Bad input (invalid UTF-8, control characters, an ID over 255 bytes, an
+//     ExpiresAt out of range, a redacted secret) is ErrInvalidToken, and a record
+//     that is too large is ErrTooLarge, before anything is written.
+//   - [TS-23] Times are kept to the millisecond, in UTC.
+//
+// One exception to "one record": a save by refresh, grant or access token alone,
+// within ListLag of the save that put it on another record, may leave a second
+// record without a user. The next save that finds both makes them one.
+//
+// # Deleting and listing
+//
+//   - [TS-24] DeleteToken removes the record, so that no key finds it, and returns
+//     nil if there is none.
+//   - [TS-25] A deleted record does not come back, but by a save that was under way
+//     or came later; and an update prepared against it does not touch a record
+//     that was created anew.
+//   - [TS-26] GetTokens returns every record once, ordered by ID; of no records it
+//     returns an empty list and no error.
+//   - [TS-27] DeleteTokens removes every record.
+//   - [TS-28] A record that cannot be read is ErrCorrupt to whoever asks for it, is
+//     not written over or deleted, and does not keep GetTokens from returning the
+//     others.
+//
+// GetTokens and DeleteTokens may miss records that are younger than the ListLag of
+// the backend, and so may every search but those by ID and by user with client.
+//
+// # Errors, contexts, secrecy
+//
+//   - [TS-29] Every method returns promptly once its context is done, with an error
+//     matching ctx.Err().
+//   - [TS-30] Every error is an *Error and matches one of the classes of this
+//     package or of package context.
+//   - [TS-31] No error, log record, name or label holds a client secret, refresh,
+//     access or grant token.
+//   - [TS-32] Tokens go in and out by value: a caller may change what it passed and
+//     what it got.
+//   - [TS-33] All methods may be called at once, from goroutines and processes.
+//   - [TS-34] What one handle has saved, another handle on the same backend finds,
+//     once ReadLag has passed; it may have been opened before or after.
+//
+// # Names, digests and keys
+//
+// Records are stored under names that are derived from what identifies them: the
+// user and the client, or the first token of a record without a user. That makes
+// the backend's "create" the check for uniqueness. What records are searched by is
+// put beside them as labels. Both are 160-bit HMAC-SHA-256 digests, because
+// metadata can often be read by people who may not read secrets, and user names
+// can be guessed: set Options.NameKey to keep such people from confirming a guess.
+package tokenstore

@@ -1,0 +1,151 @@
+package tokenstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+)
+
+// Error classes, for errors.Is. Errors of the context package are passed on and
+// match context.Canceled or context.DeadlineExceeded; after one of them, and
+// after ErrUnavailable, a write may or may not have been applied, and can be
+// repeated.
+var (
+	// ErrNotFound means that no record matches.
+	ErrNotFound = driver.ErrNotFound
+
+	// ErrAmbiguous means that several records match and none of them is the
+	// better answer. The text names their IDs.
+	ErrAmbiguous = errors.New("more than one record matches")
+
+	// ErrConflict means that other writers were faster, again and again. Nothing
+	// was changed; try again.
+	ErrConflict = driver.ErrConflict
+
+	// ErrIDMismatch means that the ID, user and client of the token belong to
+	// different records. Nothing was changed, and trying again does not help.
+	ErrIDMismatch = errors.New("ID, user and client do not belong together")
+
+	// ErrInvalidToken means that the token cannot be stored or searched for as
+	// it is. Nothing was changed.
+	ErrInvalidToken = errors.New("invalid token")
+
+	// ErrTooLarge means that the record would be larger than the store can hold.
+	// Nothing was changed.
+	ErrTooLarge = errors.New("record too large")
+
+	// ErrDenied means that the store refused the credentials, or that they lack
+	// a permission.
+	ErrDenied = driver.ErrDenied
+
+	// ErrUnavailable means that the store could not be reached, failed, or
+	// throttled the call.
+	ErrUnavailable = driver.ErrUnavailable
+
+	// ErrCorrupt means that a record is there but cannot be read. It is not
+	// written over.
+	ErrCorrupt = driver.ErrCorrupt
+
+	// ErrNotPersisted means that a refresh succeeded but its result could not be
+	// stored. The token that comes with the error can be used; the next call
+	// refreshes again.
+	ErrNotPersisted = errors.New("token is usable but was not stored")
+)
+
+// classes are the sentinels that a caller may see.
+var classes = []error{
+	ErrNotFound, ErrAmbiguous, ErrConflict, ErrIDMismatch, ErrInvalidToken, ErrTooLarge,
+	ErrDenied, ErrUnavailable, ErrCorrupt, ErrNotPersisted, context.Canceled, context.DeadlineExceeded,
+}
+
+// An Error says which operation failed on which record. Every error of a store
+// is one, and matches one of the classes of this package or of package context.
+// Its text holds no part of a token but the ID.
+type Error struct {
+	Op    string // the operation: "save"
+	Store string // the kind of store: "awssm"
+	ID    string // the record's ID, if it is known
+	Err   error  // what happened: a class, wrapped together with the service's own error
+}
+
+// Error returns the text, such as
+//
+//	tokenstore: save "u4fz…" (awssm): changed concurrently
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("tokenstore: ")
+	b.WriteString(e.Op)
+	if e.ID != "" {
+		b.WriteByte(' ')
+		b.WriteString(strconv.Quote(e.ID))
+	}
+	if e.Store != "" {
+		b.WriteString(" (")
+		b.WriteString(e.Store)
+		b.WriteByte(')')
+	}
+	b.WriteString(": ")
+	b.WriteString(e.Err.Error())
+	return b.String()
+}
+
+// Unwrap returns e.Err.
+func (e *Error) Unwrap() error { return e.Err }
+
+// NewError returns the error of an operation on a store: an *Error around err,
+// nil if err is nil, and err itself if it is an *Error already. An err without a
+// class is given ErrUnavailable. Stores outside this package use it so that
+// their errors read like the ones here.
+func NewError(op, store, id string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return err
+	}
+	classed := false
+	for _, c := range classes {
+		classed = classed || errors.Is(err, c)
+	}
+	if !classed {
+		var refused *RefreshError
+		if !errors.As(err, &refused) {
+			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+	}
+	if len(id) > maxID {
+		id = "" // an ID this long is the caller's mistake: do not repeat it
+	}
+	return &Error{Op: op, Store: store, ID: id, Err: err}
+}
+
+// A RefreshError is an authorization server's refusal of a refresh, as mint may
+// return it to Refresh. It is kept in the record, for whoever waits for the same
+// refresh and for callers that come soon after, and therefore holds codes, never
+// text.
+type RefreshError struct {
+	// Code is the server's error code, such as "invalid_grant".
+	Code string
+
+	// RetryAfter is how long the server asks to be left alone; 0 if it does not
+	// say.
+	RetryAfter time.Duration
+
+	// Permanent means that trying again with the same credentials cannot help.
+	Permanent bool
+}
+
+// Error returns the text: the code and whether it is final.
+func (e *RefreshError) Error() string {
+	kind := "temporary"
+	if e.Permanent {
+		kind = "permanent"
+	}
+	return fmt.Sprintf("refresh refused: %s (%s)", strconv.Quote(e.Code), kind)
+}

@@ -1,0 +1,71 @@
+package tokenstore
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+// redacted is what a Secret prints, logs and marshals as. It is refused as a
+// value, so that a token which went through a log cannot be stored over the
+// real one.
+const redacted = "[redacted]"
+
+// A Secret is a credential: it converts from and to a string, and prints, logs
+// and marshals as "[redacted]". The empty Secret prints as the empty string.
+//
+// Package fmt cannot call methods on a value that it reaches through an
+// unexported field, so a Secret held there is printed in full by %+v of the
+// struct around it. Keep Secrets in exported fields or behind a pointer.
+type Secret string
+
+func (s Secret) masked() string {
+	if s == "" {
+		return ""
+	}
+	return redacted
+}
+
+// String returns "[redacted]", or "" if s is empty.
+func (s Secret) String() string { return s.masked() }
+
+// GoString returns what %#v prints, which is not s either.
+func (s Secret) GoString() string { return fmt.Sprintf("tokenstore.Secret(%q)", s.masked()) }
+
+// Format prints s redacted whatever the verb.
+func (s Secret) Format(f fmt.State, verb rune) {
+	switch {
+	case verb == 'v' && f.Flag('#'):
+		_, _ = io.WriteString(f, s.GoString())
+	case verb == 'q':
+		_, _ = fmt.Fprintf(f, "%q", s.masked())
+	default:
+		_, _ = io.WriteString(f, s.masked())
+	}
+}
+
+// LogValue returns what package slog logs.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.masked()) }
+
+// MarshalText returns "[redacted]": a Secret leaves a program only by an
+// explicit conversion to string.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.masked()), nil }
+
+// UnmarshalText sets s. The text "[redacted]" is refused with an error matching
+// ErrInvalidToken.
+func (s *Secret) UnmarshalText(text []byte) error {
+	if string(text) == redacted {
+		return fmt.Errorf("tokenstore: %w: the text is a redacted secret", ErrInvalidToken)
+	}
+	*s = Secret(text)
+	return nil
+}
+
+// Equal reports whether s and other are the same secret. How long it takes
+// depends on the lengths alone.
+func (s Secret) Equal(other Secret) bool {
+	a, b := sha256.Sum256([]byte(s)), sha256.Sum256([]byte(other))
+	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
+}
