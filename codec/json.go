@@ -48,7 +48,6 @@ var members = []member{
 	{"alias", func(r *Record) any { return &r.Alias }},
 	{"lease", func(r *Record) any { return &r.Lease }},
 	{"failure", func(r *Record) any { return &r.Failure }},
-	{"writes", func(r *Record) any { return &r.Writes }},
 }
 
 // Encode writes the version first, then the members in the order of the table,

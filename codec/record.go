@@ -55,9 +55,6 @@ type Record struct {
 	Lease   *Lease
 	Failure *Failure
 
-	// Writes are the times of the last writes, for backends that limit them.
-	Writes []int64
-
 	unknown map[string]json.RawMessage // members of a later version of the format
 }
 

@@ -296,7 +296,7 @@ func planMerge(t Token, into int, absorb []int, records []Candidate) Plan {
 	for _, i := range absorb {
 		merged = Absorb(merged, records[i].Token)
 	}
-	if t.ID == "" {
+	if t.ID == "" && t.UserName == "" {
 		// What the record was found by is an earlier value, not news.
 		former := records[into].Former
 		if former.GrantToken {
@@ -325,7 +325,10 @@ func keep(key Key, found []int, records []Candidate) (into int, rest []int, err 
 	case len(users) == 1:
 		into = users[0]
 	default:
-		into = slices.MaxFunc(found, func(i, j int) int { return elder(records[j].Token, records[i].Token) })
+		if found := newest(found, records); len(found) > 1 {
+			return -1, nil, ambiguous(found, records)
+		}
+		into = newest(found, records)[0]
 	}
 	client := records[into].Token.ClientID
 	for _, i := range found {
@@ -335,11 +338,6 @@ func keep(key Key, found []int, records []Candidate) (into int, rest []int, err 
 	}
 	return into, rest, nil
 }
-
-// elder orders records without a user that are about to become one. Whoever
-// compares the same two must come to the same answer, or each would disappear
-// into the other: hence nothing that changes may decide, and the ID does.
-func elder(a, b Token) int { return strings.Compare(a.ID, b.ID) }
 
 // sameIdentity returns the records that have no user and the identity that t
 // would be created with. Row 4 of the table and records that a search has not

@@ -1,0 +1,146 @@
+package tokenstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+)
+
+// DeleteToken implements TokenStore.
+func (s *Store) DeleteToken(ctx context.Context, id string) error {
+	return s.error("delete", id, s.delete(ctx, id))
+}
+
+func (s *Store) delete(ctx context.Context, id string) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	like := Token{ID: id}
+	if err := Validate(like); err != nil {
+		return err
+	}
+	if id == "" {
+		return fmt.Errorf("%w: the ID is empty", ErrInvalidToken)
+	}
+	return s.retry(ctx, "delete", func(r *reader) error {
+		records, corrupt, err := s.matches(ctx, r, like)
+		if err != nil {
+			return err
+		}
+		i, err := Select(like, s.candidates(records, like))
+		switch {
+		case errors.Is(err, ErrNotFound):
+			return corrupt
+		case err != nil:
+			return err
+		}
+		return s.deleteRecord(ctx, records[i])
+	})
+}
+
+// deleteRecord deletes a record, and then what holds its tokens elsewhere: those
+// that have moved to it are gone with it, but their secrets would stay.
+func (s *Store) deleteRecord(ctx context.Context, rec record) error {
+	if err := s.deleteEntry(ctx, rec.entry); err != nil {
+		return lost(err)
+	}
+	for _, p := range rec.pending {
+		s.sweep(ctx, p)
+	}
+	for _, ref := range rec.record.Absorbed {
+		if e, err := s.get(ctx, ref.Name); err == nil && e.record.Born == ref.Born {
+			s.sweep(ctx, e)
+		}
+	}
+	return nil
+}
+
+// sweep deletes what is of no use any more. If that fails it does no harm.
+func (s *Store) sweep(ctx context.Context, e entry) {
+	if err := s.driver.Delete(ctx, e.name, e.secret); err != nil {
+		s.o.Logger.WarnContext(ctx, "tokenstore: what remains of a deleted record could not be removed", "name", e.name)
+	}
+}
+
+// deleteEntry deletes an entry, and finds out whether it is gone if that is not
+// known.
+func (s *Store) deleteEntry(ctx context.Context, e entry) error {
+	err := s.driver.Delete(ctx, e.name, e.secret)
+	if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrDenied) {
+		return err
+	}
+	now, readErr := s.fresh(ctx, e.name, e)
+	switch {
+	case errors.Is(readErr, ErrNotFound), readErr == nil && now.record.Born != e.record.Born:
+		return nil
+	case readErr == nil && now.secret.Version != e.secret.Version:
+		return fmt.Errorf("%w: another writer came first", ErrConflict)
+	}
+	return err
+}
+
+// deleteWorkers is how many deletions DeleteTokens has under way at once.
+const deleteWorkers = 16
+
+// DeleteTokens implements TokenStore.
+func (s *Store) DeleteTokens(ctx context.Context) error {
+	return s.error("delete all", "", s.deleteAll(ctx))
+}
+
+func (s *Store) deleteAll(ctx context.Context) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	var entries []entry
+	var corrupt []error
+	for named, err := range s.driver.List(ctx) {
+		var e entry
+		if err == nil {
+			e, err = s.entry(named.Name, named.Secret)
+		}
+		switch {
+		case errors.Is(err, ErrCorrupt):
+			corrupt = append(corrupt, err)
+		case err != nil:
+			return err
+		default:
+			// What a deletion needs, and not the tokens of all users at once.
+			e.secret.Data = nil
+			e.record = codec.Record{Born: e.record.Born}
+			entries = append(entries, e)
+		}
+	}
+	errs := make([]error, len(entries))
+	slots := make(chan struct{}, deleteWorkers)
+	var wait sync.WaitGroup
+	for i, e := range entries {
+		slots <- struct{}{}
+		wait.Go(func() {
+			errs[i] = s.deleteListed(ctx, e)
+			<-slots
+		})
+	}
+	wait.Wait()
+	return errors.Join(worst(errs), errors.Join(corrupt...))
+}
+
+// deleteListed deletes an entry whatever its state has become.
+func (s *Store) deleteListed(ctx context.Context, e entry) error {
+	first := true
+	return s.retry(ctx, "delete all", func(*reader) error {
+		if !first {
+			var err error
+			if e, err = s.fresh(ctx, e.name, entry{}); errors.Is(err, driver.ErrNotFound) {
+				return nil
+			} else if err != nil {
+				return err
+			}
+		}
+		first = false
+		return lost(s.deleteEntry(ctx, e))
+	})
+}

@@ -1,0 +1,119 @@
+package tokenstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+)
+
+// promote moves the record from, which has no user, to the record of a user, in
+// four swaps:
+//
+//  1. The user's record gets from into its joining list. If there is none, one
+//     is created that has nothing but this list; it is not a record yet.
+//  2. from gets "moved": its tokens stay in it, and it is not changed any more.
+//  3. The user's record takes over the tokens, and from is absorbed.
+//  4. from becomes an alias.
+//
+// After each of them every reader finds the one token by either name: before the
+// second in from, after it in the user's record, which reads from until the
+// third. Whoever writes to the user's record does the third and fourth. Only an
+// Update does the third: if the user's record is deleted meanwhile, from is
+// deleted with it, and nobody brings it back.
+//
+// Entries refer to each other by name and life (codec.Record.Born), so that
+// neither side is mistaken for a later record of the same name.
+//
+// promote never returns nil: what is to be saved is still to be merged into the
+// user's record, by the next attempt.
+func (v *saver) promote(ctx context.Context, r *reader, from record, user, client string) error {
+	to, err := v.join(ctx, r, from, user, client)
+	if err != nil {
+		return lost(err)
+	}
+	moved := from.record
+	ref := to.ref()
+	moved.Moved = &ref
+	at, err := v.write(ctx, from.name, from.entry, moved, v.nonce)
+	if err != nil {
+		return lost(err)
+	}
+	v.moved = to.name
+	after := v.reader(false)
+	_, _ = after.note(to.name, to, nil)
+	_, _ = after.note(at.name, at, nil)
+	rec, err := after.view(ctx, to)
+	if err == nil {
+		_, err = v.commit(ctx, after, rec, rec.current, nil)
+	}
+	if errors.Is(err, ErrNotFound) {
+		// Deleted meanwhile, as an Update has proved. What remains of from is of
+		// no use to anybody.
+		_ = v.driver.Delete(ctx, at.name, at.secret)
+	}
+	if err = lost(err); err != nil {
+		return err
+	}
+	return again{errors.New("moved")}
+}
+
+// join does the first swap. It returns the user's entry.
+func (v *saver) join(ctx context.Context, r *reader, from record, user, client string) (entry, error) {
+	name := v.userName(user, client)
+	to, err := r.read(ctx, name)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return v.write(ctx, name, entry{}, codec.Record{UserName: user, ClientID: client, Joining: []codec.Ref{from.ref()}}, v.nonce)
+	case err != nil:
+		return entry{}, err
+	case to.target() != nil:
+		return entry{}, fmt.Errorf("%w: %q is a user's record and has moved", ErrCorrupt, name)
+	case slices.Contains(to.record.Joining, from.ref()):
+		return to, nil
+	case len(to.record.Joining)+len(to.record.Absorbed) >= maxJoining:
+		return entry{}, fmt.Errorf("%w: too many records are about to become %q", ErrConflict, name)
+	}
+	next := to.record
+	next.UserName, next.ClientID = user, client
+	next.Absorbed = v.settle(ctx, r, to, &next)
+	next.Joining = append(slices.Clone(next.Joining), from.ref())
+	return v.write(ctx, name, to, next, v.nonce)
+}
+
+// alias does the fourth swap: it leaves of from, which was merged into to, only
+// where it went. If that fails a later writer does it.
+func (v *saver) alias(ctx context.Context, from, to entry) {
+	ref := to.ref()
+	_, err := v.write(ctx, from.name, from, codec.Record{Born: from.record.Born, Alias: &ref}, v.nonce)
+	if err != nil && !errors.Is(err, ErrConflict) {
+		v.o.Logger.WarnContext(ctx, "tokenstore: a record that was merged into another one is not an alias yet", "name", from.name, "into", to.name)
+	}
+}
+
+// bury deletes an entry that has moved to a record that is gone. Where reads may
+// be out of date, that it is gone is first proved by a write: only a Create or an
+// Update decides.
+func (v *saver) bury(ctx context.Context, dead entry) error {
+	to := dead.target()
+	if v.properties.ReadLag > 0 {
+		grave, err := v.fresh(ctx, to.Name, entry{})
+		switch {
+		case errors.Is(err, ErrNotFound):
+			grave, err = v.write(ctx, to.Name, entry{}, codec.Record{}, v.nonce)
+			if err == nil {
+				err = v.driver.Delete(ctx, to.Name, grave.secret)
+			}
+		case err == nil && grave.record.Born == to.Born:
+			err = ErrConflict // it is there after all
+		case err == nil:
+			_, err = v.write(ctx, to.Name, grave, grave.record, v.nonce)
+		}
+		if err != nil {
+			return lost(err)
+		}
+	}
+	return lost(v.driver.Delete(ctx, dead.name, dead.secret))
+}

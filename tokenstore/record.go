@@ -1,0 +1,187 @@
+package tokenstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+)
+
+// An entry is a stored record as it was read.
+type entry struct {
+	name   string
+	secret driver.Secret // the base of a write over it
+	record codec.Record
+}
+
+func (e entry) ref() codec.Ref { return codec.Ref{Name: e.name, Born: e.record.Born} }
+
+// token returns the token in the entry. Its ID is the name, unless the caller
+// chose one.
+func (e entry) token() Token {
+	r := e.record
+	t := Token{
+		ID:           either(r.ID, e.name),
+		UserName:     r.UserName,
+		ClientID:     r.ClientID,
+		ClientSecret: Secret(r.ClientSecret),
+		RefreshToken: Secret(r.RefreshToken),
+		AccessToken:  Secret(r.AccessToken),
+		GrantToken:   Secret(r.GrantToken),
+		RedirectURL:  r.RedirectURL,
+		APIDomain:    r.APIDomain,
+	}
+	if r.ExpiryTime != 0 {
+		t.ExpiresAt = time.UnixMilli(r.ExpiryTime).UTC()
+	}
+	return t
+}
+
+// updated returns when the entry was written, by the writer's clock.
+func (e entry) updated() time.Time { return time.UnixMilli(e.record.Updated) }
+
+// put sets the token in r, all but the ID.
+func put(r *codec.Record, t Token) {
+	r.UserName = t.UserName
+	r.ClientID = t.ClientID
+	r.ClientSecret = string(t.ClientSecret)
+	r.RefreshToken = string(t.RefreshToken)
+	r.AccessToken = string(t.AccessToken)
+	r.GrantToken = string(t.GrantToken)
+	r.RedirectURL = t.RedirectURL
+	r.APIDomain = t.APIDomain
+	r.ExpiryTime = 0
+	if !t.ExpiresAt.IsZero() {
+		r.ExpiryTime = t.ExpiresAt.UnixMilli()
+	}
+}
+
+// entry decodes what the driver returned.
+func (s *Store) entry(name string, secret driver.Secret) (entry, error) {
+	r, err := s.o.Codec.Decode(name, secret.Data)
+	if err != nil {
+		return entry{}, fmt.Errorf("%w: secret %q: %w", ErrCorrupt, name, err)
+	}
+	secret.Labels = driverLabels(r.Labels)
+	return entry{name, secret, r}, nil
+}
+
+// get reads a record in one call.
+func (s *Store) get(ctx context.Context, name string) (entry, error) {
+	secret, err := s.driver.Get(ctx, name)
+	if err != nil {
+		return entry{}, err
+	}
+	return s.entry(name, secret)
+}
+
+// fresh reads the newest state of a record that can be proved, at least as new
+// as than.
+func (s *Store) fresh(ctx context.Context, name string, than entry) (entry, error) {
+	secret, err := s.driver.Fresh(ctx, name, than.secret)
+	if err != nil {
+		return entry{}, err
+	}
+	return s.entry(name, secret)
+}
+
+// write stores r under name: over base, or, if base is the zero entry, as a new
+// record. It fails with ErrConflict, ErrExists or ErrNotFound only if it is
+// certain that nothing was written, and never will be. labelNonce is the one of
+// the operation: a write that is tried again adds the same labels.
+func (s *Store) write(ctx context.Context, name string, base entry, r codec.Record, labelNonce string) (entry, error) {
+	mine := nonce()
+	r.Nonces = append([]string{mine}, r.Nonces...)
+	r.Nonces = r.Nonces[:min(len(r.Nonces), maxNonces)]
+	r.Updated = s.o.Now().UnixMilli()
+	if r.Born == "" {
+		r.Born = mine
+	}
+	r.Labels = s.labels(r, base.record.Labels, labelNonce)
+	data, err := s.o.Codec.Encode(name, r)
+	if err != nil {
+		return entry{}, err
+	}
+	if len(data) > s.properties.MaxSize {
+		return entry{}, fmt.Errorf("%w: it would have %d bytes, the limit is %d", ErrTooLarge, len(data), s.properties.MaxSize)
+	}
+	payload := driver.Payload{Data: data, Labels: driverLabels(r.Labels)}
+	written := entry{name, driver.Secret{Payload: driver.Payload{Data: data, Labels: driverLabels(r.Labels)}}, r}
+	if base.name == "" {
+		written.secret.Version, err = s.driver.Create(ctx, name, payload)
+	} else {
+		written.secret.Version, err = s.driver.Update(ctx, name, base.secret, payload)
+	}
+	if err == nil {
+		return written, nil
+	}
+	for _, certain := range []error{driver.ErrConflict, driver.ErrExists, driver.ErrNotFound, driver.ErrDenied} {
+		if errors.Is(err, certain) {
+			return entry{}, err
+		}
+	}
+	return s.outcome(ctx, name, base, mine, err)
+}
+
+// outcome decides whether the write with the given nonce was applied though err
+// came back.
+func (s *Store) outcome(ctx context.Context, name string, base entry, mine string, err error) (entry, error) {
+	now, readErr := s.fresh(ctx, name, base)
+	switch {
+	case errors.Is(readErr, ErrNotFound) && base.name != "":
+		return entry{}, readErr
+	case readErr != nil:
+		return entry{}, err
+	case slices.Contains(now.record.Nonces, mine):
+		return now, nil
+	case base.name == "":
+		return entry{}, fmt.Errorf("%w: another writer created it", driver.ErrExists)
+	case now.secret.Version != base.secret.Version:
+		return entry{}, fmt.Errorf("%w: another writer came first", ErrConflict)
+	}
+	return entry{}, err
+}
+
+// addEarlier notes that the token behind name is no longer the present one. Of
+// each kind the first and the last are kept.
+func addEarlier(earlier []string, name string) []string {
+	if slices.Contains(earlier, name) {
+		return earlier
+	}
+	var kind, others []string
+	for _, n := range earlier {
+		if n[0] == name[0] {
+			kind = append(kind, n)
+		} else {
+			others = append(others, n)
+		}
+	}
+	if len(kind) == maxEarlier {
+		kind = kind[:maxEarlier-1]
+	}
+	return append(append(others, kind...), name)
+}
+
+// noteMerged adds to r, which takes over the tokens of e, what would otherwise be
+// forgotten of it.
+func (s *Store) noteMerged(r *codec.Record, e entry) {
+	s.noteEarlier(r, e.token())
+	if id := e.record.ID; id != "" && id != r.ID {
+		r.Earlier = addEarlier(r.Earlier, s.nameOfID(id))
+	}
+}
+
+// noteEarlier adds to r what its present tokens, compared with those of before,
+// have replaced.
+func (s *Store) noteEarlier(r *codec.Record, before Token) {
+	if before.GrantToken != "" && string(before.GrantToken) != r.GrantToken {
+		r.Earlier = addEarlier(r.Earlier, s.grantName(before.ClientID, before.GrantToken))
+	}
+	if before.RefreshToken != "" && string(before.RefreshToken) != r.RefreshToken {
+		r.Earlier = addEarlier(r.Earlier, s.refreshName(before.ClientID, before.RefreshToken))
+	}
+}

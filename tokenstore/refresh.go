@@ -1,0 +1,399 @@
+package tokenstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+)
+
+const (
+	pollInterval = 500 * time.Millisecond // the longest a waiter sleeps between reads
+	mintMargin   = 5 * time.Second        // how long before the deadline mint is stopped, at most
+	clockSkew    = 5 * time.Minute        // past a deadline by this much, every clock agrees
+
+	throttleWait = 10 * time.Minute // Zoho's window
+	firstBackOff = time.Second
+	lastBackOff  = 30 * time.Minute
+)
+
+// Refresh implements Refresher.
+//
+// The right to call mint is a lease in the record, won by compare-and-swap. Of
+// the goroutines of this Store that ask for the same record one takes part, and
+// the others wait for it; each with its own context. Those of other processes
+// read the record every half second at most.
+//
+// A process that dies with the lease holds the others up for LeaseTTL. mint's
+// context ends a sixth of LeaseTTL, at most five seconds, before the lease does.
+// A process that is frozen for longer, just after mint has looked at its
+// context, may call the authorization server when another one has already done
+// so: no store can rule that out.
+//
+// A *RefreshError that mint returns is kept and given to all who ask until it is
+// worth trying again: a permanent one until the refresh token, grant token or
+// client secret changes, a temporary one for RetryAfter, or for a second, and
+// twice as long each time it happens again, up to half an hour. Refusals of the
+// client itself (codes that begin with "invalid_client", "unauthorized_client",
+// "invalid_redirect_uri") are not kept, nor is any other error.
+func (s *Store) Refresh(ctx context.Context, id string, stale Secret, mint func(context.Context, Token) (Token, error)) (Token, error) {
+	t, err := s.refresh(ctx, id, stale, mint)
+	return t, s.error("refresh", id, err)
+}
+
+func (s *Store) refresh(ctx context.Context, id string, stale Secret, mint func(context.Context, Token) (Token, error)) (Token, error) {
+	if err := s.begin(ctx); err != nil {
+		return Token{}, err
+	}
+	if id == "" || mint == nil {
+		return Token{}, fmt.Errorf("%w: Refresh needs an ID and a function", ErrInvalidToken)
+	}
+	if err := Validate(Token{ID: id}); err != nil {
+		return Token{}, err
+	}
+	for {
+		f, leader := s.flights.join(id)
+		if leader {
+			return s.lead(ctx, f, refresher{Store: s, id: id, stale: stale, mint: mint})
+		}
+		select {
+		case <-ctx.Done():
+			return Token{}, ctx.Err()
+		case <-f.landed:
+		}
+		// The leader's context is not ours, and neither is what it found stale.
+		canceled := errors.Is(f.err, context.Canceled) || errors.Is(f.err, context.DeadlineExceeded)
+		if !canceled && (f.err != nil || f.token.AccessToken != stale) {
+			return f.token, f.err
+		}
+	}
+}
+
+// lead is a refresh that others of this process may be waiting for. They are told
+// though mint panics.
+func (s *Store) lead(ctx context.Context, f *flight, r refresher) (t Token, err error) {
+	err = context.Canceled
+	defer func() { s.flights.land(r.id, f, t, err) }()
+	return r.run(ctx)
+}
+
+// flights are the refreshes that this process has under way, by ID.
+type flights struct {
+	mu     sync.Mutex
+	flying map[string]*flight
+}
+
+type flight struct {
+	landed chan struct{}
+	token  Token
+	err    error
+}
+
+// join returns the flight for id, and whether the caller is the one to fly it.
+func (f *flights) join(id string) (*flight, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if have, ok := f.flying[id]; ok {
+		return have, false
+	}
+	if f.flying == nil {
+		f.flying = map[string]*flight{}
+	}
+	mine := &flight{landed: make(chan struct{})}
+	f.flying[id] = mine
+	return mine, true
+}
+
+func (f *flights) land(id string, mine *flight, t Token, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.flying, id)
+	mine.token, mine.err = t, err
+	close(mine.landed)
+}
+
+// A refresher is one Refresh of one process.
+type refresher struct {
+	*Store
+	id    string
+	stale Secret
+	mint  func(context.Context, Token) (Token, error)
+
+	watched string    // the lease of another process
+	since   time.Time // when it was first seen
+}
+
+// run returns the token as soon as there is a fresh one, whoever made it.
+func (r *refresher) run(ctx context.Context) (Token, error) {
+	reads := r.reader(false)
+	for {
+		rec, err := r.read(ctx, reads)
+		if err != nil {
+			return Token{}, err
+		}
+		now := r.o.Now()
+		if r.good(rec.current, now) {
+			return rec.current, nil
+		}
+		if err := r.refused(rec, now); err != nil {
+			return Token{}, err
+		}
+		if lease := rec.record.Lease; lease != nil && !r.lapsed(*lease, now) {
+			if err := r.wait(ctx, rand.N(pollInterval/2)+pollInterval/2); err != nil {
+				return Token{}, err
+			}
+			reads = r.reader(false)
+			continue
+		}
+		if !reads.fresh {
+			reads = r.reader(true)
+			continue // before a lease the newest state is asked for
+		}
+		t, err := r.hold(ctx, rec)
+		var a again
+		if !errors.As(err, &a) {
+			return t, err
+		}
+		if err := r.wait(ctx, pause(4)); err != nil {
+			return Token{}, err
+		}
+		reads = r.reader(true)
+	}
+}
+
+// read returns the record.
+func (r *refresher) read(ctx context.Context, reads *reader) (record, error) {
+	like := Token{ID: r.id}
+	records, corrupt, err := r.matches(ctx, reads, like)
+	if err != nil {
+		return record{}, err
+	}
+	i, err := Select(like, r.candidates(records, like))
+	if errors.Is(err, ErrNotFound) && corrupt != nil {
+		return record{}, corrupt
+	}
+	if err != nil {
+		return record{}, err
+	}
+	return records[i], nil
+}
+
+// good reports whether t has an access token other than the stale one that has
+// not expired, as far as is known.
+func (r *refresher) good(t Token, now time.Time) bool {
+	return t.AccessToken != "" && t.AccessToken != r.stale && (t.ExpiresAt.IsZero() || now.Before(t.ExpiresAt))
+}
+
+// lapsed reports whether the lease of another process can be taken over: it was
+// watched for LeaseTTL on this process's clock, or is so old that no clock can be
+// that wrong.
+func (r *refresher) lapsed(lease codec.Lease, now time.Time) bool {
+	if r.watched != lease.ID {
+		r.watched, r.since = lease.ID, now
+	}
+	return now.Sub(r.since) >= r.o.LeaseTTL || now.Sub(time.UnixMilli(lease.Until)) >= clockSkew
+}
+
+// hold takes the lease, calls mint and commits what it returns. It fails with
+// again if another process has the lease now.
+func (r *refresher) hold(ctx context.Context, rec record) (Token, error) {
+	begun := r.o.Now()
+	takeover := rec.record.Lease != nil
+	lease := codec.Lease{ID: nonce(), Until: begun.Add(r.o.LeaseTTL).UnixMilli()}
+	next := rec.record
+	next.Lease = &lease
+	held, err := r.write(ctx, rec.name, rec.entry, next, lease.ID)
+	if err != nil {
+		return Token{}, lost(err)
+	}
+	rec.entry = held
+
+	left := r.o.LeaseTTL - min(mintMargin, r.o.LeaseTTL/6) - r.o.Now().Sub(begun)
+	if left <= 0 {
+		return Token{}, again{fmt.Errorf("%w: the lease took too long to get", ErrUnavailable)}
+	}
+	mintCtx, cancel := context.WithTimeout(ctx, left)
+	minted, err := r.mint(mintCtx, rec.current)
+	cancel()
+	if err == nil {
+		if err = Validate(minted); err == nil && minted.AccessToken == "" {
+			err = fmt.Errorf("%w: the answer has no access token", ErrInvalidToken)
+		}
+	}
+
+	// What was won at the authorization server is stored though the caller has
+	// gone: it may be the only copy of a new refresh token.
+	left = max(r.o.LeaseTTL-r.o.Now().Sub(begun), r.o.LeaseTTL/6)
+	storeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), left)
+	defer cancel()
+	if err != nil {
+		r.release(storeCtx, rec, lease.ID, r.failure(rec, err, takeover))
+		if ctx.Err() != nil {
+			return Token{}, ctx.Err()
+		}
+		return Token{}, err
+	}
+	return r.commit(storeCtx, rec, lease.ID, normal(minted))
+}
+
+// errReplaced means that the credentials which mint used are not the record's any
+// more, and what it brought is not worth keeping.
+var errReplaced = errors.New("the credentials were replaced meanwhile")
+
+// commit stores what mint returned for the record used. It fails with again if
+// the refresh has to begin anew.
+func (r *refresher) commit(ctx context.Context, used record, lease string, minted Token) (Token, error) {
+	minted.ID, minted.UserName, minted.ClientID = "", "", ""
+	usable := Merge(used.current, minted)
+	rec := used
+	for n := 1; ; n++ {
+		t, err := r.commitOnce(ctx, used, rec, lease, minted)
+		switch {
+		case err == nil:
+			return t, nil
+		case errors.Is(err, errReplaced):
+			return Token{}, again{err}
+		case errors.Is(err, ErrDenied), errors.Is(err, ErrTooLarge), r.wait(ctx, pause(n)) != nil:
+			r.o.Logger.Error("tokenstore: a refreshed token was not stored", "id", r.id)
+			return usable, fmt.Errorf("%w: %w", ErrNotPersisted, err)
+		}
+		now, err := r.read(ctx, r.reader(true))
+		switch {
+		case errors.Is(err, ErrNotFound):
+			return usable, fmt.Errorf("%w: the record was deleted meanwhile: %w", ErrNotPersisted, err)
+		case err == nil:
+			rec = now
+		}
+	}
+}
+
+// commitOnce tries to store what mint returned over rec, which may have been
+// changed since mint used it.
+func (r *refresher) commitOnce(ctx context.Context, used, rec record, lease string, minted Token) (Token, error) {
+	there := stillThere(used.current, rec.current)
+	if !there || !better(minted, used.current, rec.current) {
+		if r.good(rec.current, r.o.Now()) {
+			return rec.current, nil
+		}
+	}
+	next := rec.current
+	if there {
+		next = Merge(rec.current, minted)
+	}
+	if l := rec.record.Lease; l != nil && l.ID == lease {
+		rec.record.Lease = nil
+	}
+	if there {
+		rec.record.Failure = nil
+	}
+	v := saver{Store: r.Store, nonce: lease}
+	t, err := v.commit(ctx, r.reader(false), rec, next, nil)
+	if err == nil && !there {
+		return Token{}, errReplaced
+	}
+	return t, err
+}
+
+// better reports whether minted, got with the credentials of used, is worth
+// storing over now.
+func better(minted, used, now Token) bool {
+	return now.AccessToken == used.AccessToken ||
+		minted.RefreshToken != "" && minted.RefreshToken != used.RefreshToken ||
+		minted.ExpiresAt.After(now.ExpiresAt)
+}
+
+// stillThere reports whether the credential that a refresh of used needs is
+// still the one of now.
+func stillThere(used, now Token) bool {
+	if used.RefreshToken != "" {
+		return used.RefreshToken == now.RefreshToken
+	}
+	return used.GrantToken == now.GrantToken && now.RefreshToken == ""
+}
+
+// credentials returns a digest of what a refusal is about.
+func (s *Store) credentials(t Token) string {
+	return digest(s.o.NameKey, "credentials", t.ClientID, string(t.ClientSecret), string(t.RefreshToken), string(t.GrantToken))
+}
+
+// refused returns the refusal that the record keeps, if it still counts.
+func (r *refresher) refused(rec record, now time.Time) error {
+	f := rec.record.Failure
+	if f == nil || f.Of != r.credentials(rec.current) {
+		return nil
+	}
+	retry := time.UnixMilli(f.Retry)
+	switch {
+	case f.Permanent:
+		return &RefreshError{Code: f.Code, Permanent: true}
+	case now.Before(retry) && retry.Sub(now) <= lastBackOff:
+		return &RefreshError{Code: f.Code, RetryAfter: retry.Sub(now)}
+	}
+	return nil
+}
+
+// failure returns what is kept of err, or nil if it is of no use to others.
+func (r *refresher) failure(rec record, err error, takeover bool) *codec.Failure {
+	var refusal *RefreshError
+	if !errors.As(err, &refusal) || ofClient(refusal.Code) {
+		return nil
+	}
+	now := r.o.Now()
+	f := codec.Failure{Code: refusal.Code, Permanent: refusal.Permanent, At: now.UnixMilli(), Of: r.credentials(rec.current)}
+	if last := rec.record.Failure; last != nil && last.Of == f.Of {
+		f.Count = last.Count
+	}
+	f.Count++
+	wait := min(firstBackOff<<min(f.Count-1, 20), lastBackOff)
+	switch {
+	case takeover && f.Permanent:
+		// The former holder may have used up the credential, and be about to
+		// commit what it got for it.
+		f.Permanent, wait = false, r.o.LeaseTTL
+	case refusal.Code == "Access Denied":
+		wait = max(refusal.RetryAfter, throttleWait)
+	case refusal.RetryAfter > 0:
+		wait = refusal.RetryAfter
+	}
+	f.Retry = now.Add(min(wait, lastBackOff)).UnixMilli()
+	return &f
+}
+
+// ofClient reports whether a code refuses the client, and not what the record
+// holds: that is mended in a configuration, and then at once.
+func ofClient(code string) bool {
+	for _, prefix := range []string{"invalid_client", "unauthorized_client", "invalid_redirect_uri"} {
+		if strings.HasPrefix(code, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// release gives the lease back, and leaves word of the failure for those who
+// wait. It is done under one's own lease only; if it cannot be done the lease
+// lapses by itself.
+func (r *refresher) release(ctx context.Context, rec record, lease string, f *codec.Failure) {
+	for n := range r.o.Attempts {
+		if l := rec.record.Lease; l == nil || l.ID != lease {
+			return
+		}
+		next := rec.record
+		next.Lease = nil
+		if f != nil {
+			next.Failure = f
+		}
+		_, err := r.write(ctx, rec.name, rec.entry, next, lease)
+		if err == nil || errors.Is(err, ErrDenied) || r.wait(ctx, pause(n+1)) != nil {
+			return
+		}
+		if rec, err = r.read(ctx, r.reader(true)); err != nil {
+			return
+		}
+	}
+}

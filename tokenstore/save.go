@@ -1,0 +1,246 @@
+package tokenstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+)
+
+// SaveToken implements TokenStore.
+func (s *Store) SaveToken(ctx context.Context, t Token) (Token, error) {
+	saved, err := s.save(ctx, t)
+	return saved, s.error("save", t.ID, err)
+}
+
+func (s *Store) save(ctx context.Context, t Token) (Token, error) {
+	if err := s.begin(ctx); err != nil {
+		return Token{}, err
+	}
+	if err := Validate(t); err != nil {
+		return Token{}, err
+	}
+	var saved Token
+	v := saver{Store: s, nonce: nonce()}
+	err := s.retry(ctx, "save", func(r *reader) (err error) {
+		saved, err = v.attempt(ctx, r, normal(t))
+		return err
+	})
+	if err != nil {
+		return Token{}, err
+	}
+	return saved, nil
+}
+
+// A saver is one SaveToken.
+type saver struct {
+	*Store
+	nonce string // of the labels it adds
+
+	// moved is the name of the record that the token's record was moved to by an
+	// attempt before. A search for the caller's own ID may not find it there yet.
+	moved string
+}
+
+// attempt tries to save once. It fails with again if another writer came first.
+func (v *saver) attempt(ctx context.Context, r *reader, t Token) (Token, error) {
+	records, corrupt, err := v.targets(ctx, r, t)
+	if err != nil {
+		return Token{}, err
+	}
+	plan, err := PlanSave(t, v.candidates(records, t))
+	switch {
+	case corrupt != nil && (err != nil || plan.Record < 0):
+		return Token{}, corrupt
+	case err != nil:
+		return Token{}, err
+	case plan.Record < 0:
+		return v.create(ctx, r, plan.Token)
+	}
+	into := records[plan.Record]
+	var rest []record
+	for _, i := range plan.Absorb {
+		if t.ID != "" || records[i].record.Lease == nil { // whoever refreshes it would not find it again
+			rest = append(rest, records[i])
+		}
+	}
+	switch {
+	case t.ID != "" && len(rest) > 0:
+		return Token{}, v.promote(ctx, r, rest[0], into.current.UserName, into.current.ClientID)
+	case into.current.UserName == "" && plan.Token.UserName != "":
+		return Token{}, v.promote(ctx, r, into, plan.Token.UserName, plan.Token.ClientID)
+	case !plan.Changed && len(into.pending) == 0:
+		return plan.Token, nil
+	}
+	return v.commit(ctx, r, into, plan.Token, rest)
+}
+
+// targets returns the records that t may be merged into.
+func (v *saver) targets(ctx context.Context, r *reader, t Token) (records []record, corrupt, err error) {
+	names, terms := v.keys(t)
+	if v.moved != "" {
+		names = append(names, v.moved)
+	}
+	create := ""
+	if t.UserName != "" || hasCredential(t) {
+		create = v.derive(t)
+		if !slices.Contains(names, create) {
+			names = append(names, create)
+		}
+	}
+	records, corrupt, err = v.collect(ctx, r, names, terms)
+	if err != nil || t.ID == "" {
+		return records, corrupt, err
+	}
+
+	byID := slices.IndexFunc(v.candidates(records, t), func(c Candidate) bool {
+		return c.Token.ID == t.ID || c.Former.ID
+	})
+	like := t
+	like.ID = ""
+	switch {
+	case byID < 0:
+		// The ID is new. The user, or the token, must be so too.
+		if name, ok := derivedTerm(t.ID); ok {
+			terms = append(terms, name)
+		}
+		names, more := v.keys(like)
+		return v.collectMore(ctx, r, names, append(terms, more...), corrupt)
+	case records[byID].current.UserName == "" && t.UserName != "":
+		like.ClientID = either(t.ClientID, records[byID].current.ClientID)
+		return v.collectMore(ctx, r, []string{v.userName(like.UserName, like.ClientID)}, nil, corrupt)
+	}
+	return records, corrupt, nil
+}
+
+func derivedTerm(id string) (term, bool) {
+	if !derived(id) {
+		return term{}, false
+	}
+	return nameTerm(id)
+}
+
+// collectMore is collect, on top of what r knows already.
+func (v *saver) collectMore(ctx context.Context, r *reader, names []string, terms []term, corrupt error) ([]record, error, error) {
+	records, more, err := v.collect(ctx, r, names, terms)
+	if corrupt == nil {
+		corrupt = more
+	}
+	return records, corrupt, err
+}
+
+// candidates returns the records in the form in which it is decided between
+// them.
+func (v *saver) candidates(records []record, t Token) []Candidate {
+	candidates := v.Store.candidates(records, t)
+	for i, rec := range records {
+		c := &candidates[i]
+		if v.moved != "" && rec.name == v.moved {
+			c.Former.ID = true
+		}
+		if a := t.AccessToken; a != "" && a != rec.current.AccessToken {
+			c.Former.AccessToken = rec.was(v.accessName(a))
+		}
+	}
+	return candidates
+}
+
+// create stores t as a new record.
+func (v *saver) create(ctx context.Context, r *reader, t Token) (Token, error) {
+	name := v.derive(t)
+	if t.ID == name {
+		t.ID = ""
+	}
+	if derived(t.ID) {
+		return Token{}, fmt.Errorf("%w: its ID has the form of a derived one, and is not known", ErrInvalidToken)
+	}
+	var rec codec.Record
+	base, err := r.read(ctx, name)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		base = entry{}
+	case err != nil:
+		return Token{}, err
+	case base.target() != nil:
+		// The name is that of a record that moved elsewhere and was deleted
+		// there. Nothing is written over it.
+		if err := v.bury(ctx, base); err != nil {
+			return Token{}, err
+		}
+		base = entry{}
+	case hasCredential(base.token()):
+		return Token{}, again{fmt.Errorf("%w: %q", ErrConflict, name)}
+	default:
+		rec = base.record // made for another record to move to; it still may
+	}
+	rec.ID = t.ID
+	put(&rec, t)
+	e, err := v.write(ctx, name, base, rec, v.nonce)
+	if err != nil {
+		return Token{}, lost(err)
+	}
+	return e.token(), nil
+}
+
+// commit stores t as the new state of rec, together with what is pending there,
+// and with the records in rest, which then disappear.
+func (v *saver) commit(ctx context.Context, r *reader, rec record, t Token, rest []record) (Token, error) {
+	next := rec.record
+	put(&next, t)
+	next.ID = rec.own
+	v.noteEarlier(&next, rec.entry.token())
+	next.Joining = slices.Clone(next.Joining)
+	next.Absorbed = v.settle(ctx, r, rec.entry, &next)
+	for _, p := range rec.pending {
+		v.noteMerged(&next, p)
+		v.takeLease(&next, rec.record, p.record)
+		next.Joining = slices.DeleteFunc(next.Joining, func(ref codec.Ref) bool { return ref == p.ref() })
+		next.Absorbed = append(next.Absorbed, p.ref())
+	}
+	for _, other := range rest {
+		v.noteMerged(&next, other.entry)
+		next.Earlier = addEarlier(next.Earlier, other.name)
+	}
+	written, err := v.write(ctx, rec.name, rec.entry, next, v.nonce)
+	if err != nil {
+		return Token{}, lost(err)
+	}
+	for _, p := range rec.pending {
+		v.alias(ctx, p, written)
+	}
+	for _, other := range rest {
+		if err := v.driver.Delete(ctx, other.name, other.secret); err != nil && !errors.Is(err, ErrConflict) {
+			v.o.Logger.WarnContext(ctx, "tokenstore: a record that was merged into another one remains", "name", other.name, "into", rec.name)
+		}
+	}
+	return written.token(), nil
+}
+
+// settle returns which of the records that e has absorbed it has to go on
+// listing: those that have not been seen as aliases. It makes aliases of them.
+func (v *saver) settle(ctx context.Context, r *reader, e entry, next *codec.Record) []codec.Ref {
+	var keep []codec.Ref
+	for _, ref := range e.record.Absorbed {
+		from, err := r.read(ctx, ref.Name)
+		switch {
+		case errors.Is(err, ErrNotFound), err == nil && (from.record.Born != ref.Born || from.record.Alias != nil):
+			next.Earlier = addEarlier(next.Earlier, ref.Name)
+			continue
+		case err == nil && from.record.Moved != nil:
+			v.alias(ctx, from, e)
+		}
+		keep = append(keep, ref)
+	}
+	return keep
+}
+
+// takeLease moves the lease and the last failure of a record that is merged into
+// next along with the credentials they are about.
+func (v *saver) takeLease(next *codec.Record, before, from codec.Record) {
+	if from.RefreshToken == next.RefreshToken && from.GrantToken == next.GrantToken &&
+		(from.RefreshToken != before.RefreshToken || from.GrantToken != before.GrantToken) {
+		next.Lease, next.Failure = from.Lease, from.Failure
+	}
+}

@@ -1,0 +1,260 @@
+package tokenstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+)
+
+// A Store is the TokenStore on a driver.
+//
+// Its methods are safe for concurrent use. A Store starts no goroutine that
+// outlives the call that started it, and keeps no token in memory between calls.
+type Store struct {
+	driver     driver.Secrets
+	properties driver.Properties
+	o          Options
+	wait       func(context.Context, time.Duration) error // sleeps; tests count instead
+	flights    flights
+	closed     atomic.Bool
+}
+
+var (
+	_ TokenStore = (*Store)(nil)
+	_ Refresher  = (*Store)(nil)
+)
+
+// New returns a Store on d. It does no I/O. opts may be nil.
+func New(d driver.Secrets, opts *Options) (*Store, error) {
+	if d == nil {
+		return nil, errors.New("tokenstore: the driver is nil")
+	}
+	o, err := opts.complete()
+	if err != nil {
+		return nil, err
+	}
+	return &Store{driver: d, properties: d.Properties(), o: o, wait: wait}, nil
+}
+
+// Close releases what the driver acquired; not the client that the driver was
+// given. The Store must not be used afterwards: its methods fail with an error
+// matching ErrUnavailable.
+func (s *Store) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	return s.error("close", "", s.driver.Close())
+}
+
+// error makes the one *Error that a method returns.
+func (s *Store) error(op, id string, err error) error {
+	return NewError(op, s.properties.Name, id, err)
+}
+
+// begin checks what every method checks first.
+func (s *Store) begin(ctx context.Context) error {
+	if s.closed.Load() {
+		return fmt.Errorf("%w: the store is closed", ErrUnavailable)
+	}
+	return ctx.Err()
+}
+
+// FindToken implements TokenStore.
+func (s *Store) FindToken(ctx context.Context, like Token) (Token, error) {
+	t, err := s.find(ctx, like)
+	return t, s.error("find", like.ID, err)
+}
+
+// FindTokenByID implements TokenStore.
+func (s *Store) FindTokenByID(ctx context.Context, id string) (Token, error) {
+	t, err := s.find(ctx, Token{ID: id})
+	return t, s.error("find by ID", id, err)
+}
+
+func (s *Store) find(ctx context.Context, like Token) (Token, error) {
+	if err := s.begin(ctx); err != nil {
+		return Token{}, err
+	}
+	if err := Validate(like); err != nil {
+		return Token{}, err
+	}
+	if KeyOf(like) == KeyNone {
+		_, err := Select(like, nil)
+		return Token{}, err
+	}
+	records, corrupt, err := s.matches(ctx, s.reader(false), like)
+	if err != nil {
+		return Token{}, err
+	}
+	candidates := s.candidates(records, like)
+	i, err := Select(like, candidates)
+	switch {
+	case errors.Is(err, ErrNotFound) && corrupt != nil:
+		return Token{}, corrupt
+	case err != nil:
+		return Token{}, err
+	}
+	if candidates[i].Former.GrantToken {
+		like.GrantToken = ""
+	}
+	if candidates[i].Former.RefreshToken {
+		like.RefreshToken = ""
+	}
+	return Merge(candidates[i].Token, like), nil
+}
+
+// matches returns the records that like may describe, by the row that applies to
+// it. corrupt is set if there may be more, which cannot be read.
+func (s *Store) matches(ctx context.Context, r *reader, like Token) (records []record, corrupt, err error) {
+	names, terms := s.keys(like)
+	records, corrupt, err = s.collect(ctx, r, names, terms)
+	if err != nil || len(records) > 0 {
+		return records, corrupt, err
+	}
+	if like.ID != "" && derived(like.ID) {
+		// The record may have been absorbed by another, and the alias purged.
+		if t, ok := nameTerm(like.ID); ok {
+			records, corrupt, err = s.collect(ctx, r, nil, []term{t})
+		}
+	}
+	if err == nil && len(records) == 0 && corrupt == nil && !r.fresh && s.properties.ReadLag > 0 {
+		for _, name := range names {
+			if _, err := r.reread(ctx, name); err != nil && !errors.Is(err, ErrNotFound) {
+				return nil, nil, err
+			}
+		}
+		records, err = r.records(ctx)
+	}
+	return records, corrupt, err
+}
+
+// keys returns the names to probe and the terms to search for, by the row that
+// applies to like.
+func (s *Store) keys(like Token) (names []string, terms []term) {
+	switch KeyOf(like) {
+	case KeyID:
+		if derived(like.ID) {
+			return []string{like.ID}, nil
+		}
+		return nil, []term{s.idTerm(like.ID)}
+	case KeyUser:
+		names = []string{s.userName(like.UserName, like.ClientID)}
+		if like.ClientID == "" {
+			terms = []term{s.userTerm(like.UserName)}
+		}
+	case KeyAccess:
+		name := s.accessName(like.AccessToken)
+		names = []string{name}
+		terms = []term{{"access", name[1:]}}
+	case KeyGrant:
+		like.AccessToken = ""
+		for _, name := range s.tokenNames(like) {
+			names = append(names, name)
+			if t, ok := nameTerm(name); ok {
+				terms = append(terms, t)
+			}
+		}
+	}
+	return names, terms
+}
+
+// collect searches and resolves what it found.
+func (s *Store) collect(ctx context.Context, r *reader, names []string, terms []term) (records []record, corrupt, err error) {
+	if err := r.search(ctx, names, terms); errors.Is(err, ErrCorrupt) {
+		corrupt = err
+	} else if err != nil {
+		return nil, nil, err
+	}
+	records, err = r.records(ctx)
+	return records, corrupt, err
+}
+
+// All returns an iterator over all records, in no particular order and with
+// bounded memory. A record that cannot be read is yielded as a Token that has
+// only an ID, with an error matching ErrCorrupt, and the iteration goes on; any
+// other error ends it. A record that gets its user meanwhile may be yielded with
+// its old ID and its new one.
+func (s *Store) All(ctx context.Context) iter.Seq2[Token, error] {
+	return func(yield func(Token, error) bool) {
+		for rec, err := range s.all(ctx) {
+			if !yield(rec.current, s.error("list", rec.current.ID, err)) {
+				return
+			}
+		}
+	}
+}
+
+func (s *Store) all(ctx context.Context) iter.Seq2[record, error] {
+	return func(yield func(record, error) bool) {
+		if err := s.begin(ctx); err != nil {
+			yield(record{}, err)
+			return
+		}
+		for named, err := range s.driver.List(ctx) {
+			rec := record{current: Token{ID: named.Name}}
+			if err == nil {
+				rec, err = s.listed(ctx, named)
+				if errors.Is(err, ErrNotFound) {
+					continue
+				}
+			}
+			if !yield(rec, err) || err != nil && !errors.Is(err, ErrCorrupt) {
+				return
+			}
+		}
+	}
+}
+
+// listed returns the record in a listed secret. One that has moved elsewhere is
+// listed there: the error matches ErrNotFound.
+func (s *Store) listed(ctx context.Context, named driver.Named) (record, error) {
+	e, err := s.entry(named.Name, named.Secret)
+	if err != nil {
+		return record{current: Token{ID: named.Name}}, err
+	}
+	if e.target() != nil {
+		return record{}, ErrNotFound
+	}
+	return s.reader(false).view(ctx, e)
+}
+
+// GetTokens implements TokenStore.
+func (s *Store) GetTokens(ctx context.Context) ([]Token, error) {
+	var records []record
+	var corrupt []error
+	joined := map[codec.Ref]bool{}
+	for rec, err := range s.all(ctx) {
+		if errors.Is(err, ErrCorrupt) {
+			corrupt = append(corrupt, err)
+			continue
+		}
+		if err != nil {
+			return nil, s.error("list", "", err)
+		}
+		for _, p := range rec.pending {
+			joined[p.ref()] = true
+		}
+		for _, ref := range rec.record.Absorbed {
+			joined[ref] = true
+		}
+		records = append(records, rec)
+	}
+	tokens := make([]Token, 0, len(records))
+	for _, rec := range records {
+		// A record that moved while the list was read may have been read before
+		// it did, and its target after.
+		if !joined[rec.ref()] {
+			tokens = append(tokens, rec.current)
+		}
+	}
+	slices.SortFunc(tokens, func(a, b Token) int { return cmp.Compare(a.ID, b.ID) })
+	return tokens, s.error("list", "", errors.Join(corrupt...))
+}
