@@ -172,7 +172,11 @@ func (r *reader) records(ctx context.Context) ([]record, error) {
 		}
 		records = append(records, rec)
 	}
-	return records, nil
+	// An entry may have been read before it moved, and its target after.
+	moved := func(rec record) bool {
+		return slices.ContainsFunc(records, func(to record) bool { return slices.Contains(to.record.Absorbed, rec.ref()) })
+	}
+	return slices.DeleteFunc(slices.Clone(records), moved), nil
 }
 
 // resolve returns the record that e is, or has become. The error matches

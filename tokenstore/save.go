@@ -79,56 +79,51 @@ func (v *saver) attempt(ctx context.Context, r *reader, t Token) (Token, error) 
 
 // targets returns the records that t may be merged into.
 func (v *saver) targets(ctx context.Context, r *reader, t Token) (records []record, corrupt, err error) {
+	if t.ID == "" {
+		return v.match(ctx, r, t, nil)
+	}
 	names, terms := v.keys(t)
 	if v.moved != "" {
 		names = append(names, v.moved)
 	}
-	create := ""
-	if t.UserName != "" || hasCredential(t) {
-		create = v.derive(t)
-		if !slices.Contains(names, create) {
-			names = append(names, create)
-		}
-	}
 	records, corrupt, err = v.collect(ctx, r, names, terms)
-	if err != nil || t.ID == "" {
-		return records, corrupt, err
+	if err != nil {
+		return nil, nil, err
 	}
-
 	byID := slices.IndexFunc(v.candidates(records, t), func(c Candidate) bool {
 		return c.Token.ID == t.ID || c.Former.ID
 	})
-	like := t
-	like.ID = ""
+	user := t
+	user.ID = ""
 	switch {
+	case byID < 0 && corrupt != nil:
+		return nil, corrupt, nil
 	case byID < 0:
 		// The ID is new. The user, or the token, must be so too.
-		if name, ok := derivedTerm(t.ID); ok {
-			terms = append(terms, name)
+		if derived(t.ID) {
+			if id, ok := nameTerm(t.ID); ok {
+				terms = append(terms, id)
+			}
 		}
-		names, more := v.keys(like)
-		return v.collectMore(ctx, r, names, append(terms, more...), corrupt)
-	case records[byID].current.UserName == "" && t.UserName != "":
-		like.ClientID = either(t.ClientID, records[byID].current.ClientID)
-		return v.collectMore(ctx, r, []string{v.userName(like.UserName, like.ClientID)}, nil, corrupt)
+		return v.match(ctx, r, user, terms)
+	case t.UserName != "" && records[byID].current.UserName == "":
+		// The record gets its user, who may have one already.
+		user.ClientID = either(t.ClientID, records[byID].current.ClientID)
+		return v.match(ctx, r, user, nil)
 	}
 	return records, corrupt, nil
 }
 
-func derivedTerm(id string) (term, bool) {
-	if !derived(id) {
-		return term{}, false
+// match returns, besides what r knows already, the records that a token without
+// an ID may be merged into: those it describes, and the one of its derived name.
+func (v *saver) match(ctx context.Context, r *reader, t Token, terms []term) (records []record, corrupt, err error) {
+	names, more := v.keys(t)
+	if t.UserName != "" || hasCredential(t) {
+		if name := v.derive(t); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
 	}
-	return nameTerm(id)
-}
-
-// collectMore is collect, on top of what r knows already.
-func (v *saver) collectMore(ctx context.Context, r *reader, names []string, terms []term, corrupt error) ([]record, error, error) {
-	records, more, err := v.collect(ctx, r, names, terms)
-	if corrupt == nil {
-		corrupt = more
-	}
-	return records, corrupt, err
+	return v.collect(ctx, r, names, append(terms, more...))
 }
 
 // candidates returns the records in the form in which it is decided between

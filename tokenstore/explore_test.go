@@ -1,0 +1,751 @@
+package tokenstore_test
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
+)
+
+var exploreRuns = flag.Int("explore.runs", 4_000, "runs of each scenario of TestEveryInterleaving at most; 0: all")
+
+// A world is a memory whose every call waits for a scheduler to let it go on. It
+// keeps the history of each secret, from which stale reads are answered.
+type world struct {
+	memory *memstore.Driver
+
+	mu      sync.Mutex
+	pending []*call
+	past    map[string][]*driver.Secret // states of each name, nil for absent; the last is the present one
+	free    bool                        // calls do not wait any more
+}
+
+// A call is one call of a driver that waits to be let go on.
+type call struct {
+	writer int
+	text   string
+	name   string // of the secret; empty if it is about all
+	write  bool
+	stale  func() bool // whether there is an older state to answer with
+	verb   chan verb
+}
+
+// A verb is what becomes of a call.
+type verb int
+
+const (
+	proceed     verb = iota
+	answerStale      // with the state before the present one
+	loseAnswer       // apply, but report that the outcome is unknown
+	crashBefore      // the writer dies before the call
+	crashAfter       // or just after it
+)
+
+func (v verb) String() string {
+	return [...]string{"", " (stale)", " (answer lost)", " (crash before)", " (crash after)"}[v]
+}
+
+var errCrashed = fmt.Errorf("the process is dead: %w", context.Canceled)
+
+// A handle is one process's driver.
+type handle struct {
+	*world
+	writer  int
+	lag     bool
+	crashed bool // guarded by world.mu
+}
+
+func (h *handle) dead() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.crashed
+}
+
+// step waits for the scheduler. do applies the call, old answers it from the past.
+func step[T any](h *handle, text string, write bool, name string, do func() (T, error), old func() (T, error)) (T, error) {
+	var zero T
+	h.mu.Lock()
+	if h.crashed {
+		h.mu.Unlock()
+		return zero, errCrashed
+	}
+	if h.free {
+		h.mu.Unlock()
+		return do()
+	}
+	c := &call{writer: h.writer, text: text, name: name, write: write, verb: make(chan verb)}
+	c.stale = func() bool { return h.lag && old != nil && (name == "" || len(h.past[name]) > 1) }
+	h.pending = append(h.pending, c)
+	h.mu.Unlock()
+	switch <-c.verb {
+	case answerStale:
+		return old()
+	case loseAnswer:
+		_, err := do()
+		if err != nil {
+			return zero, err
+		}
+		return zero, fmt.Errorf("%w: the answer was lost", driver.ErrUnavailable)
+	case crashBefore:
+		h.die()
+		return zero, errCrashed
+	case crashAfter:
+		_, _ = do()
+		h.die()
+		return zero, errCrashed
+	}
+	return do()
+}
+
+func (h *handle) die() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.crashed = true
+}
+
+func (h *handle) note(name string) {
+	s, err := h.memory.Get(context.Background(), name)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.past[name] == nil {
+		h.past[name] = []*driver.Secret{nil}
+	}
+	if err != nil {
+		h.past[name] = append(h.past[name], nil)
+		return
+	}
+	h.past[name] = append(h.past[name], &s)
+}
+
+func (h *handle) before(name string) (driver.Secret, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	past := h.past[name]
+	if s := past[len(past)-2]; s != nil {
+		return *s, nil
+	}
+	return driver.Secret{}, driver.ErrNotFound
+}
+
+func (h *handle) Properties() driver.Properties {
+	p := h.memory.Properties()
+	if h.lag {
+		p.ReadLag, p.ListLag = driver.Unbounded, driver.Unbounded
+	}
+	return p
+}
+
+func (h *handle) Get(ctx context.Context, name string) (driver.Secret, error) {
+	return step(h, "get "+name, false, name,
+		func() (driver.Secret, error) { return h.memory.Get(ctx, name) },
+		func() (driver.Secret, error) { return h.before(name) })
+}
+
+func (h *handle) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
+	return step(h, "fresh "+name, false, name,
+		func() (driver.Secret, error) { return h.memory.Fresh(ctx, name, than) }, nil)
+}
+
+func (h *handle) Create(ctx context.Context, name string, p driver.Payload) (driver.Version, error) {
+	return step(h, "create "+name, true, name, func() (driver.Version, error) {
+		v, err := h.memory.Create(ctx, name, p)
+		if err == nil {
+			h.note(name)
+		}
+		return v, err
+	}, nil)
+}
+
+func (h *handle) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
+	return step(h, "update "+name, true, name, func() (driver.Version, error) {
+		v, err := h.memory.Update(ctx, name, base, p)
+		if err == nil {
+			h.note(name)
+		}
+		return v, err
+	}, nil)
+}
+
+func (h *handle) Delete(ctx context.Context, name string, base driver.Secret) error {
+	_, err := step(h, "delete "+name, true, name, func() (struct{}, error) {
+		err := h.memory.Delete(ctx, name, base)
+		if err == nil {
+			h.note(name)
+		}
+		return struct{}{}, err
+	}, nil)
+	return err
+}
+
+func (h *handle) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[driver.Named, error] {
+	return sorted(step(h, "lookup", false, "",
+		func() ([]driver.Named, error) { return collect(h.memory.Lookup(ctx, any)) },
+		func() ([]driver.Named, error) { return h.lookupBefore(any), nil }))
+}
+
+// lookupBefore answers as an index does that has not caught up: no secret is
+// found by what its last write added, and each by what it had before.
+func (h *handle) lookupBefore(any []driver.Label) []driver.Named {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var found []driver.Named
+	for name, past := range h.past {
+		at := past[max(0, len(past)-2)]
+		if at == nil {
+			continue
+		}
+		for _, l := range at.Labels {
+			if slices.ContainsFunc(any, func(a driver.Label) bool { return a.Key == l.Key && a.Value == l.Value }) {
+				found = append(found, driver.Named{Name: name, Secret: *at})
+				break
+			}
+		}
+	}
+	return found
+}
+
+func (h *handle) List(ctx context.Context) iter.Seq2[driver.Named, error] {
+	return sorted(step(h, "list", false, "",
+		func() ([]driver.Named, error) { return collect(h.memory.List(ctx)) }, nil))
+}
+
+func (h *handle) Names(ctx context.Context) iter.Seq2[string, error] { return h.memory.Names(ctx) }
+func (h *handle) Close() error                                       { return nil }
+
+func collect(seq iter.Seq2[driver.Named, error]) ([]driver.Named, error) {
+	var all []driver.Named
+	for n, err := range seq {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, n)
+	}
+	return all, nil
+}
+
+func sorted(all []driver.Named, err error) iter.Seq2[driver.Named, error] {
+	slices.SortFunc(all, func(a, b driver.Named) int { return strings.Compare(a.Name, b.Name) })
+	return func(yield func(driver.Named, error) bool) {
+		if err != nil {
+			yield(driver.Named{}, err)
+			return
+		}
+		for _, n := range all {
+			if !yield(n, nil) {
+				return
+			}
+		}
+	}
+}
+
+// A scenario is what two processes do at once.
+type scenario struct {
+	name  string
+	setup func(context.Context, *tokenstore.Store)
+	ops   []operation // by one process each
+	// loose scenarios may leave a second record without a user, by the exception
+	// in the contract: when lookups are stale, or if they begin with one.
+	loose, duplicates bool
+}
+
+type operation struct {
+	name string
+	do   func(context.Context, *tokenstore.Store) error
+}
+
+// budgets are how often each kind of fault may happen in one run.
+type budgets struct{ crashes, losses, stales int }
+
+// A run is one execution, driven by a list of choices.
+type run struct {
+	choices []int // at each decision, which option
+	options []int // how many there were
+	trace   []string
+
+	// asleep are options that were taken before at an earlier decision, and have
+	// commuted with everything since: to take them now would repeat another run.
+	asleep []option
+}
+
+// An option is what can happen next: a call, and what becomes of it.
+type option struct {
+	call *call
+	verb verb
+}
+
+func (o option) is(p option) bool {
+	return o.call.writer == p.call.writer && o.call.text == p.call.text && o.verb == p.verb
+}
+
+// commutes reports whether o and p, of different processes, or sent at once by
+// one, lead to the same state in either order.
+func (o option) commutes(p option) bool {
+	switch {
+	case o.call == p.call:
+		return false
+	case o.verb != proceed && p.verb != proceed:
+		return false // they may draw on the same budget
+	case !o.call.write && !p.call.write:
+		return true
+	case o.call.writer == p.call.writer:
+		return false
+	case o.verb == crashBefore || p.verb == crashBefore:
+		return true
+	}
+	return o.call.name != "" && p.call.name != "" && o.call.name != p.call.name
+}
+
+// choose returns the option to take, or false if all of them are asleep.
+func (r *run) choose(options []option) (option, bool) {
+	awake := slices.DeleteFunc(options, func(o option) bool { return slices.ContainsFunc(r.asleep, o.is) })
+	if len(awake) == 0 {
+		return option{}, false
+	}
+	at := len(r.options)
+	r.options = append(r.options, len(awake))
+	if at >= len(r.choices) {
+		r.choices = append(r.choices, 0)
+	}
+	taken := awake[r.choices[at]]
+	r.asleep = append(r.asleep, awake[:r.choices[at]]...)
+	r.asleep = slices.DeleteFunc(r.asleep, func(o option) bool { return !o.commutes(taken) })
+	return taken, true
+}
+
+// next returns the choices of the run that follows in depth-first order, or nil.
+func (r *run) next() []int {
+	for i := len(r.options) - 1; i >= 0; i-- {
+		if r.choices[i]+1 < r.options[i] {
+			return append(slices.Clone(r.choices[:i]), r.choices[i]+1)
+		}
+	}
+	return nil
+}
+
+type result struct {
+	done, crashed bool
+	err           error
+}
+
+// play executes the scenario once, in the order that r chooses. It returns nil if
+// that would repeat another run.
+func play(t *testing.T, sc scenario, b budgets, r *run) (*world, []result) {
+	ctx := t.Context()
+	w := &world{memory: memstore.NewDriver(), past: map[string][]*driver.Secret{}, free: true}
+	sc.setup(ctx, open(t, &handle{world: w, writer: -1}))
+	w.free = false
+	results := make([]result, len(sc.ops))
+	handles := make([]*handle, len(sc.ops))
+	for i, op := range sc.ops {
+		handles[i] = &handle{world: w, writer: i, lag: b.stales > 0}
+		s := open(t, handles[i])
+		go func() {
+			err := op.do(ctx, s)
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			results[i] = result{done: true, err: err, crashed: handles[i].crashed}
+		}()
+	}
+	for {
+		ready := w.settle(results)
+		if len(ready) == 0 {
+			break
+		}
+		var options []option
+		for _, c := range ready {
+			options = append(options, option{c, proceed})
+		}
+		for _, c := range ready {
+			if b.stales > 0 && c.stale() {
+				options = append(options, option{c, answerStale})
+			}
+			if b.losses > 0 && c.write {
+				options = append(options, option{c, loseAnswer})
+			}
+			if b.crashes > 0 && c.write {
+				options = append(options, option{c, crashBefore}, option{c, crashAfter})
+			}
+		}
+		o, ok := r.choose(options)
+		if !ok {
+			w.letGo()
+			return nil, nil
+		}
+		switch o.verb {
+		case answerStale:
+			b.stales--
+		case loseAnswer:
+			b.losses--
+		case crashBefore, crashAfter:
+			b.crashes--
+		}
+		r.trace = append(r.trace, fmt.Sprintf("%s: %s%s", sc.ops[o.call.writer].name, o.call.text, o.verb))
+		w.release(o.call, o.verb)
+	}
+	w.free = true
+	return w, results
+}
+
+// settle lets time pass until every process has either ended or waits for the
+// scheduler, and returns the calls that wait, in an order that does not depend on
+// chance.
+func (w *world) settle(results []result) []*call {
+	for {
+		synctest.Wait()
+		w.mu.Lock()
+		busy := map[int]bool{}
+		for i, r := range results {
+			busy[i] = !r.done
+		}
+		ready := slices.Clone(w.pending)
+		for _, c := range ready {
+			delete(busy, c.writer)
+		}
+		w.mu.Unlock()
+		sleeping := false
+		for _, b := range busy {
+			sleeping = sleeping || b
+		}
+		if !sleeping {
+			slices.SortFunc(ready, func(a, b *call) int {
+				return cmp.Or(cmp.Compare(a.writer, b.writer), strings.Compare(a.text, b.text))
+			})
+			return ready
+		}
+		<-time.After(time.Millisecond) // on the bubble's clock
+	}
+}
+
+// letGo ends a run: all that wait go on, as do those who come.
+func (w *world) letGo() {
+	w.mu.Lock()
+	w.free = true
+	waiting := w.pending
+	w.pending = nil
+	w.mu.Unlock()
+	for _, c := range waiting {
+		c.verb <- proceed
+	}
+	synctest.Wait()
+}
+
+func (w *world) release(c *call, v verb) {
+	w.mu.Lock()
+	w.pending = slices.DeleteFunc(w.pending, func(p *call) bool { return p == c })
+	w.mu.Unlock()
+	c.verb <- v
+}
+
+func open(t *testing.T, d driver.Secrets) *tokenstore.Store {
+	s, err := tokenstore.New(d, &tokenstore.Options{Attempts: 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// dump is what a process that starts cold sees: all records, or only those of
+// users.
+func dump(t *testing.T, w *world, users bool) string {
+	ctx := t.Context()
+	s := open(t, w.memory.Reopen())
+	tokens, err := s.GetTokens(ctx)
+	if err != nil {
+		t.Fatalf("GetTokens: %v", err)
+	}
+	var b strings.Builder
+	for _, k := range tokens {
+		if users && k.UserName == "" {
+			continue
+		}
+		fmt.Fprintf(&b, "%s user=%s client=%s secret=%s refresh=%s access=%s grant=%s expires=%d api=%s\n", k.ID, k.UserName, k.ClientID,
+			string(k.ClientSecret), string(k.RefreshToken), string(k.AccessToken), string(k.GrantToken), expiry(k), k.APIDomain)
+	}
+	return b.String()
+}
+
+func expiry(t tokenstore.Token) int64 {
+	if t.ExpiresAt.IsZero() {
+		return 0
+	}
+	return t.ExpiresAt.UnixMilli()
+}
+
+// found checks that every record is found by every key that it has.
+func found(t *testing.T, w *world, loose bool) error {
+	ctx := t.Context()
+	s := open(t, w.memory.Reopen())
+	tokens, err := s.GetTokens(ctx)
+	if err != nil {
+		return err
+	}
+	users := map[[2]string]string{}
+	for _, k := range tokens {
+		likes := []tokenstore.Token{{ID: k.ID}}
+		if k.UserName != "" {
+			if other, twice := users[[2]string{k.UserName, k.ClientID}]; twice {
+				return fmt.Errorf("two records of one user: %s and %s", other, k.ID)
+			}
+			users[[2]string{k.UserName, k.ClientID}] = k.ID
+			likes = append(likes, tokenstore.Token{UserName: k.UserName, ClientID: k.ClientID})
+		}
+		if k.UserName != "" || !loose {
+			if k.RefreshToken != "" && k.ClientID != "" {
+				likes = append(likes, tokenstore.Token{ClientID: k.ClientID, RefreshToken: k.RefreshToken})
+			}
+			if k.GrantToken != "" && k.ClientID != "" {
+				likes = append(likes, tokenstore.Token{ClientID: k.ClientID, GrantToken: k.GrantToken})
+			}
+			if k.AccessToken != "" && !loose {
+				likes = append(likes, tokenstore.Token{AccessToken: k.AccessToken})
+			}
+		}
+		for i, like := range likes {
+			f, err := s.FindToken(ctx, like)
+			if err != nil {
+				return fmt.Errorf("record %s is not found by key %d: %w", k.ID, i, err)
+			}
+			if f.ID != k.ID {
+				return fmt.Errorf("key %d of record %s finds %s", i, k.ID, f.ID)
+			}
+		}
+	}
+	return nil
+}
+
+// outcomes are what a scenario may end in: what the operations leave behind when
+// they are done one after the other, in any order; those in maybe need not be
+// done at all.
+func outcomes(t *testing.T, sc scenario, maybe []bool, users bool) map[string]bool {
+	allowed := map[string]bool{}
+	for _, order := range orders(len(sc.ops)) {
+		for skip := range 1 << len(sc.ops) {
+			ok := true
+			w := &world{memory: memstore.NewDriver(), free: true, past: map[string][]*driver.Secret{}}
+			s := open(t, &handle{world: w})
+			sc.setup(t.Context(), s)
+			for _, i := range order {
+				if skip>>i&1 == 1 {
+					ok = ok && maybe[i]
+					continue
+				}
+				_ = sc.ops[i].do(t.Context(), s)
+			}
+			if ok {
+				allowed[dump(t, w, users)] = true
+			}
+		}
+	}
+	return allowed
+}
+
+func orders(n int) [][]int {
+	if n == 1 {
+		return [][]int{{0}}
+	}
+	var all [][]int
+	for _, o := range orders(n - 1) {
+		for at := range n {
+			all = append(all, slices.Insert(slices.Clone(o), at, n-1))
+		}
+	}
+	return all
+}
+
+// explore runs the scenario in every order of its calls, with faults within the
+// budgets, and checks what is left after each.
+func explore(t *testing.T, sc scenario, b budgets) {
+	allowed := map[string]map[string]bool{}
+	loose := sc.loose && b.stales > 0 || sc.duplicates && (b.stales > 0 || b.crashes > 0)
+	var choices []int
+	runs := 0
+	for {
+		r := &run{choices: choices}
+		w, results := play(t, sc, b, r)
+		if runs++; w == nil {
+			if choices = r.next(); choices == nil {
+				break
+			}
+			continue
+		}
+		fail := func(format string, args ...any) {
+			t.Helper()
+			t.Fatalf("after\n\t%s\n%s", strings.Join(r.trace, "\n\t"), fmt.Sprintf(format, args...))
+		}
+		maybe := make([]bool, len(sc.ops))
+		for i, res := range results {
+			switch {
+			case res.crashed, loose:
+				maybe[i] = true
+			case res.err == nil:
+			case errors.Is(res.err, tokenstore.ErrUnavailable) && b.losses > 0,
+				errors.Is(res.err, tokenstore.ErrNotPersisted):
+				maybe[i] = true
+			case errors.Is(res.err, tokenstore.ErrNotFound), errors.Is(res.err, tokenstore.ErrInvalidToken), errors.Is(res.err, tokenstore.ErrIDMismatch):
+				maybe[i] = true // it met a deletion; what may be left is checked below
+			default:
+				fail("%s: %v", sc.ops[i].name, res.err)
+			}
+		}
+		key := fmt.Sprint(maybe)
+		if allowed[key] == nil {
+			allowed[key] = outcomes(t, sc, maybe, loose)
+		}
+		if err := found(t, w, loose); err != nil {
+			fail("%v\n%s", err, dump(t, w, false))
+		}
+		if got := dump(t, w, loose); !allowed[key][got] && !(loose && sc.duplicates) {
+			fail("left\n%s\nwhich no order of the operations leaves; allowed:\n%s", got, strings.Join(slices.Sorted(maps.Keys(allowed[key])), "or\n"))
+		}
+		// Whoever finds an operation unfinished does it again, from anew.
+		for i, res := range results {
+			if res.crashed {
+				s := open(t, w.memory.Reopen())
+				if err := sc.ops[i].do(t.Context(), s); err != nil && !acceptable(err) {
+					fail("%s again: %v", sc.ops[i].name, err)
+				}
+				if err := found(t, w, loose); err != nil {
+					fail("%s again: %v\n%s", sc.ops[i].name, err, dump(t, w, false))
+				}
+			}
+		}
+		choices = r.next()
+		if choices == nil || *exploreRuns > 0 && runs >= *exploreRuns {
+			break
+		}
+	}
+	t.Logf("%d runs, complete: %v", runs, choices == nil)
+}
+
+func acceptable(err error) bool {
+	return errors.Is(err, tokenstore.ErrNotFound) || errors.Is(err, tokenstore.ErrInvalidToken) || errors.Is(err, tokenstore.ErrIDMismatch)
+}
+
+const (
+	client = "client"
+	user   = "ann@example.com"
+)
+
+func at(second int64) time.Time { return time.Unix(4_000_000_000+second, 0) }
+
+func save(t tokenstore.Token) operation {
+	return operation{"save", func(ctx context.Context, s *tokenstore.Store) error {
+		_, err := s.SaveToken(ctx, t)
+		return err
+	}}
+}
+
+func must(t tokenstore.Token, err error) tokenstore.Token {
+	if err != nil {
+		panic(err)
+	}
+	return t
+}
+
+// consent saves a one-time code and what it was exchanged for.
+func consent(ctx context.Context, s *tokenstore.Store, n string, expires int64) string {
+	g := must(s.SaveToken(ctx, tokenstore.Token{ClientID: client, ClientSecret: "secret", GrantToken: tokenstore.Secret("grant" + n)}))
+	must(s.SaveToken(ctx, tokenstore.Token{ID: g.ID, RefreshToken: tokenstore.Secret("refresh" + n), AccessToken: tokenstore.Secret("access" + n), ExpiresAt: at(expires)}))
+	return g.ID
+}
+
+// idOf returns the ID that a grant token's record has before it has a user.
+func idOf(n string) string {
+	s := memstore.New(nil)
+	return must(s.SaveToken(context.Background(), tokenstore.Token{ClientID: client, GrantToken: tokenstore.Secret("grant" + n)})).ID
+}
+
+func userID() string {
+	s := memstore.New(nil)
+	return must(s.SaveToken(context.Background(), tokenstore.Token{ClientID: client, UserName: user, GrantToken: "x"})).ID
+}
+
+func promote(n string) operation {
+	return operation{"promote " + n, func(ctx context.Context, s *tokenstore.Store) error {
+		_, err := s.SaveToken(ctx, tokenstore.Token{ID: idOf(n), UserName: user})
+		return err
+	}}
+}
+
+func remove(id string) operation {
+	return operation{"delete " + id[:1], func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteToken(ctx, id) }}
+}
+
+func scenarios() []scenario {
+	nothing := func(context.Context, *tokenstore.Store) {}
+	annExists := func(ctx context.Context, s *tokenstore.Store) {
+		must(s.SaveToken(ctx, tokenstore.Token{UserName: user, ClientID: client, ClientSecret: "secret", RefreshToken: "refresh0", AccessToken: "access0", ExpiresAt: at(10)}))
+	}
+	one := func(ctx context.Context, s *tokenstore.Store) { consent(ctx, s, "1", 20) }
+	two := func(ctx context.Context, s *tokenstore.Store) { consent(ctx, s, "1", 20); consent(ctx, s, "2", 30) }
+	second := func(ctx context.Context, s *tokenstore.Store) { annExists(ctx, s); consent(ctx, s, "1", 20) }
+	ann := tokenstore.Token{UserName: user, ClientID: client}
+	with := func(t tokenstore.Token, change func(*tokenstore.Token)) tokenstore.Token { change(&t); return t }
+	fields := save(with(ann, func(t *tokenstore.Token) { t.RefreshToken = "refresh9"; t.APIDomain = "https://api" }))
+	access := save(with(ann, func(t *tokenstore.Token) { t.AccessToken = "access9"; t.ExpiresAt = at(90) }))
+	return []scenario{
+		{name: "two first saves of one user", setup: nothing, ops: []operation{fields, access}},
+		{name: "two saves of different fields", setup: annExists, ops: []operation{fields, access}},
+		{name: "save and delete", setup: annExists, ops: []operation{access, remove(userID())}},
+		{name: "delete and delete", setup: annExists, ops: []operation{remove(userID()), remove(userID())}},
+		{name: "two cold starts with one code", setup: nothing, ops: []operation{
+			save(tokenstore.Token{ClientID: client, GrantToken: "grant1"}), save(tokenstore.Token{ClientID: client, GrantToken: "grant1"}),
+		}},
+		{name: "one promotion by two", setup: one, ops: []operation{promote("1"), promote("1")}},
+		{name: "two consents at once", setup: two, ops: []operation{promote("1"), promote("2")}},
+		{name: "a second consent by two", setup: second, ops: []operation{promote("1"), promote("1")}},
+		{name: "promotion and a save of the user", setup: one, ops: []operation{promote("1"), access}},
+		{name: "second consent and a save of the user", setup: second, ops: []operation{promote("1"), access}},
+		{name: "promotion and deletion of the code's record", setup: one, ops: []operation{promote("1"), remove(idOf("1"))}},
+		{name: "second consent and deletion of the user", setup: second, ops: []operation{promote("1"), remove(userID())}},
+		{name: "second consent and deletion of the code's record", setup: second, ops: []operation{promote("1"), remove(idOf("1"))}},
+		{name: "promotion and a cold start with the code", setup: one, loose: true, ops: []operation{
+			promote("1"), save(tokenstore.Token{ClientID: client, GrantToken: "grant1", APIDomain: "https://api"}),
+		}},
+		{name: "promotion and a save by the ID", setup: one, ops: []operation{
+			promote("1"), save(tokenstore.Token{ID: idOf("1"), AccessToken: "access9", ExpiresAt: at(90)}),
+		}},
+		{name: "promotion and a save by the refresh token", setup: one, loose: true, ops: []operation{
+			promote("1"), save(tokenstore.Token{ClientID: client, RefreshToken: "refresh1", AccessToken: "access9", ExpiresAt: at(90)}),
+		}},
+		{name: "duplicates that two savers find", duplicates: true, setup: func(ctx context.Context, s *tokenstore.Store) {
+			must(s.SaveToken(ctx, tokenstore.Token{ClientID: client, RefreshToken: "refresh0", APIDomain: "https://api"}))
+			annExists(ctx, s)
+		}, ops: []operation{
+			save(tokenstore.Token{ClientID: client, RefreshToken: "refresh0", AccessToken: "access8", ExpiresAt: at(80)}), access,
+		}},
+	}
+}
+
+func TestEveryInterleaving(t *testing.T) {
+	for _, sc := range scenarios() {
+		for _, b := range []struct {
+			name string
+			budgets
+		}{
+			{"without faults", budgets{}},
+			{"with a crash", budgets{crashes: 1}},
+			{"with a lost answer", budgets{losses: 1}},
+			{"with stale reads", budgets{stales: 2}},
+			{"with a crash and a stale read", budgets{crashes: 1, stales: 1}},
+		} {
+			t.Run(sc.name+"/"+b.name, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) { explore(t, sc, b.budgets) })
+			})
+		}
+	}
+}
