@@ -15,12 +15,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-var exploreRuns = flag.Int("explore.runs", 4_000, "runs of each scenario of TestEveryInterleaving at most; 0: all")
+var exploreRuns = flag.Int("explore.runs", 2_000, "runs of each scenario of TestEveryInterleaving at most; 0: all")
 
 // A world is a memory whose every call waits for a scheduler to let it go on. It
 // keeps the history of each secret, from which stale reads are answered.
@@ -31,6 +32,10 @@ type world struct {
 	pending []*call
 	past    map[string][]*driver.Secret // states of each name, nil for absent; the last is the present one
 	free    bool                        // calls do not wait any more
+
+	violation string // of a rule that no outcome shows
+
+	processes sync.WaitGroup
 }
 
 // A call is one call of a driver that waits to be let go on.
@@ -171,12 +176,31 @@ func (h *handle) Create(ctx context.Context, name string, p driver.Payload) (dri
 
 func (h *handle) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
 	return step(h, "update "+name, true, name, func() (driver.Version, error) {
+		moved := h.overMoved(ctx, name, p.Data)
 		v, err := h.memory.Update(ctx, name, base, p)
 		if err == nil {
 			h.note(name)
+			if moved {
+				h.mu.Lock()
+				h.violation = "an update over " + name + ", which has moved"
+				h.mu.Unlock()
+			}
 		}
 		return v, err
 	}, nil)
+}
+
+// overMoved reports whether data would change an entry that has moved, other than
+// into an alias, or an alias.
+func (h *handle) overMoved(ctx context.Context, name string, data []byte) bool {
+	was, err := h.memory.Get(ctx, name)
+	if err != nil {
+		return false
+	}
+	old, err1 := codec.JSON.Decode(name, was.Data)
+	next, err2 := codec.JSON.Decode(name, data)
+	return err1 != nil || err2 != nil || old.Moved != nil && next.Alias == nil ||
+		old.Alias != nil && (next.Alias == nil || *old.Alias != *next.Alias)
 }
 
 func (h *handle) Delete(ctx context.Context, name string, base driver.Secret) error {
@@ -259,6 +283,10 @@ type scenario struct {
 	// loose scenarios may leave a second record without a user, by the exception
 	// in the contract: when lookups are stale, or if they begin with one.
 	loose, duplicates bool
+	// check, if set, is asked after each run. crashes is how many processes died.
+	check func(crashes int) error
+	// lease is the store's LeaseTTL.
+	lease time.Duration
 }
 
 type operation struct {
@@ -274,6 +302,7 @@ type run struct {
 	choices []int // at each decision, which option
 	options []int // how many there were
 	trace   []string
+	last    []*call
 
 	// asleep are options that were taken before at an earlier decision, and have
 	// commuted with everything since: to take them now would repeat another run.
@@ -306,6 +335,29 @@ func (o option) commutes(p option) bool {
 		return true
 	}
 	return o.call.name != "" && p.call.name != "" && o.call.name != p.call.name
+}
+
+// patience is how many reads in a row a process may do while another one waits
+// for the scheduler. More than any operation does but for polling.
+const patience = 6
+
+// fair leaves out a process that does nothing but look again and again whether
+// another one has got on, while that one waits for the scheduler.
+func fair(options []option, last []*call) []option {
+	if len(last) < patience {
+		return options
+	}
+	last = last[len(last)-patience:]
+	for _, c := range last {
+		if c.write || c.writer != last[0].writer {
+			return options
+		}
+	}
+	others := slices.DeleteFunc(slices.Clone(options), func(o option) bool { return o.call.writer == last[0].writer })
+	if len(others) == 0 {
+		return options
+	}
+	return others
 }
 
 // choose returns the option to take, or false if all of them are asleep.
@@ -345,19 +397,19 @@ type result struct {
 func play(t *testing.T, sc scenario, b budgets, r *run) (*world, []result) {
 	ctx := t.Context()
 	w := &world{memory: memstore.NewDriver(), past: map[string][]*driver.Secret{}, free: true}
-	sc.setup(ctx, open(t, &handle{world: w, writer: -1}))
+	sc.setup(ctx, open(t, &handle{world: w, writer: -1}, sc.lease))
 	w.free = false
 	results := make([]result, len(sc.ops))
 	handles := make([]*handle, len(sc.ops))
 	for i, op := range sc.ops {
 		handles[i] = &handle{world: w, writer: i, lag: b.stales > 0}
-		s := open(t, handles[i])
-		go func() {
+		s := open(t, handles[i], sc.lease)
+		w.processes.Go(func() {
 			err := op.do(ctx, s)
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			results[i] = result{done: true, err: err, crashed: handles[i].crashed}
-		}()
+		})
 	}
 	for {
 		ready := w.settle(results)
@@ -379,7 +431,7 @@ func play(t *testing.T, sc scenario, b budgets, r *run) (*world, []result) {
 				options = append(options, option{c, crashBefore}, option{c, crashAfter})
 			}
 		}
-		o, ok := r.choose(options)
+		o, ok := r.choose(fair(options, r.last))
 		if !ok {
 			w.letGo()
 			return nil, nil
@@ -392,6 +444,7 @@ func play(t *testing.T, sc scenario, b budgets, r *run) (*world, []result) {
 		case crashBefore, crashAfter:
 			b.crashes--
 		}
+		r.last = append(r.last, o.call)
 		r.trace = append(r.trace, fmt.Sprintf("%s: %s%s", sc.ops[o.call.writer].name, o.call.text, o.verb))
 		w.release(o.call, o.verb)
 	}
@@ -425,7 +478,7 @@ func (w *world) settle(results []result) []*call {
 			})
 			return ready
 		}
-		<-time.After(time.Millisecond) // on the bubble's clock
+		<-time.After(100 * time.Millisecond) // on the bubble's clock
 	}
 }
 
@@ -439,7 +492,7 @@ func (w *world) letGo() {
 	for _, c := range waiting {
 		c.verb <- proceed
 	}
-	synctest.Wait()
+	w.processes.Wait()
 }
 
 func (w *world) release(c *call, v verb) {
@@ -449,8 +502,8 @@ func (w *world) release(c *call, v verb) {
 	c.verb <- v
 }
 
-func open(t *testing.T, d driver.Secrets) *tokenstore.Store {
-	s, err := tokenstore.New(d, &tokenstore.Options{Attempts: 30})
+func open(t *testing.T, d driver.Secrets, lease time.Duration) *tokenstore.Store {
+	s, err := tokenstore.New(d, &tokenstore.Options{Attempts: 30, LeaseTTL: lease})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -461,7 +514,7 @@ func open(t *testing.T, d driver.Secrets) *tokenstore.Store {
 // users.
 func dump(t *testing.T, w *world, users bool) string {
 	ctx := t.Context()
-	s := open(t, w.memory.Reopen())
+	s := open(t, w.memory.Reopen(), 0)
 	tokens, err := s.GetTokens(ctx)
 	if err != nil {
 		t.Fatalf("GetTokens: %v", err)
@@ -487,7 +540,7 @@ func expiry(t tokenstore.Token) int64 {
 // found checks that every record is found by every key that it has.
 func found(t *testing.T, w *world, loose bool) error {
 	ctx := t.Context()
-	s := open(t, w.memory.Reopen())
+	s := open(t, w.memory.Reopen(), 0)
 	tokens, err := s.GetTokens(ctx)
 	if err != nil {
 		return err
@@ -535,7 +588,7 @@ func outcomes(t *testing.T, sc scenario, maybe []bool, users bool) map[string]bo
 		for skip := range 1 << len(sc.ops) {
 			ok := true
 			w := &world{memory: memstore.NewDriver(), free: true, past: map[string][]*driver.Secret{}}
-			s := open(t, &handle{world: w})
+			s := open(t, &handle{world: w}, sc.lease)
 			sc.setup(t.Context(), s)
 			for _, i := range order {
 				if skip>>i&1 == 1 {
@@ -567,13 +620,15 @@ func orders(n int) [][]int {
 
 // explore runs the scenario in every order of its calls, with faults within the
 // budgets, and checks what is left after each.
-func explore(t *testing.T, sc scenario, b budgets) {
+func explore(t *testing.T, fresh func() scenario, b budgets) {
+	sc := fresh()
 	allowed := map[string]map[string]bool{}
 	loose := sc.loose && b.stales > 0 || sc.duplicates && (b.stales > 0 || b.crashes > 0)
 	var choices []int
 	runs := 0
 	for {
 		r := &run{choices: choices}
+		sc = fresh()
 		w, results := play(t, sc, b, r)
 		if runs++; w == nil {
 			if choices = r.next(); choices == nil {
@@ -586,9 +641,13 @@ func explore(t *testing.T, sc scenario, b budgets) {
 			t.Fatalf("after\n\t%s\n%s", strings.Join(r.trace, "\n\t"), fmt.Sprintf(format, args...))
 		}
 		maybe := make([]bool, len(sc.ops))
+		crashes := 0
 		for i, res := range results {
 			switch {
-			case res.crashed, loose:
+			case res.crashed:
+				crashes++
+				maybe[i] = true
+			case loose:
 				maybe[i] = true
 			case res.err == nil:
 			case errors.Is(res.err, tokenstore.ErrUnavailable) && b.losses > 0,
@@ -602,7 +661,15 @@ func explore(t *testing.T, sc scenario, b budgets) {
 		}
 		key := fmt.Sprint(maybe)
 		if allowed[key] == nil {
-			allowed[key] = outcomes(t, sc, maybe, loose)
+			allowed[key] = outcomes(t, fresh(), maybe, loose)
+		}
+		if w.violation != "" {
+			fail("%s", w.violation)
+		}
+		if sc.check != nil {
+			if err := sc.check(crashes); err != nil {
+				fail("%v", err)
+			}
 		}
 		if err := found(t, w, loose); err != nil {
 			fail("%v\n%s", err, dump(t, w, false))
@@ -613,7 +680,7 @@ func explore(t *testing.T, sc scenario, b budgets) {
 		// Whoever finds an operation unfinished does it again, from anew.
 		for i, res := range results {
 			if res.crashed {
-				s := open(t, w.memory.Reopen())
+				s := open(t, w.memory.Reopen(), sc.lease)
 				if err := sc.ops[i].do(t.Context(), s); err != nil && !acceptable(err) {
 					fail("%s again: %v", sc.ops[i].name, err)
 				}
@@ -744,7 +811,7 @@ func TestEveryInterleaving(t *testing.T) {
 		} {
 			t.Run(sc.name+"/"+b.name, func(t *testing.T) {
 				t.Parallel()
-				synctest.Test(t, func(t *testing.T) { explore(t, sc, b.budgets) })
+				synctest.Test(t, func(t *testing.T) { explore(t, func() scenario { return sc }, b.budgets) })
 			})
 		}
 	}

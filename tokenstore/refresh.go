@@ -126,6 +126,8 @@ type refresher struct {
 
 	watched string    // the lease of another process
 	since   time.Time // when it was first seen
+
+	abandoned string // a lease of one's own that was won, and not used
 }
 
 // run returns the token as soon as there is a fresh one, whoever made it.
@@ -196,7 +198,7 @@ func (r *refresher) lapsed(lease codec.Lease, now time.Time) bool {
 	if r.watched != lease.ID {
 		r.watched, r.since = lease.ID, now
 	}
-	return now.Sub(r.since) >= r.o.LeaseTTL || now.Sub(time.UnixMilli(lease.Until)) >= clockSkew
+	return lease.ID == r.abandoned || now.Sub(r.since) >= r.o.LeaseTTL || now.Sub(time.UnixMilli(lease.Until)) >= clockSkew
 }
 
 // hold takes the lease, calls mint and commits what it returns. It fails with
@@ -211,12 +213,25 @@ func (r *refresher) hold(ctx context.Context, rec record) (Token, error) {
 	if err != nil {
 		return Token{}, lost(err)
 	}
-	rec.entry = held
-
-	left := r.o.LeaseTTL - min(mintMargin, r.o.LeaseTTL/6) - r.o.Now().Sub(begun)
-	if left <= 0 {
-		return Token{}, again{fmt.Errorf("%w: the lease took too long to get", ErrUnavailable)}
+	// If the answer to the write was lost, others may have written since: what is
+	// held is what is there now.
+	seen := r.reader(false)
+	for _, e := range append([]entry{held}, rec.pending...) {
+		_, _ = seen.note(e.name, e, nil)
 	}
+	r.abandoned = lease.ID
+	now, err := seen.resolve(ctx, held)
+	if err != nil {
+		r.release(ctx, record{entry: held}, lease.ID, nil)
+		return Token{}, lost(err)
+	}
+	rec = now
+	left := r.o.LeaseTTL - min(mintMargin, r.o.LeaseTTL/6) - r.o.Now().Sub(begun)
+	if l := rec.record.Lease; l == nil || l.ID != lease.ID || left <= 0 {
+		r.release(ctx, rec, lease.ID, nil)
+		return Token{}, again{fmt.Errorf("%w: the lease was lost", ErrConflict)}
+	}
+	r.abandoned = ""
 	mintCtx, cancel := context.WithTimeout(ctx, left)
 	minted, err := r.mint(mintCtx, rec.current)
 	cancel()
@@ -380,7 +395,7 @@ func ofClient(code string) bool {
 // lapses by itself.
 func (r *refresher) release(ctx context.Context, rec record, lease string, f *codec.Failure) {
 	for n := range r.o.Attempts {
-		if l := rec.record.Lease; l == nil || l.ID != lease {
+		if l := rec.record.Lease; l == nil || l.ID != lease || rec.target() != nil {
 			return
 		}
 		next := rec.record
