@@ -91,8 +91,6 @@ func (e encrypted) Decode(name string, data []byte) (Record, error) {
 	if json.Unmarshal(members["v"], &v) != nil || v != version || json.Unmarshal(raw, &ciphertext) != nil {
 		return Record{}, fmt.Errorf("codec: %w: the envelope is of another form or version", ErrFormat)
 	}
-	// A key that is held by a service may fail because the service does. Then
-	// the record is not known to be bad, and the error is passed on.
 	var failed error
 	for _, key := range e.keys {
 		plaintext, err := key.Decrypt(ciphertext, []byte(name))

@@ -43,8 +43,15 @@ const (
 // "invalid_redirect_uri") are not kept, nor is any other error.
 func (s *Store) Refresh(ctx context.Context, id string, stale Secret, mint func(context.Context, Token) (Token, error)) (Token, error) {
 	t, err := s.refresh(ctx, id, stale, mint)
+	var m mintError
+	if errors.As(err, &m) {
+		return t, &Error{Op: "refresh", Store: s.properties.Name, ID: id, Err: m.error}
+	}
 	return t, s.error("refresh", id, err)
 }
+
+// mintError is what mint returned. It is not the store's, and gets no class.
+type mintError struct{ error }
 
 func (s *Store) refresh(ctx context.Context, id string, stale Secret, mint func(context.Context, Token) (Token, error)) (Token, error) {
 	if err := s.begin(ctx); err != nil {
@@ -67,8 +74,7 @@ func (s *Store) refresh(ctx context.Context, id string, stale Secret, mint func(
 		case <-f.landed:
 		}
 		// The leader's context is not ours, and neither is what it found stale.
-		canceled := errors.Is(f.err, context.Canceled) || errors.Is(f.err, context.DeadlineExceeded)
-		if !canceled && (f.err != nil || f.token.AccessToken != stale) {
+		if !f.gaveUp() && (f.err != nil || f.token.AccessToken != stale) {
 			return f.token, f.err
 		}
 	}
@@ -92,6 +98,12 @@ type flight struct {
 	landed chan struct{}
 	token  Token
 	err    error
+}
+
+// gaveUp reports whether the flight ended because its leader's context did.
+func (f *flight) gaveUp() bool {
+	var m mintError
+	return !errors.As(f.err, &m) && (errors.Is(f.err, context.Canceled) || errors.Is(f.err, context.DeadlineExceeded))
 }
 
 // join returns the flight for id, and whether the caller is the one to fly it.
@@ -251,7 +263,7 @@ func (r *refresher) hold(ctx context.Context, rec record) (Token, error) {
 		if ctx.Err() != nil {
 			return Token{}, ctx.Err()
 		}
-		return Token{}, err
+		return Token{}, mintError{err}
 	}
 	return r.commit(storeCtx, rec, lease.ID, normal(minted))
 }
