@@ -292,6 +292,14 @@ type scenario struct {
 type operation struct {
 	name string
 	do   func(context.Context, *tokenstore.Store) error
+	then *operation // done next by the same process, if do succeeds
+}
+
+func (o operation) all(ctx context.Context, s *tokenstore.Store) error {
+	if err := o.do(ctx, s); err != nil || o.then == nil {
+		return err
+	}
+	return o.then.all(ctx, s)
 }
 
 // budgets are how often each kind of fault may happen in one run.
@@ -405,7 +413,7 @@ func play(t *testing.T, sc scenario, b budgets, r *run) (*world, []result) {
 		handles[i] = &handle{world: w, writer: i, lag: b.stales > 0}
 		s := open(t, handles[i], sc.lease)
 		w.processes.Go(func() {
-			err := op.do(ctx, s)
+			err := op.all(ctx, s)
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			results[i] = result{done: true, err: err, crashed: handles[i].crashed}
@@ -580,41 +588,55 @@ func found(t *testing.T, w *world, loose bool) error {
 }
 
 // outcomes are what a scenario may end in: what the operations leave behind when
-// they are done one after the other, in any order; those in maybe need not be
-// done at all.
-func outcomes(t *testing.T, sc scenario, maybe []bool, users bool) map[string]bool {
+// they are done one after the other, in any order; those of processes in maybe
+// need not be done to the end.
+func outcomes(t *testing.T, fresh func() scenario, maybe []bool, users bool) map[string]bool {
 	allowed := map[string]bool{}
-	for _, order := range orders(len(sc.ops)) {
-		for skip := range 1 << len(sc.ops) {
-			ok := true
-			w := &world{memory: memstore.NewDriver(), free: true, past: map[string][]*driver.Secret{}}
-			s := open(t, &handle{world: w}, sc.lease)
-			sc.setup(t.Context(), s)
-			for _, i := range order {
-				if skip>>i&1 == 1 {
-					ok = ok && maybe[i]
-					continue
-				}
-				_ = sc.ops[i].do(t.Context(), s)
+	for _, order := range orders(fresh(), maybe) {
+		sc := fresh()
+		sc.ops = slices.Clone(sc.ops)
+		w := &world{memory: memstore.NewDriver(), free: true, past: map[string][]*driver.Secret{}}
+		s := open(t, &handle{world: w}, sc.lease)
+		sc.setup(t.Context(), s)
+		for _, i := range order {
+			if sc.ops[i].do == nil {
+				continue // an operation before it failed
 			}
-			if ok {
-				allowed[dump(t, w, users)] = true
+			if err := sc.ops[i].do(t.Context(), s); err != nil || sc.ops[i].then == nil {
+				sc.ops[i].do = nil
+				continue
 			}
+			sc.ops[i] = *sc.ops[i].then
 		}
+		allowed[dump(t, w, users)] = true
 	}
 	return allowed
 }
 
-func orders(n int) [][]int {
-	if n == 1 {
-		return [][]int{{0}}
-	}
+// orders returns every order of the operations, each given by its process.
+func orders(sc scenario, maybe []bool) [][]int {
 	var all [][]int
-	for _, o := range orders(n - 1) {
-		for at := range n {
-			all = append(all, slices.Insert(slices.Clone(o), at, n-1))
+	var extend func(done []int, left []*operation)
+	extend = func(done []int, left []*operation) {
+		finished := true
+		for i, o := range left {
+			if o == nil {
+				continue
+			}
+			finished = finished && maybe[i]
+			next := slices.Clone(left)
+			next[i] = o.then
+			extend(append(slices.Clone(done), i), next)
+		}
+		if finished {
+			all = append(all, done)
 		}
 	}
+	var first []*operation
+	for i := range sc.ops {
+		first = append(first, &sc.ops[i])
+	}
+	extend(nil, first)
 	return all
 }
 
@@ -661,7 +683,7 @@ func explore(t *testing.T, fresh func() scenario, b budgets) {
 		}
 		key := fmt.Sprint(maybe)
 		if allowed[key] == nil {
-			allowed[key] = outcomes(t, fresh(), maybe, loose)
+			allowed[key] = outcomes(t, fresh, maybe, loose)
 		}
 		if w.violation != "" {
 			fail("%s", w.violation)
@@ -681,7 +703,7 @@ func explore(t *testing.T, fresh func() scenario, b budgets) {
 		for i, res := range results {
 			if res.crashed {
 				s := open(t, w.memory.Reopen(), sc.lease)
-				if err := sc.ops[i].do(t.Context(), s); err != nil && !acceptable(err) {
+				if err := sc.ops[i].all(t.Context(), s); err != nil && !acceptable(err) {
 					fail("%s again: %v", sc.ops[i].name, err)
 				}
 				if err := found(t, w, loose); err != nil {
@@ -709,7 +731,7 @@ const (
 func at(second int64) time.Time { return time.Unix(4_000_000_000+second, 0) }
 
 func save(t tokenstore.Token) operation {
-	return operation{"save", func(ctx context.Context, s *tokenstore.Store) error {
+	return operation{name: "save", do: func(ctx context.Context, s *tokenstore.Store) error {
 		_, err := s.SaveToken(ctx, t)
 		return err
 	}}
@@ -741,14 +763,21 @@ func userID() string {
 }
 
 func promote(n string) operation {
-	return operation{"promote " + n, func(ctx context.Context, s *tokenstore.Store) error {
+	return operation{name: "promote " + n, do: func(ctx context.Context, s *tokenstore.Store) error {
 		_, err := s.SaveToken(ctx, tokenstore.Token{ID: idOf(n), UserName: user})
 		return err
 	}}
 }
 
 func remove(id string) operation {
-	return operation{"delete " + id[:1], func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteToken(ctx, id) }}
+	return operation{name: "delete " + id[:1], do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteToken(ctx, id) }}
+}
+
+// replace deletes a record and saves another.
+func replace(id string, by operation) operation {
+	o := remove(id)
+	o.name, o.then = "replace", &by
+	return o
 }
 
 func scenarios() []scenario {
@@ -787,6 +816,11 @@ func scenarios() []scenario {
 		}},
 		{name: "promotion and a save by the refresh token", setup: one, loose: true, ops: []operation{
 			promote("1"), save(tokenstore.Token{ClientID: client, RefreshToken: "refresh1", AccessToken: "access9", ExpiresAt: at(90)}),
+		}},
+		{name: "second consent and the user deleted and created anew", setup: second, ops: []operation{promote("1"), replace(userID(), access)}},
+		{name: "deletion and creation by two", setup: annExists, ops: []operation{replace(userID(), access), replace(userID(), fields)}},
+		{name: "save while the user is deleted and created anew", setup: annExists, ops: []operation{
+			save(tokenstore.Token{UserName: user, ClientID: client, APIDomain: "https://api", GrantToken: "grant9"}), replace(userID(), access),
 		}},
 		{name: "duplicates that two savers find", duplicates: true, setup: func(ctx context.Context, s *tokenstore.Store) {
 			must(s.SaveToken(ctx, tokenstore.Token{ClientID: client, RefreshToken: "refresh0", APIDomain: "https://api"}))

@@ -44,7 +44,7 @@ func (i *issuer) atMost(crashes int) error {
 }
 
 func (i *issuer) refresh(id string, stale tokenstore.Secret) operation {
-	return operation{"refresh", func(ctx context.Context, s *tokenstore.Store) error {
+	return operation{name: "refresh", do: func(ctx context.Context, s *tokenstore.Store) error {
 		t, err := s.Refresh(ctx, id, stale, i.mint)
 		if err == nil && (t.AccessToken == stale || t.AccessToken == "") {
 			return errors.New("Refresh returned the stale token")
