@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -21,7 +22,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-var exploreRuns = flag.Int("explore.runs", 2_000, "runs of each scenario of TestEveryInterleaving at most; 0: all")
+var exploreRuns = flag.Int("explore.runs", 100, "runs of each scenario of TestEveryInterleaving at most, and as many at random; 0: all")
 
 // A world is a memory whose every call waits for a scheduler to let it go on. It
 // keeps the history of each secret, from which stale reads are answered.
@@ -311,6 +312,7 @@ type run struct {
 	options []int // how many there were
 	trace   []string
 	last    []*call
+	random  *rand.Rand // chooses, if it is set
 
 	// asleep are options that were taken before at an earlier decision, and have
 	// commuted with everything since: to take them now would repeat another run.
@@ -377,9 +379,16 @@ func (r *run) choose(options []option) (option, bool) {
 	at := len(r.options)
 	r.options = append(r.options, len(awake))
 	if at >= len(r.choices) {
-		r.choices = append(r.choices, 0)
+		c := 0
+		if r.random != nil {
+			c = r.random.IntN(len(awake))
+		}
+		r.choices = append(r.choices, c)
 	}
 	taken := awake[r.choices[at]]
+	if r.random != nil {
+		return taken, true
+	}
 	r.asleep = append(r.asleep, awake[:r.choices[at]]...)
 	r.asleep = slices.DeleteFunc(r.asleep, func(o option) bool { return !o.commutes(taken) })
 	return taken, true
@@ -643,80 +652,95 @@ func orders(sc scenario, maybe []bool) [][]int {
 // explore runs the scenario in every order of its calls, with faults within the
 // budgets, and checks what is left after each.
 func explore(t *testing.T, fresh func() scenario, b budgets) {
-	sc := fresh()
-	allowed := map[string]map[string]bool{}
-	loose := sc.loose && b.stales > 0 || sc.duplicates && (b.stales > 0 || b.crashes > 0)
-	var choices []int
-	runs := 0
-	for {
-		r := &run{choices: choices}
-		sc = fresh()
-		w, results := play(t, sc, b, r)
-		if runs++; w == nil {
+	c := checker{fresh: fresh, budgets: b, allowed: map[string]map[string]bool{}}
+	samples := *exploreRuns
+	if len(fresh().ops) > 2 {
+		samples = cmp.Or(samples, 20_000) // of three processes' orders there are too many
+	} else {
+		var choices []int
+		for runs := 1; *exploreRuns == 0 || runs <= *exploreRuns; runs++ {
+			r := &run{choices: choices}
+			c.check(t, r)
 			if choices = r.next(); choices == nil {
-				break
-			}
-			continue
-		}
-		fail := func(format string, args ...any) {
-			t.Helper()
-			t.Fatalf("after\n\t%s\n%s", strings.Join(r.trace, "\n\t"), fmt.Sprintf(format, args...))
-		}
-		maybe := make([]bool, len(sc.ops))
-		crashes := 0
-		for i, res := range results {
-			switch {
-			case res.crashed:
-				crashes++
-				maybe[i] = true
-			case loose:
-				maybe[i] = true
-			case res.err == nil:
-			case errors.Is(res.err, tokenstore.ErrUnavailable) && b.losses > 0,
-				errors.Is(res.err, tokenstore.ErrNotPersisted):
-				maybe[i] = true
-			case errors.Is(res.err, tokenstore.ErrNotFound), errors.Is(res.err, tokenstore.ErrInvalidToken), errors.Is(res.err, tokenstore.ErrIDMismatch):
-				maybe[i] = true // it met a deletion; what may be left is checked below
-			default:
-				fail("%s: %v", sc.ops[i].name, res.err)
+				t.Logf("all of %d runs", runs)
+				return
 			}
 		}
-		key := fmt.Sprint(maybe)
-		if allowed[key] == nil {
-			allowed[key] = outcomes(t, fresh, maybe, loose)
-		}
-		if w.violation != "" {
-			fail("%s", w.violation)
-		}
-		if sc.check != nil {
-			if err := sc.check(crashes); err != nil {
-				fail("%v", err)
-			}
-		}
-		if err := found(t, w, loose); err != nil {
-			fail("%v\n%s", err, dump(t, w, false))
-		}
-		if got := dump(t, w, loose); !allowed[key][got] && !(loose && sc.duplicates) {
-			fail("left\n%s\nwhich no order of the operations leaves; allowed:\n%s", got, strings.Join(slices.Sorted(maps.Keys(allowed[key])), "or\n"))
-		}
-		// Whoever finds an operation unfinished does it again, from anew.
-		for i, res := range results {
-			if res.crashed {
-				s := open(t, w.memory.Reopen(), sc.lease)
-				if err := sc.ops[i].all(t.Context(), s); err != nil && !acceptable(err) {
-					fail("%s again: %v", sc.ops[i].name, err)
-				}
-				if err := found(t, w, loose); err != nil {
-					fail("%s again: %v\n%s", sc.ops[i].name, err, dump(t, w, false))
-				}
-			}
-		}
-		choices = r.next()
-		if choices == nil || *exploreRuns > 0 && runs >= *exploreRuns {
-			break
+		// Depth first, what was tried so far differs in how it ends.
+	}
+	for seed := range samples {
+		c.check(t, &run{random: rand.New(rand.NewPCG(uint64(seed), 0))})
+	}
+	t.Logf("%d runs at random", samples)
+}
+
+// A checker plays runs of a scenario and checks what is left after each.
+type checker struct {
+	fresh func() scenario
+	budgets
+	allowed map[string]map[string]bool // by who need not have finished
+}
+
+func (c *checker) check(t *testing.T, r *run) {
+	sc, b := c.fresh(), c.budgets
+	loose := sc.loose && b.stales > 0 || sc.duplicates && (b.stales > 0 || b.crashes > 0)
+	w, results := play(t, sc, b, r)
+	if w == nil {
+		return // it would repeat another run
+	}
+	fail := func(format string, args ...any) {
+		t.Helper()
+		t.Fatalf("after\n\t%s\n%s", strings.Join(r.trace, "\n\t"), fmt.Sprintf(format, args...))
+	}
+	maybe := make([]bool, len(sc.ops))
+	crashes := 0
+	for i, res := range results {
+		switch {
+		case res.crashed:
+			crashes++
+			maybe[i] = true
+		case loose:
+			maybe[i] = true
+		case res.err == nil:
+		case errors.Is(res.err, tokenstore.ErrUnavailable) && b.losses > 0,
+			errors.Is(res.err, tokenstore.ErrNotPersisted):
+			maybe[i] = true
+		case errors.Is(res.err, tokenstore.ErrNotFound), errors.Is(res.err, tokenstore.ErrInvalidToken), errors.Is(res.err, tokenstore.ErrIDMismatch):
+			maybe[i] = true // it met a deletion; what may be left is checked below
+		default:
+			fail("%s: %v", sc.ops[i].name, res.err)
 		}
 	}
-	t.Logf("%d runs, complete: %v", runs, choices == nil)
+	key := fmt.Sprint(maybe)
+	if c.allowed[key] == nil {
+		c.allowed[key] = outcomes(t, c.fresh, maybe, loose)
+	}
+	if w.violation != "" {
+		fail("%s", w.violation)
+	}
+	if sc.check != nil {
+		if err := sc.check(crashes); err != nil {
+			fail("%v", err)
+		}
+	}
+	if err := found(t, w, loose); err != nil {
+		fail("%v\n%s", err, dump(t, w, false))
+	}
+	if got := dump(t, w, loose); !c.allowed[key][got] && !(loose && sc.duplicates) {
+		fail("left\n%s\nwhich no order of the operations leaves; allowed:\n%s", got, strings.Join(slices.Sorted(maps.Keys(c.allowed[key])), "or\n"))
+	}
+	// Whoever finds an operation unfinished does it again, from anew.
+	for i, res := range results {
+		if res.crashed {
+			s := open(t, w.memory.Reopen(), sc.lease)
+			if err := sc.ops[i].all(t.Context(), s); err != nil && !acceptable(err) {
+				fail("%s again: %v", sc.ops[i].name, err)
+			}
+			if err := found(t, w, loose); err != nil {
+				fail("%s again: %v\n%s", sc.ops[i].name, err, dump(t, w, false))
+			}
+		}
+	}
 }
 
 func acceptable(err error) bool {
@@ -822,6 +846,8 @@ func scenarios() []scenario {
 		{name: "save while the user is deleted and created anew", setup: annExists, ops: []operation{
 			save(tokenstore.Token{UserName: user, ClientID: client, APIDomain: "https://api", GrantToken: "grant9"}), replace(userID(), access),
 		}},
+		{name: "one promotion by three", setup: one, ops: []operation{promote("1"), promote("1"), promote("1")}},
+		{name: "two consents and a deletion", setup: two, ops: []operation{promote("1"), promote("2"), remove(userID())}},
 		{name: "duplicates that two savers find", duplicates: true, setup: func(ctx context.Context, s *tokenstore.Store) {
 			must(s.SaveToken(ctx, tokenstore.Token{ClientID: client, RefreshToken: "refresh0", APIDomain: "https://api"}))
 			annExists(ctx, s)

@@ -172,11 +172,33 @@ func (r *reader) records(ctx context.Context) ([]record, error) {
 		}
 		records = append(records, rec)
 	}
-	// An entry may have been read before it moved, and its target after.
-	moved := func(rec record) bool {
-		return slices.ContainsFunc(records, func(to record) bool { return slices.Contains(to.record.Absorbed, rec.ref()) })
+	return r.dropMoved(ctx, records)
+}
+
+// dropMoved leaves out records that were read before they moved, when their
+// target was read after.
+func (r *reader) dropMoved(ctx context.Context, records []record) ([]record, error) {
+	var kept []record
+	for _, rec := range records {
+		absorbed, earlier := false, false
+		for _, to := range records {
+			absorbed = absorbed || slices.Contains(to.record.Absorbed, rec.ref())
+			earlier = earlier || to.name != rec.name && slices.Contains(to.record.Earlier, rec.name)
+		}
+		if earlier && !absorbed {
+			// A target that has seen the alias lists the name alone. It may also
+			// be the name of a record that was created since.
+			now, err := r.reread(ctx, rec.name)
+			if err != nil && !errors.Is(err, ErrNotFound) {
+				return nil, err
+			}
+			absorbed = err != nil || now.target() != nil
+		}
+		if !absorbed {
+			kept = append(kept, rec)
+		}
 	}
-	return slices.DeleteFunc(slices.Clone(records), moved), nil
+	return kept, nil
 }
 
 // resolve returns the record that e is, or has become. The error matches
@@ -274,10 +296,10 @@ func (s *Store) candidates(records []record, like Token) []Candidate {
 			c.Former.ID = rec.was(s.nameOfID(like.ID)) || slices.Contains(s.tokenNames(rec.current), like.ID)
 		}
 		if g := like.GrantToken; g != "" && g != rec.current.GrantToken {
-			c.Former.GrantToken = rec.was(s.grantName(like.ClientID, g))
+			c.Former.GrantToken = rec.was(s.grantName(rec.current.ClientID, g))
 		}
 		if t := like.RefreshToken; t != "" && t != rec.current.RefreshToken {
-			c.Former.RefreshToken = rec.was(s.refreshName(like.ClientID, t))
+			c.Former.RefreshToken = rec.was(s.refreshName(rec.current.ClientID, t))
 		}
 		candidates = append(candidates, c)
 	}

@@ -1,0 +1,130 @@
+package filestore
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/conformance"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// TestConformance runs the suite with the two kinds of IDs.
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	for _, anyID := range []bool{false, true} {
+		t.Run(fmt.Sprintf("AnyID=%v", anyID), func(t *testing.T) {
+			t.Parallel()
+			conformance.RunStore(t, suite(anyID))
+		})
+	}
+}
+
+// suite returns what the suite needs to know of the package.
+func suite(anyID bool) conformance.Store {
+	var logs sync.Map // by *Store
+	open := func(t testing.TB, path string) tokenstore.TokenStore {
+		log := &syncBuffer{}
+		s, err := New(path, &Options{AnyID: anyID, Logger: slog.New(slog.NewTextHandler(log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		logs.Store(s, log)
+		t.Cleanup(func() { logs.Delete(s) })
+		return s
+	}
+	c := conformance.Store{
+		Open: func(t testing.TB) tokenstore.TokenStore {
+			return open(t, filepath.Join(t.TempDir(), "sdk_tokens.txt"))
+		},
+		Reopen: func(t testing.TB, s tokenstore.TokenStore) tokenstore.TokenStore {
+			return open(t, s.(*Store).path)
+		},
+		ForeignFormat: true,
+		Corrupt: func(t testing.TB, s tokenstore.TokenStore, id string) {
+			damage(t, s.(*Store).path, id)
+		},
+		Writes: func(t testing.TB, s tokenstore.TokenStore) int64 { return s.(*Store).writes.Load() },
+		Trace: func(t testing.TB, s tokenstore.TokenStore) []string {
+			log, _ := logs.Load(s)
+			trace := []string{log.(*syncBuffer).String()}
+			path := s.(*Store).path
+			entries, err := os.ReadDir(filepath.Dir(path))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range entries {
+				trace = append(trace, e.Name())
+				if name := filepath.Join(filepath.Dir(path), e.Name()); name != path {
+					trace = append(trace, string(readFile(t, name)))
+				}
+			}
+			return trace
+		},
+	}
+	if !anyID {
+		c.OwnID = func(i int) string { return strconv.Itoa(1000 * (i + 1)) }
+	}
+	return c
+}
+
+// damage makes the record with the ID unreadable.
+func damage(t testing.TB, path, id string) {
+	t.Helper()
+	f, err := codec.ParseTokenFile(readFile(t, path), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range f.Len() {
+		if r := f.Row(i); r.ID == id {
+			was := r.ExpiryTime
+			r.ExpiryTime = "4711471147114711"
+			f.AnyID = true
+			if err := f.Set(i, r); err != nil {
+				t.Fatal(err)
+			}
+			if was == "" {
+				t.Fatal("the row has no expiry time to damage")
+			}
+			data := bytes.Replace(f.Bytes(), []byte(r.ExpiryTime), []byte("soon"), 1)
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+	}
+	t.Fatal("there is no such row")
+}
+
+func readFile(t testing.TB, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// A syncBuffer is a buffer for a logger.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}

@@ -1,0 +1,287 @@
+package filestore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// MaxRecord is the largest record in bytes: that of the secret managers, so that
+// what is kept here can move there.
+const MaxRecord = 64 << 10
+
+// Options configures a Store. The zero value, and a nil *Options, are good
+// defaults.
+type Options struct {
+	// Dialect is that of the SDK which wrote the file or is to read it. Empty
+	// means that of the existing file, and Python for a new one.
+	Dialect codec.Dialect
+
+	// AnyID permits IDs of all kinds. The official SDKs fail on a file with an ID
+	// that is not a number.
+	AnyID bool
+
+	// LeaseTTL is how long one refresh may take. 0 means 30 seconds; the least is
+	// one second.
+	LeaseTTL time.Duration
+
+	// LockTimeout is how long a write waits for others. 0 means one minute.
+	LockTimeout time.Duration
+
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time
+
+	// Logger gets a record of what an operator may want to know. Never a secret
+	// or a user name. Nil means none.
+	Logger *slog.Logger
+}
+
+const (
+	defaultLeaseTTL    = 30 * time.Second
+	minLeaseTTL        = time.Second
+	defaultLockTimeout = time.Minute
+)
+
+// complete returns a copy of o with defaults in place of zero values.
+func (o *Options) complete() (Options, error) {
+	var c Options
+	if o != nil {
+		c = *o
+	}
+	if c.Dialect != "" && !c.Dialect.Known() {
+		return c, fmt.Errorf("filestore: unknown dialect %q", string(c.Dialect))
+	}
+	c.LeaseTTL = cmp.Or(c.LeaseTTL, defaultLeaseTTL)
+	if c.LeaseTTL < minLeaseTTL {
+		return c, fmt.Errorf("filestore: LeaseTTL is %v, the least is %v", c.LeaseTTL, minLeaseTTL)
+	}
+	c.LockTimeout = cmp.Or(c.LockTimeout, defaultLockTimeout)
+	if c.LockTimeout < 0 {
+		return c, fmt.Errorf("filestore: LockTimeout is %v", c.LockTimeout)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c, nil
+}
+
+// A Store is the TokenStore on a token file. It keeps no token in memory between
+// calls and no file open, and starts no goroutine.
+type Store struct {
+	path    string
+	o       Options
+	flights flights
+	writes  atomic.Int64 // how often the file was replaced; tests count
+}
+
+var (
+	_ tokenstore.TokenStore = (*Store)(nil)
+	_ tokenstore.Refresher  = (*Store)(nil)
+)
+
+// New returns a Store on the file at path, which need not exist. It does no I/O.
+// opts may be nil.
+func New(path string, opts *Options) (*Store, error) {
+	if path == "" {
+		return nil, errors.New("filestore: the path is empty")
+	}
+	o, err := opts.complete()
+	if err != nil {
+		return nil, err
+	}
+	// What the path means is settled now, not after a change of the directory.
+	path, err = filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("filestore: %w", err)
+	}
+	return &Store{path: path, o: o}, nil
+}
+
+// wrap makes the one *tokenstore.Error that a method returns.
+func wrap(op, id string, err error) error { return tokenstore.NewError(op, "filestore", id, err) }
+
+// FindToken implements tokenstore.TokenStore.
+func (s *Store) FindToken(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
+	t, err := s.find(ctx, like)
+	return t, wrap("find", like.ID, err)
+}
+
+// FindTokenByID implements tokenstore.TokenStore.
+func (s *Store) FindTokenByID(ctx context.Context, id string) (tokenstore.Token, error) {
+	t, err := s.find(ctx, tokenstore.Token{ID: id})
+	return t, wrap("find by ID", id, err)
+}
+
+func (s *Store) find(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
+	if err := ctx.Err(); err != nil {
+		return tokenstore.Token{}, err
+	}
+	if err := tokenstore.Validate(like); err != nil {
+		return tokenstore.Token{}, err
+	}
+	v, err := s.read()
+	if err != nil {
+		return tokenstore.Token{}, err
+	}
+	i, err := v.choose(like)
+	if err != nil {
+		return tokenstore.Token{}, err
+	}
+	return tokenstore.Merge(v.records[i].Token, like), nil
+}
+
+// SaveToken implements tokenstore.TokenStore.
+func (s *Store) SaveToken(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
+	saved, err := s.save(ctx, t)
+	return saved, wrap("save", t.ID, err)
+}
+
+func (s *Store) save(ctx context.Context, t tokenstore.Token) (saved tokenstore.Token, err error) {
+	if err := ctx.Err(); err != nil {
+		return tokenstore.Token{}, err
+	}
+	if err := tokenstore.Validate(t); err != nil {
+		return tokenstore.Token{}, err
+	}
+	// A save that changes nothing needs no lock: what it reads is a state that
+	// the file had while it ran.
+	v, err := s.read()
+	if err != nil {
+		return tokenstore.Token{}, err
+	}
+	if p, err := v.plan(t); err != nil || !p.Changed {
+		return p.Token, err
+	}
+	err = s.update(ctx, func(v *view) (changed bool, err error) {
+		p, err := v.plan(t)
+		saved = p.Token
+		if err != nil || !p.Changed {
+			return false, err
+		}
+		saved, err = v.apply(p, s.o.AnyID)
+		return true, err
+	})
+	if err != nil {
+		return tokenstore.Token{}, err
+	}
+	return saved, nil
+}
+
+// DeleteToken implements tokenstore.TokenStore. If several rows have the ID, as
+// an SDK that takes no lock may leave them, none is removed and the error matches
+// tokenstore.ErrAmbiguous.
+func (s *Store) DeleteToken(ctx context.Context, id string) error {
+	return wrap("delete", id, s.delete(ctx, id))
+}
+
+func (s *Store) delete(ctx context.Context, id string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	like := tokenstore.Token{ID: id}
+	if err := tokenstore.Validate(like); err != nil {
+		return err
+	}
+	if id == "" {
+		return fmt.Errorf("%w: the ID is empty", tokenstore.ErrInvalidToken)
+	}
+	v, err := s.read()
+	if err != nil {
+		return err
+	}
+	if _, err := v.choose(like); errors.Is(err, tokenstore.ErrNotFound) {
+		return nil
+	}
+	err = s.update(ctx, func(v *view) (changed bool, err error) {
+		i, err := v.choose(like)
+		switch {
+		case errors.Is(err, tokenstore.ErrNotFound):
+			return false, nil
+		case err != nil:
+			return false, err
+		}
+		v.remove(i)
+		return true, nil
+	})
+	if err == nil {
+		s.forgetRefusal(id)
+	}
+	return err
+}
+
+// GetTokens implements tokenstore.TokenStore.
+func (s *Store) GetTokens(ctx context.Context) ([]tokenstore.Token, error) {
+	ts, err := s.list(ctx)
+	return ts, wrap("list", "", err)
+}
+
+func (s *Store) list(ctx context.Context) ([]tokenstore.Token, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	v, err := s.read()
+	if err != nil {
+		return nil, err
+	}
+	tokens := make([]tokenstore.Token, 0, len(v.records))
+	for i, r := range v.records {
+		if v.damage[i] == nil {
+			tokens = append(tokens, r.Token)
+		}
+	}
+	slices.SortStableFunc(tokens, func(a, b tokenstore.Token) int { return cmp.Compare(a.ID, b.ID) })
+	return tokens, errors.Join(v.damage...)
+}
+
+// DeleteTokens implements tokenstore.TokenStore. The header stays.
+func (s *Store) DeleteTokens(ctx context.Context) error {
+	return wrap("delete all", "", s.deleteAll(ctx))
+}
+
+func (s *Store) deleteAll(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	v, err := s.read()
+	if err != nil || len(v.records) == 0 {
+		return err
+	}
+	var ids []string
+	var damage error
+	err = s.update(ctx, func(v *view) (changed bool, err error) {
+		damage = errors.Join(v.damage...)
+		for i := len(v.records) - 1; i >= 0; i-- {
+			if v.damage[i] == nil {
+				ids = append(ids, v.records[i].Token.ID)
+				v.remove(i)
+				changed = true
+			}
+		}
+		return changed, nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		s.forgetRefusal(id)
+	}
+	return damage
+}
+
+// derived is the form of the IDs that stores of package tokenstore derive. They
+// refuse one that they do not know, and so does this store, so that every record
+// here can move there.
+var derived = regexp.MustCompile(`^[ugra][a-z2-7]{32}$`)

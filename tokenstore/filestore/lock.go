@@ -1,0 +1,266 @@
+package filestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// The lock of a token file has two stages. The goroutines of a process queue up
+// at a gate, first come, first served; the one that has passed it takes the lock
+// file, for which processes compete by trying again and again: a wait that the
+// operating system does could not be broken off by a context.
+//
+// So that trying costs little, and the processes still take turns, the lock file
+// is handed on from one goroutine to the next without being unlocked, but not
+// more than turns times; then the process stands back for a moment.
+const (
+	turns     = 16
+	standBack = 5 * time.Millisecond
+	firstPoll = 500 * time.Microsecond
+	lastPoll  = 5 * time.Millisecond
+)
+
+// A gate is where the goroutines of this process wait for one lock file.
+type gate struct {
+	mu    sync.Mutex
+	users int // who is inside or waits; guarded by gates.mu
+	busy  bool
+	queue []chan struct{}
+	taken int // how often the lock file was handed on
+
+	// Of the goroutine that has passed.
+	file  *os.File
+	pause time.Duration // before the lock file is tried
+}
+
+var gates = struct {
+	mu   sync.Mutex
+	path map[string]*gate
+}{path: map[string]*gate{}}
+
+// A held is the lock of a token file, while it is held.
+type held struct {
+	gate *gate
+	path string
+}
+
+// lock locks the token file at path, which is resolved.
+func (s *Store) lock(ctx context.Context, path string) (*held, error) {
+	path += ".lock"
+	gates.mu.Lock()
+	g := gates.path[path]
+	if g == nil {
+		g = &gate{}
+		gates.path[path] = g
+	}
+	g.users++
+	gates.mu.Unlock()
+	h := &held{g, path}
+
+	waiting, cancel := context.WithTimeout(ctx, s.o.LockTimeout)
+	defer cancel()
+	err := g.enter(waiting)
+	if err != nil {
+		h.leave()
+	} else if g.file == nil {
+		if err = g.take(waiting, path); err != nil {
+			h.release()
+		}
+	}
+	if err == nil {
+		return h, nil
+	}
+	if ctx.Err() == nil && waiting.Err() != nil {
+		err = fmt.Errorf("%w: the lock was not free for %v", tokenstore.ErrUnavailable, s.o.LockTimeout)
+	}
+	return nil, err
+}
+
+// release unlocks.
+func (h *held) release() {
+	h.gate.pass()
+	h.leave()
+}
+
+func (h *held) leave() {
+	gates.mu.Lock()
+	defer gates.mu.Unlock()
+	if h.gate.users--; h.gate.users == 0 {
+		delete(gates.path, h.path)
+	}
+}
+
+// enter waits for the goroutine's turn.
+func (g *gate) enter(ctx context.Context) error {
+	g.mu.Lock()
+	if !g.busy {
+		g.busy = true
+		g.mu.Unlock()
+		return nil
+	}
+	turn := make(chan struct{})
+	g.queue = append(g.queue, turn)
+	g.mu.Unlock()
+	select {
+	case <-turn:
+		return nil
+	case <-ctx.Done():
+	}
+	g.mu.Lock()
+	i := slices.Index(g.queue, turn)
+	if i >= 0 {
+		g.queue = slices.Delete(g.queue, i, i+1)
+	}
+	g.mu.Unlock()
+	if i < 0 {
+		g.pass() // the turn came in the same moment
+	}
+	return ctx.Err()
+}
+
+// pass lets the next one in, with the lock file or without.
+func (g *gate) pass() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.taken++
+	g.pause = 0
+	if len(g.queue) == 0 || g.taken >= turns {
+		if len(g.queue) > 0 {
+			g.pause = standBack
+		}
+		g.taken = 0
+		if g.file != nil {
+			unlock(g.file)
+			g.file = nil
+		}
+	}
+	if g.busy = len(g.queue) > 0; g.busy {
+		close(g.queue[0])
+		g.queue = g.queue[1:]
+	}
+}
+
+// take takes the lock file.
+func (g *gate) take(ctx context.Context, path string) error {
+	poll := backOff{firstPoll, lastPoll}
+	for pause := g.pause; ; pause = poll.next() {
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+		f, err := tryLockFile(path)
+		if err != nil {
+			return classed(err)
+		}
+		if f != nil {
+			g.file = f
+			return nil
+		}
+	}
+}
+
+// used returns the biggest ID of the records that were deleted, as far as is
+// known.
+func (h *held) used() int64 {
+	text, err := io.ReadAll(io.NewSectionReader(h.gate.file, 0, 32))
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// use notes that the record with the ID is about to be deleted.
+func (h *held) use(id int64) error {
+	return overwrite(h.gate.file, []byte(strconv.FormatInt(id, 10)+"\n"))
+}
+
+// overwrite replaces what a lock file holds.
+func overwrite(f *os.File, data []byte) error {
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	if _, err := f.WriteAt(data, 0); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// tryLockFile locks the file at path, which it creates if need be. It returns nil
+// if the lock is another's.
+func tryLockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	locked, err := tryLock(f)
+	if err != nil || !locked {
+		_ = f.Close()
+		return nil, err
+	}
+	// The file may have been removed by whoever held the lock, and another one
+	// created since.
+	mine, err := f.Stat()
+	if err == nil {
+		var now fs.FileInfo
+		now, err = os.Stat(path)
+		if err == nil && os.SameFile(mine, now) {
+			return f, nil
+		}
+	}
+	unlock(f)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return nil, nil
+}
+
+// removeLockFile removes a locked file and unlocks it.
+func removeLockFile(f *os.File) {
+	// It is removed while it is locked: another process must not have locked it
+	// in the meantime. Where a file that is open cannot be removed, it can be
+	// removed afterwards only if no other process has opened it.
+	err := os.Remove(f.Name())
+	unlock(f)
+	if err != nil && !removesOpenFiles {
+		_ = os.Remove(f.Name())
+	}
+}
+
+// A backOff is a sequence of growing pauses, none of which is sure.
+type backOff struct{ pause, longest time.Duration }
+
+func (b *backOff) next() time.Duration {
+	pause := b.pause/2 + rand.N(b.pause/2+1)
+	b.pause = min(b.pause*3/2, b.longest)
+	return pause
+}
+
+// sleep waits for d, or until ctx is done.
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

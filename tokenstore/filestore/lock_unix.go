@@ -1,0 +1,31 @@
+//go:build darwin || dragonfly || freebsd || illumos || linux || netbsd || openbsd
+
+package filestore
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+const removesOpenFiles = true
+
+// tryLock locks an open file, if nobody else has. The lock belongs to f, not to
+// the process, and goes with it.
+func tryLock(f *os.File) (bool, error) {
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return true, nil
+		case errors.Is(err, syscall.EINTR):
+			continue
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			return false, nil
+		}
+		return false, &os.PathError{Op: "lock", Path: f.Name(), Err: err}
+	}
+}
+
+// unlock closes a locked file.
+func unlock(f *os.File) { _ = f.Close() }
