@@ -1,7 +1,10 @@
 package codec
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,18 +15,25 @@ import (
 //
 // It has no methods that are safe to be called at once.
 type TokenFile struct {
-	// AnyID permits every ID. Otherwise a new ID must be one that all the SDKs
-	// that may read the file can count with: a decimal number of up to ten
-	// digits, or below 2^31 where an SDK needs that.
+	// AnyID permits every ID, because no SDK reads the file. Otherwise a new ID
+	// must be one that all the SDKs that may read the file can count with: a
+	// decimal number of up to ten digits, or below 2^31 where an SDK needs that.
 	AnyID bool
 
-	dialects []dialect // the one it is in; or those that it may be in, of which the first is written
-	header   string    // as it stands there, without its line break; empty: there is none
-	old      bool      // the header has no api_domain
-	rows     []row
-	eol      string
-	final    bool
+	dialects  []dialect // the one it is in; or those that it may be in, of which the first is written
+	header    string    // as it stands there, without its line break; empty: there is none
+	headerEOL string    // its line break
+	old       bool      // the header has no api_domain
+	rows      []row
+	eol       string // of rows that have none of their own
+	final     bool   // the last line ends with a line break too
 }
+
+// Format keeps credentials out of whatever prints a TokenFile.
+func (f TokenFile) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "codec.TokenFile{redacted}") }
+
+// LogValue keeps credentials out of logs.
+func (f TokenFile) LogValue() slog.Value { return slog.StringValue("codec.TokenFile{redacted}") }
 
 // A row is a Row and where it comes from.
 type row struct {
@@ -54,12 +64,12 @@ func NewTokenFile(d Dialect) (*TokenFile, error) {
 // It reads what any of the SDKs has written, in any of their versions: columns
 // by their position, nine or ten of them, both names of those that have two,
 // all line breaks, blank lines, a byte order mark; and a file without a header.
-// The text "null" is an absent value.
+// The text "null" is an absent value, unless it is quoted.
 //
 // A file that does not end as the SDK ends it, or in the middle of a row, is cut
 // off. The error then matches ErrFormat, as with all others, and names the line.
 func ParseTokenFile(data []byte, d Dialect) (*TokenFile, error) {
-	text := strings.TrimPrefix(string(data), "\ufeff")
+	text := strings.TrimLeft(string(data), "\ufeff")
 	if d != "" {
 		known, err := d.lookup()
 		if err != nil {
@@ -83,8 +93,7 @@ func ParseTokenFile(data []byte, d Dialect) (*TokenFile, error) {
 		if len(candidates) == 0 {
 			return nil, err
 		}
-		lines = raw
-		return assemble(lines, candidates)
+		return assemble(raw, candidates)
 	}
 	return assemble(lines, detect(lines))
 }
@@ -93,7 +102,7 @@ func ParseTokenFile(data []byte, d Dialect) (*TokenFile, error) {
 type line struct {
 	number int // of its first line in the file, from 1
 	fields []string
-	quoted bool // one of the fields is
+	quoted []bool // the fields that are
 	raw    string
 	eol    string
 }
@@ -131,21 +140,21 @@ func scan(text string, quotes bool) ([]line, error) {
 		for {
 			var field string
 			var err error
-			if quotes && at < len(text) && text[at] == '"' {
-				l.quoted = true
+			quoted := quotes && at < len(text) && text[at] == '"'
+			if quoted {
 				begin := at
 				if field, at, err = quotedField(text, at); err != nil {
 					return nil, fmt.Errorf("codec: %w: line %d, column %d: %w", ErrFormat, number, len(l.fields)+1, err)
 				}
 				number += breaks(text[begin:at])
 			} else {
-				end := at
-				for end < len(text) && !strings.ContainsRune(",\r\n", rune(text[end])) {
-					end++
+				end := len(text)
+				if n := strings.IndexAny(text[at:], ",\r\n"); n >= 0 {
+					end = at + n
 				}
 				field, at = text[at:end], end
 			}
-			l.fields = append(l.fields, field)
+			l.fields, l.quoted = append(l.fields, field), append(l.quoted, quoted)
 			if len(l.fields) > len(columns) {
 				return nil, fmt.Errorf("codec: %w: line %d has more than %d columns", ErrFormat, l.number, len(columns))
 			}
@@ -180,7 +189,7 @@ func quotedField(text string, at int) (field string, end int, err error) {
 	for at++; ; {
 		i := strings.IndexByte(text[at:], '"')
 		if i < 0 {
-			return "", 0, fmt.Errorf("a quoted field does not end")
+			return "", 0, errors.New("a quoted field does not end")
 		}
 		b.WriteString(text[at : at+i])
 		at += i + 1
@@ -191,7 +200,7 @@ func quotedField(text string, at int) (field string, end int, err error) {
 		case at == len(text) || strings.ContainsRune(",\r\n", rune(text[at])):
 			return b.String(), at, nil
 		default:
-			return "", 0, fmt.Errorf("there is text after a quoted field")
+			return "", 0, errors.New("there is text after a quoted field")
 		}
 	}
 }
@@ -215,7 +224,7 @@ func detect(lines []line) []dialect {
 	}
 	quoted, null, empty := false, false, false
 	for _, l := range rows {
-		quoted = quoted || l.quoted
+		quoted = quoted || slices.Contains(l.quoted, true)
 		null = null || slices.Contains(l.fields, "null")
 		empty = empty || slices.Contains(l.fields, "")
 	}
@@ -226,7 +235,8 @@ func detect(lines []line) []dialect {
 		func(d dialect) bool { return d.quotes || !quoted },
 		func(d dialect) bool { return (d.null == "") == !(null && !empty) },
 		func(d dialect) bool { return named(redirectColumn, d.redirect) },
-		func(d dialect) bool { return len(rows) == 0 || (last.eol != "") == d.final },
+		// Where there are no rows left, C# leaves a header without a line break.
+		func(d dialect) bool { return (last.eol != "") == d.final || len(rows) == 0 && d.name == CSharp },
 		func(d dialect) bool { return named(userColumn, d.user) },
 		func(d dialect) bool { return first.eol == "" || slices.Contains(d.eols, first.eol) },
 	}
@@ -250,11 +260,15 @@ func assemble(lines []line, candidates []dialect) (*TokenFile, error) {
 	if len(lines) == 0 {
 		return f, nil
 	}
-	if lines[0].eol != "" {
-		f.eol = lines[0].eol
+	switch eol := lines[0].eol; {
+	case strings.HasSuffix(eol, "\r\n"):
+		f.eol = "\r\n"
+	case eol != "":
+		f.eol = eol[:1]
 	}
 	if first := lines[0]; first.header() {
-		f.header = first.raw
+		f.header, f.headerEOL = first.raw, first.eol
+		f.final = f.final || first.eol != ""
 		f.old = len(first.fields) < len(columns)
 		for i, name := range first.fields {
 			if at := column(name); at >= 0 && at != i {
@@ -298,7 +312,7 @@ func (l line) complete() error {
 func (l line) row(early int64) row {
 	r := row{line: l.number, raw: l.raw, eol: l.eol, old: len(l.fields) < len(columns)}
 	for i, value := range l.fields {
-		if value != "null" {
+		if value != "null" || l.quoted[i] {
 			*columns[i].of(&r.Row) = value
 		}
 	}

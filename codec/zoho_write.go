@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -60,7 +61,7 @@ func (f *TokenFile) Delete(i int) { f.rows = slices.Delete(f.rows, i, i+1) }
 func (f *TokenFile) NextID(used int64) (string, error) {
 	var biggest int64
 	for _, r := range f.rows {
-		if n, ok := number(r.ID); ok {
+		if n, ok := IDNumber(r.ID); ok {
 			biggest = max(biggest, n)
 		}
 	}
@@ -74,10 +75,9 @@ func (f *TokenFile) NextID(used int64) (string, error) {
 	return strconv.FormatInt(biggest+1, 10), nil
 }
 
-// Number returns the number that an ID is, if the SDKs count with it.
-func Number(id string) (n int64, ok bool) { return number(id) }
-
-func number(id string) (n int64, ok bool) {
+// IDNumber returns the number that an ID is, if it is one that the SDKs count
+// with.
+func IDNumber(id string) (n int64, ok bool) {
 	if len(id) == 0 || len(id) > 10 || strings.Trim(id, "0123456789") != "" {
 		return 0, false
 	}
@@ -107,7 +107,7 @@ func (f *TokenFile) Bytes() []byte {
 	case f.old:
 		b.WriteString("," + columns[len(columns)-1].names[0])
 	}
-	eol := f.eol
+	eol := cmp.Or(f.headerEOL, f.eol)
 	for _, r := range f.rows {
 		b.WriteString(eol)
 		if r.raw == "" {
@@ -118,9 +118,7 @@ func (f *TokenFile) Bytes() []byte {
 		if r.old {
 			b.WriteByte(',')
 		}
-		if eol = r.eol; eol == "" {
-			eol = f.eol
-		}
+		eol = cmp.Or(r.eol, f.eol)
 	}
 	if f.final {
 		b.WriteString(eol)
@@ -139,7 +137,7 @@ func (d dialect) line(r Row) string {
 		switch {
 		case value == "":
 			value = d.null
-		case d.quotes && strings.ContainsAny(value, ",\"\r\n"):
+		case d.quotes && (value == "null" || strings.ContainsAny(value, ",\"\r\n")):
 			value = `"` + strings.ReplaceAll(value, `"`, `""`) + `"`
 		}
 		fields = append(fields, value)
@@ -150,10 +148,11 @@ func (d dialect) line(r Row) string {
 // check returns an error if one of the SDKs that may read the file could not
 // read r back.
 func (f *TokenFile) check(r Row, newID bool) error {
+	var fields []string
 	for i, c := range columns {
 		name, value := c.names[0], *c.of(&r)
 		switch {
-		case value == "null":
+		case value == "null" && !f.AnyID:
 			return fmt.Errorf("codec: %w: %s is the text that stands for an absent value", ErrDialect, name)
 		case !utf8.ValidString(value):
 			return fmt.Errorf("codec: %w: %s is not valid UTF-8", ErrDialect, name)
@@ -162,14 +161,21 @@ func (f *TokenFile) check(r Row, newID bool) error {
 		case i == expiryColumn && value != "" && strings.Trim(value, "0123456789") != "":
 			return fmt.Errorf("codec: %w: %s is not a number", ErrDialect, name)
 		}
+		fields = append(fields, value)
 		for _, d := range f.dialects {
-			if err := d.check(i, value); err != nil {
+			if err := d.check(i, value, !f.AnyID); err != nil {
 				return err
 			}
 		}
 	}
+	switch {
+	case r.ID == "":
+		return fmt.Errorf("codec: %w: it has no ID", ErrDialect)
+	case line{fields: fields}.header():
+		return fmt.Errorf("codec: %w: it looks like a header", ErrDialect)
+	}
 	if newID && !f.AnyID {
-		n, ok := number(r.ID)
+		n, ok := IDNumber(r.ID)
 		if limit := f.biggestID(); !ok || n == 0 || n > limit || r.ID[0] == '0' {
 			return fmt.Errorf("codec: %w: an ID is a number from 1 to %d", ErrDialect, limit)
 		}
@@ -177,13 +183,17 @@ func (f *TokenFile) check(r Row, newID bool) error {
 	return nil
 }
 
-// check returns an error if the SDK could not read value back from the i-th
-// column.
-func (d dialect) check(i int, value string) error {
+// check returns an error if value could not be read back from the i-th column, by
+// the SDK in particular if that reads the file.
+func (d dialect) check(i int, value string, sdk bool) error {
 	name := columns[i].names[0]
 	switch {
+	case !d.quotes && value == "null":
+		return fmt.Errorf("codec: %w: %s is the text that stands for an absent value", ErrDialect, name)
 	case !d.quotes && strings.ContainsAny(value, ",\"\n"):
 		return fmt.Errorf("codec: %w: %s has a comma, quote or line break, and the dialect %s no quoting", ErrDialect, name, d.name)
+	case !sdk:
+		return nil
 	case strings.ContainsAny(value, d.loses):
 		return fmt.Errorf("codec: %w: %s has one of the characters %q, which the dialect %s loses", ErrDialect, name, d.loses, d.name)
 	case slices.Contains(d.absent, value):

@@ -1,0 +1,216 @@
+package codec
+
+import (
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// This file has the readers of the official SDKs, as far as it matters what they
+// make of a file: how they find lines and fields, which row they skip, and what
+// they take for an absent value. They are written from the behavior of the SDKs,
+// not from their code.
+
+// readers are the readers by dialect. A reader fails where the SDK does.
+var readers = map[Dialect]func(file string) ([]Row, error){
+	Python: readPython, Java: readJava, Node: readNode, TypeScript: readNode, Deno: readNode,
+	PHP: readPHP, CSharp: readCSharp, Ruby: readRuby, Scala: readScala,
+}
+
+// rowsOf makes rows of the records that a reader has found. The first one is the
+// header, whatever it holds.
+func rowsOf(records [][]string, absent ...string) ([]Row, error) {
+	if len(records) == 0 {
+		return nil, errors.New("there is no header")
+	}
+	var rows []Row
+	for _, fields := range records[1:] {
+		var r Row
+		if len(fields) < len(columns) {
+			return nil, errors.New("index out of range") // in every one of the languages, in its way
+		}
+		for i, c := range columns {
+			if !slices.Contains(absent, fields[i]) {
+				*c.of(&r) = fields[i]
+			}
+		}
+		rows = append(rows, r)
+	}
+	return rows, nil
+}
+
+// A tokenizer cuts a file, or a line, into records and fields as the CSV readers
+// of Python, Java and PHP do: they differ in what ends a record, and in what a
+// backslash does.
+type tokenizer struct {
+	backslash bool // a backslash that escapes nothing is lost
+}
+
+func (z tokenizer) records(text string) [][]string {
+	var records [][]string
+	var record []string
+	var field strings.Builder
+	quoted, any := false, false
+	end := func() {
+		record = append(record, field.String())
+		field.Reset()
+	}
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case z.backslash && c == '\\':
+			if quoted && i+1 < len(text) && (text[i+1] == '"' || text[i+1] == '\\') {
+				i++
+				field.WriteByte(text[i])
+			}
+		case quoted && c == '"' && i+1 < len(text) && text[i+1] == '"':
+			field.WriteByte('"')
+			i++
+		case quoted && c == '"':
+			quoted = false
+		case quoted:
+			field.WriteByte(c)
+		case c == '"' && field.Len() == 0:
+			quoted, any = true, true
+		case c == ',':
+			end()
+			any = true
+		case c == '\n':
+			if any {
+				end()
+				records = append(records, record)
+			}
+			record, any = nil, false
+		default:
+			field.WriteByte(c)
+			any = true
+		}
+	}
+	if any {
+		end()
+		records = append(records, record)
+	}
+	return records
+}
+
+// universal is what Python, Java and .NET make of line breaks before anything
+// else.
+var universal = strings.NewReplacer("\r\n", "\n", "\r", "\n")
+
+func readPython(file string) ([]Row, error) {
+	return rowsOf(tokenizer{}.records(universal.Replace(file)))
+}
+
+func readJava(file string) ([]Row, error) {
+	records := tokenizer{backslash: true}.records(universal.Replace(file))
+	records = slices.DeleteFunc(records, func(r []string) bool { return len(r) == 1 })
+	for _, r := range records[min(1, len(records)):] {
+		if err := countable(r[0]); err != nil {
+			return nil, err
+		}
+	}
+	return rowsOf(records)
+}
+
+// countable fails as the SDKs do that parse IDs as 32-bit integers, and add one.
+func countable(id string) error {
+	var n int32
+	if _, err := fmt.Sscan(id, &n); err != nil || n+1 <= 0 || !regexp.MustCompile(`^\d+$`).MatchString(id) {
+		return errors.New("not an int")
+	}
+	return nil
+}
+
+func readNode(file string) ([]Row, error) {
+	var records [][]string
+	for _, line := range strings.Split(file, "\n") {
+		if fields := strings.Split(line, ","); len(fields) > 1 {
+			records = append(records, fields)
+		}
+	}
+	return rowsOf(records)
+}
+
+func readPHP(file string) ([]Row, error) {
+	var records [][]string
+	eol := "\n"
+	if i := strings.Index(file, "\n"); i > 0 && file[i-1] == '\r' {
+		eol = "\r\n"
+	}
+	for _, line := range strings.Split(file, eol) {
+		if r := (tokenizer{}).records(line); len(r) > 0 && len(r[0]) > 1 {
+			records = append(records, r[0])
+		}
+	}
+	return rowsOf(records, "0")
+}
+
+func readCSharp(file string) ([]Row, error) {
+	records, err := splitLines(file)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := rowsOf(records)
+	// It looks for what it finds in the header too.
+	for _, r := range rows {
+		if r.UserName == "user_name" || r.RefreshToken == "refresh_token" || r.AccessToken == "access_token" || r.GrantToken == "grant_token" {
+			return nil, errors.New("the header was found instead")
+		}
+	}
+	return rows, err
+}
+
+func readScala(file string) ([]Row, error) {
+	records, err := splitLines(file)
+	if err != nil {
+		return nil, err
+	}
+	for i, r := range records {
+		for len(r) > 0 && r[len(r)-1] == "" { // trailing empty strings are not part of the result
+			r = r[:len(r)-1]
+		}
+		records[i] = r
+	}
+	return rowsOf(records, "null")
+}
+
+// splitLines cuts a file at line breaks of all kinds, and lines at commas.
+func splitLines(file string) ([][]string, error) {
+	var records [][]string
+	for i, line := range strings.Split(universal.Replace(file), "\n") {
+		if strings.TrimSpace(line) == "" {
+			continue
+		}
+		fields := strings.Split(line, ",")
+		if i > 0 {
+			if err := countable(fields[0]); err != nil {
+				return nil, err
+			}
+		}
+		records = append(records, fields)
+	}
+	return records, nil
+}
+
+// readRuby: the first line break decides on all of them, and quotes must be
+// right.
+func readRuby(file string) ([]Row, error) {
+	eol := regexp.MustCompile(`\r\n|\n|\r`).FindString(file)
+	if rest := strings.ReplaceAll(file, eol, ""); strings.Contains(rest, "\r") {
+		return nil, errors.New("malformed CSV")
+	}
+	c := csv.NewReader(strings.NewReader(strings.ReplaceAll(file, eol, "\n")))
+	c.FieldsPerRecord = -1
+	records, err := c.ReadAll()
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range records[1:] {
+		if r[0] == "id" || r[1] == "user_name" {
+			return nil, errors.New("the header was found instead")
+		}
+	}
+	return rowsOf(records)
+}
