@@ -1,0 +1,191 @@
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"iter"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+)
+
+// Store returns the stores that tokenstore.New makes of b's drivers, for RunStore
+// and Bench, with all hooks that can be made of b's. It opens a driver on t to
+// ask for its Properties.
+func (b Driver) Store(t testing.TB, opts *tokenstore.Options) Store {
+	t.Helper()
+	d := b.Open(t)
+	p := d.Properties()
+	if err := d.Close(); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+	a := &adapter{b: b, drivers: map[tokenstore.TokenStore]*observer{}}
+	if opts != nil {
+		a.opts = *opts
+	}
+	s := Store{
+		Open:    a.open,
+		Reopen:  a.reopen,
+		ListLag: p.ListLag,
+		ReadLag: p.ReadLag,
+		Corrupt: a.corrupt,
+		Writes:  func(_ testing.TB, s tokenstore.TokenStore) int64 { return a.of(s).log.writes.Load() },
+		Trace:   func(_ testing.TB, s tokenstore.TokenStore) []string { return a.of(s).log.lines() },
+		Calls:   b.Calls,
+		Timeout: b.Timeout,
+	}
+	if b.Settle != nil {
+		s.Settle = func(t testing.TB, s tokenstore.TokenStore) { b.Settle(t, a.of(s).Secrets) }
+	}
+	return s
+}
+
+// An adapter keeps the drivers of the stores that it has opened.
+type adapter struct {
+	b    Driver
+	opts tokenstore.Options
+
+	mu      sync.Mutex
+	drivers map[tokenstore.TokenStore]*observer
+}
+
+func (a *adapter) open(t testing.TB) tokenstore.TokenStore {
+	t.Helper()
+	return a.store(t, &observer{Secrets: a.b.Open(t), log: &observed{labels: map[string][]driver.Label{}}})
+}
+
+func (a *adapter) reopen(t testing.TB, s tokenstore.TokenStore) tokenstore.TokenStore {
+	t.Helper()
+	d := a.of(s)
+	return a.store(t, &observer{Secrets: a.b.Reopen(t, d.Secrets), log: d.log})
+}
+
+func (a *adapter) store(t testing.TB, d *observer) tokenstore.TokenStore {
+	t.Helper()
+	opts := a.opts
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	s, err := tokenstore.New(d, &opts)
+	if err != nil {
+		t.Fatalf("tokenstore.New: %v", err)
+	}
+	a.mu.Lock()
+	a.drivers[s] = d
+	a.mu.Unlock()
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.drivers, s)
+	})
+	return s
+}
+
+// of returns the driver of a store.
+func (a *adapter) of(s tokenstore.TokenStore) *observer {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.drivers[s]
+}
+
+// corrupt takes the last byte from a record, and leaves the secrets in it.
+func (a *adapter) corrupt(t testing.TB, s tokenstore.TokenStore, id string) {
+	t.Helper()
+	d := a.of(s)
+	if a.b.Settle != nil {
+		a.b.Settle(t, d.Secrets)
+	}
+	base, err := d.Secrets.Fresh(t.Context(), id, driver.Secret{})
+	if err != nil || len(base.Data) < 2 {
+		t.Fatalf("Fresh(%q): %d bytes of data, error %v", id, len(base.Data), err)
+	}
+	d.log.mu.Lock()
+	base.Labels = slices.Clone(d.log.labels[id])
+	d.log.mu.Unlock()
+	p := driver.Payload{Data: base.Data[:len(base.Data)-1], Labels: base.Labels}
+	if _, err := d.Secrets.Update(t.Context(), id, base, p); err != nil {
+		t.Fatalf("Update(%q): %v", id, err)
+	}
+}
+
+// An observer is a driver that keeps an account of what is done with it.
+type observer struct {
+	driver.Secrets
+	log *observed
+}
+
+// observed is the account that all handles on a namespace keep.
+type observed struct {
+	writes atomic.Int64
+
+	mu     sync.Mutex
+	text   bytes.Buffer
+	names  []string
+	labels map[string][]driver.Label // that a secret was last committed with
+}
+
+// Write takes log records.
+func (o *observed) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+// lines returns everything that was written beside the payloads.
+func (o *observed) lines() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return append(slices.Clone(o.names), o.text.String())
+}
+
+func (o *observed) wrote(name string, p driver.Payload, err error) {
+	o.writes.Add(1)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.names = append(o.names, name)
+	for _, l := range p.Labels {
+		o.names = append(o.names, l.Key+" "+l.Value+" "+l.Nonce)
+	}
+	if err == nil {
+		o.labels[name] = slices.Clone(p.Labels)
+	}
+}
+
+// Create implements driver.Secrets.
+func (d *observer) Create(ctx context.Context, name string, p driver.Payload) (driver.Version, error) {
+	v, err := d.Secrets.Create(ctx, name, p)
+	d.log.wrote(name, p, err)
+	return v, err
+}
+
+// Update implements driver.Secrets.
+func (d *observer) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
+	v, err := d.Secrets.Update(ctx, name, base, p)
+	d.log.wrote(name, p, err)
+	return v, err
+}
+
+// Delete implements driver.Secrets.
+func (d *observer) Delete(ctx context.Context, name string, base driver.Secret) error {
+	err := d.Secrets.Delete(ctx, name, base)
+	d.log.wrote(name, driver.Payload{}, err)
+	return err
+}
+
+// Lookup implements driver.Secrets.
+func (d *observer) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[driver.Named, error] {
+	d.log.mu.Lock()
+	for _, l := range any {
+		d.log.names = append(d.log.names, l.Key+" "+l.Value+" "+l.Nonce)
+	}
+	d.log.mu.Unlock()
+	return d.Secrets.Lookup(ctx, any)
+}

@@ -1,0 +1,261 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+)
+
+// kinds are the keys of the labels that package tokenstore writes, and the
+// longest and shortest that it may.
+var kinds = []string{"user", "client", "grant", "refresh", "access", "id", "a", "z0_" + strings.Repeat("9", 29)}
+
+var labelCases = []testCase[*driverEnv]{
+	{"DR-15", "a secret is found by each label it was created with", func(e *driverEnv) {
+		d := e.open()
+		var labels []driver.Label
+		for _, kind := range kinds {
+			labels = append(labels, label(kind))
+		}
+		name := e.name()
+		s := e.create(d, name, payload(labels...))
+		e.found(d, name, s, labels...)
+		e.found(e.reopen(d), name, s, labels...)
+	}},
+	{"DR-15", "a secret is found by each of 32 labels", func(e *driverEnv) {
+		d := e.open()
+		var labels []driver.Label
+		for i := range 32 {
+			labels = append(labels, label(kinds[i%4]))
+		}
+		name := e.name()
+		s := e.create(d, name, payload(labels...))
+		e.found(d, name, s, labels...)
+		s = e.update(d, name, s, payload(labels...))
+		e.found(d, name, s, labels...)
+	}},
+	{"DR-15", "a secret is found by the labels that Update adds and keeps", func(e *driverEnv) {
+		d := e.open()
+		name := e.name()
+		kept, access := label("user"), label("access")
+		s := e.create(d, name, payload(kept, access))
+		for range 4 {
+			access = label("access")
+			s = e.update(d, name, s, payload(kept, access))
+			e.found(d, name, s, kept, access)
+		}
+		s = e.update(d, name, s, payload(kept))
+		e.found(d, name, s, kept)
+		s = e.update(d, name, s, payload(kept, access))
+		e.found(d, name, s, kept, access)
+	}},
+	{"DR-15", "a label that was removed and added again is found", func(e *driverEnv) {
+		d := e.open()
+		name := e.name()
+		kept, gone := label("user"), label("access")
+		s := e.create(d, name, payload(kept, gone))
+		s = e.update(d, name, s, payload(kept))
+		s = e.update(e.reopen(d), name, s, payload(kept, again(gone)))
+		s = e.update(d, name, s, payload(again(gone), again(kept)))
+		e.found(d, name, s, kept, gone)
+	}},
+	{"DR-15", "a refused Update removes no label", func(e *driverEnv) {
+		d := e.open()
+		name := e.name()
+		user, access := label("user"), label("access")
+		base := e.create(d, name, payload(user, access))
+		now := e.update(d, name, base, payload(user, access))
+		for _, h := range []driver.Secrets{d, e.reopen(d)} {
+			_, err := h.Update(e.ctx, name, base, payload())
+			e.wants("Update with a stale base", err, driver.ErrConflict)
+			_, err = h.Update(e.ctx, name, base, payload(label("access")))
+			e.wants("Update with a stale base", err, driver.ErrConflict)
+			e.found(d, name, now, user, access)
+		}
+	}},
+	{"DR-15", "a write that is broken off leaves the secret findable", func(e *driverEnv) {
+		d := e.open()
+		e.fuses(func(ctx context.Context) {
+			name := e.name()
+			kept, old, fresh := label("user"), label("access"), label("access")
+			before := e.create(d, name, payload(kept, old))
+			e.broken(d, ctx, name, before, payload(kept, fresh))
+		})
+	}},
+	{"DR-15", "a Create that is broken off leaves nothing or a findable secret", func(e *driverEnv) {
+		d := e.open()
+		e.fuses(func(ctx context.Context) {
+			name := e.name()
+			p := payload(label("user"), label("refresh"))
+			v, err := d.Create(ctx, name, p)
+			s := driver.Secret{Payload: p, Version: v}
+			for err != nil {
+				// The request may still be under way.
+				e.lags(e.lag.ReadLag)
+				s, err = d.Fresh(e.ctx, name, driver.Secret{})
+				if errors.Is(err, driver.ErrNotFound) {
+					p = payload(p.Labels...)
+					v, err = d.Create(e.ctx, name, p)
+					s = driver.Secret{Payload: p, Version: v}
+				}
+				if err != nil && !errors.Is(err, driver.ErrExists) {
+					e.Fatalf("after a Create that was broken off: %v", err)
+				}
+			}
+			s.Labels = p.Labels
+			e.is(d, name, s)
+			e.found(d, name, s, p.Labels...)
+		})
+	}},
+	{"DR-16", "removing one of two labels that differ in nonce leaves the other", func(e *driverEnv) {
+		d := e.open()
+		name := e.name()
+		first := label("access")
+		second, third := again(first), again(first)
+		s := e.create(d, name, payload(first, second))
+		s = e.update(d, name, s, payload(second))
+		e.found(d, name, s, first)
+		s = e.update(d, name, s, payload(third))
+		e.found(d, name, s, first)
+		s = e.update(e.reopen(d), name, s, payload(third, first))
+		s = e.update(d, name, s, payload(first))
+		e.found(d, name, s, first)
+	}},
+	{"DR-16", "Lookup ignores the nonce", func(e *driverEnv) {
+		d := e.open()
+		name := e.name()
+		l := label("access")
+		s := e.create(d, name, payload(l))
+		e.found(d, name, s, again(l), driver.Label{Key: l.Key, Value: l.Value})
+	}},
+	{"DR-17", "Lookup yields every secret with one of the labels, each once", func(e *driverEnv) {
+		d := e.open()
+		a, b := label("user"), label("refresh")
+		want := map[string]driver.Secret{}
+		for i := range 25 {
+			labels := []driver.Label{label("access")}
+			if i%3 != 1 {
+				labels = append(labels, again(a))
+			}
+			if i%3 != 2 {
+				labels = append(labels, again(b), again(b))
+			}
+			name := e.name()
+			want[name] = e.create(d, name, payload(labels...))
+		}
+		for _, h := range []driver.Secrets{d, e.reopen(d)} {
+			e.after(max(e.lag.ListLag, e.lag.ReadLag), func() error {
+				got, err := gather(h.Lookup(e.ctx, []driver.Label{a, b}))
+				if err != nil {
+					return fmt.Errorf("Lookup: %w", err)
+				}
+				return alike("Lookup", got, want)
+			})
+		}
+	}},
+	{"DR-17", "Lookup yields no secret that never had the label", func(e *driverEnv) {
+		d := e.open()
+		l := label("user")
+		e.create(d, e.name(), payload(l, label("access")))
+		e.create(d, e.name(), payload(label("user")))
+		e.lags(e.lag.ListLag)
+		twin := l
+		twin.Value = twin.Value[:31] + string('a'+(twin.Value[31]-'a'+1)%8)
+		for what, labels := range map[string][]driver.Label{
+			"a value that nobody has":           {label("user")},
+			"a value that differs at the end":   {twin},
+			"the value under another key":       {{Key: "client", Value: l.Value}},
+			"the beginning of the key":          {{Key: "use", Value: l.Value}},
+			"a key that begins with the key":    {{Key: "user_", Value: l.Value}},
+			"several values that nobody has":    {label("user"), label("access")},
+			"no label":                          nil,
+			"the nonce of the label as a value": {{Key: "user", Value: (l.Nonce + l.Nonce)[:32]}},
+		} {
+			got, err := gather(d.Lookup(e.ctx, labels))
+			if err != nil || len(got) > 0 {
+				e.Errorf("Lookup by %s yields %d secrets and error %v, want none", what, len(got), err)
+			}
+		}
+	}},
+	{"DR-17", "Lookup yields the state that Get returns, fit as a base", func(e *driverEnv) {
+		d := e.open()
+		name := e.name()
+		l := label("user")
+		s := e.create(d, name, payload(l, label("access")))
+		s = e.update(d, name, s, payload(l, label("access")))
+		e.found(d, name, s, l)
+		for got, err := range d.Lookup(e.ctx, []driver.Label{l}) {
+			if err != nil {
+				e.Fatalf("Lookup: %v", err)
+			}
+			got.Labels = s.Labels
+			s = e.update(d, got.Name, got.Secret, payload(l))
+		}
+		e.is(d, name, s)
+		e.remove(d, name, s)
+	}},
+}
+
+// broken updates a secret with a context that may be done in the middle, and
+// checks that what is left is the old state or the new one, found by its labels.
+func (e *driverEnv) broken(d driver.Secrets, ctx context.Context, name string, before driver.Secret, p driver.Payload) {
+	e.TB.Helper()
+	v, err := d.Update(ctx, name, before, p)
+	now := driver.Secret{Payload: p, Version: v}
+	for err != nil {
+		// The request may still be under way: only a write decides.
+		now = e.left(d, name, before, p)
+		for e.missing(d, name, now.Labels...) {
+			was := now
+			if now = e.left(d, name, before, p); now.Version == was.Version {
+				e.Fatalf("after a write that was broken off Lookup does not yield %q by each label of its state", name)
+			}
+		}
+		p = payload(now.Labels...)
+		v, err = d.Update(e.ctx, name, now, p)
+		if err != nil && !errors.Is(err, driver.ErrConflict) {
+			e.Fatalf("Update after a write that was broken off: %v", err)
+		}
+		now = driver.Secret{Payload: p, Version: v}
+	}
+	e.is(d, name, now)
+	e.found(d, name, now, now.Labels...)
+}
+
+// left returns the state that is left of an update from before to p.
+func (e *driverEnv) left(d driver.Secrets, name string, before driver.Secret, p driver.Payload) driver.Secret {
+	e.TB.Helper()
+	e.lags(max(e.lag.ListLag, e.lag.ReadLag))
+	s, err := d.Fresh(e.ctx, name, before)
+	switch {
+	case err != nil:
+		e.Fatalf("Fresh after a write that was broken off: %v", err)
+	case slices.Equal(s.Data, before.Data):
+		s.Labels = before.Labels
+	case slices.Equal(s.Data, p.Data):
+		s.Labels = p.Labels
+	default:
+		e.Fatalf("Fresh after a write that was broken off returned data %s", brief(s.Data))
+	}
+	return s
+}
+
+// missing reports whether one of the labels does not find the secret, though the
+// lag has passed.
+func (e *driverEnv) missing(d driver.Secrets, name string, labels ...driver.Label) bool {
+	e.TB.Helper()
+	for _, l := range labels {
+		got, err := gather(d.Lookup(e.ctx, []driver.Label{l}))
+		if err != nil {
+			e.Fatalf("Lookup: %v", err)
+		}
+		if _, ok := got[name]; !ok && (e.lag.ListLag <= patience || e.settle != nil) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,214 @@
+package conformance
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+const (
+	// caseTimeout is how long the context of a case lasts.
+	caseTimeout = time.Minute
+
+	// patience is the longest lag that is waited for.
+	patience = time.Minute
+
+	// prompt is how soon a method returns whose context is done.
+	prompt = 5 * time.Second
+)
+
+// An env is the test of one case. Its failures quote the case's clause.
+type env struct {
+	testing.TB
+	control
+	ctx    context.Context
+	settle func() // makes lags pass; nil: wait
+}
+
+// newEnv returns the environment of a case that may take so long. It ends the
+// program, and so shows where every goroutine stands, if the case does not end
+// although its context does.
+func newEnv(c control, timeout time.Duration) env {
+	if timeout == 0 {
+		timeout = caseTimeout
+	}
+	ctx, cancel := context.WithTimeout(c.t.Context(), timeout)
+	watchdog := time.AfterFunc(timeout+caseTimeout, func() {
+		panic(fmt.Sprintf("conformance: %q does not end", c.title))
+	})
+	c.t.Cleanup(func() {
+		watchdog.Stop()
+		cancel()
+	})
+	return env{TB: c.t, control: c, ctx: ctx}
+}
+
+// Errorf reports a failure together with the clause that is broken.
+func (e *env) Errorf(format string, args ...any) {
+	e.TB.Helper()
+	e.TB.Errorf("%s\n\t%s", fmt.Sprintf(format, args...), quote(e.clause))
+}
+
+// Fatalf reports a failure together with the clause that is broken, and ends
+// the case.
+func (e *env) Fatalf(format string, args ...any) {
+	e.TB.Helper()
+	e.TB.Fatalf("%s\n\t%s", fmt.Sprintf(format, args...), quote(e.clause))
+}
+
+// after reports the error of check, which is to be nil once the lag has passed.
+func (e *env) after(lag time.Duration, check func() error) {
+	e.TB.Helper()
+	if err := e.wait(lag, check); err != nil {
+		e.Errorf("%v", err)
+	}
+}
+
+// wait returns the error of check, which is to be nil once the lag has passed.
+func (e *env) wait(lag time.Duration, check func() error) error {
+	e.TB.Helper()
+	if lag > 0 && e.settle != nil {
+		e.settle()
+		return check()
+	}
+	err := check()
+	if lag > patience && err != nil {
+		e.TB.Logf("left unchecked, because a lag of %v may be why: %v", lag, err)
+		e.sum.unchecked.Add(1)
+		return nil
+	}
+	deadline := time.Now().Add(lag)
+	for pause := time.Millisecond; err != nil; pause = min(2*pause, time.Second) {
+		last := !time.Now().Before(deadline)
+		if err = check(); last || !e.pause(pause) {
+			break
+		}
+	}
+	return err
+}
+
+// lags makes the lag pass for what follows.
+func (e *env) lags(lag time.Duration) {
+	switch {
+	case lag <= 0:
+	case e.settle != nil:
+		e.settle()
+	case lag <= patience:
+		e.pause(lag)
+	}
+}
+
+// pause waits, and reports whether the case may go on.
+func (e *env) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-e.ctx.Done():
+		return false
+	}
+}
+
+// promptly runs f and reports whether it came to an end soon.
+func (e *env) promptly(what string, f func()) bool {
+	e.TB.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	timer := time.NewTimer(prompt)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		e.Errorf("%s has not returned %v after its context was done", what, prompt)
+		return false
+	}
+}
+
+// together runs f(0) to f(n-1) at once and waits for all of them.
+func together(n int, f func(i int)) {
+	var ready, done sync.WaitGroup
+	start := make(chan struct{})
+	for i := range n {
+		ready.Add(1)
+		done.Go(func() {
+			ready.Done()
+			<-start
+			f(i)
+		})
+	}
+	ready.Wait()
+	close(start)
+	done.Wait()
+}
+
+// A fuse is a context that is canceled once it has been looked at a number of
+// times. It breaks an operation off wherever the operation looks at its context:
+// between its requests, and within them.
+type fuse struct {
+	context.Context
+	cancel context.CancelFunc
+	left   atomic.Int64
+}
+
+func newFuse(ctx context.Context, looks int) *fuse {
+	f := &fuse{}
+	f.Context, f.cancel = context.WithCancel(ctx)
+	f.left.Store(int64(looks))
+	return f
+}
+
+func (f *fuse) look() {
+	if f.left.Add(-1) < 0 {
+		f.cancel()
+	}
+}
+
+// Done implements context.Context.
+func (f *fuse) Done() <-chan struct{} {
+	f.look()
+	return f.Context.Done()
+}
+
+// Err implements context.Context.
+func (f *fuse) Err() error {
+	f.look()
+	return f.Context.Err()
+}
+
+// blown reports whether the fuse has canceled the context.
+func (f *fuse) blown() bool { return f.left.Load() < 0 }
+
+// fuses calls f with longer and longer fuses until one of them lasts, or half of
+// the case's time is over.
+func (e *env) fuses(f func(ctx context.Context)) {
+	e.TB.Helper()
+	deadline, _ := e.ctx.Deadline()
+	half := time.Now().Add(time.Until(deadline) / 2)
+	for looks := 0; looks < 48 && time.Now().Before(half); looks += 1 + looks/8 {
+		ctx := newFuse(e.ctx, looks)
+		f(ctx)
+		ctx.cancel()
+		if !ctx.blown() {
+			return
+		}
+	}
+}
+
+// text returns n random characters of the lower-case base32 alphabet.
+func text(n int) string {
+	var b strings.Builder
+	for b.Len() < n {
+		b.WriteString(strings.ToLower(rand.Text()))
+	}
+	return b.String()[:n]
+}

@@ -1,0 +1,27 @@
+package conformance_test
+
+import (
+	"testing"
+
+	"github.com/tokenkeep/tokenkeep/conformance"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
+)
+
+// What the package documentation shows as an example is this, word for word, and
+// runs.
+
+var backend = conformance.Driver{
+	Open: func(t testing.TB) driver.Secrets {
+		return memstore.NewDriver()
+	},
+	Reopen: func(t testing.TB, d driver.Secrets) driver.Secrets {
+		return d.(*memstore.Driver).Reopen()
+	},
+}
+
+func TestMyDriver(t *testing.T) { conformance.RunDriver(t, backend) }
+
+func TestMyStore(t *testing.T) { conformance.RunStore(t, backend.Store(t, nil)) }
+
+func BenchmarkMyStore(b *testing.B) { conformance.Bench(b, backend.Store(b, nil)) }

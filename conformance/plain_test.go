@@ -1,0 +1,334 @@
+package conformance
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// plain is a TokenStore that keeps every rule, with nothing but one lock. The
+// broken stores are made of it. It is also the proof that the suite does not
+// expect more of a store than the rules say.
+type plain struct {
+	*shelf
+	foreign bool // it keeps nothing but tokens, with numbers for IDs
+}
+
+// A shelf is what several handles share.
+type shelf struct {
+	mu      sync.Mutex
+	rows    map[string]*row   // by ID
+	aliases map[string]string // the ID of the record that another has become
+	count   int
+	writes  int64
+}
+
+// A row is a record.
+type row struct {
+	token
+	updated         int
+	grants, refresh []tokenstore.Secret // earlier ones: the first, and the last
+	corrupt         bool
+}
+
+func newPlain() *plain {
+	return &plain{shelf: &shelf{rows: map[string]*row{}, aliases: map[string]string{}}}
+}
+
+func (p *plain) made() *plain { return p }
+
+// digest returns an ID of the derived form.
+func digest(kind string, parts ...string) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q", append(parts, kind)))
+	return kind + strings.ToLower(base32.StdEncoding.EncodeToString(sum[:20]))
+}
+
+// id returns the ID of a new record.
+func (p *plain) id(t token) string {
+	switch {
+	case p.foreign:
+		highest := 0
+		for id := range p.rows {
+			n, _ := strconv.Atoi(id)
+			highest = max(highest, n)
+		}
+		return strconv.Itoa(highest + 1)
+	case t.UserName != "":
+		return digest("u", t.UserName, t.ClientID)
+	case t.GrantToken != "":
+		return digest("g", t.ClientID, string(t.GrantToken))
+	case t.RefreshToken != "":
+		return digest("r", t.ClientID, string(t.RefreshToken))
+	}
+	return digest("a", string(t.AccessToken))
+}
+
+// candidates returns all records with what they were to like. p.mu is held.
+func (p *plain) candidates(like token) []tokenstore.Candidate {
+	var cs []tokenstore.Candidate
+	for _, r := range p.rows {
+		cs = append(cs, tokenstore.Candidate{Token: r.token, Updated: time.Unix(int64(r.updated), 0), Former: tokenstore.Former{
+			ID:           p.aliases[like.ID] == r.ID,
+			GrantToken:   like.GrantToken != r.GrantToken && slices.Contains(r.grants, like.GrantToken),
+			RefreshToken: like.RefreshToken != r.RefreshToken && slices.Contains(r.refresh, like.RefreshToken),
+		}})
+	}
+	slices.SortFunc(cs, func(a, b tokenstore.Candidate) int { return cmp.Compare(a.Token.ID, b.Token.ID) })
+	return cs
+}
+
+func wrap(op, id string, err error) error { return tokenstore.NewError(op, "plain", id, err) }
+
+func (p *plain) find(like token) (token, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	cs := p.candidates(like)
+	i, err := tokenstore.Select(like, cs)
+	if err != nil {
+		return token{}, err
+	}
+	if p.rows[cs[i].Token.ID].corrupt {
+		return token{}, tokenstore.ErrCorrupt
+	}
+	if cs[i].Former.GrantToken {
+		like.GrantToken = ""
+	}
+	if cs[i].Former.RefreshToken {
+		like.RefreshToken = ""
+	}
+	return tokenstore.Merge(cs[i].Token, like), nil
+}
+
+func (p *plain) FindToken(ctx context.Context, like token) (token, error) {
+	if err := ctx.Err(); err != nil {
+		return token{}, wrap("find", like.ID, err)
+	}
+	t, err := p.find(like)
+	return t, wrap("find", like.ID, err)
+}
+
+func (p *plain) FindTokenByID(ctx context.Context, id string) (token, error) {
+	return p.FindToken(ctx, token{ID: id})
+}
+
+func (p *plain) SaveToken(ctx context.Context, t token) (token, error) {
+	if err := ctx.Err(); err != nil {
+		return token{}, wrap("save", t.ID, err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	got, err := p.save(t)
+	return got, wrap("save", t.ID, err)
+}
+
+// save does what SaveToken is to do. p.mu is held.
+func (p *plain) save(t token) (token, error) {
+	cs := p.candidates(t)
+	plan, err := tokenstore.PlanSave(t, cs)
+	switch {
+	case err != nil:
+		return token{}, err
+	case plan.Record < 0 && derived.MatchString(t.ID):
+		return token{}, tokenstore.ErrInvalidToken
+	case plan.Record < 0 && p.foreign && t.ID != "" && !decimal(t.ID):
+		return token{}, tokenstore.ErrInvalidToken
+	case size(plan.Token) > 64<<10:
+		return token{}, tokenstore.ErrTooLarge
+	}
+	var old *row
+	if plan.Record >= 0 {
+		old = p.rows[cs[plan.Record].Token.ID]
+		if old.corrupt {
+			return token{}, tokenstore.ErrCorrupt
+		}
+	}
+	if !plan.Changed {
+		return old.token, nil
+	}
+	for _, i := range plan.Absorb {
+		p.become(cs[i].Token.ID, old)
+	}
+	return p.put(old, plan.Token), nil
+}
+
+// become makes the record with the ID an alias of into. p.mu is held.
+func (p *plain) become(id string, into *row) {
+	from := p.rows[id]
+	delete(p.rows, id)
+	if p.foreign {
+		return
+	}
+	into.grants = append(into.grants, from.GrantToken)
+	into.refresh = append(into.refresh, from.RefreshToken)
+	into.grants = append(into.grants, from.grants...)
+	into.refresh = append(into.refresh, from.refresh...)
+	p.aliases[id] = into.ID
+	for alias, to := range p.aliases {
+		if to == id {
+			p.aliases[alias] = into.ID
+		}
+	}
+}
+
+// put stores t in the place of old, or anew. p.mu is held.
+func (p *plain) put(old *row, t token) token {
+	p.writes++
+	p.count++
+	r := &row{token: t, updated: p.count}
+	if old != nil {
+		delete(p.rows, old.ID)
+		if !p.foreign {
+			r.grants = slices.Concat(old.grants, []tokenstore.Secret{old.GrantToken})
+			r.refresh = slices.Concat(old.refresh, []tokenstore.Secret{old.RefreshToken})
+			if old.UserName == "" && t.UserName != "" && derived.MatchString(old.ID) {
+				r.ID = p.id(t)
+				p.rows[r.ID] = r
+				p.rows[old.ID] = old
+				p.become(old.ID, r)
+			}
+		}
+	}
+	if r.ID == "" {
+		r.ID = p.id(t)
+	}
+	p.rows[r.ID] = r
+	return r.token
+}
+
+func size(t token) int {
+	n := 0
+	for _, f := range fields {
+		n += len(*f.of(&t))
+	}
+	return n
+}
+
+func decimal(id string) bool {
+	n, err := strconv.Atoi(id)
+	return err == nil && n > 0 && strconv.Itoa(n) == id
+}
+
+func (p *plain) DeleteToken(ctx context.Context, id string) error {
+	if err := ctx.Err(); err != nil {
+		return wrap("delete", id, err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return wrap("delete", id, p.drop(cmp.Or(p.aliases[id], id)))
+}
+
+// drop removes a record. p.mu is held.
+func (p *plain) drop(id string) error {
+	r := p.rows[id]
+	if r == nil {
+		return nil
+	}
+	if r.corrupt {
+		return tokenstore.ErrCorrupt
+	}
+	p.writes++
+	delete(p.rows, id)
+	for alias, to := range p.aliases {
+		if to == id {
+			delete(p.aliases, alias)
+		}
+	}
+	return nil
+}
+
+func (p *plain) GetTokens(ctx context.Context) ([]token, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, wrap("list", "", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var ts []token
+	var err error
+	for _, c := range p.candidates(token{}) {
+		if p.rows[c.Token.ID].corrupt {
+			err = tokenstore.ErrCorrupt
+		} else {
+			ts = append(ts, c.Token)
+		}
+	}
+	return ts, wrap("list", "", err)
+}
+
+func (p *plain) DeleteTokens(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return wrap("delete all", "", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var err error
+	for _, c := range p.candidates(token{}) {
+		if e := p.drop(c.Token.ID); e != nil {
+			err = e
+		}
+	}
+	return wrap("delete all", "", err)
+}
+
+// A shelved is a store made of a plain one.
+type shelved interface {
+	tokenstore.TokenStore
+	made() *plain
+}
+
+// shop returns how the suite gets at what wrap makes of plain stores.
+func shop(wrap func(*plain) tokenstore.TokenStore) Store {
+	made := func(s tokenstore.TokenStore) *plain { return s.(shelved).made() }
+	return Store{
+		Open: func(testing.TB) tokenstore.TokenStore { return wrap(newPlain()) },
+		Reopen: func(_ testing.TB, s tokenstore.TokenStore) tokenstore.TokenStore {
+			again := *made(s)
+			return wrap(&again)
+		},
+		Corrupt: func(_ testing.TB, s tokenstore.TokenStore, id string) {
+			p := made(s)
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.rows[id].corrupt = true
+		},
+		Writes: func(_ testing.TB, s tokenstore.TokenStore) int64 {
+			p := made(s)
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return p.writes
+		},
+		Trace: func(_ testing.TB, s tokenstore.TokenStore) []string {
+			p := made(s)
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			trace := []string{"shelf"}
+			for id := range p.rows {
+				trace = append(trace, id)
+			}
+			return trace
+		},
+	}
+}
+
+func TestPlain(t *testing.T) {
+	RunStore(t, shop(func(p *plain) tokenstore.TokenStore { return p }))
+}
+
+func TestPlainForeign(t *testing.T) {
+	b := shop(func(p *plain) tokenstore.TokenStore {
+		p.foreign = true
+		return p
+	})
+	b.ForeignFormat = true
+	b.OwnID = func(i int) string { return strconv.Itoa(1000 * (i + 1)) }
+	RunStore(t, b)
+}

@@ -1,0 +1,314 @@
+package conformance
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+)
+
+// reference is a driver that keeps every promise, with the worst lags that it
+// declares: until a lag has passed by its clock, readers see what was before.
+// The broken drivers are made of it.
+type reference struct {
+	*world
+	prefix string
+}
+
+// A world is what drivers with several prefixes keep their secrets in.
+type world struct {
+	properties       driver.Properties
+	listLag, readLag time.Duration
+
+	mu     sync.Mutex
+	ahead  time.Duration      // of the real clock
+	states map[string][]state // by prefix and name, the oldest first
+	count  int
+}
+
+// A state is what a secret is from a time on.
+type state struct {
+	driver.Secret
+	at      time.Time
+	deleted bool
+	foreign bool // somebody has edited it
+}
+
+func newReference(listLag, readLag time.Duration) *reference {
+	w := &world{
+		properties: driver.Properties{Name: "reference", MaxSize: 64 << 10, ListLag: listLag, ReadLag: readLag},
+		listLag:    listLag,
+		readLag:    readLag,
+		states:     map[string][]state{},
+	}
+	return &reference{w, "app/"}
+}
+
+func (r *reference) made() *reference    { return r }
+func (r *reference) reopen() *reference  { return &reference{r.world, r.prefix} }
+func (r *reference) sibling() *reference { return &reference{r.world, r.prefix + "2/"} }
+
+// settle makes all lags pass.
+func (r *reference) settle() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ahead += max(r.listLag, r.readLag) + time.Second
+}
+
+func (r *reference) tamper(name string, data []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, _ := r.at(name, 0)
+	s.Data, s.foreign = data, true
+	r.put(name, s)
+}
+
+// at returns the state that was the newest a while ago. r.mu is held.
+func (r *reference) at(name string, ago time.Duration) (state, bool) {
+	for _, s := range slices.Backward(r.states[r.prefix+name]) {
+		if !s.at.After(time.Now().Add(r.ahead - ago)) {
+			return s, !s.deleted
+		}
+	}
+	return state{}, false
+}
+
+// put makes s the newest state, under a version of its own. r.mu is held.
+func (r *reference) put(name string, s state) driver.Version {
+	r.count++
+	s.Version, s.at = driver.Version(strconv.Itoa(r.count)), time.Now().Add(r.ahead)
+	s.Updated = s.at
+	s.Payload = clone(s.Payload)
+	r.states[r.prefix+name] = append(r.states[r.prefix+name], s)
+	return s.Version
+}
+
+func clone(p driver.Payload) driver.Payload {
+	return driver.Payload{Data: slices.Clone(p.Data), Labels: slices.Clone(p.Labels)}
+}
+
+func (r *reference) read(ctx context.Context, name string, lag time.Duration) (driver.Secret, error) {
+	if err := ctx.Err(); err != nil {
+		return driver.Secret{}, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, ok := r.at(name, lag)
+	if !ok {
+		return driver.Secret{}, fmt.Errorf("reference: %q: %w", name, driver.ErrNotFound)
+	}
+	if s.foreign {
+		return driver.Secret{}, fmt.Errorf("reference: %q: %w", name, driver.ErrCorrupt)
+	}
+	s.Payload = clone(s.Payload)
+	return s.Secret, nil
+}
+
+func (r *reference) Properties() driver.Properties { return r.properties }
+func (r *reference) Close() error                  { return nil }
+
+func (r *reference) Get(ctx context.Context, name string) (driver.Secret, error) {
+	return r.read(ctx, name, r.readLag)
+}
+
+func (r *reference) Fresh(ctx context.Context, name string, _ driver.Secret) (driver.Secret, error) {
+	return r.read(ctx, name, 0)
+}
+
+func (r *reference) Create(ctx context.Context, name string, p driver.Payload) (driver.Version, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.at(name, 0); ok {
+		return "", fmt.Errorf("reference: %q: %w", name, driver.ErrExists)
+	}
+	return r.put(name, state{Secret: driver.Secret{Payload: p}}), nil
+}
+
+// check returns the newest state if a write with the base may replace it.
+func (r *reference) check(name string, base driver.Secret) error {
+	s, ok := r.at(name, 0)
+	switch {
+	case !ok:
+		return fmt.Errorf("reference: %q: %w", name, driver.ErrNotFound)
+	case s.Version != base.Version:
+		return fmt.Errorf("reference: %q: %w", name, driver.ErrConflict)
+	}
+	return nil
+}
+
+func (r *reference) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.check(name, base); err != nil {
+		return "", err
+	}
+	return r.put(name, state{Secret: driver.Secret{Payload: p}}), nil
+}
+
+func (r *reference) Delete(ctx context.Context, name string, base driver.Secret) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.at(name, 0); !ok {
+		return nil
+	}
+	if err := r.check(name, base); err != nil {
+		return err
+	}
+	r.put(name, state{deleted: true})
+	return nil
+}
+
+func (r *reference) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[driver.Named, error] {
+	return r.each(ctx, func(s state) bool { return carries(s, any, 32) })
+}
+
+// carries reports whether s has one of the labels, by so many characters of
+// their values.
+func carries(s state, any []driver.Label, length int) bool {
+	for _, have := range s.Labels {
+		for _, want := range any {
+			if have.Key == want.Key && have.Value[:length] == want.Value[:length] {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (r *reference) List(ctx context.Context) iter.Seq2[driver.Named, error] {
+	return r.each(ctx, func(state) bool { return true })
+}
+
+func (r *reference) Names(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for s, err := range r.List(ctx) {
+			if s.Name != "" {
+				err = nil
+			}
+			if !yield(s.Name, err) {
+				return
+			}
+		}
+	}
+}
+
+func (r *reference) each(ctx context.Context, pass func(state) bool) iter.Seq2[driver.Named, error] {
+	return func(yield func(driver.Named, error) bool) {
+		for name, s := range r.all(pass) {
+			if err := ctx.Err(); err != nil {
+				yield(driver.Named{}, err)
+				return
+			}
+			named, err := driver.Named{Name: name, Secret: s.Secret}, error(nil)
+			if s.foreign {
+				named, err = driver.Named{Name: name}, fmt.Errorf("reference: %q: %w", name, driver.ErrCorrupt)
+			}
+			if !yield(named, err) {
+				return
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			yield(driver.Named{}, err)
+		}
+	}
+}
+
+// all returns the secrets with the prefix that passed before the lag of lists,
+// in the state that Get returns.
+func (r *reference) all(pass func(state) bool) map[string]state {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	found := map[string]state{}
+	for key := range r.states {
+		name, ok := strings.CutPrefix(key, r.prefix)
+		if !ok || strings.Contains(name, "/") {
+			continue
+		}
+		if then, ok := r.at(name, r.listLag); !ok || !pass(then) {
+			continue
+		}
+		if s, ok := r.at(name, r.readLag); ok {
+			s.Payload = clone(s.Payload)
+			found[name] = s
+		}
+	}
+	return found
+}
+
+// A broken is a driver made of a reference.
+type broken interface {
+	driver.Secrets
+	made() *reference
+}
+
+// backend returns how the suite gets at what wrap makes of references.
+func backend(listLag, readLag time.Duration, wrap func(*reference) driver.Secrets) Driver {
+	made := func(d driver.Secrets) *reference { return d.(broken).made() }
+	return Driver{
+		Open:    func(testing.TB) driver.Secrets { return wrap(newReference(listLag, readLag)) },
+		Reopen:  func(_ testing.TB, d driver.Secrets) driver.Secrets { return wrap(made(d).reopen()) },
+		Sibling: func(_ testing.TB, d driver.Secrets) driver.Secrets { return wrap(made(d).sibling()) },
+		Tamper:  func(_ testing.TB, d driver.Secrets, name string, data []byte) { made(d).tamper(name, data) },
+		Settle:  func(_ testing.TB, d driver.Secrets) { made(d).settle() },
+	}
+}
+
+func intact(r *reference) driver.Secrets { return r }
+
+// frugal returns b, which fails cases that write a secret too often.
+func frugal(b Driver) Driver {
+	open := b.Open
+	b.Open = func(t testing.TB) driver.Secrets {
+		d := open(t)
+		t.Cleanup(func() {
+			for name, states := range d.(*reference).states {
+				if n := len(states); n > 60 {
+					t.Errorf("the secret %q was written %d times", name, n)
+				}
+			}
+		})
+		return d
+	}
+	return b
+}
+
+func TestReference(t *testing.T) { RunDriver(t, frugal(backend(0, 0, intact))) }
+
+func TestReferenceWithListLag(t *testing.T) { RunDriver(t, backend(5*time.Minute, 0, intact)) }
+
+func TestReferenceWithUnboundedLags(t *testing.T) {
+	RunDriver(t, backend(100*time.Hour, time.Hour, func(r *reference) driver.Secrets {
+		r.properties.ListLag, r.properties.ReadLag = driver.Unbounded, driver.Unbounded
+		return r
+	}))
+}
+
+func TestReferenceWithoutSettle(t *testing.T) {
+	b := backend(20*time.Millisecond, 10*time.Millisecond, intact)
+	b.Settle = nil
+	RunDriver(t, b)
+}
+
+func TestStoreOnReference(t *testing.T) {
+	RunStore(t, frugal(backend(0, 0, intact)).Store(t, nil))
+}
+
+func TestStoreOnReferenceWithLags(t *testing.T) {
+	RunStore(t, backend(5*time.Minute, 0, intact).Store(t, nil))
+}
