@@ -1,0 +1,266 @@
+package fakevault
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// defaultPolicy is what Vault's own policy "default" lets a token do to itself
+// (docs: concepts/policies, "Default policy").
+var defaultPolicy = []rule{
+	{path: "auth/token/lookup-self", capabilities: []string{"read"}},
+	{path: "auth/token/renew-self", capabilities: []string{"update"}},
+	{path: "auth/token/revoke-self", capabilities: []string{"update"}},
+}
+
+// A rule is one path of a policy.
+type rule struct {
+	path         string
+	glob         bool // path is the beginning of the paths that are meant
+	capabilities []string
+}
+
+// A token is what a client shows.
+type token struct {
+	id        string
+	namespace string
+	policies  []string
+	ttl       time.Duration // as given; 0: it does not expire
+	expires   time.Time
+}
+
+func (t *token) dead(now time.Time) bool { return !t.expires.IsZero() && !now.Before(t.expires) }
+
+// A role is an AppRole.
+type role struct {
+	secretID string
+	policies []string
+	ttl      time.Duration
+}
+
+// Policy adds a policy to a namespace. The text is HCL of the form that Vault's
+// documentation uses: paths with a list of capabilities, a "*" at the end of a
+// path, comments. Anything else is an error.
+func (s *Server) Policy(namespace, name, text string) error {
+	rules, err := parsePolicy(text)
+	if err != nil {
+		return fmt.Errorf("fakevault: policy %q: %w", name, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ns := folder(namespace)
+	if s.policies[ns] == nil {
+		s.policies[ns] = map[string][]rule{}
+	}
+	s.policies[ns][name] = rules
+	return nil
+}
+
+var (
+	comment = regexp.MustCompile(`(?m)(#|//).*$`)
+	stanza  = regexp.MustCompile(`^\s*path\s+"([^"]*)"\s*\{\s*capabilities\s*=\s*\[([^\]]*)\]\s*\}`)
+	quoted  = regexp.MustCompile(`^\s*"([a-z]+)"\s*$`)
+)
+
+func parsePolicy(text string) ([]rule, error) {
+	text = comment.ReplaceAllString(text, "")
+	var rules []rule
+	for strings.TrimSpace(text) != "" {
+		m := stanza.FindStringSubmatch(text)
+		if m == nil {
+			return nil, fmt.Errorf("not understood: %.40q", strings.TrimSpace(text))
+		}
+		r := rule{}
+		r.path, r.glob = strings.CutSuffix(m[1], "*")
+		if strings.ContainsAny(r.path, "*+") {
+			return nil, fmt.Errorf("path %q has a wildcard within", m[1])
+		}
+		for _, c := range strings.Split(strings.TrimSuffix(strings.TrimSpace(m[2]), ","), ",") {
+			word := quoted.FindStringSubmatch(c)
+			known := []string{"create", "read", "update", "patch", "delete", "list", "sudo", "deny"}
+			if word == nil || !slices.Contains(known, word[1]) {
+				return nil, fmt.Errorf("path %q has the capability %s", m[1], strings.TrimSpace(c))
+			}
+			r.capabilities = append(r.capabilities, word[1])
+		}
+		rules = append(rules, r)
+		text = text[len(m[0]):]
+	}
+	return rules, nil
+}
+
+// Token makes a token with the given policies, and the policy "default" unless
+// "-default" is among them. A ttl of 0 means that it does not expire.
+func (s *Server) Token(namespace string, ttl time.Duration, policies ...string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.newToken(folder(namespace), ttl, policies).id
+}
+
+func (s *Server) newToken(namespace string, ttl time.Duration, policies []string) *token {
+	t := &token{id: "hvs." + rand.Text(), namespace: namespace, ttl: ttl}
+	if ttl > 0 {
+		t.expires = s.now().Add(ttl)
+	}
+	t.policies = slices.DeleteFunc(append([]string{"default"}, policies...), func(p string) bool {
+		return p == "-default" || p == "default" && slices.Contains(policies, "-default")
+	})
+	s.tokens[t.id] = t
+	return t
+}
+
+// Revoke ends a token.
+func (s *Server) Revoke(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.tokens, id)
+}
+
+// AppRole adds a role to the auth method "approle" of a namespace.
+func (s *Server) AppRole(namespace, roleID, secretID string, ttl time.Duration, policies ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.roles[folder(namespace)+roleID] = &role{secretID: secretID, policies: policies, ttl: ttl}
+}
+
+// login: core: builtin/credential/approle/path_login.go.
+func (s *Server) login(q *Request) *answer {
+	if q.Operation != "write" {
+		return failure(http.StatusMethodNotAllowed, "1 error occurred:\n\t* unsupported operation\n\n")
+	}
+	var in struct {
+		RoleID   string `json:"role_id"`
+		SecretID string `json:"secret_id"`
+	}
+	if err := json.Unmarshal(q.Body, &in); err != nil {
+		return failure(http.StatusBadRequest, "error parsing JSON")
+	}
+	r := s.roles[q.Namespace+in.RoleID]
+	switch {
+	case in.RoleID == "":
+		return failure(http.StatusBadRequest, "missing role_id")
+	case in.SecretID == "":
+		return failure(http.StatusBadRequest, "missing secret_id")
+	case r == nil || r.secretID != in.SecretID:
+		return failure(http.StatusBadRequest, "invalid role or secret ID")
+	}
+	return &answer{auth: s.newToken(q.Namespace, r.ttl, r.policies).auth()}
+}
+
+func (t *token) auth() map[string]any {
+	return map[string]any{
+		"client_token": t.id, "accessor": rand.Text(), "policies": t.policies, "token_policies": t.policies,
+		"metadata": map[string]any{}, "lease_duration": int(t.ttl / time.Second), "renewable": t.ttl > 0,
+		"entity_id": "", "token_type": "service", "orphan": true,
+	}
+}
+
+// self is what a token can do to itself (docs: api-docs/auth/token).
+func (s *Server) self(t *token, q *Request) *answer {
+	switch q.Operation + " " + q.Path {
+	case "read auth/token/lookup-self":
+		data := map[string]any{
+			"id": t.id, "policies": t.policies, "creation_ttl": int(t.ttl / time.Second), "ttl": 0, "expire_time": nil,
+			"renewable": t.ttl > 0, "display_name": "token", "path": "auth/token/create", "type": "service", "orphan": true,
+		}
+		if !t.expires.IsZero() {
+			data["ttl"], data["expire_time"] = int(t.expires.Sub(s.now())/time.Second), stamp(t.expires)
+		}
+		return &answer{data: data}
+	case "write auth/token/renew-self":
+		if t.expires.IsZero() {
+			return failure(http.StatusBadRequest, "lease is not renewable")
+		}
+		t.expires = s.now().Add(t.ttl)
+		return &answer{auth: t.auth()}
+	case "write auth/token/revoke-self":
+		delete(s.tokens, t.id)
+		return &answer{}
+	}
+	return failure(http.StatusNotFound, fmt.Sprintf("no handler for route %q. route entry not found.", q.Path))
+}
+
+// allowed reports whether the token's policies let it do what q asks for (core:
+// vault/acl.go). A write is a create where there is nothing yet (core:
+// vault/request_handling.go, checkToken: the engine's existence check).
+func (s *Server) allowed(t *token, q *Request, m *mount, rest string) bool {
+	if slices.Contains(t.policies, "root") {
+		return true
+	}
+	need := q.Operation
+	if need == "write" {
+		need = "update"
+		class, path, _ := strings.Cut(rest, "/")
+		if m != nil && (class == "data" || class == "metadata") && m.keys[path] == nil {
+			need = "create"
+		}
+	}
+	path, ok := strings.CutPrefix(q.Namespace+q.Path, t.namespace)
+	if !ok {
+		return false
+	}
+	capabilities := s.capabilities(t, path, need == "list")
+	return slices.Contains(capabilities, need) && !slices.Contains(capabilities, "deny")
+}
+
+// capabilities returns what the policies of t give it on a path: those of the
+// rule with that path, or of the one with the longest beginning of it. Rules
+// with the same path add up. A list is also looked for without the "/" at the
+// end.
+func (s *Server) capabilities(t *token, path string, list bool) []string {
+	exact, globs := map[string][]string{}, map[string][]string{}
+	for _, r := range s.rules(t) {
+		if r.glob {
+			globs[r.path] = append(globs[r.path], r.capabilities...)
+		} else {
+			exact[r.path] = append(exact[r.path], r.capabilities...)
+		}
+	}
+	paths := []string{path}
+	if list {
+		paths = append(paths, strings.TrimSuffix(path, "/"))
+	}
+	for _, p := range paths {
+		if c, ok := exact[p]; ok {
+			return c
+		}
+	}
+	slices.Reverse(paths)
+	for _, p := range paths {
+		for end := len(p); end >= 0; end-- {
+			if c, ok := globs[p[:end]]; ok {
+				return c
+			}
+		}
+	}
+	return nil
+}
+
+// anyRule reports whether t has a rule for something under path.
+func (s *Server) anyRule(t *token, path string) bool {
+	if slices.Contains(t.policies, "root") {
+		return true
+	}
+	path, ok := strings.CutPrefix(path, t.namespace)
+	return ok && slices.ContainsFunc(s.rules(t), func(r rule) bool {
+		return strings.HasPrefix(r.path, path) || r.glob && strings.HasPrefix(path, r.path)
+	})
+}
+
+func (s *Server) rules(t *token) []rule {
+	var rules []rule
+	for _, p := range t.policies {
+		if own, ok := s.policies[t.namespace][p]; ok {
+			rules = append(rules, own...)
+		} else if p == "default" {
+			rules = append(rules, defaultPolicy...)
+		}
+	}
+	return rules
+}

@@ -1,0 +1,499 @@
+package fakevault
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// RootToken is a token that may do everything and does not expire.
+const RootToken = "root"
+
+// maxRequest is how long a request may be (docs: configuration/listener/tcp,
+// max_request_size).
+const maxRequest = 32 << 20
+
+// Options configures a Server. The zero value, and a nil *Options, make one
+// active node on the real clock, with the mount "secret".
+type Options struct {
+	// Now is the clock of versions, deletions and tokens. Nil means time.Now.
+	// Advance adds to it.
+	Now func() time.Time
+
+	// Lag makes the server answer reads as a performance standby of Vault
+	// Enterprise or a standby of OpenBao 2.5 may: with what was true so long
+	// ago. Writes go to the active node.
+	Lag time.Duration
+
+	// Forward is what becomes of the header X-Vault-Forward.
+	Forward Forward
+}
+
+// Forward is what a server does with a request that asks, by the header
+// X-Vault-Forward, to be sent on to the active node.
+type Forward int
+
+const (
+	// ForwardRefused is what Vault does unless allow_forwarding_via_header is
+	// set, and the Community Edition always does: such a request fails (core:
+	// http/handler.go, forwardBasedOnHeaders, and vault/core_util.go).
+	ForwardRefused Forward = iota
+
+	// ForwardDone is what Vault Enterprise does with allow_forwarding_via_header
+	// (docs: configuration/replication).
+	ForwardDone
+
+	// ForwardIgnored is what OpenBao does, which does not know the header.
+	ForwardIgnored
+)
+
+// A Server is a Vault server. Its methods are safe for concurrent use.
+type Server struct {
+	// URL is where it listens: "http://127.0.0.1:…".
+	URL string
+
+	opts   Options
+	server *http.Server
+	done   chan struct{}
+
+	mu       sync.Mutex
+	offset   time.Duration
+	sealed   bool
+	mounts   map[string]*mount            // by namespace and name: "team/secret/"
+	policies map[string]map[string][]rule // by namespace, then name
+	tokens   map[string]*token
+	roles    map[string]*role // by namespace and role ID
+	inject   func(*Request) *Fault
+	requests []Request
+}
+
+// A Request is what a client asked for.
+type Request struct {
+	Method    string // as sent: "PUT"
+	Path      string // without "/v1/": "secret/data/app/x"
+	Query     url.Values
+	Namespace string // "" or "team/"
+	Operation string // "read", "list", "write", "patch" or "delete"
+	Class     string // "data", "metadata", "destroy", "delete", "undelete" or "config" of a mount; "auth"; "sys"
+	Header    http.Header
+	Body      []byte
+}
+
+// A Fault is what goes wrong with one request.
+type Fault struct {
+	// Wait holds the request up until it is closed, or the client goes away.
+	Wait <-chan struct{}
+
+	// Status, if it is not 0, is answered in place of what would be, with
+	// Errors in Vault's form or, if there is one, with Body as it is.
+	Status int
+	Errors []string
+	Body   string
+
+	// Drop closes the connection in place of an answer.
+	Drop bool
+
+	// Applied says that the request is carried out all the same.
+	Applied bool
+
+	// Hold holds the answer back, once the request has been carried out or not,
+	// until it is closed, or the client goes away.
+	Hold <-chan struct{}
+}
+
+// New starts a server. Close stops it.
+func New(opts *Options) *Server {
+	s := &Server{
+		done:     make(chan struct{}),
+		mounts:   map[string]*mount{},
+		policies: map[string]map[string][]rule{},
+		tokens:   map[string]*token{},
+		roles:    map[string]*role{},
+	}
+	if opts != nil {
+		s.opts = *opts
+	}
+	if s.opts.Now == nil {
+		s.opts.Now = time.Now
+	}
+	s.tokens[RootToken] = &token{id: RootToken, policies: []string{"root"}}
+	s.Mount("", "secret", Config{})
+
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(fmt.Sprintf("fakevault: %v", err))
+	}
+	s.URL = "http://" + listener.Addr().String()
+	s.server = &http.Server{Handler: s, ReadHeaderTimeout: time.Minute}
+	go func() {
+		defer close(s.done)
+		_ = s.server.Serve(listener)
+	}()
+	return s
+}
+
+// Close stops the server and closes its connections.
+func (s *Server) Close() {
+	_ = s.server.Close()
+	<-s.done
+}
+
+// Mount adds a KV version 2 secrets engine, empty, in a namespace; "" is the
+// root namespace.
+func (s *Server) Mount(namespace, name string, c Config) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mounts[folder(namespace)+folder(name)] = newMount(c, s.opts.Lag > 0)
+}
+
+// Seal seals or unseals the server.
+func (s *Server) Seal(sealed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sealed = sealed
+}
+
+// Advance moves the clock.
+func (s *Server) Advance(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.offset += d
+}
+
+// Inject makes f decide what goes wrong with each request from now on; f may be
+// called by several goroutines at once. If f returns nil, and if f is nil,
+// nothing does.
+func (s *Server) Inject(f func(*Request) *Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inject = f
+}
+
+// Requests returns what was asked for since the last Reset, in order of arrival.
+func (s *Server) Requests() []Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.requests)
+}
+
+// Count returns how many requests there were since the last Reset, by operation
+// and class: "read data", "list metadata".
+func (s *Server) Count() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := map[string]int{}
+	for _, r := range s.requests {
+		n[r.Operation+" "+r.Class]++
+	}
+	return n
+}
+
+// Reset forgets the requests.
+func (s *Server) Reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests = nil
+}
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	q, bad := s.parse(w, r)
+	if bad != nil {
+		bad.write(w)
+		return
+	}
+	s.mu.Lock()
+	s.requests = append(s.requests, *q)
+	inject := s.inject
+	s.mu.Unlock()
+
+	var fault *Fault
+	if inject != nil {
+		fault = inject(q)
+	}
+	if fault == nil {
+		s.handle(q).write(w)
+		return
+	}
+	if !await(r.Context(), fault.Wait) {
+		return
+	}
+	var a *answer
+	if fault.Applied || fault.Status == 0 && !fault.Drop {
+		a = s.handle(q)
+	}
+	if !await(r.Context(), fault.Hold) {
+		return
+	}
+	switch {
+	case fault.Drop:
+		panic(http.ErrAbortHandler)
+	case fault.Status != 0 && fault.Body != "":
+		w.WriteHeader(fault.Status)
+		_, _ = io.WriteString(w, fault.Body)
+		return
+	case fault.Status != 0:
+		a = failure(fault.Status, fault.Errors...)
+	}
+	a.write(w)
+}
+
+// await waits for c to be closed, if there is one, and reports whether the
+// client waited too.
+func await(ctx context.Context, c <-chan struct{}) bool {
+	if c == nil {
+		return true
+	}
+	select {
+	case <-c:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// parse reads a request.
+func (s *Server) parse(w http.ResponseWriter, r *http.Request) (*Request, *answer) {
+	path, ok := strings.CutPrefix(r.URL.Path, "/v1/")
+	if !ok || path == "" {
+		return nil, failure(http.StatusNotFound)
+	}
+	q := &Request{
+		Method: r.Method, Path: path, Query: r.URL.Query(),
+		Namespace: folder(r.Header.Get("X-Vault-Namespace")), Header: r.Header.Clone(),
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return nil, failure(http.StatusRequestEntityTooLarge, "http: request body too large") // core: sdk/logical/response_util.go
+	} else if err != nil {
+		return nil, failure(http.StatusBadRequest, "error reading data")
+	}
+	q.Body = body
+
+	// core: http/logical.go, buildLogicalRequestNoAuth
+	switch r.Method {
+	case http.MethodGet:
+		q.Operation = "read"
+		if text := q.Query.Get("list"); text != "" {
+			list, err := strconv.ParseBool(text)
+			if err != nil {
+				return nil, failure(http.StatusBadRequest)
+			}
+			if list {
+				q.Operation = "list"
+			}
+		}
+	case "LIST":
+		q.Operation = "list"
+	case http.MethodPost, http.MethodPut:
+		q.Operation = "write"
+	case http.MethodPatch:
+		q.Operation = "patch"
+		if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); kind != "application/merge-patch+json" {
+			return nil, failure(http.StatusUnsupportedMediaType,
+				"PATCH requires Content-Type of application/merge-patch+json, provided "+kind)
+		}
+	case http.MethodDelete:
+		q.Operation = "delete"
+	default:
+		return nil, failure(http.StatusMethodNotAllowed)
+	}
+	if q.Operation == "list" && !strings.HasSuffix(q.Path, "/") {
+		q.Path += "/"
+	}
+	switch first, _, _ := strings.Cut(path, "/"); first {
+	case "auth", "sys":
+		q.Class = first
+	default:
+		if name := s.mountOf(q); name != "" {
+			q.Class, _, _ = strings.Cut(strings.TrimPrefix(q.Path, name), "/")
+		}
+	}
+	return q, nil
+}
+
+// mountOf returns the name, with a "/", of the mount that q is for, or "".
+func (s *Server) mountOf(q *Request) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	best := ""
+	for name := range s.mounts {
+		if name, ok := strings.CutPrefix(name, q.Namespace); ok && strings.HasPrefix(q.Path, name) && len(name) > len(best) {
+			best = name
+		}
+	}
+	return best
+}
+
+// now is the time. The caller holds s.mu.
+func (s *Server) now() time.Time { return s.opts.Now().Add(s.offset).UTC() }
+
+// handle carries a request out.
+func (s *Server) handle(q *Request) *answer {
+	name := s.mountOf(q)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q.Path == "sys/health" {
+		return s.health()
+	}
+	if s.sealed {
+		return failure(http.StatusServiceUnavailable, "Vault is sealed") // core: sdk/logical/response_util.go
+	}
+	forwarded := q.Header.Get("X-Vault-Forward")
+	if forwarded != "" && s.opts.Forward == ForwardRefused {
+		return failure(http.StatusBadRequest, "forwarding via header X-Vault-Forward disabled in configuration")
+	}
+	if (q.Operation == "write" || q.Operation == "patch") && strings.HasSuffix(q.Path, "/") {
+		return failure(http.StatusBadRequest, "cannot write to a path ending in '/'") // core: vault/request_handling.go
+	}
+	if !s.known(q.Namespace) {
+		return failure(http.StatusNotFound, fmt.Sprintf("no handler for route %q. route entry not found.", q.Path))
+	}
+	if q.Path == "auth/approle/login" {
+		return s.login(q)
+	}
+	t := s.tokens[bearer(q.Header)]
+	switch {
+	case bearer(q.Header) == "":
+		return failure(http.StatusForbidden, "permission denied")
+	case t == nil || t.dead(s.now()):
+		// docs: concepts/tokens, "Error Responses"
+		return failure(http.StatusForbidden, "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n")
+	}
+	m := s.mounts[q.Namespace+name]
+	rest := strings.TrimPrefix(q.Path, name)
+	if strings.HasPrefix(q.Path, "sys/internal/ui/mounts/") {
+		return s.uiMount(t, q) // it looks at the policies itself (core: vault/logical_system.go)
+	}
+	if !s.allowed(t, q, m, rest) {
+		return failure(http.StatusForbidden, "1 error occurred:\n\t* permission denied\n\n")
+	}
+	switch {
+	case q.Class == "auth":
+		return s.self(t, q)
+	case q.Class == "sys" || name == "":
+		// core: vault/router.go
+		return failure(http.StatusNotFound, fmt.Sprintf("no handler for route %q. route entry not found.", q.Path))
+	}
+	now, asOf := s.now(), time.Time{}
+	if s.opts.Lag > 0 && (forwarded != "active-node" || s.opts.Forward == ForwardIgnored) {
+		asOf = now.Add(-s.opts.Lag)
+	}
+	return m.handle(q.Operation, rest, q.Query, q.Body, now, asOf)
+}
+
+// known reports whether there is such a namespace: one that has a mount.
+func (s *Server) known(namespace string) bool {
+	if namespace == "" {
+		return true
+	}
+	for name := range s.mounts {
+		if strings.HasPrefix(name, namespace) {
+			return true
+		}
+	}
+	return false
+}
+
+// health is what nobody needs a token for (docs: api-docs/system/health).
+func (s *Server) health() *answer {
+	status := http.StatusOK
+	if s.sealed {
+		status = http.StatusServiceUnavailable
+	}
+	return &answer{status: status, raw: map[string]any{
+		"initialized": true, "sealed": s.sealed, "standby": false, "performance_standby": s.opts.Lag > 0,
+		"replication_performance_mode": "disabled", "replication_dr_mode": "disabled",
+		"server_time_utc": s.now().Unix(), "version": "1.21.4",
+		"cluster_name": "fakevault", "cluster_id": "00000000-0000-0000-0000-000000000000",
+	}}
+}
+
+// uiMount says what kind of engine a path belongs to, which the client asks
+// before it patches and the command line before everything.
+func (s *Server) uiMount(t *token, q *Request) *answer {
+	path := folder(strings.TrimPrefix(q.Path, "sys/internal/ui/mounts/"))
+	for name := range s.mounts {
+		name, ok := strings.CutPrefix(name, q.Namespace)
+		if ok && strings.HasPrefix(path, name) && s.anyRule(t, q.Namespace+name) {
+			return &answer{data: map[string]any{
+				"path": name, "type": "kv", "options": map[string]any{"version": "2"}, "description": "",
+				"accessor": "kv_00000000", "uuid": "", "local": false, "seal_wrap": false,
+			}}
+		}
+	}
+	return failure(http.StatusForbidden, fmt.Sprintf(
+		"preflight capability check returned 403, please ensure client's policies grant access to path %q", path))
+}
+
+// An answer is what Vault sends back.
+type answer struct {
+	status   int            // 0: by what is in it
+	data     map[string]any // nil: nothing
+	warnings []string
+	errors   []string
+	auth     map[string]any
+	raw      map[string]any // the whole body
+}
+
+func failure(status int, errs ...string) *answer {
+	return &answer{status: status, errors: append([]string{}, errs...)}
+}
+
+// write sends the answer. Nothing to say is 204, as in core: http/logical.go.
+func (a *answer) write(w http.ResponseWriter) {
+	status, body := a.status, a.raw
+	switch {
+	case a.raw != nil:
+	case a.errors != nil:
+		body = map[string]any{"errors": a.errors}
+	case a.data == nil && a.auth == nil && a.warnings == nil:
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(http.StatusNoContent)
+		return
+	default:
+		body = map[string]any{
+			"request_id": rand.Text(), "lease_id": "", "renewable": false, "lease_duration": 0,
+			"data": a.data, "wrap_info": nil, "warnings": a.warnings, "auth": a.auth, "mount_type": "kv",
+		}
+	}
+	if status == 0 {
+		status = http.StatusOK
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body)
+}
+
+// folder returns name with one "/" at its end, or "" for nothing.
+func folder(name string) string {
+	if name = strings.Trim(name, "/"); name == "" {
+		return ""
+	}
+	return name + "/"
+}
+
+// bearer returns the token of a request.
+func bearer(h http.Header) string {
+	if t := h.Get("X-Vault-Token"); t != "" {
+		return t
+	}
+	t, _ := strings.CutPrefix(h.Get("Authorization"), "Bearer ")
+	return t
+}
+
+// sorted returns the keys of m in order.
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,109 @@
+package vaultstore_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/conformance"
+	"github.com/tokenkeep/tokenkeep/internal/fakevault"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/vaultstore"
+)
+
+// A backend is a server on which every driver has a prefix, a client and a token
+// of its own. The token may do what Policy says and nothing else.
+type backend struct {
+	server *fakevault.Server
+	opts   *vaultstore.Options
+
+	mu       sync.Mutex
+	prefixes map[driver.Secrets]string
+	next     int
+}
+
+func newBackend(t testing.TB, server *fakevault.Options, opts *vaultstore.Options) *backend {
+	b := &backend{server: fakevault.New(server), opts: opts, prefixes: map[driver.Secrets]string{}}
+	t.Cleanup(b.server.Close)
+	return b
+}
+
+func (b *backend) open(t testing.TB, prefix string) driver.Secrets {
+	t.Helper()
+	if err := b.server.Policy("", prefix, vaultstore.Policy("secret", prefix)); err != nil {
+		t.Fatal(err)
+	}
+	d, err := vaultstore.NewDriver(newClient(t, b.server.URL, b.server.Token("", 0, prefix)), "secret", prefix, b.opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.prefixes[d] = prefix
+	return d
+}
+
+func (b *backend) prefix(d driver.Secrets) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.prefixes[d]
+}
+
+// driver is how the suite gets at the backend.
+func (b *backend) driver() conformance.Driver {
+	return conformance.Driver{
+		Open: func(t testing.TB) driver.Secrets {
+			b.mu.Lock()
+			b.next++
+			prefix := fmt.Sprintf("oauth/app%d", b.next)
+			b.mu.Unlock()
+			return b.open(t, prefix)
+		},
+		Reopen: func(t testing.TB, d driver.Secrets) driver.Secrets { return b.open(t, b.prefix(d)) },
+		Sibling: func(t testing.TB, d driver.Secrets) driver.Secrets {
+			return b.open(t, b.prefix(d)+"-2")
+		},
+		Tamper: func(t testing.TB, d driver.Secrets, name string, data []byte) {
+			_, err := newClient(t, b.server.URL, fakevault.RootToken).Logical().WriteWithContext(t.Context(),
+				"secret/data/"+b.prefix(d)+"/tokens/"+name, map[string]any{"data": map[string]any{"note": string(data)}})
+			if err != nil {
+				t.Fatal(err)
+			}
+		},
+		Calls: func() int64 { return int64(len(b.server.Requests())) },
+	}
+}
+
+func TestDriverConforms(t *testing.T) {
+	t.Parallel()
+	conformance.RunDriver(t, newBackend(t, nil, nil).driver())
+}
+
+func TestStoreConforms(t *testing.T) {
+	t.Parallel()
+	conformance.RunStore(t, newBackend(t, nil, nil).driver().Store(t, nil))
+}
+
+func TestStoreConformsWithKeys(t *testing.T) {
+	t.Parallel()
+	conformance.RunStore(t, newBackend(t, nil, nil).driver().Store(t, &tokenstore.Options{
+		NameKey:   []byte("a key of names, 16 bytes or more"),
+		IndexKeys: [][]byte{[]byte("a key of labels, 16 bytes or more"), []byte("an earlier key of labels")},
+	}))
+}
+
+// Standby nodes that lag, and send on what the active node is asked for.
+func TestDriverConformsOnStandbys(t *testing.T) {
+	t.Parallel()
+	const lag = time.Minute
+	b := newBackend(t, &fakevault.Options{Lag: lag, Forward: fakevault.ForwardDone}, &vaultstore.Options{ListLag: lag, ReadLag: lag})
+	d := b.driver()
+	d.Settle = func(testing.TB, driver.Secrets) { b.server.Advance(lag) }
+	conformance.RunDriver(t, d)
+}
+
+func BenchmarkStore(b *testing.B) {
+	conformance.Bench(b, newBackend(b, nil, nil).driver().Store(b, nil))
+}

@@ -1,0 +1,123 @@
+package vaultstore
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+)
+
+// Options configures a store. The zero value, and a nil *Options, are good
+// defaults.
+type Options struct {
+	// Store configures what is the same on every backend. Nil means its
+	// defaults.
+	Store *tokenstore.Options
+
+	// Auth logs in when the client has no token, and again when Vault says that
+	// the token has expired or was revoked. Logins happen one at a time. The
+	// tokens they bring are used in place of the client's own until that
+	// changes; the client keeps what it has. Nil means that the client's token
+	// is the caller's business.
+	Auth api.AuthMethod
+
+	// ListLag and ReadLag are for servers whose standby nodes answer reads
+	// themselves: how long a write may take to reach them, or driver.Unbounded.
+	// Zero means that the active node answers, as it does in Vault's Community
+	// Edition. See "Consistency" in the package documentation.
+	ListLag, ReadLag time.Duration
+}
+
+// New returns a store whose records are in the KV version 2 secrets engine that
+// is mounted at mount, under prefix. Both are path elements of letters, digits,
+// '_', '-' and '.', joined by '/', as in "secret" and "oauth/crm".
+//
+// New does no I/O. The client stays the caller's: its address, namespace, TLS,
+// retries and headers are used as they are at each call, and it is never
+// changed. opts may be nil.
+func New(client *api.Client, mount, prefix string, opts *Options) (*tokenstore.Store, error) {
+	d, err := NewDriver(client, mount, prefix, opts)
+	if err != nil {
+		return nil, err
+	}
+	var portable *tokenstore.Options
+	if opts != nil {
+		portable = opts.Store
+	}
+	return tokenstore.New(d, portable)
+}
+
+// NewDriver returns the driver that New uses, for decorators and tests. See New.
+func NewDriver(client *api.Client, mount, prefix string, opts *Options) (driver.Secrets, error) {
+	if client == nil {
+		return nil, errors.New("vaultstore: the client is nil")
+	}
+	for _, p := range []struct{ what, path string }{{"mount", mount}, {"prefix", prefix}} {
+		if err := checkPath(p.path); err != nil {
+			return nil, fmt.Errorf("vaultstore: %s %q %w", p.what, p.path, err)
+		}
+	}
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	if o.ListLag < 0 || o.ReadLag < 0 {
+		return nil, errors.New("vaultstore: ListLag and ReadLag cannot be negative")
+	}
+	return &secrets{
+		vault: newVault(client, o.Auth, o.ListLag > 0 || o.ReadLag > 0),
+		mount: mount, prefix: prefix, listLag: o.ListLag, readLag: o.ReadLag,
+	}, nil
+}
+
+var pathElement = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
+
+// checkPath reports what is wrong with a mount or a prefix. Two dots are refused
+// wherever they are, because Vault refuses them in a path.
+func checkPath(path string) error {
+	for element := range strings.SplitSeq(path, "/") {
+		switch {
+		case element == "":
+			return errors.New("has an empty path element")
+		case element == "." || strings.Contains(element, ".."):
+			return errors.New("has dots that lead out of it")
+		case !pathElement.MatchString(element):
+			return errors.New("has a character other than letters, digits, '_', '-', '.' and '/'")
+		}
+	}
+	return nil
+}
+
+// Policy returns the policy that a token needs for a store with this mount and
+// prefix, in the form that "vault policy write" reads. It lets the token do what
+// the store does and nothing else.
+func Policy(mount, prefix string) string {
+	return strings.NewReplacer("{mount}", mount, "{prefix}", prefix).Replace(policy)
+}
+
+const policy = `# The records.
+path "{mount}/data/{prefix}/tokens/*" {
+  capabilities = ["create", "read", "update"]
+}
+
+# The names of the records, and which versions of one there are.
+path "{mount}/metadata/{prefix}/tokens/*" {
+  capabilities = ["list", "read"]
+}
+
+# The versions of a record that is deleted.
+path "{mount}/destroy/{prefix}/tokens/*" {
+  capabilities = ["update"]
+}
+
+# What records are found by: digests in the paths, no secrets.
+path "{mount}/metadata/{prefix}/index/*" {
+  capabilities = ["create", "update", "list", "delete"]
+}
+`
