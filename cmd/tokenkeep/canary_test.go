@@ -1,0 +1,135 @@
+package main
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tokenkeep/tokenkeep/internal/fakevault"
+)
+
+// canary is a secret that must not be seen. It has no characters that JSON or CSV
+// would write in another way.
+const canary = "canary-5d41402abc4b2a76"
+
+// TestCanary runs every command, on input of all kinds and stores that fail, and
+// looks for secrets in what it prints.
+func TestCanary(t *testing.T) {
+	t.Parallel()
+	record := `{"user_name":"ann","client_id":"c","client_secret":"` + canary + `1","refresh_token":"` + canary +
+		`2","access_token":"` + canary + `3","grant_token":"` + canary + `4","expiry_time":4070908800000}`
+	row := "9,bob,c," + canary + "5," + canary + "6," + canary + "7," + canary + "8,4070908800000,,\n"
+	inputs := []string{
+		record, header + row,
+		record[:len(record)-30], record + record, "[" + record + "]",
+		strings.Replace(record, `"access_token"`, `"`+canary+`"`, 1),
+		strings.Replace(record, `4070908800000`, `"`+canary+`"`, 1),
+		strings.Replace(record, `"user_name"`, `"access_token"`, 1),
+		strings.Replace(record, canary+"3", canary+`\u0007`, 1),
+		strings.Replace(record, canary+"3", canary+strings.Repeat("x", 33<<10), 1),
+		header + row + row,
+		header + row[:40],
+		header + strings.Replace(row, "4070908800000", canary, 1),
+		header + strings.Replace(row, canary+"7", `"`+canary+"7", 1),
+		header + strings.Replace(row, canary+"7", canary+"\x07", 1),
+		header + "9," + canary + "," + row,
+		canary,
+	}
+	commands := [][]string{
+		{"ls"}, {"ls", "--json"}, {"save"}, {"save", "--json"}, {"get", "--like", "-"}, {"get", "--like", "-", "--json"},
+		{"get", "--user", "ann"}, {"import", "-"}, {"import", "-", "--skip-bad", "--json"}, {"import", "-", "--keep-ids"},
+		{"export", "FILE", "--force"}, {"export", "FILE", "--force", "--dialect", "node", "--json"}, {"export", "-"},
+		{"rm", "1"}, {"rm", "--all", "--yes"},
+		{"get", "-" + canary}, {"get", "--" + canary}, {"get", "--json=" + canary}, {canary}, {"ls", canary}, {"keys", canary},
+		{"ls", "--store", canary}, {"ls", "--store", canary + ":x"}, {"ls", "--store", "mysql:root:" + canary + "@host/db"},
+		{"keys", "new", "KEYS"},
+	}
+	everyStore(t, func(t *testing.T, e env) {
+		dir := t.TempDir()
+		replace := strings.NewReplacer("FILE", filepath.Join(dir, "out.csv"), "KEYS", filepath.Join(dir, "keys.json"))
+		for _, in := range inputs {
+			for _, args := range commands {
+				args := strings.Split(replace.Replace(strings.Join(args, "\n")), "\n")
+				r := e.tk(t, in, args...)
+				if form := shown(r.out + r.err); form != "" {
+					t.Errorf("tokenkeep %s of %.60q shows %s:\n%.400s%.400s", strings.Join(args, " "), in, form, r.out, r.err)
+				}
+			}
+		}
+	})
+	// The same search does find what is shown on purpose.
+	e := fileStoreEnv(t)
+	if shown(e.ok(t, record, "save", "--reveal")) == "" {
+		t.Error("the test would not notice a secret")
+	}
+}
+
+// shown returns the form in which a text shows the canary, or "".
+func shown(text string) string {
+	// The middle of a base64 text is the same wherever in it the canary begins,
+	// but for three ways to be aligned.
+	for _, pad := range []string{"", "x", "xy"} {
+		encoded := base64.RawStdEncoding.EncodeToString([]byte(pad + canary))
+		if strings.Contains(text, encoded[len(pad)*4/3+1:len(encoded)-2]) {
+			return "base64"
+		}
+	}
+	for form, secret := range map[string]string{
+		"the secret": canary,
+		"hex":        hex.EncodeToString([]byte(canary)),
+		"a part":     canary[len(canary)/2:],
+	} {
+		if strings.Contains(text, secret) {
+			return form
+		}
+	}
+	return ""
+}
+
+// everyStore runs a test on every kind of store, and on stores that fail.
+func everyStore(t *testing.T, test func(*testing.T, env)) {
+	t.Helper()
+	broken := func(fault *fakevault.Fault) func(*testing.T) env {
+		return func(t *testing.T) env {
+			e, server := vaultEnv(t)
+			server.Inject(func(q *fakevault.Request) *fakevault.Fault {
+				if q.Operation == "write" {
+					return fault
+				}
+				return nil
+			})
+			return e
+		}
+	}
+	fileWith := func(text string) func(*testing.T) env {
+		return func(t *testing.T) env { return env{envStore: "file:" + writeFile(t, "tokens.csv", text)} }
+	}
+	for name, open := range map[string]func(*testing.T) env{
+		"memory":         func(*testing.T) env { return env{envStore: "mem:"} },
+		"file":           fileStoreEnv,
+		"file of Node":   func(t *testing.T) env { return env{envStore: fileStoreEnv(t)[envStore] + "?dialect=node"} },
+		"damaged file":   fileWith(header + "1," + canary + ",c,s,r,a,g," + canary + ",,\n"),
+		"no token file":  fileWith(canary + "\n" + canary),
+		"file cut off":   fileWith(header + "1,ann,c," + canary),
+		"directory":      func(t *testing.T) env { return env{envStore: "file:" + t.TempDir()} },
+		"vault":          func(t *testing.T) env { e, _ := vaultEnv(t); return e },
+		"vault denies":   func(t *testing.T) env { e, _ := vaultEnv(t); return e.with("VAULT_TOKEN", "hvs."+canary) },
+		"vault refuses":  broken(&fakevault.Fault{Status: http.StatusBadRequest, Errors: []string{"refused"}}),
+		"vault forgets":  broken(&fakevault.Fault{Status: http.StatusNotFound}),
+		"vault, no keys": func(t *testing.T) env { e, _ := vaultEnv(t); return e.with(envKeys, writeFile(t, "keys", canary)) },
+		"vault with keys": func(t *testing.T) env {
+			e, _ := vaultEnv(t)
+			name := filepath.Join(t.TempDir(), "keys.json")
+			e.ok(t, "", "keys", "new", name)
+			return e.with(envKeys, name)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, open(t))
+		})
+	}
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// A class is a kind of failure, as programs are told of it.
+type class struct {
+	code int    // the exit code
+	name string // "class" in JSON
+	is   error  // what errors of the class match; nil: see classOf
+	text string
+}
+
+var (
+	classOK    = class{code: 0, name: "ok", text: "done"}
+	classOther = class{code: 1, name: "other", text: "anything else, such as a file that cannot be read"}
+)
+
+// classes are the kinds of failure. The first that an error matches is its class:
+// of several errors, one that is the store's counts more than one record's.
+var classes = []class{
+	{2, "usage", errUsage, "wrong arguments, flags, environment or keys file"},
+	{130, "interrupted", context.Canceled, "a signal came; what was under way may or may not be done"},
+	{10, "partial", errPartial, "some of it is done: the report and the errors say what is not"},
+	{6, "invalid", errInput, "the record, file or search cannot be used as it is"},
+	{6, "invalid", codec.ErrDialect, ""},
+	{11, "not_persisted", tokenstore.ErrNotPersisted, "a new token is usable but was not stored"},
+	{7, "denied", tokenstore.ErrDenied, "the store refused the credentials, or they lack a permission"},
+	{8, "unavailable", tokenstore.ErrUnavailable, "the store could not be reached, failed, or throttled the call: try again"},
+	{8, "unavailable", context.DeadlineExceeded, ""},
+	{3, "not_found", tokenstore.ErrNotFound, "no record matches"},
+	{4, "ambiguous", tokenstore.ErrAmbiguous, "more than one record matches; the text names their IDs"},
+	{5, "conflict", tokenstore.ErrConflict, "other writers were faster, again and again: try again"},
+	{5, "id_mismatch", tokenstore.ErrIDMismatch, "ID, user and client belong to different records: trying again does not help"},
+	{6, "invalid", tokenstore.ErrInvalidToken, ""},
+	{6, "too_large", tokenstore.ErrTooLarge, "the record is larger than the store can hold"},
+	{9, "corrupt", tokenstore.ErrCorrupt, "a record, or the store's file, is there but cannot be read"},
+}
+
+// Sentinels of the program itself. Their texts are part of messages.
+var (
+	errUsage   = errors.New("usage")
+	errInput   = errors.New("invalid input")
+	errPartial = errors.New("only a part is done")
+)
+
+// classOf returns the class of an error.
+func classOf(err error) class {
+	if err == nil {
+		return classOK
+	}
+	for _, c := range classes {
+		if errors.Is(err, c.is) {
+			return c
+		}
+	}
+	return classOther
+}
+
+// A usage error says that the program was not called as it should be. Its text
+// is that of the cause alone.
+type usage struct{ error }
+
+func (usage) Is(target error) bool { return target == errUsage }
+func (u usage) Unwrap() error      { return u.error }
+
+func usagef(format string, args ...any) error { return usage{fmt.Errorf(format, args...)} }
+
+// exitCodes is the help on exit codes.
+func exitCodes() string {
+	var b strings.Builder
+	b.WriteString("What the exit codes mean, and the \"class\" of the errors that --json writes to\nstandard error, one object a line: {\"error\":\"...\",\"class\":\"...\",\"code\":3}.\n\n")
+	t := table{indent: "  "}
+	t.row("CODE", "CLASS", "MEANING")
+	last := -1
+	for _, c := range sortedClasses() {
+		code := fmt.Sprint(c.code)
+		if c.code == last {
+			code = ""
+		}
+		last = c.code
+		t.row(code, c.name, c.text)
+	}
+	b.WriteString(t.String())
+	b.WriteString(`
+After "partial", "unavailable" and "interrupted" the same command can be repeated:
+what was done already is left as it is.
+`)
+	return b.String()
+}
+
+// sortedClasses returns the classes that have something to say, by exit code.
+func sortedClasses() []class {
+	all := slices.DeleteFunc(slices.Concat([]class{classOK, classOther}, classes), func(c class) bool { return c.text == "" })
+	slices.SortStableFunc(all, func(a, b class) int { return cmp.Compare(a.code, b.code) })
+	return all
+}

@@ -1,0 +1,305 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/fakevault"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// importSDKFile imports the file of the Python SDK and returns the report.
+func importSDKFile(t *testing.T, e env, flags ...string) importReport {
+	t.Helper()
+	args := append([]string{"import", "-", "--json"}, flags...)
+	return decode[importReport](t, e.ok(t, string(sdkFile), args...))
+}
+
+func TestImportExport(t *testing.T) {
+	t.Parallel()
+	eachStore(t, func(t *testing.T, e env) {
+		r := importSDKFile(t, e, "--keep-ids")
+		if r.Rows != 12 || r.Imported != 12 || r.New != 12 || len(r.Failed) != 0 || fmt.Sprint(r.Dialects) != "[python]" {
+			t.Errorf("report: %+v", r)
+		}
+		name := filepath.Join(t.TempDir(), "out.csv")
+		if got, want := e.ok(t, "", "export", name, "--keep-ids"), name+": 12 records, as python writes them\n"; got != want {
+			t.Errorf("export: %q, want %q", got, want)
+		}
+		if readFile(t, name) != string(sdkFile) {
+			t.Errorf("the exported file is not the SDK's:\n%s", readFile(t, name))
+		}
+		if info, err := os.Stat(name); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+			t.Errorf("mode %v, %v", info.Mode(), err)
+		}
+		if r := importSDKFile(t, e, "--keep-ids"); r.Imported != 12 || r.Unchanged != 12 {
+			t.Errorf("imported again: %+v", r)
+		}
+	})
+}
+
+// TestImportDropsNumbers checks that records get IDs of the store, and that no
+// field is lost on the way there and back.
+func TestImportDropsNumbers(t *testing.T) {
+	t.Parallel()
+	e, _ := vaultEnv(t)
+	importSDKFile(t, e)
+	for _, r := range decode[[]recordJSON](t, e.ok(t, "", "ls", "--json")) {
+		if _, ok := sdkNumber(r.ID); ok {
+			t.Errorf("a record has the SDK's ID %s", r.ID)
+		}
+	}
+	text := e.ok(t, "", "export", "-", "--reveal")
+	if len(text) != len(sdkFile) {
+		t.Errorf("%d bytes, want %d", len(text), len(sdkFile))
+	}
+	want := rowsByToken(t, sdkFile)
+	for token, got := range rowsByToken(t, []byte(text)) {
+		w := want[token]
+		got.ID, w.ID = "", ""
+		if got != w {
+			t.Errorf("a row of %s has changed", got.UserName)
+		}
+		delete(want, token)
+	}
+	if len(want) != 0 {
+		t.Errorf("%d rows are missing", len(want))
+	}
+}
+
+func rowsByToken(t *testing.T, data []byte) map[string]codec.Row {
+	t.Helper()
+	f, err := parseFile(data, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]codec.Row{}
+	for i := range f.Len() {
+		rows[f.Row(i).AccessToken] = f.Row(i)
+	}
+	return rows
+}
+
+// TestDialects checks each dialect on the way there and back.
+func TestDialects(t *testing.T) {
+	t.Parallel()
+	for _, d := range codec.Dialects() {
+		e := fileStoreEnv(t)
+		for _, record := range []string{
+			`{"user_name":"ann","client_id":"c","access_token":"a1","refresh_token":"r1","expiry_time":1767225600000}`,
+			`{"client_id":"c","refresh_token":"r2"}`,
+		} {
+			e.ok(t, record, "save")
+		}
+		name := filepath.Join(t.TempDir(), "out")
+		e.ok(t, "", "export", name, "--dialect", string(d))
+		back := fileStoreEnv(t)
+		got := decode[importReport](t, back.ok(t, "", "import", name, "--dialect", string(d), "--json"))
+		if got.Imported != 2 || got.Dialects[0] != d {
+			t.Errorf("%s: %+v", d, got)
+		}
+		if a, b := e.ok(t, "", "ls", "--json", "--reveal"), back.ok(t, "", "ls", "--json", "--reveal"); a != b {
+			t.Errorf("%s: %s became %s", d, a, b)
+		}
+		onFile := env{envStore: "file:" + name + "?dialect=" + string(d)}
+		if a, b := e.ok(t, "", "ls", "--json", "--reveal"), onFile.ok(t, "", "ls", "--json", "--reveal"); a != b {
+			t.Errorf("%s: %s as a store is %s", d, a, b)
+		}
+	}
+}
+
+const header = "id,user_name,client_id,client_secret,refresh_token,access_token,grant_token,expiry_time,redirect_url,api_domain\n"
+
+func TestImportChecksFirst(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, rows string
+		flags      []string
+		want       []string // in the message
+		good       int      // rows that --skip-bad imports
+	}{
+		{name: "one user twice", rows: "1,ann,c,s,s3cret1,s3cret2,,,,\n2,bob,c,s,r,b,,,,\n3,ann,c,s,s3cret3,s3cret4,,,,\n",
+			want: []string{"1 of 3 rows", "line 4, user ann: ", "same record as line 2"}, good: 2},
+		{name: "one user with two clients", rows: "1,ann,c,,,a,,,,\n2,ann,d,,,b,,,,\n", good: 2},
+		{name: "one token twice", rows: "1,,c,s,s3cret1,,,,,\n2,,c,s,s3cret1,,,,,\n",
+			want: []string{"line 3: ", "same record as line 2"}, good: 1},
+		{name: "one number twice", rows: "1,ann,c,s,s3cret1,,,,,\n1,bob,c,s,s3cret2,,,,,\n", flags: []string{"--keep-ids"},
+			want: []string{"line 3, user bob", "does not go together with line 2"}, good: 1},
+		{name: "one number twice, dropped", rows: "1,ann,c,s,s3cret1,,,,,\n1,bob,c,s,s3cret2,,,,,\n", good: 2},
+		{name: "no tokens", rows: "1,ann,c,s3cret,,,,,,\n2,bob,c,,,a,,,,\n", want: []string{"line 2, user ann", "neither"}, good: 1},
+		{name: "no time", rows: "1,ann,c,s,,a,,s3cret,,\n2,bob,c,,,a2,,0,,\n", want: []string{"line 2, user ann", "not a number"}, good: 1},
+		{name: "a redacted token", rows: "1,ann,c,s,,[redacted],,,,\n2,bob,c,,,a,,0,,\n", want: []string{"line 2, user ann", "redacted"}, good: 1},
+		{name: "cut off", rows: "1,ann,c,s,s3cret\n", want: []string{"line 2 has 5 columns"}, good: -1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			e := fileStoreEnv(t)
+			args := append([]string{"import", "-"}, test.flags...)
+			if test.want != nil {
+				text := e.fails(t, 6, header+test.rows, args...)
+				for _, want := range test.want {
+					if !strings.Contains(text, want) {
+						t.Errorf("%q is not in %q", want, text)
+					}
+				}
+				if strings.Contains(text, "s3cret") {
+					t.Errorf("a secret is in %q", text)
+				}
+				if got := decode[[]recordJSON](t, e.ok(t, "", "ls", "--json")); len(got) != 0 {
+					t.Errorf("%d records were imported", len(got))
+				}
+			} else {
+				e.ok(t, header+test.rows, args...)
+			}
+			if test.good < 0 {
+				return
+			}
+			code := 0
+			if test.want != nil {
+				code = 10
+			}
+			r := e.tk(t, header+test.rows, append(args, "--skip-bad", "--json")...)
+			report := decode[importReport](t, r.out)
+			if r.code != code || report.Imported != test.good || report.Imported+len(report.Failed) != report.Rows {
+				t.Errorf("--skip-bad: exit code %d, %+v", r.code, report)
+			}
+		})
+	}
+}
+
+// TestImportStops checks what is said when the store fails half-way.
+func TestImportStops(t *testing.T) {
+	t.Parallel()
+	e, server := vaultEnv(t)
+	writes := 0
+	server.Inject(func(q *fakevault.Request) *fakevault.Fault {
+		if q.Operation == "write" && q.Class == "data" {
+			if writes++; writes > 3 {
+				return &fakevault.Fault{Status: http.StatusForbidden, Errors: []string{"permission denied"}}
+			}
+		}
+		return nil
+	})
+	r := e.tk(t, string(sdkFile), "import", "-")
+	if r.code != 10 || r.out != "standard input: 12 rows, as python writes them\nimported 3 of 12: 3 new\n" {
+		t.Errorf("exit code %d: %s", r.code, r.out)
+	}
+	for _, want := range []string{"3 of 12 rows were imported, 8 were not tried", "line 5: ", "denied"} {
+		if !strings.Contains(r.err, want) {
+			t.Errorf("%q is not in %q", want, r.err)
+		}
+	}
+	e.fails(t, 7, string(sdkFile), "import", "-", "--keep-ids") // nothing more can be written
+
+	server.Inject(nil)
+	if got, want := e.ok(t, string(sdkFile), "import", "-"), "imported 12 of 12: 9 new, 3 there already\n"; !strings.HasSuffix(got, want) {
+		t.Errorf("repeated: %s", got)
+	}
+}
+
+func TestImportUpdates(t *testing.T) {
+	t.Parallel()
+	e := fileStoreEnv(t)
+	e.ok(t, header+"1,ann,c,s,r,a,,,,\n", "import", "-")
+	got := e.ok(t, header+"7,ann,c,s,r,newer,,,,\n8,bob,c,s,r2,b,,,,\n", "import", "-")
+	if want := "imported 2 of 2: 1 new, 1 updated\n"; !strings.HasSuffix(got, want) {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got := e.ok(t, "", "get", "1", "--reveal"); !strings.Contains(got, "newer") {
+		t.Errorf("not updated: %s", got)
+	}
+}
+
+func TestExportRefuses(t *testing.T) {
+	t.Parallel()
+	e := fileStoreEnv(t)
+	e.ok(t, `{"user_name":"o'neil, sean","refresh_token":"s3cret"}`, "save")
+	dir := t.TempDir()
+	name := filepath.Join(dir, "out")
+
+	text := e.fails(t, 6, "", "export", name, "--dialect", "node")
+	if !strings.Contains(text, `record "1"`) || !strings.Contains(text, "user_name") || strings.Contains(text, "sean") {
+		t.Errorf("message: %s", text)
+	}
+	if exists(name) {
+		t.Error("a file was written")
+	}
+
+	if err := os.WriteFile(name, []byte("precious"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	e.fails(t, 2, "", "export", name)
+	if readFile(t, name) != "precious" {
+		t.Error("the file was replaced")
+	}
+	e.ok(t, "", "export", name, "--force")
+	if info, err := os.Stat(name); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	e.fails(t, 1, "", "export", filepath.Join(dir, "nowhere", "out"))
+	e.fails(t, 1, "", "export", filepath.Join(dir, "nowhere", "out"), "--force")
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("left over: %v, %v", left, err)
+	}
+	if got := decode[map[string]any](t, e.ok(t, "", "export", name, "--force", "--json")); got["records"] != 1.0 || got["dialect"] != "python" {
+		t.Errorf("report: %v", got)
+	}
+}
+
+func TestNumbers(t *testing.T) {
+	t.Parallel()
+	var tokens []tokenstore.Token
+	for _, id := range []string{"10", "9", "007", "0", "-3", "x", "12345678901", "u4"} {
+		tokens = append(tokens, tokenstore.Token{ID: id})
+	}
+	for _, test := range []struct {
+		keep bool
+		want string
+	}{
+		{false, "10=1 9=2 007=3 0=4 -3=5 x=6 12345678901=7 u4=8"},
+		{true, "9=9 10=10 007=11 0=12 -3=13 x=14 12345678901=15 u4=16"},
+	} {
+		var got []string
+		for _, n := range number(tokens, test.keep) {
+			got = append(got, n.id+"="+n.token.ID)
+		}
+		if strings.Join(got, " ") != test.want {
+			t.Errorf("keep %v: %v, want %s", test.keep, got, test.want)
+		}
+	}
+}
+
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	now := time.Unix(1, 0)
+	b := &bar{out: &out, now: func() time.Time { return now }, what: "importing", all: 4}
+	for range 3 {
+		b.step()
+		now = now.Add(redraw / 2)
+	}
+	b.done()
+	if want := "\rimporting: 1 of 4\rimporting: 3 of 4\r\x1b[K"; out.String() != want {
+		t.Errorf("%q, want %q", &out, want)
+	}
+	a := &app{errs: &out, now: time.Now}
+	if a.progress("importing", 4) != nil {
+		t.Error("progress is shown where there is no terminal")
+	}
+	terminal, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0) // a device, as a terminal is
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = terminal.Close() }()
+	if a.errs = terminal; a.progress("importing", 4) == nil && runtime.GOOS != "windows" {
+		t.Error("progress is not shown on a device")
+	}
+}

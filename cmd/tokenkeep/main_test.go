@@ -1,0 +1,298 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tokenkeep/tokenkeep/internal/fakevault"
+	"github.com/tokenkeep/tokenkeep/vaultstore"
+)
+
+// envAsMain makes the test binary behave as the program: the demo starts itself
+// anew, and in tests that is the test binary.
+const envAsMain = "TOKENKEEP_TEST_AS_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(envAsMain) != "" {
+		main()
+	}
+	if err := os.Setenv(envAsMain, "1"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
+// A result is what one run of the program did.
+type result struct {
+	code     int
+	out, err string
+}
+
+// env is an environment.
+type env map[string]string
+
+// get looks a variable up. The process's own variables are not seen, but for the
+// one that TestMain needs.
+func (e env) get(name string) string {
+	if name == envAsMain {
+		return "1"
+	}
+	return e[name]
+}
+
+// with returns e with one variable more.
+func (e env) with(name, value string) env {
+	e = maps.Clone(e)
+	if e == nil {
+		e = env{}
+	}
+	e[name] = value
+	return e
+}
+
+// tk runs the program.
+func (e env) tk(t *testing.T, stdin string, args ...string) result {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code := run(t.Context(), args, e.get, strings.NewReader(stdin), &out, &errs)
+	return result{code, out.String(), errs.String()}
+}
+
+// ok runs the program, which has to succeed, and returns its output.
+func (e env) ok(t *testing.T, stdin string, args ...string) string {
+	t.Helper()
+	r := e.tk(t, stdin, args...)
+	if r.code != 0 || r.err != "" {
+		t.Fatalf("tokenkeep %s: exit code %d\n%s", strings.Join(args, " "), r.code, r.err)
+	}
+	return r.out
+}
+
+// fails runs the program, which has to fail with the code, and returns what it
+// says on standard error.
+func (e env) fails(t *testing.T, code int, stdin string, args ...string) string {
+	t.Helper()
+	r := e.tk(t, stdin, args...)
+	if r.code != code {
+		t.Fatalf("tokenkeep %s: exit code %d, want %d\n%s%s", strings.Join(args, " "), r.code, code, r.out, r.err)
+	}
+	if r.err == "" {
+		t.Errorf("tokenkeep %s: exit code %d without a word", strings.Join(args, " "), r.code)
+	}
+	return r.err
+}
+
+// decode reads a JSON document, the only one.
+func decode[T any](t *testing.T, text string) T {
+	t.Helper()
+	var v T
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	return v
+}
+
+// fileStoreEnv returns an environment with a new token file as the store.
+func fileStoreEnv(t *testing.T) env {
+	t.Helper()
+	return env{envStore: "file:" + filepath.Join(t.TempDir(), "tokens.csv")}
+}
+
+// vaultEnv returns an environment with a new Vault, and the Vault.
+func vaultEnv(t *testing.T) (env, *fakevault.Server) {
+	t.Helper()
+	server := fakevault.New(nil)
+	t.Cleanup(server.Close)
+	if err := server.Policy("", "test", vaultstore.Policy("secret", "oauth/test")); err != nil {
+		t.Fatal(err)
+	}
+	return env{
+		envStore:      "vault:secret/oauth/test",
+		"VAULT_ADDR":  server.URL,
+		"VAULT_TOKEN": server.Token("", 0, "test"),
+	}, server
+}
+
+// eachStore runs a test on every kind of store that lasts.
+func eachStore(t *testing.T, test func(*testing.T, env)) {
+	t.Helper()
+	t.Run("file", func(t *testing.T) {
+		t.Parallel()
+		test(t, fileStoreEnv(t))
+	})
+	t.Run("vault", func(t *testing.T) {
+		t.Parallel()
+		e, _ := vaultEnv(t)
+		test(t, e)
+	})
+}
+
+// writeFile writes a file that the owner alone can read, and returns its name.
+func writeFile(t *testing.T, name, text string) string {
+	t.Helper()
+	name = filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	store := "--store=mem:"
+	tests := []struct {
+		args []string
+		want string // in the message
+	}{
+		{[]string{"frob"}, `there is no command "frob"`},
+		{[]string{"keys", "old"}, `there is no command "old"`},
+		{[]string{"ls", "--frob"}, "unknown flag: --frob"},
+		{[]string{"ls", "-x"}, "unknown flag: -x"},
+		{[]string{"ls", "--json=perhaps"}, "flag --json cannot have this value"},
+		{[]string{"ls", "--store"}, "flag needs an argument"},
+		{[]string{"ls", "--=x"}, "not written as it should be"},
+		{[]string{"ls"}, "no store"},
+		{[]string{"ls", store, "extra"}, "takes no arguments"},
+		{[]string{"ls", store, "--reveal"}, "--json only"},
+		{[]string{"ls", "--store", "tokens.csv"}, "no scheme"},
+		{[]string{"ls", "--store", "ftp:x"}, "not known"},
+		{[]string{"ls", "--store", "mem:x"}, "nothing stands behind"},
+		{[]string{"ls", "--store", "file:"}, "a path stands behind"},
+		{[]string{"ls", "--store", "file:x?dialect=cobol"}, "no such dialect"},
+		{[]string{"ls", "--store", "vault:secret"}, "prefix"},
+		{[]string{"get", store}, "one of"},
+		{[]string{"get", store, "1", "--user", "ann"}, "one of"},
+		{[]string{"get", store, "1", "2"}, "at most 1"},
+		{[]string{"get", store, "1", "--client", "c"}, "--client goes with --user"},
+		{[]string{"rm", store}, "IDs, or --all"},
+		{[]string{"rm", store, "1", "--all"}, "IDs, or --all"},
+		{[]string{"rm", store, "--all"}, "--yes"},
+		{[]string{"import", store}, "accepts 1 arg"},
+		{[]string{"import", store, "-", "--dialect", "cobol"}, "no such dialect"},
+		{[]string{"export", store, "-"}, "--reveal"},
+		{[]string{"export", store, "-", "--reveal", "--json"}, "not both"},
+		{[]string{"export", store, "x", "--dialect", "cobol"}, "no such dialect"},
+		{[]string{"demo", "extra"}, "takes no arguments"},
+		{[]string{"demo", store}, "cannot share"},
+	}
+	for _, test := range tests {
+		if got := (env{}).fails(t, 2, "", test.args...); !strings.Contains(got, test.want) {
+			t.Errorf("tokenkeep %s: %q is not in %q", strings.Join(test.args, " "), test.want, got)
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		args []string
+		want []string
+	}{
+		{nil, []string{"ls ", "get ", "save ", "rm ", "import ", "export ", "keys ", "demo ", "TOKENKEEP_STORE", "exit-codes"}},
+		{[]string{"help", "exit-codes"}, []string{"not_found", "ambiguous", "id_mismatch", "too_large", "denied", "unavailable", "corrupt", "partial", "130"}},
+		{[]string{"help", "stores"}, []string{"mem:", "file:PATH", "vault:MOUNT/PREFIX", "VAULT_ADDR", "TOKENKEEP_KEYS_FILE"}},
+		{[]string{"help", "records"}, strings.Split(memberNames, ", ")},
+		{[]string{"import", "--help"}, []string{"--keep-ids", "--skip-bad", "python"}},
+		{[]string{"keys"}, []string{"name_key", "new "}},
+		{[]string{"--version"}, []string{"tokenkeep "}},
+		{[]string{"version"}, []string{"tokenkeep ", "go1."}},
+		{[]string{"completion", "bash"}, []string{"tokenkeep"}},
+	} {
+		out := (env{}).ok(t, "", test.args...)
+		for _, want := range test.want {
+			if !strings.Contains(out, want) {
+				t.Errorf("tokenkeep %s: %q is missing", strings.Join(test.args, " "), want)
+			}
+		}
+		for line := range strings.Lines(out) {
+			if len([]rune(line)) > 110 && !strings.HasPrefix(line, "      --") && test.args != nil && test.args[0] != "completion" {
+				t.Errorf("tokenkeep %s: a line is too long: %s", strings.Join(test.args, " "), line)
+			}
+		}
+	}
+	if v := decode[map[string]string](t, (env{}).ok(t, "", "version", "--json")); v["version"] == "" || v["go"] == "" {
+		t.Errorf("version --json: %v", v)
+	}
+}
+
+// TestErrorsAsJSON checks what programs get in place of a message.
+func TestErrorsAsJSON(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		code  int
+		class string
+		args  []string
+	}{
+		{3, "not_found", []string{"get", "7", "--store", "mem:", "--json"}},
+		{2, "usage", []string{"frob", "--json"}},
+		{2, "usage", []string{"ls", "--frob", "--json"}},
+	} {
+		r := (env{}).tk(t, "", test.args...)
+		got := decode[struct {
+			Error, Class string
+			Code         int
+		}](t, r.err)
+		if r.code != test.code || got.Code != test.code || got.Class != test.class || got.Error == "" || r.out != "" {
+			t.Errorf("tokenkeep %s: exit code %d, %+v, output %q", strings.Join(test.args, " "), r.code, got, r.out)
+		}
+	}
+}
+
+// TestWriteError checks that output that gets lost does not look like success.
+func TestWriteError(t *testing.T) {
+	t.Parallel()
+	var errs bytes.Buffer
+	if code := run(t.Context(), []string{"version"}, env{}.get, strings.NewReader(""), broken{}, &errs); code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	if !strings.Contains(errs.String(), "standard output") {
+		t.Errorf("message: %s", &errs)
+	}
+}
+
+type broken struct{}
+
+func (broken) Write([]byte) (int, error) { return 0, os.ErrClosed }
+
+// endless is standard input that says nothing and does not end.
+type endless struct{ ctx context.Context }
+
+func (e endless) Read([]byte) (int, error) {
+	<-e.ctx.Done()
+	return 0, e.ctx.Err()
+}
+
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{"save", "--store", "mem:"},
+		{"get", "--like", "-", "--store", "mem:"},
+		{"import", "-", "--store", "mem:"},
+		{"ls", "--store", "mem:"},
+		{"rm", "--all", "--yes", "--store", "mem:"},
+		{"export", filepath.Join(t.TempDir(), "x.csv"), "--store", "mem:"},
+		{"demo"},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		var out, errs bytes.Buffer
+		if code := run(ctx, args, env{}.get, endless{t.Context()}, &out, &errs); code != 130 {
+			t.Errorf("tokenkeep %s: exit code %d, want 130: %s", strings.Join(args, " "), code, &errs)
+		}
+	}
+}

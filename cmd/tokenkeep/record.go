@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// maxRecord is how long a record on standard input may be: more than its fields
+// can hold.
+const maxRecord = 4 << 20
+
+// A recordJSON is a record as it is written for programs. The members are named
+// as in the token files of the Zoho SDKs.
+type recordJSON struct {
+	ID           string `json:"id"`
+	UserName     string `json:"user_name,omitempty"`
+	ClientID     string `json:"client_id,omitempty"`
+	ClientSecret string `json:"client_secret,omitempty"`
+	RefreshToken string `json:"refresh_token,omitempty"`
+	AccessToken  string `json:"access_token,omitempty"`
+	GrantToken   string `json:"grant_token,omitempty"`
+	ExpiryTime   int64  `json:"expiry_time,omitempty"` // milliseconds since the epoch
+	RedirectURL  string `json:"redirect_url,omitempty"`
+	APIDomain    string `json:"api_domain,omitempty"`
+}
+
+// show returns a secret, or what stands for it.
+func show(s tokenstore.Secret, reveal bool) string {
+	if reveal {
+		return string(s)
+	}
+	return s.String()
+}
+
+func toJSON(t tokenstore.Token, reveal bool) recordJSON {
+	r := recordJSON{
+		ID: t.ID, UserName: t.UserName, ClientID: t.ClientID,
+		ClientSecret: show(t.ClientSecret, reveal), RefreshToken: show(t.RefreshToken, reveal),
+		AccessToken: show(t.AccessToken, reveal), GrantToken: show(t.GrantToken, reveal),
+		RedirectURL: t.RedirectURL, APIDomain: t.APIDomain,
+	}
+	if !t.ExpiresAt.IsZero() {
+		r.ExpiryTime = t.ExpiresAt.UnixMilli()
+	}
+	return r
+}
+
+// printRecord writes a record to standard output.
+func (a *app) printRecord(t tokenstore.Token, reveal bool) error {
+	if a.json {
+		return a.printJSON(toJSON(t, reveal))
+	}
+	expires := "-"
+	if !t.ExpiresAt.IsZero() {
+		expires = t.ExpiresAt.Format("2006-01-02T15:04:05.000Z07:00") + " (" + relative(t.ExpiresAt, a.now()) + ")"
+	}
+	var rows table
+	for _, r := range [][2]string{
+		{"id", t.ID}, {"user_name", t.UserName}, {"client_id", t.ClientID},
+		{"client_secret", show(t.ClientSecret, reveal)}, {"refresh_token", show(t.RefreshToken, reveal)},
+		{"access_token", show(t.AccessToken, reveal)}, {"grant_token", show(t.GrantToken, reveal)},
+		{"expiry_time", expires}, {"redirect_url", t.RedirectURL}, {"api_domain", t.APIDomain},
+	} {
+		rows.row(r[0], orDash(r[1]))
+	}
+	a.printf("%s", rows.String())
+	return nil
+}
+
+// parseRecord reads a record: one JSON object. Errors name the member and hold
+// nothing of what is in it.
+func parseRecord(data []byte) (tokenstore.Token, error) {
+	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	if len(bytes.TrimSpace(data)) == 0 {
+		return tokenstore.Token{}, fmt.Errorf("%w: standard input is empty; it should be a record as JSON", errInput)
+	}
+	if !utf8.Valid(data) || !json.Valid(data) {
+		return tokenstore.Token{}, fmt.Errorf("%w: standard input is not JSON", errInput)
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return tokenstore.Token{}, fmt.Errorf("%w: standard input is not a JSON object", errInput)
+	}
+	var t tokenstore.Token
+	seen := map[string]bool{}
+	for d.More() {
+		key, _ := d.Token() // the text is valid JSON
+		name, _ := key.(string)
+		var raw json.RawMessage
+		if err := d.Decode(&raw); err != nil {
+			return tokenstore.Token{}, fmt.Errorf("%w: standard input is not JSON", errInput)
+		}
+		if seen[name] {
+			return tokenstore.Token{}, fmt.Errorf("%w: the member %s stands twice", errInput, memberName(name))
+		}
+		seen[name] = true
+		if err := setMember(&t, name, raw); err != nil {
+			return tokenstore.Token{}, fmt.Errorf("%w: the member %s %w", errInput, memberName(name), err)
+		}
+	}
+	return t, nil
+}
+
+// memberName returns the name of a member as an error shows it: not what may be
+// a value that was put in the wrong place.
+func memberName(name string) string {
+	const longest = 32
+	if len(name) > longest || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-") != "" {
+		return "with an odd name"
+	}
+	return strconv.Quote(name)
+}
+
+// memberNames are what parseRecord knows.
+const memberNames = "id, user_name, client_id, client_secret, refresh_token, access_token, grant_token, expiry_time, redirect_url, api_domain"
+
+func setMember(t *tokenstore.Token, name string, raw json.RawMessage) error {
+	text, err := memberText(raw)
+	if name == "expiry_time" {
+		t.ExpiresAt, err = parseExpiry(text, raw, err)
+		return err
+	}
+	field := map[string]func(string){
+		"id":            func(s string) { t.ID = s },
+		"user_name":     func(s string) { t.UserName = s },
+		"client_id":     func(s string) { t.ClientID = s },
+		"client_secret": func(s string) { t.ClientSecret = tokenstore.Secret(s) },
+		"refresh_token": func(s string) { t.RefreshToken = tokenstore.Secret(s) },
+		"access_token":  func(s string) { t.AccessToken = tokenstore.Secret(s) },
+		"grant_token":   func(s string) { t.GrantToken = tokenstore.Secret(s) },
+		"redirect_url":  func(s string) { t.RedirectURL = s },
+		"api_domain":    func(s string) { t.APIDomain = s },
+	}[name]
+	switch {
+	case field == nil:
+		return errors.New("is not known; there are " + memberNames)
+	case err != nil:
+		return err
+	}
+	field(text)
+	return nil
+}
+
+// memberText returns a string; null is the empty one. Text that JSON could not
+// carry, and replaced, is refused: it would be another token.
+func memberText(raw json.RawMessage) (string, error) {
+	var text *string
+	switch {
+	case json.Unmarshal(raw, &text) != nil:
+		return "", errors.New("is not a string")
+	case text == nil:
+		return "", nil
+	case strings.ContainsRune(*text, utf8.RuneError):
+		return "", errors.New("has characters that were damaged on the way")
+	}
+	return *text, nil
+}
+
+// parseExpiry returns the time that a member gives: in milliseconds since the
+// epoch, as a number or as text, or in the form of RFC 3339.
+func parseExpiry(text string, raw json.RawMessage, notText error) (time.Time, error) {
+	if notText != nil {
+		text = string(raw)
+	}
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if ms, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return time.UnixMilli(ms), nil
+	}
+	if t, err := time.Parse(time.RFC3339, text); err == nil && notText == nil {
+		return t, nil
+	}
+	return time.Time{}, errors.New("is neither milliseconds since 1970 nor a time as in RFC 3339")
+}
+
+// recordHelp is the help on records.
+const recordHelp = `A record on standard input, and with --json on standard output, is a JSON object
+whose members are named as in the token files of the Zoho SDKs:
+
+  id             the ID in the store; a store makes one up if there is none
+  user_name      whose token it is; the SDKs write <email>:<organization>
+  client_id      the OAuth client's
+  client_secret  secret
+  refresh_token  secret
+  access_token   secret
+  grant_token    secret
+  expiry_time    when the access token expires: milliseconds since 1970, or a time
+                 such as 2026-01-31T12:00:00Z
+  redirect_url   the one that grant_token was issued for
+  api_domain     the base URL of the API
+
+What is empty or null, and what is left out, is unknown: saving it changes nothing.
+A member that is not in this list is an error, and so is the text "[redacted]".
+
+Searching with "tokenkeep get --like -", the first line that applies decides:
+
+  id                                      the record with that ID
+  user_name                               that user's, and client_id's if it is given
+  access_token without client_id          the record with that access token
+  refresh_token, grant_token + client_id  the record with one of these
+`

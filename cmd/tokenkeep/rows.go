@@ -1,0 +1,145 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// fromRow returns the token in a row of a token file.
+func fromRow(r codec.Row) (tokenstore.Token, error) {
+	t := tokenstore.Token{
+		ID: r.ID, UserName: r.UserName, ClientID: r.ClientID,
+		ClientSecret: tokenstore.Secret(r.ClientSecret), RefreshToken: tokenstore.Secret(r.RefreshToken),
+		AccessToken: tokenstore.Secret(r.AccessToken), GrantToken: tokenstore.Secret(r.GrantToken),
+		RedirectURL: r.RedirectURL, APIDomain: r.APIDomain,
+	}
+	if r.ExpiryTime != "" {
+		ms, err := strconv.ParseInt(r.ExpiryTime, 10, 64)
+		if err != nil { // the cause quotes it
+			return tokenstore.Token{}, fmt.Errorf("%w: expiry_time is not a number of milliseconds", errInput)
+		}
+		if ms != 0 {
+			t.ExpiresAt = time.UnixMilli(ms).UTC()
+		}
+	}
+	return t, tokenstore.Validate(t)
+}
+
+// toRow returns the row of a token file that holds t.
+func toRow(t tokenstore.Token) codec.Row {
+	r := codec.Row{
+		ID: t.ID, UserName: t.UserName, ClientID: t.ClientID,
+		ClientSecret: string(t.ClientSecret), RefreshToken: string(t.RefreshToken),
+		AccessToken: string(t.AccessToken), GrantToken: string(t.GrantToken),
+		RedirectURL: t.RedirectURL, APIDomain: t.APIDomain,
+	}
+	if !t.ExpiresAt.IsZero() {
+		r.ExpiryTime = strconv.FormatInt(t.ExpiresAt.UnixMilli(), 10)
+	}
+	return r
+}
+
+// sameToken reports whether a and b are equal field by field.
+func sameToken(a, b tokenstore.Token) bool { return toRow(a) == toRow(b) }
+
+// dialectFlag adds --dialect to a command.
+func dialectFlag(c *cobra.Command, dialect *string, value, text string) {
+	c.Flags().StringVar(dialect, "dialect", value, text+": "+dialectNames(codec.Dialects(), ", "))
+}
+
+func dialectNames(dialects []codec.Dialect, separator string) string {
+	var names []string
+	for _, d := range dialects {
+		names = append(names, string(d))
+	}
+	return strings.Join(names, separator)
+}
+
+// knownDialect returns the dialect that a flag names; "" is none.
+func knownDialect(name string) (codec.Dialect, error) {
+	d := codec.Dialect(name)
+	if name != "" && !d.Known() {
+		return "", usagef("there is no such dialect; there are %s", dialectNames(codec.Dialects(), ", "))
+	}
+	return d, nil
+}
+
+// parseFile reads a token file. Errors name the line and hold nothing of it.
+func parseFile(data []byte, d codec.Dialect) (*codec.TokenFile, error) {
+	f, err := codec.ParseTokenFile(data, d)
+	if err != nil {
+		return nil, fmt.Errorf("%w: this cannot be read as a token file: %w", errInput, err)
+	}
+	return f, nil
+}
+
+// A numbered is a record with the number that it has in a token file.
+type numbered struct {
+	id    string // in the store
+	token tokenstore.Token
+}
+
+// number gives records the numbers that the SDKs have for IDs, and returns them
+// in the order in which they are written. If keep is set, those whose IDs are
+// such numbers keep them, and come first.
+func number(tokens []tokenstore.Token, keep bool) []numbered {
+	var kept, others []numbered
+	var last int64
+	for _, t := range tokens {
+		if own, ok := sdkNumber(t.ID); keep && ok {
+			kept = append(kept, numbered{t.ID, t})
+			last = max(last, own)
+		} else {
+			others = append(others, numbered{t.ID, t})
+		}
+	}
+	slices.SortFunc(kept, func(a, b numbered) int { return compareIDs(a.id, b.id) })
+	for i := range others {
+		last++
+		others[i].token.ID = strconv.FormatInt(last, 10)
+	}
+	return append(kept, others...)
+}
+
+// sdkNumber returns the number that an ID is, if the SDKs would have written it:
+// it has at most ten digits, because their database tables have room for those.
+func sdkNumber(id string) (int64, bool) {
+	const digits = 10
+	n, err := strconv.ParseInt(id, 10, 64)
+	return n, err == nil && n > 0 && len(id) <= digits && strconv.FormatInt(n, 10) == id
+}
+
+// compareIDs orders IDs as people expect it: numbers by their size, and before the
+// others.
+func compareIDs(a, b string) int {
+	m, isNumber := sdkNumber(a)
+	n, isNumberToo := sdkNumber(b)
+	switch {
+	case isNumber && isNumberToo:
+		return cmp.Compare(m, n)
+	case isNumber:
+		return -1
+	case isNumberToo:
+		return 1
+	}
+	return cmp.Compare(a, b)
+}
+
+// problems makes one error of many.
+func problems(errs []error) error {
+	const most = 20
+	if more := len(errs) - most; more > 0 {
+		errs = append(errs[:most:most], fmt.Errorf("and %d more", more))
+	}
+	return errors.Join(errs...)
+}

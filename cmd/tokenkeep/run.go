@@ -1,0 +1,200 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// An app is one run of the program: what it was given, and the flags that all
+// commands have.
+type app struct {
+	env  func(string) string
+	in   io.Reader
+	out  *bufio.Writer // standard output; write errors show when it is flushed
+	errs io.Writer     // standard error
+	now  func() time.Time
+
+	colours bool // standard output shows colours
+
+	storeURL string
+	json     bool
+
+	began bool // a command has begun: what is wrong is not how it was called
+}
+
+// run runs the program and returns its exit code. env is the environment; what
+// the Vault client reads of it, it reads from the process.
+func run(ctx context.Context, args []string, env func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
+	a := &app{env: env, in: stdin, out: bufio.NewWriter(stdout), errs: stderr, now: time.Now, colours: colours(stdout, env)}
+	root := a.rootCommand()
+	root.SetArgs(append([]string{}, args...))
+	root.SetIn(stdin)
+	root.SetOut(a.out)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err != nil && !a.began {
+		a.json = a.json || slices.Contains(args, "--json")
+		err = usage{err}
+	}
+	if flushErr := a.out.Flush(); flushErr != nil && err == nil {
+		err = fmt.Errorf("write standard output: %w", flushErr)
+	}
+	if err != nil {
+		a.report(err)
+	}
+	return classOf(err).code
+}
+
+// The groups that commands are listed in.
+const (
+	groupRecords = "records"
+	groupFiles   = "files"
+)
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "tokenkeep",
+		Short: "Keep OAuth tokens in the secret manager you already trust",
+		Long: `Tokenkeep keeps OAuth token records in a secret manager, and moves them there
+from the token files of the Zoho SDKs and back.
+
+"tokenkeep demo" shows what it does, on made-up records. Name a store with --store
+or TOKENKEEP_STORE; "tokenkeep help stores" tells how. Secrets are masked unless
+--reveal is given, and are never taken from arguments.`,
+		Version:           version(),
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Args:              knownCommand,
+		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
+		PersistentPreRun:  func(*cobra.Command, []string) { a.began = true },
+	}
+	root.SetVersionTemplate("tokenkeep {{.Version}}\n")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
+	root.PersistentFlags().StringVar(&a.storeURL, "store", "", "`URL` of the store: "+schemeForms()+" (default: $"+envStore+")")
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "write one JSON document, for programs")
+	root.AddGroup(
+		&cobra.Group{ID: groupRecords, Title: "Records:"},
+		&cobra.Group{ID: groupFiles, Title: "Token files of the Zoho SDKs:"},
+	)
+	root.AddCommand(
+		a.lsCommand(), a.getCommand(), a.saveCommand(), a.rmCommand(),
+		a.importCommand(), a.exportCommand(),
+		a.keysCommand(), a.demoCommand(), a.demoSaveCommand(), a.versionCommand(),
+	)
+	root.AddCommand(helpTopics()...)
+	return root
+}
+
+// A plainName is what can be repeated without giving a secret away.
+var plainName = regexp.MustCompile(`^[a-z][a-z-]{0,19}$`)
+
+// knownCommand refuses what is left over when no command was recognised.
+func knownCommand(c *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0:
+		return nil
+	case !plainName.MatchString(args[0]):
+		return errors.New("this is not a command; see 'tokenkeep help'")
+	}
+	return fmt.Errorf("there is no command %q; see 'tokenkeep help'", args[0])
+}
+
+// flagError returns what is wrong with the flags without what may be a secret:
+// values, and the rest of an argument that begins with a dash.
+func flagError(err error) error {
+	var (
+		unknown *pflag.NotExistError
+		value   *pflag.InvalidValueError
+		missing *pflag.ValueRequiredError
+	)
+	switch {
+	case errors.As(err, &missing):
+		return err
+	case errors.As(err, &value):
+		return fmt.Errorf("flag --%s cannot have this value", value.GetFlag().Name)
+	case !errors.As(err, &unknown):
+		return errors.New("a flag is not written as it should be")
+	case unknown.GetSpecifiedShortnames() != "":
+		return fmt.Errorf("unknown flag: -%.1s", unknown.GetSpecifiedName())
+	case !plainName.MatchString(unknown.GetSpecifiedName()):
+		return errors.New("unknown flag")
+	}
+	return fmt.Errorf("unknown flag: --%s", unknown.GetSpecifiedName())
+}
+
+// noArgs refuses arguments without repeating them.
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return errors.New("takes no arguments")
+	}
+	return nil
+}
+
+// report writes an error to standard error: as text, or as one line of JSON.
+func (a *app) report(err error) {
+	class := classOf(err)
+	if a.json {
+		_ = json.NewEncoder(a.errs).Encode(struct {
+			Error string `json:"error"`
+			Class string `json:"class"`
+			Code  int    `json:"code"`
+		}{err.Error(), class.name, class.code})
+		return
+	}
+	_, _ = fmt.Fprintf(a.errs, "tokenkeep: %v\n", err)
+}
+
+// note writes a remark to standard error.
+func (a *app) note(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if a.json {
+		_ = json.NewEncoder(a.errs).Encode(map[string]string{"note": text})
+		return
+	}
+	_, _ = fmt.Fprintf(a.errs, "tokenkeep: %s\n", text)
+}
+
+// printf writes to standard output.
+func (a *app) printf(format string, args ...any) { _, _ = fmt.Fprintf(a.out, format, args...) }
+
+// printJSON writes the one JSON document of a command to standard output.
+func (a *app) printJSON(v any) error {
+	e := json.NewEncoder(a.out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// readAll reads r to its end, but no more than limit bytes. It returns as soon
+// as ctx is done, though a read of a terminal or pipe may go on.
+func readAll(ctx context.Context, r io.Reader, limit int64) ([]byte, error) {
+	type result struct {
+		data []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		data, err := io.ReadAll(io.LimitReader(r, limit+1))
+		done <- result{data, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case r := <-done:
+		if r.err == nil && int64(len(r.data)) > limit {
+			return nil, fmt.Errorf("%w: longer than %d MiB", errInput, limit>>20)
+		}
+		return r.data, r.err
+	}
+}

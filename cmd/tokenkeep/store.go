@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// Environment variables.
+const (
+	envStore = "TOKENKEEP_STORE"
+	envKeys  = "TOKENKEEP_KEYS_FILE"
+)
+
+// A store is an open token store.
+type store interface {
+	tokenstore.TokenStore
+	Close() error
+}
+
+// A scheme is a kind of store that --store can name.
+type scheme struct {
+	name string // what stands before the colon
+	form string // as it is written
+	text string // what it is
+
+	// open returns the store that rest, what stands behind the colon, names. What
+	// is wrong with rest is a usage error.
+	open func(ctx context.Context, a *app, rest string) (store, error)
+}
+
+// schemes are the kinds of store. Each has a file of its own and a line here.
+var schemes = []scheme{
+	memScheme,
+	fileScheme,
+	vaultScheme,
+}
+
+// schemeForms returns how stores are written, for a line of help.
+func schemeForms() string {
+	var forms []string
+	for _, s := range schemes {
+		forms = append(forms, s.form)
+	}
+	return strings.Join(forms, ", ")
+}
+
+// open returns the store that --store or the environment names.
+func (a *app) open(ctx context.Context) (store, error) {
+	url := a.storeURL
+	if url == "" {
+		url = a.env(envStore)
+	}
+	if url == "" {
+		return nil, usagef("no store: give --store or set %s; see 'tokenkeep help stores'", envStore)
+	}
+	return a.openURL(ctx, url)
+}
+
+// openURL returns the store that url names. Errors repeat no more of it than its
+// scheme.
+func (a *app) openURL(ctx context.Context, url string) (store, error) {
+	name, rest, ok := strings.Cut(url, ":")
+	if !ok {
+		return nil, usagef("the store has no scheme; it is written as one of %s", schemeForms())
+	}
+	for _, s := range schemes {
+		if s.name == name {
+			return s.open(ctx, a, rest)
+		}
+	}
+	return nil, usagef("the scheme of the store is not known; it is written as one of %s", schemeForms())
+}
+
+// withStore opens the store for the time that use runs.
+func (a *app) withStore(ctx context.Context, use func(store) error) (err error) {
+	s, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	return use(s)
+}
+
+// storesHelp is the help on stores.
+func storesHelp() string {
+	t := table{indent: "  "}
+	for _, s := range schemes {
+		lines := strings.Split(s.text, "\n")
+		t.row(s.form, lines[0])
+		for _, more := range lines[1:] {
+			t.row("", more)
+		}
+	}
+	return `How --store, or TOKENKEEP_STORE, names a store:
+
+` + t.String() + `
+Keys of names, labels and encryption come from the file that TOKENKEEP_KEYS_FILE
+names; "tokenkeep keys new" writes one. Whoever uses one store uses the same keys.
+`
+}

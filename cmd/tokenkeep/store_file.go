@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"regexp"
+	"strings"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
+)
+
+var fileScheme = scheme{
+	name: "file",
+	form: "file:PATH",
+	text: `the token file of a Zoho SDK, which is made if there is none; where its
+bytes do not tell which SDK that is, write file:PATH?dialect=csharp; there are
+` + dialectNames(codec.Dialects(), ", "),
+	open: openFile,
+}
+
+// A fileStore is a token file, which is open only while it is read or written.
+type fileStore struct{ *filestore.Store }
+
+func (fileStore) Close() error { return nil }
+
+var dialectSuffix = regexp.MustCompile(`^(.*)\?dialect=([a-z]*)$`)
+
+func openFile(_ context.Context, a *app, rest string) (store, error) {
+	opts := &filestore.Options{}
+	if m := dialectSuffix.FindStringSubmatch(rest); m != nil {
+		d, err := knownDialect(m[2])
+		if err != nil {
+			return nil, err
+		}
+		rest, opts.Dialect = m[1], d
+	}
+	if strings.HasPrefix(rest, "///") { // file:///path
+		rest = rest[2:]
+	}
+	if rest == "" {
+		return nil, usagef("a path stands behind file:")
+	}
+	if a.env(envKeys) != "" {
+		a.note("a token file has no room for what the keys of %s do: its records are not encrypted", envKeys)
+	}
+	s, err := filestore.New(rest, opts)
+	if err != nil {
+		return nil, usage{err}
+	}
+	return fileStore{s}, nil
+}

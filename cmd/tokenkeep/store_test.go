@@ -1,0 +1,181 @@
+package main
+
+import (
+	"encoding/base64"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/tokenkeep/tokenkeep/internal/fakevault"
+)
+
+func TestVaultEnvironment(t *testing.T) {
+	t.Parallel()
+	e, server := vaultEnv(t)
+	token := e["VAULT_TOKEN"]
+
+	t.Run("token of vault login", func(t *testing.T) {
+		t.Parallel()
+		home := t.TempDir()
+		if err := os.WriteFile(filepath.Join(home, ".vault-token"), []byte(token+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		e.with("VAULT_TOKEN", "").with("HOME", home).ok(t, "", "rm", "--all", "--yes")
+		e.with("VAULT_TOKEN", "").with("HOME", t.TempDir()).fails(t, 7, "", "ls")
+	})
+	t.Run("namespace", func(t *testing.T) {
+		t.Parallel()
+		server.Mount("team", "kv", fakevault.Config{})
+		e := e.with("VAULT_NAMESPACE", "team").with("VAULT_TOKEN", fakevault.RootToken).with(envStore, "vault:kv/oauth")
+		e.ok(t, `{"user_name":"ann","access_token":"a"}`, "save")
+		e.ok(t, "", "get", "--user", "ann")
+		e.with("VAULT_NAMESPACE", "").fails(t, 8, "", "get", "--user", "ann")
+	})
+	t.Run("mount with a slash", func(t *testing.T) {
+		t.Parallel()
+		server.Mount("", "team/kv", fakevault.Config{})
+		e := e.with("VAULT_TOKEN", fakevault.RootToken).with(envStore, "vault:team/kv//oauth/crm")
+		e.ok(t, `{"user_name":"ann","access_token":"a"}`, "save")
+		e.ok(t, "", "get", "--user", "ann")
+	})
+	t.Run("address", func(t *testing.T) {
+		t.Parallel()
+		text := e.with("VAULT_ADDR", "http://ann:s3cret@host:port:/").fails(t, 2, "", "ls")
+		if !strings.Contains(text, "VAULT_ADDR") || strings.Contains(text, "s3cret") {
+			t.Errorf("message: %s", text)
+		}
+	})
+}
+
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	e, server := vaultEnv(t)
+	e = e.with("VAULT_TOKEN", fakevault.RootToken)
+	plain := e.with(envStore, "vault:secret/keys")
+	plain.ok(t, `{"user_name":"before","access_token":"s3cret-before"}`, "save")
+
+	name := filepath.Join(t.TempDir(), "my keys.json")
+	text := e.ok(t, "", "keys", "new", name)
+	if !strings.Contains(text, "export "+envKeys+"='"+name+"'") {
+		t.Errorf("keys new: %s", text)
+	}
+	if info, err := os.Stat(name); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	written := readFile(t, name)
+	e.fails(t, 1, "", "keys", "new", name)
+	if readFile(t, name) != written {
+		t.Error("keys were replaced")
+	}
+
+	keyed := plain.with(envKeys, name)
+	server.Reset()
+	saved := decode[recordJSON](t, keyed.ok(t, `{"user_name":"ann","access_token":"s3cret-access"}`, "save", "--json"))
+	for _, q := range server.Requests() {
+		if strings.Contains(string(q.Body), "s3cret") || strings.Contains(string(q.Body), "ann") {
+			t.Errorf("%s %s is not encrypted", q.Operation, q.Path)
+		}
+	}
+	if got := keyed.ok(t, `{"access_token":"s3cret-access"}`, "get", "--like", "-", "--reveal"); !strings.Contains(got, "s3cret-access") {
+		t.Errorf("get: %s", got)
+	}
+	plain.fails(t, 3, "", "get", "--user", "ann")
+	plain.fails(t, 9, "", "get", saved.ID)
+	keyed.fails(t, 9, "", "ls") // the record from before is not encrypted
+
+	k, err := readKeys(name)
+	if err != nil || len(k.NameKey) != 32 || len(k.IndexKeys) != 1 || len(k.EncryptionKeys) != 1 {
+		t.Fatalf("keys: %d, %v", len(k.NameKey), err)
+	}
+	lenient := writeFile(t, "lenient.json", strings.Replace(written, `"v": 1,`, `"v": 1, "allow_plain": true,`, 1))
+	if got := decode[[]recordJSON](t, plain.with(envKeys, lenient).ok(t, "", "ls", "--json")); len(got) != 2 {
+		t.Errorf("with allow_plain: %d records", len(got))
+	}
+	rotated := writeFile(t, "rotated.json", strings.NewReplacer(
+		`"encryption_keys": [`, `"encryption_keys": ["`+testKey(1, 32)+`",`,
+		`"index_keys": [`, `"index_keys": ["`+testKey(2, 32)+`",`,
+	).Replace(written))
+	if got := plain.with(envKeys, rotated).ok(t, `{"access_token":"s3cret-access"}`, "get", "--like", "-"); !strings.Contains(got, saved.ID) {
+		t.Errorf("with further keys: %s", got)
+	}
+	if got := decode[map[string]string](t, e.ok(t, "", "keys", "new", name+".2", "--json")); got["file"] != name+".2" {
+		t.Errorf("keys new --json: %v", got)
+	}
+}
+
+// testKey returns a key in base64.
+func testKey(fill byte, size int) string {
+	return base64.StdEncoding.EncodeToString([]byte(strings.Repeat(string(rune(fill)), size)))
+}
+
+func TestKeysFileIsChecked(t *testing.T) {
+	t.Parallel()
+	secret := testKey('s', 32)
+	for _, test := range []struct{ text, want string }{
+		{"", "not a JSON object"},
+		{`{"v":1,"name_key":"` + secret, "not a JSON object"},
+		{`{"v":1,"name_key":"` + secret + `"} {}`, "not a JSON object"},
+		{`{"v":1,"name_key":"` + secret + `!"}`, "not a JSON object"},
+		{`{"v":1,"` + secret + `":1}`, "not a JSON object"},
+		{`{"v":2,"name_key":"` + secret + `"}`, "version 2"},
+		{`{"v":1}`, "no keys"},
+		{`{"v":1,"name_key":"` + secret + `","allow_plain":true}`, "allow_plain goes with"},
+		{`{"v":1,"name_key":"` + testKey('s', 15) + `"}`, "15 bytes"},
+		{`{"v":1,"index_keys":["` + testKey('s', 8) + `"]}`, "8 bytes"},
+		{`{"v":1,"encryption_keys":["` + secret + `","` + testKey('s', 16) + `"]}`, "encryption key 2"},
+		{`{"v":1,"encryption_keys":[]}`, "is empty"},
+		{strings.Repeat(" ", maxKeysFile+1), "too long"},
+	} {
+		e := env{envKeys: writeFile(t, "keys.json", test.text)}
+		got := e.fails(t, 2, "", "ls", "--store", "mem:")
+		if !strings.Contains(got, test.want) || strings.Contains(got, secret) || strings.Contains(got, testKey('s', 15)) {
+			t.Errorf("%.60s: %s", test.text, got)
+		}
+	}
+	env{envKeys: filepath.Join(t.TempDir(), "none")}.fails(t, 2, "", "ls", "--store", "mem:")
+
+	if runtime.GOOS == "windows" {
+		return
+	}
+	name := writeFile(t, "keys.json", `{"v":1,"name_key":"`+secret+`"}`)
+	for _, mode := range []os.FileMode{0o640, 0o604, 0o620, 0o601} {
+		if err := os.Chmod(name, mode); err != nil {
+			t.Fatal(err)
+		}
+		if got := (env{envKeys: name}).fails(t, 2, "", "ls", "--store", "mem:"); !strings.Contains(got, "chmod 600") {
+			t.Errorf("mode %o: %s", mode, got)
+		}
+	}
+	if err := os.Chmod(name, 0o400); err != nil {
+		t.Fatal(err)
+	}
+	if r := (env{envKeys: name}).tk(t, "", "ls", "--store", "mem:"); r.code != 0 {
+		t.Errorf("mode 400: %s", r.err)
+	}
+}
+
+// TestKeysOfTokenFile checks that whoever expects encryption is told that a token
+// file has none.
+func TestKeysOfTokenFile(t *testing.T) {
+	t.Parallel()
+	e := fileStoreEnv(t).with(envKeys, "unread")
+	if r := e.tk(t, "", "ls", "--json"); r.code != 0 || !strings.Contains(decode[map[string]string](t, r.err)["note"], "not encrypted") {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestFileURLs(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "with space?.csv")
+	e := env{envStore: "file:" + name}
+	e.ok(t, `{"user_name":"ann","access_token":"a"}`, "save")
+	if !exists(name) {
+		t.Error("the file is elsewhere")
+	}
+	if runtime.GOOS != "windows" {
+		env{}.ok(t, "", "get", "1", "--store", "file://"+name)
+	}
+	env{envStore: "ftp:x"}.ok(t, "", "get", "1", "--store", "file:"+name)
+}
