@@ -40,6 +40,7 @@ var members = []member{
 	{"born", func(r *Record) any { return &r.Born }},
 	{"nonces", func(r *Record) any { return &r.Nonces }},
 	{"updated", func(r *Record) any { return &r.Updated }},
+	{"writes", func(r *Record) any { return &r.Writes }},
 	{"labels", func(r *Record) any { return &r.Labels }},
 	{"earlier", func(r *Record) any { return &r.Earlier }},
 	{"joining", func(r *Record) any { return &r.Joining }},

@@ -36,6 +36,10 @@ type Record struct {
 	// Updated is when the record was written, by the writer's clock.
 	Updated int64
 
+	// Writes counts the writes of the last 25 hours, the hour of Updated first.
+	// It is kept where a service limits the writes of a day.
+	Writes []int
+
 	// Labels are the labels that the record was committed with.
 	Labels []Label
 

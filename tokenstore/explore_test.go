@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -165,6 +166,50 @@ func (h *handle) Fresh(ctx context.Context, name string, than driver.Secret) (dr
 		func() (driver.Secret, error) { return h.memory.Fresh(ctx, name, than) }, nil)
 }
 
+// A noter is a handle of a driver that keeps leases in notes. Its Fresh may be out
+// of date, as far as the caller does not know better; but what is there it finds.
+type noter struct{ *handle }
+
+var _ driver.Leaser = noter{}
+
+func (n noter) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
+	now := func() (driver.Secret, error) { return n.memory.Fresh(ctx, name, than) }
+	return step(n.handle, "fresh "+name, false, name, now, func() (driver.Secret, error) {
+		old, err := n.before(name)
+		if err != nil || than.Version != "" && number(old.Version) < number(than.Version) {
+			return now()
+		}
+		return old, nil
+	})
+}
+
+func number(v driver.Version) int {
+	n, err := strconv.Atoi(string(v))
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+func (n noter) Note(ctx context.Context, name string, base driver.Secret, note string) error {
+	_, err := step(n.handle, "note "+name, true, name, func() (struct{}, error) {
+		err := n.memory.Note(ctx, name, base, note)
+		if err == nil {
+			n.note(name)
+		}
+		return struct{}{}, err
+	}, nil)
+	return err
+}
+
+// driver returns the handle as the scenario wants it.
+func (h *handle) driver(sc scenario) driver.Secrets {
+	if sc.notes {
+		return noter{h}
+	}
+	return h
+}
+
 func (h *handle) Create(ctx context.Context, name string, p driver.Payload) (driver.Version, error) {
 	return step(h, "create "+name, true, name, func() (driver.Version, error) {
 		v, err := h.memory.Create(ctx, name, p)
@@ -288,6 +333,8 @@ type scenario struct {
 	check func(crashes int) error
 	// lease is the store's LeaseTTL.
 	lease time.Duration
+	// notes says that the driver keeps leases in notes.
+	notes bool
 }
 
 type operation struct {
@@ -414,13 +461,13 @@ type result struct {
 func play(t *testing.T, sc scenario, b budgets, r *run) (*world, []result) {
 	ctx := t.Context()
 	w := &world{memory: memstore.NewDriver(), past: map[string][]*driver.Secret{}, free: true}
-	sc.setup(ctx, open(t, &handle{world: w, writer: -1}, sc.lease))
+	sc.setup(ctx, open(t, (&handle{world: w, writer: -1}).driver(sc), sc.lease))
 	w.free = false
 	results := make([]result, len(sc.ops))
 	handles := make([]*handle, len(sc.ops))
 	for i, op := range sc.ops {
 		handles[i] = &handle{world: w, writer: i, lag: b.stales > 0}
-		s := open(t, handles[i], sc.lease)
+		s := open(t, handles[i].driver(sc), sc.lease)
 		w.processes.Go(func() {
 			err := op.all(ctx, s)
 			w.mu.Lock()

@@ -16,6 +16,7 @@ type entry struct {
 	name   string
 	secret driver.Secret // the base of a write over it
 	record codec.Record
+	drop   string // the note that a write over it removes
 }
 
 func (e entry) ref() codec.Ref { return codec.Ref{Name: e.name, Born: e.record.Born} }
@@ -67,7 +68,7 @@ func (s *Store) entry(name string, secret driver.Secret) (entry, error) {
 		return entry{}, fmt.Errorf("%w: secret %q: %w", ErrCorrupt, name, err)
 	}
 	secret.Labels = driverLabels(r.Labels)
-	return entry{name, secret, r}, nil
+	return entry{name: name, secret: secret, record: r}, nil
 }
 
 // get reads a record in one call.
@@ -97,7 +98,11 @@ func (s *Store) write(ctx context.Context, name string, base entry, r codec.Reco
 	mine := nonce()
 	r.Nonces = append([]string{mine}, r.Nonces...)
 	r.Nonces = r.Nonces[:min(len(r.Nonces), maxNonces)]
-	r.Updated = s.o.Now().UnixMilli()
+	now := s.o.Now().UnixMilli()
+	if s.properties.DailyWrites > 0 {
+		r.Writes = counted(r, now)
+	}
+	r.Updated = now
 	if r.Born == "" {
 		r.Born = mine
 	}
@@ -109,8 +114,8 @@ func (s *Store) write(ctx context.Context, name string, base entry, r codec.Reco
 	if len(data) > s.properties.MaxSize {
 		return entry{}, fmt.Errorf("%w: it would have %d bytes, the limit is %d", ErrTooLarge, len(data), s.properties.MaxSize)
 	}
-	payload := driver.Payload{Data: data, Labels: driverLabels(r.Labels)}
-	written := entry{name, driver.Secret{Payload: driver.Payload{Data: data, Labels: driverLabels(r.Labels)}}, r}
+	payload := driver.Payload{Data: data, Labels: driverLabels(r.Labels), Drop: base.drop}
+	written := entry{name: name, secret: driver.Secret{Payload: driver.Payload{Data: data, Labels: driverLabels(r.Labels)}}, record: r}
 	if base.name == "" {
 		written.secret.Version, err = s.driver.Create(ctx, name, payload)
 	} else {
@@ -125,6 +130,32 @@ func (s *Store) write(ctx context.Context, name string, base entry, r codec.Reco
 		}
 	}
 	return s.outcome(ctx, name, base, mine, err)
+}
+
+// hours is how many hours a day can have a part in.
+const hours = 25
+
+// counted returns r.Writes with one write more, at the given time.
+func counted(r codec.Record, now int64) []int {
+	passed := max(now/time.Hour.Milliseconds()-r.Updated/time.Hour.Milliseconds(), 0)
+	counts := make([]int, min(passed, hours), hours+len(r.Writes))
+	counts = append(counts, r.Writes...)
+	counts = counts[:min(len(counts), hours)]
+	if len(counts) == 0 {
+		return []int{1}
+	}
+	counts[0]++
+	return counts
+}
+
+// busy reports whether the record has used up more than the given percentage of
+// the writes that the service takes in a day.
+func (s *Store) busy(r codec.Record, percent int) bool {
+	written := -1 // counted counts one that is not made
+	for _, n := range counted(r, s.o.Now().UnixMilli()) {
+		written += n
+	}
+	return s.properties.DailyWrites > 0 && written*100 > s.properties.DailyWrites*percent
 }
 
 // outcome decides whether the write with the given nonce was applied though err

@@ -5,17 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
 const (
 	pollInterval = 500 * time.Millisecond // the longest a waiter sleeps between reads
 	mintMargin   = 5 * time.Second        // how long before the deadline mint is stopped, at most
 	clockSkew    = 5 * time.Minute        // past a deadline by this much, every clock agrees
+	noteReads    = 3                      // how often in LeaseTTL a waiter looks at another process's note
+
+	// Of the writes that a service takes in a day, in percent: from the one on a
+	// refresh takes no lease, and from the other it stores nothing.
+	unleased, unwritten = 60, 90
 
 	throttleWait = 10 * time.Minute // Zoho's window
 	firstBackOff = time.Second
@@ -24,16 +31,23 @@ const (
 
 // Refresh implements Refresher.
 //
-// The right to call mint is a lease in the record, won by compare-and-swap. Of
-// the goroutines of this Store that ask for the same record one takes part, and
-// the others wait for it; each with its own context. Those of other processes
-// read the record every half second at most.
+// The right to call mint is a lease, won by compare-and-swap: in the record, or
+// in a note beside it if the driver is a driver.Leaser. Of the goroutines of this
+// Store that ask for the same record one takes part, and the others wait for it;
+// each with its own context. Those of other processes read the record every half
+// second at most.
 //
 // A process that dies with the lease holds the others up for LeaseTTL. mint's
 // context ends a sixth of LeaseTTL, at most five seconds, before the lease does.
 // A process that is frozen for longer, just after mint has looked at its
 // context, may call the authorization server when another one has already done
 // so: no store can rule that out.
+//
+// Where the service limits the writes of a day (driver.Properties.DailyWrites) a
+// record that has used up 60 percent of them is refreshed without a lease, which
+// saves one of two writes, so that processes may call mint at the same time; and
+// one that has used up 90 percent is not written to: Refresh returns what mint
+// brought with an error matching ErrNotPersisted.
 //
 // A *RefreshError that mint returns is kept and given to all who ask until it is
 // worth trying again: a permanent one until the refresh token, grant token or
@@ -139,7 +153,11 @@ type refresher struct {
 	watched string    // the lease of another process
 	since   time.Time // when it was first seen
 
+	noted   *codec.Lease // another process's, in a note: reads do not tell it
+	notedAt time.Time    // when it was last seen there
+
 	abandoned string // a lease of one's own that was won, and not used
+	takeover  bool   // the lease that is held was another process's, which has lapsed
 }
 
 // run returns the token as soon as there is a fresh one, whoever made it.
@@ -155,28 +173,30 @@ func (r *refresher) run(ctx context.Context) (Token, error) {
 			return rec.current, nil
 		}
 		if err := r.refused(rec, now); err != nil {
+			if !reads.fresh && r.properties.ReadLag > 0 {
+				reads = r.reader(true)
+				continue
+			}
 			return Token{}, err
 		}
-		if lease := rec.record.Lease; lease != nil && !r.lapsed(*lease, now) {
+		if lease := r.lease(rec, now); lease != nil && !r.lapsed(*lease, now) {
 			if err := r.wait(ctx, rand.N(pollInterval/2)+pollInterval/2); err != nil {
 				return Token{}, err
 			}
 			reads = r.reader(false)
 			continue
 		}
-		if !reads.fresh {
-			reads = r.reader(true)
-			continue // before a lease the newest state is asked for
-		}
 		t, err := r.hold(ctx, rec)
 		var a again
 		if !errors.As(err, &a) {
 			return t, err
 		}
-		if err := r.wait(ctx, pause(4)); err != nil {
-			return Token{}, err
+		if r.noted == nil {
+			if err := r.wait(ctx, pause(4)); err != nil {
+				return Token{}, err
+			}
 		}
-		reads = r.reader(true)
+		reads = r.reader(r.noted == nil)
 	}
 }
 
@@ -213,17 +233,59 @@ func (r *refresher) lapsed(lease codec.Lease, now time.Time) bool {
 	return lease.ID == r.abandoned || now.Sub(r.since) >= r.o.LeaseTTL || now.Sub(time.UnixMilli(lease.Until)) >= clockSkew
 }
 
-// hold takes the lease, calls mint and commits what it returns. It fails with
-// again if another process has the lease now.
-func (r *refresher) hold(ctx context.Context, rec record) (Token, error) {
-	begun := r.o.Now()
-	takeover := rec.record.Lease != nil
-	lease := codec.Lease{ID: nonce(), Until: begun.Add(r.o.LeaseTTL).UnixMilli()}
+// lease returns the lease that another process has on the record, as far as is
+// known.
+func (r *refresher) lease(rec record, now time.Time) *codec.Lease {
+	switch {
+	case rec.record.Lease != nil:
+		return rec.record.Lease
+	case r.noted != nil && now.Sub(r.notedAt) < r.o.LeaseTTL/noteReads:
+		return r.noted
+	}
+	return nil
+}
+
+// leaser returns the driver if the lease on the record belongs in a note. That
+// of a record which may still move is kept in the record, to move with it.
+func (r *refresher) leaser(rec record) (driver.Leaser, bool) {
+	if rec.record.UserName == "" {
+		return nil, false
+	}
+	l, ok := r.driver.(driver.Leaser)
+	return l, ok
+}
+
+// A lease in a note is its ID and its end.
+func leaseNote(l codec.Lease) string { return l.ID + "." + strconv.FormatInt(l.Until, 10) }
+
+// noteLease returns the lease in a note, or nil if there is none. One that is not
+// of this form has lapsed.
+func noteLease(note string) *codec.Lease {
+	if note == "" {
+		return nil
+	}
+	id, until, _ := strings.Cut(note, ".")
+	l := codec.Lease{ID: id}
+	l.Until, _ = strconv.ParseInt(until, 10, 64)
+	return &l
+}
+
+// take takes the lease and returns the record as it is then. It fails with again
+// if another process has written to the record, or has the lease.
+func (r *refresher) take(ctx context.Context, rec record, lease codec.Lease) (record, error) {
+	r.abandoned = lease.ID // until it is certain that it is used
+	r.takeover = rec.record.Lease != nil
+	if l, ok := r.leaser(rec); ok && rec.record.Lease == nil {
+		return r.note(ctx, l, rec, lease)
+	}
+	if r.busy(rec.record, unleased) {
+		return rec, nil
+	}
 	next := rec.record
 	next.Lease = &lease
 	held, err := r.write(ctx, rec.name, rec.entry, next, lease.ID)
 	if err != nil {
-		return Token{}, lost(err)
+		return record{}, lost(err)
 	}
 	// If the answer to the write was lost, others may have written since: what is
 	// held is what is there now.
@@ -231,17 +293,67 @@ func (r *refresher) hold(ctx context.Context, rec record) (Token, error) {
 	for _, e := range append([]entry{held}, rec.pending...) {
 		_, _ = seen.note(e.name, e, nil)
 	}
-	r.abandoned = lease.ID
 	now, err := seen.resolve(ctx, held)
 	if err != nil {
-		r.release(ctx, record{entry: held}, lease.ID, nil)
-		return Token{}, lost(err)
+		r.release(ctx, record{entry: held}, lease, nil)
+		return record{}, lost(err)
 	}
-	rec = now
+	if !holds(now, lease) {
+		return record{}, again{errLeaseLost}
+	}
+	return now, nil
+}
+
+var errLeaseLost = fmt.Errorf("%w: another process has the lease", ErrConflict)
+
+// note takes a lease that is a note beside the record.
+func (r *refresher) note(ctx context.Context, l driver.Leaser, rec record, lease codec.Lease) (record, error) {
+	e, err := r.fresh(ctx, rec.name, rec.entry)
+	if err != nil {
+		return record{}, lost(err)
+	}
+	if e.secret.Version != rec.secret.Version {
+		r.noted = nil
+		return record{}, again{fmt.Errorf("%w: %q", ErrConflict, rec.name)}
+	}
+	now := r.o.Now()
+	if other := noteLease(e.secret.Note); other != nil && !r.lapsed(*other, now) {
+		r.noted, r.notedAt = other, now
+		return record{}, again{errLeaseLost}
+	}
+	r.noted = nil
+	rec.entry = e
+	mine := leaseNote(lease)
+	err = l.Note(ctx, rec.name, e.secret, mine)
+	if err != nil && !errors.Is(err, driver.ErrConflict) && !errors.Is(err, driver.ErrNotFound) && !errors.Is(err, driver.ErrDenied) {
+		// The outcome is unknown.
+		seen, readErr := r.fresh(ctx, rec.name, e)
+		if readErr != nil || seen.secret.Note != mine || seen.secret.Version != e.secret.Version {
+			return record{}, err
+		}
+		rec.entry, err = seen, nil
+	}
+	if err != nil {
+		return record{}, lost(err)
+	}
+	rec.secret.Note = mine
+	r.takeover = e.secret.Note != ""
+	return rec, nil
+}
+
+// hold takes the lease, calls mint and commits what it returns. It fails with
+// again if another process has the lease now.
+func (r *refresher) hold(ctx context.Context, rec record) (Token, error) {
+	begun := r.o.Now()
+	lease := codec.Lease{ID: nonce(), Until: begun.Add(r.o.LeaseTTL).UnixMilli()}
+	rec, err := r.take(ctx, rec, lease)
+	if err != nil {
+		return Token{}, err
+	}
 	left := r.o.LeaseTTL - min(mintMargin, r.o.LeaseTTL/6) - r.o.Now().Sub(begun)
-	if l := rec.record.Lease; l == nil || l.ID != lease.ID || left <= 0 {
-		r.release(ctx, rec, lease.ID, nil)
-		return Token{}, again{fmt.Errorf("%w: the lease was lost", ErrConflict)}
+	if left <= 0 {
+		r.release(ctx, rec, lease, nil)
+		return Token{}, again{fmt.Errorf("%w: the lease has lapsed", ErrConflict)}
 	}
 	r.abandoned = ""
 	mintCtx, cancel := context.WithTimeout(ctx, left)
@@ -259,13 +371,13 @@ func (r *refresher) hold(ctx context.Context, rec record) (Token, error) {
 	storeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), left)
 	defer cancel()
 	if err != nil {
-		r.release(storeCtx, rec, lease.ID, r.failure(rec, err, takeover))
+		r.release(storeCtx, rec, lease, r.failure(rec, err))
 		if ctx.Err() != nil {
 			return Token{}, ctx.Err()
 		}
 		return Token{}, mintError{err}
 	}
-	return r.commit(storeCtx, rec, lease.ID, normal(minted))
+	return r.commit(storeCtx, rec, lease, normal(minted))
 }
 
 // errReplaced means that the credentials which mint used are not the record's any
@@ -274,9 +386,12 @@ var errReplaced = errors.New("the credentials were replaced meanwhile")
 
 // commit stores what mint returned for the record used. It fails with again if
 // the refresh has to begin anew.
-func (r *refresher) commit(ctx context.Context, used record, lease string, minted Token) (Token, error) {
+func (r *refresher) commit(ctx context.Context, used record, lease codec.Lease, minted Token) (Token, error) {
 	minted.ID, minted.UserName, minted.ClientID = "", "", ""
 	usable := Merge(used.current, minted)
+	if r.busy(used.record, unwritten) {
+		return usable, fmt.Errorf("%w: the service takes no more of the record today", ErrNotPersisted)
+	}
 	rec := used
 	for n := 1; ; n++ {
 		t, err := r.commitOnce(ctx, used, rec, lease, minted)
@@ -301,7 +416,7 @@ func (r *refresher) commit(ctx context.Context, used record, lease string, minte
 
 // commitOnce tries to store what mint returned over rec, which may have been
 // changed since mint used it.
-func (r *refresher) commitOnce(ctx context.Context, used, rec record, lease string, minted Token) (Token, error) {
+func (r *refresher) commitOnce(ctx context.Context, used, rec record, lease codec.Lease, minted Token) (Token, error) {
 	there := stillThere(used.current, rec.current)
 	if !there || !better(minted, used.current, rec.current) {
 		if r.good(rec.current, r.o.Now()) {
@@ -312,13 +427,12 @@ func (r *refresher) commitOnce(ctx context.Context, used, rec record, lease stri
 	if there {
 		next = Merge(rec.current, minted)
 	}
-	if l := rec.record.Lease; l != nil && l.ID == lease {
-		rec.record.Lease = nil
-	}
+	rec.drop = leaseNote(lease)
+	rec.record.Lease = unless(rec.record.Lease, lease)
 	if there {
 		rec.record.Failure = nil
 	}
-	v := saver{Store: r.Store, nonce: lease}
+	v := saver{Store: r.Store, nonce: lease.ID}
 	t, err := v.commit(ctx, r.reader(false), rec, next, nil)
 	if err == nil && !there {
 		return Token{}, errReplaced
@@ -365,7 +479,7 @@ func (r *refresher) refused(rec record, now time.Time) error {
 }
 
 // failure returns what is kept of err, or nil if it is of no use to others.
-func (r *refresher) failure(rec record, err error, takeover bool) *codec.Failure {
+func (r *refresher) failure(rec record, err error) *codec.Failure {
 	var refusal *RefreshError
 	if !errors.As(err, &refusal) || ofClient(refusal.Code) {
 		return nil
@@ -378,7 +492,7 @@ func (r *refresher) failure(rec record, err error, takeover bool) *codec.Failure
 	f.Count++
 	wait := min(firstBackOff<<min(f.Count-1, 20), lastBackOff)
 	switch {
-	case takeover && f.Permanent:
+	case r.takeover && f.Permanent:
 		// The former holder may have used up the credential, and be about to
 		// commit what it got for it.
 		f.Permanent, wait = false, r.o.LeaseTTL
@@ -402,20 +516,28 @@ func ofClient(code string) bool {
 	return false
 }
 
+// holds reports whether the lease on the record is this one.
+func holds(rec record, lease codec.Lease) bool {
+	return rec.record.Lease != nil && rec.record.Lease.ID == lease.ID || rec.secret.Note == leaseNote(lease)
+}
+
+// unless returns l, or nil if it is lease.
+func unless(l *codec.Lease, lease codec.Lease) *codec.Lease {
+	if l != nil && l.ID == lease.ID {
+		return nil
+	}
+	return l
+}
+
 // release gives the lease back, and leaves word of the failure for those who
 // wait. It is done under one's own lease only; if it cannot be done the lease
 // lapses by itself.
-func (r *refresher) release(ctx context.Context, rec record, lease string, f *codec.Failure) {
+func (r *refresher) release(ctx context.Context, rec record, lease codec.Lease, f *codec.Failure) {
 	for n := range r.o.Attempts {
-		if l := rec.record.Lease; l == nil || l.ID != lease || rec.target() != nil {
+		if rec.target() != nil || !holds(rec, lease) {
 			return
 		}
-		next := rec.record
-		next.Lease = nil
-		if f != nil {
-			next.Failure = f
-		}
-		_, err := r.write(ctx, rec.name, rec.entry, next, lease)
+		err := r.releaseOnce(ctx, rec, lease, f)
 		if err == nil || errors.Is(err, ErrDenied) || r.wait(ctx, pause(n+1)) != nil {
 			return
 		}
@@ -423,4 +545,18 @@ func (r *refresher) release(ctx context.Context, rec record, lease string, f *co
 			return
 		}
 	}
+}
+
+func (r *refresher) releaseOnce(ctx context.Context, rec record, lease codec.Lease, f *codec.Failure) error {
+	if l, ok := r.driver.(driver.Leaser); ok && f == nil && rec.record.Lease == nil {
+		return l.Note(ctx, rec.name, rec.secret, "")
+	}
+	rec.drop = leaseNote(lease)
+	next := rec.record
+	next.Lease = unless(next.Lease, lease)
+	if f != nil {
+		next.Failure = f
+	}
+	_, err := r.write(ctx, rec.name, rec.entry, next, lease.ID)
+	return err
 }

@@ -92,8 +92,21 @@ func refreshScenarios() []func() scenario {
 	}
 }
 
+// inNotes returns the scenario with a driver that keeps leases in notes.
+func inNotes(fresh func() scenario) func() scenario {
+	return func() scenario {
+		sc := fresh()
+		sc.name, sc.notes = sc.name+", with notes", true
+		return sc
+	}
+}
+
 func TestEveryInterleavingOfRefreshes(t *testing.T) {
+	all := refreshScenarios()
 	for _, fresh := range refreshScenarios() {
+		all = append(all, inNotes(fresh))
+	}
+	for _, fresh := range all {
 		for _, b := range []struct {
 			name string
 			budgets

@@ -98,6 +98,16 @@
 //     driver writes makes Get fail with an error matching ErrCorrupt and is not
 //     changed; List and Lookup yield its name with that error and go on.
 //
+// A driver that is a [Leaser] promises two things more:
+//
+//   - [DR-29] Note replaces the note beside a secret and nothing else. Of several
+//     concurrent Notes on one base at most one succeeds, and while no fault
+//     intervenes exactly one; with a base whose state or note is not the current
+//     one Note changes nothing and fails with an error matching ErrConflict, or
+//     ErrNotFound if there is no such secret.
+//   - [DR-30] Fresh returns the note. It stays through every Update but the one
+//     whose Drop is equal to it, and goes with the secret.
+//
 // # Errors
 //
 // A driver classifies an error by wrapping one of the sentinels below together
@@ -178,6 +188,10 @@ type Payload struct {
 
 	// Labels are all the labels that the secret is to be found by.
 	Labels []Label
+
+	// Drop is the note that this write removes, if it is the one beside the
+	// secret. Drivers that are no Leaser ignore it.
+	Drop string
 }
 
 // A Secret is a stored payload.
@@ -188,6 +202,10 @@ type Secret struct {
 
 	// Version is the state that was read.
 	Version Version
+
+	// Note is the note beside the secret, as far as Fresh of a Leaser has
+	// returned it.
+	Note string
 
 	// Updated is when the state was written by the service's clock, or the zero
 	// Time if the service does not say.
@@ -214,6 +232,10 @@ type Properties struct {
 	// every write that has returned; otherwise it is the bound that the service
 	// documents, or Unbounded.
 	ListLag, ReadLag time.Duration
+
+	// DailyWrites is how many states of one secret the service takes within 24
+	// hours; 0 means that there is no such limit.
+	DailyWrites int
 }
 
 // Secrets stores named secrets in one namespace of one secret manager. The
@@ -269,4 +291,17 @@ type Secrets interface {
 	// Close releases what the driver itself acquired. It does not close the
 	// client that the driver was given.
 	Close() error
+}
+
+// A Leaser is a Secrets that can put a short note beside a secret for less than
+// an Update costs. The portable type keeps the lease of a refresh there, which it
+// otherwise puts into the record.
+type Leaser interface {
+	Secrets
+
+	// Note puts note beside the named secret in the place of base.Note, if the
+	// secret's state and note are still those of base, which Fresh returned; ""
+	// removes it. The Version stays. A note has at most 63 characters of
+	// [a-z0-9.-].
+	Note(ctx context.Context, name string, base Secret, note string) error
 }

@@ -32,6 +32,8 @@ const MaxSize = 64 << 10
 // A Driver keeps secrets in memory. Every operation on it is atomic.
 type Driver struct{ mem *memory }
 
+var _ driver.Leaser = (*Driver)(nil)
+
 // A memory is what several handles share.
 type memory struct {
 	mu      sync.Mutex
@@ -107,6 +109,25 @@ func (d *Driver) Update(ctx context.Context, name string, base driver.Secret, p 
 		return "", fmt.Errorf("memstore: update %q: %w", name, driver.ErrConflict)
 	}
 	return d.mem.put(name, p), nil
+}
+
+// Note implements driver.Leaser.
+func (d *Driver) Note(ctx context.Context, name string, base driver.Secret, note string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	d.mem.mu.Lock()
+	defer d.mem.mu.Unlock()
+	s, ok := d.mem.secrets[name]
+	switch {
+	case !ok:
+		return fmt.Errorf("memstore: note %q: %w", name, driver.ErrNotFound)
+	case s.Version != base.Version || s.Note != base.Note:
+		return fmt.Errorf("memstore: note %q: %w", name, driver.ErrConflict)
+	}
+	s.Note = note
+	d.mem.secrets[name] = s
+	return nil
 }
 
 // Delete implements driver.Secrets.
@@ -191,8 +212,13 @@ func (m *memory) put(name string, p driver.Payload) driver.Version {
 	s := driver.Secret{
 		Payload: p,
 		Version: driver.Version(strconv.FormatUint(m.version, 10)),
+		Note:    m.secrets[name].Note,
 		Updated: time.Now(),
 	}
+	if s.Note == p.Drop {
+		s.Note = ""
+	}
+	s.Drop = ""
 	m.secrets[name] = clone(s)
 	return s.Version
 }
