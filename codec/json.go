@@ -104,6 +104,11 @@ func (plain) Decode(_ string, data []byte) (Record, error) {
 	if v > version {
 		return Record{}, fmt.Errorf("codec: %w: version %d, this program reads up to %d", ErrFormat, v, version)
 	}
+	if _, sealed := object["aead"]; sealed {
+		// Taken for an unknown member it would make a record without a token, which
+		// the next save would write over.
+		return Record{}, fmt.Errorf("codec: %w: it is encrypted", ErrFormat)
+	}
 	delete(object, "v")
 	var r Record
 	for _, m := range members {
