@@ -1,0 +1,412 @@
+package codec
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// tinkAEAD has the methods of Tink's tink.AEAD, and its form of a ciphertext: a
+// prefix that names the key, then what the primitive returns.
+type tinkAEAD struct {
+	prefix []byte
+	gcm    cipher.AEAD
+}
+
+func newTinkAEAD(t testing.TB, id byte) *tinkAEAD {
+	t.Helper()
+	block, err := aes.NewCipher(bytes.Repeat([]byte{id}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tinkAEAD{[]byte{1, 0, 0, 0, id}, gcm}
+}
+
+func (a *tinkAEAD) Encrypt(plaintext, associatedData []byte) ([]byte, error) {
+	nonce := make([]byte, a.gcm.NonceSize())
+	if _, err := rand.Read(nonce); err != nil {
+		return nil, err
+	}
+	return a.gcm.Seal(slices.Concat(a.prefix, nonce), nonce, plaintext, associatedData), nil
+}
+
+func (a *tinkAEAD) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
+	at := len(a.prefix) + a.gcm.NonceSize()
+	if len(ciphertext) < at || !bytes.HasPrefix(ciphertext, a.prefix) {
+		return nil, errors.New("aead_factory: decryption failed")
+	}
+	plaintext, err := a.gcm.Open(nil, ciphertext[len(a.prefix):at], ciphertext[at:], associatedData)
+	if err != nil {
+		return nil, errors.New("aead_factory: decryption failed")
+	}
+	return plaintext, nil
+}
+
+// sealer returns a codec that writes with the key of the given number, and reads
+// what the old ones have written.
+func sealer(t testing.TB, id byte, old ...byte) Codec {
+	t.Helper()
+	var opts EncryptedOptions
+	for _, id := range old {
+		opts.Old = append(opts.Old, newTinkAEAD(t, id))
+	}
+	return sealerWith(t, id, &opts)
+}
+
+func sealerWith(t testing.TB, id byte, opts *EncryptedOptions) Codec {
+	t.Helper()
+	c, err := Encrypted(JSON, newTinkAEAD(t, id), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func encode(t testing.TB, c Codec, name string, r Record) []byte {
+	t.Helper()
+	data, err := c.Encode(name, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// reads reports a record that c does not read as r.
+func reads(t *testing.T, what string, c Codec, name string, data []byte, r Record) {
+	t.Helper()
+	got, err := c.Decode(name, data)
+	if diff := unequal(got, r); err != nil || len(diff) > 0 {
+		t.Errorf("%s: fields %v differ, error %v", what, diff, err)
+	}
+}
+
+var secretRecord = plainRecord(func(r *Record) {
+	r.ClientSecret, r.RefreshToken, r.AccessToken, r.GrantToken = secretText+"1", secretText+"2", secretText+"3", secretText+"4"
+	r.unknown = map[string]json.RawMessage{"later": json.RawMessage(`"` + secretText + `5"`)}
+})
+
+func TestAnEncryptedRecordIsReadBack(t *testing.T) {
+	t.Parallel()
+	for what, r := range map[string]Record{"a record": secretRecord, "an empty record": {}, "a full record": goldenRecords["v1-full.json"]} {
+		c := sealer(t, 1)
+		reads(t, what, c, "a", encode(t, c, "a", r), r)
+	}
+}
+
+func TestAnEncryptedRecordIsJSONTextWithoutAnyOfTheRecord(t *testing.T) {
+	t.Parallel()
+	data := encode(t, sealer(t, 1), "a", secretRecord)
+	if !json.Valid(data) {
+		t.Errorf("it is not JSON: %q", data)
+	}
+	var envelope struct {
+		AEAD []byte `json:"aead"`
+	}
+	if err := json.Unmarshal(data, &envelope); err != nil {
+		t.Fatal(err)
+	}
+	for shift := range 3 {
+		inner := base64.StdEncoding.EncodeToString([]byte(secretText[shift : shift+9]))
+		if strings.Contains(string(data), inner) || strings.Contains(string(data), secretText) ||
+			bytes.Contains(envelope.AEAD, []byte(secretText)) || bytes.Contains(envelope.AEAD, []byte("user_name")) {
+			t.Error("part of the record can be read")
+		}
+	}
+}
+
+func TestTwoWritesOfOneRecordAreEncryptedDifferently(t *testing.T) {
+	t.Parallel()
+	c := sealer(t, 1)
+	if bytes.Equal(encode(t, c, "a", secretRecord), encode(t, c, "a", secretRecord)) {
+		t.Error("the ciphertexts are equal")
+	}
+}
+
+func TestAnEncryptedRecordIsBoundToItsName(t *testing.T) {
+	t.Parallel()
+	c := sealer(t, 1)
+	data := encode(t, c, "a", secretRecord)
+	for _, name := range []string{"b", "", "a ", "aa"} {
+		r, err := c.Decode(name, data)
+		refused(t, fmt.Sprintf("the record of %q under %q", "a", name), r, err)
+	}
+}
+
+func TestTwoEncryptedRecordsCannotBeExchanged(t *testing.T) {
+	t.Parallel()
+	c := sealer(t, 1)
+	ann := plainRecord(func(*Record) {})
+	bob := plainRecord(func(r *Record) { r.UserName = "bob" })
+	a, b := encode(t, c, "a", ann), encode(t, c, "b", bob)
+	r, err := c.Decode("a", b)
+	refused(t, "bob's record under ann's name", r, err)
+	r, err = c.Decode("b", a)
+	refused(t, "ann's record under bob's name", r, err)
+	reads(t, "each under its own", c, "a", a, ann)
+	reads(t, "each under its own", c, "b", b, bob)
+}
+
+func TestEveryTamperedBitOfAnEncryptedRecordIsNoticed(t *testing.T) {
+	t.Parallel()
+	c := sealer(t, 1)
+	data := encode(t, c, "a", secretRecord)
+	for i := range data {
+		for bit := range 8 {
+			tampered := bytes.Clone(data)
+			tampered[i] ^= 1 << bit
+			if r, err := c.Decode("a", tampered); err == nil && len(unequal(r, secretRecord)) > 0 {
+				t.Errorf("bit %d of byte %d: another record is read", bit, i)
+			} else if err != nil {
+				refused(t, fmt.Sprintf("bit %d of byte %d", bit, i), r, err)
+			}
+		}
+	}
+	for n := range data {
+		r, err := c.Decode("a", data[:n])
+		refused(t, fmt.Sprintf("the first %d bytes", n), r, err)
+	}
+}
+
+func TestATamperedCiphertextIsRefused(t *testing.T) {
+	t.Parallel()
+	c := sealer(t, 1)
+	var e envelope
+	if err := json.Unmarshal(encode(t, c, "a", secretRecord), &e); err != nil {
+		t.Fatal(err)
+	}
+	for i := range e.Ciphertext {
+		tampered := envelope{Version: version, Ciphertext: bytes.Clone(e.Ciphertext)}
+		tampered.Ciphertext[i] ^= 0x10
+		data, err := json.Marshal(tampered)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := c.Decode("a", data)
+		refused(t, fmt.Sprintf("byte %d of the ciphertext", i), r, err)
+	}
+}
+
+func TestARecordOfAnUnknownKeyIsRefused(t *testing.T) {
+	t.Parallel()
+	data := encode(t, sealer(t, 1), "a", secretRecord)
+	r, err := sealer(t, 2, 3, 4).Decode("a", data)
+	refused(t, "a record of an unknown key", r, err)
+}
+
+func TestAKeyIsReplacedStepByStep(t *testing.T) {
+	t.Parallel()
+	before, after := sealer(t, 1), sealer(t, 2, 9, 1)
+	data := encode(t, before, "a", secretRecord)
+	reads(t, "a record of the old key, while rotating", after, "a", data, secretRecord)
+	data = encode(t, after, "a", secretRecord)
+	reads(t, "a record written while rotating, when the old key is gone", sealer(t, 2), "a", data, secretRecord)
+	r, err := before.Decode("a", data)
+	refused(t, "a record of the new key, for whoever has the old one alone", r, err)
+	r, err = after.Decode("b", encode(t, before, "a", secretRecord))
+	refused(t, "a record of the old key under another name", r, err)
+}
+
+func TestPlainRecordsAreReadOnlyWhileEncryptionIsBroughtIn(t *testing.T) {
+	t.Parallel()
+	data := encode(t, JSON, "a", secretRecord)
+	rotating := sealerWith(t, 1, &EncryptedOptions{AllowPlain: true})
+	reads(t, "a plain record, while rotating in", rotating, "a", data, secretRecord)
+	reads(t, "what is written then, afterwards", sealer(t, 1), "a", encode(t, rotating, "a", secretRecord), secretRecord)
+	for what, c := range map[string]Codec{"without options": sealerWith(t, 1, nil), "with old keys": sealer(t, 1, 2)} {
+		r, err := c.Decode("a", data)
+		refused(t, "a plain record "+what, r, err)
+	}
+}
+
+func TestAPlainCodecRefusesAnEncryptedRecord(t *testing.T) {
+	t.Parallel()
+	// Read as a record with nothing but an unknown member it would be a record
+	// without a token, and be written over.
+	r, err := JSON.Decode("a", encode(t, sealer(t, 1), "a", secretRecord))
+	refused(t, "an encrypted record", r, err)
+}
+
+func TestWhatIsNoEnvelopeIsErrFormatAndNotQuoted(t *testing.T) {
+	t.Parallel()
+	sealed := base64.StdEncoding.EncodeToString([]byte(secretText))
+	for _, c := range []Codec{sealer(t, 1), sealerWith(t, 1, &EncryptedOptions{AllowPlain: true})} {
+		for what, data := range map[string]string{
+			"no base64":          `{"v":1,"aead":"` + secretText + `"}`,
+			"a short ciphertext": `{"v":1,"aead":"QQ=="}`,
+			"no ciphertext":      `{"v":1,"aead":null}`,
+			"a list":             `{"v":1,"aead":["` + sealed + `"]}`,
+			"another version":    `{"v":2,"aead":"` + sealed + `"}`,
+			"no version":         `{"aead":"` + sealed + `"}`,
+			"two ciphertexts":    `{"v":1,"aead":"` + sealed + `","aead":"` + sealed + `"}`,
+			"a ciphertext":       `{"v":1,"aead":"` + sealed + `"}`,
+		} {
+			r, err := c.Decode("a", []byte(data))
+			refused(t, what, r, err, sealed)
+		}
+		for what, data := range notRecords {
+			r, err := c.Decode("a", []byte(data))
+			refused(t, what, r, err)
+		}
+	}
+}
+
+func TestWhatIsDecryptedAndNoRecordIsErrFormatAndNotQuoted(t *testing.T) {
+	t.Parallel()
+	for what, plaintext := range notRecords {
+		ciphertext, err := newTinkAEAD(t, 1).Encrypt([]byte(plaintext), []byte("a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := json.Marshal(envelope{Version: version, Ciphertext: ciphertext})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := sealer(t, 1).Decode("a", data)
+		refused(t, what, r, err)
+	}
+}
+
+func TestAnEncryptedCodecIsNotMadeWithoutItsParts(t *testing.T) {
+	t.Parallel()
+	key := newTinkAEAD(t, 1)
+	for what, make := range map[string]func() (Codec, error){
+		"a codec":    func() (Codec, error) { return Encrypted(nil, key, nil) },
+		"a key":      func() (Codec, error) { return Encrypted(JSON, nil, nil) },
+		"an old key": func() (Codec, error) { return Encrypted(JSON, key, &EncryptedOptions{Old: []AEAD{key, nil}}) },
+	} {
+		if c, err := make(); err == nil || c != nil {
+			t.Errorf("without %s: %v, error %v", what, c, err)
+		}
+	}
+}
+
+var errKMS = errors.New("the key management service is away")
+
+// away is a key whose service cannot be reached.
+type away struct{}
+
+func (away) Encrypt(_, _ []byte) ([]byte, error) { return nil, errKMS }
+func (away) Decrypt(_, _ []byte) ([]byte, error) { return nil, errKMS }
+
+func TestTheErrorOfAKeyIsPassedOn(t *testing.T) {
+	t.Parallel()
+	c, err := Encrypted(JSON, away{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data, err := c.Encode("a", secretRecord); !errors.Is(err, errKMS) || data != nil {
+		t.Errorf("Encode returned %d bytes and error %v, want the key's", len(data), err)
+	}
+	if _, err := c.Decode("a", encode(t, sealer(t, 1), "a", secretRecord)); !errors.Is(err, errKMS) {
+		t.Errorf("Decode returned error %v, want the key's", err)
+	}
+}
+
+func TestAESGCM(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{0, 1, 16, 24, 31, 33, 64} {
+		if key, err := AESGCM(bytes.Repeat([]byte(secretText), 8)[:n]); err == nil || key != nil || strings.Contains(err.Error(), secretText) {
+			t.Errorf("a key of %d bytes: error %v", n, err)
+		}
+	}
+	key, err := AESGCM(bytes.Repeat([]byte{7}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, plaintext := range [][]byte{nil, []byte("x"), bytes.Repeat([]byte("long"), 10_000)} {
+		sealed, err := key.Encrypt(plaintext, []byte("name"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := key.Decrypt(sealed, []byte("name")); err != nil || !bytes.Equal(got, plaintext) {
+			t.Errorf("%d bytes are not decrypted: error %v", len(plaintext), err)
+		}
+		if _, err := key.Decrypt(sealed, []byte("another")); err == nil {
+			t.Error("other associated data is accepted")
+		}
+		sealed[len(sealed)-1] ^= 1
+		if _, err := key.Decrypt(sealed, []byte("name")); err == nil {
+			t.Error("a changed ciphertext is accepted")
+		}
+	}
+	for n := range 12 + 16 {
+		if _, err := key.Decrypt(make([]byte, n), nil); err == nil {
+			t.Errorf("a ciphertext of %d bytes is accepted", n)
+		}
+	}
+}
+
+// TestTheFormOfAnAESGCMCiphertextIsStandard opens what AESGCM sealed with the
+// standard library alone: a nonce of 12 bytes, then the sealed text.
+func TestTheFormOfAnAESGCMCiphertextIsStandard(t *testing.T) {
+	t.Parallel()
+	raw := bytes.Repeat([]byte{7}, 32)
+	key, err := AESGCM(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := key.Encrypt([]byte("text"), []byte("name"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := aes.NewCipher(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := gcm.Open(nil, sealed[:12], sealed[12:], []byte("name")); err != nil || string(got) != "text" {
+		t.Errorf("it is opened as %q, error %v", got, err)
+	}
+}
+
+func TestACodecIsUsedByManyAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, c := range []Codec{JSON, sealer(t, 1, 2)} {
+		var wait sync.WaitGroup
+		for i := range 16 {
+			wait.Go(func() {
+				name := fmt.Sprint(i)
+				r := plainRecord(func(r *Record) { r.UserName = name })
+				data, err := c.Encode(name, r)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				reads(t, name, c, name, data, r)
+			})
+		}
+		wait.Wait()
+	}
+}
+
+// FuzzDecodeEncrypted: no bytes make it panic or are quoted, and none but those
+// that were encrypted are read.
+func FuzzDecodeEncrypted(f *testing.F) {
+	c := sealer(f, 1, 2)
+	f.Add(encode(f, c, "a", secretRecord))
+	f.Add(encode(f, JSON, "a", secretRecord))
+	f.Add([]byte(`{"v":1,"aead":"QQ==","aead":null}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := c.Decode("b", data)
+		if err == nil {
+			t.Fatalf("%q is read, and nobody has written it", data)
+		}
+		refused(t, "bytes", r, err)
+	})
+}

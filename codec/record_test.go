@@ -1,0 +1,408 @@
+package codec
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+const (
+	letters  = "abcdefghijklmnopqrstuvwxyz234567"
+	srettel  = "765432zyxwvutsrqponmlkjihgfedcba"
+	nonceA   = "aaaabbbbccccdddd"
+	nonceE   = "eeeeffffgggghhhh"
+	annsName = "ann@example.com:6001"
+)
+
+// plainRecord is what most of the golden files have in common.
+func plainRecord(alter func(r *Record)) Record {
+	r := Record{UserName: annsName, RefreshToken: "1000.rt", Born: nonceA, Nonces: []string{nonceA}, Updated: 1767225600123}
+	alter(&r)
+	return r
+}
+
+// goldenRecords says what the golden files hold. The files are never edited:
+// records like them are in the secret managers of users.
+var goldenRecords = map[string]Record{
+	"v1-bare.json": {},
+	"v1-minimal.json": {
+		AccessToken: "1000.at", Born: nonceA, Nonces: []string{nonceA}, Updated: 1767225600123,
+		Labels: []Label{{Key: "access", Value: letters, Nonce: nonceA}},
+	},
+	"v1-full.json": {
+		ID: "1", UserName: annsName, ClientID: "1000.CLIENT", ClientSecret: `cs<&>"\/é王`,
+		RefreshToken: "1000.rt", AccessToken: "1000.at", GrantToken: "1000.gt", ExpiryTime: 4000000000123,
+		RedirectURL: "https://example.com/cb?a=1&b=2", APIDomain: "https://www.zohoapis.eu",
+		Born: nonceA, Nonces: []string{nonceE, nonceA}, Updated: 1767225600123,
+		Labels:   []Label{{Key: "client", Value: letters, Nonce: nonceA}, {Key: "user", Value: srettel, Nonce: nonceE}},
+		Earlier:  []string{"g" + letters, "r" + srettel},
+		Joining:  []Ref{{Name: "g" + strings.Repeat("j", 32), Born: strings.Repeat("j", 16)}},
+		Absorbed: []Ref{{Name: "g" + strings.Repeat("k", 32), Born: strings.Repeat("k", 16)}, {Name: "r" + strings.Repeat("l", 32), Born: strings.Repeat("l", 16)}},
+		Lease:    &Lease{ID: strings.Repeat("m", 16), Until: 1767225630123},
+		Failure:  &Failure{Code: "Access Denied", At: 1767225500000, Retry: 1767226100000, Count: 3, Of: letters},
+	},
+	"v1-moved.json": plainRecord(func(r *Record) {
+		r.UserName, r.RefreshToken, r.ClientID, r.GrantToken = "", "", "1000.CLIENT", "1000.gt"
+		r.Moved = &Ref{Name: "u" + strings.Repeat("n", 32), Born: strings.Repeat("n", 16)}
+	}),
+	"v1-alias.json": plainRecord(func(r *Record) {
+		r.UserName, r.RefreshToken, r.Nonces = "", "", []string{nonceE}
+		r.Alias = &Ref{Name: "u" + strings.Repeat("n", 32), Born: strings.Repeat("n", 16)}
+	}),
+	"v1-joining.json": plainRecord(func(r *Record) {
+		r.RefreshToken = ""
+		r.Joining = []Ref{{Name: "g" + strings.Repeat("j", 32), Born: strings.Repeat("j", 16)}}
+	}),
+	"v1-lease.json": plainRecord(func(r *Record) {
+		r.Lease = &Lease{ID: strings.Repeat("m", 16), Until: 1767225630123}
+	}),
+	"v1-failure.json": plainRecord(func(r *Record) {
+		r.Failure = &Failure{Code: "invalid_grant", Permanent: true, At: 1767225500000, Retry: 1767225501000, Of: letters}
+	}),
+	"v1-unknown.json": plainRecord(func(r *Record) {
+		r.unknown = map[string]json.RawMessage{
+			"ID": json.RawMessage(`"not the id"`), `"`: json.RawMessage("null"),
+			"scopes": json.RawMessage(`[ "a", "b" ]`), "tier": json.RawMessage(`{"name":"gold","since":1.50}`),
+		}
+	}),
+	"v1-writes.json": plainRecord(func(r *Record) { r.Writes = []int{3, 0, 1} }),
+}
+
+func golden(t testing.TB, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", "golden", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// unequal names the fields in which two records differ.
+func unequal(got, want Record) []string {
+	var names []string
+	g, w := reflect.ValueOf(got), reflect.ValueOf(want)
+	for i := range g.NumField() {
+		field := g.Type().Field(i)
+		if field.IsExported() && !reflect.DeepEqual(g.Field(i).Interface(), w.Field(i).Interface()) {
+			names = append(names, field.Name)
+		}
+	}
+	same := func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }
+	if !maps.EqualFunc(got.unknown, want.unknown, same) {
+		names = append(names, "unknown")
+	}
+	return names
+}
+
+func TestGoldenRecordsAreReadFieldByField(t *testing.T) {
+	t.Parallel()
+	for name, want := range goldenRecords {
+		got, err := JSON.Decode("u"+letters, golden(t, name))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		for _, field := range unequal(got, want) {
+			t.Errorf("%s: %s is not what the file holds", name, field)
+		}
+	}
+}
+
+func TestGoldenRecordsAreWrittenAsTheyAre(t *testing.T) {
+	t.Parallel()
+	for name, r := range goldenRecords {
+		data, err := JSON.Encode("u"+letters, r)
+		if want := golden(t, name); err != nil || !bytes.Equal(data, want) {
+			t.Errorf("%s is written as\n%s\nerror %v, want\n%s", name, data, err, want)
+		}
+	}
+}
+
+func TestEveryGoldenRecordIsTested(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob(filepath.Join("testdata", "golden", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if _, ok := goldenRecords[filepath.Base(file)]; !ok {
+			t.Errorf("no test says what %s holds", file)
+		}
+	}
+	if len(files) != len(goldenRecords) {
+		t.Errorf("%d golden files, %d golden records", len(files), len(goldenRecords))
+	}
+	covered := map[string]bool{}
+	for _, r := range goldenRecords {
+		v := reflect.ValueOf(r)
+		for i := range v.NumField() {
+			covered[v.Type().Field(i).Name] = covered[v.Type().Field(i).Name] || !v.Field(i).IsZero()
+		}
+	}
+	for field, ok := range covered {
+		if !ok {
+			t.Errorf("no golden record has the field %s", field)
+		}
+	}
+}
+
+func TestUnknownMembersAreKeptThroughAChange(t *testing.T) {
+	t.Parallel()
+	r, err := JSON.Decode("", golden(t, "v1-unknown.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{`"`, "ID", "scopes", "tier"}; !slices.Equal(r.Unknown(), want) {
+		t.Errorf("unknown members %q, want %q", r.Unknown(), want)
+	}
+	r.AccessToken = "1000.new"
+	data, err := JSON.Encode("", r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, member := range []string{`"ID":"not the id"`, `"\"":null`, `"scopes":[ "a", "b" ]`, `"tier":{"name":"gold","since":1.50}`} {
+		if !strings.Contains(string(data), member) {
+			t.Errorf("%s is lost: %s", member, data)
+		}
+	}
+}
+
+func TestMembersOfARecordMayStandInAnyOrder(t *testing.T) {
+	t.Parallel()
+	r, err := JSON.Decode("", []byte(" {\n\t\"refresh_token\" : \"1000.rt\", \"nonces\": [\""+nonceA+"\"], \"x\":1,\r\n \"v\": 1 } "))
+	want := Record{RefreshToken: "1000.rt", Nonces: []string{nonceA}, unknown: map[string]json.RawMessage{"x": json.RawMessage("1")}}
+	if diff := unequal(r, want); err != nil || len(diff) > 0 {
+		t.Errorf("fields %v are different, error %v", diff, err)
+	}
+}
+
+// secretText is in everything that is refused below.
+const secretText = "s3cr3t-value"
+
+// notRecords are bytes that are no record, and why.
+var notRecords = map[string]string{
+	"nothing":                    ``,
+	"a space":                    ` `,
+	"text":                       secretText,
+	"a string":                   `"` + secretText + `"`,
+	"an array":                   `[{"v":1,"refresh_token":"` + secretText + `"}]`,
+	"null":                       `null`,
+	"a number":                   `1`,
+	"an empty object":            `{}`,
+	"a truncated record":         `{"v":1,"refresh_token":"` + secretText,
+	"a record and more":          `{"v":1,"refresh_token":"` + secretText + `"}}`,
+	"two records":                `{"v":1}{"v":1,"refresh_token":"` + secretText + `"}`,
+	"no version":                 `{"refresh_token":"` + secretText + `"}`,
+	"a later version":            `{"v":2,"refresh_token":"` + secretText + `"}`,
+	"version 0":                  `{"v":0,"refresh_token":"` + secretText + `"}`,
+	"a negative version":         `{"v":-1,"refresh_token":"` + secretText + `"}`,
+	"a version in text":          `{"v":"` + secretText + `"}`,
+	"a version that is null":     `{"v":null,"refresh_token":"` + secretText + `"}`,
+	"a broken version":           `{"v":1.5,"refresh_token":"` + secretText + `"}`,
+	"a token of another type":    `{"v":1,"refresh_token":["` + secretText + `"]}`,
+	"a time in text":             `{"v":1,"expiry_time":"` + secretText + `"}`,
+	"a broken time":              `{"v":1,"expiry_time":1.5,"refresh_token":"` + secretText + `"}`,
+	"a time that is too large":   `{"v":1,"expiry_time":99999999999999999999,"refresh_token":"` + secretText + `"}`,
+	"nonces that are no list":    `{"v":1,"nonces":"` + secretText + `"}`,
+	"labels that are no objects": `{"v":1,"labels":["` + secretText + `"]}`,
+	"a lease that is text":       `{"v":1,"lease":"` + secretText + `"}`,
+	"a member twice":             `{"v":1,"refresh_token":"` + secretText + `","refresh_token":"b"}`,
+	"an unknown member twice":    `{"v":1,"` + secretText + `":1,"` + secretText + `":2}`,
+	"the version twice":          `{"v":1,"v":1,"refresh_token":"` + secretText + `"}`,
+	"a member twice, escaped":    `{"v":1,"refresh_token":"` + secretText + `","refresh\u005ftoken":"b"}`,
+	"invalid UTF-8":              "{\"v\":1,\"refresh_token\":\"" + secretText + "\xff\"}",
+	"invalid UTF-8 in a name":    "{\"v\":1,\"x\xff\":\"" + secretText + "\"}",
+	"a control character":        "{\"v\":1,\"refresh_token\":\"" + secretText + "\n\"}",
+	"depth without end":          `{"v":1,"x":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}`,
+}
+
+// refused reports an error that is not as the errors of Decode are.
+func refused(t *testing.T, what string, r Record, err error, secrets ...string) {
+	t.Helper()
+	if !errors.Is(err, ErrFormat) {
+		t.Errorf("%s: error %v, want ErrFormat", what, err)
+		return
+	}
+	for _, secret := range append(secrets, secretText) {
+		if strings.Contains(fmt.Sprintf("%v %+v %#v %q", err, err, err, err), secret) {
+			t.Errorf("%s: the error quotes what it is about", what)
+		}
+	}
+	if len(unequal(r, Record{})) > 0 {
+		t.Errorf("%s: a record is returned with the error", what)
+	}
+}
+
+func TestWhatIsNoRecordIsErrFormatAndNotQuoted(t *testing.T) {
+	t.Parallel()
+	for what, data := range notRecords {
+		r, err := JSON.Decode("u"+letters, []byte(data))
+		refused(t, what, r, err)
+	}
+}
+
+func TestATruncatedRecordIsErrFormatWhereverItIsCut(t *testing.T) {
+	t.Parallel()
+	data := golden(t, "v1-full.json")
+	for n := range data {
+		r, err := JSON.Decode("", data[:n])
+		refused(t, fmt.Sprintf("the first %d bytes", n), r, err, "1000.rt", "1000.at", "1000.gt")
+	}
+}
+
+func TestDecodeKeepsNothingOfItsInput(t *testing.T) {
+	t.Parallel()
+	for name, want := range goldenRecords {
+		data := golden(t, name)
+		r, err := JSON.Decode("", data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range data {
+			data[i] = '#'
+		}
+		if diff := unequal(r, want); len(diff) > 0 {
+			t.Errorf("%s: %v changed with the bytes that were decoded", name, diff)
+		}
+	}
+}
+
+// printed returns how v looks in whatever prints, logs or marshals it.
+func printed(v any) string {
+	var b bytes.Buffer
+	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x", "%X", "%10.3v", "%o", "%t", "%e", "%U", "%c", "%b"} {
+		_, _ = fmt.Fprintf(&b, format+"\n", v)
+	}
+	_, _ = fmt.Fprintln(&b, fmt.Sprint(v), fmt.Errorf("about %v", v))
+	for _, h := range []slog.Handler{slog.NewTextHandler(&b, nil), slog.NewJSONHandler(&b, nil)} {
+		slog.New(h).With("with", v).Info("text", "value", v, slog.Group("group", "value", v))
+	}
+	if text, err := json.Marshal(v); err != nil {
+		b.WriteString(err.Error())
+	} else {
+		b.Write(text)
+	}
+	return b.String()
+}
+
+func TestARecordShowsNothingOfItself(t *testing.T) {
+	t.Parallel()
+	r := Record{
+		ID: "canary-1", UserName: "canary-2", ClientID: "canary-3", ClientSecret: "canary-4", RefreshToken: "canary-5",
+		AccessToken: "canary-6", GrantToken: "canary-7", RedirectURL: "canary-8", APIDomain: "canary-9",
+		Failure: &Failure{Code: "canary-10"}, unknown: map[string]json.RawMessage{"canary-11": json.RawMessage(`"canary-12"`)},
+	}
+	for what, v := range map[string]any{
+		"a record": r, "a pointer": &r, "a list": []Record{r}, "a list of pointers": []*Record{&r},
+		"a map": map[string]Record{"a": r}, "a struct around one": struct{ Record Record }{r}, "an any": []any{r},
+	} {
+		text := printed(v)
+		for _, canary := range []string{"canary", "63616e617279", "63616E617279", "Y2FuYXJ5", "99 97 110 97 114 121"} {
+			if strings.Contains(text, canary) {
+				t.Errorf("%s shows %q", what, canary)
+			}
+		}
+		if _, err := json.Marshal(v); err == nil {
+			t.Errorf("%s is marshaled by another than a Codec", what)
+		}
+	}
+}
+
+// FuzzDecode: no bytes make Decode panic or quote them, and what it reads is
+// written in a form that is read as the same, and written the same again.
+func FuzzDecode(f *testing.F) {
+	for name := range goldenRecords {
+		f.Add(golden(f, name))
+	}
+	for _, data := range notRecords {
+		f.Add([]byte(data[:min(len(data), 1000)]))
+	}
+	f.Add([]byte(`{"v":1,"lease":null,"labels":[],"nonces":[null],"moved":{},"failure":{"count":-1},"\ud800":"\udc00"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := JSON.Decode("", data)
+		if err != nil {
+			if !errors.Is(err, ErrFormat) {
+				t.Fatalf("error %v, want ErrFormat", err)
+			}
+			if len(err.Error()) > 100 {
+				t.Fatalf("the error of %d bytes has %d", len(data), len(err.Error()))
+			}
+			return
+		}
+		written, err := JSON.Encode("", r)
+		if err != nil {
+			t.Fatalf("%q is read and cannot be written: %v", data, err)
+		}
+		if !utf8.Valid(written) || !json.Valid(written) {
+			t.Fatalf("%q is written as %q", data, written)
+		}
+		again, err := JSON.Decode("", written)
+		if err != nil {
+			t.Fatalf("%q is written as %q: %v", data, written, err)
+		}
+		if !slices.Equal(again.Unknown(), r.Unknown()) {
+			t.Fatalf("%q has the unknown members %q, and then %q", data, r.Unknown(), again.Unknown())
+		}
+		if twice, err := JSON.Encode("", again); err != nil || !bytes.Equal(twice, written) {
+			t.Fatalf("%q is written as %q, and then as %q, error %v", data, written, twice, err)
+		}
+	})
+}
+
+// FuzzRoundTrip: what Encode writes is read as the same, plain and encrypted.
+func FuzzRoundTrip(f *testing.F) {
+	f.Add("1", annsName, "1000.CLIENT", "cs", "1000.rt", "1000.at", "1000.gt", int64(4000000000123), "https://a/b", nonceA, uint16(0xffff))
+	f.Add("", "", "", "", "", "<>&\u2028\u2029", "\\\"\x00\x1f\x7f", int64(-1), "", "", uint16(0))
+	f.Add("王", "é", "\ufffd", "\U0001f511", " ", "null", "{}", int64(1)<<62, "[]", "0", uint16(0b0101_0101))
+	box := sealer(f, 1)
+	f.Fuzz(func(t *testing.T, id, user, client, secret, refresh, access, grant string, expiry int64, url, nonce string, parts uint16) {
+		r := Record{ID: id, UserName: user, ClientID: client, ClientSecret: secret, RefreshToken: refresh, AccessToken: access,
+			GrantToken: grant, ExpiryTime: expiry, RedirectURL: url, APIDomain: url, Born: nonce, Updated: expiry}
+		for i, add := range []func(){
+			func() { r.Nonces = []string{nonce, id} },
+			func() { r.Labels = []Label{{user, id, nonce}, {}} },
+			func() { r.Earlier = []string{id, ""} },
+			func() { r.Joining = []Ref{{id, nonce}} },
+			func() { r.Absorbed = []Ref{{nonce, id}, {}} },
+			func() { r.Moved = &Ref{id, nonce} },
+			func() { r.Alias = &Ref{} },
+			func() { r.Lease = &Lease{nonce, expiry} },
+			func() { r.Failure = &Failure{user, parts&1 == 0, expiry, -expiry, int(parts), id} },
+		} {
+			if parts>>i&1 != 0 {
+				add()
+			}
+		}
+		data, err := JSON.Encode("name", r)
+		if err != nil {
+			t.Fatalf("it cannot be written: %v", err)
+		}
+		for _, s := range []string{id, user, client, secret, refresh, access, grant, url, nonce} {
+			if !utf8.ValidString(s) {
+				return // a store refuses it; JSON would change it
+			}
+		}
+		got, err := JSON.Decode("name", data)
+		if diff := unequal(got, r); err != nil || len(diff) > 0 {
+			t.Fatalf("%s is read with other fields %v, error %v", data, diff, err)
+		}
+		data, err = box.Encode("name", r)
+		if err != nil {
+			t.Fatalf("it cannot be encrypted: %v", err)
+		}
+		got, err = box.Decode("name", data)
+		if diff := unequal(got, r); err != nil || len(diff) > 0 {
+			t.Fatalf("it is decrypted with other fields %v, error %v", diff, err)
+		}
+	})
+}
