@@ -1,0 +1,157 @@
+package filestore
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// open returns a store on a new path.
+func openNew(t *testing.T, opts *Options) *Store {
+	t.Helper()
+	s, err := New(filepath.Join(t.TempDir(), "sdk_tokens.txt"), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// TestSaveAllSavesWhatSavingOneByOneDoes saves the same random tokens, of few
+// users, clients and tokens, in both ways.
+func TestSaveAllSavesWhatSavingOneByOneDoes(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(40) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		pick := func(kind string, of int) string {
+			if n := random.IntN(of + 1); n > 0 {
+				return fmt.Sprint(kind, n)
+			}
+			return ""
+		}
+		one, all := openNew(t, nil), openNew(t, nil)
+		for range 3 {
+			var good, want []tokenstore.Token
+			for range 8 {
+				token := tokenstore.Token{
+					UserName: pick("user", 3), ClientID: pick("client", 2),
+					RefreshToken: tokenstore.Secret(pick("refresh", 3)), AccessToken: tokenstore.Secret(pick("access", 4)),
+				}
+				if random.IntN(4) == 0 {
+					token.ID = fmt.Sprint(1 + random.IntN(12))
+				}
+				saved, err := one.SaveToken(t.Context(), token)
+				if err != nil {
+					continue // it would be the end of SaveAll
+				}
+				good, want = append(good, token), append(want, saved)
+			}
+			tried, errs, err := all.TrySaveAll(t.Context(), good)
+			if err := errors.Join(append(errs, err)...); err != nil {
+				t.Fatalf("seed %d: TrySaveAll: %v", seed, err)
+			}
+			got, err := all.SaveAll(t.Context(), good)
+			if err != nil {
+				t.Fatalf("seed %d: SaveAll: %v", seed, err)
+			}
+			for i := range want {
+				if got[i] != want[i] || tried[i] != want[i] {
+					t.Errorf("seed %d: token %d: SaveAll %+v, TrySaveAll %+v, SaveToken %+v", seed, i, got[i], tried[i], want[i])
+				}
+			}
+			if a, b := readFile(t, one.path), readFile(t, all.path); string(a) != string(b) {
+				t.Fatalf("seed %d: one by one\n%s\nin bulk\n%s", seed, a, b)
+			}
+		}
+	}
+}
+
+func TestSaveAllSavesAllOrNone(t *testing.T) {
+	t.Parallel()
+	s := openNew(t, nil)
+	if _, err := s.SaveToken(t.Context(), tokenstore.Token{UserName: "ann", AccessToken: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	before := readFile(t, s.path)
+	tokens := []tokenstore.Token{
+		{UserName: "bob", AccessToken: "s3cret"},
+		{ID: "x", UserName: "eve", AccessToken: "s3cret"},
+		{UserName: "dan", AccessToken: "s3cret"},
+	}
+	saved, err := s.SaveAll(t.Context(), tokens)
+	if saved != nil || !errors.Is(err, tokenstore.ErrInvalidToken) || !strings.Contains(err.Error(), "token 2 of 3") || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("%v, %v", saved, err)
+	}
+	if string(readFile(t, s.path)) != string(before) {
+		t.Error("the file has changed")
+	}
+	tried, errs, err := s.TrySaveAll(t.Context(), tokens)
+	if err != nil || errs[0] != nil || !errors.Is(errs[1], tokenstore.ErrInvalidToken) || errs[2] != nil || tried[0].ID != "2" || tried[2].ID != "3" {
+		t.Errorf("TrySaveAll: %v, %v, %v", tried, errs, err)
+	}
+	if string(readFile(t, s.path)) != string(before) {
+		t.Error("TrySaveAll has changed the file")
+	}
+	tokens[1].ID = ""
+	writes := s.writes.Load()
+	if saved, err = s.SaveAll(t.Context(), tokens); err != nil || saved[2].ID != "4" {
+		t.Errorf("%v, %v", saved, err)
+	}
+	if n := s.writes.Load() - writes; n != 1 {
+		t.Errorf("the file was replaced %d times", n)
+	}
+	if _, err = s.SaveAll(t.Context(), tokens); err != nil || s.writes.Load() != writes+1 {
+		t.Errorf("what is there already was written again: %v", err)
+	}
+	if saved, err := s.SaveAll(t.Context(), nil); err != nil || len(saved) != 0 {
+		t.Errorf("of nothing: %v, %v", saved, err)
+	}
+}
+
+func TestDeleteAllLeavesWhatHasChanged(t *testing.T) {
+	t.Parallel()
+	s := openNew(t, nil)
+	saved, err := s.SaveAll(t.Context(), []tokenstore.Token{
+		{UserName: "ann", AccessToken: "a"}, {UserName: "bob", AccessToken: "b"}, {UserName: "eve", AccessToken: "c"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.SaveToken(t.Context(), tokenstore.Token{UserName: "bob", AccessToken: "newer"}); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.DeleteAll(t.Context(), saved); n != 2 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	left, err := s.GetTokens(t.Context())
+	if err != nil || len(left) != 1 || left[0].AccessToken != "newer" {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	again, err := s.SaveToken(t.Context(), tokenstore.Token{UserName: "dan", AccessToken: "d"})
+	if err != nil || again.ID != "4" {
+		t.Errorf("the ID of a deleted record was used again: %v, %v", again, err)
+	}
+}
+
+func TestBulkErrors(t *testing.T) {
+	t.Parallel()
+	s := openNew(t, nil)
+	if err := os.WriteFile(s.path, []byte("no tokens\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	some := []tokenstore.Token{{UserName: "ann", AccessToken: "a"}}
+	_, save := s.SaveAll(t.Context(), some)
+	_, _, try := s.TrySaveAll(t.Context(), some)
+	_, remove := s.DeleteAll(t.Context(), some)
+	for _, err := range []error{save, try, remove} {
+		var e *tokenstore.Error
+		if !errors.Is(err, tokenstore.ErrCorrupt) || !errors.As(err, &e) {
+			t.Errorf("%v", err)
+		}
+	}
+}
