@@ -9,6 +9,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowset"
 )
 
 // SaveAll saves tokens as SaveToken saves each of them, one after the other, but
@@ -59,13 +60,13 @@ func (s *Store) TrySaveAll(ctx context.Context, tokens []tokenstore.Token) ([]to
 func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (deleted int, err error) {
 	rows := map[codec.Row]bool{}
 	for _, t := range tokens {
-		rows[row(t)] = true
+		rows[rowset.Row(t)] = true
 	}
 	if err = ctx.Err(); err == nil {
 		err = s.update(ctx, func(v *view) (changed bool, err error) {
 			deleted = 0
-			for i, r := range slices.Backward(v.records) {
-				if v.damage[i] == nil && rows[row(r.Token)] {
+			for i, r := range slices.Backward(v.Records) {
+				if v.Damage[i] == nil && rows[rowset.Row(r.Token)] {
 					v.remove(i)
 					deleted++
 				}
@@ -137,11 +138,11 @@ func (v *view) nextID(next *int64) (string, error) {
 // row.
 func (v *view) store(i int, t tokenstore.Token) int {
 	if i < 0 {
-		i = len(v.records)
-		v.records = append(v.records, tokenstore.Candidate{})
-		v.damage = append(v.damage, nil)
+		i = len(v.Records)
+		v.Records = append(v.Records, tokenstore.Candidate{})
+		v.Damage = append(v.Damage, nil)
 	}
-	v.records[i] = tokenstore.Candidate{Token: t, Updated: time.Unix(int64(i), 0)}
+	v.Records[i] = tokenstore.Candidate{Token: t, Updated: time.Unix(int64(i), 0)}
 	return i
 }
 
@@ -151,7 +152,7 @@ type index map[string][]int
 
 func (v *view) index() index {
 	x := index{}
-	for i, r := range v.records {
+	for i, r := range v.Records {
 		x.add(i, r.Token)
 	}
 	return x
@@ -177,7 +178,7 @@ func keys(t tokenstore.Token) []string {
 	return all
 }
 
-// planBy is plan, for the rows that the index finds.
+// planBy is Plan, for the rows that the index finds.
 func (v *view) planBy(x index, t tokenstore.Token) (tokenstore.Plan, error) {
 	var rows []int
 	for _, key := range keys(t) {
@@ -187,10 +188,10 @@ func (v *view) planBy(x index, t tokenstore.Token) (tokenstore.Plan, error) {
 	rows = slices.Compact(rows)
 	part := &view{}
 	for _, i := range rows {
-		part.records = append(part.records, v.records[i])
-		part.damage = append(part.damage, v.damage[i])
+		part.Records = append(part.Records, v.Records[i])
+		part.Damage = append(part.Damage, v.Damage[i])
 	}
-	p, err := part.plan(t)
+	p, err := part.Plan(t)
 	if err != nil || p.Record < 0 {
 		return p, err
 	}

@@ -7,18 +7,18 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/refreshing"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowset"
 )
 
 // MaxRecord is the largest record in bytes: that of the secret managers, so that
 // what is kept here can move there.
-const MaxRecord = 64 << 10
+const MaxRecord = rowset.MaxRecord
 
 // Options configures a Store. The zero value, and a nil *Options, are good
 // defaults.
@@ -46,12 +46,6 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-const (
-	defaultLeaseTTL    = 30 * time.Second
-	minLeaseTTL        = time.Second
-	defaultLockTimeout = time.Minute
-)
-
 // complete returns a copy of o with defaults in place of zero values.
 func (o *Options) complete() (Options, error) {
 	var c Options
@@ -61,11 +55,11 @@ func (o *Options) complete() (Options, error) {
 	if c.Dialect != "" && !c.Dialect.Known() {
 		return c, fmt.Errorf("filestore: unknown dialect %q", string(c.Dialect))
 	}
-	c.LeaseTTL = cmp.Or(c.LeaseTTL, defaultLeaseTTL)
-	if c.LeaseTTL < minLeaseTTL {
-		return c, fmt.Errorf("filestore: LeaseTTL is %v, the least is %v", c.LeaseTTL, minLeaseTTL)
+	c.LeaseTTL = cmp.Or(c.LeaseTTL, refreshing.DefaultLeaseTTL)
+	if c.LeaseTTL < refreshing.MinLeaseTTL {
+		return c, fmt.Errorf("filestore: LeaseTTL is %v, the least is %v", c.LeaseTTL, refreshing.MinLeaseTTL)
 	}
-	c.LockTimeout = cmp.Or(c.LockTimeout, defaultLockTimeout)
+	c.LockTimeout = cmp.Or(c.LockTimeout, refreshing.DefaultLockTimeout)
 	if c.LockTimeout < 0 {
 		return c, fmt.Errorf("filestore: LockTimeout is %v", c.LockTimeout)
 	}
@@ -81,10 +75,10 @@ func (o *Options) complete() (Options, error) {
 // A Store is the TokenStore on a token file. It keeps no token in memory between
 // calls and no file open, and starts no goroutine.
 type Store struct {
-	path    string
-	o       Options
-	flights flights
-	writes  atomic.Int64 // how often the file was replaced; tests count
+	path      string
+	o         Options
+	refresher refreshing.Refresher
+	writes    atomic.Int64 // how often the file was replaced; tests count
 }
 
 var (
@@ -107,7 +101,13 @@ func New(path string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("filestore: %w", err)
 	}
-	return &Store{path: path, o: o}, nil
+	return &Store{path: path, o: o, refresher: refreshing.Refresher{
+		Store:    "filestore",
+		LeaseTTL: o.LeaseTTL,
+		Patience: o.LeaseTTL + o.LockTimeout,
+		Now:      o.Now,
+		Logger:   o.Logger,
+	}}, nil
 }
 
 // wrap makes the one *tokenstore.Error that a method returns.
@@ -136,11 +136,11 @@ func (s *Store) find(ctx context.Context, like tokenstore.Token) (tokenstore.Tok
 	if err != nil {
 		return tokenstore.Token{}, err
 	}
-	i, err := v.choose(like)
+	i, err := v.Choose(like)
 	if err != nil {
 		return tokenstore.Token{}, err
 	}
-	return tokenstore.Merge(v.records[i].Token, like), nil
+	return tokenstore.Merge(v.Records[i].Token, like), nil
 }
 
 // SaveToken implements tokenstore.TokenStore.
@@ -162,11 +162,11 @@ func (s *Store) save(ctx context.Context, t tokenstore.Token) (saved tokenstore.
 	if err != nil {
 		return tokenstore.Token{}, err
 	}
-	if p, err := v.plan(t); err != nil || !p.Changed {
+	if p, err := v.Plan(t); err != nil || !p.Changed {
 		return p.Token, err
 	}
 	err = s.update(ctx, func(v *view) (changed bool, err error) {
-		p, err := v.plan(t)
+		p, err := v.Plan(t)
 		saved = p.Token
 		if err != nil || !p.Changed {
 			return false, err
@@ -202,11 +202,11 @@ func (s *Store) delete(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := v.choose(like); errors.Is(err, tokenstore.ErrNotFound) {
+	if _, err := v.Choose(like); errors.Is(err, tokenstore.ErrNotFound) {
 		return nil
 	}
 	err = s.update(ctx, func(v *view) (changed bool, err error) {
-		i, err := v.choose(like)
+		i, err := v.Choose(like)
 		switch {
 		case errors.Is(err, tokenstore.ErrNotFound):
 			return false, nil
@@ -236,14 +236,7 @@ func (s *Store) list(ctx context.Context) ([]tokenstore.Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	tokens := make([]tokenstore.Token, 0, len(v.records))
-	for i, r := range v.records {
-		if v.damage[i] == nil {
-			tokens = append(tokens, r.Token)
-		}
-	}
-	slices.SortStableFunc(tokens, func(a, b tokenstore.Token) int { return cmp.Compare(a.ID, b.ID) })
-	return tokens, errors.Join(v.damage...)
+	return v.Tokens()
 }
 
 // DeleteTokens implements tokenstore.TokenStore. The header stays.
@@ -256,16 +249,16 @@ func (s *Store) deleteAll(ctx context.Context) error {
 		return err
 	}
 	v, err := s.read()
-	if err != nil || len(v.records) == 0 {
+	if err != nil || len(v.Records) == 0 {
 		return err
 	}
 	var ids []string
 	var damage error
 	err = s.update(ctx, func(v *view) (changed bool, err error) {
-		damage = errors.Join(v.damage...)
-		for i := len(v.records) - 1; i >= 0; i-- {
-			if v.damage[i] == nil {
-				ids = append(ids, v.records[i].Token.ID)
+		damage = errors.Join(v.Damage...)
+		for i := len(v.Records) - 1; i >= 0; i-- {
+			if v.Damage[i] == nil {
+				ids = append(ids, v.Records[i].Token.ID)
 				v.remove(i)
 				changed = true
 			}
@@ -280,8 +273,3 @@ func (s *Store) deleteAll(ctx context.Context) error {
 	}
 	return damage
 }
-
-// derived is the form of the IDs that stores of package tokenstore derive. They
-// refuse one that they do not know, and so does this store, so that every record
-// here can move there.
-var derived = regexp.MustCompile(`^[ugra][a-z2-7]{32}$`)

@@ -2,11 +2,8 @@ package filestore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"math/rand/v2"
 	"os"
 	"slices"
 	"strconv"
@@ -15,6 +12,8 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/backoff"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lockfile"
 )
 
 // The lock of a token file has two stages. The goroutines of a process queue up
@@ -142,7 +141,7 @@ func (g *gate) pass() {
 		}
 		g.taken = 0
 		if g.file != nil {
-			unlock(g.file)
+			lockfile.Unlock(g.file)
 			g.file = nil
 		}
 	}
@@ -154,12 +153,12 @@ func (g *gate) pass() {
 
 // take takes the lock file.
 func (g *gate) take(ctx context.Context, path string) error {
-	poll := backOff{firstPoll, lastPoll}
-	for pause := g.pause; ; pause = poll.next() {
-		if err := sleep(ctx, pause); err != nil {
+	poll := backoff.Sequence{Pause: firstPoll, Longest: lastPoll}
+	for pause := g.pause; ; pause = poll.Next() {
+		if err := backoff.Sleep(ctx, pause); err != nil {
 			return err
 		}
-		f, err := tryLockFile(path)
+		f, err := lockfile.TryLock(path)
 		if err != nil {
 			return classed(err)
 		}
@@ -186,81 +185,5 @@ func (h *held) used() int64 {
 
 // use notes that the record with the ID is about to be deleted.
 func (h *held) use(id int64) error {
-	return overwrite(h.gate.file, []byte(strconv.FormatInt(id, 10)+"\n"))
-}
-
-// overwrite replaces what a lock file holds.
-func overwrite(f *os.File, data []byte) error {
-	if err := f.Truncate(0); err != nil {
-		return err
-	}
-	if _, err := f.WriteAt(data, 0); err != nil {
-		return err
-	}
-	return f.Sync()
-}
-
-// tryLockFile locks the file at path, which it creates if need be. It returns nil
-// if the lock is another's.
-func tryLockFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	locked, err := tryLock(f)
-	if err != nil || !locked {
-		_ = f.Close()
-		return nil, err
-	}
-	// The file may have been removed by whoever held the lock, and another one
-	// created since.
-	mine, err := f.Stat()
-	if err == nil {
-		var now fs.FileInfo
-		now, err = os.Stat(path)
-		if err == nil && os.SameFile(mine, now) {
-			return f, nil
-		}
-	}
-	unlock(f)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	return nil, nil
-}
-
-// removeLockFile removes a locked file and unlocks it.
-func removeLockFile(f *os.File) {
-	// It is removed while it is locked: another process must not have locked it
-	// in the meantime. Where a file that is open cannot be removed, it can be
-	// removed afterwards only if no other process has opened it.
-	err := os.Remove(f.Name())
-	unlock(f)
-	if err != nil && !removesOpenFiles {
-		_ = os.Remove(f.Name())
-	}
-}
-
-// A backOff is a sequence of growing pauses, none of which is sure.
-type backOff struct{ pause, longest time.Duration }
-
-func (b *backOff) next() time.Duration {
-	pause := b.pause/2 + rand.N(b.pause/2+1)
-	b.pause = min(b.pause*3/2, b.longest)
-	return pause
-}
-
-// sleep waits for d, or until ctx is done.
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return lockfile.Overwrite(h.gate.file, []byte(strconv.FormatInt(id, 10)+"\n"))
 }

@@ -1,4 +1,4 @@
-package filestore
+package lockfile
 
 import (
 	"errors"
@@ -36,9 +36,9 @@ func tryLock(f *os.File) (bool, error) {
 	return false, &os.PathError{Op: "lock", Path: f.Name(), Err: err}
 }
 
-// unlock unlocks and closes a locked file. Windows would unlock it when it is
+// Unlock unlocks and closes a locked file. Windows would unlock it when it is
 // closed, but takes its time.
-func unlock(f *os.File) {
+func Unlock(f *os.File) {
 	_, _, _ = procUnlockFileEx.Call(f.Fd(), 0, 1, 0, uintptr(unsafe.Pointer(lockedByte())))
 	_ = f.Close()
 }

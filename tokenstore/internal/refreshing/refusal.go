@@ -1,13 +1,10 @@
-package filestore
+package refreshing
 
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -22,27 +19,8 @@ const (
 	lastBackOff  = 30 * time.Minute
 )
 
-// A refusal is what a refresh lock file holds: why the last attempt failed, if
-// it did.
+// A refusal is why the last attempt failed, if it did.
 type refusal struct{ *codec.Failure }
-
-// readRefusal returns what f holds.
-func readRefusal(f *os.File) refusal {
-	data, err := io.ReadAll(io.NewSectionReader(f, 0, 4<<10))
-	var failure codec.Failure
-	if err != nil || json.Unmarshal(data, &failure) != nil {
-		return refusal{}
-	}
-	return refusal{&failure}
-}
-
-func (r refusal) write(f *os.File) error {
-	data, err := json.Marshal(r.Failure)
-	if err != nil {
-		return err
-	}
-	return overwrite(f, data)
-}
 
 // refuses returns the refusal if it still counts for t.
 func (r refusal) refuses(t tokenstore.Token, now time.Time) error {
@@ -61,12 +39,12 @@ func (r refusal) refuses(t tokenstore.Token, now time.Time) error {
 
 // next returns what is kept of err, which refreshing t has come to after r; nil
 // if that is of no use to others.
-func (r refusal) next(t tokenstore.Token, err error, now time.Time) *refusal {
+func (r refusal) next(t tokenstore.Token, err error, now time.Time) *codec.Failure {
 	var refused *tokenstore.RefreshError
 	if !errors.As(err, &refused) || ofClient(refused.Code) {
 		return nil
 	}
-	f := codec.Failure{Code: refused.Code, Permanent: refused.Permanent, At: now.UnixMilli(), Count: 1, Of: credentials(t)}
+	f := &codec.Failure{Code: refused.Code, Permanent: refused.Permanent, At: now.UnixMilli(), Count: 1, Of: credentials(t)}
 	if r.Failure != nil && r.Of == f.Of {
 		f.Count += r.Count
 	}
@@ -78,7 +56,7 @@ func (r refusal) next(t tokenstore.Token, err error, now time.Time) *refusal {
 		wait = refused.RetryAfter
 	}
 	f.Retry = now.Add(min(wait, lastBackOff)).UnixMilli()
-	return &refusal{&f}
+	return f
 }
 
 // ofClient reports whether a code refuses the client, and not what the record

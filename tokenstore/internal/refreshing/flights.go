@@ -1,4 +1,4 @@
-package filestore
+package refreshing
 
 import (
 	"sync"
@@ -6,7 +6,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// flights are the refreshes that this Store has under way, by ID.
+// flights are the refreshes that a store has under way, by ID.
 type flights struct {
 	mu     sync.Mutex
 	flying map[string]*flight

@@ -1,6 +1,6 @@
 //go:build darwin || dragonfly || freebsd || illumos || linux || netbsd || openbsd
 
-package filestore
+package lockfile
 
 import (
 	"errors"
@@ -27,5 +27,5 @@ func tryLock(f *os.File) (bool, error) {
 	}
 }
 
-// unlock closes a locked file.
-func unlock(f *os.File) { _ = f.Close() }
+// Unlock closes a locked file.
+func Unlock(f *os.File) { _ = f.Close() }

@@ -1,6 +1,6 @@
 //go:build !(darwin || dragonfly || freebsd || illumos || linux || netbsd || openbsd || windows)
 
-package filestore
+package lockfile
 
 import (
 	"errors"
@@ -14,4 +14,4 @@ func tryLock(*os.File) (bool, error) {
 	return false, errors.New("this platform has no lock on files that holds between processes")
 }
 
-func unlock(f *os.File) { _ = f.Close() }
+func Unlock(f *os.File) { _ = f.Close() }

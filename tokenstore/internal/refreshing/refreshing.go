@@ -1,0 +1,296 @@
+// Package refreshing is the Refresh of the stores that lock a record for it: one
+// caller at a time asks for a new access token, in all processes.
+//
+// It knows what is done in which order, what is kept of a refusal, and when what
+// mint has brought is stored over a record that was changed meanwhile. Where the
+// record is and what locks it is the store's affair.
+package refreshing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/backoff"
+)
+
+// The least and the usual of what Options of stores say.
+const (
+	DefaultLeaseTTL    = 30 * time.Second
+	MinLeaseTTL        = time.Second
+	DefaultLockTimeout = time.Minute
+)
+
+// attempts is how often a refresh begins anew because the credentials that it
+// used were replaced.
+const attempts = 10
+
+// Pauses of one who waits for another process's refresh, and between attempts to
+// store a result.
+const (
+	firstPoll   = 500 * time.Microsecond
+	lastPoll    = 50 * time.Millisecond
+	firstCommit = 10 * time.Millisecond
+	lastCommit  = time.Second
+)
+
+// A Mint asks the authorization server.
+type Mint = func(context.Context, tokenstore.Token) (tokenstore.Token, error)
+
+// A Record is the record with one ID, as one call of Refresh sees it.
+type Record interface {
+	// Look returns the record. It is called again and again while another process
+	// refreshes it.
+	Look(ctx context.Context) (tokenstore.Token, error)
+
+	// TryLock takes the right to refresh the record. It returns nil if that is
+	// another's.
+	TryLock(ctx context.Context) (Lock, error)
+}
+
+// A Lock is the right to refresh a record.
+type Lock interface {
+	// Look returns the record as it is now.
+	Look(ctx context.Context) (tokenstore.Token, error)
+
+	// Refusal returns what was kept of the last refusal, or nil.
+	Refusal(ctx context.Context) *codec.Failure
+
+	// Keep keeps a refusal.
+	Keep(ctx context.Context, f *codec.Failure) error
+
+	// Update changes the record: change is called with it as it is, under the
+	// store's own lock, and returns what it shall be.
+	Update(ctx context.Context, change func(now tokenstore.Token) (tokenstore.Token, error)) error
+
+	// Release gives the right back. What was kept of a refusal is forgotten unless
+	// keep is set.
+	Release(keep bool)
+}
+
+// A Refresher is the refreshes of one store.
+type Refresher struct {
+	Store    string        // the kind of store, for log records
+	LeaseTTL time.Duration // how long mint may take
+	Patience time.Duration // how long to wait for another process
+	Now      func() time.Time
+	Logger   *slog.Logger
+
+	flights flights
+}
+
+// Refresh is what tokenstore.Refresher says, for the record with the ID.
+func (r *Refresher) Refresh(ctx context.Context, id string, record Record, stale tokenstore.Secret, mint Mint) (tokenstore.Token, error) {
+	if err := ctx.Err(); err != nil {
+		return tokenstore.Token{}, err
+	}
+	if id == "" || mint == nil {
+		return tokenstore.Token{}, fmt.Errorf("%w: Refresh needs an ID and a function", tokenstore.ErrInvalidToken)
+	}
+	if err := tokenstore.Validate(tokenstore.Token{ID: id}); err != nil {
+		return tokenstore.Token{}, err
+	}
+	for {
+		f, leader := r.flights.join(id)
+		if leader {
+			return r.lead(ctx, f, refresh{Refresher: r, Record: record, id: id, stale: stale, mint: mint})
+		}
+		select {
+		case <-ctx.Done():
+			return tokenstore.Token{}, ctx.Err()
+		case <-f.landed:
+		}
+		// The leader's context is not ours, and neither is what it found stale.
+		canceled := errors.Is(f.err, context.Canceled) || errors.Is(f.err, context.DeadlineExceeded)
+		if !canceled && (f.err != nil || f.token.AccessToken != stale) {
+			return f.token, f.err
+		}
+	}
+}
+
+// lead is a refresh that others of this process may be waiting for. They are told
+// though mint panics.
+func (r *Refresher) lead(ctx context.Context, f *flight, one refresh) (t tokenstore.Token, err error) {
+	err = context.Canceled
+	defer func() { r.flights.land(one.id, f, t, err) }()
+	return one.run(ctx)
+}
+
+// A refresh is one Refresh of one process.
+type refresh struct {
+	*Refresher
+	Record
+	id    string
+	stale tokenstore.Secret
+	mint  Mint
+}
+
+// errReplaced means that the credentials which mint used are not the record's any
+// more, and what it brought is not worth keeping.
+var errReplaced = errors.New("the credentials were replaced meanwhile")
+
+// run returns the token as soon as there is a fresh one, whoever made it.
+func (r *refresh) run(ctx context.Context) (tokenstore.Token, error) {
+	for range attempts {
+		t, err := r.once(ctx)
+		if !errors.Is(err, errReplaced) {
+			return t, err
+		}
+	}
+	return tokenstore.Token{}, fmt.Errorf("%w: %w", tokenstore.ErrConflict, errReplaced)
+}
+
+// once returns a fresh token, or fails with errReplaced if it has to be tried
+// again.
+func (r *refresh) once(ctx context.Context) (tokenstore.Token, error) {
+	lock, t, err := r.acquire(ctx)
+	if lock == nil {
+		return t, err
+	}
+	keep := false // whether a refusal is of use to others
+	defer func() { lock.Release(keep) }()
+	// Others may have been here while this one waited.
+	current, err := lock.Look(ctx)
+	if err != nil || r.good(current) {
+		return current, err
+	}
+	last := refusal{lock.Refusal(ctx)}
+	if err := last.refuses(current, r.Now()); err != nil {
+		keep = true
+		return tokenstore.Token{}, err
+	}
+
+	minted, err := r.ask(ctx, current)
+	if err != nil {
+		if refused := last.next(current, err, r.Now()); refused != nil {
+			keep = true
+			if err := lock.Keep(context.WithoutCancel(ctx), refused); err != nil {
+				r.Logger.WarnContext(ctx, r.Store+": a refusal could not be kept", "id", r.id)
+			}
+		}
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return tokenstore.Token{}, err
+	}
+	storeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.LeaseTTL)
+	defer cancel()
+	return r.commit(storeCtx, lock, current, minted)
+}
+
+// ask calls mint for the record.
+func (r *refresh) ask(ctx context.Context, current tokenstore.Token) (tokenstore.Token, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.LeaseTTL)
+	defer cancel()
+	minted, err := r.mint(ctx, current)
+	if err != nil {
+		return tokenstore.Token{}, err
+	}
+	if err := tokenstore.Validate(minted); err != nil {
+		return tokenstore.Token{}, err
+	}
+	if minted.AccessToken == "" {
+		return tokenstore.Token{}, fmt.Errorf("%w: the answer has no access token", tokenstore.ErrInvalidToken)
+	}
+	return minted, nil
+}
+
+// acquire takes the right to refresh the record. It returns no lock, but the
+// token, if there is a fresh one meanwhile.
+func (r *refresh) acquire(ctx context.Context) (Lock, tokenstore.Token, error) {
+	t, err := r.Look(ctx)
+	if err != nil || r.good(t) {
+		return nil, t, err
+	}
+	waiting, cancel := context.WithTimeout(ctx, r.Patience)
+	defer cancel()
+	poll := backoff.Sequence{Pause: firstPoll, Longest: lastPoll}
+	for {
+		lock, err := r.TryLock(ctx)
+		if lock != nil || err != nil {
+			return lock, tokenstore.Token{}, err
+		}
+		if err := backoff.Sleep(waiting, poll.Next()); err != nil {
+			if ctx.Err() == nil {
+				err = fmt.Errorf("%w: another process has been refreshing it for %v", tokenstore.ErrUnavailable, r.Patience)
+			}
+			return nil, tokenstore.Token{}, err
+		}
+		// The result is there before the lock is free.
+		if t, err = r.Look(ctx); err != nil || r.good(t) {
+			return nil, t, err
+		}
+	}
+}
+
+// good reports whether t has an access token other than the stale one that has
+// not expired, as far as is known.
+func (r *refresh) good(t tokenstore.Token) bool {
+	return t.AccessToken != "" && t.AccessToken != r.stale && (t.ExpiresAt.IsZero() || r.Now().Before(t.ExpiresAt))
+}
+
+// commit stores what mint returned for the record used.
+func (r *refresh) commit(ctx context.Context, lock Lock, used, minted tokenstore.Token) (tokenstore.Token, error) {
+	minted.ID, minted.UserName, minted.ClientID = "", "", ""
+	usable := tokenstore.Merge(used, minted)
+	poll := backoff.Sequence{Pause: firstCommit, Longest: lastCommit}
+	for {
+		t, err := r.commitOnce(ctx, lock, used, minted)
+		switch {
+		case err == nil, errors.Is(err, errReplaced):
+			return t, err
+		case errors.Is(err, tokenstore.ErrNotFound):
+			return usable, fmt.Errorf("%w: the record was deleted meanwhile: %w", tokenstore.ErrNotPersisted, err)
+		case errors.Is(err, tokenstore.ErrUnavailable), errors.Is(err, tokenstore.ErrConflict), errors.Is(err, tokenstore.ErrCorrupt):
+			// The record could be read when mint was called: if it is corrupt now,
+			// an SDK is probably in the middle of writing it.
+			if backoff.Sleep(ctx, poll.Next()) == nil {
+				continue
+			}
+		}
+		r.Logger.ErrorContext(ctx, r.Store+": a refreshed token was not stored", "id", r.id)
+		return usable, fmt.Errorf("%w: %w", tokenstore.ErrNotPersisted, err)
+	}
+}
+
+// commitOnce tries to store what mint returned for the record used, which may
+// have been changed since mint used it.
+func (r *refresh) commitOnce(ctx context.Context, lock Lock, used, minted tokenstore.Token) (t tokenstore.Token, err error) {
+	err = lock.Update(ctx, func(now tokenstore.Token) (tokenstore.Token, error) {
+		there := stillThere(used, now)
+		switch {
+		case (!there || !better(minted, used, now)) && r.good(now):
+			t = now
+		case !there:
+			return now, errReplaced
+		default:
+			t = tokenstore.Merge(now, minted)
+		}
+		return t, nil
+	})
+	return t, err
+}
+
+// better reports whether minted, got with the credentials of used, is worth
+// storing over now.
+func better(minted, used, now tokenstore.Token) bool {
+	return now.AccessToken == used.AccessToken ||
+		minted.RefreshToken != "" && minted.RefreshToken != used.RefreshToken ||
+		minted.ExpiresAt.After(now.ExpiresAt)
+}
+
+// stillThere reports whether the credential that a refresh of used needs is
+// still the one of now. It is not if the ID has come to name another record.
+func stillThere(used, now tokenstore.Token) bool {
+	if used.UserName != "" && used.UserName != now.UserName || used.ClientID != now.ClientID {
+		return false
+	}
+	if used.RefreshToken != "" {
+		return used.RefreshToken == now.RefreshToken
+	}
+	return used.GrantToken == now.GrantToken && now.RefreshToken == ""
+}
