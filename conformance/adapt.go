@@ -71,7 +71,11 @@ func (a *adapter) store(t testing.TB, d *observer) tokenstore.TokenStore {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	s, err := tokenstore.New(d, &opts)
+	var watched driver.Secrets = d
+	if l, ok := d.Secrets.(driver.Leaser); ok {
+		watched = leasingObserver{d, l}
+	}
+	s, err := tokenstore.New(watched, &opts)
 	if err != nil {
 		t.Fatalf("tokenstore.New: %v", err)
 	}
@@ -188,4 +192,18 @@ func (d *observer) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[dri
 	}
 	d.log.mu.Unlock()
 	return d.Secrets.Lookup(ctx, any)
+}
+
+// A leasingObserver is an observer of a driver.Leaser.
+type leasingObserver struct {
+	*observer
+	leaser driver.Leaser
+}
+
+// Note implements driver.Leaser.
+func (d leasingObserver) Note(ctx context.Context, name string, base driver.Secret, note string) error {
+	d.log.mu.Lock()
+	d.log.names = append(d.log.names, name, note)
+	d.log.mu.Unlock()
+	return d.leaser.Note(ctx, name, base, note)
 }

@@ -32,6 +32,8 @@ var clauses = map[string]string{
 	"DR-26": "All methods are safe for concurrent use.",
 	"DR-27": "Fresh returns a state at least as new as than, and the newest that the service can prove.",
 	"DR-28": "A secret under the driver's prefix that is not in the form the driver writes makes Get fail with an error matching ErrCorrupt and is not changed; List and Lookup yield its name with that error and go on.",
+	"DR-29": "Note replaces the note beside a secret and nothing else. Of several concurrent Notes on one base at most one succeeds, and while no fault intervenes exactly one; with a base whose state or note is not the current one Note changes nothing and fails with an error matching ErrConflict, or ErrNotFound if there is no such secret.",
+	"DR-30": "Fresh returns the note. It stays through every Update but the one whose Drop is equal to it, and goes with the secret.",
 	"TS-01": "Row 0: FindToken and FindTokenByID find a record by its ID. If like has a UserName or ClientID other than the record's, nothing is found.",
 	"TS-02": "Row 1 finds the record with the same UserName and the same ClientID, an empty ClientID included.",
 	"TS-03": "Row 1 without a ClientID finds the only record of the user if none has an empty ClientID, and fails with ErrAmbiguous if there are several.",

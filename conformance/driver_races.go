@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
@@ -24,10 +25,15 @@ var raceCases = []testCase[*driverEnv]{
 		}
 		sights := make([][]sight, 3)
 		var over atomic.Bool
+		var reads atomic.Int64
 		together(4, func(i int) {
 			if i == 3 {
 				defer over.Store(true)
 				for range 40 {
+					// Where an update takes no time it would come between no two reads.
+					for n, looks := reads.Load(), 0; reads.Load() == n && looks < 20; looks++ {
+						e.pause(time.Millisecond)
+					}
 					p := payload(l)
 					v, err := hs[i].Update(e.ctx, name, s, p)
 					if err != nil {
@@ -46,6 +52,7 @@ var raceCases = []testCase[*driverEnv]{
 					e.Errorf("Get and Fresh while the secret is updated: %v", err)
 					return
 				}
+				reads.Add(1)
 				sights[i] = append(sights[i], sight{"Get", got}, sight{"Fresh", fresh})
 				for got, err := range hs[i].List(e.ctx) {
 					if err != nil {

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -26,6 +27,7 @@ type hooked struct {
 	fresh  func(r *reference, ctx context.Context, name string, than driver.Secret) (driver.Secret, error)
 	create func(r *reference, ctx context.Context, name string, p driver.Payload) (driver.Version, error)
 	update func(r *reference, ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error)
+	note   func(r *reference, ctx context.Context, name string, base driver.Secret, note string) error
 	remove func(r *reference, ctx context.Context, name string, base driver.Secret) error
 	lookup func(r *reference, ctx context.Context, any []driver.Label) iter.Seq2[driver.Named, error]
 	list   func(r *reference, ctx context.Context) iter.Seq2[driver.Named, error]
@@ -58,6 +60,13 @@ func (h hooked) Update(ctx context.Context, name string, base driver.Secret, p d
 		return h.update(h.reference, ctx, name, base, p)
 	}
 	return h.reference.Update(ctx, name, base, p)
+}
+
+func (h hooked) Note(ctx context.Context, name string, base driver.Secret, note string) error {
+	if h.note != nil {
+		return h.note(h.reference, ctx, name, base, note)
+	}
+	return h.reference.Note(ctx, name, base, note)
 }
 
 func (h hooked) Delete(ctx context.Context, name string, base driver.Secret) error {
@@ -132,7 +141,7 @@ func without(labels []driver.Label, drop func(driver.Label) bool) []driver.Label
 }
 
 func driverMutants() []mutant[Driver] {
-	return slices.Concat(readMutants, writeMutants, labelMutants, listMutants, manyMutants())
+	return slices.Concat(readMutants, writeMutants, labelMutants, listMutants, noteMutants, manyMutants())
 }
 
 func TestDriverMutants(t *testing.T) { hunt(t, driverMutants(), driverCases(), newDriverEnv) }
@@ -665,4 +674,58 @@ func manyMutants() []mutant[Driver] {
 		ms = append(ms, mutant[Driver]{"has put and nothing else, " + clause, "chamber, python-o365, email-oauth2-proxy", clause, blind})
 	}
 	return ms
+}
+
+var noteMutants = []mutant[Driver]{
+	{"puts a note over another one", "Lock of certmagic-vault-storage", "DR-29", hook(hooked{note: func(r *reference, ctx context.Context, name string, base driver.Secret, note string) error {
+		base.Note = r.newest(name).Note
+		return r.Note(ctx, name, base, note)
+	}})},
+	{"puts a note beside whatever is there", "a lock by a label of its own, on LocalStack", "DR-29", hook(hooked{note: func(r *reference, ctx context.Context, name string, base driver.Secret, note string) error {
+		base.Version = r.newest(name).Version
+		return r.Note(ctx, name, base, note)
+	}})},
+	{"looks at the note first and puts its own then", "check, then write", "DR-29", hook(hooked{note: func(r *reference, ctx context.Context, name string, base driver.Secret, note string) error {
+		if now := r.newest(name); now.Version != base.Version || now.Note != base.Note || now.deleted {
+			return driver.ErrConflict
+		}
+		gap(ctx)
+		r.edit(name, func(s *state) { s.Note = note })
+		return nil
+	}})},
+	{"makes a new state for a note", "", "DR-29", hook(hooked{note: func(r *reference, ctx context.Context, name string, base driver.Secret, note string) error {
+		s := r.newest(name)
+		if err := r.Note(ctx, name, base, note); err != nil {
+			return err
+		}
+		s.Note = note
+		r.force(name, s)
+		return nil
+	}})},
+	{"forgets the note when it updates", "a map of annotations that is written whole", "DR-30", hook(hooked{update: func(r *reference, ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
+		p.Drop = r.newest(name).Note
+		return r.Update(ctx, name, base, p)
+	}})},
+	{"never drops a note", "a lock that its holder does not clear, Cloud-Foundations/golib", "DR-30", hook(hooked{update: func(r *reference, ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
+		p.Drop = ""
+		return r.Update(ctx, name, base, p)
+	}})},
+	{"keeps the note for the next life", "", "DR-30", hook(hooked{create: func(r *reference, ctx context.Context, name string, p driver.Payload) (driver.Version, error) {
+		was := ""
+		for _, s := range r.history(name) {
+			was = cmp.Or(s.Note, was)
+		}
+		v, err := r.Create(ctx, name, p)
+		if err == nil {
+			r.edit(name, func(s *state) { s.Note = was })
+		}
+		return v, err
+	}})},
+}
+
+// history returns all states that the secret ever had.
+func (r *reference) history(name string) []state {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.states[r.prefix+name])
 }

@@ -155,7 +155,29 @@ func (r *reference) Update(ctx context.Context, name string, base driver.Secret,
 	if err := r.check(name, base); err != nil {
 		return "", err
 	}
-	return r.put(name, state{Secret: driver.Secret{Payload: p}}), nil
+	next := state{Secret: driver.Secret{Payload: p}}
+	if now, _ := r.at(name, 0); now.Note != p.Drop {
+		next.Note = now.Note
+	}
+	return r.put(name, next), nil
+}
+
+func (r *reference) Note(ctx context.Context, name string, base driver.Secret, note string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.check(name, base); err != nil {
+		return err
+	}
+	states := r.states[r.prefix+name]
+	now := &states[len(states)-1]
+	if now.Note != base.Note {
+		return fmt.Errorf("reference: %q: %w", name, driver.ErrConflict)
+	}
+	now.Note = note
+	return nil
 }
 
 func (r *reference) Delete(ctx context.Context, name string, base driver.Secret) error {
