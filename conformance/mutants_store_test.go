@@ -132,7 +132,7 @@ func blind(ctx context.Context, p *plain, t token, change func(merged *token)) (
 }
 
 func storeMutants() []mutant[Store] {
-	return slices.Concat(findMutants, saveMutants, ownerMutants, listingMutants, secrecyMutants)
+	return slices.Concat(findMutants, saveMutants, ownerMutants, listingMutants, secrecyMutants, refreshMutants)
 }
 
 func TestStoreMutants(t *testing.T) { hunt(t, storeMutants(), storeCases(), newStoreEnv) }

@@ -17,7 +17,7 @@ import (
 // storeCases returns all cases of RunStore.
 func storeCases() []testCase[*storeEnv] {
 	return slices.Concat(findCases(), rowCases, mergeCases, saveCases, idCases, inputCases, userCases, deleteCasesOfStore,
-		listCasesOfStore, corruptCasesOfStore, contextCasesOfStore, secrecyCases, concurrencyCasesOfStore)
+		listCasesOfStore, corruptCasesOfStore, contextCasesOfStore, secrecyCases, concurrencyCasesOfStore, refreshCases)
 }
 
 // A storeEnv is the test of one rule of a store.

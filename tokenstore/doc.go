@@ -107,6 +107,32 @@
 // GetTokens and DeleteTokens may miss records that are younger than the ListLag of
 // the backend, and so may every search but those by ID and by user with client.
 //
+// # Refreshing
+//
+// Stores that are a [Refresher] follow these rules too. A request to the
+// authorization server is a call of the function that Refresh is given, mint.
+//
+//   - [TS-35] Refresh of a record that has an access token which is not stale and
+//     has not expired returns the record and calls nothing.
+//   - [TS-36] Of all that refresh one record at once, by goroutines and handles, one
+//     calls mint. The others get what it brought, and so does who asks later.
+//   - [TS-37] What mint returns is merged as SaveToken does: what it leaves empty
+//     stays, the refresh token included. ID, UserName and ClientID stay whatever it
+//     returns.
+//   - [TS-38] If mint fails, the record stays as it is and the error is mint's. A
+//     RefreshError is also what those get who wait or come soon after, without a
+//     call of mint; if it is permanent, until the refresh token, the grant token or
+//     the client secret changes.
+//   - [TS-39] A record that is deleted while mint runs stays deleted: the token that
+//     mint brought is returned with ErrNotPersisted.
+//   - [TS-40] What is saved while mint runs stays. Of a new refresh token and what
+//     mint got for the old one the new refresh token stays.
+//   - [TS-41] Refresh of an ID that is not known is ErrNotFound. Without an ID or a
+//     function, and if mint brings no access token, it is ErrInvalidToken. Nothing
+//     is changed.
+//   - [TS-42] Who waits for another's refresh waits with a context of its own. What
+//     mint brought is stored though the context of the caller is done.
+//
 // # Errors, contexts, secrecy
 //
 //   - [TS-29] Every method returns promptly once its context is done, with an error

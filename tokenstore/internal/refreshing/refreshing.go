@@ -173,9 +173,10 @@ func (r *refresh) once(ctx context.Context) (tokenstore.Token, error) {
 			}
 		}
 		if ctx.Err() != nil {
-			err = ctx.Err()
+			return tokenstore.Token{}, ctx.Err()
 		}
-		return tokenstore.Token{}, err
+		// It is not the store's, and gets no class.
+		return tokenstore.Token{}, &tokenstore.Error{Op: "refresh", Store: r.Store, ID: r.id, Err: err}
 	}
 	storeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.LeaseTTL)
 	defer cancel()
