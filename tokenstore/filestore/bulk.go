@@ -37,21 +37,38 @@ func (s *Store) SaveAll(ctx context.Context, tokens []tokenstore.Token) ([]token
 	return saved, nil
 }
 
-// TrySaveAll returns what SaveAll would store at this moment, and for each token
-// why it cannot be saved, or nil. Nothing is written.
-func (s *Store) TrySaveAll(ctx context.Context, tokens []tokenstore.Token) ([]tokenstore.Token, []error, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, nil, wrap("try to save", "", err)
+// Fits returns, for each token, why the file cannot hold it, or nil. It is about
+// the token alone: other records, and whether its ID is taken, do not matter. An
+// ID may be missing. The errors match tokenstore.ErrInvalidToken or
+// tokenstore.ErrTooLarge.
+func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error) {
+	err := ctx.Err()
+	var v *view
+	if err == nil {
+		v, err = s.read()
 	}
-	v, err := s.read()
 	if err != nil {
-		return nil, nil, wrap("try to save", "", err)
+		return nil, wrap("check", "", err)
 	}
-	saved, errs, _ := v.saveAll(tokens, s.o.AnyID)
-	for i := range errs {
-		errs[i] = wrap("save", tokens[i].ID, errs[i])
+	errs := make([]error, len(tokens))
+	for i, t := range tokens {
+		errs[i] = wrap("check", t.ID, v.fits(t, s.o.AnyID))
 	}
-	return saved, errs, nil
+	return errs, nil
+}
+
+func (v *view) fits(t tokenstore.Token, anyID bool) error {
+	if err := tokenstore.Validate(t); err != nil {
+		return err
+	}
+	if t.ID == "" {
+		t.ID = "1"
+	}
+	_, err := v.apply(tokenstore.Plan{Record: -1, Token: t}, anyID)
+	if err == nil {
+		v.file.Delete(v.file.Len() - 1)
+	}
+	return err
 }
 
 // DeleteAll removes those of the records that are still as they are given, field

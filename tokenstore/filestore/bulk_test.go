@@ -51,17 +51,13 @@ func TestSaveAllSavesWhatSavingOneByOneDoes(t *testing.T) {
 				}
 				good, want = append(good, token), append(want, saved)
 			}
-			tried, errs, err := all.TrySaveAll(t.Context(), good)
-			if err := errors.Join(append(errs, err)...); err != nil {
-				t.Fatalf("seed %d: TrySaveAll: %v", seed, err)
-			}
 			got, err := all.SaveAll(t.Context(), good)
 			if err != nil {
 				t.Fatalf("seed %d: SaveAll: %v", seed, err)
 			}
 			for i := range want {
-				if got[i] != want[i] || tried[i] != want[i] {
-					t.Errorf("seed %d: token %d: SaveAll %+v, TrySaveAll %+v, SaveToken %+v", seed, i, got[i], tried[i], want[i])
+				if got[i] != want[i] {
+					t.Errorf("seed %d: token %d: SaveAll %+v, SaveToken %+v", seed, i, got[i], want[i])
 				}
 			}
 			if a, b := readFile(t, one.path), readFile(t, all.path); string(a) != string(b) {
@@ -90,13 +86,6 @@ func TestSaveAllSavesAllOrNone(t *testing.T) {
 	if string(readFile(t, s.path)) != string(before) {
 		t.Error("the file has changed")
 	}
-	tried, errs, err := s.TrySaveAll(t.Context(), tokens)
-	if err != nil || errs[0] != nil || !errors.Is(errs[1], tokenstore.ErrInvalidToken) || errs[2] != nil || tried[0].ID != "2" || tried[2].ID != "3" {
-		t.Errorf("TrySaveAll: %v, %v, %v", tried, errs, err)
-	}
-	if string(readFile(t, s.path)) != string(before) {
-		t.Error("TrySaveAll has changed the file")
-	}
 	tokens[1].ID = ""
 	writes := s.writes.Load()
 	if saved, err = s.SaveAll(t.Context(), tokens); err != nil || saved[2].ID != "4" {
@@ -110,6 +99,36 @@ func TestSaveAllSavesAllOrNone(t *testing.T) {
 	}
 	if saved, err := s.SaveAll(t.Context(), nil); err != nil || len(saved) != 0 {
 		t.Errorf("of nothing: %v, %v", saved, err)
+	}
+}
+
+func TestFitsLooksAtEachTokenAlone(t *testing.T) {
+	t.Parallel()
+	s := openNew(t, &Options{Dialect: "node"})
+	if _, err := s.SaveToken(t.Context(), tokenstore.Token{UserName: "ann", AccessToken: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	before := readFile(t, s.path)
+	long := tokenstore.Secret(strings.Repeat("x", 31<<10))
+	errs, err := s.Fits(t.Context(), []tokenstore.Token{
+		{UserName: "bob", AccessToken: "b"},
+		{ID: "1", UserName: "bob", AccessToken: "b"},
+		{ID: "1", UserName: "bob", AccessToken: "b"},
+		{ID: "x", UserName: "bob", AccessToken: "b"},
+		{UserName: "o'neil, sean", AccessToken: "b"},
+		{UserName: "bob", AccessToken: "a\x00"},
+		{UserName: "bob", AccessToken: long, RefreshToken: long, GrantToken: long},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []error{nil, nil, nil, tokenstore.ErrInvalidToken, tokenstore.ErrInvalidToken, tokenstore.ErrInvalidToken, tokenstore.ErrTooLarge} {
+		if !errors.Is(errs[i], want) {
+			t.Errorf("token %d: %v, want %v", i, errs[i], want)
+		}
+	}
+	if string(readFile(t, s.path)) != string(before) {
+		t.Error("the file has changed")
 	}
 }
 
@@ -146,9 +165,9 @@ func TestBulkErrors(t *testing.T) {
 	}
 	some := []tokenstore.Token{{UserName: "ann", AccessToken: "a"}}
 	_, save := s.SaveAll(t.Context(), some)
-	_, _, try := s.TrySaveAll(t.Context(), some)
+	_, fits := s.Fits(t.Context(), some)
 	_, remove := s.DeleteAll(t.Context(), some)
-	for _, err := range []error{save, try, remove} {
+	for _, err := range []error{save, fits, remove} {
 		var e *tokenstore.Error
 		if !errors.Is(err, tokenstore.ErrCorrupt) || !errors.As(err, &e) {
 			t.Errorf("%v", err)
