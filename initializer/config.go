@@ -1,0 +1,158 @@
+package initializer
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// Config says whose tokens a Client uses, where they are kept and who issues
+// them. Store and Token are needed, and one of Environment and OAuth2.
+type Config struct {
+	// Environment is Zoho's data centre and the kind of organisation:
+	// EU.Production().
+	//
+	// A record that says which of Zoho's API domains its token is good for is
+	// used there, and refreshed at the accounts server of that data centre, as
+	// the official SDKs do; an Environment with URLs of one's own stays as it is.
+	Environment Environment
+
+	// OAuth2 is the client at any other authorization server, in place of
+	// Environment. Its ID, secret and redirect URL are those of Token if Token
+	// has none; the secret is not stored. Set Endpoint.AuthStyle if it is known:
+	// finding out costs a refused request for each Client.
+	OAuth2 *oauth2.Config
+
+	// ExchangeOptions are sent along with a one-time code to the server of
+	// OAuth2: the verifier of PKCE, for one.
+	ExchangeOptions []oauth2.AuthCodeOption
+
+	// RevokeURL is where the server of OAuth2 revokes tokens (RFC 7009). Without
+	// it Revoke fails.
+	RevokeURL string
+
+	// Token says which record is meant, and is what a new one begins with. See
+	// "Flows" in the package documentation.
+	Token tokenstore.Token
+
+	// Store keeps the records. If it is a tokenstore.Refresher too, and all the
+	// stores of this module are, one of all processes refreshes a token;
+	// otherwise one of the goroutines of a Client does, and its result is saved.
+	Store tokenstore.TokenStore
+
+	// HTTPClient makes the requests to the authorization server and, with a
+	// token, those of Client.HTTPClient. Nil means one with a time-out of 30
+	// seconds. Requests to the authorization server follow no redirects: they
+	// hold secrets.
+	HTTPClient *http.Client
+
+	// Logger gets a record of what an operator may want to know: that a token was
+	// refreshed, that a store is down while a token still works. Never a secret
+	// or a user name. Nil means none.
+	Logger *slog.Logger
+
+	// FindUser asks Zoho's CRM, when a record has no user yet, for the e-mail
+	// address of the user and the number of the organisation, and names the
+	// record "<email>:<zgid>" as the official SDKs do. That takes two calls and
+	// the scopes ZohoCRM.users.READ and ZohoCRM.org.READ. Without it a record
+	// gets its user from Token.UserName, or none.
+	FindUser bool
+
+	// EarlyExpiry is how long before its end a token is replaced. 0 means 10
+	// seconds. A token that lives no longer than that is replaced after half its
+	// life.
+	EarlyExpiry time.Duration
+
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time
+}
+
+const (
+	defaultEarlyExpiry = 10 * time.Second
+	requestTimeout     = 30 * time.Second
+)
+
+// complete returns a copy of c with defaults in place of zero values.
+func (c Config) complete() (Config, error) {
+	if c.Store == nil {
+		return c, errors.New("initializer: Config.Store is nil")
+	}
+	if err := c.checkServer(); err != nil {
+		return c, err
+	}
+	if c.OAuth2 != nil {
+		c.Token.ClientID = cmp.Or(c.Token.ClientID, c.OAuth2.ClientID)
+		c.Token.RedirectURL = cmp.Or(c.Token.RedirectURL, c.OAuth2.RedirectURL)
+	}
+	if err := c.checkToken(); err != nil {
+		return c, fmt.Errorf("initializer: Config.Token: %w", err)
+	}
+	c.EarlyExpiry = cmp.Or(c.EarlyExpiry, defaultEarlyExpiry)
+	if c.EarlyExpiry < 0 {
+		return c, fmt.Errorf("initializer: Config.EarlyExpiry is %v", c.EarlyExpiry)
+	}
+	if c.HTTPClient == nil {
+		c.HTTPClient = &http.Client{Timeout: requestTimeout}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c, nil
+}
+
+func (c Config) checkServer() error {
+	if c.OAuth2 == nil {
+		if c.ExchangeOptions != nil || c.RevokeURL != "" {
+			return errors.New("initializer: Config.ExchangeOptions and RevokeURL go with OAuth2")
+		}
+		return c.Environment.check()
+	}
+	switch {
+	case c.Environment != Environment{}:
+		return errors.New("initializer: Config has both an Environment and OAuth2")
+	case c.FindUser:
+		return errors.New("initializer: Config.FindUser asks Zoho's CRM, and there is none with OAuth2")
+	case !usableEndpoint(c.OAuth2.Endpoint.TokenURL) || c.RevokeURL != "" && !usableEndpoint(c.RevokeURL):
+		return errors.New("initializer: OAuth2.Endpoint.TokenURL and RevokeURL have to be URLs with https, or http on the loopback interface")
+	}
+	return nil
+}
+
+func (c Config) checkToken() error {
+	t := c.Token
+	if err := tokenstore.Validate(t); err != nil {
+		return err
+	}
+	begins := t.GrantToken != "" || t.RefreshToken != ""
+	secret := t.ClientSecret != "" || c.OAuth2 != nil // which may be a public client
+	switch {
+	case t.ID == "" && t.UserName == "" && t.AccessToken == "" && !begins:
+		return fmt.Errorf("%w: it needs an ID, a UserName, a GrantToken, a RefreshToken or an AccessToken", tokenstore.ErrInvalidToken)
+	case begins && t.ID == "" && (t.ClientID == "" || !secret):
+		return fmt.Errorf("%w: a GrantToken or RefreshToken needs the ClientID and ClientSecret", tokenstore.ErrInvalidToken)
+	case t.APIDomain != "" && !usableURL(t.APIDomain):
+		return fmt.Errorf("%w: APIDomain is not a base URL with https, or http on the loopback interface", tokenstore.ErrInvalidToken)
+	}
+	return nil
+}
+
+// server returns the authorization server.
+func (c Config) server() server {
+	h := *c.HTTPClient
+	h.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	h.Jar = nil
+	if c.OAuth2 != nil {
+		return newStandard(c, &h)
+	}
+	return &zoho{env: c.Environment, known: c.Environment.known(), http: &h, now: c.Now}
+}

@@ -1,0 +1,335 @@
+package initializer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+const (
+	pause       = time.Second      // before what failed while a token still works is tried again
+	grace       = 5 * time.Second  // for a request whose caller has gone
+	rejectPause = time.Minute      // in which one token is replaced because the API rejects it
+	saveTime    = 30 * time.Second // for storing what only this process has
+)
+
+// flights makes one of the goroutines of a Client renew its session.
+type flights struct {
+	mu  sync.Mutex
+	now *flight
+}
+
+type flight struct {
+	landed  chan struct{}
+	session *session
+	err     error
+	gaveUp  bool // the leader's context was done, which says nothing to others
+}
+
+func (f *flights) join() (*flight, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.now != nil {
+		return f.now, false
+	}
+	f.now = &flight{landed: make(chan struct{}), gaveUp: true}
+	return f.now, true
+}
+
+func (f *flights) land(mine *flight) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.now = nil
+	close(mine.landed)
+}
+
+// renew returns a session with an access token other than stale, or that one if it
+// has to do for now. rejected says that the API does not take stale.
+func (c *Client) renew(ctx context.Context, stale tokenstore.Secret, rejected bool) (*session, error) {
+	for {
+		s := c.current.Load()
+		if s == nil {
+			return nil, c.over()
+		}
+		if s.token.AccessToken != stale && s.fresh(c.conf.Now()) {
+			return s, nil
+		}
+		f, leader := c.flights.join()
+		if leader {
+			return c.lead(ctx, f, s, stale, rejected)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-f.landed:
+		}
+		if !f.gaveUp && (f.session == nil || f.session.token.AccessToken != stale || !rejected) {
+			return f.session, f.err
+		}
+	}
+}
+
+// lead renews for all who wait. They are told though a transport panics.
+func (c *Client) lead(ctx context.Context, f *flight, s *session, stale tokenstore.Secret, rejected bool) (*session, error) {
+	defer c.flights.land(f)
+	// Whoever led before may have landed just now.
+	if latest := c.current.Load(); latest != s {
+		if latest == nil {
+			return nil, c.over()
+		}
+		if s = latest; s.token.AccessToken != stale && s.fresh(c.conf.Now()) {
+			f.session, f.gaveUp = s, false
+			return s, nil
+		}
+	}
+	next, err := c.next(ctx, s, rejected && s.token.AccessToken == stale)
+	if next != nil && !c.current.CompareAndSwap(s, next) {
+		next, err = nil, c.over() // closed or revoked meanwhile
+	}
+	f.session, f.err = next, err
+	f.gaveUp = next == nil && ctx.Err() != nil
+	return next, err
+}
+
+// next returns the session that follows s.
+func (c *Client) next(ctx context.Context, s *session, rejected bool) (*session, error) {
+	var unsaved error
+	if s.unsaved != nil {
+		repaired, err := c.repair(ctx, s)
+		if err == nil {
+			rejected = rejected && repaired.token.AccessToken == s.token.AccessToken
+			s = repaired
+		}
+		unsaved = err
+	}
+	now := c.conf.Now()
+	if !rejected && s.alive(now) && (s.due.IsZero() || now.Before(s.due)) {
+		if unsaved != nil {
+			return s.retryAt(now.Add(pause)), unsaved
+		}
+		return s, nil
+	}
+	if !rejected {
+		next, _, err := c.advance(ctx, s)
+		return next, err
+	}
+	next, _, err := c.refresh(ctx, s)
+	if next != nil {
+		next.rejected = now
+	}
+	return next, err
+}
+
+// advance is refresh, but keeps s if that fails and s can still be used.
+func (c *Client) advance(ctx context.Context, s *session) (next *session, minted bool, err error) {
+	next, minted, err = c.refresh(ctx, s)
+	now := c.conf.Now()
+	if next != nil || ctx.Err() != nil || !s.alive(now) {
+		return next, minted, err
+	}
+	c.conf.Logger.WarnContext(ctx, "initializer: a token that expires soon could not be replaced", "id", s.token.ID, "error", err)
+	return s.dueAt(now.Add(pause)), minted, nil
+}
+
+func (s *session) dueAt(t time.Time) *session {
+	next := *s
+	next.due = t
+	if t.After(s.token.ExpiresAt) {
+		next.due = s.token.ExpiresAt
+	}
+	return &next
+}
+
+func (s *session) retryAt(t time.Time) *session {
+	next, u := *s, *s.unsaved
+	u.retry = t
+	next.unsaved = &u
+	return &next
+}
+
+// refresh has the store replace the token of s. minted says whether this process
+// asked the authorization server. The error matches tokenstore.ErrNotPersisted if
+// it is not nil and there is a session.
+func (c *Client) refresh(ctx context.Context, s *session) (next *session, minted bool, err error) {
+	m := &minter{Client: c, unsaved: s}
+	t, err := c.refresher.Refresh(ctx, s.token.ID, s.token.AccessToken, m.mint)
+	if lost(err) {
+		// Some stores forget the ID of a record that was merged into its user's.
+		if found, again := c.again(ctx, s.token); again == nil && found.ID != s.token.ID {
+			t, err = c.refresher.Refresh(ctx, found.ID, s.token.AccessToken, m.mint)
+		}
+	}
+	if err != nil && !errors.Is(err, tokenstore.ErrNotPersisted) {
+		return nil, m.minted, err
+	}
+	next = c.newSession(t)
+	if err != nil {
+		next.unsaved = &unsaved{used: m.used}
+	}
+	if now := c.conf.Now(); !next.due.IsZero() && !now.Before(next.due) {
+		// It lives no longer than EarlyExpiry.
+		next.due = now.Add(t.ExpiresAt.Sub(now) / 2)
+	}
+	if m.minted {
+		c.conf.Logger.InfoContext(ctx, "initializer: a token was refreshed", "id", t.ID, "expires", t.ExpiresAt)
+	}
+	return next, m.minted, err
+}
+
+// lost reports whether an error means that there is no record.
+func lost(err error) bool {
+	return errors.Is(err, tokenstore.ErrNotFound) && !errors.Is(err, tokenstore.ErrNotPersisted)
+}
+
+// again looks for a record under what is known of it besides its ID.
+func (c *Client) again(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
+	if t.ClientID == "" || t.GrantToken == "" && t.RefreshToken == "" {
+		return c.conf.Store.FindToken(ctx, tokenstore.Token{UserName: t.UserName, ClientID: t.ClientID})
+	}
+	return c.conf.Store.FindToken(ctx, tokenstore.Token{ClientID: t.ClientID, GrantToken: t.GrantToken, RefreshToken: t.RefreshToken})
+}
+
+// A minter is the part of one refresh that talks to the authorization server.
+type minter struct {
+	*Client
+	unsaved *session // it may have a refresh token that the store does not have
+	minted  bool
+	used    tokenstore.Token
+}
+
+// mint asks for an access token for a record: with its refresh token or, if it
+// has never had one, its one-time code.
+func (m *minter) mint(ctx context.Context, record tokenstore.Token) (tokenstore.Token, error) {
+	m.minted, m.used = true, record
+	t := m.configured(record)
+	if s := m.unsaved; s != nil && s.unsaved != nil && record.RefreshToken == s.unsaved.used.RefreshToken {
+		t.RefreshToken = cmp.Or(s.token.RefreshToken, t.RefreshToken)
+	}
+	ask := m.server.refresh
+	if t.RefreshToken == "" {
+		if t.GrantToken == "" || t.AccessToken != "" {
+			return tokenstore.Token{}, &tokenstore.RefreshError{Code: codeNoCredential, Permanent: true}
+		}
+		ask = m.server.exchange
+	}
+	ctx, cancel := outlast(ctx)
+	defer cancel()
+	got, err := ask(ctx, t)
+	if err != nil {
+		return tokenstore.Token{}, err
+	}
+	if m.conf.OAuth2 == nil {
+		got.ClientSecret = t.ClientSecret
+	}
+	return got, nil
+}
+
+// configured returns a record with what the configuration has for its client: the
+// secret may have been replaced there.
+func (c *Client) configured(t tokenstore.Token) tokenstore.Token {
+	like := c.conf.Token
+	if like.ClientID == "" || like.ClientID != t.ClientID {
+		return t
+	}
+	t.ClientSecret = cmp.Or(like.ClientSecret, t.ClientSecret)
+	t.RedirectURL = cmp.Or(t.RedirectURL, like.RedirectURL)
+	if c.conf.OAuth2 != nil && c.conf.OAuth2.ClientID == t.ClientID {
+		t.ClientSecret = cmp.Or(like.ClientSecret, tokenstore.Secret(c.conf.OAuth2.ClientSecret))
+	}
+	return t
+}
+
+// outlast returns a context for a request that may not be broken off lightly: its
+// answer may be the only copy of a refresh token. It ends at the deadline of ctx,
+// but only a while after ctx was canceled.
+func outlast(ctx context.Context) (context.Context, context.CancelFunc) {
+	long, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	late := time.AfterFunc(grace, cancel)
+	late.Stop()
+	stop := context.AfterFunc(ctx, func() {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			cancel()
+			return
+		}
+		late.Reset(grace)
+	})
+	until := func() {}
+	if deadline, ok := ctx.Deadline(); ok {
+		long, until = context.WithDeadline(long, deadline)
+	}
+	return long, func() {
+		stop()
+		late.Stop()
+		until()
+		cancel()
+	}
+}
+
+// repair stores a token that could not be stored before, unless the store has
+// come by a better one.
+func (c *Client) repair(ctx context.Context, s *session) (*session, error) {
+	used := s.unsaved.used
+	record, err := c.conf.Store.FindTokenByID(ctx, s.token.ID)
+	if lost(err) {
+		c.conf.Logger.ErrorContext(ctx, "initializer: a token was not stored because its record was deleted", "id", s.token.ID)
+		saved := *s
+		saved.unsaved = nil
+		return &saved, nil
+	}
+	if err != nil {
+		return s, notPersisted(err)
+	}
+	rotated := s.token.RefreshToken != used.RefreshToken
+	replaced := record.RefreshToken != used.RefreshToken
+	if replaced || !rotated && record.AccessToken != used.AccessToken {
+		return c.newSession(record), nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
+	defer cancel()
+	saved, err := c.conf.Store.SaveToken(ctx, tokenstore.Token{
+		ID: s.token.ID, AccessToken: s.token.AccessToken, ExpiresAt: s.token.ExpiresAt,
+		RefreshToken: s.token.RefreshToken, APIDomain: s.token.APIDomain,
+	})
+	if err != nil {
+		return s, notPersisted(err)
+	}
+	c.conf.Logger.InfoContext(ctx, "initializer: a token was stored that could not be before", "id", saved.ID)
+	return c.named(ctx, c.newSession(saved)), nil
+}
+
+// alone makes a Refresher of a store that is none. Nothing keeps two Clients from
+// refreshing at the same time.
+type alone struct {
+	tokenstore.TokenStore
+	now func() time.Time
+}
+
+// Refresh implements tokenstore.Refresher.
+func (a alone) Refresh(ctx context.Context, id string, stale tokenstore.Secret, mint func(context.Context, tokenstore.Token) (tokenstore.Token, error)) (tokenstore.Token, error) {
+	record, err := a.FindTokenByID(ctx, id)
+	if err != nil {
+		return tokenstore.Token{}, err
+	}
+	if t := record; t.AccessToken != "" && t.AccessToken != stale && (t.ExpiresAt.IsZero() || a.now().Before(t.ExpiresAt)) {
+		return t, nil
+	}
+	minted, err := mint(ctx, record)
+	if err != nil {
+		return tokenstore.Token{}, err
+	}
+	minted.ID = id
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
+	defer cancel()
+	saved, err := a.SaveToken(ctx, minted)
+	if err != nil {
+		return tokenstore.Merge(record, minted), notPersisted(err)
+	}
+	return saved, nil
+}
+
+func notPersisted(err error) error { return fmt.Errorf("%w: %w", tokenstore.ErrNotPersisted, err) }

@@ -1,0 +1,330 @@
+package zohoaccounts
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// accessDenied is how Zoho throttles.
+const accessDenied = "Access Denied"
+
+// A Client is an OAuth client.
+type Client struct {
+	ID, Secret string
+
+	// DataCenter is where it is registered: "us", "eu", … Empty means that of
+	// Options.
+	DataCenter string
+
+	// RedirectURL is compared if it is not empty.
+	RedirectURL string
+}
+
+// A Consent is what a user has agreed to.
+type Consent struct {
+	ClientID    string
+	Email, ZGID string // of the user and the organisation
+
+	// Scopes are those of the CRM; nil means all of them.
+	Scopes []string
+
+	// Environment is "sandbox" or "developer"; empty means production.
+	Environment string
+
+	// Online means that no refresh token is issued.
+	Online bool
+}
+
+// owner is whose refresh tokens are counted.
+type owner struct{ client, email, zgid string }
+
+// A code is a grant code.
+type code struct {
+	consent Consent
+	expires time.Time
+	family  *family // what it was exchanged for
+}
+
+// A family is what comes of one consent: a refresh token, those that replaced it,
+// and their access tokens.
+type family struct {
+	consent Consent
+	refresh string // the present one; empty if there is none
+	revoked bool
+	minted  []time.Time
+	living  []string // access tokens, oldest first
+}
+
+type access struct {
+	family  *family
+	expires time.Time
+}
+
+// AddClient registers a client.
+func (s *Server) AddClient(c Client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	or(&c.DataCenter, s.o.DataCenter)
+	s.clients[c.ID] = c
+}
+
+// Code issues a grant code, as if the user had consented just now.
+func (s *Server) Code(c Consent) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	text := newToken()
+	s.codes[text] = &code{consent: c, expires: s.now().Add(s.o.CodeLife)}
+	return text
+}
+
+// Tokens issues a refresh token and its first access token, as if a code had been
+// exchanged.
+func (s *Server) Tokens(c Consent) (refresh, accessToken string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.newFamily(c)
+	return f.refresh, s.mint(f)
+}
+
+// RevokeTokens revokes what a user has granted to a client, as the user can on
+// Zoho's pages.
+func (s *Server) RevokeTokens(clientID, email string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for o, families := range s.consents {
+		if o.client == clientID && o.email == email {
+			for _, f := range families {
+				s.kill(f)
+			}
+		}
+	}
+}
+
+// Expire ends an access token before its time.
+func (s *Server) Expire(accessToken string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.access, accessToken)
+}
+
+// Alive reports whether an access token is good at present.
+func (s *Server) Alive(accessToken string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.alive(accessToken) != nil
+}
+
+func (s *Server) now() time.Time { return s.o.Now().Add(s.offset) }
+
+func newToken() string { return "1000." + strings.ToLower(rand.Text()) }
+
+// exchange answers a request with a grant code.
+func (s *Server) exchange(r *Request) response {
+	client, refused := s.client(r)
+	if refused != nil {
+		return *refused
+	}
+	c := s.codes[r.Form.Get("code")]
+	switch {
+	case c == nil || c.consent.ClientID != client.ID:
+		return s.invalidCode()
+	case c.family != nil:
+		if s.o.Strict {
+			s.kill(c.family) // RFC 6749, 4.1.2
+		}
+		return s.invalidCode()
+	case !s.now().Before(c.expires):
+		return s.invalidCode()
+	case client.RedirectURL != "" && r.Form.Get("redirect_uri") != client.RedirectURL:
+		return s.refuse(http.StatusBadRequest, "invalid_redirect_uri")
+	}
+	c.family = s.newFamily(c.consent)
+	return s.grant(r, c.family, true)
+}
+
+// refresh answers a request with a refresh token.
+func (s *Server) refresh(r *Request) response {
+	client, refused := s.client(r)
+	if refused != nil {
+		return *refused
+	}
+	token := r.Form.Get("refresh_token")
+	f := s.families[token]
+	switch {
+	case f == nil || f.revoked || f.consent.ClientID != client.ID:
+		return s.invalidCode()
+	case f.refresh != token:
+		s.kill(f) // RFC 9700, 4.14.2
+		return s.invalidCode()
+	case s.throttled(f):
+		return s.denied()
+	}
+	if s.o.Strict {
+		f.refresh = newToken()
+		s.families[f.refresh] = f
+	}
+	return s.grant(r, f, s.o.Strict)
+}
+
+// revoke answers a request to revoke a refresh token, or an access token.
+func (s *Server) revoke(r *Request) response {
+	token := r.Form.Get("token")
+	if f := s.families[token]; f != nil {
+		s.kill(f)
+		return success(map[string]any{"status": "success"})
+	}
+	if _, ok := s.access[token]; ok {
+		delete(s.access, token)
+		return success(map[string]any{"status": "success"})
+	}
+	return s.refuse(http.StatusBadRequest, "invalid_token")
+}
+
+// client returns the client of a request, or the refusal.
+func (s *Server) client(r *Request) (Client, *response) {
+	id, secret := r.Form.Get("client_id"), r.Form.Get("client_secret")
+	if user, password, ok := (&http.Request{Header: r.Header}).BasicAuth(); ok {
+		id, _ = url.QueryUnescape(user)
+		secret, _ = url.QueryUnescape(password)
+	}
+	c, ok := s.clients[id]
+	if !ok || c.DataCenter != s.dataCenter(r.Host) {
+		refused := s.refuse(http.StatusUnauthorized, "invalid_client")
+		return c, &refused
+	}
+	if c.Secret != secret {
+		code := "invalid_client_secret"
+		if s.o.Strict {
+			code = "invalid_client"
+		}
+		refused := s.refuse(http.StatusUnauthorized, code)
+		return c, &refused
+	}
+	return c, nil
+}
+
+// newFamily begins a family, and ends the oldest one of a user who has too many.
+func (s *Server) newFamily(c Consent) *family {
+	f := &family{consent: c}
+	if c.Online {
+		return f
+	}
+	f.refresh = newToken()
+	s.families[f.refresh] = f
+	o := owner{c.ClientID, c.Email, c.ZGID}
+	alive := slices.DeleteFunc(s.consents[o], func(f *family) bool { return f.revoked })
+	alive = append(alive, f)
+	if len(alive) > s.o.RefreshTokens {
+		s.kill(alive[0])
+		alive = alive[1:]
+	}
+	s.consents[o] = alive
+	return f
+}
+
+func (s *Server) kill(f *family) {
+	f.revoked = true
+	for _, token := range f.living {
+		delete(s.access, token)
+	}
+	f.living = nil
+}
+
+// throttled reports whether a refresh token has made its access tokens for now.
+func (s *Server) throttled(f *family) bool {
+	since := s.now().Add(-s.o.MintWindow)
+	f.minted = slices.DeleteFunc(f.minted, func(t time.Time) bool { return !t.After(since) })
+	return len(f.minted) >= s.o.Mints
+}
+
+func (s *Server) mint(f *family) string {
+	now := s.now()
+	f.minted = append(f.minted, now)
+	token := newToken()
+	s.access[token] = &access{f, now.Add(s.o.AccessLife)}
+	f.living = slices.DeleteFunc(f.living, func(t string) bool { return s.alive(t) == nil })
+	f.living = append(f.living, token)
+	if len(f.living) > s.o.Living {
+		delete(s.access, f.living[0])
+		f.living = f.living[1:]
+	}
+	return token
+}
+
+func (s *Server) alive(token string) *access {
+	a := s.access[token]
+	if a == nil || !s.now().Before(a.expires) {
+		return nil
+	}
+	return a
+}
+
+// grant is the answer with a new access token.
+func (s *Server) grant(r *Request, f *family, withRefresh bool) response {
+	answer := map[string]any{
+		"access_token": s.mint(f),
+		"token_type":   "Bearer",
+		"expires_in":   s.o.AccessLife.Milliseconds() / 1000,
+	}
+	if s.o.Milliseconds {
+		answer["expires_in"] = s.o.AccessLife.Milliseconds()
+		answer["expires_in_sec"] = s.o.AccessLife.Milliseconds() / 1000
+	}
+	if domain := apiDomain(r.Host, f.consent.Environment); !s.o.Strict {
+		answer["api_domain"] = domain
+	}
+	if withRefresh && f.refresh != "" {
+		answer["refresh_token"] = f.refresh
+	}
+	return success(answer)
+}
+
+func (s *Server) invalidCode() response {
+	if s.o.Strict {
+		return s.refuse(http.StatusBadRequest, "invalid_grant")
+	}
+	return s.refuse(http.StatusBadRequest, "invalid_code")
+}
+
+// denied is the answer to who asks too often.
+func (s *Server) denied() response {
+	if s.o.Strict {
+		res := s.refuse(http.StatusTooManyRequests, "slow_down")
+		res.header.Set("Retry-After", "60")
+		return res
+	}
+	res := success(map[string]any{
+		"error":             accessDenied,
+		"error_description": "You have made too many requests continuously. Please try again after some time.",
+		"status":            "failure",
+	})
+	res.code = accessDenied
+	return res
+}
+
+// refuse is a refusal. Zoho's have HTTP status 200.
+func (s *Server) refuse(status int, code string) response {
+	res := success(map[string]any{"error": code})
+	res.code = code
+	if s.o.Strict || status == http.StatusNotFound || status == http.StatusMethodNotAllowed {
+		res.status = status
+	}
+	return res
+}
+
+func success(answer map[string]any) response {
+	body, err := json.Marshal(answer)
+	if err != nil {
+		panic(err) // strings and numbers always marshal
+	}
+	return response{
+		status: http.StatusOK,
+		header: http.Header{"Content-Type": {"application/json;charset=utf-8"}},
+		body:   body,
+	}
+}

@@ -1,0 +1,388 @@
+package zohoaccounts
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// maxRequest is how long the body of a request may be.
+const maxRequest = 1 << 20
+
+// Options configures a Server. The zero value, and a nil *Options, make Zoho's
+// server on the real clock.
+type Options struct {
+	// Now is the clock. Nil means time.Now. Advance adds to it.
+	Now func() time.Time
+
+	// DataCenter is the one that hosts which are not Zoho's belong to, those of
+	// the loopback interface above all. Empty means "us".
+	DataCenter string
+
+	// Strict makes a server that rotates refresh tokens and revokes the family
+	// when an old one is used again. See the package documentation.
+	Strict bool
+
+	// Milliseconds makes the answers that old accounts servers gave: expires_in
+	// in milliseconds, with expires_in_sec beside it.
+	Milliseconds bool
+
+	// What follows are the limits. 0 means the documented one.
+	CodeLife      time.Duration
+	AccessLife    time.Duration
+	MintWindow    time.Duration // in which a refresh token makes Mints access tokens
+	Mints         int
+	Living        int // access tokens of one refresh token
+	RefreshTokens int // of one user and client
+}
+
+func (o *Options) complete() Options {
+	var c Options
+	if o != nil {
+		c = *o
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	or(&c.DataCenter, "us")
+	or(&c.CodeLife, 3*time.Minute)
+	or(&c.AccessLife, time.Hour)
+	or(&c.MintWindow, 10*time.Minute)
+	or(&c.Mints, 10)
+	or(&c.Living, 15)
+	or(&c.RefreshTokens, 20)
+	return c
+}
+
+func or[T comparable](v *T, otherwise T) {
+	var zero T
+	if *v == zero {
+		*v = otherwise
+	}
+}
+
+// Kind says what a request is for.
+type Kind string
+
+// The kinds of requests.
+const (
+	Exchange Kind = "exchange" // of a grant code
+	Refresh  Kind = "refresh"
+	Revoke   Kind = "revoke"
+	API      Kind = "api" // a call of the CRM
+	Other    Kind = "other"
+)
+
+// A Request is what a client asked for, and what became of it.
+type Request struct {
+	Kind   Kind
+	Method string
+	Host   string
+	Path   string
+	Query  url.Values
+	Form   url.Values // of a request to the accounts server
+	Header http.Header
+	Body   []byte
+
+	// Code is the code of the refusal, such as "invalid_code" or
+	// "INVALID_TOKEN"; empty if the request was granted, "fault" if a Fault
+	// took its place.
+	Code string
+}
+
+// A Fault is what goes wrong with one request.
+type Fault struct {
+	// Delay holds the request up, before it is carried out.
+	Delay time.Duration
+
+	// Wait holds the request up until it is closed, or the client goes away.
+	Wait <-chan struct{}
+
+	// Status, if it is not 0, is answered in place of what would be, with Header
+	// and Body.
+	Status int
+	Header http.Header
+	Body   string
+
+	// Drop breaks the connection in place of an answer.
+	Drop bool
+
+	// Applied says that the request is carried out all the same.
+	Applied bool
+}
+
+// A Server is an accounts server. Its methods are safe for concurrent use.
+type Server struct {
+	o Options
+
+	mu       sync.Mutex
+	offset   time.Duration
+	clients  map[string]Client
+	codes    map[string]*code
+	families map[string]*family // by each refresh token it ever had
+	access   map[string]*access
+	consents map[owner][]*family // oldest first
+	inject   func(Request) *Fault
+	requests []Request
+}
+
+// New returns a server that knows nobody yet. opts may be nil.
+func New(opts *Options) *Server {
+	return &Server{
+		o:        opts.complete(),
+		clients:  map[string]Client{},
+		codes:    map[string]*code{},
+		families: map[string]*family{},
+		access:   map[string]*access{},
+		consents: map[owner][]*family{},
+	}
+}
+
+// Listen serves on the loopback interface until stop is called. It returns the
+// base URL, which is good for accounts and API alike.
+func (s *Server) Listen() (base string, stop func(), err error) {
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, fmt.Errorf("zohoaccounts: %w", err)
+	}
+	h := &http.Server{Handler: s, ReadHeaderTimeout: time.Minute}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = h.Serve(l)
+	}()
+	return "http://" + l.Addr().String(), func() { _ = h.Close(); <-done }, nil
+}
+
+// Client returns an HTTP client whose requests the server answers, whatever their
+// host, without a socket.
+func (s *Server) Client() *http.Client { return &http.Client{Transport: s} }
+
+// Advance puts the server's clock forward.
+func (s *Server) Advance(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.offset += d
+}
+
+// Inject has f look at every request before it is carried out. It returns nil if
+// nothing is to go wrong. Nil removes it.
+func (s *Server) Inject(f func(Request) *Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inject = f
+}
+
+// Requests returns the requests so far, in the order in which they were answered.
+func (s *Server) Requests() []Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.requests)
+}
+
+// Count returns the number of requests of the kinds, refused ones included.
+func (s *Server) Count(kinds ...Kind) int {
+	n := 0
+	for _, r := range s.Requests() {
+		if slices.Contains(kinds, r.Kind) {
+			n++
+		}
+	}
+	return n
+}
+
+// Refused returns the number of requests that were refused with code.
+func (s *Server) Refused(code string) int {
+	n := 0
+	for _, r := range s.Requests() {
+		if r.Code == code {
+			n++
+		}
+	}
+	return n
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	res, err := s.serve(r)
+	if err != nil {
+		panic(http.ErrAbortHandler) // what net/http breaks the connection for
+	}
+	maps.Copy(w.Header(), res.header)
+	w.WriteHeader(res.status)
+	_, _ = w.Write(res.body)
+}
+
+// RoundTrip implements http.RoundTripper.
+func (s *Server) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		defer func() { _ = r.Body.Close() }()
+	}
+	if err := r.Context().Err(); err != nil {
+		return nil, err
+	}
+	res, err := s.serve(r)
+	if err != nil {
+		return nil, err
+	}
+	return &http.Response{
+		Status:        fmt.Sprintf("%d %s", res.status, http.StatusText(res.status)),
+		StatusCode:    res.status,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        res.header,
+		Body:          io.NopCloser(bytes.NewReader(res.body)),
+		ContentLength: int64(len(res.body)),
+		Request:       r,
+	}, nil
+}
+
+// A response is an answer before it is sent.
+type response struct {
+	status int
+	header http.Header
+	body   []byte
+	code   string // of the refusal
+}
+
+// serve answers a request. It fails if the connection is to be broken.
+func (s *Server) serve(r *http.Request) (response, error) {
+	req, err := parse(r)
+	if err != nil {
+		return response{}, err
+	}
+	f := s.fault(req)
+	if err := f.hold(r.Context()); err != nil {
+		return response{}, err
+	}
+	instead := f.Drop || f.Status != 0
+	if instead && !f.Applied {
+		req.Code = "fault"
+		s.record(req)
+	} else {
+		res := s.answer(&req)
+		if !instead {
+			return res, nil
+		}
+	}
+	if f.Drop {
+		return response{}, io.ErrUnexpectedEOF
+	}
+	header := f.Header.Clone()
+	if header == nil {
+		header = http.Header{}
+	}
+	return response{status: f.Status, header: header, body: []byte(f.Body)}, nil
+}
+
+func parse(r *http.Request) (Request, error) {
+	req := Request{
+		Kind: Other, Method: r.Method, Host: r.Host, Path: r.URL.Path,
+		Query: r.URL.Query(), Header: r.Header.Clone(),
+	}
+	if req.Host == "" {
+		req.Host = r.URL.Host
+	}
+	if r.Body != nil {
+		body, err := io.ReadAll(io.LimitReader(r.Body, maxRequest))
+		if err != nil {
+			return req, err
+		}
+		req.Body = body
+	}
+	switch {
+	case strings.HasPrefix(req.Path, "/oauth/"):
+		req.Form, _ = url.ParseQuery(string(req.Body))
+		for key, values := range req.Query {
+			req.Form[key] = append(req.Form[key], values...) // parameters may be in either place
+		}
+		req.Kind = kindOf(req)
+	case strings.HasPrefix(req.Path, "/crm/"):
+		req.Kind = API
+	}
+	return req, nil
+}
+
+func kindOf(r Request) Kind {
+	switch {
+	case r.Path == "/oauth/v2/token/revoke":
+		return Revoke
+	case r.Path == "/oauth/v2/token" && r.Form.Get("grant_type") == "authorization_code":
+		return Exchange
+	case r.Path == "/oauth/v2/token":
+		return Refresh
+	}
+	return Other
+}
+
+func (s *Server) fault(r Request) Fault {
+	s.mu.Lock()
+	inject := s.inject
+	s.mu.Unlock()
+	if inject != nil {
+		if f := inject(r); f != nil {
+			return *f
+		}
+	}
+	return Fault{}
+}
+
+func (f Fault) hold(ctx context.Context) error {
+	if f.Delay > 0 {
+		t := time.NewTimer(f.Delay)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if f.Wait != nil {
+		select {
+		case <-f.Wait:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func (s *Server) record(r Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests = append(s.requests, r)
+}
+
+// answer carries a request out and records it.
+func (s *Server) answer(r *Request) response {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var res response
+	switch {
+	case r.Kind == API:
+		res = s.api(r)
+	case r.Method != http.MethodPost && r.Kind != Other:
+		res = s.refuse(http.StatusMethodNotAllowed, "method_not_allowed")
+	case r.Kind == Exchange:
+		res = s.exchange(r)
+	case r.Kind == Refresh:
+		res = s.refresh(r)
+	case r.Kind == Revoke:
+		res = s.revoke(r)
+	default:
+		res = s.refuse(http.StatusNotFound, "not_found")
+	}
+	r.Code = res.code
+	s.requests = append(s.requests, *r)
+	return res
+}
