@@ -1,0 +1,454 @@
+package tokenstore_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+type (
+	token     = tokenstore.Token
+	candidate = tokenstore.Candidate
+	former    = tokenstore.Former
+)
+
+// kept returns candidates, the later ones newer.
+func kept(tokens ...token) []candidate {
+	var records []candidate
+	for i, t := range tokens {
+		records = append(records, candidate{Token: t, Updated: at(int64(i))})
+	}
+	return records
+}
+
+func TestTheFirstRowThatAppliesDecides(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		like token
+		want tokenstore.Key
+	}{
+		{token{ID: "1"}, tokenstore.KeyID},
+		{token{ID: "1", UserName: "ann", ClientID: "c1", AccessToken: "a", GrantToken: "g", RefreshToken: "r"}, tokenstore.KeyID},
+		{token{UserName: "ann"}, tokenstore.KeyUser},
+		{token{UserName: "ann", ClientID: "c1", AccessToken: "a", GrantToken: "g", RefreshToken: "r"}, tokenstore.KeyUser},
+		{token{AccessToken: "a"}, tokenstore.KeyAccess},
+		{token{AccessToken: "a", GrantToken: "g", RefreshToken: "r"}, tokenstore.KeyAccess},
+		{token{AccessToken: "a", ClientID: "c1"}, tokenstore.KeyNone},
+		{token{AccessToken: "a", ClientSecret: "s"}, tokenstore.KeyNone},
+		{token{AccessToken: "a", ClientSecret: "s", GrantToken: "g"}, tokenstore.KeyNone},
+		{token{AccessToken: "a", ClientID: "c1", GrantToken: "g"}, tokenstore.KeyGrant},
+		{token{AccessToken: "a", ClientID: "c1", ClientSecret: "s", RefreshToken: "r"}, tokenstore.KeyGrant},
+		{token{ClientID: "c1", GrantToken: "g"}, tokenstore.KeyGrant},
+		{token{ClientID: "c1", RefreshToken: "r"}, tokenstore.KeyGrant},
+		{token{GrantToken: "g", RefreshToken: "r"}, tokenstore.KeyNone},
+		{token{ClientID: "c1", ClientSecret: "s"}, tokenstore.KeyNone},
+		{token{ClientSecret: "s", RedirectURL: "u", APIDomain: "d", ExpiresAt: at(1)}, tokenstore.KeyNone},
+		{token{}, tokenstore.KeyNone},
+	} {
+		if got := tokenstore.KeyOf(c.like); got != c.want {
+			t.Errorf("the row of %+v is %d, want %d", c.like, got, c.want)
+		}
+	}
+}
+
+func TestSelectRowByRow(t *testing.T) {
+	t.Parallel()
+	ann1 := token{ID: "1", UserName: "ann", ClientID: "c1", AccessToken: "a1", GrantToken: "g1", RefreshToken: "r1"}
+	ann2 := token{ID: "2", UserName: "ann", ClientID: "c2", AccessToken: "a2", GrantToken: "g2", RefreshToken: "r2"}
+	bob := token{ID: "3", UserName: "bob", ClientID: "c1", AccessToken: "a3", RefreshToken: "r3"}
+	bare := token{ID: "4", UserName: "cid", AccessToken: "a4", RefreshToken: "r4"}
+	cid := token{ID: "5", UserName: "cid", ClientID: "c1", AccessToken: "a5", RefreshToken: "r5"}
+	code := token{ID: "6", ClientID: "c1", GrantToken: "g6"}
+	all := kept(ann1, ann2, bob, bare, cid, code)
+	const none, many, bad = "none", "many", "bad" // no record has such an ID
+	for _, c := range []struct {
+		what    string
+		like    token
+		records []candidate
+		want    string // the ID, or one of the above
+	}{
+		// Row 0.
+		{"the ID", token{ID: "3"}, all, "3"},
+		{"an unknown ID does not fall through", token{ID: "9", UserName: "ann", ClientID: "c1"}, all, none},
+		{"the ID and its user", token{ID: "1", UserName: "ann"}, all, "1"},
+		{"the ID and another user", token{ID: "1", UserName: "bob"}, all, none},
+		{"the ID and its client", token{ID: "1", ClientID: "c1"}, all, "1"},
+		{"the ID and another client", token{ID: "1", ClientID: "c2"}, all, none},
+		{"the ID of a record without a client, and a client", token{ID: "4", ClientID: "c1"}, all, none},
+		{"the ID of a record without a user, and a user", token{ID: "6", UserName: "ann"}, all, none},
+		{"the ID and another token", token{ID: "1", RefreshToken: "r9"}, all, "1"},
+		{"an earlier ID", token{ID: "9"}, []candidate{{Token: ann1, Former: former{ID: true}}}, "1"},
+		{"an earlier ID and another user", token{ID: "9", UserName: "bob"}, []candidate{{Token: ann1, Former: former{ID: true}}}, none},
+		{"an ID twice", token{ID: "1"}, kept(ann1, ann1), many},
+		// Row 1.
+		{"a user and client", token{UserName: "ann", ClientID: "c2"}, all, "2"},
+		{"a user and an unknown client", token{UserName: "ann", ClientID: "c9"}, all, none},
+		{"a user with several clients", token{UserName: "ann"}, all, many},
+		{"a user with several clients, one of them empty", token{UserName: "cid"}, all, "4"},
+		{"a user with one client", token{UserName: "bob"}, all, "3"},
+		{"a user whose record has no client, and a client", token{UserName: "cid", ClientID: "c2"}, all, none},
+		{"an unknown user does not fall through", token{UserName: "dan", AccessToken: "a1", ClientID: "c1", RefreshToken: "r1", GrantToken: "g1"}, all, none},
+		{"a user's name is compared as it is", token{UserName: "Ann", ClientID: "c1"}, all, none},
+		{"a user and another's token", token{UserName: "bob", AccessToken: "a1", RefreshToken: "r1"}, all, "3"},
+		{"a user and client twice", token{UserName: "ann", ClientID: "c1"}, kept(ann1, ann1), many},
+		// Row 2.
+		{"an access token", token{AccessToken: "a3"}, all, "3"},
+		{"an access token before any other", token{AccessToken: "a3", RefreshToken: "r1", GrantToken: "g1"}, all, "3"},
+		{"an unknown access token does not fall through", token{AccessToken: "a9", RefreshToken: "r1"}, all, none},
+		{"an access token with a client is none of this row", token{AccessToken: "a1", ClientID: "c1"}, all, bad},
+		{"an access token with a secret is none of this row", token{AccessToken: "a1", ClientSecret: "s"}, all, bad},
+		{"an access token of two", token{AccessToken: "a"}, kept(token{ID: "1", UserName: "ann", AccessToken: "a"}, token{ID: "2", AccessToken: "a"}), many},
+		{"an access token of two without a user", token{AccessToken: "a"}, kept(token{ID: "1", AccessToken: "a"}, token{ID: "2", AccessToken: "a"}), many},
+		// Row 3.
+		{"a grant token", token{ClientID: "c1", GrantToken: "g1"}, all, "1"},
+		{"a refresh token", token{ClientID: "c1", RefreshToken: "r3"}, all, "3"},
+		{"a grant token of another client", token{ClientID: "c2", GrantToken: "g1"}, all, none},
+		{"a refresh token of another client", token{ClientID: "c2", RefreshToken: "r1"}, all, none},
+		{"a refresh token of a record without a client", token{ClientID: "c1", RefreshToken: "r4"}, all, none},
+		{"a grant token before a refresh token", token{ClientID: "c1", GrantToken: "g6", RefreshToken: "r1"}, all, "6"},
+		{"an unknown grant token, else the refresh token", token{ClientID: "c1", GrantToken: "g9", RefreshToken: "r1"}, all, "1"},
+		{"a grant token of another client, else the refresh token", token{ClientID: "c1", GrantToken: "g2", RefreshToken: "r1"}, all, "1"},
+		{"an access token beside them does not count", token{ClientID: "c1", RefreshToken: "r1", AccessToken: "a3"}, all, "1"},
+		{"no token is not the absent one", token{ClientID: "c1", RefreshToken: "r9"}, all, none},
+		{"an earlier grant token", token{ClientID: "c1", GrantToken: "g0"}, []candidate{{Token: ann1, Former: former{GrantToken: true}}}, "1"},
+		{"an earlier refresh token", token{ClientID: "c1", RefreshToken: "r0"}, []candidate{{Token: ann1, Former: former{RefreshToken: true}}}, "1"},
+		{"an earlier refresh token of another client", token{ClientID: "c2", RefreshToken: "r0"}, []candidate{{Token: ann1, Former: former{RefreshToken: true}}}, none},
+		{"a record with a user before one without", token{ClientID: "c1", RefreshToken: "r"},
+			kept(token{ID: "1", ClientID: "c1", UserName: "ann", RefreshToken: "r"}, token{ID: "2", ClientID: "c1", RefreshToken: "r"}), "1"},
+		{"of records without a user the newest", token{ClientID: "c1", RefreshToken: "r"},
+			kept(token{ID: "1", ClientID: "c1", RefreshToken: "r"}, token{ID: "2", ClientID: "c1", RefreshToken: "r"}), "2"},
+		{"of records without a user, equally new, none", token{ClientID: "c1", RefreshToken: "r"},
+			[]candidate{{Token: token{ID: "1", ClientID: "c1", RefreshToken: "r"}}, {Token: token{ID: "2", ClientID: "c1", RefreshToken: "r"}}}, many},
+		{"of two users none", token{ClientID: "c1", RefreshToken: "r"},
+			kept(token{ID: "1", ClientID: "c1", UserName: "ann", RefreshToken: "r"}, token{ID: "2", ClientID: "c1", UserName: "bob", RefreshToken: "r"}), many},
+		// Row 4.
+		{"nothing", token{}, all, bad},
+		{"a client", token{ClientID: "c1", ClientSecret: "s"}, all, bad},
+		{"a refresh token without a client", token{RefreshToken: "r1"}, all, bad},
+		{"a grant token without a client", token{GrantToken: "g1", ClientSecret: "s"}, all, bad},
+		{"nothing, of one record", token{}, kept(ann1), bad},
+		// No records.
+		{"an ID of no records", token{ID: "1"}, nil, none},
+		{"a user of no records", token{UserName: "ann"}, nil, none},
+	} {
+		for range 2 { // and the same the other way round
+			i, err := tokenstore.Select(c.like, c.records)
+			got := map[error]string{tokenstore.ErrNotFound: none, tokenstore.ErrAmbiguous: many, tokenstore.ErrInvalidToken: bad}[class(err)]
+			if err == nil {
+				got = c.records[i].Token.ID
+			} else if i >= 0 {
+				t.Errorf("%s: record %d is returned with error %v", c.what, i, err)
+			}
+			if got != c.want {
+				t.Errorf("%s: found %s, error %v, want %s", c.what, got, err, c.want)
+			}
+			c.records = slices.Clone(c.records)
+			slices.Reverse(c.records)
+		}
+	}
+}
+
+// class returns the class that err matches, nil if none.
+func class(err error) error {
+	for _, class := range errorClasses {
+		if errors.Is(err, class) {
+			return class
+		}
+	}
+	return nil
+}
+
+func TestAnAmbiguityNamesTheIDsAndNoSecret(t *testing.T) {
+	t.Parallel()
+	_, err := tokenstore.Select(token{AccessToken: canary}, kept(
+		token{ID: "two\n", UserName: "ann", AccessToken: canary, RefreshToken: canary},
+		token{ID: "1", AccessToken: canary}, token{ID: "3", AccessToken: "another"}))
+	if !errors.Is(err, tokenstore.ErrAmbiguous) || leaks(err.Error()) || !strings.HasSuffix(err.Error(), `: "1", "two\n"`) || strings.Contains(err.Error(), "ann") {
+		t.Errorf("error %v, want ErrAmbiguous with the two IDs in order", err)
+	}
+}
+
+func TestMergeFieldByField(t *testing.T) {
+	t.Parallel()
+	record := token{ID: "1", ClientID: "c1", ClientSecret: "s1", RefreshToken: "r1", AccessToken: "a1", GrantToken: "g1", ExpiresAt: at(1), RedirectURL: "u1", APIDomain: "d1"}
+	users := record
+	users.UserName = "ann"
+	with := func(record token, alter func(*token)) token { alter(&record); return record }
+	for _, c := range []struct {
+		what            string
+		record, t, want token
+	}{
+		{"nothing", record, token{}, record},
+		{"all of it", record, token{ID: "9", UserName: "bob", ClientID: "c2", ClientSecret: "s2", RefreshToken: "r2", AccessToken: "a2", GrantToken: "g2", ExpiresAt: at(2), RedirectURL: "u2", APIDomain: "d2"},
+			token{ID: "1", UserName: "bob", ClientID: "c2", ClientSecret: "s2", RefreshToken: "r2", AccessToken: "a2", GrantToken: "g2", ExpiresAt: at(2), RedirectURL: "u2", APIDomain: "d2"}},
+		{"one field", record, token{APIDomain: "d2"}, with(record, func(r *token) { r.APIDomain = "d2" })},
+		{"another access token does not inherit the expiry", record, token{AccessToken: "a2"}, with(record, func(r *token) { r.AccessToken, r.ExpiresAt = "a2", time.Time{} })},
+		{"the same access token keeps its expiry", record, token{AccessToken: "a1"}, record},
+		{"an expiry alone is that of the present token", record, token{ExpiresAt: at(2)}, with(record, func(r *token) { r.ExpiresAt = at(2) })},
+		{"an earlier expiry counts", record, token{AccessToken: "a1", ExpiresAt: at(0)}, with(record, func(r *token) { r.ExpiresAt = at(0) })},
+		{"the first access token of a record", with(record, func(r *token) { r.AccessToken = "" }), token{AccessToken: "a2"},
+			with(record, func(r *token) { r.AccessToken, r.ExpiresAt = "a2", time.Time{} })},
+		{"a user's name and client stay", users, token{UserName: "bob", ClientID: "c2"}, users},
+		{"an empty client of a user stays", with(users, func(r *token) { r.ClientID = "" }), token{ClientID: "c2"}, with(users, func(r *token) { r.ClientID = "" })},
+		{"times are cut to milliseconds, in UTC", record, token{ExpiresAt: at(2).Add(1_999_999).In(time.FixedZone("x", 3600))},
+			with(record, func(r *token) { r.ExpiresAt = at(2).Add(time.Millisecond) })},
+	} {
+		c.want.ExpiresAt = utc(c.want.ExpiresAt)
+		if got := tokenstore.Merge(c.record, c.t); got != c.want {
+			t.Errorf("%s: %+v, want %+v", c.what, got, c.want)
+		}
+	}
+}
+
+func utc(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.UTC()
+}
+
+func TestAbsorbKeepsTheTokensThatExpireLater(t *testing.T) {
+	t.Parallel()
+	into := token{ID: "1", UserName: "ann", ClientID: "c1", RefreshToken: "r1", AccessToken: "a1", ExpiresAt: at(1), APIDomain: "d1"}
+	from := token{ID: "2", ClientID: "c1", RefreshToken: "r2", AccessToken: "a2", ExpiresAt: at(2), RedirectURL: "u2"}
+	for _, c := range []struct {
+		what             string
+		into, from, want token
+	}{
+		{"from", into, from, token{ID: "1", UserName: "ann", ClientID: "c1", RefreshToken: "r2", AccessToken: "a2", ExpiresAt: at(2), APIDomain: "d1", RedirectURL: "u2"}},
+		{"into", from, into, token{ID: "2", UserName: "ann", ClientID: "c1", RefreshToken: "r2", AccessToken: "a2", ExpiresAt: at(2), APIDomain: "d1", RedirectURL: "u2"}},
+		{"into, of equals", into, token{ID: "2", RefreshToken: "r2", AccessToken: "a2", ExpiresAt: at(1)}, into},
+		{"from, if into has none", token{ID: "1", UserName: "ann"}, token{ID: "2", ClientID: "c1", GrantToken: "g2"}, token{ID: "1", UserName: "ann", ClientID: "c1", GrantToken: "g2"}},
+		{"into, if from has none", into, token{ID: "2", ClientID: "c9", UserName: "bob"}, into},
+		{"into, if the expiry of from is not known", into, token{ID: "2", RefreshToken: "r2", AccessToken: "a2"}, into},
+		{"what the other has not", token{ID: "1", UserName: "ann", RefreshToken: "r1"}, token{ID: "2", AccessToken: "a2", ExpiresAt: at(2)},
+			token{ID: "1", UserName: "ann", RefreshToken: "r1", AccessToken: "a2", ExpiresAt: at(2)}},
+	} {
+		c.want.ExpiresAt = utc(c.want.ExpiresAt)
+		if got := tokenstore.Absorb(c.into, c.from); got != c.want {
+			t.Errorf("%s: %+v, want %+v", c.what, got, c.want)
+		}
+	}
+}
+
+// A dealer deals tokens out of bytes, with few different values, so that what it
+// deals often matches.
+type dealer struct{ bytes []byte }
+
+func (d *dealer) next(n int) int {
+	if len(d.bytes) == 0 {
+		return 0
+	}
+	v := int(d.bytes[0]) % n
+	d.bytes = d.bytes[1:]
+	return v
+}
+
+func (d *dealer) text(prefix string) string {
+	return []string{"", prefix + "1", prefix + "2"}[d.next(3)]
+}
+
+func (d *dealer) token() token {
+	return token{
+		ID: d.text(""), UserName: d.text("u"), ClientID: d.text("c"), ClientSecret: tokenstore.Secret(d.text("s")),
+		RefreshToken: tokenstore.Secret(d.text("r")), AccessToken: tokenstore.Secret(d.text("a")), GrantToken: tokenstore.Secret(d.text("g")),
+		ExpiresAt: []time.Time{{}, at(1).UTC(), at(2).UTC()}[d.next(3)], RedirectURL: d.text("x"), APIDomain: d.text("d"),
+	}
+}
+
+func (d *dealer) candidates() []candidate {
+	var records []candidate
+	for range d.next(5) {
+		bits := d.next(32)
+		if bits >= 16 {
+			bits = 0 // most records have no earlier values
+		}
+		records = append(records, candidate{Token: d.token(), Updated: at(int64(d.next(3))),
+			Former: former{bits&1 != 0, bits&2 != 0, bits&4 != 0, bits&8 != 0}})
+	}
+	return records
+}
+
+// allowed says the table again, for one record, without the choice between
+// several: whether like may describe it. sure is false for the second halves of
+// rows, which count only if the first half finds nothing.
+func allowed(like token, c candidate) (may, sure bool) {
+	r := c.Token
+	if like.ID != "" {
+		own := r.ID == like.ID || c.Former.ID
+		ok := own && (like.UserName == "" || like.UserName == r.UserName) && (like.ClientID == "" || like.ClientID == r.ClientID)
+		return ok, ok
+	}
+	if like.UserName != "" {
+		if like.UserName != r.UserName {
+			return false, false
+		}
+		return like.ClientID == r.ClientID || like.ClientID == "", like.ClientID == r.ClientID
+	}
+	if like.AccessToken != "" && like.ClientID == "" && like.ClientSecret == "" {
+		ok := r.AccessToken == like.AccessToken || c.Former.AccessToken
+		return ok, ok
+	}
+	if like.ClientID != "" && like.ClientID == r.ClientID {
+		if like.GrantToken != "" && (like.GrantToken == r.GrantToken || c.Former.GrantToken) {
+			return true, true
+		}
+		return like.RefreshToken != "" && (like.RefreshToken == r.RefreshToken || c.Former.RefreshToken), false
+	}
+	return false, false
+}
+
+// naiveSelect says the table again, and what it says between several records.
+func naiveSelect(like token, records []candidate) (want []int, searchable bool) {
+	row3 := like.ID == "" && like.UserName == "" && !(like.AccessToken != "" && like.ClientID == "" && like.ClientSecret == "")
+	if row3 && (like.ClientID == "" || like.GrantToken == "" && like.RefreshToken == "") {
+		return nil, false
+	}
+	for _, wantSure := range []bool{true, false} {
+		for i, c := range records {
+			if may, sure := allowed(like, c); may && (sure || !wantSure) {
+				want = append(want, i)
+			}
+		}
+		if len(want) > 0 {
+			break
+		}
+	}
+	if !row3 || len(want) < 2 {
+		return want, true
+	}
+	better := func(i, j int) bool { // of two records that are found by row 3
+		a, b := records[i], records[j]
+		if (a.Token.UserName != "") != (b.Token.UserName != "") {
+			return a.Token.UserName != ""
+		}
+		return a.Token.UserName == "" && a.Updated.After(b.Updated)
+	}
+	var best []int
+	for _, i := range want {
+		if !slices.ContainsFunc(want, func(j int) bool { return better(j, i) }) {
+			best = append(best, i)
+		}
+	}
+	return best, true
+}
+
+// FuzzMatch compares Select with the table, said again in another way.
+func FuzzMatch(f *testing.F) {
+	f.Add([]byte{})
+	for row := range byte(5) {
+		for records := range byte(5) {
+			f.Add([]byte{0, row & 1, row & 2, 0, 1, row, 2, 0, 0, 0, records, 16, 1, 1, 1, 0, 1, 1, 1, 0, 0, 0, 1, 16, 2, 1, 2, 0, 1, 1, 1, 0, 0, 0, 2, 2, 0, 0, 1, 0, 1, 0, 1})
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		d := dealer{data}
+		like, records := d.token(), d.candidates()
+		want, searchable := naiveSelect(like, records)
+		i, err := tokenstore.Select(like, records)
+		ok := false
+		switch {
+		case !searchable:
+			ok = errors.Is(err, tokenstore.ErrInvalidToken)
+		case len(want) == 0:
+			ok = errors.Is(err, tokenstore.ErrNotFound)
+		case len(want) == 1:
+			ok = err == nil && i == want[0]
+		default:
+			ok = errors.Is(err, tokenstore.ErrAmbiguous)
+		}
+		if !ok {
+			t.Fatalf("%+v\nof %+v\nis %d, error %v; the table says %v", like, records, i, err, want)
+		}
+	})
+}
+
+// FuzzMerge checks the laws of merging.
+func FuzzMerge(f *testing.F) {
+	f.Add([]byte{})
+	f.Add([]byte{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2})
+	f.Add([]byte{1, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 0, 0, 0, 2, 0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		d := dealer{data}
+		record, news := d.token(), d.token()
+		merged := tokenstore.Merge(record, news)
+		fail := func(law string) {
+			t.Helper()
+			t.Fatalf("%s:\n%+v\nand\n%+v\nis\n%+v", law, record, news, merged)
+		}
+		if tokenstore.Merge(merged, news) != merged {
+			fail("merging twice changes it")
+		}
+		if tokenstore.Merge(record, token{}) != record || tokenstore.Merge(record, record) != record {
+			fail("merging nothing, or itself, changes it")
+		}
+		if merged.ID != record.ID {
+			fail("the ID changes")
+		}
+		if record.UserName != "" && (merged.UserName != record.UserName || merged.ClientID != record.ClientID) {
+			fail("the user or the client of a user's record changes")
+		}
+		for _, get := range []func(token) string{
+			func(t token) string { return t.UserName }, func(t token) string { return t.ClientID },
+			func(t token) string { return string(t.ClientSecret) }, func(t token) string { return string(t.RefreshToken) },
+			func(t token) string { return string(t.AccessToken) }, func(t token) string { return string(t.GrantToken) },
+			func(t token) string { return t.RedirectURL }, func(t token) string { return t.APIDomain },
+		} {
+			if m := get(merged); m != get(record) && m != get(news) {
+				fail("a field has a value that neither had")
+			} else if m == "" && get(record) != "" {
+				fail("a field is cleared")
+			}
+		}
+		for _, c := range []struct{ record, news, merged tokenstore.Secret }{
+			{record.ClientSecret, news.ClientSecret, merged.ClientSecret}, {record.RefreshToken, news.RefreshToken, merged.RefreshToken},
+			{record.AccessToken, news.AccessToken, merged.AccessToken}, {record.GrantToken, news.GrantToken, merged.GrantToken},
+		} {
+			if c.news != "" && c.merged != c.news {
+				fail("news are not taken")
+			}
+		}
+		switch expiry := merged.ExpiresAt; {
+		case merged.AccessToken != record.AccessToken && !expiry.Equal(news.ExpiresAt):
+			fail("an access token inherits the expiry of another")
+		case merged.AccessToken == record.AccessToken && news.ExpiresAt.IsZero() && !expiry.Equal(record.ExpiresAt):
+			fail("the expiry of an access token is lost")
+		case !news.ExpiresAt.IsZero() && !expiry.Equal(news.ExpiresAt):
+			fail("a new expiry is not taken")
+		}
+	})
+}
+
+// FuzzAbsorb checks what holds when two records become one.
+func FuzzAbsorb(f *testing.F) {
+	f.Add([]byte{})
+	f.Add([]byte{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 0, 1, 2, 2, 2, 2, 2, 2, 2})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		d := dealer{data}
+		into, from := d.token(), d.token()
+		got := tokenstore.Absorb(into, from)
+		fail := func(law string) {
+			t.Helper()
+			t.Fatalf("%s:\n%+v\nand\n%+v\nare\n%+v", law, into, from, got)
+		}
+		if got.ID != into.ID || into.UserName != "" && got.UserName != into.UserName || into.ClientID != "" && got.ClientID != into.ClientID {
+			fail("the identity changes")
+		}
+		for _, c := range []struct{ into, from, got tokenstore.Secret }{
+			{into.ClientSecret, from.ClientSecret, got.ClientSecret}, {into.RefreshToken, from.RefreshToken, got.RefreshToken},
+			{into.AccessToken, from.AccessToken, got.AccessToken}, {into.GrantToken, from.GrantToken, got.GrantToken},
+		} {
+			if c.got != c.into && c.got != c.from || c.got == "" && (c.into != "" || c.from != "") {
+				fail("a secret is lost or invented")
+			}
+		}
+		if got.AccessToken != "" && !(got.AccessToken == into.AccessToken && got.ExpiresAt.Equal(into.ExpiresAt)) &&
+			!(got.AccessToken == from.AccessToken && got.ExpiresAt.Equal(from.ExpiresAt)) {
+			fail("an access token has the expiry of another")
+		}
+	})
+}
