@@ -1,0 +1,52 @@
+# make help lists what there is. CI calls these targets and nothing else.
+
+GO      ?= go
+FUZZ    ?= 30s
+LINT     = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+VULN     = $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
+MODULES  = . integration integration/vaultdev
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast test-integration race lint fuzz bench evidence tidy-check vuln
+
+help: ## this text
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## the main job, on embedded defaults: needs Go and nothing else
+	@$(GO) run ./cmd/tokenkeep demo
+
+test: test-fast test-integration ## everything that this machine can run, real servers included
+
+test-fast: ## the tests of the module: no server, no Docker
+	$(GO) vet ./...
+	$(GO) test ./...
+
+test-integration: ## the suites on Vault's core, MariaDB and LocalStack, in containers where there is Docker
+	$(GO) -C integration vet ./...
+	$(GO) -C integration test -timeout 25m ./...
+
+race: ## the tests of the module under the race detector
+	$(GO) test -race -timeout 30m ./...
+
+lint: ## golangci-lint, with the reasons in .golangci.yml
+	$(LINT) run ./...
+
+fuzz: ## each fuzz target for FUZZ (30s)
+	@for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "$$pkg $$target"; \
+			$(GO) test $$pkg -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ) || exit 1; \
+		done; \
+	done
+
+bench: ## calls and times of every operation, on the servers in this process
+	$(GO) test -run '^$$' -bench . -benchtime 100x ./vaultstore ./awssm ./gcpsm ./tokenstore/... ./initializer
+
+evidence: ## run what docs/evidence.md reports, and write it anew
+	$(GO) -C integration run ./evidence/report -out ../docs
+
+tidy-check: ## go.mod and go.sum say what the code needs
+	@for m in $(MODULES); do (cd $$m && $(GO) mod tidy -diff) || exit 1; done
+
+vuln: ## known vulnerabilities in what is reached (needs the database)
+	$(VULN) ./...
