@@ -1,7 +1,6 @@
 package filestore
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,38 +45,12 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// complete returns a copy of o with defaults in place of zero values.
-func (o *Options) complete() (Options, error) {
-	var c Options
-	if o != nil {
-		c = *o
-	}
-	if c.Dialect != "" && !c.Dialect.Known() {
-		return c, fmt.Errorf("filestore: unknown dialect %q", string(c.Dialect))
-	}
-	c.LeaseTTL = cmp.Or(c.LeaseTTL, refreshing.DefaultLeaseTTL)
-	if c.LeaseTTL < refreshing.MinLeaseTTL {
-		return c, fmt.Errorf("filestore: LeaseTTL is %v, the least is %v", c.LeaseTTL, refreshing.MinLeaseTTL)
-	}
-	c.LockTimeout = cmp.Or(c.LockTimeout, refreshing.DefaultLockTimeout)
-	if c.LockTimeout < 0 {
-		return c, fmt.Errorf("filestore: LockTimeout is %v", c.LockTimeout)
-	}
-	if c.Now == nil {
-		c.Now = time.Now
-	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
-	return c, nil
-}
-
 // A Store is the TokenStore on a token file. It keeps no token in memory between
 // calls and no file open, and starts no goroutine.
 type Store struct {
 	path      string
 	o         Options
-	refresher refreshing.Refresher
+	refresher *refreshing.Refresher
 	writes    atomic.Int64 // how often the file was replaced; tests count
 }
 
@@ -92,7 +65,14 @@ func New(path string, opts *Options) (*Store, error) {
 	if path == "" {
 		return nil, errors.New("filestore: the path is empty")
 	}
-	o, err := opts.complete()
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	if o.Dialect != "" && !o.Dialect.Known() {
+		return nil, fmt.Errorf("filestore: unknown dialect %q", string(o.Dialect))
+	}
+	r, err := refreshing.New("filestore", o.LeaseTTL, o.LockTimeout, o.Now, o.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -101,13 +81,7 @@ func New(path string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("filestore: %w", err)
 	}
-	return &Store{path: path, o: o, refresher: refreshing.Refresher{
-		Store:    "filestore",
-		LeaseTTL: o.LeaseTTL,
-		Patience: o.LeaseTTL + o.LockTimeout,
-		Now:      o.Now,
-		Logger:   o.Logger,
-	}}, nil
+	return &Store{path: path, o: o, refresher: r}, nil
 }
 
 // wrap makes the one *tokenstore.Error that a method returns.

@@ -68,7 +68,7 @@ func (s *Store) lock(ctx context.Context, path string) (*held, error) {
 	gates.mu.Unlock()
 	h := &held{g, path}
 
-	waiting, cancel := context.WithTimeout(ctx, s.o.LockTimeout)
+	waiting, cancel := context.WithTimeout(ctx, s.refresher.LockTimeout)
 	defer cancel()
 	err := g.enter(waiting)
 	if err != nil {
@@ -82,7 +82,7 @@ func (s *Store) lock(ctx context.Context, path string) (*held, error) {
 		return h, nil
 	}
 	if ctx.Err() == nil && waiting.Err() != nil {
-		err = fmt.Errorf("%w: the lock was not free for %v", tokenstore.ErrUnavailable, s.o.LockTimeout)
+		err = fmt.Errorf("%w: the lock was not free for %v", tokenstore.ErrUnavailable, s.refresher.LockTimeout)
 	}
 	return nil, err
 }

@@ -7,6 +7,7 @@
 package refreshing
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,11 +19,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/backoff"
 )
 
-// The least and the usual of what Options of stores say.
 const (
-	DefaultLeaseTTL    = 30 * time.Second
-	MinLeaseTTL        = time.Second
-	DefaultLockTimeout = time.Minute
+	defaultLeaseTTL    = 30 * time.Second
+	minLeaseTTL        = time.Second
+	defaultLockTimeout = time.Minute
 )
 
 // attempts is how often a refresh begins anew because the credentials that it
@@ -74,13 +74,38 @@ type Lock interface {
 
 // A Refresher is the refreshes of one store.
 type Refresher struct {
-	Store    string        // the kind of store, for log records
-	LeaseTTL time.Duration // how long mint may take
-	Patience time.Duration // how long to wait for another process
-	Now      func() time.Time
-	Logger   *slog.Logger
+	LeaseTTL    time.Duration // how long mint may take
+	LockTimeout time.Duration // how long a write waits for others
+	Now         func() time.Time
+	Logger      *slog.Logger
 
+	store   string
 	flights flights
+}
+
+// New returns the Refresher of a store, which is of the kind that is named, with
+// defaults in place of zero values. It checks the others.
+func New(store string, leaseTTL, lockTimeout time.Duration, now func() time.Time, logger *slog.Logger) (*Refresher, error) {
+	r := &Refresher{
+		LeaseTTL:    cmp.Or(leaseTTL, defaultLeaseTTL),
+		LockTimeout: cmp.Or(lockTimeout, defaultLockTimeout),
+		Now:         now,
+		Logger:      logger,
+		store:       store,
+	}
+	switch {
+	case r.LeaseTTL < minLeaseTTL:
+		return nil, fmt.Errorf("%s: LeaseTTL is %v, the least is %v", store, leaseTTL, minLeaseTTL)
+	case r.LockTimeout < 0:
+		return nil, fmt.Errorf("%s: LockTimeout is %v", store, lockTimeout)
+	}
+	if now == nil {
+		r.Now = time.Now
+	}
+	if logger == nil {
+		r.Logger = slog.New(slog.DiscardHandler)
+	}
+	return r, nil
 }
 
 // Refresh is what tokenstore.Refresher says, for the record with the ID.
@@ -169,14 +194,14 @@ func (r *refresh) once(ctx context.Context) (tokenstore.Token, error) {
 		if refused := last.next(current, err, r.Now()); refused != nil {
 			keep = true
 			if err := lock.Keep(context.WithoutCancel(ctx), refused); err != nil {
-				r.Logger.WarnContext(ctx, r.Store+": a refusal could not be kept", "id", r.id)
+				r.Logger.WarnContext(ctx, r.store+": a refusal could not be kept", "id", r.id)
 			}
 		}
 		if ctx.Err() != nil {
 			return tokenstore.Token{}, ctx.Err()
 		}
 		// It is not the store's, and gets no class.
-		return tokenstore.Token{}, &tokenstore.Error{Op: "refresh", Store: r.Store, ID: r.id, Err: err}
+		return tokenstore.Token{}, &tokenstore.Error{Op: "refresh", Store: r.store, ID: r.id, Err: err}
 	}
 	storeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.LeaseTTL)
 	defer cancel()
@@ -207,7 +232,8 @@ func (r *refresh) acquire(ctx context.Context) (Lock, tokenstore.Token, error) {
 	if err != nil || r.good(t) {
 		return nil, t, err
 	}
-	waiting, cancel := context.WithTimeout(ctx, r.Patience)
+	patience := r.LeaseTTL + r.LockTimeout
+	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	poll := backoff.Sequence{Pause: firstPoll, Longest: lastPoll}
 	for {
@@ -217,7 +243,7 @@ func (r *refresh) acquire(ctx context.Context) (Lock, tokenstore.Token, error) {
 		}
 		if err := backoff.Sleep(waiting, poll.Next()); err != nil {
 			if ctx.Err() == nil {
-				err = fmt.Errorf("%w: another process has been refreshing it for %v", tokenstore.ErrUnavailable, r.Patience)
+				err = fmt.Errorf("%w: another process has been refreshing it for %v", tokenstore.ErrUnavailable, patience)
 			}
 			return nil, tokenstore.Token{}, err
 		}
@@ -253,7 +279,7 @@ func (r *refresh) commit(ctx context.Context, lock Lock, used, minted tokenstore
 				continue
 			}
 		}
-		r.Logger.ErrorContext(ctx, r.Store+": a refreshed token was not stored", "id", r.id)
+		r.Logger.ErrorContext(ctx, r.store+": a refreshed token was not stored", "id", r.id)
 		return usable, fmt.Errorf("%w: %w", tokenstore.ErrNotPersisted, err)
 	}
 }
