@@ -33,6 +33,7 @@ var classes = []class{
 	{10, "partial", errPartial, "some of it is done: the report and the errors say what is not"},
 	{6, "invalid", errInput, "the record, file or search cannot be used as it is"},
 	{6, "invalid", codec.ErrDialect, ""},
+	{12, "conflicts", errConflicts, "migrate: some records stand in the way, and nothing was written"},
 	{11, "not_persisted", tokenstore.ErrNotPersisted, "a new token is usable but was not stored"},
 	{7, "denied", tokenstore.ErrDenied, "the store refused the credentials, or they lack a permission"},
 	{8, "unavailable", tokenstore.ErrUnavailable, "the store could not be reached, failed, or throttled the call: try again"},
@@ -51,6 +52,8 @@ var (
 	errUsage   = errors.New("usage")
 	errInput   = errors.New("invalid input")
 	errPartial = errors.New("only a part is done")
+
+	errConflicts = errors.New("the stores do not go together")
 )
 
 // classOf returns the class of an error.

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -95,7 +95,7 @@ func planImport(data []byte, d codec.Dialect, o importOptions) (importPlan, erro
 		return importPlan{}, err
 	}
 	p := importPlan{dialects: f.Dialects()}
-	seen := newSeen()
+	seen := seen{index: newIndex()}
 	for i := range f.Len() {
 		line := f.Line(i)
 		t, err := fromRow(f.Row(i))
@@ -124,56 +124,31 @@ func planImport(data []byte, d codec.Dialect, o importOptions) (importPlan, erro
 
 // seen are the rows of a file up to one, by what a record is known by.
 type seen struct {
-	rows map[string][]importRow
+	*index
+	lines []int // of the records of the index
 }
 
-func newSeen() *seen { return &seen{rows: map[string][]importRow{}} }
-
 // add adds a row, unless it would be saved to a record that a row before has
-// made. Which one that is, package tokenstore decides.
+// made.
 func (s *seen) add(line int, t tokenstore.Token) error {
-	var candidates []tokenstore.Candidate
-	var lines []int
-	known := map[int]bool{}
-	keys := identities(t)
-	for _, key := range keys {
-		for _, r := range s.rows[key] {
-			if !known[r.line] {
-				known[r.line] = true
-				c := tokenstore.Candidate{Token: r.token, Updated: time.UnixMilli(int64(r.line))}
-				candidates, lines = append(candidates, c), append(lines, r.line)
-			}
-		}
-	}
-	plan, err := tokenstore.PlanSave(t, candidates)
+	plan, err := s.plan(t)
 	switch {
 	case errors.Is(err, tokenstore.ErrNotFound):
 		return fmt.Errorf("%w: it has neither an access nor a refresh nor a grant token", errInput)
 	case errors.Is(err, tokenstore.ErrInvalidToken), errors.Is(err, tokenstore.ErrTooLarge):
 		return err
 	case err != nil:
-		return fmt.Errorf("%w: it does not go together with line %s", errInput, joinInts(lines))
-	case plan.Record >= 0:
-		return fmt.Errorf("%w: it is the same record as line %d", errInput, lines[plan.Record])
-	}
-	for _, key := range keys {
-		s.rows[key] = append(s.rows[key], importRow{line, t})
-	}
-	return nil
-}
-
-// identities returns what rows that may be one record have in common.
-func identities(t tokenstore.Token) []string {
-	var keys []string
-	for _, k := range []struct{ kind, value string }{
-		{"id", t.ID}, {"user", t.UserName}, {"access", string(t.AccessToken)},
-		{"refresh", string(t.RefreshToken)}, {"grant", string(t.GrantToken)},
-	} {
-		if k.value != "" {
-			keys = append(keys, k.kind+" "+k.value)
+		var lines []string
+		for _, i := range s.near(t) {
+			lines = append(lines, strconv.Itoa(s.lines[i]))
 		}
+		return fmt.Errorf("%w: it does not go together with line %s", errInput, strings.Join(lines, ", "))
+	case plan.Record >= 0:
+		return fmt.Errorf("%w: it is the same record as line %d", errInput, s.lines[plan.Record])
 	}
-	return keys
+	s.index.add(t)
+	s.lines = append(s.lines, line)
+	return nil
 }
 
 // An importReport is what became of an import.
@@ -311,12 +286,4 @@ func fileName(name string) string {
 		return "standard input"
 	}
 	return clean(name)
-}
-
-func joinInts(numbers []int) string {
-	var words []string
-	for _, n := range numbers {
-		words = append(words, fmt.Sprint(n))
-	}
-	return strings.Join(words, ", ")
 }

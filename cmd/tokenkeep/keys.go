@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -107,7 +106,7 @@ func parseKeys(data []byte) (keysFile, error) {
 
 // options returns the options of a store that uses the keys.
 func (k keysFile) options() (*tokenstore.Options, error) {
-	o := &tokenstore.Options{NameKey: k.NameKey, IndexKeys: k.IndexKeys, Codec: plainCodec{codec.JSON}}
+	o := &tokenstore.Options{NameKey: k.NameKey, IndexKeys: k.IndexKeys}
 	if k.EncryptionKeys == nil {
 		return o, nil
 	}
@@ -125,18 +124,6 @@ func (k keysFile) options() (*tokenstore.Options, error) {
 	c, err := codec.Encrypted(codec.JSON, aeads[0], &codec.EncryptedOptions{Old: aeads[1:], AllowPlain: k.AllowPlain})
 	o.Codec = c
 	return o, err
-}
-
-// A plainCodec is codec.JSON that refuses an encrypted record. Without the key it
-// would look like a record with nothing in it, and be passed over.
-type plainCodec struct{ codec.Codec }
-
-func (c plainCodec) Decode(name string, data []byte) (codec.Record, error) {
-	r, err := c.Codec.Decode(name, data)
-	if err == nil && slices.Contains(r.Unknown(), "aead") {
-		return codec.Record{}, fmt.Errorf("%w: it is encrypted, and %s names no key for it", codec.ErrFormat, envKeys)
-	}
-	return r, err
 }
 
 func (a *app) keysCommand() *cobra.Command {

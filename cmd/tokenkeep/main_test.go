@@ -119,18 +119,30 @@ func vaultEnv(t *testing.T) (env, *fakevault.Server) {
 	}, server
 }
 
+// A kind is a kind of store that lasts.
+type kind struct {
+	name string
+	open func(*testing.T) env // a new store
+}
+
+// storeKinds are all of them.
+var storeKinds = []kind{
+	{"file", fileStoreEnv},
+	{"vault", func(t *testing.T) env {
+		e, _ := vaultEnv(t)
+		return e
+	}},
+}
+
 // eachStore runs a test on every kind of store that lasts.
 func eachStore(t *testing.T, test func(*testing.T, env)) {
 	t.Helper()
-	t.Run("file", func(t *testing.T) {
-		t.Parallel()
-		test(t, fileStoreEnv(t))
-	})
-	t.Run("vault", func(t *testing.T) {
-		t.Parallel()
-		e, _ := vaultEnv(t)
-		test(t, e)
-	})
+	for _, k := range storeKinds {
+		t.Run(k.name, func(t *testing.T) {
+			t.Parallel()
+			test(t, k.open(t))
+		})
+	}
 }
 
 // writeFile writes a file that the owner alone can read, and returns its name.
@@ -187,6 +199,13 @@ func TestUsage(t *testing.T) {
 		{[]string{"export", store, "-"}, "--reveal"},
 		{[]string{"export", store, "-", "--reveal", "--json"}, "not both"},
 		{[]string{"export", store, "x", "--dialect", "cobol"}, "no such dialect"},
+		{[]string{"migrate", "--from", "mem:"}, "takes --from and --to"},
+		{[]string{"migrate", "--to", "mem:"}, "takes --from and --to"},
+		{[]string{"migrate", "--from", "mem:", "--to", "mem:", "--on-conflict", "perhaps"}, "one of stop, source, target, newer"},
+		{[]string{"migrate", "--from", "mem:", "--to", "mem:", "--dry-run", "--delete-source"}, "do not go together"},
+		{[]string{"migrate", "--from", "mem:x", "--to", "mem:"}, "--from: nothing stands behind"},
+		{[]string{"migrate", "--from", "mem:", "--to", "mem:x"}, "--to: nothing stands behind"},
+		{[]string{"migrate", "--from", "file:a", "--to", "file:./a"}, "name the same store"},
 		{[]string{"demo", "extra"}, "takes no arguments"},
 		{[]string{"demo", store}, "cannot share"},
 	}
@@ -203,7 +222,7 @@ func TestHelp(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{nil, []string{"ls ", "get ", "save ", "rm ", "import ", "export ", "keys ", "demo ", "TOKENKEEP_STORE", "exit-codes"}},
+		{nil, []string{"ls ", "get ", "save ", "rm ", "migrate ", "import ", "export ", "keys ", "demo ", "TOKENKEEP_STORE", "exit-codes"}},
 		{[]string{"help", "exit-codes"}, []string{"not_found", "ambiguous", "id_mismatch", "too_large", "denied", "unavailable", "corrupt", "partial", "130"}},
 		{[]string{"help", "stores"}, []string{"mem:", "file:PATH", "vault:MOUNT/PREFIX", "VAULT_ADDR", "TOKENKEEP_KEYS_FILE"}},
 		{[]string{"help", "records"}, strings.Split(memberNames, ", ")},
@@ -286,6 +305,7 @@ func TestInterrupted(t *testing.T) {
 		{"ls", "--store", "mem:"},
 		{"rm", "--all", "--yes", "--store", "mem:"},
 		{"export", filepath.Join(t.TempDir(), "x.csv"), "--store", "mem:"},
+		{"migrate", "--from", "mem:", "--to", "mem:"},
 		{"demo"},
 	} {
 		ctx, cancel := context.WithCancel(t.Context())

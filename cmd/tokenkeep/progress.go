@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -12,11 +13,14 @@ const redraw = 100 * time.Millisecond
 
 // A bar shows how far long work has got, on a terminal. A nil *bar shows nothing.
 type bar struct {
-	out        io.Writer
-	now        func() time.Time
-	what       string
-	steps, all int
-	drawn      time.Time
+	out  io.Writer
+	now  func() time.Time
+	what string
+	all  int
+
+	mu    sync.Mutex
+	steps int
+	drawn time.Time
 }
 
 // progress returns a bar for work of so many steps; nil if standard error is no
@@ -39,11 +43,16 @@ func isTerminal(w io.Writer) bool {
 }
 
 // step says that one step more is done.
-func (b *bar) step() {
+func (b *bar) step() { b.add(1) }
+
+// add says that n steps more are done.
+func (b *bar) add(n int) {
 	if b == nil {
 		return
 	}
-	b.steps++
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.steps += n
 	if now := b.now(); now.Sub(b.drawn) >= redraw {
 		b.drawn = now
 		_, _ = fmt.Fprintf(b.out, "\r%s: %d of %d", b.what, b.steps, b.all)

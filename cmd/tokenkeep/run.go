@@ -89,7 +89,7 @@ or TOKENKEEP_STORE; "tokenkeep help stores" tells how. Secrets are masked unless
 	)
 	root.AddCommand(
 		a.lsCommand(), a.getCommand(), a.saveCommand(), a.rmCommand(),
-		a.importCommand(), a.exportCommand(),
+		a.importCommand(), a.exportCommand(), a.migrateCommand(),
 		a.keysCommand(), a.demoCommand(), a.demoSaveCommand(), a.versionCommand(),
 	)
 	root.AddCommand(helpTopics()...)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
@@ -18,6 +19,34 @@ const (
 type store interface {
 	tokenstore.TokenStore
 	Close() error
+
+	// place returns where the records are, in the same words for every way of
+	// naming it; "" if nobody else can open it.
+	place() string
+
+	// counted reports whether calls to a service are counted: see countCalls.
+	counted() bool
+
+	// lag returns how long what was written may take to be read everywhere.
+	lag() time.Duration
+}
+
+// A fitter is a store that can tell what it can hold.
+type fitter interface {
+	// Fits returns for each token, apart from all other records, why the store
+	// cannot hold it, or nil.
+	Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error)
+}
+
+// A batcher is a store that writes many records at once, because it would
+// otherwise write itself anew for each of them.
+type batcher interface {
+	// SaveAll saves all tokens, or none, and returns them as stored.
+	SaveAll(ctx context.Context, tokens []tokenstore.Token) ([]tokenstore.Token, error)
+
+	// DeleteAll removes the records that are still as given, and returns how many
+	// those were.
+	DeleteAll(ctx context.Context, tokens []tokenstore.Token) (int, error)
 }
 
 // A scheme is a kind of store that --store can name.

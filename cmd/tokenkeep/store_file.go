@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
@@ -19,9 +21,31 @@ bytes do not tell which SDK that is, write file:PATH?dialect=csharp; there are
 }
 
 // A fileStore is a token file, which is open only while it is read or written.
-type fileStore struct{ *filestore.Store }
+type fileStore struct {
+	*filestore.Store
+	path string
+}
 
-func (fileStore) Close() error { return nil }
+func (fileStore) Close() error       { return nil }
+func (fileStore) counted() bool      { return false }
+func (fileStore) lag() time.Duration { return 0 }
+
+func (s fileStore) place() string { return "file " + realPath(s.path) }
+
+// realPath returns the path of a file without links in it, as far as there is
+// such a file.
+func realPath(name string) string {
+	if abs, err := filepath.Abs(name); err == nil {
+		name = abs
+	}
+	if real, err := filepath.EvalSymlinks(name); err == nil {
+		return real
+	}
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(name)); err == nil {
+		return filepath.Join(dir, filepath.Base(name))
+	}
+	return name
+}
 
 var dialectSuffix = regexp.MustCompile(`^(.*)\?dialect=([a-z]*)$`)
 
@@ -47,5 +71,5 @@ func openFile(_ context.Context, a *app, rest string) (store, error) {
 	if err != nil {
 		return nil, usage{err}
 	}
-	return fileStore{s}, nil
+	return fileStore{s, rest}, nil
 }

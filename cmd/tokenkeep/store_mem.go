@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
@@ -22,14 +23,40 @@ func openMem(_ context.Context, a *app, rest string) (store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return portable(tokenstore.New(memstore.NewDriver(), opts))
+	s, err := tokenstore.New(memstore.NewDriver(), opts)
+	return portable(s, err, opts, "", 0)
+}
+
+// A portableStore is a store on a driver.
+type portableStore struct {
+	*tokenstore.Store
+	opts *tokenstore.Options
+	at   string // the service and the place in it; "": memory
+	late time.Duration
 }
 
 // portable returns what a constructor of a portable store returned. Its errors
 // are about how it was called.
-func portable(s *tokenstore.Store, err error) (store, error) {
+func portable(s *tokenstore.Store, err error, opts *tokenstore.Options, at string, lag time.Duration) (store, error) {
 	if err != nil {
 		return nil, usage{err}
 	}
-	return s, nil
+	return portableStore{s, opts, at, lag}, nil
+}
+
+func (s portableStore) place() string      { return s.at }
+func (s portableStore) counted() bool      { return s.at != "" }
+func (s portableStore) lag() time.Duration { return s.late }
+
+// Fits saves each token to a memory of its own, which derives the same IDs and
+// has the same limits.
+func (s portableStore) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error) {
+	errs := make([]error, len(tokens))
+	for i, t := range tokens {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		_, errs[i] = memstore.New(s.opts).SaveToken(ctx, t)
+	}
+	return errs, nil
 }

@@ -39,7 +39,8 @@ func openVault(_ context.Context, a *app, rest string) (store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return portable(vaultstore.New(client, mount, prefix, &vaultstore.Options{Store: opts}))
+	s, err := vaultstore.New(client, mount, prefix, &vaultstore.Options{Store: opts})
+	return portable(s, err, opts, strings.Join([]string{"vault", client.Address(), client.Namespace(), mount, prefix}, " "), 0)
 }
 
 // vaultClient returns a client as the environment configures it. Vault's package

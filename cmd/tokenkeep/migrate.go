@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// What becomes of a record that the target has in another state.
+const (
+	conflictStop   = "stop"
+	conflictSource = "source"
+	conflictTarget = "target"
+	conflictNewer  = "newer"
+)
+
+// A side's environment variables may have its prefix, so that the two stores can
+// be on two servers, or have two sets of keys.
+const (
+	fromPrefix = "FROM_"
+	toPrefix   = "TO_"
+)
+
+type migrateOptions struct {
+	from, to        string
+	onConflict      string
+	dryRun          bool
+	keepIDs         bool
+	mergeDuplicates bool
+	skipBad         bool
+	deleteSource    bool
+}
+
+func (a *app) migrateCommand() *cobra.Command {
+	var o migrateOptions
+	c := &cobra.Command{
+		Use:     "migrate --from URL --to URL",
+		GroupID: groupRecords,
+		Short:   "Move the records of one store to another",
+		Long: `Saves the records of one store to another, reads every one of them back, and
+compares. Nothing is written before all records have been looked at, here and
+there. What stands in the way is listed, and then nothing is written at all:
+
+  duplicate   the source has a record twice, as the target sees it
+  conflict    the target has the record with other tokens, or under another ID, or
+              has another record under its ID
+  unusable    the target cannot hold the record
+  unreadable  the source has a record that cannot be read
+
+Interrupted or killed, the same command goes on where it was. The source is only
+read, unless --delete-source is given: then what was verified, and has not changed
+since, is removed from it at the end. Let no program write to the source meanwhile.
+
+IDs are made up by the target. With --keep-ids they stay as they are where the
+target can hold them; --json has those that changed.
+
+Where the two stores need different environment variables, a name that begins with
+FROM_ or TO_ holds for one of them: FROM_VAULT_ADDR, TO_` + envKeys + `.
+
+The exit code is 0 only if every record was verified.`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := o.check(); err != nil {
+				return err
+			}
+			return a.migrate(c.Context(), o)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.from, "from", "", "`URL` of the store that has the records")
+	f.StringVar(&o.to, "to", "", "`URL` of the store that gets them")
+	f.BoolVar(&o.dryRun, "dry-run", false, "say what would be done, and write nothing")
+	f.BoolVar(&o.keepIDs, "keep-ids", false, "keep the IDs that the target can hold")
+	f.StringVar(&o.onConflict, "on-conflict", conflictStop, "who is right if both have a record: stop, source, target, newer")
+	f.BoolVar(&o.mergeDuplicates, "merge-duplicates", false, "make one record of those that are the same")
+	f.BoolVar(&o.skipBad, "skip-bad", false, "leave out records that stand in the way")
+	f.BoolVar(&o.deleteSource, "delete-source", false, "remove what was verified from the source")
+	return c
+}
+
+// check reports what is wrong with the flags.
+func (o migrateOptions) check() error {
+	switch {
+	case o.from == "" || o.to == "":
+		return usagef("migrate takes --from and --to")
+	case !slices.Contains([]string{conflictStop, conflictSource, conflictTarget, conflictNewer}, o.onConflict):
+		return usagef("--on-conflict is one of stop, source, target, newer")
+	case o.dryRun && o.deleteSource:
+		return usagef("--dry-run and --delete-source do not go together")
+	}
+	return nil
+}
+
+// side returns an app that sees the environment of one of the two stores.
+func (a *app) side(prefix string) *app {
+	b := *a
+	b.env = func(name string) string {
+		if value := a.env(prefix + name); value != "" {
+			return value
+		}
+		return a.env(name)
+	}
+	return &b
+}
+
+// A migration is one run of migrate.
+type migration struct {
+	*app
+	o        migrateOptions
+	from, to store
+	plan     *migrationPlan
+	report   migrateReport
+}
+
+func (a *app) migrate(ctx context.Context, o migrateOptions) (err error) {
+	from, err := a.side(fromPrefix).openURL(ctx, o.from)
+	if err != nil {
+		return fmt.Errorf("--from: %w", err)
+	}
+	defer func() { err = errors.Join(err, from.Close()) }()
+	to, err := a.side(toPrefix).openURL(ctx, o.to)
+	if err != nil {
+		return fmt.Errorf("--to: %w", err)
+	}
+	defer func() { err = errors.Join(err, to.Close()) }()
+	if at := from.place(); at != "" && at == to.place() {
+		return usagef("--from and --to name the same store")
+	}
+	m := &migration{app: a, o: o, from: from, to: to, report: newMigrateReport(o)}
+	err = m.run(ctx)
+	if m.plan == nil {
+		return err
+	}
+	return errors.Join(err, m.print())
+}
+
+// run does one step after the other.
+func (m *migration) run(ctx context.Context) error {
+	if err := m.prepare(ctx); err != nil {
+		return err
+	}
+	m.report.planned(m.plan)
+	if n := len(m.plan.problems); n > 0 && !m.o.skipBad {
+		return fmt.Errorf("%w: %d of %d records stand in the way: nothing was written", errConflicts, n, m.report.Records)
+	}
+	if m.o.dryRun {
+		return nil
+	}
+	err := m.step(ctx, "write", m.to, m.write)
+	if err == nil {
+		err = m.step(ctx, "verify", m.to, m.verify)
+	}
+	if err == nil && m.o.deleteSource {
+		err = m.step(ctx, "delete source", m.from, m.deleteSource)
+	}
+	m.report.finished(m.plan)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errPartial, err)
+	}
+	return m.report.err()
+}
+
+// prepare reads both stores and plans.
+func (m *migration) prepare(ctx context.Context) error {
+	var source, target []tokenstore.Token
+	var unreadable error
+	err := m.step(ctx, "read source", m.from, func(ctx context.Context) (_ int, err error) {
+		source, unreadable, err = readable(m.from.GetTokens(ctx))
+		return len(source), err
+	})
+	if err != nil {
+		return fmt.Errorf("--from: %w", err)
+	}
+	err = m.step(ctx, "read target", m.to, func(ctx context.Context) (_ int, err error) {
+		var damaged error
+		target, damaged, err = readable(m.to.GetTokens(ctx))
+		if damaged != nil {
+			m.note("some records of the target cannot be read, and are left alone: %v", damaged)
+		}
+		return len(target), err
+	})
+	if err != nil {
+		return fmt.Errorf("--to: %w", err)
+	}
+	return m.step(ctx, "plan", nil, func(ctx context.Context) (int, error) {
+		plan, err := m.o.plan(ctx, source, unreadable, target, m.to)
+		m.plan = plan
+		return len(source), err
+	})
+}
+
+// readable returns what GetTokens has returned, with what could not be read apart
+// from other errors.
+func readable(tokens []tokenstore.Token, err error) (_ []tokenstore.Token, unreadable, _ error) {
+	if errors.Is(err, tokenstore.ErrCorrupt) && tokens != nil {
+		return tokens, err, nil
+	}
+	return tokens, nil, err
+}
+
+// step does one step and notes how long it took, and how many calls it made if
+// the store counts them. s may be nil.
+func (m *migration) step(ctx context.Context, name string, s store, do func(context.Context) (records int, err error)) error {
+	ctx, n := countCalls(ctx)
+	began := m.now()
+	records, err := do(ctx)
+	done := migrateStep{Name: name, Records: records, Seconds: m.now().Sub(began).Round(time.Millisecond).Seconds()}
+	if s != nil && s.counted() {
+		calls := n.Load()
+		done.Calls = &calls
+	}
+	m.report.Steps = append(m.report.Steps, done)
+	return err
+}
