@@ -1,0 +1,234 @@
+// Package mariadb starts a MariaDB server of its own for tests: in a temporary
+// directory, reachable on the loopback address only, by one user with a random
+// password.
+//
+// The server is the real one, such as Debian's package mariadb-server brings it;
+// it need not run as a service, nor by root. An environment variable names
+// another server, MySQL or MariaDB, in its place.
+package mariadb
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// EnvDSN is the environment variable that names a server to use in place of one
+// that is started: a data source name of github.com/go-sql-driver/mysql without a
+// database, such as "user:password@tcp(127.0.0.1:3306)/". The user must be allowed
+// to create databases.
+const EnvDSN = "TOKENKEEP_MYSQL_DSN"
+
+// ErrNotInstalled means that there are no programs to start a server with.
+var ErrNotInstalled = errors.New("mariadb: mariadbd and mariadb-install-db are not installed (Debian: mariadb-server)")
+
+// startTimeout is how long a server may take until it greets.
+const startTimeout = time.Minute
+
+// A Server is a running server.
+type Server struct {
+	dir   string
+	dsn   string
+	life  io.Closer     // the server ends when it is closed; nil: it was not started
+	ended chan struct{} // closed when the server has ended
+}
+
+// Find returns the paths of the server and of the program that creates its system
+// tables, from PATH and the places where distributions put them. The error matches
+// ErrNotInstalled if there are none.
+func Find() (server, install string, err error) {
+	server, install = find("mariadbd", "mysqld"), find("mariadb-install-db", "mysql_install_db")
+	if server == "" || install == "" {
+		return "", "", ErrNotInstalled
+	}
+	return server, install, nil
+}
+
+func find(names ...string) string {
+	for _, name := range names {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+		for _, dir := range []string{"/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"} {
+			if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+				return path
+			}
+		}
+	}
+	return ""
+}
+
+// Start returns the server that EnvDSN names, or starts one. The caller stops it.
+// A server that was started ends with the process that started it, too, however
+// that ends.
+func Start(ctx context.Context) (*Server, error) {
+	if dsn := os.Getenv(EnvDSN); dsn != "" {
+		return &Server{dsn: dsn}, nil
+	}
+	server, install, err := Find()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "mariadb-")
+	if err != nil {
+		return nil, fmt.Errorf("mariadb: %w", err)
+	}
+	s := &Server{dir: dir}
+	if err := s.start(ctx, server, install); err != nil {
+		return nil, errors.Join(err, s.Stop())
+	}
+	return s, nil
+}
+
+// DSN returns the data source name of the server, for a database of the given
+// name, which may be empty.
+func (s *Server) DSN(database string) string {
+	base, params, _ := strings.Cut(s.dsn, "?")
+	dsn := base[:strings.LastIndexByte(base, '/')+1] + database
+	if params != "" {
+		dsn += "?" + params
+	}
+	return dsn
+}
+
+// Stop ends a server that was started, and removes what it has stored.
+func (s *Server) Stop() error {
+	if s.life != nil {
+		_ = s.life.Close()
+		<-s.ended
+	}
+	if s.dir == "" {
+		return nil
+	}
+	return os.RemoveAll(s.dir)
+}
+
+// options make the server small, quick to start, and careless about a loss of
+// power.
+var options = []string{
+	"--skip-name-resolve", "--skip-log-bin", "--performance-schema=off",
+	"--innodb-buffer-pool-size=32M", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0",
+}
+
+// supervisor runs a program until its own standard input ends. It is what ties the
+// server to this process, which may be killed.
+const supervisor = `exec 3<&0
+"$@" </dev/null 3<&- & server=$!
+{ read -r _ <&3; kill $server; } & watch=$!
+wait $server
+kill $watch 2>/dev/null`
+
+func (s *Server) start(ctx context.Context, server, install string) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	me, err := user.Current()
+	if err != nil {
+		return fmt.Errorf("mariadb: %w", err)
+	}
+	data := filepath.Join(s.dir, "data")
+	tables := exec.CommandContext(ctx, install, append([]string{
+		"--no-defaults", "--datadir=" + data, "--user=" + me.Username, "--skip-test-db"}, options...)...)
+	if out, err := tables.CombinedOutput(); err != nil {
+		return fmt.Errorf("mariadb: %s: %w: %s", filepath.Base(install), err, bytes.TrimSpace(out))
+	}
+
+	const name = "tokenkeep"
+	password := rand.Text()
+	first := filepath.Join(s.dir, "init.sql")
+	err = os.WriteFile(first, fmt.Appendf(nil, "CREATE USER %[1]s@'127.0.0.1' IDENTIFIED BY '%[2]s';\nGRANT ALL ON *.* TO %[1]s@'127.0.0.1' WITH GRANT OPTION;\n", name, password), 0o600)
+	if err != nil {
+		return fmt.Errorf("mariadb: %w", err)
+	}
+	port, err := freePort()
+	if err != nil {
+		return fmt.Errorf("mariadb: %w", err)
+	}
+	log, err := os.Create(filepath.Join(s.dir, "log"))
+	if err != nil {
+		return fmt.Errorf("mariadb: %w", err)
+	}
+	defer log.Close()
+	cmd := exec.Command("/bin/sh", append([]string{"-c", supervisor, "sh", server,
+		"--no-defaults", "--datadir=" + data, "--user=" + me.Username, "--init-file=" + first,
+		"--bind-address=127.0.0.1", "--port=" + strconv.Itoa(port),
+		"--socket=" + filepath.Join(s.dir, "s"), "--pid-file=" + filepath.Join(s.dir, "pid"),
+		"--innodb-fast-shutdown=2", "--max-connections=500"}, options...)...)
+	cmd.Stdout, cmd.Stderr = log, log
+	life, err := cmd.StdinPipe()
+	if err != nil {
+		return fmt.Errorf("mariadb: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("mariadb: %w", err)
+	}
+	s.life, s.ended = life, make(chan struct{})
+	go func() {
+		defer close(s.ended)
+		_ = cmd.Wait() // the status says that the server was told to end, if it was
+	}()
+	s.dsn = fmt.Sprintf("%s:%s@tcp(127.0.0.1:%d)/", name, password, port)
+	if err := s.greeted(ctx, port); err != nil {
+		text, readErr := os.ReadFile(log.Name())
+		if readErr != nil && !errors.Is(readErr, fs.ErrNotExist) {
+			err = errors.Join(err, readErr)
+		}
+		return fmt.Errorf("mariadb: the server does not answer: %w: %s", err, bytes.TrimSpace(text))
+	}
+	return nil
+}
+
+// freePort returns a port that was free a moment ago.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// greeted waits until the server sends its greeting, which it does when its users
+// have been created.
+func (s *Server) greeted(ctx context.Context, port int) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := greeting(ctx, port)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-s.ended:
+			return errors.New("it has ended")
+		case <-tick.C:
+		}
+	}
+}
+
+func greeting(ctx context.Context, port int) error {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+		return err
+	}
+	_, err = io.ReadFull(c, make([]byte, 5))
+	return err
+}

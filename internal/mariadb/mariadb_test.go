@@ -1,0 +1,50 @@
+package mariadb
+
+import (
+	"errors"
+	"net"
+	"os"
+	"strings"
+	"testing"
+)
+
+// TestAServerIsStartedAndStopped looks at nothing but its port and its directory:
+// that the user can log in is seen by every test that uses it.
+func TestAServerIsStartedAndStopped(t *testing.T) {
+	if os.Getenv(EnvDSN) != "" {
+		t.Skipf("%s names a server", EnvDSN)
+	}
+	s, err := Start(t.Context())
+	if errors.Is(err, ErrNotInstalled) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, address, _ := strings.Cut(s.DSN("db"), "@tcp(")
+	address, rest, _ := strings.Cut(address, ")")
+	if rest != "/db" {
+		t.Errorf("the data source name ends with %q, want the database", rest)
+	}
+	if host, _, err := net.SplitHostPort(address); err != nil || host != "127.0.0.1" {
+		t.Errorf("the server listens on %q, want the loopback address", address)
+	}
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := net.Dial("tcp", address); err == nil {
+		_ = c.Close()
+		t.Error("the server listens after Stop")
+	}
+	if _, err := os.Stat(s.dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the server's directory is still there: %v", err)
+	}
+}
+
+func TestADataSourceNameKeepsItsParameters(t *testing.T) {
+	t.Parallel()
+	s := &Server{dsn: "u:a/b@tcp(127.0.0.1:3306)/?tls=true"}
+	if got, want := s.DSN("db"), "u:a/b@tcp(127.0.0.1:3306)/db?tls=true"; got != want {
+		t.Errorf("DSN is %q, want %q", got, want)
+	}
+}
