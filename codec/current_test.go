@@ -1,0 +1,63 @@
+package codec_test
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+)
+
+// Bytes are current under the key that writes, and under no other.
+func TestACodecTellsWhichRecordsAreLeftToBeWrittenAnew(t *testing.T) {
+	t.Parallel()
+	key := func(b byte) codec.AEAD {
+		a, err := codec.AESGCM(bytes.Repeat([]byte{b}, 32))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	encrypted := func(first codec.AEAD, opts *codec.EncryptedOptions) codec.Rotating {
+		c, err := codec.Encrypted(codec.JSON, first, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.(codec.Rotating)
+	}
+	const name = "u4fz"
+	rec := codec.Record{UserName: "ann", AccessToken: "access"}
+	before := encrypted(key(1), nil)
+	after := encrypted(key(2), &codec.EncryptedOptions{Old: []codec.AEAD{key(1)}, AllowPlain: true})
+	sealed, err := before.Encode(name, rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	renewed, err := after.Encode(name, rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open, err := codec.JSON.Encode(name, rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		what  string
+		codec codec.Rotating
+		name  string
+		data  []byte
+		want  bool
+	}{
+		{"what the first key wrote", before, name, sealed, true},
+		{"what the present first key wrote", after, name, renewed, true},
+		{"what an old key wrote", after, name, sealed, false},
+		{"a plain record where keys are", after, name, open, false},
+		{"a record that was copied to another name", after, "u5ga", renewed, false},
+		{"a plain record where no keys are", codec.JSON.(codec.Rotating), name, open, true},
+		{"what is no record", codec.JSON.(codec.Rotating), name, []byte("{}"), false},
+		{"what is no record, where keys are", after, name, []byte("no"), false},
+	} {
+		if got := c.codec.Current(c.name, c.data); got != c.want {
+			t.Errorf("%s: Current is %v", c.what, got)
+		}
+	}
+}

@@ -1,0 +1,456 @@
+package tokenstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+)
+
+// A Checker is a store that can be checked and mended.
+type Checker interface {
+	// Check yields what is wrong with the store, in no particular order, and
+	// mends what opts asks for. opts may be nil: then it only looks.
+	//
+	// An error ends the iteration: the store cannot be reached, a read is denied,
+	// or ctx is done. What was yielded before it stands. That a fault could not be
+	// mended is no error; Finding.Err has it.
+	Check(ctx context.Context, opts *CheckOptions) iter.Seq2[Finding, error]
+}
+
+// CheckOptions says what Check is to do besides looking.
+type CheckOptions struct {
+	// Repair mends what can be mended while others read and write.
+	Repair bool
+
+	// MergeDuplicates merges records that are the same one: see KindDuplicate.
+	// It goes with Repair.
+	MergeDuplicates bool
+
+	// Purge removes remains that do no harm but cost something. It is safe only
+	// while nothing else writes to the store, and goes with Repair.
+	Purge bool
+
+	// Permissions tries each call that the store makes, with a secret of its own
+	// that is no record. It writes, whatever Repair says.
+	Permissions bool
+
+	// Grace is how old a state has to be that every writer passes through before
+	// it is taken for one that a writer left behind. 0 means a minute; what is
+	// negative, none.
+	Grace time.Duration
+
+	// Progress, if it is not nil, is called now and then, by the goroutine that
+	// iterates, with the number of secrets that were looked at.
+	Progress func(done int)
+}
+
+// defaultGrace is longer than any writer takes from one swap to the next.
+const defaultGrace = time.Minute
+
+// complete returns a copy of o with defaults in place of zero values.
+func (o *CheckOptions) complete() (CheckOptions, error) {
+	var c CheckOptions
+	if o != nil {
+		c = *o
+	}
+	if (c.MergeDuplicates || c.Purge) && !c.Repair {
+		return c, fmt.Errorf("%w: MergeDuplicates and Purge go with Repair", ErrInvalidToken)
+	}
+	if c.Grace == 0 {
+		c.Grace = defaultGrace
+	}
+	return c, nil
+}
+
+// Wants reports whether o asks for the remedy.
+func (o CheckOptions) Wants(r Remedy) bool {
+	switch r {
+	case RemedyRepair:
+		return o.Repair
+	case RemedyMerge:
+		return o.MergeDuplicates
+	case RemedyPurge:
+		return o.Purge
+	}
+	return false
+}
+
+var _ Checker = (*Store)(nil)
+
+// errStopped ends a check whose findings nobody wants any more.
+var errStopped = errors.New("stopped")
+
+// Check implements Checker. It reads all records, and once more those that look
+// as if something were wrong: what it reports it has read as fresh as the backend
+// allows. It keeps digests of all records in memory, and no token.
+//
+// Repairs are compare-and-swap like all writes, and are what a writer that comes
+// by would do itself: a move to a user's record that was broken off is completed
+// and never undone. They can be broken off at any point and done again. What
+// cannot be read is never written over or deleted, and a record whose name does
+// not fit is left alone, because the keys that Check was given may be the wrong
+// ones.
+//
+// If the driver is a driver.Inspector the check includes what it keeps beside the
+// secrets. For other drivers labels are compared only with what the records say.
+func (s *Store) Check(ctx context.Context, opts *CheckOptions) iter.Seq2[Finding, error] {
+	return func(yield func(Finding, error) bool) {
+		c := checker{Store: s, yield: yield, seen: map[string]sighting{}, beside: map[string][]driver.Label{}}
+		err := s.begin(ctx)
+		if err == nil {
+			c.o, err = opts.complete()
+		}
+		if err == nil {
+			err = c.run(ctx)
+		}
+		if err != nil && !errors.Is(err, errStopped) {
+			yield(Finding{}, s.error("check", "", err))
+		}
+	}
+}
+
+// A checker is one Check.
+type checker struct {
+	*Store
+	o      CheckOptions
+	yield  func(Finding, error) bool
+	looked int
+
+	seen   map[string]sighting       // of every secret that was listed
+	beside map[string][]driver.Label // what Inspect found beside the secrets
+
+	// Whether the keys of the check are those that the store is used with.
+	names, labels evidence
+}
+
+// A sighting is what is remembered of a secret.
+type sighting struct {
+	born     string
+	target   *codec.Ref
+	alias    bool
+	misnamed bool
+	suspect  bool           // has to be read again
+	labels   []driver.Label // that it was committed with
+	keys     []string       // by which it may turn out to be the same as another
+	terms    []term         // that it is labelled with
+}
+
+// evidence counts what fits the keys, and what does not.
+type evidence struct{ fits, misfits int }
+
+// against reports whether nothing fits and something does not.
+func (e evidence) against() bool { return e.fits == 0 && e.misfits > 0 }
+
+func (c *checker) run(ctx context.Context) error {
+	if c.Store.o.NameKey == nil {
+		if err := c.emit(Finding{
+			Kind: KindStoreUnkeyed, Remedy: RemedyManual,
+			Detail: "Options.NameKey is nil: names and IDs are public digests; set a key when the store is next filled anew",
+		}); err != nil {
+			return err
+		}
+	}
+	steps := []func(context.Context) error{
+		c.survey, c.foreign,
+		func(ctx context.Context) error { return c.examineSuspects(ctx, false) },
+		c.duplicates,
+		func(ctx context.Context) error { return c.examineSuspects(ctx, true) },
+	}
+	if inspector, ok := c.driver.(driver.Inspector); ok {
+		steps = slices.Insert(steps, 0, func(ctx context.Context) error { return c.inspect(ctx, inspector) })
+		steps = append(steps, func(ctx context.Context) error { return c.leftOver(ctx, inspector) })
+		if c.o.Permissions {
+			steps = slices.Insert(steps, 0, func(ctx context.Context) error { return c.permissions(ctx, inspector) })
+		}
+	}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// emit yields findings.
+func (c *checker) emit(findings ...Finding) error {
+	for _, f := range findings {
+		if !c.yield(f, nil) {
+			return errStopped
+		}
+	}
+	return nil
+}
+
+func (c *checker) progress() {
+	c.looked++
+	if c.o.Progress != nil {
+		c.o.Progress(c.looked)
+	}
+}
+
+// permissions reports what the driver is not allowed to do.
+func (c *checker) permissions(ctx context.Context, inspector driver.Inspector) error {
+	for p, err := range inspector.Probe(ctx) {
+		if err != nil {
+			return err
+		}
+		if p.Err == nil {
+			continue
+		}
+		f := Finding{
+			Kind: KindPermission, Name: p.Call, Remedy: RemedyManual, Err: p.Err,
+			Detail: fmt.Sprintf("%s is refused; it needs %s", p.Call, p.Needs),
+		}
+		if !errors.Is(p.Err, ErrDenied) {
+			f.Detail = fmt.Sprintf("whether %s is allowed could not be found out; it needs %s", p.Call, p.Needs)
+		}
+		if err := c.emit(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inspect reports and mends what the driver alone can see, and notes the labels
+// that really are there.
+func (c *checker) inspect(ctx context.Context, inspector driver.Inspector) error {
+	for i, err := range inspector.Inspect(ctx) {
+		if err != nil {
+			return err
+		}
+		c.beside[i.Name] = i.Labels
+		for _, fault := range i.Faults {
+			f := Finding{Kind: Kind(fault.Kind), Name: i.Name, Detail: fault.Detail, Remedy: remedyOf(fault), Action: fault.Action}
+			if c.o.Wants(f.Remedy) {
+				f.Err = fault.Mend(ctx)
+				f.Repaired = f.Err == nil
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+			}
+			if err := c.emit(f); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func remedyOf(f driver.Fault) Remedy {
+	switch {
+	case f.Mend == nil:
+		return RemedyManual
+	case f.Exclusive:
+		return RemedyPurge
+	}
+	return RemedyRepair
+}
+
+// survey reads everything once, and notes what has to be read again.
+func (c *checker) survey(ctx context.Context) error {
+	for named, err := range c.driver.List(ctx) {
+		var e entry
+		if err == nil {
+			e, err = c.entry(named.Name, named.Secret)
+		}
+		switch {
+		case errors.Is(err, ErrCorrupt):
+			if err := c.emit(unreadable(named.Name, err)); err != nil {
+				return err
+			}
+			// What is found by its labels is not known: none of them is left over.
+			delete(c.beside, named.Name)
+		case err != nil:
+			return err
+		default:
+			c.note(e)
+		}
+		c.progress()
+	}
+	return nil
+}
+
+func unreadable(name string, err error) Finding {
+	return Finding{
+		Kind: KindUnreadable, Name: name, Remedy: RemedyManual, Err: err,
+		Detail: "it is there and is not a record that the codec and keys of this store can read",
+	}
+}
+
+// note remembers what a listed entry has to do with others.
+func (c *checker) note(e entry) {
+	at := sighting{born: e.record.Born, target: e.target(), alias: e.record.Alias != nil, labels: e.secret.Labels}
+	if at.target == nil {
+		at.keys = c.identities(e.token(), e.record.ID)
+		at.terms = c.terms(e.record)
+		if c.misnamed(e) == "" {
+			c.names.fits++
+			l := c.compare(e.record)
+			c.labels.fits += l.fitting
+			c.labels.misfits += len(l.unknown) + len(l.unkeyed)
+		} else {
+			c.names.misfits++
+			at.misnamed = true
+		}
+		at.suspect = len(c.local(e)) > 0 || len(e.record.Joining) > 0 || len(c.lacks(e)) > 0
+	}
+	c.seen[e.name] = at
+}
+
+// lacks returns the labels that e was committed with and Inspect has not found.
+func (c *checker) lacks(e entry) []driver.Label {
+	beside, inspected := c.beside[e.name]
+	if !inspected {
+		return nil
+	}
+	return slices.DeleteFunc(driverLabels(e.record.Labels), func(l driver.Label) bool { return slices.Contains(beside, l) })
+}
+
+// foreign reports that the keys look like those of another store.
+func (c *checker) foreign(context.Context) error {
+	switch {
+	case c.names.against():
+		return c.emit(Finding{
+			Kind: KindKeysForeign, Remedy: RemedyManual,
+			Detail: fmt.Sprintf("none of %d names fits Options.NameKey; no name or label is touched", c.names.misfits),
+		})
+	case c.labels.against():
+		return c.emit(Finding{
+			Kind: KindKeysForeign, Remedy: RemedyRekey, Action: "Rekey, if the keys are the right ones",
+			Detail: fmt.Sprintf("none of the labels is by one of Options.IndexKeys, and %d are by another key; they are not touched", c.labels.misfits),
+		})
+	}
+	return nil
+}
+
+// examineSuspects reads again what looked as if something were wrong, reports
+// what is, and mends it. Names that do not fit come last: they may be those of
+// duplicates, which are gone by then.
+func (c *checker) examineSuspects(ctx context.Context, misnamed bool) error {
+	var suspects []string
+	for name, at := range c.seen {
+		if at.misnamed == misnamed && (at.suspect || at.target != nil && c.suspectTarget(name, at)) {
+			suspects = append(suspects, name)
+		}
+	}
+	slices.Sort(suspects)
+	for batch := range slices.Chunk(suspects, checkWorkers) {
+		results := inParallel(batch, func(name string) (r examined) {
+			r.findings, r.err = c.examine(ctx, name)
+			return r
+		})
+		for _, r := range results {
+			if err := c.emit(r.findings...); err != nil {
+				return err
+			}
+			if r.err != nil {
+				return r.err
+			}
+		}
+	}
+	return nil
+}
+
+type examined struct {
+	findings []Finding
+	err      error
+}
+
+// suspectTarget reports whether an entry that leads to another has to be looked
+// at: unless it is an alias of a record that is not found in any other way by the
+// alias's name.
+func (c *checker) suspectTarget(name string, at sighting) bool {
+	to, listed := c.seen[at.target.Name]
+	if !at.alias || !listed || to.born != at.target.Born || to.target != nil {
+		return true
+	}
+	t, ok := nameTerm(name)
+	return ok && slices.Contains(to.terms, t)
+}
+
+// checkWorkers is how many records are mended or written anew at once.
+const checkWorkers = 16
+
+// inParallel returns f of each item.
+func inParallel[T, R any](items []T, f func(T) R) []R {
+	results := make([]R, len(items))
+	var wait sync.WaitGroup
+	for i, item := range items {
+		wait.Go(func() { results[i] = f(item) })
+	}
+	wait.Wait()
+	return results
+}
+
+// leftOver reports labels that no record has, and removes them.
+func (c *checker) leftOver(ctx context.Context, inspector driver.Inspector) error {
+	for _, name := range slices.Sorted(maps.Keys(c.beside)) {
+		extra, id, err := c.extra(ctx, inspector, name)
+		if err != nil {
+			return err
+		}
+		if len(extra) == 0 {
+			continue
+		}
+		f := Finding{
+			Kind: KindLabelLeftOver, Name: name, ID: id, Remedy: RemedyPurge, Action: "remove them",
+			Detail: fmt.Sprintf("%d labels (%s) that no write has committed, of a writer that broke off or is about to write", len(extra), kindsOf(extra)),
+		}
+		if c.o.Wants(f.Remedy) {
+			f.Err = inspector.Unlabel(ctx, name, extra)
+			f.Repaired = f.Err == nil
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
+		if err := c.emit(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// extra returns the labels beside the named secret that its record does not have,
+// and the record's ID.
+func (c *checker) extra(ctx context.Context, inspector driver.Inspector, name string) ([]driver.Label, string, error) {
+	extra := slices.DeleteFunc(slices.Clone(c.beside[name]), func(l driver.Label) bool {
+		return slices.Contains(c.seen[name].labels, l)
+	})
+	if len(extra) == 0 {
+		return nil, "", nil
+	}
+	// Others may have written since, and so has this check.
+	extra, err := inspector.Present(ctx, name, extra)
+	if err != nil || len(extra) == 0 {
+		return nil, "", err
+	}
+	e, err := c.fresh(ctx, name, entry{})
+	switch {
+	case errors.Is(err, ErrCorrupt):
+		return nil, "", nil
+	case errors.Is(err, ErrNotFound):
+		return extra, "", nil
+	case err != nil:
+		return nil, "", err
+	}
+	return slices.DeleteFunc(extra, func(l driver.Label) bool { return slices.Contains(e.secret.Labels, l) }), e.token().ID, nil
+}
+
+// kindsOf returns the keys of labels, each once.
+func kindsOf(labels []driver.Label) string {
+	keys := make([]string, 0, len(labels))
+	for _, l := range labels {
+		keys = append(keys, l.Key)
+	}
+	slices.Sort(keys)
+	return strings.Join(slices.Compact(keys), ", ")
+}

@@ -1,0 +1,147 @@
+package tokenstore
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+)
+
+// A Finding is something that Check has found. It holds no secret and no user
+// name.
+type Finding struct {
+	Kind Kind
+
+	// Name is that of the secret, or what takes its place: a row of a file, a
+	// call. It is empty if the finding is about the store as a whole.
+	Name string
+
+	// ID is that of the record, if there is one and it could be read.
+	ID string
+
+	// Detail says in one line what exactly was found.
+	Detail string
+
+	// Remedy is what it takes to mend it, Action what was or would be done. Action
+	// is empty if nothing can be done by Check.
+	Remedy Remedy
+	Action string
+
+	// Repaired says that it was mended, and Err why that failed.
+	Repaired bool
+	Err      error
+}
+
+// A Remedy is what it takes to mend a fault.
+type Remedy string
+
+// The remedies.
+const (
+	RemedyRepair Remedy = "repair" // Check with Repair
+	RemedyMerge  Remedy = "merge"  // Check with MergeDuplicates
+	RemedyPurge  Remedy = "purge"  // Check with Purge
+	RemedyRekey  Remedy = "rekey"  // Rekey
+	RemedyManual Remedy = "manual" // a person has to decide
+)
+
+// A Kind is a kind of Finding. Programs may rely on the constants below.
+type Kind string
+
+// The kinds of finding that every store has.
+const (
+	KindUnreadable  Kind = "record-unreadable"
+	KindEmpty       Kind = "record-empty"
+	KindDead        Kind = "record-dead"
+	KindDuplicate   Kind = "duplicate"
+	KindDuplicateID Kind = "duplicate-id"
+	KindTokenShared Kind = "token-shared"
+	KindLeaseLapsed Kind = "lease-lapsed"
+)
+
+// The kinds of finding that stores on a driver have.
+const (
+	KindStoreUnkeyed        Kind = "store-unkeyed"
+	KindKeysForeign         Kind = "keys-foreign"
+	KindNameForeign         Kind = "name-foreign"
+	KindNameUnkeyed         Kind = "name-unkeyed"
+	KindLabelMissing        Kind = "label-missing"
+	KindLabelOldKey         Kind = "label-old-key"
+	KindLabelUnknownKey     Kind = "label-unknown-key"
+	KindLabelUnkeyed        Kind = "label-unkeyed"
+	KindLabelStale          Kind = "label-stale"
+	KindLabelLeftOver       Kind = "label-left-over"
+	KindPromotionUnfinished Kind = "promotion-unfinished"
+	KindPromotionStale      Kind = "promotion-stale"
+	KindAlias               Kind = "alias"
+	KindAliasBroken         Kind = "alias-broken"
+	KindPermission          Kind = "permission-missing"
+)
+
+// The kinds of finding that the drivers have, under the names that package driver
+// gives them.
+const (
+	KindTombstone  Kind = driver.FaultTombstone
+	KindNoState    Kind = driver.FaultEmpty
+	KindDeleted    Kind = driver.FaultDeleted
+	KindRolledBack Kind = driver.FaultRolledBack
+	KindDue        Kind = driver.FaultDue
+)
+
+// The kinds of finding that stores in files and tables have.
+const (
+	KindFileUnreadable Kind = "file-unreadable"
+	KindFileMode       Kind = "file-mode"
+	KindFileLeftOver   Kind = "file-left-over"
+	KindIDNotNumeric   Kind = "id-not-numeric"
+)
+
+// kinds says what the kinds mean.
+var kinds = map[Kind]struct {
+	harmless bool
+	meaning  string
+}{
+	KindUnreadable:  {false, "The record is there and cannot be read: it was edited, or is encrypted with a key that is not given. Nobody finds it; nothing writes over it."},
+	KindEmpty:       {true, "A record without any token, made for another one to move to, which was deleted. Nobody finds it."},
+	KindDead:        {true, "A record that had moved to another one, which was deleted, and so is this one. Nobody finds it; its tokens are still stored."},
+	KindDuplicate:   {false, "Several records are the same one: those of one user and client, or one of a user and others that hold the same token without one. A search may find the wrong one, or fail because it is ambiguous."},
+	KindDuplicateID: {false, "Several records have one ID. A search by it fails because it is ambiguous."},
+	KindTokenShared: {false, "Records of different users or clients hold the same token. A search by it fails because it is ambiguous."},
+	KindLeaseLapsed: {true, "A process took the right to refresh the token, and died. The next refresh waits for it, at most for LeaseTTL."},
+
+	KindStoreUnkeyed:        {true, "Names and IDs are digests without a key: whoever can list the store can test guesses of user names."},
+	KindKeysForeign:         {false, "The keys that the check was given do not seem to be those that the store is used with."},
+	KindNameForeign:         {false, "The name of the record is not what its user and client, or its first token, derive: it was written with another NameKey, or copied. It is not found by them."},
+	KindNameUnkeyed:         {false, "The name of the record was derived without a key, before Options.NameKey was set. It is not found by its user and client."},
+	KindLabelMissing:        {false, "A label is missing that the record should be found by. It is not found by that key."},
+	KindLabelOldKey:         {true, "A label is by an index key other than the first. The record is found for as long as that key stays in Options.IndexKeys."},
+	KindLabelUnknownKey:     {false, "A label is by a key that is not in Options.IndexKeys. The record is not found by it."},
+	KindLabelUnkeyed:        {false, "A label is a digest without a key, although there are index keys. The record is not found by it, and whoever sees it can test guesses."},
+	KindLabelStale:          {true, "A label that nothing in the record accounts for. Searches that it answers look at the record in vain."},
+	KindLabelLeftOver:       {true, "A label that no write has committed. Searches that it answers look at the secret in vain."},
+	KindPromotionUnfinished: {false, "A record is on its way to that of its user, and the process that moved it died. Both are found; their tokens are in two places."},
+	KindPromotionStale:      {false, "A record waits for another one to move to it that does not exist any more. Eight of these keep further ones from moving."},
+	KindAlias:               {true, "What is left of a record that became part of another one, which is found by the same name without it."},
+	KindAliasBroken:         {true, "What is left of a record that became part of another one, which was deleted."},
+	KindPermission:          {false, "A call that the store makes is not allowed."},
+
+	KindTombstone:  {true, "A deleted secret of which the service keeps a remnant without content."},
+	KindNoState:    {true, "A secret that has no content yet: a process died while it created it."},
+	KindDeleted:    {false, "A secret that another tool has deleted, but not for good: it can be brought back, and its tokens are still stored."},
+	KindRolledBack: {false, "Another tool has made an earlier state of the secret the present one. Later tokens are not found; writers would conflict with them."},
+	KindDue:        {true, "Earlier states of a secret that are not destroyed yet. They hold earlier tokens, and may cost money."},
+
+	KindFileUnreadable: {false, "The file cannot be read as a token file. Every operation fails, and nothing is written."},
+	KindFileMode:       {false, "Others than the owner may read or write the file."},
+	KindFileLeftOver:   {true, "A file beside the token file that a process left behind when it died. It may hold tokens."},
+	KindIDNotNumeric:   {false, "The ID is one that the SDK of the file does not read."},
+}
+
+// Kinds returns all kinds, sorted.
+func Kinds() []Kind { return slices.Sorted(maps.Keys(kinds)) }
+
+// Meaning returns what a finding of this kind means to users, in sentences.
+func (k Kind) Meaning() string { return kinds[k].meaning }
+
+// Harmless reports whether a finding of this kind changes nothing for those who
+// use the store: it is a remnant, or a remark.
+func (k Kind) Harmless() bool { return kinds[k].harmless }

@@ -1,0 +1,234 @@
+package tokenstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+)
+
+// A Rekeyer is a store whose records can be written anew under new keys.
+type Rekeyer interface {
+	// Rekey writes anew what is not under the present keys, and yields each
+	// record once. opts may be nil.
+	//
+	// An error that matches ErrCorrupt or ErrIDMismatch concerns only the record
+	// it is yielded with, whose Name is set; any other ends the iteration.
+	Rekey(ctx context.Context, opts *RekeyOptions) iter.Seq2[Rekeyed, error]
+}
+
+// RekeyOptions says how Rekey is to go about it.
+type RekeyOptions struct {
+	// DryRun yields what would be written anew, and writes nothing.
+	DryRun bool
+}
+
+// Rekeyed is what Rekey has done about one secret.
+type Rekeyed struct {
+	Name string // of the secret
+	ID   string // of the record
+
+	// Rewritten says that it was not under the present keys, and was written
+	// anew and read back; or that it would be, in a dry run.
+	Rewritten bool
+}
+
+var _ Rekeyer = (*Store)(nil)
+
+// Rekey implements Rekeyer. After it, the labels of every record are by the first
+// of Options.IndexKeys, and the bytes of every record are as Options.Codec writes
+// them now: with the first encryption key. The keys that were there before are of
+// no use any more then, and can be taken out of the configuration.
+//
+// It works while others read and write, as long as all of them know both the old
+// and the new keys: give everybody the new keys in the second place, then in the
+// first, then call Rekey, then take out the old ones. It may be broken off at any
+// point; called again it goes on with what is left, by compare-and-swap like any
+// write. Each record is read back, and when all are done the store is read once
+// more, because a process with the old order of keys may have written meanwhile.
+// If one goes on doing so the last error matches ErrConflict.
+//
+// A codec that is no codec.Rotating cannot tell which records are left: then all
+// are written anew, each time.
+//
+// Options.NameKey cannot be changed in this way, because names and IDs are derived
+// from it. A record whose name does not fit it is yielded with an error matching
+// ErrIDMismatch and left alone: copy the records to another store instead.
+func (s *Store) Rekey(ctx context.Context, opts *RekeyOptions) iter.Seq2[Rekeyed, error] {
+	return func(yield func(Rekeyed, error) bool) {
+		k := rekeyer{checker: checker{Store: s}, yield: yield, told: map[string]bool{}}
+		if opts != nil {
+			k.dry = opts.DryRun
+		}
+		err := s.begin(ctx)
+		if err == nil {
+			err = k.run(ctx)
+		}
+		if err != nil && !errors.Is(err, errStopped) {
+			yield(Rekeyed{}, s.error("rekey", "", err))
+		}
+	}
+}
+
+// rekeyPasses is how often the store is looked through. The last time nothing
+// may be left.
+const rekeyPasses = 4
+
+// A rekeyer is one Rekey.
+type rekeyer struct {
+	checker
+	dry   bool
+	yield func(Rekeyed, error) bool
+	told  map[string]bool // names that were yielded
+}
+
+func (k *rekeyer) run(ctx context.Context) error {
+	for range rekeyPasses {
+		rewritten, err := k.pass(ctx)
+		if err != nil || k.dry {
+			return err
+		}
+		if rewritten == 0 {
+			return nil
+		}
+		if _, ok := k.Store.o.Codec.(codec.Rotating); !ok {
+			return nil // it cannot be told what is left
+		}
+	}
+	return fmt.Errorf("%w: another process goes on writing with other keys", ErrConflict)
+}
+
+// pass looks through the store once, and returns how many secrets were written
+// anew.
+func (k *rekeyer) pass(ctx context.Context) (rewritten int, err error) {
+	var batch []entry
+	flush := func() error {
+		for _, r := range inParallel(batch, func(e entry) rekeyed { return k.rekey(ctx, e) }) {
+			if r.Rewritten {
+				rewritten++
+			}
+			if err := k.tell(r.Rekeyed, r.err); err != nil {
+				return err
+			}
+		}
+		batch = batch[:0]
+		return nil
+	}
+	for named, err := range k.driver.List(ctx) {
+		var e entry
+		if err == nil {
+			e, err = k.entry(named.Name, named.Secret)
+		}
+		if err != nil {
+			if err := k.tell(Rekeyed{Name: named.Name}, err); err != nil {
+				return rewritten, err
+			}
+			continue
+		}
+		if batch = append(batch, e); len(batch) == checkWorkers {
+			if err := flush(); err != nil {
+				return rewritten, err
+			}
+		}
+	}
+	return rewritten, flush()
+}
+
+type rekeyed struct {
+	Rekeyed
+	err error
+}
+
+// tell yields what has become of a secret, once. It returns an error that ends
+// the iteration.
+func (k *rekeyer) tell(r Rekeyed, err error) error {
+	if err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrIDMismatch) {
+		return err
+	}
+	if k.told[r.Name] {
+		return nil
+	}
+	k.told[r.Name] = true
+	if !k.yield(r, k.error("rekey", r.ID, err)) {
+		return errStopped
+	}
+	return nil
+}
+
+// rekey writes a listed entry anew if that is needed, until it is under the
+// present keys.
+func (k *rekeyer) rekey(ctx context.Context, listed entry) rekeyed {
+	r := rekeyed{Rekeyed: Rekeyed{Name: listed.name, ID: listed.token().ID}}
+	switch {
+	case k.current(listed):
+		return r
+	case listed.target() == nil && k.misnamed(listed) != "":
+		r.err = fmt.Errorf("%w: the name %q does not fit Options.NameKey", ErrIDMismatch, listed.name)
+		return r
+	case k.dry:
+		r.Rewritten = true
+		return r
+	}
+	r.err = k.retry(ctx, "rekey", func(*reader) error {
+		e, err := k.fresh(ctx, listed.name, entry{})
+		switch {
+		case errors.Is(err, ErrNotFound):
+			return nil
+		case err != nil:
+			return err
+		case r.Rewritten && k.rotated(e):
+			return nil // read back
+		case !r.Rewritten && k.current(e):
+			return nil
+		case e.record.Moved != nil:
+			err = k.complete(ctx, e)
+		default:
+			_, err = k.rewrite(ctx, e, nil)
+		}
+		if err != nil {
+			return lost(err)
+		}
+		r.Rewritten = true
+		return again{errors.New("written, and to be read back")}
+	})
+	return r
+}
+
+// current reports whether e is under the present keys, as far as can be told.
+func (k *rekeyer) current(e entry) bool {
+	if _, ok := k.Store.o.Codec.(codec.Rotating); !ok {
+		return false
+	}
+	return k.rotated(e)
+}
+
+// rotated reports whether nothing shows that e is not under the present keys.
+func (k *rekeyer) rotated(e entry) bool {
+	if rotating, ok := k.Store.o.Codec.(codec.Rotating); ok && !rotating.Current(e.name, e.secret.Data) {
+		return false
+	}
+	if e.target() != nil {
+		return true // it has no labels, or will have none
+	}
+	is := k.compare(e.record)
+	return len(is.old)+len(is.unkeyed)+len(is.unknown)+len(is.missing)+len(is.stale) == 0
+}
+
+// complete has what has moved become an alias: it is not written over otherwise.
+func (k *rekeyer) complete(ctx context.Context, e entry) error {
+	problems, err := k.moved(ctx, k.reader(true), e, *e.record.Moved)
+	if err != nil {
+		return err
+	}
+	for _, p := range problems {
+		if p.mend == nil {
+			return fmt.Errorf("%w: %q %s", ErrCorrupt, e.name, p.detail)
+		}
+		if err := p.mend(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,720 @@
+package vaultstore_test
+
+import (
+	"cmp"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/fakevault"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/vaultstore"
+)
+
+var (
+	nameKey  = []byte("a key of names, 16 bytes or more")
+	indexKey = []byte("the present key of labels")
+	oldKey   = []byte("an earlier key of labels")
+)
+
+// A ward is a store that is about to be damaged, and what it must hold when it is
+// whole again.
+type ward struct {
+	*env
+	store *tokenstore.Store
+	want  []tokenstore.Token
+	next  int
+}
+
+func newWard(t testing.TB) *ward {
+	w := &ward{env: newEnv(t, nil)}
+	w.store = w.open(w.Secrets, indexKey, oldKey)
+	for range 3 { // what is not damaged must stay as it is, and unreported
+		w.keep(w.save(w.user()))
+	}
+	w.keep(w.save(w.anonymous()))
+	return w
+}
+
+func (w *ward) open(d driver.Secrets, index ...[]byte) *tokenstore.Store {
+	w.Helper()
+	s, err := tokenstore.New(d, &tokenstore.Options{NameKey: nameKey, IndexKeys: index})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return s
+}
+
+// user returns a token of a new user, and anonymous one of nobody.
+func (w *ward) user() tokenstore.Token {
+	t := w.anonymous()
+	t.UserName = fmt.Sprintf("user%d@example.com", w.next)
+	return t
+}
+
+func (w *ward) anonymous() tokenstore.Token {
+	w.next++
+	secret := func(kind string) tokenstore.Secret { return tokenstore.Secret(fmt.Sprintf("%s-%d", kind, w.next)) }
+	return tokenstore.Token{
+		ClientID: "client", ClientSecret: "secret", RefreshToken: secret("refresh"), AccessToken: secret("access"),
+		ExpiresAt: time.Unix(4_000_000_000+int64(w.next), 0).UTC(),
+	}
+}
+
+func (w *ward) save(t tokenstore.Token) tokenstore.Token { return w.saveTo(w.store, t) }
+
+func (w *ward) saveTo(s *tokenstore.Store, t tokenstore.Token) tokenstore.Token {
+	w.Helper()
+	saved, err := s.SaveToken(w.Context(), t)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return saved
+}
+
+// keep notes that t must be there in the end.
+func (w *ward) keep(t tokenstore.Token) string {
+	w.want = append(w.want, t)
+	return t.ID
+}
+
+// edit changes a record behind the store's back, with its labels as they are in
+// it then.
+func (w *ward) edit(name string, change func(*codec.Record)) {
+	w.Helper()
+	s, rec := w.record(name)
+	s.Labels = labelsOf(rec)
+	change(&rec)
+	if _, err := w.Update(w.Context(), name, s, w.payload(name, rec)); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// plant stores a record under a name that it does not derive.
+func (w *ward) plant(name string, rec codec.Record) {
+	w.Helper()
+	if _, err := w.Create(w.Context(), name, w.payload(name, rec)); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *ward) record(name string) (driver.Secret, codec.Record) {
+	w.Helper()
+	s, err := w.Get(w.Context(), name)
+	if err != nil {
+		w.Fatal(err)
+	}
+	rec, err := codec.JSON.Decode(name, s.Data)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return s, rec
+}
+
+func (w *ward) payload(name string, rec codec.Record) driver.Payload {
+	w.Helper()
+	w.next++
+	rec.Nonces = []string{fmt.Sprintf("edit%d", w.next)}
+	data, err := codec.JSON.Encode(name, rec)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return driver.Payload{Data: data, Labels: labelsOf(rec)}
+}
+
+func labelsOf(rec codec.Record) []driver.Label {
+	var labels []driver.Label
+	for _, l := range rec.Labels {
+		labels = append(labels, driver.Label(l))
+	}
+	return labels
+}
+
+// labelled returns the record's label of the given kind.
+func (w *ward) labelled(name, key string) codec.Label {
+	w.Helper()
+	_, rec := w.record(name)
+	i := slices.IndexFunc(rec.Labels, func(l codec.Label) bool { return l.Key == key })
+	if i < 0 {
+		w.Fatalf("%s has no label %q", name, key)
+	}
+	return rec.Labels[i]
+}
+
+func entryPath(name string, l codec.Label) string {
+	return "metadata/" + app + "/index/" + l.Key + "/" + l.Value + "/" + name + "." + l.Nonce
+}
+
+// must asks the server itself, as an operator does.
+func (w *ward) must(method, path, body string) {
+	w.Helper()
+	if status, answer := w.vault(method, path, body); status >= http.StatusMultipleChoices {
+		w.Fatalf("%s %s: %d %s", method, path, status, answer)
+	}
+}
+
+// A mortal driver does not survive its nth write.
+type mortal struct {
+	driver.Secrets
+	left atomic.Int64
+}
+
+var errDied = fmt.Errorf("the process is dead: %w", context.Canceled)
+
+func (m *mortal) Create(ctx context.Context, name string, p driver.Payload) (driver.Version, error) {
+	if m.left.Add(-1) < 0 {
+		return "", errDied
+	}
+	return m.Secrets.Create(ctx, name, p)
+}
+
+func (m *mortal) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
+	if m.left.Add(-1) < 0 {
+		return "", errDied
+	}
+	return m.Secrets.Update(ctx, name, base, p)
+}
+
+func (m *mortal) Delete(ctx context.Context, name string, base driver.Secret) error {
+	if m.left.Add(-1) < 0 {
+		return errDied
+	}
+	return m.Secrets.Delete(ctx, name, base)
+}
+
+// promote makes the record without a user one of a user, by a process that dies
+// after so many writes.
+func (w *ward) promote(id, user string, writes int64) {
+	w.Helper()
+	m := &mortal{Secrets: w.Secrets}
+	m.left.Store(writes)
+	_, err := w.open(m, indexKey, oldKey).SaveToken(w.Context(), tokenstore.Token{ID: id, UserName: user})
+	if writes < 3 && !errors.Is(err, context.Canceled) || writes >= 3 && err != nil {
+		w.Fatalf("the move ends with %v after %d writes", err, writes)
+	}
+}
+
+// digest is how tokenstore makes names and labels.
+func digest(key []byte, kind string, parts ...string) string {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(kind))
+	for _, p := range parts {
+		_ = binary.Write(h, binary.BigEndian, uint64(len(p)))
+		h.Write([]byte(p))
+	}
+	return base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").EncodeToString(h.Sum(nil))[:32]
+}
+
+func secretName(letter byte, parts ...string) string {
+	return string(letter) + digest(nameKey, string(letter), parts...)
+}
+
+// A blind driver answers searches as an index does that has not caught up.
+type blind struct{ driver.Secrets }
+
+func (blind) Lookup(context.Context, []driver.Label) iter.Seq2[driver.Named, error] {
+	return func(func(driver.Named, error) bool) {}
+}
+
+// gone returns the name of a record that was deleted.
+func (w *ward) gone() string {
+	w.Helper()
+	id := w.save(w.user()).ID
+	if err := w.store.DeleteToken(w.Context(), id); err != nil {
+		w.Fatal(err)
+	}
+	return id
+}
+
+// dataOf asks the server for what is in a version of a secret.
+func (w *ward) dataOf(name string, n int) string {
+	w.Helper()
+	_, body := w.vault("GET", fmt.Sprintf("data/%s/tokens/%s?version=%d", app, name, n), "")
+	var answer struct {
+		Data struct{ Data json.RawMessage }
+	}
+	if err := json.Unmarshal([]byte(body), &answer); err != nil || len(answer.Data.Data) == 0 {
+		w.Fatalf("version %d of %s: %s", n, name, body)
+	}
+	return string(answer.Data.Data)
+}
+
+// A damage is one way in which a store can come to harm.
+type damage struct {
+	what string
+	kind tokenstore.Kind
+	do   func(w *ward) (name string) // of the secret that is to be named
+
+	remedy tokenstore.Remedy // what mends it; empty: RemedyRepair
+	also   []tokenstore.Kind // what else it looks like
+}
+
+const (
+	purged = tokenstore.RemedyPurge
+	merged = tokenstore.RemedyMerge
+	manual = tokenstore.RemedyManual
+	rekey  = tokenstore.RemedyRekey
+)
+
+// unfinished is a move that a process did not complete.
+func unfinished(writes int64, existing bool) func(*ward) string {
+	return func(w *ward) string {
+		t := w.anonymous()
+		t.GrantToken = tokenstore.Secret(fmt.Sprintf("grant-%d", w.next))
+		g := w.save(t)
+		user := fmt.Sprintf("mover%d@example.com", w.next)
+		u := secretName('u', user, "client")
+		if existing {
+			earlier := w.anonymous()
+			earlier.UserName, earlier.ExpiresAt = user, time.Unix(3_000_000_000, 0)
+			w.save(earlier)
+		}
+		w.promote(g.ID, user, writes)
+		t.ID, t.UserName = u, user
+		w.keep(t)
+		if writes == 1 {
+			return u
+		}
+		return g.ID
+	}
+}
+
+func damages() []damage {
+	return []damage{
+		{what: "an index entry was removed", kind: tokenstore.KindLabelMissing, do: func(w *ward) string {
+			id := w.keep(w.save(w.user()))
+			w.must("DELETE", entryPath(id, w.labelled(id, "refresh")), "")
+			return id
+		}},
+		{what: "a record was committed without one of its labels", kind: tokenstore.KindLabelMissing, do: func(w *ward) string {
+			id := w.keep(w.save(w.user()))
+			w.edit(id, func(r *codec.Record) { r.Labels = r.Labels[1:] })
+			return id
+		}},
+		{what: "a label is by an earlier key", kind: tokenstore.KindLabelOldKey, remedy: rekey, do: func(w *ward) string {
+			return w.keep(w.saveTo(w.open(w.Secrets, oldKey), w.user()))
+		}},
+		{what: "a label is by a key that nobody knows", kind: tokenstore.KindLabelUnknownKey, do: func(w *ward) string {
+			return w.keep(w.saveTo(w.open(w.Secrets, []byte("a key that was forgotten")), w.user()))
+		}},
+		{what: "a label is without a key", kind: tokenstore.KindLabelUnkeyed, do: func(w *ward) string {
+			t := w.user()
+			id := w.keep(w.save(t))
+			w.edit(id, func(r *codec.Record) {
+				for i := range r.Labels {
+					if r.Labels[i].Key == "refresh" {
+						print := digest(nameKey, "r", "client", string(t.RefreshToken))
+						r.Labels[i].Value = digest(nil, "refresh", print)
+						r.Labels[i].Nonce = "unkeyedunkeyedaa"
+					}
+				}
+			})
+			return id
+		}},
+		{what: "a label that nothing in the record accounts for", kind: tokenstore.KindLabelStale, do: func(w *ward) string {
+			id := w.keep(w.save(w.user()))
+			w.edit(id, func(r *codec.Record) {
+				r.Labels = append(r.Labels, codec.Label{Key: "access", Value: strings.Repeat("z", 32), Nonce: "stalestalestalea"})
+				slices.SortFunc(r.Labels, func(a, b codec.Label) int { return cmp.Compare(a.Key+a.Value, b.Key+b.Value) })
+			})
+			return id
+		}},
+		{what: "a writer died after it had added a label", kind: tokenstore.KindLabelLeftOver, remedy: purged, do: func(w *ward) string {
+			id := w.keep(w.save(w.user()))
+			w.must("POST", entryPath(id, codec.Label{Key: "grant", Value: strings.Repeat("y", 32), Nonce: "leftleftleftleft"}), `{"custom_metadata":{"by":"hand"}}`)
+			return id
+		}},
+		{what: "a label of a secret that there is not", kind: tokenstore.KindLabelLeftOver, remedy: purged, do: func(w *ward) string {
+			name := secretName('u', "nobody", "")
+			w.must("POST", entryPath(name, codec.Label{Key: "user", Value: strings.Repeat("y", 32), Nonce: "leftleftleftleft"}), `{"custom_metadata":{"by":"hand"}}`)
+			return name
+		}},
+		{what: "a move broke off after the first swap", kind: tokenstore.KindPromotionUnfinished, do: unfinished(1, false)},
+		{what: "a move to a record that was there broke off after the first swap", kind: tokenstore.KindPromotionUnfinished, do: unfinished(1, true)},
+		{what: "a move broke off after the second swap", kind: tokenstore.KindPromotionUnfinished, do: unfinished(2, false)},
+		{what: "a move broke off after the third swap", kind: tokenstore.KindPromotionUnfinished, do: unfinished(3, true)},
+		{what: "a record has moved to one that does not know of it", kind: tokenstore.KindPromotionUnfinished, also: []tokenstore.Kind{tokenstore.KindLabelStale}, do: func(w *ward) string {
+			g := unfinished(2, true)(w)
+			_, rec := w.record(g)
+			w.edit(rec.Moved.Name, func(r *codec.Record) { r.Joining = nil })
+			return g
+		}},
+		{what: "a record has moved to one that was deleted", kind: tokenstore.KindDead, also: []tokenstore.Kind{tokenstore.KindTombstone}, do: func(w *ward) string {
+			g := unfinished(2, false)(w)
+			w.want = w.want[:len(w.want)-1]
+			_, rec := w.record(g)
+			s, u := w.record(rec.Moved.Name)
+			s.Labels = labelsOf(u)
+			if err := w.Delete(w.Context(), rec.Moved.Name, s); err != nil {
+				w.Fatal(err)
+			}
+			return g
+		}},
+		{what: "an alias leads to a record that was deleted", kind: tokenstore.KindAliasBroken, also: []tokenstore.Kind{tokenstore.KindTombstone}, do: func(w *ward) string {
+			g := unfinished(9, false)(w)
+			u := w.want[len(w.want)-1]
+			w.want = w.want[:len(w.want)-1]
+			w.edit(u.ID, func(r *codec.Record) { r.Absorbed = nil })
+			if err := w.store.DeleteToken(w.Context(), u.ID); err != nil {
+				w.Fatal(err)
+			}
+			return g
+		}},
+		{what: "a record waits for one that is gone", kind: tokenstore.KindPromotionStale, do: func(w *ward) string {
+			id := w.keep(w.save(w.user()))
+			w.save(tokenstore.Token{ID: id, GrantToken: "gone"}) // so that the label is there already
+			w.want[len(w.want)-1].GrantToken = "gone"
+			w.edit(id, func(r *codec.Record) {
+				r.Joining = []codec.Ref{{Name: secretName('g', "client", "gone"), Born: "once"}}
+			})
+			return id
+		}},
+		{what: "a record without a token", kind: tokenstore.KindEmpty, do: func(w *ward) string {
+			user := w.user().UserName
+			name := secretName('u', user, "client")
+			w.plant(name, codec.Record{UserName: user, ClientID: "client", Born: "empty"})
+			return name
+		}},
+		{what: "two records without a user hold one token", kind: tokenstore.KindDuplicate, remedy: merged, do: func(w *ward) string {
+			t := w.anonymous()
+			g := w.save(tokenstore.Token{ClientID: "client", GrantToken: tokenstore.Secret(fmt.Sprintf("grant-%d", w.next))})
+			w.save(tokenstore.Token{ID: g.ID, RefreshToken: t.RefreshToken, APIDomain: "https://api"})
+			late := w.saveTo(w.open(blind{w.Secrets}, indexKey), t)
+			t.ID, t.GrantToken, t.APIDomain = late.ID, g.GrantToken, "https://api"
+			w.edit(g.ID, func(r *codec.Record) { r.Updated -= 1000 })
+			w.keep(t)
+			return g.ID
+		}},
+		{what: "an operator has copied a user's record", kind: tokenstore.KindDuplicate, remedy: merged, also: []tokenstore.Kind{tokenstore.KindNameForeign, tokenstore.KindLabelMissing}, do: func(w *ward) string {
+			id := w.keep(w.save(w.user()))
+			_, rec := w.record(id)
+			name := secretName('u', "copy", rec.UserName)
+			rec.Labels = nil
+			w.plant(name, rec)
+			return name
+		}},
+		{what: "two records have one ID", kind: tokenstore.KindDuplicateID, remedy: manual, do: func(w *ward) string {
+			late := w.user()
+			late.ID = "17"
+			w.saveTo(w.open(blind{w.Secrets}, indexKey), late)
+			name := secretName('u', late.UserName, "client")
+			w.edit(name, func(r *codec.Record) { r.Updated -= 1000 })
+			first := w.user()
+			first.ID = "17"
+			w.saveTo(w.open(blind{w.Secrets}, indexKey), first)
+			return name
+		}},
+		{what: "two users hold one token", kind: tokenstore.KindTokenShared, remedy: manual, do: func(w *ward) string {
+			first := w.user()
+			first.AccessToken = ""
+			id := w.save(first).ID
+			w.edit(id, func(r *codec.Record) { r.Updated -= 1000 })
+			second := w.user()
+			second.RefreshToken = first.RefreshToken
+			w.save(second)
+			return id
+		}},
+		{what: "somebody has edited a record", kind: tokenstore.KindUnreadable, remedy: manual, do: func(w *ward) string {
+			id := w.save(w.user()).ID
+			w.must("POST", "data/"+app+"/tokens/"+id, `{"data":{"record":"edited"}}`)
+			return id
+		}},
+		{what: "a record of another key of names", kind: tokenstore.KindNameForeign, remedy: manual, do: func(w *ward) string {
+			s, err := tokenstore.New(w.Secrets, &tokenstore.Options{NameKey: []byte("another key of names"), IndexKeys: [][]byte{indexKey}})
+			if err != nil {
+				w.Fatal(err)
+			}
+			return w.saveTo(s, w.user()).ID
+		}},
+		{what: "a record from before there was a key of names", kind: tokenstore.KindNameUnkeyed, remedy: manual, do: func(w *ward) string {
+			s, err := tokenstore.New(w.Secrets, nil)
+			if err != nil {
+				w.Fatal(err)
+			}
+			return w.saveTo(s, w.user()).ID
+		}},
+		{what: "a process died with the lease", kind: tokenstore.KindLeaseLapsed, do: func(w *ward) string {
+			id := w.keep(w.save(w.user()))
+			w.edit(id, func(r *codec.Record) {
+				r.Lease = &codec.Lease{ID: "dead", Until: time.Now().Add(-time.Hour).UnixMilli()}
+			})
+			return id
+		}},
+		{what: "a process died in the middle of a deletion", kind: tokenstore.KindDue, also: []tokenstore.Kind{tokenstore.KindTombstone}, do: func(w *ward) string {
+			id := w.save(w.user()).ID
+			w.server.Inject(on("write destroy", 1, fakevault.Fault{Status: http.StatusForbidden}))
+			if err := w.store.DeleteToken(w.Context(), id); !errors.Is(err, tokenstore.ErrDenied) {
+				w.Fatalf("DeleteToken returns %v, want a refusal", err)
+			}
+			w.server.Inject(nil)
+			return id
+		}},
+		{what: "a tombstone", kind: tokenstore.KindTombstone, remedy: purged, do: func(w *ward) string { return w.gone() }},
+		{what: "an operator has deleted the last version", kind: tokenstore.KindDeleted, remedy: purged, also: []tokenstore.Kind{tokenstore.KindLabelLeftOver}, do: func(w *ward) string {
+			id := w.save(w.anonymous()).ID
+			w.must("DELETE", "data/"+app+"/tokens/"+id, "")
+			return id
+		}},
+		{what: "a secret without a version", kind: tokenstore.KindNoState, remedy: purged, do: func(w *ward) string {
+			name := secretName('u', "no version")
+			w.must("POST", "metadata/"+app+"/tokens/"+name, `{"custom_metadata":{"by":"hand"}}`)
+			return name
+		}},
+		{what: "an operator has rolled back", kind: tokenstore.KindRolledBack, also: []tokenstore.Kind{tokenstore.KindLabelMissing, tokenstore.KindLabelLeftOver}, do: func(w *ward) string {
+			t := w.save(w.user())
+			first := w.dataOf(t.ID, 1)
+			t.AccessToken, t.ExpiresAt = "later", time.Unix(4_100_000_000, 0).UTC()
+			w.keep(w.save(t))
+			w.must("POST", "data/"+app+"/tokens/"+t.ID, `{"data":`+first+`}`)
+			return t.ID
+		}},
+		{what: "an alias that is not needed", kind: tokenstore.KindAlias, remedy: purged, do: unfinished(9, false)},
+	}
+}
+
+// check returns what Check finds.
+func (w *ward) check(opts tokenstore.CheckOptions) []tokenstore.Finding {
+	w.Helper()
+	opts.Grace = -1
+	var findings []tokenstore.Finding
+	for f, err := range w.store.Check(w.Context(), &opts) {
+		if err != nil {
+			w.Fatalf("Check: %v", err)
+		}
+		findings = append(findings, f)
+	}
+	return findings
+}
+
+func describe(f tokenstore.Finding) string {
+	return fmt.Sprintf("%s %s (%s): %s; repaired %v, %v", f.Kind, f.Name, f.Remedy, f.Detail, f.Repaired, f.Err)
+}
+
+// whole checks that the store holds what it must, and that every record is found
+// by every key that it has.
+func (w *ward) whole() {
+	w.Helper()
+	for _, t := range w.want {
+		likes := []tokenstore.Token{
+			{ID: t.ID},
+			{ClientID: t.ClientID, RefreshToken: t.RefreshToken},
+			{AccessToken: t.AccessToken},
+		}
+		if t.UserName != "" {
+			likes = append(likes, tokenstore.Token{UserName: t.UserName, ClientID: t.ClientID}, tokenstore.Token{UserName: t.UserName})
+		}
+		if t.GrantToken != "" {
+			likes = append(likes, tokenstore.Token{ClientID: t.ClientID, GrantToken: t.GrantToken})
+		}
+		for i, like := range likes {
+			got, err := w.store.FindToken(w.Context(), like)
+			if err != nil || got != t {
+				w.Errorf("by key %d of %s (user %q) the store finds %s, %v; the same: %v", i, t.ID, t.UserName, got.ID, err, got == t)
+			}
+		}
+	}
+}
+
+var everything = tokenstore.CheckOptions{Repair: true, MergeDuplicates: true, Purge: true}
+
+// Each kind of damage is named by what it is and where, and nothing else is; what
+// can be mended is, and nothing is lost.
+func TestEachDamageIsNamedAndMended(t *testing.T) {
+	t.Parallel()
+	for _, d := range damages() {
+		t.Run(d.what, func(t *testing.T) {
+			t.Parallel()
+			w := newWard(t)
+			hurt := d.do(w)
+
+			w.server.Reset()
+			findings := w.check(tokenstore.CheckOptions{})
+			for _, q := range w.server.Requests() {
+				if q.Operation != "read" && q.Operation != "list" {
+					t.Errorf("a check without Repair makes a %s of %s", q.Operation, q.Path)
+				}
+			}
+			named := false
+			for _, f := range findings {
+				isIt := f.Kind == d.kind && f.Name == hurt
+				if !isIt && !slices.Contains(d.also, f.Kind) || named && isIt {
+					t.Errorf("Check finds what there is not: %s", describe(f))
+				}
+				if isIt && f.Remedy != cmp.Or(d.remedy, tokenstore.RemedyRepair) {
+					t.Errorf("it takes another remedy: %s", describe(f))
+				}
+				named = named || isIt
+			}
+			if !named {
+				t.Errorf("Check does not find %s of %s, but %d others", d.kind, hurt, len(findings))
+			}
+
+			w.mend(d.remedy)
+			for _, f := range w.check(tokenstore.CheckOptions{}) {
+				if !f.Kind.Harmless() && d.remedy != manual || f.Kind == d.kind && f.Name == hurt && d.remedy != manual {
+					t.Errorf("afterwards there is still %s", describe(f))
+				}
+			}
+			w.whole()
+		})
+	}
+}
+
+// mend does what the remedy says.
+func (w *ward) mend(r tokenstore.Remedy) {
+	w.Helper()
+	opts := tokenstore.CheckOptions{Repair: true, MergeDuplicates: r == merged, Purge: r == purged}
+	for _, f := range w.check(opts) {
+		if f.Err != nil && f.Remedy != manual || !f.Repaired && opts.Wants(f.Remedy) {
+			w.Errorf("a repair fails: %s", describe(f))
+		}
+	}
+	if r == rekey {
+		w.rekey()
+	}
+}
+
+func (w *ward) rekey() {
+	w.Helper()
+	for r, err := range w.store.Rekey(w.Context(), nil) {
+		if err != nil && !errors.Is(err, tokenstore.ErrCorrupt) && !errors.Is(err, tokenstore.ErrIDMismatch) {
+			w.Errorf("Rekey of %q: %v", r.Name, err)
+		}
+	}
+}
+
+// All of the damages at once.
+func TestAStoreThatIsDamagedInEveryWayIsMended(t *testing.T) {
+	t.Parallel()
+	w := newWard(t)
+	hurt := map[string]damage{}
+	for _, d := range damages() {
+		hurt[string(d.kind)+" "+d.do(w)] = d
+	}
+	missed := len(hurt)
+	for _, f := range w.check(tokenstore.CheckOptions{}) {
+		if _, ok := hurt[string(f.Kind)+" "+f.Name]; ok {
+			missed--
+		}
+	}
+	if missed != 0 {
+		t.Errorf("of %d damages Check does not name %d", len(damages()), missed)
+	}
+	for _, f := range w.check(everything) {
+		if !f.Repaired && everything.Wants(f.Remedy) {
+			t.Errorf("a repair fails: %s", describe(f))
+		}
+	}
+	w.rekey()
+	for range 2 {
+		w.check(everything) // what the repairs themselves have left
+	}
+	for _, f := range w.check(tokenstore.CheckOptions{}) {
+		d, ok := hurt[string(f.Kind)+" "+f.Name]
+		if !ok || d.remedy != manual {
+			t.Errorf("afterwards there is still %s", describe(f))
+		}
+	}
+	w.whole()
+	t.Logf("%d of %d damages were named", len(hurt)-missed, len(damages()))
+}
+
+// Without one of the capabilities of the policy the check names the one call that
+// needs it.
+func TestAMissingCapabilityIsNamedWithTheCallThatNeedsIt(t *testing.T) {
+	t.Parallel()
+	rules := regexp.MustCompile(`path "([^"]*)" \{\n  capabilities = (\[[^]]*\])`).FindAllStringSubmatch(vaultstore.Policy("secret", app), -1)
+	refused := func(t *testing.T, policy string) []string {
+		e := newEnv(t, nil)
+		s, err := tokenstore.New(e.Secrets, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.server.Policy("", "p", policy); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.SaveToken(t.Context(), tokenstore.Token{UserName: "ann", AccessToken: "access"}); err != nil {
+			t.Fatal(err)
+		}
+		e.client.SetToken(e.server.Token("", 0, "p"))
+		var details []string
+		for f, err := range s.Check(t.Context(), &tokenstore.CheckOptions{Permissions: true}) {
+			if err != nil && !errors.Is(err, tokenstore.ErrDenied) { // the rest of the check needs them too
+				t.Fatal(err)
+			}
+			if f.Kind == tokenstore.KindPermission {
+				details = append(details, f.Detail)
+				if !errors.Is(f.Err, tokenstore.ErrDenied) {
+					t.Errorf("%s: %v", f.Name, f.Err)
+				}
+			}
+		}
+		return details
+	}
+	full, n := "", 0
+	for i, r := range rules {
+		full += r[0] + "\n}\n"
+		var capabilities []string
+		if err := json.Unmarshal([]byte(r[2]), &capabilities); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range capabilities {
+			n++
+			var policy strings.Builder
+			for j, other := range rules {
+				text := other[0]
+				if j == i {
+					text = strings.Replace(text, `"`+c+`"`, `"sudo"`, 1)
+				}
+				policy.WriteString(text + "\n}\n")
+			}
+			t.Run(c+" of "+r[1], func(t *testing.T) {
+				t.Parallel()
+				got := refused(t, policy.String())
+				want := fmt.Sprintf("it needs the capability %q on %s", c, r[1])
+				if len(got) != 1 || !strings.HasSuffix(got[0], want) {
+					t.Errorf("Check says %q, want one that ends with %q", got, want)
+				}
+			})
+		}
+	}
+	if n != 10 {
+		t.Errorf("the policy has %d capabilities", n)
+	}
+	if got := refused(t, full); len(got) > 0 {
+		t.Errorf("with the whole policy Check says %q", got)
+	}
+}
+
+// Probing leaves one tombstone, however often it is done, and nothing in the index.
+func TestProbingLeavesNoMoreThanOneTombstone(t *testing.T) {
+	t.Parallel()
+	w := newWard(t)
+	for range 3 {
+		if findings := w.check(tokenstore.CheckOptions{Permissions: true}); len(findings) > 0 {
+			t.Errorf("Check finds %s", describe(findings[0]))
+		}
+	}
+	if _, body := w.vault("LIST", "metadata/"+app+"/tokens/", ""); strings.Count(body, "probe") != 1 {
+		t.Errorf("there is %s", body)
+	}
+	if status, body := w.vault("LIST", "metadata/"+app+"/index/probe/"+strings.Repeat("probe", 7)[:32]+"/", ""); status != http.StatusNotFound {
+		t.Errorf("in the index there is %s", body)
+	}
+	w.whole()
+}
