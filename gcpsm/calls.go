@@ -1,0 +1,249 @@
+package gcpsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	secretmanager "cloud.google.com/go/secretmanager/apiv1"
+	"cloud.google.com/go/secretmanager/apiv1/secretmanagerpb"
+	"github.com/googleapis/gax-go/v2"
+	"google.golang.org/api/iterator"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+)
+
+// A service makes calls about the secrets that have a prefix.
+type service struct {
+	client *secretmanager.Client
+	parent string
+	prefix string // with the '-' that names come after
+}
+
+// path returns the resource name of a secret. The service may answer with
+// another one, which has the project's number in the place of its ID.
+func (s *service) path(name string) string { return s.parent + "/secrets/" + s.prefix + name }
+
+func (s *service) version(name, id string) string { return s.path(name) + "/versions/" + id }
+
+// last returns what a resource name ends with.
+func last(resource string) string { return resource[strings.LastIndexByte(resource, '/')+1:] }
+
+// Retries. The client's own begin after two seconds, and there are some for
+// AccessSecretVersion alone.
+const (
+	firstPause = 100 * time.Millisecond
+	lastPause  = 3 * time.Second
+	retryFor   = 20 * time.Second
+)
+
+// A retryer repeats a call that failed with one of the codes, for as long as the
+// next attempt would still begin in time: what the caller learns is then why it
+// failed, and not that its context has ended.
+type retryer struct {
+	codes   []codes.Code
+	backoff gax.Backoff
+	until   time.Time
+}
+
+// Retry implements gax.Retryer.
+func (r *retryer) Retry(err error) (time.Duration, bool) {
+	if !slices.Contains(r.codes, code(err)) {
+		return 0, false
+	}
+	pause := r.backoff.Pause()
+	return pause, time.Now().Add(pause).Before(r.until)
+}
+
+// reading are the codes after which a read is repeated. A write is repeated only
+// if it was turned away: one that may have been applied would be refused when it
+// is repeated, as if another writer had come first.
+var (
+	reading = []codes.Code{codes.Unavailable, codes.ResourceExhausted}
+	writing = []codes.Code{codes.ResourceExhausted}
+)
+
+func repeat(ctx context.Context, after []codes.Code) gax.CallOption {
+	until := time.Now().Add(retryFor)
+	if deadline, ok := ctx.Deadline(); ok && deadline.Before(until) {
+		until = deadline
+	}
+	return gax.WithRetry(func() gax.Retryer {
+		return &retryer{after, gax.Backoff{Initial: firstPause, Max: lastPause, Multiplier: 2}, until}
+	})
+}
+
+// access returns a version and its payload, by its number or by an alias.
+func (s *service) access(ctx context.Context, name, id string) (state, error) {
+	const method = "AccessSecretVersion"
+	if err := ctx.Err(); err != nil {
+		return state{}, err
+	}
+	r, err := s.client.AccessSecretVersion(ctx, &secretmanagerpb.AccessSecretVersionRequest{Name: s.version(name, id)}, repeat(ctx, reading))
+	if err != nil {
+		return state{}, failed(ctx, method, s.prefix+name, err, nil)
+	}
+	p := r.GetPayload()
+	if p == nil || p.DataCrc32C != nil && p.GetDataCrc32C() != checksum(p.GetData()) {
+		return state{}, fmt.Errorf("%w: %s %q: the payload was damaged on its way", driver.ErrUnavailable, method, s.prefix+name)
+	}
+	number, err := strconv.ParseInt(last(r.GetName()), 10, 64)
+	life, data, ok := unframe(p.GetData())
+	if err != nil || !ok {
+		return state{}, fmt.Errorf("%w: %s %q", driver.ErrCorrupt, method, s.prefix+name)
+	}
+	return state{life: life, number: number, digest: digest(data), data: data}, nil
+}
+
+// accessNumber returns a version by its number, which is strongly consistent.
+func (s *service) accessNumber(ctx context.Context, name string, number int64) (state, error) {
+	return s.access(ctx, name, strconv.FormatInt(number, 10))
+}
+
+// get returns the metadata of a secret.
+func (s *service) get(ctx context.Context, name string) (metadata, error) {
+	if err := ctx.Err(); err != nil {
+		return metadata{}, err
+	}
+	m, err := s.client.GetSecret(ctx, &secretmanagerpb.GetSecretRequest{Name: s.path(name)}, repeat(ctx, reading))
+	if err != nil {
+		return metadata{}, failed(ctx, "GetSecret", s.prefix+name, err, nil)
+	}
+	return read(m), nil
+}
+
+// create creates a secret without a version.
+func (s *service) create(ctx context.Context, name string, m *secretmanagerpb.Secret) (metadata, error) {
+	if err := ctx.Err(); err != nil {
+		return metadata{}, err
+	}
+	m, err := s.client.CreateSecret(ctx, &secretmanagerpb.CreateSecretRequest{
+		Parent: s.parent, SecretId: s.prefix + name, Secret: m,
+	}, repeat(ctx, writing))
+	if err != nil {
+		return metadata{}, failed(ctx, "CreateSecret", s.prefix+name, err, nil)
+	}
+	return read(m), nil
+}
+
+// add adds a version.
+func (s *service) add(ctx context.Context, name string, payload []byte) (added, error) {
+	if err := ctx.Err(); err != nil {
+		return added{}, err
+	}
+	sum := checksum(payload)
+	v, err := s.client.AddSecretVersion(ctx, &secretmanagerpb.AddSecretVersionRequest{
+		Parent:  s.path(name),
+		Payload: &secretmanagerpb.SecretPayload{Data: payload, DataCrc32C: &sum},
+	}, repeat(ctx, writing))
+	if err != nil {
+		return added{}, failed(ctx, "AddSecretVersion", s.prefix+name, err, payload)
+	}
+	number, err := strconv.ParseInt(last(v.GetName()), 10, 64)
+	if err != nil {
+		return added{}, fmt.Errorf("%w: AddSecretVersion %q: the answer names no version", driver.ErrUnavailable, s.prefix+name)
+	}
+	return added{number, v.GetEtag(), v.GetCreateTime().AsTime()}, nil
+}
+
+// An added is a version that has been added.
+type added struct {
+	number int64
+	etag   string
+	at     time.Time
+}
+
+// update replaces the given fields of a secret, if its etag is m's.
+func (s *service) update(ctx context.Context, name string, m *secretmanagerpb.Secret, fields ...string) (metadata, error) {
+	if err := ctx.Err(); err != nil {
+		return metadata{}, err
+	}
+	m.Name = s.path(name)
+	m, err := s.client.UpdateSecret(ctx, &secretmanagerpb.UpdateSecretRequest{
+		Secret: m, UpdateMask: &fieldmaskpb.FieldMask{Paths: fields},
+	}, repeat(ctx, writing))
+	if err != nil {
+		return metadata{}, failed(ctx, "UpdateSecret", s.prefix+name, err, nil)
+	}
+	return read(m), nil
+}
+
+// remove deletes a secret, if it has the etag.
+func (s *service) remove(ctx context.Context, name, etag string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	err := s.client.DeleteSecret(ctx, &secretmanagerpb.DeleteSecretRequest{Name: s.path(name), Etag: etag}, repeat(ctx, writing))
+	if err != nil {
+		return failed(ctx, "DeleteSecret", s.prefix+name, err, nil)
+	}
+	return nil
+}
+
+// destroy destroys a version, if it has the etag.
+func (s *service) destroy(ctx context.Context, name string, number int64, etag string) error {
+	_, err := s.client.DestroySecretVersion(ctx, &secretmanagerpb.DestroySecretVersionRequest{
+		Name: s.version(name, strconv.FormatInt(number, 10)), Etag: etag,
+	}, repeat(ctx, writing))
+	if err != nil {
+		return failed(ctx, "DestroySecretVersion", s.prefix+name, err, nil)
+	}
+	return nil
+}
+
+// inspect returns the etag of a version, or "" if it is destroyed or not there.
+func (s *service) inspect(ctx context.Context, name string, number int64) (etag string, err error) {
+	v, err := s.client.GetSecretVersion(ctx, &secretmanagerpb.GetSecretVersionRequest{
+		Name: s.version(name, strconv.FormatInt(number, 10)),
+	}, repeat(ctx, reading))
+	if err != nil {
+		if err = failed(ctx, "GetSecretVersion", s.prefix+name, err, nil); errors.Is(err, driver.ErrNotFound) {
+			return "", nil
+		}
+		return "", err
+	}
+	if v.GetState() == secretmanagerpb.SecretVersion_DESTROYED {
+		return "", nil
+	}
+	return v.GetEtag(), nil
+}
+
+// list calls f with the name and the labels of every secret that has the prefix
+// and, as far as the service can tell, matches the filter, until f returns false.
+func (s *service) list(ctx context.Context, filter string, f func(name string, labels map[string]string) bool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	it := s.client.ListSecrets(ctx, &secretmanagerpb.ListSecretsRequest{
+		Parent: s.parent, Filter: filter, PageSize: maxPage,
+	}, repeat(ctx, reading))
+	for {
+		m, err := it.Next()
+		if errors.Is(err, iterator.Done) {
+			return nil
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return failed(ctx, "ListSecrets", strings.TrimSuffix(s.prefix, "-"), err, nil)
+		}
+		if name, ok := strings.CutPrefix(last(m.GetName()), s.prefix); ok && legalName.MatchString(name) && !f(name, m.GetLabels()) {
+			return nil
+		}
+	}
+}
+
+// maxPage is the most secrets that the service puts into one answer.
+const maxPage = 25000
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func checksum(data []byte) int64 { return int64(crc32.Checksum(data, castagnoli)) }

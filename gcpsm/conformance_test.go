@@ -1,0 +1,191 @@
+package gcpsm_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	secretmanager "cloud.google.com/go/secretmanager/apiv1"
+	"cloud.google.com/go/secretmanager/apiv1/secretmanagerpb"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
+	"github.com/tokenkeep/tokenkeep/conformance"
+	"github.com/tokenkeep/tokenkeep/gcpsm"
+	"github.com/tokenkeep/tokenkeep/internal/fakegcp"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+)
+
+const (
+	project  = "projects/crm-prod"
+	location = "projects/crm-prod/locations/europe-west1"
+)
+
+// newClient returns a client that shares nothing with another.
+func newClient(t testing.TB, server *fakegcp.Server) *secretmanager.Client {
+	t.Helper()
+	client, err := secretmanager.NewClient(t.Context(), server.ClientOptions()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// A backend is a server on which every driver has a prefix and a client of its
+// own. The clients may do what Permissions says and nothing else.
+type backend struct {
+	server *fakegcp.Server
+	parent string
+	lag    time.Duration
+
+	mu       sync.Mutex
+	prefixes map[driver.Secrets]string
+	next     int
+}
+
+func newBackend(t testing.TB, parent string, server *fakegcp.Options) *backend {
+	b := &backend{server: fakegcp.New(server), parent: parent, prefixes: map[driver.Secrets]string{}}
+	t.Cleanup(b.server.Close)
+	if server != nil {
+		b.lag = max(server.Lag.Alias, server.Lag.Metadata, server.Lag.List)
+	}
+	b.server.Deny(unneeded()...)
+	return b
+}
+
+// unneeded are the permissions that there are besides those of Permissions.
+func unneeded() []string {
+	all := []string{
+		"secretmanager.secrets.create", "secretmanager.secrets.delete", "secretmanager.secrets.get",
+		"secretmanager.secrets.list", "secretmanager.secrets.update", "secretmanager.versions.access",
+		"secretmanager.versions.add", "secretmanager.versions.destroy", "secretmanager.versions.disable",
+		"secretmanager.versions.enable", "secretmanager.versions.get", "secretmanager.versions.list",
+	}
+	return slices.DeleteFunc(all, func(p string) bool { return slices.Contains(gcpsm.Permissions(), p) })
+}
+
+func (b *backend) open(t testing.TB, prefix string) driver.Secrets {
+	t.Helper()
+	d, err := gcpsm.NewDriver(newClient(t, b.server), b.parent, prefix, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.prefixes[d] = prefix
+	return d
+}
+
+func (b *backend) prefix(d driver.Secrets) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.prefixes[d]
+}
+
+// driver is how the suite gets at the backend.
+func (b *backend) driver() conformance.Driver {
+	return conformance.Driver{
+		Open: func(t testing.TB) driver.Secrets {
+			b.mu.Lock()
+			b.next++
+			prefix := fmt.Sprintf("app%d", b.next)
+			b.mu.Unlock()
+			return b.open(t, prefix)
+		},
+		Reopen: func(t testing.TB, d driver.Secrets) driver.Secrets { return b.open(t, b.prefix(d)) },
+		Sibling: func(t testing.TB, d driver.Secrets) driver.Secrets {
+			return b.open(t, b.prefix(d)+"-2")
+		},
+		Tamper: func(t testing.TB, d driver.Secrets, name string, data []byte) {
+			edit(t, b.server, b.parent+"/secrets/"+b.prefix(d)+"-"+name, data)
+		},
+		Settle: func(testing.TB, driver.Secrets) { b.server.Advance(b.lag) },
+		Calls:  func() int64 { return int64(len(b.server.Calls())) },
+	}
+}
+
+// edit adds a version to a secret and moves the alias to it, as somebody does who
+// edits it by hand.
+func edit(t testing.TB, server *fakegcp.Server, path string, data []byte) {
+	t.Helper()
+	v, err := server.AddSecretVersion(t.Context(), &secretmanagerpb.AddSecretVersionRequest{
+		Parent: path, Payload: &secretmanagerpb.SecretPayload{Data: data},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var number int64
+	if _, err := fmt.Sscan(v.GetName()[strings.LastIndex(v.GetName(), "/")+1:], &number); err != nil {
+		t.Fatal(err)
+	}
+	point(t, server, path, number)
+}
+
+// point moves the alias of a secret to a version.
+func point(t testing.TB, server *fakegcp.Server, path string, number int64) {
+	t.Helper()
+	m := server.Secret(path)
+	m.VersionAliases["current"] = number
+	_, err := server.UpdateSecret(t.Context(), &secretmanagerpb.UpdateSecretRequest{
+		Secret: m, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"version_aliases"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fast returns a clock on which an hour passes in so long a time, so that what
+// waits for a lag to pass need not be told when it has.
+func fast(hour time.Duration) func() time.Time {
+	start := time.Now()
+	return func() time.Time { return start.Add(time.Since(start) * (time.Hour / hour)) }
+}
+
+// lagging are the options of a server whose reads are as much as an hour behind,
+// the one more and the next less.
+func lagging(hour time.Duration) *fakegcp.Options {
+	lag := fakegcp.All(time.Hour)
+	lag.Uneven = true
+	return &fakegcp.Options{Lag: lag, Now: fast(hour)}
+}
+
+func TestDriverConforms(t *testing.T) {
+	t.Parallel()
+	conformance.RunDriver(t, newBackend(t, project, nil).driver())
+}
+
+func TestDriverConformsInALocation(t *testing.T) {
+	t.Parallel()
+	conformance.RunDriver(t, newBackend(t, location, nil).driver())
+}
+
+func TestDriverConformsWhileReadsLag(t *testing.T) {
+	t.Parallel()
+	conformance.RunDriver(t, newBackend(t, project, lagging(100*time.Millisecond)).driver())
+}
+
+func TestStoreConforms(t *testing.T) {
+	t.Parallel()
+	conformance.RunStore(t, newBackend(t, project, nil).driver().Store(t, nil))
+}
+
+func TestStoreConformsWhileReadsLag(t *testing.T) {
+	t.Parallel()
+	conformance.RunStore(t, newBackend(t, project, lagging(100*time.Millisecond)).driver().Store(t, nil))
+}
+
+func TestStoreConformsWithKeys(t *testing.T) {
+	t.Parallel()
+	conformance.RunStore(t, newBackend(t, location, nil).driver().Store(t, &tokenstore.Options{
+		NameKey:   []byte("a key of names, 16 bytes or more"),
+		IndexKeys: [][]byte{[]byte("a key of labels, 16 bytes or more"), []byte("an earlier key of labels")},
+	}))
+}
+
+func BenchmarkStore(b *testing.B) {
+	conformance.Bench(b, newBackend(b, project, nil).driver().Store(b, nil))
+}
