@@ -1,34 +1,35 @@
 package integration
 
 import (
-	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/vault/api"
+	"github.com/testcontainers/testcontainers-go"
+	tcvault "github.com/testcontainers/testcontainers-go/modules/vault"
+	"github.com/testcontainers/testcontainers-go/wait"
 )
 
 const (
-	startTimeout = 30 * time.Second // from the start of the program to its being ready
-	stopTimeout  = 10 * time.Second // from the end of its input to its end
-	callTimeout  = 30 * time.Second // of one call that prepares a test or cleans up after it
+	vaultImage = "hashicorp/vault:1.21.4"
+	vaultPort  = "8200/tcp"
 )
 
 // A Vault is a running server with a KV version 2 secrets engine.
 type Vault struct {
+	*Server
 	Addr      string // "http://127.0.0.1:…"
 	RootToken string // may do everything
 	Mount     string // of the KV engine, without a "/" at the end
@@ -38,34 +39,195 @@ type Vault struct {
 	UnsealKey string
 }
 
-// StartVault returns a server of the test's own, which is stopped when the test
-// and its subtests are over. If TOKENKEEP_VAULT_ADDR is set, it returns the
-// server that has that address: others may be using it.
-func StartVault(t testing.TB) *Vault {
+// SharedVault returns the server that the tests share: the one at
+// TOKENKEEP_VAULT_ADDR, or one that is started for all of them.
+func SharedVault(t testing.TB) *Vault {
 	t.Helper()
 	if addr := os.Getenv("TOKENKEEP_VAULT_ADDR"); addr != "" {
-		token := os.Getenv(api.EnvVaultToken)
-		if token == "" {
-			t.Fatalf("TOKENKEEP_VAULT_ADDR is set, and %s is not", api.EnvVaultToken)
-		}
-		return &Vault{
-			Addr:      strings.TrimSuffix(addr, "/"),
-			RootToken: token,
-			Mount:     strings.Trim(cmp.Or(os.Getenv("TOKENKEEP_VAULT_MOUNT"), "secret"), "/"),
-		}
+		return givenVault(t, strings.TrimSuffix(addr, "/"))
 	}
+	server := VaultBackend.sharedServer(t, func(ctx context.Context) (*Server, error) {
+		return runVault(ctx, sharedToken(), false)
+	})
+	server.Watch(t)
+	v := &Vault{Server: server, Addr: "http://" + server.Addr, RootToken: sharedToken(), Mount: "secret"}
+	v.waitForKV(t)
+	return v
+}
 
-	v := &Vault{RootToken: "root-" + rand.Text(), Mount: "secret"}
-	keyFile := filepath.Join(t.TempDir(), "unseal-key")
-	cmd := exec.Command(Vaultdev(t), "-stdin", "-mount", v.Mount, "-unseal-key-file", keyFile)
-	cmd.Env = append(withoutVault(os.Environ()), "VAULT_DEV_ROOT_TOKEN_ID="+v.RootToken)
-	v.Addr = start(t, cmd)
-	key, err := os.ReadFile(keyFile)
+// sharedToken is the root token of the shared server.
+var sharedToken = sync.OnceValue(func() string { return "root-" + rand.Text() })
+
+// givenVault returns the server that somebody else runs.
+func givenVault(t testing.TB, addr string) *Vault {
+	t.Helper()
+	token := os.Getenv(api.EnvVaultToken)
+	if token == "" {
+		t.Fatalf("TOKENKEEP_VAULT_ADDR is set, and %s is not", api.EnvVaultToken)
+	}
+	v := &Vault{
+		Server:    &Server{what: "server " + addr},
+		Addr:      addr,
+		RootToken: token,
+		Mount:     strings.Trim(cmp.Or(os.Getenv("TOKENKEEP_VAULT_MOUNT"), "secret"), "/"),
+	}
+	v.Server = VaultBackend.sharedServer(t, func(ctx context.Context) (*Server, error) {
+		version, err := vaultVersion(ctx, addr)
+		return &Server{what: v.what, about: version + ", real"}, err
+	})
+	return v
+}
+
+// StartVault returns a server of the test's own, which can be sealed and killed,
+// and keeps what it has when it is started again. It is stopped when the test and
+// its subtests are over.
+func StartVault(t testing.TB) *Vault {
+	t.Helper()
+	if os.Getenv("TOKENKEEP_VAULT_ADDR") != "" {
+		VaultBackend.Cannot(t, "the server that TOKENKEEP_VAULT_ADDR names is not the test's own")
+	}
+	server, err := runVault(t.Context(), "", true)
+	VaultBackend.must(t, err)
+	VaultBackend.ranOn(server)
+	server.cleanUp(t)
+	v := &Vault{Server: server, Addr: "http://" + server.Addr, Mount: "secret"}
+	initial, err := v.Client(t, "").Sys().InitWithContext(t.Context(), &api.InitRequest{SecretShares: 1, SecretThreshold: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	v.UnsealKey = string(bytes.TrimSpace(key))
+	v.RootToken, v.UnsealKey = initial.RootToken, initial.Keys[0]
+	v.Unseal(t)
+	v.write(t, "sys/mounts/"+v.Mount, map[string]any{"type": "kv", "options": map[string]string{"version": "2"}})
+	v.waitForKV(t)
 	return v
+}
+
+// Start starts the server again, after Kill, and unseals it.
+func (v *Vault) Start(t testing.TB) {
+	t.Helper()
+	v.Server.Start(t)
+	v.Addr = "http://" + v.Server.Addr
+	v.Unseal(t)
+	v.waitForKV(t)
+}
+
+// waitForKV waits until the KV engine does what it is asked for: when it is new,
+// and when the server has been unsealed, it is busy for a moment.
+func (v *Vault) waitForKV(t testing.TB) {
+	t.Helper()
+	client := v.Client(t, v.RootToken)
+	Eventually(t, func() error {
+		_, err := client.Logical().ReadWithContext(t.Context(), v.Mount+"/config")
+		return err
+	})
+}
+
+// runVault starts a server. If it is durable it keeps what it has when it is
+// started again, and is to be initialized; otherwise token is its root token, and
+// there is a KV engine at "secret".
+func runVault(ctx context.Context, token string, durable bool) (*Server, error) {
+	engine, err := docker()
+	if reason := (*absentError)(nil); errors.As(err, &reason) {
+		return vaultProcess(ctx, token, durable, reason.reason)
+	} else if err != nil {
+		return nil, err
+	}
+	image, err := engine.choose(ctx, "TOKENKEEP_VAULT_IMAGE", vaultImage, vaultStandIn)
+	if err != nil {
+		return nil, err
+	}
+	wanted := []int{http.StatusOK}
+	if durable {
+		wanted = []int{http.StatusNotImplemented, http.StatusServiceUnavailable} // not initialized, sealed
+	}
+	ready := wait.ForHTTP("/v1/sys/health").WithPort(vaultPort).WithStartupTimeout(startTimeout).
+		WithStatusCodeMatcher(func(status int) bool { return slices.Contains(wanted, status) })
+	run, addr, err := engine.run(ctx, image, vaultPort, func(options ...testcontainers.ContainerCustomizer) (testcontainers.Container, error) {
+		options = append(options, testcontainers.WithWaitStrategy(ready))
+		if durable {
+			options = append(options, durableVault(image))
+		} else {
+			options = append(options, tcvault.WithToken(token))
+		}
+		c, err := tcvault.Run(ctx, image.ref, options...)
+		if c == nil {
+			return nil, err
+		}
+		return c.Container, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	version, err := vaultVersion(ctx, "http://"+addr)
+	return &Server{Addr: addr, what: run.what(), about: version + ", " + image.about, run: run}, err
+}
+
+// vaultStandIn builds an image of vaultdev.
+func vaultStandIn(ctx context.Context, e *engine) (image, error) {
+	program, err := vaultdev()
+	if err != nil {
+		return image{}, err
+	}
+	i := image{about: "Vault's own core, built here", standIn: true}
+	i.ref, err = e.build(ctx, "tokenkeep-standin/vault", []file{{"vaultdev", program}},
+		"EXPOSE "+vaultPort, `ENTRYPOINT ["/vaultdev", "-addr", "0.0.0.0:8200"]`)
+	return i, err
+}
+
+// durableVault makes a container of the image keep what it has, and not begin as
+// a server for development does.
+func durableVault(i image) testcontainers.CustomizeRequestOption {
+	return func(r *testcontainers.GenericContainerRequest) error {
+		if i.standIn {
+			r.Cmd = []string{"-storage", "/vault"}
+			return nil
+		}
+		r.Cmd = []string{"server"}
+		r.Env["VAULT_LOCAL_CONFIG"] = `{"storage": {"file": {"path": "/vault/file"}}, "disable_mlock": true,
+			"listener": [{"tcp": {"address": "0.0.0.0:8200", "tls_disable": true}}], "api_addr": "http://127.0.0.1:8200"}`
+		return nil
+	}
+}
+
+// vaultProcess starts vaultdev beside the tests.
+func vaultProcess(ctx context.Context, token string, durable bool, reason string) (*Server, error) {
+	program, err := vaultdev()
+	if err != nil {
+		return nil, err
+	}
+	scratch, err := os.MkdirTemp("", "tokenkeep-vault-")
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"-stdin"}
+	if durable {
+		args = append(args, "-storage", filepath.Join(scratch, "storage"))
+	}
+	run, addr, err := startProcess(ctx, scratch, func() *exec.Cmd {
+		cmd := exec.Command(program, args...)
+		cmd.Env = append(withoutVault(os.Environ()), "VAULT_DEV_ROOT_TOKEN_ID="+token)
+		return cmd
+	})
+	if err != nil {
+		return nil, err
+	}
+	version, err := vaultVersion(ctx, "http://"+addr)
+	return &Server{Addr: addr, what: "process vaultdev", about: version + ", stand-in: Vault's own core, built here (" + reason + ")", run: run}, err
+}
+
+// vaultVersion asks a server what it is.
+func vaultVersion(ctx context.Context, url string) (string, error) {
+	config := api.DefaultConfig()
+	config.Address, config.AgentAddress = url, ""
+	client, err := api.NewClient(config)
+	if err != nil {
+		return "", err
+	}
+	health, err := client.Sys().HealthWithContext(ctx)
+	if err != nil {
+		return "", err
+	}
+	return "Vault " + health.Version, nil
 }
 
 // withoutVault returns the environment without what is meant for Vault's
@@ -73,69 +235,6 @@ func StartVault(t testing.TB) *Vault {
 func withoutVault(environ []string) []string {
 	return slices.DeleteFunc(environ, func(s string) bool { return strings.HasPrefix(s, "VAULT_") })
 }
-
-// start starts vaultdev and returns its address. The program is stopped when the
-// test is over. It sees the end of its input also if this process is killed.
-func start(t testing.TB, cmd *exec.Cmd) string {
-	t.Helper()
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var stderr bytes.Buffer // not to be read before exited is closed
-	cmd.Stderr = &stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-
-	first := make(chan string, 1)
-	exited := make(chan struct{})
-	go func() {
-		defer close(exited)
-		output := bufio.NewReader(stdout)
-		line, _ := output.ReadString('\n')
-		first <- line
-		_, _ = io.Copy(io.Discard, output)
-		_ = cmd.Wait() // whoever waits for exited looks at cmd.ProcessState
-	}()
-	t.Cleanup(func() {
-		_ = stdin.Close()
-		timeout := time.NewTimer(stopTimeout)
-		defer timeout.Stop()
-		select {
-		case <-exited:
-		case <-timeout.C:
-			_ = cmd.Process.Kill()
-			<-exited
-			t.Errorf("vaultdev did not stop when its input was closed")
-		}
-		if t.Failed() && stderr.Len() > 0 {
-			t.Logf("vaultdev:\n%s", stderr.Bytes())
-		}
-	})
-
-	timeout := time.NewTimer(startTimeout)
-	defer timeout.Stop()
-	select {
-	case line := <-first:
-		addr, ok := strings.CutPrefix(line, "listening ")
-		if !ok {
-			t.Fatalf("vaultdev printed %q, not where it listens", line)
-		}
-		return strings.TrimSpace(addr)
-	case <-timeout.C:
-		t.Fatalf("vaultdev was not ready after %v", startTimeout)
-	}
-	return ""
-}
-
-// own reports whether the server is the test's own, so that nothing needs to be
-// cleaned up.
-func (v *Vault) own() bool { return v.UnsealKey != "" }
 
 // Client returns a client with the given token, which may be empty. It is
 // configured as a user's is, by the environment too unless the server is the
@@ -241,11 +340,8 @@ type AppRole struct {
 // after ttl, or after the server's default if that is 0.
 func (v *Vault) AppRole(t testing.TB, hcl string, ttl time.Duration) AppRole {
 	t.Helper()
-	role := AppRole{Mount: "approle"}
-	if !v.own() {
-		role.Mount = unique()
-		v.set(t, "sys/auth/"+role.Mount, map[string]any{"type": "approle"})
-	}
+	role := AppRole{Mount: unique()}
+	v.set(t, "sys/auth/"+role.Mount, map[string]any{"type": "approle"})
 	path := "auth/" + role.Mount + "/role/" + unique()
 	data := map[string]any{"token_policies": []string{v.Policy(t, hcl)}}
 	if ttl > 0 {
@@ -270,8 +366,8 @@ func (v *Vault) Revoke(t testing.TB, token string) {
 // Seal seals the server. It answers nothing then until Unseal.
 func (v *Vault) Seal(t testing.TB) {
 	t.Helper()
-	if !v.own() {
-		t.Skip("the server is not the test's own")
+	if v.UnsealKey == "" {
+		t.Fatal("the server is not the test's own")
 	}
 	if err := v.Client(t, v.RootToken).Sys().SealWithContext(t.Context()); err != nil {
 		t.Fatal(err)

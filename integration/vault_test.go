@@ -80,18 +80,29 @@ func (f fake) Revoke(_ testing.TB, token string) { f.Server.Revoke(token) }
 func (f fake) Seal(testing.TB)                   { f.Server.Seal(true) }
 func (f fake) Unseal(testing.TB)                 { f.Server.Seal(false) }
 
-// onBoth runs a test on a real server and on the fake.
+// onBoth runs a test on the real server that the tests share and on the fake.
 func onBoth(t *testing.T, test func(t *testing.T, n node)) {
-	t.Run("vault", func(t *testing.T) {
-		t.Parallel()
-		v := integration.StartVault(t)
-		test(t, node{v, v.Addr, v.RootToken, v.Mount})
-	})
+	onReal(t, integration.SharedVault, test)
+	onFake(t, test)
+}
+
+// onFake runs a test on the fake.
+func onFake(t *testing.T, test func(t *testing.T, n node)) {
 	t.Run("fake", func(t *testing.T) {
 		t.Parallel()
 		f := fakevault.New(nil)
 		t.Cleanup(f.Close)
 		test(t, node{fake{f}, f.URL, fakevault.RootToken, "secret"})
+	})
+}
+
+// onReal runs a test on the real server that start returns.
+func onReal(t *testing.T, start func(t testing.TB) *integration.Vault, test func(t *testing.T, n node)) {
+	t.Run("vault", func(t *testing.T) {
+		t.Parallel()
+		integration.VaultBackend.Count(t)
+		v := start(t)
+		test(t, node{v, v.Addr, v.RootToken, v.Mount})
 	})
 }
 
@@ -516,7 +527,7 @@ func TestAppRole(t *testing.T) {
 // unsealed.
 func TestSeal(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, n node) {
+	test := func(t *testing.T, n node) {
 		path := n.mount + "/data/" + n.Prefix(t) + "/x"
 		token := n.Token(t, `path "`+path+`" { capabilities = ["create", "read", "update"] }`, time.Hour)
 		const sealed = `{"errors":["Vault is sealed"]}`
@@ -535,7 +546,9 @@ func TestSeal(t *testing.T) {
 		if !strings.Contains(got.body, `"data":{"k":"1"}`) {
 			t.Errorf("read: %s", got.body)
 		}
-	})
+	}
+	onReal(t, integration.StartVault, test)
+	onFake(t, test)
 }
 
 // The client of Vault's makers shows a deleted secret as one without data and

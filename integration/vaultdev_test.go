@@ -26,10 +26,18 @@ type child struct {
 	exited chan struct{}
 }
 
+// program returns the path of vaultdev.
+func program(t *testing.T) string {
+	t.Helper()
+	path, err := vaultdev()
+	VaultBackend.must(t, err)
+	return path
+}
+
 // newChild starts vaultdev and waits until it listens.
 func newChild(t *testing.T, env []string, args ...string) *child {
 	t.Helper()
-	c := &child{cmd: exec.Command(Vaultdev(t), args...), exited: make(chan struct{})}
+	c := &child{cmd: exec.Command(program(t), args...), exited: make(chan struct{})}
 	c.cmd.Env = append(withoutVault(os.Environ()), env...)
 	c.cmd.Stderr = &c.stderr
 	stdin, err := c.cmd.StdinPipe()
@@ -157,7 +165,7 @@ func TestVaultdevFlags(t *testing.T) {
 	}
 
 	for _, args := range [][]string{{"-addr", "nowhere"}, {"-log-level", "loud"}, {"token"}, {"-mount", "sys"}} {
-		out, err := exec.CommandContext(t.Context(), Vaultdev(t), args...).CombinedOutput()
+		out, err := exec.CommandContext(t.Context(), program(t), args...).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "vaultdev: ") {
 			t.Errorf("vaultdev %q: %v\n%s", args, err, out)
 		}

@@ -40,7 +40,11 @@ func (b *vaultBackend) prefix(d driver.Secrets) string {
 
 func (b *vaultBackend) driver() conformance.Driver {
 	return conformance.Driver{
-		Open:   func(t testing.TB) driver.Secrets { return b.open(t, b.Prefix(t)+"/a") },
+		Open: func(t testing.TB) driver.Secrets {
+			integration.VaultBackend.Count(t)
+			b.Watch(t)
+			return b.open(t, b.Prefix(t)+"/a")
+		},
 		Reopen: func(t testing.TB, d driver.Secrets) driver.Secrets { return b.open(t, b.prefix(d)) },
 		Sibling: func(t testing.TB, d driver.Secrets) driver.Secrets {
 			return b.open(t, b.prefix(d)+"-2")
@@ -56,7 +60,7 @@ func (b *vaultBackend) driver() conformance.Driver {
 }
 
 func newVaultBackend(t testing.TB) *vaultBackend {
-	return &vaultBackend{Vault: integration.StartVault(t), prefixes: map[driver.Secrets]string{}}
+	return &vaultBackend{Vault: integration.SharedVault(t), prefixes: map[driver.Secrets]string{}}
 }
 
 func TestVaultstoreDriverConforms(t *testing.T) {

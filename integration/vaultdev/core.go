@@ -14,6 +14,8 @@ import (
 	"github.com/hashicorp/vault/helper/namespace"
 	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/hashicorp/vault/sdk/physical"
+	"github.com/hashicorp/vault/sdk/physical/file"
 	"github.com/hashicorp/vault/sdk/physical/inmem"
 	"github.com/hashicorp/vault/vault"
 )
@@ -27,21 +29,33 @@ var (
 
 // A config says what a core is to be like.
 type config struct {
-	logger hclog.Logger
-	url    string // where it will be reached
-	token  string // ID of the root token
-	mount  string // of the KV engine
+	logger  hclog.Logger
+	url     string // where it will be reached
+	storage string // folder that it keeps everything in; if empty, it keeps it in memory
+	token   string // ID of the root token
+	mount   string // of the KV engine
 }
 
-// newCore returns an initialized and unsealed core and the key that unseals it.
-func newCore(ctx context.Context, c config) (_ *vault.Core, key []byte, err error) {
-	storage, err := inmem.NewInmem(nil, c.logger)
-	if err != nil {
-		return nil, nil, err
+// newCore returns a core as it is when Vault starts: not initialized, or sealed.
+func newCore(c config) (*vault.Core, error) {
+	var (
+		storage physical.Backend
+		kind    string
+		err     error
+	)
+	if c.storage != "" {
+		kind = "file"
+		storage, err = file.NewFileBackend(map[string]string{"path": c.storage}, c.logger)
+	} else {
+		kind = "inmem"
+		storage, err = inmem.NewInmem(nil, c.logger)
 	}
-	core, err := vault.NewCore(&vault.CoreConfig{
+	if err != nil {
+		return nil, err
+	}
+	return vault.NewCore(&vault.CoreConfig{
 		Physical:           storage,
-		StorageType:        "inmem",
+		StorageType:        kind,
 		LogicalBackends:    engines,
 		CredentialBackends: authMethods,
 		BuiltinRegistry:    registry{},
@@ -50,27 +64,23 @@ func newCore(ctx context.Context, c config) (_ *vault.Core, key []byte, err erro
 		Logger:             c.logger,
 		LogLevel:           c.logger.GetLevel().String(),
 	})
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() {
-		if err != nil {
-			_ = core.Shutdown()
-		}
-	}()
+}
 
+// prepare initializes and unseals a core, gives it its engine and its auth
+// method, and returns the key that unseals it.
+func prepare(ctx context.Context, core *vault.Core, c config) (key []byte, err error) {
 	ctx = namespace.RootContext(ctx)
 	initial, err := core.Initialize(ctx, &vault.InitParams{
 		BarrierConfig: &vault.SealConfig{Type: vault.SealConfigTypeShamir.String(), SecretShares: 1, SecretThreshold: 1},
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("initialize: %w", err)
+		return nil, fmt.Errorf("initialize: %w", err)
 	}
 	key = initial.SecretShares[0]
 	if ok, err := core.Unseal(bytes.Clone(key)); err != nil { // it zeroes what it is given
-		return nil, nil, fmt.Errorf("unseal: %w", err)
+		return nil, fmt.Errorf("unseal: %w", err)
 	} else if !ok {
-		return nil, nil, fmt.Errorf("unseal: one key was not enough")
+		return nil, fmt.Errorf("unseal: one key was not enough")
 	}
 
 	// The first root token has an ID of Vault's choice. It makes one with the
@@ -79,25 +89,25 @@ func newCore(ctx context.Context, c config) (_ *vault.Core, key []byte, err erro
 	if _, err := request(ctx, core, root, logical.UpdateOperation, "auth/token/create", map[string]any{
 		"id": c.token, "policies": []string{"root"}, "no_parent": true, "no_default_policy": true,
 	}); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if _, err := request(ctx, core, root, logical.UpdateOperation, "auth/token/revoke-self", nil); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if _, err := request(ctx, core, c.token, logical.UpdateOperation, "sys/mounts/"+c.mount, map[string]any{
 		"type": "kv", "options": map[string]string{"version": "2"},
 	}); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if _, err := request(ctx, core, c.token, logical.UpdateOperation, "sys/auth/approle", map[string]any{
 		"type": "approle",
 	}); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := waitForKV(ctx, core, c); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return core, key, nil
+	return key, nil
 }
 
 // waitForKV waits until the KV engine does what it is asked for. An engine of

@@ -1,7 +1,7 @@
 // Vaultdev is a Vault server for tests: the core of HashiCorp Vault with its
 // HTTP interface, its policies, tokens and leases, the KV secrets engine and the
 // AppRole auth method, and nothing else of it. Everything is kept in memory and
-// is gone when it exits.
+// is gone when it exits, unless -storage says otherwise.
 //
 // When it is ready it prints one line on standard output,
 //
@@ -11,6 +11,10 @@
 // until its standard input is closed. By then there is a KV version 2 secrets
 // engine, which has finished its preparations, and AppRole at auth/approle. The
 // ID of the root token is the value of VAULT_DEV_ROOT_TOKEN_ID, or "root".
+//
+// With -storage it keeps everything in a folder and begins as Vault does in
+// production: to be initialized, once, and to be unsealed after each start, both
+// by calls of Vault's API. There is nothing in it then that is not asked for.
 //
 // The program contains code under the Business Source License: see the file
 // NOTICE. It is not to be distributed.
@@ -54,12 +58,16 @@ func run(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("vaultdev", flag.ExitOnError)
 	addr := flags.String("addr", "127.0.0.1:0", "listen on `host:port`")
 	mount := flags.String("mount", "secret", "mount the KV engine at `path`")
+	storage := flags.String("storage", "", "keep everything in `folder`, and begin sealed")
 	stdin := flags.Bool("stdin", false, "exit when standard input is closed")
 	keyFile := flags.String("unseal-key-file", "", "write the key that unseals the server, in hexadecimal, to `file`")
 	level := flags.String("log-level", "error", "log what is at least that `important` to standard error: trace, debug, info, warn, error, off")
 	_ = flags.Parse(args) // it exits
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	if *storage != "" && *keyFile != "" {
+		return errors.New("with -storage there is no key before somebody initializes the server")
 	}
 	if hclog.LevelFromString(*level) == hclog.NoLevel {
 		return fmt.Errorf("no log level is called %q", *level)
@@ -84,20 +92,27 @@ func run(ctx context.Context, args []string) (err error) {
 	defer listener.Close()
 	url := "http://" + listener.Addr().String()
 
-	core, key, err := newCore(ctx, config{
-		logger: hclog.New(&hclog.LoggerOptions{Level: hclog.LevelFromString(*level), Output: os.Stderr}),
-		url:    url,
-		token:  cmp.Or(os.Getenv("VAULT_DEV_ROOT_TOKEN_ID"), "root"),
-		mount:  *mount,
-	})
+	c := config{
+		logger:  hclog.New(&hclog.LoggerOptions{Level: hclog.LevelFromString(*level), Output: os.Stderr}),
+		url:     url,
+		storage: *storage,
+		token:   cmp.Or(os.Getenv("VAULT_DEV_ROOT_TOKEN_ID"), "root"),
+		mount:   *mount,
+	}
+	core, err := newCore(c)
 	if err != nil {
-		return ignoreDone(ctx, err)
+		return err
 	}
 	defer func() { err = errors.Join(err, core.Shutdown()) }()
-
-	if *keyFile != "" {
-		if err := writeKey(*keyFile, key); err != nil {
-			return err
+	if *storage == "" {
+		key, err := prepare(ctx, core, c)
+		if err != nil {
+			return ignoreDone(ctx, err)
+		}
+		if *keyFile != "" {
+			if err := writeKey(*keyFile, key); err != nil {
+				return err
+			}
 		}
 	}
 

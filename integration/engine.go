@@ -1,0 +1,423 @@
+package integration
+
+import (
+	"archive/tar"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+	"github.com/testcontainers/testcontainers-go"
+	tclog "github.com/testcontainers/testcontainers-go/log"
+)
+
+const (
+	// pullTimeout is how long an image may take to come.
+	pullTimeout = 5 * time.Minute
+
+	// keepContainers is how long a container is left alone that is not of this
+	// run: no run takes that long.
+	keepContainers = 2 * time.Hour
+
+	// label is on all containers and on the images that are built here.
+	label = "com.github.tokenkeep.integration"
+
+	// reaper is the image with which testcontainers removes what a killed test
+	// leaves.
+	reaper = "testcontainers/ryuk:0.14.0"
+)
+
+// An engine is a Docker engine.
+type engine struct {
+	*client.Client
+	name string // of the machine that it runs on
+
+	choosing sync.Mutex // held while an image is chosen
+
+	mu      sync.Mutex
+	running map[*containerInstance]bool
+}
+
+// docker returns the engine that DOCKER_HOST names, or the one on this machine.
+var docker = sync.OnceValues(func() (*engine, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	c, err := client.New(client.FromEnv)
+	if err != nil {
+		return nil, absent("no Docker engine: %v", err)
+	}
+	info, err := c.Info(ctx, client.InfoOptions{})
+	if err != nil {
+		return nil, errors.Join(absent("no Docker engine: %v", err), c.Close())
+	}
+	e := &engine{Client: c, name: info.Info.Name, running: map[*containerInstance]bool{}}
+	e.configure(ctx)
+	return e, e.removeStale(ctx)
+})
+
+// configure tells testcontainers, by its environment variables, what it cannot
+// find out: that the image of its reaper cannot be had, and at which address
+// published ports are if the tests themselves run in something like a container.
+// Values that are set already stay.
+func (e *engine) configure(ctx context.Context) {
+	if _, set := os.LookupEnv("TESTCONTAINERS_RYUK_DISABLED"); !set && e.provide(ctx, reaper) != nil {
+		_ = os.Setenv("TESTCONTAINERS_RYUK_DISABLED", "true") // it fails for malformed names alone
+	}
+	host, err := os.Hostname()
+	if _, set := os.LookupEnv("TESTCONTAINERS_HOST_OVERRIDE"); !set && err == nil && host == e.name {
+		_ = os.Setenv("TESTCONTAINERS_HOST_OVERRIDE", "127.0.0.1")
+	}
+	tclog.SetDefault(tclog.NewNoopLogger())
+}
+
+// removeStale removes the containers of runs that were killed long ago.
+func (e *engine) removeStale(ctx context.Context) error {
+	list, err := e.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("label", label)})
+	if err != nil {
+		return err
+	}
+	for _, c := range list.Items {
+		if time.Since(time.Unix(c.Created, 0)) > keepContainers {
+			_, err := e.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+			if err != nil && !cerrdefs.IsNotFound(err) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// provide makes sure that the engine has the image.
+func (e *engine) provide(ctx context.Context, image string) error {
+	_, err := e.ImageInspect(ctx, image)
+	if !cerrdefs.IsNotFound(err) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
+	defer cancel()
+	pull, err := e.ImagePull(ctx, image, client.ImagePullOptions{})
+	if err != nil {
+		return fmt.Errorf("pull %s: %w", image, err)
+	}
+	defer pull.Close()
+	if err := pull.Wait(ctx); err != nil {
+		return fmt.Errorf("pull %s: %w", image, err)
+	}
+	return nil
+}
+
+// An image is what containers are made of.
+type image struct {
+	ref     string
+	about   string // whether it is real, in words
+	standIn bool   // it is no published one
+}
+
+// choose returns the image that the environment variable env names, or else the
+// published one, or if that cannot be had the one that standIn builds.
+func (e *engine) choose(ctx context.Context, env, published string, standIn func(context.Context, *engine) (image, error)) (image, error) {
+	e.choosing.Lock()
+	defer e.choosing.Unlock()
+	if ref := os.Getenv(env); ref != "" {
+		return image{ref: ref, about: "real"}, e.provide(ctx, ref)
+	}
+	pull := e.provide(ctx, published)
+	if pull == nil {
+		return image{ref: published, about: "real"}, nil
+	}
+	if runtime.GOOS != "linux" {
+		return image{}, absent("%v; and images are built here on Linux only", pull)
+	}
+	i, err := standIn(ctx, e)
+	i.about = fmt.Sprintf("stand-in: %s (%s cannot be pulled)", i.about, published)
+	return i, err
+}
+
+// A file is a file of an image that is built here.
+type file struct {
+	name   string // in the image, without a "/" at the beginning
+	source string // on this machine
+}
+
+// build makes an image of files and of instructions as in a Dockerfile, unless
+// the engine has it, and returns its name.
+func (e *engine) build(ctx context.Context, repository string, files []file, instructions ...string) (string, error) {
+	names := make([]string, len(files))
+	for i, f := range files {
+		names[i] = f.source
+	}
+	sum, err := hashFiles(names...)
+	if err != nil {
+		return "", err
+	}
+	text := sha256.Sum256([]byte(sum + strings.Join(instructions, "\n")))
+	// The tag has to be "latest": testcontainers reads tags as versions.
+	repository, kind := fmt.Sprintf("%s-%x", repository, text[:6]), repository
+	ref := repository + ":latest"
+	if _, err := e.ImageInspect(ctx, ref); !cerrdefs.IsNotFound(err) {
+		return ref, err
+	}
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(writeTar(w, files)) }()
+	defer r.Close()
+	answer, err := e.ImageImport(ctx, client.ImageImportSource{Source: r, SourceName: "-"}, ref, client.ImageImportOptions{
+		Changes: append(instructions, "LABEL "+label+"="+kind),
+	})
+	if err != nil {
+		return "", fmt.Errorf("import %s: %w", ref, err)
+	}
+	defer answer.Close()
+	if _, err := io.Copy(io.Discard, answer); err != nil {
+		return "", fmt.Errorf("import %s: %w", ref, err)
+	}
+	if _, err := e.ImageInspect(ctx, ref); err != nil { // errors are part of the answer
+		return "", fmt.Errorf("import %s: %w", ref, err)
+	}
+	return ref, e.removeOthers(ctx, kind, ref)
+}
+
+// removeOthers removes the images that were built before for the same purpose.
+func (e *engine) removeOthers(ctx context.Context, kind, ref string) error {
+	list, err := e.ImageList(ctx, client.ImageListOptions{Filters: client.Filters{}.Add("label", label+"="+kind)})
+	if err != nil {
+		return err
+	}
+	for _, i := range list.Items {
+		if len(i.RepoTags) == 1 && i.RepoTags[0] != ref {
+			_, _ = e.ImageRemove(ctx, i.ID, client.ImageRemoveOptions{}) // another run may be using it
+		}
+	}
+	return nil
+}
+
+// writeTar writes files as an archive, with the folders that they are in.
+func writeTar(w io.Writer, files []file) error {
+	archive := tar.NewWriter(w)
+	made := map[string]bool{".": true}
+	for _, f := range files {
+		if err := writeFolders(archive, path.Dir(f.name), made); err != nil {
+			return err
+		}
+		if err := writeFile(archive, f); err != nil {
+			return err
+		}
+	}
+	// Programs expect a folder for what is temporary.
+	if err := archive.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "tmp/", Mode: 0o1777}); err != nil {
+		return err
+	}
+	return archive.Close()
+}
+
+func writeFolders(archive *tar.Writer, name string, made map[string]bool) error {
+	if made[name] {
+		return nil
+	}
+	made[name] = true
+	if err := writeFolders(archive, path.Dir(name), made); err != nil {
+		return err
+	}
+	return archive.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: name + "/", Mode: 0o755})
+}
+
+func writeFile(archive *tar.Writer, f file) error {
+	source, err := os.Open(f.source)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	info, err := source.Stat()
+	if err != nil {
+		return err
+	}
+	if err := archive.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: int64(info.Mode().Perm()), Size: info.Size()}); err != nil {
+		return err
+	}
+	_, err = io.Copy(archive, source)
+	return err
+}
+
+// A containerInstance is a server in a container.
+type containerInstance struct {
+	engine    *engine
+	container testcontainers.Container
+	image     string
+	port      string
+
+	mu     sync.Mutex
+	killed bool
+	dead   chan struct{}
+	once   sync.Once
+}
+
+// run has start run a container of the image, and returns where it answers.
+func (e *engine) run(ctx context.Context, i image, port string, start func(options ...testcontainers.ContainerCustomizer) (testcontainers.Container, error)) (*containerInstance, string, error) {
+	began := time.Now()
+	c, err := start(testcontainers.WithLabels(map[string]string{label: "server"}))
+	if c == nil {
+		return nil, "", err
+	}
+	run := &containerInstance{engine: e, container: c, image: i.ref, port: port, dead: make(chan struct{})}
+	e.mu.Lock()
+	e.running[run] = true
+	e.mu.Unlock()
+	addr := ""
+	if err == nil {
+		addr, err = run.watch(ctx)
+	}
+	if err != nil {
+		err = fmt.Errorf("%w\n%s", err, tail(run.log(ctx), 4<<10))
+		return nil, "", errors.Join(err, run.stop(context.WithoutCancel(ctx)))
+	}
+	logf("%s started, ready after %v", run.what(), time.Since(began).Round(time.Millisecond))
+	return run, addr, nil
+}
+
+// stopAll removes the containers that tests had no time to remove.
+func (e *engine) stopAll(ctx context.Context) error {
+	e.mu.Lock()
+	running := slices.Collect(maps.Keys(e.running))
+	e.mu.Unlock()
+	var errs []error
+	for _, c := range running {
+		errs = append(errs, c.stop(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// what says what the instance is.
+func (c *containerInstance) what() string {
+	return fmt.Sprintf("container %.12s of %s", c.container.GetContainerID(), c.image)
+}
+
+// watch has died closed when the container ends by itself, and returns where the
+// server answers.
+func (c *containerInstance) watch(ctx context.Context) (string, error) {
+	addr, err := c.container.PortEndpoint(ctx, c.port, "")
+	if err != nil {
+		return "", err
+	}
+	wait := c.engine.ContainerWait(context.WithoutCancel(ctx), c.container.GetContainerID(), client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
+	go func() {
+		select {
+		case <-wait.Result:
+		case <-wait.Error: // the engine is gone, and the container with it
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !c.killed {
+			c.once.Do(func() {
+				logf("%s has died", c.what())
+				close(c.dead)
+			})
+		}
+	}()
+	return addr, nil
+}
+
+func (c *containerInstance) kill(ctx context.Context) error {
+	c.expect(true)
+	_, err := c.engine.ContainerKill(ctx, c.container.GetContainerID(), client.ContainerKillOptions{Signal: "KILL"})
+	if err != nil {
+		return err
+	}
+	wait := c.engine.ContainerWait(ctx, c.container.GetContainerID(), client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
+	select {
+	case <-wait.Result:
+		return nil
+	case err := <-wait.Error:
+		return err
+	}
+}
+
+// expect says whether the end of the container is to be expected.
+func (c *containerInstance) expect(killed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.killed = killed
+}
+
+func (c *containerInstance) start(ctx context.Context) (string, error) {
+	if err := c.container.Start(ctx); err != nil {
+		return "", err
+	}
+	c.expect(false)
+	return c.watch(ctx)
+}
+
+func (c *containerInstance) stop(ctx context.Context) error {
+	c.expect(true)
+	// What it has stored is thrown away: nobody waits for it to put that in order.
+	err := c.container.Terminate(ctx, testcontainers.StopTimeout(0))
+	if err != nil && !cerrdefs.IsNotFound(err) {
+		return err
+	}
+	c.engine.mu.Lock()
+	delete(c.engine.running, c)
+	c.engine.mu.Unlock()
+	logf("%s removed", c.what())
+	return nil
+}
+
+func (c *containerInstance) died() <-chan struct{} { return c.dead }
+
+func (c *containerInstance) log(ctx context.Context) string {
+	r, err := c.container.Logs(ctx)
+	if err != nil {
+		return fmt.Sprintf("(no log: %v)", err)
+	}
+	defer r.Close()
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return fmt.Sprintf("%s\n(the log broke off: %v)", text, err)
+	}
+	return string(text)
+}
+
+// left returns the containers, networks and volumes of this run that are there.
+func (e *engine) left(ctx context.Context) ([]string, error) {
+	session := client.Filters{}.Add("label", "org.testcontainers.sessionId="+testcontainers.SessionID())
+	var left []string
+	containers, err := e.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: session})
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range containers.Items {
+		if c.Image != reaper { // which ends a moment after the run
+			left = append(left, "container "+c.ID)
+		}
+	}
+	networks, err := e.NetworkList(ctx, client.NetworkListOptions{Filters: session})
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range networks.Items {
+		left = append(left, "network "+n.Name)
+	}
+	volumes, err := e.VolumeList(ctx, client.VolumeListOptions{Filters: session})
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range volumes.Items {
+		left = append(left, "volume "+v.Name)
+	}
+	return left, nil
+}
+
+// logf prints a line at once: which containers there were is of interest also if
+// the tests are killed.
+func logf(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05.000 ")+format+"\n", args...)
+}

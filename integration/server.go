@@ -1,0 +1,271 @@
+package integration
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+const (
+	startTimeout = 2 * time.Minute  // from the start of a server to its being ready
+	stopTimeout  = 10 * time.Second // from the request to end to the end
+	callTimeout  = 30 * time.Second // of one call that prepares a test or cleans up after it
+)
+
+// A Server is a running server: a container, a process, or one that somebody
+// else runs.
+type Server struct {
+	// Addr is where it answers, as host:port. A container that was started again
+	// may have another one.
+	Addr string
+
+	what  string   // what it is, in words: "container 0123456789ab of image"
+	about string   // its version, and whether it is real
+	run   instance // nil if somebody else runs it
+}
+
+// An instance is a server that the tests have started and can treat as they like.
+type instance interface {
+	kill(ctx context.Context) error            // at once, as a crash does
+	start(ctx context.Context) (string, error) // again, with what it has stored; returns its address
+	stop(ctx context.Context) error            // for good; nothing is left
+	died() <-chan struct{}                     // closed when it ends without having been told to
+	log(ctx context.Context) string            // what it has printed
+}
+
+// String says what the server is.
+func (s *Server) String() string { return s.what + ", " + s.about }
+
+// own reports whether the server is the tests' own, so that nothing needs to be
+// cleaned up.
+func (s *Server) own() bool { return s != nil && s.run != nil }
+
+// Check fails the test if the server has died, with what it printed.
+func (s *Server) Check(t testing.TB) {
+	t.Helper()
+	if s.run == nil {
+		return
+	}
+	select {
+	case <-s.run.died():
+		t.Fatalf("%s has died; it printed:\n%s", s.what, s.Log())
+	default:
+	}
+}
+
+// Watch makes the test log what the server printed if the test fails and the
+// server has died, and fail at once if it has died already.
+func (s *Server) Watch(t testing.TB) {
+	t.Helper()
+	s.Check(t)
+	if s.run == nil {
+		return
+	}
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		select {
+		case <-s.run.died():
+			t.Logf("%s has died; it printed:\n%s", s.what, s.Log())
+		default:
+		}
+	})
+}
+
+// Log returns what the server has printed.
+func (s *Server) Log() string {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	return tail(s.run.log(ctx), 4<<10)
+}
+
+// tail returns the last lines of text, at most n bytes.
+func tail(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	text = text[len(text)-n:]
+	_, text, _ = strings.Cut(text, "\n")
+	return "…\n" + text
+}
+
+// Kill ends the server as a crash does. Start starts it again.
+func (s *Server) Kill(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
+	defer cancel()
+	if err := s.run.kill(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Start starts a server that was killed, with what it had stored.
+func (s *Server) Start(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+	defer cancel()
+	addr, err := s.run.start(ctx)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, s.Log())
+	}
+	s.Addr = addr
+}
+
+// cleanUp stops the server when the test is over.
+func (s *Server) cleanUp(t testing.TB) {
+	t.Helper()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%s printed:\n%s", s.what, s.Log())
+		}
+		if err := s.stop(); err != nil {
+			t.Errorf("stop %s: %v", s.what, err)
+		}
+	})
+}
+
+func (s *Server) stop() error {
+	if s.run == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	return s.run.stop(ctx)
+}
+
+// A process is a server that runs beside the tests. Its program prints where it
+// listens, in one line, and ends when its standard input is closed: that happens
+// also if the tests are killed.
+type process struct {
+	command func() *exec.Cmd
+	scratch string // removed in the end
+
+	mu     sync.Mutex
+	cmd    *exec.Cmd
+	stdin  io.Closer
+	exited chan struct{}
+	killed bool
+	output lockedBuffer
+	dead   chan struct{}
+	once   sync.Once
+}
+
+// startProcess starts a server. command makes the command that starts it, and is
+// called again when it is started again; scratch is a folder of its own.
+func startProcess(ctx context.Context, scratch string, command func() *exec.Cmd) (*process, string, error) {
+	p := &process{command: command, scratch: scratch, dead: make(chan struct{})}
+	addr, err := p.start(ctx)
+	if err != nil {
+		return nil, "", errors.Join(fmt.Errorf("%w\n%s", err, p.output.String()), os.RemoveAll(scratch))
+	}
+	return p, addr, nil
+}
+
+func (p *process) start(ctx context.Context) (string, error) {
+	cmd := p.command()
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return "", err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", err
+	}
+	cmd.Stderr = &p.output
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	exited, first := make(chan struct{}), make(chan string, 1)
+	p.mu.Lock()
+	p.cmd, p.stdin, p.exited, p.killed = cmd, stdin, exited, false
+	p.mu.Unlock()
+	go func() {
+		output := bufio.NewReader(stdout)
+		line, _ := output.ReadString('\n')
+		first <- line
+		_, _ = io.Copy(&p.output, output)
+		_ = cmd.Wait()
+		close(exited)
+		p.mu.Lock()
+		unexpected := !p.killed && p.cmd == cmd
+		p.mu.Unlock()
+		if unexpected {
+			p.once.Do(func() { close(p.dead) })
+		}
+	}()
+	select {
+	case line := <-first:
+		url, ok := strings.CutPrefix(line, "listening ")
+		if !ok {
+			_ = p.kill(ctx)
+			return "", fmt.Errorf("%s printed %q, not where it listens", cmd.Path, line)
+		}
+		_, addr, _ := strings.Cut(strings.TrimSpace(url), "://")
+		return addr, nil
+	case <-ctx.Done():
+		_ = p.kill(ctx)
+		return "", fmt.Errorf("%s was not ready: %w", cmd.Path, ctx.Err())
+	}
+}
+
+// ending returns what is needed to end the process, which is not unexpected from
+// now on.
+func (p *process) ending() (*exec.Cmd, io.Closer, chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.killed = true
+	return p.cmd, p.stdin, p.exited
+}
+
+func (p *process) kill(context.Context) error {
+	cmd, _, exited := p.ending()
+	_ = cmd.Process.Kill() // it may have ended
+	<-exited
+	return nil
+}
+
+func (p *process) stop(ctx context.Context) error {
+	cmd, stdin, exited := p.ending()
+	_ = stdin.Close()
+	timeout := time.NewTimer(stopTimeout)
+	defer timeout.Stop()
+	select {
+	case <-exited:
+		return os.RemoveAll(p.scratch)
+	case <-timeout.C:
+		err := fmt.Errorf("%s did not stop when its input was closed", cmd.Path)
+		return errors.Join(err, p.kill(ctx), os.RemoveAll(p.scratch))
+	}
+}
+
+func (p *process) died() <-chan struct{} { return p.dead }
+
+func (p *process) log(context.Context) string { return p.output.String() }
+
+// A lockedBuffer is written by one goroutine while another one reads it.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(data []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(data)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
