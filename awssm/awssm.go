@@ -1,0 +1,205 @@
+package awssm
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+)
+
+// Options configures a store. The zero value, and a nil *Options, are good
+// defaults.
+type Options struct {
+	// Store configures what is the same on every backend. Nil means its
+	// defaults.
+	Store *tokenstore.Options
+
+	// KMSKeyID is the KMS key that new records are encrypted with: an ARN, a key
+	// ID, or an alias. Records that there are already keep theirs. Empty means
+	// the account's key aws/secretsmanager.
+	KMSKeyID string
+
+	// Tags are tags of the caller's own for new records, ten at most. Records
+	// that there are already keep theirs.
+	Tags map[string]string
+
+	// KeepDeleted is for accounts that deny forced deletion. The secret of a
+	// record that is deleted stays, with nothing in its current version, and is
+	// used again if the record is created anew. Such secrets go on to be billed,
+	// and the versions before stay until Secrets Manager removes them.
+	KeepDeleted bool
+}
+
+const (
+	// maxPrefix leaves room for the longest name within the 256 characters that
+	// a name may have in a list.
+	maxPrefix = 150
+
+	// maxOwnTags leaves room for the 32 labels that a record may have, and for
+	// the ones that a write adds before it removes others: a secret has at most
+	// 50 tags.
+	maxOwnTags = 10
+)
+
+// New returns a store whose records are the secrets prefix/…. The prefix is path
+// elements of letters, digits, and the characters "_+=.@-", joined by "/", as in
+// "oauth/crm".
+//
+// New does no I/O. The client stays the caller's: its credentials, region,
+// endpoint and retries are used as they are. opts may be nil.
+func New(client *secretsmanager.Client, prefix string, opts *Options) (*tokenstore.Store, error) {
+	d, err := NewDriver(client, prefix, opts)
+	if err != nil {
+		return nil, err
+	}
+	var portable *tokenstore.Options
+	if opts != nil {
+		portable = opts.Store
+	}
+	return tokenstore.New(d, portable)
+}
+
+// NewDriver returns the driver that New uses, for decorators and tests. See New.
+func NewDriver(client *secretsmanager.Client, prefix string, opts *Options) (driver.Secrets, error) {
+	if client == nil {
+		return nil, errors.New("awssm: the client is nil")
+	}
+	if err := checkPrefix(prefix); err != nil {
+		return nil, fmt.Errorf("awssm: prefix %q %w", prefix, err)
+	}
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	if err := checkTags(o.Tags); err != nil {
+		return nil, fmt.Errorf("awssm: %w", err)
+	}
+	return &secrets{
+		service: service{client: client, kms: o.KMSKeyID, tags: maps.Clone(o.Tags)},
+		prefix:  prefix, keep: o.KeepDeleted, now: wallClock,
+	}, nil
+}
+
+// wallClock returns the time without the monotonic reading, which may stand
+// still while a function is frozen between invocations.
+func wallClock() time.Time { return time.Now().Round(0) }
+
+var pathElement = regexp.MustCompile(`^[A-Za-z0-9_+=.@-]+$`)
+
+func checkPrefix(prefix string) error {
+	if len(prefix) > maxPrefix {
+		return fmt.Errorf("has %d characters, the limit is %d", len(prefix), maxPrefix)
+	}
+	for element := range strings.SplitSeq(prefix, "/") {
+		switch {
+		case element == "":
+			return errors.New("has an empty path element")
+		case !pathElement.MatchString(element):
+			return errors.New("has a character other than letters, digits and '/_+=.@-'")
+		}
+	}
+	return nil
+}
+
+var tagText = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$`)
+
+func checkTags(tags map[string]string) error {
+	if len(tags) > maxOwnTags {
+		return fmt.Errorf("there are %d tags, the limit is %d", len(tags), maxOwnTags)
+	}
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		lower, value := strings.ToLower(key), tags[key]
+		switch {
+		case key == "" || utf8.RuneCountInString(key) > 128 || utf8.RuneCountInString(value) > 256:
+			return fmt.Errorf("tag %q: keys have 1 to 128 characters, values at most 256", key)
+		case strings.HasPrefix(lower, "aws:") || strings.HasPrefix(lower, tagSpace):
+			return fmt.Errorf("tag %q: the prefixes aws: and %s are taken", key, tagSpace)
+		case !tagText.MatchString(key) || !tagText.MatchString(value):
+			return fmt.Errorf("tag %q has a character other than letters, digits, spaces and '_.:/=+-@'", key)
+		}
+	}
+	return nil
+}
+
+// Policy returns the IAM policy that a role needs for a store with this prefix
+// and these options, as JSON. It lets the role do what the store does and nothing
+// else, as far as IAM can tell: lists cannot be limited to a prefix, so the role
+// can read the names and tags of all secrets of its region. region and account
+// may be "*".
+//
+// The KMSKeyID of the options, if there is one, has to be the ARN of a key for
+// that, because IAM does not know aliases in resources.
+func Policy(region, account, prefix string, opts *Options) string {
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	arn := "arn:" + partition(region) + ":secretsmanager:" + region + ":" + account + ":secret:" + prefix + "/*"
+	actions := []string{"CreateSecret", "DescribeSecret", "GetSecretValue", "PutSecretValue"}
+	if !o.KeepDeleted {
+		actions = []string{"CreateSecret", "DeleteSecret", "DescribeSecret", "GetSecretValue", "PutSecretValue"}
+	}
+	p := policy{Version: "2012-10-17", Statement: []statement{
+		{Sid: "Records", Effect: "Allow", Action: qualify(actions...), Resource: arn},
+		{
+			Sid: "Labels", Effect: "Allow", Action: qualify("TagResource", "UntagResource"), Resource: arn,
+			Condition: map[string]map[string][]string{"ForAllValues:StringLike": {
+				"aws:TagKeys": append([]string{tagSpace + "*"}, slices.Sorted(maps.Keys(o.Tags))...),
+			}},
+		},
+		{Sid: "Searches", Effect: "Allow", Action: qualify("BatchGetSecretValue", "ListSecrets"), Resource: "*"},
+	}}
+	if o.KMSKeyID != "" {
+		p.Statement = append(p.Statement, statement{
+			Sid: "Key", Effect: "Allow", Action: []string{"kms:Decrypt", "kms:GenerateDataKey"}, Resource: o.KMSKeyID,
+		})
+	}
+	text, _ := json.MarshalIndent(p, "", "  ") // strings, lists and maps of them always marshal
+	return string(text) + "\n"
+}
+
+type policy struct {
+	Version   string
+	Statement []statement
+}
+
+type statement struct {
+	Sid       string
+	Effect    string
+	Action    []string
+	Resource  string
+	Condition map[string]map[string][]string `json:",omitempty"`
+}
+
+func qualify(actions ...string) []string {
+	for i, a := range actions {
+		actions[i] = "secretsmanager:" + a
+	}
+	return actions
+}
+
+// partition returns what ARNs of a region begin with.
+func partition(region string) string {
+	for prefix, name := range map[string]string{"cn-": "aws-cn", "us-gov-": "aws-us-gov"} {
+		if strings.HasPrefix(region, prefix) {
+			return name
+		}
+	}
+	return "aws"
+}
+
+// compareLabels orders labels as payloads have them.
+func compareLabels(a, b driver.Label) int {
+	return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Value, b.Value), cmp.Compare(a.Nonce, b.Nonce))
+}

@@ -1,0 +1,155 @@
+package awssm_test
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
+	"github.com/tokenkeep/tokenkeep/awssm"
+	"github.com/tokenkeep/tokenkeep/conformance"
+	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+)
+
+// A backend opens drivers. Every namespace is on a service of its own, so that the
+// clock of one case is not another's, and every driver has a client and a
+// principal of its own, which may do what Policy says and nothing else.
+type backend struct {
+	server fakeaws.Options
+	opts   *awssm.Options
+
+	calls atomic.Int64
+	mu    sync.Mutex
+	homes map[driver.Secrets]home
+}
+
+// A home is where a driver has its secrets.
+type home struct {
+	server *fakeaws.Server
+	prefix string
+}
+
+func newBackend(server fakeaws.Options, opts *awssm.Options) *backend {
+	return &backend{server: server, opts: opts, homes: map[driver.Secrets]home{}}
+}
+
+func (b *backend) open(t testing.TB, at home) driver.Secrets {
+	t.Helper()
+	principal := strings.ReplaceAll(at.prefix, "/", ".")
+	if err := at.server.Policy(principal, awssm.Policy("*", "*", at.prefix, b.opts)); err != nil {
+		t.Fatal(err)
+	}
+	d, err := awssm.NewDriver(newClient(t, at.server.URL, principal), at.prefix, b.opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	awssm.SetClock(d, at.server.Now)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.homes[d] = at
+	return d
+}
+
+func (b *backend) home(d driver.Secrets) home {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.homes[d]
+}
+
+// driver is how the suite gets at the backend.
+func (b *backend) driver() conformance.Driver {
+	d := conformance.Driver{
+		Open: func(t testing.TB) driver.Secrets {
+			server := fakeaws.New(&b.server)
+			server.Inject(func(*fakeaws.Request) *fakeaws.Fault {
+				b.calls.Add(1)
+				return nil
+			})
+			t.Cleanup(server.Close)
+			return b.open(t, home{server, "oauth/crm"})
+		},
+		Reopen: func(t testing.TB, d driver.Secrets) driver.Secrets { return b.open(t, b.home(d)) },
+		Sibling: func(t testing.TB, d driver.Secrets) driver.Secrets {
+			at := b.home(d)
+			return b.open(t, home{at.server, at.prefix + "-2"})
+		},
+		Tamper: b.tamper,
+		Calls:  b.calls.Load,
+	}
+	if lag := max(b.server.ReadLag, b.server.ListLag); lag > 0 {
+		d.Settle = func(_ testing.TB, d driver.Secrets) { b.home(d).server.Advance(lag + time.Millisecond) }
+	}
+	return d
+}
+
+// tamper writes as another program does that follows the chain of versions. What
+// does not follow it is not noticed by a writer that has read before: see
+// TestAForeignWriteBetweenReadAndCommitIsReplaced.
+func (b *backend) tamper(t testing.TB, d driver.Secrets, name string, data []byte) {
+	t.Helper()
+	s, err := d.Fresh(t.Context(), name, driver.Secret{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	arn, id := split(awssm.Next(s.Version))
+	_, err = newClient(t, b.home(d).server.URL, "operator").PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{
+		SecretId: &arn, ClientRequestToken: &id, SecretString: aws.String(string(data)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// anHour makes all answers as old as they may be said to be, and more.
+var anHour = fakeaws.Options{ReadLag: time.Hour, ListLag: time.Hour}
+
+func TestDriverConforms(t *testing.T) {
+	t.Parallel()
+	conformance.RunDriver(t, newBackend(fakeaws.Options{}, nil).driver())
+}
+
+func TestDriverConformsThoughAnswersAreAnHourOld(t *testing.T) {
+	t.Parallel()
+	conformance.RunDriver(t, newBackend(anHour, nil).driver())
+}
+
+func TestDriverConformsWhereDeletionTakesAWhile(t *testing.T) {
+	t.Parallel()
+	conformance.RunDriver(t, newBackend(fakeaws.Options{DeleteDelay: 20 * time.Millisecond}, nil).driver())
+}
+
+func TestDriverConformsWhereDeletedSecretsAreKept(t *testing.T) {
+	t.Parallel()
+	conformance.RunDriver(t, newBackend(fakeaws.Options{}, &awssm.Options{KeepDeleted: true}).driver())
+}
+
+func TestStoreConforms(t *testing.T) {
+	t.Parallel()
+	conformance.RunStore(t, newBackend(fakeaws.Options{}, nil).driver().Store(t, nil))
+}
+
+func TestStoreConformsThoughAnswersAreAnHourOld(t *testing.T) {
+	t.Parallel()
+	conformance.RunStore(t, newBackend(anHour, nil).driver().Store(t, nil))
+}
+
+func TestStoreConformsWithKeys(t *testing.T) {
+	t.Parallel()
+	conformance.RunStore(t, newBackend(fakeaws.Options{}, &awssm.Options{
+		KMSKeyID: "arn:aws:kms:us-east-1:" + fakeaws.Account + ":key/0f9c5b3e-oauth",
+		Tags:     map[string]string{"team": "crm"},
+	}).driver().Store(t, &tokenstore.Options{
+		NameKey:   []byte("a key of names, 16 bytes or more"),
+		IndexKeys: [][]byte{[]byte("a key of labels, 16 bytes or more"), []byte("an earlier key of labels")},
+	}))
+}
+
+func BenchmarkStore(b *testing.B) {
+	conformance.Bench(b, newBackend(fakeaws.Options{}, nil).driver().Store(b, nil))
+}

@@ -1,0 +1,2 @@
+// Package awssm keeps OAuth token records in AWS Secrets Manager.
+package awssm

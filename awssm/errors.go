@@ -1,0 +1,176 @@
+package awssm
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+)
+
+// Texts that Secrets Manager tells apart by nothing else.
+const (
+	textDeletion = "deletion"   // of what is marked, or its name scheduled, for deletion
+	textVersion  = " VersionId" // of a version that is not there, when the secret may be
+)
+
+// errNoVersion means that the secret is there and the version is not.
+var errNoVersion = errors.New("no such version")
+
+// codes are the error codes that have a class. Throttling has more of them, which
+// the SDK lists.
+var codes = map[string]error{
+	"ResourceNotFoundException": driver.ErrNotFound,
+	"ResourceExistsException":   driver.ErrExists,
+
+	"AccessDeniedException":               driver.ErrDenied,
+	"AccessDenied":                        driver.ErrDenied,
+	"ExpiredToken":                        driver.ErrDenied,
+	"ExpiredTokenException":               driver.ErrDenied,
+	"IncompleteSignature":                 driver.ErrDenied,
+	"IncompleteSignatureException":        driver.ErrDenied,
+	"InvalidClientTokenId":                driver.ErrDenied,
+	"InvalidSignatureException":           driver.ErrDenied,
+	"MissingAuthenticationToken":          driver.ErrDenied,
+	"MissingAuthenticationTokenException": driver.ErrDenied,
+	"NotAuthorized":                       driver.ErrDenied,
+	"OptInRequired":                       driver.ErrDenied,
+	"RequestExpired":                      driver.ErrDenied,
+	"SignatureDoesNotMatch":               driver.ErrDenied,
+	"UnrecognizedClientException":         driver.ErrDenied,
+
+	"DecryptionFailure":    driver.ErrUnavailable,
+	"EncryptionFailure":    driver.ErrUnavailable,
+	"InternalFailure":      driver.ErrUnavailable,
+	"InternalServiceError": driver.ErrUnavailable,
+	"ServiceUnavailable":   driver.ErrUnavailable,
+}
+
+// classify gives an error of the client its class. An error that fits none is
+// returned as it came.
+func classify(err error) error {
+	var (
+		answer    smithy.APIError
+		response  *smithyhttp.ResponseError
+		transport *url.Error
+		network   net.Error
+		quota     ratelimit.QuotaExceededError
+		class     error
+	)
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &answer):
+		code, status := answer.ErrorCode(), 0
+		if errors.As(err, &response) {
+			status = response.HTTPStatusCode()
+		}
+		_, throttled := retry.DefaultThrottleErrorCodes[code]
+		_, transient := retry.DefaultRetryableErrorCodes[code]
+		class = codes[code]
+		switch {
+		case class != nil:
+			if class == driver.ErrNotFound && strings.Contains(answer.ErrorMessage(), textVersion) {
+				return fmt.Errorf("%w: %w: %w", class, errNoVersion, err)
+			}
+		case code == "InvalidRequestException" && strings.Contains(answer.ErrorMessage(), textDeletion):
+			class = driver.ErrNotFound
+		case throttled, transient, status >= http.StatusInternalServerError, status == http.StatusTooManyRequests:
+			class = driver.ErrUnavailable
+		case status == http.StatusUnauthorized, status == http.StatusForbidden:
+			class = driver.ErrDenied
+		}
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		// The caller's context is not done (see failed): the client's own time-out
+		// has run out. The error is not wrapped, or it would be taken for the
+		// caller's.
+		return fmt.Errorf("%w: the client's time-out has run out: %s", driver.ErrUnavailable, line(err))
+	case errors.Is(err, errUnreadable), errors.As(err, &quota), errors.As(err, &transport),
+		errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		class = driver.ErrUnavailable
+	}
+	if class == nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", class, err)
+}
+
+// failed makes the error of a call out of the client's: an error of ctx if ctx is
+// done, else a classified one.
+func failed(ctx context.Context, call string, err error, sent []byte) error {
+	err = presentable(call, err, sent)
+	if cause := ctx.Err(); cause != nil {
+		if errors.Is(err, cause) {
+			return err
+		}
+		return fmt.Errorf("%w: %w", cause, err)
+	}
+	return classify(err)
+}
+
+// errUnreadable means that something other than the service has answered.
+var errUnreadable = errors.New("the answer is not in Secrets Manager's form")
+
+// presentable returns err without what was sent and without what came back and
+// could not be read: errors of decoders quote their input.
+func presentable(call string, err error, sent []byte) error {
+	var answer smithy.APIError
+	var response *smithyhttp.ResponseError
+	var decoding *smithy.DeserializationError
+	isAnswer := errors.As(err, &answer)
+	switch {
+	case isAnswer && repeats(err.Error(), sent):
+		code := answer.ErrorCode()
+		if repeats(code, sent) {
+			code = "UnknownError"
+		}
+		return fmt.Errorf("%s: %w", call, &smithy.GenericAPIError{Code: code, Message: "(text not shown)", Fault: answer.ErrorFault()})
+	case !isAnswer && errors.As(err, &response):
+		return fmt.Errorf("%s: status %d: %w", call, response.HTTPStatusCode(), errUnreadable)
+	case !isAnswer && (errors.As(err, &decoding) || repeats(err.Error(), sent)):
+		return fmt.Errorf("%s: %w", call, errUnreadable)
+	}
+	return &shown{err}
+}
+
+// shown is an error of the client that prints in one line.
+type shown struct{ err error }
+
+// Error returns the text.
+func (s *shown) Error() string { return line(s.err) }
+
+// Unwrap returns the client's own error.
+func (s *shown) Unwrap() error { return s.err }
+
+func line(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
+// longest is how much of what was sent a text may repeat.
+const longest = 12
+
+// repeats reports whether text holds a piece of what was sent, as it is or as it
+// goes over the wire.
+func repeats(text string, sent []byte) bool {
+	if len(sent) == 0 {
+		return false
+	}
+	wire := []byte(base64.StdEncoding.EncodeToString(sent))
+	for i := 0; i+longest <= len(text); i++ {
+		piece := []byte(text[i : i+longest])
+		if bytes.Contains(sent, piece) || bytes.Contains(wire, piece) {
+			return true
+		}
+	}
+	return len(sent) < longest && strings.Contains(text, string(sent))
+}

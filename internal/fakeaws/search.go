@@ -1,0 +1,199 @@
+package fakeaws
+
+import (
+	"encoding/base64"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// maxBatch is how many secrets BatchGetSecretValue returns (model:
+// BatchGetSecretValue, "up to 20 secrets").
+const maxBatch = 20
+
+// A filter is a condition on secrets. Several are all to be met, also with the
+// same key (seen); of the values of one, any.
+type filter struct {
+	Key    string
+	Values []string
+}
+
+var legalFilterValue = regexp.MustCompile(`^\!?[a-zA-Z0-9 :_@\/\+\=\.\-\!]*$`) // model: FilterValueStringType
+
+func (f filter) validate() *refusal {
+	switch f.Key {
+	case "description", "name", "tag-key", "tag-value", "primary-region", "owning-service", "all": // model: FilterNameStringType
+	default:
+		return refuse("ValidationException", "1 validation error detected: Value at 'filters.1.member.key' failed to satisfy constraint: Member must satisfy enum value set: [all, name, tag-key, description, tag-value, primary-region, owning-service]")
+	}
+	if len(f.Values) < 1 || len(f.Values) > 10 { // model: FilterValuesStringList
+		return refuse("ValidationException", "1 validation error detected: Value at 'filters.1.member.values' failed to satisfy constraint: Member must have length between 1 and 10")
+	}
+	for _, v := range f.Values {
+		if len(v) > 512 || !legalFilterValue.MatchString(v) {
+			return refuse("ValidationException", "1 validation error detected: Value at 'filters.1.member.values' failed to satisfy constraint: Member must satisfy regular expression pattern: ^\\!?[a-zA-Z0-9 :_@\\/\\+\\=\\.\\-\\!]*$")
+		}
+	}
+	return nil
+}
+
+// matches reports whether a secret that looks like is meets the condition.
+func (f filter) matches(x *secret, is view) bool {
+	return slices.ContainsFunc(f.Values, func(value string) bool {
+		value, not := strings.CutPrefix(value, "!") // model: Filter, "negation filters"
+		return f.one(value, x, is) != not
+	})
+}
+
+// one reports whether a secret has what begins with a value. All but
+// descriptions are compared with the case that they have, and keys and values of
+// tags are not tied to each other (model: Filter).
+func (f filter) one(value string, x *secret, is view) bool {
+	switch f.Key {
+	case "name":
+		return strings.HasPrefix(x.name, value)
+	case "tag-key":
+		for key := range is.tags {
+			if strings.HasPrefix(key, value) {
+				return true
+			}
+		}
+	case "tag-value":
+		for _, v := range is.tags {
+			if strings.HasPrefix(v, value) {
+				return true
+			}
+		}
+	case "description":
+		return strings.HasPrefix(strings.ToLower(is.description), strings.ToLower(value))
+	case "all":
+		have := words(x.name + " " + is.description)
+		for key, v := range is.tags {
+			have = append(have, words(key+" "+v)...)
+		}
+		return !slices.ContainsFunc(words(value), func(w string) bool { return !slices.Contains(have, w) })
+	}
+	return false
+}
+
+// words splits a text as the filter "all" does (guide: manage_search-secret): at
+// punctuation, and where letters and digits meet. A change of case is left out:
+// it splits on both sides alike.
+func words(text string) []string {
+	var all []string
+	var word []rune
+	end := func() {
+		if len(word) > 0 {
+			all = append(all, strings.ToLower(string(word)))
+			word = nil
+		}
+	}
+	for _, r := range text {
+		letter, digit := unicode.IsLetter(r), unicode.IsDigit(r)
+		if !letter && !digit || len(word) > 0 && unicode.IsDigit(word[len(word)-1]) != digit {
+			end()
+		}
+		if letter || digit {
+			word = append(word, r)
+		}
+	}
+	end()
+	return all
+}
+
+// page returns the secrets that meet all conditions, from where the request says
+// on and no more than most, and where to go on.
+func (c *call) page(most int, planned bool) (found []*secret, next string, bad *refusal) {
+	first := 0
+	if c.in.NextToken != "" {
+		text, err := base64.StdEncoding.DecodeString(c.in.NextToken)
+		if first, err = strconv.Atoi(string(text)); err != nil {
+			return nil, "", refuse("InvalidNextTokenException", "The token is not valid.")
+		}
+	}
+	if c.in.MaxResults != nil {
+		most = *c.in.MaxResults
+	}
+	for _, x := range c.secrets[min(first, len(c.secrets)):] {
+		is := x.was(c.list)
+		if is.gone || !is.deletion.IsZero() && !planned ||
+			slices.ContainsFunc(c.in.Filters, func(f filter) bool { return !f.matches(x, is) }) {
+			continue
+		}
+		if len(found) == most {
+			return found, base64.StdEncoding.EncodeToString([]byte(strconv.Itoa(x.seq))), nil
+		}
+		found = append(found, x)
+	}
+	return found, "", nil
+}
+
+func (c *call) listSecrets() (any, *refusal) {
+	if bad := c.authorize("*", ""); bad != nil {
+		return nil, bad
+	}
+	found, next, bad := c.page(100, c.in.IncludePlannedDeletion)
+	if bad != nil {
+		return nil, bad
+	}
+	list := []map[string]any{}
+	for _, x := range found {
+		list = append(list, entry(x, x.was(c.list)))
+	}
+	return paged(map[string]any{"SecretList": list}, next), nil
+}
+
+func paged(answer map[string]any, next string) map[string]any {
+	if next != "" {
+		answer["NextToken"] = next
+	}
+	return answer
+}
+
+func (c *call) batchGetSecretValue() (any, *refusal) {
+	in := &c.in
+	switch {
+	case (len(in.Filters) > 0) == (len(in.SecretIdList) > 0):
+		return nil, refuse("InvalidParameterException", "Either 'SecretIdList' or 'Filters' must be provided, but not both.") // seen
+	case in.MaxResults != nil && len(in.Filters) == 0:
+		return nil, refuse("InvalidParameterException", "'Filters' not specified. 'Filters' must also be specified when 'MaxResults' is provided.") // seen
+	}
+	if bad := c.authorize("*", ""); bad != nil {
+		return nil, bad
+	}
+	ids, next := in.SecretIdList, ""
+	if len(in.Filters) > 0 {
+		found, more, bad := c.page(maxBatch, false)
+		if bad != nil {
+			return nil, bad
+		}
+		for _, x := range found {
+			ids = append(ids, x.arn)
+		}
+		next = more
+	}
+	values, failures := []map[string]any{}, []map[string]string{}
+	for _, id := range ids {
+		v, bad := c.one(id)
+		if bad != nil {
+			failures = append(failures, map[string]string{"SecretId": id, "ErrorCode": bad.code, "Message": bad.message})
+			continue
+		}
+		values = append(values, v)
+	}
+	return paged(map[string]any{"SecretValues": values, "Errors": failures}, next), nil
+}
+
+// one is what GetSecretValue says of one secret of a batch.
+func (c *call) one(id string) (map[string]any, *refusal) {
+	single := *c
+	single.q = &Request{Operation: "GetSecretValue", AccessKey: c.q.AccessKey, Region: c.q.Region}
+	single.in = input{SecretId: id}
+	answer, bad := single.getSecretValue()
+	if bad != nil {
+		return nil, bad
+	}
+	return answer.(map[string]any), nil
+}
