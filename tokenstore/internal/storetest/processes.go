@@ -1,0 +1,61 @@
+// Package storetest tests what the stores that lock have in common: Refresh, and
+// what several processes do to one store.
+package storetest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"testing"
+	"time"
+)
+
+// env has the arguments of a copy of the test program.
+const env = "TOKENKEEP_STORETEST_CHILD"
+
+// Main is the body of a TestMain whose program may run as a copy of itself: then it
+// calls child, with what Processes was given.
+func Main(m *testing.M, child func(args []string) error) int {
+	text := os.Getenv(env)
+	if text == "" {
+		return m.Run()
+	}
+	var args []string
+	err := json.Unmarshal([]byte(text), &args)
+	if err == nil {
+		err = child(args)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// Processes runs a copy of the test program for each list of arguments, all at the
+// same time, and reports those that fail. It returns how long that took.
+func Processes(t *testing.T, args ...[]string) time.Duration {
+	t.Helper()
+	begin := time.Now()
+	var wg sync.WaitGroup
+	for i := range args {
+		text, err := json.Marshal(args[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
+			cmd.Env = append(os.Environ(), env+"="+string(text))
+			var out bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &out, &out
+			if err := cmd.Run(); err != nil {
+				t.Errorf("process %d: %v: %s", i, err, bytes.TrimSpace(out.Bytes()))
+			}
+		})
+	}
+	wg.Wait()
+	return time.Since(begin)
+}

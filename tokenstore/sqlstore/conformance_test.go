@@ -1,0 +1,127 @@
+package sqlstore
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/tokenkeep/tokenkeep/conformance"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// TestConformance runs the suite on each kind of database.
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	for _, kind := range kinds {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			conformance.RunStore(t, suite(func(t testing.TB) *backend { return kind.new(t) }, false))
+		})
+	}
+}
+
+// TestConformanceInOtherModes runs the suite where servers and drivers are set up
+// differently: a server that cuts off what it has no room for and says nothing, a
+// pool of one connection, statements that the driver fills in.
+func TestConformanceInOtherModes(t *testing.T) {
+	t.Parallel()
+	t.Run("mysql not strict", func(t *testing.T) {
+		t.Parallel()
+		conformance.RunStore(t, suite(func(t testing.TB) *backend {
+			b := mysqlTable(t)
+			b.dsn = withParams(t, b.dsn, map[string]string{"sql_mode": "''", "interpolateParams": "true"})
+			return b
+		}, false))
+	})
+	t.Run("sqlite in memory with one connection", func(t *testing.T) {
+		t.Parallel()
+		conformance.RunStore(t, suite(func(t testing.TB) *backend {
+			b := &backend{dialect: SQLite, driver: "sqlite", dsn: ":memory:"}
+			b.memory = b.connect(t)
+			b.memory.SetMaxOpenConns(1)
+			return b
+		}, false))
+	})
+	t.Run("sqlite with any ID", func(t *testing.T) {
+		t.Parallel()
+		conformance.RunStore(t, suite(func(t testing.TB) *backend {
+			b := sqliteWAL(t)
+			b.exec(t, wide("id varchar(255) NOT NULL PRIMARY KEY", ""))
+			return b
+		}, true))
+	})
+}
+
+// wide returns the statement for a table with other columns for IDs, and with more.
+func wide(id, more string) string {
+	return "CREATE TABLE %s (" + id + ", user_name varchar(255), client_id varchar(255), client_secret varchar(255), refresh_token varchar(255), " +
+		"access_token varchar(255), grant_token varchar(255), expiry_time varchar(20), redirect_url varchar(255), api_domain varchar(255)" + more + ")"
+}
+
+// suite returns what the suite needs to know of the package.
+func suite(fresh func(t testing.TB) *backend, anyID bool) conformance.Store {
+	type handle struct {
+		*backend
+		log *syncBuffer
+	}
+	var handles sync.Map // of *Store
+	of := func(s tokenstore.TokenStore) handle {
+		h, _ := handles.Load(s)
+		return h.(handle)
+	}
+	open := func(t testing.TB, b *backend) tokenstore.TokenStore {
+		log := &syncBuffer{}
+		s := b.open(t, &Options{AnyID: anyID, Logger: logger(log)})
+		handles.Store(s, handle{b, log})
+		t.Cleanup(func() { handles.Delete(s) })
+		return s
+	}
+	c := conformance.Store{
+		Open:          func(t testing.TB) tokenstore.TokenStore { return open(t, fresh(t)) },
+		Reopen:        func(t testing.TB, s tokenstore.TokenStore) tokenstore.TokenStore { return open(t, of(s).backend) },
+		ForeignFormat: true,
+		Corrupt: func(t testing.TB, s tokenstore.TokenStore, id string) {
+			of(s).exec(t, "UPDATE %s SET expiry_time = 'soon' WHERE id = '"+id+"'")
+		},
+		Writes: func(t testing.TB, s tokenstore.TokenStore) int64 { return s.(*Store).writes.Load() },
+		Trace: func(t testing.TB, s tokenstore.TokenStore) []string {
+			return trace(t, of(s).backend, of(s).log.String())
+		},
+	}
+	if !anyID {
+		c.OwnID = func(i int) string { return strconv.Itoa(1000 * (i + 1)) }
+	}
+	return c
+}
+
+// trace returns what a store has written beside its table: its log, its notes, and
+// the names of files with what those hold that are not the database.
+func trace(t testing.TB, b *backend, log string) []string {
+	t.Helper()
+	all := []string{log}
+	for _, row := range b.rows(t, "SELECT name, note FROM %s"+notesSuffix) {
+		all = append(all, strings.Join(row, " "))
+	}
+	if b.path == "" {
+		return all
+	}
+	entries, err := os.ReadDir(filepath.Dir(b.path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		all = append(all, e.Name())
+		if !strings.HasPrefix(e.Name(), filepath.Base(b.path)) || strings.HasSuffix(e.Name(), ".lock") {
+			data, err := os.ReadFile(filepath.Join(filepath.Dir(b.path), e.Name()))
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Fatal(err)
+			}
+			all = append(all, string(data))
+		}
+	}
+	return all
+}

@@ -1,0 +1,95 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/backoff"
+)
+
+// again says that a statement failed for a reason that goes away, and that the
+// transaction has to begin anew.
+type again struct {
+	error
+	few bool // it may as well not go away: try a few times
+}
+
+func (a again) Unwrap() error { return a.error }
+
+// fewAttempts is how often what may not go away is tried.
+const fewAttempts = 3
+
+// failed returns the error of a statement with its class: again, or one that
+// callers see. No class is given to the end of a context.
+func (s *Store) failed(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return s.dialect.classed(err)
+}
+
+// Classes of errors that are not passed on as such.
+var (
+	errBusy      = errors.New("another program is writing")
+	errDuplicate = errors.New("it would be the second of its kind in a unique index")
+)
+
+// ofClass returns err with its class, or as again.
+func ofClass(class, err error) error {
+	switch class {
+	case errBusy:
+		return again{error: classed(tokenstore.ErrUnavailable, err)}
+	case errDuplicate:
+		// Another program may have added the row since; but a unique index may
+		// also not tell two IDs apart, or allow less than the rules.
+		return again{error: classed(tokenstore.ErrInvalidToken, err), few: true}
+	}
+	return classed(class, err)
+}
+
+// classed returns err with a class.
+func classed(class, err error) error { return fmt.Errorf("%w: %w", class, err) }
+
+// Pauses between attempts at a statement that meets other writers.
+const (
+	firstPoll = 500 * time.Microsecond
+	lastPoll  = 10 * time.Millisecond
+)
+
+// patiently calls f again while it fails with again, for as long as a write may
+// wait for others. The context that f gets ends then.
+func (s *Store) patiently(ctx context.Context, f func(context.Context) error) error {
+	waiting, cancel := context.WithTimeout(ctx, s.refresher.LockTimeout)
+	defer cancel()
+	poll := backoff.Sequence{Pause: firstPoll, Longest: lastPoll}
+	var last error // of an attempt that is not the last
+	for few := 0; ; {
+		err := f(waiting)
+		var a again
+		if errors.As(err, &a) {
+			if a.few {
+				few++
+			}
+			if few == fewAttempts {
+				return a.error
+			}
+			last, err = a.error, backoff.Sleep(waiting, poll.Next())
+			if err == nil {
+				continue
+			}
+		}
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			err = fmt.Errorf("%w: the table was not free for %v", tokenstore.ErrUnavailable, s.refresher.LockTimeout)
+			if last != nil {
+				err = fmt.Errorf("%w: %w", err, last)
+			}
+		}
+		return err
+	}
+}

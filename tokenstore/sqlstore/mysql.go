@@ -1,0 +1,234 @@
+package sqlstore
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"database/sql/driver"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// mysql is the dialect of MySQL and MariaDB.
+type mysql struct {
+	table    string
+	database string
+}
+
+func (d *mysql) open(ctx context.Context, db *sql.DB) error {
+	var database, results sql.NullString
+	var client, connection string
+	var autocommit bool
+	err := db.QueryRowContext(ctx, "SELECT DATABASE(), @@character_set_client, @@character_set_connection, @@character_set_results, @@autocommit").
+		Scan(&database, &client, &connection, &results, &autocommit)
+	if err != nil {
+		return err
+	}
+	for _, set := range []string{client, connection, results.String} {
+		if set != "utf8mb4" {
+			return fmt.Errorf("a connection speaks the character set %q, and has to speak utf8mb4: see the parameter charset of the data source name", set)
+		}
+	}
+	switch {
+	case !database.Valid:
+		return errors.New("no database is selected: put its name into the data source name")
+	case !autocommit:
+		return errors.New("autocommit is off, and reads would never see what others write")
+	}
+	d.database = database.String
+	return d.transactional(ctx, db)
+}
+
+// transactional returns an error if the table is in an engine that cannot roll
+// back.
+func (d *mysql) transactional(ctx context.Context, db *sql.DB) error {
+	var engine, transactions sql.NullString
+	err := db.QueryRowContext(ctx, "SELECT t.ENGINE, e.TRANSACTIONS FROM information_schema.TABLES t LEFT JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE "+
+		"WHERE t.TABLE_SCHEMA = DATABASE() AND t.TABLE_NAME = ?", d.table).Scan(&engine, &transactions)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err != nil:
+		return err
+	case engine.Valid && transactions.String != "YES":
+		return fmt.Errorf("the table %q is in the engine %s, which has no transactions: ALTER TABLE %s ENGINE=InnoDB", d.table, engine.String, d.table)
+	}
+	return nil
+}
+
+func (d *mysql) inspect(ctx context.Context, q querier, table string) ([]found, error) {
+	rows, err := q.QueryContext(ctx, "SELECT COLUMN_NAME, DATA_TYPE, CHARACTER_MAXIMUM_LENGTH, IS_NULLABLE FROM information_schema.COLUMNS "+
+		"WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION", table)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []found
+	for rows.Next() {
+		var f found
+		var kind, nullable string
+		var limit sql.NullInt64
+		if err := rows.Scan(&f.name, &kind, &limit, &nullable); err != nil {
+			return nil, err
+		}
+		f.limit = int(min(limit.Int64, 1<<30))
+		kind = strings.ToLower(kind)
+		f.bytes = kind != "varchar" && kind != "char" // those of texts and blobs count bytes
+		f.notNull = nullable == "NO"
+		all = append(all, f)
+	}
+	return all, rows.Err()
+}
+
+// create names engine, character set and collation: the defaults of an old server
+// may be ones without transactions, without most characters, and without regard to
+// case.
+func (d *mysql) create() (table, notes string) {
+	const options = " ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+	return createTable(d.table, options), createNotes(d.table, options)
+}
+
+func (d *mysql) begin() string { return "START TRANSACTION" }
+
+// forUpdate locks what is read: without an index that is every row, and, at the
+// usual level of isolation, the place of every new one. Programs on an SDK, which
+// do not know the lock of lockTable, have to wait, too.
+func (d *mysql) forUpdate() string { return " FOR UPDATE" }
+
+func (d *mysql) biggestID() string {
+	return "SELECT MAX(CAST(id AS UNSIGNED)) FROM `" + d.table + "` WHERE id REGEXP '^[0-9]{1,10}$'"
+}
+
+// lockName returns the name of a lock. The names are those of the whole server,
+// and have at most 64 characters.
+func (d *mysql) lockName(parts ...string) string {
+	h := sha256.New()
+	for _, part := range append([]string{strings.ToLower(d.database), strings.ToLower(d.table)}, parts...) {
+		_, _ = fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	return "tokenkeep " + hex.EncodeToString(h.Sum(nil)[:20])
+}
+
+// lockTable takes a lock that has the table's name. Locks on rows alone are not
+// enough: two transactions that both find no row of a user block each other when
+// they add one, and are rolled back in turn.
+func (d *mysql) lockTable(ctx context.Context, conn *sql.Conn) (release func(), err error) {
+	name := d.lockName()
+	wait := time.Duration(0)
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = time.Until(deadline)
+	}
+	switch got, err := d.lock(ctx, conn, name, wait); {
+	case err != nil:
+		return nil, err
+	case !got:
+		return nil, context.DeadlineExceeded
+	}
+	return func() { d.unlock(ctx, conn, name) }, nil
+}
+
+func (d *mysql) tryLock(ctx context.Context, db *sql.DB, id string) (*held, error) {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	name := d.lockName(id)
+	got, err := d.lock(ctx, conn, name, 0)
+	if err != nil || !got {
+		_ = conn.Close()
+		return nil, err
+	}
+	return &held{conn: conn, unlock: func() {
+		d.unlock(ctx, conn, name)
+		_ = conn.Close()
+	}}, nil
+}
+
+// lock takes a lock of the server, which belongs to the connection and goes with
+// it. It reports whether that was free in time.
+func (d *mysql) lock(ctx context.Context, conn *sql.Conn, name string, wait time.Duration) (bool, error) {
+	var got sql.NullInt64
+	seconds := int64((wait + time.Second - 1) / time.Second)
+	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, ?)", name, seconds).Scan(&got); err != nil {
+		discard(conn) // it may have the lock
+		return false, err
+	}
+	if !got.Valid {
+		return false, errors.New("GET_LOCK has failed")
+	}
+	return got.Int64 == 1, nil
+}
+
+func (d *mysql) unlock(ctx context.Context, conn *sql.Conn, name string) {
+	end, cancel := ending(ctx)
+	defer cancel()
+	if _, err := conn.ExecContext(end, "DO RELEASE_LOCK(?)", name); err != nil {
+		discard(conn)
+	}
+}
+
+// numbers finds the number of a server's error, which drivers put first.
+var numbers = regexp.MustCompile(`(?i)^error ([0-9]{4})\b`)
+
+// mysqlClasses are the classes of the server's errors by their numbers. Those that
+// are bare may repeat a value: their text is left out.
+var mysqlClasses = map[int]struct {
+	class error
+	bare  bool
+}{
+	1205: {class: errBusy},      // a row was locked for too long
+	1213: {class: errBusy},      // a deadlock
+	1020: {class: errBusy},      // a row has changed since it was read
+	1062: {class: errDuplicate}, // an entry of a unique index
+	1044: {class: tokenstore.ErrDenied},
+	1045: {class: tokenstore.ErrDenied},
+	1142: {class: tokenstore.ErrDenied},
+	1143: {class: tokenstore.ErrDenied},
+	1227: {class: tokenstore.ErrDenied},
+	1290: {class: tokenstore.ErrDenied}, // the server is read-only
+	1698: {class: tokenstore.ErrDenied},
+	1792: {class: tokenstore.ErrDenied}, // the transaction is read-only
+	1836: {class: tokenstore.ErrDenied}, // the server is being upgraded, and read-only
+	1406: {class: tokenstore.ErrTooLarge},
+	1264: {class: tokenstore.ErrInvalidToken}, // a number is out of range
+	1267: {class: tokenstore.ErrInvalidToken}, // two collations that cannot be compared
+	1366: {class: tokenstore.ErrInvalidToken, bare: true},
+	1977: {class: tokenstore.ErrInvalidToken, bare: true}, // a character that a set has not
+	3854: {class: tokenstore.ErrInvalidToken, bare: true}, // the same
+	3988: {class: tokenstore.ErrInvalidToken, bare: true}, // the same
+	1040: {class: tokenstore.ErrUnavailable},              // too many connections
+	1049: {class: tokenstore.ErrUnavailable},              // no such database
+	1054: {class: tokenstore.ErrUnavailable},              // no such column
+	1146: {class: tokenstore.ErrUnavailable},              // no such table
+	1203: {class: tokenstore.ErrUnavailable},              // too many connections of a user
+	3024: {class: tokenstore.ErrUnavailable},              // the query took too long
+	1317: {class: tokenstore.ErrUnavailable},              // the query was interrupted
+}
+
+func (d *mysql) classed(err error) error {
+	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) {
+		return again{error: classed(tokenstore.ErrUnavailable, err), few: true} // the pool makes another
+	}
+	m := numbers.FindStringSubmatch(err.Error())
+	if m == nil {
+		return classed(tokenstore.ErrUnavailable, err)
+	}
+	n, _ := strconv.Atoi(m[1])
+	c, known := mysqlClasses[n]
+	if !known {
+		c.class, c.bare = tokenstore.ErrUnavailable, true
+	}
+	if c.bare {
+		err = fmt.Errorf("the server's error %d", n)
+	}
+	return ofClass(c.class, err)
+}
+
+func (d *mysql) outside(error) bool { return false }

@@ -1,0 +1,119 @@
+package sqlstore
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strconv"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+)
+
+// What the SDKs' table has no room for is kept as notes in a second table, which
+// they know nothing of: the biggest ID that was deleted, and refusals. If the
+// second table may not be created there are none.
+const (
+	notesSuffix = "_tokenkeep"
+	usedNote    = "used"
+)
+
+// refusalNote returns the name of the note about the record with the ID.
+func refusalNote(id string) string {
+	digest := sha256.Sum256([]byte(id))
+	return "refusal " + hex.EncodeToString(digest[:16])
+}
+
+func (t table) quotedNotes() string { return "`" + t.name + notesSuffix + "`" }
+
+// note returns a note, or the empty text.
+func (s *Store) note(ctx context.Context, q querier, name string) (text string, err error) {
+	if !s.table.notes {
+		return "", nil
+	}
+	found, err := q.QueryContext(ctx, "SELECT note FROM "+s.table.quotedNotes()+" WHERE name = ?", name)
+	if err != nil {
+		return "", s.failed(ctx, err)
+	}
+	defer found.Close()
+	for found.Next() {
+		var note sql.NullString
+		if err := found.Scan(&note); err != nil {
+			return "", s.failed(ctx, err)
+		}
+		text = note.String
+	}
+	return text, s.failed(ctx, found.Err())
+}
+
+// setNote replaces a note.
+func (x *tx) setNote(ctx context.Context, name, text string) error {
+	if !x.table.notes {
+		return errors.New("there is no table for it")
+	}
+	_, err := x.exec(ctx, "REPLACE INTO "+x.table.quotedNotes()+" (name, note) VALUES (?, ?)", name, text)
+	return err
+}
+
+// dropNotes removes notes.
+func (x *tx) dropNotes(ctx context.Context, names ...string) error {
+	if !x.table.notes {
+		return nil
+	}
+	for some := range slices.Chunk(names, chunk) {
+		var args []any
+		for _, name := range some {
+			args = append(args, name)
+		}
+		if _, err := x.exec(ctx, "DELETE FROM "+x.table.quotedNotes()+" WHERE name IN ("+marks(len(args))+")", args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// used returns the biggest ID of the records that were deleted, as far as is known.
+func (x *tx) used(ctx context.Context) (int64, error) {
+	text, err := x.note(ctx, x.conn, usedNote)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0, nil
+	}
+	return n, nil
+}
+
+// forget removes what is kept about records that are deleted, of whose IDs last is
+// the biggest.
+func (x *tx) forget(ctx context.Context, ids []string, last int64) error {
+	if !x.table.notes {
+		return nil
+	}
+	var names []string
+	for _, id := range ids {
+		names = append(names, refusalNote(id))
+	}
+	if err := x.dropNotes(ctx, names...); err != nil {
+		return err
+	}
+	used, err := x.used(ctx)
+	if err != nil || last <= used {
+		return err
+	}
+	return x.setNote(ctx, usedNote, strconv.FormatInt(last, 10))
+}
+
+// refusal returns what is kept of the last refusal about the record, or nil.
+func (s *Store) refusal(ctx context.Context, q querier, id string) *codec.Failure {
+	text, err := s.note(ctx, q, refusalNote(id))
+	var f codec.Failure
+	if err != nil || json.Unmarshal([]byte(text), &f) != nil {
+		return nil
+	}
+	return &f
+}

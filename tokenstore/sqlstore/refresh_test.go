@@ -1,0 +1,97 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/storetest"
+)
+
+// A bound is a store together with where it is.
+type bound struct {
+	*Store
+	where *backend
+}
+
+func TestRefresh(t *testing.T) {
+	t.Parallel()
+	for _, kind := range kinds {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			open := func(t testing.TB, b *backend, now func() time.Time) storetest.Store {
+				return bound{b.open(t, &Options{Now: now}), b}
+			}
+			storetest.Refresh(t, storetest.Backend{
+				Open: func(t testing.TB, now func() time.Time) storetest.Store { return open(t, kind.new(t), now) },
+				Reopen: func(t testing.TB, s storetest.Store, now func() time.Time) storetest.Store {
+					return open(t, s.(bound).where, now)
+				},
+			})
+		})
+	}
+}
+
+// TestARefreshNeedsNoSecondConnection has a pool of one: what is locked with it is
+// written with it.
+func TestARefreshNeedsNoSecondConnection(t *testing.T) {
+	t.Parallel()
+	b := mysqlTable(t)
+	s := b.open(t, nil)
+	s.db.SetMaxOpenConns(1)
+	record := mustSave(t, s, tokenstore.Token{UserName: "ann", RefreshToken: "r", AccessToken: "old", ExpiresAt: time.UnixMilli(1)})
+	got, err := s.Refresh(t.Context(), record.ID, "old", func(context.Context, tokenstore.Token) (tokenstore.Token, error) {
+		return tokenstore.Token{AccessToken: "new"}, nil
+	})
+	if err != nil || got.AccessToken != "new" {
+		t.Errorf("Refresh returned the access token %q and error %v", string(got.AccessToken), err)
+	}
+}
+
+// TestARefreshOutlivesItsConnection kills the connection that has the lock while
+// mint runs: the result is stored through another one.
+func TestARefreshOutlivesItsConnection(t *testing.T) {
+	t.Parallel()
+	b := mysqlTable(t)
+	s := b.open(t, nil)
+	record := mustSave(t, s, tokenstore.Token{UserName: "ann", RefreshToken: "r", AccessToken: "old", ExpiresAt: time.UnixMilli(1)})
+	name := s.dialect.(*mysql).lockName(record.ID)
+	_, err := s.Refresh(t.Context(), record.ID, "old", func(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
+		var holder int
+		if err := s.db.QueryRowContext(ctx, "SELECT IS_USED_LOCK(?)", name).Scan(&holder); err != nil {
+			return t, err
+		}
+		if _, err := s.db.ExecContext(ctx, "KILL ?", holder); err != nil {
+			return t, err
+		}
+		return tokenstore.Token{AccessToken: "new"}, nil
+	})
+	if err != nil {
+		t.Fatalf("Refresh: %v", err)
+	}
+	if got, err := b.open(t, nil).FindTokenByID(t.Context(), record.ID); err != nil || got.AccessToken != "new" {
+		t.Errorf("the record has the access token %q, error %v", string(got.AccessToken), err)
+	}
+}
+
+// TestNobodyWaitsForARefreshForEver has a process keep the lock.
+func TestNobodyWaitsForARefreshForEver(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *backend) {
+		s := b.open(t, &Options{LeaseTTL: time.Second, LockTimeout: 100 * time.Millisecond})
+		record := mustSave(t, s, tokenstore.Token{UserName: "ann", RefreshToken: "r", AccessToken: "old", ExpiresAt: time.UnixMilli(1)})
+		held, err := s.dialect.tryLock(t.Context(), s.db, record.ID)
+		if err != nil || held == nil {
+			t.Fatalf("the lock is %v, error %v", held, err)
+		}
+		defer held.unlock()
+		_, err = s.Refresh(t.Context(), record.ID, "old", func(_ context.Context, t tokenstore.Token) (tokenstore.Token, error) {
+			return t, errors.New("mint was called")
+		})
+		if !errors.Is(err, tokenstore.ErrUnavailable) {
+			t.Errorf("Refresh returned error %v, want %q", err, tokenstore.ErrUnavailable)
+		}
+	})
+}

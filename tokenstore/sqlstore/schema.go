@@ -1,0 +1,97 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// open looks at the database, and creates what is missing.
+func (s *Store) open(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	err := s.patiently(ctx, func(ctx context.Context) error { return s.failed(ctx, s.dialect.open(ctx, s.db)) })
+	if err != nil {
+		return err
+	}
+	createTable, createNotes := s.dialect.create()
+	columns, err := s.ensure(ctx, s.table.name, createTable)
+	if err != nil {
+		return err
+	}
+	if err := s.table.adopt(columns); err != nil {
+		return err
+	}
+	notes, err := s.ensure(ctx, s.table.name+notesSuffix, createNotes)
+	if errors.Is(err, tokenstore.ErrDenied) {
+		s.refresher.Logger.WarnContext(ctx, "sqlstore: there is no table for notes, and it may not be created: refusals are not kept, and IDs may be used again",
+			"table", s.table.name+notesSuffix)
+		return nil
+	}
+	s.table.notes = len(notes) > 0
+	return err
+}
+
+// ensure returns the columns of the table, which it creates if there is none.
+func (s *Store) ensure(ctx context.Context, table, create string) ([]found, error) {
+	for range 2 {
+		var columns []found
+		err := s.patiently(ctx, func(ctx context.Context) (err error) {
+			columns, err = s.dialect.inspect(ctx, s.db, table)
+			return s.failed(ctx, err)
+		})
+		if err != nil || len(columns) > 0 {
+			return columns, err
+		}
+		err = s.update(ctx, nil, func(ctx context.Context, x *tx) (bool, error) {
+			_, err := x.exec(ctx, create)
+			return true, err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("%w: the table %q was created and is not there", tokenstore.ErrUnavailable, table)
+}
+
+// adopt takes over what the columns of an existing table can hold.
+func (t *table) adopt(have []found) error {
+	names := make([]string, 0, len(have))
+	for i := range have {
+		have[i].name = strings.ToLower(have[i].name) // names of columns have no case
+		names = append(names, have[i].name)
+	}
+	var missing []string
+	for i, c := range columns {
+		if j := slices.Index(names, c.name); j >= 0 {
+			t.columns[i] = have[j].column
+		} else {
+			missing = append(missing, c.name)
+		}
+	}
+	if missing == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: the table %q is %s: it lacks %s", tokenstore.ErrCorrupt, t.name, generation(names), strings.Join(missing, ", "))
+}
+
+// generation says whose table it is that has other columns.
+func generation(names []string) string {
+	has := func(name string) bool { return slices.Contains(names, name) }
+	switch {
+	case has("useridentifier") && has("accesstoken"):
+		return "that of the first SDK for PHP"
+	case has("user_mail") && !has("client_secret"):
+		return "that of the SDKs of generation 2 for Node and PHP"
+	case has("user_mail"):
+		return "that of the SDKs of generations 2 to 4"
+	case has("user_name") && has("access_token") && !has("api_domain"):
+		return "that of an SDK before generation 8"
+	}
+	return "not one of the Zoho SDKs"
+}

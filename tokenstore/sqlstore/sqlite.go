@@ -1,0 +1,182 @@
+package sqlstore
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lockfile"
+)
+
+// sqlite is the dialect of SQLite.
+type sqlite struct {
+	table string
+	path  string // of the database file; empty: it is in memory
+}
+
+func (d *sqlite) open(ctx context.Context, db *sql.DB) error {
+	err := db.QueryRowContext(ctx, "SELECT file FROM pragma_database_list WHERE name = 'main'").Scan(&d.path)
+	if err != nil {
+		return err
+	}
+	if d.path != "" {
+		// Two names of one file have one lock.
+		if path, err := filepath.EvalSymlinks(d.path); err == nil {
+			d.path = path
+		}
+		return nil
+	}
+	return d.shared(ctx, db)
+}
+
+// shared returns an error if each connection to a database in memory has one of
+// its own.
+func (d *sqlite) shared(ctx context.Context, db *sql.DB) error {
+	if db.Stats().MaxOpenConnections == 1 {
+		return nil
+	}
+	var conns [2]*sql.Conn
+	for i := range conns {
+		c, err := db.Conn(ctx)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		conns[i] = c
+	}
+	// A name that nobody else uses; a table shows whether the two see the same.
+	const probe = "tokenkeep_probe"
+	if _, err := conns[0].ExecContext(ctx, "CREATE TABLE IF NOT EXISTS "+probe+" (x)"); err != nil {
+		return err
+	}
+	seen, err := d.inspect(ctx, conns[1], probe)
+	if _, dropErr := conns[0].ExecContext(ctx, "DROP TABLE IF EXISTS "+probe); err == nil {
+		err = dropErr
+	}
+	if err == nil && len(seen) == 0 {
+		err = errors.New("each connection has a database in memory of its own: open it with cache=shared, or call SetMaxOpenConns(1)")
+	}
+	return err
+}
+
+// lengths finds the room of a column in its declared type. SQLite does not care,
+// but the table may be copied to a database that does, and is read by programs
+// that were written for one.
+var lengths = regexp.MustCompile(`(?i)char[^()]*\(\s*([0-9]{1,9})\s*\)`)
+
+func (d *sqlite) inspect(ctx context.Context, q querier, table string) ([]found, error) {
+	rows, err := q.QueryContext(ctx, `SELECT name, type, "notnull" FROM pragma_table_info(?) ORDER BY cid`, table)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []found
+	for rows.Next() {
+		var f found
+		var declared string
+		if err := rows.Scan(&f.name, &declared, &f.notNull); err != nil {
+			return nil, err
+		}
+		if m := lengths.FindStringSubmatch(declared); m != nil {
+			f.limit, _ = strconv.Atoi(m[1])
+		}
+		all = append(all, f)
+	}
+	return all, rows.Err()
+}
+
+func (d *sqlite) create() (table, notes string) {
+	return createTable(d.table, ""), createNotes(d.table, "")
+}
+
+// begin takes the lock of the database that only one writer has at a time, of all
+// programs, before anything is read. A transaction that took it only when it
+// writes would fail if another one had written since.
+func (d *sqlite) begin() string { return "BEGIN IMMEDIATE" }
+
+func (d *sqlite) forUpdate() string { return "" }
+
+func (d *sqlite) biggestID() string {
+	return "SELECT MAX(CAST(id AS INTEGER)) FROM `" + d.table + "` WHERE length(id) BETWEEN 1 AND 10 AND id NOT GLOB '*[^0-9]*'"
+}
+
+// lockTable does nothing: see begin.
+func (d *sqlite) lockTable(context.Context, *sql.Conn) (func(), error) { return func() {}, nil }
+
+// inMemory are the records of databases in memory that are being refreshed.
+var inMemory sync.Map // of memoryRecord
+
+// A memoryRecord is a record of a database in memory. Nothing but the *sql.DB
+// tells such databases apart.
+type memoryRecord struct {
+	db        *sql.DB
+	table, id string
+}
+
+func (d *sqlite) tryLock(_ context.Context, db *sql.DB, id string) (*held, error) {
+	if d.path == "" {
+		key := memoryRecord{db, d.table, id}
+		if _, busy := inMemory.LoadOrStore(key, true); busy {
+			return nil, nil
+		}
+		return &held{unlock: func() { inMemory.Delete(key) }}, nil
+	}
+	digest := sha256.Sum256([]byte(d.table + "\x00" + id))
+	f, err := lockfile.TryLock(d.path + "." + hex.EncodeToString(digest[:8]) + ".refresh.lock")
+	if f == nil {
+		return nil, err
+	}
+	return &held{unlock: func() { lockfile.Remove(f) }}, nil
+}
+
+// sqliteClasses are the classes of SQLite's errors, whose texts begin alike in all
+// drivers. They hold no values.
+var sqliteClasses = []struct {
+	text  string
+	class error
+}{
+	{"database is locked", errBusy},
+	{"database table is locked", errBusy},
+	{"database schema is locked", errBusy},
+	{"unique constraint failed", errDuplicate},
+	{"readonly database", tokenstore.ErrDenied},
+	{"not authorized", tokenstore.ErrDenied},
+	{"permission denied", tokenstore.ErrDenied},
+	{"disk image is malformed", tokenstore.ErrCorrupt},
+	{"file is not a database", tokenstore.ErrCorrupt},
+}
+
+func (d *sqlite) classed(err error) error {
+	text := strings.ToLower(err.Error())
+	for _, c := range sqliteClasses {
+		if strings.Contains(text, c.text) {
+			return ofClass(c.class, err)
+		}
+	}
+	return classed(tokenstore.ErrUnavailable, err)
+}
+
+func (d *sqlite) outside(err error) bool {
+	return strings.Contains(err.Error(), "no transaction is active")
+}
+
+// createTable returns the statement that creates the SDKs' table, as their
+// documentation has it.
+func createTable(name, options string) string {
+	return fmt.Sprintf("CREATE TABLE IF NOT EXISTS `%s` (id varchar(10) NOT NULL, user_name varchar(255), client_id varchar(255), "+
+		"client_secret varchar(255), refresh_token varchar(255), access_token varchar(255), grant_token varchar(255), "+
+		"expiry_time varchar(20), redirect_url varchar(255), api_domain varchar(255), primary key (id))%s", name, options)
+}
+
+func createNotes(name, options string) string {
+	return fmt.Sprintf("CREATE TABLE IF NOT EXISTS `%s%s` (name varchar(64) NOT NULL, note text NOT NULL, primary key (name))%s", name, notesSuffix, options)
+}
