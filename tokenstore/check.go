@@ -315,21 +315,21 @@ func (c *checker) lacks(e entry) []driver.Label {
 	return slices.DeleteFunc(driverLabels(e.record.Labels), func(l driver.Label) bool { return slices.Contains(beside, l) })
 }
 
-// foreign reports that the keys look like those of another store.
+// foreign reports that the keys look like those of another store, and has nothing
+// be mended then: what is written would be found by nobody who has the right ones.
 func (c *checker) foreign(context.Context) error {
+	f := Finding{Kind: KindKeysForeign, Remedy: RemedyManual}
 	switch {
 	case c.names.against():
-		return c.emit(Finding{
-			Kind: KindKeysForeign, Remedy: RemedyManual,
-			Detail: fmt.Sprintf("none of %d names fits Options.NameKey; no name or label is touched", c.names.misfits),
-		})
+		f.Detail = fmt.Sprintf("none of %d names fits Options.NameKey: no record is mended", c.names.misfits)
 	case c.labels.against():
-		return c.emit(Finding{
-			Kind: KindKeysForeign, Remedy: RemedyRekey, Action: "Rekey, if the keys are the right ones",
-			Detail: fmt.Sprintf("none of the labels is by one of Options.IndexKeys, and %d are by another key; they are not touched", c.labels.misfits),
-		})
+		f.Remedy, f.Action = RemedyRekey, "write the records anew, if the keys are the right ones"
+		f.Detail = fmt.Sprintf("none of the labels is by one of Options.IndexKeys, and %d are by another key or none: no record is mended", c.labels.misfits)
+	default:
+		return nil
 	}
-	return nil
+	c.o.Repair, c.o.MergeDuplicates, c.o.Purge = false, false, false
+	return c.emit(f)
 }
 
 // examineSuspects reads again what looked as if something were wrong, reports

@@ -234,7 +234,12 @@ func (c *checker) compare(r codec.Record) comparison {
 		return slices.ContainsFunc(keys, func(key []byte) bool { return by(t, key) })
 	}
 	keys := c.Store.o.IndexKeys
+	told := map[term]bool{}
 	for _, t := range c.terms(r) {
+		if told[t] {
+			continue
+		}
+		told[t] = true
 		switch {
 		case by(t, keys[0]):
 			is.fitting++
@@ -272,13 +277,9 @@ func (c *checker) labelProblems(e entry) []problem {
 		problems = append(problems, c.relabel(e, nil, problem{kind: kind, remedy: remedy, action: action,
 			detail: fmt.Sprintf("%s (%s)", text, strings.Join(slices.Compact(keys), ", "))}))
 	}
-	keyed := RemedyRepair
-	if c.labels.against() {
-		keyed = RemedyRekey // the keys may be the wrong ones
-	}
 	add(KindLabelMissing, is.missing, RemedyRepair, "add them", "it was committed without labels that it should have")
-	add(KindLabelUnknownKey, is.unknown, keyed, "replace them", "labels by a key that is not known")
-	add(KindLabelUnkeyed, is.unkeyed, keyed, "replace them", "labels without a key")
+	add(KindLabelUnknownKey, is.unknown, RemedyRepair, "replace them", "labels by a key that is not known")
+	add(KindLabelUnkeyed, is.unkeyed, RemedyRepair, "replace them", "labels without a key")
 	add(KindLabelOldKey, is.old, RemedyRekey, "replace them", "labels by an earlier index key")
 	add(KindLabelStale, is.stale, RemedyRepair, "remove them", "labels that nothing in it accounts for")
 	return problems

@@ -29,8 +29,8 @@ func (s *Store) identities(t Token, own string) []string {
 // duplicates reports records that are the same as others, and merges them.
 func (c *checker) duplicates(ctx context.Context) error {
 	groups := map[string][]string{}
-	for name, at := range c.seen {
-		for _, key := range at.keys {
+	for _, name := range slices.Sorted(maps.Keys(c.seen)) {
+		for _, key := range c.seen[name].keys {
 			groups[key] = append(groups[key], name)
 		}
 	}
