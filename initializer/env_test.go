@@ -1,0 +1,258 @@
+package initializer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
+)
+
+const (
+	clientID = "1000.CID"
+	secret   = "canary-client-secret"
+	redirect = "https://app/cb"
+	user     = "abc.a@zoho.com:60012345"
+)
+
+// consent is what the user of the tests agrees to.
+func consent() zohoaccounts.Consent {
+	return zohoaccounts.Consent{ClientID: clientID, Email: "abc.a@zoho.com", ZGID: "60012345"}
+}
+
+// A clock is what everybody in a test goes by.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// A world is an accounts server, a store, and a clock for both.
+type world struct {
+	t       *testing.T
+	clock   *clock
+	zoho    *zohoaccounts.Server
+	driver  *memstore.Driver
+	store   *tokenstore.Store
+	logs    *logs
+	outages *outages
+}
+
+func newWorld(t *testing.T, opts *zohoaccounts.Options) *world {
+	t.Helper()
+	w := &world{t: t, clock: newClock(), driver: memstore.NewDriver(), logs: &logs{}, outages: &outages{}}
+	var o zohoaccounts.Options
+	if opts != nil {
+		o = *opts
+	}
+	o.Now = w.clock.Now
+	w.zoho = zohoaccounts.New(&o)
+	w.zoho.AddClient(zohoaccounts.Client{ID: clientID, Secret: secret})
+	w.store = w.handle()
+	t.Cleanup(w.checkSecrecy)
+	return w
+}
+
+// handle returns another store on the same records, as another process has it.
+func (w *world) handle() *tokenstore.Store {
+	w.t.Helper()
+	s, err := tokenstore.New(w.outages.on(w.driver.Reopen()), &tokenstore.Options{Now: w.clock.Now, Attempts: 9, LeaseTTL: 6 * time.Second})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s
+}
+
+// config is a configuration for the token.
+func (w *world) config(t tokenstore.Token) initializer.Config {
+	return initializer.Config{
+		Environment: initializer.US.Production(),
+		Token:       t,
+		Store:       w.store,
+		HTTPClient:  w.zoho.Client(),
+		FindUser:    true,
+		Logger:      w.logs.logger(),
+		Now:         w.clock.Now,
+	}
+}
+
+func (w *world) open(t tokenstore.Token) *initializer.Client {
+	w.t.Helper()
+	return w.start(w.config(t))
+}
+
+func (w *world) start(c initializer.Config) *initializer.Client {
+	w.t.Helper()
+	client, err := initializer.New(w.t.Context(), c)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return client
+}
+
+// openError returns the error of New, which must fail with the class.
+func (w *world) openError(c initializer.Config, class error) error {
+	w.t.Helper()
+	client, err := initializer.New(w.t.Context(), c)
+	if client != nil {
+		w.t.Errorf("New returned a Client and the error %v", err)
+	}
+	w.wants(err, class)
+	return err
+}
+
+func (w *world) wants(err, class error) {
+	w.t.Helper()
+	if !errors.Is(err, class) {
+		w.t.Fatalf("the error is\n\t%v\nand should match\n\t%v", err, class)
+	}
+	w.clean("an error", err.Error())
+}
+
+// token returns a good token of the client.
+func (w *world) token(c *initializer.Client) tokenstore.Token {
+	w.t.Helper()
+	t, err := c.Token(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if !w.zoho.Alive(string(t.AccessToken)) {
+		w.t.Fatal("the access token is not good")
+	}
+	return t
+}
+
+// records returns what is stored.
+func (w *world) records() []tokenstore.Token {
+	w.t.Helper()
+	tokens, err := w.handle().GetTokens(context.Background())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return tokens
+}
+
+// record returns the only record.
+func (w *world) record() tokenstore.Token {
+	w.t.Helper()
+	all := w.records()
+	if len(all) != 1 {
+		w.t.Fatalf("there are %d records: %+v", len(all), all)
+	}
+	return all[0]
+}
+
+// asked checks how often the token endpoint was asked.
+func (w *world) asked(exchanges, refreshes int) {
+	w.t.Helper()
+	if e, r := w.zoho.Count(zohoaccounts.Exchange), w.zoho.Count(zohoaccounts.Refresh); e != exchanges || r != refreshes {
+		w.t.Errorf("there were %d exchanges and %d refreshes, not %d and %d", e, r, exchanges, refreshes)
+	}
+}
+
+// saved stores a record with good tokens, or expired ones.
+func (w *world) saved(expired bool) tokenstore.Token {
+	w.t.Helper()
+	refresh, access := w.zoho.Tokens(consent())
+	t := tokenstore.Token{
+		UserName: user, ClientID: clientID, ClientSecret: secret,
+		RefreshToken: tokenstore.Secret(refresh), AccessToken: tokenstore.Secret(access),
+		ExpiresAt: w.clock.Now().Add(time.Hour),
+	}
+	if expired {
+		t.ExpiresAt = w.clock.Now().Add(-time.Second)
+		w.zoho.Expire(access)
+	}
+	stored, err := w.handle().SaveToken(context.Background(), t)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return stored
+}
+
+// clean checks that a text holds nothing that the server issued, and no secret.
+func (w *world) clean(what, text string) {
+	w.t.Helper()
+	for _, c := range w.secrets() {
+		if strings.Contains(text, c) {
+			w.t.Errorf("%s holds a secret: %s", what, text)
+			return
+		}
+	}
+}
+
+func (w *world) secrets() []string {
+	all := []string{secret, "canary"}
+	for _, r := range w.zoho.Requests() {
+		for _, key := range []string{"code", "refresh_token", "token"} {
+			if v := r.Form.Get(key); v != "" {
+				all = append(all, v)
+			}
+		}
+		if _, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok {
+			all = append(all, token)
+		}
+	}
+	return all
+}
+
+func (w *world) checkSecrecy() {
+	w.clean("a log record", w.logs.String())
+	if text := w.logs.String(); strings.Contains(text, "abc.a@zoho.com") {
+		w.t.Errorf("a log record holds a user name: %s", text)
+	}
+}
+
+func byUser() tokenstore.Token { return tokenstore.Token{UserName: user, ClientID: clientID} }
+
+func byCode(code string) tokenstore.Token {
+	return tokenstore.Token{ClientID: clientID, ClientSecret: secret, GrantToken: tokenstore.Secret(code), RedirectURL: redirect}
+}
+
+func byRefresh(token string) tokenstore.Token {
+	return tokenstore.Token{ClientID: clientID, ClientSecret: secret, RefreshToken: tokenstore.Secret(token)}
+}
+
+// answers makes the token endpoint answer with f in place of its own answer.
+func (w *world) answers(f *zohoaccounts.Fault) {
+	w.zoho.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
+		if r.Kind == zohoaccounts.Exchange || r.Kind == zohoaccounts.Refresh {
+			return f
+		}
+		return nil
+	})
+}
+
+func ok(body string) *zohoaccounts.Fault {
+	return &zohoaccounts.Fault{Status: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: body}
+}
+
+func status(code int, body string) *zohoaccounts.Fault {
+	return &zohoaccounts.Fault{Status: code, Header: http.Header{"Content-Type": {"text/html"}}, Body: body}
+}
+
+func describe(t tokenstore.Token) string {
+	return fmt.Sprintf("user %q, client %q, access %q, refresh %q, grant %q, expires %v, domain %q",
+		t.UserName, t.ClientID, string(t.AccessToken), string(t.RefreshToken), string(t.GrantToken), t.ExpiresAt, t.APIDomain)
+}

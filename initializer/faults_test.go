@@ -1,0 +1,119 @@
+package initializer_test
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"strings"
+	"sync"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+)
+
+// logs keeps what is logged.
+type logs struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func (l *logs) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// outages decides when a store is down, and counts what is asked of it.
+type outages struct {
+	mu     sync.Mutex
+	reads  bool
+	writes bool
+	calls  int
+}
+
+// set makes reads, writes or both fail.
+func (o *outages) set(reads, writes bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.reads, o.writes = reads, writes
+}
+
+func (o *outages) count() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.calls
+}
+
+func (o *outages) call(write bool) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.calls++
+	if write && o.writes || !write && o.reads {
+		return fmt.Errorf("%w: there is no network", driver.ErrUnavailable)
+	}
+	return nil
+}
+
+func (o *outages) on(d driver.Secrets) driver.Secrets { return faulty{d, o} }
+
+// faulty is a driver whose backend is down at times.
+type faulty struct {
+	driver.Secrets
+	o *outages
+}
+
+func (f faulty) Get(ctx context.Context, name string) (driver.Secret, error) {
+	if err := f.o.call(false); err != nil {
+		return driver.Secret{}, err
+	}
+	return f.Secrets.Get(ctx, name)
+}
+
+func (f faulty) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
+	if err := f.o.call(false); err != nil {
+		return driver.Secret{}, err
+	}
+	return f.Secrets.Fresh(ctx, name, than)
+}
+
+func (f faulty) Create(ctx context.Context, name string, p driver.Payload) (driver.Version, error) {
+	if err := f.o.call(true); err != nil {
+		return "", err
+	}
+	return f.Secrets.Create(ctx, name, p)
+}
+
+func (f faulty) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
+	if err := f.o.call(true); err != nil {
+		return "", err
+	}
+	return f.Secrets.Update(ctx, name, base, p)
+}
+
+func (f faulty) Delete(ctx context.Context, name string, base driver.Secret) error {
+	if err := f.o.call(true); err != nil {
+		return err
+	}
+	return f.Secrets.Delete(ctx, name, base)
+}
+
+func (f faulty) Lookup(ctx context.Context, labels []driver.Label) iter.Seq2[driver.Named, error] {
+	if err := f.o.call(false); err != nil {
+		return func(yield func(driver.Named, error) bool) { yield(driver.Named{}, err) }
+	}
+	return f.Secrets.Lookup(ctx, labels)
+}
+
+// simple hides what a store can do besides keeping records.
+type simple struct{ tokenstore.TokenStore }
