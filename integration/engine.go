@@ -154,9 +154,15 @@ type file struct {
 // build makes an image of files and of instructions as in a Dockerfile, unless
 // the engine has it, and returns its name.
 func (e *engine) build(ctx context.Context, repository string, files []file, instructions ...string) (string, error) {
-	names := make([]string, len(files))
-	for i, f := range files {
-		names[i] = f.source
+	return e.buildOf(ctx, repository, files, func() ([]file, error) { return files, nil }, instructions...)
+}
+
+// buildOf is build for files that take time to make: they are made if the engine
+// has no image that was made when the files in key were the same.
+func (e *engine) buildOf(ctx context.Context, repository string, key []file, make func() ([]file, error), instructions ...string) (string, error) {
+	var names []string
+	for _, f := range key {
+		names = append(names, f.source)
 	}
 	sum, err := hashFiles(names...)
 	if err != nil {
@@ -168,6 +174,10 @@ func (e *engine) build(ctx context.Context, repository string, files []file, ins
 	ref := repository + ":latest"
 	if _, err := e.ImageInspect(ctx, ref); !cerrdefs.IsNotFound(err) {
 		return ref, err
+	}
+	files, err := make()
+	if err != nil {
+		return "", err
 	}
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(writeTar(w, files)) }()

@@ -45,6 +45,9 @@ type instance interface {
 // String says what the server is.
 func (s *Server) String() string { return s.what + ", " + s.about }
 
+// About says what version the server has, and whether it is real.
+func (s *Server) About() string { return s.about }
+
 // own reports whether the server is the tests' own, so that nothing needs to be
 // cleaned up.
 func (s *Server) own() bool { return s != nil && s.run != nil }
@@ -148,11 +151,19 @@ func (s *Server) stop() error {
 // also if the tests are killed.
 type process struct {
 	command func() *exec.Cmd
-	scratch string // removed in the end
+	scratch string // removed in the end, unless it is empty
+
+	// ready, if it is not nil, waits until the program is ready and returns where
+	// it listens, in the place of the line.
+	ready func(ctx context.Context) (string, error)
+
+	// tied is set if the command is a supervisor, which kills the program when it
+	// reads a line.
+	tied bool
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd
-	stdin  io.Closer
+	stdin  io.WriteCloser
 	exited chan struct{}
 	killed bool
 	output lockedBuffer
@@ -185,14 +196,17 @@ func (p *process) start(ctx context.Context) (string, error) {
 	if err := cmd.Start(); err != nil {
 		return "", err
 	}
-	exited, first := make(chan struct{}), make(chan string, 1)
+	exited := make(chan struct{})
 	p.mu.Lock()
 	p.cmd, p.stdin, p.exited, p.killed = cmd, stdin, exited, false
 	p.mu.Unlock()
+	first := make(chan string, 1)
 	go func() {
 		output := bufio.NewReader(stdout)
-		line, _ := output.ReadString('\n')
-		first <- line
+		if p.ready == nil {
+			line, _ := output.ReadString('\n')
+			first <- line
+		}
 		_, _ = io.Copy(&p.output, output)
 		_ = cmd.Wait()
 		close(exited)
@@ -203,24 +217,36 @@ func (p *process) start(ctx context.Context) (string, error) {
 			p.once.Do(func() { close(p.dead) })
 		}
 	}()
+	addr, err := p.address(ctx, first)
+	if err != nil {
+		return "", errors.Join(err, p.kill(ctx))
+	}
+	return addr, nil
+}
+
+// address waits until the program is ready, and returns where it listens.
+func (p *process) address(ctx context.Context, first <-chan string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if p.ready != nil {
+		return p.ready(ctx)
+	}
 	select {
 	case line := <-first:
 		url, ok := strings.CutPrefix(line, "listening ")
 		if !ok {
-			_ = p.kill(ctx)
-			return "", fmt.Errorf("%s printed %q, not where it listens", cmd.Path, line)
+			return "", fmt.Errorf("the program printed %q, not where it listens", line)
 		}
 		_, addr, _ := strings.Cut(strings.TrimSpace(url), "://")
 		return addr, nil
 	case <-ctx.Done():
-		_ = p.kill(ctx)
-		return "", fmt.Errorf("%s was not ready: %w", cmd.Path, ctx.Err())
+		return "", fmt.Errorf("the program was not ready: %w", ctx.Err())
 	}
 }
 
 // ending returns what is needed to end the process, which is not unexpected from
 // now on.
-func (p *process) ending() (*exec.Cmd, io.Closer, chan struct{}) {
+func (p *process) ending() (*exec.Cmd, io.WriteCloser, chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.killed = true
@@ -228,9 +254,14 @@ func (p *process) ending() (*exec.Cmd, io.Closer, chan struct{}) {
 }
 
 func (p *process) kill(context.Context) error {
-	cmd, _, exited := p.ending()
-	_ = cmd.Process.Kill() // it may have ended
+	cmd, stdin, exited := p.ending()
+	if p.tied {
+		_, _ = io.WriteString(stdin, "kill\n")
+	} else {
+		_ = cmd.Process.Kill()
+	}
 	<-exited
+	_ = stdin.Close() // which Wait has done
 	return nil
 }
 

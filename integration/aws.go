@@ -1,0 +1,215 @@
+package integration
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+	"github.com/moby/moby/api/types/container"
+	"github.com/testcontainers/testcontainers-go"
+	"github.com/testcontainers/testcontainers-go/modules/localstack"
+)
+
+const (
+	// The image is the last one of LocalStack's that runs without an account of
+	// theirs.
+	localstackImage = "localstack/localstack:4.9.2"
+	localstackPort  = "4566/tcp"
+
+	// realService in the place of an endpoint means the service itself, with the
+	// credentials and the region that the SDK finds.
+	realService = "real"
+)
+
+// An AWS is a running Secrets Manager.
+type AWS struct {
+	*Server
+	endpoint string // "" for the service itself
+}
+
+// SharedAWS returns the Secrets Manager that the tests share: the one that
+// TOKENKEEP_AWS_ENDPOINT names, or LocalStack's, or a stand-in.
+func SharedAWS(t testing.TB) *AWS {
+	t.Helper()
+	server := LocalstackBackend.sharedServer(t, func(ctx context.Context) (*Server, error) {
+		switch endpoint := os.Getenv("TOKENKEEP_AWS_ENDPOINT"); endpoint {
+		case "":
+			return runLocalstack(ctx)
+		case realService:
+			return &Server{what: "the service itself", about: "real"}, nil
+		default:
+			return &Server{Addr: endpoint, what: "server " + endpoint, about: awsVersion(ctx, endpoint)}, nil
+		}
+	})
+	server.Watch(t)
+	a := &AWS{Server: server, endpoint: server.Addr}
+	if server.own() {
+		a.endpoint = "http://" + server.Addr
+	}
+	return a
+}
+
+// Lags reports whether the server may answer with what is out of date, as the
+// service itself does.
+func (a *AWS) Lags() bool { return a.endpoint == "" }
+
+// runLocalstack starts a server.
+func runLocalstack(ctx context.Context) (*Server, error) {
+	engine, err := docker()
+	if reason := (*absentError)(nil); errors.As(err, &reason) {
+		return fakeProcess(ctx, "aws", reason.reason)
+	} else if err != nil {
+		return nil, err
+	}
+	image, err := engine.choose(ctx, "TOKENKEEP_LOCALSTACK_IMAGE", localstackImage, localstackStandIn)
+	if err != nil {
+		return nil, err
+	}
+	run, addr, err := engine.run(ctx, image, localstackPort, func(options ...testcontainers.ContainerCustomizer) (testcontainers.Container, error) {
+		options = append(options,
+			testcontainers.WithEnv(map[string]string{"SERVICES": "secretsmanager"}),
+			// Secrets Manager starts no containers: it need not reach the engine.
+			testcontainers.WithHostConfigModifier(func(h *container.HostConfig) { h.Binds = nil }),
+			testcontainers.WithLogger(quiet{}))
+		if token := os.Getenv("LOCALSTACK_AUTH_TOKEN"); token != "" && !image.standIn {
+			options = append(options, testcontainers.WithEnv(map[string]string{"LOCALSTACK_AUTH_TOKEN": token}))
+		}
+		c, err := localstack.Run(ctx, image.ref, options...)
+		if c == nil {
+			return nil, err
+		}
+		return c.Container, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	about := awsVersion(ctx, "http://"+addr)
+	if image.standIn {
+		about = image.about
+	}
+	return &Server{Addr: addr, what: run.what(), about: about, run: run}, nil
+}
+
+// A quiet logger of testcontainers' is needed where a module brings its own.
+type quiet struct{}
+
+func (quiet) Printf(string, ...any) {}
+
+// localstackStandIn builds an image of fakeaws.
+func localstackStandIn(ctx context.Context, e *engine) (image, error) {
+	program, err := fakes()
+	if err != nil {
+		return image{}, err
+	}
+	i := image{about: "this module's fakeaws, not LocalStack", standIn: true}
+	i.ref, err = e.build(ctx, "tokenkeep-standin/fakeaws", []file{{"fakes", program}},
+		"EXPOSE "+localstackPort, `ENTRYPOINT ["/fakes", "aws", "-addr", "0.0.0.0:4566"]`)
+	return i, err
+}
+
+// fakeProcess starts a fake beside the tests.
+func fakeProcess(ctx context.Context, service, reason string) (*Server, error) {
+	program, err := fakes()
+	if err != nil {
+		return nil, err
+	}
+	run, addr, err := startProcess(ctx, "", func() *exec.Cmd { return exec.Command(program, service, "-stdin") })
+	if err != nil {
+		return nil, err
+	}
+	return &Server{Addr: addr, what: "process fakes " + service, run: run,
+		about: fmt.Sprintf("stand-in: this module's fake%s (%s)", service, reason)}, nil
+}
+
+// awsVersion asks an emulator what it is. LocalStack and moto say so.
+func awsVersion(ctx context.Context, endpoint string) string {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(endpoint, "/")+"/_localstack/health", nil)
+	if err != nil {
+		return "unknown"
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return "unknown"
+	}
+	defer resp.Body.Close()
+	var health struct{ Edition, Version string }
+	if json.NewDecoder(resp.Body).Decode(&health) != nil || health.Version == "" {
+		return "of unknown kind"
+	}
+	return "LocalStack " + health.Version + " (" + health.Edition + "), real"
+}
+
+// Client returns a client that shares nothing with another.
+func (a *AWS) Client(t testing.TB) *secretsmanager.Client {
+	t.Helper()
+	client, err := awsClient(t.Context(), a.endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// awsClient returns a client of the server at endpoint, or of the service itself
+// if that is empty.
+func awsClient(ctx context.Context, endpoint string) (*secretsmanager.Client, error) {
+	if endpoint == "" {
+		c, err := config.LoadDefaultConfig(ctx)
+		return secretsmanager.NewFromConfig(c), err
+	}
+	return secretsmanager.New(secretsmanager.Options{
+		BaseEndpoint: &endpoint,
+		Region:       "us-east-1",
+		Credentials:  credentials.NewStaticCredentialsProvider("test", "test", ""),
+	}), nil
+}
+
+// Prefix returns a prefix that nothing else uses. What is there when the test is
+// over is removed.
+func (a *AWS) Prefix(t testing.TB) string {
+	t.Helper()
+	prefix := unique()
+	if !a.own() {
+		client := a.Client(t)
+		t.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+			defer cancel()
+			if err := removeSecrets(ctx, client, prefix); err != nil {
+				t.Errorf("clean up: %v", err)
+			}
+		})
+	}
+	return prefix
+}
+
+// removeSecrets deletes all secrets whose names begin with prefix.
+func removeSecrets(ctx context.Context, client *secretsmanager.Client, prefix string) error {
+	pages := secretsmanager.NewListSecretsPaginator(client, &secretsmanager.ListSecretsInput{
+		IncludePlannedDeletion: aws.Bool(true),
+		Filters:                []types.Filter{{Key: types.FilterNameStringTypeName, Values: []string{prefix}}},
+	})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return err
+		}
+		for _, s := range page.SecretList {
+			if _, err := client.DeleteSecret(ctx, &secretsmanager.DeleteSecretInput{
+				SecretId: s.ARN, ForceDeleteWithoutRecovery: aws.Bool(true),
+			}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,461 @@
+package evidence
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
+)
+
+// far is an expiry that no clock here reaches.
+var far = time.Date(2090, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// The records that every operation begins with. Two have users; the code of the
+// third is not exchanged yet; the fourth has an ID of the caller's own.
+var (
+	ann  = tokenstore.Token{UserName: "ann@example.com:1", ClientID: "c1", ClientSecret: "s1", RefreshToken: "ann-refresh", AccessToken: "ann-access", ExpiresAt: time.UnixMilli(1000).UTC()}
+	bob  = tokenstore.Token{UserName: "bob@example.com:2", ClientID: "c1", ClientSecret: "s1", RefreshToken: "bob-refresh", AccessToken: "bob-access", ExpiresAt: far}
+	code = tokenstore.Token{ClientID: "c1", ClientSecret: "s1", GrantToken: "code", RefreshToken: "code-refresh", AccessToken: "code-access", ExpiresAt: far}
+	own  = tokenstore.Token{ID: "crm-sync", ClientID: "c2", RefreshToken: "own-refresh", AccessToken: "own-access", ExpiresAt: far}
+)
+
+// ids are the IDs of the first three: those that every store without keys derives.
+var ids = func() map[tokenstore.Secret]string {
+	ids := map[tokenstore.Secret]string{}
+	s := memstore.New(nil)
+	for _, t := range []tokenstore.Token{ann, bob, code} {
+		saved, err := s.SaveToken(context.Background(), t)
+		if err != nil {
+			panic(err) // a mistake in the table above
+		}
+		ids[t.RefreshToken] = saved.ID
+	}
+	return ids
+}()
+
+// An operation is one call of a store's method.
+type operation struct {
+	name string
+	do   func(ctx context.Context, s *tokenstore.Store) error
+	// partial: what is left may be any part of what was there before.
+	partial bool
+}
+
+// operations are the rows of the table.
+var operations = []operation{
+	{name: "find by ID", do: func(ctx context.Context, s *tokenstore.Store) error {
+		return expect(s.FindTokenByID(ctx, ids["ann-refresh"]))(ann)
+	}},
+	{name: "find by user", do: func(ctx context.Context, s *tokenstore.Store) error {
+		return expect(s.FindToken(ctx, tokenstore.Token{UserName: ann.UserName, ClientID: "c1"}))(ann)
+	}},
+	{name: "find by refresh token", do: func(ctx context.Context, s *tokenstore.Store) error {
+		return expect(s.FindToken(ctx, tokenstore.Token{ClientID: "c1", RefreshToken: "bob-refresh"}))(bob)
+	}},
+	{name: "find by own ID", do: func(ctx context.Context, s *tokenstore.Store) error {
+		return expect(s.FindTokenByID(ctx, own.ID))(own)
+	}},
+	{name: "save, new", do: save(tokenstore.Token{UserName: "carl@example.com:3", ClientID: "c1", RefreshToken: "carl-refresh", AccessToken: "carl-access"})},
+	{name: "save, changed", do: save(tokenstore.Token{UserName: ann.UserName, ClientID: "c1", AccessToken: "ann-access-2", ExpiresAt: far})},
+	{name: "save, same", do: save(bob)},
+	{name: "save, first user", do: save(tokenstore.Token{ID: ids["code-refresh"], UserName: "dan@example.com:4"})},
+	{name: "save, second consent", do: save(tokenstore.Token{ID: ids["code-refresh"], UserName: bob.UserName})},
+	{name: "delete", do: func(ctx context.Context, s *tokenstore.Store) error {
+		return s.DeleteToken(ctx, ids["bob-refresh"])
+	}},
+	{name: "list", do: func(ctx context.Context, s *tokenstore.Store) error {
+		tokens, err := s.GetTokens(ctx)
+		if err == nil && len(tokens) != 4 {
+			err = wrongAnswer(fmt.Sprintf("%d tokens", len(tokens)))
+		}
+		return err
+	}},
+	{name: "delete all", partial: true, do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteTokens(ctx) }},
+	{name: "refresh", do: func(ctx context.Context, s *tokenstore.Store) error {
+		t, err := s.Refresh(ctx, ids["ann-refresh"], ann.AccessToken, func(context.Context, tokenstore.Token) (tokenstore.Token, error) {
+			return tokenstore.Token{AccessToken: "ann-access-3", ExpiresAt: far}, nil
+		})
+		if (err == nil || errors.Is(err, tokenstore.ErrNotPersisted)) && t.AccessToken != "ann-access-3" {
+			err = wrongAnswer("not the token that was minted")
+		}
+		return err
+	}},
+}
+
+// wrongAnswer is an answer that is not an error, and not right.
+type wrongAnswer string
+
+func (w wrongAnswer) Error() string { return "wrong answer: " + string(w) }
+
+func expect(got tokenstore.Token, err error) func(want tokenstore.Token) error {
+	return func(want tokenstore.Token) error {
+		if err == nil && (got.UserName != want.UserName || got.RefreshToken != want.RefreshToken || got.AccessToken != want.AccessToken) {
+			return wrongAnswer("another record")
+		}
+		return err
+	}
+}
+
+func save(t tokenstore.Token) func(context.Context, *tokenstore.Store) error {
+	return func(ctx context.Context, s *tokenstore.Store) error {
+		_, err := s.SaveToken(ctx, t)
+		return err
+	}
+}
+
+// prepare brings a store to where every operation begins. What reads an hour old
+// would show is there too: an earlier state of each record.
+func prepare(ctx context.Context, s *tokenstore.Store, advance func(time.Duration)) error {
+	for _, t := range []tokenstore.Token{ann, bob, code, own} {
+		earlier := t
+		earlier.APIDomain = "https://earlier.example"
+		if _, err := s.SaveToken(ctx, earlier); err != nil {
+			return err
+		}
+	}
+	advance(2 * time.Hour)
+	for _, t := range []tokenstore.Token{ann, bob, code, own} {
+		t.APIDomain = "https://www.zohoapis.com"
+		if _, err := s.SaveToken(ctx, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// state is what a process that starts cold sees.
+func state(ctx context.Context, s *tokenstore.Store) (map[string]string, error) {
+	tokens, err := s.GetTokens(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]string{}
+	users := map[string]bool{}
+	for _, t := range tokens {
+		if key := t.UserName + " " + t.ClientID; t.UserName != "" {
+			if users[key] {
+				return nil, fmt.Errorf("two records of one user: %s", key)
+			}
+			users[key] = true
+		}
+		found[t.ID] = text(t)
+		for _, like := range []tokenstore.Token{
+			{ID: t.ID},
+			{UserName: t.UserName, ClientID: t.ClientID},
+			{ClientID: t.ClientID, RefreshToken: t.RefreshToken},
+			{ClientID: t.ClientID, GrantToken: t.GrantToken},
+			{AccessToken: t.AccessToken},
+		} {
+			if key := tokenstore.KeyOf(like); key == tokenstore.KeyNone {
+				continue
+			}
+			got, err := s.FindToken(ctx, like)
+			if err != nil {
+				return nil, fmt.Errorf("%s is not found by key %d: %w", t.ID, tokenstore.KeyOf(like), err)
+			}
+			if text(got) != text(t) {
+				return nil, fmt.Errorf("key %d of %s finds %s", tokenstore.KeyOf(like), t.ID, got.ID)
+			}
+		}
+	}
+	return found, nil
+}
+
+func text(t tokenstore.Token) string {
+	return strings.Join([]string{t.ID, t.UserName, t.ClientID, string(t.ClientSecret), string(t.RefreshToken), string(t.AccessToken),
+		string(t.GrantToken), t.ExpiresAt.Format(time.RFC3339), t.APIDomain}, " | ")
+}
+
+// outcomesOf returns what an operation may leave: what was there, and what is to be
+// there, as the reference driver has it.
+func outcomesOf(ctx context.Context, op operation) (before, after map[string]string, err error) {
+	s := memstore.New(nil)
+	if err := prepare(ctx, s, func(time.Duration) {}); err != nil {
+		return nil, nil, err
+	}
+	if before, err = state(ctx, s); err != nil {
+		return nil, nil, err
+	}
+	if err := op.do(ctx, s); err != nil {
+		return nil, nil, err
+	}
+	after, err = state(ctx, s)
+	return before, after, err
+}
+
+// A Cell is the outcome of one operation with one fault, at every call in turn.
+type Cell struct {
+	Service, Operation string
+	Fault              Fault
+	Calls              int // at how many calls
+	Failures           []string
+}
+
+// A planned fault strikes at the nth call of the operation, from 0.
+type planned struct {
+	at    int
+	fault Fault
+}
+
+// Matrix breaks every call of every operation of a service in every way.
+func Matrix(ctx context.Context, service string) ([]Cell, error) {
+	var cells []Cell
+	for _, op := range operations {
+		calls, err := countCalls(ctx, service, op)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", service, op.name, err)
+		}
+		row := make([]Cell, faults)
+		type job struct{ fault, at int }
+		var jobs []job
+		for f := range row {
+			row[f] = Cell{Service: service, Operation: op.name, Fault: Fault(f)}
+			if Fault(f) == Stale && service == "vault" {
+				continue // the active node does not lag; the standbys' lag is the adapter's tests' affair
+			}
+			row[f].Calls = calls
+			for at := range calls {
+				jobs = append(jobs, job{f, at})
+			}
+		}
+		var mu sync.Mutex
+		err = parallel(len(jobs), func(i int) error {
+			j := jobs[i]
+			if err := strike(ctx, service, op, planned{j.at, Fault(j.fault)}); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				row[j.fault].Failures = append(row[j.fault].Failures, fmt.Sprintf("call %d: %v", j.at, err))
+			}
+			return ctx.Err()
+		})
+		if err != nil {
+			return nil, err
+		}
+		cells = append(cells, row...)
+	}
+	return cells, nil
+}
+
+// A Double is one run with two faults that went wrong.
+type Double struct {
+	Seed               uint64
+	Service, Operation string
+	What               string
+}
+
+// Doubles breaks two calls of one operation, so many times, chosen by the seed.
+func Doubles(ctx context.Context, service string, runs int, seed uint64) ([]Double, error) {
+	calls := map[string]int{}
+	for _, op := range operations {
+		n, err := countCalls(ctx, service, op)
+		if err != nil {
+			return nil, err
+		}
+		calls[op.name] = n
+	}
+	var mu sync.Mutex
+	var wrong []Double
+	err := parallel(runs, func(i int) error {
+		at := seed + uint64(i)
+		r := rand.New(rand.NewPCG(at, 0))
+		op := operations[r.IntN(len(operations))]
+		n := calls[op.name] + 2 // a fault may make it call more often
+		plan := []planned{{r.IntN(n), Fault(r.IntN(int(faults)))}, {r.IntN(n), Fault(r.IntN(int(faults)))}}
+		if err := strike(ctx, service, op, plan...); err != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			wrong = append(wrong, Double{at, service, op.name, fmt.Sprintf("%v at %d, %v at %d: %v", plan[0].fault, plan[0].at, plan[1].fault, plan[1].at, err)})
+		}
+		return ctx.Err()
+	})
+	slices.SortFunc(wrong, func(a, b Double) int { return cmp.Compare(a.Seed, b.Seed) })
+	return wrong, err
+}
+
+// countCalls returns how many calls an operation makes when nothing goes wrong.
+func countCalls(ctx context.Context, service string, op operation) (int, error) {
+	svc := Start[service]()
+	defer svc.close()
+	s, err := svc.prepared(ctx)
+	if err != nil {
+		return 0, err
+	}
+	before := svc.calls()
+	if err := op.do(ctx, s); err != nil {
+		return 0, err
+	}
+	return svc.calls() - before, nil
+}
+
+// prepared returns a handle on the records that every operation begins with.
+func (svc *Service) prepared(ctx context.Context) (*tokenstore.Store, error) {
+	s, err := svc.open(nil)
+	if err != nil {
+		return nil, err
+	}
+	return s, prepare(ctx, s, svc.advance)
+}
+
+const (
+	operationTime = 300 * time.Millisecond // of an operation that meets a call without an answer
+	cellTime      = time.Minute
+)
+
+// strike does an operation with faults, and checks what it leaves.
+func strike(ctx context.Context, service string, op operation, plan ...planned) error {
+	ctx, cancel := context.WithTimeout(ctx, cellTime)
+	defer cancel()
+	before, after, err := outcomesOf(ctx, op)
+	if err != nil {
+		return err
+	}
+	svc := Start[service]()
+	defer svc.close()
+	s, err := svc.prepared(ctx)
+	if err != nil {
+		return fmt.Errorf("prepare: %w", err)
+	}
+
+	hold := make(chan struct{})
+	var n atomic.Int64
+	var dead, struck atomic.Bool
+	svc.inject(func() (Fault, bool) {
+		at := int(n.Add(1)) - 1
+		if dead.Load() {
+			return KilledBefore, true
+		}
+		for _, p := range plan {
+			if p.at == at {
+				struck.Store(true)
+				if p.fault.killed() {
+					dead.Store(true)
+				}
+				return p.fault, true
+			}
+		}
+		return 0, false
+	}, hold)
+	opCtx, stop := context.WithCancel(ctx)
+	if slices.ContainsFunc(plan, func(p planned) bool { return p.fault.timedOut() }) {
+		opCtx, stop = context.WithTimeout(ctx, operationTime)
+	} else if slices.ContainsFunc(plan, func(p planned) bool { return p.fault.killed() }) {
+		// A process that is dead does not try again and again.
+		go func() {
+			for !dead.Load() && opCtx.Err() == nil {
+				<-time.After(time.Millisecond)
+			}
+			<-time.After(20 * time.Millisecond)
+			stop()
+		}()
+	}
+	opErr := op.do(opCtx, s)
+	stop()
+	close(hold)
+	svc.inject(nil, nil)
+
+	if err := class(opErr, plan, dead.Load()); err != nil {
+		return err
+	}
+	svc.advance(2 * time.Hour) // what lags has arrived, and leases have lapsed
+	cold, err := svc.open(&tokenstore.Options{Now: func() time.Time { return time.Now().Add(time.Hour) }})
+	if err != nil {
+		return err
+	}
+	left, err := state(ctx, cold)
+	switch {
+	case err != nil:
+		return fmt.Errorf("after %v: %w", opErr, err)
+	case opErr == nil && struck.Load() && !same(left, after) && !stale(plan):
+		return fmt.Errorf("it reported success, and left\n%s", show(left))
+	case !same(left, before) && !same(left, after) && !(op.partial && part(left, before)):
+		return fmt.Errorf("after %v it left\n%s", opErr, show(left))
+	}
+	if err := op.do(ctx, cold); err != nil {
+		return fmt.Errorf("trying again after %v: %w", opErr, err)
+	}
+	if left, err = state(ctx, cold); err != nil || !same(left, after) {
+		return fmt.Errorf("trying again after %v left %w\n%s", opErr, err, show(left))
+	}
+	return nil
+}
+
+func stale(plan []planned) bool {
+	return slices.ContainsFunc(plan, func(p planned) bool { return p.fault == Stale })
+}
+
+// class checks that an error is of a class that the documentation has for what
+// went wrong.
+func class(err error, plan []planned, dead bool) error {
+	if err == nil || dead {
+		return nil
+	}
+	allowed := []error{tokenstore.ErrUnavailable}
+	for _, p := range plan {
+		switch {
+		case p.fault == Denied:
+			allowed = append(allowed, tokenstore.ErrDenied)
+		case p.fault.timedOut():
+			allowed = append(allowed, context.DeadlineExceeded)
+		case p.fault == Stale:
+			// What was true an hour ago is an answer, for a read.
+			allowed = append(allowed, tokenstore.ErrNotFound)
+		}
+	}
+	var w wrongAnswer
+	if errors.As(err, &w) && !stale(plan) {
+		return err
+	}
+	if errors.As(err, &w) || slices.ContainsFunc(allowed, func(class error) bool { return errors.Is(err, class) }) {
+		return nil
+	}
+	return fmt.Errorf("not a class that is documented for this: %w", err)
+}
+
+func same(a, b map[string]string) bool { return len(a) == len(b) && part(a, b) }
+
+func part(a, of map[string]string) bool {
+	for id, t := range a {
+		if of[id] != t {
+			return false
+		}
+	}
+	return true
+}
+
+func show(state map[string]string) string {
+	var lines []string
+	for _, t := range state {
+		lines = append(lines, "\t"+t)
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// parallel calls f(0) to f(n-1), some at a time. It stops at the first error.
+func parallel(n int, f func(i int) error) error {
+	const width = 8
+	var at atomic.Int64
+	var first atomic.Value
+	var work sync.WaitGroup
+	for range min(width, n) {
+		work.Go(func() {
+			for i := at.Add(1) - 1; i < int64(n) && first.Load() == nil; i = at.Add(1) - 1 {
+				if err := f(int(i)); err != nil {
+					first.CompareAndSwap(nil, err)
+				}
+			}
+		})
+	}
+	work.Wait()
+	err, _ := first.Load().(error)
+	return err
+}
