@@ -28,24 +28,28 @@ func consent() zohoaccounts.Consent {
 	return zohoaccounts.Consent{ClientID: clientID, Email: "abc.a@zoho.com", ZGID: "60012345"}
 }
 
-// A clock is what everybody in a test goes by.
+// A clock is what everybody in a test goes by. It stands still unless it follows
+// the clock of a synctest bubble.
 type clock struct {
-	mu  sync.Mutex
-	now time.Time
+	mu     sync.Mutex
+	base   func() time.Time
+	offset time.Duration
 }
 
-func newClock() *clock { return &clock{now: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)} }
+func newClock() *clock {
+	return &clock{base: func() time.Time { return time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC) }}
+}
 
 func (c *clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.now
+	return c.base().Add(c.offset)
 }
 
 func (c *clock) Advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
+	c.offset += d
 }
 
 // A world is an accounts server, a store, and a clock for both.

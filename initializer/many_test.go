@@ -1,0 +1,223 @@
+package initializer_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// many is how many instances start at once.
+const many = 100
+
+// newBubble returns a world on the clock of a synctest bubble, whose token endpoint
+// takes as long as one that was measured.
+func newBubble(t *testing.T, opts *zohoaccounts.Options) *world {
+	t.Helper()
+	w := newWorld(t, opts)
+	w.clock.base = time.Now
+	w.answers(&zohoaccounts.Fault{Delay: 571 * time.Millisecond})
+	return w
+}
+
+// together runs f in n goroutines and returns what they returned.
+func together[T any](n int, f func(i int) (T, error)) ([]T, error) {
+	results, errs := make([]T, n), make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { results[i], errs[i] = f(i) })
+	}
+	wg.Wait()
+	return results, errors.Join(errs...)
+}
+
+// instance is another process: a Client on a store of its own.
+func (w *world) instance(like tokenstore.Token) (*initializer.Client, error) {
+	conf := w.config(like)
+	conf.Store = w.handle()
+	return initializer.New(w.t.Context(), conf)
+}
+
+// oneToken checks that all have the same good token.
+func (w *world) oneToken(tokens []tokenstore.Token) {
+	w.t.Helper()
+	for i, t := range tokens {
+		if t.AccessToken != tokens[0].AccessToken || !w.zoho.Alive(string(t.AccessToken)) {
+			w.t.Fatalf("of %d the %dth has the token %s", len(tokens), i, describe(t))
+		}
+	}
+}
+
+func TestManyInstancesThatFindAnExpiredTokenMakeOneRequest(t *testing.T) {
+	t.Parallel()
+	for _, strict := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newBubble(t, &zohoaccounts.Options{Strict: strict})
+			old := w.saved(true)
+			tokens, err := together(many, func(int) (tokenstore.Token, error) {
+				c, err := w.instance(tokenstore.Token{ID: old.ID})
+				if err != nil {
+					return tokenstore.Token{}, err
+				}
+				return c.Token(t.Context())
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.oneToken(tokens)
+			w.asked(0, 1)
+			w.record()
+		})
+	}
+}
+
+func TestManyGoroutinesOfOneClientMakeOneRequest(t *testing.T) {
+	t.Parallel()
+	for name, hide := range map[string]func(tokenstore.TokenStore) tokenstore.TokenStore{
+		"a store with Refresh":    func(s tokenstore.TokenStore) tokenstore.TokenStore { return s },
+		"a store without Refresh": func(s tokenstore.TokenStore) tokenstore.TokenStore { return simple{s} },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newBubble(t, nil)
+			conf := w.config(tokenstore.Token{ID: w.saved(false).ID})
+			conf.Store = hide(w.store)
+			c := w.start(conf)
+			w.clock.Advance(2 * time.Hour)
+			tokens, err := together(many, func(int) (tokenstore.Token, error) { return c.Token(t.Context()) })
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			w.oneToken(tokens)
+			w.asked(0, 1)
+		})
+	}
+}
+
+func TestManyCallsOfARejectedTokenMakeOneRefresh(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newBubble(t, nil)
+		old := w.saved(false)
+		clients, err := together(4, func(int) (*initializer.Client, error) { return w.instance(tokenstore.Token{ID: old.ID}) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.zoho.Expire(string(old.AccessToken))
+		_, err = together(many, func(i int) (struct{}, error) {
+			res, err := clients[i%len(clients)].HTTPClient(t.Context()).Get("/crm/v8/Leads")
+			if err == nil && res.StatusCode != 200 {
+				err = fmt.Errorf("status %d", res.StatusCode)
+			}
+			return struct{}{}, err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.asked(0, 1)
+	})
+}
+
+func TestManyColdStartsWithOneCodeMakeOneExchangeAndOneRecord(t *testing.T) {
+	t.Parallel()
+	for _, strict := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newBubble(t, &zohoaccounts.Options{Strict: strict})
+			code := w.zoho.Code(consent())
+			tokens, err := together(many, func(int) (tokenstore.Token, error) {
+				conf := w.config(byCode(code))
+				if strict {
+					conf = w.standard(tokenstore.Token{UserName: user, GrantToken: tokenstore.Secret(code)})
+				}
+				conf.Store = w.handle()
+				c, err := initializer.New(t.Context(), conf)
+				if err != nil {
+					return tokenstore.Token{}, err
+				}
+				return c.Token(t.Context())
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.oneToken(tokens)
+			w.asked(1, 0)
+			if rec := w.record(); rec.UserName != user || rec.RefreshToken == "" {
+				t.Errorf("the record is %s", describe(rec))
+			}
+		})
+	}
+}
+
+func TestTwoConsentsAtOnceAreOneRecord(t *testing.T) {
+	t.Parallel()
+	for _, known := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newBubble(t, nil)
+			if known {
+				w.saved(false)
+			}
+			codes := []string{w.zoho.Code(consent()), w.zoho.Code(consent())}
+			clients, err := together(2, func(i int) (*initializer.Client, error) { return w.instance(byCode(codes[i])) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			rec := w.record()
+			if rec.UserName != user || !w.zoho.Alive(string(rec.AccessToken)) {
+				t.Errorf("the record is %s", describe(rec))
+			}
+			w.asked(2, 0)
+
+			// Both go on with it, and either code finds it.
+			w.clock.Advance(2 * time.Hour)
+			for i, c := range clients {
+				if got := w.token(c); got.ID != rec.ID {
+					t.Errorf("client %d has %s", i, describe(got))
+				}
+				if again, err := w.instance(byCode(codes[i])); err != nil || w.token(again).ID != rec.ID {
+					t.Errorf("code %d: %v", i, err)
+				}
+			}
+			w.asked(2, 1)
+		})
+	}
+}
+
+// A start waits for the holder of a lease. If that one has died it takes over.
+func TestAHolderThatDiesIsReplaced(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newBubble(t, nil)
+		old := w.saved(true)
+		died := make(chan struct{})
+		asked := false
+		w.zoho.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
+			if r.Kind == zohoaccounts.Refresh && !asked {
+				asked = true
+				w.outages.set(true, true) // the holder's store, for good
+				return &zohoaccounts.Fault{Drop: true}
+			}
+			return nil
+		})
+		go func() {
+			defer close(died)
+			_, _ = w.instance(tokenstore.Token{ID: old.ID})
+		}()
+		<-died
+		w.outages.set(false, false)
+		begun := time.Now()
+		c, err := w.instance(tokenstore.Token{ID: old.ID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.token(c)
+		if took := time.Since(begun); took < 5*time.Second || took > 10*time.Second {
+			t.Errorf("the take-over took %v", took)
+		}
+		w.asked(0, 2)
+	})
+}
