@@ -61,6 +61,8 @@ type world struct {
 	store   *tokenstore.Store
 	logs    *logs
 	outages *outages
+
+	forgotten int // requests that do not count
 }
 
 func newWorld(t *testing.T, opts *zohoaccounts.Options) *world {
@@ -156,6 +158,9 @@ func (w *world) records() []tokenstore.Token {
 	}
 	return tokens
 }
+
+// forget has the requests so far not count.
+func (w *world) forget() { w.forgotten = len(w.zoho.Requests()) }
 
 // record returns the only record.
 func (w *world) record() tokenstore.Token {
