@@ -29,8 +29,11 @@ func (d Dialect) new(table string) (dialect, error) {
 // A dialect is what the databases do differently.
 type dialect interface {
 	// open finds out what it needs to know of the database, and returns an error
-	// if that cannot be worked with.
+	// if its connections cannot be worked with.
 	open(ctx context.Context, db *sql.DB) error
+
+	// check returns an error if the table, which is there, cannot be worked with.
+	check(ctx context.Context, db *sql.DB) error
 
 	// inspect returns the columns of a table; none if there is no such table.
 	inspect(ctx context.Context, q querier, table string) ([]found, error)

@@ -43,18 +43,15 @@ func (d *mysql) open(ctx context.Context, db *sql.DB) error {
 		return errors.New("autocommit is off, and reads would never see what others write")
 	}
 	d.database = database.String
-	return d.transactional(ctx, db)
+	return nil
 }
 
-// transactional returns an error if the table is in an engine that cannot roll
-// back.
-func (d *mysql) transactional(ctx context.Context, db *sql.DB) error {
+// check returns an error if the table is in an engine that cannot roll back.
+func (d *mysql) check(ctx context.Context, db *sql.DB) error {
 	var engine, transactions sql.NullString
 	err := db.QueryRowContext(ctx, "SELECT t.ENGINE, e.TRANSACTIONS FROM information_schema.TABLES t LEFT JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE "+
 		"WHERE t.TABLE_SCHEMA = DATABASE() AND t.TABLE_NAME = ?", d.table).Scan(&engine, &transactions)
 	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return nil
 	case err != nil:
 		return err
 	case engine.Valid && transactions.String != "YES":

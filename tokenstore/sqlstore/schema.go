@@ -27,6 +27,10 @@ func (s *Store) open(ctx context.Context) error {
 	if err := s.table.adopt(columns); err != nil {
 		return err
 	}
+	err = s.patiently(ctx, func(ctx context.Context) error { return s.failed(ctx, s.dialect.check(ctx, s.db)) })
+	if err != nil {
+		return err
+	}
 	notes, err := s.ensure(ctx, s.table.name+notesSuffix, createNotes)
 	if errors.Is(err, tokenstore.ErrDenied) {
 		s.refresher.Logger.WarnContext(ctx, "sqlstore: there is no table for notes, and it may not be created: refusals are not kept, and IDs may be used again",

@@ -33,39 +33,31 @@ func (d *sqlite) open(ctx context.Context, db *sql.DB) error {
 		if path, err := filepath.EvalSymlinks(d.path); err == nil {
 			d.path = path
 		}
-		return nil
 	}
-	return d.shared(ctx, db)
+	return nil
 }
 
-// shared returns an error if each connection to a database in memory has one of
-// its own.
-func (d *sqlite) shared(ctx context.Context, db *sql.DB) error {
-	if db.Stats().MaxOpenConnections == 1 {
+// check returns an error if each connection to a database in memory has one of its
+// own: then they do not all see the table.
+func (d *sqlite) check(ctx context.Context, db *sql.DB) error {
+	if d.path != "" || db.Stats().MaxOpenConnections == 1 {
 		return nil
 	}
-	var conns [2]*sql.Conn
-	for i := range conns {
-		c, err := db.Conn(ctx)
+	for range 2 {
+		conn, err := db.Conn(ctx)
 		if err != nil {
 			return err
 		}
-		defer c.Close()
-		conns[i] = c
+		defer conn.Close() // at the end: the next one has to be another
+		columns, err := d.inspect(ctx, conn, d.table)
+		if err != nil {
+			return err
+		}
+		if len(columns) == 0 {
+			return errors.New("each connection has a database in memory of its own: open it with cache=shared, or call SetMaxOpenConns(1)")
+		}
 	}
-	// A name that nobody else uses; a table shows whether the two see the same.
-	const probe = "tokenkeep_probe"
-	if _, err := conns[0].ExecContext(ctx, "CREATE TABLE IF NOT EXISTS "+probe+" (x)"); err != nil {
-		return err
-	}
-	seen, err := d.inspect(ctx, conns[1], probe)
-	if _, dropErr := conns[0].ExecContext(ctx, "DROP TABLE IF EXISTS "+probe); err == nil {
-		err = dropErr
-	}
-	if err == nil && len(seen) == 0 {
-		err = errors.New("each connection has a database in memory of its own: open it with cache=shared, or call SetMaxOpenConns(1)")
-	}
-	return err
+	return nil
 }
 
 // lengths finds the room of a column in its declared type. SQLite does not care,
