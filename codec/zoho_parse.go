@@ -278,6 +278,9 @@ func assemble(lines []line, candidates []dialect) (*TokenFile, error) {
 		if err := first.complete(); err != nil {
 			return nil, err
 		}
+		if first.eol == "" && column(first.fields[len(first.fields)-1]) < 0 {
+			return nil, cutOff(first)
+		}
 		lines = lines[1:]
 	}
 	for i, l := range lines {
@@ -292,12 +295,17 @@ func assemble(lines []line, candidates []dialect) (*TokenFile, error) {
 			cutRow := len(l.fields) < len(columns) && f.header != "" && !f.old
 			cutFile := !slices.ContainsFunc(candidates, func(d dialect) bool { return !d.final })
 			if !f.final && (cutRow || cutFile) {
-				return nil, fmt.Errorf("codec: %w: line %d: the file is cut off: the last line has no line break", ErrFormat, l.number)
+				return nil, cutOff(l)
 			}
 		}
 		f.rows = append(f.rows, l.row(candidates[0].early))
 	}
 	return f, nil
+}
+
+// cutOff returns the error of a file whose last line is l.
+func cutOff(l line) error {
+	return fmt.Errorf("codec: %w: line %d: the file is cut off: the last line has no line break", ErrFormat, l.number)
 }
 
 // complete returns an error if l does not have as many columns as a row has.
