@@ -1,0 +1,141 @@
+package filestore_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
+)
+
+const checkHeader = "id,user_name,client_id,client_secret,refresh_token,access_token,grant_token,expiry_time,redirect_uri,api_domain\r\n"
+
+// checked returns what Check finds, as "kind name repaired".
+func checked(t *testing.T, s *filestore.Store, opts *tokenstore.CheckOptions) []string {
+	t.Helper()
+	var found []string
+	for f, err := range s.Check(t.Context(), opts) {
+		if err != nil {
+			t.Fatalf("Check: %v", err)
+		}
+		text := string(f.Kind)
+		if strings.HasPrefix(f.Name, "line") {
+			text += " " + f.Name
+		}
+		if f.Repaired {
+			text += " repaired"
+		}
+		found = append(found, text)
+	}
+	slices.Sort(found)
+	return found
+}
+
+// Rows, the file and what lies beside it are checked; duplicates become one when
+// that is asked for, with nothing lost.
+func TestAFileIsCheckedAndMended(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "tokens.txt")
+	rows := []string{
+		"1,ann,client,secret,refresh1,access1,,4000000000000,,",
+		"2,ben,client,secret,refresh2,access2,,soon,,",    // line 3: no time
+		"3,ann,client,,refresh3,access3,,4000000001000,,", // line 4: ann again, later
+		"4,,client,,refresh3,,,,,https://api",             // line 5: nobody, the same token
+		"5,cat,client,,refresh5,access5,,,,",              // line 6
+		"5,dan,client,,refresh6,access6,,,,",              // line 7: the ID again
+		"6,eve,client,,refresh5,access7,,,,",              // line 8: another user's token
+		"x7,fay,client,,refresh8,access8,,,,",             // line 9: an ID that SDKs fail on
+	}
+	if err := os.WriteFile(path, []byte(checkHeader+strings.Join(rows, "\r\n")+"\r\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path+".writing", []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := filestore.New(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	faults := []string{
+		"duplicate line 2", "duplicate line 5", "duplicate-id line 6", "file-left-over", "file-mode",
+		"id-not-numeric line 9", "record-unreadable line 3", "token-shared line 6",
+	}
+	mode := func(faults []string) []string {
+		if runtime.GOOS == "windows" {
+			return slices.DeleteFunc(faults, func(f string) bool { return strings.HasPrefix(f, "file-mode") })
+		}
+		return faults
+	}
+	faults = mode(faults)
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := checked(t, s, nil); !slices.Equal(got, faults) {
+		t.Errorf("Check finds\n%q, want\n%q", got, faults)
+	}
+	if after, err := os.ReadFile(path); err != nil || string(after) != string(before) {
+		t.Errorf("a check has changed the file: %v", err)
+	}
+	mended := mode([]string{
+		"duplicate line 2 repaired", "duplicate line 5 repaired", "duplicate-id line 6", "file-left-over repaired", "file-mode repaired",
+		"id-not-numeric line 9", "record-unreadable line 3", "token-shared line 6",
+	})
+	if got := checked(t, s, &tokenstore.CheckOptions{Repair: true, MergeDuplicates: true}); !slices.Equal(got, mended) {
+		t.Errorf("Check mends\n%q, want\n%q", got, mended)
+	}
+	for _, left := range checked(t, s, nil) {
+		if kind, _, _ := strings.Cut(left, " "); slices.Contains([]string{"duplicate", "file-mode", "file-left-over"}, kind) {
+			t.Errorf("afterwards there is still %s", left)
+		}
+	}
+	ann, err := s.FindToken(t.Context(), tokenstore.Token{UserName: "ann", ClientID: "client"})
+	if err != nil || ann.ID != "3" || ann.RefreshToken != "refresh3" || ann.AccessToken != "access3" || ann.ClientSecret != "secret" || ann.APIDomain != "https://api" {
+		t.Errorf("ann is %s with domain %q, %v", ann.ID, ann.APIDomain, err)
+	}
+	if all, err := s.GetTokens(t.Context()); len(all) != 5 || !errors.Is(err, tokenstore.ErrCorrupt) {
+		t.Errorf("there are %d records, %v", len(all), err)
+	}
+}
+
+// A file that is no token file is reported and left alone.
+func TestAFileThatCannotBeReadIsReported(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "tokens.txt")
+	if err := os.WriteFile(path, []byte("something else\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := filestore.New(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if got := checked(t, s, &tokenstore.CheckOptions{Repair: true}); !slices.Equal(got, []string{"file-unreadable"}) {
+			t.Errorf("Check finds %q", got)
+		}
+	}
+	if data, err := os.ReadFile(path); err != nil || string(data) != "something else\n" {
+		t.Errorf("the file is %q, %v", data, err)
+	}
+}
+
+// A store without a file has no faults, and gets no file by being checked.
+func TestCheckingMakesNoFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, err := filestore.New(filepath.Join(dir, "tokens.txt"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := checked(t, s, &tokenstore.CheckOptions{Repair: true}); len(got) > 0 {
+		t.Errorf("Check finds %q", got)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
+		t.Errorf("there are %d files, %v", len(files), err)
+	}
+}
