@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http/httptrace"
 	"sync/atomic"
+
+	"google.golang.org/grpc"
 )
 
 // countCalls returns a context under which n counts the requests that are sent to
@@ -18,3 +20,11 @@ func countCalls(ctx context.Context) (_ context.Context, n *atomic.Int64) {
 }
 
 type callsKey struct{}
+
+// countCall counts a call of a gRPC client, as an interceptor.
+func countCall(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if n, ok := ctx.Value(callsKey{}).(*atomic.Int64); ok {
+		n.Add(1)
+	}
+	return invoke(ctx, method, req, reply, conn, opts...)
+}

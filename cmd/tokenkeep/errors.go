@@ -33,6 +33,7 @@ var classes = []class{
 	{10, "partial", errPartial, "some of it is done: the report and the errors say what is not"},
 	{6, "invalid", errInput, "the record, file or search cannot be used as it is"},
 	{6, "invalid", codec.ErrDialect, ""},
+	{13, "findings", errFindings, "doctor: something is wrong with the store, and not mended"},
 	{12, "conflicts", errConflicts, "migrate: some records stand in the way, and nothing was written"},
 	{11, "not_persisted", tokenstore.ErrNotPersisted, "a new token is usable but was not stored"},
 	{7, "denied", tokenstore.ErrDenied, "the store refused the credentials, or they lack a permission"},
@@ -54,6 +55,7 @@ var (
 	errPartial = errors.New("only a part is done")
 
 	errConflicts = errors.New("the stores do not go together")
+	errFindings  = errors.New("the store is not as it should be")
 )
 
 // classOf returns the class of an error.

@@ -143,7 +143,7 @@ named by TOKENKEEP_KEYS_FILE, keeps such people out. It is JSON, keys in base64:
   allow_plain      true: records that are not encrypted can be read too, while
                    encryption is being introduced
 
-To change an index or encryption key, put the new one before the old one.`,
+To change an index or encryption key see "tokenkeep rekey --help".`,
 		Args: knownCommand,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}

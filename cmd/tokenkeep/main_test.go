@@ -3,14 +3,24 @@ package main
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
+	"github.com/tokenkeep/tokenkeep/internal/fakegcp"
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
+	"github.com/tokenkeep/tokenkeep/internal/mariadb"
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
@@ -25,7 +35,13 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv(envAsMain, "1"); err != nil {
 		panic(err)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if s := mysqlServer.running; s != nil {
+		if err := s.Stop(); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(code)
 }
 
 // A result is what one run of the program did.
@@ -128,10 +144,76 @@ type kind struct {
 // storeKinds are all of them.
 var storeKinds = []kind{
 	{"file", fileStoreEnv},
+	{"sqlite", func(t *testing.T) env { return env{envStore: "sqlite:" + filepath.Join(t.TempDir(), "tokens.db")} }},
+	{"mysql", mysqlEnv},
 	{"vault", func(t *testing.T) env {
 		e, _ := vaultEnv(t)
 		return e
 	}},
+	{"awssm", func(t *testing.T) env {
+		e, _ := awsEnv(t)
+		return e
+	}},
+	{"gcpsm", func(t *testing.T) env {
+		e, _ := gcpEnv(t)
+		return e
+	}},
+}
+
+// awsEnv returns an environment with a new Secrets Manager, and that.
+func awsEnv(t *testing.T) (env, *fakeaws.Server) {
+	t.Helper()
+	server := fakeaws.New(nil)
+	t.Cleanup(server.Close)
+	return env{envStore: "awssm:oauth/test?region=eu-central-1&endpoint=" + server.URL}, server
+}
+
+// gcpEnv returns an environment with a new Secret Manager, and that.
+func gcpEnv(t *testing.T) (env, *fakegcp.Server) {
+	t.Helper()
+	server := fakegcp.New(nil)
+	t.Cleanup(server.Close)
+	return env{envStore: "gcpsm:my-project/oauth?endpoint=http://" + server.Addr}, server
+}
+
+// mysqlServer is the server that all tests share, each with a database of its own.
+// It is started when the first one needs it.
+var mysqlServer struct {
+	once    sync.Once
+	running *mariadb.Server
+	err     error
+	count   atomic.Int64
+}
+
+// mysqlEnv returns an environment with a new MySQL database. Without a server the
+// test is skipped.
+func mysqlEnv(t *testing.T) env {
+	t.Helper()
+	s := &mysqlServer
+	s.once.Do(func() { s.running, s.err = mariadb.Start(context.Background()) })
+	switch {
+	case errors.Is(s.err, mariadb.ErrNotInstalled):
+		t.Skip(s.err)
+	case s.err != nil:
+		t.Fatal(s.err)
+	}
+	config, err := mysql.ParseDSN(s.running.DSN(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("mysql", s.running.DSN(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	name := fmt.Sprintf("tokenkeep_cmd_%d_%d", os.Getpid(), s.count.Add(1))
+	if _, err := db.ExecContext(t.Context(), "CREATE DATABASE "+name+" CHARACTER SET utf8mb4"); err != nil {
+		t.Fatal(err)
+	}
+	return env{
+		envStore:         fmt.Sprintf("mysql:%s@%s(%s)/%s", config.User, config.Net, config.Addr, name),
+		envMySQLPassword: config.Passwd,
+	}
 }
 
 // eachStore runs a test on every kind of store that lasts.
@@ -205,7 +287,6 @@ func TestUsage(t *testing.T) {
 		{[]string{"migrate", "--from", "mem:", "--to", "mem:", "--dry-run", "--delete-source"}, "do not go together"},
 		{[]string{"migrate", "--from", "mem:x", "--to", "mem:"}, "--from: nothing stands behind"},
 		{[]string{"migrate", "--from", "mem:", "--to", "mem:x"}, "--to: nothing stands behind"},
-		{[]string{"migrate", "--from", "file:a", "--to", "file:./a"}, "name the same store"},
 		{[]string{"demo", "extra"}, "takes no arguments"},
 		{[]string{"demo", store}, "cannot share"},
 	}

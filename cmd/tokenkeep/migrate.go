@@ -119,7 +119,9 @@ type migration struct {
 }
 
 func (a *app) migrate(ctx context.Context, o migrateOptions) (err error) {
-	from, err := a.side(fromPrefix).openURL(ctx, o.from)
+	source := a.side(fromPrefix)
+	source.isSource = true
+	from, err := source.openURL(ctx, o.from)
 	if err != nil {
 		return fmt.Errorf("--from: %w", err)
 	}

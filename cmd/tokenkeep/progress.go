@@ -23,8 +23,8 @@ type bar struct {
 	drawn time.Time
 }
 
-// progress returns a bar for work of so many steps; nil if standard error is no
-// terminal.
+// progress returns a bar for work of so many steps, or of an unknown number if all
+// is 0; nil if standard error is no terminal.
 func (a *app) progress(what string, all int) *bar {
 	if a.json || !isTerminal(a.errs) {
 		return nil
@@ -55,7 +55,10 @@ func (b *bar) add(n int) {
 	b.steps += n
 	if now := b.now(); now.Sub(b.drawn) >= redraw {
 		b.drawn = now
-		_, _ = fmt.Fprintf(b.out, "\r%s: %d of %d", b.what, b.steps, b.all)
+		_, _ = fmt.Fprintf(b.out, "\r%s: %d", b.what, b.steps)
+		if b.all > 0 {
+			_, _ = fmt.Fprintf(b.out, " of %d", b.all)
+		}
 	}
 }
 

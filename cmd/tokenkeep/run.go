@@ -27,6 +27,7 @@ type app struct {
 	colours bool // standard output shows colours
 
 	storeURL string
+	isSource bool // the store is only read, and so has to be there
 	json     bool
 
 	began bool // a command has begun: what is wrong is not how it was called
@@ -59,6 +60,7 @@ func run(ctx context.Context, args []string, env func(string) string, stdin io.R
 const (
 	groupRecords = "records"
 	groupFiles   = "files"
+	groupUpkeep  = "upkeep"
 )
 
 func (a *app) rootCommand() *cobra.Command {
@@ -86,10 +88,12 @@ or TOKENKEEP_STORE; "tokenkeep help stores" tells how. Secrets are masked unless
 	root.AddGroup(
 		&cobra.Group{ID: groupRecords, Title: "Records:"},
 		&cobra.Group{ID: groupFiles, Title: "Token files of the Zoho SDKs:"},
+		&cobra.Group{ID: groupUpkeep, Title: "Upkeep:"},
 	)
 	root.AddCommand(
 		a.lsCommand(), a.getCommand(), a.saveCommand(), a.rmCommand(),
 		a.importCommand(), a.exportCommand(), a.migrateCommand(),
+		a.doctorCommand(), a.rekeyCommand(),
 		a.keysCommand(), a.demoCommand(), a.demoSaveCommand(), a.versionCommand(),
 	)
 	root.AddCommand(helpTopics()...)

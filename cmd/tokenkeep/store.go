@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"net"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,7 +67,11 @@ type scheme struct {
 var schemes = []scheme{
 	memScheme,
 	fileScheme,
+	sqliteScheme,
+	mysqlScheme,
 	vaultScheme,
+	awssmScheme,
+	gcpsmScheme,
 }
 
 // schemeForms returns how stores are written, for a line of help.
@@ -78,20 +85,20 @@ func schemeForms() string {
 
 // open returns the store that --store or the environment names.
 func (a *app) open(ctx context.Context) (store, error) {
-	url := a.storeURL
-	if url == "" {
-		url = a.env(envStore)
+	name := a.storeURL
+	if name == "" {
+		name = a.env(envStore)
 	}
-	if url == "" {
+	if name == "" {
 		return nil, usagef("no store: give --store or set %s; see 'tokenkeep help stores'", envStore)
 	}
-	return a.openURL(ctx, url)
+	return a.openURL(ctx, name)
 }
 
-// openURL returns the store that url names. Errors repeat no more of it than its
+// openURL returns the store that a URL names. Errors repeat no more of it than its
 // scheme.
-func (a *app) openURL(ctx context.Context, url string) (store, error) {
-	name, rest, ok := strings.Cut(url, ":")
+func (a *app) openURL(ctx context.Context, name string) (store, error) {
+	name, rest, ok := strings.Cut(name, ":")
 	if !ok {
 		return nil, usagef("the store has no scheme; it is written as one of %s", schemeForms())
 	}
@@ -113,6 +120,55 @@ func (a *app) withStore(ctx context.Context, use func(store) error) (err error) 
 	return use(s)
 }
 
+// query cuts the parameters from rest, which is what a URL has behind its scheme,
+// and returns them. Each of the names may stand there once, and others not at all.
+func query(rest string, names ...string) (string, map[string]string, error) {
+	rest, text, found := strings.Cut(rest, "?")
+	values, err := url.ParseQuery(text)
+	params := map[string]string{}
+	for name, all := range values {
+		if !slices.Contains(names, name) || len(all) != 1 {
+			err = errors.New("unknown")
+		}
+		params[name] = all[0]
+	}
+	if err != nil || found && text == "" {
+		return "", nil, usagef("behind the ? stand %s, each once, joined by &", strings.Join(names, ", "))
+	}
+	return rest, params, nil
+}
+
+// settleTime is how long a record of a service whose reads lag may take to be read
+// as it was written, before it counts as lost.
+const settleTime = 2 * time.Minute
+
+// loopback reports whether a host is this machine.
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// An endpoint is an address that takes the place of a service's own.
+type endpoint struct {
+	url   *url.URL
+	plain bool // http, on this machine: an emulator, which asks for no credentials
+}
+
+// parseEndpoint reads an endpoint. What goes over a network is encrypted.
+func parseEndpoint(text string) (endpoint, error) {
+	if !strings.Contains(text, "://") {
+		text = "https://" + text
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Hostname() == "" || u.User != nil || u.Scheme != "http" && u.Scheme != "https":
+		return endpoint{}, usagef("the endpoint is not written as https://HOST:PORT or http://localhost:PORT")
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		return endpoint{}, usagef("an endpoint without TLS has to be on this machine: tokens would go over the network as they are")
+	}
+	return endpoint{u, u.Scheme == "http"}, nil
+}
+
 // storesHelp is the help on stores.
 func storesHelp() string {
 	t := table{indent: "  "}
@@ -128,5 +184,9 @@ func storesHelp() string {
 ` + t.String() + `
 Keys of names, labels and encryption come from the file that TOKENKEEP_KEYS_FILE
 names; "tokenkeep keys new" writes one. Whoever uses one store uses the same keys.
+Files and tables have no room for them.
+
+An endpoint, of LocalStack or an emulator, may be plain http on this machine; then
+it is asked without credentials, unless AWS_ACCESS_KEY_ID or AWS_PROFILE is set.
 `
 }

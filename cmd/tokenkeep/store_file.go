@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -18,6 +19,13 @@ var fileScheme = scheme{
 bytes do not tell which SDK that is, write file:PATH?dialect=csharp; there are
 ` + dialectNames(codec.Dialects(), ", "),
 	open: openFile,
+}
+
+// noKeys tells whoever has set keys that they do nothing for this kind of store.
+func (a *app) noKeys(what string) {
+	if a.env(envKeys) != "" {
+		a.note("%s has no room for what the keys of %s do: its records are not encrypted", what, envKeys)
+	}
 }
 
 // A fileStore is a token file, which is open only while it is read or written.
@@ -64,9 +72,10 @@ func openFile(_ context.Context, a *app, rest string) (store, error) {
 	if rest == "" {
 		return nil, usagef("a path stands behind file:")
 	}
-	if a.env(envKeys) != "" {
-		a.note("a token file has no room for what the keys of %s do: its records are not encrypted", envKeys)
+	if a.isSource && !exists(rest) {
+		return nil, fmt.Errorf("there is no file %s", clean(rest))
 	}
+	a.noKeys("a token file")
 	s, err := filestore.New(rest, opts)
 	if err != nil {
 		return nil, usage{err}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
@@ -24,7 +26,7 @@ func openMem(_ context.Context, a *app, rest string) (store, error) {
 		return nil, err
 	}
 	s, err := tokenstore.New(memstore.NewDriver(), opts)
-	return portable(s, err, opts, "", 0)
+	return portable(s, err, portableStore{opts: opts})
 }
 
 // A portableStore is a store on a driver.
@@ -33,15 +35,29 @@ type portableStore struct {
 	opts *tokenstore.Options
 	at   string // the service and the place in it; "": memory
 	late time.Duration
+	conn io.Closer // what was opened for the store, and is closed with it; may be nil
 }
 
 // portable returns what a constructor of a portable store returned. Its errors
 // are about how it was called.
-func portable(s *tokenstore.Store, err error, opts *tokenstore.Options, at string, lag time.Duration) (store, error) {
+func portable(s *tokenstore.Store, err error, p portableStore) (store, error) {
 	if err != nil {
+		if p.conn != nil {
+			_ = p.conn.Close()
+		}
 		return nil, usage{err}
 	}
-	return portableStore{s, opts, at, lag}, nil
+	p.Store = s
+	return p, nil
+}
+
+// Close closes the store, and then what it is on.
+func (s portableStore) Close() error {
+	err := s.Store.Close()
+	if s.conn != nil {
+		err = errors.Join(err, s.conn.Close())
+	}
+	return err
 }
 
 func (s portableStore) place() string      { return s.at }

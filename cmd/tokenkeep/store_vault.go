@@ -40,7 +40,8 @@ func openVault(_ context.Context, a *app, rest string) (store, error) {
 		return nil, err
 	}
 	s, err := vaultstore.New(client, mount, prefix, &vaultstore.Options{Store: opts})
-	return portable(s, err, opts, strings.Join([]string{"vault", client.Address(), client.Namespace(), mount, prefix}, " "), 0)
+	at := strings.Join([]string{"vault", client.Address(), client.Namespace(), mount, prefix}, " ")
+	return portable(s, err, portableStore{opts: opts, at: at})
 }
 
 // vaultClient returns a client as the environment configures it. Vault's package

@@ -39,6 +39,26 @@ func (t *table) String() string {
 	return b.String()
 }
 
+// wrapText breaks text into lines for a terminal. Those after the first begin with
+// the indent.
+func wrapText(text, indent string) string {
+	const columns = 80
+	var b strings.Builder
+	line := text[:len(text)-len(strings.TrimLeft(text, " "))]
+	for i, word := range strings.Fields(text) {
+		switch {
+		case i == 0:
+			line += word
+		case width(line)+1+width(word) > columns:
+			b.WriteString(line + "\n")
+			line = indent + word
+		default:
+			line += " " + word
+		}
+	}
+	return b.String() + line + "\n"
+}
+
 // width returns how many columns of a terminal s takes.
 func width(s string) int {
 	n := 0

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
+	"github.com/tokenkeep/tokenkeep/awssm"
+)
+
+var awssmScheme = scheme{
+	name: "awssm",
+	form: "awssm:PREFIX",
+	text: `AWS Secrets Manager, with the usual credentials and AWS_REGION, AWS_PROFILE and
+so on; awssm:PREFIX?region=eu-central-1&kms=KEY&endpoint=URL names the region,
+the key that new records are encrypted with, and another endpoint`,
+	open: openAWSSM,
+}
+
+func openAWSSM(ctx context.Context, a *app, rest string) (store, error) {
+	prefix, params, err := query(rest, "region", "endpoint", "kms")
+	if err != nil {
+		return nil, err
+	}
+	opts, err := a.storeOptions()
+	if err != nil {
+		return nil, err
+	}
+	client, err := a.awsClient(ctx, params["region"], params["endpoint"])
+	if err != nil {
+		return nil, err
+	}
+	s, err := awssm.New(client, prefix, &awssm.Options{Store: opts, KMSKeyID: params["kms"]})
+	at := strings.Join([]string{
+		"awssm", client.Options().Region, params["endpoint"], a.env("AWS_PROFILE"), a.env("AWS_ACCESS_KEY_ID"), prefix,
+	}, " ")
+	return portable(s, err, portableStore{opts: opts, at: at, late: settleTime})
+}
+
+// awsClient returns a client as the environment configures it. The SDK reads the
+// environment of the process; what a.env says comes before that.
+func (a *app) awsClient(ctx context.Context, region, address string) (*secretsmanager.Client, error) {
+	var options []func(*config.LoadOptions) error
+	if region = cmp.Or(region, a.env("AWS_REGION"), a.env("AWS_DEFAULT_REGION")); region != "" {
+		options = append(options, config.WithRegion(region))
+	}
+	key, profile := a.env("AWS_ACCESS_KEY_ID"), a.env("AWS_PROFILE")
+	if profile != "" {
+		options = append(options, config.WithSharedConfigProfile(profile))
+	}
+	if key != "" {
+		options = append(options, config.WithCredentialsProvider(
+			credentials.NewStaticCredentialsProvider(key, a.env("AWS_SECRET_ACCESS_KEY"), a.env("AWS_SESSION_TOKEN"))))
+	}
+	if address != "" {
+		e, err := parseEndpoint(address)
+		if err != nil {
+			return nil, err
+		}
+		if e.plain && key == "" && profile == "" {
+			// An emulator wants requests to be signed, and does not mind by whom.
+			options = append(options, config.WithCredentialsProvider(
+				credentials.NewStaticCredentialsProvider("emulator", rand.Text(), "")))
+		}
+		address = e.url.String()
+	}
+	c, err := config.LoadDefaultConfig(ctx, options...)
+	switch {
+	case err != nil:
+		return nil, usagef("the configuration of AWS: %w", err)
+	case c.Region == "":
+		return nil, usagef("no region of AWS: write ?region=… or set AWS_REGION")
+	}
+	return secretsmanager.NewFromConfig(c, func(o *secretsmanager.Options) {
+		if address != "" {
+			o.BaseEndpoint = aws.String(address)
+		}
+	}), nil
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"net"
+	"strings"
+
+	"cloud.google.com/go/auth/credentials"
+	secretmanager "cloud.google.com/go/secretmanager/apiv1"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/tokenkeep/tokenkeep/gcpsm"
+)
+
+var gcpsmScheme = scheme{
+	name: "gcpsm",
+	form: "gcpsm:PROJECT/PREFIX",
+	text: `Google Cloud's Secret Manager, with the application default credentials
+(GOOGLE_APPLICATION_CREDENTIALS and so on);
+gcpsm:PROJECT/PREFIX?location=europe-west3&endpoint=URL names the region that
+secrets are kept in, and another endpoint`,
+	open: openGCPSM,
+}
+
+// gcpEnvCredentials is the environment variable that names a file with credentials.
+const gcpEnvCredentials = "GOOGLE_APPLICATION_CREDENTIALS"
+
+func openGCPSM(ctx context.Context, a *app, rest string) (store, error) {
+	rest, params, err := query(rest, "location", "endpoint")
+	if err != nil {
+		return nil, err
+	}
+	project, prefix, ok := strings.Cut(rest, "/")
+	if !ok || project == "" {
+		return nil, usagef("a project and a prefix stand behind gcpsm:")
+	}
+	opts, err := a.storeOptions()
+	if err != nil {
+		return nil, err
+	}
+	parent := "projects/" + project
+	if location := params["location"]; location != "" {
+		parent += "/locations/" + location
+	}
+	client, err := a.gcpClient(ctx, params["location"], params["endpoint"])
+	if err != nil {
+		return nil, err
+	}
+	s, err := gcpsm.New(client, parent, prefix, &gcpsm.Options{Store: opts})
+	at := strings.Join([]string{"gcpsm", params["endpoint"], parent, prefix}, " ")
+	return portable(s, err, portableStore{opts: opts, at: at, late: settleTime, conn: client})
+}
+
+// gcpClient returns a client with the usual credentials. It is closed with the
+// store.
+func (a *app) gcpClient(ctx context.Context, location, address string) (*secretmanager.Client, error) {
+	options := []option.ClientOption{option.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(countCall))}
+	if location != "" && address == "" {
+		options = append(options, option.WithEndpoint("secretmanager."+location+".rep.googleapis.com:443"))
+	}
+	plain := false
+	if address != "" {
+		e, err := parseEndpoint(address)
+		if err != nil {
+			return nil, err
+		}
+		port := e.url.Port()
+		if port == "" {
+			port = "443"
+		}
+		plain = e.plain
+		options = append(options, option.WithEndpoint(net.JoinHostPort(e.url.Hostname(), port)))
+	}
+	if plain {
+		options = append(options, option.WithoutAuthentication(),
+			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
+	} else if name := a.env(gcpEnvCredentials); name != "" {
+		c, err := credentials.DetectDefault(&credentials.DetectOptions{
+			CredentialsFile: name, Scopes: secretmanager.DefaultAuthScopes(),
+		})
+		if err != nil {
+			return nil, usagef("the file that %s names cannot be used as credentials", gcpEnvCredentials) // the cause may quote it
+		}
+		options = append(options, option.WithAuthCredentials(c))
+	}
+	client, err := secretmanager.NewClient(ctx, options...)
+	if err != nil {
+		return nil, usagef("the configuration of Google Cloud: %w", err)
+	}
+	return client, nil
+}
