@@ -4,15 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/go-sql-driver/mysql"
 )
 
 // TestMain runs the tests, stops what they shared, and prints what they ran on.
 func TestMain(m *testing.M) {
+	if os.Getenv(workerEnv) != "" {
+		os.Exit(work())
+	}
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
 	go func() {
@@ -20,6 +27,10 @@ func TestMain(m *testing.M) {
 		_ = finish() // nobody waits for what it says
 		os.Exit(1)
 	}()
+	// The driver prints each connection that breaks, and here they do.
+	if err := mysql.SetLogger(log.New(io.Discard, "", 0)); err != nil {
+		panic(err) // it fails for nil alone
+	}
 	code := m.Run()
 	if err := finish(); err != nil {
 		fmt.Fprintln(os.Stderr, err)

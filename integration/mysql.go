@@ -141,7 +141,7 @@ func runMySQL(ctx context.Context) (*Server, error) {
 	}
 	ready := wait.ForSQL(mysqlPort, "mysql", func(host string, port network.Port) string {
 		config := rootConfig()
-		config.Addr, config.Logger = net.JoinHostPort(host, port.Port()), quietSQL{}
+		config.Addr = net.JoinHostPort(host, port.Port())
 		return config.FormatDSN()
 	}).WithStartupTimeout(startTimeout)
 	run, addr, err := engine.run(ctx, image, mysqlPort, func(options ...testcontainers.ContainerCustomizer) (testcontainers.Container, error) {
@@ -172,11 +172,6 @@ func runMySQL(ctx context.Context) (*Server, error) {
 	version, err := mysqlVersion(ctx, config)
 	return &Server{Addr: addr, what: run.what(), about: version + ", " + image.about, run: run}, err
 }
-
-// quietSQL drops what the driver has to say about a server that is not ready yet.
-type quietSQL struct{}
-
-func (quietSQL) Print(...any) {}
 
 // mysqlVersion asks a server what it is.
 func mysqlVersion(ctx context.Context, config *mysql.Config) (string, error) {
@@ -337,7 +332,7 @@ func mysqlProcess(ctx context.Context, reason string) (*Server, error) {
 		return nil, errors.Join(err, os.RemoveAll(scratch))
 	}
 	config := rootConfig()
-	config.Addr, config.Logger = net.JoinHostPort("127.0.0.1", port), quietSQL{}
+	config.Addr = net.JoinHostPort("127.0.0.1", port)
 	args := append([]string{"-c", supervisor, "sh", program}, mysqlOptions...)
 	args = append(args, "--datadir="+data, "--user="+me.Username, "--init-file="+first, "--bind-address=127.0.0.1",
 		"--port="+port, "--socket="+filepath.Join(scratch, "s"), "--pid-file="+filepath.Join(scratch, "pid"))

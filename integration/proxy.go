@@ -1,0 +1,58 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"testing"
+
+	"github.com/Shopify/toxiproxy/v2"
+	"github.com/rs/zerolog"
+)
+
+// A Proxy stands between clients and a server and breaks connections when it is
+// told to. Its address stays the same when the server gets another one.
+type Proxy struct {
+	Addr  string // host:port
+	proxy *toxiproxy.Proxy
+}
+
+// NewProxy returns a proxy for the server at upstream. It is stopped when the test
+// is over.
+func NewProxy(t testing.TB, upstream string) *Proxy {
+	t.Helper()
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	p := toxiproxy.NewProxy(server, "proxy", "127.0.0.1:0", upstream)
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Stop)
+	return &Proxy{Addr: p.Listen, proxy: p}
+}
+
+// Move makes the proxy lead to another server.
+func (p *Proxy) Move(t testing.TB, upstream string) {
+	t.Helper()
+	if err := p.proxy.Update(&toxiproxy.Proxy{Listen: p.Addr, Upstream: upstream, Enabled: true}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Break makes all connections suffer from a toxic of toxiproxy's until mend is
+// called. stream is "upstream" for what clients send, and "downstream" for the
+// answers.
+func (p *Proxy) Break(t testing.TB, kind, stream string, attributes map[string]any) (mend func()) {
+	t.Helper()
+	toxic, err := json.Marshal(map[string]any{"name": kind, "type": kind, "stream": stream, "attributes": attributes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.proxy.Toxics.AddToxicJson(bytes.NewReader(toxic)); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := p.proxy.Toxics.RemoveToxic(context.Background(), kind); err != nil {
+			t.Error(err)
+		}
+	}
+}
