@@ -104,10 +104,10 @@ func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (delet
 // leave it as it is.
 func (v *view) saveAll(tokens []tokenstore.Token, anyID bool) (saved []tokenstore.Token, errs []error, changed bool) {
 	saved, errs = make([]tokenstore.Token, len(tokens)), make([]error, len(tokens))
-	x := v.index()
+	x := v.Index()
 	var next int64 // the ID of the next new record; 0: not known yet
 	for i, t := range tokens {
-		p, err := v.planBy(x, t)
+		p, err := x.Plan(t)
 		saved[i] = p.Token
 		if err == nil && p.Changed {
 			if p.Record < 0 && p.Token.ID == "" {
@@ -129,10 +129,15 @@ func (v *view) saveAll(tokens []tokenstore.Token, anyID bool) (saved []tokenstor
 			// Rows were removed, and those behind them have moved up.
 			now := look(v.file, v.info)
 			now.used, now.removed = v.used, v.removed
-			*v, x = *now, now.index()
+			*v = *now
+			x = v.Index()
 			continue
 		}
-		x.add(v.store(p.Record, saved[i]), saved[i])
+		row := p.Record
+		if row < 0 {
+			row = len(v.Records)
+		}
+		x.Store(row, tokenstore.Candidate{Token: saved[i], Updated: time.Unix(int64(row), 0)})
 	}
 	return saved, errs, changed
 }
@@ -149,73 +154,4 @@ func (v *view) nextID(next *int64) (string, error) {
 	}
 	*next, _ = codec.IDNumber(id)
 	return id, nil
-}
-
-// store notes in the view what apply has put into the file, and returns in which
-// row.
-func (v *view) store(i int, t tokenstore.Token) int {
-	if i < 0 {
-		i = len(v.Records)
-		v.Records = append(v.Records, tokenstore.Candidate{})
-		v.Damage = append(v.Damage, nil)
-	}
-	v.Records[i] = tokenstore.Candidate{Token: t, Updated: time.Unix(int64(i), 0)}
-	return i
-}
-
-// An index finds the rows that a token may describe, so that what is saved in
-// bulk is not compared with every row.
-type index map[string][]int
-
-func (v *view) index() index {
-	x := index{}
-	for i, r := range v.Records {
-		x.add(i, r.Token)
-	}
-	return x
-}
-
-func (x index) add(i int, t tokenstore.Token) {
-	for _, key := range keys(t) {
-		if !slices.Contains(x[key], i) {
-			x[key] = append(x[key], i)
-		}
-	}
-}
-
-// keys returns all that a record is known by. A row that has been changed since
-// is found by what it had before, too, which does no harm.
-func keys(t tokenstore.Token) []string {
-	var all []string
-	for i, value := range []string{t.ID, t.UserName, string(t.AccessToken), string(t.RefreshToken), string(t.GrantToken)} {
-		if value != "" {
-			all = append(all, strconv.Itoa(i)+value)
-		}
-	}
-	return all
-}
-
-// planBy is Plan, for the rows that the index finds.
-func (v *view) planBy(x index, t tokenstore.Token) (tokenstore.Plan, error) {
-	var rows []int
-	for _, key := range keys(t) {
-		rows = append(rows, x[key]...)
-	}
-	slices.Sort(rows)
-	rows = slices.Compact(rows)
-	part := &view{}
-	for _, i := range rows {
-		part.Records = append(part.Records, v.Records[i])
-		part.Damage = append(part.Damage, v.Damage[i])
-	}
-	p, err := part.Plan(t)
-	if err != nil || p.Record < 0 {
-		return p, err
-	}
-	p.Record = rows[p.Record]
-	p.Absorb = slices.Clone(p.Absorb)
-	for i := range p.Absorb {
-		p.Absorb[i] = rows[p.Absorb[i]]
-	}
-	return p, nil
 }
