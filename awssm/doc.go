@@ -1,2 +1,177 @@
 // Package awssm keeps OAuth token records in AWS Secrets Manager.
+//
+//	config, err := config.LoadDefaultConfig(ctx) // region, credentials, retries
+//	...
+//	store, err := awssm.New(secretsmanager.NewFromConfig(config), "oauth/crm", nil)
+//	...
+//	token, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001"})
+//
+// # Setup
+//
+// There is nothing to set up but a role that has the policy which [Policy]
+// returns, and no more. For the prefix "oauth/crm" that is
+//
+//	{
+//	  "Version": "2012-10-17",
+//	  "Statement": [
+//	    {
+//	      "Sid": "Records",
+//	      "Effect": "Allow",
+//	      "Action": [
+//	        "secretsmanager:CreateSecret",
+//	        "secretsmanager:DeleteSecret",
+//	        "secretsmanager:DescribeSecret",
+//	        "secretsmanager:GetSecretValue",
+//	        "secretsmanager:PutSecretValue"
+//	      ],
+//	      "Resource": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:oauth/crm/*"
+//	    },
+//	    {
+//	      "Sid": "Labels",
+//	      "Effect": "Allow",
+//	      "Action": [
+//	        "secretsmanager:TagResource",
+//	        "secretsmanager:UntagResource"
+//	      ],
+//	      "Resource": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:oauth/crm/*",
+//	      "Condition": {
+//	        "ForAllValues:StringLike": {
+//	          "aws:TagKeys": [
+//	            "tokenkeep:*"
+//	          ]
+//	        }
+//	      }
+//	    },
+//	    {
+//	      "Sid": "Searches",
+//	      "Effect": "Allow",
+//	      "Action": [
+//	        "secretsmanager:BatchGetSecretValue",
+//	        "secretsmanager:ListSecrets"
+//	      ],
+//	      "Resource": "*"
+//	    }
+//	  ]
+//	}
+//
+// IAM cannot limit the last two to a prefix: the role can read the names and tags
+// of all secrets of the region, though not their values.
+//
+// # What is where
+//
+// A record is the secret
+//
+//	<prefix>/<name>
+//
+// and its content is binary, which the console of Secrets Manager neither shows
+// nor edits. What it is found by are tags, one key each, with the time as value:
+//
+//	tokenkeep:<kind>:<digest>:<nonce>
+//
+// They are added before the write that needs them and removed after the one that
+// does not. Names and tags are in CloudTrail and in lists in the clear. They hold
+// digests, keyed ones if tokenstore.Options has keys, and never a token or a user
+// name.
+//
+// Every write is a version. Its ID is derived from the ARN of the secret and the
+// ID of the version that it replaces, and is the ClientRequestToken of the one
+// PutSecretValue that stores it. Secrets Manager stores one content under one
+// ID: of the writers that have read the same version the first one succeeds, the
+// others are refused and leave nothing behind, and what the client sends a second
+// time is stored once.
+//
+// A record that is deleted becomes a tombstone, so that a writer that has read it
+// before is refused. Then the secret is deleted without a recovery window. The
+// next secret of that name has another ARN, and writes go to ARNs. A name that
+// is still being deleted is waited for: seconds, as a rule.
+//
+// Where forced deletion is denied set Options.KeepDeleted: the tombstone stays, and
+// a new record is the version after it. The versions before it, with tokens that
+// may still be valid, stay until Secrets Manager removes them, and the last one is
+// there as AWSPREVIOUS: revoke what it must not give away. A name that an operator
+// has scheduled for deletion can then not be used until that is over or undone.
+// Without KeepDeleted a record that is created under such a name ends its recovery
+// window.
+//
+// # Calls
+//
+// Of the operations of package driver, which those of a store consist of:
+//
+//	Get       1
+//	Fresh     2; more where reads lag, about twice the logarithm of how many versions
+//	Create    1; if the name was deleted a moment ago, some more until it is free
+//	Update    1; 1 before it if there are new labels, 1 after it if some are gone
+//	Delete    2
+//	Lookup    1 for each ten labels and twenty secrets
+//	List      1 for each twenty secrets
+//	Names     1 for each hundred secrets
+//
+// An Update with a base that was read over an hour ago reads it again, which costs
+// what Fresh does. Retries, waits and time-outs are those of the client.
+//
+// # Cost
+//
+// By https://aws.amazon.com/secrets-manager/pricing a secret costs $0.40 a month,
+// and 10,000 calls cost $0.05; versions are free, and so are secrets that are
+// scheduled for deletion. A record is one secret. A token that is refreshed
+// every hour takes five calls each time, 3,600 a month, which is $0.02 more.
+// 10,000 calls that find a token by its user and client are 10,000 calls of the
+// service: $0.05. A KMS key of one's own, its requests and CloudTrail data events
+// are billed besides.
+//
+// # Limits
+//
+// A record has at most 65,536 bytes. A secret has at most 50 tags: what a record
+// is found by, those of Options.Tags, and those of writers that are under way. If
+// there is no room a writer is told "changed concurrently", and tries again; what
+// broken-off writers have left is removed after an hour, by a write that needs the
+// room. An account has 500,000 secrets in a region, and 50 writes a second. The
+// client retries what is throttled.
+//
+// Secrets Manager keeps 100 versions of a secret, and all of the last 24 hours:
+// about 100 writes a day and record are what it takes. A refresh is two, one for
+// the lease and one for the token, so that hourly refreshes are 48. A record that
+// has used up 60 in a day is refreshed without a lease, which is one; at 90 a
+// refresh returns its token with an error matching tokenstore.ErrNotPersisted.
+// Tokens that live for less than half an hour, which are refreshed more than 48
+// times a day, do without leases for a part of the day; ones that live for less than
+// a quarter of an hour do not suit this service.
+//
+// # Consistency
+//
+// AWS documents that all operations of Secrets Manager are eventually consistent,
+// and that lists may not reflect the changes of the last five minutes. It gives no
+// bound for reads, and says nothing about whether what decides a write is
+// consistent. This package relies on two things: that of two creations of one name
+// one is refused, and that of two contents for one version ID one is. It also
+// takes a version, which never changes, to be readable by its ID once it is
+// written. If that takes a while too, writers wait and try again.
+//
+// A reader may see a state that has been replaced, a record that was deleted, or
+// miss one that was just created, for as long as the service lags. Fresh, which
+// stores ask before they decide anything, does not depend on reads by name: the
+// IDs of a secret's first version and of all that follow can be told in advance, and
+// it looks for the last one there is. Staleness costs waiting and second reads, and
+// no record.
+//
+// A version may be removed once it is a day old and 100 have followed. A writer that
+// stood still for so long would find the ID after its base free again. That is why
+// a base counts for an hour.
+//
+// # Writes from outside
+//
+// What is written to a secret without following the chain of versions, by the
+// command line of AWS or a rotation function, is read as what it is: a record in the
+// form of this package, or else tokenstore.ErrCorrupt, and it is then not written
+// over. But a writer that has read before it was there does not notice it, because
+// one call has no room for a condition on the label AWSCURRENT: the write succeeds,
+// and what it replaced is the version AWSPREVIOUS.
+//
+// An operator who moves AWSCURRENT back to an earlier version is seen by readers. The
+// next write finds that the version has successors, and goes on from the last of
+// them: the roll-back is undone. To make it last, the content has to be stored
+// again, after the last version.
+//
+// Do not turn on rotation, and do not replicate these secrets: a replica cannot be
+// written to, and the primary cannot be deleted before its replicas.
 package awssm

@@ -78,9 +78,6 @@ func (s *secrets) Properties() driver.Properties {
 func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 	path := s.path(name)
 	st, err := s.read(ctx, path, path, "")
-	if errors.Is(err, driver.ErrNotFound) {
-		st, err = s.read(ctx, path, path, first(path))
-	}
 	if err != nil {
 		return driver.Secret{}, err
 	}
@@ -392,7 +389,7 @@ func (s *secrets) end(ctx context.Context, path string, st state, than driver.Ve
 	case err != nil:
 		return state{}, err
 	}
-	if other, err = s.follow(ctx, path, other, 0); err == nil && other.created.Before(end.created) {
+	if other, err = s.follow(ctx, path, other, 0); err == nil && !other.created.After(end.created) {
 		return end, nil
 	}
 	return other, err

@@ -1,0 +1,217 @@
+package awssm
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+)
+
+// classes are the sentinels of package driver.
+var classes = []error{
+	driver.ErrNotFound, driver.ErrExists, driver.ErrConflict, driver.ErrDenied, driver.ErrUnavailable, driver.ErrCorrupt,
+}
+
+// answered is an error of the client about an answer with a status.
+func answered(status int, err error) error {
+	return &smithy.OperationError{ServiceID: "Secrets Manager", OperationName: "GetSecretValue", Err: &smithyhttp.ResponseError{
+		Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}}, Err: err,
+	}}
+}
+
+func TestErrorsGetTheirClass(t *testing.T) {
+	t.Parallel()
+	code := func(code string) error { return answered(400, &smithy.GenericAPIError{Code: code, Message: "no"}) }
+	for _, c := range []struct {
+		name string
+		err  error
+		want error // nil: no class
+	}{
+		// The types that the service documents.
+		{"no secret", answered(400, &types.ResourceNotFoundException{Message: aws.String("Secrets Manager can't find the specified secret.")}), driver.ErrNotFound},
+		{"no version", answered(400, &types.ResourceNotFoundException{Message: aws.String("Secrets Manager can't find the specified secret value for VersionId: x")}), driver.ErrNotFound},
+		{"a secret that exists", answered(400, &types.ResourceExistsException{}), driver.ErrExists},
+		{"a secret marked for deletion", answered(400, &types.InvalidRequestException{Message: aws.String("You can't perform this operation on the secret because it was marked for deletion.")}), driver.ErrNotFound},
+		{"a name scheduled for deletion", answered(400, &types.InvalidRequestException{Message: aws.String("You can't create this secret because a secret with this name is already scheduled for deletion.")}), driver.ErrNotFound},
+		{"another state that does not fit", answered(400, &types.InvalidRequestException{Message: aws.String("no")}), nil},
+		{"an invalid parameter", answered(400, &types.InvalidParameterException{}), nil},
+		{"an invalid page", answered(400, &types.InvalidNextTokenException{}), nil},
+		{"a precondition", answered(400, &types.PreconditionNotMetException{}), nil},
+		{"a policy that is malformed", answered(400, &types.MalformedPolicyDocumentException{}), nil},
+		{"a policy that is public", answered(400, &types.PublicPolicyException{}), nil},
+		{"a limit", answered(400, &types.LimitExceededException{}), driver.ErrUnavailable},
+		{"a key that does not decrypt", answered(400, &types.DecryptionFailure{}), driver.ErrUnavailable},
+		{"a key that does not encrypt", answered(400, &types.EncryptionFailure{}), driver.ErrUnavailable},
+		{"an internal error", answered(500, &types.InternalServiceError{}), driver.ErrUnavailable},
+
+		// The common errors of AWS.
+		{"an action that is not allowed", code("AccessDeniedException"), driver.ErrDenied},
+		{"a token that has expired", code("ExpiredTokenException"), driver.ErrDenied},
+		{"a signature that is incomplete", code("IncompleteSignature"), driver.ErrDenied},
+		{"a key that is not known", code("InvalidClientTokenId"), driver.ErrDenied},
+		{"a token that is not known", code("UnrecognizedClientException"), driver.ErrDenied},
+		{"a signature that is wrong", code("InvalidSignatureException"), driver.ErrDenied},
+		{"a request without a token", code("MissingAuthenticationTokenException"), driver.ErrDenied},
+		{"a caller that is not authorized", code("NotAuthorized"), driver.ErrDenied},
+		{"an account without the service", code("OptInRequired"), driver.ErrDenied},
+		{"a request that is too old", code("RequestExpired"), driver.ErrDenied},
+		{"a request that is not valid", code("ValidationException"), nil},
+		{"a failure inside", code("InternalFailure"), driver.ErrUnavailable},
+		{"a service that is away", code("ServiceUnavailable"), driver.ErrUnavailable},
+		{"throttling", code("ThrottlingException"), driver.ErrUnavailable},
+		{"throttling by another name", code("TooManyRequestsException"), driver.ErrUnavailable},
+		{"a request that took too long", code("RequestTimeout"), driver.ErrUnavailable},
+		{"a code that is not known", code("SomethingElse"), nil},
+		{"a code that is not known, with status 503", answered(503, &smithy.GenericAPIError{Code: "UnknownError"}), driver.ErrUnavailable},
+		{"a code that is not known, with status 429", answered(429, &smithy.GenericAPIError{Code: "UnknownError"}), driver.ErrUnavailable},
+		{"a proxy that refuses", answered(403, &smithy.GenericAPIError{Code: "UnknownError"}), driver.ErrDenied},
+
+		// What happens on the way.
+		{"the quota of retries", errors.Join(errors.New("slow"), fmt.Errorf("no token: %w", ratelimit.QuotaExceededError{})), driver.ErrUnavailable},
+		{"a refused connection", &smithyhttp.RequestSendError{Err: &url.Error{Op: "Post", URL: "https://x", Err: &net.OpError{Op: "dial", Err: errors.New("refused")}}}, driver.ErrUnavailable},
+		{"a connection that was closed", &smithyhttp.RequestSendError{Err: io.EOF}, driver.ErrUnavailable},
+		{"an answer that was cut off", fmt.Errorf("read: %w", io.ErrUnexpectedEOF), driver.ErrUnavailable},
+		{"the client's own time-out", &url.Error{Op: "Post", URL: "https://x", Err: context.DeadlineExceeded}, driver.ErrUnavailable},
+		{"an answer that is none", fmt.Errorf("x: %w", errUnreadable), driver.ErrUnavailable},
+		{"anything else", errors.New("no credentials"), nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			got := classify(c.err)
+			for _, class := range classes {
+				if errors.Is(got, class) != errors.Is(class, c.want) {
+					t.Errorf("classify(%v) = %v; it matches %q: %v", c.err, got, class, errors.Is(got, class))
+				}
+			}
+			if errors.Is(c.err, context.DeadlineExceeded) {
+				if errors.Is(got, context.DeadlineExceeded) {
+					t.Errorf("classify(%v) = %v matches the error of a context that is not done", c.err, got)
+				}
+			} else if !errors.Is(got, c.err) {
+				t.Errorf("classify(%v) = %v does not wrap it", c.err, got)
+			}
+			if c.want == nil && got != c.err {
+				t.Errorf("classify(%v) = %v, want it as it came", c.err, got)
+			}
+			// What a driver gives no class the store does.
+			if err := tokenstore.NewError("save", "awssm", "", got); c.want == nil && !errors.Is(err, tokenstore.ErrUnavailable) {
+				t.Errorf("the store's error %v does not match ErrUnavailable", err)
+			}
+		})
+	}
+	if err := classify(nil); err != nil {
+		t.Errorf("classify(nil) = %v", err)
+	}
+}
+
+func TestOnlyAMissingVersionProvesThatThereIsASecret(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"Secrets Manager can't find the specified secret value for VersionId: x":              true,
+		"Secrets Manager can't find the specified secret.":                                    false,
+		"Secrets Manager can't find the specified secret value for staging label: AWSCURRENT": false,
+	} {
+		if err := classify(&types.ResourceNotFoundException{Message: &text}); errors.Is(err, errNoVersion) != want {
+			t.Errorf("%q: the version is missing and the secret is not: %v, want %v", text, !want, want)
+		}
+	}
+}
+
+func TestErrorsKeepTheClientsOwnType(t *testing.T) {
+	t.Parallel()
+	in := answered(400, &types.ResourceNotFoundException{Message: aws.String("Secrets Manager can't find\nthe specified secret.")})
+	err := failed(t.Context(), "GetSecretValue", in, nil)
+	var out *types.ResourceNotFoundException
+	if !errors.As(err, &out) || out.Message == nil {
+		t.Errorf("errors.As finds %+v in %v", out, err)
+	}
+	const want = "not found: operation error Secrets Manager: GetSecretValue, http response error StatusCode: 400, ResourceNotFoundException: Secrets Manager can't find the specified secret."
+	if err.Error() != want {
+		t.Errorf("the text is %q, want %q", err, want)
+	}
+}
+
+func TestErrorsOfADoneContextAreTheContexts(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, in := range []error{
+		&aws.RequestCanceledError{Err: context.Canceled},
+		&smithyhttp.RequestSendError{Err: io.EOF},
+		answered(400, &types.ResourceExistsException{}),
+		answered(400, &types.ResourceNotFoundException{}),
+		answered(200, errors.New("unexpected character")),
+	} {
+		err := failed(ctx, "GetSecretValue", in, nil)
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("failed(%v) = %v does not match context.Canceled", in, err)
+		}
+		if slices.ContainsFunc(classes, func(c error) bool { return errors.Is(err, c) }) {
+			t.Errorf("failed(%v) = %v matches a class", in, err)
+		}
+	}
+}
+
+func TestErrorsDoNotRepeatWhatWasSentOrCouldNotBeRead(t *testing.T) {
+	t.Parallel()
+	const secret = `{"refresh_token":"1000.canary.canary"}`
+	wire := base64.StdEncoding.EncodeToString([]byte(secret))[20:40]
+	for _, c := range []struct {
+		name string
+		err  error
+		text string
+		kept bool
+		want error
+	}{
+		{"a text of the service's", answered(400, &types.ResourceExistsException{Message: aws.String("already in use")}), "already in use", true, driver.ErrExists},
+		{"a text with what was sent", answered(400, &types.ResourceExistsException{Message: aws.String("bad: " + secret)}), "canary", false, driver.ErrExists},
+		{"a text with a part of it", answered(400, &smithy.GenericAPIError{Code: "AccessDeniedException", Message: "at 1000.canary."}), "canary", false, driver.ErrDenied},
+		{"a text as it went over the wire", answered(500, &types.InternalServiceError{Message: aws.String("near " + wire)}), wire, false, driver.ErrUnavailable},
+		{"a code with what was sent", answered(400, &smithy.GenericAPIError{Code: "1000.canary.canary"}), "canary", false, nil},
+		{"an answer that cannot be read", answered(200, errors.New("invalid character in canary")), "canary", false, driver.ErrUnavailable},
+		{"an answer that cannot be decoded", &smithy.DeserializationError{Err: errors.New("canary"), Snapshot: []byte("canary")}, "canary", false, driver.ErrUnavailable},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			err := failed(t.Context(), "PutSecretValue", c.err, []byte(secret))
+			if c.want != nil && !errors.Is(err, c.want) {
+				t.Errorf("failed returned %v, want %v", err, c.want)
+			}
+			for err := err; err != nil; err = unwrap(err) {
+				if strings.Contains(err.Error(), c.text) != c.kept && c.kept == false {
+					t.Errorf("an error in the chain is %q", err)
+				}
+			}
+			if c.kept && !strings.Contains(err.Error(), c.text) {
+				t.Errorf("the error is %q", err)
+			}
+		})
+	}
+	if !repeats("it was tiny", []byte("tiny")) || repeats("it was tiny", nil) {
+		t.Errorf("a text that repeats something short is not recognized")
+	}
+}
+
+// unwrap returns the last of the errors that err wraps.
+func unwrap(err error) error {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		return many.Unwrap()[len(many.Unwrap())-1]
+	}
+	return errors.Unwrap(err)
+}

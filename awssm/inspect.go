@@ -1,0 +1,234 @@
+package awssm
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+)
+
+var _ driver.Inspector = (*secrets)(nil)
+
+// Inspect implements driver.Inspector. It takes a ListSecrets for a hundred
+// secrets, and two GetSecretValue for each of them.
+func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, error] {
+	return func(yield func(driver.Inspection, error) bool) {
+		in := &secretsmanager.ListSecretsInput{
+			Filters: []types.Filter{below(s.prefix)}, MaxResults: aws.Int32(listSize), IncludePlannedDeletion: aws.Bool(true),
+		}
+		for {
+			if err := ctx.Err(); err != nil {
+				yield(driver.Inspection{}, err)
+				return
+			}
+			out, err := s.client.ListSecrets(ctx, in)
+			if err != nil {
+				yield(driver.Inspection{}, failed(ctx, "ListSecrets", err, nil))
+				return
+			}
+			for _, e := range out.SecretList {
+				name, ok := s.name(aws.ToString(e.Name))
+				if !ok {
+					continue
+				}
+				faults, err := s.faults(ctx, name, e)
+				if err != nil {
+					yield(driver.Inspection{}, err)
+					return
+				}
+				if !yield(driver.Inspection{Name: name, Labels: labelsOf(e.Tags), Faults: faults}, nil) {
+					return
+				}
+			}
+			if in.NextToken = out.NextToken; in.NextToken == nil {
+				return
+			}
+		}
+	}
+}
+
+// labelsOf returns the labels among tags.
+func labelsOf(tags []types.Tag) []driver.Label {
+	var labels []driver.Label
+	for _, t := range tags {
+		parts := strings.Split(aws.ToString(t.Key), ":")
+		if len(parts) == 4 && parts[0]+":" == tagSpace {
+			labels = append(labels, driver.Label{Key: parts[1], Value: parts[2], Nonce: parts[3]})
+		}
+	}
+	return labels
+}
+
+// faults returns what is wrong with a listed secret.
+func (s *secrets) faults(ctx context.Context, name string, e types.SecretListEntry) ([]driver.Fault, error) {
+	path, arn := s.path(name), aws.ToString(e.ARN)
+	if at := e.DeletedDate; at != nil {
+		if s.now().Sub(*at) < time.Hour {
+			return nil, nil // it is about to go away, as deleted secrets do
+		}
+		return []driver.Fault{{
+			Kind: driver.FaultDeleted, Exclusive: true, Action: "delete it for good",
+			Detail: fmt.Sprintf("somebody scheduled its deletion on %s; RestoreSecret brings it back", at.UTC().Format(time.DateOnly)),
+			Mend:   func(ctx context.Context) error { return s.remove(ctx, arn) },
+		}}, nil
+	}
+	now, err := s.read(ctx, path, arn, "")
+	if errors.Is(err, driver.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	end, err := s.follow(ctx, path, now, 0)
+	switch {
+	case errors.Is(err, errGone):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case end.place != now.place && s.now().Sub(end.created) > listLag:
+		return []driver.Fault{s.rolledBack(now, end)}, nil
+	case end.grave != nil && end.grave.Kept:
+		return []driver.Fault{{
+			Kind: driver.FaultTombstone, Exclusive: true, Action: "delete the secret",
+			Detail: "its record was deleted, and the secret is kept to be used again",
+			Mend:   func(ctx context.Context) error { return s.remove(ctx, arn) },
+		}}, nil
+	case end.grave != nil:
+		return []driver.Fault{{
+			Kind: driver.FaultDue, Action: "delete the secret",
+			Detail: "its record was deleted, and the secret with its earlier versions was not",
+			Mend:   func(ctx context.Context) error { return s.bury(ctx, arn, *end.grave, nil) },
+		}}, nil
+	}
+	return nil, nil
+}
+
+// rolledBack is the fault that AWSCURRENT was moved to an earlier version. What
+// writers would write over is the end of the chain, and so that is what becomes
+// current again, by the version after it.
+func (s *secrets) rolledBack(now, end state) driver.Fault {
+	return driver.Fault{
+		Kind: driver.FaultRolledBack, Action: "make the latest version the current one again",
+		Detail: fmt.Sprintf("AWSCURRENT is the version %s, and the latest is %s of %s",
+			short(now.id), short(end.id), end.created.UTC().Format(time.RFC3339)),
+		Mend: func(ctx context.Context) error {
+			if errors.Is(end.err, driver.ErrCorrupt) {
+				return end.err
+			}
+			return s.put(ctx, end.next(), end.data, end.grave)
+		},
+	}
+}
+
+// short returns as much of the ID of a version as tells it from others.
+func short(id string) string { return id[:min(len(id), 8)] }
+
+// Present implements driver.Inspector.
+func (s *secrets) Present(ctx context.Context, name string, labels []driver.Label) ([]driver.Label, error) {
+	out, err := s.describe(ctx, s.path(name))
+	if errors.Is(err, driver.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	there := labelsOf(out.Tags)
+	return without(labels, without(labels, there)), nil
+}
+
+// Unlabel implements driver.Inspector.
+func (s *secrets) Unlabel(ctx context.Context, name string, labels []driver.Label) error {
+	var keys []string
+	for _, l := range labels {
+		keys = append(keys, tagKey(l))
+	}
+	err := s.detach(ctx, s.path(name), keys)
+	if errors.Is(err, driver.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// Probe implements driver.Inspector. IAM decides before Secrets Manager looks for
+// the secret, so that all of the calls are about one that there is not; but
+// CreateSecret, which is tried with the name of one that there is, or else makes
+// one and deletes it.
+func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
+	return func(yield func(driver.Probed, error) bool) {
+		for _, p := range s.probes() {
+			err := p.do(ctx)
+			switch {
+			case ctx.Err() != nil:
+				yield(driver.Probed{}, ctx.Err())
+				return
+			case errors.Is(err, errUntried):
+				continue
+			case errors.Is(err, driver.ErrNotFound), errors.Is(err, driver.ErrExists):
+				err = nil // the service has looked, so it was allowed
+			}
+			if !yield(driver.Probed{Call: p.call, Needs: "the permission secretsmanager:" + p.call, Err: err}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// errUntried means that a call would leave something behind.
+var errUntried = errors.New("not tried")
+
+type probe struct {
+	call string
+	do   func(context.Context) error
+}
+
+// probes are the calls that the driver makes.
+func (s *secrets) probes() []probe {
+	path := s.path("tokenkeepprobe" + strings.ToLower(rand.Text()))
+	tag := driver.Label{Key: "probe", Value: strings.Repeat("p", 32), Nonce: strings.Repeat("p", 16)}
+	existing := "" // the path of some secret
+	all := []probe{
+		{"ListSecrets", func(ctx context.Context) error {
+			return s.list(ctx, s.prefix, func(path string) bool {
+				existing = path
+				return false
+			})
+		}},
+		{"BatchGetSecretValue", func(ctx context.Context) error {
+			_, err := s.batch(ctx, []types.Filter{below(path)}, func(string, state) bool { return false })
+			return err
+		}},
+		{"DescribeSecret", func(ctx context.Context) error { _, err := s.describe(ctx, path); return err }},
+		{"GetSecretValue", func(ctx context.Context) error { _, err := s.read(ctx, path, path, ""); return err }},
+		{"PutSecretValue", func(ctx context.Context) error {
+			return s.put(ctx, place{path, token("probe", path)}, nil, &tombstone{Deleted: "probe"})
+		}},
+		{"TagResource", func(ctx context.Context) error { return s.attach(ctx, path, s.tagsOf([]driver.Label{tag})) }},
+		{"UntagResource", func(ctx context.Context) error { return s.detach(ctx, path, []string{tagKey(tag)}) }},
+	}
+	if !s.keep {
+		all = append(all, probe{"DeleteSecret", func(ctx context.Context) error { return s.remove(ctx, path) }})
+	}
+	return append(all, probe{"CreateSecret", func(ctx context.Context) error {
+		if existing == "" && s.keep {
+			return errUntried
+		}
+		made := existing
+		if made == "" {
+			made = path
+		}
+		at, err := s.create(ctx, made, []byte("probe"), s.tagsOf([]driver.Label{tag}))
+		if err != nil {
+			return err
+		}
+		return s.remove(ctx, at.arn)
+	}})
+}
