@@ -1,0 +1,78 @@
+package customstore_test
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/tokenkeep/tokenkeep/conformance"
+	"github.com/tokenkeep/tokenkeep/examples/customstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// count returns IDs that the stores did not give out.
+func count(i int) string { return strconv.Itoa(1000 * (i + 1)) }
+
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	conformance.RunStore(t, conformance.Store{
+		Open: func(testing.TB) tokenstore.TokenStore { return &customstore.Memory{} },
+		// There is no other process that could have it.
+		Reopen:        func(_ testing.TB, s tokenstore.TokenStore) tokenstore.TokenStore { return s },
+		ForeignFormat: true, // it keeps tokens and nothing else
+		OwnID:         count,
+		MaxRecord:     -1, // it has no limit of its own
+	})
+}
+
+func TestList(t *testing.T) {
+	t.Parallel()
+	var places sync.Map // by store
+	open := func(p *place) tokenstore.TokenStore {
+		s := customstore.NewList(p)
+		places.Store(s, p)
+		return s
+	}
+	of := func(s tokenstore.TokenStore) *place {
+		p, _ := places.Load(s)
+		return p.(*place)
+	}
+	conformance.RunStore(t, conformance.Store{
+		Open:          func(testing.TB) tokenstore.TokenStore { return open(&place{}) },
+		Reopen:        func(_ testing.TB, s tokenstore.TokenStore) tokenstore.TokenStore { return open(of(s)) },
+		Writes:        func(_ testing.TB, s tokenstore.TokenStore) int64 { return of(s).version() },
+		ForeignFormat: true,
+		OwnID:         count,
+		MaxRecord:     -1,
+	})
+}
+
+// A place is a customstore.Place in memory.
+type place struct {
+	mu   sync.Mutex
+	page customstore.Page
+}
+
+func (p *place) Load(ctx context.Context) (customstore.Page, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.page, ctx.Err()
+}
+
+func (p *place) Swap(ctx context.Context, version int64, page customstore.Page) (bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := ctx.Err(); err != nil || version != p.page.Version {
+		return false, err
+	}
+	page.Version = version + 1
+	p.page = page
+	return true, nil
+}
+
+func (p *place) version() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.page.Version
+}

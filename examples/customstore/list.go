@@ -1,0 +1,144 @@
+package customstore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// A Place keeps one list of tokens and nothing else, such as an object in a bucket or
+// a key of a cache.
+type Place interface {
+	// Load returns the list, as it was stored last.
+	Load(ctx context.Context) (Page, error)
+
+	// Swap puts the list in the place of the one with the given version. It reports
+	// whether that was still there, and stores nothing if it was not.
+	Swap(ctx context.Context, version int64, p Page) (bool, error)
+}
+
+// A Page is what a Place keeps. Nobody changes the tokens of a Page: they belong to
+// all who have loaded it.
+type Page struct {
+	Version int64 // another one for each list that was ever stored; of no list, 0
+	Tokens  []tokenstore.Token
+	Last    int // the ID that was given last
+}
+
+// List is a TokenStore that keeps its records as one list.
+type List struct{ place Place }
+
+var _ tokenstore.TokenStore = (*List)(nil)
+
+// NewList returns a store on the place, which others may use at the same time.
+func NewList(place Place) *List { return &List{place} }
+
+// FindToken implements tokenstore.TokenStore.
+func (l *List) FindToken(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
+	p, err := l.place.Load(ctx)
+	var t tokenstore.Token
+	if err == nil {
+		t, err = find(ctx, like, p.candidates())
+	}
+	return t, tokenstore.NewError("find", "list", like.ID, err)
+}
+
+// FindTokenByID implements tokenstore.TokenStore.
+func (l *List) FindTokenByID(ctx context.Context, id string) (tokenstore.Token, error) {
+	return l.FindToken(ctx, tokenstore.Token{ID: id})
+}
+
+// SaveToken implements tokenstore.TokenStore.
+func (l *List) SaveToken(ctx context.Context, t tokenstore.Token) (saved tokenstore.Token, err error) {
+	err = l.change(ctx, func(p *Page) (bool, error) {
+		plan, err := plan(ctx, t, p.candidates())
+		saved = plan.Token
+		if err != nil || !plan.Changed {
+			return false, err
+		}
+		if saved.ID == "" {
+			saved.ID = strconv.Itoa(p.Last + 1)
+		}
+		p.Last = max(p.Last, number(saved.ID))
+		kept := make([]tokenstore.Token, 0, len(p.Tokens)+1)
+		for i, have := range p.Tokens {
+			if i != plan.Record && !slices.Contains(plan.Absorb, i) {
+				kept = append(kept, have)
+			}
+		}
+		p.Tokens = append(kept, saved) // at the end, because it is the newest now
+		return true, nil
+	})
+	if err != nil {
+		saved = tokenstore.Token{}
+	}
+	return saved, tokenstore.NewError("save", "list", t.ID, err)
+}
+
+// DeleteToken implements tokenstore.TokenStore.
+func (l *List) DeleteToken(ctx context.Context, id string) error {
+	err := l.change(ctx, func(p *Page) (bool, error) {
+		i := slices.IndexFunc(p.Tokens, func(t tokenstore.Token) bool { return t.ID == id })
+		if i < 0 {
+			return false, nil
+		}
+		p.Tokens = slices.Delete(slices.Clone(p.Tokens), i, i+1)
+		return true, nil
+	})
+	return tokenstore.NewError("delete", "list", id, err)
+}
+
+// GetTokens implements tokenstore.TokenStore.
+func (l *List) GetTokens(ctx context.Context) ([]tokenstore.Token, error) {
+	p, err := l.place.Load(ctx)
+	if err != nil {
+		return nil, tokenstore.NewError("list", "list", "", err)
+	}
+	return tokens(p.candidates()), nil
+}
+
+// DeleteTokens implements tokenstore.TokenStore.
+func (l *List) DeleteTokens(ctx context.Context) error {
+	err := l.change(ctx, func(p *Page) (bool, error) {
+		changed := len(p.Tokens) > 0
+		p.Tokens = nil
+		return changed, nil
+	})
+	return tokenstore.NewError("delete all", "list", "", err)
+}
+
+// attempts is how often a change is decided anew because others were faster. One of
+// those who try at the same time succeeds each time.
+const attempts = 1000
+
+// change replaces the list by what f makes of it. What was decided over a list that
+// is not there any more is not stored, but decided again.
+func (l *List) change(ctx context.Context, f func(*Page) (changed bool, err error)) error {
+	for range attempts {
+		p, err := l.place.Load(ctx)
+		if err != nil {
+			return err
+		}
+		version := p.Version
+		if changed, err := f(&p); err != nil || !changed {
+			return err
+		}
+		if swapped, err := l.place.Swap(ctx, version, p); err != nil || swapped {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: in each of %d attempts", tokenstore.ErrConflict, attempts)
+}
+
+// candidates returns the records: of two of them the one further down is the newer.
+func (p Page) candidates() []tokenstore.Candidate {
+	all := make([]tokenstore.Candidate, 0, len(p.Tokens))
+	for i, t := range p.Tokens {
+		all = append(all, tokenstore.Candidate{Token: t, Updated: time.Unix(int64(i), 0)})
+	}
+	return all
+}
