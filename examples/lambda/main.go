@@ -1,0 +1,116 @@
+// Command lambda is an AWS Lambda function that reads a page of records from
+// Zoho's CRM, with a token that is kept in AWS Secrets Manager. It needs no disk
+// and no VPC, and however many instances start at once, one of them refreshes the
+// token.
+//
+// README.md says how to set it up.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"sync"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
+	"github.com/tokenkeep/tokenkeep/awssm"
+	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+func main() {
+	aws, err := config.LoadDefaultConfig(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	store, err := awssm.New(secretsmanager.NewFromConfig(aws), os.Getenv("TOKEN_PREFIX"), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	f := &function{config: initializer.Config{
+		Environment: initializer.DataCenter(os.Getenv("ZOHO_DATA_CENTER")).Production(),
+		Token:       tokenstore.Token{ID: os.Getenv("TOKEN_ID")},
+		Store:       store,
+		FindUser:    true,
+		Logger:      slog.New(slog.NewJSONHandler(os.Stderr, nil)),
+	}}
+	lambda.Start(f.handle)
+}
+
+// A function is one instance. It keeps its Client, and with it the token, from one
+// invocation to the next.
+type function struct {
+	config initializer.Config
+
+	mu     sync.Mutex
+	client *initializer.Client
+}
+
+// open returns the Client. A start that failed is tried again by the next
+// invocation.
+func (f *function) open(ctx context.Context) (*initializer.Client, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.client != nil {
+		return f.client, nil
+	}
+	c, err := initializer.New(ctx, f.config)
+	f.client = c
+	if c != nil {
+		return c, nil // with a token at least, which is stored later if it is not yet
+	}
+	return nil, err
+}
+
+// A request is what the function is invoked with.
+type request struct {
+	Module string `json:"module"` // "Leads"
+}
+
+// A response is what it answers.
+type response struct {
+	IDs []string `json:"ids"`
+}
+
+func (f *function) handle(ctx context.Context, r request) (response, error) {
+	client, err := f.open(ctx)
+	if err != nil {
+		return response{}, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "/crm/v8/"+url.PathEscape(r.Module)+"?fields=id", nil)
+	if err != nil {
+		return response{}, err
+	}
+	res, err := client.HTTPClient(ctx).Do(req)
+	if err != nil {
+		return response{}, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	var page struct {
+		Data []struct {
+			ID string `json:"id"`
+		} `json:"data"`
+	}
+	switch {
+	case res.StatusCode == http.StatusNoContent: // the module is empty
+		return response{}, nil
+	case res.StatusCode != http.StatusOK:
+		return response{}, fmt.Errorf("the CRM answered with status %d", res.StatusCode)
+	}
+	if err := json.NewDecoder(res.Body).Decode(&page); err != nil {
+		return response{}, fmt.Errorf("the CRM's answer: %w", err)
+	}
+	var answer response
+	for _, record := range page.Data {
+		answer.IDs = append(answer.IDs, record.ID)
+	}
+	return answer, nil
+}
