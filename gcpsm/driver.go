@@ -33,6 +33,10 @@ const (
 
 	// catchUp bounds how long a call waits for metadata that are provably behind.
 	catchUp = 10 * time.Second
+
+	// birth is how long a secret that has a version, but none that is its state,
+	// is taken for one that is being created.
+	birth = time.Second
 )
 
 // secrets implements driver.Leaser.
@@ -52,9 +56,23 @@ func (s *secrets) Properties() driver.Properties {
 }
 
 // Get implements driver.Secrets. A reader by the alias that is so far behind that
-// the version is destroyed asks for the metadata.
+// the version is destroyed asks for the metadata, and one that is behind what this
+// driver has seen reads that by its number.
 func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 	now, err := s.access(ctx, name, alias)
+	if err != nil && !gone(err) {
+		return driver.Secret{}, err
+	}
+	if m, ok := s.seen.get(name); ok && m.number > 0 && (now.life != m.account.Life || now.number < m.number) {
+		there, unread := s.there(ctx, name, m.state())
+		if unread != nil {
+			return driver.Secret{}, unread
+		}
+		if there.number > 0 {
+			return there.secret(), nil
+		}
+		s.seen.drop(name)
+	}
 	if errors.Is(err, errGone) {
 		return s.Fresh(ctx, name, driver.Secret{})
 	}
@@ -69,9 +87,11 @@ func (s state) secret() driver.Secret {
 }
 
 // Fresh implements driver.Secrets. Metadata may be behind; what a version holds
-// that is named by its number is not, and nor is what this driver has seen.
+// that is named by its number is not, and nor is what this driver has seen. That
+// there is no secret is proved by its having no version 1.
 func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
 	known, _ := parse(than.Version)
+	begun := time.Now()
 	var now driver.Secret
 	err := await(ctx, func() (bool, error) {
 		m, err := s.look(ctx, name)
@@ -90,10 +110,11 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 			}
 		}
 		switch {
-		case err != nil:
-			return false, err
-		case absent:
+		case absent && err == nil && time.Since(begun) > birth:
+			// Whoever has created it is not going to commit.
 			return false, fmt.Errorf("%w: %q has no version yet", driver.ErrNotFound, s.prefix+name)
+		case absent:
+			return false, s.vanished(ctx, name)
 		case !m.ours || m.number == 0:
 			return false, fmt.Errorf("%w: %q", driver.ErrCorrupt, s.prefix+name)
 		case than.Data != nil && m.state().same(known):
@@ -113,7 +134,10 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 		}
 		// What the metadata speak of is there no more.
 		s.seen.drop(name)
-		return false, s.vanished(ctx, name, err)
+		if errors.Is(err, driver.ErrNotFound) {
+			return false, s.vanished(ctx, name)
+		}
+		return false, nil
 	})
 	return now, err
 }
@@ -135,16 +159,14 @@ func (s *secrets) there(ctx context.Context, name string, want state) (state, er
 	return state{}, nil
 }
 
-// vanished returns an error matching ErrNotFound if a secret, of which a version
-// was just not found, has no versions at all.
-func (s *secrets) vanished(ctx context.Context, name string, err error) error {
-	if !errors.Is(err, driver.ErrNotFound) {
+// vanished returns an error matching ErrNotFound if a secret has no version at
+// all, and nil if it has.
+func (s *secrets) vanished(ctx context.Context, name string) error {
+	_, err := s.accessNumber(ctx, name, 1)
+	if err == nil || errors.Is(err, errGone) || errors.Is(err, driver.ErrCorrupt) {
 		return nil
 	}
-	if _, err = s.accessNumber(ctx, name, 1); errors.Is(err, driver.ErrNotFound) {
-		return err
-	}
-	return nil
+	return err
 }
 
 // look returns the newest metadata: those the service tells, or those that were
@@ -231,7 +253,8 @@ func (s *secrets) based(ctx context.Context, name string, base driver.Secret, re
 			return false, unread
 		case there.number > 0:
 			return false, nil
-		case err != nil:
+		}
+		if err := s.vanished(ctx, name); err != nil {
 			return false, err
 		}
 		return false, fmt.Errorf("%w: %q", driver.ErrConflict, s.prefix+name)
@@ -368,11 +391,9 @@ func (s *secrets) settle(ctx context.Context, name string, d *due) bool {
 // Delete implements driver.Secrets.
 func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) error {
 	if _, ok := parse(base.Version); !ok {
-		m, err := s.get(ctx, name)
-		if errors.Is(err, driver.ErrNotFound) || err == nil && m.empty() {
+		if err := s.vanished(ctx, name); errors.Is(err, driver.ErrNotFound) {
 			return nil
-		}
-		if err != nil {
+		} else if err != nil {
 			return err
 		}
 	}
