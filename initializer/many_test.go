@@ -187,6 +187,39 @@ func TestTwoConsentsAtOnceAreOneRecord(t *testing.T) {
 	}
 }
 
+// Clocks that differ by two minutes either way: some instances take the token to be
+// good when it is not, and the API tells them.
+func TestInstancesWhoseClocksDifferMakeOneRequest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newBubble(t, nil)
+		old := w.saved(true)
+		_, err := together(many, func(i int) (struct{}, error) {
+			skew := time.Duration(i*4-2*many) * time.Minute / many // from -2 to 2 minutes
+			now := func() time.Time { return w.clock.Now().Add(skew) }
+			conf := w.config(tokenstore.Token{ID: old.ID})
+			store, err := tokenstore.New(w.driver.Reopen(), &tokenstore.Options{Now: now})
+			if err != nil {
+				return struct{}{}, err
+			}
+			conf.Store, conf.Now = store, now
+			c, err := initializer.New(t.Context(), conf)
+			if err != nil {
+				return struct{}{}, err
+			}
+			res, err := c.HTTPClient(t.Context()).Get("/crm/v8/Leads")
+			if err == nil && res.StatusCode != 200 {
+				err = fmt.Errorf("clock %v: status %d", skew, res.StatusCode)
+			}
+			return struct{}{}, err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.asked(0, 1)
+	})
+}
+
 // A start waits for the holder of a lease. If that one has died it takes over.
 func TestAHolderThatDiesIsReplaced(t *testing.T) {
 	t.Parallel()

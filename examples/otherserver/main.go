@@ -1,0 +1,166 @@
+// Command otherserver calls the API of any service with OAuth 2.0, as a user who
+// has logged in once in the browser. It keeps the tokens, also where the server
+// gives a new refresh token each time: golang.org/x/oauth2 leaves that to the
+// program.
+//
+// README.md says how to use it.
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
+)
+
+const usage = `usage: otherserver login | get URL`
+
+// user is the name of the record. A program for many users has a name for each.
+const user = "me"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "otherserver:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	// Any other store will do: this line is all that depends on it.
+	store, err := filestore.New(os.Getenv("TOKEN_FILE"), nil)
+	if err != nil {
+		return err
+	}
+	a := &app{
+		out:   os.Stdout,
+		store: store,
+		http:  &http.Client{Timeout: 30 * time.Second},
+		oauth: oauth2.Config{
+			ClientID:     os.Getenv("OAUTH_CLIENT_ID"),
+			ClientSecret: os.Getenv("OAUTH_CLIENT_SECRET"),
+			Endpoint: oauth2.Endpoint{
+				AuthURL:  os.Getenv("OAUTH_AUTH_URL"),
+				TokenURL: os.Getenv("OAUTH_TOKEN_URL"),
+			},
+		},
+	}
+	switch {
+	case len(args) == 1 && args[0] == "login":
+		return a.login(ctx)
+	case len(args) == 2 && args[0] == "get":
+		return a.get(ctx, args[1])
+	}
+	return errors.New(usage)
+}
+
+// An app is one run of the program.
+type app struct {
+	out   io.Writer
+	store tokenstore.TokenStore
+	http  *http.Client
+	oauth oauth2.Config
+}
+
+func (a *app) config() initializer.Config {
+	return initializer.Config{
+		OAuth2:     &a.oauth,
+		Store:      a.store,
+		HTTPClient: a.http,
+		Token:      tokenstore.Token{UserName: user, ClientID: a.oauth.ClientID},
+	}
+}
+
+// login has the user consent in the browser, which then comes back to a server on
+// the loopback interface (RFC 8252).
+func (a *app) login(ctx context.Context) error {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	a.oauth.RedirectURL = "http://" + listener.Addr().String() + "/callback"
+	state, verifier := rand.Text(), oauth2.GenerateVerifier()
+	answers := make(chan string, 1)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /callback", func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("state") != state || r.FormValue("code") == "" {
+			http.Error(w, "this is not the answer to the login", http.StatusBadRequest)
+			return
+		}
+		_, _ = io.WriteString(w, "You can close this window.\n")
+		select {
+		case answers <- r.FormValue("code"):
+		default: // there was one
+		}
+	})
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		_ = server.Serve(listener)
+	}()
+	defer func() {
+		_ = server.Shutdown(context.WithoutCancel(ctx))
+		<-stopped
+	}()
+	_, _ = fmt.Fprintf(a.out, "Open this page and log in:\n%s\n", a.oauth.AuthCodeURL(state, oauth2.AccessTypeOffline, oauth2.S256ChallengeOption(verifier)))
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case code := <-answers:
+		return a.begin(ctx, code, verifier)
+	}
+}
+
+// begin exchanges the code. Once New has returned the tokens are stored.
+func (a *app) begin(ctx context.Context, code, verifier string) error {
+	conf := a.config()
+	conf.Token.GrantToken = tokenstore.Secret(code)
+	conf.ExchangeOptions = []oauth2.AuthCodeOption{oauth2.VerifierOption(verifier)}
+	if _, err := initializer.New(ctx, conf); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(a.out, "You are logged in.")
+	return err
+}
+
+// get prints the answer to a GET request.
+func (a *app) get(ctx context.Context, url string) error {
+	client, err := initializer.New(ctx, a.config())
+	if errors.Is(err, initializer.ErrReauthRequired) {
+		return fmt.Errorf("run login first: %w", err)
+	}
+	if client == nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	res, err := client.HTTPClient(ctx).Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	if _, err := io.Copy(a.out, res.Body); err != nil {
+		return err
+	}
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("status %s", res.Status)
+	}
+	return nil
+}

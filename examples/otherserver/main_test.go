@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
+	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
+)
+
+const api = "https://api.example.com/crm/v8/things"
+
+// A browser is where the program's output goes. It opens the page that it is shown,
+// and sends the user's consent back.
+type browser struct {
+	t       *testing.T
+	consent func() string // returns a code
+	visits  sync.WaitGroup
+
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *browser) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+var page = regexp.MustCompile(`https://id\.example\.com\S+`)
+
+func (b *browser) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if u := page.Find(p); u != nil {
+		b.visits.Go(func() { b.visit(string(u)) })
+	}
+	return b.text.Write(p)
+}
+
+func (b *browser) visit(address string) {
+	u, err := url.Parse(address)
+	if err != nil || u.Query().Get("code_challenge_method") != "S256" {
+		b.t.Errorf("the page is %s: %v", address, err)
+		return
+	}
+	back := u.Query().Get("redirect_uri")
+	for _, answer := range []struct {
+		state string
+		want  int
+	}{{"of somebody else", http.StatusBadRequest}, {u.Query().Get("state"), http.StatusOK}} {
+		res, err := http.Get(back + "?" + url.Values{"state": {answer.state}, "code": {b.consent()}}.Encode())
+		if err != nil {
+			b.t.Error(err)
+			return
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != answer.want {
+			b.t.Errorf("the program answers the browser with %s", res.Status)
+		}
+	}
+}
+
+// start returns the program, and a server that rotates refresh tokens and revokes
+// them all when one is used twice.
+func start(t *testing.T, path string) (*app, *browser, *zohoaccounts.Server) {
+	t.Helper()
+	server := zohoaccounts.New(&zohoaccounts.Options{Strict: true, AccessLife: time.Second})
+	server.AddClient(zohoaccounts.Client{ID: "client", Secret: "secret"})
+	store, err := filestore.New(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &browser{t: t, consent: func() string {
+		return server.Code(zohoaccounts.Consent{ClientID: "client", Email: "ann@example.com"})
+	}}
+	return &app{
+		out: b, store: store, http: server.Client(),
+		oauth: oauth2.Config{ClientID: "client", ClientSecret: "secret", Endpoint: oauth2.Endpoint{
+			AuthURL: "https://id.example.com/authorize", TokenURL: "https://id.example.com/oauth/v2/token",
+		}},
+	}, b, server
+}
+
+func TestALoginLastsThoughRefreshTokensRotate(t *testing.T) {
+	t.Parallel()
+	a, b, server := start(t, filepath.Join(t.TempDir(), "tokens.csv"))
+	if err := a.login(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.visits.Wait()
+	if !strings.Contains(b.String(), "You are logged in.") {
+		t.Errorf("the program printed %q", b)
+	}
+	// Every run is another process. A token that lives a second has to be refreshed
+	// each time, and each time there is another refresh token.
+	const runs = 5
+	for range runs {
+		server.Advance(time.Minute)
+		if err := a.expire(t); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.get(t.Context(), api); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := server.Count(zohoaccounts.Refresh); n != runs {
+		t.Errorf("%d runs made %d refreshes", runs, n)
+	}
+	if n := server.Refused("invalid_grant"); n != 0 {
+		t.Errorf("%d requests were refused", n)
+	}
+
+	// A second login goes on with the same record.
+	if err := a.login(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.visits.Wait()
+	if tokens, err := a.store.GetTokens(t.Context()); err != nil || len(tokens) != 1 || tokens[0].UserName != user {
+		t.Errorf("the records are %+v: %v", tokens, err)
+	}
+}
+
+// expire has the stored token be as old as the server takes it to be.
+func (a *app) expire(t *testing.T) error {
+	t.Helper()
+	tokens, err := a.store.GetTokens(t.Context())
+	if err != nil {
+		return err
+	}
+	for _, token := range tokens {
+		token.ExpiresAt = time.Now().Add(-time.Minute)
+		if _, err := a.store.SaveToken(t.Context(), token); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestWithoutALoginThereIsNoToken(t *testing.T) {
+	t.Parallel()
+	a, _, server := start(t, filepath.Join(t.TempDir(), "tokens.csv"))
+	if err := a.get(t.Context(), api); !errors.Is(err, initializer.ErrReauthRequired) {
+		t.Errorf("the error is %v", err)
+	}
+	if n := len(server.Requests()); n != 0 {
+		t.Errorf("there were %d requests", n)
+	}
+}

@@ -1,0 +1,199 @@
+// Command vaultcli reads leads from Zoho's CRM on the command line, for people and
+// for cron jobs on machines that share one account. The tokens are kept in
+// HashiCorp Vault, to which it logs in with an AppRole.
+//
+// README.md says how to set it up.
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/vaultstore"
+)
+
+const usage = `usage: vaultcli login | leads USER | logout USER
+
+login reads a client ID, its secret and a one-time code from standard input, a line
+each, and prints the user whose they are.
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	c := &command{in: os.Stdin, out: os.Stdout, env: os.Getenv, http: http.DefaultClient}
+	if err := c.run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "vaultcli:", err)
+		stop()
+		os.Exit(exitCode(err))
+	}
+}
+
+// A command is one run of the program.
+type command struct {
+	in   io.Reader
+	out  io.Writer
+	env  func(string) string
+	http *http.Client
+}
+
+var errUsage = errors.New(usage)
+
+func (c *command) run(ctx context.Context, args []string) error {
+	store, err := c.store()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = store.Close() }()
+	conf := initializer.Config{
+		Environment: initializer.DataCenter(c.env("ZOHO_DATA_CENTER")).Production(),
+		Store:       store,
+		HTTPClient:  c.http,
+		FindUser:    true,
+	}
+	switch {
+	case len(args) == 1 && args[0] == "login":
+		return c.login(ctx, conf)
+	case len(args) == 2 && args[0] == "leads":
+		conf.Token.UserName = args[1]
+		return c.leads(ctx, conf)
+	case len(args) == 2 && args[0] == "logout":
+		conf.Token.UserName = args[1]
+		return c.logout(ctx, conf)
+	}
+	return errUsage
+}
+
+// store opens the store in Vault. VAULT_ADDR, VAULT_NAMESPACE, VAULT_CACERT and so
+// on are read by Vault's own package.
+func (c *command) store() (*tokenstore.Store, error) {
+	conf := api.DefaultConfig()
+	if conf.Error != nil {
+		return nil, conf.Error
+	}
+	if address := c.env("VAULT_ADDR"); address != "" {
+		conf.Address = address
+	}
+	client, err := api.NewClient(conf)
+	if err != nil {
+		return nil, err
+	}
+	client.ClearToken() // the AppRole is who this program is
+	return vaultstore.New(client, "secret", "oauth/crm", &vaultstore.Options{
+		Auth: appRole{role: c.env("VAULT_ROLE_ID"), secretFile: c.env("VAULT_SECRET_ID_FILE")},
+	})
+}
+
+// appRole logs in to Vault. Its secret is in a file, and not in the environment,
+// which child processes inherit. The file is read at each login, so that it can be
+// replaced.
+type appRole struct{ role, secretFile string }
+
+// Login implements api.AuthMethod.
+func (a appRole) Login(ctx context.Context, client *api.Client) (*api.Secret, error) {
+	secret, err := os.ReadFile(a.secretFile)
+	if err != nil {
+		return nil, err
+	}
+	return client.Logical().WriteWithContext(ctx, "auth/approle/login", map[string]any{
+		"role_id": a.role, "secret_id": strings.TrimSpace(string(secret)),
+	})
+}
+
+// login exchanges a one-time code.
+func (c *command) login(ctx context.Context, conf initializer.Config) error {
+	lines := bufio.NewScanner(c.in)
+	var answers []string
+	for _, question := range []string{"client ID", "client secret", "one-time code"} {
+		_, _ = fmt.Fprintf(c.out, "%s: ", question)
+		if !lines.Scan() {
+			return fmt.Errorf("no %s on standard input", question)
+		}
+		answers = append(answers, strings.TrimSpace(lines.Text()))
+	}
+	conf.Token = tokenstore.Token{
+		ClientID:     answers[0],
+		ClientSecret: tokenstore.Secret(answers[1]),
+		GrantToken:   tokenstore.Secret(answers[2]),
+	}
+	client, err := initializer.New(ctx, conf)
+	if err != nil {
+		return err
+	}
+	t, err := client.Token(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.out, "\n%s is logged in\n", t.UserName)
+	return err
+}
+
+// leads prints the name of each lead.
+func (c *command) leads(ctx context.Context, conf initializer.Config) error {
+	client, err := initializer.New(ctx, conf)
+	if client == nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "/crm/v8/Leads?fields=Last_Name", nil)
+	if err != nil {
+		return err
+	}
+	res, err := client.HTTPClient(ctx).Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode == http.StatusNoContent {
+		return nil
+	}
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("the CRM answered with status %d", res.StatusCode)
+	}
+	var page struct {
+		Data []struct {
+			LastName string `json:"Last_Name"`
+		} `json:"data"`
+	}
+	if err := json.NewDecoder(res.Body).Decode(&page); err != nil {
+		return fmt.Errorf("the CRM's answer: %w", err)
+	}
+	for _, lead := range page.Data {
+		if _, err := fmt.Fprintln(c.out, lead.LastName); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// logout revokes the tokens of a user and removes the record.
+func (c *command) logout(ctx context.Context, conf initializer.Config) error {
+	client, err := initializer.New(ctx, conf)
+	if client == nil {
+		return err
+	}
+	return client.Revoke(ctx)
+}
+
+// exitCode tells scripts what to do: 2, log in again; 75 (EX_TEMPFAIL), try again
+// later.
+func exitCode(err error) int {
+	switch {
+	case errors.Is(err, initializer.ErrReauthRequired):
+		return 2
+	case errors.Is(err, initializer.ErrThrottled), errors.Is(err, initializer.ErrServer), errors.Is(err, tokenstore.ErrUnavailable):
+		return 75
+	}
+	return 1
+}
