@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -35,17 +37,13 @@ func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, erro
 				yield(driver.Inspection{}, failed(ctx, "ListSecrets", err, nil))
 				return
 			}
-			for _, e := range out.SecretList {
-				name, ok := s.name(aws.ToString(e.Name))
-				if !ok {
-					continue
-				}
-				faults, err := s.faults(ctx, name, e)
-				if err != nil {
-					yield(driver.Inspection{}, err)
-					return
-				}
-				if !yield(driver.Inspection{Name: name, Labels: labelsOf(e.Tags), Faults: faults}, nil) {
+			found, err := s.inspectAll(ctx, out.SecretList)
+			if err != nil {
+				yield(driver.Inspection{}, err)
+				return
+			}
+			for _, i := range found {
+				if !yield(i, nil) {
 					return
 				}
 			}
@@ -54,6 +52,40 @@ func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, erro
 			}
 		}
 	}
+}
+
+// inspections is how many secrets are looked at at once.
+const inspections = 16
+
+// inspectAll looks at listed secrets.
+func (s *secrets) inspectAll(ctx context.Context, list []types.SecretListEntry) ([]driver.Inspection, error) {
+	list = slices.DeleteFunc(list, func(e types.SecretListEntry) bool {
+		_, ok := s.name(aws.ToString(e.Name))
+		return !ok
+	})
+	found := make([]driver.Inspection, len(list))
+	errs := make([]error, len(list))
+	slots := make(chan struct{}, inspections)
+	var work sync.WaitGroup
+	for i, e := range list {
+		slots <- struct{}{}
+		work.Go(func() {
+			name, _ := s.name(aws.ToString(e.Name))
+			found[i] = driver.Inspection{Name: name}
+			if e.DeletedDate == nil {
+				found[i].Labels = labelsOf(e.Tags)
+			}
+			found[i].Faults, errs[i] = s.faults(ctx, name, e)
+			<-slots
+		})
+	}
+	work.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
 }
 
 // labelsOf returns the labels among tags.
@@ -72,12 +104,13 @@ func labelsOf(tags []types.Tag) []driver.Label {
 func (s *secrets) faults(ctx context.Context, name string, e types.SecretListEntry) ([]driver.Fault, error) {
 	path, arn := s.path(name), aws.ToString(e.ARN)
 	if at := e.DeletedDate; at != nil {
-		if s.now().Sub(*at) < time.Hour {
+		// The date is when it was deleted, or when it will be.
+		if s.now().Sub(*at).Abs() < time.Hour {
 			return nil, nil // it is about to go away, as deleted secrets do
 		}
 		return []driver.Fault{{
 			Kind: driver.FaultDeleted, Exclusive: true, Action: "delete it for good",
-			Detail: fmt.Sprintf("somebody scheduled its deletion on %s; RestoreSecret brings it back", at.UTC().Format(time.DateOnly)),
+			Detail: fmt.Sprintf("somebody has scheduled its deletion (%s); RestoreSecret brings it back", at.UTC().Format(time.DateOnly)),
 			Mend:   func(ctx context.Context) error { return s.remove(ctx, arn) },
 		}}, nil
 	}

@@ -312,7 +312,22 @@ func (c *checker) lacks(e entry) []driver.Label {
 	if !inspected {
 		return nil
 	}
-	return slices.DeleteFunc(driverLabels(e.record.Labels), func(l driver.Label) bool { return slices.Contains(beside, l) })
+	return slices.DeleteFunc(driverLabels(e.record.Labels), func(l driver.Label) bool { return carries(beside, l) })
+}
+
+// carries reports whether l is one of the labels that are beside a secret. Where
+// the service does not keep nonces they are not compared.
+func carries(beside []driver.Label, l driver.Label) bool {
+	return slices.ContainsFunc(beside, func(b driver.Label) bool { return isBeside(b, l) })
+}
+
+func isBeside(beside, l driver.Label) bool {
+	return beside.Key == l.Key && beside.Value == l.Value && (beside.Nonce == l.Nonce || beside.Nonce == "")
+}
+
+// held reports whether a label that is beside a secret is one that its record has.
+func held(labels []driver.Label, beside driver.Label) bool {
+	return slices.ContainsFunc(labels, func(l driver.Label) bool { return isBeside(beside, l) })
 }
 
 // foreign reports that the keys look like those of another store, and has nothing
@@ -423,7 +438,7 @@ func (c *checker) leftOver(ctx context.Context, inspector driver.Inspector) erro
 // and the record's ID.
 func (c *checker) extra(ctx context.Context, inspector driver.Inspector, name string) ([]driver.Label, string, error) {
 	extra := slices.DeleteFunc(slices.Clone(c.beside[name]), func(l driver.Label) bool {
-		return slices.Contains(c.seen[name].labels, l)
+		return held(c.seen[name].labels, l)
 	})
 	if len(extra) == 0 {
 		return nil, "", nil
@@ -442,7 +457,7 @@ func (c *checker) extra(ctx context.Context, inspector driver.Inspector, name st
 	case err != nil:
 		return nil, "", err
 	}
-	return slices.DeleteFunc(extra, func(l driver.Label) bool { return slices.Contains(e.secret.Labels, l) }), e.token().ID, nil
+	return slices.DeleteFunc(extra, func(l driver.Label) bool { return held(e.secret.Labels, l) }), e.token().ID, nil
 }
 
 // kindsOf returns the keys of labels, each once.

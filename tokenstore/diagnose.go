@@ -298,14 +298,14 @@ func (c *checker) relabel(e entry, absent []driver.Label, p problem) problem {
 // absent returns the labels that e was committed with and that are not there.
 func (c *checker) absent(ctx context.Context, e entry) ([]driver.Label, error) {
 	inspector, ok := c.driver.(driver.Inspector)
-	if !ok || len(e.secret.Labels) == 0 {
-		return nil, nil
+	if !ok || len(e.secret.Labels) == 0 || c.underWay(e) {
+		return nil, nil // what is young may not be seen everywhere yet
 	}
 	present, err := inspector.Present(ctx, e.name, e.secret.Labels)
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(slices.Clone(e.secret.Labels), func(l driver.Label) bool { return slices.Contains(present, l) }), nil
+	return slices.DeleteFunc(slices.Clone(e.secret.Labels), func(l driver.Label) bool { return carries(present, l) }), nil
 }
 
 // lease returns that a lease was left behind.

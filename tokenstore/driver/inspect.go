@@ -37,7 +37,8 @@ type Inspection struct {
 	Name string
 
 	// Labels are all that are beside the secret, those included that no state of
-	// it was committed with.
+	// it was committed with. Where the service does not keep nonces they have
+	// none.
 	Labels []Label
 
 	// Faults are what is wrong, or remains of what was.
