@@ -1,0 +1,273 @@
+package gcpsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"cloud.google.com/go/secretmanager/apiv1/secretmanagerpb"
+	"google.golang.org/api/iterator"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+)
+
+var _ driver.Inspector = (*secrets)(nil)
+
+// Inspect implements driver.Inspector. It takes a ListSecrets for 25,000 secrets,
+// and nothing more: all that it needs is in the metadata.
+func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, error] {
+	return func(yield func(driver.Inspection, error) bool) {
+		if err := ctx.Err(); err != nil {
+			yield(driver.Inspection{}, err)
+			return
+		}
+		it := s.client.ListSecrets(ctx, &secretmanagerpb.ListSecretsRequest{
+			Parent: s.parent, Filter: s.all(), PageSize: maxPage,
+		}, repeat(ctx, reading))
+		for {
+			listed, err := it.Next()
+			if errors.Is(err, iterator.Done) {
+				return
+			}
+			if err != nil {
+				yield(driver.Inspection{}, failed(ctx, "ListSecrets", strings.TrimSuffix(s.prefix, "-"), err, nil))
+				return
+			}
+			name, ok := strings.CutPrefix(last(listed.GetName()), s.prefix)
+			if !ok || !legalName.MatchString(name) {
+				continue
+			}
+			m := read(listed)
+			if !yield(driver.Inspection{Name: name, Labels: labelsOf(listed.GetLabels()), Faults: s.faults(name, m)}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// labelsOf returns the labels that records are found by, without nonces.
+func labelsOf(labels map[string]string) []driver.Label {
+	var found []driver.Label
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		if v := labels[k]; ours(k, v) {
+			found = append(found, driver.Label{Key: k[:len(k)-inKey-1], Value: k[len(k)-inKey:] + v})
+		}
+	}
+	return found
+}
+
+// stillborn is how old a secret without a state is before it counts as left
+// behind.
+const stillborn = time.Minute
+
+// faults returns what is wrong with a secret. What is not in this package's form
+// is none of its faults: reading it fails.
+func (s *secrets) faults(name string, m metadata) []driver.Fault {
+	switch now := time.Now(); {
+	case m.empty() && now.Sub(m.secret.GetCreateTime().AsTime()) > stillborn:
+		return []driver.Fault{{
+			Kind: driver.FaultEmpty, Action: "delete it",
+			Detail: fmt.Sprintf("it was created on %s, and was never given a state", m.secret.GetCreateTime().AsTime().Format(time.RFC3339)),
+			Mend:   func(ctx context.Context) error { return s.unmake(ctx, name, m) },
+		}}
+	case !m.ours || m.empty():
+		return nil
+	default:
+		var faults []driver.Fault
+		if m.number != m.account.Current {
+			faults = append(faults, driver.Fault{
+				Kind: driver.FaultRolledBack, Action: fmt.Sprintf("let the alias mean version %d again", m.account.Current),
+				Detail: fmt.Sprintf("somebody has moved the alias %q to version %d; the last commit made it version %d", alias, m.number, m.account.Current),
+				Mend:   func(ctx context.Context) error { return s.realias(ctx, name, m) },
+			})
+		}
+		if n := ripe(m.account.Due, now); n > 0 {
+			faults = append(faults, driver.Fault{
+				Kind: driver.FaultDue, Action: "destroy them",
+				Detail: fmt.Sprintf("%d versions were replaced over %v ago and are not destroyed", n, grace),
+				Mend:   func(ctx context.Context) error { return s.destroyDue(ctx, name) },
+			})
+		}
+		return faults
+	}
+}
+
+// ripe returns how many versions can be destroyed.
+func ripe(all []due, now time.Time) (n int64) {
+	for _, d := range all {
+		if d.ripe(now) {
+			n += max(d.To-d.Number, 0) + 1
+		}
+	}
+	return n
+}
+
+// unmake deletes a secret that has no state, if nobody has given it one.
+func (s *secrets) unmake(ctx context.Context, name string, m metadata) error {
+	err := s.remove(ctx, name, m.secret.GetEtag())
+	s.seen.drop(name)
+	if errors.Is(err, driver.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// realias makes the alias mean what the last commit made it mean, if the metadata
+// are as they were. Labels did not move with it.
+func (s *secrets) realias(ctx context.Context, name string, m metadata) error {
+	there, err := s.accessNumber(ctx, name, m.account.Current)
+	switch {
+	case gone(err):
+		return fmt.Errorf("%w: version %d of %q is not there any more", driver.ErrUnavailable, m.account.Current, s.prefix+name)
+	case err != nil:
+		return err
+	case there.life != m.account.Life || there.digest != m.account.Digest:
+		return fmt.Errorf("%w: %q", driver.ErrConflict, s.prefix+name)
+	}
+	next := m.annotate(m.account)
+	next.VersionAliases = merge(m.secret.GetVersionAliases(), map[string]int64{alias: m.account.Current})
+	return s.put(ctx, name, next, "annotations", "version_aliases")
+}
+
+// put updates a secret, and remembers what it has become.
+func (s *secrets) put(ctx context.Context, name string, next *secretmanagerpb.Secret, fields ...string) error {
+	m, err := s.update(ctx, name, next, fields...)
+	if err != nil {
+		s.seen.drop(name)
+		return err
+	}
+	s.seen.put(name, m)
+	return nil
+}
+
+// sweeps is how often destroyDue goes on: what has no etag yet takes two rounds,
+// and a round is of width versions.
+const sweeps = 100
+
+// destroyDue destroys what is due, as the writes that come would do.
+func (s *secrets) destroyDue(ctx context.Context, name string) error {
+	for range sweeps {
+		m, err := s.get(ctx, name)
+		if errors.Is(err, driver.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		left := ripe(m.account.Due, now)
+		if !m.ours || left == 0 {
+			return nil
+		}
+		a := m.account
+		a.Due = fewer(s.sweep(ctx, name, m, now))
+		if err := s.put(ctx, name, m.annotate(a), "annotations"); err != nil && !errors.Is(err, driver.ErrConflict) {
+			return err
+		}
+		if slices.Equal(a.Due, m.account.Due) {
+			return fmt.Errorf("%w: %d versions of %q could not be destroyed", driver.ErrUnavailable, left, s.prefix+name)
+		}
+	}
+	return fmt.Errorf("%w: %q has more versions that are due", driver.ErrConflict, s.prefix+name)
+}
+
+// Present implements driver.Inspector.
+func (s *secrets) Present(ctx context.Context, name string, labels []driver.Label) ([]driver.Label, error) {
+	m, err := s.get(ctx, name)
+	if errors.Is(err, driver.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	there := m.secret.GetLabels()
+	return slices.DeleteFunc(slices.Clone(labels), func(l driver.Label) bool {
+		k, v := encode(l)
+		return there[k] != v
+	}), nil
+}
+
+// Unlabel implements driver.Inspector.
+func (s *secrets) Unlabel(ctx context.Context, name string, labels []driver.Label) error {
+	m, err := s.get(ctx, name)
+	if errors.Is(err, driver.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	next := m.annotate(m.account)
+	next.Labels = maps.Clone(m.secret.GetLabels())
+	for _, l := range labels {
+		k, _ := encode(l)
+		delete(next.Labels, k)
+	}
+	return s.put(ctx, name, next, "labels", "annotations")
+}
+
+// Probe implements driver.Inspector. The calls are about a secret that is made for
+// them and deleted by the last one; if it may not be made, about one that there is
+// not.
+func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
+	return func(yield func(driver.Probed, error) bool) {
+		for _, p := range s.probes() {
+			err := p.do(ctx)
+			if ctx.Err() != nil {
+				yield(driver.Probed{}, ctx.Err())
+				return
+			}
+			if errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrConflict) || errors.Is(err, driver.ErrCorrupt) {
+				err = nil // the service has looked, so it was allowed
+			}
+			if !yield(driver.Probed{Call: p.call, Needs: "the permission secretmanager." + p.permission, Err: err}, nil) {
+				return
+			}
+		}
+	}
+}
+
+type probe struct {
+	call, permission string
+	do               func(context.Context) error
+}
+
+// probes are the calls that the driver makes.
+func (s *secrets) probes() []probe {
+	name := "tokenkeepprobe" + newLife()
+	var made metadata
+	var version added
+	return []probe{
+		{"ListSecrets", "secrets.list", func(ctx context.Context) error {
+			return s.list(ctx, s.all(), func(string, map[string]string) bool { return false })
+		}},
+		{"CreateSecret", "secrets.create", func(ctx context.Context) (err error) {
+			blank := proto.CloneOf(s.blank)
+			blank.Annotations = metadata{}.annotate(account{Life: newLife()}).GetAnnotations()
+			made, err = s.create(ctx, name, blank)
+			return err
+		}},
+		{"GetSecret", "secrets.get", func(ctx context.Context) error { _, err := s.get(ctx, name); return err }},
+		{"AddSecretVersion", "versions.add", func(ctx context.Context) (err error) {
+			version, err = s.add(ctx, name, []byte("probe"))
+			return err
+		}},
+		{"AccessSecretVersion", "versions.access", func(ctx context.Context) error { _, err := s.accessNumber(ctx, name, 1); return err }},
+		{"GetSecretVersion", "versions.get", func(ctx context.Context) error { _, err := s.inspect(ctx, name, 1); return err }},
+		{"UpdateSecret", "secrets.update", func(ctx context.Context) error {
+			next := made.annotate(made.account)
+			m, err := s.update(ctx, name, next, "annotations")
+			if err == nil {
+				made = m
+			}
+			return err
+		}},
+		{"DestroySecretVersion", "versions.destroy", func(ctx context.Context) error { return s.destroy(ctx, name, 1, version.etag) }},
+		{"DeleteSecret", "secrets.delete", func(ctx context.Context) error { return s.remove(ctx, name, made.secret.GetEtag()) }},
+	}
+}
