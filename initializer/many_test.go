@@ -1,6 +1,7 @@
 package initializer_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -185,6 +186,61 @@ func TestTwoConsentsAtOnceAreOneRecord(t *testing.T) {
 			w.asked(2, 1)
 		})
 	}
+}
+
+// Whoever waits for another goroutine's refresh has a context of its own, and is
+// not told that the other one's is done.
+func TestWhoWaitsDoesNotGiveUpWithTheOther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newBubble(t, nil)
+		c := w.open(tokenstore.Token{ID: w.saved(false).ID})
+		w.clock.Advance(2 * time.Hour)
+		hang := 20 * time.Second // the first request, which is given up
+		w.zoho.Inject(func(zohoaccounts.Request) *zohoaccounts.Fault {
+			f := &zohoaccounts.Fault{Delay: hang}
+			hang = 0
+			return f
+		})
+		begun := time.Now()
+		results, _ := together(3, func(i int) (error, error) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			time.Sleep(time.Duration(i) * time.Millisecond) // the first one leads
+			if i < 2 {
+				time.AfterFunc(time.Second, cancel)
+			}
+			_, err := c.Token(ctx)
+			if took := time.Since(begun); i == 1 && took > 2*time.Second {
+				t.Errorf("the one that waits gave up after %v", took)
+			}
+			return err, nil
+		})
+		if !errors.Is(results[0], context.Canceled) || !errors.Is(results[1], context.Canceled) || results[2] != nil {
+			t.Errorf("the errors are %v", results)
+		}
+		w.asked(0, 1)
+	})
+}
+
+func TestACloseDuringARefreshIsFinal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newBubble(t, nil)
+		c := w.open(tokenstore.Token{ID: w.saved(false).ID})
+		w.clock.Advance(2 * time.Hour)
+		time.AfterFunc(100*time.Millisecond, func() { _ = c.Close() })
+		results, _ := together(3, func(int) (error, error) {
+			_, err := c.Token(t.Context())
+			return err, nil
+		})
+		for _, err := range results {
+			w.wants(err, initializer.ErrClosed)
+		}
+		if rec := w.record(); !w.zoho.Alive(string(rec.AccessToken)) {
+			t.Error("what was got is not stored")
+		}
+	})
 }
 
 // Clocks that differ by two minutes either way: some instances take the token to be

@@ -332,6 +332,57 @@ func TestACodeThatCannotBeStoredMakesAClientThatStoresItLater(t *testing.T) {
 	})
 }
 
+// The store goes down between the commit of the tokens and the user.
+func TestARecordThatCannotGetItsUserGetsItAtTheNextStart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.zoho.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
+			if r.Kind == zohoaccounts.API {
+				w.outages.set(false, true)
+			}
+			return nil
+		})
+		like := byCode(w.zoho.Code(consent()))
+		if got := w.token(w.open(like)); got.UserName != "" || got.RefreshToken == "" {
+			t.Errorf("the token is %s", describe(got))
+		}
+		w.outages.set(false, false)
+		w.zoho.Inject(nil)
+		if got := w.token(w.open(like)); got.UserName != user || w.record() != got {
+			t.Errorf("the token is %s", describe(got))
+		}
+		w.asked(1, 0)
+	})
+}
+
+func TestAStoreWithoutRefreshLosesNothingEither(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		conf := w.config(tokenstore.Token{ID: w.saved(false).ID})
+		conf.Store = simple{w.store}
+		c := w.start(conf)
+		w.clock.Advance(2 * time.Hour)
+		w.downAfterTheRequest()
+		got, err := c.Token(t.Context())
+		w.wants(err, tokenstore.ErrNotPersisted)
+		w.outages.set(false, false)
+		w.zoho.Inject(nil)
+		if w.token(c) != got || w.record() != got {
+			t.Errorf("stored is %s", describe(w.record()))
+		}
+		w.asked(0, 1)
+		w.clock.Advance(2 * time.Hour)
+		w.answers(ok(`{"error":"invalid_code"}`))
+		_, err = c.Token(t.Context())
+		w.wants(err, initializer.ErrReauthRequired)
+		if w.record() != got {
+			t.Error("the record was changed")
+		}
+	})
+}
+
 func TestACodeIsNotBurntWhileTheStoreIsDown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

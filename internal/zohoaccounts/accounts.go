@@ -174,7 +174,7 @@ func (s *Server) refresh(r *Request) response {
 // revoke answers a request to revoke a refresh token, or an access token.
 func (s *Server) revoke(r *Request) response {
 	token := r.Form.Get("token")
-	if f := s.families[token]; f != nil {
+	if f := s.families[token]; f != nil && !f.revoked {
 		s.kill(f)
 		return success(map[string]any{"status": "success"})
 	}
