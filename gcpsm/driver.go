@@ -36,7 +36,7 @@ const (
 
 	// birth is how long a secret that has a version, but none that is its state,
 	// is taken for one that is being created.
-	birth = time.Second
+	birth = 250 * time.Millisecond
 )
 
 // secrets implements driver.Leaser.
