@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,15 +43,28 @@ func TestCanary(t *testing.T) {
 		{"ls"}, {"ls", "--json"}, {"save"}, {"save", "--json"}, {"get", "--like", "-"}, {"get", "--like", "-", "--json"},
 		{"get", "--user", "ann"}, {"import", "-"}, {"import", "-", "--skip-bad", "--json"}, {"import", "-", "--keep-ids"},
 		{"export", "FILE", "--force"}, {"export", "FILE", "--force", "--dialect", "node", "--json"}, {"export", "-"},
-		{"rm", "1"}, {"rm", "--all", "--yes"},
+		{"rm", "1"}, {"doctor"}, {"rm", "--all", "--yes"},
+	}
+	once := [][]string{ // whatever the input is
 		{"get", "-" + canary}, {"get", "--" + canary}, {"get", "--json=" + canary}, {canary}, {"ls", canary}, {"keys", canary},
 		{"ls", "--store", canary}, {"ls", "--store", canary + ":x"}, {"ls", "--store", "mysql:root:" + canary + "@host/db"},
-		{"keys", "new", "KEYS"},
+		{"keys", "new", "KEYS"}, {"doctor", "--json"}, {"rekey"}, {"doctor", canary}, {"rekey", canary},
+		{"migrate", "--from", "STORE", "--to", "file:FILE2"}, {"migrate", "--from", "STORE", "--to", "file:FILE2?dialect=node", "--json"},
+		{"migrate", "--from", "file:BAD", "--to", "STORE"}, {"migrate", "--from", "file:BAD", "--to", "STORE", "--skip-bad", "--json"},
+		{"migrate", "--from", canary, "--to", canary}, {"migrate", "--from", "mem:" + canary, "--to", "STORE"},
+		{"ls", "--store", "mysql://root:" + canary + "@host/db"}, {"ls", "--store", "mysql:root:" + canary + "@tcp(127.0.0.1:1)/db"},
+		{"ls", "--store", "mysql://" + canary + ":%zz@host/"}, {"ls", "--store", "awssm:x?" + canary}, {"ls", "--store", "awssm:x?endpoint=http://u:" + canary + "@h"},
+		{"ls", "--store", "gcpsm:p/x?endpoint=" + canary + "://"},
 	}
 	everyStore(t, func(t *testing.T, e env) {
 		dir := t.TempDir()
-		replace := strings.NewReplacer("FILE", filepath.Join(dir, "out.csv"), "KEYS", filepath.Join(dir, "keys.json"))
-		for _, in := range inputs {
+		bad := writeFile(t, "bad.csv", header+row+row+strings.Replace(row, "4070908800000", canary, 1)+"10,,c,"+canary+",,,,,,\n")
+		replace := strings.NewReplacer("FILE2", filepath.Join(dir, "to.csv"), "FILE", filepath.Join(dir, "out.csv"), "KEYS", filepath.Join(dir, "keys.json"), "STORE", e[envStore], "BAD", bad)
+		for i, in := range inputs {
+			commands := commands
+			if i == 1 {
+				commands = slices.Concat(commands, once)
+			}
 			for _, args := range commands {
 				args := strings.Split(replace.Replace(strings.Join(args, "\n")), "\n")
 				r := e.tk(t, in, args...)
@@ -120,6 +134,9 @@ func everyStore(t *testing.T, test func(*testing.T, env)) {
 		"vault refuses":  broken(&fakevault.Fault{Status: http.StatusBadRequest, Errors: []string{"refused"}}),
 		"vault forgets":  broken(&fakevault.Fault{Status: http.StatusNotFound}),
 		"vault, no keys": func(t *testing.T) env { e, _ := vaultEnv(t); return e.with(envKeys, writeFile(t, "keys", canary)) },
+		"sqlite":         func(t *testing.T) env { return storeKinds[1].open(t) },
+		"no database":    func(t *testing.T) env { return env{envStore: "sqlite:" + writeFile(t, "tokens.db", canary)} },
+		"no mysql":       func(*testing.T) env { return env{envStore: "mysql://ann@127.0.0.1:1/db", envMySQLPassword: canary} },
 		"vault with keys": func(t *testing.T) env {
 			e, _ := vaultEnv(t)
 			name := filepath.Join(t.TempDir(), "keys.json")

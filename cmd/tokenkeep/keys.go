@@ -126,6 +126,12 @@ func (k keysFile) options() (*tokenstore.Options, error) {
 	return o, err
 }
 
+// encode returns the bytes of the file.
+func (k keysFile) encode() ([]byte, error) {
+	data, err := json.MarshalIndent(k, "", "  ")
+	return append(data, '\n'), err
+}
+
 func (a *app) keysCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "keys",
@@ -159,16 +165,16 @@ never replaced: without the keys in it, records are lost.`,
 }
 
 func (a *app) newKeys(name string) error {
-	data, err := json.MarshalIndent(keysFile{
+	data, err := keysFile{
 		Version:        1,
 		NameKey:        randomKey(),
 		IndexKeys:      [][]byte{randomKey()},
 		EncryptionKeys: [][]byte{randomKey()},
-	}, "", "  ")
+	}.encode()
 	if err != nil {
 		return err
 	}
-	if err := createFile(name, append(data, '\n')); err != nil {
+	if err := createFile(name, data); err != nil {
 		return err
 	}
 	if a.json {

@@ -15,6 +15,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
+	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/sqlstore"
 )
 
@@ -59,6 +60,9 @@ func (sqlStore) lag() time.Duration { return 0 }
 func newSQLStore(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, table, at string) (store, error) {
 	s, err := sqlstore.New(ctx, db, dialect, &sqlstore.Options{Table: table})
 	if err != nil {
+		if failed := (*tokenstore.Error)(nil); !errors.As(err, &failed) {
+			err = usage{err}
+		}
 		return nil, errors.Join(err, db.Close())
 	}
 	return sqlStore{s, db, at + " " + table}, nil
