@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -681,5 +683,27 @@ func TestRekeyDoesNotEndWhileOthersWriteWithOldKeys(t *testing.T) {
 	}
 	if !errors.Is(last, tokenstore.ErrConflict) {
 		t.Errorf("Rekey ends with %v after %d passes", last, n)
+	}
+}
+
+// The documentation has a row for each kind, and says of each whether it is
+// harmless.
+func TestTheDocumentationExplainsEveryKind(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("../docs/doctor.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]string{}
+	for line := range strings.Lines(string(doc)) {
+		if name, rest, ok := strings.Cut(strings.TrimPrefix(line, "| `"), "` |"); ok && strings.HasPrefix(line, "| `") {
+			rows[name] = rest
+		}
+	}
+	for _, k := range tokenstore.Kinds() {
+		row, ok := rows[string(k)]
+		if !ok || strings.HasSuffix(strings.TrimSpace(row), "| yes |") != k.Harmless() {
+			t.Errorf("the row of %q is %q, and it is harmless: %v", k, row, k.Harmless())
+		}
 	}
 }
