@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
@@ -39,6 +40,7 @@ type outages struct {
 	mu     sync.Mutex
 	reads  bool
 	writes bool
+	blind  bool
 	calls  int
 }
 
@@ -47,6 +49,14 @@ func (o *outages) set(reads, writes bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.reads, o.writes = reads, writes
+}
+
+// lag keeps searches from finding anything: the index of some services is minutes
+// behind.
+func (o *outages) lag(blind bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.blind = blind
 }
 
 func (o *outages) count() int {
@@ -108,9 +118,25 @@ func (f faulty) Delete(ctx context.Context, name string, base driver.Secret) err
 	return f.Secrets.Delete(ctx, name, base)
 }
 
+func (f faulty) Properties() driver.Properties {
+	p := f.Secrets.Properties()
+	f.o.mu.Lock()
+	defer f.o.mu.Unlock()
+	if f.o.blind {
+		p.ListLag = 5 * time.Minute
+	}
+	return p
+}
+
 func (f faulty) Lookup(ctx context.Context, labels []driver.Label) iter.Seq2[driver.Named, error] {
 	if err := f.o.call(false); err != nil {
 		return func(yield func(driver.Named, error) bool) { yield(driver.Named{}, err) }
+	}
+	f.o.mu.Lock()
+	blind := f.o.blind
+	f.o.mu.Unlock()
+	if blind {
+		return func(func(driver.Named, error) bool) {}
 	}
 	return f.Secrets.Lookup(ctx, labels)
 }

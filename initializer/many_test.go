@@ -126,9 +126,12 @@ func TestManyCallsOfARejectedTokenMakeOneRefresh(t *testing.T) {
 
 func TestManyColdStartsWithOneCodeMakeOneExchangeAndOneRecord(t *testing.T) {
 	t.Parallel()
-	for _, strict := range []bool{false, true} {
+	for _, c := range []struct{ strict, lag bool }{{false, false}, {false, true}, {true, false}, {true, true}} {
 		synctest.Test(t, func(t *testing.T) {
+			strict := c.strict
 			w := newBubble(t, &zohoaccounts.Options{Strict: strict})
+			w.outages.lag(c.lag)
+			w.store = w.handle()
 			code := w.zoho.Code(consent())
 			tokens, err := together(many, func(int) (tokenstore.Token, error) {
 				conf := w.config(byCode(code))
@@ -156,10 +159,11 @@ func TestManyColdStartsWithOneCodeMakeOneExchangeAndOneRecord(t *testing.T) {
 
 func TestTwoConsentsAtOnceAreOneRecord(t *testing.T) {
 	t.Parallel()
-	for _, known := range []bool{false, true} {
+	for _, c := range []struct{ known, lag bool }{{false, false}, {false, true}, {true, false}, {true, true}} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newBubble(t, nil)
-			if known {
+			w.outages.lag(c.lag)
+			if c.known {
 				w.saved(false)
 			}
 			codes := []string{w.zoho.Code(consent()), w.zoho.Code(consent())}
@@ -273,6 +277,37 @@ func TestInstancesWhoseClocksDifferMakeOneRequest(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.asked(0, 1)
+	})
+}
+
+// Two Clients on one store share its refreshes, and so the failure to store one.
+func TestClientsThatShareAStoreShareATokenThatWasNotStored(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, &zohoaccounts.Options{Strict: true})
+		conf := w.standard(tokenstore.Token{ID: w.saved(false).ID, ClientID: clientID})
+		clients := []*initializer.Client{w.start(conf), w.start(conf)}
+		w.clock.Advance(2 * time.Hour)
+		w.zoho.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
+			w.outages.set(false, true)
+			return &zohoaccounts.Fault{Delay: time.Second}
+		})
+		tokens, err := together(2, func(i int) (tokenstore.Token, error) { return clients[i].Token(t.Context()) })
+		if !errors.Is(err, tokenstore.ErrNotPersisted) {
+			t.Fatalf("the error is %v", err)
+		}
+		w.oneToken(tokens)
+		w.outages.set(false, false)
+		w.zoho.Inject(nil)
+		for _, i := range []int{1, 0} {
+			if got := w.token(clients[i]); got.AccessToken != tokens[0].AccessToken || got.RefreshToken != w.record().RefreshToken {
+				t.Errorf("client %d has %s", i, describe(got))
+			}
+		}
+		w.clock.Advance(2 * time.Hour)
+		w.token(clients[0])
+		w.token(clients[1])
+		w.asked(0, 2)
 	})
 }
 

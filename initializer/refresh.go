@@ -169,7 +169,10 @@ func (c *Client) refresh(ctx context.Context, s *session) (next *session, minted
 	}
 	next = c.newSession(t)
 	if err != nil {
-		next.unsaved = &unsaved{used: m.used}
+		next.unsaved = &unsaved{used: s.token}
+		if m.minted { // and not another Client on the same store
+			next.unsaved.used = m.used
+		}
 	}
 	if now := c.conf.Now(); !next.due.IsZero() && !now.Before(next.due) {
 		// It lives no longer than EarlyExpiry.
@@ -286,8 +289,9 @@ func (c *Client) repair(ctx context.Context, s *session) (*session, error) {
 	}
 	rotated := s.token.RefreshToken != used.RefreshToken
 	replaced := record.RefreshToken != used.RefreshToken
-	if replaced || !rotated && record.AccessToken != used.AccessToken {
-		return c.newSession(record), nil
+	there := c.newSession(record)
+	if record.AccessToken != used.AccessToken && there.alive(c.conf.Now()) && (replaced || !rotated) {
+		return there, nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
 	defer cancel()

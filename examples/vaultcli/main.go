@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 
@@ -24,19 +25,17 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-const usage = `usage: vaultcli login | leads USER | logout USER
-
-login reads a client ID, its secret and a one-time code from standard input, a line
-each, and prints the user whose they are.
-`
+// errUsage says what there is. login reads a client ID, its secret and a one-time
+// code from standard input, a line each, and prints the user whose they are.
+var errUsage = errors.New("usage: vaultcli login | leads USER | logout USER")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	c := &command{in: os.Stdin, out: os.Stdout, env: os.Getenv, http: http.DefaultClient}
-	if err := c.run(ctx, os.Args[1:]); err != nil {
+	c := &command{in: os.Stdin, out: os.Stdout, env: os.Getenv, http: &http.Client{Timeout: 30 * time.Second}}
+	err := c.run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "vaultcli:", err)
-		stop()
 		os.Exit(exitCode(err))
 	}
 }
@@ -48,8 +47,6 @@ type command struct {
 	env  func(string) string
 	http *http.Client
 }
-
-var errUsage = errors.New(usage)
 
 func (c *command) run(ctx context.Context, args []string) error {
 	store, err := c.store()
