@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -105,14 +104,18 @@ func (s *Server) DSN(database string) string {
 
 // Stop ends a server that was started, and removes what it has stored.
 func (s *Server) Stop() error {
-	if s.life != nil {
-		_ = s.life.Close()
-		<-s.ended
-	}
+	s.end()
 	if s.dir == "" {
 		return nil
 	}
 	return os.RemoveAll(s.dir)
+}
+
+func (s *Server) end() {
+	if s.life != nil {
+		_ = s.life.Close()
+		<-s.ended
+	}
 }
 
 // options make the server small, quick to start, and careless about a loss of
@@ -144,13 +147,32 @@ func (s *Server) start(ctx context.Context, server, install string) error {
 		return fmt.Errorf("mariadb: %s: %w: %s", filepath.Base(install), err, bytes.TrimSpace(out))
 	}
 
-	const name = "tokenkeep"
 	password := rand.Text()
 	first := filepath.Join(s.dir, "init.sql")
-	err = os.WriteFile(first, fmt.Appendf(nil, "CREATE USER %[1]s@'127.0.0.1' IDENTIFIED BY '%[2]s';\nGRANT ALL ON *.* TO %[1]s@'127.0.0.1' WITH GRANT OPTION;\n", name, password), 0o600)
+	err = os.WriteFile(first, fmt.Appendf(nil, "CREATE USER IF NOT EXISTS %[1]s@'127.0.0.1' IDENTIFIED BY '%[2]s';\nGRANT ALL ON *.* TO %[1]s@'127.0.0.1' WITH GRANT OPTION;\n", name, password), 0o600)
 	if err != nil {
 		return fmt.Errorf("mariadb: %w", err)
 	}
+	args := append([]string{
+		"--no-defaults", "--datadir=" + data, "--user=" + me.Username, "--init-file=" + first, "--bind-address=127.0.0.1",
+		"--socket=" + filepath.Join(s.dir, "s"), "--pid-file=" + filepath.Join(s.dir, "pid"),
+		"--innodb-fast-shutdown=2", "--max-connections=500"}, options...)
+	// Another program may take the port between the two of us.
+	for range ports {
+		if err = s.run(ctx, server, args, password); err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	return err
+}
+
+const (
+	name  = "tokenkeep" // of the user
+	ports = 3           // that are tried
+)
+
+// run starts the server on a port that is free, and waits until it greets.
+func (s *Server) run(ctx context.Context, server string, args []string, password string) error {
 	port, err := freePort()
 	if err != nil {
 		return fmt.Errorf("mariadb: %w", err)
@@ -160,11 +182,7 @@ func (s *Server) start(ctx context.Context, server, install string) error {
 		return fmt.Errorf("mariadb: %w", err)
 	}
 	defer log.Close()
-	cmd := exec.Command("/bin/sh", append([]string{"-c", supervisor, "sh", server,
-		"--no-defaults", "--datadir=" + data, "--user=" + me.Username, "--init-file=" + first,
-		"--bind-address=127.0.0.1", "--port=" + strconv.Itoa(port),
-		"--socket=" + filepath.Join(s.dir, "s"), "--pid-file=" + filepath.Join(s.dir, "pid"),
-		"--innodb-fast-shutdown=2", "--max-connections=500"}, options...)...)
+	cmd := exec.Command("/bin/sh", append([]string{"-c", supervisor, "sh", server}, append(args, "--port="+strconv.Itoa(port))...)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	life, err := cmd.StdinPipe()
 	if err != nil {
@@ -180,11 +198,9 @@ func (s *Server) start(ctx context.Context, server, install string) error {
 	}()
 	s.dsn = fmt.Sprintf("%s:%s@tcp(127.0.0.1:%d)/", name, password, port)
 	if err := s.greeted(ctx, port); err != nil {
+		s.end()
 		text, readErr := os.ReadFile(log.Name())
-		if readErr != nil && !errors.Is(readErr, fs.ErrNotExist) {
-			err = errors.Join(err, readErr)
-		}
-		return fmt.Errorf("mariadb: the server does not answer: %w: %s", err, bytes.TrimSpace(text))
+		return fmt.Errorf("mariadb: the server does not answer: %w: %s", errors.Join(err, readErr), bytes.TrimSpace(text))
 	}
 	return nil
 }
@@ -229,6 +245,12 @@ func greeting(ctx context.Context, port int) error {
 	if err := c.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
 		return err
 	}
-	_, err = io.ReadFull(c, make([]byte, 5))
-	return err
+	var head [5]byte // the length of the packet, its number, and the version of the protocol
+	if _, err := io.ReadFull(c, head[:]); err != nil {
+		return err
+	}
+	if head[4] != 10 {
+		return errors.New("it knows of no user yet")
+	}
+	return nil
 }

@@ -71,8 +71,11 @@ func mysqlDSN(t testing.TB) string {
 	})
 	if server.err != nil {
 		required := strings.FieldsFunc(os.Getenv("TOKENKEEP_REQUIRE"), func(r rune) bool { return r == ',' || r == ' ' })
-		if !errors.Is(server.err, mariadb.ErrNotInstalled) || slices.Contains(required, "mysql") {
-			t.Fatalf("no mysql: %v", server.err)
+		if slices.Contains(required, "mysql") {
+			t.Fatalf("no mysql, which TOKENKEEP_REQUIRE asks for: %v", server.err)
+		}
+		if !errors.Is(server.err, mariadb.ErrNotInstalled) {
+			t.Fatalf("mysql does not start: %v", server.err)
 		}
 		t.Skipf("no mysql: %v, and %s is not set", server.err, mariadb.EnvDSN)
 	}
