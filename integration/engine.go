@@ -68,9 +68,10 @@ var docker = sync.OnceValues(func() (*engine, error) {
 })
 
 // configure tells testcontainers, by its environment variables, what it cannot
-// find out: that the image of its reaper cannot be had, and at which address
-// published ports are if the tests themselves run in something like a container.
-// Values that are set already stay.
+// find out: that the image of its reaper cannot be had, at which address published
+// ports are if the tests themselves run in something like a container, and that
+// another process with the same parent is another run. Values that are set already
+// stay.
 func (e *engine) configure(ctx context.Context) {
 	if _, set := os.LookupEnv("TESTCONTAINERS_RYUK_DISABLED"); !set && e.provide(ctx, reaper) != nil {
 		_ = os.Setenv("TESTCONTAINERS_RYUK_DISABLED", "true") // it fails for malformed names alone
@@ -78,6 +79,9 @@ func (e *engine) configure(ctx context.Context) {
 	host, err := os.Hostname()
 	if _, set := os.LookupEnv("TESTCONTAINERS_HOST_OVERRIDE"); !set && err == nil && host == e.name {
 		_ = os.Setenv("TESTCONTAINERS_HOST_OVERRIDE", "127.0.0.1")
+	}
+	if _, set := os.LookupEnv("TESTCONTAINERS_SESSION_ID"); !set {
+		_ = os.Setenv("TESTCONTAINERS_SESSION_ID", unique())
 	}
 	tclog.SetDefault(tclog.NewNoopLogger())
 }
@@ -379,6 +383,11 @@ func (c *containerInstance) stop(ctx context.Context) error {
 	c.engine.mu.Unlock()
 	logf("%s removed", c.what())
 	return nil
+}
+
+func (c *containerInstance) running(ctx context.Context) bool {
+	is, err := c.engine.ContainerInspect(ctx, c.container.GetContainerID(), client.ContainerInspectOptions{})
+	return err == nil && is.Container.State.Running
 }
 
 func (c *containerInstance) died() <-chan struct{} { return c.dead }

@@ -31,6 +31,8 @@ type Server struct {
 	what  string   // what it is, in words: "container 0123456789ab of image"
 	about string   // its version, and whether it is real
 	run   instance // nil if somebody else runs it
+
+	buried sync.Once // its log is printed once
 }
 
 // An instance is a server that the tests have started and can treat as they like.
@@ -38,7 +40,8 @@ type instance interface {
 	kill(ctx context.Context) error            // at once, as a crash does
 	start(ctx context.Context) (string, error) // again, with what it has stored; returns its address
 	stop(ctx context.Context) error            // for good; nothing is left
-	died() <-chan struct{}                     // closed when it ends without having been told to
+	died() <-chan struct{}                     // closed soon after it ends without having been told to
+	running(ctx context.Context) bool          // whether it is there at this moment
 	log(ctx context.Context) string            // what it has printed
 }
 
@@ -52,16 +55,16 @@ func (s *Server) About() string { return s.about }
 // cleaned up.
 func (s *Server) own() bool { return s != nil && s.run != nil }
 
-// Check fails the test if the server has died, with what it printed.
-func (s *Server) Check(t testing.TB) {
-	t.Helper()
-	if s.run == nil {
-		return
+// dead reports whether the server has ended without having been told to.
+func (s *Server) dead() bool {
+	if !s.own() {
+		return false
 	}
 	select {
 	case <-s.run.died():
-		t.Fatalf("%s has died; it printed:\n%s", s.what, s.Log())
+		return true
 	default:
+		return false
 	}
 }
 
@@ -69,20 +72,25 @@ func (s *Server) Check(t testing.TB) {
 // server has died, and fail at once if it has died already.
 func (s *Server) Watch(t testing.TB) {
 	t.Helper()
-	s.Check(t)
-	if s.run == nil {
+	if !s.own() {
 		return
 	}
+	if s.dead() {
+		t.Fatal(s.obituary())
+	}
 	t.Cleanup(func() {
-		if !t.Failed() {
-			return
-		}
-		select {
-		case <-s.run.died():
-			t.Logf("%s has died; it printed:\n%s", s.what, s.Log())
-		default:
+		// That the test fails may be the first sign of it.
+		if t.Failed() && !s.run.running(context.Background()) {
+			t.Log(s.obituary())
 		}
 	})
+}
+
+// obituary says that the server has died, and the first time what it printed.
+func (s *Server) obituary() string {
+	text := s.what + " has died; what it printed is above"
+	s.buried.Do(func() { text = fmt.Sprintf("%s has died; it printed:\n%s", s.what, s.Log()) })
+	return text
 }
 
 // Log returns what the server has printed.
@@ -276,6 +284,17 @@ func (p *process) stop(ctx context.Context) error {
 	case <-timeout.C:
 		err := fmt.Errorf("%s did not stop when its input was closed", cmd.Path)
 		return errors.Join(err, p.kill(ctx), os.RemoveAll(p.scratch))
+	}
+}
+
+func (p *process) running(context.Context) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.exited:
+		return false
+	default:
+		return true
 	}
 }
 

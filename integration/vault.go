@@ -255,6 +255,13 @@ func (v *Vault) Client(t testing.TB, token string) *api.Client {
 	if v.own() {
 		client.ClearNamespace()
 	}
+	// The client tries again for seconds. A suite whose server has died is to end.
+	client.SetCheckRetry(func(ctx context.Context, resp *http.Response, err error) (bool, error) {
+		if v.dead() {
+			return false, err
+		}
+		return api.DefaultRetryPolicy(ctx, resp, err)
+	})
 	t.Cleanup(config.HttpClient.CloseIdleConnections)
 	return client
 }

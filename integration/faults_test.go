@@ -1,0 +1,419 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/hashicorp/vault/api"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/vaultstore"
+)
+
+// faultUsers is how many records the tests of faults have.
+const faultUsers = 6
+
+// A victim is a store whose server or connections break. Every write has a number,
+// and what was acknowledged or may have been applied is known.
+type victim struct {
+	store tokenstore.TokenStore
+	cold  func(t *testing.T) tokenstore.TokenStore // one that shares nothing with it
+	last  [faultUsers]int                          // the last write that was acknowledged
+	tried [faultUsers]int                          // the last write that was tried
+}
+
+func newVictim(t *testing.T, s tokenstore.TokenStore, cold func(t *testing.T) tokenstore.TokenStore) *victim {
+	t.Helper()
+	v := &victim{store: s, cold: cold}
+	for i := range faultUsers {
+		if err := v.save(t.Context(), i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return v
+}
+
+func faultUser(i int) string { return fmt.Sprintf("user-%d@example.com", i) }
+
+// save writes the next state of a record.
+func (v *victim) save(ctx context.Context, i int) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	v.tried[i]++
+	_, err := v.store.SaveToken(ctx, tokenstore.Token{
+		UserName: faultUser(i), ClientID: "client", RefreshToken: tokenstore.Secret("refresh-" + faultUser(i)),
+		AccessToken: tokenstore.Secret(fmt.Sprintf("access-%d", v.tried[i])),
+	})
+	if err == nil {
+		v.last[i] = v.tried[i]
+	}
+	return err
+}
+
+// suffer saves all records at once while something is broken, and returns how
+// many saves failed. They may fail in the documented way and no other.
+func (v *victim) suffer(t *testing.T) (failed int) {
+	t.Helper()
+	var (
+		errs [faultUsers]error
+		wg   sync.WaitGroup
+	)
+	for i := range faultUsers {
+		wg.Go(func() { errs[i] = v.save(t.Context(), i) })
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err == nil {
+			continue
+		}
+		failed++
+		if !errors.Is(err, tokenstore.ErrUnavailable) && !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("save: %v, want ErrUnavailable", err)
+		}
+		if text := err.Error(); strings.Contains(text, "access-") || strings.Contains(text, "refresh-") {
+			t.Errorf("the error of a save holds a token")
+		}
+	}
+	return failed
+}
+
+// intact checks that every record is there once, with nothing older than what was
+// acknowledged and nothing that was not tried; and that the store goes on.
+func (v *victim) intact(t *testing.T) {
+	t.Helper()
+	v.check(t)
+	for i := range faultUsers {
+		if err := v.save(t.Context(), i); err != nil {
+			t.Errorf("save after the fault: %v", err)
+		}
+	}
+	v.check(t)
+}
+
+func (v *victim) check(t *testing.T) {
+	t.Helper()
+	records, err := v.cold(t).GetTokens(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(records) != faultUsers {
+		t.Fatalf("%d records, want %d", len(records), faultUsers)
+	}
+	for i := range faultUsers {
+		got, err := v.cold(t).FindToken(t.Context(), tokenstore.Token{UserName: faultUser(i), ClientID: "client"})
+		if err != nil {
+			t.Errorf("find %s: %v", faultUser(i), err)
+			continue
+		}
+		var n int
+		if _, err := fmt.Sscanf(string(got.AccessToken), "access-%d", &n); err != nil || n < v.last[i] || n > v.tried[i] {
+			t.Errorf("%s has state %d, want %d to %d", faultUser(i), n, v.last[i], v.tried[i])
+		}
+		if got.RefreshToken != tokenstore.Secret("refresh-"+faultUser(i)) {
+			t.Errorf("%s has lost its refresh token", faultUser(i))
+		}
+		if found, err := v.cold(t).FindToken(t.Context(), tokenstore.Token{ClientID: "client", RefreshToken: got.RefreshToken}); err != nil || found.ID != got.ID {
+			t.Errorf("find by the refresh token: %q, %v, want %q", found.ID, err, got.ID)
+		}
+	}
+}
+
+// connect opens a store on a Vault that is reached at addr.
+func (v *Vault) connect(t *testing.T, addr, token, prefix string, opts *vaultstore.Options) tokenstore.TokenStore {
+	t.Helper()
+	at := *v
+	at.Addr = "http://" + addr
+	s, err := vaultstore.New(at.Client(t, token), v.Mount, prefix, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// newVaultVictim returns a store on v that is reached by a proxy.
+func newVaultVictim(t *testing.T, v *Vault, p *Proxy) *victim {
+	t.Helper()
+	prefix := v.Prefix(t)
+	token := v.Token(t, vaultstore.Policy(v.Mount, prefix), 0)
+	return newVictim(t, v.connect(t, p.Addr, token, prefix, nil), func(t *testing.T) tokenstore.TokenStore {
+		return v.connect(t, v.Server.Addr, token, prefix, nil)
+	})
+}
+
+// ownVault starts a server and a proxy before it.
+func ownVault(t *testing.T) (*Vault, *Proxy) {
+	t.Helper()
+	VaultBackend.Count(t)
+	v := StartVault(t)
+	return v, NewProxy(t, v.Server.Addr)
+}
+
+func TestASealedVaultIsUnavailableAndLosesNothing(t *testing.T) {
+	t.Parallel()
+	v, p := ownVault(t)
+	s := newVaultVictim(t, v, p)
+	v.Seal(t)
+	if failed := s.suffer(t); failed != faultUsers {
+		t.Errorf("%d saves failed on a sealed server, want %d", failed, faultUsers)
+	}
+	v.Unseal(t)
+	v.waitForKV(t)
+	s.intact(t)
+}
+
+// whileSaving kills a server between the writes of a store and starts it again,
+// several times.
+func whileSaving(t *testing.T, s *victim, restart func()) {
+	t.Helper()
+	for range 3 {
+		var (
+			stop atomic.Bool
+			wg   sync.WaitGroup
+			errs []error
+		)
+		started := make(chan struct{})
+		wg.Go(func() {
+			for n := 0; !stop.Load(); n++ {
+				if err := s.save(t.Context(), n%faultUsers); err != nil {
+					errs = append(errs, err)
+				}
+				if n == 2*faultUsers {
+					close(started)
+				}
+			}
+		})
+		<-started
+		restart()
+		stop.Store(true)
+		wg.Wait()
+		for _, err := range errs {
+			if !errors.Is(err, tokenstore.ErrUnavailable) && !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("save: %v, want ErrUnavailable", err)
+			}
+		}
+		s.intact(t)
+	}
+}
+
+func TestAVaultThatIsKilledAndStartedAgainHasLostNothing(t *testing.T) {
+	t.Parallel()
+	v, p := ownVault(t)
+	s := newVaultVictim(t, v, p)
+	whileSaving(t, s, func() {
+		v.Kill(t)
+		v.Start(t)
+		p.Move(t, v.Server.Addr)
+	})
+}
+
+func TestAMySQLServerThatIsKilledAndStartedAgainHasLostNothing(t *testing.T) {
+	t.Parallel()
+	MySQLBackend.Count(t)
+	m := StartMySQL(t)
+	p := NewProxy(t, m.Addr)
+	s := newMySQLVictim(t, m, p)
+	whileSaving(t, s, func() {
+		m.Kill(t)
+		m.Start(t)
+		m.config.Addr = m.Addr
+		p.Move(t, m.Addr)
+	})
+}
+
+// newMySQLVictim returns a store on m that is reached by a proxy.
+func newMySQLVictim(t *testing.T, m *MySQL, p *Proxy) *victim {
+	t.Helper()
+	config, err := mysql.ParseDSN(m.Database(t))
+	if err != nil {
+		t.Fatal("the data source name cannot be read")
+	}
+	open := func(t *testing.T, addr string) tokenstore.TokenStore {
+		t.Helper()
+		c := config.Clone()
+		c.Addr, c.Timeout, c.ReadTimeout = addr, 5*time.Second, 5*time.Second
+		s, err := place{Backend: MySQLBackend.Name, DSN: c.FormatDSN()}.open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	return newVictim(t, open(t, p.Addr), func(t *testing.T) tokenstore.TokenStore { return open(t, m.Addr) })
+}
+
+// A countingLogin logs in with a role, and counts how often.
+type countingLogin struct {
+	role  AppRole
+	count atomic.Int64
+	last  atomic.Pointer[string]
+}
+
+func (l *countingLogin) Login(ctx context.Context, client *api.Client) (*api.Secret, error) {
+	l.count.Add(1)
+	secret, err := client.Logical().WriteWithContext(ctx, "auth/"+l.role.Mount+"/login",
+		map[string]any{"role_id": l.role.RoleID, "secret_id": l.role.SecretID})
+	if err == nil {
+		l.last.Store(&secret.Auth.ClientToken)
+	}
+	return secret, err
+}
+
+// newLoginVictim returns a store that logs in, with tokens that live for ttl.
+func newLoginVictim(t *testing.T, ttl time.Duration) (*Vault, *victim, *countingLogin) {
+	t.Helper()
+	VaultBackend.Count(t)
+	v := SharedVault(t)
+	prefix := v.Prefix(t)
+	policy := vaultstore.Policy(v.Mount, prefix)
+	login := &countingLogin{role: v.AppRole(t, policy, ttl)}
+	s := newVictim(t, v.connect(t, v.Server.Addr, "", prefix, &vaultstore.Options{Auth: login}), func(t *testing.T) tokenstore.TokenStore {
+		return v.connect(t, v.Server.Addr, v.Token(t, policy, 0), prefix, nil)
+	})
+	return v, s, login
+}
+
+func TestAStoreLogsInAgainWhenItsVaultTokenIsRevoked(t *testing.T) {
+	t.Parallel()
+	v, s, login := newLoginVictim(t, time.Hour)
+	before := login.count.Load()
+	v.Revoke(t, *login.last.Load())
+	if failed := s.suffer(t); failed != 0 {
+		t.Errorf("%d saves failed", failed)
+	}
+	if got := login.count.Load() - before; got != 1 {
+		t.Errorf("%d logins, want 1", got)
+	}
+	s.intact(t)
+}
+
+func TestAStoreGoesOnWhenTheLeaseOfItsVaultTokenEnds(t *testing.T) {
+	t.Parallel()
+	_, s, login := newLoginVictim(t, 2*time.Second)
+	before := login.count.Load()
+	Eventually(t, func() error {
+		if failed := s.suffer(t); failed != 0 {
+			t.Fatalf("%d saves failed", failed)
+		}
+		if got := login.count.Load() - before; got < 2 {
+			return fmt.Errorf("%d logins so far", got)
+		}
+		return nil
+	})
+	s.intact(t)
+}
+
+func TestARevokedVaultTokenIsDeniedAndLosesNothing(t *testing.T) {
+	t.Parallel()
+	VaultBackend.Count(t)
+	v := SharedVault(t)
+	prefix := v.Prefix(t)
+	policy := vaultstore.Policy(v.Mount, prefix)
+	token := v.Token(t, policy, 0)
+	s := newVictim(t, v.connect(t, v.Server.Addr, token, prefix, nil), func(t *testing.T) tokenstore.TokenStore {
+		return v.connect(t, v.Server.Addr, v.Token(t, policy, 0), prefix, nil)
+	})
+	v.Revoke(t, token)
+	for i := range faultUsers {
+		if err := s.save(t.Context(), i); !errors.Is(err, tokenstore.ErrDenied) {
+			t.Errorf("save: %v, want ErrDenied", err)
+		}
+	}
+	s.check(t)
+	s.store = s.cold(t)
+	s.intact(t)
+}
+
+func TestARateLimitOfVaultIsUnavailableAndLosesNothing(t *testing.T) {
+	t.Parallel()
+	v, p := ownVault(t)
+	s := newVaultVictim(t, v, p)
+	const quota = "sys/quotas/rate-limit/tests"
+	v.write(t, quota, map[string]any{"path": v.Mount + "/", "rate": 1, "interval": "30s"})
+	if failed := s.suffer(t); failed == 0 {
+		t.Error("no save failed")
+	}
+	if _, err := v.Client(t, v.RootToken).Logical().DeleteWithContext(t.Context(), quota); err != nil {
+		t.Fatal(err)
+	}
+	s.intact(t)
+}
+
+// breakages are what happens to connections, and whether saves can succeed then.
+var breakages = []struct {
+	name       string
+	kind       string
+	stream     string
+	attributes map[string]any
+	succeed    bool
+}{
+	{"slow connections", "latency", "downstream", map[string]any{"latency": 100, "jitter": 50}, true},
+	{"connections that are reset", "reset_peer", "downstream", map[string]any{"timeout": 0}, false},
+	{"connections that are reset after a while", "reset_peer", "downstream", map[string]any{"timeout": 20}, false},
+	{"requests that are cut", "limit_data", "upstream", map[string]any{"bytes": 40}, false},
+	{"answers that are cut at once", "limit_data", "downstream", map[string]any{"bytes": 1}, false},
+	{"answers that are cut later", "limit_data", "downstream", map[string]any{"bytes": 200}, false},
+}
+
+// brokenConnections runs a store through all breakages.
+func brokenConnections(t *testing.T, backend *Backend, newServer func(t *testing.T) (upstream string, victim func(t *testing.T, p *Proxy) *victim)) {
+	for _, b := range breakages {
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			backend.Count(t)
+			upstream, victim := newServer(t)
+			p := NewProxy(t, upstream)
+			s := victim(t, p)
+			mend := p.Break(t, b.kind, b.stream, b.attributes)
+			failed := s.suffer(t)
+			mend()
+			if b.succeed != (failed == 0) {
+				t.Errorf("%d of %d saves failed", failed, faultUsers)
+			}
+			s.intact(t)
+		})
+	}
+}
+
+func TestVaultBehindBrokenConnectionsLosesNothing(t *testing.T) {
+	t.Parallel()
+	brokenConnections(t, VaultBackend, func(t *testing.T) (string, func(*testing.T, *Proxy) *victim) {
+		v := SharedVault(t)
+		return v.Server.Addr, func(t *testing.T, p *Proxy) *victim { return newVaultVictim(t, v, p) }
+	})
+}
+
+func TestMySQLBehindBrokenConnectionsLosesNothing(t *testing.T) {
+	t.Parallel()
+	brokenConnections(t, MySQLBackend, func(t *testing.T) (string, func(*testing.T, *Proxy) *victim) {
+		m := SharedMySQL(t)
+		return m.Addr, func(t *testing.T, p *Proxy) *victim { return newMySQLVictim(t, m, p) }
+	})
+}
+
+func TestSecretsManagerBehindBrokenConnectionsLosesNothing(t *testing.T) {
+	t.Parallel()
+	brokenConnections(t, LocalstackBackend, func(t *testing.T) (string, func(*testing.T, *Proxy) *victim) {
+		a := SharedAWS(t)
+		if !a.own() {
+			t.Skip("a proxy cannot stand before a server with TLS")
+		}
+		return a.Addr, func(t *testing.T, p *Proxy) *victim {
+			prefix := a.Prefix(t)
+			open := func(t *testing.T, addr string) tokenstore.TokenStore {
+				t.Helper()
+				s, err := place{Backend: LocalstackBackend.Name, Addr: "http://" + addr, Prefix: prefix}.open(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return s
+			}
+			return newVictim(t, open(t, p.Addr), func(t *testing.T) tokenstore.TokenStore { return open(t, a.Addr) })
+		}
+	})
+}

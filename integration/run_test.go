@@ -1,0 +1,160 @@
+package integration
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/client"
+)
+
+// The tests in this file run the others in another process, and look at what such
+// a run says and how it ends.
+
+// runTests makes the command that runs the tests that match the pattern, in an
+// environment of their own.
+func runTests(ctx context.Context, pattern string, env ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+pattern+"$", "-test.timeout=5m")
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(s string) bool {
+		return strings.HasPrefix(s, "TOKENKEEP_REQUIRE=") || strings.HasPrefix(s, "TOKENKEEP_VAULT_ADDR=") || strings.HasPrefix(s, "TESTCONTAINERS_SESSION_ID=")
+	}), env...)
+	return cmd
+}
+
+// started finds the line that says that a container was started.
+var started = regexp.MustCompile(`container ([0-9a-f]{12}) of \S+ started`)
+
+// A suite whose container is killed fails, with what the container printed, and
+// does not hang.
+func TestASuiteWhoseContainerIsKilledFailsWithItsLog(t *testing.T) {
+	t.Parallel()
+	e, err := docker()
+	if reason := (*absentError)(nil); errors.As(err, &reason) {
+		t.Skip(reason)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	for _, suite := range []struct{ test, printed string }{
+		{"TestVaultstoreConforms", ""},
+		{"TestSqlstoreConforms", "ready for connections"},
+		{"TestAwssmConforms", "listening http"},
+	} {
+		t.Run(suite.test, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+			defer cancel()
+			cmd := runTests(ctx, suite.test)
+			cmd.Args = append(cmd.Args, "-test.v") // to see how far it is
+			output, stdout := io.Pipe()
+			cmd.Stdout, cmd.Stderr = stdout, stdout
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error, 1)
+			go func() {
+				err := cmd.Wait()
+				_ = stdout.Close()
+				ended <- err
+			}()
+			var (
+				out    bytes.Buffer
+				id     string
+				begun  int // cases, of more than a hundred
+				killed time.Time
+			)
+			for lines := bufio.NewScanner(io.TeeReader(output, &out)); lines.Scan(); {
+				if m := started.FindStringSubmatch(lines.Text()); m != nil {
+					id = m[1]
+				}
+				if strings.HasPrefix(lines.Text(), "=== CONT  "+suite.test+"/") {
+					begun++
+				}
+				if begun == 20 && killed.IsZero() {
+					if _, err := e.ContainerKill(ctx, id, client.ContainerKillOptions{Signal: "KILL"}); err != nil {
+						t.Error(err)
+					}
+					killed = time.Now()
+				}
+			}
+			err := <-ended
+			if killed.IsZero() {
+				t.Fatalf("no container was killed: %v\n%s", err, tail(out.String(), 4<<10))
+			}
+			took := time.Since(killed)
+			if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) {
+				t.Errorf("the suite did not fail: %v", err)
+			}
+			if took > time.Minute {
+				t.Errorf("the suite failed after %v", took)
+			}
+			if !regexp.MustCompile(`has died; it printed:\n(.*\n)*?.*` + suite.printed).MatchString(out.String()) {
+				t.Errorf("the log of the container is not in the output:\n%s", tail(out.String(), 4<<10))
+			}
+			if !strings.Contains(out.String(), "containers, networks and volumes left: 0") {
+				t.Errorf("something is left:\n%s", tail(out.String(), 4<<10))
+			}
+			t.Logf("the suite failed %v after its container was killed", took.Round(time.Millisecond))
+		})
+	}
+}
+
+// nowhere is the address of an engine that there is not.
+const nowhere = "DOCKER_HOST=unix:///nonexistent/docker.sock"
+
+// Without an engine the tests run on processes, and say so.
+func TestWithoutAnEngineProcessesAreUsed(t *testing.T) {
+	t.Parallel()
+	out, err := runTests(t.Context(), "Test(KV|TwoProcessesSaveAtOnce/(mysql|localstack))", nowhere).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, tail(string(out), 4<<10))
+	}
+	for _, line := range []string{
+		`(?m)^backend vault: process vaultdev, Vault \S+, stand-in: .*no Docker engine.*: [1-9]\d* passed, 0 failed, 0 skipped$`,
+		`(?m)^backend localstack: process fakes aws, stand-in: .*no Docker engine.*: 1 passed, 0 failed, 0 skipped$`,
+		`(?m)^backend mysql: (process .*mariadbd, MariaDB \S+, real .*no Docker engine.*: 1 passed, 0 failed, 0 skipped|did not run: .*no Docker engine.*)$`,
+	} {
+		if !regexp.MustCompile(line).Match(out) {
+			t.Errorf("no line matches %s:\n%s", line, out)
+		}
+	}
+}
+
+// What did not run fails the run if it was asked for, and otherwise does not.
+func TestARequiredBackendThatDidNotRunFailsTheRun(t *testing.T) {
+	t.Parallel()
+	// With no program in the cache and none to be built there is no Vault.
+	absent := []string{nowhere, "XDG_CACHE_HOME=" + t.TempDir(), "HOME=" + t.TempDir(), "TOKENKEEP_VAULTDEV="}
+	for _, test := range []struct {
+		require string
+		fails   bool
+		want    string
+	}{
+		{"", false, "backend vault: did not run: vaultdev has not been built"},
+		{"vault", true, "no vault, which TOKENKEEP_REQUIRE asks for"},
+		{"mysql", true, "TOKENKEEP_REQUIRE asks for backends on which no case passed: mysql"},
+		{"oracle", true, "TOKENKEEP_REQUIRE asks for backends on which no case passed: oracle"},
+	} {
+		t.Run(fmt.Sprintf("require %q", test.require), func(t *testing.T) {
+			t.Parallel()
+			cmd := runTests(t.Context(), "TestKV", append([]string{"TOKENKEEP_REQUIRE=" + test.require}, absent...)...)
+			cmd.Args = append(cmd.Args, "-test.short")
+			out, err := cmd.CombinedOutput()
+			if (err != nil) != test.fails {
+				t.Errorf("the run ended with %v\n%s", err, tail(string(out), 4<<10))
+			}
+			if !strings.Contains(string(out), test.want) {
+				t.Errorf("the output lacks %q:\n%s", test.want, tail(string(out), 4<<10))
+			}
+		})
+	}
+}
