@@ -80,6 +80,7 @@ func (o CheckOptions) Wants(r Remedy) bool {
 		return o.MergeDuplicates
 	case RemedyPurge:
 		return o.Purge
+	case RemedyRekey, RemedyManual:
 	}
 	return false
 }

@@ -707,3 +707,32 @@ func TestTheDocumentationExplainsEveryKind(t *testing.T) {
 		}
 	}
 }
+
+// A lease in a note is left behind like one in a record.
+func TestANoteThatIsALapsedLeaseIsRemoved(t *testing.T) {
+	t.Parallel()
+	ctx, d := t.Context(), memstore.NewDriver()
+	s := newStore(t, d, nil)
+	id := must(s.SaveToken(ctx, tokenstore.Token{UserName: user, AccessToken: "access"})).ID
+	note := func(until time.Time) {
+		base, err := d.Fresh(ctx, id, driver.Secret{})
+		if err == nil {
+			err = d.Note(ctx, id, base, fmt.Sprintf("dead.%d", until.UnixMilli()))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	note(time.Now().Add(time.Minute))
+	if found := check(t, s, tokenstore.CheckOptions{Repair: true}); len(found) > 0 {
+		t.Errorf("a lease that is held is reported: %s", describe(found[0]))
+	}
+	note(time.Now().Add(-time.Hour))
+	found := check(t, s, tokenstore.CheckOptions{Repair: true})
+	if len(found) != 1 || found[0].Kind != tokenstore.KindLeaseLapsed || !found[0].Repaired {
+		t.Errorf("%d findings", len(found))
+	}
+	if now, err := d.Fresh(ctx, id, driver.Secret{}); err != nil || now.Note != "" {
+		t.Errorf("the note is %q, %v", now.Note, err)
+	}
+}
