@@ -130,8 +130,14 @@ func point(t testing.TB, server *fakegcp.Server, path string, number int64) {
 	t.Helper()
 	m := server.Secret(path)
 	m.VersionAliases["current"] = number
+	change(t, server, m)
+}
+
+// change makes m what the secret is, as an operator does.
+func change(t testing.TB, server *fakegcp.Server, m *secretmanagerpb.Secret) {
+	t.Helper()
 	_, err := server.UpdateSecret(t.Context(), &secretmanagerpb.UpdateSecretRequest{
-		Secret: m, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"version_aliases"}},
+		Secret: m, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"labels", "annotations", "version_aliases"}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -1,2 +1,175 @@
 // Package gcpsm keeps OAuth token records in Google Cloud Secret Manager.
+//
+//	client, err := secretmanager.NewClient(ctx) // the usual Google credentials
+//	...
+//	store, err := gcpsm.New(client, "projects/crm-prod", "oauth", nil)
+//	...
+//	token, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001"})
+//
+// # Setup
+//
+// The API secretmanager.googleapis.com has to be enabled. The program's service
+// account needs the permissions that [Permissions] returns, in a custom role:
+//
+//	secretmanager.secrets.create
+//	secretmanager.secrets.delete
+//	secretmanager.secrets.get
+//	secretmanager.secrets.list
+//	secretmanager.secrets.update
+//	secretmanager.versions.access
+//	secretmanager.versions.add
+//	secretmanager.versions.destroy
+//	secretmanager.versions.get
+//
+// Without versions.get and versions.destroy a store works, and old versions stay
+// and are paid for. The role can be granted under the condition that the name
+// begins with the prefix; with the project's number, not its ID:
+//
+//	resource.name.startsWith("projects/123456789/secrets/oauth-")
+//
+// secrets.list and secrets.create are asked of the project, which has no such
+// name: put those two in a role that is granted without the condition. Whoever
+// may list sees the names, labels and annotations of all secrets of the project.
+//
+// With Options.KMSKey or the keys of Options.Replicas, Secret Manager's service
+// agent needs roles/cloudkms.cryptoKeyEncrypterDecrypter on each key.
+//
+// # What is where
+//
+// A record is the secret
+//
+//	<parent>/secrets/<prefix>-<name>
+//
+// Its state is the version that the alias "current" means; "latest" may be one
+// that was never committed. The payload is the record behind a line
+//
+//	tokenkeep1 <life>
+//
+// where life is random and the same from the creation of the secret to its
+// deletion. Whoever needs to see a record:
+//
+//	gcloud secrets versions access current --secret=oauth-u4fz…
+//
+// What the record is found by are labels, one for each,
+//
+//	<kind>_<24 characters of a digest>: <the other 8>
+//
+// since a label has one value, and keys and values have 63 characters at most.
+// One ListSecrets finds a record by any of several. One annotation, "tokenkeep",
+// is what the package notes for itself: the life, the number and the etag of the
+// current version and a digest of what it holds, the lease of a refresh, and
+// which versions are to be destroyed. Other labels, annotations and aliases of a
+// secret stay as they are.
+//
+// Names, labels and annotations are in audit logs and in the notifications of
+// Pub/Sub topics. They hold digests, keyed ones if tokenstore.Options has keys,
+// and never a token or a user name.
+//
+// # Commits
+//
+// A write adds a version, which nobody sees, and then makes it the state by one
+// UpdateSecret that moves the alias, the labels and the annotation together and
+// carries the etag of the secret that was read. Of several writers one succeeds.
+// Another one destroys the version that it has added, if the refusal leaves no
+// doubt. A version of a writer who died is found by the next commit, because its
+// number is between two states.
+//
+// A version that is not the state any more stays for two hours, for readers who
+// are behind, and is then destroyed by the next write; so is one that never was
+// the state. A destruction carries the etag of the version, noted in the
+// annotation under the etag of the secret: a secret that was deleted and created
+// again has versions of the same numbers, and other etags. Each write looks at 16
+// versions at most.
+//
+// A lease of a refresh is one UpdateSecret of the annotation: it makes no version.
+//
+// A deletion is final, and also carries the etag. A secret that a process has
+// created and left without a state, because it died, is not a record. The next
+// save of the same record adopts it.
+//
+// # Calls
+//
+// Of the operations of package driver, which those of a store consist of:
+//
+//	Get       1
+//	Fresh     1, or 2 if the state is not the one the caller knows
+//	Create    3
+//	Update    3, and 1 for each version that is due
+//	Note      1 after Fresh
+//	Delete    2
+//	Lookup    1; then 1 for each secret, 16 at a time
+//	List      1 for each 25,000; then 1 for each secret, 16 at a time
+//	Names     1 for each 25,000
+//
+// Update and Delete take one call less if this driver has just written the secret
+// or asked Fresh for it: it remembers the etags of the last 256 secrets. These are
+// no tokens, and an etag that is not true any more costs a call and no more. More
+// calls are made where other writers come first, or where reads contradict each
+// other.
+//
+// AccessSecretVersion and the other reads are repeated when the service is
+// unavailable or the quota used up, writes only in the second case: 0.1 seconds
+// later at first (the client's own default is 2), then up to 3, for 20 seconds or
+// as long as the context lasts. Then the error matches tokenstore.ErrUnavailable.
+//
+// # Cost
+//
+// By https://cloud.google.com/secret-manager/pricing: $0.06 a month for each
+// version that is not destroyed, in each location (one, with automatic
+// replication), and $0.03 for 10,000 accesses. Management calls are free. A record
+// that is refreshed every hour has 3 versions, after months as after hours:
+// $0.18 a month. One that is not written any more keeps those it had.
+//
+// A program that finds a record by its user once a minute makes 43,200 accesses a
+// month, which are $0.13.
+//
+// # Quotas
+//
+// By https://cloud.google.com/secret-manager/quotas a project has 90,000 accesses,
+// 600 reads of metadata and 600 writes a minute, and a secret about 2 writes a
+// second (80 in a location). A refresh takes 3 writes (the lease, the version, the
+// commit), a fourth that destroys, and 1 or 2 reads: a project can have 150
+// refreshes a minute, which is 9,000 tokens of one hour. To find a token by its
+// user and client, or its ID, takes accesses alone. To wait for another's refresh
+// does too. To find it by the user alone, or by a token, takes one of the 600
+// reads. GetTokens of many records takes a few reads and an access for each.
+//
+// # Limits
+//
+// A record has at most 65,508 bytes: what is left of 64 KiB. With Options.Labels
+// a secret has at most the 64 labels that Google Cloud allows.
+//
+// # Consistency
+//
+// Secret Manager promises one thing of reads: a version is read by its number as
+// soon as it was added. All else, the alias, the metadata and lists, "typically
+// converges within minutes, but may take a few hours"
+// (https://cloud.google.com/secret-manager/docs/consistency). So ListLag and
+// ReadLag are driver.Unbounded. Writes are decided by etags, on what is true:
+//
+//   - A reader by the alias may see an earlier state for a while, and a search may
+//     miss a record that is new. If the version behind the alias is destroyed the
+//     metadata are asked for the newest, and if they are behind too the error
+//     matches ErrUnavailable, and never ErrNotFound.
+//   - A driver reads its own writes: if it has seen a later state than the alias
+//     shows, it reads that one by its number.
+//   - Before it is said that a record does not exist (by Fresh) its version 1 is
+//     looked for by number.
+//   - A writer who reads metadata that are behind is refused. It waits for them for
+//     up to ten seconds, and is then told that there was a conflict.
+//
+// A lag costs waiting and repeated attempts, and no record, no update and no
+// second request for a token.
+//
+// # What others may do
+//
+// Labels, annotations and aliases of one's own may be put on a secret at any time.
+// To move the alias "current" back to a version that still exists rolls the record
+// back; a writer that had read the one before is refused. A version that was added
+// by hand is no state, and one to which the alias was moved, but which does not
+// begin with the line above, makes the record unreadable: ErrCorrupt. A version
+// that was disabled by hand makes it ErrUnavailable until it is enabled.
+//
+// Do not set expiration or version_destroy_ttl: the first deletes the record, and
+// with the second old versions are paid for longer.
 package gcpsm

@@ -112,6 +112,9 @@ type Fault struct {
 
 	// Stale makes a read answer with what was true so long ago.
 	Stale time.Duration
+
+	// Damage changes one byte of the payload in the answer, and not its checksum.
+	Damage bool
 }
 
 // New starts a server. Close stops it. New panics if it cannot listen.
@@ -274,6 +277,9 @@ func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerI
 		return nil, status.FromContextError(ctx.Err()).Err()
 	case fault.Err != nil:
 		return nil, fault.Err
+	}
+	if a, ok := answer.(*secretmanagerpb.AccessSecretVersionResponse); ok && a != nil && fault.Damage {
+		a.GetPayload().GetData()[0]++
 	}
 	return answer, err
 }
