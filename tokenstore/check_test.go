@@ -736,3 +736,40 @@ func TestANoteThatIsALapsedLeaseIsRemoved(t *testing.T) {
 		t.Errorf("the note is %q, %v", now.Note, err)
 	}
 }
+
+// A contested driver loses its first deletions to another writer.
+type contested struct {
+	driver.Secrets
+	losses atomic.Int64
+}
+
+func (c *contested) Delete(ctx context.Context, name string, base driver.Secret) error {
+	if c.losses.Add(-1) >= 0 {
+		return fmt.Errorf("%w: another writer came first", driver.ErrConflict)
+	}
+	return c.Secrets.Delete(ctx, name, base)
+}
+
+// Duplicates count as merged when there is one record, and not before.
+func TestDuplicatesAreMergedThoughOthersWriteToThem(t *testing.T) {
+	t.Parallel()
+	ctx, d := t.Context(), memstore.NewDriver()
+	c := &contested{Secrets: d}
+	s := newStore(t, c, nil)
+	nobody := must(s.SaveToken(ctx, tokenstore.Token{ClientID: client, RefreshToken: "refresh", APIDomain: "https://api"}))
+	ann := must(s.SaveToken(ctx, tokenstore.Token{UserName: user, ClientID: client, RefreshToken: "refresh", AccessToken: "access", ExpiresAt: at(1)}))
+	if found := check(t, s, tokenstore.CheckOptions{Repair: true}); len(found) != 1 || found[0].Kind != tokenstore.KindDuplicate || found[0].Repaired || found[0].Name != nobody.ID {
+		t.Fatalf("without being asked to merge, Check finds %d", len(found))
+	}
+	c.losses.Store(2)
+	if found := check(t, s, tokenstore.CheckOptions{Repair: true, MergeDuplicates: true}); len(found) != 1 || !found[0].Repaired {
+		t.Fatalf("merging, Check finds %d", len(found))
+	}
+	all := must2(s.GetTokens(ctx))
+	if len(all) != 1 || all[0].ID != ann.ID || all[0].AccessToken != "access" || all[0].APIDomain != "https://api" {
+		t.Errorf("there are %d records", len(all))
+	}
+	if got, err := s.FindTokenByID(ctx, nobody.ID); err != nil || got.ID != ann.ID {
+		t.Errorf("the ID that was merged finds %q, %v", got.ID, err)
+	}
+}

@@ -61,51 +61,73 @@ func (c *checker) duplicates(ctx context.Context) error {
 
 func identityRank(key string) int { return strings.IndexByte("ugrai", key[0]) }
 
-// group reports those of the named records that have the key in common.
+// group reports those of the named records that have the key in common, and merges
+// them until no two that can be merged are left.
 func (c *checker) group(ctx context.Context, key string, names []string) ([]Finding, error) {
 	var findings []Finding
-	err := c.retry(ctx, "check", func(*reader) error {
-		r := c.reader(true)
-		for _, name := range names {
-			if _, err := r.read(ctx, name); err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrCorrupt) {
-				return err
-			}
-		}
-		records, err := r.records(ctx)
-		if err != nil {
-			return err
-		}
-		records = slices.DeleteFunc(records, func(rec record) bool {
-			return !slices.Contains(c.identities(rec.current, rec.own), key)
-		})
-		if len(records) < 2 {
-			return nil
-		}
-		c.best(records)
-		found, rest := c.compareRecords(key, records)
-		findings = found
-		if len(rest) == 0 || !c.o.Wants(RemedyMerge) {
-			return nil
-		}
-		err = c.mergeRecords(ctx, r, records[0], rest)
-		var a again
-		if errors.As(err, &a) || ctx.Err() != nil {
-			return err
-		}
+	merged := func(err error) {
 		for i := range findings {
 			if f := &findings[i]; f.Remedy == RemedyMerge {
 				f.Err, f.Repaired = err, err == nil
 			}
 		}
+	}
+	begun := false
+	err := c.retry(ctx, "check", func(*reader) error {
+		r := c.reader(true)
+		records, err := c.sharing(ctx, r, key, names)
+		if err != nil {
+			return err
+		}
+		found, rest := c.compareRecords(key, records)
+		if !begun {
+			findings = found
+		}
+		if !c.o.Wants(RemedyMerge) {
+			return nil
+		}
+		if len(rest) == 0 {
+			if begun {
+				merged(nil)
+			}
+			return nil
+		}
+		begun = true
+		err = c.mergeRecords(ctx, r, records[0], rest)
+		var a again
+		switch {
+		case err == nil:
+			return again{errors.New("merged, and to be read back")}
+		case errors.As(err, &a), ctx.Err() != nil:
+			return err
+		}
+		merged(err)
 		return nil
 	})
 	if errors.Is(err, ErrConflict) && ctx.Err() == nil {
-		for i := range findings {
-			findings[i].Err = err
-		}
+		merged(err)
 		err = nil
 	}
 	return findings, err
+}
+
+// sharing returns those of the named records that have the key in common, the best
+// of them first.
+func (c *checker) sharing(ctx context.Context, r *reader, key string, names []string) ([]record, error) {
+	for _, name := range names {
+		if _, err := r.read(ctx, name); err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrCorrupt) {
+			return nil, err
+		}
+	}
+	records, err := r.records(ctx)
+	if err != nil {
+		return nil, err
+	}
+	records = slices.DeleteFunc(records, func(rec record) bool {
+		return !slices.Contains(c.identities(rec.current, rec.own), key)
+	})
+	c.best(records)
+	return records, nil
 }
 
 // best puts the record first that others become part of: a user's under the name
@@ -132,6 +154,9 @@ func (c *checker) best(records []record) {
 // compareRecords reports in which way the records are the same as the first of
 // them, and returns those that can become part of it.
 func (c *checker) compareRecords(key string, records []record) (findings []Finding, rest []record) {
+	if len(records) < 2 {
+		return nil, nil
+	}
 	into := records[0]
 	for _, rec := range records[1:] {
 		f := Finding{Name: rec.name, ID: rec.current.ID, Kind: KindDuplicate, Remedy: RemedyMerge, Action: "merge them"}
