@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"sync/atomic"
 	"time"
 
@@ -22,7 +24,7 @@ const (
 // It starts no goroutine that outlives the call that started it: a program that is
 // frozen between calls finds the Client as it was.
 type Client struct {
-	conf      Config
+	conf      *Config // behind a pointer, where package fmt does not look for it in what holds a Client
 	server    server
 	refresher tokenstore.Refresher
 	scheme    string // of the Authorization header
@@ -44,7 +46,7 @@ func New(ctx context.Context, c Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := &Client{conf: conf, server: conf.server(), scheme: zohoScheme}
+	client := &Client{conf: &conf, server: conf.server(), scheme: zohoScheme}
 	if conf.OAuth2 != nil {
 		client.scheme = bearerScheme
 	}
@@ -123,7 +125,7 @@ func (c *Client) SwitchUser(ctx context.Context, t tokenstore.Token) (*Client, e
 	if c.closed.Load() {
 		return nil, fail("switch user", ErrClosed)
 	}
-	conf := c.conf
+	conf := *c.conf
 	if t.ID == "" && t.ClientID == "" && (t.GrantToken != "" || t.RefreshToken != "") {
 		t.ClientID = conf.Token.ClientID
 		t.ClientSecret = cmp.Or(t.ClientSecret, conf.Token.ClientSecret)
@@ -173,6 +175,10 @@ func (c *Client) Close() error {
 	c.current.Store(nil)
 	return nil
 }
+
+// Format implements fmt.Formatter. A Client prints as its type: package fmt would
+// print the secrets within it, whatever their own methods say.
+func (c *Client) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*initializer.Client") }
 
 // A session is what a Client knows at one moment. It is never changed.
 type session struct {

@@ -1,7 +1,10 @@
 package initializer_test
 
 import (
+	"fmt"
+	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -424,6 +427,23 @@ func TestAClosedClientHasNoToken(t *testing.T) {
 	_, err = c.SwitchUser(t.Context(), byUser())
 	w.wants(err, initializer.ErrClosed)
 	w.wants(c.Revoke(t.Context()), initializer.ErrClosed)
+}
+
+func TestAClientPrintsNoSecret(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	conf := w.config(byCode(w.zoho.Code(consent())))
+	c := w.start(conf)
+	w.token(c)
+	for _, v := range []any{c, *c.HTTPClient(t.Context()), c.TokenSource(t.Context()), conf} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d"} {
+			w.clean(fmt.Sprintf("%s of a %T", verb, v), fmt.Sprintf(verb, v))
+		}
+		var b strings.Builder
+		slog.New(slog.NewJSONHandler(&b, nil)).Info("x", "v", v)
+		slog.New(slog.NewTextHandler(&b, nil)).Info("x", "v", v)
+		w.clean("a log record", b.String())
+	}
 }
 
 // A store of a foreign format forgets the ID under which a code was exchanged, once
