@@ -350,7 +350,13 @@ func (r *refresher) hold(ctx context.Context, rec record) (Token, error) {
 	if err != nil {
 		return Token{}, err
 	}
-	left := r.o.LeaseTTL - min(mintMargin, r.o.LeaseTTL/6) - r.o.Now().Sub(begun)
+	now := r.o.Now()
+	if r.good(rec.current, now) {
+		// What was saved while the lease was taken is what was asked for.
+		r.release(ctx, rec, lease, nil)
+		return rec.current, nil
+	}
+	left := r.o.LeaseTTL - min(mintMargin, r.o.LeaseTTL/6) - now.Sub(begun)
 	if left <= 0 {
 		r.release(ctx, rec, lease, nil)
 		return Token{}, again{fmt.Errorf("%w: the lease has lapsed", ErrConflict)}
