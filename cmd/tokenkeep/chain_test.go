@@ -110,7 +110,9 @@ func steps(r migrateReport) string {
 func killAlong(t *testing.T, from, to env, kills int, flags []string) int {
 	t.Helper()
 	const tries = 20
-	killed, longest := 0, 300*time.Millisecond // what a process takes to start, at least
+	// The points are spread over the time that a whole run takes, which shows when
+	// one comes to its end.
+	killed, longest := 0, 300*time.Millisecond
 	for range kills * tries {
 		if killed == kills {
 			break
@@ -134,7 +136,7 @@ func killAlong(t *testing.T, from, to env, kills int, flags []string) int {
 		}
 		if cmd.ProcessState.ExitCode() == -1 {
 			killed++
-			longest += longest / 10
+			longest *= 2
 		}
 	}
 	return killed

@@ -128,7 +128,7 @@ func (r *doctorReport) err(ended error) error {
 	case ended != nil:
 		return fmt.Errorf("the check did not come to its end: %w", ended)
 	case r.Left > 0:
-		return fmt.Errorf("%w: %d of %d findings are left that do harm", errFindings, r.Left, len(r.Findings))
+		return fmt.Errorf("%w: of %d findings %d are left that do harm", errFindings, len(r.Findings), r.Left)
 	}
 	return nil
 }
@@ -148,7 +148,7 @@ func (a *app) printFindings(r doctorReport, whole bool) error {
 		a.explain(r.Findings)
 	}
 	if whole {
-		a.printf("checked %d: %d findings, %d mended, %d left that do harm\n", r.Checked, len(r.Findings), r.Repaired, r.Left)
+		a.printf("checked %d, found %d: %d mended, %d left that do harm\n", r.Checked, len(r.Findings), r.Repaired, r.Left)
 	}
 	return nil
 }
@@ -167,7 +167,10 @@ func (f findingJSON) state() string {
 		string(tokenstore.RemedyPurge):  "doctor --purge --alone",
 		string(tokenstore.RemedyRekey):  "rekey",
 	}[f.Remedy]
-	if command == "" {
+	switch {
+	case command == "" && f.Harmless:
+		return ""
+	case command == "":
 		return "by hand"
 	}
 	return command
