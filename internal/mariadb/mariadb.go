@@ -173,7 +173,7 @@ const (
 
 // run starts the server on a port that is free, and waits until it greets.
 func (s *Server) run(ctx context.Context, server string, args []string, password string) error {
-	port, err := freePort()
+	port, err := freePort(ctx)
 	if err != nil {
 		return fmt.Errorf("mariadb: %w", err)
 	}
@@ -182,7 +182,7 @@ func (s *Server) run(ctx context.Context, server string, args []string, password
 		return fmt.Errorf("mariadb: %w", err)
 	}
 	defer log.Close()
-	cmd := exec.Command("/bin/sh", append([]string{"-c", supervisor, "sh", server}, append(args, "--port="+strconv.Itoa(port))...)...)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), "/bin/sh", append([]string{"-c", supervisor, "sh", server}, append(args, "--port="+strconv.Itoa(port))...)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	life, err := cmd.StdinPipe()
 	if err != nil {
@@ -206,8 +206,9 @@ func (s *Server) run(ctx context.Context, server string, args []string, password
 }
 
 // freePort returns a port that was free a moment ago.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func freePort(ctx context.Context) (int, error) {
+	var c net.ListenConfig
+	l, err := c.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, err
 	}

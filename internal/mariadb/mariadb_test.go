@@ -32,7 +32,8 @@ func TestAServerIsStartedAndStopped(t *testing.T) {
 	if err := s.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := net.Dial("tcp", address); err == nil {
+	var d net.Dialer
+	if c, err := d.DialContext(t.Context(), "tcp", address); err == nil {
 		_ = c.Close()
 		t.Error("the server listens after Stop")
 	}

@@ -44,7 +44,7 @@ func stopServer() {
 		return
 	}
 	if db, err := sql.Open("mysql", server.running.DSN("")); err == nil {
-		_, _ = db.Exec("DROP DATABASE IF EXISTS " + server.database)
+		_, _ = db.ExecContext(context.Background(), "DROP DATABASE IF EXISTS "+server.database)
 		_ = db.Close()
 	}
 	if err := server.running.Stop(); err != nil {
@@ -67,7 +67,7 @@ func mysqlDSN(t testing.TB) string {
 			return
 		}
 		defer db.Close()
-		_, server.err = db.Exec("CREATE DATABASE " + server.database + " CHARACTER SET utf8mb4")
+		_, server.err = db.ExecContext(context.Background(), "CREATE DATABASE "+server.database+" CHARACTER SET utf8mb4")
 	})
 	if server.err != nil {
 		required := strings.FieldsFunc(os.Getenv("TOKENKEEP_REQUIRE"), func(r rune) bool { return r == ',' || r == ' ' })
@@ -157,7 +157,7 @@ func mysqlTable(t testing.TB) *backend {
 			return
 		}
 		defer db.Close()
-		if _, err := db.Exec("DROP TABLE IF EXISTS " + b.table + ", " + b.table + notesSuffix); err != nil {
+		if _, err := db.ExecContext(context.Background(), "DROP TABLE IF EXISTS "+b.table+", "+b.table+notesSuffix); err != nil {
 			t.Error(err)
 		}
 	})

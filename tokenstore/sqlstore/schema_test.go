@@ -204,13 +204,14 @@ func TestAUserOfTheDatabaseWithFewRightsGetsAsFar(t *testing.T) {
 }
 
 func dropUser(t *testing.T, b *backend, name string) {
+	t.Helper()
 	db, err := sql.Open(b.driver, b.dsn)
 	if err != nil {
 		t.Error(err)
 		return
 	}
 	defer db.Close()
-	if _, err := db.Exec("DROP USER " + name + "@'%'"); err != nil {
+	if _, err := db.ExecContext(context.Background(), "DROP USER "+name+"@'%'"); err != nil {
 		t.Error(err)
 	}
 }

@@ -53,6 +53,7 @@ func TestHostileValuesAreStoredExactlyOrRefused(t *testing.T) {
 }
 
 func storesOrRefuses(t *testing.T, b *backend) {
+	t.Helper()
 	s, two := b.open(t, nil), b.open(t, nil)
 	// Whoever gets through finds, or destroys, this.
 	victim := mustSave(t, s, full("victim"))
