@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -44,6 +45,73 @@ func TestImportExport(t *testing.T) {
 			t.Errorf("imported again: %+v", r)
 		}
 	})
+}
+
+// TestSDKFilesRoundTrip imports the files of the SDKs into every kind of store, and
+// compares the records with what the SDKs say of them; then it exports and imports
+// them again.
+func TestSDKFilesRoundTrip(t *testing.T) {
+	t.Parallel()
+	for _, file := range []struct {
+		text, json string
+		dialect    codec.Dialect
+	}{
+		{"python_filestore.csv", "python_filestore.json", codec.Python},
+		{"node_filestore.txt", "node_filestore.json", codec.Node},
+	} {
+		const dir = "../../testdata/zoho-sdk/"
+		want := map[string]tokenstore.Token{}
+		for _, object := range decode[[]json.RawMessage](t, readFile(t, dir+file.json)) {
+			token, err := parseRecord(object)
+			if err != nil {
+				t.Fatal(err)
+			}
+			token.ExpiresAt = token.ExpiresAt.UTC()
+			want[token.ID] = token
+		}
+		eachStore(t, func(t *testing.T, e env) {
+			e.ok(t, "", "import", dir+file.text, "--keep-ids")
+			compare := func(got map[string]recordJSON) {
+				t.Helper()
+				if len(got) != len(want) {
+					t.Fatalf("%d records, want %d", len(got), len(want))
+				}
+				for id, w := range want {
+					if got[id] != toJSON(w, true) {
+						t.Errorf("record %s of %s differs", id, file.text)
+					}
+				}
+			}
+			compare(contents(t, e))
+			name := filepath.Join(t.TempDir(), "out")
+			e.ok(t, "", "export", name, "--keep-ids", "--dialect", string(file.dialect))
+			if readFile(t, name) != readFile(t, dir+file.text) {
+				t.Errorf("the exported file is not %s", file.text)
+			}
+			back := fileStoreEnv(t)
+			back.ok(t, "", "import", name, "--keep-ids")
+			compare(contents(t, back))
+		})
+	}
+}
+
+// TestImportManyIntoAFile checks that a file is not written anew for each row, and
+// that a row which cannot be saved does not keep the others out.
+func TestImportManyIntoAFile(t *testing.T) {
+	t.Parallel()
+	const n = 3000
+	e := fileStoreEnv(t)
+	big := strings.TrimPrefix(bigFile(t, n)[envStore], "file:")
+	e.ok(t, "", "import", big, "--keep-ids")
+	if got := e.ok(t, "", "import", big, "--keep-ids"); !strings.HasSuffix(got, fmt.Sprintf("imported %d of %d: 0 new, %d there already\n", n, n, n)) {
+		t.Errorf("again: %s", got)
+	}
+	node := fileStoreEnv(t)
+	node[envStore] += "?dialect=node"
+	r := node.tk(t, header+"1,ann,c,s,r,a,,,,\n2,\"o'neil, sean\",c,s,r2,a2,,,,\n3,bob,c,s,r3,a3,,,,\n", "import", "-", "--json")
+	if got := decode[importReport](t, r.out); r.code != 10 || got.Imported != 2 || got.New != 2 || len(got.Failed) != 1 || got.Failed[0].Line != 3 {
+		t.Errorf("%+v", r)
+	}
 }
 
 // TestImportDropsNumbers checks that records get IDs of the store, and that no

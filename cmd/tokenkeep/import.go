@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -195,7 +196,12 @@ func (a *app) saveRows(ctx context.Context, s store, name string, p importPlan) 
 	}
 	bar := a.progress("importing", len(p.rows))
 	defer bar.done()
-	for _, row := range p.rows {
+	if b, ok := s.(batcher); ok && r.saveAll(ctx, s, b, p.rows, bar) == nil {
+		return r
+	}
+	// A batch has said of none of its rows why it cannot be saved: one by one they
+	// do. Those that are there by now are found to be.
+	for _, row := range p.rows[r.Imported:] {
 		err := r.save(ctx, s, row.token)
 		if err != nil {
 			r.fail(rowError{row.line, row.token.UserName, err})
@@ -206,6 +212,34 @@ func (a *app) saveRows(ctx context.Context, s store, name string, p importPlan) 
 		bar.step()
 	}
 	return r
+}
+
+// saveAll saves rows many at a time. After an error none of those that were not
+// counted is saved.
+func (r *importReport) saveAll(ctx context.Context, s store, b batcher, rows []importRow, bar *bar) error {
+	tokens, _, err := readable(s.GetTokens(ctx))
+	if err != nil {
+		return err
+	}
+	before := newIndex(tokens...)
+	for chunk := range slices.Chunk(rows, migrateChunk) {
+		tokens := make([]tokenstore.Token, len(chunk))
+		plans := make([]tokenstore.Plan, len(chunk))
+		for i, row := range chunk {
+			tokens[i] = row.token
+			if plans[i], err = before.plan(row.token); err != nil {
+				return err
+			}
+		}
+		if _, err := b.SaveAll(ctx, tokens); err != nil {
+			return err
+		}
+		for _, plan := range plans {
+			r.count(plan.Record >= 0, plan.Changed)
+		}
+		bar.add(len(chunk))
+	}
+	return nil
 }
 
 // hopeless reports whether an error is the store's, not the row's.
@@ -228,16 +262,21 @@ func (r *importReport) save(ctx context.Context, s store, t tokenstore.Token) er
 	if err != nil {
 		return err
 	}
+	r.count(notFound == nil, !sameToken(before, saved))
+	return nil
+}
+
+// count counts a row that is saved.
+func (r *importReport) count(found, changed bool) {
 	r.Imported++
 	switch {
-	case notFound != nil:
+	case !found:
 		r.New++
-	case sameToken(before, saved):
-		r.Unchanged++
-	default:
+	case changed:
 		r.Updated++
+	default:
+		r.Unchanged++
 	}
-	return nil
 }
 
 // identity returns what t's record is found by.

@@ -166,6 +166,124 @@ func TestKeysOfTokenFile(t *testing.T) {
 	}
 }
 
+func TestSQLiteFile(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "with space? and %41.db")
+	e := env{envStore: "sqlite:" + name + "?table=tokens"}
+	e.ok(t, `{"user_name":"ann","access_token":"a"}`, "save")
+	if info, err := os.Stat(name); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info, err)
+	}
+	if got := decode[[]recordJSON](t, e.ok(t, "", "ls", "--json")); len(got) != 1 {
+		t.Errorf("%d records", len(got))
+	}
+	if got := decode[[]recordJSON](t, env{envStore: "sqlite:" + name}.ok(t, "", "ls", "--json")); len(got) != 0 {
+		t.Errorf("%d records in another table", len(got))
+	}
+	to := fileStoreEnv(t)
+	_, text := migrateFails(t, 1, env{envStore: "sqlite:" + name + ".not"}, to)
+	if !strings.Contains(text, "there is no file") || exists(name+".not") {
+		t.Errorf("message: %s", text)
+	}
+	migrateFails(t, 1, env{envStore: "file:" + name + ".not"}, to)
+	env{envStore: "sqlite:" + name + "?table=a-b"}.fails(t, 2, "", "ls")
+	env{envStore: "sqlite:" + name + "?tables=a"}.fails(t, 2, "", "ls")
+}
+
+// TestMySQLNames checks the two forms in which a database is named.
+func TestMySQLNames(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{
+		"//ann@db.example.com/zoho?table=t&tls=true",
+		"//ann@db.example.com:3306/zoho?tls=true&table=t",
+		"ann@tcp(db.example.com:3306)/zoho?tls=true&table=t",
+	} {
+		c, table, err := mysqlConfig(name)
+		if err != nil || table != "t" || c.User != "ann" || c.Net != "tcp" || c.Addr != "db.example.com:3306" || c.DBName != "zoho" || c.TLSConfig != "true" {
+			t.Errorf("%s: %+v, %q, %v", name, c, table, err)
+		}
+	}
+	if c, _, err := mysqlConfig("//a%40b%3Ac@h/d"); err != nil || c.User != "a@b:c" || c.Passwd != "" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	for _, test := range []struct{ name, want string }{
+		{"//ann:s3cret@h/d", envMySQLPassword},
+		{"//ann:@h/d", envMySQLPassword},
+		{"ann:s3cret@tcp(h)/d", envMySQLPassword},
+		{"//ann@h", "no database"},
+		{"ann@tcp(h)/", "no database"},
+		{"//", "not written as"},
+		{"//ann@h:s3cret/d", "not written as"},
+		{"s3cret", "not written as"},
+		{"//ann@h/d?%zz", "not written as"},
+	} {
+		text := env{}.fails(t, 2, "", "ls", "--store", "mysql:"+test.name)
+		if !strings.Contains(text, test.want) || strings.Contains(text, "s3cret") {
+			t.Errorf("%s: %s", test.name, text)
+		}
+	}
+}
+
+func TestMySQLPassword(t *testing.T) {
+	t.Parallel()
+	file := writeFile(t, "password", "s3cret\n")
+	for _, test := range []struct {
+		e    env
+		want string
+		ok   bool
+	}{
+		{env{}, "", true},
+		{env{envMySQLPassword: "s3cret"}, "s3cret", true},
+		{env{envMySQLPasswordFile: file}, "s3cret", true},
+		{env{envMySQLPasswordFile: file, envMySQLPassword: "x"}, "", false},
+		{env{envMySQLPasswordFile: file + ".not"}, "", false},
+	} {
+		got, err := (&app{env: test.e.get}).mysqlPassword()
+		if got != test.want || (err == nil) != test.ok || err != nil && classOf(err).name != "usage" {
+			t.Errorf("%v: %q, %v", test.e, got, err)
+		}
+	}
+}
+
+// TestEndpoints checks where an endpoint may be: what goes over a network is
+// encrypted.
+func TestEndpoints(t *testing.T) {
+	t.Parallel()
+	for text, plain := range map[string]bool{
+		"http://localhost:4566": true, "http://127.0.0.1:1": true, "http://[::1]:1": true,
+		"https://localhost:4566": false, "https://sm.example.com": false, "sm.example.com:443": false,
+	} {
+		if e, err := parseEndpoint(text); err != nil || e.plain != plain {
+			t.Errorf("%s: %+v, %v", text, e, err)
+		}
+	}
+	for _, text := range []string{"http://sm.example.com", "http://10.0.0.1:80", "http://127.0.0.1.example.com", "ftp://localhost", "https://", "https://u:s3cret@h", "://"} {
+		if _, err := parseEndpoint(text); err == nil || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: %v", text, err)
+		}
+		for _, store := range []string{"awssm:x?region=r&endpoint=", "gcpsm:p/x?endpoint="} {
+			env{}.fails(t, 2, "", "ls", "--store", store+text)
+		}
+	}
+	for _, store := range []string{"awssm:x?regions=r", "awssm:x?", "awssm:x?region=a&region=b", "awssm:?region=r", "gcpsm:p", "gcpsm:/x", "gcpsm:p/x?kms=k"} {
+		env{}.fails(t, 2, "", "ls", "--store", store)
+	}
+}
+
+// TestAWSEnvironment checks that requests are signed by whom the environment names.
+func TestAWSEnvironment(t *testing.T) {
+	t.Parallel()
+	e, server := awsEnv(t)
+	e = e.with("AWS_ACCESS_KEY_ID", "AKIATOKENKEEP").with("AWS_SECRET_ACCESS_KEY", "s3cret").with("AWS_REGION", "eu-north-1")
+	e[envStore] = strings.Replace(e[envStore], "region=eu-central-1&", "", 1)
+	e.ok(t, "", "rm", "--all", "--yes")
+	for _, q := range server.Requests() {
+		if q.AccessKey != "AKIATOKENKEEP" || q.Region != "eu-north-1" {
+			t.Errorf("%s: %s in %s", q.Operation, q.AccessKey, q.Region)
+		}
+	}
+}
+
 func TestFileURLs(t *testing.T) {
 	t.Parallel()
 	name := filepath.Join(t.TempDir(), "with space?.csv")
