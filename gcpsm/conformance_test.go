@@ -164,11 +164,6 @@ func TestDriverConforms(t *testing.T) {
 	conformance.RunDriver(t, newBackend(t, project, nil).driver())
 }
 
-func TestDriverConformsInALocation(t *testing.T) {
-	t.Parallel()
-	conformance.RunDriver(t, newBackend(t, location, nil).driver())
-}
-
 func TestDriverConformsWhileReadsLag(t *testing.T) {
 	t.Parallel()
 	conformance.RunDriver(t, newBackend(t, project, lagging(100*time.Millisecond)).driver())

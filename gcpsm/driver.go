@@ -197,7 +197,7 @@ var errBehind = fmt.Errorf("%w: the metadata are behind", driver.ErrUnavailable)
 // up.
 func await(ctx context.Context, try func() (bool, error)) error {
 	deadline := time.Now().Add(catchUp)
-	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		done, err := try()
 		if done || err != nil {
 			return err
