@@ -53,7 +53,6 @@ func (b *awsBackend) driver() conformance.Driver {
 		Open: func(t testing.TB) driver.Secrets {
 			integration.LocalstackBackend.Count(t)
 			b.Watch(t)
-			b.cannot(t)
 			return b.open(t, b.Prefix(t)+"/a")
 		},
 		Reopen: func(t testing.TB, d driver.Secrets) driver.Secrets { return b.open(t, b.prefix(d)) },

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -36,7 +37,7 @@ var (
 	backends = []*Backend{VaultBackend, LocalstackBackend, GCPBackend, MySQLBackend}
 )
 
-// errAbsent is why a test does not run that cannot run here.
+// An absentError says why there is no such server here.
 type absentError struct{ reason string }
 
 func (e *absentError) Error() string { return e.reason }
@@ -81,7 +82,7 @@ func (b *Backend) must(t testing.TB, err error) {
 	}
 }
 
-// Shared returns the server that all tests share which do not hurt it. The first
+// sharedServer returns the server that all tests share which do not hurt it. The first
 // call starts it with start; it is stopped when all tests are over.
 func (b *Backend) sharedServer(t testing.TB, start func(ctx context.Context) (*Server, error)) *Server {
 	t.Helper()
@@ -118,9 +119,11 @@ func (b *Backend) stopShared() error {
 	return err
 }
 
-// Count counts the test among the cases of the backend when it is over. A test
-// that has subtests is not to be counted but they.
+// Count counts the test among the cases of the backend when it is over, and skips
+// it if TOKENKEEP_CANNOT says so. A test that has subtests is not to be counted but
+// they.
 func (b *Backend) Count(t testing.TB) {
+	t.Helper()
 	t.Cleanup(func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -133,10 +136,19 @@ func (b *Backend) Count(t testing.TB) {
 			b.passed++
 		}
 	})
+	if pattern := os.Getenv("TOKENKEEP_CANNOT"); pattern != "" {
+		cannot, err := regexp.Compile(pattern)
+		if err != nil {
+			t.Fatalf("TOKENKEEP_CANNOT: %v", err)
+		}
+		if cannot.MatchString(t.Name()) {
+			b.Cannot(t, "TOKENKEEP_CANNOT names it")
+		}
+	}
 }
 
-// Cannot skips the test, because the server that was given cannot do what it
-// asks for, and has the run list it.
+// Cannot skips the test, because the server cannot do what it asks for, and has
+// the run list it.
 func (b *Backend) Cannot(t testing.TB, reason string) {
 	t.Helper()
 	b.mu.Lock()

@@ -46,6 +46,8 @@
 //	TOKENKEEP_GCP_ENDPOINT      use this Secret Manager: a host:port without TLS, or "real"
 //	TOKENKEEP_GCP_PARENT        the project, as in "projects/p"
 //	TOKENKEEP_MYSQL_DSN         use this server
+//	TOKENKEEP_CANNOT            cases that such a server is known to fail, as a regular
+//	                            expression for their names: they are skipped, and listed
 //	TOKENKEEP_VAULTDEV          start this program in place of building one
 //
 // On a server that somebody else runs the tests use names of their own, and remove

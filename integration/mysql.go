@@ -194,7 +194,7 @@ func mysqlVersion(ctx context.Context, config *mysql.Config) (string, error) {
 // firstStatements gives root its password, for logins from host. A server carries
 // them out whenever it starts.
 func firstStatements(host string) string {
-	return fmt.Sprintf("CREATE USER IF NOT EXISTS root@'%[1]s' IDENTIFIED BY '%[2]s';\nGRANT ALL ON *.* TO root@'%[1]s' WITH GRANT OPTION;\n",
+	return fmt.Sprintf("CREATE USER IF NOT EXISTS root@'%[1]s';\nALTER USER root@'%[1]s' IDENTIFIED BY '%[2]s';\nGRANT ALL ON *.* TO root@'%[1]s' WITH GRANT OPTION;\n",
 		host, mysqlPassword())
 }
 

@@ -114,14 +114,14 @@ const nowhere = "DOCKER_HOST=unix:///nonexistent/docker.sock"
 // Without an engine the tests run on processes, and say so.
 func TestWithoutAnEngineProcessesAreUsed(t *testing.T) {
 	t.Parallel()
-	out, err := runTests(t.Context(), "Test(KV|TwoProcessesSaveAtOnce/(mysql|localstack))", nowhere).CombinedOutput()
+	out, err := runTests(t.Context(), "Test(KV|(MySQL|SecretsManager)BehindBrokenConnectionsLosesNothing)", nowhere).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, tail(string(out), 4<<10))
 	}
 	for _, line := range []string{
 		`(?m)^backend vault: process vaultdev, Vault \S+, stand-in: .*no Docker engine.*: [1-9]\d* passed, 0 failed, 0 skipped$`,
-		`(?m)^backend localstack: process fakes aws, stand-in: .*no Docker engine.*: 1 passed, 0 failed, 0 skipped$`,
-		`(?m)^backend mysql: (process .*mariadbd, MariaDB \S+, real .*no Docker engine.*: 1 passed, 0 failed, 0 skipped|did not run: .*no Docker engine.*)$`,
+		`(?m)^backend localstack: process fakes aws, stand-in: .*no Docker engine.*: [1-9]\d* passed, 0 failed, 0 skipped$`,
+		`(?m)^backend mysql: (process .*mariadbd, MariaDB \S+, real .*no Docker engine.*: [1-9]\d* passed, 0 failed, 0 skipped|did not run: .*no Docker engine.*)$`,
 	} {
 		if !regexp.MustCompile(line).Match(out) {
 			t.Errorf("no line matches %s:\n%s", line, out)
@@ -156,5 +156,22 @@ func TestARequiredBackendThatDidNotRunFailsTheRun(t *testing.T) {
 				t.Errorf("the output lacks %q:\n%s", test.want, tail(string(out), 4<<10))
 			}
 		})
+	}
+}
+
+// What a server is said not to be able to do is skipped, and listed by name.
+func TestWhatAServerCannotDoIsListed(t *testing.T) {
+	t.Parallel()
+	out, err := runTests(t.Context(), "TestGcpsmDriverConforms", "TOKENKEEP_CANNOT=/DR-2[0-8]").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, tail(string(out), 4<<10))
+	}
+	for _, want := range []string{
+		`(?m)^backend gcp: process fakes gcp, .*: [1-9]\d* passed, 0 failed, [1-9]\d* skipped$`,
+		`(?m)^backend gcp: cannot: TestGcpsmDriverConforms/DR-28_.*: TOKENKEEP_CANNOT names it$`,
+	} {
+		if !regexp.MustCompile(want).Match(out) {
+			t.Errorf("no line matches %s:\n%s", want, tail(string(out), 4<<10))
+		}
 	}
 }
