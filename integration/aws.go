@@ -24,7 +24,7 @@ import (
 const (
 	// The image is the last one of LocalStack's that runs without an account of
 	// theirs.
-	localstackImage = "localstack/localstack:4.9.2"
+	localstackImage = "localstack/localstack:4.14.0"
 	localstackPort  = "4566/tcp"
 
 	// realService in the place of an endpoint means the service itself, with the

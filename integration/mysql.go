@@ -29,7 +29,7 @@ import (
 )
 
 const (
-	mysqlImage = "mysql:8.4.6"
+	mysqlImage = "mysql:8.4.10"
 	mysqlPort  = "3306/tcp"
 )
 
