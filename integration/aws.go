@@ -147,6 +147,9 @@ func awsVersion(ctx context.Context, endpoint string) string {
 	if json.NewDecoder(resp.Body).Decode(&health) != nil || health.Version == "" {
 		return "of unknown kind"
 	}
+	if health.Edition == "fakeaws" {
+		return "stand-in: this module's fakeaws"
+	}
 	return "LocalStack " + health.Version + " (" + health.Edition + "), real"
 }
 
