@@ -493,17 +493,20 @@ func TestFiftyRacingSaversAllSucceedAndLeaveNoOrphan(t *testing.T) {
 				if n := len(b.server.Names()); n != round+1 {
 					t.Fatalf("round %d: there are %d records", round, n)
 				}
-				// Some writes later, of which each looks at sixteen versions, nothing
-				// is left but the state and the one before it.
-				for i := range 8 {
+				// Writes look at sixteen versions each: after some of them nothing is
+				// left but the state and the one before it.
+				secret := project + "/secrets/" + app + "-" + all.ID
+				versions := len(b.server.Versions(secret))
+				writes := versions/16 + 4
+				for i := range writes {
 					b.server.Advance(3 * time.Hour)
 					next := tokenstore.Token{UserName: user, ClientID: "c1", AccessToken: tokenstore.Secret(fmt.Sprintf("access %d", i))}
 					if _, err := stores[0].SaveToken(t.Context(), next); err != nil {
 						t.Fatal(err)
 					}
 				}
-				if active := b.server.Active(project + "/secrets/" + app + "-" + all.ID); len(active) > 2 {
-					t.Errorf("round %d: versions %v are left", round, active)
+				if active := b.server.Active(secret); len(active) > 2 {
+					t.Errorf("round %d: %d writes after %d versions, versions %v are left", round, writes, versions, active)
 				}
 			}
 		})
