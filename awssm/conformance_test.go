@@ -139,6 +139,11 @@ func TestStoreConformsThoughListsAreAnHourOld(t *testing.T) {
 	conformance.RunStore(t, newBackend(fakeaws.Options{ListLag: time.Hour}, nil).driver().Store(t, nil))
 }
 
+func TestStoreConformsThoughAnswersAreAnHourOld(t *testing.T) {
+	t.Parallel()
+	conformance.RunStore(t, newBackend(anHour, nil).driver().Store(t, nil))
+}
+
 func TestStoreConformsWithKeys(t *testing.T) {
 	t.Parallel()
 	conformance.RunStore(t, newBackend(fakeaws.Options{}, &awssm.Options{

@@ -22,6 +22,12 @@ type Candidate struct {
 	Former Former
 }
 
+// Format prints c with its secrets redacted. See Token.Format.
+func (c Candidate) Format(f fmt.State, verb rune) {
+	type plain Candidate
+	printAs(f, verb, plain(c), "Candidate")
+}
+
 // Former says which fields of a token are earlier values of a record.
 type Former struct{ ID, GrantToken, RefreshToken, AccessToken bool }
 
@@ -211,6 +217,12 @@ type Plan struct {
 
 	// Changed is false if Token is what Record is already.
 	Changed bool
+}
+
+// Format prints p with its secrets redacted. See Token.Format.
+func (p Plan) Format(f fmt.State, verb rune) {
+	type plain Plan
+	printAs(f, verb, plain(p), "Plan")
 }
 
 // PlanSave decides what saving t does, by the rules in the package documentation

@@ -1,6 +1,7 @@
 package tokenstore
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 	"time"
@@ -44,6 +45,11 @@ type Options struct {
 	Attempts int
 }
 
+// Format keeps keys out of whatever prints an Options.
+func (o Options) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "tokenstore.Options{LeaseTTL: %v, Attempts: %d, …}", o.LeaseTTL, o.Attempts)
+}
+
 const (
 	defaultLeaseTTL = 30 * time.Second
 	minLeaseTTL     = time.Second
@@ -63,9 +69,16 @@ func (o *Options) complete() (Options, error) {
 			return c, fmt.Errorf("tokenstore: a key has %d bytes, the least is %d", len(key), minKey)
 		}
 	}
-	if c.IndexKeys == nil {
-		c.IndexKeys = [][]byte{c.NameKey}
+	// The caller may clear the keys afterwards.
+	c.NameKey = bytes.Clone(c.NameKey)
+	keys := make([][]byte, 0, max(1, len(c.IndexKeys)))
+	for _, key := range c.IndexKeys {
+		keys = append(keys, bytes.Clone(key))
 	}
+	if len(keys) == 0 {
+		keys = append(keys, c.NameKey)
+	}
+	c.IndexKeys = keys
 	if c.LeaseTTL == 0 {
 		c.LeaseTTL = defaultLeaseTTL
 	}

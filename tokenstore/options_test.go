@@ -92,3 +92,29 @@ func everyError(ctx context.Context, s *tokenstore.Store) map[string]error {
 	}
 	return errs
 }
+
+func TestAnEmptyListOfIndexKeysIsRefusedOrTheNameKey(t *testing.T) {
+	t.Parallel()
+	s, err := tokenstore.New(memstore.NewDriver(), &tokenstore.Options{IndexKeys: [][]byte{}})
+	if err != nil {
+		return
+	}
+	if _, err := s.SaveToken(t.Context(), tokenstore.Token{UserName: "ann", RefreshToken: "r"}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestKeysAreNotSharedWithTheCaller(t *testing.T) {
+	t.Parallel()
+	key, index := []byte("0123456789abcdef"), []byte("fedcba9876543210")
+	s, err := tokenstore.New(memstore.NewDriver(), &tokenstore.Options{NameKey: key, IndexKeys: [][]byte{index}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := saved(t, s, token{UserName: "ann", ClientID: "c1", RefreshToken: "r"})
+	clear(key) // as a careful program does with keys it has handed over
+	clear(index)
+	if got, err := s.FindToken(t.Context(), token{UserName: "ann", ClientID: "c1"}); err != nil || got != before {
+		t.Errorf("after the caller cleared its keys: error %v", err)
+	}
+}

@@ -73,12 +73,13 @@ func (v *saver) join(ctx context.Context, r *reader, from record, user, client s
 		return entry{}, fmt.Errorf("%w: %q is a user's record and has moved", ErrCorrupt, name)
 	case slices.Contains(to.record.Joining, from.ref()):
 		return to, nil
-	case len(to.record.Joining)+len(to.record.Absorbed) >= maxJoining:
-		return entry{}, fmt.Errorf("%w: too many records are about to become %q", ErrConflict, name)
 	}
 	next := to.record
 	next.UserName, next.ClientID = user, client
 	next.Absorbed = v.settle(ctx, r, to, &next)
+	if len(next.Joining)+len(next.Absorbed) >= maxJoining {
+		return entry{}, fmt.Errorf("%w: too many records are about to become %q", ErrConflict, name)
+	}
 	next.Joining = append(slices.Clone(next.Joining), from.ref())
 	return v.write(ctx, name, to, next, v.nonce)
 }

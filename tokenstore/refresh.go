@@ -377,9 +377,14 @@ func (r *refresher) hold(ctx context.Context, rec record) (Token, error) {
 	storeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), left)
 	defer cancel()
 	if err != nil {
-		r.release(storeCtx, rec, lease, r.failure(rec, err))
+		f := r.failure(rec, err)
+		r.release(storeCtx, rec, lease, f)
 		if ctx.Err() != nil {
 			return Token{}, ctx.Err()
+		}
+		if f != nil && r.takeover && !f.Permanent {
+			// What is final for the server may be the former holder's success.
+			err = &RefreshError{Code: f.Code, RetryAfter: time.UnixMilli(f.Retry).Sub(r.o.Now())}
 		}
 		return Token{}, mintError{err}
 	}

@@ -128,6 +128,11 @@ func (r *reader) lookup(ctx context.Context, terms []term) error {
 			var e entry
 			if e, err = r.s.entry(named.Name, named.Secret); err == nil {
 				_, _ = r.note(named.Name, e, nil)
+				if r.fresh && r.s.properties.ReadLag > 0 {
+					if _, err := r.reread(ctx, named.Name); err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrCorrupt) {
+						return err
+					}
+				}
 				continue
 			}
 		}

@@ -51,6 +51,11 @@ func (v *saver) attempt(ctx context.Context, r *reader, t Token) (Token, error) 
 		return Token{}, err
 	}
 	plan, err := PlanSave(t, v.candidates(records, t))
+	if stale := !r.fresh && v.properties.ReadLag > 0; stale &&
+		(corrupt != nil || err != nil || plan.Record < 0 && derived(plan.Token.ID) || plan.Record >= 0 && !plan.Changed) {
+		// Before it is refused, or nothing is done, the newest states are asked for.
+		return v.attempt(ctx, v.reader(true), t)
+	}
 	switch {
 	case corrupt != nil && (err != nil || plan.Record < 0):
 		return Token{}, corrupt
@@ -66,6 +71,11 @@ func (v *saver) attempt(ctx context.Context, r *reader, t Token) (Token, error) 
 			rest = append(rest, records[i])
 		}
 	}
+	if t.ID != "" && len(rest) > 0 || into.current.UserName == "" && plan.Token.UserName != "" {
+		if err := v.fits(into, plan.Token); err != nil {
+			return Token{}, err
+		}
+	}
 	switch {
 	case t.ID != "" && len(rest) > 0:
 		return Token{}, v.promote(ctx, r, rest[0], into.current.UserName, into.current.ClientID)
@@ -75,6 +85,23 @@ func (v *saver) attempt(ctx context.Context, r *reader, t Token) (Token, error) 
 		return plan.Token, nil
 	}
 	return v.commit(ctx, r, into, plan.Token, rest)
+}
+
+// room is what a record needs, at most, to say what it has absorbed.
+const room = 4 << 10
+
+// fits reports whether the record that a promotion ends in can be stored. It is
+// asked before the first of the swaps: a record that others are bound to disappear
+// into, and that cannot take them, could not be written any more.
+func (v *saver) fits(into record, t Token) error {
+	r := into.record
+	put(&r, t)
+	r.Labels = v.labels(r, into.record.Labels, v.nonce)
+	data, err := v.o.Codec.Encode(into.name, r)
+	if err == nil && len(data)+room > v.properties.MaxSize {
+		err = fmt.Errorf("%w: it would have %d bytes, the limit is %d", ErrTooLarge, len(data)+room, v.properties.MaxSize)
+	}
+	return err
 }
 
 // targets returns the records that t may be merged into.

@@ -18,7 +18,11 @@ const redacted = "[redacted]"
 //
 // Package fmt cannot call methods on a value that it reaches through an
 // unexported field, so a Secret held there is printed in full by %+v of the
-// struct around it. Keep Secrets in exported fields or behind a pointer.
+// struct around it; nor does it call them for %p, for %w of what is no error, or
+// where a pointer inside another value meets a verb that pointers do not have.
+// Packages that do not ask for methods, such as encoding/gob, write a Secret in
+// full, and encoding/json the keys of a map[Secret]T. Keep Secrets in exported
+// fields of types that have a Format of their own, as Token has.
 type Secret string
 
 func (s Secret) masked() string {

@@ -2,6 +2,8 @@ package tokenstore
 
 import (
 	"fmt"
+	"io"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -37,6 +39,21 @@ type Token struct {
 	// base URL of the API that AccessToken is good for.
 	RedirectURL string
 	APIDomain   string
+}
+
+// Format prints t with its secrets redacted. Package fmt would print them in full
+// where a pointer to t inside another value meets a verb that pointers do not
+// have, as in Printf("%s", []*Token{&t}).
+func (t Token) Format(f fmt.State, verb rune) {
+	type plain Token
+	printAs(f, verb, plain(t), "Token")
+}
+
+// printAs prints the value of a type that has no Format as one of the named type
+// of this package.
+func printAs(f fmt.State, verb rune, v any, name string) {
+	text := fmt.Sprintf(fmt.FormatString(f, verb), v)
+	_, _ = io.WriteString(f, strings.Replace(text, "tokenstore.plain{", "tokenstore."+name+"{", 1))
 }
 
 // Limits of a token's fields, in bytes. They are far above what authorization
