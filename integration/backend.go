@@ -3,6 +3,7 @@ package integration
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -73,11 +74,9 @@ func (b *Backend) Unavailable(t testing.TB, reason string) {
 // cannot be had here.
 func (b *Backend) must(t testing.TB, err error) {
 	t.Helper()
-	switch err := err.(type) {
-	case nil:
-	case *absentError:
-		b.Unavailable(t, err.reason)
-	default:
+	if reason := (*absentError)(nil); errors.As(err, &reason) {
+		b.Unavailable(t, reason.reason)
+	} else if err != nil {
 		t.Fatalf("%s: %v", b.Name, err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -232,7 +233,7 @@ func mysqlStandIn(ctx context.Context, e *engine) (image, error) {
 		if err := os.WriteFile(users, []byte("root:x:0:0:root:/:/\n"), 0o644); err != nil {
 			return nil, err
 		}
-		files := append(programs, file{"etc/passwd", users})
+		files := slices.Concat(programs, []file{{"etc/passwd", users}})
 		for from, to := range map[string]string{data: "data", "/usr/share/mysql": "usr/share/mysql"} {
 			tree, err := walk(from, to)
 			if err != nil {
