@@ -153,7 +153,7 @@ func (d *demo) racer(ctx context.Context, t tokenstore.Token, wait func()) (id s
 	answer := bufio.NewReader(stdout)
 	if line, _ := answer.ReadString('\n'); line == readyLine {
 		wait()
-		err = json.NewEncoder(stdin).Encode(toJSON(t, true))
+		err = json.NewEncoder(stdin).Encode(toJSON(t, true)) //nolint:gosec // A pipe to a process of ours, which saves it.
 	}
 	err = errors.Join(err, stdin.Close())
 	text, readErr := io.ReadAll(answer)
@@ -174,7 +174,7 @@ func (a *app) command(ctx context.Context, name string) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, program, name, "--json", "--store", a.storeURL)
+	cmd := exec.CommandContext(ctx, program, name, "--json", "--store", a.storeURL) //nolint:gosec // It is this program.
 	cmd.Env = a.environment()
 	return cmd, nil
 }

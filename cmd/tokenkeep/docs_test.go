@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -39,9 +40,10 @@ func TestCLIDocument(t *testing.T) {
 		if c.Hidden || c.Name() == "help" || c.Name() == "completion" {
 			return
 		}
-		args := append(strings.Fields(c.CommandPath())[1:], "--help")
+		path := strings.Fields(c.CommandPath())[1:]
+		args := slices.Concat(path, []string{"--help"})
 		if !c.Runnable() {
-			args = append([]string{"help"}, args[:len(args)-1]...)
+			args = slices.Concat([]string{"help"}, path)
 		}
 		_, _ = fmt.Fprintf(&b, "## %s\n\n```text\n%s\n```\n\n", c.CommandPath(), strings.TrimSpace(env{}.ok(t, "", args...)))
 		for _, sub := range c.Commands() {

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -138,8 +139,8 @@ func TestRekey(t *testing.T) {
 			}
 			both, fresh := old, old
 			fresh.IndexKeys, fresh.EncryptionKeys = [][]byte{randomKey()}, [][]byte{randomKey()}
-			both.IndexKeys = append(fresh.IndexKeys[:1:1], old.IndexKeys...)
-			both.EncryptionKeys = append(fresh.EncryptionKeys[:1:1], old.EncryptionKeys...)
+			both.IndexKeys = slices.Concat(fresh.IndexKeys, old.IndexKeys)
+			both.EncryptionKeys = slices.Concat(fresh.EncryptionKeys, old.EncryptionKeys)
 			e = e.with(envKeys, writeKeys(t, both))
 			if got := decode[rekeyReport](t, e.ok(t, "", "rekey", "--dry-run", "--json")); got.Rewritten != 12 || !got.DryRun {
 				t.Errorf("dry run: %+v", got)

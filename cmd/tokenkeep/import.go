@@ -288,6 +288,7 @@ func identity(t tokenstore.Token) tokenstore.Token {
 		return tokenstore.Token{UserName: t.UserName, ClientID: t.ClientID}
 	case tokenstore.KeyAccess:
 		return tokenstore.Token{AccessToken: t.AccessToken}
+	case tokenstore.KeyGrant, tokenstore.KeyNone: // these have no more than that
 	}
 	return tokenstore.Token{ClientID: t.ClientID, GrantToken: t.GrantToken, RefreshToken: t.RefreshToken}
 }

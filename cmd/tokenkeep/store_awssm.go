@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/tokenkeep/tokenkeep/awssm"
 )
@@ -46,7 +47,9 @@ func openAWSSM(ctx context.Context, a *app, rest string) (store, error) {
 // awsClient returns a client as the environment configures it. The SDK reads the
 // environment of the process; what a.env says comes before that.
 func (a *app) awsClient(ctx context.Context, region, address string) (*secretsmanager.Client, error) {
-	var options []func(*config.LoadOptions) error
+	// What is worth a word is returned as an error; the SDK would log to standard
+	// error, between what the program says there.
+	options := []func(*config.LoadOptions) error{config.WithLogger(logging.Nop{})}
 	if region = cmp.Or(region, a.env("AWS_REGION"), a.env("AWS_DEFAULT_REGION")); region != "" {
 		options = append(options, config.WithRegion(region))
 	}

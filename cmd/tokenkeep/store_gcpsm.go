@@ -25,7 +25,7 @@ secrets are kept in, and another endpoint`,
 }
 
 // gcpEnvCredentials is the environment variable that names a file with credentials.
-const gcpEnvCredentials = "GOOGLE_APPLICATION_CREDENTIALS"
+const gcpEnvCredentials = "GOOGLE_APPLICATION_CREDENTIALS" //nolint:gosec // A name, and no credential.
 
 func openGCPSM(ctx context.Context, a *app, rest string) (store, error) {
 	rest, params, err := query(rest, "location", "endpoint")
@@ -78,7 +78,8 @@ func (a *app) gcpClient(ctx context.Context, location, address string) (*secretm
 			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
 	} else if name := a.env(gcpEnvCredentials); name != "" {
 		c, err := credentials.DetectDefault(&credentials.DetectOptions{
-			CredentialsFile: name, Scopes: secretmanager.DefaultAuthScopes(),
+			CredentialsFile: name, //nolint:staticcheck // It is unsafe for files of others; this one is the user's own.
+			Scopes:          secretmanager.DefaultAuthScopes(),
 		})
 		if err != nil {
 			return nil, usagef("the file that %s names cannot be used as credentials", gcpEnvCredentials) // the cause may quote it

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -21,8 +22,8 @@ import (
 
 // Environment variables with the password of a MySQL user.
 const (
-	envMySQLPassword     = "TOKENKEEP_MYSQL_PASSWORD"
-	envMySQLPasswordFile = "TOKENKEEP_MYSQL_PASSWORD_FILE"
+	envMySQLPassword     = "TOKENKEEP_MYSQL_PASSWORD"      //nolint:gosec // A name, and no password.
+	envMySQLPasswordFile = "TOKENKEEP_MYSQL_PASSWORD_FILE" //nolint:gosec // A name, and no password.
 )
 
 var sqliteScheme = scheme{
@@ -90,7 +91,7 @@ func openSQLite(ctx context.Context, a *app, rest string) (store, error) {
 	}
 	path = realPath(path)
 	// The time-out is that of a lock another program holds.
-	name := url.URL{Scheme: "file", Path: path, RawQuery: "_pragma=busy_timeout(10000)"}
+	name := url.URL{Scheme: "file", Path: "/" + strings.TrimPrefix(filepath.ToSlash(path), "/"), RawQuery: "_pragma=busy_timeout(10000)"}
 	db, err := sql.Open("sqlite", name.String())
 	if err != nil {
 		return nil, err
