@@ -103,18 +103,6 @@ func (s *secret) at(t time.Time) state {
 	return state{}
 }
 
-// born returns the first state of the present life in which the secret has an
-// alias, else the last.
-func (s *secret) born() state {
-	now := s.last()
-	for _, st := range s.states {
-		if st.secret != nil && st.life == now.life && len(st.secret.GetVersionAliases()) > 0 {
-			return st
-		}
-	}
-	return now
-}
-
 // put makes m the state of the named secret; nil deletes it. s.mu is held.
 func (s *Server) put(name string, m *secretmanagerpb.Secret, l *life) {
 	sec := s.secrets[name]
@@ -149,10 +137,6 @@ func (s *Server) see(ctx context.Context, name string, lag time.Duration) (state
 	t := s.when(ctx, lag)
 	if sec := s.secrets[name]; sec != nil {
 		st := sec.at(t)
-		if st.secret == nil && s.lag.Changes {
-			st = sec.born()
-			t = st.at
-		}
 		if st.secret != nil {
 			return st, t, nil
 		}

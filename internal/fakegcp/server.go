@@ -51,10 +51,6 @@ type Lag struct {
 	// Uneven makes each read lag by another time, up to the above: what one read
 	// has shown, the next may not show yet.
 	Uneven bool
-
-	// Changes makes reads lag behind changes of a secret only, and show one that
-	// is new at once.
-	Changes bool
 }
 
 // All returns a Lag of d to all reads.
