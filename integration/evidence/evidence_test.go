@@ -6,8 +6,9 @@ import (
 )
 
 var (
-	doubles = flag.Int("evidence.doubles", 700, "pairs of faults for each service")
-	seed    = flag.Uint64("evidence.seed", 1, "the first seed of what is drawn at random")
+	doubles   = flag.Int("evidence.doubles", 700, "pairs of faults for each service")
+	histories = flag.Int("evidence.histories", 100, "histories of each service")
+	seed      = flag.Uint64("evidence.seed", 1, "the first seed of what is drawn at random")
 )
 
 func TestEveryFaultAtEveryCall(t *testing.T) {
@@ -41,6 +42,40 @@ func TestTwoFaults(t *testing.T) {
 			for _, w := range wrong {
 				t.Errorf("%s, %s: %s\n\tgo test -run 'TestTwoFaults/%s' -evidence.doubles 1 -evidence.seed %d", w.Service, w.Operation, w.What, w.Service, w.Seed)
 			}
+		})
+	}
+}
+
+func TestHistoriesAreLinearizable(t *testing.T) {
+	for _, service := range Names {
+		t.Run(service, func(t *testing.T) {
+			t.Parallel()
+			done := 0
+			for i := range *histories {
+				n, err := Linearizable(t.Context(), service, *seed+uint64(i))
+				if err != nil {
+					t.Errorf("%v\n\tgo test -run 'TestHistoriesAreLinearizable/%s' -evidence.histories 1 -evidence.seed %d", err, service, *seed+uint64(i))
+				}
+				done += n
+			}
+			t.Logf("%d operations in %d histories", done, *histories)
+		})
+	}
+}
+
+// The same check finds what is broken.
+func TestHistoriesOfBrokenServicesAreNot(t *testing.T) {
+	for mistake := range Broken {
+		t.Run(mistake, func(t *testing.T) {
+			t.Parallel()
+			for i := range uint64(50) {
+				svc := startBroken(mistake)
+				if _, err := linearizable(t.Context(), svc, i); err != nil {
+					t.Logf("found in history %d: %v", i+1, err)
+					return
+				}
+			}
+			t.Error("50 histories have an explanation")
 		})
 	}
 }

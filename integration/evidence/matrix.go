@@ -298,7 +298,7 @@ func countCalls(ctx context.Context, service string, op operation) (int, error) 
 
 // prepared returns a handle on the records that every operation begins with.
 func (svc *Service) prepared(ctx context.Context) (*tokenstore.Store, error) {
-	s, err := svc.open(nil)
+	s, err := svc.open(&tokenstore.Options{LeaseTTL: leaseTTL})
 	if err != nil {
 		return nil, err
 	}
@@ -307,6 +307,7 @@ func (svc *Service) prepared(ctx context.Context) (*tokenstore.Store, error) {
 
 const (
 	operationTime = 300 * time.Millisecond // of an operation that meets a call without an answer
+	leaseTTL      = time.Second            // how long a refresh tries to store what it has
 	cellTime      = time.Minute
 )
 

@@ -21,6 +21,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakegcp"
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
@@ -68,10 +69,19 @@ type Service struct {
 	advance func(time.Duration)
 	calls   func() int
 
-	open   func(opts *tokenstore.Options) (*tokenstore.Store, error)
+	driver func() (driver.Secrets, error)
 	inject func(fault func() (Fault, bool), hold <-chan struct{})
 	close  func()
 	stales bool // it has reads that lag
+}
+
+// open returns a store on the service, as another process has it.
+func (svc *Service) open(opts *tokenstore.Options) (*tokenstore.Store, error) {
+	d, err := svc.driver()
+	if err != nil {
+		return nil, err
+	}
+	return tokenstore.New(d, opts)
 }
 
 // Start starts services by name: "aws", "gcp", "vault".
@@ -94,8 +104,8 @@ func startAWS() *Service {
 		stales:  true,
 		advance: server.Advance,
 		calls:   func() int { return total(server.Count()) },
-		open: func(opts *tokenstore.Options) (*tokenstore.Store, error) {
-			return awssm.New(awsClient(server.URL, transport), "tokens", &awssm.Options{Store: opts})
+		driver: func() (driver.Secrets, error) {
+			return awssm.NewDriver(awsClient(server.URL, transport), "tokens", nil)
 		},
 		inject: func(fault func() (Fault, bool), hold <-chan struct{}) {
 			server.Inject(func(*fakeaws.Request) *fakeaws.Fault {
@@ -151,7 +161,7 @@ func startGCP() *Service {
 		stales:  true,
 		advance: server.Advance,
 		calls:   func() int { return total(server.Count()) },
-		open: func(opts *tokenstore.Options) (*tokenstore.Store, error) {
+		driver: func() (driver.Secrets, error) {
 			client, err := secretmanager.NewClient(context.Background(), server.ClientOptions()...)
 			if err != nil {
 				return nil, err
@@ -159,7 +169,7 @@ func startGCP() *Service {
 			mu.Lock()
 			clients = append(clients, client)
 			mu.Unlock()
-			return gcpsm.New(client, "projects/evidence", "tokens", &gcpsm.Options{Store: opts})
+			return gcpsm.NewDriver(client, "projects/evidence", "tokens", nil)
 		},
 		inject: func(fault func() (Fault, bool), hold <-chan struct{}) {
 			server.Inject(func(*fakegcp.Call) *fakegcp.Fault {
@@ -206,12 +216,12 @@ func startVault() *Service {
 		Name:    "vault",
 		advance: server.Advance,
 		calls:   func() int { return len(server.Requests()) },
-		open: func(opts *tokenstore.Options) (*tokenstore.Store, error) {
+		driver: func() (driver.Secrets, error) {
 			client, err := vaultClient(server.URL, transport)
 			if err != nil {
 				return nil, err
 			}
-			return vaultstore.New(client, "secret", "tokens", &vaultstore.Options{Store: opts})
+			return vaultstore.NewDriver(client, "secret", "tokens", nil)
 		},
 		inject: func(fault func() (Fault, bool), hold <-chan struct{}) {
 			server.Inject(func(*fakevault.Request) *fakevault.Fault {

@@ -1,0 +1,88 @@
+package evidence
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
+)
+
+// Broken are services with a mistake, which the checks have to find: a check that
+// finds nothing anywhere proves nothing.
+var Broken = map[string]func(d *memstore.Driver) driver.Secrets{
+	"ignores the base of an update": func(d *memstore.Driver) driver.Secrets { return blindUpdate{d} },
+	"answers reads from a cache":    func(d *memstore.Driver) driver.Secrets { return &cached{Driver: d, known: map[string]driver.Secret{}} },
+	"brings back what was deleted":  func(d *memstore.Driver) driver.Secrets { return reviving{d} },
+	"reports a lost write as done":  func(d *memstore.Driver) driver.Secrets { return careless{d} },
+}
+
+// startBroken starts a service in memory with a mistake.
+func startBroken(mistake string) *Service {
+	memory := memstore.NewDriver()
+	return &Service{
+		Name:    mistake,
+		advance: func(time.Duration) {},
+		calls:   func() int { return 0 },
+		driver:  func() (driver.Secrets, error) { return Broken[mistake](memory.Reopen()), nil },
+		inject:  func(func() (Fault, bool), <-chan struct{}) {},
+		close:   func() {},
+	}
+}
+
+// A gap is the time in which others get ahead of a step that ought to be one with
+// the one before it.
+const gap = 200 * time.Microsecond
+
+type blindUpdate struct{ *memstore.Driver }
+
+func (b blindUpdate) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
+	<-time.After(gap)
+	now, err := b.Driver.Get(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	return b.Driver.Update(ctx, name, now, p)
+}
+
+type cached struct {
+	*memstore.Driver
+	known map[string]driver.Secret
+	turn  int
+}
+
+func (c *cached) Get(ctx context.Context, name string) (driver.Secret, error) {
+	if s, ok := c.known[name]; ok && c.turn%4 != 0 {
+		c.turn++
+		return s, nil
+	}
+	c.turn++
+	s, err := c.Driver.Get(ctx, name)
+	if err == nil {
+		c.known[name] = s
+	}
+	return s, err
+}
+
+type reviving struct{ *memstore.Driver }
+
+func (r reviving) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
+	<-time.After(gap)
+	v, err := r.Driver.Update(ctx, name, base, p)
+	if errors.Is(err, driver.ErrNotFound) {
+		return r.Driver.Create(ctx, name, p)
+	}
+	return v, err
+}
+
+type careless struct{ *memstore.Driver }
+
+func (c careless) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
+	<-time.After(gap)
+	v, err := c.Driver.Update(ctx, name, base, p)
+	if err != nil {
+		return base.Version, nil
+	}
+	return v, nil
+}
