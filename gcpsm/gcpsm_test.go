@@ -407,7 +407,7 @@ func TestStoresMakeAsFewCallsAsDocumented(t *testing.T) {
 				{"find by refresh token", find(tokenstore.Token{ClientID: "c1", RefreshToken: "r1"}), "access list access"},
 				{"find by user", find(tokenstore.Token{UserName: "ann"}), "access list access"},
 				{"find by access token", find(tokenstore.Token{AccessToken: "a1"}), "access list access"},
-				{"save of what is stored", save(ann), "access"},
+				{"save of what is stored", save(ann), "access get"},
 				{"save of another access token", save(tokenstore.Token{ID: saved.ID, AccessToken: "a2"}), "access get add update"},
 				{"save of another user", save(tokenstore.Token{UserName: "bob", ClientID: "c1", RefreshToken: "r2"}), "access create add update"},
 				{"delete", func(s *tokenstore.Store) error { return s.DeleteToken(ctx, saved.ID) }, "access get delete"},

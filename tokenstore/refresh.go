@@ -174,7 +174,7 @@ func (r *refresher) run(ctx context.Context) (Token, error) {
 		}
 		if err := r.refused(rec, now); err != nil {
 			if !reads.fresh && r.properties.ReadLag > 0 {
-				reads = r.reader(true)
+				reads = reads.fresher()
 				continue
 			}
 			return Token{}, err

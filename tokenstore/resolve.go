@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -31,6 +32,8 @@ type reader struct {
 	s     *Store
 	fresh bool // every read asks for the newest state
 
+	than map[string]entry // what is known to have been there, by name
+
 	mu    sync.Mutex
 	known map[string]entry
 	gone  map[string]bool
@@ -38,6 +41,16 @@ type reader struct {
 
 func (s *Store) reader(fresh bool) *reader {
 	return &reader{s: s, fresh: fresh, known: map[string]entry{}, gone: map[string]bool{}}
+}
+
+// fresher returns a reader that asks for the newest states, at least as new as
+// those that r has read.
+func (r *reader) fresher() *reader {
+	f := r.s.reader(true)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f.than = maps.Clone(r.known)
+	return f
 }
 
 // read returns the entry of the given name. The error matches ErrNotFound if
@@ -62,8 +75,11 @@ func (r *reader) read(ctx context.Context, name string) (entry, error) {
 // reread returns the newest state of the entry.
 func (r *reader) reread(ctx context.Context, name string) (entry, error) {
 	r.mu.Lock()
-	than := r.known[name]
+	than, known := r.known[name]
 	r.mu.Unlock()
+	if !known {
+		than = r.than[name]
+	}
 	e, err := r.s.fresh(ctx, name, than)
 	return r.note(name, e, err)
 }

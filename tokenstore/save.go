@@ -54,7 +54,7 @@ func (v *saver) attempt(ctx context.Context, r *reader, t Token) (Token, error) 
 	if stale := !r.fresh && v.properties.ReadLag > 0; stale &&
 		(corrupt != nil || err != nil || plan.Record < 0 && derived(plan.Token.ID) || plan.Record >= 0 && !plan.Changed) {
 		// Before it is refused, or nothing is done, the newest states are asked for.
-		return v.attempt(ctx, v.reader(true), t)
+		return v.attempt(ctx, r.fresher(), t)
 	}
 	switch {
 	case corrupt != nil && (err != nil || plan.Record < 0):
