@@ -165,16 +165,16 @@ func (a *AWS) Client(t testing.TB) *secretsmanager.Client {
 
 // awsClient returns a client of the server at endpoint, or of the service itself
 // if that is empty.
-func awsClient(ctx context.Context, endpoint string) (*secretsmanager.Client, error) {
+func awsClient(ctx context.Context, endpoint string, options ...func(*secretsmanager.Options)) (*secretsmanager.Client, error) {
 	if endpoint == "" {
 		c, err := config.LoadDefaultConfig(ctx)
-		return secretsmanager.NewFromConfig(c), err
+		return secretsmanager.NewFromConfig(c, options...), err
 	}
 	return secretsmanager.New(secretsmanager.Options{
 		BaseEndpoint: &endpoint,
 		Region:       "us-east-1",
 		Credentials:  credentials.NewStaticCredentialsProvider("test", "test", ""),
-	}), nil
+	}, options...), nil
 }
 
 // Prefix returns a prefix that nothing else uses. What is there when the test is

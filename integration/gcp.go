@@ -58,12 +58,12 @@ func (g *GCP) Client(t testing.TB) *secretmanager.Client {
 
 // gcpClient returns a client of the server at addr, or of the service itself if
 // that is empty.
-func gcpClient(ctx context.Context, addr string) (*secretmanager.Client, error) {
-	if addr == "" {
-		return secretmanager.NewClient(ctx)
+func gcpClient(ctx context.Context, addr string, options ...option.ClientOption) (*secretmanager.Client, error) {
+	if addr != "" {
+		options = append(options, option.WithEndpoint(addr), option.WithoutAuthentication(),
+			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
 	}
-	return secretmanager.NewClient(ctx, option.WithEndpoint(addr), option.WithoutAuthentication(),
-		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
+	return secretmanager.NewClient(ctx, options...)
 }
 
 // Prefix returns a prefix that nothing else uses. What is there when the test is

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
@@ -21,9 +21,29 @@ import (
 type worker struct {
 	in  io.WriteCloser
 	out *bufio.Reader
+	end func() error // waits for it
 }
 
-// newWorker starts a worker, which ends with the test.
+// newWorkers starts workers, which end with the test, and waits until they are
+// there.
+func newWorkers(t *testing.T, n int) []*worker {
+	t.Helper()
+	all := make([]*worker, n)
+	for i := range all {
+		all[i] = newWorker(t)
+		t.Cleanup(func() {
+			if err := all[i].end(); err != nil {
+				t.Errorf("a worker: %v", err)
+			}
+		})
+	}
+	for _, w := range all {
+		w.ready(t)
+	}
+	return all
+}
+
+// newWorker starts a worker, which ends when end is called.
 func newWorker(t *testing.T) *worker {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -40,13 +60,18 @@ func newWorker(t *testing.T) *worker {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	return &worker{in, bufio.NewReader(out), func() error {
 		_ = in.Close()
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("a worker: %v", err)
-		}
-	})
-	return &worker{in, bufio.NewReader(out)}
+		return cmd.Wait()
+	}}
+}
+
+// ready waits until the worker is there.
+func (w *worker) ready(t *testing.T) {
+	t.Helper()
+	if line, err := w.read(); line != "ready" {
+		t.Fatalf("a worker: %q, %v", line, err)
+	}
 }
 
 // read returns the next line that the worker prints.
@@ -55,47 +80,35 @@ func (w *worker) read() (string, error) {
 	return strings.TrimSpace(line), err
 }
 
-// do has the worker do a job, and returns its answer.
-func (w *worker) do(j job) (string, error) {
-	if err := json.NewEncoder(w.in).Encode(j); err != nil {
-		return "", err
-	}
-	answer, err := w.read()
-	if err == nil && !strings.HasPrefix(answer, "ok") {
-		err = fmt.Errorf("a worker: %s", answer)
-	}
-	return answer, err
+// give gives the worker a job.
+func (w *worker) give(j job) error { return json.NewEncoder(w.in).Encode(j) }
+
+// begin has a worker begin that was told to wait.
+func (w *worker) begin() error {
+	_, err := io.WriteString(w.in, "go\n")
+	return err
 }
 
-// places are where the stores of these tests have their records, each on the
-// server that the tests share.
-var places = []struct {
-	backend *Backend
-	at      func(t *testing.T) place
-	rounds  int // of TestTwoProcessesSaveAtOnce
-}{
-	{VaultBackend, func(t *testing.T) place {
-		v := SharedVault(t)
-		return place{Backend: VaultBackend.Name, Addr: v.Addr, Token: v.RootToken, Mount: v.Mount, Prefix: v.Prefix(t)}
-	}, 50},
-	{LocalstackBackend, func(t *testing.T) place {
-		a := SharedAWS(t)
-		return place{Backend: LocalstackBackend.Name, Addr: a.endpoint, Prefix: a.Prefix(t)}
-	}, 10},
-	{MySQLBackend, func(t *testing.T) place {
-		return place{Backend: MySQLBackend.Name, DSN: SharedMySQL(t).Database(t)}
-	}, 10},
+// result returns what came of the job. It fails if the worker is no more.
+func (w *worker) result() (result, error) {
+	var r result
+	line, err := w.read()
+	if err == nil {
+		err = json.Unmarshal([]byte(line), &r)
+	}
+	return r, err
 }
 
-// onEach runs a test on each backend.
-func onEach(t *testing.T, test func(t *testing.T, at place, rounds int)) {
-	for _, p := range places {
-		t.Run(p.backend.Name, func(t *testing.T) {
-			t.Parallel()
-			p.backend.Count(t)
-			test(t, p.at(t), p.rounds)
-		})
+// do has the worker do a job.
+func (w *worker) do(j job) error {
+	if err := w.give(j); err != nil {
+		return err
 	}
+	r, err := w.result()
+	if err == nil && r.Failed != "" {
+		err = errors.New(r.Failed)
+	}
+	return err
 }
 
 // savers are 32 tokens of 4 users. The 8 of one user have a field each that the
@@ -142,46 +155,56 @@ func whole(round int) map[string]plainToken {
 // are 4 records then, and no field of any is lost.
 func TestTwoProcessesSaveAtOnce(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, at place, rounds int) {
-		workers := []*worker{newWorker(t), newWorker(t)}
-		for _, w := range workers {
-			if line, err := w.read(); line != "ready" {
-				t.Fatalf("a worker: %q, %v", line, err)
+	for _, k := range places {
+		t.Run(k.name, func(t *testing.T) {
+			t.Parallel()
+			if k.backend != nil {
+				k.backend.Count(t)
+			}
+			rounds := 10
+			if k.backend == VaultBackend {
+				rounds = 50
+			}
+			saveInRounds(t, k.at(t), rounds)
+		})
+	}
+}
+
+func saveInRounds(t *testing.T, at place, rounds int) {
+	t.Helper()
+	workers := newWorkers(t, 2)
+	var slowest time.Duration
+	for round := range rounds {
+		here := at
+		if here.Prefix != "" {
+			here.Prefix = fmt.Sprintf("%s-r%d", at.Prefix, round)
+		}
+		began := time.Now()
+		saveAtOnce(t, workers, here, savers(round))
+		slowest = max(slowest, time.Since(began))
+		s, err := here.open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		records, err := s.GetTokens(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(records) != 4 {
+			t.Fatalf("round %d: %d records", round, len(records))
+		}
+		for _, r := range records {
+			want := whole(round)[r.UserName].token()
+			want.ID = r.ID
+			if r != want {
+				t.Errorf("round %d: a field of %s is lost: %v", round, r.UserName, differences(r, want))
 			}
 		}
-		var slowest time.Duration
-		for round := range rounds {
-			here := at
-			if here.Prefix != "" {
-				here.Prefix = fmt.Sprintf("%s/r%d", at.Prefix, round)
-			}
-			began := time.Now()
-			saveAtOnce(t, workers, here, savers(round))
-			slowest = max(slowest, time.Since(began))
-			s, err := here.open(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			records, err := s.GetTokens(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(records) != 4 {
-				t.Fatalf("round %d: %d records", round, len(records))
-			}
-			for _, r := range records {
-				want := whole(round)[r.UserName].token()
-				want.ID = r.ID
-				if r != want {
-					t.Errorf("round %d: a field of %s is lost: %v", round, r.UserName, differences(r, want))
-				}
-			}
-			if err := s.DeleteTokens(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+		if err := s.DeleteTokens(t.Context()); err != nil {
+			t.Fatal(err)
 		}
-		t.Logf("%d rounds; the slowest took %v", rounds, slowest)
-	})
+	}
+	t.Logf("%d rounds; the slowest took %v", rounds, slowest)
 }
 
 // saveAtOnce has each worker save every other token.
@@ -196,7 +219,7 @@ func saveAtOnce(t *testing.T, workers []*worker, at place, tokens []plainToken) 
 			}
 		}
 		wg.Go(func() {
-			if _, err := w.do(job{Place: at, Savers: share}); err != nil {
+			if err := w.do(job{Place: at, Savers: share}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -220,66 +243,4 @@ func differences(a, b tokenstore.Token) []string {
 		}
 	}
 	return names
-}
-
-// stampede is how many processes find the same token expired.
-const stampede = 100
-
-// A hundred processes find the same token expired: the accounts server is asked
-// once, and all of them get what it answered.
-func TestAHundredProcessesRefreshOnce(t *testing.T) {
-	t.Parallel()
-	onEach(t, func(t *testing.T, at place, _ int) {
-		accounts := zohoaccounts.New(nil)
-		base, stop, err := accounts.Listen()
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(stop)
-		accounts.AddClient(zohoaccounts.Client{ID: "client", Secret: "client-secret"})
-		refresh, stale := accounts.Tokens(zohoaccounts.Consent{ClientID: "client", Email: "ann@example.com", ZGID: "6001"})
-		s, err := at.open(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		saved, err := s.SaveToken(t.Context(), tokenstore.Token{
-			UserName: "ann@example.com:6001", ClientID: "client", ClientSecret: "client-secret",
-			RefreshToken: tokenstore.Secret(refresh), AccessToken: tokenstore.Secret(stale), ExpiresAt: time.Now().Add(-time.Minute),
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		before := accounts.Count(zohoaccounts.Refresh)
-
-		workers := make([]*worker, stampede)
-		for i := range workers {
-			workers[i] = newWorker(t)
-		}
-		for _, w := range workers {
-			if line, err := w.read(); line != "ready" {
-				t.Fatalf("a worker: %q, %v", line, err)
-			}
-		}
-		began, answers := time.Now(), make([]string, stampede)
-		var wg sync.WaitGroup
-		for i, w := range workers {
-			wg.Go(func() {
-				answer, err := w.do(job{Place: at, Refresh: saved.ID, Stale: stale, Accounts: base})
-				if err != nil {
-					t.Error(err)
-				}
-				answers[i] = answer
-			})
-		}
-		wg.Wait()
-		if asked := accounts.Count(zohoaccounts.Refresh) - before; asked != 1 {
-			t.Errorf("the accounts server was asked %d times", asked)
-		}
-		for _, a := range answers {
-			if a != answers[0] || a == "ok "+stale {
-				t.Fatal("not all got the same new token")
-			}
-		}
-		t.Logf("%d processes, 1 request, %v", stampede, time.Since(began).Round(time.Millisecond))
-	})
 }

@@ -3,7 +3,6 @@ package integration
 import (
 	"bufio"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,76 +13,54 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/vault/api"
-
-	"github.com/tokenkeep/tokenkeep/awssm"
+	"github.com/tokenkeep/tokenkeep/initializer"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
-	"github.com/tokenkeep/tokenkeep/tokenstore/sqlstore"
-	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
 // workerEnv is set in processes that tests start of their own program.
 const workerEnv = "TOKENKEEP_INTEGRATION_WORKER"
 
-// A place is where a store keeps its records. It goes to other processes on their
-// standard input: it holds credentials.
-type place struct {
-	Backend string // as TOKENKEEP_REQUIRE calls it
-	Addr    string // of Vault, or the endpoint of Secrets Manager
-	Token   string // for Vault
-	Mount   string // for Vault
-	Prefix  string // for Vault and Secrets Manager
-	DSN     string // for MySQL
-}
-
-// A store is all that the tests ask of a store.
-type store interface {
-	tokenstore.TokenStore
-	tokenstore.Refresher
-}
-
-// open opens a store that shares nothing with others.
-func (p place) open(ctx context.Context) (store, error) {
-	switch p.Backend {
-	case VaultBackend.Name:
-		config := api.DefaultConfig()
-		config.Address, config.AgentAddress = p.Addr, ""
-		client, err := api.NewClient(config)
-		if err != nil {
-			return nil, err
-		}
-		client.SetToken(p.Token)
-		return vaultstore.New(client, p.Mount, p.Prefix, nil)
-	case LocalstackBackend.Name:
-		client, err := awsClient(ctx, p.Addr)
-		if err != nil {
-			return nil, err
-		}
-		return awssm.New(client, p.Prefix, nil)
-	case MySQLBackend.Name:
-		db, err := sql.Open("mysql", p.DSN)
-		if err != nil {
-			return nil, err
-		}
-		db.SetMaxIdleConns(16)
-		return sqlstore.New(ctx, db, sqlstore.MySQL, nil)
-	default:
-		return nil, fmt.Errorf("no backend %q", p.Backend)
-	}
-}
-
-// A job is what another process is to do. It answers with a line: "ok", or what
-// went wrong.
+// A job is what another process is to do. It answers with a line of JSON, which
+// is a result.
 type job struct {
-	Place place
+	Place  place
+	Manner manner
+
+	// Wait makes the process print a line when it is ready to begin, and wait for
+	// one.
+	Wait bool
 
 	// Savers are the tokens that are saved at the same time.
 	Savers []plainToken
 
-	// Refresh is the ID of a record whose access token Stale has expired. The
-	// answer is "ok" and the new one.
+	// Refresh is the ID of a record whose access token Stale has expired.
 	Refresh, Stale string
 	Accounts       string // where new ones are made
+
+	// Code is a one-time code, with which the process starts cold.
+	Code string
+
+	// Naive is the box with a token that has expired, which the process refreshes
+	// as is usually done.
+	Naive string
+}
+
+// The client of all these tests.
+const (
+	clientID     = "1000.CLIENT"
+	clientSecret = "client-secret"
+)
+
+// A result is what came of a job.
+type result struct {
+	Failed       string // why, if it did
+	Code         string // of the refusal of the accounts server, if that is why
+	ID, UserName string
+	Access       string
+
+	Requests            int
+	Reads               []span
+	Answered, Committed int64
 }
 
 // A plainToken is a token with its secrets in the clear.
@@ -103,39 +80,95 @@ func work() int {
 	fmt.Println("ready")
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 1<<20)
+	answers := json.NewEncoder(os.Stdout)
 	for lines.Scan() {
 		var j job
+		var r result
 		err := json.Unmarshal(lines.Bytes(), &j)
-		answer := "ok"
 		if err == nil {
-			answer, err = j.do(context.Background())
+			r, err = j.do(context.Background(), func() {
+				if j.Wait {
+					fmt.Println("set")
+					lines.Scan()
+				}
+			})
 		}
 		if err != nil {
-			answer = "failed: " + strings.ReplaceAll(err.Error(), "\n", " ")
+			r.Failed = err.Error()
 		}
-		fmt.Println(answer)
+		if refusal := (*tokenstore.RefreshError)(nil); errors.As(err, &refusal) {
+			r.Code = refusal.Code
+		}
+		if answers.Encode(r) != nil {
+			return 1
+		}
 	}
 	return 0
 }
 
-func (j job) do(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+// do does the job, once begin has returned.
+func (j job) do(ctx context.Context, begin func()) (result, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	s, err := j.Place.open(ctx)
+	seen := &probe{death: j.Manner.Death}
+	defer seen.close()
+	if j.Naive != "" {
+		return j.refreshNaively(ctx, seen, begin)
+	}
+	s, err := j.Place.openAs(ctx, j.Manner, seen)
 	if err != nil {
-		return "", err
+		return result{}, err
 	}
-	if j.Refresh != "" {
-		t, err := s.Refresh(ctx, j.Refresh, tokenstore.Secret(j.Stale), j.mint)
-		return "ok " + string(t.AccessToken), err
+	begin()
+	seen.arm()
+	var t tokenstore.Token
+	switch {
+	case j.Refresh != "":
+		t, err = s.Refresh(ctx, j.Refresh, tokenstore.Secret(j.Stale), func(ctx context.Context, t tokenstore.Token) (minted tokenstore.Token, err error) {
+			seen.ask(func() { minted, err = j.mint(ctx, t) })
+			return minted, err
+		})
+		if err == nil {
+			seen.wrote() // at last: most stores have said so earlier
+		}
+	case j.Code != "":
+		t, err = j.start(ctx, s)
+	default:
+		err = j.save(ctx, s)
 	}
+	seen.mu.Lock()
+	defer seen.mu.Unlock()
+	return result{
+		ID: t.ID, UserName: t.UserName, Access: string(t.AccessToken),
+		Requests: seen.requests, Reads: seen.reads, Answered: seen.answered, Committed: seen.committed,
+	}, err
+}
+
+// save saves all tokens at once.
+func (j job) save(ctx context.Context, s store) error {
 	errs := make([]error, len(j.Savers))
 	var wg sync.WaitGroup
 	for i, t := range j.Savers {
 		wg.Go(func() { _, errs[i] = s.SaveToken(ctx, t.token()) })
 	}
 	wg.Wait()
-	return "ok", errors.Join(errs...)
+	return errors.Join(errs...)
+}
+
+// start does what a program does that starts with a code and knows nothing else.
+func (j job) start(ctx context.Context, s store) (tokenstore.Token, error) {
+	c, err := initializer.New(ctx, initializer.Config{
+		Environment: initializer.Environment{AccountsURL: j.Accounts, APIURL: j.Accounts},
+		Store:       s,
+		FindUser:    true,
+		Now:         j.Manner.now,
+		Token:       tokenstore.Token{ClientID: clientID, ClientSecret: clientSecret, GrantToken: tokenstore.Secret(j.Code)},
+	})
+	if err != nil {
+		return tokenstore.Token{}, err
+	}
+	defer c.Close()
+	return c.Token(ctx)
 }
 
 // mint asks the accounts server for a new access token.
@@ -144,7 +177,7 @@ func (j job) mint(ctx context.Context, t tokenstore.Token) (tokenstore.Token, er
 		"grant_type": {"refresh_token"}, "client_id": {t.ClientID},
 		"client_secret": {string(t.ClientSecret)}, "refresh_token": {string(t.RefreshToken)},
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, j.Accounts+"/oauth/v2/token", strings.NewReader(form.Encode()))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, j.Accounts+tokenPath, strings.NewReader(form.Encode()))
 	if err != nil {
 		return tokenstore.Token{}, err
 	}
@@ -155,18 +188,22 @@ func (j job) mint(ctx context.Context, t tokenstore.Token) (tokenstore.Token, er
 	}
 	defer resp.Body.Close()
 	var answer struct {
-		AccessToken string `json:"access_token"`
-		ExpiresIn   int    `json:"expires_in"`
-		Error       string `json:"error"`
+		AccessToken  string `json:"access_token"`
+		RefreshToken string `json:"refresh_token"`
+		ExpiresIn    int    `json:"expires_in"`
+		Error        string `json:"error"`
 	}
 	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
 		return tokenstore.Token{}, errors.New("the answer cannot be read")
 	}
 	if answer.Error != "" {
-		return tokenstore.Token{}, &tokenstore.RefreshError{Code: answer.Error}
+		return tokenstore.Token{}, &tokenstore.RefreshError{Code: answer.Error, Permanent: answer.Error == "invalid_grant"}
 	}
 	return tokenstore.Token{
-		AccessToken: tokenstore.Secret(answer.AccessToken),
-		ExpiresAt:   time.Now().Add(time.Duration(answer.ExpiresIn) * time.Second),
+		AccessToken: tokenstore.Secret(answer.AccessToken), RefreshToken: tokenstore.Secret(answer.RefreshToken),
+		ExpiresAt: j.Manner.now().Add(time.Duration(answer.ExpiresIn) * time.Second),
 	}, nil
 }
+
+// tokenPath is where the accounts server makes tokens.
+const tokenPath = "/oauth/v2/token"

@@ -1,0 +1,299 @@
+package integration
+
+import (
+	"context"
+	"database/sql"
+	sqldriver "database/sql/driver"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+)
+
+// A probe sees what one process asks of its store: each read of the record, and
+// below that each request on the wire, or statement. It ends the process where it
+// is told to.
+type probe struct {
+	death death
+
+	mu        sync.Mutex
+	armed     bool
+	closers   []func()
+	requests  int
+	reads     []span
+	answered  int64 // when the accounts server had answered this process
+	committed int64 // when the store had taken the answer
+}
+
+// A span is when something began and ended. All times of a probe are nanoseconds
+// since the epoch: they are compared with those of other processes.
+type span struct{ Begin, End int64 }
+
+// A death is where a process is killed, as by SIGKILL. The zero death is none.
+type death struct {
+	Request int  // before the request with this number, from 1
+	After   bool // just after it was carried out, that is
+
+	Asking   bool // before the accounts server is asked
+	Answered bool // just after it has answered
+
+	Started time.Duration // so long after the refresh began
+	Since   time.Duration // so long after the accounts server has answered
+}
+
+// die ends this process at once. Nothing is flushed, unlocked or closed by it.
+func die() {
+	self, err := os.FindProcess(os.Getpid())
+	if err == nil {
+		err = self.Kill()
+	}
+	if err != nil {
+		panic(err)
+	}
+	select {}
+}
+
+// arm makes the probe look from now on.
+func (p *probe) arm() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.armed = true
+	if p.death.Started > 0 {
+		time.AfterFunc(p.death.Started, die)
+	}
+}
+
+// close ends what the probe has opened.
+func (p *probe) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.closers {
+		c()
+	}
+	p.closers = nil
+}
+
+func (p *probe) closing(c func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closers = append(p.closers, c)
+}
+
+// request carries out a request.
+func (p *probe) request(do func()) {
+	p.mu.Lock()
+	n := 0
+	if p.armed {
+		p.requests++
+		n = p.requests
+	}
+	p.mu.Unlock()
+	dying := n > 0 && n == p.death.Request
+	if dying && !p.death.After {
+		die()
+	}
+	do()
+	if dying {
+		die()
+	}
+}
+
+// read carries out a read of the record.
+func (p *probe) read(do func()) {
+	begin := time.Now().UnixNano()
+	do()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.armed {
+		p.reads = append(p.reads, span{begin, time.Now().UnixNano()})
+	}
+}
+
+// looks returns a clock for a store whose reads cannot be seen otherwise: it looks
+// at its clock when it has read a token other than the stale one, and no read that
+// begins after the commit returns that.
+func (p *probe) looks(now func() time.Time) func() time.Time {
+	return func() time.Time {
+		p.read(func() {})
+		return now()
+	}
+}
+
+// ask carries out the request to the accounts server.
+func (p *probe) ask(do func()) {
+	if p.death.Asking {
+		die()
+	}
+	do()
+	if p.death.Answered {
+		die()
+	}
+	if p.death.Since > 0 {
+		time.AfterFunc(p.death.Since, die)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.answered = time.Now().UnixNano()
+}
+
+// wrote notes that the store has been changed.
+func (p *probe) wrote() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.answered != 0 && p.committed == 0 {
+		p.committed = time.Now().UnixNano()
+	}
+}
+
+// client returns an HTTP client that the probe sees.
+func (p *probe) client() *http.Client {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	p.closing(transport.CloseIdleConnections)
+	return &http.Client{Transport: probedTransport{transport, p}}
+}
+
+type probedTransport struct {
+	http.RoundTripper
+	probe *probe
+}
+
+func (t probedTransport) RoundTrip(r *http.Request) (resp *http.Response, err error) {
+	t.probe.request(func() { resp, err = t.RoundTripper.RoundTrip(r) })
+	return resp, err
+}
+
+// interceptor does for gRPC what client does for HTTP.
+func (p *probe) interceptor(ctx context.Context, method string, req, reply any, c *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) (err error) {
+	p.request(func() { err = invoke(ctx, method, req, reply, c, opts...) })
+	return err
+}
+
+// driver returns d as the probe sees it, which is a driver.Leaser if d is one.
+func (p *probe) driver(d driver.Secrets) driver.Secrets {
+	seen := probedDriver{d, p}
+	if l, ok := d.(driver.Leaser); ok {
+		return probedLeaser{seen, l}
+	}
+	return seen
+}
+
+type probedDriver struct {
+	driver.Secrets
+	probe *probe
+}
+
+func (d probedDriver) Get(ctx context.Context, name string) (s driver.Secret, err error) {
+	d.probe.read(func() { s, err = d.Secrets.Get(ctx, name) })
+	return s, err
+}
+
+func (d probedDriver) Fresh(ctx context.Context, name string, than driver.Secret) (s driver.Secret, err error) {
+	d.probe.read(func() { s, err = d.Secrets.Fresh(ctx, name, than) })
+	return s, err
+}
+
+func (d probedDriver) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
+	v, err := d.Secrets.Update(ctx, name, base, p)
+	if err == nil {
+		d.probe.wrote()
+	}
+	return v, err
+}
+
+type probedLeaser struct {
+	probedDriver
+	leaser driver.Leaser
+}
+
+func (d probedLeaser) Note(ctx context.Context, name string, base driver.Secret, note string) error {
+	return d.leaser.Note(ctx, name, base, note)
+}
+
+// db opens a database that the probe sees.
+func (p *probe) db(name, dsn string) (*sql.DB, error) {
+	db, err := sql.Open(name, dsn)
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	seen := sql.OpenDB(probedConnector{db.Driver(), dsn, p})
+	p.closing(func() { _ = seen.Close() })
+	return seen, nil
+}
+
+type probedConnector struct {
+	driver sqldriver.Driver
+	dsn    string
+	probe  *probe
+}
+
+func (c probedConnector) Driver() sqldriver.Driver { return c.driver }
+
+func (c probedConnector) Connect(context.Context) (sqldriver.Conn, error) {
+	conn, err := c.driver.Open(c.dsn)
+	if err != nil {
+		return nil, err
+	}
+	return probedConn{conn, c.probe}, nil
+}
+
+// A probedConn is a connection of a driver that has all of these optional methods,
+// as those for MySQL and SQLite have.
+type probedConn struct {
+	sqldriver.Conn
+	probe *probe
+}
+
+func (c probedConn) QueryContext(ctx context.Context, query string, args []sqldriver.NamedValue) (rows sqldriver.Rows, err error) {
+	ask := func() {
+		c.probe.request(func() { rows, err = c.Conn.(sqldriver.QueryerContext).QueryContext(ctx, query, args) })
+	}
+	if strings.HasPrefix(query, "SELECT") && strings.Contains(query, "oauthtoken`") {
+		c.probe.read(ask)
+	} else {
+		ask()
+	}
+	return rows, err
+}
+
+func (c probedConn) ExecContext(ctx context.Context, query string, args []sqldriver.NamedValue) (result sqldriver.Result, err error) {
+	c.probe.request(func() { result, err = c.Conn.(sqldriver.ExecerContext).ExecContext(ctx, query, args) })
+	if err == nil && query == "COMMIT" {
+		c.probe.wrote()
+	}
+	return result, err
+}
+
+func (c probedConn) PrepareContext(ctx context.Context, query string) (sqldriver.Stmt, error) {
+	return c.Conn.(sqldriver.ConnPrepareContext).PrepareContext(ctx, query)
+}
+
+func (c probedConn) BeginTx(ctx context.Context, opts sqldriver.TxOptions) (sqldriver.Tx, error) {
+	return c.Conn.(sqldriver.ConnBeginTx).BeginTx(ctx, opts)
+}
+
+func (c probedConn) Ping(ctx context.Context) error { return c.Conn.(sqldriver.Pinger).Ping(ctx) }
+
+func (c probedConn) ResetSession(ctx context.Context) error {
+	if r, ok := c.Conn.(sqldriver.SessionResetter); ok {
+		return r.ResetSession(ctx)
+	}
+	return nil
+}
+
+func (c probedConn) IsValid() bool {
+	v, ok := c.Conn.(sqldriver.Validator)
+	return !ok || v.IsValid()
+}
+
+func (c probedConn) CheckNamedValue(v *sqldriver.NamedValue) error {
+	if n, ok := c.Conn.(sqldriver.NamedValueChecker); ok {
+		return n.CheckNamedValue(v)
+	}
+	return sqldriver.ErrSkip
+}
