@@ -1,0 +1,218 @@
+package evidence
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
+)
+
+// CompareOptions says how much is measured.
+type CompareOptions struct {
+	Tokens []int         // how many there are
+	Delay  time.Duration // of each call of the service
+	Rounds int           // in which each contender has its turn; 0: calls are counted and nothing is timed
+	Long   int           // rounds of what takes over a second
+}
+
+// A Measured is one operation of one contender.
+type Measured struct {
+	Service, Operation, Contender string
+	Tokens                        int
+
+	Missing string // why there is nothing else: it cannot be done
+	Calls   int    // of one operation
+	Times   []time.Duration
+	Ratio   Interval // of its time to that of tokenkeep; zero if it was not timed
+}
+
+// timedScan is the search that contenders who read everything are timed by. The
+// other searches make the same calls.
+const timedScan = ByUser
+
+// Compare measures the contenders on a service, in turns.
+func Compare(ctx context.Context, service string, opts CompareOptions) ([]Measured, error) {
+	var all []Measured
+	for _, n := range opts.Tokens {
+		w, err := newWorld(ctx, service, worldOptions{users: n})
+		if err != nil {
+			return nil, err
+		}
+		for _, op := range Operations {
+			measured, err := w.compare(ctx, op, opts)
+			if err != nil {
+				w.close()
+				return nil, fmt.Errorf("%s, %d tokens: %w", service, n, err)
+			}
+			all = append(all, measured...)
+		}
+		w.close()
+	}
+	return all, nil
+}
+
+// compare measures one operation.
+func (w *world) compare(ctx context.Context, op string, opts CompareOptions) ([]Measured, error) {
+	contenders := w.contenders()
+	measured := make([]Measured, len(contenders))
+	var turns []int
+	rounds := opts.Rounds
+	for i, c := range contenders {
+		m := &measured[i]
+		*m = Measured{Service: w.name, Operation: op, Contender: c.name, Tokens: w.users}
+		if c.do[op] == nil {
+			m.Missing = "no"
+			if c.name == OneBlob && w.noBlob {
+				m.Missing = "does not fit"
+			}
+			continue
+		}
+		var err error
+		if m.Calls, err = w.count(ctx, c, op); err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", c.name, op, err)
+		}
+		if op == timedScan || c.name != ListScan && c.name != Unindexed {
+			turns = append(turns, i)
+		}
+		if time.Duration(m.Calls)*opts.Delay > time.Second {
+			rounds = min(rounds, opts.Long)
+		}
+	}
+	w.meter.delay.Store(int64(opts.Delay))
+	defer w.meter.delay.Store(0)
+	for round := range rounds {
+		for at := range turns {
+			i := turns[(round+at)%len(turns)] // each is first, second and so on equally often
+			took, err := w.timed(ctx, contenders[i], op)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %s: %w", contenders[i].name, op, err)
+			}
+			measured[i].Times = append(measured[i].Times, took)
+		}
+	}
+	for i := range measured {
+		if m := &measured[i]; len(m.Times) > 0 && len(measured[0].Times) > 0 {
+			m.Ratio = ratioOf(m.Times, measured[0].Times)
+		}
+	}
+	return measured, nil
+}
+
+// warmUps are how often an operation is done before its calls are counted: what
+// it removes is what an earlier one has left.
+const warmUps = 3
+
+// count returns how many calls an operation makes.
+func (w *world) count(ctx context.Context, c contender, op string) (int, error) {
+	times := warmUps
+	if c.reset[op] == nil {
+		times = 1
+	}
+	for range times {
+		w.meter.take()
+		if _, err := w.timed(ctx, c, op); err != nil {
+			return 0, err
+		}
+	}
+	return total(w.meter.take()), nil
+}
+
+// timed does an operation and returns how long it took.
+func (w *world) timed(ctx context.Context, c contender, op string) (time.Duration, error) {
+	if reset := c.reset[op]; reset != nil {
+		if err := w.meter.free(func() error { return reset(ctx) }); err != nil {
+			return 0, fmt.Errorf("reset: %w", err)
+		}
+	}
+	w.forget()
+	began := time.Now()
+	err := c.do[op](ctx)
+	return time.Since(began), err
+}
+
+// A Stampede is what happens when many instances find one token expired.
+type Stampede struct {
+	Service, Contender string
+	Strict             bool // the authorization server rotates refresh tokens
+	Instances          int
+
+	Requests int  // of tokens
+	Failed   int  // instances without a token
+	Calls    int  // of the service
+	Usable   bool // what is stored afterwards can be refreshed
+	Took     time.Duration
+}
+
+// endpointTime is how long the authorization server takes.
+const endpointTime = 200 * time.Millisecond
+
+// Stampedes starts so many instances at once, each a process of its own, at an
+// authorization server with Zoho's rules and at one that rotates refresh tokens.
+func Stampedes(ctx context.Context, service string, instances int, delay time.Duration) ([]Stampede, error) {
+	var all []Stampede
+	for _, strict := range []bool{false, true} {
+		for _, contender := range []string{Tokenkeep, PerUser} {
+			s, err := stampede(ctx, service, contender, strict, instances, delay)
+			if err != nil {
+				return nil, fmt.Errorf("%s: stampede of %s: %w", service, contender, err)
+			}
+			all = append(all, s)
+		}
+	}
+	return all, nil
+}
+
+func stampede(ctx context.Context, service, name string, strict bool, instances int, delay time.Duration) (Stampede, error) {
+	s := Stampede{Service: service, Contender: name, Strict: strict, Instances: instances}
+	w, err := newWorld(ctx, service, worldOptions{users: 10, strict: strict})
+	if err != nil {
+		return s, err
+	}
+	defer w.close()
+	all := w.contenders()
+	c := all[slices.IndexFunc(all, func(c contender) bool { return c.name == name })]
+	if err := c.reset[Renew](ctx); err != nil {
+		return s, err
+	}
+	w.zoho.Inject(func(zohoaccounts.Request) *zohoaccounts.Fault { return &zohoaccounts.Fault{Delay: endpointTime} })
+	w.meter.take()
+	w.meter.delay.Store(int64(delay))
+	failed := make([]bool, instances)
+	var work sync.WaitGroup
+	began := time.Now()
+	for i := range instances {
+		work.Go(func() { failed[i] = c.do[Renew](ctx) != nil })
+	}
+	work.Wait()
+	s.Took = time.Since(began)
+	w.meter.delay.Store(0)
+	s.Calls = total(w.meter.take())
+	s.Requests = w.zoho.Count(zohoaccounts.Refresh)
+	for _, f := range failed {
+		if f {
+			s.Failed++
+		}
+	}
+	s.Usable, err = w.usable(ctx, name)
+	return s, err
+}
+
+// usable reports whether the refresh token that is stored is good.
+func (w *world) usable(ctx context.Context, name string) (bool, error) {
+	w.zoho.Inject(nil)
+	w.zoho.Advance(betweenWrites)
+	r, err := w.getRow(ctx)
+	if name == Tokenkeep {
+		t, e := w.store.FindTokenByID(ctx, w.wanted.ID)
+		r, err = rowOf(t), e
+	}
+	if err != nil {
+		return false, err
+	}
+	r.Expiry = time.UnixMilli(1000)
+	_, renewed, err := w.fresh(ctx, r)
+	return err == nil && renewed, nil
+}

@@ -1,0 +1,134 @@
+package evidence
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+// budgets are the calls of every operation of every contender among n tokens.
+func budgets(service string, n int) map[string]map[string]int {
+	all := ListBudget(service, n)
+	index := map[string]int{"aws": 2, "gcp": 3, "vault": 3}[service] // a probe, the index, and where it holds no records the record
+	renew := map[string]int{"aws": 6, "gcp": 7, "vault": 6}[service]
+	return map[string]map[string]int{
+		Tokenkeep: {ColdStart: 1, ByID: 1, ByClient: 1, ByUser: index, ByRefresh: index, ByAccess: index, SaveAccess: 4, Renew: renew, ListAll: all},
+		PerUser:   {ColdStart: 1, ByClient: 1, SaveAccess: 1, Renew: 2, ListAll: all},
+		OneBlob:   {ColdStart: 1, ByClient: 1, ByUser: 1, ByRefresh: 1, ByAccess: 1, SaveAccess: 2, Renew: 2, ListAll: 1},
+		ListScan:  {ByUser: all, ByRefresh: all, ByAccess: all},
+		Unindexed: {ByUser: all, ByRefresh: all, ByAccess: all},
+	}
+}
+
+func TestEveryOperationMakesTheCallsOfItsBudget(t *testing.T) {
+	for _, service := range Names {
+		t.Run(service, func(t *testing.T) {
+			t.Parallel()
+			all, err := Compare(t.Context(), service, CompareOptions{Tokens: []int{10, 100}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(all) != 2*len(Operations)*len(Contenders) {
+				t.Errorf("%d were measured", len(all))
+			}
+			for _, m := range all {
+				want, offered := budgets(service, m.Tokens)[m.Contender][m.Operation]
+				if m.Calls != want || offered != (m.Missing == "") {
+					t.Errorf("%s, %s among %d: %d calls, %q; want %d", m.Contender, m.Operation, m.Tokens, m.Calls, m.Missing, want)
+				}
+			}
+		})
+	}
+}
+
+func TestOneBlobOutgrowsASecret(t *testing.T) {
+	t.Parallel()
+	for service, fits := range map[string]bool{"aws": false, "gcp": false, "vault": true} {
+		w, err := newWorld(t.Context(), service, worldOptions{users: 300})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.close()
+		if w.noBlob == fits {
+			t.Errorf("%s: 300 tokens fit into one secret: %v", service, !w.noBlob)
+		}
+	}
+}
+
+func TestOfAHundredInstancesOneAsksTheAuthorizationServer(t *testing.T) {
+	for _, service := range Names {
+		t.Run(service, func(t *testing.T) {
+			t.Parallel()
+			all, err := Stampedes(t.Context(), service, 100, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range all {
+				switch {
+				case s.Contender == Tokenkeep && (s.Requests != 1 || s.Failed != 0 || !s.Usable):
+					t.Errorf("%+v", s)
+				case s.Contender == PerUser && s.Requests == 1:
+					t.Errorf("nobody came second: there was no stampede: %+v", s)
+				}
+			}
+		})
+	}
+}
+
+// Calls are counted, and the time is that of a network with 20 ms for each.
+func BenchmarkOperations(b *testing.B) {
+	for _, service := range Names {
+		w, err := newWorld(b.Context(), service, worldOptions{users: 10})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(w.close)
+		w.meter.delay.Store(int64(20 * time.Millisecond))
+		for _, op := range Operations {
+			for _, c := range w.contenders() {
+				if c.do[op] != nil {
+					b.Run(fmt.Sprintf("%s/%s/%s", service, op, c.name), func(b *testing.B) { w.bench(b, c, op) })
+				}
+			}
+		}
+	}
+}
+
+func (w *world) bench(b *testing.B, c contender, op string) {
+	ctx := context.Background()
+	calls := 0
+	for b.Loop() {
+		b.StopTimer()
+		if reset := c.reset[op]; reset != nil {
+			if err := w.meter.free(func() error { return reset(ctx) }); err != nil {
+				b.Fatal(err)
+			}
+		}
+		w.forget()
+		w.meter.take()
+		b.StartTimer()
+		if err := c.do[op](ctx); err != nil {
+			b.Fatal(err)
+		}
+		calls += total(w.meter.take())
+	}
+	b.ReportMetric(float64(calls)/float64(b.N), "rpcs/op")
+}
+
+func TestARatioHasAnInterval(t *testing.T) {
+	t.Parallel()
+	twice := []time.Duration{190, 195, 200, 205, 210}
+	once := []time.Duration{95, 98, 100, 102, 105}
+	r := ratioOf(twice, once)
+	if r.Value != 2 || r.Low < 1.8 || r.Low > 2 || r.High < 2 || r.High > 2.3 {
+		t.Errorf("%+v", r)
+	}
+	if r != ratioOf(twice, once) {
+		t.Error("it is another one the second time")
+	}
+	if m := Median(slices.Concat(once, once[:1])); m != 99 {
+		t.Errorf("the median is %d", m)
+	}
+}

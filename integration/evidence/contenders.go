@@ -1,0 +1,502 @@
+package evidence
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// The contenders: this module, and what a program does without it or without a
+// part of it.
+const (
+	Tokenkeep = "tokenkeep"
+	PerUser   = "secret per user" // golang.org/x/oauth2, Get and Put of one secret for each user
+	OneBlob   = "one blob"        // the same with one JSON object for all users
+	ListScan  = "list and scan"   // a secret for each user, and all are read to find one
+	Unindexed = "without indexes" // tokenstore, and all records are read to find one
+)
+
+// Contenders are all of them, in the order of the tables.
+var Contenders = []string{Tokenkeep, PerUser, OneBlob, ListScan, Unindexed}
+
+// The operations that they are compared by.
+const (
+	ColdStart  = "cold start to first token"
+	ByID       = "find by ID"
+	ByClient   = "find by user and client"
+	ByUser     = "find by user alone"
+	ByRefresh  = "find by refresh token"
+	ByAccess   = "find by access token"
+	SaveAccess = "save a new access token"
+	Renew      = "cold start, token expired"
+	ListAll    = "list"
+)
+
+// Operations are all of them, in the order of the tables.
+var Operations = []string{ColdStart, ByID, ByClient, ByUser, ByRefresh, ByAccess, SaveAccess, Renew, ListAll}
+
+// betweenWrites is how far the clock moves before each operation that writes: a day
+// has room for few writes of one record, and this is not a test of that.
+const betweenWrites = 3 * time.Hour
+
+// A world is a service that holds the tokens of so many users, as tokenkeep keeps
+// them and as others do, and an authorization server that answers at once.
+type world struct {
+	worldOptions
+	*bed
+	clock  clock
+	zoho   *zohoaccounts.Server
+	store  *tokenstore.Store
+	wanted tokenstore.Token // the record that is looked for: of the user in the middle
+	noBlob bool             // all tokens together are larger than a secret can be
+	saves  atomic.Int64
+}
+
+// worldOptions say what is in a world.
+type worldOptions struct {
+	users  int
+	strict bool // refresh tokens rotate
+	alone  bool // there is nothing but what tokenkeep keeps
+}
+
+// newWorld fills a service.
+func newWorld(ctx context.Context, service string, o worldOptions) (*world, error) {
+	w := &world{worldOptions: o, zoho: zohoaccounts.New(&zohoaccounts.Options{Strict: o.strict})}
+	w.zoho.AddClient(zohoaccounts.Client{ID: testClient, Secret: testSecret})
+	var err error
+	if w.bed, err = newBed(service, w.clock.Now, false); err != nil {
+		return nil, err
+	}
+	if w.store, err = w.open(w.clock.Now); err == nil {
+		err = w.fill(ctx)
+	}
+	if err != nil {
+		w.close()
+		return nil, fmt.Errorf("%s: fill with %d: %w", service, o.users, err)
+	}
+	return w, nil
+}
+
+func (w *world) fill(ctx context.Context) error {
+	middle := w.users / 2
+	refresh, _ := w.zoho.Tokens(zohoaccounts.Consent{ClientID: testClient, Email: "user@example.com", ZGID: "6001"})
+	rows := make(map[string]row, w.users)
+	tokens := make([]tokenstore.Token, w.users)
+	for i := range tokens {
+		tokens[i] = numbered(i, far)
+		if i == middle {
+			tokens[i].RefreshToken = tokenstore.Secret(refresh)
+		}
+		rows[tokens[i].UserName] = rowOf(tokens[i])
+	}
+	err := parallel(w.users, func(i int) error {
+		saved, err := w.store.SaveToken(ctx, tokens[i])
+		if err != nil {
+			return err
+		}
+		if i == middle {
+			w.wanted = saved
+		}
+		if w.alone {
+			return nil
+		}
+		return w.putRow(ctx, rows[tokens[i].UserName])
+	})
+	if err == nil && !w.alone {
+		err = w.putBlob(ctx, rows)
+	}
+	if errors.Is(err, errTooLarge) {
+		w.noBlob, err = true, nil
+	}
+	w.meter.take()
+	w.forget()
+	return err
+}
+
+// A row is a token as a program without tokenkeep stores it.
+type row struct {
+	UserName     string    `json:"user_name"`
+	ClientID     string    `json:"client_id"`
+	RefreshToken string    `json:"refresh_token"`
+	AccessToken  string    `json:"access_token"`
+	Expiry       time.Time `json:"expiry"`
+	APIDomain    string    `json:"api_domain"`
+}
+
+func rowOf(t tokenstore.Token) row {
+	return row{t.UserName, t.ClientID, string(t.RefreshToken), string(t.AccessToken), t.ExpiresAt, t.APIDomain}
+}
+
+// slot is the name of a user's secret: the services take no user names.
+func slot(user string) string {
+	sum := sha256.Sum256([]byte(user))
+	return barePrefix + "/" + hex.EncodeToString(sum[:16])
+}
+
+func (w *world) getRow(ctx context.Context) (row, error) {
+	var r row
+	data, err := w.bare.get(ctx, slot(w.wanted.UserName))
+	if err == nil {
+		err = json.Unmarshal(data, &r)
+	}
+	return r, err
+}
+
+func (w *world) putRow(ctx context.Context, r row) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return w.bare.put(ctx, slot(r.UserName), data)
+}
+
+// blobName is the name of the secret that has all users.
+const blobName = "shared/all"
+
+func (w *world) getBlob(ctx context.Context) (map[string]row, error) {
+	var rows map[string]row
+	data, err := w.bare.get(ctx, blobName)
+	if err == nil {
+		err = json.Unmarshal(data, &rows)
+	}
+	return rows, err
+}
+
+func (w *world) putBlob(ctx context.Context, rows map[string]row) error {
+	data, err := json.Marshal(rows)
+	if err != nil {
+		return err
+	}
+	return w.bare.put(ctx, blobName, data)
+}
+
+// A contender does the operations it can do. reset, if there is one for an
+// operation, is called before it, and not measured.
+type contender struct {
+	name  string
+	do    map[string]func(context.Context) error
+	reset map[string]func(context.Context) error
+}
+
+func (w *world) contenders() []contender {
+	all := []contender{w.tokenkeep(), w.perUser(), w.oneBlob(), w.listScan(), w.unindexed()}
+	if w.noBlob {
+		all[2].do = nil
+	}
+	return all
+}
+
+// is reports whether what was found is what was looked for.
+func (w *world) is(t tokenstore.Token, err error) error {
+	if err == nil && t.ID != w.wanted.ID {
+		err = wrongAnswer("another record")
+	}
+	return err
+}
+
+func (w *world) isRow(r row, err error) error {
+	if err == nil && r.UserName != w.wanted.UserName {
+		err = wrongAnswer("another user")
+	}
+	return err
+}
+
+// likes are what the finds look for.
+func (w *world) likes() map[string]tokenstore.Token {
+	return map[string]tokenstore.Token{
+		ByID:      {ID: w.wanted.ID},
+		ByClient:  {UserName: w.wanted.UserName, ClientID: w.wanted.ClientID},
+		ByUser:    {UserName: w.wanted.UserName},
+		ByRefresh: {ClientID: w.wanted.ClientID, RefreshToken: w.wanted.RefreshToken},
+		ByAccess:  {AccessToken: w.wanted.AccessToken},
+	}
+}
+
+func (w *world) tokenkeep() contender {
+	c := contender{name: Tokenkeep, do: map[string]func(context.Context) error{
+		ColdStart: w.start,
+		Renew:     w.start,
+		SaveAccess: func(ctx context.Context) error {
+			return w.is(w.store.SaveToken(ctx, w.next(far)))
+		},
+		ListAll: func(ctx context.Context) error {
+			tokens, err := w.store.GetTokens(ctx)
+			return w.complete(len(tokens), err)
+		},
+	}, reset: map[string]func(context.Context) error{
+		ByAccess:  w.restore,
+		ColdStart: w.restore,
+		SaveAccess: func(context.Context) error {
+			w.clock.advance(betweenWrites)
+			return nil
+		},
+		Renew: func(ctx context.Context) error {
+			w.clock.advance(betweenWrites)
+			w.zoho.Advance(betweenWrites)
+			_, err := w.store.SaveToken(ctx, w.next(time.UnixMilli(1000)))
+			w.clock.advance(betweenWrites)
+			return err
+		},
+	}}
+	for op, like := range w.likes() {
+		c.do[op] = func(ctx context.Context) error { return w.is(w.store.FindToken(ctx, like)) }
+	}
+	return c
+}
+
+// next is the wanted record with another access token.
+func (w *world) next(expires time.Time) tokenstore.Token {
+	return tokenstore.Token{UserName: w.wanted.UserName, ClientID: w.wanted.ClientID, ExpiresAt: expires,
+		AccessToken: tokenstore.Secret(fmt.Sprintf("1000.access-saved-%d.0123456789abcdef0123456789abcdef", w.saves.Add(1)))}
+}
+
+// restore puts the access token back that the record is looked for by.
+func (w *world) restore(ctx context.Context) error {
+	_, err := w.store.SaveToken(ctx, tokenstore.Token{UserName: w.wanted.UserName, ClientID: w.wanted.ClientID, AccessToken: w.wanted.AccessToken, ExpiresAt: far})
+	return err
+}
+
+// start is a process that starts with nothing but the name of its user.
+func (w *world) start(ctx context.Context) error {
+	s, err := w.open(w.clock.Now)
+	if err != nil {
+		return err
+	}
+	conf := initializer.Config{
+		Environment: initializer.US.Production(),
+		Store:       s,
+		Token:       tokenstore.Token{UserName: w.wanted.UserName, ClientID: testClient, ClientSecret: testSecret},
+		HTTPClient:  w.zoho.Client(),
+		Now:         w.clock.Now,
+	}
+	if w.strict {
+		conf.Environment, conf.OAuth2 = initializer.Environment{}, w.oauth2()
+	}
+	client, err := initializer.New(ctx, conf)
+	if err != nil {
+		return err
+	}
+	return w.is(client.Token(ctx))
+}
+
+func (w *world) oauth2() *oauth2.Config {
+	return &oauth2.Config{ClientID: testClient, ClientSecret: testSecret, Endpoint: oauth2.Endpoint{
+		TokenURL: "https://accounts.zoho.com/oauth/v2/token", AuthStyle: oauth2.AuthStyleInParams,
+	}}
+}
+
+// fresh returns a row with a good access token, by golang.org/x/oauth2, and
+// whether it is another one.
+func (w *world) fresh(ctx context.Context, r row) (row, bool, error) {
+	ctx = context.WithValue(ctx, oauth2.HTTPClient, w.zoho.Client())
+	t, err := w.oauth2().TokenSource(ctx, &oauth2.Token{AccessToken: r.AccessToken, RefreshToken: r.RefreshToken, Expiry: r.Expiry}).Token()
+	if err != nil {
+		return r, false, err
+	}
+	renewed := t.AccessToken != r.AccessToken
+	r.AccessToken, r.RefreshToken, r.Expiry = t.AccessToken, t.RefreshToken, t.Expiry
+	return r, renewed, nil
+}
+
+func (w *world) perUser() contender {
+	get := func(ctx context.Context) error { return w.isRow(w.getRow(ctx)) }
+	return contender{name: PerUser, do: map[string]func(context.Context) error{
+		ColdStart:  w.startPerUser,
+		Renew:      w.startPerUser,
+		ByClient:   get,
+		SaveAccess: func(ctx context.Context) error { return w.putRow(ctx, rowOf(w.wanted)) },
+		ListAll:    func(ctx context.Context) error { return w.complete(w.scan(ctx, func(row) bool { return false })) },
+	}, reset: map[string]func(context.Context) error{
+		ColdStart:  func(ctx context.Context) error { return w.putRow(ctx, rowOf(w.wanted)) },
+		SaveAccess: w.later,
+		Renew: func(ctx context.Context) error {
+			_ = w.later(ctx)
+			return w.putRow(ctx, w.expired())
+		},
+	}}
+}
+
+// later lets time pass.
+func (w *world) later(context.Context) error {
+	w.clock.advance(betweenWrites)
+	w.zoho.Advance(betweenWrites)
+	return nil
+}
+
+func (w *world) expired() row {
+	r := rowOf(w.wanted)
+	r.Expiry = time.UnixMilli(1000)
+	return r
+}
+
+// startPerUser reads the secret, refreshes what has expired and writes it back.
+func (w *world) startPerUser(ctx context.Context) error {
+	r, err := w.getRow(ctx)
+	if err != nil {
+		return err
+	}
+	r, renewed, err := w.fresh(ctx, r)
+	if err != nil || !renewed {
+		return w.isRow(r, err)
+	}
+	return w.isRow(r, w.putRow(ctx, r))
+}
+
+func (w *world) oneBlob() contender {
+	c := contender{name: OneBlob, do: map[string]func(context.Context) error{
+		ColdStart: w.startBlob,
+		Renew:     w.startBlob,
+		SaveAccess: func(ctx context.Context) error {
+			rows, err := w.getBlob(ctx)
+			if err != nil {
+				return err
+			}
+			rows[w.wanted.UserName] = rowOf(w.wanted)
+			return w.putBlob(ctx, rows)
+		},
+		ListAll: func(ctx context.Context) error {
+			rows, err := w.getBlob(ctx)
+			return w.complete(len(rows), err)
+		},
+	}, reset: map[string]func(context.Context) error{
+		SaveAccess: w.later,
+		Renew: func(ctx context.Context) error {
+			_ = w.later(ctx)
+			rows, err := w.getBlob(ctx)
+			if err != nil {
+				return err
+			}
+			rows[w.wanted.UserName] = w.expired()
+			return w.putBlob(ctx, rows)
+		},
+	}}
+	for op, like := range w.likes() {
+		if op == ByID {
+			continue // there are none
+		}
+		c.do[op] = func(ctx context.Context) error {
+			rows, err := w.getBlob(ctx)
+			if err != nil {
+				return err
+			}
+			for _, r := range rows {
+				if matches(r, like) {
+					return w.isRow(r, nil)
+				}
+			}
+			return tokenstore.ErrNotFound
+		}
+	}
+	return c
+}
+
+func (w *world) startBlob(ctx context.Context) error {
+	rows, err := w.getBlob(ctx)
+	if err != nil {
+		return err
+	}
+	r, renewed, err := w.fresh(ctx, rows[w.wanted.UserName])
+	if err != nil || !renewed {
+		return w.isRow(r, err)
+	}
+	rows[w.wanted.UserName] = r
+	return w.isRow(r, w.putBlob(ctx, rows))
+}
+
+// matches reports whether a row is the one that like describes.
+func matches(r row, like tokenstore.Token) bool {
+	return (like.UserName == "" || r.UserName == like.UserName) &&
+		(like.ClientID == "" || r.ClientID == like.ClientID) &&
+		(like.RefreshToken == "" || r.RefreshToken == string(like.RefreshToken)) &&
+		(like.AccessToken == "" || r.AccessToken == string(like.AccessToken))
+}
+
+// scan reads the users' secrets until one is found, and returns how many it read.
+func (w *world) scan(ctx context.Context, found func(row) bool) (int, error) {
+	n := 0
+	for data, err := range w.bare.all(ctx) {
+		if err != nil {
+			return n, err
+		}
+		var r row
+		if err := json.Unmarshal(data, &r); err != nil {
+			return n, err
+		}
+		n++
+		if found(r) {
+			return n, nil
+		}
+	}
+	return n, nil
+}
+
+// complete reports whether all users were listed.
+func (w *world) complete(n int, err error) error {
+	if err == nil && n != w.users {
+		err = wrongAnswer(fmt.Sprintf("%d of %d", n, w.users))
+	}
+	return err
+}
+
+// listScan reads all secrets whatever it looks for: where in a list a record is
+// would otherwise decide how long it takes.
+func (w *world) listScan() contender {
+	c := contender{name: ListScan, do: map[string]func(context.Context) error{}}
+	for op, like := range w.likes() {
+		if op == ByID || op == ByClient {
+			continue // it has no IDs, and with the client the user's secret is read by its name
+		}
+		c.do[op] = func(ctx context.Context) error {
+			var got row
+			n, err := w.scan(ctx, func(r row) bool {
+				if matches(r, like) {
+					got = r
+				}
+				return false
+			})
+			if err = w.complete(n, err); err != nil {
+				return err
+			}
+			return w.isRow(got, nil)
+		}
+	}
+	return c
+}
+
+// unindexed finds by what GetTokens returns.
+func (w *world) unindexed() contender {
+	c := contender{name: Unindexed, do: map[string]func(context.Context) error{},
+		reset: map[string]func(context.Context) error{ByAccess: w.restore}}
+	for op, like := range w.likes() {
+		if op == ByID || op == ByClient {
+			continue // those are names, for which nothing has to be scanned
+		}
+		c.do[op] = func(ctx context.Context) error {
+			tokens, err := w.store.GetTokens(ctx)
+			if err != nil {
+				return err
+			}
+			candidates := make([]tokenstore.Candidate, len(tokens))
+			for i, t := range tokens {
+				candidates[i].Token = t
+			}
+			at, err := tokenstore.Select(like, candidates)
+			if err != nil {
+				return err
+			}
+			return w.is(tokens[at], nil)
+		}
+	}
+	return c
+}

@@ -1,0 +1,177 @@
+package evidence
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
+)
+
+// A Local is what a part of an operation costs that makes no call.
+type Local struct {
+	Name   string
+	Allocs int
+	Time   time.Duration // the median
+}
+
+// The parts that Locals measures.
+const (
+	LocalSelect   = "match: Select among 10 records"
+	LocalMerge    = "merge: Merge"
+	LocalPlan     = "match and merge: PlanSave among 10 records"
+	LocalEncode   = "encode: codec.JSON.Encode"
+	LocalDecode   = "decode: codec.JSON.Decode"
+	LocalFindID   = "memstore: FindTokenByID"
+	LocalFindUser = "memstore: FindToken by user and client (digest, decode, match)"
+	LocalFindAny  = "memstore: FindToken by refresh token"
+	LocalSaveSame = "memstore: SaveToken, unchanged"
+	LocalSave     = "memstore: SaveToken, a new access token (digest, match, merge, encode)"
+	LocalToken    = "initializer: Client.Token, fresh"
+	LocalSource   = "initializer: TokenSource, fresh"
+	LocalReuse    = "oauth2.ReuseTokenSource, fresh"
+)
+
+type local struct {
+	name string
+	do   func() error
+}
+
+// locals returns the parts, ready to run.
+func locals(ctx context.Context) ([]local, error) {
+	const records = 10
+	candidates := make([]tokenstore.Candidate, records)
+	store := memstore.New(nil)
+	for i := range candidates {
+		t, err := store.SaveToken(ctx, numbered(i, far))
+		if err != nil {
+			return nil, err
+		}
+		candidates[i].Token = t
+	}
+	t := candidates[records/2].Token
+	byUser := tokenstore.Token{UserName: t.UserName, ClientID: t.ClientID}
+	news := [2]tokenstore.Token{byUser, byUser}
+	for i := range news {
+		news[i].AccessToken, news[i].ExpiresAt = tokenstore.Secret(fmt.Sprintf("1000.access-%d.0123456789abcdef0123456789abcdef", i)), far
+	}
+	record := codec.Record{UserName: t.UserName, ClientID: t.ClientID, ClientSecret: string(t.ClientSecret), RefreshToken: string(t.RefreshToken),
+		AccessToken: string(t.AccessToken), ExpiryTime: t.ExpiresAt.UnixMilli(), APIDomain: t.APIDomain, Born: "0123456789abcdef",
+		Nonces: []string{"0123456789abcdef"}, Updated: t.ExpiresAt.UnixMilli(), Labels: []codec.Label{{Key: "user", Value: t.ID, Nonce: "0123456789abcdef"}}}
+	data, err := codec.JSON.Encode(t.ID, record)
+	if err != nil {
+		return nil, err
+	}
+	client, err := initializer.New(ctx, initializer.Config{
+		Environment: initializer.US.Production(), Store: memstore.New(nil), Token: tokenstore.Token{AccessToken: "token", ExpiresAt: far},
+	})
+	if err != nil {
+		return nil, err
+	}
+	source := client.TokenSource(ctx)
+	reuse := oauth2.ReuseTokenSource(&oauth2.Token{AccessToken: "token", Expiry: far}, nil)
+	turn := 0
+	var merged tokenstore.Token
+	return []local{
+		{LocalSelect, func() error { _, err := tokenstore.Select(byUser, candidates); return err }},
+		{LocalMerge, func() error {
+			merged = tokenstore.Merge(t, news[0])
+			if merged.AccessToken != news[0].AccessToken {
+				return errors.New("not merged")
+			}
+			return nil
+		}},
+		{LocalPlan, func() error { _, err := tokenstore.PlanSave(news[0], candidates); return err }},
+		{LocalEncode, func() error { _, err := codec.JSON.Encode(t.ID, record); return err }},
+		{LocalDecode, func() error { _, err := codec.JSON.Decode(t.ID, data); return err }},
+		{LocalFindID, func() error { _, err := store.FindTokenByID(ctx, t.ID); return err }},
+		{LocalFindUser, func() error { _, err := store.FindToken(ctx, byUser); return err }},
+		{LocalFindAny, func() error {
+			_, err := store.FindToken(ctx, tokenstore.Token{ClientID: t.ClientID, RefreshToken: t.RefreshToken})
+			return err
+		}},
+		{LocalSaveSame, func() error { _, err := store.SaveToken(ctx, byUser); return err }},
+		{LocalSave, func() error { turn++; _, err := store.SaveToken(ctx, news[turn%2]); return err }},
+		{LocalToken, func() error { _, err := client.Token(ctx); return err }},
+		{LocalSource, func() error { _, err := source.Token(); return err }},
+		{LocalReuse, func() error { _, err := reuse.Token(); return err }},
+	}, nil
+}
+
+// Allocations returns how often the parts allocate. Nothing else may run.
+func Allocations(ctx context.Context) ([]Local, error) {
+	parts, err := locals(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Local, len(parts))
+	for i, p := range parts {
+		for range 20 { // until what a save keeps of earlier ones is as long as it gets
+			err = errors.Join(err, p.do())
+		}
+		all[i] = Local{Name: p.name, Allocs: int(testing.AllocsPerRun(200, func() { err = errors.Join(err, p.do()) }))}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	return all, nil
+}
+
+// InProcess measures the parts, and how the fresh-token path compares with that of
+// oauth2.ReuseTokenSource: in so many rounds, in turns.
+func InProcess(ctx context.Context, rounds int) ([]Local, Interval, error) {
+	all, err := Allocations(ctx)
+	if err != nil {
+		return nil, Interval{}, err
+	}
+	parts, err := locals(ctx)
+	if err != nil {
+		return nil, Interval{}, err
+	}
+	sizes := make([]int, len(parts))
+	for i, p := range parts {
+		sizes[i] = 1
+		for took := time.Duration(0); took < batchTime; sizes[i] *= 2 {
+			if took, err = batch(p.do, sizes[i]); err != nil {
+				return nil, Interval{}, fmt.Errorf("%s: %w", p.name, err)
+			}
+		}
+	}
+	times := map[string][]time.Duration{} // of a million each, because one may take less than ten nanoseconds
+	for range rounds {
+		for i, p := range parts {
+			took, err := batch(p.do, sizes[i])
+			if err != nil {
+				return nil, Interval{}, fmt.Errorf("%s: %w", p.name, err)
+			}
+			times[p.name] = append(times[p.name], took*million/time.Duration(sizes[i]))
+		}
+	}
+	for i := range all {
+		all[i].Time = Median(times[all[i].Name]) / million
+	}
+	return all, ratioOf(times[LocalSource], times[LocalReuse]), nil
+}
+
+const (
+	batchTime = 2 * time.Millisecond
+	million   = 1_000_000
+)
+
+// batch does something so often, and returns how long that took.
+func batch(do func() error, n int) (time.Duration, error) {
+	began := time.Now()
+	for range n {
+		if err := do(); err != nil {
+			return 0, err
+		}
+	}
+	return time.Since(began), nil
+}

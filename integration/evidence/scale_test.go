@@ -1,0 +1,37 @@
+package evidence
+
+import "testing"
+
+func TestFindAndSaveAmongTenThousandMakeTheCallsOfTen(t *testing.T) {
+	const many = 10_000
+	for _, service := range Names {
+		t.Run(service, func(t *testing.T) {
+			t.Parallel()
+			scaled, listed, err := Scale(t.Context(), service, many, 0, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range scaled {
+				if want := budgets(service, few)[Tokenkeep][s.Operation]; s.Few != want || s.Many != want {
+					t.Errorf("%s: %d calls among %d and %d among %d, want %d", s.Operation, s.Few, few, s.Many, many, want)
+				}
+			}
+			if listed.Calls > listed.Budget {
+				t.Errorf("a list takes %d calls, and may take %d", listed.Calls, listed.Budget)
+			}
+		})
+	}
+}
+
+func TestAllKeepsNoRecords(t *testing.T) { // not parallel: it looks at the heap
+	for _, service := range Names {
+		_, listed, err := Scale(t.Context(), service, 2000, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// awssm remembers the names it has yielded, because pages may overlap.
+		if listed.Grew > listed.Held/2 {
+			t.Errorf("%s: while All lists %d records it comes to need %d bytes more; GetTokens returns %d", service, listed.Tokens, listed.Grew, listed.Held)
+		}
+	}
+}
