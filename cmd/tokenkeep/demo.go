@@ -26,32 +26,49 @@ import (
 //go:embed testdata/python_filestore.csv
 var sdkFile []byte
 
+// envDemo is the environment variable that names the stand-in of the demo.
+const envDemo = "DEMO_STORE"
+
+// A demoPlan is how the demo is to be run.
+type demoPlan struct {
+	keep      bool
+	processes int // that find a token expired at once
+}
+
 func (a *app) demoCommand() *cobra.Command {
-	var keep bool
+	var plan demoPlan
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Show what tokenkeep does, on made-up records",
 		Long: `Imports a token file that Zoho's Python SDK has written, finds records by everything
-they are known by, has eight processes save the same user at once, exports the
-records again and compares. It says what it does, and whether that came out as it
-should; the exit code is 0 if it all did.
+they are known by, and has eight processes save the same user at once. Then a
+program starts with a one-time code and is killed; starts again, cold and without
+the code; and is a hundred processes when the token has expired. At the end the
+records are exported and compared. The demo says what it does, and whether that
+came out as it should; the exit code is 0 if it all did.
 
-The records go to a stand-in for Vault inside the program, or to --store: an empty
-one (TOKENKEEP_STORE is left alone). They are removed at the end.`,
+The records go to a stand-in inside the program: for Vault, or for what DEMO_STORE
+names, one of vault, aws and gcp. With --store they go there, to an empty one
+(TOKENKEEP_STORE is left alone). They are removed at the end. Zoho's accounts server
+and CRM are stand-ins, too.`,
 		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return a.demo(c.Context(), keep) },
+		RunE: func(c *cobra.Command, _ []string) error { return a.demo(c.Context(), plan) },
 	}
-	c.Flags().BoolVar(&keep, "keep", false, "leave the records in --store")
+	c.Flags().BoolVar(&plan.keep, "keep", false, "leave the records in --store")
+	c.Flags().IntVar(&plan.processes, "processes", 100, "how many processes find the token expired at once")
 	return c
 }
 
 // A demo is one run of the demonstration.
 type demo struct {
 	*app
-	ctx    context.Context
-	store  store
-	checks []check
-	made   []tokenstore.Token // what it has saved, or is about to save
+	ctx       context.Context
+	store     store
+	processes int
+	zoho      *zohoStandIn
+	checks    []check
+	steps     int
+	made      []tokenstore.Token // what it has saved, or is about to save
 }
 
 // A check is something that should come out in a certain way.
@@ -60,27 +77,37 @@ type check struct {
 	OK   bool   `json:"ok"`
 }
 
-func (a *app) demo(ctx context.Context, keep bool) (err error) {
-	name := "the store that --store names"
+func (a *app) demo(ctx context.Context, plan demoPlan) (err error) {
+	const most = 1000
+	if plan.processes < 1 || plan.processes > most {
+		return usagef("--processes is a number from 1 to %d", most)
+	}
+	place, standIns := "the store that --store names", "Zoho is a stand-in here, a server inside this program that speaks its interface\nand enforces its rules."
 	if a.storeURL == "" {
-		standIn, err := startStandIn()
+		standIn, err := startStandIn(a.env(envDemo))
 		if err != nil {
 			return err
 		}
 		defer standIn.close()
-		a, name = a.at(standIn), "Vault"
+		a, place = a.at(standIn), standIn.name
+		standIns = "Both are stand-ins here, servers inside this program that speak their interfaces\nand enforce their rules."
 	}
+	zoho, err := startZoho()
+	if err != nil {
+		return err
+	}
+	defer zoho.close()
 	s, err := a.openEmpty(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	d := &demo{app: a, ctx: ctx, store: s}
-	if !keep {
+	d := &demo{app: a, ctx: ctx, store: s, processes: plan.processes, zoho: zoho}
+	if !plan.keep {
 		defer func() { err = errors.Join(err, d.tidy()) }()
 	}
-	d.opening(name)
-	for _, step := range []func() error{d.importStep, d.findStep, d.raceStep, d.exportStep} {
+	d.say("This keeps the OAuth tokens of Zoho's users in %s.\n%s The records are made up.", place, standIns)
+	for _, step := range []func() error{d.importStep, d.findStep, d.raceStep, d.codeStep, d.coldStep, d.expiryStep, d.exportStep} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -137,9 +164,13 @@ func (d *demo) say(format string, args ...any) {
 	}
 }
 
-// title begins a step.
-func (d *demo) title(number int, text string) {
-	d.say("\n%s", d.bold(fmt.Sprintf("%d  %s", number, text)))
+// title begins a step: what it shows, and the command or function that does it.
+func (d *demo) title(text, by string) {
+	d.steps++
+	const column = 62
+	pad := max(2, column-width(text))
+	d.say("\n%s%*s%s", d.bold(fmt.Sprintf("%d  %s", d.steps, text)), pad, "", by)
+	_ = d.out.Flush()
 }
 
 // check says whether something came out as it should.
@@ -167,18 +198,9 @@ func colours(stdout io.Writer, env func(string) string) bool {
 	return isTerminal(stdout) && env("NO_COLOR") == "" && env("TERM") != "dumb" && runtime.GOOS != "windows"
 }
 
-func (d *demo) opening(name string) {
-	d.say("A program keeps the OAuth tokens of its users in a file, as Zoho's Python SDK writes")
-	d.say("it. This moves the 12 records of such a file into %s and back.", name)
-	if name == "Vault" {
-		d.say("(Vault is a stand-in here, inside this program: it speaks Vault's HTTP interface and")
-		d.say("enforces its rules. The records are made up.)")
-	}
-}
-
 // importStep imports the SDK's file.
 func (d *demo) importStep() error {
-	d.title(1, "Import the file:  tokenkeep import sdk_tokens.csv --keep-ids")
+	d.title("Move in, with a token file of Zoho's Python SDK", "tokenkeep import sdk_tokens.csv --keep-ids")
 	p, err := planImport(sdkFile, "", importOptions{keepIDs: true})
 	if err != nil {
 		return err
@@ -194,9 +216,9 @@ func (d *demo) importStep() error {
 	if err != nil {
 		return err
 	}
-	d.check(r.Imported == r.Rows && len(tokens) == r.Rows, "%d of %d rows of the file are records now", r.Imported, r.Rows)
+	d.check(r.Imported == r.Rows && len(tokens) == r.Rows, "%d of %d rows are records now", r.Imported, r.Rows)
 	slices.SortFunc(tokens, func(a, b tokenstore.Token) int { return compareIDs(a.ID, b.ID) })
-	const some = 5
+	const some = 3
 	t := d.listing(tokens[:min(some, len(tokens))])
 	t.indent = "       "
 	t.row("…")
@@ -210,7 +232,7 @@ const demoRow = 2
 
 // findStep finds one record by everything it is known by.
 func (d *demo) findStep() error {
-	d.title(2, "Find a record by everything it is known by:  tokenkeep get")
+	d.title("Find a record by everything it is known by", "tokenkeep get")
 	f, err := parseFile(sdkFile, codec.Python)
 	if err != nil {
 		return err
@@ -223,27 +245,21 @@ func (d *demo) findStep() error {
 		what string
 		like tokenstore.Token
 	}{
-		{"found by its ID, " + want.ID, tokenstore.Token{ID: want.ID}},
-		{"found by its user, " + want.UserName, tokenstore.Token{UserName: want.UserName}},
-		{"found by its refresh token and client", tokenstore.Token{ClientID: want.ClientID, RefreshToken: want.RefreshToken}},
-		{"found by its access token", tokenstore.Token{AccessToken: want.AccessToken}},
+		{"by its ID, " + want.ID, tokenstore.Token{ID: want.ID}},
+		{"by its user, " + want.UserName, tokenstore.Token{UserName: want.UserName}},
+		{"by its refresh token and client", tokenstore.Token{ClientID: want.ClientID, RefreshToken: want.RefreshToken}},
+		{"by its access token", tokenstore.Token{AccessToken: want.AccessToken}},
 	} {
 		got, err := d.store.FindToken(d.ctx, by.like)
 		d.check(err == nil && sameToken(got, want), "%s", by.what)
 	}
-	d.say("   Each time it is this one. Secrets are masked wherever they are printed:")
-	if d.json {
-		return nil
-	}
-	t := d.listing([]tokenstore.Token{want})
-	t.indent = "       "
-	d.say("%s       refresh token %v, access token %v", t, want.RefreshToken, want.AccessToken)
+	d.say("       secrets are masked wherever they are printed: refresh token %v", want.RefreshToken)
 	return nil
 }
 
 // exportStep writes a token file of the records and compares it with the SDK's.
 func (d *demo) exportStep() error {
-	d.title(4, "Export the records:  tokenkeep export exported.csv --keep-ids")
+	d.title("Move out again, to a file that the SDK can read", "tokenkeep export exported.csv --keep-ids")
 	tokens, err := d.store.GetTokens(d.ctx)
 	if err != nil {
 		return err
@@ -266,9 +282,9 @@ func (d *demo) exportStep() error {
 			equal++
 		}
 	}
-	d.check(after.Len() == before.Len()+1, "%d rows: those of the SDK, and the new user's", after.Len())
+	d.check(after.Len() == before.Len()+2, "%d rows: those of the SDK, and two new users'", after.Len())
 	d.check(equal == before.Len(), "%d of %d rows of the SDK are equal, field by field", equal, before.Len())
-	d.check(bytes.HasPrefix(exported, sdkFile), "they are equal byte for byte too, with their quotes, umlauts and line ends")
+	d.check(bytes.HasPrefix(exported, sdkFile), "they are equal byte for byte, with their quotes, umlauts and line ends")
 	return nil
 }
 
@@ -310,10 +326,10 @@ func (d *demo) closing() error {
 	}
 	d.say("\n%s", d.bold(fmt.Sprintf("All %d checks came out as they should.  What to try next:", len(d.checks))))
 	next := table{indent: "   "}
-	next.row("tokenkeep demo --keep --store file:demo.csv", "the same on a token file, with no server at all")
+	next.row("DEMO_STORE=aws tokenkeep demo", "the same on a stand-in for AWS; gcp is Google's")
+	next.row("tokenkeep demo --keep --store file:demo.csv", "the same on a token file, which stays")
 	next.row("tokenkeep ls --store file:demo.csv", "what is in it; add --json, or use get 3, rm 3")
-	next.row("tokenkeep help stores", "how to name your own Vault")
-	next.row("tokenkeep help", "the other commands")
+	next.row("tokenkeep help stores", "how to name your own store")
 	d.say("%s   (tokenkeep is short for: go run ./cmd/tokenkeep)", &next)
 	return nil
 }

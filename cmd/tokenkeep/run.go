@@ -94,7 +94,7 @@ or TOKENKEEP_STORE; "tokenkeep help stores" tells how. Secrets are masked unless
 		a.lsCommand(), a.getCommand(), a.saveCommand(), a.rmCommand(),
 		a.importCommand(), a.exportCommand(), a.migrateCommand(),
 		a.doctorCommand(), a.rekeyCommand(),
-		a.keysCommand(), a.demoCommand(), a.demoSaveCommand(), a.versionCommand(),
+		a.keysCommand(), a.demoCommand(), a.demoSaveCommand(), a.demoProgramCommand(), a.versionCommand(),
 	)
 	root.AddCommand(helpTopics()...)
 	return root

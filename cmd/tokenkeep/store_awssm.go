@@ -24,6 +24,12 @@ the key that new records are encrypted with, and another endpoint`,
 	open: openAWSSM,
 }
 
+// Environment variables with credentials of AWS.
+const (
+	envAWSKeyID  = "AWS_ACCESS_KEY_ID"
+	envAWSSecret = "AWS_SECRET_ACCESS_KEY" //nolint:gosec // A name, and no credential.
+)
+
 func openAWSSM(ctx context.Context, a *app, rest string) (store, error) {
 	prefix, params, err := query(rest, "region", "endpoint", "kms")
 	if err != nil {
@@ -39,7 +45,7 @@ func openAWSSM(ctx context.Context, a *app, rest string) (store, error) {
 	}
 	s, err := awssm.New(client, prefix, &awssm.Options{Store: opts, KMSKeyID: params["kms"]})
 	at := strings.Join([]string{
-		"awssm", client.Options().Region, params["endpoint"], a.env("AWS_PROFILE"), a.env("AWS_ACCESS_KEY_ID"), prefix,
+		"awssm", client.Options().Region, params["endpoint"], a.env("AWS_PROFILE"), a.env(envAWSKeyID), prefix,
 	}, " ")
 	return portable(s, err, portableStore{opts: opts, at: at, late: settleTime})
 }
@@ -53,13 +59,13 @@ func (a *app) awsClient(ctx context.Context, region, address string) (*secretsma
 	if region = cmp.Or(region, a.env("AWS_REGION"), a.env("AWS_DEFAULT_REGION")); region != "" {
 		options = append(options, config.WithRegion(region))
 	}
-	key, profile := a.env("AWS_ACCESS_KEY_ID"), a.env("AWS_PROFILE")
+	key, profile := a.env(envAWSKeyID), a.env("AWS_PROFILE")
 	if profile != "" {
 		options = append(options, config.WithSharedConfigProfile(profile))
 	}
 	if key != "" {
 		options = append(options, config.WithCredentialsProvider(
-			credentials.NewStaticCredentialsProvider(key, a.env("AWS_SECRET_ACCESS_KEY"), a.env("AWS_SESSION_TOKEN"))))
+			credentials.NewStaticCredentialsProvider(key, a.env(envAWSSecret), a.env("AWS_SESSION_TOKEN"))))
 	}
 	if address != "" {
 		e, err := parseEndpoint(address)

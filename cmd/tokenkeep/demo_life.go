@@ -1,0 +1,269 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// The program that the demo is about, and its user.
+const (
+	lifeClient = "1000.DEMOPROGRAM"
+	lifeEmail  = "lena@example.com"
+	lifeZGID   = "60777777"
+	lifeUser   = lifeEmail + ":" + lifeZGID
+
+	// lifeCall is what the program asks the CRM.
+	lifeCall = "/crm/v8/Leads"
+)
+
+// A zohoStandIn is Zoho's accounts server and CRM: a server in this process.
+type zohoStandIn struct {
+	*zohoaccounts.Server
+	url    string
+	secret string // of the client
+	close  func()
+	seen   int // requests
+}
+
+// startZoho starts one that knows the program's client. Its accounts server takes
+// as long for a token as one over a network does, so that many can ask meanwhile.
+func startZoho() (*zohoStandIn, error) {
+	const delay = 500 * time.Millisecond
+	server := zohoaccounts.New(nil)
+	z := &zohoStandIn{Server: server, secret: rand.Text()}
+	server.AddClient(zohoaccounts.Client{ID: lifeClient, Secret: z.secret})
+	server.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
+		if r.Kind == zohoaccounts.Exchange || r.Kind == zohoaccounts.Refresh {
+			return &zohoaccounts.Fault{Delay: delay}
+		}
+		return nil
+	})
+	var err error
+	z.url, z.close, err = server.Listen()
+	return z, err
+}
+
+// A tally is what a stand-in for Zoho was asked for.
+type tally struct {
+	exchanges, refreshes, revocations int // granted or not
+	calls                             int // of lifeCall, granted
+	tokens                            int // different ones in those calls
+}
+
+// tally counts what there was since it was last called.
+func (z *zohoStandIn) tally() tally {
+	var (
+		n      tally
+		tokens []string
+	)
+	all := z.Requests()
+	for _, r := range all[z.seen:] {
+		switch {
+		case r.Kind == zohoaccounts.Exchange:
+			n.exchanges++
+		case r.Kind == zohoaccounts.Refresh:
+			n.refreshes++
+		case r.Kind == zohoaccounts.Revoke:
+			n.revocations++
+		case r.Path == lifeCall && r.Code == "":
+			n.calls++
+			tokens = append(tokens, r.Header.Get("Authorization"))
+		}
+	}
+	z.seen = len(all)
+	slices.Sort(tokens)
+	n.tokens = len(slices.Compact(tokens))
+	return n
+}
+
+// A programOrder is what a process that runs the program is told.
+type programOrder struct {
+	Zoho   string `json:"zoho"` // the base URL
+	Client string `json:"client"`
+	Secret string `json:"secret"` // with a code
+	Code   string `json:"code"`
+	User   string `json:"user"` // without one
+	Stay   bool   `json:"stay"` // until the process is killed
+}
+
+// A crmReport is what such a process answers.
+type crmReport struct {
+	User   string `json:"user"`
+	Status int    `json:"status"` // of the answer of the CRM
+}
+
+// codeStep runs the program with a one-time code, and kills it.
+func (d *demo) codeStep() error {
+	d.title("A program starts with a one-time code, and is killed", "initializer.New, Client.HTTPClient")
+	code := d.zoho.Code(zohoaccounts.Consent{ClientID: lifeClient, Email: lifeEmail, ZGID: lifeZGID})
+	d.made = append(d.made,
+		tokenstore.Token{UserName: lifeUser, ClientID: lifeClient},
+		tokenstore.Token{ClientID: lifeClient, GrantToken: tokenstore.Secret(code)})
+	got, err := d.runAndKill(programOrder{Zoho: d.zoho.url, Client: lifeClient, Secret: d.zoho.secret, Code: code, Stay: true})
+	n := d.zoho.tally()
+	d.check(err == nil && n == tally{exchanges: 1, calls: 1, tokens: 1} && got.Status == http.StatusOK,
+		"%d exchange of the code at Zoho's accounts server; the CRM accepts the token", n.exchanges)
+	if err != nil {
+		d.say("       %v", err)
+	}
+	has, err := d.store.FindToken(d.ctx, tokenstore.Token{UserName: lifeUser, ClientID: lifeClient})
+	d.check(err == nil && got.User == lifeUser && has.RefreshToken != "",
+		"the process is gone; its tokens are in the store, under %s", lifeUser)
+	return nil
+}
+
+// runAndKill runs the program until it has answered.
+func (d *demo) runAndKill(o programOrder) (got crmReport, err error) {
+	ctx, cancel := context.WithTimeout(d.ctx, processTime)
+	defer cancel()
+	p, err := d.startChild(ctx, programCommand)
+	if err != nil {
+		return got, err
+	}
+	if err := p.ask(o, func() {}, &got); err != nil {
+		return got, p.end(err)
+	}
+	if err := p.cmd.Process.Kill(); err != nil {
+		return got, errors.Join(err, p.end(nil))
+	}
+	if err := p.cmd.Wait(); err == nil {
+		return got, errors.New("the process has ended by itself")
+	}
+	return got, nil
+}
+
+// coldStep runs it without the code.
+func (d *demo) coldStep() error {
+	d.title("It starts again, cold, with nothing but the name of its user", "the same")
+	answers, err := together[crmReport](d, programCommand, []any{d.again()})
+	if err != nil {
+		return err
+	}
+	n := d.zoho.tally()
+	d.check(answers[0].err == nil && answers[0].answer == crmReport{lifeUser, http.StatusOK} && n.calls == 1,
+		"the CRM accepts the token that the store has")
+	if err := answers[0].err; err != nil {
+		d.say("       %v", err)
+	}
+	asked := n.exchanges + n.refreshes + n.revocations
+	d.check(asked == 0, "%d requests to Zoho's accounts server", asked)
+	return nil
+}
+
+// again is the order for a program that starts without a code.
+func (d *demo) again() programOrder {
+	return programOrder{Zoho: d.zoho.url, Client: lifeClient, User: lifeUser}
+}
+
+// expiryStep runs it in many processes, when the token has expired.
+func (d *demo) expiryStep() error {
+	d.title(fmt.Sprintf("An hour later, %d processes find the token expired at once", d.processes), "the same")
+	if err := d.expire(); err != nil {
+		return err
+	}
+	answers, err := together[crmReport](d, programCommand, slices.Repeat([]any{d.again()}, d.processes))
+	if err != nil {
+		return err
+	}
+	succeeded(d, answers)
+	n := d.zoho.tally()
+	d.check(n.refreshes == 1 && n.exchanges == 0, "%d refresh at Zoho's accounts server (it refuses the 11th in ten minutes)", n.refreshes)
+	d.check(n.calls == d.processes && n.tokens == 1, "%d calls of the CRM with the same new token", n.calls)
+	return nil
+}
+
+// expire makes the program's access token expire, in the store and at Zoho, as
+// when an hour has passed.
+func (d *demo) expire() error {
+	has, err := d.store.FindToken(d.ctx, tokenstore.Token{UserName: lifeUser, ClientID: lifeClient})
+	if err != nil {
+		return err
+	}
+	d.zoho.Advance(time.Hour)
+	has.ExpiresAt = has.ExpiresAt.Add(-time.Hour)
+	_, err = d.store.SaveToken(d.ctx, has)
+	return err
+}
+
+// programCommand is the name of the command that runs the program.
+const programCommand = "demo-call"
+
+// demoProgramCommand is what the processes of the demo run: a program that calls
+// the CRM once.
+func (a *app) demoProgramCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    programCommand,
+		Short:  "Call the CRM, as a process of the demo",
+		Hidden: true,
+		Args:   noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.withStore(c.Context(), func(s store) error { return a.demoProgram(c.Context(), s) })
+		},
+	}
+}
+
+func (a *app) demoProgram(ctx context.Context, s store) error {
+	ctx, cancel := context.WithTimeout(ctx, processTime)
+	defer cancel()
+	if err := a.ready(); err != nil {
+		return err
+	}
+	text, err := readAll(ctx, a.in, maxRecord)
+	if err != nil {
+		return err
+	}
+	var o programOrder
+	if json.Unmarshal(text, &o) != nil { // the error would quote it
+		return fmt.Errorf("%w: this is not an order of the demo", errInput)
+	}
+	got, err := callCRM(ctx, s, o)
+	if err == nil {
+		err = a.printJSON(got)
+	}
+	if err = errors.Join(err, a.out.Flush()); err == nil && o.Stay {
+		<-ctx.Done()
+	}
+	return err
+}
+
+// callCRM is what a program does with package initializer.
+func callCRM(ctx context.Context, s store, o programOrder) (got crmReport, err error) {
+	client, err := initializer.New(ctx, initializer.Config{
+		Environment: initializer.Environment{AccountsURL: o.Zoho, APIURL: o.Zoho},
+		Store:       s,
+		FindUser:    true,
+		Token: tokenstore.Token{
+			UserName:     o.User,
+			ClientID:     o.Client,
+			ClientSecret: tokenstore.Secret(o.Secret),
+			GrantToken:   tokenstore.Secret(o.Code),
+		},
+	})
+	if err != nil {
+		return got, err
+	}
+	defer func() { err = errors.Join(err, client.Close()) }()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, lifeCall, http.NoBody)
+	if err != nil {
+		return got, err
+	}
+	res, err := client.HTTPClient(ctx).Do(req)
+	if err != nil {
+		return got, err
+	}
+	defer func() { err = errors.Join(err, res.Body.Close()) }()
+	t, err := client.Token(ctx)
+	return crmReport{t.UserName, res.StatusCode}, err
+}
