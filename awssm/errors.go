@@ -82,7 +82,7 @@ func classify(err error) error {
 		class = codes[code]
 		switch {
 		case class != nil:
-			if class == driver.ErrNotFound && strings.Contains(answer.ErrorMessage(), textVersion) {
+			if errors.Is(class, driver.ErrNotFound) && strings.Contains(answer.ErrorMessage(), textVersion) {
 				return fmt.Errorf("%w: %w: %w", class, errNoVersion, err)
 			}
 		case code == "InvalidRequestException" && strings.Contains(answer.ErrorMessage(), textDeletion):

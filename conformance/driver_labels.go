@@ -83,7 +83,7 @@ var labelCases = []testCase[*driverEnv]{
 			name := e.name()
 			kept, old, fresh := label("user"), label("access"), label("access")
 			before := e.create(d, name, payload(kept, old))
-			e.broken(d, ctx, name, before, payload(kept, fresh))
+			e.broken(ctx, d, name, before, payload(kept, fresh))
 		})
 	}},
 	{"DR-15", "a Create that is broken off leaves nothing or a findable secret", func(e *driverEnv) {
@@ -202,7 +202,7 @@ var labelCases = []testCase[*driverEnv]{
 
 // broken updates a secret with a context that may be done in the middle, and
 // checks that what is left is the old state or the new one, found by its labels.
-func (e *driverEnv) broken(d driver.Secrets, ctx context.Context, name string, before driver.Secret, p driver.Payload) {
+func (e *driverEnv) broken(ctx context.Context, d driver.Secrets, name string, before driver.Secret, p driver.Payload) {
 	e.TB.Helper()
 	v, err := d.Update(ctx, name, before, p)
 	now := driver.Secret{Payload: p, Version: v}

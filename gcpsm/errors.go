@@ -25,7 +25,7 @@ var conditional = map[string]bool{"UpdateSecret": true, "DeleteSecret": true, "D
 
 // class returns the class of an error of a method, or nil if it has none.
 func class(method string, err error) error {
-	switch code(err) {
+	switch code(err) { //nolint:exhaustive // of the others the service documents none
 	case codes.NotFound:
 		return driver.ErrNotFound
 	case codes.AlreadyExists:

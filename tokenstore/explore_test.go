@@ -75,12 +75,6 @@ type handle struct {
 	crashed bool // guarded by world.mu
 }
 
-func (h *handle) dead() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.crashed
-}
-
 // step waits for the scheduler. do applies the call, old answers it from the past.
 func step[T any](h *handle, text string, write bool, name string, do func() (T, error), old func() (T, error)) (T, error) {
 	var zero T

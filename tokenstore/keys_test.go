@@ -207,7 +207,7 @@ func TestAForeignSecretUnderOurPrefixIsNotTouched(t *testing.T) {
 	d := memstore.NewDriver()
 	s := storeOn(t, d, nil)
 	id := saved(t, s, annsToken).ID
-	kept := saved(t, s, token{UserName: "bob", RefreshToken: "r"})
+	saved(t, s, token{UserName: "bob", RefreshToken: "r"})
 	for _, data := range []string{foreign, canary, "\xff", `{"v":1,"refresh_token":7}`, `{"v":2,"refresh_token":"` + canary + `"}`} {
 		d.Overwrite(id, []byte(data))
 		for op, err := range map[string]error{
@@ -224,7 +224,7 @@ func TestAForeignSecretUnderOurPrefixIsNotTouched(t *testing.T) {
 		if got, err := d.Get(t.Context(), id); err != nil || string(got.Data) != data {
 			t.Errorf("it was changed: error %v", err)
 		}
-		kept = saved(t, s, token{UserName: "bob", RefreshToken: "r"})
+		kept := saved(t, s, token{UserName: "bob", RefreshToken: "r"})
 		if got, err := s.GetTokens(t.Context()); !errors.Is(err, tokenstore.ErrCorrupt) || len(got) != 1 || got[0] != kept {
 			t.Errorf("the others are %+v, error %v", got, err)
 		}

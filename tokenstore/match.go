@@ -111,6 +111,7 @@ func matching(like Token, records []Candidate) []int {
 			})
 		}
 		return found
+	case KeyNone:
 	}
 	return nil
 }

@@ -162,6 +162,7 @@ func (s *Store) keys(like Token) (names []string, terms []term) {
 				terms = append(terms, t)
 			}
 		}
+	case KeyNone:
 	}
 	return names, terms
 }

@@ -1067,8 +1067,7 @@ func TestARequestThatVaultDoesNotSendOnIsMadeWithoutAsking(t *testing.T) {
 func TestFreshWaitsForANodeThatIsBehind(t *testing.T) {
 	t.Parallel()
 	var reads atomic.Int64
-	var e *env
-	e = envOn(t, &fakevault.Options{Lag: time.Minute, Forward: fakevault.ForwardIgnored}, &vaultstore.Options{ReadLag: time.Minute})
+	e := envOn(t, &fakevault.Options{Lag: time.Minute, Forward: fakevault.ForwardIgnored}, &vaultstore.Options{ReadLag: time.Minute})
 	e.server.Inject(func(q *fakevault.Request) *fakevault.Fault {
 		if q.Operation == "read" && reads.Add(1)%3 == 0 {
 			e.server.Advance(time.Minute)

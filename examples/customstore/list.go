@@ -70,7 +70,8 @@ func (l *List) SaveToken(ctx context.Context, t tokenstore.Token) (saved tokenst
 				kept = append(kept, have)
 			}
 		}
-		p.Tokens = append(kept, saved) // at the end, because it is the newest now
+		kept = append(kept, saved) // at the end, because it is the newest now
+		p.Tokens = kept
 		return true, nil
 	})
 	if err != nil {

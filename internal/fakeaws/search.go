@@ -109,7 +109,10 @@ func (c *call) page(most int, planned bool) (found []*secret, next string, bad *
 	first := 0
 	if c.in.NextToken != "" {
 		text, err := base64.StdEncoding.DecodeString(c.in.NextToken)
-		if first, err = strconv.Atoi(string(text)); err != nil {
+		if err == nil {
+			first, err = strconv.Atoi(string(text))
+		}
+		if err != nil {
 			return nil, "", refuse("InvalidNextTokenException", "The token is not valid.")
 		}
 	}

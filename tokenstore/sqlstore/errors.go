@@ -42,6 +42,7 @@ var (
 
 // ofClass returns err with its class, or as again.
 func ofClass(class, err error) error {
+	//nolint:errorlint // it is one of these, and not wrapped
 	switch class {
 	case errBusy:
 		return again{error: classed(tokenstore.ErrUnavailable, err)}
