@@ -65,11 +65,7 @@ func (a accounts) consent() zohoaccounts.Consent {
 func (a accounts) expired(t *testing.T, at place) tokenstore.Token {
 	t.Helper()
 	refresh, access := a.Tokens(a.consent())
-	s, err := at.open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	saved, err := s.SaveToken(t.Context(), tokenstore.Token{
+	saved, err := at.mustOpen(t).SaveToken(t.Context(), tokenstore.Token{
 		UserName: userName, ClientID: clientID, ClientSecret: clientSecret,
 		RefreshToken: tokenstore.Secret(refresh), AccessToken: tokenstore.Secret(access), ExpiresAt: time.Now().Add(-time.Hour),
 	})
@@ -303,12 +299,9 @@ func startAtOnce(t *testing.T, workers []*worker) {
 		if exchanges != 1 || refreshes != 0 {
 			t.Errorf("%d exchanges and %d refreshes, want 1 and 0", exchanges, refreshes)
 		}
-		s, err := at.open(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := at.mustOpen(t)
 		var records []tokenstore.Token
-		Eventually(t, func() error { // lists may lag
+		Eventually(t, func() (err error) { // lists may lag
 			records, err = s.GetTokens(t.Context())
 			if err == nil && len(records) != 1 {
 				err = fmt.Errorf("%d records, want 1", len(records))

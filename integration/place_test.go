@@ -64,6 +64,18 @@ func (p place) open(ctx context.Context) (store, error) {
 	return p.openAs(ctx, manner{}, &probe{})
 }
 
+// mustOpen is open, until the test is over.
+func (p place) mustOpen(t *testing.T) store {
+	t.Helper()
+	seen := &probe{}
+	s, err := p.openAs(t.Context(), manner{}, seen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(seen.close)
+	return s
+}
+
 // openAs opens a store that the probe sees the requests of.
 func (p place) openAs(ctx context.Context, m manner, seen *probe) (store, error) {
 	switch p.Backend {

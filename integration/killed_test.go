@@ -1,0 +1,359 @@
+package integration
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+const (
+	killsEnv = "TOKENKEEP_KILLS" // how many processes TestAHolderThatIsKilled kills, under each rule
+	fewKills = 24
+
+	shortLease = 3 * time.Second
+	survivors  = 3                      // processes that need the token too
+	lanes      = 8                      // kills at a time
+	mintTime   = 300 * time.Millisecond // of the accounts server: others have begun to wait by then
+)
+
+// kills returns how many processes are to be killed on each kind of place.
+func kills(t *testing.T, kinds int) int {
+	t.Helper()
+	n := fewKills
+	if text := os.Getenv(killsEnv); text != "" {
+		var err error
+		if n, err = strconv.Atoi(text); err != nil || n < 1 {
+			t.Fatalf("%s=%q", killsEnv, text)
+		}
+	}
+	return (n + kinds - 1) / kinds
+}
+
+// A step is a point of a refresh at which its process is killed.
+type step struct {
+	death death
+	name  string
+}
+
+// steps returns the points of a refresh that makes so many requests to its store.
+// A token file is not asked for by requests: there the process is killed at
+// moments that lie close together.
+func steps(requests int) []step {
+	all := []step{{death{Asking: true}, "before it asks the accounts server"}}
+	for n := range requests {
+		all = append(all,
+			step{death{Request: n + 1}, fmt.Sprintf("before request %d", n+1)},
+			step{death{Request: n + 1, After: true}, fmt.Sprintf("after request %d", n+1)})
+	}
+	if requests == 0 {
+		for _, d := range []int{50, 200, 800} {
+			after := time.Duration(d) * time.Microsecond
+			all = append(all, step{death{Started: after}, fmt.Sprintf("%v after the beginning", after)})
+		}
+		for _, d := range []int{50, 100, 200, 300, 500, 800, 1200, 2000, 5000} {
+			after := time.Duration(d) * time.Microsecond
+			all = append(all, step{death{Since: after}, fmt.Sprintf("%v after the answer", after)})
+		}
+	}
+	return append(all, step{death{Answered: true}, "when the accounts server has answered"})
+}
+
+// A kill is one run: a process that refreshes a token is killed, and others need
+// the token.
+type kill struct {
+	at     place
+	strict bool // the accounts server replaces refresh tokens
+	step   step
+
+	// meanwhile says that the others wait when the process dies; otherwise they
+	// come when it is dead.
+	meanwhile bool
+}
+
+// An outcome is what came of it.
+type outcome struct {
+	killed   bool // the process came to the step
+	requests int  // to the accounts server
+	failed   int  // of the others
+	wait     time.Duration
+
+	// inWindow says that the accounts server had answered the process, and the
+	// store did not have the answer.
+	inWindow bool
+}
+
+// run kills a process.
+func (k kill) run(t *testing.T, others []*worker) (o outcome) {
+	t.Helper()
+	accounts := newAccounts(t, k.strict, mintTime)
+	asked, shut, look := accounts.gate()
+	defer look()
+	saved := accounts.expired(t, k.at)
+	s := k.at.mustOpen(t)
+	refresh := job{
+		Place: k.at, Manner: manner{LeaseTTL: shortLease},
+		Refresh: saved.ID, Stale: string(saved.AccessToken), Accounts: accounts.base,
+	}
+
+	victim := newWorker(t)
+	victim.ready(t)
+	dying := refresh
+	dying.Manner.Death = k.step.death
+	if err := victim.give(dying); err != nil {
+		t.Error(err)
+	}
+	dead := make(chan error, 1)
+	go func() {
+		_, _ = victim.result() // until there is one, or nobody to give it
+		dead <- victim.end()
+	}()
+	if k.meanwhile {
+		select {
+		case <-asked:
+		case err := <-dead:
+			dead <- err
+		}
+	}
+	results := make([]result, len(others))
+	var all sync.WaitGroup
+	begin := func() {
+		shut()
+		for i, w := range others {
+			all.Go(func() {
+				err := w.give(refresh)
+				if err == nil {
+					results[i], err = w.result()
+				}
+				if err != nil {
+					t.Errorf("a worker: %v", err)
+				}
+			})
+		}
+	}
+	if k.meanwhile {
+		begin()
+	}
+	err := <-dead
+	died := time.Now()
+	o.killed = err != nil
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		t.Error(err)
+	}
+	now, err := s.FindTokenByID(t.Context(), saved.ID)
+	if err != nil {
+		t.Errorf("the record is not there: %v", err)
+	}
+	o.inWindow = accounts.Count(zohoaccounts.Refresh) > 0 && now.AccessToken == saved.AccessToken
+	look()
+	if !k.meanwhile {
+		begin()
+	}
+	all.Wait()
+	o.wait = time.Since(died)
+	o.requests = accounts.Count(zohoaccounts.Refresh)
+	o.failed = failures(results)
+	if o.requests > 2 {
+		t.Errorf("the accounts server was asked %d times, want 2 at most", o.requests)
+	}
+	if k.strict && o.inWindow {
+		k.checkLost(t, results)
+		return o
+	}
+	for _, r := range results {
+		if r.Failed != "" || !accounts.Alive(r.Access) {
+			t.Errorf("a process got no good token: %s", r.Failed)
+		}
+	}
+	k.checkKept(t, s, accounts, saved)
+	return o
+}
+
+// gate returns a channel that is closed when the accounts server is asked for a
+// token, and two functions. Who asks after the first was called gets no answer
+// until the second is.
+func (a accounts) gate() (asked <-chan struct{}, shut, open func()) {
+	first, opened := make(chan struct{}), make(chan struct{})
+	tell := sync.OnceFunc(func() { close(first) })
+	var isShut atomic.Bool
+	a.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
+		if r.Kind != zohoaccounts.Refresh {
+			return nil
+		}
+		tell()
+		if isShut.Load() {
+			return &zohoaccounts.Fault{Delay: mintTime, Wait: opened}
+		}
+		return &zohoaccounts.Fault{Delay: mintTime}
+	})
+	return first, func() { isShut.Store(true) }, sync.OnceFunc(func() { close(opened) })
+}
+
+// checkLost checks that all are told what has happened, in place of waiting or
+// asking again and again.
+func (kill) checkLost(t *testing.T, results []result) {
+	t.Helper()
+	for _, r := range results {
+		if r.Code != "invalid_grant" {
+			t.Errorf("a process got %q, and not the refusal: %s", r.Code, r.Failed)
+		}
+	}
+}
+
+// checkKept checks that there is one record, and that what it holds is good for
+// another token.
+func (k kill) checkKept(t *testing.T, s store, accounts accounts, saved tokenstore.Token) {
+	t.Helper()
+	records, err := s.GetTokens(t.Context())
+	if err != nil || len(records) != 1 || records[0].ID != saved.ID {
+		t.Fatalf("%d records, want 1: %v", len(records), err)
+	}
+	next, err := s.Refresh(t.Context(), saved.ID, records[0].AccessToken, job{Accounts: accounts.base}.mint)
+	if err != nil || !accounts.Alive(string(next.AccessToken)) {
+		t.Errorf("what is stored is not good for another token: %v", err)
+	}
+}
+
+// alone returns how many requests to the store a refresh makes that nobody
+// disturbs, and how long after the accounts server's answer it was stored: half of
+// the refreshes took longer.
+func alone(t *testing.T, k kindOfPlace, w *worker, strict bool) (requests int, window time.Duration) {
+	t.Helper()
+	var windows []time.Duration
+	for range 9 {
+		at := k.at(t)
+		accounts := newAccounts(t, strict, 0)
+		saved := accounts.expired(t, at)
+		if err := w.give(job{Place: at, Refresh: saved.ID, Stale: string(saved.AccessToken), Accounts: accounts.base}); err != nil {
+			t.Fatal(err)
+		}
+		r, err := w.result()
+		if err != nil || r.Failed != "" {
+			t.Fatalf("a refresh: %s, %v", r.Failed, err)
+		}
+		requests = max(requests, r.Requests)
+		windows = append(windows, time.Duration(r.Committed-r.Answered))
+	}
+	slices.Sort(windows)
+	return requests, windows[len(windows)/2]
+}
+
+// killsOf returns n runs, on the steps in turn, or on some that lie apart if there
+// are more steps than runs.
+func killsOf(t *testing.T, k kindOfPlace, n, requests int, strict bool) []kill {
+	t.Helper()
+	all, runs := steps(requests), make([]kill, n)
+	for i := range runs {
+		which := i % len(all)
+		if n < len(all) {
+			which = i * len(all) / n
+		}
+		runs[i] = kill{at: k.at(t), strict: strict, step: all[which], meanwhile: (i+i/len(all))%2 == 0}
+	}
+	return runs
+}
+
+// A process is killed at a step of a refresh. Those that need the token get one,
+// with one more request at most. Where refresh tokens are replaced there is one
+// moment at which it is lost: when the server has replaced it and the store has
+// not heard of it.
+func TestAHolderThatIsKilled(t *testing.T) {
+	t.Parallel()
+	idle := make(chan []*worker, lanes)
+	workers := newWorkers(t, lanes*survivors)
+	for some := range slices.Chunk(workers, survivors) {
+		idle <- some
+	}
+	kinds := slices.DeleteFunc(slices.Clone(places), func(k kindOfPlace) bool { return k.backend == MySQLBackend })
+	each := kills(t, len(kinds))
+	lenient := newTable("store", "requests of a refresh", "runs", "killed", "answered, not stored", "one request more", "others succeeded", "longest wait")
+	strict := newTable("store", "requests of a refresh", "runs", "killed", "answered, not stored", "tokens lost", "of them elsewhere", "longest wait", "from the answer to the store")
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			if k.backend != nil {
+				k.backend.Count(t)
+			}
+			for _, rotates := range []bool{false, true} {
+				requests, window := alone(t, k, workers[0], rotates)
+				sum := killAll(t, killsOf(t, k, each, requests, rotates), idle)
+				if rotates {
+					strict.add(k.name, requestsText(requests), each, sum.killed, sum.inWindow, sum.lost, sum.lostElsewhere, sum.wait.Round(10*time.Millisecond), window.Round(10*time.Microsecond))
+				} else {
+					lenient.add(k.name, requestsText(requests), each, sum.killed, sum.inWindow, sum.extra, fmt.Sprintf("%d of %d", sum.succeeded, each*survivors), sum.wait.Round(10*time.Millisecond))
+				}
+			}
+		})
+	}
+	t.Logf("processes killed while they refresh a token; LeaseTTL is %v\n%s", shortLease, lenient)
+	t.Logf("the same where the server replaces refresh tokens and takes a second use for theft\n%s", strict)
+}
+
+// requestsText is the number of requests, which cannot be seen if it is 0.
+func requestsText(n int) string {
+	if n == 0 {
+		return "-"
+	}
+	return strconv.Itoa(n)
+}
+
+// A sum is what came of several kills.
+type sum struct {
+	killed, inWindow, extra, succeeded, lost, lostElsewhere int
+	wait                                                    time.Duration
+}
+
+// killAll carries out the runs, several at a time.
+func killAll(t *testing.T, runs []kill, idle chan []*worker) (s sum) {
+	t.Helper()
+	var mu sync.Mutex
+	rule := "Zoho's rule"
+	if runs[0].strict {
+		rule = "rotation"
+	}
+	t.Run(rule, func(t *testing.T) {
+		for _, k := range runs {
+			t.Run(k.step.name, func(t *testing.T) {
+				t.Parallel()
+				others := <-idle
+				defer func() { idle <- others }()
+				o := k.run(t, others)
+				mu.Lock()
+				defer mu.Unlock()
+				s.add(o)
+			})
+		}
+	})
+	if s.killed == 0 {
+		t.Error("no process was killed")
+	}
+	return s
+}
+
+func (s *sum) add(o outcome) {
+	if o.killed {
+		s.killed++
+	}
+	if o.inWindow {
+		s.inWindow++
+	}
+	if o.requests > 1 {
+		s.extra++
+	}
+	if o.failed > 0 {
+		s.lost++
+		if !o.inWindow {
+			s.lostElsewhere++
+		}
+	}
+	s.succeeded += survivors - o.failed
+	s.wait = max(s.wait, o.wait)
+}
