@@ -15,8 +15,8 @@ import (
 const module = "github.com/tokenkeep/tokenkeep"
 
 var (
-	contract = []string{"codec", "tokenstore/driver", "tokenstore"}
-	shared   = []string{"codec", "tokenstore/driver", "tokenstore", "tokenstore/internal/backoff", "tokenstore/internal/lockfile", "tokenstore/internal/refreshing", "tokenstore/internal/rowset"}
+	contract = []string{"codec", "tokenstore/driver", "tokenstore", "tokenstore/internal/flight", "tokenstore/internal/refusal"}
+	shared   = []string{"codec", "tokenstore/driver", "tokenstore", "tokenstore/internal/flight", "tokenstore/internal/refusal", "tokenstore/internal/backoff", "tokenstore/internal/lockfile", "tokenstore/internal/refreshing", "tokenstore/internal/rowset"}
 )
 
 // A rule says what a package may depend on besides the standard library.
@@ -36,6 +36,8 @@ var rules = map[string]rule{
 	"tokenstore/filestore":           {ours: shared},
 	"tokenstore/sqlstore":            {ours: shared},
 	"tokenstore/internal/backoff":    {},
+	"tokenstore/internal/flight":     {},
+	"tokenstore/internal/refusal":    {ours: []string{"codec"}},
 	"tokenstore/internal/lockfile":   {ours: shared},
 	"tokenstore/internal/refreshing": {ours: shared},
 	"tokenstore/internal/rowset":     {ours: shared},

@@ -7,11 +7,12 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/flight"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/refusal"
 )
 
 const (
@@ -23,10 +24,6 @@ const (
 	// Of the writes that a service takes in a day, in percent: from the one on a
 	// refresh takes no lease, and from the other it stores nothing.
 	unleased, unwritten = 60, 90
-
-	throttleWait = 10 * time.Minute // Zoho's window
-	firstBackOff = time.Second
-	lastBackOff  = 30 * time.Minute
 )
 
 // Refresh implements Refresher.
@@ -78,69 +75,34 @@ func (s *Store) refresh(ctx context.Context, id string, stale Secret, mint func(
 		return Token{}, err
 	}
 	for {
-		f, leader := s.flights.join(id)
+		f, leader := s.flights.Join(id)
 		if leader {
 			return s.lead(ctx, f, refresher{Store: s, id: id, stale: stale, mint: mint})
 		}
 		select {
 		case <-ctx.Done():
 			return Token{}, ctx.Err()
-		case <-f.landed:
+		case <-f.Landed:
 		}
 		// The leader's context is not ours, and neither is what it found stale.
-		if !f.gaveUp() && (f.err != nil || f.token.AccessToken != stale) {
-			return f.token, f.err
+		if !gaveUp(f.Err) && (f.Err != nil || f.Value.AccessToken != stale) {
+			return f.Value, f.Err
 		}
 	}
 }
 
 // lead is a refresh that others of this process may be waiting for. They are told
 // though mint panics.
-func (s *Store) lead(ctx context.Context, f *flight, r refresher) (t Token, err error) {
+func (s *Store) lead(ctx context.Context, f *flight.Flight[Token], r refresher) (t Token, err error) {
 	err = context.Canceled
-	defer func() { s.flights.land(r.id, f, t, err) }()
+	defer func() { s.flights.Land(r.id, f, t, err) }()
 	return r.run(ctx)
 }
 
-// flights are the refreshes that this process has under way, by ID.
-type flights struct {
-	mu     sync.Mutex
-	flying map[string]*flight
-}
-
-type flight struct {
-	landed chan struct{}
-	token  Token
-	err    error
-}
-
-// gaveUp reports whether the flight ended because its leader's context did.
-func (f *flight) gaveUp() bool {
+// gaveUp reports whether a flight ended because its leader's context did.
+func gaveUp(err error) bool {
 	var m mintError
-	return !errors.As(f.err, &m) && (errors.Is(f.err, context.Canceled) || errors.Is(f.err, context.DeadlineExceeded))
-}
-
-// join returns the flight for id, and whether the caller is the one to fly it.
-func (f *flights) join(id string) (*flight, bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if have, ok := f.flying[id]; ok {
-		return have, false
-	}
-	if f.flying == nil {
-		f.flying = map[string]*flight{}
-	}
-	mine := &flight{landed: make(chan struct{})}
-	f.flying[id] = mine
-	return mine, true
-}
-
-func (f *flights) land(id string, mine *flight, t Token, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.flying, id)
-	mine.token, mine.err = t, err
-	close(mine.landed)
+	return !errors.As(err, &m) && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
 }
 
 // A refresher is one Refresh of one process.
@@ -475,56 +437,28 @@ func (s *Store) credentials(t Token) string {
 
 // refused returns the refusal that the record keeps, if it still counts.
 func (r *refresher) refused(rec record, now time.Time) error {
-	f := rec.record.Failure
-	if f == nil || f.Of != r.credentials(rec.current) {
+	a, ok := refusal.Counts(rec.record.Failure, r.credentials(rec.current), now)
+	if !ok {
 		return nil
 	}
-	retry := time.UnixMilli(f.Retry)
-	switch {
-	case f.Permanent:
-		return &RefreshError{Code: f.Code, Permanent: true}
-	case now.Before(retry) && retry.Sub(now) <= lastBackOff:
-		return &RefreshError{Code: f.Code, RetryAfter: retry.Sub(now)}
-	}
-	return nil
+	e := RefreshError(a)
+	return &e
 }
 
 // failure returns what is kept of err, or nil if it is of no use to others.
 func (r *refresher) failure(rec record, err error) *codec.Failure {
-	var refusal *RefreshError
-	if !errors.As(err, &refusal) || ofClient(refusal.Code) {
+	var refused *RefreshError
+	if !errors.As(err, &refused) {
 		return nil
 	}
 	now := r.o.Now()
-	f := codec.Failure{Code: refusal.Code, Permanent: refusal.Permanent, At: now.UnixMilli(), Of: r.credentials(rec.current)}
-	if last := rec.record.Failure; last != nil && last.Of == f.Of {
-		f.Count = last.Count
-	}
-	f.Count++
-	wait := min(firstBackOff<<min(f.Count-1, 20), lastBackOff)
-	switch {
-	case r.takeover && f.Permanent:
+	f := refusal.Keep(rec.record.Failure, refusal.Answer(*refused), r.credentials(rec.current), now)
+	if f != nil && f.Permanent && r.takeover {
 		// The former holder may have used up the credential, and be about to
 		// commit what it got for it.
-		f.Permanent, wait = false, r.o.LeaseTTL
-	case refusal.Code == "Access Denied":
-		wait = max(refusal.RetryAfter, throttleWait)
-	case refusal.RetryAfter > 0:
-		wait = refusal.RetryAfter
+		f.Permanent, f.Retry = false, now.Add(r.o.LeaseTTL).UnixMilli()
 	}
-	f.Retry = now.Add(min(wait, lastBackOff)).UnixMilli()
-	return &f
-}
-
-// ofClient reports whether a code refuses the client, and not what the record
-// holds: that is mended in a configuration, and then at once.
-func ofClient(code string) bool {
-	for _, prefix := range []string{"invalid_client", "unauthorized_client", "invalid_redirect_uri"} {
-		if strings.HasPrefix(code, prefix) {
-			return true
-		}
-	}
-	return false
+	return f
 }
 
 // holds reports whether the lease on the record is this one.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/flight"
 )
 
 // A Store is the TokenStore on a driver.
@@ -23,7 +24,7 @@ type Store struct {
 	properties driver.Properties
 	o          Options
 	wait       func(context.Context, time.Duration) error // sleeps; tests count instead
-	flights    flights
+	flights    flight.Group[Token]
 	closed     atomic.Bool
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/backoff"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/flight"
 )
 
 const (
@@ -80,7 +81,7 @@ type Refresher struct {
 	Logger      *slog.Logger
 
 	store   string
-	flights flights
+	flights flight.Group[tokenstore.Token]
 }
 
 // New returns the Refresher of a store, which is of the kind that is named, with
@@ -120,28 +121,28 @@ func (r *Refresher) Refresh(ctx context.Context, id string, record Record, stale
 		return tokenstore.Token{}, err
 	}
 	for {
-		f, leader := r.flights.join(id)
+		f, leader := r.flights.Join(id)
 		if leader {
 			return r.lead(ctx, f, refresh{Refresher: r, Record: record, id: id, stale: stale, mint: mint})
 		}
 		select {
 		case <-ctx.Done():
 			return tokenstore.Token{}, ctx.Err()
-		case <-f.landed:
+		case <-f.Landed:
 		}
 		// The leader's context is not ours, and neither is what it found stale.
-		canceled := errors.Is(f.err, context.Canceled) || errors.Is(f.err, context.DeadlineExceeded)
-		if !canceled && (f.err != nil || f.token.AccessToken != stale) {
-			return f.token, f.err
+		canceled := errors.Is(f.Err, context.Canceled) || errors.Is(f.Err, context.DeadlineExceeded)
+		if !canceled && (f.Err != nil || f.Value.AccessToken != stale) {
+			return f.Value, f.Err
 		}
 	}
 }
 
 // lead is a refresh that others of this process may be waiting for. They are told
 // though mint panics.
-func (r *Refresher) lead(ctx context.Context, f *flight, one refresh) (t tokenstore.Token, err error) {
+func (r *Refresher) lead(ctx context.Context, f *flight.Flight[tokenstore.Token], one refresh) (t tokenstore.Token, err error) {
 	err = context.Canceled
-	defer func() { r.flights.land(one.id, f, t, err) }()
+	defer func() { r.flights.Land(one.id, f, t, err) }()
 	return one.run(ctx)
 }
 
@@ -183,15 +184,15 @@ func (r *refresh) once(ctx context.Context) (tokenstore.Token, error) {
 	if err != nil || r.good(current) {
 		return current, err
 	}
-	last := refusal{lock.Refusal(ctx)}
-	if err := last.refuses(current, r.Now()); err != nil {
+	last := lock.Refusal(ctx)
+	if err := refused(last, current, r.Now()); err != nil {
 		keep = true
 		return tokenstore.Token{}, err
 	}
 
 	minted, err := r.ask(ctx, current)
 	if err != nil {
-		if refused := last.next(current, err, r.Now()); refused != nil {
+		if refused := kept(last, current, err, r.Now()); refused != nil {
 			keep = true
 			if err := lock.Keep(context.WithoutCancel(ctx), refused); err != nil {
 				r.Logger.WarnContext(ctx, r.store+": a refusal could not be kept", "id", r.id)
