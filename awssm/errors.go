@@ -98,7 +98,7 @@ func classify(err error) error {
 		// caller's.
 		return fmt.Errorf("%w: the client's time-out has run out: %s", driver.ErrUnavailable, line(err))
 	case errors.Is(err, errUnreadable), errors.As(err, &quota), errors.As(err, &transport),
-		errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		errors.As(err, &network), errors.Is(err, net.ErrClosed), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		class = driver.ErrUnavailable
 	}
 	if class == nil {
@@ -131,6 +131,8 @@ func presentable(call string, err error, sent []byte) error {
 	var decoding *smithy.DeserializationError
 	isAnswer := errors.As(err, &answer)
 	switch {
+	case !isAnswer && broken(err) != nil:
+		return fmt.Errorf("%s: %w", call, broken(err))
 	case isAnswer && repeats(err.Error(), sent):
 		code := answer.ErrorCode()
 		if repeats(code, sent) {
@@ -143,6 +145,25 @@ func presentable(call string, err error, sent []byte) error {
 		return fmt.Errorf("%s: %w", call, errUnreadable)
 	}
 	return &shown{err}
+}
+
+// broken returns the transport's own error if err came of an answer that broke off
+// while it was read, and nil otherwise. It quotes nothing of the answer, as an error
+// of the decoder around it may.
+func broken(err error) error {
+	var response *smithyhttp.ResponseError
+	var network net.Error
+	switch {
+	case !errors.As(err, &response):
+		return nil // there was no answer
+	case errors.As(err, &network):
+		return network
+	case errors.Is(err, net.ErrClosed):
+		return net.ErrClosed
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return io.ErrUnexpectedEOF
+	}
+	return nil
 }
 
 // shown is an error of the client that prints in one line.

@@ -87,6 +87,8 @@ func TestErrorsGetTheirClass(t *testing.T) {
 		{"a refused connection", &smithyhttp.RequestSendError{Err: &url.Error{Op: "Post", URL: "https://x", Err: &net.OpError{Op: "dial", Err: errors.New("refused")}}}, driver.ErrUnavailable},
 		{"a connection that was closed", &smithyhttp.RequestSendError{Err: io.EOF}, driver.ErrUnavailable},
 		{"an answer that was cut off", fmt.Errorf("read: %w", io.ErrUnexpectedEOF), driver.ErrUnavailable},
+		{"a connection that broke off", &net.OpError{Op: "read", Net: "tcp", Err: net.ErrClosed}, driver.ErrUnavailable},
+		{"a connection that is closed", net.ErrClosed, driver.ErrUnavailable},
 		{"the client's own time-out", &url.Error{Op: "Post", URL: "https://x", Err: context.DeadlineExceeded}, driver.ErrUnavailable},
 		{"an answer that is none", fmt.Errorf("x: %w", errUnreadable), driver.ErrUnavailable},
 		{"anything else", errors.New("no credentials"), nil},
@@ -165,6 +167,33 @@ func TestErrorsOfADoneContextAreTheContexts(t *testing.T) {
 		if slices.ContainsFunc(classes, func(c error) bool { return errors.Is(err, c) }) {
 			t.Errorf("failed(%v) = %v matches a class", in, err)
 		}
+	}
+}
+
+func TestAnAnswerThatBreaksOffIsTheTransportsError(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		cause error
+		text  string
+	}{
+		{"closed by this side", &net.OpError{Op: "read", Net: "tcp", Err: net.ErrClosed}, "unavailable: GetSecretValue: read tcp: use of closed network connection"},
+		{"closed under a wrapper of TLS", net.ErrClosed, "unavailable: GetSecretValue: use of closed network connection"},
+		{"cut off", io.ErrUnexpectedEOF, "unavailable: GetSecretValue: unexpected EOF"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			in := answered(200, &smithy.DeserializationError{
+				Err: fmt.Errorf("failed to decode %q: %w", `{"SecretString":"canary`, c.cause), Snapshot: []byte("canary"),
+			})
+			err := failed(t.Context(), "GetSecretValue", in, nil)
+			if !errors.Is(err, driver.ErrUnavailable) || !errors.Is(err, c.cause) {
+				t.Errorf("failed returned %v", err)
+			}
+			if !strings.HasSuffix(err.Error(), c.text) {
+				t.Errorf("the text is %q, want %q", err, c.text)
+			}
+		})
 	}
 }
 

@@ -1,10 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
+	"io"
+	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -53,9 +58,7 @@ func openAWSSM(ctx context.Context, a *app, rest string) (store, error) {
 // awsClient returns a client as the environment configures it. The SDK reads the
 // environment of the process; what a.env says comes before that.
 func (a *app) awsClient(ctx context.Context, region, address string) (*secretsmanager.Client, error) {
-	// What is worth a word is returned as an error; the SDK would log to standard
-	// error, between what the program says there.
-	options := []func(*config.LoadOptions) error{config.WithLogger(logging.Nop{})}
+	options := []func(*config.LoadOptions) error{config.WithLogger(a.awsLogger())}
 	if region = cmp.Or(region, a.env("AWS_REGION"), a.env("AWS_DEFAULT_REGION")); region != "" {
 		options = append(options, config.WithRegion(region))
 	}
@@ -87,8 +90,48 @@ func (a *app) awsClient(ctx context.Context, region, address string) (*secretsma
 		return nil, usagef("no region of AWS: write ?region=… or set AWS_REGION")
 	}
 	return secretsmanager.NewFromConfig(c, func(o *secretsmanager.Options) {
+		o.HTTPClient = wholeSender{o.HTTPClient}
 		if address != "" {
 			o.BaseEndpoint = aws.String(address)
 		}
 	}), nil
+}
+
+// awsLogger returns a logger that writes what the SDK warns of as remarks of this
+// program. Its calls come from several goroutines.
+func (a *app) awsLogger() logging.Logger {
+	var mu sync.Mutex
+	return logging.LoggerFunc(func(class logging.Classification, format string, args ...any) {
+		if class != logging.Warn {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		a.note("the SDK of AWS: "+format, args...)
+	})
+}
+
+// A wholeSender sends the body of a request from memory, together with its header.
+//
+// The SDK's own body is closed as soon as an answer begins, and its method WriteTo
+// then fails with io.EOF. If net/http has not yet asked whether there is more of
+// the body by then, because the server is on this machine and quick, it takes that
+// for a failure to send, and breaks the connection off under the answer. See
+// github.com/aws/aws-sdk-go-v2/issues/2737.
+type wholeSender struct{ client secretsmanager.HTTPClient }
+
+// Do implements secretsmanager.HTTPClient.
+func (s wholeSender) Do(r *http.Request) (*http.Response, error) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return s.client.Do(r)
+	}
+	body, err := io.ReadAll(r.Body)
+	if err = errors.Join(err, r.Body.Close()); err != nil {
+		return nil, err
+	}
+	whole := r.WithContext(r.Context())
+	whole.ContentLength = int64(len(body))
+	whole.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	whole.Body, _ = whole.GetBody()
+	return s.client.Do(whole)
 }
