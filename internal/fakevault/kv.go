@@ -37,9 +37,10 @@ type Config struct {
 // A mount is one KV version 2 secrets engine. A key is replaced, not changed,
 // so that a lagging node can show what there was.
 type mount struct {
-	config Config
-	keys   map[string]*key
-	past   map[string][]moment // nil unless somebody looks at it
+	config  Config
+	keys    map[string]*key
+	folders map[string]map[string]int // what is in each folder, and how many keys are under that
+	past    map[string][]moment       // nil unless somebody looks at it
 }
 
 type moment struct {
@@ -65,7 +66,7 @@ type version struct {
 }
 
 func newMount(c Config, remember bool) *mount {
-	m := &mount{config: c, keys: map[string]*key{}}
+	m := &mount{config: c, keys: map[string]*key{}, folders: map[string]map[string]int{}}
 	if remember {
 		m.past = map[string][]moment{}
 	}
@@ -74,13 +75,40 @@ func newMount(c Config, remember bool) *mount {
 
 // set stores k under path; nil removes it.
 func (m *mount) set(path string, k *key, now time.Time) {
+	was := m.keys[path]
 	if k == nil {
 		delete(m.keys, path)
 	} else {
 		m.keys[path] = k
 	}
+	switch {
+	case was == nil && k != nil:
+		m.file(path, 1)
+	case was != nil && k == nil:
+		m.file(path, -1)
+	}
 	if m.past != nil {
 		m.past[path] = append(m.past[path], moment{now, k})
+	}
+}
+
+// file adds n to the number of keys that each folder above path has under the part
+// of path that is in it.
+func (m *mount) file(path string, n int) {
+	above := ""
+	for part := range strings.SplitAfterSeq(path, "/") {
+		in := m.folders[above]
+		if in == nil {
+			in = map[string]int{}
+			m.folders[above] = in
+		}
+		if in[part] += n; in[part] == 0 {
+			delete(in, part)
+		}
+		if len(in) == 0 {
+			delete(m.folders, above)
+		}
+		above += part
 	}
 }
 
@@ -397,28 +425,31 @@ func (m *mount) readMetadata(k *key) *answer {
 // folder may be the same (kv: path_metadata.go, pathMetadataList). Nothing is a
 // 404 (core: sdk/logical/response_util.go).
 func (m *mount) list(path string, asOf time.Time) *answer {
-	found := map[string]bool{}
-	add := func(name string) {
-		if rest, ok := strings.CutPrefix(name, path); ok && m.at(name, asOf) != nil {
-			if first, _, deeper := strings.Cut(rest, "/"); deeper {
-				found[first+"/"] = true
-			} else {
-				found[first] = true
-			}
-		}
-	}
+	var found []string
 	if m.past == nil {
-		for name := range m.keys {
-			add(name)
-		}
-	}
-	for name := range m.past {
-		add(name)
+		found = sorted(m.folders[path])
+	} else {
+		found = m.listPast(path, asOf)
 	}
 	if len(found) == 0 {
 		return failure(http.StatusNotFound)
 	}
-	return &answer{data: map[string]any{"keys": sorted(found)}}
+	return &answer{data: map[string]any{"keys": found}}
+}
+
+// listPast returns what was in a folder.
+func (m *mount) listPast(path string, asOf time.Time) []string {
+	found := map[string]bool{}
+	for name := range m.past {
+		if rest, ok := strings.CutPrefix(name, path); ok && m.at(name, asOf) != nil {
+			first, _, deeper := strings.Cut(rest, "/")
+			if deeper {
+				first += "/"
+			}
+			found[first] = true
+		}
+	}
+	return sorted(found)
 }
 
 // writeMetadata: kv: path_metadata.go, pathMetadataWrite. There is no cas; what
