@@ -7,9 +7,17 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
+	"github.com/tokenkeep/tokenkeep/internal/fakegcp"
+	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 )
 
 // envFull makes TestChain as long as it can be: 10,000 records and 50 kills, along
@@ -37,57 +45,111 @@ func TestChain(t *testing.T) {
 }
 
 func chain(t *testing.T, records, kills int, flags []string) {
-	stores := []env{bigFile(t, records)}
+	stores := []chained{{env: bigFile(t, records), calls: new(atomic.Int64)}}
 	for _, k := range storeKinds[1:] {
-		if e := openOrSkip(t, k); e != nil {
-			stores = append(stores, e)
+		if k.name == "mysql" && !mysqlInstalled() {
+			t.Log("without mysql: there is no server here")
+			continue
 		}
+		stores = append(stores, openChained(t, k))
 	}
-	stores = append(stores, fileStoreEnv(t))
-	start := contents(t, stores[0])
+	stores = append(stores, openChained(t, storeKinds[0]))
+	start := contents(t, stores[0].env)
 	want, killed := start, 0
+	moves := table{}
+	moves.row("MOVE", "KILLED", "TIME", "CALLS", "LAST RUN FOUND", "LAST RUN")
 	for i := range len(stores) - 1 {
 		from, to := stores[i], stores[i+1]
 		share := kills/(len(stores)-1) + min(1, max(0, kills%(len(stores)-1)-i))
-		n := killAlong(t, from, to, share, flags)
+		kill := killByTime
+		if to.watch != nil {
+			kill = killByWrites
+		}
+		arm := kill(t, from, to, share, flags)
+		began, calls := time.Now(), from.calls.Load()+to.calls.Load()
+		n := killAlong(t, from, to, share, flags, arm)
 		killed += n
-		began := time.Now()
-		r := migrates(t, from, to, flags...)
+		r := migrates(t, from.env, to.env, flags...)
+		took, calls := time.Since(began), from.calls.Load()+to.calls.Load()-calls
 		if r.Records != records || r.Verified != records || len(r.Problems) != 0 {
-			t.Fatalf("%s to %s: %d of %d records are verified", schemeOf(from), schemeOf(to), r.Verified, r.Records)
+			t.Fatalf("%s to %s: %d of %d records are verified", from.name(), to.name(), r.Verified, r.Records)
 		}
 		if len(flags) > 0 && len(r.IDs) > 0 {
-			t.Errorf("%s to %s: %d IDs have changed", schemeOf(from), schemeOf(to), len(r.IDs))
+			t.Errorf("%s to %s: %d IDs have changed", from.name(), to.name(), len(r.IDs))
+		}
+		if to.watch != nil && r.Unchanged == records {
+			t.Errorf("%s to %s: there was nothing left to do when a process was killed", from.name(), to.name())
 		}
 		want = renamed(want, r)
-		if got := contents(t, to); !maps.Equal(got, want) {
-			t.Fatalf("%s to %s: %d records, and not those that they should be", schemeOf(from), schemeOf(to), len(got))
+		if got := contents(t, to.env); !maps.Equal(got, want) {
+			t.Fatalf("%s to %s: %d records, and not those that they should be", from.name(), to.name(), len(got))
 		}
-		t.Logf("%s to %s: killed %d times; the last run took %v and found %d of %d there: %s",
-			schemeOf(from), schemeOf(to), n, time.Since(began).Round(time.Millisecond), r.Unchanged, r.Records, steps(r))
+		moves.row(from.name()+" to "+to.name(), strconv.Itoa(n), fmt.Sprintf("%.1fs", took.Seconds()), strconv.FormatInt(calls, 10),
+			fmt.Sprintf("%d of %d", r.Unchanged, r.Records), steps(r))
 	}
-	if len(flags) > 0 && !maps.Equal(contents(t, stores[len(stores)-1]), start) {
+	if len(flags) > 0 && !maps.Equal(contents(t, stores[len(stores)-1].env), start) {
 		t.Error("the file at the end is not that of the start")
 	}
 	if killed < kills {
 		t.Errorf("%d processes were killed, %d should have been", killed, kills)
 	}
+	t.Logf("%d records, %d kills, flags %v:\n%s", records, killed, flags, &moves)
 }
 
-// openOrSkip returns a new store, or nil if this machine has no server for it.
-func openOrSkip(t *testing.T, k kind) env {
-	t.Helper()
-	if k.name == "mysql" && !mysqlInstalled() {
-		t.Log("without mysql: there is no server here")
-		return nil
-	}
-	return k.open(t)
+// A chained store is a link of the chain.
+type chained struct {
+	env
+
+	open  func(*testing.T) chained // returns another one of the kind
+	calls *atomic.Int64            // that its server has had
+
+	// watch has f called before each request that writes is answered; nil if
+	// there is no server that could tell.
+	watch func(f func())
 }
 
-// schemeOf returns the scheme of a store.
-func schemeOf(e env) string {
-	name, _, _ := strings.Cut(e[envStore], ":")
+func (c chained) name() string {
+	name, _, _ := strings.Cut(c.env[envStore], ":")
 	return name
+}
+
+// openChained returns a new store of a kind.
+func openChained(t *testing.T, k kind) chained {
+	t.Helper()
+	c := chained{calls: new(atomic.Int64), open: func(t *testing.T) chained { return openChained(t, k) }}
+	var onWrite atomic.Pointer[func()]
+	count := func(writes bool) {
+		c.calls.Add(1)
+		if f := onWrite.Load(); f != nil && writes {
+			(*f)()
+		}
+	}
+	c.watch = func(f func()) { onWrite.Store(&f) }
+	reads := func(operation string) bool {
+		return slices.ContainsFunc([]string{"Get", "List", "Access", "Describe", "Batch"}, func(verb string) bool {
+			return strings.HasPrefix(operation, verb)
+		})
+	}
+	switch k.name {
+	case "vault":
+		e, server := vaultEnv(t)
+		c.env = e
+		server.Inject(func(q *fakevault.Request) *fakevault.Fault {
+			count(q.Operation != "read" && q.Operation != "list")
+			return nil
+		})
+	case "awssm":
+		e, server := awsEnv(t)
+		c.env = e
+		server.Inject(func(q *fakeaws.Request) *fakeaws.Fault { count(!reads(q.Operation)); return nil })
+	case "gcpsm":
+		e, server := gcpEnv(t)
+		c.env = e
+		server.Inject(func(q *fakegcp.Call) *fakegcp.Fault { count(!reads(q.Method)); return nil })
+	default:
+		c.env, c.watch = k.open(t), nil
+	}
+	return c
 }
 
 // steps returns the steps of a report in a line.
@@ -105,41 +167,84 @@ func steps(r migrateReport) string {
 
 // killAlong starts a migration, kills it at a random point, and starts it again,
 // until that was done so many times or the migration has come to its end. It
-// returns how many processes were killed while they were at work; the last ones,
-// if there is nothing left to do, are at work reading and comparing.
-func killAlong(t *testing.T, from, to env, kills int, flags []string) int {
+// returns how many processes were killed.
+//
+// Where a server sees what is written, the points are among the requests that
+// write, so that there is always something left to do. Elsewhere they are in the
+// time that a run takes to write; the last processes may then have nothing left
+// but to read and compare.
+func killAlong(t *testing.T, from, to chained, kills int, flags []string, arm arming) int {
 	t.Helper()
 	const tries = 20
-	// The points are spread over the time that a whole run takes, which shows when
-	// one comes to its end.
-	killed, longest := 0, 300*time.Millisecond
+	killed := 0
 	for range kills * tries {
 		if killed == kills {
 			break
 		}
-		e, args := between(from, to, flags...)
+		e, args := between(from.env, to.env, flags...)
 		cmd := process(t, e, args...)
 		var out, errs bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &errs
-		began := time.Now()
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		timer := time.AfterFunc(rand.N(longest), func() { _ = cmd.Process.Kill() })
+		disarm := arm(sync.OnceFunc(func() { _ = cmd.Process.Kill() }))
 		err := cmd.Wait()
-		if timer.Stop() {
-			longest = time.Since(began) // it was faster than that
-			if err != nil {
-				t.Fatalf("%v: %s%s", err, &out, &errs)
-			}
-			continue
-		}
-		if cmd.ProcessState.ExitCode() == -1 {
+		disarm()
+		switch {
+		case cmd.ProcessState.ExitCode() == -1:
 			killed++
-			longest *= 2
+		case err != nil:
+			t.Fatalf("%v: %s%s", err, &out, &errs)
+		case to.watch != nil:
+			t.Fatalf("a process has come to its end, and %d of %d were killed", killed, kills)
 		}
 	}
 	return killed
+}
+
+// An arming has kill called at some time in the work of the process that was just
+// started, unless it is disarmed before.
+type arming func(kill func()) (disarm func())
+
+// killByWrites kills at a random one of the requests that write. All the kills
+// together need no more requests than a whole run makes.
+func killByWrites(t *testing.T, from, to chained, kills int, flags []string) arming {
+	t.Helper()
+	const few = 20
+	other := to.open(t)
+	var writes atomic.Int64
+	other.watch(func() { writes.Add(1) })
+	migrates(t, bigFile(t, few), other.env, flags...)
+	most := writes.Load() * int64(len(contents(t, from.env))) / few / int64(kills)
+	return func(kill func()) func() {
+		var n atomic.Int64
+		at := 1 + rand.N(most)
+		to.watch(func() {
+			if n.Add(1) == at {
+				kill()
+			}
+		})
+		return func() { to.watch(func() {}) }
+	}
+}
+
+// killByTime kills at a random moment of the time in which a whole run would write.
+func killByTime(t *testing.T, from, to chained, kills int, flags []string) arming {
+	t.Helper()
+	began := time.Now()
+	r := migrates(t, from.env, to.open(t).env, flags...)
+	all := time.Since(began)
+	write := all
+	for _, s := range r.Steps {
+		if s.Name == "write" {
+			write = time.Duration(s.Seconds * float64(time.Second))
+		}
+	}
+	return func(kill func()) func() {
+		timer := time.AfterFunc(all-write+rand.N(max(2*write/time.Duration(kills), time.Millisecond)), kill)
+		return func() { timer.Stop() }
+	}
 }
 
 // process returns the program as a process of its own.
