@@ -58,7 +58,7 @@ func TestRequestsToAWSAreSentWhole(t *testing.T) {
 			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
 				WroteRequest: func(info httptrace.WroteRequestInfo) { sent <- info.Err },
 			})
-			_, _, err := smithyhttp.NewClientHandler(test.wrap(&http.Client{Transport: transport})).Handle(ctx, post(t, server.URL, "body"))
+			_, _, err := smithyhttp.NewClientHandlerWithOptions(test.wrap(&http.Client{Transport: transport})).Handle(ctx, post(t, server.URL, "body"))
 			close(answered)
 			if err != nil {
 				t.Fatal(err)
