@@ -156,7 +156,10 @@ func (a *app) command(ctx context.Context, name string) (*exec.Cmd, error) {
 // environment returns the environment of another process: this one's, as far as
 // a.env knows it, and what a.env has besides for stores.
 func (a *app) environment() []string {
-	names := []string{api.EnvVaultAddress, api.EnvVaultToken, api.EnvVaultNamespace, envAWSKeyID, envAWSSecret, envKeys}
+	names := []string{
+		api.EnvVaultAddress, api.EnvVaultToken, api.EnvVaultNamespace, envAWSKeyID, envAWSSecret,
+		envMySQLPassword, envMySQLPasswordFile, envKeys,
+	}
 	for _, entry := range os.Environ() {
 		if name, _, _ := strings.Cut(entry, "="); !slices.Contains(names, name) {
 			names = append(names, name)

@@ -220,6 +220,9 @@ func TestLifeIsJudged(t *testing.T) {
 	if n := failed(d.coldStep); n != 1 {
 		t.Errorf("without a record: %d checks of %v fail", n, d.checks)
 	}
+	if n := failed(d.expiryStep); n != 1 {
+		t.Errorf("without a record to expire: %d checks of %v fail", n, d.checks)
+	}
 	if n := failed(d.codeStep); n != 0 {
 		t.Fatalf("with a code: %v", d.checks)
 	}
