@@ -166,7 +166,7 @@ func (k kill) run(t *testing.T, others []*worker) (o outcome) {
 		t.Errorf("the accounts server was asked %d times, want 2 at most", o.requests)
 	}
 	if k.strict && o.inWindow {
-		k.checkLost(t, results)
+		k.checkLost(t, s, accounts, saved, results)
 		return o
 	}
 	for _, r := range results {
@@ -198,15 +198,22 @@ func (a accounts) gate() (asked <-chan struct{}, shut, open func()) {
 	return first, func() { isShut.Store(true) }, sync.OnceFunc(func() { close(opened) })
 }
 
-// checkLost checks that all are told what has happened, in place of waiting or
-// asking again and again.
-func (kill) checkLost(t *testing.T, results []result) {
+// checkLost checks that all are told what has happened, and that soon it is final:
+// at first the process that was killed might still be about to store its answer.
+func (kill) checkLost(t *testing.T, s store, accounts accounts, saved tokenstore.Token, results []result) {
 	t.Helper()
 	for _, r := range results {
 		if r.Code != "invalid_grant" {
 			t.Errorf("a process got %q, and not the refusal: %s", r.Code, r.Failed)
 		}
 	}
+	Eventually(t, func() error {
+		_, err := s.Refresh(t.Context(), saved.ID, saved.AccessToken, job{Accounts: accounts.base}.mint)
+		if refusal := (*tokenstore.RefreshError)(nil); !errors.As(err, &refusal) || !refusal.Permanent {
+			return fmt.Errorf("the refusal is not final: %w", err)
+		}
+		return nil
+	})
 }
 
 // checkKept checks that there is one record, and that what it holds is good for
