@@ -187,8 +187,6 @@ func (a *answer) Header() http.Header         { return a.header }
 func (a *answer) WriteHeader(status int)      { a.status = status }
 func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }
 
-// AWS ------------------------------------------------------------------------
-
 // awsRates are the calls a second that an account may make, by what they are
 // counted together with
 // (https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_limits.html).
@@ -305,8 +303,6 @@ func (b bareAWS) all(ctx context.Context) iter.Seq2[[]byte, error] {
 	}
 }
 
-// Google Cloud ---------------------------------------------------------------
-
 const project = "projects/evidence"
 
 // gcpQuota is what a project may ask for in a minute
@@ -398,8 +394,6 @@ func (b bareGCP) all(ctx context.Context) iter.Seq2[[]byte, error] {
 		together(ctx, names, b.access, yield)
 	}
 }
-
-// Vault ----------------------------------------------------------------------
 
 // vaultEntry is how large a secret can be in Vault's own storage
 // (https://developer.hashicorp.com/vault/docs/internals/limits).

@@ -42,3 +42,26 @@ func TestAMonthOfHourlyRefreshesHitsNoQuota(t *testing.T) {
 		})
 	}
 }
+
+// A clock that stands makes all calls those of one second and one minute.
+func TestAServiceRefusesWhatIsOverItsQuota(t *testing.T) {
+	t.Parallel()
+	for service, limit := range map[string]int{"aws": 50, "gcp": 600} {
+		var c still
+		b, err := newBed(service, c.Now, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.close()
+		writes := 0
+		for range limit + 1 {
+			if err = b.bare.put(t.Context(), barePrefix+"/one", []byte("x")); err != nil {
+				break
+			}
+			writes++
+		}
+		if err == nil || writes >= limit+1 || writes < limit-2 || b.meter.refused.Load() != 1 {
+			t.Errorf("%s: %d writes, %d refused, %v", service, writes, b.meter.refused.Load(), err)
+		}
+	}
+}

@@ -166,7 +166,8 @@ func (r *results) howItWasRun(d *document) {
 	d.text("## How it was run")
 	d.textf("On %s, in %s:", r.began.Format("2 January 2006"), round(r.total()))
 	d.textf("```\ngo -C integration run ./evidence/report %s\n```", strings.Join(r.args, " "))
-	d.textf("The flags that are left out have the values that `-help` shows. The machine: %s.", machine())
+	d.textf("The flags that are left out have the values that `-help` shows. The machine: %s; its load average before the run was %s, which is what others "+
+		"did on it.", machine(), r.load)
 	rows := [][]string{{"part", "took"}}
 	for _, p := range r.took {
 		rows = append(rows, []string{p.name, round(p.took)})
@@ -463,8 +464,6 @@ func (r *results) unproved(d *document) {
 		d.textf("Not run at full size here: %s. The seeds of a larger run begin with those of this one.", strings.Join(full, ", "))
 	}
 }
-
-// Numbers --------------------------------------------------------------------
 
 func interval(i evidence.Interval) string {
 	if i.Value >= 10 {

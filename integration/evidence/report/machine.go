@@ -20,3 +20,13 @@ func machine() string {
 	}
 	return fmt.Sprintf("%s, %d processors, %s, %s", model, runtime.NumCPU(), runtime.GOOS, runtime.Version())
 }
+
+// load says how many processes wanted to run in the last minute.
+func load() string {
+	data, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "not known"
+	}
+	first, _, _ := strings.Cut(string(data), " ")
+	return first
+}

@@ -39,6 +39,7 @@ type sizes struct {
 type results struct {
 	sizes
 	args  []string
+	load  string // of the machine, before
 	began time.Time
 	took  []part
 
@@ -105,7 +106,7 @@ func run(out string, s sizes, tokens string) error {
 	slices.Sort(s.tokens)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	r := &results{sizes: s, args: os.Args[1:], began: time.Now().UTC()}
+	r := &results{sizes: s, args: os.Args[1:], load: load(), began: time.Now().UTC()}
 	if err := r.measure(ctx); err != nil {
 		return err
 	}
