@@ -71,7 +71,7 @@ func steps(requests int) []step {
 // A kill is one run: a process that refreshes a token is killed, and others need
 // the token.
 type kill struct {
-	at     place
+	on     kindOfPlace
 	strict bool // the accounts server replaces refresh tokens
 	step   step
 
@@ -95,13 +95,14 @@ type outcome struct {
 // run kills a process.
 func (k kill) run(t *testing.T, others []*worker) (o outcome) {
 	t.Helper()
+	at := k.on.at(t)
 	accounts := newAccounts(t, k.strict, mintTime)
 	asked, shut, look := accounts.gate()
 	defer look()
-	saved := accounts.expired(t, k.at)
-	s := k.at.mustOpen(t)
+	saved := accounts.expired(t, at)
+	s := at.mustOpen(t)
 	refresh := job{
-		Place: k.at, Manner: manner{LeaseTTL: shortLease},
+		Place: at, Manner: manner{LeaseTTL: shortLease},
 		Refresh: saved.ID, Stale: string(saved.AccessToken), Accounts: accounts.base,
 	}
 
@@ -256,17 +257,27 @@ func alone(t *testing.T, k kindOfPlace, w *worker, strict bool) (requests int, w
 
 // killsOf returns n runs, on the steps in turn, or on some that lie apart if there
 // are more steps than runs.
-func killsOf(t *testing.T, k kindOfPlace, n, requests int, strict bool) []kill {
-	t.Helper()
+func killsOf(k kindOfPlace, n, requests int, strict bool) []kill {
 	all, runs := steps(requests), make([]kill, n)
 	for i := range runs {
 		which := i % len(all)
 		if n < len(all) {
 			which = i * len(all) / n
 		}
-		runs[i] = kill{at: k.at(t), strict: strict, step: all[which], meanwhile: (i+i/len(all))%2 == 0}
+		runs[i] = kill{on: k, strict: strict, step: all[which], meanwhile: (i+i/len(all))%2 == 0}
 	}
 	return runs
+}
+
+// A series is the kills on one kind of place under one rule.
+type series struct {
+	runs     []kill
+	requests int           // that a refresh makes
+	window   time.Duration // from the answer to the store
+
+	mu                                                      sync.Mutex
+	killed, inWindow, extra, succeeded, lost, lostElsewhere int
+	wait                                                    time.Duration
 }
 
 // A process is killed at a step of a refresh. Those that need the token get one,
@@ -282,70 +293,44 @@ func TestAHolderThatIsKilled(t *testing.T) {
 	}
 	kinds := slices.DeleteFunc(slices.Clone(places), func(k kindOfPlace) bool { return k.backend == MySQLBackend })
 	each := kills(t, len(kinds))
-	lenient := newTable("store", "requests of a refresh", "runs", "killed", "answered, not stored", "one request more", "others succeeded", "longest wait")
-	strict := newTable("store", "requests of a refresh", "runs", "killed", "answered, not stored", "tokens lost", "of them elsewhere", "longest wait", "from the answer to the store")
+	var all []*series
 	for _, k := range kinds {
-		t.Run(k.name, func(t *testing.T) {
-			if k.backend != nil {
-				k.backend.Count(t)
-			}
-			for _, rotates := range []bool{false, true} {
-				requests, window := alone(t, k, workers[0], rotates)
-				sum := killAll(t, killsOf(t, k, each, requests, rotates), idle)
-				if rotates {
-					strict.add(k.name, requestsText(requests), each, sum.killed, sum.inWindow, sum.lost, sum.lostElsewhere, sum.wait.Round(10*time.Millisecond), window.Round(10*time.Microsecond))
-				} else {
-					lenient.add(k.name, requestsText(requests), each, sum.killed, sum.inWindow, sum.extra, fmt.Sprintf("%d of %d", sum.succeeded, each*survivors), sum.wait.Round(10*time.Millisecond))
-				}
+		t.Run("nobody on "+k.name, func(t *testing.T) {
+			k.count(t)
+			for _, strict := range []bool{false, true} {
+				requests, window := alone(t, k, workers[0], strict)
+				all = append(all, &series{runs: killsOf(k, each, requests, strict), requests: requests, window: window})
 			}
 		})
 	}
-	t.Logf("processes killed while they refresh a token; LeaseTTL is %v\n%s", shortLease, lenient)
-	t.Logf("the same where the server replaces refresh tokens and takes a second use for theft\n%s", strict)
-}
-
-// requestsText is the number of requests, which cannot be seen if it is 0.
-func requestsText(n int) string {
-	if n == 0 {
-		return "-"
-	}
-	return strconv.Itoa(n)
-}
-
-// A sum is what came of several kills.
-type sum struct {
-	killed, inWindow, extra, succeeded, lost, lostElsewhere int
-	wait                                                    time.Duration
-}
-
-// killAll carries out the runs, several at a time.
-func killAll(t *testing.T, runs []kill, idle chan []*worker) (s sum) {
-	t.Helper()
-	var mu sync.Mutex
-	rule := "Zoho's rule"
-	if runs[0].strict {
-		rule = "rotation"
-	}
-	t.Run(rule, func(t *testing.T) {
-		for _, k := range runs {
-			t.Run(k.step.name, func(t *testing.T) {
-				t.Parallel()
-				others := <-idle
-				defer func() { idle <- others }()
-				o := k.run(t, others)
-				mu.Lock()
-				defer mu.Unlock()
-				s.add(o)
-			})
+	t.Run("at", func(t *testing.T) {
+		for _, s := range all {
+			for _, k := range s.runs {
+				t.Run(k.String(), func(t *testing.T) {
+					t.Parallel()
+					k.on.count(t)
+					others := <-idle
+					defer func() { idle <- others }()
+					s.add(k.run(t, others))
+				})
+			}
 		}
 	})
-	if s.killed == 0 {
-		t.Error("no process was killed")
-	}
-	return s
+	report(t, all)
 }
 
-func (s *sum) add(o outcome) {
+// String says what the run is, in words.
+func (k kill) String() string {
+	rule := "Zoho's rule"
+	if k.strict {
+		rule = "rotation"
+	}
+	return fmt.Sprintf("%s, %s, %s", k.on.name, rule, k.step.name)
+}
+
+func (s *series) add(o outcome) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if o.killed {
 		s.killed++
 	}
@@ -363,4 +348,32 @@ func (s *sum) add(o outcome) {
 	}
 	s.succeeded += survivors - o.failed
 	s.wait = max(s.wait, o.wait)
+}
+
+// report prints what came of all series.
+func report(t *testing.T, all []*series) {
+	t.Helper()
+	lenient := newTable("store", "requests of a refresh", "runs", "killed", "answered, not stored", "one request more", "others succeeded", "longest wait")
+	strict := newTable("store", "requests of a refresh", "runs", "killed", "answered, not stored", "tokens lost", "of them elsewhere", "longest wait", "from the answer to the store")
+	for _, s := range all {
+		k, runs, wait := s.runs[0], len(s.runs), s.wait.Round(10*time.Millisecond)
+		if s.killed == 0 {
+			t.Errorf("%v: no process was killed", k)
+		}
+		if k.strict {
+			strict.add(k.on.name, requestsText(s.requests), runs, s.killed, s.inWindow, s.lost, s.lostElsewhere, wait, s.window.Round(10*time.Microsecond))
+		} else {
+			lenient.add(k.on.name, requestsText(s.requests), runs, s.killed, s.inWindow, s.extra, fmt.Sprintf("%d of %d", s.succeeded, runs*survivors), wait)
+		}
+	}
+	t.Logf("processes killed while they refresh a token; LeaseTTL is %v\n%s", shortLease, lenient)
+	t.Logf("the same where the server replaces refresh tokens and takes a second use for theft\n%s", strict)
+}
+
+// requestsText is the number of requests, which cannot be seen if it is 0.
+func requestsText(n int) string {
+	if n == 0 {
+		return "-"
+	}
+	return strconv.Itoa(n)
 }

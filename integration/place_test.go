@@ -165,6 +165,14 @@ type kindOfPlace struct {
 	at      func(t *testing.T) place // a new one
 }
 
+// count counts the test among the cases of the backend, if there is one.
+func (k kindOfPlace) count(t *testing.T) {
+	t.Helper()
+	if k.backend != nil {
+		k.backend.Count(t)
+	}
+}
+
 // places are all kinds.
 var places = []kindOfPlace{
 	{VaultBackend, "vault", func(t *testing.T) place {
@@ -201,9 +209,7 @@ func onEach(t *testing.T, test func(t *testing.T, k kindOfPlace)) {
 	t.Helper()
 	for _, k := range places {
 		t.Run(k.name, func(t *testing.T) {
-			if k.backend != nil {
-				k.backend.Count(t)
-			}
+			k.count(t)
 			test(t, k)
 		})
 	}
