@@ -321,6 +321,45 @@ func TestFiltersMatchBeginningsAndAreAllMet(t *testing.T) {
 	}
 }
 
+func TestALongKeyFindsWhatAShortOneDoes(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, nil)
+	key := func(end string) string { return "tokenkeep:user:" + strings.Repeat("a", 32) + ":" + end }
+	c.create("b", "0", key("1")+"=x", key("2")+"=x")
+	c.create("a", "0", "other=x")
+	c.create("c", "0", "tokenkeep:user:"+strings.Repeat("b", 32)+":1=x")
+	c.create("d", "0", key("1")+"=x")
+	c.ok("TagResource", object{"SecretId": "a", "Tags": []object{{"Key": key("3"), "Value": "x"}}})
+	c.ok("UntagResource", object{"SecretId": "d", "TagKeys": []string{key("1")}})
+	for _, f := range []struct {
+		want   string
+		values []string
+	}{
+		{"a b", []string{key("")}},
+		{"a b c", []string{key(""), "tokenkeep:user:" + strings.Repeat("b", 32)}},
+		{"b", []string{key("1"), key("2")}},
+		{"a b c", []string{key(""), "tokenkeep"}},
+		{"c d", []string{"!" + key("")}},
+		{"", []string{key("4")}},
+	} {
+		if got := c.names(where("tag-key", f.values...)); got != f.want {
+			t.Errorf("%v find %q, want %q", f.values, got, f.want)
+		}
+	}
+	filters := []object{where("tag-key", key(""))}
+	first := c.ok("ListSecrets", object{"MaxResults": 1, "Filters": filters})
+	next := c.ok("ListSecrets", object{"NextToken": first["NextToken"], "Filters": filters})
+	for i, page := range []object{first, next} {
+		want := []string{"b", "a"}[i] // in order of creation
+		if list := page["SecretList"].([]any); len(list) != 1 || list[0].(object)["Name"] != want {
+			t.Errorf("page %d is %v, want %s", i, list, want)
+		}
+	}
+	if next["NextToken"] != nil {
+		t.Error("there is a third page")
+	}
+}
+
 func TestABatchHasTwentySecretsAndErrorsOfItsOwn(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, nil)

@@ -103,6 +103,41 @@ func words(text string) []string {
 	return all
 }
 
+// tagStart is how much of the key of a tag finds the secrets that ever had it
+// without looking at all of them.
+const tagStart = 32
+
+// enter notes that a secret has tags.
+func (s *Service) enter(x *secret, tags map[string]string) {
+	for key := range tags {
+		if len(key) < tagStart {
+			continue
+		}
+		if start := key[:tagStart]; !slices.Contains(s.tagged[start], x) {
+			s.tagged[start] = append(s.tagged[start], x)
+		}
+	}
+}
+
+// candidates returns all the secrets that can meet the conditions of a request,
+// from the first on, in order of creation.
+func (c *call) candidates(first int) []*secret {
+	for _, f := range c.in.Filters {
+		few := func(v string) bool { return len(v) >= tagStart && v[0] != '!' }
+		if f.Key != "tag-key" || slices.ContainsFunc(f.Values, func(v string) bool { return !few(v) }) {
+			continue
+		}
+		var found []*secret
+		for _, v := range f.Values {
+			found = append(found, c.tagged[v[:tagStart]]...)
+		}
+		found = slices.DeleteFunc(found, func(x *secret) bool { return x.seq < first })
+		slices.SortFunc(found, func(a, b *secret) int { return a.seq - b.seq })
+		return slices.Compact(found)
+	}
+	return c.secrets[first:]
+}
+
 // page returns the secrets that meet all conditions, from where the request says
 // on and no more than most, and where to go on.
 func (c *call) page(most int, planned bool) (found []*secret, next string, bad *refusal) {
@@ -119,7 +154,7 @@ func (c *call) page(most int, planned bool) (found []*secret, next string, bad *
 	if c.in.MaxResults != nil {
 		most = *c.in.MaxResults
 	}
-	for _, x := range c.secrets[min(first, len(c.secrets)):] {
+	for _, x := range c.candidates(min(first, len(c.secrets))) {
 		is := x.was(c.list)
 		if is.gone || !is.deletion.IsZero() && !planned ||
 			slices.ContainsFunc(c.in.Filters, func(f filter) bool { return !f.matches(x, is) }) {

@@ -350,6 +350,7 @@ func (c *call) createSecret() (any, *refusal) {
 	c.secrets = append(c.secrets, x)
 	c.names[x.name] = append(c.names[x.name], x)
 	c.arns[x.arn] = x
+	c.enter(x, tags)
 	answer := map[string]any{"ARN": x.arn, "Name": x.name}
 	if hasValue {
 		answer["VersionId"] = v.id
@@ -610,6 +611,7 @@ func (c *call) tagResource() (any, *refusal) {
 		return nil, tooManyTags()
 	}
 	x.change(c.now, func(is *view) { is.tags = tags })
+	c.enter(x, tags)
 	return struct{}{}, nil
 }
 

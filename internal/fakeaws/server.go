@@ -51,7 +51,8 @@ type Service struct {
 	secrets  []*secret            // in order of creation
 	names    map[string][]*secret // all that ever had the name, the last one last
 	arns     map[string]*secret
-	leaving  []*secret // deleted by force, and still there
+	tagged   map[string][]*secret // all that ever had a tag: see tagStart
+	leaving  []*secret            // deleted by force, and still there
 	policies map[string]policy
 	inject   func(*Request) *Fault
 	requests []Request
@@ -108,6 +109,7 @@ type Fault struct {
 func NewService(opts *Options) *Service {
 	s := &Service{
 		names:    map[string][]*secret{},
+		tagged:   map[string][]*secret{},
 		arns:     map[string]*secret{},
 		policies: map[string]policy{},
 		count:    map[string]int{},
