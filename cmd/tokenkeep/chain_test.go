@@ -56,8 +56,8 @@ func chain(t *testing.T, records, kills int, flags []string) {
 	stores = append(stores, openChained(t, storeKinds[0]))
 	start := contents(t, stores[0].env)
 	want, killed := start, 0
-	moves := table{}
-	moves.row("MOVE", "KILLED", "TIME", "CALLS", "LAST RUN FOUND", "LAST RUN")
+	const line = "%-15s  %6s  %6s  %7s  %-14s  %s"
+	t.Logf(line, "MOVE", "KILLED", "TIME", "CALLS", "LAST RUN FOUND", "AND TOOK")
 	for i := range len(stores) - 1 {
 		from, to := stores[i], stores[i+1]
 		share := kills/(len(stores)-1) + min(1, max(0, kills%(len(stores)-1)-i))
@@ -84,7 +84,7 @@ func chain(t *testing.T, records, kills int, flags []string) {
 		if got := contents(t, to.env); !maps.Equal(got, want) {
 			t.Fatalf("%s to %s: %d records, and not those that they should be", from.name(), to.name(), len(got))
 		}
-		moves.row(from.name()+" to "+to.name(), strconv.Itoa(n), fmt.Sprintf("%.1fs", took.Seconds()), strconv.FormatInt(calls, 10),
+		t.Logf(line, from.name()+" to "+to.name(), strconv.Itoa(n), fmt.Sprintf("%.1fs", took.Seconds()), strconv.FormatInt(calls, 10),
 			fmt.Sprintf("%d of %d", r.Unchanged, r.Records), steps(r))
 	}
 	if len(flags) > 0 && !maps.Equal(contents(t, stores[len(stores)-1].env), start) {
@@ -93,7 +93,7 @@ func chain(t *testing.T, records, kills int, flags []string) {
 	if killed < kills {
 		t.Errorf("%d processes were killed, %d should have been", killed, kills)
 	}
-	t.Logf("%d records, %d kills, flags %v:\n%s", records, killed, flags, &moves)
+	t.Logf("%d records and %d kills, with the flags %v", records, killed, flags)
 }
 
 // A chained store is a link of the chain.
