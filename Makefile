@@ -7,7 +7,7 @@ VULN     = $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 MODULES  = . integration
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-integration race lint fuzz bench evidence tidy-check vuln
+.PHONY: help demo test test-fast test-integration full race lint fuzz bench evidence tidy-check vuln
 
 help: ## this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +17,7 @@ demo: ## the main job, on embedded defaults: needs Go and nothing else
 
 test: test-fast test-integration ## everything that this machine can run, real servers included
 
-test-fast: ## the tests of the module: no server, no Docker
+test-fast: ## the tests of the module: no Docker, and no server but MariaDB if it is installed
 	$(GO) vet ./...
 	$(GO) test ./...
 
@@ -27,6 +27,10 @@ test-integration: ## the suites on Vault's core, MariaDB and LocalStack, in cont
 	$(GO) -C integration vet ./...
 	$(GO) -C integration test -timeout 25m ./evidence/... ./fakes
 	$(GO) -C integration test -parallel 8 -timeout 25m
+
+full: ## the same at the sizes that take an hour or two: 200 rounds of races, 10,000 records, 200 kills
+	TOKENKEEP_FULL=1 $(GO) test -timeout 3h ./awssm ./gcpsm ./cmd/tokenkeep ./initializer
+	TOKENKEEP_FULL=1 $(GO) -C integration test -parallel 8 -timeout 3h
 
 race: ## the tests of the module under the race detector
 	$(GO) test -race -timeout 30m ./...

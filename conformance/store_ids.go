@@ -173,6 +173,50 @@ var idCases = []testCase[*storeEnv]{
 		e.refuses(s, "the ID for another user", token{ID: e.own(0), UserName: "bob", AccessToken: e.secret()}, tokenstore.ErrIDMismatch)
 		e.keeps(s, record)
 	}},
+	{"TS-21", "two saves with one ID at once mix nothing up", func(e *storeEnv) {
+		s := e.open()
+		hs := []*watched{s, e.reopen(s)}
+		for i := range 4 {
+			brought := []token{e.of(fmt.Sprintf("ann %d", i), "c1"), e.of(fmt.Sprintf("bob %d", i), "c1")}
+			kept := make([]bool, len(brought))
+			together(len(brought), func(j int) {
+				brought[j].ID = e.own(i)
+				_, err := hs[j].SaveToken(e.ctx, brought[j])
+				kept[j] = err == nil
+				if err != nil && !errors.Is(err, tokenstore.ErrIDMismatch) {
+					e.Errorf("SaveToken: %v", err)
+				}
+			})
+			if !kept[0] && !kept[1] {
+				e.Errorf("neither of two saves with one ID is kept")
+			}
+			e.search()
+			for j, t := range brought {
+				if like := (token{UserName: t.UserName, ClientID: "c1"}); kept[j] {
+					e.finds(s, "user and client", like, t)
+				} else {
+					e.misses(s, "user and client", like, tokenstore.ErrNotFound)
+				}
+			}
+			got, err := s.FindTokenByID(e.ctx, e.own(i))
+			switch {
+			case kept[0] && kept[1] && !e.b.ForeignFormat:
+				if !errors.Is(err, tokenstore.ErrAmbiguous) {
+					e.Errorf("FindTokenByID of the ID of two records returned %v, want ErrAmbiguous", err)
+				}
+			case err != nil || kept[0] && kept[1]:
+				e.Errorf("FindTokenByID: %v; kept: %v", err, kept)
+			default:
+				for j, t := range brought {
+					if kept[j] {
+						if err := differ("FindTokenByID", got, t); err != nil {
+							e.Errorf("%v", err)
+						}
+					}
+				}
+			}
+		}
+	}},
 	{"TS-21", "an ID in the form of a derived one that is not known is refused", func(e *storeEnv) {
 		s := e.open()
 		kept := e.save(s, e.of("ann", "c1"))

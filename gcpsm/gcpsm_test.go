@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -427,17 +426,12 @@ func TestStoresMakeAsFewCallsAsDocumented(t *testing.T) {
 
 var tokenstoreOptions = gcpsm.Options{Store: &tokenstore.Options{NameKey: []byte("a key of names, 16 bytes or more")}}
 
-// rounds is how many rounds the races have. TOKENKEEP_ROUNDS sets it.
-func rounds(t testing.TB, few int) int {
-	text, ok := os.LookupEnv("TOKENKEEP_ROUNDS")
-	if !ok {
-		return few
+// rounds is how many rounds the races have: few, unless TOKENKEEP_FULL is set.
+func rounds() int {
+	if os.Getenv("TOKENKEEP_FULL") != "" {
+		return 200
 	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
+	return 2
 }
 
 func TestFiftyRacingSaversAllSucceedAndLeaveNoOrphan(t *testing.T) {
@@ -456,7 +450,7 @@ func TestFiftyRacingSaversAllSucceedAndLeaveNoOrphan(t *testing.T) {
 				}
 				stores = append(stores, s)
 			}
-			for round := range rounds(t, 2) {
+			for round := range rounds() {
 				user := fmt.Sprintf("user %d", round)
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				var wait sync.WaitGroup

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"testing"
 	"time"
 
@@ -21,12 +20,10 @@ import (
 )
 
 // Environment variables of these tests: the first says that a process is one of
-// those that a test has started, the second how many it starts.
+// those that a test has started, the second that it starts a hundred, not a few.
 const (
-	instanceEnv  = "TOKENKEEP_TEST_INSTANCE"
-	processesEnv = "TOKENKEEP_PROCESSES"
-
-	fewProcesses = 8
+	instanceEnv = "TOKENKEEP_TEST_INSTANCE"
+	fullEnv     = "TOKENKEEP_FULL"
 )
 
 func TestMain(m *testing.M) {
@@ -85,17 +82,11 @@ func runInstance(in io.Reader, out io.Writer) error {
 	return json.NewEncoder(out).Encode(result{t.ID, t.UserName, string(t.AccessToken)})
 }
 
-func processes(t *testing.T) int {
-	t.Helper()
-	text := os.Getenv(processesEnv)
-	if text == "" {
-		return fewProcesses
+func processes() int {
+	if os.Getenv(fullEnv) != "" {
+		return 100
 	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 {
-		t.Fatalf("%s=%q", processesEnv, text)
-	}
-	return n
+	return 8
 }
 
 // startAll starts n processes with the same order, lets them go at the same moment,
@@ -178,7 +169,7 @@ func TestManyProcessesThatFindAnExpiredTokenMakeOneRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := processes(t)
+	n := processes()
 	results := startAll(t, n, order{Path: path, Server: base, ID: saved.ID})
 	checkOne(t, s, results)
 	if got := s.Count(zohoaccounts.Refresh); got != 1 {
@@ -191,7 +182,7 @@ func TestManyProcessesThatStartWithOneCodeMakeOneExchange(t *testing.T) {
 	t.Parallel()
 	s, base := listen(t)
 	path := filepath.Join(t.TempDir(), "sdk_tokens.txt")
-	n := processes(t)
+	n := processes()
 	results := startAll(t, n, order{Path: path, Server: base, Client: clientID, Secret: secret, Code: s.Code(consent())})
 	checkOne(t, s, results)
 	if got := s.Count(zohoaccounts.Exchange, zohoaccounts.Refresh); got != 1 {

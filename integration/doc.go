@@ -48,8 +48,9 @@
 //	TOKENKEEP_MYSQL_DSN         use this server
 //	TOKENKEEP_CANNOT            cases that such a server is known to fail, as a regular
 //	                            expression for their names: they are skipped, and listed
-//	TOKENKEEP_KILLS             how many processes are killed while they refresh a token,
-//	                            under each of two rules: 24 if it is not set
+//	TOKENKEEP_FULL              if it is set, the sizes that take long: 200 processes are
+//	                            killed while they refresh a token under each of two
+//	                            rules, not 24, and so on
 //	TOKENKEEP_VAULTDEV          start this program in place of building one
 //
 // On a server that somebody else runs the tests use names of their own, and remove

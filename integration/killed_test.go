@@ -17,8 +17,7 @@ import (
 )
 
 const (
-	killsEnv = "TOKENKEEP_KILLS" // how many processes TestAHolderThatIsKilled kills, under each rule
-	fewKills = 24
+	fullEnv = "TOKENKEEP_FULL" // TestAHolderThatIsKilled kills 200 processes under each rule, not 24
 
 	shortLease = 3 * time.Second
 	survivors  = 3                      // processes that need the token too
@@ -27,14 +26,10 @@ const (
 )
 
 // kills returns how many processes are to be killed on each kind of place.
-func kills(t *testing.T, kinds int) int {
-	t.Helper()
-	n := fewKills
-	if text := os.Getenv(killsEnv); text != "" {
-		var err error
-		if n, err = strconv.Atoi(text); err != nil || n < 1 {
-			t.Fatalf("%s=%q", killsEnv, text)
-		}
+func kills(kinds int) int {
+	n := 24
+	if os.Getenv(fullEnv) != "" {
+		n = 200
 	}
 	return (n + kinds - 1) / kinds
 }
@@ -292,7 +287,7 @@ func TestAHolderThatIsKilled(t *testing.T) {
 		idle <- some
 	}
 	kinds := slices.DeleteFunc(slices.Clone(places), func(k kindOfPlace) bool { return k.backend == MySQLBackend })
-	each := kills(t, len(kinds))
+	each := kills(len(kinds))
 	var all []*series
 	for _, k := range kinds {
 		t.Run("nobody on "+k.name, func(t *testing.T) {

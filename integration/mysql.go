@@ -262,7 +262,7 @@ func createTables(ctx context.Context, install, data string) error {
 		return err
 	}
 	args := append([]string{}, mysqlOptions...)
-	args = append(args, "--datadir="+data, "--user="+me.Username, "--skip-test-db", "--auth-root-authentication-method=normal")
+	args = append(args, "--datadir="+data, "--tmpdir="+filepath.Dir(data), "--user="+me.Username, "--skip-test-db", "--auth-root-authentication-method=normal")
 	if out, err := exec.CommandContext(ctx, install, args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", install, err, tail(string(out), 4<<10))
 	}
@@ -335,7 +335,7 @@ func mysqlProcess(ctx context.Context, reason string) (*Server, error) {
 	config := rootConfig()
 	config.Addr = net.JoinHostPort("127.0.0.1", port)
 	args := append([]string{"-c", supervisor, "sh", program}, mysqlOptions...)
-	args = append(args, "--datadir="+data, "--user="+me.Username, "--init-file="+first, "--bind-address=127.0.0.1",
+	args = append(args, "--datadir="+data, "--tmpdir="+scratch, "--user="+me.Username, "--init-file="+first, "--bind-address=127.0.0.1",
 		"--port="+port, "--socket="+filepath.Join(scratch, "s"), "--pid-file="+filepath.Join(scratch, "pid"))
 	p := &process{
 		command: func() *exec.Cmd { return exec.Command("/bin/sh", args...) },

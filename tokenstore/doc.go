@@ -81,6 +81,12 @@
 //     first save that has it decides. An ID in the form of a derived one that is
 //     not known is refused with ErrInvalidToken. Stores that cannot hold an ID
 //     refuse it with ErrInvalidToken before anything is written.
+//     That an ID of the caller's own is not another record's is looked up, and
+//     not enforced by the backend: of two saves that bring one ID at the same
+//     time, or within ListLag of each other, both may be kept. Then that ID is
+//     ErrAmbiguous, each record is found by its user and its tokens, and
+//     "tokenkeep doctor" names the two. Stores of a foreign format never keep
+//     both.
 //   - [TS-22] Bad input (invalid UTF-8, control characters, an ID over 255 bytes, an
 //     ExpiresAt out of range, a redacted secret) is ErrInvalidToken, and a record
 //     that is too large is ErrTooLarge, before anything is written.

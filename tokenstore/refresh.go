@@ -325,6 +325,13 @@ func (r *refresher) hold(ctx context.Context, rec record) (Token, error) {
 	}
 	r.abandoned = ""
 	mintCtx, cancel := context.WithTimeout(ctx, left)
+	defer func() {
+		// A mint that panics holds nobody up.
+		if p := recover(); p != nil {
+			r.release(context.WithoutCancel(mintCtx), rec, lease, nil)
+			panic(p)
+		}
+	}()
 	minted, err := r.mint(mintCtx, rec.current)
 	cancel()
 	if err == nil {

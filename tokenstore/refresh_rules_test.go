@@ -423,3 +423,27 @@ func TestADaysWritesAreCounted(t *testing.T) {
 		}
 	})
 }
+
+func TestAMintThatPanicsHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	leases(t, func(t *testing.T, d driver.Secrets) {
+		saved := expiredRecord(t, process(t, d, 0))
+		func() {
+			defer func() {
+				if p := recover(); p != "mint" {
+					t.Errorf("recovered %v", p)
+				}
+			}()
+			_, _ = process(t, d, 0).Refresh(t.Context(), saved.ID, "access0", func(context.Context, tokenstore.Token) (tokenstore.Token, error) {
+				panic("mint")
+			})
+		}()
+		begun := time.Now()
+		if _, err := process(t, d, 0).Refresh(t.Context(), saved.ID, "access0", answer("access1")); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(begun); took > time.Second {
+			t.Errorf("the next refresh took %v", took)
+		}
+	})
+}

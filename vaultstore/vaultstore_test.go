@@ -257,7 +257,7 @@ func TestDataThatIsNoTextIsKeptInBase64(t *testing.T) {
 	}
 }
 
-// The calls of each operation are a promise: DESIGN section 7 has the budget.
+// The calls of each operation are a promise of the package documentation.
 func TestOperationsMakeAsFewCallsAsDocumented(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

@@ -141,8 +141,10 @@ func (s *Server) start(ctx context.Context, server, install string) error {
 		return fmt.Errorf("mariadb: %w", err)
 	}
 	data := filepath.Join(s.dir, "data")
+	// A server that starts removes the temporary tables of whoever else uses its
+	// folder for them.
 	tables := exec.CommandContext(ctx, install, append([]string{
-		"--no-defaults", "--datadir=" + data, "--user=" + me.Username, "--skip-test-db"}, options...)...)
+		"--no-defaults", "--datadir=" + data, "--tmpdir=" + s.dir, "--user=" + me.Username, "--skip-test-db"}, options...)...)
 	if out, err := tables.CombinedOutput(); err != nil {
 		return fmt.Errorf("mariadb: %s: %w: %s", filepath.Base(install), err, bytes.TrimSpace(out))
 	}
@@ -154,7 +156,7 @@ func (s *Server) start(ctx context.Context, server, install string) error {
 		return fmt.Errorf("mariadb: %w", err)
 	}
 	args := append([]string{
-		"--no-defaults", "--datadir=" + data, "--user=" + me.Username, "--init-file=" + first, "--bind-address=127.0.0.1",
+		"--no-defaults", "--datadir=" + data, "--tmpdir=" + s.dir, "--user=" + me.Username, "--init-file=" + first, "--bind-address=127.0.0.1",
 		"--socket=" + filepath.Join(s.dir, "s"), "--pid-file=" + filepath.Join(s.dir, "pid"),
 		"--innodb-fast-shutdown=2", "--max-connections=500"}, options...)
 	// Another program may take the port between the two of us.
