@@ -113,6 +113,9 @@ func (b *Backend) stopShared() error {
 	if b.shared == nil {
 		return nil
 	}
+	if b.failed > 0 {
+		b.shared.bury()
+	}
 	err := b.shared.stop()
 	b.shared, b.err = nil, absent("the tests are over")
 	return err

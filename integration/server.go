@@ -93,6 +93,16 @@ func (s *Server) obituary() string {
 	return text
 }
 
+// bury prints what the server printed if it has died and no test has said so: all
+// of them may have failed before the engine knew.
+func (s *Server) bury() {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	if s.own() && !s.run.running(ctx) {
+		s.buried.Do(func() { logf("%s has died; it printed:\n%s", s.what, s.Log()) })
+	}
+}
+
 // Log returns what the server has printed.
 func (s *Server) Log() string {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
