@@ -15,7 +15,7 @@ type CompareOptions struct {
 	Tokens []int         // how many there are
 	Delay  time.Duration // of each call of the service
 	Rounds int           // in which each contender has its turn; 0: calls are counted and nothing is timed
-	Long   int           // rounds of what takes over a second
+	Long   int           // rounds in which a contender that takes over a second has its turn
 }
 
 // A Measured is one operation of one contender.
@@ -63,13 +63,13 @@ func (w *world) compare(ctx context.Context, op string, opts CompareOptions) ([]
 	contenders := w.contenders()
 	measured := make([]Measured, len(contenders))
 	var turns []int
-	rounds := opts.Rounds
+	rounds := make([]int, len(contenders))
 	for i, c := range contenders {
 		m := &measured[i]
 		*m = Measured{Service: w.name, Operation: op, Contender: c.name, Tokens: w.users}
 		if c.do[op] == nil {
 			m.Missing = "no"
-			if c.name == OneBlob && w.noBlob {
+			if c.name == OneBlob && w.noBlob && op != ByID {
 				m.Missing = "does not fit"
 			}
 			continue
@@ -82,15 +82,19 @@ func (w *world) compare(ctx context.Context, op string, opts CompareOptions) ([]
 		if op == timedScan || !scans && (op != ListAll || w.users <= timedList) {
 			turns = append(turns, i)
 		}
+		rounds[i] = opts.Rounds
 		if time.Duration(m.Calls)*opts.Delay > time.Second {
-			rounds = min(rounds, opts.Long)
+			rounds[i] = min(opts.Rounds, opts.Long)
 		}
 	}
 	w.meter.delay.Store(int64(opts.Delay))
 	defer w.meter.delay.Store(0)
-	for round := range rounds {
+	for round := range opts.Rounds {
 		for at := range turns {
 			i := turns[(round+at)%len(turns)] // each is first, second and so on equally often
+			if round >= rounds[i] {
+				continue
+			}
 			took, err := w.timed(ctx, contenders[i], op)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %s: %w", contenders[i].name, op, err)
