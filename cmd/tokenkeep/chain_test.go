@@ -229,7 +229,8 @@ func killByWrites(t *testing.T, from, to chained, kills int, flags []string) arm
 	}
 }
 
-// killByTime kills at a random moment of the time in which a whole run would write.
+// killByTime kills at a random moment of the time in which a whole run would write,
+// and once there is nothing left to write, in that of a run that finds all there.
 func killByTime(t *testing.T, from, to chained, kills int, flags []string) arming {
 	t.Helper()
 	began := time.Now()
@@ -241,9 +242,15 @@ func killByTime(t *testing.T, from, to chained, kills int, flags []string) armin
 			write = time.Duration(s.Seconds * float64(time.Second))
 		}
 	}
+	first, span := all-write, max(2*write/time.Duration(kills), time.Millisecond)
 	return func(kill func()) func() {
-		timer := time.AfterFunc(all-write+rand.N(max(2*write/time.Duration(kills), time.Millisecond)), kill)
-		return func() { timer.Stop() }
+		began := time.Now()
+		timer := time.AfterFunc(first+rand.N(span), kill)
+		return func() {
+			if timer.Stop() { // it was faster than that, because there was less to do
+				first, span = 0, time.Since(began)
+			}
+		}
 	}
 }
 
