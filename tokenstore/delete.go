@@ -33,6 +33,9 @@ func (s *Store) delete(ctx context.Context, id string) error {
 		}
 		i, err := Select(like, s.candidates(records, like))
 		switch {
+		case errors.Is(err, ErrNotFound) && corrupt == nil && derived(id):
+			// A deletion that broke off may have left something.
+			return lost(s.driver.Delete(ctx, id, driver.Secret{}))
 		case errors.Is(err, ErrNotFound):
 			return corrupt
 		case err != nil:
@@ -75,7 +78,11 @@ func (s *Store) deleteEntry(ctx context.Context, e entry) error {
 	}
 	now, readErr := s.fresh(ctx, e.name, e)
 	switch {
-	case errors.Is(readErr, ErrNotFound), readErr == nil && now.record.Born != e.record.Born:
+	case errors.Is(readErr, ErrNotFound):
+		// It is gone for readers, but what was before may still be there: the
+		// driver completes a deletion that is repeated.
+		return s.driver.Delete(ctx, e.name, e.secret)
+	case readErr == nil && now.record.Born != e.record.Born:
 		return nil
 	case readErr == nil && now.secret.Version != e.secret.Version:
 		return fmt.Errorf("%w: another writer came first", ErrConflict)

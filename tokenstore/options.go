@@ -86,7 +86,9 @@ func (o *Options) complete() (Options, error) {
 		return c, fmt.Errorf("tokenstore: LeaseTTL is %v, the least is %v", c.LeaseTTL, minLeaseTTL)
 	}
 	if c.Now == nil {
-		c.Now = time.Now
+		// Without the monotonic clock, which may stand still while a function is
+		// frozen: a lease lapses then too.
+		c.Now = func() time.Time { return time.Now().Round(0) }
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -85,7 +85,7 @@ func (s *Store) refresh(ctx context.Context, id string, stale Secret, mint func(
 		case <-f.Landed:
 		}
 		// The leader's context is not ours, and neither is what it found stale.
-		if !gaveUp(f.Err) && (f.Err != nil || f.Value.AccessToken != stale) {
+		if !f.GaveUp && (f.Err != nil || f.Value.AccessToken != stale) {
 			return f.Value, f.Err
 		}
 	}
@@ -94,15 +94,11 @@ func (s *Store) refresh(ctx context.Context, id string, stale Secret, mint func(
 // lead is a refresh that others of this process may be waiting for. They are told
 // though mint panics.
 func (s *Store) lead(ctx context.Context, f *flight.Flight[Token], r refresher) (t Token, err error) {
-	err = context.Canceled
-	defer func() { s.flights.Land(r.id, f, t, err) }()
-	return r.run(ctx)
-}
-
-// gaveUp reports whether a flight ended because its leader's context did.
-func gaveUp(err error) bool {
-	var m mintError
-	return !errors.As(err, &m) && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
+	gaveUp := true
+	defer func() { s.flights.Land(r.id, f, t, err, gaveUp) }()
+	t, err = r.run(ctx)
+	gaveUp = ctx.Err() != nil && t.AccessToken == ""
+	return t, err
 }
 
 // A refresher is one Refresh of one process.
@@ -119,13 +115,14 @@ type refresher struct {
 	notedAt time.Time    // when it was last seen there
 
 	abandoned string // a lease of one's own that was won, and not used
+	unleased  bool   // the record has no room for a lease today
 	takeover  bool   // the lease that is held was another process's, which has lapsed
 }
 
 // run returns the token as soon as there is a fresh one, whoever made it.
 func (r *refresher) run(ctx context.Context) (Token, error) {
 	reads := r.reader(false)
-	for {
+	for beaten := 0; ; {
 		rec, err := r.read(ctx, reads)
 		if err != nil {
 			return Token{}, err
@@ -145,7 +142,7 @@ func (r *refresher) run(ctx context.Context) (Token, error) {
 			if err := r.wait(ctx, rand.N(pollInterval/2)+pollInterval/2); err != nil {
 				return Token{}, err
 			}
-			reads = r.reader(false)
+			reads, beaten = r.reader(false), 0
 			continue
 		}
 		t, err := r.hold(ctx, rec)
@@ -153,8 +150,11 @@ func (r *refresher) run(ctx context.Context) (Token, error) {
 		if !errors.As(err, &a) {
 			return t, err
 		}
+		if beaten++; beaten == r.o.Attempts {
+			return Token{}, fmt.Errorf("%w: in each of %d attempts", ErrConflict, beaten)
+		}
 		if r.noted == nil {
-			if err := r.wait(ctx, pause(4)); err != nil {
+			if err := r.wait(ctx, pause(beaten+3)); err != nil {
 				return Token{}, err
 			}
 		}
@@ -240,8 +240,8 @@ func (r *refresher) take(ctx context.Context, rec record, lease codec.Lease) (re
 	if l, ok := r.leaser(rec); ok && rec.record.Lease == nil {
 		return r.note(ctx, l, rec, lease)
 	}
-	if r.busy(rec.record, unleased) {
-		return rec, nil
+	if r.unleased = r.busy(rec.record, unleased); r.unleased {
+		return r.current(ctx, rec)
 	}
 	next := rec.record
 	next.Lease = &lease
@@ -264,6 +264,23 @@ func (r *refresher) take(ctx context.Context, rec record, lease codec.Lease) (re
 		return record{}, again{errLeaseLost}
 	}
 	return now, nil
+}
+
+// current returns rec if it is the newest state. With a lease the write proves
+// that; without one nothing else does, and mint would be called with credentials
+// that were replaced.
+func (r *refresher) current(ctx context.Context, rec record) (record, error) {
+	if r.properties.ReadLag == 0 {
+		return rec, nil
+	}
+	e, err := r.fresh(ctx, rec.name, rec.entry)
+	if err != nil {
+		return record{}, lost(err)
+	}
+	if e.secret.Version != rec.secret.Version {
+		return record{}, again{fmt.Errorf("%w: %q", ErrConflict, rec.name)}
+	}
+	return rec, nil
 }
 
 var errLeaseLost = fmt.Errorf("%w: another process has the lease", ErrConflict)
@@ -382,6 +399,10 @@ func (r *refresher) commit(ctx context.Context, used record, lease codec.Lease, 
 			return Token{}, again{err}
 		case errors.Is(err, ErrDenied), errors.Is(err, ErrTooLarge), r.wait(ctx, pause(n)) != nil:
 			r.o.Logger.Error("tokenstore: a refreshed token was not stored", "id", r.id)
+			if ctx.Err() != nil {
+				// It is not the caller's context whose time is up.
+				return usable, fmt.Errorf("%w: %w: %v", ErrNotPersisted, ErrUnavailable, err)
+			}
 			return usable, fmt.Errorf("%w: %w", ErrNotPersisted, err)
 		}
 		now, err := r.read(ctx, r.reader(true))
@@ -486,7 +507,8 @@ func unless(l *codec.Lease, lease codec.Lease) *codec.Lease {
 // lapses by itself.
 func (r *refresher) release(ctx context.Context, rec record, lease codec.Lease, f *codec.Failure) {
 	for n := range r.o.Attempts {
-		if rec.target() != nil || !holds(rec, lease) {
+		keeps := n == 0 && r.unleased && f != nil
+		if rec.target() != nil || !holds(rec, lease) && !keeps {
 			return
 		}
 		err := r.releaseOnce(ctx, rec, lease, f)

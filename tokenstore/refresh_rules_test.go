@@ -447,3 +447,136 @@ func TestAMintThatPanicsHoldsNobodyUp(t *testing.T) {
 		}
 	})
 }
+
+// outpaced is a driver whose updates lose, and may hang.
+type outpaced struct {
+	driver.Secrets
+	lose, hang atomic.Bool
+	updates    atomic.Int64
+}
+
+func (c *outpaced) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
+	c.updates.Add(1)
+	if c.hang.Load() {
+		<-ctx.Done()
+		return "", ctx.Err()
+	}
+	if c.lose.Load() {
+		return "", fmt.Errorf("update %q: %w", name, driver.ErrConflict)
+	}
+	return c.Secrets.Update(ctx, name, base, p)
+}
+
+func TestARefreshThatAlwaysLosesGivesUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &outpaced{Secrets: memstore.NewDriver()}
+		s := process(t, d, 0)
+		saved := expiredRecord(t, s)
+		d.lose.Store(true)
+		if _, err := s.Refresh(t.Context(), saved.ID, "access0", uncalled(t)); !errors.Is(err, tokenstore.ErrConflict) {
+			t.Errorf("Refresh: %v", err)
+		}
+		if n := d.updates.Load(); n != 100 {
+			t.Errorf("%d updates, want 100", n)
+		}
+	})
+}
+
+// What was not stored in time is as good for those who wait in the same process:
+// none of them asks again, which a server that rotates refresh tokens would punish.
+func TestATokenThatCouldNotBeStoredInTimeIsSharedWithWhoeverWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &outpaced{Secrets: memstore.NewDriver()}
+		s := process(t, d, 0)
+		saved := expiredRecord(t, s)
+		var calls atomic.Int64
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				got, err := s.Refresh(t.Context(), saved.ID, "access0", func(ctx context.Context, u tokenstore.Token) (tokenstore.Token, error) {
+					calls.Add(1)
+					pass(time.Second)
+					d.hang.Store(true)
+					return answer("access1")(ctx, u)
+				})
+				if !errors.Is(err, tokenstore.ErrNotPersisted) || errors.Is(err, context.DeadlineExceeded) || got.AccessToken != "access1" {
+					t.Errorf("Refresh: token %t, error %v", got.AccessToken == "access1", err)
+				}
+			})
+		}
+		all.Wait()
+		if n := calls.Load(); n != 1 {
+			t.Errorf("%d calls of mint", n)
+		}
+	})
+}
+
+// A refresh without a lease proves by a read that what it was told is the newest.
+func TestAStaleReadDoesNotMintWithWhatWasReplaced(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &staleReads{plainly: plainly{Secrets: memstore.NewDriver(), daily: 10}}
+		s := process(t, d, 0)
+		saved := expiredRecord(t, s)
+		for i := range 6 {
+			if _, err := s.SaveToken(t.Context(), tokenstore.Token{ID: saved.ID, APIDomain: fmt.Sprint("https://", i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		old, err := d.Get(t.Context(), saved.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Refresh(t.Context(), saved.ID, "access0", answer("access1")); err != nil {
+			t.Fatal(err)
+		}
+		d.old.Store(&old)
+		got, err := process(t, d, 0).Refresh(t.Context(), saved.ID, "access0", uncalled(t))
+		if err != nil || got.AccessToken != "access1" {
+			t.Errorf("Refresh: %v", err)
+		}
+	})
+}
+
+// staleReads is a driver whose Get may be out of date.
+type staleReads struct {
+	plainly
+	old atomic.Pointer[driver.Secret]
+}
+
+func (s *staleReads) Properties() driver.Properties {
+	p := s.plainly.Properties()
+	p.ReadLag = driver.Unbounded
+	return p
+}
+
+func (s *staleReads) Get(ctx context.Context, name string) (driver.Secret, error) {
+	if old := s.old.Load(); old != nil {
+		return *old, nil
+	}
+	return s.plainly.Get(ctx, name)
+}
+
+func TestARefusalIsKeptThoughThereIsNoRoomForALease(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := plainly{Secrets: memstore.NewDriver(), daily: 10}
+		s := process(t, d, 0)
+		saved := expiredRecord(t, s)
+		for i := range 6 {
+			if _, err := s.SaveToken(t.Context(), tokenstore.Token{ID: saved.ID, APIDomain: fmt.Sprint("https://", i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		throttled := refusing(tokenstore.RefreshError{Code: "Access Denied"})
+		if _, err := s.Refresh(t.Context(), saved.ID, "access0", throttled); err == nil {
+			t.Fatal("no error")
+		}
+		_, err := process(t, d, 0).Refresh(t.Context(), saved.ID, "access0", uncalled(t))
+		if kept, ok := errors.AsType[*tokenstore.RefreshError](err); !ok || kept.Code != "Access Denied" {
+			t.Errorf("Refresh: %v", err)
+		}
+	})
+}

@@ -16,6 +16,10 @@ type Flight[T any] struct {
 
 	Value T
 	Err   error
+
+	// GaveUp says that whoever flew it did not get an answer: its context was
+	// done, or it panicked.
+	GaveUp bool
 }
 
 // Join returns the flight for id, and whether the caller is the one to fly it.
@@ -35,10 +39,10 @@ func (g *Group[T]) Join(id string) (*Flight[T], bool) {
 }
 
 // Land ends the caller's flight.
-func (g *Group[T]) Land(id string, mine *Flight[T], value T, err error) {
+func (g *Group[T]) Land(id string, mine *Flight[T], value T, err error, gaveUp bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.flying, id)
-	mine.Value, mine.Err = value, err
+	mine.Value, mine.Err, mine.GaveUp = value, err, gaveUp
 	close(mine.Landed)
 }

@@ -131,8 +131,7 @@ func (r *Refresher) Refresh(ctx context.Context, id string, record Record, stale
 		case <-f.Landed:
 		}
 		// The leader's context is not ours, and neither is what it found stale.
-		canceled := errors.Is(f.Err, context.Canceled) || errors.Is(f.Err, context.DeadlineExceeded)
-		if !canceled && (f.Err != nil || f.Value.AccessToken != stale) {
+		if !f.GaveUp && (f.Err != nil || f.Value.AccessToken != stale) {
 			return f.Value, f.Err
 		}
 	}
@@ -141,9 +140,11 @@ func (r *Refresher) Refresh(ctx context.Context, id string, record Record, stale
 // lead is a refresh that others of this process may be waiting for. They are told
 // though mint panics.
 func (r *Refresher) lead(ctx context.Context, f *flight.Flight[tokenstore.Token], one refresh) (t tokenstore.Token, err error) {
-	err = context.Canceled
-	defer func() { r.flights.Land(one.id, f, t, err) }()
-	return one.run(ctx)
+	gaveUp := true
+	defer func() { r.flights.Land(one.id, f, t, err, gaveUp) }()
+	t, err = one.run(ctx)
+	gaveUp = ctx.Err() != nil && t.AccessToken == ""
+	return t, err
 }
 
 // A refresh is one Refresh of one process.
@@ -281,6 +282,10 @@ func (r *refresh) commit(ctx context.Context, lock Lock, used, minted tokenstore
 			}
 		}
 		r.Logger.ErrorContext(ctx, r.store+": a refreshed token was not stored", "id", r.id)
+		if ctx.Err() != nil {
+			// It is not the caller's context whose time is up.
+			return usable, fmt.Errorf("%w: %w: %v", tokenstore.ErrNotPersisted, tokenstore.ErrUnavailable, err)
+		}
 		return usable, fmt.Errorf("%w: %w", tokenstore.ErrNotPersisted, err)
 	}
 }
