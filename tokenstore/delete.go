@@ -34,8 +34,12 @@ func (s *Store) delete(ctx context.Context, id string) error {
 		i, err := Select(like, s.candidates(records, like))
 		switch {
 		case errors.Is(err, ErrNotFound) && corrupt == nil && derived(id):
-			// A deletion that broke off may have left something.
-			return lost(s.driver.Delete(ctx, id, driver.Secret{}))
+			// A deletion that broke off may have left something. What is there and is
+			// no record, an alias for example, is not deleted without a base.
+			if err := s.driver.Delete(ctx, id, driver.Secret{}); !errors.Is(err, ErrConflict) {
+				return err
+			}
+			return nil
 		case errors.Is(err, ErrNotFound):
 			return corrupt
 		case err != nil:
