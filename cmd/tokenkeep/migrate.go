@@ -47,7 +47,8 @@ func (a *app) migrateCommand() *cobra.Command {
 compares. Nothing is written before all records have been looked at, here and
 there. What stands in the way is listed, and then nothing is written at all:
 
-  duplicate   the source has a record twice, as the target sees it
+  duplicate   the source has a record twice, as the target sees it, or two under an
+              ID that is to be kept
   conflict    the target has the record with other tokens, or under another ID, or
               has another record under its ID
   unusable    the target cannot hold the record

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -15,6 +16,10 @@ import (
 type migrationPlan struct {
 	items    []*item
 	problems []problem
+
+	// shared are the IDs that several records of the source have. None of these
+	// can be removed by its ID.
+	shared map[string]bool
 }
 
 // An item is a record that is to be in the target.
@@ -102,7 +107,7 @@ func order(t tokenstore.Token) int {
 
 // plan decides what becomes of the records of the source.
 func (o migrateOptions) plan(ctx context.Context, source []tokenstore.Token, unreadable error, target []tokenstore.Token, to store) (*migrationPlan, error) {
-	p := &migrationPlan{}
+	p := &migrationPlan{shared: sharedIDs(source)}
 	if unreadable != nil {
 		p.problems = append(p.problems, unreadableProblems(unreadable)...)
 	}
@@ -114,14 +119,29 @@ func (o migrateOptions) plan(ctx context.Context, source []tokenstore.Token, unr
 		return nil, err
 	}
 	there := newIndex(target...)
+	taken := map[string]*item{} // by the ID that it is to be created with
 	p.items = slices.DeleteFunc(p.items, func(it *item) bool {
 		err := o.decide(it, there)
+		if err == nil {
+			err = o.takeID(it, taken)
+		}
 		if err != nil {
 			p.problems = append(p.problems, problemOf(it.from[0], err))
 		}
 		return err != nil
 	})
 	return p, nil
+}
+
+// sharedIDs returns the IDs that several of the records have.
+func sharedIDs(tokens []tokenstore.Token) map[string]bool {
+	seen, shared := map[string]bool{}, map[string]bool{}
+	for _, t := range tokens {
+		shared[t.ID] = shared[t.ID] || seen[t.ID]
+		seen[t.ID] = true
+	}
+	maps.DeleteFunc(shared, func(_ string, several bool) bool { return !several })
+	return shared
 }
 
 // unreadableProblems returns a problem for each error of records that cannot be
@@ -277,6 +297,25 @@ func (o migrateOptions) checkID(it *item, there *index) error {
 	}
 	it.token.ID, it.want.ID = "", ""
 	return nil
+}
+
+// takeID takes the ID from an item if another one is to be created with it.
+func (o migrateOptions) takeID(it *item, taken map[string]*item) error {
+	if it.action != actionCreate || it.token.ID == "" {
+		return nil
+	}
+	other, ok := taken[it.token.ID]
+	switch {
+	case !ok:
+		taken[it.token.ID] = it
+		return nil
+	case o.onConflict != conflictStop:
+		it.token.ID, it.want.ID = "", ""
+		return nil
+	case other.token.UserName == "":
+		return conflictf(problemDuplicate, "another record of the source has the same ID")
+	}
+	return conflictf(problemDuplicate, "it has the same ID as the record of user %q", other.token.UserName)
 }
 
 // settle sets what is done with an item that the target has as the given record.

@@ -53,6 +53,12 @@ func (m *migration) write(ctx context.Context) (int, error) {
 	if b, ok := m.to.(batcher); ok {
 		return m.writeChunks(ctx, b, items, bar)
 	}
+	err := m.writeEach(ctx, items, bar)
+	return m.report.written(m.plan), err
+}
+
+// writeEach saves records one by one, several at a time.
+func (m *migration) writeEach(ctx context.Context, items []*item, bar *bar) error {
 	for len(items) > 0 {
 		// The next ones are not begun before all of these are there: see order.
 		now := order(items[0].token)
@@ -65,11 +71,11 @@ func (m *migration) write(ctx context.Context) (int, error) {
 			return m.writeOne(ctx, it)
 		})
 		if err != nil {
-			return m.report.written(m.plan), err
+			return err
 		}
 		items = items[end:]
 	}
-	return m.report.written(m.plan), nil
+	return nil
 }
 
 // writeOne saves one record, unless the target has it by now: a list may lack what
@@ -95,7 +101,8 @@ func (m *migration) writeOne(ctx context.Context, it *item) error {
 	return nil
 }
 
-// writeChunks saves records many at a time.
+// writeChunks saves records many at a time. A chunk that cannot be saved says of
+// none of its records why: one by one they do.
 func (m *migration) writeChunks(ctx context.Context, b batcher, items []*item, bar *bar) (int, error) {
 	for chunk := range slices.Chunk(items, migrateChunk) {
 		tokens := make([]tokenstore.Token, len(chunk))
@@ -104,7 +111,10 @@ func (m *migration) writeChunks(ctx context.Context, b batcher, items []*item, b
 		}
 		saved, err := b.SaveAll(ctx, tokens)
 		if err != nil {
-			return m.report.written(m.plan), err
+			if err := m.writeEach(ctx, chunk, bar); err != nil {
+				return m.report.written(m.plan), err
+			}
+			continue
 		}
 		for i, it := range chunk {
 			it.want.ID, it.written = saved[i].ID, true
@@ -136,8 +146,11 @@ func digest(t tokenstore.Token) [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// errDifferent means that a record is not what was written.
-var errDifferent = errors.New("it reads back differently")
+// What can be wrong with a record that is read back.
+var (
+	errDifferent   = errors.New("it reads back differently")
+	errSharedThere = errors.New("several records of the target have its ID: a search by it fails")
+)
 
 // verify reads every record back that is in the target by now.
 func (m *migration) verify(ctx context.Context) (int, error) {
@@ -164,14 +177,19 @@ func (m *migration) verifyAll(ctx context.Context, items []*item) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	byID := map[string]tokenstore.Token{}
+	byID, shared := map[string]tokenstore.Token{}, sharedIDs(tokens)
 	for _, t := range tokens {
 		byID[t.ID] = t
 	}
 	for _, it := range items {
 		got, ok := byID[it.want.ID]
-		if it.done = ok && digest(got) == digest(it.want); !it.done {
+		switch {
+		case shared[it.want.ID]:
+			it.err = errSharedThere
+		case !ok || digest(got) != digest(it.want):
 			it.err = errDifferent
+		default:
+			it.done = true
 		}
 	}
 	return verified(items), nil
@@ -239,7 +257,12 @@ func sleep(ctx context.Context, d time.Duration) error {
 // since. The first record goes alone: if it is then gone from the target too, the
 // two are one store under two names.
 func (m *migration) deleteSource(ctx context.Context) (int, error) {
-	items := slices.DeleteFunc(slices.Clone(m.plan.items), func(it *item) bool { return !it.done })
+	items := slices.DeleteFunc(slices.Clone(m.plan.items), func(it *item) bool {
+		if it.done && slices.ContainsFunc(it.from, func(t tokenstore.Token) bool { return m.plan.shared[t.ID] }) {
+			it.err = errSharedHere
+		}
+		return !it.done || it.err != nil
+	})
 	if len(items) == 0 {
 		return 0, nil
 	}
@@ -276,8 +299,14 @@ func (m *migration) deleteFirst(ctx context.Context, it *item) error {
 	return usagef("--from and --to name the same store")
 }
 
-// errChanged means that a record was written while it was being moved.
-var errChanged = errors.New("it has changed in the source, where it stays: migrate again")
+// Why a record stays in the source that is in the target.
+var (
+	// errChanged means that it was written while it was being moved.
+	errChanged = errors.New("it has changed in the source, where it stays: migrate again")
+
+	// errSharedHere means that what is removed by its ID might be another one.
+	errSharedHere = errors.New("several records of the source have its ID: it stays there, to be removed by hand")
+)
 
 // deleteOne removes what an item is made of.
 func (m *migration) deleteOne(ctx context.Context, it *item) error {

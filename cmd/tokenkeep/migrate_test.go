@@ -17,6 +17,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
@@ -216,6 +217,106 @@ func TestMigrateListsWhatStandsInTheWay(t *testing.T) {
 		if after[id] != record {
 			t.Errorf("the record %s has changed", id)
 		}
+	}
+}
+
+// TestMigrateKeepsAnIDForOneRecord has a source with two records under one ID, of
+// which a target can hold but one.
+func TestMigrateKeepsAnIDForOneRecord(t *testing.T) {
+	t.Parallel()
+	const rows = header + "1,ann,c,s3cret,r1,a1,,,,\n1,bob,c,s3cret,r2,a2,,,,\n2,,c,s3cret,r3,a3,,,,\n2,,c,s3cret,r4,a4,,,,\n"
+	eachStore(t, func(t *testing.T, to env) {
+		from := env{envStore: "file:" + writeFile(t, "from.csv", rows)}
+		for range 2 {
+			r, text := migrateFails(t, 12, from, to, "--keep-ids")
+			want := []problem{
+				{problemDuplicate, "1", "bob", `it has the same ID as the record of user "ann"`},
+				{problemDuplicate, "2", "", "another record of the source has the same ID"},
+			}
+			if !slices.Equal(r.Problems, want) || r.Create != 2 || r.Written != 0 || !strings.Contains(text, "2 of 4 records stand in the way") {
+				t.Errorf("%+v: %s", r, text)
+			}
+		}
+		// One of each goes, and the source keeps both: by an ID, the wrong one might go.
+		r, _ := migrateFails(t, 10, from, to, "--keep-ids", "--skip-bad", "--delete-source")
+		if r.Written != 2 || r.Verified != 2 || r.Deleted != 0 || len(r.Failed) != 2 || !strings.Contains(r.Failed[0].Error, "several records of the source") {
+			t.Errorf("--skip-bad: %+v", r)
+		}
+		if got := contents(t, to); len(got) != 2 || got["1"].UserName != "ann" {
+			t.Errorf("--skip-bad: %v", got)
+		}
+		for range 2 {
+			r = migrates(t, from, to, "--keep-ids", "--on-conflict", "newer")
+			if r.Verified != 4 || len(r.IDs) != 2 {
+				t.Errorf("--on-conflict newer: %+v", r)
+			}
+		}
+		if got := contents(t, to); len(got) != 4 || got["1"].UserName != "ann" {
+			t.Errorf("--on-conflict newer: %v", got)
+		}
+		if readFile(t, strings.TrimPrefix(from[envStore], "file:")) != rows {
+			t.Error("the source has changed")
+		}
+	})
+}
+
+// A picky store refuses records of a user, and with them all that are saved at
+// once.
+type picky struct {
+	fileStore
+	user string
+}
+
+func (s picky) SaveAll(ctx context.Context, tokens []tokenstore.Token) ([]tokenstore.Token, error) {
+	for _, t := range tokens {
+		if t.UserName == s.user {
+			return nil, tokenstore.ErrInvalidToken
+		}
+	}
+	return s.fileStore.SaveAll(ctx, tokens)
+}
+
+func (s picky) SaveToken(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
+	if t.UserName == s.user {
+		return tokenstore.Token{}, tokenstore.ErrInvalidToken
+	}
+	return s.fileStore.SaveToken(ctx, t)
+}
+
+// TestMigrateSaysWhichRecordOfABatchFails checks that one record which cannot be
+// saved is named, and does not keep the others from the target.
+func TestMigrateSaysWhichRecordOfABatchFails(t *testing.T) {
+	t.Parallel()
+	from := memstore.New(nil)
+	for _, user := range []string{"ann", "bob", "eve"} {
+		if _, err := from.SaveToken(t.Context(), tokenstore.Token{UserName: user, AccessToken: tokenstore.Secret(user)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "to.csv")
+	to, err := filestore.New(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &migration{
+		app: &app{errs: &bytes.Buffer{}, now: time.Now}, o: migrateOptions{onConflict: conflictStop},
+		from: portableStore{Store: from}, to: picky{fileStore{to, path}, "bob"},
+	}
+	err = m.run(t.Context())
+	if !errors.Is(err, errPartial) || m.report.Written != 2 || m.report.Verified != 2 || len(m.report.Failed) != 1 || m.report.Failed[0].User != "bob" {
+		t.Errorf("%+v, %v", m.report, err)
+	}
+}
+
+// TestMigrateVerifiesThatAnIDIsOneRecords checks that a record does not count as
+// moved if the target has another one under its ID.
+func TestMigrateVerifiesThatAnIDIsOneRecords(t *testing.T) {
+	t.Parallel()
+	from := env{envStore: "file:" + writeFile(t, "from.csv", header+"1,ann,c,s3cret,r1,a1,,,,\n")}
+	to := env{envStore: "file:" + writeFile(t, "to.csv", header+"1,ann,c,s3cret,r1,a1,,,,\n1,bob,c,s3cret,r2,a2,,,,\n")}
+	r, _ := migrateFails(t, 10, from, to, "--delete-source")
+	if r.Verified != 0 || r.Deleted != 0 || len(r.Failed) != 1 || !strings.Contains(r.Failed[0].Error, "several records of the target") {
+		t.Errorf("%+v", r)
 	}
 }
 
