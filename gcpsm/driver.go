@@ -308,9 +308,11 @@ func (s *secrets) commit(ctx context.Context, name string, m metadata, p driver.
 		return "", err
 	}
 	for {
-		next := m.commit(v, p, s.labels, s.sweep(ctx, name, m, v.at))
+		over, pending := s.due(ctx, name, m, v.at)
+		next := m.commit(v, p, s.labels, pending)
 		committed, err := s.update(ctx, name, next, "labels", "annotations", "version_aliases")
 		if err == nil {
+			committed.account.Due = append(committed.account.Due, s.sweep(ctx, name, over)...)
 			s.seen.put(name, committed)
 			return state{life: m.account.Life, number: v.number, digest: digest(p.Data)}.version(), nil
 		}
@@ -335,13 +337,13 @@ func (s *secrets) discard(ctx context.Context, name string, v added) {
 	_ = s.destroy(ctx, name, v.number, v.etag)
 }
 
-// sweep destroys versions that are due and ripe by now, and returns what is still
-// due. A version is destroyed by an etag that was in the account: it was noted
-// under the secret's etag, so that it is not of another life. Where an etag is
-// not known it is asked for, noted by the commit that follows, and used by the
-// next one.
-func (s *secrets) sweep(ctx context.Context, name string, m metadata, now time.Time) []due {
-	var work, rest []due
+// due returns the versions that are to be destroyed once the commit that follows
+// has succeeded, and what is still due then. A version is destroyed by an etag that
+// was in the account: it was noted under the secret's etag, so that it is not of
+// another life. Where an etag is not known it is asked for, noted by the commit,
+// and used by the next one.
+func (s *secrets) due(ctx context.Context, name string, m metadata, now time.Time) (over, pending []due) {
+	var work []due
 	for _, d := range m.account.Due {
 		for ; d.To > d.Number && d.ripe(now) && len(work) < width; d.Number++ {
 			if d.Number != m.number {
@@ -354,38 +356,57 @@ func (s *secrets) sweep(ctx context.Context, name string, m metadata, now time.T
 		if d.To == 0 && d.ripe(now) && len(work) < width && d.Number != m.number {
 			work = append(work, d)
 		} else {
-			rest = append(rest, d)
+			pending = append(pending, d)
 		}
 	}
+	var unknown []due
+	for _, d := range work {
+		if d.Etag == "" {
+			unknown = append(unknown, d)
+		} else {
+			over = append(over, d)
+		}
+	}
+	return over, append(pending, s.each(ctx, unknown, func(ctx context.Context, d *due) (left bool) {
+		etag, err := s.inspect(ctx, name, d.Number)
+		d.Etag = etag
+		return err != nil || etag != ""
+	})...)
+}
+
+// sweep destroys versions that are over, and returns those that it could not
+// destroy, for the next commit of this driver; if there is none they are what
+// "tokenkeep doctor" finds. It comes after the commit, which has proved that none of
+// them is the state: the metadata may have been out of date, and somebody may have
+// moved the alias back to one.
+func (s *secrets) sweep(ctx context.Context, name string, over []due) []due {
+	return s.each(ctx, over, func(ctx context.Context, d *due) (left bool) {
+		err := s.destroy(ctx, name, d.Number, d.Etag)
+		if errors.Is(err, driver.ErrConflict) {
+			d.Etag = "" // destroyed already, or somebody has disabled it
+		}
+		return err != nil && !errors.Is(err, driver.ErrNotFound)
+	})
+}
+
+// each does the next step with each of some versions, all at once, and returns
+// those for which there is another one.
+func (s *secrets) each(ctx context.Context, some []due, step func(context.Context, *due) (left bool)) []due {
 	ctx, cancel := context.WithTimeout(ctx, cleanup)
 	defer cancel()
-	left := make([]bool, len(work))
+	left := make([]bool, len(some))
 	var wait sync.WaitGroup
-	for i := range work {
-		wait.Go(func() { left[i] = s.settle(ctx, name, &work[i]) })
+	for i := range some {
+		wait.Go(func() { left[i] = step(ctx, &some[i]) })
 	}
 	wait.Wait()
-	for i, d := range work {
+	var rest []due
+	for i, d := range some {
 		if left[i] {
 			rest = append(rest, d)
 		}
 	}
 	return rest
-}
-
-// settle takes the next step with a version that is due, and reports whether there
-// is another one.
-func (s *secrets) settle(ctx context.Context, name string, d *due) bool {
-	if d.Etag == "" {
-		etag, err := s.inspect(ctx, name, d.Number)
-		d.Etag = etag
-		return err != nil || etag != ""
-	}
-	err := s.destroy(ctx, name, d.Number, d.Etag)
-	if errors.Is(err, driver.ErrConflict) {
-		d.Etag = "" // destroyed already, or somebody has disabled it
-	}
-	return err != nil && !errors.Is(err, driver.ErrNotFound)
 }
 
 // Delete implements driver.Secrets.

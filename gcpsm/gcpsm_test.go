@@ -1003,3 +1003,23 @@ func TestAPayloadThatIsDamagedOnItsWayIsNotReturned(t *testing.T) {
 		t.Errorf("the error shows the payload: %v", err)
 	}
 }
+
+// A writer whose metadata are out of date destroys nothing that has become the
+// state again: it destroys after the commit, which fails.
+func TestAWriterDoesNotDestroyWhatTheRecordWasRolledBackTo(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	s := e.create("y1")
+	for i := range 3 {
+		e.clock.pass(70 * time.Minute)
+		s = e.update(s, fmt.Sprint("y", i+2))
+	}
+	e.clock.pass(70 * time.Minute)
+	point(t, e.server, path, 2)
+	if _, err := e.Update(t.Context(), name, s, driver.Payload{Data: []byte("z")}); !errors.Is(err, driver.ErrConflict) {
+		t.Errorf("Update of the state before the roll-back: %v", err)
+	}
+	if got, err := e.cold().Get(t.Context(), name); err != nil || string(got.Data) != "y2" {
+		t.Errorf("after the roll-back Get returns %q and error %v", got.Data, err)
+	}
+}

@@ -165,16 +165,27 @@ func (s *secrets) destroyDue(ctx context.Context, name string) error {
 		if !m.ours || left == 0 {
 			return nil
 		}
-		a := m.account
-		a.Due = fewer(s.sweep(ctx, name, m, now))
-		if err := s.put(ctx, name, m.annotate(a), "annotations"); err != nil && !errors.Is(err, driver.ErrConflict) {
+		over, pending := s.due(ctx, name, m, now)
+		if err := s.stillDue(ctx, name, m, pending); errors.Is(err, driver.ErrConflict) {
+			continue // it is not the state any more that this is about
+		} else if err != nil {
 			return err
 		}
-		if slices.Equal(a.Due, m.account.Due) {
-			return fmt.Errorf("%w: %d versions of %q could not be destroyed", driver.ErrUnavailable, left, s.prefix+name)
+		if left := s.sweep(ctx, name, over); len(left) > 0 {
+			if m, err = s.get(ctx, name); err == nil {
+				err = s.stillDue(ctx, name, m, append(m.account.Due, left...))
+			}
+			return errors.Join(fmt.Errorf("%w: %d versions of %q could not be destroyed", driver.ErrUnavailable, len(left), s.prefix+name), err)
 		}
 	}
 	return fmt.Errorf("%w: %q has more versions that are due", driver.ErrConflict, s.prefix+name)
+}
+
+// stillDue makes pending what is due, if the metadata are still m.
+func (s *secrets) stillDue(ctx context.Context, name string, m metadata, pending []due) error {
+	a := m.account
+	a.Due = fewer(pending)
+	return s.put(ctx, name, m.annotate(a), "annotations")
 }
 
 // Present implements driver.Inspector.
