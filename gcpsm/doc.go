@@ -80,9 +80,11 @@
 // annotation under the etag of the secret: a secret that was deleted and created
 // again has versions of the same numbers, and other etags. Each write looks at 16
 // versions at most.
+//
 // A write destroys after its commit, which proves that nothing of that is the state.
-// If the process dies in between, a version stays until "tokenkeep doctor" is asked
-// to mend the store.
+// If the process dies in between, and only then, a version stays that nothing knows
+// of: it costs what an active version costs until somebody destroys it by hand, or
+// the record is deleted.
 //
 // A lease of a refresh is one UpdateSecret of the annotation: it makes no version.
 //

@@ -375,10 +375,9 @@ func (s *secrets) due(ctx context.Context, name string, m metadata, now time.Tim
 }
 
 // sweep destroys versions that are over, and returns those that it could not
-// destroy, for the next commit of this driver; if there is none they are what
-// "tokenkeep doctor" finds. It comes after the commit, which has proved that none of
-// them is the state: the metadata may have been out of date, and somebody may have
-// moved the alias back to one.
+// destroy, for the next commit of this driver. It comes after the commit, which has
+// proved that none of them is the state: the metadata may have been out of date, and
+// somebody may have moved the alias back to one.
 func (s *secrets) sweep(ctx context.Context, name string, over []due) []due {
 	return s.each(ctx, over, func(ctx context.Context, d *due) (left bool) {
 		err := s.destroy(ctx, name, d.Number, d.Etag)
