@@ -768,7 +768,7 @@ func TestSearchesGoOnAfterAnEmptyPageAndLeaveOutWhatIsGone(t *testing.T) {
 		t.Errorf("List %v", err)
 	}
 	for code, class := range map[string]error{"AccessDeniedException": driver.ErrDenied, "DecryptionFailure": driver.ErrUnavailable} {
-		e.server.Inject(on("BatchGetSecretValue", 1, fakeaws.Fault{Status: 200, Body: `{"SecretValues": [], "Errors": [{"SecretId": "x", "ErrorCode": "` + code + `", "Message": "no"}]}`}))
+		e.server.Inject(on("BatchGetSecretValue", 1, fakeaws.Fault{Status: 200, Body: `{"SecretValues": [], "Errors": [{"SecretId": "` + app + "/" + name + `", "ErrorCode": "` + code + `", "Message": "no"}]}`}))
 		_, err := all(e.Lookup(t.Context(), []driver.Label{label("user", 'a', 'a')}))
 		is(t, "Lookup where one secret cannot be read", err, class)
 	}
@@ -1032,5 +1032,27 @@ func TestNothingNamesARegionAnEndpointOrACredential(t *testing.T) {
 				t.Errorf("%s: %s", file, line)
 			}
 		}
+	}
+}
+
+// What is below a prefix of another program may be closed to this one.
+func TestASecretOfADeeperPrefixThatMayNotBeReadHidesNothing(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, nil, nil)
+	e.create("mine")
+	deeper, err := awssm.NewDriver(newClient(t, e.server.URL, "another"), app+"/eu", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := deeper.Create(t.Context(), name, driver.Payload{Data: []byte("another's")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.server.Policy("app", `{"Version":"2012-10-17","Statement":[
+		{"Sid":"a","Effect":"Allow","Action":["secretsmanager:GetSecretValue","secretsmanager:DescribeSecret"],"Resource":"arn:aws:secretsmanager:*:*:secret:oauth/crm/u*"},
+		{"Sid":"b","Effect":"Allow","Action":["secretsmanager:BatchGetSecretValue","secretsmanager:ListSecrets"],"Resource":"*"}]}`); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := all(e.List(t.Context())); n != 1 || err != nil {
+		t.Errorf("List yields %d and error %v, want 1", n, err)
 	}
 }

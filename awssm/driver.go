@@ -281,7 +281,8 @@ func (s *secrets) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 // fetch yields the secrets that meet the conditions and were not yielded before.
 // It reports whether more are wanted.
 func (s *secrets) fetch(ctx context.Context, filters []types.Filter, yielded map[string]bool, yield func(driver.Named, error) bool) bool {
-	more, err := s.batch(ctx, filters, func(path string, st state) bool {
+	ours := func(path string) bool { _, ok := s.name(path); return ok }
+	more, err := s.batch(ctx, filters, ours, func(path string, st state) bool {
 		name, ok := s.name(path)
 		if !ok || st.grave != nil || yielded[name] {
 			return true

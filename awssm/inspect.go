@@ -236,7 +236,7 @@ func (s *secrets) probes() []probe {
 			})
 		}},
 		{"BatchGetSecretValue", func(ctx context.Context) error {
-			_, err := s.batch(ctx, []types.Filter{below(path)}, func(string, state) bool { return false })
+			_, err := s.batch(ctx, []types.Filter{below(path)}, func(string) bool { return true }, func(string, state) bool { return false })
 			return err
 		}},
 		{"DescribeSecret", func(ctx context.Context) error { _, err := s.describe(ctx, path); return err }},

@@ -239,8 +239,9 @@ func below(prefix string) types.Filter {
 
 // batch calls yield with each secret that meets the conditions, and its path,
 // until that returns false. A secret that is gone since it was listed is left
-// out.
-func (s *service) batch(ctx context.Context, filters []types.Filter, yield func(path string, st state) bool) (more bool, err error) {
+// out, and so is one that cannot be read and has a path that is not ours: filters
+// are prefixes, and match what is below another prefix in ours too.
+func (s *service) batch(ctx context.Context, filters []types.Filter, ours func(path string) bool, yield func(path string, st state) bool) (more bool, err error) {
 	in := &secretsmanager.BatchGetSecretValueInput{Filters: filters, MaxResults: aws.Int32(batchSize)}
 	for {
 		if err := ctx.Err(); err != nil {
@@ -252,7 +253,7 @@ func (s *service) batch(ctx context.Context, filters []types.Filter, yield func(
 		}
 		for _, e := range out.Errors {
 			err := classify(&smithy.GenericAPIError{Code: aws.ToString(e.ErrorCode), Message: aws.ToString(e.Message)})
-			if !errors.Is(err, driver.ErrNotFound) {
+			if !errors.Is(err, driver.ErrNotFound) && ours(pathOf(aws.ToString(e.SecretId))) {
 				return false, fmt.Errorf("BatchGetSecretValue: %s: %w", aws.ToString(e.SecretId), err)
 			}
 		}
@@ -270,6 +271,16 @@ func (s *service) batch(ctx context.Context, filters []types.Filter, yield func(
 			return true, nil
 		}
 	}
+}
+
+// pathOf returns the name in an ARN, which ends in "-" and six characters; what is
+// no ARN is a name.
+func pathOf(id string) string {
+	_, path, ok := strings.Cut(id, ":secret:")
+	if !ok {
+		return id
+	}
+	return path[:max(len(path)-len("-XXXXXX"), 0)]
 }
 
 // list calls yield with the path of each secret under a prefix until that returns

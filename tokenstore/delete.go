@@ -34,12 +34,7 @@ func (s *Store) delete(ctx context.Context, id string) error {
 		i, err := Select(like, s.candidates(records, like))
 		switch {
 		case errors.Is(err, ErrNotFound) && corrupt == nil && derived(id):
-			// A deletion that broke off may have left something. What is there and is
-			// no record, an alias for example, is not deleted without a base.
-			if err := s.driver.Delete(ctx, id, driver.Secret{}); !errors.Is(err, ErrConflict) {
-				return err
-			}
-			return nil
+			return s.complete(ctx, id, driver.Secret{})
 		case errors.Is(err, ErrNotFound):
 			return corrupt
 		case err != nil:
@@ -83,15 +78,23 @@ func (s *Store) deleteEntry(ctx context.Context, e entry) error {
 	now, readErr := s.fresh(ctx, e.name, e)
 	switch {
 	case errors.Is(readErr, ErrNotFound):
-		// It is gone for readers, but what was before may still be there: the
-		// driver completes a deletion that is repeated.
-		return s.driver.Delete(ctx, e.name, e.secret)
+		return s.complete(ctx, e.name, e.secret)
 	case readErr == nil && now.record.Born != e.record.Born:
 		return nil
 	case readErr == nil && now.secret.Version != e.secret.Version:
 		return fmt.Errorf("%w: another writer came first", ErrConflict)
 	}
 	return err
+}
+
+// complete repeats a deletion that may have broken off: what was deleted is gone
+// for readers, but what was before may still be there. If something else has the
+// name by now, there is nothing to complete.
+func (s *Store) complete(ctx context.Context, name string, base driver.Secret) error {
+	if err := s.driver.Delete(ctx, name, base); !errors.Is(err, ErrConflict) {
+		return err
+	}
+	return nil
 }
 
 // deleteWorkers is how many deletions DeleteTokens has under way at once.
