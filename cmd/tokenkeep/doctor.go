@@ -42,7 +42,11 @@ nothing is left but what does no harm.`,
 				return usagef("--purge is safe only while nothing else writes to the store: --purge and --alone go together")
 			}
 			o.Repair = o.Repair || o.MergeDuplicates || o.Purge
-			return a.withStore(c.Context(), func(s store) error { return a.doctor(c.Context(), s, o) })
+			checked := a.reading()
+			if o.Repair || o.Permissions {
+				checked = a.changing()
+			}
+			return checked.withStore(c.Context(), func(s store) error { return a.doctor(c.Context(), s, o) })
 		},
 	}
 	f := c.Flags()
@@ -226,7 +230,7 @@ name_key cannot be changed like that: migrate to another store instead.`,
 			if a.env(envKeys) == "" {
 				return usagef("rekey is about the keys of the file that %s names", envKeys)
 			}
-			return a.withStore(c.Context(), func(s store) error { return a.rekey(c.Context(), s, dryRun) })
+			return a.changing().withStore(c.Context(), func(s store) error { return a.rekey(c.Context(), s, dryRun) })
 		},
 	}
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "say which records would be written, and write nothing")

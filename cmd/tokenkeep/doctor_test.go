@@ -101,7 +101,7 @@ func TestDoctorUsage(t *testing.T) {
 	if text := e.fails(t, 2, "", "rekey"); !strings.Contains(text, envKeys) {
 		t.Errorf("message: %s", text)
 	}
-	if text := fileStoreEnv(t).with(envKeys, "unread").fails(t, 2, "", "rekey"); !strings.Contains(text, "has no keys") {
+	if text := (env{envStore: "file:" + writeFile(t, "tokens.csv", header), envKeys: "unread"}).fails(t, 2, "", "rekey"); !strings.Contains(text, "has no keys") {
 		t.Errorf("message: %s", text)
 	}
 }

@@ -38,7 +38,7 @@ FILE can be "-", standard output, if --reveal says that showing secrets is meant
 			if err := a.exportTo(args[0], force, reveal); err != nil {
 				return err
 			}
-			return a.withStore(c.Context(), func(s store) error {
+			return a.reading().withStore(c.Context(), func(s store) error {
 				return a.export(c.Context(), s, args[0], d, keepIDs, force)
 			})
 		},

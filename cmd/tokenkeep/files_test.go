@@ -221,8 +221,8 @@ func TestImportChecksFirst(t *testing.T) {
 				if strings.Contains(text, "s3cret") {
 					t.Errorf("a secret is in %q", text)
 				}
-				if got := decode[[]recordJSON](t, e.ok(t, "", "ls", "--json")); len(got) != 0 {
-					t.Errorf("%d records were imported", len(got))
+				if !isEmpty(t, e) {
+					t.Error("some records were imported")
 				}
 			} else {
 				e.ok(t, header+test.rows, args...)

@@ -121,21 +121,23 @@ type migration struct {
 
 func (a *app) migrate(ctx context.Context, o migrateOptions) (err error) {
 	source := a.side(fromPrefix)
-	source.isSource = true
+	source.isThere, source.readOnly = true, !o.deleteSource
 	from, err := source.openURL(ctx, o.from)
 	if err != nil {
 		return fmt.Errorf("--from: %w", err)
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
-	to, err := a.side(toPrefix).openURL(ctx, o.to)
+	target := a.side(toPrefix)
+	target.readOnly = true
+	to, err := target.openURL(ctx, o.to)
 	if err != nil {
 		return fmt.Errorf("--to: %w", err)
 	}
-	defer func() { err = errors.Join(err, to.Close()) }()
+	m := &migration{app: a, o: o, from: from, to: to, report: newMigrateReport(o)}
+	defer func() { err = errors.Join(err, m.to.Close()) }()
 	if at := from.place(); at != "" && at == to.place() {
 		return usagef("--from and --to name the same store")
 	}
-	m := &migration{app: a, o: o, from: from, to: to, report: newMigrateReport(o)}
 	err = m.run(ctx)
 	if m.plan == nil {
 		return err
@@ -155,6 +157,9 @@ func (m *migration) run(ctx context.Context) error {
 	if m.o.dryRun {
 		return nil
 	}
+	if err := m.beginWriting(ctx); err != nil {
+		return fmt.Errorf("--to: %w", err)
+	}
 	err := m.step(ctx, "write", m.to, m.write)
 	if err == nil {
 		err = m.step(ctx, "verify", m.to, m.verify)
@@ -167,6 +172,22 @@ func (m *migration) run(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", errPartial, err)
 	}
 	return m.report.err()
+}
+
+// beginWriting opens the target anew if it was opened for a plan, which must not
+// make it.
+func (m *migration) beginWriting(ctx context.Context) error {
+	p, ok := m.to.(planner)
+	if !ok {
+		return nil
+	}
+	to, err := p.forWriting(ctx)
+	if err != nil {
+		return err
+	}
+	planned := m.to
+	m.to = to
+	return planned.Close()
 }
 
 // prepare reads both stores and plans.

@@ -29,7 +29,7 @@ func (a *app) lsCommand() *cobra.Command {
 others are listed all the same.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.withStore(c.Context(), func(s store) error { return a.ls(c.Context(), s, reveal) })
+			return a.reading().withStore(c.Context(), func(s store) error { return a.ls(c.Context(), s, reveal) })
 		},
 	}
 	c.Flags().BoolVar(&reveal, "reveal", false, "show secrets; goes with --json")
@@ -115,7 +115,7 @@ processes or the history of a shell:
 			if err != nil {
 				return err
 			}
-			return a.withStore(c.Context(), func(s store) error { return a.get(c.Context(), s, t, reveal) })
+			return a.reading().withStore(c.Context(), func(s store) error { return a.get(c.Context(), s, t, reveal) })
 		},
 	}
 	c.Flags().StringVar(&user, "user", "", "the user's name")
@@ -224,9 +224,9 @@ brought back.`,
 			case all && !yes:
 				return usagef("rm --all removes every record of the store: say --yes too")
 			case all:
-				return a.withStore(c.Context(), func(s store) error { return a.removeAll(c.Context(), s) })
+				return a.changing().withStore(c.Context(), func(s store) error { return a.removeAll(c.Context(), s) })
 			}
-			return a.withStore(c.Context(), func(s store) error { return a.remove(c.Context(), s, ids) })
+			return a.changing().withStore(c.Context(), func(s store) error { return a.remove(c.Context(), s, ids) })
 		},
 	}
 	c.Flags().BoolVar(&all, "all", false, "remove all records")

@@ -27,7 +27,8 @@ type app struct {
 	colours bool // standard output shows colours
 
 	storeURL string
-	isSource bool // the store is only read, and so has to be there
+	isThere  bool // the store has to be there: it is not made
+	readOnly bool // the store is not written to: if it is not there, it is as good as empty
 	json     bool
 
 	began bool // a command has begun: what is wrong is not how it was called

@@ -41,6 +41,13 @@ type fitter interface {
 	Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error)
 }
 
+// A planner is a store that was opened for a plan, and is not written to.
+type planner interface {
+	// forWriting returns the store as it can be written to. It is made if it is not
+	// there.
+	forWriting(ctx context.Context) (store, error)
+}
+
 // A batcher is a store that writes many records at once, because it would
 // otherwise write itself anew for each of them.
 type batcher interface {
@@ -108,6 +115,21 @@ func (a *app) openURL(ctx context.Context, name string) (store, error) {
 		}
 	}
 	return nil, usagef("the scheme of the store is not known; it is written as one of %s", schemeForms())
+}
+
+// reading returns an app whose store is there, and is not written to.
+func (a *app) reading() *app {
+	b := a.changing()
+	b.readOnly = true
+	return b
+}
+
+// changing returns an app whose store is there: a typing error in its name is no
+// new one.
+func (a *app) changing() *app {
+	b := *a
+	b.isThere = true
+	return &b
 }
 
 // withStore opens the store for the time that use runs.
@@ -185,6 +207,9 @@ func storesHelp() string {
 Keys of names, labels and encryption come from the file that TOKENKEEP_KEYS_FILE
 names; "tokenkeep keys new" writes one. Whoever uses one store uses the same keys.
 Files and tables have no room for them.
+
+A file or table that is not there is made by save, import and migrate when they
+write to it. To all other commands that is an error.
 
 An endpoint, of LocalStack or an emulator, may be plain http on this machine; then
 it is asked without credentials, unless AWS_ACCESS_KEY_ID or AWS_PROFILE is set.

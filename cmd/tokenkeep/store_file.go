@@ -15,8 +15,8 @@ import (
 var fileScheme = scheme{
 	name: "file",
 	form: "file:PATH",
-	text: `the token file of a Zoho SDK, which is made if there is none; where its
-bytes do not tell which SDK that is, write file:PATH?dialect=csharp; there are
+	text: `the token file of a Zoho SDK, which is made if need be; where its bytes
+do not tell which SDK that is, write file:PATH?dialect=csharp; there are
 ` + dialectNames(codec.Dialects(), ", "),
 	open: openFile,
 }
@@ -55,6 +55,9 @@ func realPath(name string) string {
 	return name
 }
 
+// noFile says that there is no file with the records.
+func noFile(name string) error { return fmt.Errorf("there is no file %s", clean(name)) }
+
 var dialectSuffix = regexp.MustCompile(`^(.*)\?dialect=([a-z]*)$`)
 
 func openFile(_ context.Context, a *app, rest string) (store, error) {
@@ -72,8 +75,8 @@ func openFile(_ context.Context, a *app, rest string) (store, error) {
 	if rest == "" {
 		return nil, usagef("a path stands behind file:")
 	}
-	if a.isSource && !exists(rest) {
-		return nil, fmt.Errorf("there is no file %s", clean(rest))
+	if a.isThere && !exists(rest) {
+		return nil, noFile(rest)
 	}
 	a.noKeys("a token file")
 	s, err := filestore.New(rest, opts)

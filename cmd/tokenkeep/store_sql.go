@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,7 +31,7 @@ const (
 var sqliteScheme = scheme{
 	name: "sqlite",
 	form: "sqlite:PATH",
-	text: `the table oauthtoken in a SQLite database, which is made if there is none;
+	text: `the table oauthtoken in a SQLite database, which is made if need be;
 write sqlite:PATH?table=NAME for another table`,
 	open: openSQLite,
 }
@@ -45,6 +47,9 @@ mysql:USER@tcp(HOST:PORT)/DB can be used, too. The password comes from
 	open: openMySQL,
 }
 
+// sdkTable is the table of the SDKs.
+const sdkTable = "oauthtoken"
+
 // A sqlStore is a table, and the connections to its database.
 type sqlStore struct {
 	*sqlstore.Store
@@ -56,6 +61,71 @@ func (s sqlStore) Close() error     { return s.db.Close() }
 func (s sqlStore) place() string    { return s.at }
 func (sqlStore) counted() bool      { return false }
 func (sqlStore) lag() time.Duration { return 0 }
+
+// A plannedStore is a sqlStore that is not written to.
+type plannedStore struct {
+	sqlStore
+	open func(context.Context) (store, error)
+}
+
+func (s plannedStore) forWriting(ctx context.Context) (store, error) { return s.open(ctx) }
+
+// openTable returns a store on a table in db, which is closed with it. If nothing
+// is to be written and there is no such table, that is an error if the store has to
+// be there, and an empty table otherwise.
+func (a *app) openTable(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, table, at string) (store, error) {
+	table = cmp.Or(table, sdkTable)
+	if a.readOnly {
+		there, err := hasTable(ctx, db, dialect, table)
+		if err != nil {
+			return nil, errors.Join(err, db.Close())
+		}
+		if !there {
+			return a.noTable(ctx, table, at, db.Close())
+		}
+	}
+	return newSQLStore(ctx, db, dialect, table, at)
+}
+
+// noTable returns what takes the place of a table that is not there. err is what
+// there was to say of its database.
+func (a *app) noTable(ctx context.Context, table, at string, err error) (store, error) {
+	s, emptyErr := emptyTable(ctx, table, at)
+	if err = errors.Join(err, emptyErr); err != nil {
+		return nil, err
+	}
+	if a.isThere {
+		return nil, errors.Join(fmt.Errorf("there is no table %s in the database", clean(table)), s.Close())
+	}
+	return s, nil
+}
+
+// hasTable reports whether db, which is not written to, has a table.
+func hasTable(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, table string) (bool, error) {
+	question := "SELECT COUNT(*) FROM pragma_table_info(?)"
+	if dialect == sqlstore.MySQL {
+		question = "SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ?"
+	}
+	var columns int
+	if err := db.QueryRowContext(ctx, question, table).Scan(&columns); err != nil {
+		// The store says of what kind the error is. It creates nothing, because db
+		// is not written to.
+		_, classed := sqlstore.New(ctx, db, dialect, nil)
+		return false, cmp.Or(classed, err)
+	}
+	return columns > 0, nil
+}
+
+// emptyTable returns a store on an empty table in memory, which holds what one in
+// a new database would.
+func emptyTable(ctx context.Context, table, at string) (store, error) {
+	db, err := sql.Open("sqlite", ":memory:")
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(1)
+	return newSQLStore(ctx, db, sqlstore.SQLite, table, at)
+}
 
 // newSQLStore returns a store on a table in db, which is closed with it.
 func newSQLStore(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, table, at string) (store, error) {
@@ -69,34 +139,67 @@ func newSQLStore(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, tabl
 	return sqlStore{s, db, at + " " + table}, nil
 }
 
+// planned returns the store that open opens. One that has to be there is looked at
+// before it is opened for writing, which would make it; and one that is not written
+// to is opened once more when it is.
+func (a *app) planned(ctx context.Context, open func(context.Context, *app) (store, error)) (store, error) {
+	if a.isThere && !a.readOnly {
+		s, err := open(ctx, a.reading())
+		if err == nil {
+			err = s.Close()
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	s, err := open(ctx, a)
+	if err != nil || !a.readOnly {
+		return s, err
+	}
+	b := *a
+	b.readOnly = false
+	return plannedStore{s.(sqlStore), func(ctx context.Context) (store, error) { return open(ctx, &b) }}, nil
+}
+
 func openSQLite(ctx context.Context, a *app, rest string) (store, error) {
 	path, params, err := sqlParams(rest, "table")
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case path == "":
+	if path == "" {
 		return nil, usagef("a path stands behind sqlite:")
-	case a.isSource && !exists(path):
-		return nil, fmt.Errorf("there is no file %s", clean(path))
 	}
 	a.noKeys("a table")
-	// SQLite would create the file for all to read.
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err == nil {
-		err = f.Close()
-	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
+	return a.planned(ctx, func(ctx context.Context, a *app) (store, error) { return openDatabase(ctx, a, path, params["table"]) })
+}
+
+func openDatabase(ctx context.Context, a *app, path, table string) (store, error) {
+	there := exists(path)
+	switch {
+	case !there && a.isThere:
+		return nil, noFile(path)
+	case !there && !a.readOnly:
+		// SQLite would create the file for all to read.
+		if err := createFile(path, nil); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
 	}
 	path = realPath(path)
+	at := "sqlite " + path
+	if !there && a.readOnly {
+		return emptyTable(ctx, cmp.Or(table, sdkTable), at)
+	}
 	// The time-out is that of a lock another program holds.
-	name := url.URL{Scheme: "file", Path: "/" + strings.TrimPrefix(filepath.ToSlash(path), "/"), RawQuery: "_pragma=busy_timeout(10000)"}
+	pragmas := "_pragma=busy_timeout(10000)"
+	if a.readOnly {
+		pragmas += "&_pragma=query_only(1)"
+	}
+	name := url.URL{Scheme: "file", Path: "/" + strings.TrimPrefix(filepath.ToSlash(path), "/"), RawQuery: pragmas}
 	db, err := sql.Open("sqlite", name.String())
 	if err != nil {
 		return nil, err
 	}
-	return newSQLStore(ctx, db, sqlstore.SQLite, params["table"], "sqlite "+path)
+	return a.openTable(ctx, db, sqlstore.SQLite, table, at)
 }
 
 // sqlParams cuts off a parameter like ?table=NAME, if there is one: a path may have
@@ -125,7 +228,33 @@ func openMySQL(ctx context.Context, a *app, rest string) (store, error) {
 		return nil, errMySQLForm
 	}
 	at := strings.Join([]string{"mysql", config.Net, config.Addr, config.DBName}, " ")
-	return newSQLStore(ctx, sql.OpenDB(connector), sqlstore.MySQL, table, at)
+	return a.planned(ctx, func(ctx context.Context, a *app) (store, error) {
+		c := connector
+		if a.readOnly {
+			c = readOnlyConnector{connector}
+		}
+		return a.openTable(ctx, sql.OpenDB(c), sqlstore.MySQL, table, at)
+	})
+}
+
+// A readOnlyConnector makes connections that write nothing. MySQL and MariaDB have
+// variables of different names for that, and one statement.
+type readOnlyConnector struct{ driver.Connector }
+
+// Connect implements driver.Connector.
+func (c readOnlyConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	execer, ok := conn.(driver.ExecerContext)
+	if !ok {
+		return nil, errors.Join(errors.New("the connection runs no statements"), conn.Close())
+	}
+	if _, err := execer.ExecContext(ctx, "SET SESSION TRANSACTION READ ONLY", nil); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
 }
 
 // errMySQLForm repeats nothing: what is not written as it should be may hold a

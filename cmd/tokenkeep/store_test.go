@@ -160,7 +160,7 @@ func TestKeysFileIsChecked(t *testing.T) {
 // file has none.
 func TestKeysOfTokenFile(t *testing.T) {
 	t.Parallel()
-	e := fileStoreEnv(t).with(envKeys, "unread")
+	e := env{envStore: "file:" + writeFile(t, "tokens.csv", header), envKeys: "unread"}
 	if r := e.tk(t, "", "ls", "--json"); r.code != 0 || !strings.Contains(decode[map[string]string](t, r.err)["note"], "not encrypted") {
 		t.Errorf("%+v", r)
 	}
@@ -177,8 +177,8 @@ func TestSQLiteFile(t *testing.T) {
 	if got := decode[[]recordJSON](t, e.ok(t, "", "ls", "--json")); len(got) != 1 {
 		t.Errorf("%d records", len(got))
 	}
-	if got := decode[[]recordJSON](t, env{envStore: "sqlite:" + name}.ok(t, "", "ls", "--json")); len(got) != 0 {
-		t.Errorf("%d records in another table", len(got))
+	if text := (env{envStore: "sqlite:" + name}).fails(t, 1, "", "ls"); !strings.Contains(text, "there is no table oauthtoken") {
+		t.Errorf("another table: %s", text)
 	}
 	to := fileStoreEnv(t)
 	_, text := migrateFails(t, 1, env{envStore: "sqlite:" + name + ".not"}, to)
@@ -188,6 +188,95 @@ func TestSQLiteFile(t *testing.T) {
 	migrateFails(t, 1, env{envStore: "file:" + name + ".not"}, to)
 	env{envStore: "sqlite:" + name + "?table=a-b"}.fails(t, 2, "", "ls")
 	env{envStore: "sqlite:" + name + "?tables=a"}.fails(t, 2, "", "ls")
+}
+
+// TestATypingErrorIsNoNewStore runs every command but those that make a store, on
+// one that is not there, and checks that it says so and makes nothing.
+func TestATypingErrorIsNoNewStore(t *testing.T) {
+	t.Parallel()
+	keys := filepath.Join(t.TempDir(), "keys.json")
+	env{}.ok(t, "", "keys", "new", keys)
+	for _, scheme := range []string{"file", "sqlite"} {
+		t.Run(scheme, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			e := env{envStore: scheme + ":" + filepath.Join(dir, "typo"), envKeys: keys}
+			for _, args := range [][]string{
+				{"ls"}, {"ls", "--json"}, {"get", "1"}, {"rm", "1"}, {"rm", "--all", "--yes"}, {"export", filepath.Join(dir, "e.csv")},
+				{"doctor"}, {"doctor", "--repair"}, {"doctor", "--permissions"}, {"rekey"}, {"migrate", "--from", e[envStore], "--to", "mem:"},
+				{"migrate", "--delete-source", "--from", e[envStore], "--to", "mem:"},
+			} {
+				r := e.tk(t, "", args...)
+				if r.code != 1 || r.out != "" || !strings.Contains(r.err, "there is no file") {
+					t.Errorf("%v: %+v", args, r)
+				}
+			}
+			if names := listing(t, dir); len(names) != 0 {
+				t.Errorf("made %v", names)
+			}
+		})
+	}
+	for name, text := range map[string]string{"an empty file": "", "another table": "make"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := writeFile(t, "empty.csv", "")
+			if text != "" {
+				env{envStore: "sqlite:" + path + "?table=other"}.ok(t, `{"user_name":"ann","access_token":"a"}`, "save")
+			}
+			before := readFile(t, path)
+			for _, args := range [][]string{{"ls"}, {"get", "1"}, {"rm", "--all", "--yes"}, {"doctor"}, {"doctor", "--repair"}} {
+				got := env{envStore: "sqlite:" + path}.fails(t, 1, "", args...)
+				if !strings.Contains(got, "there is no table") {
+					t.Errorf("%v: %s", args, got)
+				}
+			}
+			if readFile(t, path) != before {
+				t.Error("the file has changed")
+			}
+		})
+	}
+	t.Run("mysql", func(t *testing.T) {
+		t.Parallel()
+		e := mysqlEnv(t)
+		for range 2 {
+			for _, args := range [][]string{{"ls"}, {"rm", "--all", "--yes"}, {"doctor", "--repair"}} {
+				if got := e.fails(t, 1, "", args...); !strings.Contains(got, "there is no table") {
+					t.Errorf("%v: %s", args, got)
+				}
+			}
+		}
+	})
+}
+
+// TestReadingMakesNoTable checks that whoever reads the table of an SDK leaves its
+// database as it is.
+func TestReadingMakesNoTable(t *testing.T) {
+	t.Parallel()
+	path := writeFile(t, "zohooauth.db", readFile(t, "../../tokenstore/sqlstore/testdata/zohooauth.db"))
+	before := readFile(t, path)
+	sqlite, to := env{envStore: "sqlite:" + path}, fileStoreEnv(t)
+	sqlite.ok(t, "", "ls")
+	sqlite.ok(t, "", "export", filepath.Join(t.TempDir(), "e.csv"))
+	migrates(t, sqlite, to)
+	importSDKFile(t, to)
+	migrates(t, to, sqlite, "--dry-run", "--on-conflict", "source")
+	if readFile(t, path) != before || len(listing(t, filepath.Dir(path))) != 1 {
+		t.Error("the database has changed")
+	}
+}
+
+// listing returns the names of the files in a folder.
+func listing(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
 }
 
 // TestMySQLNames checks the two forms in which a database is named.
