@@ -9,6 +9,11 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
+	"github.com/tokenkeep/tokenkeep/internal/fakegcp"
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 )
 
@@ -118,6 +123,32 @@ func everyStore(t *testing.T, test func(*testing.T, env)) {
 			return e
 		}
 	}
+	aws := func(operations string, fault *fakeaws.Fault) func(*testing.T) env {
+		return func(t *testing.T) env {
+			e, server := awsEnv(t)
+			t.Cleanup(func() { asked(t, len(server.Requests())) })
+			server.Inject(func(q *fakeaws.Request) *fakeaws.Fault {
+				if strings.Contains(operations, q.Operation) {
+					return fault
+				}
+				return nil
+			})
+			return e.with(envAWSKeyID, "AKIATOKENKEEP").with(envAWSSecret, canary).with("AWS_SESSION_TOKEN", canary)
+		}
+	}
+	gcp := func(methods string, fault *fakegcp.Fault) func(*testing.T) env {
+		return func(t *testing.T) env {
+			e, server := gcpEnv(t)
+			t.Cleanup(func() { asked(t, len(server.Calls())) })
+			server.Inject(func(c *fakegcp.Call) *fakegcp.Fault {
+				if strings.Contains(methods, c.Method) {
+					return fault
+				}
+				return nil
+			})
+			return e
+		}
+	}
 	fileWith := func(text string) func(*testing.T) env {
 		return func(t *testing.T) env { return env{envStore: "file:" + writeFile(t, "tokens.csv", text)} }
 	}
@@ -137,6 +168,19 @@ func everyStore(t *testing.T, test func(*testing.T, env)) {
 		"sqlite":         func(t *testing.T) env { return storeKinds[1].open(t) },
 		"no database":    func(t *testing.T) env { return env{envStore: "sqlite:" + writeFile(t, "tokens.db", canary)} },
 		"no mysql":       func(*testing.T) env { return env{envStore: "mysql://ann@127.0.0.1:1/db", envMySQLPassword: canary} },
+		"aws":            aws("", nil),
+		"aws denies":     aws("CreateSecret PutSecretValue UpdateSecret", &fakeaws.Fault{Code: "AccessDeniedException", Message: "not authorized"}),
+		"aws refuses":    aws("CreateSecret PutSecretValue", &fakeaws.Fault{Code: "InvalidRequestException", Message: "refused"}),
+		"aws, no record": aws("GetSecretValue BatchGetSecretValue", &fakeaws.Fault{
+			Status: http.StatusOK, Body: `{"Name":"oauth/test/x","VersionId":"v","SecretString":"` + canary + `","SecretValues":[{"Name":"oauth/test/x","SecretString":"` + canary + `"}]}`,
+		}),
+		"gcp":          gcp("", nil),
+		"gcp denies":   gcp("CreateSecret AddSecretVersion UpdateSecret", &fakegcp.Fault{Err: status.Error(codes.PermissionDenied, "denied")}),
+		"gcp refuses":  gcp("AddSecretVersion", &fakegcp.Fault{Err: status.Error(codes.InvalidArgument, "refused")}),
+		"gcp, damaged": gcp("AccessSecretVersion", &fakegcp.Fault{Damage: true}),
+		"gcp, credentials": func(t *testing.T) env {
+			return env{envStore: "gcpsm:p/x", gcpEnvCredentials: writeFile(t, "credentials.json", canary)}
+		},
 		"vault with keys": func(t *testing.T) env {
 			e, _ := vaultEnv(t)
 			name := filepath.Join(t.TempDir(), "keys.json")
@@ -148,5 +192,13 @@ func everyStore(t *testing.T, test func(*testing.T, env)) {
 			t.Parallel()
 			test(t, open(t))
 		})
+	}
+}
+
+// asked checks that a server was called: a store that is not reached shows nothing.
+func asked(t *testing.T, calls int) {
+	t.Helper()
+	if calls == 0 {
+		t.Error("the commands have made no call")
 	}
 }
