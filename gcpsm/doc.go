@@ -82,9 +82,10 @@
 // versions at most.
 //
 // A write destroys after its commit, which proves that nothing of that is the state.
-// If the process dies in between, and only then, a version stays that nothing knows
-// of: it costs what an active version costs until somebody destroys it by hand, or
-// the record is deleted.
+// If the process dies in between, or the commit's answer is lost, or a destruction
+// fails and this process does not write the record again soon, a version stays that
+// nothing knows of: it costs what an active version costs until somebody destroys it
+// by hand, or the record is deleted.
 //
 // A lease of a refresh is one UpdateSecret of the annotation: it makes no version.
 //

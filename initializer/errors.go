@@ -166,7 +166,8 @@ func unreachable(err error, secrets ...string) error {
 
 func holdsAny(text string, secrets []string) bool {
 	for _, s := range secrets {
-		if s != "" && strings.Contains(text, s) {
+		// A transport may quote the form it was to send.
+		if s != "" && (strings.Contains(text, s) || strings.Contains(text, url.QueryEscape(s))) {
 			return true
 		}
 	}
