@@ -179,7 +179,7 @@ func TestProcessesFail(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, o := range answers {
-		if o.err == nil || !strings.Contains(o.err.Error(), "exit status 8") {
+		if o.err == nil || !strings.Contains(o.err.Error(), "exit status 1") {
 			t.Errorf("error %v", o.err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/tokenkeep/tokenkeep/codec"
@@ -79,6 +80,33 @@ func (usage) Is(target error) bool { return target == errUsage }
 func (u usage) Unwrap() error      { return u.error }
 
 func usagef(format string, args ...any) error { return usage{fmt.Errorf(format, args...)} }
+
+// longestID is how long an ID may be to be repeated in an error. Those that a store
+// makes up are shorter, and a token, given in the place of one, is longer.
+const longestID = 44
+
+// A cutError is an error whose text repeats only the beginning of an ID.
+type cutError struct {
+	error
+	id string
+}
+
+func (e cutError) Unwrap() error { return e.error }
+
+func (e cutError) Error() string {
+	const begin = 6
+	cut := strings.ToValidUTF8(e.id[:begin], "") + "…"
+	return strings.NewReplacer(strconv.Quote(e.id), strconv.Quote(cut), e.id, cut).Replace(e.error.Error())
+}
+
+// withoutLong returns an error about an ID that was given as an argument. If it is
+// so long that it may be a token, the text does not repeat it.
+func withoutLong(err error, id string) error {
+	if len(id) <= longestID {
+		return err
+	}
+	return cutError{err, id}
+}
 
 // exitCodes is the help on exit codes.
 func exitCodes() string {

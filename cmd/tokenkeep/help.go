@@ -18,6 +18,21 @@ func helpTopics() []*cobra.Command {
 	}
 }
 
+// help shows the help on a command or topic. If there is none, the one that cobra
+// has shows another, and reports success.
+func help(c *cobra.Command, args []string) error {
+	found, rest, err := c.Root().Find(args)
+	switch {
+	case err != nil || len(rest) > 0 && !plainName.MatchString(rest[0]):
+		return usagef("this is neither a command nor a topic; see 'tokenkeep help'")
+	case len(rest) > 0:
+		return usagef("there is no command or topic %q; see 'tokenkeep help'", rest[0])
+	}
+	found.InitDefaultHelpFlag()
+	found.InitDefaultVersionFlag()
+	return found.Help()
+}
+
 // version returns the version of the module that the program was built from.
 func version() string {
 	info, ok := debug.ReadBuildInfo()

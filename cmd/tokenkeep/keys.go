@@ -174,7 +174,10 @@ func (a *app) newKeys(name string) error {
 	if err != nil {
 		return err
 	}
-	if err := createFile(name, data); err != nil {
+	switch err := createFile(name, data); {
+	case errors.Is(err, fs.ErrExist):
+		return usagef("%s is there already, and is not replaced", clean(name))
+	case err != nil:
 		return err
 	}
 	if a.json {

@@ -41,8 +41,8 @@ func (a *app) ls(ctx context.Context, s store, reveal bool) error {
 		return usagef("ls shows secrets with --json only; 'tokenkeep get ID --reveal' shows those of one record")
 	}
 	tokens, err := s.GetTokens(ctx)
-	if err != nil && !errors.Is(err, tokenstore.ErrCorrupt) {
-		return err
+	if _, _, unread := readable(tokens, err); unread != nil {
+		return unread
 	}
 	slices.SortFunc(tokens, func(a, b tokenstore.Token) int { return compareIDs(a.ID, b.ID) })
 	if a.json {
@@ -147,7 +147,7 @@ func (a *app) wanted(ctx context.Context, id, user, client, like string) (tokens
 func (a *app) get(ctx context.Context, s store, like tokenstore.Token, reveal bool) error {
 	t, err := s.FindToken(ctx, like)
 	if err != nil {
-		return err
+		return withoutLong(err, like.ID)
 	}
 	return a.printRecord(t, reveal)
 }
@@ -250,7 +250,7 @@ func (a *app) remove(ctx context.Context, s store, ids []string) error {
 	var errs []error
 	for _, id := range ids {
 		if err := removeOne(ctx, s, id); err != nil {
-			errs = append(errs, err)
+			errs = append(errs, withoutLong(err, id))
 			if hopeless(err) {
 				break
 			}

@@ -165,6 +165,28 @@ func TestClasses(t *testing.T) {
 	})
 }
 
+// TestATokenInThePlaceOfAnIDIsNotRepeated gives tokens as arguments. The IDs that
+// stores make up are repeated.
+func TestATokenInThePlaceOfAnIDIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	eachStore(t, func(t *testing.T, e env) {
+		saved := decode[recordJSON](t, e.ok(t, `{"user_name":"ann","access_token":"a"}`, "save", "--json"))
+		e.ok(t, "", "rm", saved.ID)
+		token := "1000.0123456789abcdef0123456789abcdef.0123456789abcdef0123456789abcdef"
+		for _, command := range []string{"get", "rm"} {
+			for _, given := range []string{token, token + "\"\n", strings.Repeat("x"+token, 9)} {
+				r := e.tk(t, "", command, given)
+				if r.code == 0 || r.err == "" || strings.Contains(r.out+r.err, "0123456789abcdef") {
+					t.Errorf("%s: %+v", command, r)
+				}
+			}
+			if text := e.fails(t, 3, "", command, saved.ID); !strings.Contains(text, saved.ID) {
+				t.Errorf("%s without the ID: %s", command, text)
+			}
+		}
+	})
+}
+
 func TestClassesOfStores(t *testing.T) {
 	t.Parallel()
 	t.Run("denied", func(t *testing.T) {
@@ -177,11 +199,26 @@ func TestClassesOfStores(t *testing.T) {
 	})
 	t.Run("unavailable", func(t *testing.T) {
 		t.Parallel()
-		env{}.fails(t, 8, "", "ls", "--store", "file:"+t.TempDir())
+		env{}.fails(t, 8, "", "ls", "--store", "mysql://ann@127.0.0.1:1/db")
+	})
+	t.Run("no such path", func(t *testing.T) {
+		t.Parallel()
+		dir := t.TempDir()
+		for _, scheme := range []string{"file:", "sqlite:"} {
+			for path, want := range map[string]string{dir: "is a directory", filepath.Join(dir, "nowhere", "x"): "there is no directory"} {
+				if text := (env{}).fails(t, 1, `{"user_name":"ann","access_token":"a"}`, "save", "--store", scheme+path); !strings.Contains(text, want) {
+					t.Errorf("%s%s: %s", scheme, path, text)
+				}
+				migrateFails(t, 1, env{envStore: "mem:"}, env{envStore: scheme + path}, "--dry-run")
+			}
+		}
 	})
 	t.Run("corrupt", func(t *testing.T) {
 		t.Parallel()
 		name := writeFile(t, "tokens.csv", "these are no tokens\n")
+		if r := (env{}).tk(t, "", "ls", "--json", "--store", "file:"+name); r.code != 9 || r.out != "" {
+			t.Errorf("ls --json: %+v", r) // [] would say that there are no records
+		}
 		env{}.fails(t, 9, "", "ls", "--store", "file:"+name)
 		if readFile(t, name) != "these are no tokens\n" {
 			t.Error("the file was changed")

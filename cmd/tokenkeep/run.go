@@ -98,6 +98,12 @@ or TOKENKEEP_STORE; "tokenkeep help stores" tells how. Secrets are masked unless
 		a.keysCommand(), a.demoCommand(), a.demoSaveCommand(), a.demoProgramCommand(), a.versionCommand(),
 	)
 	root.AddCommand(helpTopics()...)
+	root.InitDefaultHelpCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "help" {
+			c.Run, c.RunE = nil, help
+		}
+	}
 	return root
 }
 

@@ -155,7 +155,7 @@ func query(rest string, names ...string) (string, map[string]string, error) {
 		params[name] = all[0]
 	}
 	if err != nil || found && text == "" {
-		return "", nil, usagef("behind the ? stand %s, each once, joined by &", strings.Join(names, ", "))
+		return "", nil, usagef("the parameters after ? are %s, each at most once, joined by &", strings.Join(names, ", "))
 	}
 	return rest, params, nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/smithy-go/logging"
 
@@ -88,6 +89,8 @@ func (a *app) awsClient(ctx context.Context, region, address string) (*secretsma
 		return nil, usagef("the configuration of AWS: %w", err)
 	case c.Region == "":
 		return nil, usagef("no region of AWS: write ?region=… or set AWS_REGION")
+	case !hasCredentials(ctx, c.Credentials):
+		return nil, usagef("no credentials of AWS: set %s and %s, or AWS_PROFILE", envAWSKeyID, envAWSSecret)
 	}
 	return secretsmanager.NewFromConfig(c, func(o *secretsmanager.Options) {
 		o.HTTPClient = wholeSender{o.HTTPClient}
@@ -95,6 +98,18 @@ func (a *app) awsClient(ctx context.Context, region, address string) (*secretsma
 			o.BaseEndpoint = aws.String(address)
 		}
 	}), nil
+}
+
+// hasCredentials reports whether there are any. The role of a virtual machine is
+// what the SDK looks for last, if nothing names others: then they are asked for
+// now, once, and that there is no machine to ask is not for a call to say. Whether
+// ctx has ended is.
+func hasCredentials(ctx context.Context, c aws.CredentialsProvider) bool {
+	if !aws.IsCredentialsProvider(c, (*ec2rolecreds.Provider)(nil)) {
+		return true
+	}
+	_, err := c.Retrieve(ctx)
+	return err == nil || ctx.Err() != nil
 }
 
 // awsLogger returns a logger that writes what the SDK warns of as remarks of this

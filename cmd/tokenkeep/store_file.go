@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -55,8 +56,25 @@ func realPath(name string) string {
 	return name
 }
 
-// noFile says that there is no file with the records.
-func noFile(name string) error { return fmt.Errorf("there is no file %s", clean(name)) }
+// checkPath reports what is wrong with the path of a store, in the same words for
+// all kinds that are files, and before they ask for a lock or make one.
+func (a *app) checkPath(name string) error {
+	info, err := os.Stat(name)
+	if err == nil && info.IsDir() {
+		return fmt.Errorf("%s is a directory", clean(name))
+	}
+	if exists(name) {
+		return nil
+	}
+	dir := filepath.Dir(name)
+	switch {
+	case a.isThere:
+		return fmt.Errorf("there is no file %s", clean(name))
+	case !exists(dir):
+		return fmt.Errorf("there is no directory %s", clean(dir))
+	}
+	return nil
+}
 
 var dialectSuffix = regexp.MustCompile(`^(.*)\?dialect=([a-z]*)$`)
 
@@ -73,10 +91,10 @@ func openFile(_ context.Context, a *app, rest string) (store, error) {
 		rest = rest[2:]
 	}
 	if rest == "" {
-		return nil, usagef("a path stands behind file:")
+		return nil, usagef("file: needs a path")
 	}
-	if a.isThere && !exists(rest) {
-		return nil, noFile(rest)
+	if err := a.checkPath(rest); err != nil {
+		return nil, err
 	}
 	a.noKeys("a token file")
 	s, err := filestore.New(rest, opts)

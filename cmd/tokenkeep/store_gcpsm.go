@@ -34,7 +34,7 @@ func openGCPSM(ctx context.Context, a *app, rest string) (store, error) {
 	}
 	project, prefix, ok := strings.Cut(rest, "/")
 	if !ok || project == "" {
-		return nil, usagef("a project and a prefix stand behind gcpsm:")
+		return nil, usagef("gcpsm: needs a project and a prefix: gcpsm:PROJECT/PREFIX")
 	}
 	opts, err := a.storeOptions()
 	if err != nil {

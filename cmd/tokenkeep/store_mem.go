@@ -19,7 +19,7 @@ var memScheme = scheme{
 
 func openMem(_ context.Context, a *app, rest string) (store, error) {
 	if rest != "" {
-		return nil, usagef("nothing stands behind mem:")
+		return nil, usagef("mem: takes nothing after the colon")
 	}
 	opts, err := a.storeOptions()
 	if err != nil {

@@ -167,18 +167,18 @@ func openSQLite(ctx context.Context, a *app, rest string) (store, error) {
 		return nil, err
 	}
 	if path == "" {
-		return nil, usagef("a path stands behind sqlite:")
+		return nil, usagef("sqlite: needs a path")
 	}
 	a.noKeys("a table")
 	return a.planned(ctx, func(ctx context.Context, a *app) (store, error) { return openDatabase(ctx, a, path, params["table"]) })
 }
 
 func openDatabase(ctx context.Context, a *app, path, table string) (store, error) {
+	if err := a.checkPath(path); err != nil {
+		return nil, err
+	}
 	there := exists(path)
-	switch {
-	case !there && a.isThere:
-		return nil, noFile(path)
-	case !there && !a.readOnly:
+	if !there && !a.readOnly {
 		// SQLite would create the file for all to read.
 		if err := createFile(path, nil); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
@@ -297,7 +297,7 @@ func mysqlConfig(rest string) (_ *mysql.Config, table string, _ error) {
 	case config.Passwd != "":
 		return nil, "", errMySQLPassword
 	case config.DBName == "":
-		return nil, "", usagef("no database stands behind the host")
+		return nil, "", usagef("mysql: needs a database behind the host: mysql://USER@HOST/DB")
 	}
 	return config, table, nil
 }

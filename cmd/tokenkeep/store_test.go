@@ -65,7 +65,7 @@ func TestKeys(t *testing.T) {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
 	written := readFile(t, name)
-	e.fails(t, 1, "", "keys", "new", name)
+	e.fails(t, 2, "", "keys", "new", name)
 	if readFile(t, name) != written {
 		t.Error("keys were replaced")
 	}
@@ -299,8 +299,8 @@ func TestMySQLNames(t *testing.T) {
 		{"//ann:s3cret@h/d", envMySQLPassword},
 		{"//ann:@h/d", envMySQLPassword},
 		{"ann:s3cret@tcp(h)/d", envMySQLPassword},
-		{"//ann@h", "no database"},
-		{"ann@tcp(h)/", "no database"},
+		{"//ann@h", "needs a database"},
+		{"ann@tcp(h)/", "needs a database"},
 		{"//", "not written as"},
 		{"//ann@h:s3cret/d", "not written as"},
 		{"s3cret", "not written as"},
@@ -370,6 +370,22 @@ func TestAWSEnvironment(t *testing.T) {
 		if q.AccessKey != "AKIATOKENKEEP" || q.Region != "eu-north-1" {
 			t.Errorf("%s: %s in %s", q.Operation, q.AccessKey, q.Region)
 		}
+	}
+}
+
+// TestNoCredentialsOfAWS checks that without credentials no call is made, and
+// nobody is told to try again.
+func TestNoCredentialsOfAWS(t *testing.T) {
+	nothing := filepath.Join(t.TempDir(), "nothing")
+	for name, value := range map[string]string{
+		"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": nothing, "AWS_SHARED_CREDENTIALS_FILE": nothing,
+		envAWSKeyID: "", envAWSSecret: "", "AWS_PROFILE": "", "AWS_WEB_IDENTITY_TOKEN_FILE": "",
+		"AWS_CONTAINER_CREDENTIALS_FULL_URI": "", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "",
+	} {
+		t.Setenv(name, value)
+	}
+	if text := (env{}).fails(t, 2, "", "ls", "--store", "awssm:x?region=eu-central-1"); !strings.Contains(text, "no credentials of AWS") {
+		t.Errorf("message: %s", text)
 	}
 }
 
