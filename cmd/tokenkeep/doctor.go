@@ -42,6 +42,7 @@ nothing is left but what does no harm.`,
 				return usagef("--purge is safe only while nothing else writes to the store: --purge and --alone go together")
 			}
 			o.Repair = o.Repair || o.MergeDuplicates || o.Purge
+			a.tried = o.Permissions
 			checked := a.reading()
 			if o.Repair || o.Permissions {
 				checked = a.changing()

@@ -108,6 +108,15 @@ func withoutLong(err error, id string) error {
 	return cutError{err, id}
 }
 
+// hint returns what may help with an error, or "". The store refuses one call; what
+// else is missing, doctor tells at once.
+func (a *app) hint(err error) string {
+	if errors.Is(err, tokenstore.ErrDenied) && !a.tried {
+		return "'tokenkeep doctor --permissions' names the permissions that are missing"
+	}
+	return ""
+}
+
 // exitCodes is the help on exit codes.
 func exitCodes() string {
 	var b strings.Builder
@@ -126,7 +135,9 @@ func exitCodes() string {
 	b.WriteString(t.String())
 	b.WriteString(`
 After "partial", "unavailable" and "interrupted" the same command can be repeated:
-what was done already is left as it is.
+what was done already is left as it is. After "denied", "tokenkeep doctor
+--permissions" names the permissions that are missing; the object of an error that
+something helps with has a "hint".
 `)
 	return b.String()
 }

@@ -165,6 +165,40 @@ func TestClasses(t *testing.T) {
 	})
 }
 
+// TestWhoIsDeniedIsToldOfDoctor checks that each command which the store refuses
+// names the one that tells what is missing, and that this one does not name itself.
+func TestWhoIsDeniedIsToldOfDoctor(t *testing.T) {
+	t.Parallel()
+	const hint = "doctor --permissions"
+	e, _ := vaultEnv(t)
+	e = e.with("VAULT_TOKEN", "hvs.wrong")
+	source := fileStoreEnv(t)
+	importSDKFile(t, source)
+	record := `{"user_name":"ann","access_token":"a"}`
+	for _, args := range [][]string{
+		{"ls"}, {"get", "1"}, {"save"}, {"rm", "1"}, {"doctor"}, {"export", filepath.Join(t.TempDir(), "e.csv")},
+		{"migrate", "--from", source[envStore], "--to", e[envStore]}, {"migrate", "--from", e[envStore], "--to", source[envStore]},
+	} {
+		if text := e.fails(t, 7, record, args...); strings.Count(text, hint) != 1 {
+			t.Errorf("%v: %s", args, text)
+		}
+		got := decode[map[string]any](t, e.fails(t, 7, record, append(args, "--json")...))
+		if text, _ := got["hint"].(string); !strings.Contains(text, hint) || strings.Contains(got["error"].(string), hint) {
+			t.Errorf("%v --json: %v", args, got)
+		}
+	}
+	if text := e.tk(t, "", "doctor", "--permissions").err; strings.Contains(text, hint) {
+		t.Errorf("doctor --permissions: %s", text)
+	}
+	// Of many records, too; and nobody else is told.
+	if text := e.fails(t, 7, string(sdkFile), "import", "-"); !strings.Contains(text, hint) {
+		t.Errorf("import: %s", text)
+	}
+	if r := source.tk(t, "", "get", "77", "--json"); r.code != 3 || strings.Contains(r.err, "hint") {
+		t.Errorf("%+v", r)
+	}
+}
+
 // TestATokenInThePlaceOfAnIDIsNotRepeated gives tokens as arguments. The IDs that
 // stores make up are repeated.
 func TestATokenInThePlaceOfAnIDIsNotRepeated(t *testing.T) {

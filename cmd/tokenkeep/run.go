@@ -31,6 +31,7 @@ type app struct {
 	readOnly bool // the store is not written to: if it is not there, it is as good as empty
 	json     bool
 
+	tried bool // the permissions are being tried
 	began bool // a command has begun: what is wrong is not how it was called
 }
 
@@ -160,10 +161,14 @@ func (a *app) report(err error) {
 			Error string `json:"error"`
 			Class string `json:"class"`
 			Code  int    `json:"code"`
-		}{err.Error(), class.name, class.code})
+			Hint  string `json:"hint,omitempty"`
+		}{err.Error(), class.name, class.code, a.hint(err)})
 		return
 	}
 	_, _ = fmt.Fprintf(a.errs, "tokenkeep: %v\n", err)
+	if text := a.hint(err); text != "" {
+		_, _ = fmt.Fprintf(a.errs, "tokenkeep: %s\n", text)
+	}
 }
 
 // note writes a remark to standard error.
