@@ -1,6 +1,7 @@
 package main
 
 import (
+	"database/sql"
 	"encoding/base64"
 	"os"
 	"path/filepath"
@@ -262,6 +263,47 @@ func TestReadingMakesNoTable(t *testing.T) {
 	migrates(t, to, sqlite, "--dry-run", "--on-conflict", "source")
 	if readFile(t, path) != before || len(listing(t, filepath.Dir(path))) != 1 {
 		t.Error("the database has changed")
+	}
+}
+
+// TestReadingMakesNoTableInMySQL does the same where a database is no file.
+func TestReadingMakesNoTableInMySQL(t *testing.T) {
+	t.Parallel()
+	e, from := mysqlEnv(t), fileStoreEnv(t)
+	importSDKFile(t, from)
+	migrates(t, from, e)
+	config, _, err := mysqlConfig(strings.TrimPrefix(e[envStore], "mysql:"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Passwd = e[envMySQLPassword]
+	db, err := sql.Open("mysql", config.FormatDSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	tables := func() (n int) {
+		t.Helper()
+		if err := db.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if tables() != 2 {
+		t.Fatalf("%d tables, want the records' and that of the notes", tables())
+	}
+	if _, err := db.ExecContext(t.Context(), "DROP TABLE oauthtoken_tokenkeep"); err != nil {
+		t.Fatal(err)
+	}
+	e.ok(t, "", "ls")
+	migrates(t, e, fileStoreEnv(t))
+	migrates(t, from, e, "--dry-run", "--on-conflict", "source")
+	if tables() != 1 {
+		t.Error("reading has made a table")
+	}
+	e.ok(t, `{"user_name":"new","access_token":"new"}`, "save")
+	if tables() != 2 {
+		t.Error("writing has made no table")
 	}
 }
 
