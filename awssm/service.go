@@ -280,7 +280,8 @@ func pathOf(id string) string {
 	if !ok {
 		return id
 	}
-	return path[:max(len(path)-len("-XXXXXX"), 0)]
+	const suffix = 7
+	return path[:max(len(path)-suffix, 0)]
 }
 
 // list calls yield with the path of each secret under a prefix until that returns

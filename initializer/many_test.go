@@ -210,7 +210,7 @@ func TestWhoWaitsDoesNotGiveUpWithTheOther(t *testing.T) {
 		results, _ := together(3, func(i int) (error, error) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			time.Sleep(time.Duration(i) * time.Millisecond) // the first one leads
+			<-time.After(time.Duration(i) * time.Millisecond) // the first one leads
 			if i < 2 {
 				time.AfterFunc(time.Second, cancel)
 			}

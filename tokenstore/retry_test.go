@@ -124,7 +124,7 @@ func TestASaveIsNotTriedAgainOnceItsContextIsDone(t *testing.T) {
 			t.Errorf("it returned after %v, want 3s", took)
 		}
 		updates := b.updates.Load()
-		time.Sleep(time.Hour) // the bubble's clock
+		<-time.After(time.Hour) // on the bubble's clock
 		if n := b.updates.Load(); n != updates {
 			t.Errorf("%d more attempts after it returned", n-updates)
 		}
