@@ -6,8 +6,11 @@ LINT     = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.1
 VULN     = $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 MODULES  = . integration
 
+# Memory for time: the tests allocate much and keep little.
+export GOGC ?= 400
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-integration full race lint fuzz bench evidence tidy-check vuln
+.PHONY: help demo test test-fast test-evidence test-integration full race lint fuzz bench evidence tidy-check vuln
 
 help: ## this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,17 +18,21 @@ help: ## this text
 demo: ## the main job, on embedded defaults: needs Go and nothing else
 	@$(GO) run ./cmd/tokenkeep demo
 
-test: test-fast test-integration ## everything that this machine can run, real servers included
+# Much of what the targets do is to wait, so two of them run beside each other.
+test: ## everything that this machine can run, real servers included
+	@$(MAKE) --no-print-directory -j 2 test-fast test-evidence test-integration
 
 test-fast: ## the tests of the module: no Docker, and no server but MariaDB if it is installed
 	$(GO) vet ./...
 	$(GO) test ./...
 
+test-evidence: ## every fault at every call, histories, budgets, a simulated month: in this process
+	$(GO) -C integration vet ./...
+	$(GO) -C integration test -parallel 8 -timeout 25m ./evidence/... ./fakes
+
 # Named with a list of packages, go test would keep what a package prints to
 # itself: the line for each backend.
 test-integration: ## the suites on Vault's core, MariaDB and LocalStack, in containers where there is Docker
-	$(GO) -C integration vet ./...
-	$(GO) -C integration test -timeout 25m ./evidence/... ./fakes
 	$(GO) -C integration test -parallel 8 -timeout 25m
 
 full: ## the same at the sizes that take an hour or two: 200 rounds of races, 10,000 records, 200 kills

@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"flag"
+	"sync/atomic"
 	"testing"
 )
 
@@ -50,15 +51,20 @@ func TestHistoriesAreLinearizable(t *testing.T) {
 	for _, service := range Names {
 		t.Run(service, func(t *testing.T) {
 			t.Parallel()
-			done := 0
-			for i := range *histories {
+			// A history is mostly waiting: several fit beside one another.
+			var done atomic.Int64
+			err := parallel(*histories, func(i int) error {
 				n, err := Linearizable(t.Context(), service, *seed+uint64(i))
 				if err != nil {
 					t.Errorf("%v\n\tgo test -run 'TestHistoriesAreLinearizable/%s' -evidence.histories 1 -evidence.seed %d", err, service, *seed+uint64(i))
 				}
-				done += n
+				done.Add(int64(n))
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
 			}
-			t.Logf("%d operations in %d histories", done, *histories)
+			t.Logf("%d operations in %d histories", done.Load(), *histories)
 		})
 	}
 }

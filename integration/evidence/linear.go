@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -22,10 +23,14 @@ import (
 // The shape of a history.
 const (
 	clients   = 8
-	each      = 24   // operations of each
+	each      = 16   // operations of each
 	faultRate = 0.10 // of the calls of the service
-	checkTime = 30 * time.Second
+	checkTime = time.Minute
 )
+
+// checks holds a place for each check that is under way. What is undecided after
+// checkTime was not just short of a processor.
+var checks = make(chan struct{}, runtime.GOMAXPROCS(0))
 
 // A verb is what a client does to the one record of a history.
 type verb int
@@ -155,7 +160,10 @@ func linearizable(ctx context.Context, svc *Service, seed uint64) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return len(history), err
 	}
-	switch result, info := porcupine.CheckOperationsVerbose(register.ToModel(), history, checkTime); result {
+	checks <- struct{}{}
+	result, info := porcupine.CheckOperationsVerbose(register.ToModel(), history, checkTime)
+	<-checks
+	switch result {
 	case porcupine.Illegal:
 		return len(history), fmt.Errorf("the history with the seed %d has no explanation:\n%s", seed, unexplained(history, info))
 	case porcupine.Unknown:

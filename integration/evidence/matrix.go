@@ -175,21 +175,37 @@ func text(t tokenstore.Token) string {
 		string(t.GrantToken), t.ExpiresAt.Format(time.RFC3339), t.APIDomain}, " | ")
 }
 
-// outcomesOf returns what an operation may leave: what was there, and what is to be
-// there, as the reference driver has it.
-func outcomesOf(ctx context.Context, op operation) (before, after map[string]string, err error) {
+// An outcome is what an operation may leave: what was there, and what is to be
+// there.
+type outcome struct{ before, after map[string]string }
+
+// outcomes returns those of the operations by name, as the reference driver has
+// them.
+var outcomes = sync.OnceValues(func() (map[string]outcome, error) {
+	all := map[string]outcome{}
+	for _, op := range operations {
+		o, err := outcomeOf(context.Background(), op)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", op.name, err)
+		}
+		all[op.name] = o
+	}
+	return all, nil
+})
+
+func outcomeOf(ctx context.Context, op operation) (o outcome, err error) {
 	s := memstore.New(nil)
 	if err := prepare(ctx, s, func(time.Duration) {}); err != nil {
-		return nil, nil, err
+		return outcome{}, err
 	}
-	if before, err = state(ctx, s); err != nil {
-		return nil, nil, err
+	if o.before, err = state(ctx, s); err != nil {
+		return outcome{}, err
 	}
 	if err := op.do(ctx, s); err != nil {
-		return nil, nil, err
+		return outcome{}, err
 	}
-	after, err = state(ctx, s)
-	return before, after, err
+	o.after, err = state(ctx, s)
+	return o, err
 }
 
 // A Cell is the outcome of one operation with one fault, at every call in turn.
@@ -315,10 +331,11 @@ const (
 func strike(ctx context.Context, service string, op operation, plan ...planned) error {
 	ctx, cancel := context.WithTimeout(ctx, cellTime)
 	defer cancel()
-	before, after, err := outcomesOf(ctx, op)
+	expected, err := outcomes()
 	if err != nil {
 		return err
 	}
+	before, after := expected[op.name].before, expected[op.name].after
 	svc := Start[service]()
 	defer svc.close()
 	s, err := svc.prepared(ctx)
