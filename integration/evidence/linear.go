@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -27,10 +25,6 @@ const (
 	faultRate = 0.10 // of the calls of the service
 	checkTime = time.Minute
 )
-
-// checks holds a place for each check that is under way. What is undecided after
-// checkTime was not just short of a processor.
-var checks = make(chan struct{}, runtime.GOMAXPROCS(0))
 
 // A verb is what a client does to the one record of a history.
 type verb int
@@ -148,7 +142,7 @@ func linearizable(ctx context.Context, svc *Service, seed uint64) (int, error) {
 				}
 				op := porcupine.Operation{ClientId: c, Call: int64(called), Return: int64(returned)}
 				mu.Lock()
-				for _, part := range parts(in, out, asked, lost > 0) {
+				for _, part := range parts(in, out, asked, lost) {
 					op.Input, op.Output = part.input, part.output
 					history = append(history, op)
 				}
@@ -160,9 +154,11 @@ func linearizable(ctx context.Context, svc *Service, seed uint64) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return len(history), err
 	}
-	checks <- struct{}{}
-	result, info := porcupine.CheckOperationsVerbose(register.ToModel(), history, checkTime)
-	<-checks
+	result, info := explain(settle(history, false))
+	if result != porcupine.Ok {
+		history = settle(history, true)
+		result, info = explain(history)
+	}
 	switch result {
 	case porcupine.Illegal:
 		return len(history), fmt.Errorf("the history with the seed %d has no explanation:\n%s", seed, unexplained(history, info))
@@ -172,33 +168,82 @@ func linearizable(ctx context.Context, svc *Service, seed uint64) (int, error) {
 	return len(history), nil
 }
 
+func explain(history []porcupine.Operation) (porcupine.CheckResult, porcupine.LinearizationInfo) {
+	return porcupine.CheckOperationsVerbose(register.ToModel(), history, checkTime)
+}
+
 // A step is one part of an operation that the model knows.
 type step struct {
 	input
 	output
 }
 
-// parts returns what an operation was, for the model. After a lost answer a write
-// comes back with the record as it is by then, which others may have changed: that
-// is a write, which may have been the one that was seen, and a read. And if the
-// record was deleted meanwhile nobody can tell whether the write was applied
-// before: it is done again, and may have been seen twice.
-func parts(in input, out output, asked, lost bool) []step {
-	changed := out.value != in.value
-	value := in.value
-	if in.verb == renew {
-		changed, value = out.value != in.fresh, in.fresh
-	}
+// parts returns what an operation was, for the model. lost is how many of its writes
+// had an outcome that the service did not tell. Each may have been applied and have
+// been seen: a write that lost its answer is done again if the record was deleted or
+// changed meanwhile, because nobody can tell then whether it was applied before.
+// What comes back at last is the record as it is by then: the write, or a read after
+// it. A refresh that was answered by the authorization server writes that answer
+// over what others wrote.
+func parts(in input, out output, asked bool, lost int64) []step {
+	writes := in.verb == write || in.verb == renew && asked
 	switch {
-	case out.unknown && (in.verb == readByID || in.verb == readByUser):
+	case out.unknown && !writes && in.verb != remove:
 		return nil // a read that failed says nothing
-	case in.verb == write && !out.unknown && changed, in.verb == renew && !out.unknown && changed && asked:
-		written := step{input{verb: write, value: value}, output{unknown: true}}
-		return []step{written, {input{verb: readByID}, out}}
-	case in.verb == write && !out.unknown && lost:
-		return []step{{in, output{unknown: true}}, {in, out}}
+	case !writes || lost == 0 && !out.unknown && out.value == in.put():
+		return []step{{in, out}}
 	}
-	return []step{{in, out}}
+	written := input{verb: write, value: in.put()}
+	steps := slices.Repeat([]step{{written, output{unknown: true}}}, int(max(1, lost)))
+	switch {
+	case out.unknown:
+		return steps
+	case out.value == in.put():
+		return append(steps, step{written, out})
+	}
+	return append(steps, step{input{verb: readByID}, out})
+}
+
+// put is the value that an operation leaves.
+func (i input) put() string {
+	if i.verb == renew {
+		return i.fresh
+	}
+	return i.value
+}
+
+// settle decides what of the unknown can be decided, because every value is written
+// by one client in one operation: that it was not done explains whatever its being
+// done would if nobody saw the value, and if somebody did it was done. What is left
+// unknown, deletions and, if twice is set, that a write was seen more than once,
+// doubles the orders to be looked at.
+func settle(history []porcupine.Operation, twice bool) []porcupine.Operation {
+	seen, done := map[string]bool{}, map[string]bool{"": true}
+	for _, op := range history {
+		in, out := op.Input.(input), op.Output.(output)
+		switch {
+		case out.unknown:
+		case in.verb == write || in.verb == renew && out.value == in.put():
+			done[in.put()] = true
+		default:
+			seen[out.value] = true
+		}
+	}
+	var settled []porcupine.Operation
+	for _, op := range history {
+		in, out := op.Input.(input), op.Output.(output)
+		switch value := in.put(); {
+		case out.unknown && !seen[value]:
+			continue
+		case out.unknown && !done[value]:
+			done[value] = true
+			op.Output = output{value: value}
+		case out.unknown && in.verb == write && !twice:
+			continue
+		}
+		settled = append(settled, op)
+	}
+	return settled
 }
 
 // A watched driver counts the writes whose outcome it did not tell.
@@ -252,8 +297,8 @@ func (w watchingLeaser) Note(ctx context.Context, name string, base driver.Secre
 	return w.leaser.Note(ctx, name, base, note)
 }
 
-// unexplained returns the operations around the point up to which a history can be
-// explained.
+// unexplained returns the history, in the order of the answers. A question mark is
+// before what is not in the longest explanation of a beginning.
 func unexplained(history []porcupine.Operation, info porcupine.LinearizationInfo) string {
 	explained := map[int]bool{}
 	for _, partial := range info.PartialLinearizations() {
@@ -266,28 +311,17 @@ func unexplained(history []porcupine.Operation, info porcupine.LinearizationInfo
 			}
 		}
 	}
-	first := int64(math.MaxInt64)
-	for i, op := range history {
-		if !explained[i] {
-			first = min(first, op.Return)
-		}
-	}
 	var lines []string
 	for i, op := range history {
-		if op.Return >= first-around && op.Call <= first+around {
-			mark := " "
-			if !explained[i] {
-				mark = "?"
-			}
-			lines = append(lines, fmt.Sprintf("%12d %12d %s client %d: %s", op.Call/1000, op.Return/1000, mark, op.ClientId, register.DescribeOperation(op.Input, op.Output)))
+		mark := " "
+		if !explained[i] {
+			mark = "?"
 		}
+		lines = append(lines, fmt.Sprintf("%12d %12d %s client %d: %s", op.Return/1000, op.Call/1000, mark, op.ClientId, register.DescribeOperation(op.Input, op.Output)))
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
 }
-
-// around is how much of a history is shown before and after that point.
-const around = int64(20 * time.Millisecond)
 
 // draw draws an operation. What a client takes for stale is what it saw last.
 func draw(r *rand.Rand, seen string, n int64) input {
