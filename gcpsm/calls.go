@@ -42,11 +42,12 @@ const (
 	firstPause = 100 * time.Millisecond
 	lastPause  = 3 * time.Second
 	retryFor   = 20 * time.Second
+	leastTime  = 200 * time.Millisecond // of an attempt
 )
 
 // A retryer repeats a call that failed with one of the codes, for as long as the
-// next attempt would still begin in time: what the caller learns is then why it
-// failed, and not that its context has ended.
+// next attempt would still have time for an answer: what the caller learns is then
+// why it failed, and not that its context has ended.
 type retryer struct {
 	codes   []codes.Code
 	backoff gax.Backoff
@@ -59,7 +60,7 @@ func (r *retryer) Retry(err error) (time.Duration, bool) {
 		return 0, false
 	}
 	pause := r.backoff.Pause()
-	return pause, time.Now().Add(pause).Before(r.until)
+	return pause, time.Now().Add(pause + leastTime).Before(r.until)
 }
 
 // reading are the codes after which a read is repeated. A write is repeated only

@@ -389,6 +389,15 @@ func strike(ctx context.Context, service string, op operation, plan ...planned) 
 		return err
 	}
 	left, err := state(ctx, cold)
+	for range 50 {
+		if !dead.Load() || !errors.Is(err, tokenstore.ErrNotFound) {
+			break
+		}
+		// Calls that the process had made side by side with the one at which it
+		// died are still being done, after the list and before the look.
+		<-time.After(20 * time.Millisecond)
+		left, err = state(ctx, cold)
+	}
 	switch {
 	case err != nil:
 		return fmt.Errorf("after %v: %w", opErr, err)
