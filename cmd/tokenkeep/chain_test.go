@@ -2,9 +2,15 @@ package main
 
 import (
 	"bytes"
+	"cmp"
+	crand "crypto/rand"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"slices"
@@ -23,6 +29,14 @@ import (
 // envFull makes TestChain as long as it can be: 10,000 records and 50 kills, along
 // each of the two chains.
 const envFull = "TOKENKEEP_FULL"
+
+// The Vault server of TestChain is the one at this address, with the token in
+// VAULT_TOKEN, or else the imitation. The tests of integration/ have it run with
+// Vault's own core.
+const (
+	envVaultAddr  = "TOKENKEEP_VAULT_ADDR"
+	envVaultMount = "TOKENKEEP_VAULT_MOUNT" // "secret" if unset
+)
 
 // TestChain moves records from a file through every kind of store into a file,
 // with their IDs and without. The processes that move them are killed at random
@@ -132,6 +146,10 @@ func openChained(t *testing.T, k kind) chained {
 	}
 	switch k.name {
 	case "vault":
+		if addr := os.Getenv(envVaultAddr); addr != "" {
+			c.env = givenVaultEnv(t, addr, count)
+			break
+		}
 		e, server := vaultEnv(t)
 		c.env = e
 		server.Inject(func(q *fakevault.Request) *fakevault.Fault {
@@ -150,6 +168,30 @@ func openChained(t *testing.T, k kind) chained {
 		c.env, c.watch = k.open(t), nil
 	}
 	return c
+}
+
+// givenVaultEnv returns an environment with a new prefix on a server that somebody
+// else runs. Each request is counted on its way to it.
+func givenVaultEnv(t *testing.T, addr string, count func(writes bool)) env {
+	t.Helper()
+	target, err := url.Parse(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { // its client was killed
+		w.WriteHeader(http.StatusBadGateway)
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		count(r.Method != http.MethodGet && r.Method != "LIST")
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	return env{
+		envStore:      "vault:" + cmp.Or(os.Getenv(envVaultMount), "secret") + "/chain-" + crand.Text(),
+		"VAULT_ADDR":  server.URL,
+		"VAULT_TOKEN": os.Getenv("VAULT_TOKEN"),
+	}
 }
 
 // steps returns the steps of a report in a line.
