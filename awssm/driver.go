@@ -39,7 +39,8 @@ const (
 
 	// labelLife is how long after it was added a tag that no record holds may
 	// belong to a write that is under way. A write commits within half of that, or
-	// not at all.
+	// not at all; the other half is for clocks that differ. More would keep a record
+	// longer from being written whose writers have left all the tags it can have.
 	labelLife = time.Hour
 
 	// cleanup bounds how long removing old tags may hold up a write that has

@@ -12,5 +12,8 @@
 //   - Month lets the fakes' clock run through thirty days of hourly refreshes.
 //   - Compare runs what a user would write instead beside the store, behind the
 //     same delay, and counts.
+//   - Scale compares the calls among ten records with those among ten thousand.
+//   - Stampedes starts a hundred cold instances with one expired token.
+//   - Mistakes has the suite of conformance find what is broken on purpose.
 //   - InProcess measures what costs no call at all.
 package evidence
