@@ -2,7 +2,6 @@ package evidence
 
 import (
 	"flag"
-	"sync/atomic"
 	"testing"
 )
 
@@ -51,20 +50,14 @@ func TestHistoriesAreLinearizable(t *testing.T) {
 	for _, service := range Names {
 		t.Run(service, func(t *testing.T) {
 			t.Parallel()
-			// A history is mostly waiting: several fit beside one another.
-			var done atomic.Int64
-			err := parallel(*histories, func(i int) error {
-				n, err := Linearizable(t.Context(), service, *seed+uint64(i))
-				if err != nil {
-					t.Errorf("%v\n\tgo test -run 'TestHistoriesAreLinearizable/%s' -evidence.histories 1 -evidence.seed %d", err, service, *seed+uint64(i))
-				}
-				done.Add(int64(n))
-				return nil
-			})
+			operations, wrong, err := Histories(t.Context(), service, *histories, *seed)
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Logf("%d operations in %d histories", done.Load(), *histories)
+			for _, w := range wrong {
+				t.Errorf("%s\n\tgo test -run 'TestHistoriesAreLinearizable/%s' -evidence.histories 1 -evidence.seed %d", w.What, service, w.Seed)
+			}
+			t.Logf("%d operations in %d histories", operations, *histories)
 		})
 	}
 }

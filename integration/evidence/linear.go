@@ -91,6 +91,31 @@ var register = porcupine.NondeterministicModel{
 	},
 }
 
+// An Unsound is a history that no order of its operations explains.
+type Unsound struct {
+	Seed uint64
+	What string
+}
+
+// Histories runs so many histories, the first with the seed, and returns how many
+// operations they had, and which cannot be explained.
+func Histories(ctx context.Context, service string, runs int, seed uint64) (operations int, wrong []Unsound, err error) {
+	var mu sync.Mutex
+	err = parallel(runs, func(i int) error { // a history is mostly waiting
+		at := seed + uint64(i)
+		n, err := Linearizable(ctx, service, at)
+		mu.Lock()
+		defer mu.Unlock()
+		operations += n
+		if err != nil {
+			wrong = append(wrong, Unsound{at, err.Error()})
+		}
+		return ctx.Err()
+	})
+	slices.SortFunc(wrong, func(a, b Unsound) int { return cmp.Compare(a.Seed, b.Seed) })
+	return operations, wrong, err
+}
+
 // Linearizable runs a history with the seed and reports whether some order of its
 // operations explains what the clients saw.
 func Linearizable(ctx context.Context, service string, seed uint64) (operations int, err error) {

@@ -65,18 +65,18 @@ type part struct {
 // histories are what was checked by porcupine.
 type histories struct {
 	operations int
-	unsound    []string
+	unsound    []evidence.Unsound
 }
 
 func main() {
 	out := flag.String("out", "", "the `folder` that evidence.md is written to, and evidence/*.svg")
 	var s sizes
 	var tokens string
-	flag.IntVar(&s.doubles, "doubles", 100_000, "pairs of faults for each service")
+	flag.IntVar(&s.doubles, "doubles", 33_400, "pairs of faults for each service: 100,000 in all")
 	flag.IntVar(&s.histories, "histories", 1000, "histories of each service for the check of linearizability")
 	flag.IntVar(&s.mistakes, "mistakes", 50, "histories in which a service with a mistake has to be found out")
 	flag.Uint64Var(&s.seed, "seed", 1, "the first seed of what is drawn at random")
-	flag.IntVar(&s.records, "records", 300, "records that are refreshed for a month: some five minutes for each service on two processors")
+	flag.IntVar(&s.records, "records", 1000, "records that are refreshed for a month")
 	flag.StringVar(&tokens, "tokens", "10,1000,10000", "how many tokens there are where contenders are compared")
 	flag.DurationVar(&s.delay, "delay", 20*time.Millisecond, "how long each call is held up where times are compared")
 	flag.IntVar(&s.rounds, "rounds", 30, "rounds in which each contender has its turn")
@@ -188,19 +188,9 @@ func (r *results) scale(ctx context.Context) error {
 	return nil
 }
 
-func (r *results) linearize(ctx context.Context, service string) (histories, error) {
-	var h histories
-	for i := range r.sizes.histories {
-		n, err := evidence.Linearizable(ctx, service, r.seed+uint64(i))
-		if ctx.Err() != nil {
-			return h, ctx.Err()
-		}
-		if err != nil {
-			h.unsound = append(h.unsound, err.Error())
-		}
-		h.operations += n
-	}
-	return h, nil
+func (r *results) linearize(ctx context.Context, service string) (h histories, err error) {
+	h.operations, h.unsound, err = evidence.Histories(ctx, service, r.sizes.histories, r.seed)
+	return h, err
 }
 
 // each calls f for all services at once.
