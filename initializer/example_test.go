@@ -1,0 +1,56 @@
+package initializer_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+
+	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
+)
+
+// The first start exchanges the code; each later one finds the record by the
+// same Config, and asks nobody while the token is fresh.
+func ExampleNew() {
+	zoho := zohoaccounts.New(nil) // stands for Zoho
+	zoho.AddClient(zohoaccounts.Client{ID: "1000.CLIENT", Secret: "secret", DataCenter: "eu"})
+	code := zoho.Code(zohoaccounts.Consent{ClientID: "1000.CLIENT", Email: "ann@example.com", ZGID: "6001"})
+
+	ctx := context.Background()
+	store := memstore.New(nil) // or awssm, gcpsm, vaultstore, filestore, sqlstore
+	for range 2 {
+		client, err := initializer.New(ctx, initializer.Config{
+			Environment: initializer.EU.Production(),
+			Token:       tokenstore.Token{ClientID: "1000.CLIENT", ClientSecret: "secret", GrantToken: tokenstore.Secret(code)},
+			Store:       store,
+			FindUser:    true,
+			HTTPClient:  &http.Client{Transport: zoho},
+		})
+		if err != nil {
+			log.Fatal(err)
+		}
+		t, err := client.Token(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(t.UserName, t.APIDomain)
+		res, err := client.HTTPClient(ctx).Get("/crm/v8/org")
+		if err != nil {
+			log.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		_ = res.Body.Close()
+		fmt.Println(res.Status)
+	}
+	fmt.Println("codes exchanged:", zoho.Count(zohoaccounts.Exchange))
+	// Output:
+	// ann@example.com:6001 https://www.zohoapis.eu
+	// 200 OK
+	// ann@example.com:6001 https://www.zohoapis.eu
+	// 200 OK
+	// codes exchanged: 1
+}

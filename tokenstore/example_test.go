@@ -1,0 +1,108 @@
+package tokenstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
+)
+
+// A second save of the same user changes the record that is there: what the token
+// leaves out stays.
+func ExampleStore_SaveToken() {
+	ctx := context.Background()
+	store := memstore.New(nil)
+	first, err := store.SaveToken(ctx, tokenstore.Token{
+		UserName:     "ann@example.com:6001",
+		ClientID:     "1000.CLIENT",
+		RefreshToken: "1000.refresh",
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	second, err := store.SaveToken(ctx, tokenstore.Token{
+		UserName:    "ann@example.com:6001",
+		ClientID:    "1000.CLIENT",
+		AccessToken: "1000.access",
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(second.ID == first.ID, string(second.RefreshToken), string(second.AccessToken))
+	// Output: true 1000.refresh 1000.access
+}
+
+// A record is found by any one of its keys. What is not there is ErrNotFound, and
+// never another record.
+func ExampleStore_FindToken() {
+	ctx := context.Background()
+	store := memstore.New(nil)
+	if _, err := store.SaveToken(ctx, tokenstore.Token{
+		ID:           "crm-sync",
+		UserName:     "ann@example.com:6001",
+		ClientID:     "1000.CLIENT",
+		RefreshToken: "1000.refresh",
+		AccessToken:  "1000.access",
+	}); err != nil {
+		log.Fatal(err)
+	}
+	for _, like := range []tokenstore.Token{
+		{ID: "crm-sync"},
+		{UserName: "ann@example.com:6001"},
+		{ClientID: "1000.CLIENT", RefreshToken: "1000.refresh"},
+		{AccessToken: "1000.access"},
+		{UserName: "bob@example.com:6001", AccessToken: "1000.access"},
+	} {
+		t, err := store.FindToken(ctx, like)
+		fmt.Println(t.ID, errors.Is(err, tokenstore.ErrNotFound))
+	}
+	// Output:
+	// crm-sync false
+	// crm-sync false
+	// crm-sync false
+	// crm-sync false
+	//  true
+}
+
+// Whoever comes with a token that has been replaced gets the new one, and the
+// authorization server is asked once.
+func ExampleStore_Refresh() {
+	ctx := context.Background()
+	store := memstore.New(nil)
+	expired, err := store.SaveToken(ctx, tokenstore.Token{
+		UserName:     "ann@example.com:6001",
+		ClientID:     "1000.CLIENT",
+		RefreshToken: "1000.refresh",
+		AccessToken:  "1000.expired",
+		ExpiresAt:    time.Now().Add(-time.Minute),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ask := func(_ context.Context, t tokenstore.Token) (tokenstore.Token, error) {
+		fmt.Println("the server is asked with", string(t.RefreshToken))
+		return tokenstore.Token{AccessToken: "1000.fresh", ExpiresAt: time.Now().Add(time.Hour)}, nil
+	}
+	for range 2 {
+		t, err := store.Refresh(ctx, expired.ID, expired.AccessToken, ask)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(string(t.AccessToken))
+	}
+	// Output:
+	// the server is asked with 1000.refresh
+	// 1000.fresh
+	// 1000.fresh
+}
+
+// A Secret is seen by those who convert it, and by nobody else.
+func ExampleSecret() {
+	t := tokenstore.Token{UserName: "ann@example.com:6001", AccessToken: "1000.access"}
+	fmt.Println(t.AccessToken, fmt.Sprintf("%q", t.AccessToken), string(t.AccessToken))
+	// Output: [redacted] "[redacted]" 1000.access
+}

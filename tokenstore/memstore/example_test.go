@@ -1,0 +1,34 @@
+package memstore_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
+)
+
+// Two stores on one driver are what two processes with one secret manager are: a
+// test of what happens at once needs no more.
+func ExampleNewDriver() {
+	ctx := context.Background()
+	secrets := memstore.NewDriver()
+	one, err := tokenstore.New(secrets, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	other, err := tokenstore.New(secrets, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := one.SaveToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001", RefreshToken: "1000.refresh"}); err != nil {
+		log.Fatal(err)
+	}
+	found, err := other.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(string(found.RefreshToken))
+	// Output: 1000.refresh
+}
