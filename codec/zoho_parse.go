@@ -311,7 +311,7 @@ func cutOff(l line) error {
 // complete returns an error if l does not have as many columns as a row has.
 func (l line) complete() error {
 	if n := len(l.fields); n < oldColumns {
-		return fmt.Errorf("codec: %w: line %d has %d columns, not %d or %d", ErrFormat, l.number, n, oldColumns, len(columns))
+		return fmt.Errorf("codec: %w: line %d has %d of %d or %d columns", ErrFormat, l.number, n, oldColumns, len(columns))
 	}
 	return nil
 }

@@ -277,7 +277,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"ls", "--store", "mem:x"}, "takes nothing after"},
 		{[]string{"ls", "--store", "file:"}, "needs a path"},
 		{[]string{"ls", "--store", "file:x?dialect=cobol"}, "no such dialect"},
-		{[]string{"ls", "--store", "vault:secret"}, "prefix"},
+		{[]string{"ls", "--store", "vault:secret"}, "vault:MOUNT/PREFIX"},
 		{[]string{"get", store}, "one of"},
 		{[]string{"get", store, "1", "--user", "ann"}, "one of"},
 		{[]string{"get", store, "1", "2"}, "at most 1"},

@@ -31,6 +31,9 @@ func openVault(_ context.Context, a *app, rest string) (store, error) {
 	if !ok {
 		mount, prefix, _ = strings.Cut(rest, "/")
 	}
+	if mount == "" || prefix == "" {
+		return nil, usagef("a mount and a prefix are needed: vault:MOUNT/PREFIX")
+	}
 	opts, err := a.storeOptions()
 	if err != nil {
 		return nil, err
