@@ -853,7 +853,7 @@ func TestThrottledCallsAreRepeatedAndThenUnavailable(t *testing.T) {
 				})
 			}
 			throttle(1 << 40)
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			e.server.Reset()
 			is(t, "all calls throttled", call(ctx, e, s), driver.ErrUnavailable)

@@ -204,29 +204,27 @@ type step struct {
 }
 
 // parts returns what an operation was, for the model. lost is how many of its writes
-// had an outcome that the service did not tell. Each may have been applied and have
-// been seen: a write that lost its answer is done again if the record was deleted or
-// changed meanwhile, because nobody can tell then whether it was applied before.
-// What comes back at last is the record as it is by then: the write, or a read after
-// it. A refresh that was answered by the authorization server writes that answer
-// over what others wrote.
+// had an outcome that the service did not tell. A write that lost its answer is done
+// again if the record was deleted or changed meanwhile, because nobody can tell then
+// whether it was applied before: each may have been seen. What comes back at last is
+// the record as it is by then, which others may have changed: that is a write, which
+// may have been seen, and a read.
 func parts(in input, out output, asked bool, lost int64) []step {
-	writes := in.verb == write || in.verb == renew && asked
+	written := step{input{verb: write, value: in.put()}, output{unknown: true}}
+	changed := !out.unknown && out.value != in.put()
 	switch {
-	case out.unknown && !writes && in.verb != remove:
+	case out.unknown && in.verb != write && in.verb != remove && !asked:
 		return nil // a read that failed says nothing
-	case !writes || lost == 0 && !out.unknown && out.value == in.put():
+	case in.verb == renew && asked && changed:
+		return []step{written, {input{verb: readByID}, out}}
+	case in.verb != write:
 		return []step{{in, out}}
-	}
-	written := input{verb: write, value: in.put()}
-	steps := slices.Repeat([]step{{written, output{unknown: true}}}, int(max(1, lost)))
-	switch {
 	case out.unknown:
-		return steps
-	case out.value == in.put():
-		return append(steps, step{written, out})
+		return slices.Repeat([]step{written}, int(max(1, lost)))
+	case changed:
+		return append(slices.Repeat([]step{written}, int(max(1, lost))), step{input{verb: readByID}, out})
 	}
-	return append(steps, step{input{verb: readByID}, out})
+	return append(slices.Repeat([]step{written}, int(lost)), step{in, out})
 }
 
 // put is the value that an operation leaves.

@@ -132,9 +132,8 @@ func prepare(ctx context.Context, s *tokenstore.Store, advance func(time.Duratio
 	return nil
 }
 
-// state is what a process that starts cold sees. Each record is looked for by every
-// key that it has, but for those that were found before as they are.
-func state(ctx context.Context, s *tokenstore.Store, before map[string]string) (map[string]string, error) {
+// state is what a process that starts cold sees.
+func state(ctx context.Context, s *tokenstore.Store) (map[string]string, error) {
 	tokens, err := s.GetTokens(ctx)
 	if err != nil {
 		return nil, err
@@ -149,9 +148,6 @@ func state(ctx context.Context, s *tokenstore.Store, before map[string]string) (
 			users[key] = true
 		}
 		found[t.ID] = text(t)
-		if before[t.ID] == text(t) {
-			continue
-		}
 		for _, like := range []tokenstore.Token{
 			{ID: t.ID},
 			{UserName: t.UserName, ClientID: t.ClientID},
@@ -202,13 +198,13 @@ func outcomeOf(ctx context.Context, op operation) (o outcome, err error) {
 	if err := prepare(ctx, s, func(time.Duration) {}); err != nil {
 		return outcome{}, err
 	}
-	if o.before, err = state(ctx, s, nil); err != nil {
+	if o.before, err = state(ctx, s); err != nil {
 		return outcome{}, err
 	}
 	if err := op.do(ctx, s); err != nil {
 		return outcome{}, err
 	}
-	o.after, err = state(ctx, s, nil)
+	o.after, err = state(ctx, s)
 	return o, err
 }
 
@@ -392,15 +388,12 @@ func strike(ctx context.Context, service string, op operation, plan ...planned) 
 	if err != nil {
 		return err
 	}
-	left, err := state(ctx, cold, nil)
-	for range 50 {
-		if !dead.Load() || !errors.Is(err, tokenstore.ErrNotFound) {
-			break
-		}
-		// Calls that the process had made side by side with the one at which it
-		// died are still being done, after the list and before the look.
+	left, err := state(ctx, cold)
+	for i := 0; i < 50 && op.partial && dead.Load() && errors.Is(err, tokenstore.ErrNotFound); i++ {
+		// Deletions beside the call at which the process died are still being
+		// done, after the list and before the look.
 		<-time.After(20 * time.Millisecond)
-		left, err = state(ctx, cold, nil)
+		left, err = state(ctx, cold)
 	}
 	switch {
 	case err != nil:
@@ -413,7 +406,7 @@ func strike(ctx context.Context, service string, op operation, plan ...planned) 
 	if err := op.do(ctx, cold); err != nil {
 		return fmt.Errorf("trying again after %v: %w", opErr, err)
 	}
-	if left, err = state(ctx, cold, left); err != nil || !same(left, after) {
+	if left, err = state(ctx, cold); err != nil || !same(left, after) {
 		return fmt.Errorf("trying again after %v left %w\n%s", opErr, err, show(left))
 	}
 	return nil

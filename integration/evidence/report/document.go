@@ -443,7 +443,7 @@ func (r *results) unproved(d *document) {
 	for _, s := range []struct {
 		flag       string
 		value, due int
-	}{{"doubles", r.doubles, 33_400}, {"records", r.records, 1000}, {"histories", r.sizes.histories, 1000}} {
+	}{{"doubles", r.doubles, 100_000}, {"records", r.records, 1000}, {"histories", r.sizes.histories, 1000}} {
 		if s.value < s.due {
 			full = append(full, fmt.Sprintf("`-%s %d` (here %s)", s.flag, s.due, number(s.value)))
 		}

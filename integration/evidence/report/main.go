@@ -72,7 +72,7 @@ func main() {
 	out := flag.String("out", "", "the `folder` that evidence.md is written to, and evidence/*.svg")
 	var s sizes
 	var tokens string
-	flag.IntVar(&s.doubles, "doubles", 33_400, "pairs of faults for each service: 100,000 in all")
+	flag.IntVar(&s.doubles, "doubles", 100_000, "pairs of faults for each service")
 	flag.IntVar(&s.histories, "histories", 1000, "histories of each service for the check of linearizability")
 	flag.IntVar(&s.mistakes, "mistakes", 50, "histories in which a service with a mistake has to be found out")
 	flag.Uint64Var(&s.seed, "seed", 1, "the first seed of what is drawn at random")

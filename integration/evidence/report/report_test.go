@@ -61,7 +61,7 @@ func TestTheDocumentHasWhatWasMeasured(t *testing.T) {
 		"| forgets | 3 |",
 		"does not fit",
 		"## What we could not prove",
-		"`-doubles 33400` (here 5)",
+		"`-doubles 100000` (here 5)",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("there is no %q", want)
