@@ -445,6 +445,17 @@ func (r *run) next() []int {
 	return nil
 }
 
+// progress estimates how much of all runs were over before this one, if every
+// option at a decision leads to as many runs as the others.
+func (r *run) progress() float64 {
+	done, share := 0.0, 1.0
+	for i, n := range r.options {
+		share /= float64(n)
+		done += share * float64(r.choices[i])
+	}
+	return done
+}
+
 type result struct {
 	done, crashed bool
 	err           error
@@ -705,6 +716,9 @@ func explore(t *testing.T, fresh func() scenario, b budgets) {
 			if choices = r.next(); choices == nil {
 				t.Logf("all of %d runs", runs)
 				return
+			}
+			if runs%50_000 == 0 {
+				t.Logf("%d runs, about %.0f %% of all", runs, 100*r.progress())
 			}
 		}
 		// Depth first, what was tried so far differs in how it ends.
