@@ -42,7 +42,7 @@ var clauses = map[string]string{
 	"TS-06": "Row 3 finds by the grant token with the client, else by the refresh token with the client, and compares the client: the same token of another client is not found.",
 	"TS-07": "Row 3 prefers a record with a user over one without, and of records without the newest.",
 	"TS-08": "Row 3 finds a record by an earlier grant or refresh token: the first it had, and the last before the present one. Stores of a foreign format (package filestore, package sqlstore) have no room for these and keep none.",
-	"TS-09": "Row 4: FindToken fails with ErrInvalidToken, never with an arbitrary record, and SaveToken merges into no record but one that it would have created itself for the same token.",
+	"TS-09": "Row 4: FindToken fails with ErrInvalidToken, never with an arbitrary record, and SaveToken merges into no record but one without a user that holds the same token, and the same client or none. If the record that was created with the token has a user by now, or another client, it is ErrIDMismatch. (Stores of a foreign format do not know what a record was created with.)",
 	"TS-10": "No match is ErrNotFound. Several matches, none of which is better by the rules above, are ErrAmbiguous; the text names the IDs and no secret.",
 	"TS-11": "FindToken returns the record with the fields of like laid over it. An access token other than the record's does not inherit its ExpiresAt, and an earlier grant or refresh token is not laid over the present one.",
 	"TS-12": "If a record matches, the fields that the token has replace the record's and the others stay. Nothing is ever cleared.",

@@ -142,6 +142,8 @@ func (p *plain) save(t token) (token, error) {
 		return token{}, tokenstore.ErrInvalidToken
 	case plan.Record < 0 && p.foreign && t.ID != "" && !decimal(t.ID):
 		return token{}, tokenstore.ErrInvalidToken
+	case plan.Record < 0 && (p.aliases[p.id(plan.Token)] != "" || p.rows[p.id(plan.Token)] != nil):
+		return token{}, tokenstore.ErrIDMismatch
 	case size(plan.Token) > 64<<10:
 		return token{}, tokenstore.ErrTooLarge
 	}

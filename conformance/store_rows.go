@@ -127,6 +127,55 @@ var rowCases = []testCase[*storeEnv]{
 		}
 		e.keeps(s, saved...)
 	}},
+	{"TS-09", "SaveToken of a token that a record without a user holds goes to that record", func(e *storeEnv) {
+		s := e.open()
+		one := e.save(s, token{ClientID: "c1", RefreshToken: e.secret(), AccessToken: e.secret()})
+		two := e.save(s, token{GrantToken: e.secret(), RefreshToken: e.secret()})
+		e.search()
+		for _, record := range []*token{&one, &two} {
+			like := token{ClientID: record.ClientID, AccessToken: record.AccessToken, APIDomain: "https://other.example"}
+			if like.ClientID == "" {
+				like.RefreshToken = record.RefreshToken
+			}
+			record.APIDomain = like.APIDomain
+			if err := differ("SaveToken", e.save(e.reopen(s), like), *record); err != nil {
+				e.Errorf("%v", err)
+			}
+		}
+		e.keeps(s, one, two)
+	}},
+	{"TS-09", "SaveToken of another client's access token is refused", func(e *storeEnv) {
+		s := e.open()
+		record := e.save(s, token{ClientID: "c1", AccessToken: e.secret(), ExpiresAt: hour(1)})
+		e.search()
+		e.refuses(s, "another client's access token", token{ClientID: "c2", AccessToken: record.AccessToken}, tokenstore.ErrIDMismatch)
+		e.keeps(s, record)
+	}},
+	{"TS-09", "SaveToken of what another client's record was created with is refused", func(e *storeEnv) {
+		if e.b.ForeignFormat {
+			e.TB.Skipf("Store.ForeignFormat: no room for what a record was created with")
+		}
+		s := e.open()
+		bare := e.save(s, token{RefreshToken: e.secret()})
+		record := e.save(s, token{ID: bare.ID, ClientID: "c1", RefreshToken: e.secret()})
+		e.search()
+		e.refuses(s, "the refresh token", token{RefreshToken: bare.RefreshToken}, tokenstore.ErrIDMismatch)
+		e.keeps(s, record)
+	}},
+	{"TS-09", "SaveToken of what a user's record was created with is refused", func(e *storeEnv) {
+		if e.b.ForeignFormat {
+			e.TB.Skipf("Store.ForeignFormat: no room for what a record was created with")
+		}
+		s := e.open()
+		bare := e.save(s, token{AccessToken: e.secret()})
+		record := e.of("ann", "c1")
+		record.ID = bare.ID
+		record = e.save(s, record)
+		e.search()
+		e.refuses(s, "the access token", token{ClientID: "c1", AccessToken: bare.AccessToken}, tokenstore.ErrIDMismatch)
+		e.hasBy(s, bare.ID, record)
+		e.keeps(s, record)
+	}},
 	{"TS-10", "in an empty store nothing is found", func(e *storeEnv) {
 		s := e.open()
 		for _, line := range table {

@@ -80,7 +80,7 @@ var userCases = []testCase[*storeEnv]{
 	}},
 	{"TS-20", "a record with an ID of the caller's own gets a user", func(e *storeEnv) {
 		s := e.open()
-		free := e.save(s, token{ID: e.own(0), ClientID: "c1", RefreshToken: e.secret()})
+		free := e.save(s, token{ID: e.own(0), ClientID: "c1", RefreshToken: e.secret(), ExpiresAt: hour(1)})
 		e.search()
 		got := e.save(s, token{ID: free.ID, UserName: "ann"})
 		free.UserName = "ann"
@@ -119,6 +119,19 @@ var userCases = []testCase[*storeEnv]{
 			e.Errorf("%v", err)
 		}
 		e.one(e.reopen(s), want, code)
+	}},
+	{"TS-20", "a record gets a user who holds the same code already", func(e *storeEnv) {
+		s := e.open()
+		code := e.consent(s)
+		first := e.of("ann", "c1")
+		first.GrantToken = code.GrantToken
+		first = e.save(s, first)
+		e.has(s, code)
+		got := e.save(e.reopen(s), token{ID: code.ID, UserName: "ann"})
+		if err := differ("SaveToken", got, first); err != nil {
+			e.Errorf("%v", err)
+		}
+		e.one(e.reopen(s), first, code)
 	}},
 	{"TS-20", "both IDs find the record after it changed", func(e *storeEnv) {
 		s := e.open()

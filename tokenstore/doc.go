@@ -47,8 +47,10 @@
 //	    it had, and the last before the present one. Stores of a foreign format
 //	    (package filestore, package sqlstore) have no room for these and keep none.
 //	  - [TS-09] Row 4: FindToken fails with ErrInvalidToken, never with an arbitrary
-//	    record, and SaveToken merges into no record but one that it would have
-//	    created itself for the same token.
+//	    record, and SaveToken merges into no record but one without a user that holds
+//	    the same token, and the same client or none. If the record that was created
+//	    with the token has a user by now, or another client, it is ErrIDMismatch.
+//	    (Stores of a foreign format do not know what a record was created with.)
 //	  - [TS-10] No match is ErrNotFound. Several matches, none of which is better by
 //	    the rules above, are ErrAmbiguous; the text names the IDs and no secret.
 //	  - [TS-11] FindToken returns the record with the fields of like laid over it. An

@@ -85,10 +85,8 @@ func matching(like Token, records []Candidate) []int {
 	client := func(c Candidate) bool { return c.Token.ClientID == like.ClientID }
 	switch KeyOf(like) {
 	case KeyID:
-		return is(func(c Candidate) bool {
-			return (c.Token.ID == like.ID || c.Former.ID) &&
-				(like.UserName == "" || c.Token.UserName == like.UserName) &&
-				(like.ClientID == "" || client(c))
+		return slices.DeleteFunc(byID(like.ID, records), func(i int) bool {
+			return like.UserName != "" && records[i].Token.UserName != like.UserName || like.ClientID != "" && !client(records[i])
 		})
 	case KeyUser:
 		user := func(c Candidate) bool { return c.Token.UserName == like.UserName }
@@ -114,6 +112,24 @@ func matching(like Token, records []Candidate) []int {
 	case KeyNone:
 	}
 	return nil
+}
+
+// byID returns the indices of the records with the ID, else of those that are known
+// by it from before: what had it once does not stand in the way of what has it.
+func byID(id string, records []Candidate) []int {
+	var found, once []int
+	for i, c := range records {
+		switch {
+		case c.Token.ID == id:
+			found = append(found, i)
+		case c.Former.ID:
+			once = append(once, i)
+		}
+	}
+	if len(found) == 0 {
+		return once
+	}
+	return found
 }
 
 // choose decides between the records that match.
@@ -186,8 +202,8 @@ func Absorb(into, from Token) Token {
 		older, newer = into, from
 	}
 	m := Merge(older, newer)
-	if newer.AccessToken == "" {
-		m.AccessToken, m.ExpiresAt = older.AccessToken, older.ExpiresAt
+	if newer.AccessToken == "" && older.AccessToken != "" {
+		m.ExpiresAt = older.ExpiresAt
 	}
 	m.ID, m.UserName, m.ClientID = into.ID, into.UserName, into.ClientID
 	lay(&m.ClientID, either(into.ClientID, from.ClientID))
@@ -257,12 +273,7 @@ func PlanSave(t Token, records []Candidate) (Plan, error) {
 }
 
 func planByID(t Token, records []Candidate) (Plan, error) {
-	var found []int
-	for i, c := range records {
-		if c.Token.ID == t.ID || c.Former.ID {
-			found = append(found, i)
-		}
-	}
+	found := byID(t.ID, records)
 	switch {
 	case len(found) > 1:
 		return Plan{}, ambiguous(found, records)
@@ -352,32 +363,39 @@ func keep(key Key, found []int, records []Candidate) (into int, rest []int, err 
 	return into, rest, nil
 }
 
-// sameIdentity returns the records that have no user and the identity that t
-// would be created with. Row 4 of the table and records that a search has not
-// caught up with are why it is not the same as matching.
+// sameIdentity returns the records that have no user and hold the token that t
+// would be named by. Row 4 of the table and records that a search has not caught up
+// with are why it is not the same as matching. An access token is one client's
+// alone: if only others' records hold it, it returns those, for belong to refuse.
 func sameIdentity(t Token, records []Candidate) []int {
 	if t.UserName != "" {
 		return nil
 	}
-	var found []int
+	var found, others []int
 	for i, c := range records {
-		if r := c.Token; r.UserName == "" && (r.ClientID == t.ClientID || r.ClientID == "" || t.ClientID == "") {
-			exact := r.ClientID == t.ClientID
-			switch {
-			case t.GrantToken != "":
-				if exact && (r.GrantToken == t.GrantToken || c.Former.GrantToken) {
-					found = append(found, i)
-				}
-			case t.RefreshToken != "":
-				if exact && (r.RefreshToken == t.RefreshToken || c.Former.RefreshToken) {
-					found = append(found, i)
-				}
-			case t.AccessToken != "":
-				if r.AccessToken == t.AccessToken || c.Former.AccessToken {
-					found = append(found, i)
-				}
-			}
+		r := c.Token
+		if r.UserName != "" {
+			continue
 		}
+		exact := r.ClientID == t.ClientID
+		switch {
+		case t.GrantToken != "":
+			if exact && (r.GrantToken == t.GrantToken || c.Former.GrantToken) {
+				found = append(found, i)
+			}
+		case t.RefreshToken != "":
+			if exact && (r.RefreshToken == t.RefreshToken || c.Former.RefreshToken) {
+				found = append(found, i)
+			}
+		case t.AccessToken == "" || r.AccessToken != t.AccessToken && !c.Former.AccessToken:
+		case exact, r.ClientID == "", t.ClientID == "":
+			found = append(found, i)
+		default:
+			others = append(others, i)
+		}
+	}
+	if len(found) == 0 {
+		return others
 	}
 	return found
 }

@@ -83,6 +83,8 @@ func TestSelectRowByRow(t *testing.T) {
 		{"the ID and another token", token{ID: "1", RefreshToken: "r9"}, all, "1"},
 		{"an earlier ID", token{ID: "9"}, []candidate{{Token: ann1, Former: former{ID: true}}}, "1"},
 		{"an earlier ID and another user", token{ID: "9", UserName: "bob"}, []candidate{{Token: ann1, Former: former{ID: true}}}, none},
+		{"an ID before an earlier one", token{ID: "1"}, []candidate{{Token: bob, Former: former{ID: true}}, {Token: ann1}}, "1"},
+		{"another user's ID before an earlier one", token{ID: "1", UserName: "bob"}, []candidate{{Token: bob, Former: former{ID: true}}, {Token: ann1}}, none},
 		{"an ID twice", token{ID: "1"}, kept(ann1, ann1), many},
 		// Row 1.
 		{"a user and client", token{UserName: "ann", ClientID: "c2"}, all, "2"},
@@ -308,8 +310,10 @@ func naiveSelect(like token, records []candidate) (want []int, searchable bool) 
 	if row3 && (like.ClientID == "" || like.GrantToken == "" && like.RefreshToken == "") {
 		return nil, false
 	}
+	taken := slices.ContainsFunc(records, func(c candidate) bool { return c.Token.ID == like.ID })
 	for _, wantSure := range []bool{true, false} {
 		for i, c := range records {
+			c.Former.ID = c.Former.ID && !taken
 			if may, sure := allowed(like, c); may && (sure || !wantSure) {
 				want = append(want, i)
 			}
@@ -434,6 +438,9 @@ func FuzzAbsorb(f *testing.F) {
 		fail := func(law string) {
 			t.Helper()
 			t.Fatalf("%s:\n%+v\nand\n%+v\nare\n%+v", law, into, from, got)
+		}
+		if got.ExpiresAt.IsZero() && got.AccessToken == "" && !(into.ExpiresAt.IsZero() && from.ExpiresAt.IsZero()) {
+			fail("an expiry is lost")
 		}
 		if got.ID != into.ID || into.UserName != "" && got.UserName != into.UserName || into.ClientID != "" && got.ClientID != into.ClientID {
 			fail("the identity changes")

@@ -68,6 +68,8 @@ func TestPlanSaveRowByRow(t *testing.T) {
 		{what: "a user for a code", save: token{ID: "4", UserName: "dan"}, records: all, record: 3, want: with(code, func(t *token) { t.UserName = "dan" })},
 		{what: "a user for a code, who has a record", save: token{ID: "4", UserName: "ann"}, records: all, record: 0, absorb: []int{3},
 			want: with(ann, func(t *token) { t.GrantToken = "g1" })},
+		{what: "a user for a code, who has a record that is known by it", save: token{ID: "4", UserName: "ann"}, records: []candidate{{Token: code}, {Token: ann, Former: former{ID: true}}},
+			record: 1, absorb: []int{0}, want: ann},
 		// What does not match is created.
 		{what: "a new user", save: token{UserName: "dan", ClientID: "c1", RefreshToken: "r1"}, records: all, record: -1,
 			want: token{UserName: "dan", ClientID: "c1", RefreshToken: "r1"}},

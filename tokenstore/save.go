@@ -42,6 +42,10 @@ type saver struct {
 	// moved is the name of the record that the token's record was moved to by an
 	// attempt before. A search for the caller's own ID may not find it there yet.
 	moved string
+
+	// refused says that what it would create has the name of a record that it
+	// cannot be merged into, which was looked at again.
+	refused bool
 }
 
 // attempt tries to save once. It fails with again if another writer came first.
@@ -51,8 +55,8 @@ func (v *saver) attempt(ctx context.Context, r *reader, t Token) (Token, error) 
 		return Token{}, err
 	}
 	plan, err := PlanSave(t, v.candidates(records, t))
-	if stale := !r.fresh && v.properties.ReadLag > 0; stale &&
-		(corrupt != nil || err != nil || plan.Record < 0 && derived(plan.Token.ID) || plan.Record >= 0 && !plan.Changed) {
+	stale := !r.fresh && v.properties.ReadLag > 0
+	if stale && (corrupt != nil || err != nil || plan.Record < 0 && derived(plan.Token.ID) || plan.Record >= 0 && !plan.Changed) {
 		// Before it is refused, or nothing is done, the newest states are asked for.
 		return v.attempt(ctx, r.fresher(), t)
 	}
@@ -62,7 +66,12 @@ func (v *saver) attempt(ctx context.Context, r *reader, t Token) (Token, error) 
 	case err != nil:
 		return Token{}, err
 	case plan.Record < 0:
-		return v.create(ctx, r, plan.Token)
+		saved, err := v.create(ctx, r, plan.Token)
+		if errors.Is(err, ErrIDMismatch) && !v.refused {
+			v.refused = true
+			return v.attempt(ctx, r.fresher(), t)
+		}
+		return saved, err
 	}
 	into := records[plan.Record]
 	var rest []record
@@ -117,15 +126,13 @@ func (v *saver) targets(ctx context.Context, r *reader, t Token) (records []reco
 	if err != nil {
 		return nil, nil, err
 	}
-	byID := slices.IndexFunc(v.candidates(records, t), func(c Candidate) bool {
-		return c.Token.ID == t.ID || c.Former.ID
-	})
+	found := byID(t.ID, v.candidates(records, t))
 	user := t
 	user.ID = ""
 	switch {
-	case byID < 0 && corrupt != nil:
+	case len(found) == 0 && corrupt != nil:
 		return nil, corrupt, nil
-	case byID < 0:
+	case len(found) == 0:
 		// The ID is new. The user, or the token, must be so too.
 		if derived(t.ID) {
 			if id, ok := nameTerm(t.ID); ok {
@@ -133,21 +140,25 @@ func (v *saver) targets(ctx context.Context, r *reader, t Token) (records []reco
 			}
 		}
 		return v.match(ctx, r, user, terms)
-	case t.UserName != "" && records[byID].current.UserName == "":
+	case t.UserName != "" && records[found[0]].current.UserName == "":
 		// The record gets its user, who may have one already.
-		user.ClientID = either(t.ClientID, records[byID].current.ClientID)
+		user.ClientID = either(t.ClientID, records[found[0]].current.ClientID)
 		return v.match(ctx, r, user, nil)
 	}
 	return records, corrupt, nil
 }
 
 // match returns, besides what r knows already, the records that a token without
-// an ID may be merged into: those it describes, and the one of its derived name.
+// an ID may be merged into: those it describes, the one of its derived name, and
+// those that hold what that name is derived from.
 func (v *saver) match(ctx context.Context, r *reader, t Token, terms []term) (records []record, corrupt, err error) {
 	names, more := v.keys(t)
 	if t.UserName != "" || hasCredential(t) {
 		if name := v.derive(t); !slices.Contains(names, name) {
 			names = append(names, name)
+			if held, ok := nameTerm(name); ok {
+				more = append(more, held)
+			}
 		}
 	}
 	return v.collect(ctx, r, names, append(terms, more...))
@@ -186,14 +197,21 @@ func (v *saver) create(ctx context.Context, r *reader, t Token) (Token, error) {
 	case err != nil:
 		return Token{}, err
 	case base.target() != nil:
-		// The name is that of a record that moved elsewhere and was deleted
-		// there. Nothing is written over it.
+		to, err := r.resolve(ctx, base)
+		switch {
+		case err == nil:
+			return Token{}, fmt.Errorf("%w: the record of this token has become %q", ErrIDMismatch, to.current.ID)
+		case !errors.Is(err, errDead):
+			return Token{}, lost(err)
+		}
+		// The record moved elsewhere and was deleted there. Nothing is written
+		// over what remains of it.
 		if err := v.bury(ctx, base); err != nil {
 			return Token{}, err
 		}
 		base = entry{}
 	case hasCredential(base.token()):
-		return Token{}, again{fmt.Errorf("%w: %q", ErrConflict, name)}
+		return Token{}, fmt.Errorf("%w: the record of this token, %q, is another client's", ErrIDMismatch, base.token().ID)
 	default:
 		rec = base.record // made for another record to move to; it still may
 	}

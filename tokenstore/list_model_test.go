@@ -1,0 +1,236 @@
+package tokenstore_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
+)
+
+// A listed record is one of a list that is searched from end to end. It remembers
+// all that it ever was; a store, only the first and the last of it.
+type listed struct {
+	token
+	updated time.Time
+	was     []token // earlier states, and records that became part of it
+}
+
+// A list is a store that has no indexes.
+type list []listed
+
+// candidates returns the list in the form in which it is decided between records.
+// With past, everything that a record ever was counts.
+func (l list) candidates(like token, past bool) []candidate {
+	var all []candidate
+	for _, r := range l {
+		c := candidate{Token: r.token, Updated: r.updated}
+		for _, w := range r.was {
+			client := w.ClientID == r.ClientID || w.ClientID == "" // which it may have got before it got another token
+			c.Former.ID = c.Former.ID || past && like.ID != "" && w.ID == like.ID && w.ID != r.ID
+			c.Former.GrantToken = c.Former.GrantToken || past && client && like.GrantToken != "" && w.GrantToken == like.GrantToken && w.GrantToken != r.GrantToken
+			c.Former.RefreshToken = c.Former.RefreshToken || past && client && like.RefreshToken != "" && w.RefreshToken == like.RefreshToken && w.RefreshToken != r.RefreshToken
+			c.Former.AccessToken = c.Former.AccessToken || past && like.AccessToken != "" && w.AccessToken == like.AccessToken && w.AccessToken != r.AccessToken
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+// apply does what a plan says, and returns the record that comes of it. id is what
+// the store made the ID of a record that is created, or gets its user.
+func (l list) apply(p tokenstore.Plan, id string, now time.Time) list {
+	next := listed{token: p.Token, updated: now}
+	next.ID = id
+	var kept list
+	for i, r := range l {
+		switch {
+		case i == p.Record && !p.Changed:
+			return l
+		case i == p.Record, slices.Contains(p.Absorb, i):
+			next.was = append(append(next.was, r.was...), r.token)
+		default:
+			kept = append(kept, r)
+		}
+	}
+	return append(kept, next)
+}
+
+// had reports whether a record once had the ID.
+func (l list) had(id string) bool {
+	return slices.ContainsFunc(l, func(r listed) bool {
+		return slices.ContainsFunc(r.was, func(w token) bool { return w.ID == id })
+	})
+}
+
+// knew reports whether a record, before it had a user, held what t is named by.
+func (l list) knew(t token) bool {
+	return slices.ContainsFunc(l, func(r listed) bool {
+		return slices.ContainsFunc(r.was, func(w token) bool {
+			switch {
+			case w.UserName != "" || t.UserName != "":
+				return false
+			case t.GrantToken != "" || t.RefreshToken != "":
+				return w.ClientID == t.ClientID && w.GrantToken == t.GrantToken && (t.GrantToken != "" || w.RefreshToken == t.RefreshToken)
+			}
+			return w.AccessToken == t.AccessToken
+		})
+	})
+}
+
+func (l list) tokens() []token {
+	var all []token
+	for _, r := range l {
+		all = append(all, r.token)
+	}
+	slices.SortFunc(all, func(a, b token) int { return strings.Compare(a.ID, b.ID) })
+	return all
+}
+
+// revealed is a token with its secrets, which are none here.
+func revealed(t token) string {
+	return fmt.Sprintf("{ID %q, user %q, client %q, secret %q, refresh %q, access %q, grant %q, expires %v, %q, %q}", t.ID, t.UserName, t.ClientID, string(t.ClientSecret),
+		string(t.RefreshToken), string(t.AccessToken), string(t.GrantToken), t.ExpiresAt.Unix(), t.RedirectURL, t.APIDomain)
+}
+
+func (r listed) String() string {
+	text := revealed(r.token)
+	for _, w := range r.was {
+		text += "\n\t\twas " + revealed(w)
+	}
+	return text
+}
+
+func (l list) String() string {
+	text := ""
+	for _, r := range l {
+		text += "\n\t" + r.String()
+	}
+	return text
+}
+
+// FuzzIndexes does the same with a store, which searches by what it keeps beside
+// the records, and with a list, for tokens of all kinds: with a user and without,
+// with IDs of all sorts, moved to a user's record, and made one.
+func FuzzIndexes(f *testing.F) {
+	f.Add([]byte{})
+	for row := range byte(5) {
+		f.Add([]byte{0, 0, 0, 1, 0, 1, 1, 1, 1, 0, 0, 0, 0, row, 1, 0, 0, 2, 1, 0, 0, 0, 0, 2, row, 0, 1, 0, 1, 1, 0, 0, 0, 0, 3, row, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+		f.Add([]byte{0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 1, 0, 0, 0, 0, row, 0, 0, 1, 0, 1, 0, 1, 0, 0, 0})
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > 300 {
+			return
+		}
+		memory, d := memstore.NewDriver(), dealer{data}
+		var model list
+		now := at(0).UTC()
+		ids := []string{"own1", "own2"} // those that were ever seen
+		for len(d.bytes) > 0 {
+			now = now.Add(time.Second)
+			s := storeOn(t, memory.Reopen(), &tokenstore.Options{Now: func() time.Time { return now }})
+			op, given := d.next(4), d.token()
+			if given.ID != "" {
+				given.ID = ids[d.next(len(ids))]
+			}
+			// A derived ID that no record has says what it was derived from, and by
+			// that it may still be known.
+			gone := given.ID != "" && !strings.HasPrefix(given.ID, "own") && !slices.ContainsFunc(model, func(r listed) bool {
+				return r.ID == given.ID || slices.ContainsFunc(r.was, func(w token) bool { return w.ID == given.ID })
+			})
+			switch {
+			case gone:
+			case op <= 1:
+				got, err := s.SaveToken(t.Context(), given)
+				var ways []string
+				ok := false
+				for _, past := range []bool{false, true} {
+					p, planErr := tokenstore.PlanSave(given, model.candidates(given, past))
+					ways = append(ways, fmt.Sprintf("%s over %d and %v, %v", revealed(p.Token), p.Record, p.Absorb, planErr))
+					switch {
+					case planErr != nil:
+						ok = err != nil && class(err) == class(planErr)
+					case p.Record < 0 && model.knew(given):
+						ok = errors.Is(err, tokenstore.ErrIDMismatch)
+					}
+					if planErr == nil && !ok {
+						want := p.Token
+						if moves := p.Record >= 0 && model[p.Record].UserName == "" && want.UserName != ""; want.ID == "" || moves && !strings.HasPrefix(want.ID, "own") {
+							want.ID = got.ID
+						}
+						if ok = err == nil && got == want && (p.Record >= 0 || !model.had(got.ID)); ok {
+							model = model.apply(p, got.ID, now)
+							ids = append(ids, got.ID)
+						}
+					}
+					if ok {
+						break
+					}
+				}
+				if !ok {
+					t.Fatalf("saving %s\namong %v\nbrings %s, %v; the list says\n%s", revealed(given), model, revealed(got), err, strings.Join(ways, "\nor "))
+				}
+			case op == 2:
+				got, err := s.FindToken(t.Context(), given)
+				if !model.finds(given, got, err) {
+					t.Fatalf("finding %s\namong %v\nbrings %s, %v", revealed(given), model, revealed(got), err)
+				}
+			case given.ID != "":
+				err := s.DeleteToken(t.Context(), given.ID)
+				at := slices.IndexFunc(model.candidates(given, true), func(c candidate) bool { return c.Token.ID == given.ID || c.Former.ID })
+				left, listErr := s.GetTokens(t.Context())
+				if err != nil || listErr != nil {
+					t.Fatalf("deleting %q: %v, %v", given.ID, err, listErr)
+				}
+				if at >= 0 && (model[at].ID == given.ID || len(left) < len(model)) {
+					model = slices.Delete(model, at, at+1)
+				}
+			}
+			if got, err := s.GetTokens(t.Context()); err != nil || !slices.Equal(got, model.tokens()) {
+				t.Fatalf("the store holds %+v, error %v, the list\n%+v", got, err, model.tokens())
+			}
+			for _, r := range model {
+				for _, like := range []token{
+					{ID: r.ID}, {UserName: r.UserName, ClientID: r.ClientID}, {UserName: r.UserName}, {AccessToken: r.AccessToken},
+					{ClientID: r.ClientID, RefreshToken: r.RefreshToken}, {ClientID: r.ClientID, GrantToken: r.GrantToken},
+				} {
+					if tokenstore.KeyOf(like) == tokenstore.KeyNone {
+						continue
+					}
+					if got, err := s.FindToken(t.Context(), like); !model.finds(like, got, err) {
+						t.Fatalf("finding %s\namong %v\nbrings %s, %v", revealed(like), model, revealed(got), err)
+					}
+				}
+			}
+		}
+	})
+}
+
+// finds reports whether got and err are what a search brings.
+func (l list) finds(like, got token, err error) bool {
+	for _, past := range []bool{false, true} {
+		candidates := l.candidates(like, past)
+		i, want := tokenstore.Select(like, candidates)
+		if want != nil {
+			if err != nil && class(err) == class(want) {
+				return true
+			}
+			continue
+		}
+		news := like
+		if candidates[i].Former.GrantToken {
+			news.GrantToken = ""
+		}
+		if candidates[i].Former.RefreshToken {
+			news.RefreshToken = ""
+		}
+		if err == nil && got == tokenstore.Merge(candidates[i].Token, news) {
+			return true
+		}
+	}
+	return false
+}
