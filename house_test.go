@@ -52,6 +52,7 @@ var rules = map[string]rule{
 	"internal/fakegcp":               {theirs: []string{"cloud.google.com/go/", "google.golang.org/"}},
 	"internal/fakevault":             {},
 	"internal/mariadb":               {},
+	"internal/wholesend":             {},
 	"internal/zohoaccounts":          {},
 }
 

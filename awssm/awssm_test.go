@@ -22,6 +22,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/awssm"
 	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
+	"github.com/tokenkeep/tokenkeep/internal/wholesend"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
@@ -72,7 +73,7 @@ func newClient(t testing.TB, url, accessKey string, more ...func(*secretsmanager
 	return secretsmanager.New(secretsmanager.Options{
 		Region:       "us-east-1",
 		BaseEndpoint: &url,
-		HTTPClient:   &http.Client{Transport: transport},
+		HTTPClient:   wholesend.Client{Doer: &http.Client{Transport: transport}},
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: accessKey, SecretAccessKey: "x"}, nil
 		}),

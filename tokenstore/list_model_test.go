@@ -23,18 +23,24 @@ type listed struct {
 // A list is a store that has no indexes.
 type list []listed
 
+// A recall is how much counts of what a record ever was.
+type recall struct{ past, access bool }
+
+// recalls are how much a store may remember: nothing, what was no access token, or
+// the access token that the record was created with too.
+var recalls = []recall{{}, {past: true}, {past: true, access: true}}
+
 // candidates returns the list in the form in which it is decided between records.
-// With past, everything that a record ever was counts.
-func (l list) candidates(like token, past bool) []candidate {
+func (l list) candidates(like token, m recall) []candidate {
 	var all []candidate
 	for _, r := range l {
 		c := candidate{Token: r.token, Updated: r.updated}
 		for _, w := range r.was {
 			client := w.ClientID == r.ClientID || w.ClientID == "" // which it may have got before it got another token
-			c.Former.ID = c.Former.ID || past && like.ID != "" && w.ID == like.ID && w.ID != r.ID
-			c.Former.GrantToken = c.Former.GrantToken || past && client && like.GrantToken != "" && w.GrantToken == like.GrantToken && w.GrantToken != r.GrantToken
-			c.Former.RefreshToken = c.Former.RefreshToken || past && client && like.RefreshToken != "" && w.RefreshToken == like.RefreshToken && w.RefreshToken != r.RefreshToken
-			c.Former.AccessToken = c.Former.AccessToken || past && like.AccessToken != "" && w.AccessToken == like.AccessToken && w.AccessToken != r.AccessToken
+			c.Former.ID = c.Former.ID || m.past && like.ID != "" && w.ID == like.ID && w.ID != r.ID
+			c.Former.GrantToken = c.Former.GrantToken || m.past && client && like.GrantToken != "" && w.GrantToken == like.GrantToken && w.GrantToken != r.GrantToken
+			c.Former.RefreshToken = c.Former.RefreshToken || m.past && client && like.RefreshToken != "" && w.RefreshToken == like.RefreshToken && w.RefreshToken != r.RefreshToken
+			c.Former.AccessToken = c.Former.AccessToken || m.access && like.AccessToken != "" && w.AccessToken == like.AccessToken && w.AccessToken != r.AccessToken
 		}
 		all = append(all, c)
 	}
@@ -148,8 +154,8 @@ func FuzzIndexes(f *testing.F) {
 				got, err := s.SaveToken(t.Context(), given)
 				var ways []string
 				ok := false
-				for _, past := range []bool{false, true} {
-					p, planErr := tokenstore.PlanSave(given, model.candidates(given, past))
+				for _, m := range recalls {
+					p, planErr := tokenstore.PlanSave(given, model.candidates(given, m))
 					ways = append(ways, fmt.Sprintf("%s over %d and %v, %v", revealed(p.Token), p.Record, p.Absorb, planErr))
 					switch {
 					case planErr != nil:
@@ -181,7 +187,7 @@ func FuzzIndexes(f *testing.F) {
 				}
 			case given.ID != "":
 				err := s.DeleteToken(t.Context(), given.ID)
-				at := slices.IndexFunc(model.candidates(given, true), func(c candidate) bool { return c.Token.ID == given.ID || c.Former.ID })
+				at := slices.IndexFunc(model.candidates(given, recall{past: true}), func(c candidate) bool { return c.Token.ID == given.ID || c.Former.ID })
 				left, listErr := s.GetTokens(t.Context())
 				if err != nil || listErr != nil {
 					t.Fatalf("deleting %q: %v, %v", given.ID, err, listErr)
@@ -212,8 +218,8 @@ func FuzzIndexes(f *testing.F) {
 
 // finds reports whether got and err are what a search brings.
 func (l list) finds(like, got token, err error) bool {
-	for _, past := range []bool{false, true} {
-		candidates := l.candidates(like, past)
+	for _, m := range recalls {
+		candidates := l.candidates(like, m)
 		i, want := tokenstore.Select(like, candidates)
 		if want != nil {
 			if err != nil && class(err) == class(want) {

@@ -1,13 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
-	"errors"
-	"io"
-	"net/http"
 	"strings"
 	"sync"
 
@@ -19,6 +15,7 @@ import (
 	"github.com/aws/smithy-go/logging"
 
 	"github.com/tokenkeep/tokenkeep/awssm"
+	"github.com/tokenkeep/tokenkeep/internal/wholesend"
 )
 
 var awssmScheme = scheme{
@@ -93,7 +90,7 @@ func (a *app) awsClient(ctx context.Context, region, address string) (*secretsma
 		return nil, usagef("no credentials of AWS: set %s and %s, or AWS_PROFILE", envAWSKeyID, envAWSSecret)
 	}
 	return secretsmanager.NewFromConfig(c, func(o *secretsmanager.Options) {
-		o.HTTPClient = wholeSender{o.HTTPClient}
+		o.HTTPClient = wholesend.Client{Doer: o.HTTPClient}
 		if address != "" {
 			o.BaseEndpoint = aws.String(address)
 		}
@@ -124,29 +121,4 @@ func (a *app) awsLogger() logging.Logger {
 		defer mu.Unlock()
 		a.note("the SDK of AWS: "+format, args...)
 	})
-}
-
-// A wholeSender sends the body of a request from memory, together with its header.
-//
-// The SDK's own body is closed as soon as an answer begins, and its method WriteTo
-// then fails with io.EOF. If net/http has not yet asked whether there is more of
-// the body by then, because the server is on this machine and quick, it takes that
-// for a failure to send, and breaks the connection off under the answer. See
-// github.com/aws/aws-sdk-go-v2/issues/2737.
-type wholeSender struct{ client secretsmanager.HTTPClient }
-
-// Do implements secretsmanager.HTTPClient.
-func (s wholeSender) Do(r *http.Request) (*http.Response, error) {
-	if r.Body == nil || r.Body == http.NoBody {
-		return s.client.Do(r)
-	}
-	body, err := io.ReadAll(r.Body)
-	if err = errors.Join(err, r.Body.Close()); err != nil {
-		return nil, err
-	}
-	whole := r.WithContext(r.Context())
-	whole.ContentLength = int64(len(body))
-	whole.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	whole.Body, _ = whole.GetBody()
-	return s.client.Do(whole)
 }

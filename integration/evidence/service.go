@@ -20,6 +20,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
 	"github.com/tokenkeep/tokenkeep/internal/fakegcp"
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
+	"github.com/tokenkeep/tokenkeep/internal/wholesend"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/vaultstore"
@@ -148,7 +149,7 @@ func awsClient(url string, transport http.RoundTripper) *secretsmanager.Client {
 			return aws.Credentials{AccessKeyID: "evidence", SecretAccessKey: "evidence"}, nil
 		}),
 		Retryer:    aws.NopRetryer{}, // each fault reaches the adapter
-		HTTPClient: &http.Client{Transport: transport},
+		HTTPClient: wholesend.Client{Doer: &http.Client{Transport: transport}},
 	})
 }
 

@@ -29,6 +29,9 @@ const (
 	// keptFor is how long no version is removed (model: PutSecretValue, "it keeps
 	// all secret versions created in the last 24 hours").
 	keptFor = 24 * time.Hour
+
+	// remembered is how long reads can lag at most.
+	remembered = 24 * time.Hour
 )
 
 const (
@@ -92,8 +95,12 @@ func (x *secret) was(at time.Time) view {
 	return view{gone: true}
 }
 
-// change makes a secret look different from now on.
+// change makes a secret look different from now on, and forgets what no read sees
+// any more.
 func (x *secret) change(now time.Time, f func(*view)) {
+	for len(x.views) > 1 && now.Sub(x.views[1].from) > remembered {
+		x.views = x.views[1:]
+	}
 	v := x.is()
 	v.tags, v.stages = maps.Clone(v.tags), maps.Clone(v.stages)
 	v.from = now

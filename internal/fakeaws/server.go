@@ -29,12 +29,12 @@ type Options struct {
 
 	// ReadLag is how old the answers of GetSecretValue by staging label, of
 	// DescribeSecret and ListSecretVersionIds and the values of
-	// BatchGetSecretValue are. GetSecretValue by version ID does not lag: a
-	// version never changes.
+	// BatchGetSecretValue are, up to a day. GetSecretValue by version ID does not
+	// lag: a version never changes.
 	ReadLag time.Duration
 
 	// ListLag is how old what ListSecrets and the filters of BatchGetSecretValue
-	// go by is.
+	// go by is, up to a day.
 	ListLag time.Duration
 
 	// DeleteDelay is how long a secret that was deleted by force keeps its name.
