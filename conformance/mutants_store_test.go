@@ -442,6 +442,25 @@ var ownerMutants = []mutant[Store]{
 	{"the eleventh user overwrites the tenth", "Zoho Java DBStore, on duplicate key update", "TS-18", oddly(odd{save: func(p *plain, ctx context.Context, t token) (token, error) {
 		return numbered(ctx, p, t, func(string) error { return nil })
 	}})},
+	{"makes a second record of a token without a key", "", "TS-09", oddly(odd{save: func(p *plain, ctx context.Context, t token) (token, error) {
+		if tokenstore.KeyOf(t) != tokenstore.KeyNone || t.AccessToken == "" {
+			return p.SaveToken(ctx, t)
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if old := p.rows[p.id(t)]; old != nil {
+			return p.put(old, tokenstore.Merge(old.token, t)), nil
+		}
+		return p.put(nil, t), nil
+	}})},
+	{"a record cannot get a user who holds its code", "", "TS-20", oddly(odd{save: func(p *plain, ctx context.Context, t token) (token, error) {
+		code, err := p.find(token{ID: t.ID})
+		other, err2 := p.find(token{UserName: t.UserName, ClientID: code.ClientID})
+		if err == nil && err2 == nil && code.ID != other.ID && code.GrantToken != "" && code.GrantToken == other.GrantToken {
+			return token{}, wrap("save", t.ID, tokenstore.ErrAmbiguous)
+		}
+		return p.SaveToken(ctx, t)
+	}})},
 	{"a promoted record stays beside the user's", "", "TS-20", oddly(odd{save: func(p *plain, ctx context.Context, t token) (token, error) {
 		before, err := p.FindTokenByID(ctx, t.ID)
 		got, err2 := p.SaveToken(ctx, t)
