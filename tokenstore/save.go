@@ -55,8 +55,8 @@ func (v *saver) attempt(ctx context.Context, r *reader, t Token) (Token, error) 
 		return Token{}, err
 	}
 	plan, err := PlanSave(t, v.candidates(records, t))
-	stale := !r.fresh && v.properties.ReadLag > 0
-	if stale && (corrupt != nil || err != nil || plan.Record < 0 && derived(plan.Token.ID) || plan.Record >= 0 && !plan.Changed) {
+	if stale := !r.fresh && v.properties.ReadLag > 0; stale &&
+		(corrupt != nil || err != nil || plan.Record < 0 && derived(plan.Token.ID) || plan.Record >= 0 && !plan.Changed) {
 		// Before it is refused, or nothing is done, the newest states are asked for.
 		return v.attempt(ctx, r.fresher(), t)
 	}
