@@ -151,30 +151,21 @@ var rowCases = []testCase[*storeEnv]{
 		e.refuses(s, "another client's access token", token{ClientID: "c2", AccessToken: record.AccessToken}, tokenstore.ErrIDMismatch)
 		e.keeps(s, record)
 	}},
-	{"TS-09", "SaveToken of what another client's record was created with is refused", func(e *storeEnv) {
+	{"TS-09", "SaveToken of what another's record was created with is refused", func(e *storeEnv) {
 		if e.b.ForeignFormat {
 			e.TB.Skipf("Store.ForeignFormat: no room for what a record was created with")
 		}
 		s := e.open()
-		bare := e.save(s, token{RefreshToken: e.secret()})
-		record := e.save(s, token{ID: bare.ID, ClientID: "c1", RefreshToken: e.secret()})
+		refresh, access := e.save(s, token{RefreshToken: e.secret()}), e.save(s, token{AccessToken: e.secret()})
+		client := e.save(s, token{ID: refresh.ID, ClientID: "c1", RefreshToken: e.secret()})
+		user := e.of("ann", "c1")
+		user.ID = access.ID
+		user = e.save(s, user)
 		e.search()
-		e.refuses(s, "the refresh token", token{RefreshToken: bare.RefreshToken}, tokenstore.ErrIDMismatch)
-		e.keeps(s, record)
-	}},
-	{"TS-09", "SaveToken of what a user's record was created with is refused", func(e *storeEnv) {
-		if e.b.ForeignFormat {
-			e.TB.Skipf("Store.ForeignFormat: no room for what a record was created with")
-		}
-		s := e.open()
-		bare := e.save(s, token{AccessToken: e.secret()})
-		record := e.of("ann", "c1")
-		record.ID = bare.ID
-		record = e.save(s, record)
-		e.search()
-		e.refuses(s, "the access token", token{ClientID: "c1", AccessToken: bare.AccessToken}, tokenstore.ErrIDMismatch)
-		e.hasBy(s, bare.ID, record)
-		e.keeps(s, record)
+		e.refuses(s, "the refresh token of what is another client's", token{RefreshToken: refresh.RefreshToken}, tokenstore.ErrIDMismatch)
+		e.refuses(s, "the access token of what is a user's", token{ClientID: "c1", AccessToken: access.AccessToken}, tokenstore.ErrIDMismatch)
+		e.hasBy(s, access.ID, user)
+		e.keeps(s, client, user)
 	}},
 	{"TS-10", "in an empty store nothing is found", func(e *storeEnv) {
 		s := e.open()

@@ -42,10 +42,6 @@ type saver struct {
 	// moved is the name of the record that the token's record was moved to by an
 	// attempt before. A search for the caller's own ID may not find it there yet.
 	moved string
-
-	// refused says that what it would create has the name of a record that it
-	// cannot be merged into, which was looked at again.
-	refused bool
 }
 
 // attempt tries to save once. It fails with again if another writer came first.
@@ -67,8 +63,7 @@ func (v *saver) attempt(ctx context.Context, r *reader, t Token) (Token, error) 
 		return Token{}, err
 	case plan.Record < 0:
 		saved, err := v.create(ctx, r, plan.Token)
-		if errors.Is(err, ErrIDMismatch) && !v.refused {
-			v.refused = true
+		if errors.Is(err, ErrIDMismatch) && !r.fresh {
 			return v.attempt(ctx, r.fresher(), t)
 		}
 		return saved, err
