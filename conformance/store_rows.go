@@ -167,6 +167,24 @@ var rowCases = []testCase[*storeEnv]{
 		e.hasBy(s, access.ID, user)
 		e.keeps(s, client, user)
 	}},
+	{"TS-09", "SaveToken of what was made part of a user's record is refused", func(e *storeEnv) {
+		if e.b.ForeignFormat {
+			e.TB.Skipf("Store.ForeignFormat: no room for what a record was created with")
+		}
+		s := e.open()
+		bare := e.save(s, token{AccessToken: e.secret()})
+		user := e.of("ann", "c1")
+		user.AccessToken = bare.AccessToken
+		user = e.save(s, user)
+		e.search()
+		user.APIDomain = "https://other.example"
+		if err := differ("SaveToken", e.save(e.reopen(s), token{AccessToken: bare.AccessToken, APIDomain: user.APIDomain}), user); err != nil {
+			e.Errorf("%v", err)
+		}
+		e.search()
+		e.refuses(s, "the access token", token{ClientSecret: e.secret(), AccessToken: bare.AccessToken}, tokenstore.ErrIDMismatch)
+		e.keeps(s, user)
+	}},
 	{"TS-10", "in an empty store nothing is found", func(e *storeEnv) {
 		s := e.open()
 		for _, line := range table {

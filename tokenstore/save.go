@@ -62,11 +62,15 @@ func (v *saver) attempt(ctx context.Context, r *reader, t Token) (Token, error) 
 	case err != nil:
 		return Token{}, err
 	case plan.Record < 0:
-		saved, err := v.create(ctx, r, plan.Token)
-		if errors.Is(err, ErrIDMismatch) && !r.fresh {
+		name := v.derive(plan.Token)
+		i := slices.IndexFunc(records, func(rec record) bool { return rec.was(name) })
+		switch {
+		case i >= 0 && !r.fresh:
 			return v.attempt(ctx, r.fresher(), t)
+		case i >= 0:
+			return Token{}, fmt.Errorf("%w: the record that was created with this token is %q, of a user or another client", ErrIDMismatch, records[i].current.ID)
 		}
-		return saved, err
+		return v.create(ctx, r, plan.Token)
 	}
 	into := records[plan.Record]
 	var rest []record
@@ -192,21 +196,14 @@ func (v *saver) create(ctx context.Context, r *reader, t Token) (Token, error) {
 	case err != nil:
 		return Token{}, err
 	case base.target() != nil:
-		to, err := r.resolve(ctx, base)
-		switch {
-		case err == nil:
-			return Token{}, fmt.Errorf("%w: the record of this token has become %q", ErrIDMismatch, to.current.ID)
-		case !errors.Is(err, errDead):
-			return Token{}, lost(err)
-		}
-		// The record moved elsewhere and was deleted there. Nothing is written
-		// over what remains of it.
+		// The name is that of a record that moved elsewhere and was deleted
+		// there. Nothing is written over it.
 		if err := v.bury(ctx, base); err != nil {
 			return Token{}, err
 		}
 		base = entry{}
 	case hasCredential(base.token()):
-		return Token{}, fmt.Errorf("%w: the record of this token, %q, is another client's", ErrIDMismatch, base.token().ID)
+		return Token{}, again{fmt.Errorf("%w: %q", ErrConflict, name)}
 	default:
 		rec = base.record // made for another record to move to; it still may
 	}
