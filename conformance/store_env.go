@@ -100,7 +100,7 @@ func (s *watched) DeleteTokens(ctx context.Context) error {
 // classes are what an error of a store may match.
 var classes = []error{
 	tokenstore.ErrNotFound, tokenstore.ErrAmbiguous, tokenstore.ErrConflict, tokenstore.ErrIDMismatch,
-	tokenstore.ErrInvalidToken, tokenstore.ErrTooLarge, tokenstore.ErrDenied, tokenstore.ErrUnavailable,
+	tokenstore.ErrInvalidToken, tokenstore.ErrTooLarge, tokenstore.ErrDenied, tokenstore.ErrRefused, tokenstore.ErrUnavailable,
 	tokenstore.ErrCorrupt, tokenstore.ErrNotPersisted, context.Canceled, context.DeadlineExceeded,
 }
 

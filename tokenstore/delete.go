@@ -72,7 +72,7 @@ func (s *Store) sweep(ctx context.Context, e entry) {
 // known.
 func (s *Store) deleteEntry(ctx context.Context, e entry) error {
 	err := s.driver.Delete(ctx, e.name, e.secret)
-	if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrDenied) {
+	if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrDenied) || errors.Is(err, ErrRefused) {
 		return err
 	}
 	now, readErr := s.fresh(ctx, e.name, e)

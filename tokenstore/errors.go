@@ -43,6 +43,12 @@ var (
 	// a permission.
 	ErrDenied = driver.ErrDenied
 
+	// ErrRefused means that the store refused the operation because of how it is
+	// set up: a replica, a policy of the organization, a disabled version or key, a
+	// mount or database of the wrong kind. Nothing was changed. Trying again does
+	// not help until an operator changes the set-up.
+	ErrRefused = driver.ErrRefused
+
 	// ErrUnavailable means that the store could not be reached, failed, or
 	// throttled the call.
 	ErrUnavailable = driver.ErrUnavailable
@@ -60,7 +66,7 @@ var (
 // classes are the sentinels that a caller may see.
 var classes = []error{
 	ErrNotFound, ErrAmbiguous, ErrConflict, ErrIDMismatch, ErrInvalidToken, ErrTooLarge,
-	ErrDenied, ErrUnavailable, ErrCorrupt, ErrNotPersisted, context.Canceled, context.DeadlineExceeded,
+	ErrDenied, ErrRefused, ErrUnavailable, ErrCorrupt, ErrNotPersisted, context.Canceled, context.DeadlineExceeded,
 }
 
 // An Error says which operation failed on which record. Every error of a store

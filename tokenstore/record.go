@@ -124,7 +124,7 @@ func (s *Store) write(ctx context.Context, name string, base entry, r codec.Reco
 	if err == nil {
 		return written, nil
 	}
-	for _, certain := range []error{driver.ErrConflict, driver.ErrExists, driver.ErrNotFound, driver.ErrDenied} {
+	for _, certain := range []error{driver.ErrConflict, driver.ErrExists, driver.ErrNotFound, driver.ErrDenied, driver.ErrRefused} {
 		if errors.Is(err, certain) {
 			return entry{}, err
 		}

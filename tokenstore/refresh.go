@@ -304,7 +304,7 @@ func (r *refresher) note(ctx context.Context, l driver.Leaser, rec record, lease
 	rec.entry = e
 	mine := leaseNote(lease)
 	err = l.Note(ctx, rec.name, e.secret, mine)
-	if err != nil && !errors.Is(err, driver.ErrConflict) && !errors.Is(err, driver.ErrNotFound) && !errors.Is(err, driver.ErrDenied) {
+	if err != nil && !errors.Is(err, driver.ErrConflict) && !errors.Is(err, driver.ErrNotFound) && !errors.Is(err, driver.ErrDenied) && !errors.Is(err, driver.ErrRefused) {
 		// The outcome is unknown.
 		seen, readErr := r.fresh(ctx, rec.name, e)
 		if readErr != nil || seen.secret.Note != mine || seen.secret.Version != e.secret.Version {
@@ -397,7 +397,7 @@ func (r *refresher) commit(ctx context.Context, used record, lease codec.Lease, 
 			return t, nil
 		case errors.Is(err, errReplaced):
 			return Token{}, again{err}
-		case errors.Is(err, ErrDenied), errors.Is(err, ErrTooLarge), r.wait(ctx, pause(n)) != nil:
+		case errors.Is(err, ErrDenied), errors.Is(err, ErrRefused), errors.Is(err, ErrTooLarge), r.wait(ctx, pause(n)) != nil:
 			r.o.Logger.Error("tokenstore: a refreshed token was not stored", "id", r.id)
 			if ctx.Err() != nil {
 				// It is not the caller's context whose time is up.
@@ -512,7 +512,7 @@ func (r *refresher) release(ctx context.Context, rec record, lease codec.Lease, 
 			return
 		}
 		err := r.releaseOnce(ctx, rec, lease, f)
-		if err == nil || errors.Is(err, ErrDenied) || r.wait(ctx, pause(n+1)) != nil {
+		if err == nil || errors.Is(err, ErrDenied) || errors.Is(err, ErrRefused) || r.wait(ctx, pause(n+1)) != nil {
 			return
 		}
 		if rec, err = r.read(ctx, r.reader(true)); err != nil {

@@ -38,6 +38,7 @@ var classes = []class{
 	{12, "conflicts", errConflicts, "migrate: some records stand in the way, and nothing was written"},
 	{11, "not_persisted", tokenstore.ErrNotPersisted, "a new token is usable but was not stored"},
 	{7, "denied", tokenstore.ErrDenied, "the store refused the credentials, or they lack a permission"},
+	{14, "refused", tokenstore.ErrRefused, "the store's set-up does not allow the operation: an operator has to change it"},
 	{8, "unavailable", tokenstore.ErrUnavailable, "the store could not be reached, failed, or throttled the call: try again"},
 	{8, "unavailable", context.DeadlineExceeded, ""},
 	{3, "not_found", tokenstore.ErrNotFound, "no record matches"},

@@ -75,9 +75,9 @@
 //     Data and believes only that.
 //   - [DR-18] List yields every secret, and Names every name, each once. Names
 //     may also yield deleted names; List yields none.
-//   - [DR-19] The iterators stop when the loop body returns false, and end after
-//     they yield an error, unless it matches ErrCorrupt: that concerns only the
-//     secret it is yielded with, whose Name is set.
+//   - [DR-19] The iterators stop when the loop body returns false. An error that is
+//     yielded with a Name concerns that secret alone, whatever its class, and the
+//     iteration goes on; an error without a Name ends the iteration.
 //   - [DR-20] Two drivers opened with different prefixes do not see each
 //     other's secrets, even if one prefix is the beginning of the other.
 //   - [DR-21] A second driver opened with the same arguments, in this process
@@ -96,7 +96,8 @@
 //     that the service can prove.
 //   - [DR-28] A secret under the driver's prefix that is not in the form the
 //     driver writes makes Get fail with an error matching ErrCorrupt and is not
-//     changed; List and Lookup yield its name with that error and go on.
+//     changed. List and Lookup yield the name of a secret that cannot be read, for
+//     whatever reason the service gives, with that reason, and go on.
 //
 // A driver that is a [Leaser] promises two things more:
 //
@@ -155,6 +156,13 @@ var (
 	// ErrDenied means that the service refused the caller's credentials or that
 	// the caller lacks a permission. Retrying does not help.
 	ErrDenied = errors.New("access denied")
+
+	// ErrRefused means that the service refused the call because of how the
+	// service, the secret or the client is set up: a replica, a policy of the
+	// organization, a disabled version or key, an engine of the wrong kind.
+	// Nothing was changed. Retrying does not help until an operator changes the
+	// set-up.
+	ErrRefused = errors.New("refused by the service")
 
 	// ErrUnavailable means that the service throttled the call, failed, or
 	// could not be reached, after the client's own retries. A write may have
