@@ -1,0 +1,122 @@
+package tokenkeep_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// workflows returns the text of each workflow and composite action, by path.
+func workflows(t *testing.T) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	err := filepath.WalkDir(".github", func(path string, entry fs.DirEntry, err error) error {
+		if ext := filepath.Ext(path); err != nil || entry.IsDir() || ext != ".yml" && ext != ".yaml" {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		files[filepath.ToSlash(path)] = string(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) == 0 {
+		t.Fatal("no workflow was found")
+	}
+	return files
+}
+
+var (
+	// use finds each action, reusable workflow or image that a workflow names.
+	use = regexp.MustCompile(`(?m)^[\s-]*["']?uses["']?\s*:\s*(.*)$`)
+
+	// pinned is a name with a full commit, and the version it is in a comment.
+	pinned = regexp.MustCompile(`^[\w.-]+(/[\w.-]+)+@[0-9a-f]{40} # v\d+(\.\d+)*$`)
+
+	// local is an action of this repository.
+	local = regexp.MustCompile(`^\./[\w./-]+$`)
+
+	// image is a container that a job runs in or beside: its tag can move.
+	image = regexp.MustCompile(`(?m)^[\s-]*(container|image)\s*:`)
+
+	// grant is a permission that a workflow or a job gives its token.
+	grant    = regexp.MustCompile(`(?m)^\s+([a-z-]+): (write|admin)\b`)
+	grantAll = regexp.MustCompile(`(?m)permissions:\s*(read|write)-all`)
+)
+
+// unpinned returns the actions of a workflow that can change under its name.
+func unpinned(text string) (names []string) {
+	for _, m := range use.FindAllStringSubmatch(text, -1) {
+		if name := strings.TrimSpace(m[1]); !pinned.MatchString(name) && !local.MatchString(name) {
+			names = append(names, name)
+		}
+	}
+	for _, m := range image.FindAllString(text, -1) {
+		names = append(names, strings.TrimSpace(m))
+	}
+	return names
+}
+
+// TestWorkflowsPinActions keeps a tag that moves from running in a job that has
+// credentials.
+func TestWorkflowsPinActions(t *testing.T) {
+	t.Parallel()
+	for path, text := range workflows(t) {
+		for _, name := range unpinned(text) {
+			t.Errorf("%s: %q is not pinned by commit, with its version in a comment", path, name)
+		}
+		if checkouts := strings.Count(text, "uses: actions/checkout@"); checkouts != strings.Count(text, "persist-credentials: false") {
+			t.Errorf("%s: a checkout leaves its token in the work tree", path)
+		}
+	}
+}
+
+func TestUnpinnedActionsAreFound(t *testing.T) {
+	t.Parallel()
+	const commit = "11bd71901bbe5b1630ceea73d27597364c9af683"
+	for text, found := range map[string]bool{
+		"      - uses: actions/checkout@" + commit + " # v4.2.2": false,
+		"      - uses: ./.github/actions/setup":                  false,
+		"      - uses: actions/checkout@v4":                      true,
+		"      - uses: actions/checkout@" + commit:               true,
+		"      - uses: actions/checkout@11bd719 # v4.2.2":        true,
+		"      - uses: actions/checkout@main":                    true,
+		"      - name: x\n        uses: a/b@v1":                  true,
+		"      - \"uses\": a/b@v1":                               true,
+		"      - uses: docker://alpine:3":                        true,
+		"    container: golang:1.26":                             true,
+	} {
+		if got := len(unpinned(text)) > 0; got != found {
+			t.Errorf("%q: found is %v, want %v", text, got, found)
+		}
+	}
+}
+
+// TestWorkflowsMayOnlyRead checks the permissions of the token that GitHub gives
+// each job.
+func TestWorkflowsMayOnlyRead(t *testing.T) {
+	t.Parallel()
+	for path, text := range workflows(t) {
+		if !strings.HasPrefix(path, ".github/workflows/") {
+			continue
+		}
+		if !strings.Contains(text, "\npermissions:\n  contents: read\n\n") {
+			t.Errorf("%s: the permissions at the top are not exactly contents: read", path)
+		}
+		if all := grantAll.FindString(text); all != "" {
+			t.Errorf("%s: %q grants every permission at once", path, strings.TrimSpace(all))
+		}
+		if strings.Contains(text, "pull_request_target") {
+			t.Errorf("%s: pull_request_target runs what a fork sent, with this repository's secrets", path)
+		}
+		for _, m := range grant.FindAllStringSubmatch(text, -1) {
+			if m[1] != "id-token" {
+				t.Errorf("%s: %q is more than a job needs", path, strings.TrimSpace(m[0]))
+			}
+		}
+	}
+}
