@@ -10,7 +10,7 @@ MODULES  = . integration
 export GOGC ?= 400
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-evidence test-integration full race lint fuzz bench evidence tidy-check vuln
+.PHONY: help demo test mariadb test-fast test-evidence test-integration full race lint fuzz bench evidence tidy-check vuln
 
 help: ## this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,10 +19,13 @@ demo: ## the main job, on embedded defaults: needs Go and nothing else
 	@$(GO) run ./cmd/tokenkeep demo
 
 # Much of what the targets do is to wait, so two of them run beside each other.
-test: ## everything that this machine can run, real servers included
+test: ## everything that this machine can run, real servers included (as root, it installs MariaDB)
 	@$(MAKE) --no-print-directory -j 2 test-fast test-evidence test-integration
 
-test-fast: ## the tests of the module: no Docker, and no server but MariaDB if it is installed
+mariadb:
+	@internal/mariadb/install.sh
+
+test-fast: mariadb ## the tests of the module: no Docker, and no server but MariaDB
 	$(GO) vet ./...
 	$(GO) test ./...
 
@@ -32,7 +35,7 @@ test-evidence: ## every fault at every call, histories, budgets, a simulated mon
 
 # Named with a list of packages, go test would keep what a package prints to
 # itself: the line for each backend.
-test-integration: ## the suites on Vault's core, MariaDB and LocalStack, in containers where there is Docker
+test-integration: mariadb ## the suites on Vault's core, MariaDB and LocalStack, in containers where there is Docker
 	$(GO) -C integration test -parallel 8 -timeout 25m
 
 full: ## the same at the sizes that take an hour or two: 200 rounds of races, 10,000 records, 200 kills

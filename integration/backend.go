@@ -25,6 +25,7 @@ type Backend struct {
 	ran                     string  // what the cases ran on, in words
 	why                     string  // why none ran
 	passed, failed, skipped int
+	absent                  int      // the tests that were skipped because no server can be had
 	cannot                  []string // what the server cannot do: "case: reason"
 }
 
@@ -63,6 +64,7 @@ func (b *Backend) Unavailable(t testing.TB, reason string) {
 	t.Helper()
 	b.mu.Lock()
 	b.why = cmp.Or(b.why, reason)
+	b.absent++
 	b.mu.Unlock()
 	if b.required() {
 		t.Fatalf("no %s, which TOKENKEEP_REQUIRE asks for: %s", b.Name, reason)
@@ -164,10 +166,12 @@ func (b *Backend) line() string {
 	switch ran := b.passed + b.failed + b.skipped; {
 	case ran > 0 && b.ran != "":
 		return fmt.Sprintf("backend %s: %s: %d passed, %d failed, %d skipped", b.Name, b.ran, b.passed, b.failed, b.skipped)
+	case b.absent > 0:
+		return fmt.Sprintf("backend %s: did not run: %s: %d skipped", b.Name, b.why, b.absent)
 	case b.err != nil:
 		return fmt.Sprintf("backend %s: did not run: %v", b.Name, b.err)
 	default:
-		return fmt.Sprintf("backend %s: did not run: %s", b.Name, cmp.Or(b.why, "no test asked for it"))
+		return fmt.Sprintf("backend %s: did not run: no test asked for it", b.Name)
 	}
 }
 
