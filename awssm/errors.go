@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
@@ -35,21 +36,10 @@ var codes = map[string]error{
 	"ResourceNotFoundException": driver.ErrNotFound,
 	"ResourceExistsException":   driver.ErrExists,
 
-	"AccessDeniedException":               driver.ErrDenied,
-	"AccessDenied":                        driver.ErrDenied,
-	"ExpiredToken":                        driver.ErrDenied,
-	"ExpiredTokenException":               driver.ErrDenied,
-	"IncompleteSignature":                 driver.ErrDenied,
-	"IncompleteSignatureException":        driver.ErrDenied,
-	"InvalidClientTokenId":                driver.ErrDenied,
-	"InvalidSignatureException":           driver.ErrDenied,
-	"MissingAuthenticationToken":          driver.ErrDenied,
-	"MissingAuthenticationTokenException": driver.ErrDenied,
-	"NotAuthorized":                       driver.ErrDenied,
-	"OptInRequired":                       driver.ErrDenied,
-	"RequestExpired":                      driver.ErrDenied,
-	"SignatureDoesNotMatch":               driver.ErrDenied,
-	"UnrecognizedClientException":         driver.ErrDenied,
+	"AccessDeniedException": driver.ErrDenied,
+	"AccessDenied":          driver.ErrDenied,
+	"NotAuthorized":         driver.ErrDenied,
+	"OptInRequired":         driver.ErrDenied,
 
 	"DecryptionFailure":    driver.ErrUnavailable,
 	"EncryptionFailure":    driver.ErrUnavailable,
@@ -58,40 +48,32 @@ var codes = map[string]error{
 	"ServiceUnavailable":   driver.ErrUnavailable,
 }
 
+// credentialCodes are the error codes about the credentials themselves, whatever
+// they would permit.
+var credentialCodes = []string{
+	"ExpiredToken", "ExpiredTokenException", "IncompleteSignature", "IncompleteSignatureException", "InvalidAccessKeyId",
+	"InvalidClientTokenId", "InvalidSignatureException", "InvalidToken", "MissingAuthenticationToken",
+	"MissingAuthenticationTokenException", "RequestExpired", "SignatureDoesNotMatch", "UnrecognizedClientException",
+}
+
+// textFetch is in the SDK's error if its credentials could not be fetched. There is
+// no type for that.
+const textFetch = "get credentials: "
+
 // classify gives an error of the client its class. An error that fits none is
 // returned as it came.
 func classify(err error) error {
 	var (
 		answer    smithy.APIError
-		response  *smithyhttp.ResponseError
 		transport *url.Error
 		network   net.Error
 		quota     ratelimit.QuotaExceededError
-		class     error
 	)
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &answer):
-		code, status := answer.ErrorCode(), 0
-		if errors.As(err, &response) {
-			status = response.HTTPStatusCode()
-		}
-		_, throttled := retry.DefaultThrottleErrorCodes[code]
-		_, transient := retry.DefaultRetryableErrorCodes[code]
-		class = codes[code]
-		switch {
-		case class != nil:
-			if errors.Is(class, driver.ErrNotFound) && strings.Contains(answer.ErrorMessage(), textVersion) {
-				return fmt.Errorf("%w: %w: %w", class, errNoVersion, err)
-			}
-		case code == "InvalidRequestException" && strings.Contains(answer.ErrorMessage(), textDeletion):
-			class = driver.ErrNotFound
-		case throttled, transient, status >= http.StatusInternalServerError, status == http.StatusTooManyRequests:
-			class = driver.ErrUnavailable
-		case status == http.StatusUnauthorized, status == http.StatusForbidden:
-			class = driver.ErrDenied
-		}
+		return classifyAnswer(err, answer)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		// The caller's context is not done (see failed): the client's own time-out
 		// has run out. The error is not wrapped, or it would be taken for the
@@ -99,7 +81,38 @@ func classify(err error) error {
 		return fmt.Errorf("%w: the client's time-out has run out: %s", driver.ErrUnavailable, line(err))
 	case errors.Is(err, errUnreadable), errors.As(err, &quota), errors.As(err, &transport),
 		errors.As(err, &network), errors.Is(err, net.ErrClosed), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		if strings.Contains(err.Error(), textFetch) {
+			return fmt.Errorf("%w: %w: %w", driver.ErrUnavailable, driver.ErrCredentials, err)
+		}
+		return fmt.Errorf("%w: %w", driver.ErrUnavailable, err)
+	case strings.Contains(err.Error(), textFetch):
+		return fmt.Errorf("%w: %w: %w", driver.ErrDenied, driver.ErrCredentials, err)
+	}
+	return err
+}
+
+// classifyAnswer is classify for an error that a service has answered with.
+func classifyAnswer(err error, answer smithy.APIError) error {
+	var response *smithyhttp.ResponseError
+	code, status := answer.ErrorCode(), 0
+	if errors.As(err, &response) {
+		status = response.HTTPStatusCode()
+	}
+	_, throttled := retry.DefaultThrottleErrorCodes[code]
+	_, transient := retry.DefaultRetryableErrorCodes[code]
+	class := codes[code]
+	switch {
+	case slices.Contains(credentialCodes, code):
+		return fmt.Errorf("%w: %w: %w", driver.ErrDenied, driver.ErrCredentials, err)
+	case errors.Is(class, driver.ErrNotFound) && strings.Contains(answer.ErrorMessage(), textVersion):
+		return fmt.Errorf("%w: %w: %w", class, errNoVersion, err)
+	case class != nil:
+	case code == "InvalidRequestException" && strings.Contains(answer.ErrorMessage(), textDeletion):
+		class = driver.ErrNotFound
+	case throttled, transient, status >= http.StatusInternalServerError, status == http.StatusTooManyRequests:
 		class = driver.ErrUnavailable
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		class = driver.ErrDenied
 	}
 	if class == nil {
 		return err
@@ -139,7 +152,7 @@ func presentable(call string, err error, sent []byte) error {
 			code = "UnknownError"
 		}
 		return fmt.Errorf("%s: %w", call, &smithy.GenericAPIError{Code: code, Message: "(text not shown)", Fault: answer.ErrorFault()})
-	case !isAnswer && errors.As(err, &response):
+	case !isAnswer && errors.As(err, &response) && !strings.Contains(err.Error(), textFetch):
 		return fmt.Errorf("%s: status %d: %w", call, response.HTTPStatusCode(), errUnreadable)
 	case !isAnswer && (errors.As(err, &decoding) || repeats(err.Error(), sent)):
 		return fmt.Errorf("%s: %w", call, errUnreadable)

@@ -135,6 +135,43 @@ func TestOnlyAMissingVersionProvesThatThereIsASecret(t *testing.T) {
 	}
 }
 
+func TestCredentialsAreToldFromPermissions(t *testing.T) {
+	t.Parallel()
+	code := func(code string) error { return answered(400, &smithy.GenericAPIError{Code: code, Message: "no"}) }
+	fetched := func(err error) error {
+		return &smithy.OperationError{
+			ServiceID: "Secrets Manager", OperationName: "GetSecretValue",
+			Err: fmt.Errorf("get identity: %w", fmt.Errorf("get credentials: %w", err)),
+		}
+	}
+	dial := &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("no route to host")}
+	for _, c := range []struct {
+		name        string
+		err         error
+		class       error
+		credentials bool
+	}{
+		{"expired", code("ExpiredTokenException"), driver.ErrDenied, true},
+		{"unknown", code("UnrecognizedClientException"), driver.ErrDenied, true},
+		{"signed wrongly, or long ago", code("InvalidSignatureException"), driver.ErrDenied, true},
+		{"left out", code("MissingAuthenticationTokenException"), driver.ErrDenied, true},
+		{"without a permission", code("AccessDeniedException"), driver.ErrDenied, false},
+		{"refused by a proxy", answered(403, &smithy.GenericAPIError{Code: "UnknownError"}), driver.ErrDenied, false},
+		{"absent", fetched(errors.New("static credentials are empty")), driver.ErrDenied, true},
+		{"absent from the instance", fetched(answered(404, errors.New("no role"))), driver.ErrDenied, true},
+		{"out of reach", fetched(dial), driver.ErrUnavailable, true},
+		{"good, of a service that is out of reach", &smithyhttp.RequestSendError{Err: dial}, driver.ErrUnavailable, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			err := failed(t.Context(), "GetSecretValue", c.err, nil)
+			if !errors.Is(err, c.class) || errors.Is(err, driver.ErrCredentials) != c.credentials {
+				t.Errorf("failed(%v) = %v, want %q, about the credentials: %v", c.err, err, c.class, c.credentials)
+			}
+		})
+	}
+}
+
 func TestErrorsKeepTheClientsOwnType(t *testing.T) {
 	t.Parallel()
 	in := answered(400, &types.ResourceNotFoundException{Message: aws.String("Secrets Manager can't find\nthe specified secret.")})

@@ -157,6 +157,13 @@ var (
 	// the caller lacks a permission. Retrying does not help.
 	ErrDenied = errors.New("access denied")
 
+	// ErrCredentials means that the service does not accept the credentials
+	// themselves: they are absent, malformed, unknown, revoked or expired. It is not
+	// a class: an error matches it in addition to ErrDenied, or to ErrUnavailable if
+	// the credentials could not be fetched. An ErrDenied without it is about a
+	// permission.
+	ErrCredentials = errors.New("the credentials are not accepted")
+
 	// ErrRefused means that the service refused the call because of how the
 	// service, the secret or the client is set up: a replica, a policy of the
 	// organization, a disabled version or key, an engine of the wrong kind.
