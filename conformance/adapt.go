@@ -29,15 +29,16 @@ func (b Driver) Store(t testing.TB, opts *tokenstore.Options) Store {
 		a.opts = *opts
 	}
 	s := Store{
-		Open:    a.open,
-		Reopen:  a.reopen,
-		ListLag: p.ListLag,
-		ReadLag: p.ReadLag,
-		Corrupt: a.corrupt,
-		Writes:  func(_ testing.TB, s tokenstore.TokenStore) int64 { return a.of(s).log.writes.Load() },
-		Trace:   func(_ testing.TB, s tokenstore.TokenStore) []string { return a.of(s).log.lines() },
-		Calls:   b.Calls,
-		Timeout: b.Timeout,
+		Open:      a.open,
+		Reopen:    a.reopen,
+		MaxRecord: p.MaxSize,
+		ListLag:   p.ListLag,
+		ReadLag:   p.ReadLag,
+		Corrupt:   a.corrupt,
+		Writes:    func(_ testing.TB, s tokenstore.TokenStore) int64 { return a.of(s).log.writes.Load() },
+		Trace:     func(_ testing.TB, s tokenstore.TokenStore) []string { return a.of(s).log.lines() },
+		Calls:     b.Calls,
+		Timeout:   b.Timeout,
 	}
 	if b.Settle != nil {
 		s.Settle = func(t testing.TB, s tokenstore.TokenStore) { b.Settle(t, a.of(s).Secrets) }

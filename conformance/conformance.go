@@ -71,7 +71,7 @@ type Store struct {
 
 	// MaxRecord is a number of bytes that all the fields of a record together
 	// cannot exceed. 0 means 64 KiB; a negative number means that the store has
-	// no such limit.
+	// no such limit. Driver.Store takes it from the driver's Properties.MaxSize.
 	MaxRecord int
 
 	// ListLag is how long a save may stay invisible to GetTokens, DeleteTokens

@@ -106,11 +106,15 @@ var contextCases = []testCase[*driverEnv]{
 	{"DR-24", "the text of an error about a payload that is too large holds no part of it", func(e *driverEnv) {
 		// The portable type does not send one; the driver's MaxSize may be wrong.
 		d := e.open()
+		size := d.Properties().MaxSize
+		if size > largest {
+			return
+		}
 		var cs canaries
 		canary := text(16)
 		cs.add(canary)
 		name := e.name()
-		_, err := d.Create(e.ctx, name, payloadOf(filled(d.Properties().MaxSize+1, []byte(canary)), label("user")))
+		_, err := d.Create(e.ctx, name, payloadOf(filled(size+1, []byte(canary)), label("user")))
 		if err != nil && cs.in(prints(err)) {
 			e.Errorf("the error of Create has a part of a payload in it (%d bytes of text)", len(err.Error()))
 		}

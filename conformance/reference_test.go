@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -329,6 +330,22 @@ func TestReferenceWithoutSettle(t *testing.T) {
 
 func TestStoreOnReference(t *testing.T) {
 	RunStore(t, frugal(backend(0, 0, intact)).Store(t, nil))
+}
+
+// TestLimits runs the suites on drivers that take less, and more, than those of
+// this module.
+func TestLimits(t *testing.T) {
+	for name, size := range map[string]int{"16 KiB": 16 << 10, "25 KiB": 25 << 10, "512 KiB": 512 << 10, "none": math.MaxInt} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := backend(0, 0, func(r *reference) driver.Secrets {
+				r.properties.MaxSize = size
+				return r
+			})
+			RunDriver(t, b)
+			RunStore(t, b.Store(t, nil))
+		})
+	}
 }
 
 func TestStoreOnReferenceWithLags(t *testing.T) {

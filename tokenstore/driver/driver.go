@@ -239,7 +239,8 @@ type Properties struct {
 	// Name names the backend in errors and logs: "awssm".
 	Name string
 
-	// MaxSize is the largest Payload.Data that is accepted, in bytes.
+	// MaxSize is the largest Payload.Data that is accepted, in bytes. It is at
+	// least 16 KiB.
 	MaxSize int
 
 	// ListLag bounds how long a completed write may stay invisible to Lookup,
