@@ -103,7 +103,7 @@ func TestTextsOfErrors(t *testing.T) {
 		{tokenstore.NewError("list", "memstore", "", tokenstore.ErrDenied), `tokenstore: list (memstore): access denied`},
 		{tokenstore.NewError("save", "", "1", tokenstore.ErrNotFound), `tokenstore: save "1": not found`},
 		{tokenstore.NewError("save", "awssm", "a\"\n\xff", tokenstore.ErrInvalidToken), `tokenstore: save "a\"\n\xff" (awssm): invalid token`},
-		{tokenstore.NewError("save", "awssm", "", &sdkError{418}), `tokenstore: save (awssm): secret manager unavailable: status 418`},
+		{tokenstore.NewError("save", "awssm", "", &sdkError{418}), `tokenstore: save (awssm): store unavailable: status 418`},
 		{&tokenstore.RefreshError{Code: "invalid_grant", Permanent: true}, `refresh refused: "invalid_grant" (permanent)`},
 		{&tokenstore.RefreshError{Code: "Access Denied\n"}, `refresh refused: "Access Denied\n" (temporary)`},
 	} {

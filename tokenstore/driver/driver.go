@@ -174,7 +174,7 @@ var (
 	// ErrUnavailable means that the service throttled the call, failed, or
 	// could not be reached, after the client's own retries. A write may have
 	// been applied.
-	ErrUnavailable = errors.New("secret manager unavailable")
+	ErrUnavailable = errors.New("store unavailable")
 
 	// ErrCorrupt means that the secret exists but does not have the form that
 	// this module writes, for example because somebody edited it by hand.

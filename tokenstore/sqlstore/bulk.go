@@ -49,7 +49,8 @@ func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, e
 
 // DeleteAll removes those of the records that are still as they are given, field
 // by field, in one transaction, and returns how many that were. A record that has
-// changed since stays.
+// changed since stays. In SQLite nothing of those removed is left in the files of the
+// database; if that fails they are removed all the same, and the error says so.
 func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (deleted int, err error) {
 	rows := map[codec.Row]bool{}
 	for _, t := range tokens {
@@ -74,10 +75,11 @@ func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (delet
 			return true, x.remove(ctx, ids...)
 		})
 	}
-	if err != nil {
-		return 0, wrap("delete all", "", err)
+	if err == nil {
+		s.unscrubbed.Store(true)
+		err = s.scrubDeleted(ctx, noLimit)
 	}
-	return deleted, nil
+	return deleted, wrap("delete all", "", err)
 }
 
 // saveAll applies the plan of each token to the table.

@@ -15,8 +15,9 @@ var _ tokenstore.Checker = (*Store)(nil)
 // Check implements tokenstore.Checker. It reports rows that cannot be read, IDs
 // that the SDKs cannot, and records that are the same. MergeDuplicates makes one
 // record of those, in one transaction. The ID that is given up is forgotten,
-// because the SDKs' table has no room for it. Purge, Permissions and Grace have no
-// meaning here: New has looked at the table already.
+// because the SDKs' table has no room for it. Purge is Scrub, if the database has room
+// that may hold what was removed. Permissions and Grace have no meaning here: New has
+// looked at the table already.
 func (s *Store) Check(ctx context.Context, opts *tokenstore.CheckOptions) iter.Seq2[tokenstore.Finding, error] {
 	return func(yield func(tokenstore.Finding, error) bool) {
 		var o tokenstore.CheckOptions
@@ -36,7 +37,27 @@ func (s *Store) Check(ctx context.Context, opts *tokenstore.CheckOptions) iter.S
 				return
 			}
 		}
+		if f, err := s.remnants(ctx, o); err != nil {
+			yield(tokenstore.Finding{}, wrap("check", "", err))
+		} else if f.Kind != "" {
+			yield(f, nil)
+		}
 	}
+}
+
+// remnants returns the finding that something may be left of what was removed, with
+// what has become of it, or the zero Finding.
+func (s *Store) remnants(ctx context.Context, o tokenstore.CheckOptions) (tokenstore.Finding, error) {
+	what, err := s.dialect.remnants(ctx, s)
+	if err != nil || what == "" {
+		return tokenstore.Finding{}, err
+	}
+	f := tokenstore.Finding{Kind: tokenstore.KindDue, Detail: what, Remedy: tokenstore.RemedyPurge, Action: "write the database again"}
+	if o.Purge {
+		f.Err = s.Scrub(ctx)
+		f.Repaired = f.Err == nil
+	}
+	return f, nil
 }
 
 // problems returns what is wrong, with what has become of it, and the number of

@@ -42,6 +42,17 @@ type dialect interface {
 	// if there are none.
 	create() (table, notes string)
 
+	// secure has the connection overwrite what it deletes, where that is a setting of
+	// connections.
+	secure(ctx context.Context, conn *sql.Conn) error
+
+	// scrub removes what is left of deleted rows from the files of a database that
+	// has no more bytes than limit, or noLimit.
+	scrub(ctx context.Context, s *Store, limit int64) error
+
+	// remnants says where scrub may find something, or returns "".
+	remnants(ctx context.Context, s *Store) (string, error)
+
 	// begin returns the statement that begins a transaction which writes.
 	begin() string
 

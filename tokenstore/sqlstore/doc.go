@@ -100,6 +100,22 @@
 // second table for those who come later: its code, its times, and a digest of the
 // credentials that it is about. The rules are those of tokenstore.Store.
 //
+// # Removing
+//
+// What is removed from a SQLite database is removed from its files: every change by
+// this package overwrites with zeros what it deletes or replaces (secure_delete), and
+// a deletion writes the database again (VACUUM), empties the write-ahead log and
+// leaves no journal. So the pages go, too, in which a program without secure_delete had
+// left earlier values. DeleteToken does not write a database of more than 64 MiB again;
+// Scrub does. If another connection reads for longer than LockTimeout, the deletion is
+// done and fails with tokenstore.ErrUnavailable, because the log could not be emptied;
+// it can be repeated. VACUUM renumbers the implicit rowids of other tables.
+//
+// This does not reach copies: backups, snapshots of the file system, and the blocks
+// that a file system or SSD has put aside. MySQL keeps what was removed in its undo
+// log, in free space of its tablespaces and in its binary logs, until it purges them;
+// no statement makes it do so at once. Where that matters, revoke the tokens.
+//
 // # Costs and failures
 //
 // A search is one SELECT, and so is a save that changes nothing. A save that changes

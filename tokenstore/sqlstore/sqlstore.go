@@ -64,6 +64,8 @@ type Store struct {
 
 	turn   chan struct{} // held by the goroutine that writes, of those that need a connection for it
 	writes atomic.Int64  // how many changes were committed; tests count
+
+	unscrubbed atomic.Bool // the files may hold what was deleted
 }
 
 var (
@@ -194,7 +196,8 @@ func (s *Store) save(ctx context.Context, t tokenstore.Token) (saved tokenstore.
 
 // DeleteToken implements tokenstore.TokenStore. If several rows have the ID, as
 // they may in a table without a primary key, none is removed and the error matches
-// tokenstore.ErrAmbiguous.
+// tokenstore.ErrAmbiguous. In SQLite nothing of the record is left in the files of the
+// database afterwards: see "Removing" in the package documentation.
 func (s *Store) DeleteToken(ctx context.Context, id string) error {
 	return wrap("delete", id, s.delete(ctx, id))
 }
@@ -215,9 +218,9 @@ func (s *Store) delete(ctx context.Context, id string) error {
 		return err
 	}
 	if _, err := v.Choose(like); errors.Is(err, tokenstore.ErrNotFound) {
-		return nil
+		return s.scrubDeleted(ctx, smallDatabase)
 	}
-	return s.update(ctx, nil, func(ctx context.Context, x *tx) (changed bool, err error) {
+	err = s.update(ctx, nil, func(ctx context.Context, x *tx) (changed bool, err error) {
 		v, err := x.read(ctx, describedBy(like))
 		if err != nil {
 			return false, err
@@ -228,8 +231,13 @@ func (s *Store) delete(ctx context.Context, id string) error {
 		case err != nil:
 			return false, err
 		}
+		s.unscrubbed.Store(true)
 		return true, x.remove(ctx, id)
 	})
+	if err != nil {
+		return err
+	}
+	return s.scrubDeleted(ctx, smallDatabase)
 }
 
 // GetTokens implements tokenstore.TokenStore.
@@ -249,7 +257,9 @@ func (s *Store) list(ctx context.Context) ([]tokenstore.Token, error) {
 	return v.Tokens()
 }
 
-// DeleteTokens implements tokenstore.TokenStore. The table stays.
+// DeleteTokens implements tokenstore.TokenStore. The table stays. In SQLite nothing of
+// the records is left in the files of the database afterwards, nor of those that were
+// removed before.
 func (s *Store) DeleteTokens(ctx context.Context) error {
 	return wrap("delete all", "", s.deleteAll(ctx))
 }
@@ -259,8 +269,12 @@ func (s *Store) deleteAll(ctx context.Context) error {
 		return err
 	}
 	v, err := s.read(ctx, s.db, all)
-	if err != nil || len(v.Records) == 0 {
+	if err != nil {
 		return err
+	}
+	s.unscrubbed.Store(true)
+	if len(v.Records) == 0 {
+		return s.scrubDeleted(ctx, noLimit)
 	}
 	var damage error
 	err = s.update(ctx, nil, func(ctx context.Context, x *tx) (changed bool, err error) {
@@ -281,5 +295,5 @@ func (s *Store) deleteAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return damage
+	return errors.Join(damage, s.scrubDeleted(ctx, noLimit))
 }

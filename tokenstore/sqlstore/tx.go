@@ -71,6 +71,9 @@ func (s *Store) attempt(ctx context.Context, x *tx, change func(context.Context,
 			x.rollBack(ctx)
 		}
 	}()
+	if err := s.dialect.secure(ctx, x.conn); err != nil {
+		return s.failed(ctx, err)
+	}
 	if _, err := x.conn.ExecContext(ctx, s.dialect.begin()); err != nil {
 		return s.failed(ctx, err)
 	}
