@@ -145,6 +145,11 @@ type RefreshError struct {
 
 	// Permanent means that trying again with the same credentials cannot help.
 	Permanent bool
+
+	// Client means that the server refuses the client, not what the record holds:
+	// its ID, secret, redirect URL or scopes are wrong. Stores do not keep such a
+	// refusal, because a correction of the configuration ends it at once.
+	Client bool
 }
 
 // Error returns the text: the code and whether it is final.

@@ -265,6 +265,7 @@ func TestARefusalCountsForItsTime(t *testing.T) {
 		{"temporary", tokenstore.RefreshError{Code: "server_error"}, time.Second},
 		{"of the client", tokenstore.RefreshError{Code: "invalid_client", Permanent: true}, 0},
 		{"of the client's secret", tokenstore.RefreshError{Code: "invalid_client_secret"}, 0},
+		{"of the client, by another code", tokenstore.RefreshError{Code: "redirect_uri_mismatch", Client: true}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -21,12 +21,13 @@ type Answer struct {
 	Code       string
 	RetryAfter time.Duration
 	Permanent  bool
+	Client     bool
 }
 
 // Keep returns what is kept of an answer about the credentials with the digest of,
 // after last; or nil if it is of no use to others.
 func Keep(last *codec.Failure, a Answer, of string, now time.Time) *codec.Failure {
-	if ofClient(a.Code) {
+	if a.Client || ofClient(a.Code) {
 		return nil
 	}
 	f := &codec.Failure{Code: a.Code, Permanent: a.Permanent, At: now.UnixMilli(), Count: 1, Of: of}
