@@ -67,6 +67,9 @@ type secrets struct {
 
 var _ driver.Secrets = (*secrets)(nil)
 
+// Format prints s as its type. Package fmt would print what the client holds.
+func (s *secrets) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("*awssm.secrets")) }
+
 // Properties implements driver.Secrets. Of reads the service promises only that
 // they are consistent in the end.
 func (s *secrets) Properties() driver.Properties {

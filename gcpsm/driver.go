@@ -49,6 +49,9 @@ type secrets struct {
 
 var _ driver.Leaser = (*secrets)(nil)
 
+// Format prints s as its type. Package fmt would print what the client holds.
+func (s *secrets) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("*gcpsm.secrets")) }
+
 // Properties implements driver.Secrets. Secret Manager says that what it tells
 // converges within minutes, or hours: that is no bound.
 func (s *secrets) Properties() driver.Properties {

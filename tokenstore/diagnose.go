@@ -179,7 +179,7 @@ func (c *checker) misnamed(e entry) Kind {
 	switch {
 	case c.fits(e):
 		return ""
-	case c.Store.o.NameKey != nil && (&checker{Store: &Store{}}).fits(e):
+	case c.Store.o.NameKey != nil && (&checker{Store: &Store{o: &Options{}}}).fits(e):
 		return KindNameUnkeyed
 	}
 	return KindNameForeign

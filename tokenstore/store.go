@@ -22,10 +22,15 @@ import (
 type Store struct {
 	driver     driver.Secrets
 	properties driver.Properties
-	o          Options
+	o          *Options                                   // behind a pointer: package fmt prints what is in unexported fields
 	wait       func(context.Context, time.Duration) error // sleeps; tests count instead
 	flights    flight.Group[Token]
 	closed     atomic.Bool
+}
+
+// Format prints s as its type. Package fmt would print the keys within it.
+func (s *Store) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "*tokenstore.Store(%s)", s.properties.Name)
 }
 
 var (
@@ -42,7 +47,7 @@ func New(d driver.Secrets, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{driver: d, properties: d.Properties(), o: o, wait: wait}, nil
+	return &Store{driver: d, properties: d.Properties(), o: &o, wait: wait}, nil
 }
 
 // Close releases what the driver acquired; not the client that the driver was

@@ -54,6 +54,9 @@ type secrets struct {
 
 var _ driver.Secrets = (*secrets)(nil)
 
+// Format prints s as its type. Package fmt would print what the client holds.
+func (s *secrets) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("*vaultstore.secrets")) }
+
 // Properties implements driver.Secrets.
 func (s *secrets) Properties() driver.Properties {
 	return driver.Properties{Name: "vaultstore", MaxSize: maxSize, ListLag: s.listLag, ReadLag: s.readLag}

@@ -135,7 +135,10 @@ package driver
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"iter"
+	"log/slog"
 	"math"
 	"time"
 )
@@ -231,6 +234,41 @@ type Secret struct {
 type Named struct {
 	Name string
 	Secret
+}
+
+// Format prints how large p is, and no part of Data.
+func (p Payload) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, p.text()) }
+
+// LogValue returns what package slog logs.
+func (p Payload) LogValue() slog.Value { return slog.StringValue(p.text()) }
+
+// MarshalJSON fails: Data is stored as it is.
+func (p Payload) MarshalJSON() ([]byte, error) {
+	return nil, errors.New("driver: a payload is not marshaled: it holds tokens")
+}
+
+func (p Payload) text() string {
+	return fmt.Sprintf("driver.Payload{%d bytes, %d labels}", len(p.Data), len(p.Labels))
+}
+
+// Format prints the version and the size of s, and no part of Data.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.text()) }
+
+// LogValue returns what package slog logs.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.text()) }
+
+func (s Secret) text() string {
+	return fmt.Sprintf("driver.Secret{version %q, %d bytes, %d labels}", s.Version, len(s.Data), len(s.Labels))
+}
+
+// Format prints the name, the version and the size of n, and no part of Data.
+func (n Named) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, n.text()) }
+
+// LogValue returns what package slog logs.
+func (n Named) LogValue() slog.Value { return slog.StringValue(n.text()) }
+
+func (n Named) text() string {
+	return fmt.Sprintf("driver.Named{name %q, version %q, %d bytes, %d labels}", n.Name, n.Version, len(n.Data), len(n.Labels))
 }
 
 // Properties are facts about a backend. They do not change during the life of a
