@@ -35,6 +35,7 @@ func (b Driver) Store(t testing.TB, opts *tokenstore.Options) Store {
 		ListLag:   p.ListLag,
 		ReadLag:   p.ReadLag,
 		Corrupt:   a.corrupt,
+		Refuse:    a.refuse,
 		Writes:    func(_ testing.TB, s tokenstore.TokenStore) int64 { return a.of(s).log.writes.Load() },
 		Trace:     func(_ testing.TB, s tokenstore.TokenStore) []string { return a.of(s).log.lines() },
 		Calls:     b.Calls,
@@ -57,7 +58,7 @@ type adapter struct {
 
 func (a *adapter) open(t testing.TB) tokenstore.TokenStore {
 	t.Helper()
-	return a.store(t, &observer{Secrets: a.b.Open(t), log: &observed{labels: map[string][]driver.Label{}}})
+	return a.store(t, &observer{Secrets: a.b.Open(t), log: &observed{labels: map[string][]driver.Label{}, refused: map[string]error{}}})
 }
 
 func (a *adapter) reopen(t testing.TB, s tokenstore.TokenStore) tokenstore.TokenStore {
@@ -121,6 +122,14 @@ func (a *adapter) corrupt(t testing.TB, s tokenstore.TokenStore, id string) {
 	}
 }
 
+// refuse has every handle fail to read a record.
+func (a *adapter) refuse(_ testing.TB, s tokenstore.TokenStore, id string, reason error) {
+	log := a.of(s).log
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	log.refused[id] = reason
+}
+
 // An observer is a driver that keeps an account of what is done with it.
 type observer struct {
 	driver.Secrets
@@ -135,6 +144,15 @@ type observed struct {
 	text   bytes.Buffer
 	names  []string
 	labels map[string][]driver.Label // that a secret was last committed with
+
+	refused map[string]error // why secrets cannot be read
+}
+
+// refusal returns why the named secret cannot be read, if it cannot.
+func (o *observed) refusal(name string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.refused[name]
 }
 
 // Write takes log records.
@@ -185,6 +203,41 @@ func (d *observer) Delete(ctx context.Context, name string, base driver.Secret) 
 	return err
 }
 
+// Get implements driver.Secrets.
+func (d *observer) Get(ctx context.Context, name string) (driver.Secret, error) {
+	if err := d.log.refusal(name); err != nil {
+		return driver.Secret{}, err
+	}
+	return d.Secrets.Get(ctx, name)
+}
+
+// Fresh implements driver.Secrets.
+func (d *observer) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
+	if err := d.log.refusal(name); err != nil {
+		return driver.Secret{}, err
+	}
+	return d.Secrets.Fresh(ctx, name, than)
+}
+
+// List implements driver.Secrets.
+func (d *observer) List(ctx context.Context) iter.Seq2[driver.Named, error] {
+	return d.refusing(d.Secrets.List(ctx))
+}
+
+// refusing yields the name and the reason in the place of what cannot be read.
+func (d *observer) refusing(seq iter.Seq2[driver.Named, error]) iter.Seq2[driver.Named, error] {
+	return func(yield func(driver.Named, error) bool) {
+		for named, err := range seq {
+			if reason := d.log.refusal(named.Name); reason != nil {
+				named, err = driver.Named{Name: named.Name}, reason
+			}
+			if !yield(named, err) {
+				return
+			}
+		}
+	}
+}
+
 // Lookup implements driver.Secrets.
 func (d *observer) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[driver.Named, error] {
 	d.log.mu.Lock()
@@ -192,7 +245,7 @@ func (d *observer) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[dri
 		d.log.names = append(d.log.names, l.Key+" "+l.Value+" "+l.Nonce)
 	}
 	d.log.mu.Unlock()
-	return d.Secrets.Lookup(ctx, any)
+	return d.refusing(d.Secrets.Lookup(ctx, any))
 }
 
 // A leasingObserver is an observer of a driver.Leaser.

@@ -61,7 +61,7 @@ var clauses = map[string]string{
 	"TS-25": "A deleted record does not come back, but by a save that was under way or came later; and an update prepared against it does not touch a record that was created anew.",
 	"TS-26": "GetTokens returns every record once, ordered by ID; of no records it returns an empty list and no error.",
 	"TS-27": "DeleteTokens removes every record.",
-	"TS-28": "A record that cannot be read is ErrCorrupt to whoever asks for it, is not written over or deleted, and does not keep GetTokens from returning the others.",
+	"TS-28": "A record that cannot be read is reported with the class of the reason (ErrCorrupt, ErrDenied, ErrRefused, ErrUnavailable) to those who ask for it. It is not written over or deleted. It hides no other: GetTokens and DeleteTokens do the others, with an *UnreadableError for each that they leave out, and a search finds another record only if that one could not be meant instead. No save creates a second record beside it.",
 	"TS-29": "Every method returns promptly once its context is done, with an error matching ctx.Err().",
 	"TS-30": "Every error is an *Error and matches one of the classes of this package or of package context.",
 	"TS-31": "No error, log record, name or label holds a client secret, refresh, access or grant token.",

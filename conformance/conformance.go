@@ -32,6 +32,10 @@ type Driver struct {
 	// edits a secret by hand. What the secret is found by stays.
 	Tamper func(t testing.TB, d driver.Secrets, name string, data []byte)
 
+	// Refuse makes the service refuse to read the named secret, and no other: a
+	// disabled version or key, a policy. What the secret is found by stays.
+	Refuse func(t testing.TB, d driver.Secrets, name string)
+
 	// Settle makes the lags of the backend pass, for example by moving a fake's
 	// clock. For a server that does not lag although the service it stands for
 	// does, it does nothing. If it is nil the suite waits for lags of up to a
@@ -85,6 +89,11 @@ type Store struct {
 	// Corrupt damages the record with the given ID, behind the store's back, so
 	// that it cannot be read. What the record is found by stays.
 	Corrupt func(t testing.TB, s tokenstore.TokenStore, id string)
+
+	// Refuse makes every read of the record with the given ID, and of no other,
+	// fail for the given reason, on all handles; until it is called again with
+	// nil.
+	Refuse func(t testing.TB, s tokenstore.TokenStore, id string, reason error)
 
 	// Writes returns how many writes the backend has received from s so far.
 	Writes func(t testing.TB, s tokenstore.TokenStore) int64

@@ -51,26 +51,68 @@ var corruptCases = []testCase[*driverEnv]{
 			"Lookup": func() iter.Seq2[driver.Named, error] { return d.Lookup(e.ctx, []driver.Label{l}) },
 		} {
 			e.after(max(e.lag.ListLag, e.lag.ReadLag), func() error {
-				var bad []string
-				got, err := gather(func(yield func(driver.Named, error) bool) {
-					for s, err := range list() {
-						if errors.Is(err, driver.ErrCorrupt) {
-							bad = append(bad, s.Name)
-						} else if !yield(s, err) {
-							return
-						}
-					}
-				})
-				if err != nil {
-					return fmt.Errorf("%s: %w", op, err)
-				}
-				if !slices.Equal(bad, []string{name}) {
-					return fmt.Errorf("%s yields ErrCorrupt with the names %q, want %q", op, bad, name)
-				}
-				return alike(op, got, want)
+				return but(op, list(), want, name, driver.ErrCorrupt)
 			})
 		}
 	}},
+	{"DR-28", "a secret that the service refuses is there", func(e *driverEnv) {
+		d, name, _, _ := e.refused()
+		for _, h := range []driver.Secrets{d, e.reopen(d)} {
+			for op, read := range map[string]func() (driver.Secret, error){
+				"Get":   func() (driver.Secret, error) { return h.Get(e.ctx, name) },
+				"Fresh": func() (driver.Secret, error) { return h.Fresh(e.ctx, name, driver.Secret{}) },
+			} {
+				_, err := read()
+				e.wants(op+" of a secret that the service refuses", err, refusals...)
+			}
+		}
+	}},
+}
+
+// refusals are the classes of the reasons for which one secret cannot be read.
+var refusals = []error{driver.ErrDenied, driver.ErrRefused, driver.ErrCorrupt, driver.ErrUnavailable}
+
+// refused returns a driver with secrets that carry the label. The service refuses
+// to read the named one; the others are in want.
+func (e *driverEnv) refused() (d driver.Secrets, name string, l driver.Label, want map[string]driver.Secret) {
+	e.TB.Helper()
+	if e.b.Refuse == nil {
+		e.TB.Skipf("Driver.Refuse is nil")
+	}
+	d = e.open()
+	name, l, want = e.name(), label("user"), map[string]driver.Secret{}
+	for i := range 5 {
+		if i == 2 {
+			e.create(d, name, payload(again(l)))
+		}
+		good := e.name()
+		want[good] = e.create(d, good, payload(again(l)))
+	}
+	e.lags(max(e.lag.ListLag, e.lag.ReadLag))
+	e.b.Refuse(e.TB, d, name)
+	return d, name, l, want
+}
+
+// but returns an error if seq does not yield want, and beside it the name of one
+// secret with an error that matches one of the classes.
+func but(op string, seq iter.Seq2[driver.Named, error], want map[string]driver.Secret, name string, classes ...error) error {
+	var bad []string
+	got, err := gather(func(yield func(driver.Named, error) bool) {
+		for s, err := range seq {
+			if s.Name != "" && slices.ContainsFunc(classes, func(c error) bool { return errors.Is(err, c) }) {
+				bad = append(bad, s.Name)
+			} else if !yield(s, err) {
+				return
+			}
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	if !slices.Equal(bad, []string{name}) {
+		return fmt.Errorf("%s yields errors matching %q with the names %q, want %q", op, classes, bad, name)
+	}
+	return alike(op, got, want)
 }
 
 // tampered returns a driver with one secret, which is in a foreign form and

@@ -137,6 +137,17 @@ var listCases = []testCase[*driverEnv]{
 			ctx.cancel()
 		}
 	}},
+	{"DR-19", "a secret that the service refuses does not keep List and Lookup from the others", func(e *driverEnv) {
+		d, name, l, want := e.refused()
+		for _, h := range []driver.Secrets{d, e.reopen(d)} {
+			e.after(max(e.lag.ListLag, e.lag.ReadLag), func() error {
+				if err := but("List", h.List(e.ctx), want, name, refusals...); err != nil {
+					return err
+				}
+				return but("Lookup", h.Lookup(e.ctx, []driver.Label{l}), want, name, refusals...)
+			})
+		}
+	}},
 	{"DR-20", "drivers on different prefixes do not see each other's secrets", func(e *driverEnv) {
 		d := e.open()
 		beside := e.sibling(d)

@@ -648,6 +648,43 @@ var listMutants = []mutant[Driver]{
 			}
 		}
 	}})},
+	{"ends the list at a secret that is refused", "BatchGetSecretValue's Errors", "DR-19", hook(hooked{list: func(r *reference, ctx context.Context) iter.Seq2[driver.Named, error] {
+		return func(yield func(driver.Named, error) bool) {
+			for s, err := range r.List(ctx) {
+				if !yield(s, err) || errors.Is(err, driver.ErrRefused) {
+					return
+				}
+			}
+		}
+	}})},
+	{"does not say which secret is refused", "BatchGetSecretValue's Errors", "DR-19", hook(hooked{lookup: func(r *reference, ctx context.Context, any []driver.Label) iter.Seq2[driver.Named, error] {
+		return func(yield func(driver.Named, error) bool) {
+			for s, err := range r.Lookup(ctx, any) {
+				if errors.Is(err, driver.ErrRefused) {
+					s.Name = ""
+				}
+				if !yield(s, err) {
+					return
+				}
+			}
+		}
+	}})},
+	{"leaves a secret that is refused out of the list", "", "DR-19", hook(hooked{list: func(r *reference, ctx context.Context) iter.Seq2[driver.Named, error] {
+		return func(yield func(driver.Named, error) bool) {
+			for s, err := range r.List(ctx) {
+				if !errors.Is(err, driver.ErrRefused) && !yield(s, err) {
+					return
+				}
+			}
+		}
+	}})},
+	{"takes a secret that is refused for nothing", "", "DR-28", hook(hooked{get: func(r *reference, ctx context.Context, name string) (driver.Secret, error) {
+		s, err := r.Get(ctx, name)
+		if errors.Is(err, driver.ErrRefused) {
+			err = driver.ErrNotFound
+		}
+		return s, err
+	}})},
 	{"leaves a foreign form out of the list", "", "DR-28", hook(hooked{list: func(r *reference, ctx context.Context) iter.Seq2[driver.Named, error] {
 		return func(yield func(driver.Named, error) bool) {
 			for s, err := range r.List(ctx) {

@@ -602,6 +602,61 @@ var listingMutants = []mutant[Store]{
 		}
 		return ts, err
 	}})},
+	{"one record that is refused fails all", "AWS, one key that is denied", "TS-28", oddly(odd{list: func(p *plain, ctx context.Context) ([]token, error) {
+		ts, err := p.GetTokens(ctx)
+		if err != nil && !errors.Is(err, tokenstore.ErrCorrupt) {
+			ts = nil
+		}
+		return ts, err
+	}})},
+	{"hides a record that is refused", "Secret Manager, one version that is disabled", "TS-28", oddly(odd{list: func(p *plain, ctx context.Context) ([]token, error) {
+		ts, err := p.GetTokens(ctx)
+		if errors.Is(err, tokenstore.ErrRefused) {
+			err = nil
+		}
+		return ts, err
+	}})},
+	{"does not say which record is refused", "", "TS-28", oddly(odd{list: func(p *plain, ctx context.Context) ([]token, error) {
+		ts, err := p.GetTokens(ctx)
+		if errors.Is(err, tokenstore.ErrDenied) {
+			err = wrap("list", "", tokenstore.ErrDenied)
+		}
+		return ts, err
+	}})},
+	{"deletes none if one is refused", "", "TS-28", oddly(odd{clear: func(p *plain, ctx context.Context) error {
+		if _, err := p.GetTokens(ctx); err != nil && !errors.Is(err, tokenstore.ErrCorrupt) {
+			return err
+		}
+		return p.DeleteTokens(ctx)
+	}})},
+	{"deletes what it is refused to read", "", "TS-28", oddly(odd{clear: func(p *plain, ctx context.Context) error {
+		_, err := p.GetTokens(ctx)
+		p.mu.Lock()
+		for id, r := range p.rows {
+			if r.unread != nil && !errors.Is(r.unread, tokenstore.ErrCorrupt) {
+				delete(p.rows, id)
+			}
+		}
+		p.mu.Unlock()
+		return errors.Join(err, p.DeleteTokens(ctx))
+	}})},
+	{"takes the record that it can read for the only one of a user", "", "TS-28", oddly(odd{find: func(p *plain, ctx context.Context, like token) (token, error) {
+		t, err := p.FindToken(ctx, like)
+		if errors.Is(err, tokenstore.ErrAmbiguous) {
+			if other, ok := p.first(func(r *row) bool { return r.UserName == like.UserName && r.unread == nil }); ok {
+				return other, nil
+			}
+		}
+		return t, err
+	}})},
+	{"creates a second record beside one that is refused", "", "TS-28", oddly(odd{save: func(p *plain, ctx context.Context, t token) (token, error) {
+		got, err := p.SaveToken(ctx, t)
+		if errors.Is(err, tokenstore.ErrDenied) && t.ID == "" {
+			t.ID = "copy"
+			return p.store(t), nil
+		}
+		return got, err
+	}})},
 	{"writes over a record that cannot be read", "", "TS-28", oddly(odd{save: func(p *plain, ctx context.Context, t token) (token, error) {
 		if got, err := p.find(token{UserName: t.UserName, ClientID: t.ClientID}); errors.Is(err, tokenstore.ErrCorrupt) {
 			return p.store(tokenstore.Merge(got, t)), nil
@@ -609,7 +664,7 @@ var listingMutants = []mutant[Store]{
 		return p.SaveToken(ctx, t)
 	}})},
 	{"deletes a record that cannot be read", "", "TS-28", oddly(odd{drop: func(p *plain, ctx context.Context, id string) error {
-		p.alter(id, func(r *row) { r.corrupt = false })
+		p.alter(id, func(r *row) { r.unread = nil })
 		return p.DeleteToken(ctx, id)
 	}})},
 	{"takes a record that cannot be read for nothing", "", "TS-28", oddly(odd{find: func(p *plain, ctx context.Context, like token) (token, error) {

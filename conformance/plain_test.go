@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base32"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -38,7 +39,7 @@ type row struct {
 	token
 	updated         int
 	grants, refresh []tokenstore.Secret // earlier ones: the first, and the last
-	corrupt         bool
+	unread          error               // why it cannot be read
 }
 
 func newPlain() *plain {
@@ -97,8 +98,8 @@ func (p *plain) find(like token) (token, error) {
 	if err != nil {
 		return token{}, err
 	}
-	if p.rows[cs[i].Token.ID].corrupt {
-		return token{}, tokenstore.ErrCorrupt
+	if err := p.rows[cs[i].Token.ID].unread; err != nil {
+		return token{}, err
 	}
 	if cs[i].Former.GrantToken {
 		like.GrantToken = ""
@@ -150,8 +151,8 @@ func (p *plain) save(t token) (token, error) {
 	var old *row
 	if plan.Record >= 0 {
 		old = p.rows[cs[plan.Record].Token.ID]
-		if old.corrupt {
-			return token{}, tokenstore.ErrCorrupt
+		if old.unread != nil {
+			return token{}, old.unread
 		}
 	}
 	if !plan.Changed {
@@ -235,8 +236,8 @@ func (p *plain) drop(id string) error {
 	if r == nil {
 		return nil
 	}
-	if r.corrupt {
-		return tokenstore.ErrCorrupt
+	if r.unread != nil {
+		return &tokenstore.UnreadableError{Name: id, Err: r.unread}
 	}
 	p.writes++
 	delete(p.rows, id)
@@ -257,8 +258,8 @@ func (p *plain) GetTokens(ctx context.Context) ([]token, error) {
 	var ts []token
 	var err error
 	for _, c := range p.candidates(token{}) {
-		if p.rows[c.Token.ID].corrupt {
-			err = tokenstore.ErrCorrupt
+		if reason := p.rows[c.Token.ID].unread; reason != nil {
+			err = errors.Join(err, &tokenstore.UnreadableError{Name: c.Token.ID, Err: reason})
 		} else {
 			ts = append(ts, c.Token)
 		}
@@ -274,9 +275,7 @@ func (p *plain) DeleteTokens(ctx context.Context) error {
 	defer p.mu.Unlock()
 	var err error
 	for _, c := range p.candidates(token{}) {
-		if e := p.drop(c.Token.ID); e != nil {
-			err = e
-		}
+		err = errors.Join(err, p.drop(c.Token.ID))
 	}
 	return wrap("delete all", "", err)
 }
@@ -290,18 +289,22 @@ type shelved interface {
 // shop returns how the suite gets at what wrap makes of plain stores.
 func shop(wrap func(*plain) tokenstore.TokenStore) Store {
 	made := func(s tokenstore.TokenStore) *plain { return s.(shelved).made() }
+	refuse := func(_ testing.TB, s tokenstore.TokenStore, id string, reason error) {
+		p := made(s)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if r := p.rows[id]; r != nil {
+			r.unread = reason
+		}
+	}
 	return Store{
 		Open: func(testing.TB) tokenstore.TokenStore { return wrap(newPlain()) },
 		Reopen: func(_ testing.TB, s tokenstore.TokenStore) tokenstore.TokenStore {
 			again := *made(s)
 			return wrap(&again)
 		},
-		Corrupt: func(_ testing.TB, s tokenstore.TokenStore, id string) {
-			p := made(s)
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.rows[id].corrupt = true
-		},
+		Corrupt: func(t testing.TB, s tokenstore.TokenStore, id string) { refuse(t, s, id, tokenstore.ErrCorrupt) },
+		Refuse:  refuse,
 		Writes: func(_ testing.TB, s tokenstore.TokenStore) int64 {
 			p := made(s)
 			p.mu.Lock()

@@ -39,7 +39,19 @@ type state struct {
 	driver.Secret
 	at      time.Time
 	deleted bool
-	foreign bool // somebody has edited it
+	foreign bool // it was edited
+	refused bool // it cannot be read
+}
+
+// refusal returns why the state cannot be read, if it cannot.
+func (s state) refusal(name string) error {
+	switch {
+	case s.foreign:
+		return fmt.Errorf("reference: %q: %w", name, driver.ErrCorrupt)
+	case s.refused:
+		return fmt.Errorf("reference: %q: %w", name, driver.ErrRefused)
+	}
+	return nil
 }
 
 func newReference(listLag, readLag time.Duration) *reference {
@@ -69,6 +81,14 @@ func (r *reference) tamper(name string, data []byte) {
 	s, _ := r.at(name, 0)
 	s.Data, s.foreign = data, true
 	r.put(name, s)
+}
+
+// refuse has the service refuse to read the named secret from now on.
+func (r *reference) refuse(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	states := r.states[r.prefix+name]
+	states[len(states)-1].refused = true
 }
 
 // at returns the state that was the newest a while ago. r.mu is held.
@@ -105,8 +125,8 @@ func (r *reference) read(ctx context.Context, name string, lag time.Duration) (d
 	if !ok {
 		return driver.Secret{}, fmt.Errorf("reference: %q: %w", name, driver.ErrNotFound)
 	}
-	if s.foreign {
-		return driver.Secret{}, fmt.Errorf("reference: %q: %w", name, driver.ErrCorrupt)
+	if err := s.refusal(name); err != nil {
+		return driver.Secret{}, err
 	}
 	s.Payload = clone(s.Payload)
 	return s.Secret, nil
@@ -239,8 +259,8 @@ func (r *reference) each(ctx context.Context, pass func(state) bool) iter.Seq2[d
 				return
 			}
 			named, err := driver.Named{Name: name, Secret: s.Secret}, error(nil)
-			if s.foreign {
-				named, err = driver.Named{Name: name}, fmt.Errorf("reference: %q: %w", name, driver.ErrCorrupt)
+			if reason := s.refusal(name); reason != nil {
+				named, err = driver.Named{Name: name}, reason
 			}
 			if !yield(named, err) {
 				return
@@ -288,6 +308,7 @@ func backend(listLag, readLag time.Duration, wrap func(*reference) driver.Secret
 		Reopen:  func(_ testing.TB, d driver.Secrets) driver.Secrets { return wrap(made(d).reopen()) },
 		Sibling: func(_ testing.TB, d driver.Secrets) driver.Secrets { return wrap(made(d).sibling()) },
 		Tamper:  func(_ testing.TB, d driver.Secrets, name string, data []byte) { made(d).tamper(name, data) },
+		Refuse:  func(_ testing.TB, d driver.Secrets, name string) { made(d).refuse(name) },
 		Settle:  func(_ testing.TB, d driver.Secrets) { made(d).settle() },
 	}
 }

@@ -20,9 +20,10 @@ type Checker interface {
 	// Check yields what is wrong with the store, in no particular order, and
 	// mends what opts asks for. opts may be nil: then it only looks.
 	//
-	// An error ends the iteration: the store cannot be reached, a read is denied,
-	// or ctx is done. What was yielded before it stands. That a fault could not be
-	// mended is no error; Finding.Err has it.
+	// An error ends the iteration: the store cannot be reached or listed, or ctx is
+	// done. What was yielded before it stands. A record that cannot be read is no
+	// error but a finding of KindUnreadable, with the reason in Detail and Err. That
+	// a fault could not be mended is no error either; Finding.Err has it.
 	Check(ctx context.Context, opts *CheckOptions) iter.Seq2[Finding, error]
 }
 
@@ -105,7 +106,7 @@ var errStopped = errors.New("stopped")
 // secrets. For other drivers labels are compared only with what the records say.
 func (s *Store) Check(ctx context.Context, opts *CheckOptions) iter.Seq2[Finding, error] {
 	return func(yield func(Finding, error) bool) {
-		c := checker{Store: s, yield: yield, seen: map[string]sighting{}, beside: map[string][]driver.Label{}}
+		c := checker{Store: s, yield: yield, seen: map[string]sighting{}, unread: map[string]error{}, beside: map[string][]driver.Label{}}
 		err := s.begin(ctx)
 		if err == nil {
 			c.o, err = opts.complete()
@@ -126,7 +127,8 @@ type checker struct {
 	yield  func(Finding, error) bool
 	looked int
 
-	seen   map[string]sighting       // of every secret that was listed
+	seen   map[string]sighting       // of every secret that was listed and read
+	unread map[string]error          // why the others could not be
 	beside map[string][]driver.Label // what Inspect found beside the secrets
 
 	// Whether the keys of the check are those that the store is used with.
@@ -225,6 +227,13 @@ func (c *checker) permissions(ctx context.Context, inspector driver.Inspector) e
 // that really are there.
 func (c *checker) inspect(ctx context.Context, inspector driver.Inspector) error {
 	for i, err := range inspector.Inspect(ctx) {
+		err = listedErr(ctx, i.Name, err)
+		if u := onlyUnreadable(err); u != nil {
+			if err := c.cannotRead(u); err != nil {
+				return err
+			}
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -263,13 +272,12 @@ func (c *checker) survey(ctx context.Context) error {
 		if err == nil {
 			e, err = c.entry(named.Name, named.Secret)
 		}
-		switch {
-		case errors.Is(err, ErrCorrupt):
-			if err := c.emit(unreadable(named.Name, err)); err != nil {
+		err = listedErr(ctx, named.Name, err)
+		switch u := onlyUnreadable(err); {
+		case u != nil:
+			if err := c.cannotRead(u); err != nil {
 				return err
 			}
-			// What is found by its labels is not known: none of them is left over.
-			delete(c.beside, named.Name)
 		case err != nil:
 			return err
 		default:
@@ -280,11 +288,41 @@ func (c *checker) survey(ctx context.Context) error {
 	return nil
 }
 
-func unreadable(name string, err error) Finding {
-	return Finding{
-		Kind: KindUnreadable, Name: name, Remedy: RemedyManual, Err: err,
-		Detail: "it is there and is not a record that the codec and keys of this store can read",
+// cannotRead reports, once, that a secret cannot be read.
+func (c *checker) cannotRead(u *UnreadableError) error {
+	// What is found by its labels is not known: none of them is left over.
+	delete(c.beside, u.Name)
+	if c.unread[u.Name] != nil {
+		return nil
 	}
+	c.unread[u.Name] = u
+	return c.emit(Finding{Kind: KindUnreadable, Name: u.Name, Remedy: RemedyManual, Err: u, Detail: whyUnreadable(u)})
+}
+
+func whyUnreadable(err error) string {
+	var u *UnreadableError
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	if errors.Is(err, ErrCorrupt) {
+		return "it is there and is not a record that the codec and keys of this store can read"
+	}
+	return fmt.Sprintf("it is there and cannot be read: %v", err)
+}
+
+// passes reports whether err, of a read of the named secret, concerns this secret
+// alone, so that the check goes on with the others.
+func (c *checker) passes(ctx context.Context, name string, err error) bool {
+	return err != nil && ctx.Err() == nil && (ofOne(err) || c.unread[name] != nil)
+}
+
+// goOn reports err, of a read of the named secret, if it concerns this secret
+// alone, and returns it otherwise.
+func (c *checker) goOn(ctx context.Context, name string, err error) error {
+	if c.passes(ctx, name, err) {
+		return c.cannotRead(unreadable(name, err))
+	}
+	return err
 }
 
 // note remembers what a listed entry has to do with others.
@@ -361,6 +399,7 @@ func (c *checker) examineSuspects(ctx context.Context, misnamed bool) error {
 	slices.Sort(suspects)
 	for batch := range slices.Chunk(suspects, checkWorkers) {
 		results := inParallel(batch, func(name string) (r examined) {
+			r.name = name
 			r.findings, r.err = c.examine(ctx, name)
 			return r
 		})
@@ -368,8 +407,8 @@ func (c *checker) examineSuspects(ctx context.Context, misnamed bool) error {
 			if err := c.emit(r.findings...); err != nil {
 				return err
 			}
-			if r.err != nil {
-				return r.err
+			if err := c.goOn(ctx, r.name, r.err); err != nil {
+				return err
 			}
 		}
 	}
@@ -377,6 +416,7 @@ func (c *checker) examineSuspects(ctx context.Context, misnamed bool) error {
 }
 
 type examined struct {
+	name     string
 	findings []Finding
 	err      error
 }
@@ -411,7 +451,7 @@ func inParallel[T, R any](items []T, f func(T) R) []R {
 func (c *checker) leftOver(ctx context.Context, inspector driver.Inspector) error {
 	for _, name := range slices.Sorted(maps.Keys(c.beside)) {
 		extra, id, err := c.extra(ctx, inspector, name)
-		if err != nil {
+		if err := c.goOn(ctx, name, err); err != nil {
 			return err
 		}
 		if len(extra) == 0 {
@@ -451,8 +491,6 @@ func (c *checker) extra(ctx context.Context, inspector driver.Inspector, name st
 	}
 	e, err := c.fresh(ctx, name, entry{})
 	switch {
-	case errors.Is(err, ErrCorrupt):
-		return nil, "", nil
 	case errors.Is(err, ErrNotFound):
 		return extra, "", nil
 	case err != nil:

@@ -27,20 +27,16 @@ func (s *Store) delete(ctx context.Context, id string) error {
 		return fmt.Errorf("%w: the ID is empty", ErrInvalidToken)
 	}
 	return s.retry(ctx, "delete", func(r *reader) error {
-		records, corrupt, err := s.matches(ctx, r, like)
-		if err != nil {
-			return err
-		}
-		i, err := Select(like, s.candidates(records, like))
+		rec, _, err := s.only(ctx, r, like)
 		switch {
-		case errors.Is(err, ErrNotFound) && corrupt == nil && derived(id):
+		case errors.Is(err, ErrNotFound) && derived(id):
 			return s.complete(ctx, id, driver.Secret{})
 		case errors.Is(err, ErrNotFound):
-			return corrupt
+			return nil
 		case err != nil:
 			return err
 		}
-		return s.deleteRecord(ctx, records[i])
+		return s.deleteRecord(ctx, rec)
 	})
 }
 
@@ -110,15 +106,16 @@ func (s *Store) deleteAll(ctx context.Context) error {
 		return err
 	}
 	var entries []entry
-	var corrupt []error
+	var unread []*UnreadableError
 	for named, err := range s.driver.List(ctx) {
 		var e entry
 		if err == nil {
 			e, err = s.entry(named.Name, named.Secret)
 		}
-		switch {
-		case errors.Is(err, ErrCorrupt):
-			corrupt = append(corrupt, err)
+		err = listedErr(ctx, named.Name, err)
+		switch u := onlyUnreadable(err); {
+		case u != nil:
+			unread = append(unread, u)
 		case err != nil:
 			return err
 		default:
@@ -134,12 +131,17 @@ func (s *Store) deleteAll(ctx context.Context) error {
 	for i, e := range entries {
 		slots <- struct{}{}
 		wait.Go(func() {
-			errs[i] = s.deleteListed(ctx, e)
+			if err := s.deleteListed(ctx, e); err != nil {
+				errs[i] = fmt.Errorf("secret %q was not deleted: %w", e.name, err)
+			}
 			<-slots
 		})
 	}
 	wait.Wait()
-	return errors.Join(worst(errs), errors.Join(corrupt...))
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return errors.Join(errors.Join(errs...), joinUnreadable(unread))
 }
 
 // deleteListed deletes an entry whatever its state has become.

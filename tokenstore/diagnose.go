@@ -53,7 +53,7 @@ func (c *checker) moved(ctx context.Context, r *reader, e entry, to codec.Ref) (
 	}
 	one := func(p problem) ([]problem, error) { return []problem{p}, nil }
 	switch {
-	case errors.Is(err, ErrCorrupt):
+	case c.passes(ctx, to.Name, err):
 		return one(problem{kind: KindPromotionUnfinished, remedy: RemedyManual,
 			detail: fmt.Sprintf("it leads to %q, which cannot be read", to.Name)})
 	case err != nil && !gone:
@@ -105,7 +105,7 @@ func (c *checker) joining(ctx context.Context, r *reader, u entry) ([]problem, e
 	for _, ref := range u.record.Joining {
 		from, err := r.reread(ctx, ref.Name)
 		switch {
-		case errors.Is(err, ErrCorrupt):
+		case c.passes(ctx, ref.Name, err):
 			problems = append(problems, problem{kind: KindPromotionUnfinished, remedy: RemedyManual,
 				detail: fmt.Sprintf("%q was about to become part of it, and cannot be read", ref.Name)})
 		case errors.Is(err, ErrNotFound), err == nil && (from.record.Born != ref.Born || from.record.Alias != nil):

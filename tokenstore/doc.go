@@ -108,9 +108,12 @@
 //   - [TS-26] GetTokens returns every record once, ordered by ID; of no records it
 //     returns an empty list and no error.
 //   - [TS-27] DeleteTokens removes every record.
-//   - [TS-28] A record that cannot be read is ErrCorrupt to whoever asks for it, is
-//     not written over or deleted, and does not keep GetTokens from returning the
-//     others.
+//   - [TS-28] A record that cannot be read is reported with the class of the reason
+//     (ErrCorrupt, ErrDenied, ErrRefused, ErrUnavailable) to those who ask for it.
+//     It is not written over or deleted. It hides no other: GetTokens and
+//     DeleteTokens do the others, with an *UnreadableError for each that they leave
+//     out, and a search finds another record only if that one could not be meant
+//     instead. No save creates a second record beside it.
 //
 // GetTokens and DeleteTokens may miss records that are younger than the ListLag of
 // the backend, and so may every search but those by ID and by user with client.

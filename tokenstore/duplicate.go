@@ -115,7 +115,7 @@ func (c *checker) group(ctx context.Context, key string, names []string) ([]Find
 // of them first.
 func (c *checker) sharing(ctx context.Context, r *reader, key string, names []string) ([]record, error) {
 	for _, name := range names {
-		if _, err := r.read(ctx, name); err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrCorrupt) {
+		if err := r.seek(ctx, name, r.read); err != nil {
 			return nil, err
 		}
 	}

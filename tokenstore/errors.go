@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -69,6 +70,11 @@ var classes = []error{
 	ErrDenied, ErrRefused, ErrUnavailable, ErrCorrupt, ErrNotPersisted, context.Canceled, context.DeadlineExceeded,
 }
 
+// classed reports whether err matches one of the classes.
+func classed(err error) bool {
+	return slices.ContainsFunc(classes, func(c error) bool { return errors.Is(err, c) })
+}
+
 // An Error says which operation failed on which record. Every error of a store
 // is one, and matches one of the classes of this package or of package context.
 // Its text holds no part of a token but the ID.
@@ -115,11 +121,7 @@ func NewError(op, store, id string, err error) error {
 	if errors.As(err, &e) {
 		return err
 	}
-	classed := false
-	for _, c := range classes {
-		classed = classed || errors.Is(err, c)
-	}
-	if !classed {
+	if !classed(err) {
 		var refused *RefreshError
 		if !errors.As(err, &refused) {
 			err = fmt.Errorf("%w: %w", ErrUnavailable, err)

@@ -100,7 +100,7 @@ var kinds = map[Kind]struct {
 	harmless bool
 	meaning  string
 }{
-	KindUnreadable:  {false, "The record is there and cannot be read: it was edited, or is encrypted with a key that is not given. Nobody finds it; nothing writes over it."},
+	KindUnreadable:  {false, "The record is there and cannot be read: it was edited, is encrypted with a key that is not given, or the service refuses it. It is not found, and nothing writes over it."},
 	KindEmpty:       {true, "A record without any token, made for another one to move to, which was deleted. Nobody finds it."},
 	KindDead:        {true, "A record that had moved to another one, which was deleted, and so is this one. Nobody finds it; its tokens are still stored."},
 	KindDuplicate:   {false, "Several records are the same one: those of one user and client, or one of a user and others that hold the same token without one. A search may find the wrong one, or fail because it is ambiguous."},

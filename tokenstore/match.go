@@ -114,6 +114,20 @@ func matching(like Token, records []Candidate) []int {
 	return nil
 }
 
+// settled reports whether c is what t describes whatever another record holds
+// that cannot be read. Of a user without a client, and of an ID that the record
+// once had, that one may have the better claim.
+func settled(t Token, c Candidate) bool {
+	switch KeyOf(t) {
+	case KeyID:
+		return c.Token.ID == t.ID
+	case KeyUser:
+		return c.Token.ClientID == t.ClientID
+	case KeyAccess, KeyGrant, KeyNone:
+	}
+	return true
+}
+
 // byID returns the indices of the records with the ID, else of those that are known
 // by it from before: what had it once does not stand in the way of what has it.
 func byID(id string, records []Candidate) []int {

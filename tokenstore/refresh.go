@@ -164,19 +164,8 @@ func (r *refresher) run(ctx context.Context) (Token, error) {
 
 // read returns the record.
 func (r *refresher) read(ctx context.Context, reads *reader) (record, error) {
-	like := Token{ID: r.id}
-	records, corrupt, err := r.matches(ctx, reads, like)
-	if err != nil {
-		return record{}, err
-	}
-	i, err := Select(like, r.candidates(records, like))
-	if errors.Is(err, ErrNotFound) && corrupt != nil {
-		return record{}, corrupt
-	}
-	if err != nil {
-		return record{}, err
-	}
-	return records[i], nil
+	rec, _, err := r.only(ctx, reads, Token{ID: r.id})
+	return rec, err
 }
 
 // good reports whether t has an access token other than the stale one that has

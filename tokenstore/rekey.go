@@ -14,8 +14,10 @@ type Rekeyer interface {
 	// Rekey writes anew what is not under the present keys, and yields each
 	// record once. opts may be nil.
 	//
-	// An error that matches ErrCorrupt or ErrIDMismatch concerns only the record
-	// it is yielded with, whose Name is set; any other ends the iteration.
+	// An error that is yielded with a Name concerns that record alone, which keeps
+	// its old keys: it cannot be read or written (an *UnreadableError, ErrDenied,
+	// ErrRefused), or its name does not fit the keys (ErrIDMismatch). An error
+	// without a Name ends the iteration.
 	Rekey(ctx context.Context, opts *RekeyOptions) iter.Seq2[Rekeyed, error]
 }
 
@@ -109,7 +111,7 @@ func (k *rekeyer) pass(ctx context.Context) (rewritten int, err error) {
 			if r.Rewritten {
 				rewritten++
 			}
-			if err := k.tell(r.Rekeyed, r.err); err != nil {
+			if err := k.tell(ctx, r.Rekeyed, r.err); err != nil {
 				return err
 			}
 		}
@@ -121,8 +123,8 @@ func (k *rekeyer) pass(ctx context.Context) (rewritten int, err error) {
 		if err == nil {
 			e, err = k.entry(named.Name, named.Secret)
 		}
-		if err != nil {
-			if err := k.tell(Rekeyed{Name: named.Name}, err); err != nil {
+		if err = listedErr(ctx, named.Name, err); err != nil {
+			if err := k.tell(ctx, Rekeyed{Name: named.Name}, err); err != nil {
 				return rewritten, err
 			}
 			continue
@@ -143,8 +145,8 @@ type rekeyed struct {
 
 // tell yields what has become of a secret, once. It returns an error that ends
 // the iteration.
-func (k *rekeyer) tell(r Rekeyed, err error) error {
-	if err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrIDMismatch) {
+func (k *rekeyer) tell(ctx context.Context, r Rekeyed, err error) error {
+	if err != nil && (ctx.Err() != nil || !ofOne(err) && !errors.Is(err, ErrIDMismatch)) {
 		return err
 	}
 	if k.told[r.Name] {

@@ -81,8 +81,8 @@ func (x *examination) look(ctx context.Context) (problems []problem, id string, 
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return nil, "", nil
-	case errors.Is(err, ErrCorrupt):
-		return []problem{{kind: KindUnreadable, remedy: RemedyManual, detail: unreadable(x.name, err).Detail}}, "", nil
+	case x.passes(ctx, x.name, err):
+		return []problem{{kind: KindUnreadable, remedy: RemedyManual, detail: whyUnreadable(err)}}, "", nil
 	case err != nil:
 		return nil, "", err
 	}

@@ -1,6 +1,7 @@
 package tokenstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
 // A record is what a reader sees: an entry, and those that have moved to it but
@@ -37,10 +39,11 @@ type reader struct {
 	mu    sync.Mutex
 	known map[string]entry
 	gone  map[string]bool
+	aside map[string]*UnreadableError // what was searched for and cannot be read
 }
 
 func (s *Store) reader(fresh bool) *reader {
-	return &reader{s: s, fresh: fresh, known: map[string]entry{}, gone: map[string]bool{}}
+	return &reader{s: s, fresh: fresh, known: map[string]entry{}, gone: map[string]bool{}, aside: map[string]*UnreadableError{}}
 }
 
 // fresher returns a reader that asks for the newest states, at least as new as
@@ -92,11 +95,51 @@ func (r *reader) note(name string, e entry, err error) (entry, error) {
 	case err == nil:
 		r.known[name] = e
 		delete(r.gone, name)
+		delete(r.aside, name)
 	case errors.Is(err, ErrNotFound):
 		r.gone[name] = true
 		delete(r.known, name)
+		delete(r.aside, name)
+	case ofOne(err):
+		delete(r.known, name) // what was read before it could not be any more
 	}
 	return e, err
+}
+
+// setAside remembers that a record which was searched for cannot be read.
+func (r *reader) setAside(u *UnreadableError) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.aside[u.Name] = u
+}
+
+// unread returns an error that joins what was set aside, nil if that is nothing.
+func (r *reader) unread() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return joinUnreadable(slices.Collect(maps.Values(r.aside)))
+}
+
+// seek reads the named entry in the given way. That it is absent is no error, and
+// if it cannot be read it is set aside.
+func (r *reader) seek(ctx context.Context, name string, read func(context.Context, string) (entry, error)) error {
+	_, err := read(ctx, name)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil
+	case err != nil && ctx.Err() == nil && ofOne(err):
+		r.setAside(unreadable(name, err))
+		return nil
+	}
+	return err
+}
+
+// collect searches, and returns the records that were found so far.
+func (r *reader) collect(ctx context.Context, names []string, terms []term) ([]record, error) {
+	if err := r.search(ctx, names, terms); err != nil {
+		return nil, err
+	}
+	return r.records(ctx)
 }
 
 // entries returns what is known so far.
@@ -112,76 +155,71 @@ func (r *reader) entries() []entry {
 }
 
 // search reads the named entries and those that carry the terms' labels, at the
-// same time. Absent ones are no error. What cannot be read is reported by an
-// error matching ErrCorrupt, after all the others have been read.
+// same time. Absent ones are no error, and what cannot be read is set aside.
 func (r *reader) search(ctx context.Context, names []string, terms []term) error {
 	errs := make([]error, len(names)+1)
 	var wait sync.WaitGroup
 	for i, name := range names {
 		wait.Go(func() {
-			if _, err := r.read(ctx, name); err != nil && !errors.Is(err, ErrNotFound) {
-				errs[i] = err
-			}
+			errs[i] = r.seek(ctx, name, r.read)
 		})
 	}
 	if len(terms) > 0 {
 		errs[len(names)] = r.lookup(ctx, terms)
 	}
 	wait.Wait()
-	return worst(errs)
+	return cmp.Or(errs...)
 }
 
 func (r *reader) lookup(ctx context.Context, terms []term) error {
-	var corrupt error
 	for named, err := range r.s.driver.Lookup(ctx, r.s.queries(terms)) {
 		if err == nil {
-			r.mu.Lock()
-			_, known := r.known[named.Name]
-			r.mu.Unlock()
-			if known {
-				continue // the probe's answer is at least as new as the index's
-			}
-			var e entry
-			if e, err = r.s.entry(named.Name, named.Secret); err == nil {
-				_, _ = r.note(named.Name, e, nil)
-				if r.fresh && r.s.properties.ReadLag > 0 {
-					if _, err := r.reread(ctx, named.Name); err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrCorrupt) {
-						return err
-					}
-				}
-				continue
-			}
+			err = r.candidate(ctx, named)
 		}
-		if !errors.Is(err, ErrCorrupt) {
+		err = listedErr(ctx, named.Name, err)
+		if u := onlyUnreadable(err); u != nil && !r.knows(u.Name) {
+			r.setAside(u)
+		} else if u == nil && err != nil {
 			return err
 		}
-		corrupt = err
 	}
-	return corrupt
+	return nil
 }
 
-// worst returns the first error that is not about a single record, else the
-// first one.
-func worst(errs []error) error {
-	var first error
-	for _, err := range errs {
-		if err != nil && !errors.Is(err, ErrCorrupt) {
-			return err
-		}
-		if first == nil {
-			first = err
-		}
+func (r *reader) knows(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, known := r.known[name]
+	return known
+}
+
+// candidate notes what a search has yielded.
+func (r *reader) candidate(ctx context.Context, named driver.Named) error {
+	if r.knows(named.Name) {
+		return nil // the probe's answer is at least as new as the index's
 	}
-	return first
+	e, err := r.s.entry(named.Name, named.Secret)
+	if err != nil {
+		return err
+	}
+	_, _ = r.note(named.Name, e, nil)
+	if r.fresh && r.s.properties.ReadLag > 0 {
+		return r.seek(ctx, named.Name, r.reread)
+	}
+	return nil
 }
 
 // records returns the records that the entries known so far are or have become,
-// each once.
+// each once. Those that cannot be read to the end are set aside.
 func (r *reader) records(ctx context.Context) ([]record, error) {
 	var records []record
 	for _, e := range r.entries() {
 		rec, err := r.resolve(ctx, e)
 		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil && ctx.Err() == nil && ofOne(err) {
+			r.setAside(unreadable(e.name, err))
 			continue
 		}
 		if err != nil {
@@ -210,7 +248,10 @@ func (r *reader) dropMoved(ctx context.Context, records []record) ([]record, err
 			// A target that has seen the alias lists the name alone. It may also
 			// be the name of a record that was created since.
 			now, err := r.reread(ctx, rec.name)
-			if err != nil && !errors.Is(err, ErrNotFound) {
+			switch {
+			case err != nil && ctx.Err() == nil && ofOne(err):
+				r.setAside(unreadable(rec.name, err))
+			case err != nil && !errors.Is(err, ErrNotFound):
 				return nil, err
 			}
 			absorbed = err != nil || now.target() != nil

@@ -46,19 +46,23 @@ type saver struct {
 
 // attempt tries to save once. It fails with again if another writer came first.
 func (v *saver) attempt(ctx context.Context, r *reader, t Token) (Token, error) {
-	records, corrupt, err := v.targets(ctx, r, t)
+	records, err := v.targets(ctx, r, t)
 	if err != nil {
 		return Token{}, err
 	}
-	plan, err := PlanSave(t, v.candidates(records, t))
+	candidates := v.candidates(records, t)
+	plan, err := PlanSave(t, candidates)
+	unread := r.unread()
 	if stale := !r.fresh && v.properties.ReadLag > 0; stale &&
-		(corrupt != nil || err != nil || plan.Record < 0 && derived(plan.Token.ID) || plan.Record >= 0 && !plan.Changed) {
+		(unread != nil || err != nil || plan.Record < 0 && derived(plan.Token.ID) || plan.Record >= 0 && !plan.Changed) {
 		// Before it is refused, or nothing is done, the newest states are asked for.
 		return v.attempt(ctx, r.fresher(), t)
 	}
 	switch {
-	case corrupt != nil && (err != nil || plan.Record < 0):
-		return Token{}, corrupt
+	case unread != nil && (err != nil || plan.Record < 0 || !settled(t, candidates[plan.Record])):
+		// It may be the one that t belongs to: a second record is not created
+		// beside it, nor another one changed in its place.
+		return Token{}, unread
 	case err != nil:
 		return Token{}, err
 	case plan.Record < 0:
@@ -113,7 +117,7 @@ func (v *saver) fits(into record, t Token) error {
 }
 
 // targets returns the records that t may be merged into.
-func (v *saver) targets(ctx context.Context, r *reader, t Token) (records []record, corrupt, err error) {
+func (v *saver) targets(ctx context.Context, r *reader, t Token) ([]record, error) {
 	if t.ID == "" {
 		return v.match(ctx, r, t, nil)
 	}
@@ -121,16 +125,16 @@ func (v *saver) targets(ctx context.Context, r *reader, t Token) (records []reco
 	if v.moved != "" {
 		names = append(names, v.moved)
 	}
-	records, corrupt, err = v.collect(ctx, r, names, terms)
+	records, err := r.collect(ctx, names, terms)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	found := byID(t.ID, v.candidates(records, t))
 	user := t
 	user.ID = ""
 	switch {
-	case len(found) == 0 && corrupt != nil:
-		return nil, corrupt, nil
+	case len(found) == 0 && r.unread() != nil:
+		return nil, nil
 	case len(found) == 0:
 		// The ID is new. The user, or the token, must be so too.
 		if derived(t.ID) {
@@ -144,13 +148,13 @@ func (v *saver) targets(ctx context.Context, r *reader, t Token) (records []reco
 		user.ClientID = either(t.ClientID, records[found[0]].current.ClientID)
 		return v.match(ctx, r, user, nil)
 	}
-	return records, corrupt, nil
+	return records, nil
 }
 
 // match returns, besides what r knows already, the records that a token without
 // an ID may be merged into: those it describes, the one of its derived name, and
 // those that hold what that name is derived from.
-func (v *saver) match(ctx context.Context, r *reader, t Token, terms []term) (records []record, corrupt, err error) {
+func (v *saver) match(ctx context.Context, r *reader, t Token, terms []term) ([]record, error) {
 	names, more := v.keys(t)
 	if t.UserName != "" || hasCredential(t) {
 		if name := v.derive(t); !slices.Contains(names, name) {
@@ -160,7 +164,7 @@ func (v *saver) match(ctx context.Context, r *reader, t Token, terms []term) (re
 			}
 		}
 	}
-	return v.collect(ctx, r, names, append(terms, more...))
+	return r.collect(ctx, names, append(terms, more...))
 }
 
 // candidates returns the records in the form in which it is decided between

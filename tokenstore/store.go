@@ -96,50 +96,61 @@ func (s *Store) find(ctx context.Context, like Token) (Token, error) {
 		_, err := Select(like, nil)
 		return Token{}, err
 	}
-	records, corrupt, err := s.matches(ctx, s.reader(false), like)
+	_, found, err := s.only(ctx, s.reader(false), like)
 	if err != nil {
 		return Token{}, err
 	}
-	candidates := s.candidates(records, like)
-	i, err := Select(like, candidates)
-	switch {
-	case errors.Is(err, ErrNotFound) && corrupt != nil:
-		return Token{}, corrupt
-	case err != nil:
-		return Token{}, err
-	}
-	if candidates[i].Former.GrantToken {
+	if found.Former.GrantToken {
 		like.GrantToken = ""
 	}
-	if candidates[i].Former.RefreshToken {
+	if found.Former.RefreshToken {
 		like.RefreshToken = ""
 	}
-	return Merge(candidates[i].Token, like), nil
+	return Merge(found.Token, like), nil
+}
+
+// only returns the record that like describes. The error matches ErrNotFound if
+// there is none, and is an *UnreadableError if that, or which one it is, depends
+// on a record that cannot be read.
+func (s *Store) only(ctx context.Context, r *reader, like Token) (record, Candidate, error) {
+	records, err := s.matches(ctx, r, like)
+	if err != nil {
+		return record{}, Candidate{}, err
+	}
+	candidates := s.candidates(records, like)
+	i, err := Select(like, candidates)
+	if unread := r.unread(); unread != nil && (errors.Is(err, ErrNotFound) || err == nil && !settled(like, candidates[i])) {
+		return record{}, Candidate{}, unread
+	}
+	if err != nil {
+		return record{}, Candidate{}, err
+	}
+	return records[i], candidates[i], nil
 }
 
 // matches returns the records that like may describe, by the row that applies to
-// it. corrupt is set if there may be more, which cannot be read.
-func (s *Store) matches(ctx context.Context, r *reader, like Token) (records []record, corrupt, err error) {
+// it. If there may be more, r tells what cannot be read.
+func (s *Store) matches(ctx context.Context, r *reader, like Token) ([]record, error) {
 	names, terms := s.keys(like)
-	records, corrupt, err = s.collect(ctx, r, names, terms)
+	records, err := r.collect(ctx, names, terms)
 	if err != nil || len(records) > 0 {
-		return records, corrupt, err
+		return records, err
 	}
 	if like.ID != "" && derived(like.ID) {
 		// The record may have been absorbed by another, and the alias purged.
 		if t, ok := nameTerm(like.ID); ok {
-			records, corrupt, err = s.collect(ctx, r, nil, []term{t})
+			records, err = r.collect(ctx, nil, []term{t})
 		}
 	}
-	if err == nil && len(records) == 0 && corrupt == nil && !r.fresh && s.properties.ReadLag > 0 {
+	if err == nil && len(records) == 0 && r.unread() == nil && !r.fresh && s.properties.ReadLag > 0 {
 		for _, name := range names {
-			if _, err := r.reread(ctx, name); err != nil && !errors.Is(err, ErrNotFound) {
-				return nil, nil, err
+			if err := r.seek(ctx, name, r.reread); err != nil {
+				return nil, err
 			}
 		}
 		records, err = r.records(ctx)
 	}
-	return records, corrupt, err
+	return records, err
 }
 
 // keys returns the names to probe and the terms to search for, by the row that
@@ -173,21 +184,10 @@ func (s *Store) keys(like Token) (names []string, terms []term) {
 	return names, terms
 }
 
-// collect searches and resolves what it found.
-func (s *Store) collect(ctx context.Context, r *reader, names []string, terms []term) (records []record, corrupt, err error) {
-	if err := r.search(ctx, names, terms); errors.Is(err, ErrCorrupt) {
-		corrupt = err
-	} else if err != nil {
-		return nil, nil, err
-	}
-	records, err = r.records(ctx)
-	return records, corrupt, err
-}
-
 // All returns an iterator over all records, in no particular order and with
 // bounded memory. A record that cannot be read is yielded as a Token that has
-// only an ID, with an error matching ErrCorrupt, and the iteration goes on; any
-// other error ends it. A record that gets its user meanwhile may be yielded with
+// only an ID, the name of its secret, together with an *UnreadableError, and the
+// iteration goes on. An error that is yielded with the zero Token ends it. A record that gets its user meanwhile may be yielded with
 // its old ID and its new one.
 func (s *Store) All(ctx context.Context) iter.Seq2[Token, error] {
 	return func(yield func(Token, error) bool) {
@@ -206,14 +206,18 @@ func (s *Store) all(ctx context.Context) iter.Seq2[record, error] {
 			return
 		}
 		for named, err := range s.driver.List(ctx) {
-			rec := record{current: Token{ID: named.Name}}
+			var rec record
 			if err == nil {
 				rec, err = s.listed(ctx, named)
 				if errors.Is(err, ErrNotFound) {
 					continue
 				}
 			}
-			if !yield(rec, err) || err != nil && !errors.Is(err, ErrCorrupt) {
+			err = listedErr(ctx, named.Name, err)
+			if onlyUnreadable(err) != nil {
+				rec = record{current: Token{ID: named.Name}}
+			}
+			if !yield(rec, err) || err != nil && onlyUnreadable(err) == nil {
 				return
 			}
 		}
@@ -225,7 +229,7 @@ func (s *Store) all(ctx context.Context) iter.Seq2[record, error] {
 func (s *Store) listed(ctx context.Context, named driver.Named) (record, error) {
 	e, err := s.entry(named.Name, named.Secret)
 	if err != nil {
-		return record{current: Token{ID: named.Name}}, err
+		return record{}, err
 	}
 	if e.target() != nil {
 		return record{}, ErrNotFound
@@ -236,11 +240,11 @@ func (s *Store) listed(ctx context.Context, named driver.Named) (record, error) 
 // GetTokens implements TokenStore.
 func (s *Store) GetTokens(ctx context.Context) ([]Token, error) {
 	var records []record
-	var corrupt []error
+	var unread []*UnreadableError
 	joined := map[codec.Ref]bool{}
 	for rec, err := range s.all(ctx) {
-		if errors.Is(err, ErrCorrupt) {
-			corrupt = append(corrupt, err)
+		if u := onlyUnreadable(err); u != nil {
+			unread = append(unread, u)
 			continue
 		}
 		if err != nil {
@@ -263,5 +267,5 @@ func (s *Store) GetTokens(ctx context.Context) ([]Token, error) {
 		}
 	}
 	slices.SortFunc(tokens, func(a, b Token) int { return cmp.Compare(a.ID, b.ID) })
-	return tokens, s.error("list", "", errors.Join(corrupt...))
+	return tokens, s.error("list", "", joinUnreadable(unread))
 }

@@ -30,11 +30,13 @@ type TokenStore interface {
 	DeleteToken(ctx context.Context, id string) error
 
 	// GetTokens returns all records, ordered by ID. If some of them cannot be
-	// read it returns the others together with an error matching ErrCorrupt.
+	// read it returns the others, together with an error that joins an
+	// *UnreadableError for each of the former. If the store as a whole cannot be
+	// read, the list is nil.
 	GetTokens(ctx context.Context) ([]Token, error)
 
-	// DeleteTokens removes all records. What cannot be read is left alone and
-	// reported by an error matching ErrCorrupt.
+	// DeleteTokens removes all records that can be read. It leaves the others
+	// alone, and returns an error that joins an *UnreadableError for each of them.
 	DeleteTokens(ctx context.Context) error
 }
 

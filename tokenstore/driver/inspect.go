@@ -14,7 +14,8 @@ type Inspector interface {
 	// Inspect yields what there is under the driver's prefix, in no particular
 	// order, each name once: secrets that Get returns, and also those that are
 	// deleted, empty or only named by a label. It changes nothing. What it
-	// yields may be as old as what List yields.
+	// yields may be as old as what List yields. An error that is yielded with a
+	// Name concerns that secret alone, as in List.
 	Inspect(ctx context.Context) iter.Seq2[Inspection, error]
 
 	// Present returns those of the labels that really are beside the named
