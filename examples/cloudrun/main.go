@@ -31,24 +31,15 @@ func main() {
 }
 
 func run() error {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM) // how Cloud Run says goodbye
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM) // Cloud Run ends an instance with it
 	defer stop()
 	gcp, err := secretmanager.NewClient(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = gcp.Close() }()
-	store, err := gcpsm.New(gcp, "projects/"+os.Getenv("PROJECT"), os.Getenv("TOKEN_PREFIX"), nil)
-	if err != nil {
-		return err
-	}
 	logger := slog.New(slog.NewJSONHandler(os.Stderr, nil))
-	client, err := initializer.New(ctx, initializer.Config{
-		Environment: initializer.DataCenter(os.Getenv("ZOHO_DATA_CENTER")).Production(),
-		Token:       tokenstore.Token{UserName: os.Getenv("TOKEN_USER")},
-		Store:       store,
-		Logger:      logger,
-	})
+	client, err := open(ctx, os.Getenv, gcp, nil, logger)
 	if client == nil {
 		return err // an instance that cannot work does not become ready
 	}
@@ -67,6 +58,24 @@ func run() error {
 		return err
 	}
 	return nil
+}
+
+// open returns the Client of an instance with the settings in env. The HTTP client
+// may be nil.
+func open(ctx context.Context, env func(string) string, gcp *secretmanager.Client, httpClient *http.Client, logger *slog.Logger) (*initializer.Client, error) {
+	store, err := gcpsm.New(gcp, "projects/"+env("PROJECT"), env("TOKEN_PREFIX"), nil)
+	if err != nil {
+		return nil, err
+	}
+	return initializer.New(ctx, initializer.Config{
+		Environment: initializer.DataCenter(env("ZOHO_DATA_CENTER")).Production(),
+		// By user and client a record is read by its name. A search, which any other
+		// look-up is, may not show a new record for hours.
+		Token:      tokenstore.Token{UserName: env("TOKEN_USER"), ClientID: env("TOKEN_CLIENT")},
+		Store:      store,
+		HTTPClient: httpClient,
+		Logger:     logger,
+	})
 }
 
 // routes returns the service. It is safe to share the client: all requests use one
@@ -109,5 +118,5 @@ func statusOf(err error) int {
 	case errors.Is(err, context.DeadlineExceeded):
 		return http.StatusGatewayTimeout
 	}
-	return http.StatusBadGateway // somebody has to do something
+	return http.StatusBadGateway // a person has to act
 }

@@ -1,16 +1,21 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	secretmanager "cloud.google.com/go/secretmanager/apiv1"
+	"cloud.google.com/go/secretmanager/apiv1/secretmanagerpb"
 
+	"github.com/tokenkeep/tokenkeep/examples/internal/readme"
 	"github.com/tokenkeep/tokenkeep/gcpsm"
 	"github.com/tokenkeep/tokenkeep/initializer"
 	"github.com/tokenkeep/tokenkeep/internal/fakegcp"
@@ -18,47 +23,64 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
+func TestMain(m *testing.M) { readme.Main(m) }
+
 const user = "ann@example.com:6001"
 
-// store opens the store with a client of its own, as every instance does.
-func store(t *testing.T, server *fakegcp.Server) *tokenstore.Store {
+// settings are those of the README.
+var settings = map[string]string{
+	"PROJECT": "my-project", "TOKEN_PREFIX": "crm", "ZOHO_DATA_CENTER": "us", "TOKEN_USER": user, "TOKEN_CLIENT": "1000.CLIENT",
+}
+
+// newClient returns a client of its own, as every instance has one.
+func newClient(t *testing.T, server *fakegcp.Server) *secretmanager.Client {
 	t.Helper()
 	client, err := secretmanager.NewClient(t.Context(), server.ClientOptions()...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
-	s, err := gcpsm.New(client, "projects/p", "crm", nil)
+	return client
+}
+
+// A world is a Secret Manager whose searches are as late as the service's may be, and Zoho, which
+// knows a refresh token of ann's.
+type world struct {
+	gcp     *fakegcp.Server
+	zoho    *zohoaccounts.Server
+	refresh string
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{gcp: fakegcp.New(&fakegcp.Options{Lag: fakegcp.Lag{Alias: time.Second, Metadata: time.Second, List: 3 * time.Hour}}), zoho: zohoaccounts.New(nil)}
+	t.Cleanup(w.gcp.Close)
+	w.zoho.AddClient(zohoaccounts.Client{ID: "1000.CLIENT", Secret: "secret"})
+	w.refresh, _ = w.zoho.Tokens(zohoaccounts.Consent{ClientID: "1000.CLIENT", Email: "ann@example.com", ZGID: "6001"})
+	return w
+}
+
+// save stores a token that has expired.
+func (w *world) save(t *testing.T) {
+	t.Helper()
+	s, err := gcpsm.New(newClient(t, w.gcp), "projects/my-project", "crm", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
-}
-
-// world starts both servers and stores a token that has expired.
-func world(t *testing.T) (*fakegcp.Server, *zohoaccounts.Server) {
-	t.Helper()
-	gcp := fakegcp.New(nil)
-	t.Cleanup(gcp.Close)
-	accounts := zohoaccounts.New(nil)
-	accounts.AddClient(zohoaccounts.Client{ID: "1000.CLIENT", Secret: "secret"})
-	refresh, _ := accounts.Tokens(zohoaccounts.Consent{ClientID: "1000.CLIENT", Email: "ann@example.com", ZGID: "6001"})
-	_, err := store(t, gcp).SaveToken(t.Context(), tokenstore.Token{
+	_, err = s.SaveToken(t.Context(), tokenstore.Token{
 		UserName: user, ClientID: "1000.CLIENT", ClientSecret: "secret",
-		RefreshToken: tokenstore.Secret(refresh), AccessToken: "expired", ExpiresAt: time.Now().Add(-time.Hour),
+		RefreshToken: tokenstore.Secret(w.refresh), AccessToken: "expired", ExpiresAt: time.Now().Add(-time.Hour),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return gcp, accounts
 }
 
-func open(t *testing.T, gcp *fakegcp.Server, accounts *zohoaccounts.Server) (*initializer.Client, error) {
+// instance starts an instance.
+func (w *world) instance(t *testing.T, settings map[string]string) (*initializer.Client, error) {
 	t.Helper()
-	return initializer.New(t.Context(), initializer.Config{
-		Environment: initializer.US.Production(), Store: store(t, gcp),
-		Token: tokenstore.Token{UserName: user}, HTTPClient: accounts.Client(),
-	})
+	env := func(name string) string { return settings[name] }
+	return open(t.Context(), env, newClient(t, w.gcp), w.zoho.Client(), slog.New(slog.DiscardHandler))
 }
 
 func get(t *testing.T, client *initializer.Client) *http.Response {
@@ -68,14 +90,87 @@ func get(t *testing.T, client *initializer.Client) *http.Response {
 	return w.Result()
 }
 
-func TestInstancesThatStartAtOnceRefreshOnce(t *testing.T) {
+// secrets returns how many secrets are billed.
+func (w *world) secrets(t *testing.T) int {
+	t.Helper()
+	w.gcp.Advance(4 * time.Hour)
+	n := 0
+	for _, err := range newClient(t, w.gcp).ListSecrets(t.Context(), &secretmanagerpb.ListSecretsRequest{Parent: "projects/my-project"}).All() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	return n
+}
+
+// cloud is the command line of Google Cloud, as far as the README uses it.
+func (w *world) cloud(t *testing.T) readme.Program {
+	return func(c readme.Call) (string, error) {
+		args := strings.Join(c.Args, " ")
+		switch {
+		case strings.HasPrefix(args, "iam roles create tokenkeep ") && c.Flag("permissions") == strings.Join(gcpsm.Permissions(), ","):
+			return "", nil
+		case strings.HasPrefix(args, "projects add-iam-policy-binding my-project ") && c.Flag("role") == "projects/my-project/roles/tokenkeep":
+			return "", nil
+		case strings.HasPrefix(args, "run deploy crm --source . "):
+			deployed := map[string]string{}
+			for pair := range strings.SplitSeq(c.Flag("set-env-vars"), ",") {
+				name, value, _ := strings.Cut(pair, "=")
+				deployed[name] = value
+			}
+			client, err := w.instance(t, deployed)
+			if err != nil {
+				return "", err
+			}
+			return fmt.Sprintln("leads:", get(t, client).Status), nil
+		}
+		return "", fmt.Errorf("unexpected arguments %q", c.Args)
+	}
+}
+
+func TestREADME(t *testing.T) {
 	t.Parallel()
-	gcp, accounts := world(t)
+	w := newWorld(t)
+	dir := t.TempDir()
+	rows := "id,user_name,client_id,client_secret,refresh_token,access_token,grant_token,expiry_time,redirect_url,api_domain\n" +
+		"1," + user + ",1000.CLIENT,secret," + w.refresh + ",1000.expired,,1767225600000,,https://www.zohoapis.com"
+	if err := os.WriteFile(filepath.Join(dir, "sdk_tokens.txt"), []byte(rows), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	emulated := func(args []string) []string {
+		for i, arg := range args {
+			if strings.HasPrefix(arg, "gcpsm:") {
+				args[i] = arg + "?endpoint=http://" + w.gcp.Addr
+			}
+		}
+		return args
+	}
+	script := readme.Only(readme.Blocks(t, "README.md"), "sh")
+	out := readme.Run(t, dir, script, map[string]readme.Program{
+		"tokenkeep": readme.Binary(readme.Tokenkeep(t), emulated),
+		"gcloud":    w.cloud(t),
+	}, "PERMISSIONS="+strings.Join(gcpsm.Permissions(), ","))
+	if !strings.HasSuffix(out, "leads: 200 OK\n") {
+		t.Errorf("the blocks print %s", out)
+	}
+	if n := w.zoho.Count(zohoaccounts.Refresh); n != 1 {
+		t.Errorf("there were %d refreshes", n)
+	}
+	if n := w.secrets(t); n != 1 {
+		t.Errorf("%d secrets are billed for one token", n)
+	}
+}
+
+func TestInstancesAtOnceRefreshOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.save(t)
 	const instances = 4
 	var wg sync.WaitGroup
 	for range instances {
 		wg.Go(func() {
-			client, err := open(t, gcp, accounts)
+			client, err := w.instance(t, settings)
 			if err != nil {
 				t.Error(err)
 				return
@@ -86,15 +181,19 @@ func TestInstancesThatStartAtOnceRefreshOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := accounts.Count(zohoaccounts.Refresh); n != 1 {
+	if n := w.zoho.Count(zohoaccounts.Refresh); n != 1 {
 		t.Errorf("%d instances made %d refreshes", instances, n)
+	}
+	if n := w.secrets(t); n != 1 {
+		t.Errorf("%d secrets are billed for one token", n)
 	}
 }
 
-func TestTheStatusTellsWhetherToTryAgain(t *testing.T) {
+func TestStatusTellsWhetherToTryAgain(t *testing.T) {
 	t.Parallel()
-	gcp, accounts := world(t)
-	client, err := open(t, gcp, accounts)
+	w := newWorld(t)
+	w.save(t)
+	client, err := w.instance(t, settings)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,17 +31,10 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	store, err := awssm.New(secretsmanager.NewFromConfig(aws), os.Getenv("TOKEN_PREFIX"), nil)
+	f, err := newFunction(os.Getenv, secretsmanager.NewFromConfig(aws), nil)
 	if err != nil {
 		log.Fatal(err)
 	}
-	f := &function{config: initializer.Config{
-		Environment: initializer.DataCenter(os.Getenv("ZOHO_DATA_CENTER")).Production(),
-		Token:       tokenstore.Token{ID: os.Getenv("TOKEN_ID")},
-		Store:       store,
-		FindUser:    true,
-		Logger:      slog.New(slog.NewJSONHandler(os.Stderr, nil)),
-	}}
 	lambda.Start(f.handle)
 }
 
@@ -52,6 +45,24 @@ type function struct {
 
 	mu     sync.Mutex
 	client *initializer.Client
+}
+
+// newFunction returns an instance with the settings in env. The HTTP client may be
+// nil.
+func newFunction(env func(string) string, aws *secretsmanager.Client, client *http.Client) (*function, error) {
+	store, err := awssm.New(aws, env("TOKEN_PREFIX"), nil)
+	if err != nil {
+		return nil, err
+	}
+	return &function{config: initializer.Config{
+		Environment: initializer.DataCenter(env("ZOHO_DATA_CENTER")).Production(),
+		// By user and client a record is read by its name. A search, which any other
+		// look-up is, may not show a new record for minutes.
+		Token:      tokenstore.Token{UserName: env("TOKEN_USER"), ClientID: env("TOKEN_CLIENT")},
+		Store:      store,
+		HTTPClient: client,
+		Logger:     slog.New(slog.NewJSONHandler(os.Stderr, nil)),
+	}}, nil
 }
 
 // open returns the Client. A start that failed is tried again by the next

@@ -2,6 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,107 +17,212 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"github.com/tokenkeep/tokenkeep/awssm"
-	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/examples/internal/readme"
 	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
 	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
+func TestMain(m *testing.M) { readme.Main(m) }
+
 const prefix = "oauth/crm"
 
-// store opens the store as a role has it that may do what awssm.Policy says.
-func store(t *testing.T, server *fakeaws.Server) *tokenstore.Store {
-	t.Helper()
-	if err := server.Policy("function", awssm.Policy("*", "*", prefix, nil)); err != nil {
-		t.Fatal(err)
-	}
-	s, err := awssm.New(secretsmanager.New(secretsmanager.Options{
-		Region: "eu-central-1", BaseEndpoint: &server.URL,
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: "function", SecretAccessKey: "x"}, nil
-		}),
-	}), prefix, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+// A world is a Secrets Manager that is as late as the service may be, and Zoho with
+// two leads.
+type world struct {
+	aws  *fakeaws.Server
+	zoho *zohoaccounts.Server
+	code string // a one-time code of ann's
 }
 
-// zoho is an accounts server and a CRM with two leads.
-func zoho() (s *zohoaccounts.Server, code tokenstore.Secret) {
-	s = zohoaccounts.New(&zohoaccounts.Options{DataCenter: "eu"})
-	s.AddClient(zohoaccounts.Client{ID: "1000.CLIENT", Secret: "secret"})
-	s.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
-		if r.Path == "/crm/v8/Leads" && s.Alive(strings.TrimPrefix(r.Header.Get("Authorization"), "Zoho-oauthtoken ")) {
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{
+		aws:  fakeaws.New(&fakeaws.Options{ListLag: 5 * time.Minute, ReadLag: 5 * time.Minute}),
+		zoho: zohoaccounts.New(&zohoaccounts.Options{DataCenter: "eu"}),
+	}
+	t.Cleanup(w.aws.Close)
+	if err := w.aws.Policy("function", awssm.Policy("*", "*", prefix, nil)); err != nil {
+		t.Fatal(err)
+	}
+	w.zoho.AddClient(zohoaccounts.Client{ID: "1000.CLIENT", Secret: "secret"})
+	w.zoho.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
+		if r.Path == "/crm/v8/Leads" && w.zoho.Alive(strings.TrimPrefix(r.Header.Get("Authorization"), "Zoho-oauthtoken ")) {
 			return &zohoaccounts.Fault{Status: 200, Body: `{"data":[{"id":"1"},{"id":"2"}]}`}
 		}
 		return nil
 	})
-	return s, tokenstore.Secret(s.Code(zohoaccounts.Consent{ClientID: "1000.CLIENT", Email: "ann@example.com", ZGID: "6001"}))
+	w.code = w.zoho.Code(zohoaccounts.Consent{ClientID: "1000.CLIENT", Email: "ann@example.com", ZGID: "6001"})
+	return w
 }
 
-// invoke calls the handler as the runtime of Lambda does.
-func invoke(t *testing.T, f *function) {
+// client returns a client of Secrets Manager, with the permissions of a role.
+func (w *world) client(role string) *secretsmanager.Client {
+	return secretsmanager.New(secretsmanager.Options{
+		Region: "eu-central-1", BaseEndpoint: &w.aws.URL,
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: role, SecretAccessKey: "x"}, nil
+		}),
+	})
+}
+
+// instance starts an instance with the settings of the README.
+func (w *world) instance(t *testing.T) *function {
 	t.Helper()
-	answer, err := lambda.NewHandler(f.handle).Invoke(t.Context(), []byte(`{"module":"Leads"}`))
-	if err != nil || string(answer) != `{"ids":["1","2"]}` {
+	settings := map[string]string{
+		"TOKEN_PREFIX": prefix, "TOKEN_USER": "ann@example.com", "TOKEN_CLIENT": "1000.CLIENT", "ZOHO_DATA_CENTER": "eu",
+	}
+	f, err := newFunction(func(name string) string { return settings[name] }, w.client("function"), w.zoho.Client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// record is what the README has the operator store.
+func (w *world) record() tokenstore.Token {
+	return tokenstore.Token{UserName: "ann@example.com", ClientID: "1000.CLIENT", ClientSecret: "secret", GrantToken: tokenstore.Secret(w.code)}
+}
+
+func (w *world) save(t *testing.T, r tokenstore.Token) {
+	t.Helper()
+	s, err := awssm.New(w.client("operator"), prefix, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.SaveToken(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// secrets returns how many secrets are billed.
+func (w *world) secrets(t *testing.T) int {
+	t.Helper()
+	w.aws.Advance(time.Hour)
+	out, err := w.client("operator").ListSecrets(t.Context(), &secretsmanager.ListSecretsInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(out.SecretList)
+}
+
+const payload, leads = `{"module":"Leads"}`, `{"ids":["1","2"]}`
+
+// invoke calls the handler as the runtime of Lambda does.
+func invoke(ctx context.Context, f *function) (string, error) {
+	answer, err := lambda.NewHandler(f.handle).Invoke(ctx, []byte(payload))
+	return string(answer), err
+}
+
+func mustInvoke(t *testing.T, f *function) {
+	t.Helper()
+	if answer, err := invoke(t.Context(), f); err != nil || answer != leads {
 		t.Fatalf("the function answers %s: %v", answer, err)
 	}
 }
 
-func TestInstancesStartColdAndShareOneToken(t *testing.T) {
-	t.Parallel()
-	server := fakeaws.New(nil)
-	t.Cleanup(server.Close)
-	accounts, code := zoho()
+// variables finds the settings in the flag --environment of create-function.
+var variables = regexp.MustCompile(`^Variables=\{(.*)\}$`)
 
-	// What the README has the operator do.
-	saved, err := store(t, server).SaveToken(t.Context(), tokenstore.Token{
-		ClientID: "1000.CLIENT", ClientSecret: "secret", GrantToken: code,
-	})
-	if err != nil {
+// cloud is the command line of AWS, as far as the README uses it.
+func (w *world) cloud(t *testing.T) readme.Program {
+	settings := map[string]string{}
+	return func(c readme.Call) (string, error) {
+		if len(c.Args) < 2 || c.Args[0] != "lambda" {
+			return "", fmt.Errorf("unexpected arguments %q", c.Args)
+		}
+		switch c.Args[1] {
+		case "create-function":
+			m := variables.FindStringSubmatch(c.Flag("environment"))
+			if m == nil || c.Flag("function-name") != "crm" || c.Flag("handler") != "bootstrap" {
+				return "", fmt.Errorf("unexpected arguments %q", c.Args)
+			}
+			for pair := range strings.SplitSeq(m[1], ",") {
+				name, value, _ := strings.Cut(pair, "=")
+				settings[name] = value
+			}
+			return "", nil
+		case "invoke":
+			if c.Flag("function-name") != "crm" || c.Flag("payload") != payload || !slices.Contains(c.Args, "/dev/stdout") {
+				return "", fmt.Errorf("unexpected arguments %q", c.Args)
+			}
+			f, err := newFunction(func(name string) string { return settings[name] }, w.client("function"), w.zoho.Client())
+			if err != nil {
+				return "", err
+			}
+			return invoke(t.Context(), f)
+		}
+		return "", errors.New("unknown command")
+	}
+}
+
+func TestREADME(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	blocks := readme.Blocks(t, "README.md")
+	dir := t.TempDir()
+	token := strings.NewReplacer(`"client_secret":"…"`, `"client_secret":"secret"`, `"1000.…"`, `"`+w.code+`"`).Replace(readme.Only(blocks, "json"))
+	if strings.Contains(token, "…") {
+		t.Fatalf("token.json has a member that this test does not know: %s", token)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "token.json"), []byte(token), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	instance := func() *function {
-		return &function{config: initializer.Config{
-			Environment: initializer.EU.Production(), Store: store(t, server),
-			Token: tokenstore.Token{ID: saved.ID}, HTTPClient: accounts.Client(), FindUser: true,
-		}}
+	build := func(c readme.Call) (string, error) {
+		if got := strings.Join(c.Args, " "); got != "build -o bootstrap ./examples/lambda" {
+			return "", fmt.Errorf("unexpected arguments %q", got)
+		}
+		return "", nil
 	}
-	first := instance()
-	invoke(t, first)
+	out := readme.Run(t, dir, readme.Only(blocks, "sh"), map[string]readme.Program{
+		"tokenkeep": readme.Binary(readme.Tokenkeep(t), func(args []string) []string { return args }),
+		"go":        build,
+		"zip":       func(readme.Call) (string, error) { return "", nil },
+		"aws":       w.cloud(t),
+	}, "AWS_ENDPOINT_URL="+w.aws.URL, "AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=operator", "AWS_SECRET_ACCESS_KEY=x")
+	if !strings.HasSuffix(out, leads) {
+		t.Errorf("the blocks print %s, want %s at the end", out, leads)
+	}
+	if strings.Contains(out, w.code) {
+		t.Errorf("the blocks print the code: %s", out)
+	}
+	if n := w.zoho.Count(zohoaccounts.Exchange, zohoaccounts.Refresh); n != 1 {
+		t.Errorf("the code was exchanged %d times", n)
+	}
+	if n := w.secrets(t); n != 1 {
+		t.Errorf("%d secrets are billed for one token", n)
+	}
+}
+
+func TestInstancesShareOneToken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.save(t, w.record())
+	first := w.instance(t)
+	mustInvoke(t, first)
 	for range 3 {
-		invoke(t, instance())
+		mustInvoke(t, w.instance(t))
 	}
-	if n := accounts.Count(zohoaccounts.Exchange, zohoaccounts.Refresh); n != 1 {
+	if n := w.zoho.Count(zohoaccounts.Exchange, zohoaccounts.Refresh); n != 1 {
 		t.Errorf("four instances made %d requests for tokens", n)
 	}
-
-	before := len(server.Requests())
-	invoke(t, first)
-	if n := len(server.Requests()) - before; n != 0 {
+	before := len(w.aws.Requests())
+	mustInvoke(t, first)
+	if n := len(w.aws.Requests()) - before; n != 0 {
 		t.Errorf("a warm invocation made %d calls of Secrets Manager", n)
 	}
-	tokens, err := store(t, server).GetTokens(t.Context())
-	if err != nil || len(tokens) != 1 || tokens[0].UserName != "ann@example.com:6001" || tokens[0].ExpiresAt.Before(time.Now()) {
-		t.Errorf("the records are %+v: %v", tokens, err)
+	if n := w.secrets(t); n != 1 {
+		t.Errorf("%d secrets are billed for one token", n)
 	}
 }
 
 func TestAFailedStartIsTriedAgain(t *testing.T) {
 	t.Parallel()
-	server := fakeaws.New(nil)
-	t.Cleanup(server.Close)
-	accounts, code := zoho()
-	f := &function{config: initializer.Config{
-		Environment: initializer.EU.Production(), Store: store(t, server),
-		Token: tokenstore.Token{ID: "crm"}, HTTPClient: accounts.Client(),
-	}}
-	if _, err := f.handle(t.Context(), request{Module: "Leads"}); err == nil {
+	w := newWorld(t)
+	f := w.instance(t)
+	if _, err := invoke(t.Context(), f); err == nil {
 		t.Fatal("it works without a record")
 	}
-	if _, err := store(t, server).SaveToken(t.Context(), tokenstore.Token{ID: "crm", ClientID: "1000.CLIENT", ClientSecret: "secret", GrantToken: code}); err != nil {
-		t.Fatal(err)
-	}
-	invoke(t, f)
+	w.save(t, w.record())
+	mustInvoke(t, f)
 }

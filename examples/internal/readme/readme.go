@@ -1,0 +1,226 @@
+// Package readme runs the blocks of an example's README in the example's test, as a
+// reader pastes them into a shell.
+package readme
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A Block is a fenced block of a page: its language and its text.
+type Block struct{ Language, Text string }
+
+// Blocks returns the fenced blocks of a page, in their order.
+func Blocks(t testing.TB, path string) []Block {
+	t.Helper()
+	page, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer page.Close()
+	var all []Block
+	open := false
+	for lines := bufio.NewScanner(page); lines.Scan(); {
+		language, fence := strings.CutPrefix(lines.Text(), "```")
+		switch {
+		case fence && !open:
+			all = append(all, Block{Language: language})
+			open = true
+		case fence:
+			open = false
+		case open:
+			all[len(all)-1].Text += lines.Text() + "\n"
+		}
+	}
+	if len(all) == 0 || open {
+		t.Fatalf("%s: no fenced block, or one without an end", path)
+	}
+	return all
+}
+
+// Only returns the text of the blocks in a language.
+func Only(blocks []Block, language string) string {
+	var text strings.Builder
+	for _, b := range blocks {
+		if b.Language == language {
+			text.WriteString(b.Text)
+		}
+	}
+	return text.String()
+}
+
+// A Call is one use of a program by a script.
+type Call struct {
+	Program string
+	Args    []string
+	Dir     string
+	Env     []string
+	Input   string // standard input, if it is not a terminal's
+}
+
+// Getenv returns the value of an environment variable of the call.
+func (c Call) Getenv(name string) string {
+	for _, entry := range c.Env {
+		if value, ok := strings.CutPrefix(entry, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// Flag returns the value of a flag of the call, "--name value", or "".
+func (c Call) Flag(name string) string {
+	for i, arg := range c.Args[:max(len(c.Args)-1, 0)] {
+		if arg == "--"+name {
+			return c.Args[i+1]
+		}
+	}
+	return ""
+}
+
+// A Program does in the test's process what a script asks a program for. It
+// returns what the program prints.
+type Program func(c Call) (string, error)
+
+// Binary returns a Program that runs the executable at path with the arguments
+// that edit returns.
+func Binary(path string, edit func(args []string) []string) Program {
+	return func(c Call) (string, error) {
+		cmd := exec.Command(path, edit(c.Args)...)
+		cmd.Dir, cmd.Env, cmd.Stdin = c.Dir, c.Env, strings.NewReader(c.Input)
+		out, err := cmd.Output()
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+			return string(out), fmt.Errorf("%w: %s", err, exit.Stderr)
+		}
+		return string(out), err
+	}
+}
+
+// Tokenkeep builds the command tokenkeep and returns the path of the executable.
+func Tokenkeep(t testing.TB) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "tokenkeep")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", path, "github.com/tokenkeep/tokenkeep/cmd/tokenkeep")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return path
+}
+
+// socket is the environment variable that names the socket of the test to a
+// program.
+const socket = "TOKENKEEP_README_SOCKET"
+
+// answer is what a program is to print, and how it is to end.
+type answer struct {
+	Output, Error string
+}
+
+// Main runs the tests of a package, and is its TestMain. In a process that a script
+// has started as a program it asks the test what to do.
+func Main(m *testing.M) {
+	if os.Getenv(socket) == "" {
+		os.Exit(m.Run())
+	}
+	out, err := ask()
+	_, _ = io.WriteString(os.Stdout, out)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", filepath.Base(os.Args[0]), err)
+		os.Exit(1)
+	}
+}
+
+// ask sends this process's call to the test.
+func ask() (string, error) {
+	call := Call{Program: filepath.Base(os.Args[0]), Args: os.Args[1:], Env: os.Environ()}
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	call.Dir = dir
+	input, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		return "", err
+	}
+	call.Input = string(input)
+	conn, err := net.Dial("unix", os.Getenv(socket))
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	var a answer
+	if err := errors.Join(json.NewEncoder(conn).Encode(call), json.NewDecoder(conn).Decode(&a)); err != nil {
+		return "", err
+	}
+	if a.Error != "" {
+		return a.Output, errors.New(a.Error)
+	}
+	return a.Output, nil
+}
+
+// Run runs a script in dir with the given programs, in place of any that this
+// machine has, and fails the test if a command of the script fails. It returns what
+// the script printed.
+func Run(t testing.TB, dir, script string, programs map[string]Program, env ...string) string {
+	t.Helper()
+	bin := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range programs {
+		if err := os.Symlink(self, filepath.Join(bin, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	address := filepath.Join(bin, "s")
+	listener, err := net.Listen("unix", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		serve(listener, programs)
+	}()
+	defer func() {
+		_ = listener.Close()
+		<-served
+	}()
+	cmd := exec.CommandContext(t.Context(), "sh", "-euc", script)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), append(env, "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"), socket+"="+address)...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s\nThe script is:\n%s", err, out, script)
+	}
+	return string(out)
+}
+
+// serve answers the calls of programs, one after the other.
+func serve(listener net.Listener, programs map[string]Program) {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		var call Call
+		var a answer
+		if err := json.NewDecoder(conn).Decode(&call); err != nil {
+			a.Error = err.Error()
+		} else if a.Output, err = programs[call.Program](call); err != nil {
+			a.Error = err.Error()
+		}
+		_ = json.NewEncoder(conn).Encode(a)
+		_ = conn.Close()
+	}
+}
