@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -41,24 +42,38 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	// Any other store will do: this line is all that depends on it.
-	store, err := filestore.New(os.Getenv("TOKEN_FILE"), nil)
+	a, err := newApp(os.Getenv, os.Stdout, &http.Client{Timeout: 30 * time.Second})
 	if err != nil {
 		return err
 	}
-	a := &app{
-		out:   os.Stdout,
-		store: store,
-		http:  &http.Client{Timeout: 30 * time.Second},
-		oauth: oauth2.Config{
-			ClientID:     os.Getenv("OAUTH_CLIENT_ID"),
-			ClientSecret: os.Getenv("OAUTH_CLIENT_SECRET"),
-			Endpoint: oauth2.Endpoint{
-				AuthURL:  os.Getenv("OAUTH_AUTH_URL"),
-				TokenURL: os.Getenv("OAUTH_TOKEN_URL"),
-			},
-		},
+	return a.run(ctx, args)
+}
+
+// newApp returns a run of the program with the settings in env.
+func newApp(env func(string) string, out io.Writer, client *http.Client) (*app, error) {
+	// A store that cannot be written to is found out before the browser is opened.
+	path := env("TOKEN_FILE")
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
 	}
+	// Any other store will do: nothing else depends on this line.
+	store, err := filestore.New(path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &app{
+		out:   out,
+		store: store,
+		http:  client,
+		oauth: oauth2.Config{
+			ClientID:     env("OAUTH_CLIENT_ID"),
+			ClientSecret: env("OAUTH_CLIENT_SECRET"),
+			Endpoint:     oauth2.Endpoint{AuthURL: env("OAUTH_AUTH_URL"), TokenURL: env("OAUTH_TOKEN_URL")},
+		},
+	}, nil
+}
+
+func (a *app) run(ctx context.Context, args []string) error {
 	switch {
 	case len(args) == 1 && args[0] == "login":
 		return a.login(ctx)

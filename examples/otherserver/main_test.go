@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -14,10 +15,13 @@ import (
 
 	"golang.org/x/oauth2"
 
+	"github.com/tokenkeep/tokenkeep/examples/internal/readme"
 	"github.com/tokenkeep/tokenkeep/initializer"
 	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
 	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
 )
+
+func TestMain(m *testing.M) { readme.Main(m) }
 
 const api = "https://api.example.com/crm/v8/things"
 
@@ -91,6 +95,42 @@ func start(t *testing.T, path string) (*app, *browser, *zohoaccounts.Server) {
 			AuthURL: "https://id.example.com/authorize", TokenURL: "https://id.example.com/oauth/v2/token",
 		}},
 	}, b, server
+}
+
+func TestREADME(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	_, b, server := start(t, filepath.Join(dir, "unused"))
+	program := func(c readme.Call) (string, error) {
+		a, err := newApp(c.Getenv, b, server.Client())
+		if err != nil {
+			return "", err
+		}
+		// The example's server, with the path that this one has.
+		a.oauth.Endpoint.TokenURL = strings.Replace(a.oauth.Endpoint.TokenURL, "/token", "/oauth/v2/token", 1)
+		if err := a.run(t.Context(), c.Args); err != nil {
+			return "", err
+		}
+		b.visits.Wait()
+		return "", nil
+	}
+	build := func(c readme.Call) (string, error) {
+		if got := strings.Join(c.Args, " "); got != "build -o otherserver ./examples/otherserver" {
+			return "", fmt.Errorf("unexpected arguments %q", got)
+		}
+		return "", nil
+	}
+	server.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
+		if r.Path == "/v1/me" && r.Header.Get("Authorization") != "" {
+			return &zohoaccounts.Fault{Status: 200, Body: `{"me":"ann"}`}
+		}
+		return nil
+	})
+	script := readme.Only(readme.Blocks(t, "README.md"), "sh")
+	readme.Run(t, dir, script, map[string]readme.Program{"otherserver": program, "go": build}, "HOME="+dir)
+	if got := b.String(); !strings.Contains(got, "You are logged in.") || !strings.HasSuffix(got, `{"me":"ann"}`) {
+		t.Errorf("the program prints %s", got)
+	}
 }
 
 func TestALoginLastsThoughRefreshTokensRotate(t *testing.T) {

@@ -25,9 +25,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// errUsage says what there is. login reads a client ID, its secret and a one-time
-// code from standard input, a line each, and prints the user whose they are.
-var errUsage = errors.New("usage: vaultcli login | leads USER | logout USER")
+// errUsage names the commands. login reads the client's secret and a one-time code
+// from standard input, a line each.
+var errUsage = errors.New("usage: vaultcli login USER | leads USER | logout USER")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -49,28 +49,25 @@ type command struct {
 }
 
 func (c *command) run(ctx context.Context, args []string) error {
+	if len(args) != 2 {
+		return errUsage
+	}
+	do := map[string]func(context.Context, initializer.Config) error{"login": c.login, "leads": c.leads, "logout": c.logout}[args[0]]
+	if do == nil {
+		return errUsage
+	}
 	store, err := c.store()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = store.Close() }()
-	conf := initializer.Config{
+	return do(ctx, initializer.Config{
 		Environment: initializer.DataCenter(c.env("ZOHO_DATA_CENTER")).Production(),
-		Store:       store,
-		HTTPClient:  c.http,
-		FindUser:    true,
-	}
-	switch {
-	case len(args) == 1 && args[0] == "login":
-		return c.login(ctx, conf)
-	case len(args) == 2 && args[0] == "leads":
-		conf.Token.UserName = args[1]
-		return c.leads(ctx, conf)
-	case len(args) == 2 && args[0] == "logout":
-		conf.Token.UserName = args[1]
-		return c.logout(ctx, conf)
-	}
-	return errUsage
+		// By user and client a record is read by its name, and needs no search.
+		Token:      tokenstore.Token{UserName: args[1], ClientID: c.env("ZOHO_CLIENT_ID")},
+		Store:      store,
+		HTTPClient: c.http,
+	})
 }
 
 // store opens the store in Vault. VAULT_ADDR, VAULT_NAMESPACE, VAULT_CACERT and so
@@ -113,27 +110,19 @@ func (a appRole) Login(ctx context.Context, client *api.Client) (*api.Secret, er
 func (c *command) login(ctx context.Context, conf initializer.Config) error {
 	lines := bufio.NewScanner(c.in)
 	var answers []string
-	for _, question := range []string{"client ID", "client secret", "one-time code"} {
+	for _, question := range []string{"client secret", "one-time code"} {
 		_, _ = fmt.Fprintf(c.out, "%s: ", question)
 		if !lines.Scan() {
 			return fmt.Errorf("no %s on standard input", question)
 		}
 		answers = append(answers, strings.TrimSpace(lines.Text()))
 	}
-	conf.Token = tokenstore.Token{
-		ClientID:     answers[0],
-		ClientSecret: tokenstore.Secret(answers[1]),
-		GrantToken:   tokenstore.Secret(answers[2]),
-	}
-	client, err := initializer.New(ctx, conf)
-	if err != nil {
+	conf.Token.ClientSecret = tokenstore.Secret(answers[0])
+	conf.Token.GrantToken = tokenstore.Secret(answers[1])
+	if _, err := initializer.New(ctx, conf); err != nil {
 		return err
 	}
-	t, err := client.Token(ctx)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(c.out, "\n%s is logged in\n", t.UserName)
+	_, err := fmt.Fprintf(c.out, "\n%s is logged in\n", conf.Token.UserName)
 	return err
 }
 

@@ -3,19 +3,23 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/tokenkeep/tokenkeep/examples/internal/readme"
 	"github.com/tokenkeep/tokenkeep/initializer"
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-const user = "ann@example.com:6001"
+func TestMain(m *testing.M) { readme.Main(m) }
+
+const user = "ann@example.com"
 
 // A machine is where the program runs.
 type machine struct {
@@ -41,7 +45,7 @@ func newMachine(t *testing.T) *machine {
 	a := zohoaccounts.New(nil)
 	a.AddClient(zohoaccounts.Client{ID: "1000.CLIENT", Secret: "client-secret"})
 	return &machine{t, v, a, map[string]string{
-		"VAULT_ADDR": v.URL, "VAULT_ROLE_ID": "role", "VAULT_SECRET_ID_FILE": file, "ZOHO_DATA_CENTER": "us",
+		"VAULT_ADDR": v.URL, "VAULT_ROLE_ID": "role", "VAULT_SECRET_ID_FILE": file, "ZOHO_DATA_CENTER": "us", "ZOHO_CLIENT_ID": "1000.CLIENT",
 	}}
 }
 
@@ -59,21 +63,83 @@ func (m *machine) code() string {
 	return m.accounts.Code(zohoaccounts.Consent{ClientID: "1000.CLIENT", Email: "ann@example.com", ZGID: "6001"})
 }
 
-func TestLoginLeadsAndLogout(t *testing.T) {
-	t.Parallel()
-	m := newMachine(t)
-	code := m.code()
-	out, err := m.run("1000.CLIENT\nclient-secret\n"+code+"\n", "login")
-	if err != nil || !strings.Contains(out, user+" is logged in") || strings.Contains(out, code) {
-		t.Fatalf("login printed %q: %v", out, err)
-	}
-
+// twoLeads has the CRM answer with two leads.
+func (m *machine) twoLeads() {
 	m.accounts.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
 		if r.Path == "/crm/v8/Leads" {
 			return &zohoaccounts.Fault{Status: 200, Body: `{"data":[{"Last_Name":"Boyle"},{"Last_Name":"Patricia"}]}`}
 		}
 		return nil
 	})
+}
+
+// operator is the command line of Vault, as far as the README uses it.
+func (m *machine) operator(c readme.Call) (string, error) {
+	switch args := strings.Join(c.Args, " "); args {
+	case "secrets enable -path=secret -version=2 kv", "auth enable approle":
+		return "", nil // as the server is from the start
+	case "policy write crm crm.hcl":
+		text, err := os.ReadFile(filepath.Join(c.Dir, "crm.hcl"))
+		if err != nil {
+			return "", err
+		}
+		return "", m.vault.Policy("", "crm", string(text))
+	case "write auth/approle/role/crm token_policies=crm,default token_ttl=20m":
+		m.vault.AppRole("", "the-role", "the-secret", 20*time.Minute, "crm")
+		return "", nil
+	case "read -field=role_id auth/approle/role/crm/role-id":
+		return "the-role\n", nil
+	case "write -f -field=secret_id auth/approle/role/crm/secret-id":
+		return "the-secret\n", nil
+	default:
+		return "", fmt.Errorf("unexpected arguments %q", c.Args)
+	}
+}
+
+func TestREADME(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.twoLeads()
+	dir, code := t.TempDir(), m.code()
+	if err := os.WriteFile(filepath.Join(dir, "crm.hcl"), []byte(vaultstore.Policy("secret", "oauth/crm")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tool := func(c readme.Call) (string, error) {
+		var out bytes.Buffer
+		input := "client-secret\n" + code + "\n" // the person types it
+		err := (&command{in: strings.NewReader(input), out: &out, env: c.Getenv, http: m.accounts.Client()}).run(t.Context(), c.Args)
+		return out.String(), err
+	}
+	build := func(c readme.Call) (string, error) {
+		if got := strings.Join(c.Args, " "); got != "build -o vaultcli ./examples/vaultcli" {
+			return "", fmt.Errorf("unexpected arguments %q", got)
+		}
+		return "", nil
+	}
+	script := readme.Only(readme.Blocks(t, "README.md"), "sh")
+	out := readme.Run(t, dir, script, map[string]readme.Program{"vault": m.operator, "vaultcli": tool, "go": build}, "HOME="+dir, "VAULT_ADDR="+m.vault.URL)
+	if !strings.Contains(out, user+" is logged in\nBoyle\nPatricia\n") || strings.Contains(out, code) {
+		t.Errorf("the blocks print %s", out)
+	}
+	if n := m.accounts.Count(zohoaccounts.Exchange, zohoaccounts.Refresh); n != 1 {
+		t.Errorf("there were %d requests for tokens", n)
+	}
+	info, err := os.Stat(filepath.Join(dir, ".config", "crm", "secret-id"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file with the secret: %v, %v", info, err)
+	}
+}
+
+func TestLoginLeadsAndLogout(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	code := m.code()
+	out, err := m.run("client-secret\n"+code+"\n", "login", user)
+	if err != nil || !strings.Contains(out, user+" is logged in") || strings.Contains(out, code) {
+		t.Fatalf("login printed %q: %v", out, err)
+	}
+
+	m.twoLeads()
 	if out, err := m.run("", "leads", user); err != nil || out != "Boyle\nPatricia\n" {
 		t.Fatalf("leads printed %q: %v", out, err)
 	}
@@ -93,7 +159,7 @@ func TestLoginLeadsAndLogout(t *testing.T) {
 func TestABurntCodeIsExitCode2(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
-	_, err := m.run("1000.CLIENT\nclient-secret\n1000.burnt\n", "login")
+	_, err := m.run("client-secret\n1000.burnt\n", "login", user)
 	if exitCode(err) != 2 || strings.Contains(err.Error(), "burnt") || strings.Contains(err.Error(), "client-secret") {
 		t.Errorf("the error is %v", err)
 	}
@@ -112,7 +178,7 @@ func TestAVaultThatCannotAnswerIsExitCode75(t *testing.T) {
 func TestOtherArgumentsAreExplained(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
-	for _, args := range [][]string{nil, {"leads"}, {"login", "x"}, {"help"}} {
+	for _, args := range [][]string{nil, {"leads"}, {"login"}, {"login", "x", "y"}, {"show", "x"}, {"help"}} {
 		if _, err := m.run("", args...); !errors.Is(err, errUsage) {
 			t.Errorf("%q: %v", args, err)
 		}
