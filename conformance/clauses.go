@@ -76,4 +76,5 @@ var clauses = map[string]string{
 	"TS-40": "What is saved while mint runs stays. Of a new refresh token and what mint got for the old one the new refresh token stays.",
 	"TS-41": "Refresh of an ID that is not known is ErrNotFound. Without an ID or a function, and if mint brings no access token, it is ErrInvalidToken. Nothing is changed.",
 	"TS-42": "Who waits for another's refresh waits with a context of its own. What mint brought is stored though the context of the caller is done.",
+	"TS-43": "DeleteIfUnchanged removes the record if each of its fields is as given. Otherwise nothing is changed and the error matches ErrConflict. A save that runs meanwhile is never lost. If there is no record the error is nil.",
 }

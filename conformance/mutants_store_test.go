@@ -132,7 +132,7 @@ func blind(ctx context.Context, p *plain, t token, change func(merged *token)) (
 }
 
 func storeMutants() []mutant[Store] {
-	return slices.Concat(findMutants, saveMutants, ownerMutants, listingMutants, secrecyMutants, refreshMutants)
+	return slices.Concat(findMutants, saveMutants, ownerMutants, listingMutants, unchangedMutants, secrecyMutants, refreshMutants)
 }
 
 func TestStoreMutants(t *testing.T) { hunt(t, storeMutants(), storeCases(), newStoreEnv) }
@@ -688,6 +688,49 @@ var listingMutants = []mutant[Store]{
 			}
 			return p.GetTokens(ctx)
 		}}
+	})},
+}
+
+// A hasty store deletes on a condition of its own.
+type hasty struct {
+	*plain
+	drop func(p *plain, ctx context.Context, t token) error
+}
+
+func (h hasty) DeleteIfUnchanged(ctx context.Context, t token) error {
+	return h.drop(h.plain, ctx, t)
+}
+
+func hastily(drop func(p *plain, ctx context.Context, t token) error) Store {
+	return shop(func(p *plain) tokenstore.TokenStore { return hasty{p, drop} })
+}
+
+var unchangedMutants = []mutant[Store]{
+	{"compares in one step and deletes in the next", "read, compare, delete", "TS-43", hastily(func(p *plain, ctx context.Context, t token) error {
+		now, err := p.FindTokenByID(ctx, t.ID)
+		switch {
+		case errors.Is(err, tokenstore.ErrNotFound):
+			return nil
+		case err != nil:
+			return err
+		case now != t:
+			return wrap("delete", t.ID, tokenstore.ErrConflict)
+		}
+		gap(ctx)
+		return p.DeleteToken(ctx, t.ID)
+	})},
+	{"compares the tokens alone", "", "TS-43", hastily(func(p *plain, ctx context.Context, t token) error {
+		now, err := p.FindTokenByID(ctx, t.ID)
+		if err == nil && now.AccessToken == t.AccessToken && now.RefreshToken == t.RefreshToken {
+			return p.DeleteIfUnchanged(ctx, now)
+		}
+		return p.DeleteIfUnchanged(ctx, t)
+	})},
+	{"fails where there is no record", "", "TS-43", hastily(func(p *plain, ctx context.Context, t token) error {
+		if _, err := p.FindTokenByID(ctx, t.ID); err != nil {
+			return err
+		}
+		return p.DeleteIfUnchanged(ctx, t)
 	})},
 }
 

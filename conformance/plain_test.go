@@ -249,6 +249,23 @@ func (p *plain) drop(id string) error {
 	return nil
 }
 
+// DeleteIfUnchanged implements tokenstore.ConditionalDeleter.
+func (p *plain) DeleteIfUnchanged(ctx context.Context, t token) error {
+	if err := ctx.Err(); err != nil {
+		return wrap("delete", t.ID, err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch r := p.rows[t.ID]; {
+	case r == nil:
+		return nil
+	case r.token != t:
+		return wrap("delete", t.ID, tokenstore.ErrConflict)
+	}
+	delete(p.rows, t.ID)
+	return nil
+}
+
 func (p *plain) GetTokens(ctx context.Context) ([]token, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, wrap("list", "", err)

@@ -16,7 +16,7 @@ import (
 
 // storeCases returns all cases of RunStore.
 func storeCases() []testCase[*storeEnv] {
-	return slices.Concat(findCases(), rowCases, mergeCases, saveCases, idCases, inputCases, userCases, deleteCasesOfStore,
+	return slices.Concat(findCases(), rowCases, mergeCases, saveCases, idCases, inputCases, userCases, deleteCasesOfStore, unchangedCases,
 		listCasesOfStore, corruptCasesOfStore, contextCasesOfStore, secrecyCases, concurrencyCasesOfStore, refreshCases)
 }
 

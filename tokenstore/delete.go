@@ -12,10 +12,12 @@ import (
 
 // DeleteToken implements TokenStore.
 func (s *Store) DeleteToken(ctx context.Context, id string) error {
-	return s.error("delete", id, s.delete(ctx, id))
+	return s.error("delete", id, s.delete(ctx, id, nil))
 }
 
-func (s *Store) delete(ctx context.Context, id string) error {
+// delete deletes the record with the ID. If check is not nil it is called with the
+// newest state that can be proved, and its error leaves the record as it is.
+func (s *Store) delete(ctx context.Context, id string, check func(record) error) error {
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
@@ -27,13 +29,19 @@ func (s *Store) delete(ctx context.Context, id string) error {
 		return fmt.Errorf("%w: the ID is empty", ErrInvalidToken)
 	}
 	return s.retry(ctx, "delete", func(r *reader) error {
+		if check != nil {
+			r = s.reader(true) // a stale state does not show a change
+		}
 		rec, _, err := s.only(ctx, r, like)
 		switch {
 		case errors.Is(err, ErrNotFound) && derived(id):
 			return s.complete(ctx, id, driver.Secret{})
 		case errors.Is(err, ErrNotFound):
 			return nil
-		case err != nil:
+		case err == nil && check != nil:
+			err = check(rec)
+		}
+		if err != nil {
 			return err
 		}
 		return s.deleteRecord(ctx, rec)

@@ -115,6 +115,12 @@
 //     out, and a search finds another record only if that one could not be meant
 //     instead. No save creates a second record beside it.
 //
+// Stores that are a [ConditionalDeleter] follow one rule more:
+//
+//   - [TS-43] DeleteIfUnchanged removes the record if each of its fields is as given.
+//     Otherwise nothing is changed and the error matches ErrConflict. A save that
+//     runs meanwhile is never lost. If there is no record the error is nil.
+//
 // GetTokens and DeleteTokens may miss records that are younger than the ListLag of
 // the backend, and so may every search but those by ID and by user with client.
 //

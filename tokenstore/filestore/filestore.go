@@ -158,10 +158,12 @@ func (s *Store) save(ctx context.Context, t tokenstore.Token) (saved tokenstore.
 // an SDK that takes no lock may leave them, none is removed and the error matches
 // tokenstore.ErrAmbiguous.
 func (s *Store) DeleteToken(ctx context.Context, id string) error {
-	return wrap("delete", id, s.delete(ctx, id))
+	return wrap("delete", id, s.delete(ctx, id, nil))
 }
 
-func (s *Store) delete(ctx context.Context, id string) error {
+// delete removes the row with the ID. If check is not nil it is called with the
+// record under the lock, and its error leaves the file as it is.
+func (s *Store) delete(ctx context.Context, id string, check func(tokenstore.Token) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -184,7 +186,10 @@ func (s *Store) delete(ctx context.Context, id string) error {
 		switch {
 		case errors.Is(err, tokenstore.ErrNotFound):
 			return false, nil
-		case err != nil:
+		case err == nil && check != nil:
+			err = check(v.Records[i].Token)
+		}
+		if err != nil {
 			return false, err
 		}
 		v.remove(i)

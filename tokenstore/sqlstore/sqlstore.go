@@ -199,10 +199,12 @@ func (s *Store) save(ctx context.Context, t tokenstore.Token) (saved tokenstore.
 // tokenstore.ErrAmbiguous. In SQLite nothing of the record is left in the files of the
 // database afterwards: see "Removing" in the package documentation.
 func (s *Store) DeleteToken(ctx context.Context, id string) error {
-	return wrap("delete", id, s.delete(ctx, id))
+	return wrap("delete", id, s.delete(ctx, id, nil))
 }
 
-func (s *Store) delete(ctx context.Context, id string) error {
+// delete removes the row with the ID. If check is not nil it is called with the
+// record in the transaction, and its error leaves the table as it is.
+func (s *Store) delete(ctx context.Context, id string, check func(tokenstore.Token) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -225,10 +227,14 @@ func (s *Store) delete(ctx context.Context, id string) error {
 		if err != nil {
 			return false, err
 		}
-		switch _, err := v.Choose(like); {
+		i, err := v.Choose(like)
+		switch {
 		case errors.Is(err, tokenstore.ErrNotFound):
 			return false, nil
-		case err != nil:
+		case err == nil && check != nil:
+			err = check(v.Records[i].Token)
+		}
+		if err != nil {
 			return false, err
 		}
 		s.unscrubbed.Store(true)

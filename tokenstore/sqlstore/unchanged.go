@@ -1,0 +1,67 @@
+package sqlstore
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowset"
+)
+
+var _ tokenstore.ConditionalDeleter = (*Store)(nil)
+
+// DeleteIfUnchanged implements tokenstore.ConditionalDeleter. The comparison and
+// the removal are one transaction.
+func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error {
+	return wrap("delete", t.ID, s.delete(ctx, t.ID, func(now tokenstore.Token) error {
+		if rowset.Row(now) != rowset.Row(t) {
+			return fmt.Errorf("%w: the record is not as it was read", tokenstore.ErrConflict)
+		}
+		return nil
+	}))
+}
+
+// probeNote is what the names of probes begin with.
+const probeNote = "probe "
+
+// probeAge is how old a probe is that the process left which wrote it.
+const probeAge = time.Hour
+
+// SameAs reports whether s and other are one table, such as one database under two
+// host names. It writes a note beside the table of s, looks for it beside the
+// other, and removes it; the records are not touched. Notes that a process has left
+// are removed by a later call. Where the second table is missing the error matches
+// tokenstore.ErrDenied.
+func (s *Store) SameAs(ctx context.Context, other *Store) (bool, error) {
+	is, err := s.sameAs(ctx, other)
+	return is, wrap("compare with another store", "", err)
+}
+
+func (s *Store) sameAs(ctx context.Context, other *Store) (is bool, err error) {
+	if !s.table.notes || !other.table.notes {
+		return false, fmt.Errorf("%w: a table for notes is missing, which may not be created", tokenstore.ErrDenied)
+	}
+	name := fmt.Sprintf("%s%d %s", probeNote, time.Now().Unix(), rand.Text())
+	err = s.update(ctx, nil, func(ctx context.Context, x *tx) (bool, error) {
+		old := fmt.Sprintf("%s%d", probeNote, time.Now().Add(-probeAge).Unix())
+		if _, err := x.exec(ctx, "DELETE FROM "+x.table.quotedNotes()+" WHERE name > ? AND name < ?", probeNote, old); err != nil {
+			return false, err
+		}
+		return true, x.setNote(ctx, name, "is this one table?")
+	})
+	if err != nil {
+		return false, err
+	}
+	defer func() {
+		ctx, cancel := ending(ctx)
+		defer cancel()
+		err = errors.Join(err, s.update(ctx, nil, func(ctx context.Context, x *tx) (bool, error) {
+			return true, x.dropNotes(ctx, name)
+		}))
+	}()
+	found, err := other.note(ctx, other.db, name)
+	return found != "", err
+}
