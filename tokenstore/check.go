@@ -44,6 +44,13 @@ type CheckOptions struct {
 	// that is no record. It writes, whatever Repair says.
 	Permissions bool
 
+	// Compare tries whether the server compares before it writes, which every
+	// driver promises and some emulators do not do: it creates a secret that is no
+	// record twice, and writes and deletes one state of it twice. It writes,
+	// whatever Repair says. If the server does not compare nothing is repaired.
+	// Stores in files and tables compare by themselves.
+	Compare bool
+
 	// Grace is how old a state has to be that every writer passes through before
 	// it is taken for one that a writer left behind. 0 means a minute; what is
 	// negative, none.
@@ -175,6 +182,9 @@ func (c *checker) run(ctx context.Context) error {
 			steps = slices.Insert(steps, 0, func(ctx context.Context) error { return c.permissions(ctx, inspector) })
 		}
 	}
+	if c.o.Compare {
+		steps = slices.Insert(steps, 0, c.compares)
+	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
@@ -236,6 +246,9 @@ func (c *checker) inspect(ctx context.Context, inspector driver.Inspector) error
 		}
 		if err != nil {
 			return err
+		}
+		if i.Name == probeName {
+			continue // a remnant of a check, which the next one uses
 		}
 		c.beside[i.Name] = i.Labels
 		for _, fault := range i.Faults {
@@ -331,12 +344,14 @@ func (c *checker) note(e entry) {
 	if at.target == nil {
 		at.keys = c.identities(e.token(), e.record.ID)
 		at.terms = c.terms(e.record)
-		if c.misnamed(e) == "" {
+		switch {
+		case e.name == probeName: // it tells nothing of the keys
+		case c.misnamed(e) == "":
 			c.names.fits++
 			l := c.compare(e.record)
 			c.labels.fits += l.fitting
 			c.labels.misfits += len(l.unknown) + len(l.unkeyed)
-		} else {
+		default:
 			c.names.misfits++
 			at.misnamed = true
 		}

@@ -75,6 +75,7 @@ const (
 	KindAlias               Kind = "alias"
 	KindAliasBroken         Kind = "alias-broken"
 	KindPermission          Kind = "permission-missing"
+	KindNotCompared         Kind = "not-compared"
 )
 
 // The kinds of finding that the drivers have, under the names that package driver
@@ -123,6 +124,7 @@ var kinds = map[Kind]struct {
 	KindAlias:               {true, "What is left of a record that became part of another one, which is found by the same name without it."},
 	KindAliasBroken:         {true, "What is left of a record that became part of another one, which was deleted."},
 	KindPermission:          {false, "A call that the store makes is not allowed."},
+	KindNotCompared:         {false, "The server does not compare before it writes, as an emulator may: of two writers at once one loses what it wrote, without an error. Do not keep tokens there."},
 
 	KindTombstone:  {true, "A deleted secret of which the service keeps a remnant without content."},
 	KindNoState:    {true, "A secret that has no content yet: a process died while it created it."},

@@ -1,0 +1,249 @@
+package tokenstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
+)
+
+// secretsOf returns how many secrets a driver lists.
+func secretsOf(t *testing.T, d driver.Secrets) int {
+	t.Helper()
+	n := 0
+	for _, err := range d.List(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	return n
+}
+
+func TestSameAs(t *testing.T) {
+	t.Parallel()
+	d := memstore.NewDriver()
+	s := storeOn(t, d, nil)
+	saved(t, s, token{UserName: "ann", ClientID: "c", RefreshToken: "r"})
+	keyed := &tokenstore.Options{NameKey: []byte("0123456789abcdef0123456789abcdef")}
+	for name, test := range map[string]struct {
+		other driver.Secrets
+		opts  *tokenstore.Options
+		want  bool
+	}{
+		"the same":            {d.Reopen(), nil, true},
+		"the same, with keys": {d.Reopen(), keyed, true},
+		"another":             {memstore.NewDriver(), nil, false},
+		"another, with keys":  {memstore.NewDriver(), keyed, false},
+	} {
+		is, err := s.SameAs(t.Context(), storeOn(t, test.other, test.opts))
+		if err != nil || is != test.want {
+			t.Errorf("%s: %v, %v", name, is, err)
+		}
+		if here, there := secretsOf(t, d), secretsOf(t, test.other); here != 1 || there > 1 {
+			t.Errorf("%s: %d and %d secrets are left, want 1 and at most 1", name, here, there)
+		}
+	}
+}
+
+// A readerOnly may not create secrets.
+type readerOnly struct {
+	driver.Secrets
+	lag time.Duration
+}
+
+func (r readerOnly) Properties() driver.Properties {
+	p := r.Secrets.Properties()
+	p.ReadLag = r.lag
+	return p
+}
+
+func (readerOnly) Create(context.Context, string, driver.Payload) (driver.Version, error) {
+	return "", driver.ErrDenied
+}
+
+func TestSameAsWithoutCreate(t *testing.T) {
+	t.Parallel()
+	d := memstore.NewDriver()
+	s := storeOn(t, d, nil)
+	for _, lag := range []time.Duration{0, driver.Unbounded} {
+		is, err := s.SameAs(t.Context(), storeOn(t, readerOnly{d.Reopen(), lag}, nil))
+		if err != nil || !is {
+			t.Errorf("lag %v: the same store: %v, %v", lag, is, err)
+		}
+		is, err = s.SameAs(t.Context(), storeOn(t, readerOnly{memstore.NewDriver(), lag}, nil))
+		if is || (err == nil) != (lag == 0) || lag > 0 && !errors.Is(err, tokenstore.ErrDenied) {
+			t.Errorf("lag %v: another store: %v, %v", lag, is, err)
+		}
+	}
+}
+
+// A thief is a driver through which another process removes the probe before this
+// one creates it.
+type thief struct{ *memstore.Driver }
+
+func (d thief) Create(ctx context.Context, name string, p driver.Payload) (driver.Version, error) {
+	if now, err := d.Get(ctx, name); err == nil {
+		if err := d.Delete(ctx, name, now); err != nil {
+			return "", err
+		}
+	}
+	return d.Driver.Create(ctx, name, p)
+}
+
+// TestSameAsRaced checks that one store never passes for two: that
+// would cost its records.
+func TestSameAsRaced(t *testing.T) {
+	t.Parallel()
+	d := memstore.NewDriver()
+	is, err := storeOn(t, d, nil).SameAs(t.Context(), storeOn(t, thief{d.Reopen()}, nil))
+	if !is && err == nil {
+		t.Error("one store is said to be two")
+	}
+}
+
+// TestSameAsKilled kills the process at each of its writes. No record suffers, and
+// the next call removes what is left once it is old enough.
+func TestSameAsKilled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for writes := range int64(5) {
+			for _, late := range []bool{false, true} {
+				from, to := memstore.NewDriver(), memstore.NewDriver()
+				record := saved(t, storeOn(t, to, nil), token{UserName: "ann", ClientID: "c", RefreshToken: "r"})
+				dying := doomed(to.Reopen(), writes, late)
+				_, _ = storeOn(t, dying, nil).SameAs(t.Context(), storeOn(t, doomed(from.Reopen(), writes-1, late), nil))
+				s := storeOn(t, to, nil)
+				if got, err := s.GetTokens(t.Context()); err != nil || len(got) != 1 || got[0] != record {
+					t.Errorf("killed at write %d: %v, %v", writes, got, err)
+				}
+				if is, err := s.SameAs(t.Context(), storeOn(t, from, nil)); is || err != nil {
+					t.Errorf("killed at write %d, again: %v, %v", writes, is, err)
+				}
+				if here, there := secretsOf(t, to), secretsOf(t, from); here != 1 || there != 0 {
+					t.Errorf("killed at write %d: %d and %d secrets are left", writes, here, there)
+				}
+			}
+		}
+	})
+}
+
+// TestCheckRemovesAProbe checks that doctor removes what SameAs has left.
+func TestCheckRemovesAProbe(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := memstore.NewDriver()
+		_, _ = storeOn(t, doomed(d.Reopen(), 1, true), nil).SameAs(t.Context(), storeOn(t, memstore.NewDriver(), nil))
+		if secretsOf(t, d) != 1 {
+			t.Fatal("no probe is left")
+		}
+		time.Sleep(2 * time.Minute)
+		for f, err := range storeOn(t, d, nil).Check(t.Context(), &tokenstore.CheckOptions{Repair: true}) {
+			if err != nil || f.Kind == tokenstore.KindEmpty && !f.Repaired {
+				t.Errorf("%+v, %v", f, err)
+			}
+		}
+		if n := secretsOf(t, d); n != 0 {
+			t.Errorf("%d secrets are left", n)
+		}
+	})
+}
+
+// A careless driver is of a server that does not compare.
+type careless struct {
+	*memstore.Driver
+	create, update, remove, drop bool
+}
+
+func (d *careless) base(ctx context.Context, name string, base driver.Secret) driver.Secret {
+	if now, err := d.Get(ctx, name); err == nil {
+		return now
+	}
+	return base
+}
+
+func (d *careless) Create(ctx context.Context, name string, p driver.Payload) (driver.Version, error) {
+	v, err := d.Driver.Create(ctx, name, p)
+	if errors.Is(err, driver.ErrExists) && d.create {
+		return d.Driver.Update(ctx, name, d.base(ctx, name, driver.Secret{}), p)
+	}
+	return v, err
+}
+
+func (d *careless) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
+	if d.update {
+		base = d.base(ctx, name, base)
+	}
+	if d.drop {
+		return "dropped", nil
+	}
+	return d.Driver.Update(ctx, name, base, p)
+}
+
+func (d *careless) Delete(ctx context.Context, name string, base driver.Secret) error {
+	if d.remove {
+		base = d.base(ctx, name, base)
+	}
+	return d.Driver.Delete(ctx, name, base)
+}
+
+func TestCheckFindsNoCompare(t *testing.T) {
+	t.Parallel()
+	for name, d := range map[string]*careless{
+		"creates twice":           {create: true},
+		"writes over a new state": {update: true},
+		"deletes a new state":     {remove: true},
+		"drops a write":           {drop: true},
+		"":                        {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d.Driver = memstore.NewDriver()
+			saved(t, storeOn(t, d.Reopen(), nil), token{UserName: "ann", ClientID: "c", RefreshToken: "r"})
+			var found []string
+			for f, err := range storeOn(t, d, nil).Check(t.Context(), &tokenstore.CheckOptions{Compare: true}) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if f.Kind == tokenstore.KindNotCompared {
+					found = append(found, fmt.Sprint(f.Detail, f.Err))
+				}
+			}
+			if (len(found) == 1) != (name != "") {
+				t.Errorf("findings: %q", found)
+			}
+			if n := secretsOf(t, d.Driver); n != 1 {
+				t.Errorf("%d secrets are left, want 1", n)
+			}
+		})
+	}
+}
+
+// TestCheckRepairsNotUncompared checks that Check leaves records alone
+// that it would have repaired, on a server that does not compare.
+func TestCheckRepairsNotUncompared(t *testing.T) {
+	t.Parallel()
+	for _, update := range []bool{false, true} {
+		d := &careless{Driver: memstore.NewDriver(), update: update}
+		o := &tokenstore.Options{IndexKeys: [][]byte{[]byte("0123456789abcdef0123456789abcdef")}}
+		saved(t, storeOn(t, d.Reopen(), nil), token{UserName: "ann", ClientID: "c", RefreshToken: "r"})
+		saved(t, storeOn(t, d.Reopen(), o), token{UserName: "bob", ClientID: "c", RefreshToken: "r2"})
+		s := storeOn(t, d, o)
+		repaired := false
+		for f, err := range s.Check(t.Context(), &tokenstore.CheckOptions{Compare: true, Repair: true, Grace: -1}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			repaired = repaired || f.Repaired
+		}
+		if repaired == update {
+			t.Errorf("the server compares: %v; repaired: %v", !update, repaired)
+		}
+	}
+}
