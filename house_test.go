@@ -4,9 +4,11 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -128,6 +130,28 @@ func TestGoldenRecordsAreNeverEdited(t *testing.T) {
 	}
 	if len(out) > 0 {
 		t.Errorf("golden files were edited or removed:\n%s", out)
+	}
+}
+
+// weak finds a look-up by a user alone: a search, which a service may answer late.
+var weak = regexp.MustCompile(`FindToken\(ctx, tokenstore\.Token\{UserName: "[^"]*"\}\)`)
+
+// TestExamplesReadByName keeps what people copy from searching where it can read.
+func TestExamplesReadByName(t *testing.T) {
+	t.Parallel()
+	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		name := entry.Name()
+		if err != nil || entry.IsDir() || name != "doc.go" && name != "example_test.go" && filepath.Ext(name) != ".md" {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range weak.FindAll(text, -1) {
+			t.Errorf("%s: %s is a search: give the client, too", path, m)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

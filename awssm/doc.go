@@ -4,7 +4,7 @@
 //	...
 //	store, err := awssm.New(secretsmanager.NewFromConfig(config), "oauth/crm", nil)
 //	...
-//	token, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001"})
+//	token, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT"})
 //
 // # Setup
 //

@@ -6,7 +6,7 @@
 //
 //	store, err := vaultstore.New(client, "secret", "oauth", nil)
 //	...
-//	token, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001"})
+//	token, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT"})
 //
 // The stores that the official Zoho SDKs have (packages filestore and sqlstore)
 // are TokenStores too, and follow the same rules. Package conformance checks

@@ -51,8 +51,8 @@ func ExampleStore_FindToken() {
 		log.Fatal(err)
 	}
 	for _, like := range []tokenstore.Token{
-		{ID: "crm-sync"},
-		{UserName: "ann@example.com:6001"},
+		{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT"}, // read by its name
+		{ID: "crm-sync"}, // this and the next two are searches: a service may show a new record late
 		{ClientID: "1000.CLIENT", RefreshToken: "1000.refresh"},
 		{AccessToken: "1000.access"},
 		{UserName: "bob@example.com:6001", AccessToken: "1000.access"},

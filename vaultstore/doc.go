@@ -5,7 +5,7 @@
 //	...
 //	store, err := vaultstore.New(client, "secret", "oauth/crm", nil)
 //	...
-//	token, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001"})
+//	token, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT"})
 //
 // # Setup
 //

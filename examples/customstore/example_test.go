@@ -20,7 +20,7 @@ func Example() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		found, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001"})
+		found, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT"})
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -3,7 +3,7 @@
 //
 //	store, err := filestore.New("sdk_tokens.txt", nil)
 //	...
-//	token, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001"})
+//	token, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT"})
 //
 // # The file
 //

@@ -32,7 +32,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	ctx := context.Background()
-	ann, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001"})
+	ann, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT"})
 	if err != nil {
 		log.Fatal(err)
 	}

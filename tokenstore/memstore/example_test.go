@@ -22,10 +22,10 @@ func ExampleNewDriver() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	if _, err := one.SaveToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001", RefreshToken: "1000.refresh"}); err != nil {
+	if _, err := one.SaveToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT", RefreshToken: "1000.refresh"}); err != nil {
 		log.Fatal(err)
 	}
-	found, err := other.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001"})
+	found, err := other.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT"})
 	if err != nil {
 		log.Fatal(err)
 	}

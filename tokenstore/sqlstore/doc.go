@@ -6,7 +6,7 @@
 //	...
 //	store, err := sqlstore.New(ctx, db, sqlstore.MySQL, nil)
 //	...
-//	token, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001"})
+//	token, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT"})
 //
 // It works over database/sql and brings no driver of its own. It is tested with
 // github.com/go-sql-driver/mysql, on MariaDB, and with modernc.org/sqlite.

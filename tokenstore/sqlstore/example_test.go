@@ -34,7 +34,7 @@ func ExampleNew() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	found, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001"})
+	found, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT"})
 	if err != nil {
 		log.Fatal(err)
 	}
