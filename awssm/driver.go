@@ -74,7 +74,7 @@ func (s *secrets) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("*awssm.se
 // they are consistent in the end.
 func (s *secrets) Properties() driver.Properties {
 	return driver.Properties{
-		Name: "awssm", MaxSize: maxSize, ListLag: listLag, ReadLag: driver.Unbounded, DailyWrites: dailyWrites,
+		Name: "awssm", Place: "awssm/" + s.prefix, MaxSize: maxSize, ListLag: listLag, ReadLag: driver.Unbounded, DailyWrites: dailyWrites,
 	}
 }
 

@@ -1,7 +1,5 @@
 package codec
 
-import "encoding/json"
-
 // A Rotating is a Codec that can tell whether bytes are as it would write them
 // now. tokenstore.Store.Rekey asks it which records are left to be written anew
 // after a key was replaced.
@@ -15,7 +13,8 @@ type Rotating interface {
 
 var (
 	_ Rotating = plain{}
-	_ Rotating = encrypted{}
+	_ Rotating = (*encrypted)(nil)
+	_ Placed   = (*encrypted)(nil)
 )
 
 // Current reports whether data is a record: there is no key.
@@ -24,20 +23,22 @@ func (p plain) Current(name string, data []byte) bool {
 	return err == nil
 }
 
-// Current reports whether data is encrypted with the first key. If the codec
-// inside cannot tell more, being able to read is enough.
-func (e encrypted) Current(name string, data []byte) bool {
-	members, err := object(data)
-	if err != nil {
+// Current reports whether data is as Encode writes it: encrypted with the first key
+// for this store, or plain. If the codec inside cannot tell more, being able to read
+// is enough.
+func (e *encrypted) Current(name string, data []byte) bool {
+	v, sealed, err := e.open(data)
+	if err != nil || sealed == e.writePlain {
 		return false
 	}
-	var ciphertext []byte
-	if json.Unmarshal(members["aead"], &ciphertext) != nil {
-		return false
-	}
-	plaintext, err := e.keys[0].Decrypt(ciphertext, []byte(name))
-	if err != nil {
-		return false
+	plaintext := data
+	if sealed {
+		if v.Place == nil || *v.Place != e.place {
+			return false
+		}
+		if plaintext, err = e.keys()[0].Decrypt(v.Ciphertext, v.associated(name)); err != nil {
+			return false
+		}
 	}
 	if inner, ok := e.inner.(Rotating); ok {
 		return inner.Current(name, plaintext)

@@ -4,9 +4,13 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
+	"slices"
 )
 
 // AEAD is authenticated encryption with associated data. Tink's tink.AEAD
@@ -17,89 +21,189 @@ type AEAD interface {
 	Decrypt(ciphertext, associatedData []byte) ([]byte, error)
 }
 
-// EncryptedOptions are the ways in which Encrypted can be told to read more than
-// it writes, while keys are being replaced.
+// A Placed is a Codec whose bytes belong to one store. tokenstore.New asks it for
+// the codec of the store that it makes.
+type Placed interface {
+	Codec
+
+	// At returns the codec for the store at place: driver.Properties.Place, which
+	// is empty if the driver does not say.
+	At(place string) Codec
+}
+
+// EncryptedOptions says what Encrypted reads besides what it writes, and where.
 type EncryptedOptions struct {
-	// Old are keys that records may still be encrypted with.
+	// Old are keys that records may still be encrypted with. The first key
+	// writes.
 	Old []AEAD
 
 	// AllowPlain makes records readable that are not encrypted yet. Leave it off
-	// once all are: with it, whoever can write to the store can put a plain
+	// once all are: with it, anyone who can write to the store can put a plain
 	// record in the place of an encrypted one.
 	AllowPlain bool
+
+	// WritePlain writes records as they are, and reads both plain and encrypted
+	// ones. It is for the time before encryption begins, while programs are told
+	// the key, and after it ends.
+	WritePlain bool
+
+	// Place names the store, in the place of what its driver says. Set it to the
+	// earlier place of a store whose secrets were copied, or to tell apart two
+	// stores that their drivers cannot.
+	Place string
 }
 
-// Encrypted returns a codec that encrypts what inner encodes with key. The name
-// of the secret is the associated data: a record that was copied to another name
-// is not decrypted. opts may be nil.
+// String returns the name of the type: the keys stay out of whatever prints them.
+func (EncryptedOptions) String() string { return "codec.EncryptedOptions{redacted}" }
+
+// Format keeps keys out of whatever prints an EncryptedOptions.
+func (o EncryptedOptions) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, o.String()) }
+
+// LogValue keeps keys out of logs.
+func (o EncryptedOptions) LogValue() slog.Value { return slog.StringValue(o.String()) }
+
+// MarshalText keeps keys out of what is marshaled.
+func (o EncryptedOptions) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// Encrypted returns a codec that encrypts what inner encodes with key. It is a
+// Placed, a Rotating and a Keyed. opts may be nil.
+//
+// The name of the secret, the place of the store and the record's incarnation are
+// the associated data. A record that was copied from another name or another store
+// is not decrypted: the error matches ErrFormat. What an earlier version of this
+// package wrote, with the name alone, is still read. An older ciphertext of the
+// same name in the same store decrypts: encryption does not detect a roll-back.
 func Encrypted(inner Codec, key AEAD, opts *EncryptedOptions) (Codec, error) {
 	if inner == nil || key == nil {
 		return nil, errors.New("codec: Encrypted needs a codec and a key")
 	}
-	e := encrypted{inner: inner, keys: []AEAD{key}}
+	e := &encrypted{inner: inner}
+	keys := []AEAD{key}
 	if opts != nil {
-		e.keys = append(e.keys, opts.Old...)
-		e.allowPlain = opts.AllowPlain
+		keys = append(keys, opts.Old...)
+		e.writePlain = opts.WritePlain
+		e.readPlain = opts.AllowPlain || opts.WritePlain
+		e.place, e.fixed = opts.Place, opts.Place != ""
 	}
-	for _, k := range e.keys {
-		if k == nil {
-			return nil, errors.New("codec: an old key is nil")
-		}
+	if slices.Contains(keys, nil) {
+		return nil, errors.New("codec: an old key is nil")
 	}
+	e.keys = func() []AEAD { return keys }
 	return e, nil
 }
 
+// The keys are behind a function, which prints as an address where package fmt
+// cannot call Format.
 type encrypted struct {
 	inner      Codec
-	keys       []AEAD // the first one writes
-	allowPlain bool
+	keys       func() []AEAD // the first one writes
+	readPlain  bool
+	writePlain bool
+	place      string
+	fixed      bool // the caller has said what the place is
+}
+
+// Format keeps keys out of whatever prints the codec.
+func (e *encrypted) Format(f fmt.State, _ rune) {
+	_, _ = io.WriteString(f, "codec.Encrypted{redacted}")
+}
+
+// At implements Placed.
+func (e *encrypted) At(place string) Codec {
+	if e.fixed {
+		return e
+	}
+	at := *e
+	at.place = place
+	return &at
 }
 
 // envelope is the stored form: still JSON text, so that services that keep text
-// keep it too.
+// keep it too. Place and Born are authenticated and not secret. A record of the
+// earlier form has neither.
 type envelope struct {
-	Version    int    `json:"v"`
-	Ciphertext []byte `json:"aead"`
+	Version    int     `json:"v"`
+	Place      *string `json:"place,omitempty"`
+	Born       string  `json:"born,omitempty"`
+	Ciphertext []byte  `json:"aead"`
 }
 
-func (e encrypted) Encode(name string, r Record) ([]byte, error) {
-	plaintext, err := e.inner.Encode(name, r)
-	if err != nil {
-		return nil, err
+// associated returns the associated data of the record with the given name.
+func (v envelope) associated(name string) []byte {
+	if v.Place == nil {
+		return []byte(name)
 	}
-	ciphertext, err := e.keys[0].Encrypt(plaintext, []byte(name))
+	return sized("tokenkeep record", *v.Place, name, v.Born)
+}
+
+// sized returns the parts, each behind its length, so that ("a", "bc") and
+// ("ab", "c") differ.
+func sized(parts ...string) []byte {
+	var b []byte
+	for _, p := range parts {
+		b = binary.BigEndian.AppendUint64(b, uint64(len(p)))
+		b = append(b, p...)
+	}
+	return b
+}
+
+func (e *encrypted) Encode(name string, r Record) ([]byte, error) {
+	plaintext, err := e.inner.Encode(name, r)
+	if err != nil || e.writePlain {
+		return plaintext, err
+	}
+	v := envelope{Version: version, Place: &e.place, Born: r.Born}
+	v.Ciphertext, err = e.keys()[0].Encrypt(plaintext, v.associated(name))
 	if err != nil {
 		return nil, fmt.Errorf("codec: encrypt: %w", err)
 	}
-	return json.Marshal(envelope{Version: version, Ciphertext: ciphertext})
+	return json.Marshal(v)
 }
 
-func (e encrypted) Decode(name string, data []byte) (Record, error) {
-	members, err := object(data)
+func (e *encrypted) Decode(name string, data []byte) (Record, error) {
+	v, sealed, err := e.open(data)
 	if err != nil {
 		return Record{}, err
 	}
-	raw, sealed := members["aead"]
 	if !sealed {
-		if !e.allowPlain {
+		if !e.readPlain {
 			return Record{}, fmt.Errorf("codec: %w: it is not encrypted", ErrFormat)
 		}
 		return e.inner.Decode(name, data)
 	}
-	var v int
-	var ciphertext []byte
-	if json.Unmarshal(members["v"], &v) != nil || v != version || json.Unmarshal(raw, &ciphertext) != nil {
-		return Record{}, fmt.Errorf("codec: %w: the envelope is of another form or version", ErrFormat)
-	}
 	var failed error
-	for _, key := range e.keys {
-		plaintext, err := key.Decrypt(ciphertext, []byte(name))
+	for _, key := range e.keys() {
+		plaintext, err := key.Decrypt(v.Ciphertext, v.associated(name))
 		if err == nil {
 			return e.inner.Decode(name, plaintext)
 		}
 		failed = err
 	}
 	return Record{}, fmt.Errorf("codec: %w: decrypt: %w", ErrFormat, failed)
+}
+
+// open returns the envelope in data. sealed is false if there is none. An envelope
+// of another store is an error, which names the two places.
+func (e *encrypted) open(data []byte) (v envelope, sealed bool, err error) {
+	members, err := object(data)
+	if err != nil {
+		return v, false, err
+	}
+	raw, sealed := members["aead"]
+	if !sealed {
+		return v, false, nil
+	}
+	place, placed := members["place"]
+	born, bears := members["born"]
+	if json.Unmarshal(members["v"], &v.Version) != nil || v.Version != version ||
+		json.Unmarshal(raw, &v.Ciphertext) != nil ||
+		placed && json.Unmarshal(place, &v.Place) != nil || bears && json.Unmarshal(born, &v.Born) != nil {
+		return v, true, fmt.Errorf("codec: %w: the envelope is of another form or version", ErrFormat)
+	}
+	if v.Place != nil && *v.Place != "" && e.place != "" && *v.Place != e.place {
+		return v, true, fmt.Errorf("codec: %w: it was encrypted for the store at %.200q, and this one is at %.200q", ErrFormat, *v.Place, e.place)
+	}
+	return v, true, nil
 }
 
 // AESGCM returns AES-256-GCM with a random nonce, under a key of 32 bytes. One
@@ -116,12 +220,17 @@ func AESGCM(key []byte) (AEAD, error) {
 	if err != nil {
 		return nil, err
 	}
-	return aesGCM{gcm}, nil
+	return &aesGCM{gcm}, nil
 }
 
+// It is used by its pointer alone: where package fmt cannot call Format it prints
+// the address of the cipher.
 type aesGCM struct{ gcm cipher.AEAD }
 
-func (a aesGCM) Encrypt(plaintext, associatedData []byte) ([]byte, error) {
+// Format keeps the key out of whatever prints it.
+func (a *aesGCM) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "codec.AESGCM{redacted}") }
+
+func (a *aesGCM) Encrypt(plaintext, associatedData []byte) ([]byte, error) {
 	nonce := make([]byte, a.gcm.NonceSize(), a.gcm.NonceSize()+len(plaintext)+a.gcm.Overhead())
 	if _, err := rand.Read(nonce); err != nil {
 		return nil, err
@@ -129,7 +238,7 @@ func (a aesGCM) Encrypt(plaintext, associatedData []byte) ([]byte, error) {
 	return a.gcm.Seal(nonce, nonce, plaintext, associatedData), nil
 }
 
-func (a aesGCM) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
+func (a *aesGCM) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
 	if len(ciphertext) < a.gcm.NonceSize() {
 		return nil, errors.New("ciphertext is too short")
 	}

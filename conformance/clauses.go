@@ -34,6 +34,8 @@ var clauses = map[string]string{
 	"DR-28": "A secret under the driver's prefix that is not in the form the driver writes makes Get fail with an error matching ErrCorrupt and is not changed. List and Lookup yield the name of a secret that cannot be read, for whatever reason the service gives, with that reason, and go on.",
 	"DR-29": "Note replaces the note beside a secret and nothing else. Of several concurrent Notes on one base at most one succeeds, and while no fault intervenes exactly one; with a base whose state or note is not the current one Note changes nothing and fails with an error matching ErrConflict, or ErrNotFound if there is no such secret.",
 	"DR-30": "Fresh returns the note. It stays through every Update but the one whose Drop is equal to it, and goes with the secret.",
+	"DR-31": "Properties.Place, if it is not empty, is the same for a driver that is opened with the same arguments, and another for one with another prefix.",
+	"DR-32": "A driver that returns an Incarnation with a Secret returns the one that Create brought, for as long as the secret exists, whatever Data is.",
 	"TS-01": "Row 0: FindToken and FindTokenByID find a record by its ID. If like has a UserName or ClientID other than the record's, nothing is found.",
 	"TS-02": "Row 1 finds the record with the same UserName and the same ClientID, an empty ClientID included.",
 	"TS-03": "Row 1 without a ClientID finds the only record of the user if none has an empty ClientID, and fails with ErrAmbiguous if there are several.",

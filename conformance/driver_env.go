@@ -17,7 +17,7 @@ import (
 // driverCases returns all cases of RunDriver.
 func driverCases() []testCase[*driverEnv] {
 	return slices.Concat(createCases, updateCases, deleteCases, labelCases, listCases, corruptCases,
-		contextCases, sliceCases, concurrencyCases, raceCases, leaserCases)
+		contextCases, sliceCases, concurrencyCases, raceCases, leaserCases, placeCases)
 }
 
 // A driverEnv is the test of one promise of a driver.

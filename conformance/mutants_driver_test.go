@@ -19,6 +19,18 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
+// placed is a reference that says of itself where it is.
+type placed struct {
+	*reference
+	place func() string
+}
+
+func (p placed) Properties() driver.Properties {
+	properties := p.reference.Properties()
+	properties.Place = p.place()
+	return properties
+}
+
 // hooked is a reference of which some methods are replaced. The functions get
 // the reference, and do wrong what it does right.
 type hooked struct {
@@ -635,6 +647,22 @@ var listMutants = []mutant[Driver]{
 			}
 		}}
 	})},
+	{"has one place for all prefixes", "", "DR-31", backend(0, 0, func(r *reference) driver.Secrets {
+		return placed{r, func() string { return "reference" }}
+	})},
+	{"has another place each time", "", "DR-31", backend(0, 0, func(r *reference) driver.Secrets {
+		return placed{r, sync.OnceValue(func() string { return r.prefix + text(8) })}
+	})},
+	{"takes the incarnation of an update", "", "DR-32", hook(hooked{update: func(r *reference, ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
+		v, err := r.Update(ctx, name, base, p)
+		if err == nil {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			states := r.states[r.prefix+name]
+			states[len(states)-1].Incarnation = p.Incarnation
+		}
+		return v, err
+	}})},
 	{"ends the list at a foreign form", "one bad row fails all", "DR-28", hook(hooked{list: func(r *reference, ctx context.Context) iter.Seq2[driver.Named, error] {
 		return func(yield func(driver.Named, error) bool) {
 			for s, err := range r.List(ctx) {

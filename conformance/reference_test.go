@@ -112,7 +112,7 @@ func (r *reference) put(name string, s state) driver.Version {
 }
 
 func clone(p driver.Payload) driver.Payload {
-	return driver.Payload{Data: slices.Clone(p.Data), Labels: slices.Clone(p.Labels)}
+	return driver.Payload{Data: slices.Clone(p.Data), Labels: slices.Clone(p.Labels), Incarnation: p.Incarnation}
 }
 
 func (r *reference) read(ctx context.Context, name string, lag time.Duration) (driver.Secret, error) {
@@ -132,8 +132,13 @@ func (r *reference) read(ctx context.Context, name string, lag time.Duration) (d
 	return s.Secret, nil
 }
 
-func (r *reference) Properties() driver.Properties { return r.properties }
-func (r *reference) Close() error                  { return nil }
+func (r *reference) Close() error { return nil }
+
+func (r *reference) Properties() driver.Properties {
+	p := r.properties
+	p.Place = "reference/" + r.prefix
+	return p
+}
 
 func (r *reference) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return r.read(ctx, name, r.readLag)
@@ -177,9 +182,11 @@ func (r *reference) Update(ctx context.Context, name string, base driver.Secret,
 		return "", err
 	}
 	next := state{Secret: driver.Secret{Payload: p}}
-	if now, _ := r.at(name, 0); now.Note != p.Drop {
+	now, _ := r.at(name, 0)
+	if now.Note != p.Drop {
 		next.Note = now.Note
 	}
+	next.Incarnation = now.Incarnation
 	return r.put(name, next), nil
 }
 

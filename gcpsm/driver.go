@@ -55,7 +55,8 @@ func (s *secrets) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("*gcpsm.se
 // Properties implements driver.Secrets. Secret Manager says that what it tells
 // converges within minutes, or hours: that is no bound.
 func (s *secrets) Properties() driver.Properties {
-	return driver.Properties{Name: "gcpsm", MaxSize: maxSize, ListLag: driver.Unbounded, ReadLag: driver.Unbounded}
+	place := "gcpsm/" + s.parent + "/" + strings.TrimSuffix(s.prefix, "-")
+	return driver.Properties{Name: "gcpsm", Place: place, MaxSize: maxSize, ListLag: driver.Unbounded, ReadLag: driver.Unbounded}
 }
 
 // Get implements driver.Secrets. A reader by the alias that is so far behind that

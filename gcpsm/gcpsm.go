@@ -44,7 +44,8 @@ type Replica struct {
 
 // New returns a store whose records are secrets of parent, "projects/p" or
 // "projects/p/locations/l", with IDs that begin with prefix: 1 to 128 letters,
-// digits, '-' and '_'.
+// digits, '-' and '_'. Programs that share a store write parent in one way, by the
+// project's ID or by its number: encrypted records are bound to it.
 //
 // Secrets of a location are regional secrets. The client has to have that
 // location's endpoint:

@@ -67,6 +67,9 @@ func (s *Store) entry(name string, secret driver.Secret) (entry, error) {
 	if err != nil {
 		return entry{}, fmt.Errorf("%w: secret %q: %w", ErrCorrupt, name, err)
 	}
+	if is := secret.Incarnation; is != "" && r.Born != "" && r.Born != is {
+		return entry{}, fmt.Errorf("%w: secret %q: it is a state of an earlier incarnation", ErrCorrupt, name)
+	}
 	secret.Labels = driverLabels(r.Labels)
 	return entry{name: name, secret: secret, record: r}, nil
 }
@@ -114,7 +117,7 @@ func (s *Store) write(ctx context.Context, name string, base entry, r codec.Reco
 	if len(data) > s.properties.MaxSize {
 		return entry{}, fmt.Errorf("%w: it would have %d bytes, the limit is %d", ErrTooLarge, len(data), s.properties.MaxSize)
 	}
-	payload := driver.Payload{Data: data, Labels: driverLabels(r.Labels), Drop: base.drop}
+	payload := driver.Payload{Data: data, Labels: driverLabels(r.Labels), Drop: base.drop, Incarnation: r.Born}
 	written := entry{name: name, secret: driver.Secret{Payload: driver.Payload{Data: data, Labels: driverLabels(r.Labels)}}, record: r}
 	if base.name == "" {
 		written.secret.Version, err = s.driver.Create(ctx, name, payload)

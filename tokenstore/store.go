@@ -47,7 +47,11 @@ func New(d driver.Secrets, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{driver: d, properties: d.Properties(), o: &o, wait: wait}, nil
+	properties := d.Properties()
+	if c, ok := o.Codec.(codec.Placed); ok {
+		o.Codec = c.At(properties.Place)
+	}
+	return &Store{driver: d, properties: properties, o: &o, wait: wait}, nil
 }
 
 // Close releases what the driver acquired; not the client that the driver was

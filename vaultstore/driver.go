@@ -59,7 +59,7 @@ func (s *secrets) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("*vaultsto
 
 // Properties implements driver.Secrets.
 func (s *secrets) Properties() driver.Properties {
-	return driver.Properties{Name: "vaultstore", MaxSize: maxSize, ListLag: s.listLag, ReadLag: s.readLag}
+	return driver.Properties{Name: "vaultstore", Place: "vaultstore/" + s.mount + "/" + s.prefix, MaxSize: maxSize, ListLag: s.listLag, ReadLag: s.readLag}
 }
 
 // Get implements driver.Secrets.

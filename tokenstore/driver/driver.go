@@ -109,6 +109,13 @@
 //   - [DR-30] Fresh returns the note. It stays through every Update but the one
 //     whose Drop is equal to it, and goes with the secret.
 //
+// Two promises bind encrypted records to where they belong:
+//
+//   - [DR-31] Properties.Place, if it is not empty, is the same for a driver that is
+//     opened with the same arguments, and another for one with another prefix.
+//   - [DR-32] A driver that returns an Incarnation with a Secret returns the one that
+//     Create brought, for as long as the secret exists, whatever Data is.
+//
 // # Errors
 //
 // A driver classifies an error by wrapping one of the sentinels below together
@@ -210,6 +217,13 @@ type Payload struct {
 	// Drop is the note that this write removes, if it is the one beside the
 	// secret. Drivers that are no Leaser ignore it.
 	Drop string
+
+	// Incarnation is a random text that tells the secret from an earlier one of
+	// its name; every write of one incarnation brings the same. A driver that can
+	// keep what Create brought beside Data, and read it with Data at no further
+	// cost, returns it with every Secret: then Data of an earlier incarnation,
+	// put back by hand, is refused. Other drivers ignore it and return none.
+	Incarnation string
 }
 
 // A Secret is a stored payload.
@@ -276,6 +290,12 @@ func (n Named) text() string {
 type Properties struct {
 	// Name names the backend in errors and logs: "awssm".
 	Name string
+
+	// Place names the namespace among those that people may confuse it with: the
+	// same for every driver that sees the same secrets, another for one with
+	// another prefix. Encrypted records are bound to it, so it stays as long as the
+	// secrets do. It holds no secret. Empty means that the driver does not say.
+	Place string
 
 	// MaxSize is the largest Payload.Data that is accepted, in bytes. It is at
 	// least 16 KiB.

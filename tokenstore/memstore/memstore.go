@@ -4,6 +4,7 @@ package memstore
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"iter"
 	"slices"
@@ -36,6 +37,7 @@ var _ driver.Leaser = (*Driver)(nil)
 
 // A memory is what several handles share.
 type memory struct {
+	place   string // random: no two memories are one store
 	mu      sync.Mutex
 	secrets map[string]driver.Secret
 	version uint64 // of the last write; never reused, so no state looks like an earlier one
@@ -43,7 +45,7 @@ type memory struct {
 
 // NewDriver returns a driver on an empty memory.
 func NewDriver() *Driver {
-	return &Driver{&memory{secrets: map[string]driver.Secret{}}}
+	return &Driver{&memory{place: "memstore/" + rand.Text(), secrets: map[string]driver.Secret{}}}
 }
 
 // Reopen returns another driver on the same memory.
@@ -54,13 +56,13 @@ func (d *Driver) Reopen() *Driver { return &Driver{d.mem} }
 func (d *Driver) Overwrite(name string, data []byte) {
 	d.mem.mu.Lock()
 	defer d.mem.mu.Unlock()
-	labels := d.mem.secrets[name].Labels
-	d.mem.put(name, driver.Payload{Data: data, Labels: labels})
+	was := d.mem.secrets[name]
+	d.mem.put(name, driver.Payload{Data: data, Labels: was.Labels})
 }
 
 // Properties implements driver.Secrets.
 func (d *Driver) Properties() driver.Properties {
-	return driver.Properties{Name: "memstore", MaxSize: MaxSize}
+	return driver.Properties{Name: "memstore", Place: d.mem.place, MaxSize: MaxSize}
 }
 
 // Get implements driver.Secrets.
@@ -209,10 +211,14 @@ func (m *memory) snapshot(test func(driver.Secret) bool) []driver.Named {
 // put stores p as the next state of name. m.mu is held.
 func (m *memory) put(name string, p driver.Payload) driver.Version {
 	m.version++
+	was, exists := m.secrets[name]
+	if exists {
+		p.Incarnation = was.Incarnation
+	}
 	s := driver.Secret{
 		Payload: p,
 		Version: driver.Version(strconv.FormatUint(m.version, 10)),
-		Note:    m.secrets[name].Note,
+		Note:    was.Note,
 		Updated: time.Now(),
 	}
 	if s.Note == p.Drop {

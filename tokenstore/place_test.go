@@ -1,0 +1,113 @@
+package tokenstore_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
+)
+
+// sealed returns options with a key of names and one of encryption.
+func sealed(t *testing.T) *tokenstore.Options {
+	t.Helper()
+	key, err := codec.AESGCM(bytes.Repeat([]byte{7}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := codec.Encrypted(codec.JSON, key, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tokenstore.Options{NameKey: nameKey, Codec: c}
+}
+
+// Two stores have the same keys. A record of one of them that is put into the
+// other is not read there.
+func TestRecordOfAnotherStoreIsCorrupt(t *testing.T) {
+	t.Parallel()
+	staging, production := memstore.NewDriver(), memstore.NewDriver()
+	id := saved(t, storeOn(t, production, sealed(t)), annsToken).ID
+	if other := saved(t, storeOn(t, staging, sealed(t)), annsToken).ID; other != id {
+		t.Fatalf("the IDs are %q and %q", id, other)
+	}
+	theirs, err := staging.Get(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	production.Overwrite(id, theirs.Data)
+	s := storeOn(t, production.Reopen(), sealed(t))
+	for what, err := range map[string]error{
+		"find": second(s.FindTokenByID(t.Context(), id)), "save": second(s.SaveToken(t.Context(), annsNews)),
+		"delete": s.DeleteToken(t.Context(), id),
+	} {
+		if !errors.Is(err, tokenstore.ErrCorrupt) {
+			t.Errorf("%s: error %v, want ErrCorrupt", what, err)
+		}
+	}
+	if now, err := production.Get(t.Context(), id); err != nil || !bytes.Equal(now.Data, theirs.Data) {
+		t.Errorf("it was written over: %v", err)
+	}
+}
+
+// A state from before a deletion is not that of the record that was created since.
+func TestEarlierIncarnationIsCorrupt(t *testing.T) {
+	t.Parallel()
+	for what, opts := range map[string]*tokenstore.Options{"plain": nil, "encrypted": sealed(t)} {
+		d := memstore.NewDriver()
+		s := storeOn(t, d, opts)
+		id := saved(t, s, annsToken).ID
+		before, err := d.Get(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.DeleteToken(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		saved(t, s, annsToken)
+		d.Overwrite(id, before.Data)
+		if _, err := storeOn(t, d.Reopen(), opts).FindTokenByID(t.Context(), id); !errors.Is(err, tokenstore.ErrCorrupt) {
+			t.Errorf("%s: error %v, want ErrCorrupt", what, err)
+		}
+	}
+}
+
+// Records without a place are read, and the next save binds them to the store.
+func TestRecordWithoutAPlaceIsBound(t *testing.T) {
+	t.Parallel()
+	d := memstore.NewDriver()
+	s := storeOn(t, d, sealed(t))
+	id := saved(t, s, annsToken).ID
+	now, err := d.Get(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := sealed(t).Codec
+	placed := c.(codec.Placed).At(d.Properties().Place)
+	r, err := placed.Decode(id, now.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unbound, err := c.Encode(id, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Overwrite(id, unbound)
+	if _, err := s.FindTokenByID(t.Context(), id); err != nil {
+		t.Fatalf("it is not read: %v", err)
+	}
+	n := 0
+	for done, err := range s.Rekey(t.Context(), nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if done.Rewritten {
+			n++
+		}
+	}
+	if now, err = d.Get(t.Context(), id); err != nil || n != 1 || !placed.(codec.Rotating).Current(id, now.Data) {
+		t.Errorf("%d were bound: %v", n, err)
+	}
+}
