@@ -277,7 +277,7 @@ func TestConstructorsCheckTheirArguments(t *testing.T) {
 
 func TestPropertiesSayWhatTheServiceDocuments(t *testing.T) {
 	t.Parallel()
-	want := driver.Properties{Name: "awssm", MaxSize: 65536, ListLag: 5 * time.Minute, ReadLag: driver.Unbounded, DailyWrites: 100}
+	want := driver.Properties{Name: "awssm", Place: "awssm/oauth/crm", MaxSize: 65536, ListLag: 5 * time.Minute, ReadLag: driver.Unbounded, DailyWrites: 100}
 	if got := newEnv(t, nil, nil).Properties(); got != want {
 		t.Errorf("Properties are %+v, want %+v", got, want)
 	}

@@ -221,7 +221,7 @@ func TestConstructorsCheckTheirArguments(t *testing.T) {
 func TestPropertiesSayWhatTheOptionsSay(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, &vaultstore.Options{ListLag: time.Second, ReadLag: driver.Unbounded})
-	want := driver.Properties{Name: "vaultstore", MaxSize: 65536, ListLag: time.Second, ReadLag: driver.Unbounded}
+	want := driver.Properties{Name: "vaultstore", Place: "vaultstore/secret/oauth/crm", MaxSize: 65536, ListLag: time.Second, ReadLag: driver.Unbounded}
 	if got := e.Properties(); got != want {
 		t.Errorf("Properties returns %+v, want %+v", got, want)
 	}
