@@ -55,8 +55,11 @@ there. What stands in the way is listed, and then nothing is written at all:
   unreadable  the source has a record that cannot be read
 
 Interrupted or killed, the same command goes on where it was. The source is only
-read, unless --delete-source is given: then what was verified, and has not changed
-since, is removed from it at the end. Let no program write to the source meanwhile.
+read, unless --delete-source is given: then what was verified is removed from it at
+the end, unless it has changed since. Before that the two stores are told apart by
+an entry without a token that is made in both and removed again. Let no program
+write to the source meanwhile. Backups, and what a service keeps of deleted secrets,
+are not touched: see "tokenkeep rm --help".
 
 IDs are made up by the target. With --keep-ids they stay as they are where the
 target can hold them; --json has those that changed.
@@ -69,6 +72,9 @@ The exit code is 0 only if every record was verified.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
 				return err
+			}
+			if c.Flags().Changed("store") {
+				return usagef("migrate takes its stores from --from and --to, not from --store")
 			}
 			return a.migrate(c.Context(), o)
 		},
@@ -136,7 +142,7 @@ func (a *app) migrate(ctx context.Context, o migrateOptions) (err error) {
 	m := &migration{app: a, o: o, from: from, to: to, report: newMigrateReport(o)}
 	defer func() { err = errors.Join(err, m.to.Close()) }()
 	if at := from.place(); at != "" && at == to.place() {
-		return usagef("--from and --to name the same store")
+		return errSameStore
 	}
 	err = m.run(ctx)
 	if m.plan == nil {
@@ -160,6 +166,11 @@ func (m *migration) run(ctx context.Context) error {
 	if err := m.beginWriting(ctx); err != nil {
 		return fmt.Errorf("--to: %w", err)
 	}
+	if m.o.deleteSource && len(m.plan.items) > 0 {
+		if err := m.step(ctx, "tell apart", m.to, m.tellApart); err != nil {
+			return fmt.Errorf("nothing was written: %w", err)
+		}
+	}
 	err := m.step(ctx, "write", m.to, m.write)
 	if err == nil {
 		err = m.step(ctx, "verify", m.to, m.verify)
@@ -169,12 +180,22 @@ func (m *migration) run(ctx context.Context) error {
 	}
 	m.report.finished(m.plan)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errPartial, err)
+		return m.report.brokenOff(err)
 	}
 	return m.report.err()
 }
 
-// beginWriting opens the target anew if it was opened for a plan, which must not
+// tellApart fails if the two stores are one under two names: what is removed from
+// the source would be removed from the target. Nothing but a probe is written.
+func (m *migration) tellApart(ctx context.Context) (int, error) {
+	same, err := m.to.sameAs(ctx, m.from)
+	if err == nil && same {
+		err = errSameStore
+	}
+	return 0, err
+}
+
+// beginWriting opens the target again if it was opened for a plan, which must not
 // make it.
 func (m *migration) beginWriting(ctx context.Context) error {
 	p, ok := m.to.(planner)
@@ -219,10 +240,10 @@ func (m *migration) prepare(ctx context.Context) error {
 	})
 }
 
-// readable returns what GetTokens has returned, with what could not be read apart
-// from other errors.
+// readable returns what GetTokens has returned, with the errors of single records
+// apart from those of the whole store.
 func readable(tokens []tokenstore.Token, err error) (_ []tokenstore.Token, unreadable, _ error) {
-	if errors.Is(err, tokenstore.ErrCorrupt) && tokens != nil {
+	if err != nil && tokens != nil {
 		return tokens, err, nil
 	}
 	return tokens, nil, err

@@ -116,6 +116,12 @@ func (r *migrateReport) finished(p *migrationPlan) {
 	}
 }
 
+// brokenOff returns the error of a migration that did not come to its end.
+func (r *migrateReport) brokenOff(err error) error {
+	return fmt.Errorf("%w: %d of %d records are written and %d verified, and the same command goes on from there: %w",
+		errPartial, r.Written, r.Create+r.Update, r.Verified, err)
+}
+
 // err returns the error of a migration that came to its end.
 func (r *migrateReport) err() error {
 	missing := r.Records - r.Merged - r.Verified

@@ -254,8 +254,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 // deleteSource removes from the source what was verified and has not changed
-// since. The first record goes alone: if it is then gone from the target too, the
-// two are one store under two names.
+// since.
 func (m *migration) deleteSource(ctx context.Context) (int, error) {
 	items := slices.DeleteFunc(slices.Clone(m.plan.items), func(it *item) bool {
 		if it.done && slices.ContainsFunc(it.from, func(t tokenstore.Token) bool { return m.plan.shared[t.ID] }) {
@@ -263,40 +262,16 @@ func (m *migration) deleteSource(ctx context.Context) (int, error) {
 		}
 		return !it.done || it.err != nil
 	})
-	if len(items) == 0 {
-		return 0, nil
-	}
 	bar := m.progress("removing from the source", len(items))
 	defer bar.done()
-	if err := m.deleteFirst(ctx, items[0]); err != nil {
-		return m.report.deleted(m.plan), err
-	}
-	bar.step()
 	if b, ok := m.from.(batcher); ok {
-		return m.deleteAll(ctx, b, items[1:])
+		return m.deleteAll(ctx, b, items)
 	}
-	err := each(ctx, items[1:], func(ctx context.Context, it *item) error {
+	err := each(ctx, items, func(ctx context.Context, it *item) error {
 		defer bar.step()
 		return m.deleteOne(ctx, it)
 	})
 	return m.report.deleted(m.plan), err
-}
-
-func (m *migration) deleteFirst(ctx context.Context, it *item) error {
-	if it.err = m.deleteOne(ctx, it); it.err != nil {
-		return nil
-	}
-	_, err := m.readBack(ctx, it.want)
-	if !errors.Is(err, tokenstore.ErrNotFound) {
-		return err
-	}
-	it.done, it.gone = false, false
-	for _, t := range it.from {
-		if _, err := m.from.SaveToken(ctx, t); err != nil {
-			return fmt.Errorf("--from and --to name the same store, and the record %q is removed: %w", t.ID, err)
-		}
-	}
-	return usagef("--from and --to name the same store")
 }
 
 // Why a record stays in the source that is in the target.
@@ -311,14 +286,11 @@ var (
 // deleteOne removes what an item is made of.
 func (m *migration) deleteOne(ctx context.Context, it *item) error {
 	for _, t := range it.from {
-		now, err := m.from.FindTokenByID(ctx, t.ID)
-		switch {
-		case err != nil:
-			return err
-		case digest(now) != digest(t):
-			return errChanged
+		err := m.from.DeleteIfUnchanged(ctx, t)
+		if errors.Is(err, tokenstore.ErrConflict) {
+			return fmt.Errorf("%w: %w", errChanged, err)
 		}
-		if err := m.from.DeleteToken(ctx, t.ID); err != nil {
+		if err != nil {
 			return err
 		}
 	}

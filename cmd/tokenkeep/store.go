@@ -21,11 +21,16 @@ const (
 // A store is an open token store.
 type store interface {
 	tokenstore.TokenStore
+	tokenstore.ConditionalDeleter
 	Close() error
 
 	// place returns where the records are, in the same words for every way of
 	// naming it; "" if nobody else can open it.
 	place() string
+
+	// sameAs reports whether other is this store under another name. Both are open
+	// for writing; a probe that is no record is written to each and removed.
+	sameAs(ctx context.Context, other store) (bool, error)
 
 	// counted reports whether calls to a service are counted: see countCalls.
 	counted() bool
