@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,7 @@ const (
 type Client struct {
 	conf      *Config // behind a pointer, where package fmt does not look for it in what holds a Client
 	server    server
+	gate      gate
 	refresher tokenstore.Refresher
 	scheme    string // of the Authorization header
 	flights   flights
@@ -46,7 +48,7 @@ func New(ctx context.Context, c Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := &Client{conf: &conf, server: conf.server(), scheme: zohoScheme}
+	client := &Client{conf: &conf, server: conf.server(), gate: conf.gate(), scheme: zohoScheme}
 	if conf.OAuth2 != nil {
 		client.scheme = bearerScheme
 	}
@@ -57,10 +59,10 @@ func New(ctx context.Context, c Config) (*Client, error) {
 	}
 	s, err := client.open(ctx)
 	if s == nil {
-		return nil, fail("open", err)
+		return nil, client.fail("open", err)
 	}
 	client.current.Store(s)
-	return client, fail("open", err)
+	return client, client.fail("open", err)
 }
 
 // Token returns the record with a good access token. While there is one in memory
@@ -74,27 +76,31 @@ func New(ctx context.Context, c Config) (*Client, error) {
 func (c *Client) Token(ctx context.Context) (tokenstore.Token, error) {
 	s, err := c.session(ctx)
 	if s == nil {
-		return tokenstore.Token{}, fail("token", err)
+		return tokenstore.Token{}, c.fail("token", err)
 	}
 	if err != nil {
-		return s.token, fail("token", err)
+		return s.token, c.fail("token", err)
 	}
 	return s.token, nil
 }
 
 // APIDomain returns the base URL of the API: that of the record, else that of the
-// Environment, else "".
+// Environment. It is "" if there is none, or none that a token may be sent to.
 func (c *Client) APIDomain() string {
 	s := c.current.Load()
 	if s == nil {
 		return c.conf.Environment.APIURL
 	}
-	return cmp.Or(s.token.APIDomain, c.conf.Environment.APIURL)
+	if s.api == nil {
+		return ""
+	}
+	return s.api.String()
 }
 
 // TokenSource returns a source of access tokens for packages that know
 // golang.org/x/oauth2. Its tokens have no refresh token, since whoever used it
-// would not do so alone; they have the API domain as the extra field "api_domain".
+// would not do so alone; they have the API domain of the record as the extra field "api_domain", if a
+// token may be sent there.
 // A token that could not be stored is returned without an error, and the reason is
 // logged, because users of a TokenSource drop a token that comes with one.
 //
@@ -113,7 +119,7 @@ type tokenSource struct {
 func (s *tokenSource) Token() (*oauth2.Token, error) {
 	now, err := s.client.usable(s.ctx)
 	if err != nil {
-		return nil, fail("token", err)
+		return nil, s.client.fail("token", err)
 	}
 	return now.oauth, nil
 }
@@ -123,7 +129,7 @@ func (s *tokenSource) Token() (*oauth2.Token, error) {
 // SDKs' switch_user it changes nothing for those who use c.
 func (c *Client) SwitchUser(ctx context.Context, t tokenstore.Token) (*Client, error) {
 	if c.closed.Load() {
-		return nil, fail("switch user", ErrClosed)
+		return nil, c.fail("switch user", ErrClosed)
 	}
 	conf := *c.conf
 	if t.ID == "" && t.ClientID == "" && (t.GrantToken != "" || t.RefreshToken != "") {
@@ -142,7 +148,7 @@ func (c *Client) SwitchUser(ctx context.Context, t tokenstore.Token) (*Client, e
 func (c *Client) Revoke(ctx context.Context) error {
 	s := c.current.Load()
 	if s == nil {
-		return fail("revoke", ErrClosed)
+		return c.fail("revoke", ErrClosed)
 	}
 	t := s.token
 	// Another process may have been given a new refresh token.
@@ -151,17 +157,17 @@ func (c *Client) Revoke(ctx context.Context) error {
 	case err == nil && s.unsaved == nil:
 		t = found
 	case err != nil && !errors.Is(err, tokenstore.ErrNotFound):
-		return fail("revoke", err)
+		return c.fail("revoke", err)
 	}
 	t = c.configured(t)
 	token := cmp.Or(t.RefreshToken, t.AccessToken)
 	if token != "" {
 		if err := c.server.revoke(ctx, t, token); err != nil {
-			return fail("revoke", err)
+			return c.fail("revoke", err)
 		}
 	}
 	if err := c.conf.Store.DeleteToken(ctx, cmp.Or(found.ID, t.ID)); err != nil {
-		return fail("revoke", err) // and the next call deletes it: what is revoked already is no error
+		return c.fail("revoke", err) // and the next call deletes it: what is revoked already is no error
 	}
 	c.current.Store(nil)
 	return nil
@@ -185,6 +191,11 @@ type session struct {
 	token tokenstore.Token
 	oauth *oauth2.Token
 
+	// api is the base URL of the API; nil if there is none that the token may be
+	// sent to. apiErr says why.
+	api    *url.URL
+	apiErr error
+
 	// due is when the token is to be replaced; zero if it is not known to expire.
 	due time.Time
 
@@ -207,8 +218,19 @@ func (c *Client) newSession(t tokenstore.Token) *session {
 	if !t.ExpiresAt.IsZero() {
 		s.due = t.ExpiresAt.Add(-c.conf.EarlyExpiry)
 	}
+	domain := ""
+	switch base := cmp.Or(t.APIDomain, c.conf.Environment.APIURL); base {
+	case "":
+		s.apiErr = errNoDomain
+	default:
+		if s.api, s.apiErr = c.gate.base(base); s.apiErr != nil {
+			s.api = nil
+		} else if t.APIDomain != "" {
+			domain = s.api.String()
+		}
+	}
 	o := &oauth2.Token{AccessToken: string(t.AccessToken), TokenType: c.scheme, Expiry: t.ExpiresAt}
-	s.oauth = o.WithExtra(map[string]any{"api_domain": t.APIDomain})
+	s.oauth = o.WithExtra(map[string]any{"api_domain": domain})
 	return s
 }
 

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -26,8 +28,14 @@ type Config struct {
 
 	// OAuth2 is the client at any other authorization server, in place of
 	// Environment. Its ID, secret and redirect URL are those of Token if Token
-	// has none; the secret is not stored. Set Endpoint.AuthStyle if it is known:
-	// finding out costs a refused request for each Client.
+	// has none; the secret is not stored.
+	//
+	// Set Endpoint.AuthStyle if it is known. Otherwise a Client finds it out: it
+	// sends the client's credentials in the header and, if that is refused, once
+	// more in the body. A one-time code is sent a second time only if the refusal
+	// is of the client. A few servers take the code for used even then, and the
+	// user has to consent again. A request whose answer is lost, or a failure of
+	// the server, is not repeated.
 	OAuth2 *oauth2.Config
 
 	// ExchangeOptions are sent along with a one-time code to the server of
@@ -37,6 +45,21 @@ type Config struct {
 	// RevokeURL is where the server of OAuth2 revokes tokens (RFC 7009). Without
 	// it Revoke fails.
 	RevokeURL string
+
+	// Hosts may be sent tokens: "crm.example.com", with a port unless it is 443.
+	//
+	// In an Environment of Zoho's own, tokens go to Zoho's domains and to Hosts.
+	// Otherwise they go wherever a URL of HTTPClient or the API domain of a record
+	// says or, if there are Hosts, to these and the servers of Environment only.
+	// They go over https, or over http on the loopback interface, which is open
+	// always.
+	Hosts []string
+
+	// Refusals says what error codes of the authorization server mean that this
+	// package does not know, or knows otherwise. The value is ErrReauthRequired,
+	// ErrClient, ErrThrottled, ErrServer or ErrRefused. Only letters and digits of a
+	// code count, in upper or lower case.
+	Refusals map[string]error
 
 	// Token says which record is meant, and is what a new one begins with. See
 	// "Flows" in the package documentation.
@@ -87,7 +110,15 @@ func (c Config) complete() (Config, error) {
 	if err := c.checkServer(); err != nil {
 		return c, err
 	}
-	if c.OAuth2 != nil {
+	if err := checkRefusals(c.Refusals); err != nil {
+		return c, err
+	}
+	var err error
+	if c.OAuth2 == nil {
+		if c.Environment, err = c.Environment.complete(); err != nil {
+			return c, err
+		}
+	} else {
 		c.Token.ClientID = cmp.Or(c.Token.ClientID, c.OAuth2.ClientID)
 		c.Token.RedirectURL = cmp.Or(c.Token.RedirectURL, c.OAuth2.RedirectURL)
 	}
@@ -115,7 +146,7 @@ func (c Config) checkServer() error {
 		if c.ExchangeOptions != nil || c.RevokeURL != "" {
 			return errors.New("initializer: Config.ExchangeOptions and RevokeURL go with OAuth2")
 		}
-		return c.Environment.check()
+		return nil
 	}
 	switch {
 	case c.Environment != Environment{}:
@@ -142,6 +173,9 @@ func (c Config) checkToken() error {
 		return fmt.Errorf("%w: a GrantToken or RefreshToken needs the ClientID and ClientSecret", tokenstore.ErrInvalidToken)
 	case t.APIDomain != "" && !usableURL(t.APIDomain):
 		return fmt.Errorf("%w: APIDomain is not a base URL with https, or http on the loopback interface", tokenstore.ErrInvalidToken)
+	case t.APIDomain != "":
+		_, err := c.gate().base(t.APIDomain)
+		return err
 	}
 	return nil
 }
@@ -154,5 +188,28 @@ func (c Config) server() server {
 	if c.OAuth2 != nil {
 		return newStandard(c, &h)
 	}
-	return &zoho{env: c.Environment, known: c.Environment.known(), http: &h, now: c.Now}
+	return &zoho{judge: judge{c.book(), c.Now}, env: c.Environment, gate: c.gate(), http: &h}
 }
+
+func (c Config) book() book { return book{own: c.Refusals, zoho: c.OAuth2 == nil} }
+
+// gate returns what decides where tokens may be sent.
+func (c Config) gate() gate {
+	g := gate{zoho: c.OAuth2 == nil && c.Environment.known(), hosts: slices.Clone(c.Hosts)}
+	if c.OAuth2 == nil && !g.zoho && len(g.hosts) > 0 {
+		for _, text := range []string{c.Environment.AccountsURL, c.Environment.APIURL} {
+			if u, err := parseBase(text); err == nil {
+				g.hosts = append(g.hosts, u.Host)
+			}
+		}
+	}
+	return g
+}
+
+// Format implements fmt.Formatter. A Config prints as its type: package fmt would
+// print a verifier of PKCE among its options.
+func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "initializer.Config") }
+
+// MarshalText implements encoding.TextMarshaler, for loggers and package expvar. A
+// Config marshals as its type: OAuth2 has a secret that does not hide itself.
+func (c Config) MarshalText() ([]byte, error) { return []byte("initializer.Config"), nil }

@@ -2,9 +2,6 @@ package initializer
 
 import (
 	"fmt"
-	"net/netip"
-	"net/url"
-	"slices"
 	"strings"
 )
 
@@ -12,7 +9,7 @@ import (
 // in one of them, and the accounts server of another does not know it.
 type DataCenter string
 
-// The data centres in which the CRM is offered.
+// The data centres.
 const (
 	US DataCenter = "us"
 	EU DataCenter = "eu"
@@ -22,6 +19,8 @@ const (
 	JP DataCenter = "jp"
 	CA DataCenter = "ca"
 	SA DataCenter = "sa"
+	UK DataCenter = "uk"
+	AE DataCenter = "ae"
 )
 
 // hosts are where a data centre is: its accounts server and the domain of its API.
@@ -29,14 +28,19 @@ var hosts = []struct {
 	name          DataCenter
 	accounts, api string
 }{
-	{US, "https://accounts.zoho.com", "zohoapis.com"},
-	{EU, "https://accounts.zoho.eu", "zohoapis.eu"},
-	{IN, "https://accounts.zoho.in", "zohoapis.in"},
-	{CN, "https://accounts.zoho.com.cn", "zohoapis.com.cn"},
-	{AU, "https://accounts.zoho.com.au", "zohoapis.com.au"},
-	{JP, "https://accounts.zoho.jp", "zohoapis.jp"},
-	{CA, "https://accounts.zohocloud.ca", "zohoapis.ca"},
-	{SA, "https://accounts.zoho.sa", "zohoapis.sa"},
+	{US, "accounts.zoho.com", "zohoapis.com"},
+	{EU, "accounts.zoho.eu", "zohoapis.eu"},
+	{IN, "accounts.zoho.in", "zohoapis.in"},
+	{CN, "accounts.zoho.com.cn", "zohoapis.com.cn"},
+	{AU, "accounts.zoho.com.au", "zohoapis.com.au"},
+	{JP, "accounts.zoho.jp", "zohoapis.jp"},
+	{CA, "accounts.zohocloud.ca", "zohoapis.ca"},
+	{SA, "accounts.zoho.sa", "zohoapis.sa"},
+	// The SDKs do not know these two yet. Zoho lists the accounts server of the
+	// first (zoho.com/accounts/protocol/oauth/multi-dc.html) and the API domain of
+	// the second (zoho.com/workdrive/developer/docs/api/v1/getting-started-multi-dc-support.html).
+	{UK, "accounts.zoho.uk", "zohoapis.uk"},
+	{AE, "accounts.zoho.ae", "zohoapis.ae"},
 }
 
 // DataCenters returns the data centres that this package knows. Others can be
@@ -60,9 +64,10 @@ func (d DataCenter) Sandbox() Environment { return d.environment("sandbox") }
 func (d DataCenter) Developer() Environment { return d.environment("developer") }
 
 func (d DataCenter) environment(kind string) Environment {
+	d = DataCenter(strings.ToLower(strings.TrimSpace(string(d))))
 	for _, h := range hosts {
 		if h.name == d {
-			return Environment{AccountsURL: h.accounts, APIURL: "https://" + kind + "." + h.api}
+			return Environment{AccountsURL: "https://" + h.accounts, APIURL: "https://" + kind + "." + h.api}
 		}
 	}
 	return Environment{}
@@ -70,60 +75,64 @@ func (d DataCenter) environment(kind string) Environment {
 
 // An Environment is a pair of servers: the one that issues tokens and the one
 // that takes them. See DataCenter for Zoho's; any other pair of base URLs will do.
-// They are https, or http on the loopback interface.
+// They are https, or http on the loopback interface. A URL without a scheme is
+// https, and neither a slash at the end nor the path of the token endpoint counts.
 type Environment struct {
 	AccountsURL string // such as "https://accounts.zoho.eu"
 	APIURL      string // such as "https://sandbox.zohoapis.eu"
 }
 
-func (e Environment) check() error {
-	for _, u := range []struct{ name, url string }{{"AccountsURL", e.AccountsURL}, {"APIURL", e.APIURL}} {
-		if !usableURL(u.url) {
-			return fmt.Errorf("initializer: Environment.%s is not a base URL with https, or http on the loopback interface; is the data centre known?", u.name)
-		}
+// complete returns e in its one spelling.
+func (e Environment) complete() (Environment, error) {
+	if (e == Environment{}) {
+		return e, fmt.Errorf("initializer: Config.Environment is empty; is the data centre one of %v?", DataCenters())
 	}
-	return nil
+	for _, u := range []struct {
+		name string
+		text *string
+	}{{"AccountsURL", &e.AccountsURL}, {"APIURL", &e.APIURL}} {
+		base, err := parseBase(*u.text)
+		if err != nil {
+			return e, fmt.Errorf("initializer: Environment.%s is not a base URL with https, or http on the loopback interface, such as %q", u.name, EU.Production().AccountsURL)
+		}
+		base.Path = withoutEndpoint(base.Path)
+		if base.Path != "" && isZoho(base) {
+			return e, fmt.Errorf("initializer: Environment.%s has the path %q; it is %q alone", u.name, base.Path, base.Scheme+"://"+base.Host)
+		}
+		*u.text = base.String()
+	}
+	return e, nil
 }
 
-// known reports whether e is one of Zoho's own.
+// withoutEndpoint returns a path without that of a Zoho endpoint at its end: people
+// write the URL that they know.
+func withoutEndpoint(path string) string {
+	for _, endpoint := range []string{"/oauth/v2/token/revoke", "/oauth/v2/token", "/oauth/v2/auth", "/oauth/v2"} {
+		if before, ok := strings.CutSuffix(path, endpoint); ok {
+			return before
+		}
+	}
+	return path
+}
+
+// known reports whether both servers of e, which is complete, are Zoho's.
 func (e Environment) known() bool {
-	for _, d := range DataCenters() {
-		if slices.Contains([]Environment{d.Production(), d.Sandbox(), d.Developer()}, e) {
-			return true
+	accounts, err1 := parseBase(e.AccountsURL)
+	api, err2 := parseBase(e.APIURL)
+	return err1 == nil && err2 == nil && isZoho(accounts) && isZoho(api)
+}
+
+// accountsFor returns the accounts server of the data centre with the given API
+// domain.
+func accountsFor(apiDomain string) (string, bool) {
+	base, err := parseBase(apiDomain)
+	if err != nil || base.Scheme != "https" {
+		return "", false
+	}
+	for _, h := range hosts {
+		if within(base.Host, h.api) {
+			return "https://" + h.accounts, true
 		}
 	}
-	return false
-}
-
-// environmentOf returns Zoho's environment with the given API domain.
-func environmentOf(apiDomain string) (Environment, bool) {
-	for _, d := range DataCenters() {
-		for _, e := range []Environment{d.Production(), d.Sandbox(), d.Developer()} {
-			if e.APIURL == apiDomain {
-				return e, true
-			}
-		}
-	}
-	return Environment{}, false
-}
-
-// usableURL reports whether text is a base URL to which tokens may be sent.
-func usableURL(text string) bool {
-	u, err := url.Parse(text)
-	return err == nil && secure(u) && u.RawQuery == "" && u.Fragment == "" && !strings.HasSuffix(text, "/")
-}
-
-// usableEndpoint reports whether text is a URL to which secrets may be sent.
-func usableEndpoint(text string) bool {
-	u, err := url.Parse(text)
-	return err == nil && secure(u)
-}
-
-func secure(u *url.URL) bool {
-	return u.Host != "" && u.User == nil && (u.Scheme == "https" || u.Scheme == "http" && loopback(u.Hostname()))
-}
-
-func loopback(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.IsLoopback()
+	return "", false
 }

@@ -3,12 +3,11 @@ package initializer
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
@@ -29,10 +28,11 @@ var (
 	ErrThrottled = errors.New("the authorization server is throttling")
 
 	// ErrClient means that the authorization server refused the client and not
-	// the user's token: its ID, secret or redirect URL is wrong.
+	// the user's token: its ID, secret, redirect URL or scopes are wrong, or it may
+	// not do what it asks for. A correction of the configuration helps at once.
 	ErrClient = errors.New("the authorization server refused the client")
 
-	// ErrWrongDataCenter is ErrClient where the accounts server of a data centre
+	// ErrWrongDataCenter is ErrClient where Zoho's accounts server of a data centre
 	// does not know the client at all: the client is registered in another one,
 	// or its ID is wrong.
 	ErrWrongDataCenter = fmt.Errorf("%w: it is not known in this data centre", ErrClient)
@@ -42,40 +42,39 @@ var (
 	// megabytes. Trying again later may help.
 	ErrServer = errors.New("no usable answer from the authorization server")
 
+	// ErrRefused means that the authorization server answered and refused, with a
+	// code whose meaning this package does not know. The *tokenstore.RefreshError
+	// has the code, or "http_" and the status if there is none. Trying again seldom
+	// helps. Config.Refusals gives a code its class.
+	ErrRefused = errors.New("the authorization server refused")
+
+	// ErrUntrustedURL means that a token was not sent, because its destination may
+	// not have it: a URL without https, or a host that is not Zoho's where the
+	// Environment is. See Config.Hosts.
+	ErrUntrustedURL = errors.New("a token must not be sent to this URL")
+
 	// ErrClosed means that the Client was closed.
 	ErrClosed = errors.New("the client is closed")
 )
 
 var errNoDomain = errors.New("the URL has no host, and no API domain is known")
 
-// Codes of refusals that are not the server's own words.
-const (
-	codeDenied          = "Access Denied" // Zoho's, in the spelling that stores know
-	codeNoCredential    = "no_refresh_token"
-	codeInvalidResponse = "invalid_response"
-	codeServerError     = "server_error"
-	codeThrottled       = "too_many_requests"
-	codeUnknown         = "unknown_error"
-)
-
-const (
-	throttleWait = 10 * time.Minute // Zoho's window
-	serverWait   = 5 * time.Second  // after an answer that was none
-)
+const throttleWait = 10 * time.Minute // Zoho's window
 
 // fail makes the error of an operation: the class of err before it.
-func fail(op string, err error) error {
+func (c *Client) fail(op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if class := classOf(err); class != nil && !errors.Is(err, class) {
+	if class := c.classOf(err); class != nil && !errors.Is(err, class) {
 		return fmt.Errorf("initializer: %s: %w: %w", op, class, err)
 	}
 	return fmt.Errorf("initializer: %s: %w", op, err)
 }
 
-// classOf returns the class of this package that err belongs to, or nil.
-func classOf(err error) error {
+// classOf returns the class of this package that err belongs to, or nil. The code
+// of a refusal decides, because it is all that a store keeps.
+func (c *Client) classOf(err error) error {
 	var refused *tokenstore.RefreshError
 	switch {
 	case errors.Is(err, tokenstore.ErrNotPersisted):
@@ -84,70 +83,18 @@ func classOf(err error) error {
 		return ErrReauthRequired
 	case refused == nil:
 		return nil
-	case refused.Code == codeDenied, refused.Code == codeThrottled, refused.Code == "slow_down":
-		return ErrThrottled
-	case refused.Code == "invalid_client":
+	}
+	code, m, _ := c.conf.book().look(refused.Code)
+	switch {
+	case m == meansClient && code == "invalid_client" && c.conf.OAuth2 == nil:
 		return ErrWrongDataCenter
-	case ofClient(refused.Code):
-		return ErrClient
-	case refused.Permanent:
+	case m == meansConsent && !refused.Permanent:
+		// After a take-over a store takes what is final for temporary.
+		return ErrServer
+	case m == meansUnknown && refused.Permanent:
 		return ErrReauthRequired
 	}
-	return ErrServer
-}
-
-// ofClient reports whether a code refuses the client and not the user's token.
-// Stores do not keep such a refusal.
-func ofClient(code string) bool {
-	for _, prefix := range []string{"invalid_client", "unauthorized_client", "invalid_redirect_uri"} {
-		if strings.HasPrefix(code, prefix) {
-			return true
-		}
-	}
-	return false
-}
-
-var codeForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_ .-]{0,63}$`)
-
-// refusal is what a server's error code means. The code comes from outside and
-// ends up in errors and records: one that does not look like a code, or that
-// repeats a secret of the request, is not passed on.
-func refusal(code string, header http.Header, now time.Time, secrets ...string) *tokenstore.RefreshError {
-	if !codeForm.MatchString(code) || holdsAny(code, secrets) {
-		code = codeUnknown
-	}
-	r := &tokenstore.RefreshError{Code: code, RetryAfter: retryAfter(header, now)}
-	switch code {
-	case "invalid_code", "invalid_grant", "invalid_token":
-		r.Permanent = true
-	case "server_error", "temporarily_unavailable":
-		r.RetryAfter = max(r.RetryAfter, serverWait)
-	}
-	return r
-}
-
-// noAnswer is what an answer means that is none, by its HTTP status.
-func noAnswer(status int, header http.Header, now time.Time) *tokenstore.RefreshError {
-	r := &tokenstore.RefreshError{Code: codeInvalidResponse, RetryAfter: max(retryAfter(header, now), serverWait)}
-	switch {
-	case status == http.StatusTooManyRequests:
-		r.Code = codeThrottled
-	case status >= http.StatusInternalServerError:
-		r.Code = codeServerError
-	}
-	return r
-}
-
-// retryAfter reads the header of that name: seconds, or a date.
-func retryAfter(header http.Header, now time.Time) time.Duration {
-	text := header.Get("Retry-After")
-	if seconds, err := strconv.Atoi(text); err == nil {
-		return time.Duration(min(max(seconds, 0), 24*60*60)) * time.Second
-	}
-	if at, err := http.ParseTime(text); err == nil {
-		return max(at.Sub(now), 0)
-	}
-	return 0
+	return m.class()
 }
 
 // unreachable is the error of a request that brought no answer. What it was
@@ -164,12 +111,34 @@ func unreachable(err error, secrets ...string) error {
 	return fmt.Errorf("%w: %w", ErrServer, err)
 }
 
+// holdsAny reports whether a text repeats a secret, as it is or as a form has it:
+// a transport may quote the form that it was to send. A short secret is one only
+// as a word of its own, or "r" would be in every text.
 func holdsAny(text string, secrets []string) bool {
 	for _, s := range secrets {
-		// A transport may quote the form it was to send.
-		if s != "" && (strings.Contains(text, s) || strings.Contains(text, url.QueryEscape(s))) {
+		if s != "" && (holds(text, s) || holds(text, url.QueryEscape(s))) {
 			return true
 		}
 	}
 	return false
 }
+
+const longSecret = 12
+
+func holds(text, secret string) bool {
+	for from := 0; ; {
+		at := strings.Index(text[from:], secret)
+		if at < 0 {
+			return false
+		}
+		at += from
+		before, _ := utf8.DecodeLastRuneInString(text[:at])
+		after, _ := utf8.DecodeRuneInString(text[at+len(secret):])
+		if len(secret) >= longSecret || !inWord(before) && !inWord(after) {
+			return true
+		}
+		from = at + 1
+	}
+}
+
+func inWord(r rune) bool { return r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) }

@@ -3,153 +3,230 @@ package initializer
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/oauth2"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// standard is an authorization server as RFC 6749 has it, asked through
-// golang.org/x/oauth2.
+// standard is an authorization server as RFC 6749 has it. Package
+// golang.org/x/oauth2 makes the requests. The answers are read here, because it
+// drops one that has tokens and beside them a member that it cannot decode.
 type standard struct {
+	judge
 	conf      *oauth2.Config
 	options   []oauth2.AuthCodeOption // of the exchange
 	revokeURL string
 	http      *http.Client
-	now       func() time.Time
+	logger    *slog.Logger
 	style     atomic.Int64 // how the client authenticates, once that is known
 }
 
 func newStandard(c Config, h *http.Client) *standard {
-	s := &standard{conf: c.OAuth2, options: c.ExchangeOptions, revokeURL: c.RevokeURL, http: h, now: c.Now}
+	s := &standard{
+		judge: judge{c.book(), c.Now}, conf: c.OAuth2, options: c.ExchangeOptions, revokeURL: c.RevokeURL,
+		http: h, logger: c.Logger,
+	}
 	s.style.Store(int64(c.OAuth2.Endpoint.AuthStyle))
 	return s
 }
 
+// request has x/oauth2 make a request with a configuration.
+type request func(context.Context, *oauth2.Config) error
+
+// exchange trades a one-time code. A server may take the code for used although it
+// refuses the request, so that the code is sent a second time only if the client
+// was refused: a server that identifies the client first, as RFC 6749 has it
+// (4.1.3), has not looked at the code then.
 func (s *standard) exchange(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
-	return s.ask(ctx, t, func(ctx context.Context, c *oauth2.Config) (*oauth2.Token, error) {
-		return c.Exchange(ctx, string(t.GrantToken), s.options...)
-	})
-}
-
-func (s *standard) refresh(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
-	return s.ask(ctx, t, func(ctx context.Context, c *oauth2.Config) (*oauth2.Token, error) {
-		return c.TokenSource(ctx, &oauth2.Token{RefreshToken: string(t.RefreshToken)}).Token()
-	})
-}
-
-// ask does a request. If it is not known how the server wants the client to
-// authenticate, the header is tried first, and the body if the client is refused.
-// What x/oauth2 does by itself is to repeat every request that fails: with
-// rotating refresh tokens, where the first may have been granted and its answer
-// lost, that would be the reuse which revokes them all.
-func (s *standard) ask(ctx context.Context, t tokenstore.Token, do func(context.Context, *oauth2.Config) (*oauth2.Token, error)) (tokenstore.Token, error) {
-	style := oauth2.AuthStyle(s.style.Load())
-	if style != oauth2.AuthStyleAutoDetect {
-		return s.askWith(ctx, t, style, do)
+	do := func(ctx context.Context, c *oauth2.Config) error {
+		_, err := c.Exchange(ctx, string(t.GrantToken), s.options...)
+		return err
 	}
-	style = oauth2.AuthStyleInHeader
-	minted, err := s.askWith(ctx, t, style, do)
-	var refused *tokenstore.RefreshError
-	if errors.As(err, &refused) && ofClient(refused.Code) {
-		style = oauth2.AuthStyleInParams
-		minted, err = s.askWith(ctx, t, style, do)
-	}
-	if err == nil {
-		s.style.Store(int64(style))
+	repeated := false
+	minted, err := s.ask(ctx, t, do, func(v *verdict) bool {
+		repeated = v.meaning == meansClient
+		return repeated
+	})
+	if err != nil && repeated {
+		s.logger.WarnContext(ctx, "initializer: a code was refused that was sent twice, to find out how the client authenticates; set OAuth2.Endpoint.AuthStyle", "error", err)
 	}
 	return minted, err
 }
 
-func (s *standard) askWith(ctx context.Context, t tokenstore.Token, style oauth2.AuthStyle, do func(context.Context, *oauth2.Config) (*oauth2.Token, error)) (tokenstore.Token, error) {
-	asked := s.now()
+// refresh uses a refresh token. A request that was refused has used up nothing.
+func (s *standard) refresh(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
+	do := func(ctx context.Context, c *oauth2.Config) error {
+		_, err := c.TokenSource(ctx, &oauth2.Token{RefreshToken: string(t.RefreshToken)}).Token()
+		return err
+	}
+	return s.ask(ctx, t, do, mayBeOfClient)
+}
+
+// mayBeOfClient reports whether a refusal may be of the way in which the client
+// authenticates. Many servers that want another way say something else.
+func mayBeOfClient(v *verdict) bool { return v.definite && v.meaning != meansConsent }
+
+// styles returns the ways of authentication to try, in order: the one that is
+// configured or has been found out, or else the header, which every server has to
+// take (RFC 6749, 2.3.1), and the body. A client without a secret does not
+// authenticate, and is named in the body (3.2.1).
+func (s *standard) styles(t tokenstore.Token) []oauth2.AuthStyle {
+	known := oauth2.AuthStyle(s.style.Load())
+	switch {
+	case known != oauth2.AuthStyleAutoDetect:
+		return []oauth2.AuthStyle{known}
+	case t.ClientSecret == "":
+		return []oauth2.AuthStyle{oauth2.AuthStyleInParams, oauth2.AuthStyleInHeader}
+	}
+	return []oauth2.AuthStyle{oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams}
+}
+
+// ask does a request. If it is not known how the server wants the client to
+// authenticate, it is found out. x/oauth2 by itself repeats every request that
+// fails: with rotating refresh tokens, where the first may have been granted and
+// its answer lost, that is the reuse which revokes them all.
+func (s *standard) ask(ctx context.Context, t tokenstore.Token, do request, again func(*verdict) bool) (tokenstore.Token, error) {
+	styles := s.styles(t)
+	minted, first, err := s.askWith(ctx, t, styles[0], do)
+	switch {
+	case len(styles) == 1 || err != nil || first != nil && !again(first):
+		return minted, first.orNil(err)
+	case first == nil:
+		s.style.Store(int64(styles[0]))
+		return minted, nil
+	}
+	minted, second, err := s.askWith(ctx, t, styles[1], do)
+	switch {
+	case err != nil:
+		return minted, err
+	case second == nil:
+		s.style.Store(int64(styles[1]))
+		return minted, nil
+	case second.meaning == meansConsent:
+		// The client was accepted this time.
+		s.style.Store(int64(styles[1]))
+	case first.meaning == meansUnknown && second.meaning == meansClient:
+		return minted, first.RefreshError // the server takes the first way
+	}
+	return minted, second.RefreshError
+}
+
+// orNil returns err or, if that is nil, the refusal, if there is one.
+func (v *verdict) orNil(err error) error {
+	if err != nil || v == nil {
+		return err
+	}
+	return v.RefreshError
+}
+
+func (s *standard) askWith(ctx context.Context, t tokenstore.Token, style oauth2.AuthStyle, do request) (tokenstore.Token, *verdict, error) {
+	secrets := secretsOf(t)
+	asked := s.now() // the token is not younger than this
 	endpoint := s.conf.Endpoint
 	endpoint.AuthStyle = style
 	conf := &oauth2.Config{
 		ClientID: t.ClientID, ClientSecret: string(t.ClientSecret),
 		Endpoint: endpoint, RedirectURL: t.RedirectURL, Scopes: s.conf.Scopes,
 	}
-	got, err := do(context.WithValue(ctx, oauth2.HTTPClient, s.http), conf)
+	h := *s.http
+	tap := &tap{base: h.Transport}
+	h.Transport = tap
+	err := do(context.WithValue(ctx, oauth2.HTTPClient, &h), conf)
+	switch {
+	case tap.reply == nil && ctx.Err() != nil:
+		return tokenstore.Token{}, nil, unreachable(ctx.Err())
+	case tap.reply == nil && err != nil:
+		return tokenstore.Token{}, nil, unreachable(err, secrets...)
+	case tap.reply == nil:
+		return tokenstore.Token{}, nil, unreachable(errNoRequest)
+	}
+	m, refused := s.judge.judge(*tap.reply, secrets)
+	if refused != nil {
+		return tokenstore.Token{}, refused, nil
+	}
+	minted := tokenstore.Token{AccessToken: m.token("access_token"), RefreshToken: m.token("refresh_token")}
+	life := m.life("expires_in")
+	if m["expires_in"] == nil {
+		life = m.life("expires") // Deezer
+	}
+	if life > 0 {
+		minted.ExpiresAt = asked.Add(life)
+	}
+	return minted, nil, nil
+}
+
+// A tap keeps the answer to the one request that x/oauth2 makes, and from it.
+type tap struct {
+	base  http.RoundTripper
+	reply *reply
+}
+
+var (
+	errTapped    = errors.New("the answer is read elsewhere")
+	errNoRequest = errors.New("there was no request")
+)
+
+// RoundTrip implements http.RoundTripper.
+func (t *tap) RoundTrip(req *http.Request) (*http.Response, error) {
+	base := t.base
+	if base == nil {
+		base = http.DefaultTransport
+	}
+	res, err := base.RoundTrip(req)
 	if err != nil {
-		return tokenstore.Token{}, s.refusal(ctx, err, asked, secretsOf(t))
+		return nil, err
 	}
-	minted := tokenstore.Token{
-		AccessToken:  tokenstore.Secret(got.AccessToken),
-		RefreshToken: tokenstore.Secret(got.RefreshToken),
+	got, err := read(res, maxAnswer)
+	if err != nil {
+		return nil, err
 	}
-	switch {
-	case got.ExpiresIn > 0:
-		minted.ExpiresAt = asked.Add(min(time.Duration(got.ExpiresIn)*time.Second, maxLife))
-	case !got.Expiry.IsZero():
-		minted.ExpiresAt = asked.Add(min(max(time.Until(got.Expiry), time.Second), maxLife))
-	}
-	if tokenstore.Validate(minted) != nil {
-		return tokenstore.Token{}, noAnswer(http.StatusOK, nil, asked)
-	}
-	return minted, nil
+	t.reply = &got
+	return nil, errTapped
 }
 
-// refusal translates an error of x/oauth2. Of its errors nothing but the code is
-// kept: they hold the response, the request, and what could not be parsed.
-func (s *standard) refusal(ctx context.Context, err error, now time.Time, secrets []string) error {
-	var (
-		r *oauth2.RetrieveError
-		u *url.Error
-	)
-	switch {
-	case ctx.Err() != nil:
-		return unreachable(ctx.Err())
-	case errors.As(err, &r):
-		status := r.Response.StatusCode
-		switch {
-		case r.ErrorCode == "" && status == http.StatusUnauthorized:
-			return refusal("invalid_client", r.Response.Header, now) // what the status means here
-		case r.ErrorCode == "" || status == http.StatusTooManyRequests:
-			return noAnswer(status, r.Response.Header, now)
-		case r.ErrorCode == "access_denied":
-			return &tokenstore.RefreshError{Code: r.ErrorCode, Permanent: true}
-		}
-		return refusal(r.ErrorCode, r.Response.Header, now, secrets...)
-	case errors.As(err, &u):
-		return unreachable(err, secrets...)
-	}
-	return noAnswer(http.StatusOK, nil, now)
-}
-
-// revoke implements RFC 7009.
+// revoke implements RFC 7009. To revoke a token twice does no harm.
 func (s *standard) revoke(ctx context.Context, t tokenstore.Token, token tokenstore.Secret) error {
 	if s.revokeURL == "" {
 		return errors.New("no RevokeURL is configured")
 	}
 	secrets := secretsOf(t)
-	style := oauth2.AuthStyle(s.style.Load())
+	var result error
+	for _, style := range s.styles(t) {
+		res, err := s.postRevocation(ctx, t, token, style)
+		if err != nil {
+			return unreachable(err, secrets...)
+		}
+		if result = s.revoked(res, secrets); result == nil {
+			return nil
+		}
+		if _, refused := s.judge.judge(res, secrets); refused == nil || !mayBeOfClient(refused) {
+			return result
+		}
+	}
+	return result
+}
+
+func (s *standard) postRevocation(ctx context.Context, t tokenstore.Token, token tokenstore.Secret, style oauth2.AuthStyle) (reply, error) {
 	form := url.Values{"token": {string(token)}}
 	if style == oauth2.AuthStyleInParams {
 		form.Set("client_id", t.ClientID)
-		form.Set("client_secret", string(t.ClientSecret))
+		if t.ClientSecret != "" {
+			form.Set("client_secret", string(t.ClientSecret))
+		}
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.revokeURL, strings.NewReader(form.Encode()))
 	if err != nil {
-		return errors.New("RevokeURL is no URL")
+		return reply{}, errors.New("RevokeURL is no URL")
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	if style != oauth2.AuthStyleInParams {
 		req.SetBasicAuth(url.QueryEscape(t.ClientID), url.QueryEscape(string(t.ClientSecret)))
 	}
-	res, err := send(s.http, req, maxAnswer)
-	if err != nil {
-		return unreachable(err, secrets...)
-	}
-	if res.status == http.StatusOK {
-		return nil
-	}
-	if a, ok := res.answer(); ok && a.Error != "" {
-		return revoked(refusal(a.Error, res.header, s.now(), secrets...))
-	}
-	return noAnswer(res.status, res.header, s.now())
+	return send(s.http, req, maxAnswer)
 }

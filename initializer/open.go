@@ -68,7 +68,7 @@ func (c *Client) open(ctx context.Context) (*session, error) {
 			return nil, err
 		}
 		s, err := c.use(ctx, t)
-		if !errors.Is(classOf(err), ErrReauthRequired) {
+		if !errors.Is(c.classOf(err), ErrReauthRequired) {
 			return s, err
 		}
 		if refused == nil || errors.Is(refused, tokenstore.ErrNotFound) {

@@ -34,9 +34,9 @@ func TestWhatIsNoTokenIsNotStored(t *testing.T) {
 		"invalid_client is of the client":  {ok(`{"error":"invalid_client"}`), initializer.ErrClient},
 		"invalid_client_secret":            {ok(`{"error":"invalid_client_secret"}`), initializer.ErrClient},
 		"invalid_redirect_uri":             {ok(`{"error":"invalid_redirect_uri"}`), initializer.ErrClient},
-		"an error nobody knows":            {ok(`{"error":"general_error"}`), initializer.ErrServer},
-		"an error that is no code":         {ok(`{"error":"1000.canary\n"}`), initializer.ErrServer},
-		"an error that repeats the secret": {ok(`{"error":"canary-client-secret"}`), initializer.ErrServer},
+		"an error nobody knows":            {ok(`{"error":"general_error"}`), initializer.ErrRefused},
+		"an error that is no code":         {ok(`{"error":"1000.canary\n"}`), initializer.ErrRefused},
+		"an error that repeats the secret": {ok(`{"error":"canary-client-secret"}`), initializer.ErrRefused},
 		"an empty object":                  {ok(`{}`), initializer.ErrServer},
 		"an empty access token":            {ok(`{"access_token":"","expires_in":3600}`), initializer.ErrServer},
 		"an access token of two lines":     {ok(`{"access_token":"canary\ntwo"}`), initializer.ErrServer},
@@ -153,18 +153,26 @@ func TestTheServersRetryAfterIsKept(t *testing.T) {
 	w.asked(0, 1)
 }
 
-func TestAServerThatFailsIsAskedAgainSoon(t *testing.T) {
+// A server that says nothing about the time is asked again at growing intervals.
+func TestAnOutageIsNotHammered(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	old := w.saved(true)
-	w.answers(status(503, ""))
-	for range 20 {
-		w.openError(w.config(tokenstore.Token{ID: old.ID}), initializer.ErrServer)
-		w.clock.Advance(6 * time.Second)
+	for _, code := range []int{429, 500, 503, 404, 400} {
+		w := newWorld(t, nil)
+		old := w.saved(true)
+		w.answers(status(code, "<html>"))
+		for range 6 * 60 { // six hours
+			if _, err := initializer.New(t.Context(), w.config(tokenstore.Token{ID: old.ID})); err == nil {
+				t.Fatal("New did not fail")
+			}
+			w.clock.Advance(time.Minute)
+		}
+		if n := w.zoho.Count(zohoaccounts.Refresh); n < 8 || n > 60 {
+			t.Errorf("status %d: there were %d requests in six hours", code, n)
+		}
+		w.zoho.Inject(nil)
+		w.clock.Advance(time.Hour)
+		w.token(w.open(tokenstore.Token{ID: old.ID}))
 	}
-	w.zoho.Inject(nil)
-	w.token(w.open(tokenstore.Token{ID: old.ID}))
-	w.asked(0, 21)
 }
 
 func TestAClientIsKnownInItsDataCenterOnly(t *testing.T) {

@@ -26,9 +26,9 @@ const maxPeek = 64 << 10
 // not help, the caller gets the answer, and the next minute nothing of the kind is
 // tried again.
 //
-// The token is sent to the host that the request is for, and not to another one
-// that it redirects to. Do not use the client for hosts that may not have the
-// token. Requests have contexts of their own; after ctx is done all are refused.
+// The token is sent to the host that the request is for, over https or on the
+// loopback interface, and not to another one that it redirects to. A request for a
+// host that may not have it fails with ErrUntrustedURL; see Config.Hosts. Requests have contexts of their own; after ctx is done all are refused.
 func (c *Client) HTTPClient(ctx context.Context) *http.Client {
 	h := *c.conf.HTTPClient
 	h.Transport = &transport{ctx, c, h.Transport}
@@ -73,29 +73,50 @@ func (t *transport) prepare(req *http.Request) (*session, *url.URL, error) {
 	if err := t.ctx.Err(); err != nil {
 		return nil, nil, err
 	}
-	if elsewhere(req) {
-		return nil, req.URL, nil
+	u := req.URL
+	if u.Host != "" && u.Scheme == "" {
+		// Package http resolves "Location: //host/path" against the URL of the
+		// request, which has no scheme if it is one of the API domain.
+		whole := *u
+		whole.Scheme = "https"
+		if first := origin(req); first != nil {
+			whole.Scheme = first.Scheme
+		}
+		u = &whole
+	}
+	if elsewhere(req, u) {
+		return nil, u, nil
 	}
 	s, err := t.client.usable(req.Context())
 	if err != nil {
-		return nil, nil, fail("request", err)
+		return nil, nil, t.client.fail("request", err)
 	}
-	if req.URL.Host != "" {
-		return s, req.URL, nil
+	if u.Host == "" && u.Scheme == "" {
+		if s.api == nil {
+			return nil, nil, t.client.fail("request", s.apiErr)
+		}
+		u = s.api.ResolveReference(u)
 	}
-	base, err := url.Parse(t.client.APIDomain())
-	if err != nil || base.Host == "" {
-		return nil, nil, fail("request", errNoDomain)
+	if err := t.client.gate.check(u); err != nil {
+		return nil, nil, t.client.fail("request", err)
 	}
-	return s, base.ResolveReference(req.URL), nil
+	return s, u, nil
 }
 
-// elsewhere reports whether a request follows a redirect to another host, or from
-// https to http.
-func elsewhere(req *http.Request) bool {
-	for r := req; r.Response != nil && r.Response.Request != nil; r = r.Response.Request {
-		from := r.Response.Request.URL
-		if req.URL.Host != "" && (from.Host != req.URL.Host || from.Scheme != req.URL.Scheme) {
+// origin returns the URL that redirected to a request, or nil.
+func origin(req *http.Request) *url.URL {
+	if req.Response == nil || req.Response.Request == nil {
+		return nil
+	}
+	return req.Response.Request.URL
+}
+
+// elsewhere reports whether a request for u follows a redirect to another host, or
+// from https to http.
+func elsewhere(req *http.Request, u *url.URL) bool {
+	for r := req; origin(r) != nil; r = r.Response.Request {
+		from := origin(r)
+		if u.Host != "" && (from.Host != u.Host || from.Scheme != u.Scheme) {
 			return true
 		}
 	}
@@ -144,8 +165,12 @@ func (c *Client) replace(ctx context.Context, s *session) *session {
 // invalidToken reports whether a response says that the token is not good. Its
 // body can still be read afterwards.
 func invalidToken(res *http.Response) bool {
-	if strings.Contains(res.Header.Get("WWW-Authenticate"), `error="invalid_token"`) {
-		return true
+	for _, field := range res.Header.Values("WWW-Authenticate") {
+		for _, c := range parseChallenges(field) {
+			if strings.EqualFold(c.params["error"], "invalid_token") {
+				return true
+			}
+		}
 	}
 	start, err := io.ReadAll(io.LimitReader(res.Body, maxPeek))
 	rest := res.Body

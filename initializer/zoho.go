@@ -1,10 +1,10 @@
 package initializer
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -13,15 +13,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-const (
-	maxAnswer = 64 << 10 // a token endpoint answers with less than one
-
-	// Zoho's access tokens live an hour. Some answers do not say so.
-	zohoLife = time.Hour
-
-	// maxLife bounds what an answer may say.
-	maxLife = 10 * 365 * 24 * time.Hour
-)
+// zohoLife is for answers that do not say how long an access token lives.
+const zohoLife = time.Hour
 
 // A server is an authorization server.
 type server interface {
@@ -37,10 +30,10 @@ type server interface {
 
 // zoho is the accounts server of a data centre.
 type zoho struct {
-	env   Environment
-	known bool // env is one of Zoho's own, so that an API domain tells the accounts server
-	http  *http.Client
-	now   func() time.Time
+	judge
+	env  Environment
+	gate gate
+	http *http.Client
 }
 
 func (z *zoho) exchange(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
@@ -72,36 +65,27 @@ func (z *zoho) ask(ctx context.Context, t tokenstore.Token, form url.Values) (to
 	if err != nil {
 		return tokenstore.Token{}, unreachable(err, secrets...)
 	}
-	a, ok := res.answer()
-	switch {
-	case ok && a.Error != "":
-		code := a.Error
-		if c := strings.ReplaceAll(strings.ToLower(code), "_", " "); c == "access denied" {
-			refused := refusal(codeDenied, res.header, asked)
-			refused.RetryAfter = max(refused.RetryAfter, throttleWait)
-			return tokenstore.Token{}, refused
-		}
-		return tokenstore.Token{}, refusal(code, res.header, asked, secrets...)
-	case !ok || a.AccessToken == "" || res.status != http.StatusOK:
-		return tokenstore.Token{}, noAnswer(res.status, res.header, asked)
+	m, refused := z.judge.judge(res, secrets)
+	if refused != nil {
+		return tokenstore.Token{}, refused.RefreshError
 	}
-	minted := tokenstore.Token{
-		AccessToken:  tokenstore.Secret(a.AccessToken),
-		RefreshToken: tokenstore.Secret(a.RefreshToken),
-		ExpiresAt:    asked.Add(a.life()),
-		APIDomain:    z.apiDomain(a, t),
-	}
-	return minted, nil
+	// Old servers give the life in milliseconds, and in seconds beside that.
+	life := cmp.Or(m.life("expires_in_sec"), m.life("expires_in"), zohoLife)
+	return tokenstore.Token{
+		AccessToken:  m.token("access_token"),
+		RefreshToken: m.token("refresh_token"),
+		ExpiresAt:    asked.Add(life),
+		APIDomain:    z.apiDomain(m.text("api_domain"), t),
+	}, nil
 }
 
 // apiDomain returns the API domain that the record is to have: where an answer
-// says nothing, or nothing that a token can be sent to, the one that it has.
-func (z *zoho) apiDomain(a answer, t tokenstore.Token) string {
-	domain := strings.TrimSuffix(a.APIDomain, "/")
-	switch {
-	case usableURL(domain):
-		return domain
-	case t.APIDomain != "":
+// says nothing, or nothing that a token may be sent to, the one that it has.
+func (z *zoho) apiDomain(said string, t tokenstore.Token) string {
+	if _, err := z.gate.base(said); said != "" && err == nil {
+		return strings.TrimRight(said, "/")
+	}
+	if t.APIDomain != "" {
 		return ""
 	}
 	return z.env.APIURL
@@ -114,31 +98,33 @@ func (z *zoho) revoke(ctx context.Context, t tokenstore.Token, token tokenstore.
 	if err != nil {
 		return unreachable(err, secrets...)
 	}
-	a, ok := res.answer()
-	switch {
-	case ok && a.Error != "":
-		return revoked(refusal(a.Error, res.header, z.now(), secrets...))
-	case !ok || res.status != http.StatusOK:
-		return noAnswer(res.status, res.header, z.now())
+	if _, ok := res.members(); res.good() && !ok {
+		return z.verdict(codeInvalidResponse, meansServer, res).RefreshError
 	}
-	return nil
+	return z.revoked(res, secrets)
 }
 
-// revoked is the result of a revocation that was refused: what is not known is
-// revoked.
-func revoked(refused *tokenstore.RefreshError) error {
-	if refused.Permanent {
+// revoked returns the result of a revocation: nil if the token is of no use any
+// more. What is not known is revoked. An answer without a complaint is good
+// whatever it holds (RFC 7009, 2.2).
+func (j judge) revoked(r reply, secrets []string) error {
+	m, ok := r.members()
+	if r.good() && (!ok || !complains(m)) {
 		return nil
 	}
-	return refused
+	_, refused := j.judge(r, secrets)
+	if refused != nil && refused.meaning != meansConsent {
+		return refused.RefreshError
+	}
+	return nil
 }
 
 // accounts returns the accounts server for a record: that of the data centre in
 // which its tokens are good.
 func (z *zoho) accounts(t tokenstore.Token) string {
-	if z.known {
-		if e, ok := environmentOf(t.APIDomain); ok {
-			return e.AccountsURL
+	if z.gate.zoho {
+		if url, ok := accountsFor(t.APIDomain); ok {
+			return url
 		}
 	}
 	return z.env.AccountsURL
@@ -152,64 +138,6 @@ func (z *zoho) post(ctx context.Context, t tokenstore.Token, path string, form u
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", "application/json")
 	return send(z.http, req, maxAnswer)
-}
-
-// A reply is the whole of an HTTP response.
-type reply struct {
-	status int
-	header http.Header
-	body   []byte
-	cut    bool // the body was too long, or ended too early
-}
-
-// send does a request and reads the response.
-func send(c *http.Client, req *http.Request, limit int64) (reply, error) {
-	res, err := c.Do(req)
-	if err != nil {
-		return reply{}, err
-	}
-	defer func() { _ = res.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
-	if ctx := req.Context(); err != nil && ctx.Err() != nil {
-		return reply{}, ctx.Err()
-	}
-	return reply{res.StatusCode, res.Header, body, err != nil || int64(len(body)) > limit}, nil
-}
-
-// An answer is what a token endpoint says.
-type answer struct {
-	AccessToken  string      `json:"access_token"`
-	RefreshToken string      `json:"refresh_token"`
-	APIDomain    string      `json:"api_domain"`
-	ExpiresIn    json.Number `json:"expires_in"`
-	ExpiresInSec json.Number `json:"expires_in_sec"`
-	Error        string      `json:"error"`
-}
-
-// answer decodes the reply. What is wrong with one that is no answer is not told:
-// decoders quote what they read.
-func (r reply) answer() (a answer, ok bool) {
-	if r.cut || json.Unmarshal(r.body, &a) != nil {
-		return answer{}, false
-	}
-	return a, tokenstore.Validate(tokenstore.Token{
-		AccessToken:  tokenstore.Secret(a.AccessToken),
-		RefreshToken: tokenstore.Secret(a.RefreshToken),
-	}) == nil
-}
-
-// life returns how long the access token lives. Old servers give it in
-// milliseconds, and in seconds beside that.
-func (a answer) life() time.Duration {
-	unit := time.Second
-	if a.ExpiresInSec != "" {
-		unit = time.Millisecond
-	}
-	n, err := a.ExpiresIn.Float64()
-	if err != nil || n <= 0 {
-		return zohoLife
-	}
-	return time.Duration(min(n*float64(unit), float64(maxLife)))
 }
 
 // secretsOf returns what must not be repeated.
@@ -249,11 +177,11 @@ func (z *zoho) who(ctx context.Context, t tokenstore.Token) (string, error) {
 }
 
 func (z *zoho) get(ctx context.Context, t tokenstore.Token, path string, into any) error {
-	base := t.APIDomain
-	if base == "" {
-		base = z.env.APIURL
+	base, err := z.gate.base(cmp.Or(t.APIDomain, z.env.APIURL))
+	if err != nil {
+		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base.String()+path, nil)
 	if err != nil {
 		return fmt.Errorf("%w: the API domain of the record is no URL", ErrServer)
 	}

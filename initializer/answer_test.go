@@ -1,0 +1,383 @@
+package initializer_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// kinds are the two kinds of servers. One decoder reads the answers of both.
+func (w *world) kinds(old tokenstore.Token) map[string]initializer.Config {
+	zoho := w.config(tokenstore.Token{ID: old.ID})
+	zoho.FindUser = false
+	return map[string]initializer.Config{"zoho": zoho, "other": w.standard(tokenstore.Token{ID: old.ID, ClientID: clientID})}
+}
+
+// eachKind runs a test with a fresh world for each kind of server.
+func eachKind(t *testing.T, f func(t *testing.T, w *world, old tokenstore.Token, conf initializer.Config)) {
+	t.Helper()
+	for _, kind := range []string{"zoho", "other"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, nil)
+			old := w.saved(true)
+			f(t, w, old, w.kinds(old)[kind])
+		})
+	}
+}
+
+func typed(kind, body string) *zohoaccounts.Fault {
+	f := &zohoaccounts.Fault{Status: http.StatusOK, Header: http.Header{"Content-Type": {kind}}, Body: body}
+	if kind == "" {
+		f.Header = nil
+	}
+	return f
+}
+
+// keeps fails the test unless both tokens of the answer are stored.
+func (w *world) keeps(conf initializer.Config, f *zohoaccounts.Fault) tokenstore.Token {
+	w.t.Helper()
+	w.answers(f)
+	if _, err := initializer.New(w.t.Context(), conf); err != nil {
+		w.t.Fatalf("%s: %v", f.Body, err)
+	}
+	rec := w.record()
+	if rec.RefreshToken != "canary-2" || rec.AccessToken != "canary-new" {
+		w.t.Fatalf("%s: stored is %s", f.Body, describe(rec))
+	}
+	return rec
+}
+
+func TestAnswer(t *testing.T) {
+	t.Parallel()
+	values := map[string]string{
+		"float": "3599.5", "whole float": "3600.0", "exponent": "3.6e3", "text": `"3600"`, "float as text": `"3600.0"`,
+		"empty text": `""`, "words": `"never"`, "true": "true", "false": "false", "null": "null", "zero": "0", "minus one": "-1",
+		"object": `{"seconds":3600}`, "empty object": "{}", "list": `["a","b"]`, "empty list": "[]",
+		"past int64": "99999999999999999999", "past float64": "1e999", "negative text": `"-3600"`,
+	}
+	names := []string{"expires_in", "expires_in_sec", "error_description", "error_uri", "token_type", "scope", "api_domain", "id_token", "refresh_token_expires_in", "ok_", "x"}
+	eachKind(t, func(t *testing.T, w *world, old tokenstore.Token, conf initializer.Config) {
+		again := func() {
+			w.clock.Advance(time.Second)
+			if _, err := w.store.SaveToken(t.Context(), tokenstore.Token{ID: old.ID, AccessToken: "old", RefreshToken: old.RefreshToken, ExpiresAt: w.clock.Now().Add(-time.Hour)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, name := range names {
+			for _, value := range values {
+				// Before the tokens and after them.
+				w.keeps(conf, ok(`{"`+name+`":`+value+`,"access_token":"canary-new","refresh_token":"canary-2"}`))
+				again()
+				w.keeps(conf, ok(`{"access_token":"canary-new","refresh_token":"canary-2","`+name+`":`+value+`}`))
+				again()
+			}
+		}
+		for _, value := range []string{"false", "0", "[]", "{}", "null", `""`, `" "`, "true", "1", `["a"]`, `{"code":0}`, `"nothing"`} {
+			w.keeps(conf, ok(`{"error":`+value+`,"access_token":"canary-new","refresh_token":"canary-2"}`))
+			again()
+		}
+	})
+}
+
+func TestAnswerForm(t *testing.T) {
+	t.Parallel()
+	const (
+		object = `{"access_token":"canary-new","refresh_token":"canary-2","expires_in":3600}`
+		form   = `access_token=canary-new&refresh_token=canary-2&expires_in=3600`
+	)
+	eachKind(t, func(t *testing.T, w *world, old tokenstore.Token, conf initializer.Config) {
+		for _, kind := range []string{"", "application/json", "text/plain", "text/plain; charset=utf-8", "text/html", "application/x-www-form-urlencoded", "application/octet-stream", "no/such;;type"} {
+			for _, body := range []string{
+				object, form, "\ufeff" + object, " \r\n" + object + "\r\n", object + "<!-- served by a -->", object + "\x00", object + object,
+				form + "\n", form + "&x=%zz",
+				`{"access_token":"old","access_token":"canary-new","refresh_token":"canary-2","refresh_token":null,"expires_in":3600,"expires_in":""}`,
+				`{"access_token":" canary-new\n","refresh_token":"canary-2\r\n","expires_in":3600}`,
+			} {
+				rec := w.keeps(conf, typed(kind, body))
+				if rec.ExpiresAt != w.clock.Now().Add(time.Hour) {
+					t.Errorf("%s: %q: it expires at %v", kind, body, rec.ExpiresAt)
+				}
+				if _, err := w.store.SaveToken(t.Context(), tokenstore.Token{ID: old.ID, AccessToken: "old", RefreshToken: old.RefreshToken, ExpiresAt: w.clock.Now().Add(-time.Hour)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	})
+}
+
+func TestAnswerLife(t *testing.T) {
+	t.Parallel()
+	const unknown = time.Duration(0)
+	for value, want := range map[string]time.Duration{
+		"3600": time.Hour, "3599.5": time.Hour - 500*time.Millisecond, "3600.0": time.Hour, "3.6e3": time.Hour,
+		`"3600"`: time.Hour, `"3600.0"`: time.Hour, `" 3600 "`: time.Hour, `"+3600"`: time.Hour,
+		"null": unknown, `""`: unknown, `"never"`: unknown, `"PT1H"`: unknown, `"0x10"`: unknown, `"Infinity"`: unknown, `"NaN"`: unknown,
+		"0": unknown, "-1": unknown, `"-1"`: unknown, "-1e999": unknown, "0.5": unknown, "1e-400": unknown,
+		"true": unknown, "{}": unknown, "[3600]": unknown,
+		"9223372036854775807": 10 * 365 * 24 * time.Hour, "99999999999999999999": 10 * 365 * 24 * time.Hour, "1e999": 10 * 365 * 24 * time.Hour,
+	} {
+		eachKind(t, func(t *testing.T, w *world, old tokenstore.Token, conf initializer.Config) {
+			rec := w.keeps(conf, ok(`{"access_token":"canary-new","refresh_token":"canary-2","expires_in":`+value+`}`))
+			want := want
+			if conf.OAuth2 == nil && want == unknown {
+				want = time.Hour // what Zoho's live
+			}
+			switch {
+			case want == unknown && !rec.ExpiresAt.IsZero():
+				t.Errorf("%s: it expires in %v", value, rec.ExpiresAt.Sub(w.clock.Now()))
+			case want != unknown && rec.ExpiresAt.Sub(w.clock.Now()) != want:
+				t.Errorf("%s: it expires in %v, not %v", value, rec.ExpiresAt.Sub(w.clock.Now()), want)
+			}
+		})
+	}
+}
+
+// A server that gives tokens a life of nothing is not asked at each use.
+func TestAnswerLifeOfNothing(t *testing.T) {
+	t.Parallel()
+	for _, value := range []string{"0", "-1", `"-3600"`, "-0.5", "0.001", "-1e999"} {
+		eachKind(t, func(t *testing.T, w *world, old tokenstore.Token, conf initializer.Config) {
+			w.answers(ok(`{"access_token":"canary-new","refresh_token":"canary-2","expires_in":` + value + `}`))
+			c := w.start(conf)
+			for range 10 * 60 {
+				w.clock.Advance(time.Second)
+				if _, err := c.Token(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.asked(0, 1)
+		})
+	}
+}
+
+func TestAnswerWithoutUse(t *testing.T) {
+	t.Parallel()
+	for _, body := range []string{
+		`{"refresh_token":"canary-2"}`,
+		`{"access_token":7,"refresh_token":"canary-2"}`,
+		`{"access_token":"canary\u0000new"}`,
+		`{"access_token":"canary-new","refresh_token":"canary-2"`,
+		`{"access_token":"canary-new","refresh_tok`,
+		`<form>access_token=canary-new</form>`,
+		`[]`, `"access_token"`, `null`, `{}`,
+	} {
+		eachKind(t, func(t *testing.T, w *world, old tokenstore.Token, conf initializer.Config) {
+			w.answers(ok(body))
+			w.openError(conf, initializer.ErrServer)
+			if w.record().AccessToken != old.AccessToken {
+				t.Errorf("%s: stored is %s", body, describe(w.record()))
+			}
+		})
+	}
+}
+
+// A refresh token that cannot be stored is no reason to drop the access token.
+func TestAnswerBadRefreshToken(t *testing.T) {
+	t.Parallel()
+	for _, value := range []string{"7", "{}", `"a\u0000b"`, `"[redacted]"`, `"` + strings.Repeat("a", 60<<10) + `"`} {
+		eachKind(t, func(t *testing.T, w *world, old tokenstore.Token, conf initializer.Config) {
+			w.answers(ok(`{"access_token":"canary-new","refresh_token":` + value + `,"expires_in":3600}`))
+			w.start(conf)
+			if rec := w.record(); rec.AccessToken != "canary-new" || rec.RefreshToken != old.RefreshToken {
+				t.Errorf("stored is %s", describe(rec))
+			}
+		})
+	}
+}
+
+func TestAuthStyle(t *testing.T) {
+	t.Parallel()
+	inBody := func(r zohoaccounts.Request) bool { return r.Form.Get("client_secret") != "" }
+	for name, refused := range map[string]*zohoaccounts.Fault{
+		"RFC 6749":           status(401, `{"error":"invalid_client"}`),
+		"LinkedIn":           status(400, `{"error":"invalid_request","error_description":"A required parameter \"client_id\" is missing"}`),
+		"HubSpot":            status(400, `{"status":"BAD_CLIENT_ID","message":"missing or unknown client id"}`),
+		"Slack":              status(200, `{"ok":false,"error":"invalid_client_id"}`),
+		"Strava":             status(400, `{"message":"Bad Request","errors":[{"resource":"Application","field":"client_id","code":"invalid"}]}`),
+		"Facebook":           status(400, `{"error":{"message":"Missing client_id parameter.","type":"OAuthException","code":101}}`),
+		"a code of its own":  status(400, `{"error":"e_1234"}`),
+		"an object":          status(403, `{"message":"no"}`),
+		"a page":             status(403, `<html>no</html>`),
+		"nothing":            status(401, ``),
+		"a form":             status(400, `error=no_client`),
+		"a code in a 200":    status(200, `{"error":"e_1234"}`),
+		"without the client": status(200, `{"success":false}`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, &zohoaccounts.Options{Strict: true})
+			old := w.saved(true)
+			w.zoho.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
+				if inBody(r) {
+					return nil
+				}
+				return refused
+			})
+			conf := w.standard(tokenstore.Token{ID: old.ID, ClientID: clientID})
+			conf.OAuth2.Endpoint.AuthStyle = oauth2.AuthStyleAutoDetect
+			c := w.start(conf)
+			w.asked(0, 2)
+			w.clock.Advance(2 * time.Hour)
+			w.token(c)
+			w.asked(0, 3) // it is remembered
+			if err := c.Revoke(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if n := w.zoho.Count(zohoaccounts.Revoke); n != 1 {
+				t.Errorf("there were %d revocations", n)
+			}
+		})
+	}
+}
+
+// What may have been granted, what is temporary and what is about the token are
+// not sent a second time.
+func TestAuthStyleNotRepeated(t *testing.T) {
+	t.Parallel()
+	for name, f := range map[string]*zohoaccounts.Fault{
+		"lost":           {Drop: true},
+		"cut":            ok(`{"access_token":"canary`),
+		"status 500":     status(500, `{"error":"e_1234"}`),
+		"status 503":     status(503, `<html>`),
+		"status 429":     status(429, ``),
+		"status 408":     status(408, ``),
+		"a redirect":     status(302, ``),
+		"slow_down":      status(400, `{"error":"slow_down"}`),
+		"a page":         status(200, `<html>`),
+		"invalid_grant":  status(400, `{"error":"invalid_grant"}`),
+		"token_revoked":  ok(`{"ok":false,"error":"token_revoked"}`),
+		"an empty value": ok(`{}`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, &zohoaccounts.Options{Strict: true})
+			old := w.saved(true)
+			w.answers(f)
+			conf := w.standard(tokenstore.Token{ID: old.ID, ClientID: clientID})
+			conf.OAuth2.Endpoint.AuthStyle = oauth2.AuthStyleAutoDetect
+			if _, err := initializer.New(t.Context(), conf); err == nil {
+				t.Fatal("New did not fail")
+			}
+			w.asked(0, 1)
+		})
+	}
+}
+
+// A one-time code is sent again only to a server that refused the client.
+func TestAuthStyleCode(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]int{
+		`{"error":"invalid_client"}`:      2,
+		`{"error":"bad_client_secret"}`:   2,
+		`{"error":"e_1234"}`:              1,
+		`{"message":"no"}`:                1,
+		`{"error":"invalid_grant"}`:       1,
+		`{"error":"code_already_used"}`:   1,
+		`{"error":"temporarily_unavail"}`: 1,
+	} {
+		w := newWorld(t, nil)
+		w.answers(status(400, body))
+		conf := w.standard(tokenstore.Token{GrantToken: "canary-code"})
+		conf.OAuth2.Endpoint.AuthStyle = oauth2.AuthStyleAutoDetect
+		if _, err := initializer.New(t.Context(), conf); err == nil {
+			t.Fatal("New did not fail")
+		}
+		if n := w.zoho.Count(zohoaccounts.Exchange); n != want {
+			t.Errorf("%s: the code was sent %d times, not %d", body, n, want)
+		}
+	}
+}
+
+// A server that takes a code for used although it refuses the client costs one
+// consent. The way that it wants is known from then on.
+func TestAuthStyleBurntCode(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, &zohoaccounts.Options{Strict: true})
+	old := w.saved(true)
+	used := map[string]bool{}
+	w.zoho.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
+		code := r.Form.Get("code")
+		burnt := used[code]
+		used[code] = code != ""
+		switch {
+		case burnt:
+			return status(400, `{"error":"invalid_grant"}`)
+		case r.Form.Get("client_secret") == "":
+			return status(401, `{"error":"invalid_client"}`)
+		}
+		return nil
+	})
+	conf := w.standard(tokenstore.Token{UserName: user, ClientID: clientID, GrantToken: tokenstore.Secret(w.zoho.Code(consent()))})
+	conf.OAuth2.Endpoint.AuthStyle = oauth2.AuthStyleAutoDetect
+	if got := w.token(w.start(conf)); got.ID != old.ID { // by the user's record, whose refresh was sent once
+		t.Errorf("the token is %s", describe(got))
+	}
+	w.asked(2, 1)
+	if !strings.Contains(w.logs.String(), "AuthStyle") {
+		t.Error("the log does not say what to do")
+	}
+}
+
+// A client without a secret is named in the body first, code or not.
+func TestAuthStylePublicClient(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.answers(ok(`{"access_token":"canary-new"}`))
+	conf := w.standard(tokenstore.Token{GrantToken: "canary-code"})
+	conf.OAuth2.ClientSecret = ""
+	conf.OAuth2.Endpoint.AuthStyle = oauth2.AuthStyleAutoDetect
+	w.start(conf)
+	w.asked(1, 0)
+	r := w.zoho.Requests()[0]
+	if r.Form.Get("client_id") != clientID || r.Form.Has("client_secret") || r.Header.Get("Authorization") != "" {
+		t.Errorf("the request was %v", r.Form)
+	}
+}
+
+func TestRevokeAuthStyle(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		answer *zohoaccounts.Fault // to the header
+		want   int
+		fails  bool
+	}{
+		"the client":    {status(401, `{"error":"invalid_client"}`), 2, false},
+		"a parameter":   {status(400, `{"error":"invalid_request"}`), 2, false},
+		"a page":        {status(403, `<html>`), 2, false},
+		"invalid_token": {status(400, `{"error":"invalid_token"}`), 1, false},
+		"204":           {status(204, ``), 1, false},
+		"a page of 200": {status(200, `<html>`), 1, false},
+		"ok is false":   {status(200, `{"ok":false,"error":"fatal_error"}`), 1, true},
+		"503":           {status(503, ``), 1, true},
+		"lost":          {&zohoaccounts.Fault{Drop: true}, 1, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, &zohoaccounts.Options{Strict: true})
+			old := w.saved(false)
+			w.zoho.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
+				if r.Form.Get("client_secret") != "" {
+					return nil
+				}
+				return c.answer
+			})
+			conf := w.standard(tokenstore.Token{ID: old.ID, ClientID: clientID})
+			conf.OAuth2.Endpoint.AuthStyle = oauth2.AuthStyleAutoDetect
+			err := w.start(conf).Revoke(t.Context())
+			if (err != nil) != c.fails || len(w.records()) != 0 != c.fails {
+				t.Errorf("Revoke: %v; there are %d records", err, len(w.records()))
+			}
+			if n := w.zoho.Count(zohoaccounts.Revoke); n != c.want {
+				t.Errorf("there were %d requests", n)
+			}
+		})
+	}
+}

@@ -1,0 +1,130 @@
+package initializer
+
+import "strings"
+
+// A challenge is one of a WWW-Authenticate field.
+type challenge struct {
+	scheme string            // in lower case
+	params map[string]string // by their names in lower case
+}
+
+// parseChallenges reads a WWW-Authenticate field (RFC 9110, 11.6.1): a list of
+// challenges, each a scheme with a token68 or a list of parameters. Both lists are
+// separated by commas, and either may have empty elements. What does not fit the
+// grammar is skipped up to the next comma.
+func parseChallenges(field string) (list []challenge) {
+	l := &lexer{field}
+	for l.rest != "" {
+		l.skip(" \t,")
+		name := l.token()
+		if name == "" {
+			l.skipElement()
+			continue
+		}
+		spaced := l.skip(" \t")
+		if !l.has('=') {
+			// A scheme, which a token68 or the first parameter may follow.
+			list = append(list, challenge{strings.ToLower(name), map[string]string{}})
+			if spaced && l.token68() {
+				l.skipElement()
+			}
+			continue
+		}
+		value, ok := l.value()
+		if ok && len(list) > 0 {
+			params := list[len(list)-1].params
+			if name = strings.ToLower(name); params[name] == "" {
+				params[name] = value
+			}
+		}
+		if !ok {
+			l.skipElement()
+		}
+	}
+	return list
+}
+
+// A lexer takes a field apart from its beginning.
+type lexer struct{ rest string }
+
+// skip skips characters of a set and reports whether there were any.
+func (l *lexer) skip(set string) bool {
+	trimmed := strings.TrimLeft(l.rest, set)
+	some := len(trimmed) < len(l.rest)
+	l.rest = trimmed
+	return some
+}
+
+func (l *lexer) has(c byte) bool { return l.rest != "" && l.rest[0] == c }
+
+// while takes characters as long as they are ok.
+func (l *lexer) while(ok func(byte) bool) string {
+	n := 0
+	for n < len(l.rest) && ok(l.rest[n]) {
+		n++
+	}
+	taken := l.rest[:n]
+	l.rest = l.rest[n:]
+	return taken
+}
+
+func (l *lexer) token() string { return l.while(isTokenChar) }
+
+// token68 takes a token68 that stands alone in its element.
+func (l *lexer) token68() bool {
+	before := l.rest
+	text := l.while(func(c byte) bool { return isAlphaNumeric(c) || strings.IndexByte("-._~+/", c) >= 0 })
+	l.skip("=")
+	l.skip(" \t")
+	if text != "" && (l.rest == "" || l.has(',')) {
+		return true
+	}
+	l.rest = before
+	return false
+}
+
+// value takes an equals sign, and the token or quoted string that follows.
+func (l *lexer) value() (string, bool) {
+	l.rest = l.rest[1:]
+	l.skip(" \t")
+	if !l.has('"') {
+		v := l.token()
+		return v, v != ""
+	}
+	var b strings.Builder
+	for i := 1; i < len(l.rest); i++ {
+		switch c := l.rest[i]; {
+		case c == '"':
+			l.rest = l.rest[i+1:]
+			return b.String(), true
+		case c == '\\' && i+1 < len(l.rest):
+			i++
+			b.WriteByte(l.rest[i])
+		default:
+			b.WriteByte(c)
+		}
+	}
+	l.rest = "" // it is not closed
+	return "", false
+}
+
+// skipElement skips what is left of an element of a list, quoted commas included.
+func (l *lexer) skipElement() {
+	for l.rest != "" && !l.has(',') {
+		if l.has('"') {
+			l.rest = "=" + l.rest
+			_, _ = l.value()
+			continue
+		}
+		l.rest = l.rest[1:]
+	}
+}
+
+func isAlphaNumeric(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+}
+
+// isTokenChar reports whether c is a tchar of RFC 9110, 5.6.2.
+func isTokenChar(c byte) bool {
+	return isAlphaNumeric(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
+}

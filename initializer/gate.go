@@ -1,0 +1,115 @@
+package initializer
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// A gate says where tokens may be sent. Every URL that a token goes to passes it,
+// wherever the URL comes from: a record, an answer, the configuration, a caller.
+//
+// The loopback interface is always open: what is sent there stays on the machine,
+// and it is where test servers and proxies are.
+type gate struct {
+	zoho  bool     // to Zoho's domains
+	hosts []string // and to these; if zoho is not set and there are any, to these only
+}
+
+// check returns an error that matches ErrUntrustedURL if no token may be sent to u.
+func (g gate) check(u *url.URL) error {
+	switch {
+	case !secure(u):
+		return fmt.Errorf("%w: %q is not https, nor http on the loopback interface", ErrUntrustedURL, u.Scheme+"://"+u.Host)
+	case loopback(u.Hostname()), g.zoho && isZoho(u), !g.zoho && len(g.hosts) == 0:
+		return nil
+	}
+	host := authority(u)
+	if slices.ContainsFunc(g.hosts, func(h string) bool { return strings.EqualFold(h, host) }) {
+		return nil
+	}
+	return fmt.Errorf("%w: the host %q is not one of Zoho's, nor of Config.Hosts", ErrUntrustedURL, u.Host)
+}
+
+// base returns a base URL, such as the API domain of a record, if tokens may be
+// sent there.
+func (g gate) base(text string) (*url.URL, error) {
+	u, err := parseBase(text)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the API domain is not a base URL", ErrUntrustedURL)
+	}
+	return u, g.check(u)
+}
+
+var errNotBase = errors.New("not a base URL")
+
+// parseBase reads a base URL as people write it: without a scheme, in upper case,
+// with a slash at the end. The result has none of that.
+func parseBase(text string) (*url.URL, error) {
+	text = strings.TrimRight(strings.TrimSpace(text), "/")
+	if !strings.Contains(text, "://") {
+		text = "https://" + strings.TrimPrefix(text, "//")
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || !secure(u) {
+		return nil, errNotBase // the cause quotes the text
+	}
+	u.Host = authority(u)
+	return u, nil
+}
+
+// usableURL reports whether text is a whole base URL to which tokens may be sent.
+func usableURL(text string) bool {
+	_, err := parseBase(text)
+	return err == nil && strings.Contains(text, "://")
+}
+
+// usableEndpoint reports whether text is a URL to which secrets may be sent.
+func usableEndpoint(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && secure(u)
+}
+
+// secure reports whether what is sent to u reaches nobody but its host.
+func secure(u *url.URL) bool {
+	if u.Hostname() == "" || u.User != nil || u.Opaque != "" {
+		return false
+	}
+	return u.Scheme == "https" || u.Scheme == "http" && loopback(u.Hostname())
+}
+
+func loopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return strings.EqualFold(host, "localhost") || err == nil && addr.IsLoopback()
+}
+
+// authority returns the host of u, and its port if it is not the one of the scheme.
+func authority(u *url.URL) string {
+	host := strings.ToLower(u.Host)
+	if u.Scheme == "https" {
+		host = strings.TrimSuffix(host, ":443")
+	}
+	return host
+}
+
+// isZoho reports whether u is of one of Zoho's domains, at the port of https.
+func isZoho(u *url.URL) bool {
+	host := authority(u)
+	return u.Scheme == "https" && slices.ContainsFunc(zohoDomains(), func(d string) bool { return within(host, d) })
+}
+
+// zohoDomains returns the domains below which all hosts are Zoho's.
+func zohoDomains() (domains []string) {
+	for _, h := range hosts {
+		domains = append(domains, h.api, strings.TrimPrefix(h.accounts, "accounts."))
+	}
+	return domains
+}
+
+// within reports whether a host is a domain or below it.
+func within(host, domain string) bool {
+	return host == domain || strings.HasSuffix(host, "."+domain)
+}

@@ -1,0 +1,286 @@
+package initializer
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// A verdict is what a refusal means.
+type verdict struct {
+	*tokenstore.RefreshError
+	meaning meaning
+
+	// definite means that the server has read the request and refused it. Nothing
+	// was granted.
+	definite bool
+}
+
+// A judge tells what the answers of one authorization server mean.
+type judge struct {
+	book book
+	now  func() time.Time
+}
+
+// judge returns the members of an answer that grants tokens, or the refusal.
+// secrets are those of the request.
+func (j judge) judge(r reply, secrets []string) (members, *verdict) {
+	m, ok := r.members()
+	code, meaning := j.page(r)
+	if ok {
+		f := findings{status: r.status, book: j.book}
+		f.read(m)
+		code, meaning = f.code(append(secrets, m.text("access_token"), m.text("refresh_token")))
+	}
+	complaint := ok && complains(m)
+	switch {
+	case ok && r.good() && m.token("access_token") != "" && (!complaint || meaning == meansUnknown):
+		// A complaint that nobody understands does not outweigh the tokens.
+		return m, nil
+	case !complaint || !r.good():
+		code, meaning = byStatus(r.status, code, meaning)
+	}
+	return nil, j.verdict(code, meaning, r)
+}
+
+// byStatus returns what a refusal means whose body means m.
+func byStatus(status int, code string, m meaning) (string, meaning) {
+	switch {
+	case status == http.StatusTooManyRequests:
+		return codeThrottled, meansWait
+	case status == http.StatusRequestTimeout, status == http.StatusTooEarly:
+		return codeServerError, meansServer
+	case status >= 500 && m == meansUnknown:
+		return codeServerError, meansServer
+	case status >= 400:
+		return code, m
+	}
+	return codeInvalidResponse, meansServer
+}
+
+// page is what a refusal means that is neither an object nor a form: a known code
+// alone, or no more than the status says.
+func (j judge) page(r reply) (string, meaning) {
+	if code, meaning, ok := j.book.look(strings.TrimSpace(string(r.body))); ok && !r.cut {
+		return code, meaning
+	}
+	return httpCode(r.status)
+}
+
+// httpCode is the code of a refusal without one.
+func httpCode(status int) (string, meaning) {
+	m := meansUnknown
+	if status == http.StatusUnauthorized {
+		m = meansClient // RFC 6749, 5.2
+	}
+	return fmt.Sprintf("http_%d", status), m
+}
+
+func (j judge) verdict(code string, m meaning, r reply) *verdict {
+	refused := &tokenstore.RefreshError{Code: code, RetryAfter: retryAfter(r.header, j.now()), Permanent: m == meansConsent, Client: m == meansClient}
+	if code == codeDenied {
+		refused.RetryAfter = max(refused.RetryAfter, throttleWait)
+	}
+	return &verdict{refused, m, r.status < 500 && m != meansWait && m != meansServer}
+}
+
+// complains reports whether an answer says by itself, whatever its status is, that
+// something failed.
+func complains(m members) bool {
+	for name, raw := range m {
+		var v any
+		if json.Unmarshal(raw, &v) != nil {
+			continue
+		}
+		switch plain(name) {
+		case "error", "errors", "fault", "errorcode", "errortype":
+			if truthy(v) {
+				return true
+			}
+		case "ok", "success":
+			if v == false {
+				return true
+			}
+		case "status":
+			if s, ok := v.(string); ok && strings.Contains(" error fail failed failure ", " "+strings.ToLower(s)+" ") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// truthy reports whether a member of an error says that there is one.
+func truthy(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return false
+	case bool:
+		return v
+	case string:
+		return strings.TrimSpace(v) != ""
+	case float64:
+		return v != 0
+	case []any:
+		return len(v) > 0
+	case map[string]any:
+		return len(v) > 0
+	}
+	return true
+}
+
+// findings are the words of an answer that may be error codes, and its sentences.
+type findings struct {
+	status int
+	book   book
+	codes  []string
+	text   []string
+}
+
+// maxDepth is how deep errors are nested: {"errors":[{"detail":{"code":…}}]}.
+const maxDepth = 5
+
+// Names of members, as plain has them. What is more specific comes first.
+var (
+	codeNames = []string{"error", "errors", "fault", "errorcode", "code", "errorsubcode", "errortype", "type", "errorsubtype", "suberror", "status", "name", "reason", "detail", "details"}
+	textNames = []string{"error", "errordescription", "errormessage", "message", "msg", "faultstring", "errorsummary", "description", "detail", "title"}
+)
+
+func (f *findings) read(m members) {
+	o := map[string]any{}
+	for name, raw := range m {
+		var v any
+		if json.Unmarshal(raw, &v) == nil {
+			o[plain(name)] = v
+		}
+	}
+	f.object(o, 0)
+}
+
+// object collects the words of an object whose names are plain.
+func (f *findings) object(o map[string]any, depth int) {
+	if depth > maxDepth {
+		return
+	}
+	if field, code := first(o, "field", "resource"), first(o, "code", "reason"); field != "" && code != "" {
+		f.codes = append(f.codes, field+"_"+code) // Strava: {"resource":"RefreshToken","field":"refresh_token","code":"invalid"}
+	}
+	kind := first(o, "type", "errortype")
+	for _, name := range codeNames {
+		f.value(o[name], kind, depth)
+	}
+	for _, name := range textNames {
+		if s, ok := o[name].(string); ok {
+			f.text = append(f.text, s)
+		}
+	}
+}
+
+// value collects the words of a member of an error whose type is kind.
+func (f *findings) value(v any, kind string, depth int) {
+	switch v := v.(type) {
+	case string:
+		f.codes = append(f.codes, v)
+	case float64:
+		// Numbers of one server mean nothing at another.
+		if kind != "" {
+			f.codes = append(f.codes, kind+" "+strconv.FormatFloat(v, 'f', -1, 64))
+		}
+	case []any:
+		for _, each := range v {
+			f.value(each, kind, depth+1)
+		}
+	case map[string]any:
+		o := map[string]any{}
+		for name, each := range v {
+			o[plain(name)] = each
+		}
+		f.object(o, depth+1)
+	}
+}
+
+func first(o map[string]any, names ...string) string {
+	for _, name := range names {
+		if s, ok := o[name].(string); ok && s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+var codeForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_ .-]{0,63}$`)
+
+// code returns the error code of an answer and what it means. Codes come from
+// outside and end up in errors and records: a known one is written as in this
+// package, and one that is not known is passed on if it looks like a code and
+// repeats no secret.
+func (f *findings) code(secrets []string) (string, meaning) {
+	vague := ""
+	for _, c := range f.codes {
+		code, m, ok := f.book.look(c)
+		switch {
+		case ok && m == meansClient && isVague(code):
+			vague = cmp.Or(vague, code)
+		case ok:
+			return code, m
+		}
+	}
+	if f.saysRefused() {
+		return codeInvalidGrant, meansConsent
+	}
+	if vague != "" {
+		return vague, meansClient
+	}
+	for _, c := range f.codes {
+		if codeForm.MatchString(c) && !holdsAny(c, secrets) {
+			return c, meansUnknown
+		}
+	}
+	if len(f.codes) > 0 {
+		return codeUnknown, meansUnknown
+	}
+	return httpCode(f.status)
+}
+
+// isVague reports whether servers use a code for refresh tokens too that are not
+// good any more: DeviantArt the first, Atlassian the second.
+func isVague(code string) bool { return code == "invalid_request" || code == "unauthorized_client" }
+
+var (
+	ofCredential = regexp.MustCompile(`\b(refresh ?token|authori[sz]ation code|verification code|matching code)\b`)
+	isNotGood    = regexp.MustCompile(`\b(invalid|expired|revoked|incorrect|unknown|inactive|not found|not valid|not exist|already used|already been used|been used|no longer valid|reused)\b`)
+	ofRequest    = regexp.MustCompile(`\b(client|secret|missing|required|parameters?|header|scope|redirect)\b`)
+)
+
+// saysRefused reports whether a sentence says that the refresh token, or the code,
+// is not good. It is asked where no code says what is wrong.
+func (f *findings) saysRefused() bool {
+	for _, s := range f.text {
+		s = strings.ReplaceAll(strings.ToLower(s), "_", " ")
+		if ofCredential.MatchString(s) && isNotGood.MatchString(s) && !ofRequest.MatchString(s) {
+			return true
+		}
+	}
+	return false
+}
+
+// retryAfter reads the header of that name: seconds, or a date.
+func retryAfter(header http.Header, now time.Time) (wait time.Duration) {
+	for _, text := range header.Values("Retry-After") {
+		text = strings.TrimSpace(text)
+		if decimal.MatchString(text) {
+			seconds, _ := strconv.ParseFloat(text, 64) // what is out of range is infinite
+			wait = max(wait, time.Duration(min(seconds, maxLife.Seconds())*float64(time.Second)))
+		} else if at, err := http.ParseTime(text); err == nil {
+			wait = max(wait, min(at.Sub(now), maxLife))
+		}
+	}
+	return wait
+}
