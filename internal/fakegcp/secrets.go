@@ -148,7 +148,7 @@ func (s *Server) see(ctx context.Context, name string, lag time.Duration) (state
 // matches the current resource etag, the request succeeds; otherwise, it fails
 // with a FAILED_PRECONDITION error"; without one it always does (docs: etags).
 func checkEtag(have, given string) error {
-	if given != "" && given != have {
+	if have != "" && given != "" && given != have {
 		return status.Error(codes.FailedPrecondition, "The etag provided does not match the current etag of the resource.")
 	}
 	return nil
@@ -177,6 +177,7 @@ func (s *Server) CreateSecret(_ context.Context, r *secretmanagerpb.CreateSecret
 	if err := checkSecret(m, 0); err != nil {
 		return nil, err
 	}
+	s.keep(m)
 	m.Name, m.CreateTime, m.Etag, m.Tags = name, timestamppb.New(s.clock()), s.etag(), nil // proto: tags are input only
 	s.put(name, m, &life{})
 	return proto.CloneOf(m), nil
@@ -217,6 +218,8 @@ func (s *Server) UpdateSecret(_ context.Context, r *secretmanagerpb.UpdateSecret
 			next.Annotations = maps.Clone(given.GetAnnotations())
 		case "version_aliases":
 			next.VersionAliases = maps.Clone(given.GetVersionAliases())
+		case "expire_time":
+			next.Expiration = given.GetExpiration()
 		default: // there are others, of which this fake knows nothing
 			return nil, invalid("update_mask has %q", p)
 		}
@@ -224,6 +227,7 @@ func (s *Server) UpdateSecret(_ context.Context, r *secretmanagerpb.UpdateSecret
 	if err := checkSecret(next, int64(len(now.life.versions))); err != nil {
 		return nil, err
 	}
+	s.keep(next)
 	next.Etag = s.etag()
 	s.put(next.GetName(), next, now.life)
 	return proto.CloneOf(next), nil

@@ -37,6 +37,11 @@ type Options struct {
 
 	// Quota is what a project may ask for.
 	Quota Quota
+
+	// Drops are the fields that the server takes and does not keep, as emulators
+	// of a part of the service do: "labels", "annotations", "version_aliases",
+	// "etag". Without etags no write is refused for one.
+	Drops []string
 }
 
 // A Lag is how long writes may stay invisible. To read the payload of a version
@@ -75,6 +80,7 @@ type Server struct {
 	offset  time.Duration
 	lag     Lag
 	quota   Quota
+	drops   []string
 	denied  map[string]bool // permissions; nil: none
 	inject  func(*Call) *Fault
 	calls   []Call
@@ -135,6 +141,7 @@ func New(opts *Options) *Server {
 		done:    make(chan struct{}),
 		lag:     o.Lag,
 		quota:   o.Quota,
+		drops:   o.Drops,
 		secrets: map[string]*secret{},
 		used:    map[string]int{},
 	}
@@ -339,8 +346,26 @@ func (s *Server) when(ctx context.Context, lag time.Duration) time.Time {
 	return s.clock().Add(-lag)
 }
 
-// etag returns an etag that no resource has had before. s.mu is held.
+// keep takes from m what the server does not keep. s.mu is held.
+func (s *Server) keep(m *secretmanagerpb.Secret) {
+	for _, field := range s.drops {
+		switch field {
+		case "labels":
+			m.Labels = nil
+		case "annotations":
+			m.Annotations = nil
+		case "version_aliases":
+			m.VersionAliases = nil
+		}
+	}
+}
+
+// etag returns an etag that no resource has had before, or "" if the server has
+// none. s.mu is held.
 func (s *Server) etag() string {
+	if slices.Contains(s.drops, "etag") {
+		return ""
+	}
 	s.serial++
 	return fmt.Sprintf("%q", fmt.Sprintf("%x-%x", s.serial, rand.Uint32()))
 }
