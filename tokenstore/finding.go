@@ -85,6 +85,7 @@ const (
 	KindNoState    Kind = driver.FaultEmpty
 	KindDeleted    Kind = driver.FaultDeleted
 	KindRolledBack Kind = driver.FaultRolledBack
+	KindExpires    Kind = driver.FaultExpires
 	KindDue        Kind = driver.FaultDue
 )
 
@@ -130,6 +131,7 @@ var kinds = map[Kind]struct {
 	KindNoState:    {true, "A secret that has no content yet: a process died while it created it."},
 	KindDeleted:    {false, "A secret that another tool has deleted, but not for good: it can be brought back, and its tokens are still stored."},
 	KindRolledBack: {false, "Another tool has made an earlier state of the secret the present one. Later tokens are not found; writers would conflict with them."},
+	KindExpires:    {false, "The service has been told to delete the secret at a certain time. The record and its tokens are lost then."},
 	KindDue:        {true, "Earlier states of a secret that are not destroyed yet. They hold earlier tokens, and may cost money."},
 
 	KindFileUnreadable: {false, "The file cannot be read as a token file. Every operation fails, and nothing is written."},

@@ -53,6 +53,7 @@ const (
 	FaultEmpty      = "secret-empty"           // a secret without any state, as a creation that broke off leaves it
 	FaultDeleted    = "secret-deleted-outside" // deleted by another tool, and not for good
 	FaultRolledBack = "secret-rolled-back"     // an earlier state was made the present one by another tool
+	FaultExpires    = "secret-expires"         // the service will delete the present state by itself
 	FaultDue        = "versions-due"           // earlier states, with earlier tokens, that ought to be destroyed
 )
 
