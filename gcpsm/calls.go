@@ -45,9 +45,10 @@ const (
 	leastTime  = 200 * time.Millisecond // of an attempt
 )
 
-// A retryer repeats a call that failed with one of the codes, for as long as the
-// next attempt would still have time for an answer: what the caller learns is then
-// why it failed, and not that its context has ended.
+// A retryer repeats a call that failed with one of the codes, unless its class says
+// that it will go on failing, for as long as the next attempt would still have time
+// for an answer: what the caller learns is then why it failed, and not that its
+// context has ended.
 type retryer struct {
 	codes   []codes.Code
 	backoff gax.Backoff
@@ -56,7 +57,7 @@ type retryer struct {
 
 // Retry implements gax.Retryer.
 func (r *retryer) Retry(err error) (time.Duration, bool) {
-	if !slices.Contains(r.codes, code(err)) {
+	if !slices.Contains(r.codes, code(err)) || errors.Is(class("", err), driver.ErrRefused) {
 		return 0, false
 	}
 	pause := r.backoff.Pause()
@@ -98,7 +99,7 @@ func (s *service) access(ctx context.Context, name, id string) (state, error) {
 	number, err := strconv.ParseInt(last(r.GetName()), 10, 64)
 	life, data, ok := unframe(p.GetData())
 	if err != nil || !ok {
-		return state{}, fmt.Errorf("%w: %s %q", driver.ErrCorrupt, method, s.prefix+name)
+		return state{}, fmt.Errorf("%w: %s %q: version %s was not written by this program", driver.ErrCorrupt, method, s.prefix+name, last(r.GetName()))
 	}
 	return state{life: life, number: number, digest: digest(data), data: data}, nil
 }
@@ -120,21 +121,66 @@ func (s *service) get(ctx context.Context, name string) (metadata, error) {
 	return read(m), nil
 }
 
-// create creates a secret without a version.
+// create creates a secret without a version. A server whose answer shows that it
+// has not kept what it was given is no place for a record: the secret is deleted,
+// and the error matches ErrRefused.
 func (s *service) create(ctx context.Context, name string, m *secretmanagerpb.Secret) (metadata, error) {
+	const method = "CreateSecret"
 	if err := ctx.Err(); err != nil {
 		return metadata{}, err
 	}
-	m, err := s.client.CreateSecret(ctx, &secretmanagerpb.CreateSecretRequest{
+	made, err := s.client.CreateSecret(ctx, &secretmanagerpb.CreateSecretRequest{
 		Parent: s.parent, SecretId: s.prefix + name, Secret: m,
 	}, repeat(ctx, writing))
 	if err != nil {
-		return metadata{}, failed(ctx, "CreateSecret", s.prefix+name, err, nil)
+		return metadata{}, failed(ctx, method, s.prefix+name, err, nil)
 	}
-	return read(m), nil
+	if what := dropped(m, made, "annotations"); what != "" {
+		_ = s.remove(ctx, name, made.GetEtag())
+		return metadata{}, s.drops(method, name, what)
+	}
+	return read(made), nil
 }
 
-// add adds a version.
+// dropped returns what a server has not kept of the fields that a write gave it,
+// or "". An etag changes with each write, and is never empty.
+func dropped(sent, got *secretmanagerpb.Secret, fields ...string) string {
+	if got.GetEtag() == "" || got.GetEtag() == sent.GetEtag() {
+		return "etags"
+	}
+	for _, f := range fields {
+		switch {
+		case f == "annotations" && got.GetAnnotations()[annotation] != sent.GetAnnotations()[annotation]:
+			return f
+		case f == "labels" && !contains(got.GetLabels(), sent.GetLabels()):
+			return f
+		case f == "version_aliases" && !contains(got.GetVersionAliases(), sent.GetVersionAliases()):
+			return "version aliases"
+		}
+	}
+	return ""
+}
+
+// contains reports whether all of want is in have.
+func contains[V comparable](have, want map[string]V) bool {
+	for k, v := range want {
+		if got, ok := have[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}
+
+// errDrops means that the server has accepted a write and not kept all of it: it is
+// an emulator of a part of Secret Manager.
+var errDrops = fmt.Errorf("%w: the server does not keep what a store needs", driver.ErrRefused)
+
+func (s *service) drops(method, name, what string) error {
+	return fmt.Errorf("%w: %s %q: its answer is without the %s that were sent", errDrops, method, s.prefix+name, what)
+}
+
+// add adds a version. A server that gives it no number or no etag is refused as by
+// create, and the version destroyed.
 func (s *service) add(ctx context.Context, name string, payload []byte) (added, error) {
 	if err := ctx.Err(); err != nil {
 		return added{}, err
@@ -148,8 +194,12 @@ func (s *service) add(ctx context.Context, name string, payload []byte) (added, 
 		return added{}, failed(ctx, "AddSecretVersion", s.prefix+name, err, payload)
 	}
 	number, err := strconv.ParseInt(last(v.GetName()), 10, 64)
-	if err != nil {
-		return added{}, fmt.Errorf("%w: AddSecretVersion %q: the answer names no version", driver.ErrUnavailable, s.prefix+name)
+	if err != nil || number < 1 {
+		return added{}, fmt.Errorf("%w: AddSecretVersion %q: its answer names no version", errDrops, s.prefix+name)
+	}
+	if v.GetEtag() == "" {
+		_ = s.destroy(ctx, name, number, "")
+		return added{}, fmt.Errorf("%w: AddSecretVersion %q: its answer has no etag", errDrops, s.prefix+name)
 	}
 	return added{number, v.GetEtag(), v.GetCreateTime().AsTime()}, nil
 }
@@ -161,19 +211,24 @@ type added struct {
 	at     time.Time
 }
 
-// update replaces the given fields of a secret, if its etag is m's.
+// update replaces the given fields of a secret, if its etag is m's. If the answer
+// shows that they were not kept the error matches errDrops.
 func (s *service) update(ctx context.Context, name string, m *secretmanagerpb.Secret, fields ...string) (metadata, error) {
+	const method = "UpdateSecret"
 	if err := ctx.Err(); err != nil {
 		return metadata{}, err
 	}
 	m.Name = s.path(name)
-	m, err := s.client.UpdateSecret(ctx, &secretmanagerpb.UpdateSecretRequest{
+	updated, err := s.client.UpdateSecret(ctx, &secretmanagerpb.UpdateSecretRequest{
 		Secret: m, UpdateMask: &fieldmaskpb.FieldMask{Paths: fields},
 	}, repeat(ctx, writing))
 	if err != nil {
-		return metadata{}, failed(ctx, "UpdateSecret", s.prefix+name, err, nil)
+		return metadata{}, failed(ctx, method, s.prefix+name, err, nil)
 	}
-	return read(m), nil
+	if what := dropped(m, updated, fields...); what != "" {
+		return metadata{}, s.drops(method, name, what)
+	}
+	return read(updated), nil
 }
 
 // remove deletes a secret, if it has the etag.
@@ -199,26 +254,24 @@ func (s *service) destroy(ctx context.Context, name string, number int64, etag s
 	return nil
 }
 
-// inspect returns the etag of a version, or "" if it is destroyed or not there.
-func (s *service) inspect(ctx context.Context, name string, number int64) (etag string, err error) {
+// inspect returns what the service tells about a version, which may be behind; nil
+// if there is none.
+func (s *service) inspect(ctx context.Context, name string, number int64) (*secretmanagerpb.SecretVersion, error) {
 	v, err := s.client.GetSecretVersion(ctx, &secretmanagerpb.GetSecretVersionRequest{
 		Name: s.version(name, strconv.FormatInt(number, 10)),
 	}, repeat(ctx, reading))
 	if err != nil {
 		if err = failed(ctx, "GetSecretVersion", s.prefix+name, err, nil); errors.Is(err, driver.ErrNotFound) {
-			return "", nil
+			return nil, nil
 		}
-		return "", err
+		return nil, err
 	}
-	if v.GetState() == secretmanagerpb.SecretVersion_DESTROYED {
-		return "", nil
-	}
-	return v.GetEtag(), nil
+	return v, nil
 }
 
-// list calls f with the name and the labels of every secret that has the prefix
+// list calls f with the name and the metadata of every secret that has the prefix
 // and, as far as the service can tell, matches the filter, until f returns false.
-func (s *service) list(ctx context.Context, filter string, f func(name string, labels map[string]string) bool) error {
+func (s *service) list(ctx context.Context, filter string, f func(name string, m metadata) bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -236,7 +289,7 @@ func (s *service) list(ctx context.Context, filter string, f func(name string, l
 		if err != nil {
 			return failed(ctx, "ListSecrets", strings.TrimSuffix(s.prefix, "-"), err, nil)
 		}
-		if name, ok := strings.CutPrefix(last(m.GetName()), s.prefix); ok && legalName.MatchString(name) && !f(name, m.GetLabels()) {
+		if name, ok := strings.CutPrefix(last(m.GetName()), s.prefix); ok && legalName.MatchString(name) && !f(name, read(m)) {
 			return nil
 		}
 	}

@@ -103,6 +103,10 @@ func (b *backend) driver() conformance.Driver {
 		Tamper: func(t testing.TB, d driver.Secrets, name string, data []byte) {
 			edit(t, b.server, b.parent+"/secrets/"+b.prefix(d)+"-"+name, data)
 		},
+		Refuse: func(t testing.TB, d driver.Secrets, name string) {
+			path := b.parent + "/secrets/" + b.prefix(d) + "-" + name
+			turn(t, b.server, path, secretmanagerpb.SecretVersion_DISABLED, len(b.server.Versions(path)))
+		},
 		Settle: func(testing.TB, driver.Secrets) { b.server.Advance(b.lag) },
 		Calls:  func() int64 { return int64(len(b.server.Calls())) },
 	}

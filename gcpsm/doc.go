@@ -155,8 +155,9 @@
 //
 //   - A reader by the alias may see an earlier state for a while, and a search may
 //     miss a record that is new. If the version behind the alias is destroyed the
-//     metadata are asked for the newest, and if they are behind too the error
-//     matches ErrUnavailable, and never ErrNotFound.
+//     metadata are asked for the newest. If they are behind too, which shows in a
+//     later version that can be read, the error matches ErrUnavailable, and never
+//     ErrNotFound.
 //   - A driver reads its own writes: if it has seen a later state than the alias
 //     shows, it reads that one by its number.
 //   - Before it is said that a record does not exist (by Fresh) its version 1 is
@@ -173,9 +174,39 @@
 // To move the alias "current" back to a version that still exists rolls the record
 // back; a writer that had read the one before is refused. A version that was added
 // by hand is no state, and one to which the alias was moved, but which does not
-// begin with the line above, makes the record unreadable: ErrCorrupt. A version
-// that was disabled by hand makes it ErrUnavailable until it is enabled.
+// begin with the line above, makes the record unreadable: ErrCorrupt. So does the
+// removal of the alias, which "tokenkeep doctor --repair" undoes.
+//
+// A version that was disabled or destroyed by hand, and a key that is disabled,
+// make the record unreadable too: ErrRefused, at once and with the service's text.
+// A missing permission on one secret is ErrDenied. Lists report such a record by
+// its name and go on.
 //
 // Do not set expiration or version_destroy_ttl: the first deletes the record, and
-// with the second old versions are paid for longer.
+// with the second old versions are paid for longer. A secret that expires is a
+// finding of "tokenkeep doctor".
+//
+// # Errors
+//
+// What the service answers becomes a class of package driver by its code, and by
+// the reason in its details or text where the code does not tell:
+//
+//	NOT_FOUND            ErrNotFound; ErrRefused if it is the project, the
+//	                     location or the key that is not there
+//	ALREADY_EXISTS       ErrExists
+//	FAILED_PRECONDITION  of UpdateSecret, DeleteSecret and DestroySecretVersion:
+//	                     ErrConflict, it is the etag. Of the other calls, and
+//	                     with a policy or a key as the reason: ErrRefused
+//	PERMISSION_DENIED    ErrDenied; ErrRefused if the API is not enabled, billing
+//	                     is off, or a policy of the organization forbids it
+//	UNAUTHENTICATED      ErrDenied with ErrCredentials; ErrUnavailable with
+//	                     ErrCredentials if a token could not be fetched
+//	INVALID_ARGUMENT,    ErrRefused; ErrUnavailable if a checksum shows that a
+//	OUT_OF_RANGE,        payload was damaged on its way
+//	UNIMPLEMENTED
+//	RESOURCE_EXHAUSTED   ErrUnavailable; ErrRefused if the quota is 0
+//	all others           ErrUnavailable; ErrRefused if it is the certificate
+//
+// A server that accepts a write and does not keep all of it, as emulators of a part
+// of the service do, is refused by the first write: ErrRefused.
 package gcpsm

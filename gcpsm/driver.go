@@ -34,6 +34,10 @@ const (
 	// catchUp bounds how long a call waits for metadata that are provably behind.
 	catchUp = 10 * time.Second
 
+	// doubt bounds how long a call waits where the metadata name a version that was
+	// disabled, and may be behind.
+	doubt = time.Second
+
 	// birth is how long a secret that has a version, but none that is its state,
 	// is taken for one that is being created.
 	birth = 250 * time.Millisecond
@@ -59,12 +63,13 @@ func (s *secrets) Properties() driver.Properties {
 	return driver.Properties{Name: "gcpsm", Place: place, MaxSize: maxSize, ListLag: driver.Unbounded, ReadLag: driver.Unbounded}
 }
 
-// Get implements driver.Secrets. A reader by the alias that is so far behind that
-// the version is destroyed asks for the metadata, and one that is behind what this
-// driver has seen reads that by its number.
+// Get implements driver.Secrets. A reader by the alias that may be so far behind
+// that the version is closed to it asks for the metadata, and one that is behind
+// what this driver has seen reads that by its number.
 func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 	now, err := s.access(ctx, name, alias)
-	if err != nil && !gone(err) {
+	closed := errors.Is(err, errGone) || errors.Is(err, errKey)
+	if err != nil && !closed && !errors.Is(err, driver.ErrNotFound) {
 		return driver.Secret{}, err
 	}
 	if m, ok := s.seen.get(name); ok && m.number > 0 && (now.life != m.account.Life || now.number < m.number) {
@@ -77,7 +82,7 @@ func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 		}
 		s.seen.drop(name)
 	}
-	if errors.Is(err, errGone) {
+	if closed {
 		return s.Fresh(ctx, name, driver.Secret{})
 	}
 	if err != nil {
@@ -97,6 +102,7 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 	known, _ := parse(than.Version)
 	begun := time.Now()
 	var now driver.Secret
+	var closed error // why the version that the metadata name cannot be accessed
 	err := await(ctx, func() (bool, error) {
 		m, err := s.look(ctx, name)
 		absent := errors.Is(err, driver.ErrNotFound) || err == nil && m.empty()
@@ -120,7 +126,7 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 		case absent:
 			return false, s.vanished(ctx, name)
 		case !m.ours || m.number == 0:
-			return false, fmt.Errorf("%w: %q", driver.ErrCorrupt, s.prefix+name)
+			return false, s.foreign(name, m)
 		case than.Data != nil && m.state().same(known):
 			known.data = slices.Clone(than.Data)
 			now = known.secret()
@@ -138,12 +144,79 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 		}
 		// What the metadata speak of is there no more.
 		s.seen.drop(name)
-		if errors.Is(err, driver.ErrNotFound) {
+		switch {
+		case errors.Is(err, driver.ErrNotFound):
 			return false, s.vanished(ctx, name)
+		case errors.Is(err, errGone):
+			closed = err
+			return false, s.closed(ctx, name, m, begun, err)
 		}
 		return false, nil
 	})
+	if errors.Is(err, errBehind) && closed != nil {
+		err = fmt.Errorf("%w: %v", errBehind, closed)
+	}
 	return now, err
+}
+
+// closed returns the error of an access to the version that m names, or nil if m may
+// be behind: this driver destroys a version only when there is a later state, and
+// disables none.
+func (s *secrets) closed(ctx context.Context, name string, m metadata, begun time.Time, refused error) error {
+	later, err := s.laterState(ctx, name, m)
+	if err != nil {
+		return err
+	}
+	state := s.versionState(ctx, name, m.number, refused)
+	switch {
+	case later && (state != secretmanagerpb.SecretVersion_DISABLED || time.Since(begun) < doubt):
+		return nil
+	case strings.Contains(text(refused), state.String()):
+		return refused
+	}
+	return fmt.Errorf("%w (version %d is %s)", refused, m.number, state)
+}
+
+// laterState reports whether there may be a state after the one that m names: a
+// version that can be read, committed or not. The versions of writers who lost are
+// destroyed.
+func (s *secrets) laterState(ctx context.Context, name string, m metadata) (bool, error) {
+	for n := range int64(width) {
+		read, err := s.accessNumber(ctx, name, m.number+1+n)
+		switch {
+		case err == nil:
+			return read.life == m.account.Life, nil
+		case errors.Is(err, driver.ErrNotFound):
+			return false, nil
+		case !exists(err):
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// versionState returns the state of a version that cannot be accessed, from the
+// text of the refusal or, if that does not name it, from the service.
+func (s *secrets) versionState(ctx context.Context, name string, number int64, refused error) secretmanagerpb.SecretVersion_State {
+	for _, state := range []secretmanagerpb.SecretVersion_State{secretmanagerpb.SecretVersion_DISABLED, secretmanagerpb.SecretVersion_DESTROYED} {
+		if strings.Contains(text(refused), state.String()) {
+			return state
+		}
+	}
+	v, err := s.inspect(ctx, name, number)
+	if err != nil {
+		return secretmanagerpb.SecretVersion_STATE_UNSPECIFIED // it takes a permission that stores do without
+	}
+	return v.GetState()
+}
+
+// foreign returns the error of a secret that is not in the form of a record.
+func (s *secrets) foreign(name string, m metadata) error {
+	why := "it was not written by this program"
+	if m.ours {
+		why = fmt.Sprintf("it has no version with the alias %q", alias)
+	}
+	return fmt.Errorf("%w: %q: %s", driver.ErrCorrupt, s.prefix+name, why)
 }
 
 // gone reports whether an access by number has proved that a version is not
@@ -166,11 +239,15 @@ func (s *secrets) there(ctx context.Context, name string, want state) (state, er
 // vanished returns an error matching ErrNotFound if a secret has no version at
 // all, and nil if it has.
 func (s *secrets) vanished(ctx context.Context, name string) error {
-	_, err := s.accessNumber(ctx, name, 1)
-	if err == nil || errors.Is(err, errGone) || errors.Is(err, driver.ErrCorrupt) {
-		return nil
+	if _, err := s.accessNumber(ctx, name, 1); !exists(err) {
+		return err
 	}
-	return err
+	return nil
+}
+
+// exists reports whether an access by number has proved that there is the version.
+func exists(err error) bool {
+	return err == nil || errors.Is(err, errGone) || errors.Is(err, errKey) || errors.Is(err, driver.ErrCorrupt)
 }
 
 // look returns the newest metadata: those the service tells, or those that were
@@ -246,7 +323,7 @@ func (s *secrets) based(ctx context.Context, name string, base driver.Secret, re
 			found = m
 			return m.secret.GetEtag() != refused, nil
 		case err == nil && !m.ours:
-			return false, fmt.Errorf("%w: %q", driver.ErrCorrupt, s.prefix+name)
+			return false, s.foreign(name, m)
 		case err == nil && later(m), err == nil && m.state().life == want.life && m.account.Current == want.number:
 			// In the second case somebody has moved the alias.
 			return false, fmt.Errorf("%w: %q", driver.ErrConflict, s.prefix+name)
@@ -264,10 +341,14 @@ func (s *secrets) based(ctx context.Context, name string, base driver.Secret, re
 		return false, fmt.Errorf("%w: %q", driver.ErrConflict, s.prefix+name)
 	})
 	if errors.Is(err, errBehind) {
-		err = fmt.Errorf("%w: %q: the metadata are behind", driver.ErrConflict, s.prefix+name)
+		err = fmt.Errorf("%w: %q", errLate, s.prefix+name)
 	}
 	return found, err
 }
+
+// errLate means that a writer has waited in vain for the metadata that its base is
+// behind.
+var errLate = fmt.Errorf("%w: the metadata are behind", driver.ErrConflict)
 
 // Create implements driver.Secrets. A secret that somebody has created and not
 // given a state is adopted: its etag decides who does.
@@ -275,6 +356,7 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (dr
 	blank := proto.CloneOf(s.blank)
 	blank.Annotations = metadata{}.annotate(account{Life: newLife()}).GetAnnotations()
 	m, err := s.create(ctx, name, blank)
+	made := err == nil
 	if errors.Is(err, driver.ErrExists) {
 		s.seen.drop(name)
 		exists := err
@@ -287,10 +369,24 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (dr
 		return "", err
 	}
 	v, err := s.commit(ctx, name, m, p, func(string) (metadata, error) { return metadata{}, driver.ErrConflict })
-	if errors.Is(err, driver.ErrConflict) || errors.Is(err, driver.ErrNotFound) {
+	switch {
+	case errors.Is(err, driver.ErrConflict), errors.Is(err, driver.ErrNotFound):
 		return "", fmt.Errorf("%w: another writer came first: %v", driver.ErrExists, err)
+	case made && (errors.Is(err, driver.ErrRefused) || errors.Is(err, driver.ErrDenied)):
+		s.uncreate(ctx, name, m.account.Life)
 	}
 	return v, err
+}
+
+// uncreate deletes a secret that this driver has created and could not give a
+// state, unless another writer has. If that fails the next save adopts it.
+func (s *secrets) uncreate(ctx context.Context, name, life string) {
+	ctx, cancel := context.WithTimeout(ctx, cleanup)
+	defer cancel()
+	if m, err := s.get(ctx, name); err == nil && m.account.Life == life && m.number == 0 {
+		_ = s.remove(ctx, name, m.secret.GetEtag())
+	}
+	s.seen.drop(name)
 }
 
 // Update implements driver.Secrets.
@@ -304,8 +400,9 @@ func (s *secrets) Update(ctx context.Context, name string, base driver.Secret, p
 
 // commit adds a version and makes it the state of the secret, which is m. If m's
 // etag is refused, again returns the metadata to try with, or an error matching
-// ErrConflict. Only then is it certain that the version is not and will not be the
-// state; in all other cases the next commit finds it.
+// ErrConflict. It is certain then that the version is not and will not be the state,
+// as after a refusal that is not about the etag; in all other cases the next commit
+// finds it.
 func (s *secrets) commit(ctx context.Context, name string, m metadata, p driver.Payload, again func(refused string) (metadata, error)) (driver.Version, error) {
 	v, err := s.add(ctx, name, frame(m.account.Life, p.Data))
 	if err != nil {
@@ -322,11 +419,18 @@ func (s *secrets) commit(ctx context.Context, name string, m metadata, p driver.
 		}
 		if !errors.Is(err, driver.ErrConflict) {
 			s.seen.drop(name)
+			if !errors.Is(err, errDrops) && (errors.Is(err, driver.ErrRefused) || errors.Is(err, driver.ErrDenied)) {
+				s.discard(ctx, name, v)
+			}
 			return "", err
 		}
+		conflict := err
 		if m, err = again(m.secret.GetEtag()); err != nil {
 			if errors.Is(err, driver.ErrConflict) {
 				s.discard(ctx, name, v)
+			}
+			if errors.Is(err, errLate) {
+				err = fmt.Errorf("%w: %v", err, conflict)
 			}
 			return "", err
 		}
@@ -372,9 +476,12 @@ func (s *secrets) due(ctx context.Context, name string, m metadata, now time.Tim
 		}
 	}
 	return over, append(pending, s.each(ctx, unknown, func(ctx context.Context, d *due) (left bool) {
-		etag, err := s.inspect(ctx, name, d.Number)
-		d.Etag = etag
-		return err != nil || etag != ""
+		v, err := s.inspect(ctx, name, d.Number)
+		if err == nil && (v == nil || v.GetState() == secretmanagerpb.SecretVersion_DESTROYED) {
+			return false
+		}
+		d.Etag = v.GetEtag()
+		return true
 	})...)
 }
 
@@ -481,11 +588,11 @@ func (s *secrets) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[driv
 		if len(terms) == 0 {
 			return
 		}
-		var names []string
-		err := s.list(ctx, strings.Join(terms, " OR "), func(name string, labels map[string]string) bool {
+		var found []listed
+		err := s.list(ctx, strings.Join(terms, " OR "), func(name string, m metadata) bool {
 			for k, v := range want {
-				if have, ok := labels[k]; ok && have == v {
-					names = append(names, name)
+				if have, ok := m.secret.GetLabels()[k]; ok && have == v {
+					found = append(found, listed{name, m.ours})
 					break
 				}
 			}
@@ -495,8 +602,14 @@ func (s *secrets) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[driv
 			yield(driver.Named{}, err)
 			return
 		}
-		s.fetch(ctx, names, yield)
+		s.fetch(ctx, found, yield)
 	}
+}
+
+// A listed is what is kept of a secret that was listed.
+type listed struct {
+	name string
+	ours bool
 }
 
 // all is the filter for the secrets that have the prefix, and some others.
@@ -505,63 +618,101 @@ func (s *secrets) all() string { return "name:" + s.prefix }
 // List implements driver.Secrets.
 func (s *secrets) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
-		var names []string
-		err := s.list(ctx, s.all(), func(name string, _ map[string]string) bool {
-			names = append(names, name)
+		var found []listed
+		err := s.list(ctx, s.all(), func(name string, m metadata) bool {
+			found = append(found, listed{name, m.ours})
 			return true
 		})
 		if err != nil {
 			yield(driver.Named{}, err)
 			return
 		}
-		s.fetch(ctx, names, yield)
+		s.fetch(ctx, found, yield)
 	}
 }
 
 // Names implements driver.Secrets.
 func (s *secrets) Names(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		err := s.list(ctx, s.all(), func(name string, _ map[string]string) bool { return yield(name, nil) })
+		err := s.list(ctx, s.all(), func(name string, _ metadata) bool { return yield(name, nil) })
 		if err != nil {
 			yield("", err)
 		}
 	}
 }
 
-// fetch yields the named secrets, in this order, while the next ones are being
-// read.
-func (s *secrets) fetch(ctx context.Context, names []string, yield func(driver.Named, error) bool) {
+// fetch yields the secrets that were found, in this order, while the next ones are
+// being read. Why one cannot be read is yielded with its name, unless it concerns
+// all: the context has ended, the credentials are not accepted, or so many in a row
+// are unavailable that it is the service that is.
+func (s *secrets) fetch(ctx context.Context, found []listed, yield func(driver.Named, error) bool) {
 	type answer struct {
 		secret driver.Secret
 		err    error
 	}
+	outer := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	var work sync.WaitGroup
 	defer work.Wait()
 	defer cancel()
 	var ahead []chan answer
-	for i, name := range names {
-		for next := i + len(ahead); next < min(i+width, len(names)); next++ {
+	unavailable := 0
+	for i, l := range found {
+		for next := i + len(ahead); next < min(i+width, len(found)); next++ {
 			c := make(chan answer, 1)
 			work.Go(func() {
-				secret, err := s.Get(ctx, names[next])
+				secret, err := s.getListed(ctx, found[next])
 				c <- answer{secret, err}
 			})
 			ahead = append(ahead, c)
 		}
 		a := <-ahead[0]
 		ahead = slices.Delete(ahead, 0, 1)
+		if errors.Is(a.err, driver.ErrUnavailable) {
+			unavailable++
+		} else {
+			unavailable = 0
+		}
 		switch {
 		case errors.Is(a.err, driver.ErrNotFound): // deleted, or not committed yet
-		case a.err != nil && !errors.Is(a.err, driver.ErrCorrupt):
+		case a.err != nil && (outer.Err() != nil || errors.Is(a.err, driver.ErrCredentials) || unavailable > width):
 			yield(driver.Named{}, a.err)
 			return
 		default:
-			if !yield(driver.Named{Name: name, Secret: a.secret}, a.err) {
+			if !yield(driver.Named{Name: l.name, Secret: a.secret}, a.err) {
 				return
 			}
 		}
 	}
+}
+
+// getListed returns the state of a secret that was listed. One that has a version,
+// but none with the alias, is there all the same: Get does not see it. What cannot
+// be seen yet, or not any more, is ErrNotFound at once.
+func (s *secrets) getListed(ctx context.Context, l listed) (driver.Secret, error) {
+	got, err := s.Get(ctx, l.name)
+	if !errors.Is(err, driver.ErrNotFound) {
+		return got, err
+	}
+	if l.ours {
+		if err := s.vanished(ctx, l.name); err != nil {
+			return driver.Secret{}, err
+		}
+	}
+	m, err := s.look(ctx, l.name)
+	switch {
+	case err != nil:
+		return driver.Secret{}, err
+	case m.empty():
+		return driver.Secret{}, fmt.Errorf("%w: %q has no state yet", driver.ErrNotFound, s.prefix+l.name)
+	case !m.ours || m.number == 0:
+		return driver.Secret{}, s.foreign(l.name, m)
+	}
+	read, err := s.accessNumber(ctx, l.name, m.number)
+	if err != nil {
+		return driver.Secret{}, err
+	}
+	return read.secret(), nil
 }
 
 // Close implements driver.Secrets. There is nothing to release.

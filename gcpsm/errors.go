@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
+	"github.com/googleapis/gax-go/v2/apierror"
 	"google.golang.org/api/googleapi"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -15,37 +17,160 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// errGone means that a version is there no more, or not to be read: it is
-// disabled or destroyed.
-var errGone = fmt.Errorf("%w: the version is disabled or destroyed", driver.ErrUnavailable)
+// What an access to a version is refused with. An errGone is about the version: it
+// is disabled or destroyed. An errKey is about the key that it is encrypted with.
+var (
+	errGone = fmt.Errorf("%w: the version cannot be accessed", driver.ErrRefused)
+	errKey  = fmt.Errorf("%w: the key of the version cannot be used", driver.ErrRefused)
+)
 
 // conditional are the methods that carry an etag. Their FAILED_PRECONDITION says
-// that the etag is not the current one.
+// that the etag is not the current one, unless the text names another cause.
 var conditional = map[string]bool{"UpdateSecret": true, "DeleteSecret": true, "DestroySecretVersion": true}
 
-// class returns the class of an error of a method, or nil if it has none.
+// What a text of the service names as the cause. The texts are all there is where
+// the service gives no reason in the details of an error.
+var (
+	namesSetUp = regexp.MustCompile(`(?i)constraint|org(anization('s)?)?[ _-]?policy|billing|has not been used|api .*disabled|vpcServiceControls`)
+	namesKey   = regexp.MustCompile(`(?i)\bkms\b|cloudkms|cryptokey`)
+	namesPlace = regexp.MustCompile(`(?i)^(the )?(consumer )?(project|location|parent)\b`)
+	namesTLS   = regexp.MustCompile(`x509:|does not look like a TLS handshake|malformed HTTP response`)
+	namesSum   = regexp.MustCompile(`(?i)checksum|crc32c`)
+
+	// A token of Google's was asked for and did not come, which may pass.
+	namesNetwork = regexp.MustCompile(`(?i)dial tcp|timeout|deadline exceeded|connection (refused|reset)|no such host|\bEOF\b|(fetch token|status code):? (5\d\d|429)`)
+	namesNoCreds = regexp.MustCompile(`(?i)could not find default credentials|(cannot|could not) fetch token|oauth2:|auth: `)
+)
+
+// reasons are the classes of the reasons that Google's services share, where the
+// code alone does not tell (google.api.ErrorReason).
+var reasons = map[string]error{
+	"SERVICE_DISABLED":              driver.ErrRefused,
+	"SERVICE_NOT_VISIBLE":           driver.ErrRefused,
+	"BILLING_DISABLED":              driver.ErrRefused,
+	"CONSUMER_INVALID":              driver.ErrRefused,
+	"CONSUMER_SUSPENDED":            driver.ErrRefused,
+	"GCP_SUSPENDED":                 driver.ErrRefused,
+	"RESOURCE_PROJECT_INVALID":      driver.ErrRefused,
+	"RESOURCE_QUOTA_EXCEEDED":       driver.ErrRefused,
+	"LOCATION_ORG_POLICY_VIOLATED":  driver.ErrRefused,
+	"LOCATION_POLICY_VIOLATED":      driver.ErrRefused,
+	"LOCATION_TAX_POLICY_VIOLATED":  driver.ErrRefused,
+	"ORG_RESTRICTION_VIOLATION":     driver.ErrRefused,
+	"SECURITY_POLICY_VIOLATED":      driver.ErrRefused,
+	"ACCESS_TOKEN_EXPIRED":          driver.ErrCredentials,
+	"ACCESS_TOKEN_TYPE_UNSUPPORTED": driver.ErrCredentials,
+	"ACCOUNT_STATE_INVALID":         driver.ErrCredentials,
+	"API_KEY_INVALID":               driver.ErrCredentials,
+	"CREDENTIALS_MISSING":           driver.ErrCredentials,
+}
+
+// class returns the class of an error of a method. It matches ErrCredentials too
+// if it is the credentials that are not accepted.
 func class(method string, err error) error {
-	switch code(err) { //nolint:exhaustive // of the others the service documents none
+	reason, text := reasonOf(err), text(err)
+	switch given := reasons[reason]; {
+	case errors.Is(given, driver.ErrCredentials):
+		return errCredentials
+	case given != nil:
+		return given
+	}
+	switch c := code(err); c { //nolint:exhaustive // the others are of the service's or the connection's state
 	case codes.NotFound:
+		// A call that makes something, and a list, name what there must be already.
+		if method == "CreateSecret" || method == "ListSecrets" || namesPlace.MatchString(text) || namesKey.MatchString(text) {
+			return driver.ErrRefused
+		}
 		return driver.ErrNotFound
 	case codes.AlreadyExists:
 		return driver.ErrExists
 	case codes.FailedPrecondition:
-		switch {
-		case conditional[method]:
-			return driver.ErrConflict
-		case method == "AccessSecretVersion":
-			return errGone
+		return precondition(method, text)
+	case codes.PermissionDenied:
+		if namesSetUp.MatchString(text) {
+			return driver.ErrRefused
 		}
-	case codes.PermissionDenied, codes.Unauthenticated:
 		return driver.ErrDenied
-	case codes.ResourceExhausted, codes.Unavailable, codes.Internal, codes.Aborted, codes.DataLoss,
-		codes.DeadlineExceeded, codes.Canceled, codes.Unknown:
-		// Unknown is also what an error has that is not the service's: of the
-		// connection, or of the credentials.
+	case codes.Unauthenticated:
+		if namesNetwork.MatchString(text) {
+			return errNoCredentials
+		}
+		return errCredentials
+	case codes.InvalidArgument, codes.OutOfRange, codes.Unimplemented:
+		if namesSum.MatchString(text) {
+			return driver.ErrUnavailable // what was sent was damaged on its way
+		}
+		return driver.ErrRefused
+	case codes.Unavailable:
+		if namesTLS.MatchString(text) {
+			return driver.ErrRefused
+		}
+	case codes.ResourceExhausted:
+		if limitless, ok := quota(err); ok && limitless == "0" {
+			return driver.ErrRefused
+		}
 		return driver.ErrUnavailable
+	case codes.Unknown:
+		// Also what an error has that is not the service's: of the connection, or
+		// of the credentials.
+		if namesNoCreds.MatchString(text) {
+			if namesNetwork.MatchString(text) {
+				return errNoCredentials
+			}
+			return errCredentials
+		}
 	}
-	return nil
+	return driver.ErrUnavailable
+}
+
+// precondition returns the class of a FAILED_PRECONDITION.
+func precondition(method, text string) error {
+	switch key := namesKey.MatchString(text); {
+	case method == "AccessSecretVersion" && key:
+		return errKey
+	case method == "AccessSecretVersion" && !namesSetUp.MatchString(text):
+		return errGone
+	case conditional[method] && !key && !namesSetUp.MatchString(text):
+		return driver.ErrConflict
+	}
+	return driver.ErrRefused
+}
+
+// The classes of credentials that are not accepted, and of those that could not
+// be fetched.
+var (
+	errCredentials   = fmt.Errorf("%w: %w", driver.ErrDenied, driver.ErrCredentials)
+	errNoCredentials = fmt.Errorf("%w: %w", driver.ErrUnavailable, driver.ErrCredentials)
+)
+
+// reasonOf returns the reason in the details of an error, or "".
+func reasonOf(err error) string {
+	if details, ok := apierror.FromError(err); ok {
+		return details.Reason()
+	}
+	return ""
+}
+
+// quota returns the limit that a call has exceeded, if the details say it.
+func quota(err error) (limit string, ok bool) {
+	details, ok := apierror.FromError(err)
+	if !ok {
+		return "", false
+	}
+	limit, ok = details.Metadata()["quota_limit_value"]
+	return limit, ok
+}
+
+// text returns what an error says, without its code if it has one.
+func text(err error) string {
+	if s, ok := status.FromError(err); ok {
+		return s.Message()
+	}
+	var answer *googleapi.Error
+	if errors.As(err, &answer) && answer.Message != "" {
+		return answer.Message
+	}
+	return err.Error()
 }
 
 // code returns the code of an error. Over REST several codes share a status of
@@ -76,10 +201,7 @@ func failed(ctx context.Context, method, id string, err error, sent []byte) erro
 		return fmt.Errorf("%w: %s %q: %w", cause, method, id, err)
 	}
 	c := class(method, err)
-	switch {
-	case c == nil:
-		return fmt.Errorf("%s %q: %w", method, id, err)
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		// The client's own time-out has run out, and not the caller's. The error
 		// is not wrapped, or it would be taken for that.
 		return fmt.Errorf("%w: %s %q: %v", c, method, id, err)

@@ -7,11 +7,9 @@ import (
 	"iter"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"cloud.google.com/go/secretmanager/apiv1/secretmanagerpb"
-	"google.golang.org/api/iterator"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
@@ -23,30 +21,11 @@ var _ driver.Inspector = (*secrets)(nil)
 // and nothing more: all that it needs is in the metadata.
 func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, error] {
 	return func(yield func(driver.Inspection, error) bool) {
-		if err := ctx.Err(); err != nil {
+		err := s.list(ctx, s.all(), func(name string, m metadata) bool {
+			return yield(driver.Inspection{Name: name, Labels: labelsOf(m.secret.GetLabels()), Faults: s.faults(name, m)}, nil)
+		})
+		if err != nil {
 			yield(driver.Inspection{}, err)
-			return
-		}
-		it := s.client.ListSecrets(ctx, &secretmanagerpb.ListSecretsRequest{
-			Parent: s.parent, Filter: s.all(), PageSize: maxPage,
-		}, repeat(ctx, reading))
-		for {
-			listed, err := it.Next()
-			if errors.Is(err, iterator.Done) {
-				return
-			}
-			if err != nil {
-				yield(driver.Inspection{}, failed(ctx, "ListSecrets", strings.TrimSuffix(s.prefix, "-"), err, nil))
-				return
-			}
-			name, ok := strings.CutPrefix(last(listed.GetName()), s.prefix)
-			if !ok || !legalName.MatchString(name) {
-				continue
-			}
-			m := read(listed)
-			if !yield(driver.Inspection{Name: name, Labels: labelsOf(listed.GetLabels()), Faults: s.faults(name, m)}, nil) {
-				return
-			}
 		}
 	}
 }
@@ -81,10 +60,20 @@ func (s *secrets) faults(name string, m metadata) []driver.Fault {
 	default:
 		var faults []driver.Fault
 		if m.number != m.account.Current {
+			moved := fmt.Sprintf("moved the alias %q to version %d", alias, m.number)
+			if m.number == 0 {
+				moved = fmt.Sprintf("removed the alias %q", alias)
+			}
 			faults = append(faults, driver.Fault{
 				Kind: driver.FaultRolledBack, Action: fmt.Sprintf("let the alias mean version %d again", m.account.Current),
-				Detail: fmt.Sprintf("somebody has moved the alias %q to version %d; the last commit made it version %d", alias, m.number, m.account.Current),
+				Detail: fmt.Sprintf("another tool has %s; the last commit made it version %d", moved, m.account.Current),
 				Mend:   func(ctx context.Context) error { return s.realias(ctx, name, m) },
+			})
+		}
+		if at := m.secret.GetExpireTime(); at != nil {
+			faults = append(faults, driver.Fault{
+				Kind:   driver.FaultExpires,
+				Detail: fmt.Sprintf("it has an expiration: Secret Manager deletes it on %s; remove it with 'gcloud secrets update --remove-expiration'", at.AsTime().Format(time.RFC3339)),
 			})
 		}
 		if n := ripe(m.account.Due, now); n > 0 {
@@ -123,8 +112,8 @@ func (s *secrets) unmake(ctx context.Context, name string, m metadata) error {
 func (s *secrets) realias(ctx context.Context, name string, m metadata) error {
 	there, err := s.accessNumber(ctx, name, m.account.Current)
 	switch {
-	case gone(err):
-		return fmt.Errorf("%w: version %d of %q is not there any more", driver.ErrUnavailable, m.account.Current, s.prefix+name)
+	case errors.Is(err, driver.ErrNotFound):
+		return fmt.Errorf("%w: there is no version %d of %q", driver.ErrConflict, m.account.Current, s.prefix+name)
 	case err != nil:
 		return err
 	case there.life != m.account.Life || there.digest != m.account.Digest:
@@ -233,6 +222,10 @@ func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 				yield(driver.Probed{}, ctx.Err())
 				return
 			}
+			if errors.Is(err, driver.ErrCredentials) {
+				yield(driver.Probed{}, err) // which says nothing about any call
+				return
+			}
 			if errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrConflict) || errors.Is(err, driver.ErrCorrupt) {
 				err = nil // the service has looked, so it was allowed
 			}
@@ -255,7 +248,7 @@ func (s *secrets) probes() []probe {
 	var version added
 	return []probe{
 		{"ListSecrets", "secrets.list", func(ctx context.Context) error {
-			return s.list(ctx, s.all(), func(string, map[string]string) bool { return false })
+			return s.list(ctx, s.all(), func(string, metadata) bool { return false })
 		}},
 		{"CreateSecret", "secrets.create", func(ctx context.Context) (err error) {
 			blank := proto.CloneOf(s.blank)
@@ -271,14 +264,40 @@ func (s *secrets) probes() []probe {
 		{"AccessSecretVersion", "versions.access", func(ctx context.Context) error { _, err := s.accessNumber(ctx, name, 1); return err }},
 		{"GetSecretVersion", "versions.get", func(ctx context.Context) error { _, err := s.inspect(ctx, name, 1); return err }},
 		{"UpdateSecret", "secrets.update", func(ctx context.Context) error {
-			next := made.annotate(made.account)
-			m, err := s.update(ctx, name, next, "annotations")
-			if err == nil {
-				made = m
+			if made.secret == nil || version.number == 0 {
+				m, err := s.update(ctx, name, made.annotate(made.account), "annotations")
+				if err == nil {
+					made = m
+				}
+				return err
 			}
-			return err
+			return s.compares(ctx, name, &made, version.number)
 		}},
 		{"DestroySecretVersion", "versions.destroy", func(ctx context.Context) error { return s.destroy(ctx, name, 1, version.etag) }},
 		{"DeleteSecret", "secrets.delete", func(ctx context.Context) error { return s.remove(ctx, name, made.secret.GetEtag()) }},
 	}
+}
+
+// compares reports whether an update that carries an old etag is refused, and moves
+// the alias by one that does not.
+func (s *secrets) compares(ctx context.Context, name string, made *metadata, number int64) error {
+	move := func(m metadata) (metadata, error) {
+		next := m.annotate(m.account)
+		next.VersionAliases = map[string]int64{alias: number}
+		return s.update(ctx, name, next, "annotations", "version_aliases")
+	}
+	old := *made
+	now, err := move(old)
+	if err != nil {
+		return err
+	}
+	*made = now
+	switch again, err := move(old); {
+	case err == nil:
+		*made = again
+		return fmt.Errorf("%w: UpdateSecret %q: an old etag is accepted", errDrops, s.prefix+name)
+	case !errors.Is(err, driver.ErrConflict):
+		return err
+	}
+	return nil
 }

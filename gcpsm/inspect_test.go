@@ -10,6 +10,7 @@ import (
 	secretmanager "cloud.google.com/go/secretmanager/apiv1"
 	"cloud.google.com/go/secretmanager/apiv1/secretmanagerpb"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/tokenkeep/tokenkeep/gcpsm"
 	"github.com/tokenkeep/tokenkeep/internal/fakegcp"
@@ -164,6 +165,17 @@ func TestWhatIsWrongInSecretManagerIsNamedAndMended(t *testing.T) {
 			t.Errorf("there are %q", names)
 		}
 		w.save(ben)
+	})
+	t.Run("an operator has set an expiration", func(t *testing.T) {
+		t.Parallel()
+		w := newWard(t)
+		id := w.save(ann).ID
+		w.change(id, "expire_time", func(m *secretmanagerpb.Secret) {
+			m.Expiration = &secretmanagerpb.Secret_ExpireTime{ExpireTime: timestamppb.New(time.Now().Add(time.Hour))}
+		})
+		w.finds("at first", mend, "secret-expires")
+		w.change(id, "expire_time", func(m *secretmanagerpb.Secret) { m.Expiration = nil })
+		w.finds("afterwards", look)
 	})
 	t.Run("an operator has removed a label and added one", func(t *testing.T) {
 		t.Parallel()
