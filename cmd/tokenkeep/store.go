@@ -154,13 +154,13 @@ func query(rest string, names ...string) (string, map[string]string, error) {
 	values, err := url.ParseQuery(text)
 	params := map[string]string{}
 	for name, all := range values {
-		if !slices.Contains(names, name) || len(all) != 1 {
+		if !slices.Contains(names, name) || len(all) != 1 || all[0] == "" {
 			err = errors.New("unknown")
 		}
 		params[name] = all[0]
 	}
 	if err != nil || found && text == "" {
-		return "", nil, usagef("the parameters after ? are %s, each at most once, joined by &", strings.Join(names, ", "))
+		return "", nil, usagef("the parameters after ? are %s, each at most once, with a value, joined by &", strings.Join(names, ", "))
 	}
 	return rest, params, nil
 }

@@ -20,7 +20,10 @@ var gcpsmScheme = scheme{
 	text: `Google Cloud's Secret Manager, with the application default credentials
 (GOOGLE_APPLICATION_CREDENTIALS and so on);
 gcpsm:PROJECT/PREFIX?location=europe-west3&endpoint=URL names the region that
-secrets are kept in, and another endpoint`,
+secrets are kept in, and another endpoint. New secrets get what these name:
+replicas=europe-west3,europe-west1 the locations of a secret that has no region,
+kms-key=KEY the key of Cloud KMS, one for each replica, in the same order,
+labels=team=crm,env=prod labels of your own`,
 	open: openGCPSM,
 }
 
@@ -28,7 +31,11 @@ secrets are kept in, and another endpoint`,
 const gcpEnvCredentials = "GOOGLE_APPLICATION_CREDENTIALS" //nolint:gosec // A name, and no credential.
 
 func openGCPSM(ctx context.Context, a *app, rest string) (store, error) {
-	rest, params, err := query(rest, "location", "endpoint")
+	rest, params, err := query(rest, "location", "endpoint", "replicas", "kms-key", "labels")
+	if err != nil {
+		return nil, err
+	}
+	options, err := gcpsmOptions(params)
 	if err != nil {
 		return nil, err
 	}
@@ -40,6 +47,7 @@ func openGCPSM(ctx context.Context, a *app, rest string) (store, error) {
 	if err != nil {
 		return nil, err
 	}
+	options.Store = opts
 	parent := "projects/" + project
 	if location := params["location"]; location != "" {
 		parent += "/locations/" + location
@@ -48,9 +56,40 @@ func openGCPSM(ctx context.Context, a *app, rest string) (store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := gcpsm.New(client, parent, prefix, &gcpsm.Options{Store: opts})
+	s, err := gcpsm.New(client, parent, prefix, options)
 	at := strings.Join([]string{"gcpsm", params["endpoint"], parent, prefix}, " ")
 	return portable(s, err, portableStore{opts: opts, at: at, late: settleTime, conn: client})
+}
+
+// gcpsmOptions returns what new secrets are given.
+func gcpsmOptions(params map[string]string) (*gcpsm.Options, error) {
+	options := &gcpsm.Options{KMSKey: params["kms-key"]}
+	if text := params["replicas"]; text != "" {
+		for location := range strings.SplitSeq(text, ",") {
+			options.Replicas = append(options.Replicas, gcpsm.Replica{Location: location})
+		}
+	}
+	if options.Replicas != nil && options.KMSKey != "" {
+		keys := strings.Split(options.KMSKey, ",")
+		if len(keys) != len(options.Replicas) {
+			return nil, usagef("gcpsm: kms-key names %d keys for %d replicas: each has one of its own location", len(keys), len(options.Replicas))
+		}
+		for i, key := range keys {
+			options.Replicas[i].KMSKey = key
+		}
+		options.KMSKey = ""
+	}
+	if text := params["labels"]; text != "" {
+		options.Labels = map[string]string{}
+		for pair := range strings.SplitSeq(text, ",") {
+			key, value, ok := strings.Cut(pair, "=")
+			if _, twice := options.Labels[key]; !ok || twice {
+				return nil, usagef("gcpsm: labels are written labels=KEY=VALUE,KEY=VALUE, each key once")
+			}
+			options.Labels[key] = value
+		}
+	}
+	return options, nil
 }
 
 // gcpClient returns a client with the usual credentials. It is closed with the
