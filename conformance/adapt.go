@@ -3,6 +3,7 @@ package conformance
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"iter"
 	"log/slog"
 	"slices"
@@ -36,10 +37,14 @@ func (b Driver) Store(t testing.TB, opts *tokenstore.Options) Store {
 		ReadLag:   p.ReadLag,
 		Corrupt:   a.corrupt,
 		Refuse:    a.refuse,
+		Lose:      a.lose,
 		Writes:    func(_ testing.TB, s tokenstore.TokenStore) int64 { return a.of(s).log.writes.Load() },
 		Trace:     func(_ testing.TB, s tokenstore.TokenStore) []string { return a.of(s).log.lines() },
 		Calls:     b.Calls,
 		Timeout:   b.Timeout,
+	}
+	if p.ReadLag > 0 {
+		s.Stale = a.stale
 	}
 	if b.Settle != nil {
 		s.Settle = func(t testing.TB, s tokenstore.TokenStore) { b.Settle(t, a.of(s).Secrets) }
@@ -58,7 +63,7 @@ type adapter struct {
 
 func (a *adapter) open(t testing.TB) tokenstore.TokenStore {
 	t.Helper()
-	return a.store(t, &observer{Secrets: a.b.Open(t), log: &observed{labels: map[string][]driver.Label{}, refused: map[string]error{}}})
+	return a.store(t, &observer{Secrets: a.b.Open(t), log: &observed{labels: map[string][]driver.Label{}, refused: map[string]error{}, stale: map[string]driver.Secret{}}})
 }
 
 func (a *adapter) reopen(t testing.TB, s tokenstore.TokenStore) tokenstore.TokenStore {
@@ -130,6 +135,26 @@ func (a *adapter) refuse(_ testing.TB, s tokenstore.TokenStore, id string, reaso
 	log.refused[id] = reason
 }
 
+// stale has the next Get of a record answer with what it is now.
+func (a *adapter) stale(t testing.TB, s tokenstore.TokenStore, id string) (arm func()) {
+	t.Helper()
+	d := a.of(s)
+	now, err := d.Secrets.Fresh(t.Context(), id, driver.Secret{})
+	if err != nil {
+		t.Fatalf("Fresh(%q): %v", id, err)
+	}
+	return func() {
+		d.log.mu.Lock()
+		defer d.log.mu.Unlock()
+		d.log.stale[id] = now
+	}
+}
+
+// lose has the next Delete fail and do nothing.
+func (a *adapter) lose(_ testing.TB, s tokenstore.TokenStore) {
+	a.of(s).log.lost.Store(true)
+}
+
 // An observer is a driver that keeps an account of what is done with it.
 type observer struct {
 	driver.Secrets
@@ -145,7 +170,20 @@ type observed struct {
 	names  []string
 	labels map[string][]driver.Label // that a secret was last committed with
 
-	refused map[string]error // why secrets cannot be read
+	refused map[string]error         // why secrets cannot be read
+	stale   map[string]driver.Secret // what the next Get answers
+
+	lost atomic.Bool // the next Delete does nothing, and fails
+}
+
+// before returns what the next Get of the named secret answers in the place of
+// what is there.
+func (o *observed) before(name string) (driver.Secret, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s, ok := o.stale[name]
+	delete(o.stale, name)
+	return s, ok
 }
 
 // refusal returns why the named secret cannot be read, if it cannot.
@@ -198,6 +236,9 @@ func (d *observer) Update(ctx context.Context, name string, base driver.Secret, 
 
 // Delete implements driver.Secrets.
 func (d *observer) Delete(ctx context.Context, name string, base driver.Secret) error {
+	if d.log.lost.Swap(false) {
+		return fmt.Errorf("%w: the call was lost", driver.ErrUnavailable)
+	}
 	err := d.Secrets.Delete(ctx, name, base)
 	d.log.wrote(name, driver.Payload{}, err)
 	return err
@@ -207,6 +248,9 @@ func (d *observer) Delete(ctx context.Context, name string, base driver.Secret) 
 func (d *observer) Get(ctx context.Context, name string) (driver.Secret, error) {
 	if err := d.log.refusal(name); err != nil {
 		return driver.Secret{}, err
+	}
+	if s, ok := d.log.before(name); ok {
+		return s, nil
 	}
 	return d.Secrets.Get(ctx, name)
 }

@@ -95,6 +95,15 @@ type Store struct {
 	// nil.
 	Refuse func(t testing.TB, s tokenstore.TokenStore, id string, reason error)
 
+	// Stale remembers the record with the given ID as it is. Once the function that
+	// it returns is called, the next read of the record by its name answers so.
+	// Nil where reads are never out of date.
+	Stale func(t testing.TB, s tokenstore.TokenStore, id string) (arm func())
+
+	// Lose makes the next deletion do nothing, and fail in a way that does not
+	// tell what was done.
+	Lose func(t testing.TB, s tokenstore.TokenStore)
+
 	// Writes returns how many writes the backend has received from s so far.
 	Writes func(t testing.TB, s tokenstore.TokenStore) int64
 

@@ -32,6 +32,8 @@ type shelf struct {
 	aliases map[string]string // the ID of the record that another has become
 	count   int
 	writes  int64
+
+	stale, lose bool // what is to go wrong with the next deletion
 }
 
 // A row is a record.
@@ -227,6 +229,7 @@ func (p *plain) DeleteToken(ctx context.Context, id string) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.stale, p.lose = false, false // what was stale is read again, and what is lost repeated
 	return wrap("delete", id, p.drop(cmp.Or(p.aliases[id], id)))
 }
 
@@ -322,6 +325,10 @@ func shop(wrap func(*plain) tokenstore.TokenStore) Store {
 		},
 		Corrupt: func(t testing.TB, s tokenstore.TokenStore, id string) { refuse(t, s, id, tokenstore.ErrCorrupt) },
 		Refuse:  refuse,
+		Stale: func(_ testing.TB, s tokenstore.TokenStore, _ string) func() {
+			return func() { made(s).stale = true }
+		},
+		Lose: func(_ testing.TB, s tokenstore.TokenStore) { made(s).lose = true },
 		Writes: func(_ testing.TB, s tokenstore.TokenStore) int64 {
 			p := made(s)
 			p.mu.Lock()

@@ -376,6 +376,10 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+func TestStoreOnReferenceWithReadLag(t *testing.T) {
+	RunStore(t, backend(5*time.Minute, time.Minute, intact).Store(t, nil))
+}
+
 func TestStoreOnReferenceWithLags(t *testing.T) {
 	RunStore(t, backend(5*time.Minute, 0, intact).Store(t, nil))
 }

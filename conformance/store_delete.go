@@ -98,6 +98,23 @@ var deleteCasesOfStore = []testCase[*storeEnv]{
 			e.keeps(s)
 		}
 	}},
+	{"TS-24", "a deletion that fails after a stale read is not reported as done", func(e *storeEnv) {
+		if e.b.Stale == nil || e.b.Lose == nil {
+			e.TB.Skipf("Store.Stale or Store.Lose is nil")
+		}
+		s := e.open()
+		old := e.save(s, e.of("ann", "c1"))
+		arm := e.b.Stale(e.TB, s.TokenStore, old.ID)
+		e.remove(s, old.ID)
+		record := e.save(s, e.of("ann", "c1"))
+		arm()
+		e.b.Lose(e.TB, s.TokenStore)
+		if err := s.DeleteToken(e.ctx, record.ID); err == nil {
+			e.lacks(e.reopen(s), record.ID)
+		}
+		e.remove(s, record.ID)
+		e.keeps(s)
+	}},
 	{"TS-25", "a deleted record does not come back", func(e *storeEnv) {
 		s := e.open()
 		record := e.save(s, e.of("ann", "c1"))

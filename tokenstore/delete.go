@@ -35,7 +35,7 @@ func (s *Store) delete(ctx context.Context, id string, check func(record) error)
 		rec, _, err := s.only(ctx, r, like)
 		switch {
 		case errors.Is(err, ErrNotFound) && derived(id):
-			return s.complete(ctx, id, driver.Secret{})
+			return s.deleteRest(ctx, r, id)
 		case errors.Is(err, ErrNotFound):
 			return nil
 		case err == nil && check != nil:
@@ -48,6 +48,23 @@ func (s *Store) delete(ctx context.Context, id string, check func(record) error)
 	})
 }
 
+// deleteRest deletes what there may be of a record that is not found: what a
+// deletion has left that broke off, or an entry that had moved to a record which
+// was deleted.
+func (s *Store) deleteRest(ctx context.Context, r *reader, id string) error {
+	r.mu.Lock()
+	e, there := r.known[id]
+	r.mu.Unlock()
+	switch {
+	case !there:
+		return s.complete(ctx, id, driver.Secret{})
+	case e.target() == nil:
+		return nil // it waits for another record to move to it, which has an ID of its own
+	}
+	v := saver{Store: s, nonce: nonce()}
+	return v.bury(ctx, e)
+}
+
 // deleteRecord deletes a record, and then what holds its tokens elsewhere: those
 // that have moved to it are gone with it, but their secrets would stay.
 func (s *Store) deleteRecord(ctx context.Context, rec record) error {
@@ -58,7 +75,8 @@ func (s *Store) deleteRecord(ctx context.Context, rec record) error {
 		s.sweep(ctx, p)
 	}
 	for _, ref := range rec.record.Absorbed {
-		if e, err := s.get(ctx, ref.Name); err == nil && e.record.Born == ref.Born {
+		// A read that is out of date may not show what holds tokens.
+		if e, err := s.fresh(ctx, ref.Name, entry{}); err == nil && e.record.Born == ref.Born {
 			s.sweep(ctx, e)
 		}
 	}
@@ -83,9 +101,11 @@ func (s *Store) deleteEntry(ctx context.Context, e entry) error {
 	switch {
 	case errors.Is(readErr, ErrNotFound):
 		return s.complete(ctx, e.name, e.secret)
-	case readErr == nil && now.record.Born != e.record.Born:
-		return nil
+	case readErr == nil && now.record.Born != e.record.Born && s.properties.ReadLag == 0:
+		return nil // e was there when it was read, and is not any more
 	case readErr == nil && now.secret.Version != e.secret.Version:
+		// Where reads may be out of date, e may have been gone for long when it was
+		// read: what is there now may be what is to be deleted.
 		return fmt.Errorf("%w: another writer came first", ErrConflict)
 	}
 	return err
@@ -93,10 +113,15 @@ func (s *Store) deleteEntry(ctx context.Context, e entry) error {
 
 // complete repeats a deletion that may have broken off: what was deleted is gone
 // for readers, but what was before may still be there. If something else has the
-// name by now, there is nothing to complete.
+// name by now, there is nothing to complete; unless reads may be out of date, and
+// it may have been there all the time.
 func (s *Store) complete(ctx context.Context, name string, base driver.Secret) error {
-	if err := s.driver.Delete(ctx, name, base); !errors.Is(err, ErrConflict) {
+	err := s.driver.Delete(ctx, name, base)
+	switch {
+	case !errors.Is(err, ErrConflict):
 		return err
+	case s.properties.ReadLag > 0:
+		return lost(err)
 	}
 	return nil
 }

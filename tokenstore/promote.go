@@ -50,9 +50,9 @@ func (v *saver) promote(ctx context.Context, r *reader, from record, user, clien
 		_, err = v.commit(ctx, after, rec, rec.current, nil)
 	}
 	if errors.Is(err, ErrNotFound) {
-		// Deleted meanwhile, as an Update has proved. What remains of from is of
-		// no use to anybody.
-		_ = v.driver.Delete(ctx, at.name, at.secret)
+		// Deleted meanwhile. What remains of from is of no use, once that is
+		// proved.
+		_ = v.bury(ctx, at)
 	}
 	if err = lost(err); err != nil {
 		return err
@@ -71,8 +71,12 @@ func (v *saver) join(ctx context.Context, r *reader, from record, user, client s
 		return entry{}, err
 	case to.target() != nil:
 		return entry{}, fmt.Errorf("%w: %q is a user's record and has moved", ErrCorrupt, name)
-	case slices.Contains(to.record.Joining, from.ref()):
+	case slices.Contains(to.record.Joining, from.ref()) && v.properties.ReadLag == 0:
 		return to, nil
+	case slices.Contains(to.record.Joining, from.ref()):
+		// Another process has done it. It may be a record that was deleted since, and
+		// whatever moves to that is lost: only a write proves that it is there.
+		return v.write(ctx, name, to, to.record, v.nonce)
 	}
 	next := to.record
 	next.UserName, next.ClientID = user, client

@@ -260,6 +260,11 @@ func (v *saver) settle(ctx context.Context, r *reader, e entry, next *codec.Reco
 	var keep []codec.Ref
 	for _, ref := range e.record.Absorbed {
 		from, err := r.read(ctx, ref.Name)
+		if over := errors.Is(err, ErrNotFound) || err == nil && from.record.Born != ref.Born; over && !r.fresh && v.properties.ReadLag > 0 {
+			// An answer from before it was created would leave it unlisted, though it has
+			// moved here: a repair would merge its old tokens once more.
+			from, err = r.reread(ctx, ref.Name)
+		}
 		switch {
 		case errors.Is(err, ErrNotFound), err == nil && (from.record.Born != ref.Born || from.record.Alias != nil):
 			next.Earlier = addEarlier(next.Earlier, ref.Name)

@@ -238,7 +238,12 @@ func (s *Store) listed(ctx context.Context, named driver.Named) (record, error) 
 	if e.target() != nil {
 		return record{}, ErrNotFound
 	}
-	return s.reader(false).view(ctx, e)
+	rec, err := s.reader(false).view(ctx, e)
+	if errors.Is(err, ErrNotFound) && s.properties.ReadLag > 0 && len(e.record.Joining) > 0 {
+		// What it waits for may have moved to it since, and is not listed itself.
+		rec, err = s.reader(true).view(ctx, e)
+	}
+	return rec, err
 }
 
 // GetTokens implements TokenStore.

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
 // An UnreadableError says that one record is there and cannot be read, and why.
@@ -53,7 +55,8 @@ func unreadable(name string, err error) *UnreadableError {
 // driver tells it by the name that it yields the error with.
 func ofOne(err error) bool {
 	var u *UnreadableError
-	return errors.As(err, &u) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrDenied) || errors.Is(err, ErrRefused)
+	return errors.As(err, &u) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrRefused) ||
+		errors.Is(err, ErrDenied) && !errors.Is(err, driver.ErrCredentials)
 }
 
 // listedErr returns the error that a driver has yielded with a name in the form
