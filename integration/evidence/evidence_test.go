@@ -50,16 +50,30 @@ func TestHistoriesAreLinearizable(t *testing.T) {
 	for _, service := range Names {
 		t.Run(service, func(t *testing.T) {
 			t.Parallel()
-			operations, wrong, err := Histories(t.Context(), service, *histories, *seed)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, w := range wrong {
-				t.Errorf("%s\n\tgo test -run 'TestHistoriesAreLinearizable/%s' -evidence.histories 1 -evidence.seed %d", w.What, service, w.Seed)
-			}
-			t.Logf("%d operations in %d histories", operations, *histories)
+			checkHistories(t, service, Plain, *histories)
 		})
+		for _, under := range AllConditions {
+			if under.Behind && service == "vault" {
+				continue // the active node is never behind
+			}
+			t.Run(service+"/"+under.Name, func(t *testing.T) {
+				t.Parallel()
+				checkHistories(t, service, under, max(1, *histories/4))
+			})
+		}
 	}
+}
+
+func checkHistories(t *testing.T, service string, under Conditions, runs int) {
+	t.Helper()
+	operations, wrong, err := Histories(t.Context(), service, under, runs, *seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range wrong {
+		t.Errorf("%s\n\tgo test -run '^%s$' -evidence.histories 1 -evidence.seed %d", w.What, t.Name(), w.Seed)
+	}
+	t.Logf("%d operations in %d histories", operations, runs)
 }
 
 // The same check finds what is broken.
@@ -69,7 +83,7 @@ func TestHistoriesOfBrokenServicesAreNot(t *testing.T) {
 			t.Parallel()
 			for i := range uint64(50) {
 				svc := startBroken(mistake)
-				if _, err := linearizable(t.Context(), svc, i); err != nil {
+				if _, err := linearizable(t.Context(), svc, Plain, i); err != nil {
 					t.Logf("found in history %d: %v", i+1, err)
 					return
 				}

@@ -97,13 +97,40 @@ type Unsound struct {
 	What string
 }
 
-// Histories runs so many histories, the first with the seed, and returns how many
-// operations they had, and which cannot be explained.
-func Histories(ctx context.Context, service string, runs int, seed uint64) (operations int, wrong []Unsound, err error) {
+// Conditions are what a history runs under beside faults.
+type Conditions struct {
+	Name string
+
+	// Behind has reads answer with what was true a moment ago. What a client reads
+	// is then no part of the history: writes, deletions, and what all read in the end are.
+	Behind bool
+
+	// OwnID gives the record an ID of the caller's own.
+	OwnID bool
+
+	// Clocks has the clients' clocks differ by up to four minutes, and be set back
+	// now and then.
+	Clocks bool
+}
+
+// Plain are no conditions, and AllConditions the others.
+var (
+	Plain         = Conditions{Name: "plain"}
+	AllConditions = []Conditions{
+		{Name: "reads behind", Behind: true},
+		{Name: "own ID", OwnID: true},
+		{Name: "clocks set back", Clocks: true},
+		{Name: "all of these", Behind: true, OwnID: true, Clocks: true},
+	}
+)
+
+// Histories runs so many histories under some conditions, the first with the seed,
+// and returns how many operations they had, and which cannot be explained.
+func Histories(ctx context.Context, service string, under Conditions, runs int, seed uint64) (operations int, wrong []Unsound, err error) {
 	var mu sync.Mutex
 	err = parallel(runs, func(i int) error { // a history is mostly waiting
 		at := seed + uint64(i)
-		n, err := Linearizable(ctx, service, at)
+		n, err := Linearizable(ctx, service, under, at)
 		mu.Lock()
 		defer mu.Unlock()
 		operations += n
@@ -118,79 +145,159 @@ func Histories(ctx context.Context, service string, runs int, seed uint64) (oper
 
 // Linearizable runs a history with the seed and reports whether some order of its
 // operations explains what the clients saw.
-func Linearizable(ctx context.Context, service string, seed uint64) (operations int, err error) {
+func Linearizable(ctx context.Context, service string, under Conditions, seed uint64) (operations int, err error) {
 	svc := Start[service]()
 	defer svc.close()
-	return linearizable(ctx, svc, seed)
+	return linearizable(ctx, svc, under, seed)
 }
 
-func linearizable(ctx context.Context, svc *Service, seed uint64) (int, error) {
+func linearizable(ctx context.Context, svc *Service, under Conditions, seed uint64) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	var mu sync.Mutex
+	r := &recorder{under: under, begun: time.Now()}
 	dice := rand.New(rand.NewPCG(seed, 1))
-	svc.inject(func() (Fault, bool) {
-		mu.Lock()
-		defer mu.Unlock()
-		if dice.Float64() >= faultRate {
-			return 0, false
-		}
-		return []Fault{AnswerLost, Reset, Throttled, ServerError}[dice.IntN(4)], true
-	}, nil)
-	defer svc.inject(nil, nil)
-
-	var history []porcupine.Operation
-	var count atomic.Int64
-	begun := time.Now()
+	svc.inject(func() (Fault, bool) { return r.roll(dice) }, nil)
 	var work sync.WaitGroup
 	for c := range clients {
 		w, err := watch(svc.driver())
 		if err != nil {
 			return 0, err
 		}
-		s, err := tokenstore.New(w, &tokenstore.Options{LeaseTTL: leaseTTL})
-		if err != nil {
+		client := &client{recorder: r, number: c, watched: w, dice: rand.New(rand.NewPCG(seed, uint64(c)+2))}
+		if client.store, err = tokenstore.New(w, &tokenstore.Options{LeaseTTL: leaseTTL, Now: client.now.Now}); err != nil {
 			return 0, err
 		}
-		r := rand.New(rand.NewPCG(seed, uint64(c)+2))
-		work.Go(func() {
-			seen := ""
-			for range each {
-				in := draw(r, seen, count.Add(1))
-				called := time.Since(begun)
-				lost := w.lost()
-				out, asked := perform(ctx, s, in)
-				lost = w.lost() - lost
-				returned := time.Since(begun)
-				if out.value != "" {
-					seen = out.value
-				}
-				op := porcupine.Operation{ClientId: c, Call: int64(called), Return: int64(returned)}
-				mu.Lock()
-				for _, part := range parts(in, out, asked, lost) {
-					op.Input, op.Output = part.input, part.output
-					history = append(history, op)
-				}
-				mu.Unlock()
-			}
-		})
+		work.Go(func() { client.work(ctx) })
 	}
 	work.Wait()
-	if err := ctx.Err(); err != nil {
-		return len(history), err
+	svc.inject(nil, nil)
+	svc.advance(2 * time.Hour) // what lags has arrived
+	if err := cmp.Or(ctx.Err(), r.end(ctx, svc)); err != nil {
+		return len(r.history), err
 	}
-	result, info := explain(settle(history, false))
+	result, info := explain(settle(r.history, false))
 	if result != porcupine.Ok {
-		history = settle(history, true)
-		result, info = explain(history)
+		r.history = settle(r.history, true)
+		result, info = explain(r.history)
 	}
 	switch result {
 	case porcupine.Illegal:
-		return len(history), fmt.Errorf("the history with the seed %d has no explanation:\n%s", seed, unexplained(history, info))
+		return len(r.history), fmt.Errorf("the history with the seed %d has no explanation:\n%s", seed, unexplained(r.history, info))
 	case porcupine.Unknown:
-		return len(history), fmt.Errorf("the history with the seed %d was not decided in %v", seed, checkTime)
+		return len(r.history), fmt.Errorf("the history with the seed %d was not decided in %v", seed, checkTime)
 	}
-	return len(history), nil
+	return len(r.history), nil
+}
+
+// A recorder keeps the history of several clients.
+type recorder struct {
+	under Conditions
+	begun time.Time
+	count atomic.Int64 // of operations: it makes their values differ
+
+	mu      sync.Mutex
+	history []porcupine.Operation
+}
+
+// behindRate is how many of the calls are behind, where reads are.
+const behindRate = 0.3
+
+// roll draws what becomes of a call.
+func (r *recorder) roll(dice *rand.Rand) (Fault, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch p := dice.Float64(); {
+	case p < faultRate:
+		return []Fault{AnswerLost, Reset, Throttled, ServerError}[dice.IntN(4)], true
+	case r.under.Behind && p < faultRate+behindRate:
+		return Behind, true
+	}
+	return 0, false
+}
+
+// add adds the parts of an operation of a client.
+func (r *recorder) add(client int, called, returned time.Duration, steps []step) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range steps {
+		r.history = append(r.history, porcupine.Operation{
+			ClientId: client, Call: int64(called), Return: int64(returned), Input: s.input, Output: s.output,
+		})
+	}
+}
+
+// end has processes that start cold read what is left: all find the same, in every
+// way, and one record at most.
+func (r *recorder) end(ctx context.Context, svc *Service) error {
+	for n := range 2 {
+		s, err := svc.open(nil)
+		if err != nil {
+			return err
+		}
+		called := time.Since(r.begun)
+		for _, verb := range []verb{readByUser, readByID} {
+			out, _ := perform(ctx, s, r.under, input{verb: verb})
+			r.add(clients+n, called, time.Since(r.begun), []step{{input{verb: verb}, out}})
+		}
+		tokens, err := s.GetTokens(ctx)
+		if err != nil || len(tokens) > 1 {
+			return fmt.Errorf("in the end there are %d records: %w", len(tokens), err)
+		}
+	}
+	return nil
+}
+
+// A client does operations one after the other, as a process of its own.
+type client struct {
+	*recorder
+	number  int
+	watched watched
+	store   *tokenstore.Store
+	dice    *rand.Rand
+	now     clock
+}
+
+func (c *client) work(ctx context.Context) {
+	seen := ""
+	for range each {
+		if c.under.Clocks && c.dice.IntN(4) == 0 {
+			const most = 4 * time.Minute
+			c.now.set(time.Duration(c.dice.Int64N(int64(2*most))) - most)
+		}
+		in := draw(c.dice, seen, c.count.Add(1))
+		called := time.Since(c.begun)
+		lost := c.watched.lost()
+		out, asked := perform(ctx, c.store, c.under, in)
+		lost = c.watched.lost() - lost
+		if out.value != "" {
+			seen = out.value
+		}
+		c.add(c.number, called, time.Since(c.begun), known(c.under, parts(in, out, asked, lost)))
+	}
+}
+
+// known leaves out what proves nothing under the conditions: reads that may be
+// behind, and deletions by an ID that has to be searched for with such reads.
+func known(under Conditions, steps []step) []step {
+	if !under.Behind {
+		return steps
+	}
+	var known []step
+	for _, s := range steps {
+		switch s.verb {
+		case readByUser, readByID:
+			continue
+		case renew:
+			if s.input.put() != s.output.value {
+				continue // it found a token that is not stale, or no record
+			}
+		case remove:
+			s.unknown = s.unknown || under.OwnID
+		case write:
+		}
+		known = append(known, s)
+	}
+	return known
 }
 
 func explain(history []porcupine.Operation) (porcupine.CheckResult, porcupine.LinearizationInfo) {
@@ -363,20 +470,24 @@ func draw(r *rand.Rand, seen string, n int64) input {
 }
 
 // perform does an operation. asked says that the authorization server was.
-func perform(ctx context.Context, s *tokenstore.Store, in input) (out output, asked bool) {
+func perform(ctx context.Context, s *tokenstore.Store, under Conditions, in input) (out output, asked bool) {
 	var t tokenstore.Token
 	var err error
+	id, own := ids["ann-refresh"], ""
+	if under.OwnID {
+		id, own = "crm", "crm"
+	}
 	switch in.verb {
 	case readByUser:
 		t, err = s.FindToken(ctx, tokenstore.Token{UserName: ann.UserName, ClientID: ann.ClientID})
 	case readByID:
-		t, err = s.FindTokenByID(ctx, ids["ann-refresh"])
+		t, err = s.FindTokenByID(ctx, id)
 	case write:
-		t, err = s.SaveToken(ctx, tokenstore.Token{UserName: ann.UserName, ClientID: ann.ClientID, AccessToken: tokenstore.Secret(in.value), ExpiresAt: far})
+		t, err = s.SaveToken(ctx, tokenstore.Token{ID: own, UserName: ann.UserName, ClientID: ann.ClientID, AccessToken: tokenstore.Secret(in.value), ExpiresAt: far})
 	case remove:
-		err = s.DeleteToken(ctx, ids["ann-refresh"])
+		err = s.DeleteToken(ctx, id)
 	case renew:
-		t, err = s.Refresh(ctx, ids["ann-refresh"], tokenstore.Secret(in.value), func(context.Context, tokenstore.Token) (tokenstore.Token, error) {
+		t, err = s.Refresh(ctx, id, tokenstore.Secret(in.value), func(context.Context, tokenstore.Token) (tokenstore.Token, error) {
 			asked = true
 			return tokenstore.Token{AccessToken: tokenstore.Secret(in.fresh), ExpiresAt: far}, nil
 		})

@@ -72,6 +72,10 @@ var operations = []operation{
 	{name: "delete", do: func(ctx context.Context, s *tokenstore.Store) error {
 		return s.DeleteToken(ctx, ids["bob-refresh"])
 	}},
+	{name: "delete by own ID", do: func(ctx context.Context, s *tokenstore.Store) error {
+		return s.DeleteToken(ctx, own.ID)
+	}},
+	{name: "save, by own ID", do: save(tokenstore.Token{ID: own.ID, AccessToken: "own-access-2", ExpiresAt: far})},
 	{name: "list", do: func(ctx context.Context, s *tokenstore.Store) error {
 		tokens, err := s.GetTokens(ctx)
 		if err == nil && len(tokens) != 4 {
@@ -301,7 +305,7 @@ func Doubles(ctx context.Context, service string, runs int, seed uint64) ([]Doub
 func countCalls(ctx context.Context, service string, op operation) (int, error) {
 	svc := Start[service]()
 	defer svc.close()
-	s, err := svc.prepared(ctx)
+	s, err := svc.prepared(ctx, nil)
 	if err != nil {
 		return 0, err
 	}
@@ -312,9 +316,10 @@ func countCalls(ctx context.Context, service string, op operation) (int, error) 
 	return svc.calls() - before, nil
 }
 
-// prepared returns a handle on the records that every operation begins with.
-func (svc *Service) prepared(ctx context.Context) (*tokenstore.Store, error) {
-	s, err := svc.open(&tokenstore.Options{LeaseTTL: leaseTTL})
+// prepared returns a handle, with the given clock, on the records that every
+// operation begins with.
+func (svc *Service) prepared(ctx context.Context, now func() time.Time) (*tokenstore.Store, error) {
+	s, err := svc.open(&tokenstore.Options{LeaseTTL: leaseTTL, Now: now})
 	if err != nil {
 		return nil, err
 	}
@@ -338,7 +343,8 @@ func strike(ctx context.Context, service string, op operation, plan ...planned) 
 	before, after := expected[op.name].before, expected[op.name].after
 	svc := Start[service]()
 	defer svc.close()
-	s, err := svc.prepared(ctx)
+	var now clock
+	s, err := svc.prepared(ctx, now.Now)
 	if err != nil {
 		return fmt.Errorf("prepare: %w", err)
 	}
@@ -354,8 +360,12 @@ func strike(ctx context.Context, service string, op operation, plan ...planned) 
 		for _, p := range plan {
 			if p.at == at {
 				struck.Store(true)
-				if p.fault.killed() {
+				switch {
+				case p.fault.killed():
 					dead.Store(true)
+				case p.fault == ClockBack:
+					now.advance(-time.Hour)
+					continue
 				}
 				return p.fault, true
 			}

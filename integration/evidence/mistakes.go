@@ -10,7 +10,7 @@ func Mistakes(ctx context.Context, histories int) (map[string]int, error) {
 	for mistake := range Broken {
 		found[mistake] = 0
 		for i := range histories {
-			if _, err := linearizable(ctx, startBroken(mistake), uint64(i)); ctx.Err() != nil {
+			if _, err := linearizable(ctx, startBroken(mistake), Plain, uint64(i)); ctx.Err() != nil {
 				return nil, ctx.Err()
 			} else if err != nil {
 				found[mistake] = i + 1

@@ -41,8 +41,16 @@ const (
 	Stale                     // a read answers with what was true an hour ago
 	KilledBefore              // the process dies before the call
 	KilledAfter               // and just after it was applied
+	ClockBack                 // the process's clock is set back by an hour, and the call goes on
 	faults
+
+	// Behind is a read that answers with what was true a moment ago. Histories have
+	// it, and not the matrix, where Stale finds more.
+	Behind = faults
 )
+
+// moment is how far a read that is Behind is behind: a few operations.
+const moment = 30 * time.Millisecond
 
 // Faults returns all of them.
 func Faults() []Fault {
@@ -56,7 +64,7 @@ func Faults() []Fault {
 // String returns a heading.
 func (f Fault) String() string {
 	return [...]string{"denied", "answer lost", "time-out", "time-out, applied", "throttled", "5xx", "reset", "stale read",
-		"killed before", "killed after"}[f]
+		"killed before", "killed after", "clock back", "read behind"}[f]
 }
 
 func (f Fault) killed() bool   { return f == KilledBefore || f == KilledAfter }
@@ -96,6 +104,7 @@ type clock struct{ ahead atomic.Int64 }
 
 func (c *clock) Now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
 func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
+func (c *clock) set(d time.Duration)     { c.ahead.Store(int64(d)) }
 
 func startAWS() *Service {
 	server := fakeaws.New(nil)
@@ -129,6 +138,8 @@ func startAWS() *Service {
 					return &fakeaws.Fault{Drop: true}
 				case Stale:
 					return &fakeaws.Fault{Stale: time.Hour}
+				case Behind:
+					return &fakeaws.Fault{Stale: moment}
 				default:
 					return &fakeaws.Fault{Applied: true, Drop: true}
 				}
@@ -194,6 +205,8 @@ func startGCP() *Service {
 					return &fakegcp.Fault{Err: broken}
 				case Stale:
 					return &fakegcp.Fault{Stale: time.Hour}
+				case Behind:
+					return &fakegcp.Fault{Stale: moment}
 				default:
 					return &fakegcp.Fault{Applied: true, Err: broken}
 				}
@@ -243,7 +256,7 @@ func startVault() *Service {
 					return &fakevault.Fault{Status: http.StatusInternalServerError, Errors: []string{"internal error"}}
 				case Reset, KilledBefore:
 					return &fakevault.Fault{Drop: true}
-				case Stale:
+				case Stale, Behind:
 					return nil
 				default:
 					return &fakevault.Fault{Applied: true, Drop: true}

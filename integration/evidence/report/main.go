@@ -189,7 +189,7 @@ func (r *results) scale(ctx context.Context) error {
 }
 
 func (r *results) linearize(ctx context.Context, service string) (h histories, err error) {
-	h.operations, h.unsound, err = evidence.Histories(ctx, service, r.sizes.histories, r.seed)
+	h.operations, h.unsound, err = evidence.Histories(ctx, service, evidence.Plain, r.sizes.histories, r.seed)
 	return h, err
 }
 
