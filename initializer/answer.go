@@ -59,15 +59,17 @@ func (r reply) good() bool { return r.status >= 200 && r.status <= 299 }
 type members map[string]json.RawMessage
 
 // members decodes a JSON object or a form. The first character tells which it is,
-// because servers label both as anything. What is wrong with a reply that is
-// neither is not told: decoders quote what they read.
+// because servers label both as anything. Of half an object it returns false and
+// the members that are whole. What is wrong with a reply that is neither is not
+// told: decoders quote what they read.
 func (r reply) members() (members, bool) {
 	body := bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(r.body), []byte("\ufeff")))
 	switch {
-	case r.cut || len(body) == 0:
+	case bytes.HasPrefix(body, []byte("{")):
+		m, ok := decodeObject(body)
+		return m, ok && !r.cut
+	case r.cut:
 		return nil, false
-	case body[0] == '{':
-		return decodeObject(body)
 	}
 	return decodeForm(string(body))
 }
@@ -85,7 +87,7 @@ func decodeObject(text []byte) (members, bool) {
 		name, ok := key.(string)
 		var value json.RawMessage
 		if err != nil || !ok || d.Decode(&value) != nil {
-			return nil, false
+			return m, false
 		}
 		m.set(name, value)
 	}
@@ -96,6 +98,9 @@ func decodeObject(text []byte) (members, bool) {
 // decodeForm decodes a form that has at least one of the members that tell a form
 // from other text.
 func decodeForm(text string) (members, bool) {
+	if strings.ContainsAny(text, " \t\r\n<>\"") {
+		return nil, false // a page may have links with tokens in them
+	}
 	// The part that cannot be parsed is left out, and the others are there.
 	values, _ := url.ParseQuery(text)
 	m := members{}
@@ -108,7 +113,10 @@ func decodeForm(text string) (members, bool) {
 			m.set(name, quoted)
 		}
 	}
-	return m, m["access_token"] != nil || m["error"] != nil
+	if m["access_token"] == nil && m["error"] == nil {
+		return nil, false
+	}
+	return m, true
 }
 
 func (m members) set(name string, value json.RawMessage) {

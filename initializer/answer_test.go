@@ -165,17 +165,48 @@ func TestAnswerWithoutUse(t *testing.T) {
 		`{"access_token":7,"refresh_token":"canary-2"}`,
 		`{"access_token":"canary\u0000new"}`,
 		`{"access_token":"canary-new","refresh_token":"canary-2"`,
+		`{"refresh_token":"canary-2","access_token":"canary-n`,
+		`{"refresh_token":"canary-2","access_token":"canary-new","x":"` + strings.Repeat("a", 1<<20) + `"}`,
 		`{"access_token":"canary-new","refresh_tok`,
 		`<form>access_token=canary-new</form>`,
+		`<a href="/callback?x=1&access_token=canary-new&refresh_token=canary-3&y=2">`,
+		`see /callback?x=1&access_token=canary-new&refresh_token=canary-3&y=2`,
 		`[]`, `"access_token"`, `null`, `{}`,
 	} {
 		eachKind(t, func(t *testing.T, w *world, old tokenstore.Token, conf initializer.Config) {
 			w.answers(ok(body))
 			w.openError(conf, initializer.ErrServer)
-			if w.record().AccessToken != old.AccessToken {
-				t.Errorf("%s: stored is %s", body, describe(w.record()))
+			rec := w.record()
+			if kept := rec.RefreshToken == "canary-2"; rec.AccessToken != old.AccessToken || kept != strings.Contains(body, "canary-2") {
+				t.Errorf("%s: stored is %s", body, describe(rec))
 			}
 		})
+	}
+}
+
+// A new refresh token without an access token is used at once.
+func TestAnswerRefreshTokenAlone(t *testing.T) {
+	t.Parallel()
+	for _, alone := range []string{`{"refresh_token":"canary-2"}`, `{"access_token":"a\u0000b","refresh_token":"canary-2"}`} {
+		for _, kind := range []string{"zoho", "other"} {
+			w := newWorld(t, nil)
+			conf := w.kinds(tokenstore.Token{})[kind]
+			conf.Token = byCode("canary-code")
+			w.zoho.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
+				switch {
+				case r.Kind == zohoaccounts.Exchange:
+					return ok(alone)
+				case r.Form.Get("refresh_token") == "canary-2":
+					return ok(`{"access_token":"canary-new","refresh_token":"canary-3"}`)
+				}
+				return nil
+			})
+			w.start(conf)
+			if rec := w.record(); rec.AccessToken != "canary-new" || rec.RefreshToken != "canary-3" {
+				t.Errorf("%s: stored is %s", kind, describe(rec))
+			}
+			w.asked(1, 1)
+		}
 	}
 }
 
@@ -296,12 +327,8 @@ func TestAuthStyleCode(t *testing.T) {
 	}
 }
 
-// A server that takes a code for used although it refuses the client costs one
-// consent. The way that it wants is known from then on.
-func TestAuthStyleBurntCode(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, &zohoaccounts.Options{Strict: true})
-	old := w.saved(true)
+// burning makes the server take a code for used by a request that it refuses.
+func (w *world) burning(accepts func(zohoaccounts.Request) bool) initializer.Config {
 	used := map[string]bool{}
 	w.zoho.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
 		code := r.Form.Get("code")
@@ -310,20 +337,39 @@ func TestAuthStyleBurntCode(t *testing.T) {
 		switch {
 		case burnt:
 			return status(400, `{"error":"invalid_grant"}`)
-		case r.Form.Get("client_secret") == "":
+		case !accepts(r):
 			return status(401, `{"error":"invalid_client"}`)
 		}
 		return nil
 	})
 	conf := w.standard(tokenstore.Token{UserName: user, ClientID: clientID, GrantToken: tokenstore.Secret(w.zoho.Code(consent()))})
 	conf.OAuth2.Endpoint.AuthStyle = oauth2.AuthStyleAutoDetect
-	if got := w.token(w.start(conf)); got.ID != old.ID { // by the user's record, whose refresh was sent once
-		t.Errorf("the token is %s", describe(got))
-	}
-	w.asked(2, 1)
-	if !strings.Contains(w.logs.String(), "AuthStyle") {
-		t.Error("the log does not say what to do")
-	}
+	return conf
+}
+
+func TestAuthStyleBurntCode(t *testing.T) {
+	t.Parallel()
+	inBody := func(r zohoaccounts.Request) bool { return r.Form.Get("client_secret") != "" }
+	t.Run("body", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, &zohoaccounts.Options{Strict: true})
+		w.token(w.start(w.burning(inBody)))
+		w.asked(1, 0)
+	})
+	// One that wants the header costs a consent, and the style is known then.
+	t.Run("header", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, &zohoaccounts.Options{Strict: true})
+		old := w.saved(true)
+		conf := w.burning(func(r zohoaccounts.Request) bool { return !inBody(r) })
+		if got := w.token(w.start(conf)); got.ID != old.ID { // by the user's record, whose refresh was sent once
+			t.Errorf("the token is %s", describe(got))
+		}
+		w.asked(2, 1)
+		if !strings.Contains(w.logs.String(), "AuthStyle") {
+			t.Error("the log does not say what to do")
+		}
+	})
 }
 
 // A client without a secret is named in the body first, code or not.

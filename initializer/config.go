@@ -32,10 +32,10 @@ type Config struct {
 	//
 	// Set Endpoint.AuthStyle if it is known. Otherwise a Client finds it out: it
 	// sends the client's credentials in the header and, if that is refused, once
-	// more in the body. A one-time code is sent a second time only if the refusal
-	// is of the client. A few servers take the code for used even then, and the
-	// user has to consent again. A request whose answer is lost, or a failure of
-	// the server, is not repeated.
+	// more in the body. With a one-time code the body comes first, and the code is
+	// sent a second time only if the refusal is of the client: a server that takes
+	// the code for used even then costs the user another consent. A request whose
+	// answer is lost is not repeated, nor is one at which the server fails.
 	OAuth2 *oauth2.Config
 
 	// ExchangeOptions are sent along with a one-time code to the server of

@@ -39,17 +39,19 @@ func newStandard(c Config, h *http.Client) *standard {
 // request has x/oauth2 make a request with a configuration.
 type request func(context.Context, *oauth2.Config) error
 
-// exchange trades a one-time code. A server may take the code for used although it
-// refuses the request, so that the code is sent a second time only if the client
-// was refused: a server that identifies the client first, as RFC 6749 has it
-// (4.1.3), has not looked at the code then.
+// exchange trades a one-time code. Some servers take a code for used although they
+// refuse the request. Those that are known to do so want the client's credentials
+// in the body, and so the body is tried first; a server that takes them in the
+// header only is one that knows RFC 6749, and identifies the client before it looks
+// at the code (4.1.3). For the same reason a code is sent a second time only if
+// the client was refused.
 func (s *standard) exchange(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 	do := func(ctx context.Context, c *oauth2.Config) error {
 		_, err := c.Exchange(ctx, string(t.GrantToken), s.options...)
 		return err
 	}
 	repeated := false
-	minted, err := s.ask(ctx, t, do, func(v *verdict) bool {
+	minted, err := s.ask(ctx, t, do, s.styles(true), func(v *verdict) bool {
 		repeated = v.meaning == meansClient
 		return repeated
 	})
@@ -65,7 +67,7 @@ func (s *standard) refresh(ctx context.Context, t tokenstore.Token) (tokenstore.
 		_, err := c.TokenSource(ctx, &oauth2.Token{RefreshToken: string(t.RefreshToken)}).Token()
 		return err
 	}
-	return s.ask(ctx, t, do, mayBeOfClient)
+	return s.ask(ctx, t, do, s.styles(t.ClientSecret == ""), mayBeOfClient)
 }
 
 // mayBeOfClient reports whether a refusal may be of the way in which the client
@@ -73,26 +75,25 @@ func (s *standard) refresh(ctx context.Context, t tokenstore.Token) (tokenstore.
 func mayBeOfClient(v *verdict) bool { return v.definite && v.meaning != meansConsent }
 
 // styles returns the ways of authentication to try, in order: the one that is
-// configured or has been found out, or else the header, which every server has to
+// configured or has been found out; or else the header, which every server has to
 // take (RFC 6749, 2.3.1), and the body. A client without a secret does not
 // authenticate, and is named in the body (3.2.1).
-func (s *standard) styles(t tokenstore.Token) []oauth2.AuthStyle {
+func (s *standard) styles(bodyFirst bool) []oauth2.AuthStyle {
 	known := oauth2.AuthStyle(s.style.Load())
 	switch {
 	case known != oauth2.AuthStyleAutoDetect:
 		return []oauth2.AuthStyle{known}
-	case t.ClientSecret == "":
+	case bodyFirst:
 		return []oauth2.AuthStyle{oauth2.AuthStyleInParams, oauth2.AuthStyleInHeader}
 	}
 	return []oauth2.AuthStyle{oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams}
 }
 
-// ask does a request. If it is not known how the server wants the client to
+// ask does a request, in the first of the styles. If it is not known how the server wants the client to
 // authenticate, it is found out. x/oauth2 by itself repeats every request that
 // fails: with rotating refresh tokens, where the first may have been granted and
 // its answer lost, that is the reuse which revokes them all.
-func (s *standard) ask(ctx context.Context, t tokenstore.Token, do request, again func(*verdict) bool) (tokenstore.Token, error) {
-	styles := s.styles(t)
+func (s *standard) ask(ctx context.Context, t tokenstore.Token, do request, styles []oauth2.AuthStyle, again func(*verdict) bool) (tokenstore.Token, error) {
 	minted, first, err := s.askWith(ctx, t, styles[0], do)
 	switch {
 	case len(styles) == 1 || err != nil || first != nil && !again(first):
@@ -148,7 +149,7 @@ func (s *standard) askWith(ctx context.Context, t tokenstore.Token, style oauth2
 	}
 	m, refused := s.judge.judge(*tap.reply, secrets)
 	if refused != nil {
-		return tokenstore.Token{}, refused, nil
+		return tokenstore.Token{RefreshToken: m.token("refresh_token")}, refused, nil
 	}
 	minted := tokenstore.Token{AccessToken: m.token("access_token"), RefreshToken: m.token("refresh_token")}
 	life := m.life("expires_in")
@@ -197,7 +198,7 @@ func (s *standard) revoke(ctx context.Context, t tokenstore.Token, token tokenst
 	}
 	secrets := secretsOf(t)
 	var result error
-	for _, style := range s.styles(t) {
+	for _, style := range s.styles(t.ClientSecret == "") {
 		res, err := s.postRevocation(ctx, t, token, style)
 		if err != nil {
 			return unreachable(err, secrets...)

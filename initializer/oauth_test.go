@@ -85,7 +85,7 @@ func TestTheAuthStyleIsFoundOutWithoutRepeatingAGoodRequest(t *testing.T) {
 	conf := w.standard(tokenstore.Token{GrantToken: tokenstore.Secret(w.zoho.Code(consent()))})
 	conf.OAuth2.Endpoint.AuthStyle = oauth2.AuthStyleAutoDetect
 	w.zoho.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
-		if r.Form.Get("client_id") == "" { // this one wants it in the body
+		if r.Form.Get("client_id") != "" { // this one wants it in the header
 			return &zohoaccounts.Fault{Status: http.StatusUnauthorized, Body: `{"error":"invalid_client"}`, Header: http.Header{"Content-Type": {"application/json"}}}
 		}
 		return nil

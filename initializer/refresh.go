@@ -167,6 +167,9 @@ func (c *Client) refresh(ctx context.Context, s *session) (next *session, minted
 	if err != nil && !errors.Is(err, tokenstore.ErrNotPersisted) {
 		return nil, m.minted, err
 	}
+	if m.failed != nil {
+		return nil, true, m.failed
+	}
 	next = c.newSession(t)
 	if err != nil {
 		next.unsaved = &unsaved{used: s.token}
@@ -203,6 +206,7 @@ type minter struct {
 	unsaved *session // it may have a refresh token that the store does not have
 	minted  bool
 	used    tokenstore.Token
+	failed  error // though there is something to store
 }
 
 // mint asks for an access token for a record: with its refresh token or, if it
@@ -223,6 +227,9 @@ func (m *minter) mint(ctx context.Context, record tokenstore.Token) (tokenstore.
 	ctx, cancel := outlast(ctx)
 	defer cancel()
 	got, err := ask(ctx, t)
+	if err != nil && got.RefreshToken != "" && got.RefreshToken != t.RefreshToken {
+		got, err = m.rescue(ctx, t, got.RefreshToken)
+	}
 	if err != nil {
 		return tokenstore.Token{}, err
 	}
@@ -230,6 +237,21 @@ func (m *minter) mint(ctx context.Context, record tokenstore.Token) (tokenstore.
 		got.ClientSecret = t.ClientSecret
 	}
 	return got, nil
+}
+
+// rescue makes something of an answer that has a new refresh token, and no access
+// token that can be used: the refresh token may be the only one that is good. It
+// is used once; if that brings no access token either, the new refresh token is
+// stored beside the access token that the record has, and the refresh has failed.
+func (m *minter) rescue(ctx context.Context, t tokenstore.Token, refresh tokenstore.Secret) (tokenstore.Token, error) {
+	t.RefreshToken = refresh
+	got, err := m.server.refresh(ctx, t)
+	got.RefreshToken = cmp.Or(got.RefreshToken, refresh)
+	if err != nil && m.used.AccessToken != "" {
+		m.failed, err = err, nil
+		got.AccessToken = m.used.AccessToken
+	}
+	return got, err
 }
 
 // configured returns a record with what the configuration has for its client: the

@@ -29,8 +29,9 @@ type judge struct {
 	now  func() time.Time
 }
 
-// judge returns the members of an answer that grants tokens, or the refusal.
-// secrets are those of the request.
+// judge returns the members of an answer that grants tokens, or the refusal. Of a
+// success that is cut short, or has no access token that can be used, it returns
+// both. secrets are those of the request.
 func (j judge) judge(r reply, secrets []string) (members, *verdict) {
 	m, ok := r.members()
 	code, meaning := j.page(r)
@@ -47,7 +48,10 @@ func (j judge) judge(r reply, secrets []string) (members, *verdict) {
 	case !complaint || !r.good():
 		code, meaning = byStatus(r.status, code, meaning)
 	}
-	return nil, j.verdict(code, meaning, r)
+	if complaint || !r.good() {
+		m = nil
+	}
+	return m, j.verdict(code, meaning, r)
 }
 
 // byStatus returns what a refusal means whose body means m.

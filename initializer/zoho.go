@@ -20,7 +20,8 @@ const zohoLife = time.Hour
 type server interface {
 	// exchange trades the grant token of t for tokens, and refresh the refresh
 	// token. They return only what is new. A refusal is a
-	// *tokenstore.RefreshError.
+	// *tokenstore.RefreshError. If the answer has a new refresh token, and no access
+	// token that can be used, they return both the refresh token and an error.
 	exchange(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error)
 	refresh(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error)
 
@@ -67,7 +68,7 @@ func (z *zoho) ask(ctx context.Context, t tokenstore.Token, form url.Values) (to
 	}
 	m, refused := z.judge.judge(res, secrets)
 	if refused != nil {
-		return tokenstore.Token{}, refused.RefreshError
+		return tokenstore.Token{RefreshToken: m.token("refresh_token")}, refused.RefreshError
 	}
 	// Old servers give the life in milliseconds, and in seconds beside that.
 	life := cmp.Or(m.life("expires_in_sec"), m.life("expires_in"), zohoLife)
