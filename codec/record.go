@@ -78,8 +78,10 @@ type Ref struct {
 // A Lease is the right of one process to ask the authorization server for a new
 // token.
 type Lease struct {
-	ID    string `json:"id"`    // random, of one acquisition
-	Until int64  `json:"until"` // by the holder's clock
+	ID    string `json:"id"`             // random, of one acquisition
+	Until int64  `json:"until"`          // when the holder stops, by its clock
+	For   int64  `json:"for,omitempty"`  // how long others watch it before they take it over; 0: for their LeaseTTL
+	Seen  int64  `json:"seen,omitempty"` // how long of that it was watched, by some that had to leave
 }
 
 // A Failure is an authorization server's refusal.

@@ -66,6 +66,9 @@ var goldenRecords = map[string]Record{
 	"v1-lease.json": plainRecord(func(r *Record) {
 		r.Lease = &Lease{ID: strings.Repeat("m", 16), Until: 1767225630123}
 	}),
+	"v1-lease-seen.json": plainRecord(func(r *Record) {
+		r.Lease = &Lease{ID: strings.Repeat("m", 16), Until: 1767225630123, For: 30000, Seen: 2750}
+	}),
 	"v1-failure.json": plainRecord(func(r *Record) {
 		r.Failure = &Failure{Code: "invalid_grant", Permanent: true, At: 1767225500000, Retry: 1767225501000, Of: letters}
 	}),
@@ -376,7 +379,7 @@ func FuzzRoundTrip(f *testing.F) {
 			func() { r.Absorbed = []Ref{{nonce, id}, {}} },
 			func() { r.Moved = &Ref{id, nonce} },
 			func() { r.Alias = &Ref{} },
-			func() { r.Lease = &Lease{nonce, expiry} },
+			func() { r.Lease = &Lease{ID: nonce, Until: expiry, For: expiry, Seen: expiry} },
 			func() { r.Failure = &Failure{user, parts&1 == 0, expiry, -expiry, int(parts), id} },
 		} {
 			if parts>>i&1 != 0 {
