@@ -17,8 +17,8 @@ import (
 const module = "github.com/tokenkeep/tokenkeep"
 
 var (
-	contract = []string{"codec", "tokenstore/driver", "tokenstore", "tokenstore/internal/flight", "tokenstore/internal/refusal"}
-	shared   = []string{"codec", "tokenstore/driver", "tokenstore", "tokenstore/internal/flight", "tokenstore/internal/refusal", "tokenstore/internal/backoff", "tokenstore/internal/lockfile", "tokenstore/internal/refreshing", "tokenstore/internal/rowset"}
+	contract = []string{"codec", "tokenstore/driver", "tokenstore", "tokenstore/internal/backoff", "tokenstore/internal/flight", "tokenstore/internal/refusal"}
+	shared   = []string{"codec", "tokenstore/driver", "tokenstore", "tokenstore/internal/backoff", "tokenstore/internal/flight", "tokenstore/internal/refusal", "tokenstore/internal/lockfile", "tokenstore/internal/refreshing", "tokenstore/internal/rowset"}
 )
 
 // A rule says what a package may depend on besides the standard library.

@@ -130,12 +130,14 @@
 //
 // Secrets Manager keeps 100 versions of a secret, and all of the last 24 hours:
 // about 100 writes a day and record are what it takes. A refresh is two, one for
-// the lease and one for the token, so that hourly refreshes are 48. A record that
-// has used up 60 in a day is refreshed without a lease, which is one; at 90 a
-// refresh returns its token with an error matching tokenstore.ErrNotPersisted.
-// Tokens that live for less than half an hour, which are refreshed more than 48
-// times a day, do without leases for a part of the day; ones that live for less than
-// a quarter of an hour do not suit this service.
+// the lease and one for the token, so that hourly refreshes are 48. Saves count
+// too. A refresh begins only while there is room for both of its writes and for four
+// more, in case other writers come between. A record that was written 95 times within
+// a day has no such room: until the first of these writes are a day old Refresh fails
+// with an error matching tokenstore.ErrUnavailable, and the authorization server is
+// not asked. What it has answered once is stored whatever the count. Tokens that live
+// for less than 32 minutes, which are refreshed more than 45 times a day, do not suit
+// this service.
 //
 // # Consistency
 //

@@ -56,6 +56,11 @@ type flaws struct {
 	takesEmpty    bool // accepts an answer without an access token
 	deafToContext bool // waits for its turn whatever becomes of the context
 	loses         bool // stores under the caller's context
+	keepsTurn     bool // does not give its turn back if mint does not return
+	shortens      bool // keeps a refusal for half an hour at most
+	takesLater    bool // takes the access token that expires later
+	overSaved     bool // takes every field from the answer
+	mixes         bool // does not look whose record it is by now
 }
 
 // refreshing is a plain store with a Refresh.
@@ -98,8 +103,22 @@ func (r refreshing) refresh(ctx context.Context, id string, stale tokenstore.Sec
 				return token{}, ctx.Err()
 			}
 		}
-		defer func() { <-turn }()
+		gone := true
+		defer func() {
+			if !gone || !r.keepsTurn {
+				<-turn
+			}
+		}()
+		t, err := r.inTurn(ctx, id, stale, used, mint)
+		gone = false
+		return t, err
 	}
+	return r.inTurn(ctx, id, stale, used, mint)
+}
+
+// inTurn refreshes the record, which is this one's to refresh.
+func (r refreshing) inTurn(ctx context.Context, id string, stale tokenstore.Secret, used token, mint mint) (token, error) {
+	var err error
 	if !r.neverLooks {
 		if used, err = r.FindTokenByID(ctx, id); err != nil || r.fresh(used, stale) {
 			return used, err
@@ -118,7 +137,7 @@ func (r refreshing) refresh(ctx context.Context, id string, stale tokenstore.Sec
 	if r.loses && ctx.Err() != nil {
 		return token{}, ctx.Err()
 	}
-	return r.store(used, brought)
+	return r.store(ctx, stale, used, brought, mint)
 }
 
 func (r refreshing) fresh(t token, stale tokenstore.Secret) bool {
@@ -145,7 +164,11 @@ func (r refreshing) refuse(id string, used token, err error) error {
 	if kept, ok := errors.AsType[*tokenstore.RefreshError](err); ok {
 		r.turns.mu.Lock()
 		defer r.turns.mu.Unlock()
-		r.turns.refusals[id] = refusal{kept, used, time.Now().Add(kept.RetryAfter)}
+		wait := kept.RetryAfter
+		if r.shortens {
+			wait = min(wait, 30*time.Minute)
+		}
+		r.turns.refusals[id] = refusal{kept, used, time.Now().Add(wait)}
 	}
 	if r.swallows {
 		return errors.New("refresh failed")
@@ -153,26 +176,46 @@ func (r refreshing) refuse(id string, used token, err error) error {
 	return passedOn{err}
 }
 
-func (r refreshing) store(used, brought token) (token, error) {
+func (r refreshing) store(ctx context.Context, stale tokenstore.Secret, used, brought token, mint mint) (token, error) {
 	if r.renames {
 		used.UserName = brought.UserName
 	}
 	brought.ID, brought.UserName, brought.ClientID = "", "", ""
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	t, err := r.stored(stale, used, brought)
+	r.mu.Unlock()
+	if errors.Is(err, errAgain) {
+		return r.inTurn(ctx, used.ID, stale, t, mint)
+	}
+	return t, err
+}
+
+// errAgain means that mint has to be called for the record as it is by now.
+var errAgain = errors.New("again")
+
+// stored is called with r.mu held.
+func (r refreshing) stored(stale tokenstore.Secret, used, brought token) (token, error) {
 	now := r.rows[used.ID]
-	switch {
-	case now == nil && !r.resurrects:
+	if now == nil && !r.resurrects {
 		return tokenstore.Merge(used, brought), fmt.Errorf("%w: deleted", tokenstore.ErrNotPersisted)
-	case now == nil || r.overwrites || r.renames:
+	}
+	if now == nil || r.overwrites || r.renames {
 		return r.put(now, tokenstore.Merge(used, brought)), nil
-	case now.RefreshToken != used.RefreshToken && !r.overRefresh:
-		return now.token, nil
+	}
+	plan := tokenstore.PlanRefresh(used, now.token, brought, stale, time.Now())
+	same := now.RefreshToken == used.RefreshToken && now.GrantToken == used.GrantToken
+	switch {
+	case r.overRefresh, r.overSaved && same, r.mixes && same:
+		return r.put(now, tokenstore.Merge(now.token, brought)), nil
+	case r.takesLater && same && brought.ExpiresAt.After(now.ExpiresAt):
+		return r.put(now, tokenstore.Merge(now.token, brought)), nil
 	case r.replaces:
 		brought.ID, brought.UserName, brought.ClientID = used.ID, used.UserName, used.ClientID
 		return r.put(now, brought), nil
+	case plan.Again:
+		return plan.Token, errAgain
 	}
-	return r.put(now, tokenstore.Merge(now.token, brought)), nil
+	return r.put(now, plan.Token), nil
 }
 
 // refresher returns a backend of stores that refresh with the flaws.
@@ -200,11 +243,16 @@ var refreshMutants = []mutant[Store]{
 	{"takes the user from the answer", "", "TS-37", refresher(flaws{renames: true})},
 	{"stores what came with an error", "schmorrison/Zoho #9", "TS-38", refresher(flaws{storesFailure: true})},
 	{"asks again at once after a refusal", "refresh loops that burn the limit", "TS-38", refresher(flaws{forgets: true})},
+	{"gives its turn back only if mint returns", "", "TS-36", refresher(flaws{keepsTurn: true})},
+	{"asks after half an hour whatever the server has said", "LangAlpha #379", "TS-38", refresher(flaws{shortens: true})},
 	{"takes a credential for dead for ever", "better-ccflare #407", "TS-38", refresher(flaws{grudges: true})},
 	{"returns an error of its own", "the Zoho SDKs drop error_description", "TS-38", refresher(flaws{swallows: true})},
 	{"brings back what was deleted", "Gitlawb/zero #668", "TS-39", refresher(flaws{resurrects: true})},
 	{"writes over what was saved meanwhile", "Put after Get", "TS-40", refresher(flaws{overwrites: true})},
 	{"takes what it got for an old refresh token", "", "TS-40", refresher(flaws{overRefresh: true})},
+	{"replaces what was saved by what expires later", "", "TS-40", refresher(flaws{takesLater: true})},
+	{"replaces what was saved by what mint was called with", "", "TS-40", refresher(flaws{overSaved: true})},
+	{"stores one user's token in another's record", "", "TS-40", refresher(flaws{mixes: true})},
 	{"stores an empty answer", "schmorrison/Zoho #22", "TS-41", refresher(flaws{takesEmpty: true})},
 	{"waits whatever becomes of the context", "", "TS-42", refresher(flaws{deafToContext: true})},
 	{"loses what it brought for a caller who has gone", "n8n, Composio", "TS-42", refresher(flaws{loses: true})},

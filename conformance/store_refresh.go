@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -134,6 +135,36 @@ var refreshCases = []testCase[*storeEnv]{
 			e.Errorf("%d calls of mint, want 1", n)
 		}
 	}},
+	{"TS-36", "a mint that does not return holds nobody up", func(e *storeEnv) {
+		s := e.open()
+		r := e.refresher(s)
+		other := e.refresher(e.reopen(s))
+		t := e.expired(s)
+		e.lags(e.b.ReadLag)
+		for what, end := range map[string]func(){"panics": func() { panic("mint") }, "ends its goroutine": runtime.Goexit} {
+			var ended sync.WaitGroup
+			ended.Go(func() {
+				defer func() { _ = recover() }()
+				_, _ = r.Refresh(e.ctx, t.ID, t.AccessToken, func(context.Context, token) (token, error) {
+					end()
+					return e.minted(), nil
+				})
+				e.Errorf("Refresh returned though mint %s", what)
+			})
+			ended.Wait()
+			want := tokenstore.Merge(t, e.minted())
+			if !e.promptly("Refresh after a mint that "+what, func() {
+				if _, err := other.Refresh(e.ctx, t.ID, t.AccessToken, func(context.Context, token) (token, error) { return want, nil }); err != nil {
+					e.Errorf("Refresh after a mint that %s: %v", what, err)
+				}
+			}) {
+				return
+			}
+			e.has(s, want)
+			t = want
+			e.lags(e.b.ReadLag)
+		}
+	}},
 	{"TS-37", "what mint leaves empty stays, and who the record is of", func(e *storeEnv) {
 		s := e.open()
 		r := e.refresher(s)
@@ -226,6 +257,24 @@ var refreshCases = []testCase[*storeEnv]{
 			e.Errorf("Refresh soon after returned %v, want the refusal that is kept", err)
 		}
 	}},
+	{"TS-38", "a refusal for hours is kept for hours", func(e *storeEnv) {
+		s := e.open()
+		r := e.refresher(s)
+		t := e.expired(s)
+		const long = 50 * time.Hour
+		_, err := r.Refresh(e.ctx, t.ID, t.AccessToken, func(context.Context, token) (token, error) {
+			return token{}, &tokenstore.RefreshError{Code: "slow_down", RetryAfter: long}
+		})
+		if !isRefusal(err, "slow_down", false) {
+			e.Errorf("Refresh returned %v, want mint's refusal", err)
+		}
+		e.lags(e.b.ReadLag)
+		_, err = e.refresher(e.reopen(s)).Refresh(e.ctx, t.ID, t.AccessToken, e.never)
+		refusal, _ := errors.AsType[*tokenstore.RefreshError](err)
+		if !isRefusal(err, "slow_down", false) || refusal.RetryAfter < long/2 || refusal.RetryAfter > long {
+			e.Errorf("Refresh soon after returned %v, want the refusal that is kept, for %v", err, long)
+		}
+	}},
 	{"TS-39", "a record that is deleted meanwhile stays deleted", func(e *storeEnv) {
 		s := e.open()
 		r := e.refresher(s)
@@ -288,6 +337,85 @@ var refreshCases = []testCase[*storeEnv]{
 			e.Errorf("%v", err)
 		}
 		e.has(s, want)
+	}},
+	{"TS-40", "an access token that is saved meanwhile stays, beside a new refresh token", func(e *storeEnv) {
+		s := e.open()
+		r := e.refresher(s)
+		other := e.reopen(s)
+		for _, rotates := range []bool{false, true} {
+			t := e.expired(s)
+			e.lags(e.b.ReadLag)
+			saved := token{ID: t.ID, AccessToken: e.secret(), ExpiresAt: hour(1)}
+			brought := e.minted() // it expires later
+			want := tokenstore.Merge(t, saved)
+			if rotates {
+				brought.RefreshToken = e.secret()
+				want.RefreshToken = brought.RefreshToken
+			}
+			got, err := r.Refresh(e.ctx, t.ID, t.AccessToken, func(context.Context, token) (token, error) {
+				e.save(other, saved)
+				return brought, nil
+			})
+			if err != nil {
+				e.Fatalf("Refresh: %v", err)
+			}
+			if err := differ("Refresh", got, want); err != nil {
+				e.Errorf("%v", err)
+			}
+			e.has(s, want)
+		}
+	}},
+	{"TS-40", "an access token that is saved meanwhile and has expired does not stay", func(e *storeEnv) {
+		s := e.open()
+		r := e.refresher(s)
+		t := e.expired(s)
+		other := e.reopen(s)
+		e.lags(e.b.ReadLag)
+		brought := e.minted()
+		want := tokenstore.Merge(t, brought)
+		got, err := r.Refresh(e.ctx, t.ID, t.AccessToken, func(context.Context, token) (token, error) {
+			e.save(other, token{ID: t.ID, AccessToken: e.secret(), ExpiresAt: time.Now().Add(-time.Minute)})
+			return brought, nil
+		})
+		if err != nil {
+			e.Fatalf("Refresh: %v", err)
+		}
+		if err := differ("Refresh", got, want); err != nil {
+			e.Errorf("%v", err)
+		}
+		e.has(s, want)
+	}},
+	{"TS-40", "what is saved meanwhile stays though mint returns what was there before", func(e *storeEnv) {
+		s := e.open()
+		r := e.refresher(s)
+		t := e.expired(s)
+		other := e.reopen(s)
+		e.lags(e.b.ReadLag)
+		saved := token{ID: t.ID, ClientSecret: e.secret(), GrantToken: e.secret(), APIDomain: "https://moved.example", RedirectURL: "https://moved.example/back"}
+		brought := e.minted()
+		want := tokenstore.Merge(tokenstore.Merge(t, saved), brought)
+		got, err := r.Refresh(e.ctx, t.ID, t.AccessToken, func(_ context.Context, used token) (token, error) {
+			e.save(other, saved)
+			return tokenstore.Merge(used, brought), nil
+		})
+		if err != nil {
+			e.Fatalf("Refresh: %v", err)
+		}
+		if err := differ("Refresh", got, want); err != nil {
+			e.Errorf("%v", err)
+		}
+		e.has(s, want)
+	}},
+	{"TS-40", "an ID that names another user's record by now", func(e *storeEnv) {
+		for i, who := range []struct{ before, after token }{
+			{token{UserName: "ann", ClientID: "c1"}, token{UserName: "bob", ClientID: "c1"}},
+			{token{UserName: "ann", ClientID: "c1"}, token{UserName: "ann", ClientID: "c2"}},
+			{token{UserName: "ann"}, token{UserName: "bob"}},
+			{token{ClientID: "c1"}, token{UserName: "bob", ClientID: "c1"}},
+			{token{ClientID: "c1"}, token{ClientID: "c1"}},
+		} {
+			e.replacedBy(e.own(i), who.before, who.after)
+		}
 	}},
 	{"TS-41", "what cannot be refreshed", func(e *storeEnv) {
 		s := e.open()
@@ -355,6 +483,53 @@ var refreshCases = []testCase[*storeEnv]{
 		})
 		e.has(e.reopen(s), want)
 	}},
+}
+
+// replacedBy checks a refresh of the record before whose ID is that of the record
+// after by the time that mint returns. Neither has a refresh or grant token.
+func (e *storeEnv) replacedBy(id string, before, after token) {
+	e.TB.Helper()
+	s := e.open()
+	r := e.refresher(s)
+	other := e.reopen(s)
+	before.ID, after.ID = id, id
+	before.AccessToken, after.AccessToken = e.secret(), e.secret()
+	before.ExpiresAt = time.Now().Add(-time.Hour).UTC().Truncate(time.Millisecond)
+	after.ExpiresAt = before.ExpiresAt
+	e.save(s, before)
+	e.search()
+	brought := map[tokenstore.Secret]token{before.AccessToken: e.minted(), after.AccessToken: e.minted()}
+	got, err := r.Refresh(e.ctx, id, before.AccessToken, func(_ context.Context, used token) (token, error) {
+		if used.AccessToken == before.AccessToken {
+			e.remove(other, id)
+			e.search() // or the ID is still the other's
+			after = e.save(other, after)
+		}
+		return brought[used.AccessToken], nil
+	})
+	refreshed := tokenstore.Merge(after, brought[after.AccessToken])
+	switch {
+	case errors.Is(err, tokenstore.ErrNotPersisted):
+		if got.UserName != before.UserName || got.AccessToken != brought[before.AccessToken].AccessToken {
+			e.Errorf("Refresh of a record whose ID is another's by now returned another's token with ErrNotPersisted")
+		}
+	case err == nil && got.AccessToken != refreshed.AccessToken && got.AccessToken != after.AccessToken:
+		e.Errorf("Refresh of a record whose ID is another's by now returned a token of user %q that is not that user's", got.UserName)
+	case err != nil && !errors.Is(err, tokenstore.ErrNotFound):
+		e.Errorf("Refresh of a record whose ID is another's by now: %v", err)
+	}
+	e.after(e.lag(token{ID: id}), func() error {
+		now, err := s.FindTokenByID(e.ctx, id)
+		if err != nil {
+			return fmt.Errorf("FindTokenByID of the other record: %w", err)
+		}
+		if now.AccessToken == refreshed.AccessToken {
+			return differ("the other record", now, refreshed)
+		}
+		return differ("the other record", now, after)
+	})
+	e.remove(s, id)
+	e.lacks(s, id)
 }
 
 // isRefusal reports whether err holds mint's refusal.

@@ -132,18 +132,22 @@
 //   - [TS-35] Refresh of a record that has an access token which is not stale and
 //     has not expired returns the record and calls nothing.
 //   - [TS-36] Of all that refresh one record at once, by goroutines and handles, one
-//     calls mint. The others get what it brought, and so does who asks later.
+//     calls mint. The others get what it brought, and so does who asks later. A
+//     mint that panics, or that ends its goroutine, leaves that to the next one.
 //   - [TS-37] What mint returns is merged as SaveToken does: what it leaves empty
 //     stays, the refresh token included. ID, UserName and ClientID stay whatever it
 //     returns.
 //   - [TS-38] If mint fails, the record stays as it is and the error is mint's. A
-//     RefreshError is also what those get who wait or come soon after, without a
-//     call of mint; if it is permanent, until the refresh token, the grant token or
-//     the client secret changes.
+//     RefreshError is also what those get who wait or come after, without a call of
+//     mint: if it is permanent, until the refresh token, the grant token or the
+//     client secret changes, else for RetryAfter, whatever its length.
 //   - [TS-39] A record that is deleted while mint runs stays deleted: the token that
 //     mint brought is returned with ErrNotPersisted.
-//   - [TS-40] What is saved while mint runs stays. Of a new refresh token and what
-//     mint got for the old one the new refresh token stays.
+//   - [TS-40] What is saved while mint runs stays, except an access token that is
+//     stale or has expired; a new refresh token that mint brought is stored beside
+//     it. Of a refresh token that is saved and what mint got for the old one the
+//     saved one stays. If the ID names another user's record by then, nothing that
+//     mint brought is stored in it.
 //   - [TS-41] Refresh of an ID that is not known is ErrNotFound. Without an ID or a
 //     function, and if mint brings no access token, it is ErrInvalidToken. Nothing
 //     is changed.

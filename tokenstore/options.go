@@ -87,7 +87,7 @@ func (o *Options) complete() (Options, error) {
 	}
 	if c.Now == nil {
 		// Without the monotonic clock, which may stand still while a function is
-		// frozen: a lease lapses then too.
+		// frozen: a token expires then too.
 		c.Now = func() time.Time { return time.Now().Round(0) }
 	}
 	if c.Logger == nil {

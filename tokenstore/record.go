@@ -151,16 +151,6 @@ func counted(r codec.Record, now int64) []int {
 	return counts
 }
 
-// busy reports whether the record has used up more than the given percentage of
-// the writes that the service takes in a day.
-func (s *Store) busy(r codec.Record, percent int) bool {
-	written := -1 // counted counts one that is not made
-	for _, n := range counted(r, s.o.Now().UnixMilli()) {
-		written += n
-	}
-	return s.properties.DailyWrites > 0 && written*100 > s.properties.DailyWrites*percent
-}
-
 // outcome decides whether the write with the given nonce was applied though err
 // came back.
 func (s *Store) outcome(ctx context.Context, name string, base entry, mine string, err error) (entry, error) {

@@ -105,17 +105,60 @@ func uncalled(t *testing.T) mintFunc {
 	}
 }
 
+// killable is a driver of a process that can be killed.
+type killable struct {
+	driver.Leaser
+	killed *atomic.Bool
+}
+
+// killables returns a driver like d and what kills its process.
+func killables(d driver.Secrets) (driver.Secrets, *atomic.Bool) {
+	killed := new(atomic.Bool)
+	if l, ok := d.(driver.Leaser); ok {
+		return killable{l, killed}, killed
+	}
+	return plainly{Secrets: d, fail: killed}, killed
+}
+
+func (m killable) Note(ctx context.Context, name string, base driver.Secret, note string) error {
+	if m.killed.Load() {
+		return fmt.Errorf("note %q: %w", name, driver.ErrUnavailable)
+	}
+	return m.Leaser.Note(ctx, name, base, note)
+}
+
+func (m killable) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
+	if m.killed.Load() {
+		return "", fmt.Errorf("update %q: %w", name, driver.ErrUnavailable)
+	}
+	return m.Leaser.Update(ctx, name, base, p)
+}
+
 // dying takes the lease and never gives it back, as a process does that is killed.
-func dying(t *testing.T, s *tokenstore.Store, id string) {
+func dying(t *testing.T, d driver.Secrets, id string) { dyingWithin(t.Context(), t, d, id) }
+
+// dyingWithin is dying for a caller with a context.
+func dyingWithin(ctx context.Context, t *testing.T, d driver.Secrets, id string) {
 	t.Helper()
-	var dead sync.WaitGroup
-	dead.Go(func() {
-		_, _ = s.Refresh(t.Context(), id, "access0", func(context.Context, tokenstore.Token) (tokenstore.Token, error) {
+	m, killed := killables(d)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s := process(t, m, 0)
+	minted := false
+	var gone sync.WaitGroup
+	gone.Go(func() {
+		_, _ = s.Refresh(ctx, id, "access0", func(context.Context, tokenstore.Token) (tokenstore.Token, error) {
+			minted = true
+			killed.Store(true)
+			cancel()
 			runtime.Goexit()
 			panic("unreachable")
 		})
 	})
-	dead.Wait()
+	gone.Wait()
+	if !minted {
+		t.Fatal("the process died without the lease")
+	}
 }
 
 // pass lets time pass in the bubble.
@@ -126,7 +169,7 @@ func TestALeaseIsTakenOverWhenItWasWatchedForItsTime(t *testing.T) {
 	leases(t, func(t *testing.T, d driver.Secrets) {
 		for _, off := range []time.Duration{0, 2 * time.Minute, -2 * time.Minute} {
 			saved := expiredRecord(t, process(t, d, 0))
-			dying(t, process(t, d, 0), saved.ID)
+			dying(t, d, saved.ID)
 			begun := time.Now()
 			got, err := process(t, d, off).Refresh(t.Context(), saved.ID, "access0", answer("access1"))
 			if err != nil || got.AccessToken != "access1" {
@@ -146,7 +189,7 @@ func TestALeaseThatIsLongOverIsTakenOverAtOnce(t *testing.T) {
 	t.Parallel()
 	leases(t, func(t *testing.T, d driver.Secrets) {
 		saved := expiredRecord(t, process(t, d, 0))
-		dying(t, process(t, d, 0), saved.ID)
+		dying(t, d, saved.ID)
 		pass(ttl + 5*time.Minute)
 		begun := time.Now()
 		if _, err := process(t, d, 0).Refresh(t.Context(), saved.ID, "access0", answer("access1")); err != nil {
@@ -261,7 +304,7 @@ func TestARefusalCountsForItsTime(t *testing.T) {
 		{"throttled for a shorter time", tokenstore.RefreshError{Code: "Access Denied", RetryAfter: time.Minute}, 10 * time.Minute},
 		{"throttled for a longer time", tokenstore.RefreshError{Code: "Access Denied", RetryAfter: 15 * time.Minute}, 15 * time.Minute},
 		{"for a time", tokenstore.RefreshError{Code: "slow_down", RetryAfter: 3 * time.Minute}, 3 * time.Minute},
-		{"for too long a time", tokenstore.RefreshError{Code: "slow_down", RetryAfter: 50 * time.Hour}, 30 * time.Minute},
+		{"for days", tokenstore.RefreshError{Code: "slow_down", RetryAfter: 50 * time.Hour}, 50 * time.Hour},
 		{"temporary", tokenstore.RefreshError{Code: "server_error"}, time.Second},
 		{"of the client", tokenstore.RefreshError{Code: "invalid_client", Permanent: true}, 0},
 		{"of the client's secret", tokenstore.RefreshError{Code: "invalid_client_secret"}, 0},
@@ -316,7 +359,7 @@ func TestAPermanentRefusalJustAfterATakeOverIsTemporary(t *testing.T) {
 	t.Parallel()
 	leases(t, func(t *testing.T, d driver.Secrets) {
 		saved := expiredRecord(t, process(t, d, 0))
-		dying(t, process(t, d, 0), saved.ID)
+		dying(t, d, saved.ID)
 		dead := refusing(tokenstore.RefreshError{Code: "invalid_grant", Permanent: true})
 		if _, err := process(t, d, 0).Refresh(t.Context(), saved.ID, "access0", dead); err == nil {
 			t.Fatal("no error")
@@ -363,90 +406,119 @@ func TestATokenThatCannotBeStoredIsReturned(t *testing.T) {
 	})
 }
 
-// A service that keeps a hundred states a day gets two a refresh while that lasts,
-// then one, and in the end none.
-func TestADaysWritesAreCounted(t *testing.T) {
+// writesOf returns how many writes the record counts.
+func writesOf(t *testing.T, d driver.Secrets, id string) int {
+	t.Helper()
+	secret, err := d.Get(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, err := codec.JSON.Decode(id, secret.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, w := range record.Writes {
+		n += w
+	}
+	return n
+}
+
+// A service that keeps a hundred states a day gets two a refresh while there is
+// room, and then mint is not called.
+func TestDailyWrites(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		mem := memstore.NewDriver()
-		d := plainly{Secrets: mem, daily: 100}
+		d := plainly{Secrets: memstore.NewDriver(), daily: 100}
 		saved := expiredRecord(t, process(t, d, 0))
-		writes := func() int {
-			secret, err := mem.Get(t.Context(), saved.ID)
+		for n := 1; writesOf(t, d, saved.ID) <= 94; n++ {
+			before := writesOf(t, d, saved.ID)
+			got, err := process(t, d, 0).Refresh(t.Context(), saved.ID, saved.AccessToken, answer(fmt.Sprint("access", n)))
 			if err != nil {
-				t.Fatal(err)
-			}
-			record, err := codec.JSON.Decode(saved.ID, secret.Data)
-			if err != nil {
-				t.Fatal(err)
-			}
-			n := 0
-			for _, w := range record.Writes {
-				n += w
-			}
-			return n
-		}
-		refresh := func(n int) error {
-			stale := saved.AccessToken
-			got, err := process(t, d, 0).Refresh(t.Context(), saved.ID, stale, answer(fmt.Sprint("access", n)))
-			if got.AccessToken == "" || got.AccessToken == stale {
-				t.Fatalf("refresh %d: no token: %v", n, err)
-			}
-			if err == nil {
-				saved = got
-			}
-			return err
-		}
-		// From the 61st write on a refresh is one, from the 91st on none.
-		for n := 1; writes() < 91; n++ {
-			before := writes()
-			if err := refresh(n); err != nil {
 				t.Fatalf("refresh %d, after %d writes: %v", n, before, err)
 			}
-			want := 2
-			if before > 60 {
-				want = 1
-			}
-			if got := writes() - before; got != want {
-				t.Errorf("after %d writes a refresh made %d, want %d", before, got, want)
+			saved = got
+			if made := writesOf(t, d, saved.ID) - before; made != 2 {
+				t.Errorf("after %d writes a refresh made %d, want 2", before, made)
 			}
 			pass(time.Minute)
 		}
-		if err := refresh(1000); !errors.Is(err, tokenstore.ErrNotPersisted) {
-			t.Errorf("after %d writes: %v", writes(), err)
+		for range 3 {
+			if _, err := process(t, d, 0).Refresh(t.Context(), saved.ID, saved.AccessToken, uncalled(t)); !errors.Is(err, tokenstore.ErrUnavailable) {
+				t.Errorf("after %d writes: %v", writesOf(t, d, saved.ID), err)
+			}
 		}
 		pass(25 * time.Hour)
-		if err := refresh(2000); err != nil {
+		if _, err := process(t, d, 0).Refresh(t.Context(), saved.ID, saved.AccessToken, answer("tomorrow")); err != nil {
 			t.Errorf("a day later: %v", err)
 		}
-		if n := writes(); n != 2 {
+		if n := writesOf(t, d, saved.ID); n != 2 {
 			t.Errorf("a day later %d writes are counted, want 2", n)
 		}
 	})
 }
 
-func TestAMintThatPanicsHoldsNobodyUp(t *testing.T) {
+// rotating is an authorization server that takes the second use of a refresh token
+// for theft.
+type rotating struct {
+	mu      sync.Mutex
+	n       int
+	asked   int
+	revoked bool
+}
+
+func (r *rotating) mint(_ context.Context, t tokenstore.Token) (tokenstore.Token, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asked++
+	if r.revoked = r.revoked || t.RefreshToken != tokenstore.Secret(fmt.Sprint("refresh", r.n)); r.revoked {
+		return tokenstore.Token{}, &tokenstore.RefreshError{Code: "invalid_grant", Permanent: true}
+	}
+	r.n++
+	return tokenstore.Token{
+		AccessToken: tokenstore.Secret(fmt.Sprint("access", r.n)), RefreshToken: tokenstore.Secret(fmt.Sprint("refresh", r.n)),
+		ExpiresAt: time.Now().Add(time.Hour),
+	}, nil
+}
+
+// However many of a day's writes others have used up, one process asks, and what
+// the server has said once is stored.
+func TestDailyWritesThatSavesUsedUp(t *testing.T) {
 	t.Parallel()
-	leases(t, func(t *testing.T, d driver.Secrets) {
-		saved := expiredRecord(t, process(t, d, 0))
-		func() {
-			defer func() {
-				if p := recover(); p != "mint" {
-					t.Errorf("recovered %v", p)
+	for saves := range 100 {
+		synctest.Test(t, func(t *testing.T) {
+			d := plainly{Secrets: memstore.NewDriver(), daily: 100}
+			saved := expiredRecord(t, process(t, d, 0))
+			for i := range saves {
+				if _, err := process(t, d, 0).SaveToken(t.Context(), tokenstore.Token{ID: saved.ID, APIDomain: fmt.Sprint("https://", i)}); err != nil {
+					t.Fatal(err)
 				}
-			}()
-			_, _ = process(t, d, 0).Refresh(t.Context(), saved.ID, "access0", func(context.Context, tokenstore.Token) (tokenstore.Token, error) {
-				panic("mint")
-			})
-		}()
-		begun := time.Now()
-		if _, err := process(t, d, 0).Refresh(t.Context(), saved.ID, "access0", answer("access1")); err != nil {
-			t.Error(err)
-		}
-		if took := time.Since(begun); took > time.Second {
-			t.Errorf("the next refresh took %v", took)
-		}
-	})
+			}
+			var server rotating
+			var all sync.WaitGroup
+			for range 4 {
+				s := process(t, d, 0)
+				all.Go(func() {
+					got, err := s.Refresh(t.Context(), saved.ID, "access0", func(ctx context.Context, u tokenstore.Token) (tokenstore.Token, error) {
+						pass(300 * time.Millisecond)
+						return server.mint(ctx, u)
+					})
+					if err == nil && got.AccessToken != "access1" || err != nil && (!errors.Is(err, tokenstore.ErrUnavailable) || errors.Is(err, tokenstore.ErrNotPersisted)) {
+						t.Errorf("after %d saves: Refresh: %v", saves, err)
+					}
+				})
+			}
+			all.Wait()
+			now, err := process(t, d, 0).FindTokenByID(t.Context(), saved.ID)
+			if err != nil || server.revoked || server.asked > 1 || now.RefreshToken != tokenstore.Secret(fmt.Sprint("refresh", server.n)) {
+				t.Errorf("after %d saves: %d requests, revoked: %v, the record has the server's refresh token: %v, error %v",
+					saves, server.asked, server.revoked, now.RefreshToken == tokenstore.Secret(fmt.Sprint("refresh", server.n)), err)
+			}
+			if saves <= 90 && server.asked != 1 {
+				t.Errorf("after %d saves there was no refresh", saves)
+			}
+		})
+	}
 }
 
 // outpaced is a driver whose updates lose, and may hang.
@@ -510,74 +582,6 @@ func TestATokenThatCouldNotBeStoredInTimeIsSharedWithWhoeverWaits(t *testing.T) 
 		all.Wait()
 		if n := calls.Load(); n != 1 {
 			t.Errorf("%d calls of mint", n)
-		}
-	})
-}
-
-// A refresh without a lease proves by a read that what it was told is the newest.
-func TestAStaleReadDoesNotMintWithWhatWasReplaced(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		d := &staleReads{plainly: plainly{Secrets: memstore.NewDriver(), daily: 10}}
-		s := process(t, d, 0)
-		saved := expiredRecord(t, s)
-		for i := range 6 {
-			if _, err := s.SaveToken(t.Context(), tokenstore.Token{ID: saved.ID, APIDomain: fmt.Sprint("https://", i)}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		old, err := d.Get(t.Context(), saved.ID)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Refresh(t.Context(), saved.ID, "access0", answer("access1")); err != nil {
-			t.Fatal(err)
-		}
-		d.old.Store(&old)
-		got, err := process(t, d, 0).Refresh(t.Context(), saved.ID, "access0", uncalled(t))
-		if err != nil || got.AccessToken != "access1" {
-			t.Errorf("Refresh: %v", err)
-		}
-	})
-}
-
-// staleReads is a driver whose Get may be out of date.
-type staleReads struct {
-	plainly
-	old atomic.Pointer[driver.Secret]
-}
-
-func (s *staleReads) Properties() driver.Properties {
-	p := s.plainly.Properties()
-	p.ReadLag = driver.Unbounded
-	return p
-}
-
-func (s *staleReads) Get(ctx context.Context, name string) (driver.Secret, error) {
-	if old := s.old.Load(); old != nil {
-		return *old, nil
-	}
-	return s.plainly.Get(ctx, name)
-}
-
-func TestARefusalIsKeptThoughThereIsNoRoomForALease(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		d := plainly{Secrets: memstore.NewDriver(), daily: 10}
-		s := process(t, d, 0)
-		saved := expiredRecord(t, s)
-		for i := range 6 {
-			if _, err := s.SaveToken(t.Context(), tokenstore.Token{ID: saved.ID, APIDomain: fmt.Sprint("https://", i)}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		throttled := refusing(tokenstore.RefreshError{Code: "Access Denied"})
-		if _, err := s.Refresh(t.Context(), saved.ID, "access0", throttled); err == nil {
-			t.Fatal("no error")
-		}
-		_, err := process(t, d, 0).Refresh(t.Context(), saved.ID, "access0", uncalled(t))
-		if kept, ok := errors.AsType[*tokenstore.RefreshError](err); !ok || kept.Code != "Access Denied" {
-			t.Errorf("Refresh: %v", err)
 		}
 	})
 }

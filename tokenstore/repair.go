@@ -120,7 +120,7 @@ var errBusy = fmt.Errorf("%w: the service takes no more of the record today", Er
 // rewrite writes e over itself, so that it gets the labels by the first index key
 // and is encoded anew. The labels in absent are added again.
 func (s *Store) rewrite(ctx context.Context, e entry, absent []driver.Label) (entry, error) {
-	if s.busy(e.record, unleased) {
+	if s.room(e.record, 0) < s.properties.DailyWrites*2/5 { // the rest is for refreshes
 		return entry{}, errBusy
 	}
 	base := e

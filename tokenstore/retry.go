@@ -62,15 +62,3 @@ func pause(n int) time.Duration {
 	most := min(firstPause<<min(n, 20), lastPause)
 	return rand.N(most) + 1
 }
-
-// wait sleeps for d, or until ctx is done.
-func wait(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}

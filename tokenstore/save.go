@@ -278,10 +278,15 @@ func (v *saver) settle(ctx context.Context, r *reader, e entry, next *codec.Reco
 }
 
 // takeLease moves the lease and the last failure of a record that is merged into
-// next along with the credentials they are about.
+// next along with the credentials they are about. If those have no lease the other
+// one stays: a mint under it is still running, and the record is one.
 func (v *saver) takeLease(next *codec.Record, before, from codec.Record) {
-	if from.RefreshToken == next.RefreshToken && from.GrantToken == next.GrantToken &&
-		(from.RefreshToken != before.RefreshToken || from.GrantToken != before.GrantToken) {
-		next.Lease, next.Failure = from.Lease, from.Failure
+	theirs := from.RefreshToken == next.RefreshToken && from.GrantToken == next.GrantToken &&
+		(from.RefreshToken != before.RefreshToken || from.GrantToken != before.GrantToken)
+	if theirs {
+		next.Failure = from.Failure
+	}
+	if from.Lease != nil && (theirs || next.Lease == nil) {
+		next.Lease = from.Lease
 	}
 }

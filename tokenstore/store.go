@@ -12,6 +12,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/backoff"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/flight"
 )
 
@@ -25,6 +26,7 @@ type Store struct {
 	o          *Options                                   // behind a pointer: package fmt prints what is in unexported fields
 	wait       func(context.Context, time.Duration) error // sleeps; tests count instead
 	flights    flight.Group[Token]
+	leases     leases // of other processes, that Refresh has watched
 	closed     atomic.Bool
 }
 
@@ -51,7 +53,7 @@ func New(d driver.Secrets, opts *Options) (*Store, error) {
 	if c, ok := o.Codec.(codec.Placed); ok {
 		o.Codec = c.At(properties.Place)
 	}
-	return &Store{driver: d, properties: properties, o: &o, wait: wait}, nil
+	return &Store{driver: d, properties: properties, o: &o, wait: backoff.Sleep}, nil
 }
 
 // Close releases what the driver acquired; not the client that the driver was

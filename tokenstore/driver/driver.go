@@ -308,7 +308,8 @@ type Properties struct {
 	ListLag, ReadLag time.Duration
 
 	// DailyWrites is how many states of one secret the service takes within 24
-	// hours; 0 means that there is no such limit.
+	// hours; 0 means that there is no such limit. A refresh that might go over it
+	// is not begun.
 	DailyWrites int
 }
 

@@ -31,3 +31,16 @@ func Sleep(ctx context.Context, d time.Duration) error {
 		return ctx.Err()
 	}
 }
+
+// Outlast returns a context that ends a while after ctx is done, and after most in
+// any case: for what has to be done though the caller has gone.
+func Outlast(ctx context.Context, while, most time.Duration) (context.Context, context.CancelFunc) {
+	long, cancel := context.WithTimeout(context.WithoutCancel(ctx), most)
+	late := time.AfterFunc(most, cancel)
+	stop := context.AfterFunc(ctx, func() { late.Reset(while) })
+	return long, func() {
+		stop()
+		late.Stop()
+		cancel()
+	}
+}

@@ -24,6 +24,8 @@ const (
 	defaultLeaseTTL    = 30 * time.Second
 	minLeaseTTL        = time.Second
 	defaultLockTimeout = time.Minute
+
+	keepTime = time.Second // for keeping a refusal once the caller's context is done
 )
 
 // attempts is how often a refresh begins anew because the credentials that it
@@ -120,31 +122,14 @@ func (r *Refresher) Refresh(ctx context.Context, id string, record Record, stale
 	if err := tokenstore.Validate(tokenstore.Token{ID: id}); err != nil {
 		return tokenstore.Token{}, err
 	}
-	for {
-		f, leader := r.flights.Join(id)
-		if leader {
-			return r.lead(ctx, f, refresh{Refresher: r, Record: record, id: id, stale: stale, mint: mint})
-		}
-		select {
-		case <-ctx.Done():
-			return tokenstore.Token{}, ctx.Err()
-		case <-f.Landed:
-		}
+	one := refresh{Refresher: r, Record: record, id: id, stale: stale, mint: mint}
+	return r.flights.Do(ctx, id, func() (tokenstore.Token, bool, error) {
+		t, err := one.run(ctx)
+		return t, ctx.Err() != nil && t.AccessToken == "", err
+	}, func(t tokenstore.Token, err error) bool {
 		// The leader's context is not ours, and neither is what it found stale.
-		if !f.GaveUp && (f.Err != nil || f.Value.AccessToken != stale) {
-			return f.Value, f.Err
-		}
-	}
-}
-
-// lead is a refresh that others of this process may be waiting for. They are told
-// though mint panics.
-func (r *Refresher) lead(ctx context.Context, f *flight.Flight[tokenstore.Token], one refresh) (t tokenstore.Token, err error) {
-	gaveUp := true
-	defer func() { r.flights.Land(one.id, f, t, err, gaveUp) }()
-	t, err = one.run(ctx)
-	gaveUp = ctx.Err() != nil && t.AccessToken == ""
-	return t, err
+		return err != nil || t.AccessToken != stale
+	})
 }
 
 // A refresh is one Refresh of one process.
@@ -193,9 +178,10 @@ func (r *refresh) once(ctx context.Context) (tokenstore.Token, error) {
 
 	minted, err := r.ask(ctx, current)
 	if err != nil {
+		keep = last != nil
 		if refused := kept(last, current, err, r.Now()); refused != nil {
 			keep = true
-			if err := lock.Keep(context.WithoutCancel(ctx), refused); err != nil {
+			if err := r.keep(ctx, lock, refused); err != nil {
 				r.Logger.WarnContext(ctx, r.store+": a refusal could not be kept", "id", r.id)
 			}
 		}
@@ -208,6 +194,13 @@ func (r *refresh) once(ctx context.Context) (tokenstore.Token, error) {
 	storeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.LeaseTTL)
 	defer cancel()
 	return r.commit(storeCtx, lock, current, minted)
+}
+
+// keep keeps a refusal. It does not hold up a caller whose context is done.
+func (r *refresh) keep(ctx context.Context, lock Lock, refused *codec.Failure) error {
+	ctx, cancel := backoff.Outlast(ctx, keepTime, r.LockTimeout)
+	defer cancel()
+	return lock.Keep(ctx, refused)
 }
 
 // ask calls mint for the record.
@@ -256,16 +249,11 @@ func (r *refresh) acquire(ctx context.Context) (Lock, tokenstore.Token, error) {
 	}
 }
 
-// good reports whether t has an access token other than the stale one that has
-// not expired, as far as is known.
-func (r *refresh) good(t tokenstore.Token) bool {
-	return t.AccessToken != "" && t.AccessToken != r.stale && (t.ExpiresAt.IsZero() || r.Now().Before(t.ExpiresAt))
-}
+func (r *refresh) good(t tokenstore.Token) bool { return tokenstore.Fresh(t, r.stale, r.Now()) }
 
 // commit stores what mint returned for the record used.
 func (r *refresh) commit(ctx context.Context, lock Lock, used, minted tokenstore.Token) (tokenstore.Token, error) {
-	minted.ID, minted.UserName, minted.ClientID = "", "", ""
-	usable := tokenstore.Merge(used, minted)
+	usable := tokenstore.PlanRefresh(used, used, minted, r.stale, r.Now()).Token
 	poll := backoff.Sequence{Pause: firstCommit, Longest: lastCommit}
 	for {
 		t, err := r.commitOnce(ctx, lock, used, minted)
@@ -294,36 +282,12 @@ func (r *refresh) commit(ctx context.Context, lock Lock, used, minted tokenstore
 // have been changed since mint used it.
 func (r *refresh) commitOnce(ctx context.Context, lock Lock, used, minted tokenstore.Token) (t tokenstore.Token, err error) {
 	err = lock.Update(ctx, func(now tokenstore.Token) (tokenstore.Token, error) {
-		there := stillThere(used, now)
-		switch {
-		case (!there || !better(minted, used, now)) && r.good(now):
-			t = now
-		case !there:
+		plan := tokenstore.PlanRefresh(used, now, minted, r.stale, r.Now())
+		if plan.Again {
 			return now, errReplaced
-		default:
-			t = tokenstore.Merge(now, minted)
 		}
+		t = plan.Token
 		return t, nil
 	})
 	return t, err
-}
-
-// better reports whether minted, got with the credentials of used, is worth
-// storing over now.
-func better(minted, used, now tokenstore.Token) bool {
-	return now.AccessToken == used.AccessToken ||
-		minted.RefreshToken != "" && minted.RefreshToken != used.RefreshToken ||
-		minted.ExpiresAt.After(now.ExpiresAt)
-}
-
-// stillThere reports whether the credential that a refresh of used needs is
-// still the one of now. It is not if the ID has come to name another record.
-func stillThere(used, now tokenstore.Token) bool {
-	if used.UserName != "" && used.UserName != now.UserName || used.ClientID != now.ClientID {
-		return false
-	}
-	if used.RefreshToken != "" {
-		return used.RefreshToken == now.RefreshToken
-	}
-	return used.GrantToken == now.GrantToken && now.RefreshToken == ""
 }
