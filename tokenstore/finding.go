@@ -94,6 +94,8 @@ const (
 	KindFileUnreadable Kind = "file-unreadable"
 	KindFileMode       Kind = "file-mode"
 	KindFileLeftOver   Kind = "file-left-over"
+	KindFileMounted    Kind = "file-mounted"
+	KindFileLockOwner  Kind = "file-lock-owner"
 	KindIDNotNumeric   Kind = "id-not-numeric"
 )
 
@@ -136,6 +138,8 @@ var kinds = map[Kind]struct {
 
 	KindFileUnreadable: {false, "The file cannot be read as a token file. Every operation fails, and nothing is written."},
 	KindFileMode:       {false, "Others than the owner may read or write the file."},
+	KindFileLockOwner:  {false, "The lock file belongs to another user than the token file, whose owner cannot write."},
+	KindFileMounted:    {true, "The token file alone is mounted, and cannot be replaced. It is written in place: a machine that fails in that moment may leave it cut off. Mount its directory instead."},
 	KindFileLeftOver:   {true, "A file beside the token file that a process left behind when it died. It may hold tokens."},
 	KindIDNotNumeric:   {false, "The ID is one that the SDK of the file does not read."},
 }

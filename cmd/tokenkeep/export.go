@@ -53,6 +53,11 @@ FILE can be "-", standard output, if --reveal says that showing secrets is meant
 // exportTo reports what speaks against writing to the file, before the store is
 // asked.
 func (a *app) exportTo(name string, force, reveal bool) error {
+	if name != "-" {
+		if err := replaceable(name); err != nil {
+			return err
+		}
+	}
 	switch {
 	case name != "-" && !force && exists(name):
 		return usagef("%s is there already; --force replaces it", clean(name))

@@ -23,9 +23,29 @@ func createFile(name string, data []byte) error {
 	return nil
 }
 
+// replaceable returns an error if there is something of that name that is not a regular
+// file: a device, or a link that leads to another place than is meant.
+func replaceable(name string) error {
+	switch info, err := os.Lstat(name); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode()&fs.ModeSymlink != 0:
+		return usagef("%s is a symbolic link: name the file that it leads to", clean(name))
+	case !info.Mode().IsRegular():
+		return usagef("%s is not a regular file; - is standard output", clean(name))
+	}
+	return nil
+}
+
 // replaceFile puts a new file, that only its owner can read and write, in the
-// place of what has the name. Nobody sees half of it.
+// place of the regular file that has the name, if there is one. No other program sees
+// half of it.
 func replaceFile(name string, data []byte) error {
+	if err := replaceable(name); err != nil {
+		return err
+	}
 	f, err := os.CreateTemp(filepath.Dir(name), ".tokenkeep-*")
 	if err != nil {
 		return err

@@ -179,7 +179,7 @@ var (
 	// organization, a disabled version or key, an engine of the wrong kind.
 	// Nothing was changed. Retrying does not help until an operator changes the
 	// set-up.
-	ErrRefused = errors.New("refused by the service")
+	ErrRefused = errors.New("the set-up does not allow it")
 
 	// ErrUnavailable means that the service throttled the call, failed, or
 	// could not be reached, after the client's own retries. A write may have

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -206,7 +207,7 @@ func TestAnEmptyFileHoldsNothing(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoFileIsUnavailable(t *testing.T) {
+func TestWhatIsNoFileIsRefused(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
@@ -217,16 +218,31 @@ func TestWhatIsNoFileIsUnavailable(t *testing.T) {
 	if err := os.Symlink(loop, loop); err != nil {
 		t.Fatal(err)
 	}
-	for what, path := range map[string]string{"a directory": dir, "a path below a file": filepath.Join(file, "tokens"), "a link to itself": loop} {
+	missing := filepath.Join(dir, "missing", "tokens")
+	linked := filepath.Join(dir, "linked")
+	if err := os.Symlink(missing, linked); err != nil {
+		t.Fatal(err)
+	}
+	paths := map[string]string{
+		"a directory": dir, "a path below a file": filepath.Join(file, "tokens"), "a link to itself": loop,
+		"a file in no directory": missing, "a link into no directory": linked,
+	}
+	if runtime.GOOS != "windows" {
+		paths["a device"] = os.DevNull
+	}
+	for what, path := range paths {
 		for method, err := range allMethods(t, open(t, path, nil)) {
-			isClass(t, what+", "+method, err, tokenstore.ErrUnavailable)
+			isClass(t, what+", "+method, err, tokenstore.ErrRefused)
+			if strings.HasSuffix(what, "no directory") && !strings.Contains(err.Error(), "there is no directory "+filepath.Dir(missing)+": create it") {
+				t.Errorf("%s, %s: %v does not say what to do", what, method, err)
+			}
+		}
+		_, err := open(t, path, nil).SaveAll(t.Context(), []token{{UserName: "ann", RefreshToken: "canary"}})
+		isClass(t, what+", SaveAll", err, tokenstore.ErrRefused)
+		if _, err := os.Lstat(path + ".lock"); err == nil {
+			t.Errorf("%s: a lock file was made", what)
 		}
 	}
-	missing := filepath.Join(dir, "missing", "tokens")
-	s := open(t, missing, nil)
-	holds(t, "a file in no directory", s, nil)
-	_, err := s.SaveToken(t.Context(), token{UserName: "ann", RefreshToken: "canary"})
-	isClass(t, "a save into no directory", err, tokenstore.ErrUnavailable)
 	if _, err := os.Stat(filepath.Dir(missing)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a directory was made: error %v", err)
 	}

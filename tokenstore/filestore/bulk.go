@@ -45,7 +45,7 @@ func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, e
 	err := ctx.Err()
 	var v *view
 	if err == nil {
-		v, err = s.read()
+		v, err = s.read(ctx)
 	}
 	if err != nil {
 		return nil, wrap("check", "", err)

@@ -11,15 +11,17 @@ import (
 	"slices"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lockfile"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowset"
 )
 
 var _ tokenstore.Checker = (*Store)(nil)
 
 // Check implements tokenstore.Checker. It reports rows that cannot be read, IDs
-// that the SDKs cannot, records that are the same, a file that others may read, and
-// what a process that died while it wrote has left beside the file. Repair sets
-// the file's mode to 0600 and removes what was left; MergeDuplicates makes one
+// that the SDKs cannot, records that are the same, a file that others may read, one
+// that is a mount point, a lock file of another user, and what a process that died
+// while it wrote has left beside the file. Repair sets the file's mode to 0600, gives
+// the lock file to its owner and removes what was left; MergeDuplicates makes one
 // record of those that are the same. The ID that is given up is forgotten, because
 // the file has no room for it. Permissions, Purge and Grace have no meaning here.
 func (s *Store) Check(ctx context.Context, opts *tokenstore.CheckOptions) iter.Seq2[tokenstore.Finding, error] {
@@ -54,7 +56,7 @@ func (s *Store) check(ctx context.Context, o tokenstore.CheckOptions, yield func
 	if err != nil {
 		return err
 	}
-	v, err := s.readAt(path)
+	v, err := s.read(ctx)
 	if errors.Is(err, tokenstore.ErrCorrupt) {
 		yield(tokenstore.Finding{
 			Kind: tokenstore.KindFileUnreadable, Remedy: tokenstore.RemedyManual, Err: err,
@@ -107,21 +109,74 @@ func (s *Store) checkAround(ctx context.Context, path string, o tokenstore.Check
 			Detail: fmt.Sprintf("the mode is %#o", info.Mode().Perm()),
 		}, func() error { return os.Chmod(path, 0o600) })
 	}
-	if _, err := os.Stat(path + ".writing"); err == nil {
-		// Whoever has the lock is the only one who writes there.
-		held, err := s.lock(ctx, path)
-		if err != nil {
+	if err == nil && mountPoint(path) {
+		findings = append(findings, mountedFinding(path))
+	}
+	if lock, err := os.Lstat(path + ".lock"); err == nil && lock.Mode().IsRegular() && !lockfile.SameOwner(lock, info) {
+		mend(tokenstore.Finding{
+			Kind: tokenstore.KindFileLockOwner, Name: path + ".lock", Action: "give it to the owner of the token file",
+			Detail: "the lock file belongs to another user than the token file",
+		}, func() error {
+			held, err := s.lock(ctx, path) // which does it
+			if err != nil {
+				return err
+			}
+			defer held.release()
+			if lock, err := os.Lstat(path + ".lock"); err == nil && !lockfile.SameOwner(lock, info) {
+				return fmt.Errorf("%w: only root or its owner can", fs.ErrPermission)
+			}
+			return nil
+		})
+	}
+	for _, suffix := range []string{".writing", copySuffix} {
+		if err := s.checkLeftOver(ctx, path, suffix, mend); err != nil {
 			return findings, err
-		}
-		defer held.release()
-		if _, err := os.Stat(path + ".writing"); err == nil {
-			mend(tokenstore.Finding{
-				Kind: tokenstore.KindFileLeftOver, Name: path + ".writing", Action: "remove it",
-				Detail: "a process died while it wrote; what it was writing never took the place of the file",
-			}, func() error { return os.Remove(path + ".writing") })
 		}
 	}
 	return findings, nil
+}
+
+// mountedFinding says that the token file is a mount point, and whether it can be
+// written at all.
+func mountedFinding(path string) tokenstore.Finding {
+	f := tokenstore.Finding{
+		Kind: tokenstore.KindFileMounted, Name: path, Remedy: tokenstore.RemedyManual,
+		Detail: "the file is a mount point: mount its directory instead",
+	}
+	w, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		f.Err = classed(err)
+		return f
+	}
+	_ = w.Close()
+	return f
+}
+
+// checkLeftOver reports a file beside the token file that a process has left behind.
+func (s *Store) checkLeftOver(ctx context.Context, path, suffix string, mend func(tokenstore.Finding, func() error)) error {
+	if _, err := os.Lstat(path + suffix); err != nil {
+		return nil
+	}
+	// The process that has the lock is the only one that writes there.
+	held, err := s.lock(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer held.release()
+	if _, err := os.Lstat(path + suffix); err != nil {
+		return nil
+	}
+	f := tokenstore.Finding{
+		Kind: tokenstore.KindFileLeftOver, Name: path + suffix, Action: "remove it",
+		Detail: "a process died while it wrote; what it was writing never took the place of the file",
+	}
+	remove := func() error { return os.Remove(path + suffix) }
+	if suffix == copySuffix {
+		f.Detail, f.Action = "a process died while it wrote the file in place, of which this is a copy", "complete the file, and remove it"
+		remove = func() error { return s.complete(path) }
+	}
+	mend(f, remove)
+	return nil
 }
 
 // merge merges the records that are the same, as they are when the file is locked,

@@ -50,11 +50,29 @@
 //
 // A change is written to a file of its own, path + ".writing", which then takes
 // the place of the token file: a reader sees the old or the new one, and a crash
-// leaves one of them whole. The directory must be writable therefore. A path that
-// is a symbolic link is followed, and the file that it leads to is replaced.
+// leaves one of them whole. The directory must be writable therefore, and one that is
+// missing fails every method with tokenstore.ErrRefused. A path that is a symbolic link
+// is followed, and the file that it leads to is replaced; if that has other names (hard
+// links), those keep the old file. A directory, device, pipe or socket at the path is
+// neither read nor replaced, with tokenstore.ErrRefused. A link in the place of a lock
+// file, or of path + ".writing", is removed, and what it leads to stays as it is.
+//
+// What is removed is gone from the file, but the blocks of the file that was replaced
+// are not overwritten: the file system puts them aside. Backups and snapshots stay as
+// they are, too. Where that matters, revoke the tokens.
+//
+// A token file that is mounted alone, as with "docker run -v FILE:FILE", cannot be
+// replaced. On Linux it is written in place, as the SDKs do, and Check reports it. The
+// programs that have it mounted lock the file itself, and readers wait for writers. A
+// copy beside the file, path + ".in-place", makes up for a process that dies while it
+// writes, if the directory can be written. Mount the directory instead: then a crash of
+// the machine is covered, too, and so are programs that open the file by its own path,
+// which would replace it. A file that is mounted read-only can be read; a write fails
+// with tokenstore.ErrRefused.
 //
 // The new file has mode 0600, whatever that of the old one was; the SDKs create
-// it with 0644. Its owner stays: a process that may not give a file away does not
+// it with 0644. A file that is written in place keeps its mode. The owner stays, and
+// the lock file gets the same one: a process that may not give a file away does not
 // replace one of another user's, and fails with tokenstore.ErrDenied.
 //
 // # Locking
@@ -64,7 +82,7 @@
 // network file systems it depends on the system. Readers take no lock. Other
 // platforms (Plan 9, Solaris, AIX, WebAssembly) have no such lock in Go's
 // standard library: there, reading works and writing fails with
-// tokenstore.ErrUnavailable. The lock file is never removed. Apart from being
+// tokenstore.ErrRefused. The lock file is never removed. Apart from being
 // locked it holds one number, the biggest ID of a record that was deleted.
 //
 // The official SDKs take no lock at all, and write the file in place. What a

@@ -8,10 +8,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lockfile"
 )
 
 // resolve returns the path of the file that path leads to, which need not exist.
@@ -21,13 +23,13 @@ func resolve(path string) (string, error) {
 	for range 40 {
 		target, err := filepath.EvalSymlinks(path)
 		if !errors.Is(err, fs.ErrNotExist) {
-			return target, classed(err)
+			return target, unresolved(path, err)
 		}
 		target, err = os.Readlink(path)
 		if err != nil {
 			dir, err := filepath.EvalSymlinks(filepath.Dir(path))
 			if err != nil {
-				return path, nil // there is no directory; whoever opens the file says so
+				return path, nil // there is no directory; the one who opens the file says so
 			}
 			return filepath.Join(dir, filepath.Base(path)), nil
 		}
@@ -36,46 +38,76 @@ func resolve(path string) (string, error) {
 		}
 		path = target
 	}
-	return "", fmt.Errorf("%w: too many symbolic links", tokenstore.ErrUnavailable)
+	return "", fmt.Errorf("%w: too many symbolic links", tokenstore.ErrRefused)
+}
+
+// unresolved returns err, which is why a path leads to no file, with its class.
+func unresolved(path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("%s: %w", path, err)
+	if errno := syscall.Errno(0); !errors.As(err, &errno) {
+		return fmt.Errorf("%w: %w", tokenstore.ErrRefused, err) // a loop of links
+	}
+	return classed(err)
 }
 
 // classed returns err, an error of the file system, with its class.
 func classed(err error) error {
+	var foreign *lockfile.ForeignError
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, fs.ErrPermission), readOnly(err):
+	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: %w", tokenstore.ErrDenied, err)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: %w: create the directory", tokenstore.ErrRefused, err)
+	case mountedOver(err):
+		return fmt.Errorf("%w: %w: the file alone is mounted, and cannot be replaced: mount its directory", tokenstore.ErrRefused, err)
+	case readOnly(err):
+		return fmt.Errorf("%w: %w: it has to be mounted for writing", tokenstore.ErrRefused, err)
+	case setUp(err), errors.Is(err, errNotRegular), errors.As(err, &foreign), errors.Is(err, errors.ErrUnsupported):
+		return fmt.Errorf("%w: %w", tokenstore.ErrRefused, err)
 	}
 	return fmt.Errorf("%w: %w", tokenstore.ErrUnavailable, err)
 }
 
+// checkDir returns an error if the directory of the file at path is missing: then the
+// path is wrong, and there are no records only because of that.
+func checkDir(path string) error {
+	dir := filepath.Dir(path)
+	switch info, err := os.Stat(dir); {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: there is no directory %s: create it", tokenstore.ErrRefused, dir)
+	case err != nil:
+		return classed(err)
+	case !info.IsDir():
+		return fmt.Errorf("%w: %s is not a directory", tokenstore.ErrRefused, dir)
+	}
+	return nil
+}
+
 // read returns the file as it is now.
-func (s *Store) read() (*view, error) {
+func (s *Store) read(ctx context.Context) (*view, error) {
 	path, err := resolve(s.path)
 	if err != nil {
 		return nil, err
+	}
+	if mountPoint(path) {
+		return s.readMounted(ctx, path)
 	}
 	return s.readAt(path)
 }
 
 func (s *Store) readAt(path string) (*view, error) {
-	var info fs.FileInfo
-	var data []byte
-	err := persist(func() (err error) {
-		if info, err = os.Stat(path); err != nil {
-			return err
-		}
-		if !info.Mode().IsRegular() {
-			return errors.New("not a regular file")
-		}
-		data, err = os.ReadFile(path)
-		return err
-	})
+	data, info, err := slurp(path)
 	var file *codec.TokenFile
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		info = nil
+		if err := checkDir(path); err != nil {
+			return nil, err
+		}
 		file, err = codec.NewTokenFile(s.o.Dialect)
 	case err != nil:
 		return nil, classed(err)
@@ -86,7 +118,31 @@ func (s *Store) readAt(path string) (*view, error) {
 		return nil, fmt.Errorf("%w: %w", tokenstore.ErrCorrupt, err)
 	}
 	file.AnyID = s.o.AnyID
-	return look(file, info), nil
+	v := look(file, info)
+	v.data = data
+	return v, nil
+}
+
+// errNotRegular means that there is a directory, a device, a pipe or a socket in the
+// place of the token file. It is neither read nor replaced.
+var errNotRegular = errors.New("it is not a regular file")
+
+// slurp returns what a file holds. A file that is not there has no FileInfo.
+func slurp(path string) (data []byte, info fs.FileInfo, err error) {
+	err = persist(func() (err error) {
+		if info, err = os.Stat(path); err != nil {
+			return err
+		}
+		if !info.Mode().IsRegular() {
+			return fmt.Errorf("%s: %w", path, errNotRegular)
+		}
+		data, err = os.ReadFile(path)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return data, info, nil
 }
 
 // sameState reports whether a and b, of which each may be nil, tell of the same
@@ -118,7 +174,7 @@ func (s *Store) update(ctx context.Context, change func(*view) (changed bool, er
 	}
 	defer held.release()
 	for range updates {
-		v, err := s.readAt(path)
+		v, err := s.readLocked(path)
 		if err != nil {
 			return err
 		}
@@ -134,7 +190,11 @@ func (s *Store) update(ctx context.Context, change func(*view) (changed bool, er
 				return classed(err)
 			}
 		}
-		err = replace(path, v.file.Bytes(), v.info)
+		if mountPoint(path) {
+			err = overwrite(path, v.file.Bytes(), v)
+		} else {
+			err = replace(path, v.file.Bytes(), v.info)
+		}
 		if err == nil {
 			s.writes.Add(1)
 		}
@@ -159,11 +219,7 @@ func replace(path string, data []byte, old fs.FileInfo) (err error) {
 		}
 		_ = f.Close()
 	}
-	temp := path + ".writing"
-	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	temp, err := writeBeside(path, data, old)
 	if err != nil {
 		return err
 	}
@@ -172,13 +228,17 @@ func replace(path string, data []byte, old fs.FileInfo) (err error) {
 			_ = os.Remove(temp)
 		}
 	}()
-	err = write(f, data, old)
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
+	if err := unchanged(path, old); err != nil {
 		return err
 	}
+	if err := persist(func() error { return os.Rename(temp, path) }); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// unchanged returns an error if the file is not as it was when old told of it.
+func unchanged(path string, old fs.FileInfo) error {
 	now, err := os.Stat(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -189,16 +249,37 @@ func replace(path string, data []byte, old fs.FileInfo) (err error) {
 	if !sameState(now, old) {
 		return errOverwritten
 	}
-	if err := persist(func() error { return os.Rename(temp, path) }); err != nil {
-		return err
+	return nil
+}
+
+// writeBeside writes a file beside that at path and returns its name.
+func writeBeside(path string, data []byte, old fs.FileInfo) (temp string, err error) {
+	temp = path + ".writing"
+	if info, err := os.Lstat(temp); err == nil && info.IsDir() {
+		return "", &lockfile.ForeignError{Path: temp, Reason: "is a directory"}
 	}
-	return syncDir(filepath.Dir(path))
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return "", err
+	}
+	err = write(f, data, old)
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		_ = os.Remove(temp)
+		return "", err
+	}
+	return temp, nil
 }
 
 // write fills a file that is about to take the place of the old one.
 func write(f *os.File, data []byte, old fs.FileInfo) error {
-	if err := inheritOwner(f, old); err != nil {
-		return err
+	if err := lockfile.InheritOwner(f, old); err != nil {
+		return fmt.Errorf("the file is another user's: %w", err)
 	}
 	if _, err := f.Write(data); err != nil {
 		return err

@@ -4,47 +4,35 @@ package filestore
 
 import (
 	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"syscall"
-
-	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
 // readOnly reports whether err is that of a file system which is mounted
 // read-only.
 func readOnly(err error) bool { return errors.Is(err, syscall.EROFS) }
 
+// mountedOver reports whether err is that of a rename onto a mount point.
+func mountedOver(err error) bool {
+	return errors.Is(err, syscall.EBUSY) || errors.Is(err, syscall.EXDEV)
+}
+
+// setUp reports whether err does not go away until an operator changes something:
+// the path leads nowhere, or the file system cannot do what it takes.
+func setUp(err error) bool {
+	for _, e := range []syscall.Errno{
+		syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP, syscall.ENAMETOOLONG, syscall.EROFS,
+		syscall.EBUSY, syscall.EXDEV, syscall.ENOLCK, syscall.ENOSYS, syscall.ENOTSUP,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
 // passing reports whether err goes away by itself.
 func passing(error) bool { return false }
-
-// inheritOwner gives f the owner of the file that it replaces: a program run by
-// root must not shut out the one whose file it is.
-func inheritOwner(f *os.File, old fs.FileInfo) error {
-	if old == nil {
-		return nil
-	}
-	was, ok := old.Sys().(*syscall.Stat_t)
-	if !ok {
-		return nil
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if is, ok := info.Sys().(*syscall.Stat_t); ok && is.Uid == was.Uid && is.Gid == was.Gid {
-		return nil
-	}
-	if err := f.Chown(int(was.Uid), int(was.Gid)); err != nil {
-		is, ok := info.Sys().(*syscall.Stat_t)
-		if ok && is.Uid == was.Uid {
-			return nil // the group has no permissions in mode 0600
-		}
-		return fmt.Errorf("%w: the file is another user's: %w", tokenstore.ErrDenied, err)
-	}
-	return nil
-}
 
 // syncDir makes the names in a directory durable. Some file systems cannot do
 // that, and need not.

@@ -106,7 +106,7 @@ func (s *Store) find(ctx context.Context, like tokenstore.Token) (tokenstore.Tok
 	if err := tokenstore.Validate(like); err != nil {
 		return tokenstore.Token{}, err
 	}
-	v, err := s.read()
+	v, err := s.read(ctx)
 	if err != nil {
 		return tokenstore.Token{}, err
 	}
@@ -132,7 +132,7 @@ func (s *Store) save(ctx context.Context, t tokenstore.Token) (saved tokenstore.
 	}
 	// A save that changes nothing needs no lock: what it reads is a state that
 	// the file had while it ran.
-	v, err := s.read()
+	v, err := s.read(ctx)
 	if err != nil {
 		return tokenstore.Token{}, err
 	}
@@ -174,7 +174,7 @@ func (s *Store) delete(ctx context.Context, id string, check func(tokenstore.Tok
 	if id == "" {
 		return fmt.Errorf("%w: the ID is empty", tokenstore.ErrInvalidToken)
 	}
-	v, err := s.read()
+	v, err := s.read(ctx)
 	if err != nil {
 		return err
 	}
@@ -211,7 +211,7 @@ func (s *Store) list(ctx context.Context) ([]tokenstore.Token, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	v, err := s.read()
+	v, err := s.read(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -227,7 +227,7 @@ func (s *Store) deleteAll(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	v, err := s.read()
+	v, err := s.read(ctx)
 	if err != nil || len(v.Records) == 0 {
 		return err
 	}

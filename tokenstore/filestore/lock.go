@@ -3,8 +3,6 @@ package filestore
 import (
 	"context"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,7 +11,6 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/backoff"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lockfile"
 )
 
 // The lock of a token file has two stages. The goroutines of a process queue up
@@ -40,7 +37,7 @@ type gate struct {
 	taken int // how often the lock file was handed on
 
 	// Of the goroutine that has passed.
-	file  *os.File
+	lock  *fileLock
 	pause time.Duration // before the lock file is tried
 }
 
@@ -57,7 +54,6 @@ type held struct {
 
 // lock locks the token file at path, which is resolved.
 func (s *Store) lock(ctx context.Context, path string) (*held, error) {
-	path += ".lock"
 	gates.mu.Lock()
 	g := gates.path[path]
 	if g == nil {
@@ -73,7 +69,7 @@ func (s *Store) lock(ctx context.Context, path string) (*held, error) {
 	err := g.enter(waiting)
 	if err != nil {
 		h.leave()
-	} else if g.file == nil {
+	} else if g.lock == nil {
 		if err = g.take(waiting, path); err != nil {
 			h.release()
 		}
@@ -140,9 +136,9 @@ func (g *gate) pass() {
 			g.pause = standBack
 		}
 		g.taken = 0
-		if g.file != nil {
-			lockfile.Unlock(g.file)
-			g.file = nil
+		if g.lock != nil {
+			g.lock.unlock()
+			g.lock = nil
 		}
 	}
 	if g.busy = len(g.queue) > 0; g.busy {
@@ -151,19 +147,19 @@ func (g *gate) pass() {
 	}
 }
 
-// take takes the lock file.
+// take takes the lock file of the token file at path.
 func (g *gate) take(ctx context.Context, path string) error {
 	poll := backoff.Sequence{Pause: firstPoll, Longest: lastPoll}
 	for pause := g.pause; ; pause = poll.Next() {
 		if err := backoff.Sleep(ctx, pause); err != nil {
 			return err
 		}
-		f, err := lockfile.TryLock(path)
+		l, err := tryFileLock(path, ".lock", writeByte)
 		if err != nil {
 			return classed(err)
 		}
-		if f != nil {
-			g.file = f
+		if l != nil {
+			g.lock = l
 			return nil
 		}
 	}
@@ -172,7 +168,7 @@ func (g *gate) take(ctx context.Context, path string) error {
 // used returns the biggest ID of the records that were deleted, as far as is
 // known.
 func (h *held) used() int64 {
-	text, err := io.ReadAll(io.NewSectionReader(h.gate.file, 0, 32))
+	text, err := h.gate.lock.text(32)
 	if err != nil {
 		return 0
 	}
@@ -185,5 +181,5 @@ func (h *held) used() int64 {
 
 // use notes that the record with the ID is about to be deleted.
 func (h *held) use(id int64) error {
-	return lockfile.Overwrite(h.gate.file, []byte(strconv.FormatInt(id, 10)+"\n"))
+	return h.gate.lock.keep([]byte(strconv.FormatInt(id, 10) + "\n"))
 }

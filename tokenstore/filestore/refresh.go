@@ -3,15 +3,14 @@ package filestore
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"io"
 	"io/fs"
 	"os"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lockfile"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/refreshing"
 )
 
@@ -41,11 +40,11 @@ type record struct {
 }
 
 // Look implements refreshing.Record.
-func (r *record) Look(context.Context) (tokenstore.Token, error) {
+func (r *record) Look(ctx context.Context) (tokenstore.Token, error) {
 	if info, err := os.Stat(r.path); r.looked && err == nil && sameState(info, r.info) {
 		return r.token, nil
 	}
-	v, i, err := r.find()
+	v, i, err := r.find(ctx)
 	if err != nil {
 		return tokenstore.Token{}, err
 	}
@@ -54,8 +53,8 @@ func (r *record) Look(context.Context) (tokenstore.Token, error) {
 }
 
 // find reads the file, and returns where in it the record is.
-func (r *record) find() (*view, int, error) {
-	v, err := r.read()
+func (r *record) find(ctx context.Context) (*view, int, error) {
+	v, err := r.read(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -65,27 +64,23 @@ func (r *record) find() (*view, int, error) {
 
 // TryLock implements refreshing.Record.
 func (r *record) TryLock(context.Context) (refreshing.Lock, error) {
-	path, err := r.refreshLock(r.id)
-	if err != nil {
+	l, err := r.tryRefreshLock(r.id)
+	if l == nil {
 		return nil, err
 	}
-	f, err := lockfile.TryLock(path)
-	if f == nil {
-		return nil, classed(err)
-	}
-	return &refreshLock{r, f}, nil
+	return &refreshLock{r, l}, nil
 }
 
 // A refreshLock is the right to refresh a record: a locked file, which holds what
 // is kept of a refusal.
 type refreshLock struct {
 	*record
-	file *os.File
+	lock *fileLock
 }
 
 // Look implements refreshing.Lock.
-func (l *refreshLock) Look(context.Context) (tokenstore.Token, error) {
-	v, i, err := l.find()
+func (l *refreshLock) Look(ctx context.Context) (tokenstore.Token, error) {
+	v, i, err := l.find(ctx)
 	if err != nil {
 		return tokenstore.Token{}, err
 	}
@@ -94,7 +89,7 @@ func (l *refreshLock) Look(context.Context) (tokenstore.Token, error) {
 
 // Refusal implements refreshing.Lock.
 func (l *refreshLock) Refusal(context.Context) *codec.Failure {
-	data, err := io.ReadAll(io.NewSectionReader(l.file, 0, 4<<10))
+	data, err := l.lock.text(4 << 10)
 	var f codec.Failure
 	if err != nil || json.Unmarshal(data, &f) != nil {
 		return nil
@@ -108,7 +103,7 @@ func (l *refreshLock) Keep(_ context.Context, f *codec.Failure) error {
 	if err != nil {
 		return err
 	}
-	return lockfile.Overwrite(l.file, data)
+	return l.lock.keep(data)
 }
 
 // Update implements refreshing.Lock.
@@ -130,35 +125,44 @@ func (l *refreshLock) Update(ctx context.Context, change func(tokenstore.Token) 
 // Release implements refreshing.Lock.
 func (l *refreshLock) Release(keep bool) {
 	if keep {
-		lockfile.Unlock(l.file)
+		l.lock.unlock()
 	} else {
-		lockfile.Remove(l.file)
+		l.lock.remove()
 	}
 }
 
-// refreshLock returns the path of the file that is locked while the record with
-// the ID is being refreshed.
-func (s *Store) refreshLock(id string) (string, error) {
+// tryRefreshLock locks what is locked while the record with the ID is being refreshed.
+// It returns nil if the lock is another's.
+func (s *Store) tryRefreshLock(id string) (*fileLock, error) {
 	path, err := resolve(s.path)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
+	name, at := refreshLockOf(id)
+	l, err := tryFileLock(path, name, at)
+	return l, classed(err)
+}
+
+// refreshLockOf returns what follows the name of the token file in that of the lock
+// file for a record, and the byte of the token file that is locked.
+func refreshLockOf(id string) (name string, at int64) {
 	digest := sha256.Sum256([]byte(id))
-	return path + "." + hex.EncodeToString(digest[:8]) + ".refresh.lock", nil
+	return "." + hex.EncodeToString(digest[:8]) + ".refresh.lock", refreshByte + int64(binary.BigEndian.Uint32(digest[:4]))
 }
 
 // forgetRefusal removes what is kept of a refusal about a record that was
-// deleted, unless the record is being refreshed just now: then whoever does it
-// removes it.
+// deleted, unless the record is being refreshed just now: then the process that does
+// it removes it.
 func (s *Store) forgetRefusal(id string) {
-	path, err := s.refreshLock(id)
+	path, err := resolve(s.path)
 	if err != nil {
 		return
 	}
-	if _, err := os.Lstat(path); err != nil {
+	name, at := refreshLockOf(id)
+	if _, err := os.Lstat(path + name); err != nil {
 		return
 	}
-	if f, err := lockfile.TryLock(path); err == nil && f != nil {
-		lockfile.Remove(f)
+	if l, err := tryFileLock(path, name, at); err == nil && l != nil {
+		l.remove()
 	}
 }

@@ -16,6 +16,7 @@ type view struct {
 	rowset.View
 	file *codec.TokenFile
 	info fs.FileInfo // of the file; nil: there was none
+	data []byte      // what it holds
 
 	used    int64 // the biggest ID of the records that were deleted before
 	removed int64 // and of those that are removed now

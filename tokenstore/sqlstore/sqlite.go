@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -123,7 +124,11 @@ func (d *sqlite) tryLock(_ context.Context, db *sql.DB, id string) (*held, error
 		return &held{unlock: func() { inMemory.Delete(key) }}, nil
 	}
 	digest := sha256.Sum256([]byte(d.table + "\x00" + id))
-	f, err := lockfile.TryLock(d.path + "." + hex.EncodeToString(digest[:8]) + ".refresh.lock")
+	about, err := os.Stat(d.path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := lockfile.TryLock(d.path+"."+hex.EncodeToString(digest[:8])+".refresh.lock", about)
 	if f == nil {
 		return nil, err
 	}
@@ -148,6 +153,9 @@ var sqliteClasses = []struct {
 }
 
 func (d *sqlite) classed(err error) error {
+	if foreign := (*lockfile.ForeignError)(nil); errors.As(err, &foreign) {
+		return classed(tokenstore.ErrRefused, err)
+	}
 	text := strings.ToLower(err.Error())
 	for _, c := range sqliteClasses {
 		if strings.Contains(text, c.text) {

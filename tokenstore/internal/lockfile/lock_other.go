@@ -4,6 +4,7 @@ package lockfile
 
 import (
 	"errors"
+	"fmt"
 	"os"
 )
 
@@ -11,7 +12,7 @@ const removesOpenFiles = true
 
 // tryLock fails: a store that cannot lock its file does not write it.
 func tryLock(*os.File) (bool, error) {
-	return false, errors.New("this platform has no lock on files that holds between processes")
+	return false, fmt.Errorf("%w: this platform has no lock on files that holds between processes", errors.ErrUnsupported)
 }
 
 func Unlock(f *os.File) { _ = f.Close() }

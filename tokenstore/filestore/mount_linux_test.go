@@ -1,0 +1,320 @@
+package filestore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/conformance"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// inNamespace runs the test again in a process that may mount, because it is root in a
+// user and mount namespace of its own. It reports whether this is that process.
+func inNamespace(t *testing.T) bool {
+	t.Helper()
+	const env = "TOKENKEEP_FILESTORE_MOUNTS"
+	if os.Getenv(env) != "" {
+		return true
+	}
+	t.Parallel()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.v")
+	cmd.Env = append(os.Environ(), env+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}},
+	}
+	out, err := cmd.CombinedOutput()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		t.Skipf("no process may have namespaces of its own here: %v", err)
+	}
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if bytes.Contains(out, []byte("--- SKIP: "+t.Name())) {
+		t.Skipf("%s", out)
+	}
+	return false
+}
+
+// mount mounts what is at from at to, both of which are there.
+func mount(t testing.TB, from, to string, flags uintptr) {
+	t.Helper()
+	err := syscall.Mount(from, to, "", syscall.MS_BIND, "")
+	if errors.Is(err, syscall.EPERM) {
+		t.Skipf("nothing can be mounted here: %v", err)
+	}
+	if err == nil && flags != 0 {
+		err = syscall.Mount("", to, "", syscall.MS_BIND|syscall.MS_REMOUNT|flags, "")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(to, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// container returns the path of a file that is mounted alone in a directory of its own.
+func container(t testing.TB, file string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "with blank\\and", "sdk_tokens.txt")
+	if err := errors.Join(os.Mkdir(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	mount(t, file, path, 0)
+	return path
+}
+
+// hostFile returns a token file with two records, as an SDK leaves it.
+func hostFile(t testing.TB) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "sdk_tokens.txt")
+	rows := "id,user_name,client_id,client_secret,refresh_token,access_token,grant_token,expiry_time,redirect_url,api_domain\n" +
+		"1,ann,c,s,refresh1,access1,,1767225600000,,https://www.zohoapis.com\n2,bob,c,s,refresh2,access2,,1767225600000,,https://www.zohoapis.com"
+	if err := os.WriteFile(path, []byte(rows), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func openAt(t testing.TB, path string) *Store {
+	t.Helper()
+	s, err := New(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// users returns the users that a file has, and their access tokens.
+func users(t testing.TB, path string) string {
+	t.Helper()
+	tokens, err := openAt(t, path).GetTokens(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, token := range tokens {
+		all = append(all, token.UserName+"="+string(token.AccessToken))
+	}
+	return strings.Join(all, " ")
+}
+
+// TestMountedFile is written in place, and read on the other side of the mount.
+func TestMountedFile(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	for name, dir := range map[string]uintptr{"directory": 0, "read-only directory": syscall.MS_RDONLY} {
+		t.Run(name, func(t *testing.T) {
+			file := hostFile(t)
+			path := container(t, file)
+			if dir != 0 {
+				mount(t, filepath.Dir(path), filepath.Dir(path), dir)
+				mount(t, file, path, 0)
+			}
+			before, err := os.Stat(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := openAt(t, path)
+			for _, step := range []struct {
+				do   func() error
+				want string
+			}{
+				{func() error { return save(t, s, "ann", strings.Repeat("x", 9000)) }, "ann=" + strings.Repeat("x", 9000) + " bob=access2"},
+				{func() error { return save(t, s, "ann", "b") }, "ann=b bob=access2"},
+				{func() error { return save(t, s, "cid", "c") }, "ann=b bob=access2 cid=c"},
+				{func() error { return s.DeleteToken(t.Context(), "2") }, "ann=b cid=c"},
+				{func() error { return s.DeleteTokens(t.Context()) }, ""},
+			} {
+				if err := step.do(); err != nil {
+					t.Fatal(err)
+				}
+				if got := users(t, file); got != step.want {
+					t.Errorf("the file has %.60q, want %.60q", got, step.want)
+				}
+			}
+			if now, err := os.Stat(file); err != nil || !os.SameFile(now, before) {
+				t.Errorf("the file is another, %v", err)
+			}
+			for _, suffix := range []string{".writing", copySuffix} {
+				if _, err := os.Lstat(path + suffix); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("%s is left, %v", suffix, err)
+				}
+			}
+		})
+	}
+}
+
+func save(t *testing.T, s *Store, user, access string) error {
+	t.Helper()
+	_, err := s.SaveToken(t.Context(), tokenstore.Token{UserName: user, ClientID: "c", AccessToken: tokenstore.Secret(access)})
+	return err
+}
+
+// TestMountedReadOnly has a file that can be read only.
+func TestMountedReadOnly(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	file := hostFile(t)
+	path := container(t, file)
+	mount(t, file, path, syscall.MS_RDONLY)
+	s := openAt(t, path)
+	if got := users(t, path); got != "ann=access1 bob=access2" {
+		t.Errorf("the file has %q", got)
+	}
+	if err := save(t, s, "ann", "b"); !errors.Is(err, tokenstore.ErrRefused) || !strings.Contains(err.Error(), "mounted for writing") {
+		t.Errorf("SaveToken returned error %v, want %q", err, tokenstore.ErrRefused)
+	}
+	if got := found(t, s, nil); got != "file-mounted!" {
+		t.Errorf("Check finds %q", got)
+	}
+}
+
+// found returns the kinds that Check finds; those with an error have a mark.
+func found(t *testing.T, s *Store, o *tokenstore.CheckOptions) string {
+	t.Helper()
+	var kinds []string
+	for f, err := range s.Check(t.Context(), o) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		kind := string(f.Kind)
+		if f.Repaired {
+			kind += " repaired"
+		}
+		if f.Err != nil {
+			kind += "!"
+		}
+		kinds = append(kinds, kind)
+	}
+	return strings.Join(kinds, " ")
+}
+
+// TestMountedFileAfterACrash has what a process leaves that dies while it writes.
+func TestMountedFileAfterACrash(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	for name, next := range map[string]func(t *testing.T, s *Store) error{
+		"the next save": func(t *testing.T, s *Store) error { return save(t, s, "ann", "access3") },
+		"doctor": func(t *testing.T, s *Store) error {
+			if got := found(t, s, &tokenstore.CheckOptions{Repair: true}); got != "file-mounted file-left-over repaired" {
+				return fmt.Errorf("Check finds %q", got)
+			}
+			return save(t, s, "ann", "access3")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := hostFile(t)
+			path := container(t, file)
+			s := openAt(t, path)
+			old := readFile(t, file)
+			whole := bytes.Replace(old, []byte("\n2,bob"), []byte("\n3,cid,c,s,refresh3,access4,,,,\n2,bob"), 1)
+			bob := bytes.Index(whole, []byte("2,bob"))
+			for _, half := range [][]byte{old[:5], whole[:len(whole)-20], append(bytes.Clone(whole[:bob]), old[bob:]...)} {
+				if err := errors.Join(os.WriteFile(path+copySuffix, joinCopy(old, whole), 0o600), os.WriteFile(file, half, 0o600)); err != nil {
+					t.Fatal(err)
+				}
+				if got := users(t, path); got != "ann=access1 bob=access2 cid=access4" {
+					t.Errorf("of %q the file has %q", half, got)
+				}
+			}
+			if err := next(t, s); err != nil {
+				t.Fatal(err)
+			}
+			if got := users(t, file); got != "ann=access3 bob=access2 cid=access4" {
+				t.Errorf("afterwards the file has %q", got)
+			}
+			if got := found(t, s, nil); got != "file-mounted" {
+				t.Errorf("Check finds %q", got)
+			}
+			// What another program writes after the crash stays.
+			since := bytes.Replace(old, []byte("access2"), []byte("since"), 1)
+			if err := errors.Join(os.WriteFile(path+copySuffix, joinCopy(old, whole), 0o600), os.WriteFile(file, since, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			if got := users(t, path); got != "ann=access1 bob=since" {
+				t.Errorf("the file has %q", got)
+			}
+		})
+	}
+}
+
+// TestTwoMountsOfOneFile has two containers, which see no other file of each other.
+func TestTwoMountsOfOneFile(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	file := hostFile(t)
+	stores := []*Store{openAt(t, container(t, file)), openAt(t, container(t, file))}
+	var wg sync.WaitGroup
+	for i, s := range stores {
+		for j := range 20 {
+			wg.Go(func() {
+				if err := save(t, s, fmt.Sprintf("user%d-%d", i, j), "a"); err != nil {
+					t.Error(err)
+				}
+				if _, err := s.FindTokenByID(t.Context(), "1"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if all, err := stores[0].GetTokens(t.Context()); err != nil || len(all) != 42 {
+		t.Errorf("there are %d records, want 42, %v", len(all), err)
+	}
+	var minted atomic.Int32
+	for range 8 {
+		for _, s := range stores {
+			wg.Go(func() {
+				got, err := s.Refresh(t.Context(), "1", "access1", func(context.Context, tokenstore.Token) (tokenstore.Token, error) {
+					minted.Add(1)
+					return tokenstore.Token{AccessToken: "fresh", ExpiresAt: time.Now().Add(time.Hour)}, nil
+				})
+				if err != nil || got.AccessToken != "fresh" {
+					t.Errorf("Refresh returned %q, %v", string(got.AccessToken), err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if n := minted.Load(); n != 1 {
+		t.Errorf("mint was called %d times", n)
+	}
+}
+
+// TestMountedConformance runs the suite on files that are mount points.
+func TestMountedConformance(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	c := suite(false)
+	open := c.Reopen
+	c.Open = func(t testing.TB) tokenstore.TokenStore {
+		file := filepath.Join(t.TempDir(), "empty")
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return open(t, &Store{path: container(t, file)})
+	}
+	conformance.RunStore(t, c)
+}
