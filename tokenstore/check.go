@@ -113,7 +113,7 @@ var errStopped = errors.New("stopped")
 // secrets. For other drivers labels are compared only with what the records say.
 func (s *Store) Check(ctx context.Context, opts *CheckOptions) iter.Seq2[Finding, error] {
 	return func(yield func(Finding, error) bool) {
-		c := checker{Store: s, yield: yield, seen: map[string]sighting{}, unread: map[string]error{}, beside: map[string][]driver.Label{}}
+		c := checker{Store: s, yield: yield, seen: map[string]sighting{}, unread: map[string]error{}, beside: map[string][]driver.Label{}, abandoned: map[string][]driver.Label{}}
 		err := s.begin(ctx)
 		if err == nil {
 			c.o, err = opts.complete()
@@ -137,6 +137,8 @@ type checker struct {
 	seen   map[string]sighting       // of every secret that was listed and read
 	unread map[string]error          // why the others could not be
 	beside map[string][]driver.Label // what Inspect found beside the secrets
+
+	abandoned map[string][]driver.Label // of these, what no write under way has added
 
 	// Whether the keys of the check are those that the store is used with.
 	names, labels evidence
@@ -250,7 +252,7 @@ func (c *checker) inspect(ctx context.Context, inspector driver.Inspector) error
 		if i.Name == probeName {
 			continue // a remnant of a check, which the next one uses
 		}
-		c.beside[i.Name] = i.Labels
+		c.beside[i.Name], c.abandoned[i.Name] = i.Labels, i.Abandoned
 		for _, fault := range i.Faults {
 			f := Finding{Kind: Kind(fault.Kind), Name: i.Name, Detail: fault.Detail, Remedy: remedyOf(fault), Action: fault.Action}
 			if c.o.Wants(f.Remedy) {
@@ -262,6 +264,9 @@ func (c *checker) inspect(ctx context.Context, inspector driver.Inspector) error
 			}
 			if err := c.emit(f); err != nil {
 				return err
+			}
+			if fault.Kind == driver.FaultEmpty {
+				c.unread[i.Name] = ErrCorrupt // it cannot be read, and the finding says why
 			}
 		}
 	}
@@ -469,25 +474,42 @@ func (c *checker) leftOver(ctx context.Context, inspector driver.Inspector) erro
 		if err := c.goOn(ctx, name, err); err != nil {
 			return err
 		}
-		if len(extra) == 0 {
-			continue
-		}
-		f := Finding{
-			Kind: KindLabelLeftOver, Name: name, ID: id, Remedy: RemedyPurge, Action: "remove them",
-			Detail: fmt.Sprintf("%d labels (%s) that no write has committed, of a writer that broke off or is about to write", len(extra), kindsOf(extra)),
-		}
-		if c.o.Wants(f.Remedy) {
-			f.Err = inspector.Unlabel(ctx, name, extra)
-			f.Repaired = f.Err == nil
-			if ctx.Err() != nil {
-				return ctx.Err()
+		abandoned := slices.DeleteFunc(slices.Clone(extra), func(l driver.Label) bool { return !slices.Contains(c.abandoned[name], l) })
+		recent := slices.DeleteFunc(extra, func(l driver.Label) bool { return slices.Contains(abandoned, l) })
+		for _, f := range []struct {
+			labels []driver.Label
+			remedy Remedy
+			of     string
+		}{
+			{abandoned, RemedyRepair, "of a writer that broke off"},
+			{recent, RemedyPurge, "of a writer that broke off or is about to write"},
+		} {
+			if err := c.removeLabels(ctx, inspector, name, id, f.labels, f.remedy, f.of); err != nil {
+				return err
 			}
-		}
-		if err := c.emit(f); err != nil {
-			return err
 		}
 	}
 	return nil
+}
+
+// removeLabels reports labels beside the named secret that its record does not have,
+// and removes them if the remedy is wanted.
+func (c *checker) removeLabels(ctx context.Context, inspector driver.Inspector, name, id string, labels []driver.Label, remedy Remedy, of string) error {
+	if len(labels) == 0 {
+		return nil
+	}
+	f := Finding{
+		Kind: KindLabelLeftOver, Name: name, ID: id, Remedy: remedy, Action: "remove them",
+		Detail: fmt.Sprintf("%d labels (%s) that no write has committed, %s", len(labels), kindsOf(labels), of),
+	}
+	if c.o.Wants(f.Remedy) {
+		f.Err = inspector.Unlabel(ctx, name, labels)
+		f.Repaired = f.Err == nil
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return c.emit(f)
 }
 
 // extra returns the labels beside the named secret that its record does not have,

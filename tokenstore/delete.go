@@ -140,7 +140,7 @@ func (s *Store) deleteAll(ctx context.Context) error {
 	}
 	var entries []entry
 	var unread []*UnreadableError
-	for named, err := range s.driver.List(ctx) {
+	for named, err := range ours(s.driver.List(ctx)) {
 		var e entry
 		if err == nil {
 			e, err = s.entry(named.Name, named.Secret)

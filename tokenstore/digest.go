@@ -166,10 +166,12 @@ func (s *Store) labels(r codec.Record, base []codec.Label, nonce string) []codec
 		}
 		labels = append(labels, l)
 	}
-	slices.SortFunc(labels, func(a, b codec.Label) int {
-		return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Value, b.Value), cmp.Compare(a.Nonce, b.Nonce))
-	})
+	slices.SortFunc(labels, compareLabels)
 	return labels
+}
+
+func compareLabels(a, b codec.Label) int {
+	return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Value, b.Value), cmp.Compare(a.Nonce, b.Nonce))
 }
 
 // queries returns the labels to search for, under all index keys.

@@ -109,7 +109,7 @@ func (s *Store) write(ctx context.Context, name string, base entry, r codec.Reco
 	if r.Born == "" {
 		r.Born = mine
 	}
-	r.Labels = s.labels(r, base.record.Labels, labelNonce)
+	r.Labels = s.relabeled(name, base, s.labels(r, base.record.Labels, labelNonce))
 	data, err := s.o.Codec.Encode(name, r)
 	if err != nil {
 		return entry{}, err
@@ -133,6 +133,22 @@ func (s *Store) write(ctx context.Context, name string, base entry, r codec.Reco
 		}
 	}
 	return s.outcome(ctx, name, base, mine, err)
+}
+
+// relabeled gives those of the labels of a write that its base does not have the
+// nonces that the driver wants them to have.
+func (s *Store) relabeled(name string, base entry, labels []codec.Label) []codec.Label {
+	labeler, ok := s.driver.(driver.Labeler)
+	if !ok {
+		return labels
+	}
+	added := slices.DeleteFunc(slices.Clone(labels), func(l codec.Label) bool { return slices.Contains(base.record.Labels, l) })
+	kept := slices.DeleteFunc(labels, func(l codec.Label) bool { return slices.Contains(added, l) })
+	for _, l := range labeler.Relabel(name, base.secret.Version, driverLabels(added)) {
+		kept = append(kept, codec.Label(l))
+	}
+	slices.SortFunc(kept, compareLabels)
+	return kept
 }
 
 // hours is how many hours a day can have a part in.

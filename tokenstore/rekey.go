@@ -118,7 +118,7 @@ func (k *rekeyer) pass(ctx context.Context) (rewritten int, err error) {
 		batch = batch[:0]
 		return nil
 	}
-	for named, err := range k.driver.List(ctx) {
+	for named, err := range ours(k.driver.List(ctx)) {
 		var e entry
 		if err == nil {
 			e, err = k.entry(named.Name, named.Secret)

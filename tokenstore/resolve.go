@@ -172,7 +172,7 @@ func (r *reader) search(ctx context.Context, names []string, terms []term) error
 }
 
 func (r *reader) lookup(ctx context.Context, terms []term) error {
-	for named, err := range r.s.driver.Lookup(ctx, r.s.queries(terms)) {
+	for named, err := range ours(r.s.driver.Lookup(ctx, r.s.queries(terms))) {
 		if err == nil {
 			err = r.candidate(ctx, named)
 		}

@@ -211,7 +211,7 @@ func (s *Store) all(ctx context.Context) iter.Seq2[record, error] {
 			yield(record{}, err)
 			return
 		}
-		for named, err := range s.driver.List(ctx) {
+		for named, err := range ours(s.driver.List(ctx)) {
 			var rec record
 			if err == nil {
 				rec, err = s.listed(ctx, named)

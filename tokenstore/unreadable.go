@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -67,6 +68,21 @@ func listedErr(ctx context.Context, name string, err error) error {
 		return err
 	}
 	return unreadable(name, err)
+}
+
+// ours leaves out of what a driver lists the errors about secrets that no store has
+// named: another program keeps them below the same prefix. Check reports them.
+func ours(listed iter.Seq2[driver.Named, error]) iter.Seq2[driver.Named, error] {
+	return func(yield func(driver.Named, error) bool) {
+		for named, err := range listed {
+			if err != nil && named.Name != "" && !derived(named.Name) {
+				continue
+			}
+			if !yield(named, err) {
+				return
+			}
+		}
+	}
 }
 
 // joinUnreadable returns the errors as one, ordered by name; nil if there are

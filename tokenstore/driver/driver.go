@@ -380,3 +380,16 @@ type Leaser interface {
 	// [a-z0-9.-].
 	Note(ctx context.Context, name string, base Secret, note string) error
 }
+
+// A Labeler is a Secrets that gives the labels of a write their nonces, so that it can
+// tell which of them a write that has failed may take off again, and which an earlier
+// one over the same base has left.
+type Labeler interface {
+	Secrets
+
+	// Relabel returns added, the labels that the next write over base adds to the
+	// named secret, with the nonces that they are to have. base is "" if the write is
+	// a Create. Labels of base keep theirs, and are not asked for. Each call is for
+	// one write.
+	Relabel(name string, base Version, added []Label) []Label
+}

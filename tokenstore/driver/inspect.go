@@ -23,8 +23,8 @@ type Inspector interface {
 	Present(ctx context.Context, name string, labels []Label) ([]Label, error)
 
 	// Unlabel removes labels that no state of the named secret was committed
-	// with. It is called while nothing else writes. Labels that are not there are
-	// no error.
+	// with. It is called while nothing else writes, but for abandoned ones. Labels
+	// that are not there are no error.
 	Unlabel(ctx context.Context, name string, labels []Label) error
 
 	// Probe makes each call that the driver makes, on a secret of its own that is
@@ -41,6 +41,11 @@ type Inspection struct {
 	// it was committed with. Where the service does not keep nonces they have
 	// none.
 	Labels []Label
+
+	// Abandoned are those of Labels that were added so long ago that no write that
+	// is under way has added them. They may be removed while others write, if the
+	// newest state of the secret does not have them.
+	Abandoned []Label
 
 	// Faults are what is wrong, or remains of what was.
 	Faults []Fault
