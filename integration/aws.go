@@ -68,7 +68,7 @@ func (a *AWS) Lags() bool { return a.endpoint == "" }
 func runLocalstack(ctx context.Context) (*Server, error) {
 	engine, err := docker()
 	if reason := (*absentError)(nil); errors.As(err, &reason) {
-		return fakeProcess(ctx, "aws", reason.reason)
+		return fakeProcess(ctx, "aws", reason.reason, "-localstack")
 	} else if err != nil {
 		return nil, err
 	}
@@ -106,7 +106,7 @@ type quiet struct{}
 
 func (quiet) Printf(string, ...any) {}
 
-// localstackStandIn builds an image of fakeaws.
+// localstackStandIn builds an image of fakeaws in the mode of LocalStack.
 func localstackStandIn(ctx context.Context, e *engine) (image, error) {
 	program, err := fakes()
 	if err != nil {
@@ -114,17 +114,17 @@ func localstackStandIn(ctx context.Context, e *engine) (image, error) {
 	}
 	i := image{about: "this module's fakeaws, not LocalStack", standIn: true}
 	i.ref, err = e.build(ctx, "tokenkeep-standin/fakeaws", []file{{"fakes", program}},
-		"EXPOSE "+localstackPort, `ENTRYPOINT ["/fakes", "aws", "-addr", "0.0.0.0:4566"]`)
+		"EXPOSE "+localstackPort, `ENTRYPOINT ["/fakes", "aws", "-localstack", "-addr", "0.0.0.0:4566"]`)
 	return i, err
 }
 
-// fakeProcess starts a fake beside the tests.
-func fakeProcess(ctx context.Context, service, reason string) (*Server, error) {
+// fakeProcess starts a fake beside the tests, with further flags.
+func fakeProcess(ctx context.Context, service, reason string, flags ...string) (*Server, error) {
 	program, err := fakes()
 	if err != nil {
 		return nil, err
 	}
-	run, addr, err := startProcess(ctx, "", func() *exec.Cmd { return exec.Command(program, service, "-stdin") })
+	run, addr, err := startProcess(ctx, "", func() *exec.Cmd { return exec.Command(program, append([]string{service, "-stdin"}, flags...)...) })
 	if err != nil {
 		return nil, err
 	}
@@ -172,9 +172,30 @@ func awsClient(ctx context.Context, endpoint string, options ...func(*secretsman
 	}
 	return secretsmanager.New(secretsmanager.Options{
 		BaseEndpoint: &endpoint,
-		Region:       "us-east-1",
-		Credentials:  credentials.NewStaticCredentialsProvider("test", "test", ""),
+		Region:       emulated.region,
+		Credentials:  credentials.NewStaticCredentialsProvider(emulated.key, emulated.secret, ""),
 	}, options...), nil
+}
+
+// emulated is what a client of an emulator says, whatever the environment has: none
+// of them looks at it, and the URL of one is enough to use it.
+var emulated = struct{ region, key, secret string }{"us-east-1", "test", "test"}
+
+// Query returns what comes after the prefix in the name of a store for the command.
+func (a *AWS) Query() string {
+	if a.endpoint == "" {
+		return ""
+	}
+	return "?endpoint=" + a.endpoint
+}
+
+// Env returns the environment, beside the tests' own, of a program that uses the
+// server.
+func (a *AWS) Env() []string {
+	if a.endpoint == "" {
+		return nil
+	}
+	return []string{"AWS_REGION=" + emulated.region, "AWS_ACCESS_KEY_ID=" + emulated.key, "AWS_SECRET_ACCESS_KEY=" + emulated.secret}
 }
 
 // Prefix returns a prefix that nothing else uses. What is there when the test is

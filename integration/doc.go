@@ -19,8 +19,10 @@
 //     first build takes minutes and gigabytes of Go's caches; after that the
 //     program is in the user's cache folder until it changes. It is a module of its
 //     own with a license of its own: see the file NOTICE there.
-//   - localstack: of the fake that the tests of package awssm use. This is not
-//     LocalStack, and the line says so.
+//   - localstack: of the fake that the tests of package awssm use, in the mode in
+//     which it behaves as LocalStack 4.14.0 does. This is not LocalStack, and the
+//     line says so. "fakes aws" without -localstack, and TOKENKEEP_AWS_ENDPOINT,
+//     run the suites on it as it stands for AWS.
 //   - mysql: of the MariaDB that is installed on this machine, if one is.
 //
 // Without an engine the same programs run as processes. Google publishes no

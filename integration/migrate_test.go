@@ -47,13 +47,9 @@ func TestRecordsGoFromStoreToStoreAndBack(t *testing.T) {
 		"mysql://" + database.User + "@" + database.Addr + "/" + database.DBName,
 		"file:" + last,
 	}
-	if a.endpoint != "" {
-		stations[2] += "?endpoint=" + a.endpoint
-	}
+	stations[2] += a.Query()
 	env := append(os.Environ(), "VAULT_ADDR="+v.Addr, "VAULT_TOKEN="+v.RootToken, "TOKENKEEP_MYSQL_PASSWORD="+database.Passwd)
-	if a.own() {
-		env = append(env, "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test")
-	}
+	env = append(env, a.Env()...)
 	for i, from := range stations[:len(stations)-1] {
 		to := stations[i+1]
 		cmd := exec.CommandContext(t.Context(), program, "migrate", "--keep-ids", "--from", from, "--to", to)

@@ -10,7 +10,8 @@
 //	listening http://127.0.0.1:PORT
 //
 // and answers requests until it gets an interrupt or a SIGTERM or, with -stdin,
-// until its standard input is closed. Everything is kept in memory.
+// until its standard input is closed. With -localstack fakeaws behaves as LocalStack
+// 4.14.0 does where that differs from AWS. Everything is kept in memory.
 package main
 
 import (
@@ -48,6 +49,7 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("fakes "+args[0], flag.ExitOnError)
 	addr := flags.String("addr", "127.0.0.1:0", "listen on `host:port`")
 	stdin := flags.Bool("stdin", false, "exit when standard input is closed")
+	localStack := flags.Bool("localstack", false, "of aws: behave as LocalStack 4.14.0 does")
 	_ = flags.Parse(args[1:]) // it exits
 	if *stdin {
 		var cancel context.CancelFunc
@@ -60,7 +62,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	switch args[0] {
 	case "aws":
-		return serveAWS(ctx, *addr)
+		return serveAWS(ctx, *addr, &fakeaws.Options{LocalStack: *localStack})
 	case "gcp":
 		server := fakegcp.New(&fakegcp.Options{Addr: *addr})
 		defer server.Close()
@@ -74,9 +76,9 @@ func run(ctx context.Context, args []string) error {
 
 // serveAWS serves Secrets Manager, and the page by which LocalStack says that it
 // is ready.
-func serveAWS(ctx context.Context, addr string) error {
+func serveAWS(ctx context.Context, addr string, opts *fakeaws.Options) error {
 	mux := http.NewServeMux()
-	mux.Handle("/", fakeaws.NewService(nil))
+	mux.Handle("/", fakeaws.NewService(opts))
 	mux.HandleFunc("GET /_localstack/health", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = io.WriteString(w, `{"services": {"secretsmanager": "available"}, "edition": "fakeaws", "version": "of this module"}`)

@@ -156,8 +156,7 @@ func (c *call) page(most int, planned bool) (found []*secret, next string, bad *
 	}
 	for _, x := range c.candidates(min(first, len(c.secrets))) {
 		is := x.was(c.list)
-		if is.gone || !is.deletion.IsZero() && !planned ||
-			slices.ContainsFunc(c.in.Filters, func(f filter) bool { return !f.matches(x, is) }) {
+		if is.gone || !is.deletion.IsZero() && !planned || !c.meets(x, is) {
 			continue
 		}
 		if len(found) == most {
@@ -166,6 +165,11 @@ func (c *call) page(most int, planned bool) (found []*secret, next string, bad *
 		found = append(found, x)
 	}
 	return found, "", nil
+}
+
+// meets reports whether a secret that looks like is meets all conditions.
+func (c *call) meets(x *secret, is view) bool {
+	return !slices.ContainsFunc(c.in.Filters, func(f filter) bool { return !f.matches(x, is) })
 }
 
 func (c *call) listSecrets() (any, *refusal) {
@@ -200,6 +204,9 @@ func (c *call) batchGetSecretValue() (any, *refusal) {
 	}
 	if bad := c.authorize("*", ""); bad != nil {
 		return nil, bad
+	}
+	if c.opts.LocalStack && len(in.Filters) > 0 {
+		return c.batchOfLocalStack()
 	}
 	ids, next := in.SecretIdList, ""
 	if len(in.Filters) > 0 {

@@ -61,6 +61,7 @@ type version struct {
 	created time.Time
 	text    *string
 	binary  []byte
+	raw     bool // see localstack.go
 }
 
 func (v *version) same(other *version) bool {
@@ -326,7 +327,7 @@ func (c *call) createSecret() (any, *refusal) {
 	if in.SecretString == nil && in.SecretBinary == nil && in.ClientRequestToken == "" {
 		in.ClientRequestToken = rand.Text()
 	}
-	v := &version{in.ClientRequestToken, c.now, in.SecretString, in.SecretBinary}
+	v := &version{id: in.ClientRequestToken, created: c.second(), text: in.SecretString, binary: in.SecretBinary}
 	hasValue := in.SecretString != nil || in.SecretBinary != nil
 	if x, is := c.find(in.Name, c.now); x != nil {
 		have := x.version(in.ClientRequestToken)
@@ -344,7 +345,7 @@ func (c *call) createSecret() (any, *refusal) {
 	for _, t := range in.Tags {
 		tags[t.Key] = t.Value
 	}
-	if len(tags) > maxTags {
+	if len(tags) > maxTags && !c.opts.LocalStack {
 		return nil, tooManyTags()
 	}
 	x := &secret{seq: len(c.secrets), arn: c.arn(in.Name) + "-" + suffix(), name: in.Name, created: c.now}
@@ -427,7 +428,11 @@ func epoch(t time.Time) json.Number {
 
 func (c *call) putSecretValue() (any, *refusal) {
 	in := &c.in
-	x, _, bad := c.live(c.now)
+	find := c.live
+	if c.opts.LocalStack {
+		find = c.target // put_secret_value of moto's does not look whether it is deleted
+	}
+	x, _, bad := find(c.now)
 	if bad != nil {
 		return nil, bad
 	}
@@ -447,19 +452,42 @@ func (c *call) putSecretValue() (any, *refusal) {
 
 // add gives a secret a version with the labels.
 func (c *call) add(x *secret, stages []string) (*version, *refusal) {
-	v := &version{c.in.ClientRequestToken, c.now, c.in.SecretString, c.in.SecretBinary}
+	v := &version{
+		id: c.in.ClientRequestToken, created: c.second(), text: c.in.SecretString, binary: c.in.SecretBinary,
+		raw: c.opts.LocalStack && c.in.SecretBinary != nil,
+	}
 	if have := x.version(v.id); have != nil {
 		if have.same(v) {
 			return have, nil // model: PutSecretValue, "the operation succeeds but does nothing"
 		}
 		return nil, refuse("ResourceExistsException", "You can't use ClientRequestToken %s because that value is already in use for a version of secret %s.", v.id, x.arn) // seen
 	}
+	if !c.opts.LocalStack {
+		if bad := c.makeRoom(x, v, stages); bad != nil {
+			return nil, bad
+		}
+	}
+	x.versions = append(x.versions, v)
+	x.change(c.now, func(is *view) {
+		for _, label := range stages {
+			is.attach(label, v)
+		}
+		is.changed = c.now
+	})
+	if c.opts.LocalStack {
+		c.forget(x, slices.Contains(stages, current))
+	}
+	return v, nil
+}
+
+// makeRoom removes the versions that another one with the labels makes too many.
+func (c *call) makeRoom(x *secret, v *version, stages []string) *refusal {
 	kept, labels := x.is(), maps.Clone(x.is().stages)
 	for _, label := range stages {
 		labels[label] = v
 	}
 	if len(labels) > maxStages {
-		return nil, refuse("LimitExceededException", "A secret can't have more than %d staging labels.", maxStages)
+		return refuse("LimitExceededException", "A secret can't have more than %d staging labels.", maxStages)
 	}
 	for i := 0; len(x.versions) >= maxVersions && i < len(x.versions); {
 		old := x.versions[i]
@@ -470,16 +498,9 @@ func (c *call) add(x *secret, stages []string) (*version, *refusal) {
 		}
 	}
 	if len(x.versions) >= maxVersions {
-		return nil, refuse("LimitExceededException", "A secret can't have more than %d versions.", maxVersions)
+		return refuse("LimitExceededException", "A secret can't have more than %d versions.", maxVersions)
 	}
-	x.versions = append(x.versions, v)
-	x.change(c.now, func(is *view) {
-		for _, label := range stages {
-			is.attach(label, v)
-		}
-		is.changed = c.now
-	})
-	return v, nil
+	return nil
 }
 
 // attach moves a label to a version; AWSPREVIOUS stays behind where AWSCURRENT
@@ -546,6 +567,9 @@ func (c *call) updateSecretVersionStage() (any, *refusal) {
 		}
 		is.changed = c.now
 	})
+	if c.opts.LocalStack {
+		x.versions = slices.DeleteFunc(x.versions, func(v *version) bool { return len(x.is().stagesOf(v.id)) == 0 })
+	}
 	return map[string]any{"ARN": x.arn, "Name": x.name}, nil
 }
 
@@ -614,7 +638,7 @@ func (c *call) tagResource() (any, *refusal) {
 	for _, t := range c.in.Tags {
 		tags[t.Key] = t.Value
 	}
-	if len(tags) > maxTags {
+	if len(tags) > maxTags && !c.opts.LocalStack {
 		return nil, tooManyTags()
 	}
 	x.change(c.now, func(is *view) { is.tags = tags })

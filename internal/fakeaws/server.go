@@ -39,6 +39,11 @@ type Options struct {
 
 	// DeleteDelay is how long a secret that was deleted by force keeps its name.
 	DeleteDelay time.Duration
+
+	// LocalStack makes the service behave as LocalStack 4.14.0 does on moto 5.1.22
+	// where that differs from Secrets Manager and a client can see it. See
+	// localstack.go.
+	LocalStack bool
 }
 
 // A Service is Secrets Manager as an http.Handler. Its methods are safe for

@@ -449,8 +449,8 @@ func (r *results) unproved(d *document) {
 		}
 	}
 	d.text("- **The services themselves.** All of this ran on servers that enforce what the documentation of AWS, Google Cloud and Vault says. What only documentation " +
-		"supports is that the real ones do the same. The adapters' suites also run on LocalStack, on Vault's own core and, nightly, on real accounts where there are " +
-		"credentials; LocalStack is not AWS, and there is no emulator of Secret Manager by Google.\n" +
+		"supports is that the real ones do the same. The adapters' suites also run on Vault's own core and, nightly, on real accounts where there are " +
+		"credentials. Where the image of LocalStack 4.14.0 can be had the continuous integration runs them on it; where this was written it could not, and they have run on a server that does what the source of LocalStack 4.14.0 and moto 5.1.22 does. LocalStack is not AWS, and there is no emulator of Secret Manager by Google.\n" +
 		"- **That AWS decides writes on the present state.** AWS documents all operations as eventually consistent. awssm relies on two things: of two creations of one name " +
 		"one is refused, and of two contents for one version ID one is. Tests that others have recorded on AWS show both; nothing documents a guarantee.\n" +
 		"- **That Google Cloud's change of a secret is one step.** Labels, annotations and aliases are fields of one resource and change under one etag; that they become visible together is " +
