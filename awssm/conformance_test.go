@@ -129,6 +129,25 @@ func TestDriverConformsWhereDeletedSecretsAreKept(t *testing.T) {
 	conformance.RunDriver(t, newBackend(fakeaws.Options{}, &awssm.Options{KeepDeleted: true}).driver())
 }
 
+// localStack is the mode of the server that contributors and the continuous
+// integration have.
+var localStack = fakeaws.Options{LocalStack: true}
+
+func TestDriverConformsOnLocalStack(t *testing.T) {
+	t.Parallel()
+	conformance.RunDriver(t, newBackend(localStack, nil).driver())
+}
+
+func TestKeptSecretsConformOnLocalStack(t *testing.T) {
+	t.Parallel()
+	conformance.RunDriver(t, newBackend(localStack, &awssm.Options{KeepDeleted: true}).driver())
+}
+
+func TestStoreConformsOnLocalStack(t *testing.T) {
+	t.Parallel()
+	conformance.RunStore(t, newBackend(localStack, nil).driver().Store(t, nil))
+}
+
 func TestStoreConforms(t *testing.T) {
 	t.Parallel()
 	conformance.RunStore(t, newBackend(fakeaws.Options{}, nil).driver().Store(t, nil))

@@ -55,7 +55,10 @@
 //	}
 //
 // IAM cannot limit the last two to a prefix: the role can read the names and tags
-// of all secrets of the region, though not their values.
+// of all secrets of the region, though not their values. Nor can it stop at a path
+// element: the policy of "oauth/crm" covers the secrets below "oauth/crm/eu" too,
+// of another store or another program. Give stores whose roles must not reach each
+// other prefixes of which none begins another: "oauth/crm" and "oauth/crm-eu".
 //
 // # What is where
 //
@@ -63,13 +66,21 @@
 //
 //	<prefix>/<name>
 //
-// and its content is binary, which the console of Secrets Manager neither shows
-// nor edits. What it is found by are tags, one key each, with the time as value:
+// and its content is text: the line
+//
+//	tokenkeep record
+//
+// and the record, as the codec of the store has it. What is no text in UTF-8, or too
+// long for one with that line, is binary. Records that are binary as a whole, as
+// earlier versions of this package wrote them, are read, and become text with the
+// next write. What it is found by are tags, one key each, with the time as value:
 //
 //	tokenkeep:<kind>:<digest>:<nonce>
 //
 // They are added before the write that needs them and removed after the one that
-// does not. Names and tags are in CloudTrail and in lists in the clear. They hold
+// does not. A write that the service refuses takes its tags off again; one whose
+// outcome is not known leaves them to the next write over the same state. Names and
+// tags are in CloudTrail and in lists in the clear. They hold
 // digests, keyed ones if tokenstore.Options has keys, and never a token or a user
 // name.
 //
@@ -80,7 +91,7 @@
 // others are refused and leave nothing behind, and what the client sends a second
 // time is stored once.
 //
-// A record that is deleted becomes a tombstone, so that a writer that has read it
+// A record that is deleted becomes a tombstone, a text with a mark of its own, so that a writer that has read it
 // before is refused. Then the secret is deleted without a recovery window. The
 // next secret of that name has another ARN, and writes go to ARNs. A name that
 // is still being deleted is waited for: seconds, as a rule.
@@ -122,11 +133,13 @@
 // # Limits
 //
 // A record has at most 65,536 bytes. A secret has at most 50 tags: what a record
-// is found by, those of Options.Tags, and those of writers that are under way. If
-// there is no room a writer is told "changed concurrently", and tries again; what
-// broken-off writers have left is removed after an hour, by a write that needs the
-// room. An account has 500,000 secrets in a region, and 50 writes a second. The
-// client retries what is throttled.
+// is found by, those of Options.Tags, and those of writers that are under way. A
+// write that finds no room for a tag removes those that no record has had for an
+// hour. If there is still none it stores the record without the tag: searches for
+// what the tag says miss the record, look-ups by ID or by user and client do not.
+// The next write adds the tag, and Check reports and repairs that it is missing.
+// An account has 500,000 secrets in a region, and 50 writes a second. The client
+// retries what is throttled.
 //
 // Secrets Manager keeps 100 versions of a secret, and all of the last 24 hours:
 // about 100 writes a day and record are what it takes. A refresh is two, one for
@@ -159,6 +172,30 @@
 // A version may be removed once it is a day old and 100 have followed. A writer that
 // stood still for so long would find the ID after its base free again. That is why
 // a base counts for an hour.
+//
+// # Secrets that cannot be read
+//
+// A secret that may not be read, whose KMS key cannot be used, or that has no
+// current version does not keep List and Lookup from the others. They yield its name
+// with the service's reason. A secret without any value under the name of a record
+// is not written to, and Check reports it.
+//
+// # Errors
+//
+// What Secrets Manager refuses because of the secret, its tags, a policy or a KMS key
+// matches tokenstore.ErrRefused: a replica, a secret that another service manages, a
+// tag policy, a key that is disabled. A missing permission matches
+// tokenstore.ErrDenied; credentials that have expired or are not known match
+// driver.ErrCredentials too. DecryptionFailure and EncryptionFailure match
+// tokenstore.ErrUnavailable unless the text names the state of the key, because KMS
+// may have throttled the request.
+//
+// # LocalStack and other emulators
+//
+// The package works on LocalStack 4.14.0, whose BatchGetSecretValue fails as a whole
+// where that of Secrets Manager reports one secret: it then reads the secrets one by
+// one. A server that gives a version another ID than the ClientRequestToken keeps no
+// two writers apart: writes match tokenstore.ErrRefused.
 //
 // # Writes from outside
 //

@@ -5,17 +5,14 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"iter"
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
-	"github.com/aws/smithy-go"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
@@ -63,9 +60,10 @@ type secrets struct {
 	keep   bool
 	now    func() time.Time
 	seen   sightings
+	pool   pool
 }
 
-var _ driver.Secrets = (*secrets)(nil)
+var _ driver.Labeler = (*secrets)(nil)
 
 // Format prints s as its type. Package fmt would print what the client holds.
 func (s *secrets) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("*awssm.secrets")) }
@@ -82,6 +80,10 @@ func (s *secrets) Properties() driver.Properties {
 func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 	path := s.path(name)
 	st, err := s.read(ctx, path, path, "")
+	if errors.Is(err, errNoCurrent) {
+		// The secret is there. Either it has no value, or the read is out of date.
+		st, err = s.newest(ctx, name, "")
+	}
 	if err != nil {
 		return driver.Secret{}, err
 	}
@@ -100,18 +102,18 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 
 // Create implements driver.Secrets.
 func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (driver.Version, error) {
-	path := s.path(name)
+	path, labels := s.path(name), s.pool.use(p.Labels)
 	begun, unseen := s.now(), 0
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
-		at, err := s.create(ctx, path, p.Data, s.tagsOf(p.Labels))
+		at, err := s.create(ctx, path, record(p.Data, nil), s.tagsOf(p.Labels))
 		switch {
 		case err == nil:
-			return s.sighted(at), nil
+			return s.sighted(at, nil), nil
 		case errors.Is(err, driver.ErrNotFound):
 			err = s.evict(ctx, path, err)
 		case errors.Is(err, driver.ErrExists):
 			var v driver.Version
-			if v, err = s.succeed(ctx, name, p, err); v != "" {
+			if v, err = s.succeed(ctx, name, p, labels, err); v != "" {
 				return v, nil
 			}
 			if unseen++; err == nil && unseen == 10 {
@@ -133,20 +135,22 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (dr
 
 // succeed creates a secret in the place of one that exists, if its record was
 // deleted. It returns nothing if that has to be tried again.
-func (s *secrets) succeed(ctx context.Context, name string, p driver.Payload, exists error) (driver.Version, error) {
+func (s *secrets) succeed(ctx context.Context, name string, p driver.Payload, labels issued, exists error) (driver.Version, error) {
 	st, err := s.newest(ctx, name, "")
 	switch {
-	case err != nil && errors.Is(err, driver.ErrNotFound):
+	case errors.Is(err, driver.ErrNotFound):
 		return "", nil
 	case err != nil:
 		return "", err
-	case st.grave == nil:
+	case st.tombstone == nil:
 		return "", exists
-	case !st.grave.Kept:
+	case !st.tombstone.Kept:
 		// Whoever deleted the record did not get as far as this.
 		return "", s.remove(ctx, st.arn)
 	}
-	v, err := s.replace(ctx, st.place, nil, p)
+	v, err := s.replace(ctx, change{
+		path: s.path(name), base: base{place: st.place}, next: st.next(), issued: labels, creates: true, begun: s.now(),
+	}, p)
 	if errors.Is(err, driver.ErrConflict) || errors.Is(err, driver.ErrNotFound) {
 		return "", nil
 	}
@@ -166,56 +170,76 @@ func (s *secrets) evict(ctx context.Context, path string, scheduled error) error
 	case out.DeletedDate == nil:
 		return nil // what was described is a secret of another life
 	case s.keep:
-		return fmt.Errorf("%w: somebody has scheduled the deletion of the secret: %v", driver.ErrUnavailable, scheduled)
+		return fmt.Errorf("%w: another program has scheduled the deletion of the secret: %v", driver.ErrUnavailable, scheduled)
 	}
 	return s.remove(ctx, aws.ToString(out.ARN))
 }
 
 // Update implements driver.Secrets.
 func (s *secrets) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
-	at, err := s.base(ctx, name, base.Version)
-	if err != nil {
+	c := change{path: s.path(name), old: base.Labels, issued: s.pool.use(p.Labels), begun: s.now()}
+	var err error
+	if c.base, err = s.base(ctx, name, base.Version); err != nil {
 		return "", err
 	}
-	return s.replace(ctx, at, base.Labels, p)
+	c.next = c.base.next()
+	return s.replace(ctx, c, p)
+}
+
+// A base is a version that may be written over.
+type base struct {
+	place
+	lacks []driver.Label // labels of it that its secret had no room for
 }
 
 // base returns the place of a version that may be written over. One that was read
 // long ago is read again: the version that came after it may have been removed
 // since, and would refuse nobody.
-func (s *secrets) base(ctx context.Context, name string, v driver.Version) (place, error) {
+func (s *secrets) base(ctx context.Context, name string, v driver.Version) (base, error) {
 	at, ok := parse(v)
 	if !ok {
-		return place{}, fmt.Errorf("%w: the base has no version", driver.ErrConflict)
+		return base{}, fmt.Errorf("%w: the base has no version", driver.ErrConflict)
 	}
-	if s.seen.since(v, s.now().Add(-baseLife)) {
-		return at, nil
+	if lacks, ok := s.seen.since(v, s.now().Add(-baseLife)); ok {
+		return base{at, lacks}, nil
 	}
 	st, err := s.newest(ctx, name, v)
 	switch {
 	case err != nil:
-		return place{}, err
+		return base{}, err
 	case st.version() != v:
-		return place{}, fmt.Errorf("%w: %s has a newer version", driver.ErrConflict, at.arn)
+		return base{}, fmt.Errorf("%w: %s has a newer version", driver.ErrConflict, at.arn)
 	}
-	return at, nil
+	return base{at, st.lacks}, nil
 }
 
-// replace stores p as the version after at, which carries the labels old.
-func (s *secrets) replace(ctx context.Context, at place, old []driver.Label, p driver.Payload) (driver.Version, error) {
-	begun := s.now()
-	if err := s.label(ctx, at, without(p.Labels, old), slices.Concat(old, p.Labels)); err != nil {
-		return "", err
-	}
-	if s.now().Sub(begun) > labelLife/2 {
+// A change is one replacement of a state.
+type change struct {
+	path    string
+	base    base
+	next    place          // of the version to be made
+	old     []driver.Label // of the base
+	issued  issued         // of the new ones
+	creates bool           // over a state without a record
+	begun   time.Time
+}
+
+// replace stores p as the version next.
+func (s *secrets) replace(ctx context.Context, c change, p driver.Payload) (driver.Version, error) {
+	missing := without(c.base.lacks, without(c.base.lacks, p.Labels))
+	lacks, err := s.label(ctx, c, slices.Concat(without(p.Labels, c.old), missing), slices.Concat(c.old, p.Labels))
+	if err == nil && s.now().Sub(c.begun) > labelLife/2 {
 		return "", fmt.Errorf("%w: the process stood still, and the labels may be gone", driver.ErrConflict)
 	}
-	next := at.next()
-	if err := s.put(ctx, next, p.Data, nil); err != nil {
+	if err == nil {
+		err = s.put(ctx, c.next, record(p.Data, lacks))
+	}
+	if err != nil {
+		s.takeBack(ctx, c, err)
 		return "", err
 	}
-	s.unlabel(ctx, at.arn, without(old, p.Labels))
-	return s.sighted(next), nil
+	s.unlabel(ctx, c.base.arn, without(c.old, p.Labels))
+	return s.sighted(c.next, lacks), nil
 }
 
 // Delete implements driver.Secrets. A tombstone ends the chain of versions, so
@@ -224,9 +248,9 @@ func (s *secrets) replace(ctx context.Context, at place, old []driver.Label, p d
 func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) error {
 	at, err := s.base(ctx, name, base.Version)
 	if err == nil {
-		grave := tombstone{Deleted: rand.Text(), Kept: s.keep}
-		if err = s.put(ctx, at.next(), nil, &grave); err == nil {
-			return s.bury(ctx, at.arn, grave, base.Labels)
+		t := tombstone{Deleted: rand.Text(), Kept: s.keep}
+		if err = s.put(ctx, at.next(), t.value()); err == nil {
+			return s.finish(ctx, at.arn, t, base.Labels)
 		}
 	}
 	if !errors.Is(err, driver.ErrConflict) && !errors.Is(err, driver.ErrNotFound) {
@@ -238,15 +262,15 @@ func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) e
 		return nil
 	case unread != nil:
 		return unread
-	case st.grave != nil:
-		return s.bury(ctx, st.arn, *st.grave, nil) // the labels are not ours to remove
+	case st.tombstone != nil:
+		return s.finish(ctx, st.arn, *st.tombstone, nil) // the labels are not ours to remove
 	}
 	return fmt.Errorf("%w: %s", driver.ErrConflict, s.path(name))
 }
 
-// bury does what is left to do once a tombstone is in place.
-func (s *secrets) bury(ctx context.Context, arn string, grave tombstone, labels []driver.Label) error {
-	if grave.Kept {
+// finish does what is left to do once a tombstone is in place.
+func (s *secrets) finish(ctx context.Context, arn string, t tombstone, labels []driver.Label) error {
+	if t.Kept {
 		s.unlabel(ctx, arn, labels)
 		return nil
 	}
@@ -283,12 +307,12 @@ func (s *secrets) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 }
 
 // fetch yields the secrets that meet the conditions and were not yielded before.
-// It reports whether more are wanted.
+// It reports whether more are wanted. Filters are prefixes, and match what is below
+// another prefix in this one too: that is left out.
 func (s *secrets) fetch(ctx context.Context, filters []types.Filter, yielded map[string]bool, yield func(driver.Named, error) bool) bool {
-	ours := func(path string) bool { _, ok := s.name(path); return ok }
-	more, err := s.batch(ctx, filters, ours, func(path string, st state) bool {
+	more, err := s.batch(ctx, filters, func(path string, st state) bool {
 		name, ok := s.name(path)
-		if !ok || st.grave != nil || yielded[name] {
+		if !ok || st.tombstone != nil || yielded[name] {
 			return true
 		}
 		yielded[name] = true
@@ -333,12 +357,12 @@ func (s *secrets) secret(st state) (driver.Secret, error) {
 	if st.err != nil {
 		return driver.Secret{}, st.err
 	}
-	return driver.Secret{Payload: driver.Payload{Data: st.data}, Version: s.sighted(st.place), Updated: st.created}, nil
+	return driver.Secret{Payload: driver.Payload{Data: st.data}, Version: s.sighted(st.place, st.lacks), Updated: st.created}, nil
 }
 
 // sighted notes that a version was just read or written.
-func (s *secrets) sighted(at place) driver.Version {
-	s.seen.note(at.version(), s.now())
+func (s *secrets) sighted(at place, lacks []driver.Label) driver.Version {
+	s.seen.note(at.version(), sighting{s.now(), lacks})
 	return at.version()
 }
 
@@ -356,7 +380,7 @@ func (s *secrets) newest(ctx context.Context, name string, than driver.Version) 
 			st, err = s.read(ctx, path, path, first(path))
 		}
 		if err != nil {
-			return state{}, err
+			return state{}, s.unvalued(ctx, path, err)
 		}
 		end, err2 := s.end(ctx, path, st, than)
 		if !errors.Is(err2, errGone) {
@@ -449,102 +473,6 @@ func (s *secrets) follow(ctx context.Context, path string, st state, n int) (sta
 	return found, err
 }
 
-// Labels are tags, one key each, with the time as value.
-const tagSpace = "tokenkeep:"
-
-func tagPrefix(l driver.Label) string { return tagSpace + l.Key + ":" + l.Value + ":" }
-
-func tagKey(l driver.Label) string { return tagPrefix(l) + l.Nonce }
-
-func (s *secrets) tagsOf(labels []driver.Label) []types.Tag {
-	at := aws.String(s.now().UTC().Format(time.RFC3339))
-	var tags []types.Tag
-	for _, l := range labels {
-		tags = append(tags, types.Tag{Key: aws.String(tagKey(l)), Value: at})
-	}
-	return tags
-}
-
-// label adds labels to a secret. held are the labels that must stay.
-func (s *secrets) label(ctx context.Context, at place, labels, held []driver.Label) error {
-	if len(labels) == 0 {
-		return nil
-	}
-	err := s.attach(ctx, at.arn, s.tagsOf(labels))
-	if err == nil || !unfit(err) {
-		return err
-	}
-	room, unknown := s.tidy(ctx, at, held)
-	switch {
-	case unknown != nil:
-		return unknown
-	case room:
-		if err = s.attach(ctx, at.arn, s.tagsOf(labels)); err == nil || !unfit(err) {
-			return err
-		}
-	}
-	return fmt.Errorf("%w: %s has no room for more tags: %v", driver.ErrConflict, at.arn, err)
-}
-
-// unfit reports whether the service has refused tags. Theirs is a form that it
-// takes, so there are too many.
-func unfit(err error) bool {
-	var answer smithy.APIError
-	if !errors.As(err, &answer) || errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrDenied) {
-		return false
-	}
-	return slices.Contains([]string{
-		"InvalidParameterException", "InvalidRequestException", "LimitExceededException", "ValidationException",
-	}, answer.ErrorCode())
-}
-
-// tidy removes labels that writes have left which were broken off or lost to
-// others, and reports whether there were any. A label that the present state does
-// not hold and that was added over an hour ago is held by nobody; that at is the
-// present state is asked first.
-func (s *secrets) tidy(ctx context.Context, at place, held []driver.Label) (bool, error) {
-	out, err := s.describe(ctx, at.arn)
-	if err != nil {
-		return false, err
-	}
-	keep := map[string]bool{}
-	for _, l := range held {
-		keep[tagKey(l)] = true
-	}
-	var left []string
-	for _, t := range out.Tags {
-		key := aws.ToString(t.Key)
-		added, err := time.Parse(time.RFC3339, aws.ToString(t.Value))
-		if strings.HasPrefix(key, tagSpace) && !keep[key] && err == nil && s.now().Sub(added) > labelLife {
-			left = append(left, key)
-		}
-	}
-	if len(left) == 0 {
-		return false, nil
-	}
-	switch _, err := s.read(ctx, at.arn, at.arn, at.next().id); {
-	case err == nil:
-		return false, fmt.Errorf("%w: %s has a newer version", driver.ErrConflict, at.arn)
-	case !errors.Is(err, driver.ErrNotFound):
-		return false, err
-	}
-	return true, s.detach(ctx, at.arn, left)
-}
-
-// unlabel removes labels, as far as that succeeds: left over they do no harm.
-func (s *secrets) unlabel(ctx context.Context, arn string, labels []driver.Label) {
-	if len(labels) == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, cleanup)
-	defer cancel()
-	var keys []string
-	for _, l := range labels {
-		keys = append(keys, tagKey(l))
-	}
-	_ = s.detach(ctx, arn, keys)
-}
-
 // without returns the labels of a that are not in b.
 func without(a, b []driver.Label) []driver.Label {
 	b = slices.SortedFunc(slices.Values(b), compareLabels)
@@ -564,44 +492,4 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// sightings remembers which versions were read or written lately, by a hash. It
-// forgets them early if there are very many: then a base is read again that would
-// not have to be.
-type sightings struct {
-	mu          sync.Mutex
-	seed        maphash.Seed
-	began       time.Time // of the young
-	young, aged map[uint64]time.Time
-}
-
-// maxSightings is how many versions one generation has.
-const maxSightings = 1 << 16
-
-func (s *sightings) note(v driver.Version, now time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.young == nil {
-		s.seed, s.began, s.young = maphash.MakeSeed(), now, map[uint64]time.Time{}
-	}
-	if now.Sub(s.began) > baseLife || len(s.young) >= maxSightings {
-		s.began, s.aged, s.young = now, s.young, map[uint64]time.Time{}
-	}
-	s.young[maphash.String(s.seed, string(v))] = now
-}
-
-// since reports whether v was noted at the given time or later.
-func (s *sightings) since(v driver.Version, at time.Time) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.young == nil {
-		return false
-	}
-	key := maphash.String(s.seed, string(v))
-	seen, ok := s.young[key]
-	if !ok {
-		seen, ok = s.aged[key]
-	}
-	return ok && !seen.Before(at)
 }

@@ -23,30 +23,78 @@ import (
 
 // Texts that Secrets Manager tells apart by nothing else.
 const (
-	textDeletion = "deletion"   // of what is marked, or its name scheduled, for deletion
-	textVersion  = " VersionId" // of a version that is not there, when the secret may be
+	textVersion = " VersionId"     // of a version that is not there, when the secret may be
+	textCurrent = " staging label" // of a label that no version has, when the secret is there
 )
 
-// errNoVersion means that the secret is there and the version is not.
-var errNoVersion = errors.New("no such version")
+// deletionTexts are in an InvalidRequestException about a secret that is deleted, or
+// whose name is one's that is. A KMS key may be pending deletion too.
+var deletionTexts = []string{
+	"because it was marked for deletion",
+	"because a secret with this name is already scheduled for deletion",
+	"on a secret that's currently marked deleted",
+}
 
-// codes are the error codes that have a class. Throttling has more of them, which
-// the SDK lists.
+// errNoVersion means that the secret is there and the version is not; errNoCurrent
+// that no version is the current one.
+var (
+	errNoVersion = errors.New("no such version")
+	errNoCurrent = errors.New("no current version")
+)
+
+// codes are the error codes that have a class: those that the service documents,
+// and those that AWS documents for all services. Throttling has more of them, which
+// the SDK lists. A code that is not here, with a status of 4xx, is a refusal.
 var codes = map[string]error{
 	"ResourceNotFoundException": driver.ErrNotFound,
 	"ResourceExistsException":   driver.ErrExists,
 
-	"AccessDeniedException": driver.ErrDenied,
-	"AccessDenied":          driver.ErrDenied,
-	"NotAuthorized":         driver.ErrDenied,
-	"OptInRequired":         driver.ErrDenied,
+	// What the caller or the resource is allowed.
+	"AccessDeniedException":            driver.ErrDenied,
+	"AccessDenied":                     driver.ErrDenied,
+	"NotAuthorized":                    driver.ErrDenied,
+	"MalformedPolicyDocumentException": driver.ErrRefused,
+	"OptInRequired":                    driver.ErrDenied,
+	"PublicPolicyException":            driver.ErrRefused,
 
-	"DecryptionFailure":    driver.ErrUnavailable,
-	"EncryptionFailure":    driver.ErrUnavailable,
-	"InternalFailure":      driver.ErrUnavailable,
-	"InternalServiceError": driver.ErrUnavailable,
-	"ServiceUnavailable":   driver.ErrUnavailable,
+	// What the state of the secret, its tags, a policy on tags or the form of the
+	// request forbids: a replica, a managed secret, system tags, a key that is
+	// disabled. InvalidRequestException is also that of a deleted secret.
+	"InvalidAction":                  driver.ErrRefused,
+	"InvalidParameterException":      driver.ErrRefused,
+	"InvalidRequestException":        driver.ErrRefused,
+	"MalformedHttpRequestException":  driver.ErrRefused,
+	"PreconditionNotMetException":    driver.ErrRefused,
+	"RequestEntityTooLargeException": driver.ErrRefused,
+	"SerializationException":         driver.ErrRefused,
+	"UnknownOperationException":      driver.ErrRefused,
+	"ValidationError":                driver.ErrRefused,
+	"ValidationException":            driver.ErrRefused,
+
+	// What passes. A limit is that of the versions of a day (create has the one that
+	// does not pass); a page is of a list that has changed; a key that
+	// does not encrypt may be throttled, unless the text says more.
+	"DecryptionFailure":         driver.ErrUnavailable,
+	"EncryptionFailure":         driver.ErrUnavailable,
+	"InternalFailure":           driver.ErrUnavailable,
+	"InternalServiceError":      driver.ErrUnavailable,
+	"InternalServiceFailure":    driver.ErrUnavailable,
+	"InvalidNextTokenException": driver.ErrUnavailable,
+	"KMSInternalException":      driver.ErrUnavailable,
+	"KMSThrottlingException":    driver.ErrUnavailable,
+	"LimitExceededException":    driver.ErrUnavailable,
+	"RequestAbortedException":   driver.ErrUnavailable,
+	"ServiceUnavailable":        driver.ErrUnavailable,
 }
+
+// keyTexts are in the error of a key that only an operator makes usable.
+var keyTexts = []string{"is disabled", "pending deletion", "pending import", "pending replica deletion", "does not exist", "unavailable key store"}
+
+// A quotaError is a LimitExceededException about a limit that time does not raise.
+type quotaError struct{ error }
+
+// Unwrap returns the client's own error.
+func (q quotaError) Unwrap() error { return q.error }
 
 // credentialCodes are the error codes about the credentials themselves, whatever
 // they would permit.
@@ -93,31 +141,60 @@ func classify(err error) error {
 
 // classifyAnswer is classify for an error that a service has answered with.
 func classifyAnswer(err error, answer smithy.APIError) error {
-	var response *smithyhttp.ResponseError
-	code, status := answer.ErrorCode(), 0
-	if errors.As(err, &response) {
-		status = response.HTTPStatusCode()
-	}
+	code, text, status := answer.ErrorCode(), strings.Join(strings.Fields(answer.ErrorMessage()), " "), statusOf(err)
+	says := func(t string) bool { return strings.Contains(text, t) }
 	_, throttled := retry.DefaultThrottleErrorCodes[code]
 	_, transient := retry.DefaultRetryableErrorCodes[code]
 	class := codes[code]
 	switch {
 	case slices.Contains(credentialCodes, code):
 		return fmt.Errorf("%w: %w: %w", driver.ErrDenied, driver.ErrCredentials, err)
-	case errors.Is(class, driver.ErrNotFound) && strings.Contains(answer.ErrorMessage(), textVersion):
+	case class == driver.ErrNotFound && says(textVersion):
 		return fmt.Errorf("%w: %w: %w", class, errNoVersion, err)
-	case class != nil:
-	case code == "InvalidRequestException" && strings.Contains(answer.ErrorMessage(), textDeletion):
+	case class == driver.ErrNotFound && says(textCurrent):
+		return fmt.Errorf("%w: %w: %w", class, errNoCurrent, err)
+	case code == "InvalidRequestException" && slices.ContainsFunc(deletionTexts, says):
 		class = driver.ErrNotFound
+	case errors.As(err, new(quotaError)):
+		class = driver.ErrRefused
+	case code == "EncryptionFailure" || code == "DecryptionFailure":
+		if slices.ContainsFunc(keyTexts, says) {
+			class = driver.ErrRefused
+		}
+	case class != nil:
 	case throttled, transient, status >= http.StatusInternalServerError, status == http.StatusTooManyRequests:
 		class = driver.ErrUnavailable
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		class = driver.ErrDenied
+	case status >= http.StatusBadRequest:
+		class = driver.ErrRefused
 	}
 	if class == nil {
 		return err
 	}
 	return fmt.Errorf("%w: %w", class, err)
+}
+
+// statusOf returns the status of the answer that err came of, or 0.
+func statusOf(err error) int {
+	var response *smithyhttp.ResponseError
+	if errors.As(err, &response) {
+		return response.HTTPStatusCode()
+	}
+	return 0
+}
+
+// refusal reports whether the error of one attempt is a refusal by the service, so
+// that the attempt has changed nothing.
+func refusal(err error) bool {
+	var answer smithy.APIError
+	if !errors.As(err, &answer) {
+		return false
+	}
+	code, status := answer.ErrorCode(), statusOf(err)
+	_, transient := retry.DefaultRetryableErrorCodes[code]
+	internal := strings.HasPrefix(code, "Internal") || code == "RequestAbortedException" // of which some have status 400
+	return status >= http.StatusBadRequest && status < http.StatusInternalServerError && !transient && !internal
 }
 
 // failed makes the error of a call out of the client's: an error of ctx if ctx is

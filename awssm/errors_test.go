@@ -25,7 +25,7 @@ import (
 
 // classes are the sentinels of package driver.
 var classes = []error{
-	driver.ErrNotFound, driver.ErrExists, driver.ErrConflict, driver.ErrDenied, driver.ErrUnavailable, driver.ErrCorrupt,
+	driver.ErrNotFound, driver.ErrExists, driver.ErrConflict, driver.ErrDenied, driver.ErrRefused, driver.ErrUnavailable, driver.ErrCorrupt,
 }
 
 // answered is an error of the client about an answer with a status.
@@ -37,7 +37,10 @@ func answered(status int, err error) error {
 
 func TestErrorsGetTheirClass(t *testing.T) {
 	t.Parallel()
-	code := func(code string) error { return answered(400, &smithy.GenericAPIError{Code: code, Message: "no"}) }
+	saying := func(code, text string) error {
+		return answered(400, &smithy.GenericAPIError{Code: code, Message: text})
+	}
+	code := func(code string) error { return saying(code, "no") }
 	for _, c := range []struct {
 		name string
 		err  error
@@ -49,12 +52,26 @@ func TestErrorsGetTheirClass(t *testing.T) {
 		{"a secret that exists", answered(400, &types.ResourceExistsException{}), driver.ErrExists},
 		{"a secret marked for deletion", answered(400, &types.InvalidRequestException{Message: aws.String("You can't perform this operation on the secret because it was marked for deletion.")}), driver.ErrNotFound},
 		{"a name scheduled for deletion", answered(400, &types.InvalidRequestException{Message: aws.String("You can't create this secret because a secret with this name is already scheduled for deletion.")}), driver.ErrNotFound},
-		{"another state that does not fit", answered(400, &types.InvalidRequestException{Message: aws.String("no")}), nil},
-		{"an invalid parameter", answered(400, &types.InvalidParameterException{}), nil},
-		{"an invalid page", answered(400, &types.InvalidNextTokenException{}), nil},
-		{"a precondition", answered(400, &types.PreconditionNotMetException{}), nil},
-		{"a policy that is malformed", answered(400, &types.MalformedPolicyDocumentException{}), nil},
-		{"a policy that is public", answered(400, &types.PublicPolicyException{}), nil},
+		{"a secret that is being deleted", saying("InvalidRequestException", "You tried to perform the operation on a secret that's currently marked deleted."), driver.ErrNotFound},
+		{"the same, as LocalStack has it", saying("InvalidRequestException", "An error occurred (InvalidRequestException) when calling the GetSecretValue operation: You tried to                 perform the operation on a secret that's currently marked deleted."), driver.ErrNotFound},
+		{"a key that is pending deletion", saying("InvalidRequestException", "You can't use the KMS key because it is pending deletion."), driver.ErrRefused},
+		{"the same, in the words of KMS", saying("KMSInvalidStateException", "key/1 is pending deletion."), driver.ErrRefused},
+		{"a replica", saying("InvalidParameterException", "Operation not permitted on a replica secret. Call must be made in primary secret's region."), driver.ErrRefused},
+		{"a managed secret", saying("InvalidRequestException", "You can't perform this operation on the secret because it is managed by another service."), driver.ErrRefused},
+		{"a policy on tags", saying("TagPolicyException", "The tag policy does not allow the specified value"), driver.ErrRefused},
+		{"a key that is disabled", saying("DecryptionFailure", "Secrets Manager can't decrypt: key/1 is disabled."), driver.ErrRefused},
+		{"a key to encrypt with that is pending deletion", saying("EncryptionFailure", "key/1 is pending deletion."), driver.ErrRefused},
+		{"a key of which nothing is said", saying("EncryptionFailure", "Check that the KMS key is available, enabled, and not in an invalid state."), driver.ErrUnavailable},
+		{"a key whose requests are throttled", saying("EncryptionFailure", "The request to KMS was throttled."), driver.ErrUnavailable},
+		{"KMS throttles", saying("KMSThrottlingException", "no"), driver.ErrUnavailable},
+		{"a limit that an operator raises", quotaError{answered(400, &types.LimitExceededException{})}, driver.ErrRefused},
+		{"an internal error with status 400", saying("InternalServiceError", "no"), driver.ErrUnavailable},
+		{"another state that does not fit", answered(400, &types.InvalidRequestException{Message: aws.String("no")}), driver.ErrRefused},
+		{"an invalid parameter", answered(400, &types.InvalidParameterException{}), driver.ErrRefused},
+		{"an invalid page", answered(400, &types.InvalidNextTokenException{}), driver.ErrUnavailable},
+		{"a precondition", answered(400, &types.PreconditionNotMetException{}), driver.ErrRefused},
+		{"a policy that is malformed", answered(400, &types.MalformedPolicyDocumentException{}), driver.ErrRefused},
+		{"a policy that is public", answered(400, &types.PublicPolicyException{}), driver.ErrRefused},
 		{"a limit", answered(400, &types.LimitExceededException{}), driver.ErrUnavailable},
 		{"a key that does not decrypt", answered(400, &types.DecryptionFailure{}), driver.ErrUnavailable},
 		{"a key that does not encrypt", answered(400, &types.EncryptionFailure{}), driver.ErrUnavailable},
@@ -71,13 +88,13 @@ func TestErrorsGetTheirClass(t *testing.T) {
 		{"a caller that is not authorized", code("NotAuthorized"), driver.ErrDenied},
 		{"an account without the service", code("OptInRequired"), driver.ErrDenied},
 		{"a request that is too old", code("RequestExpired"), driver.ErrDenied},
-		{"a request that is not valid", code("ValidationException"), nil},
+		{"a request that is not valid", code("ValidationException"), driver.ErrRefused},
 		{"a failure inside", code("InternalFailure"), driver.ErrUnavailable},
 		{"a service that is away", code("ServiceUnavailable"), driver.ErrUnavailable},
 		{"throttling", code("ThrottlingException"), driver.ErrUnavailable},
 		{"throttling by another name", code("TooManyRequestsException"), driver.ErrUnavailable},
 		{"a request that took too long", code("RequestTimeout"), driver.ErrUnavailable},
-		{"a code that is not known", code("SomethingElse"), nil},
+		{"a code that is not known", code("SomethingElse"), driver.ErrRefused},
 		{"a code that is not known, with status 503", answered(503, &smithy.GenericAPIError{Code: "UnknownError"}), driver.ErrUnavailable},
 		{"a code that is not known, with status 429", answered(429, &smithy.GenericAPIError{Code: "UnknownError"}), driver.ErrUnavailable},
 		{"a proxy that refuses", answered(403, &smithy.GenericAPIError{Code: "UnknownError"}), driver.ErrDenied},

@@ -3,6 +3,8 @@ package awssm
 import (
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
@@ -14,3 +16,9 @@ func Next(v driver.Version) driver.Version {
 	at, _ := parse(v)
 	return at.next().version()
 }
+
+// Tags returns the tags of labels that are added at present.
+func Tags(d driver.Secrets, labels ...driver.Label) []types.Tag { return d.(*secrets).tagsOf(labels) }
+
+// First returns the ID of the first version of the secret at a path.
+func First(path string) string { return first(path) }

@@ -27,28 +27,20 @@ func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, erro
 		in := &secretsmanager.ListSecretsInput{
 			Filters: []types.Filter{below(s.prefix)}, MaxResults: aws.Int32(listSize), IncludePlannedDeletion: aws.Bool(true),
 		}
-		for {
-			if err := ctx.Err(); err != nil {
-				yield(driver.Inspection{}, err)
-				return
-			}
-			out, err := s.client.ListSecrets(ctx, in)
-			if err != nil {
-				yield(driver.Inspection{}, failed(ctx, "ListSecrets", err, nil))
-				return
-			}
-			found, err := s.inspectAll(ctx, out.SecretList)
+		for page, err := range s.pages(ctx, in) {
 			if err != nil {
 				yield(driver.Inspection{}, err)
 				return
 			}
-			for _, i := range found {
-				if !yield(i, nil) {
+			found, errs := s.inspectAll(ctx, page)
+			for i := range found {
+				if ctx.Err() != nil {
+					yield(driver.Inspection{}, ctx.Err())
 					return
 				}
-			}
-			if in.NextToken = out.NextToken; in.NextToken == nil {
-				return
+				if !yield(found[i], errs[i]) {
+					return
+				}
 			}
 		}
 	}
@@ -57,14 +49,13 @@ func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, erro
 // inspections is how many secrets are looked at at once.
 const inspections = 16
 
-// inspectAll looks at listed secrets.
-func (s *secrets) inspectAll(ctx context.Context, list []types.SecretListEntry) ([]driver.Inspection, error) {
+// inspectAll looks at listed secrets. The errors are those of single ones.
+func (s *secrets) inspectAll(ctx context.Context, list []types.SecretListEntry) ([]driver.Inspection, []error) {
 	list = slices.DeleteFunc(list, func(e types.SecretListEntry) bool {
 		_, ok := s.name(aws.ToString(e.Name))
 		return !ok
 	})
-	found := make([]driver.Inspection, len(list))
-	errs := make([]error, len(list))
+	found, errs := make([]driver.Inspection, len(list)), make([]error, len(list))
 	slots := make(chan struct{}, inspections)
 	var work sync.WaitGroup
 	for i, e := range list {
@@ -72,32 +63,17 @@ func (s *secrets) inspectAll(ctx context.Context, list []types.SecretListEntry) 
 		work.Go(func() {
 			name, _ := s.name(aws.ToString(e.Name))
 			found[i] = driver.Inspection{Name: name}
-			if e.DeletedDate == nil {
-				found[i].Labels = labelsOf(e.Tags)
+			if found[i].Faults, errs[i] = s.faults(ctx, name, e); errs[i] != nil {
+				errs[i] = fmt.Errorf("%s: %w", s.path(name), errs[i])
 			}
-			found[i].Faults, errs[i] = s.faults(ctx, name, e)
+			if e.DeletedDate == nil {
+				found[i].Labels, found[i].Abandoned = labelsOf(e.Tags), s.abandoned(e.Tags)
+			}
 			<-slots
 		})
 	}
 	work.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return nil, err
-		}
-	}
-	return found, nil
-}
-
-// labelsOf returns the labels among tags.
-func labelsOf(tags []types.Tag) []driver.Label {
-	var labels []driver.Label
-	for _, t := range tags {
-		parts := strings.Split(aws.ToString(t.Key), ":")
-		if len(parts) == 4 && parts[0]+":" == tagSpace {
-			labels = append(labels, driver.Label{Key: parts[1], Value: parts[2], Nonce: parts[3]})
-		}
-	}
-	return labels
+	return found, errs
 }
 
 // faults returns what is wrong with a listed secret.
@@ -110,39 +86,57 @@ func (s *secrets) faults(ctx context.Context, name string, e types.SecretListEnt
 		}
 		return []driver.Fault{{
 			Kind: driver.FaultDeleted, Exclusive: true, Action: "delete it for good",
-			Detail: fmt.Sprintf("somebody has scheduled its deletion (%s); RestoreSecret brings it back", at.UTC().Format(time.DateOnly)),
+			Detail: fmt.Sprintf("another program has scheduled its deletion (%s); RestoreSecret brings it back", at.UTC().Format(time.DateOnly)),
 			Mend:   func(ctx context.Context) error { return s.remove(ctx, arn) },
 		}}, nil
 	}
 	now, err := s.read(ctx, path, arn, "")
-	if errors.Is(err, driver.ErrNotFound) {
-		return nil, nil
+	if err = s.unvalued(ctx, arn, err); errors.As(err, new(vacantError)) {
+		return []driver.Fault{s.vacant(arn)}, nil
 	}
-	if err != nil {
-		return nil, err
+	var end state
+	if err == nil {
+		end, err = s.follow(ctx, path, now, 0)
 	}
-	end, err := s.follow(ctx, path, now, 0)
 	switch {
-	case errors.Is(err, errGone):
+	case errors.Is(err, driver.ErrNotFound), errors.Is(err, errGone):
 		return nil, nil
 	case err != nil:
 		return nil, err
 	case end.place != now.place && s.now().Sub(end.created) > listLag:
 		return []driver.Fault{s.rolledBack(now, end)}, nil
-	case end.grave != nil && end.grave.Kept:
+	case end.tombstone != nil && end.tombstone.Kept:
 		return []driver.Fault{{
 			Kind: driver.FaultTombstone, Exclusive: true, Action: "delete the secret",
 			Detail: "its record was deleted, and the secret is kept to be used again",
 			Mend:   func(ctx context.Context) error { return s.remove(ctx, arn) },
 		}}, nil
-	case end.grave != nil:
+	case end.tombstone != nil:
 		return []driver.Fault{{
 			Kind: driver.FaultDue, Action: "delete the secret",
 			Detail: "its record was deleted, and the secret with its earlier versions was not",
-			Mend:   func(ctx context.Context) error { return s.bury(ctx, arn, *end.grave, nil) },
+			Mend:   func(ctx context.Context) error { return s.finish(ctx, arn, *end.tombstone, nil) },
 		}}, nil
 	}
 	return nil, nil
+}
+
+// vacant is the fault that a secret has no version.
+func (s *secrets) vacant(arn string) driver.Fault {
+	return driver.Fault{
+		Kind: driver.FaultEmpty, Exclusive: true, Action: "delete the secret",
+		Detail: "another program has created the secret without a value, and no record can be written under its name",
+		Mend: func(ctx context.Context) error {
+			out, err := s.describe(ctx, arn)
+			switch {
+			case err != nil:
+				return err
+			case len(out.VersionIdsToStages) > 0:
+				return fmt.Errorf("%w: it has a value", driver.ErrConflict)
+			}
+			return s.remove(ctx, arn)
+		},
+	}
 }
 
 // rolledBack is the fault that AWSCURRENT was moved to an earlier version. What
@@ -157,7 +151,10 @@ func (s *secrets) rolledBack(now, end state) driver.Fault {
 			if errors.Is(end.err, driver.ErrCorrupt) {
 				return end.err
 			}
-			return s.put(ctx, end.next(), end.data, end.grave)
+			if end.tombstone != nil {
+				return s.put(ctx, end.next(), end.tombstone.value())
+			}
+			return s.put(ctx, end.next(), record(end.data, end.lacks))
 		},
 	}
 }
@@ -180,11 +177,7 @@ func (s *secrets) Present(ctx context.Context, name string, labels []driver.Labe
 
 // Unlabel implements driver.Inspector.
 func (s *secrets) Unlabel(ctx context.Context, name string, labels []driver.Label) error {
-	var keys []string
-	for _, l := range labels {
-		keys = append(keys, tagKey(l))
-	}
-	err := s.detach(ctx, s.path(name), keys)
+	_, err := s.detach(ctx, s.path(name), keysOf(labels))
 	if errors.Is(err, driver.ErrNotFound) {
 		return nil
 	}
@@ -236,16 +229,19 @@ func (s *secrets) probes() []probe {
 			})
 		}},
 		{"BatchGetSecretValue", func(ctx context.Context) error {
-			_, err := s.batch(ctx, []types.Filter{below(path)}, func(string) bool { return true }, func(string, state) bool { return false })
+			_, err := s.batch(ctx, []types.Filter{below(path)}, func(string, state) bool { return false })
 			return err
 		}},
 		{"DescribeSecret", func(ctx context.Context) error { _, err := s.describe(ctx, path); return err }},
 		{"GetSecretValue", func(ctx context.Context) error { _, err := s.read(ctx, path, path, ""); return err }},
 		{"PutSecretValue", func(ctx context.Context) error {
-			return s.put(ctx, place{path, token("probe", path)}, nil, &tombstone{Deleted: "probe"})
+			return s.put(ctx, place{path, token("probe", path)}, tombstone{Deleted: "probe"}.value())
 		}},
 		{"TagResource", func(ctx context.Context) error { return s.attach(ctx, path, s.tagsOf([]driver.Label{tag})) }},
-		{"UntagResource", func(ctx context.Context) error { return s.detach(ctx, path, []string{tagKey(tag)}) }},
+		{"UntagResource", func(ctx context.Context) error {
+			_, err := s.detach(ctx, path, []string{tagKey(tag)})
+			return err
+		}},
 	}
 	if !s.keep {
 		all = append(all, probe{"DeleteSecret", func(ctx context.Context) error { return s.remove(ctx, path) }})
@@ -258,7 +254,7 @@ func (s *secrets) probes() []probe {
 		if made == "" {
 			made = path
 		}
-		at, err := s.create(ctx, made, []byte("probe"), s.tagsOf([]driver.Label{tag}))
+		at, err := s.create(ctx, made, record([]byte("probe"), nil), s.tagsOf([]driver.Label{tag}))
 		if err != nil {
 			return err
 		}

@@ -153,8 +153,58 @@ func TestWhatIsWrongInSecretsManagerIsNamedAndMended(t *testing.T) {
 		}}); err != nil {
 			t.Fatal(err)
 		}
+		w.finds("at first", nil, "label-left-over")
+		w.finds("then", mend, "label-left-over repaired")
+		w.finds("afterwards", nil)
+	})
+	t.Run("a writer has added a tag a moment ago", func(t *testing.T) {
+		t.Parallel()
+		w := newWard(t, nil)
+		id := w.save(ann).ID
+		if _, err := w.client.TagResource(t.Context(), &secretsmanager.TagResourceInput{SecretId: aws.String(app + "/" + id), Tags: []types.Tag{
+			{Key: aws.String("tokenkeep:grant:" + strings.Repeat("a", 32) + ":" + strings.Repeat("b", 16)), Value: aws.String(w.server.Now().UTC().Format(time.RFC3339))},
+		}}); err != nil {
+			t.Fatal(err)
+		}
 		w.finds("at first", mend, "label-left-over")
 		w.finds("then", purge, "label-left-over repaired")
+		w.finds("afterwards", nil)
+	})
+	t.Run("a secret has been created without a value", func(t *testing.T) {
+		t.Parallel()
+		w := newWard(t, nil)
+		id := w.save(ann).ID
+		if err := w.store.DeleteToken(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.client.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String(app + "/" + id)}); err != nil {
+			t.Fatal(err)
+		}
+		w.server.Advance(10 * time.Minute)
+		w.server.Reset()
+		for what, do := range map[string]func() error{
+			"SaveToken": func() error { _, err := w.store.SaveToken(t.Context(), ann); return err },
+			"FindToken": func() error {
+				_, err := w.store.FindToken(t.Context(), tokenstore.Token{UserName: "ann", ClientID: "client"})
+				return err
+			},
+			"GetTokens": func() error { _, err := w.store.GetTokens(t.Context()); return err },
+		} {
+			if err := do(); !errors.Is(err, tokenstore.ErrCorrupt) || !strings.Contains(err.Error(), "has no value") {
+				t.Errorf("%s returns %v", what, err)
+			}
+		}
+		if n := w.server.Count()["CreateSecret"]; n > 1 {
+			t.Errorf("SaveToken has tried %d times", n)
+		}
+		if got := w.check(mend); !slices.Contains(got, "secret-empty") {
+			t.Errorf("Check finds %q", got)
+		}
+		if got := w.check(purge); !slices.Contains(got, "secret-empty repaired") {
+			t.Errorf("Check mends %q", got)
+		}
+		w.server.Advance(10 * time.Minute)
+		w.save(ann)
 		w.finds("afterwards", nil)
 	})
 	t.Run("a process died in the middle of a deletion", func(t *testing.T) {

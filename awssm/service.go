@@ -4,18 +4,20 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
-	"time"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/middleware"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
@@ -67,48 +69,6 @@ func token(parts ...string) string {
 // life.
 func first(path string) string { return token("first", path) }
 
-// A state is what one version of a secret is.
-type state struct {
-	place
-	created time.Time
-	data    []byte
-	grave   *tombstone
-	err     error // why there is no data: ErrNotFound or ErrCorrupt
-}
-
-// A tombstone is the content of a secret whose record was deleted. It is text,
-// and records are binary, which the console of Secrets Manager neither shows nor
-// edits.
-type tombstone struct {
-	// Deleted makes it unlike any other.
-	Deleted string `json:"deleted"`
-
-	// Kept says that the secret is to be used again. If it is not set the secret
-	// is about to be deleted, and nothing may be written over it.
-	Kept bool `json:"kept,omitempty"`
-}
-
-// content returns what is in a version.
-func content(path string, p place, created *time.Time, text *string, binary []byte) state {
-	st := state{place: p, data: binary}
-	if created != nil {
-		st.created = *created
-	}
-	if text == nil && len(binary) > 0 {
-		return st
-	}
-	var t tombstone
-	d := json.NewDecoder(strings.NewReader(aws.ToString(text)))
-	d.DisallowUnknownFields()
-	if d.Decode(&t) == nil && t.Deleted != "" && !d.More() {
-		st.grave, st.err = &t, fmt.Errorf("%w: %s was deleted", driver.ErrNotFound, path)
-	} else {
-		st.err = fmt.Errorf("%w: %s", driver.ErrCorrupt, path)
-	}
-	st.data = nil
-	return st
-}
-
 // read returns the version of a secret with an ID, or the current one if the ID
 // is empty. The secret is named by its path or its ARN.
 func (s *service) read(ctx context.Context, path, secret, id string) (state, error) {
@@ -129,17 +89,49 @@ func (s *service) read(ctx context.Context, path, secret, id string) (state, err
 	if p.arn == "" || p.id == "" {
 		return state{}, fmt.Errorf("%w: GetSecretValue: the answer names no version", driver.ErrUnavailable)
 	}
-	return content(path, p, out.CreatedDate, out.SecretString, out.SecretBinary), nil
+	return content(path, p, out.CreatedDate, value{out.SecretString, out.SecretBinary}), nil
+}
+
+// A vacantError says that a secret has no version at all, as a tool creates one that
+// leaves the value to others.
+type vacantError struct{ arn string }
+
+// Error returns the text.
+func (v vacantError) Error() string { return "the secret " + v.arn + " has no value" }
+
+// unvalued explains the error of a read that has found a secret and not the version
+// that was asked for. It matches ErrCorrupt if no version is the current one, and is
+// a vacantError if there is none at all. Any other error is returned as it came.
+func (s *service) unvalued(ctx context.Context, secret string, err error) error {
+	if !errors.Is(err, errNoVersion) && !errors.Is(err, errNoCurrent) {
+		return err
+	}
+	out, unknown := s.describe(ctx, secret)
+	switch {
+	case unknown != nil && ctx.Err() != nil:
+		return unknown
+	case unknown != nil, out.DeletedDate != nil:
+		return err
+	case len(out.VersionIdsToStages) == 0:
+		return fmt.Errorf("%w: %w", driver.ErrCorrupt, vacantError{aws.ToString(out.ARN)})
+	}
+	for _, stages := range out.VersionIdsToStages {
+		if slices.Contains(stages, stageCurrent) {
+			return err // what was read is out of date
+		}
+	}
+	return fmt.Errorf("%w: the secret %s has versions, and none is the current one", driver.ErrCorrupt, aws.ToString(out.ARN))
 }
 
 // create creates a secret. The error matches ErrExists if there is one, and
 // ErrNotFound if there was one that is still being deleted.
-func (s *service) create(ctx context.Context, path string, data []byte, labels []types.Tag) (place, error) {
+func (s *service) create(ctx context.Context, path string, v value, labels []types.Tag) (place, error) {
 	if err := ctx.Err(); err != nil {
 		return place{}, err
 	}
+	id := first(path)
 	in := &secretsmanager.CreateSecretInput{
-		Name: &path, SecretBinary: data, Tags: labels, ClientRequestToken: aws.String(first(path)),
+		Name: &path, SecretString: v.text, SecretBinary: v.bytes, Tags: labels, ClientRequestToken: &id,
 	}
 	if s.kms != "" {
 		in.KmsKeyId = &s.kms
@@ -149,34 +141,77 @@ func (s *service) create(ctx context.Context, path string, data []byte, labels [
 	}
 	out, err := s.client.CreateSecret(ctx, in)
 	if err != nil {
-		return place{}, failed(ctx, "CreateSecret", err, data)
+		if limit := (*types.LimitExceededException)(nil); errors.As(err, &limit) {
+			err = quotaError{err} // of the secrets of an account, which only an operator raises
+		}
+		return place{}, failed(ctx, "CreateSecret", err, v.sent())
 	}
 	p := place{aws.ToString(out.ARN), aws.ToString(out.VersionId)}
-	if p.arn == "" || p.id == "" {
-		return place{}, fmt.Errorf("%w: CreateSecret: the answer names no version", driver.ErrUnavailable)
+	if p.arn == "" {
+		return place{}, fmt.Errorf("%w: CreateSecret: the answer names no secret", driver.ErrUnavailable)
 	}
-	return p, nil
+	return p, kept("CreateSecret", id, p.id)
 }
 
-// put stores a content, data or a tombstone, at a place. The error matches
-// ErrConflict if another writer did so before.
-func (s *service) put(ctx context.Context, at place, data []byte, grave *tombstone) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	in := &secretsmanager.PutSecretValueInput{SecretId: &at.arn, ClientRequestToken: &at.id, SecretBinary: data}
-	if grave != nil {
-		text, _ := json.Marshal(grave) // a string and a bool always marshal
-		in.SecretString = aws.String(string(text))
-	}
-	_, err := s.client.PutSecretValue(ctx, in)
-	if err == nil {
+// kept checks that a write has made the version that it asked for. A server that
+// gives it another ID does not refuse the second of two writers either.
+func kept(call, asked, got string) error {
+	if asked == got {
 		return nil
 	}
-	if err = failed(ctx, "PutSecretValue", err, data); errors.Is(err, driver.ErrExists) {
-		return fmt.Errorf("%w: %s: another writer came first", driver.ErrConflict, at.arn)
+	return fmt.Errorf("%w: %s: the answer names the version %q where %q was asked for: this server does not keep what two writers depend on",
+		driver.ErrRefused, call, got, asked)
+}
+
+// put stores a value at a place. The error matches ErrConflict if another writer
+// did so before, and is a rejected one if it is certain that nothing was stored and
+// nothing will be.
+func (s *service) put(ctx context.Context, at place, v value) error {
+	if err := ctx.Err(); err != nil {
+		return rejected{err}
+	}
+	clean := false
+	out, err := s.client.PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{
+		SecretId: &at.arn, ClientRequestToken: &at.id, SecretString: v.text, SecretBinary: v.bytes,
+	}, cleanly(&clean))
+	if err == nil {
+		return kept("PutSecretValue", at.id, aws.ToString(out.VersionId))
+	}
+	err = failed(ctx, "PutSecretValue", err, v.sent())
+	if errors.Is(err, driver.ErrExists) {
+		return rejected{fmt.Errorf("%w: %s: another writer came first", driver.ErrConflict, at.arn)}
+	}
+	if clean {
+		return rejected{err}
 	}
 	return err
+}
+
+// A rejected write has changed nothing, and never will.
+type rejected struct{ error }
+
+// Unwrap returns the error itself.
+func (r rejected) Unwrap() error { return r.error }
+
+// cleanly makes a call note whether the service has answered each of its attempts
+// with a refusal. An attempt without an answer, or with a failure of the service's
+// own, may have been applied, whatever the one after it was told.
+func cleanly(clean *bool) func(*secretsmanager.Options) {
+	note := middleware.InitializeMiddlewareFunc("tokenkeepRefusals", func(
+		ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler,
+	) (middleware.InitializeOutput, middleware.Metadata, error) {
+		out, metadata, err := next.HandleInitialize(ctx, in)
+		attempts, ok := retry.GetAttemptResults(metadata)
+		*clean = ok && len(attempts.Results) > 0 && !slices.ContainsFunc(attempts.Results, func(a retry.AttemptResult) bool {
+			return !refusal(a.Err)
+		})
+		return out, metadata, err
+	})
+	return func(o *secretsmanager.Options) {
+		o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
+			return stack.Initialize.Add(note, middleware.Before)
+		})
+	}
 }
 
 // attach adds tags to a secret.
@@ -190,15 +225,17 @@ func (s *service) attach(ctx context.Context, arn string, tags []types.Tag) erro
 	return nil
 }
 
-// detach removes tags from a secret.
-func (s *service) detach(ctx context.Context, arn string, keys []string) error {
+// detach removes tags from a secret. clean says of an error that the tags are all
+// still there, and stay.
+func (s *service) detach(ctx context.Context, arn string, keys []string) (clean bool, err error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return true, err
 	}
-	if _, err := s.client.UntagResource(ctx, &secretsmanager.UntagResourceInput{SecretId: &arn, TagKeys: keys}); err != nil {
-		return failed(ctx, "UntagResource", err, nil)
+	_, err = s.client.UntagResource(ctx, &secretsmanager.UntagResourceInput{SecretId: &arn, TagKeys: keys}, cleanly(&clean))
+	if err != nil {
+		return clean, failed(ctx, "UntagResource", err, nil)
 	}
-	return nil
+	return false, nil
 }
 
 // describe returns what there is beside the versions of a secret, also of one
@@ -238,10 +275,9 @@ func below(prefix string) types.Filter {
 }
 
 // batch calls yield with each secret that meets the conditions, and its path,
-// until that returns false. A secret that is gone since it was listed is left
-// out, and so is one that cannot be read and has a path that is not ours: filters
-// are prefixes, and match what is below another prefix in ours too.
-func (s *service) batch(ctx context.Context, filters []types.Filter, ours func(path string) bool, yield func(path string, st state) bool) (more bool, err error) {
+// until that returns false. A secret that cannot be read has the reason in its
+// state; one that is gone since it was listed is left out.
+func (s *service) batch(ctx context.Context, filters []types.Filter, yield func(path string, st state) bool) (more bool, err error) {
 	in := &secretsmanager.BatchGetSecretValueInput{Filters: filters, MaxResults: aws.Int32(batchSize)}
 	for {
 		if err := ctx.Err(); err != nil {
@@ -249,12 +285,15 @@ func (s *service) batch(ctx context.Context, filters []types.Filter, ours func(p
 		}
 		out, err := s.client.BatchGetSecretValue(ctx, in)
 		if err != nil {
-			return false, failed(ctx, "BatchGetSecretValue", err, nil)
+			err = failed(ctx, "BatchGetSecretValue", err, nil)
+			if ctx.Err() == nil && ofOneSecret(err) {
+				return s.oneByOne(ctx, filters, yield)
+			}
+			return false, err
 		}
 		for _, e := range out.Errors {
-			err := classify(&smithy.GenericAPIError{Code: aws.ToString(e.ErrorCode), Message: aws.ToString(e.Message)})
-			if !errors.Is(err, driver.ErrNotFound) && ours(pathOf(aws.ToString(e.SecretId))) {
-				return false, fmt.Errorf("BatchGetSecretValue: %s: %w", aws.ToString(e.SecretId), err)
+			if path, st := s.unread(ctx, e); st.err != nil && !yield(path, st) {
+				return false, nil
 			}
 		}
 		for _, v := range out.SecretValues {
@@ -263,7 +302,7 @@ func (s *service) batch(ctx context.Context, filters []types.Filter, ours func(p
 			}
 			path := aws.ToString(v.Name)
 			p := place{aws.ToString(v.ARN), aws.ToString(v.VersionId)}
-			if !yield(path, content(path, p, v.CreatedDate, v.SecretString, v.SecretBinary)) {
+			if !yield(path, content(path, p, v.CreatedDate, value{v.SecretString, v.SecretBinary})) {
 				return false, nil
 			}
 		}
@@ -271,6 +310,59 @@ func (s *service) batch(ctx context.Context, filters []types.Filter, ours func(p
 			return true, nil
 		}
 	}
+}
+
+// unread returns what a batch says of a secret that it could not read: a state
+// without an error if the secret is gone or has never had a value.
+func (s *service) unread(ctx context.Context, e types.APIErrorType) (path string, st state) {
+	id := aws.ToString(e.SecretId)
+	path = pathOf(id)
+	err := s.unvalued(ctx, id, classify(&smithy.GenericAPIError{Code: aws.ToString(e.ErrorCode), Message: aws.ToString(e.Message)}))
+	if errors.Is(err, driver.ErrNotFound) {
+		return path, state{}
+	}
+	return path, state{err: fmt.Errorf("BatchGetSecretValue: %s: %w", path, err)}
+}
+
+// ofOneSecret reports whether the error of a batch is about one of its secrets.
+// Secrets Manager puts such errors beside the values of the others; LocalStack
+// 4.14.0 fails as a whole for a version of bytes that was stored by PutSecretValue
+// (InternalError, "Object of type bytes is not JSON serializable"), and for a secret
+// that has no value or is marked for deletion.
+func ofOneSecret(err error) bool {
+	var answer smithy.APIError
+	return errors.Is(err, driver.ErrNotFound) || errors.As(err, &answer) && answer.ErrorCode() == "InternalError"
+}
+
+// oneByOne is batch with a call for each secret.
+func (s *service) oneByOne(ctx context.Context, filters []types.Filter, yield func(path string, st state) bool) (more bool, err error) {
+	for page, err := range s.pages(ctx, &secretsmanager.ListSecretsInput{Filters: filters, MaxResults: aws.Int32(batchSize)}) {
+		if err != nil {
+			return false, err
+		}
+		states := make([]state, len(page))
+		var work sync.WaitGroup
+		for i, e := range page {
+			work.Go(func() {
+				path := aws.ToString(e.Name)
+				st, err := s.read(ctx, path, aws.ToString(e.ARN), "")
+				if err = s.unvalued(ctx, aws.ToString(e.ARN), err); err != nil {
+					st.err = fmt.Errorf("%s: %w", path, err)
+				}
+				states[i] = st
+			})
+		}
+		work.Wait()
+		for i, e := range page {
+			if err := ctx.Err(); err != nil {
+				return false, err
+			}
+			if gone := states[i].tombstone == nil && errors.Is(states[i].err, driver.ErrNotFound); !gone && !yield(aws.ToString(e.Name), states[i]) {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
 }
 
 // pathOf returns the name in an ARN, which ends in "-" and six characters; what is
@@ -284,19 +376,38 @@ func pathOf(id string) string {
 	return path[:max(len(path)-suffix, 0)]
 }
 
+// pages yields the pages of a list.
+func (s *service) pages(ctx context.Context, in *secretsmanager.ListSecretsInput) iter.Seq2[[]types.SecretListEntry, error] {
+	return func(yield func([]types.SecretListEntry, error) bool) {
+		for {
+			if err := ctx.Err(); err != nil {
+				yield(nil, err)
+				return
+			}
+			out, err := s.client.ListSecrets(ctx, in)
+			if err != nil {
+				yield(nil, failed(ctx, "ListSecrets", err, nil))
+				return
+			}
+			if !yield(out.SecretList, nil) {
+				return
+			}
+			if in.NextToken = out.NextToken; in.NextToken == nil {
+				return
+			}
+		}
+	}
+}
+
 // list calls yield with the path of each secret under a prefix until that returns
 // false.
 func (s *service) list(ctx context.Context, prefix string, yield func(path string) bool) error {
 	in := &secretsmanager.ListSecretsInput{Filters: []types.Filter{below(prefix)}, MaxResults: aws.Int32(listSize)}
-	for {
-		if err := ctx.Err(); err != nil {
+	for page, err := range s.pages(ctx, in) {
+		if err != nil {
 			return err
 		}
-		out, err := s.client.ListSecrets(ctx, in)
-		if err != nil {
-			return failed(ctx, "ListSecrets", err, nil)
-		}
-		for _, e := range out.SecretList {
+		for _, e := range page {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -304,8 +415,6 @@ func (s *service) list(ctx context.Context, prefix string, yield func(path strin
 				return nil
 			}
 		}
-		if in.NextToken = out.NextToken; in.NextToken == nil {
-			return nil
-		}
 	}
+	return nil
 }

@@ -288,7 +288,8 @@ func (e *env) everyStateFollows(round, savers int, token func(i int) string) {
 		if err != nil {
 			e.Fatal(err)
 		}
-		record, err := codec.JSON.Decode(last, out.SecretBinary)
+		_, text, _ := strings.Cut(aws.ToString(out.SecretString), "\n")
+		record, err := codec.JSON.Decode(last, []byte(text))
 		if err != nil {
 			e.Fatal(err)
 		}
