@@ -197,7 +197,9 @@ func (s *Server) allowed(t *token, q *Request, m *mount, rest string) bool {
 	if need == "write" {
 		need = "update"
 		class, path, _ := strings.Cut(rest, "/")
-		if m != nil && (class == "data" || class == "metadata") && m.keys[path] == nil {
+		switch {
+		case m == nil:
+		case m.config.KV1 && m.keys[rest] == nil, !m.config.KV1 && (class == "data" || class == "metadata") && m.keys[path] == nil:
 			need = "create"
 		}
 	}

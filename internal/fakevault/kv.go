@@ -32,6 +32,10 @@ type Config struct {
 	MaxVersions        int           // versions to keep; 0: 10
 	CASRequired        bool          // every write of data names a version
 	DeleteVersionAfter time.Duration // how long a version lives; 0: for ever
+
+	// KV1 makes it version 1 of the engine, which has none of these settings: any
+	// path holds what a write has sent, and a write answers nothing.
+	KV1 bool
 }
 
 // A mount is one KV version 2 secrets engine. A key is replaced, not changed,
@@ -137,6 +141,9 @@ func (v version) gone(now time.Time) bool {
 
 // handle carries out an operation on "data/…", "metadata/…" and so on.
 func (m *mount) handle(operation, rest string, query url.Values, body []byte, now, asOf time.Time) *answer {
+	if m.config.KV1 {
+		return m.handle1(operation, rest, body, now)
+	}
 	class, path, _ := strings.Cut(rest, "/")
 	var fields map[string]json.RawMessage
 	if operation == "write" || operation == "patch" {
@@ -186,6 +193,34 @@ func (m *mount) handle(operation, rest string, query url.Values, body []byte, no
 		return failure(http.StatusMethodNotAllowed, "1 error occurred:\n\t* unsupported operation\n\n")
 	}
 	return m.invalid(rest, operation)
+}
+
+// handle1 carries out an operation of version 1 (kv: passthrough.go).
+func (m *mount) handle1(operation, path string, body []byte, now time.Time) *answer {
+	switch operation {
+	case "read":
+		k := m.keys[path]
+		if k == nil {
+			return failure(http.StatusNotFound)
+		}
+		return &answer{data: k.versions[1].data}
+	case "list":
+		return m.list(path, time.Time{})
+	case "delete":
+		m.set(path, nil, now)
+		return &answer{}
+	case "write":
+		var data map[string]any
+		if err := decode(body, &data); err != nil {
+			return failure(http.StatusBadRequest, "error parsing JSON")
+		}
+		if len(data) == 0 {
+			return failure(http.StatusBadRequest, "missing data fields")
+		}
+		m.set(path, &key{versions: map[int]version{1: {data: data, created: now}}}, now)
+		return &answer{}
+	}
+	return failure(http.StatusMethodNotAllowed, "1 error occurred:\n\t* unsupported operation\n\n")
 }
 
 // invalid answers for a path that the engine has not (kv: backend.go, pathInvalid).

@@ -37,8 +37,12 @@ type Options struct {
 	// ago. Writes go to the active node.
 	Lag time.Duration
 
-	// Forward is what becomes of the header X-Vault-Forward.
+	// Forward is what becomes of the header X-Vault-Forward. OpenBao ignores it.
 	Forward Forward
+
+	// OpenBao makes the server refuse in the words of OpenBao, which does not say
+	// whether it is the token that is not valid or a policy that lacks something.
+	OpenBao bool
 }
 
 // Forward is what a server does with a request that asks, by the header
@@ -150,8 +154,7 @@ func (s *Server) Close() {
 	<-s.done
 }
 
-// Mount adds a KV version 2 secrets engine, empty, in a namespace; "" is the
-// root namespace.
+// Mount adds a KV secrets engine, empty, in a namespace; "" is the root namespace.
 func (s *Server) Mount(namespace, name string, c Config) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -352,7 +355,7 @@ func (s *Server) handle(q *Request) *answer {
 		return failure(http.StatusServiceUnavailable, "Vault is sealed") // core: sdk/logical/response_util.go
 	}
 	forwarded := q.Header.Get("X-Vault-Forward")
-	if forwarded != "" && s.opts.Forward == ForwardRefused {
+	if forwarded != "" && s.opts.Forward == ForwardRefused && !s.opts.OpenBao {
 		return failure(http.StatusBadRequest, "forwarding via header X-Vault-Forward disabled in configuration")
 	}
 	if (q.Operation == "write" || q.Operation == "patch") && strings.HasSuffix(q.Path, "/") {
@@ -368,6 +371,8 @@ func (s *Server) handle(q *Request) *answer {
 	switch {
 	case bearer(q.Header) == "":
 		return failure(http.StatusForbidden, "permission denied")
+	case (t == nil || t.dead(s.now())) && s.opts.OpenBao:
+		return failure(http.StatusForbidden, "1 error occurred:\n\t* permission denied\n\n")
 	case t == nil || t.dead(s.now()):
 		// docs: concepts/tokens, "Error Responses"
 		return failure(http.StatusForbidden, "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n")
@@ -388,7 +393,7 @@ func (s *Server) handle(q *Request) *answer {
 		return failure(http.StatusNotFound, fmt.Sprintf("no handler for route %q. route entry not found.", q.Path))
 	}
 	now, asOf := s.now(), time.Time{}
-	if s.opts.Lag > 0 && (forwarded != "active-node" || s.opts.Forward == ForwardIgnored) {
+	if s.opts.Lag > 0 && (forwarded != "active-node" || s.opts.Forward == ForwardIgnored || s.opts.OpenBao) {
 		asOf = now.Add(-s.opts.Lag)
 	}
 	return m.handle(q.Operation, rest, q.Query, q.Body, now, asOf)
@@ -416,7 +421,7 @@ func (s *Server) health() *answer {
 	return &answer{status: status, raw: map[string]any{
 		"initialized": true, "sealed": s.sealed, "standby": false, "performance_standby": s.opts.Lag > 0,
 		"replication_performance_mode": "disabled", "replication_dr_mode": "disabled",
-		"server_time_utc": s.now().Unix(), "version": "1.21.4",
+		"server_time_utc": s.now().Unix(), "version": map[bool]string{false: "1.21.4", true: "2.6.2"}[s.opts.OpenBao],
 		"cluster_name": "fakevault", "cluster_id": "00000000-0000-0000-0000-000000000000",
 	}}
 }
@@ -425,11 +430,11 @@ func (s *Server) health() *answer {
 // before it patches and the command line before everything.
 func (s *Server) uiMount(t *token, q *Request) *answer {
 	path := folder(strings.TrimPrefix(q.Path, "sys/internal/ui/mounts/"))
-	for name := range s.mounts {
-		name, ok := strings.CutPrefix(name, q.Namespace)
+	for full, m := range s.mounts {
+		name, ok := strings.CutPrefix(full, q.Namespace)
 		if ok && strings.HasPrefix(path, name) && s.anyRule(t, q.Namespace+name) {
 			return &answer{data: map[string]any{
-				"path": name, "type": "kv", "options": map[string]any{"version": "2"}, "description": "",
+				"path": name, "type": "kv", "options": map[string]any{"version": map[bool]string{false: "2", true: "1"}[m.config.KV1]}, "description": "",
 				"accessor": "kv_00000000", "uuid": "", "local": false, "seal_wrap": false,
 			}}
 		}
