@@ -21,20 +21,19 @@ type backend struct {
 
 	mu       sync.Mutex
 	prefixes map[driver.Secrets]string
+	denied   map[string]string // by prefix: rules
 	next     int
 }
 
 func newBackend(t testing.TB, server *fakevault.Options, opts *vaultstore.Options) *backend {
-	b := &backend{server: fakevault.New(server), opts: opts, prefixes: map[driver.Secrets]string{}}
+	b := &backend{server: fakevault.New(server), opts: opts, prefixes: map[driver.Secrets]string{}, denied: map[string]string{}}
 	t.Cleanup(b.server.Close)
 	return b
 }
 
 func (b *backend) open(t testing.TB, prefix string) driver.Secrets {
 	t.Helper()
-	if err := b.server.Policy("", prefix, vaultstore.Policy("secret", prefix)); err != nil {
-		t.Fatal(err)
-	}
+	b.grant(t, prefix)
 	d, err := vaultstore.NewDriver(newClient(t, b.server.URL, b.server.Token("", 0, prefix)), "secret", prefix, b.opts)
 	if err != nil {
 		t.Fatal(err)
@@ -43,6 +42,16 @@ func (b *backend) open(t testing.TB, prefix string) driver.Secrets {
 	defer b.mu.Unlock()
 	b.prefixes[d] = prefix
 	return d
+}
+
+// grant gives what a store with the prefix needs, but for what it is denied.
+func (b *backend) grant(t testing.TB, prefix string) {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.server.Policy("", prefix, vaultstore.Policy("secret", prefix)+b.denied[prefix]); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (b *backend) prefix(d driver.Secrets) string {
@@ -72,6 +81,13 @@ func (b *backend) driver() conformance.Driver {
 				t.Fatal(err)
 			}
 		},
+		Refuse: func(t testing.TB, d driver.Secrets, name string) {
+			prefix := b.prefix(d)
+			b.mu.Lock()
+			b.denied[prefix] += "path \"secret/data/" + prefix + "/tokens/" + name + "\" {\n  capabilities = [\"deny\"]\n}\n"
+			b.mu.Unlock()
+			b.grant(t, prefix)
+		},
 		Calls: func() int64 { return int64(len(b.server.Requests())) },
 	}
 }
@@ -79,6 +95,11 @@ func (b *backend) driver() conformance.Driver {
 func TestDriverConforms(t *testing.T) {
 	t.Parallel()
 	conformance.RunDriver(t, newBackend(t, nil, nil).driver())
+}
+
+func TestDriverConformsOnOpenBao(t *testing.T) {
+	t.Parallel()
+	conformance.RunDriver(t, newBackend(t, &fakevault.Options{OpenBao: true}, nil).driver())
 }
 
 func TestStoreConforms(t *testing.T) {

@@ -26,8 +26,19 @@
 // With Options.Auth the store logs in by itself when the client has no token or
 // Vault does not know it any more, so that a program which is frozen between
 // calls needs no goroutine to renew it. The tokens should have the policy
-// "default", as they do unless somebody says otherwise: with it a store can tell
-// an expired token from a policy that lacks something.
+// "default", as they do unless the role says otherwise: with it a store can tell
+// an expired token from a policy that lacks something. OpenBao, and Vault before
+// 1.17, refuse both in the same words. Without that policy a store there logs in at
+// most once in 30 seconds to find out.
+//
+// A mount of KV version 1 answers as an empty store does, and keeps what it is sent
+// in the clear. So a store learns once what is mounted, before it writes and before
+// it says that something is not there: from an answer that only version 2 gives, or
+// from sys/internal/ui/mounts, which every token may read that has a policy for the
+// mount. Where a proxy or a policy forbids that, it reads <mount>/config, and failing
+// that writes what is no record, on a condition that version 2 refuses. Another
+// engine, or none, is ErrRefused. The prefix is the path of the secret: it does not
+// begin with "data/" or another part of the API.
 //
 // # What is where
 //
@@ -68,6 +79,9 @@
 //	Lookup        1 for each label, at once; then 1 for each secret, 16 at a time
 //	List          1; then 1 for each secret, deleted ones included, 16 at a time
 //	Names         1
+//
+// A driver that has not read a record yet makes one call more, once, before it writes,
+// says that something is not there, or yields Names: it asks what is mounted.
 //
 // An Update that another writer forestalled costs one call more, which looks at
 // the version that was first: the client repeats writes that failed, and what it
@@ -116,7 +130,25 @@
 // overtaken is told "unavailable", and looks again, where it could have been told
 // that it had succeeded.
 //
-// Do not set delete_version_after: a record would disappear.
+// Do not set delete_version_after: a record would disappear. "tokenkeep doctor" tells
+// it while the record is there.
+//
+// # Errors
+//
+//	400  ErrRefused; ErrConflict if it is the version; ErrUnavailable while the
+//	     engine is being upgraded
+//	401  ErrDenied with ErrCredentials
+//	403  ErrDenied; with ErrCredentials if Vault says that the token is not valid,
+//	     or if the client has none
+//	404  ErrNotFound; ErrRefused if it is the mount or the namespace
+//	412, 423, 429, 472, 473 and 5xx
+//	     ErrUnavailable; ErrRefused if what was sent is too large
+//	other 4xx
+//	     ErrRefused
+//
+// A connection that fails is ErrUnavailable. If it fails because of the scheme of the
+// address or the certificate it is ErrRefused. Lists and checks name a secret that
+// cannot be read and go on.
 //
 // # Cleaning up
 //

@@ -49,6 +49,7 @@ const (
 type secrets struct {
 	*vault
 	mount, prefix    string
+	engine           engine
 	listLag, readLag time.Duration
 }
 
@@ -88,7 +89,7 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 // Create implements driver.Secrets. The first record under a name is version 1;
 // one that follows a tombstone replaces that.
 func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (driver.Version, error) {
-	if err := s.index(ctx, name, p.Labels); err != nil {
+	if err := s.prepare(ctx, name, p.Labels); err != nil {
 		return "", err
 	}
 	traced, sent := counting(ctx)
@@ -124,7 +125,7 @@ func (s *secrets) Update(ctx context.Context, name string, base driver.Secret, p
 	if !ok {
 		return "", fmt.Errorf("%w: the base has no version", driver.ErrConflict)
 	}
-	if err := s.index(ctx, name, without(p.Labels, base.Labels)); err != nil {
+	if err := s.prepare(ctx, name, without(p.Labels, base.Labels)); err != nil {
 		return "", err
 	}
 	traced, sent := counting(ctx)
@@ -149,6 +150,9 @@ func (s *secrets) Update(ctx context.Context, name string, base driver.Secret, p
 // Vault would begin to count again if the whole were deleted, and an Update
 // prepared against the old version 1 would fit a new one.
 func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) error {
+	if err := s.prepare(ctx, name, nil); err != nil {
+		return err
+	}
 	number, _, ok := parse(base.Version)
 	err := fmt.Errorf("%w: the base has no version", driver.ErrConflict)
 	traced, sent := counting(ctx)
@@ -244,6 +248,9 @@ func (s *secrets) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 func (s *secrets) Names(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		names, err := s.names(ctx)
+		if err == nil && len(names) > 0 {
+			err = s.reads(ctx) // there are folders of any name in version 1
+		}
 		if err != nil {
 			yield("", err)
 			return
@@ -364,6 +371,7 @@ func (s *secrets) read(ctx context.Context, name string, number int, active bool
 			Metadata metadata                   `json:"metadata"`
 		} `json:"data"`
 	}
+	where := s.where()
 	err := s.do(ctx, q, &answer)
 	if err != nil && !errors.Is(err, driver.ErrNotFound) {
 		return state{}, err
@@ -372,11 +380,20 @@ func (s *secrets) read(ctx context.Context, name string, number int, active bool
 	st := state{number: m.Version, version: version(m.Version, m.CreatedTime)}
 	st.created, _ = time.Parse(time.RFC3339Nano, m.CreatedTime)
 	switch {
-	case err != nil:
+	case err != nil && m.Version < 1:
+		// Nothing was ever there, or it is not the engine that would know.
+		if wrong := s.reads(ctx); wrong != nil {
+			return state{}, wrong
+		}
 		st.err = err
 		return st, nil
 	case m.Version < 1:
 		return state{}, fmt.Errorf("%s: %w", s.data(name), errNotKV2)
+	}
+	s.prove(where)
+	if err != nil {
+		st.err = err
+		return st, nil
 	}
 	st.data, st.tombstone = decode(answer.Data.Data)
 	switch {
@@ -439,8 +456,25 @@ func decode(fields map[string]json.RawMessage) (data []byte, tombstone string) {
 	return nil, ""
 }
 
+// prepare makes sure, before any request is counted, that the engine is one to write
+// to, and adds the entries that a secret is to be found by.
+func (s *secrets) prepare(ctx context.Context, name string, labels []driver.Label) error {
+	if err := s.writes(ctx); err != nil {
+		return err
+	}
+	return s.index(ctx, name, labels)
+}
+
 // write makes f the version after number.
 func (s *secrets) write(ctx context.Context, name string, number int, f field) (driver.Version, error) {
+	if err := s.writes(ctx); err != nil {
+		return "", err
+	}
+	return s.put(ctx, name, number, f)
+}
+
+// put is write on any engine.
+func (s *secrets) put(ctx context.Context, name string, number int, f field) (driver.Version, error) {
 	var answer struct {
 		Data metadata `json:"data"`
 	}
@@ -562,7 +596,7 @@ func (s *secrets) list(ctx context.Context, folder string) ([]string, error) {
 		method: http.MethodGet, path: folder, query: url.Values{"list": {"true"}}, active: s.listLag == 0,
 	}, &answer)
 	if errors.Is(err, driver.ErrNotFound) {
-		return nil, nil
+		return nil, s.reads(ctx)
 	}
 	return answer.Data.Keys, err
 }
@@ -576,7 +610,8 @@ func (s *secrets) names(ctx context.Context) ([]string, error) {
 	return slices.DeleteFunc(keys, func(k string) bool { return !legalName.MatchString(k) }), err
 }
 
-// fetch yields the secrets of the given names, as they come.
+// fetch yields the secrets of the given names, as they come. Why one cannot be read
+// is yielded with its name, unless it concerns all.
 func (s *secrets) fetch(ctx context.Context, names []string, yield func(driver.Named, error) bool) {
 	type result struct {
 		driver.Named
@@ -606,6 +641,7 @@ func (s *secrets) fetch(ctx context.Context, names []string, yield func(driver.N
 			}
 		})
 	}
+	var failures streak
 	for range names {
 		var r result
 		select {
@@ -615,17 +651,34 @@ func (s *secrets) fetch(ctx context.Context, names []string, yield func(driver.N
 			return
 		}
 		switch {
+		case ctx.Err() != nil:
+			yield(driver.Named{}, ctx.Err())
+			return
+		case failures.ofAll(r.err):
+			yield(driver.Named{}, r.err)
+			return
 		case errors.Is(r.err, driver.ErrNotFound):
 			continue // deleted, or a tombstone
-		case r.err == nil, errors.Is(r.err, driver.ErrCorrupt):
-			if !yield(r.Named, r.err) {
-				return
-			}
-		default:
-			yield(driver.Named{}, r.err)
+		case !yield(r.Named, r.err):
 			return
 		}
 	}
+}
+
+// A streak counts secrets in a row that could not be read because Vault was
+// unavailable.
+type streak int
+
+// ofAll reports whether err is about all secrets, and not about the one that was
+// read: the token is not accepted, the engine is another one, or so many in a row are
+// unavailable that it is Vault that is.
+func (n *streak) ofAll(err error) bool {
+	if errors.Is(err, driver.ErrUnavailable) {
+		*n++
+	} else {
+		*n = 0
+	}
+	return errors.Is(err, driver.ErrCredentials) || wrongEngine(err) || *n > width
 }
 
 // each calls f for all items, several at a time, and returns the first error.

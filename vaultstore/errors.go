@@ -3,6 +3,7 @@ package vaultstore
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -24,10 +25,18 @@ const (
 	textBadToken  = "invalid token"
 	textUpgrading = "from non-versioned to versioned data"
 	textNoForward = "forwarding via header X-Vault-Forward disabled"
+	textNoRoute   = "no handler for route"
+	textPlain     = "Client sent an HTTP request to an HTTPS server"
+	textMalformed = "Vault token contains non-printable characters"
 )
 
-// errNotKV2 means that what is mounted there answers like something else.
-var errNotKV2 = errors.New("the mount is not a KV version 2 secrets engine")
+// texts500 are those of failures that are not Vault's: what was sent is larger than
+// the server or its storage takes.
+var texts500 = []string{"too large", "exceeds allowed length"}
+
+// errCredentials is the class of an error about the token, or about what a login is
+// made with, and not about what the token may do.
+var errCredentials = fmt.Errorf("%w: %w", driver.ErrDenied, driver.ErrCredentials)
 
 // classify gives an error of the client its class. An error that fits none is
 // returned as it came.
@@ -42,21 +51,11 @@ func classify(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &answer):
-		switch code := answer.StatusCode; {
-		case code == http.StatusBadRequest && says(err, textMismatch):
-			class = driver.ErrConflict
-		case code == http.StatusBadRequest && says(err, textNoToken), code == http.StatusUnauthorized, code == http.StatusForbidden:
-			class = driver.ErrDenied
-		case code == http.StatusBadRequest && says(err, textUpgrading):
-			class = driver.ErrUnavailable
-		case code == http.StatusNotFound && len(answer.Errors) == 0:
-			// With a text it is "no handler for route": a mount that is not there.
-			class = driver.ErrNotFound
-		case code == http.StatusPreconditionFailed, code == http.StatusLocked, code == http.StatusTooManyRequests,
-			code == 472, code == 473, code >= http.StatusInternalServerError, code < http.StatusBadRequest:
-			// 472 and 473 are what standby nodes say of themselves.
-			class = driver.ErrUnavailable
-		}
+		class = classOf(answer)
+	case misdirected(err):
+		class = driver.ErrRefused
+	case strings.Contains(err.Error(), textMalformed):
+		class = errCredentials
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		// The caller's context is not done (see failed): the client's own time-out
 		// has run out. The error is not wrapped, or it would be taken for the
@@ -65,10 +64,45 @@ func classify(err error) error {
 	case errors.As(err, &transport), errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		class = driver.ErrUnavailable
 	}
-	if class == nil {
+	switch {
+	case class == nil:
 		return err
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return fmt.Errorf("%w: the server speaks http, and its address says https: %w", class, err)
 	}
 	return fmt.Errorf("%w: %w", class, err)
+}
+
+// classOf returns the class of an answer.
+func classOf(answer *api.ResponseError) error {
+	switch code := answer.StatusCode; {
+	case code == http.StatusBadRequest && says(answer, textMismatch):
+		return driver.ErrConflict
+	case code == http.StatusBadRequest && says(answer, textUpgrading):
+		return driver.ErrUnavailable
+	case says(answer, textNoToken), code == http.StatusUnauthorized, code == http.StatusForbidden && says(answer, textBadToken):
+		return errCredentials
+	case code == http.StatusForbidden:
+		return driver.ErrDenied
+	case code == http.StatusNotFound && len(answer.Errors) == 0:
+		// With a text it is a mount or a namespace that is not there.
+		return driver.ErrNotFound
+	case code == http.StatusPreconditionFailed, code == http.StatusLocked, code == http.StatusTooManyRequests,
+		code == 472, code == 473, code < http.StatusBadRequest:
+		// 472 and 473 are what standby nodes say of themselves.
+		return driver.ErrUnavailable
+	case code >= http.StatusInternalServerError && !slices.ContainsFunc(texts500, func(text string) bool { return says(answer, text) }):
+		return driver.ErrUnavailable
+	}
+	return driver.ErrRefused
+}
+
+// misdirected reports whether the connection failed because of the address or the
+// certificates that the client was given: nothing was sent.
+func misdirected(err error) bool {
+	var certificate *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	return errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, &certificate) || errors.As(err, &record)
 }
 
 // failed makes the error of a call out of the client's: an error of ctx if ctx is
@@ -106,7 +140,10 @@ func newRefusal(answer *api.ResponseError, sent []byte) *refusal {
 	clean := *answer
 	clean.Errors = nil
 	for _, text := range answer.Errors {
-		if answer.RawError || repeats(text, sent) {
+		switch {
+		case answer.RawError && strings.Contains(text, textPlain):
+			text = "the server speaks https, and its address says http"
+		case answer.RawError || repeats(text, sent):
 			text = "(text not shown)"
 		}
 		clean.Errors = append(clean.Errors, text)

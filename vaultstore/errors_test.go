@@ -2,10 +2,13 @@ package vaultstore
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -18,7 +21,7 @@ import (
 
 // classes are the sentinels of package driver.
 var classes = []error{
-	driver.ErrNotFound, driver.ErrExists, driver.ErrConflict, driver.ErrDenied, driver.ErrUnavailable, driver.ErrCorrupt,
+	driver.ErrNotFound, driver.ErrExists, driver.ErrConflict, driver.ErrDenied, driver.ErrRefused, driver.ErrUnavailable, driver.ErrCorrupt,
 }
 
 func TestErrorsGetTheirClass(t *testing.T) {
@@ -34,27 +37,29 @@ func TestErrorsGetTheirClass(t *testing.T) {
 		{"a cas mismatch", answer(400, "check-and-set parameter did not match the current version"), driver.ErrConflict},
 		{"a cas mismatch behind another text", answer(400, "1 error occurred", "check-and-set parameter did not match the current version"), driver.ErrConflict},
 		{"a cas mismatch with another status", answer(500, "check-and-set parameter did not match the current version"), driver.ErrUnavailable},
-		{"a cas that is required", answer(400, "check-and-set parameter required for this call"), nil},
-		{"a cas that is no number", answer(400, "error parsing check-and-set parameter"), nil},
-		{"no data", answer(400, "no data provided"), nil},
+		{"a cas that is required", answer(400, "check-and-set parameter required for this call"), driver.ErrRefused},
+		{"a cas that is no number", answer(400, "error parsing check-and-set parameter"), driver.ErrRefused},
+		{"no data", answer(400, "no data provided"), driver.ErrRefused},
 		{"a mount that is being upgraded", answer(400, "Upgrading from non-versioned to versioned data. This backend will be unavailable for a brief period and will resume service shortly."), driver.ErrUnavailable},
 		{"a mount that waits for an upgrade", answer(400, "Waiting for the primary to upgrade from non-versioned to versioned data. This backend will be unavailable for a brief period and will resume service when the primary is finished."), driver.ErrUnavailable},
-		{"no token", answer(400, "missing client token"), driver.ErrDenied},
-		{"a proxy that wants a login", answer(401), driver.ErrDenied},
+		{"no token", answer(400, "missing client token"), driver.ErrCredentials},
+		{"a proxy that wants a login", answer(401), driver.ErrCredentials},
 		{"a policy that lacks something", answer(403, "1 error occurred:\n\t* permission denied\n\n"), driver.ErrDenied},
-		{"a token that has expired", answer(403, "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"), driver.ErrDenied},
+		{"a token that has expired", answer(403, "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"), driver.ErrCredentials},
 		{"nothing there", answer(404), driver.ErrNotFound},
-		{"no such mount", answer(404, `no handler for route "secret/data/x". route entry not found.`), nil},
-		{"an operation that there is not", answer(405, "1 error occurred:\n\t* unsupported operation\n\n"), nil},
+		{"no such mount", answer(404, `no handler for route "secret/data/x". route entry not found.`), driver.ErrRefused},
+		{"no such namespace", answer(404, "namespace not found"), driver.ErrRefused},
+		{"an operation that there is not", answer(405, "1 error occurred:\n\t* unsupported operation\n\n"), driver.ErrRefused},
 		{"a state that has not arrived", answer(412, "required index state not present"), driver.ErrUnavailable},
-		{"a request that is too large", answer(413, "http: request body too large"), nil},
-		{"a content type that is not known", answer(415), nil},
+		{"a request that is too large", answer(413, "http: request body too large"), driver.ErrRefused},
+		{"a content type that is not known", answer(415), driver.ErrRefused},
 		{"a lock", answer(423, "locked"), driver.ErrUnavailable},
 		{"a quota", answer(429, `request path "secret/data/x": rate limit quota exceeded`), driver.ErrUnavailable},
 		{"a secondary for disasters", answer(472), driver.ErrUnavailable},
 		{"a performance standby", answer(473), driver.ErrUnavailable},
 		{"an internal error", answer(500, "internal error"), driver.ErrUnavailable},
-		{"a value that the storage does not take", answer(500, "failed to persist entry: put failed due to value being too large"), driver.ErrUnavailable},
+		{"a value that the storage does not take", answer(500, "failed to persist entry: put failed due to value being too large"), driver.ErrRefused},
+		{"a value that the parser does not take", answer(500, "JSON string value exceeds allowed length"), driver.ErrRefused},
 		{"a server that is not initialized", answer(501), driver.ErrUnavailable},
 		{"an upstream that limits", answer(502, "upstream rate limited"), driver.ErrUnavailable},
 		{"a sealed server", answer(503, "Vault is sealed"), driver.ErrUnavailable},
@@ -63,13 +68,23 @@ func TestErrorsGetTheirClass(t *testing.T) {
 		{"a connection that was closed", &url.Error{Op: "Put", URL: "http://vault", Err: io.EOF}, driver.ErrUnavailable},
 		{"an answer that was cut off", fmt.Errorf("read the answer: %w", io.ErrUnexpectedEOF), driver.ErrUnavailable},
 		{"the client's own time-out", &url.Error{Op: "Put", URL: "http://vault", Err: context.DeadlineExceeded}, driver.ErrUnavailable},
-		{"anything else", errors.New("configured Vault token contains non-printable characters and cannot be used"), nil},
+		{"https to http", &url.Error{Op: "Put", URL: "https://vault", Err: http.ErrSchemeMismatch}, driver.ErrRefused},
+		{"http to https", answer(400, "Client sent an HTTP request to an HTTPS server."), driver.ErrRefused},
+		{"a certificate of others", &url.Error{Op: "Put", URL: "https://vault", Err: &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}}, driver.ErrRefused},
+		{"a token that is none", errors.New("configured Vault token contains non-printable characters and cannot be used"), driver.ErrCredentials},
+		{"anything else", errors.New("something"), nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			got := classify(c.err)
+			got, want := classify(c.err), c.want
+			if want == driver.ErrCredentials {
+				want = driver.ErrDenied
+			}
+			if errors.Is(got, driver.ErrCredentials) != (c.want == driver.ErrCredentials) {
+				t.Errorf("classify(%v) = %v matches ErrCredentials: %v", c.err, got, c.want != driver.ErrCredentials)
+			}
 			for _, class := range classes {
-				if errors.Is(got, class) != errors.Is(class, c.want) {
+				if errors.Is(got, class) != errors.Is(class, want) {
 					t.Errorf("classify(%v) = %v; it matches %q: %v", c.err, got, class, errors.Is(got, class))
 				}
 			}

@@ -2,6 +2,7 @@ package vaultstore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -44,22 +45,22 @@ func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, erro
 		}
 		slices.Sort(names)
 		names = slices.DeleteFunc(slices.Compact(names), func(name string) bool { return name == probeName })
+		var failures streak
 		for batch := range slices.Chunk(names, width) {
 			found := make([]driver.Inspection, len(batch))
-			at := map[string]int{}
+			errs := make([]error, len(batch))
+			var work sync.WaitGroup
 			for i, name := range batch {
-				at[name] = i
+				found[i] = driver.Inspection{Name: name, Labels: labels[name]}
+				work.Go(func() { found[i].Faults, errs[i] = s.faults(ctx, name) })
 			}
-			if err := each(ctx, batch, func(ctx context.Context, name string) error {
-				faults, err := s.faults(ctx, name)
-				found[at[name]] = driver.Inspection{Name: name, Labels: labels[name], Faults: faults}
-				return err
-			}); err != nil {
-				yield(driver.Inspection{}, err)
-				return
-			}
-			for _, i := range found {
-				if !yield(i, nil) {
+			work.Wait()
+			for i, err := range errs {
+				if ctx.Err() != nil || failures.ofAll(err) {
+					yield(driver.Inspection{}, cmp.Or(ctx.Err(), err))
+					return
+				}
+				if !yield(found[i], err) {
 					return
 				}
 			}
@@ -177,7 +178,15 @@ func (s *secrets) faults(ctx context.Context, name string) ([]driver.Fault, erro
 			},
 		}}, nil
 	case st.err == nil:
-		return s.rolledBack(ctx, name, st, kept)
+		faults, err := s.rolledBack(ctx, name, st, kept)
+		if at := v.Versions[st.number].Deleted; at != "" {
+			faults = append(faults, driver.Fault{
+				Kind: driver.FaultExpires,
+				Detail: fmt.Sprintf("Vault deletes its version %d on %s, because delete_version_after is set on the secret or the mount; "+
+					"set it to 0 and save the record again", st.number, at),
+			})
+		}
+		return faults, err
 	}
 	return nil, nil
 }
@@ -289,26 +298,67 @@ func (s *secrets) Unlabel(ctx context.Context, name string, labels []driver.Labe
 
 // Probe implements driver.Inspector. Vault checks whether a call is allowed before
 // it looks at what is there, so that most of these calls are about a secret that
-// there is not, or are refused for their base.
+// there is not, or are refused for their base. What is yielded waits until a call is
+// allowed: where none is it may be the token that is not valid, of which OpenBao says
+// no more than of a missing capability.
 func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 	return func(yield func(driver.Probed, error) bool) {
+		if err := s.reads(ctx); err != nil {
+			yield(driver.Probed{}, err)
+			return
+		}
+		var denied []driver.Probed
+		allowed := false
 		for _, p := range s.probes() {
-			err := p.do(ctx)
+			err := probed(ctx, p)
 			switch {
-			case ctx.Err() != nil:
-				yield(driver.Probed{}, ctx.Err())
-				return
 			case errors.Is(err, errNothingThere):
 				continue
+			case ctx.Err() != nil || errors.Is(err, driver.ErrCredentials) || wrongEngine(err):
+				yield(driver.Probed{}, cmp.Or(ctx.Err(), err))
+				return
 			}
-			if errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrConflict) {
-				err = nil // Vault has looked, so it was allowed
+			denied = append(denied, driver.Probed{Call: p.call, Needs: p.needs, Err: err})
+			if allowed = allowed || !errors.Is(err, driver.ErrDenied); !allowed {
+				continue
 			}
-			if !yield(driver.Probed{Call: p.call, Needs: p.needs, Err: err}, nil) {
+			for ; len(denied) > 0; denied = denied[1:] {
+				if !yield(denied[0], nil) {
+					return
+				}
+			}
+		}
+		if err := s.unknown(ctx); len(denied) > 0 && err != nil {
+			yield(driver.Probed{}, err)
+			return
+		}
+		for _, p := range denied {
+			if !yield(p, nil) {
 				return
 			}
 		}
 	}
+}
+
+// probed makes the call of a probe. What Vault refuses for its base it has allowed.
+func probed(ctx context.Context, p probe) error {
+	err := p.do(ctx)
+	if errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrConflict) {
+		return nil
+	}
+	return err
+}
+
+// unknown returns an error if Vault refuses to say what the token is, too.
+func (s *secrets) unknown(ctx context.Context) error {
+	token, err := s.token(ctx)
+	if err == nil {
+		err = s.lookUp(ctx, token)
+	}
+	if errors.Is(err, driver.ErrDenied) {
+		return fmt.Errorf("%w: every call is denied: the token has expired or was revoked, or has no policy for anything: %w", errCredentials, unclassed(err))
+	}
+	return nil
 }
 
 // errNothingThere means that a call could not be tried, because one before it is

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,8 +30,13 @@ type vault struct {
 	// yet to send requests on that ask for it.
 	forward atomic.Bool
 
+	// blind says that tokens cannot look themselves up.
+	blind atomic.Bool
+
 	mu       sync.Mutex
 	own      string    // the token of the last login; "": none yet
+	itself   bool      // own may look itself up: it has the policy "default"
+	since    time.Time // when own was got
 	instead  string    // the client's token that own replaces
 	expires  time.Time // when own does; zero: not known
 	attempts int       // logins that failed
@@ -41,6 +47,11 @@ type vault struct {
 // loginPause is how long a login that was refused is not tried again. Without it
 // every call would try, and Vault locks users out for that.
 const loginPause = 5 * time.Second
+
+// tokenPause is how long a token of a login is believed in that the server refuses
+// without saying whether it is the token or what the token may do. A new login would
+// help only in the first case.
+const tokenPause = 30 * time.Second
 
 func newVault(client *api.Client, auth api.AuthMethod, standbys bool) *vault {
 	v := &vault{client: client, auth: auth, now: time.Now, turn: make(chan struct{}, 1)}
@@ -67,7 +78,12 @@ func (v *vault) do(ctx context.Context, q request, out any) error {
 		return err
 	}
 	err = v.send(ctx, token, q, out)
-	if v.auth == nil || !errors.Is(err, driver.ErrDenied) {
+	switch {
+	case !errors.Is(err, driver.ErrDenied):
+		return err
+	case v.auth == nil && token == "":
+		return fmt.Errorf("%w: no token: set VAULT_TOKEN or log in: %w", errCredentials, unclassed(err))
+	case v.auth == nil:
 		return err
 	}
 	if dead, lookup := v.dead(ctx, token, err); lookup != nil {
@@ -78,7 +94,16 @@ func (v *vault) do(ctx context.Context, q request, out any) error {
 	if token, err = v.login(ctx, token); err != nil {
 		return err
 	}
-	return v.send(ctx, token, q, out)
+	if err = v.send(ctx, token, q, out); errors.Is(err, driver.ErrDenied) && errors.Is(v.lookUp(ctx, token), driver.ErrDenied) {
+		// Not even a new token may look itself up, whatever its policies are called.
+		v.blind.Store(true)
+	}
+	return err
+}
+
+// lookUp asks what the token is, which the policy "default" allows.
+func (v *vault) lookUp(ctx context.Context, token string) error {
+	return v.send(ctx, token, request{method: http.MethodGet, path: "auth/token/lookup-self"}, nil)
 }
 
 // send makes a call with a token. Vault fails a request that asks to be sent on,
@@ -163,14 +188,22 @@ func (v *vault) current() string {
 	return t
 }
 
+// unclassed returns the answer of Vault that an error is about.
+func unclassed(err error) error {
+	if cause := (*refusal)(nil); errors.As(err, &cause) {
+		return cause
+	}
+	return err
+}
+
 // dead reports whether a call was denied because of the token itself, and not
-// because of what the token may do. Vault since 1.17 says so; others are asked
-// whether they know the token.
+// because of what the token may do. Vault since 1.17 says so; others, and OpenBao,
+// are asked whether they know the token.
 func (v *vault) dead(ctx context.Context, token string, denied error) (bool, error) {
 	if v.current() != token || says(denied, textBadToken) || says(denied, textNoToken) {
 		return true, nil
 	}
-	err := v.send(ctx, token, request{method: http.MethodGet, path: "auth/token/lookup-self"}, nil)
+	err := v.lookUp(ctx, token)
 	switch {
 	case err == nil:
 		return false, nil
@@ -180,12 +213,13 @@ func (v *vault) dead(ctx context.Context, token string, denied error) (bool, err
 		return true, nil
 	}
 	// A token without the policy "default" cannot look itself up, and one that is
-	// not valid can neither. A token that this store logged in for is believed to
-	// be valid until it expires, or a policy that lacks something would make each
-	// call log in.
+	// not valid can neither. If the login did not give it that policy, a token is
+	// believed in for a while, or a policy that lacks something would make each call
+	// log in.
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return token != v.own || !v.expires.IsZero() && !v.now().Before(v.expires), nil
+	now := v.now()
+	return token != v.own || v.itself && !v.blind.Load() || !v.expires.IsZero() && !now.Before(v.expires) || now.Sub(v.since) >= tokenPause, nil
 }
 
 // login returns a token in place of a dead one: a new one, or the one that
@@ -227,7 +261,8 @@ func (v *vault) login(ctx context.Context, dead string) (string, error) {
 		}
 		return "", err
 	}
-	v.own, v.instead, v.expires = s.ClientToken, instead, time.Time{}
+	v.own, v.instead, v.expires, v.since = s.ClientToken, instead, time.Time{}, v.now()
+	v.itself = slices.Contains(s.TokenPolicies, "default") || slices.Contains(s.Policies, "default")
 	if s.LeaseDuration > 0 {
 		v.expires = v.now().Add(time.Duration(s.LeaseDuration) * time.Second)
 	}
@@ -246,12 +281,14 @@ func (v *vault) authenticate(ctx context.Context) (*api.SecretAuth, error) {
 		err = fmt.Errorf("log in: %w", failed(ctx, err, nil))
 		var answer *api.ResponseError
 		if errors.As(err, &answer) && answer.StatusCode == http.StatusBadRequest {
-			err = fmt.Errorf("%w: %w", driver.ErrDenied, err) // how Vault refuses a wrong secret ID
+			err = fmt.Errorf("%w: log in: %w", errCredentials, unclassed(err)) // how Vault refuses a wrong secret ID
+		} else if errors.Is(err, driver.ErrDenied) && !errors.Is(err, driver.ErrCredentials) {
+			err = fmt.Errorf("%w: log in: %w", errCredentials, unclassed(err))
 		}
 		return nil, err
 	}
 	if s == nil || s.Auth == nil || s.Auth.ClientToken == "" {
-		return nil, fmt.Errorf("%w: log in: the answer has no token", driver.ErrDenied)
+		return nil, fmt.Errorf("%w: log in: the answer has no token", errCredentials)
 	}
 	return s.Auth, nil
 }

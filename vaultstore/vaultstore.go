@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,6 +64,9 @@ func NewDriver(client *api.Client, mount, prefix string, opts *Options) (driver.
 			return nil, fmt.Errorf("vaultstore: %s %q %w", p.what, p.path, err)
 		}
 	}
+	if first, _, _ := strings.Cut(prefix, "/"); slices.Contains(apiPaths, first) {
+		return nil, fmt.Errorf("vaultstore: prefix %q begins with %q, which Vault's API puts between the mount and the path of a secret: leave it out", prefix, first+"/")
+	}
 	var o Options
 	if opts != nil {
 		o = *opts
@@ -71,10 +75,15 @@ func NewDriver(client *api.Client, mount, prefix string, opts *Options) (driver.
 		return nil, errors.New("vaultstore: ListLag and ReadLag cannot be negative")
 	}
 	return &secrets{
-		vault: newVault(client, o.Auth, o.ListLag > 0 || o.ReadLag > 0),
-		mount: mount, prefix: prefix, listLag: o.ListLag, readLag: o.ReadLag,
+		vault:  newVault(client, o.Auth, o.ListLag > 0 || o.ReadLag > 0),
+		engine: engine{turn: make(chan struct{}, 1)},
+		mount:  mount, prefix: prefix, listLag: o.ListLag, readLag: o.ReadLag,
 	}, nil
 }
+
+// apiPaths are what the API of the engine has between the mount and the path of a
+// secret. Who copies a path from a policy or from a URL has one of them in it.
+var apiPaths = []string{"data", "metadata", "delete", "undelete", "destroy", "subkeys"}
 
 var pathElement = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
 

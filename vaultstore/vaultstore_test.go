@@ -145,7 +145,7 @@ func (e *env) versionOf(n int) (int, string) {
 func is(t testing.TB, op string, err, want error) {
 	t.Helper()
 	for _, class := range []error{
-		driver.ErrNotFound, driver.ErrExists, driver.ErrConflict, driver.ErrDenied, driver.ErrUnavailable, driver.ErrCorrupt,
+		driver.ErrNotFound, driver.ErrExists, driver.ErrConflict, driver.ErrDenied, driver.ErrRefused, driver.ErrUnavailable, driver.ErrCorrupt,
 		context.Canceled, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, class) != errors.Is(class, want) {
@@ -231,6 +231,8 @@ func TestRecordsAndEntriesAreWhereTheDocumentationSays(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)
 	user, access := label("user", 'a', 'n'), label("access", 'b', 'm')
+	e.warm()
+	e.server.Reset()
 	e.create(`{"v":1}`, access, user)
 	var got []string
 	for _, q := range e.server.Requests() {
@@ -279,9 +281,37 @@ func TestOperationsMakeAsFewCallsAsDocumented(t *testing.T) {
 			map[string]int{"read data": 1},
 		},
 		{
-			"Create with two labels", func(*env) driver.Secret { return driver.Secret{} },
+			"Create with two labels", func(e *env) driver.Secret { e.warm(); return driver.Secret{} },
 			func(e *env, _ driver.Secret) error { e.create("x", first, user); return nil },
 			map[string]int{"write metadata": 2, "write data": 1},
+		},
+		{
+			"Create with two labels, by a driver that has read nothing", func(*env) driver.Secret { return driver.Secret{} },
+			func(e *env, _ driver.Secret) error { e.create("x", first, user); return nil },
+			map[string]int{"read sys": 1, "write metadata": 2, "write data": 1},
+		},
+		{
+			"Get that misses", func(e *env) driver.Secret { e.warm(); return driver.Secret{} },
+			func(e *env, _ driver.Secret) error {
+				_, err := e.Get(ctx, name)
+				is(e, "Get", err, driver.ErrNotFound)
+				return nil
+			},
+			map[string]int{"read data": 1},
+		},
+		{
+			"Get that hits, by a driver that has read nothing", func(e *env) driver.Secret {
+				e.create("x")
+				e.Secrets = newDriver(e, e.client, nil)
+				return driver.Secret{}
+			},
+			func(e *env, _ driver.Secret) error { _, err := e.Get(ctx, name); return err },
+			map[string]int{"read data": 1},
+		},
+		{
+			"List of nothing, by a driver that has read nothing", func(*env) driver.Secret { return driver.Secret{} },
+			func(e *env, _ driver.Secret) error { return count(e.List(ctx), 0) },
+			map[string]int{"list metadata": 1, "read sys": 1},
 		},
 		{
 			"Update with the same labels", func(e *env) driver.Secret { return e.create("x", first, user) },
@@ -380,6 +410,14 @@ func count[T any](seq iter.Seq2[T, error], want int) error {
 		return fmt.Errorf("%d yielded, want %d", n, want)
 	}
 	return nil
+}
+
+// warm has the driver learn what is mounted.
+func (e *env) warm() {
+	e.Helper()
+	if _, err := e.Get(e.Context(), "none"); !errors.Is(err, driver.ErrNotFound) {
+		e.Fatalf("Get: %v", err)
+	}
 }
 
 // many creates n secrets.
@@ -803,7 +841,7 @@ func TestTheClientIsUsedAsItIsAndNotChanged(t *testing.T) {
 	e.client.AddHeader("X-Trace", "7")
 	_, err := e.Get(t.Context(), name)
 	is(t, "Get in another namespace", err, driver.ErrNotFound)
-	if q := e.server.Requests()[1]; q.Header.Get("X-Trace") != "7" || q.Namespace != "team/" {
+	if q := e.server.Requests()[2]; q.Header.Get("X-Trace") != "7" || q.Namespace != "team/" {
 		t.Errorf("the request has headers %v", q.Header)
 	}
 	e.client.ClearToken()
@@ -841,9 +879,21 @@ func (e *env) logins() (logins, lookups int) {
 	return e.server.Count()["write auth"], e.server.Count()["read auth"]
 }
 
-func newLoginEnv(t testing.TB, ttl time.Duration, policies ...string) *env {
+// onBoth runs a test on a server that refuses in the words of Vault, and on one that
+// does in those of OpenBao.
+func onBoth(t *testing.T, test func(t *testing.T, server *fakevault.Options)) {
 	t.Helper()
-	e := newEnv(t, &vaultstore.Options{Auth: appRole{"r", "s"}})
+	for _, bao := range []bool{false, true} {
+		t.Run(map[bool]string{false: "Vault", true: "OpenBao"}[bao], func(t *testing.T) {
+			t.Parallel()
+			test(t, &fakevault.Options{OpenBao: bao})
+		})
+	}
+}
+
+func newLoginEnv(t testing.TB, server *fakevault.Options, ttl time.Duration, policies ...string) *env {
+	t.Helper()
+	e := envOn(t, server, &vaultstore.Options{Auth: appRole{"r", "s"}})
 	if err := e.server.Policy("", "app", vaultstore.Policy("secret", app)); err != nil {
 		t.Fatal(err)
 	}
@@ -854,31 +904,33 @@ func newLoginEnv(t testing.TB, ttl time.Duration, policies ...string) *env {
 
 func TestAStoreLogsInWhenThereIsNoValidToken(t *testing.T) {
 	t.Parallel()
-	e := newLoginEnv(t, time.Hour, "app")
-	s := e.create("x")
-	e.holds(s)
-	e.server.Advance(2 * time.Hour) // expired
-	s = e.update(s, "y")
-	e.holds(s)
-	if n, _ := e.logins(); n != 2 {
-		t.Errorf("%d logins, want 2", n)
-	}
-	e.client.SetToken("hvs.unknown") // revoked, or never valid
-	e.holds(s)
-	e.holds(s)
-	if n, _ := e.logins(); n != 3 {
-		t.Errorf("%d logins, want 3", n)
-	}
-	e.client.SetToken("hvs.another")
-	e.holds(s)
-	if n, _ := e.logins(); n != 4 {
-		t.Errorf("%d logins, want 4", n)
-	}
+	onBoth(t, func(t *testing.T, server *fakevault.Options) {
+		e := newLoginEnv(t, server, time.Hour, "app")
+		s := e.create("x")
+		e.holds(s)
+		e.server.Advance(2 * time.Hour) // expired
+		s = e.update(s, "y")
+		e.holds(s)
+		if n, _ := e.logins(); n != 2 {
+			t.Errorf("%d logins, want 2", n)
+		}
+		e.client.SetToken("hvs.unknown") // revoked, or never valid
+		e.holds(s)
+		e.holds(s)
+		if n, _ := e.logins(); n != 3 {
+			t.Errorf("%d logins, want 3", n)
+		}
+		e.client.SetToken("hvs.another")
+		e.holds(s)
+		if n, _ := e.logins(); n != 4 {
+			t.Errorf("%d logins, want 4", n)
+		}
+	})
 }
 
 func TestAStoreOfOldVaultAsksWhetherTheTokenIsKnown(t *testing.T) {
 	t.Parallel()
-	e := newLoginEnv(t, time.Hour, "app")
+	e := newLoginEnv(t, nil, time.Hour, "app")
 	e.client.SetToken("hvs.unknown")
 	e.server.Inject(func(q *fakevault.Request) *fakevault.Fault {
 		if q.Header.Get("X-Vault-Token") == "hvs.unknown" { // as before 1.17
@@ -894,121 +946,129 @@ func TestAStoreOfOldVaultAsksWhetherTheTokenIsKnown(t *testing.T) {
 
 func TestAPolicyThatLacksSomethingDoesNotMakeAStoreLogIn(t *testing.T) {
 	t.Parallel()
-	t.Run("with the policy default", func(t *testing.T) {
-		t.Parallel()
-		e := newLoginEnv(t, time.Hour)
-		for range 3 {
+	onBoth(t, func(t *testing.T, server *fakevault.Options) {
+		t.Run("with the policy default", func(t *testing.T) {
+			t.Parallel()
+			e := newLoginEnv(t, server, time.Hour)
+			for range 3 {
+				_, err := e.Get(t.Context(), name)
+				is(t, "Get", err, driver.ErrDenied)
+			}
+			if logins, lookups := e.logins(); logins != 1 || lookups != 3 {
+				t.Errorf("%d logins and %d lookups, want 1 and 3", logins, lookups)
+			}
+		})
+		t.Run("without it", func(t *testing.T) {
+			t.Parallel()
+			e := newLoginEnv(t, server, time.Hour, "-default")
+			var elapsed atomic.Int64
+			vaultstore.SetClock(e.Secrets, func() time.Time { return time.Unix(elapsed.Load(), 0) })
+			for range 3 {
+				_, err := e.Get(t.Context(), name)
+				is(t, "Get", err, driver.ErrDenied)
+			}
+			if logins, _ := e.logins(); logins != 1 {
+				t.Errorf("%d logins, want 1", logins)
+			}
+			elapsed.Add(3600)
 			_, err := e.Get(t.Context(), name)
 			is(t, "Get", err, driver.ErrDenied)
-		}
-		if logins, lookups := e.logins(); logins != 1 || lookups != 3 {
-			t.Errorf("%d logins and %d lookups, want 1 and 3", logins, lookups)
-		}
-	})
-	t.Run("without it", func(t *testing.T) {
-		t.Parallel()
-		e := newLoginEnv(t, time.Hour, "-default")
-		var elapsed atomic.Int64
-		vaultstore.SetClock(e.Secrets, func() time.Time { return time.Unix(elapsed.Load(), 0) })
-		for range 3 {
+			if logins, _ := e.logins(); logins != 2 {
+				t.Errorf("%d logins after the token has expired, want 2", logins)
+			}
+		})
+		t.Run("without an auth method", func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t, nil)
+			e.client.SetToken("hvs.unknown")
 			_, err := e.Get(t.Context(), name)
 			is(t, "Get", err, driver.ErrDenied)
-		}
-		if logins, _ := e.logins(); logins != 1 {
-			t.Errorf("%d logins, want 1", logins)
-		}
-		elapsed.Add(3600)
-		_, err := e.Get(t.Context(), name)
-		is(t, "Get", err, driver.ErrDenied)
-		if logins, _ := e.logins(); logins != 2 {
-			t.Errorf("%d logins after the token has expired, want 2", logins)
-		}
-	})
-	t.Run("without an auth method", func(t *testing.T) {
-		t.Parallel()
-		e := newEnv(t, nil)
-		e.client.SetToken("hvs.unknown")
-		_, err := e.Get(t.Context(), name)
-		is(t, "Get", err, driver.ErrDenied)
-		if n := len(e.server.Requests()); n != 1 {
-			t.Errorf("%d requests, want 1", n)
-		}
+			if n := len(e.server.Requests()); n != 1 {
+				t.Errorf("%d requests, want 1", n)
+			}
+		})
 	})
 }
 
 func TestManyCallsLogInOnce(t *testing.T) {
 	t.Parallel()
-	e := newLoginEnv(t, time.Hour, "app")
-	s := e.create("x")
-	e.server.Advance(2 * time.Hour)
-	e.server.Reset()
-	var calls sync.WaitGroup
-	for range 20 {
-		calls.Go(func() { e.holds(s) })
-	}
-	calls.Wait()
-	if n, _ := e.logins(); n != 1 {
-		t.Errorf("%d logins, want 1", n)
-	}
+	onBoth(t, func(t *testing.T, server *fakevault.Options) {
+		e := newLoginEnv(t, server, time.Hour, "app")
+		s := e.create("x")
+		e.server.Advance(2 * time.Hour)
+		e.server.Reset()
+		var calls sync.WaitGroup
+		for range 20 {
+			calls.Go(func() { e.holds(s) })
+		}
+		calls.Wait()
+		if n, _ := e.logins(); n != 1 {
+			t.Errorf("%d logins, want 1", n)
+		}
+	})
 }
 
 func TestALoginThatIsRefusedIsNotTriedAgainAtOnce(t *testing.T) {
 	t.Parallel()
-	e := newLoginEnv(t, time.Hour, "app")
-	var elapsed atomic.Int64
-	vaultstore.SetClock(e.Secrets, func() time.Time { return time.Unix(0, elapsed.Load()) })
-	e.server.AppRole("", "r", "changed", time.Hour, "app")
-	var calls sync.WaitGroup
-	for range 10 {
-		calls.Go(func() {
-			_, err := e.Get(t.Context(), name)
-			is(t, "Get", err, driver.ErrDenied)
-		})
-	}
-	calls.Wait()
-	if n, _ := e.logins(); n != 1 {
-		t.Errorf("%d logins, want 1", n)
-	}
-	e.server.AppRole("", "r", "s", time.Hour, "app")
-	elapsed.Add(int64(vaultstore.LoginPause))
-	e.create("x")
-	if n, _ := e.logins(); n != 2 {
-		t.Errorf("%d logins, want 2", n)
-	}
+	onBoth(t, func(t *testing.T, server *fakevault.Options) {
+		e := newLoginEnv(t, server, time.Hour, "app")
+		var elapsed atomic.Int64
+		vaultstore.SetClock(e.Secrets, func() time.Time { return time.Unix(0, elapsed.Load()) })
+		e.server.AppRole("", "r", "changed", time.Hour, "app")
+		var calls sync.WaitGroup
+		for range 10 {
+			calls.Go(func() {
+				_, err := e.Get(t.Context(), name)
+				is(t, "Get", err, driver.ErrDenied)
+			})
+		}
+		calls.Wait()
+		if n, _ := e.logins(); n != 1 {
+			t.Errorf("%d logins, want 1", n)
+		}
+		e.server.AppRole("", "r", "s", time.Hour, "app")
+		elapsed.Add(int64(vaultstore.LoginPause))
+		e.create("x")
+		if n, _ := e.logins(); n != 2 {
+			t.Errorf("%d logins, want 2", n)
+		}
+	})
 }
 
 func TestALoginThatFailsIsTriedAgainByTheNextCall(t *testing.T) {
 	t.Parallel()
-	e := newLoginEnv(t, time.Hour, "app")
-	e.client.SetMaxRetries(0)
-	e.server.Inject(on("write auth", 1, fakevault.Fault{Status: 503, Errors: []string{"Vault is sealed"}}))
-	_, err := e.Get(t.Context(), name)
-	is(t, "Get", err, driver.ErrUnavailable)
-	e.create("x")
-
-	// One that its caller gave up says nothing to those who waited for it.
-	e.server.Advance(2 * time.Hour)
-	ctx, cancel := context.WithCancel(t.Context())
-	waiting := make(chan struct{})
-	e.server.Inject(func(q *fakevault.Request) *fakevault.Fault {
-		if q.Class == "auth" && ctx.Err() == nil {
-			close(waiting)
-			return &fakevault.Fault{Wait: make(chan struct{})}
-		}
-		return nil
-	})
-	var calls sync.WaitGroup
-	calls.Go(func() {
-		_, err := e.Get(ctx, name)
-		is(t, "Get", err, context.Canceled)
-	})
-	<-waiting
-	calls.Go(func() {
+	onBoth(t, func(t *testing.T, server *fakevault.Options) {
+		e := newLoginEnv(t, server, time.Hour, "app")
+		e.client.SetMaxRetries(0)
+		e.server.Inject(on("write auth", 1, fakevault.Fault{Status: 503, Errors: []string{"Vault is sealed"}}))
 		_, err := e.Get(t.Context(), name)
-		is(t, "Get", err, nil)
+		is(t, "Get", err, driver.ErrUnavailable)
+		e.create("x")
+
+		// One that its caller gave up says nothing to those who waited for it.
+		e.server.Advance(2 * time.Hour)
+		ctx, cancel := context.WithCancel(t.Context())
+		waiting := make(chan struct{})
+		e.server.Inject(func(q *fakevault.Request) *fakevault.Fault {
+			if q.Class == "auth" && ctx.Err() == nil {
+				close(waiting)
+				return &fakevault.Fault{Wait: make(chan struct{})}
+			}
+			return nil
+		})
+		var calls sync.WaitGroup
+		calls.Go(func() {
+			_, err := e.Get(ctx, name)
+			is(t, "Get", err, context.Canceled)
+		})
+		<-waiting
+		calls.Go(func() {
+			_, err := e.Get(t.Context(), name)
+			is(t, "Get", err, nil)
+		})
+		cancel()
+		calls.Wait()
 	})
-	cancel()
-	calls.Wait()
 }
 
 func TestReadsAskForTheActiveNodeWhereStandbysLag(t *testing.T) {
@@ -1269,42 +1329,6 @@ func TestNoErrorAndNoPathHoldsAPayload(t *testing.T) {
 					t.Errorf("%s %s shows the payload", q.Method, q.Path)
 				}
 			}
-		}
-	}
-}
-
-func TestAMountThatIsNotOursIsNotANameThatIsNotThere(t *testing.T) {
-	t.Parallel()
-	e := newEnv(t, nil)
-	d, err := vaultstore.NewDriver(e.client, "other", app, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = d.Get(t.Context(), name)
-	if err == nil {
-		t.Error("Get on a mount that does not exist succeeds")
-	}
-	is(t, "Get", err, nil)
-	_, err = d.Create(t.Context(), name, driver.Payload{Data: []byte("x")})
-	if err == nil {
-		t.Error("Create on a mount that does not exist succeeds")
-	}
-	is(t, "Create", err, nil)
-
-	// Version 1 of the engine stores what it is given, and answers nothing.
-	e.server.Inject(func(q *fakevault.Request) *fakevault.Fault {
-		if q.Operation == "write" {
-			return &fakevault.Fault{Status: 204}
-		}
-		return &fakevault.Fault{Status: 200, Body: `{"data":{"data":{"record":"x"},"options":{"cas":0}}}`}
-	})
-	for op, err := range map[string]error{
-		"Get":    func() error { _, err := e.Get(t.Context(), name); return err }(),
-		"Create": func() error { _, err := e.Create(t.Context(), name, driver.Payload{Data: []byte("x")}); return err }(),
-	} {
-		is(t, op, err, nil)
-		if err == nil || !strings.Contains(err.Error(), "not a KV version 2 secrets engine") {
-			t.Errorf("%s on version 1 of the engine returned %v", op, err)
 		}
 	}
 }
