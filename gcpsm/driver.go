@@ -675,7 +675,10 @@ func (s *secrets) fetch(ctx context.Context, found []listed, yield func(driver.N
 		}
 		switch {
 		case errors.Is(a.err, driver.ErrNotFound): // deleted, or not committed yet
-		case a.err != nil && (outer.Err() != nil || errors.Is(a.err, driver.ErrCredentials) || unavailable > width):
+		case outer.Err() != nil:
+			yield(driver.Named{}, outer.Err())
+			return
+		case errors.Is(a.err, driver.ErrCredentials) || unavailable > width:
 			yield(driver.Named{}, a.err)
 			return
 		default:
