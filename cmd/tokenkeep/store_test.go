@@ -32,7 +32,7 @@ func TestVaultEnvironment(t *testing.T) {
 		e := e.with("VAULT_NAMESPACE", "team").with("VAULT_TOKEN", fakevault.RootToken).with(envStore, "vault:kv/oauth")
 		e.ok(t, `{"user_name":"ann","access_token":"a"}`, "save")
 		e.ok(t, "", "get", "--user", "ann")
-		e.with("VAULT_NAMESPACE", "").fails(t, 8, "", "get", "--user", "ann")
+		e.with("VAULT_NAMESPACE", "").fails(t, 14, "", "get", "--user", "ann")
 	})
 	t.Run("mount with a slash", func(t *testing.T) {
 		t.Parallel()

@@ -1,16 +1,21 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 
@@ -22,11 +27,22 @@ var vaultScheme = scheme{
 	form: "vault:MOUNT/PREFIX",
 	text: `HashiCorp Vault, KV version 2, at VAULT_ADDR with VAULT_TOKEN (or what
 "vault login" left in ~/.vault-token), VAULT_NAMESPACE, VAULT_CACERT and so on;
-a mount with a slash in its name is written vault:MY/MOUNT//PREFIX`,
+a mount with a slash in its name is written vault:MY/MOUNT//PREFIX. An address of
+plain http has to be on this machine, unless vault:MOUNT/PREFIX?insecure=true says
+that tokens may go over the network as they are. list-lag=5s&read-lag=5s say how far
+behind a standby may be that answers reads itself`,
 	open: openVault,
 }
 
 func openVault(_ context.Context, a *app, rest string) (store, error) {
+	rest, params, err := query(rest, "insecure", "list-lag", "read-lag")
+	if err != nil {
+		return nil, err
+	}
+	options, insecure, err := vaultOptions(params)
+	if err != nil {
+		return nil, err
+	}
 	mount, prefix, ok := strings.Cut(rest, "//")
 	if !ok {
 		mount, prefix, _ = strings.Cut(rest, "/")
@@ -42,9 +58,35 @@ func openVault(_ context.Context, a *app, rest string) (store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := vaultstore.New(client, mount, prefix, &vaultstore.Options{Store: opts})
+	if u, err := url.Parse(client.Address()); !insecure && (err != nil || u.Scheme == "http" && !loopback(u.Hostname())) {
+		return nil, usagef("the address of Vault is plain http, and not on this machine: tokens would go over the network as they are; " +
+			"use https, or write ?insecure=true behind the store if that is meant")
+	}
+	options.Store = opts
+	s, err := vaultstore.New(client, mount, prefix, options)
 	at := strings.Join([]string{"vault", client.Address(), client.Namespace(), mount, prefix}, " ")
-	return portable(s, err, portableStore{opts: opts, at: at})
+	return portable(s, err, portableStore{opts: opts, at: at, late: min(settleTime, max(options.ListLag, options.ReadLag))})
+}
+
+// vaultOptions returns what the parameters of a store say, and whether its tokens may
+// go over a network without TLS.
+func vaultOptions(params map[string]string) (options *vaultstore.Options, insecure bool, err error) {
+	options = &vaultstore.Options{}
+	for name, lag := range map[string]*time.Duration{"list-lag": &options.ListLag, "read-lag": &options.ReadLag} {
+		text := params[name]
+		if text == "" {
+			continue
+		}
+		if *lag, err = time.ParseDuration(text); err != nil || *lag < 0 {
+			return nil, false, usagef("vault: %s is a time, as in 5s", name)
+		}
+	}
+	if text := params["insecure"]; text != "" {
+		if insecure, err = strconv.ParseBool(text); err != nil {
+			return nil, false, usagef("vault: insecure is true or false")
+		}
+	}
+	return options, insecure, nil
 }
 
 // vaultClient returns a client as the environment configures it. Vault's package
@@ -54,9 +96,13 @@ func vaultClient(env func(string) string) (*api.Client, error) {
 	if config.Error != nil {
 		return nil, usagef("the environment of Vault: %w", config.Error)
 	}
-	if address := env(api.EnvVaultAddress); address != "" && address != config.Address {
+	switch address := env(api.EnvVaultAddress); {
+	case address != "" && address != config.Address:
 		config.Address, config.AgentAddress = address, ""
+	case address == "" && config.AgentAddress == "":
+		return nil, usagef("no address of Vault: set %s", api.EnvVaultAddress)
 	}
+	config.CheckRetry = retryVault
 	client, err := api.NewClient(config)
 	if wrong := (*url.Error)(nil); errors.As(err, &wrong) {
 		err = fmt.Errorf("%s: %w", api.EnvVaultAddress, wrong.Err) // an address may hold a password
@@ -75,6 +121,26 @@ func vaultClient(env func(string) string) (*api.Client, error) {
 		client.ClearNamespace()
 	}
 	return client, nil
+}
+
+// retryVault repeats what Vault's client repeats by itself, but for what stays as it
+// is: an address of the wrong scheme, and a server that is sealed.
+func retryVault(ctx context.Context, answer *http.Response, err error) (bool, error) {
+	if errors.Is(err, http.ErrSchemeMismatch) {
+		return false, err
+	}
+	if answer != nil && answer.StatusCode == http.StatusServiceUnavailable {
+		body, err := io.ReadAll(answer.Body)
+		if err != nil {
+			return false, err
+		}
+		_ = answer.Body.Close()
+		answer.Body = io.NopCloser(bytes.NewReader(body))
+		if bytes.Contains(body, []byte("Vault is sealed")) {
+			return false, nil
+		}
+	}
+	return api.DefaultRetryPolicy(ctx, answer, err)
 }
 
 // vaultToken returns VAULT_TOKEN, or what "vault login" wrote. There may be none:
