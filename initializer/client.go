@@ -31,6 +31,7 @@ type Client struct {
 	refresher tokenstore.Refresher
 	scheme    string // of the Authorization header
 	flights   flights
+	refused   *memory // of the client
 
 	// current is nil when the Client is closed, or its tokens are revoked.
 	current atomic.Pointer[session]
@@ -48,14 +49,14 @@ func New(ctx context.Context, c Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := &Client{conf: &conf, server: conf.server(), gate: conf.gate(), scheme: zohoScheme}
+	client := &Client{conf: &conf, server: conf.server(), gate: conf.gate(), scheme: zohoScheme, refused: &memory{last: lastClientWait}}
 	if conf.OAuth2 != nil {
 		client.scheme = bearerScheme
 	}
 	if r, ok := conf.Store.(tokenstore.Refresher); ok {
 		client.refresher = r
 	} else {
-		client.refresher = alone{conf.Store, conf.Now}
+		client.refresher = alone{conf.Store, conf.Now, &memory{last: lastWait}}
 	}
 	s, err := client.open(ctx)
 	if s == nil {

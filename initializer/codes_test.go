@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
@@ -237,6 +238,72 @@ func TestRefusalText(t *testing.T) {
 			w.answers(status(400, `{"error":`+strconv.QuoteToASCII(code)+`,"error_description":"canary","error_uri":"canary","errors":[{"message":"canary"}]}`))
 			_, err := initializer.New(w.t.Context(), conf)
 			w.clean("an error", err.Error())
+		})
+	}
+}
+
+// A Client that is refused as such does not ask at each use, though no store keeps
+// such a refusal.
+func TestRefusalOfTheClient(t *testing.T) {
+	t.Parallel()
+	eachKind(t, func(t *testing.T, w *world, old tokenstore.Token, conf initializer.Config) {
+		if _, err := w.store.SaveToken(t.Context(), tokenstore.Token{ID: old.ID, ExpiresAt: w.clock.Now().Add(time.Minute)}); err != nil {
+			t.Fatal(err)
+		}
+		c := w.start(conf)
+		w.clock.Advance(time.Hour)
+		w.answers(status(400, `{"error":"redirect_uri_mismatch"}`))
+		for range 600 { // a minute
+			_, err := c.Token(t.Context())
+			w.wants(err, initializer.ErrClient)
+			w.clock.Advance(100 * time.Millisecond)
+		}
+		w.asked(0, 6)
+		w.zoho.Inject(nil)
+		w.clock.Advance(time.Minute)
+		w.token(c)
+		w.asked(0, 7)
+	})
+}
+
+// Of a store that keeps no refusals the Client remembers them.
+func TestRefusalWithoutRefresher(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		answer string
+		status int
+		most   int // requests in six hours
+		class  error
+	}{
+		{`{"error":"invalid_grant"}`, 400, 1, initializer.ErrReauthRequired},
+		{``, 503, 22, initializer.ErrServer},
+		{`{"error":"e_1234"}`, 400, 22, initializer.ErrRefused},
+	} {
+		eachKind(t, func(t *testing.T, w *world, old tokenstore.Token, conf initializer.Config) {
+			if _, err := w.store.SaveToken(t.Context(), tokenstore.Token{ID: old.ID, ExpiresAt: w.clock.Now().Add(time.Minute)}); err != nil {
+				t.Fatal(err)
+			}
+			conf.Store = simple{w.store}
+			client := w.start(conf)
+			w.clock.Advance(time.Hour)
+			w.answers(status(c.status, c.answer))
+			for range 6 * 60 * 6 {
+				if _, err := client.Token(t.Context()); !errors.Is(err, c.class) {
+					t.Fatal(err)
+				}
+				w.clock.Advance(10 * time.Second)
+			}
+			if n := w.zoho.Count(zohoaccounts.Refresh); n == 0 || n > c.most {
+				t.Errorf("%s: there were %d requests", c.answer, n)
+			}
+
+			// Another process has stored a new refresh token.
+			w.zoho.Inject(nil)
+			refresh, _ := w.zoho.Tokens(consent())
+			if _, err := w.store.SaveToken(t.Context(), tokenstore.Token{ID: old.ID, RefreshToken: tokenstore.Secret(refresh)}); err != nil {
+				t.Fatal(err)
+			}
+			w.token(client)
 		})
 	}
 }

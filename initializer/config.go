@@ -67,7 +67,8 @@ type Config struct {
 
 	// Store keeps the records. If it is a tokenstore.Refresher too, and all the
 	// stores of this module are, one of all processes refreshes a token;
-	// otherwise one of the goroutines of a Client does, and its result is saved.
+	// otherwise one of the goroutines of a Client does, its result is saved, and a
+	// refusal is known to this Client only.
 	Store tokenstore.TokenStore
 
 	// HTTPClient makes the requests to the authorization server and, with a

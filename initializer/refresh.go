@@ -156,7 +156,11 @@ func (s *session) retryAt(t time.Time) *session {
 // asked the authorization server. The error matches tokenstore.ErrNotPersisted if
 // it is not nil and there is a session.
 func (c *Client) refresh(ctx context.Context, s *session) (next *session, minted bool, err error) {
+	if err := c.refused.counts(s.token, c.conf.Now()); err != nil {
+		return nil, false, err
+	}
 	m := &minter{Client: c, unsaved: s}
+	defer func() { c.keep(s.token, err) }()
 	t, err := c.refresher.Refresh(ctx, s.token.ID, s.token.AccessToken, m.mint)
 	if lost(err) {
 		// Some stores forget the ID of a record that was merged into its user's.
@@ -185,6 +189,14 @@ func (c *Client) refresh(ctx context.Context, s *session) (next *session, minted
 		c.conf.Logger.InfoContext(ctx, "initializer: a token was refreshed", "id", t.ID, "expires", t.ExpiresAt)
 	}
 	return next, m.minted, err
+}
+
+// keep remembers what a refresh has come to, if the client was refused.
+func (c *Client) keep(used tokenstore.Token, err error) {
+	if refused, ok := errors.AsType[*tokenstore.RefreshError](err); ok && !refused.Client {
+		err = nil // the store keeps it
+	}
+	c.refused.keep(err, used, c.conf.Now())
 }
 
 // lost reports whether an error means that there is no record.
@@ -274,19 +286,19 @@ func (c *Client) configured(t tokenstore.Token) tokenstore.Token {
 // but only a while after ctx was canceled.
 func outlast(ctx context.Context) (context.Context, context.CancelFunc) {
 	long, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	until := func() {}
+	deadline, ends := ctx.Deadline()
+	if ends {
+		long, until = context.WithDeadline(long, deadline)
+	}
 	late := time.AfterFunc(grace, cancel)
 	late.Stop()
 	stop := context.AfterFunc(ctx, func() {
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			cancel()
-			return
+		if ends && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return // long ends by itself, and says why
 		}
 		late.Reset(grace)
 	})
-	until := func() {}
-	if deadline, ok := ctx.Deadline(); ok {
-		long, until = context.WithDeadline(long, deadline)
-	}
 	return long, func() {
 		stop()
 		late.Stop()
@@ -332,7 +344,8 @@ func (c *Client) repair(ctx context.Context, s *session) (*session, error) {
 // refreshing at the same time.
 type alone struct {
 	tokenstore.TokenStore
-	now func() time.Time
+	now     func() time.Time
+	refused *memory
 }
 
 // Refresh implements tokenstore.Refresher.
@@ -344,7 +357,13 @@ func (a alone) Refresh(ctx context.Context, id string, stale tokenstore.Secret, 
 	if t := record; t.AccessToken != "" && t.AccessToken != stale && (t.ExpiresAt.IsZero() || a.now().Before(t.ExpiresAt)) {
 		return t, nil
 	}
+	if err := a.refused.counts(record, a.now()); err != nil {
+		return tokenstore.Token{}, err
+	}
 	minted, err := mint(ctx, record)
+	if refused, ok := errors.AsType[*tokenstore.RefreshError](err); !ok || !refused.Client {
+		a.refused.keep(err, record, a.now())
+	}
 	if err != nil {
 		return tokenstore.Token{}, err
 	}
