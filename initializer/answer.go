@@ -17,8 +17,8 @@ import (
 const (
 	maxAnswer = 64 << 10 // a token endpoint answers with less than one
 
-	// maxLife bounds what an answer may say.
-	maxLife = 10 * 365 * 24 * time.Hour
+	// maxLifetime bounds what an answer may say.
+	maxLifetime = 10 * 365 * 24 * time.Hour
 )
 
 // A reply is the whole of an HTTP response.
@@ -60,8 +60,8 @@ type members map[string]json.RawMessage
 
 // members decodes a JSON object or a form. The first character tells which it is,
 // because servers label both as anything. Of half an object it returns false and
-// the members that are whole. What is wrong with a reply that is neither is not
-// told: decoders quote what they read.
+// the members that are whole. It never says what is wrong with a reply, because
+// decoders quote what they read.
 func (r reply) members() (members, bool) {
 	body := bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(r.body), []byte("\ufeff")))
 	switch {
@@ -145,11 +145,11 @@ func (m members) token(name string) tokenstore.Secret {
 
 var decimal = regexp.MustCompile(`^\+?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?$`)
 
-// life returns how long the access token lives, by a member that counts seconds as
-// a number or as text. It is 0 if the answer does not say so. A life of nothing,
-// or less, is one that is not known: servers write it for a token that does not
-// expire.
-func (m members) life(name string) time.Duration {
+// lifetime returns how long the access token is good, by a member that counts
+// seconds as a number or as text. It is 0, which means unknown, if the member cannot
+// be read or is less than a second: servers write 0 and -1 for a token that does
+// not expire. It is maxLifetime at most.
+func (m members) lifetime(name string) time.Duration {
 	text := m.text(name)
 	if text == "" {
 		text = string(m[name])
@@ -161,5 +161,5 @@ func (m members) life(name string) time.Duration {
 	if n < 1 {
 		return 0
 	}
-	return time.Duration(min(n, maxLife.Seconds()) * float64(time.Second))
+	return time.Duration(min(n, maxLifetime.Seconds()) * float64(time.Second))
 }

@@ -113,7 +113,7 @@ func TestAnswerForm(t *testing.T) {
 	})
 }
 
-func TestAnswerLife(t *testing.T) {
+func TestAnswerLifetime(t *testing.T) {
 	t.Parallel()
 	const unknown = time.Duration(0)
 	for value, want := range map[string]time.Duration{
@@ -140,8 +140,8 @@ func TestAnswerLife(t *testing.T) {
 	}
 }
 
-// A server that gives tokens a life of nothing is not asked at each use.
-func TestAnswerLifeOfNothing(t *testing.T) {
+// A server that gives tokens no lifetime is not asked at each use.
+func TestAnswerNoLifetime(t *testing.T) {
 	t.Parallel()
 	for _, value := range []string{"0", "-1", `"-3600"`, "-0.5", "0.001", "-1e999"} {
 		eachKind(t, func(t *testing.T, w *world, old tokenstore.Token, conf initializer.Config) {
@@ -269,8 +269,8 @@ func TestAuthStyle(t *testing.T) {
 	}
 }
 
-// What may have been granted, what is temporary and what is about the token are
-// not sent a second time.
+// A request is not repeated if it may have been granted, or the refusal is temporary
+// or of the token.
 func TestAuthStyleNotRepeated(t *testing.T) {
 	t.Parallel()
 	for name, f := range map[string]*zohoaccounts.Fault{

@@ -10,8 +10,8 @@ type challenge struct {
 
 // parseChallenges reads a WWW-Authenticate field (RFC 9110, 11.6.1): a list of
 // challenges, each a scheme with a token68 or a list of parameters. Both lists are
-// separated by commas, and either may have empty elements. What does not fit the
-// grammar is skipped up to the next comma.
+// separated by commas, and either may have empty elements. Text
+// that does not fit the grammar is skipped up to the next comma.
 func parseChallenges(field string) (list []challenge) {
 	l := &lexer{field}
 	for l.rest != "" {

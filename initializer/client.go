@@ -74,6 +74,9 @@ func New(ctx context.Context, c Config) (*Client, error) {
 // tokenstore.ErrNotPersisted. It can be used; the next call tries to store it
 // again. If it could not be replaced early but has not yet expired it is
 // returned, and the reason is logged.
+//
+// The APIDomain of the record is as the store has it, checked or not. Send the
+// token to the one that Client.APIDomain returns.
 func (c *Client) Token(ctx context.Context) (tokenstore.Token, error) {
 	s, err := c.session(ctx)
 	if s == nil {

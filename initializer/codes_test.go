@@ -13,7 +13,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// What real servers say, and what it means for a program.
+// TestRefusal has what real servers say, and what it means for a program.
 func TestRefusal(t *testing.T) {
 	t.Parallel()
 	var (
@@ -115,7 +115,7 @@ func TestRefusal(t *testing.T) {
 				t.Errorf("%d %s is of the data centre: %t", c.status, c.body, got)
 			}
 
-			// Who asks later gets the same class, without a request, unless the client
+			// A later start gets the same class, without a request, unless the client
 			// was refused.
 			w.clock.Advance(time.Millisecond)
 			w.openError(conf, c.class)
@@ -128,7 +128,7 @@ func TestRefusal(t *testing.T) {
 	}
 }
 
-// A dead token is asked for once, however often the program starts.
+// A revoked token is asked for once, however often the program starts.
 func TestRefusalOfADay(t *testing.T) {
 	t.Parallel()
 	eachKind(t, func(t *testing.T, w *world, _ tokenstore.Token, conf initializer.Config) {

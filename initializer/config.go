@@ -111,7 +111,7 @@ func (c Config) complete() (Config, error) {
 	if err := c.checkServer(); err != nil {
 		return c, err
 	}
-	if err := checkRefusals(c.Refusals); err != nil {
+	if err := errors.Join(checkRefusals(c.Refusals), c.checkHosts()); err != nil {
 		return c, err
 	}
 	var err error
@@ -189,22 +189,35 @@ func (c Config) server() server {
 	if c.OAuth2 != nil {
 		return newStandard(c, &h)
 	}
-	return &zoho{judge: judge{c.book(), c.Now}, env: c.Environment, gate: c.gate(), http: &h}
+	return &zoho{judge: judge{c.book(), c.Now}, env: c.Environment, known: c.Environment.known(), gate: c.gate(), http: &h}
 }
 
 func (c Config) book() book { return book{own: c.Refusals, zoho: c.OAuth2 == nil} }
 
-// gate returns what decides where tokens may be sent.
+// gate returns what decides where tokens may be sent. Where one of the servers of
+// Environment is Zoho's and the other is not, tokens are Zoho's all the same.
 func (c Config) gate() gate {
-	g := gate{zoho: c.OAuth2 == nil && c.Environment.known(), hosts: slices.Clone(c.Hosts)}
-	if c.OAuth2 == nil && !g.zoho && len(g.hosts) > 0 {
-		for _, text := range []string{c.Environment.AccountsURL, c.Environment.APIURL} {
-			if u, err := parseBase(text); err == nil {
-				g.hosts = append(g.hosts, u.Host)
-			}
+	g := gate{zoho: c.Environment.partly()}
+	hosts := c.Hosts
+	if c.OAuth2 == nil && (g.zoho || len(hosts) > 0) {
+		hosts = append(slices.Clone(hosts), c.Environment.AccountsURL, c.Environment.APIURL)
+	}
+	for _, text := range hosts {
+		if u, err := parseBase(text); err == nil {
+			g.hosts = append(g.hosts, u.Host)
 		}
 	}
 	return g
+}
+
+// checkHosts checks Hosts: one that is misspelled would never match.
+func (c Config) checkHosts() error {
+	for _, h := range c.Hosts {
+		if u, err := parseBase(h); err != nil || u.Path != "" {
+			return fmt.Errorf("initializer: Config.Hosts: %q is no host, such as %q", h, "crm.example.com")
+		}
+	}
+	return nil
 }
 
 // Format implements fmt.Formatter. A Config prints as its type: package fmt would

@@ -116,10 +116,18 @@ func withoutEndpoint(path string) string {
 }
 
 // known reports whether both servers of e, which is complete, are Zoho's.
-func (e Environment) known() bool {
-	accounts, err1 := parseBase(e.AccountsURL)
-	api, err2 := parseBase(e.APIURL)
-	return err1 == nil && err2 == nil && isZoho(accounts) && isZoho(api)
+func (e Environment) known() bool { return e.ofZoho() == 2 }
+
+// partly reports whether one of the servers of e is Zoho's.
+func (e Environment) partly() bool { return e.ofZoho() > 0 }
+
+func (e Environment) ofZoho() (n int) {
+	for _, text := range []string{e.AccountsURL, e.APIURL} {
+		if u, err := parseBase(text); err == nil && isZoho(u) {
+			n++
+		}
+	}
+	return n
 }
 
 // accountsFor returns the accounts server of the data centre with the given API

@@ -76,29 +76,30 @@
 //   - The authorization server refuses, or does not answer: what is stored stays
 //     as it is. If an answer has a new refresh token and no access token that can
 //     be used, the refresh token is used once more and stored in any case.
-//   - It refuses for good (ErrReauthRequired): the store keeps that, and nobody asks
-//     again until there is another refresh token, code or client secret. It refuses
-//     or fails for a time: the store keeps that too, for as long as the server says
-//     (Retry-After), or twice as long each time where it says nothing. It refuses
-//     the client (ErrClient): the store keeps nothing, because a correction helps at
-//     once, and a Client waits a second, then two, and a minute at most.
+//   - It refuses for good (ErrReauthRequired): the store keeps that, and no process
+//     asks again until there is another refresh token, code or client secret.
+//   - It refuses or fails for a time: the store keeps that for as long as the server
+//     says (Retry-After), or twice as long each time where it says nothing.
+//   - It refuses the client (ErrClient): the store keeps nothing, because a correction
+//     helps at once. A Client waits a second, then two, and a minute at most.
 //   - A request that the caller breaks off has five seconds more, within its
 //     deadline: its answer may be the only copy of a refresh token.
 //
 // # What a token answer is
 //
-// A status of success and a JSON object or a form with an access token, whatever
-// Content-Type says. Members beside the tokens are read one by one, and one of an
-// unexpected type counts as missing. A life that cannot be read, is less than a
-// second or is negative is not known: Zoho's tokens live an hour then, and others
-// are used until the API rejects them. Lives end after ten years.
+// It has a status of success, and is a JSON object or a form with an access token,
+// whatever Content-Type says. Members beside the tokens are read one by one, and
+// one of an unexpected type counts as missing. A lifetime that cannot be read, or is
+// less than a second, is unknown. A token of Zoho's is good for an hour then, and
+// another is used until the API rejects it. No lifetime is longer than ten years.
 //
 // # Where tokens go
 //
-// To the servers of the configuration, to the API domain of the record, and to the
-// hosts of requests of Client.HTTPClient: over https, or on the loopback interface.
-// In an Environment of Zoho's own the hosts are Zoho's, and those of Config.Hosts.
-// No redirect takes a token to another host, or a secret anywhere.
+// They go to the servers of the configuration, to the API domain of the record, and
+// to the hosts of requests of Client.HTTPClient: over https, or on the loopback
+// interface. In an Environment of Zoho's own these are Zoho's hosts and those of
+// Config.Hosts; all else fails with ErrUntrustedURL. No redirect takes a token to
+// another host, or a secret anywhere.
 //
 // docs/zoho-differences.md compares all this with the official SDKs, call by call.
 package initializer

@@ -73,7 +73,7 @@ func usableEndpoint(text string) bool {
 	return err == nil && secure(u)
 }
 
-// secure reports whether what is sent to u reaches nobody but its host.
+// secure reports whether a request to u can be read by its host alone.
 func secure(u *url.URL) bool {
 	if u.Hostname() == "" || u.User != nil || u.Opaque != "" {
 		return false

@@ -289,6 +289,41 @@ func TestGateOfConfig(t *testing.T) {
 	}
 }
 
+// A proxy before one of Zoho's servers opens no other host.
+func TestGateOfProxy(t *testing.T) {
+	t.Parallel()
+	for _, env := range []initializer.Environment{
+		{AccountsURL: "https://accounts.zoho.eu", APIURL: "https://proxy.example.com/zoho"},
+		{AccountsURL: "https://proxy.example.com", APIURL: "https://www.zohoapis.eu"},
+	} {
+		for domain, may := range map[string]bool{"https://attacker.example": false, "https://proxy.example.com": true, "https://www.zohoapis.in": true, "": true} {
+			store, rec := kept(t, domain)
+			seen := &witness{}
+			c, err := initializer.New(t.Context(), initializer.Config{Environment: env, Store: store, Token: tokenstore.Token{ID: rec.ID}, HTTPClient: &http.Client{Transport: seen}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = c.HTTPClient(t.Context()).Get("/crm/v8/Leads")
+			if len(seen.told) > 0 != may || (err == nil) != may {
+				t.Errorf("%v, %q: told was %v: %v", env, domain, seen.told, err)
+			}
+		}
+	}
+}
+
+func TestGateOfHosts(t *testing.T) {
+	t.Parallel()
+	for host, good := range map[string]bool{
+		"crm.example.com": true, "crm.example.com:8443": true, "https://crm.example.com/": true,
+		"": false, "crm.example.com/api": false, "http://crm.example.com": false, "*.example.com:x": false, "a b": false,
+	} {
+		conf := initializer.Config{Environment: initializer.EU.Production(), Store: memstore.New(nil), Token: tokenstore.Token{AccessToken: "x"}, Hosts: []string{host}}
+		if _, err := initializer.New(t.Context(), conf); (err == nil) != good {
+			t.Errorf("%q: %v", host, err)
+		}
+	}
+}
+
 func TestEnvironment(t *testing.T) {
 	t.Parallel()
 	eu := initializer.EU.Production()
@@ -317,7 +352,7 @@ func TestEnvironment(t *testing.T) {
 		"half of it":              {initializer.Environment{AccountsURL: "https://accounts.zoho.eu"}, "", ""},
 		"plain http":              {initializer.Environment{AccountsURL: "http://accounts.zoho.eu", APIURL: "https://www.zohoapis.eu"}, "", ""},
 		"a server of one's own":   {initializer.Environment{AccountsURL: "https://id.example.com/zoho/", APIURL: "https://api.example.com"}, "https://www.zohoapis.in", "id.example.com"},
-		"one that nobody lists":   {initializer.Environment{AccountsURL: "https://accounts.zoho.sg", APIURL: "https://www.zohoapis.sg"}, "", "accounts.zoho.sg"},
+		"one that is not listed":  {initializer.Environment{AccountsURL: "https://accounts.zoho.sg", APIURL: "https://www.zohoapis.sg"}, "", "accounts.zoho.sg"},
 		"a test server":           {initializer.Environment{AccountsURL: "http://127.0.0.1:9", APIURL: "http://localhost:9"}, "", "127.0.0.1:9"},
 		"a test server, unlisted": {initializer.Environment{AccountsURL: "http://10.0.0.1:9", APIURL: "http://localhost:9"}, "", ""},
 	} {

@@ -37,7 +37,7 @@ func (m *memory) counts(t tokenstore.Token, now time.Time) error {
 		return nil
 	case m.refused.Permanent:
 		return m.refused
-	case gone < 0 || gone >= m.wait: // a clock that was set back makes nobody wait
+	case gone < 0 || gone >= m.wait: // a clock that was set back makes no call wait
 		return nil
 	default:
 		again := *m.refused

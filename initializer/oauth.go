@@ -152,12 +152,12 @@ func (s *standard) askWith(ctx context.Context, t tokenstore.Token, style oauth2
 		return tokenstore.Token{RefreshToken: m.token("refresh_token")}, refused, nil
 	}
 	minted := tokenstore.Token{AccessToken: m.token("access_token"), RefreshToken: m.token("refresh_token")}
-	life := m.life("expires_in")
+	lifetime := m.lifetime("expires_in")
 	if m["expires_in"] == nil {
-		life = m.life("expires") // Deezer
+		lifetime = m.lifetime("expires") // Deezer
 	}
-	if life > 0 {
-		minted.ExpiresAt = asked.Add(life)
+	if lifetime > 0 {
+		minted.ExpiresAt = asked.Add(lifetime)
 	}
 	return minted, nil, nil
 }

@@ -43,7 +43,7 @@ func (j judge) judge(r reply, secrets []string) (members, *verdict) {
 	complaint := ok && complains(m)
 	switch {
 	case ok && r.good() && m.token("access_token") != "" && (!complaint || meaning == meansUnknown):
-		// A complaint that nobody understands does not outweigh the tokens.
+		// A complaint in words of the server's own does not outweigh the tokens.
 		return m, nil
 	case !complaint || !r.good():
 		code, meaning = byStatus(r.status, code, meaning)
@@ -151,7 +151,7 @@ type findings struct {
 // maxDepth is how deep errors are nested: {"errors":[{"detail":{"code":…}}]}.
 const maxDepth = 5
 
-// Names of members, as plain has them. What is more specific comes first.
+// Names of members, as plain has them, the more specific ones first.
 var (
 	codeNames = []string{"error", "errors", "fault", "errorcode", "code", "errorsubcode", "errortype", "type", "errorsubtype", "suberror", "status", "name", "reason", "detail", "details"}
 	textNames = []string{"error", "errordescription", "errormessage", "message", "msg", "faultstring", "errorsummary", "description", "detail", "title"}
@@ -281,9 +281,9 @@ func retryAfter(header http.Header, now time.Time) (wait time.Duration) {
 		text = strings.TrimSpace(text)
 		if decimal.MatchString(text) {
 			seconds, _ := strconv.ParseFloat(text, 64) // what is out of range is infinite
-			wait = max(wait, time.Duration(min(seconds, maxLife.Seconds())*float64(time.Second)))
+			wait = max(wait, time.Duration(min(seconds, maxLifetime.Seconds())*float64(time.Second)))
 		} else if at, err := http.ParseTime(text); err == nil {
-			wait = max(wait, min(at.Sub(now), maxLife))
+			wait = max(wait, min(at.Sub(now), maxLifetime))
 		}
 	}
 	return wait

@@ -13,8 +13,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// zohoLife is for answers that do not say how long an access token lives.
-const zohoLife = time.Hour
+// zohoLifetime is for answers that do not say how long an access token is good.
+const zohoLifetime = time.Hour
 
 // A server is an authorization server.
 type server interface {
@@ -32,9 +32,10 @@ type server interface {
 // zoho is the accounts server of a data centre.
 type zoho struct {
 	judge
-	env  Environment
-	gate gate
-	http *http.Client
+	env   Environment
+	known bool // env is one of Zoho's own, so that an API domain tells the accounts server
+	gate  gate
+	http  *http.Client
 }
 
 func (z *zoho) exchange(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
@@ -70,12 +71,12 @@ func (z *zoho) ask(ctx context.Context, t tokenstore.Token, form url.Values) (to
 	if refused != nil {
 		return tokenstore.Token{RefreshToken: m.token("refresh_token")}, refused.RefreshError
 	}
-	// Old servers give the life in milliseconds, and in seconds beside that.
-	life := cmp.Or(m.life("expires_in_sec"), m.life("expires_in"), zohoLife)
+	// Old servers give the lifetime in milliseconds, and in seconds beside that.
+	lifetime := cmp.Or(m.lifetime("expires_in_sec"), m.lifetime("expires_in"), zohoLifetime)
 	return tokenstore.Token{
 		AccessToken:  m.token("access_token"),
 		RefreshToken: m.token("refresh_token"),
-		ExpiresAt:    asked.Add(life),
+		ExpiresAt:    asked.Add(lifetime),
 		APIDomain:    z.apiDomain(m.text("api_domain"), t),
 	}, nil
 }
@@ -105,9 +106,9 @@ func (z *zoho) revoke(ctx context.Context, t tokenstore.Token, token tokenstore.
 	return z.revoked(res, secrets)
 }
 
-// revoked returns the result of a revocation: nil if the token is of no use any
-// more. What is not known is revoked. An answer without a complaint is good
-// whatever it holds (RFC 7009, 2.2).
+// revoked returns the result of a revocation: nil if the token is of no use
+// afterwards. A token that the server does not know is revoked. An answer without a
+// complaint is good whatever it holds (RFC 7009, 2.2).
 func (j judge) revoked(r reply, secrets []string) error {
 	m, ok := r.members()
 	if r.good() && (!ok || !complains(m)) {
@@ -123,7 +124,7 @@ func (j judge) revoked(r reply, secrets []string) error {
 // accounts returns the accounts server for a record: that of the data centre in
 // which its tokens are good.
 func (z *zoho) accounts(t tokenstore.Token) string {
-	if z.gate.zoho {
+	if z.known {
 		if url, ok := accountsFor(t.APIDomain); ok {
 			return url
 		}
