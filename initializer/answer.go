@@ -53,7 +53,8 @@ func read(res *http.Response, limit int64) (reply, error) {
 // good reports whether the status is one of success.
 func (r reply) good() bool { return r.status >= 200 && r.status <= 299 }
 
-// members are those of an answer, each as JSON. They are looked at one by one, so
+// members are those of an answer, each as JSON, by their names in lower case, as
+// package json ignores the case of names. They are looked at one by one, so
 // that a member of an unexpected type spoils none of the others: the answer may
 // hold the only copy of a refresh token.
 type members map[string]json.RawMessage
@@ -120,6 +121,7 @@ func decodeForm(text string) (members, bool) {
 }
 
 func (m members) set(name string, value json.RawMessage) {
+	name = strings.ToLower(name)
 	if s := string(value); m[name] == nil || s != "null" && s != `""` {
 		m[name] = value
 	}

@@ -99,6 +99,7 @@ func TestAnswerForm(t *testing.T) {
 				object, form, "\ufeff" + object, " \r\n" + object + "\r\n", object + "<!-- served by a -->", object + "\x00", object + object,
 				form + "\n", form + "&x=%zz",
 				`{"access_token":"old","access_token":"canary-new","refresh_token":"canary-2","refresh_token":null,"expires_in":3600,"expires_in":""}`,
+				`{"Access_Token":"canary-new","REFRESH_TOKEN":"canary-2","Expires_In":3600}`,
 				`{"access_token":" canary-new\n","refresh_token":"canary-2\r\n","expires_in":3600}`,
 			} {
 				rec := w.keeps(conf, typed(kind, body))
@@ -370,6 +371,26 @@ func TestAuthStyleBurntCode(t *testing.T) {
 			t.Error("the log does not say what to do")
 		}
 	})
+}
+
+// The way that was found out is known to the Clients of other users too.
+func TestAuthStyleSwitchUser(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, &zohoaccounts.Options{Strict: true})
+	w.zoho.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
+		if r.Kind == zohoaccounts.Exchange && r.Form.Get("client_secret") != "" {
+			return status(401, `{"error":"invalid_client"}`)
+		}
+		return nil
+	})
+	conf := w.standard(tokenstore.Token{GrantToken: tokenstore.Secret(w.zoho.Code(consent()))})
+	conf.OAuth2.Endpoint.AuthStyle = oauth2.AuthStyleAutoDetect
+	c := w.start(conf)
+	w.asked(2, 0)
+	if _, err := c.SwitchUser(t.Context(), tokenstore.Token{GrantToken: tokenstore.Secret(w.zoho.Code(consent()))}); err != nil {
+		t.Fatal(err)
+	}
+	w.asked(3, 0)
 }
 
 // A client without a secret is named in the body first, code or not.

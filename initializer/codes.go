@@ -55,6 +55,9 @@ var codes = []struct {
 	{"Salesforce", meansConsent, []string{"inactive_user", "inactive_org"}},
 	{"Apigee", meansConsent, []string{"keymanagement.service.InvalidRefreshToken", "keymanagement.service.refresh_token_expired", "keymanagement.service.refresh_token_revoked"}},
 	{"LinkedIn", meansConsent, []string{"expired_access_token", "revoked_access_token", "revoked_refresh_token", "authorization_code_not_found"}},
+	{"Microsoft, suberror", meansConsent, []string{"bad_token"}},
+	{"Yahoo", meansConsent, []string{"invalid_authorization_code"}},
+	{"many", meansConsent, []string{"authorization_revoked", "expired_code", "expired_grant", "grant_expired", "reauth_required", "reauthorization_required", "refresh_token_not_found", "revoked_token", "session_expired", "token_invalid", "token_not_found"}},
 	{"this package", meansConsent, []string{codeNoCredential}},
 
 	{"RFC 6749, 4.1.2.1 and 5.2", meansClient, []string{"invalid_client", "invalid_request", "invalid_scope", "unauthorized_client", "unsupported_grant_type", "unsupported_response_type"}},
@@ -72,6 +75,7 @@ var codes = []struct {
 	{"Facebook, OAuthException", meansClient, []string{"OAuthException 101", "OAuthException 191"}},
 	{"Strava, field and code", meansClient, []string{"application_invalid", "client_id_invalid", "client_secret_invalid", "redirect_uri_invalid"}},
 	{"Apigee", meansClient, []string{"oauth.v2.InvalidClientIdentifier", "keymanagement.service.InvalidClient"}},
+	{"many", meansClient, []string{"bad_client_credentials", "client_disabled", "client_not_found", "invalid_redirect_url", "redirect_mismatch", "unknown_client"}},
 	{"this package", meansClient, []string{"http_401"}},
 
 	{"RFC 8628, 3.5", meansWait, []string{"slow_down"}},

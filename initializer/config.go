@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -96,6 +97,10 @@ type Config struct {
 
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
+
+	// style is an oauth2.AuthStyle: how the client authenticates at the server of
+	// OAuth2, once that is known. SwitchUser passes it on.
+	style *atomic.Int64
 }
 
 const (
@@ -138,6 +143,10 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.style == nil && c.OAuth2 != nil {
+		c.style = new(atomic.Int64)
+		c.style.Store(int64(c.OAuth2.Endpoint.AuthStyle))
 	}
 	return c, nil
 }

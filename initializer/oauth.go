@@ -24,16 +24,14 @@ type standard struct {
 	revokeURL string
 	http      *http.Client
 	logger    *slog.Logger
-	style     atomic.Int64 // how the client authenticates, once that is known
+	style     *atomic.Int64 // how the client authenticates, once that is known
 }
 
 func newStandard(c Config, h *http.Client) *standard {
-	s := &standard{
+	return &standard{
 		judge: judge{c.book(), c.Now}, conf: c.OAuth2, options: c.ExchangeOptions, revokeURL: c.RevokeURL,
-		http: h, logger: c.Logger,
+		http: h, logger: c.Logger, style: c.style,
 	}
-	s.style.Store(int64(c.OAuth2.Endpoint.AuthStyle))
-	return s
 }
 
 // request has x/oauth2 make a request with a configuration.
