@@ -166,7 +166,7 @@ func (c *checker) run(ctx context.Context) error {
 	if c.Store.o.NameKey == nil {
 		if err := c.emit(Finding{
 			Kind: KindStoreUnkeyed, Remedy: RemedyManual,
-			Detail: "Options.NameKey is nil: names and IDs are public digests; set a key when the store is next filled anew",
+			Detail: "there is no name key: names and IDs are digests that guesses of user names can be tested against",
 		}); err != nil {
 			return err
 		}
@@ -218,15 +218,18 @@ func (c *checker) permissions(ctx context.Context, inspector driver.Inspector) e
 		if err != nil {
 			return err
 		}
-		if p.Err == nil {
+		switch {
+		case p.Err == nil:
 			continue
+		case errors.Is(p.Err, driver.ErrCredentials):
+			return p.Err // of every call, and no permission is missing
 		}
 		f := Finding{
 			Kind: KindPermission, Name: p.Call, Remedy: RemedyManual, Err: p.Err,
-			Detail: fmt.Sprintf("%s is refused; it needs %s", p.Call, p.Needs),
+			Detail: "it is refused; it needs " + p.Needs,
 		}
 		if !errors.Is(p.Err, ErrDenied) {
-			f.Detail = fmt.Sprintf("whether %s is allowed could not be found out; it needs %s", p.Call, p.Needs)
+			f.Detail = "whether it is allowed could not be found out; it needs " + p.Needs
 		}
 		if err := c.emit(f); err != nil {
 			return err
@@ -395,10 +398,10 @@ func (c *checker) foreign(context.Context) error {
 	f := Finding{Kind: KindKeysForeign, Remedy: RemedyManual}
 	switch {
 	case c.names.against():
-		f.Detail = fmt.Sprintf("none of %d names fits Options.NameKey: no record is mended", c.names.misfits)
+		f.Detail = fmt.Sprintf("none of %d names fits the name key: nothing is repaired", c.names.misfits)
 	case c.labels.against():
-		f.Remedy, f.Action = RemedyRekey, "write the records anew, if the keys are the right ones"
-		f.Detail = fmt.Sprintf("none of the labels is by one of Options.IndexKeys, and %d are by another key or none: no record is mended", c.labels.misfits)
+		f.Remedy, f.Action = RemedyRekey, "rewrite the records, if the keys are the right ones"
+		f.Detail = fmt.Sprintf("none of the labels is by one of the index keys, and %d are by another key or none: nothing is repaired", c.labels.misfits)
 	default:
 		return nil
 	}

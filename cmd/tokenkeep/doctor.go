@@ -22,11 +22,12 @@ func (a *app) doctorCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "doctor",
 		GroupID: groupUpkeep,
-		Short:   "Check a store, and mend it",
+		Short:   "Check a store, and repair it",
 		Long: `Looks at everything in the store and says what is wrong with it, what that means,
-and what it takes to mend it. Nothing is changed unless one of these is given:
+and what it takes to repair it. A record that cannot be read is named, and the check
+goes on. Nothing is changed unless one of these is given:
 
-  --repair            mend what can be mended while programs read and write
+  --repair            repair what can be repaired while programs read and write
   --merge-duplicates  and make one record of those that are the same
   --purge --alone     and remove what deletions have left behind. A program that
                       writes meanwhile may lose what it writes: --alone says that
@@ -34,14 +35,19 @@ and what it takes to mend it. Nothing is changed unless one of these is given:
   --permissions       try each call that programs make, on a secret that is made for
                       it and removed, and name those that are not allowed
 
-"tokenkeep help findings" lists all that can be found. The exit code is 0 if
-nothing is left but what does no harm.`,
+With any of them, the first thing is to try on such a secret whether the server
+compares before it writes. Where it does not, nothing is repaired.
+
+Findings that have one cause are one line; --json has each of them. "tokenkeep help
+findings" lists all that can be found. The exit code is 0 if nothing is left but what
+does no harm.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if o.Purge != alone {
 				return usagef("--purge is safe only while nothing else writes to the store: --purge and --alone go together")
 			}
 			o.Repair = o.Repair || o.MergeDuplicates || o.Purge
+			o.Compare = o.Repair || o.Permissions
 			a.tried = o.Permissions
 			checked := a.reading()
 			if o.Repair || o.Permissions {
@@ -51,7 +57,7 @@ nothing is left but what does no harm.`,
 		},
 	}
 	f := c.Flags()
-	f.BoolVar(&o.Repair, "repair", false, "mend what can be mended while others write")
+	f.BoolVar(&o.Repair, "repair", false, "repair what can be repaired while others write")
 	f.BoolVar(&o.MergeDuplicates, "merge-duplicates", false, "make one record of those that are the same")
 	f.BoolVar(&o.Purge, "purge", false, "remove what deletions have left behind")
 	f.BoolVar(&alone, "alone", false, "nothing else writes to the store, with --purge")
@@ -63,6 +69,9 @@ nothing is left but what does no harm.`,
 // A doctorReport is what a check has found. With --json it is printed as it is
 // here.
 type doctorReport struct {
+	Store    string        `json:"store"`
+	Before   *int          `json:"records_before,omitempty"` // of repairs
+	After    *int          `json:"records_after,omitempty"`
 	Checked  int           `json:"checked"` // secrets, or rows
 	Repaired int           `json:"repaired"`
 	Left     int           `json:"left"` // findings that do harm
@@ -89,7 +98,15 @@ func (a *app) doctor(ctx context.Context, s store, o tokenstore.CheckOptions) er
 	if o.Grace == 0 {
 		o.Grace = -1 // what is meant is none, and not the default
 	}
-	r := doctorReport{Findings: []findingJSON{}}
+	r := doctorReport{Store: a.storeName(), Findings: []findingJSON{}}
+	if o.Repair {
+		n, err := count(ctx, s)
+		if err != nil {
+			return err
+		}
+		r.Before = &n
+		a.announce("repairing %s: %s", clean(r.Store), records(n))
+	}
 	bar := a.progress("checking", 0)
 	o.Progress = func(done int) {
 		bar.add(done - r.Checked)
@@ -107,7 +124,17 @@ func (a *app) doctor(ctx context.Context, s store, o tokenstore.CheckOptions) er
 	slices.SortStableFunc(r.Findings, func(a, b findingJSON) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), compareIDs(a.ID, b.ID), cmp.Compare(a.Name, b.Name))
 	})
+	if o.Repair && ended == nil {
+		n, err := count(ctx, s)
+		r.After, ended = &n, err
+	}
 	return errors.Join(r.err(ended), a.printFindings(r, ended == nil))
+}
+
+// count returns how many records a store has that can be read.
+func count(ctx context.Context, s store) (int, error) {
+	tokens, _, err := readable(s.GetTokens(ctx))
+	return len(tokens), err
 }
 
 func (r *doctorReport) add(f tokenstore.Finding) {
@@ -131,66 +158,11 @@ func (r *doctorReport) add(f tokenstore.Finding) {
 func (r *doctorReport) err(ended error) error {
 	switch {
 	case ended != nil:
-		return fmt.Errorf("the check did not come to its end: %w", ended)
+		return fmt.Errorf("the check broke off: %w", ended)
 	case r.Left > 0:
-		return fmt.Errorf("%w: of %d findings %d are left that do harm", errFindings, len(r.Findings), r.Left)
+		return fmt.Errorf("%w: %d of %d findings do harm", errFindings, r.Left, len(r.Findings))
 	}
 	return nil
-}
-
-// printFindings writes the report to standard output.
-func (a *app) printFindings(r doctorReport, whole bool) error {
-	if a.json {
-		return a.printJSON(r)
-	}
-	t := table{}
-	t.row("FINDING", "ID", "WHERE", "WHAT", "")
-	for _, f := range r.Findings {
-		t.row(f.Kind, orDash(f.ID), orDash(f.Name), clean(f.Detail), f.state())
-	}
-	if len(r.Findings) > 0 {
-		a.printf("%s\n", t.String())
-		a.explain(r.Findings)
-	}
-	if whole {
-		a.printf("checked %d, found %d: %d mended, %d left that do harm\n", r.Checked, len(r.Findings), r.Repaired, r.Left)
-	}
-	return nil
-}
-
-// state says what became of a finding, or what it takes.
-func (f findingJSON) state() string {
-	switch {
-	case f.Repaired:
-		return "mended: " + clean(f.Action)
-	case f.Error != "":
-		return "not mended: " + clean(f.Error)
-	}
-	command := map[string]string{
-		string(tokenstore.RemedyRepair): "doctor --repair",
-		string(tokenstore.RemedyMerge):  "doctor --merge-duplicates",
-		string(tokenstore.RemedyPurge):  "doctor --purge --alone",
-		string(tokenstore.RemedyRekey):  "rekey",
-	}[f.Remedy]
-	switch {
-	case command == "" && f.Harmless:
-		return ""
-	case command == "":
-		return "by hand"
-	}
-	return command
-}
-
-// explain says once for each kind of finding what it means.
-func (a *app) explain(findings []findingJSON) {
-	var kinds []string
-	for _, f := range findings {
-		kinds = append(kinds, f.Kind)
-	}
-	slices.Sort(kinds)
-	for _, kind := range slices.Compact(kinds) {
-		a.printf("%s\n", wrapText(kind+": "+tokenstore.Kind(kind).Meaning(), "  "))
-	}
 }
 
 // findingsHelp is the help on what doctor finds.
@@ -214,8 +186,8 @@ func (a *app) rekeyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "rekey",
 		GroupID: groupUpkeep,
-		Short:   "Write records anew that are under old keys",
-		Long: `Writes every record anew whose labels are not by the first of index_keys, or which
+		Short:   "Rewrite records that are under old keys",
+		Long: `Rewrites every record whose labels are not by the first of index_keys, or which
 is not encrypted with the first of encryption_keys, and reads it back. Programs go
 on meanwhile, and the same command goes on where it was interrupted. To change a
 key:
@@ -277,9 +249,9 @@ func (a *app) rekey(ctx context.Context, s store, dryRun bool) error {
 	if a.json {
 		return errors.Join(err, a.printJSON(r))
 	}
-	verb := "written anew"
+	verb := "rewritten"
 	if dryRun {
-		verb = "to be written anew"
+		verb = "to be rewritten"
 	}
 	a.printf("%d records: %d %s, %d under the present keys already, %d failed\n", r.Records, r.Rewritten, verb, r.Current, len(r.Failed))
 	if err == nil && !dryRun {

@@ -40,11 +40,11 @@ func TestDoctorMendsALostLabel(t *testing.T) {
 	e.fails(t, 3, "", "get", "7")
 
 	text := e.fails(t, 13, "", "doctor", "--grace", "0s")
-	if !strings.Contains(text, "left that do harm") {
+	if !strings.Contains(text, "findings do harm") {
 		t.Errorf("message: %s", text)
 	}
 	out := e.tk(t, "", "doctor", "--grace", "0s").out
-	for _, want := range []string{"FINDING", "label-missing", "doctor --repair", tokenstore.KindLabelMissing.Meaning()[:40], "left that do harm"} {
+	for _, want := range []string{"FINDING", "label-missing", "doctor --repair", tokenstore.KindLabelMissing.Meaning()[:40], "REMEDY", "1 do harm"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing in %s", want, out)
 		}
@@ -148,7 +148,7 @@ func TestRekey(t *testing.T) {
 			if got := decode[rekeyReport](t, e.ok(t, "", "rekey", "--json")); got.Records != 12 || got.Rewritten != 12 || len(got.Failed) != 0 {
 				t.Errorf("report: %+v", got)
 			}
-			if got := e.ok(t, "", "rekey"); got != "12 records: 0 written anew, 12 under the present keys already, 0 failed\n"+
+			if got := e.ok(t, "", "rekey"); got != "12 records: 0 rewritten, 12 under the present keys already, 0 failed\n"+
 				"no record needs any key but the first ones: the others can be taken out\n" {
 				t.Errorf("again: %s", got)
 			}

@@ -5,12 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
 // A class is a kind of failure, as programs are told of it.
@@ -34,7 +37,7 @@ var classes = []class{
 	{10, "partial", errPartial, "some of it is done: the report and the errors say what is not"},
 	{6, "invalid", errInput, "the record, file or search cannot be used as it is"},
 	{6, "invalid", codec.ErrDialect, ""},
-	{13, "findings", errFindings, "doctor: something is wrong with the store, and not mended"},
+	{13, "findings", errFindings, "doctor: something is wrong with the store, and not repaired"},
 	{12, "conflicts", errConflicts, "migrate: some records stand in the way, and nothing was written"},
 	{11, "not_persisted", tokenstore.ErrNotPersisted, "a new token is usable but was not stored"},
 	{7, "denied", tokenstore.ErrDenied, "the store refused the credentials, or they lack a permission"},
@@ -57,7 +60,7 @@ var (
 	errPartial = errors.New("only a part is done")
 
 	errConflicts = errors.New("the stores do not go together")
-	errFindings  = errors.New("the store is not as it should be")
+	errFindings  = errors.New("something is wrong with the store")
 )
 
 // classOf returns the class of an error.
@@ -82,40 +85,86 @@ func (u usage) Unwrap() error      { return u.error }
 
 func usagef(format string, args ...any) error { return usage{fmt.Errorf(format, args...)} }
 
-// longestID is how long an ID may be to be repeated in an error. Those that a store
-// makes up are shorter, and a token, given in the place of one, is longer.
-const longestID = 44
+// textOf returns the text of an error. The names of packages that it begins with are
+// left out: the program's own stands there.
+func textOf(err error) string { return strings.ReplaceAll(err.Error(), "tokenstore: ", "") }
 
-// A cutError is an error whose text repeats only the beginning of an ID.
+// derivedID is what IDs look like that a store makes up.
+var derivedID = regexp.MustCompile(`^[ugra][a-z2-7]{32}$`)
+
+// shortID is how long an ID may be that no store has made up, to be repeated in an
+// error. The tokens and keys of the known providers are longer.
+const shortID = 12
+
+// maybeToken reports whether text, which was given as the name of something, may be
+// a token that was put in the wrong place.
+func maybeToken(text string) bool { return len(text) > shortID && !derivedID.MatchString(text) }
+
+// fileSuffix is what a file's name ends with, and no token.
+var fileSuffix = regexp.MustCompile(`^[^.]{1,64}(\.[A-Za-z0-9]{1,5}){1,2}$`)
+
+// maybeTokenFile is maybeToken for the name of a file. Those with a suffix are shown,
+// and those in a directory that is there.
+func maybeTokenFile(name string) bool {
+	if !maybeToken(name) || fileSuffix.MatchString(filepath.Base(name)) {
+		return false
+	}
+	dir := filepath.Dir(name)
+	return dir == "." && !strings.HasPrefix(name, ".") || !exists(dir)
+}
+
+// A cutError is an error whose text repeats only the beginning of an argument.
 type cutError struct {
 	error
-	id string
+	arg string
 }
 
 func (e cutError) Unwrap() error { return e.error }
 
 func (e cutError) Error() string {
-	const begin = 6
-	cut := strings.ToValidUTF8(e.id[:begin], "") + "…"
-	return strings.NewReplacer(strconv.Quote(e.id), strconv.Quote(cut), e.id, cut).Replace(e.error.Error())
+	const begin = 4
+	cut := strings.ToValidUTF8(e.arg[:begin], "") + "…"
+	return strings.NewReplacer(strconv.Quote(e.arg), strconv.Quote(cut), e.arg, cut).Replace(e.error.Error())
 }
 
-// withoutLong returns an error about an ID that was given as an argument. If it is
-// so long that it may be a token, the text does not repeat it.
-func withoutLong(err error, id string) error {
-	if len(id) <= longestID {
+// withoutToken returns an error about an argument. If that may be a token, the text
+// does not repeat it.
+func withoutToken(err error, arg string, may func(string) bool) error {
+	if err == nil || !may(arg) {
 		return err
 	}
-	return cutError{err, id}
+	return cutError{err, arg}
 }
 
-// hint returns what may help with an error, or "". The store refuses one call; what
-// else is missing, doctor tells at once.
+// signIn says for each service how credentials are renewed.
+var signIn = map[string]string{
+	"awssm":      "renew them (aws sso login, or new keys)",
+	"gcpsm":      "renew them (gcloud auth application-default login)",
+	"vaultstore": "log in again (vault login), or set VAULT_TOKEN",
+	"sqlstore":   "check the user and " + envMySQLPassword,
+}
+
+// hint returns what may help with an error, or "": of the causes that the class has,
+// the one that the error tells of.
 func (a *app) hint(err error) string {
-	if errors.Is(err, tokenstore.ErrDenied) && !a.tried {
-		return "'tokenkeep doctor --permissions' names the permissions that are missing"
+	var of *tokenstore.Error
+	if !errors.As(err, &of) {
+		return ""
 	}
-	return ""
+	help, known := signIn[of.Store]
+	switch {
+	case !known:
+		return ""
+	case errors.Is(err, driver.ErrCredentials):
+		return "the credentials are expired, revoked or unknown, and no permission is missing: " + help
+	case !errors.Is(err, tokenstore.ErrDenied):
+		return ""
+	case of.Store == "sqlstore":
+		return help
+	case a.tried:
+		return ""
+	}
+	return "'tokenkeep doctor --permissions' names the permissions that are missing"
 }
 
 // exitCodes is the help on exit codes.
@@ -136,9 +185,8 @@ func exitCodes() string {
 	b.WriteString(t.String())
 	b.WriteString(`
 After "partial", "unavailable" and "interrupted" the same command can be repeated:
-what was done already is left as it is. After "denied", "tokenkeep doctor
---permissions" names the permissions that are missing; the object of an error that
-something helps with has a "hint".
+what was done already is left as it is. The object of an error that something helps
+with has a "hint".
 `)
 	return b.String()
 }

@@ -22,14 +22,16 @@ func (a *app) exportCommand() *cobra.Command {
 		Short:   "Write the records to a token file",
 		Long: `Writes all records to a file that the FileStore of a Zoho SDK reads. Only its owner
 can read it: it holds the tokens as they are. If the SDK could not read a value
-back (a comma, for those that know no quoting) nothing is written.
+back (a comma, for those that know no quoting) nothing is written. Records that the
+store cannot read are named, and the others are exported; the exit code is then that
+of "partial".
 
 The SDKs number their records. Records are numbered from 1 unless --keep-ids is
 given: then those whose ID is a number keep it, and the others get the numbers
 after the highest.
 
 FILE can be "-", standard output, if --reveal says that showing secrets is meant.`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArg("FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
 			d, err := knownDialect(dialect)
 			if err != nil {
@@ -45,7 +47,7 @@ FILE can be "-", standard output, if --reveal says that showing secrets is meant
 	}
 	dialectFlag(c, &dialect, string(codec.Python), "the SDK that is to read the file")
 	c.Flags().BoolVar(&keepIDs, "keep-ids", false, "records whose ID is a number keep it")
-	c.Flags().BoolVar(&force, "force", false, "replace the file if there is one")
+	c.Flags().BoolVar(&force, "force", false, "replace FILE if it is a file; a link or a device is never replaced")
 	c.Flags().BoolVar(&reveal, "reveal", false, "write secrets to standard output")
 	return c
 }
@@ -70,7 +72,7 @@ func (a *app) exportTo(name string, force, reveal bool) error {
 }
 
 func (a *app) export(ctx context.Context, s store, name string, d codec.Dialect, keepIDs, force bool) error {
-	tokens, err := s.GetTokens(ctx)
+	tokens, unreadable, err := readable(s.GetTokens(ctx))
 	if err != nil {
 		return fmt.Errorf("nothing was written: %w", err)
 	}
@@ -78,26 +80,29 @@ func (a *app) export(ctx context.Context, s store, name string, d codec.Dialect,
 	if err != nil {
 		return fmt.Errorf("nothing was written: %w", err)
 	}
+	if unreadable != nil {
+		unreadable = fmt.Errorf("%w: %s exported, without what cannot be read: %w", errPartial, records(len(tokens)), unreadable)
+	}
 	if name == "-" {
 		_, err := a.out.Write(data)
-		return err
+		return errors.Join(err, unreadable)
 	}
 	write := createFile
 	if force {
 		write = replaceFile
 	}
 	if err := write(name, data); err != nil {
-		return err
+		return withoutToken(err, name, maybeTokenFile)
 	}
 	if a.json {
-		return a.printJSON(struct {
+		return errors.Join(unreadable, a.printJSON(struct {
 			File    string        `json:"file"`
 			Dialect codec.Dialect `json:"dialect"`
 			Records int           `json:"records"`
-		}{name, d, len(tokens)})
+		}{name, d, len(tokens)}))
 	}
 	a.printf("%s: %d records, as %s writes them\n", clean(name), len(tokens), d)
-	return nil
+	return unreadable
 }
 
 // tokenFile returns a token file of the records. It has been read back, and holds

@@ -22,11 +22,15 @@ func helpTopics() []*cobra.Command {
 // has shows another, and reports success.
 func help(c *cobra.Command, args []string) error {
 	found, rest, err := c.Root().Find(args)
-	switch {
-	case err != nil || len(rest) > 0 && !plainName.MatchString(rest[0]):
-		return usagef("this is neither a command nor a topic; see 'tokenkeep help'")
-	case len(rest) > 0:
-		return usagef("there is no command or topic %q; see 'tokenkeep help'", rest[0])
+	if err != nil && len(args) > 0 {
+		rest = args[:1]
+	}
+	if len(rest) > 0 {
+		var names []string
+		for _, sub := range found.Commands() {
+			names = append(names, sub.Name())
+		}
+		return usagef("there is no command or topic %s%s; see 'tokenkeep help'", echoed(rest[0], "of that name"), didYouMean(rest[0], names))
 	}
 	found.InitDefaultHelpFlag()
 	found.InitDefaultVersionFlag()

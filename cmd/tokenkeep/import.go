@@ -35,7 +35,7 @@ A record that is there already is updated, as by "tokenkeep save". The SDK's
 numbers are dropped, and the store makes up IDs, unless --keep-ids is given.
 
 The exit code is 0 only if every row was imported.`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArg("FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
 			d, err := knownDialect(dialect)
 			if err != nil {

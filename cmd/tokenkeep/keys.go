@@ -158,7 +158,7 @@ To change an index or encryption key see "tokenkeep rekey --help".`,
 		Short: "Write a file of new random keys",
 		Long: `Writes a new file that only its owner can read. A file that is there already is
 never replaced: without the keys in it, records are lost.`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArg("FILE"),
 		RunE: func(_ *cobra.Command, args []string) error { return a.newKeys(args[0]) },
 	})
 	return c

@@ -62,6 +62,12 @@ func (e env) get(name string) string {
 	return e[name]
 }
 
+// lookup looks a variable up, and tells whether it is set.
+func (e env) lookup(name string) (string, bool) {
+	_, set := e[name]
+	return e.get(name), set || name == envAsMain
+}
+
 // with returns e with one variable more.
 func (e env) with(name, value string) env {
 	e = maps.Clone(e)
@@ -76,7 +82,7 @@ func (e env) with(name, value string) env {
 func (e env) tk(t *testing.T, stdin string, args ...string) result {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code := run(t.Context(), args, e.get, strings.NewReader(stdin), &out, &errs)
+	code := run(t.Context(), args, e.lookup, strings.NewReader(stdin), &out, &errs)
 	return result{code, out.String(), errs.String()}
 }
 
@@ -263,29 +269,29 @@ func TestUsage(t *testing.T) {
 		{[]string{"keys", "old"}, `there is no command "old"`},
 		{[]string{"help", "frob"}, `there is no command or topic "frob"`},
 		{[]string{"help", "keys", "old"}, `there is no command or topic "old"`},
-		{[]string{"help", "S3cret"}, "neither a command nor a topic"},
+		{[]string{"help", "S3cret"}, "no command or topic of that name"},
 		{[]string{"ls", "--frob"}, "unknown flag: --frob"},
 		{[]string{"ls", "-x"}, "unknown flag: -x"},
-		{[]string{"ls", "--json=perhaps"}, "flag --json cannot have this value"},
-		{[]string{"ls", "--store"}, "flag needs an argument"},
+		{[]string{"ls", "--json=perhaps"}, "--json takes true or false"},
+		{[]string{"ls", "--store"}, "--store needs a value"},
 		{[]string{"ls", "--=x"}, "not written as it should be"},
 		{[]string{"ls"}, "no store"},
 		{[]string{"ls", store, "extra"}, "takes no arguments"},
 		{[]string{"ls", store, "--reveal"}, "--json only"},
 		{[]string{"ls", "--store", "tokens.csv"}, "no scheme"},
-		{[]string{"ls", "--store", "ftp:x"}, "not known"},
+		{[]string{"ls", "--store", "ftp:x"}, `no kind of store called "ftp"`},
 		{[]string{"ls", "--store", "mem:x"}, "takes nothing after"},
 		{[]string{"ls", "--store", "file:"}, "needs a path"},
 		{[]string{"ls", "--store", "file:x?dialect=cobol"}, "no such dialect"},
 		{[]string{"ls", "--store", "vault:secret"}, "vault:MOUNT/PREFIX"},
 		{[]string{"get", store}, "one of"},
 		{[]string{"get", store, "1", "--user", "ann"}, "one of"},
-		{[]string{"get", store, "1", "2"}, "at most 1"},
+		{[]string{"get", store, "1", "2"}, "get takes one ID, and 2 are given"},
 		{[]string{"get", store, "1", "--client", "c"}, "--client goes with --user"},
 		{[]string{"rm", store}, "IDs, or --all"},
 		{[]string{"rm", store, "1", "--all"}, "IDs, or --all"},
 		{[]string{"rm", store, "--all"}, "--yes"},
-		{[]string{"import", store}, "accepts 1 arg"},
+		{[]string{"import", store}, "import takes one FILE, and 0 are given"},
 		{[]string{"import", store, "-", "--dialect", "cobol"}, "no such dialect"},
 		{[]string{"export", store, "-"}, "--reveal"},
 		{[]string{"export", store, "-", "--reveal", "--json"}, "not both"},
@@ -296,6 +302,16 @@ func TestUsage(t *testing.T) {
 		{[]string{"migrate", "--from", "mem:", "--to", "mem:", "--dry-run", "--delete-source"}, "do not go together"},
 		{[]string{"migrate", "--from", "mem:x", "--to", "mem:"}, "--from: mem: takes nothing"},
 		{[]string{"migrate", "--from", "mem:", "--to", "mem:x"}, "--to: mem: takes nothing"},
+		{[]string{"migrate", "--from", "mem:", "--to", "mem:", "--store", "mem:"}, "not from --store"},
+		{[]string{"lst"}, `"lst" (did you mean "ls"?)`},
+		{[]string{"help", "store"}, `"store" (did you mean "stores"?)`},
+		{[]string{"ls", "--jsno"}, `--jsno (did you mean "--json"?)`},
+		{[]string{"ls", "--store", "vaul:secret/x"}, `"vaul" (did you mean "vault"?)`},
+		{[]string{"ls", "--store", "vault://secret/x"}, `vault: has no "//" behind it`},
+		{[]string{"ls", "--store", "sqlite://x.db"}, `sqlite: has no "//" behind it`},
+		{[]string{"ls", store, "--timeout", "-1s"}, "--timeout is negative"},
+		{[]string{"doctor", store, "--grace", "soon"}, "--grace takes a time such as 90s or 5m"},
+		{[]string{"rm", store, "--all", "--yes", "--dry-run"}, "do not go together"},
 		{[]string{"demo", "extra"}, "takes no arguments"},
 		{[]string{"demo", store}, "cannot share"},
 	}
@@ -368,7 +384,7 @@ func TestErrorsAsJSON(t *testing.T) {
 func TestWriteError(t *testing.T) {
 	t.Parallel()
 	var errs bytes.Buffer
-	if code := run(t.Context(), []string{"version"}, env{}.get, strings.NewReader(""), broken{}, &errs); code != 1 {
+	if code := run(t.Context(), []string{"version"}, env{}.lookup, strings.NewReader(""), broken{}, &errs); code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}
 	if !strings.Contains(errs.String(), "standard output") {
@@ -403,7 +419,7 @@ func TestInterrupted(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		var out, errs bytes.Buffer
-		if code := run(ctx, args, env{}.get, endless{t.Context()}, &out, &errs); code != 130 {
+		if code := run(ctx, args, env{}.lookup, endless{t.Context()}, &out, &errs); code != 130 {
 			t.Errorf("tokenkeep %s: exit code %d, want 130: %s", strings.Join(args, " "), code, &errs)
 		}
 	}

@@ -52,7 +52,9 @@ there. What stands in the way is listed, and then nothing is written at all:
   conflict    the target has the record with other tokens, or under another ID, or
               has another record under its ID
   unusable    the target cannot hold the record
-  unreadable  the source has a record that cannot be read
+
+Records of the source that cannot be read are named as "unreadable", with what the
+store says; they stay where they are, and the others are moved.
 
 Interrupted or killed, the same command goes on where it was. The source is only
 read, unless --delete-source is given: then what was verified is removed from it at
@@ -104,16 +106,51 @@ func (o migrateOptions) check() error {
 	return nil
 }
 
-// side returns an app that sees the environment of one of the two stores.
-func (a *app) side(prefix string) *app {
-	b := *a
-	b.env = func(name string) string {
-		if value := a.env(prefix + name); value != "" {
-			return value
+// A side is an app that sees the environment of one of the two stores.
+type side struct {
+	app
+	empty string // a variable with the side's prefix that is set and empty
+}
+
+func (a *app) side(prefix string) *side {
+	s := &side{app: *a}
+	s.lookup = func(name string) (string, bool) {
+		value, set := a.isSet(prefix + name)
+		if set && value == "" {
+			s.empty = prefix + name
 		}
-		return a.env(name)
+		if set {
+			return value, true
+		}
+		return a.isSet(name)
 	}
-	return &b
+	s.env = func(name string) string {
+		value, _ := s.lookup(name)
+		return value
+	}
+	return s
+}
+
+// isSet looks up a variable of the environment.
+func (a *app) isSet(name string) (value string, set bool) {
+	if a.lookup != nil {
+		return a.lookup(name)
+	}
+	value = a.env(name)
+	return value, value != ""
+}
+
+// openURL opens the store of the side. A variable with the prefix that is set and
+// empty does not stand for the one without.
+func (s *side) openURL(ctx context.Context, url string) (store, error) {
+	opened, err := s.app.openURL(ctx, url)
+	if s.empty == "" {
+		return opened, err
+	}
+	if err == nil {
+		err = opened.Close()
+	}
+	return nil, errors.Join(usagef("%s is set and empty: unset it, or give it a value", s.empty), err)
 }
 
 // A migration is one run of migrate.
@@ -157,7 +194,7 @@ func (m *migration) run(ctx context.Context) error {
 		return err
 	}
 	m.report.planned(m.plan)
-	if n := len(m.plan.problems); n > 0 && !m.o.skipBad {
+	if n := m.plan.inTheWay(); n > 0 && !m.o.skipBad {
 		return fmt.Errorf("%w: %d of %d records stand in the way: nothing was written", errConflicts, n, m.report.Records)
 	}
 	if m.o.dryRun {

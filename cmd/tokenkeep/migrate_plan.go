@@ -66,6 +66,18 @@ const (
 	problemUnreadable = "unreadable"
 )
 
+// inTheWay returns how many problems keep everything from being written. A record
+// that cannot be read keeps no other.
+func (p *migrationPlan) inTheWay() int {
+	n := 0
+	for _, problem := range p.problems {
+		if problem.Kind != problemUnreadable {
+			n++
+		}
+	}
+	return n
+}
+
 // A conflict is an error that says what kind of problem it is.
 type conflict struct {
 	kind string

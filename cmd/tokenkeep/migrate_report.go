@@ -135,10 +135,16 @@ func (r *migrateReport) err() error {
 }
 
 func (r *migrateReport) why() error {
-	if len(r.errs) == 0 {
+	errs := r.errs
+	for _, p := range r.Problems {
+		if p.Kind == problemUnreadable {
+			errs = append(errs, errors.New(p.Error))
+		}
+	}
+	if len(errs) == 0 {
 		return errors.New("the others stand in the way")
 	}
-	return fmt.Errorf("the others:\n%w", problems(r.errs))
+	return fmt.Errorf("the others:\n%w", problems(errs))
 }
 
 // print writes the report to standard output.
@@ -164,7 +170,7 @@ func (m *migration) print() error {
 	switch {
 	case r.DryRun:
 		m.printf("\nnothing was written: this was a dry run\n")
-	case m.plan != nil && len(r.Problems) > 0 && !m.o.skipBad:
+	case m.plan.inTheWay() > 0 && !m.o.skipBad:
 		m.printf("\nnothing was written\n")
 	default:
 		m.printf("\n%d of %d records verified%s\n", r.Verified, r.Records-r.Merged, r.changedIDs())
@@ -211,7 +217,7 @@ func (r *migrateReport) changedIDs() string {
 		text = fmt.Sprintf(", %d under another ID", n)
 	}
 	if r.Deleted > 0 {
-		text += fmt.Sprintf(", %d removed from the source", r.Deleted)
+		text += fmt.Sprintf(", %d removed from %s and %d left there", r.Deleted, clean(r.From), r.Records-r.Deleted)
 	}
 	return text
 }

@@ -262,6 +262,11 @@ func (m *migration) deleteSource(ctx context.Context) (int, error) {
 		}
 		return !it.done || it.err != nil
 	})
+	n := 0
+	for _, it := range items {
+		n += len(it.from)
+	}
+	m.announce("removing %d of %s of %s, which are verified in %s", n, records(m.report.Records), clean(m.o.from), clean(m.o.to))
 	bar := m.progress("removing from the source", len(items))
 	defer bar.done()
 	if b, ok := m.from.(batcher); ok {

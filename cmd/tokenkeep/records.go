@@ -105,7 +105,12 @@ processes or the history of a shell:
   tokenkeep get --like - <<< '{"access_token":"…"}'
 
 "tokenkeep help records" tells what can be searched for.`,
-		Args: cobra.MaximumNArgs(1),
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return fmt.Errorf("%s takes one ID, and %d are given", nameOf(c), len(args))
+			}
+			return nil
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			id := ""
 			if len(args) > 0 {
@@ -147,7 +152,7 @@ func (a *app) wanted(ctx context.Context, id, user, client, like string) (tokens
 func (a *app) get(ctx context.Context, s store, like tokenstore.Token, reveal bool) error {
 	t, err := s.FindToken(ctx, like)
 	if err != nil {
-		return withoutLong(err, like.ID)
+		return withoutToken(err, like.ID, maybeToken)
 	}
 	return a.printRecord(t, reveal)
 }
@@ -168,10 +173,11 @@ func (a *app) readFile(ctx context.Context, name string, limit int64) ([]byte, e
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, err
+		return nil, withoutToken(err, name, maybeTokenFile)
 	}
 	defer func() { _ = f.Close() }()
-	return readAll(ctx, f, limit)
+	data, err := readAll(ctx, f, limit)
+	return data, withoutToken(err, name, maybeTokenFile)
 }
 
 func (a *app) saveCommand() *cobra.Command {
@@ -204,78 +210,7 @@ what is given replaces what it has, and the rest stays.
 func (a *app) save(ctx context.Context, s store, t tokenstore.Token, reveal bool) error {
 	saved, err := s.SaveToken(ctx, t)
 	if err != nil {
-		return err
+		return withoutToken(err, t.ID, maybeToken)
 	}
 	return a.printRecord(saved, reveal)
-}
-
-func (a *app) rmCommand() *cobra.Command {
-	var all, yes bool
-	c := &cobra.Command{
-		Use:     "rm ID...",
-		GroupID: groupRecords,
-		Short:   "Remove records",
-		Long: `Removes the records with the given IDs, or all there are. What is removed cannot be
-brought back.`,
-		RunE: func(c *cobra.Command, ids []string) error {
-			switch {
-			case all == (len(ids) > 0):
-				return usagef("rm takes IDs, or --all")
-			case all && !yes:
-				return usagef("rm --all removes every record of the store: say --yes too")
-			case all:
-				return a.changing().withStore(c.Context(), func(s store) error { return a.removeAll(c.Context(), s) })
-			}
-			return a.changing().withStore(c.Context(), func(s store) error { return a.remove(c.Context(), s, ids) })
-		},
-	}
-	c.Flags().BoolVar(&all, "all", false, "remove all records")
-	c.Flags().BoolVar(&yes, "yes", false, "yes, all of them")
-	return c
-}
-
-func (a *app) removeAll(ctx context.Context, s store) error {
-	if err := s.DeleteTokens(ctx); err != nil {
-		return err
-	}
-	if a.json {
-		return a.printJSON(map[string]bool{"removed_all": true})
-	}
-	a.printf("removed all records\n")
-	return nil
-}
-
-func (a *app) remove(ctx context.Context, s store, ids []string) error {
-	removed := []string{}
-	var errs []error
-	for _, id := range ids {
-		if err := removeOne(ctx, s, id); err != nil {
-			errs = append(errs, withoutLong(err, id))
-			if hopeless(err) {
-				break
-			}
-			continue
-		}
-		removed = append(removed, id)
-		if !a.json {
-			a.printf("removed %s\n", clean(id))
-		}
-	}
-	err := errors.Join(errs...)
-	if err != nil && len(removed) > 0 {
-		err = fmt.Errorf("%w: removed %d of %d: %w", errPartial, len(removed), len(ids), err)
-	}
-	if a.json {
-		return errors.Join(err, a.printJSON(map[string][]string{"removed": removed}))
-	}
-	return err
-}
-
-// removeOne removes a record. A store says nothing if there is none; people want
-// to know.
-func removeOne(ctx context.Context, s store, id string) error {
-	if _, err := s.FindTokenByID(ctx, id); err != nil {
-		return err
-	}
-	return s.DeleteToken(ctx, id)
 }

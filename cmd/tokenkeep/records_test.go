@@ -57,7 +57,7 @@ func TestSaveGetLsRm(t *testing.T) {
 		if got := decode[recordJSON](t, e.ok(t, again, "save", "--json", "--reveal")); got != revealed {
 			t.Errorf("what get printed, saved again: %+v", got)
 		}
-		if got := e.ok(t, "", "rm", saved.ID); got != "removed "+saved.ID+"\n" {
+		if got := e.ok(t, "", "rm", saved.ID); !strings.HasPrefix(got, "removing 1 record of "+e[envStore]+"\nremoved "+saved.ID+"\nremoved 1 of 1 record of ") {
 			t.Errorf("rm: %q", got)
 		}
 		e.fails(t, 3, "", "get", saved.ID)
@@ -106,7 +106,7 @@ api_domain     -
 	if got := e.ok(t, "", "ls"); got != want {
 		t.Errorf("ls:\n%s", got)
 	}
-	if got := e.ok(t, "", "rm", "--all", "--yes"); got != "removed all records\n" {
+	if got := e.ok(t, "", "rm", "--all", "--yes"); got != "removing all: 2 records of "+e[envStore]+"\nremoved 2 of 2 records of "+e[envStore]+", 0 are left\n" {
 		t.Errorf("rm --all: %q", got)
 	}
 	if r := e.tk(t, "", "ls"); r.code != 0 || r.out != "" || r.err != "tokenkeep: there are no records\n" {
@@ -121,10 +121,10 @@ func TestRmReportsWhatItDid(t *testing.T) {
 		e.ok(t, `{"user_name":"`+user+`","access_token":"t"}`, "save")
 	}
 	r := e.tk(t, "", "rm", "1", "77", "2", "--json")
-	if got := decode[map[string][]string](t, r.out)["removed"]; r.code != 10 || len(got) != 2 || !strings.Contains(r.err, `\"77\"`) {
+	if got := decode[removal](t, r.out); r.code != 10 || len(got.Removed) != 2 || got.Before != 3 || got.After != 1 || got.Store != e[envStore] || !strings.Contains(r.err, `\"77\"`) {
 		t.Errorf("%+v", r)
 	}
-	if got := e.ok(t, "", "rm", "--all", "--yes", "--json"); !decode[map[string]bool](t, got)["removed_all"] {
+	if got := e.ok(t, "", "rm", "--all", "--yes", "--json"); !decode[removal](t, got).All {
 		t.Errorf("rm --all: %s", got)
 	}
 }
@@ -272,7 +272,13 @@ func TestClassesOfStores(t *testing.T) {
 		if got := decode[[]recordJSON](t, r.out); r.code != 9 || len(got) != 1 || got[0].UserName != "bob" {
 			t.Errorf("%+v", r)
 		}
-		e.fails(t, 9, "", "export", filepath.Join(t.TempDir(), "x.csv"))
+		exported := filepath.Join(t.TempDir(), "x.csv")
+		if text := e.fails(t, 10, "", "export", exported); !strings.Contains(text, "1 record") || !strings.Contains(text, "line 2") {
+			t.Errorf("export: %s", text)
+		}
+		if text := readFile(t, exported); !strings.Contains(text, "bob") {
+			t.Errorf("exported: %s", text)
+		}
 	})
 }
 

@@ -4,25 +4,23 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 // An app is one run of the program: what it was given, and the flags that all
 // commands have.
 type app struct {
-	env  func(string) string
-	in   io.Reader
-	out  *bufio.Writer // standard output; write errors show when it is flushed
-	errs io.Writer     // standard error
-	now  func() time.Time
+	env    func(string) string
+	lookup func(string) (value string, set bool) // nil: what is empty is not set
+	in     io.Reader
+	out    *bufio.Writer // standard output; write errors show when it is flushed
+	errs   io.Writer     // standard error
+	now    func() time.Time
 
 	colours bool // standard output shows colours
 
@@ -30,21 +28,26 @@ type app struct {
 	isThere  bool // the store has to be there: it is not made
 	readOnly bool // the store is not written to: if it is not there, it is as good as empty
 	json     bool
+	timeout  time.Duration
 
 	tried bool // the permissions are being tried
 	began bool // a command has begun: what is wrong is not how it was called
 }
 
-// run runs the program and returns its exit code. env is the environment; what
+// run runs the program and returns its exit code. lookup is the environment; what
 // the Vault client reads of it, it reads from the process.
-func run(ctx context.Context, args []string, env func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{env: env, in: stdin, out: bufio.NewWriter(stdout), errs: stderr, now: time.Now, colours: colours(stdout, env)}
+func run(ctx context.Context, args []string, lookup func(string) (string, bool), stdin io.Reader, stdout, stderr io.Writer) int {
+	env := func(name string) string {
+		value, _ := lookup(name)
+		return value
+	}
+	a := &app{env: env, lookup: lookup, in: stdin, out: bufio.NewWriter(stdout), errs: stderr, now: time.Now, colours: colours(stdout, env)}
 	root := a.rootCommand()
 	root.SetArgs(append([]string{}, args...))
 	root.SetIn(stdin)
 	root.SetOut(a.out)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	err := a.timedOut(root.ExecuteContext(ctx))
 	if err != nil && !a.began {
 		a.json = a.json || slices.Contains(args, "--json")
 		err = usage{err}
@@ -81,12 +84,13 @@ or TOKENKEEP_STORE; "tokenkeep help stores" tells how. Secrets are masked unless
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 		Args:              knownCommand,
 		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
-		PersistentPreRun:  func(*cobra.Command, []string) { a.began = true },
+		PersistentPreRunE: a.begin,
 	}
 	root.SetVersionTemplate("tokenkeep {{.Version}}\n")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
-	root.PersistentFlags().StringVar(&a.storeURL, "store", "", "`URL` of the store: "+schemeForms()+" (default: $"+envStore+")")
+	root.SetFlagErrorFunc(flagError)
+	root.PersistentFlags().StringVar(&a.storeURL, "store", "", "`URL` of the store, see \"tokenkeep help stores\" (default: $"+envStore+")")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "write one JSON document, for programs")
+	a.timeoutFlag(root)
 	root.AddGroup(
 		&cobra.Group{ID: groupRecords, Title: "Records:"},
 		&cobra.Group{ID: groupFiles, Title: "Token files of the Zoho SDKs:"},
@@ -108,51 +112,6 @@ or TOKENKEEP_STORE; "tokenkeep help stores" tells how. Secrets are masked unless
 	return root
 }
 
-// A plainName is what can be repeated without giving a secret away.
-var plainName = regexp.MustCompile(`^[a-z][a-z-]{0,19}$`)
-
-// knownCommand refuses what is left over when no command was recognised.
-func knownCommand(c *cobra.Command, args []string) error {
-	switch {
-	case len(args) == 0:
-		return nil
-	case !plainName.MatchString(args[0]):
-		return errors.New("this is not a command; see 'tokenkeep help'")
-	}
-	return fmt.Errorf("there is no command %q; see 'tokenkeep help'", args[0])
-}
-
-// flagError returns what is wrong with the flags without what may be a secret:
-// values, and the rest of an argument that begins with a dash.
-func flagError(err error) error {
-	var (
-		unknown *pflag.NotExistError
-		value   *pflag.InvalidValueError
-		missing *pflag.ValueRequiredError
-	)
-	switch {
-	case errors.As(err, &missing):
-		return err
-	case errors.As(err, &value):
-		return fmt.Errorf("flag --%s cannot have this value", value.GetFlag().Name)
-	case !errors.As(err, &unknown):
-		return errors.New("a flag is not written as it should be")
-	case unknown.GetSpecifiedShortnames() != "":
-		return fmt.Errorf("unknown flag: -%.1s", unknown.GetSpecifiedName())
-	case !plainName.MatchString(unknown.GetSpecifiedName()):
-		return errors.New("unknown flag")
-	}
-	return fmt.Errorf("unknown flag: --%s", unknown.GetSpecifiedName())
-}
-
-// noArgs refuses arguments without repeating them.
-func noArgs(_ *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return errors.New("takes no arguments")
-	}
-	return nil
-}
-
 // report writes an error to standard error: as text, or as one line of JSON.
 func (a *app) report(err error) {
 	class := classOf(err)
@@ -162,10 +121,10 @@ func (a *app) report(err error) {
 			Class string `json:"class"`
 			Code  int    `json:"code"`
 			Hint  string `json:"hint,omitempty"`
-		}{err.Error(), class.name, class.code, a.hint(err)})
+		}{textOf(err), class.name, class.code, a.hint(err)})
 		return
 	}
-	_, _ = fmt.Fprintf(a.errs, "tokenkeep: %v\n", err)
+	_, _ = fmt.Fprintf(a.errs, "tokenkeep: %s\n", textOf(err))
 	if text := a.hint(err); text != "" {
 		_, _ = fmt.Fprintf(a.errs, "tokenkeep: %s\n", text)
 	}

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -54,7 +56,7 @@ type planner interface {
 }
 
 // A batcher is a store that writes many records at once, because it would
-// otherwise write itself anew for each of them.
+// otherwise rewrite itself for each of them.
 type batcher interface {
 	// SaveAll saves all tokens, or none, and returns them as stored.
 	SaveAll(ctx context.Context, tokens []tokenstore.Token) ([]tokenstore.Token, error)
@@ -97,15 +99,16 @@ func schemeForms() string {
 
 // open returns the store that --store or the environment names.
 func (a *app) open(ctx context.Context) (store, error) {
-	name := a.storeURL
-	if name == "" {
-		name = a.env(envStore)
-	}
+	name := a.storeName()
 	if name == "" {
 		return nil, usagef("no store: give --store or set %s; see 'tokenkeep help stores'", envStore)
 	}
 	return a.openURL(ctx, name)
 }
+
+// storeName returns the URL of the store that --store or the environment names. If
+// it can be opened it holds no password: those are refused.
+func (a *app) storeName() string { return cmp.Or(a.storeURL, a.env(envStore)) }
 
 // openURL returns the store that a URL names. Errors repeat no more of it than its
 // scheme.
@@ -114,12 +117,37 @@ func (a *app) openURL(ctx context.Context, name string) (store, error) {
 	if !ok {
 		return nil, usagef("the store has no scheme; it is written as one of %s", schemeForms())
 	}
+	var names []string
 	for _, s := range schemes {
-		if s.name == name {
-			return s.open(ctx, a, rest)
+		if s.name != name {
+			names = append(names, s.name)
+			continue
 		}
+		if err := s.check(rest); err != nil {
+			return nil, err
+		}
+		return s.open(ctx, a, rest)
 	}
-	return nil, usagef("the scheme of the store is not known; it is written as one of %s", schemeForms())
+	return nil, usagef("there is no kind of store called %s%s; stores are written as %s",
+		echoed(name, "that"), didYouMean(name, names), schemeForms())
+}
+
+// emptyParam finds a parameter of a URL that is given and empty.
+var emptyParam = regexp.MustCompile(`[?&]([a-z-]{1,20})=(&|$)`)
+
+// check reports what is wrong with rest, whatever the kind of store.
+func (s scheme) check(rest string) error {
+	if m := emptyParam.FindStringSubmatch(rest); m != nil {
+		return usagef("the parameter %s of the store is given and empty", m[1])
+	}
+	slashes := len(rest) - len(strings.TrimLeft(rest, "/"))
+	switch {
+	case strings.Contains(s.form, "//") && strings.HasPrefix(rest, "//@"):
+		return usagef("the user of the store is given and empty: it is written as %s", s.form)
+	case slashes == 2 && !strings.Contains(s.form, "//"):
+		return usagef(`%s: has no "//" behind it: the store is written as %s`, s.name, s.form)
+	}
+	return nil
 }
 
 // reading returns an app whose store is there, and is not written to.
@@ -156,6 +184,7 @@ func query(rest string, names ...string) (string, map[string]string, error) {
 	for name, all := range values {
 		if !slices.Contains(names, name) || len(all) != 1 || all[0] == "" {
 			err = errors.New("unknown")
+			break
 		}
 		params[name] = all[0]
 	}

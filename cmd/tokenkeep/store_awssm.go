@@ -22,8 +22,10 @@ var awssmScheme = scheme{
 	name: "awssm",
 	form: "awssm:PREFIX",
 	text: `AWS Secrets Manager, with the usual credentials and AWS_REGION, AWS_PROFILE and
-so on; awssm:PREFIX?region=eu-central-1&kms=KEY&endpoint=URL names the region,
-the key that new records are encrypted with, and another endpoint`,
+so on; awssm:PREFIX?region=eu-central-1&kms-key=KEY&endpoint=URL names the region,
+the key that new records are encrypted with, and another endpoint. New records get
+the tags of ?tags=team:crm,stage:live; with ?keep-deleted=true the secrets of deleted
+records stay, for accounts that deny forced deletion`,
 	open: openAWSSM,
 }
 
@@ -34,7 +36,11 @@ const (
 )
 
 func openAWSSM(ctx context.Context, a *app, rest string) (store, error) {
-	prefix, params, err := query(rest, "region", "endpoint", "kms")
+	prefix, params, err := query(rest, "region", "endpoint", "kms", "kms-key", "tags", "keep-deleted")
+	if err != nil {
+		return nil, err
+	}
+	options, err := awssmOptions(params)
 	if err != nil {
 		return nil, err
 	}
@@ -46,11 +52,39 @@ func openAWSSM(ctx context.Context, a *app, rest string) (store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := awssm.New(client, prefix, &awssm.Options{Store: opts, KMSKeyID: params["kms"]})
+	options.Store = opts
+	s, err := awssm.New(client, prefix, options)
 	at := strings.Join([]string{
 		"awssm", client.Options().Region, params["endpoint"], a.env("AWS_PROFILE"), a.env(envAWSKeyID), prefix,
 	}, " ")
 	return portable(s, err, portableStore{opts: opts, at: at, late: settleTime})
+}
+
+// awssmOptions returns the options that the parameters of a URL name.
+func awssmOptions(params map[string]string) (*awssm.Options, error) {
+	o := &awssm.Options{KMSKeyID: cmp.Or(params["kms-key"], params["kms"])}
+	if params["kms"] != "" && params["kms-key"] != "" {
+		return nil, usagef("kms and kms-key are one parameter: give one of them")
+	}
+	switch params["keep-deleted"] {
+	case "true":
+		o.KeepDeleted = true
+	case "", "false":
+	default:
+		return nil, usagef("keep-deleted is true or false")
+	}
+	if params["tags"] == "" {
+		return o, nil
+	}
+	o.Tags = map[string]string{}
+	for tag := range strings.SplitSeq(params["tags"], ",") {
+		key, value, ok := strings.Cut(tag, ":")
+		if _, twice := o.Tags[key]; !ok || key == "" || value == "" || twice {
+			return nil, usagef("tags are written as tags=KEY:VALUE,KEY:VALUE, each key once")
+		}
+		o.Tags[key] = value
+	}
+	return o, nil
 }
 
 // awsClient returns a client as the environment configures it. The SDK reads the

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// printFindings writes the report to standard output.
+func (a *app) printFindings(r doctorReport, whole bool) error {
+	if a.json {
+		return a.printJSON(r)
+	}
+	groups := groupFindings(r.Findings)
+	t := table{}
+	t.row("FINDING", "WHERE", "WHAT", "REMEDY")
+	for _, g := range groups {
+		t.row(g.Kind, g.where(), clean(g.Detail), g.remedy())
+	}
+	if len(groups) > 0 {
+		a.printf("%s\n", t.String())
+		a.explain(groups)
+	}
+	if text := r.keysHint(a); text != "" {
+		a.printf("%s\n", wrapText(text, ""))
+	}
+	if !whole {
+		return nil
+	}
+	unkeyed := slices.ContainsFunc(r.Findings, isRemark)
+	found := len(r.Findings)
+	if unkeyed {
+		found--
+	}
+	a.printf("checked %d secrets or rows of %s: %d findings, %d repaired, %d do harm\n", r.Checked, clean(r.Store), found, r.Repaired, r.Left)
+	if r.After != nil {
+		a.printf("%d records before, %d after\n", *r.Before, *r.After)
+	}
+	if unkeyed {
+		a.printf("the store has no name key: see 'tokenkeep keys --help'\n")
+	}
+	return nil
+}
+
+// isRemark reports whether a finding is a remark on how the store was set up, and
+// nothing that could be repaired.
+func isRemark(f findingJSON) bool { return f.Kind == string(tokenstore.KindStoreUnkeyed) }
+
+// A group is findings that have one cause.
+type group struct {
+	findingJSON // the first
+	count       int
+}
+
+// groupFindings joins the findings that differ only in the record that they are of.
+func groupFindings(findings []findingJSON) []*group {
+	var groups []*group
+	at := map[string]*group{}
+	for _, f := range findings {
+		if isRemark(f) {
+			continue
+		}
+		key := strings.Join([]string{f.Kind, f.cause(f.Detail), f.Action, f.cause(f.Error), strconv.FormatBool(f.Repaired)}, "\x00")
+		if f.Kind == string(tokenstore.KindPermission) {
+			key += "\x00" + f.Name // what is missing is told by the call
+		}
+		if g := at[key]; g != nil {
+			g.count++
+			continue
+		}
+		at[key] = &group{f, 1}
+		groups = append(groups, at[key])
+	}
+	return groups
+}
+
+// cause returns a text without the name of the secret and the ID of the record.
+func (f findingJSON) cause(text string) string {
+	for _, name := range []string{f.Name, f.ID} {
+		if name != "" {
+			text = strings.ReplaceAll(text, name, "")
+		}
+	}
+	return text
+}
+
+// where says which records the findings are of. What the service calls the secret is
+// left out where the ID tells it.
+func (g *group) where() string {
+	one := orDash(g.ID)
+	switch {
+	case g.ID == "":
+		one = orDash(g.Name)
+	case g.Name != "" && g.Name != g.ID:
+		one = fmt.Sprintf("%s (%s)", clean(g.ID), clean(g.Name))
+	}
+	if g.count == 1 {
+		return one
+	}
+	return fmt.Sprintf("%d times, first %s", g.count, one)
+}
+
+// remedy says what became of a finding, or what it takes.
+func (g *group) remedy() string {
+	command := map[string]string{
+		string(tokenstore.RemedyRepair): "doctor --repair",
+		string(tokenstore.RemedyMerge):  "doctor --merge-duplicates",
+		string(tokenstore.RemedyPurge):  "doctor --purge --alone",
+		string(tokenstore.RemedyRekey):  "rekey",
+	}[g.Remedy]
+	switch {
+	case g.Repaired:
+		return "repaired: " + clean(g.Action)
+	case command != "" && g.Error != "":
+		return "not repaired: " + clean(strings.ReplaceAll(g.Error, "tokenstore: ", ""))
+	case command != "":
+		return command
+	case g.Harmless:
+		return "none"
+	}
+	return "by hand"
+}
+
+// explain says once for each kind of finding what it means.
+func (a *app) explain(groups []*group) {
+	var kinds []string
+	for _, g := range groups {
+		kinds = append(kinds, g.Kind)
+	}
+	slices.Sort(kinds)
+	for _, kind := range slices.Compact(kinds) {
+		a.printf("%s\n", wrapText(kind+": "+tokenstore.Kind(kind).Meaning(), "  "))
+	}
+}
+
+// keysHint asks for the keys if no record can be read, or none fits them; or returns
+// "".
+func (r *doctorReport) keysHint(a *app) string {
+	unreadable, foreign := 0, false
+	for _, f := range r.Findings {
+		switch tokenstore.Kind(f.Kind) {
+		case tokenstore.KindUnreadable:
+			unreadable++
+		case tokenstore.KindKeysForeign:
+			foreign = true
+		}
+	}
+	if !foreign && (unreadable == 0 || unreadable < r.Checked) {
+		return ""
+	}
+	if name := a.env(envKeys); name != "" {
+		return fmt.Sprintf("Are the keys in %s (%s) the right ones?", clean(name), envKeys)
+	}
+	return fmt.Sprintf("Does the store need keys? %s is not set.", envKeys)
+}

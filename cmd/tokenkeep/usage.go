@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// begin is called before every command. What is given and empty is an error: a
+// variable of a shell that is not set must not stand for the default.
+func (a *app) begin(c *cobra.Command, args []string) error {
+	var err error
+	c.Flags().Visit(func(f *pflag.Flag) {
+		if f.Value.String() == "" && err == nil {
+			err = usagef("--%s is given and empty", f.Name)
+		}
+	})
+	for i, arg := range args {
+		if arg == "" && err == nil {
+			err = usagef("argument %d of %s is empty", i+1, nameOf(c))
+		}
+	}
+	switch {
+	case err != nil:
+		return err
+	case a.timeout < 0:
+		return usagef("--timeout is negative")
+	case a.timeout > 0:
+		ctx, cancel := context.WithTimeoutCause(c.Context(), a.timeout, errTimeout)
+		context.AfterFunc(ctx, cancel) // until then the command runs
+		c.SetContext(ctx)
+	}
+	a.began = true
+	return nil
+}
+
+// errTimeout is why the context of a command ends at its --timeout.
+var errTimeout = fmt.Errorf("the time that --timeout allows is over: %w", context.DeadlineExceeded)
+
+// timedOut returns err with the reason if it is that the time of --timeout is over.
+func (a *app) timedOut(err error) error {
+	if a.timeout > 0 && errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, errTimeout) {
+		return fmt.Errorf("%w (--timeout %v)", err, a.timeout)
+	}
+	return err
+}
+
+// A plainName is what can be repeated without giving a secret away.
+var plainName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,11}$`)
+
+// echoed returns a name as an error repeats it: quoted if it cannot be a token, and
+// otherwise without its value.
+func echoed(name, instead string) string {
+	if !plainName.MatchString(name) {
+		return instead
+	}
+	return fmt.Sprintf("%q", name)
+}
+
+// knownCommand refuses what is left over when no command was recognised.
+func knownCommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var names []string
+	for _, sub := range c.Commands() {
+		if !sub.Hidden {
+			names = append(append(names, sub.Name()), sub.Aliases...)
+		}
+	}
+	return fmt.Errorf("there is no command %s%s; see 'tokenkeep help'", echoed(args[0], "of that name"), didYouMean(args[0], names))
+}
+
+// didYouMean returns a question about the name that is nearest to a misspelt one,
+// or "".
+func didYouMean(name string, names []string) string {
+	const most = 2
+	best, least := "", most+1
+	for _, n := range names {
+		d := distance(name, n)
+		if strings.HasPrefix(n, name) && len(name) > 1 {
+			d = min(d, 1)
+		}
+		if d < least && d < len(name) {
+			best, least = n, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (did you mean %q?)", best)
+}
+
+// distance returns how many letters have to be changed, added or taken out to make
+// b of a.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		last := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := last
+			if a[i] != b[j] {
+				cost++
+			}
+			last = row[j+1]
+			row[j+1] = min(cost, row[j]+1, last+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// flagError returns what is wrong with the flags without what may be a secret:
+// values, and the rest of an argument that begins with a dash.
+func flagError(c *cobra.Command, err error) error {
+	var (
+		unknown *pflag.NotExistError
+		value   *pflag.InvalidValueError
+		missing *pflag.ValueRequiredError
+	)
+	switch {
+	case errors.As(err, &missing):
+		return fmt.Errorf("--%s needs a value", missing.GetFlag().Name)
+	case errors.As(err, &value):
+		f := value.GetFlag()
+		return fmt.Errorf("--%s takes %s", f.Name, valuesOf(f))
+	case !errors.As(err, &unknown):
+		return errors.New("a flag is not written as it should be")
+	case unknown.GetSpecifiedShortnames() != "":
+		return fmt.Errorf("unknown flag: -%.1s", unknown.GetSpecifiedName())
+	}
+	var names []string
+	c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, "--"+f.Name) })
+	if !plainName.MatchString(unknown.GetSpecifiedName()) {
+		return errors.New("unknown flag")
+	}
+	name := "--" + unknown.GetSpecifiedName()
+	return fmt.Errorf("unknown flag: %s%s", name, didYouMean(name, names))
+}
+
+// valuesOf says which values a flag takes.
+func valuesOf(f *pflag.Flag) string {
+	switch f.Value.Type() {
+	case "bool":
+		return "true or false, or no value"
+	case "duration":
+		return "a time such as 90s or 5m"
+	case "int":
+		return "a number"
+	}
+	return "another value"
+}
+
+// nameOf returns the name of a command as it is typed.
+func nameOf(c *cobra.Command) string {
+	return strings.TrimPrefix(c.CommandPath(), c.Root().Name()+" ")
+}
+
+// noArgs refuses arguments without repeating them.
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%s takes no arguments, and %d are given", nameOf(c), len(args))
+	}
+	return nil
+}
+
+// oneArg returns a check for one argument, which is called what.
+func oneArg(what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("%s takes one %s, and %d are given", nameOf(c), what, len(args))
+		}
+		return nil
+	}
+}
+
+// timeoutFlag adds --timeout to all commands.
+func (a *app) timeoutFlag(root *cobra.Command) {
+	root.PersistentFlags().DurationVar(&a.timeout, "timeout", time.Duration(0), "give up after this `time`, such as 90s; 0 is never")
+}
