@@ -427,6 +427,59 @@ func TestPolicy(t *testing.T) {
 	})
 }
 
+// A token that has a policy for one path of a mount may ask what is mounted there,
+// and not what is elsewhere. Version 1 of the engine answers reads and lists of nothing
+// as version 2 does, and says nothing when it is written to.
+func TestMount(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, n node) {
+		one := n.Prefix(t) + "-kv1"
+		if f, ok := n.server.(fake); ok {
+			f.Mount("", one, fakevault.Config{KV1: true})
+		} else {
+			expect(t, "mount", n.do(t, n.root, "POST", "sys/mounts/"+one, `{"type":"kv","options":{"version":"1"}}`), 204, "")
+		}
+		const list = `capabilities = ["list"] }`
+		token := n.Token(t, `path "`+n.mount+`/metadata/x/tokens/*" { `+list+` path "`+one+`/metadata/x/tokens/*" { `+list, time.Hour)
+		for mount, version := range map[string]string{n.mount: "2", one: "1"} {
+			got := n.do(t, token, "GET", "sys/internal/ui/mounts/"+mount, "")
+			expect(t, "what is mounted at "+mount, got, 200, "")
+			var answer struct {
+				Data struct {
+					Path, Type string
+					Options    map[string]string
+				}
+			}
+			if err := json.Unmarshal([]byte(got.body), &answer); err != nil {
+				t.Fatal(err)
+			}
+			if d := answer.Data; d.Path != mount+"/" || d.Type != "kv" || d.Options["version"] != version {
+				t.Errorf("what is mounted at %s: %s", mount, got.body)
+			}
+			for who, token := range map[string]string{"nobody": "", "an unknown token": "hvs.unknown"} {
+				if got := n.do(t, token, "GET", "sys/internal/ui/mounts/"+mount, ""); got.status != 403 {
+					t.Errorf("%s asks what is mounted at %s: %d %s", who, mount, got.status, got.body)
+				}
+			}
+			if got := n.do(t, n.root, "GET", mount+"/config", ""); (got.status == 200) != (version == "2") {
+				t.Errorf("the configuration of %s: %d %s", mount, got.status, got.body)
+			}
+			expect(t, "read", n.do(t, n.root, "GET", mount+"/data/none/x", ""), 404, nothing)
+			expect(t, "list", n.do(t, n.root, "LIST", mount+"/metadata/none", ""), 404, nothing)
+		}
+		if got := n.do(t, token, "GET", "sys/internal/ui/mounts/sys", ""); got.status != 403 {
+			t.Errorf("what is mounted at sys: %d %s", got.status, got.body)
+		}
+		path := n.mount + "/data/" + n.Prefix(t) + "/x"
+		expect(t, "a version that there is not", n.do(t, n.root, "PUT", path, `{"data":{"k":"v"},"options":{"cas":1073741824}}`), 400, mismatch)
+		path = one + "/data/" + n.Prefix(t) + "/x"
+		expect(t, "a write of version 1", n.do(t, n.root, "PUT", path, `{"data":{"k":"v"},"options":{"cas":1073741824}}`), 204, "")
+		if got := n.do(t, n.root, "GET", path, ""); got.status != 200 || strings.Contains(got.body, `"metadata"`) {
+			t.Errorf("a read of version 1: %d %s", got.status, got.body)
+		}
+	})
+}
+
 // A token that is revoked is like one that never was.
 func TestRevocation(t *testing.T) {
 	t.Parallel()
