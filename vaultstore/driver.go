@@ -489,6 +489,8 @@ func (s *secrets) put(ctx context.Context, name string, number int, f field) (dr
 		return "", err
 	case answer.Data.Version < 1:
 		return "", fmt.Errorf("%s: %w", s.data(name), errNotKV2)
+	case answer.Data.Version != number+1:
+		return "", fmt.Errorf("%s: %w: it has made version %d of version %d", s.data(name), errNotKV2, answer.Data.Version, number)
 	}
 	return version(answer.Data.Version, answer.Data.CreatedTime), nil
 }

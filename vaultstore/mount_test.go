@@ -1,6 +1,7 @@
 package vaultstore_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -484,4 +485,24 @@ func TestStoreWithADeniedRecord(t *testing.T) {
 	if len(unread) != 1 || unread[0] != ids[1] {
 		t.Errorf("unreadable are %q", unread)
 	}
+}
+
+// A server that does not compare versions is told by the first write that it should
+// have refused, and by a check before.
+func TestServerThatDoesNotCompare(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, nil)
+	s := e.create("x")
+	e.update(s, "y")
+	e.server.Inject(func(q *fakevault.Request) *fakevault.Fault {
+		q.Body = bytes.ReplaceAll(q.Body, []byte(`"options"`), []byte(`"ignored"`))
+		return nil
+	})
+	_, err := e.Update(t.Context(), name, s, driver.Payload{Data: []byte("z")})
+	is(t, "Update", err, driver.ErrRefused)
+	var last error
+	for _, err := range e.Secrets.(driver.Inspector).Probe(t.Context()) {
+		last = err
+	}
+	is(t, "Probe", last, driver.ErrRefused)
 }
