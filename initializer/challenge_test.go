@@ -97,7 +97,7 @@ func FuzzAnswer(f *testing.F) {
 	}
 	j := judge{now: time.Now}
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
-		m, refused := j.judge(reply{status: status, body: body, header: http.Header{}}, []string{"secret-of-mine"})
+		m, refused := j.rule(reply{status: status, body: body, header: http.Header{}}, []string{"secret-of-mine"})
 		switch {
 		case refused == nil && m.token("access_token") == "":
 			t.Errorf("%q is taken for an answer", body)

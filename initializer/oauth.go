@@ -145,7 +145,7 @@ func (s *standard) askWith(ctx context.Context, t tokenstore.Token, style oauth2
 	case tap.reply == nil:
 		return tokenstore.Token{}, nil, unreachable(errNoRequest)
 	}
-	m, refused := s.judge.judge(*tap.reply, secrets)
+	m, refused := s.rule(*tap.reply, secrets)
 	if refused != nil {
 		return tokenstore.Token{RefreshToken: m.token("refresh_token")}, refused, nil
 	}
@@ -204,7 +204,7 @@ func (s *standard) revoke(ctx context.Context, t tokenstore.Token, token tokenst
 		if result = s.revoked(res, secrets); result == nil {
 			return nil
 		}
-		if _, refused := s.judge.judge(res, secrets); refused == nil || !mayBeOfClient(refused) {
+		if _, refused := s.rule(res, secrets); refused == nil || !mayBeOfClient(refused) {
 			return result
 		}
 	}

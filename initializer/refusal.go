@@ -29,10 +29,10 @@ type judge struct {
 	now  func() time.Time
 }
 
-// judge returns the members of an answer that grants tokens, or the refusal. Of a
+// rule returns the members of an answer that grants tokens, or the refusal. Of a
 // success that is cut short, or has no access token that can be used, it returns
 // both. secrets are those of the request.
-func (j judge) judge(r reply, secrets []string) (members, *verdict) {
+func (j judge) rule(r reply, secrets []string) (members, *verdict) {
 	m, ok := r.members()
 	code, meaning := j.page(r)
 	if ok {

@@ -67,7 +67,7 @@ func (z *zoho) ask(ctx context.Context, t tokenstore.Token, form url.Values) (to
 	if err != nil {
 		return tokenstore.Token{}, unreachable(err, secrets...)
 	}
-	m, refused := z.judge.judge(res, secrets)
+	m, refused := z.rule(res, secrets)
 	if refused != nil {
 		return tokenstore.Token{RefreshToken: m.token("refresh_token")}, refused.RefreshError
 	}
@@ -114,7 +114,7 @@ func (j judge) revoked(r reply, secrets []string) error {
 	if r.good() && (!ok || !complains(m)) {
 		return nil
 	}
-	_, refused := j.judge(r, secrets)
+	_, refused := j.rule(r, secrets)
 	if refused != nil && refused.meaning != meansConsent {
 		return refused.RefreshError
 	}
