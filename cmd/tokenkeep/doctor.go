@@ -160,7 +160,7 @@ func (r *doctorReport) err(ended error) error {
 	case ended != nil:
 		return fmt.Errorf("the check broke off: %w", ended)
 	case r.Left > 0:
-		return fmt.Errorf("%w: %d of %d findings do harm", errFindings, r.Left, len(r.Findings))
+		return fmt.Errorf("%w: harmful findings: %d", errFindings, r.Left)
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func (a *app) printFindings(r doctorReport, whole bool) error {
 	if unkeyed {
 		found--
 	}
-	a.printf("checked %d secrets or rows of %s: %d findings, %d repaired, %d do harm\n", r.Checked, clean(r.Store), found, r.Repaired, r.Left)
+	a.printf("checked %d secrets or rows of %s: found %d, repaired %d, harmful %d\n", r.Checked, clean(r.Store), found, r.Repaired, r.Left)
 	if r.After != nil {
 		a.printf("%d records before, %d after\n", *r.Before, *r.After)
 	}
@@ -116,6 +116,8 @@ func (g *group) remedy() string {
 		return "repaired: " + clean(g.Action)
 	case command != "" && g.Error != "":
 		return "not repaired: " + clean(strings.ReplaceAll(g.Error, "tokenstore: ", ""))
+	case g.Remedy == string(tokenstore.RemedyPurge) && !g.Harmless:
+		return "bring it back, or remove it for good: " + command
 	case command != "":
 		return command
 	case g.Harmless:

@@ -40,11 +40,11 @@ func TestDoctorMendsALostLabel(t *testing.T) {
 	e.fails(t, 3, "", "get", "7")
 
 	text := e.fails(t, 13, "", "doctor", "--grace", "0s")
-	if !strings.Contains(text, "findings do harm") {
+	if !strings.Contains(text, "harmful findings: 1") {
 		t.Errorf("message: %s", text)
 	}
 	out := e.tk(t, "", "doctor", "--grace", "0s").out
-	for _, want := range []string{"FINDING", "label-missing", "doctor --repair", tokenstore.KindLabelMissing.Meaning()[:40], "REMEDY", "1 do harm"} {
+	for _, want := range []string{"FINDING", "label-missing", "doctor --repair", tokenstore.KindLabelMissing.Meaning()[:40], "REMEDY", "harmful 1"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing in %s", want, out)
 		}

@@ -89,6 +89,26 @@ func usagef(format string, args ...any) error { return usage{fmt.Errorf(format, 
 // left out: the program's own stands there.
 func textOf(err error) string { return strings.ReplaceAll(err.Error(), "tokenstore: ", "") }
 
+// withoutPackage returns an error of a constructor without the name of its package:
+// the text is about the store that was named.
+func withoutPackage(err error) error {
+	for _, name := range []string{"tokenstore: ", "awssm: ", "gcpsm: ", "vaultstore: "} {
+		if text, ok := strings.CutPrefix(err.Error(), name); ok {
+			return restated{err, text}
+		}
+	}
+	return err
+}
+
+// A restated error has another text.
+type restated struct {
+	error
+	text string
+}
+
+func (e restated) Error() string { return e.text }
+func (e restated) Unwrap() error { return e.error }
+
 // derivedID is what IDs look like that a store makes up.
 var derivedID = regexp.MustCompile(`^[ugra][a-z2-7]{32}$`)
 

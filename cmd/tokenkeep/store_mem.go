@@ -45,7 +45,7 @@ func portable(s *tokenstore.Store, err error, p portableStore) (store, error) {
 		if p.conn != nil {
 			_ = p.conn.Close()
 		}
-		return nil, usage{err}
+		return nil, usage{withoutPackage(err)}
 	}
 	p.Store = s
 	return p, nil
