@@ -45,6 +45,8 @@ var members = []member{
 	{"earlier", func(r *Record) any { return &r.Earlier }},
 	{"joining", func(r *Record) any { return &r.Joining }},
 	{"absorbed", func(r *Record) any { return &r.Absorbed }},
+	{"ids", func(r *Record) any { return &r.IDs }},
+	{"redirects", func(r *Record) any { return &r.Redirects }},
 	{"moved", func(r *Record) any { return &r.Moved }},
 	{"alias", func(r *Record) any { return &r.Alias }},
 	{"lease", func(r *Record) any { return &r.Lease }},

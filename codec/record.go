@@ -50,6 +50,14 @@ type Record struct {
 	// Absorbed are records that have. See package tokenstore on promotion.
 	Joining, Absorbed []Ref
 
+	// IDs are the names of IDs that found the record once: those of records that
+	// have become part of it, and of the IDs that callers chose for them.
+	IDs []string
+
+	// Redirects are aliases of the record whose IDs are all in IDs. They go once
+	// the labels that find the record by them are old enough.
+	Redirects []Redirect
+
 	// Moved is set in a record that is disappearing into another one, and Alias
 	// in what is left of it.
 	Moved, Alias *Ref
@@ -73,6 +81,13 @@ type Label struct {
 type Ref struct {
 	Name string `json:"name"`
 	Born string `json:"born"`
+}
+
+// A Redirect is an alias of a record, and when it became one, by the clock of
+// the writer.
+type Redirect struct {
+	Ref
+	Since int64 `json:"since"`
 }
 
 // A Lease is the right of one process to ask the authorization server for a new

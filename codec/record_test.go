@@ -78,6 +78,10 @@ var goldenRecords = map[string]Record{
 			"scopes": json.RawMessage(`[ "a", "b" ]`), "tier": json.RawMessage(`{"name":"gold","since":1.50}`),
 		}
 	}),
+	"v1-redirects.json": plainRecord(func(r *Record) {
+		r.IDs = []string{"g" + strings.Repeat("p", 32), "i" + strings.Repeat("q", 32)}
+		r.Redirects = []Redirect{{Ref: Ref{Name: "g" + strings.Repeat("p", 32), Born: strings.Repeat("p", 16)}, Since: 1767225500000}}
+	}),
 	"v1-writes.json": plainRecord(func(r *Record) { r.Writes = []int{3, 0, 1} }),
 }
 
@@ -380,6 +384,8 @@ func FuzzRoundTrip(f *testing.F) {
 			func() { r.Moved = &Ref{id, nonce} },
 			func() { r.Alias = &Ref{} },
 			func() { r.Lease = &Lease{ID: nonce, Until: expiry, For: expiry, Seen: expiry} },
+			func() { r.IDs = []string{nonce, "", id} },
+			func() { r.Redirects = []Redirect{{Ref{id, nonce}, expiry}, {}} },
 			func() { r.Failure = &Failure{user, parts&1 == 0, expiry, -expiry, int(parts), id} },
 		} {
 			if parts>>i&1 != 0 {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
 // odd is a plain store of which some methods are replaced. The functions get the
@@ -72,6 +73,12 @@ func oddly(o odd) Store {
 		made.plain = p
 		return made
 	})
+}
+
+// behind returns b, which says that its searches are out of date.
+func behind(b Store, lag time.Duration) Store {
+	b.ListLag, b.Settle = lag, func(testing.TB, tokenstore.TokenStore) {}
+	return b
 }
 
 // first returns the first record, by ID, that passes.
@@ -258,6 +265,8 @@ var findMutants = []mutant[Store]{
 		}
 		return t, err
 	}})},
+	{"calls what it may not see yet absent, and nothing more", "", "TS-10", behind(oddly(odd{}), 5*time.Minute)},
+	{"calls what it may not see yet absent, and there is no bound", "", "TS-10", behind(oddly(odd{}), driver.Unbounded)},
 	{"pairs a new access token with the old expiry", "Zoho rule 1", "TS-11", oddly(odd{find: func(p *plain, ctx context.Context, like token) (token, error) {
 		access := like.AccessToken
 		if tokenstore.KeyOf(like) != tokenstore.KeyAccess {
@@ -482,6 +491,20 @@ var ownerMutants = []mutant[Store]{
 			return token{}, wrap("find", like.ID, tokenstore.ErrNotFound)
 		}
 		return t, err
+	}})},
+	{"of many other IDs two are kept", "bounded lists of former names", "TS-20", oddly(odd{save: func(p *plain, ctx context.Context, t token) (token, error) {
+		got, err := p.SaveToken(ctx, t)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		n := 0
+		for alias, id := range p.aliases {
+			if id == got.ID && alias != t.ID {
+				if n++; n > 1 {
+					delete(p.aliases, alias)
+				}
+			}
+		}
+		return got, err
 	}})},
 	{"a user's second consent is refused", "", "TS-20", oddly(odd{save: func(p *plain, ctx context.Context, t token) (token, error) {
 		if other, err := p.find(token{UserName: t.UserName, ClientID: "c1"}); err == nil && t.ID != "" && t.UserName != "" && other.ID != t.ID {

@@ -3,9 +3,11 @@ package conformance
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
 var rowCases = []testCase[*storeEnv]{
@@ -193,6 +195,30 @@ var rowCases = []testCase[*storeEnv]{
 			}
 		}
 		e.lacks(s, "no such ID", "1", "u"+text(32))
+	}},
+	{"TS-10", "a weak look-up that finds nothing says how far it may be out of date", func(e *storeEnv) {
+		if e.b.ListLag == 0 {
+			e.TB.Skipf("Store.ListLag is 0")
+		}
+		s := e.open()
+		e.save(s, e.of("ann", "c1"))
+		lag := e.b.ListLag.String()
+		if e.b.ListLag == driver.Unbounded {
+			lag = "no documented bound"
+		}
+		for what, like := range map[string]token{
+			"own ID": {ID: e.own(7)}, "user": {UserName: "bob"}, "access token": {AccessToken: e.secret()},
+			"grant token": {ClientID: "c1", GrantToken: e.secret()}, "refresh token": {ClientID: "c1", RefreshToken: e.secret()},
+		} {
+			if _, err := s.FindToken(e.ctx, like); !errors.Is(err, tokenstore.ErrNotFound) || !strings.Contains(err.Error(), lag) {
+				e.Errorf("FindToken by an unknown %s returned %v, want ErrNotFound and %q in the text", what, err, lag)
+			}
+		}
+		for what, like := range map[string]token{"user and client": {UserName: "bob", ClientID: "c1"}, "derived ID": {ID: "u" + text(32)}} {
+			if _, err := s.FindToken(e.ctx, like); !errors.Is(err, tokenstore.ErrNotFound) || strings.Contains(err.Error(), lag) {
+				e.Errorf("FindToken by an unknown %s returned %v, want ErrNotFound and no lag in the text", what, err)
+			}
+		}
 	}},
 	{"TS-10", "an access token of a record with a user and one without is ambiguous", func(e *storeEnv) {
 		s := e.open()

@@ -152,6 +152,37 @@ var userCases = []testCase[*storeEnv]{
 			e.one(s, record, code)
 		}
 	}},
+	{"TS-20", "an ID that found a record goes on finding it, however many there are", func(e *storeEnv) {
+		if e.b.ForeignFormat {
+			e.TB.Skipf("the store forgets the IDs of records that were absorbed")
+		}
+		s := e.open()
+		var ids []string
+		var record token
+		for i := range 14 {
+			code := token{ClientID: "c1", GrantToken: e.secret(), RefreshToken: e.secret(), ExpiresAt: hour(i)}
+			if i%2 == 0 {
+				code.ID = e.own(i)
+			}
+			code = e.save(s, code)
+			e.search()
+			record = e.save(s, token{ID: code.ID, UserName: "ann"})
+			ids = append(ids, code.ID)
+		}
+		e.search()
+		for i, id := range ids {
+			e.hasBy(s, id, record)
+			if i%4 == 0 {
+				record = e.save(e.reopen(s), token{ID: id, UserName: "ann", AccessToken: e.secret(), ExpiresAt: record.ExpiresAt})
+			}
+		}
+		for _, id := range ids {
+			e.hasBy(e.reopen(s), id, record)
+		}
+		e.remove(s, ids[2])
+		e.lacks(s, append(ids, record.ID)...)
+		e.keeps(s)
+	}},
 	{"TS-20", "a cold start with the same code finds the user's record", func(e *storeEnv) {
 		s := e.open()
 		code := e.consent(s)

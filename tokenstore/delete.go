@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/tokenkeep/tokenkeep/codec"
@@ -74,7 +75,11 @@ func (s *Store) deleteRecord(ctx context.Context, rec record) error {
 	for _, p := range rec.pending {
 		s.sweep(ctx, p)
 	}
-	for _, ref := range rec.record.Absorbed {
+	left := slices.Clone(rec.record.Absorbed)
+	for _, redirect := range rec.record.Redirects {
+		left = append(left, redirect.Ref)
+	}
+	for _, ref := range left {
 		// A read that is out of date may not show what holds tokens.
 		if e, err := s.fresh(ctx, ref.Name, entry{}); err == nil && e.record.Born == ref.Born {
 			s.sweep(ctx, e)

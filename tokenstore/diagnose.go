@@ -68,12 +68,7 @@ func (c *checker) moved(ctx context.Context, r *reader, e entry, to codec.Ref) (
 		return one(problem{kind: KindPromotionUnfinished, remedy: RemedyManual,
 			detail: fmt.Sprintf("it leads to %q, which itself has moved: no writer does that", to.Name)})
 	case alias:
-		if t, ok := nameTerm(e.name); !ok || !slices.Contains(c.terms(u.record), t) {
-			return nil, nil // by this name nothing else leads to the record
-		}
-		return one(problem{kind: KindAlias, remedy: RemedyPurge, action: "delete it",
-			detail: fmt.Sprintf("%q is labelled with this name too", to.Name),
-			mend:   func(ctx context.Context) error { return lost(c.driver.Delete(ctx, e.name, e.secret)) }})
+		return c.redundant(ctx, e, u)
 	case c.underWay(e) || c.underWay(u):
 		return nil, nil
 	}
@@ -95,6 +90,25 @@ func (c *checker) moved(ctx context.Context, r *reader, e entry, to codec.Ref) (
 		p.mend = func(ctx context.Context) error { return c.relist(ctx, e, u) }
 	}
 	return one(p)
+}
+
+// redundant returns that an alias can go, because u is found by its IDs without it.
+// That is safe once u has been labelled with them for so long that every search
+// sees it; before, while nothing else writes.
+func (c *checker) redundant(ctx context.Context, e, u entry) ([]problem, error) {
+	if !c.replaces(u.record, e) {
+		return nil, nil // by some ID nothing else leads to the record
+	}
+	if absent, err := c.absent(ctx, u); err != nil || len(absent) > 0 {
+		return nil, err
+	}
+	remedy := RemedyPurge
+	if c.o.Grace < 0 || c.outlived(e.record.Updated) && !c.underWay(e) {
+		remedy = RemedyRepair
+	}
+	return []problem{{kind: KindAlias, remedy: remedy, action: "delete it",
+		detail: fmt.Sprintf("%q is labelled with the IDs that find it", u.name),
+		mend:   func(ctx context.Context) error { return lost(c.driver.Delete(ctx, e.name, e.secret)) }}}, nil
 }
 
 // joining returns what is wrong with the records that are about to become part of

@@ -18,8 +18,9 @@ const (
 	digestSize  = 32 // characters: 160 bits
 	nonceSize   = 10 // bytes: 16 characters
 	maxNonces   = 8
-	maxEarlier  = 2 // of each kind: the first and the last
-	maxJoining  = 8 // records disappearing into one at a time
+	maxEarlier  = 2  // of each kind: the first and the last
+	maxIDs      = 10 // that found the record once, and have labels
+	maxJoining  = 8  // records disappearing into one at a time
 	nameLetters = "ugra"
 )
 
@@ -127,6 +128,10 @@ func nameTerm(name string) (term, bool) {
 // terms returns everything that r, stored under name, is to be found by.
 func (s *Store) terms(r codec.Record) []term {
 	var terms []term
+	if r.Alias != nil {
+		// By anything else the record is found that it leads to.
+		r = codec.Record{ID: r.ID, IDs: r.IDs}
+	}
 	if r.UserName != "" {
 		terms = append(terms, s.userTerm(r.UserName))
 	}
@@ -136,7 +141,7 @@ func (s *Store) terms(r codec.Record) []term {
 	if r.ID != "" {
 		terms = append(terms, s.idTerm(r.ID))
 	}
-	names := slices.Concat(r.Earlier, s.tokenNames(entry{record: r}.token()))
+	names := slices.Concat(r.IDs, r.Earlier, s.tokenNames(entry{record: r}.token()))
 	for _, ref := range append(slices.Clone(r.Joining), r.Absorbed...) {
 		names = append(names, ref.Name)
 	}
@@ -151,9 +156,6 @@ func (s *Store) terms(r codec.Record) []term {
 // labels returns the labels for r. Those that base has keep their nonces: they
 // are there already. The others get the given one.
 func (s *Store) labels(r codec.Record, base []codec.Label, nonce string) []codec.Label {
-	if r.Alias != nil {
-		return nil // it is reached by its name, or through the labels of its target
-	}
 	var labels []codec.Label
 	for _, t := range s.terms(r) {
 		l := codec.Label{Key: t.key, Value: digest(s.o.IndexKeys[0], t.key, t.print), Nonce: nonce}

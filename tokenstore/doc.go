@@ -51,8 +51,9 @@
 //	    the same token, and the same client or none. If the record that was created
 //	    with the token has a user by now, or another client, it is ErrIDMismatch.
 //	    (Stores of a foreign format do not know what a record was created with.)
-//	  - [TS-10] No match is ErrNotFound. Several matches, none of which is better by
-//	    the rules above, are ErrAmbiguous; the text names the IDs and no secret.
+//	  - [TS-10] No match is ErrNotFound; of a weak look-up the text says how far it
+//	    may be out of date. Several matches, none of which is better by the rules
+//	    above, are ErrAmbiguous; the text names the IDs and no secret.
 //	  - [TS-11] FindToken returns the record with the fields of like laid over it. An
 //	    access token other than the record's does not inherit its ExpiresAt, and an
 //	    earlier grant or refresh token is not laid over the present one.
@@ -77,8 +78,9 @@
 //   - [TS-19] Concurrent saves of different fields are both kept.
 //   - [TS-20] A record without a user gets one by a save with its ID and a UserName.
 //     If the user has a record already the two become one, with the tokens that
-//     expire later, under the ID of the user's record; both IDs find it.
-//     (Stores of a foreign format forget the other ID.)
+//     expire later, under the ID of the user's record. An ID that once found a
+//     record goes on finding it, however many there are of one record, until it is
+//     deleted. (Stores of a foreign format forget the other ID.)
 //   - [TS-21] An ID of the caller's own is kept: any text of up to 255 bytes. The
 //     first save that has it decides. An ID in the form of a derived one that is
 //     not known is refused with ErrInvalidToken. Stores that cannot hold an ID
@@ -121,8 +123,24 @@
 //     Otherwise nothing is changed and the error matches ErrConflict. A save that
 //     runs meanwhile is never lost. If there is no record the error is nil.
 //
-// GetTokens and DeleteTokens may miss records that are younger than the ListLag of
-// the backend, and so may every search but those by ID and by user with client.
+// # Strong and weak look-ups
+//
+// A strong look-up reads the record by its name. A weak one searches labels, or
+// lists, and misses what was written within the ListLag of the backend: minutes on
+// AWS, and without a documented bound on GCP.
+//
+//	look-up by                                             as late as
+//	a derived ID                                  strong   ReadLag
+//	UserName and ClientID, both given             strong   ReadLag
+//	an ID that the caller chose                   weak     ListLag
+//	UserName without ClientID                     weak     ListLag
+//	AccessToken                                   weak     ListLag
+//	GrantToken or RefreshToken, with ClientID     weak     ListLag
+//	nothing: GetTokens, All, DeleteTokens         weak     ListLag
+//
+// A derived ID is the one that SaveToken returns for a record that was saved
+// without an ID. A token finds the record that was created with it at once: the
+// name that it derives is read besides the search.
 //
 // # Refreshing
 //

@@ -341,6 +341,11 @@ type scenario struct {
 	// write, and after is done then.
 	broken *operation
 	after  func(context.Context, *tokenstore.Store)
+	// ids all find a record in the end, if the user's is there.
+	ids []string
+	// lags says that the processes take searches to be out of date, in runs without
+	// stale reads too.
+	lags bool
 	// ancient says that stale reads bring the end of the incarnation before.
 	ancient bool
 	// lease is the store's LeaseTTL.
@@ -503,7 +508,7 @@ func play(t *testing.T, sc scenario, b budgets, r *run) (*world, []result) {
 	results := make([]result, len(sc.ops))
 	handles := make([]*handle, len(sc.ops))
 	for i, op := range sc.ops {
-		handles[i] = &handle{world: w, writer: i, lag: b.stales > 0, ancient: sc.ancient}
+		handles[i] = &handle{world: w, writer: i, lag: b.stales > 0 || sc.lags, ancient: sc.ancient}
 		s := open(t, handles[i].driver(sc), sc.lease)
 		w.processes.Go(func() {
 			err := op.all(ctx, s)
@@ -680,6 +685,23 @@ func found(t *testing.T, w *world, loose bool) error {
 	return nil
 }
 
+// foundByIDs checks that the record of the user, if there is one, is found by all
+// the IDs.
+func foundByIDs(t *testing.T, w *world, ids []string) error {
+	s := open(t, w.memory.Reopen(), 0)
+	want, err := s.FindToken(t.Context(), tokenstore.Token{UserName: user, ClientID: client})
+	if errors.Is(err, tokenstore.ErrNotFound) {
+		return nil
+	}
+	for _, id := range ids {
+		// Where the process died that was to move it, it is a record of its own.
+		if got, err := s.FindTokenByID(t.Context(), id); err != nil || got.ID != want.ID && got.UserName != "" {
+			return fmt.Errorf("the ID %q finds %q, error %v", id, got.ID, err)
+		}
+	}
+	return err
+}
+
 // outcomes are what a scenario may end in: what the operations leave behind when
 // they are done one after the other, in any order; those of processes in maybe
 // need not be done to the end.
@@ -817,6 +839,9 @@ func (c *checker) check(t *testing.T, r *run) {
 	if got := dump(t, w, loose); !c.allowed[key][got] && !(loose && sc.duplicates) {
 		fail("left\n%s\nwhich no order of the operations leaves; allowed:\n%s", got, strings.Join(slices.Sorted(maps.Keys(c.allowed[key])), "or\n"))
 	}
+	if err := foundByIDs(t, w, sc.ids); err != nil {
+		fail("%v\n%s", err, dump(t, w, false))
+	}
 	// Whoever finds an operation unfinished does it again, from anew.
 	for i, res := range results {
 		if res.crashed {
@@ -912,6 +937,40 @@ func scenarios() []scenario {
 		}
 		must(s.SaveToken(ctx, tokenstore.Token{UserName: user, ClientID: client, RefreshToken: "refresh5", AccessToken: "access5", ExpiresAt: at(50)}))
 	}
+	// What is left of a code's record was seen by all searches for long: the next
+	// write of the user's record removes it.
+	redirected := func(ctx context.Context, s *tokenstore.Store) {
+		annExists(ctx, s)
+		must(s.SaveToken(ctx, tokenstore.Token{ID: consent(ctx, s, "1", 20), UserName: user}))
+		must(s.SaveToken(ctx, tokenstore.Token{UserName: user, ClientID: client, APIDomain: "https://first"}))
+		time.Sleep(48 * time.Hour)
+	}
+	own := func(n string, expires int64) func(context.Context, *tokenstore.Store) {
+		return func(ctx context.Context, s *tokenstore.Store) {
+			must(s.SaveToken(ctx, tokenstore.Token{ID: "own" + n, ClientID: client, GrantToken: tokenstore.Secret("grant" + n)}))
+			// A search that is out of date does not see what the last write added.
+			must(s.SaveToken(ctx, tokenstore.Token{ID: "own" + n, RefreshToken: tokenstore.Secret("refresh" + n), AccessToken: tokenstore.Secret("access" + n), ExpiresAt: at(expires)}))
+		}
+	}
+	owns := func(ctx context.Context, s *tokenstore.Store) {
+		annExists(ctx, s)
+		own("1", 20)(ctx, s)
+		own("2", 30)(ctx, s)
+	}
+	promoteOwn := func(n string) operation {
+		return operation{name: "promote own" + n, do: func(ctx context.Context, s *tokenstore.Store) error {
+			_, err := s.SaveToken(ctx, tokenstore.Token{ID: "own" + n, UserName: user})
+			return err
+		}}
+	}
+	repair := operation{name: "repair", do: func(ctx context.Context, s *tokenstore.Store) error {
+		for f, err := range s.Check(ctx, &tokenstore.CheckOptions{Repair: true}) {
+			if err != nil || f.Err != nil {
+				return errors.Join(err, f.Err)
+			}
+		}
+		return nil
+	}}
 	again := func(ctx context.Context, s *tokenstore.Store) { annExists(ctx, s); renew(ctx, s) }
 	broken := promote("1")
 	return []scenario{
@@ -952,6 +1011,31 @@ func scenarios() []scenario {
 		}},
 		{name: "promotion that broke off, and a user who was saved again", setup: second, broken: &broken, after: renew, ancient: true, ops: []operation{promote("1")}},
 		{name: "promotion that broke off, and a save of a user who was saved again", setup: second, broken: &broken, after: renew, ancient: true, ops: []operation{promote("1"), access}},
+		{name: "removal of an alias and a save by the old ID", setup: redirected, lags: true, ids: []string{idOf("1")}, ops: []operation{
+			access, save(tokenstore.Token{ID: idOf("1"), APIDomain: "https://api"}),
+		}},
+		{name: "removal of an alias by two", setup: redirected, lags: true, ids: []string{idOf("1")}, ops: []operation{access, fields}},
+		{name: "removal of an alias and a deletion by the old ID", setup: redirected, lags: true, ops: []operation{access, remove(idOf("1"))}},
+		{name: "removal of an alias and a deletion of the user", setup: redirected, lags: true, ops: []operation{access, remove(userID())}},
+		{name: "removal of an alias and the user deleted and saved again", setup: redirected, lags: true, ops: []operation{access, replace(userID(), fields)}},
+		{name: "removal of an alias and a cold start with the code", setup: redirected, lags: true, loose: true, ids: []string{idOf("1")}, ops: []operation{
+			access, save(tokenstore.Token{ClientID: client, GrantToken: "grant1", APIDomain: "https://api"}),
+		}},
+		{name: "removal of an alias and a repair", setup: redirected, lags: true, ids: []string{idOf("1")}, ops: []operation{access, repair}},
+		{name: "removal of an alias and a refresh by the old ID", setup: redirected, lags: true, lease: time.Minute, ids: []string{idOf("1")}, ops: []operation{
+			fields, {name: "refresh", do: func(ctx context.Context, s *tokenstore.Store) error {
+				_, err := s.Refresh(ctx, idOf("1"), "access1", func(context.Context, tokenstore.Token) (tokenstore.Token, error) {
+					return tokenstore.Token{AccessToken: "access7", ExpiresAt: at(70)}, nil
+				})
+				return err
+			}},
+		}},
+		{name: "two own IDs become one record", setup: owns, ids: []string{"own1", "own2"}, ops: []operation{promoteOwn("1"), promoteOwn("2")}},
+		{name: "an own ID becomes a user's twice", setup: owns, ids: []string{"own1"}, ops: []operation{promoteOwn("1"), promoteOwn("1")}},
+		{name: "an own ID becomes a user's, and a deletion by it", setup: owns, ops: []operation{promoteOwn("1"), remove("own1")}},
+		{name: "an own ID becomes a user's, and a save by it", setup: owns, ids: []string{"own1"}, ops: []operation{
+			promoteOwn("1"), save(tokenstore.Token{ID: "own1", AccessToken: "access9", ExpiresAt: at(90)}),
+		}},
 		{name: "one promotion by three", setup: one, ops: []operation{promote("1"), promote("1"), promote("1")}},
 		{name: "two consents and a deletion", setup: two, ops: []operation{promote("1"), promote("2"), remove(userID())}},
 		{name: "duplicates that two savers find", duplicates: true, setup: func(ctx context.Context, s *tokenstore.Store) {

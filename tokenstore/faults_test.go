@@ -33,6 +33,7 @@ type faulty struct {
 	fault  func(op, name string) fault // nil: all are fine
 	stale  map[string]driver.Secret    // what Get answers with; a secret without a version: not found
 	lag    time.Duration
+	list   time.Duration // how far searches lag
 
 	mu    sync.Mutex
 	calls []string
@@ -90,7 +91,7 @@ func with[T any](f *faulty, op, name string, do func() (T, error)) (T, error) {
 
 func (f *faulty) Properties() driver.Properties {
 	p := f.memory.Properties()
-	p.Name, p.ReadLag = "faulty", f.lag
+	p.Name, p.ReadLag, p.ListLag = "faulty", f.lag, f.list
 	return p
 }
 

@@ -124,7 +124,7 @@ var kinds = map[Kind]struct {
 	KindLabelLeftOver:       {true, "A label that no write has committed. Searches that it answers look at the secret in vain."},
 	KindPromotionUnfinished: {false, "A record is on its way to that of its user, and the process that moved it died. Both are found; their tokens are in two places."},
 	KindPromotionStale:      {false, "A record waits for another one to move to it that does not exist any more. Eight of these keep further ones from moving."},
-	KindAlias:               {true, "What is left of a record that became part of another one, which is found by the same name without it."},
+	KindAlias:               {true, "What is left of a record that became part of another one, which is found by the same IDs without it. It costs what a secret costs."},
 	KindAliasBroken:         {true, "What is left of a record that became part of another one, which was deleted."},
 	KindPermission:          {false, "A call that the store makes is not allowed."},
 	KindNotCompared:         {false, "The server does not compare before it writes, as an emulator may: of two writers at once one loses what it wrote, without an error. Do not keep tokens there."},

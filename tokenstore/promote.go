@@ -80,7 +80,7 @@ func (v *saver) join(ctx context.Context, r *reader, from record, user, client s
 	}
 	next := to.record
 	next.UserName, next.ClientID = user, client
-	next.Absorbed = v.settle(ctx, r, to, &next)
+	v.settle(ctx, r, to, &next)
 	if len(next.Joining)+len(next.Absorbed) >= maxJoining {
 		return entry{}, fmt.Errorf("%w: too many records are about to become %q", ErrConflict, name)
 	}
@@ -92,7 +92,7 @@ func (v *saver) join(ctx context.Context, r *reader, from record, user, client s
 // where it went. If that fails a later writer does it.
 func (v *saver) alias(ctx context.Context, from, to entry) {
 	ref := to.ref()
-	_, err := v.write(ctx, from.name, from, codec.Record{Born: from.record.Born, Alias: &ref}, v.nonce)
+	_, err := v.write(ctx, from.name, from, aliasOf(from, ref), v.nonce)
 	if err != nil && !errors.Is(err, ErrConflict) {
 		v.o.Logger.WarnContext(ctx, "tokenstore: a record that was merged into another one is not an alias yet", "name", from.name, "into", to.name)
 	}

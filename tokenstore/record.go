@@ -207,13 +207,64 @@ func addEarlier(earlier []string, name string) []string {
 }
 
 // noteMerged adds to r, which takes over the tokens of e, what would otherwise be
-// forgotten of it.
-func (s *Store) noteMerged(r *codec.Record, e entry) {
+// forgotten of it. It reports whether the IDs that find e are among that: if they
+// are too many, e has to stay, as an alias.
+func (s *Store) noteMerged(r *codec.Record, e entry) bool {
 	s.noteEarlier(r, e.token())
-	if id := e.record.ID; id != "" && id != r.ID {
-		r.Earlier = addEarlier(r.Earlier, s.nameOfID(id))
+	ids := slices.Clone(r.IDs)
+	for _, name := range s.idsOf(e) {
+		if !slices.Contains(ids, name) && !(r.ID != "" && name == s.nameOfID(r.ID)) {
+			ids = append(ids, name)
+		}
 	}
+	if len(ids) > maxIDs {
+		return false
+	}
+	r.IDs = ids
+	return true
 }
+
+// idsOf returns the names of all IDs that find e.
+func (s *Store) idsOf(e entry) []string {
+	names := append([]string{e.name}, e.record.IDs...)
+	if e.record.ID != "" {
+		names = append(names, s.nameOfID(e.record.ID))
+	}
+	for _, ref := range e.record.Absorbed {
+		names = append(names, ref.Name)
+	}
+	return names
+}
+
+// replaces reports whether r is found by all IDs that find e.
+func (s *Store) replaces(r codec.Record, e entry) bool {
+	return !slices.ContainsFunc(s.idsOf(e), func(name string) bool {
+		return !slices.Contains(r.IDs, name) && !(r.ID != "" && name == s.nameOfID(r.ID))
+	})
+}
+
+// aliasOf returns what is left of e once it has become part of the record that ref
+// names: where it went, and the IDs that find it.
+func aliasOf(e entry, ref codec.Ref) codec.Record {
+	return codec.Record{Born: e.record.Born, Alias: &ref, ID: e.record.ID, IDs: e.record.IDs}
+}
+
+// outlived reports whether what was committed at the given time, by any clock, is
+// seen by every search.
+func (s *Store) outlived(since int64) bool {
+	lag := s.properties.ListLag
+	switch lag {
+	case 0:
+		return true
+	case driver.Unbounded:
+		lag = unboundedLag
+	}
+	return s.o.Now().Sub(time.UnixMilli(since))-clockSkew >= lag
+}
+
+// unboundedLag is how long searches are taken to be out of date where the service
+// documents no bound.
+const unboundedLag = 24 * time.Hour
 
 // noteEarlier adds to r what its present tokens, compared with those of before,
 // have replaced.

@@ -211,8 +211,8 @@ func (k *rekeyer) rotated(e entry) bool {
 	if rotating, ok := k.Store.o.Codec.(codec.Rotating); ok && !rotating.Current(e.name, e.secret.Data) {
 		return false
 	}
-	if e.target() != nil {
-		return true // it has no labels, or will have none
+	if e.record.Moved != nil {
+		return true // it is about to become an alias
 	}
 	is := k.compare(e.record)
 	return len(is.old)+len(is.unkeyed)+len(is.unknown)+len(is.missing)+len(is.stale) == 0

@@ -163,7 +163,7 @@ func (c *checker) takeOver(ctx context.Context, to codec.Ref) error {
 // leaveAlias does the fourth swap.
 func (c *checker) leaveAlias(ctx context.Context, from, u entry) error {
 	ref := u.ref()
-	_, err := c.write(ctx, from.name, from, codec.Record{Born: from.record.Born, Alias: &ref}, nonce())
+	_, err := c.write(ctx, from.name, from, aliasOf(from, ref), nonce())
 	return lost(err)
 }
 

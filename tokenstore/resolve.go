@@ -21,7 +21,7 @@ type record struct {
 	pending []entry
 	current Token    // the token, all told
 	own     string   // the ID that the caller chose, if any
-	path    []string // the names of moved entries and aliases that led here
+	path    []string // the names of the IDs of moved entries and aliases that led here
 }
 
 // errDead means that an entry has moved to a record that was deleted, which
@@ -239,12 +239,12 @@ func (r *reader) records(ctx context.Context) ([]record, error) {
 func (r *reader) dropMoved(ctx context.Context, records []record) ([]record, error) {
 	var kept []record
 	for _, rec := range records {
-		absorbed, earlier := false, false
+		absorbed, once := false, false
 		for _, to := range records {
 			absorbed = absorbed || slices.Contains(to.record.Absorbed, rec.ref())
-			earlier = earlier || to.name != rec.name && slices.Contains(to.record.Earlier, rec.name)
+			once = once || to.name != rec.name && slices.Contains(to.record.IDs, rec.name)
 		}
-		if earlier && !absorbed {
+		if once && !absorbed {
 			// A target that has seen the alias lists the name alone. It may also
 			// be the name of a record that was created since.
 			now, err := r.reread(ctx, rec.name)
@@ -283,7 +283,7 @@ func (r *reader) resolve(ctx context.Context, e entry) (record, error) {
 		return record{}, fmt.Errorf("%w: %q has moved to %q, which has moved on", ErrCorrupt, e.name, u.name)
 	}
 	rec, err := r.view(ctx, u)
-	rec.path = append(rec.path, e.name)
+	rec.path = append(rec.path, r.s.idsOf(e)...)
 	return rec, err
 }
 
@@ -335,6 +335,7 @@ func (r *reader) viewOnce(ctx context.Context, e entry) (rec record, stale bool,
 				rec.own = from.record.ID
 			}
 			rec.pending = append(rec.pending, from)
+			rec.path = append(rec.path, r.s.idsOf(from)...)
 			rec.current = Absorb(rec.current, from.token())
 		}
 	}
@@ -371,9 +372,9 @@ func (s *Store) candidates(records []record, like Token) []Candidate {
 // was reports whether name is the record's, or was that of one it has absorbed,
 // or is derived from an earlier token of it.
 func (rec record) was(name string) bool {
-	return rec.name == name || slices.Contains(rec.path, name) || slices.Contains(rec.record.Earlier, name) ||
-		slices.ContainsFunc(rec.record.Absorbed, func(ref codec.Ref) bool { return ref.Name == name }) ||
-		slices.ContainsFunc(rec.pending, func(e entry) bool { return e.name == name })
+	return rec.name == name || slices.Contains(rec.path, name) ||
+		slices.Contains(rec.record.Earlier, name) || slices.Contains(rec.record.IDs, name) ||
+		slices.ContainsFunc(rec.record.Absorbed, func(ref codec.Ref) bool { return ref.Name == name })
 }
 
 // tokenNames returns the names that the tokens of t would derive by themselves.

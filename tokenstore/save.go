@@ -228,53 +228,99 @@ func (v *saver) commit(ctx context.Context, r *reader, rec record, t Token, rest
 	next.ID = rec.own
 	v.noteEarlier(&next, rec.entry.token())
 	next.Joining = slices.Clone(next.Joining)
-	next.Absorbed = v.settle(ctx, r, rec.entry, &next)
+	redundant := v.settle(ctx, r, rec.entry, &next)
 	for _, p := range rec.pending {
 		v.noteMerged(&next, p)
 		v.takeLease(&next, rec.record, p.record)
 		next.Joining = slices.DeleteFunc(next.Joining, func(ref codec.Ref) bool { return ref == p.ref() })
 		next.Absorbed = append(next.Absorbed, p.ref())
 	}
+	var aliases []entry
 	for _, other := range rest {
-		v.noteMerged(&next, other.entry)
-		next.Earlier = addEarlier(next.Earlier, other.name)
+		noted := v.noteMerged(&next, other.entry)
+		if noted && v.properties.ListLag == 0 {
+			redundant = append(redundant, other.entry)
+			continue
+		}
+		// Searches may not find this record by the IDs of the other one yet.
+		aliases = append(aliases, other.entry)
+		if noted {
+			next.Redirects = append(next.Redirects, codec.Redirect{Ref: other.ref(), Since: v.o.Now().UnixMilli()})
+		}
 	}
 	written, err := v.write(ctx, rec.name, rec.entry, next, v.nonce)
 	if err != nil {
 		return Token{}, lost(err)
 	}
-	for _, p := range rec.pending {
-		v.alias(ctx, p, written)
+	for _, e := range append(rec.pending, aliases...) {
+		v.alias(ctx, e, written)
 	}
-	for _, other := range rest {
-		if err := v.driver.Delete(ctx, other.name, other.secret); err != nil && !errors.Is(err, ErrConflict) {
-			v.o.Logger.WarnContext(ctx, "tokenstore: a record that was merged into another one remains", "name", other.name, "into", rec.name)
+	for _, e := range redundant {
+		if err := v.driver.Delete(ctx, e.name, e.secret); err != nil && !errors.Is(err, ErrConflict) {
+			v.o.Logger.WarnContext(ctx, "tokenstore: what is left of a record that was merged into another one remains", "name", e.name, "into", rec.name)
 		}
 	}
 	return written.token(), nil
 }
 
-// settle returns which of the records that e has absorbed it has to go on
-// listing: those that have not been seen as aliases. It makes aliases of them.
-func (v *saver) settle(ctx context.Context, r *reader, e entry, next *codec.Record) []codec.Ref {
-	var keep []codec.Ref
-	for _, ref := range e.record.Absorbed {
-		from, err := r.read(ctx, ref.Name)
-		if over := errors.Is(err, ErrNotFound) || err == nil && from.record.Born != ref.Born; over && !r.fresh && v.properties.ReadLag > 0 {
-			// An answer from before it was created would leave it unlisted, though it has
-			// moved here: a repair would merge its old tokens once more.
-			from, err = r.reread(ctx, ref.Name)
+// settle brings up to date what next lists of the records that e has absorbed:
+// they become aliases, and aliases that are not needed become redirects, which go
+// once searches find e by their IDs. It returns those that can go after next is
+// committed; they are listed until they are seen to be gone.
+func (v *saver) settle(ctx context.Context, r *reader, e entry, next *codec.Record) (redundant []entry) {
+	next.Redirects = nil
+	keep := func(redirect codec.Redirect) {
+		if !v.outlived(redirect.Since) {
+			next.Redirects = append(next.Redirects, redirect)
+			return
 		}
+		from, err := r.read(ctx, redirect.Name)
+		if errors.Is(err, ErrNotFound) || err == nil && (from.record.Born != redirect.Born || from.record.Alias == nil) {
+			return
+		}
+		if err == nil {
+			redundant = append(redundant, from)
+		}
+		next.Redirects = append(next.Redirects, redirect)
+	}
+	for _, redirect := range e.record.Redirects {
+		keep(redirect)
+	}
+	next.Absorbed = nil
+	for _, ref := range e.record.Absorbed {
+		from, err := v.absorbed(ctx, r, ref)
 		switch {
-		case errors.Is(err, ErrNotFound), err == nil && (from.record.Born != ref.Born || from.record.Alias != nil):
-			next.Earlier = addEarlier(next.Earlier, ref.Name)
+		case errors.Is(err, ErrNotFound):
+			continue
+		case err == nil && from.record.Alias != nil:
+			if v.replaces(*next, from) {
+				keep(codec.Redirect{Ref: ref, Since: from.record.Updated})
+			}
 			continue
 		case err == nil && from.record.Moved != nil:
 			v.alias(ctx, from, e)
 		}
-		keep = append(keep, ref)
+		next.Absorbed = append(next.Absorbed, ref)
 	}
-	return keep
+	return redundant
+}
+
+// absorbed reads an entry that was absorbed. The error matches ErrNotFound if it is
+// gone.
+func (v *saver) absorbed(ctx context.Context, r *reader, ref codec.Ref) (entry, error) {
+	gone := func(e entry, err error) bool {
+		return errors.Is(err, ErrNotFound) || err == nil && e.record.Born != ref.Born
+	}
+	from, err := r.read(ctx, ref.Name)
+	if gone(from, err) && !r.fresh && v.properties.ReadLag > 0 {
+		// An answer from before it was created would leave it unlisted, though it has
+		// moved here: a repair would merge its old tokens once more.
+		from, err = r.reread(ctx, ref.Name)
+	}
+	if gone(from, err) {
+		return entry{}, ErrNotFound
+	}
+	return from, err
 }
 
 // takeLease moves the lease and the last failure of a record that is merged into

@@ -128,10 +128,30 @@ func (s *Store) only(ctx context.Context, r *reader, like Token) (record, Candid
 	if unread := r.unread(); unread != nil && (errors.Is(err, ErrNotFound) || err == nil && !settled(like, candidates[i])) {
 		return record{}, Candidate{}, unread
 	}
+	if errors.Is(err, ErrNotFound) {
+		err = s.behind(like, err)
+	}
 	if err != nil {
 		return record{}, Candidate{}, err
 	}
 	return records[i], candidates[i], nil
+}
+
+// behind returns err, that nothing like like is found, with a word on how far the
+// search for it may be behind.
+func (s *Store) behind(like Token, err error) error {
+	if _, terms := s.keys(like); len(terms) == 0 || s.properties.ListLag == 0 {
+		return err
+	}
+	by := map[Key]string{
+		KeyID: "an ID that the caller chose", KeyUser: "user without client",
+		KeyAccess: "access token", KeyGrant: "grant or refresh token",
+	}[KeyOf(like)]
+	lag := "for which there is no documented bound"
+	if s.properties.ListLag != driver.Unbounded {
+		lag = fmt.Sprintf("by up to %v", s.properties.ListLag)
+	}
+	return fmt.Errorf("%w: a search by %s may be out of date, %s", err, by, lag)
 }
 
 // matches returns the records that like may describe, by the row that applies to

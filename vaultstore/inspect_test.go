@@ -483,7 +483,7 @@ func damages() []damage {
 			w.must("POST", "data/"+app+"/tokens/"+t.ID, `{"data":`+first+`}`)
 			return t.ID
 		}},
-		{what: "an alias that is not needed", kind: tokenstore.KindAlias, remedy: purged, do: unfinished(9, false)},
+		{what: "an alias that is not needed", kind: tokenstore.KindAlias, do: unfinished(9, false)},
 	}
 }
 
