@@ -23,7 +23,7 @@ type listed struct {
 // A list is a store that has no indexes.
 type list []listed
 
-// A recall is how much counts of what a record ever was.
+// A recall is how much counts of what a record ever was. Its IDs always do.
 type recall struct{ past, access bool }
 
 // recalls are how much a store may remember: nothing, what was no access token, or
@@ -37,7 +37,7 @@ func (l list) candidates(like token, m recall) []candidate {
 		c := candidate{Token: r.token, Updated: r.updated}
 		for _, w := range r.was {
 			client := w.ClientID == r.ClientID || w.ClientID == "" // which it may have got before it got another token
-			c.Former.ID = c.Former.ID || m.past && like.ID != "" && w.ID == like.ID && w.ID != r.ID
+			c.Former.ID = c.Former.ID || like.ID != "" && w.ID == like.ID && w.ID != r.ID
 			c.Former.GrantToken = c.Former.GrantToken || m.past && client && like.GrantToken != "" && w.GrantToken == like.GrantToken && w.GrantToken != r.GrantToken
 			c.Former.RefreshToken = c.Former.RefreshToken || m.past && client && like.RefreshToken != "" && w.RefreshToken == like.RefreshToken && w.RefreshToken != r.RefreshToken
 			c.Former.AccessToken = c.Former.AccessToken || m.access && like.AccessToken != "" && w.AccessToken == like.AccessToken && w.AccessToken != r.AccessToken
