@@ -58,6 +58,7 @@ type flaws struct {
 	loses         bool // stores under the caller's context
 	keepsTurn     bool // does not give its turn back if mint does not return
 	shortens      bool // keeps a refusal for half an hour at most
+	blames        bool // keeps a refusal of the client too
 	takesLater    bool // takes the access token that expires later
 	overSaved     bool // takes every field from the answer
 	mixes         bool // does not look whose record it is by now
@@ -161,7 +162,7 @@ func (r refreshing) refused(id string, used token) error {
 }
 
 func (r refreshing) refuse(id string, used token, err error) error {
-	if kept, ok := errors.AsType[*tokenstore.RefreshError](err); ok {
+	if kept, ok := errors.AsType[*tokenstore.RefreshError](err); ok && (r.blames || !kept.Client) {
 		r.turns.mu.Lock()
 		defer r.turns.mu.Unlock()
 		wait := kept.RetryAfter
@@ -245,6 +246,7 @@ var refreshMutants = []mutant[Store]{
 	{"asks again at once after a refusal", "refresh loops that burn the limit", "TS-38", refresher(flaws{forgets: true})},
 	{"gives its turn back only if mint returns", "", "TS-36", refresher(flaws{keepsTurn: true})},
 	{"asks after half an hour whatever the server has said", "LangAlpha #379", "TS-38", refresher(flaws{shortens: true})},
+	{"keeps a refusal of the client", "a corrected redirect URL that helps half an hour later", "TS-38", refresher(flaws{blames: true})},
 	{"takes a credential for dead for ever", "better-ccflare #407", "TS-38", refresher(flaws{grudges: true})},
 	{"returns an error of its own", "the Zoho SDKs drop error_description", "TS-38", refresher(flaws{swallows: true})},
 	{"brings back what was deleted", "Gitlawb/zero #668", "TS-39", refresher(flaws{resurrects: true})},

@@ -275,6 +275,23 @@ var refreshCases = []testCase[*storeEnv]{
 			e.Errorf("Refresh soon after returned %v, want the refusal that is kept, for %v", err, long)
 		}
 	}},
+	{"TS-38", "a refusal of the client is not kept", func(e *storeEnv) {
+		s := e.open()
+		r := e.refresher(s)
+		t := e.expired(s)
+		_, err := r.Refresh(e.ctx, t.ID, t.AccessToken, func(context.Context, token) (token, error) {
+			return token{}, &tokenstore.RefreshError{Code: "redirect_uri_mismatch", RetryAfter: 5 * time.Minute, Client: true}
+		})
+		if !isRefusal(err, "redirect_uri_mismatch", false) {
+			e.Errorf("Refresh returned %v, want mint's refusal", err)
+		}
+		e.lags(e.b.ReadLag)
+		want := tokenstore.Merge(t, e.minted())
+		if _, err := e.refresher(e.reopen(s)).Refresh(e.ctx, t.ID, t.AccessToken, func(context.Context, token) (token, error) { return want, nil }); err != nil {
+			e.Errorf("Refresh after the configuration was corrected: %v", err)
+		}
+		e.has(s, want)
+	}},
 	{"TS-39", "a record that is deleted meanwhile stays deleted", func(e *storeEnv) {
 		s := e.open()
 		r := e.refresher(s)

@@ -158,7 +158,8 @@
 //   - [TS-38] If mint fails, the record stays as it is and the error is mint's. A
 //     RefreshError is also what those get who wait or come after, without a call of
 //     mint: if it is permanent, until the refresh token, the grant token or the
-//     client secret changes, else for RetryAfter, whatever its length.
+//     client secret changes, else for RetryAfter, whatever its length. One that
+//     refuses the client is for those who wait only.
 //   - [TS-39] A record that is deleted while mint runs stays deleted: the token that
 //     mint brought is returned with ErrNotPersisted.
 //   - [TS-40] What is saved while mint runs stays, except an access token that is
