@@ -207,7 +207,7 @@ func TestClosedBelowAnOrphan(t *testing.T) {
 	}
 }
 
-// What a save and a refresh meet is the same, and nothing of the record is lost.
+// A save and a refresh meet the same, and nothing of the record is lost.
 func TestClosedRecord(t *testing.T) {
 	t.Parallel()
 	for _, c := range closings() {
@@ -253,7 +253,7 @@ func TestClosedRecord(t *testing.T) {
 	}
 }
 
-func TestAliasRemovedIsMended(t *testing.T) {
+func TestAliasRemovedIsRepaired(t *testing.T) {
 	t.Parallel()
 	w := newWard(t)
 	saved := w.save(ann)
@@ -312,8 +312,8 @@ func TestServerThatDrops(t *testing.T) {
 	}
 }
 
-// What cannot be committed for good is undone: the version, and the secret if this
-// call has made it.
+// A write that is refused for good is undone: the version, and the secret if this call
+// has made it.
 func TestRefusedWritesAreUndone(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{"AddSecretVersion", "UpdateSecret"} {

@@ -188,8 +188,8 @@
 //
 // # Errors
 //
-// What the service answers becomes a class of package driver by its code, and by
-// the reason in its details or text where the code does not tell:
+// An error of the service has a class of package driver by its code, and by the
+// reason in its details or text where the code does not tell:
 //
 //	NOT_FOUND            ErrNotFound; ErrRefused if it is the project, the
 //	                     location or the key that is not there

@@ -100,63 +100,95 @@ func (s state) secret() driver.Secret {
 // there is no secret is proved by its having no version 1.
 func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
 	known, _ := parse(than.Version)
-	begun := time.Now()
-	var now driver.Secret
-	var closed error // why the version that the metadata name cannot be accessed
-	err := await(ctx, func() (bool, error) {
-		m, err := s.look(ctx, name)
-		absent := errors.Is(err, driver.ErrNotFound) || err == nil && m.empty()
-		if err != nil && !absent {
-			return false, err
-		}
-		if known.number > 0 && (absent || m.ours && (m.account.Life != known.life || m.account.Current < known.number)) {
-			there, err := s.there(ctx, name, known)
-			if err != nil {
-				return false, err
-			}
-			if there.number > 0 {
-				now = there.secret()
-				return true, nil
-			}
-		}
-		switch {
-		case absent && err == nil && time.Since(begun) > birth:
-			// Whoever has created it is not going to commit.
-			return false, fmt.Errorf("%w: %q has no version yet", driver.ErrNotFound, s.prefix+name)
-		case absent:
-			return false, s.vanished(ctx, name)
-		case !m.ours || m.number == 0:
-			return false, s.foreign(name, m)
-		case than.Data != nil && m.state().same(known):
-			known.data = slices.Clone(than.Data)
-			now = known.secret()
-			now.Note = m.account.Note
-			return true, nil
-		}
-		read, err := s.accessNumber(ctx, name, m.number)
-		switch {
-		case err == nil && m.is(read):
-			now = read.secret()
-			now.Note = m.account.Note
-			return true, nil
-		case err != nil && !gone(err):
-			return false, err
-		}
-		// What the metadata speak of is there no more.
-		s.seen.drop(name)
-		switch {
-		case errors.Is(err, driver.ErrNotFound):
-			return false, s.vanished(ctx, name)
-		case errors.Is(err, errGone):
-			closed = err
-			return false, s.closed(ctx, name, m, begun, err)
-		}
-		return false, nil
-	})
-	if errors.Is(err, errBehind) && closed != nil {
-		err = fmt.Errorf("%w: %v", errBehind, closed)
+	f := freshest{secrets: s, name: name, than: than, known: known, begun: time.Now()}
+	err := await(ctx, func() (bool, error) { return f.try(ctx) })
+	if errors.Is(err, errBehind) && f.refused != nil {
+		err = fmt.Errorf("%w: %v", errBehind, f.refused)
 	}
-	return now, err
+	return f.found, err
+}
+
+// A freshest is a search for the newest state of a secret.
+type freshest struct {
+	*secrets
+	name    string
+	than    driver.Secret
+	known   state
+	begun   time.Time
+	found   driver.Secret
+	refused error // why the version that the metadata name cannot be accessed
+}
+
+// try reports whether the state has been found, or false while metadata may catch up.
+func (f *freshest) try(ctx context.Context) (bool, error) {
+	m, err := f.look(ctx, f.name)
+	absent := errors.Is(err, driver.ErrNotFound) || err == nil && m.empty()
+	if err != nil && !absent {
+		return false, err
+	}
+	if f.ahead(m, absent) {
+		there, err := f.there(ctx, f.name, f.known)
+		if err != nil {
+			return false, err
+		}
+		if there.number > 0 {
+			f.found = there.secret()
+			return true, nil
+		}
+	}
+	switch {
+	case absent:
+		return false, f.missing(ctx, err == nil)
+	case !m.ours || m.number == 0:
+		return false, f.foreign(f.name, m)
+	case f.than.Data != nil && m.state().same(f.known):
+		known := f.known
+		known.data = slices.Clone(f.than.Data)
+		return f.finds(known, m)
+	}
+	return f.read(ctx, m)
+}
+
+// missing returns the error of a secret that has no state, or nil if it may have one.
+func (f *freshest) missing(ctx context.Context, created bool) error {
+	if created && time.Since(f.begun) > birth {
+		// The writer that has created it is not going to commit.
+		return fmt.Errorf("%w: %q has no version yet", driver.ErrNotFound, f.prefix+f.name)
+	}
+	return f.vanished(ctx, f.name)
+}
+
+// ahead reports whether the state that the caller knows may be newer than what the
+// metadata show.
+func (f *freshest) ahead(m metadata, absent bool) bool {
+	return f.known.number > 0 && (absent || m.ours && (m.account.Life != f.known.life || m.account.Current < f.known.number))
+}
+
+func (f *freshest) finds(now state, m metadata) (bool, error) {
+	f.found = now.secret()
+	f.found.Note = m.account.Note
+	return true, nil
+}
+
+// read reads the version that the metadata name.
+func (f *freshest) read(ctx context.Context, m metadata) (bool, error) {
+	now, err := f.accessNumber(ctx, f.name, m.number)
+	switch {
+	case err == nil && m.is(now):
+		return f.finds(now, m)
+	case err != nil && !gone(err):
+		return false, err
+	}
+	// What the metadata speak of is there no more.
+	f.seen.drop(f.name)
+	switch {
+	case errors.Is(err, driver.ErrNotFound):
+		return false, f.vanished(ctx, f.name)
+	case err != nil:
+		f.refused = err
+		return false, f.closed(ctx, f.name, m, f.begun, err)
+	}
+	return false, nil
 }
 
 // closed returns the error of an access to the version that m names, or nil if m may
@@ -477,11 +509,8 @@ func (s *secrets) due(ctx context.Context, name string, m metadata, now time.Tim
 	}
 	return over, append(pending, s.each(ctx, unknown, func(ctx context.Context, d *due) (left bool) {
 		v, err := s.inspect(ctx, name, d.Number)
-		if err == nil && (v == nil || v.GetState() == secretmanagerpb.SecretVersion_DESTROYED) {
-			return false
-		}
 		d.Etag = v.GetEtag()
-		return true
+		return err != nil || v != nil && v.GetState() != secretmanagerpb.SecretVersion_DESTROYED
 	})...)
 }
 

@@ -17,8 +17,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// What an access to a version is refused with. An errGone is about the version: it
-// is disabled or destroyed. An errKey is about the key that it is encrypted with.
+// The refusals of an access to a version. An errGone is about the version: it is
+// disabled or destroyed. An errKey is about the key that it is encrypted with.
 var (
 	errGone = fmt.Errorf("%w: the version cannot be accessed", driver.ErrRefused)
 	errKey  = fmt.Errorf("%w: the key of the version cannot be used", driver.ErrRefused)
@@ -28,8 +28,8 @@ var (
 // that the etag is not the current one, unless the text names another cause.
 var conditional = map[string]bool{"UpdateSecret": true, "DeleteSecret": true, "DestroySecretVersion": true}
 
-// What a text of the service names as the cause. The texts are all there is where
-// the service gives no reason in the details of an error.
+// The causes that a text of the service names. The texts are all there is where the
+// service gives no reason in the details of an error.
 var (
 	namesSetUp = regexp.MustCompile(`(?i)constraint|org(anization('s)?)?[ _-]?policy|billing|has not been used|api .*disabled|vpcServiceControls`)
 	namesKey   = regexp.MustCompile(`(?i)\bkms\b|cloudkms|cryptokey`)
@@ -75,50 +75,69 @@ func class(method string, err error) error {
 	case given != nil:
 		return given
 	}
-	switch c := code(err); c { //nolint:exhaustive // the others are of the service's or the connection's state
-	case codes.NotFound:
-		// A call that makes something, and a list, name what there must be already.
-		if method == "CreateSecret" || method == "ListSecrets" || namesPlace.MatchString(text) || namesKey.MatchString(text) {
-			return driver.ErrRefused
-		}
-		return driver.ErrNotFound
-	case codes.AlreadyExists:
-		return driver.ErrExists
-	case codes.FailedPrecondition:
-		return precondition(method, text)
-	case codes.PermissionDenied:
-		if namesSetUp.MatchString(text) {
-			return driver.ErrRefused
-		}
-		return driver.ErrDenied
-	case codes.Unauthenticated:
-		if namesNetwork.MatchString(text) {
-			return errNoCredentials
-		}
-		return errCredentials
-	case codes.InvalidArgument, codes.OutOfRange, codes.Unimplemented:
-		if namesSum.MatchString(text) {
-			return driver.ErrUnavailable // what was sent was damaged on its way
-		}
+	if of := byCode[code(err)]; of != nil {
+		return of(method, text, err)
+	}
+	return driver.ErrUnavailable // of the service's state, or the connection's
+}
+
+// byCode are the classes of the codes that are not of the service's state.
+var byCode = map[codes.Code]func(method, text string, err error) error{
+	codes.NotFound:           func(method, text string, _ error) error { return absent(method, text) },
+	codes.AlreadyExists:      func(string, string, error) error { return driver.ErrExists },
+	codes.FailedPrecondition: func(method, text string, _ error) error { return precondition(method, text) },
+	codes.PermissionDenied: func(_, text string, _ error) error {
+		return either(namesSetUp, text, driver.ErrRefused, driver.ErrDenied)
+	},
+	codes.Unauthenticated: func(_, text string, _ error) error {
+		return either(namesNetwork, text, errNoCredentials, errCredentials)
+	},
+	codes.InvalidArgument: func(_, text string, _ error) error { return argument(text) },
+	codes.OutOfRange:      func(_, text string, _ error) error { return argument(text) },
+	codes.Unimplemented:   func(_, text string, _ error) error { return argument(text) },
+	codes.Unavailable: func(_, text string, _ error) error {
+		return either(namesTLS, text, driver.ErrRefused, driver.ErrUnavailable)
+	},
+	codes.ResourceExhausted: func(_, _ string, err error) error { return exhausted(err) },
+	codes.Unknown:           func(_, text string, _ error) error { return unknown(text) },
+}
+
+// either returns yes if the pattern is in text, and no otherwise.
+func either(pattern *regexp.Regexp, text string, yes, no error) error {
+	if pattern.MatchString(text) {
+		return yes
+	}
+	return no
+}
+
+// absent returns the class of a NOT_FOUND. A call that makes a secret, and a list,
+// name only what there must be already.
+func absent(method, text string) error {
+	if method == "CreateSecret" || method == "ListSecrets" || namesKey.MatchString(text) {
 		return driver.ErrRefused
-	case codes.Unavailable:
-		if namesTLS.MatchString(text) {
-			return driver.ErrRefused
-		}
-	case codes.ResourceExhausted:
-		if limitless, ok := quota(err); ok && limitless == "0" {
-			return driver.ErrRefused
-		}
-		return driver.ErrUnavailable
-	case codes.Unknown:
-		// Also what an error has that is not the service's: of the connection, or
-		// of the credentials.
-		if namesNoCreds.MatchString(text) {
-			if namesNetwork.MatchString(text) {
-				return errNoCredentials
-			}
-			return errCredentials
-		}
+	}
+	return either(namesPlace, text, driver.ErrRefused, driver.ErrNotFound)
+}
+
+// argument returns the class of a call that the service does not understand. A
+// payload may have been damaged on its way.
+func argument(text string) error {
+	return either(namesSum, text, driver.ErrUnavailable, driver.ErrRefused)
+}
+
+// exhausted returns the class of a quota. One of nothing never recovers.
+func exhausted(err error) error {
+	if details, ok := apierror.FromError(err); ok && details.Metadata()["quota_limit_value"] == "0" {
+		return driver.ErrRefused
+	}
+	return driver.ErrUnavailable
+}
+
+// unknown returns the class of an error without a code. It may be none of the
+// service's, but of the connection or of the credentials.
+func unknown(text string) error {
+	if namesNoCreds.MatchString(text) {
+		return either(namesNetwork, text, errNoCredentials, errCredentials)
 	}
 	return driver.ErrUnavailable
 }
@@ -149,16 +168,6 @@ func reasonOf(err error) string {
 		return details.Reason()
 	}
 	return ""
-}
-
-// quota returns the limit that a call has exceeded, if the details say it.
-func quota(err error) (limit string, ok bool) {
-	details, ok := apierror.FromError(err)
-	if !ok {
-		return "", false
-	}
-	limit, ok = details.Metadata()["quota_limit_value"]
-	return limit, ok
 }
 
 // text returns what an error says, without its code if it has one.

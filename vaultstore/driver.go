@@ -189,10 +189,16 @@ func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) e
 	if err != nil {
 		return err
 	}
+	return s.clear(ctx, name, number, base.Labels)
+}
+
+// clear removes the index entries of a secret that was deleted, and destroys its
+// versions up to the given one.
+func (s *secrets) clear(ctx context.Context, name string, number int, labels []driver.Label) error {
 	var work sync.WaitGroup
 	defer work.Wait()
-	if len(base.Labels) > 0 {
-		work.Go(func() { s.unindex(ctx, name, base.Labels) })
+	if len(labels) > 0 {
+		work.Go(func() { s.unindex(ctx, name, labels) })
 	}
 	if err := s.destroy(ctx, name, number); err != nil {
 		return fmt.Errorf("deleted, but its earlier versions are still there: %w", err)
@@ -615,37 +621,13 @@ func (s *secrets) names(ctx context.Context) ([]string, error) {
 // fetch yields the secrets of the given names, as they come. Why one cannot be read
 // is yielded with its name, unless it concerns all.
 func (s *secrets) fetch(ctx context.Context, names []string, yield func(driver.Named, error) bool) {
-	type result struct {
-		driver.Named
-		err error
-	}
-	var (
-		work    sync.WaitGroup
-		next    atomic.Int64
-		results = make(chan result)
-	)
 	inner, cancel := context.WithCancel(ctx)
-	defer work.Wait()
+	results, wait := s.readAll(inner, names)
+	defer wait()
 	defer cancel()
-	for range min(width, len(names)) {
-		work.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(names)); i = next.Add(1) - 1 {
-				st, err := s.read(inner, names[i], 0, s.listLag == 0)
-				r := result{Named: driver.Named{Name: names[i]}, err: err}
-				if err == nil {
-					r.Secret, r.err = st.secret()
-				}
-				select {
-				case results <- r:
-				case <-inner.Done():
-					return
-				}
-			}
-		})
-	}
 	var failures streak
 	for range names {
-		var r result
+		var r listed
 		select {
 		case r = <-results:
 		case <-ctx.Done():
@@ -665,6 +647,39 @@ func (s *secrets) fetch(ctx context.Context, names []string, yield func(driver.N
 			return
 		}
 	}
+}
+
+// A listed is a secret that was listed, or why it cannot be read.
+type listed struct {
+	driver.Named
+	err error
+}
+
+// readAll reads the named secrets, several at a time, until ctx is done. The function
+// that it returns waits for the reads that are under way.
+func (s *secrets) readAll(ctx context.Context, names []string) (<-chan listed, func()) {
+	var (
+		work    sync.WaitGroup
+		next    atomic.Int64
+		results = make(chan listed)
+	)
+	for range min(width, len(names)) {
+		work.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(names)); i = next.Add(1) - 1 {
+				st, err := s.read(ctx, names[i], 0, s.listLag == 0)
+				r := listed{Named: driver.Named{Name: names[i]}, err: err}
+				if err == nil {
+					r.Secret, r.err = st.secret()
+				}
+				select {
+				case results <- r:
+				case <-ctx.Done():
+					return
+				}
+			}
+		})
+	}
+	return results, work.Wait
 }
 
 // A streak counts secrets in a row that could not be read because Vault was

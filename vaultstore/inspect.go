@@ -179,16 +179,22 @@ func (s *secrets) faults(ctx context.Context, name string) ([]driver.Fault, erro
 		}}, nil
 	case st.err == nil:
 		faults, err := s.rolledBack(ctx, name, st, kept)
-		if at := v.Versions[st.number].Deleted; at != "" {
-			faults = append(faults, driver.Fault{
-				Kind: driver.FaultExpires,
-				Detail: fmt.Sprintf("Vault deletes its version %d on %s, because delete_version_after is set on the secret or the mount; "+
-					"set it to 0 and save the record again", st.number, at),
-			})
-		}
-		return faults, err
+		return append(faults, v.expiring(st.number)...), err
 	}
 	return nil, nil
+}
+
+// expiring reports that Vault will delete a version that can be read.
+func (v versions) expiring(number int) []driver.Fault {
+	at := v.Versions[number].Deleted
+	if at == "" {
+		return nil
+	}
+	return []driver.Fault{{
+		Kind: driver.FaultExpires,
+		Detail: fmt.Sprintf("Vault deletes its version %d on %s, because delete_version_after is set on the secret or the mount; "+
+			"set it to 0 and save the record again", number, at),
+	}}
 }
 
 // tombstoneFaults returns what remains of a deleted secret.
@@ -322,22 +328,25 @@ func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 			if allowed = allowed || !errors.Is(err, driver.ErrDenied); !allowed {
 				continue
 			}
-			for ; len(denied) > 0; denied = denied[1:] {
-				if !yield(denied[0], nil) {
-					return
-				}
+			if !yieldAll(denied, yield) {
+				return
 			}
+			denied = nil
 		}
-		if err := s.unknown(ctx); len(denied) > 0 && err != nil {
+		if allowed {
+			return
+		}
+		if err := s.unknown(ctx); err != nil {
 			yield(driver.Probed{}, err)
 			return
 		}
-		for _, p := range denied {
-			if !yield(p, nil) {
-				return
-			}
-		}
+		yieldAll(denied, yield)
 	}
+}
+
+// yieldAll yields what is in all, and reports whether more is wanted.
+func yieldAll(all []driver.Probed, yield func(driver.Probed, error) bool) bool {
+	return !slices.ContainsFunc(all, func(p driver.Probed) bool { return !yield(p, nil) })
 }
 
 // probed makes the call of a probe. What Vault refuses for its base it has allowed.

@@ -12,7 +12,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// What may be wrong with a mount: it is something else, or nothing is there.
+// The faults of a mount: it is something else, or nothing is there.
 var (
 	errNotKV2   = fmt.Errorf("%w: not a KV version 2 secrets engine", driver.ErrRefused)
 	errNoEngine = fmt.Errorf("%w: no KV version 2 engine", driver.ErrRefused)

@@ -101,8 +101,8 @@ func TestKV1(t *testing.T) {
 	}
 }
 
-// What writes of others, or an earlier program, have left in a mount of version 1 is
-// no record.
+// Remains of other writers, or of an earlier program, in a mount of version 1 are no
+// records.
 func TestKV1WithWhatLooksLikeARecord(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)
@@ -250,8 +250,8 @@ func TestDeniedAmongOthers(t *testing.T) {
 	}
 }
 
-// Whoever denies a token everything, and Vault itself when it is down, is no matter
-// of one secret.
+// A token that is not accepted, and a server that is down, are no matter of one
+// secret.
 func TestListOfAServerThatIsDown(t *testing.T) {
 	t.Parallel()
 	for status, most := range map[int]int{http.StatusInternalServerError: 40, http.StatusUnauthorized: 1} {

@@ -82,7 +82,7 @@ func NewDriver(client *api.Client, mount, prefix string, opts *Options) (driver.
 }
 
 // apiPaths are what the API of the engine has between the mount and the path of a
-// secret. Who copies a path from a policy or from a URL has one of them in it.
+// secret. A path that is copied from a policy or from a URL has one of them in it.
 var apiPaths = []string{"data", "metadata", "delete", "undelete", "destroy", "subkeys"}
 
 var pathElement = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)

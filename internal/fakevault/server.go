@@ -371,11 +371,8 @@ func (s *Server) handle(q *Request) *answer {
 	switch {
 	case bearer(q.Header) == "":
 		return failure(http.StatusForbidden, "permission denied")
-	case (t == nil || t.dead(s.now())) && s.opts.OpenBao:
-		return failure(http.StatusForbidden, "1 error occurred:\n\t* permission denied\n\n")
 	case t == nil || t.dead(s.now()):
-		// docs: concepts/tokens, "Error Responses"
-		return failure(http.StatusForbidden, "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n")
+		return s.stranger()
 	}
 	m := s.mounts[q.Namespace+name]
 	rest := strings.TrimPrefix(q.Path, name)
@@ -397,6 +394,15 @@ func (s *Server) handle(q *Request) *answer {
 		asOf = now.Add(-s.opts.Lag)
 	}
 	return m.handle(q.Operation, rest, q.Query, q.Body, now, asOf)
+}
+
+// stranger refuses a token that is not valid (docs: concepts/tokens, "Error
+// Responses"). OpenBao says no more than of a policy that lacks something.
+func (s *Server) stranger() *answer {
+	if s.opts.OpenBao {
+		return failure(http.StatusForbidden, "1 error occurred:\n\t* permission denied\n\n")
+	}
+	return failure(http.StatusForbidden, "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n")
 }
 
 // known reports whether there is such a namespace: one that has a mount.
