@@ -99,7 +99,7 @@ func (c *checker) redundant(ctx context.Context, e, u entry) ([]problem, error) 
 	if !c.replaces(u.record, e) {
 		return nil, nil // by some ID nothing else leads to the record
 	}
-	if absent, err := c.absent(ctx, u); err != nil || len(absent) > 0 {
+	if found, err := c.labelled(ctx, u, e); err != nil || !found {
 		return nil, err
 	}
 	remedy := RemedyPurge

@@ -2,8 +2,10 @@ package tokenstore_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"testing"
 	"time"
@@ -132,6 +134,42 @@ func TestAnAliasGoesWhenSearchesSeeTheLabels(t *testing.T) {
 				t.Errorf("lag %v: %q finds %q, %v", lag, by, got.ID, err)
 			}
 		}
+	}
+}
+
+// A labelless driver carries no label but those of the user and the client, as a
+// service does that has no room for more.
+type labelless struct{ driver.Secrets }
+
+func (l labelless) Inspect(context.Context) iter.Seq2[driver.Inspection, error] {
+	return func(func(driver.Inspection, error) bool) {}
+}
+
+func (l labelless) Present(_ context.Context, _ string, labels []driver.Label) ([]driver.Label, error) {
+	return slices.DeleteFunc(slices.Clone(labels), func(l driver.Label) bool { return l.Key != "user" && l.Key != "client" }), nil
+}
+
+func (l labelless) Unlabel(context.Context, string, []driver.Label) error { return nil }
+
+func (l labelless) Probe(context.Context) iter.Seq2[driver.Probed, error] {
+	return func(func(driver.Probed, error) bool) {}
+}
+
+func TestAnAliasStaysWithoutItsLabels(t *testing.T) {
+	t.Parallel()
+	f := newFaulty()
+	s := storeOn(t, labelless{f}, nil)
+	id := consented(t, s, "", 1)
+	for i := range 3 {
+		saved(t, s, token{UserName: "ann", ClientID: "c1", APIDomain: fmt.Sprint(i)})
+	}
+	for found, err := range s.Check(t.Context(), &tokenstore.CheckOptions{Repair: true, Purge: true, Grace: -1}) {
+		if err != nil || found.Kind == tokenstore.KindAlias {
+			t.Errorf("%v, %v", found, err)
+		}
+	}
+	if names := f.names(t); len(names) != 2 || !slices.Contains(names, id) {
+		t.Errorf("the secrets are %q, want the record and its alias %q", names, id)
 	}
 }
 

@@ -243,6 +243,34 @@ func (s *Store) replaces(r codec.Record, e entry) bool {
 	})
 }
 
+// labelled reports whether the secret of u carries the labels for the IDs that find
+// e. A service may have had no room for them, or an operator removed them. Of a
+// driver that cannot tell, what u was committed with counts.
+func (s *Store) labelled(ctx context.Context, u, e entry) (bool, error) {
+	var want []driver.Label
+	for _, name := range s.idsOf(e) {
+		t, ok := nameTerm(name)
+		if !ok {
+			continue
+		}
+		by := s.queries([]term{t})
+		i := slices.IndexFunc(u.record.Labels, func(l codec.Label) bool {
+			return slices.Contains(by, driver.Label{Key: l.Key, Value: l.Value})
+		})
+		if i < 0 {
+			return false, nil
+		}
+		want = append(want, driver.Label(u.record.Labels[i]))
+	}
+	inspector, ok := s.driver.(driver.Inspector)
+	if !ok || len(want) == 0 {
+		return true, nil
+	}
+	present, err := inspector.Present(ctx, u.name, want)
+	missing := slices.ContainsFunc(want, func(l driver.Label) bool { return !carries(present, l) })
+	return err == nil && !missing, err
+}
+
 // aliasOf returns what is left of e once it has become part of the record that ref
 // names: where it went, and the IDs that find it.
 func aliasOf(e entry, ref codec.Ref) codec.Record {

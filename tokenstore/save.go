@@ -256,6 +256,9 @@ func (v *saver) commit(ctx context.Context, r *reader, rec record, t Token, rest
 		v.alias(ctx, e, written)
 	}
 	for _, e := range redundant {
+		if found, err := v.labelled(ctx, written, e); err != nil || !found {
+			continue // it stays listed, and is looked at by the next write
+		}
 		if err := v.driver.Delete(ctx, e.name, e.secret); err != nil && !errors.Is(err, ErrConflict) {
 			v.o.Logger.WarnContext(ctx, "tokenstore: what is left of a record that was merged into another one remains", "name", e.name, "into", rec.name)
 		}
