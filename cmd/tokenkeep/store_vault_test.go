@@ -32,7 +32,7 @@ func TestVaultCauses(t *testing.T) {
 		{"https to http", e.with("VAULT_ADDR", strings.Replace(server.URL, "http:", "https:", 1)), 14, "the server speaks http,"},
 		{"http over a network", e.with("VAULT_ADDR", everywhere), 2, "insecure=true"},
 		{"insecure, but not meant", e.with("VAULT_ADDR", everywhere).with(envStore, "vault:secret/oauth?insecure=false"), 2, "insecure=true"},
-		{"insecure of nothing", e.with(envStore, "vault:secret/oauth?insecure="), 2, "with a value"},
+		{"insecure of nothing", e.with(envStore, "vault:secret/oauth?insecure="), 2, "insecure"},
 		{"a lag that is none", e.with(envStore, "vault:secret/oauth?list-lag=soon"), 2, "list-lag"},
 		{"a lag below zero", e.with(envStore, "vault:secret/oauth?read-lag=-5s"), 2, "read-lag"},
 		{"data in the path", e.with(envStore, "vault:secret/data/oauth"), 2, `begins with "data/"`},
