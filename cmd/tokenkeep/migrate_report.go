@@ -174,6 +174,9 @@ func (m *migration) print() error {
 		m.printf("\nnothing was written\n")
 	default:
 		m.printf("\n%d of %d records verified%s\n", r.Verified, r.Records-r.Merged, r.changedIDs())
+		if r.Deleted > 0 {
+			m.printf("%s\n", copiesStay)
+		}
 	}
 	return nil
 }

@@ -106,7 +106,7 @@ api_domain     -
 	if got := e.ok(t, "", "ls"); got != want {
 		t.Errorf("ls:\n%s", got)
 	}
-	if got := e.ok(t, "", "rm", "--all", "--yes"); got != "removing all: 2 records of "+e[envStore]+"\nremoved 2 of 2 records of "+e[envStore]+", 0 are left\n" {
+	if got := e.ok(t, "", "rm", "--all", "--yes"); got != "removing all: 2 records of "+e[envStore]+"\nremoved 2 of 2 records of "+e[envStore]+", 0 are left\n"+copiesStay+"\n" {
 		t.Errorf("rm --all: %q", got)
 	}
 	if r := e.tk(t, "", "ls"); r.code != 0 || r.out != "" || r.err != "tokenkeep: there are no records\n" {

@@ -69,8 +69,14 @@ func (a *app) printRemoval(r removal, err error) error {
 		text += fmt.Sprintf(", %d are left", r.After)
 	}
 	a.printf("%s\n", text)
+	if r.After < r.Before {
+		a.printf("%s\n", copiesStay)
+	}
 	return err
 }
+
+// copiesStay says what a removal does not reach.
+const copiesStay = "backups, snapshots and logs may still hold the tokens: see 'tokenkeep rm --help'"
 
 // records returns a number of records in words.
 func records(n int) string {
