@@ -97,6 +97,7 @@ const (
 	KindFileMounted    Kind = "file-mounted"
 	KindFileLockOwner  Kind = "file-lock-owner"
 	KindIDNotNumeric   Kind = "id-not-numeric"
+	KindColumnNarrow   Kind = "column-narrow"
 )
 
 // kinds says what the kinds mean.
@@ -141,6 +142,7 @@ var kinds = map[Kind]struct {
 	KindFileLockOwner:  {false, "The lock file belongs to another user than the token file, whose owner cannot write."},
 	KindFileMounted:    {true, "The token file alone is mounted, and cannot be replaced. It is written in place: a machine that fails in that moment may leave it cut off. Mount its directory instead."},
 	KindFileLeftOver:   {true, "A file beside the token file that a process left behind when it died. It may hold tokens."},
+	KindColumnNarrow:   {true, "A column of the table has less room than some authorization servers' tokens need. A longer token is refused; one that a refresh has brought makes the column wider, if that is permitted."},
 	KindIDNotNumeric:   {false, "The ID is one that the SDK of the file does not read."},
 }
 

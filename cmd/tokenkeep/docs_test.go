@@ -171,7 +171,7 @@ func documentStores(t *testing.T, heading, file string) (env, *strings.Replacer)
 		database := mysqlEnv(t)
 		migrates(t, env{envStore: "file:" + file}, database, "--keep-ids")
 		e = e.with(envMySQLPassword, database[envMySQLPassword])
-		urls = append(urls, "mysql://root@db.example.com/zohooauth", database[envStore])
+		urls = append(urls, "mysql://root@db.example.com/zohooauth?tls=true", database[envStore])
 	case "To AWS Secrets Manager or Google Cloud":
 		aws, _ := awsEnv(t)
 		gcp, _ := gcpEnv(t)

@@ -69,6 +69,7 @@ type batcher interface {
 // A scheme is a kind of store that --store can name.
 type scheme struct {
 	name string // what stands before the colon
+	also string // what may stand there, too
 	form string // as it is written
 	text string // what it is
 
@@ -117,9 +118,12 @@ func (a *app) openURL(ctx context.Context, name string) (store, error) {
 	if !ok {
 		return nil, usagef("the store has no scheme; it is written as one of %s", schemeForms())
 	}
+	if name == "postgres" || name == "postgresql" {
+		return nil, usagef("PostgreSQL is not supported: a database is written as %s or %s", sqliteScheme.form, mysqlScheme.form)
+	}
 	var names []string
 	for _, s := range schemes {
-		if s.name != name {
+		if name != s.name && (s.also == "" || name != s.also) {
 			names = append(names, s.name)
 			continue
 		}

@@ -38,9 +38,11 @@ write sqlite:PATH?table=NAME for another table`,
 
 var mysqlScheme = scheme{
 	name: "mysql",
+	also: "mariadb",
 	form: "mysql://USER@HOST/DB",
 	text: `the table oauthtoken in a MySQL or MariaDB database; ?table=NAME for another
-table, ?tls=true, and what github.com/go-sql-driver/mysql knows, whose form
+table, ?tls=true without which HOST has to be this machine (or ?insecure=true: the
+tokens go over the network as they are), and what github.com/go-sql-driver/mysql knows, whose form
 mysql:USER@tcp(HOST:PORT)/DB can be used, too. The password comes from
 ` + envMySQLPassword + `, or from the file that
 ` + envMySQLPasswordFile + ` names, and from nowhere else`,
@@ -270,6 +272,8 @@ func mysqlConfig(rest string) (_ *mysql.Config, table string, _ error) {
 	}
 	table = values.Get("table")
 	values.Del("table")
+	insecure := values.Get("insecure")
+	values.Del("insecure")
 	var user, database string
 	if strings.HasPrefix(rest, "//") {
 		u, err := url.Parse("mysql:" + rest)
@@ -298,8 +302,20 @@ func mysqlConfig(rest string) (_ *mysql.Config, table string, _ error) {
 		return nil, "", errMySQLPassword
 	case config.DBName == "":
 		return nil, "", usagef("mysql: needs a database behind the host: mysql://USER@HOST/DB")
+	case insecure != "" && insecure != "true":
+		return nil, "", usagef("mysql: insecure is true or not there")
+	case insecure == "" && overNetwork(config):
+		return nil, "", usagef("a database without TLS has to be on this machine: tokens would go over the network as they are; write ?tls=true, or ?insecure=true if that is meant")
 	}
 	return config, table, nil
+}
+
+// overNetwork reports whether what is sent to the server leaves this machine without
+// TLS, or may do so if a machine on the way asks for it.
+func overNetwork(config *mysql.Config) bool {
+	host, _, err := net.SplitHostPort(config.Addr)
+	plain := config.TLSConfig == "" || config.TLSConfig == "false" || config.TLSConfig == "preferred"
+	return plain && config.Net != "unix" && (err != nil || !loopback(host))
 }
 
 var errMySQLPassword = usagef("the password comes from %s or the file that %s names: others can see arguments", envMySQLPassword, envMySQLPasswordFile)

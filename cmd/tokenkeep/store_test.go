@@ -334,7 +334,7 @@ func TestMySQLNames(t *testing.T) {
 			t.Errorf("%s: %+v, %q, %v", name, c, table, err)
 		}
 	}
-	if c, _, err := mysqlConfig("//a%40b%3Ac@h/d"); err != nil || c.User != "a@b:c" || c.Passwd != "" {
+	if c, _, err := mysqlConfig("//a%40b%3Ac@h/d?insecure=true"); err != nil || c.User != "a@b:c" || c.Passwd != "" {
 		t.Errorf("%+v, %v", c, err)
 	}
 	for _, test := range []struct{ name, want string }{

@@ -68,6 +68,14 @@ func (r *record) TryLock(context.Context) (refreshing.Lock, error) {
 	if l == nil {
 		return nil, err
 	}
+	// A file that cannot be written shows before an authorization server is asked for a
+	// token that could not be kept.
+	f, err := os.OpenFile(r.path, os.O_WRONLY, 0)
+	if err != nil {
+		l.unlock()
+		return nil, classed(err)
+	}
+	_ = f.Close()
 	return &refreshLock{r, l}, nil
 }
 

@@ -40,7 +40,7 @@ func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, e
 	for i, t := range tokens {
 		err := tokenstore.Validate(t)
 		if err == nil {
-			err = s.check(tokenstore.Plan{Record: -1, Token: t})
+			err = s.checkRoom(ctx, tokenstore.Plan{Record: -1, Token: t})
 		}
 		errs[i] = wrap("check", t.ID, err)
 	}

@@ -13,7 +13,7 @@ import (
 var _ tokenstore.Checker = (*Store)(nil)
 
 // Check implements tokenstore.Checker. It reports rows that cannot be read, IDs
-// that the SDKs cannot, and records that are the same. MergeDuplicates makes one
+// that the SDKs cannot, columns with little room, and records that are the same. MergeDuplicates makes one
 // record of those, in one transaction. The ID that is given up is forgotten,
 // because the SDKs' table has no room for it. Purge is Scrub, if the database has room
 // that may hold what was removed. Permissions and Grace have no meaning here: New has
@@ -36,6 +36,9 @@ func (s *Store) Check(ctx context.Context, opts *tokenstore.CheckOptions) iter.S
 			if !yield(p.Finding, nil) {
 				return
 			}
+		}
+		if f, is := s.table.narrow(); is && !yield(f, nil) {
+			return
 		}
 		if f, err := s.remnants(ctx, o); err != nil {
 			yield(tokenstore.Finding{}, wrap("check", "", err))

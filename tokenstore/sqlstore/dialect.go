@@ -53,6 +53,9 @@ type dialect interface {
 	// remnants says where scrub may find something, or returns "".
 	remnants(ctx context.Context, s *Store) (string, error)
 
+	// widen gives a column of the table more room, if that is limited.
+	widen(ctx context.Context, q querier, name string) error
+
 	// begin returns the statement that begins a transaction which writes.
 	begin() string
 

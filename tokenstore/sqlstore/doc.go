@@ -15,7 +15,7 @@
 //
 // The table is called oauthtoken, unless Options.Table says otherwise, and has a
 // row of ten columns for each record. New creates it if there is none, as the SDKs'
-// documentation has it. A table that is there is used as it is: its columns may have
+// documentation has it, but with room for tokens of any length. A table that is there is used as it is: its columns may have
 // other types, and there may be others. One of an older generation, which lacks some
 // of the ten, fails with an error that names the generation; so does a table of
 // MySQL in an engine without transactions.
@@ -31,8 +31,10 @@
 // statement. What a column has no room for, or no character for, is refused with
 // tokenstore.ErrTooLarge or tokenstore.ErrInvalidToken before anything is changed:
 // each row that is written is read again in the same transaction, because a server
-// that is not strict stores something else and says nothing. In the SDKs' table that
-// is what is longer than 255 characters, and an ID of more than ten.
+// that is not strict stores something else and says nothing. In the SDKs' table in MySQL
+// that is what is longer than 255 characters, and an ID of more than ten. SQLite keeps
+// to no such limits. A token that Refresh has brought is nowhere else: it makes the
+// column wider that has no room for it (ALTER TABLE), as far as that is permitted.
 //
 // # What the SDKs rely on
 //
@@ -128,6 +130,16 @@
 // those who ask for its record, with tokenstore.ErrCorrupt, and is left alone. Errors
 // of a server are passed on with its text where that repeats no value, and else with
 // their number.
+//
+// What an operator or the author of the program has to change fails with
+// tokenstore.ErrRefused: a database that is not there or of another kind (PostgreSQL is
+// not supported), a table that was dropped, a set-up that the store cannot work with.
+//
+// A server that takes no writes, as after a failover the one is to which the connections
+// of the pool lead, fails with tokenstore.ErrRefused once new connections have led to it,
+// too. The store closes the old ones and tries again, and Refresh does so before it
+// calls mint, and for LeaseTTL afterwards. With rejectReadOnly=true in the data source
+// name the driver does the same for reads, which are otherwise answered by the old server.
 //
 // The connections to MySQL must speak utf8mb4, which is the driver's default. A
 // database in memory of SQLite must be one for all connections of the pool:

@@ -30,13 +30,33 @@ func (s *Store) failed(ctx context.Context, err error) error {
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case isClassed(err):
+		return err
 	}
 	return s.dialect.classed(err)
 }
 
+// setUp returns an error about how the database is set up, which stays until an
+// operator or the program's author changes it.
+func setUp(format string, args ...any) error {
+	return classed(tokenstore.ErrRefused, fmt.Errorf(format, args...))
+}
+
+// isClassed reports whether err has a class that callers see.
+func isClassed(err error) bool {
+	return errors.Is(err, tokenstore.ErrRefused) || errors.Is(err, tokenstore.ErrCorrupt)
+}
+
+// A readOnlyError says that the server takes no writes, and that the connection it
+// came from may lead to another one than a new connection.
+type readOnlyError struct{ error }
+
+func (e readOnlyError) Unwrap() error { return e.error }
+
 // Classes of errors that are not passed on as such.
 var (
 	errBusy      = errors.New("another program is writing")
+	errReadOnly  = errors.New("the server takes no writes")
 	errDuplicate = errors.New("it would be the second of its kind in a unique index")
 )
 
@@ -46,6 +66,9 @@ func ofClass(class, err error) error {
 	switch class {
 	case errBusy:
 		return again{error: classed(tokenstore.ErrUnavailable, err)}
+	case errReadOnly:
+		return again{error: readOnlyError{setUp("the server takes no writes. After a failover new connections lead to the new one: "+
+			"rejectReadOnly=true in the data source name gives up those that do not: %w", err)}, few: true}
 	case errDuplicate:
 		// Another program may have added the row since; but a unique index may
 		// also not tell two IDs apart, or allow less than the rules.

@@ -33,14 +33,14 @@ func (d *mysql) open(ctx context.Context, db *sql.DB) error {
 	}
 	for _, set := range []string{client, connection, results.String} {
 		if set != "utf8mb4" {
-			return fmt.Errorf("a connection speaks the character set %q, and has to speak utf8mb4: see the parameter charset of the data source name", set)
+			return setUp("a connection speaks the character set %q, and has to speak utf8mb4: see the parameter charset of the data source name", set)
 		}
 	}
 	switch {
 	case !database.Valid:
-		return errors.New("no database is selected: put its name into the data source name")
+		return setUp("no database is selected: put its name into the data source name")
 	case !autocommit:
-		return errors.New("autocommit is off, and reads would never see what others write")
+		return setUp("autocommit is off, and reads would never see what others write")
 	}
 	d.database = database.String
 	return nil
@@ -55,7 +55,7 @@ func (d *mysql) check(ctx context.Context, db *sql.DB) error {
 	case err != nil:
 		return err
 	case engine.Valid && transactions.String != "YES":
-		return fmt.Errorf("the table %q is in the engine %s, which has no transactions: ALTER TABLE %s ENGINE=InnoDB", d.table, engine.String, d.table)
+		return setUp("the table %q is in the engine %s, which has no transactions: ALTER TABLE %s ENGINE=InnoDB", d.table, engine.String, d.table)
 	}
 	return nil
 }
@@ -84,12 +84,17 @@ func (d *mysql) inspect(ctx context.Context, q querier, table string) ([]found, 
 	return all, rows.Err()
 }
 
+// longText is the type of columns that hold tokens, with room for MaxRecord. The
+// collation is not a binary one: the Python SDK's connector returns the text of such a
+// column as bytes. This package compares bytes whatever the collation.
+const longText = "text CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"
+
 // create names engine, character set and collation: the defaults of an old server
 // may be ones without transactions, without most characters, and without regard to
 // case.
 func (d *mysql) create() (table, notes string) {
 	const options = " ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
-	return createTable(d.table, options), createNotes(d.table, options)
+	return createTable(d.table, longText, options), createNotes(d.table, options)
 }
 
 func (d *mysql) begin() string { return "START TRANSACTION" }
@@ -189,10 +194,11 @@ var mysqlClasses = map[int]struct {
 	1142: {class: tokenstore.ErrDenied},
 	1143: {class: tokenstore.ErrDenied},
 	1227: {class: tokenstore.ErrDenied},
-	1290: {class: tokenstore.ErrDenied}, // the server is read-only
+	1290: {class: errReadOnly}, // the server is read-only
 	1698: {class: tokenstore.ErrDenied},
-	1792: {class: tokenstore.ErrDenied}, // the transaction is read-only
-	1836: {class: tokenstore.ErrDenied}, // the server is being upgraded, and read-only
+	1792: {class: errReadOnly}, // the transaction is read-only
+	1836: {class: errReadOnly}, // the server is being upgraded, and read-only
+	3100: {class: errReadOnly}, // a member of a group that takes no writes
 	1406: {class: tokenstore.ErrTooLarge},
 	1264: {class: tokenstore.ErrInvalidToken}, // a number is out of range
 	1267: {class: tokenstore.ErrInvalidToken}, // two collations that cannot be compared
@@ -201,12 +207,35 @@ var mysqlClasses = map[int]struct {
 	3854: {class: tokenstore.ErrInvalidToken, bare: true}, // the same
 	3988: {class: tokenstore.ErrInvalidToken, bare: true}, // the same
 	1040: {class: tokenstore.ErrUnavailable},              // too many connections
-	1049: {class: tokenstore.ErrUnavailable},              // no such database
-	1054: {class: tokenstore.ErrUnavailable},              // no such column
-	1146: {class: tokenstore.ErrUnavailable},              // no such table
 	1203: {class: tokenstore.ErrUnavailable},              // too many connections of a user
+	1046: {class: tokenstore.ErrRefused},                  // no database is selected
+	1048: {class: tokenstore.ErrRefused},                  // a further column may not be NULL
+	1049: {class: tokenstore.ErrRefused},                  // no such database
+	1054: {class: tokenstore.ErrRefused},                  // no such column
+	1064: {class: tokenstore.ErrRefused, bare: true},      // it speaks another SQL
+	1071: {class: tokenstore.ErrRefused},                  // a key is too long
+	1115: {class: tokenstore.ErrRefused},                  // no such character set
+	1118: {class: tokenstore.ErrRefused},                  // a row is too long
+	1146: {class: tokenstore.ErrRefused},                  // no such table
+	1170: {class: tokenstore.ErrRefused},                  // an index on a column of the type text
+	1193: {class: tokenstore.ErrRefused},                  // no such variable
+	1235: {class: tokenstore.ErrRefused},                  // not supported by this server
+	1273: {class: tokenstore.ErrRefused},                  // no such collation
+	1286: {class: tokenstore.ErrRefused},                  // no such engine
+	1305: {class: tokenstore.ErrRefused},                  // no such function
+	1364: {class: tokenstore.ErrRefused},                  // a further column has no default
+	1451: {class: tokenstore.ErrRefused, bare: true},      // a foreign key
+	1452: {class: tokenstore.ErrRefused, bare: true},      // the same
+	3819: {class: tokenstore.ErrRefused, bare: true},      // a CHECK constraint
+	4025: {class: tokenstore.ErrRefused, bare: true},      // the same
 	3024: {class: tokenstore.ErrUnavailable},              // the query took too long
 	1317: {class: tokenstore.ErrUnavailable},              // the query was interrupted
+}
+
+// mysqlSetUp are parts of the texts of errors that drivers and package tls have for
+// what stays until an operator changes the data source name or the server.
+var mysqlSetUp = []string{
+	"x509:", "does not support TLS", "authentication plugin", "old password", "cleartext", "function database() does not exist", "syntax error",
 }
 
 func (d *mysql) classed(err error) error {
@@ -215,6 +244,11 @@ func (d *mysql) classed(err error) error {
 	}
 	m := numbers.FindStringSubmatch(err.Error())
 	if m == nil {
+		for _, text := range mysqlSetUp {
+			if strings.Contains(err.Error(), text) {
+				return classed(tokenstore.ErrRefused, err)
+			}
+		}
 		return classed(tokenstore.ErrUnavailable, err)
 	}
 	n, _ := strconv.Atoi(m[1])

@@ -27,7 +27,7 @@ func refusalNote(id string) string {
 	return "refusal " + hex.EncodeToString(digest[:16])
 }
 
-func (t table) quotedNotes() string { return "`" + t.name + notesSuffix + "`" }
+func (t *table) quotedNotes() string { return "`" + t.name + notesSuffix + "`" }
 
 // note returns a note, or the empty text.
 func (s *Store) note(ctx context.Context, q querier, name string) (text string, err error) {

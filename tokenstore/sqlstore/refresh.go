@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
+	"fmt"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
@@ -47,11 +49,32 @@ func (r record) look(ctx context.Context, q querier) (tokenstore.Token, error) {
 
 // TryLock implements refreshing.Record.
 func (r record) TryLock(ctx context.Context) (refreshing.Lock, error) {
-	held, err := r.dialect.tryLock(ctx, r.db, r.id)
-	if held == nil {
-		return nil, r.failed(ctx, err)
+	var err error
+	for range fewAttempts {
+		held, lockErr := r.dialect.tryLock(ctx, r.db, r.id)
+		if held == nil {
+			return nil, r.failed(ctx, lockErr)
+		}
+		l := &refreshLock{record: r, held: held}
+		if err = l.ready(ctx); err == nil {
+			return l, nil
+		}
+		l.held.unlock()
+		// The connection may have been one from before a failover.
+		if readOnly := (readOnlyError{}); !errors.As(err, &readOnly) {
+			break
+		}
 	}
-	return &refreshLock{record: r, held: held}, nil
+	return nil, err
+}
+
+// ready returns an error if the record cannot be written, before an authorization
+// server is asked for a token that could not be kept.
+func (l *refreshLock) ready(ctx context.Context) error {
+	return l.update(ctx, l.conn(), func(ctx context.Context, x *tx) (bool, error) {
+		_, err := x.exec(ctx, "UPDATE "+x.table.quoted()+" SET access_token = access_token WHERE id = ?", l.id)
+		return false, err
+	})
 }
 
 // A held is a lock on a record.
@@ -116,6 +139,14 @@ func (l *refreshLock) Keep(ctx context.Context, f *codec.Failure) error {
 
 // Update implements refreshing.Lock.
 func (l *refreshLock) Update(ctx context.Context, change func(tokenstore.Token) (tokenstore.Token, error)) error {
+	err := l.updateOnce(ctx, change)
+	for n := 0; n < len(tokenColumns) && err != nil && l.makeRoom(ctx, err); n++ {
+		err = l.updateOnce(ctx, change)
+	}
+	return err
+}
+
+func (l *refreshLock) updateOnce(ctx context.Context, change func(tokenstore.Token) (tokenstore.Token, error)) error {
 	return l.change(ctx, func(ctx context.Context, x *tx) (changed bool, err error) {
 		like := tokenstore.Token{ID: l.id}
 		v, err := x.read(ctx, describedBy(like))
@@ -141,7 +172,12 @@ func (l *refreshLock) change(ctx context.Context, change func(context.Context, *
 	if c := l.conn(); c != nil && c.PingContext(ctx) != nil {
 		l.broken = true
 	}
-	return l.update(ctx, l.conn(), change)
+	err := l.update(ctx, l.conn(), change)
+	if readOnly := (readOnlyError{}); errors.As(err, &readOnly) {
+		// What was minted is tried again until the lease ends: a failover takes its time.
+		return fmt.Errorf("%w: %s", tokenstore.ErrUnavailable, err)
+	}
+	return err
 }
 
 // Release implements refreshing.Lock.

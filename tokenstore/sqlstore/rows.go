@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -43,8 +44,8 @@ var columnList = func() string {
 // A table is what is known of the table.
 type table struct {
 	name    string
-	columns [len(columns)]column
-	notes   bool // there is the second table
+	columns atomic.Pointer[[len(columns)]column] // they may be given more room meanwhile
+	notes   bool                                 // there is the second table
 }
 
 // A column is what a column of the table can hold.
@@ -55,15 +56,16 @@ type column struct {
 }
 
 // quoted returns the name as it stands in statements.
-func (t table) quoted() string { return "`" + t.name + "`" }
+func (t *table) quoted() string { return "`" + t.name + "`" }
 
 // check returns an error if the table cannot hold a record. A server that is not
 // strict would cut its values off and say nothing.
-func (t table) check(r codec.Row) error {
+func (t *table) check(r codec.Row) error {
+	have := t.columns.Load()
 	for i, c := range columns {
-		value, limit, unit := *c.of(&r), t.columns[i].limit, "characters"
+		value, limit, unit := *c.of(&r), have[i].limit, "characters"
 		n := utf8.RuneCountInString(value)
-		if t.columns[i].bytes {
+		if have[i].bytes {
 			n, unit = len(value), "bytes"
 		}
 		if limit == 0 || n <= limit {
@@ -73,15 +75,15 @@ func (t table) check(r codec.Row) error {
 		if i == 0 {
 			class = tokenstore.ErrInvalidToken // it is the wrong kind of ID
 		}
-		return fmt.Errorf("%w: %s has %d %s, the column holds %d", class, c.name, n, unit, limit)
+		return narrowError{fmt.Errorf("%w: %s has %d %s, the column holds %d", class, c.name, n, unit, limit), c.name}
 	}
 	return nil
 }
 
 // value returns what is stored for a field: SDKs store NULL for what a record
 // has not, and read the empty text as the same.
-func (t table) value(i int, field string) any {
-	if field == "" && !t.columns[i].notNull {
+func (t *table) value(i int, field string) any {
+	if field == "" && !t.columns.Load()[i].notNull {
 		return nil
 	}
 	return field

@@ -15,7 +15,15 @@ func (s *Store) open(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	err := s.patiently(ctx, func(ctx context.Context) error { return s.failed(ctx, s.dialect.open(ctx, s.db)) })
+	err := s.patiently(ctx, func(ctx context.Context) error {
+		err := s.dialect.open(ctx, s.db)
+		if err != nil && ctx.Err() == nil {
+			if other := s.otherKind(ctx); other != nil {
+				return other
+			}
+		}
+		return s.failed(ctx, err)
+	})
 	if err != nil {
 		return err
 	}
@@ -32,13 +40,46 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	notes, err := s.ensure(ctx, s.table.name+notesSuffix, createNotes)
-	if errors.Is(err, tokenstore.ErrDenied) {
+	if errors.Is(err, tokenstore.ErrDenied) || errors.Is(err, tokenstore.ErrRefused) {
 		s.refresher.Logger.WarnContext(ctx, "sqlstore: there is no table for notes, and it may not be created: refusals are not kept, and IDs may be used again",
 			"table", s.table.name+notesSuffix)
 		return nil
 	}
 	s.table.notes = len(notes) > 0
 	return err
+}
+
+// otherKind returns an error if the database is not of the dialect's kind.
+func (s *Store) otherKind(ctx context.Context) error {
+	var version string
+	if s.db.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version) == nil {
+		if _, ok := s.dialect.(*sqlite); !ok {
+			return setUp("the database is SQLite: the dialect is SQLite")
+		}
+		return nil
+	}
+	if s.db.QueryRowContext(ctx, "SELECT version()").Scan(&version) != nil {
+		return nil
+	}
+	switch _, ok := s.dialect.(*mysql); {
+	case strings.Contains(version, "PostgreSQL"), strings.Contains(version, "Cockroach"):
+		return setUp("the database is PostgreSQL, which is not supported: MySQL, MariaDB and SQLite are")
+	case !ok:
+		return setUp("the database is MySQL or MariaDB: the dialect is MySQL")
+	}
+	return nil
+}
+
+// reinspect looks at the columns of the table again: another program may have given them
+// more room.
+func (s *Store) reinspect(ctx context.Context) error {
+	return s.patiently(ctx, func(ctx context.Context) error {
+		have, err := s.dialect.inspect(ctx, s.db, s.table.name)
+		if err != nil {
+			return s.failed(ctx, err)
+		}
+		return s.table.adopt(have)
+	})
 }
 
 // ensure returns the columns of the table, which it creates if there is none.
@@ -71,14 +112,16 @@ func (t *table) adopt(have []found) error {
 		names = append(names, have[i].name)
 	}
 	var missing []string
+	var known [len(columns)]column
 	for i, c := range columns {
 		if j := slices.Index(names, c.name); j >= 0 {
-			t.columns[i] = have[j].column
+			known[i] = have[j].column
 		} else {
 			missing = append(missing, c.name)
 		}
 	}
 	if missing == nil {
+		t.columns.Store(&known)
 		return nil
 	}
 	return fmt.Errorf("%w: the table %q is %s: it lacks %s", tokenstore.ErrCorrupt, t.name, generation(names), strings.Join(missing, ", "))

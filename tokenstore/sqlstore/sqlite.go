@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -55,19 +53,15 @@ func (d *sqlite) check(ctx context.Context, db *sql.DB) error {
 			return err
 		}
 		if len(columns) == 0 {
-			return errors.New("each connection has a database in memory of its own: open it with cache=shared, or call SetMaxOpenConns(1)")
+			return setUp("each connection has a database in memory of its own: open it with cache=shared, or call SetMaxOpenConns(1)")
 		}
 	}
 	return nil
 }
 
-// lengths finds the room of a column in its declared type. SQLite does not care,
-// but the table may be copied to a database that does, and is read by programs
-// that were written for one.
-var lengths = regexp.MustCompile(`(?i)char[^()]*\(\s*([0-9]{1,9})\s*\)`)
-
+// inspect finds no limits: SQLite does not keep to those that a table declares.
 func (d *sqlite) inspect(ctx context.Context, q querier, table string) ([]found, error) {
-	rows, err := q.QueryContext(ctx, `SELECT name, type, "notnull" FROM pragma_table_info(?) ORDER BY cid`, table)
+	rows, err := q.QueryContext(ctx, `SELECT name, "notnull" FROM pragma_table_info(?) ORDER BY cid`, table)
 	if err != nil {
 		return nil, err
 	}
@@ -75,12 +69,8 @@ func (d *sqlite) inspect(ctx context.Context, q querier, table string) ([]found,
 	var all []found
 	for rows.Next() {
 		var f found
-		var declared string
-		if err := rows.Scan(&f.name, &declared, &f.notNull); err != nil {
+		if err := rows.Scan(&f.name, &f.notNull); err != nil {
 			return nil, err
-		}
-		if m := lengths.FindStringSubmatch(declared); m != nil {
-			f.limit, _ = strconv.Atoi(m[1])
 		}
 		all = append(all, f)
 	}
@@ -88,7 +78,7 @@ func (d *sqlite) inspect(ctx context.Context, q querier, table string) ([]found,
 }
 
 func (d *sqlite) create() (table, notes string) {
-	return createTable(d.table, ""), createNotes(d.table, "")
+	return createTable(d.table, "text", ""), createNotes(d.table, "")
 }
 
 // begin takes the lock of the database that only one writer has at a time, of all
@@ -150,6 +140,13 @@ var sqliteClasses = []struct {
 	{"permission denied", tokenstore.ErrDenied},
 	{"disk image is malformed", tokenstore.ErrCorrupt},
 	{"file is not a database", tokenstore.ErrCorrupt},
+	{"unable to open database file", tokenstore.ErrRefused},
+	{"no such table", tokenstore.ErrRefused},
+	{"no such column", tokenstore.ErrRefused},
+	{"no such function", tokenstore.ErrRefused},
+	{"has no column named", tokenstore.ErrRefused},
+	{"syntax error", tokenstore.ErrRefused},
+	{"constraint failed", tokenstore.ErrRefused}, // one that the SDKs' table has not
 }
 
 func (d *sqlite) classed(err error) error {
@@ -170,11 +167,12 @@ func (d *sqlite) outside(err error) bool {
 }
 
 // createTable returns the statement that creates the SDKs' table, as their
-// documentation has it.
-func createTable(name, options string) string {
-	return fmt.Sprintf("CREATE TABLE IF NOT EXISTS `%s` (id varchar(10) NOT NULL, user_name varchar(255), client_id varchar(255), "+
-		"client_secret varchar(255), refresh_token varchar(255), access_token varchar(255), grant_token varchar(255), "+
-		"expiry_time varchar(20), redirect_url varchar(255), api_domain varchar(255), primary key (id))%s", name, options)
+// documentation has it, but with columns of the type text for what may be longer than
+// theirs.
+func createTable(name, text, options string) string {
+	return fmt.Sprintf("CREATE TABLE IF NOT EXISTS `%[1]s` (id varchar(10) NOT NULL, user_name varchar(255), client_id varchar(255), "+
+		"client_secret %[2]s, refresh_token %[2]s, access_token %[2]s, grant_token %[2]s, "+
+		"expiry_time varchar(20), redirect_url %[2]s, api_domain %[2]s, primary key (id))%[3]s", name, text, options)
 }
 
 func createNotes(name, options string) string {

@@ -17,7 +17,7 @@ import (
 )
 
 // MaxRecord is the largest record in bytes: that of the secret managers, so that
-// what is kept here can move there. The columns of the SDKs' table hold less.
+// what is kept here can move there. The columns of the SDKs' table in MySQL hold less.
 const MaxRecord = rowset.MaxRecord
 
 // Options configures a Store. The zero value, and a nil *Options, are good
@@ -77,7 +77,9 @@ var (
 // the table, and creates it if there is none. opts may be nil.
 //
 // An error about a table that is not one of the present SDKs says which it is, and
-// matches tokenstore.ErrCorrupt. Nothing is written then.
+// matches tokenstore.ErrCorrupt. A database that cannot be worked with fails with
+// tokenstore.ErrRefused: one of another kind, such as PostgreSQL, one that is not
+// there, a character set other than utf8mb4. Nothing is written then.
 func New(ctx context.Context, db *sql.DB, dialect Dialect, opts *Options) (*Store, error) {
 	if db == nil {
 		return nil, errors.New("sqlstore: the database is nil")
@@ -101,11 +103,11 @@ func New(ctx context.Context, db *sql.DB, dialect Dialect, opts *Options) (*Stor
 	s := &Store{
 		db:        db,
 		dialect:   d,
-		table:     table{name: o.Table},
 		anyID:     o.AnyID,
 		refresher: r,
 		turn:      make(chan struct{}, 1),
 	}
+	s.table.name = o.Table
 	if err := s.open(ctx); err != nil {
 		return nil, wrap("open", "", err)
 	}
@@ -170,7 +172,7 @@ func (s *Store) save(ctx context.Context, t tokenstore.Token) (saved tokenstore.
 	}
 	p, err := v.Plan(t)
 	if err == nil && p.Changed {
-		err = s.check(p)
+		err = s.checkRoom(ctx, p)
 	}
 	if err != nil || !p.Changed {
 		return p.Token, err

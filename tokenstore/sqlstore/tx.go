@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -34,7 +35,8 @@ type tx struct {
 // again in another one if other programs write at the same time. It runs on conn,
 // or on a connection of the pool if that is nil.
 func (s *Store) update(ctx context.Context, conn *sql.Conn, change func(context.Context, *tx) (changed bool, err error)) error {
-	if conn == nil {
+	given := conn != nil
+	if !given {
 		// One goroutine at a time takes a connection to wait on. One that has its
 		// own must not queue up behind those who wait for the pool.
 		select {
@@ -59,7 +61,14 @@ func (s *Store) update(ctx context.Context, conn *sql.Conn, change func(context.
 			return s.failed(ctx, err)
 		}
 		defer release()
-		return s.attempt(ctx, &tx{s, conn}, change)
+		err = s.attempt(ctx, &tx{s, conn}, change)
+		if readOnly := (readOnlyError{}); errors.As(err, &readOnly) {
+			s.renew(ctx, conn)
+			if given {
+				return readOnly
+			}
+		}
+		return err
 	})
 }
 
@@ -106,6 +115,20 @@ func (x *tx) rollBack(ctx context.Context) {
 // discard closes a connection in an unknown state, so that nobody gets it. The
 // server rolls back and unlocks what it held.
 func discard(conn *sql.Conn) { _ = conn.Raw(func(any) error { return driver.ErrBadConn }) }
+
+// renew closes a connection whose server takes no writes, and those of the pool that
+// nothing uses: after a failover they lead to that server, too.
+func (s *Store) renew(ctx context.Context, conn *sql.Conn) {
+	discard(conn)
+	for range s.db.Stats().Idle {
+		c, err := s.db.Conn(ctx)
+		if err != nil {
+			return
+		}
+		discard(c)
+		_ = c.Close()
+	}
+}
 
 // read returns the rows that meet the condition, and keeps other programs from
 // changing them until the transaction ends.

@@ -108,6 +108,7 @@ func storesOrRefuses(t *testing.T, b *backend) {
 func TestALongValueDoesNotReachARecord(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
+		b.exec(t, wide("id varchar(10) NOT NULL PRIMARY KEY", ""))
 		s := b.open(t, nil)
 		record := mustSave(t, s, full("ann"))
 		for name, of := range textFields {
@@ -116,9 +117,17 @@ func TestALongValueDoesNotReachARecord(t *testing.T) {
 			}
 			token := tokenstore.Token{ID: record.ID}
 			*of(&token) = strings.Repeat("é", 256)
-			if _, err := s.SaveToken(t.Context(), token); !errors.Is(err, tokenstore.ErrTooLarge) {
-				t.Errorf("SaveToken of 256 characters as %s returned error %v, want %q", name, err, tokenstore.ErrTooLarge)
+			want := tokenstore.ErrTooLarge
+			if b.dialect == SQLite {
+				want, record = nil, tokenstore.Merge(record, token) // it keeps to no limits
 			}
+			if _, err := s.SaveToken(t.Context(), token); !errors.Is(err, want) {
+				t.Errorf("SaveToken of 256 characters as %s returned error %v, want %v", name, err, want)
+			}
+		}
+		record.ExpiresAt = tokenstore.Token{}.ExpiresAt
+		if b.dialect == MySQL {
+			record.ExpiresAt = full("ann").ExpiresAt
 		}
 		if got, err := s.FindTokenByID(t.Context(), record.ID); err != nil || got != record {
 			t.Errorf("after that the record is another, error %v", err)

@@ -1,0 +1,128 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// A narrowError says that a column has no room for a value. It matches
+// tokenstore.ErrTooLarge.
+type narrowError struct {
+	error
+	column string
+}
+
+func (e narrowError) Unwrap() error { return e.error }
+
+// checkRoom is check, which looks at the table again before it says that a column has
+// no room.
+func (s *Store) checkRoom(ctx context.Context, p tokenstore.Plan) error {
+	err := s.check(p)
+	if narrow := (narrowError{}); errors.As(err, &narrow) && s.reinspect(ctx) == nil {
+		return s.check(p)
+	}
+	return err
+}
+
+// tokenColumns are the columns whose values come from the authorization server.
+var tokenColumns = map[string]bool{
+	"client_secret": true, "refresh_token": true, "access_token": true, "grant_token": true, "redirect_url": true, "api_domain": true,
+}
+
+// makeRoom gives the column more room that err says has none. It is called with a token
+// that was minted and is nowhere else: the authorization server may have given up the
+// one before. Programs on an SDK read a wider column as they read the one it was.
+func (l *refreshLock) makeRoom(ctx context.Context, err error) bool {
+	narrow := narrowError{}
+	if !errors.As(err, &narrow) || !tokenColumns[narrow.column] {
+		return false
+	}
+	if err := l.reinspect(ctx); err != nil {
+		return false
+	}
+	if limit := l.table.room(narrow.column); limit != 0 && limit < MaxRecord-1 {
+		if err := l.dialect.widen(ctx, l.querier(), narrow.column); err != nil {
+			l.refresher.Logger.ErrorContext(ctx, "sqlstore: a column has no room for a new token, and could not be made wider",
+				"table", l.table.name, "column", narrow.column, "error", l.failed(ctx, err))
+			return false
+		}
+		l.refresher.Logger.WarnContext(ctx, "sqlstore: a column had no room for a new token, and was made wider", "table", l.table.name, "column", narrow.column)
+	}
+	return l.reinspect(ctx) == nil
+}
+
+func (d *sqlite) widen(context.Context, querier, string) error { return nil }
+
+// character is the name of a character set or collation.
+var character = regexp.MustCompile(`^[A-Za-z0-9_]+$`)
+
+// widen makes a column one of the type text, or blob where it holds bytes. It keeps
+// the character set, and the collation unless that is a binary one: see longText.
+func (d *mysql) widen(ctx context.Context, q querier, name string) error {
+	rows, err := q.QueryContext(ctx, "SELECT COLUMN_DEFAULT, IS_NULLABLE, CHARACTER_SET_NAME, COLLATION_NAME FROM information_schema.COLUMNS "+
+		"WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? AND COLUMN_NAME = ?", d.table, name)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var given, nullable, set, collation sql.NullString
+	for rows.Next() {
+		if err := rows.Scan(&given, &nullable, &set, &collation); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return err
+	}
+	if given.Valid && given.String != "NULL" {
+		return setUp("the column has a default, which a text cannot have")
+	}
+	kind := "blob"
+	if set.Valid {
+		kind = "text"
+		if character.MatchString(set.String) {
+			kind += " CHARACTER SET " + set.String
+		}
+		if character.MatchString(collation.String) && !strings.HasSuffix(collation.String, "_bin") {
+			kind += " COLLATE " + collation.String
+		}
+	}
+	if nullable.String == "NO" {
+		kind += " NOT NULL"
+	}
+	_, err = q.ExecContext(ctx, fmt.Sprintf("ALTER TABLE `%s` MODIFY `%s` %s", d.table, name, kind))
+	return err
+}
+
+// room returns the limit of a column.
+func (t *table) room(name string) int {
+	for i, c := range columns {
+		if c.name == name {
+			return t.columns.Load()[i].limit
+		}
+	}
+	return 0
+}
+
+// narrow returns a finding for the columns that have less room than a token may need.
+func (t *table) narrow() (tokenstore.Finding, bool) {
+	var names []string
+	least := MaxRecord
+	for i, c := range columns {
+		limit := t.columns.Load()[i].limit
+		if tokenColumns[c.name] && strings.HasSuffix(c.name, "_token") && limit != 0 && limit < MaxRecord-1 {
+			names = append(names, c.name)
+			least = min(least, limit)
+		}
+	}
+	return tokenstore.Finding{
+		Kind: tokenstore.KindColumnNarrow, Name: t.name, Remedy: tokenstore.RemedyManual,
+		Detail: fmt.Sprintf("%s: a token longer than %d cannot be saved: ALTER TABLE %s MODIFY … text", strings.Join(names, ", "), least, t.name),
+	}, names != nil
+}
