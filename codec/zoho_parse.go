@@ -64,28 +64,34 @@ func NewTokenFile(d Dialect) (*TokenFile, error) {
 // It reads what any of the SDKs has written, in any of their versions: columns
 // by their position, nine or ten of them, both names of those that have two,
 // all line breaks, blank lines, a byte order mark; and a file without a header.
-// The text "null" is an absent value, unless it is quoted.
+// The text "null" is an absent value, unless it is quoted. It reads what other programs
+// make of such a file where that leaves no doubt: text in UTF-16 with a byte order mark,
+// columns without a name and content at the ends of all lines, and expiry times as
+// ParseExpiry does. Other forms that are known are named in the error.
 //
 // A file that does not end as the SDK ends it, or in the middle of a row, is cut
 // off. The error then matches ErrFormat, as with all others, and names the line.
 func ParseTokenFile(data []byte, d Dialect) (*TokenFile, error) {
-	text := strings.TrimLeft(string(data), "\ufeff")
+	text, err := decode(data)
+	if err != nil {
+		return nil, err
+	}
 	if d != "" {
 		known, err := d.lookup()
 		if err != nil {
 			return nil, err
 		}
-		lines, err := scan(text, !known.splits)
+		lines, err := cut(text, !known.splits)
 		if err != nil {
 			return nil, err
 		}
 		return assemble(lines, []dialect{known})
 	}
-	lines, err := scan(text, true)
+	lines, err := cut(text, true)
 	if err != nil {
 		// What is no quoted field may be a value that begins with a quote, in
 		// the file of an SDK that knows no quoting.
-		raw, rawErr := scan(text, false)
+		raw, rawErr := cut(text, false)
 		if rawErr != nil {
 			return nil, err
 		}
@@ -129,6 +135,15 @@ func column(name string) int {
 	return -1
 }
 
+// cut is scan, without the columns that a spreadsheet adds.
+func cut(text string, quotes bool) ([]line, error) {
+	lines, err := scan(text, quotes)
+	if err != nil {
+		return nil, err
+	}
+	return trim(lines)
+}
+
 // scan cuts text into lines and those into fields. If quotes is set a field may
 // be quoted, and have commas and line breaks in it. Lines without any content are
 // left out.
@@ -155,9 +170,6 @@ func scan(text string, quotes bool) ([]line, error) {
 				field, at = text[at:end], end
 			}
 			l.fields, l.quoted = append(l.fields, field), append(l.quoted, quoted)
-			if len(l.fields) > len(columns) {
-				return nil, fmt.Errorf("codec: %w: line %d has more than %d columns", ErrFormat, l.number, len(columns))
-			}
 			if at == len(text) || text[at] != ',' {
 				break
 			}
@@ -324,7 +336,7 @@ func (l line) row(early int64) row {
 			*columns[i].of(&r.Row) = value
 		}
 	}
-	if ms, err := strconv.ParseInt(r.ExpiryTime, 10, 64); err == nil && early != 0 {
+	if ms, err := ParseExpiry(r.ExpiryTime); err == nil && r.ExpiryTime != "" {
 		r.ExpiryTime = strconv.FormatInt(ms+early, 10)
 	}
 	return r

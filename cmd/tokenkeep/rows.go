@@ -24,9 +24,9 @@ func fromRow(r codec.Row) (tokenstore.Token, error) {
 		RedirectURL: r.RedirectURL, APIDomain: r.APIDomain,
 	}
 	if r.ExpiryTime != "" {
-		ms, err := strconv.ParseInt(r.ExpiryTime, 10, 64)
-		if err != nil { // the cause quotes it
-			return tokenstore.Token{}, fmt.Errorf("%w: expiry_time is not a number of milliseconds", errInput)
+		ms, err := codec.ParseExpiry(r.ExpiryTime)
+		if err != nil {
+			return tokenstore.Token{}, fmt.Errorf("%w: %w", errInput, err)
 		}
 		if ms != 0 {
 			t.ExpiresAt = time.UnixMilli(ms).UTC()

@@ -41,11 +41,11 @@ var mysqlScheme = scheme{
 	also: "mariadb",
 	form: "mysql://USER@HOST/DB",
 	text: `the table oauthtoken in a MySQL or MariaDB database; ?table=NAME for another
-table, ?tls=true without which HOST has to be this machine (or ?insecure=true: the
-tokens go over the network as they are), and what github.com/go-sql-driver/mysql knows, whose form
-mysql:USER@tcp(HOST:PORT)/DB can be used, too. The password comes from
-` + envMySQLPassword + `, or from the file that
-` + envMySQLPasswordFile + ` names, and from nowhere else`,
+table, ?tls=true, without which HOST has to be this machine unless ?insecure=true
+says that the tokens may go over the network as they are, and what
+github.com/go-sql-driver/mysql knows, whose form mysql:USER@tcp(HOST:PORT)/DB
+can be used, too. The password comes from ` + envMySQLPassword + `, or
+from the file that ` + envMySQLPasswordFile + ` names, and from nowhere else`,
 	open: openMySQL,
 }
 

@@ -121,9 +121,9 @@ func Token(r codec.Row) (t tokenstore.Token, err error) {
 		return t, errors.New("the row has no ID")
 	}
 	if r.ExpiryTime != "" {
-		ms, err := strconv.ParseInt(r.ExpiryTime, 10, 64)
+		ms, err := codec.ParseExpiry(r.ExpiryTime)
 		if err != nil {
-			return t, errors.New("expiry_time is not a number")
+			return t, err
 		}
 		if ms != 0 {
 			t.ExpiresAt = time.UnixMilli(ms).UTC()

@@ -1,0 +1,167 @@
+package codec
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/big"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// This file is about files and values that are not as an SDK writes them: what
+// spreadsheets, shells and other programs make of a token file, and what people take
+// for one.
+
+// foreignForms are forms of files that are not token files, by how they begin.
+var foreignForms = []struct {
+	begins *regexp.Regexp
+	text   string
+}{
+	{regexp.MustCompile(`^\s*\{\s*"tokens"`), "it is the zcrm_oauthtokens.txt of the first SDK for Node, which is JSON and has no client: save each of its refresh tokens as a record"},
+	{regexp.MustCompile(`^a:[0-9]+:\{`), "it is the zcrm_oauthtokens.txt of the first SDK for PHP, which is the output of serialize and has no client: save each of its refresh tokens as a record"},
+	{regexp.MustCompile(`^\s*[\[{]`), "it is JSON: save each of its tokens as a record"},
+	{regexp.MustCompile(`^SQLite format 3\x00`), "it is a SQLite database: open it as one"},
+	{regexp.MustCompile(`^(PK\x03\x04|\xd0\xcf\x11\xe0)`), "it is a spreadsheet or an archive: save the table as CSV with commas, in UTF-8"},
+	{regexp.MustCompile(`^\s*<`), "it is XML or HTML"},
+	{regexp.MustCompile(`(?s)^.{0,15}\x00`), "it is a binary file, or text in UTF-16 without a byte order mark: save it in UTF-8"},
+}
+
+// decode returns the text of a token file. Its errors match ErrFormat and say what the
+// file is, if it is not one.
+func decode(data []byte) (string, error) {
+	text, err := utf16Text(data)
+	if err == nil {
+		text = strings.TrimLeft(text, "\ufeff")
+		for _, form := range foreignForms {
+			if form.begins.MatchString(text) {
+				err = errors.New(form.text)
+				break
+			}
+		}
+	}
+	if err == nil {
+		err = separators(text)
+	}
+	if err != nil {
+		return "", fmt.Errorf("codec: %w: line 1: %w", ErrFormat, err)
+	}
+	return text, nil
+}
+
+// utf16Text returns the data as UTF-8, if they are UTF-16 with a byte order mark.
+func utf16Text(data []byte) (string, error) {
+	var order binary.ByteOrder
+	switch {
+	case bytes.HasPrefix(data, []byte{0xff, 0xfe, 0, 0}), bytes.HasPrefix(data, []byte{0, 0, 0xfe, 0xff}):
+		return "", errors.New("it is in UTF-32: save it in UTF-8")
+	case bytes.HasPrefix(data, []byte{0xff, 0xfe}):
+		order = binary.LittleEndian
+	case bytes.HasPrefix(data, []byte{0xfe, 0xff}):
+		order = binary.BigEndian
+	default:
+		return string(data), nil
+	}
+	if len(data)%2 != 0 {
+		return "", errors.New("it is in UTF-16, and cut off")
+	}
+	units := make([]uint16, 0, len(data)/2)
+	for ; len(data) > 0; data = data[2:] {
+		units = append(units, order.Uint16(data))
+	}
+	text := string(utf16.Decode(units))
+	if strings.ContainsRune(text, utf8.RuneError) {
+		return "", errors.New("it is in UTF-16, and damaged")
+	}
+	return text, nil
+}
+
+// separators returns an error if the first line is a header whose columns are not
+// separated by commas alone.
+func separators(text string) error {
+	first, _, _ := strings.Cut(text, "\n")
+	first = strings.TrimSpace(first)
+	named := func(fields []string) bool {
+		known := 0
+		for _, f := range fields {
+			if column(strings.Trim(f, "\" \t")) >= 0 {
+				known++
+			}
+		}
+		return known > len(columns)/2
+	}
+	switch {
+	case line{fields: strings.Split(first, ",")}.header():
+		return nil
+	case named(strings.Split(first, ";")):
+		return errors.New("its columns are separated by semicolons, as some spreadsheets do: save it with commas")
+	case named(strings.Split(first, "\t")):
+		return errors.New("its columns are separated by tabs: save it with commas")
+	case named(strings.Split(first, ",")) && !strings.Contains(first, `"`):
+		return errors.New("there are blanks around its commas, which would become part of the tokens: remove them")
+	}
+	return nil
+}
+
+// trim removes the columns without a name and content that a spreadsheet adds to all
+// lines. Where the header does not have them, a line has a comma too many.
+func trim(lines []line) ([]line, error) {
+	extra := 0
+	if len(lines) > 0 && lines[0].header() {
+		for extra < len(lines[0].fields)-len(columns) && lines[0].fields[len(columns)+extra] == "" {
+			extra++
+		}
+	}
+	for i, l := range lines {
+		more := l.fields[min(len(l.fields), len(columns)):]
+		if len(more) > extra || strings.Join(more, "") != "" {
+			return nil, fmt.Errorf("codec: %w: line %d has more than %d columns", ErrFormat, l.number, len(columns))
+		}
+		n := len(l.fields) - len(more)
+		lines[i].fields, lines[i].quoted = l.fields[:n], l.quoted[:n]
+	}
+	return lines, nil
+}
+
+// Forms of numbers that are not those of the SDKs.
+var (
+	decimalNumber  = regexp.MustCompile(`^[0-9]+\.0*$`)
+	floatingNumber = regexp.MustCompile(`^([0-9])\.([0-9]+)[eE]\+?([0-9]{1,2})$`)
+)
+
+// exactDigits is how many digits a number has to have in the form 1.7E+12 to be taken
+// for exact: spreadsheets round to six.
+const exactDigits = 7
+
+// ParseExpiry reads an expiry time as token files and tables have it: milliseconds
+// since the epoch, in decimal; 0 if the text is empty. It reads what a program has
+// made of it that takes it for a floating-point number, such as 1728765600000.0 or
+// 1.7287656E+12, if the value is a whole number. The errors do not repeat the text.
+func ParseExpiry(text string) (ms int64, err error) {
+	if text == "" {
+		return 0, nil
+	}
+	if ms, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return ms, nil
+	}
+	if decimalNumber.MatchString(text) {
+		whole, _, _ := strings.Cut(text, ".")
+		if ms, err := strconv.ParseInt(whole, 10, 64); err == nil {
+			return ms, nil
+		}
+	}
+	if m := floatingNumber.FindStringSubmatch(text); m != nil {
+		if len(m[1])+len(m[2]) < exactDigits {
+			return 0, errors.New("expiry_time is rounded, as a spreadsheet shows it: write the milliseconds, or leave it empty")
+		}
+		r, ok := new(big.Rat).SetString(text)
+		if ok && r.IsInt() && r.Num().IsInt64() {
+			return r.Num().Int64(), nil
+		}
+	}
+	return 0, errors.New("expiry_time is not a number of milliseconds")
+}
