@@ -221,6 +221,7 @@ func (s *secrets) probes() []probe {
 	path := s.path("tokenkeepprobe" + strings.ToLower(rand.Text()))
 	tag := driver.Label{Key: "probe", Value: strings.Repeat("p", 32), Nonce: strings.Repeat("p", 16)}
 	existing := "" // the path of some secret
+	removable := !s.keep
 	all := []probe{
 		{"ListSecrets", func(ctx context.Context) error {
 			return s.list(ctx, s.prefix, func(path string) bool {
@@ -244,10 +245,14 @@ func (s *secrets) probes() []probe {
 		}},
 	}
 	if !s.keep {
-		all = append(all, probe{"DeleteSecret", func(ctx context.Context) error { return s.remove(ctx, path) }})
+		all = append(all, probe{"DeleteSecret", func(ctx context.Context) error {
+			err := s.remove(ctx, path)
+			removable = err == nil
+			return err
+		}})
 	}
 	return append(all, probe{"CreateSecret", func(ctx context.Context) error {
-		if existing == "" && s.keep {
+		if existing == "" && !removable {
 			return errUntried
 		}
 		made := existing
