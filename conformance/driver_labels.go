@@ -77,6 +77,25 @@ var labelCases = []testCase[*driverEnv]{
 			e.found(d, name, now, user, access)
 		}
 	}},
+	{"DR-15", "a refused Update takes off no label that another has added", func(e *driverEnv) {
+		d := e.open()
+		name := e.name()
+		user := label("user")
+		base := e.create(d, name, payload(user))
+		added := label("access")
+		handles := []driver.Secrets{d, e.reopen(d)}
+		mine := relabeled(d, name, base, again(added))
+		var theirs []driver.Label
+		for _, h := range handles {
+			theirs = append(theirs, relabeled(h, name, base, again(added)))
+		}
+		now := e.update(d, name, base, payload(user, mine))
+		for i, h := range handles {
+			_, err := h.Update(e.ctx, name, base, payload(user, theirs[i]))
+			e.wants("Update with a stale base", err, driver.ErrConflict)
+			e.found(d, name, now, user, added)
+		}
+	}},
 	{"DR-15", "a write that is broken off leaves the secret findable", func(e *driverEnv) {
 		d := e.open()
 		e.fuses(func(ctx context.Context) {
@@ -258,4 +277,13 @@ func (e *driverEnv) missing(d driver.Secrets, name string, labels ...driver.Labe
 		}
 	}
 	return false
+}
+
+// relabeled returns the label that a write over base adds, with the nonce that a
+// Labeler wants it to have.
+func relabeled(d driver.Secrets, name string, base driver.Secret, l driver.Label) driver.Label {
+	if labeler, ok := d.(driver.Labeler); ok {
+		return labeler.Relabel(name, base.Version, []driver.Label{l})[0]
+	}
+	return l
 }

@@ -46,6 +46,17 @@ type hooked struct {
 	names  func(r *reference, ctx context.Context) iter.Seq2[string, error]
 }
 
+// deriving is a Labeler whose nonces are derived from what is labelled.
+type deriving struct{ hooked }
+
+func (d deriving) Relabel(_ string, _ driver.Version, added []driver.Label) []driver.Label {
+	labels := slices.Clone(added)
+	for i := range labels {
+		labels[i].Nonce = labels[i].Value[:16]
+	}
+	return labels
+}
+
 func (h hooked) Get(ctx context.Context, name string) (driver.Secret, error) {
 	if h.get != nil {
 		return h.get(h.reference, ctx, name)
@@ -509,6 +520,18 @@ var labelMutants = []mutant[Driver]{
 		}
 		return v, err
 	}})},
+	{"gives all writers one nonce, and cleans up", "nonces that are derived from the value", "DR-15", backend(0, 0, func(r *reference) driver.Secrets {
+		return deriving{hooked{reference: r, update: func(r *reference, ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
+			v, err := r.Update(ctx, name, base, p)
+			if errors.Is(err, driver.ErrConflict) {
+				added := without(p.Labels, func(l driver.Label) bool { return slices.Contains(base.Labels, l) })
+				r.edit(name, func(s *state) {
+					s.Labels = without(s.Labels, func(l driver.Label) bool { return slices.Contains(added, l) })
+				})
+			}
+			return v, err
+		}}}
+	})},
 	{"removes a label by its value", "a tag per digest", "DR-16", hook(hooked{update: func(r *reference, ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
 		gone := without(base.Labels, func(l driver.Label) bool { return slices.Contains(p.Labels, l) })
 		p.Labels = without(p.Labels, func(l driver.Label) bool { return sharesValue(l, gone) })

@@ -131,7 +131,7 @@ var kinds = map[Kind]struct {
 	KindNotCompared:         {false, "The server does not compare before it writes, as an emulator may: of two writers at once one loses what it wrote, without an error. Do not keep tokens there."},
 
 	KindTombstone:  {true, "A deleted secret of which the service keeps a remnant without content."},
-	KindNoState:    {true, "A secret that has no content yet: a process died while it created it."},
+	KindNoState:    {true, "A secret that has no content: a process died while it created it, or another tool has created it."},
 	KindDeleted:    {false, "A secret that another tool has deleted, but not for good: it can be brought back, and its tokens are still stored."},
 	KindRolledBack: {false, "Another tool has made an earlier state of the secret the present one. Later tokens are not found; writers would conflict with them."},
 	KindExpires:    {false, "The service has been told to delete the secret at a certain time. The record and its tokens are lost then."},
