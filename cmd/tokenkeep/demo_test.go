@@ -32,6 +32,8 @@ func TestDemo(t *testing.T) {
 		"Google":   {env{envDemo: "gcp"}, []string{fewProcesses}, 12},
 		"the file": {env{envDemo: "aws"}, []string{fewProcesses, "--store", "file:" + filepath.Join(t.TempDir(), "tokens.csv")}, 12},
 		"SQLite":   {env{}, []string{fewProcesses, "--store", "sqlite:" + filepath.Join(t.TempDir(), "tokens.db")}, 12},
+
+		"LocalStack": {env{}, []string{fewProcesses, "--store", localStackEnv(t)[envStore]}, 12},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -160,6 +160,7 @@ var storeKinds = []kind{
 		e, _ := awsEnv(t)
 		return e
 	}},
+	{"localstack", localStackEnv},
 	{"gcpsm", func(t *testing.T) env {
 		e, _ := gcpEnv(t)
 		return e
@@ -167,9 +168,17 @@ var storeKinds = []kind{
 }
 
 // awsEnv returns an environment with a new Secrets Manager, and that.
-func awsEnv(t *testing.T) (env, *fakeaws.Server) {
+func awsEnv(t *testing.T) (env, *fakeaws.Server) { return awsEnvOn(t, nil) }
+
+// localStackEnv is awsEnv with a server that behaves as LocalStack does.
+func localStackEnv(t *testing.T) env {
+	e, _ := awsEnvOn(t, &fakeaws.Options{LocalStack: true})
+	return e
+}
+
+func awsEnvOn(t *testing.T, opts *fakeaws.Options) (env, *fakeaws.Server) {
 	t.Helper()
-	server := fakeaws.New(nil)
+	server := fakeaws.New(opts)
 	t.Cleanup(server.Close)
 	return env{envStore: "awssm:oauth/test?region=eu-central-1&endpoint=" + server.URL}, server
 }
