@@ -192,7 +192,10 @@ func noteLease(note string) *codec.Lease {
 
 // watchOn waits for the next look at a record whose lease another process has.
 func (r *refresher) watchOn(ctx context.Context, rec record, lease codec.Lease) error {
-	d := min(rand.N(pollInterval/2)+pollInterval/2, max(r.length(lease)-r.leases.held(lease), time.Millisecond))
+	d := rand.N(pollInterval/2) + pollInterval/2
+	if left := r.length(lease) - r.leases.held(lease); left > 0 {
+		d = min(d, left)
+	}
 	if deadline, ok := ctx.Deadline(); ok && !r.worded {
 		left := time.Until(deadline) - wordTime
 		if left <= 0 {

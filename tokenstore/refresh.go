@@ -28,7 +28,9 @@ const pollInterval = 500 * time.Millisecond // the longest a waiter sleeps betwe
 // The context of mint ends a sixth of LeaseTTL, at most five seconds, before the
 // lease does. A caller with a deadline takes a lease that ends with the deadline,
 // and the context of its mint ends a sixth of what is left, at most one second,
-// before that.
+// before that. In the last half second before its deadline, or the last third of its
+// time if that is less, Refresh does not call mint: a request that is broken off may
+// lose a refresh token.
 //
 // A process that is frozen for longer, just after mint has looked at its
 // context, may call the authorization server when another one has already done
@@ -85,15 +87,19 @@ type refresher struct {
 	stale Secret
 	mint  func(context.Context, Token) (Token, error)
 
-	noted    *codec.Lease // another process's, in a note: reads do not tell it
-	notedOn  entry        // the entry with that note
-	notedAt  time.Time    // when it was last seen there
-	takeover bool         // the lease that is held was another process's, which has lapsed
-	worded   bool         // this call has left word of how long it has watched
+	noted    *codec.Lease  // another process's, in a note: reads do not tell it
+	notedOn  entry         // the entry with that note
+	notedAt  time.Time     // when it was last seen there
+	takeover bool          // the lease that is held was another process's, which has lapsed
+	least    time.Duration // with less left before the deadline mint is not called
+	worded   bool          // this call has left word of how long it has watched
 }
 
 // run returns the token as soon as there is a fresh one, whoever made it.
 func (r *refresher) run(ctx context.Context) (Token, error) {
+	if deadline, ok := ctx.Deadline(); ok {
+		r.least = min(pollInterval, time.Until(deadline)/3)
+	}
 	reads := r.reader(false)
 	for beaten := 0; ; {
 		rec, err := r.read(ctx, reads)
@@ -103,7 +109,7 @@ func (r *refresher) run(ctx context.Context) (Token, error) {
 		if r.good(rec.current) {
 			return rec.current, nil
 		}
-		lease, err := r.blocked(rec)
+		lease, err := r.blocked(ctx, rec)
 		switch {
 		case err != nil && !reads.fresh && r.properties.ReadLag > 0:
 			reads = reads.fresher()
@@ -115,6 +121,12 @@ func (r *refresher) run(ctx context.Context) (Token, error) {
 				return Token{}, err
 			}
 			reads, beaten = r.reader(false), 0
+			continue
+		case r.late(ctx):
+			if err := r.wait(ctx, pollInterval); err != nil {
+				return Token{}, err
+			}
+			reads = r.reader(false)
 			continue
 		}
 		t, err := r.hold(ctx, rec)
@@ -143,15 +155,23 @@ func (r *refresher) read(ctx context.Context, reads *reader) (record, error) {
 func (r *refresher) good(t Token) bool { return Fresh(t, r.stale, r.o.Now()) }
 
 // blocked reports what keeps this process from taking the lease: another process's
-// lease, or the error that says why mint is not called.
-func (r *refresher) blocked(rec record) (*codec.Lease, error) {
+// lease, or the error that says why mint is not called. One that has lapsed too late
+// for this call is for the next one, which has to hear of it.
+func (r *refresher) blocked(ctx context.Context, rec record) (*codec.Lease, error) {
 	if err := r.refused(rec, r.o.Now()); err != nil {
 		return nil, err
 	}
-	if lease := r.lease(rec); lease != nil && !r.lapsed(*lease) {
+	if lease := r.lease(rec); lease != nil && (!r.lapsed(*lease) || r.late(ctx)) {
 		return lease, nil
 	}
 	return nil, r.roomForRefresh(rec.record)
+}
+
+// late reports whether the deadline of the caller is so near that mint would be
+// stopped in the middle: a refresh token that the server has replaced by then is lost.
+func (r *refresher) late(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) < r.least
 }
 
 // hold takes the lease, calls mint and commits what it returns. It fails with
