@@ -16,6 +16,8 @@ import (
 type issuer struct {
 	mu     sync.Mutex
 	minted []tokenstore.Secret // the credentials it was asked with
+	busy   int                 // requests at this moment
+	most   int                 // and at any
 }
 
 func (i *issuer) mint(_ context.Context, t tokenstore.Token) (tokenstore.Token, error) {
@@ -53,6 +55,59 @@ func (i *issuer) refresh(id string, stale tokenstore.Secret) operation {
 	}}
 }
 
+// slow is mint that looks at the store meanwhile, which others may change.
+func (i *issuer) slow(s *tokenstore.Store) mintFunc {
+	return func(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
+		i.enter(1)
+		defer i.enter(-1)
+		if _, err := s.FindTokenByID(ctx, idOf("9")); !errors.Is(err, tokenstore.ErrNotFound) {
+			return tokenstore.Token{}, err
+		}
+		return i.mint(ctx, t)
+	}
+}
+
+func (i *issuer) enter(n int) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.busy += n
+	i.most = max(i.most, i.busy)
+}
+
+// oneAtATime checks that there were no two requests at once.
+func (i *issuer) oneAtATime(int) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.most > 1 {
+		return fmt.Errorf("%d requests to the authorization server at once", i.most)
+	}
+	return nil
+}
+
+// refreshSlowly is refresh whose mint takes a while.
+func (i *issuer) refreshSlowly(id string, stale tokenstore.Secret) operation {
+	return operation{name: "refresh", do: func(ctx context.Context, s *tokenstore.Store) error {
+		_, err := s.Refresh(ctx, id, stale, i.slow(s))
+		return err
+	}}
+}
+
+// refreshWithin is refresh by calls that have twenty seconds each, until one succeeds:
+// less than a lease lasts, and longer than the scheduler lets one process wait for
+// another.
+func (i *issuer) refreshWithin(id string, stale tokenstore.Secret) operation {
+	return operation{name: "refresh", do: func(ctx context.Context, s *tokenstore.Store) error {
+		for {
+			short, cancel := context.WithTimeout(ctx, 20*time.Second)
+			_, err := s.Refresh(short, id, stale, i.slow(s))
+			cancel()
+			if !errors.Is(err, context.DeadlineExceeded) {
+				return err
+			}
+		}
+	}}
+}
+
 func refreshScenarios() []func() scenario {
 	expired := func(ctx context.Context, s *tokenstore.Store) {
 		must(s.SaveToken(ctx, tokenstore.Token{UserName: user, ClientID: client, ClientSecret: "secret", RefreshToken: "refresh0", AccessToken: "access0", ExpiresAt: time.UnixMilli(1)}))
@@ -60,12 +115,24 @@ func refreshScenarios() []func() scenario {
 	code := func(ctx context.Context, s *tokenstore.Store) {
 		must(s.SaveToken(ctx, tokenstore.Token{ClientID: client, ClientSecret: "secret", GrantToken: "grant1"}))
 	}
-	with := func(name string, setup func(context.Context, *tokenstore.Store), ops func(*issuer) []operation, strict bool) func() scenario {
+	// Another consent of the user, whose token has expired, but later.
+	consented := func(ctx context.Context, s *tokenstore.Store) {
+		expired(ctx, s)
+		code(ctx, s)
+		must(s.SaveToken(ctx, tokenstore.Token{ID: idOf("1"), RefreshToken: "refresh1", AccessToken: "access1", ExpiresAt: time.UnixMilli(2)}))
+	}
+	after := func(o, then operation) operation { o.then = &then; return o }
+	type check = func(*issuer, int) error
+	once, alone := check((*issuer).atMost), check((*issuer).oneAtATime)
+	with := func(name string, setup func(context.Context, *tokenstore.Store), ops func(*issuer) []operation, checks ...check) func() scenario {
 		return func() scenario {
 			var i issuer
 			sc := scenario{name: name, setup: setup, ops: ops(&i), lease: 30 * time.Second}
-			if strict {
-				sc.check = i.atMost
+			sc.check = func(crashes int) (err error) {
+				for _, c := range checks {
+					err = errors.Join(err, c(&i, crashes))
+				}
+				return err
 			}
 			return sc
 		}
@@ -73,22 +140,31 @@ func refreshScenarios() []func() scenario {
 	return []func() scenario{
 		with("two refreshers", expired, func(i *issuer) []operation {
 			return []operation{i.refresh(userID(), "access0"), i.refresh(userID(), "access0")}
-		}, true),
+		}, once),
 		with("two exchanges of one code", code, func(i *issuer) []operation {
 			return []operation{i.refresh(idOf("1"), ""), i.refresh(idOf("1"), "")}
-		}, true),
+		}, once),
 		with("a refresh and a save", expired, func(i *issuer) []operation {
 			return []operation{i.refresh(userID(), "access0"), save(tokenstore.Token{UserName: user, ClientID: client, APIDomain: "https://api"})}
-		}, true),
+		}, once),
 		with("a refresh and a new refresh token", expired, func(i *issuer) []operation {
 			return []operation{i.refresh(userID(), "access0"), save(tokenstore.Token{UserName: user, ClientID: client, RefreshToken: "refresh9"})}
-		}, false),
+		}),
 		with("a refresh and a deletion", expired, func(i *issuer) []operation {
 			return []operation{i.refresh(userID(), "access0"), remove(userID())}
-		}, true),
+		}, once),
 		with("an exchange and a promotion", code, func(i *issuer) []operation {
 			return []operation{i.refresh(idOf("1"), ""), promote("1")}
-		}, true),
+		}, once),
+		with("two refreshers with deadlines", expired, func(i *issuer) []operation {
+			return []operation{i.refreshWithin(userID(), "access0"), i.refreshWithin(userID(), "access0")}
+		}, once, alone),
+		with("a refresher with a deadline and one without", expired, func(i *issuer) []operation {
+			return []operation{i.refreshSlowly(userID(), "access0"), i.refreshWithin(userID(), "access0")}
+		}, once, alone),
+		with("a refresh while another consent is merged", consented, func(i *issuer) []operation {
+			return []operation{i.refreshSlowly(userID(), "access0"), after(promote("1"), i.refreshSlowly(userID(), "access0"))}
+		}, alone),
 	}
 }
 
