@@ -187,12 +187,41 @@ func (c *checker) run(ctx context.Context) error {
 	if c.o.Compare {
 		steps = slices.Insert(steps, 0, c.compares)
 	}
+	fits, err := c.marker(ctx)
+	if err != nil {
+		return err
+	}
+	if !fits {
+		steps = nil
+		if inspector, ok := c.driver.(driver.Inspector); ok && c.o.Permissions {
+			steps = append(steps, func(ctx context.Context) error { return c.permissions(ctx, inspector) })
+		}
+	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
 	return ctx.Err()
+}
+
+// marker reports that the store is under other keys than the check was given, and
+// whether it may go on: all else that it found would be due to that.
+func (c *checker) marker(ctx context.Context) (fits bool, err error) {
+	m, err := c.readMarker(ctx, true)
+	switch u := onlyUnreadable(err); {
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	case u != nil && errors.Is(err, ErrCorrupt):
+		return true, c.cannotRead(u)
+	case err != nil:
+		return true, nil // the steps to come report what they cannot read
+	}
+	if err := c.fitsMarker(m); err != nil {
+		return false, c.emit(Finding{Kind: KindKeysForeign, Remedy: RemedyManual, Err: err,
+			Detail: "the store says that it is under other keys than those that the check was given"})
+	}
+	return true, nil
 }
 
 // emit yields findings.
@@ -288,7 +317,7 @@ func remedyOf(f driver.Fault) Remedy {
 
 // survey reads everything once, and notes what has to be read again.
 func (c *checker) survey(ctx context.Context) error {
-	for named, err := range c.driver.List(ctx) {
+	for named, err := range c.secrets(ctx) {
 		var e entry
 		if err == nil {
 			e, err = c.entry(named.Name, named.Secret)

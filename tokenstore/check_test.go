@@ -628,7 +628,9 @@ func TestRekeySaysWhatItWouldDoAndWhatItCannot(t *testing.T) {
 	current := must(both.SaveToken(ctx, tokenstore.Token{UserName: user + "2", AccessToken: "access2"}))
 	opts := rotated(t, [][]byte{labelsNew}, [][]byte{recordNew})
 	opts.NameKey = []byte("another key of names")
-	foreign := must(newStore(t, d, opts).SaveToken(ctx, tokenstore.Token{UserName: user, AccessToken: "access3"}))
+	elsewhere := memstore.NewDriver()
+	foreign := must(newStore(t, elsewhere, opts).SaveToken(ctx, tokenstore.Token{UserName: user, AccessToken: "access3"}))
+	copyRecord(t, elsewhere, d, foreign.ID, opts.Codec)
 	broken := must(both.SaveToken(ctx, tokenstore.Token{UserName: user + "4", AccessToken: "access4"}))
 	d.Overwrite(broken.ID, []byte("damaged"))
 

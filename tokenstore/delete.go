@@ -145,7 +145,15 @@ func (s *Store) deleteAll(ctx context.Context) error {
 	}
 	var entries []entry
 	var unread []*UnreadableError
+	marked, err := s.keyed()
+	if err != nil {
+		return err
+	}
 	for named, err := range ours(s.driver.List(ctx)) {
+		if named.Name == markerName {
+			marked = true
+			continue
+		}
 		var e entry
 		if err == nil {
 			e, err = s.entry(named.Name, named.Secret)
@@ -179,7 +187,13 @@ func (s *Store) deleteAll(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return errors.Join(errors.Join(errs...), joinUnreadable(unread))
+	if err := errors.Join(errors.Join(errs...), joinUnreadable(unread)); err != nil {
+		return err
+	}
+	if !marked {
+		return nil
+	}
+	return s.removeMarker(ctx)
 }
 
 // deleteListed deletes an entry whatever its state has become.

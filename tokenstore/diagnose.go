@@ -147,7 +147,8 @@ func (c *checker) joining(ctx context.Context, r *reader, u entry) ([]problem, e
 // movable reports whether from can become part of u, as the writer wanted that
 // put it on u's list.
 func movable(from, u entry) bool {
-	return from.record.UserName == "" && (from.record.ClientID == "" || from.record.ClientID == u.record.ClientID)
+	return from.record.UserName == "" && (from.record.ClientID == "" || from.record.ClientID == u.record.ClientID) ||
+		from.record.UserName == u.record.UserName && from.record.ClientID == u.record.ClientID // Rekey moves it
 }
 
 // underWay reports whether e was written so short a time ago that its writer may

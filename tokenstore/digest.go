@@ -113,9 +113,21 @@ func (s *Store) nameOfID(id string) string {
 	return "i" + digest(s.o.NameKey, "id", id)
 }
 
-func (s *Store) idTerm(id string) term {
-	t, _ := nameTerm(s.nameOfID(id))
-	return t
+// idTerm returns the term of an ID that a record has besides its name: one of the
+// caller's own, or a derived one that Rekey has kept.
+func (s *Store) idTerm(id string) term { return term{"id", digest(s.o.NameKey, "id", id)} }
+
+// formerTerms returns the terms by which a record is found that had the derived ID
+// id, or still has it under another name.
+func (s *Store) formerTerms(id string) []term {
+	var terms []term
+	if t, ok := nameTerm(id); ok {
+		terms = append(terms, t)
+	}
+	for _, under := range s.namings() {
+		terms = append(terms, under.idTerm(id))
+	}
+	return terms
 }
 
 // nameTerm returns the term that what is behind a derived name is searched by.
@@ -140,6 +152,11 @@ func (s *Store) terms(r codec.Record) []term {
 	}
 	if r.ID != "" {
 		terms = append(terms, s.idTerm(r.ID))
+	}
+	for _, id := range r.IDs {
+		if id[0] == 'u' { // of a record that Rekey has renamed
+			terms = append(terms, s.idTerm(id))
+		}
 	}
 	names := slices.Concat(r.IDs, r.Earlier, s.tokenNames(entry{record: r}.token()))
 	for _, ref := range append(slices.Clone(r.Joining), r.Absorbed...) {

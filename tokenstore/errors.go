@@ -58,6 +58,12 @@ var (
 	// written over.
 	ErrCorrupt = driver.ErrCorrupt
 
+	// ErrWrongKeys means that the store is under other keys than Options has: another
+	// NameKey, other index keys, or encryption with another key or none. Nothing was
+	// changed, and trying again does not help. It stands where ErrNotFound would
+	// otherwise, and keeps a second record from being created.
+	ErrWrongKeys = errors.New("the store is under other keys")
+
 	// ErrNotPersisted means that a refresh succeeded but its result could not be
 	// stored. The token that comes with the error can be used; the next call
 	// refreshes again.
@@ -67,7 +73,7 @@ var (
 // classes are the sentinels that a caller may see.
 var classes = []error{
 	ErrNotFound, ErrAmbiguous, ErrConflict, ErrIDMismatch, ErrInvalidToken, ErrTooLarge,
-	ErrDenied, ErrRefused, ErrUnavailable, ErrCorrupt, ErrNotPersisted, context.Canceled, context.DeadlineExceeded,
+	ErrDenied, ErrRefused, ErrUnavailable, ErrCorrupt, ErrWrongKeys, ErrNotPersisted, context.Canceled, context.DeadlineExceeded,
 }
 
 // classed reports whether err matches one of the classes.

@@ -2,8 +2,11 @@ package tokenstore
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
@@ -12,15 +15,20 @@ import (
 // Options configures a Store. The zero value, and a nil *Options, are good
 // defaults.
 type Options struct {
-	// NameKey is the HMAC key of names and derived IDs. It must not change while
-	// records exist: they would not be found. Nil means public digests, which
-	// whoever can read names and labels can test guesses of user names against.
-	// A key has at least 16 bytes.
+	// NameKey is the HMAC key of names and derived IDs. Rekey alone can change it
+	// while there are records. Nil means public digests: anyone who can read names
+	// and labels can test guesses of user names against them. A key has at least 16
+	// bytes, and all of them are random.
 	NameKey []byte
 
+	// OtherNameKeys are further keys that records may be named by, while Rekey
+	// moves them from one key to another. NoKey may be among them. The store itself
+	// knows which of the keys new records are named by.
+	OtherNameKeys [][]byte
+
 	// IndexKeys are the HMAC keys of labels. The first one writes, all of them
-	// are searched, so that a key can be replaced. Nil means NameKey. A key has
-	// at least 16 bytes.
+	// are searched, so that a key can be replaced. Nil means NameKey and
+	// OtherNameKeys. A key has at least 16 bytes; NoKey may be among them.
 	IndexKeys [][]byte
 
 	// LeaseTTL is how long one refresh may take before others assume that the
@@ -45,10 +53,23 @@ type Options struct {
 	Attempts int
 }
 
-// Format keeps keys out of whatever prints an Options.
-func (o Options) Format(f fmt.State, _ rune) {
-	_, _ = fmt.Fprintf(f, "tokenstore.Options{LeaseTTL: %v, Attempts: %d, …}", o.LeaseTTL, o.Attempts)
+// NoKey stands for no key in a list of keys, as []byte(NoKey): for public digests. A
+// store is on its way from them to a key, or back, when both are in the list.
+const NoKey = "tokenkeep: no key"
+
+// String returns what an Options prints, logs and marshals as: nothing of its keys.
+func (o Options) String() string {
+	return fmt.Sprintf("tokenstore.Options{LeaseTTL: %v, Attempts: %d, …}", o.LeaseTTL, o.Attempts)
 }
+
+// Format keeps keys out of whatever prints an Options.
+func (o Options) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, o.String()) }
+
+// LogValue keeps keys out of logs.
+func (o Options) LogValue() slog.Value { return slog.StringValue(o.String()) }
+
+// MarshalText keeps keys out of what is marshaled.
+func (o Options) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 
 const (
 	defaultLeaseTTL = 30 * time.Second
@@ -63,22 +84,16 @@ func (o *Options) complete() (Options, error) {
 	if o != nil {
 		c = *o
 	}
-	for i, key := range append([][]byte{c.NameKey}, c.IndexKeys...) {
-		// An empty index key is as good as a short one: as bad.
-		if (key != nil || i > 0) && len(key) < minKey {
-			return c, fmt.Errorf("tokenstore: a key has %d bytes, the least is %d", len(key), minKey)
-		}
+	if err := c.checkKeys(); err != nil {
+		return c, err
+	}
+	if len(c.IndexKeys) == 0 {
+		c.IndexKeys = append([][]byte{c.NameKey}, c.OtherNameKeys...)
 	}
 	// The caller may clear the keys afterwards.
-	c.NameKey = bytes.Clone(c.NameKey)
-	keys := make([][]byte, 0, max(1, len(c.IndexKeys)))
-	for _, key := range c.IndexKeys {
-		keys = append(keys, bytes.Clone(key))
-	}
-	if len(keys) == 0 {
-		keys = append(keys, c.NameKey)
-	}
-	c.IndexKeys = keys
+	c.NameKey = ownKey(c.NameKey)
+	c.OtherNameKeys = ownKeys(c.OtherNameKeys)
+	c.IndexKeys = ownKeys(c.IndexKeys)
 	if c.LeaseTTL == 0 {
 		c.LeaseTTL = defaultLeaseTTL
 	}
@@ -103,4 +118,37 @@ func (o *Options) complete() (Options, error) {
 		return c, fmt.Errorf("tokenstore: Attempts is %d, the least is 1", c.Attempts)
 	}
 	return c, nil
+}
+
+// checkKeys reports keys that cannot be used. Nil in a list is one that was not
+// loaded.
+func (o *Options) checkKeys() error {
+	if o.NameKey != nil && len(o.NameKey) < minKey {
+		return fmt.Errorf("tokenstore: a key has %d bytes, the least is %d", len(o.NameKey), minKey)
+	}
+	for _, key := range slices.Concat(o.OtherNameKeys, o.IndexKeys) {
+		if len(key) < minKey {
+			return fmt.Errorf("tokenstore: a key has %d bytes, the least is %d", len(key), minKey)
+		}
+	}
+	if slices.ContainsFunc(o.OtherNameKeys, func(key []byte) bool { return bytes.Equal(ownKey(key), ownKey(o.NameKey)) }) {
+		return errors.New("tokenstore: NameKey is among OtherNameKeys")
+	}
+	return nil
+}
+
+// ownKey returns a copy of key, nil for none.
+func ownKey(key []byte) []byte {
+	if string(key) == NoKey {
+		return nil
+	}
+	return bytes.Clone(key)
+}
+
+func ownKeys(keys [][]byte) [][]byte {
+	var own [][]byte
+	for _, key := range keys {
+		own = append(own, ownKey(key))
+	}
+	return own
 }

@@ -232,8 +232,9 @@ func TestCheckRepairsNotUncompared(t *testing.T) {
 	for _, update := range []bool{false, true} {
 		d := &careless{Driver: memstore.NewDriver(), update: update}
 		o := &tokenstore.Options{IndexKeys: [][]byte{[]byte("0123456789abcdef0123456789abcdef")}}
-		saved(t, storeOn(t, d.Reopen(), nil), token{UserName: "ann", ClientID: "c", RefreshToken: "r"})
 		saved(t, storeOn(t, d.Reopen(), o), token{UserName: "bob", ClientID: "c", RefreshToken: "r2"})
+		unmark(t, d.Driver)
+		saved(t, storeOn(t, d.Reopen(), nil), token{UserName: "ann", ClientID: "c", RefreshToken: "r"})
 		s := storeOn(t, d, o)
 		repaired := false
 		for f, err := range s.Check(t.Context(), &tokenstore.CheckOptions{Compare: true, Repair: true, Grace: -1}) {

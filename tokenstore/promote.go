@@ -34,12 +34,20 @@ func (v *saver) promote(ctx context.Context, r *reader, from record, user, clien
 	if err != nil {
 		return lost(err)
 	}
+	if err := v.moveTo(ctx, from, to); err != nil {
+		return lost(err)
+	}
+	return again{errors.New("moved")}
+}
+
+// moveTo does the swaps after the first: to has from in its joining list.
+func (v *saver) moveTo(ctx context.Context, from record, to entry) error {
 	moved := from.record
 	ref := to.ref()
 	moved.Moved = &ref
 	at, err := v.write(ctx, from.name, from.entry, moved, v.nonce)
 	if err != nil {
-		return lost(err)
+		return err
 	}
 	v.moved = to.name
 	after := v.reader(false)
@@ -54,38 +62,68 @@ func (v *saver) promote(ctx context.Context, r *reader, from record, user, clien
 		// proved.
 		_ = v.bury(ctx, at)
 	}
-	if err = lost(err); err != nil {
-		return err
-	}
-	return again{errors.New("moved")}
+	return err
 }
 
 // join does the first swap. It returns the user's entry.
 func (v *saver) join(ctx context.Context, r *reader, from record, user, client string) (entry, error) {
-	name := v.userName(user, client)
+	name, err := v.userRecord(ctx, r, user, client)
+	if err != nil {
+		return entry{}, err
+	}
 	to, err := r.read(ctx, name)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return v.write(ctx, name, entry{}, codec.Record{UserName: user, ClientID: client, Joining: []codec.Ref{from.ref()}}, v.nonce)
 	case err != nil:
 		return entry{}, err
+	}
+	return v.list(ctx, r, to, from, user, client)
+}
+
+// list puts from on the joining list of to.
+func (v *saver) list(ctx context.Context, r *reader, to entry, from record, user, client string) (entry, error) {
+	switch {
 	case to.target() != nil:
-		return entry{}, fmt.Errorf("%w: %q is a user's record and has moved", ErrCorrupt, name)
+		if _, err := r.resolve(ctx, to); !errors.Is(err, errDead) {
+			return entry{}, fmt.Errorf("%w: %q has moved", ErrCorrupt, to.name)
+		}
+		if err := v.bury(ctx, to); err != nil {
+			return entry{}, err
+		}
+		return entry{}, fmt.Errorf("%w: %q had moved to a record that was deleted", ErrConflict, to.name)
 	case slices.Contains(to.record.Joining, from.ref()) && v.properties.ReadLag == 0:
 		return to, nil
 	case slices.Contains(to.record.Joining, from.ref()):
 		// Another process has done it. It may be a record that was deleted since, and
 		// whatever moves to that is lost: only a write proves that it is there.
-		return v.write(ctx, name, to, to.record, v.nonce)
+		return v.write(ctx, to.name, to, to.record, v.nonce)
 	}
 	next := to.record
 	next.UserName, next.ClientID = user, client
 	v.settle(ctx, r, to, &next)
 	if len(next.Joining)+len(next.Absorbed) >= maxJoining {
-		return entry{}, fmt.Errorf("%w: too many records are about to become %q", ErrConflict, name)
+		return entry{}, fmt.Errorf("%w: too many records are about to become %q", ErrConflict, to.name)
 	}
 	next.Joining = append(slices.Clone(next.Joining), from.ref())
-	return v.write(ctx, name, to, next, v.nonce)
+	return v.write(ctx, to.name, to, next, v.nonce)
+}
+
+// userRecord returns the name of the record of a user and client, or the one that
+// it is to be created under.
+func (v *saver) userRecord(ctx context.Context, r *reader, user, client string) (string, error) {
+	for _, under := range v.namings() {
+		name := under.userName(user, client)
+		e, err := r.read(ctx, name)
+		switch {
+		case err == nil && e.target() == nil:
+			return name, nil
+		case err != nil && !errors.Is(err, ErrNotFound):
+			return "", err
+		}
+	}
+	key, err := v.naming(ctx)
+	return v.under(key).userName(user, client), err
 }
 
 // alias does the fourth swap: it leaves of from, which was merged into to, only

@@ -125,6 +125,7 @@ func (s *Store) write(ctx context.Context, name string, base entry, r codec.Reco
 		written.secret.Version, err = s.driver.Update(ctx, name, base.secret, payload)
 	}
 	if err == nil {
+		s.adopt(ctx)
 		return written, nil
 	}
 	for _, certain := range []error{driver.ErrConflict, driver.ErrExists, driver.ErrNotFound, driver.ErrDenied, driver.ErrRefused} {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 )
@@ -39,28 +40,32 @@ type Rekeyed struct {
 
 var _ Rekeyer = (*Store)(nil)
 
-// Rekey implements Rekeyer. After it, the labels of every record are by the first
-// of Options.IndexKeys, and the bytes of every record are as Options.Codec writes
-// them now: with the first encryption key. The keys that were there before are of
-// no use any more then, and can be taken out of the configuration.
+// Rekey implements Rekeyer. After it every record is named by Options.NameKey, its
+// labels are by the first of Options.IndexKeys, and its bytes are as Options.Codec
+// writes them. The store then says that it is under these keys alone: all others can
+// be taken out of the configuration. A record keeps its ID whatever its name is.
 //
 // It works while others read and write, as long as all of them know both the old
-// and the new keys: give everybody the new keys in the second place, then in the
-// first, then call Rekey, then take out the old ones. It may be broken off at any
-// point; called again it goes on with what is left, by compare-and-swap like any
-// write. Each record is read back, and when all are done the store is read once
-// more, because a process with the old order of keys may have written meanwhile.
-// If one goes on doing so the last error matches ErrConflict.
+// and the new keys. Give every program the new keys behind the old ones (for names
+// in OtherNameKeys), then before them, then call Rekey, then take out the old ones.
+// NoKey among the keys brings keys into a store without, and takes them out of one.
 //
-// A codec that is no codec.Rotating cannot tell which records are left: then all
-// are written anew, each time.
+// It may be broken off at any point; called again it goes on with what is left, by
+// compare-and-swap like any write. Each record is read back, and when all are done
+// the store is read once more, because a process with the old order of keys may
+// have written meanwhile. If one goes on doing so the last error matches
+// ErrConflict. Aliases that are younger than the backend's ListLag (a day, if it
+// has no bound) stay until it is called again.
 //
-// Options.NameKey cannot be changed in this way, because names and IDs are derived
-// from it. A record whose name does not fit it is yielded with an error matching
-// ErrIDMismatch and left alone: copy the records to another store instead.
+// A codec that is not a codec.Rotating cannot tell which records are left: then all
+// are rewritten, each time. Earlier tokens, of which a record keeps only a digest by
+// the old NameKey, find it no longer once that key is taken out.
+//
+// A record whose name fits none of the keys is yielded with an error matching
+// ErrIDMismatch and left alone, and the store goes on to be under all the keys.
 func (s *Store) Rekey(ctx context.Context, opts *RekeyOptions) iter.Seq2[Rekeyed, error] {
 	return func(yield func(Rekeyed, error) bool) {
-		k := rekeyer{checker: checker{Store: s}, yield: yield, told: map[string]bool{}}
+		k := rekeyer{checker: checker{Store: s}, yield: yield, told: map[string]bool{}, lease: nonce()}
 		if opts != nil {
 			k.dry = opts.DryRun
 		}
@@ -74,32 +79,104 @@ func (s *Store) Rekey(ctx context.Context, opts *RekeyOptions) iter.Seq2[Rekeyed
 	}
 }
 
-// rekeyPasses is how often the store is looked through. The last time nothing
-// may be left.
-const rekeyPasses = 4
+// rekeyPasses is how often the store is looked through. In the last two nothing may
+// be left: the second is to be after the store says that it is under the new keys.
+const rekeyPasses = 6
 
 // A rekeyer is one Rekey.
 type rekeyer struct {
 	checker
-	dry   bool
-	yield func(Rekeyed, error) bool
-	told  map[string]bool // names that were yielded
+	dry     bool
+	yield   func(Rekeyed, error) bool
+	told    map[string]bool // names that were yielded
+	lease   string          // of the records that are renamed, where it is a note
+	left    bool            // a record is under other keys and could not be written
+	settled bool            // records are created by NameKey
 }
 
 func (k *rekeyer) run(ctx context.Context) error {
+	if err := k.announce(ctx); err != nil {
+		return err
+	}
+	_, rotating := k.Store.o.Codec.(codec.Rotating)
 	for range rekeyPasses {
 		rewritten, err := k.pass(ctx)
-		if err != nil || k.dry {
+		if err != nil || k.dry || k.left {
 			return err
 		}
-		if rewritten == 0 {
-			return nil
+		if rewritten > 0 && rotating {
+			continue
 		}
-		if _, ok := k.Store.o.Codec.(codec.Rotating); !ok {
-			return nil // it cannot be told what is left
+		changed, err := k.settle(ctx)
+		if err != nil || !changed {
+			return err
 		}
 	}
 	return fmt.Errorf("%w: another process goes on writing with other keys", ErrConflict)
+}
+
+// announce has the store say, before the first record is written under the new
+// keys, that it is under these too.
+func (k *rekeyer) announce(ctx context.Context) error {
+	m, err := k.readMarker(ctx, true)
+	if err == nil {
+		err = k.fitsMarker(m)
+	}
+	k.settled = m.there && len(m.Names) == 1 && m.Names[0] == m.digest("name", k.Store.o.NameKey)
+	if err != nil || k.dry {
+		return err
+	}
+	keyed, err := k.keyed()
+	if err != nil || !m.there && !keyed && len(k.Store.o.OtherNameKeys) == 0 {
+		return err
+	}
+	_, err = k.ensureMarker(ctx, func(m *marker) bool {
+		d := m.digest("name", k.Store.o.NameKey)
+		if slices.Contains(m.Names, d) {
+			return false
+		}
+		m.Names = append(slices.Clone(m.Names), d)
+		return true
+	})
+	return err
+}
+
+// settle has the store say that it is under the present keys alone. It reports
+// whether that is news: another process may have created a record by the old ones
+// just before.
+func (k *rekeyer) settle(ctx context.Context) (changed bool, err error) {
+	k.settled = true
+	keyed, err := k.keyed()
+	if err != nil {
+		return false, err
+	}
+	var last error
+	for range markerAttempts {
+		m, err := k.readMarker(ctx, true)
+		switch {
+		case err != nil:
+			return changed, err
+		case !m.there:
+			return changed, nil
+		}
+		if !keyed {
+			err = k.driver.Delete(ctx, markerName, m.secret)
+		} else {
+			next := m.marker
+			next.Names = []string{m.digest("name", k.Store.o.NameKey)}
+			next.Labels = []string{m.digest("label", k.Store.o.IndexKeys[0])}
+			next.Records = slices.DeleteFunc(slices.Clone(m.Records), func(form []byte) bool { return !k.writes(form) })
+			if len(m.Names)+len(m.Labels) == 2 && len(next.Records) == len(m.Records) && m.Names[0] == next.Names[0] && m.Labels[0] == next.Labels[0] {
+				return changed, nil
+			}
+			err = k.writeMarker(ctx, m, next)
+		}
+		if err != nil && !rereads(err) {
+			return changed, err
+		}
+		last, changed = err, changed || err == nil
+	}
+	return changed, fmt.Errorf("what the store says of its keys was not written: %w", last)
 }
 
 // pass looks through the store once, and returns how many secrets were written
@@ -118,7 +195,7 @@ func (k *rekeyer) pass(ctx context.Context) (rewritten int, err error) {
 		batch = batch[:0]
 		return nil
 	}
-	for named, err := range ours(k.driver.List(ctx)) {
+	for named, err := range ours(k.secrets(ctx)) {
 		var e entry
 		if err == nil {
 			e, err = k.entry(named.Name, named.Secret)
@@ -149,6 +226,8 @@ func (k *rekeyer) tell(ctx context.Context, r Rekeyed, err error) error {
 	if err != nil && (ctx.Err() != nil || !ofOne(err) && !errors.Is(err, ErrIDMismatch)) {
 		return err
 	}
+	// What no key decrypts does not depend on the old ones.
+	k.left = k.left || err != nil && !errors.Is(err, ErrCorrupt)
 	if k.told[r.Name] {
 		return nil
 	}
@@ -164,9 +243,12 @@ func (k *rekeyer) tell(ctx context.Context, r Rekeyed, err error) error {
 func (k *rekeyer) rekey(ctx context.Context, listed entry) rekeyed {
 	r := rekeyed{Rekeyed: Rekeyed{Name: listed.name, ID: listed.token().ID}}
 	switch {
+	case listed.record.Alias != nil && len(k.Store.o.OtherNameKeys) > 0 && k.current(listed):
+		r.Rewritten, r.err = k.alias(ctx, listed)
+		return r
 	case k.current(listed):
 		return r
-	case listed.target() == nil && k.misnamed(listed) != "":
+	case listed.target() == nil && k.misnamed(listed) != "" && !k.misplaced(listed):
 		r.err = fmt.Errorf("%w: the name %q does not fit Options.NameKey", ErrIDMismatch, listed.name)
 		return r
 	case k.dry:
@@ -186,6 +268,8 @@ func (k *rekeyer) rekey(ctx context.Context, listed entry) rekeyed {
 			return nil
 		case e.record.Moved != nil:
 			err = k.complete(ctx, e)
+		case k.misplaced(e):
+			err = k.rename(ctx, e)
 		default:
 			_, err = k.rewrite(ctx, e, nil)
 		}
@@ -212,7 +296,10 @@ func (k *rekeyer) rotated(e entry) bool {
 		return false
 	}
 	if e.record.Moved != nil {
-		return true // it is about to become an alias
+		return len(k.Store.o.OtherNameKeys) == 0 // it is about to become an alias
+	}
+	if k.misplaced(e) {
+		return false
 	}
 	is := k.compare(e.record)
 	return len(is.old)+len(is.unkeyed)+len(is.unknown)+len(is.missing)+len(is.stale) == 0

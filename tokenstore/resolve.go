@@ -266,6 +266,14 @@ func (r *reader) dropMoved(ctx context.Context, records []record) ([]record, err
 // resolve returns the record that e is, or has become. The error matches
 // ErrNotFound if e is not a record, and errDead too if it was one.
 func (r *reader) resolve(ctx context.Context, e entry) (record, error) {
+	return r.resolveIn(ctx, e, maxHops)
+}
+
+// maxHops is how many entries may lead on from one to the next: an alias to a
+// record that Rekey is moving to another name, where it was moved to already.
+const maxHops = 4
+
+func (r *reader) resolveIn(ctx context.Context, e entry, hops int) (record, error) {
 	to := e.target()
 	if to == nil {
 		return r.view(ctx, e)
@@ -279,10 +287,10 @@ func (r *reader) resolve(ctx context.Context, e entry) (record, error) {
 		return record{}, fmt.Errorf("%w: %w", ErrNotFound, errDead)
 	case err != nil:
 		return record{}, err
-	case u.target() != nil:
-		return record{}, fmt.Errorf("%w: %q has moved to %q, which has moved on", ErrCorrupt, e.name, u.name)
+	case hops == 0:
+		return record{}, fmt.Errorf("%w: %q has moved to %q, which has moved on and on", ErrCorrupt, e.name, u.name)
 	}
-	rec, err := r.view(ctx, u)
+	rec, err := r.resolveIn(ctx, u, hops-1)
 	rec.path = append(rec.path, r.s.idsOf(e)...)
 	return rec, err
 }
@@ -355,18 +363,25 @@ func (s *Store) candidates(records []record, like Token) []Candidate {
 	candidates := make([]Candidate, 0, len(records))
 	for _, rec := range records {
 		c := Candidate{Token: rec.current, Updated: rec.updated()}
-		if like.ID != "" && rec.current.ID != like.ID {
-			c.Former.ID = rec.was(s.nameOfID(like.ID)) || slices.Contains(s.tokenNames(rec.current), like.ID)
-		}
-		if g := like.GrantToken; g != "" && g != rec.current.GrantToken {
-			c.Former.GrantToken = rec.was(s.grantName(rec.current.ClientID, g))
-		}
-		if t := like.RefreshToken; t != "" && t != rec.current.RefreshToken {
-			c.Former.RefreshToken = rec.was(s.refreshName(rec.current.ClientID, t))
+		for _, under := range s.namings() {
+			under.former(&c, rec, like)
 		}
 		candidates = append(candidates, c)
 	}
 	return candidates
+}
+
+// former notes what of like the record had before.
+func (s *Store) former(c *Candidate, rec record, like Token) {
+	if like.ID != "" && rec.current.ID != like.ID {
+		c.Former.ID = c.Former.ID || rec.was(s.nameOfID(like.ID)) || slices.Contains(s.tokenNames(rec.current), like.ID)
+	}
+	if g := like.GrantToken; g != "" && g != rec.current.GrantToken {
+		c.Former.GrantToken = c.Former.GrantToken || rec.was(s.grantName(rec.current.ClientID, g))
+	}
+	if t := like.RefreshToken; t != "" && t != rec.current.RefreshToken {
+		c.Former.RefreshToken = c.Former.RefreshToken || rec.was(s.refreshName(rec.current.ClientID, t))
+	}
 }
 
 // was reports whether name is the record's, or was that of one it has absorbed,

@@ -66,8 +66,7 @@ func (v *saver) attempt(ctx context.Context, r *reader, t Token) (Token, error) 
 	case err != nil:
 		return Token{}, err
 	case plan.Record < 0:
-		name := v.derive(plan.Token)
-		i := slices.IndexFunc(records, func(rec record) bool { return rec.was(name) })
+		i := slices.IndexFunc(records, func(rec record) bool { return v.wasNamed(rec, plan.Token) })
 		switch {
 		case i >= 0 && !r.fresh:
 			return v.attempt(ctx, r.fresher(), t)
@@ -138,9 +137,7 @@ func (v *saver) targets(ctx context.Context, r *reader, t Token) ([]record, erro
 	case len(found) == 0:
 		// The ID is new. The user, or the token, must be so too.
 		if derived(t.ID) {
-			if id, ok := nameTerm(t.ID); ok {
-				terms = append(terms, id)
-			}
+			terms = append(terms, v.formerTerms(t.ID)...)
 		}
 		return v.match(ctx, r, user, terms)
 	case t.UserName != "" && records[found[0]].current.UserName == "":
@@ -157,10 +154,12 @@ func (v *saver) targets(ctx context.Context, r *reader, t Token) ([]record, erro
 func (v *saver) match(ctx context.Context, r *reader, t Token, terms []term) ([]record, error) {
 	names, more := v.keys(t)
 	if t.UserName != "" || hasCredential(t) {
-		if name := v.derive(t); !slices.Contains(names, name) {
-			names = append(names, name)
-			if held, ok := nameTerm(name); ok {
-				more = append(more, held)
+		for _, under := range v.namings() {
+			if name := under.derive(t); !slices.Contains(names, name) {
+				names = append(names, name)
+				if held, ok := nameTerm(name); ok {
+					more = append(more, held)
+				}
 			}
 		}
 	}
@@ -177,15 +176,24 @@ func (v *saver) candidates(records []record, t Token) []Candidate {
 			c.Former.ID = true
 		}
 		if a := t.AccessToken; a != "" && a != rec.current.AccessToken {
-			c.Former.AccessToken = rec.was(v.accessName(a))
+			c.Former.AccessToken = slices.ContainsFunc(v.namings(), func(s *Store) bool { return rec.was(s.accessName(a)) })
 		}
 	}
 	return candidates
 }
 
+// wasNamed reports whether the record has, or had, the name that t derives.
+func (s *Store) wasNamed(rec record, t Token) bool {
+	return slices.ContainsFunc(s.namings(), func(under *Store) bool { return rec.was(under.derive(t)) })
+}
+
 // create stores t as a new record.
 func (v *saver) create(ctx context.Context, r *reader, t Token) (Token, error) {
-	name := v.derive(t)
+	key, err := v.naming(ctx)
+	if err != nil {
+		return Token{}, err
+	}
+	name := v.under(key).derive(t)
 	if t.ID == name {
 		t.ID = ""
 	}

@@ -28,6 +28,8 @@ type Store struct {
 	flights    flight.Group[Token]
 	leases     leases // of other processes, that Refresh has watched
 	closed     atomic.Bool
+	fitting    atomic.Bool          // the store has a marker, and the keys fit it
+	encrypts   atomic.Pointer[bool] // whether the codec does; nil: not known yet
 }
 
 // Format prints s as its type. Package fmt would print the keys within it.
@@ -162,11 +164,21 @@ func (s *Store) matches(ctx context.Context, r *reader, like Token) ([]record, e
 	if err != nil || len(records) > 0 {
 		return records, err
 	}
+	missed := s.missing(ctx)
+	if records, err = s.seekFurther(ctx, r, like, names); err == nil && len(records) == 0 && r.unread() == nil {
+		return nil, missed()
+	}
+	_ = missed()
+	return records, err
+}
+
+// seekFurther looks for what like describes where it is not looked for at first:
+// names are those that were probed.
+func (s *Store) seekFurther(ctx context.Context, r *reader, like Token, names []string) (records []record, err error) {
 	if like.ID != "" && derived(like.ID) {
-		// The record may have been absorbed by another, and the alias purged.
-		if t, ok := nameTerm(like.ID); ok {
-			records, err = r.collect(ctx, nil, []term{t})
-		}
+		// The record may have been absorbed by another, or Rekey has moved it, and
+		// the alias was removed.
+		records, err = r.collect(ctx, nil, s.formerTerms(like.ID))
 	}
 	if err == nil && len(records) == 0 && r.unread() == nil && !r.fresh && s.properties.ReadLag > 0 {
 		for _, name := range names {
@@ -180,8 +192,20 @@ func (s *Store) matches(ctx context.Context, r *reader, like Token) ([]record, e
 }
 
 // keys returns the names to probe and the terms to search for, by the row that
-// applies to like.
+// applies to like, under each of the name keys.
 func (s *Store) keys(like Token) (names []string, terms []term) {
+	for _, under := range s.namings() {
+		n, t := under.keysOf(like)
+		names, terms = append(names, n...), append(terms, t...)
+	}
+	if len(s.o.OtherNameKeys) > 0 {
+		slices.Sort(names)
+		names = slices.Compact(names) // an ID is one name under all keys
+	}
+	return names, terms
+}
+
+func (s *Store) keysOf(like Token) (names []string, terms []term) {
 	switch KeyOf(like) {
 	case KeyID:
 		if derived(like.ID) {
@@ -231,7 +255,7 @@ func (s *Store) all(ctx context.Context) iter.Seq2[record, error] {
 			yield(record{}, err)
 			return
 		}
-		for named, err := range ours(s.driver.List(ctx)) {
+		for named, err := range ours(s.secrets(ctx)) {
 			var rec record
 			if err == nil {
 				rec, err = s.listed(ctx, named)
@@ -244,6 +268,17 @@ func (s *Store) all(ctx context.Context) iter.Seq2[record, error] {
 				rec = record{current: Token{ID: named.Name}}
 			}
 			if !yield(rec, err) || err != nil && onlyUnreadable(err) == nil {
+				return
+			}
+		}
+	}
+}
+
+// secrets yields what driver.List yields, without the marker.
+func (s *Store) secrets(ctx context.Context) iter.Seq2[driver.Named, error] {
+	return func(yield func(driver.Named, error) bool) {
+		for named, err := range s.driver.List(ctx) {
+			if named.Name != markerName && !yield(named, err) {
 				return
 			}
 		}

@@ -50,6 +50,7 @@ var classes = []class{
 	{5, "id_mismatch", tokenstore.ErrIDMismatch, "ID, user and client belong to different records: trying again does not help"},
 	{6, "invalid", tokenstore.ErrInvalidToken, ""},
 	{6, "too_large", tokenstore.ErrTooLarge, "the record is larger than the store can hold"},
+	{15, "wrong_keys", tokenstore.ErrWrongKeys, "the store is under other keys: TOKENKEEP_KEYS_FILE names others, or none"},
 	{9, "corrupt", tokenstore.ErrCorrupt, "a record, or the store's file, is there but cannot be read"},
 }
 

@@ -1,0 +1,295 @@
+package tokenstore_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
+)
+
+// markerName is that of the secret that says which keys a store is under.
+const markerName = "keys"
+
+// unmark makes a store one that was filled before stores had a marker.
+func unmark(t *testing.T, d *memstore.Driver) {
+	t.Helper()
+	s, err := d.Get(t.Context(), markerName)
+	if err == nil {
+		err = d.Delete(t.Context(), markerName, s)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// marked reports whether the store says which keys it is under.
+func marked(t *testing.T, d driver.Secrets) bool {
+	t.Helper()
+	_, err := d.Get(t.Context(), markerName)
+	if err != nil && !errors.Is(err, driver.ErrNotFound) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+// copyRecord puts a record of one memory into another, as somebody does who knows
+// the keys.
+func copyRecord(t *testing.T, from, to *memstore.Driver, name string, c codec.Codec) {
+	t.Helper()
+	s, err := from.Get(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(d *memstore.Driver) codec.Codec {
+		if p, ok := c.(codec.Placed); ok {
+			return p.At(d.Properties().Place)
+		}
+		return c
+	}
+	r, err := at(from).Decode(name, s.Data)
+	if err == nil {
+		s.Data, err = at(to).Encode(name, r)
+	}
+	if err == nil {
+		_, err = to.Create(t.Context(), name, s.Payload)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func encryptedWith(t *testing.T, key byte, opts *codec.EncryptedOptions) codec.Codec {
+	t.Helper()
+	c, err := codec.Encrypted(codec.JSON, aesKey(t, key), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func aesKey(t *testing.T, key byte) codec.AEAD {
+	t.Helper()
+	a, err := codec.AESGCM(bytes.Repeat([]byte{key}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// keySets are ways in which a store can be under keys. No two fit each other.
+func keySets(t *testing.T) map[string]*tokenstore.Options {
+	return map[string]*tokenstore.Options{
+		"none":                 nil,
+		"names":                {NameKey: nameKey},
+		"other names":          {NameKey: oldKey},
+		"labels":               {IndexKeys: [][]byte{newKey}},
+		"other labels":         {IndexKeys: [][]byte{oldKey}},
+		"encryption":           {Codec: encryptedWith(t, 1, nil)},
+		"other encryption":     {Codec: encryptedWith(t, 2, nil)},
+		"all":                  {NameKey: nameKey, IndexKeys: [][]byte{newKey}, Codec: encryptedWith(t, 1, nil)},
+		"names and encryption": {NameKey: nameKey, Codec: encryptedWith(t, 1, nil)},
+	}
+}
+
+// attempts are operations that say "not found" or create, if the keys are the right
+// ones.
+func attempts(ctx context.Context, s *tokenstore.Store) map[string]error {
+	bob := token{UserName: "bob", ClientID: "c1", RefreshToken: "r9", AccessToken: "a9"}
+	mint := func(context.Context, token) (token, error) { return token{AccessToken: "a"}, nil }
+	return map[string]error{
+		"find by user":   second(s.FindToken(ctx, token{UserName: "bob", ClientID: "c1"})),
+		"find by token":  second(s.FindToken(ctx, token{ClientID: "c1", RefreshToken: "r9"})),
+		"find by own ID": second(s.FindTokenByID(ctx, "nobody's")),
+		"find by ID":     second(s.FindTokenByID(ctx, "u"+strings.Repeat("a", 32))),
+		"save":           second(s.SaveToken(ctx, bob)),
+		"save a code":    second(s.SaveToken(ctx, token{ClientID: "c1", GrantToken: "g9"})),
+		"delete":         s.DeleteToken(ctx, "nobody's"),
+		"refresh":        second(s.Refresh(ctx, "nobody's", "", mint)),
+	}
+}
+
+// Each pair of ways to be under keys: the one filled the store, the other is what a
+// program is given.
+func TestStoreKnowsItsKeys(t *testing.T) {
+	t.Parallel()
+	for filled := range keySets(t) {
+		for given := range keySets(t) {
+			t.Run(filled+"/"+given, func(t *testing.T) {
+				t.Parallel()
+				ctx, d := t.Context(), memstore.NewDriver()
+				owner := storeOn(t, d, keySets(t)[filled])
+				ann := saved(t, owner, annsToken)
+				if marked(t, d) != (filled != "none") {
+					t.Errorf("the store has a marker: %v", marked(t, d))
+				}
+				before := image(t, d)
+				for what, err := range attempts(ctx, storeOn(t, d.Reopen(), keySets(t)[given])) {
+					if wrong := errors.Is(err, tokenstore.ErrWrongKeys); wrong != (filled != given) {
+						t.Errorf("%s: error %v", what, err)
+					} else if wrong && (errors.Is(err, tokenstore.ErrNotFound) || errors.Is(err, tokenstore.ErrCorrupt)) {
+						t.Errorf("%s: the error is of two classes: %v", what, err)
+					}
+				}
+				if filled == given {
+					return
+				}
+				if after := image(t, d); fmt.Sprint(after) != fmt.Sprint(before) {
+					t.Error("something was written")
+				}
+				only(t, owner, ann)
+			})
+		}
+	}
+}
+
+// A store from before there were markers: its keys go on, the next write says which
+// they are, and others are refused.
+func TestUnmarkedStoreIsAdopted(t *testing.T) {
+	t.Parallel()
+	for filled, opts := range keySets(t) {
+		if filled == "none" {
+			continue
+		}
+		for what, write := range map[string]func(*testing.T, *tokenstore.Store){
+			"a change":   func(t *testing.T, s *tokenstore.Store) { saved(t, s, annsNews) },
+			"a creation": func(t *testing.T, s *tokenstore.Store) { saved(t, s, token{UserName: "bob", AccessToken: "a"}) },
+		} {
+			t.Run(filled+"/"+what, func(t *testing.T) {
+				t.Parallel()
+				d := memstore.NewDriver()
+				saved(t, storeOn(t, d, opts), annsToken)
+				unmark(t, d)
+				if _, err := storeOn(t, d.Reopen(), opts).FindToken(t.Context(), token{UserName: "bob"}); !errors.Is(err, tokenstore.ErrNotFound) {
+					t.Errorf("find: %v, want ErrNotFound", err)
+				}
+				if marked(t, d) {
+					t.Error("a search has written the marker")
+				}
+				for given, other := range keySets(t) {
+					if given == filled || given == "none" {
+						continue
+					}
+					if _, err := storeOn(t, d.Reopen(), other).SaveToken(t.Context(), token{UserName: "eve", AccessToken: "a"}); !errors.Is(err, tokenstore.ErrWrongKeys) {
+						t.Errorf("with %s: %v, want ErrWrongKeys", given, err)
+					}
+				}
+				write(t, storeOn(t, d.Reopen(), opts))
+				if !marked(t, d) {
+					t.Error("no marker was written")
+				}
+			})
+		}
+	}
+}
+
+// A handle without keys is open when another process brings them in.
+func TestMarkerIsReadAgainBeforeACreation(t *testing.T) {
+	t.Parallel()
+	d := memstore.NewDriver()
+	s := storeOn(t, d.Reopen(), nil)
+	if _, err := s.FindToken(t.Context(), annsToken); !errors.Is(err, tokenstore.ErrNotFound) {
+		t.Fatalf("in an empty store: %v", err)
+	}
+	saved(t, storeOn(t, d, keyed()), annsToken)
+	for what, err := range attempts(t.Context(), s) {
+		if !errors.Is(err, tokenstore.ErrWrongKeys) {
+			t.Errorf("%s: error %v, want ErrWrongKeys", what, err)
+		}
+	}
+}
+
+// Deleting everything leaves a store that can be filled under other keys.
+func TestEmptiedStoreTakesOtherKeys(t *testing.T) {
+	t.Parallel()
+	d := memstore.NewDriver()
+	s := storeOn(t, d, keyed())
+	saved(t, s, annsToken)
+	if err := s.DeleteTokens(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := secretsOf(t, d); n != 0 {
+		t.Errorf("%d secrets are left", n)
+	}
+	other := storeOn(t, d.Reopen(), &tokenstore.Options{NameKey: newKey})
+	saved(t, other, annsToken)
+	if _, err := s.SaveToken(t.Context(), token{UserName: "bob", AccessToken: "a"}); !errors.Is(err, tokenstore.ErrWrongKeys) {
+		t.Errorf("the handle with the earlier keys: error %v, want ErrWrongKeys", err)
+	}
+	// A record deleted by itself leaves the marker.
+	if err := other.DeleteToken(t.Context(), must2(other.GetTokens(t.Context()))[0].ID); err != nil || !marked(t, d) {
+		t.Errorf("the marker went with a record: %v", err)
+	}
+}
+
+// The marker holds no key, and is no record.
+func TestMarkerIsNoRecord(t *testing.T) {
+	t.Parallel()
+	d := memstore.NewDriver()
+	opts := &tokenstore.Options{NameKey: nameKey, IndexKeys: [][]byte{newKey}, Codec: encryptedWith(t, 'k', nil)}
+	s := storeOn(t, d, opts)
+	ann := saved(t, s, annsToken)
+	only(t, s, ann)
+	m, err := d.Get(t.Context(), markerName)
+	if err != nil || !json.Valid(m.Data) {
+		t.Fatalf("the marker: %v", err)
+	}
+	for _, key := range [][]byte{nameKey, newKey, bytes.Repeat([]byte{'k'}, 8)} {
+		if bytes.Contains(m.Data, key) {
+			t.Error("a key is in the marker")
+		}
+	}
+	for token, err := range s.All(t.Context()) {
+		if err != nil || token.ID != ann.ID {
+			t.Errorf("All yields %q, %v", token.ID, err)
+		}
+	}
+	if left := check(t, s, tokenstore.CheckOptions{}); len(left) > 0 {
+		t.Errorf("Check: %s", describe(left[0]))
+	}
+	for r, err := range s.Rekey(t.Context(), nil) {
+		if err != nil || r.Name == markerName || r.Rewritten {
+			t.Errorf("Rekey: %+v, %v", r, err)
+		}
+	}
+
+	// Damaged, it is not taken for other keys.
+	d.Overwrite(markerName, []byte("damaged"))
+	if _, err := storeOn(t, d.Reopen(), opts).FindToken(t.Context(), token{UserName: "bob"}); !errors.Is(err, tokenstore.ErrCorrupt) {
+		t.Errorf("find with a damaged marker: %v, want ErrCorrupt", err)
+	}
+}
+
+// Found is found in as few calls as without keys, and what is not found costs the
+// marker once.
+func TestMarkerCostsNothingOnAHit(t *testing.T) {
+	t.Parallel()
+	f := newFaulty()
+	saved(t, storeOn(t, f, keyed()), annsToken)
+	s := storeOn(t, f, keyed())
+	gets := f.count("get")
+	for range 3 {
+		if _, err := s.FindToken(t.Context(), token{UserName: annsToken.UserName, ClientID: annsToken.ClientID}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := f.count("get") - gets; n != 3 {
+		t.Errorf("3 hits took %d reads", n)
+	}
+	gets = f.count("get")
+	for range 3 {
+		if _, err := s.FindToken(t.Context(), token{UserName: "bob", ClientID: "c1"}); !errors.Is(err, tokenstore.ErrNotFound) {
+			t.Fatal(err)
+		}
+	}
+	if n := f.count("get") - gets; n != 4 {
+		t.Errorf("3 misses took %d reads, want 4", n)
+	}
+}
