@@ -34,6 +34,7 @@ var rules = map[string]rule{
 	"codec":                          {},
 	"tokenstore/driver":              {},
 	"tokenstore":                     {ours: contract},
+	"keys":                           {ours: contract},
 	"tokenstore/memstore":            {ours: contract},
 	"tokenstore/filestore":           {ours: shared},
 	"tokenstore/sqlstore":            {ours: shared},

@@ -188,9 +188,13 @@ func (k *rekeyer) pass(ctx context.Context) (rewritten int, err error) {
 			if r.Rewritten {
 				rewritten++
 			}
+			if r.quiet && r.err == nil {
+				continue
+			}
 			if err := k.tell(ctx, r.Rekeyed, r.err); err != nil {
 				return err
 			}
+			k.told[r.to] = true
 		}
 		batch = batch[:0]
 		return nil
@@ -217,7 +221,9 @@ func (k *rekeyer) pass(ctx context.Context) (rewritten int, err error) {
 
 type rekeyed struct {
 	Rekeyed
-	err error
+	err   error
+	to    string // the name that the record has got
+	quiet bool   // it is an alias, whose record is told of
 }
 
 // tell yields what has become of a secret, once. It returns an error that ends
@@ -245,6 +251,7 @@ func (k *rekeyer) rekey(ctx context.Context, listed entry) rekeyed {
 	switch {
 	case listed.record.Alias != nil && len(k.Store.o.OtherNameKeys) > 0 && k.current(listed):
 		r.Rewritten, r.err = k.alias(ctx, listed)
+		r.quiet = true
 		return r
 	case k.current(listed):
 		return r
@@ -269,6 +276,7 @@ func (k *rekeyer) rekey(ctx context.Context, listed entry) rekeyed {
 		case e.record.Moved != nil:
 			err = k.complete(ctx, e)
 		case k.misplaced(e):
+			r.to = k.derive(e.token())
 			err = k.rename(ctx, e)
 		default:
 			_, err = k.rewrite(ctx, e, nil)

@@ -186,18 +186,16 @@ func (a *app) rekeyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "rekey",
 		GroupID: groupUpkeep,
-		Short:   "Rewrite records that are under old keys",
-		Long: `Rewrites every record whose labels are not by the first of index_keys, or which
-is not encrypted with the first of encryption_keys, and reads it back. Programs go
-on meanwhile, and the same command goes on where it was interrupted. To change a
-key:
+		Short:   "Bring all records under the new keys",
+		Long: `Gives every record a name by the first of name_keys and labels by the first of
+index_keys, encrypts it with the first of encryption_keys, and reads it back. IDs stay.
+Programs go on meanwhile, and the same command goes on where it was interrupted. To
+change keys, bring them in, or take them out:
 
-  1  put the new key behind the old one in the keys file of every program
-  2  put it before the old one
+  1  tokenkeep keys add FILE      and give the file to every program
+  2  tokenkeep keys switch FILE   and give the file to every program
   3  tokenkeep rekey
-  4  take the old one out
-
-name_key cannot be changed like that: migrate to another store instead.`,
+  4  tokenkeep keys drop FILE     and give the file to every program`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if a.env(envKeys) == "" {
@@ -255,7 +253,7 @@ func (a *app) rekey(ctx context.Context, s store, dryRun bool) error {
 	}
 	a.printf("%d records: %d %s, %d under the present keys already, %d failed\n", r.Records, r.Rewritten, verb, r.Current, len(r.Failed))
 	if err == nil && !dryRun {
-		a.printf("no record needs any key but the first ones: the others can be taken out\n")
+		a.printf("no record needs any key but the first ones: the others can be dropped\n")
 	}
 	return err
 }

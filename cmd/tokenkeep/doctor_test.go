@@ -1,9 +1,7 @@
 package main
 
 import (
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -121,7 +119,7 @@ func TestDoctorTriesPermissions(t *testing.T) {
 	}
 }
 
-// TestRekey changes the index and the encryption key, as the help says.
+// TestRekey changes all keys, as the help says.
 func TestRekey(t *testing.T) {
 	t.Parallel()
 	for _, k := range storeKinds[3:] {
@@ -133,15 +131,13 @@ func TestRekey(t *testing.T) {
 			importSDKFile(t, e, "--keep-ids")
 			before := contents(t, e)
 
-			old, err := readKeys(e[envKeys])
-			if err != nil {
-				t.Fatal(err)
+			file := e[envKeys]
+			stale := writeFile(t, "old.json", readFile(t, file))
+			e.ok(t, "", "keys", "add", file)
+			if got := decode[rekeyReport](t, e.ok(t, "", "rekey", "--dry-run", "--json")); got.Rewritten != 0 {
+				t.Errorf("before the new keys are first: %+v", got)
 			}
-			both, fresh := old, old
-			fresh.IndexKeys, fresh.EncryptionKeys = [][]byte{randomKey()}, [][]byte{randomKey()}
-			both.IndexKeys = slices.Concat(fresh.IndexKeys, old.IndexKeys)
-			both.EncryptionKeys = slices.Concat(fresh.EncryptionKeys, old.EncryptionKeys)
-			e = e.with(envKeys, writeKeys(t, both))
+			e.ok(t, "", "keys", "switch", file)
 			if got := decode[rekeyReport](t, e.ok(t, "", "rekey", "--dry-run", "--json")); got.Rewritten != 12 || !got.DryRun {
 				t.Errorf("dry run: %+v", got)
 			}
@@ -149,10 +145,10 @@ func TestRekey(t *testing.T) {
 				t.Errorf("report: %+v", got)
 			}
 			if got := e.ok(t, "", "rekey"); got != "12 records: 0 rewritten, 12 under the present keys already, 0 failed\n"+
-				"no record needs any key but the first ones: the others can be taken out\n" {
+				"no record needs any key but the first ones: the others can be dropped\n" {
 				t.Errorf("again: %s", got)
 			}
-			e = e.with(envKeys, writeKeys(t, fresh))
+			e.ok(t, "", "keys", "drop", file)
 			after := contents(t, e)
 			if len(after) != 12 || after["3"] != before["3"] {
 				t.Errorf("%d records after, the third %v", len(after), after["3"] == before["3"])
@@ -160,23 +156,10 @@ func TestRekey(t *testing.T) {
 			if got := e.ok(t, "", "get", "--user", before["3"].UserName); !strings.Contains(got, before["3"].ClientID) {
 				t.Errorf("not found by the new index key: %s", got)
 			}
-			e.with(envKeys, filepath.Join(dir, "old.json")).fails(t, 9, "", "ls")
+			e.with(envKeys, stale).fails(t, 9, "", "ls")
+			e.with(envKeys, stale).fails(t, 15, "", "get", "--user", before["3"].UserName)
 		})
 	}
-}
-
-// writeKeys writes a keys file and returns its name.
-func writeKeys(t *testing.T, k keysFile) string {
-	t.Helper()
-	name := filepath.Join(t.TempDir(), "keys.json")
-	data, err := k.encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(name, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return name
 }
 
 func TestWrapText(t *testing.T) {

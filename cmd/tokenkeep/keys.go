@@ -1,77 +1,29 @@
 package main
 
 import (
-	"bytes"
-	"crypto/rand"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
-	"os"
-	"runtime"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/keys"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
-
-// keySize is the size of the keys that are made: that of AES-256, and of the hash
-// behind names and labels.
-const keySize = 32
-
-// maxKeysFile is how long a keys file may be.
-const maxKeysFile = 1 << 20
-
-// A keysFile holds the keys of names, labels and encryption.
-type keysFile struct {
-	Version        int      `json:"v"`
-	NameKey        []byte   `json:"name_key,omitempty"`
-	IndexKeys      [][]byte `json:"index_keys,omitempty"`
-	EncryptionKeys [][]byte `json:"encryption_keys,omitempty"`
-	AllowPlain     bool     `json:"allow_plain,omitempty"`
-}
 
 // storeOptions returns the options of a portable store: what the keys file says,
 // if there is one.
 func (a *app) storeOptions() (*tokenstore.Options, error) {
 	name := a.env(envKeys)
 	if name == "" {
-		return keysFile{}.options()
+		return &tokenstore.Options{}, nil
 	}
-	keys, err := readKeys(name)
-	if err == nil {
-		var opts *tokenstore.Options
-		if opts, err = keys.options(); err == nil {
-			return opts, nil
-		}
-	}
-	return nil, usagef("the keys file %s: %w", name, err)
-}
-
-// readKeys reads a keys file. Errors hold nothing of what is in it.
-func readKeys(name string) (keysFile, error) {
-	f, err := os.Open(name)
+	k, err := keys.Load(name)
 	if err != nil {
-		return keysFile{}, bare(err)
+		return nil, usagef("the keys file %s: %w", name, bare(err))
 	}
-	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return keysFile{}, bare(err)
-	}
-	if mode := info.Mode().Perm(); runtime.GOOS != "windows" && mode&0o077 != 0 {
-		return keysFile{}, fmt.Errorf("others can read or write it (mode %04o): chmod 600", mode)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxKeysFile+1))
-	switch {
-	case err != nil:
-		return keysFile{}, bare(err)
-	case len(data) > maxKeysFile:
-		return keysFile{}, errors.New("it is too long")
-	}
-	return parseKeys(data)
+	return k.Options(), nil
 }
 
 // bare returns an error of package os without the name of the file, which the
@@ -84,116 +36,180 @@ func bare(err error) error {
 	return err
 }
 
-func parseKeys(data []byte) (keysFile, error) {
-	var k keysFile
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	err := d.Decode(&k)
-	_, more := d.Token()
-	if err != nil || !errors.Is(more, io.EOF) { // the cause may quote a key
-		return keysFile{}, errors.New(`it is not a JSON object of "v", "name_key", "index_keys", "encryption_keys" and "allow_plain", with keys in base64`)
-	}
-	switch {
-	case k.Version != 1:
-		return keysFile{}, fmt.Errorf("it has version %d, this program reads version 1", k.Version)
-	case k.NameKey == nil && k.IndexKeys == nil && k.EncryptionKeys == nil:
-		return keysFile{}, errors.New("there are no keys in it")
-	case k.AllowPlain && k.EncryptionKeys == nil:
-		return keysFile{}, errors.New("allow_plain goes with encryption_keys")
-	}
-	return k, nil
-}
-
-// options returns the options of a store that uses the keys.
-func (k keysFile) options() (*tokenstore.Options, error) {
-	o := &tokenstore.Options{NameKey: k.NameKey, IndexKeys: k.IndexKeys}
-	if k.EncryptionKeys == nil {
-		return o, nil
-	}
-	var aeads []codec.AEAD
-	for i, key := range k.EncryptionKeys {
-		aead, err := codec.AESGCM(key)
-		if err != nil {
-			return nil, fmt.Errorf("encryption key %d: %w", i+1, err)
-		}
-		aeads = append(aeads, aead)
-	}
-	if len(aeads) == 0 {
-		return nil, errors.New("encryption_keys is empty")
-	}
-	c, err := codec.Encrypted(codec.JSON, aeads[0], &codec.EncryptedOptions{Old: aeads[1:], AllowPlain: k.AllowPlain})
-	o.Codec = c
-	return o, err
-}
-
-// encode returns the bytes of the file.
-func (k keysFile) encode() ([]byte, error) {
-	data, err := json.MarshalIndent(k, "", "  ")
-	return append(data, '\n'), err
-}
-
 func (a *app) keysCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "keys",
-		Short: "Make keys for names, labels and encryption",
-		Long: `Without keys, whoever can list a store can test guesses of user names against the
-names of the records, and whoever can read it can read the tokens. A keys file,
-named by TOKENKEEP_KEYS_FILE, keeps such people out. It is JSON, keys in base64:
+		Short: "Make and change keys for names, labels and encryption",
+		Long: `Without keys, anyone who can list a store can test guesses of user names against the
+names of the records, and anyone who can read it can read the tokens. A keys file,
+named by TOKENKEEP_KEYS_FILE, keeps such people out. It is JSON, keys in base64;
+programs read it with package keys.
 
   v                1
-  name_key         makes the names and IDs of records; never change it while there
-                   are any: they would not be found
+  name_keys        make the names of records: the first is current ("name_key", if
+                   there is one)
   index_keys       make what records are searched by: the first one writes, all of
                    them are searched
   encryption_keys  AES-256-GCM: the first one writes, all of them read
-  allow_plain      true: records that are not encrypted can be read too, while
-                   encryption is being introduced
+  place            names the store, if its secrets were copied from elsewhere
 
-To change an index or encryption key see "tokenkeep rekey --help".`,
+A store remembers which keys it is under. A program with other keys, or none, is told
+so (class "wrong_keys") where it would find nothing or create a record.
+
+To change keys, bring them into a store that has records, or take them out:
+
+  1  tokenkeep keys add FILE      and give the file to every program
+  2  tokenkeep keys switch FILE   and give the file to every program
+  3  tokenkeep rekey
+  4  tokenkeep keys drop FILE     and give the file to every program
+
+In a list null stands for no key, while keys come or go.`,
 		Args: knownCommand,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(&cobra.Command{
-		Use:   "new FILE",
-		Short: "Write a file of new random keys",
-		Long: `Writes a new file that only its owner can read. A file that is there already is
-never replaced: without the keys in it, records are lost.`,
-		Args: oneArg("FILE"),
-		RunE: func(_ *cobra.Command, args []string) error { return a.newKeys(args[0]) },
-	})
+	c.AddCommand(a.keysNewCommand(), a.keysAddCommand(),
+		a.keysStep("switch", "Put the new keys first, for programs to write by", (*keys.Keys).Switch,
+			"writes by the new keys. When every program has it: tokenkeep rekey"),
+		a.keysStep("drop", "Keep the first key of each kind alone", (*keys.Keys).Drop,
+			"has the new keys alone. Every program can have it"))
 	return c
 }
 
-func (a *app) newKeys(name string) error {
-	data, err := keysFile{
-		Version:        1,
-		NameKey:        randomKey(),
-		IndexKeys:      [][]byte{randomKey()},
-		EncryptionKeys: [][]byte{randomKey()},
-	}.encode()
-	if err != nil {
-		return err
+// A kindsFlag is the kinds of key that --for names.
+type kindsFlag []string
+
+func (f *kindsFlag) add(c *cobra.Command) {
+	c.Flags().StringSliceVar((*[]string)(f), "for", nil, "what the keys are for, of names, labels and encryption (default: all)")
+}
+
+func (f kindsFlag) kinds() ([]keys.Kind, error) {
+	var kinds []keys.Kind
+	for _, name := range f {
+		kind := keys.Kind(strings.TrimSpace(name))
+		if !slices.Contains(keys.Kinds(), kind) {
+			return nil, usagef("--for names kinds of keys: names, labels or encryption, joined by commas")
+		}
+		if !slices.Contains(kinds, kind) {
+			kinds = append(kinds, kind)
+		}
 	}
-	switch err := createFile(name, data); {
+	return kinds, nil
+}
+
+func (a *app) keysNewCommand() *cobra.Command {
+	var of kindsFlag
+	c := &cobra.Command{
+		Use:   "new FILE",
+		Short: "Write a file of new random keys",
+		Long: `Writes a new file that only its owner can read, for a store that is empty. A file that
+exists is never replaced: without the keys in it, records are lost.
+
+For a store that has records see "tokenkeep keys add".`,
+		Args: oneArg("FILE"),
+		RunE: func(c *cobra.Command, args []string) error {
+			kinds, err := of.kinds()
+			if err != nil {
+				return err
+			}
+			if c.Flags().Changed("for") && len(kinds) == 0 {
+				return usagef("--for is empty")
+			}
+			return a.newKeys(args[0], keys.New(kinds...), "has new keys. To use them")
+		},
+	}
+	of.add(c)
+	return c
+}
+
+// newKeys writes a new keys file.
+func (a *app) newKeys(name string, k *keys.Keys, what string) error {
+	switch err := createFile(name, k.Encode()); {
 	case errors.Is(err, fs.ErrExist):
-		return usagef("%s is there already, and is not replaced", clean(name))
+		return usagef("%s exists, and is not replaced", clean(name))
 	case err != nil:
 		return err
 	}
 	if a.json {
 		return a.printJSON(map[string]string{"file": name})
 	}
-	a.printf(`%s has new keys. To use them:
+	a.printf(`%s %s:
 
   export %s=%s
 
-Keep a copy in a safe place: without the keys nobody can find or read the records.
-`, clean(name), envKeys, shellQuote(name))
+Keep a copy in a safe place: without the keys the records cannot be found or read.
+`, clean(name), what, envKeys, shellQuote(name))
 	return nil
 }
 
-func randomKey() []byte {
-	key := make([]byte, keySize)
-	_, _ = rand.Read(key) // never fails, by its documentation
-	return key
+func (a *app) keysAddCommand() *cobra.Command {
+	var of kindsFlag
+	var without bool
+	c := &cobra.Command{
+		Use:   "add FILE",
+		Short: "Put new keys behind the present ones",
+		Long: `Puts a new random key of each kind behind the present one: programs with the file know
+both, and go on writing by the present ones. A file that does not exist is made, for a
+store without keys: there, "none" stands before the new keys.
+
+With --none it is "none" that stands behind the present keys, to take them out.`,
+		Args: oneArg("FILE"),
+		RunE: func(c *cobra.Command, args []string) error {
+			kinds, err := of.kinds()
+			if err != nil {
+				return err
+			}
+			if c.Flags().Changed("for") && len(kinds) == 0 {
+				return usagef("--for is empty")
+			}
+			if !exists(args[0]) && !without {
+				k, err := keys.Unused().Add(kinds...)
+				if err != nil {
+					return usage{err}
+				}
+				return a.newKeys(args[0], k, "has new keys, behind none. Give it to every program")
+			}
+			add := (*keys.Keys).Add
+			if without {
+				add = (*keys.Keys).AddNone
+			}
+			return a.changeKeys(args[0], func(k *keys.Keys) (*keys.Keys, error) { return add(k, kinds...) },
+				"has the new keys behind the present ones. Give it to every program")
+		},
+	}
+	of.add(c)
+	c.Flags().BoolVar(&without, "none", false, "add no key, to take the present ones out")
+	return c
+}
+
+// keysStep returns the command of a step that changes a keys file.
+func (a *app) keysStep(name, short string, change func(*keys.Keys) (*keys.Keys, error), done string) *cobra.Command {
+	return &cobra.Command{
+		Use:   name + " FILE",
+		Short: short,
+		Long:  short + `: a step of what "tokenkeep keys --help" describes.`,
+		Args:  oneArg("FILE"),
+		RunE:  func(_ *cobra.Command, args []string) error { return a.changeKeys(args[0], change, done) },
+	}
+}
+
+// changeKeys replaces a keys file by what change makes of it. A file that would
+// have no keys stays as it is.
+func (a *app) changeKeys(name string, change func(*keys.Keys) (*keys.Keys, error), done string) error {
+	k, err := keys.Load(name)
+	if err != nil {
+		return usagef("the keys file %s: %w", clean(name), bare(err))
+	}
+	if k, err = change(k); err != nil {
+		return usage{err}
+	}
+	if k == nil { // the file stays as it is: to remove keys is not for a program
+		done = "has no keys that are to be used: unset " + envKeys + " in every program, and remove it"
+	} else if err := replaceFile(name, k.Encode()); err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(map[string]any{"file": name, "keys": k != nil})
+	}
+	a.printf("%s %s\n", clean(name), done)
+	return nil
 }

@@ -68,6 +68,8 @@ target can hold them; --json has those that changed.
 
 Where the two stores need different environment variables, a name that begins with
 FROM_ or TO_ holds for one of them: FROM_VAULT_ADDR, TO_` + envKeys + `.
+FROM_` + envKeys + ` or TO_` + envKeys + `, set and empty, says that
+the store has no keys.
 
 The exit code is 0 only if every record was verified.`,
 		Args: noArgs,
@@ -116,7 +118,7 @@ func (a *app) side(prefix string) *side {
 	s := &side{app: *a}
 	s.lookup = func(name string) (string, bool) {
 		value, set := a.isSet(prefix + name)
-		if set && value == "" {
+		if set && value == "" && name != envKeys { // no keys file: this store is without keys
 			s.empty = prefix + name
 		}
 		if set {

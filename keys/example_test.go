@@ -1,0 +1,49 @@
+package keys_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/tokenkeep/tokenkeep/keys"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
+)
+
+// A program has its keys from a secret, which its platform puts into the
+// environment. The document is the one that "tokenkeep keys new" writes.
+func ExampleParse() {
+	ctx := context.Background()
+	_ = os.Setenv("TOKENKEEP_KEYS", string(keys.New().Encode()))
+
+	k, err := keys.Parse([]byte(os.Getenv("TOKENKEEP_KEYS")))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	d := memstore.NewDriver() // or that of awssm, gcpsm, vaultstore
+	store, err := tokenstore.New(d, k.Options())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ann := tokenstore.Token{UserName: "ann", ClientID: "client", RefreshToken: "refresh"}
+	if _, err := store.SaveToken(ctx, ann); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(k)
+
+	// A program that was not given the keys is told so.
+	without, err := tokenstore.New(d, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err = without.SaveToken(ctx, ann)
+	fmt.Println(errors.Is(err, tokenstore.ErrWrongKeys))
+	// Output:
+	// keys.Keys{redacted}
+	// true
+}
