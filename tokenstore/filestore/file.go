@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
@@ -47,8 +46,8 @@ func unresolved(path string, err error) error {
 		return nil
 	}
 	err = fmt.Errorf("%s: %w", path, err)
-	if errno := syscall.Errno(0); !errors.As(err, &errno) {
-		return fmt.Errorf("%w: %w", tokenstore.ErrRefused, err) // a loop of links
+	if failed := (*fs.PathError)(nil); !errors.As(err, &failed) {
+		return fmt.Errorf("%w: %w", tokenstore.ErrRefused, err) // a loop of links, or a file on the way
 	}
 	return classed(err)
 }
