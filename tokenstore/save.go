@@ -67,14 +67,19 @@ func (v *saver) attempt(ctx context.Context, r *reader, t Token) (Token, error) 
 		return Token{}, err
 	case plan.Record < 0:
 		i := slices.IndexFunc(records, func(rec record) bool { return v.wasNamed(rec, plan.Token) })
-		switch {
-		case i >= 0 && !r.fresh:
+		if i >= 0 && !r.fresh {
 			return v.attempt(ctx, r.fresher(), t)
-		case i >= 0:
+		}
+		if i >= 0 {
 			return Token{}, fmt.Errorf("%w: the record that was created with this token is %q, of a user or another client", ErrIDMismatch, records[i].current.ID)
 		}
 		return v.create(ctx, r, plan.Token)
 	}
+	return v.merge(ctx, r, t, plan, records)
+}
+
+// merge does what the plan says to a record that is there, or moves it first.
+func (v *saver) merge(ctx context.Context, r *reader, t Token, plan Plan, records []record) (Token, error) {
 	into := records[plan.Record]
 	var rest []record
 	for _, i := range plan.Absorb {
@@ -243,9 +248,25 @@ func (v *saver) commit(ctx context.Context, r *reader, rec record, t Token, rest
 		next.Joining = slices.DeleteFunc(next.Joining, func(ref codec.Ref) bool { return ref == p.ref() })
 		next.Absorbed = append(next.Absorbed, p.ref())
 	}
-	var aliases []entry
+	aliases, more := v.noteRest(&next, rest)
+	written, err := v.write(ctx, rec.name, rec.entry, next, v.nonce)
+	if err != nil {
+		return Token{}, lost(err)
+	}
+	for _, e := range slices.Concat(rec.pending, aliases) {
+		v.alias(ctx, e, written)
+	}
+	for _, e := range slices.Concat(redundant, more) {
+		v.remove(ctx, e, written)
+	}
+	return written.token(), nil
+}
+
+// noteRest adds to next what would be forgotten of the records in rest. It returns
+// those that are to become aliases, and those that next makes redundant.
+func (v *saver) noteRest(next *codec.Record, rest []record) (aliases, redundant []entry) {
 	for _, other := range rest {
-		noted := v.noteMerged(&next, other.entry)
+		noted := v.noteMerged(next, other.entry)
 		if noted && v.properties.ListLag == 0 {
 			redundant = append(redundant, other.entry)
 			continue
@@ -256,22 +277,19 @@ func (v *saver) commit(ctx context.Context, r *reader, rec record, t Token, rest
 			next.Redirects = append(next.Redirects, codec.Redirect{Ref: other.ref(), Since: v.o.Now().UnixMilli()})
 		}
 	}
-	written, err := v.write(ctx, rec.name, rec.entry, next, v.nonce)
-	if err != nil {
-		return Token{}, lost(err)
+	return aliases, redundant
+}
+
+// remove deletes what into makes redundant, if into is found by its IDs. If that
+// fails it is listed still, and the next write tries again.
+func (v *saver) remove(ctx context.Context, e, into entry) {
+	found, err := v.labelled(ctx, into, e)
+	if err == nil && found {
+		err = v.driver.Delete(ctx, e.name, e.secret)
 	}
-	for _, e := range append(rec.pending, aliases...) {
-		v.alias(ctx, e, written)
+	if err != nil && !errors.Is(err, ErrConflict) {
+		v.o.Logger.WarnContext(ctx, "tokenstore: what is left of a record that was merged into another one remains", "name", e.name, "into", into.name)
 	}
-	for _, e := range redundant {
-		if found, err := v.labelled(ctx, written, e); err != nil || !found {
-			continue // it stays listed, and is looked at by the next write
-		}
-		if err := v.driver.Delete(ctx, e.name, e.secret); err != nil && !errors.Is(err, ErrConflict) {
-			v.o.Logger.WarnContext(ctx, "tokenstore: what is left of a record that was merged into another one remains", "name", e.name, "into", rec.name)
-		}
-	}
-	return written.token(), nil
 }
 
 // settle brings up to date what next lists of the records that e has absorbed:
