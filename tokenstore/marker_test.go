@@ -293,3 +293,36 @@ func TestMarkerCostsNothingOnAHit(t *testing.T) {
 		t.Errorf("3 misses took %d reads, want 4", n)
 	}
 }
+
+// Two processes with different keys write first, at once: one of them has the store.
+func TestFirstWritesUnderDifferentKeys(t *testing.T) {
+	t.Parallel()
+	for range 200 {
+		d := memstore.NewDriver()
+		errs := make(chan error, 2)
+		for _, opts := range []*tokenstore.Options{{NameKey: nameKey}, {NameKey: oldKey}} {
+			s := storeOn(t, d.Reopen(), opts)
+			go func() { errs <- second(s.SaveToken(t.Context(), annsToken)) }()
+		}
+		first, other := <-errs, <-errs
+		if first != nil {
+			first, other = other, first
+		}
+		if first != nil || !errors.Is(other, tokenstore.ErrWrongKeys) || secretsOf(t, d) != 2 {
+			t.Fatalf("errors %v and %v, %d secrets", first, other, secretsOf(t, d))
+		}
+	}
+}
+
+// A process dies between the marker and its first record: another one goes on.
+func TestMarkerWithoutARecord(t *testing.T) {
+	t.Parallel()
+	for _, late := range []bool{false, true} {
+		for n := range int64(3) {
+			d := memstore.NewDriver()
+			_, _ = storeOn(t, doomed(d, n, late), keyed()).SaveToken(t.Context(), annsToken)
+			s := storeOn(t, d.Reopen(), keyed())
+			only(t, s, saved(t, s, annsToken))
+		}
+	}
+}
