@@ -453,8 +453,9 @@ func (h *history) round() {
 	}
 	if h.one(2) {
 		saver := &proc{history: h, number: len(procs), killed: make(chan struct{})}
+		saves := int(h.random(6))
 		around.Go(func() {
-			for i := range h.rand.IntN(6) {
+			for i := range saves {
 				pass(time.Second + h.random(3*time.Second))
 				_, _ = saver.open().SaveToken(h.ctx, tokenstore.Token{ID: h.id, APIDomain: fmt.Sprintf("https://%d.example", time.Now().Unix()+int64(i))})
 			}
