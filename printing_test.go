@@ -1,0 +1,333 @@
+package tokenkeep_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"expvar"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	secretmanager "cloud.google.com/go/secretmanager/apiv1"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/hashicorp/vault/api"
+	"golang.org/x/oauth2"
+	"google.golang.org/api/option"
+	_ "modernc.org/sqlite"
+
+	"github.com/tokenkeep/tokenkeep/awssm"
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/gcpsm"
+	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/keys"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/sqlstore"
+	"github.com/tokenkeep/tokenkeep/vaultstore"
+)
+
+// canary is the secret, token and key that no printed value may show: of a key's
+// length, and of characters that no encoding but those in canaryForms changes.
+const canary = "CANARYqX7zPv2LkM9tRw4sBd8nHf3gJc"
+
+// canaryForms are the ways in which package fmt and encoders write a part of the
+// canary.
+func canaryForms() []string {
+	part := []byte(canary[8:20])
+	var decimal, goSyntax []string
+	for _, b := range part {
+		decimal = append(decimal, fmt.Sprint(b))
+		goSyntax = append(goSyntax, fmt.Sprintf("0x%x", b))
+	}
+	forms := []string{
+		string(part), hex.EncodeToString(part), strings.ToUpper(hex.EncodeToString(part)),
+		fmt.Sprintf("% x", part), fmt.Sprintf("% X", part), strings.Join(decimal, " "), strings.Join(decimal, ","), strings.Join(goSyntax, ", "),
+	}
+	// The words of a cipher's key schedule begin with the key.
+	for word := 8; word < 20; word += 4 {
+		for _, order := range []binary.ByteOrder{binary.BigEndian, binary.LittleEndian} {
+			n := order.Uint32([]byte(canary)[word:])
+			forms = append(forms, fmt.Sprint(n), fmt.Sprintf("%x", n), fmt.Sprintf("%X", n))
+		}
+	}
+	for skip := range 3 {
+		whole := []byte(canary[8+skip : 8+skip+9])
+		forms = append(forms, base64.StdEncoding.EncodeToString(whole))
+	}
+	return forms
+}
+
+// shown returns the form in which text holds a part of the canary, or "".
+func shown(text string) string {
+	for _, form := range canaryForms() {
+		if strings.Contains(text, form) {
+			return form
+		}
+	}
+	return ""
+}
+
+func TestCanaryFormsAreFound(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		canary, fmt.Sprintf("%x", canary), fmt.Sprintf("% X", canary), fmt.Sprint([]byte(canary)), fmt.Sprintf("%#v", []byte(canary)),
+		base64.StdEncoding.EncodeToString([]byte("x" + canary)), base64.StdEncoding.EncodeToString([]byte("xy" + canary)),
+		base64.URLEncoding.EncodeToString([]byte(canary)),
+	} {
+		if shown(text) == "" {
+			t.Errorf("the canary is not found in %s", text)
+		}
+	}
+}
+
+// A held value is a field of a program's own type.
+type held struct {
+	Value any
+	List  []any
+	ByKey map[string]any
+}
+
+// handles are the types through which a program uses a store. They show nothing
+// whatever the verb. Other types are plain data: package fmt does not call their
+// methods for %w and %p, as the documentation of tokenstore.Secret says.
+var handles = []string{"tokenstore.Store", "memstore.Driver", "filestore.Store", "sqlstore.Store", "driver.Secrets", "codec.Codec", "codec.Placed", "codec.AEAD", "keys.Keys", "initializer.Client"}
+
+// printed returns what the ways of printing make of v, by the way's name.
+func printed(v any, verbs string) map[string]string {
+	texts := map[string]string{}
+	values := map[string]any{
+		"value":     v,
+		"field":     held{Value: v},
+		"pointer":   &held{Value: v},
+		"list":      held{List: []any{v}},
+		"map":       held{ByKey: map[string]any{"v": v}},
+		"anonymous": struct{ V any }{v},
+	}
+	for name, value := range values {
+		for _, verb := range verbs {
+			for _, flags := range []string{"", "+", "#", " ", "+#"} {
+				format := "%" + flags + string(verb)
+				texts[name+" "+format] = fmt.Sprintf(format, value)
+			}
+		}
+		marshaled, err := json.Marshal(value)
+		texts[name+" json"] = fmt.Sprint(string(marshaled), err)
+		for handler, make := range map[string]func(*bytes.Buffer) slog.Handler{
+			"slog text": func(b *bytes.Buffer) slog.Handler { return slog.NewTextHandler(b, nil) },
+			"slog json": func(b *bytes.Buffer) slog.Handler { return slog.NewJSONHandler(b, nil) },
+		} {
+			var b bytes.Buffer
+			slog.New(make(&b)).Info("printed", "v", value, slog.Group("g", "v", value))
+			texts[name+" "+handler] = b.String()
+		}
+		texts[name+" expvar"] = expvar.Func(func() any { return value }).String()
+	}
+	return texts
+}
+
+// keepers returns values of the exported types that may hold a secret, a token or a key,
+// with the canary wherever one can be.
+func keepers(t *testing.T) map[string][]any {
+	t.Helper()
+	must := func(v any, err error) any {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	opts := &tokenstore.Options{NameKey: []byte(canary), IndexKeys: [][]byte{[]byte(canary)}, Codec: encrypted(t)}
+	record := tokenstore.Token{
+		UserName: "ann", ClientID: "app", ClientSecret: canary, RefreshToken: canary + "r", AccessToken: canary + "a", GrantToken: canary + "g",
+		ExpiresAt: time.Now().Add(time.Hour),
+	}
+	// store is a handle that has been used, by a refresh that has not ended, too.
+	store := func(s tokenstore.TokenStore, err error) any {
+		t.Helper()
+		must(s, err)
+		saved, err := s.SaveToken(t.Context(), record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun, end := make(chan bool), make(chan bool)
+		go func() {
+			_, _ = s.(tokenstore.Refresher).Refresh(context.Background(), saved.ID, saved.AccessToken, func(context.Context, tokenstore.Token) (tokenstore.Token, error) {
+				close(begun)
+				<-end
+				return tokenstore.Token{AccessToken: canary + "b"}, nil
+			})
+		}()
+		<-begun
+		t.Cleanup(func() { close(end) })
+		return s
+	}
+	memory := memstore.NewDriver()
+	mem := store(tokenstore.New(memory, opts))
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "t.db"))
+	must(db, err)
+	t.Cleanup(func() { _ = db.Close() })
+	var stored driver.Named
+	for named, err := range memory.List(t.Context()) {
+		must(named, err)
+		stored = named
+	}
+	stored.Data = []byte(canary)
+	file := must(codec.NewTokenFile(codec.Python)).(*codec.TokenFile)
+	must(nil, file.Append(codec.Row{ID: "1", RefreshToken: canary, AccessToken: canary}))
+
+	aws := secretsmanager.New(secretsmanager.Options{
+		Region: "eu-central-1", BaseEndpoint: aws.String("http://127.0.0.1:1"), Credentials: credentials.NewStaticCredentialsProvider("k", canary, canary),
+	})
+	gcp := must(secretmanager.NewRESTClient(t.Context(), option.WithoutAuthentication(), option.WithEndpoint("http://127.0.0.1:1"))).(*secretmanager.Client)
+	t.Cleanup(func() { _ = gcp.Close() })
+	vault := must(api.NewClient(nil)).(*api.Client)
+	vault.SetToken(canary)
+
+	document, err := json.Marshal(map[string]any{
+		"v": 1, "name_keys": [][]byte{[]byte(canary)}, "index_keys": [][]byte{[]byte(canary)}, "encryption_keys": [][]byte{[]byte(canary)},
+	})
+	must(document, err)
+	placed, ok := encrypted(t).(codec.Placed)
+	if !ok {
+		t.Fatal("an encrypted codec is not bound to its store")
+	}
+
+	oauth := &oauth2.Config{ClientID: "app", ClientSecret: canary, Endpoint: oauth2.Endpoint{TokenURL: "https://id.example.com/token"}}
+	config := initializer.Config{OAuth2: oauth, Token: record, Store: mem.(*tokenstore.Store), HTTPClient: http.DefaultClient}
+	client := must(initializer.New(t.Context(), config))
+
+	return map[string][]any{
+		"tokenstore.Store":       {mem, must(awssm.New(aws, "p", &awssm.Options{Store: opts})), must(gcpsm.New(gcp, "projects/p", "p", &gcpsm.Options{Store: opts})), must(vaultstore.New(vault, "m", "p", &vaultstore.Options{Store: opts}))},
+		"tokenstore.Options":     {*opts, opts},
+		"tokenstore.Token":       {record, &record},
+		"tokenstore.Secret":      {record.RefreshToken, &record.RefreshToken, []tokenstore.Secret{canary}},
+		"tokenstore.Candidate":   {tokenstore.Candidate{Token: record}},
+		"tokenstore.RefreshPlan": {tokenstore.RefreshPlan{Token: record}, &tokenstore.RefreshPlan{Token: record}},
+		"keys.Keys":              {must(keys.Parse(document))},
+		"codec.Placed":           {placed.At("somewhere")},
+		"tokenstore.Plan":        {tokenstore.Plan{Token: record}, &tokenstore.Plan{Token: record}},
+
+		"memstore.Driver":        {memory},
+		"filestore.Store":        {store(filestore.New(filepath.Join(t.TempDir(), "t"), nil))},
+		"sqlstore.Store":         {store(sqlstore.New(t.Context(), db, sqlstore.SQLite, nil))},
+		"driver.Secrets":         {must(awssm.NewDriver(aws, "p", &awssm.Options{Store: opts})), must(gcpsm.NewDriver(gcp, "projects/p", "p", &gcpsm.Options{Store: opts})), must(vaultstore.NewDriver(vault, "m", "p", &vaultstore.Options{Store: opts}))},
+		"driver.Payload":         {stored.Payload, &stored.Payload},
+		"driver.Secret":          {stored.Secret, &stored.Secret},
+		"driver.Named":           {stored, &stored},
+		"awssm.Options":          {awssm.Options{Store: opts}, &awssm.Options{Store: opts}},
+		"gcpsm.Options":          {gcpsm.Options{Store: opts}},
+		"vaultstore.Options":     {vaultstore.Options{Store: opts}},
+		"codec.Codec":            {encrypted(t)},
+		"codec.AEAD":             {aead(t)},
+		"codec.EncryptedOptions": {codec.EncryptedOptions{Old: []codec.AEAD{aead(t)}}},
+		"codec.Record":           {codec.Record{RefreshToken: canary, AccessToken: canary}, &codec.Record{RefreshToken: canary}},
+		"codec.Row":              {codec.Row{RefreshToken: canary, AccessToken: canary}, &codec.Row{RefreshToken: canary}},
+		"codec.TokenFile":        {*file, file},
+		"initializer.Client":     {client},
+		"initializer.Config":     {config, &config},
+	}
+}
+
+// harmless are the exported types that hold neither a secret nor a token nor a key.
+var harmless = []string{
+	"tokenstore.CheckOptions", "tokenstore.Checker", "tokenstore.ConditionalDeleter", "tokenstore.UnreadableError", "tokenstore.Error", "tokenstore.Finding", "tokenstore.Former", "tokenstore.Key", "tokenstore.Kind",
+	"tokenstore.RefreshError", "tokenstore.Refresher", "tokenstore.RekeyOptions", "tokenstore.Rekeyed", "tokenstore.Rekeyer", "tokenstore.Remedy", "tokenstore.TokenStore",
+	"driver.Fault", "driver.Inspection", "driver.Inspector", "driver.Label", "driver.Labeler", "driver.Leaser", "driver.Probed", "driver.Properties", "driver.Version",
+	"filestore.Options", "sqlstore.Dialect", "sqlstore.Options", "gcpsm.Replica",
+	"codec.Dialect", "codec.Failure", "codec.Label", "codec.Lease", "codec.Redirect", "codec.Ref", "codec.Rotating", "keys.Kind",
+	"initializer.DataCenter", "initializer.Environment", "conformance.Driver", "conformance.Store",
+}
+
+// encrypted returns a codec whose key is the canary.
+func encrypted(t *testing.T) codec.Codec {
+	t.Helper()
+	c, err := codec.Encrypted(codec.JSON, aead(t), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func aead(t *testing.T) codec.AEAD {
+	t.Helper()
+	a, err := codec.AESGCM([]byte(canary))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// TestPrinting prints a value of every exported type in every way.
+func TestPrinting(t *testing.T) {
+	t.Parallel()
+	values := keepers(t)
+	for _, name := range exportedTypes(t) {
+		if values[name] == nil && !slices.Contains(harmless, name) {
+			t.Errorf("no value of type %s is printed: name it in keepers or in harmless", name)
+		}
+	}
+	for name, all := range values {
+		verbs := "vsqxXdobBeEfgGtcUT"
+		if slices.Contains(handles, name) {
+			verbs += "pw"
+		}
+		for i, v := range all {
+			for way, text := range printed(v, verbs) {
+				if form := shown(text); form != "" {
+					t.Errorf("%s, value %d, %s: shows %q", name, i, way, form)
+					break
+				}
+			}
+		}
+	}
+}
+
+// exportedTypes returns the exported types of the packages that people can get, as
+// "package.Type".
+func exportedTypes(t *testing.T) []string {
+	t.Helper()
+	var names []string
+	for _, p := range packages(t) {
+		if strings.Contains(p.path, "internal/") || strings.HasPrefix(p.path, "cmd/") {
+			continue
+		}
+		files, err := filepath.Glob(filepath.Join(p.path, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				if spec, ok := n.(*ast.TypeSpec); ok && spec.Name.IsExported() {
+					names = append(names, filepath.Base(p.path)+"."+spec.Name.Name)
+				}
+				_, inFunction := n.(*ast.FuncDecl)
+				return !inFunction
+			})
+		}
+	}
+	return names
+}
