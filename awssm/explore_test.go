@@ -67,7 +67,7 @@ type pending struct {
 	operation string
 	body      []byte
 	header    http.Header
-	answer    chan<- *http.Response // nil: nobody waits
+	answer    chan<- *http.Response // nil: no request waits
 }
 
 // A world is one run of the writers on one service.

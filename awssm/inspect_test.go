@@ -108,7 +108,7 @@ func TestWhatIsWrongInSecretsManagerIsNamedAndMended(t *testing.T) {
 			t.Errorf("Check finds %q", got)
 		}
 		if got := w.check(mend); !slices.Contains(got, "secret-rolled-back repaired") {
-			t.Errorf("Check mends %q", got)
+			t.Errorf("Check repairs %q", got)
 		}
 		w.finds("afterwards", nil)
 		if got, err := w.store.FindToken(t.Context(), tokenstore.Token{AccessToken: "access2"}); err != nil || got != later {
@@ -201,7 +201,7 @@ func TestWhatIsWrongInSecretsManagerIsNamedAndMended(t *testing.T) {
 			t.Errorf("Check finds %q", got)
 		}
 		if got := w.check(purge); !slices.Contains(got, "secret-empty repaired") {
-			t.Errorf("Check mends %q", got)
+			t.Errorf("Check repairs %q", got)
 		}
 		w.server.Advance(10 * time.Minute)
 		w.save(ann)
@@ -220,7 +220,7 @@ func TestWhatIsWrongInSecretsManagerIsNamedAndMended(t *testing.T) {
 			t.Errorf("Check finds %q", got)
 		}
 		if got := w.check(mend); !slices.Contains(got, "versions-due repaired") {
-			t.Errorf("Check mends %q", got)
+			t.Errorf("Check repairs %q", got)
 		}
 		w.server.Advance(10 * time.Minute)
 		w.finds("afterwards", nil)

@@ -135,7 +135,7 @@ var refreshCases = []testCase[*storeEnv]{
 			e.Errorf("%d calls of mint, want 1", n)
 		}
 	}},
-	{"TS-36", "a mint that does not return holds nobody up", func(e *storeEnv) {
+	{"TS-36", "a mint that does not return holds no process up", func(e *storeEnv) {
 		s := e.open()
 		r := e.refresher(s)
 		other := e.refresher(e.reopen(s))

@@ -23,7 +23,7 @@ type Checker interface {
 	// An error ends the iteration: the store cannot be reached or listed, or ctx is
 	// done. What was yielded before it stands. A record that cannot be read is no
 	// error but a finding of KindUnreadable, with the reason in Detail and Err. That
-	// a fault could not be mended is no error either; Finding.Err has it.
+	// a fault could not be repaired is not an error either; Finding.Err has it.
 	Check(ctx context.Context, opts *CheckOptions) iter.Seq2[Finding, error]
 }
 

@@ -944,7 +944,7 @@ func scenarios() []scenario {
 		annExists(ctx, s)
 		must(s.SaveToken(ctx, tokenstore.Token{ID: consent(ctx, s, "1", 20), UserName: user}))
 		must(s.SaveToken(ctx, tokenstore.Token{UserName: user, ClientID: client, APIDomain: "https://first"}))
-		time.Sleep(48 * time.Hour)
+		<-time.After(48 * time.Hour)
 	}
 	own := func(n string, expires int64) func(context.Context, *tokenstore.Store) {
 		return func(ctx context.Context, s *tokenstore.Store) {

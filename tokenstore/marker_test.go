@@ -40,7 +40,7 @@ func marked(t *testing.T, d driver.Secrets) bool {
 	return err == nil
 }
 
-// copyRecord puts a record of one memory into another, as somebody does who knows
+// copyRecord puts a record of one memory into another, as a person does who knows
 // the keys.
 func copyRecord(t *testing.T, from, to *memstore.Driver, name string, c codec.Codec) {
 	t.Helper()

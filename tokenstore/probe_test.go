@@ -143,7 +143,7 @@ func TestCheckRemovesAProbe(t *testing.T) {
 		if secretsOf(t, d) != 1 {
 			t.Fatal("no probe is left")
 		}
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		for f, err := range storeOn(t, d, nil).Check(t.Context(), &tokenstore.CheckOptions{Repair: true}) {
 			if err != nil || f.Kind == tokenstore.KindEmpty && !f.Repaired {
 				t.Errorf("%+v, %v", f, err)

@@ -71,7 +71,7 @@ func (k *rekeyer) joined(ctx context.Context, r *reader, e entry) error {
 }
 
 // claim takes the lease of the record if that is a note, which would not move with
-// it: nobody asks the authorization server while it moves. A lease within the
+// it: no process asks the authorization server while it moves. A lease within the
 // record moves along.
 func (k *rekeyer) claim(ctx context.Context, rec *record) error {
 	l, ok := k.driver.(driver.Leaser)

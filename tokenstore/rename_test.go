@@ -225,7 +225,7 @@ func TestNothingPublicIsLeft(t *testing.T) {
 	}
 }
 
-// A process refreshes a record all the while that it gets another name: nobody
+// A process refreshes a record all the while that it gets another name: no process
 // else asks the authorization server.
 func TestRefreshWhileARecordIsRenamed(t *testing.T) {
 	t.Parallel()
@@ -243,13 +243,13 @@ func TestRefreshWhileARecordIsRenamed(t *testing.T) {
 			mints := 0
 			mint := func(context.Context, token) (token, error) {
 				mints++
-				time.Sleep(10 * time.Second) // of the bubble
+				<-time.After(10 * time.Second) // of the bubble
 				return token{AccessToken: tokenstore.Secret(fmt.Sprint("minted", mints)), RefreshToken: "r2"}, nil
 			}
 			answers := make(chan error, 2)
 			for i := range 2 {
 				go func() {
-					time.Sleep(time.Duration(i) * 3 * time.Second)
+					<-time.After(time.Duration(i) * 3 * time.Second)
 					got, err := opened(change.both(t)).Refresh(ctx, ann.ID, "a1", mint)
 					if err == nil && got.AccessToken != "minted1" {
 						err = fmt.Errorf("the token is %q", string(got.AccessToken))
@@ -257,7 +257,7 @@ func TestRefreshWhileARecordIsRenamed(t *testing.T) {
 					answers <- err
 				}()
 			}
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			if err := rekeyed(ctx, opened(change.both(t))); err != nil {
 				t.Errorf("notes %v: Rekey: %v", notes, err)
 			}
