@@ -170,8 +170,8 @@ func TestClasses(t *testing.T) {
 func TestWhoIsDeniedIsToldOfDoctor(t *testing.T) {
 	t.Parallel()
 	const hint = "doctor --permissions"
-	e, _ := vaultEnv(t)
-	e = e.with("VAULT_TOKEN", "hvs.wrong")
+	e, server := vaultEnv(t)
+	e = e.with("VAULT_TOKEN", server.Token("", time.Hour, "default"))
 	source := fileStoreEnv(t)
 	importSDKFile(t, source)
 	record := `{"user_name":"ann","access_token":"a"}`
