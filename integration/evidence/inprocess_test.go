@@ -11,8 +11,8 @@ func TestWhatMakesNoCallAllocatesAsOftenAsItDid(t *testing.T) { // not parallel:
 		t.Skipf("counted with Go 1.26, and this is %s", runtime.Version())
 	}
 	want := map[string]int{
-		LocalSelect: 1, LocalMerge: 0, LocalPlan: 2, LocalEncode: 73, LocalDecode: 195,
-		LocalFindID: 224, LocalFindUser: 238, LocalFindAny: 263, LocalSaveSame: 255, LocalSave: 457,
+		LocalSelect: 1, LocalMerge: 0, LocalPlan: 2, LocalEncode: 77, LocalDecode: 195,
+		LocalFindID: 226, LocalFindUser: 240, LocalFindAny: 267, LocalSaveSame: 257, LocalSave: 463,
 		LocalToken: 0, LocalSource: 0, LocalReuse: 0,
 	}
 	all, err := Allocations(t.Context())

@@ -288,7 +288,7 @@ func known(under Conditions, steps []step) []step {
 		case readByUser, readByID:
 			continue
 		case renew:
-			if s.input.put() != s.output.value {
+			if !s.unknown && s.input.put() != s.output.value {
 				continue // it found a token that is not stale, or no record
 			}
 		case remove:
