@@ -23,6 +23,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
@@ -31,6 +32,9 @@ var (
 	indexKey = []byte("the present key of labels")
 	oldKey   = []byte("an earlier key of labels")
 )
+
+// markerName is that of the secret that says which keys a store is under.
+const markerName = "keys"
 
 // A ward is a store that is about to be damaged, and what it must hold when it is
 // whole again.
@@ -231,6 +235,50 @@ func (blind) Lookup(context.Context, []driver.Label) iter.Seq2[driver.Named, err
 	return func(func(driver.Named, error) bool) {}
 }
 
+// apart is what a process with keys of its own saw before stores had a marker: no
+// record by them, and no marker. What it says of its keys it says to itself, so that
+// its records meet the marker of the store as records of an earlier release do.
+type apart struct {
+	driver.Secrets
+	own *memstore.Driver
+}
+
+// stranger opens the store as it is for a process with other keys.
+func (w *ward) stranger(opts *tokenstore.Options) *tokenstore.Store {
+	w.Helper()
+	s, err := tokenstore.New(apart{w.Secrets, memstore.NewDriver()}, opts)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return s
+}
+
+// of returns the driver that has the secret of the given name.
+func (a apart) of(name string) driver.Secrets {
+	if name == markerName {
+		return a.own
+	}
+	return a.Secrets
+}
+
+func (a apart) Get(ctx context.Context, name string) (driver.Secret, error) {
+	return a.of(name).Get(ctx, name)
+}
+
+func (a apart) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
+	return a.of(name).Fresh(ctx, name, than)
+}
+
+func (a apart) Create(ctx context.Context, name string, p driver.Payload) (driver.Version, error) {
+	return a.of(name).Create(ctx, name, p)
+}
+
+func (a apart) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
+	return a.of(name).Update(ctx, name, base, p)
+}
+
+func (a apart) List(ctx context.Context) iter.Seq2[driver.Named, error] { return a.own.List(ctx) }
+
 // gone returns the name of a record that was deleted.
 func (w *ward) gone() string {
 	w.Helper()
@@ -307,10 +355,10 @@ func damages() []damage {
 			return id
 		}},
 		{what: "a label is by an earlier key", kind: tokenstore.KindLabelOldKey, remedy: rekey, do: func(w *ward) string {
-			return w.keep(w.saveTo(w.open(w.Secrets, oldKey), w.user()))
+			return w.keep(w.saveTo(w.stranger(&tokenstore.Options{NameKey: nameKey, IndexKeys: [][]byte{oldKey}}), w.user()))
 		}},
 		{what: "a label is by a key that nobody knows", kind: tokenstore.KindLabelUnknownKey, do: func(w *ward) string {
-			return w.keep(w.saveTo(w.open(w.Secrets, []byte("a key that was forgotten")), w.user()))
+			return w.keep(w.saveTo(w.stranger(&tokenstore.Options{NameKey: nameKey, IndexKeys: [][]byte{[]byte("a key that was forgotten")}}), w.user()))
 		}},
 		{what: "a label is without a key", kind: tokenstore.KindLabelUnkeyed, do: func(w *ward) string {
 			t := w.user()
@@ -435,18 +483,10 @@ func damages() []damage {
 			return id
 		}},
 		{what: "a record of another key of names", kind: tokenstore.KindNameForeign, remedy: manual, do: func(w *ward) string {
-			s, err := tokenstore.New(w.Secrets, &tokenstore.Options{NameKey: []byte("another key of names"), IndexKeys: [][]byte{indexKey}})
-			if err != nil {
-				w.Fatal(err)
-			}
-			return w.saveTo(s, w.user()).ID
+			return w.saveTo(w.stranger(&tokenstore.Options{NameKey: []byte("another key of names"), IndexKeys: [][]byte{indexKey}}), w.user()).ID
 		}},
 		{what: "a record from before there was a key of names", kind: tokenstore.KindNameUnkeyed, remedy: manual, do: func(w *ward) string {
-			s, err := tokenstore.New(w.Secrets, nil)
-			if err != nil {
-				w.Fatal(err)
-			}
-			return w.saveTo(s, w.user()).ID
+			return w.saveTo(w.stranger(nil), w.user()).ID
 		}},
 		{what: "a process died with the lease", kind: tokenstore.KindLeaseLapsed, do: func(w *ward) string {
 			id := w.keep(w.save(w.user()))
