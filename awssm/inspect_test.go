@@ -72,6 +72,9 @@ func (w *ward) finds(what string, opts *tokenstore.CheckOptions, want ...string)
 	}
 }
 
+// markerName is that of the secret that says which keys a store is under.
+const markerName = "keys"
+
 var ann = tokenstore.Token{UserName: "ann", ClientID: "client", RefreshToken: "refresh1", AccessToken: "access1"}
 
 var (
@@ -253,13 +256,14 @@ func TestWhatIsWrongInSecretsManagerIsNamedAndMended(t *testing.T) {
 	})
 }
 
-// Without one of the actions of the policy the check names the call that needs it.
+// Without one of the actions of the policy the check names the call that needs it,
+// and trying leaves nothing behind.
 func TestAMissingPermissionIsNamedWithTheCallThatNeedsIt(t *testing.T) {
 	t.Parallel()
 	whole := awssm.Policy("*", "*", app, nil)
 	refused := func(t *testing.T, policy string) []string {
 		w := newWard(t, nil)
-		w.save(ann)
+		want := []string{markerName, w.save(ann).ID}
 		if err := w.server.Policy("app", policy); err != nil {
 			t.Fatal(err)
 		}
@@ -273,6 +277,20 @@ func TestAMissingPermissionIsNamedWithTheCallThatNeedsIt(t *testing.T) {
 			case p.Err != nil:
 				t.Errorf("%s: %v", p.Call, p.Err)
 			}
+		}
+		if err := w.server.Policy("app", whole); err != nil {
+			t.Fatal(err)
+		}
+		w.server.Advance(10 * time.Minute) // lists lag
+		var names []string
+		for name, err := range w.Names(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			names = append(names, name)
+		}
+		if slices.Sort(names); !slices.Equal(names, want) {
+			t.Errorf("afterwards there are %q, want %q", names, want)
 		}
 		return found
 	}
