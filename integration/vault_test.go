@@ -433,11 +433,13 @@ func TestPolicy(t *testing.T) {
 func TestMount(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, n node) {
-		one := n.Prefix(t) + "-kv1"
+		one, other := n.Prefix(t)+"-kv1", n.Prefix(t)+"-other"
 		if f, ok := n.server.(fake); ok {
 			f.Mount("", one, fakevault.Config{KV1: true})
+			f.Mount("", other, fakevault.Config{})
 		} else {
 			expect(t, "mount", n.do(t, n.root, "POST", "sys/mounts/"+one, `{"type":"kv","options":{"version":"1"}}`), 204, "")
+			expect(t, "mount", n.do(t, n.root, "POST", "sys/mounts/"+other, `{"type":"kv","options":{"version":"2"}}`), 204, "")
 		}
 		const list = `capabilities = ["list"] }`
 		token := n.Token(t, `path "`+n.mount+`/metadata/x/tokens/*" { `+list+` path "`+one+`/metadata/x/tokens/*" { `+list, time.Hour)
@@ -467,8 +469,8 @@ func TestMount(t *testing.T) {
 			expect(t, "read", n.do(t, n.root, "GET", mount+"/data/none/x", ""), 404, nothing)
 			expect(t, "list", n.do(t, n.root, "LIST", mount+"/metadata/none", ""), 404, nothing)
 		}
-		if got := n.do(t, token, "GET", "sys/internal/ui/mounts/sys", ""); got.status != 403 {
-			t.Errorf("what is mounted at sys: %d %s", got.status, got.body)
+		if got := n.do(t, token, "GET", "sys/internal/ui/mounts/"+other, ""); got.status != 403 {
+			t.Errorf("what is mounted at %s: %d %s", other, got.status, got.body)
 		}
 		path := n.mount + "/data/" + n.Prefix(t) + "/x"
 		expect(t, "a version that there is not", n.do(t, n.root, "PUT", path, `{"data":{"k":"v"},"options":{"cas":1073741824}}`), 400, mismatch)
