@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -154,7 +155,7 @@ func Linearizable(ctx context.Context, service string, under Conditions, seed ui
 func linearizable(ctx context.Context, svc *Service, under Conditions, seed uint64) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	r := &recorder{under: under, begun: time.Now()}
+	r := &recorder{under: under, begun: time.Now(), seen: map[string]bool{}}
 	dice := rand.New(rand.NewPCG(seed, 1))
 	svc.inject(func() (Fault, bool) { return r.roll(dice) }, nil)
 	var work sync.WaitGroup
@@ -175,9 +176,9 @@ func linearizable(ctx context.Context, svc *Service, under Conditions, seed uint
 	if err := cmp.Or(ctx.Err(), r.end(ctx, svc)); err != nil {
 		return len(r.history), err
 	}
-	result, info := explain(settle(r.history, false))
+	result, info := explain(settle(r.history, r.seen, false))
 	if result != porcupine.Ok {
-		r.history = settle(r.history, true)
+		r.history = settle(r.history, r.seen, true)
 		result, info = explain(r.history)
 	}
 	switch result {
@@ -197,6 +198,7 @@ type recorder struct {
 
 	mu      sync.Mutex
 	history []porcupine.Operation
+	seen    map[string]bool // the values that clients have read, in reads that are no part of the history, too
 }
 
 // behindRate is how many of the calls are behind, where reads are.
@@ -224,6 +226,13 @@ func (r *recorder) add(client int, called, returned time.Duration, steps []step)
 			ClientId: client, Call: int64(called), Return: int64(returned), Input: s.input, Output: s.output,
 		})
 	}
+}
+
+// see notes that a client has read a value.
+func (r *recorder) see(value string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen[value] = true
 }
 
 // end has processes that start cold read what is left: all find the same, in every
@@ -271,6 +280,7 @@ func (c *client) work(ctx context.Context) {
 		lost = c.watched.lost() - lost
 		if out.value != "" {
 			seen = out.value
+			c.see(seen)
 		}
 		c.add(c.number, called, time.Since(c.begun), known(c.under, parts(in, out, asked, lost)))
 	}
@@ -315,7 +325,9 @@ type step struct {
 // again if the record was deleted or changed meanwhile, because nobody can tell then
 // whether it was applied before: each may have been seen. What comes back at last is
 // the record as it is by then, which others may have changed: that is a write, which
-// may have been seen, and a read.
+// may have been seen, and a read. A deletion that lost its answer is done again
+// likewise, where reads may be stale: nothing tells whether the record that is there
+// by then was saved before the deletion began.
 func parts(in input, out output, asked bool, lost int64) []step {
 	written := step{input{verb: write, value: in.put()}, output{unknown: true}}
 	changed := !out.unknown && out.value != in.put()
@@ -324,6 +336,10 @@ func parts(in input, out output, asked bool, lost int64) []step {
 		return nil // a read that failed says nothing
 	case in.verb == renew && asked && changed:
 		return []step{written, {input{verb: readByID}, out}}
+	case in.verb == remove && out.unknown:
+		return slices.Repeat([]step{{in, out}}, int(max(1, lost)))
+	case in.verb == remove:
+		return append(slices.Repeat([]step{{in, output{unknown: true}}}, int(lost)), step{in, out})
 	case in.verb != write:
 		return []step{{in, out}}
 	case out.unknown:
@@ -347,8 +363,8 @@ func (i input) put() string {
 // done would if nobody saw the value, and if somebody did it was done. What is left
 // unknown, deletions and, if twice is set, that a write was seen more than once,
 // doubles the orders to be looked at.
-func settle(history []porcupine.Operation, twice bool) []porcupine.Operation {
-	seen, done := map[string]bool{}, map[string]bool{"": true}
+func settle(history []porcupine.Operation, read map[string]bool, twice bool) []porcupine.Operation {
+	seen, done := maps.Clone(read), map[string]bool{"": true}
 	for _, op := range history {
 		in, out := op.Input.(input), op.Output.(output)
 		switch {
@@ -416,6 +432,12 @@ func (w watching) Update(ctx context.Context, name string, base driver.Secret, p
 	v, err := w.Secrets.Update(ctx, name, base, p)
 	w.saw(err)
 	return v, err
+}
+
+func (w watching) Delete(ctx context.Context, name string, base driver.Secret) error {
+	err := w.Secrets.Delete(ctx, name, base)
+	w.saw(err)
+	return err
 }
 
 type watchingLeaser struct {
