@@ -187,11 +187,21 @@ func (s *Store) missed(ctx context.Context) error {
 }
 
 // missing begins to read the marker while the caller goes on looking for a record.
-// The function that it returns waits for what missed returns.
-func (s *Store) missing(ctx context.Context) func() error {
+// The function that it returns ends that: if the answer is needed, it waits for what
+// missed returns, and otherwise it breaks the read off and returns nil.
+func (s *Store) missing(ctx context.Context) func(needed bool) error {
+	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- s.missed(ctx) }()
-	return func() error { return <-done }
+	return func(needed bool) error {
+		defer cancel()
+		if needed {
+			return <-done
+		}
+		cancel()
+		<-done
+		return nil
+	}
 }
 
 // markerAttempts is how often a marker is written that others write too. Only

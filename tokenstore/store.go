@@ -164,11 +164,15 @@ func (s *Store) matches(ctx context.Context, r *reader, like Token) ([]record, e
 	if err != nil || len(records) > 0 {
 		return records, err
 	}
-	missed := s.missing(ctx)
-	if records, err = s.seekFurther(ctx, r, like, names); err == nil && len(records) == 0 && r.unread() == nil {
-		return nil, missed()
+	if r.unread() != nil {
+		// What cannot be read is the answer, unless more is found.
+		return s.seekFurther(ctx, r, like, names)
 	}
-	_ = missed()
+	missed := s.missing(ctx)
+	records, err = s.seekFurther(ctx, r, like, names)
+	if wrong := missed(err == nil && len(records) == 0 && r.unread() == nil); wrong != nil {
+		return nil, wrong
+	}
 	return records, err
 }
 
