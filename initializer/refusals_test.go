@@ -34,7 +34,7 @@ func TestWhatIsNoTokenIsNotStored(t *testing.T) {
 		"invalid_client is of the client":  {ok(`{"error":"invalid_client"}`), initializer.ErrClient},
 		"invalid_client_secret":            {ok(`{"error":"invalid_client_secret"}`), initializer.ErrClient},
 		"invalid_redirect_uri":             {ok(`{"error":"invalid_redirect_uri"}`), initializer.ErrClient},
-		"an error nobody knows":            {ok(`{"error":"general_error"}`), initializer.ErrRefused},
+		"an error that is not known":       {ok(`{"error":"general_error"}`), initializer.ErrRefused},
 		"an error that is no code":         {ok(`{"error":"1000.canary\n"}`), initializer.ErrRefused},
 		"an error that repeats the secret": {ok(`{"error":"canary-client-secret"}`), initializer.ErrRefused},
 		"an empty object":                  {ok(`{}`), initializer.ErrServer},

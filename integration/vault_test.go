@@ -458,7 +458,7 @@ func TestMount(t *testing.T) {
 			if d := answer.Data; d.Path != mount+"/" || d.Type != "kv" || d.Options["version"] != version {
 				t.Errorf("what is mounted at %s: %s", mount, got.body)
 			}
-			for who, token := range map[string]string{"nobody": "", "an unknown token": "hvs.unknown"} {
+			for who, token := range map[string]string{"no token": "", "an unknown token": "hvs.unknown"} {
 				if got := n.do(t, token, "GET", "sys/internal/ui/mounts/"+mount, ""); got.status != 403 {
 					t.Errorf("%s asks what is mounted at %s: %d %s", who, mount, got.status, got.body)
 				}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"os"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
@@ -16,12 +15,7 @@ var _ tokenstore.ConditionalDeleter = (*Store)(nil)
 // DeleteIfUnchanged implements tokenstore.ConditionalDeleter. If several rows have
 // the ID none is removed and the error matches tokenstore.ErrAmbiguous.
 func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error {
-	return wrap("delete", t.ID, s.delete(ctx, t.ID, func(now tokenstore.Token) error {
-		if rowset.Row(now) != rowset.Row(t) {
-			return fmt.Errorf("%w: the record is not as it was read", tokenstore.ErrConflict)
-		}
-		return nil
-	}))
+	return wrap("delete", t.ID, s.delete(ctx, t.ID, rowset.Unchanged(t)))
 }
 
 // SameAs reports whether s and other are one file under two paths, such as two

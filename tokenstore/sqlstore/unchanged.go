@@ -16,12 +16,7 @@ var _ tokenstore.ConditionalDeleter = (*Store)(nil)
 // DeleteIfUnchanged implements tokenstore.ConditionalDeleter. The comparison and
 // the removal are one transaction.
 func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error {
-	return wrap("delete", t.ID, s.delete(ctx, t.ID, func(now tokenstore.Token) error {
-		if rowset.Row(now) != rowset.Row(t) {
-			return fmt.Errorf("%w: the record is not as it was read", tokenstore.ErrConflict)
-		}
-		return nil
-	}))
+	return wrap("delete", t.ID, s.delete(ctx, t.ID, rowset.Unchanged(t)))
 }
 
 // probeNote is what the names of probes begin with.

@@ -153,3 +153,14 @@ func Row(t tokenstore.Token) codec.Row {
 	}
 	return r
 }
+
+// Unchanged returns a function that compares what a row holds with t, as it was
+// read. Where they differ the error matches tokenstore.ErrConflict.
+func Unchanged(t tokenstore.Token) func(now tokenstore.Token) error {
+	return func(now tokenstore.Token) error {
+		if Row(now) != Row(t) {
+			return fmt.Errorf("%w: the record is not as it was read", tokenstore.ErrConflict)
+		}
+		return nil
+	}
+}
