@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"iter"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -85,6 +86,8 @@ type proc struct {
 	off      atomic.Int64  // its clock
 	killed   chan struct{}
 	store    *tokenstore.Store
+	failed   time.Time     // when a request of it failed last
+	unseen   time.Duration // for how long its calls have watched without leaving word
 }
 
 func (p *proc) dead() bool {
@@ -123,7 +126,7 @@ func through[T any](l link, ctx context.Context, write bool, do func() (T, error
 		return zero, err
 	}
 	if l.one(40) {
-		return zero, fmt.Errorf("%w: before", driver.ErrUnavailable)
+		return zero, l.fails("before")
 	}
 	l.mu.Lock()
 	if write && l.full() {
@@ -140,9 +143,17 @@ func through[T any](l link, ctx context.Context, write bool, do func() (T, error
 		return zero, err
 	}
 	if write && l.one(40) {
-		return zero, fmt.Errorf("%w: after", driver.ErrUnavailable)
+		return zero, l.fails("after")
 	}
 	return v, l.sleep(ctx, l.random(40*time.Millisecond))
+}
+
+// fails notes that a request of the process fails, before or after it is done.
+func (l link) fails(when string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.failed = time.Now()
+	return fmt.Errorf("%w: %s", driver.ErrUnavailable, when)
 }
 
 // sleep waits for d, unless the process is killed or ctx is done before.
@@ -371,6 +382,7 @@ func (p *proc) kill() {
 // run calls Refresh until there is another token than stale, or no room for one.
 func (p *proc) run(stale tokenstore.Secret) {
 	for !p.dead() {
+		begun := time.Now()
 		ctx, cancel := context.WithCancel(p.ctx)
 		if p.deadline > 0 {
 			ctx, cancel = context.WithTimeout(p.ctx, p.deadline)
@@ -389,22 +401,51 @@ func (p *proc) run(stale tokenstore.Secret) {
 		case ok && refused.Code == "invalid_grant":
 			p.consent()
 		case errors.Is(err, tokenstore.ErrNotPersisted):
-			p.Errorf("a token was not stored: %v", err)
+			if !p.saved(got) {
+				p.Errorf("a token was not stored: %v", err)
+			}
 			return
 		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 			if p.cold {
 				p.store = nil
 			}
+			p.unseen += p.disturbed(begun)
 		case errors.Is(err, tokenstore.ErrUnavailable):
 			if p.crowded() {
 				return
 			}
+			p.unseen += time.Since(begun)
 		default:
 			p.Errorf("Refresh: token %t, error %v", got.AccessToken != "", err)
 			return
 		}
 		_ = link{p}.sleep(p.ctx, p.random(20*time.Millisecond))
 	}
+}
+
+// saved keeps a token that Refresh returned without having stored it, which only a
+// service without room excuses: saves of others may have used it up while mint ran.
+func (p *proc) saved(t tokenstore.Token) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.full() {
+		return false
+	}
+	p.stats.full++
+	p.server.excused = p.server.excused || t.RefreshToken == p.server.token()
+	return true
+}
+
+// disturbed returns the length of a call that began at begun and whose word the
+// service may have refused: a request failed meanwhile, or a save came between. What
+// such a call has watched of a lease is watched again.
+func (p *proc) disturbed(begun time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.written); p.failed.Before(begun) && (n == 0 || p.written[n-1].Before(begun)) {
+		return 0
+	}
+	return time.Since(begun)
 }
 
 // crowded reports whether the service may have no room for a refresh.
@@ -509,9 +550,7 @@ func (h *history) fresh(stale tokenstore.Secret, procs []*proc, full bool) {
 		}
 		took := s.at.Sub(h.event) - h.lasted
 		most := ttl + 500*time.Millisecond + 4*time.Second // for the requests, some of which fail
-		if !slowest(procs) {
-			most += ttl // where a word was not written
-		}
+		most += unseen(procs)
 		h.stats.slowest = max(h.stats.slowest, int(took.Seconds()))
 		if took > most {
 			h.Errorf("a fresh token came %v after the last event, want %v at most", took, most)
@@ -524,14 +563,21 @@ func (h *history) fresh(stale tokenstore.Secret, procs []*proc, full bool) {
 	}
 }
 
-// slowest reports whether a process that remembers survived.
-func slowest(procs []*proc) bool {
+// unseen returns how much longer than a lease lasts the processes may have to watch
+// it: one that remembers does not, and a cold one watches again for what it could not
+// leave word of, and at each call for what it leaves none of.
+func unseen(procs []*proc) time.Duration {
+	least := time.Duration(math.MaxInt64)
 	for _, p := range procs {
-		if !p.dead() && !p.cold {
-			return true
+		switch {
+		case p.dead():
+		case !p.cold:
+			return 0
+		default:
+			least = min(least, ttl+p.unseen)
 		}
 	}
-	return false
+	return least
 }
 
 // TestRefreshModel plays histories and checks that no two processes ask with one
