@@ -17,8 +17,8 @@ import (
 const module = "github.com/tokenkeep/tokenkeep"
 
 var (
-	contract = []string{"codec", "tokenstore/driver", "tokenstore", "tokenstore/internal/backoff", "tokenstore/internal/flight", "tokenstore/internal/refusal"}
-	shared   = []string{"codec", "tokenstore/driver", "tokenstore", "tokenstore/internal/backoff", "tokenstore/internal/flight", "tokenstore/internal/refusal", "tokenstore/internal/lockfile", "tokenstore/internal/refreshing", "tokenstore/internal/rowset"}
+	contract = []string{"codec", "tokenstore/driver", "tokenstore", "tokenstore/internal/backoff", "internal/flight", "internal/refusal"}
+	shared   = []string{"codec", "tokenstore/driver", "tokenstore", "tokenstore/internal/backoff", "internal/flight", "internal/refusal", "tokenstore/internal/lockfile", "tokenstore/internal/refreshing", "tokenstore/internal/rowset"}
 )
 
 // A rule says what a package may depend on besides the standard library.
@@ -39,8 +39,6 @@ var rules = map[string]rule{
 	"tokenstore/filestore":           {ours: shared},
 	"tokenstore/sqlstore":            {ours: shared},
 	"tokenstore/internal/backoff":    {},
-	"tokenstore/internal/flight":     {},
-	"tokenstore/internal/refusal":    {ours: []string{"codec"}},
 	"tokenstore/internal/lockfile":   {ours: shared},
 	"tokenstore/internal/refreshing": {ours: shared},
 	"tokenstore/internal/rowset":     {ours: shared},
@@ -54,7 +52,9 @@ var rules = map[string]rule{
 	"internal/fakeaws":               {},
 	"internal/fakegcp":               {theirs: []string{"cloud.google.com/go/", "google.golang.org/"}},
 	"internal/fakevault":             {},
+	"internal/flight":                {},
 	"internal/mariadb":               {},
+	"internal/refusal":               {ours: []string{"codec"}},
 	"internal/wholesend":             {},
 	"internal/zohoaccounts":          {},
 }

@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/oauth2"
 
+	"github.com/tokenkeep/tokenkeep/internal/flight"
+	"github.com/tokenkeep/tokenkeep/internal/refusal"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
@@ -30,7 +32,7 @@ type Client struct {
 	gate      gate
 	refresher tokenstore.Refresher
 	scheme    string // of the Authorization header
-	flights   flights
+	flights   flight.Group[*session]
 	refused   *memory // of the client
 
 	// current is nil when the Client is closed, or its tokens are revoked.
@@ -49,14 +51,14 @@ func New(ctx context.Context, c Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := &Client{conf: &conf, server: conf.server(), gate: conf.gate(), scheme: zohoScheme, refused: &memory{last: lastClientWait}}
+	client := &Client{conf: &conf, server: conf.server(), gate: conf.gate(), scheme: zohoScheme, refused: &memory{longest: longestClientWait}}
 	if conf.OAuth2 != nil {
 		client.scheme = bearerScheme
 	}
 	if r, ok := conf.Store.(tokenstore.Refresher); ok {
 		client.refresher = r
 	} else {
-		client.refresher = alone{conf.Store, conf.Now, &memory{last: lastWait}}
+		client.refresher = alone{conf.Store, conf.Now, &memory{longest: refusal.LongestWait}}
 	}
 	s, err := client.open(ctx)
 	if s == nil {

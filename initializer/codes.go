@@ -3,6 +3,8 @@ package initializer
 import (
 	"fmt"
 	"strings"
+
+	"github.com/tokenkeep/tokenkeep/internal/refusal"
 )
 
 // A meaning is what an error code of an authorization server means for a program.
@@ -18,7 +20,7 @@ const (
 
 // Codes of refusals.
 const (
-	codeDenied       = "Access Denied" // Zoho's, in the spelling that stores know
+	codeDenied       = refusal.Throttled
 	codeInvalidGrant = "invalid_grant"
 
 	// These are not the server's own words.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -58,8 +57,6 @@ var (
 )
 
 var errNoDomain = errors.New("the URL has no host, and no API domain is known")
-
-const throttleWait = 10 * time.Minute // Zoho's window
 
 // fail makes the error of an operation: the class of err before it.
 func (c *Client) fail(op string, err error) error {

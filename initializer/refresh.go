@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
@@ -18,82 +17,40 @@ const (
 	saveTime    = 30 * time.Second // for storing what only this process has
 )
 
-// flights makes one of the goroutines of a Client renew its session.
-type flights struct {
-	mu  sync.Mutex
-	now *flight
-}
-
-type flight struct {
-	landed  chan struct{}
-	session *session
-	err     error
-	gaveUp  bool // the leader's context was done, which says nothing to others
-}
-
-func (f *flights) join() (*flight, bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.now != nil {
-		return f.now, false
-	}
-	f.now = &flight{landed: make(chan struct{}), gaveUp: true}
-	return f.now, true
-}
-
-func (f *flights) land(mine *flight) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.now = nil
-	close(mine.landed)
-}
-
-// renew returns a session with an access token other than stale, or that one if it
-// has to do for now. rejected says that the API does not take stale.
+// renew returns a session with an access token other than stale, or with stale if
+// it has to do for now. rejected says that the API does not accept stale. Of the
+// goroutines of a Client one renews the session for all.
 func (c *Client) renew(ctx context.Context, stale tokenstore.Secret, rejected bool) (*session, error) {
-	for {
-		s := c.current.Load()
-		if s == nil {
-			return nil, c.over()
-		}
-		if s.token.AccessToken != stale && s.fresh(c.conf.Now()) {
-			return s, nil
-		}
-		f, leader := c.flights.join()
-		if leader {
-			return c.lead(ctx, f, s, stale, rejected)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-f.landed:
-		}
-		if !f.gaveUp && (f.session == nil || f.session.token.AccessToken != stale || !rejected) {
-			return f.session, f.err
-		}
+	if s := c.current.Load(); s != nil && s.replaces(stale, c.conf.Now()) {
+		return s, nil
 	}
+	return c.flights.Do(ctx, "", func() (*session, bool, error) {
+		next, err := c.lead(ctx, stale, rejected)
+		return next, next == nil && ctx.Err() != nil, err
+	}, func(next *session, _ error) bool {
+		return next == nil || next.token.AccessToken != stale || !rejected
+	})
 }
 
-// lead renews for all who wait. They are told though a transport panics.
-func (c *Client) lead(ctx context.Context, f *flight, s *session, stale tokenstore.Secret, rejected bool) (*session, error) {
-	defer c.flights.land(f)
-	// Whoever led before may have landed just now.
-	if latest := c.current.Load(); latest != s {
-		if latest == nil {
-			return nil, c.over()
-		}
-		if s = latest; s.token.AccessToken != stale && s.fresh(c.conf.Now()) {
-			f.session, f.gaveUp = s, false
-			return s, nil
-		}
+// lead is renew for all that wait.
+func (c *Client) lead(ctx context.Context, stale tokenstore.Secret, rejected bool) (*session, error) {
+	s := c.current.Load()
+	switch {
+	case s == nil:
+		return nil, c.over()
+	case s.replaces(stale, c.conf.Now()):
+		return s, nil // by a goroutine that led before
 	}
 	next, err := c.next(ctx, s, rejected && s.token.AccessToken == stale)
 	if next != nil && !c.current.CompareAndSwap(s, next) {
-		next, err = nil, c.over() // closed or revoked meanwhile
+		return nil, c.over() // closed or revoked meanwhile
 	}
-	f.session, f.err = next, err
-	f.gaveUp = next == nil && ctx.Err() != nil
 	return next, err
+}
+
+// replaces reports whether s has a good token other than stale.
+func (s *session) replaces(stale tokenstore.Secret, now time.Time) bool {
+	return s.token.AccessToken != stale && s.fresh(now)
 }
 
 // next returns the session that follows s.
@@ -354,8 +311,8 @@ func (a alone) Refresh(ctx context.Context, id string, stale tokenstore.Secret, 
 	if err != nil {
 		return tokenstore.Token{}, err
 	}
-	if t := record; t.AccessToken != "" && t.AccessToken != stale && (t.ExpiresAt.IsZero() || a.now().Before(t.ExpiresAt)) {
-		return t, nil
+	if tokenstore.Fresh(record, stale, a.now()) {
+		return record, nil
 	}
 	if err := a.refused.counts(record, a.now()); err != nil {
 		return tokenstore.Token{}, err

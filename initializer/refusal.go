@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tokenkeep/tokenkeep/internal/refusal"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
@@ -90,7 +91,7 @@ func httpCode(status int) (string, meaning) {
 func (j judge) verdict(code string, m meaning, r reply) *verdict {
 	refused := &tokenstore.RefreshError{Code: code, RetryAfter: retryAfter(r.header, j.now()), Permanent: m == meansConsent, Client: m == meansClient}
 	if code == codeDenied {
-		refused.RetryAfter = max(refused.RetryAfter, throttleWait)
+		refused.RetryAfter = max(refused.RetryAfter, refusal.ThrottleWait)
 	}
 	return &verdict{refused, m, r.status < 500 && m != meansWait && m != meansServer}
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/refusal"
+	"github.com/tokenkeep/tokenkeep/internal/refusal"
 )
 
 const pollInterval = 500 * time.Millisecond // the longest a waiter sleeps between reads

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/flight"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/backoff"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/flight"
 )
 
 // A Store is the TokenStore on a driver.

@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/flight"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/backoff"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/flight"
 )
 
 const (

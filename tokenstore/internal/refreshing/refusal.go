@@ -1,15 +1,12 @@
 package refreshing
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/refusal"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/refusal"
 )
 
 // refused returns the refusal that was kept, if it still counts for t.
@@ -34,9 +31,5 @@ func kept(last *codec.Failure, t tokenstore.Token, err error, now time.Time) *co
 
 // credentials returns a digest of what a refusal is about.
 func credentials(t tokenstore.Token) string {
-	h := sha256.New()
-	for _, part := range []string{t.ClientID, string(t.ClientSecret), string(t.RefreshToken), string(t.GrantToken)} {
-		_, _ = fmt.Fprintf(h, "%d:%s", len(part), part)
-	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
+	return refusal.Digest(t.ClientID, string(t.ClientSecret), string(t.RefreshToken), string(t.GrantToken))
 }

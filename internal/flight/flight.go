@@ -1,4 +1,5 @@
-// Package flight lets one of several callers do what all of them have asked for.
+// Package flight runs a function once for all goroutines that ask for it at the same
+// time.
 package flight
 
 import (
@@ -6,25 +7,26 @@ import (
 	"sync"
 )
 
-// A Group is the calls that are under way, by ID. Its zero value is ready to use.
+// A Group has the calls that are running, by ID. Its zero value is ready to use.
 type Group[T any] struct {
 	mu     sync.Mutex
 	flying map[string]*flight[T]
 }
 
-// A flight is one call, for all who ask for the same meanwhile.
+// A flight is one call and its waiters.
 type flight[T any] struct {
-	landed chan struct{} // closed when the rest is set
+	landed chan struct{} // closed once the rest is set
 
 	value  T
 	err    error
-	gaveUp bool // there is no answer for others
+	gaveUp bool // there is no result for waiters
 }
 
-// Do returns what fly returns. Of the callers with one ID the first calls its fly,
-// and the others wait for it, each with its own context. A waiter takes the answer
-// if adopt does. Otherwise, and if fly gave up, it flies itself or waits for the
-// next one. A fly that panics or ends its goroutine has given up.
+// Do returns the result of fly. Of the callers with one ID the first calls its fly;
+// the others wait for the result, each with its own context. A waiter takes the
+// result if adopt reports true. Otherwise, and if fly gave up, the waiter calls its
+// own fly or waits for the next flight. A fly that panics or ends its goroutine has
+// given up.
 func (g *Group[T]) Do(ctx context.Context, id string, fly func() (value T, gaveUp bool, err error), adopt func(T, error) bool) (T, error) {
 	for {
 		f, leader := g.join(id)
@@ -43,7 +45,7 @@ func (g *Group[T]) Do(ctx context.Context, id string, fly func() (value T, gaveU
 	}
 }
 
-// join returns the flight for the ID, and whether the caller is to fly it.
+// join returns the flight for the ID, and reports whether the caller leads it.
 func (g *Group[T]) join(id string) (*flight[T], bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -58,7 +60,7 @@ func (g *Group[T]) join(id string) (*flight[T], bool) {
 	return mine, true
 }
 
-// lead flies, and tells those who wait whatever happens.
+// lead calls fly. Waiters hear of its end even if fly panics.
 func (g *Group[T]) lead(id string, mine *flight[T], fly func() (T, bool, error)) (T, error) {
 	defer func() {
 		g.mu.Lock()
