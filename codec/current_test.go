@@ -25,7 +25,7 @@ func TestACodecTellsWhichRecordsAreLeftToBeWrittenAnew(t *testing.T) {
 		return c.(codec.Rotating)
 	}
 	const name = "u4fz"
-	rec := codec.Record{UserName: "ann", AccessToken: "access"}
+	rec := codec.Record{Fields: codec.Fields{UserName: "ann", AccessToken: "access"}}
 	before := encrypted(key(1), nil)
 	after := encrypted(key(2), &codec.EncryptedOptions{Old: []codec.AEAD{key(1)}, AllowPlain: true})
 	sealed, err := before.Encode(name, rec)

@@ -13,17 +13,9 @@ import (
 // about it. Its credentials are plain strings; a Record prints and logs as its
 // name alone.
 type Record struct {
-	// The token. Times are milliseconds since the epoch; 0 means unknown.
-	ID           string // the ID that the caller chose; empty: the secret's name
-	UserName     string
-	ClientID     string
-	ClientSecret string
-	RefreshToken string
-	AccessToken  string
-	GrantToken   string
-	ExpiryTime   int64
-	RedirectURL  string
-	APIDomain    string
+	// Fields are those of the token. ID is the one that the caller chose, or empty:
+	// then the name of the secret is the ID.
+	Fields
 
 	// Born is a random nonce that the record keeps from its creation to its
 	// deletion: it tells it from an earlier or later record of the same name.

@@ -26,7 +26,7 @@ const (
 
 // plainRecord is what most of the golden files have in common.
 func plainRecord(alter func(r *Record)) Record {
-	r := Record{UserName: annsName, RefreshToken: "1000.rt", Born: nonceA, Nonces: []string{nonceA}, Updated: 1767225600123}
+	r := Record{Fields: Fields{UserName: annsName, RefreshToken: "1000.rt"}, Born: nonceA, Nonces: []string{nonceA}, Updated: 1767225600123}
 	alter(&r)
 	return r
 }
@@ -36,13 +36,15 @@ func plainRecord(alter func(r *Record)) Record {
 var goldenRecords = map[string]Record{
 	"v1-bare.json": {},
 	"v1-minimal.json": {
-		AccessToken: "1000.at", Born: nonceA, Nonces: []string{nonceA}, Updated: 1767225600123,
+		Fields: Fields{AccessToken: "1000.at"}, Born: nonceA, Nonces: []string{nonceA}, Updated: 1767225600123,
 		Labels: []Label{{Key: "access", Value: letters, Nonce: nonceA}},
 	},
 	"v1-full.json": {
-		ID: "1", UserName: annsName, ClientID: "1000.CLIENT", ClientSecret: `cs<&>"\/é王`,
-		RefreshToken: "1000.rt", AccessToken: "1000.at", GrantToken: "1000.gt", ExpiryTime: 4000000000123,
-		RedirectURL: "https://example.com/cb?a=1&b=2", APIDomain: "https://www.zohoapis.eu",
+		Fields: Fields{
+			ID: "1", UserName: annsName, ClientID: "1000.CLIENT", ClientSecret: `cs<&>"\/é王`,
+			RefreshToken: "1000.rt", AccessToken: "1000.at", GrantToken: "1000.gt", ExpiryTime: 4000000000123,
+			RedirectURL: "https://example.com/cb?a=1&b=2", APIDomain: "https://www.zohoapis.eu",
+		},
 		Born: nonceA, Nonces: []string{nonceE, nonceA}, Updated: 1767225600123,
 		Labels:   []Label{{Key: "client", Value: letters, Nonce: nonceA}, {Key: "user", Value: srettel, Nonce: nonceE}},
 		Earlier:  []string{"g" + letters, "r" + srettel},
@@ -187,7 +189,7 @@ func TestUnknownMembersAreKeptThroughAChange(t *testing.T) {
 func TestMembersOfARecordMayStandInAnyOrder(t *testing.T) {
 	t.Parallel()
 	r, err := JSON.Decode("", []byte(" {\n\t\"refresh_token\" : \"1000.rt\", \"nonces\": [\""+nonceA+"\"], \"x\":1,\r\n \"v\": 1 } "))
-	want := Record{RefreshToken: "1000.rt", Nonces: []string{nonceA}, unknown: map[string]json.RawMessage{"x": json.RawMessage("1")}}
+	want := Record{Fields: Fields{RefreshToken: "1000.rt"}, Nonces: []string{nonceA}, unknown: map[string]json.RawMessage{"x": json.RawMessage("1")}}
 	if diff := unequal(r, want); err != nil || len(diff) > 0 {
 		t.Errorf("fields %v are different, error %v", diff, err)
 	}
@@ -305,8 +307,10 @@ func printed(v any) string {
 func TestARecordShowsNothingOfItself(t *testing.T) {
 	t.Parallel()
 	r := Record{
-		ID: "canary-1", UserName: "canary-2", ClientID: "canary-3", ClientSecret: "canary-4", RefreshToken: "canary-5",
-		AccessToken: "canary-6", GrantToken: "canary-7", RedirectURL: "canary-8", APIDomain: "canary-9",
+		Fields: Fields{
+			ID: "canary-1", UserName: "canary-2", ClientID: "canary-3", ClientSecret: "canary-4", RefreshToken: "canary-5",
+			AccessToken: "canary-6", GrantToken: "canary-7", RedirectURL: "canary-8", APIDomain: "canary-9",
+		},
 		Failure: &Failure{Code: "canary-10"}, unknown: map[string]json.RawMessage{"canary-11": json.RawMessage(`"canary-12"`)},
 	}
 	for what, v := range map[string]any{
@@ -373,8 +377,13 @@ func FuzzRoundTrip(f *testing.F) {
 	f.Add("王", "é", "\ufffd", "\U0001f511", " ", "null", "{}", int64(1)<<62, "[]", "0", uint16(0b0101_0101))
 	box := sealer(f, 1)
 	f.Fuzz(func(t *testing.T, id, user, client, secret, refresh, access, grant string, expiry int64, url, nonce string, parts uint16) {
-		r := Record{ID: id, UserName: user, ClientID: client, ClientSecret: secret, RefreshToken: refresh, AccessToken: access,
-			GrantToken: grant, ExpiryTime: expiry, RedirectURL: url, APIDomain: url, Born: nonce, Updated: expiry}
+		r := Record{
+			Fields: Fields{
+				ID: id, UserName: user, ClientID: client, ClientSecret: secret, RefreshToken: refresh, AccessToken: access,
+				GrantToken: grant, ExpiryTime: expiry, RedirectURL: url, APIDomain: url,
+			},
+			Born: nonce, Updated: expiry,
+		}
 		for i, add := range []func(){
 			func() { r.Nonces = []string{nonce, id} },
 			func() { r.Labels = []Label{{user, id, nonce}, {}} },

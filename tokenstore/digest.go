@@ -142,7 +142,7 @@ func (s *Store) terms(r codec.Record) []term {
 	var terms []term
 	if r.Alias != nil {
 		// By anything else the record is found that it leads to.
-		r = codec.Record{ID: r.ID, IDs: r.IDs}
+		r = codec.Record{Fields: codec.Fields{ID: r.ID}, IDs: r.IDs}
 	}
 	if r.UserName != "" {
 		terms = append(terms, s.userTerm(r.UserName))

@@ -70,7 +70,7 @@ func TestNamesNeverChange(t *testing.T) {
 // TestLabelsNeverChange does the same for what records are searched by.
 func TestLabelsNeverChange(t *testing.T) {
 	t.Parallel()
-	r := codec.Record{ID: "7", UserName: "ann@example.com:6001", ClientID: "1000.CLIENT", GrantToken: "1000.gt", RefreshToken: "1000.rt", AccessToken: "1000.at"}
+	r := codec.Record{Fields: codec.Fields{ID: "7", UserName: "ann@example.com:6001", ClientID: "1000.CLIENT", GrantToken: "1000.gt", RefreshToken: "1000.rt", AccessToken: "1000.at"}}
 	for _, c := range []struct {
 		s    *Store
 		want map[string]string
@@ -157,7 +157,7 @@ func TestNoncesAreDifferent(t *testing.T) {
 func TestLabelsThatAreThereKeepTheirNonces(t *testing.T) {
 	t.Parallel()
 	s := withKeys(t, nameKey, indexKey)
-	r := codec.Record{UserName: "ann", RefreshToken: "1"}
+	r := codec.Record{Fields: codec.Fields{UserName: "ann", RefreshToken: "1"}}
 	base := s.labels(r, nil, "first")
 	r.RefreshToken = "2"
 	for _, l := range s.labels(r, base, "second") {
@@ -170,7 +170,7 @@ func TestLabelsThatAreThereKeepTheirNonces(t *testing.T) {
 func TestLabelsAreSortedAndDifferent(t *testing.T) {
 	t.Parallel()
 	s := withKeys(t, nameKey, indexKey)
-	r := codec.Record{ID: "7", UserName: "ann", ClientID: "c", GrantToken: "g", RefreshToken: "r", AccessToken: "a"}
+	r := codec.Record{Fields: codec.Fields{ID: "7", UserName: "ann", ClientID: "c", GrantToken: "g", RefreshToken: "r", AccessToken: "a"}}
 	grant := s.grantName("c", "g")
 	r.Earlier = []string{grant, s.grantName("c", "g0"), s.refreshName("c", "r0"), s.nameOfID("8")}
 	r.Absorbed = []codec.Ref{{Name: grant}, {Name: s.accessName("a0")}}

@@ -74,7 +74,7 @@ func (v *saver) join(ctx context.Context, r *reader, from record, user, client s
 	to, err := r.read(ctx, name)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return v.write(ctx, name, entry{}, codec.Record{UserName: user, ClientID: client, Joining: []codec.Ref{from.ref()}}, v.nonce)
+		return v.write(ctx, name, entry{}, codec.Record{Fields: codec.Fields{UserName: user, ClientID: client}, Joining: []codec.Ref{from.ref()}}, v.nonce)
 	case err != nil:
 		return entry{}, err
 	}

@@ -24,22 +24,9 @@ func (e entry) ref() codec.Ref { return codec.Ref{Name: e.name, Born: e.record.B
 // token returns the token in the entry. Its ID is the name, unless the caller
 // chose one.
 func (e entry) token() Token {
-	r := e.record
-	t := Token{
-		ID:           either(r.ID, e.name),
-		UserName:     r.UserName,
-		ClientID:     r.ClientID,
-		ClientSecret: Secret(r.ClientSecret),
-		RefreshToken: Secret(r.RefreshToken),
-		AccessToken:  Secret(r.AccessToken),
-		GrantToken:   Secret(r.GrantToken),
-		RedirectURL:  r.RedirectURL,
-		APIDomain:    r.APIDomain,
-	}
-	if r.ExpiryTime != 0 {
-		t.ExpiresAt = time.UnixMilli(r.ExpiryTime).UTC()
-	}
-	return t
+	f := e.record.Fields
+	f.ID = either(f.ID, e.name)
+	return FromFields(f)
 }
 
 // updated returns when the entry was written, by the writer's clock.
@@ -47,18 +34,8 @@ func (e entry) updated() time.Time { return time.UnixMilli(e.record.Updated) }
 
 // put sets the token in r, all but the ID.
 func put(r *codec.Record, t Token) {
-	r.UserName = t.UserName
-	r.ClientID = t.ClientID
-	r.ClientSecret = string(t.ClientSecret)
-	r.RefreshToken = string(t.RefreshToken)
-	r.AccessToken = string(t.AccessToken)
-	r.GrantToken = string(t.GrantToken)
-	r.RedirectURL = t.RedirectURL
-	r.APIDomain = t.APIDomain
-	r.ExpiryTime = 0
-	if !t.ExpiresAt.IsZero() {
-		r.ExpiryTime = t.ExpiresAt.UnixMilli()
-	}
+	t.ID = r.ID
+	r.Fields = t.Fields()
 }
 
 // entry decodes what the driver returned.
@@ -275,7 +252,7 @@ func (s *Store) labelled(ctx context.Context, u, e entry) (bool, error) {
 // aliasOf returns what is left of e once it has become part of the record that ref
 // names: where it went, and the IDs that find it.
 func aliasOf(e entry, ref codec.Ref) codec.Record {
-	return codec.Record{Born: e.record.Born, Alias: &ref, ID: e.record.ID, IDs: e.record.IDs}
+	return codec.Record{Fields: codec.Fields{ID: e.record.ID}, Born: e.record.Born, Alias: &ref, IDs: e.record.IDs}
 }
 
 // outlived reports whether what was committed at the given time, by any clock, is

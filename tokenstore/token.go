@@ -7,6 +7,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/tokenkeep/tokenkeep/codec"
 )
 
 // A Token is an OAuth token record: what one user has granted to one client,
@@ -39,6 +41,44 @@ type Token struct {
 	// base URL of the API that AccessToken is good for.
 	RedirectURL string
 	APIDomain   string
+}
+
+// Fields returns t as records keep it, with ExpiresAt in whole milliseconds.
+func (t Token) Fields() codec.Fields {
+	f := codec.Fields{
+		ID:           t.ID,
+		UserName:     t.UserName,
+		ClientID:     t.ClientID,
+		ClientSecret: string(t.ClientSecret),
+		RefreshToken: string(t.RefreshToken),
+		AccessToken:  string(t.AccessToken),
+		GrantToken:   string(t.GrantToken),
+		RedirectURL:  t.RedirectURL,
+		APIDomain:    t.APIDomain,
+	}
+	if !t.ExpiresAt.IsZero() {
+		f.ExpiryTime = t.ExpiresAt.UnixMilli()
+	}
+	return f
+}
+
+// FromFields returns the token that a record keeps as f.
+func FromFields(f codec.Fields) Token {
+	t := Token{
+		ID:           f.ID,
+		UserName:     f.UserName,
+		ClientID:     f.ClientID,
+		ClientSecret: Secret(f.ClientSecret),
+		RefreshToken: Secret(f.RefreshToken),
+		AccessToken:  Secret(f.AccessToken),
+		GrantToken:   Secret(f.GrantToken),
+		RedirectURL:  f.RedirectURL,
+		APIDomain:    f.APIDomain,
+	}
+	if f.ExpiryTime != 0 {
+		t.ExpiresAt = time.UnixMilli(f.ExpiryTime).UTC()
+	}
+	return t
 }
 
 // Format prints t with its secrets redacted. Package fmt would print them in full

@@ -435,7 +435,7 @@ func damages() []damage {
 		{what: "a record without a token", kind: tokenstore.KindEmpty, do: func(w *ward) string {
 			user := w.user().UserName
 			name := secretName('u', user, "client")
-			w.plant(name, codec.Record{UserName: user, ClientID: "client", Born: "empty"})
+			w.plant(name, codec.Record{Fields: codec.Fields{UserName: user, ClientID: "client"}, Born: "empty"})
 			return name
 		}},
 		{what: "two records without a user hold one token", kind: tokenstore.KindDuplicate, remedy: merged, do: func(w *ward) string {

@@ -62,9 +62,9 @@ func locals(ctx context.Context) ([]local, error) {
 	for i := range news {
 		news[i].AccessToken, news[i].ExpiresAt = tokenstore.Secret(fmt.Sprintf("1000.access-%d.0123456789abcdef0123456789abcdef", i)), far
 	}
-	record := codec.Record{UserName: t.UserName, ClientID: t.ClientID, ClientSecret: string(t.ClientSecret), RefreshToken: string(t.RefreshToken),
-		AccessToken: string(t.AccessToken), ExpiryTime: t.ExpiresAt.UnixMilli(), APIDomain: t.APIDomain, Born: "0123456789abcdef",
-		Nonces: []string{"0123456789abcdef"}, Updated: t.ExpiresAt.UnixMilli(), Labels: []codec.Label{{Key: "user", Value: t.ID, Nonce: "0123456789abcdef"}}}
+	record := codec.Record{Fields: t.Fields(), Born: "0123456789abcdef", Nonces: []string{"0123456789abcdef"},
+		Updated: t.ExpiresAt.UnixMilli(), Labels: []codec.Label{{Key: "user", Value: t.ID, Nonce: "0123456789abcdef"}}}
+	record.ID = ""
 	data, err := codec.JSON.Encode(t.ID, record)
 	if err != nil {
 		return nil, err
