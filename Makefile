@@ -16,7 +16,7 @@ help: ## this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## the main job, on embedded defaults: needs Go and nothing else
-	@$(GO) run ./cmd/tokenkeep demo
+	@$(GO) run ./examples/demo
 
 # Much of what the targets do is to wait, so two of them run beside each other.
 test: ## everything that this machine can run, real servers included (as root, it installs MariaDB)

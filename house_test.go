@@ -117,6 +117,19 @@ func TestPackagesDependOnWhatTheyMay(t *testing.T) {
 	}
 }
 
+// TestCommandHasNoFakes keeps the servers that tests and the demo are made with out of
+// the command that is released.
+func TestCommandHasNoFakes(t *testing.T) {
+	t.Parallel()
+	for _, p := range packages(t) {
+		for _, fake := range []string{"internal/fakeaws", "internal/fakegcp", "internal/fakevault", "internal/zohoaccounts"} {
+			if p.path == "cmd/tokenkeep" && slices.Contains(p.deps, module+"/"+fake) {
+				t.Errorf("%s depends on %s", p.path, fake)
+			}
+		}
+	}
+}
+
 // TestGoldenRecordsAreNeverEdited asks the history: records like them are in the
 // secret managers of users.
 func TestGoldenRecordsAreNeverEdited(t *testing.T) {

@@ -65,7 +65,7 @@ func TestCLIDocument(t *testing.T) {
 // fixtures are the files of the sections of docs/migrating.md, by the heading; the
 // file in the document is the first of each.
 var fixtures = map[string][2]string{
-	"The steps":                              {"sdk_tokens.txt", "testdata/python_filestore.csv"},
+	"The steps":                              {"sdk_tokens.txt", "../../testdata/zoho-sdk/python_filestore.csv"},
 	"Python":                                 {"sdk_tokens.txt", "../../codec/testdata/zoho/python.txt"},
 	"Java":                                   {"sdk_tokens.txt", "../../codec/testdata/zoho/java.txt"},
 	"Node.js":                                {"sdk_tokens.txt", "../../testdata/zoho-sdk/node_filestore.txt"},
@@ -75,11 +75,11 @@ var fixtures = map[string][2]string{
 	"C#":                                     {"sdk_tokens.txt", "../../codec/testdata/zoho/csharp.txt"},
 	"Ruby":                                   {"sdk_tokens.txt", "../../codec/testdata/zoho/ruby.txt"},
 	"Scala":                                  {"sdk_tokens.txt", "../../codec/testdata/zoho/scala.txt"},
-	"MySQL, of any SDK":                      {"sdk_tokens.txt", "testdata/python_filestore.csv"},
+	"MySQL, of any SDK":                      {"sdk_tokens.txt", "../../testdata/zoho-sdk/python_filestore.csv"},
 	"SQLite, as in Kaizen #192":              {"zohooauth.db", "../../tokenstore/sqlstore/testdata/zohooauth.db"},
-	"To AWS Secrets Manager or Google Cloud": {"sdk_tokens.txt", "testdata/python_filestore.csv"},
+	"To AWS Secrets Manager or Google Cloud": {"sdk_tokens.txt", "../../testdata/zoho-sdk/python_filestore.csv"},
 	"When something stands in the way":       {"duplicates.txt", "testdata/duplicates.csv"},
-	"Back to a file":                         {"sdk_tokens.txt", "testdata/python_filestore.csv"},
+	"Back to a file":                         {"sdk_tokens.txt", "../../testdata/zoho-sdk/python_filestore.csv"},
 }
 
 // TestMigratingDocument runs the commands of docs/migrating.md, each section in a

@@ -17,11 +17,17 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
+// sdkFile returns a file that the FileStore of Zoho's Python SDK has written.
+func sdkFile(t *testing.T) string {
+	t.Helper()
+	return readFile(t, "../../testdata/zoho-sdk/python_filestore.csv")
+}
+
 // importSDKFile imports the file of the Python SDK and returns the report.
 func importSDKFile(t *testing.T, e env, flags ...string) importReport {
 	t.Helper()
 	args := append([]string{"import", "-", "--json"}, flags...)
-	return decode[importReport](t, e.ok(t, string(sdkFile), args...))
+	return decode[importReport](t, e.ok(t, sdkFile(t), args...))
 }
 
 func TestImportExport(t *testing.T) {
@@ -35,7 +41,7 @@ func TestImportExport(t *testing.T) {
 		if got, want := e.ok(t, "", "export", name, "--keep-ids"), name+": 12 records, as python writes them\n"; got != want {
 			t.Errorf("export: %q, want %q", got, want)
 		}
-		if readFile(t, name) != string(sdkFile) {
+		if readFile(t, name) != sdkFile(t) {
 			t.Errorf("the exported file is not the SDK's:\n%s", readFile(t, name))
 		}
 		if info, err := os.Stat(name); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
@@ -126,10 +132,10 @@ func TestImportDropsNumbers(t *testing.T) {
 		}
 	}
 	text := e.ok(t, "", "export", "-", "--reveal")
-	if len(text) != len(sdkFile) {
-		t.Errorf("%d bytes, want %d", len(text), len(sdkFile))
+	if len(text) != len(sdkFile(t)) {
+		t.Errorf("%d bytes, want %d", len(text), len(sdkFile(t)))
 	}
-	want := rowsByToken(t, sdkFile)
+	want := rowsByToken(t, []byte(sdkFile(t)))
 	for token, got := range rowsByToken(t, []byte(text)) {
 		w := want[token]
 		got.ID, w.ID = "", ""
@@ -256,7 +262,7 @@ func TestImportStops(t *testing.T) {
 		}
 		return nil
 	})
-	r := e.tk(t, string(sdkFile), "import", "-")
+	r := e.tk(t, sdkFile(t), "import", "-")
 	if r.code != 10 || r.out != "standard input: 12 rows, as python writes them\nimported 3 of 12: 3 new\n" {
 		t.Errorf("exit code %d: %s", r.code, r.out)
 	}
@@ -265,10 +271,10 @@ func TestImportStops(t *testing.T) {
 			t.Errorf("%q is not in %q", want, r.err)
 		}
 	}
-	e.fails(t, 7, string(sdkFile), "import", "-", "--keep-ids") // nothing more can be written
+	e.fails(t, 7, sdkFile(t), "import", "-", "--keep-ids") // nothing more can be written
 
 	server.Inject(nil)
-	if got, want := e.ok(t, string(sdkFile), "import", "-"), "imported 12 of 12: 9 new, 3 there already\n"; !strings.HasSuffix(got, want) {
+	if got, want := e.ok(t, sdkFile(t), "import", "-"), "imported 12 of 12: 9 new, 3 there already\n"; !strings.HasSuffix(got, want) {
 		t.Errorf("repeated: %s", got)
 	}
 }

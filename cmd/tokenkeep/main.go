@@ -1,7 +1,6 @@
 // Command tokenkeep looks into stores of OAuth tokens and moves records between
 // them and the token files of the Zoho SDKs.
 //
-//	tokenkeep demo                               everything at once, on made-up records
 //	tokenkeep ls --store vault:secret/oauth      what is there
 //	tokenkeep import sdk_tokens.txt --store …    a token file of an SDK into a store
 //	tokenkeep help                               the rest

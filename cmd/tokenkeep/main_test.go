@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,16 +26,12 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// envAsMain makes the test binary behave as the program: the demo starts itself
-// anew, and in tests that is the test binary.
+// envAsMain makes the test binary behave as the program.
 const envAsMain = "TOKENKEEP_TEST_AS_MAIN"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(envAsMain) != "" {
 		main()
-	}
-	if err := os.Setenv(envAsMain, "1"); err != nil {
-		panic(err)
 	}
 	code := m.Run()
 	if s := mysqlServer.running; s != nil {
@@ -53,19 +51,13 @@ type result struct {
 // env is an environment.
 type env map[string]string
 
-// get looks a variable up. The process's own variables are not seen, but for the
-// one that TestMain needs.
-func (e env) get(name string) string {
-	if name == envAsMain {
-		return "1"
-	}
-	return e[name]
-}
+// get looks a variable up. The process's own variables are not seen.
+func (e env) get(name string) string { return e[name] }
 
 // lookup looks a variable up, and tells whether it is set.
 func (e env) lookup(name string) (string, bool) {
-	_, set := e[name]
-	return e.get(name), set || name == envAsMain
+	value, set := e[name]
+	return value, set
 }
 
 // with returns e with one variable more.
@@ -321,8 +313,6 @@ func TestUsage(t *testing.T) {
 		{[]string{"ls", store, "--timeout", "-1s"}, "--timeout is negative"},
 		{[]string{"doctor", store, "--grace", "soon"}, "--grace takes a time such as 90s or 5m"},
 		{[]string{"rm", store, "--all", "--yes", "--dry-run"}, "do not go together"},
-		{[]string{"demo", "extra"}, "takes no arguments"},
-		{[]string{"demo", store}, "cannot share"},
 	}
 	for _, test := range tests {
 		if got := (env{}).fails(t, 2, "", test.args...); !strings.Contains(got, test.want) {
@@ -337,7 +327,7 @@ func TestHelp(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{nil, []string{"ls ", "get ", "save ", "rm ", "migrate ", "import ", "export ", "keys ", "demo ", "TOKENKEEP_STORE", "exit-codes"}},
+		{nil, []string{"ls ", "get ", "save ", "rm ", "migrate ", "import ", "export ", "keys ", "TOKENKEEP_STORE", "exit-codes"}},
 		{[]string{"help", "exit-codes"}, []string{"not_found", "ambiguous", "id_mismatch", "too_large", "denied", "unavailable", "corrupt", "partial", "130"}},
 		{[]string{"help", "stores"}, []string{"mem:", "file:PATH", "vault:MOUNT/PREFIX", "VAULT_ADDR", "TOKENKEEP_KEYS_FILE"}},
 		{[]string{"help", "records"}, strings.Split(memberNames, ", ")},
@@ -413,6 +403,34 @@ func (e endless) Read([]byte) (int, error) {
 	return 0, e.ctx.Err()
 }
 
+// TestSignal checks that a signal ends the program while it waits for its input.
+func TestSignal(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows cannot send an interrupt to one process")
+	}
+	cmd := process(t, fileStoreEnv(t), "save")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stdin.Close() }()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// No pipe has room for so much: when it is written, the program is reading.
+	if _, err := io.WriteString(stdin, strings.Repeat(" ", maxRecord/2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 130 {
+		t.Errorf("exit code %d, want 130", code)
+	}
+}
+
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
@@ -423,7 +441,6 @@ func TestInterrupted(t *testing.T) {
 		{"rm", "--all", "--yes", "--store", "mem:"},
 		{"export", filepath.Join(t.TempDir(), "x.csv"), "--store", "mem:"},
 		{"migrate", "--from", "mem:", "--to", "mem:"},
-		{"demo"},
 	} {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()

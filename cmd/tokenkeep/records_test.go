@@ -191,7 +191,7 @@ func TestWhoIsDeniedIsToldOfDoctor(t *testing.T) {
 		t.Errorf("doctor --permissions: %s", text)
 	}
 	// Of many records, too; and nobody else is told.
-	if text := e.fails(t, 7, string(sdkFile), "import", "-"); !strings.Contains(text, hint) {
+	if text := e.fails(t, 7, sdkFile(t), "import", "-"); !strings.Contains(text, hint) {
 		t.Errorf("import: %s", text)
 	}
 	if r := source.tk(t, "", "get", "77", "--json"); r.code != 3 || strings.Contains(r.err, "hint") {

@@ -22,8 +22,6 @@ type app struct {
 	errs   io.Writer     // standard error
 	now    func() time.Time
 
-	colours bool // standard output shows colours
-
 	storeURL string
 	isThere  bool // the store has to be there: it is not made
 	readOnly bool // the store is not written to: if it is not there, it is as good as empty
@@ -41,7 +39,7 @@ func run(ctx context.Context, args []string, lookup func(string) (string, bool),
 		value, _ := lookup(name)
 		return value
 	}
-	a := &app{env: env, lookup: lookup, in: stdin, out: bufio.NewWriter(stdout), errs: stderr, now: time.Now, colours: colours(stdout, env)}
+	a := &app{env: env, lookup: lookup, in: stdin, out: bufio.NewWriter(stdout), errs: stderr, now: time.Now}
 	root := a.rootCommand()
 	root.SetArgs(append([]string{}, args...))
 	root.SetIn(stdin)
@@ -75,9 +73,8 @@ func (a *app) rootCommand() *cobra.Command {
 		Long: `Tokenkeep keeps OAuth token records in a secret manager, and moves them there
 from the token files of the Zoho SDKs and back.
 
-"tokenkeep demo" shows what it does, on made-up records. Name a store with --store
-or TOKENKEEP_STORE; "tokenkeep help stores" tells how. Secrets are masked unless
---reveal is given, and are never taken from arguments.`,
+Name a store with --store or TOKENKEEP_STORE; "tokenkeep help stores" tells how.
+Secrets are masked unless --reveal is given, and are never taken from arguments.`,
 		Version:           version(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
@@ -100,7 +97,7 @@ or TOKENKEEP_STORE; "tokenkeep help stores" tells how. Secrets are masked unless
 		a.lsCommand(), a.getCommand(), a.saveCommand(), a.rmCommand(),
 		a.importCommand(), a.exportCommand(), a.migrateCommand(),
 		a.doctorCommand(), a.rekeyCommand(),
-		a.keysCommand(), a.demoCommand(), a.demoSaveCommand(), a.demoProgramCommand(), a.versionCommand(),
+		a.keysCommand(), a.versionCommand(),
 	)
 	root.AddCommand(helpTopics()...)
 	root.InitDefaultHelpCmd()

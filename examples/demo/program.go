@@ -3,14 +3,11 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"time"
-
-	"github.com/spf13/cobra"
 
 	"github.com/tokenkeep/tokenkeep/initializer"
 	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
@@ -98,37 +95,32 @@ type programOrder struct {
 	Stay   bool   `json:"stay"` // until the process is killed
 }
 
-// A crmReport is what such a process answers.
-type crmReport struct {
+// A crmAnswer is what such a process answers.
+type crmAnswer struct {
 	User   string `json:"user"`
 	Status int    `json:"status"` // of the answer of the CRM
 }
 
 // codeStep runs the program with a one-time code, and kills it.
-func (d *demo) codeStep() error {
+func (d *demo) codeStep(ctx context.Context) error {
 	d.title("A program starts with a one-time code, and is killed", "initializer.New, Client.HTTPClient")
 	code := d.zoho.Code(zohoaccounts.Consent{ClientID: lifeClient, Email: lifeEmail, ZGID: lifeZGID})
-	d.made = append(d.made,
-		tokenstore.Token{UserName: lifeUser, ClientID: lifeClient},
-		tokenstore.Token{ClientID: lifeClient, GrantToken: tokenstore.Secret(code)})
-	got, err := d.runAndKill(programOrder{Zoho: d.zoho.url, Client: lifeClient, Secret: d.zoho.secret, Code: code, Stay: true})
+	got, err := d.runAndKill(ctx, programOrder{Zoho: d.zoho.url, Client: lifeClient, Secret: d.zoho.secret, Code: code, Stay: true})
 	n := d.zoho.tally()
 	d.check(err == nil && n == tally{exchanges: 1, calls: 1, tokens: 1} && got.Status == http.StatusOK,
 		"%d exchange of the code at Zoho's accounts server; the CRM accepts the token", n.exchanges)
-	if err != nil {
-		d.say("       %v", err)
-	}
-	has, err := d.store.FindToken(d.ctx, tokenstore.Token{UserName: lifeUser, ClientID: lifeClient})
+	d.detail(err)
+	has, err := d.store.FindToken(ctx, tokenstore.Token{UserName: lifeUser, ClientID: lifeClient})
 	d.check(err == nil && got.User == lifeUser && has.RefreshToken != "",
 		"the process is gone; its tokens are in the store, under %s", lifeUser)
 	return nil
 }
 
 // runAndKill runs the program until it has answered.
-func (d *demo) runAndKill(o programOrder) (got crmReport, err error) {
-	ctx, cancel := context.WithTimeout(d.ctx, processTime)
+func (d *demo) runAndKill(ctx context.Context, o programOrder) (got crmAnswer, err error) {
+	ctx, cancel := context.WithTimeout(ctx, processTime)
 	defer cancel()
-	p, err := d.startChild(ctx, programCommand)
+	p, err := d.startChild(ctx, roleCall)
 	if err != nil {
 		return got, err
 	}
@@ -145,18 +137,16 @@ func (d *demo) runAndKill(o programOrder) (got crmReport, err error) {
 }
 
 // coldStep runs it without the code.
-func (d *demo) coldStep() error {
+func (d *demo) coldStep(ctx context.Context) error {
 	d.title("It starts again, cold, with nothing but the name of its user", "the same")
-	answers, err := together[crmReport](d, programCommand, []any{d.again()})
+	answers, err := together[crmAnswer](ctx, d, roleCall, []programOrder{d.again()})
 	if err != nil {
 		return err
 	}
 	n := d.zoho.tally()
-	d.check(answers[0].err == nil && answers[0].answer == crmReport{lifeUser, http.StatusOK} && n.calls == 1,
+	d.check(answers[0].err == nil && answers[0].answer == crmAnswer{lifeUser, http.StatusOK} && n.calls == 1,
 		"the CRM accepts the token that the store has")
-	if err := answers[0].err; err != nil {
-		d.say("       %v", err)
-	}
+	d.detail(answers[0].err)
 	asked := n.exchanges + n.refreshes + n.revocations
 	d.check(asked == 0, "%d requests to Zoho's accounts server", asked)
 	return nil
@@ -168,13 +158,13 @@ func (d *demo) again() programOrder {
 }
 
 // expiryStep runs it in many processes, when the token has expired.
-func (d *demo) expiryStep() error {
+func (d *demo) expiryStep(ctx context.Context) error {
 	d.title(fmt.Sprintf("An hour later, %d processes find the token expired at once", d.processes), "the same")
-	if err := d.expire(); err != nil {
+	if err := d.expire(ctx); err != nil {
 		d.check(false, "there is a record of %s to expire: %v", lifeUser, err)
 		return nil
 	}
-	answers, err := together[crmReport](d, programCommand, slices.Repeat([]any{d.again()}, d.processes))
+	answers, err := together[crmAnswer](ctx, d, roleCall, slices.Repeat([]programOrder{d.again()}, d.processes))
 	if err != nil {
 		return err
 	}
@@ -187,60 +177,19 @@ func (d *demo) expiryStep() error {
 
 // expire makes the program's access token expire, in the store and at Zoho, as
 // when an hour has passed.
-func (d *demo) expire() error {
-	has, err := d.store.FindToken(d.ctx, tokenstore.Token{UserName: lifeUser, ClientID: lifeClient})
+func (d *demo) expire(ctx context.Context) error {
+	has, err := d.store.FindToken(ctx, tokenstore.Token{UserName: lifeUser, ClientID: lifeClient})
 	if err != nil {
 		return err
 	}
 	d.zoho.Advance(time.Hour)
 	has.ExpiresAt = has.ExpiresAt.Add(-time.Hour)
-	_, err = d.store.SaveToken(d.ctx, has)
-	return err
-}
-
-// programCommand is the name of the command that runs the program.
-const programCommand = "demo-call"
-
-// demoProgramCommand is what the processes of the demo run: a program that calls
-// the CRM once.
-func (a *app) demoProgramCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:    programCommand,
-		Short:  "Call the CRM, as a process of the demo",
-		Hidden: true,
-		Args:   noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return a.withStore(c.Context(), func(s store) error { return a.demoProgram(c.Context(), s) })
-		},
-	}
-}
-
-func (a *app) demoProgram(ctx context.Context, s store) error {
-	ctx, cancel := context.WithTimeout(ctx, processTime)
-	defer cancel()
-	if err := a.ready(); err != nil {
-		return err
-	}
-	text, err := readAll(ctx, a.in, maxRecord)
-	if err != nil {
-		return err
-	}
-	var o programOrder
-	if json.Unmarshal(text, &o) != nil { // the error would quote it
-		return fmt.Errorf("%w: this is not an order of the demo", errInput)
-	}
-	got, err := callCRM(ctx, s, o)
-	if err == nil {
-		err = a.printJSON(got)
-	}
-	if err = errors.Join(err, a.out.Flush()); err == nil && o.Stay {
-		<-ctx.Done()
-	}
+	_, err = d.store.SaveToken(ctx, has)
 	return err
 }
 
 // callCRM is what a program does with package initializer.
-func callCRM(ctx context.Context, s store, o programOrder) (got crmReport, err error) {
+func callCRM(ctx context.Context, s store, o programOrder) (got crmAnswer, err error) {
 	client, err := initializer.New(ctx, initializer.Config{
 		Environment: initializer.Environment{AccountsURL: o.Zoho, APIURL: o.Zoho},
 		Store:       s,
@@ -266,5 +215,5 @@ func callCRM(ctx context.Context, s store, o programOrder) (got crmReport, err e
 	}
 	defer func() { err = errors.Join(err, res.Body.Close()) }()
 	t, err := client.Token(ctx)
-	return crmReport{t.UserName, res.StatusCode}, err
+	return crmAnswer{t.UserName, res.StatusCode}, err
 }

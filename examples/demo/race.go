@@ -1,12 +1,11 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/spf13/cobra"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
@@ -17,23 +16,22 @@ const (
 )
 
 // raceStep has processes save the same new user at the same moment.
-func (d *demo) raceStep() error {
+func (d *demo) raceStep(ctx context.Context) error {
 	d.title(fmt.Sprintf("%d processes save one new user at the same moment", racers), "tokenkeep save")
 	brought := contributions()
-	d.made = append(d.made, brought[0])
-	inputs := make([]any, len(brought))
+	orders := make([]saveOrder, len(brought))
 	for i, t := range brought {
-		inputs[i] = toJSON(t, true)
+		orders[i] = orderOf(t)
 	}
-	answers, err := together[recordJSON](d, "demo-save", inputs)
+	answers, err := together[string](ctx, d, roleSave, orders)
 	if err != nil {
 		return err
 	}
 	ids := map[string]bool{}
-	for _, saved := range succeeded(d, answers) {
-		ids[saved.ID] = true
+	for _, id := range succeeded(d, answers) {
+		ids[id] = true
 	}
-	tokens, err := d.store.GetTokens(d.ctx)
+	tokens, err := d.store.GetTokens(ctx)
 	if err != nil {
 		return err
 	}
@@ -44,6 +42,28 @@ func (d *demo) raceStep() error {
 	}
 	d.check(complete(tokens[0], brought), "nothing is lost: each brought something else (a secret, a URL, an access token, …)")
 	return nil
+}
+
+// A saveOrder tells a process what to save. A Secret leaves a program only by a
+// conversion, so the secrets of the token are apart.
+type saveOrder struct {
+	Token                               tokenstore.Token
+	Client, Refresh, Access, GrantToken string
+}
+
+func orderOf(t tokenstore.Token) saveOrder {
+	o := saveOrder{t, string(t.ClientSecret), string(t.RefreshToken), string(t.AccessToken), string(t.GrantToken)}
+	o.Token.ClientSecret, o.Token.RefreshToken, o.Token.AccessToken, o.Token.GrantToken = "", "", "", ""
+	return o
+}
+
+// save saves what the order says, and returns the record's ID.
+func (o saveOrder) save(ctx context.Context, s store) (id string, err error) {
+	t := o.Token
+	t.ClientSecret, t.RefreshToken = tokenstore.Secret(o.Client), tokenstore.Secret(o.Refresh)
+	t.AccessToken, t.GrantToken = tokenstore.Secret(o.Access), tokenstore.Secret(o.GrantToken)
+	saved, err := s.SaveToken(ctx, t)
+	return saved.ID, err
 }
 
 // contributions returns what each process saves: what all of them know, and one
@@ -67,36 +87,14 @@ func contributions() []tokenstore.Token {
 // token together with its own expiry.
 func complete(got tokenstore.Token, brought []tokenstore.Token) bool {
 	for _, last := range brought[4:] {
-		want := tokenstore.Merge(brought[0], brought[1])
-		want = tokenstore.Merge(tokenstore.Merge(want, brought[2]), brought[3])
-		want = tokenstore.Merge(want, last)
+		want := brought[0]
+		for _, t := range append(slices.Clone(brought[1:4]), last) {
+			want = tokenstore.Merge(want, t)
+		}
 		want.ID = got.ID
-		if sameToken(got, want) {
+		if got == want {
 			return true
 		}
 	}
 	return false
-}
-
-// demoSaveCommand is what the processes of the demo run: save, after they have
-// said that they are ready.
-func (a *app) demoSaveCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:    "demo-save",
-		Short:  "Save a record, as a process of the demo",
-		Hidden: true,
-		Args:   noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return a.withStore(c.Context(), func(s store) error {
-				if err := a.ready(); err != nil {
-					return err
-				}
-				t, err := a.readRecord(c.Context(), "-")
-				if err != nil {
-					return err
-				}
-				return a.save(c.Context(), s, t, false)
-			})
-		},
-	}
 }
