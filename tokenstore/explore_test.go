@@ -34,6 +34,7 @@ type world struct {
 	pending []*call
 	past    map[string][]*driver.Secret // states of each name, nil for absent; the last is the present one
 	free    bool                        // calls do not wait any more
+	marker  bool                        // to read the marker of keys is a step, too
 
 	violation string // of a rule that no outcome shows
 
@@ -66,7 +67,10 @@ func (v verb) String() string {
 	return [...]string{"", " (stale)", " (answer lost)", " (call lost)", " (crash before)", " (crash after)"}[v]
 }
 
-var errCrashed = fmt.Errorf("the process is dead: %w", context.Canceled)
+var (
+	errCrashed = fmt.Errorf("the process is dead: %w", context.Canceled)
+	errDead    = fmt.Errorf("%w since an earlier call", errCrashed)
+)
 
 // A handle is one process's driver.
 type handle struct {
@@ -83,11 +87,11 @@ func step[T any](h *handle, text string, write bool, name string, do func() (T, 
 	h.mu.Lock()
 	if h.crashed {
 		h.mu.Unlock()
-		return zero, errCrashed
+		return zero, errDead
 	}
 	// No scenario has keys: whether there is a marker of them is the same at any
-	// moment, and to read it is no step.
-	if h.free || !write && name == "keys" {
+	// moment, and the explorer takes no step to read it.
+	if h.free || !h.marker && !write && name == "keys" {
 		h.mu.Unlock()
 		return do()
 	}
@@ -392,7 +396,9 @@ type run struct {
 	options []int // how many there were
 	trace   []string
 	last    []*call
-	random  *rand.Rand // chooses, if it is set
+	random  *rand.Rand            // chooses, if it is set
+	pick    func([]option) option // or this does
+	calls   *recording            // of what the processes call, if it is set
 
 	// asleep are options that were taken before at an earlier decision, and have
 	// commuted with everything since: to take them now would repeat another run.
@@ -452,6 +458,9 @@ func fair(options []option, last []*call) []option {
 
 // choose returns the option to take, or false if all of them are asleep.
 func (r *run) choose(options []option) (option, bool) {
+	if r.pick != nil {
+		return r.pick(options), true
+	}
 	awake := slices.DeleteFunc(options, func(o option) bool { return slices.ContainsFunc(r.asleep, o.is) })
 	if len(awake) == 0 {
 		return option{}, false
@@ -511,7 +520,7 @@ func play(t *testing.T, sc scenario, b budgets, r *run) (*world, []result) {
 	handles := make([]*handle, len(sc.ops))
 	for i, op := range sc.ops {
 		handles[i] = &handle{world: w, writer: i, lag: b.stales > 0 || sc.lags, ancient: sc.ancient}
-		s := open(t, handles[i].driver(sc), sc.lease)
+		s := open(t, r.calls.of(op.name, handles[i].driver(sc)), sc.lease)
 		w.processes.Go(func() {
 			err := op.all(ctx, s)
 			w.mu.Lock()
@@ -519,30 +528,25 @@ func play(t *testing.T, sc scenario, b budgets, r *run) (*world, []result) {
 			results[i] = result{done: true, err: err, crashed: handles[i].crashed}
 		})
 	}
+	if !w.schedule(sc, b, r, results) {
+		w.letGo()
+		return nil, nil
+	}
+	w.free = true
+	return w, results
+}
+
+// schedule lets the processes do one call at a time, until all have ended. It
+// returns false if that would repeat another run.
+func (w *world) schedule(sc scenario, b budgets, r *run, results []result) bool {
 	for {
 		ready := w.settle(results)
 		if len(ready) == 0 {
-			break
+			return true
 		}
-		var options []option
-		for _, c := range ready {
-			options = append(options, option{c, proceed})
-		}
-		for _, c := range ready {
-			if b.stales > 0 && c.stale() {
-				options = append(options, option{c, answerStale})
-			}
-			if b.losses > 0 && c.write {
-				options = append(options, option{c, loseAnswer}, option{c, loseCall})
-			}
-			if b.crashes > 0 && c.write {
-				options = append(options, option{c, crashBefore}, option{c, crashAfter})
-			}
-		}
-		o, ok := r.choose(fair(options, r.last))
+		o, ok := r.choose(fair(b.options(ready), r.last))
 		if !ok {
-			w.letGo()
-			return nil, nil
+			return false
 		}
 		switch o.verb {
 		case answerStale:
@@ -556,8 +560,26 @@ func play(t *testing.T, sc scenario, b budgets, r *run) (*world, []result) {
 		r.trace = append(r.trace, fmt.Sprintf("%s: %s%s", sc.ops[o.call.writer].name, o.call.text, o.verb))
 		w.release(o.call, o.verb)
 	}
-	w.free = true
-	return w, results
+}
+
+// options returns what can become of the calls that wait, first that they go on.
+func (b budgets) options(ready []*call) []option {
+	var options []option
+	for _, c := range ready {
+		options = append(options, option{c, proceed})
+	}
+	for _, c := range ready {
+		if b.stales > 0 && c.stale() {
+			options = append(options, option{c, answerStale})
+		}
+		if b.losses > 0 && c.write {
+			options = append(options, option{c, loseAnswer}, option{c, loseCall})
+		}
+		if b.crashes > 0 && c.write {
+			options = append(options, option{c, crashBefore}, option{c, crashAfter})
+		}
+	}
+	return options
 }
 
 // settle lets time pass until every process has either ended or waits for the
@@ -611,7 +633,12 @@ func (w *world) release(c *call, v verb) {
 }
 
 func open(t *testing.T, d driver.Secrets, lease time.Duration) *tokenstore.Store {
-	s, err := tokenstore.New(d, &tokenstore.Options{Attempts: 30, LeaseTTL: lease})
+	return steady(t, d, &tokenstore.Options{Attempts: 30, LeaseTTL: lease})
+}
+
+// steady returns a store in which chance does not decide what happens first.
+func steady(t *testing.T, d driver.Secrets, opts *tokenstore.Options) *tokenstore.Store {
+	s, err := tokenstore.New(d, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -1050,19 +1077,26 @@ func scenarios() []scenario {
 	}
 }
 
+type faultKind struct {
+	name string
+	budgets
+}
+
+// faultKinds are what may go wrong in one run.
+func faultKinds() []faultKind {
+	return []faultKind{
+		{"without faults", budgets{}},
+		{"with a crash", budgets{crashes: 1}},
+		{"with a lost answer", budgets{losses: 1}},
+		{"with stale reads", budgets{stales: 2}},
+		{"with a crash and a stale read", budgets{crashes: 1, stales: 1}},
+		{"with a lost call and a stale read", budgets{losses: 1, stales: 1}},
+	}
+}
+
 func TestEveryInterleaving(t *testing.T) {
 	for _, sc := range scenarios() {
-		for _, b := range []struct {
-			name string
-			budgets
-		}{
-			{"without faults", budgets{}},
-			{"with a crash", budgets{crashes: 1}},
-			{"with a lost answer", budgets{losses: 1}},
-			{"with stale reads", budgets{stales: 2}},
-			{"with a crash and a stale read", budgets{crashes: 1, stales: 1}},
-			{"with a lost call and a stale read", budgets{losses: 1, stales: 1}},
-		} {
+		for _, b := range faultKinds() {
 			t.Run(sc.name+"/"+b.name, func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) { explore(t, func() scenario { return sc }, b.budgets) })
