@@ -18,7 +18,7 @@ const module = "github.com/tokenkeep/tokenkeep"
 
 var (
 	contract = []string{"codec", "tokenstore/driver", "tokenstore", "tokenstore/internal/backoff", "internal/flight", "internal/refusal"}
-	shared   = []string{"codec", "tokenstore/driver", "tokenstore", "tokenstore/internal/backoff", "internal/flight", "internal/refusal", "tokenstore/internal/lockfile", "tokenstore/internal/refreshing", "tokenstore/internal/rowset"}
+	shared   = []string{"codec", "tokenstore/driver", "tokenstore", "tokenstore/internal/backoff", "internal/flight", "internal/refusal", "tokenstore/internal/lockfile", "tokenstore/internal/refreshing", "tokenstore/internal/candidates", "tokenstore/internal/rowstore"}
 )
 
 // A rule says what a package may depend on besides the standard library.
@@ -41,7 +41,8 @@ var rules = map[string]rule{
 	"tokenstore/internal/backoff":    {},
 	"tokenstore/internal/lockfile":   {ours: shared},
 	"tokenstore/internal/refreshing": {ours: shared},
-	"tokenstore/internal/rowset":     {ours: shared},
+	"tokenstore/internal/candidates": {ours: shared},
+	"tokenstore/internal/rowstore":   {ours: shared},
 	"tokenstore/internal/storetest":  {ours: contract},
 	"conformance":                    {ours: contract},
 	"awssm":                          {ours: contract, theirs: []string{"github.com/aws/"}},

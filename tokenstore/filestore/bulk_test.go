@@ -60,7 +60,7 @@ func TestSaveAllSavesWhatSavingOneByOneDoes(t *testing.T) {
 					t.Errorf("seed %d: token %d: SaveAll %+v, SaveToken %+v", seed, i, got[i], want[i])
 				}
 			}
-			if a, b := readFile(t, one.path), readFile(t, all.path); string(a) != string(b) {
+			if a, b := readFile(t, one.file.path), readFile(t, all.file.path); string(a) != string(b) {
 				t.Fatalf("seed %d: one by one\n%s\nin bulk\n%s", seed, a, b)
 			}
 		}
@@ -73,7 +73,7 @@ func TestSaveAllSavesAllOrNone(t *testing.T) {
 	if _, err := s.SaveToken(t.Context(), tokenstore.Token{UserName: "ann", AccessToken: "a"}); err != nil {
 		t.Fatal(err)
 	}
-	before := readFile(t, s.path)
+	before := readFile(t, s.file.path)
 	tokens := []tokenstore.Token{
 		{UserName: "bob", AccessToken: "s3cret"},
 		{ID: "x", UserName: "eve", AccessToken: "s3cret"},
@@ -83,18 +83,18 @@ func TestSaveAllSavesAllOrNone(t *testing.T) {
 	if saved != nil || !errors.Is(err, tokenstore.ErrInvalidToken) || !strings.Contains(err.Error(), "token 2 of 3") || strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("%v, %v", saved, err)
 	}
-	if string(readFile(t, s.path)) != string(before) {
+	if string(readFile(t, s.file.path)) != string(before) {
 		t.Error("the file has changed")
 	}
 	tokens[1].ID = ""
-	writes := s.writes.Load()
+	writes := s.file.writes.Load()
 	if saved, err = s.SaveAll(t.Context(), tokens); err != nil || saved[2].ID != "4" {
 		t.Errorf("%v, %v", saved, err)
 	}
-	if n := s.writes.Load() - writes; n != 1 {
+	if n := s.file.writes.Load() - writes; n != 1 {
 		t.Errorf("the file was replaced %d times", n)
 	}
-	if _, err = s.SaveAll(t.Context(), tokens); err != nil || s.writes.Load() != writes+1 {
+	if _, err = s.SaveAll(t.Context(), tokens); err != nil || s.file.writes.Load() != writes+1 {
 		t.Errorf("what is there already was written again: %v", err)
 	}
 	if saved, err := s.SaveAll(t.Context(), nil); err != nil || len(saved) != 0 {
@@ -108,7 +108,7 @@ func TestFitsLooksAtEachTokenAlone(t *testing.T) {
 	if _, err := s.SaveToken(t.Context(), tokenstore.Token{UserName: "ann", AccessToken: "a"}); err != nil {
 		t.Fatal(err)
 	}
-	before := readFile(t, s.path)
+	before := readFile(t, s.file.path)
 	long := tokenstore.Secret(strings.Repeat("x", 31<<10))
 	errs, err := s.Fits(t.Context(), []tokenstore.Token{
 		{UserName: "bob", AccessToken: "b"},
@@ -127,7 +127,7 @@ func TestFitsLooksAtEachTokenAlone(t *testing.T) {
 			t.Errorf("token %d: %v, want %v", i, errs[i], want)
 		}
 	}
-	if string(readFile(t, s.path)) != string(before) {
+	if string(readFile(t, s.file.path)) != string(before) {
 		t.Error("the file has changed")
 	}
 }
@@ -160,7 +160,7 @@ func TestDeleteAllLeavesWhatHasChanged(t *testing.T) {
 func TestBulkErrors(t *testing.T) {
 	t.Parallel()
 	s := openNew(t, nil)
-	if err := os.WriteFile(s.path, []byte("no tokens\n"), 0o600); err != nil {
+	if err := os.WriteFile(s.file.path, []byte("no tokens\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	some := []tokenstore.Token{{UserName: "ann", AccessToken: "a"}}

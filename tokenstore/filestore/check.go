@@ -5,135 +5,111 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
 	"os"
 	"runtime"
-	"slices"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lockfile"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowset"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
-var _ tokenstore.Checker = (*Store)(nil)
+// unreadable returns the finding about a file that cannot be read.
+func unreadable(err error) tokenstore.Finding {
+	return tokenstore.Finding{
+		Kind: tokenstore.KindFileUnreadable, Remedy: tokenstore.RemedyManual, Err: err,
+		Detail: "it does not have the form of a token file, or is cut off; repair it with an editor, or restore a copy",
+	}
+}
 
-// Check implements tokenstore.Checker. It reports rows that cannot be read, IDs
-// that the SDKs cannot, records that are the same, a file that others may read, one
-// that is a mount point, a lock file of another user, and what a process that died
-// while it wrote has left beside the file. Repair sets the file's mode to 0600, gives
-// the lock file to its owner and removes what was left; MergeDuplicates makes one
-// record of those that are the same. The ID that is given up is forgotten, because
-// the file has no room for it. Permissions, Purge and Grace have no meaning here.
-func (s *Store) Check(ctx context.Context, opts *tokenstore.CheckOptions) iter.Seq2[tokenstore.Finding, error] {
+// checkAround reports what is wrong with the file except its content, and repairs it.
+func (f *file) checkAround(ctx context.Context, o tokenstore.CheckOptions) rowstore.Findings {
 	return func(yield func(tokenstore.Finding, error) bool) {
-		var o tokenstore.CheckOptions
-		if opts != nil {
-			o = *opts
+		path, err := resolve(f.path)
+		e := examination{file: f, o: o, path: path}
+		if err == nil {
+			err = e.run(ctx)
 		}
-		if err := s.check(ctx, o, func(f tokenstore.Finding) bool { return yield(f, nil) }); err != nil {
-			yield(tokenstore.Finding{}, wrap("check", "", err))
+		for _, found := range e.findings {
+			if !yield(found, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(tokenstore.Finding{}, err)
 		}
 	}
 }
 
-func (s *Store) check(ctx context.Context, o tokenstore.CheckOptions, yield func(tokenstore.Finding) bool) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if (o.MergeDuplicates || o.Purge) && !o.Repair {
-		return fmt.Errorf("%w: MergeDuplicates and Purge go with Repair", tokenstore.ErrInvalidToken)
-	}
-	path, err := resolve(s.path)
-	if err != nil {
-		return err
-	}
-	around, err := s.checkAround(ctx, path, o)
-	for _, f := range around {
-		if !yield(f) {
-			return nil
+// An examination is one check of a file and what is beside it.
+type examination struct {
+	*file
+	o        tokenstore.CheckOptions
+	path     string // resolved
+	findings []tokenstore.Finding
+}
+
+func (e *examination) run(ctx context.Context) error {
+	info, err := os.Stat(e.path)
+	switch {
+	case err == nil:
+		e.checkMode(info)
+		if mountPoint(e.path) {
+			e.findings = append(e.findings, mountedFinding(e.path))
 		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return classed(err)
 	}
-	if err != nil {
-		return err
-	}
-	v, err := s.read(ctx)
-	if errors.Is(err, tokenstore.ErrCorrupt) {
-		yield(tokenstore.Finding{
-			Kind: tokenstore.KindFileUnreadable, Remedy: tokenstore.RemedyManual, Err: err,
-			Detail: "it has not the form of a token file, or is cut off; mend it with an editor, or bring back a copy",
-		})
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	problems := v.problems(s.o.AnyID)
-	if o.MergeDuplicates {
-		if problems, err = s.merge(ctx, problems); err != nil {
+	e.checkLockOwner(ctx, info)
+	for _, suffix := range []string{".writing", copySuffix} {
+		if err := e.checkLeftOver(ctx, suffix); err != nil {
 			return err
 		}
-	}
-	for _, p := range problems {
-		if !yield(p.Finding) {
-			return nil
-		}
-	}
-	if o.Progress != nil {
-		o.Progress(len(v.Records))
 	}
 	return nil
 }
 
-func (v *view) problems(anyID bool) []rowset.Problem {
-	return v.Problems(func(i int) string { return fmt.Sprintf("line %d", v.file.Line(i)) }, anyID)
+// repair adds a finding, which do repairs if that is asked for.
+func (e *examination) repair(f tokenstore.Finding, do func() error) {
+	f.Remedy = tokenstore.RemedyRepair
+	if e.o.Wants(f.Remedy) {
+		f.Err = classed(do())
+		f.Repaired = f.Err == nil
+	}
+	e.findings = append(e.findings, f)
 }
 
-// checkAround reports what is wrong with the file but its content, and mends it.
-func (s *Store) checkAround(ctx context.Context, path string, o tokenstore.CheckOptions) ([]tokenstore.Finding, error) {
-	var findings []tokenstore.Finding
-	mend := func(f tokenstore.Finding, do func() error) {
-		f.Remedy = tokenstore.RemedyRepair
-		if o.Wants(f.Remedy) {
-			f.Err = classed(do())
-			f.Repaired = f.Err == nil
+// checkMode reports a file that others may read.
+func (e *examination) checkMode(info fs.FileInfo) {
+	if runtime.GOOS == "windows" || info.Mode()&fs.FileMode(0o077) == 0 {
+		return
+	}
+	e.repair(tokenstore.Finding{
+		Kind: tokenstore.KindFileMode, Name: e.path, Action: "set the mode to 0600",
+		Detail: fmt.Sprintf("the mode is %#o", info.Mode().Perm()),
+	}, func() error { return os.Chmod(e.path, 0o600) })
+}
+
+// checkLockOwner reports a lock file that belongs to another user than the file does.
+func (e *examination) checkLockOwner(ctx context.Context, info fs.FileInfo) {
+	name := e.path + ".lock"
+	lock, err := os.Lstat(name)
+	if err != nil || !lock.Mode().IsRegular() || lockfile.SameOwner(lock, info) {
+		return
+	}
+	e.repair(tokenstore.Finding{
+		Kind: tokenstore.KindFileLockOwner, Name: name, Action: "give it to the owner of the token file",
+		Detail: "the lock file belongs to another user than the token file",
+	}, func() error {
+		held, err := e.lock(ctx, e.path) // which does it
+		if err != nil {
+			return err
 		}
-		findings = append(findings, f)
-	}
-	info, err := os.Stat(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, classed(err)
-	}
-	if mode := fs.FileMode(0o077); err == nil && runtime.GOOS != "windows" && info.Mode()&mode != 0 {
-		mend(tokenstore.Finding{
-			Kind: tokenstore.KindFileMode, Name: path, Action: "set the mode to 0600",
-			Detail: fmt.Sprintf("the mode is %#o", info.Mode().Perm()),
-		}, func() error { return os.Chmod(path, 0o600) })
-	}
-	if err == nil && mountPoint(path) {
-		findings = append(findings, mountedFinding(path))
-	}
-	if lock, err := os.Lstat(path + ".lock"); err == nil && lock.Mode().IsRegular() && !lockfile.SameOwner(lock, info) {
-		mend(tokenstore.Finding{
-			Kind: tokenstore.KindFileLockOwner, Name: path + ".lock", Action: "give it to the owner of the token file",
-			Detail: "the lock file belongs to another user than the token file",
-		}, func() error {
-			held, err := s.lock(ctx, path) // which does it
-			if err != nil {
-				return err
-			}
-			defer held.release()
-			if lock, err := os.Lstat(path + ".lock"); err == nil && !lockfile.SameOwner(lock, info) {
-				return fmt.Errorf("%w: only root or its owner can", fs.ErrPermission)
-			}
-			return nil
-		})
-	}
-	for _, suffix := range []string{".writing", copySuffix} {
-		if err := s.checkLeftOver(ctx, path, suffix, mend); err != nil {
-			return findings, err
+		defer held.release()
+		if lock, err := os.Lstat(name); err == nil && !lockfile.SameOwner(lock, info) {
+			return fmt.Errorf("%w: only root or its owner can", fs.ErrPermission)
 		}
-	}
-	return findings, nil
+		return nil
+	})
 }
 
 // mountedFinding says that the token file is a mount point, and whether it can be
@@ -153,71 +129,30 @@ func mountedFinding(path string) tokenstore.Finding {
 }
 
 // checkLeftOver reports a file beside the token file that a process has left behind.
-func (s *Store) checkLeftOver(ctx context.Context, path, suffix string, mend func(tokenstore.Finding, func() error)) error {
-	if _, err := os.Lstat(path + suffix); err != nil {
+func (e *examination) checkLeftOver(ctx context.Context, suffix string) error {
+	name := e.path + suffix
+	if _, err := os.Lstat(name); err != nil {
 		return nil
 	}
-	// The process that has the lock is the only one that writes there.
-	held, err := s.lock(ctx, path)
+	// Only the holder of the lock writes there: the file is left over if it is there
+	// while this process has the lock.
+	held, err := e.lock(ctx, e.path)
 	if err != nil {
 		return err
 	}
 	defer held.release()
-	if _, err := os.Lstat(path + suffix); err != nil {
+	if _, err := os.Lstat(name); err != nil {
 		return nil
 	}
 	f := tokenstore.Finding{
-		Kind: tokenstore.KindFileLeftOver, Name: path + suffix, Action: "remove it",
+		Kind: tokenstore.KindFileLeftOver, Name: name, Action: "remove it",
 		Detail: "a process died while it wrote; what it was writing never took the place of the file",
 	}
-	remove := func() error { return os.Remove(path + suffix) }
+	remove := func() error { return os.Remove(name) }
 	if suffix == copySuffix {
 		f.Detail, f.Action = "a process died while it wrote the file in place, of which this is a copy", "complete the file, and remove it"
-		remove = func() error { return s.complete(path) }
+		remove = func() error { return e.complete(e.path) }
 	}
-	mend(f, remove)
+	e.repair(f, remove)
 	return nil
-}
-
-// merge merges the records that are the same, as they are when the file is locked,
-// and returns the problems with what has become of them.
-func (s *Store) merge(ctx context.Context, problems []rowset.Problem) ([]rowset.Problem, error) {
-	mergeable := func(p rowset.Problem) bool { return p.Remedy == tokenstore.RemedyMerge }
-	if !slices.ContainsFunc(problems, mergeable) {
-		return problems, nil
-	}
-	err := s.update(ctx, func(v *view) (changed bool, err error) {
-		problems = v.problems(s.o.AnyID)
-		merged := map[int]tokenstore.Token{}
-		var gone []int
-		for _, p := range problems {
-			if !mergeable(p) {
-				continue
-			}
-			into, ok := merged[p.Into]
-			if !ok {
-				into = v.Records[p.Into].Token
-			}
-			merged[p.Into] = tokenstore.Absorb(into, v.Records[p.Other].Token)
-			gone = append(gone, p.Other)
-		}
-		for i, t := range merged {
-			if err := v.put(i, t); err != nil {
-				return false, err
-			}
-		}
-		for _, i := range slices.Backward(slices.Sorted(slices.Values(gone))) {
-			v.remove(i)
-		}
-		return len(gone) > 0, nil
-	})
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	for i := range problems {
-		if mergeable(problems[i]) {
-			problems[i].Err, problems[i].Repaired = err, err == nil
-		}
-	}
-	return problems, nil
 }

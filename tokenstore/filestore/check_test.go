@@ -139,3 +139,34 @@ func TestCheckingMakesNoFile(t *testing.T) {
 		t.Errorf("there are %d files, %v", len(files), err)
 	}
 }
+
+// TestMergeOfMerged has a record that another one becomes part of become part of a
+// third one: nothing of the three is lost.
+func TestMergeOfMerged(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "tokens.txt")
+	rows := []string{
+		"1,,client,,,,grant,,,https://api",          // becomes part of 2 by the grant token
+		"2,,client,,refresh,,grant,,,",              // becomes part of 3 by the refresh token
+		"3,ann,client,,refresh,access,,,,",          // a user's
+		"4,ben,client,,other,access4,,,,https://ap", // not one of them
+	}
+	if err := os.WriteFile(path, []byte(checkHeader+strings.Join(rows, "\r\n")+"\r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := filestore.New(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"duplicate line 2 repaired", "duplicate line 3 repaired"}
+	if got := checked(t, s, &tokenstore.CheckOptions{Repair: true, MergeDuplicates: true}); !slices.Equal(got, want) {
+		t.Errorf("Check finds %q, want %q", got, want)
+	}
+	all, err := s.GetTokens(t.Context())
+	if err != nil || len(all) != 2 {
+		t.Fatalf("%d records are left: %v", len(all), err)
+	}
+	if got := all[0]; got.ID != "3" || got.AccessToken != "access" || got.GrantToken != "grant" || got.APIDomain != "https://api" {
+		t.Errorf("merged: %+v, %q", got, got.APIDomain)
+	}
+}

@@ -44,17 +44,17 @@ func suite(anyID bool) conformance.Store {
 			return open(t, filepath.Join(t.TempDir(), "sdk_tokens.txt"))
 		},
 		Reopen: func(t testing.TB, s tokenstore.TokenStore) tokenstore.TokenStore {
-			return open(t, s.(*Store).path)
+			return open(t, s.(*Store).file.path)
 		},
 		ForeignFormat: true,
 		Corrupt: func(t testing.TB, s tokenstore.TokenStore, id string) {
-			damage(t, s.(*Store).path, id)
+			damage(t, s.(*Store).file.path, id)
 		},
-		Writes: func(t testing.TB, s tokenstore.TokenStore) int64 { return s.(*Store).writes.Load() },
+		Writes: func(t testing.TB, s tokenstore.TokenStore) int64 { return s.(*Store).file.writes.Load() },
 		Trace: func(t testing.TB, s tokenstore.TokenStore) []string {
 			log, _ := logs.Load(s)
 			trace := []string{log.(*syncBuffer).String()}
-			path := s.(*Store).path
+			path := s.(*Store).file.path
 			entries, err := os.ReadDir(filepath.Dir(path))
 			if err != nil {
 				t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
@@ -87,39 +88,51 @@ func checkDir(path string) error {
 	return nil
 }
 
+// A file is a token file: the Table of a Store.
+type file struct {
+	path        string
+	dialect     codec.Dialect
+	anyID       bool
+	lockTimeout time.Duration
+	writes      atomic.Int64 // how often the file was replaced; tests count
+}
+
 // read returns the file as it is now.
-func (s *Store) read(ctx context.Context) (*view, error) {
-	path, err := resolve(s.path)
+func (f *file) read(ctx context.Context) (*view, error) {
+	path, err := resolve(f.path)
 	if err != nil {
 		return nil, err
 	}
 	if mountPoint(path) {
-		return s.readMounted(ctx, path)
+		return f.readMounted(ctx, path)
 	}
-	return s.readAt(path)
+	return f.readAt(path)
 }
 
-func (s *Store) readAt(path string) (*view, error) {
+func (f *file) readAt(path string) (*view, error) {
 	data, info, err := slurp(path)
-	var file *codec.TokenFile
+	var parsed *codec.TokenFile
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if err := checkDir(path); err != nil {
 			return nil, err
 		}
-		file, err = codec.NewTokenFile(s.o.Dialect)
+		parsed, err = codec.NewTokenFile(f.dialect)
 	case err != nil:
 		return nil, classed(err)
 	default:
-		file, err = codec.ParseTokenFile(data, s.o.Dialect)
+		parsed, err = codec.ParseTokenFile(data, f.dialect)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", tokenstore.ErrCorrupt, err)
 	}
-	file.AnyID = s.o.AnyID
-	v := look(file, info)
-	v.data = data
-	return v, nil
+	return f.view(parsed, info, data), nil
+}
+
+// view returns what was parsed of a file that holds data.
+func (f *file) view(parsed *codec.TokenFile, info fs.FileInfo, data []byte) *view {
+	parsed.AnyID = f.anyID
+	return &view{TokenFile: parsed, anyID: f.anyID, info: info, data: data}
 }
 
 // errNotRegular means that there is a directory, a device, a pipe or a socket in the
@@ -162,18 +175,18 @@ const updates = 10
 
 // update changes the file under the lock. change is called with the file as it
 // is; it may be called again, with another view, if an SDK has written the file.
-func (s *Store) update(ctx context.Context, change func(*view) (changed bool, err error)) error {
-	path, err := resolve(s.path)
+func (f *file) update(ctx context.Context, change func(*view) (changed bool, err error)) error {
+	path, err := resolve(f.path)
 	if err != nil {
 		return err
 	}
-	held, err := s.lock(ctx, path)
+	held, err := f.lock(ctx, path)
 	if err != nil {
 		return err
 	}
 	defer held.release()
 	for range updates {
-		v, err := s.readLocked(path)
+		v, err := f.readLocked(path)
 		if err != nil {
 			return err
 		}
@@ -189,13 +202,14 @@ func (s *Store) update(ctx context.Context, change func(*view) (changed bool, er
 				return classed(err)
 			}
 		}
+		v.drop()
 		if mountPoint(path) {
-			err = overwrite(path, v.file.Bytes(), v)
+			err = overwrite(path, v.Bytes(), v)
 		} else {
-			err = replace(path, v.file.Bytes(), v.info)
+			err = replace(path, v.Bytes(), v.info)
 		}
 		if err == nil {
-			s.writes.Add(1)
+			f.writes.Add(1)
 		}
 		if !errors.Is(err, errOverwritten) {
 			return classed(err)

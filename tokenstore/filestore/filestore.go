@@ -4,20 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/refreshing"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowset"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
-// MaxRecord is the largest record in bytes: that of the secret managers, so that
-// what is kept here can move there.
-const MaxRecord = rowset.MaxRecord
+// MaxRecord is the largest record in bytes. It is that of the secret managers, so that
+// records can move there.
+const MaxRecord = rowstore.MaxRecord
 
 // Options configures a Store. The zero value, and a nil *Options, are good
 // defaults.
@@ -48,15 +48,15 @@ type Options struct {
 // A Store is the TokenStore on a token file. It keeps no token in memory between
 // calls and no file open, and starts no goroutine.
 type Store struct {
-	path      string
-	o         Options
-	refresher *refreshing.Refresher
-	writes    atomic.Int64 // how often the file was replaced; tests count
+	rows *rowstore.Store
+	file *file
 }
 
 var (
-	_ tokenstore.TokenStore = (*Store)(nil)
-	_ tokenstore.Refresher  = (*Store)(nil)
+	_ tokenstore.TokenStore         = (*Store)(nil)
+	_ tokenstore.Refresher          = (*Store)(nil)
+	_ tokenstore.Checker            = (*Store)(nil)
+	_ tokenstore.ConditionalDeleter = (*Store)(nil)
 )
 
 // New returns a Store on the file at path, which need not exist. It does no I/O.
@@ -76,179 +76,94 @@ func New(path string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	// What the path means is settled now, not after a change of the directory.
+	// The path is resolved before the program changes its directory.
 	path, err = filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("filestore: %w", err)
 	}
-	return &Store{path: path, o: o, refresher: r}, nil
+	f := &file{path: path, dialect: o.Dialect, anyID: o.AnyID, lockTimeout: r.LockTimeout}
+	return &Store{rowstore.New("filestore", f, r, o.AnyID), f}, nil
 }
-
-// wrap makes the one *tokenstore.Error that a method returns.
-func wrap(op, id string, err error) error { return tokenstore.NewError(op, "filestore", id, err) }
 
 // FindToken implements tokenstore.TokenStore.
 func (s *Store) FindToken(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
-	t, err := s.find(ctx, like)
-	return t, wrap("find", like.ID, err)
+	return s.rows.FindToken(ctx, like)
 }
 
 // FindTokenByID implements tokenstore.TokenStore.
 func (s *Store) FindTokenByID(ctx context.Context, id string) (tokenstore.Token, error) {
-	t, err := s.find(ctx, tokenstore.Token{ID: id})
-	return t, wrap("find by ID", id, err)
-}
-
-func (s *Store) find(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
-	if err := ctx.Err(); err != nil {
-		return tokenstore.Token{}, err
-	}
-	if err := tokenstore.Validate(like); err != nil {
-		return tokenstore.Token{}, err
-	}
-	v, err := s.read(ctx)
-	if err != nil {
-		return tokenstore.Token{}, err
-	}
-	i, err := v.Choose(like)
-	if err != nil {
-		return tokenstore.Token{}, err
-	}
-	return tokenstore.Merge(v.Records[i].Token, like), nil
+	return s.rows.FindTokenByID(ctx, id)
 }
 
 // SaveToken implements tokenstore.TokenStore.
 func (s *Store) SaveToken(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
-	saved, err := s.save(ctx, t)
-	return saved, wrap("save", t.ID, err)
+	return s.rows.SaveToken(ctx, t)
 }
 
-func (s *Store) save(ctx context.Context, t tokenstore.Token) (saved tokenstore.Token, err error) {
-	if err := ctx.Err(); err != nil {
-		return tokenstore.Token{}, err
-	}
-	if err := tokenstore.Validate(t); err != nil {
-		return tokenstore.Token{}, err
-	}
-	// A save that changes nothing needs no lock: what it reads is a state that
-	// the file had while it ran.
-	v, err := s.read(ctx)
-	if err != nil {
-		return tokenstore.Token{}, err
-	}
-	if p, err := v.Plan(t); err != nil || !p.Changed {
-		return p.Token, err
-	}
-	err = s.update(ctx, func(v *view) (changed bool, err error) {
-		p, err := v.Plan(t)
-		saved = p.Token
-		if err != nil || !p.Changed {
-			return false, err
-		}
-		saved, err = v.apply(p, s.o.AnyID)
-		return true, err
-	})
-	if err != nil {
-		return tokenstore.Token{}, err
-	}
-	return saved, nil
-}
-
-// DeleteToken implements tokenstore.TokenStore. If several rows have the ID, as
-// an SDK that takes no lock may leave them, none is removed and the error matches
-// tokenstore.ErrAmbiguous.
+// DeleteToken implements tokenstore.TokenStore. If several rows have the ID, as an SDK
+// that takes no lock may leave them, DeleteToken removes none of them, and the error
+// matches tokenstore.ErrAmbiguous.
 func (s *Store) DeleteToken(ctx context.Context, id string) error {
-	return wrap("delete", id, s.delete(ctx, id, nil))
+	return s.rows.DeleteToken(ctx, id)
 }
 
-// delete removes the row with the ID. If check is not nil it is called with the
-// record under the lock, and its error leaves the file as it is.
-func (s *Store) delete(ctx context.Context, id string, check func(tokenstore.Token) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	like := tokenstore.Token{ID: id}
-	if err := tokenstore.Validate(like); err != nil {
-		return err
-	}
-	if id == "" {
-		return fmt.Errorf("%w: the ID is empty", tokenstore.ErrInvalidToken)
-	}
-	v, err := s.read(ctx)
-	if err != nil {
-		return err
-	}
-	if _, err := v.Choose(like); errors.Is(err, tokenstore.ErrNotFound) {
-		return nil
-	}
-	err = s.update(ctx, func(v *view) (changed bool, err error) {
-		i, err := v.Choose(like)
-		switch {
-		case errors.Is(err, tokenstore.ErrNotFound):
-			return false, nil
-		case err == nil && check != nil:
-			err = check(v.Records[i].Token)
-		}
-		if err != nil {
-			return false, err
-		}
-		v.remove(i)
-		return true, nil
-	})
-	if err == nil {
-		s.forgetRefusal(id)
-	}
-	return err
+// DeleteIfUnchanged implements tokenstore.ConditionalDeleter. If several rows have the
+// ID it removes none of them, and the error matches tokenstore.ErrAmbiguous.
+func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error {
+	return s.rows.DeleteIfUnchanged(ctx, t)
 }
 
 // GetTokens implements tokenstore.TokenStore.
 func (s *Store) GetTokens(ctx context.Context) ([]tokenstore.Token, error) {
-	ts, err := s.list(ctx)
-	return ts, wrap("list", "", err)
-}
-
-func (s *Store) list(ctx context.Context) ([]tokenstore.Token, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	v, err := s.read(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return v.Tokens()
+	return s.rows.GetTokens(ctx)
 }
 
 // DeleteTokens implements tokenstore.TokenStore. The header stays.
-func (s *Store) DeleteTokens(ctx context.Context) error {
-	return wrap("delete all", "", s.deleteAll(ctx))
+func (s *Store) DeleteTokens(ctx context.Context) error { return s.rows.DeleteTokens(ctx) }
+
+// Refresh implements tokenstore.Refresher. See the package documentation under
+// "Refreshing".
+//
+// The context of mint ends after LeaseTTL. Refresh stores mint's result even if the
+// caller's context is done: it may be the only copy of a new refresh token. If that
+// fails Refresh tries again for LeaseTTL, and then returns the result with an error
+// matching tokenstore.ErrNotPersisted. If the record was deleted meanwhile it returns
+// that error at once.
+func (s *Store) Refresh(ctx context.Context, id string, stale tokenstore.Secret, mint func(context.Context, tokenstore.Token) (tokenstore.Token, error)) (tokenstore.Token, error) {
+	return s.rows.Refresh(ctx, id, stale, mint)
 }
 
-func (s *Store) deleteAll(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	v, err := s.read(ctx)
-	if err != nil || len(v.Records) == 0 {
-		return err
-	}
-	var ids []string
-	var damage error
-	err = s.update(ctx, func(v *view) (changed bool, err error) {
-		damage = errors.Join(v.Damage...)
-		for i := len(v.Records) - 1; i >= 0; i-- {
-			if v.Damage[i] == nil {
-				ids = append(ids, v.Records[i].Token.ID)
-				v.remove(i)
-				changed = true
-			}
-		}
-		return changed, nil
-	})
-	if err != nil {
-		return err
-	}
-	for _, id := range ids {
-		s.forgetRefusal(id)
-	}
-	return damage
+// SaveAll saves tokens as SaveToken saves each of them, one after the other, but
+// reads and replaces the file only once. Either it saves all of them, and returns
+// them as they are stored, in their order; or it saves none, and the error says which
+// token is the reason.
+func (s *Store) SaveAll(ctx context.Context, tokens []tokenstore.Token) ([]tokenstore.Token, error) {
+	return s.rows.SaveAll(ctx, tokens)
+}
+
+// Fits returns, for each token, why the file cannot hold it, or nil. It is about
+// the token alone: other records, and whether its ID is taken, do not matter. An
+// ID may be missing. The errors match tokenstore.ErrInvalidToken or
+// tokenstore.ErrTooLarge.
+func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error) {
+	return s.rows.Fits(ctx, tokens)
+}
+
+// DeleteAll removes the records that are still as they are given, field by field, with
+// one replacement of the file, and returns their number. A record that has changed
+// since stays.
+func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (deleted int, err error) {
+	return s.rows.DeleteAll(ctx, tokens)
+}
+
+// Check implements tokenstore.Checker. It reports rows that cannot be read, IDs that
+// the SDKs cannot read, records that are the same, a file that others may read, one
+// that is a mount point, a lock file of another user, and files that a process left
+// when it died while it wrote. Repair sets the file's mode to 0600, gives the lock file
+// to its owner and removes what was left; MergeDuplicates merges records that are the
+// same. The ID that is given up is forgotten, because the file has no room for it.
+// Permissions, Purge and Grace have no meaning here.
+func (s *Store) Check(ctx context.Context, opts *tokenstore.CheckOptions) iter.Seq2[tokenstore.Finding, error] {
+	around := func(o tokenstore.CheckOptions) rowstore.Findings { return s.file.checkAround(ctx, o) }
+	return s.rows.Check(ctx, opts, rowstore.Inspection{Before: around, Corrupt: unreadable})
 }

@@ -53,7 +53,7 @@ type held struct {
 }
 
 // lock locks the token file at path, which is resolved.
-func (s *Store) lock(ctx context.Context, path string) (*held, error) {
+func (f *file) lock(ctx context.Context, path string) (*held, error) {
 	gates.mu.Lock()
 	g := gates.path[path]
 	if g == nil {
@@ -64,7 +64,7 @@ func (s *Store) lock(ctx context.Context, path string) (*held, error) {
 	gates.mu.Unlock()
 	h := &held{g, path}
 
-	waiting, cancel := context.WithTimeout(ctx, s.refresher.LockTimeout)
+	waiting, cancel := context.WithTimeout(ctx, f.lockTimeout)
 	defer cancel()
 	err := g.enter(waiting)
 	if err != nil {
@@ -78,7 +78,7 @@ func (s *Store) lock(ctx context.Context, path string) (*held, error) {
 		return h, nil
 	}
 	if ctx.Err() == nil && waiting.Err() != nil {
-		err = fmt.Errorf("%w: the lock was not free for %v", tokenstore.ErrUnavailable, s.refresher.LockTimeout)
+		err = fmt.Errorf("%w: the lock was not free for %v", tokenstore.ErrUnavailable, f.lockTimeout)
 	}
 	return nil, err
 }

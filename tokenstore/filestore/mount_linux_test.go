@@ -310,11 +310,11 @@ func TestMountedConformance(t *testing.T) {
 	c := suite(false)
 	open := c.Reopen
 	c.Open = func(t testing.TB) tokenstore.TokenStore {
-		file := filepath.Join(t.TempDir(), "empty")
-		if err := os.WriteFile(file, nil, 0o600); err != nil {
+		empty := filepath.Join(t.TempDir(), "empty")
+		if err := os.WriteFile(empty, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		return open(t, &Store{path: container(t, file)})
+		return open(t, &Store{file: &file{path: container(t, empty)}})
 	}
 	conformance.RunStore(t, c)
 }

@@ -24,22 +24,22 @@ const copySuffix = ".in-place"
 
 // readMounted is read of a token file that is a mount point: not while it is written.
 // A process that may not lock it reads it without.
-func (s *Store) readMounted(ctx context.Context, path string) (*view, error) {
-	f, err := os.Open(path)
+func (f *file) readMounted(ctx context.Context, path string) (*view, error) {
+	shared, err := os.Open(path)
 	if err != nil {
 		return nil, classed(err)
 	}
-	defer f.Close()
-	waiting, cancel := context.WithTimeout(ctx, s.refresher.LockTimeout)
+	defer shared.Close()
+	waiting, cancel := context.WithTimeout(ctx, f.lockTimeout)
 	defer cancel()
 	poll := backoff.Sequence{Pause: firstPoll, Longest: lastPoll}
 	for {
-		if locked, err := tryLockByte(f, writeByte, true); locked || err != nil {
-			return s.readLocked(path)
+		if locked, err := tryLockByte(shared, writeByte, true); locked || err != nil {
+			return f.readLocked(path)
 		}
 		if err := backoff.Sleep(waiting, poll.Next()); err != nil {
 			if ctx.Err() == nil {
-				err = fmt.Errorf("%w: the file was being written for %v", tokenstore.ErrUnavailable, s.refresher.LockTimeout)
+				err = fmt.Errorf("%w: the file was being written for %v", tokenstore.ErrUnavailable, f.lockTimeout)
 			}
 			return nil, err
 		}
@@ -49,8 +49,8 @@ func (s *Store) readMounted(ctx context.Context, path string) (*view, error) {
 // readLocked returns the file at path while nothing of this package writes it. What a
 // crash has left half-written is read from its copy, which takes the place of the rest
 // with the next write.
-func (s *Store) readLocked(path string) (*view, error) {
-	v, err := s.readAt(path)
+func (f *file) readLocked(path string) (*view, error) {
+	v, err := f.readAt(path)
 	copied, copyErr := os.ReadFile(path + copySuffix)
 	if copyErr != nil || !mountPoint(path) {
 		return v, err
@@ -60,14 +60,11 @@ func (s *Store) readLocked(path string) (*view, error) {
 	if slurpErr != nil || !ok || !errors.Is(err, tokenstore.ErrCorrupt) && !halfWritten(broken, old, data) {
 		return v, err
 	}
-	file, parseErr := codec.ParseTokenFile(data, s.o.Dialect)
+	parsed, parseErr := codec.ParseTokenFile(data, f.dialect)
 	if parseErr != nil {
 		return v, err
 	}
-	file.AnyID = s.o.AnyID
-	v = look(file, info)
-	v.data = broken
-	return v, nil
+	return f.view(parsed, info, broken), nil
 }
 
 // halfWritten reports whether a file that held old is what a write of data leaves that
@@ -137,12 +134,12 @@ func overwrite(path string, data []byte, v *view) (err error) {
 
 // complete writes what the copy beside the file at path holds into it, if a crash has
 // left it half-written, and removes the copy.
-func (s *Store) complete(path string) error {
-	v, err := s.readLocked(path)
+func (f *file) complete(path string) error {
+	v, err := f.readLocked(path)
 	if err != nil {
 		return err
 	}
-	if data := v.file.Bytes(); mountPoint(path) && !bytes.Equal(data, v.data) {
+	if data := v.Bytes(); mountPoint(path) && !bytes.Equal(data, v.data) {
 		return overwrite(path, data, v)
 	}
 	return os.Remove(path + copySuffix)

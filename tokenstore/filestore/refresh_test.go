@@ -35,7 +35,7 @@ func TestRefresh(t *testing.T) {
 			return open(t, filepath.Join(t.TempDir(), "sdk_tokens.txt"), now)
 		},
 		Reopen: func(t testing.TB, s storetest.Store, now func() time.Time) storetest.Store {
-			return open(t, s.(*Store).path, now)
+			return open(t, s.(*Store).file.path, now)
 		},
 	})
 }

@@ -1,73 +1,63 @@
 package filestore
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
-	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowset"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
-// A view is the file at one moment.
+// A view is the file at one moment, and the Writer of its rows.
 type view struct {
-	rowset.View
-	file *codec.TokenFile
-	info fs.FileInfo // of the file; nil: there was none
-	data []byte      // what it holds
+	*codec.TokenFile
+	anyID bool
+	info  fs.FileInfo // of the file; nil: there was none
+	data  []byte      // what it holds
+	gone  []int       // rows that were removed, and are still in the TokenFile
 
 	used    int64 // the biggest ID of the records that were deleted before
 	removed int64 // and of those that are removed now
 }
 
-// look makes a view of a parsed file. Of two records the one further down is
-// taken for the newer one: the SDKs append.
-func look(file *codec.TokenFile, info fs.FileInfo) *view {
-	v := &view{file: file, info: info}
-	for i := range file.Len() {
-		v.Add(file.Row(i), fmt.Sprintf("line %d", file.Line(i)), time.Unix(int64(i), 0))
+// rows returns the rows of the view. The SDKs append: of two records the one further
+// down is the newer one.
+func (v *view) rows() *rowstore.Rows {
+	rows := &rowstore.Rows{Writer: v}
+	for i := range v.Len() {
+		rows.Add(v.Row(i), fmt.Sprintf("line %d", v.Line(i)))
 	}
-	return v
+	return rows
 }
 
-// apply does what the plan says, and returns what is stored.
-func (v *view) apply(p tokenstore.Plan, anyID bool) (tokenstore.Token, error) {
-	t := p.Token
-	if p.Record < 0 {
-		if anyID {
-			if err := rowset.CheckNewID(t.ID); err != nil {
-				return t, err
-			}
-		}
-		if t.ID == "" {
-			id, err := v.file.NextID(v.used)
-			if err != nil {
-				return t, fmt.Errorf("%w: %w", tokenstore.ErrInvalidToken, err)
-			}
-			t.ID = id
-		}
+// NextID implements rowstore.Writer.
+func (v *view) NextID(context.Context) (string, error) {
+	id, err := v.TokenFile.NextID(v.used)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", tokenstore.ErrInvalidToken, err)
 	}
-	if err := v.put(p.Record, t); err != nil {
-		return t, err
-	}
-	for _, i := range slices.Backward(slices.Sorted(slices.Values(p.Absorb))) {
-		v.remove(i)
-	}
-	return t, nil
+	return id, nil
 }
 
-// put stores t in the i-th row, or in a new one if i is negative.
-func (v *view) put(i int, t tokenstore.Token) error {
-	if err := rowset.CheckSize(t); err != nil {
+// Put implements rowstore.Writer.
+func (v *view) Put(_ context.Context, i int, t tokenstore.Token) error {
+	if i < 0 && v.anyID {
+		if err := rowstore.CheckNewID(t.ID); err != nil {
+			return err
+		}
+	}
+	if err := rowstore.CheckSize(t); err != nil {
 		return err
 	}
 	var err error
 	if i < 0 {
-		err = v.file.Append(rowset.Row(t))
+		err = v.Append(rowstore.Row(t))
 	} else {
-		err = v.file.Set(i, rowset.Row(t))
+		err = v.Set(i, rowstore.Row(t))
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", tokenstore.ErrInvalidToken, err)
@@ -75,11 +65,77 @@ func (v *view) put(i int, t tokenstore.Token) error {
 	return nil
 }
 
-// remove removes the i-th row from the file. The records of the view stay as
-// they were read.
-func (v *view) remove(i int) {
-	if n, ok := codec.IDNumber(v.Records[i].Token.ID); ok {
-		v.removed = max(v.removed, n)
+// Remove implements rowstore.Writer.
+func (v *view) Remove(_ context.Context, rows []int, _ bool) error {
+	for _, i := range rows {
+		if n, ok := codec.IDNumber(v.Row(i).ID); ok {
+			v.removed = max(v.removed, n)
+		}
 	}
-	v.file.Delete(i)
+	v.gone = append(v.gone, rows...)
+	return nil
+}
+
+// Reread implements rowstore.Writer.
+func (v *view) Reread(context.Context) (*rowstore.Rows, error) {
+	v.drop()
+	return v.rows(), nil
+}
+
+// drop takes the rows that were removed out of the TokenFile.
+func (v *view) drop() {
+	slices.Sort(v.gone)
+	for _, i := range slices.Backward(v.gone) {
+		v.Delete(i)
+	}
+	v.gone = nil
+}
+
+// Read implements rowstore.Source.
+func (f *file) Read(ctx context.Context, _ *tokenstore.Token) (*rowstore.Rows, error) {
+	v, err := f.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows := v.rows()
+	rows.Current = func() bool {
+		info, err := os.Stat(f.path)
+		return err == nil && sameState(info, v.info)
+	}
+	return rows, nil
+}
+
+// Update implements rowstore.Source.
+func (f *file) Update(ctx context.Context, _ *tokenstore.Token, change rowstore.Change) error {
+	return f.update(ctx, func(v *view) (bool, error) { return change(ctx, v.rows()) })
+}
+
+// Precheck implements rowstore.Table. What the file can hold depends on its dialect,
+// which another program may change: only a writer knows.
+func (f *file) Precheck(context.Context, tokenstore.Plan) error { return nil }
+
+// Fits implements rowstore.Table.
+func (f *file) Fits(ctx context.Context) (func(tokenstore.Token) error, error) {
+	v, err := f.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return func(t tokenstore.Token) error {
+		if t.ID == "" {
+			t.ID = "1"
+		}
+		err := v.Put(ctx, -1, t)
+		if err == nil {
+			v.Delete(v.Len() - 1)
+		}
+		return err
+	}, nil
+}
+
+// Erased implements rowstore.Table.
+func (f *file) Erased(_ context.Context, ids []string, _ bool) error {
+	for _, id := range ids {
+		f.forgetRefusal(id)
+	}
+	return nil
 }

@@ -81,12 +81,12 @@ func TestSaveAllSavesAllOrNone(t *testing.T) {
 			t.Errorf("%d records were saved, %v", len(left), err)
 		}
 		tokens[1].ID = "7"
-		writes := s.writes.Load()
+		writes := s.db.writes.Load()
 		if saved, err = s.SaveAll(t.Context(), tokens); err != nil || saved[0].ID != "1" || saved[1].ID != "7" || saved[2].ID != "8" {
 			t.Errorf("%v, %v", saved, err)
 		}
-		if _, err = s.SaveAll(t.Context(), tokens); err != nil || s.writes.Load() != writes+1 {
-			t.Errorf("%d transactions were committed: %v", s.writes.Load()-writes, err)
+		if _, err = s.SaveAll(t.Context(), tokens); err != nil || s.db.writes.Load() != writes+1 {
+			t.Errorf("%d transactions were committed: %v", s.db.writes.Load()-writes, err)
 		}
 	})
 }

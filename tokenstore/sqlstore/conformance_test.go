@@ -87,7 +87,7 @@ func suite(fresh func(t testing.TB) *backend, anyID bool) conformance.Store {
 		Corrupt: func(t testing.TB, s tokenstore.TokenStore, id string) {
 			of(s).exec(t, "UPDATE %s SET expiry_time = 'soon' WHERE id = '"+id+"'")
 		},
-		Writes: func(t testing.TB, s tokenstore.TokenStore) int64 { return s.(*Store).writes.Load() },
+		Writes: func(t testing.TB, s tokenstore.TokenStore) int64 { return s.(*Store).db.writes.Load() },
 		Trace: func(t testing.TB, s tokenstore.TokenStore) []string {
 			return trace(t, of(s).backend, of(s).log.String())
 		},

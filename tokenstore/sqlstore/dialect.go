@@ -48,10 +48,10 @@ type dialect interface {
 
 	// scrub removes what is left of deleted rows from the files of a database that
 	// has no more bytes than limit, or noLimit.
-	scrub(ctx context.Context, s *Store, limit int64) error
+	scrub(ctx context.Context, db *database, limit int64) error
 
 	// remnants says where scrub may find something, or returns "".
-	remnants(ctx context.Context, s *Store) (string, error)
+	remnants(ctx context.Context, db *database) (string, error)
 
 	// widen gives a column of the table more room, if that is limited.
 	widen(ctx context.Context, q querier, name string) error

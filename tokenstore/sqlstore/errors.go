@@ -24,7 +24,7 @@ const fewAttempts = 3
 
 // failed returns the error of a statement with its class: again, or one that
 // callers see. No class is given to the end of a context.
-func (s *Store) failed(ctx context.Context, err error) error {
+func (db *database) failed(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -33,7 +33,7 @@ func (s *Store) failed(ctx context.Context, err error) error {
 	case isClassed(err):
 		return err
 	}
-	return s.dialect.classed(err)
+	return db.dialect.classed(err)
 }
 
 // setUp returns an error about how the database is set up, which stays until an
@@ -88,8 +88,8 @@ const (
 
 // patiently calls f again while it fails with again, for as long as a write may
 // wait for others. The context that f gets ends then.
-func (s *Store) patiently(ctx context.Context, f func(context.Context) error) error {
-	waiting, cancel := context.WithTimeout(ctx, s.refresher.LockTimeout)
+func (db *database) patiently(ctx context.Context, f func(context.Context) error) error {
+	waiting, cancel := context.WithTimeout(ctx, db.lockTimeout)
 	defer cancel()
 	poll := backoff.Sequence{Pause: firstPoll, Longest: lastPoll}
 	var last error // of an attempt that is not the last
@@ -109,7 +109,7 @@ func (s *Store) patiently(ctx context.Context, f func(context.Context) error) er
 			}
 		}
 		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-			err = fmt.Errorf("%w: the table was not free for %v", tokenstore.ErrUnavailable, s.refresher.LockTimeout)
+			err = fmt.Errorf("%w: the table was not free for %v", tokenstore.ErrUnavailable, db.lockTimeout)
 			if last != nil {
 				err = fmt.Errorf("%w: %w", err, last)
 			}

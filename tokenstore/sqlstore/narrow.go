@@ -20,14 +20,19 @@ type narrowError struct {
 
 func (e narrowError) Unwrap() error { return e.error }
 
-// checkRoom is check, which looks at the table again before it says that a column has
-// no room.
-func (s *Store) checkRoom(ctx context.Context, p tokenstore.Plan) error {
-	err := s.check(p)
-	if narrow := (narrowError{}); errors.As(err, &narrow) && s.reinspect(ctx) == nil {
-		return s.check(p)
+// Precheck implements rowstore.Table. It looks at the table again before it says that a
+// column has no room.
+func (db *database) Precheck(ctx context.Context, p tokenstore.Plan) error {
+	err := db.check(p.Token, p.Record < 0)
+	if narrow := (narrowError{}); errors.As(err, &narrow) && db.reinspect(ctx) == nil {
+		return db.check(p.Token, p.Record < 0)
 	}
 	return err
+}
+
+// Fits implements rowstore.Table.
+func (db *database) Fits(ctx context.Context) (func(tokenstore.Token) error, error) {
+	return func(t tokenstore.Token) error { return db.Precheck(ctx, tokenstore.Plan{Record: -1, Token: t}) }, nil
 }
 
 // tokenColumns are the columns whose values come from the authorization server.
@@ -48,11 +53,11 @@ func (l *refreshLock) makeRoom(ctx context.Context, err error) bool {
 	}
 	if limit := l.table.room(narrow.column); limit != 0 && limit < MaxRecord-1 {
 		if err := l.dialect.widen(ctx, l.querier(), narrow.column); err != nil {
-			l.refresher.Logger.ErrorContext(ctx, "sqlstore: a column has no room for a new token, and could not be made wider",
+			l.logger.ErrorContext(ctx, "sqlstore: a column has no room for a new token, and could not be made wider",
 				"table", l.table.name, "column", narrow.column, "error", l.failed(ctx, err))
 			return false
 		}
-		l.refresher.Logger.WarnContext(ctx, "sqlstore: a column had no room for a new token, and was made wider", "table", l.table.name, "column", narrow.column)
+		l.logger.WarnContext(ctx, "sqlstore: a column had no room for a new token, and was made wider", "table", l.table.name, "column", narrow.column)
 	}
 	return l.reinspect(ctx) == nil
 }

@@ -5,12 +5,9 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"slices"
 	"strconv"
-
-	"github.com/tokenkeep/tokenkeep/codec"
 )
 
 // What the SDKs' table has no room for is kept as notes in a second table, which
@@ -30,23 +27,23 @@ func refusalNote(id string) string {
 func (t *table) quotedNotes() string { return "`" + t.name + notesSuffix + "`" }
 
 // note returns a note, or the empty text.
-func (s *Store) note(ctx context.Context, q querier, name string) (text string, err error) {
-	if !s.table.notes {
+func (db *database) note(ctx context.Context, q querier, name string) (text string, err error) {
+	if !db.table.notes {
 		return "", nil
 	}
-	found, err := q.QueryContext(ctx, "SELECT note FROM "+s.table.quotedNotes()+" WHERE name = ?", name)
+	found, err := q.QueryContext(ctx, "SELECT note FROM "+db.table.quotedNotes()+" WHERE name = ?", name)
 	if err != nil {
-		return "", s.failed(ctx, err)
+		return "", db.failed(ctx, err)
 	}
 	defer found.Close()
 	for found.Next() {
 		var note sql.NullString
 		if err := found.Scan(&note); err != nil {
-			return "", s.failed(ctx, err)
+			return "", db.failed(ctx, err)
 		}
 		text = note.String
 	}
-	return text, s.failed(ctx, found.Err())
+	return text, db.failed(ctx, found.Err())
 }
 
 // setNote replaces a note.
@@ -106,14 +103,4 @@ func (x *tx) forget(ctx context.Context, ids []string, last int64) error {
 		return err
 	}
 	return x.setNote(ctx, usedNote, strconv.FormatInt(last, 10))
-}
-
-// refusal returns what is kept of the last refusal about the record, or nil.
-func (s *Store) refusal(ctx context.Context, q querier, id string) *codec.Failure {
-	text, err := s.note(ctx, q, refusalNote(id))
-	var f codec.Failure
-	if err != nil || json.Unmarshal([]byte(text), &f) != nil {
-		return nil
-	}
-	return &f
 }

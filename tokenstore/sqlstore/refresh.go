@@ -3,59 +3,22 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 
-	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/refreshing"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
-// Refresh implements tokenstore.Refresher. See the package documentation under
-// "Refreshing".
-//
-// The context of mint ends after LeaseTTL. What mint has brought is then stored
-// though the caller's context is done: it may be the only copy of a new refresh
-// token. If that fails it is tried again for LeaseTTL, and then returned with an
-// error matching tokenstore.ErrNotPersisted; so it is at once if the record was
-// deleted meanwhile.
-func (s *Store) Refresh(ctx context.Context, id string, stale tokenstore.Secret, mint func(context.Context, tokenstore.Token) (tokenstore.Token, error)) (tokenstore.Token, error) {
-	t, err := s.refresher.Refresh(ctx, id, record{s, id}, stale, mint)
-	return t, wrap("refresh", id, err)
-}
-
-// A record is the record with an ID.
-type record struct {
-	*Store
-	id string
-}
-
-// Look implements refreshing.Record.
-func (r record) Look(ctx context.Context) (tokenstore.Token, error) { return r.look(ctx, r.db) }
-
-func (r record) look(ctx context.Context, q querier) (tokenstore.Token, error) {
-	like := tokenstore.Token{ID: r.id}
-	v, err := r.read(ctx, q, describedBy(like))
-	if err != nil {
-		return tokenstore.Token{}, err
-	}
-	i, err := v.Choose(like)
-	if err != nil {
-		return tokenstore.Token{}, err
-	}
-	return v.Records[i].Token, nil
-}
-
-// TryLock implements refreshing.Record.
-func (r record) TryLock(ctx context.Context) (refreshing.Lock, error) {
+// Lock implements rowstore.Table.
+func (db *database) Lock(ctx context.Context, id string) (rowstore.Lock, error) {
 	var err error
 	for range fewAttempts {
-		held, lockErr := r.dialect.tryLock(ctx, r.db, r.id)
+		held, lockErr := db.dialect.tryLock(ctx, db.pool, id)
 		if held == nil {
-			return nil, r.failed(ctx, lockErr)
+			return nil, db.failed(ctx, lockErr)
 		}
-		l := &refreshLock{record: r, held: held}
+		l := &refreshLock{database: db, id: id, held: held}
 		if err = l.ready(ctx); err == nil {
 			return l, nil
 		}
@@ -88,7 +51,8 @@ type held struct {
 
 // A refreshLock is the right to refresh a record.
 type refreshLock struct {
-	record
+	*database
+	id     string
 	held   *held
 	noted  bool // there may be a note of a refusal
 	broken bool // the connection has failed
@@ -98,7 +62,7 @@ func (l *refreshLock) querier() querier {
 	if c := l.conn(); c != nil {
 		return c
 	}
-	return l.db
+	return l.pool
 }
 
 // conn returns the lock's connection while it is good.
@@ -109,60 +73,39 @@ func (l *refreshLock) conn() *sql.Conn {
 	return l.held.conn
 }
 
-// Look implements refreshing.Lock.
-func (l *refreshLock) Look(ctx context.Context) (tokenstore.Token, error) {
-	return l.look(ctx, l.querier())
+// Read implements rowstore.Source.
+func (l *refreshLock) Read(ctx context.Context, about *tokenstore.Token) (*rowstore.Rows, error) {
+	return l.read(ctx, l.querier(), about)
 }
 
-// Refusal implements refreshing.Lock.
-func (l *refreshLock) Refusal(ctx context.Context) *codec.Failure {
-	f := l.refusal(ctx, l.querier(), l.id)
-	l.noted = f != nil
-	return f
-}
-
-// Keep implements refreshing.Lock.
-func (l *refreshLock) Keep(ctx context.Context, f *codec.Failure) error {
-	text, err := json.Marshal(f)
-	if err != nil {
-		return err
-	}
-	return l.change(ctx, func(ctx context.Context, x *tx) (bool, error) {
-		// A record that was deleted meanwhile leaves nothing behind.
-		v, err := x.read(ctx, describedBy(tokenstore.Token{ID: l.id}))
-		if err != nil || len(v.Records) == 0 {
-			return false, err
-		}
-		return true, x.setNote(ctx, refusalNote(l.id), string(text))
-	})
-}
-
-// Update implements refreshing.Lock.
-func (l *refreshLock) Update(ctx context.Context, change func(tokenstore.Token) (tokenstore.Token, error)) error {
-	err := l.updateOnce(ctx, change)
+// Update implements rowstore.Source.
+func (l *refreshLock) Update(ctx context.Context, about *tokenstore.Token, change rowstore.Change) error {
+	err := l.change(ctx, changing(about, change))
 	for n := 0; n < len(tokenColumns) && err != nil && l.makeRoom(ctx, err); n++ {
-		err = l.updateOnce(ctx, change)
+		err = l.change(ctx, changing(about, change))
 	}
 	return err
 }
 
-func (l *refreshLock) updateOnce(ctx context.Context, change func(tokenstore.Token) (tokenstore.Token, error)) error {
-	return l.change(ctx, func(ctx context.Context, x *tx) (changed bool, err error) {
-		like := tokenstore.Token{ID: l.id}
-		v, err := x.read(ctx, describedBy(like))
-		if err != nil {
+// Note implements rowstore.Lock.
+func (l *refreshLock) Note(ctx context.Context) string {
+	text, err := l.note(ctx, l.querier(), refusalNote(l.id))
+	if err != nil {
+		return ""
+	}
+	l.noted = text != ""
+	return text
+}
+
+// SetNote implements rowstore.Lock.
+func (l *refreshLock) SetNote(ctx context.Context, text string) error {
+	return l.change(ctx, func(ctx context.Context, x *tx) (bool, error) {
+		x.about = &tokenstore.Token{ID: l.id}
+		// A record that was deleted meanwhile leaves nothing behind.
+		if _, err := x.Reread(ctx); err != nil || len(x.rows) == 0 {
 			return false, err
 		}
-		i, err := v.Choose(like)
-		if err != nil {
-			return false, err
-		}
-		t, err := change(v.Records[i].Token)
-		if err != nil || t == v.Records[i].Token {
-			return false, err
-		}
-		_, err = x.apply(ctx, v, tokenstore.Plan{Record: i, Token: t, Changed: true})
-		return true, err
+		return true, x.setNote(ctx, refusalNote(l.id), text)
 	})
 }
 
@@ -180,7 +123,7 @@ func (l *refreshLock) change(ctx context.Context, change func(context.Context, *
 	return err
 }
 
-// Release implements refreshing.Lock.
+// Release implements rowstore.Lock.
 func (l *refreshLock) Release(keep bool) {
 	if !keep && l.noted {
 		ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
@@ -189,7 +132,7 @@ func (l *refreshLock) Release(keep bool) {
 			return true, x.dropNotes(ctx, refusalNote(l.id))
 		})
 		if err != nil {
-			l.refresher.Logger.WarnContext(ctx, "sqlstore: what was kept of a refusal could not be removed", "id", l.id)
+			l.logger.WarnContext(ctx, "sqlstore: what was kept of a refusal could not be removed", "id", l.id)
 		}
 	}
 	l.held.unlock()

@@ -40,7 +40,7 @@ func TestARefreshNeedsNoSecondConnection(t *testing.T) {
 	t.Parallel()
 	b := mysqlTable(t)
 	s := b.open(t, nil)
-	s.db.SetMaxOpenConns(1)
+	s.db.pool.SetMaxOpenConns(1)
 	record := mustSave(t, s, tokenstore.Token{UserName: "ann", RefreshToken: "r", AccessToken: "old", ExpiresAt: time.UnixMilli(1)})
 	got, err := s.Refresh(t.Context(), record.ID, "old", func(context.Context, tokenstore.Token) (tokenstore.Token, error) {
 		return tokenstore.Token{AccessToken: "new"}, nil
@@ -57,13 +57,13 @@ func TestARefreshOutlivesItsConnection(t *testing.T) {
 	b := mysqlTable(t)
 	s := b.open(t, nil)
 	record := mustSave(t, s, tokenstore.Token{UserName: "ann", RefreshToken: "r", AccessToken: "old", ExpiresAt: time.UnixMilli(1)})
-	name := s.dialect.(*mysql).lockName(record.ID)
+	name := s.db.dialect.(*mysql).lockName(record.ID)
 	_, err := s.Refresh(t.Context(), record.ID, "old", func(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 		var holder int
-		if err := s.db.QueryRowContext(ctx, "SELECT IS_USED_LOCK(?)", name).Scan(&holder); err != nil {
+		if err := s.db.pool.QueryRowContext(ctx, "SELECT IS_USED_LOCK(?)", name).Scan(&holder); err != nil {
 			return t, err
 		}
-		if _, err := s.db.ExecContext(ctx, "KILL ?", holder); err != nil {
+		if _, err := s.db.pool.ExecContext(ctx, "KILL ?", holder); err != nil {
 			return t, err
 		}
 		return tokenstore.Token{AccessToken: "new"}, nil
@@ -82,7 +82,7 @@ func TestNobodyWaitsForARefreshForEver(t *testing.T) {
 	each(t, func(t *testing.T, b *backend) {
 		s := b.open(t, &Options{LeaseTTL: time.Second, LockTimeout: 100 * time.Millisecond})
 		record := mustSave(t, s, tokenstore.Token{UserName: "ann", RefreshToken: "r", AccessToken: "old", ExpiresAt: time.UnixMilli(1)})
-		held, err := s.dialect.tryLock(t.Context(), s.db, record.ID)
+		held, err := s.db.dialect.tryLock(t.Context(), s.db.pool, record.ID)
 		if err != nil || held == nil {
 			t.Fatalf("the lock is %v, error %v", held, err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -11,8 +12,22 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowset"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
+
+// A database is the table of a Store, and the database that it is in.
+type database struct {
+	pool        *sql.DB
+	dialect     dialect
+	table       table
+	anyID       bool
+	lockTimeout time.Duration
+	logger      *slog.Logger
+
+	turn       chan struct{} // held by the goroutine that writes, of those that need a connection for it
+	writes     atomic.Int64  // how many changes were committed; tests count
+	unscrubbed atomic.Bool   // the files may hold what was deleted
+}
 
 // columns are those of the SDKs' table, in its order: some of them read rows by
 // position.
@@ -95,13 +110,14 @@ type condition struct {
 	args []any
 }
 
-// all is the condition of all rows.
-var all = condition{text: "1 = 1"}
-
-// describedBy returns the condition that every row meets which t may describe.
+// describedBy returns the condition that every row meets which t may describe. Nil
+// describes all rows.
 // What the database compares without regard to case, accents or blanks at the end
 // is compared as bytes afterwards.
-func describedBy(t tokenstore.Token) condition {
+func describedBy(t *tokenstore.Token) condition {
+	if t == nil {
+		return condition{text: "1 = 1"}
+	}
 	var c condition
 	or := func(column, value string) {
 		if value == "" {
@@ -123,36 +139,20 @@ func describedBy(t tokenstore.Token) condition {
 	return c
 }
 
-// A view is the rows that met a condition at one moment.
-type view struct {
-	rowset.View
-	rows []codec.Row
-}
-
 // A querier is a *sql.DB or a *sql.Conn.
 type querier interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-// read returns the rows that meet the condition, as they are now.
-func (s *Store) read(ctx context.Context, q querier, c condition) (v *view, err error) {
-	err = s.patiently(ctx, func(ctx context.Context) error {
-		v, err = s.query(ctx, q, c, "")
-		return err
-	})
-	return v, err
-}
-
 // query returns the rows that meet the condition. Its errors are those of failed.
-func (s *Store) query(ctx context.Context, q querier, c condition, suffix string) (*view, error) {
-	v := &view{}
+func (db *database) query(ctx context.Context, q querier, c condition, suffix string) (rows []codec.Row, err error) {
 	if c.text == "" {
-		return v, nil
+		return nil, nil
 	}
-	found, err := q.QueryContext(ctx, "SELECT "+columnList+" FROM "+s.table.quoted()+" WHERE "+c.text+suffix, c.args...)
+	found, err := q.QueryContext(ctx, "SELECT "+columnList+" FROM "+db.table.quoted()+" WHERE "+c.text+suffix, c.args...)
 	if err != nil {
-		return nil, s.failed(ctx, err)
+		return nil, db.failed(ctx, err)
 	}
 	defer found.Close()
 	for found.Next() {
@@ -162,24 +162,39 @@ func (s *Store) query(ctx context.Context, q querier, c condition, suffix string
 			into[i] = &fields[i]
 		}
 		if err := found.Scan(into[:]...); err != nil {
-			return nil, s.failed(ctx, err)
+			return nil, db.failed(ctx, err)
 		}
 		var r codec.Row
 		for i, c := range columns {
 			*c.of(&r) = fields[i].String
 		}
-		v.add(r)
+		rows = append(rows, r)
 	}
 	if err := found.Err(); err != nil {
-		return nil, s.failed(ctx, err)
+		return nil, db.failed(ctx, err)
 	}
-	return v, nil
+	return rows, nil
 }
 
-// add adds a row. Rows have no time: of two records the one with the bigger number
-// is taken for the newer one, because IDs are counted up.
-func (v *view) add(r codec.Row) {
-	n, _ := codec.IDNumber(r.ID)
-	v.rows = append(v.rows, r)
-	v.Add(r, fmt.Sprintf("row %q", r.ID), time.Unix(n, 0))
+// Read implements rowstore.Source.
+func (db *database) Read(ctx context.Context, about *tokenstore.Token) (*rowstore.Rows, error) {
+	return db.read(ctx, db.pool, about)
+}
+
+func (db *database) read(ctx context.Context, q querier, about *tokenstore.Token) (rows *rowstore.Rows, err error) {
+	err = db.patiently(ctx, func(ctx context.Context) error {
+		found, err := db.query(ctx, q, describedBy(about), "")
+		rows = rowsOf(found)
+		return err
+	})
+	return rows, err
+}
+
+// rowsOf returns the rows that were found. IDs are counted up, and rows have no time.
+func rowsOf(found []codec.Row) *rowstore.Rows {
+	rows := &rowstore.Rows{Numbered: true}
+	for _, r := range found {
+		rows.Add(r, fmt.Sprintf("row %q", r.ID))
+	}
+	return rows
 }

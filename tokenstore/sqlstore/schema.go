@@ -11,57 +11,57 @@ import (
 )
 
 // open looks at the database, and creates what is missing.
-func (s *Store) open(ctx context.Context) error {
+func (db *database) open(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	err := s.patiently(ctx, func(ctx context.Context) error {
-		err := s.dialect.open(ctx, s.db)
+	err := db.patiently(ctx, func(ctx context.Context) error {
+		err := db.dialect.open(ctx, db.pool)
 		if err != nil && ctx.Err() == nil {
-			if other := s.otherKind(ctx); other != nil {
+			if other := db.otherKind(ctx); other != nil {
 				return other
 			}
 		}
-		return s.failed(ctx, err)
+		return db.failed(ctx, err)
 	})
 	if err != nil {
 		return err
 	}
-	createTable, createNotes := s.dialect.create()
-	columns, err := s.ensure(ctx, s.table.name, createTable)
+	createTable, createNotes := db.dialect.create()
+	columns, err := db.ensure(ctx, db.table.name, createTable)
 	if err != nil {
 		return err
 	}
-	if err := s.table.adopt(columns); err != nil {
+	if err := db.table.adopt(columns); err != nil {
 		return err
 	}
-	err = s.patiently(ctx, func(ctx context.Context) error { return s.failed(ctx, s.dialect.check(ctx, s.db)) })
+	err = db.patiently(ctx, func(ctx context.Context) error { return db.failed(ctx, db.dialect.check(ctx, db.pool)) })
 	if err != nil {
 		return err
 	}
-	notes, err := s.ensure(ctx, s.table.name+notesSuffix, createNotes)
+	notes, err := db.ensure(ctx, db.table.name+notesSuffix, createNotes)
 	if errors.Is(err, tokenstore.ErrDenied) || errors.Is(err, tokenstore.ErrRefused) {
-		s.refresher.Logger.WarnContext(ctx, "sqlstore: there is no table for notes, and it may not be created: refusals are not kept, and IDs may be used again",
-			"table", s.table.name+notesSuffix)
+		db.logger.WarnContext(ctx, "sqlstore: there is no table for notes, and it may not be created: refusals are not kept, and IDs may be used again",
+			"table", db.table.name+notesSuffix)
 		return nil
 	}
-	s.table.notes = len(notes) > 0
+	db.table.notes = len(notes) > 0
 	return err
 }
 
 // otherKind returns an error if the database is not of the dialect's kind.
-func (s *Store) otherKind(ctx context.Context) error {
+func (db *database) otherKind(ctx context.Context) error {
 	var version string
-	if s.db.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version) == nil {
-		if _, ok := s.dialect.(*sqlite); !ok {
+	if db.pool.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version) == nil {
+		if _, ok := db.dialect.(*sqlite); !ok {
 			return setUp("the database is SQLite: the dialect is SQLite")
 		}
 		return nil
 	}
-	if s.db.QueryRowContext(ctx, "SELECT version()").Scan(&version) != nil {
+	if db.pool.QueryRowContext(ctx, "SELECT version()").Scan(&version) != nil {
 		return nil
 	}
-	switch _, ok := s.dialect.(*mysql); {
+	switch _, ok := db.dialect.(*mysql); {
 	case strings.Contains(version, "PostgreSQL"), strings.Contains(version, "Cockroach"):
 		return setUp("the database is PostgreSQL, which is not supported: MySQL, MariaDB and SQLite are")
 	case !ok:
@@ -72,28 +72,28 @@ func (s *Store) otherKind(ctx context.Context) error {
 
 // reinspect looks at the columns of the table again: another program may have given them
 // more room.
-func (s *Store) reinspect(ctx context.Context) error {
-	return s.patiently(ctx, func(ctx context.Context) error {
-		have, err := s.dialect.inspect(ctx, s.db, s.table.name)
+func (db *database) reinspect(ctx context.Context) error {
+	return db.patiently(ctx, func(ctx context.Context) error {
+		have, err := db.dialect.inspect(ctx, db.pool, db.table.name)
 		if err != nil {
-			return s.failed(ctx, err)
+			return db.failed(ctx, err)
 		}
-		return s.table.adopt(have)
+		return db.table.adopt(have)
 	})
 }
 
 // ensure returns the columns of the table, which it creates if there is none.
-func (s *Store) ensure(ctx context.Context, table, create string) ([]found, error) {
+func (db *database) ensure(ctx context.Context, table, create string) ([]found, error) {
 	for range 2 {
 		var columns []found
-		err := s.patiently(ctx, func(ctx context.Context) (err error) {
-			columns, err = s.dialect.inspect(ctx, s.db, table)
-			return s.failed(ctx, err)
+		err := db.patiently(ctx, func(ctx context.Context) (err error) {
+			columns, err = db.dialect.inspect(ctx, db.pool, table)
+			return db.failed(ctx, err)
 		})
 		if err != nil || len(columns) > 0 {
 			return columns, err
 		}
-		err = s.update(ctx, nil, func(ctx context.Context, x *tx) (bool, error) {
+		err = db.update(ctx, nil, func(ctx context.Context, x *tx) (bool, error) {
 			_, err := x.exec(ctx, create)
 			return true, err
 		})

@@ -9,18 +9,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Scrub removes from the files of a SQLite database what is left there of rows and
-// values that are not in the table any more: it writes the database again (VACUUM)
-// and empties the write-ahead log. DeleteTokens and DeleteAll do so themselves, and
-// DeleteToken does in a database of at most 64 MiB. Scrub is for a larger one, and for
-// what programs on an SDK have removed.
-//
-// It fails with tokenstore.ErrUnavailable if another connection holds the database for
-// longer than LockTimeout, and can be called again. In MySQL it does nothing: see
-// "Removing" in the package documentation.
-func (s *Store) Scrub(ctx context.Context) error {
-	s.unscrubbed.Store(true)
-	return wrap("scrub", "", s.scrub(ctx, noLimit))
+// scrubAll is scrub of a database of any size, whatever was removed.
+func (db *database) scrubAll(ctx context.Context) error {
+	db.unscrubbed.Store(true)
+	return db.scrub(ctx, noLimit)
 }
 
 const (
@@ -33,37 +25,42 @@ const (
 
 // scrub is Scrub of a database that has no more bytes than limit. In a larger one
 // only the write-ahead log is emptied.
-func (s *Store) scrub(ctx context.Context, limit int64) error {
+func (db *database) scrub(ctx context.Context, limit int64) error {
 	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
+	case db.turn <- struct{}{}:
+		defer func() { <-db.turn }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	// Of several deletions that have waited here the first one cleans up for all:
 	// they were committed before it began.
-	if !s.unscrubbed.Swap(false) {
+	if !db.unscrubbed.Swap(false) {
 		return nil
 	}
-	err := s.dialect.scrub(ctx, s, limit)
+	err := db.dialect.scrub(ctx, db, limit)
 	if err != nil {
-		s.unscrubbed.Store(true)
+		db.unscrubbed.Store(true)
 	}
 	return err
 }
 
-// scrubDeleted is scrub after a deletion that was committed, or that had nothing to
-// do because an earlier one got no further than that.
-func (s *Store) scrubDeleted(ctx context.Context, limit int64) error {
-	if err := s.scrub(ctx, limit); err != nil {
+// Erased implements rowstore.Table. It scrubs after a deletion that was committed, and
+// after one that had nothing to do: an earlier one may have ended before it scrubbed.
+func (db *database) Erased(ctx context.Context, _ []string, all bool) error {
+	limit := int64(smallDatabase)
+	if all {
+		db.unscrubbed.Store(true)
+		limit = noLimit
+	}
+	if err := db.scrub(ctx, limit); err != nil {
 		return fmt.Errorf("the records are removed, but their bytes may still be in the files of the database: %w", err)
 	}
 	return nil
 }
 
-func (d *mysql) secure(context.Context, *sql.Conn) error          { return nil }
-func (d *mysql) scrub(context.Context, *Store, int64) error       { return nil }
-func (d *mysql) remnants(context.Context, *Store) (string, error) { return "", nil }
+func (d *mysql) secure(context.Context, *sql.Conn) error             { return nil }
+func (d *mysql) scrub(context.Context, *database, int64) error       { return nil }
+func (d *mysql) remnants(context.Context, *database) (string, error) { return "", nil }
 
 // secure has the connection overwrite with zeros what it deletes or replaces. It is
 // a setting of the connection: programs on an SDK do without, unless they ask for it.
@@ -78,19 +75,19 @@ func (d *sqlite) secure(ctx context.Context, conn *sql.Conn) error {
 // scrub writes the database again, so that no page of it holds what was deleted
 // without secure_delete, and leaves neither a journal nor a write-ahead log with
 // earlier pages.
-func (d *sqlite) scrub(ctx context.Context, s *Store, limit int64) error {
+func (d *sqlite) scrub(ctx context.Context, db *database, limit int64) error {
 	if d.path == "" {
 		return nil
 	}
-	conn, err := s.db.Conn(ctx)
+	conn, err := db.pool.Conn(ctx)
 	if err != nil {
-		return s.failed(ctx, err)
+		return db.failed(ctx, err)
 	}
 	defer conn.Close()
 	var mode string
 	var size int64
-	err = s.patiently(ctx, func(ctx context.Context) error {
-		return s.failed(ctx, errors.Join(
+	err = db.patiently(ctx, func(ctx context.Context) error {
+		return db.failed(ctx, errors.Join(
 			conn.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&mode),
 			conn.QueryRowContext(ctx, "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").Scan(&size)))
 	})
@@ -98,20 +95,20 @@ func (d *sqlite) scrub(ctx context.Context, s *Store, limit int64) error {
 		return err
 	}
 	if limit == noLimit || size <= limit {
-		if err := d.vacuum(ctx, s, conn, mode); err != nil {
+		if err := d.vacuum(ctx, db, conn, mode); err != nil {
 			return err
 		}
 	}
 	if mode != "wal" {
 		return nil
 	}
-	err = s.patiently(ctx, func(ctx context.Context) error {
+	err = db.patiently(ctx, func(ctx context.Context) error {
 		var busy, pages, moved int
 		err := conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &moved)
 		if err == nil && busy != 0 {
 			return ofClass(errBusy, errors.New("the log is in use"))
 		}
-		return s.failed(ctx, err)
+		return db.failed(ctx, err)
 	})
 	if errors.Is(err, tokenstore.ErrUnavailable) {
 		return fmt.Errorf("another connection is reading an earlier state from the write-ahead log: %w", err)
@@ -122,10 +119,10 @@ func (d *sqlite) scrub(ctx context.Context, s *Store, limit int64) error {
 // vacuum writes the database again. A connection that keeps its journal, or has it
 // in memory, does so with one that is removed, as is then what others have left
 // under its name.
-func (d *sqlite) vacuum(ctx context.Context, s *Store, conn *sql.Conn, mode string) error {
+func (d *sqlite) vacuum(ctx context.Context, db *database, conn *sql.Conn, mode string) error {
 	if mode != "wal" && mode != "delete" {
 		if _, err := conn.ExecContext(ctx, "PRAGMA journal_mode = DELETE"); err != nil {
-			return s.failed(ctx, err)
+			return db.failed(ctx, err)
 		}
 		defer func() {
 			end, cancel := ending(ctx)
@@ -135,23 +132,38 @@ func (d *sqlite) vacuum(ctx context.Context, s *Store, conn *sql.Conn, mode stri
 			}
 		}()
 	}
-	return s.patiently(ctx, func(ctx context.Context) error {
+	return db.patiently(ctx, func(ctx context.Context) error {
 		_, err := conn.ExecContext(ctx, "VACUUM")
-		return s.failed(ctx, err)
+		return db.failed(ctx, err)
 	})
 }
 
 // remnants says what there is in the database that may hold what was deleted.
-func (d *sqlite) remnants(ctx context.Context, s *Store) (string, error) {
+func (d *sqlite) remnants(ctx context.Context, db *database) (string, error) {
 	if d.path == "" {
 		return "", nil
 	}
 	var pages int64
-	err := s.patiently(ctx, func(ctx context.Context) error {
-		return s.failed(ctx, s.db.QueryRowContext(ctx, "PRAGMA freelist_count").Scan(&pages))
+	err := db.patiently(ctx, func(ctx context.Context) error {
+		return db.failed(ctx, db.pool.QueryRowContext(ctx, "PRAGMA freelist_count").Scan(&pages))
 	})
 	if err != nil || pages == 0 {
 		return "", err
 	}
 	return fmt.Sprintf("the database has %d pages without content, which may hold what was deleted without secure_delete", pages), nil
+}
+
+// checkRemnants returns the finding that something may be left of what was removed, with
+// what has become of it, or the zero Finding.
+func (s *Store) checkRemnants(ctx context.Context, o tokenstore.CheckOptions) (tokenstore.Finding, error) {
+	what, err := s.db.dialect.remnants(ctx, s.db)
+	if err != nil || what == "" {
+		return tokenstore.Finding{}, err
+	}
+	f := tokenstore.Finding{Kind: tokenstore.KindDue, Detail: what, Remedy: tokenstore.RemedyPurge, Action: "write the database again"}
+	if o.Purge {
+		f.Err = s.Scrub(ctx)
+		f.Repaired = f.Err == nil
+	}
+	return f, nil
 }

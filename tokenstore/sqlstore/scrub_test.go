@@ -92,7 +92,7 @@ func TestRemovedSecretsAreNotInTheFiles(t *testing.T) {
 			return errors.Join(errs...)
 		},
 		"Scrub": func(ctx context.Context, s *Store, _ []tokenstore.Token) error {
-			_, err := s.db.ExecContext(ctx, "DELETE FROM "+s.table.quoted())
+			_, err := s.db.pool.ExecContext(ctx, "DELETE FROM "+s.db.table.quoted())
 			return errors.Join(err, s.Scrub(ctx))
 		},
 	}

@@ -6,19 +6,19 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"regexp"
-	"sync/atomic"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/refreshing"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowset"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
-// MaxRecord is the largest record in bytes: that of the secret managers, so that
-// what is kept here can move there. The columns of the SDKs' table in MySQL hold less.
-const MaxRecord = rowset.MaxRecord
+// MaxRecord is the largest record in bytes. It is that of the secret managers, so that
+// records can move there. The columns of the SDKs' table in MySQL hold less.
+const MaxRecord = rowstore.MaxRecord
 
 // Options configures a Store. The zero value, and a nil *Options, are good
 // defaults.
@@ -56,30 +56,24 @@ var tables = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,49}$`)
 // A Store is the TokenStore on a table. It keeps no token in memory between calls
 // and starts no goroutine. The *sql.DB stays the caller's, who closes it.
 type Store struct {
-	db        *sql.DB
-	dialect   dialect
-	table     table
-	anyID     bool
-	refresher *refreshing.Refresher
-
-	turn   chan struct{} // held by the goroutine that writes, of those that need a connection for it
-	writes atomic.Int64  // how many changes were committed; tests count
-
-	unscrubbed atomic.Bool // the files may hold what was deleted
+	rows *rowstore.Store
+	db   *database
 }
 
 var (
-	_ tokenstore.TokenStore = (*Store)(nil)
-	_ tokenstore.Refresher  = (*Store)(nil)
+	_ tokenstore.TokenStore         = (*Store)(nil)
+	_ tokenstore.Refresher          = (*Store)(nil)
+	_ tokenstore.Checker            = (*Store)(nil)
+	_ tokenstore.ConditionalDeleter = (*Store)(nil)
 )
 
 // New returns a Store on the table in db, which speaks the dialect. It looks at
-// the table, and creates it if there is none. opts may be nil.
+// the table, and creates it if it does not exist. opts may be nil.
 //
 // An error about a table that is not one of the present SDKs says which it is, and
 // matches tokenstore.ErrCorrupt. A database that cannot be worked with fails with
-// tokenstore.ErrRefused: one of another kind, such as PostgreSQL, one that is not
-// there, a character set other than utf8mb4. Nothing is written then.
+// tokenstore.ErrRefused: one of another kind, such as PostgreSQL, one that does not
+// exist, a character set other than utf8mb4. Nothing is written then.
 func New(ctx context.Context, db *sql.DB, dialect Dialect, opts *Options) (*Store, error) {
 	if db == nil {
 		return nil, errors.New("sqlstore: the database is nil")
@@ -100,208 +94,119 @@ func New(ctx context.Context, db *sql.DB, dialect Dialect, opts *Options) (*Stor
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{
-		db:        db,
-		dialect:   d,
-		anyID:     o.AnyID,
-		refresher: r,
-		turn:      make(chan struct{}, 1),
-	}
-	s.table.name = o.Table
-	if err := s.open(ctx); err != nil {
-		return nil, wrap("open", "", err)
+	b := &database{pool: db, dialect: d, anyID: o.AnyID, lockTimeout: r.LockTimeout, logger: r.Logger, turn: make(chan struct{}, 1)}
+	b.table.name = o.Table
+	s := &Store{rowstore.New("sqlstore", b, r, o.AnyID), b}
+	if err := b.open(ctx); err != nil {
+		return nil, s.rows.Wrap("open", "", err)
 	}
 	return s, nil
 }
 
-// wrap makes the one *tokenstore.Error that a method returns.
-func wrap(op, id string, err error) error { return tokenstore.NewError(op, "sqlstore", id, err) }
-
 // FindToken implements tokenstore.TokenStore.
 func (s *Store) FindToken(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
-	t, err := s.find(ctx, like)
-	return t, wrap("find", like.ID, err)
+	return s.rows.FindToken(ctx, like)
 }
 
 // FindTokenByID implements tokenstore.TokenStore.
 func (s *Store) FindTokenByID(ctx context.Context, id string) (tokenstore.Token, error) {
-	t, err := s.find(ctx, tokenstore.Token{ID: id})
-	return t, wrap("find by ID", id, err)
-}
-
-func (s *Store) find(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
-	if err := ctx.Err(); err != nil {
-		return tokenstore.Token{}, err
-	}
-	if err := tokenstore.Validate(like); err != nil {
-		return tokenstore.Token{}, err
-	}
-	key := like
-	if like.ID != "" {
-		key = tokenstore.Token{ID: like.ID} // the rest only has to fit
-	}
-	v, err := s.read(ctx, s.db, describedBy(key))
-	if err != nil {
-		return tokenstore.Token{}, err
-	}
-	i, err := v.Choose(like)
-	if err != nil {
-		return tokenstore.Token{}, err
-	}
-	return tokenstore.Merge(v.Records[i].Token, like), nil
+	return s.rows.FindTokenByID(ctx, id)
 }
 
 // SaveToken implements tokenstore.TokenStore.
 func (s *Store) SaveToken(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
-	saved, err := s.save(ctx, t)
-	return saved, wrap("save", t.ID, err)
-}
-
-func (s *Store) save(ctx context.Context, t tokenstore.Token) (saved tokenstore.Token, err error) {
-	if err := ctx.Err(); err != nil {
-		return tokenstore.Token{}, err
-	}
-	if err := tokenstore.Validate(t); err != nil {
-		return tokenstore.Token{}, err
-	}
-	// A save that changes nothing, or cannot be made, needs no lock: what it reads
-	// is a state that the table had while it ran.
-	v, err := s.read(ctx, s.db, describedBy(t))
-	if err != nil {
-		return tokenstore.Token{}, err
-	}
-	p, err := v.Plan(t)
-	if err == nil && p.Changed {
-		err = s.checkRoom(ctx, p)
-	}
-	if err != nil || !p.Changed {
-		return p.Token, err
-	}
-	err = s.update(ctx, nil, func(ctx context.Context, x *tx) (changed bool, err error) {
-		v, err := x.read(ctx, describedBy(t))
-		if err != nil {
-			return false, err
-		}
-		p, err := v.Plan(t)
-		saved = p.Token
-		if err != nil || !p.Changed {
-			return false, err
-		}
-		saved, err = x.apply(ctx, v, p)
-		return true, err
-	})
-	if err != nil {
-		return tokenstore.Token{}, err
-	}
-	return saved, nil
+	return s.rows.SaveToken(ctx, t)
 }
 
 // DeleteToken implements tokenstore.TokenStore. If several rows have the ID, as
-// they may in a table without a primary key, none is removed and the error matches
-// tokenstore.ErrAmbiguous. In SQLite nothing of the record is left in the files of the
-// database afterwards: see "Removing" in the package documentation.
+// they may in a table without a primary key, DeleteToken removes none of them, and the
+// error matches tokenstore.ErrAmbiguous. In SQLite nothing of the record is left in the
+// files of the database afterwards: see "Removing" in the package documentation.
 func (s *Store) DeleteToken(ctx context.Context, id string) error {
-	return wrap("delete", id, s.delete(ctx, id, nil))
+	return s.rows.DeleteToken(ctx, id)
 }
 
-// delete removes the row with the ID. If check is not nil it is called with the
-// record in the transaction, and its error leaves the table as it is.
-func (s *Store) delete(ctx context.Context, id string, check func(tokenstore.Token) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	like := tokenstore.Token{ID: id}
-	if err := tokenstore.Validate(like); err != nil {
-		return err
-	}
-	if id == "" {
-		return fmt.Errorf("%w: the ID is empty", tokenstore.ErrInvalidToken)
-	}
-	v, err := s.read(ctx, s.db, describedBy(like))
-	if err != nil {
-		return err
-	}
-	if _, err := v.Choose(like); errors.Is(err, tokenstore.ErrNotFound) {
-		return s.scrubDeleted(ctx, smallDatabase)
-	}
-	err = s.update(ctx, nil, func(ctx context.Context, x *tx) (changed bool, err error) {
-		v, err := x.read(ctx, describedBy(like))
-		if err != nil {
-			return false, err
-		}
-		i, err := v.Choose(like)
-		switch {
-		case errors.Is(err, tokenstore.ErrNotFound):
-			return false, nil
-		case err == nil && check != nil:
-			err = check(v.Records[i].Token)
-		}
-		if err != nil {
-			return false, err
-		}
-		s.unscrubbed.Store(true)
-		return true, x.remove(ctx, id)
-	})
-	if err != nil {
-		return err
-	}
-	return s.scrubDeleted(ctx, smallDatabase)
+// DeleteIfUnchanged implements tokenstore.ConditionalDeleter. The comparison and
+// the removal are one transaction.
+func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error {
+	return s.rows.DeleteIfUnchanged(ctx, t)
 }
 
 // GetTokens implements tokenstore.TokenStore.
 func (s *Store) GetTokens(ctx context.Context) ([]tokenstore.Token, error) {
-	ts, err := s.list(ctx)
-	return ts, wrap("list", "", err)
-}
-
-func (s *Store) list(ctx context.Context) ([]tokenstore.Token, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	v, err := s.read(ctx, s.db, all)
-	if err != nil {
-		return nil, err
-	}
-	return v.Tokens()
+	return s.rows.GetTokens(ctx)
 }
 
 // DeleteTokens implements tokenstore.TokenStore. The table stays. In SQLite nothing of
-// the records is left in the files of the database afterwards, nor of those that were
+// the records is left in the files of the database afterwards, nor of records that were
 // removed before.
-func (s *Store) DeleteTokens(ctx context.Context) error {
-	return wrap("delete all", "", s.deleteAll(ctx))
+func (s *Store) DeleteTokens(ctx context.Context) error { return s.rows.DeleteTokens(ctx) }
+
+// Refresh implements tokenstore.Refresher. See the package documentation under
+// "Refreshing".
+//
+// The context of mint ends after LeaseTTL. Refresh stores mint's result even if the
+// caller's context is done: it may be the only copy of a new refresh token. If that
+// fails Refresh tries again for LeaseTTL, and then returns the result with an error
+// matching tokenstore.ErrNotPersisted. If the record was deleted meanwhile it returns
+// that error at once.
+func (s *Store) Refresh(ctx context.Context, id string, stale tokenstore.Secret, mint func(context.Context, tokenstore.Token) (tokenstore.Token, error)) (tokenstore.Token, error) {
+	return s.rows.Refresh(ctx, id, stale, mint)
 }
 
-func (s *Store) deleteAll(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	v, err := s.read(ctx, s.db, all)
-	if err != nil {
-		return err
-	}
-	s.unscrubbed.Store(true)
-	if len(v.Records) == 0 {
-		return s.scrubDeleted(ctx, noLimit)
-	}
-	var damage error
-	err = s.update(ctx, nil, func(ctx context.Context, x *tx) (changed bool, err error) {
-		v, err := x.read(ctx, all)
-		if err != nil {
-			return false, err
+// SaveAll saves tokens as SaveToken saves each of them, one after the other, but
+// in one transaction, and without a search of the table for each. Either it saves all
+// of them, and returns them as they are stored, in their order; or it saves none, and
+// the error says which token is the reason. Other writers wait meanwhile.
+func (s *Store) SaveAll(ctx context.Context, tokens []tokenstore.Token) ([]tokenstore.Token, error) {
+	return s.rows.SaveAll(ctx, tokens)
+}
+
+// Fits returns, for each token, why the table cannot hold it, or nil. It is about
+// the token alone: other records, and whether its ID is taken, do not matter. An
+// ID may be missing. The errors match tokenstore.ErrInvalidToken or
+// tokenstore.ErrTooLarge. Other values that the database refuses, such as a character
+// that a column lacks, show when they are saved.
+func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error) {
+	return s.rows.Fits(ctx, tokens)
+}
+
+// DeleteAll removes the records that are still as they are given, field by field, in
+// one transaction, and returns their number. A record that has changed since stays. In
+// SQLite nothing of the removed ones is left in the files of the database. If that
+// fails they are removed all the same, and the error says so.
+func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (deleted int, err error) {
+	return s.rows.DeleteAll(ctx, tokens)
+}
+
+// Check implements tokenstore.Checker. It reports rows that cannot be read, IDs that
+// the SDKs cannot read, columns with little room, and records that are the same.
+// MergeDuplicates merges those records, in one transaction. The ID that is given up is
+// forgotten, because the SDKs' table has no room for it. Purge is Scrub, if the
+// database has room that may hold what was removed. Permissions and Grace have no
+// meaning here: New has looked at the table already.
+func (s *Store) Check(ctx context.Context, opts *tokenstore.CheckOptions) iter.Seq2[tokenstore.Finding, error] {
+	return s.rows.Check(ctx, opts, rowstore.Inspection{After: func(o tokenstore.CheckOptions) rowstore.Findings {
+		return func(yield func(tokenstore.Finding, error) bool) {
+			if f, is := s.db.table.narrow(); is && !yield(f, nil) {
+				return
+			}
+			if f, err := s.checkRemnants(ctx, o); err != nil || f.Kind != "" {
+				yield(f, err)
+			}
 		}
-		var tokens []tokenstore.Token
-		if tokens, damage = v.Tokens(); len(tokens) == 0 {
-			return false, nil
-		}
-		ids := make([]string, 0, len(tokens))
-		for _, t := range tokens {
-			ids = append(ids, t.ID)
-		}
-		return true, x.remove(ctx, ids...)
-	})
-	if err != nil {
-		return err
-	}
-	return errors.Join(damage, s.scrubDeleted(ctx, noLimit))
+	}})
+}
+
+// Scrub removes from the files of a SQLite database what is left there of rows and
+// values that are not in the table any more: it writes the database again (VACUUM)
+// and empties the write-ahead log. DeleteTokens and DeleteAll do so themselves, and
+// DeleteToken does in a database of at most 64 MiB. Scrub is for a larger one, and for
+// what programs on an SDK have removed.
+//
+// It fails with tokenstore.ErrUnavailable if another connection holds the database for
+// longer than LockTimeout, and can be called again. In MySQL it does nothing: see
+// "Removing" in the package documentation.
+func (s *Store) Scrub(ctx context.Context) error {
+	return s.rows.Wrap("scrub", "", s.db.scrubAll(ctx))
 }

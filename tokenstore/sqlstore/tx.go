@@ -13,7 +13,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowset"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
 // endTimeout is how long the statement may take that ends a transaction or gives a
@@ -25,45 +25,65 @@ func ending(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 }
 
-// A tx is a transaction that no other writer of this package shares its time with.
+// A tx is a transaction that no other writer of this package shares its time with. It
+// is the Writer of the rows that it has read last.
 type tx struct {
-	*Store
-	conn *sql.Conn
+	*database
+	conn  *sql.Conn
+	about *tokenstore.Token
+	rows  []codec.Row
+}
+
+// Update implements rowstore.Source.
+func (db *database) Update(ctx context.Context, about *tokenstore.Token, change rowstore.Change) error {
+	return db.update(ctx, nil, changing(about, change))
+}
+
+// changing returns the function for update that reads rows and has them changed.
+func changing(about *tokenstore.Token, change rowstore.Change) func(context.Context, *tx) (bool, error) {
+	return func(ctx context.Context, x *tx) (bool, error) {
+		x.about = about
+		rows, err := x.Reread(ctx)
+		if err != nil {
+			return false, err
+		}
+		return change(ctx, rows)
+	}
 }
 
 // update changes the table. change is called in a transaction, and may be called
 // again in another one if other programs write at the same time. It runs on conn,
 // or on a connection of the pool if that is nil.
-func (s *Store) update(ctx context.Context, conn *sql.Conn, change func(context.Context, *tx) (changed bool, err error)) error {
+func (db *database) update(ctx context.Context, conn *sql.Conn, change func(context.Context, *tx) (changed bool, err error)) error {
 	given := conn != nil
 	if !given {
 		// One goroutine at a time takes a connection to wait on. One that has its
 		// own must not queue up behind those who wait for the pool.
 		select {
-		case s.turn <- struct{}{}:
-			defer func() { <-s.turn }()
+		case db.turn <- struct{}{}:
+			defer func() { <-db.turn }()
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	return s.patiently(ctx, func(ctx context.Context) error {
+	return db.patiently(ctx, func(ctx context.Context) error {
 		conn := conn
 		if conn == nil {
-			c, err := s.db.Conn(ctx)
+			c, err := db.pool.Conn(ctx)
 			if err != nil {
-				return s.failed(ctx, err)
+				return db.failed(ctx, err)
 			}
 			defer c.Close()
 			conn = c
 		}
-		release, err := s.dialect.lockTable(ctx, conn)
+		release, err := db.dialect.lockTable(ctx, conn)
 		if err != nil {
-			return s.failed(ctx, err)
+			return db.failed(ctx, err)
 		}
 		defer release()
-		err = s.attempt(ctx, &tx{s, conn}, change)
+		err = db.attempt(ctx, &tx{database: db, conn: conn}, change)
 		if readOnly := (readOnlyError{}); errors.As(err, &readOnly) {
-			s.renew(ctx, conn)
+			db.renew(ctx, conn)
 			if given {
 				return readOnly
 			}
@@ -73,18 +93,18 @@ func (s *Store) update(ctx context.Context, conn *sql.Conn, change func(context.
 }
 
 // attempt runs change in a transaction, and commits it if it has changed anything.
-func (s *Store) attempt(ctx context.Context, x *tx, change func(context.Context, *tx) (bool, error)) error {
+func (db *database) attempt(ctx context.Context, x *tx, change func(context.Context, *tx) (bool, error)) error {
 	committed := false
 	defer func() {
 		if !committed {
 			x.rollBack(ctx)
 		}
 	}()
-	if err := s.dialect.secure(ctx, x.conn); err != nil {
-		return s.failed(ctx, err)
+	if err := db.dialect.secure(ctx, x.conn); err != nil {
+		return db.failed(ctx, err)
 	}
-	if _, err := x.conn.ExecContext(ctx, s.dialect.begin()); err != nil {
-		return s.failed(ctx, err)
+	if _, err := x.conn.ExecContext(ctx, db.dialect.begin()); err != nil {
+		return db.failed(ctx, err)
 	}
 	changed, err := change(ctx, x)
 	if err != nil || !changed {
@@ -96,10 +116,10 @@ func (s *Store) attempt(ctx context.Context, x *tx, change func(context.Context,
 	end, cancel := ending(ctx)
 	defer cancel()
 	if _, err := x.conn.ExecContext(end, "COMMIT"); err != nil {
-		return s.failed(ctx, err)
+		return db.failed(ctx, err)
 	}
 	committed = true
-	s.writes.Add(1)
+	db.writes.Add(1)
 	return nil
 }
 
@@ -118,10 +138,10 @@ func discard(conn *sql.Conn) { _ = conn.Raw(func(any) error { return driver.ErrB
 
 // renew closes a connection whose server takes no writes, and those of the pool that
 // nothing uses: after a failover they lead to that server, too.
-func (s *Store) renew(ctx context.Context, conn *sql.Conn) {
+func (db *database) renew(ctx context.Context, conn *sql.Conn) {
 	discard(conn)
-	for range s.db.Stats().Idle {
-		c, err := s.db.Conn(ctx)
+	for range db.pool.Stats().Idle {
+		c, err := db.pool.Conn(ctx)
 		if err != nil {
 			return
 		}
@@ -130,10 +150,15 @@ func (s *Store) renew(ctx context.Context, conn *sql.Conn) {
 	}
 }
 
-// read returns the rows that meet the condition, and keeps other programs from
-// changing them until the transaction ends.
-func (x *tx) read(ctx context.Context, c condition) (*view, error) {
-	return x.query(ctx, x.conn, c, x.dialect.forUpdate())
+// Reread implements rowstore.Writer. It keeps other programs from changing the rows
+// until the transaction ends.
+func (x *tx) Reread(ctx context.Context) (rows *rowstore.Rows, err error) {
+	if x.rows, err = x.query(ctx, x.conn, describedBy(x.about), x.dialect.forUpdate()); err != nil {
+		return nil, err
+	}
+	rows = rowsOf(x.rows)
+	rows.Writer = x
+	return rows, nil
 }
 
 func (x *tx) exec(ctx context.Context, statement string, args ...any) (sql.Result, error) {
@@ -141,53 +166,39 @@ func (x *tx) exec(ctx context.Context, statement string, args ...any) (sql.Resul
 	return result, x.failed(ctx, err)
 }
 
-// check returns an error if the plan cannot be carried out.
-func (s *Store) check(p tokenstore.Plan) error {
-	t := p.Token
-	if p.Record < 0 && t.ID != "" {
-		if s.anyID {
-			if err := rowset.CheckNewID(t.ID); err != nil {
+// check returns an error if the table cannot hold t, which gets a new row or one that
+// is there.
+func (db *database) check(t tokenstore.Token, isNew bool) error {
+	if isNew && t.ID != "" {
+		if db.anyID {
+			if err := rowstore.CheckNewID(t.ID); err != nil {
 				return err
 			}
 		} else if n, ok := codec.IDNumber(t.ID); !ok || n == 0 || t.ID[0] == '0' {
 			return fmt.Errorf("%w: an ID is a number from 1 to %d", tokenstore.ErrInvalidToken, lastID)
 		}
 	}
-	if err := rowset.CheckSize(t); err != nil {
+	if err := rowstore.CheckSize(t); err != nil {
 		return err
 	}
-	return s.table.check(rowset.Row(t))
+	return db.table.check(rowstore.Row(t))
 }
 
-// apply does what the plan for the view says, and returns what is stored.
-func (x *tx) apply(ctx context.Context, v *view, p tokenstore.Plan) (t tokenstore.Token, err error) {
-	if err := x.check(p); err != nil {
-		return t, err
+// Put implements rowstore.Writer.
+func (x *tx) Put(ctx context.Context, i int, t tokenstore.Token) error {
+	if err := x.check(t, i < 0); err != nil {
+		return err
 	}
-	t = p.Token
-	if p.Record < 0 {
-		if t.ID == "" {
-			if t.ID, err = x.nextID(ctx); err != nil {
-				return t, err
-			}
-		}
-		return t, x.insert(ctx, t)
+	if i < 0 {
+		r := rowstore.Row(t)
+		x.rows = append(x.rows, r)
+		return x.insert(ctx, r)
 	}
-	if len(p.Absorb) > 0 {
-		var ids []string
-		for _, i := range p.Absorb {
-			ids = append(ids, v.Records[i].Token.ID)
-		}
-		if err := x.remove(ctx, ids...); err != nil {
-			return t, err
-		}
-	}
-	return t, x.replace(ctx, v.rows[p.Record], v.Records[p.Record].Token, t)
+	return x.replace(ctx, &x.rows[i], rowstore.Row(t))
 }
 
-// insert adds a row for t.
-func (x *tx) insert(ctx context.Context, t tokenstore.Token) error {
-	r := rowset.Row(t)
+// insert adds a row.
+func (x *tx) insert(ctx context.Context, r codec.Row) error {
 	var args []any
 	for i, c := range columns {
 		args = append(args, x.table.value(i, *c.of(&r)))
@@ -199,42 +210,46 @@ func (x *tx) insert(ctx context.Context, t tokenstore.Token) error {
 	return x.holds(ctx, r)
 }
 
-// replace changes the row of the record was to that of t. It touches only the
-// columns in which they differ.
-func (x *tx) replace(ctx context.Context, row codec.Row, was, t tokenstore.Token) error {
-	before, after := rowset.Row(was), rowset.Row(t)
+// replace changes a row. It touches only the columns whose meaning differs: a program
+// may have written the same expiry time in another way.
+func (x *tx) replace(ctx context.Context, row *codec.Row, after codec.Row) error {
+	was, err := rowstore.Token(*row)
+	if err != nil {
+		return err
+	}
+	before := rowstore.Row(was)
 	var sets []string
 	var args []any
 	for i, c := range columns {
 		if value := *c.of(&after); value != *c.of(&before) {
 			sets = append(sets, c.name+" = ?")
 			args = append(args, x.table.value(i, value))
-			*c.of(&row) = value
+			*c.of(row) = value
 		}
 	}
 	if len(sets) == 0 {
 		return nil // there was only something to absorb
 	}
-	_, err := x.exec(ctx, "UPDATE "+x.table.quoted()+" SET "+strings.Join(sets, ", ")+" WHERE id = ?", append(args, row.ID)...)
+	_, err = x.exec(ctx, "UPDATE "+x.table.quoted()+" SET "+strings.Join(sets, ", ")+" WHERE id = ?", append(args, row.ID)...)
 	if err != nil {
 		return err
 	}
-	return x.holds(ctx, row)
+	return x.holds(ctx, *row)
 }
 
 // holds returns an error if the table does not hold the row as it was written: a
 // column may lack a character of it, or some of its room, and a server that is not
 // strict then stores something else. The transaction is rolled back.
 func (x *tx) holds(ctx context.Context, want codec.Row) error {
-	v, err := x.query(ctx, x.conn, condition{"id = ?", []any{want.ID}}, "")
+	rows, err := x.query(ctx, x.conn, condition{"id = ?", []any{want.ID}}, "")
 	if err != nil {
 		return err
 	}
-	if len(v.rows) != 1 {
+	if len(rows) != 1 {
 		return fmt.Errorf("%w: the table cannot hold the ID", tokenstore.ErrInvalidToken)
 	}
 	for _, c := range columns {
-		if *c.of(&v.rows[0]) != *c.of(&want) {
+		if *c.of(&rows[0]) != *c.of(&want) {
 			return fmt.Errorf("%w: the table cannot hold %s as it is", tokenstore.ErrInvalidToken, c.name)
 		}
 	}
@@ -245,9 +260,15 @@ func (x *tx) holds(ctx context.Context, want codec.Row) error {
 // its parameters.
 const chunk = 500
 
-// remove removes the rows with the IDs, which were read in this transaction, and
-// what is kept about them.
-func (x *tx) remove(ctx context.Context, ids ...string) error {
+// Remove implements rowstore.Writer. What is kept about the rows goes, too.
+func (x *tx) Remove(ctx context.Context, rows []int, erase bool) error {
+	if erase {
+		x.unscrubbed.Store(true)
+	}
+	ids := make([]string, 0, len(rows))
+	for _, i := range rows {
+		ids = append(ids, x.rows[i].ID)
+	}
 	var last int64
 	for some := range slices.Chunk(ids, chunk) {
 		var args []any
@@ -274,10 +295,10 @@ func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), "
 // lastID is the last number that the column of the SDKs has room for.
 const lastID = 9_999_999_999
 
-// nextID returns the ID for a new row: the number after the biggest ID that there
+// NextID implements rowstore.Writer. The ID is the number after the biggest ID that there
 // is or was, as a number. The SDKs compare IDs as text, and find "9" bigger than
 // "10" for ever.
-func (x *tx) nextID(ctx context.Context) (string, error) {
+func (x *tx) NextID(ctx context.Context) (string, error) {
 	var biggest sql.NullInt64
 	if err := x.conn.QueryRowContext(ctx, x.dialect.biggestID()).Scan(&biggest); err != nil {
 		return "", x.failed(ctx, err)

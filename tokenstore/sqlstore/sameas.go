@@ -8,16 +8,7 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowset"
 )
-
-var _ tokenstore.ConditionalDeleter = (*Store)(nil)
-
-// DeleteIfUnchanged implements tokenstore.ConditionalDeleter. The comparison and
-// the removal are one transaction.
-func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error {
-	return wrap("delete", t.ID, s.delete(ctx, t.ID, rowset.Unchanged(t)))
-}
 
 // probeNote is what the names of probes begin with.
 const probeNote = "probe "
@@ -31,16 +22,16 @@ const probeAge = time.Hour
 // are removed by a later call. Where the second table is missing the error matches
 // tokenstore.ErrDenied.
 func (s *Store) SameAs(ctx context.Context, other *Store) (bool, error) {
-	is, err := s.sameAs(ctx, other)
-	return is, wrap("compare with another store", "", err)
+	is, err := s.db.sameAs(ctx, other.db)
+	return is, s.rows.Wrap("compare with another store", "", err)
 }
 
-func (s *Store) sameAs(ctx context.Context, other *Store) (is bool, err error) {
-	if !s.table.notes || !other.table.notes {
+func (db *database) sameAs(ctx context.Context, other *database) (is bool, err error) {
+	if !db.table.notes || !other.table.notes {
 		return false, fmt.Errorf("%w: a table for notes is missing, which may not be created", tokenstore.ErrDenied)
 	}
 	name := fmt.Sprintf("%s%d %s", probeNote, time.Now().Unix(), rand.Text())
-	err = s.update(ctx, nil, func(ctx context.Context, x *tx) (bool, error) {
+	err = db.update(ctx, nil, func(ctx context.Context, x *tx) (bool, error) {
 		old := fmt.Sprintf("%s%d", probeNote, time.Now().Add(-probeAge).Unix())
 		if _, err := x.exec(ctx, "DELETE FROM "+x.table.quotedNotes()+" WHERE name > ? AND name < ?", probeNote, old); err != nil {
 			return false, err
@@ -53,10 +44,10 @@ func (s *Store) sameAs(ctx context.Context, other *Store) (is bool, err error) {
 	defer func() {
 		ctx, cancel := ending(ctx)
 		defer cancel()
-		err = errors.Join(err, s.update(ctx, nil, func(ctx context.Context, x *tx) (bool, error) {
+		err = errors.Join(err, db.update(ctx, nil, func(ctx context.Context, x *tx) (bool, error) {
 			return true, x.dropNotes(ctx, name)
 		}))
 	}()
-	found, err := other.note(ctx, other.db, name)
+	found, err := other.note(ctx, other.pool, name)
 	return found != "", err
 }

@@ -5,29 +5,18 @@ import (
 	"crypto/rand"
 	"errors"
 	"os"
-
-	"github.com/tokenkeep/tokenkeep/tokenstore"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowset"
 )
-
-var _ tokenstore.ConditionalDeleter = (*Store)(nil)
-
-// DeleteIfUnchanged implements tokenstore.ConditionalDeleter. If several rows have
-// the ID none is removed and the error matches tokenstore.ErrAmbiguous.
-func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error {
-	return wrap("delete", t.ID, s.delete(ctx, t.ID, rowset.Unchanged(t)))
-}
 
 // SameAs reports whether s and other are one file under two paths, such as two
 // mounts of one directory. It writes a file beside that of s, where a writer would,
 // and looks for it beside the other; the records are not touched.
 func (s *Store) SameAs(ctx context.Context, other *Store) (bool, error) {
-	is, err := s.sameAs(ctx, other)
-	return is, wrap("compare with another store", "", err)
+	is, err := s.file.sameAs(ctx, other.file)
+	return is, s.rows.Wrap("compare with another store", "", err)
 }
 
-func (s *Store) sameAs(ctx context.Context, other *Store) (bool, error) {
-	path, err := resolve(s.path)
+func (f *file) sameAs(ctx context.Context, other *file) (bool, error) {
+	path, err := resolve(f.path)
 	if err != nil {
 		return false, err
 	}
@@ -41,20 +30,20 @@ func (s *Store) sameAs(ctx context.Context, other *Store) (bool, error) {
 		return true, nil
 	}
 	// A mount may give one file two numbers. A writer alone has a file of this name.
-	held, err := s.lock(ctx, path)
+	held, err := f.lock(ctx, path)
 	if err != nil {
 		return false, err
 	}
 	defer held.release()
 	temp, probe := path+".writing", rand.Text()
 	_ = os.Remove(temp)
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	w, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return false, classed(err)
 	}
 	defer func() { _ = os.Remove(temp) }()
-	_, err = f.WriteString(probe)
-	if err = errors.Join(err, f.Close()); err != nil {
+	_, err = w.WriteString(probe)
+	if err = errors.Join(err, w.Close()); err != nil {
 		return false, classed(err)
 	}
 	seen, err := os.ReadFile(there + ".writing")

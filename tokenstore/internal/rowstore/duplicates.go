@@ -1,60 +1,32 @@
-package rowset
+package rowstore
 
 import (
 	"cmp"
 	"fmt"
 	"slices"
 
-	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A Problem is what is wrong with a record, and, if that is that it is the same as
-// another, the indices of the two: Other can become part of Into if the remedy is
-// tokenstore.RemedyMerge.
-type Problem struct {
-	tokenstore.Finding
-	Into, Other int
-}
-
-// Problems returns what is wrong with the rows of the view. The place is where a
-// row stands. With anyID, IDs need not be numbers.
-func (v *View) Problems(place func(i int) string, anyID bool) []Problem {
-	var problems []Problem
-	for i, r := range v.Records {
-		f := tokenstore.Finding{Name: place(i), ID: r.Token.ID, Remedy: tokenstore.RemedyManual}
-		switch _, numeric := codec.IDNumber(r.Token.ID); {
-		case v.Damage[i] != nil:
-			f.Kind, f.Err, f.Detail = tokenstore.KindUnreadable, v.Damage[i], "part of the row cannot be read"
-		case !anyID && !numeric:
-			f.Kind, f.Detail = tokenstore.KindIDNotNumeric, "the SDKs fail on a record whose ID is not a number of up to ten digits"
-		default:
-			continue
-		}
-		problems = append(problems, Problem{Finding: f})
-	}
-	return append(problems, v.duplicates(place)...)
-}
-
 // duplicates returns which records are the same as others.
-func (v *View) duplicates(place func(i int) string) []Problem {
-	var problems []Problem
+func (r *Rows) duplicates() []problem {
+	var problems []problem
 	gone := map[int]bool{}
 	told := map[[2]int]bool{}
-	for _, group := range v.groups() {
+	for _, group := range r.groups() {
 		group = slices.DeleteFunc(group, func(i int) bool { return gone[i] })
 		if len(group) < 2 {
 			continue
 		}
-		slices.SortStableFunc(group, v.better)
+		slices.SortStableFunc(group, r.better)
 		into := group[0]
 		for _, other := range group[1:] {
 			if told[[2]int{into, other}] {
 				continue
 			}
 			told[[2]int{into, other}] = true
-			p := Problem{Finding: v.same(into, other, place), Into: into, Other: other}
-			gone[other] = p.Remedy == tokenstore.RemedyMerge
+			p := problem{Finding: r.same(into, other), into: into, other: other}
+			gone[other] = p.mergeable()
 			problems = append(problems, p)
 		}
 	}
@@ -63,17 +35,17 @@ func (v *View) duplicates(place func(i int) string) []Problem {
 
 // groups returns the records that have something in common which only one should
 // have: a user and client first, then a token and client, an access token, an ID.
-func (v *View) groups() [][]int {
+func (r *Rows) groups() [][]int {
 	type key struct {
 		rank          int
 		value, client string
 	}
 	groups := map[key][]int{}
-	for i, r := range v.Records {
-		if v.Damage[i] != nil {
+	for i, c := range r.records {
+		if r.damage[i] != nil {
 			continue
 		}
-		t := r.Token
+		t := c.Token
 		for rank, k := range []key{
 			{value: t.UserName, client: t.ClientID},
 			{value: string(t.GrantToken), client: t.ClientID},
@@ -105,8 +77,8 @@ func (v *View) groups() [][]int {
 
 // better orders records by which of them the others become part of: one with a
 // user, else with a client, else the newest.
-func (v *View) better(i, j int) int {
-	a, b := v.Records[i], v.Records[j]
+func (r *Rows) better(i, j int) int {
+	a, b := r.records[i], r.records[j]
 	rank := func(t tokenstore.Token) int {
 		switch {
 		case t.UserName != "":
@@ -120,18 +92,18 @@ func (v *View) better(i, j int) int {
 }
 
 // same says in which way the record other is the same as into.
-func (v *View) same(into, other int, place func(i int) string) tokenstore.Finding {
-	a, b := v.Records[into].Token, v.Records[other].Token
-	f := tokenstore.Finding{Name: place(other), ID: b.ID, Kind: tokenstore.KindTokenShared, Remedy: tokenstore.RemedyManual}
+func (r *Rows) same(into, other int) tokenstore.Finding {
+	a, b := r.records[into].Token, r.records[other].Token
+	f := tokenstore.Finding{Name: r.places[other], ID: b.ID, Kind: tokenstore.KindTokenShared, Remedy: tokenstore.RemedyManual}
 	switch {
 	case tokenstore.SameRecord(a, b):
 		f.Kind, f.Remedy, f.Action = tokenstore.KindDuplicate, tokenstore.RemedyMerge, "merge them"
-		f.Detail = fmt.Sprintf("it is the same as %q (%s)", a.ID, place(into))
+		f.Detail = fmt.Sprintf("it is the same as %q (%s)", a.ID, r.places[into])
 	case a.ID == b.ID:
 		f.Kind = tokenstore.KindDuplicateID
-		f.Detail = fmt.Sprintf("%s has the ID %q too", place(into), a.ID)
+		f.Detail = fmt.Sprintf("%s has the ID %q too", r.places[into], a.ID)
 	default:
-		f.Detail = fmt.Sprintf("%q (%s), of another user or client, holds the same token", a.ID, place(into))
+		f.Detail = fmt.Sprintf("%q (%s), of another user or client, holds the same token", a.ID, r.places[into])
 	}
 	return f
 }

@@ -1,0 +1,79 @@
+// Package candidates holds an index of records. It decides what saving a token
+// does without a comparison with each record.
+package candidates
+
+import (
+	"slices"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// An Index is a list of records that are found by what a token may describe them by:
+// the ID, the user, and each of the three tokens. The zero value is empty.
+type Index struct {
+	Records []tokenstore.Candidate
+	byKey   map[key][]int
+}
+
+// A key is one field's value.
+type key struct {
+	field int
+	value string
+}
+
+// keys returns what t describes records by.
+func keys(t tokenstore.Token) []key {
+	var all []key
+	for field, value := range []string{t.ID, t.UserName, string(t.AccessToken), string(t.RefreshToken), string(t.GrantToken)} {
+		if value != "" {
+			all = append(all, key{field, value})
+		}
+	}
+	return all
+}
+
+// Put makes c the i-th record, or a new one if i is the number of records. The record
+// is still found by its earlier values, which does no harm: Plan compares.
+func (x *Index) Put(i int, c tokenstore.Candidate) {
+	if x.byKey == nil {
+		x.byKey = map[key][]int{}
+	}
+	if i == len(x.Records) {
+		x.Records = append(x.Records, c)
+	}
+	x.Records[i] = c
+	for _, k := range keys(c.Token) {
+		if !slices.Contains(x.byKey[k], i) {
+			x.byKey[k] = append(x.byKey[k], i)
+		}
+	}
+}
+
+// Near returns the indices of the records that t may describe, in their order.
+func (x *Index) Near(t tokenstore.Token) []int {
+	var found []int
+	for _, k := range keys(t) {
+		found = append(found, x.byKey[k]...)
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+// Plan is tokenstore.PlanSave of t and all records.
+func (x *Index) Plan(t tokenstore.Token) (tokenstore.Plan, error) {
+	near := x.Near(t)
+	candidates := make([]tokenstore.Candidate, 0, len(near))
+	for _, i := range near {
+		candidates = append(candidates, x.Records[i])
+	}
+	p, err := tokenstore.PlanSave(t, candidates)
+	if err != nil || p.Record < 0 {
+		return p, err
+	}
+	p.Record = near[p.Record]
+	p.Absorb = slices.Clone(p.Absorb)
+	for i := range p.Absorb {
+		p.Absorb[i] = near[p.Absorb[i]]
+	}
+	return p, nil
+}

@@ -1,0 +1,159 @@
+package rowstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// Findings are what a check finds, until an error ends it.
+type Findings = iter.Seq2[tokenstore.Finding, error]
+
+// An Inspection is what a store checks besides its rows.
+type Inspection struct {
+	// Before and After are checked before and after the rows. Nil: nothing is.
+	Before, After func(tokenstore.CheckOptions) Findings
+
+	// Corrupt returns the finding that the table cannot be read, in place of an error
+	// that matches tokenstore.ErrCorrupt. Nil: the error ends the check.
+	Corrupt func(err error) tokenstore.Finding
+}
+
+// Check implements tokenstore.Checker for the rows and for what is inspected besides.
+func (s *Store) Check(ctx context.Context, opts *tokenstore.CheckOptions, besides Inspection) Findings {
+	return func(yield func(tokenstore.Finding, error) bool) {
+		var o tokenstore.CheckOptions
+		if opts != nil {
+			o = *opts
+		}
+		err := ctx.Err()
+		if err == nil && (o.MergeDuplicates || o.Purge) && !o.Repair {
+			err = fmt.Errorf("%w: MergeDuplicates and Purge go with Repair", tokenstore.ErrInvalidToken)
+		}
+		if err != nil {
+			yield(tokenstore.Finding{}, s.Wrap("check", "", err))
+			return
+		}
+		rows := func(o tokenstore.CheckOptions) Findings { return s.checkRows(ctx, o, besides.Corrupt) }
+		for _, part := range []func(tokenstore.CheckOptions) Findings{besides.Before, rows, besides.After} {
+			if part == nil {
+				continue
+			}
+			for f, err := range part(o) {
+				if !yield(f, s.Wrap("check", "", err)) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+// checkRows reports what is wrong with the rows, with what has become of it.
+func (s *Store) checkRows(ctx context.Context, o tokenstore.CheckOptions, corrupt func(error) tokenstore.Finding) Findings {
+	return func(yield func(tokenstore.Finding, error) bool) {
+		rows, err := s.table.Read(ctx, nil)
+		if corrupt != nil && errors.Is(err, tokenstore.ErrCorrupt) {
+			yield(corrupt(err), nil)
+			return
+		}
+		var problems []problem
+		if err == nil {
+			problems = rows.problems(s.anyID)
+			if o.MergeDuplicates && slices.ContainsFunc(problems, problem.mergeable) {
+				problems, err = s.merge(ctx, problems)
+			}
+		}
+		if err != nil {
+			yield(tokenstore.Finding{}, err)
+			return
+		}
+		if o.Progress != nil {
+			o.Progress(len(rows.records))
+		}
+		for _, p := range problems {
+			if !yield(p.Finding, nil) {
+				return
+			}
+		}
+	}
+}
+
+// A problem is what is wrong with a record. If that is another record, which it can
+// become part of, the indices are those of the two.
+type problem struct {
+	tokenstore.Finding
+	into, other int
+}
+
+func (p problem) mergeable() bool { return p.Remedy == tokenstore.RemedyMerge }
+
+// problems returns what is wrong with the rows.
+func (r *Rows) problems(anyID bool) []problem {
+	var problems []problem
+	for i, c := range r.records {
+		f := tokenstore.Finding{Name: r.places[i], ID: c.Token.ID, Remedy: tokenstore.RemedyManual}
+		switch _, numeric := codec.IDNumber(c.Token.ID); {
+		case r.damage[i] != nil:
+			f.Kind, f.Err, f.Detail = tokenstore.KindUnreadable, r.damage[i], "part of the row cannot be read"
+		case !anyID && !numeric:
+			f.Kind, f.Detail = tokenstore.KindIDNotNumeric, "the SDKs fail on a record whose ID is not a number of up to ten digits"
+		default:
+			continue
+		}
+		problems = append(problems, problem{Finding: f})
+	}
+	return append(problems, r.duplicates()...)
+}
+
+// merge merges the records that are the same, as they are under the lock of all
+// writers, and returns the problems with what has become of them.
+func (s *Store) merge(ctx context.Context, problems []problem) ([]problem, error) {
+	err := s.table.Update(ctx, nil, func(ctx context.Context, rows *Rows) (bool, error) {
+		problems = rows.problems(s.anyID)
+		return rows.merge(ctx, problems)
+	})
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	for i := range problems {
+		if problems[i].mergeable() {
+			problems[i].Err, problems[i].Repaired = err, err == nil
+		}
+	}
+	return problems, nil
+}
+
+func (r *Rows) merge(ctx context.Context, problems []problem) (changed bool, err error) {
+	merged := map[int]tokenstore.Token{}
+	current := func(i int) tokenstore.Token {
+		if t, ok := merged[i]; ok {
+			return t
+		}
+		return r.records[i].Token
+	}
+	var gone []int
+	for _, p := range slices.DeleteFunc(slices.Clone(problems), func(p problem) bool { return !p.mergeable() }) {
+		merged[p.into] = tokenstore.Absorb(current(p.into), current(p.other))
+		delete(merged, p.other) // it had others merged into it before
+		gone = append(gone, p.other)
+	}
+	if len(gone) == 0 {
+		return false, nil
+	}
+	// The others go first: a table may forbid that two rows have one user.
+	if err := r.Remove(ctx, gone, false); err != nil {
+		return false, err
+	}
+	for _, i := range slices.Sorted(maps.Keys(merged)) {
+		if err := r.Put(ctx, i, merged[i]); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}

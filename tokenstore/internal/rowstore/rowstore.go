@@ -1,0 +1,230 @@
+// Package rowstore implements tokenstore.TokenStore, Refresher, Checker and
+// ConditionalDeleter, and the bulk operations, on the Zoho SDKs' own formats: rows of
+// ten columns under one lock of all writers. A Table is what differs between them.
+package rowstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/refreshing"
+)
+
+// A Table is the place that holds the rows of a Store.
+type Table interface {
+	Source
+
+	// Lock takes the right to refresh the record with the ID. It returns nil if
+	// another process has that right. The error is one about a record that cannot be
+	// written: no token is minted that could not be stored.
+	Lock(ctx context.Context, id string) (Lock, error)
+
+	// Precheck returns an error if it shows without the writers' lock that the plan
+	// cannot be carried out.
+	Precheck(ctx context.Context, p tokenstore.Plan) error
+
+	// Fits returns a function that reports why the table cannot hold a token in a
+	// new row, whatever the other rows hold.
+	Fits(ctx context.Context) (func(tokenstore.Token) error, error)
+
+	// Erased is called after a deletion: rows with these IDs were removed, or were
+	// not there any more. all is set if any number of rows was to be removed.
+	Erased(ctx context.Context, ids []string, all bool) error
+}
+
+// A Source reads and changes rows.
+type Source interface {
+	// Read returns the rows that about may describe, or all rows if about is nil.
+	// It takes no lock.
+	Read(ctx context.Context, about *tokenstore.Token) (*Rows, error)
+
+	// Update calls change with the rows that about may describe, or all rows, under
+	// the lock of all writers. It stores what change has done if change reports so. It
+	// calls change again, with other rows, if another program has written meanwhile.
+	Update(ctx context.Context, about *tokenstore.Token, change Change) error
+}
+
+// A Change changes rows, and reports whether it has.
+type Change = func(ctx context.Context, rows *Rows) (changed bool, err error)
+
+// A Lock is the right to refresh a record.
+type Lock interface {
+	Source
+
+	// Note returns the text that was kept last, or "".
+	Note(ctx context.Context) string
+
+	// SetNote keeps a text about the record.
+	SetNote(ctx context.Context, text string) error
+
+	// Release gives the right back, and removes the note unless keep is set.
+	Release(keep bool)
+}
+
+// A Store is a TokenStore on a Table.
+type Store struct {
+	name      string // of the kind of store, for errors
+	table     Table
+	refresher *refreshing.Refresher
+	anyID     bool
+}
+
+var (
+	_ tokenstore.TokenStore         = (*Store)(nil)
+	_ tokenstore.Refresher          = (*Store)(nil)
+	_ tokenstore.ConditionalDeleter = (*Store)(nil)
+)
+
+// New returns a Store of the kind that is named. With anyID, the IDs of records need
+// not be numbers.
+func New(name string, table Table, refresher *refreshing.Refresher, anyID bool) *Store {
+	return &Store{name: name, table: table, refresher: refresher, anyID: anyID}
+}
+
+// Wrap returns the *tokenstore.Error of an operation.
+func (s *Store) Wrap(op, id string, err error) error {
+	return tokenstore.NewError(op, s.name, id, err)
+}
+
+// FindToken implements tokenstore.TokenStore.
+func (s *Store) FindToken(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
+	t, err := s.find(ctx, like)
+	return t, s.Wrap("find", like.ID, err)
+}
+
+// FindTokenByID implements tokenstore.TokenStore.
+func (s *Store) FindTokenByID(ctx context.Context, id string) (tokenstore.Token, error) {
+	t, err := s.find(ctx, tokenstore.Token{ID: id})
+	return t, s.Wrap("find by ID", id, err)
+}
+
+func (s *Store) find(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
+	if err := ready(ctx, like); err != nil {
+		return tokenstore.Token{}, err
+	}
+	key := like
+	if like.ID != "" {
+		key = tokenstore.Token{ID: like.ID} // the other fields only have to fit
+	}
+	rows, err := s.table.Read(ctx, &key)
+	if err != nil {
+		return tokenstore.Token{}, err
+	}
+	i, err := rows.choose(like)
+	if err != nil {
+		return tokenstore.Token{}, err
+	}
+	return tokenstore.Merge(rows.records[i].Token, like), nil
+}
+
+// ready returns an error if the context is done or t is invalid.
+func ready(ctx context.Context, t tokenstore.Token) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return tokenstore.Validate(t)
+}
+
+// SaveToken implements tokenstore.TokenStore.
+func (s *Store) SaveToken(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
+	saved, err := s.save(ctx, t)
+	return saved, s.Wrap("save", t.ID, err)
+}
+
+func (s *Store) save(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
+	if err := ready(ctx, t); err != nil {
+		return tokenstore.Token{}, err
+	}
+	// A save that changes nothing, or cannot succeed, needs no lock: the table had
+	// the state that is read here while SaveToken ran.
+	rows, err := s.table.Read(ctx, &t)
+	if err != nil {
+		return tokenstore.Token{}, err
+	}
+	p, err := rows.plan(t)
+	if err == nil && p.Changed {
+		err = s.table.Precheck(ctx, p)
+	}
+	if err != nil || !p.Changed {
+		return p.Token, err
+	}
+	var saved tokenstore.Token
+	err = s.table.Update(ctx, &t, func(ctx context.Context, rows *Rows) (bool, error) {
+		p, err := rows.plan(t)
+		if saved = p.Token; err != nil || !p.Changed {
+			return false, err
+		}
+		saved, err = rows.apply(ctx, p)
+		return true, err
+	})
+	if err != nil {
+		return tokenstore.Token{}, err
+	}
+	return saved, nil
+}
+
+// DeleteToken implements tokenstore.TokenStore. If several rows have the ID it
+// removes none of them, and the error matches tokenstore.ErrAmbiguous.
+func (s *Store) DeleteToken(ctx context.Context, id string) error {
+	return s.Wrap("delete", id, s.delete(ctx, id, nil))
+}
+
+// DeleteIfUnchanged implements tokenstore.ConditionalDeleter.
+func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error {
+	return s.Wrap("delete", t.ID, s.delete(ctx, t.ID, &t))
+}
+
+// delete removes the row with the ID. If want is not nil it does so only if the row
+// holds it, field by field.
+func (s *Store) delete(ctx context.Context, id string, want *tokenstore.Token) error {
+	like := tokenstore.Token{ID: id}
+	if err := ready(ctx, like); err != nil {
+		return err
+	}
+	if id == "" {
+		return fmt.Errorf("%w: the ID is empty", tokenstore.ErrInvalidToken)
+	}
+	rows, err := s.table.Read(ctx, &like)
+	if err != nil {
+		return err
+	}
+	if _, err := rows.choose(like); errors.Is(err, tokenstore.ErrNotFound) {
+		return s.table.Erased(ctx, nil, false)
+	}
+	err = s.table.Update(ctx, &like, func(ctx context.Context, rows *Rows) (bool, error) {
+		i, err := rows.choose(like)
+		switch {
+		case errors.Is(err, tokenstore.ErrNotFound):
+			return false, nil
+		case err == nil && want != nil && Row(rows.records[i].Token) != Row(*want):
+			err = fmt.Errorf("%w: the record is not as it was read", tokenstore.ErrConflict)
+		}
+		if err != nil {
+			return false, err
+		}
+		return true, rows.Remove(ctx, []int{i}, true)
+	})
+	if err != nil {
+		return err
+	}
+	return s.table.Erased(ctx, []string{id}, false)
+}
+
+// GetTokens implements tokenstore.TokenStore.
+func (s *Store) GetTokens(ctx context.Context) ([]tokenstore.Token, error) {
+	ts, err := s.list(ctx)
+	return ts, s.Wrap("list", "", err)
+}
+
+func (s *Store) list(ctx context.Context) ([]tokenstore.Token, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	rows, err := s.table.Read(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	return rows.tokens()
+}
