@@ -17,8 +17,8 @@ import (
 const module = "github.com/tokenkeep/tokenkeep"
 
 var (
-	contract = []string{"codec", "tokenstore/driver", "tokenstore", "tokenstore/internal/backoff", "internal/flight", "internal/refusal"}
-	shared   = []string{"codec", "tokenstore/driver", "tokenstore", "tokenstore/internal/backoff", "internal/flight", "internal/refusal", "tokenstore/internal/lockfile", "tokenstore/internal/refreshing", "tokenstore/internal/candidates", "tokenstore/internal/rowstore"}
+	contract = []string{"codec", "tokenstore/driver", "tokenstore", "tokenstore/internal/backoff", "tokenstore/internal/rules", "internal/flight", "internal/refusal"}
+	shared   = slices.Concat(contract, []string{"tokenstore/internal/lockfile", "tokenstore/internal/refreshing", "tokenstore/internal/candidates", "tokenstore/internal/rowstore"})
 )
 
 // A rule says what a package may depend on besides the standard library.
@@ -43,6 +43,7 @@ var rules = map[string]rule{
 	"tokenstore/internal/refreshing": {ours: shared},
 	"tokenstore/internal/candidates": {ours: shared},
 	"tokenstore/internal/rowstore":   {ours: shared},
+	"tokenstore/internal/rules":      {ours: []string{"codec", "tokenstore/driver"}},
 	"tokenstore/internal/storetest":  {ours: contract},
 	"conformance":                    {ours: contract},
 	"awssm":                          {ours: contract, theirs: []string{"github.com/aws/"}},

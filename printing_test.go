@@ -252,7 +252,7 @@ var harmless = []string{
 	"tokenstore.RefreshError", "tokenstore.Refresher", "tokenstore.RekeyOptions", "tokenstore.Rekeyed", "tokenstore.Rekeyer", "tokenstore.Remedy", "tokenstore.TokenStore",
 	"driver.Fault", "driver.Inspection", "driver.Inspector", "driver.Label", "driver.Labeler", "driver.Leaser", "driver.Probed", "driver.Properties", "driver.Version",
 	"filestore.Options", "sqlstore.Dialect", "sqlstore.Options", "gcpsm.Replica",
-	"codec.Dialect", "codec.Failure", "codec.Label", "codec.Lease", "codec.Redirect", "codec.Ref", "codec.Rotating", "keys.Kind",
+	"codec.Dialect", "codec.Failure", "codec.Field", "codec.Label", "codec.Lease", "codec.Redirect", "codec.Ref", "codec.Rotating", "keys.Kind",
 	"initializer.DataCenter", "initializer.Environment", "conformance.Driver", "conformance.Store",
 }
 

@@ -1,10 +1,13 @@
 package codec
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
+	"strconv"
 )
 
 // Fields are the fields of a token, in the form in which records keep them. The
@@ -21,6 +24,78 @@ type Fields struct {
 	ExpiryTime   int64 // when AccessToken expires: milliseconds since the epoch
 	RedirectURL  string
 	APIDomain    string
+}
+
+// A Field is one of the fields of a token.
+type Field struct {
+	Name   string // in Fields
+	Column string // as a member of JSON, and in the files and tables of the Zoho SDKs
+	Secret bool   // it is a credential
+
+	of func(*Fields) any // a pointer to a string, or to milliseconds
+}
+
+// fields has the fields in the order in which records, files and tables have them.
+// What depends on the fields of a token goes by this table.
+var fields = []Field{
+	{"ID", "id", false, func(f *Fields) any { return &f.ID }},
+	{"UserName", "user_name", false, func(f *Fields) any { return &f.UserName }},
+	{"ClientID", "client_id", false, func(f *Fields) any { return &f.ClientID }},
+	{"ClientSecret", "client_secret", true, func(f *Fields) any { return &f.ClientSecret }},
+	{"RefreshToken", "refresh_token", true, func(f *Fields) any { return &f.RefreshToken }},
+	{"AccessToken", "access_token", true, func(f *Fields) any { return &f.AccessToken }},
+	{"GrantToken", "grant_token", true, func(f *Fields) any { return &f.GrantToken }},
+	{"ExpiryTime", "expiry_time", false, func(f *Fields) any { return &f.ExpiryTime }},
+	{"RedirectURL", "redirect_url", false, func(f *Fields) any { return &f.RedirectURL }},
+	{"APIDomain", "api_domain", false, func(f *Fields) any { return &f.APIDomain }},
+}
+
+// All returns the fields with their values as text.
+func (f Fields) All() iter.Seq2[Field, string] {
+	return func(yield func(Field, string) bool) {
+		for _, d := range fields {
+			if !yield(d, d.Text(f)) {
+				return
+			}
+		}
+	}
+}
+
+// Or returns f with the values of other for the fields that f has not.
+func (f Fields) Or(other Fields) Fields {
+	for _, d := range fields {
+		switch v := d.of(&f).(type) {
+		case *string:
+			*v = cmp.Or(*v, *d.of(&other).(*string))
+		case *int64:
+			*v = cmp.Or(*v, *d.of(&other).(*int64))
+		}
+	}
+	return f
+}
+
+// Text returns the value that the field has in f: milliseconds since the epoch are
+// in decimal. The text of an unknown field is empty.
+func (d Field) Text(f Fields) string {
+	switch v := d.of(&f).(type) {
+	case *string:
+		return *v
+	case *int64:
+		if *v != 0 {
+			return strconv.FormatInt(*v, 10)
+		}
+	}
+	return ""
+}
+
+// Clear makes the field unknown in f.
+func (d Field) Clear(f *Fields) {
+	switch v := d.of(f).(type) {
+	case *string:
+		*v = ""
+	case *int64:
+		*v = 0
+	}
 }
 
 // Format keeps credentials out of whatever prints Fields.

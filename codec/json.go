@@ -26,17 +26,16 @@ type member struct {
 	of   func(*Record) any // a pointer to the field
 }
 
-var members = []member{
-	{"id", func(r *Record) any { return &r.ID }},
-	{"user_name", func(r *Record) any { return &r.UserName }},
-	{"client_id", func(r *Record) any { return &r.ClientID }},
-	{"client_secret", func(r *Record) any { return &r.ClientSecret }},
-	{"refresh_token", func(r *Record) any { return &r.RefreshToken }},
-	{"access_token", func(r *Record) any { return &r.AccessToken }},
-	{"grant_token", func(r *Record) any { return &r.GrantToken }},
-	{"expiry_time", func(r *Record) any { return &r.ExpiryTime }},
-	{"redirect_url", func(r *Record) any { return &r.RedirectURL }},
-	{"api_domain", func(r *Record) any { return &r.APIDomain }},
+// members are the fields of the token, then those of the record.
+var members = func() []member {
+	all := make([]member, 0, len(fields)+len(ofRecord))
+	for _, d := range fields {
+		all = append(all, member{d.Column, func(r *Record) any { return d.of(&r.Fields) }})
+	}
+	return append(all, ofRecord...)
+}()
+
+var ofRecord = []member{
 	{"born", func(r *Record) any { return &r.Born }},
 	{"nonces", func(r *Record) any { return &r.Nonces }},
 	{"updated", func(r *Record) any { return &r.Updated }},

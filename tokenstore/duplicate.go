@@ -189,22 +189,6 @@ func (c *checker) mergeable(into record) bool {
 	return !c.names.against() && c.fits(into.entry)
 }
 
-// SameRecord reports whether other, which has an ID, user and client, or a token in
-// common with record, can be merged into it: it has no user or the same, and no
-// client or the same. Stores use it to tell what CheckOptions.MergeDuplicates may
-// merge.
-func SameRecord(record, other Token) bool {
-	return (other.UserName == "" || other.UserName == record.UserName && other.ClientID == record.ClientID) &&
-		(other.ClientID == "" || other.ClientID == record.ClientID) &&
-		(record.UserName != "" && record.UserName == other.UserName || shareToken(record, other))
-}
-
-func shareToken(a, b Token) bool {
-	return a.RefreshToken != "" && a.RefreshToken == b.RefreshToken ||
-		a.GrantToken != "" && a.GrantToken == b.GrantToken ||
-		a.AccessToken != "" && a.AccessToken == b.AccessToken
-}
-
 // mergeRecords makes the records in rest part of into.
 func (c *checker) mergeRecords(ctx context.Context, r *reader, into record, rest []record) error {
 	merged := into.current

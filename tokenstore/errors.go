@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
 // Error classes, for errors.Is. Errors of the context package are passed on and
@@ -22,7 +23,7 @@ var (
 
 	// ErrAmbiguous means that several records match and none of them is the
 	// better answer. The text names their IDs.
-	ErrAmbiguous = errors.New("more than one record matches")
+	ErrAmbiguous = rules.ErrAmbiguous
 
 	// ErrConflict means that other writers were faster, again and again. Nothing
 	// was changed; try again.
@@ -30,15 +31,15 @@ var (
 
 	// ErrIDMismatch means that the ID, user and client of the token belong to
 	// different records. Nothing was changed, and trying again does not help.
-	ErrIDMismatch = errors.New("ID, user and client do not belong together")
+	ErrIDMismatch = rules.ErrIDMismatch
 
 	// ErrInvalidToken means that the token cannot be stored or searched for as
 	// it is. Nothing was changed.
-	ErrInvalidToken = errors.New("invalid token")
+	ErrInvalidToken = rules.ErrInvalidToken
 
 	// ErrTooLarge means that the record would be larger than the store can hold.
 	// Nothing was changed.
-	ErrTooLarge = errors.New("record too large")
+	ErrTooLarge = rules.ErrTooLarge
 
 	// ErrDenied means that the store refused the credentials, or that they lack
 	// a permission.
@@ -133,7 +134,7 @@ func NewError(op, store, id string, err error) error {
 			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 	}
-	if len(id) > maxID {
+	if len(id) > rules.MaxID {
 		id = "" // an ID this long is the caller's mistake: do not repeat it
 	}
 	return &Error{Op: op, Store: store, ID: id, Err: err}

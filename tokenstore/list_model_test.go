@@ -12,6 +12,46 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
+type (
+	token     = tokenstore.Token
+	candidate = tokenstore.Candidate
+)
+
+// class returns the class that err matches, nil if none.
+func class(err error) error {
+	for _, class := range errorClasses {
+		if errors.Is(err, class) {
+			return class
+		}
+	}
+	return nil
+}
+
+// A dealer deals tokens out of bytes, with few different values, so that what it
+// deals often matches.
+type dealer struct{ bytes []byte }
+
+func (d *dealer) next(n int) int {
+	if len(d.bytes) == 0 {
+		return 0
+	}
+	v := int(d.bytes[0]) % n
+	d.bytes = d.bytes[1:]
+	return v
+}
+
+func (d *dealer) text(prefix string) string {
+	return []string{"", prefix + "1", prefix + "2"}[d.next(3)]
+}
+
+func (d *dealer) token() token {
+	return token{
+		ID: d.text(""), UserName: d.text("u"), ClientID: d.text("c"), ClientSecret: tokenstore.Secret(d.text("s")),
+		RefreshToken: tokenstore.Secret(d.text("r")), AccessToken: tokenstore.Secret(d.text("a")), GrantToken: tokenstore.Secret(d.text("g")),
+		ExpiresAt: []time.Time{{}, at(1).UTC(), at(2).UTC()}[d.next(3)], RedirectURL: d.text("x"), APIDomain: d.text("d"),
+	}
+}
+
 // A listed record is one of a list that is searched from end to end. It remembers
 // all that it ever was; a store, only the first and the last of it.
 type listed struct {

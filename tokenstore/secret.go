@@ -6,12 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-)
 
-// redacted is what a Secret prints, logs and marshals as. It is refused as a
-// value, so that a token which went through a log cannot be stored over the
-// real one.
-const redacted = "[redacted]"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
+)
 
 // A Secret is a credential: it converts from and to a string, and prints, logs
 // and marshals as "[redacted]". The empty Secret prints as the empty string.
@@ -29,7 +26,7 @@ func (s Secret) masked() string {
 	if s == "" {
 		return ""
 	}
-	return redacted
+	return rules.Redacted
 }
 
 // String returns "[redacted]", or "" if s is empty.
@@ -60,7 +57,7 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.masked()), nil }
 // UnmarshalText sets s. The text "[redacted]" is refused with an error matching
 // ErrInvalidToken.
 func (s *Secret) UnmarshalText(text []byte) error {
-	if string(text) == redacted {
+	if string(text) == rules.Redacted {
 		return fmt.Errorf("tokenstore: %w: the text is a redacted secret", ErrInvalidToken)
 	}
 	*s = Secret(text)

@@ -3,10 +3,9 @@ package tokenstore
 import (
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 )
@@ -45,7 +44,7 @@ type Token struct {
 
 // Fields returns t as records keep it, with ExpiresAt in whole milliseconds.
 func (t Token) Fields() codec.Fields {
-	f := codec.Fields{
+	return codec.Fields{
 		ID:           t.ID,
 		UserName:     t.UserName,
 		ClientID:     t.ClientID,
@@ -53,13 +52,25 @@ func (t Token) Fields() codec.Fields {
 		RefreshToken: string(t.RefreshToken),
 		AccessToken:  string(t.AccessToken),
 		GrantToken:   string(t.GrantToken),
+		ExpiryTime:   expiry(t.ExpiresAt),
 		RedirectURL:  t.RedirectURL,
 		APIDomain:    t.APIDomain,
 	}
-	if !t.ExpiresAt.IsZero() {
-		f.ExpiryTime = t.ExpiresAt.UnixMilli()
+}
+
+// expiry returns t as Fields have it. Times that they cannot have, and which
+// Validate refuses, stay so.
+func expiry(t time.Time) int64 {
+	year, ms := t.UTC().Year(), t.UnixMilli()
+	switch {
+	case t.IsZero():
+		return 0
+	case year > 9999:
+		return math.MaxInt64
+	case year < 1970 || ms == 0: // 0 means unknown
+		return min(ms, -1)
 	}
-	return f
+	return ms
 }
 
 // FromFields returns the token that a record keeps as f.
@@ -94,70 +105,4 @@ func (t Token) Format(f fmt.State, verb rune) {
 func printAs(f fmt.State, verb rune, v any, name string) {
 	text := fmt.Sprintf(fmt.FormatString(f, verb), v)
 	_, _ = io.WriteString(f, strings.Replace(text, "tokenstore.plain{", "tokenstore."+name+"{", 1))
-}
-
-// Limits of a token's fields, in bytes. They are far above what authorization
-// servers issue; what a store can hold in all is a limit of its own.
-const (
-	maxID    = 255
-	maxField = 32 << 10
-)
-
-// Validate reports whether a store can take t: all its fields are valid UTF-8
-// without control characters, ID is at most 255 bytes, no Secret is the text
-// that a Secret prints as, and ExpiresAt is zero or lies between the years 1970
-// and 9999. The error matches ErrInvalidToken, or ErrTooLarge if another field
-// is longer than 32 KiB, names the field and holds nothing of its content.
-func Validate(t Token) error {
-	for _, f := range []struct{ name, value string }{
-		{"ID", t.ID},
-		{"UserName", t.UserName},
-		{"ClientID", t.ClientID},
-		{"ClientSecret", string(t.ClientSecret)},
-		{"RefreshToken", string(t.RefreshToken)},
-		{"AccessToken", string(t.AccessToken)},
-		{"GrantToken", string(t.GrantToken)},
-		{"RedirectURL", t.RedirectURL},
-		{"APIDomain", t.APIDomain},
-	} {
-		switch {
-		case f.name == "ID" && len(f.value) > maxID:
-			return fmt.Errorf("%w: ID has %d bytes, the limit is %d", ErrInvalidToken, len(f.value), maxID)
-		case len(f.value) > maxField:
-			return fmt.Errorf("%w: %s has %d bytes, the limit is %d", ErrTooLarge, f.name, len(f.value), maxField)
-		case !utf8.ValidString(f.value):
-			return fmt.Errorf("%w: %s is not valid UTF-8", ErrInvalidToken, f.name)
-		case f.value == redacted:
-			return fmt.Errorf("%w: %s is the text of a redacted secret", ErrInvalidToken, f.name)
-		}
-		for _, r := range f.value {
-			if unicode.IsControl(r) {
-				return fmt.Errorf("%w: %s has a control character", ErrInvalidToken, f.name)
-			}
-		}
-	}
-	if !t.ExpiresAt.IsZero() && (t.ExpiresAt.UnixMilli() < 1 || t.ExpiresAt.UTC().Year() > 9999) {
-		return fmt.Errorf("%w: ExpiresAt is not between the years 1970 and 9999", ErrInvalidToken)
-	}
-	return nil
-}
-
-// normal returns t as stores keep it.
-func normal(t Token) Token {
-	if !t.ExpiresAt.IsZero() {
-		t.ExpiresAt = t.ExpiresAt.UTC().Truncate(time.Millisecond)
-	}
-	return t
-}
-
-// same reports whether a and b are equal field by field.
-func same(a, b Token) bool {
-	ea, eb := a.ExpiresAt, b.ExpiresAt
-	a.ExpiresAt, b.ExpiresAt = time.Time{}, time.Time{}
-	return a == b && ea.Equal(eb)
-}
-
-// hasCredential reports whether t has any of the three tokens.
-func hasCredential(t Token) bool {
-	return t.AccessToken != "" || t.RefreshToken != "" || t.GrantToken != ""
 }

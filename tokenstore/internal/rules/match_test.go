@@ -1,4 +1,4 @@
-package tokenstore_test
+package rules_test
 
 import (
 	"errors"
@@ -7,50 +7,71 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
+const canary = "s3cret"
+
 type (
-	token     = tokenstore.Token
-	candidate = tokenstore.Candidate
-	former    = tokenstore.Former
+	token     = codec.Fields
+	candidate = rules.Candidate
+	former    = rules.Former
 )
 
 // kept returns candidates, the later ones newer.
 func kept(tokens ...token) []candidate {
 	var records []candidate
 	for i, t := range tokens {
-		records = append(records, candidate{Token: t, Updated: at(int64(i))})
+		records = append(records, candidate{Fields: t, Updated: at(i)})
 	}
 	return records
+}
+
+func at(second int) time.Time { return time.UnixMilli(ms(second)) }
+
+func ms(second int) int64 { return int64(4_000_000_000+second) * 1000 }
+
+// shown returns t in a form that package fmt prints in full.
+func shown(t token) any {
+	type plain token
+	return plain(t)
+}
+
+func allShown(records []candidate) (all []any) {
+	for _, c := range records {
+		all = append(all, shown(c.Fields), c.Updated, c.Former)
+	}
+	return all
 }
 
 func TestTheFirstRowThatAppliesDecides(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		like token
-		want tokenstore.Key
+		want rules.Key
 	}{
-		{token{ID: "1"}, tokenstore.KeyID},
-		{token{ID: "1", UserName: "ann", ClientID: "c1", AccessToken: "a", GrantToken: "g", RefreshToken: "r"}, tokenstore.KeyID},
-		{token{UserName: "ann"}, tokenstore.KeyUser},
-		{token{UserName: "ann", ClientID: "c1", AccessToken: "a", GrantToken: "g", RefreshToken: "r"}, tokenstore.KeyUser},
-		{token{AccessToken: "a"}, tokenstore.KeyAccess},
-		{token{AccessToken: "a", GrantToken: "g", RefreshToken: "r"}, tokenstore.KeyAccess},
-		{token{AccessToken: "a", ClientID: "c1"}, tokenstore.KeyNone},
-		{token{AccessToken: "a", ClientSecret: "s"}, tokenstore.KeyNone},
-		{token{AccessToken: "a", ClientSecret: "s", GrantToken: "g"}, tokenstore.KeyNone},
-		{token{AccessToken: "a", ClientID: "c1", GrantToken: "g"}, tokenstore.KeyGrant},
-		{token{AccessToken: "a", ClientID: "c1", ClientSecret: "s", RefreshToken: "r"}, tokenstore.KeyGrant},
-		{token{ClientID: "c1", GrantToken: "g"}, tokenstore.KeyGrant},
-		{token{ClientID: "c1", RefreshToken: "r"}, tokenstore.KeyGrant},
-		{token{GrantToken: "g", RefreshToken: "r"}, tokenstore.KeyNone},
-		{token{ClientID: "c1", ClientSecret: "s"}, tokenstore.KeyNone},
-		{token{ClientSecret: "s", RedirectURL: "u", APIDomain: "d", ExpiresAt: at(1)}, tokenstore.KeyNone},
-		{token{}, tokenstore.KeyNone},
+		{token{ID: "1"}, rules.KeyID},
+		{token{ID: "1", UserName: "ann", ClientID: "c1", AccessToken: "a", GrantToken: "g", RefreshToken: "r"}, rules.KeyID},
+		{token{UserName: "ann"}, rules.KeyUser},
+		{token{UserName: "ann", ClientID: "c1", AccessToken: "a", GrantToken: "g", RefreshToken: "r"}, rules.KeyUser},
+		{token{AccessToken: "a"}, rules.KeyAccess},
+		{token{AccessToken: "a", GrantToken: "g", RefreshToken: "r"}, rules.KeyAccess},
+		{token{AccessToken: "a", ClientID: "c1"}, rules.KeyNone},
+		{token{AccessToken: "a", ClientSecret: "s"}, rules.KeyNone},
+		{token{AccessToken: "a", ClientSecret: "s", GrantToken: "g"}, rules.KeyNone},
+		{token{AccessToken: "a", ClientID: "c1", GrantToken: "g"}, rules.KeyGrant},
+		{token{AccessToken: "a", ClientID: "c1", ClientSecret: "s", RefreshToken: "r"}, rules.KeyGrant},
+		{token{ClientID: "c1", GrantToken: "g"}, rules.KeyGrant},
+		{token{ClientID: "c1", RefreshToken: "r"}, rules.KeyGrant},
+		{token{GrantToken: "g", RefreshToken: "r"}, rules.KeyNone},
+		{token{ClientID: "c1", ClientSecret: "s"}, rules.KeyNone},
+		{token{ClientSecret: "s", RedirectURL: "u", APIDomain: "d", ExpiryTime: ms(1)}, rules.KeyNone},
+		{token{}, rules.KeyNone},
 	} {
-		if got := tokenstore.KeyOf(c.like); got != c.want {
-			t.Errorf("the row of %+v is %d, want %d", c.like, got, c.want)
+		if got := rules.KeyOf(c.like); got != c.want {
+			t.Errorf("the row of %+v is %d, want %d", shown(c.like), got, c.want)
 		}
 	}
 }
@@ -81,10 +102,10 @@ func TestSelectRowByRow(t *testing.T) {
 		{"the ID of a record without a client, and a client", token{ID: "4", ClientID: "c1"}, all, none},
 		{"the ID of a record without a user, and a user", token{ID: "6", UserName: "ann"}, all, none},
 		{"the ID and another token", token{ID: "1", RefreshToken: "r9"}, all, "1"},
-		{"an earlier ID", token{ID: "9"}, []candidate{{Token: ann1, Former: former{ID: true}}}, "1"},
-		{"an earlier ID and another user", token{ID: "9", UserName: "bob"}, []candidate{{Token: ann1, Former: former{ID: true}}}, none},
-		{"an ID before an earlier one", token{ID: "1"}, []candidate{{Token: bob, Former: former{ID: true}}, {Token: ann1}}, "1"},
-		{"another user's ID before an earlier one", token{ID: "1", UserName: "bob"}, []candidate{{Token: bob, Former: former{ID: true}}, {Token: ann1}}, none},
+		{"an earlier ID", token{ID: "9"}, []candidate{{Fields: ann1, Former: former{ID: true}}}, "1"},
+		{"an earlier ID and another user", token{ID: "9", UserName: "bob"}, []candidate{{Fields: ann1, Former: former{ID: true}}}, none},
+		{"an ID before an earlier one", token{ID: "1"}, []candidate{{Fields: bob, Former: former{ID: true}}, {Fields: ann1}}, "1"},
+		{"another user's ID before an earlier one", token{ID: "1", UserName: "bob"}, []candidate{{Fields: bob, Former: former{ID: true}}, {Fields: ann1}}, none},
 		{"an ID twice", token{ID: "1"}, kept(ann1, ann1), many},
 		// Row 1.
 		{"a user and client", token{UserName: "ann", ClientID: "c2"}, all, "2"},
@@ -116,15 +137,15 @@ func TestSelectRowByRow(t *testing.T) {
 		{"a grant token of another client, else the refresh token", token{ClientID: "c1", GrantToken: "g2", RefreshToken: "r1"}, all, "1"},
 		{"an access token beside them does not count", token{ClientID: "c1", RefreshToken: "r1", AccessToken: "a3"}, all, "1"},
 		{"no token is not the absent one", token{ClientID: "c1", RefreshToken: "r9"}, all, none},
-		{"an earlier grant token", token{ClientID: "c1", GrantToken: "g0"}, []candidate{{Token: ann1, Former: former{GrantToken: true}}}, "1"},
-		{"an earlier refresh token", token{ClientID: "c1", RefreshToken: "r0"}, []candidate{{Token: ann1, Former: former{RefreshToken: true}}}, "1"},
-		{"an earlier refresh token of another client", token{ClientID: "c2", RefreshToken: "r0"}, []candidate{{Token: ann1, Former: former{RefreshToken: true}}}, none},
+		{"an earlier grant token", token{ClientID: "c1", GrantToken: "g0"}, []candidate{{Fields: ann1, Former: former{GrantToken: true}}}, "1"},
+		{"an earlier refresh token", token{ClientID: "c1", RefreshToken: "r0"}, []candidate{{Fields: ann1, Former: former{RefreshToken: true}}}, "1"},
+		{"an earlier refresh token of another client", token{ClientID: "c2", RefreshToken: "r0"}, []candidate{{Fields: ann1, Former: former{RefreshToken: true}}}, none},
 		{"a record with a user before one without", token{ClientID: "c1", RefreshToken: "r"},
 			kept(token{ID: "1", ClientID: "c1", UserName: "ann", RefreshToken: "r"}, token{ID: "2", ClientID: "c1", RefreshToken: "r"}), "1"},
 		{"of records without a user the newest", token{ClientID: "c1", RefreshToken: "r"},
 			kept(token{ID: "1", ClientID: "c1", RefreshToken: "r"}, token{ID: "2", ClientID: "c1", RefreshToken: "r"}), "2"},
 		{"of records without a user, equally new, none", token{ClientID: "c1", RefreshToken: "r"},
-			[]candidate{{Token: token{ID: "1", ClientID: "c1", RefreshToken: "r"}}, {Token: token{ID: "2", ClientID: "c1", RefreshToken: "r"}}}, many},
+			[]candidate{{Fields: token{ID: "1", ClientID: "c1", RefreshToken: "r"}}, {Fields: token{ID: "2", ClientID: "c1", RefreshToken: "r"}}}, many},
 		{"of two users none", token{ClientID: "c1", RefreshToken: "r"},
 			kept(token{ID: "1", ClientID: "c1", UserName: "ann", RefreshToken: "r"}, token{ID: "2", ClientID: "c1", UserName: "bob", RefreshToken: "r"}), many},
 		// Row 4.
@@ -138,10 +159,10 @@ func TestSelectRowByRow(t *testing.T) {
 		{"a user of no records", token{UserName: "ann"}, nil, none},
 	} {
 		for range 2 { // and the same the other way round
-			i, err := tokenstore.Select(c.like, c.records)
-			got := map[error]string{tokenstore.ErrNotFound: none, tokenstore.ErrAmbiguous: many, tokenstore.ErrInvalidToken: bad}[class(err)]
+			i, err := rules.Select(c.like, c.records)
+			got := map[error]string{driver.ErrNotFound: none, rules.ErrAmbiguous: many, rules.ErrInvalidToken: bad}[class(err)]
 			if err == nil {
-				got = c.records[i].Token.ID
+				got = c.records[i].ID
 			} else if i >= 0 {
 				t.Errorf("%s: record %d is returned with error %v", c.what, i, err)
 			}
@@ -156,7 +177,7 @@ func TestSelectRowByRow(t *testing.T) {
 
 // class returns the class that err matches, nil if none.
 func class(err error) error {
-	for _, class := range errorClasses {
+	for _, class := range []error{rules.ErrAmbiguous, rules.ErrIDMismatch, rules.ErrInvalidToken, rules.ErrTooLarge, driver.ErrNotFound} {
 		if errors.Is(err, class) {
 			return class
 		}
@@ -166,17 +187,17 @@ func class(err error) error {
 
 func TestAnAmbiguityNamesTheIDsAndNoSecret(t *testing.T) {
 	t.Parallel()
-	_, err := tokenstore.Select(token{AccessToken: canary}, kept(
+	_, err := rules.Select(token{AccessToken: canary}, kept(
 		token{ID: "two\n", UserName: "ann", AccessToken: canary, RefreshToken: canary},
 		token{ID: "1", AccessToken: canary}, token{ID: "3", AccessToken: "another"}))
-	if !errors.Is(err, tokenstore.ErrAmbiguous) || leaks(err.Error()) || !strings.HasSuffix(err.Error(), `: "1", "two\n"`) || strings.Contains(err.Error(), "ann") {
+	if !errors.Is(err, rules.ErrAmbiguous) || strings.Contains(err.Error(), canary) || !strings.HasSuffix(err.Error(), `: "1", "two\n"`) || strings.Contains(err.Error(), "ann") {
 		t.Errorf("error %v, want ErrAmbiguous with the two IDs in order", err)
 	}
 }
 
 func TestMergeFieldByField(t *testing.T) {
 	t.Parallel()
-	record := token{ID: "1", ClientID: "c1", ClientSecret: "s1", RefreshToken: "r1", AccessToken: "a1", GrantToken: "g1", ExpiresAt: at(1), RedirectURL: "u1", APIDomain: "d1"}
+	record := token{ID: "1", ClientID: "c1", ClientSecret: "s1", RefreshToken: "r1", AccessToken: "a1", GrantToken: "g1", ExpiryTime: ms(1), RedirectURL: "u1", APIDomain: "d1"}
 	users := record
 	users.UserName = "ann"
 	with := func(record token, alter func(*token)) token { alter(&record); return record }
@@ -185,54 +206,43 @@ func TestMergeFieldByField(t *testing.T) {
 		record, t, want token
 	}{
 		{"nothing", record, token{}, record},
-		{"all of it", record, token{ID: "9", UserName: "bob", ClientID: "c2", ClientSecret: "s2", RefreshToken: "r2", AccessToken: "a2", GrantToken: "g2", ExpiresAt: at(2), RedirectURL: "u2", APIDomain: "d2"},
-			token{ID: "1", UserName: "bob", ClientID: "c2", ClientSecret: "s2", RefreshToken: "r2", AccessToken: "a2", GrantToken: "g2", ExpiresAt: at(2), RedirectURL: "u2", APIDomain: "d2"}},
+		{"all of it", record, token{ID: "9", UserName: "bob", ClientID: "c2", ClientSecret: "s2", RefreshToken: "r2", AccessToken: "a2", GrantToken: "g2", ExpiryTime: ms(2), RedirectURL: "u2", APIDomain: "d2"},
+			token{ID: "1", UserName: "bob", ClientID: "c2", ClientSecret: "s2", RefreshToken: "r2", AccessToken: "a2", GrantToken: "g2", ExpiryTime: ms(2), RedirectURL: "u2", APIDomain: "d2"}},
 		{"one field", record, token{APIDomain: "d2"}, with(record, func(r *token) { r.APIDomain = "d2" })},
-		{"another access token does not inherit the expiry", record, token{AccessToken: "a2"}, with(record, func(r *token) { r.AccessToken, r.ExpiresAt = "a2", time.Time{} })},
+		{"another access token does not inherit the expiry", record, token{AccessToken: "a2"}, with(record, func(r *token) { r.AccessToken, r.ExpiryTime = "a2", 0 })},
 		{"the same access token keeps its expiry", record, token{AccessToken: "a1"}, record},
-		{"an expiry alone is that of the present token", record, token{ExpiresAt: at(2)}, with(record, func(r *token) { r.ExpiresAt = at(2) })},
-		{"an earlier expiry counts", record, token{AccessToken: "a1", ExpiresAt: at(0)}, with(record, func(r *token) { r.ExpiresAt = at(0) })},
+		{"an expiry alone is that of the present token", record, token{ExpiryTime: ms(2)}, with(record, func(r *token) { r.ExpiryTime = ms(2) })},
+		{"an earlier expiry counts", record, token{AccessToken: "a1", ExpiryTime: ms(0)}, with(record, func(r *token) { r.ExpiryTime = ms(0) })},
 		{"the first access token of a record", with(record, func(r *token) { r.AccessToken = "" }), token{AccessToken: "a2"},
-			with(record, func(r *token) { r.AccessToken, r.ExpiresAt = "a2", time.Time{} })},
+			with(record, func(r *token) { r.AccessToken, r.ExpiryTime = "a2", 0 })},
 		{"a user's name and client stay", users, token{UserName: "bob", ClientID: "c2"}, users},
 		{"an empty client of a user stays", with(users, func(r *token) { r.ClientID = "" }), token{ClientID: "c2"}, with(users, func(r *token) { r.ClientID = "" })},
-		{"times are cut to milliseconds, in UTC", record, token{ExpiresAt: at(2).Add(1_999_999).In(time.FixedZone("x", 3600))},
-			with(record, func(r *token) { r.ExpiresAt = at(2).Add(time.Millisecond) })},
 	} {
-		c.want.ExpiresAt = utc(c.want.ExpiresAt)
-		if got := tokenstore.Merge(c.record, c.t); got != c.want {
-			t.Errorf("%s: %+v, want %+v", c.what, got, c.want)
+		if got := rules.Merge(c.record, c.t); got != c.want {
+			t.Errorf("%s: %+v, want %+v", c.what, shown(got), shown(c.want))
 		}
 	}
 }
 
-func utc(t time.Time) time.Time {
-	if t.IsZero() {
-		return t
-	}
-	return t.UTC()
-}
-
 func TestAbsorbKeepsTheTokensThatExpireLater(t *testing.T) {
 	t.Parallel()
-	into := token{ID: "1", UserName: "ann", ClientID: "c1", RefreshToken: "r1", AccessToken: "a1", ExpiresAt: at(1), APIDomain: "d1"}
-	from := token{ID: "2", ClientID: "c1", RefreshToken: "r2", AccessToken: "a2", ExpiresAt: at(2), RedirectURL: "u2"}
+	into := token{ID: "1", UserName: "ann", ClientID: "c1", RefreshToken: "r1", AccessToken: "a1", ExpiryTime: ms(1), APIDomain: "d1"}
+	from := token{ID: "2", ClientID: "c1", RefreshToken: "r2", AccessToken: "a2", ExpiryTime: ms(2), RedirectURL: "u2"}
 	for _, c := range []struct {
 		what             string
 		into, from, want token
 	}{
-		{"from", into, from, token{ID: "1", UserName: "ann", ClientID: "c1", RefreshToken: "r2", AccessToken: "a2", ExpiresAt: at(2), APIDomain: "d1", RedirectURL: "u2"}},
-		{"into", from, into, token{ID: "2", UserName: "ann", ClientID: "c1", RefreshToken: "r2", AccessToken: "a2", ExpiresAt: at(2), APIDomain: "d1", RedirectURL: "u2"}},
-		{"into, of equals", into, token{ID: "2", RefreshToken: "r2", AccessToken: "a2", ExpiresAt: at(1)}, into},
+		{"from", into, from, token{ID: "1", UserName: "ann", ClientID: "c1", RefreshToken: "r2", AccessToken: "a2", ExpiryTime: ms(2), APIDomain: "d1", RedirectURL: "u2"}},
+		{"into", from, into, token{ID: "2", UserName: "ann", ClientID: "c1", RefreshToken: "r2", AccessToken: "a2", ExpiryTime: ms(2), APIDomain: "d1", RedirectURL: "u2"}},
+		{"into, of equals", into, token{ID: "2", RefreshToken: "r2", AccessToken: "a2", ExpiryTime: ms(1)}, into},
 		{"from, if into has none", token{ID: "1", UserName: "ann"}, token{ID: "2", ClientID: "c1", GrantToken: "g2"}, token{ID: "1", UserName: "ann", ClientID: "c1", GrantToken: "g2"}},
 		{"into, if from has none", into, token{ID: "2", ClientID: "c9", UserName: "bob"}, into},
 		{"into, if the expiry of from is not known", into, token{ID: "2", RefreshToken: "r2", AccessToken: "a2"}, into},
-		{"what the other has not", token{ID: "1", UserName: "ann", RefreshToken: "r1"}, token{ID: "2", AccessToken: "a2", ExpiresAt: at(2)},
-			token{ID: "1", UserName: "ann", RefreshToken: "r1", AccessToken: "a2", ExpiresAt: at(2)}},
+		{"what the other has not", token{ID: "1", UserName: "ann", RefreshToken: "r1"}, token{ID: "2", AccessToken: "a2", ExpiryTime: ms(2)},
+			token{ID: "1", UserName: "ann", RefreshToken: "r1", AccessToken: "a2", ExpiryTime: ms(2)}},
 	} {
-		c.want.ExpiresAt = utc(c.want.ExpiresAt)
-		if got := tokenstore.Absorb(c.into, c.from); got != c.want {
-			t.Errorf("%s: %+v, want %+v", c.what, got, c.want)
+		if got := rules.Absorb(c.into, c.from); got != c.want {
+			t.Errorf("%s: %+v, want %+v", c.what, shown(got), shown(c.want))
 		}
 	}
 }
@@ -256,9 +266,9 @@ func (d *dealer) text(prefix string) string {
 
 func (d *dealer) token() token {
 	return token{
-		ID: d.text(""), UserName: d.text("u"), ClientID: d.text("c"), ClientSecret: tokenstore.Secret(d.text("s")),
-		RefreshToken: tokenstore.Secret(d.text("r")), AccessToken: tokenstore.Secret(d.text("a")), GrantToken: tokenstore.Secret(d.text("g")),
-		ExpiresAt: []time.Time{{}, at(1).UTC(), at(2).UTC()}[d.next(3)], RedirectURL: d.text("x"), APIDomain: d.text("d"),
+		ID: d.text(""), UserName: d.text("u"), ClientID: d.text("c"), ClientSecret: d.text("s"),
+		RefreshToken: d.text("r"), AccessToken: d.text("a"), GrantToken: d.text("g"),
+		ExpiryTime: []int64{0, ms(1), ms(2)}[d.next(3)], RedirectURL: d.text("x"), APIDomain: d.text("d"),
 	}
 }
 
@@ -269,8 +279,8 @@ func (d *dealer) candidates() []candidate {
 		if bits >= 16 {
 			bits = 0 // most records have no earlier values
 		}
-		records = append(records, candidate{Token: d.token(), Updated: at(int64(d.next(3))),
-			Former: former{bits&1 != 0, bits&2 != 0, bits&4 != 0, bits&8 != 0}})
+		records = append(records, candidate{Fields: d.token(), Updated: at(d.next(3)),
+			Former: former{ID: bits&1 != 0, GrantToken: bits&2 != 0, RefreshToken: bits&4 != 0, AccessToken: bits&8 != 0}})
 	}
 	return records
 }
@@ -279,7 +289,7 @@ func (d *dealer) candidates() []candidate {
 // several: whether like may describe it. sure is false for the second halves of
 // rows, which count only if the first half finds nothing.
 func allowed(like token, c candidate) (may, sure bool) {
-	r := c.Token
+	r := c.Fields
 	if like.ID != "" {
 		own := r.ID == like.ID || c.Former.ID
 		ok := own && (like.UserName == "" || like.UserName == r.UserName) && (like.ClientID == "" || like.ClientID == r.ClientID)
@@ -310,7 +320,7 @@ func naiveSelect(like token, records []candidate) (want []int, searchable bool) 
 	if row3 && (like.ClientID == "" || like.GrantToken == "" && like.RefreshToken == "") {
 		return nil, false
 	}
-	taken := slices.ContainsFunc(records, func(c candidate) bool { return c.Token.ID == like.ID })
+	taken := slices.ContainsFunc(records, func(c candidate) bool { return c.ID == like.ID })
 	for _, wantSure := range []bool{true, false} {
 		for i, c := range records {
 			c.Former.ID = c.Former.ID && !taken
@@ -327,10 +337,10 @@ func naiveSelect(like token, records []candidate) (want []int, searchable bool) 
 	}
 	better := func(i, j int) bool { // of two records that are found by row 3
 		a, b := records[i], records[j]
-		if (a.Token.UserName != "") != (b.Token.UserName != "") {
-			return a.Token.UserName != ""
+		if (a.UserName != "") != (b.UserName != "") {
+			return a.UserName != ""
 		}
-		return a.Token.UserName == "" && a.Updated.After(b.Updated)
+		return a.UserName == "" && a.Updated.After(b.Updated)
 	}
 	var best []int
 	for _, i := range want {
@@ -353,20 +363,20 @@ func FuzzMatch(f *testing.F) {
 		d := dealer{data}
 		like, records := d.token(), d.candidates()
 		want, searchable := naiveSelect(like, records)
-		i, err := tokenstore.Select(like, records)
+		i, err := rules.Select(like, records)
 		ok := false
 		switch {
 		case !searchable:
-			ok = errors.Is(err, tokenstore.ErrInvalidToken)
+			ok = errors.Is(err, rules.ErrInvalidToken)
 		case len(want) == 0:
-			ok = errors.Is(err, tokenstore.ErrNotFound)
+			ok = errors.Is(err, driver.ErrNotFound)
 		case len(want) == 1:
 			ok = err == nil && i == want[0]
 		default:
-			ok = errors.Is(err, tokenstore.ErrAmbiguous)
+			ok = errors.Is(err, rules.ErrAmbiguous)
 		}
 		if !ok {
-			t.Fatalf("%+v\nof %+v\nis %d, error %v; the table says %v", like, records, i, err, want)
+			t.Fatalf("%+v\nof %+v\nis %d, error %v; the table says %v", shown(like), allShown(records), i, err, want)
 		}
 	})
 }
@@ -379,15 +389,15 @@ func FuzzMerge(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d := dealer{data}
 		record, news := d.token(), d.token()
-		merged := tokenstore.Merge(record, news)
+		merged := rules.Merge(record, news)
 		fail := func(law string) {
 			t.Helper()
-			t.Fatalf("%s:\n%+v\nand\n%+v\nis\n%+v", law, record, news, merged)
+			t.Fatalf("%s:\n%+v\nand\n%+v\nis\n%+v", law, shown(record), shown(news), shown(merged))
 		}
-		if tokenstore.Merge(merged, news) != merged {
+		if rules.Merge(merged, news) != merged {
 			fail("merging twice changes it")
 		}
-		if tokenstore.Merge(record, token{}) != record || tokenstore.Merge(record, record) != record {
+		if rules.Merge(record, token{}) != record || rules.Merge(record, record) != record {
 			fail("merging nothing, or itself, changes it")
 		}
 		if merged.ID != record.ID {
@@ -408,7 +418,7 @@ func FuzzMerge(f *testing.F) {
 				fail("a field is cleared")
 			}
 		}
-		for _, c := range []struct{ record, news, merged tokenstore.Secret }{
+		for _, c := range []struct{ record, news, merged string }{
 			{record.ClientSecret, news.ClientSecret, merged.ClientSecret}, {record.RefreshToken, news.RefreshToken, merged.RefreshToken},
 			{record.AccessToken, news.AccessToken, merged.AccessToken}, {record.GrantToken, news.GrantToken, merged.GrantToken},
 		} {
@@ -416,12 +426,12 @@ func FuzzMerge(f *testing.F) {
 				fail("news are not taken")
 			}
 		}
-		switch expiry := merged.ExpiresAt; {
-		case merged.AccessToken != record.AccessToken && !expiry.Equal(news.ExpiresAt):
+		switch expiry := merged.ExpiryTime; {
+		case merged.AccessToken != record.AccessToken && expiry != news.ExpiryTime:
 			fail("an access token inherits the expiry of another")
-		case merged.AccessToken == record.AccessToken && news.ExpiresAt.IsZero() && !expiry.Equal(record.ExpiresAt):
+		case merged.AccessToken == record.AccessToken && news.ExpiryTime == 0 && expiry != record.ExpiryTime:
 			fail("the expiry of an access token is lost")
-		case !news.ExpiresAt.IsZero() && !expiry.Equal(news.ExpiresAt):
+		case news.ExpiryTime != 0 && expiry != news.ExpiryTime:
 			fail("a new expiry is not taken")
 		}
 	})
@@ -434,18 +444,18 @@ func FuzzAbsorb(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d := dealer{data}
 		into, from := d.token(), d.token()
-		got := tokenstore.Absorb(into, from)
+		got := rules.Absorb(into, from)
 		fail := func(law string) {
 			t.Helper()
-			t.Fatalf("%s:\n%+v\nand\n%+v\nare\n%+v", law, into, from, got)
+			t.Fatalf("%s:\n%+v\nand\n%+v\nare\n%+v", law, shown(into), shown(from), shown(got))
 		}
-		if got.ExpiresAt.IsZero() && got.AccessToken == "" && !(into.ExpiresAt.IsZero() && from.ExpiresAt.IsZero()) {
+		if got.ExpiryTime == 0 && got.AccessToken == "" && (into.ExpiryTime != 0 || from.ExpiryTime != 0) {
 			fail("an expiry is lost")
 		}
 		if got.ID != into.ID || into.UserName != "" && got.UserName != into.UserName || into.ClientID != "" && got.ClientID != into.ClientID {
 			fail("the identity changes")
 		}
-		for _, c := range []struct{ into, from, got tokenstore.Secret }{
+		for _, c := range []struct{ into, from, got string }{
 			{into.ClientSecret, from.ClientSecret, got.ClientSecret}, {into.RefreshToken, from.RefreshToken, got.RefreshToken},
 			{into.AccessToken, from.AccessToken, got.AccessToken}, {into.GrantToken, from.GrantToken, got.GrantToken},
 		} {
@@ -453,8 +463,8 @@ func FuzzAbsorb(f *testing.F) {
 				fail("a secret is lost or invented")
 			}
 		}
-		if got.AccessToken != "" && !(got.AccessToken == into.AccessToken && got.ExpiresAt.Equal(into.ExpiresAt)) &&
-			!(got.AccessToken == from.AccessToken && got.ExpiresAt.Equal(from.ExpiresAt)) {
+		if got.AccessToken != "" && !(got.AccessToken == into.AccessToken && got.ExpiryTime == into.ExpiryTime) &&
+			!(got.AccessToken == from.AccessToken && got.ExpiryTime == from.ExpiryTime) {
 			fail("an access token has the expiry of another")
 		}
 	})
