@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
@@ -35,6 +36,7 @@ func (b Driver) Store(t testing.TB, opts *tokenstore.Options) Store {
 		MaxRecord: p.MaxSize,
 		ListLag:   p.ListLag,
 		ReadLag:   p.ReadLag,
+		Forward:   func(_ testing.TB, s tokenstore.TokenStore, d time.Duration) { a.of(s).log.ahead.Add(int64(d)) },
 		Corrupt:   a.corrupt,
 		Refuse:    a.refuse,
 		Lose:      a.lose,
@@ -78,6 +80,11 @@ func (a *adapter) store(t testing.TB, d *observer) tokenstore.TokenStore {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
+	now := opts.Now
+	if now == nil {
+		now = time.Now
+	}
+	opts.Now = func() time.Time { return now().Add(time.Duration(d.log.ahead.Load())) }
 	var watched driver.Secrets = d
 	if l, ok := d.Secrets.(driver.Leaser); ok {
 		watched = leasingObserver{d, l}
@@ -164,6 +171,7 @@ type observer struct {
 // observed is the account that all handles on a namespace keep.
 type observed struct {
 	writes atomic.Int64
+	ahead  atomic.Int64 // how far the clock of the stores was put forward
 
 	mu     sync.Mutex
 	text   bytes.Buffer

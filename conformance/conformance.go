@@ -86,6 +86,10 @@ type Store struct {
 	// Settle makes the lags pass. See Driver.Settle.
 	Settle func(t testing.TB, s tokenstore.TokenStore)
 
+	// Forward puts the clock of all stores on what s keeps forward. Nil: refusals are
+	// checked for a moment only.
+	Forward func(t testing.TB, s tokenstore.TokenStore, d time.Duration)
+
 	// Corrupt damages the record with the given ID, behind the store's back, so
 	// that it cannot be read. What the record is found by stays.
 	Corrupt func(t testing.TB, s tokenstore.TokenStore, id string)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -62,6 +63,7 @@ type flaws struct {
 	takesLater    bool // takes the access token that expires later
 	overSaved     bool // takes every field from the answer
 	mixes         bool // does not look whose record it is by now
+	remembers     bool // keeps the refusal of a deleted record
 }
 
 // refreshing is a plain store with a Refresh.
@@ -80,6 +82,17 @@ func (r refreshing) Refresh(ctx context.Context, id string, stale tokenstore.Sec
 		return t, passed.error
 	}
 	return t, wrap("refresh", id, err)
+}
+
+// DeleteToken implements tokenstore.TokenStore.
+func (r refreshing) DeleteToken(ctx context.Context, id string) error {
+	err := r.plain.DeleteToken(ctx, id)
+	if err == nil && !r.remembers {
+		r.turns.mu.Lock()
+		defer r.turns.mu.Unlock()
+		delete(r.turns.refusals, id)
+	}
+	return err
 }
 
 // passedOn is an error of mint.
@@ -162,7 +175,7 @@ func (r refreshing) refused(id string, used token) error {
 }
 
 func (r refreshing) refuse(id string, used token, err error) error {
-	if kept, ok := errors.AsType[*tokenstore.RefreshError](err); ok && (r.blames || !kept.Client) {
+	if kept, ok := errors.AsType[*tokenstore.RefreshError](err); ok && (r.blames || !kept.Client && !strings.HasPrefix(kept.Code, "invalid_client")) {
 		r.turns.mu.Lock()
 		defer r.turns.mu.Unlock()
 		wait := kept.RetryAfter
@@ -204,6 +217,9 @@ func (r refreshing) stored(stale tokenstore.Secret, used, brought token) (token,
 		return r.put(now, tokenstore.Merge(used, brought)), nil
 	}
 	plan := tokenstore.PlanRefresh(used, now.token, brought, stale, time.Now())
+	if size(plan.Token) > 64<<10 {
+		return plan.Token, fmt.Errorf("%w: %w", tokenstore.ErrNotPersisted, tokenstore.ErrTooLarge)
+	}
 	same := now.RefreshToken == used.RefreshToken && now.GrantToken == used.GrantToken
 	switch {
 	case r.overRefresh, r.overSaved && same, r.mixes && same:
@@ -248,6 +264,7 @@ var refreshMutants = []mutant[Store]{
 	{"asks after half an hour whatever the server has said", "LangAlpha #379", "TS-38", refresher(flaws{shortens: true})},
 	{"keeps a refusal of the client", "a corrected redirect URL that helps half an hour later", "TS-38", refresher(flaws{blames: true})},
 	{"takes a credential for dead for ever", "better-ccflare #407", "TS-38", refresher(flaws{grudges: true})},
+	{"keeps the refusal of a deleted record", "", "TS-38", refresher(flaws{remembers: true})},
 	{"returns an error of its own", "the Zoho SDKs drop error_description", "TS-38", refresher(flaws{swallows: true})},
 	{"brings back what was deleted", "Gitlawb/zero #668", "TS-39", refresher(flaws{resurrects: true})},
 	{"writes over what was saved meanwhile", "Put after Get", "TS-40", refresher(flaws{overwrites: true})},

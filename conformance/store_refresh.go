@@ -165,6 +165,23 @@ var refreshCases = []testCase[*storeEnv]{
 			e.lags(e.b.ReadLag)
 		}
 	}},
+	{"TS-36", "records are refreshed at the same time", func(e *storeEnv) {
+		s := e.open()
+		r := e.refresher(s)
+		t := e.expired(s)
+		another := e.of("bob", "c1")
+		another.ExpiresAt = t.ExpiresAt
+		another = e.save(s, another)
+		e.lags(e.b.ReadLag)
+		want := tokenstore.Merge(t, e.minted())
+		if _, err := r.Refresh(e.ctx, t.ID, t.AccessToken, func(context.Context, token) (token, error) {
+			e.refreshes(e.reopen(s), another)
+			return want, nil
+		}); err != nil {
+			e.Errorf("Refresh: %v", err)
+		}
+		e.has(s, want)
+	}},
 	{"TS-37", "what mint leaves empty stays, and who the record is of", func(e *storeEnv) {
 		s := e.open()
 		r := e.refresher(s)
@@ -194,6 +211,21 @@ var refreshCases = []testCase[*storeEnv]{
 		want := tokenstore.Merge(t, brought)
 		e.has(e.reopen(s), want)
 		e.finds(s, "the new refresh token", token{ClientID: "c1", RefreshToken: brought.RefreshToken}, want)
+	}},
+	{"TS-37", "a result that is too large is returned", func(e *storeEnv) {
+		brought, ok := e.large()
+		if !ok {
+			e.TB.Skipf("every record fits")
+		}
+		brought.ExpiresAt = hour(2)
+		s := e.open()
+		r := e.refresher(s)
+		t := e.expired(s)
+		got, err := r.Refresh(e.ctx, t.ID, t.AccessToken, func(context.Context, token) (token, error) { return brought, nil })
+		if !errors.Is(err, tokenstore.ErrNotPersisted) || got.AccessToken != brought.AccessToken {
+			e.Errorf("Refresh with a result that is too large returned %d bytes of an access token and error %v, want ErrNotPersisted", len(got.AccessToken), err)
+		}
+		e.has(e.reopen(s), t)
 	}},
 	{"TS-38", "an error of mint is passed on, and leaves the record alone", func(e *storeEnv) {
 		s := e.open()
@@ -227,18 +259,17 @@ var refreshCases = []testCase[*storeEnv]{
 			e.Errorf("Refresh returned %v, want mint's refusal", err)
 		}
 		e.lags(e.b.ReadLag)
-		if _, err := e.refresher(other).Refresh(e.ctx, t.ID, t.AccessToken, e.never); !isRefusal(err, "invalid_grant", true) {
-			e.Errorf("Refresh by another handle returned %v, want the refusal that is kept", err)
+		for _, h := range []*watched{other, s} {
+			if _, err := e.refresher(h).Refresh(e.ctx, t.ID, t.AccessToken, e.never); !isRefusal(err, "invalid_grant", true) {
+				e.Errorf("Refresh after that returned %v, want the refusal that is kept", err)
+			}
+			e.forward(s, 24*time.Hour)
 		}
 		e.has(s, t)
 		// With another credential it is worth trying.
 		t = e.save(s, token{ID: t.ID, RefreshToken: e.secret()})
 		e.lags(e.b.ReadLag)
-		want := tokenstore.Merge(t, e.minted())
-		if _, err := e.refresher(other).Refresh(e.ctx, t.ID, t.AccessToken, func(context.Context, token) (token, error) { return want, nil }); err != nil {
-			e.Errorf("Refresh with another refresh token: %v", err)
-		}
-		e.has(s, want)
+		e.refreshes(other, t)
 	}},
 	{"TS-38", "a refusal for a time is kept for that time", func(e *storeEnv) {
 		s := e.open()
@@ -256,6 +287,14 @@ var refreshCases = []testCase[*storeEnv]{
 		if !isRefusal(err, "slow_down", false) || refusal.RetryAfter <= 0 || refusal.RetryAfter > 5*time.Minute {
 			e.Errorf("Refresh soon after returned %v, want the refusal that is kept", err)
 		}
+		if !e.forward(s, 4*time.Minute) {
+			return
+		}
+		if _, err := e.refresher(e.reopen(s)).Refresh(e.ctx, t.ID, t.AccessToken, e.never); !isRefusal(err, "slow_down", false) {
+			e.Errorf("Refresh four minutes after returned %v, want the refusal that is kept", err)
+		}
+		e.forward(s, 2*time.Minute)
+		e.refreshes(e.reopen(s), t)
 	}},
 	{"TS-38", "a refusal for hours is kept for hours", func(e *storeEnv) {
 		s := e.open()
@@ -279,18 +318,38 @@ var refreshCases = []testCase[*storeEnv]{
 		s := e.open()
 		r := e.refresher(s)
 		t := e.expired(s)
-		_, err := r.Refresh(e.ctx, t.ID, t.AccessToken, func(context.Context, token) (token, error) {
-			return token{}, &tokenstore.RefreshError{Code: "redirect_uri_mismatch", RetryAfter: 5 * time.Minute, Client: true}
-		})
-		if !isRefusal(err, "redirect_uri_mismatch", false) {
+		for _, refused := range []tokenstore.RefreshError{
+			{Code: "redirect_uri_mismatch", RetryAfter: 5 * time.Minute, Client: true},
+			{Code: "invalid_client", Permanent: true},
+		} {
+			_, err := r.Refresh(e.ctx, t.ID, t.AccessToken, func(context.Context, token) (token, error) { return token{}, &refused })
+			if !isRefusal(err, refused.Code, refused.Permanent) {
+				e.Errorf("Refresh returned %v, want mint's refusal", err)
+			}
+			e.lags(e.b.ReadLag)
+			t = e.refreshes(e.reopen(s), t)
+			e.lags(e.b.ReadLag)
+		}
+	}},
+	{"TS-38", "a refusal goes with its record", func(e *storeEnv) {
+		s := e.open()
+		r := e.refresher(s)
+		t := e.of("ann", "c1")
+		t.ID, t.ExpiresAt = e.own(0), time.Now().Add(-time.Hour).UTC().Truncate(time.Millisecond)
+		e.save(s, t)
+		e.search()
+		refused := func(context.Context, token) (token, error) {
+			return token{}, &tokenstore.RefreshError{Code: "invalid_grant", Permanent: true}
+		}
+		if _, err := r.Refresh(e.ctx, t.ID, t.AccessToken, refused); !isRefusal(err, "invalid_grant", true) {
 			e.Errorf("Refresh returned %v, want mint's refusal", err)
 		}
-		e.lags(e.b.ReadLag)
-		want := tokenstore.Merge(t, e.minted())
-		if _, err := e.refresher(e.reopen(s)).Refresh(e.ctx, t.ID, t.AccessToken, func(context.Context, token) (token, error) { return want, nil }); err != nil {
-			e.Errorf("Refresh after the configuration was corrected: %v", err)
-		}
-		e.has(s, want)
+		other := e.reopen(s)
+		e.remove(other, t.ID)
+		e.search() // or the ID is still that of the deleted record
+		e.save(other, t)
+		e.search()
+		e.refreshes(s, t)
 	}},
 	{"TS-39", "a record that is deleted meanwhile stays deleted", func(e *storeEnv) {
 		s := e.open()
@@ -319,9 +378,12 @@ var refreshCases = []testCase[*storeEnv]{
 		other := e.reopen(s)
 		e.lags(e.b.ReadLag)
 		brought := e.minted()
-		want := tokenstore.Merge(tokenstore.Merge(t, token{APIDomain: "https://moved.example"}), brought)
+		want := tokenstore.Merge(tokenstore.Merge(t, token{RedirectURL: "https://moved.example/back", APIDomain: "https://moved.example"}), brought)
 		got, err := r.Refresh(e.ctx, t.ID, t.AccessToken, func(context.Context, token) (token, error) {
 			e.save(other, token{ID: t.ID, APIDomain: "https://moved.example"})
+			e.save(s, e.of("bob", "c1"))
+			e.lags(e.b.ReadLag)
+			e.save(s, token{ID: t.ID, RedirectURL: "https://moved.example/back"})
 			return brought, nil
 		})
 		if err != nil {
@@ -345,6 +407,30 @@ var refreshCases = []testCase[*storeEnv]{
 		got, err := r.Refresh(e.ctx, t.ID, t.AccessToken, func(context.Context, token) (token, error) {
 			want = e.save(other, consent)
 			old.RefreshToken = e.secret()
+			return old, nil
+		})
+		if err != nil {
+			e.Fatalf("Refresh: %v", err)
+		}
+		if err := differ("Refresh", got, want); err != nil {
+			e.Errorf("%v", err)
+		}
+		e.has(s, want)
+	}},
+	{"TS-40", "a refresh token that is saved meanwhile is used", func(e *storeEnv) {
+		s := e.open()
+		r := e.refresher(s)
+		t := e.expired(s)
+		other := e.reopen(s)
+		e.lags(e.b.ReadLag)
+		saved := token{ID: t.ID, RefreshToken: e.secret()}
+		old, brought := e.minted(), e.minted()
+		want := tokenstore.Merge(tokenstore.Merge(t, saved), brought)
+		got, err := r.Refresh(e.ctx, t.ID, t.AccessToken, func(_ context.Context, used token) (token, error) {
+			if used.RefreshToken == saved.RefreshToken {
+				return brought, nil
+			}
+			e.save(other, saved)
 			return old, nil
 		})
 		if err != nil {
@@ -488,6 +574,49 @@ var refreshCases = []testCase[*storeEnv]{
 			holder.Wait()
 		}
 	}},
+	{"TS-42", "a caller that goes does not take the others with it", func(e *storeEnv) {
+		s := e.open()
+		r := e.refresher(s)
+		t := e.expired(s)
+		e.lags(e.b.ReadLag)
+		minting := make(chan struct{})
+		ctx, cancel := context.WithCancel(e.ctx)
+		defer cancel()
+		var all sync.WaitGroup
+		all.Go(func() {
+			if _, err := r.Refresh(ctx, t.ID, t.AccessToken, func(ctx context.Context, _ token) (token, error) {
+				close(minting)
+				<-ctx.Done()
+				return token{}, ctx.Err()
+			}); !errors.Is(err, context.Canceled) {
+				e.Errorf("Refresh whose context was canceled returned %v", err)
+			}
+		})
+		select {
+		case <-minting:
+		case <-e.ctx.Done():
+			e.Fatalf("mint is not called")
+		}
+		want := tokenstore.Merge(t, e.minted())
+		var calls atomic.Int64
+		for _, waiter := range []tokenstore.Refresher{r, e.refresher(e.reopen(s))} {
+			all.Go(func() {
+				got, err := waiter.Refresh(e.ctx, t.ID, t.AccessToken, func(context.Context, token) (token, error) {
+					calls.Add(1)
+					return want, nil
+				})
+				if err != nil || got.AccessToken != want.AccessToken {
+					e.Errorf("Refresh of a caller that stays: %v", err)
+				}
+			})
+		}
+		cancel()
+		all.Wait()
+		if n := calls.Load(); n != 1 {
+			e.Errorf("%d calls of mint by those that stay, want 1", n)
+		}
+		e.has(s, want)
+	}},
 	{"TS-42", "what mint brought is stored though nobody waits for it", func(e *storeEnv) {
 		s := e.open()
 		r := e.refresher(s)
@@ -500,6 +629,26 @@ var refreshCases = []testCase[*storeEnv]{
 		})
 		e.has(e.reopen(s), want)
 	}},
+}
+
+// refreshes refreshes a record that has expired, and returns it as it is then.
+func (e *storeEnv) refreshes(s *watched, t token) token {
+	e.TB.Helper()
+	want := tokenstore.Merge(t, e.minted())
+	if _, err := e.refresher(s).Refresh(e.ctx, t.ID, t.AccessToken, func(context.Context, token) (token, error) { return want, nil }); err != nil {
+		e.Errorf("Refresh: %v", err)
+	}
+	e.has(s, want)
+	return want
+}
+
+// forward puts the clock of the store forward, and reports whether it can.
+func (e *storeEnv) forward(s *watched, d time.Duration) bool {
+	e.TB.Helper()
+	if e.b.Forward != nil {
+		e.b.Forward(e.TB, s.TokenStore, d)
+	}
+	return e.b.Forward != nil
 }
 
 // replacedBy checks a refresh of the record before whose ID is that of the record

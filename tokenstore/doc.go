@@ -155,11 +155,11 @@
 //   - [TS-37] What mint returns is merged as SaveToken does: what it leaves empty
 //     stays, the refresh token included. ID, UserName and ClientID stay whatever it
 //     returns.
-//   - [TS-38] If mint fails, the record stays as it is and the error is mint's. A
-//     RefreshError is also what those get who wait or come after, without a call of
-//     mint: if it is permanent, until the refresh token, the grant token or the
-//     client secret changes, else for RetryAfter, whatever its length. One that
-//     refuses the client is for those who wait only.
+//   - [TS-38] If mint fails, the record stays as it is and the error is mint's. Waiters
+//     and later callers get a RefreshError too, without a call of mint: a permanent
+//     one until the refresh token, the grant token or the client secret changes, or
+//     the record is deleted; another one for RetryAfter, whatever its length. Only
+//     waiters get one that refuses the client.
 //   - [TS-39] A record that is deleted while mint runs stays deleted: the token that
 //     mint brought is returned with ErrNotPersisted.
 //   - [TS-40] What is saved while mint runs stays, except an access token that is

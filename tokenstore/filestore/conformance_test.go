@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/conformance"
@@ -28,10 +30,16 @@ func TestConformance(t *testing.T) {
 
 // suite returns what the suite needs to know of the package.
 func suite(anyID bool) conformance.Store {
-	var logs sync.Map // by *Store
+	var logs sync.Map   // by *Store
+	var clocks sync.Map // by path: how far the clocks of all stores on the file are ahead
+	ahead := func(path string) *atomic.Int64 {
+		by, _ := clocks.LoadOrStore(path, new(atomic.Int64))
+		return by.(*atomic.Int64)
+	}
 	open := func(t testing.TB, path string) tokenstore.TokenStore {
-		log := &syncBuffer{}
-		s, err := New(path, &Options{AnyID: anyID, Logger: slog.New(slog.NewTextHandler(log, nil))})
+		log, clock := &syncBuffer{}, ahead(path)
+		now := func() time.Time { return time.Now().Add(time.Duration(clock.Load())) }
+		s, err := New(path, &Options{AnyID: anyID, Now: now, Logger: slog.New(slog.NewTextHandler(log, nil))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,6 +55,9 @@ func suite(anyID bool) conformance.Store {
 			return open(t, s.(*Store).file.path)
 		},
 		ForeignFormat: true,
+		Forward: func(t testing.TB, s tokenstore.TokenStore, d time.Duration) {
+			ahead(s.(*Store).file.path).Add(int64(d))
+		},
 		Corrupt: func(t testing.TB, s tokenstore.TokenStore, id string) {
 			damage(t, s.(*Store).file.path, id)
 		},

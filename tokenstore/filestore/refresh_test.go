@@ -21,25 +21,6 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-func TestRefresh(t *testing.T) {
-	t.Parallel()
-	open := func(t testing.TB, path string, now func() time.Time) storetest.Store {
-		s, err := New(path, &Options{Now: now})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	storetest.Refresh(t, storetest.Backend{
-		Open: func(t testing.TB, now func() time.Time) storetest.Store {
-			return open(t, filepath.Join(t.TempDir(), "sdk_tokens.txt"), now)
-		},
-		Reopen: func(t testing.TB, s storetest.Store, now func() time.Time) storetest.Store {
-			return open(t, s.(*Store).file.path, now)
-		},
-	})
-}
-
 // TestOfSeveralProcessesOneRefreshes has goroutines of each find the same token
 // expired.
 func TestOfSeveralProcessesOneRefreshes(t *testing.T) {

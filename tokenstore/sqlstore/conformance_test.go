@@ -7,7 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/tokenkeep/tokenkeep/conformance"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
@@ -66,24 +68,29 @@ func wide(id, more string) string {
 func suite(fresh func(t testing.TB) *backend, anyID bool) conformance.Store {
 	type handle struct {
 		*backend
-		log *syncBuffer
+		log   *syncBuffer
+		ahead *atomic.Int64 // how far the clocks of all stores on the table are ahead
 	}
 	var handles sync.Map // of *Store
 	of := func(s tokenstore.TokenStore) handle {
 		h, _ := handles.Load(s)
 		return h.(handle)
 	}
-	open := func(t testing.TB, b *backend) tokenstore.TokenStore {
+	open := func(t testing.TB, b *backend, ahead *atomic.Int64) tokenstore.TokenStore {
 		log := &syncBuffer{}
-		s := b.open(t, &Options{AnyID: anyID, Logger: logger(log)})
-		handles.Store(s, handle{b, log})
+		now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+		s := b.open(t, &Options{AnyID: anyID, Now: now, Logger: logger(log)})
+		handles.Store(s, handle{b, log, ahead})
 		t.Cleanup(func() { handles.Delete(s) })
 		return s
 	}
 	c := conformance.Store{
-		Open:          func(t testing.TB) tokenstore.TokenStore { return open(t, fresh(t)) },
-		Reopen:        func(t testing.TB, s tokenstore.TokenStore) tokenstore.TokenStore { return open(t, of(s).backend) },
+		Open: func(t testing.TB) tokenstore.TokenStore { return open(t, fresh(t), new(atomic.Int64)) },
+		Reopen: func(t testing.TB, s tokenstore.TokenStore) tokenstore.TokenStore {
+			return open(t, of(s).backend, of(s).ahead)
+		},
 		ForeignFormat: true,
+		Forward:       func(t testing.TB, s tokenstore.TokenStore, d time.Duration) { of(s).ahead.Add(int64(d)) },
 		Corrupt: func(t testing.TB, s tokenstore.TokenStore, id string) {
 			of(s).exec(t, "UPDATE %s SET expiry_time = 'soon' WHERE id = '"+id+"'")
 		},

@@ -7,32 +7,7 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/storetest"
 )
-
-// A bound is a store together with where it is.
-type bound struct {
-	*Store
-	where *backend
-}
-
-func TestRefresh(t *testing.T) {
-	t.Parallel()
-	for _, kind := range kinds {
-		t.Run(kind.name, func(t *testing.T) {
-			t.Parallel()
-			open := func(t testing.TB, b *backend, now func() time.Time) storetest.Store {
-				return bound{b.open(t, &Options{Now: now}), b}
-			}
-			storetest.Refresh(t, storetest.Backend{
-				Open: func(t testing.TB, now func() time.Time) storetest.Store { return open(t, kind.new(t), now) },
-				Reopen: func(t testing.TB, s storetest.Store, now func() time.Time) storetest.Store {
-					return open(t, s.(bound).where, now)
-				},
-			})
-		})
-	}
-}
 
 // TestARefreshNeedsNoSecondConnection has a pool of one: what is locked with it is
 // written with it.

@@ -1,5 +1,4 @@
-// Package storetest tests what the stores that lock have in common: Refresh, and
-// what several processes do to one store.
+// Package storetest runs several processes on one store.
 package storetest
 
 import (
