@@ -18,7 +18,7 @@ const module = "github.com/tokenkeep/tokenkeep"
 
 var (
 	contract = []string{"codec", "tokenstore/driver", "tokenstore", "tokenstore/internal/backoff", "tokenstore/internal/rules", "internal/flight", "internal/refusal"}
-	shared   = slices.Concat(contract, []string{"tokenstore/internal/lockfile", "tokenstore/internal/refreshing", "tokenstore/internal/candidates", "tokenstore/internal/rowstore"})
+	shared   = slices.Concat(contract, []string{"tokenstore/internal/lockfile", "tokenstore/internal/refreshing", "tokenstore/internal/candidates", "tokenstore/internal/duplicates", "tokenstore/internal/rowstore"})
 )
 
 // A rule says what a package may depend on besides the standard library.
@@ -41,7 +41,8 @@ var rules = map[string]rule{
 	"tokenstore/internal/backoff":    {},
 	"tokenstore/internal/lockfile":   {ours: shared},
 	"tokenstore/internal/refreshing": {ours: shared},
-	"tokenstore/internal/candidates": {ours: shared},
+	"tokenstore/internal/candidates": {ours: []string{"codec", "tokenstore/driver", "tokenstore/internal/rules"}},
+	"tokenstore/internal/duplicates": {ours: []string{"codec", "tokenstore/driver", "tokenstore/internal/rules"}},
 	"tokenstore/internal/rowstore":   {ours: shared},
 	"tokenstore/internal/rules":      {ours: []string{"codec", "tokenstore/driver"}},
 	"tokenstore/internal/storetest":  {ours: contract},

@@ -89,7 +89,7 @@
 // program on such an SDK and this package write at the same time may get lost,
 // and what the SDK is about to write may be seen half-written. This package looks
 // once more, just before it replaces the file, whether it is still the one that
-// it has read, and begins anew if not; the SDKs do nothing of the kind. Let the
+// it has read, and begins again if not; the SDKs do nothing of the kind. Let the
 // SDK's program only read, or stop it, where both are in use.
 //
 // # Refreshing

@@ -29,7 +29,7 @@ func resolve(path string) (string, error) {
 		if err != nil {
 			dir, err := filepath.EvalSymlinks(filepath.Dir(path))
 			if err != nil {
-				return path, nil // there is no directory; the one who opens the file says so
+				return path, nil // there is no directory: opening the file says so
 			}
 			return filepath.Join(dir, filepath.Base(path)), nil
 		}
@@ -132,7 +132,7 @@ func (f *file) readAt(path string) (*view, error) {
 // view returns what was parsed of a file that holds data.
 func (f *file) view(parsed *codec.TokenFile, info fs.FileInfo, data []byte) *view {
 	parsed.AnyID = f.anyID
-	return &view{TokenFile: parsed, anyID: f.anyID, info: info, data: data}
+	return &view{TokenFile: parsed, info: info, data: data}
 }
 
 // errNotRegular means that there is a directory, a device, a pipe or a socket in the

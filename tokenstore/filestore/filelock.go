@@ -15,8 +15,8 @@ import (
 // programs that have it mounted elsewhere do not see the file beside it; and then it
 // is that alone if nothing can be written there.
 type fileLock struct {
-	beside *os.File // nil: there is none
-	inside *os.File // nil: the token file is no mount point
+	beside *os.File // nil: it does not exist
+	inside *os.File // nil: the token file is not a mount point
 }
 
 // The bytes of a token file that are locked, far behind its end: one for writing, and

@@ -15,8 +15,8 @@ import (
 
 // The lock of a token file has two stages. The goroutines of a process queue up
 // at a gate, first come, first served; the one that has passed it takes the lock
-// file, for which processes compete by trying again and again: a wait that the
-// operating system does could not be broken off by a context.
+// file, for which processes compete by trying again and again: a context
+// could not end a wait in the operating system.
 //
 // So that trying costs little, and the processes still take turns, the lock file
 // is handed on from one goroutine to the next without being unlocked, but not
@@ -31,7 +31,7 @@ const (
 // A gate is where the goroutines of this process wait for one lock file.
 type gate struct {
 	mu    sync.Mutex
-	users int // who is inside or waits; guarded by gates.mu
+	users int // goroutines that are inside or wait; guarded by gates.mu
 	busy  bool
 	queue []chan struct{}
 	taken int // how often the lock file was handed on

@@ -78,7 +78,7 @@ func halfWritten(now, old, data []byte) bool {
 	for n < len(now) && n < len(padded) && now[n] == padded[n] {
 		n++
 	}
-	// What follows the written bytes is old: the file is cut off at the very end only.
+	// The bytes behind the written ones are old: the file is cut off at the end only.
 	// A shorter one is another program's, which has removed something since.
 	return bytes.Equal(now[n:], old[min(n, len(old)):])
 }

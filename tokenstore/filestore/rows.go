@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -10,15 +11,15 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
 // A view is the file at one moment, and the Writer of its rows.
 type view struct {
 	*codec.TokenFile
-	anyID bool
-	info  fs.FileInfo // of the file; nil: there was none
-	data  []byte      // what it holds
-	gone  []int       // rows that were removed, and are still in the TokenFile
+	info fs.FileInfo // of the file; nil: there was none
+	data []byte      // what it holds
+	gone []int       // rows that were removed, and are still in the TokenFile
 
 	used    int64 // the biggest ID of the records that were deleted before
 	removed int64 // and of those that are removed now
@@ -44,20 +45,15 @@ func (v *view) NextID(context.Context) (string, error) {
 }
 
 // Put implements rowstore.Writer.
-func (v *view) Put(_ context.Context, i int, t tokenstore.Token) error {
-	if i < 0 && v.anyID {
-		if err := rowstore.CheckNewID(t.ID); err != nil {
-			return err
-		}
-	}
-	if err := rowstore.CheckSize(t); err != nil {
+func (v *view) Put(_ context.Context, i int, f codec.Fields) error {
+	err := rowstore.Check(f, i < 0 && v.AnyID)
+	switch {
+	case err != nil:
 		return err
-	}
-	var err error
-	if i < 0 {
-		err = v.Append(rowstore.Row(t))
-	} else {
-		err = v.Set(i, rowstore.Row(t))
+	case i < 0:
+		err = v.Append(rowstore.Row(f))
+	default:
+		err = v.Set(i, rowstore.Row(f))
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", tokenstore.ErrInvalidToken, err)
@@ -92,7 +88,7 @@ func (v *view) drop() {
 }
 
 // Read implements rowstore.Source.
-func (f *file) Read(ctx context.Context, _ *tokenstore.Token) (*rowstore.Rows, error) {
+func (f *file) Read(ctx context.Context, _ *codec.Fields) (*rowstore.Rows, error) {
 	v, err := f.read(ctx)
 	if err != nil {
 		return nil, err
@@ -106,25 +102,23 @@ func (f *file) Read(ctx context.Context, _ *tokenstore.Token) (*rowstore.Rows, e
 }
 
 // Update implements rowstore.Source.
-func (f *file) Update(ctx context.Context, _ *tokenstore.Token, change rowstore.Change) error {
+func (f *file) Update(ctx context.Context, _ *codec.Fields, change rowstore.Change) error {
 	return f.update(ctx, func(v *view) (bool, error) { return change(ctx, v.rows()) })
 }
 
 // Precheck implements rowstore.Table. What the file can hold depends on its dialect,
 // which another program may change: only a writer knows.
-func (f *file) Precheck(context.Context, tokenstore.Plan) error { return nil }
+func (f *file) Precheck(context.Context, rules.Plan) error { return nil }
 
 // Fits implements rowstore.Table.
-func (f *file) Fits(ctx context.Context) (func(tokenstore.Token) error, error) {
+func (f *file) Fits(ctx context.Context) (func(codec.Fields) error, error) {
 	v, err := f.read(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return func(t tokenstore.Token) error {
-		if t.ID == "" {
-			t.ID = "1"
-		}
-		err := v.Put(ctx, -1, t)
+	return func(fields codec.Fields) error {
+		fields.ID = cmp.Or(fields.ID, "1")
+		err := v.Put(ctx, -1, fields)
 		if err == nil {
 			v.Delete(v.Len() - 1)
 		}

@@ -35,11 +35,11 @@ type dialect interface {
 	// check returns an error if the table, which is there, cannot be worked with.
 	check(ctx context.Context, db *sql.DB) error
 
-	// inspect returns the columns of a table; none if there is no such table.
+	// inspect returns the columns of a table, or none if it does not exist.
 	inspect(ctx context.Context, q querier, table string) ([]found, error)
 
-	// create returns the statements that create the table and the table of notes,
-	// if there are none.
+	// create returns the statements that create the table and the table of notes
+	// if they do not exist.
 	create() (table, notes string)
 
 	// secure has the connection overwrite what it deletes, where that is a setting of

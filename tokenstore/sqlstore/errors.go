@@ -11,7 +11,7 @@ import (
 )
 
 // again says that a statement failed for a reason that goes away, and that the
-// transaction has to begin anew.
+// transaction has to begin again.
 type again struct {
 	error
 	few bool // it may as well not go away: try a few times

@@ -203,7 +203,7 @@ var mysqlClasses = map[int]struct {
 	1264: {class: tokenstore.ErrInvalidToken}, // a number is out of range
 	1267: {class: tokenstore.ErrInvalidToken}, // two collations that cannot be compared
 	1366: {class: tokenstore.ErrInvalidToken, bare: true},
-	1977: {class: tokenstore.ErrInvalidToken, bare: true}, // a character that a set has not
+	1977: {class: tokenstore.ErrInvalidToken, bare: true}, // a character that a set lacks
 	3854: {class: tokenstore.ErrInvalidToken, bare: true}, // the same
 	3988: {class: tokenstore.ErrInvalidToken, bare: true}, // the same
 	1040: {class: tokenstore.ErrUnavailable},              // too many connections

@@ -8,7 +8,9 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
 // A narrowError says that a column has no room for a value. It matches
@@ -22,17 +24,17 @@ func (e narrowError) Unwrap() error { return e.error }
 
 // Precheck implements rowstore.Table. It looks at the table again before it says that a
 // column has no room.
-func (db *database) Precheck(ctx context.Context, p tokenstore.Plan) error {
-	err := db.check(p.Token, p.Record < 0)
+func (db *database) Precheck(ctx context.Context, p rules.Plan) error {
+	err := db.check(p.Fields, p.Record < 0)
 	if narrow := (narrowError{}); errors.As(err, &narrow) && db.reinspect(ctx) == nil {
-		return db.check(p.Token, p.Record < 0)
+		return db.check(p.Fields, p.Record < 0)
 	}
 	return err
 }
 
 // Fits implements rowstore.Table.
-func (db *database) Fits(ctx context.Context) (func(tokenstore.Token) error, error) {
-	return func(t tokenstore.Token) error { return db.Precheck(ctx, tokenstore.Plan{Record: -1, Token: t}) }, nil
+func (db *database) Fits(ctx context.Context) (func(codec.Fields) error, error) {
+	return func(f codec.Fields) error { return db.Precheck(ctx, rules.Plan{Record: -1, Fields: f}) }, nil
 }
 
 // tokenColumns are the columns whose values come from the authorization server.

@@ -10,9 +10,8 @@ import (
 	"strconv"
 )
 
-// What the SDKs' table has no room for is kept as notes in a second table, which
-// they know nothing of: the biggest ID that was deleted, and refusals. If the
-// second table may not be created there are none.
+// Notes are rows of a second table, which the SDKs do not know: the biggest ID that
+// was deleted, and refusals. There are no notes if the table may not be created.
 const (
 	notesSuffix = "_tokenkeep"
 	usedNote    = "used"
@@ -49,7 +48,7 @@ func (db *database) note(ctx context.Context, q querier, name string) (text stri
 // setNote replaces a note.
 func (x *tx) setNote(ctx context.Context, name, text string) error {
 	if !x.table.notes {
-		return errors.New("there is no table for it")
+		return errors.New("there is no table for notes")
 	}
 	_, err := x.exec(ctx, "REPLACE INTO "+x.table.quotedNotes()+" (name, note) VALUES (?, ?)", name, text)
 	return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
@@ -74,12 +75,12 @@ func (l *refreshLock) conn() *sql.Conn {
 }
 
 // Read implements rowstore.Source.
-func (l *refreshLock) Read(ctx context.Context, about *tokenstore.Token) (*rowstore.Rows, error) {
+func (l *refreshLock) Read(ctx context.Context, about *codec.Fields) (*rowstore.Rows, error) {
 	return l.read(ctx, l.querier(), about)
 }
 
 // Update implements rowstore.Source.
-func (l *refreshLock) Update(ctx context.Context, about *tokenstore.Token, change rowstore.Change) error {
+func (l *refreshLock) Update(ctx context.Context, about *codec.Fields, change rowstore.Change) error {
 	err := l.change(ctx, changing(about, change))
 	for n := 0; n < len(tokenColumns) && err != nil && l.makeRoom(ctx, err); n++ {
 		err = l.change(ctx, changing(about, change))
@@ -100,7 +101,7 @@ func (l *refreshLock) Note(ctx context.Context) string {
 // SetNote implements rowstore.Lock.
 func (l *refreshLock) SetNote(ctx context.Context, text string) error {
 	return l.change(ctx, func(ctx context.Context, x *tx) (bool, error) {
-		x.about = &tokenstore.Token{ID: l.id}
+		x.about = &codec.Fields{ID: l.id}
 		// A record that was deleted meanwhile leaves nothing behind.
 		if _, err := x.Reread(ctx); err != nil || len(x.rows) == 0 {
 			return false, err
@@ -110,14 +111,14 @@ func (l *refreshLock) SetNote(ctx context.Context, text string) error {
 }
 
 // change is update on the lock's connection, unless that has failed meanwhile.
-// Then others may have taken the lock, and the connection is as good as any.
+// Then another process may have taken the lock, and any connection will do.
 func (l *refreshLock) change(ctx context.Context, change func(context.Context, *tx) (bool, error)) error {
 	if c := l.conn(); c != nil && c.PingContext(ctx) != nil {
 		l.broken = true
 	}
 	err := l.update(ctx, l.conn(), change)
 	if readOnly := (readOnlyError{}); errors.As(err, &readOnly) {
-		// What was minted is tried again until the lease ends: a failover takes its time.
+		// The new token is stored until the lease ends: a failover takes its time.
 		return fmt.Errorf("%w: %s", tokenstore.ErrUnavailable, err)
 	}
 	return err

@@ -95,8 +95,8 @@ func (t *table) check(r codec.Row) error {
 	return nil
 }
 
-// value returns what is stored for a field: SDKs store NULL for what a record
-// has not, and read the empty text as the same.
+// value returns what is stored for a field. SDKs store NULL for a field that a record
+// lacks, and read the empty text as the same.
 func (t *table) value(i int, field string) any {
 	if field == "" && !t.columns.Load()[i].notNull {
 		return nil
@@ -110,12 +110,11 @@ type condition struct {
 	args []any
 }
 
-// describedBy returns the condition that every row meets which t may describe. Nil
-// describes all rows.
-// What the database compares without regard to case, accents or blanks at the end
-// is compared as bytes afterwards.
-func describedBy(t *tokenstore.Token) condition {
-	if t == nil {
+// describedBy returns the condition that every row meets which f may describe. Nil
+// describes all rows. The database may compare without regard to case, accents or
+// blanks at the end: rowstore compares bytes afterwards.
+func describedBy(f *codec.Fields) condition {
+	if f == nil {
 		return condition{text: "1 = 1"}
 	}
 	var c condition
@@ -129,12 +128,12 @@ func describedBy(t *tokenstore.Token) condition {
 		c.text += column + " = ?"
 		c.args = append(c.args, value)
 	}
-	or("id", t.ID)
-	or("user_name", t.UserName)
-	if t.UserName == "" {
-		or("access_token", string(t.AccessToken))
-		or("refresh_token", string(t.RefreshToken))
-		or("grant_token", string(t.GrantToken))
+	or("id", f.ID)
+	or("user_name", f.UserName)
+	if f.UserName == "" {
+		or("access_token", f.AccessToken)
+		or("refresh_token", f.RefreshToken)
+		or("grant_token", f.GrantToken)
 	}
 	return c
 }
@@ -177,11 +176,11 @@ func (db *database) query(ctx context.Context, q querier, c condition, suffix st
 }
 
 // Read implements rowstore.Source.
-func (db *database) Read(ctx context.Context, about *tokenstore.Token) (*rowstore.Rows, error) {
+func (db *database) Read(ctx context.Context, about *codec.Fields) (*rowstore.Rows, error) {
 	return db.read(ctx, db.pool, about)
 }
 
-func (db *database) read(ctx context.Context, q querier, about *tokenstore.Token) (rows *rowstore.Rows, err error) {
+func (db *database) read(ctx context.Context, q querier, about *codec.Fields) (rows *rowstore.Rows, err error) {
 	err = db.patiently(ctx, func(ctx context.Context) error {
 		found, err := db.query(ctx, q, describedBy(about), "")
 		rows = rowsOf(found)

@@ -82,7 +82,7 @@ func (db *database) reinspect(ctx context.Context) error {
 	})
 }
 
-// ensure returns the columns of the table, which it creates if there is none.
+// ensure returns the columns of the table, which it creates if it does not exist.
 func (db *database) ensure(ctx context.Context, table, create string) ([]found, error) {
 	for range 2 {
 		var columns []found

@@ -146,7 +146,7 @@ var sqliteClasses = []struct {
 	{"no such function", tokenstore.ErrRefused},
 	{"has no column named", tokenstore.ErrRefused},
 	{"syntax error", tokenstore.ErrRefused},
-	{"constraint failed", tokenstore.ErrRefused}, // one that the SDKs' table has not
+	{"constraint failed", tokenstore.ErrRefused}, // one that the SDKs' table lacks
 }
 
 func (d *sqlite) classed(err error) error {

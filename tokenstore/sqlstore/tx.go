@@ -17,7 +17,7 @@ import (
 )
 
 // endTimeout is how long the statement may take that ends a transaction or gives a
-// lock back. The caller's context does not break it off: its outcome would not be
+// lock back. It outlives the caller's context, without which its outcome would not be
 // known.
 const endTimeout = 30 * time.Second
 
@@ -30,17 +30,17 @@ func ending(ctx context.Context) (context.Context, context.CancelFunc) {
 type tx struct {
 	*database
 	conn  *sql.Conn
-	about *tokenstore.Token
+	about *codec.Fields
 	rows  []codec.Row
 }
 
 // Update implements rowstore.Source.
-func (db *database) Update(ctx context.Context, about *tokenstore.Token, change rowstore.Change) error {
+func (db *database) Update(ctx context.Context, about *codec.Fields, change rowstore.Change) error {
 	return db.update(ctx, nil, changing(about, change))
 }
 
 // changing returns the function for update that reads rows and has them changed.
-func changing(about *tokenstore.Token, change rowstore.Change) func(context.Context, *tx) (bool, error) {
+func changing(about *codec.Fields, change rowstore.Change) func(context.Context, *tx) (bool, error) {
 	return func(ctx context.Context, x *tx) (bool, error) {
 		x.about = about
 		rows, err := x.Reread(ctx)
@@ -132,8 +132,8 @@ func (x *tx) rollBack(ctx context.Context) {
 	}
 }
 
-// discard closes a connection in an unknown state, so that nobody gets it. The
-// server rolls back and unlocks what it held.
+// discard closes a connection in an unknown state, which the pool must not hand out. The
+// server rolls back its transaction and releases its locks.
 func discard(conn *sql.Conn) { _ = conn.Raw(func(any) error { return driver.ErrBadConn }) }
 
 // renew closes a connection whose server takes no writes, and those of the pool that
@@ -166,35 +166,31 @@ func (x *tx) exec(ctx context.Context, statement string, args ...any) (sql.Resul
 	return result, x.failed(ctx, err)
 }
 
-// check returns an error if the table cannot hold t, which gets a new row or one that
-// is there.
-func (db *database) check(t tokenstore.Token, isNew bool) error {
-	if isNew && t.ID != "" {
-		if db.anyID {
-			if err := rowstore.CheckNewID(t.ID); err != nil {
-				return err
-			}
-		} else if n, ok := codec.IDNumber(t.ID); !ok || n == 0 || t.ID[0] == '0' {
+// check returns an error if the table cannot hold f, in a new row or in one that is
+// there.
+func (db *database) check(f codec.Fields, isNew bool) error {
+	if isNew && f.ID != "" && !db.anyID {
+		if n, ok := codec.IDNumber(f.ID); !ok || n == 0 || f.ID[0] == '0' {
 			return fmt.Errorf("%w: an ID is a number from 1 to %d", tokenstore.ErrInvalidToken, lastID)
 		}
 	}
-	if err := rowstore.CheckSize(t); err != nil {
+	if err := rowstore.Check(f, isNew && db.anyID); err != nil {
 		return err
 	}
-	return db.table.check(rowstore.Row(t))
+	return db.table.check(rowstore.Row(f))
 }
 
 // Put implements rowstore.Writer.
-func (x *tx) Put(ctx context.Context, i int, t tokenstore.Token) error {
-	if err := x.check(t, i < 0); err != nil {
+func (x *tx) Put(ctx context.Context, i int, f codec.Fields) error {
+	if err := x.check(f, i < 0); err != nil {
 		return err
 	}
 	if i < 0 {
-		r := rowstore.Row(t)
+		r := rowstore.Row(f)
 		x.rows = append(x.rows, r)
 		return x.insert(ctx, r)
 	}
-	return x.replace(ctx, &x.rows[i], rowstore.Row(t))
+	return x.replace(ctx, &x.rows[i], rowstore.Row(f))
 }
 
 // insert adds a row.
@@ -213,7 +209,7 @@ func (x *tx) insert(ctx context.Context, r codec.Row) error {
 // replace changes a row. It touches only the columns whose meaning differs: a program
 // may have written the same expiry time in another way.
 func (x *tx) replace(ctx context.Context, row *codec.Row, after codec.Row) error {
-	was, err := rowstore.Token(*row)
+	was, err := rowstore.Parse(*row)
 	if err != nil {
 		return err
 	}

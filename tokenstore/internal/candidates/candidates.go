@@ -5,13 +5,14 @@ package candidates
 import (
 	"slices"
 
-	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
 // An Index is a list of records that are found by what a token may describe them by:
 // the ID, the user, and each of the three tokens. The zero value is empty.
 type Index struct {
-	Records []tokenstore.Candidate
+	Records []rules.Candidate
 	byKey   map[key][]int
 }
 
@@ -21,10 +22,10 @@ type key struct {
 	value string
 }
 
-// keys returns what t describes records by.
-func keys(t tokenstore.Token) []key {
+// keys returns what f describes records by.
+func keys(f codec.Fields) []key {
 	var all []key
-	for field, value := range []string{t.ID, t.UserName, string(t.AccessToken), string(t.RefreshToken), string(t.GrantToken)} {
+	for field, value := range []string{f.ID, f.UserName, f.AccessToken, f.RefreshToken, f.GrantToken} {
 		if value != "" {
 			all = append(all, key{field, value})
 		}
@@ -34,7 +35,7 @@ func keys(t tokenstore.Token) []key {
 
 // Put makes c the i-th record, or a new one if i is the number of records. The record
 // is still found by its earlier values, which does no harm: Plan compares.
-func (x *Index) Put(i int, c tokenstore.Candidate) {
+func (x *Index) Put(i int, c rules.Candidate) {
 	if x.byKey == nil {
 		x.byKey = map[key][]int{}
 	}
@@ -42,31 +43,31 @@ func (x *Index) Put(i int, c tokenstore.Candidate) {
 		x.Records = append(x.Records, c)
 	}
 	x.Records[i] = c
-	for _, k := range keys(c.Token) {
+	for _, k := range keys(c.Fields) {
 		if !slices.Contains(x.byKey[k], i) {
 			x.byKey[k] = append(x.byKey[k], i)
 		}
 	}
 }
 
-// Near returns the indices of the records that t may describe, in their order.
-func (x *Index) Near(t tokenstore.Token) []int {
+// Near returns the indices of the records that f may describe, in their order.
+func (x *Index) Near(f codec.Fields) []int {
 	var found []int
-	for _, k := range keys(t) {
+	for _, k := range keys(f) {
 		found = append(found, x.byKey[k]...)
 	}
 	slices.Sort(found)
 	return slices.Compact(found)
 }
 
-// Plan is tokenstore.PlanSave of t and all records.
-func (x *Index) Plan(t tokenstore.Token) (tokenstore.Plan, error) {
-	near := x.Near(t)
-	candidates := make([]tokenstore.Candidate, 0, len(near))
+// Plan is rules.PlanSave of f and all records.
+func (x *Index) Plan(f codec.Fields) (rules.Plan, error) {
+	near := x.Near(f)
+	candidates := make([]rules.Candidate, 0, len(near))
 	for _, i := range near {
 		candidates = append(candidates, x.Records[i])
 	}
-	p, err := tokenstore.PlanSave(t, candidates)
+	p, err := rules.PlanSave(f, candidates)
 	if err != nil || p.Record < 0 {
 		return p, err
 	}

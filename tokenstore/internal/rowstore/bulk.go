@@ -2,28 +2,28 @@ package rowstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/candidates"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
 // SaveAll saves tokens as SaveToken saves each of them, one after the other, in one
 // Update. It saves all of them, and returns what is stored in their order, or none.
-func (s *Store) SaveAll(ctx context.Context, tokens []tokenstore.Token) ([]tokenstore.Token, error) {
-	var saved []tokenstore.Token
-	err := ctx.Err()
-	if err == nil {
-		err = s.table.Update(ctx, nil, func(ctx context.Context, rows *Rows) (changed bool, err error) {
-			saved, changed, err = saveAll(ctx, rows, tokens)
-			return changed, err
-		})
+func (s *Store) SaveAll(ctx context.Context, tokens []tokenstore.Token) (saved []tokenstore.Token, err error) {
+	defer s.wrap(&err, "save all", "")
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
+	err = s.table.Update(ctx, nil, func(ctx context.Context, rows *Rows) (changed bool, err error) {
+		saved, changed, err = saveAll(ctx, rows, tokens)
+		return changed, err
+	})
 	if err != nil {
-		return nil, s.Wrap("save all", "", err)
+		return nil, err
 	}
 	return saved, nil
 }
@@ -31,13 +31,13 @@ func (s *Store) SaveAll(ctx context.Context, tokens []tokenstore.Token) ([]token
 func saveAll(ctx context.Context, rows *Rows, tokens []tokenstore.Token) (saved []tokenstore.Token, changed bool, err error) {
 	b := bulk{}
 	b.adopt(rows)
-	saved = make([]tokenstore.Token, len(tokens))
 	for i, t := range tokens {
-		one := false
-		if saved[i], one, err = b.save(ctx, t); err != nil {
+		p, err := b.save(ctx, t.Fields())
+		if err != nil {
 			return nil, false, fmt.Errorf("token %d of %d: %w", i+1, len(tokens), err)
 		}
-		changed = changed || one
+		changed = changed || p.Action != rules.Nothing
+		saved = append(saved, tokenstore.FromFields(p.Fields))
 	}
 	return saved, changed, nil
 }
@@ -56,20 +56,21 @@ func (b *bulk) adopt(rows *Rows) {
 	}
 }
 
-func (b *bulk) save(ctx context.Context, t tokenstore.Token) (saved tokenstore.Token, changed bool, err error) {
-	p, err := b.readable(b.index.Plan(t))
-	if err != nil || !p.Changed {
-		return p.Token, false, err
+// save saves f, and returns the plan with what is stored.
+func (b *bulk) save(ctx context.Context, f codec.Fields) (rules.Plan, error) {
+	p, err := b.readable(b.index.Plan(f))
+	if err != nil || p.Action == rules.Nothing {
+		return p, err
 	}
-	if p.Record < 0 && p.Token.ID == "" {
-		if p.Token.ID, err = b.nextID(ctx); err != nil {
-			return p.Token, false, err
+	if p.Record < 0 && p.ID == "" {
+		if p.ID, err = b.nextID(ctx); err != nil {
+			return p, err
 		}
 	}
-	if saved, err = b.apply(ctx, p); err != nil {
-		return saved, false, err
+	if p.Fields, err = b.apply(ctx, p); err != nil {
+		return p, err
 	}
-	if n, ok := codec.IDNumber(saved.ID); ok && b.next > 0 {
+	if n, ok := codec.IDNumber(p.ID); ok && b.next > 0 {
 		b.next = max(b.next, n+1)
 	}
 	if len(p.Absorb) > 0 { // the rows behind a removed one have other indices now
@@ -77,15 +78,15 @@ func (b *bulk) save(ctx context.Context, t tokenstore.Token) (saved tokenstore.T
 		if err == nil {
 			b.adopt(rows)
 		}
-		return saved, true, err
+		return p, err
 	}
 	row := p.Record
 	if row < 0 {
 		row = len(b.index.Records)
 		b.damage = append(b.damage, nil)
 	}
-	b.index.Put(row, b.candidate(row, saved))
-	return saved, true, nil
+	b.index.Put(row, b.candidate(row, p.Fields))
+	return p, nil
 }
 
 // nextID asks the table for the ID of a new row once, and counts.
@@ -102,22 +103,21 @@ func (b *bulk) nextID(ctx context.Context) (string, error) {
 
 // Fits returns, for each token, why the table cannot hold it, or nil. Other records do
 // not matter, and the ID may be missing.
-func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error) {
-	err := ctx.Err()
-	var fits func(tokenstore.Token) error
-	if err == nil {
-		fits, err = s.table.Fits(ctx)
+func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) (errs []error, err error) {
+	defer s.wrap(&err, "check", "")
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
+	fits, err := s.table.Fits(ctx)
 	if err != nil {
-		return nil, s.Wrap("check", "", err)
+		return nil, err
 	}
-	errs := make([]error, len(tokens))
+	errs = make([]error, len(tokens))
 	for i, t := range tokens {
-		err := tokenstore.Validate(t)
-		if err == nil {
-			err = fits(t)
+		if errs[i] = rules.Validate(t.Fields()); errs[i] == nil {
+			errs[i] = fits(t.Fields())
 		}
-		errs[i] = s.Wrap("check", t.ID, err)
+		s.wrap(&errs[i], "check", t.ID)
 	}
 	return errs, nil
 }
@@ -125,65 +125,38 @@ func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, e
 // DeleteAll removes the records that are still as they are given, field by field, in
 // one Update, and returns their number. A record that has changed stays.
 func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (deleted int, err error) {
-	given := map[codec.Row]bool{}
+	defer s.wrap(&err, "delete all", "")
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	given := map[codec.Fields]bool{}
 	ids := make([]string, 0, len(tokens))
 	for _, t := range tokens {
-		given[Row(t)] = true
+		given[t.Fields()] = true
 		ids = append(ids, t.ID)
 	}
-	if err = ctx.Err(); err == nil {
-		err = s.table.Update(ctx, nil, func(ctx context.Context, rows *Rows) (changed bool, err error) {
-			deleted, _, err = rows.erase(ctx, func(t tokenstore.Token) bool { return given[Row(t)] })
-			return deleted > 0, err
-		})
-	}
+	var gone []string
+	err = s.table.Update(ctx, nil, func(ctx context.Context, rows *Rows) (changed bool, err error) {
+		gone, err = rows.erase(ctx, func(f codec.Fields) bool { return given[f] })
+		return len(gone) > 0, err
+	})
 	if err != nil {
-		return 0, s.Wrap("delete all", "", err)
+		return 0, err
 	}
-	return deleted, s.Wrap("delete all", "", s.table.Erased(ctx, ids, true))
+	return len(gone), s.table.Erased(ctx, ids, true)
 }
 
-// erase removes the records that can be read and that one asks to be removed. It
-// returns their number and IDs.
-func (r *Rows) erase(ctx context.Context, which func(tokenstore.Token) bool) (n int, ids []string, err error) {
+// erase removes the readable records that match, and returns their IDs.
+func (r *Rows) erase(ctx context.Context, match func(codec.Fields) bool) (ids []string, err error) {
 	var rows []int
 	for i, c := range r.records {
-		if r.damage[i] == nil && which(c.Token) {
+		if r.damage[i] == nil && match(c.Fields) {
 			rows = append(rows, i)
-			ids = append(ids, c.Token.ID)
+			ids = append(ids, c.ID)
 		}
 	}
 	if len(rows) > 0 {
 		err = r.Remove(ctx, rows, true)
 	}
-	return len(rows), ids, err
-}
-
-// DeleteTokens implements tokenstore.TokenStore. Records that cannot be read stay, and
-// the error says which.
-func (s *Store) DeleteTokens(ctx context.Context) error {
-	return s.Wrap("delete all", "", s.deleteTokens(ctx))
-}
-
-func (s *Store) deleteTokens(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	rows, err := s.table.Read(ctx, nil)
-	if err != nil {
-		return err
-	}
-	var ids []string
-	var damage error
-	if len(rows.records) > 0 {
-		err = s.table.Update(ctx, nil, func(ctx context.Context, rows *Rows) (changed bool, err error) {
-			damage = errors.Join(rows.damage...)
-			_, ids, err = rows.erase(ctx, func(tokenstore.Token) bool { return true })
-			return len(ids) > 0, err
-		})
-	}
-	if err != nil {
-		return err
-	}
-	return errors.Join(damage, s.table.Erased(ctx, ids, true))
+	return ids, err
 }

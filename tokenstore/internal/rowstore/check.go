@@ -10,6 +10,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
 // Findings are what a check finds, until an error ends it.
@@ -97,8 +98,8 @@ func (p problem) mergeable() bool { return p.Remedy == tokenstore.RemedyMerge }
 func (r *Rows) problems(anyID bool) []problem {
 	var problems []problem
 	for i, c := range r.records {
-		f := tokenstore.Finding{Name: r.places[i], ID: c.Token.ID, Remedy: tokenstore.RemedyManual}
-		switch _, numeric := codec.IDNumber(c.Token.ID); {
+		f := tokenstore.Finding{Name: r.places[i], ID: c.ID, Remedy: tokenstore.RemedyManual}
+		switch _, numeric := codec.IDNumber(c.ID); {
 		case r.damage[i] != nil:
 			f.Kind, f.Err, f.Detail = tokenstore.KindUnreadable, r.damage[i], "part of the row cannot be read"
 		case !anyID && !numeric:
@@ -130,16 +131,16 @@ func (s *Store) merge(ctx context.Context, problems []problem) ([]problem, error
 }
 
 func (r *Rows) merge(ctx context.Context, problems []problem) (changed bool, err error) {
-	merged := map[int]tokenstore.Token{}
-	current := func(i int) tokenstore.Token {
-		if t, ok := merged[i]; ok {
-			return t
+	merged := map[int]codec.Fields{}
+	current := func(i int) codec.Fields {
+		if f, ok := merged[i]; ok {
+			return f
 		}
-		return r.records[i].Token
+		return r.records[i].Fields
 	}
 	var gone []int
 	for _, p := range slices.DeleteFunc(slices.Clone(problems), func(p problem) bool { return !p.mergeable() }) {
-		merged[p.into] = tokenstore.Absorb(current(p.into), current(p.other))
+		merged[p.into] = rules.Absorb(current(p.into), current(p.other))
 		delete(merged, p.other) // it had others merged into it before
 		gone = append(gone, p.other)
 	}

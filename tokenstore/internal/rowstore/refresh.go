@@ -25,7 +25,7 @@ type record struct {
 // Look implements refreshing.Record.
 func (r *record) Look(ctx context.Context) (t tokenstore.Token, err error) {
 	if r.rows == nil || r.rows.Current == nil || !r.rows.Current() {
-		if r.rows, err = r.table.Read(ctx, &tokenstore.Token{ID: r.id}); err != nil {
+		if r.rows, err = r.table.Read(ctx, &codec.Fields{ID: r.id}); err != nil {
 			return tokenstore.Token{}, err
 		}
 	}
@@ -34,11 +34,11 @@ func (r *record) Look(ctx context.Context) (t tokenstore.Token, err error) {
 
 // in returns the record as it is in rows.
 func (r *record) in(rows *Rows) (tokenstore.Token, error) {
-	i, err := rows.choose(tokenstore.Token{ID: r.id})
+	i, err := rows.choose(codec.Fields{ID: r.id})
 	if err != nil {
 		return tokenstore.Token{}, err
 	}
-	return rows.records[i].Token, nil
+	return tokenstore.FromFields(rows.records[i].Fields), nil
 }
 
 // TryLock implements refreshing.Record.
@@ -58,7 +58,7 @@ type right struct {
 
 // Look implements refreshing.Lock.
 func (r right) Look(ctx context.Context) (tokenstore.Token, error) {
-	rows, err := r.lock.Read(ctx, &tokenstore.Token{ID: r.record.id})
+	rows, err := r.lock.Read(ctx, &codec.Fields{ID: r.record.id})
 	if err != nil {
 		return tokenstore.Token{}, err
 	}
@@ -85,18 +85,17 @@ func (r right) Keep(ctx context.Context, f *codec.Failure) error {
 
 // Update implements refreshing.Lock.
 func (r right) Update(ctx context.Context, change func(tokenstore.Token) (tokenstore.Token, error)) error {
-	like := tokenstore.Token{ID: r.record.id}
+	like := codec.Fields{ID: r.record.id}
 	return r.lock.Update(ctx, &like, func(ctx context.Context, rows *Rows) (bool, error) {
 		i, err := rows.choose(like)
 		if err != nil {
 			return false, err
 		}
-		now := rows.records[i].Token
-		t, err := change(now)
-		if err != nil || t == now {
+		t, err := change(tokenstore.FromFields(rows.records[i].Fields))
+		if err != nil || t.Fields() == rows.records[i].Fields {
 			return false, err
 		}
-		return true, rows.Put(ctx, i, t)
+		return true, rows.Put(ctx, i, t.Fields())
 	})
 }
 

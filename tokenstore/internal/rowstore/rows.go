@@ -13,6 +13,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
 // MaxRecord is the largest record in bytes. It is that of the secret managers, so
@@ -22,21 +23,20 @@ const MaxRecord = 64 << 10
 // derived is the form of the IDs that stores of package tokenstore derive.
 var derived = regexp.MustCompile(`^[ugra][a-z2-7]{32}$`)
 
-// CheckNewID returns an error if the ID of a new record has the form of a derived
-// one. Stores that derive IDs refuse such an ID, and every record can move there.
-func CheckNewID(id string) error {
-	if derived.MatchString(id) {
-		return fmt.Errorf("%w: the ID has the form of a derived one, and is not known", tokenstore.ErrInvalidToken)
+// Check returns an error if f is larger than MaxRecord, or if newID is set and its ID
+// has the form of a derived one. Stores that derive IDs refuse such an ID of a record
+// that they do not know, and every record can move there.
+func Check(f codec.Fields, newID bool) error {
+	if newID && derived.MatchString(f.ID) {
+		return fmt.Errorf("%w: the ID has the form of a derived one, and is not known", rules.ErrInvalidToken)
 	}
-	return nil
-}
-
-// CheckSize returns an error if t is larger than MaxRecord.
-func CheckSize(t tokenstore.Token) error {
-	size := len(t.ID) + len(t.UserName) + len(t.ClientID) + len(t.ClientSecret) + len(t.RefreshToken) +
-		len(t.AccessToken) + len(t.GrantToken) + len(t.RedirectURL) + len(t.APIDomain)
+	size := 0
+	f.ExpiryTime = 0 // which has room in any record
+	for _, text := range f.All() {
+		size += len(text)
+	}
 	if size > MaxRecord {
-		return fmt.Errorf("%w: the record has %d bytes, the limit is %d", tokenstore.ErrTooLarge, size, MaxRecord)
+		return fmt.Errorf("%w: the record has %d bytes, the limit is %d", rules.ErrTooLarge, size, MaxRecord)
 	}
 	return nil
 }
@@ -47,9 +47,9 @@ type Writer interface {
 	// NextID returns the ID for a new row.
 	NextID(ctx context.Context) (string, error)
 
-	// Put stores t in the i-th row, or in a new one behind the others if i is negative.
-	// It returns an error if the table cannot hold t.
-	Put(ctx context.Context, i int, t tokenstore.Token) error
+	// Put stores f in the i-th row, or in a new one behind the others if i is negative.
+	// It returns an error if the table cannot hold f.
+	Put(ctx context.Context, i int, f codec.Fields) error
 
 	// Remove removes rows. If erase is set nothing of them may be left for others to
 	// read after the next call of Table.Erased.
@@ -71,71 +71,71 @@ type Rows struct {
 	// takes another Read.
 	Current func() bool
 
-	records []tokenstore.Candidate
+	records []rules.Candidate
 	damage  []error // why a record cannot be read; nil: it can
 	places  []string
 }
 
 // Add adds a row, which stands at a place that people can find.
 func (r *Rows) Add(row codec.Row, place string) {
-	t, err := Token(row)
+	f, err := Parse(row)
 	if err != nil {
 		err = fmt.Errorf("%w: %s: %w", tokenstore.ErrCorrupt, place, err)
 	}
-	r.records = append(r.records, r.candidate(len(r.records), t))
+	r.records = append(r.records, r.candidate(len(r.records), f))
 	r.damage = append(r.damage, err)
 	r.places = append(r.places, place)
 }
 
-func (r *Rows) candidate(i int, t tokenstore.Token) tokenstore.Candidate {
+func (r *Rows) candidate(i int, f codec.Fields) rules.Candidate {
 	age := int64(i)
 	if r.Numbered {
-		age, _ = codec.IDNumber(t.ID)
+		age, _ = codec.IDNumber(f.ID)
 	}
-	return tokenstore.Candidate{Token: t, Updated: time.Unix(age, 0)}
+	return rules.Candidate{Fields: f, Updated: time.Unix(age, 0)}
 }
 
 // choose returns the index of the record that like describes.
-func (r *Rows) choose(like tokenstore.Token) (int, error) {
-	i, err := tokenstore.Select(like, r.records)
+func (r *Rows) choose(like codec.Fields) (int, error) {
+	i, err := rules.Select(like, r.records)
 	if err == nil {
 		err = r.damage[i]
 	}
 	return i, err
 }
 
-// plan decides what saving t does.
-func (r *Rows) plan(t tokenstore.Token) (tokenstore.Plan, error) {
-	return r.readable(tokenstore.PlanSave(t, r.records))
+// plan decides what saving f does.
+func (r *Rows) plan(f codec.Fields) (rules.Plan, error) {
+	return r.readable(rules.PlanSave(f, r.records))
 }
 
 // readable returns the plan, or an error if a record that it touches is damaged.
-func (r *Rows) readable(p tokenstore.Plan, err error) (tokenstore.Plan, error) {
-	if err == nil && p.Record >= 0 {
-		for _, i := range append([]int{p.Record}, p.Absorb...) {
-			err = cmp.Or(err, r.damage[i])
-		}
+func (r *Rows) readable(p rules.Plan, err error) (rules.Plan, error) {
+	if err != nil || p.Record < 0 {
+		return p, err
 	}
-	if err != nil {
-		return tokenstore.Plan{}, err
+	for _, i := range append([]int{p.Record}, p.Absorb...) {
+		if r.damage[i] != nil {
+			return rules.Plan{}, r.damage[i]
+		}
 	}
 	return p, nil
 }
 
 // apply carries out the plan, and returns what is stored.
-func (r *Rows) apply(ctx context.Context, p tokenstore.Plan) (t tokenstore.Token, err error) {
-	t = p.Token
-	if p.Record < 0 && t.ID == "" {
-		t.ID, err = r.NextID(ctx)
+func (r *Rows) apply(ctx context.Context, p rules.Plan) (f codec.Fields, err error) {
+	f = p.Fields
+	if p.Record < 0 && f.ID == "" {
+		f.ID, err = r.NextID(ctx)
 	}
 	// The others go first: a table may forbid that two rows hold one user or token.
 	if err == nil && len(p.Absorb) > 0 {
 		err = r.Remove(ctx, p.Absorb, false)
 	}
 	if err == nil {
-		err = r.Put(ctx, p.Record, t)
+		err = r.Put(ctx, p.Record, f)
 	}
-	return t, err
+	return f, err
 }
 
 // tokens returns the records that can be read, ordered by ID, and why the others
@@ -144,65 +144,49 @@ func (r *Rows) tokens() ([]tokenstore.Token, error) {
 	tokens := make([]tokenstore.Token, 0, len(r.records))
 	for i, c := range r.records {
 		if r.damage[i] == nil {
-			tokens = append(tokens, c.Token)
+			tokens = append(tokens, tokenstore.FromFields(c.Fields))
 		}
 	}
 	slices.SortStableFunc(tokens, func(a, b tokenstore.Token) int { return cmp.Compare(a.ID, b.ID) })
 	return tokens, errors.Join(r.damage...)
 }
 
-// Token returns the token that a row holds. If part of it cannot be read, the
-// rest is returned with the error: it is still what the record is found by.
-func Token(r codec.Row) (t tokenstore.Token, err error) {
-	t = tokenstore.Token{
-		ID:           r.ID,
-		UserName:     r.UserName,
-		ClientID:     r.ClientID,
-		ClientSecret: tokenstore.Secret(r.ClientSecret),
-		RefreshToken: tokenstore.Secret(r.RefreshToken),
-		AccessToken:  tokenstore.Secret(r.AccessToken),
-		GrantToken:   tokenstore.Secret(r.GrantToken),
-		RedirectURL:  r.RedirectURL,
-		APIDomain:    r.APIDomain,
+// Parse returns the fields that a row holds. If one of them cannot be read, the others
+// are returned with the error: the record is still found by them.
+func Parse(r codec.Row) (f codec.Fields, err error) {
+	f = codec.Fields{
+		ID: r.ID, UserName: r.UserName, ClientID: r.ClientID, ClientSecret: r.ClientSecret, RefreshToken: r.RefreshToken,
+		AccessToken: r.AccessToken, GrantToken: r.GrantToken, RedirectURL: r.RedirectURL, APIDomain: r.APIDomain,
 	}
-	text := []string{t.ID, t.UserName, t.ClientID, string(t.ClientSecret), string(t.RefreshToken),
-		string(t.AccessToken), string(t.GrantToken), t.RedirectURL, t.APIDomain}
-	if slices.ContainsFunc(text, func(s string) bool { return !utf8.ValidString(s) }) {
-		return t, errors.New("it is not valid UTF-8")
+	for _, text := range f.All() {
+		if !utf8.ValidString(text) {
+			return f, errors.New("it is not valid UTF-8")
+		}
 	}
-	if t.ID == "" {
-		return t, errors.New("the row has no ID")
+	if f.ID == "" {
+		return f, errors.New("the row has no ID")
 	}
 	if r.ExpiryTime != "" {
 		ms, err := codec.ParseExpiry(r.ExpiryTime)
 		if err != nil {
-			return t, err
+			return f, err
 		}
-		if ms != 0 {
-			t.ExpiresAt = time.UnixMilli(ms).UTC()
-		}
-		if ms < 0 || t.ExpiresAt.Year() > 9999 {
-			return t, errors.New("expiry_time is out of range")
+		f.ExpiryTime = ms
+		if ms < 0 || time.UnixMilli(ms).UTC().Year() > 9999 {
+			return f, errors.New("expiry_time is out of range")
 		}
 	}
-	return t, nil
+	return f, nil
 }
 
-// Row returns the row that holds a token.
-func Row(t tokenstore.Token) codec.Row {
+// Row returns the row that holds f.
+func Row(f codec.Fields) codec.Row {
 	r := codec.Row{
-		ID:           t.ID,
-		UserName:     t.UserName,
-		ClientID:     t.ClientID,
-		ClientSecret: string(t.ClientSecret),
-		RefreshToken: string(t.RefreshToken),
-		AccessToken:  string(t.AccessToken),
-		GrantToken:   string(t.GrantToken),
-		RedirectURL:  t.RedirectURL,
-		APIDomain:    t.APIDomain,
+		ID: f.ID, UserName: f.UserName, ClientID: f.ClientID, ClientSecret: f.ClientSecret, RefreshToken: f.RefreshToken,
+		AccessToken: f.AccessToken, GrantToken: f.GrantToken, RedirectURL: f.RedirectURL, APIDomain: f.APIDomain,
 	}
-	if !t.ExpiresAt.IsZero() {
-		r.ExpiryTime = strconv.FormatInt(t.ExpiresAt.UnixMilli(), 10)
+	if f.ExpiryTime != 0 {
+		r.ExpiryTime = strconv.FormatInt(f.ExpiryTime, 10)
 	}
 	return r
 }

@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/refreshing"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
 // A Table is the place that holds the rows of a Store.
@@ -23,11 +25,11 @@ type Table interface {
 
 	// Precheck returns an error if it shows without the writers' lock that the plan
 	// cannot be carried out.
-	Precheck(ctx context.Context, p tokenstore.Plan) error
+	Precheck(ctx context.Context, p rules.Plan) error
 
-	// Fits returns a function that reports why the table cannot hold a token in a
+	// Fits returns a function that reports why the table cannot hold fields in a
 	// new row, whatever the other rows hold.
-	Fits(ctx context.Context) (func(tokenstore.Token) error, error)
+	Fits(ctx context.Context) (func(codec.Fields) error, error)
 
 	// Erased is called after a deletion: rows with these IDs were removed, or were
 	// not there any more. all is set if any number of rows was to be removed.
@@ -38,12 +40,12 @@ type Table interface {
 type Source interface {
 	// Read returns the rows that about may describe, or all rows if about is nil.
 	// It takes no lock.
-	Read(ctx context.Context, about *tokenstore.Token) (*Rows, error)
+	Read(ctx context.Context, about *codec.Fields) (*Rows, error)
 
 	// Update calls change with the rows that about may describe, or all rows, under
 	// the lock of all writers. It stores what change has done if change reports so. It
 	// calls change again, with other rows, if another program has written meanwhile.
-	Update(ctx context.Context, about *tokenstore.Token, change Change) error
+	Update(ctx context.Context, about *codec.Fields, change Change) error
 }
 
 // A Change changes rows, and reports whether it has.
@@ -88,98 +90,98 @@ func (s *Store) Wrap(op, id string, err error) error {
 	return tokenstore.NewError(op, s.name, id, err)
 }
 
+// wrap makes *err the *tokenstore.Error of an operation.
+func (s *Store) wrap(err *error, op, id string) { *err = s.Wrap(op, id, *err) }
+
 // FindToken implements tokenstore.TokenStore.
 func (s *Store) FindToken(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
-	t, err := s.find(ctx, like)
-	return t, s.Wrap("find", like.ID, err)
+	return s.find(ctx, "find", like)
 }
 
 // FindTokenByID implements tokenstore.TokenStore.
 func (s *Store) FindTokenByID(ctx context.Context, id string) (tokenstore.Token, error) {
-	t, err := s.find(ctx, tokenstore.Token{ID: id})
-	return t, s.Wrap("find by ID", id, err)
+	return s.find(ctx, "find by ID", tokenstore.Token{ID: id})
 }
 
-func (s *Store) find(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
-	if err := ready(ctx, like); err != nil {
-		return tokenstore.Token{}, err
+func (s *Store) find(ctx context.Context, op string, like tokenstore.Token) (t tokenstore.Token, err error) {
+	defer s.wrap(&err, op, like.ID)
+	fields := like.Fields()
+	if err := ready(ctx, fields); err != nil {
+		return t, err
 	}
-	key := like
-	if like.ID != "" {
-		key = tokenstore.Token{ID: like.ID} // the other fields only have to fit
+	key := fields
+	if key.ID != "" {
+		key = codec.Fields{ID: key.ID} // the other fields only have to fit
 	}
 	rows, err := s.table.Read(ctx, &key)
 	if err != nil {
-		return tokenstore.Token{}, err
+		return t, err
 	}
-	i, err := rows.choose(like)
+	i, err := rows.choose(fields)
 	if err != nil {
-		return tokenstore.Token{}, err
+		return t, err
 	}
-	return tokenstore.Merge(rows.records[i].Token, like), nil
+	return tokenstore.FromFields(rules.Merge(rows.records[i].Fields, fields)), nil
 }
 
-// ready returns an error if the context is done or t is invalid.
-func ready(ctx context.Context, t tokenstore.Token) error {
+// ready returns an error if the context is done or f is invalid.
+func ready(ctx context.Context, f codec.Fields) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return tokenstore.Validate(t)
+	return rules.Validate(f)
 }
 
 // SaveToken implements tokenstore.TokenStore.
-func (s *Store) SaveToken(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
-	saved, err := s.save(ctx, t)
-	return saved, s.Wrap("save", t.ID, err)
-}
-
-func (s *Store) save(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
-	if err := ready(ctx, t); err != nil {
+func (s *Store) SaveToken(ctx context.Context, t tokenstore.Token) (_ tokenstore.Token, err error) {
+	defer s.wrap(&err, "save", t.ID)
+	fields := t.Fields()
+	if err := ready(ctx, fields); err != nil {
 		return tokenstore.Token{}, err
 	}
 	// A save that changes nothing, or cannot succeed, needs no lock: the table had
 	// the state that is read here while SaveToken ran.
-	rows, err := s.table.Read(ctx, &t)
+	rows, err := s.table.Read(ctx, &fields)
 	if err != nil {
 		return tokenstore.Token{}, err
 	}
-	p, err := rows.plan(t)
-	if err == nil && p.Changed {
+	p, err := rows.plan(fields)
+	if err == nil && p.Action != rules.Nothing {
 		err = s.table.Precheck(ctx, p)
 	}
-	if err != nil || !p.Changed {
-		return p.Token, err
+	if err == nil && p.Action != rules.Nothing {
+		err = s.table.Update(ctx, &fields, func(ctx context.Context, rows *Rows) (bool, error) {
+			p, err = rows.plan(fields)
+			if err != nil || p.Action == rules.Nothing {
+				return false, err
+			}
+			p.Fields, err = rows.apply(ctx, p)
+			return true, err
+		})
 	}
-	var saved tokenstore.Token
-	err = s.table.Update(ctx, &t, func(ctx context.Context, rows *Rows) (bool, error) {
-		p, err := rows.plan(t)
-		if saved = p.Token; err != nil || !p.Changed {
-			return false, err
-		}
-		saved, err = rows.apply(ctx, p)
-		return true, err
-	})
 	if err != nil {
 		return tokenstore.Token{}, err
 	}
-	return saved, nil
+	return tokenstore.FromFields(p.Fields), nil
 }
 
 // DeleteToken implements tokenstore.TokenStore. If several rows have the ID it
 // removes none of them, and the error matches tokenstore.ErrAmbiguous.
 func (s *Store) DeleteToken(ctx context.Context, id string) error {
-	return s.Wrap("delete", id, s.delete(ctx, id, nil))
+	return s.delete(ctx, id, nil)
 }
 
 // DeleteIfUnchanged implements tokenstore.ConditionalDeleter.
 func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error {
-	return s.Wrap("delete", t.ID, s.delete(ctx, t.ID, &t))
+	want := t.Fields()
+	return s.delete(ctx, t.ID, &want)
 }
 
 // delete removes the row with the ID. If want is not nil it does so only if the row
 // holds it, field by field.
-func (s *Store) delete(ctx context.Context, id string, want *tokenstore.Token) error {
-	like := tokenstore.Token{ID: id}
+func (s *Store) delete(ctx context.Context, id string, want *codec.Fields) (err error) {
+	defer s.wrap(&err, "delete", id)
+	like := codec.Fields{ID: id}
 	if err := ready(ctx, like); err != nil {
 		return err
 	}
@@ -198,7 +200,7 @@ func (s *Store) delete(ctx context.Context, id string, want *tokenstore.Token) e
 		switch {
 		case errors.Is(err, tokenstore.ErrNotFound):
 			return false, nil
-		case err == nil && want != nil && Row(rows.records[i].Token) != Row(*want):
+		case err == nil && want != nil && rows.records[i].Fields != *want:
 			err = fmt.Errorf("%w: the record is not as it was read", tokenstore.ErrConflict)
 		}
 		if err != nil {
@@ -213,12 +215,8 @@ func (s *Store) delete(ctx context.Context, id string, want *tokenstore.Token) e
 }
 
 // GetTokens implements tokenstore.TokenStore.
-func (s *Store) GetTokens(ctx context.Context) ([]tokenstore.Token, error) {
-	ts, err := s.list(ctx)
-	return ts, s.Wrap("list", "", err)
-}
-
-func (s *Store) list(ctx context.Context) ([]tokenstore.Token, error) {
+func (s *Store) GetTokens(ctx context.Context) (tokens []tokenstore.Token, err error) {
+	defer s.wrap(&err, "list", "")
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -227,4 +225,30 @@ func (s *Store) list(ctx context.Context) ([]tokenstore.Token, error) {
 		return nil, err
 	}
 	return rows.tokens()
+}
+
+// DeleteTokens implements tokenstore.TokenStore. Records that cannot be read stay, and
+// the error says which.
+func (s *Store) DeleteTokens(ctx context.Context) (err error) {
+	defer s.wrap(&err, "delete all", "")
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	rows, err := s.table.Read(ctx, nil)
+	if err != nil {
+		return err
+	}
+	var ids []string
+	var damage error
+	if len(rows.records) > 0 {
+		err = s.table.Update(ctx, nil, func(ctx context.Context, rows *Rows) (changed bool, err error) {
+			damage = errors.Join(rows.damage...)
+			ids, err = rows.erase(ctx, func(codec.Fields) bool { return true })
+			return len(ids) > 0, err
+		})
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(damage, s.table.Erased(ctx, ids, true))
 }
