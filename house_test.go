@@ -17,7 +17,7 @@ import (
 const module = "github.com/tokenkeep/tokenkeep"
 
 var (
-	contract = []string{"codec", "tokenstore/driver", "tokenstore", "tokenstore/internal/backoff", "tokenstore/internal/rules", "internal/flight", "internal/refusal"}
+	contract = []string{"codec", "tokenstore/driver", "tokenstore/driverkit", "tokenstore", "tokenstore/internal/backoff", "tokenstore/internal/rules", "internal/flight", "internal/refusal"}
 	shared   = slices.Concat(contract, []string{"tokenstore/internal/lockfile", "tokenstore/internal/refreshing", "tokenstore/internal/candidates", "tokenstore/internal/duplicates", "tokenstore/internal/rowstore"})
 )
 
@@ -33,6 +33,7 @@ type rule struct {
 var rules = map[string]rule{
 	"codec":                          {},
 	"tokenstore/driver":              {},
+	"tokenstore/driverkit":           {ours: []string{"tokenstore/driver"}},
 	"tokenstore":                     {ours: contract},
 	"keys":                           {ours: contract},
 	"tokenstore/memstore":            {ours: contract},

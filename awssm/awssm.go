@@ -26,29 +26,28 @@ type Options struct {
 	Store *tokenstore.Options
 
 	// KMSKeyID is the KMS key that new records are encrypted with: an ARN, a key
-	// ID, or an alias. Records that there are already keep theirs. Empty means
-	// the account's key aws/secretsmanager.
+	// ID, or an alias. Existing records keep theirs. Empty means the account's key
+	// aws/secretsmanager.
 	KMSKeyID string
 
-	// Tags are tags of the caller's own for new records, ten at most. Records
-	// that there are already keep theirs.
+	// Tags are tags of the caller's own for new records, ten at most. Existing
+	// records keep theirs.
 	Tags map[string]string
 
-	// KeepDeleted is for accounts that deny forced deletion. The secret of a
-	// record that is deleted stays, with nothing in its current version, and is
-	// used again if the record is created anew. Such secrets go on to be billed,
-	// and the versions before stay until Secrets Manager removes them.
+	// KeepDeleted is for accounts that deny forced deletion. The secret of a deleted
+	// record stays, with nothing in its current version, and is used again if the
+	// record is created again. AWS bills it until then. Its earlier versions stay
+	// until Secrets Manager removes them.
 	KeepDeleted bool
 }
 
 const (
-	// maxPrefix leaves room for the longest name within the 256 characters that
-	// a name may have in a list.
+	// maxPrefix leaves room for the longest name within the 256 characters of a name
+	// in a list.
 	maxPrefix = 150
 
-	// maxOwnTags leaves room for the 32 labels that a record may have, and for
-	// the ones that a write adds before it removes others: a secret has at most
-	// 50 tags.
+	// maxOwnTags leaves room for the 32 labels of a record, and for those that a write
+	// adds before it removes others: a secret has at most 50 tags.
 	maxOwnTags = 10
 )
 
@@ -63,11 +62,7 @@ func New(client *secretsmanager.Client, prefix string, opts *Options) (*tokensto
 	if err != nil {
 		return nil, err
 	}
-	var portable *tokenstore.Options
-	if opts != nil {
-		portable = opts.Store
-	}
-	return tokenstore.New(d, portable)
+	return tokenstore.New(d, cmp.Or(opts, &Options{}).Store)
 }
 
 // NewDriver returns the driver that New uses, for decorators and tests. See New.
@@ -78,10 +73,7 @@ func NewDriver(client *secretsmanager.Client, prefix string, opts *Options) (dri
 	if err := checkPrefix(prefix); err != nil {
 		return nil, fmt.Errorf("awssm: prefix %q %w", prefix, err)
 	}
-	var o Options
-	if opts != nil {
-		o = *opts
-	}
+	o := cmp.Or(opts, &Options{})
 	if err := checkTags(o.Tags); err != nil {
 		return nil, fmt.Errorf("awssm: %w", err)
 	}
@@ -91,8 +83,8 @@ func NewDriver(client *secretsmanager.Client, prefix string, opts *Options) (dri
 	}, nil
 }
 
-// wallClock returns the time without the monotonic reading, which may stand
-// still while a function is frozen between invocations.
+// wallClock returns the time without the monotonic reading, which may stop while a
+// function is frozen between invocations.
 func wallClock() time.Time { return time.Now().Round(0) }
 
 var pathElement = regexp.MustCompile(`^[A-Za-z0-9_+=.@-]+$`)
@@ -133,22 +125,18 @@ func checkTags(tags map[string]string) error {
 }
 
 // Policy returns the IAM policy that a role needs for a store with this prefix
-// and these options, as JSON. It lets the role do what the store does and nothing
-// else, as far as IAM can tell: lists cannot be limited to a prefix, so the role
-// can read the names and tags of all secrets of its region. region and account
-// may be "*".
+// and these options, as JSON. The role may do what the store does and nothing else,
+// as far as IAM can tell: IAM cannot limit lists to a prefix, so the role can read the
+// names and tags of all secrets of its region. region and account may be "*".
 //
-// The KMSKeyID of the options, if there is one, has to be the ARN of a key for
-// that, because IAM does not know aliases in resources.
+// A KMSKeyID of the options has to be the ARN of a key here: IAM does not know aliases
+// in resources.
 func Policy(region, account, prefix string, opts *Options) string {
-	var o Options
-	if opts != nil {
-		o = *opts
-	}
+	o := cmp.Or(opts, &Options{})
 	arn := "arn:" + partition(region) + ":secretsmanager:" + region + ":" + account + ":secret:" + prefix + "/*"
-	actions := []string{"CreateSecret", "DescribeSecret", "GetSecretValue", "PutSecretValue"}
-	if !o.KeepDeleted {
-		actions = []string{"CreateSecret", "DeleteSecret", "DescribeSecret", "GetSecretValue", "PutSecretValue"}
+	actions := []string{"CreateSecret", "DeleteSecret", "DescribeSecret", "GetSecretValue", "PutSecretValue"}
+	if o.KeepDeleted {
+		actions = slices.Delete(actions, 1, 2)
 	}
 	p := policy{Version: "2012-10-17", Statement: []statement{
 		{Sid: "Records", Effect: "Allow", Action: qualify(actions...), Resource: arn},
@@ -189,7 +177,7 @@ func qualify(actions ...string) []string {
 	return actions
 }
 
-// partition returns what ARNs of a region begin with.
+// partition returns the beginning of the ARNs of a region.
 func partition(region string) string {
 	for prefix, name := range map[string]string{"cn-": "aws-cn", "us-gov-": "aws-us-gov"} {
 		if strings.HasPrefix(region, prefix) {
@@ -197,9 +185,4 @@ func partition(region string) string {
 		}
 	}
 	return "aws"
-}
-
-// compareLabels orders labels as payloads have them.
-func compareLabels(a, b driver.Label) int {
-	return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Value, b.Value), cmp.Compare(a.Nonce, b.Nonce))
 }

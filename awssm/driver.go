@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -15,42 +14,38 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
 const (
 	// maxSize is the limit of a value.
 	maxSize = 64 << 10
 
-	// dailyWrites is how many versions a secret has: those of the last 24 hours
-	// are not removed, however many there are.
+	// dailyWrites is how many versions a secret has. Versions of the last 24 hours are
+	// not removed, however many there are.
 	dailyWrites = 100
 
 	// listLag is how long lists and searches may not reflect a change, by the
 	// documentation of ListSecrets.
 	listLag = 5 * time.Minute
 
-	// baseLife is how long a version counts as just read. The version after it
-	// is there for 24 hours at the least, so that a writer whose base is younger
-	// is refused if another one was first.
+	// baseLife is how long a version counts as just read. The version after it stays for
+	// at least 24 hours, so that a writer with a younger base is refused if another
+	// one came first.
 	baseLife = time.Hour
 
-	// labelLife is how long after it was added a tag that no record holds may
-	// belong to a write that is under way. A write commits within half of that, or
-	// not at all; the other half is for clocks that differ. More would keep a record
-	// longer from being written whose writers have left all the tags it can have.
+	// labelLife is how long a tag that no record holds may belong to a write that is
+	// under way. A write commits within half of that, or not at all; the other half is
+	// for clocks that differ. A longer one would keep a record from being written whose
+	// tags are used up.
 	labelLife = time.Hour
 
-	// cleanup bounds how long removing old tags may hold up a write that has
-	// succeeded.
+	// cleanup bounds how long the removal of old tags may hold up a successful write.
 	cleanup = 5 * time.Second
 
-	// patience bounds how long Create waits for a name that is being deleted, if
-	// its context does not.
+	// patience bounds how long Create waits for a name that is being deleted, if its
+	// context does not.
 	patience = 2 * time.Minute
-
-	// farthest is how many versions apart two states are still recognized as
-	// states of one chain.
-	farthest = 128
 )
 
 // secrets implements driver.Secrets.
@@ -65,11 +60,19 @@ type secrets struct {
 
 var _ driver.Labeler = (*secrets)(nil)
 
-// Format prints s as its type. Package fmt would print what the client holds.
+// Format prints s as its type. Package fmt would print the contents of the client.
 func (s *secrets) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("*awssm.secrets")) }
 
-// Properties implements driver.Secrets. Of reads the service promises only that
-// they are consistent in the end.
+func (s *secrets) path(name string) string { return s.prefix + "/" + name }
+
+// name returns the name of the record at a path. Deeper paths are another prefix's.
+func (s *secrets) name(path string) (string, bool) {
+	name, ok := strings.CutPrefix(path, s.prefix+"/")
+	return name, ok && driverkit.LegalName(name)
+}
+
+// Properties implements driver.Secrets. Of reads the service promises only that they
+// are consistent in the end.
 func (s *secrets) Properties() driver.Properties {
 	return driver.Properties{
 		Name: "awssm", Place: "awssm/" + s.prefix, MaxSize: maxSize, ListLag: listLag, ReadLag: driver.Unbounded, DailyWrites: dailyWrites,
@@ -81,7 +84,7 @@ func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 	path := s.path(name)
 	st, err := s.read(ctx, path, path, "")
 	if errors.Is(err, errNoCurrent) {
-		// The secret is there. Either it has no value, or the read is out of date.
+		// The secret exists. Either it has no value, or the read is stale.
 		st, err = s.newest(ctx, name, "")
 	}
 	if err != nil {
@@ -90,8 +93,22 @@ func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return s.secret(st)
 }
 
-// Fresh implements driver.Secrets. It goes on from what a read returns, and from
-// than, to the version after which there is none.
+// secret returns a state as the portable type sees it.
+func (s *secrets) secret(st state) (driver.Secret, error) {
+	if st.err != nil {
+		return driver.Secret{}, st.err
+	}
+	return driver.Secret{Payload: driver.Payload{Data: st.data}, Version: s.sighted(st.place, st.lacks), Updated: st.created}, nil
+}
+
+// sighted remembers that a version was just read or written.
+func (s *secrets) sighted(at place, lacks []driver.Label) driver.Version {
+	s.seen.add(at.version(), sighting{s.now(), lacks})
+	return at.version()
+}
+
+// Fresh implements driver.Secrets. It goes on from the state that a read returns, and
+// from than, to the last version of the chain.
 func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
 	st, err := s.newest(ctx, name, than.Version)
 	if err != nil {
@@ -100,41 +117,132 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 	return s.secret(st)
 }
 
-// Create implements driver.Secrets.
-func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (driver.Version, error) {
-	path, labels := s.path(name), s.pool.use(p.Labels)
-	begun, unseen := s.now(), 0
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
-		at, err := s.create(ctx, path, record(p.Data, nil), s.tagsOf(p.Labels))
-		switch {
-		case err == nil:
-			return s.sighted(at, nil), nil
-		case errors.Is(err, driver.ErrNotFound):
-			err = s.evict(ctx, path, err)
-		case errors.Is(err, driver.ErrExists):
-			var v driver.Version
-			if v, err = s.succeed(ctx, name, p, labels, err); v != "" {
-				return v, nil
-			}
-			if unseen++; err == nil && unseen == 10 {
-				// The service says that it exists, and no read shows it.
-				return "", fmt.Errorf("%w: %s", driver.ErrExists, path)
-			}
+// errGone means that the state that was read is of a secret that does not exist any more.
+var errGone = errors.New("the secret is gone")
+
+// newest returns the newest state of a secret that can be proved, which may be a
+// tombstone. Reads by name may lag; reads by the ID of a version are not known to, and
+// whether an ID is taken is what decides writes.
+func (s *secrets) newest(ctx context.Context, name string, than driver.Version) (state, error) {
+	path := s.path(name)
+	st, err := s.read(ctx, path, path, "")
+	for tries := 0; ; tries++ {
+		if errors.Is(err, driver.ErrNotFound) {
+			st, err = s.read(ctx, path, path, first(path))
 		}
 		if err != nil {
-			return "", err
+			return state{}, s.unvalued(ctx, path, err)
 		}
-		if s.now().Sub(begun) > patience {
-			return "", fmt.Errorf("%w: %s is still being deleted", driver.ErrUnavailable, path)
+		end, err2 := s.end(ctx, st, than)
+		if !errors.Is(err2, errGone) {
+			return end, err2
 		}
-		if err := sleep(ctx, pause); err != nil {
-			return "", err
+		if tries == 2 {
+			return state{}, fmt.Errorf("%w: %s is deleted and created all the time", driver.ErrUnavailable, path)
 		}
+		err = driver.ErrNotFound // the read was of an earlier incarnation
 	}
 }
 
-// succeed creates a secret in the place of one that exists, if its record was
-// deleted. It returns nothing if that has to be tried again.
+// end returns the last state of st's secret: the end of the chain that st is in and, if
+// than is the place of another chain, the younger of the two ends. There are two if
+// another tool has written to the secret without following the chain, or has moved the
+// label AWSCURRENT.
+func (s *secrets) end(ctx context.Context, st state, than driver.Version) (state, error) {
+	known, ok := parse(than)
+	if !ok || known.arn != st.arn || known == st.place {
+		return s.follow(ctx, st, 0)
+	}
+	if n := distance(st.place, known); n > 0 {
+		return s.follow(ctx, st, n)
+	}
+	end, err := s.follow(ctx, st, 0)
+	if err != nil || distance(known, st.place) > 0 {
+		return end, err
+	}
+	other, err := s.read(ctx, st.path, known.arn, known.id)
+	switch {
+	case errors.Is(err, errNoVersion):
+		return end, nil // it has been removed, as the oldest are
+	case errors.Is(err, driver.ErrNotFound):
+		return state{}, errGone
+	case err != nil:
+		return state{}, err
+	}
+	if other, err = s.follow(ctx, other, 0); err == nil && !other.created.After(end.created) {
+		return end, nil
+	}
+	return other, err
+}
+
+// follow returns the last state of the chain that st is in. The version that is n after
+// st is known to exist. The place of every version is known beforehand, so that a chain
+// of n versions takes about 2 log n reads.
+func (s *secrets) follow(ctx context.Context, st state, n int) (state, error) {
+	chain := []place{st.place}
+	at := func(i int) place {
+		for len(chain) <= i {
+			chain = append(chain, chain[len(chain)-1].next())
+		}
+		return chain[i]
+	}
+	last, beyond := n, -1 // the last version that is known to exist; one that is not
+	proved := false       // that the secret exists
+	for step := 1; beyond != last+1; {
+		i := last + step
+		if beyond > 0 {
+			i = (last + beyond) / 2
+		}
+		found, err := s.read(ctx, st.path, st.arn, at(i).id)
+		switch {
+		case err == nil:
+			st, last, step, proved = found, i, 2*step, true
+		case errors.Is(err, driver.ErrNotFound):
+			beyond = i
+			proved = proved || errors.Is(err, errNoVersion)
+		default:
+			return state{}, err
+		}
+	}
+	if proved && st.place == at(last) {
+		return st, nil
+	}
+	found, err := s.read(ctx, st.path, st.arn, at(last).id)
+	if errors.Is(err, driver.ErrNotFound) {
+		return state{}, errGone
+	}
+	return found, err
+}
+
+// Create implements driver.Secrets.
+func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (v driver.Version, err error) {
+	path, labels, unseen := s.path(name), s.pool.use(p.Labels), 0
+	deletion := driverkit.Backoff{Pause: 50 * time.Millisecond, Longest: 2 * time.Second, Patience: patience, Now: s.now}
+	created, err := deletion.Until(ctx, func() (bool, error) {
+		at, err := s.create(ctx, path, encode(p.Data, nil), tagsOf(p.Labels, s.now()))
+		switch {
+		case err == nil:
+			v = s.sighted(at, nil)
+		case errors.Is(err, driver.ErrNotFound):
+			err = s.evict(ctx, path, err)
+		case errors.Is(err, driver.ErrExists):
+			if v, err = s.succeed(ctx, name, p, labels, err); v == "" {
+				unseen++
+			}
+			if unseen == 10 && err == nil {
+				err = fmt.Errorf("%w: %s", driver.ErrExists, path) // no read shows it
+			}
+		}
+		return v != "", err
+	})
+	if !created && err == nil {
+		err = fmt.Errorf("%w: %s is still being deleted", driver.ErrUnavailable, path)
+	}
+	return v, err
+}
+
+// succeed creates a secret in the place of one whose record was deleted. It returns no
+// version and no error if Create has to try again.
 func (s *secrets) succeed(ctx context.Context, name string, p driver.Payload, labels issued, exists error) (driver.Version, error) {
 	st, err := s.newest(ctx, name, "")
 	switch {
@@ -145,21 +253,17 @@ func (s *secrets) succeed(ctx context.Context, name string, p driver.Payload, la
 	case st.tombstone == nil:
 		return "", exists
 	case !st.tombstone.Kept:
-		// Whoever deleted the record did not get as far as this.
-		return "", s.remove(ctx, st.arn)
+		return "", s.remove(ctx, st.arn) // the process that deleted the record did not get to it
 	}
-	v, err := s.replace(ctx, change{
-		path: s.path(name), base: base{place: st.place}, next: st.next(), issued: labels, creates: true, begun: s.now(),
-	}, p)
+	v, err := s.commit(ctx, change{base: base{place: st.place}, path: s.path(name), issued: labels, creates: true, begun: s.now()}, p)
 	if errors.Is(err, driver.ErrConflict) || errors.Is(err, driver.ErrNotFound) {
 		return "", nil
 	}
 	return v, err
 }
 
-// evict makes sure that a secret which is being deleted, and still has its name,
-// is not only scheduled to be deleted in some days. It goes by the ARN, because
-// the name may be another secret's by then.
+// evict ends the recovery window of a secret that is scheduled for deletion and still has
+// its name. It goes by the ARN: by then the name may belong to another secret.
 func (s *secrets) evict(ctx context.Context, path string, scheduled error) error {
 	out, err := s.describe(ctx, path)
 	switch {
@@ -168,7 +272,7 @@ func (s *secrets) evict(ctx context.Context, path string, scheduled error) error
 	case err != nil:
 		return err
 	case out.DeletedDate == nil:
-		return nil // what was described is a secret of another life
+		return nil // this is a secret of another incarnation
 	case s.keep:
 		return fmt.Errorf("%w: another program has scheduled the deletion of the secret: %v", driver.ErrUnavailable, scheduled)
 	}
@@ -182,8 +286,7 @@ func (s *secrets) Update(ctx context.Context, name string, base driver.Secret, p
 	if c.base, err = s.base(ctx, name, base.Version); err != nil {
 		return "", err
 	}
-	c.next = c.base.next()
-	return s.replace(ctx, c, p)
+	return s.commit(ctx, c, p)
 }
 
 // A base is a version that may be written over.
@@ -192,9 +295,9 @@ type base struct {
 	lacks []driver.Label // labels of it that its secret had no room for
 }
 
-// base returns the place of a version that may be written over. One that was read
-// long ago is read again: the version that came after it may have been removed
-// since, and would refuse nobody.
+// base returns the place of a version that may be written over. It reads a version again
+// that was read long ago: the version after it may have been removed since, and would
+// refuse no writer.
 func (s *secrets) base(ctx context.Context, name string, v driver.Version) (base, error) {
 	at, ok := parse(v)
 	if !ok {
@@ -215,42 +318,142 @@ func (s *secrets) base(ctx context.Context, name string, v driver.Version) (base
 
 // A change is one replacement of a state.
 type change struct {
+	base
 	path    string
-	base    base
-	next    place          // of the version to be made
 	old     []driver.Label // of the base
 	issued  issued         // of the new ones
 	creates bool           // over a state without a record
 	begun   time.Time
 }
 
-// replace stores p as the version next.
-func (s *secrets) replace(ctx context.Context, c change, p driver.Payload) (driver.Version, error) {
-	missing := without(c.base.lacks, without(c.base.lacks, p.Labels))
-	lacks, err := s.label(ctx, c, slices.Concat(without(p.Labels, c.old), missing), slices.Concat(c.old, p.Labels))
+// commit stores p as the version after the base of c.
+func (s *secrets) commit(ctx context.Context, c change, p driver.Payload) (driver.Version, error) {
+	missing := driverkit.Without(c.base.lacks, driverkit.Without(c.base.lacks, p.Labels))
+	lacks, err := s.label(ctx, c, slices.Concat(driverkit.Without(p.Labels, c.old), missing), slices.Concat(c.old, p.Labels))
 	if err == nil && s.now().Sub(c.begun) > labelLife/2 {
-		return "", fmt.Errorf("%w: the process stood still, and the labels may be gone", driver.ErrConflict)
+		return "", fmt.Errorf("%w: the process was suspended, and its labels may have been removed", driver.ErrConflict)
 	}
 	if err == nil {
-		err = s.put(ctx, c.next, record(p.Data, lacks))
+		err = s.put(ctx, c.next(), encode(p.Data, lacks))
 	}
 	if err != nil {
 		s.takeBack(ctx, c, err)
 		return "", err
 	}
-	s.unlabel(ctx, c.base.arn, without(c.old, p.Labels))
-	return s.sighted(c.next, lacks), nil
+	s.unlabel(ctx, c.arn, driverkit.Without(c.old, p.Labels))
+	return s.sighted(c.next(), lacks), nil
 }
 
-// Delete implements driver.Secrets. A tombstone ends the chain of versions, so
-// that a writer with the same base is refused. Then the secret is deleted, by its
-// ARN: the next one of its name has another.
+// label adds labels to the secret of a change. held are the labels that must stay. It
+// returns those that there is no room for: a label is a hint, and a record is written
+// without it rather than not at all.
+func (s *secrets) label(ctx context.Context, c change, labels, held []driver.Label) (lacks []driver.Label, err error) {
+	if len(labels) == 0 {
+		return nil, nil
+	}
+	err = s.attach(ctx, c.arn, tagsOf(labels, s.now()))
+	if err == nil || !unfit(err) {
+		return nil, err
+	}
+	out, unknown := s.describe(ctx, c.arn)
+	if ctx.Err() != nil {
+		return nil, unknown
+	}
+	used := 0 // tags that there are, beside the labels that are to be added
+	if unknown == nil {
+		used = len(out.Tags) - len(labels) + len(driverkit.Without(labels, labelsOf(out.Tags)))
+	}
+	if used+len(labels) <= maxTags && !full(err) {
+		return nil, err // it is not about how many there are
+	}
+	if unknown == nil {
+		removed, err := s.tidy(ctx, c, driverkit.Without(abandoned(out.Tags, s.now()), slices.Concat(held, labels)))
+		if err != nil {
+			return nil, err
+		}
+		used -= removed
+	}
+	fits := labels[:max(0, min(maxTags-used, len(labels)))]
+	if len(fits) > 0 {
+		if err := s.attach(ctx, c.arn, tagsOf(fits, s.now())); err != nil && !unfit(err) {
+			return nil, err
+		} else if err != nil {
+			fits = nil
+		}
+	}
+	return labels[len(fits):], nil
+}
+
+// tidy removes labels that abandoned or refused writes have left, and returns how many.
+// No record holds them if the base of the change is the present state, which tidy asks
+// first. It returns no error if it cannot remove them: then they take room.
+func (s *secrets) tidy(ctx context.Context, c change, abandoned []driver.Label) (int, error) {
+	if len(abandoned) == 0 {
+		return 0, nil
+	}
+	switch _, err := s.read(ctx, c.path, c.arn, c.next().id); {
+	case err == nil:
+		return 0, fmt.Errorf("%w: %s has a newer version", driver.ErrConflict, c.arn)
+	case !errors.Is(err, driver.ErrNotFound):
+		return 0, err
+	}
+	if _, err := s.detach(ctx, c.arn, keysOf(abandoned)); err != nil {
+		return 0, ctx.Err()
+	}
+	return len(abandoned), nil
+}
+
+// unlabel removes labels. It ignores failures: labels that are left do no harm. kept
+// says that all of them are certainly still there, and stay.
+func (s *secrets) unlabel(ctx context.Context, arn string, labels []driver.Label) (kept bool) {
+	if len(labels) == 0 {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, cleanup)
+	defer cancel()
+	kept, _ = s.detach(ctx, arn, keysOf(labels))
+	return kept
+}
+
+// takeBack removes the labels that a failed write has added, if it has certainly failed
+// and none of them belongs to another write. It leaves the others to a later write over
+// the same base.
+func (s *secrets) takeBack(ctx context.Context, c change, err error) {
+	var unused, used []driver.Label
+	for l, first := range c.issued {
+		if first.IsZero() {
+			unused = append(unused, l)
+		} else {
+			used = append(used, l)
+		}
+	}
+	conflict := errors.Is(err, driver.ErrConflict)
+	switch {
+	case errors.Is(err, driver.ErrNotFound), conflict && c.creates:
+		return // Create goes on with the same labels
+	case !errors.As(err, new(rejected)), ctx.Err() != nil:
+		s.pool.leave(c, slices.Concat(unused, used))
+		return
+	case !conflict:
+		s.pool.leave(c, used)
+	}
+	// A used label may belong to a write over this base whose outcome is unknown, and
+	// which may have won: it stays. A label whose removal was asked for may disappear at
+	// any later time: no write uses it again.
+	if kept := s.unlabel(ctx, c.arn, unused); kept && !conflict {
+		s.pool.leave(c, unused)
+	}
+}
+
+// Delete implements driver.Secrets. A tombstone ends the chain of versions, so that a
+// writer with the same base is refused. Then the secret is deleted, by its ARN: the next
+// one of its name has another.
 func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) error {
 	at, err := s.base(ctx, name, base.Version)
 	if err == nil {
 		t := tombstone{Deleted: rand.Text(), Kept: s.keep}
 		if err = s.put(ctx, at.next(), t.value()); err == nil {
-			return s.finish(ctx, at.arn, t, base.Labels)
+			return s.clear(ctx, at.arn, t, base.Labels)
 		}
 	}
 	if !errors.Is(err, driver.ErrConflict) && !errors.Is(err, driver.ErrNotFound) {
@@ -263,13 +466,13 @@ func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) e
 	case unread != nil:
 		return unread
 	case st.tombstone != nil:
-		return s.finish(ctx, st.arn, *st.tombstone, nil) // the labels are not ours to remove
+		return s.clear(ctx, st.arn, *st.tombstone, nil) // the labels are not ours to remove
 	}
 	return fmt.Errorf("%w: %s", driver.ErrConflict, s.path(name))
 }
 
-// finish does what is left to do once a tombstone is in place.
-func (s *secrets) finish(ctx context.Context, arn string, t tombstone, labels []driver.Label) error {
+// clear removes what is left of a secret once its tombstone is in place.
+func (s *secrets) clear(ctx context.Context, arn string, t tombstone, labels []driver.Label) error {
 	if t.Kept {
 		s.unlabel(ctx, arn, labels)
 		return nil
@@ -287,53 +490,50 @@ func (s *secrets) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[driv
 		keys = append(keys, tagPrefix(l))
 	}
 	slices.Sort(keys)
-	keys = slices.Compact(keys)
-	return func(yield func(driver.Named, error) bool) {
-		yielded := map[string]bool{}
-		for some := range slices.Chunk(keys, filterValues) {
-			filters := []types.Filter{{Key: types.FilterNameStringTypeTagKey, Values: some}, below(s.prefix)}
-			if !s.fetch(ctx, filters, yielded, yield) {
-				return
-			}
-		}
-	}
+	return s.fetch(ctx, slices.Collect(slices.Chunk(slices.Compact(keys), filterValues)))
 }
 
 // List implements driver.Secrets.
 func (s *secrets) List(ctx context.Context) iter.Seq2[driver.Named, error] {
-	return func(yield func(driver.Named, error) bool) {
-		s.fetch(ctx, []types.Filter{below(s.prefix)}, map[string]bool{}, yield)
-	}
+	return s.fetch(ctx, [][]string{nil})
 }
 
-// fetch yields the secrets that meet the conditions and were not yielded before.
-// It reports whether more are wanted. Filters are prefixes, and match what is below
-// another prefix in this one too: that is left out.
-func (s *secrets) fetch(ctx context.Context, filters []types.Filter, yielded map[string]bool, yield func(driver.Named, error) bool) bool {
-	more, err := s.batch(ctx, filters, func(path string, st state) bool {
-		name, ok := s.name(path)
-		if !ok || st.tombstone != nil || yielded[name] {
-			return true
+// fetch yields the secrets that have tags with the given beginnings, each once: those of
+// any tags for nil. The condition of the prefix matches the secrets of deeper prefixes
+// too, which fetch leaves out.
+func (s *secrets) fetch(ctx context.Context, searches [][]string) iter.Seq2[driver.Named, error] {
+	return driverkit.Seq(func(yield func(driver.Named, error) bool) error {
+		yielded := map[string]bool{}
+		for _, keys := range searches {
+			filters := []types.Filter{{Key: types.FilterNameStringTypeTagKey, Values: keys}, below(s.prefix)}
+			if keys == nil {
+				filters = filters[1:]
+			}
+			for st, err := range s.batch(ctx, filters) {
+				if err != nil {
+					return err
+				}
+				name, ok := s.name(st.path)
+				if !ok || st.tombstone != nil || yielded[name] {
+					continue
+				}
+				yielded[name] = true
+				if secret, err := s.secret(st); !yield(driver.Named{Name: name, Secret: secret}, err) {
+					return nil
+				}
+			}
 		}
-		yielded[name] = true
-		secret, err := s.secret(st)
-		return yield(driver.Named{Name: name, Secret: secret}, err)
+		return nil
 	})
-	if err != nil {
-		yield(driver.Named{}, err)
-	}
-	return more && err == nil
 }
 
 // Names implements driver.Secrets.
 func (s *secrets) Names(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		err := s.list(ctx, s.prefix, func(path string) bool {
-			name, ok := s.name(path)
-			return !ok || yield(name, nil)
-		})
-		if err != nil {
-			yield("", err)
+		for path, err := range s.list(ctx, s.prefix) {
+			if name, ok := s.name(path); (ok || err != nil) && !yield(name, err) {
+				return
+			}
 		}
 	}
 }
@@ -341,155 +541,7 @@ func (s *secrets) Names(ctx context.Context) iter.Seq2[string, error] {
 // Close implements driver.Secrets. There is nothing to release.
 func (s *secrets) Close() error { return nil }
 
-var legalName = regexp.MustCompile(`^[a-z0-9]{1,64}$`)
-
-func (s *secrets) path(name string) string { return s.prefix + "/" + name }
-
-// name returns the name of the record at a path. Deeper ones are another
-// prefix's.
-func (s *secrets) name(path string) (string, bool) {
-	name, ok := strings.CutPrefix(path, s.prefix+"/")
-	return name, ok && legalName.MatchString(name)
-}
-
-// secret returns a state as the portable type sees it.
-func (s *secrets) secret(st state) (driver.Secret, error) {
-	if st.err != nil {
-		return driver.Secret{}, st.err
-	}
-	return driver.Secret{Payload: driver.Payload{Data: st.data}, Version: s.sighted(st.place, st.lacks), Updated: st.created}, nil
-}
-
-// sighted notes that a version was just read or written.
-func (s *secrets) sighted(at place, lacks []driver.Label) driver.Version {
-	s.seen.note(at.version(), sighting{s.now(), lacks})
-	return at.version()
-}
-
-// errGone means that what was read is of a secret that is not there any more.
-var errGone = errors.New("the secret is gone")
-
-// newest returns the newest state of a secret that can be proved, a tombstone
-// included. Reads by name may lag; reads by the ID of a version are not known to,
-// and whether an ID is taken is what decides writes.
-func (s *secrets) newest(ctx context.Context, name string, than driver.Version) (state, error) {
-	path := s.path(name)
-	st, err := s.read(ctx, path, path, "")
-	for tries := 0; ; tries++ {
-		if errors.Is(err, driver.ErrNotFound) {
-			st, err = s.read(ctx, path, path, first(path))
-		}
-		if err != nil {
-			return state{}, s.unvalued(ctx, path, err)
-		}
-		end, err2 := s.end(ctx, path, st, than)
-		if !errors.Is(err2, errGone) {
-			return end, err2
-		}
-		if tries == 2 {
-			return state{}, fmt.Errorf("%w: %s is deleted and created all the time", driver.ErrUnavailable, path)
-		}
-		err = driver.ErrNotFound // what was read is of an earlier life
-	}
-}
-
-// end returns the last state of st's secret: the end of the chain that st is in
-// and, if than is the place of another, the younger of the two ends. There are two
-// if somebody has written to the secret without following the chain, or has moved
-// the label AWSCURRENT.
-func (s *secrets) end(ctx context.Context, path string, st state, than driver.Version) (state, error) {
-	known, ok := parse(than)
-	if !ok || known.arn != st.arn || known == st.place {
-		return s.follow(ctx, path, st, 0)
-	}
-	if n := distance(st.place, known); n > 0 {
-		return s.follow(ctx, path, st, n)
-	}
-	end, err := s.follow(ctx, path, st, 0)
-	if err != nil || distance(known, st.place) > 0 {
-		return end, err
-	}
-	other, err := s.read(ctx, path, known.arn, known.id)
-	switch {
-	case errors.Is(err, errNoVersion):
-		return end, nil // it has been removed, as the oldest are
-	case errors.Is(err, driver.ErrNotFound):
-		return state{}, errGone
-	case err != nil:
-		return state{}, err
-	}
-	if other, err = s.follow(ctx, path, other, 0); err == nil && !other.created.After(end.created) {
-		return end, nil
-	}
-	return other, err
-}
-
-// distance returns how many versions b is after a, or 0 if it is not.
-func distance(a, b place) int {
-	for n := range farthest {
-		if a = a.next(); a == b {
-			return n + 1
-		}
-	}
-	return 0
-}
-
-// follow returns the last state of the chain that st is in. The version that is n
-// after st is known to exist. Where every version would be is known beforehand, so
-// that a chain of n versions is followed in about 2 log n reads.
-func (s *secrets) follow(ctx context.Context, path string, st state, n int) (state, error) {
-	chain := []place{st.place}
-	at := func(i int) place {
-		for len(chain) <= i {
-			chain = append(chain, chain[len(chain)-1].next())
-		}
-		return chain[i]
-	}
-	last, beyond := n, -1 // the last version that is known to exist; one that is not
-	proved := false       // that the secret exists
-	for step := 1; beyond != last+1; {
-		i := last + step
-		if beyond > 0 {
-			i = (last + beyond) / 2
-		}
-		found, err := s.read(ctx, path, st.arn, at(i).id)
-		switch {
-		case err == nil:
-			st, last, step, proved = found, i, 2*step, true
-		case errors.Is(err, driver.ErrNotFound):
-			beyond = i
-			proved = proved || errors.Is(err, errNoVersion)
-		default:
-			return state{}, err
-		}
-	}
-	if proved && st.place == at(last) {
-		return st, nil
-	}
-	found, err := s.read(ctx, path, st.arn, at(last).id)
-	if errors.Is(err, driver.ErrNotFound) {
-		return state{}, errGone
-	}
-	return found, err
-}
-
-// without returns the labels of a that are not in b.
-func without(a, b []driver.Label) []driver.Label {
-	b = slices.SortedFunc(slices.Values(b), compareLabels)
-	return slices.DeleteFunc(slices.Clone(a), func(l driver.Label) bool {
-		_, found := slices.BinarySearchFunc(b, l, compareLabels)
-		return found
-	})
-}
-
-// sleep waits for d, or until ctx is done.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+// Relabel implements driver.Labeler.
+func (s *secrets) Relabel(name string, base driver.Version, added []driver.Label) []driver.Label {
+	return s.pool.relabel(base, added, s.now())
 }

@@ -1,24 +1,25 @@
 package awssm
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
 // Texts that Secrets Manager tells apart by nothing else.
@@ -27,8 +28,8 @@ const (
 	textCurrent = " staging label" // of a label that no version has, when the secret is there
 )
 
-// deletionTexts are in an InvalidRequestException about a secret that is deleted, or
-// whose name is one's that is. A KMS key may be pending deletion too.
+// deletionTexts are in an InvalidRequestException about a secret that is being deleted,
+// or about its name. A KMS key may be pending deletion too.
 var deletionTexts = []string{
 	"because it was marked for deletion",
 	"because a secret with this name is already scheduled for deletion",
@@ -42,9 +43,13 @@ var (
 	errNoCurrent = errors.New("no current version")
 )
 
-// codes are the error codes that have a class: those that the service documents,
-// and those that AWS documents for all services. Throttling has more of them, which
-// the SDK lists. A code that is not here, with a status of 4xx, is a refusal.
+// errCredentials is the class of an error about the credentials themselves, whatever
+// they would permit.
+var errCredentials = fmt.Errorf("%w: %w", driver.ErrDenied, driver.ErrCredentials)
+
+// codes are the classes of error codes: those that the service documents, and those
+// that AWS documents for all services. The SDK lists more of throttling. Any other code
+// with a status of 4xx is a refusal.
 var codes = map[string]error{
 	"ResourceNotFoundException": driver.ErrNotFound,
 	"ResourceExistsException":   driver.ErrExists,
@@ -96,20 +101,18 @@ type quotaError struct{ error }
 // Unwrap returns the client's own error.
 func (q quotaError) Unwrap() error { return q.error }
 
-// credentialCodes are the error codes about the credentials themselves, whatever
-// they would permit.
+// credentialCodes are the error codes of errCredentials.
 var credentialCodes = []string{
 	"ExpiredToken", "ExpiredTokenException", "IncompleteSignature", "IncompleteSignatureException", "InvalidAccessKeyId",
 	"InvalidClientTokenId", "InvalidSignatureException", "InvalidToken", "MissingAuthenticationToken",
 	"MissingAuthenticationTokenException", "RequestExpired", "SignatureDoesNotMatch", "UnrecognizedClientException",
 }
 
-// textFetch is in the SDK's error if its credentials could not be fetched. There is
-// no type for that.
+// textFetch is in the SDK's error if its credentials could not be fetched. That error
+// has no type.
 const textFetch = "get credentials: "
 
-// classify gives an error of the client its class. An error that fits none is
-// returned as it came.
+// classify returns the class of an error of the client, or nil if it has none.
 func classify(err error) error {
 	var (
 		answer    smithy.APIError
@@ -117,65 +120,64 @@ func classify(err error) error {
 		network   net.Error
 		quota     ratelimit.QuotaExceededError
 	)
+	fetched := err == nil || !strings.Contains(err.Error(), textFetch) // the credentials
 	switch {
-	case err == nil:
-		return nil
 	case errors.As(err, &answer):
 		return classifyAnswer(err, answer)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		// The caller's context is not done (see failed): the client's own time-out
-		// has run out. The error is not wrapped, or it would be taken for the
-		// caller's.
-		return fmt.Errorf("%w: the client's time-out has run out: %s", driver.ErrUnavailable, line(err))
+		return driver.ErrUnavailable
 	case errors.Is(err, errUnreadable), errors.As(err, &quota), errors.As(err, &transport),
 		errors.As(err, &network), errors.Is(err, net.ErrClosed), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		if strings.Contains(err.Error(), textFetch) {
-			return fmt.Errorf("%w: %w: %w", driver.ErrUnavailable, driver.ErrCredentials, err)
+		if !fetched {
+			return fmt.Errorf("%w: %w", driver.ErrUnavailable, driver.ErrCredentials)
 		}
-		return fmt.Errorf("%w: %w", driver.ErrUnavailable, err)
-	case strings.Contains(err.Error(), textFetch):
-		return fmt.Errorf("%w: %w: %w", driver.ErrDenied, driver.ErrCredentials, err)
+		return driver.ErrUnavailable
+	case !fetched:
+		return errCredentials
 	}
-	return err
+	return nil
 }
 
-// classifyAnswer is classify for an error that a service has answered with.
+// classifyAnswer is classify for an error that the service has answered with.
 func classifyAnswer(err error, answer smithy.APIError) error {
-	code, text, status := answer.ErrorCode(), strings.Join(strings.Fields(answer.ErrorMessage()), " "), statusOf(err)
+	code, text := answer.ErrorCode(), strings.Join(strings.Fields(answer.ErrorMessage()), " ")
 	says := func(t string) bool { return strings.Contains(text, t) }
-	_, throttled := retry.DefaultThrottleErrorCodes[code]
-	_, transient := retry.DefaultRetryableErrorCodes[code]
 	class := codes[code]
 	switch {
 	case slices.Contains(credentialCodes, code):
-		return fmt.Errorf("%w: %w: %w", driver.ErrDenied, driver.ErrCredentials, err)
+		return errCredentials
 	case class == driver.ErrNotFound && says(textVersion):
-		return fmt.Errorf("%w: %w: %w", class, errNoVersion, err)
+		return fmt.Errorf("%w: %w", class, errNoVersion)
 	case class == driver.ErrNotFound && says(textCurrent):
-		return fmt.Errorf("%w: %w: %w", class, errNoCurrent, err)
+		return fmt.Errorf("%w: %w", class, errNoCurrent)
 	case code == "InvalidRequestException" && slices.ContainsFunc(deletionTexts, says):
-		class = driver.ErrNotFound
+		return driver.ErrNotFound
 	case errors.As(err, new(quotaError)):
-		class = driver.ErrRefused
-	case code == "EncryptionFailure" || code == "DecryptionFailure":
-		if slices.ContainsFunc(keyTexts, says) {
-			class = driver.ErrRefused
-		}
+		return driver.ErrRefused
+	case (code == "EncryptionFailure" || code == "DecryptionFailure") && slices.ContainsFunc(keyTexts, says):
+		return driver.ErrRefused
 	case class != nil:
-	case throttled, transient, status >= http.StatusInternalServerError, status == http.StatusTooManyRequests:
-		class = driver.ErrUnavailable
-	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		class = driver.ErrDenied
-	case status >= http.StatusBadRequest:
-		class = driver.ErrRefused
+		return class
 	}
-	if class == nil {
-		return err
-	}
-	return fmt.Errorf("%w: %w", class, err)
+	return classifyStatus(code, statusOf(err))
 }
 
-// statusOf returns the status of the answer that err came of, or 0.
+// classifyStatus is classifyAnswer for a code that is not in codes.
+func classifyStatus(code string, status int) error {
+	_, throttled := retry.DefaultThrottleErrorCodes[code]
+	_, transient := retry.DefaultRetryableErrorCodes[code]
+	switch {
+	case throttled, transient, status >= http.StatusInternalServerError, status == http.StatusTooManyRequests:
+		return driver.ErrUnavailable
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return driver.ErrDenied
+	case status >= http.StatusBadRequest:
+		return driver.ErrRefused
+	}
+	return nil
+}
+
+// statusOf returns the status of the answer that err is about, or 0.
 func statusOf(err error) int {
 	var response *smithyhttp.ResponseError
 	if errors.As(err, &response) {
@@ -197,24 +199,21 @@ func refusal(err error) bool {
 	return status >= http.StatusBadRequest && status < http.StatusInternalServerError && !transient && !internal
 }
 
-// failed makes the error of a call out of the client's: an error of ctx if ctx is
-// done, else a classified one.
-func failed(ctx context.Context, call string, err error, sent []byte) error {
-	err = presentable(call, err, sent)
-	if cause := ctx.Err(); cause != nil {
-		if errors.Is(err, cause) {
-			return err
-		}
-		return fmt.Errorf("%w: %w", cause, err)
+// callError returns the error of a call for the client's: see driverkit.CallError. It
+// repeats nothing of what was sent.
+func callError(ctx context.Context, call string, err error, sent []byte) error {
+	if call == "CreateSecret" && errors.As(err, new(*types.LimitExceededException)) {
+		err = quotaError{err} // of the secrets of an account, which only an operator raises
 	}
-	return classify(err)
+	err = presentable(call, err, sent)
+	return driverkit.CallError(ctx, err, classify(err))
 }
 
 // errUnreadable means that something other than the service has answered.
 var errUnreadable = errors.New("the answer is not in Secrets Manager's form")
 
-// presentable returns err without what was sent and without what came back and
-// could not be read: errors of decoders quote their input.
+// presentable returns err without what was sent, and without an answer that could not
+// be read: errors of decoders quote their input.
 func presentable(call string, err error, sent []byte) error {
 	var answer smithy.APIError
 	var response *smithyhttp.ResponseError
@@ -223,23 +222,23 @@ func presentable(call string, err error, sent []byte) error {
 	switch {
 	case !isAnswer && broken(err) != nil:
 		return fmt.Errorf("%s: %w", call, broken(err))
-	case isAnswer && repeats(err.Error(), sent):
+	case isAnswer && driverkit.Repeats(err.Error(), sent):
 		code := answer.ErrorCode()
-		if repeats(code, sent) {
+		if driverkit.Repeats(code, sent) {
 			code = "UnknownError"
 		}
 		return fmt.Errorf("%s: %w", call, &smithy.GenericAPIError{Code: code, Message: "(text not shown)", Fault: answer.ErrorFault()})
 	case !isAnswer && errors.As(err, &response) && !strings.Contains(err.Error(), textFetch):
 		return fmt.Errorf("%s: status %d: %w", call, response.HTTPStatusCode(), errUnreadable)
-	case !isAnswer && (errors.As(err, &decoding) || repeats(err.Error(), sent)):
+	case !isAnswer && (errors.As(err, &decoding) || driverkit.Repeats(err.Error(), sent)):
 		return fmt.Errorf("%s: %w", call, errUnreadable)
 	}
 	return &shown{err}
 }
 
-// broken returns the transport's own error if err came of an answer that broke off
-// while it was read, and nil otherwise. It quotes nothing of the answer, as an error
-// of the decoder around it may.
+// broken returns the transport's own error if the connection broke while the answer was
+// read, and nil otherwise. It quotes nothing of the answer, as an error of the decoder
+// around it may.
 func broken(err error) error {
 	var response *smithyhttp.ResponseError
 	var network net.Error
@@ -260,28 +259,29 @@ func broken(err error) error {
 type shown struct{ err error }
 
 // Error returns the text.
-func (s *shown) Error() string { return line(s.err) }
+func (s *shown) Error() string { return strings.Join(strings.Fields(s.err.Error()), " ") }
 
 // Unwrap returns the client's own error.
 func (s *shown) Unwrap() error { return s.err }
 
-func line(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
-
-// longest is how much of what was sent a text may repeat.
-const longest = 12
-
-// repeats reports whether text holds a piece of what was sent, as it is or as it
-// goes over the wire.
-func repeats(text string, sent []byte) bool {
-	if len(sent) == 0 {
+// unfit reports whether the service has refused tags for what they are, or for how many.
+func unfit(err error) bool {
+	var answer smithy.APIError
+	if !errors.As(err, &answer) || errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrDenied) {
 		return false
 	}
-	wire := []byte(base64.StdEncoding.EncodeToString(sent))
-	for i := 0; i+longest <= len(text); i++ {
-		piece := []byte(text[i : i+longest])
-		if bytes.Contains(sent, piece) || bytes.Contains(wire, piece) {
-			return true
-		}
+	return slices.Contains([]string{
+		"InvalidParameterException", "InvalidRequestException", "LimitExceededException", "ValidationException",
+	}, answer.ErrorCode())
+}
+
+var tooMany = regexp.MustCompile(`(?i)\b(more than|at most|exceed\w*|limit\w*|maximum|quota|too many)\b`)
+
+// full reports whether a refusal of tags says that there are too many.
+func full(err error) bool {
+	if errors.As(err, new(*types.LimitExceededException)) {
+		return true
 	}
-	return len(sent) < longest && strings.Contains(text, string(sent))
+	var answer smithy.APIError
+	return errors.As(err, &answer) && tooMany.MatchString(answer.ErrorMessage()) && strings.Contains(strings.ToLower(answer.ErrorMessage()), "tag")
 }

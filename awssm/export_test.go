@@ -18,7 +18,9 @@ func Next(v driver.Version) driver.Version {
 }
 
 // Tags returns the tags of labels that are added at present.
-func Tags(d driver.Secrets, labels ...driver.Label) []types.Tag { return d.(*secrets).tagsOf(labels) }
+func Tags(d driver.Secrets, labels ...driver.Label) []types.Tag {
+	return tagsOf(labels, d.(*secrets).now())
+}
 
 // First returns the ID of the first version of the secret at a path.
 func First(path string) string { return first(path) }

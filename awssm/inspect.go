@@ -1,6 +1,7 @@
 package awssm
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -8,7 +9,6 @@ import (
 	"iter"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
 var _ driver.Inspector = (*secrets)(nil)
@@ -23,80 +24,58 @@ var _ driver.Inspector = (*secrets)(nil)
 // Inspect implements driver.Inspector. It takes a ListSecrets for a hundred
 // secrets, and two GetSecretValue for each of them.
 func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, error] {
-	return func(yield func(driver.Inspection, error) bool) {
+	return driverkit.Seq(func(yield func(driver.Inspection, error) bool) error {
 		in := &secretsmanager.ListSecretsInput{
 			Filters: []types.Filter{below(s.prefix)}, MaxResults: aws.Int32(listSize), IncludePlannedDeletion: aws.Bool(true),
 		}
 		for page, err := range s.pages(ctx, in) {
 			if err != nil {
-				yield(driver.Inspection{}, err)
-				return
+				return err
 			}
-			found, errs := s.inspectAll(ctx, page)
-			for i := range found {
-				if ctx.Err() != nil {
-					yield(driver.Inspection{}, ctx.Err())
-					return
+			page = slices.DeleteFunc(page, func(e types.SecretListEntry) bool {
+				_, ok := s.name(aws.ToString(e.Name))
+				return !ok
+			})
+			for found, err := range driverkit.FetchListed(ctx, page, nil, s.inspect) {
+				if found.Name == "" {
+					return err
 				}
-				if !yield(found[i], errs[i]) {
-					return
+				if !yield(found, err) {
+					return nil
 				}
 			}
 		}
-	}
-}
-
-// inspections is how many secrets are looked at at once.
-const inspections = 16
-
-// inspectAll looks at listed secrets. The errors are those of single ones.
-func (s *secrets) inspectAll(ctx context.Context, list []types.SecretListEntry) ([]driver.Inspection, []error) {
-	list = slices.DeleteFunc(list, func(e types.SecretListEntry) bool {
-		_, ok := s.name(aws.ToString(e.Name))
-		return !ok
+		return nil
 	})
-	found, errs := make([]driver.Inspection, len(list)), make([]error, len(list))
-	slots := make(chan struct{}, inspections)
-	var work sync.WaitGroup
-	for i, e := range list {
-		slots <- struct{}{}
-		work.Go(func() {
-			name, _ := s.name(aws.ToString(e.Name))
-			found[i] = driver.Inspection{Name: name}
-			if found[i].Faults, errs[i] = s.faults(ctx, name, e); errs[i] != nil {
-				errs[i] = fmt.Errorf("%s: %w", s.path(name), errs[i])
-			}
-			if e.DeletedDate == nil {
-				found[i].Labels, found[i].Abandoned = labelsOf(e.Tags), s.abandoned(e.Tags)
-			}
-			<-slots
-		})
-	}
-	work.Wait()
-	return found, errs
 }
 
-// faults returns what is wrong with a listed secret.
-func (s *secrets) faults(ctx context.Context, name string, e types.SecretListEntry) ([]driver.Fault, error) {
-	path, arn := s.path(name), aws.ToString(e.ARN)
-	if at := e.DeletedDate; at != nil {
-		// The date is when it was deleted, or when it will be.
-		if s.now().Sub(*at).Abs() < time.Hour {
-			return nil, nil // it is about to go away, as deleted secrets do
-		}
-		return []driver.Fault{{
-			Kind: driver.FaultDeleted, Exclusive: true, Action: "delete it for good",
-			Detail: fmt.Sprintf("another program has scheduled its deletion (%s); RestoreSecret brings it back", at.UTC().Format(time.DateOnly)),
-			Mend:   func(ctx context.Context) error { return s.remove(ctx, arn) },
-		}}, nil
+// inspect looks at a listed secret.
+func (s *secrets) inspect(ctx context.Context, e types.SecretListEntry) (driver.Inspection, error) {
+	name, _ := s.name(aws.ToString(e.Name))
+	found := driver.Inspection{Name: name}
+	if e.DeletedDate == nil {
+		found.Labels, found.Abandoned = labelsOf(e.Tags), abandoned(e.Tags, s.now())
 	}
-	now, err := s.read(ctx, path, arn, "")
+	var err error
+	if found.Faults, err = s.faults(ctx, name, e); err != nil {
+		err = fmt.Errorf("%s: %w", s.path(name), err)
+	}
+	return found, err
+}
+
+// faults returns the faults of a listed secret.
+func (s *secrets) faults(ctx context.Context, name string, e types.SecretListEntry) ([]driver.Fault, error) {
+	arn := aws.ToString(e.ARN)
+	if e.DeletedDate != nil {
+		return s.scheduled(arn, *e.DeletedDate), nil
+	}
+	now, err := s.read(ctx, s.path(name), arn, "")
 	if err = s.unvalued(ctx, arn, err); errors.As(err, new(vacantError)) {
 		return []driver.Fault{s.vacant(arn)}, nil
 	}
 	var end state
 	if err == nil {
-		end, err = s.follow(ctx, path, now, 0)
+		end, err = s.follow(ctx, now, 0)
 	}
 	switch {
 	case errors.Is(err, driver.ErrNotFound), errors.Is(err, errGone):
@@ -115,10 +94,24 @@ func (s *secrets) faults(ctx context.Context, name string, e types.SecretListEnt
 		return []driver.Fault{{
 			Kind: driver.FaultDue, Action: "delete the secret",
 			Detail: "its record was deleted, and the secret with its earlier versions was not",
-			Mend:   func(ctx context.Context) error { return s.finish(ctx, arn, *end.tombstone, nil) },
+			Mend:   func(ctx context.Context) error { return s.clear(ctx, arn, *end.tombstone, nil) },
 		}}, nil
 	}
 	return nil, nil
+}
+
+// scheduled is the fault that a secret is scheduled for deletion. at is when it was
+// deleted, or when it will be: within an hour the deletion is one of this program, which
+// is about to be over.
+func (s *secrets) scheduled(arn string, at time.Time) []driver.Fault {
+	if s.now().Sub(at).Abs() < time.Hour {
+		return nil
+	}
+	return []driver.Fault{{
+		Kind: driver.FaultDeleted, Exclusive: true, Action: "delete it for good",
+		Detail: fmt.Sprintf("another program has scheduled its deletion (%s); RestoreSecret brings it back", at.UTC().Format(time.DateOnly)),
+		Mend:   func(ctx context.Context) error { return s.remove(ctx, arn) },
+	}}
 }
 
 // vacant is the fault that a secret has no version.
@@ -139,9 +132,9 @@ func (s *secrets) vacant(arn string) driver.Fault {
 	}
 }
 
-// rolledBack is the fault that AWSCURRENT was moved to an earlier version. What
-// writers would write over is the end of the chain, and so that is what becomes
-// current again, by the version after it.
+// rolledBack is the fault that AWSCURRENT was moved to an earlier version. Its repair
+// stores the content of the last version again, as the version after it: writers would
+// write over the last one, too.
 func (s *secrets) rolledBack(now, end state) driver.Fault {
 	return driver.Fault{
 		Kind: driver.FaultRolledBack, Action: "make the latest version the current one again",
@@ -154,12 +147,12 @@ func (s *secrets) rolledBack(now, end state) driver.Fault {
 			if end.tombstone != nil {
 				return s.put(ctx, end.next(), end.tombstone.value())
 			}
-			return s.put(ctx, end.next(), record(end.data, end.lacks))
+			return s.put(ctx, end.next(), encode(end.data, end.lacks))
 		},
 	}
 }
 
-// short returns as much of the ID of a version as tells it from others.
+// short returns enough of the ID of a version to tell it from others.
 func short(id string) string { return id[:min(len(id), 8)] }
 
 // Present implements driver.Inspector.
@@ -171,8 +164,7 @@ func (s *secrets) Present(ctx context.Context, name string, labels []driver.Labe
 	if err != nil {
 		return nil, err
 	}
-	there := labelsOf(out.Tags)
-	return without(labels, without(labels, there)), nil
+	return driverkit.Without(labels, driverkit.Without(labels, labelsOf(out.Tags))), nil
 }
 
 // Unlabel implements driver.Inspector.
@@ -184,85 +176,61 @@ func (s *secrets) Unlabel(ctx context.Context, name string, labels []driver.Labe
 	return err
 }
 
-// Probe implements driver.Inspector. IAM decides before Secrets Manager looks for
-// the secret, so that all of the calls are about one that there is not; but
-// CreateSecret, which is tried with the name of one that there is, or else makes
-// one and deletes it.
+// Probe implements driver.Inspector. IAM decides before Secrets Manager looks for the
+// secret, so that the calls are about one that does not exist. CreateSecret is tried with
+// the name of an existing one, or else creates a secret and deletes it.
 func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
-	return func(yield func(driver.Probed, error) bool) {
-		for _, p := range s.probes() {
-			err := p.do(ctx)
-			switch {
-			case ctx.Err() != nil:
-				yield(driver.Probed{}, ctx.Err())
-				return
-			case errors.Is(err, errUntried):
-				continue
-			case errors.Is(err, driver.ErrNotFound), errors.Is(err, driver.ErrExists):
-				err = nil // the service has looked, so it was allowed
-			}
-			if !yield(driver.Probed{Call: p.call, Needs: "the permission secretsmanager:" + p.call, Err: err}, nil) {
-				return
-			}
-		}
-	}
-}
-
-// errUntried means that a call would leave something behind.
-var errUntried = errors.New("not tried")
-
-type probe struct {
-	call string
-	do   func(context.Context) error
+	return driverkit.Probes(ctx, s.probes())
 }
 
 // probes are the calls that the driver makes.
-func (s *secrets) probes() []probe {
+func (s *secrets) probes() []driverkit.Probe {
 	path := s.path("tokenkeepprobe" + strings.ToLower(rand.Text()))
-	tag := driver.Label{Key: "probe", Value: strings.Repeat("p", 32), Nonce: strings.Repeat("p", 16)}
-	existing := "" // the path of some secret
-	removable := !s.keep
-	all := []probe{
-		{"ListSecrets", func(ctx context.Context) error {
-			return s.list(ctx, s.prefix, func(path string) bool {
-				existing = path
-				return false
-			})
-		}},
-		{"BatchGetSecretValue", func(ctx context.Context) error {
-			_, err := s.batch(ctx, []types.Filter{below(path)}, func(string, state) bool { return false })
+	tags := tagsOf([]driver.Label{{Key: "probe", Value: strings.Repeat("p", 32), Nonce: strings.Repeat("p", 16)}}, s.now())
+	made, removable := "", !s.keep // the path of CreateSecret, and whether the secret can be deleted
+	probe := func(call string, do func(context.Context) error) driverkit.Probe {
+		return driverkit.Probe{Call: call, Needs: "the permission secretsmanager:" + call, Do: do}
+	}
+	all := []driverkit.Probe{
+		probe("ListSecrets", func(ctx context.Context) (err error) { made, err = head(s.list(ctx, s.prefix)); return err }),
+		probe("BatchGetSecretValue", func(ctx context.Context) error {
+			_, err := head(s.batch(ctx, []types.Filter{below(path)}))
 			return err
-		}},
-		{"DescribeSecret", func(ctx context.Context) error { _, err := s.describe(ctx, path); return err }},
-		{"GetSecretValue", func(ctx context.Context) error { _, err := s.read(ctx, path, path, ""); return err }},
-		{"PutSecretValue", func(ctx context.Context) error {
+		}),
+		probe("DescribeSecret", func(ctx context.Context) error { _, err := s.describe(ctx, path); return err }),
+		probe("GetSecretValue", func(ctx context.Context) error { _, err := s.read(ctx, path, path, ""); return err }),
+		probe("PutSecretValue", func(ctx context.Context) error {
 			return s.put(ctx, place{path, token("probe", path)}, tombstone{Deleted: "probe"}.value())
-		}},
-		{"TagResource", func(ctx context.Context) error { return s.attach(ctx, path, s.tagsOf([]driver.Label{tag})) }},
-		{"UntagResource", func(ctx context.Context) error {
-			_, err := s.detach(ctx, path, []string{tagKey(tag)})
+		}),
+		probe("TagResource", func(ctx context.Context) error { return s.attach(ctx, path, tags) }),
+		probe("UntagResource", func(ctx context.Context) error {
+			_, err := s.detach(ctx, path, []string{aws.ToString(tags[0].Key)})
 			return err
-		}},
+		}),
 	}
 	if !s.keep {
-		all = append(all, probe{"DeleteSecret", func(ctx context.Context) error {
+		all = append(all, probe("DeleteSecret", func(ctx context.Context) error {
 			err := s.remove(ctx, path)
 			removable = err == nil
 			return err
-		}})
+		}))
 	}
-	return append(all, probe{"CreateSecret", func(ctx context.Context) error {
-		if existing == "" && !removable {
-			return errUntried
+	return append(all, probe("CreateSecret", func(ctx context.Context) error {
+		if made == "" && !removable {
+			return driverkit.ErrUntried // the secret would be left
 		}
-		made := existing
-		if made == "" {
-			made = path
-		}
-		at, err := s.create(ctx, made, record([]byte("probe"), nil), s.tagsOf([]driver.Label{tag}))
+		at, err := s.create(ctx, cmp.Or(made, path), encode([]byte("probe"), nil), tags)
 		if err != nil {
 			return err
 		}
 		return s.remove(ctx, at.arn)
-	}})
+	}))
+}
+
+// head returns the first value of seq, or the zero one if there is none.
+func head[T any](seq iter.Seq2[T, error]) (T, error) {
+	for v, err := range seq {
+		return v, err
+	}
+	return *new(T), nil
 }

@@ -1,0 +1,22 @@
+// Package driverkit holds the parts that drivers of secret managers have in common.
+// The drivers of this module are written with it. It serves authors of others, too.
+//
+// # The shape of a driver
+//
+// The packages awssm, gcpsm and vaultstore have the same files:
+//
+//	<package>.go  Options, New, NewDriver, and the permissions that a store needs
+//	doc.go        setup, storage, calls, cost, limits, consistency, errors
+//	driver.go     the methods of driver.Secrets, in the order of the interface
+//	calls.go      the calls of the service, one method each
+//	state.go      one state of a secret, its version and its labels
+//	errors.go     classify and callError: the class of each error of the client
+//	inspect.go    the methods of driver.Inspector
+//
+// # What is here
+//
+// [Fetch], [FetchListed] and [Each] make several calls concurrently. [Seq] makes an
+// iterator of a function that calls back. [Backoff] and [Sleep] wait. [CallError] and
+// [Repeats] build errors as package driver asks for. [Probes] tries permissions.
+// [Without] and [LegalName] deal with labels and names.
+package driverkit

@@ -1,0 +1,57 @@
+package driverkit
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+)
+
+// CallError returns the error of a driver for err, an error of its client. class is the
+// class of err, or nil if it has none.
+//
+//   - If ctx is done, the error matches that of ctx and err, and has no class.
+//   - If the client's own time-out has passed, the error matches class, or
+//     driver.ErrUnavailable, and has the text of err. It does not wrap err: a caller
+//     would take that for an error of its own context.
+//   - Otherwise the error matches class and err. Without a class it is err.
+func CallError(ctx context.Context, err, class error) error {
+	cause := ctx.Err()
+	switch {
+	case cause != nil && errors.Is(err, cause):
+		return err
+	case cause != nil:
+		return fmt.Errorf("%w: %w", cause, err)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		if class == nil {
+			class = driver.ErrUnavailable
+		}
+		return fmt.Errorf("%w: the client's time-out has passed: %v", class, err)
+	case class == nil:
+		return err
+	}
+	return fmt.Errorf("%w: %w", class, err)
+}
+
+// longest is how much of what was sent a text may repeat.
+const longest = 12
+
+// Repeats reports whether text holds a part of what was sent, as it is or in base64.
+// Such a text must not be in an error of a driver: it holds tokens.
+func Repeats(text string, sent []byte) bool {
+	if len(sent) == 0 {
+		return false
+	}
+	coded := []byte(base64.StdEncoding.EncodeToString(sent))
+	for i := 0; i+longest <= len(text); i++ {
+		part := []byte(text[i : i+longest])
+		if bytes.Contains(sent, part) || bytes.Contains(coded, part) {
+			return true
+		}
+	}
+	return len(sent) < longest && strings.Contains(text, string(sent))
+}

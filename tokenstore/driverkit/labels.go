@@ -1,0 +1,27 @@
+package driverkit
+
+import (
+	"cmp"
+	"regexp"
+	"slices"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+)
+
+var name = regexp.MustCompile(`^[a-z0-9]{1,64}$`)
+
+// LegalName reports whether s has the form of the name of a secret. Names of another
+// form below a driver's prefix belong to other programs.
+func LegalName(s string) bool { return name.MatchString(s) }
+
+// Without returns the labels of a that are not in b, in the order of a.
+func Without(a, b []driver.Label) []driver.Label {
+	compare := func(x, y driver.Label) int {
+		return cmp.Or(cmp.Compare(x.Key, y.Key), cmp.Compare(x.Value, y.Value), cmp.Compare(x.Nonce, y.Nonce))
+	}
+	b = slices.SortedFunc(slices.Values(b), compare)
+	return slices.DeleteFunc(slices.Clone(a), func(l driver.Label) bool {
+		_, found := slices.BinarySearchFunc(b, l, compare)
+		return found
+	})
+}

@@ -1,0 +1,61 @@
+package driverkit
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// A Backoff is a sequence of pauses. Each is random, between half and one and a half of
+// Pause, and doubles Pause up to Longest.
+type Backoff struct {
+	Pause   time.Duration
+	Longest time.Duration
+
+	// Patience is how long Until waits, on the clock Now. A nil Now means time.Now.
+	Patience time.Duration
+	Now      func() time.Time
+}
+
+// Next returns the next pause.
+func (b *Backoff) Next() time.Duration {
+	pause := b.Pause/2 + rand.N(b.Pause+1)
+	b.Pause = min(2*b.Pause, b.Longest)
+	return pause
+}
+
+// Until calls try until it returns true or an error, with pauses between the calls. It
+// returns false without an error if try has not returned true when Patience has passed,
+// and the error of ctx if that is done during a pause.
+func (b Backoff) Until(ctx context.Context, try func() (bool, error)) (bool, error) {
+	now := b.Now
+	if now == nil {
+		now = time.Now
+	}
+	for deadline := now().Add(b.Patience); ; {
+		if done, err := try(); done || err != nil {
+			return done, err
+		}
+		if now().After(deadline) {
+			return false, nil
+		}
+		if err := Sleep(ctx, b.Next()); err != nil {
+			return false, err
+		}
+	}
+}
+
+// Sleep returns nil after d, or the error of ctx if that is done first.
+func Sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
