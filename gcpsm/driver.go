@@ -1,11 +1,11 @@
 package gcpsm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -15,17 +15,15 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
 const (
-	// maxSize is what fits into a payload of 64 KiB beside the line before it.
+	// maxSize is the room in a payload of 64 KiB beside the line before the record.
 	maxSize = 64<<10 - header
 
-	// width is how many calls are under way at once.
-	width = 16
-
-	// grace is how long a version stays that is not the state any more: readers
-	// by the alias may be behind.
+	// grace is how long a version stays that is not the state any more: readers by the
+	// alias may be behind.
 	grace = 2 * time.Hour
 
 	// cleanup bounds how long the destruction of versions may hold up a write.
@@ -34,13 +32,13 @@ const (
 	// catchUp bounds how long a call waits for metadata that are provably behind.
 	catchUp = 10 * time.Second
 
-	// doubt bounds how long a call waits where the metadata name a version that was
+	// doubt bounds how long a call waits if the metadata name a version that was
 	// disabled, and may be behind.
 	doubt = time.Second
 
-	// birth is how long a secret that has a version, but none that is its state,
-	// is taken for one that is being created.
-	birth = 250 * time.Millisecond
+	// creation is how long a secret that has a version and no state counts as one that
+	// is being created.
+	creation = 250 * time.Millisecond
 )
 
 // secrets implements driver.Leaser.
@@ -48,37 +46,37 @@ type secrets struct {
 	service
 	labels map[string]string // put on every secret
 	blank  *secretmanagerpb.Secret
-	seen   sightings
+	seen   cache
 }
 
 var _ driver.Leaser = (*secrets)(nil)
 
-// Format prints s as its type. Package fmt would print what the client holds.
+// Format prints s as its type. Package fmt would print the contents of the client.
 func (s *secrets) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("*gcpsm.secrets")) }
 
-// Properties implements driver.Secrets. Secret Manager says that what it tells
-// converges within minutes, or hours: that is no bound.
+// Properties implements driver.Secrets. Secret Manager says that its answers converge
+// within minutes, or hours: that is not a bound.
 func (s *secrets) Properties() driver.Properties {
 	place := "gcpsm/" + s.parent + "/" + strings.TrimSuffix(s.prefix, "-")
 	return driver.Properties{Name: "gcpsm", Place: place, MaxSize: maxSize, ListLag: driver.Unbounded, ReadLag: driver.Unbounded}
 }
 
-// Get implements driver.Secrets. A reader by the alias that may be so far behind
-// that the version is closed to it asks for the metadata, and one that is behind
-// what this driver has seen reads that by its number.
+// Get implements driver.Secrets. It reads by the alias. If that is so far behind that the
+// version cannot be read any more, it asks for the metadata; if it is behind a state that
+// this driver has seen, it reads that one by its number.
 func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
-	now, err := s.access(ctx, name, alias)
+	now, err := s.read(ctx, name, alias)
 	closed := errors.Is(err, errGone) || errors.Is(err, errKey)
 	if err != nil && !closed && !errors.Is(err, driver.ErrNotFound) {
 		return driver.Secret{}, err
 	}
-	if m, ok := s.seen.get(name); ok && m.number > 0 && (now.life != m.account.Life || now.number < m.number) {
-		there, unread := s.there(ctx, name, m.state())
+	if m, ok := s.seen.get(name); ok && m.number > 0 && (now.incarnation != m.account.Incarnation || now.number < m.number) {
+		have, unread := s.have(ctx, name, m.state())
 		if unread != nil {
 			return driver.Secret{}, unread
 		}
-		if there.number > 0 {
-			return there.secret(), nil
+		if have.number > 0 {
+			return have.secret(), nil
 		}
 		s.seen.drop(name)
 	}
@@ -91,117 +89,125 @@ func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return now.secret(), nil
 }
 
-func (s state) secret() driver.Secret {
-	return driver.Secret{Payload: driver.Payload{Data: s.data}, Version: s.version()}
-}
-
-// Fresh implements driver.Secrets. Metadata may be behind; what a version holds
-// that is named by its number is not, and nor is what this driver has seen. That
-// there is no secret is proved by its having no version 1.
+// Fresh implements driver.Secrets. Metadata may be stale. A version that is read by its
+// number is not, and nor are the metadata that this driver has seen. A secret without a
+// version 1 does not exist.
 func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
 	known, _ := parse(than.Version)
-	f := freshest{secrets: s, name: name, than: than, known: known, begun: time.Now()}
-	err := await(ctx, func() (bool, error) { return f.try(ctx) })
-	if errors.Is(err, errBehind) && f.refused != nil {
-		err = fmt.Errorf("%w: %v", errBehind, f.refused)
+	n := newest{secrets: s, name: name, than: than, known: known, begun: time.Now()}
+	err := await(ctx, func() (bool, error) { return n.try(ctx) })
+	if errors.Is(err, errBehind) && n.refused != nil {
+		err = fmt.Errorf("%w: %v", errBehind, n.refused)
 	}
-	return f.found, err
+	return n.found, err
 }
 
-// A freshest is a search for the newest state of a secret.
-type freshest struct {
+// errBehind means that the metadata do not show yet what is known from elsewhere.
+var errBehind = fmt.Errorf("%w: the metadata are behind", driver.ErrUnavailable)
+
+// await calls try until it returns true or an error, or metadata have had the time to
+// catch up.
+func await(ctx context.Context, try func() (bool, error)) error {
+	lag := driverkit.Backoff{Pause: 10 * time.Millisecond, Longest: time.Second, Patience: catchUp}
+	done, err := lag.Until(ctx, try)
+	if !done && err == nil {
+		return errBehind
+	}
+	return err
+}
+
+// A newest is the search for the newest state of a secret that can be proved.
+type newest struct {
 	*secrets
 	name    string
 	than    driver.Secret
 	known   state
 	begun   time.Time
 	found   driver.Secret
-	refused error // why the version that the metadata name cannot be accessed
+	refused error // why the version that the metadata name cannot be read
 }
 
-// try reports whether the state has been found, or false while metadata may catch up.
-func (f *freshest) try(ctx context.Context) (bool, error) {
-	m, err := f.look(ctx, f.name)
+// try reports whether the state has been found: false while metadata may catch up.
+func (n *newest) try(ctx context.Context) (bool, error) {
+	m, err := n.look(ctx, n.name)
 	absent := errors.Is(err, driver.ErrNotFound) || err == nil && m.empty()
 	if err != nil && !absent {
 		return false, err
 	}
-	if f.ahead(m, absent) {
-		there, err := f.there(ctx, f.name, f.known)
+	if n.ahead(m, absent) {
+		have, err := n.have(ctx, n.name, n.known)
 		if err != nil {
 			return false, err
 		}
-		if there.number > 0 {
-			f.found = there.secret()
+		if have.number > 0 {
+			n.found = have.secret()
 			return true, nil
 		}
 	}
 	switch {
 	case absent:
-		return false, f.missing(ctx, err == nil)
+		return false, n.missing(ctx, err == nil)
 	case !m.ours || m.number == 0:
-		return false, f.foreign(f.name, m)
-	case f.than.Data != nil && m.state().same(f.known):
-		known := f.known
-		known.data = slices.Clone(f.than.Data)
-		return f.finds(known, m)
+		return false, n.foreign(n.name, m)
+	case n.than.Data != nil && m.state().same(n.known):
+		known := n.known
+		known.data = slices.Clone(n.than.Data)
+		return n.finds(known, m)
 	}
-	return f.read(ctx, m)
+	return n.current(ctx, m)
 }
 
 // missing returns the error of a secret that has no state, or nil if it may have one.
-func (f *freshest) missing(ctx context.Context, created bool) error {
-	if created && time.Since(f.begun) > birth {
-		// The writer that has created it is not going to commit.
-		return fmt.Errorf("%w: %q has no version yet", driver.ErrNotFound, f.prefix+f.name)
+func (n *newest) missing(ctx context.Context, created bool) error {
+	if created && time.Since(n.begun) > creation {
+		// Its creator is not going to commit.
+		return fmt.Errorf("%w: %q has no version yet", driver.ErrNotFound, n.prefix+n.name)
 	}
-	return f.vanished(ctx, f.name)
+	return n.vanished(ctx, n.name)
 }
 
-// ahead reports whether the state that the caller knows may be newer than what the
-// metadata show.
-func (f *freshest) ahead(m metadata, absent bool) bool {
-	return f.known.number > 0 && (absent || m.ours && (m.account.Life != f.known.life || m.account.Current < f.known.number))
+// ahead reports whether the state that the caller knows may be newer than the metadata.
+func (n *newest) ahead(m metadata, absent bool) bool {
+	return n.known.number > 0 && (absent || m.ours && (m.account.Incarnation != n.known.incarnation || m.account.Current < n.known.number))
 }
 
-func (f *freshest) finds(now state, m metadata) (bool, error) {
-	f.found = now.secret()
-	f.found.Note = m.account.Note
+func (n *newest) finds(now state, m metadata) (bool, error) {
+	n.found = now.secret()
+	n.found.Note = m.account.Note
 	return true, nil
 }
 
-// read reads the version that the metadata name.
-func (f *freshest) read(ctx context.Context, m metadata) (bool, error) {
-	now, err := f.accessNumber(ctx, f.name, m.number)
+// current reads the version that the metadata name.
+func (n *newest) current(ctx context.Context, m metadata) (bool, error) {
+	now, err := n.readNumber(ctx, n.name, m.number)
 	switch {
 	case err == nil && m.is(now):
-		return f.finds(now, m)
+		return n.finds(now, m)
 	case err != nil && !gone(err):
 		return false, err
 	}
-	// What the metadata speak of is there no more.
-	f.seen.drop(f.name)
+	n.seen.drop(n.name) // the metadata are stale
 	switch {
 	case errors.Is(err, driver.ErrNotFound):
-		return false, f.vanished(ctx, f.name)
+		return false, n.vanished(ctx, n.name)
 	case err != nil:
-		f.refused = err
-		return false, f.closed(ctx, f.name, m, f.begun, err)
+		n.refused = err
+		return false, n.closed(ctx, m, err)
 	}
 	return false, nil
 }
 
-// closed returns the error of an access to the version that m names, or nil if m may
-// be behind: this driver destroys a version only when there is a later state, and
-// disables none.
-func (s *secrets) closed(ctx context.Context, name string, m metadata, begun time.Time, refused error) error {
-	later, err := s.laterState(ctx, name, m)
+// closed returns the error of a read of the version that m names, or nil if m may be
+// behind: this driver destroys a version only when there is a later state, and disables
+// none.
+func (n *newest) closed(ctx context.Context, m metadata, refused error) error {
+	later, err := n.later(ctx, m)
 	if err != nil {
 		return err
 	}
-	state := s.versionState(ctx, name, m.number, refused)
+	state := n.stateOf(ctx, m.number, refused)
 	switch {
-	case later && (state != secretmanagerpb.SecretVersion_DISABLED || time.Since(begun) < doubt):
+	case later && (state != secretmanagerpb.SecretVersion_DISABLED || time.Since(n.begun) < doubt):
 		return nil
 	case strings.Contains(text(refused), state.String()):
 		return refused
@@ -209,15 +215,14 @@ func (s *secrets) closed(ctx context.Context, name string, m metadata, begun tim
 	return fmt.Errorf("%w (version %d is %s)", refused, m.number, state)
 }
 
-// laterState reports whether there may be a state after the one that m names: a
-// version that can be read, committed or not. The versions of writers who lost are
-// destroyed.
-func (s *secrets) laterState(ctx context.Context, name string, m metadata) (bool, error) {
-	for n := range int64(width) {
-		read, err := s.accessNumber(ctx, name, m.number+1+n)
+// later reports whether there may be a state after the one that m names: a version that
+// can be read, committed or not. The versions of writers who lost are destroyed.
+func (n *newest) later(ctx context.Context, m metadata) (bool, error) {
+	for i := range int64(driverkit.Width) {
+		read, err := n.readNumber(ctx, n.name, m.number+1+i)
 		switch {
 		case err == nil:
-			return read.life == m.account.Life, nil
+			return read.incarnation == m.account.Incarnation, nil
 		case errors.Is(err, driver.ErrNotFound):
 			return false, nil
 		case !exists(err):
@@ -227,17 +232,17 @@ func (s *secrets) laterState(ctx context.Context, name string, m metadata) (bool
 	return true, nil
 }
 
-// versionState returns the state of a version that cannot be accessed, from the
-// text of the refusal or, if that does not name it, from the service.
-func (s *secrets) versionState(ctx context.Context, name string, number int64, refused error) secretmanagerpb.SecretVersion_State {
+// stateOf returns the service's state of a version that cannot be read: from the text of
+// the refusal or, if that does not name it, by a call.
+func (n *newest) stateOf(ctx context.Context, number int64, refused error) secretmanagerpb.SecretVersion_State {
 	for _, state := range []secretmanagerpb.SecretVersion_State{secretmanagerpb.SecretVersion_DISABLED, secretmanagerpb.SecretVersion_DESTROYED} {
 		if strings.Contains(text(refused), state.String()) {
 			return state
 		}
 	}
-	v, err := s.inspect(ctx, name, number)
+	v, err := n.describeVersion(ctx, n.name, number)
 	if err != nil {
-		return secretmanagerpb.SecretVersion_STATE_UNSPECIFIED // it takes a permission that stores do without
+		return secretmanagerpb.SecretVersion_STATE_UNSPECIFIED // stores may do without the permission
 	}
 	return v.GetState()
 }
@@ -251,148 +256,52 @@ func (s *secrets) foreign(name string, m metadata) error {
 	return fmt.Errorf("%w: %q: %s", driver.ErrCorrupt, s.prefix+name, why)
 }
 
-// gone reports whether an access by number has proved that a version is not
-// there, or is not what it was.
-func gone(err error) bool { return errors.Is(err, driver.ErrNotFound) || errors.Is(err, errGone) }
-
-// there returns the state s if the secret still has that version, else the zero
-// state.
-func (s *secrets) there(ctx context.Context, name string, want state) (state, error) {
-	have, err := s.accessNumber(ctx, name, want.number)
+// have returns the state want if the secret still has that version, else the zero state.
+func (s *secrets) have(ctx context.Context, name string, want state) (state, error) {
+	st, err := s.readNumber(ctx, name, want.number)
 	switch {
-	case err == nil && have.same(want):
-		return have, nil
+	case err == nil && st.same(want):
+		return st, nil
 	case err != nil && !gone(err) && !errors.Is(err, driver.ErrCorrupt):
 		return state{}, err
 	}
 	return state{}, nil
 }
 
-// vanished returns an error matching ErrNotFound if a secret has no version at
-// all, and nil if it has.
+// vanished returns an error matching ErrNotFound if a secret has no version at all, and
+// nil if it has one.
 func (s *secrets) vanished(ctx context.Context, name string) error {
-	if _, err := s.accessNumber(ctx, name, 1); !exists(err) {
+	if _, err := s.readNumber(ctx, name, 1); !exists(err) {
 		return err
 	}
 	return nil
 }
 
-// exists reports whether an access by number has proved that there is the version.
-func exists(err error) bool {
-	return err == nil || errors.Is(err, errGone) || errors.Is(err, errKey) || errors.Is(err, driver.ErrCorrupt)
-}
-
-// look returns the newest metadata: those the service tells, or those that were
-// seen before if they are newer.
+// look returns the newest metadata: the service's, or the cached ones if they are newer.
 func (s *secrets) look(ctx context.Context, name string) (metadata, error) {
-	m, err := s.get(ctx, name)
+	m, err := s.describe(ctx, name)
 	if err == nil {
-		return s.seen.put(name, m), nil
+		return s.seen.add(name, m), nil
 	}
 	if before, ok := s.seen.get(name); ok && before.number > 0 && errors.Is(err, driver.ErrNotFound) {
-		there, unread := s.there(ctx, name, before.state())
-		if unread != nil {
-			return metadata{}, unread
-		}
-		if there.number > 0 {
-			return before, nil
+		have, unread := s.have(ctx, name, before.state())
+		if unread != nil || have.number > 0 {
+			return before, unread
 		}
 		s.seen.drop(name)
 	}
 	return metadata{}, err
 }
 
-// errBehind means that the service's metadata do not show yet what is known from
-// elsewhere. For a writer that is as good as to have come too late.
-var errBehind = fmt.Errorf("%w: the metadata are behind", driver.ErrUnavailable)
-
-// await calls try until it returns true or an error, and while metadata may catch
-// up.
-func await(ctx context.Context, try func() (bool, error)) error {
-	deadline := time.Now().Add(catchUp)
-	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		done, err := try()
-		if done || err != nil {
-			return err
-		}
-		if time.Now().After(deadline) {
-			return errBehind
-		}
-		timer := time.NewTimer(pause/2 + rand.N(pause))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		}
-	}
-}
-
-// based returns metadata with an etag other than refused, by which base is the
-// state of the secret. If it is not the error matches ErrConflict, or ErrNotFound
-// if there is no such secret.
-func (s *secrets) based(ctx context.Context, name string, base driver.Secret, refused string) (metadata, error) {
-	want, ok := parse(base.Version)
-	if !ok {
-		return metadata{}, fmt.Errorf("%w: the base has no version", driver.ErrConflict)
-	}
-	later := func(m metadata) bool { return m.account.Life == want.life && m.account.Current > want.number }
-	if m, ok := s.seen.get(name); ok && ctx.Err() == nil {
-		switch {
-		case m.is(want) && m.secret.GetEtag() != refused:
-			return m, nil
-		case later(m):
-			return metadata{}, fmt.Errorf("%w: %q", driver.ErrConflict, s.prefix+name)
-		}
-	}
-	var found metadata
-	err := await(ctx, func() (bool, error) {
-		m, err := s.look(ctx, name)
-		switch {
-		case err != nil && !errors.Is(err, driver.ErrNotFound):
-			return false, err
-		case err == nil && m.is(want):
-			found = m
-			return m.secret.GetEtag() != refused, nil
-		case err == nil && !m.ours:
-			return false, s.foreign(name, m)
-		case err == nil && later(m), err == nil && m.state().life == want.life && m.account.Current == want.number:
-			// In the second case somebody has moved the alias.
-			return false, fmt.Errorf("%w: %q", driver.ErrConflict, s.prefix+name)
-		}
-		there, unread := s.there(ctx, name, want)
-		switch {
-		case unread != nil:
-			return false, unread
-		case there.number > 0:
-			return false, nil
-		}
-		if err := s.vanished(ctx, name); err != nil {
-			return false, err
-		}
-		return false, fmt.Errorf("%w: %q", driver.ErrConflict, s.prefix+name)
-	})
-	if errors.Is(err, errBehind) {
-		err = fmt.Errorf("%w: %q", errLate, s.prefix+name)
-	}
-	return found, err
-}
-
-// errLate means that a writer has waited in vain for the metadata that its base is
-// behind.
-var errLate = fmt.Errorf("%w: the metadata are behind", driver.ErrConflict)
-
-// Create implements driver.Secrets. A secret that somebody has created and not
-// given a state is adopted: its etag decides who does.
+// Create implements driver.Secrets. It adopts a secret that was created and not given a
+// state: the etag decides which writer does.
 func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (driver.Version, error) {
-	blank := proto.CloneOf(s.blank)
-	blank.Annotations = metadata{}.annotate(account{Life: newLife()}).GetAnnotations()
-	m, err := s.create(ctx, name, blank)
+	m, err := s.create(ctx, name, s.unused())
 	made := err == nil
 	if errors.Is(err, driver.ErrExists) {
 		s.seen.drop(name)
 		exists := err
-		m, err = s.get(ctx, name)
+		m, err = s.describe(ctx, name)
 		if errors.Is(err, driver.ErrNotFound) || err == nil && !m.empty() {
 			return "", exists
 		}
@@ -405,17 +314,24 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (dr
 	case errors.Is(err, driver.ErrConflict), errors.Is(err, driver.ErrNotFound):
 		return "", fmt.Errorf("%w: another writer came first: %v", driver.ErrExists, err)
 	case made && (errors.Is(err, driver.ErrRefused) || errors.Is(err, driver.ErrDenied)):
-		s.uncreate(ctx, name, m.account.Life)
+		s.uncreate(ctx, name, m.account.Incarnation)
 	}
 	return v, err
 }
 
-// uncreate deletes a secret that this driver has created and could not give a
-// state, unless another writer has. If that fails the next save adopts it.
-func (s *secrets) uncreate(ctx context.Context, name, life string) {
+// unused returns a secret without a state, of a new incarnation.
+func (s *secrets) unused() *secretmanagerpb.Secret {
+	m := proto.CloneOf(s.blank)
+	m.Annotations = metadata{}.annotate(account{Incarnation: newIncarnation()}).GetAnnotations()
+	return m
+}
+
+// uncreate deletes a secret that this driver has created and could not give a state,
+// unless another writer has. If that fails the next save adopts the secret.
+func (s *secrets) uncreate(ctx context.Context, name, incarnation string) {
 	ctx, cancel := context.WithTimeout(ctx, cleanup)
 	defer cancel()
-	if m, err := s.get(ctx, name); err == nil && m.account.Life == life && m.number == 0 {
+	if m, err := s.describe(ctx, name); err == nil && m.account.Incarnation == incarnation && m.number == 0 {
 		_ = s.remove(ctx, name, m.secret.GetEtag())
 	}
 	s.seen.drop(name)
@@ -430,13 +346,68 @@ func (s *secrets) Update(ctx context.Context, name string, base driver.Secret, p
 	return s.commit(ctx, name, m, p, func(refused string) (metadata, error) { return s.based(ctx, name, base, refused) })
 }
 
-// commit adds a version and makes it the state of the secret, which is m. If m's
-// etag is refused, again returns the metadata to try with, or an error matching
-// ErrConflict. It is certain then that the version is not and will not be the state,
-// as after a refusal that is not about the etag; in all other cases the next commit
-// finds it.
+// based returns metadata with an etag other than refused, by which base is the state of
+// the secret. If it is not the error matches ErrConflict, or ErrNotFound if there is no
+// such secret.
+func (s *secrets) based(ctx context.Context, name string, base driver.Secret, refused string) (metadata, error) {
+	want, ok := parse(base.Version)
+	if !ok {
+		return metadata{}, fmt.Errorf("%w: the base has no version", driver.ErrConflict)
+	}
+	if m, ok := s.seen.get(name); ok && ctx.Err() == nil {
+		switch {
+		case m.is(want) && m.secret.GetEtag() != refused:
+			return m, nil
+		case m.account.Incarnation == want.incarnation && m.account.Current > want.number:
+			return metadata{}, s.conflict(name)
+		}
+	}
+	var found metadata
+	err := await(ctx, func() (bool, error) {
+		var err error
+		if found, err = s.look(ctx, name); err == nil && found.is(want) {
+			return found.secret.GetEtag() != refused, nil
+		}
+		return false, s.replaced(ctx, name, want, found, err)
+	})
+	if errors.Is(err, errBehind) {
+		err = fmt.Errorf("%w: %q", errLate, s.prefix+name)
+	}
+	return found, err
+}
+
+// errLate means that a writer has waited too long for the metadata of its base.
+var errLate = fmt.Errorf("%w: the metadata are behind", driver.ErrConflict)
+
+func (s *secrets) conflict(name string) error {
+	return fmt.Errorf("%w: %q", driver.ErrConflict, s.prefix+name)
+}
+
+// replaced returns the error of a writer whose base is not the state by the metadata m,
+// which a look has returned with err, or nil if the metadata may be behind.
+func (s *secrets) replaced(ctx context.Context, name string, base state, m metadata, err error) error {
+	switch {
+	case err != nil && !errors.Is(err, driver.ErrNotFound):
+		return err
+	case err == nil && !m.ours:
+		return s.foreign(name, m)
+	case err == nil && m.account.Incarnation == base.incarnation && m.account.Current >= base.number:
+		return s.conflict(name) // there is a later state, or another tool has moved the alias
+	}
+	have, err := s.have(ctx, name, base)
+	if err != nil || have.number > 0 {
+		return err
+	}
+	return cmp.Or(s.vanished(ctx, name), s.conflict(name))
+}
+
+// commit adds a version and makes it the state of the secret, which is m. If the service
+// refuses m's etag, again returns the metadata to try with, or an error matching
+// ErrConflict. Then the version is certainly not the state and will not be, as after a
+// refusal that is not about the etag, and commit destroys it. In all other cases the next
+// commit finds it.
 func (s *secrets) commit(ctx context.Context, name string, m metadata, p driver.Payload, again func(refused string) (metadata, error)) (driver.Version, error) {
-	v, err := s.add(ctx, name, frame(m.account.Life, p.Data))
+	v, err := s.add(ctx, name, encode(m.account.Incarnation, p.Data))
 	if err != nil {
 		return "", err
 	}
@@ -446,8 +417,8 @@ func (s *secrets) commit(ctx context.Context, name string, m metadata, p driver.
 		committed, err := s.update(ctx, name, next, "labels", "annotations", "version_aliases")
 		if err == nil {
 			committed.account.Due = append(committed.account.Due, s.sweep(ctx, name, over)...)
-			s.seen.put(name, committed)
-			return state{life: m.account.Life, number: v.number, digest: digest(p.Data)}.version(), nil
+			s.seen.add(name, committed)
+			return state{incarnation: m.account.Incarnation, number: v.number, digest: digest(p.Data)}.version(), nil
 		}
 		if !errors.Is(err, driver.ErrConflict) {
 			s.seen.drop(name)
@@ -469,36 +440,20 @@ func (s *secrets) commit(ctx context.Context, name string, m metadata, p driver.
 	}
 }
 
-// discard destroys a version that its writer could not commit. If that fails the
-// next commit notes the version as due.
+// discard destroys a version that its writer could not commit. If that fails the version
+// is due with the next commit.
 func (s *secrets) discard(ctx context.Context, name string, v added) {
 	ctx, cancel := context.WithTimeout(ctx, cleanup)
 	defer cancel()
 	_ = s.destroy(ctx, name, v.number, v.etag)
 }
 
-// due returns the versions that are to be destroyed once the commit that follows
-// has succeeded, and what is still due then. A version is destroyed by an etag that
-// was in the account: it was noted under the secret's etag, so that it is not of
-// another life. Where an etag is not known it is asked for, noted by the commit,
-// and used by the next one.
+// due returns the versions that are to be destroyed once the commit that follows has
+// succeeded, and those that are still due then. The etag of a version has to be in the
+// account: it was written there under the secret's etag, so that it is not of another
+// incarnation. due asks for an unknown etag, the commit stores it, and the next one uses it.
 func (s *secrets) due(ctx context.Context, name string, m metadata, now time.Time) (over, pending []due) {
-	var work []due
-	for _, d := range m.account.Due {
-		for ; d.To > d.Number && d.ripe(now) && len(work) < width; d.Number++ {
-			if d.Number != m.number {
-				work = append(work, due{Number: d.Number, Since: d.Since})
-			}
-		}
-		if d.To == d.Number {
-			d.To = 0
-		}
-		if d.To == 0 && d.ripe(now) && len(work) < width && d.Number != m.number {
-			work = append(work, d)
-		} else {
-			pending = append(pending, d)
-		}
-	}
+	work, pending := m.ripe(now, driverkit.Width)
 	var unknown []due
 	for _, d := range work {
 		if d.Etag == "" {
@@ -508,28 +463,28 @@ func (s *secrets) due(ctx context.Context, name string, m metadata, now time.Tim
 		}
 	}
 	return over, append(pending, s.each(ctx, unknown, func(ctx context.Context, d *due) (left bool) {
-		v, err := s.inspect(ctx, name, d.Number)
+		v, err := s.describeVersion(ctx, name, d.Number)
 		d.Etag = v.GetEtag()
 		return err != nil || v != nil && v.GetState() != secretmanagerpb.SecretVersion_DESTROYED
 	})...)
 }
 
-// sweep destroys versions that are over, and returns those that it could not
-// destroy, for the next commit of this driver. It comes after the commit, which has
-// proved that none of them is the state: the metadata may have been out of date, and
-// somebody may have moved the alias back to one.
+// sweep destroys versions, and returns those that it could not destroy, for the next
+// commit of this driver. It comes after the commit, which has proved that none of them is
+// the state: the metadata may have been stale, and another tool may have moved the alias
+// back to one.
 func (s *secrets) sweep(ctx context.Context, name string, over []due) []due {
 	return s.each(ctx, over, func(ctx context.Context, d *due) (left bool) {
 		err := s.destroy(ctx, name, d.Number, d.Etag)
 		if errors.Is(err, driver.ErrConflict) {
-			d.Etag = "" // destroyed already, or somebody has disabled it
+			d.Etag = "" // destroyed already, or disabled by another tool
 		}
 		return err != nil && !errors.Is(err, driver.ErrNotFound)
 	})
 }
 
-// each does the next step with each of some versions, all at once, and returns
-// those for which there is another one.
+// each takes the next step with each of some versions, all at once, and returns those
+// that are left for another one.
 func (s *secrets) each(ctx context.Context, some []due, step func(context.Context, *due) (left bool)) []due {
 	ctx, cancel := context.WithTimeout(ctx, cleanup)
 	defer cancel()
@@ -577,155 +532,71 @@ func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) e
 	}
 }
 
-// Note implements driver.Leaser.
-func (s *secrets) Note(ctx context.Context, name string, base driver.Secret, note string) error {
-	for refused := ""; ; {
-		m, err := s.based(ctx, name, base, refused)
-		if err != nil {
-			return err
-		}
-		if m.account.Note != base.Note {
-			return fmt.Errorf("%w: %q has another note", driver.ErrConflict, s.prefix+name)
-		}
-		a := m.account
-		a.Note = note
-		noted, err := s.update(ctx, name, m.annotate(a), "annotations")
-		switch {
-		case err == nil:
-			s.seen.put(name, noted)
-			return nil
-		case !errors.Is(err, driver.ErrConflict):
-			s.seen.drop(name)
-			return err
-		}
-		refused = m.secret.GetEtag()
-	}
-}
-
 // Lookup implements driver.Secrets.
 func (s *secrets) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[driver.Named, error] {
-	return func(yield func(driver.Named, error) bool) {
-		want := map[string]string{}
-		var terms []string
-		for _, l := range any {
-			k, v := encode(l)
-			if _, twice := want[k]; !twice {
-				want[k] = v
-				terms = append(terms, "labels."+k+"="+v)
-			}
+	want := map[string]string{}
+	var terms []string
+	for _, l := range any {
+		k, v := labelFor(l)
+		if _, twice := want[k]; !twice {
+			want[k] = v
+			terms = append(terms, "labels."+k+"="+v)
 		}
-		if len(terms) == 0 {
-			return
-		}
-		var found []listed
-		err := s.list(ctx, strings.Join(terms, " OR "), func(name string, m metadata) bool {
-			for k, v := range want {
-				if have, ok := m.secret.GetLabels()[k]; ok && have == v {
-					found = append(found, listed{name, m.ours})
-					break
-				}
-			}
-			return true
-		})
-		if err != nil {
-			yield(driver.Named{}, err)
-			return
-		}
-		s.fetch(ctx, found, yield)
 	}
+	if len(terms) == 0 {
+		return func(func(driver.Named, error) bool) {}
+	}
+	return s.fetch(ctx, strings.Join(terms, " OR "), func(labels map[string]string) bool {
+		for k, v := range want {
+			if have, ok := labels[k]; ok && have == v {
+				return true
+			}
+		}
+		return false
+	})
 }
 
-// A listed is what is kept of a secret that was listed.
+// List implements driver.Secrets.
+func (s *secrets) List(ctx context.Context) iter.Seq2[driver.Named, error] {
+	return s.fetch(ctx, s.all(), func(map[string]string) bool { return true })
+}
+
+// A listed is a secret in a list. It does not keep the metadata: there may be very many.
 type listed struct {
 	name string
 	ours bool
 }
 
-// all is the filter for the secrets that have the prefix, and some others.
-func (s *secrets) all() string { return "name:" + s.prefix }
-
-// List implements driver.Secrets.
-func (s *secrets) List(ctx context.Context) iter.Seq2[driver.Named, error] {
-	return func(yield func(driver.Named, error) bool) {
+// fetch yields the secrets that a list returns for the filter, and whose labels match.
+func (s *secrets) fetch(ctx context.Context, filter string, match func(labels map[string]string) bool) iter.Seq2[driver.Named, error] {
+	return driverkit.Seq(func(yield func(driver.Named, error) bool) error {
 		var found []listed
-		err := s.list(ctx, s.all(), func(name string, m metadata) bool {
-			found = append(found, listed{name, m.ours})
+		err := s.list(ctx, filter, func(name string, m metadata) bool {
+			if match(m.secret.GetLabels()) {
+				found = append(found, listed{name, m.ours})
+			}
 			return true
 		})
 		if err != nil {
-			yield(driver.Named{}, err)
-			return
+			return err
 		}
-		s.fetch(ctx, found, yield)
-	}
+		driverkit.FetchListed(ctx, found, nil, s.getListed)(yield)
+		return nil
+	})
 }
 
-// Names implements driver.Secrets.
-func (s *secrets) Names(ctx context.Context) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		err := s.list(ctx, s.all(), func(name string, _ metadata) bool { return yield(name, nil) })
-		if err != nil {
-			yield("", err)
-		}
+// getListed returns the state of a listed secret. It finds one that has a version and not
+// the alias, unlike Get. A secret that cannot be seen yet, or not any more, is ErrNotFound
+// at once.
+func (s *secrets) getListed(ctx context.Context, l listed) (driver.Named, error) {
+	secret, err := s.Get(ctx, l.name)
+	if errors.Is(err, driver.ErrNotFound) {
+		secret, err = s.getWithoutAlias(ctx, l)
 	}
+	return driver.Named{Name: l.name, Secret: secret}, err
 }
 
-// fetch yields the secrets that were found, in this order, while the next ones are
-// being read. Why one cannot be read is yielded with its name, unless it concerns
-// all: the context has ended, the credentials are not accepted, or so many in a row
-// are unavailable that it is the service that is.
-func (s *secrets) fetch(ctx context.Context, found []listed, yield func(driver.Named, error) bool) {
-	type answer struct {
-		secret driver.Secret
-		err    error
-	}
-	outer := ctx
-	ctx, cancel := context.WithCancel(ctx)
-	var work sync.WaitGroup
-	defer work.Wait()
-	defer cancel()
-	var ahead []chan answer
-	unavailable := 0
-	for i, l := range found {
-		for next := i + len(ahead); next < min(i+width, len(found)); next++ {
-			c := make(chan answer, 1)
-			work.Go(func() {
-				secret, err := s.getListed(ctx, found[next])
-				c <- answer{secret, err}
-			})
-			ahead = append(ahead, c)
-		}
-		a := <-ahead[0]
-		ahead = slices.Delete(ahead, 0, 1)
-		if errors.Is(a.err, driver.ErrUnavailable) {
-			unavailable++
-		} else {
-			unavailable = 0
-		}
-		switch {
-		case errors.Is(a.err, driver.ErrNotFound): // deleted, or not committed yet
-		case outer.Err() != nil:
-			yield(driver.Named{}, outer.Err())
-			return
-		case errors.Is(a.err, driver.ErrCredentials) || unavailable > width:
-			yield(driver.Named{}, a.err)
-			return
-		default:
-			if !yield(driver.Named{Name: l.name, Secret: a.secret}, a.err) {
-				return
-			}
-		}
-	}
-}
-
-// getListed returns the state of a secret that was listed. One that has a version,
-// but none with the alias, is there all the same: Get does not see it. What cannot
-// be seen yet, or not any more, is ErrNotFound at once.
-func (s *secrets) getListed(ctx context.Context, l listed) (driver.Secret, error) {
-	got, err := s.Get(ctx, l.name)
-	if !errors.Is(err, driver.ErrNotFound) {
-		return got, err
-	}
+func (s *secrets) getWithoutAlias(ctx context.Context, l listed) (driver.Secret, error) {
 	if l.ours {
 		if err := s.vanished(ctx, l.name); err != nil {
 			return driver.Secret{}, err
@@ -740,12 +611,50 @@ func (s *secrets) getListed(ctx context.Context, l listed) (driver.Secret, error
 	case !m.ours || m.number == 0:
 		return driver.Secret{}, s.foreign(l.name, m)
 	}
-	read, err := s.accessNumber(ctx, l.name, m.number)
+	read, err := s.readNumber(ctx, l.name, m.number)
 	if err != nil {
 		return driver.Secret{}, err
 	}
 	return read.secret(), nil
 }
 
+// Names implements driver.Secrets.
+func (s *secrets) Names(ctx context.Context) iter.Seq2[string, error] {
+	return driverkit.Seq(func(yield func(string, error) bool) error {
+		return s.list(ctx, s.all(), func(name string, _ metadata) bool { return yield(name, nil) })
+	})
+}
+
 // Close implements driver.Secrets. There is nothing to release.
 func (s *secrets) Close() error { return nil }
+
+// Note implements driver.Leaser.
+func (s *secrets) Note(ctx context.Context, name string, base driver.Secret, note string) error {
+	for refused := ""; ; {
+		m, err := s.based(ctx, name, base, refused)
+		if err != nil {
+			return err
+		}
+		if m.account.Note != base.Note {
+			return fmt.Errorf("%w: %q has another note", driver.ErrConflict, s.prefix+name)
+		}
+		a := m.account
+		a.Note = note
+		if err = s.put(ctx, name, m.annotate(a), "annotations"); !errors.Is(err, driver.ErrConflict) {
+			return err
+		}
+		refused = m.secret.GetEtag()
+	}
+}
+
+// put updates a secret, and remembers its new metadata.
+func (s *secrets) put(ctx context.Context, name string, next *secretmanagerpb.Secret, fields ...string) error {
+	m, err := s.update(ctx, name, next, fields...)
+	switch {
+	case err == nil:
+		s.seen.add(name, m)
+	case !errors.Is(err, driver.ErrConflict):
+		s.seen.drop(name)
+	}
+	return err
+}

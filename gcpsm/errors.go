@@ -1,13 +1,11 @@
 package gcpsm
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
-	"strings"
 
 	"github.com/googleapis/gax-go/v2/apierror"
 	"google.golang.org/api/googleapi"
@@ -15,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
 // The refusals of an access to a version. An errGone is about the version: it is
@@ -37,7 +36,7 @@ var (
 	namesTLS   = regexp.MustCompile(`x509:|does not look like a TLS handshake|malformed HTTP response`)
 	namesSum   = regexp.MustCompile(`(?i)checksum|crc32c`)
 
-	// A token of Google's was asked for and did not come, which may pass.
+	// A token of Google's could not be fetched, which may pass.
 	namesNetwork = regexp.MustCompile(`(?i)dial tcp|timeout|deadline exceeded|connection (refused|reset)|no such host|\bEOF\b|(fetch token|status code):? (5\d\d|429)`)
 	namesNoCreds = regexp.MustCompile(`(?i)could not find default credentials|(cannot|could not) fetch token|oauth2:|auth: `)
 )
@@ -65,9 +64,8 @@ var reasons = map[string]error{
 	"CREDENTIALS_MISSING":           driver.ErrCredentials,
 }
 
-// class returns the class of an error of a method. It matches ErrCredentials too
-// if it is the credentials that are not accepted.
-func class(method string, err error) error {
+// classify returns the class of an error of a method.
+func classify(method string, err error) error {
 	reason, text := reasonOf(err), text(err)
 	switch given := reasons[reason]; {
 	case errors.Is(given, driver.ErrCredentials):
@@ -75,31 +73,28 @@ func class(method string, err error) error {
 	case given != nil:
 		return given
 	}
-	if of := byCode[code(err)]; of != nil {
-		return of(method, text, err)
-	}
-	return driver.ErrUnavailable // of the service's state, or the connection's
-}
-
-// byCode are the classes of the codes that are not of the service's state.
-var byCode = map[codes.Code]func(method, text string, err error) error{
-	codes.NotFound:           func(method, text string, _ error) error { return absent(method, text) },
-	codes.AlreadyExists:      func(string, string, error) error { return driver.ErrExists },
-	codes.FailedPrecondition: func(method, text string, _ error) error { return precondition(method, text) },
-	codes.PermissionDenied: func(_, text string, _ error) error {
+	switch code(err) {
+	case codes.NotFound:
+		return absent(method, text)
+	case codes.AlreadyExists:
+		return driver.ErrExists
+	case codes.FailedPrecondition:
+		return precondition(method, text)
+	case codes.PermissionDenied:
 		return either(namesSetUp, text, driver.ErrRefused, driver.ErrDenied)
-	},
-	codes.Unauthenticated: func(_, text string, _ error) error {
+	case codes.Unauthenticated:
 		return either(namesNetwork, text, errNoCredentials, errCredentials)
-	},
-	codes.InvalidArgument: func(_, text string, _ error) error { return argument(text) },
-	codes.OutOfRange:      func(_, text string, _ error) error { return argument(text) },
-	codes.Unimplemented:   func(_, text string, _ error) error { return argument(text) },
-	codes.Unavailable: func(_, text string, _ error) error {
+	case codes.InvalidArgument, codes.OutOfRange, codes.Unimplemented:
+		return either(namesSum, text, driver.ErrUnavailable, driver.ErrRefused) // damaged on its way
+	case codes.Unavailable:
 		return either(namesTLS, text, driver.ErrRefused, driver.ErrUnavailable)
-	},
-	codes.ResourceExhausted: func(_, _ string, err error) error { return exhausted(err) },
-	codes.Unknown:           func(_, text string, _ error) error { return unknown(text) },
+	case codes.ResourceExhausted:
+		return exhausted(err)
+	case codes.Unknown:
+		return unknown(text)
+	default:
+		return driver.ErrUnavailable // of the service's state, or the connection's
+	}
 }
 
 // either returns yes if the pattern is in text, and no otherwise.
@@ -110,8 +105,8 @@ func either(pattern *regexp.Regexp, text string, yes, no error) error {
 	return no
 }
 
-// absent returns the class of a NOT_FOUND. A call that makes a secret, and a list,
-// name only what there must be already.
+// absent returns the class of a NOT_FOUND. CreateSecret and ListSecrets name only what
+// has to exist already.
 func absent(method, text string) error {
 	if method == "CreateSecret" || method == "ListSecrets" || namesKey.MatchString(text) {
 		return driver.ErrRefused
@@ -119,13 +114,7 @@ func absent(method, text string) error {
 	return either(namesPlace, text, driver.ErrRefused, driver.ErrNotFound)
 }
 
-// argument returns the class of a call that the service does not understand. A
-// payload may have been damaged on its way.
-func argument(text string) error {
-	return either(namesSum, text, driver.ErrUnavailable, driver.ErrRefused)
-}
-
-// exhausted returns the class of a quota. One of nothing never recovers.
+// exhausted returns the class of a quota. A quota of 0 never recovers.
 func exhausted(err error) error {
 	if details, ok := apierror.FromError(err); ok && details.Metadata()["quota_limit_value"] == "0" {
 		return driver.ErrRefused
@@ -133,8 +122,8 @@ func exhausted(err error) error {
 	return driver.ErrUnavailable
 }
 
-// unknown returns the class of an error without a code. It may be none of the
-// service's, but of the connection or of the credentials.
+// unknown returns the class of an error without a code, which may be about the
+// connection or the credentials.
 func unknown(text string) error {
 	if namesNoCreds.MatchString(text) {
 		return either(namesNetwork, text, errNoCredentials, errCredentials)
@@ -155,8 +144,7 @@ func precondition(method, text string) error {
 	return driver.ErrRefused
 }
 
-// The classes of credentials that are not accepted, and of those that could not
-// be fetched.
+// The classes of credentials that are refused, and of those that could not be fetched.
 var (
 	errCredentials   = fmt.Errorf("%w: %w", driver.ErrDenied, driver.ErrCredentials)
 	errNoCredentials = fmt.Errorf("%w: %w", driver.ErrUnavailable, driver.ErrCredentials)
@@ -200,33 +188,20 @@ func code(err error) codes.Code {
 	return status.Code(err)
 }
 
-// failed makes the error of a call out of the client's: an error of ctx if ctx is
-// done, else one of its class. What was sent is not repeated in it.
-func failed(ctx context.Context, method, id string, err error, sent []byte) error {
-	if repeats(err.Error(), sent) {
+// callError returns the error of a call for the client's: see driverkit.CallError. It
+// repeats nothing of what was sent.
+func callError(ctx context.Context, method, id string, err error, sent []byte) error {
+	if driverkit.Repeats(err.Error(), sent) {
 		err = status.Error(code(err), "(text not shown)")
 	}
-	if cause := ctx.Err(); cause != nil {
-		return fmt.Errorf("%w: %s %q: %w", cause, method, id, err)
-	}
-	c := class(method, err)
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		// The client's own time-out has run out, and not the caller's. The error
-		// is not wrapped, or it would be taken for that.
-		return fmt.Errorf("%w: %s %q: %v", c, method, id, err)
-	}
-	return fmt.Errorf("%w: %s %q: %w", c, method, id, err)
+	return driverkit.CallError(ctx, fmt.Errorf("%s %q: %w", method, id, err), classify(method, err))
 }
 
-// longest is how much of what was sent a text may repeat.
-const longest = 12
-
-// repeats reports whether text holds a piece of what was sent.
-func repeats(text string, sent []byte) bool {
-	for i := 0; i+longest <= len(text); i++ {
-		if bytes.Contains(sent, []byte(text[i:i+longest])) {
-			return true
-		}
-	}
-	return len(sent) > 0 && len(sent) < longest && strings.Contains(text, string(sent))
+// exists reports whether a read by number has proved that there is the version.
+func exists(err error) bool {
+	return err == nil || errors.Is(err, errGone) || errors.Is(err, errKey) || errors.Is(err, driver.ErrCorrupt)
 }
+
+// gone reports whether a read by number has proved that a version does not exist, or is
+// not what it was.
+func gone(err error) bool { return errors.Is(err, driver.ErrNotFound) || errors.Is(err, errGone) }

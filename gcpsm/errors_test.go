@@ -91,7 +91,7 @@ func TestErrorsGetTheirClass(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			got := failed(t.Context(), c.method, "crm-u2", c.err, nil)
+			got := callError(t.Context(), c.method, "crm-u2", c.err, nil)
 			want := c.want
 			if want == driver.ErrCredentials {
 				want = driver.ErrDenied
@@ -123,7 +123,7 @@ func TestErrorsOfADoneContextAreTheContexts(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for c := codes.Canceled; c <= codes.Unauthenticated; c++ {
-		err := failed(ctx, "UpdateSecret", "crm-u2", status.Error(c, "text"), nil)
+		err := callError(ctx, "UpdateSecret", "crm-u2", status.Error(c, "text"), nil)
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%v: %v does not match context.Canceled", c, err)
 		}
@@ -144,7 +144,7 @@ func TestErrorsDoNotRepeatWhatWasSent(t *testing.T) {
 		"bad byte after 1000.canary.can": false,
 		"bad byte after 1000.":           true,
 	} {
-		err := failed(t.Context(), "AddSecretVersion", "crm-u2", status.Error(codes.Internal, text), []byte(secret))
+		err := callError(t.Context(), "AddSecretVersion", "crm-u2", status.Error(codes.Internal, text), []byte(secret))
 		all := fmt.Sprintf("%v %+v", err, errors.Unwrap(err))
 		if got := strings.Contains(all, text); got != kept {
 			t.Errorf("the error is %q", all)

@@ -1,6 +1,7 @@
 package gcpsm
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -24,15 +25,14 @@ type Options struct {
 	// KMSKey is the customer-managed key that new secrets are encrypted with,
 	// "projects/…/locations/…/keyRings/…/cryptoKeys/…": of the location
 	// "global" for a global secret, and of the secret's own for a regional one.
-	// "" means a key of Google's.
+	// Empty means a key of Google's.
 	KMSKey string
 
-	// Replicas are where new secrets are kept. Nil means wherever Google puts
-	// them. A regional secret is where its parent says, and has none.
+	// Replicas are the locations of new secrets. Nil leaves them to Google. A regional
+	// secret has none: its location is that of the parent.
 	Replicas []Replica
 
-	// Labels are put on every secret besides what it is found by, for billing
-	// reports and policies: at most 24 of them.
+	// Labels are put on every secret, for billing reports and policies: at most 24.
 	Labels map[string]string
 }
 
@@ -53,18 +53,14 @@ type Replica struct {
 //	secretmanager.NewClient(ctx, option.WithEndpoint("secretmanager.europe-west1.rep.googleapis.com:443"))
 //
 // New does no I/O. The client stays the caller's, with its endpoint, credentials
-// and interceptors; what is repeated after a failure, and when, is said in the
-// package documentation. opts may be nil.
+// and interceptors. The package documentation says which calls are repeated after a
+// failure. opts may be nil.
 func New(client *secretmanager.Client, parent, prefix string, opts *Options) (*tokenstore.Store, error) {
 	d, err := NewDriver(client, parent, prefix, opts)
 	if err != nil {
 		return nil, err
 	}
-	var portable *tokenstore.Options
-	if opts != nil {
-		portable = opts.Store
-	}
-	return tokenstore.New(d, portable)
+	return tokenstore.New(d, cmp.Or(opts, &Options{}).Store)
 }
 
 // NewDriver returns the driver that New uses, for decorators and tests. It is a
@@ -79,18 +75,15 @@ func NewDriver(client *secretmanager.Client, parent, prefix string, opts *Option
 	if !legalPrefix.MatchString(prefix) {
 		return nil, fmt.Errorf("gcpsm: prefix %q is not 1 to 128 letters, digits, '-' and '_'", prefix)
 	}
-	var o Options
-	if opts != nil {
-		o = *opts
-	}
-	if err := o.check(strings.Contains(parent, "/locations/")); err != nil {
-		return nil, err
+	o, regional := cmp.Or(opts, &Options{}), strings.Contains(parent, "/locations/")
+	if err := cmp.Or(o.checkReplicas(regional), o.checkLabels()); err != nil {
+		return nil, fmt.Errorf("gcpsm: %w", err)
 	}
 	return &secrets{
 		service: service{client: client, parent: parent, prefix: prefix + "-"},
 		labels:  maps.Clone(o.Labels),
-		blank:   o.secret(strings.Contains(parent, "/locations/")),
-		seen:    sightings{of: map[string]metadata{}},
+		blank:   o.secret(regional),
+		seen:    cache{of: map[string]metadata{}},
 	}, nil
 }
 
@@ -99,40 +92,48 @@ const maxExtraLabels = 24
 var (
 	legalParent = regexp.MustCompile(`^projects/[a-z0-9][a-z0-9.:_-]*(/locations/[a-z0-9-]+)?$`)
 	legalPrefix = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
-	legalName   = regexp.MustCompile(`^[a-z0-9]{1,64}$`)
 	labelKey    = regexp.MustCompile(`^[\p{Ll}\p{Lo}][\p{Ll}\p{Lo}\p{N}_-]{0,62}$`)
 	labelValue  = regexp.MustCompile(`^[\p{Ll}\p{Lo}\p{N}_-]{0,63}$`)
 )
 
-// check reports what Secret Manager would refuse.
-func (o *Options) check(regional bool) error {
+// checkReplicas reports locations and keys that Secret Manager would refuse.
+func (o *Options) checkReplicas(regional bool) error {
 	switch {
-	case regional && o.Replicas != nil:
-		return errors.New("gcpsm: a regional secret has no Replicas")
-	case o.Replicas != nil && o.KMSKey != "":
-		return errors.New("gcpsm: with Replicas each has a KMSKey of its own")
-	case o.Replicas != nil && len(o.Replicas) == 0:
-		return errors.New("gcpsm: Replicas is empty")
-	case len(o.Labels) > maxExtraLabels:
-		return fmt.Errorf("gcpsm: %d Labels, the limit is %d", len(o.Labels), maxExtraLabels)
+	case o.Replicas == nil:
+		return nil
+	case regional:
+		return errors.New("a regional secret has no Replicas")
+	case o.KMSKey != "":
+		return errors.New("with Replicas each has a KMSKey of its own")
+	case len(o.Replicas) == 0:
+		return errors.New("Replicas is empty")
 	}
 	for _, r := range o.Replicas {
 		if r.Location == "" || (r.KMSKey == "") != (o.Replicas[0].KMSKey == "") {
-			return errors.New("gcpsm: a replica has a location, and all have a KMSKey or none")
-		}
-	}
-	for k, v := range o.Labels {
-		if !labelKey.MatchString(k) || !labelValue.MatchString(v) || len(k) > 128 || len(v) > 128 {
-			return fmt.Errorf("gcpsm: label %q is not what Google Cloud takes", k)
-		}
-		if ours(k, v) {
-			return fmt.Errorf("gcpsm: label %q has the form of those that records are found by", k)
+			return errors.New("a replica has a location, and all have a KMSKey or none")
 		}
 	}
 	return nil
 }
 
-// secret returns what all new secrets have in common.
+// checkLabels reports labels that Secret Manager would refuse, or that a record could be
+// found by.
+func (o *Options) checkLabels() error {
+	if len(o.Labels) > maxExtraLabels {
+		return fmt.Errorf("%d Labels, the limit is %d", len(o.Labels), maxExtraLabels)
+	}
+	for k, v := range o.Labels {
+		if !labelKey.MatchString(k) || !labelValue.MatchString(v) || len(k) > 128 || len(v) > 128 {
+			return fmt.Errorf("label %q is not what Google Cloud takes", k)
+		}
+		if ours(k, v) {
+			return fmt.Errorf("label %q has the form of those that records are found by", k)
+		}
+	}
+	return nil
+}
+
+// secret returns the part that all new secrets have in common.
 func (o *Options) secret(regional bool) *secretmanagerpb.Secret {
 	key := func(name string) *secretmanagerpb.CustomerManagedEncryption {
 		if name == "" {

@@ -9,10 +9,8 @@ import (
 	"slices"
 	"time"
 
-	"cloud.google.com/go/secretmanager/apiv1/secretmanagerpb"
-	"google.golang.org/protobuf/proto"
-
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
 var _ driver.Inspector = (*secrets)(nil)
@@ -20,36 +18,21 @@ var _ driver.Inspector = (*secrets)(nil)
 // Inspect implements driver.Inspector. It takes a ListSecrets for 25,000 secrets,
 // and nothing more: all that it needs is in the metadata.
 func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, error] {
-	return func(yield func(driver.Inspection, error) bool) {
-		err := s.list(ctx, s.all(), func(name string, m metadata) bool {
+	return driverkit.Seq(func(yield func(driver.Inspection, error) bool) error {
+		return s.list(ctx, s.all(), func(name string, m metadata) bool {
 			return yield(driver.Inspection{Name: name, Labels: labelsOf(m.secret.GetLabels()), Faults: s.faults(name, m)}, nil)
 		})
-		if err != nil {
-			yield(driver.Inspection{}, err)
-		}
-	}
+	})
 }
 
-// labelsOf returns the labels that records are found by, without nonces.
-func labelsOf(labels map[string]string) []driver.Label {
-	var found []driver.Label
-	for _, k := range slices.Sorted(maps.Keys(labels)) {
-		if v := labels[k]; ours(k, v) {
-			found = append(found, driver.Label{Key: k[:len(k)-inKey-1], Value: k[len(k)-inKey:] + v})
-		}
-	}
-	return found
-}
+// orphanAge is the age at which a secret without a state is reported.
+const orphanAge = time.Minute
 
-// stillborn is how old a secret without a state is before it counts as left
-// behind.
-const stillborn = time.Minute
-
-// faults returns what is wrong with a secret. What is not in this package's form
-// is none of its faults: reading it fails.
+// faults returns the faults of a secret. It has none if it is not in this package's form:
+// reading it fails.
 func (s *secrets) faults(name string, m metadata) []driver.Fault {
 	switch now := time.Now(); {
-	case m.empty() && now.Sub(m.secret.GetCreateTime().AsTime()) > stillborn:
+	case m.empty() && now.Sub(m.secret.GetCreateTime().AsTime()) > orphanAge:
 		return []driver.Fault{{
 			Kind: driver.FaultEmpty, Action: "delete it",
 			Detail: fmt.Sprintf("it was created on %s, and was never given a state", m.secret.GetCreateTime().AsTime().Format(time.RFC3339)),
@@ -97,7 +80,7 @@ func ripe(all []due, now time.Time) (n int64) {
 	return n
 }
 
-// unmake deletes a secret that has no state, if nobody has given it one.
+// unmake deletes a secret that has no state, unless a writer has given it one.
 func (s *secrets) unmake(ctx context.Context, name string, m metadata) error {
 	err := s.remove(ctx, name, m.secret.GetEtag())
 	s.seen.drop(name)
@@ -107,16 +90,16 @@ func (s *secrets) unmake(ctx context.Context, name string, m metadata) error {
 	return err
 }
 
-// realias makes the alias mean what the last commit made it mean, if the metadata
-// are as they were. Labels did not move with it.
+// realias moves the alias back to the version of the last commit, if the metadata are
+// still m. The labels have not moved.
 func (s *secrets) realias(ctx context.Context, name string, m metadata) error {
-	there, err := s.accessNumber(ctx, name, m.account.Current)
+	there, err := s.readNumber(ctx, name, m.account.Current)
 	switch {
 	case errors.Is(err, driver.ErrNotFound):
 		return fmt.Errorf("%w: there is no version %d of %q", driver.ErrConflict, m.account.Current, s.prefix+name)
 	case err != nil:
 		return err
-	case there.life != m.account.Life || there.digest != m.account.Digest:
+	case there.incarnation != m.account.Incarnation || there.digest != m.account.Digest:
 		return fmt.Errorf("%w: %q", driver.ErrConflict, s.prefix+name)
 	}
 	next := m.annotate(m.account)
@@ -124,25 +107,14 @@ func (s *secrets) realias(ctx context.Context, name string, m metadata) error {
 	return s.put(ctx, name, next, "annotations", "version_aliases")
 }
 
-// put updates a secret, and remembers what it has become.
-func (s *secrets) put(ctx context.Context, name string, next *secretmanagerpb.Secret, fields ...string) error {
-	m, err := s.update(ctx, name, next, fields...)
-	if err != nil {
-		s.seen.drop(name)
-		return err
-	}
-	s.seen.put(name, m)
-	return nil
-}
-
-// sweeps is how often destroyDue goes on: what has no etag yet takes two rounds,
-// and a round is of width versions.
+// sweeps is how many rounds destroyDue makes, of driverkit.Width versions each. A version
+// without a known etag takes two.
 const sweeps = 100
 
-// destroyDue destroys what is due, as the writes that come would do.
+// destroyDue destroys the versions that are due, as the next writes would.
 func (s *secrets) destroyDue(ctx context.Context, name string) error {
 	for range sweeps {
-		m, err := s.get(ctx, name)
+		m, err := s.describe(ctx, name)
 		if errors.Is(err, driver.ErrNotFound) {
 			return nil
 		}
@@ -156,12 +128,12 @@ func (s *secrets) destroyDue(ctx context.Context, name string) error {
 		}
 		over, pending := s.due(ctx, name, m, now)
 		if err := s.stillDue(ctx, name, m, pending); errors.Is(err, driver.ErrConflict) {
-			continue // it is not the state any more that this is about
+			continue // there is another state now
 		} else if err != nil {
 			return err
 		}
 		if left := s.sweep(ctx, name, over); len(left) > 0 {
-			if m, err = s.get(ctx, name); err == nil {
+			if m, err = s.describe(ctx, name); err == nil {
 				err = s.stillDue(ctx, name, m, append(m.account.Due, left...))
 			}
 			return errors.Join(fmt.Errorf("%w: %d versions of %q could not be destroyed", driver.ErrUnavailable, len(left), s.prefix+name), err)
@@ -170,7 +142,7 @@ func (s *secrets) destroyDue(ctx context.Context, name string) error {
 	return fmt.Errorf("%w: %q has more versions that are due", driver.ErrConflict, s.prefix+name)
 }
 
-// stillDue makes pending what is due, if the metadata are still m.
+// stillDue replaces the list of what is due by pending, if the metadata are still m.
 func (s *secrets) stillDue(ctx context.Context, name string, m metadata, pending []due) error {
 	a := m.account
 	a.Due = fewer(pending)
@@ -179,7 +151,7 @@ func (s *secrets) stillDue(ctx context.Context, name string, m metadata, pending
 
 // Present implements driver.Inspector.
 func (s *secrets) Present(ctx context.Context, name string, labels []driver.Label) ([]driver.Label, error) {
-	m, err := s.get(ctx, name)
+	m, err := s.describe(ctx, name)
 	if errors.Is(err, driver.ErrNotFound) {
 		return nil, nil
 	}
@@ -188,14 +160,14 @@ func (s *secrets) Present(ctx context.Context, name string, labels []driver.Labe
 	}
 	there := m.secret.GetLabels()
 	return slices.DeleteFunc(slices.Clone(labels), func(l driver.Label) bool {
-		k, v := encode(l)
+		k, v := labelFor(l)
 		return there[k] != v
 	}), nil
 }
 
 // Unlabel implements driver.Inspector.
 func (s *secrets) Unlabel(ctx context.Context, name string, labels []driver.Label) error {
-	m, err := s.get(ctx, name)
+	m, err := s.describe(ctx, name)
 	if errors.Is(err, driver.ErrNotFound) {
 		return nil
 	}
@@ -205,65 +177,42 @@ func (s *secrets) Unlabel(ctx context.Context, name string, labels []driver.Labe
 	next := m.annotate(m.account)
 	next.Labels = maps.Clone(m.secret.GetLabels())
 	for _, l := range labels {
-		k, _ := encode(l)
+		k, _ := labelFor(l)
 		delete(next.Labels, k)
 	}
 	return s.put(ctx, name, next, "labels", "annotations")
 }
 
-// Probe implements driver.Inspector. The calls are about a secret that is made for
-// them and deleted by the last one; if it may not be made, about one that there is
-// not.
+// Probe implements driver.Inspector. The calls are about a secret that the second one
+// creates and the last one deletes. If it may not be created they are about none.
 func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
-	return func(yield func(driver.Probed, error) bool) {
-		for _, p := range s.probes() {
-			err := p.do(ctx)
-			if ctx.Err() != nil {
-				yield(driver.Probed{}, ctx.Err())
-				return
-			}
-			if errors.Is(err, driver.ErrCredentials) {
-				yield(driver.Probed{}, err) // which says nothing about any call
-				return
-			}
-			if errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrConflict) || errors.Is(err, driver.ErrCorrupt) {
-				err = nil // the service has looked, so it was allowed
-			}
-			if !yield(driver.Probed{Call: p.call, Needs: "the permission secretmanager." + p.permission, Err: err}, nil) {
-				return
-			}
-		}
-	}
-}
-
-type probe struct {
-	call, permission string
-	do               func(context.Context) error
+	return driverkit.Probes(ctx, s.probes())
 }
 
 // probes are the calls that the driver makes.
-func (s *secrets) probes() []probe {
-	name := "tokenkeepprobe" + newLife()
+func (s *secrets) probes() []driverkit.Probe {
+	name := "tokenkeepprobe" + newIncarnation()
 	var made metadata
 	var version added
-	return []probe{
-		{"ListSecrets", "secrets.list", func(ctx context.Context) error {
+	probe := func(call, permission string, do func(context.Context) error) driverkit.Probe {
+		return driverkit.Probe{Call: call, Needs: "the permission secretmanager." + permission, Do: do}
+	}
+	return []driverkit.Probe{
+		probe("ListSecrets", "secrets.list", func(ctx context.Context) error {
 			return s.list(ctx, s.all(), func(string, metadata) bool { return false })
-		}},
-		{"CreateSecret", "secrets.create", func(ctx context.Context) (err error) {
-			blank := proto.CloneOf(s.blank)
-			blank.Annotations = metadata{}.annotate(account{Life: newLife()}).GetAnnotations()
-			made, err = s.create(ctx, name, blank)
+		}),
+		probe("CreateSecret", "secrets.create", func(ctx context.Context) (err error) {
+			made, err = s.create(ctx, name, s.unused())
 			return err
-		}},
-		{"GetSecret", "secrets.get", func(ctx context.Context) error { _, err := s.get(ctx, name); return err }},
-		{"AddSecretVersion", "versions.add", func(ctx context.Context) (err error) {
+		}),
+		probe("GetSecret", "secrets.get", func(ctx context.Context) error { _, err := s.describe(ctx, name); return err }),
+		probe("AddSecretVersion", "versions.add", func(ctx context.Context) (err error) {
 			version, err = s.add(ctx, name, []byte("probe"))
 			return err
-		}},
-		{"AccessSecretVersion", "versions.access", func(ctx context.Context) error { _, err := s.accessNumber(ctx, name, 1); return err }},
-		{"GetSecretVersion", "versions.get", func(ctx context.Context) error { _, err := s.inspect(ctx, name, 1); return err }},
-		{"UpdateSecret", "secrets.update", func(ctx context.Context) error {
+		}),
+		probe("AccessSecretVersion", "versions.access", func(ctx context.Context) error { _, err := s.readNumber(ctx, name, 1); return err }),
+		probe("GetSecretVersion", "versions.get", func(ctx context.Context) error { _, err := s.describeVersion(ctx, name, 1); return err }),
+		probe("UpdateSecret", "secrets.update", func(ctx context.Context) error {
 			if made.secret == nil || version.number == 0 {
 				m, err := s.update(ctx, name, made.annotate(made.account), "annotations")
 				if err == nil {
@@ -272,14 +221,14 @@ func (s *secrets) probes() []probe {
 				return err
 			}
 			return s.compares(ctx, name, &made, version.number)
-		}},
-		{"DestroySecretVersion", "versions.destroy", func(ctx context.Context) error { return s.destroy(ctx, name, 1, version.etag) }},
-		{"DeleteSecret", "secrets.delete", func(ctx context.Context) error { return s.remove(ctx, name, made.secret.GetEtag()) }},
+		}),
+		probe("DestroySecretVersion", "versions.destroy", func(ctx context.Context) error { return s.destroy(ctx, name, 1, version.etag) }),
+		probe("DeleteSecret", "secrets.delete", func(ctx context.Context) error { return s.remove(ctx, name, made.secret.GetEtag()) }),
 	}
 }
 
-// compares reports whether an update that carries an old etag is refused, and moves
-// the alias by one that does not.
+// compares returns an error if an update with an old etag is not refused. It moves the
+// alias by one with the current etag.
 func (s *secrets) compares(ctx context.Context, name string, made *metadata, number int64) error {
 	move := func(m metadata) (metadata, error) {
 		next := m.annotate(m.account)

@@ -23,53 +23,55 @@ import (
 // alias is the alias of the version that is a secret's state.
 const alias = "current"
 
-// A payload begins with a line that tells it from what somebody else has put
-// there, and from a version of the same number in an earlier or later life.
+// A payload begins with a line that tells it from another program's, and from a version
+// of the same number in another incarnation.
 const (
-	magic    = "tokenkeep1 "
-	lifeSize = 16
-	header   = len(magic) + lifeSize + len("\n")
+	magic           = "tokenkeep1 "
+	incarnationSize = 16
+	header          = len(magic) + incarnationSize + len("\n")
 )
 
 var base32Lower = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
-// newLife returns 80 random bits.
-func newLife() string {
-	var b [lifeSize * 5 / 8]byte
+// newIncarnation returns 80 random bits.
+func newIncarnation() string {
+	var b [incarnationSize * 5 / 8]byte
 	_, _ = rand.Read(b[:]) // never fails, by its documentation
 	return base32Lower.EncodeToString(b[:])
 }
 
-func frame(life string, data []byte) []byte {
-	return slices.Concat([]byte(magic), []byte(life), []byte("\n"), data)
+// encode returns the payload of a version that holds data.
+func encode(incarnation string, data []byte) []byte {
+	return slices.Concat([]byte(magic), []byte(incarnation), []byte("\n"), data)
 }
 
-func unframe(payload []byte) (life string, data []byte, ok bool) {
+// decode returns what the payload of a version holds.
+func decode(payload []byte) (incarnation string, data []byte, ok bool) {
 	if len(payload) <= header || string(payload[:len(magic)]) != magic || payload[header-1] != '\n' {
 		return "", nil, false
 	}
 	return string(payload[len(magic) : header-1]), payload[header:], true
 }
 
-// digest returns 80 bits of a digest of what a version holds. Records hold random
-// nonces, so that nobody can guess one and compare.
+// digest returns 80 bits of a digest of data. Records hold random nonces, so that no
+// reader of the metadata can guess one and compare.
 func digest(data []byte) string {
 	sum := sha256.Sum256(data)
 	return base32Lower.EncodeToString(sum[:10])
 }
 
-// A state is one version of a secret in one of its lives: between a creation and
-// a deletion, after which numbers begin at 1 again. The digest tells it from one
-// of the same number that a writer has added who took a later life for its own.
+// A state is one version of one incarnation of a secret: after a deletion numbers begin
+// at 1 again. The digest tells it from a version of the same number that a writer has
+// added to a later incarnation by mistake.
 type state struct {
-	life   string
-	number int64
-	digest string
-	data   []byte
+	incarnation string
+	number      int64
+	digest      string
+	data        []byte
 }
 
 func (s state) version() driver.Version {
-	return driver.Version(s.life + "." + strconv.FormatInt(s.number, 10) + "." + s.digest)
+	return driver.Version(s.incarnation + "." + strconv.FormatInt(s.number, 10) + "." + s.digest)
 }
 
 func parse(v driver.Version) (state, bool) {
@@ -78,29 +80,33 @@ func parse(v driver.Version) (state, bool) {
 		return state{}, false
 	}
 	number, err := strconv.ParseInt(parts[1], 10, 64)
-	return state{life: parts[0], number: number, digest: parts[2]}, err == nil && number > 0
+	return state{incarnation: parts[0], number: number, digest: parts[2]}, err == nil && number > 0
+}
+
+func (s state) secret() driver.Secret {
+	return driver.Secret{Payload: driver.Payload{Data: s.data}, Version: s.version()}
 }
 
 func (s state) same(t state) bool {
-	return s.life == t.life && s.number == t.number && s.digest == t.digest
+	return s.incarnation == t.incarnation && s.number == t.number && s.digest == t.digest
 }
 
-// annotation is the key of the annotation that an account is kept in.
+// annotation is the key of the annotation that holds an account.
 const annotation = "tokenkeep"
 
-// An account is what the driver notes beside a secret, in one annotation.
+// An account is the driver's part of the metadata of a secret, in one annotation.
 type account struct {
-	Life    string `json:"life"`
-	Writes  int64  `json:"writes"`            // that changed the account: puts metadata of one life in order
-	Current int64  `json:"current,omitempty"` // the version that the last commit made the state; 0: none yet
-	Digest  string `json:"digest,omitempty"`  // of its data
-	Etag    string `json:"etag,omitempty"`    // of it, as a version
-	Note    string `json:"note,omitempty"`    // see driver.Leaser
-	Due     []due  `json:"due,omitempty"`     // what is to be destroyed, in the order of numbers
+	Incarnation string `json:"life"`
+	Writes      int64  `json:"writes"`            // that changed the account: puts metadata of one incarnation in order
+	Current     int64  `json:"current,omitempty"` // the version that the last commit made the state; 0: none yet
+	Digest      string `json:"digest,omitempty"`  // of its data
+	Etag        string `json:"etag,omitempty"`    // of it, as a version
+	Note        string `json:"note,omitempty"`    // see driver.Leaser
+	Due         []due  `json:"due,omitempty"`     // in the order of numbers
 }
 
-// A due is a version that is not the state any more, or never was, or a range of
-// such.
+// A due is a version to be destroyed, or a range of them: it is not the state any more,
+// or never was.
 type due struct {
 	Number int64  `json:"n"`
 	To     int64  `json:"to,omitempty"`   // the last one of a range
@@ -116,16 +122,16 @@ type metadata struct {
 	ours    bool  // the account is one
 }
 
-func read(m *secretmanagerpb.Secret) metadata {
+func metadataOf(m *secretmanagerpb.Secret) metadata {
 	r := metadata{secret: m, number: m.GetVersionAliases()[alias]}
-	r.ours = json.Unmarshal([]byte(m.GetAnnotations()[annotation]), &r.account) == nil && len(r.account.Life) == lifeSize
+	r.ours = json.Unmarshal([]byte(m.GetAnnotations()[annotation]), &r.account) == nil && len(r.account.Incarnation) == incarnationSize
 	return r
 }
 
-// state returns the state of the secret, without its data. If somebody has moved
-// the alias its digest is not known.
+// state returns the state of the secret, without its data. If another tool has moved the
+// alias the digest is not known.
 func (m metadata) state() state {
-	s := state{life: m.account.Life, number: m.number}
+	s := state{incarnation: m.account.Incarnation, number: m.number}
 	if m.number == m.account.Current {
 		s.digest = m.account.Digest
 	}
@@ -135,15 +141,14 @@ func (m metadata) state() state {
 // is reports whether s is the state of the secret.
 func (m metadata) is(s state) bool {
 	now := m.state()
-	return now.same(s) || now.digest == "" && now.number > 0 && now.life == s.life && now.number == s.number
+	return now.same(s) || now.digest == "" && now.number > 0 && now.incarnation == s.incarnation && now.number == s.number
 }
 
-// empty reports whether the secret was created and never had a state: somebody is
-// about to give it one, or has died before that.
+// empty reports whether the secret has never had a state: its creator is about to give
+// it one, or has died.
 func (m metadata) empty() bool { return m.ours && m.number == 0 && m.account.Current == 0 }
 
-// newer reports whether m was read from a later time than n, as far as can be
-// told.
+// newer reports whether m is provably of a later time than n.
 func (m metadata) newer(n metadata) bool {
 	a, b := m.secret.GetCreateTime().AsTime(), n.secret.GetCreateTime().AsTime()
 	return cmp.Or(a.Compare(b), cmp.Compare(m.account.Writes, n.account.Writes)) > 0
@@ -155,14 +160,14 @@ func (m metadata) commit(v added, p driver.Payload, extra map[string]string, pen
 	a.Due = pending
 	for _, old := range []due{
 		{Number: m.account.Current, Etag: m.account.Etag, Since: v.at.Unix()},
-		{Number: m.number, Since: v.at.Unix()}, // if somebody has moved the alias
+		{Number: m.number, Since: v.at.Unix()}, // if another tool has moved the alias
 	} {
 		if old.Number > 0 && !slices.ContainsFunc(a.Due, func(d due) bool { return d.Number == old.Number }) {
 			a.Due = append(a.Due, old)
 		}
 	}
-	// What was added since the state was committed is of writers who are gone, or
-	// who will find that this one came first.
+	// The versions between the two are of writers who are gone, or who will find that
+	// this one came first.
 	if first := m.number + 1; first < v.number {
 		d := due{Number: first, Since: v.at.Unix()}
 		if v.number-1 > first {
@@ -180,7 +185,7 @@ func (m metadata) commit(v added, p driver.Payload, extra map[string]string, pen
 	maps.DeleteFunc(next.Labels, ours)
 	next.Labels = merge(next.Labels, extra)
 	for _, l := range p.Labels {
-		k, v := encode(l)
+		k, v := labelFor(l)
 		next.Labels[k] = v
 	}
 	next.VersionAliases = merge(m.secret.GetVersionAliases(), map[string]int64{alias: v.number})
@@ -212,15 +217,15 @@ const (
 	// KiB.
 	maxDue = 64
 
-	// slot is the time within which versions were replaced that become one range
-	// if there are too many entries.
+	// slot is the time within which versions have to be replaced to become one range, if
+	// there are too many entries.
 	slot = 10 * time.Minute
 )
 
-// fewer sorts what is due and makes ranges of it if there are too many entries:
-// of those that get ripe at about the same time, and if that does not suffice, as
-// when the permission to destroy is missing, of the oldest. Of what is in a range
-// the etags are asked for when it is ripe.
+// fewer sorts versions that are due and, if there are too many entries, makes ranges of
+// those that get ripe at about the same time. If that does not suffice, as without the
+// permission to destroy, it makes one of the oldest. The etags of the versions in a range
+// are asked for when it is ripe.
 func fewer(all []due) []due {
 	slices.SortFunc(all, func(a, b due) int { return cmp.Compare(a.Number, b.Number) })
 	if len(all) <= maxDue {
@@ -244,16 +249,37 @@ func fewer(all []due) []due {
 	return some
 }
 
-// ripe reports whether no reader can need the version any more.
+// ripe reports whether readers have had the time to do without the version.
 func (d due) ripe(now time.Time) bool { return now.Sub(time.Unix(d.Since, 0)) >= grace }
 
-// A label is the label "<kind>_<24 characters of the digest>" with the value
-// "<the other 8>": keys have at most 63 characters, and the filters that are
-// documented compare values. Nonces are not kept: labels change in the same
-// moment as the state, so that nobody removes another writer's.
+// ripe returns up to most versions that can be destroyed, one by one, and the rest of what
+// is due.
+func (m metadata) ripe(now time.Time, most int) (work, pending []due) {
+	for _, d := range m.account.Due {
+		for ; d.To > d.Number && d.ripe(now) && len(work) < most; d.Number++ {
+			if d.Number != m.number {
+				work = append(work, due{Number: d.Number, Since: d.Since})
+			}
+		}
+		if d.To == d.Number {
+			d.To = 0
+		}
+		if d.To == 0 && d.ripe(now) && len(work) < most && d.Number != m.number {
+			work = append(work, d)
+		} else {
+			pending = append(pending, d)
+		}
+	}
+	return work, pending
+}
+
+// A label of a record is "<kind>_<24 characters of the digest>" with the value "<the
+// other 8>": keys have at most 63 characters, and the documented filters compare values.
+// Nonces are not kept: labels change together with the state, so that no writer removes
+// another one's.
 const inKey = 24
 
-func encode(l driver.Label) (key, value string) {
+func labelFor(l driver.Label) (key, value string) {
 	return l.Key + "_" + l.Value[:inKey], l.Value[inKey:]
 }
 
@@ -262,47 +288,58 @@ var (
 	ourValue = regexp.MustCompile(`^[a-z2-7]{8}$`)
 )
 
-// ours reports whether a label is one that a record is found by.
+// ours reports whether a label has the form of those that records are found by.
 func ours(key, value string) bool { return ourKey.MatchString(key) && ourValue.MatchString(value) }
 
-// sightings are the metadata that were last seen of some secrets. They hold no
-// token. A write that carries an etag from there is decided by the service as any
-// other; what is gained is the read before it, and that a read which lags behind
-// this program's own writes is recognized.
-type sightings struct {
+// labelsOf returns the labels that records are found by, without nonces.
+func labelsOf(labels map[string]string) []driver.Label {
+	var found []driver.Label
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		if v := labels[k]; ours(k, v) {
+			found = append(found, driver.Label{Key: k[:len(k)-inKey-1], Value: k[len(k)-inKey:] + v})
+		}
+	}
+	return found
+}
+
+// A cache holds the metadata that were last seen of some secrets, and no token. The
+// service decides about a write with an etag from the cache as about any other. The
+// cache saves the read before the write, and shows that a read lags behind this
+// program's own writes.
+type cache struct {
 	mu sync.Mutex
 	of map[string]metadata
 }
 
-// maxSightings is how many there are at most: an account and some labels each.
-const maxSightings = 256
+// maxCached is how many secrets a cache holds: an account and some labels each.
+const maxCached = 256
 
-func (s *sightings) get(name string) (metadata, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	m, ok := s.of[name]
+func (c *cache) get(name string) (metadata, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m, ok := c.of[name]
 	return m, ok
 }
 
-// put notes m, unless something newer is known, and returns what is newest.
-func (s *sightings) put(name string, m metadata) metadata {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if have, ok := s.of[name]; ok && have.newer(m) {
+// add remembers m, unless newer metadata are known, and returns the newest.
+func (c *cache) add(name string, m metadata) metadata {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if have, ok := c.of[name]; ok && have.newer(m) {
 		return have
 	}
-	if len(s.of) >= maxSightings {
-		for other := range s.of {
-			delete(s.of, other)
+	if len(c.of) >= maxCached {
+		for other := range c.of {
+			delete(c.of, other)
 			break
 		}
 	}
-	s.of[name] = m
+	c.of[name] = m
 	return m
 }
 
-func (s *sightings) drop(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.of, name)
+func (c *cache) drop(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.of, name)
 }

@@ -1,7 +1,6 @@
 package vaultstore
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -16,6 +15,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
 // Texts that Vault tells apart by nothing else.
@@ -30,51 +30,38 @@ const (
 	textMalformed = "Vault token contains non-printable characters"
 )
 
-// texts500 are those of failures that are not Vault's: what was sent is larger than
-// the server or its storage takes.
+// texts500 are in answers to a request that is larger than the server or its storage
+// takes.
 var texts500 = []string{"too large", "exceeds allowed length"}
 
-// errCredentials is the class of an error about the token, or about what a login is
-// made with, and not about what the token may do.
+// errCredentials is the class of an error about the token, or the credentials of a login,
+// and not about what the token may do.
 var errCredentials = fmt.Errorf("%w: %w", driver.ErrDenied, driver.ErrCredentials)
 
-// classify gives an error of the client its class. An error that fits none is
-// returned as it came.
+// classify returns the class of an error of the client, or nil if it has none.
 func classify(err error) error {
 	var (
 		answer    *api.ResponseError
 		transport *url.Error
 		network   net.Error
-		class     error
 	)
 	switch {
-	case err == nil:
-		return nil
 	case errors.As(err, &answer):
-		class = classOf(answer)
-	case misdirected(err):
-		class = driver.ErrRefused
-	case strings.Contains(err.Error(), textMalformed):
-		class = errCredentials
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		// The caller's context is not done (see failed): the client's own time-out
-		// has run out. The error is not wrapped, or it would be taken for the
-		// caller's.
-		return fmt.Errorf("%w: the client's time-out has run out: %v", driver.ErrUnavailable, err)
-	case errors.As(err, &transport), errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		class = driver.ErrUnavailable
-	}
-	switch {
-	case class == nil:
-		return err
+		return classifyAnswer(answer)
 	case errors.Is(err, http.ErrSchemeMismatch):
-		return fmt.Errorf("%w: the server speaks http, and its address says https: %w", class, err)
+		return fmt.Errorf("%w: the server speaks http, and its address says https", driver.ErrRefused)
+	case errors.As(err, new(*tls.CertificateVerificationError)), errors.As(err, new(tls.RecordHeaderError)):
+		return driver.ErrRefused // the address or the certificates are wrong, and nothing was sent
+	case err != nil && strings.Contains(err.Error(), textMalformed):
+		return errCredentials
+	case errors.As(err, &transport), errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return driver.ErrUnavailable
 	}
-	return fmt.Errorf("%w: %w", class, err)
+	return nil
 }
 
-// classOf returns the class of an answer.
-func classOf(answer *api.ResponseError) error {
+// classifyAnswer is classify for an error that Vault has answered with.
+func classifyAnswer(answer *api.ResponseError) error {
 	switch code := answer.StatusCode; {
 	case code == http.StatusBadRequest && says(answer, textMismatch):
 		return driver.ErrConflict
@@ -97,28 +84,14 @@ func classOf(answer *api.ResponseError) error {
 	return driver.ErrRefused
 }
 
-// misdirected reports whether the connection failed because of the address or the
-// certificates that the client was given: nothing was sent.
-func misdirected(err error) bool {
-	var certificate *tls.CertificateVerificationError
-	var record tls.RecordHeaderError
-	return errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, &certificate) || errors.As(err, &record)
-}
-
-// failed makes the error of a call out of the client's: an error of ctx if ctx is
-// done, else a classified one. What was sent is not repeated in it.
-func failed(ctx context.Context, err error, sent []byte) error {
+// callError returns the error of a call for the client's: see driverkit.CallError. It
+// repeats nothing of what was sent.
+func callError(ctx context.Context, err error, sent []byte) error {
 	var answer *api.ResponseError
 	if errors.As(err, &answer) {
 		err = newRefusal(answer, sent)
 	}
-	if cause := ctx.Err(); cause != nil {
-		if errors.Is(err, cause) {
-			return err
-		}
-		return fmt.Errorf("%w: %w", cause, err)
-	}
-	return classify(err)
+	return driverkit.CallError(ctx, err, classify(err))
 }
 
 // says reports whether Vault's answer holds the text.
@@ -131,11 +104,8 @@ func says(err error, text string) bool {
 // A refusal is an *api.ResponseError that prints in one line.
 type refusal struct{ answer *api.ResponseError }
 
-// longest is how much of what was sent a text may repeat.
-const longest = 12
-
-// newRefusal returns answer without texts that are not Vault's or that repeat
-// what was sent: a proxy may say anything.
+// newRefusal returns answer without texts that are not Vault's, as of a proxy, or that
+// repeat what was sent.
 func newRefusal(answer *api.ResponseError, sent []byte) *refusal {
 	clean := *answer
 	clean.Errors = nil
@@ -143,22 +113,12 @@ func newRefusal(answer *api.ResponseError, sent []byte) *refusal {
 		switch {
 		case answer.RawError && strings.Contains(text, textPlain):
 			text = "the server speaks https, and its address says http"
-		case answer.RawError || repeats(text, sent):
+		case answer.RawError || driverkit.Repeats(text, sent):
 			text = "(text not shown)"
 		}
 		clean.Errors = append(clean.Errors, text)
 	}
 	return &refusal{&clean}
-}
-
-// repeats reports whether text holds a piece of what was sent.
-func repeats(text string, sent []byte) bool {
-	for i := 0; i+longest <= len(text); i++ {
-		if bytes.Contains(sent, []byte(text[i:i+longest])) {
-			return true
-		}
-	}
-	return len(sent) > 0 && len(sent) < longest && strings.Contains(text, string(sent))
 }
 
 // Error returns the text, such as
@@ -178,3 +138,34 @@ func (r *refusal) Error() string {
 
 // Unwrap returns the client's own type.
 func (r *refusal) Unwrap() error { return r.answer }
+
+// unclassed returns the answer of Vault that an error is about.
+func unclassed(err error) error {
+	if cause := (*refusal)(nil); errors.As(err, &cause) {
+		return cause
+	}
+	return err
+}
+
+// The faults of a mount: it is something else, or nothing is there.
+var (
+	errNotKV2   = fmt.Errorf("%w: not a KV version 2 secrets engine", driver.ErrRefused)
+	errNoEngine = fmt.Errorf("%w: no KV version 2 engine", driver.ErrRefused)
+)
+
+// wrongEngine reports whether err is about the mount, and so about all secrets.
+func wrongEngine(err error) bool { return errors.Is(err, errNotKV2) || errors.Is(err, errNoEngine) }
+
+// errHidden means that an answer does not tell what is mounted.
+var errHidden = errors.New("it is not to be seen")
+
+// hidden returns err, or errHidden if it is a refusal that says nothing about the mount.
+func hidden(err error) error {
+	if errors.Is(err, driver.ErrCredentials) {
+		return err
+	}
+	if errors.Is(err, driver.ErrDenied) || errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrRefused) {
+		return errHidden
+	}
+	return err
+}

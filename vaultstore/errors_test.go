@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
 // classes are the sentinels of package driver.
@@ -76,7 +77,7 @@ func TestErrorsGetTheirClass(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			got, want := classify(c.err), c.want
+			got, want := driverkit.CallError(t.Context(), c.err, classify(c.err)), c.want
 			if want == driver.ErrCredentials {
 				want = driver.ErrDenied
 			}
@@ -108,7 +109,7 @@ func TestErrorsGetTheirClass(t *testing.T) {
 func TestErrorsKeepTheClientsOwnType(t *testing.T) {
 	t.Parallel()
 	in := &api.ResponseError{HTTPMethod: "GET", URL: "http://vault:8200/v1/secret/data/x?version=1", StatusCode: 403, Errors: []string{"1 error occurred:\n\t* permission denied\n\n"}}
-	err := failed(t.Context(), in, nil)
+	err := callError(t.Context(), in, nil)
 	var out *api.ResponseError
 	if !errors.As(err, &out) || out.StatusCode != 403 || !slices.Equal(out.Errors, in.Errors) {
 		t.Errorf("errors.As finds %+v in %v", out, err)
@@ -129,12 +130,12 @@ func TestErrorsOfADoneContextAreTheContexts(t *testing.T) {
 		&api.ResponseError{StatusCode: 400, Errors: []string{textMismatch}},
 		&api.ResponseError{StatusCode: 404},
 	} {
-		err := failed(ctx, in, nil)
+		err := callError(ctx, in, nil)
 		if !errors.Is(err, context.Canceled) {
-			t.Errorf("failed(%v) = %v does not match context.Canceled", in, err)
+			t.Errorf("callError(%v) = %v does not match context.Canceled", in, err)
 		}
 		if slices.ContainsFunc(classes, func(c error) bool { return errors.Is(err, c) }) {
-			t.Errorf("failed(%v) = %v matches a class", in, err)
+			t.Errorf("callError(%v) = %v matches a class", in, err)
 		}
 	}
 }
@@ -157,7 +158,7 @@ func TestErrorsDoNotRepeatWhatWasSent(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			err := failed(t.Context(), &api.ResponseError{StatusCode: 500, RawError: c.raw, Errors: []string{c.text, c.text}}, []byte(secret))
+			err := callError(t.Context(), &api.ResponseError{StatusCode: 500, RawError: c.raw, Errors: []string{c.text, c.text}}, []byte(secret))
 			if got := strings.Contains(err.Error(), c.text); got != c.kept {
 				t.Errorf("the error is %q", err)
 			}

@@ -1,6 +1,7 @@
 package vaultstore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -21,11 +22,10 @@ type Options struct {
 	// defaults.
 	Store *tokenstore.Options
 
-	// Auth logs in when the client has no token, and again when Vault says that
-	// the token has expired or was revoked. Logins happen one at a time. The
-	// tokens they bring are used in place of the client's own until that
-	// changes; the client keeps what it has. Nil means that the client's token
-	// is the caller's business.
+	// Auth logs in when the client has no token, and again when Vault says that the
+	// token has expired or was revoked. Logins happen one at a time. Their tokens are
+	// used in place of the client's own until that changes; the client keeps it. Nil
+	// leaves the client's token to the caller.
 	Auth api.AuthMethod
 
 	// ListLag and ReadLag are for servers whose standby nodes answer reads
@@ -39,19 +39,14 @@ type Options struct {
 // is mounted at mount, under prefix. Both are path elements of letters, digits,
 // '_', '-' and '.', joined by '/', as in "secret" and "oauth/crm".
 //
-// New does no I/O. The client stays the caller's: its address, namespace, TLS,
-// retries and headers are used as they are at each call, and it is never
-// changed. opts may be nil.
+// New does no I/O. The client stays the caller's and is never changed: its address,
+// namespace, TLS, retries and headers are used as they are at each call. opts may be nil.
 func New(client *api.Client, mount, prefix string, opts *Options) (*tokenstore.Store, error) {
 	d, err := NewDriver(client, mount, prefix, opts)
 	if err != nil {
 		return nil, err
 	}
-	var portable *tokenstore.Options
-	if opts != nil {
-		portable = opts.Store
-	}
-	return tokenstore.New(d, portable)
+	return tokenstore.New(d, cmp.Or(opts, &Options{}).Store)
 }
 
 // NewDriver returns the driver that New uses, for decorators and tests. See New.
@@ -67,10 +62,7 @@ func NewDriver(client *api.Client, mount, prefix string, opts *Options) (driver.
 	if first, _, _ := strings.Cut(prefix, "/"); slices.Contains(apiPaths, first) {
 		return nil, fmt.Errorf("vaultstore: prefix %q begins with %q, which Vault's API puts between the mount and the path of a secret: leave it out", prefix, first+"/")
 	}
-	var o Options
-	if opts != nil {
-		o = *opts
-	}
+	o := cmp.Or(opts, &Options{})
 	if o.ListLag < 0 || o.ReadLag < 0 {
 		return nil, errors.New("vaultstore: ListLag and ReadLag cannot be negative")
 	}
@@ -81,14 +73,14 @@ func NewDriver(client *api.Client, mount, prefix string, opts *Options) (driver.
 	}, nil
 }
 
-// apiPaths are what the API of the engine has between the mount and the path of a
-// secret. A path that is copied from a policy or from a URL has one of them in it.
+// apiPaths stand between the mount and the path of a secret in the API of the engine, and
+// so in a path that is copied from a policy or a URL.
 var apiPaths = []string{"data", "metadata", "delete", "undelete", "destroy", "subkeys"}
 
 var pathElement = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
 
-// checkPath reports what is wrong with a mount or a prefix. Two dots are refused
-// wherever they are, because Vault refuses them in a path.
+// checkPath returns the fault of a mount or a prefix. Vault refuses two dots anywhere in a
+// path.
 func checkPath(path string) error {
 	for element := range strings.SplitSeq(path, "/") {
 		switch {
@@ -104,8 +96,8 @@ func checkPath(path string) error {
 }
 
 // Policy returns the policy that a token needs for a store with this mount and
-// prefix, in the form that "vault policy write" reads. It lets the token do what
-// the store does and nothing else.
+// prefix, in the form that "vault policy write" reads. The token may do what the store
+// does and nothing else.
 func Policy(mount, prefix string) string {
 	return strings.NewReplacer("{mount}", mount, "{prefix}", prefix).Replace(policy)
 }

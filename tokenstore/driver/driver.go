@@ -3,6 +3,7 @@
 //
 // Application code should use package tokenstore with one of the adapters
 // (awssm, gcpsm, vaultstore). Only the author of an adapter needs this package.
+// Package driverkit has parts that drivers have in common.
 //
 // # Division of labor
 //
