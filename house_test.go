@@ -17,7 +17,7 @@ import (
 const module = "github.com/tokenkeep/tokenkeep"
 
 var (
-	contract = []string{"codec", "tokenstore/driver", "tokenstore/driverkit", "tokenstore", "tokenstore/internal/backoff", "tokenstore/internal/rules", "internal/flight", "internal/refusal"}
+	contract = []string{"codec", "tokenstore/driver", "tokenstore/driverkit", "tokenstore", "tokenstore/internal/backoff", "tokenstore/internal/rules", "tokenstore/internal/ledger", "internal/flight", "internal/refusal"}
 	shared   = slices.Concat(contract, []string{"tokenstore/internal/lockfile", "tokenstore/internal/refreshing", "tokenstore/internal/candidates", "tokenstore/internal/duplicates", "tokenstore/internal/rowstore"})
 )
 
@@ -45,6 +45,7 @@ var rules = map[string]rule{
 	"tokenstore/internal/candidates": {ours: []string{"codec", "tokenstore/driver", "tokenstore/internal/rules"}},
 	"tokenstore/internal/duplicates": {ours: []string{"codec", "tokenstore/driver", "tokenstore/internal/rules"}},
 	"tokenstore/internal/rowstore":   {ours: shared},
+	"tokenstore/internal/ledger":     {ours: []string{"codec", "tokenstore/driver", "tokenstore/internal/backoff", "tokenstore/internal/rules"}},
 	"tokenstore/internal/rules":      {ours: []string{"codec", "tokenstore/driver"}},
 	"tokenstore/internal/storetest":  {ours: contract},
 	"conformance":                    {ours: contract},

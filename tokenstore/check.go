@@ -13,6 +13,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
 // A Checker is a store that can be checked and mended.
@@ -153,7 +154,7 @@ type sighting struct {
 	suspect  bool           // has to be read again
 	labels   []driver.Label // that it was committed with
 	keys     []string       // by which it may turn out to be the same as another
-	terms    []term         // that it is labelled with
+	terms    []ledger.Term  // that it is labelled with
 }
 
 // evidence counts what fits the keys, and what does not.
@@ -163,7 +164,7 @@ type evidence struct{ fits, misfits int }
 func (e evidence) against() bool { return e.fits == 0 && e.misfits > 0 }
 
 func (c *checker) run(ctx context.Context) error {
-	if c.Store.o.NameKey == nil {
+	if c.ledger.NameKeys[0] == nil {
 		if err := c.emit(Finding{
 			Kind: KindStoreUnkeyed, Remedy: RemedyManual,
 			Detail: "there is no name key: names and IDs are digests that guesses of user names can be tested against",
@@ -177,7 +178,7 @@ func (c *checker) run(ctx context.Context) error {
 		c.duplicates,
 		func(ctx context.Context) error { return c.examineSuspects(ctx, true) },
 	}
-	if inspector, ok := c.driver.(driver.Inspector); ok {
+	if inspector, ok := c.ledger.Driver.(driver.Inspector); ok {
 		steps = slices.Insert(steps, 0, func(ctx context.Context) error { return c.inspect(ctx, inspector) })
 		steps = append(steps, func(ctx context.Context) error { return c.leftOver(ctx, inspector) })
 		if c.o.Permissions {
@@ -193,7 +194,7 @@ func (c *checker) run(ctx context.Context) error {
 	}
 	if !fits {
 		steps = nil
-		if inspector, ok := c.driver.(driver.Inspector); ok && c.o.Permissions {
+		if inspector, ok := c.ledger.Driver.(driver.Inspector); ok && c.o.Permissions {
 			steps = append(steps, func(ctx context.Context) error { return c.permissions(ctx, inspector) })
 		}
 	}
@@ -208,20 +209,17 @@ func (c *checker) run(ctx context.Context) error {
 // marker reports that the store is under other keys than the check was given, and
 // whether it may go on: all else that it found would be due to that.
 func (c *checker) marker(ctx context.Context) (fits bool, err error) {
-	m, err := c.readMarker(ctx, true)
-	switch u := onlyUnreadable(err); {
+	err = c.ledger.CheckKeys(ctx)
+	switch u := ledger.OnlyUnreadable(err); {
 	case ctx.Err() != nil:
 		return false, ctx.Err()
 	case u != nil && errors.Is(err, ErrCorrupt):
 		return true, c.cannotRead(u)
-	case err != nil:
-		return true, nil // the steps to come report what they cannot read
-	}
-	if err := c.fitsMarker(m); err != nil {
+	case errors.Is(err, ErrWrongKeys):
 		return false, c.emit(Finding{Kind: KindKeysForeign, Remedy: RemedyManual, Err: err,
 			Detail: "the store says that it is under other keys than those that the check was given"})
 	}
-	return true, nil
+	return true, nil // the steps to come report what they cannot read
 }
 
 // emit yields findings.
@@ -271,8 +269,8 @@ func (c *checker) permissions(ctx context.Context, inspector driver.Inspector) e
 // that really are there.
 func (c *checker) inspect(ctx context.Context, inspector driver.Inspector) error {
 	for i, err := range inspector.Inspect(ctx) {
-		err = listedErr(ctx, i.Name, err)
-		if u := onlyUnreadable(err); u != nil {
+		err = ledger.OfListed(ctx, i.Name, err)
+		if u := ledger.OnlyUnreadable(err); u != nil {
 			if err := c.cannotRead(u); err != nil {
 				return err
 			}
@@ -281,7 +279,7 @@ func (c *checker) inspect(ctx context.Context, inspector driver.Inspector) error
 		if err != nil {
 			return err
 		}
-		if i.Name == probeName {
+		if i.Name == ledger.ProbeName {
 			continue // a remnant of a check, which the next one uses
 		}
 		c.beside[i.Name], c.abandoned[i.Name] = i.Labels, i.Abandoned
@@ -317,13 +315,8 @@ func remedyOf(f driver.Fault) Remedy {
 
 // survey reads everything once, and notes what has to be read again.
 func (c *checker) survey(ctx context.Context) error {
-	for named, err := range c.secrets(ctx) {
-		var e entry
-		if err == nil {
-			e, err = c.entry(named.Name, named.Secret)
-		}
-		err = listedErr(ctx, named.Name, err)
-		switch u := onlyUnreadable(err); {
+	for e, err := range c.ledger.AllEntries(ctx) {
+		switch u := ledger.OnlyUnreadable(err); {
 		case u != nil:
 			if err := c.cannotRead(u); err != nil {
 				return err
@@ -363,62 +356,52 @@ func whyUnreadable(err error) string {
 // passes reports whether err, of a read of the named secret, concerns this secret
 // alone, so that the check goes on with the others.
 func (c *checker) passes(ctx context.Context, name string, err error) bool {
-	return err != nil && ctx.Err() == nil && (ofOne(err) || c.unread[name] != nil)
+	return err != nil && ctx.Err() == nil && (ledger.OfOne(err) || c.unread[name] != nil)
 }
 
 // goOn reports err, of a read of the named secret, if it concerns this secret
 // alone, and returns it otherwise.
 func (c *checker) goOn(ctx context.Context, name string, err error) error {
 	if c.passes(ctx, name, err) {
-		return c.cannotRead(unreadable(name, err))
+		return c.cannotRead(ledger.Unreadable(ledger.Name(name), err))
 	}
 	return err
 }
 
 // note remembers what a listed entry has to do with others.
-func (c *checker) note(e entry) {
-	at := sighting{born: e.record.Born, target: e.target(), alias: e.record.Alias != nil, labels: e.secret.Labels}
+func (c *checker) note(e ledger.Entry) {
+	at := sighting{born: e.Born, target: e.Target(), alias: e.Alias != nil, labels: e.Secret().Labels}
 	if at.target == nil {
-		at.keys = c.identities(e.token(), e.record.ID)
-		at.terms = c.terms(e.record)
+		at.keys = c.identities(e.Token, e.ID)
+		at.terms = c.ledger.Namer().Terms(e.Record)
 		switch {
-		case e.name == probeName: // it tells nothing of the keys
+		case e.Name == ledger.ProbeName: // it tells nothing of the keys
 		case c.misnamed(e) == "":
 			c.names.fits++
-			l := c.compare(e.record)
-			c.labels.fits += l.fitting
-			c.labels.misfits += len(l.unknown) + len(l.unkeyed)
+			l := c.ledger.CompareLabels(c.ledger.Namer(), e.Record)
+			c.labels.fits += l.Fitting
+			c.labels.misfits += len(l.Unknown) + len(l.Unkeyed)
 		default:
 			c.names.misfits++
 			at.misnamed = true
 		}
-		at.suspect = len(c.local(e)) > 0 || len(e.record.Joining) > 0 || len(c.lacks(e)) > 0
+		at.suspect = len(c.local(e)) > 0 || len(e.Joining) > 0 || len(c.lacks(e)) > 0
 	}
-	c.seen[e.name] = at
+	c.seen[string(e.Name)] = at
 }
 
 // lacks returns the labels that e was committed with and Inspect has not found.
-func (c *checker) lacks(e entry) []driver.Label {
-	beside, inspected := c.beside[e.name]
+func (c *checker) lacks(e ledger.Entry) []driver.Label {
+	beside, inspected := c.beside[string(e.Name)]
 	if !inspected {
 		return nil
 	}
-	return slices.DeleteFunc(driverLabels(e.record.Labels), func(l driver.Label) bool { return carries(beside, l) })
-}
-
-// carries reports whether l is one of the labels that are beside a secret. Where
-// the service does not keep nonces they are not compared.
-func carries(beside []driver.Label, l driver.Label) bool {
-	return slices.ContainsFunc(beside, func(b driver.Label) bool { return isBeside(b, l) })
-}
-
-func isBeside(beside, l driver.Label) bool {
-	return beside.Key == l.Key && beside.Value == l.Value && (beside.Nonce == l.Nonce || beside.Nonce == "")
+	return slices.DeleteFunc(slices.Clone(e.Secret().Labels), func(l driver.Label) bool { return ledger.Carried(beside, l) })
 }
 
 // held reports whether a label that is beside a secret is one that its record has.
 func held(labels []driver.Label, beside driver.Label) bool {
-	return slices.ContainsFunc(labels, func(l driver.Label) bool { return isBeside(beside, l) })
+	return slices.ContainsFunc(labels, func(l driver.Label) bool { return ledger.IsBeside(beside, l) })
 }
 
 // foreign reports that the keys look like those of another store, and has nothing
@@ -481,7 +464,7 @@ func (c *checker) suspectTarget(name string, at sighting) bool {
 	if !at.alias || !listed || to.born != at.target.Born || to.target != nil {
 		return true
 	}
-	t, ok := nameTerm(name)
+	t, ok := ledger.Name(name).Term()
 	return ok && slices.Contains(to.terms, t)
 }
 
@@ -558,14 +541,14 @@ func (c *checker) extra(ctx context.Context, inspector driver.Inspector, name st
 	if err != nil || len(extra) == 0 {
 		return nil, "", err
 	}
-	e, err := c.fresh(ctx, name, entry{})
+	e, err := c.ledger.Newest(ctx, ledger.Name(name), ledger.Entry{})
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return extra, "", nil
 	case err != nil:
 		return nil, "", err
 	}
-	return slices.DeleteFunc(extra, func(l driver.Label) bool { return held(e.secret.Labels, l) }), e.token().ID, nil
+	return slices.DeleteFunc(extra, func(l driver.Label) bool { return held(e.Secret().Labels, l) }), e.Token.ID, nil
 }
 
 // kindsOf returns the keys of labels, each once.

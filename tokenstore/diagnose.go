@@ -10,6 +10,8 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
 // A problem is a Finding that is still to be reported, and how to mend it.
@@ -22,8 +24,8 @@ type problem struct {
 }
 
 // diagnose returns what is wrong with e, which was read just now.
-func (c *checker) diagnose(ctx context.Context, r *reader, e entry) ([]problem, error) {
-	if to := e.target(); to != nil {
+func (c *checker) diagnose(ctx context.Context, r *ledger.View, e ledger.Entry) ([]problem, error) {
+	if to := e.Target(); to != nil {
 		return c.moved(ctx, r, e, *to)
 	}
 	problems, err := c.joining(ctx, r, e)
@@ -43,13 +45,12 @@ func (c *checker) diagnose(ctx context.Context, r *reader, e entry) ([]problem, 
 }
 
 // moved returns what is wrong with an entry that leads to another.
-func (c *checker) moved(ctx context.Context, r *reader, e entry, to codec.Ref) ([]problem, error) {
-	u, err := r.reread(ctx, to.Name)
-	gone := errors.Is(err, ErrNotFound) || err == nil && u.record.Born != to.Born
-	alias := e.record.Alias != nil
+func (c *checker) moved(ctx context.Context, r *ledger.View, e ledger.Entry, to codec.Ref) ([]problem, error) {
+	u, err := r.Reread(ctx, ledger.Name(to.Name))
+	gone := errors.Is(err, ErrNotFound) || err == nil && u.Born != to.Born
+	alias := e.Alias != nil
 	bury := func(ctx context.Context) error {
-		v := saver{Store: c.Store, nonce: nonce()}
-		return v.bury(ctx, e)
+		return c.ledger.Writer().RemoveDead(ctx, e)
 	}
 	one := func(p problem) ([]problem, error) { return []problem{p}, nil }
 	switch {
@@ -64,7 +65,7 @@ func (c *checker) moved(ctx context.Context, r *reader, e entry, to codec.Ref) (
 	case gone:
 		return one(problem{kind: KindDead, remedy: RemedyRepair, action: "delete it", mend: bury,
 			detail: fmt.Sprintf("it had moved to %q, which was deleted", to.Name)})
-	case u.target() != nil:
+	case u.Target() != nil:
 		return one(problem{kind: KindPromotionUnfinished, remedy: RemedyManual,
 			detail: fmt.Sprintf("it leads to %q, which itself has moved: no writer does that", to.Name)})
 	case alias:
@@ -74,20 +75,20 @@ func (c *checker) moved(ctx context.Context, r *reader, e entry, to codec.Ref) (
 	}
 	p := problem{kind: KindPromotionUnfinished, remedy: RemedyRepair, action: "complete it"}
 	switch {
-	case slices.Contains(u.record.Joining, e.ref()):
+	case slices.Contains(u.Joining, e.Ref()):
 		p.detail = fmt.Sprintf("it has moved to %q, which has not taken over its tokens", to.Name)
-		p.mend = func(ctx context.Context) error { return c.takeOver(ctx, to) }
-	case slices.Contains(u.record.Absorbed, e.ref()):
+		p.mend = func(ctx context.Context) error { return c.ledger.Writer().TakeOver(ctx, to) }
+	case slices.Contains(u.Absorbed, e.Ref()):
 		p.detail = fmt.Sprintf("%q has taken over its tokens, and it is no alias yet", to.Name)
-		p.mend = func(ctx context.Context) error { return c.leaveAlias(ctx, e, u) }
+		p.mend = func(ctx context.Context) error { return ledger.Lost(c.ledger.Writer().Redirect(ctx, e, u.Ref())) }
 	default:
 		// It may have become an alias between the two reads; then it is that no
 		// longer.
-		if now, err := r.reread(ctx, e.name); err != nil || now.secret.Version != e.secret.Version {
-			return nil, again{fmt.Errorf("%w: %q", ErrConflict, e.name)}
+		if now, err := r.Reread(ctx, e.Name); err != nil || now.Secret().Version != e.Secret().Version {
+			return nil, ledger.Again(fmt.Errorf("%w: %q", ErrConflict, e.Name))
 		}
 		p.detail = fmt.Sprintf("it has moved to %q, which does not know of it", to.Name)
-		p.mend = func(ctx context.Context) error { return c.relist(ctx, e, u) }
+		p.mend = func(ctx context.Context) error { return c.ledger.Writer().Relist(ctx, u, e) }
 	}
 	return one(p)
 }
@@ -95,72 +96,74 @@ func (c *checker) moved(ctx context.Context, r *reader, e entry, to codec.Ref) (
 // redundant returns that an alias can go, because u is found by its IDs without it.
 // That is safe once u has been labelled with them for so long that every search
 // sees it; before, while nothing else writes.
-func (c *checker) redundant(ctx context.Context, e, u entry) ([]problem, error) {
-	if !c.replaces(u.record, e) {
+func (c *checker) redundant(ctx context.Context, e, u ledger.Entry) ([]problem, error) {
+	if !c.ledger.Replaces(u, e) {
 		return nil, nil // by some ID nothing else leads to the record
 	}
-	if found, err := c.labelled(ctx, u, e); err != nil || !found {
+	if found, err := c.ledger.Labelled(ctx, u, e); err != nil || !found {
 		return nil, err
 	}
 	remedy := RemedyPurge
-	if c.o.Grace < 0 || c.outlived(e.record.Updated) && !c.underWay(e) {
+	if c.o.Grace < 0 || c.ledger.Outlived(e.Updated) && !c.underWay(e) {
 		remedy = RemedyRepair
 	}
 	return []problem{{kind: KindAlias, remedy: remedy, action: "delete it",
-		detail: fmt.Sprintf("%q is labelled with the IDs that find it", u.name),
-		mend:   func(ctx context.Context) error { return lost(c.driver.Delete(ctx, e.name, e.secret)) }}}, nil
+		detail: fmt.Sprintf("%q is labelled with the IDs that find it", u.Name),
+		mend: func(ctx context.Context) error {
+			return ledger.Lost(c.ledger.Driver.Delete(ctx, string(e.Name), e.Secret()))
+		}}}, nil
 }
 
 // joining returns what is wrong with the records that are about to become part of
 // u. Those that have moved already are looked at on their own.
-func (c *checker) joining(ctx context.Context, r *reader, u entry) ([]problem, error) {
+func (c *checker) joining(ctx context.Context, r *ledger.View, u ledger.Entry) ([]problem, error) {
 	var problems []problem
 	var stale []codec.Ref
-	for _, ref := range u.record.Joining {
-		from, err := r.reread(ctx, ref.Name)
+	for _, ref := range u.Joining {
+		from, err := r.Reread(ctx, ledger.Name(ref.Name))
 		switch {
 		case c.passes(ctx, ref.Name, err):
 			problems = append(problems, problem{kind: KindPromotionUnfinished, remedy: RemedyManual,
 				detail: fmt.Sprintf("%q was about to become part of it, and cannot be read", ref.Name)})
-		case errors.Is(err, ErrNotFound), err == nil && (from.record.Born != ref.Born || from.record.Alias != nil):
+		case errors.Is(err, ErrNotFound), err == nil && (from.Born != ref.Born || from.Alias != nil):
 			stale = append(stale, ref)
 		case err != nil:
 			return nil, err
-		case from.record.Moved != nil, c.underWay(u):
+		case from.Moved != nil, c.underWay(u):
 		case !movable(from, u):
 			problems = append(problems, problem{kind: KindPromotionUnfinished, remedy: RemedyManual,
 				detail: fmt.Sprintf("%q was about to become part of it, and is another user's or client's now", ref.Name)})
 		default:
 			problems = append(problems, problem{kind: KindPromotionUnfinished, remedy: RemedyRepair, action: "complete it",
 				detail: fmt.Sprintf("%q was about to become part of it, and has not moved", ref.Name),
-				mend:   func(ctx context.Context) error { return c.move(ctx, from, u) }})
+				mend:   func(ctx context.Context) error { return c.ledger.Writer().Complete(ctx, from, u) }})
 		}
 	}
 	if len(stale) > 0 {
 		problems = append(problems, problem{kind: KindPromotionStale, remedy: RemedyRepair, action: "do not wait for them",
 			detail: fmt.Sprintf("it waits for %d records that are gone", len(stale)),
-			mend:   func(ctx context.Context) error { return c.unlist(ctx, u, stale) }})
+			mend:   func(ctx context.Context) error { return c.ledger.Writer().Unlist(ctx, u, stale) }})
 	}
 	return problems, nil
 }
 
 // movable reports whether from can become part of u, as the writer wanted that
 // put it on u's list.
-func movable(from, u entry) bool {
-	return from.record.UserName == "" && (from.record.ClientID == "" || from.record.ClientID == u.record.ClientID) ||
-		from.record.UserName == u.record.UserName && from.record.ClientID == u.record.ClientID // Rekey moves it
+func movable(from, u ledger.Entry) bool {
+	return from.UserName == "" && (from.ClientID == "" || from.ClientID == u.ClientID) ||
+		from.UserName == u.UserName && from.ClientID == u.ClientID // Rekey moves it
 }
 
 // underWay reports whether e was written so short a time ago that its writer may
 // be about to go on.
-func (c *checker) underWay(e entry) bool {
-	return c.o.Grace > 0 && c.Store.o.Now().Sub(e.updated()) < c.o.Grace
+func (c *checker) underWay(e ledger.Entry) bool {
+	return c.o.Grace > 0 && c.ledger.Now().Sub(e.WrittenAt()) < c.o.Grace
 }
 
 // local returns what is wrong with an entry that leads to no other, as far as the
 // entry itself tells.
-func (c *checker) local(e entry) []problem {
-	if !hasCredential(e.token()) && len(e.record.Joining) == 0 {
+func (c *checker) local(e ledger.Entry) []problem {
+	if !rules.HasCredential(e.Token) && len(e.Joining) == 0 {
 		return c.empty(e)
 	}
 	var problems []problem
@@ -174,115 +177,35 @@ func (c *checker) local(e entry) []problem {
 
 // empty returns what is wrong with an entry that holds no token, and that no
 // record is about to move to.
-func (c *checker) empty(e entry) []problem {
+func (c *checker) empty(e ledger.Entry) []problem {
 	if c.underWay(e) {
 		return nil
 	}
 	p := problem{kind: KindEmpty, detail: "it holds no token"}
-	t := e.token()
-	if rest := (Token{ID: t.ID, UserName: t.UserName, ClientID: t.ClientID}); !same(t, rest) || e.record.ID != "" {
+	t := e.Token
+	if rest := (codec.Fields{ID: t.ID, UserName: t.UserName, ClientID: t.ClientID}); t != rest || e.ID != "" {
 		p.remedy, p.detail = RemedyManual, "it holds no token, but other fields that nobody would write without one"
 		return []problem{p}
 	}
 	p.remedy, p.action = RemedyRepair, "delete it"
-	p.mend = func(ctx context.Context) error { return lost(c.deleteEntry(ctx, e)) }
+	p.mend = func(ctx context.Context) error { return ledger.Lost(c.ledger.Delete(ctx, e)) }
 	return []problem{p}
 }
 
 // misnamed returns what is wrong with the name of an entry, or "".
-func (c *checker) misnamed(e entry) Kind {
+func (c *checker) misnamed(e ledger.Entry) Kind {
 	switch {
-	case c.fits(e):
+	case c.ledger.Namer().Fits(e):
 		return ""
-	case c.Store.o.NameKey != nil && (&checker{Store: &Store{o: &Options{}}}).fits(e):
+	case ledger.Namer{}.Fits(e):
 		return KindNameUnkeyed
 	}
 	return KindNameForeign
 }
 
-// fits reports whether the name of e is one that it may have got from its user
-// and client, or from the tokens that it had when it was created. Where these
-// have changed since, that cannot be told.
-func (c *checker) fits(e entry) bool {
-	t := e.token()
-	if t.UserName != "" || e.name[0] == 'u' {
-		return e.name == c.userName(t.UserName, t.ClientID) || !hasCredential(t) && t.UserName == ""
-	}
-	unknown := func(token Secret) bool {
-		return token == "" || slices.ContainsFunc(e.record.Earlier, func(n string) bool { return n[0] == e.name[0] })
-	}
-	// The record may have got its client since.
-	switch e.name[0] {
-	case 'g':
-		return unknown(t.GrantToken) || e.name == c.grantName(t.ClientID, t.GrantToken) || e.name == c.grantName("", t.GrantToken)
-	case 'r':
-		return unknown(t.RefreshToken) || e.name == c.refreshName(t.ClientID, t.RefreshToken) || e.name == c.refreshName("", t.RefreshToken)
-	}
-	return derived(e.name)
-}
-
-// A comparison is of the labels that a record was committed with and those that
-// it would get now.
-type comparison struct {
-	fitting int      // by the first key
-	old     []string // kinds of those by another of the index keys,
-	unkeyed []string // by none,
-	unknown []string // by one that is not known,
-	missing []string // and of those that there is no label for,
-	stale   []string // and of labels that there is nothing for
-}
-
-// compare compares the labels of r with what it should have.
-func (c *checker) compare(r codec.Record) comparison {
-	var is comparison
-	have := map[driver.Label]bool{}
-	for _, l := range r.Labels {
-		have[driver.Label{Key: l.Key, Value: l.Value}] = true
-	}
-	accounted := map[driver.Label]bool{}
-	by := func(t term, key []byte) bool {
-		l := driver.Label{Key: t.key, Value: digest(key, t.key, t.print)}
-		accounted[l] = accounted[l] || have[l]
-		return have[l]
-	}
-	byOne := func(t term, keys [][]byte) bool {
-		return slices.ContainsFunc(keys, func(key []byte) bool { return by(t, key) })
-	}
-	keys := c.Store.o.IndexKeys
-	told := map[term]bool{}
-	for _, t := range c.terms(r) {
-		if told[t] {
-			continue
-		}
-		told[t] = true
-		switch {
-		case by(t, keys[0]):
-			is.fitting++
-		case byOne(t, keys[1:]):
-			is.old = append(is.old, t.key)
-		case by(t, nil):
-			is.unkeyed = append(is.unkeyed, t.key)
-		default:
-			is.missing = append(is.missing, t.key)
-		}
-	}
-	for l := range have {
-		if accounted[l] {
-			continue
-		}
-		if i := slices.Index(is.missing, l.Key); i >= 0 {
-			is.missing = slices.Delete(is.missing, i, i+1)
-			is.unknown = append(is.unknown, l.Key)
-			continue
-		}
-		is.stale = append(is.stale, l.Key)
-	}
-	return is
-}
-
 // labelProblems returns what is wrong with the labels that e was committed with.
-func (c *checker) labelProblems(e entry) []problem {
-	is := c.compare(e.record)
+func (c *checker) labelProblems(e ledger.Entry) []problem {
+	is := c.ledger.CompareLabels(c.ledger.Namer(), e.Record)
 	var problems []problem
 	add := func(kind Kind, keys []string, remedy Remedy, action, text string) {
 		if len(keys) == 0 {
@@ -292,59 +215,59 @@ func (c *checker) labelProblems(e entry) []problem {
 		problems = append(problems, c.relabel(e, nil, problem{kind: kind, remedy: remedy, action: action,
 			detail: fmt.Sprintf("%s (%s)", text, strings.Join(slices.Compact(keys), ", "))}))
 	}
-	add(KindLabelMissing, is.missing, RemedyRepair, "add them", "it was committed without labels that it should have")
-	add(KindLabelUnknownKey, is.unknown, RemedyRepair, "replace them", "labels by a key that is not known")
-	add(KindLabelUnkeyed, is.unkeyed, RemedyRepair, "replace them", "labels without a key")
-	add(KindLabelOldKey, is.old, RemedyRekey, "replace them", "labels by an earlier index key")
-	add(KindLabelStale, is.stale, RemedyRepair, "remove them", "labels that nothing in it accounts for")
+	add(KindLabelMissing, is.Missing, RemedyRepair, "add them", "it was committed without labels that it should have")
+	add(KindLabelUnknownKey, is.Unknown, RemedyRepair, "replace them", "labels by a key that is not known")
+	add(KindLabelUnkeyed, is.Unkeyed, RemedyRepair, "replace them", "labels without a key")
+	add(KindLabelOldKey, is.Old, RemedyRekey, "replace them", "labels by an earlier index key")
+	add(KindLabelStale, is.Stale, RemedyRepair, "remove them", "labels that nothing in it accounts for")
 	return problems
 }
 
 // relabel returns p with a mend that writes e anew, with the labels that it should
 // have. Those in absent are not there, whatever the record says.
-func (c *checker) relabel(e entry, absent []driver.Label, p problem) problem {
+func (c *checker) relabel(e ledger.Entry, absent []driver.Label, p problem) problem {
 	p.mend = func(ctx context.Context) error {
-		_, err := c.rewrite(ctx, e, absent)
-		return lost(err)
+		_, err := c.ledger.Rewrite(ctx, e, absent)
+		return ledger.Lost(err)
 	}
 	return p
 }
 
 // absent returns the labels that e was committed with and that are not there.
-func (c *checker) absent(ctx context.Context, e entry) ([]driver.Label, error) {
-	inspector, ok := c.driver.(driver.Inspector)
-	if !ok || len(e.secret.Labels) == 0 || c.underWay(e) {
+func (c *checker) absent(ctx context.Context, e ledger.Entry) ([]driver.Label, error) {
+	inspector, ok := c.ledger.Driver.(driver.Inspector)
+	if !ok || len(e.Secret().Labels) == 0 || c.underWay(e) {
 		return nil, nil // what is young may not be seen everywhere yet
 	}
-	present, err := inspector.Present(ctx, e.name, e.secret.Labels)
+	present, err := inspector.Present(ctx, string(e.Name), e.Secret().Labels)
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(slices.Clone(e.secret.Labels), func(l driver.Label) bool { return carries(present, l) }), nil
+	return slices.DeleteFunc(slices.Clone(e.Secret().Labels), func(l driver.Label) bool { return ledger.Carried(present, l) }), nil
 }
 
 // lease returns that a lease was left behind.
-func (c *checker) lease(e entry) []problem {
+func (c *checker) lease(e ledger.Entry) []problem {
 	lapsed := func(l *codec.Lease) bool {
-		return l != nil && c.Store.o.Now().Sub(time.UnixMilli(l.Until)) >= clockSkew
+		return l != nil && c.ledger.Now().Sub(time.UnixMilli(l.Until)) >= ledger.ClockSkew
 	}
 	p := problem{kind: KindLeaseLapsed, remedy: RemedyRepair, action: "remove it"}
 	switch {
-	case lapsed(e.record.Lease):
-		p.detail = fmt.Sprintf("the lease ended on %s", time.UnixMilli(e.record.Lease.Until).UTC().Format(time.RFC3339))
+	case lapsed(e.Lease):
+		p.detail = fmt.Sprintf("the lease ended on %s", time.UnixMilli(e.Lease.Until).UTC().Format(time.RFC3339))
 		p.mend = func(ctx context.Context) error {
 			next := e
-			next.record.Lease = nil
-			_, err := c.rewrite(ctx, next, nil)
-			return lost(err)
+			next.Lease = nil
+			_, err := c.ledger.Rewrite(ctx, next, nil)
+			return ledger.Lost(err)
 		}
-	case lapsed(noteLease(e.secret.Note)):
-		l, ok := c.driver.(driver.Leaser)
+	case lapsed(e.Noted()):
+		l, ok := c.ledger.Driver.(driver.Leaser)
 		if !ok {
 			return nil
 		}
 		p.detail = "the note beside the secret is a lease that has ended"
-		p.mend = func(ctx context.Context) error { return lost(l.Note(ctx, e.name, e.secret, "")) }
+		p.mend = func(ctx context.Context) error { return ledger.Lost(l.Note(ctx, string(e.Name), e.Secret(), "")) }
 	default:
 		return nil
 	}

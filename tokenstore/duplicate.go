@@ -9,19 +9,26 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
 // identities returns what two records must not have in common: digests of the
 // user and client, of each token with its client, and of the ID that the caller
 // chose.
-func (s *Store) identities(t Token, own string) []string {
+func (c *checker) identities(f codec.Fields, own string) []string {
 	var keys []string
-	if t.UserName != "" {
-		keys = append(keys, s.userName(t.UserName, t.ClientID))
+	n := c.ledger.Namer()
+	if f.UserName != "" {
+		keys = append(keys, string(n.User(f.UserName, f.ClientID)))
 	}
-	keys = append(keys, s.tokenNames(t)...)
+	for _, name := range n.Tokens(f) {
+		keys = append(keys, string(name))
+	}
 	if own != "" {
-		keys = append(keys, s.nameOfID(own))
+		keys = append(keys, string(n.ID(own)))
 	}
 	return keys
 }
@@ -73,8 +80,8 @@ func (c *checker) group(ctx context.Context, key string, names []string) ([]Find
 		}
 	}
 	begun := false
-	err := c.retry(ctx, "check", func(*reader) error {
-		r := c.reader(true)
+	err := c.ledger.Retry(ctx, "check", func(*ledger.View) error {
+		r := c.ledger.View(true)
 		records, err := c.sharing(ctx, r, key, names)
 		if err != nil {
 			return err
@@ -94,11 +101,10 @@ func (c *checker) group(ctx context.Context, key string, names []string) ([]Find
 		}
 		begun = true
 		err = c.mergeRecords(ctx, r, records[0], rest)
-		var a again
 		switch {
 		case err == nil:
-			return again{errors.New("merged, and to be read back")}
-		case errors.As(err, &a), ctx.Err() != nil:
+			return ledger.Again(errors.New("merged, and to be read back"))
+		case ledger.Retryable(err), ctx.Err() != nil:
 			return err
 		}
 		merged(err)
@@ -113,18 +119,18 @@ func (c *checker) group(ctx context.Context, key string, names []string) ([]Find
 
 // sharing returns those of the named records that have the key in common, the best
 // of them first.
-func (c *checker) sharing(ctx context.Context, r *reader, key string, names []string) ([]record, error) {
+func (c *checker) sharing(ctx context.Context, r *ledger.View, key string, names []string) ([]ledger.Entry, error) {
 	for _, name := range names {
-		if err := r.seek(ctx, name, r.read); err != nil {
+		if err := r.Seek(ctx, ledger.Name(name), false); err != nil {
 			return nil, err
 		}
 	}
-	records, err := r.records(ctx)
+	records, err := r.Records(ctx)
 	if err != nil {
 		return nil, err
 	}
-	records = slices.DeleteFunc(records, func(rec record) bool {
-		return !slices.Contains(c.identities(rec.current, rec.own), key)
+	records = slices.DeleteFunc(records, func(rec ledger.Entry) bool {
+		return !slices.Contains(c.identities(rec.Token, rec.ChosenID()), key)
 	})
 	c.best(records)
 	return records, nil
@@ -133,11 +139,11 @@ func (c *checker) sharing(ctx context.Context, r *reader, key string, names []st
 // best puts the record first that others become part of: a user's under the name
 // that the user and client derive, else another user's, else one with a client,
 // else the newest.
-func (c *checker) best(records []record) {
-	rank := func(rec record) int {
-		t := rec.current
+func (c *checker) best(records []ledger.Entry) {
+	rank := func(rec ledger.Entry) int {
+		t := rec.Token
 		switch {
-		case t.UserName != "" && rec.name == c.userName(t.UserName, t.ClientID):
+		case t.UserName != "" && rec.Name == c.ledger.Namer().User(t.UserName, t.ClientID):
 			return 0
 		case t.UserName != "":
 			return 1
@@ -146,37 +152,37 @@ func (c *checker) best(records []record) {
 		}
 		return 3
 	}
-	slices.SortFunc(records, func(a, b record) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), b.updated().Compare(a.updated()), cmp.Compare(a.name, b.name))
+	slices.SortFunc(records, func(a, b ledger.Entry) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), b.WrittenAt().Compare(a.WrittenAt()), cmp.Compare(a.Name, b.Name))
 	})
 }
 
 // compareRecords reports in which way the records are the same as the first of
 // them, and returns those that can become part of it.
-func (c *checker) compareRecords(key string, records []record) (findings []Finding, rest []record) {
+func (c *checker) compareRecords(key string, records []ledger.Entry) (findings []Finding, rest []ledger.Entry) {
 	if len(records) < 2 {
 		return nil, nil
 	}
 	into := records[0]
 	for _, rec := range records[1:] {
-		f := Finding{Name: rec.name, ID: rec.current.ID, Kind: KindDuplicate, Remedy: RemedyMerge, Action: "merge them"}
-		other := fmt.Sprintf("it is the same as %q", into.current.ID)
-		if into.name != into.current.ID || rec.current.ID == into.current.ID {
-			other += fmt.Sprintf(" (secret %q)", into.name)
+		f := Finding{Name: string(rec.Name), ID: rec.Token.ID, Kind: KindDuplicate, Remedy: RemedyMerge, Action: "merge them"}
+		other := fmt.Sprintf("it is the same as %q", into.Token.ID)
+		if string(into.Name) != into.Token.ID || rec.Token.ID == into.Token.ID {
+			other += fmt.Sprintf(" (secret %q)", into.Name)
 		}
 		f.Detail = other
 		switch {
-		case SameRecord(into.current, rec.current) && c.mergeable(into):
+		case rules.SameRecord(into.Token, rec.Token) && c.mergeable(into):
 			rest = append(rest, rec)
-		case SameRecord(into.current, rec.current):
+		case rules.SameRecord(into.Token, rec.Token):
 			f.Remedy, f.Action = RemedyManual, ""
 			f.Detail = other + ", and neither has the name that its user and client derive"
 		case key[0] == 'i':
 			f.Kind, f.Remedy, f.Action = KindDuplicateID, RemedyManual, ""
-			f.Detail = fmt.Sprintf("the secret %q has the ID %s too", into.name, strconv.Quote(into.current.ID))
+			f.Detail = fmt.Sprintf("the secret %q has the ID %s too", into.Name, strconv.Quote(into.Token.ID))
 		default:
 			f.Kind, f.Remedy, f.Action = KindTokenShared, RemedyManual, ""
-			f.Detail = fmt.Sprintf("%q, of another user or client, holds the same token", into.current.ID)
+			f.Detail = fmt.Sprintf("%q, of another user or client, holds the same token", into.Token.ID)
 		}
 		findings = append(findings, f)
 	}
@@ -185,20 +191,19 @@ func (c *checker) compareRecords(key string, records []record) (findings []Findi
 
 // mergeable reports whether others may become part of the record: it has the name
 // that others look for.
-func (c *checker) mergeable(into record) bool {
-	return !c.names.against() && c.fits(into.entry)
+func (c *checker) mergeable(into ledger.Entry) bool {
+	return !c.names.against() && c.ledger.Namer().Fits(into)
 }
 
 // mergeRecords makes the records in rest part of into.
-func (c *checker) mergeRecords(ctx context.Context, r *reader, into record, rest []record) error {
-	merged := into.current
+func (c *checker) mergeRecords(ctx context.Context, r *ledger.View, into ledger.Entry, rest []ledger.Entry) error {
+	merged := into.Token
 	for _, rec := range rest {
-		if rec.record.Lease != nil || len(rec.record.Joining) > 0 {
-			return fmt.Errorf("%w: %q is being refreshed, or a record is moving to it; check again", ErrUnavailable, rec.name)
+		if rec.Lease != nil || len(rec.Joining) > 0 {
+			return fmt.Errorf("%w: %q is being refreshed, or a record is moving to it; check again", ErrUnavailable, rec.Name)
 		}
-		merged = Absorb(merged, rec.current)
+		merged = rules.Absorb(merged, rec.Token)
 	}
-	v := saver{Store: c.Store, nonce: nonce()}
-	_, err := v.commit(ctx, r, into, merged, rest)
+	_, err := c.ledger.Writer().Commit(ctx, r, into, merged, rest)
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
@@ -63,7 +64,7 @@ var (
 	// NameKey, other index keys, or encryption with another key or none. Nothing was
 	// changed, and trying again does not help. It stands where ErrNotFound would
 	// otherwise, and keeps a second record from being created.
-	ErrWrongKeys = errors.New("the store is under other keys")
+	ErrWrongKeys = ledger.ErrWrongKeys
 
 	// ErrNotPersisted means that a refresh succeeded but its result could not be
 	// stored. The token that comes with the error can be used; the next call
@@ -139,6 +140,15 @@ func NewError(op, store, id string, err error) error {
 	}
 	return &Error{Op: op, Store: store, ID: id, Err: err}
 }
+
+// An UnreadableError says that one record exists and cannot be read, and why. It says
+// nothing about the others. Name is that of the secret, and Err the reason in the words
+// of the service: ErrCorrupt, ErrDenied, ErrRefused or ErrUnavailable, which the error
+// matches.
+//
+// An operation that reads many records joins one such error for each that it leaves
+// out; All, Check and Rekey report them one by one.
+type UnreadableError = ledger.UnreadableError
 
 // A RefreshError is an authorization server's refusal of a refresh, as mint may
 // return it to Refresh. It is kept in the record, for whoever waits for the same

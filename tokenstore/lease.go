@@ -4,22 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/backoff"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
 const (
 	mintMargin = 5 * time.Second // how long before the end of a lease mint is stopped, at most
 	callMargin = time.Second     // how long before the deadline of the caller, at most
-	clockSkew  = 5 * time.Minute // past the end of a lease by this much, every clock agrees
 	noteReads  = 3               // how often in LeaseTTL a waiter looks at another process's note
 
 	releaseTime = time.Second // for giving a lease back once the caller's context is done
@@ -50,14 +47,14 @@ type turn struct {
 // the process may: others wait a margin longer, in which what mint has brought can
 // still be stored.
 func (r *refresher) newTurn(ctx context.Context) turn {
-	t := turn{now: r.o.Now, wall: r.o.Now(), ticks: time.Now(), mint: r.o.LeaseTTL - r.margin()}
+	t := turn{now: r.ledger.Now, wall: r.ledger.Now(), ticks: time.Now(), mint: r.o.LeaseTTL - r.margin()}
 	until, length := r.o.LeaseTTL, r.o.LeaseTTL
 	if deadline, ok := ctx.Deadline(); ok {
 		left := max(time.Until(deadline), 0)
 		until, length = min(until, left), min(length, left+r.margin())
 		t.mint = min(t.mint, left-min(callMargin, left/6))
 	}
-	t.lease = codec.Lease{ID: nonce(), Until: t.wall.Add(until).UnixMilli(), For: length.Milliseconds() + 1}
+	t.lease = codec.Lease{ID: ledger.Nonce(), Until: t.wall.Add(until).UnixMilli(), For: length.Milliseconds() + 1}
 	return t
 }
 
@@ -140,15 +137,15 @@ func (s *Store) length(lease codec.Lease) time.Duration {
 // watched for as long as it lasts, by this process and those that have left word, or
 // is so old that no clock can be that wrong.
 func (s *Store) lapsed(lease codec.Lease) bool {
-	return s.leases.held(lease) >= s.length(lease) || s.o.Now().Sub(time.UnixMilli(lease.Until)) >= clockSkew
+	return s.leases.held(lease) >= s.length(lease) || s.ledger.Now().Sub(time.UnixMilli(lease.Until)) >= ledger.ClockSkew
 }
 
 // lease returns the lease that another process has on the record, as far as is
 // known.
-func (r *refresher) lease(rec record) *codec.Lease {
+func (r *refresher) lease(rec ledger.Entry) *codec.Lease {
 	switch {
-	case rec.record.Lease != nil:
-		return rec.record.Lease
+	case rec.Lease != nil:
+		return rec.Lease
 	case r.noted != nil && time.Since(r.notedAt) < r.o.LeaseTTL/noteReads:
 		return r.noted
 	}
@@ -157,41 +154,16 @@ func (r *refresher) lease(rec record) *codec.Lease {
 
 // leaser returns the driver if the lease on the record belongs in a note. That
 // of a record which may still move is kept in the record, to move with it.
-func (r *refresher) leaser(rec record) (driver.Leaser, bool) {
-	if rec.record.UserName == "" {
+func (r *refresher) leaser(rec ledger.Entry) (driver.Leaser, bool) {
+	if rec.UserName == "" {
 		return nil, false
 	}
-	l, ok := r.driver.(driver.Leaser)
+	l, ok := r.ledger.Driver.(driver.Leaser)
 	return l, ok
 }
 
-// A lease in a note is its members, in their order, with dots between them.
-func leaseNote(l codec.Lease) string {
-	note := fmt.Sprintf("%s.%d.%d", l.ID, l.Until, l.For)
-	if l.Seen > 0 {
-		note += "." + strconv.FormatInt(l.Seen, 10)
-	}
-	return note
-}
-
-// noteLease returns the lease in a note, or nil if there is none. One that is not
-// of this form has lapsed.
-func noteLease(note string) *codec.Lease {
-	if note == "" {
-		return nil
-	}
-	part := strings.Split(note, ".")
-	l := codec.Lease{ID: part[0]}
-	for i, n := range []*int64{&l.Until, &l.For, &l.Seen} {
-		if i+1 < len(part) {
-			*n, _ = strconv.ParseInt(part[i+1], 10, 64)
-		}
-	}
-	return &l
-}
-
 // watchOn waits for the next look at a record whose lease another process has.
-func (r *refresher) watchOn(ctx context.Context, rec record, lease codec.Lease) error {
+func (r *refresher) watchOn(ctx context.Context, rec ledger.Entry, lease codec.Lease) error {
 	d := rand.N(pollInterval/2) + pollInterval/2
 	if left := r.length(lease) - r.leases.held(lease); left > 0 {
 		d = min(d, left)
@@ -205,68 +177,64 @@ func (r *refresher) watchOn(ctx context.Context, rec record, lease codec.Lease) 
 			d = min(d, left)
 		}
 	}
-	return r.wait(ctx, d)
+	return r.ledger.Wait(ctx, d)
 }
 
 // leaveWord notes in the lease how long it has been watched, for the next one who
 // watches. What it fails to note is watched again.
-func (r *refresher) leaveWord(ctx context.Context, rec record, lease codec.Lease) {
+func (r *refresher) leaveWord(ctx context.Context, rec ledger.Entry, lease codec.Lease) {
 	held := r.leases.held(lease)
 	gain := held - milliseconds(lease.Seen)
-	if gain < max(firstWord, r.length(lease)/mostWords) || r.room(rec.record, 0) <= 2*refreshWrites+r.spare() {
+	if gain < max(firstWord, r.length(lease)/mostWords) || r.ledger.Room(rec.Record, 0) <= 2*refreshWrites+r.spare() {
 		return
 	}
 	lease.Seen = held.Milliseconds()
-	if rec.record.Lease == nil {
+	if rec.Lease == nil {
 		if l, ok := r.leaser(rec); ok {
-			_ = l.Note(ctx, r.notedOn.name, r.notedOn.secret, leaseNote(lease))
+			_ = l.Note(ctx, string(r.notedOn.Name), r.notedOn.Secret(), ledger.Note(lease))
 		}
 		return
 	}
-	next := rec.record
+	next := rec.Record
 	next.Lease = &lease
-	_, _ = r.write(ctx, rec.name, rec.entry, next, nonce())
+	_, _ = r.ledger.Writer().Update(ctx, rec, next)
 }
 
 // reworded returns the record of a lease in a note with the note as others have
 // left it while mint ran.
-func (r *refresher) reworded(ctx context.Context, rec record, t turn) record {
-	if rec.secret.Note == "" || t.elapsed() < firstWord {
+func (r *refresher) reworded(ctx context.Context, rec ledger.Entry, t turn) ledger.Entry {
+	if rec.Secret().Note == "" || t.elapsed() < firstWord {
 		return rec
 	}
-	if e, err := r.fresh(ctx, rec.name, rec.entry); err == nil && e.secret.Version == rec.secret.Version {
-		rec.entry = e
+	if e, err := r.ledger.Newest(ctx, rec.Name, rec); err == nil && e.Secret().Version == rec.Secret().Version {
+		return rec.Over(e.Secret())
 	}
 	return rec
 }
 
 // take takes the lease and returns the record as it is then. It fails with again
 // if another process has written to the record, or has the lease.
-func (r *refresher) take(ctx context.Context, rec record, lease codec.Lease) (record, error) {
+func (r *refresher) take(ctx context.Context, rec ledger.Entry, lease codec.Lease) (ledger.Entry, error) {
 	r.leases.giveUp(lease.ID) // until it is certain that it is used
-	r.takeover = rec.record.Lease != nil
-	if l, ok := r.leaser(rec); ok && rec.record.Lease == nil {
+	r.takeover = rec.Lease != nil
+	if l, ok := r.leaser(rec); ok && rec.Lease == nil {
 		return r.note(ctx, l, rec, lease)
 	}
-	next := rec.record
+	next := rec.Record
 	next.Lease = &lease
-	held, err := r.write(ctx, rec.name, rec.entry, next, lease.ID)
+	held, err := r.ledger.WriterOf(lease.ID).Update(ctx, rec, next)
 	if err != nil {
-		return record{}, lost(err)
+		return ledger.Entry{}, ledger.Lost(err)
 	}
 	// If the answer to the write was lost, others may have written since: what is
 	// held is what is there now.
-	seen := r.reader(false)
-	for _, e := range append([]entry{held}, rec.pending...) {
-		_, _ = seen.note(e.name, e, nil)
-	}
-	now, err := seen.resolve(ctx, held)
+	now, err := r.ledger.ViewOf(append([]ledger.Entry{held}, rec.Frozen...)...).Resolve(ctx, held)
 	if err != nil {
-		r.release(ctx, record{entry: held}, lease, nil)
-		return record{}, lost(err)
+		r.release(ctx, held, lease, nil)
+		return ledger.Entry{}, ledger.Lost(err)
 	}
 	if !holds(now, lease) {
-		return record{}, again{errLeaseLost}
+		return ledger.Entry{}, ledger.Again(errLeaseLost)
 	}
 	return now, nil
 }
@@ -274,47 +242,47 @@ func (r *refresher) take(ctx context.Context, rec record, lease codec.Lease) (re
 var errLeaseLost = fmt.Errorf("%w: another process has the lease", ErrConflict)
 
 // note takes a lease that is a note beside the record.
-func (r *refresher) note(ctx context.Context, l driver.Leaser, rec record, lease codec.Lease) (record, error) {
-	e, err := r.fresh(ctx, rec.name, rec.entry)
+func (r *refresher) note(ctx context.Context, l driver.Leaser, rec ledger.Entry, lease codec.Lease) (ledger.Entry, error) {
+	e, err := r.ledger.Newest(ctx, rec.Name, rec)
 	if err != nil {
-		return record{}, lost(err)
+		return ledger.Entry{}, ledger.Lost(err)
 	}
-	if e.secret.Version != rec.secret.Version {
+	if e.Secret().Version != rec.Secret().Version {
 		r.noted = nil
-		return record{}, again{fmt.Errorf("%w: %q", ErrConflict, rec.name)}
+		return ledger.Entry{}, ledger.Again(fmt.Errorf("%w: %q", ErrConflict, rec.Name))
 	}
-	if other := noteLease(e.secret.Note); other != nil && !r.lapsed(*other) {
+	if other := e.Noted(); other != nil && !r.lapsed(*other) {
 		r.noted, r.notedOn, r.notedAt = other, e, time.Now()
-		return record{}, again{errLeaseLost}
+		return ledger.Entry{}, ledger.Again(errLeaseLost)
 	}
 	r.noted = nil
-	rec.entry = e
-	mine := leaseNote(lease)
-	err = l.Note(ctx, rec.name, e.secret, mine)
+	rec = rec.Over(e.Secret())
+	mine := ledger.Note(lease)
+	err = l.Note(ctx, string(rec.Name), e.Secret(), mine)
 	if err != nil && !errors.Is(err, driver.ErrConflict) && !errors.Is(err, driver.ErrNotFound) && !errors.Is(err, driver.ErrDenied) && !errors.Is(err, driver.ErrRefused) {
 		// The outcome is unknown.
-		seen, readErr := r.fresh(ctx, rec.name, e)
-		if readErr != nil || seen.secret.Note != mine || seen.secret.Version != e.secret.Version {
-			return record{}, err
+		seen, readErr := r.ledger.Newest(ctx, rec.Name, e)
+		if readErr != nil || seen.Secret().Note != mine || seen.Secret().Version != e.Secret().Version {
+			return ledger.Entry{}, err
 		}
-		rec.entry, err = seen, nil
+		rec, err = rec.Over(seen.Secret()), nil
 	}
 	if err != nil {
-		return record{}, lost(err)
+		return ledger.Entry{}, ledger.Lost(err)
 	}
-	rec.secret.Note = mine
-	r.takeover = e.secret.Note != ""
+	rec = rec.WithNote(mine)
+	r.takeover = e.Secret().Note != ""
 	return rec, nil
 }
 
 // holds reports whether the lease on the record is this one.
-func holds(rec record, lease codec.Lease) bool {
-	return rec.record.Lease != nil && rec.record.Lease.ID == lease.ID || noteHolds(rec, lease)
+func holds(rec ledger.Entry, lease codec.Lease) bool {
+	return rec.Lease != nil && rec.Lease.ID == lease.ID || noteHolds(rec, lease)
 }
 
 // noteHolds reports whether the note beside the record is this lease.
-func noteHolds(rec record, lease codec.Lease) bool {
-	noted := noteLease(rec.secret.Note)
+func noteHolds(rec ledger.Entry, lease codec.Lease) bool {
+	noted := rec.Noted()
 	return noted != nil && noted.ID == lease.ID
 }
 
@@ -329,71 +297,58 @@ func unless(l *codec.Lease, lease codec.Lease) *codec.Lease {
 // release gives the lease back, and leaves word of the failure for those who
 // wait. It is done under one's own lease only. If it cannot be done before
 // releaseTime has passed since ctx was done, the lease lapses by itself.
-func (r *refresher) release(ctx context.Context, rec record, lease codec.Lease, f *codec.Failure) {
+func (r *refresher) release(ctx context.Context, rec ledger.Entry, lease codec.Lease, f *codec.Failure) {
 	r.leases.giveUp(lease.ID)
 	ctx, cancel := backoff.Outlast(ctx, releaseTime, r.margin())
 	defer cancel()
-	for n := range r.o.Attempts {
-		if rec.target() != nil || !holds(rec, lease) {
+	for n := range r.ledger.Attempts {
+		if rec.Target() != nil || !holds(rec, lease) {
 			return
 		}
 		err := r.releaseOnce(ctx, rec, lease, f)
 		if err == nil {
 			r.leases.forget(lease.ID)
 		}
-		if err == nil || errors.Is(err, ErrDenied) || errors.Is(err, ErrRefused) || r.wait(ctx, pause(n+1)) != nil {
+		if err == nil || errors.Is(err, ErrDenied) || errors.Is(err, ErrRefused) || r.ledger.Wait(ctx, ledger.Pause(n+1)) != nil {
 			return
 		}
-		if rec, err = r.read(ctx, r.reader(true)); err != nil {
+		if rec, err = r.read(ctx, r.ledger.View(true)); err != nil {
 			return
 		}
 	}
 }
 
-func (r *refresher) releaseOnce(ctx context.Context, rec record, lease codec.Lease, f *codec.Failure) error {
-	if l, ok := r.driver.(driver.Leaser); ok && f == nil && rec.record.Lease == nil {
-		return l.Note(ctx, rec.name, rec.secret, "")
+func (r *refresher) releaseOnce(ctx context.Context, rec ledger.Entry, lease codec.Lease, f *codec.Failure) error {
+	if l, ok := r.ledger.Driver.(driver.Leaser); ok && f == nil && rec.Lease == nil {
+		return l.Note(ctx, string(rec.Name), rec.Secret(), "")
 	}
 	if noteHolds(rec, lease) {
-		rec.drop = rec.secret.Note
+		rec = rec.DropNote()
 	}
-	next := rec.record
+	next := rec.Record
 	next.Lease = unless(next.Lease, lease)
 	if f != nil {
 		next.Failure = f
 	}
-	_, err := r.write(ctx, rec.name, rec.entry, next, lease.ID)
+	_, err := r.ledger.WriterOf(lease.ID).Update(ctx, rec, next)
 	return err
-}
-
-// room returns how many states of the record the service is going to take, hours
-// from now, if none is written until then.
-func (s *Store) room(r codec.Record, later int64) int {
-	if s.properties.DailyWrites == 0 {
-		return math.MaxInt
-	}
-	left := s.properties.DailyWrites + 1 // counted counts one that is not made
-	for _, n := range counted(r, s.o.Now().UnixMilli()+later*time.Hour.Milliseconds()) {
-		left -= n
-	}
-	return left
 }
 
 // spare is how many writes of a day a refresh does not count on: its commit may
 // meet other writers.
-func (s *Store) spare() int { return s.properties.DailyWrites / spareWrites }
+func (s *Store) spare() int { return s.ledger.Properties.DailyWrites / spareWrites }
 
 // roomForRefresh returns an error if the service is not sure to take what a refresh
 // writes. It is asked before mint, because what mint brings has to be stored.
 func (s *Store) roomForRefresh(r codec.Record) error {
 	need := refreshWrites + s.spare()
-	if s.room(r, 0) >= need {
+	if s.ledger.Room(r, 0) >= need {
 		return nil
 	}
 	later := int64(1)
-	for later < hours && s.room(r, later) < need {
+	for later < ledger.Hours && s.ledger.Room(r, later) < need {
 		later++
 	}
 	return fmt.Errorf("%w: the record was written so often that the service, which takes %d states of it in a day, has no room for a refresh for the next %d hours",
-		ErrUnavailable, s.properties.DailyWrites, later)
+		ErrUnavailable, s.ledger.Properties.DailyWrites, later)
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/internal/refusal"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
 const pollInterval = 500 * time.Millisecond // the longest a waiter sleeps between reads
@@ -52,7 +54,7 @@ func (s *Store) Refresh(ctx context.Context, id string, stale Secret, mint func(
 	t, err := s.refresh(ctx, id, stale, mint)
 	var m mintError
 	if errors.As(err, &m) {
-		return t, &Error{Op: "refresh", Store: s.properties.Name, ID: id, Err: m.error}
+		return t, &Error{Op: "refresh", Store: s.ledger.Properties.Name, ID: id, Err: m.error}
 	}
 	return t, s.error("refresh", id, err)
 }
@@ -88,7 +90,7 @@ type refresher struct {
 	mint  func(context.Context, Token) (Token, error)
 
 	noted    *codec.Lease  // another process's, in a note: reads do not tell it
-	notedOn  entry         // the entry with that note
+	notedOn  ledger.Entry  // the entry with that note
 	notedAt  time.Time     // when it was last seen there
 	takeover bool          // the lease that is held was another process's, which has lapsed
 	least    time.Duration // with less left before the deadline mint is not called
@@ -100,19 +102,19 @@ func (r *refresher) run(ctx context.Context) (Token, error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		r.least = min(pollInterval, time.Until(deadline)/3)
 	}
-	reads := r.reader(false)
+	reads := r.ledger.View(false)
 	for beaten := 0; ; {
 		rec, err := r.read(ctx, reads)
 		if err != nil {
 			return Token{}, err
 		}
-		if r.good(rec.current) {
-			return rec.current, nil
+		if r.good(rec.Token) {
+			return FromFields(rec.Token), nil
 		}
 		lease, err := r.blocked(ctx, rec)
 		switch {
-		case err != nil && !reads.fresh && r.properties.ReadLag > 0:
-			reads = reads.fresher()
+		case err != nil && !reads.Current():
+			reads = reads.Fresher()
 			continue
 		case err != nil:
 			return Token{}, err
@@ -120,51 +122,50 @@ func (r *refresher) run(ctx context.Context) (Token, error) {
 			if err := r.watchOn(ctx, rec, *lease); err != nil {
 				return Token{}, err
 			}
-			reads, beaten = r.reader(false), 0
+			reads, beaten = r.ledger.View(false), 0
 			continue
 		case r.late(ctx):
-			if err := r.wait(ctx, pollInterval); err != nil {
+			if err := r.ledger.Wait(ctx, pollInterval); err != nil {
 				return Token{}, err
 			}
-			reads = r.reader(false)
+			reads = r.ledger.View(false)
 			continue
 		}
 		t, err := r.hold(ctx, rec)
-		var a again
-		if !errors.As(err, &a) {
+		if !ledger.Retryable(err) {
 			return t, err
 		}
-		if beaten++; beaten == r.o.Attempts {
+		if beaten++; beaten == r.ledger.Attempts {
 			return Token{}, fmt.Errorf("%w: in each of %d attempts", ErrConflict, beaten)
 		}
 		if r.noted == nil {
-			if err := r.wait(ctx, pause(beaten+3)); err != nil {
+			if err := r.ledger.Wait(ctx, ledger.Pause(beaten+3)); err != nil {
 				return Token{}, err
 			}
 		}
-		reads = r.reader(r.noted == nil)
+		reads = r.ledger.View(r.noted == nil)
 	}
 }
 
 // read returns the record.
-func (r *refresher) read(ctx context.Context, reads *reader) (record, error) {
-	rec, _, err := r.only(ctx, reads, Token{ID: r.id})
+func (r *refresher) read(ctx context.Context, reads *ledger.View) (ledger.Entry, error) {
+	rec, _, err := r.only(ctx, reads, codec.Fields{ID: r.id})
 	return rec, err
 }
 
-func (r *refresher) good(t Token) bool { return Fresh(t, r.stale, r.o.Now()) }
+func (r *refresher) good(f codec.Fields) bool { return rules.Fresh(f, string(r.stale), r.ledger.Now()) }
 
 // blocked reports what keeps this process from taking the lease: another process's
 // lease, or the error that says why mint is not called. One that has lapsed too late
 // for this call is for the next one, which has to hear of it.
-func (r *refresher) blocked(ctx context.Context, rec record) (*codec.Lease, error) {
-	if err := r.refused(rec, r.o.Now()); err != nil {
+func (r *refresher) blocked(ctx context.Context, rec ledger.Entry) (*codec.Lease, error) {
+	if err := r.refused(rec, r.ledger.Now()); err != nil {
 		return nil, err
 	}
 	if lease := r.lease(rec); lease != nil && (!r.lapsed(*lease) || r.late(ctx)) {
 		return lease, nil
 	}
-	return nil, r.roomForRefresh(rec.record)
+	return nil, r.roomForRefresh(rec.Record)
 }
 
 // late reports whether the deadline of the caller is so near that mint would be
@@ -176,21 +177,21 @@ func (r *refresher) late(ctx context.Context) bool {
 
 // hold takes the lease, calls mint and commits what it returns. It fails with
 // again if another process has the lease now.
-func (r *refresher) hold(ctx context.Context, rec record) (Token, error) {
+func (r *refresher) hold(ctx context.Context, rec ledger.Entry) (Token, error) {
 	turn := r.newTurn(ctx)
 	rec, err := r.take(ctx, rec, turn.lease)
 	if err != nil {
 		return Token{}, err
 	}
-	if r.good(rec.current) {
+	if r.good(rec.Token) {
 		// What was saved while the lease was taken is what was asked for.
 		r.release(ctx, rec, turn.lease, nil)
-		return rec.current, nil
+		return FromFields(rec.Token), nil
 	}
 	left := turn.mint - turn.elapsed()
 	if left <= 0 {
 		r.release(ctx, rec, turn.lease, nil)
-		return Token{}, again{fmt.Errorf("%w: the lease has lapsed", ErrConflict)}
+		return Token{}, ledger.Again(fmt.Errorf("%w: the lease has lapsed", ErrConflict))
 	}
 	minted, err := r.ask(ctx, rec, turn.lease, left)
 
@@ -203,12 +204,12 @@ func (r *refresher) hold(ctx context.Context, rec record) (Token, error) {
 	if err != nil {
 		return Token{}, r.failed(ctx, rec, turn.lease, err)
 	}
-	return r.commit(storeCtx, rec, turn.lease, normal(minted))
+	return r.commit(storeCtx, rec, turn.lease, minted.Fields())
 }
 
 // ask calls mint, whose context ends after left. A mint that panics or ends its
 // goroutine holds no process up.
-func (r *refresher) ask(ctx context.Context, rec record, lease codec.Lease, left time.Duration) (minted Token, err error) {
+func (r *refresher) ask(ctx context.Context, rec ledger.Entry, lease codec.Lease, left time.Duration) (minted Token, err error) {
 	r.leases.forget(lease.ID)
 	mintCtx, cancel := context.WithTimeout(ctx, left)
 	defer cancel()
@@ -218,7 +219,7 @@ func (r *refresher) ask(ctx context.Context, rec record, lease codec.Lease, left
 			r.release(ctx, rec, lease, nil)
 		}
 	}()
-	minted, err = r.mint(mintCtx, rec.current)
+	minted, err = r.mint(mintCtx, FromFields(rec.Token))
 	returned = true
 	if err == nil {
 		err = Validate(minted)
@@ -231,7 +232,7 @@ func (r *refresher) ask(ctx context.Context, rec record, lease codec.Lease, left
 
 // failed gives the lease back after mint has failed, and returns the error of the
 // refresh.
-func (r *refresher) failed(ctx context.Context, rec record, lease codec.Lease, err error) error {
+func (r *refresher) failed(ctx context.Context, rec ledger.Entry, lease codec.Lease, err error) error {
 	f := r.failure(rec, err)
 	r.release(ctx, rec, lease, f)
 	if ctx.Err() != nil {
@@ -239,7 +240,7 @@ func (r *refresher) failed(ctx context.Context, rec record, lease codec.Lease, e
 	}
 	if f != nil && r.takeover && !f.Permanent {
 		// What is final for the server may be the former holder's success.
-		err = &RefreshError{Code: f.Code, RetryAfter: time.UnixMilli(f.Retry).Sub(r.o.Now())}
+		err = &RefreshError{Code: f.Code, RetryAfter: time.UnixMilli(f.Retry).Sub(r.ledger.Now())}
 	}
 	return mintError{err}
 }
@@ -250,8 +251,8 @@ var errReplaced = errors.New("the credentials were replaced meanwhile")
 
 // commit stores what mint returned for the record used. It fails with again if
 // the refresh has to begin again.
-func (r *refresher) commit(ctx context.Context, used record, lease codec.Lease, minted Token) (Token, error) {
-	usable := PlanRefresh(used.current, used.current, minted, r.stale, r.o.Now()).Token
+func (r *refresher) commit(ctx context.Context, used ledger.Entry, lease codec.Lease, minted codec.Fields) (Token, error) {
+	usable := FromFields(rules.PlanRefresh(used.Token, used.Token, minted, string(r.stale), r.ledger.Now()).Fields)
 	rec := used
 	for n := 1; ; n++ {
 		t, err := r.commitOnce(ctx, used, rec, lease, minted)
@@ -259,16 +260,16 @@ func (r *refresher) commit(ctx context.Context, used record, lease codec.Lease, 
 		case err == nil:
 			return t, nil
 		case errors.Is(err, errReplaced):
-			return Token{}, again{err}
-		case errors.Is(err, ErrDenied), errors.Is(err, ErrRefused), errors.Is(err, ErrTooLarge), r.wait(ctx, pause(n)) != nil:
-			r.o.Logger.Error("tokenstore: a refreshed token was not stored", "id", r.id)
+			return Token{}, ledger.Again(err)
+		case errors.Is(err, ErrDenied), errors.Is(err, ErrRefused), errors.Is(err, ErrTooLarge), r.ledger.Wait(ctx, ledger.Pause(n)) != nil:
+			r.ledger.Logger.Error("tokenstore: a refreshed token was not stored", "id", r.id)
 			if ctx.Err() != nil {
 				// It is not the caller's context whose time is up.
 				return usable, fmt.Errorf("%w: %w: %v", ErrNotPersisted, ErrUnavailable, err)
 			}
 			return usable, fmt.Errorf("%w: %w", ErrNotPersisted, err)
 		}
-		now, err := r.read(ctx, r.reader(true))
+		now, err := r.read(ctx, r.ledger.View(true))
 		switch {
 		case errors.Is(err, ErrNotFound):
 			return usable, fmt.Errorf("%w: the record was deleted meanwhile: %w", ErrNotPersisted, err)
@@ -280,35 +281,34 @@ func (r *refresher) commit(ctx context.Context, used record, lease codec.Lease, 
 
 // commitOnce tries to store what mint returned over rec, which may have been
 // changed since mint used it.
-func (r *refresher) commitOnce(ctx context.Context, used, rec record, lease codec.Lease, minted Token) (Token, error) {
-	plan := PlanRefresh(used.current, rec.current, minted, r.stale, r.o.Now())
+func (r *refresher) commitOnce(ctx context.Context, used, rec ledger.Entry, lease codec.Lease, minted codec.Fields) (Token, error) {
+	plan := rules.PlanRefresh(used.Token, rec.Token, minted, string(r.stale), r.ledger.Now())
 	if !plan.Changed && !plan.Again {
 		r.release(ctx, rec, lease, nil)
-		return plan.Token, nil
+		return FromFields(plan.Fields), nil
 	}
 	if noteHolds(rec, lease) {
-		rec.drop = rec.secret.Note
+		rec = rec.DropNote()
 	}
-	rec.record.Lease = unless(rec.record.Lease, lease)
+	rec.Lease = unless(rec.Lease, lease)
 	if !plan.Again {
-		rec.record.Failure = nil
+		rec.Failure = nil
 	}
-	v := saver{Store: r.Store, nonce: lease.ID}
-	t, err := v.commit(ctx, r.reader(false), rec, plan.Token, nil)
+	f, err := r.ledger.WriterOf(lease.ID).Commit(ctx, r.ledger.View(false), rec, plan.Fields, nil)
 	if err == nil && plan.Again {
 		return Token{}, errReplaced
 	}
-	return t, err
+	return FromFields(f), err
 }
 
 // credentials returns a digest of what a refusal is about.
-func (s *Store) credentials(t Token) string {
-	return digest(s.o.NameKey, "credentials", t.ClientID, string(t.ClientSecret), string(t.RefreshToken), string(t.GrantToken))
+func (s *Store) credentials(f codec.Fields) string {
+	return ledger.Digest(s.ledger.NameKeys[0], "credentials", f.ClientID, f.ClientSecret, f.RefreshToken, f.GrantToken)
 }
 
 // refused returns the refusal that the record keeps, if it still counts.
-func (r *refresher) refused(rec record, now time.Time) error {
-	a, ok := refusal.Counts(rec.record.Failure, r.credentials(rec.current), now)
+func (r *refresher) refused(rec ledger.Entry, now time.Time) error {
+	a, ok := refusal.Counts(rec.Failure, r.credentials(rec.Token), now)
 	if !ok {
 		return nil
 	}
@@ -317,13 +317,13 @@ func (r *refresher) refused(rec record, now time.Time) error {
 }
 
 // failure returns what is kept of err, or nil if it is of no use to others.
-func (r *refresher) failure(rec record, err error) *codec.Failure {
+func (r *refresher) failure(rec ledger.Entry, err error) *codec.Failure {
 	var refused *RefreshError
 	if !errors.As(err, &refused) {
 		return nil
 	}
-	now := r.o.Now()
-	f := refusal.Keep(rec.record.Failure, refusal.Answer(*refused), r.credentials(rec.current), now)
+	now := r.ledger.Now()
+	f := refusal.Keep(rec.Failure, refusal.Answer(*refused), r.credentials(rec.Token), now)
 	if f != nil && f.Permanent && r.takeover {
 		// The former holder may have used up the credential, and be about to
 		// commit what it got for it.

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
 // A Rekeyer is a store whose records can be written anew under new keys.
@@ -65,7 +65,7 @@ var _ Rekeyer = (*Store)(nil)
 // ErrIDMismatch and left alone, and the store goes on to be under all the keys.
 func (s *Store) Rekey(ctx context.Context, opts *RekeyOptions) iter.Seq2[Rekeyed, error] {
 	return func(yield func(Rekeyed, error) bool) {
-		k := rekeyer{checker: checker{Store: s}, yield: yield, told: map[string]bool{}, lease: nonce()}
+		k := rekeyer{checker: checker{Store: s}, yield: yield, told: map[string]bool{}, lease: ledger.Nonce()}
 		if opts != nil {
 			k.dry = opts.DryRun
 		}
@@ -95,10 +95,11 @@ type rekeyer struct {
 }
 
 func (k *rekeyer) run(ctx context.Context) error {
-	if err := k.announce(ctx); err != nil {
+	var err error
+	if k.settled, err = k.ledger.AnnounceKeys(ctx, k.dry); err != nil {
 		return err
 	}
-	_, rotating := k.Store.o.Codec.(codec.Rotating)
+	_, rotating := k.ledger.Codec.(codec.Rotating)
 	for range rekeyPasses {
 		rewritten, err := k.pass(ctx)
 		if err != nil || k.dry || k.left {
@@ -107,7 +108,8 @@ func (k *rekeyer) run(ctx context.Context) error {
 		if rewritten > 0 && rotating {
 			continue
 		}
-		changed, err := k.settle(ctx)
+		k.settled = true
+		changed, err := k.ledger.SettleKeys(ctx)
 		if err != nil || !changed {
 			return err
 		}
@@ -115,76 +117,12 @@ func (k *rekeyer) run(ctx context.Context) error {
 	return fmt.Errorf("%w: another process goes on writing with other keys", ErrConflict)
 }
 
-// announce has the store say, before the first record is written under the new
-// keys, that it is under these too.
-func (k *rekeyer) announce(ctx context.Context) error {
-	m, err := k.readMarker(ctx, true)
-	if err == nil {
-		err = k.fitsMarker(m)
-	}
-	k.settled = m.there && len(m.Names) == 1 && m.Names[0] == m.digest("name", k.Store.o.NameKey)
-	if err != nil || k.dry {
-		return err
-	}
-	keyed, err := k.keyed()
-	if err != nil || !m.there && !keyed && len(k.Store.o.OtherNameKeys) == 0 {
-		return err
-	}
-	_, err = k.ensureMarker(ctx, func(m *marker) bool {
-		d := m.digest("name", k.Store.o.NameKey)
-		if slices.Contains(m.Names, d) {
-			return false
-		}
-		m.Names = append(slices.Clone(m.Names), d)
-		return true
-	})
-	return err
-}
-
-// settle has the store say that it is under the present keys alone. It reports
-// whether that is news: another process may have created a record by the old ones
-// just before.
-func (k *rekeyer) settle(ctx context.Context) (changed bool, err error) {
-	k.settled = true
-	keyed, err := k.keyed()
-	if err != nil {
-		return false, err
-	}
-	var last error
-	for range markerAttempts {
-		m, err := k.readMarker(ctx, true)
-		switch {
-		case err != nil:
-			return changed, err
-		case !m.there:
-			return changed, nil
-		}
-		if !keyed {
-			err = k.driver.Delete(ctx, markerName, m.secret)
-		} else {
-			next := m.marker
-			next.Names = []string{m.digest("name", k.Store.o.NameKey)}
-			next.Labels = []string{m.digest("label", k.Store.o.IndexKeys[0])}
-			next.Records = slices.DeleteFunc(slices.Clone(m.Records), func(form []byte) bool { return !k.writes(form) })
-			if len(m.Names)+len(m.Labels) == 2 && len(next.Records) == len(m.Records) && m.Names[0] == next.Names[0] && m.Labels[0] == next.Labels[0] {
-				return changed, nil
-			}
-			err = k.writeMarker(ctx, m, next)
-		}
-		if err != nil && !rereads(err) {
-			return changed, err
-		}
-		last, changed = err, changed || err == nil
-	}
-	return changed, fmt.Errorf("what the store says of its keys was not written: %w", last)
-}
-
 // pass looks through the store once, and returns how many secrets were written
 // anew.
 func (k *rekeyer) pass(ctx context.Context) (rewritten int, err error) {
-	var batch []entry
+	var batch []ledger.Entry
 	flush := func() error {
-		for _, r := range inParallel(batch, func(e entry) rekeyed { return k.rekey(ctx, e) }) {
+		for _, r := range inParallel(batch, func(e ledger.Entry) rekeyed { return k.rekey(ctx, e) }) {
 			if r.Rewritten {
 				rewritten++
 			}
@@ -199,13 +137,9 @@ func (k *rekeyer) pass(ctx context.Context) (rewritten int, err error) {
 		batch = batch[:0]
 		return nil
 	}
-	for named, err := range ours(k.secrets(ctx)) {
-		var e entry
-		if err == nil {
-			e, err = k.entry(named.Name, named.Secret)
-		}
-		if err = listedErr(ctx, named.Name, err); err != nil {
-			if err := k.tell(ctx, Rekeyed{Name: named.Name}, err); err != nil {
+	for e, err := range k.ledger.Entries(ctx) {
+		if err != nil {
+			if err := k.tell(ctx, Rekeyed{Name: string(e.Name)}, err); err != nil {
 				return rewritten, err
 			}
 			continue
@@ -229,7 +163,7 @@ type rekeyed struct {
 // tell yields what has become of a secret, once. It returns an error that ends
 // the iteration.
 func (k *rekeyer) tell(ctx context.Context, r Rekeyed, err error) error {
-	if err != nil && (ctx.Err() != nil || !ofOne(err) && !errors.Is(err, ErrIDMismatch)) {
+	if err != nil && (ctx.Err() != nil || !ledger.OfOne(err) && !errors.Is(err, ErrIDMismatch)) {
 		return err
 	}
 	// What no key decrypts does not depend on the old ones.
@@ -246,24 +180,24 @@ func (k *rekeyer) tell(ctx context.Context, r Rekeyed, err error) error {
 
 // rekey writes a listed entry anew if that is needed, until it is under the
 // present keys.
-func (k *rekeyer) rekey(ctx context.Context, listed entry) rekeyed {
-	r := rekeyed{Rekeyed: Rekeyed{Name: listed.name, ID: listed.token().ID}}
+func (k *rekeyer) rekey(ctx context.Context, listed ledger.Entry) rekeyed {
+	r := rekeyed{Rekeyed: Rekeyed{Name: string(listed.Name), ID: listed.Token.ID}}
 	switch {
-	case listed.record.Alias != nil && len(k.Store.o.OtherNameKeys) > 0 && k.current(listed):
+	case listed.Alias != nil && len(k.ledger.NameKeys) > 1 && k.current(listed):
 		r.Rewritten, r.err = k.alias(ctx, listed)
 		r.quiet = true
 		return r
 	case k.current(listed):
 		return r
-	case listed.target() == nil && k.misnamed(listed) != "" && !k.misplaced(listed):
-		r.err = fmt.Errorf("%w: the name %q does not fit Options.NameKey", ErrIDMismatch, listed.name)
+	case listed.Target() == nil && k.misnamed(listed) != "" && !k.misplaced(listed):
+		r.err = fmt.Errorf("%w: the name %q does not fit Options.NameKey", ErrIDMismatch, listed.Name)
 		return r
 	case k.dry:
 		r.Rewritten = true
 		return r
 	}
-	r.err = k.retry(ctx, "rekey", func(*reader) error {
-		e, err := k.fresh(ctx, listed.name, entry{})
+	r.err = k.ledger.Retry(ctx, "rekey", func(*ledger.View) error {
+		e, err := k.ledger.Newest(ctx, listed.Name, ledger.Entry{})
 		switch {
 		case errors.Is(err, ErrNotFound):
 			return nil
@@ -273,55 +207,55 @@ func (k *rekeyer) rekey(ctx context.Context, listed entry) rekeyed {
 			return nil // read back
 		case !r.Rewritten && k.current(e):
 			return nil
-		case e.record.Moved != nil:
+		case e.Moved != nil:
 			err = k.complete(ctx, e)
 		case k.misplaced(e):
-			r.to = k.derive(e.token())
+			r.to = string(k.ledger.Namer().Of(e.Token))
 			err = k.rename(ctx, e)
 		default:
-			_, err = k.rewrite(ctx, e, nil)
+			_, err = k.ledger.Rewrite(ctx, e, nil)
 		}
 		if err != nil {
-			return lost(err)
+			return ledger.Lost(err)
 		}
 		r.Rewritten = true
-		return again{errors.New("written, and to be read back")}
+		return ledger.Again(errors.New("written, and to be read back"))
 	})
 	return r
 }
 
 // current reports whether e is under the present keys, as far as can be told.
-func (k *rekeyer) current(e entry) bool {
-	if _, ok := k.Store.o.Codec.(codec.Rotating); !ok {
+func (k *rekeyer) current(e ledger.Entry) bool {
+	if _, ok := k.ledger.Codec.(codec.Rotating); !ok {
 		return false
 	}
 	return k.rotated(e)
 }
 
 // rotated reports whether nothing shows that e is not under the present keys.
-func (k *rekeyer) rotated(e entry) bool {
-	if rotating, ok := k.Store.o.Codec.(codec.Rotating); ok && !rotating.Current(e.name, e.secret.Data) {
+func (k *rekeyer) rotated(e ledger.Entry) bool {
+	if rotating, ok := k.ledger.Codec.(codec.Rotating); ok && !rotating.Current(string(e.Name), e.Secret().Data) {
 		return false
 	}
-	if e.record.Moved != nil {
-		return len(k.Store.o.OtherNameKeys) == 0 // it is about to become an alias
+	if e.Moved != nil {
+		return len(k.ledger.NameKeys) == 1 // it is about to become an alias
 	}
 	if k.misplaced(e) {
 		return false
 	}
-	is := k.compare(e.record)
-	return len(is.old)+len(is.unkeyed)+len(is.unknown)+len(is.missing)+len(is.stale) == 0
+	is := k.ledger.CompareLabels(k.ledger.Namer(), e.Record)
+	return len(is.Old)+len(is.Unkeyed)+len(is.Unknown)+len(is.Missing)+len(is.Stale) == 0
 }
 
 // complete has what has moved become an alias: it is not written over otherwise.
-func (k *rekeyer) complete(ctx context.Context, e entry) error {
-	problems, err := k.moved(ctx, k.reader(true), e, *e.record.Moved)
+func (k *rekeyer) complete(ctx context.Context, e ledger.Entry) error {
+	problems, err := k.moved(ctx, k.ledger.View(true), e, *e.Moved)
 	if err != nil {
 		return err
 	}
 	for _, p := range problems {
 		if p.mend == nil {
-			return fmt.Errorf("%w: %q %s", ErrCorrupt, e.name, p.detail)
+			return fmt.Errorf("%w: %q %s", ErrCorrupt, e.Name, p.detail)
 		}
 		if err := p.mend(ctx); err != nil {
 			return err

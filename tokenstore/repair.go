@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/tokenkeep/tokenkeep/codec"
-	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
 // examine reads the named entry and what it has to do with, and again after each
@@ -15,7 +14,7 @@ import (
 // and what has become of it.
 func (c *checker) examine(ctx context.Context, name string) ([]Finding, error) {
 	x := examination{checker: c, name: name, failed: map[Kind]error{}}
-	err := c.retry(ctx, "check", func(*reader) error { return x.attempt(ctx) })
+	err := c.ledger.Retry(ctx, "check", func(*ledger.View) error { return x.attempt(ctx) })
 	if errors.Is(err, ErrConflict) && ctx.Err() == nil {
 		// Other writers were faster, each time.
 		for i := range x.findings {
@@ -39,7 +38,7 @@ type examination struct {
 
 // mostMends is more than one entry can need: each record that moves to it takes
 // two.
-const mostMends = 4 * maxJoining
+const mostMends = ledger.MostRepairs
 
 // attempt diagnoses and mends until another writer comes first.
 func (x *examination) attempt(ctx context.Context) error {
@@ -60,9 +59,8 @@ func (x *examination) attempt(ctx context.Context) error {
 		}
 		p := problems[next]
 		err = p.mend(ctx)
-		var a again
 		switch {
-		case errors.As(err, &a):
+		case ledger.Retryable(err):
 			return err
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -76,8 +74,8 @@ func (x *examination) attempt(ctx context.Context) error {
 
 // look returns what is wrong with the entry now.
 func (x *examination) look(ctx context.Context) (problems []problem, id string, err error) {
-	r := x.reader(true)
-	e, err := r.read(ctx, x.name)
+	r := x.ledger.View(true)
+	e, err := r.Read(ctx, ledger.Name(x.name))
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return nil, "", nil
@@ -87,7 +85,7 @@ func (x *examination) look(ctx context.Context) (problems []problem, id string, 
 		return nil, "", err
 	}
 	problems, err = x.diagnose(ctx, r, e)
-	return problems, e.token().ID, err
+	return problems, e.Token.ID, err
 }
 
 // record brings the findings up to date.
@@ -112,109 +110,4 @@ func (x *examination) record(problems []problem, id string) {
 			f.Repaired, f.Err = true, nil
 		}
 	}
-}
-
-// errBusy means that a repair has to wait for another day.
-var errBusy = fmt.Errorf("%w: the service takes no more of the record today", ErrUnavailable)
-
-// rewrite writes e over itself, so that it gets the labels by the first index key
-// and is encoded anew. The labels in absent are added again.
-func (s *Store) rewrite(ctx context.Context, e entry, absent []driver.Label) (entry, error) {
-	if s.room(e.record, 0) < s.properties.DailyWrites*2/5 { // the rest is for refreshes
-		return entry{}, errBusy
-	}
-	base := e
-	base.record.Labels = slices.DeleteFunc(slices.Clone(e.record.Labels), func(l codec.Label) bool {
-		return slices.Contains(absent, driver.Label(l))
-	})
-	return s.write(ctx, e.name, base, e.record, nonce())
-}
-
-// move does the second swap of a promotion that was broken off after the first,
-// and those that follow. The first is never undone: the writer may only be slow,
-// and what it moved would be lost.
-func (c *checker) move(ctx context.Context, from, u entry) error {
-	ref := u.ref()
-	next := from.record
-	next.Moved = &ref
-	if _, err := c.write(ctx, from.name, from, next, nonce()); err != nil {
-		return lost(err)
-	}
-	return c.takeOver(ctx, ref)
-}
-
-// takeOver does the third and fourth swap: whatever has moved to the record of a
-// user becomes part of it.
-func (c *checker) takeOver(ctx context.Context, to codec.Ref) error {
-	r := c.reader(true)
-	u, err := r.read(ctx, to.Name)
-	if err != nil {
-		return lost(err)
-	}
-	rec, err := r.view(ctx, u)
-	if err != nil {
-		return lost(err)
-	}
-	v := saver{Store: c.Store, nonce: nonce()}
-	_, err = v.commit(ctx, r, rec, rec.current, nil)
-	return err
-}
-
-// leaveAlias does the fourth swap.
-func (c *checker) leaveAlias(ctx context.Context, from, u entry) error {
-	ref := u.ref()
-	_, err := c.write(ctx, from.name, from, aliasOf(from, ref), nonce())
-	return lost(err)
-}
-
-// relist makes u know of a record that has moved to it. No writer leaves one that
-// it does not know of.
-func (c *checker) relist(ctx context.Context, from, u entry) error {
-	next := u.record
-	next.Joining = append(slices.Clone(next.Joining), from.ref())
-	_, err := c.write(ctx, u.name, u, next, nonce())
-	return lost(err)
-}
-
-// unlist makes u forget records that cannot move to it any more: they are
-// aliases, or their lives are over. Where reads may be out of date that is first
-// proved by a write, because one that moved after all would be lost.
-func (c *checker) unlist(ctx context.Context, u entry, refs []codec.Ref) error {
-	for _, ref := range refs {
-		if err := c.prove(ctx, ref); err != nil {
-			return err
-		}
-	}
-	next := u.record
-	next.Joining = slices.DeleteFunc(slices.Clone(next.Joining), func(ref codec.Ref) bool { return slices.Contains(refs, ref) })
-	_, err := c.write(ctx, u.name, u, next, nonce())
-	return lost(err)
-}
-
-// prove fails unless the life of the name that ref tells of is over, or its record
-// is an alias.
-func (c *checker) prove(ctx context.Context, ref codec.Ref) error {
-	if c.properties.ReadLag == 0 {
-		return nil // the read that found it so was proof
-	}
-	v := saver{Store: c.Store, nonce: nonce()}
-	now, err := c.fresh(ctx, ref.Name, entry{})
-	switch {
-	case errors.Is(err, ErrNotFound):
-		var grave entry
-		grave, err = v.write(ctx, ref.Name, entry{}, codec.Record{}, v.nonce)
-		if err == nil {
-			err = c.driver.Delete(ctx, ref.Name, grave.secret)
-		}
-	case err == nil && now.record.Alias != nil && now.record.Born == ref.Born:
-		// An alias stays one.
-	case err == nil && now.record.Born == ref.Born:
-		err = ErrConflict
-	case err == nil && now.target() != nil:
-		// What has moved is not written over, and so proves nothing.
-		return fmt.Errorf("%w: whether %q is gone cannot be proved", ErrUnavailable, ref.Name)
-	case err == nil:
-		_, err = v.write(ctx, ref.Name, now, now.record, v.nonce)
-	}
-	return lost(err)
 }

@@ -1,7 +1,6 @@
 package tokenstore
 
 import (
-	"cmp"
 	"fmt"
 	"time"
 
@@ -163,19 +162,3 @@ func PlanRefresh(used, now, minted Token, stale Secret, at time.Time) RefreshPla
 func SameRecord(record, other Token) bool {
 	return rules.SameRecord(record.Fields(), other.Fields())
 }
-
-// The rest goes with the last code of this package that decides on Tokens.
-
-func hasCredential(t Token) bool { return rules.HasCredential(t.Fields()) }
-
-func settled(t Token, c Candidate) bool {
-	return rules.Settled(t.Fields(), of([]Candidate{c})[0])
-}
-
-func byID(id string, records []Candidate) []int { return rules.ByID(id, of(records)) }
-
-func normal(t Token) Token { return FromFields(t.Fields()) }
-
-func same(a, b Token) bool { return a.Fields() == b.Fields() }
-
-func either(a, b string) string { return cmp.Or(a, b) }

@@ -9,6 +9,6 @@ import (
 // does not decide which of two things happens first.
 func (s *Store) Steadily() {
 	const step = 250 * time.Millisecond
-	sleep := s.wait
-	s.wait = func(ctx context.Context, d time.Duration) error { return sleep(ctx, (d+step-1)/step*step) }
+	sleep := s.ledger.Wait
+	s.ledger.Wait = func(ctx context.Context, d time.Duration) error { return sleep(ctx, (d+step-1)/step*step) }
 }

@@ -3,7 +3,8 @@ package tokenstore
 import (
 	"context"
 	"fmt"
-	"time"
+
+	"github.com/tokenkeep/tokenkeep/codec"
 )
 
 // A ConditionalDeleter is a TokenStore that can remove a record on the condition
@@ -20,12 +21,8 @@ var _ ConditionalDeleter = (*Store)(nil)
 
 // DeleteIfUnchanged implements ConditionalDeleter.
 func (s *Store) DeleteIfUnchanged(ctx context.Context, t Token) error {
-	want := t
-	if !t.ExpiresAt.IsZero() {
-		want.ExpiresAt = time.UnixMilli(t.ExpiresAt.UnixMilli())
-	}
-	return s.error("delete", t.ID, s.delete(ctx, t.ID, func(rec record) error {
-		if !same(rec.current, want) {
+	return s.error("delete", t.ID, s.delete(ctx, t.ID, func(now codec.Fields) error {
+		if now != t.Fields() {
 			return fmt.Errorf("%w: the record is not as it was read", ErrConflict)
 		}
 		return nil

@@ -1,4 +1,4 @@
-package tokenstore
+package ledger
 
 import (
 	"regexp"
@@ -14,20 +14,22 @@ type nothing struct{ driver.Secrets }
 
 func (nothing) Properties() driver.Properties { return driver.Properties{Name: "nothing"} }
 
-func withKeys(t *testing.T, name string, index ...string) *Store {
+func withKeys(t *testing.T, name string, index ...string) *Ledger {
 	t.Helper()
-	var o Options
-	if name != "" {
-		o.NameKey = []byte(name)
+	key := func(text string) []byte {
+		if text == "" {
+			return nil
+		}
+		return []byte(text)
 	}
-	for _, key := range index {
-		o.IndexKeys = append(o.IndexKeys, []byte(key))
+	c := Config{NameKeys: [][]byte{key(name)}}
+	for _, text := range index {
+		c.IndexKeys = append(c.IndexKeys, key(text))
 	}
-	s, err := New(nothing{}, &o)
-	if err != nil {
-		t.Fatal(err)
+	if len(index) == 0 {
+		c.IndexKeys = c.NameKeys
 	}
-	return s
+	return New(nothing{}, c)
 }
 
 const (
@@ -42,24 +44,24 @@ func TestNamesNeverChange(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		key  string
-		want [5]string
+		want [5]Name
 	}{
-		{"", [5]string{
+		{"", [5]Name{
 			"uw32lfvujqhal7e5ppijpwir2peaeb556", "uhjiojw673i6nio7rhqlncrzwg7rwwola", "ga6gplfsyuk7hapbazl7rv22sg2tyhpn2",
 			"rdqxfj7vu4wb5iss4bubt6wctzcc53juo", "a2hfdzjybpqnljf77tb2nod4hksjytbdq",
 		}},
-		{nameKey, [5]string{
+		{nameKey, [5]Name{
 			"uvqidldveahrmoezx6dwe3lsokg5dpa5t", "ugkbn5f47r6jo6ih5oz56646ub4sdqtpy", "gyjqu6dgmfzbkqqpuuvnahb3kyn7ii3fy",
 			"radn2nvh2tzt6foohjgc6ony5gb37sa6a", "atyxuwrye7xokhgrt4bufdw5fqo3kzzod",
 		}},
 	} {
-		s := withKeys(t, c.key)
-		got := [5]string{
-			s.derive(Token{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT", GrantToken: "1000.gt", RefreshToken: "1000.rt", AccessToken: "1000.at"}),
-			s.derive(Token{UserName: "ann@example.com:6001", AccessToken: "1000.at"}),
-			s.derive(Token{ClientID: "1000.CLIENT", GrantToken: "1000.gt", RefreshToken: "1000.rt", AccessToken: "1000.at"}),
-			s.derive(Token{ClientID: "1000.CLIENT", RefreshToken: "1000.rt", AccessToken: "1000.at"}),
-			s.derive(Token{ClientID: "1000.CLIENT", AccessToken: "1000.at"}),
+		n := withKeys(t, c.key).Namer()
+		got := [5]Name{
+			n.Of(codec.Fields{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT", GrantToken: "1000.gt", RefreshToken: "1000.rt", AccessToken: "1000.at"}),
+			n.Of(codec.Fields{UserName: "ann@example.com:6001", AccessToken: "1000.at"}),
+			n.Of(codec.Fields{ClientID: "1000.CLIENT", GrantToken: "1000.gt", RefreshToken: "1000.rt", AccessToken: "1000.at"}),
+			n.Of(codec.Fields{ClientID: "1000.CLIENT", RefreshToken: "1000.rt", AccessToken: "1000.at"}),
+			n.Of(codec.Fields{ClientID: "1000.CLIENT", AccessToken: "1000.at"}),
 		}
 		if got != c.want {
 			t.Errorf("with key %q the names are\n%v, want\n%v", c.key, got, c.want)
@@ -72,7 +74,7 @@ func TestLabelsNeverChange(t *testing.T) {
 	t.Parallel()
 	r := codec.Record{Fields: codec.Fields{ID: "7", UserName: "ann@example.com:6001", ClientID: "1000.CLIENT", GrantToken: "1000.gt", RefreshToken: "1000.rt", AccessToken: "1000.at"}}
 	for _, c := range []struct {
-		s    *Store
+		s    *Ledger
 		want map[string]string
 	}{
 		{withKeys(t, ""), map[string]string{
@@ -100,10 +102,10 @@ func TestADigestTellsPartsAndKindsAndKeysApart(t *testing.T) {
 	t.Parallel()
 	seen := map[string]int{}
 	digests := []string{
-		digest(nil, "u", "a", "bc"), digest(nil, "u", "ab", "c"), digest(nil, "u", "abc"), digest(nil, "u", "abc", ""), digest(nil, "u", "", "abc"),
-		digest(nil, "u"), digest(nil, "u", ""), digest(nil, "u", "", ""), digest(nil, "ua", "bc"), digest(nil, "g", "a", "bc"), digest(nil, "", "a", "bc"),
-		digest([]byte("key"), "u", "a", "bc"), digest([]byte("kez"), "u", "a", "bc"), digest(nil, "u", "A", "bc"), digest(nil, "u", "a ", "bc"),
-		digest(nil, "u", "a\x00\x00\x00\x00\x00\x00\x00\x02bc"), digest(nil, "u", strings.Repeat("a", 1<<16)),
+		Digest(nil, "u", "a", "bc"), Digest(nil, "u", "ab", "c"), Digest(nil, "u", "abc"), Digest(nil, "u", "abc", ""), Digest(nil, "u", "", "abc"),
+		Digest(nil, "u"), Digest(nil, "u", ""), Digest(nil, "u", "", ""), Digest(nil, "ua", "bc"), Digest(nil, "g", "a", "bc"), Digest(nil, "", "a", "bc"),
+		Digest([]byte("key"), "u", "a", "bc"), Digest([]byte("kez"), "u", "a", "bc"), Digest(nil, "u", "A", "bc"), Digest(nil, "u", "a ", "bc"),
+		Digest(nil, "u", "a\x00\x00\x00\x00\x00\x00\x00\x02bc"), Digest(nil, "u", strings.Repeat("a", 1<<16)),
 	}
 	form := regexp.MustCompile(`^[a-z2-7]{32}$`)
 	for i, d := range digests {
@@ -119,15 +121,15 @@ func TestADigestTellsPartsAndKindsAndKeysApart(t *testing.T) {
 
 func TestNoKeyIsTheEmptyKey(t *testing.T) {
 	t.Parallel()
-	if digest(nil, "u", "a") != digest([]byte{}, "u", "a") {
+	if Digest(nil, "u", "a") != Digest([]byte{}, "u", "a") {
 		t.Error("a nil key and an empty one make different digests")
 	}
 }
 
 func TestOnlyDerivedNamesHaveTheirForm(t *testing.T) {
 	t.Parallel()
-	for _, letter := range nameLetters {
-		if id := string(letter) + alphabet; !derived(id) {
+	for _, kind := range stored {
+		if id := Name(kind) + alphabet; !id.Derived() {
 			t.Errorf("%q is not taken for derived", id)
 		}
 	}
@@ -135,7 +137,7 @@ func TestOnlyDerivedNamesHaveTheirForm(t *testing.T) {
 		"", "u", "1", alphabet, "u" + alphabet[:31], "u" + alphabet + "a", "i" + alphabet, "U" + alphabet, "u" + strings.ToUpper(alphabet),
 		"u" + alphabet[:31] + "1", "u" + alphabet[:31] + "8", "u" + alphabet[:30] + "é", " " + alphabet,
 	} {
-		if derived(id) {
+		if Name(id).Derived() {
 			t.Errorf("%q is taken for derived", id)
 		}
 	}
@@ -146,7 +148,7 @@ func TestNoncesAreDifferent(t *testing.T) {
 	form := regexp.MustCompile(`^[a-z2-7]{16}$`)
 	seen := map[string]bool{}
 	for range 1000 {
-		n := nonce()
+		n := Nonce()
 		if seen[n] || !form.MatchString(n) {
 			t.Fatalf("nonce %q is of another form or comes twice", n)
 		}
@@ -171,9 +173,10 @@ func TestLabelsAreSortedAndDifferent(t *testing.T) {
 	t.Parallel()
 	s := withKeys(t, nameKey, indexKey)
 	r := codec.Record{Fields: codec.Fields{ID: "7", UserName: "ann", ClientID: "c", GrantToken: "g", RefreshToken: "r", AccessToken: "a"}}
-	grant := s.grantName("c", "g")
-	r.Earlier = []string{grant, s.grantName("c", "g0"), s.refreshName("c", "r0"), s.nameOfID("8")}
-	r.Absorbed = []codec.Ref{{Name: grant}, {Name: s.accessName("a0")}}
+	n := s.Namer()
+	grant := string(n.Grant("c", "g"))
+	r.Earlier = []string{grant, string(n.Grant("c", "g0")), string(n.Refresh("c", "r0")), string(n.ID("8"))}
+	r.Absorbed = []codec.Ref{{Name: grant}, {Name: string(n.Access("a0"))}}
 	labels := s.labels(r, nil, "nonce")
 	if len(labels) != 10 {
 		t.Errorf("%d labels, want 10", len(labels))
@@ -189,7 +192,7 @@ func TestLabelsAreSortedAndDifferent(t *testing.T) {
 func TestOfEarlierTokensTheFirstAndTheLastAreKept(t *testing.T) {
 	t.Parallel()
 	var earlier []string
-	for _, name := range []string{"g1", "r1", "g2", "g3", "r2", "r1", "g3", "g4"} {
+	for _, name := range []Name{"g1", "r1", "g2", "g3", "r2", "r1", "g3", "g4"} {
 		earlier = addEarlier(earlier, name)
 	}
 	if got := strings.Join(earlier, " "); got != "r1 r2 g1 g4" {

@@ -1,0 +1,296 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
+)
+
+const (
+	maxEarlier = 2  // earlier tokens of each kind that a record keeps: the first and the last
+	maxIDs     = 10 // former IDs that a record keeps, each with a label
+
+	// room is the most that a record needs to say what was merged into it.
+	room = 4 << 10
+)
+
+// Fits reports whether the record that a promotion ends in can be stored. Ask before
+// the first swap: a record that is too large for what others have moved to it could
+// never be written again.
+func (w *Writer) Fits(into Entry, f codec.Fields) error {
+	r := into.Record
+	r.Fields = f
+	r.ID = into.ID
+	r.Labels = w.labels(r, into.Labels, w.nonce)
+	data, err := w.Codec.Encode(string(into.Name), r)
+	if err == nil && len(data)+room > w.Properties.MaxSize {
+		err = tooLarge(len(data)+room, w.Properties.MaxSize)
+	}
+	return err
+}
+
+// Commit stores f as the token of rec, together with its frozen entries and with the
+// records in rest, which then disappear. It returns what is stored.
+func (w *Writer) Commit(ctx context.Context, v *View, rec Entry, f codec.Fields, rest []Entry) (codec.Fields, error) {
+	next := rec.Record
+	next.Fields = f
+	next.ID = rec.ChosenID()
+	w.keepEarlier(&next, rec.Fields)
+	next.Joining = slices.Clone(next.Joining)
+	redundant := w.settle(ctx, v, rec, &next)
+	for _, from := range rec.Frozen {
+		w.keepIDs(&next, from)
+		takeLease(&next, rec.Record, from.Record)
+		next.Joining = slices.DeleteFunc(next.Joining, func(ref codec.Ref) bool { return ref == from.Ref() })
+		next.Absorbed = append(next.Absorbed, from.Ref())
+	}
+	redirects, more := w.mergeRest(&next, rest)
+	written, err := w.Update(ctx, rec, next)
+	if err != nil {
+		return codec.Fields{}, Lost(err)
+	}
+	for _, e := range slices.Concat(rec.Frozen, redirects) {
+		w.redirect(ctx, e, written)
+	}
+	for _, e := range slices.Concat(redundant, more) {
+		w.removeRedundant(ctx, e, written)
+	}
+	return written.Token, nil
+}
+
+// CommitNew stores f as a new record under name.
+func (w *Writer) CommitNew(ctx context.Context, v *View, name Name, f codec.Fields) (codec.Fields, error) {
+	var next codec.Record
+	base, err := v.Read(ctx, name)
+	switch {
+	case errors.Is(err, driver.ErrNotFound):
+		base = Entry{}
+	case err != nil:
+		return codec.Fields{}, err
+	case base.Target() != nil:
+		// The record moved elsewhere, where a process has deleted it. Nothing is written
+		// over a frozen entry.
+		if err := w.RemoveDead(ctx, base); err != nil {
+			return codec.Fields{}, err
+		}
+		base = Entry{}
+	case rules.HasCredential(base.Fields):
+		return codec.Fields{}, Again(fmt.Errorf("%w: %q", driver.ErrConflict, name))
+	default:
+		next = base.Record // created for another record to move to, which may still do so
+	}
+	next.Fields = f
+	written, err := w.write(ctx, name, base, next)
+	return written.Token, Lost(err)
+}
+
+// mergeRest adds to next what would be forgotten of the records in rest. It returns
+// those that are to become redirects, and those that next makes redundant.
+func (w *Writer) mergeRest(next *codec.Record, rest []Entry) (redirects, redundant []Entry) {
+	for _, other := range rest {
+		kept := w.keepIDs(next, other)
+		if kept && w.Properties.ListLag == 0 {
+			redundant = append(redundant, other)
+			continue
+		}
+		// Searches may not find this record by the IDs of the other one yet.
+		redirects = append(redirects, other)
+		if kept {
+			next.Redirects = append(next.Redirects, codec.Redirect{Ref: other.Ref(), Since: w.Now().UnixMilli()})
+		}
+	}
+	return redirects, redundant
+}
+
+// removeRedundant deletes an entry if into is found by its IDs. If that fails, into
+// still lists the entry, and the next write tries again.
+func (w *Writer) removeRedundant(ctx context.Context, e, into Entry) {
+	found, err := w.Labelled(ctx, into, e)
+	if err == nil && found {
+		err = w.Driver.Delete(ctx, string(e.Name), e.secret)
+	}
+	if err != nil && !errors.Is(err, driver.ErrConflict) {
+		w.Logger.WarnContext(ctx, "tokenstore: what is left of a record that was merged into another one remains", "name", string(e.Name), "into", string(into.Name))
+	}
+}
+
+// settle brings up to date what next lists of the entries that were merged into e. They
+// become redirects. Redirects whose IDs all find e go once searches see that: settle
+// returns those that can go after the commit of next, which lists them until a reader
+// sees that they are gone.
+func (w *Writer) settle(ctx context.Context, v *View, e Entry, next *codec.Record) (redundant []Entry) {
+	next.Redirects = nil
+	keep := func(redirect codec.Redirect) {
+		from, gone := w.redundant(ctx, v, redirect)
+		if gone {
+			return
+		}
+		redundant = append(redundant, from...)
+		next.Redirects = append(next.Redirects, redirect)
+	}
+	for _, redirect := range e.Redirects {
+		keep(redirect)
+	}
+	next.Absorbed = nil
+	for _, ref := range e.Absorbed {
+		from, err := w.merged(ctx, v, ref)
+		switch {
+		case errors.Is(err, driver.ErrNotFound):
+			continue
+		case err == nil && from.Alias != nil:
+			if w.replaces(*next, from) {
+				keep(codec.Redirect{Ref: ref, Since: from.Updated})
+			}
+			continue
+		case err == nil && from.Moved != nil:
+			w.redirect(ctx, from, e)
+		}
+		next.Absorbed = append(next.Absorbed, ref)
+	}
+	return redundant
+}
+
+// redundant returns the entry of a redirect that searches do without. It reports
+// whether the entry is gone already.
+func (w *Writer) redundant(ctx context.Context, v *View, redirect codec.Redirect) (entry []Entry, gone bool) {
+	if !w.Outlived(redirect.Since) {
+		return nil, false
+	}
+	from, err := v.Read(ctx, Name(redirect.Name))
+	switch {
+	case errors.Is(err, driver.ErrNotFound), err == nil && (from.Born != redirect.Born || from.Alias == nil):
+		return nil, true
+	case err != nil:
+		return nil, false
+	}
+	return []Entry{from}, false
+}
+
+// merged reads an entry that was merged. The error matches ErrNotFound if it is gone.
+func (w *Writer) merged(ctx context.Context, v *View, ref codec.Ref) (Entry, error) {
+	gone := func(e Entry, err error) bool {
+		return errors.Is(err, driver.ErrNotFound) || err == nil && e.Born != ref.Born
+	}
+	from, err := v.Read(ctx, Name(ref.Name))
+	if gone(from, err) && !v.Current() {
+		// An answer from before the entry was created would leave it unlisted although
+		// it has moved here: a repair would merge its old tokens once more.
+		from, err = v.Reread(ctx, Name(ref.Name))
+	}
+	if gone(from, err) {
+		return Entry{}, driver.ErrNotFound
+	}
+	return from, err
+}
+
+// takeLease moves the lease and the last failure of a record that is merged into next
+// along with the credentials that they are about. If these credentials have no lease,
+// the lease of the merged record stays: a mint under it is still running.
+func takeLease(next *codec.Record, before, from codec.Record) {
+	theirs := from.RefreshToken == next.RefreshToken && from.GrantToken == next.GrantToken &&
+		(from.RefreshToken != before.RefreshToken || from.GrantToken != before.GrantToken)
+	if theirs {
+		next.Failure = from.Failure
+	}
+	if from.Lease != nil && (theirs || next.Lease == nil) {
+		next.Lease = from.Lease
+	}
+}
+
+// keepIDs adds to r, which takes over the tokens of e, what would otherwise be
+// forgotten of e. It reports whether all IDs that find e are among that: if they are
+// too many, e has to stay, as a redirect.
+func (l *Ledger) keepIDs(r *codec.Record, e Entry) bool {
+	l.keepEarlier(r, e.Fields)
+	ids := slices.Clone(r.IDs)
+	for _, name := range l.idsOf(e) {
+		if !l.hasID(*r, ids, name) {
+			ids = append(ids, string(name))
+		}
+	}
+	if len(ids) > maxIDs {
+		return false
+	}
+	r.IDs = ids
+	return true
+}
+
+// keepEarlier adds to r the names of the tokens of before that those of r have
+// replaced.
+func (l *Ledger) keepEarlier(r *codec.Record, before codec.Fields) {
+	n := l.Namer()
+	if before.GrantToken != "" && before.GrantToken != r.GrantToken {
+		r.Earlier = addEarlier(r.Earlier, n.Grant(before.ClientID, before.GrantToken))
+	}
+	if before.RefreshToken != "" && before.RefreshToken != r.RefreshToken {
+		r.Earlier = addEarlier(r.Earlier, n.Refresh(before.ClientID, before.RefreshToken))
+	}
+}
+
+// addEarlier adds the name of a token that was replaced. Of each kind the first and
+// the last stay.
+func addEarlier(earlier []string, name Name) []string {
+	if slices.Contains(earlier, string(name)) {
+		return earlier
+	}
+	var kind, others []string
+	for _, e := range earlier {
+		if Name(e).Kind() == name.Kind() {
+			kind = append(kind, e)
+		} else {
+			others = append(others, e)
+		}
+	}
+	if len(kind) == maxEarlier {
+		kind = kind[:maxEarlier-1]
+	}
+	return append(append(others, kind...), string(name))
+}
+
+// Replaces reports whether u is found by all IDs that find e, as far as its record
+// tells.
+func (l *Ledger) Replaces(u, e Entry) bool { return l.replaces(u.Record, e) }
+
+// Labelled reports whether the secret of u carries the labels of the IDs that find e.
+// A service may have had no room for them, or an operator has removed them. If the
+// driver cannot tell, Labelled goes by the labels that u was committed with.
+func (l *Ledger) Labelled(ctx context.Context, u, e Entry) (bool, error) {
+	var want []driver.Label
+	for _, name := range l.idsOf(e) {
+		t, ok := name.Term()
+		if !ok {
+			continue
+		}
+		by := l.Queries([]Term{t})
+		i := slices.IndexFunc(u.Labels, func(label codec.Label) bool {
+			return slices.Contains(by, driver.Label{Key: label.Key, Value: label.Value})
+		})
+		if i < 0 {
+			return false, nil
+		}
+		want = append(want, driver.Label(u.Labels[i]))
+	}
+	inspector, ok := l.Driver.(driver.Inspector)
+	if !ok || len(want) == 0 {
+		return true, nil
+	}
+	present, err := inspector.Present(ctx, string(u.Name), want)
+	missing := slices.ContainsFunc(want, func(label driver.Label) bool { return !Carried(present, label) })
+	return err == nil && !missing, err
+}
+
+// Carried reports whether a label is one of those beside a secret. Where the service
+// does not keep nonces, they are not compared.
+func Carried(beside []driver.Label, label driver.Label) bool {
+	return slices.ContainsFunc(beside, func(b driver.Label) bool { return IsBeside(b, label) })
+}
+
+// IsBeside reports whether a label that is beside a secret is the given one.
+func IsBeside(beside, label driver.Label) bool {
+	return beside.Key == label.Key && beside.Value == label.Value && (beside.Nonce == label.Nonce || beside.Nonce == "")
+}

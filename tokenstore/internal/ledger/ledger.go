@@ -1,0 +1,89 @@
+// Package ledger keeps records in a secret manager: it names and labels entries,
+// reads and writes them by compare-and-swap, and moves a record to that of its user.
+// It decides nothing about tokens.
+//
+// An entry is a stored secret. A record is what callers find: an entry, together with
+// the frozen entries that have moved to it and are still to be merged into it.
+package ledger
+
+import (
+	"context"
+	"iter"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/backoff"
+)
+
+// A Config says how a Ledger names, encodes and retries. All fields have to be set.
+type Config struct {
+	NameKeys  [][]byte // of names; the first is the present one; nil is no key
+	IndexKeys [][]byte // of labels; the first writes, all are searched
+	Codec     codec.Codec
+	Now       func() time.Time
+	Logger    *slog.Logger
+	Attempts  int // how often Retry calls an attempt
+}
+
+// A Ledger is the entries of one store. Its methods are safe for concurrent use.
+type Ledger struct {
+	Config
+	Driver     driver.Secrets
+	Properties driver.Properties
+
+	// Wait pauses. Tests replace it.
+	Wait func(context.Context, time.Duration) error
+
+	keysFit  atomic.Bool          // the store has a marker, and the keys fit it
+	encrypts atomic.Pointer[bool] // whether the codec does; nil: not known yet
+}
+
+// New returns the Ledger on d. It does no I/O.
+func New(d driver.Secrets, c Config) *Ledger {
+	properties := d.Properties()
+	if placed, ok := c.Codec.(codec.Placed); ok {
+		c.Codec = placed.At(properties.Place)
+	}
+	return &Ledger{Config: c, Driver: d, Properties: properties, Wait: backoff.Sleep}
+}
+
+// Entries yields the entry of each secret that the driver lists, without the marker
+// of keys. An *UnreadableError concerns one secret, whose name the entry has; any
+// other error ends the iteration. Unreadable secrets of other programs are left out.
+func (l *Ledger) Entries(ctx context.Context) iter.Seq2[Entry, error] {
+	return l.entries(ctx, own(l.list(ctx)))
+}
+
+// AllEntries is like Entries, and leaves out nothing but the marker.
+func (l *Ledger) AllEntries(ctx context.Context) iter.Seq2[Entry, error] {
+	return l.entries(ctx, l.list(ctx))
+}
+
+func (l *Ledger) entries(ctx context.Context, listed iter.Seq2[driver.Named, error]) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		for named, err := range listed {
+			e := Entry{Name: Name(named.Name)}
+			if err == nil {
+				e, err = l.Decode(e.Name, named.Secret)
+			}
+			err = OfListed(ctx, named.Name, err)
+			if !yield(e, err) || err != nil && OnlyUnreadable(err) == nil {
+				return
+			}
+		}
+	}
+}
+
+// list yields what the driver lists, without the marker.
+func (l *Ledger) list(ctx context.Context) iter.Seq2[driver.Named, error] {
+	return func(yield func(driver.Named, error) bool) {
+		for named, err := range l.Driver.List(ctx) {
+			if named.Name != MarkerName && !yield(named, err) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,491 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
+)
+
+// ErrWrongKeys means that the store is under other keys than the Ledger has. See
+// package tokenstore.
+var ErrWrongKeys = errors.New("the store is under other keys")
+
+// MarkerName is the name of the secret that says which keys a store is under. No
+// record's name has this form.
+const MarkerName = "keys"
+
+// markerVersion is the version of the marker that this package writes.
+const markerVersion = 1
+
+// A marker says which keys a store is under, and holds none of them: a digest under
+// each key of names and labels, and an empty record in each form that records have.
+// Keys are random and have 128 bits or more: a digest is of no help in finding one.
+//
+// A store without keys has no marker. A Ledger fits a store if it knows every key that
+// the marker tells of: it finds all records there, and reads them.
+type marker struct {
+	Version int      `json:"v"`
+	Salt    string   `json:"salt"`    // of the digests: two stores under one key do not show it
+	Names   []string `json:"names"`   // the first is the one that records are created under
+	Labels  []string `json:"labels"`  // of the keys that labels are by
+	Records [][]byte `json:"records"` // as the codec encodes an empty record
+	Nonce   string   `json:"nonce"`   // of this write
+}
+
+// unkeyed is the digest of no key.
+const unkeyed = "none"
+
+func (m marker) digest(kind string, key []byte) string {
+	if key == nil {
+		return unkeyed
+	}
+	return Digest(key, "marker", kind, m.Salt)
+}
+
+// known reports whether each digest is that of one of the keys.
+func (m marker) known(kind string, digests []string, keys [][]byte) bool {
+	return !slices.ContainsFunc(digests, func(d string) bool {
+		return !slices.ContainsFunc(keys, func(key []byte) bool { return m.digest(kind, key) == d })
+	})
+}
+
+// A storedMarker is a marker as it was read. The zero value is that of a store without
+// a marker.
+type storedMarker struct {
+	marker
+	exists bool
+	secret driver.Secret
+}
+
+// keyed reports whether anything that the store writes is under a key.
+func (l *Ledger) keyed() (bool, error) {
+	if l.NameKeys[0] != nil || l.IndexKeys[0] != nil {
+		return true, nil
+	}
+	if known := l.encrypts.Load(); known != nil {
+		return *known, nil
+	}
+	form, err := l.form()
+	if err != nil {
+		return false, err
+	}
+	_, err = codec.JSON.Decode(MarkerName, form)
+	encrypts := err != nil
+	l.encrypts.Store(&encrypts)
+	return encrypts, nil
+}
+
+// form returns an empty record in the form that the store writes.
+func (l *Ledger) form() ([]byte, error) {
+	return l.Codec.Encode(MarkerName, codec.Record{Born: Nonce()})
+}
+
+// reads returns why the codec does not read a form.
+func (l *Ledger) reads(form []byte) error {
+	_, err := l.Codec.Decode(MarkerName, form)
+	return err
+}
+
+// writes reports whether a form is the one that the codec writes.
+func (l *Ledger) writes(form []byte) bool {
+	if c, ok := l.Codec.(codec.Rotating); ok {
+		return c.Current(MarkerName, form)
+	}
+	return l.reads(form) == nil
+}
+
+// readMarker reads the marker, in one call unless newest is set.
+func (l *Ledger) readMarker(ctx context.Context, newest bool) (storedMarker, error) {
+	var secret driver.Secret
+	var err error
+	if newest {
+		secret, err = l.Driver.Fresh(ctx, MarkerName, driver.Secret{})
+	} else {
+		secret, err = l.Driver.Get(ctx, MarkerName)
+	}
+	switch {
+	case errors.Is(err, driver.ErrNotFound):
+		return storedMarker{}, nil
+	case err != nil:
+		return storedMarker{}, Unreadable(MarkerName, err)
+	}
+	m := storedMarker{exists: true, secret: secret}
+	if json.Unmarshal(secret.Data, &m.marker) != nil || m.Version != markerVersion || len(m.Names) == 0 {
+		return m, Unreadable(MarkerName, fmt.Errorf("%w: it is not what a store says of its keys, in version %d", driver.ErrCorrupt, markerVersion))
+	}
+	return m, nil
+}
+
+// checkMarker returns an error matching ErrWrongKeys if the store is under a key that
+// l does not know.
+func (l *Ledger) checkMarker(m storedMarker) error {
+	switch {
+	case !m.exists:
+		return nil
+	case !m.known("name", m.Names, l.NameKeys):
+		return fmt.Errorf("%w: its names are by another NameKey", ErrWrongKeys)
+	case !m.known("label", m.Labels, l.IndexKeys):
+		return fmt.Errorf("%w: its labels are by a key that is not among IndexKeys", ErrWrongKeys)
+	}
+	for _, form := range m.Records {
+		if err := l.reads(form); err != nil {
+			return fmt.Errorf("%w: its records: %w", ErrWrongKeys, err)
+		}
+	}
+	return nil
+}
+
+// CheckKeys reads the newest marker. The error is an *UnreadableError if that fails,
+// and matches ErrWrongKeys if the store is under other keys.
+func (l *Ledger) CheckKeys(ctx context.Context) error {
+	m, err := l.readMarker(ctx, true)
+	if err != nil {
+		return err
+	}
+	return l.checkMarker(m)
+}
+
+// Missed is called before an operation answers that a record does not exist. It returns
+// an error matching ErrWrongKeys if the store is under other keys.
+//
+// Missed remembers that the keys fit. It does not remember that there is no marker:
+// another process may write one.
+func (l *Ledger) Missed(ctx context.Context) error {
+	if l.keysFit.Load() {
+		return nil
+	}
+	m, err := l.readMarker(ctx, false)
+	if err != nil {
+		return err
+	}
+	if err := l.checkMarker(m); err != nil {
+		return err
+	}
+	if m.exists {
+		l.keysFit.Store(true)
+		return nil
+	}
+	if keyed, err := l.keyed(); err != nil || !keyed {
+		return err
+	}
+	_, _, err = l.sample(ctx)
+	return err
+}
+
+// Missing begins to call Missed while the caller goes on looking for a record. The
+// function that it returns ends the call: if the answer is needed it waits for it, and
+// otherwise it cancels the call and returns nil.
+func (l *Ledger) Missing(ctx context.Context) func(needed bool) error {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- l.Missed(ctx) }()
+	return func(needed bool) error {
+		defer cancel()
+		if needed {
+			return <-done
+		}
+		cancel()
+		<-done
+		return nil
+	}
+}
+
+// markerAttempts is how often a marker is written that other processes write too. Only
+// processes that begin with the same keys at the same time do.
+const markerAttempts = 10
+
+// NamerForNew returns the Namer that records are created under. Before, it makes sure
+// that the store is under the keys of l, and that its marker says so. Call it before
+// each creation: another process may have brought in keys since.
+func (l *Ledger) NamerForNew(ctx context.Context) (Namer, error) {
+	m, err := l.ensureMarker(ctx, nil)
+	if err != nil {
+		return Namer{}, err
+	}
+	if !m.exists {
+		return l.Namer(), nil
+	}
+	for _, n := range l.Namers() {
+		if m.digest("name", n.key) == m.Names[0] {
+			return n, nil
+		}
+	}
+	return Namer{}, fmt.Errorf("%w: its names are by another NameKey", ErrWrongKeys)
+}
+
+// ensureMarker reads the marker, checks it, and adds what l writes and what change asks
+// for. change may be nil; it returns false if it has nothing to change. Without keys
+// ensureMarker adds no marker.
+func (l *Ledger) ensureMarker(ctx context.Context, change func(*marker) bool) (storedMarker, error) {
+	keyed, err := l.keyed()
+	if err != nil {
+		return storedMarker{}, err
+	}
+	var last error
+	for n := range markerAttempts {
+		m, err := l.readMarker(ctx, n > 0 || len(l.NameKeys) > 1)
+		if err != nil {
+			return m, err
+		}
+		if err := l.checkMarker(m); err != nil {
+			return m, err
+		}
+		if !m.exists && !keyed && change == nil {
+			return m, nil
+		}
+		next, err := l.nextMarker(ctx, m, change)
+		if err != nil {
+			return m, err
+		}
+		if next == nil {
+			l.keysFit.Store(true)
+			return m, nil
+		}
+		if last = l.writeMarker(ctx, m, *next); last != nil && !rereads(last) {
+			return m, last
+		}
+	}
+	return storedMarker{}, notWritten(last)
+}
+
+func notWritten(err error) error {
+	return fmt.Errorf("what the store says of its keys was not written: %w", err)
+}
+
+// rereads reports whether the marker is read again after an error of writeMarker:
+// another process came first, or the answer was lost.
+func rereads(err error) bool {
+	return isOneOf(err, driver.ErrConflict, driver.ErrExists, driver.ErrNotFound, driver.ErrUnavailable)
+}
+
+// nextMarker returns the marker to be written over m, or nil if m is as it should be.
+func (l *Ledger) nextMarker(ctx context.Context, m storedMarker, change func(*marker) bool) (*marker, error) {
+	next := m.marker
+	changed := !m.exists
+	if !m.exists {
+		next = marker{Version: markerVersion, Salt: Nonce()}
+		if err := l.describe(ctx, &next); err != nil {
+			return nil, err
+		}
+	}
+	next.Labels, next.Records = slices.Clone(next.Labels), slices.Clone(next.Records)
+	if d := next.digest("label", l.IndexKeys[0]); !slices.Contains(next.Labels, d) {
+		next.Labels, changed = append(next.Labels, d), true
+	}
+	if !slices.ContainsFunc(next.Records, l.writes) {
+		form, err := l.form()
+		if err != nil {
+			return nil, err
+		}
+		next.Records, changed = append(next.Records, form), true
+	}
+	if change != nil {
+		changed = change(&next) || changed
+	}
+	if !changed {
+		return nil, nil
+	}
+	return &next, nil
+}
+
+// describe fills in what is found in a store without a marker. If it has records, each
+// key that l reads with may be in use there.
+func (l *Ledger) describe(ctx context.Context, m *marker) error {
+	n, empty, err := l.sample(ctx)
+	if err != nil {
+		return err
+	}
+	m.Names = []string{m.digest("name", n.key)}
+	if empty {
+		return nil
+	}
+	for _, key := range l.IndexKeys {
+		m.Labels = append(m.Labels, m.digest("label", key))
+	}
+	plain, err := codec.JSON.Encode(MarkerName, codec.Record{Born: Nonce()})
+	if err == nil && l.reads(plain) == nil {
+		m.Records = append(m.Records, plain)
+	}
+	return err
+}
+
+func (l *Ledger) writeMarker(ctx context.Context, base storedMarker, m marker) error {
+	m.Nonce = Nonce()
+	data, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	p := driver.Payload{Data: data, Incarnation: m.Salt}
+	if !base.exists {
+		_, err = l.Driver.Create(ctx, MarkerName, p)
+	} else {
+		_, err = l.Driver.Update(ctx, MarkerName, base.secret, p)
+	}
+	return err
+}
+
+// sampleSize is how many records of a store without a marker are looked at.
+const sampleSize = 16
+
+// sample looks at some records of a store without a marker, and returns the Namer of
+// their names. Without records that is one that all programs know which may use the
+// store: the one without a key if l has it, else the present one. If no record fits the
+// keys of l, and some record does not, the error matches ErrWrongKeys.
+func (l *Ledger) sample(ctx context.Context) (n Namer, empty bool, err error) {
+	namers := l.Namers()
+	fits, looked, best := make([]int, len(namers)), 0, 0
+	var misfit error
+	for named, err := range l.list(ctx) {
+		if err != nil && named.Name == "" {
+			return Namer{}, false, err
+		}
+		if looked++; looked > sampleSize {
+			break
+		}
+		if err != nil {
+			continue // it tells nothing of the keys
+		}
+		i, err := l.namedBy(named)
+		if i >= 0 {
+			fits[i]++
+		} else if err != nil && misfit == nil {
+			misfit = err
+		}
+	}
+	for i := range fits {
+		if fits[i] > fits[best] {
+			best = i
+		}
+	}
+	switch {
+	case fits[best] > 0:
+		return namers[best], false, nil
+	case misfit != nil:
+		return Namer{}, false, fmt.Errorf("%w: %v", ErrWrongKeys, misfit) // of one class
+	case slices.ContainsFunc(l.NameKeys, func(key []byte) bool { return key == nil }):
+		return Namer{}, looked == 0, nil
+	}
+	return l.Namer(), looked == 0, nil
+}
+
+// namedBy returns which of the Namers a listed record is named by; -1 and an error if
+// it does not fit any of them, and -1 alone if it does not tell.
+func (l *Ledger) namedBy(named driver.Named) (int, error) {
+	e, err := l.Decode(Name(named.Name), named.Secret)
+	if err != nil {
+		return -1, err
+	}
+	if e.Target() != nil || !rules.HasCredential(e.Token) {
+		return -1, nil
+	}
+	labelled := slices.ContainsFunc(l.Namers(), func(n Namer) bool {
+		is := l.CompareLabels(n, e.Record)
+		return is.Fitting+len(is.Old) > 0 || len(is.Unkeyed)+len(is.Unknown) == 0
+	})
+	i := slices.IndexFunc(l.Namers(), func(n Namer) bool { return n.Fits(e) })
+	if !labelled || i < 0 {
+		return -1, fmt.Errorf("the name or the labels of the secret %q are by other keys", named.Name)
+	}
+	return i, nil
+}
+
+// adopt writes the marker of a store under keys after a write to a record that had been
+// found. If that fails, the next write does it: it matters to other programs only.
+func (l *Ledger) adopt(ctx context.Context) {
+	if l.keysFit.Load() {
+		return
+	}
+	if keyed, err := l.keyed(); err != nil || !keyed {
+		return
+	}
+	if _, err := l.ensureMarker(ctx, nil); err != nil {
+		l.Logger.WarnContext(ctx, "tokenstore: what the store says of its keys could not be written", "error", err.Error())
+	}
+}
+
+// RemoveMarker removes the marker of a store that has become empty, so that it can be
+// filled under other keys.
+func (l *Ledger) RemoveMarker(ctx context.Context) error {
+	secret, err := l.Driver.Fresh(ctx, MarkerName, driver.Secret{})
+	if errors.Is(err, driver.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = l.Driver.Delete(ctx, MarkerName, secret)
+	}
+	if err != nil {
+		return fmt.Errorf("secret %q was not deleted: %w", MarkerName, err)
+	}
+	l.keysFit.Store(false)
+	return nil
+}
+
+// AnnounceKeys has the marker say, before Rekey writes the first record under the new
+// keys, that the store is under these too; with dry it only checks the marker. It
+// reports whether records are created under the present name key alone.
+func (l *Ledger) AnnounceKeys(ctx context.Context, dry bool) (settled bool, err error) {
+	m, err := l.readMarker(ctx, true)
+	if err == nil {
+		err = l.checkMarker(m)
+	}
+	settled = m.exists && slices.Equal(m.Names, []string{m.digest("name", l.NameKeys[0])})
+	if err != nil || dry {
+		return settled, err
+	}
+	keyed, err := l.keyed()
+	if err != nil || !m.exists && !keyed && len(l.NameKeys) == 1 {
+		return settled, err
+	}
+	_, err = l.ensureMarker(ctx, func(m *marker) bool {
+		d := m.digest("name", l.NameKeys[0])
+		if slices.Contains(m.Names, d) {
+			return false
+		}
+		m.Names = append(slices.Clone(m.Names), d)
+		return true
+	})
+	return settled, err
+}
+
+// SettleKeys has the marker say that the store is under the present keys alone. It
+// reports whether that changed the marker: then another process may have created a
+// record by the old keys just before.
+func (l *Ledger) SettleKeys(ctx context.Context) (changed bool, err error) {
+	keyed, err := l.keyed()
+	if err != nil {
+		return false, err
+	}
+	var last error
+	for range markerAttempts {
+		m, err := l.readMarker(ctx, true)
+		switch {
+		case err != nil:
+			return changed, err
+		case !m.exists:
+			return changed, nil
+		}
+		next := m.marker
+		next.Names = []string{m.digest("name", l.NameKeys[0])}
+		next.Labels = []string{m.digest("label", l.IndexKeys[0])}
+		next.Records = slices.DeleteFunc(slices.Clone(m.Records), func(form []byte) bool { return !l.writes(form) })
+		switch {
+		case !keyed:
+			err = l.Driver.Delete(ctx, MarkerName, m.secret)
+		case slices.Equal(next.Names, m.Names) && slices.Equal(next.Labels, m.Labels) && len(next.Records) == len(m.Records):
+			return changed, nil
+		default:
+			err = l.writeMarker(ctx, m, next)
+		}
+		if err != nil && !rereads(err) {
+			return changed, err
+		}
+		last, changed = err, changed || err == nil
+	}
+	return changed, notWritten(last)
+}

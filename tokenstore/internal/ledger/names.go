@@ -1,0 +1,353 @@
+package ledger
+
+import (
+	"cmp"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
+	"slices"
+	"strings"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
+)
+
+const (
+	alphabet   = "abcdefghijklmnopqrstuvwxyz234567"
+	digestSize = 32 // characters: 160 bits
+	nonceSize  = 10 // bytes: 16 characters
+)
+
+var encoding = base32.NewEncoding(alphabet).WithPadding(base32.NoPadding)
+
+// Digest returns a digest of kind and parts in 32 characters. The length of each
+// part is digested with it: ("a", "bc") and ("ab", "c") differ.
+func Digest(key []byte, kind string, parts ...string) string {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(kind))
+	for _, p := range parts {
+		var size [8]byte
+		binary.BigEndian.PutUint64(size[:], uint64(len(p)))
+		h.Write(size[:])
+		h.Write([]byte(p))
+	}
+	return encoding.EncodeToString(h.Sum(nil))[:digestSize]
+}
+
+// Nonce returns 80 random bits in 16 characters.
+func Nonce() string {
+	var b [nonceSize]byte
+	_, _ = rand.Read(b[:]) // never fails, by its documentation
+	return encoding.EncodeToString(b[:])
+}
+
+// A Kind says what a Name is a digest of.
+type Kind string
+
+// The kinds. Records are stored under names of the first four: that of a user, or,
+// for a record without a user, that of its grant, refresh or access token.
+const (
+	OfUser    Kind = "u" // a user and client
+	OfGrant   Kind = "g" // a grant token and its client
+	OfRefresh Kind = "r" // a refresh token and its client
+	OfAccess  Kind = "a" // an access token
+	OfID      Kind = "i" // an ID that a caller chose
+)
+
+var stored = []Kind{OfUser, OfGrant, OfRefresh, OfAccess}
+
+// A Name is the name of an entry, or stands for an ID that a record has had: the
+// letter of its Kind, and a digest.
+type Name string
+
+// Kind returns what n is a digest of.
+func (n Name) Kind() Kind { return Kind(n[:min(len(n), 1)]) }
+
+// Derived reports whether n has the form of a name that records are stored under.
+func (n Name) Derived() bool {
+	outside := func(c rune) bool { return !strings.ContainsRune(alphabet, c) }
+	return len(n) == 1+digestSize && slices.Contains(stored, n.Kind()) && !strings.ContainsFunc(string(n), outside)
+}
+
+// termKeys are the keys of the labels by which searches find records of each kind of
+// name. The record of a user is not among them: its labels are those of the user and
+// of the client.
+var termKeys = map[Kind]string{OfGrant: "grant", OfRefresh: "refresh", OfAccess: "access", OfID: "id"}
+
+// Term returns the term that a record is searched by which has, or had, the name n.
+// It reports whether there is one.
+func (n Name) Term() (Term, bool) {
+	key, ok := termKeys[n.Kind()]
+	if !ok {
+		return Term{}, false
+	}
+	return Term{key, string(n[1:])}, true
+}
+
+// A Term is something to search for: the key of a label, and a digest, by the name
+// key, of what is labelled. The value of the label is a digest of that by an index
+// key. A record can therefore keep the term of an earlier token without the token,
+// and compute its label under any index key.
+type Term struct{ Key, Digest string }
+
+// Terms returns the terms of those of the names that have one.
+func Terms(names ...Name) []Term {
+	var terms []Term
+	for _, name := range names {
+		if t, ok := name.Term(); ok {
+			terms = append(terms, t)
+		}
+	}
+	return terms
+}
+
+// label returns the label of t by an index key.
+func (t Term) label(key []byte) driver.Label {
+	return driver.Label{Key: t.Key, Value: Digest(key, t.Key, t.Digest)}
+}
+
+// A Namer derives names and terms by one name key. The zero Namer has no key.
+type Namer struct{ key []byte }
+
+func (n Namer) name(kind Kind, parts ...string) Name {
+	return Name(string(kind) + Digest(n.key, string(kind), parts...))
+}
+
+// User returns the name of the record of a user and client.
+func (n Namer) User(user, client string) Name { return n.name(OfUser, user, client) }
+
+// Grant returns the name of a record without a user that has the grant token.
+func (n Namer) Grant(client, token string) Name { return n.name(OfGrant, client, token) }
+
+// Refresh returns the name of a record without a user that has the refresh token.
+func (n Namer) Refresh(client, token string) Name { return n.name(OfRefresh, client, token) }
+
+// Access returns the name of a record without a user that has the access token.
+func (n Namer) Access(token string) Name { return n.name(OfAccess, token) }
+
+// Of returns the name of the record that is created for f, which has a user or one
+// of the three tokens.
+func (n Namer) Of(f codec.Fields) Name {
+	switch {
+	case f.UserName != "":
+		return n.User(f.UserName, f.ClientID)
+	case f.GrantToken != "":
+		return n.Grant(f.ClientID, f.GrantToken)
+	case f.RefreshToken != "":
+		return n.Refresh(f.ClientID, f.RefreshToken)
+	}
+	return n.Access(f.AccessToken)
+}
+
+// Tokens returns the names that the tokens of f would derive by themselves.
+func (n Namer) Tokens(f codec.Fields) []Name {
+	var names []Name
+	if f.GrantToken != "" {
+		names = append(names, n.Grant(f.ClientID, f.GrantToken))
+	}
+	if f.RefreshToken != "" {
+		names = append(names, n.Refresh(f.ClientID, f.RefreshToken))
+	}
+	if f.AccessToken != "" {
+		names = append(names, n.Access(f.AccessToken))
+	}
+	return names
+}
+
+// ID returns the name that stands for an ID: a derived ID itself, and a digest of
+// one that a caller chose.
+func (n Namer) ID(id string) Name {
+	if Name(id).Derived() {
+		return Name(id)
+	}
+	return Name(OfID) + Name(Digest(n.key, "id", id))
+}
+
+// IDTerm returns the term of an ID that a record has besides its name: the caller
+// chose it, or Rekey has kept it.
+func (n Namer) IDTerm(id string) Term { return Term{"id", Digest(n.key, "id", id)} }
+
+// UserTerm returns the term of all records of a user.
+func (n Namer) UserTerm(user string) Term { return Term{"user", Digest(n.key, "user", user)} }
+
+// Terms returns everything that searches are to find r by.
+func (n Namer) Terms(r codec.Record) []Term {
+	var terms []Term
+	if r.Alias != nil {
+		// By anything else, searches find the record that the redirect leads to.
+		r = codec.Record{Fields: codec.Fields{ID: r.ID}, IDs: r.IDs}
+	}
+	if r.UserName != "" {
+		terms = append(terms, n.UserTerm(r.UserName))
+	}
+	if r.ClientID != "" {
+		terms = append(terms, Term{"client", Digest(n.key, "client", r.ClientID)})
+	}
+	if r.ID != "" {
+		terms = append(terms, n.IDTerm(r.ID))
+	}
+	for _, id := range r.IDs {
+		if Name(id).Kind() == OfUser { // of a record that Rekey has renamed
+			terms = append(terms, n.IDTerm(id))
+		}
+	}
+	names := slices.Concat(namesOf(r.IDs), namesOf(r.Earlier), n.Tokens(r.Fields))
+	for _, ref := range slices.Concat(r.Joining, r.Absorbed) {
+		names = append(names, Name(ref.Name))
+	}
+	return append(terms, Terms(names...)...)
+}
+
+func namesOf(stored []string) []Name {
+	names := make([]Name, 0, len(stored))
+	for _, s := range stored {
+		names = append(names, Name(s))
+	}
+	return names
+}
+
+// Fits reports whether the name of e is one that it may have got from its user and
+// client, or from the tokens that it had when it was created. If these have changed
+// since, that cannot be told, and Fits returns true.
+func (n Namer) Fits(e Entry) bool {
+	f := e.Fields
+	if f.UserName != "" || e.Name.Kind() == OfUser {
+		return e.Name == n.User(f.UserName, f.ClientID) || !rules.HasCredential(f) && f.UserName == ""
+	}
+	unknown := func(token string) bool {
+		return token == "" || slices.ContainsFunc(e.Earlier, func(earlier string) bool { return Name(earlier).Kind() == e.Name.Kind() })
+	}
+	// The record may have got its client since.
+	switch e.Name.Kind() {
+	case OfGrant:
+		return unknown(f.GrantToken) || e.Name == n.Grant(f.ClientID, f.GrantToken) || e.Name == n.Grant("", f.GrantToken)
+	case OfRefresh:
+		return unknown(f.RefreshToken) || e.Name == n.Refresh(f.ClientID, f.RefreshToken) || e.Name == n.Refresh("", f.RefreshToken)
+	}
+	return e.Name.Derived()
+}
+
+// Namer returns the Namer of the present name key.
+func (l *Ledger) Namer() Namer { return Namer{l.NameKeys[0]} }
+
+// Namers returns the Namers of all name keys, the present one first.
+func (l *Ledger) Namers() []Namer {
+	namers := make([]Namer, 0, len(l.NameKeys))
+	for _, key := range l.NameKeys {
+		namers = append(namers, Namer{key})
+	}
+	return namers
+}
+
+// FormerTerms returns the terms that find a record which had the derived ID id, or
+// still has it under another name.
+func (l *Ledger) FormerTerms(id string) []Term {
+	terms := Terms(Name(id))
+	for _, n := range l.Namers() {
+		terms = append(terms, n.IDTerm(id))
+	}
+	return terms
+}
+
+// Queries returns the labels to search for, under all index keys.
+func (l *Ledger) Queries(terms []Term) []driver.Label {
+	var labels []driver.Label
+	for _, key := range l.IndexKeys {
+		for _, t := range terms {
+			labels = append(labels, t.label(key))
+		}
+	}
+	return labels
+}
+
+// labels returns the labels for r. Labels that base has are there already and keep
+// their nonces. The others get the given nonce.
+func (l *Ledger) labels(r codec.Record, base []codec.Label, nonce string) []codec.Label {
+	var labels []codec.Label
+	for _, t := range l.Namer().Terms(r) {
+		label := codec.Label(t.label(l.IndexKeys[0]))
+		label.Nonce = nonce
+		same := func(b codec.Label) bool { return b.Key == label.Key && b.Value == label.Value }
+		if slices.ContainsFunc(labels, same) {
+			continue
+		}
+		if i := slices.IndexFunc(base, same); i >= 0 {
+			label = base[i]
+		}
+		labels = append(labels, label)
+	}
+	slices.SortFunc(labels, compareLabels)
+	return labels
+}
+
+func compareLabels(a, b codec.Label) int {
+	return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Value, b.Value), cmp.Compare(a.Nonce, b.Nonce))
+}
+
+func driverLabels(labels []codec.Label) []driver.Label {
+	d := make([]driver.Label, 0, len(labels))
+	for _, l := range labels {
+		d = append(d, driver.Label(l))
+	}
+	return d
+}
+
+// Labels tell how the labels that a record was committed with compare with those
+// that it would get now: the keys of each.
+type Labels struct {
+	Fitting int      // by the first index key
+	Old     []string // by another one
+	Unkeyed []string // by no key
+	Unknown []string // by a key that is not known
+	Missing []string // that the record should have and has not
+	Stale   []string // that nothing in the record accounts for
+}
+
+// CompareLabels compares the labels of r with those that n and the index keys give
+// it.
+func (l *Ledger) CompareLabels(n Namer, r codec.Record) Labels {
+	var is Labels
+	have, accounted := map[driver.Label]bool{}, map[driver.Label]bool{}
+	for _, label := range r.Labels {
+		have[driver.Label{Key: label.Key, Value: label.Value}] = true
+	}
+	by := func(t Term, keys ...[]byte) bool {
+		return slices.ContainsFunc(keys, func(key []byte) bool {
+			label := t.label(key)
+			accounted[label] = accounted[label] || have[label]
+			return have[label]
+		})
+	}
+	told := map[Term]bool{}
+	for _, t := range n.Terms(r) {
+		if told[t] {
+			continue
+		}
+		told[t] = true
+		switch {
+		case by(t, l.IndexKeys[0]):
+			is.Fitting++
+		case by(t, l.IndexKeys[1:]...):
+			is.Old = append(is.Old, t.Key)
+		case by(t, nil):
+			is.Unkeyed = append(is.Unkeyed, t.Key)
+		default:
+			is.Missing = append(is.Missing, t.Key)
+		}
+	}
+	for label := range have {
+		if accounted[label] {
+			continue
+		}
+		if i := slices.Index(is.Missing, label.Key); i >= 0 {
+			is.Missing = slices.Delete(is.Missing, i, i+1)
+			is.Unknown = append(is.Unknown, label.Key)
+			continue
+		}
+		is.Stale = append(is.Stale, label.Key)
+	}
+	return is
+}

@@ -1,0 +1,139 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+)
+
+// ProbeName is the name of the entry that SameAs and Check try a server with. It is
+// always the same, because some services keep a remnant of every deleted name. It has
+// the form of a record's name, and the entry holds no token: no reader takes it for a
+// record.
+const ProbeName = "atokenkeepprobetokenkeepprobetoke"
+
+const (
+	// probeAge is how old a probe is that a process left behind.
+	probeAge = time.Minute
+
+	// probeTimeout is how long the removal of a probe may take. The caller's context
+	// does not end it: the probe would stay.
+	probeTimeout = 15 * time.Second
+)
+
+// SameAs reports whether l and other keep their records in one place. See
+// tokenstore.Store.SameAs.
+func (l *Ledger) SameAs(ctx context.Context, other *Ledger) (is bool, err error) {
+	mine, err := l.ClaimProbe(ctx, nil)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, l.RemoveProbe(ctx, mine)) }()
+	theirs, err := other.ClaimProbe(ctx, mine.Data)
+	switch {
+	case errors.Is(err, errClaimed):
+		return true, nil
+	case isOneOf(err, driver.ErrDenied, driver.ErrRefused):
+		return other.sees(ctx, mine.Data, err)
+	case err != nil:
+		return false, err
+	}
+	defer func() { err = errors.Join(err, other.RemoveProbe(ctx, theirs)) }()
+	// Both were created. Another process may have removed the first in between: a
+	// write over it shows that it still exists.
+	next, err := l.NewProbe()
+	if err != nil {
+		return false, err
+	}
+	version, err := l.Driver.Update(ctx, ProbeName, mine, next)
+	if err != nil {
+		return false, err
+	}
+	mine = driver.Secret{Payload: next, Version: version}
+	return false, nil
+}
+
+// errClaimed means that the existing probe is the caller's own.
+var errClaimed = errors.New("the probe exists")
+
+// ClaimProbe creates the probe. Before, it removes a probe that a process left behind,
+// and waits for another process that is trying the store. If the existing probe has the
+// data in known, it fails with errClaimed.
+func (l *Ledger) ClaimProbe(ctx context.Context, known []byte) (driver.Secret, error) {
+	for {
+		p, err := l.NewProbe()
+		if err != nil {
+			return driver.Secret{}, err
+		}
+		version, err := l.Driver.Create(ctx, ProbeName, p)
+		if !errors.Is(err, driver.ErrExists) {
+			return driver.Secret{Payload: p, Version: version}, err
+		}
+		now, err := l.Driver.Fresh(ctx, ProbeName, driver.Secret{})
+		switch {
+		case errors.Is(err, driver.ErrNotFound):
+			err = ctx.Err()
+		case err != nil:
+		case known != nil && bytes.Equal(now.Data, known):
+			err = errClaimed
+		case l.leftBehind(now):
+			if err = l.Driver.Delete(ctx, ProbeName, now); errors.Is(err, driver.ErrConflict) {
+				err = ctx.Err()
+			}
+		default:
+			err = l.Wait(ctx, lastPause)
+		}
+		if err != nil {
+			return driver.Secret{}, err
+		}
+	}
+}
+
+// leftBehind reports whether a probe is older than any that is in use. The age of an
+// unreadable probe, which was written under other keys, is not known.
+func (l *Ledger) leftBehind(probe driver.Secret) bool {
+	e, err := l.Decode(ProbeName, probe)
+	return err != nil || l.Now().Sub(e.WrittenAt()).Abs() >= probeAge
+}
+
+// NewProbe returns an entry that holds no token.
+func (l *Ledger) NewProbe() (driver.Payload, error) {
+	mine := Nonce()
+	r := codec.Record{Born: mine, Nonces: []string{mine}, Updated: l.Now().UnixMilli()}
+	data, err := l.Codec.Encode(ProbeName, r)
+	if err != nil {
+		return driver.Payload{}, fmt.Errorf("encode a probe: %w", err)
+	}
+	return driver.Payload{Data: data}, nil
+}
+
+// RemoveProbe removes the probe if its state is the last one that the caller wrote.
+func (l *Ledger) RemoveProbe(ctx context.Context, last driver.Secret) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
+	defer cancel()
+	err := l.Driver.Delete(ctx, ProbeName, last)
+	if errors.Is(err, driver.ErrConflict) {
+		return nil // it is another process's
+	}
+	return err
+}
+
+// sees reports whether l, which may not create the probe, reads the one with the data.
+// refused is what kept l from creating it.
+func (l *Ledger) sees(ctx context.Context, data []byte, refused error) (bool, error) {
+	now, err := l.Driver.Fresh(ctx, ProbeName, driver.Secret{})
+	switch {
+	case err == nil && bytes.Equal(now.Data, data):
+		return true, nil
+	case err != nil && !errors.Is(err, driver.ErrNotFound):
+		return false, err
+	case l.Properties.ReadLag == 0:
+		return false, nil
+	}
+	return false, refused // a read that lags proves nothing
+}

@@ -1,0 +1,482 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
+)
+
+// Pauses between attempts: exponential with full jitter.
+const (
+	firstPause = 2 * time.Millisecond
+	lastPause  = time.Second
+)
+
+// ErrLookAgain is what an attempt returns that would refuse the operation, or do nothing,
+// on a View that may be out of date. Retry then calls it once more, with a View that
+// asks for the newest states.
+var ErrLookAgain = errors.New("look again")
+
+// retryError says that the attempt has to be repeated from newer reads.
+type retryError struct{ err error }
+
+func (r retryError) Error() string { return r.err.Error() }
+func (r retryError) Unwrap() error { return r.err }
+
+// Again returns err as one after which the attempt is repeated.
+func Again(err error) error { return retryError{err} }
+
+// Retryable reports whether an attempt that ended with err is repeated.
+func Retryable(err error) bool {
+	var r retryError
+	return errors.As(err, &r)
+}
+
+// Lost returns an error by which a compare-and-swap says that it lost as one after
+// which the attempt is repeated. Other errors it returns as they are.
+func Lost(err error) error {
+	if isOneOf(err, driver.ErrConflict, driver.ErrExists, driver.ErrNotFound) {
+		return Again(err)
+	}
+	return err
+}
+
+// Retry calls attempt until it returns nil or an error that is not Retryable, at most
+// l.Attempts times. From the second time on the View asks for the newest states.
+func (l *Ledger) Retry(ctx context.Context, op string, attempt func(*View) error) error {
+	for n := range l.Attempts {
+		if n > 0 {
+			if err := l.Wait(ctx, Pause(n)); err != nil {
+				return err
+			}
+		}
+		v := l.View(n > 0)
+		err := attempt(v)
+		if errors.Is(err, ErrLookAgain) {
+			err = attempt(v.Fresher())
+		}
+		if !Retryable(err) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	l.Logger.WarnContext(ctx, "tokenstore: other writers were faster", "op", op, "attempts", l.Attempts)
+	return fmt.Errorf("%w: in each of %d attempts", driver.ErrConflict, l.Attempts)
+}
+
+// Pause returns how long to wait before the nth attempt.
+func Pause(n int) time.Duration {
+	most := min(firstPause<<min(n, 20), lastPause)
+	return rand.N(most) + 1
+}
+
+// A View is what one attempt at an operation sees. It reads each entry once, so that
+// what the attempt sees does not change under it. It is safe for concurrent use.
+type View struct {
+	l     *Ledger
+	fresh bool
+
+	than map[Name]Entry // what an earlier View has read: a newest state is at least as new
+
+	mu     sync.Mutex
+	known  map[Name]Entry
+	absent map[Name]bool
+	aside  map[Name]*UnreadableError // what a search met and could not read
+}
+
+// View returns a View that has read nothing. If fresh is set it asks for the newest
+// state of each entry.
+func (l *Ledger) View(fresh bool) *View {
+	return &View{l: l, fresh: fresh, known: map[Name]Entry{}, absent: map[Name]bool{}, aside: map[Name]*UnreadableError{}}
+}
+
+// ViewOf returns a View that has read the given entries.
+func (l *Ledger) ViewOf(entries ...Entry) *View {
+	v := l.View(false)
+	for _, e := range entries {
+		v.known[e.Name] = e
+	}
+	return v
+}
+
+// Fresher returns a View that asks for the newest states, at least as new as those
+// that v has read.
+func (v *View) Fresher() *View {
+	f := v.l.View(true)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	f.than = maps.Clone(v.known)
+	return f
+}
+
+// Fresh reports whether v asks for the newest states.
+func (v *View) Fresh() bool { return v.fresh }
+
+// Current reports whether a fresher View would not see more: v asks for the newest
+// states, or no read is out of date.
+func (v *View) Current() bool { return v.fresh || v.l.Properties.ReadLag == 0 }
+
+// Known returns the named entry if v has read it.
+func (v *View) Known(name Name) (Entry, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	e, ok := v.known[name]
+	return e, ok
+}
+
+// Read returns the named entry. The error matches ErrNotFound if it does not exist.
+func (v *View) Read(ctx context.Context, name Name) (Entry, error) {
+	v.mu.Lock()
+	e, known := v.known[name]
+	absent := v.absent[name]
+	v.mu.Unlock()
+	switch {
+	case known:
+		return e, nil
+	case absent:
+		return Entry{}, driver.ErrNotFound
+	case v.fresh:
+		return v.Reread(ctx, name)
+	}
+	e, err := v.l.Get(ctx, name)
+	return v.remember(name, e, err)
+}
+
+// Reread returns the newest state of the named entry.
+func (v *View) Reread(ctx context.Context, name Name) (Entry, error) {
+	than, known := v.Known(name)
+	if !known {
+		than = v.than[name]
+	}
+	e, err := v.l.Newest(ctx, name, than)
+	return v.remember(name, e, err)
+}
+
+// Remember has v take e for what a read of its name returns.
+func (v *View) Remember(e Entry) { _, _ = v.remember(e.Name, e, nil) }
+
+// remember keeps the answer to a read.
+func (v *View) remember(name Name, e Entry, err error) (Entry, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	switch {
+	case err == nil:
+		v.known[name] = e
+		delete(v.absent, name)
+		delete(v.aside, name)
+	case errors.Is(err, driver.ErrNotFound):
+		v.absent[name] = true
+		delete(v.known, name)
+		delete(v.aside, name)
+	case OfOne(err):
+		delete(v.known, name) // the state that v read before cannot be read any more
+	}
+	return e, err
+}
+
+// setAside remembers that a search met a secret which cannot be read.
+func (v *View) setAside(u *UnreadableError) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.aside[Name(u.Name)] = u
+}
+
+// Unread returns an error that joins what searches could not read, or nil.
+func (v *View) Unread() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return JoinUnreadable(slices.Collect(maps.Values(v.aside)))
+}
+
+// Seek reads the named entry for Records to resolve; its newest state if newest is set.
+// An absent entry is not an error, and an unreadable one is set aside.
+func (v *View) Seek(ctx context.Context, name Name, newest bool) error {
+	read := v.Read
+	if newest {
+		read = v.Reread
+	}
+	_, err := read(ctx, name)
+	if errors.Is(err, driver.ErrNotFound) {
+		return nil
+	}
+	return v.passOver(ctx, name, err)
+}
+
+// passOver sets the named secret aside if err concerns it alone, and returns err
+// otherwise.
+func (v *View) passOver(ctx context.Context, name Name, err error) error {
+	if err == nil || ctx.Err() != nil || !OfOne(err) {
+		return err
+	}
+	v.setAside(Unreadable(name, err))
+	return nil
+}
+
+// Search reads the named entries and those that carry labels of the terms, at the same
+// time. It returns the records that v has met so far. Absent entries are not an error,
+// and unreadable ones are set aside.
+func (v *View) Search(ctx context.Context, names []Name, terms []Term) ([]Entry, error) {
+	errs := make([]error, len(names)+1)
+	var wait sync.WaitGroup
+	for i, name := range names {
+		wait.Go(func() { errs[i] = v.Seek(ctx, name, false) })
+	}
+	if len(terms) > 0 {
+		errs[len(names)] = v.lookup(ctx, terms)
+	}
+	wait.Wait()
+	if err := cmp.Or(errs...); err != nil {
+		return nil, err
+	}
+	return v.Records(ctx)
+}
+
+func (v *View) lookup(ctx context.Context, terms []Term) error {
+	for named, err := range own(v.l.Driver.Lookup(ctx, v.l.Queries(terms))) {
+		if err == nil {
+			err = v.found(ctx, named)
+		}
+		err = OfListed(ctx, named.Name, err)
+		u := OnlyUnreadable(err)
+		if u == nil && err != nil {
+			return err
+		}
+		if u == nil {
+			continue
+		}
+		if _, known := v.Known(Name(u.Name)); !known {
+			v.setAside(u)
+		}
+	}
+	return nil
+}
+
+// found reads what the index has yielded.
+func (v *View) found(ctx context.Context, named driver.Named) error {
+	name := Name(named.Name)
+	if _, known := v.Known(name); known {
+		return nil // the read by name is at least as new as the index
+	}
+	e, err := v.l.Decode(name, named.Secret)
+	if err != nil {
+		return err
+	}
+	_, _ = v.remember(name, e, nil)
+	if v.fresh && v.l.Properties.ReadLag > 0 {
+		return v.Seek(ctx, name, true)
+	}
+	return nil
+}
+
+// entries returns what v has read so far, by name.
+func (v *View) entries() []Entry {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.SortedFunc(maps.Values(v.known), func(a, b Entry) int { return strings.Compare(string(a.Name), string(b.Name)) })
+}
+
+// Records returns the records that the entries read so far are or have become, each
+// once. Entries that lead to something unreadable are set aside.
+func (v *View) Records(ctx context.Context) ([]Entry, error) {
+	var records []Entry
+	for _, e := range v.entries() {
+		rec, err := v.Resolve(ctx, e)
+		if errors.Is(err, driver.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			if err := v.passOver(ctx, e.Name, err); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if i := slices.IndexFunc(records, func(have Entry) bool { return have.Name == rec.Name }); i >= 0 {
+			records[i].path = append(records[i].path, rec.path...)
+			continue
+		}
+		records = append(records, rec)
+	}
+	return v.dropMoved(ctx, records)
+}
+
+// dropMoved leaves out records that v read before they moved, if it read their target
+// after.
+func (v *View) dropMoved(ctx context.Context, records []Entry) ([]Entry, error) {
+	var kept []Entry
+	for _, rec := range records {
+		merged, once := false, false
+		for _, to := range records {
+			merged = merged || slices.Contains(to.Absorbed, rec.Ref())
+			once = once || to.Name != rec.Name && slices.Contains(to.IDs, string(rec.Name))
+		}
+		if once && !merged {
+			// A target that has seen the redirect lists the name without the
+			// incarnation. A record may have been created under that name since.
+			now, err := v.Reread(ctx, rec.Name)
+			merged = err != nil || now.Target() != nil
+			if err != nil && !errors.Is(err, driver.ErrNotFound) {
+				if err := v.passOver(ctx, rec.Name, err); err != nil {
+					return nil, err
+				}
+			}
+		}
+		if !merged {
+			kept = append(kept, rec)
+		}
+	}
+	return kept, nil
+}
+
+// ErrDead means that an entry has moved to a record that was deleted, which deletes
+// the entry too.
+var ErrDead = errors.New("moved to a record that was deleted")
+
+// maxHops is how many entries may lead from one to the next: a redirect to a record
+// that Rekey is moving, which has moved from the name in the redirect already.
+const maxHops = 4
+
+// Resolve returns the record that e is, or has become. The error matches ErrNotFound
+// if e is not a record, and also ErrDead if it was one.
+func (v *View) Resolve(ctx context.Context, e Entry) (Entry, error) {
+	return v.resolve(ctx, e, maxHops)
+}
+
+func (v *View) resolve(ctx context.Context, e Entry, hops int) (Entry, error) {
+	to := e.Target()
+	if to == nil {
+		return v.Record(ctx, e)
+	}
+	u, err := v.Read(ctx, Name(to.Name))
+	if (errors.Is(err, driver.ErrNotFound) || err == nil && (u.Born != to.Born || !u.lists(e))) && v.l.Properties.ReadLag > 0 {
+		u, err = v.Reread(ctx, Name(to.Name))
+	}
+	switch {
+	case errors.Is(err, driver.ErrNotFound), err == nil && u.Born != to.Born:
+		return Entry{}, fmt.Errorf("%w: %w", driver.ErrNotFound, ErrDead)
+	case err != nil:
+		return Entry{}, err
+	case hops == 0:
+		return Entry{}, fmt.Errorf("%w: %q has moved to %q, which has moved on and on", driver.ErrCorrupt, e.Name, u.Name)
+	}
+	rec, err := v.resolve(ctx, u, hops-1)
+	rec.path = append(rec.path, v.l.idsOf(e)...)
+	return rec, err
+}
+
+// lists reports whether e knows that from moves, or has moved, to it.
+func (e Entry) lists(from Entry) bool {
+	return slices.Contains(e.Joining, from.Ref()) || slices.Contains(e.Absorbed, from.Ref())
+}
+
+// Record returns the record in e, which has not moved, with the frozen entries that
+// have moved to it. An entry that was created only for another one to move to is not a
+// record yet: the error matches ErrNotFound.
+func (v *View) Record(ctx context.Context, e Entry) (Entry, error) {
+	for range 3 {
+		rec, stale, err := v.withFrozen(ctx, e)
+		if err != nil || !stale {
+			return rec, err
+		}
+		// A writer has merged an entry that e waits for. It has written to e since v
+		// read it, and e may have become a record.
+		if e, err = v.Reread(ctx, e.Name); err != nil {
+			return Entry{}, err
+		}
+	}
+	rec, _, err := v.withFrozen(ctx, e)
+	return rec, err
+}
+
+func (v *View) withFrozen(ctx context.Context, e Entry) (rec Entry, stale bool, err error) {
+	rec = newEntry(e.Name, e.secret, e.Record)
+	rec.drop = e.drop
+	own := e.ID
+	for _, ref := range e.Joining {
+		from, err := v.Read(ctx, Name(ref.Name))
+		switch {
+		case isOneOf(err, driver.ErrNotFound, driver.ErrCorrupt):
+			// An absent or unreadable entry has not moved here.
+		case err != nil:
+			return Entry{}, false, err
+		case from.Born != ref.Born:
+			// It is another incarnation.
+		case from.Alias != nil:
+			stale = true
+		case from.Moved != nil && *from.Moved == e.Ref():
+			if !rules.HasCredential(rec.Token) && own == "" {
+				own = from.ID
+			}
+			rec.Frozen = append(rec.Frozen, from)
+			rec.path = append(rec.path, v.l.idsOf(from)...)
+			rec.Token = rules.Absorb(rec.Token, from.Token)
+		}
+	}
+	if !stale && !rules.HasCredential(rec.Token) {
+		return Entry{}, false, fmt.Errorf("%w: %q is being prepared", driver.ErrNotFound, e.Name)
+	}
+	rec.Token.ID = cmp.Or(own, string(e.Name))
+	return rec, stale, nil
+}
+
+// idsOf returns the names that stand for all IDs that find e.
+func (l *Ledger) idsOf(e Entry) []Name {
+	names := append([]Name{e.Name}, namesOf(e.IDs)...)
+	if e.ID != "" {
+		names = append(names, l.Namer().ID(e.ID))
+	}
+	for _, ref := range e.Absorbed {
+		names = append(names, Name(ref.Name))
+	}
+	return names
+}
+
+// replaces reports whether r is found by all IDs that find e.
+func (l *Ledger) replaces(r codec.Record, e Entry) bool {
+	return !slices.ContainsFunc(l.idsOf(e), func(name Name) bool { return !l.hasID(r, r.IDs, name) })
+}
+
+// hasID reports whether name stands for the ID of r, or is one of ids.
+func (l *Ledger) hasID(r codec.Record, ids []string, name Name) bool {
+	return slices.Contains(ids, string(name)) || r.ID != "" && name == l.Namer().ID(r.ID)
+}
+
+// Candidates returns the records in the form in which the rules decide between them,
+// for like to describe one of them.
+func (l *Ledger) Candidates(records []Entry, like codec.Fields) []rules.Candidate {
+	candidates := make([]rules.Candidate, 0, len(records))
+	for _, rec := range records {
+		c := rules.Candidate{Fields: rec.Token, Updated: rec.WrittenAt()}
+		for _, n := range l.Namers() {
+			n.former(&c, rec, like)
+		}
+		candidates = append(candidates, c)
+	}
+	return candidates
+}
+
+// former notes which fields of like the record had before.
+func (n Namer) former(c *rules.Candidate, rec Entry, like codec.Fields) {
+	was := &c.Former
+	if like.ID != "" && c.ID != like.ID {
+		was.ID = was.ID || rec.Had(n.ID(like.ID)) || slices.Contains(n.Tokens(rec.Token), Name(like.ID))
+	}
+	if t := like.GrantToken; t != "" && t != c.GrantToken {
+		was.GrantToken = was.GrantToken || rec.Had(n.Grant(c.ClientID, t))
+	}
+	if t := like.RefreshToken; t != "" && t != c.RefreshToken {
+		was.RefreshToken = was.RefreshToken || rec.Had(n.Refresh(c.ClientID, t))
+	}
+}
