@@ -72,6 +72,9 @@ func (x *Index) Plan(f codec.Fields) (rules.Plan, error) {
 		return p, err
 	}
 	p.Record = near[p.Record]
+	if p.Action == rules.GiveUser {
+		p.Gives = near[p.Gives]
+	}
 	p.Absorb = slices.Clone(p.Absorb)
 	for i := range p.Absorb {
 		p.Absorb[i] = near[p.Absorb[i]]
