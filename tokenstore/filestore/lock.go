@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/backoff"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
 // The lock of a token file has two stages. The goroutines of a process queue up for a
@@ -121,9 +121,9 @@ func (g *gate) unlock() {
 
 // take takes the lock file.
 func (g *gate) take(ctx context.Context) error {
-	poll := backoff.Sequence{Pause: firstPoll, Longest: lastPoll}
+	poll := driverkit.Backoff{Pause: firstPoll, Longest: lastPoll}
 	for pause := g.pause; ; pause = poll.Next() {
-		if err := backoff.Sleep(ctx, pause); err != nil {
+		if err := driverkit.Sleep(ctx, pause); err != nil {
 			return err
 		}
 		l, err := tryFileLock(g.path, ".lock", writeByte)

@@ -13,7 +13,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/backoff"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
 // A token file that is a mount point cannot be replaced. It is written in place, as
@@ -30,20 +30,18 @@ func (f *file) readMounted(ctx context.Context, path string) (*view, error) {
 		return nil, classed(err)
 	}
 	defer shared.Close()
-	waiting, cancel := context.WithTimeout(ctx, f.lockTimeout)
-	defer cancel()
-	poll := backoff.Sequence{Pause: firstPoll, Longest: lastPoll}
-	for {
-		if locked, err := tryLockByte(shared, writeByte, true); locked || err != nil {
-			return f.readLocked(path)
-		}
-		if err := backoff.Sleep(waiting, poll.Next()); err != nil {
-			if ctx.Err() == nil {
-				err = fmt.Errorf("%w: the file was being written for %v", tokenstore.ErrUnavailable, f.lockTimeout)
-			}
-			return nil, err
-		}
+	poll := driverkit.Backoff{Pause: firstPoll, Longest: lastPoll, Patience: f.lockTimeout}
+	unlocked, err := poll.Until(ctx, func() (bool, error) {
+		locked, err := tryLockByte(shared, writeByte, true)
+		return locked || err != nil, nil
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case !unlocked:
+		return nil, fmt.Errorf("%w: the file was being written for %v", tokenstore.ErrUnavailable, f.lockTimeout)
 	}
+	return f.readLocked(path)
 }
 
 // readLocked returns the file at path while nothing of this package writes it. What a

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/backoff"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
 // again says that a statement failed for a reason that goes away, and that the
@@ -91,7 +91,7 @@ const (
 func (db *database) patiently(ctx context.Context, f func(context.Context) error) error {
 	waiting, cancel := context.WithTimeout(ctx, db.lockTimeout)
 	defer cancel()
-	poll := backoff.Sequence{Pause: firstPoll, Longest: lastPoll}
+	poll := driverkit.Backoff{Pause: firstPoll, Longest: lastPoll}
 	var last error // of an attempt that is not the last
 	for few := 0; ; {
 		err := f(waiting)
@@ -103,7 +103,7 @@ func (db *database) patiently(ctx context.Context, f func(context.Context) error
 			if few == fewAttempts {
 				return a.error
 			}
-			last, err = a.error, backoff.Sleep(waiting, poll.Next())
+			last, err = a.error, driverkit.Sleep(waiting, poll.Next())
 			if err == nil {
 				continue
 			}
