@@ -32,12 +32,13 @@ type rule struct {
 // said here.
 var rules = map[string]rule{
 	"codec":                          {},
+	"codec/tokenfile":                {ours: []string{"codec"}},
 	"tokenstore/driver":              {},
 	"tokenstore/driverkit":           {ours: []string{"tokenstore/driver"}},
 	"tokenstore":                     {ours: contract},
 	"keys":                           {ours: contract},
 	"tokenstore/memstore":            {ours: contract},
-	"tokenstore/filestore":           {ours: shared},
+	"tokenstore/filestore":           {ours: slices.Concat(shared, []string{"codec/tokenfile"})},
 	"tokenstore/sqlstore":            {ours: shared},
 	"tokenstore/internal/backoff":    {},
 	"tokenstore/internal/lockfile":   {ours: shared},

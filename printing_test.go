@@ -32,6 +32,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/awssm"
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/codec/tokenfile"
 	"github.com/tokenkeep/tokenkeep/gcpsm"
 	"github.com/tokenkeep/tokenkeep/initializer"
 	"github.com/tokenkeep/tokenkeep/keys"
@@ -189,8 +190,8 @@ func keepers(t *testing.T) map[string][]any {
 		stored = named
 	}
 	stored.Data = []byte(canary)
-	file := must(codec.NewTokenFile(codec.Python)).(*codec.TokenFile)
-	must(nil, file.Append(codec.Row{ID: "1", RefreshToken: canary, AccessToken: canary}))
+	file := must(tokenfile.New(codec.Python)).(*tokenfile.File)
+	must(nil, file.Append(codec.Fields{ID: "1", RefreshToken: canary, AccessToken: canary}))
 
 	aws := secretsmanager.New(secretsmanager.Options{
 		Region: "eu-central-1", BaseEndpoint: aws.String("http://127.0.0.1:1"), Credentials: credentials.NewStaticCredentialsProvider("k", canary, canary),
@@ -239,8 +240,7 @@ func keepers(t *testing.T) map[string][]any {
 		"codec.EncryptedOptions": {codec.EncryptedOptions{Old: []codec.AEAD{aead(t)}}},
 		"codec.Record":           {codec.Record{Fields: codec.Fields{RefreshToken: canary, AccessToken: canary}}, &codec.Record{Fields: codec.Fields{RefreshToken: canary}}},
 		"codec.Fields":           {codec.Fields{RefreshToken: canary, AccessToken: canary}, &codec.Fields{RefreshToken: canary}},
-		"codec.Row":              {codec.Row{RefreshToken: canary, AccessToken: canary}, &codec.Row{RefreshToken: canary}},
-		"codec.TokenFile":        {*file, file},
+		"tokenfile.File":         {*file, file},
 		"initializer.Client":     {client},
 		"initializer.Config":     {config, &config},
 	}

@@ -74,28 +74,49 @@ func (f Fields) Or(other Fields) Fields {
 	return f
 }
 
-// Text returns the value that the field has in f: milliseconds since the epoch are
-// in decimal. The text of an unknown field is empty.
-func (d Field) Text(f Fields) string {
-	switch v := d.of(&f).(type) {
-	case *string:
+// Size returns how many bytes the text fields of f have.
+func (f Fields) Size() int {
+	size := 0
+	for _, d := range fields {
+		if text, ok := d.Value(f).(string); ok {
+			size += len(text)
+		}
+	}
+	return size
+}
+
+// Value returns the value that the field has in f: a string or, of a time, an int64.
+func (d Field) Value(f Fields) any {
+	if v, ok := d.of(&f).(*int64); ok {
 		return *v
-	case *int64:
-		if *v != 0 {
-			return strconv.FormatInt(*v, 10)
+	}
+	return *d.of(&f).(*string)
+}
+
+// Text returns the value that the field has in f as text: milliseconds are in
+// decimal. The text of an unknown field is empty.
+func (d Field) Text(f Fields) string {
+	switch v := d.Value(f).(type) {
+	case string:
+		return v
+	case int64:
+		if v != 0 {
+			return strconv.FormatInt(v, 10)
 		}
 	}
 	return ""
 }
 
-// Clear makes the field unknown in f.
-func (d Field) Clear(f *Fields) {
+// Set sets the field in f to what the text says: see ParseColumns. Empty text makes
+// the field unknown.
+func (d Field) Set(f *Fields, text string) (err error) {
 	switch v := d.of(f).(type) {
 	case *string:
-		*v = ""
+		*v = text
 	case *int64:
-		*v = 0
+		*v, err = parseExpiry(text)
 	}
+	return err
 }
 
 // Format keeps credentials out of whatever prints Fields.

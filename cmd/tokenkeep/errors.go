@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/codec/tokenfile"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
@@ -36,7 +36,7 @@ var classes = []class{
 	{130, "interrupted", context.Canceled, "a signal came; what was under way may or may not be done"},
 	{10, "partial", errPartial, "some of it is done: the report and the errors say what is not"},
 	{6, "invalid", errInput, "the record, file or search cannot be used as it is"},
-	{6, "invalid", codec.ErrDialect, ""},
+	{6, "invalid", tokenfile.ErrDialect, ""},
 	{13, "findings", errFindings, "doctor: something is wrong with the store, and not repaired"},
 	{12, "conflicts", errConflicts, "migrate: some records stand in the way, and nothing was written"},
 	{11, "not_persisted", tokenstore.ErrNotPersisted, "a new token is usable but was not stored"},

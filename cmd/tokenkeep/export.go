@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/codec/tokenfile"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
@@ -108,14 +109,14 @@ func (a *app) export(ctx context.Context, s store, name string, d codec.Dialect,
 // tokenFile returns a token file of the records. It has been read back, and holds
 // what they hold.
 func tokenFile(tokens []tokenstore.Token, d codec.Dialect, keepIDs bool) ([]byte, error) {
-	f, err := codec.NewTokenFile(d)
+	f, err := tokenfile.New(d)
 	if err != nil {
 		return nil, err
 	}
 	records := number(tokens, keepIDs)
 	var errs []error
 	for _, r := range records {
-		if err := f.Append(toRow(r.token)); err != nil {
+		if err := f.Append(r.token.Fields()); err != nil {
 			errs = append(errs, fmt.Errorf("record %q: %w", r.id, err))
 		}
 	}
@@ -131,7 +132,7 @@ func tokenFile(tokens []tokenstore.Token, d codec.Dialect, keepIDs bool) ([]byte
 
 // readBack checks that a token file holds the records.
 func readBack(data []byte, d codec.Dialect, records []numbered) error {
-	f, err := codec.ParseTokenFile(data, d)
+	f, err := tokenfile.Parse(data, d)
 	if err != nil {
 		return err
 	}

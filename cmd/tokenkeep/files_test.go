@@ -149,15 +149,16 @@ func TestImportDropsNumbers(t *testing.T) {
 	}
 }
 
-func rowsByToken(t *testing.T, data []byte) map[string]codec.Row {
+func rowsByToken(t *testing.T, data []byte) map[string]codec.Fields {
 	t.Helper()
 	f, err := parseFile(data, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := map[string]codec.Row{}
+	rows := map[string]codec.Fields{}
 	for i := range f.Len() {
-		rows[f.Row(i).AccessToken] = f.Row(i)
+		r, _ := f.Row(i)
+		rows[r.AccessToken] = r
 	}
 	return rows
 }

@@ -107,7 +107,8 @@ func planImport(data []byte, d codec.Dialect, o importOptions) (importPlan, erro
 			err = seen.add(line, t)
 		}
 		if err != nil {
-			p.bad = append(p.bad, rowError{line, f.Row(i).UserName, err})
+			of, _ := f.Row(i)
+			p.bad = append(p.bad, rowError{line, of.UserName, err})
 			continue
 		}
 		p.rows = append(p.rows, importRow{line, t})

@@ -19,6 +19,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
 	"github.com/tokenkeep/tokenkeep/internal/fakegcp"
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
@@ -330,7 +331,7 @@ func TestHelp(t *testing.T) {
 		{nil, []string{"ls ", "get ", "save ", "rm ", "migrate ", "import ", "export ", "keys ", "TOKENKEEP_STORE", "exit-codes"}},
 		{[]string{"help", "exit-codes"}, []string{"not_found", "ambiguous", "id_mismatch", "too_large", "denied", "unavailable", "corrupt", "partial", "130"}},
 		{[]string{"help", "stores"}, []string{"mem:", "file:PATH", "vault:MOUNT/PREFIX", "VAULT_ADDR", "TOKENKEEP_KEYS_FILE"}},
-		{[]string{"help", "records"}, strings.Split(memberNames, ", ")},
+		{[]string{"help", "records"}, codec.ColumnNames()},
 		{[]string{"import", "--help"}, []string{"--keep-ids", "--skip-bad", "python"}},
 		{[]string{"keys"}, []string{"name_key", "new "}},
 		{[]string{"help"}, []string{"TOKENKEEP_STORE", "help "}},
@@ -449,4 +450,10 @@ func TestInterrupted(t *testing.T) {
 			t.Errorf("tokenkeep %s: exit code %d, want 130: %s", strings.Join(args, " "), code, &errs)
 		}
 	}
+}
+
+func (r *recordJSON) UnmarshalJSON(data []byte) error {
+	t, err := parseRecord(data)
+	*r = recordJSON(t.Fields())
+	return err
 }

@@ -137,11 +137,8 @@ func minimal(t tokenstore.Token) tokenstore.Token {
 // digest returns a digest of a record, its ID included.
 func digest(t tokenstore.Token) [sha256.Size]byte {
 	h := sha256.New()
-	for _, field := range []string{
-		t.ID, t.UserName, t.ClientID, string(t.ClientSecret), string(t.RefreshToken), string(t.AccessToken),
-		string(t.GrantToken), toRow(t).ExpiryTime, t.RedirectURL, t.APIDomain,
-	} {
-		_, _ = fmt.Fprintf(h, "%d:%s", len(field), field)
+	for _, text := range t.Fields().All() {
+		_, _ = fmt.Fprintf(h, "%d:%s", len(text), text)
 	}
 	return [sha256.Size]byte(h.Sum(nil))
 }

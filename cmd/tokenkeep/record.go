@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
@@ -19,57 +20,53 @@ const maxRecord = 4 << 20
 
 // A recordJSON is a record as it is written for programs. The members are named
 // as in the token files of the Zoho SDKs.
-type recordJSON struct {
-	ID           string `json:"id"`
-	UserName     string `json:"user_name,omitempty"`
-	ClientID     string `json:"client_id,omitempty"`
-	ClientSecret string `json:"client_secret,omitempty"`
-	RefreshToken string `json:"refresh_token,omitempty"`
-	AccessToken  string `json:"access_token,omitempty"`
-	GrantToken   string `json:"grant_token,omitempty"`
-	ExpiryTime   int64  `json:"expiry_time,omitempty"` // milliseconds since the epoch
-	RedirectURL  string `json:"redirect_url,omitempty"`
-	APIDomain    string `json:"api_domain,omitempty"`
-}
+type recordJSON codec.Fields
 
-// show returns a secret, or what stands for it.
-func show(s tokenstore.Secret, reveal bool) string {
-	if reveal {
-		return string(s)
+// MarshalJSON leaves out what is unknown, but for the ID.
+func (r recordJSON) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	b.WriteByte('{')
+	for field, text := range codec.Fields(r).All() {
+		if text == "" && field.Column != "id" {
+			continue
+		}
+		if b.Len() > 1 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "%q:", field.Column)
+		if err := e.Encode(field.Value(codec.Fields(r))); err != nil {
+			return nil, err
+		}
 	}
-	return s.String()
+	b.WriteByte('}')
+	return b.Bytes(), nil
 }
 
+// toJSON returns a record whose secrets are shown, or hidden.
 func toJSON(t tokenstore.Token, reveal bool) recordJSON {
-	r := recordJSON{
-		ID: t.ID, UserName: t.UserName, ClientID: t.ClientID,
-		ClientSecret: show(t.ClientSecret, reveal), RefreshToken: show(t.RefreshToken, reveal),
-		AccessToken: show(t.AccessToken, reveal), GrantToken: show(t.GrantToken, reveal),
-		RedirectURL: t.RedirectURL, APIDomain: t.APIDomain,
+	f := t.Fields()
+	for field, text := range f.All() {
+		if field.Secret && !reveal {
+			_ = field.Set(&f, tokenstore.Secret(text).String())
+		}
 	}
-	if !t.ExpiresAt.IsZero() {
-		r.ExpiryTime = t.ExpiresAt.UnixMilli()
-	}
-	return r
+	return recordJSON(f)
 }
 
 // printRecord writes a record to standard output.
 func (a *app) printRecord(t tokenstore.Token, reveal bool) error {
+	r := toJSON(t, reveal)
 	if a.json {
-		return a.printJSON(toJSON(t, reveal))
-	}
-	expires := "-"
-	if !t.ExpiresAt.IsZero() {
-		expires = t.ExpiresAt.Format("2006-01-02T15:04:05.000Z07:00") + " (" + relative(t.ExpiresAt, a.now()) + ")"
+		return a.printJSON(r)
 	}
 	var rows table
-	for _, r := range [][2]string{
-		{"id", t.ID}, {"user_name", t.UserName}, {"client_id", t.ClientID},
-		{"client_secret", show(t.ClientSecret, reveal)}, {"refresh_token", show(t.RefreshToken, reveal)},
-		{"access_token", show(t.AccessToken, reveal)}, {"grant_token", show(t.GrantToken, reveal)},
-		{"expiry_time", expires}, {"redirect_url", t.RedirectURL}, {"api_domain", t.APIDomain},
-	} {
-		rows.row(r[0], orDash(r[1]))
+	for field, text := range codec.Fields(r).All() {
+		if field.Name == "ExpiryTime" && text != "" {
+			text = t.ExpiresAt.Format("2006-01-02T15:04:05.000Z07:00") + " (" + relative(t.ExpiresAt, a.now()) + ")"
+		}
+		rows.row(field.Column, orDash(text))
 	}
 	a.printf("%s", rows.String())
 	return nil
@@ -119,34 +116,21 @@ func memberName(name string) string {
 	return strconv.Quote(name)
 }
 
-// memberNames are what parseRecord knows.
-const memberNames = "id, user_name, client_id, client_secret, refresh_token, access_token, grant_token, expiry_time, redirect_url, api_domain"
-
 func setMember(t *tokenstore.Token, name string, raw json.RawMessage) error {
 	text, err := memberText(raw)
 	if name == "expiry_time" {
 		t.ExpiresAt, err = parseExpiry(text, raw, err)
 		return err
 	}
-	field := map[string]func(string){
-		"id":            func(s string) { t.ID = s },
-		"user_name":     func(s string) { t.UserName = s },
-		"client_id":     func(s string) { t.ClientID = s },
-		"client_secret": func(s string) { t.ClientSecret = tokenstore.Secret(s) },
-		"refresh_token": func(s string) { t.RefreshToken = tokenstore.Secret(s) },
-		"access_token":  func(s string) { t.AccessToken = tokenstore.Secret(s) },
-		"grant_token":   func(s string) { t.GrantToken = tokenstore.Secret(s) },
-		"redirect_url":  func(s string) { t.RedirectURL = s },
-		"api_domain":    func(s string) { t.APIDomain = s },
-	}[name]
-	switch {
-	case field == nil:
-		return errors.New("is not known; there are " + memberNames)
-	case err != nil:
-		return err
+	f := t.Fields()
+	for field := range f.All() {
+		if field.Column == name {
+			_ = field.Set(&f, text)
+			*t = tokenstore.FromFields(f)
+			return err
+		}
 	}
-	field(text)
-	return nil
+	return errors.New("is not known; there are " + strings.Join(codec.ColumnNames(), ", "))
 }
 
 // memberText returns a string; null is the empty one. Text that JSON could not

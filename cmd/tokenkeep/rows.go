@@ -7,50 +7,25 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/codec/tokenfile"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// fromRow returns the token in a row of a token file.
-func fromRow(r codec.Row) (tokenstore.Token, error) {
-	t := tokenstore.Token{
-		ID: r.ID, UserName: r.UserName, ClientID: r.ClientID,
-		ClientSecret: tokenstore.Secret(r.ClientSecret), RefreshToken: tokenstore.Secret(r.RefreshToken),
-		AccessToken: tokenstore.Secret(r.AccessToken), GrantToken: tokenstore.Secret(r.GrantToken),
-		RedirectURL: r.RedirectURL, APIDomain: r.APIDomain,
+// fromRow returns the token in a row of a token file, part of which may be damaged.
+func fromRow(f codec.Fields, damage error) (tokenstore.Token, error) {
+	if damage != nil {
+		return tokenstore.Token{}, fmt.Errorf("%w: %w", errInput, damage)
 	}
-	if r.ExpiryTime != "" {
-		ms, err := codec.ParseExpiry(r.ExpiryTime)
-		if err != nil {
-			return tokenstore.Token{}, fmt.Errorf("%w: %w", errInput, err)
-		}
-		if ms != 0 {
-			t.ExpiresAt = time.UnixMilli(ms).UTC()
-		}
-	}
+	t := tokenstore.FromFields(f)
 	return t, tokenstore.Validate(t)
 }
 
-// toRow returns the row of a token file that holds t.
-func toRow(t tokenstore.Token) codec.Row {
-	r := codec.Row{
-		ID: t.ID, UserName: t.UserName, ClientID: t.ClientID,
-		ClientSecret: string(t.ClientSecret), RefreshToken: string(t.RefreshToken),
-		AccessToken: string(t.AccessToken), GrantToken: string(t.GrantToken),
-		RedirectURL: t.RedirectURL, APIDomain: t.APIDomain,
-	}
-	if !t.ExpiresAt.IsZero() {
-		r.ExpiryTime = strconv.FormatInt(t.ExpiresAt.UnixMilli(), 10)
-	}
-	return r
-}
-
 // sameToken reports whether a and b are equal field by field.
-func sameToken(a, b tokenstore.Token) bool { return toRow(a) == toRow(b) }
+func sameToken(a, b tokenstore.Token) bool { return a.Fields() == b.Fields() }
 
 // dialectFlag adds --dialect to a command.
 func dialectFlag(c *cobra.Command, dialect *string, value, text string) {
@@ -75,8 +50,8 @@ func knownDialect(name string) (codec.Dialect, error) {
 }
 
 // parseFile reads a token file. Errors name the line and hold nothing of it.
-func parseFile(data []byte, d codec.Dialect) (*codec.TokenFile, error) {
-	f, err := codec.ParseTokenFile(data, d)
+func parseFile(data []byte, d codec.Dialect) (*tokenfile.File, error) {
+	f, err := tokenfile.Parse(data, d)
 	if err != nil {
 		return nil, fmt.Errorf("%w: this cannot be read as a token file: %w", errInput, err)
 	}

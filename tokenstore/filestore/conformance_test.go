@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/codec/tokenfile"
 	"github.com/tokenkeep/tokenkeep/conformance"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
@@ -88,22 +88,22 @@ func suite(anyID bool) conformance.Store {
 // damage makes the record with the ID unreadable.
 func damage(t testing.TB, path, id string) {
 	t.Helper()
-	f, err := codec.ParseTokenFile(readFile(t, path), "")
+	f, err := tokenfile.Parse(readFile(t, path), "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range f.Len() {
-		if r := f.Row(i); r.ID == id {
+		if r, _ := f.Row(i); r.ID == id {
 			was := r.ExpiryTime
-			r.ExpiryTime = "4711471147114711"
+			r.ExpiryTime = 4711471147114711
 			f.AnyID = true
 			if err := f.Set(i, r); err != nil {
 				t.Fatal(err)
 			}
-			if was == "" {
+			if was == 0 {
 				t.Fatal("the row has no expiry time to damage")
 			}
-			data := bytes.Replace(f.Bytes(), []byte(r.ExpiryTime), []byte("soon"), 1)
+			data := bytes.Replace(f.Bytes(), []byte("4711471147114711"), []byte("soon"), 1)
 			if err := os.WriteFile(path, data, 0o600); err != nil {
 				t.Fatal(err)
 			}

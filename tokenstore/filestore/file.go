@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/codec/tokenfile"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lockfile"
 )
@@ -111,17 +112,17 @@ func (f *file) read(ctx context.Context) (*view, error) {
 
 func (f *file) readAt(path string) (*view, error) {
 	data, info, err := slurp(path)
-	var parsed *codec.TokenFile
+	var parsed *tokenfile.File
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if err := checkDir(path); err != nil {
 			return nil, err
 		}
-		parsed, err = codec.NewTokenFile(f.dialect)
+		parsed, err = tokenfile.New(f.dialect)
 	case err != nil:
 		return nil, classed(err)
 	default:
-		parsed, err = codec.ParseTokenFile(data, f.dialect)
+		parsed, err = tokenfile.Parse(data, f.dialect)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", tokenstore.ErrCorrupt, err)
@@ -130,9 +131,9 @@ func (f *file) readAt(path string) (*view, error) {
 }
 
 // view returns what was parsed of a file that holds data.
-func (f *file) view(parsed *codec.TokenFile, info fs.FileInfo, data []byte) *view {
+func (f *file) view(parsed *tokenfile.File, info fs.FileInfo, data []byte) *view {
 	parsed.AnyID = f.anyID
-	return &view{TokenFile: parsed, info: info, data: data}
+	return &view{File: parsed, info: info, data: data}
 }
 
 // errNotRegular means that there is a directory, a device, a pipe or a socket in the

@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/codec/tokenfile"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
@@ -58,7 +58,7 @@ func (f *file) readLocked(path string) (*view, error) {
 	if slurpErr != nil || !ok || !errors.Is(err, tokenstore.ErrCorrupt) && !halfWritten(broken, old, data) {
 		return v, err
 	}
-	parsed, parseErr := codec.ParseTokenFile(data, f.dialect)
+	parsed, parseErr := tokenfile.Parse(data, f.dialect)
 	if parseErr != nil {
 		return v, err
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/codec/tokenfile"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
@@ -16,10 +17,10 @@ import (
 
 // A view is the file at one moment, and the Writer of its rows.
 type view struct {
-	*codec.TokenFile
+	*tokenfile.File
 	info fs.FileInfo // of the file; nil: there was none
 	data []byte      // what it holds
-	gone []int       // rows that were removed, and are still in the TokenFile
+	gone []int       // rows that were removed, and are still in the File
 
 	used    int64 // the biggest ID of the records that were deleted before
 	removed int64 // and of those that are removed now
@@ -30,14 +31,15 @@ type view struct {
 func (v *view) rows() *rowstore.Rows {
 	rows := &rowstore.Rows{Writer: v}
 	for i := range v.Len() {
-		rows.Add(v.Row(i), fmt.Sprintf("line %d", v.Line(i)))
+		f, damage := v.Row(i)
+		rows.Add(f, damage, fmt.Sprintf("line %d", v.Line(i)))
 	}
 	return rows
 }
 
 // NextID implements rowstore.Writer.
 func (v *view) NextID(context.Context) (string, error) {
-	id, err := v.TokenFile.NextID(v.used)
+	id, err := v.File.NextID(v.used)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", tokenstore.ErrInvalidToken, err)
 	}
@@ -51,9 +53,9 @@ func (v *view) Put(_ context.Context, i int, f codec.Fields) error {
 	case err != nil:
 		return err
 	case i < 0:
-		err = v.Append(rowstore.Row(f))
+		err = v.Append(f)
 	default:
-		err = v.Set(i, rowstore.Row(f))
+		err = v.Set(i, f)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", tokenstore.ErrInvalidToken, err)
@@ -64,7 +66,8 @@ func (v *view) Put(_ context.Context, i int, f codec.Fields) error {
 // Remove implements rowstore.Writer.
 func (v *view) Remove(_ context.Context, rows []int, _ bool) error {
 	for _, i := range rows {
-		if n, ok := codec.IDNumber(v.Row(i).ID); ok {
+		f, _ := v.Row(i)
+		if n, ok := codec.IDNumber(f.ID); ok {
 			v.removed = max(v.removed, n)
 		}
 	}
@@ -78,7 +81,7 @@ func (v *view) Reread(context.Context) (*rowstore.Rows, error) {
 	return v.rows(), nil
 }
 
-// drop takes the rows that were removed out of the TokenFile.
+// drop takes the rows that were removed out of the File.
 func (v *view) drop() {
 	slices.Sort(v.gone)
 	for _, i := range slices.Backward(v.gone) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/tokenkeep/tokenkeep/codec"
@@ -37,17 +38,12 @@ func (db *database) Fits(ctx context.Context) (func(codec.Fields) error, error) 
 	return func(f codec.Fields) error { return db.Precheck(ctx, rules.Plan{Record: -1, Fields: f}) }, nil
 }
 
-// tokenColumns are the columns whose values come from the authorization server.
-var tokenColumns = map[string]bool{
-	"client_secret": true, "refresh_token": true, "access_token": true, "grant_token": true, "redirect_url": true, "api_domain": true,
-}
-
 // makeRoom gives the column more room that err says has none. It is called with a token
 // that was minted and is nowhere else: the authorization server may have given up the
 // one before. Programs on an SDK read a wider column as they read the one it was.
 func (l *refreshLock) makeRoom(ctx context.Context, err error) bool {
 	narrow := narrowError{}
-	if !errors.As(err, &narrow) || !tokenColumns[narrow.column] {
+	if !errors.As(err, &narrow) || ownTypes[narrow.column] != "" {
 		return false
 	}
 	if err := l.reinspect(ctx); err != nil {
@@ -109,22 +105,17 @@ func (d *mysql) widen(ctx context.Context, q querier, name string) error {
 
 // room returns the limit of a column.
 func (t *table) room(name string) int {
-	for i, c := range columns {
-		if c.name == name {
-			return t.columns.Load()[i].limit
-		}
-	}
-	return 0
+	return (*t.columns.Load())[slices.Index(columnNames, name)].limit
 }
 
 // narrow returns a finding for the columns that have less room than a token may need.
 func (t *table) narrow() (tokenstore.Finding, bool) {
 	var names []string
 	least := MaxRecord
-	for i, c := range columns {
-		limit := t.columns.Load()[i].limit
-		if tokenColumns[c.name] && strings.HasSuffix(c.name, "_token") && limit != 0 && limit < MaxRecord-1 {
-			names = append(names, c.name)
+	for i, name := range columnNames {
+		limit := (*t.columns.Load())[i].limit
+		if strings.HasSuffix(name, "_token") && limit != 0 && limit < MaxRecord-1 {
+			names = append(names, name)
 			least = min(least, limit)
 		}
 	}

@@ -82,7 +82,7 @@ func (l *refreshLock) Read(ctx context.Context, about *codec.Fields) (*rowstore.
 // Update implements rowstore.Source.
 func (l *refreshLock) Update(ctx context.Context, about *codec.Fields, change rowstore.Change) error {
 	err := l.change(ctx, changing(about, change))
-	for n := 0; n < len(tokenColumns) && err != nil && l.makeRoom(ctx, err); n++ {
+	for n := 0; n < len(columnNames)-len(ownTypes) && err != nil && l.makeRoom(ctx, err); n++ {
 		err = l.change(ctx, changing(about, change))
 	}
 	return err

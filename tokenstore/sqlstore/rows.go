@@ -29,38 +29,22 @@ type database struct {
 	unscrubbed atomic.Bool   // the files may hold what was deleted
 }
 
-// columns are those of the SDKs' table, in its order: some of them read rows by
+// columnNames are those of the SDKs' table, in its order: some of them read rows by
 // position.
-var columns = [...]struct {
-	name string
-	of   func(*codec.Row) *string
-}{
-	{"id", func(r *codec.Row) *string { return &r.ID }},
-	{"user_name", func(r *codec.Row) *string { return &r.UserName }},
-	{"client_id", func(r *codec.Row) *string { return &r.ClientID }},
-	{"client_secret", func(r *codec.Row) *string { return &r.ClientSecret }},
-	{"refresh_token", func(r *codec.Row) *string { return &r.RefreshToken }},
-	{"access_token", func(r *codec.Row) *string { return &r.AccessToken }},
-	{"grant_token", func(r *codec.Row) *string { return &r.GrantToken }},
-	{"expiry_time", func(r *codec.Row) *string { return &r.ExpiryTime }},
-	{"redirect_url", func(r *codec.Row) *string { return &r.RedirectURL }},
-	{"api_domain", func(r *codec.Row) *string { return &r.APIDomain }},
-}
+var columnNames = codec.ColumnNames()
 
 // columnList is the list of all columns, for statements.
-var columnList = func() string {
-	var names []string
-	for _, c := range columns {
-		names = append(names, c.name)
-	}
-	return strings.Join(names, ", ")
-}()
+var columnList = strings.Join(columnNames, ", ")
+
+// A row is the text of its columns: what programs have written in different ways
+// stays different. The first column is the ID.
+type row []string
 
 // A table is what is known of the table.
 type table struct {
 	name    string
-	columns atomic.Pointer[[len(columns)]column] // they may be given more room meanwhile
-	notes   bool                                 // there is the second table
+	columns atomic.Pointer[[]column] // they may be given more room meanwhile
+	notes   bool                     // there is the second table
 }
 
 // A column is what a column of the table can hold.
@@ -75,10 +59,10 @@ func (t *table) quoted() string { return "`" + t.name + "`" }
 
 // check returns an error if the table cannot hold a record. A server that is not
 // strict would cut its values off and say nothing.
-func (t *table) check(r codec.Row) error {
-	have := t.columns.Load()
-	for i, c := range columns {
-		value, limit, unit := *c.of(&r), have[i].limit, "characters"
+func (t *table) check(r row) error {
+	have := *t.columns.Load()
+	for i, value := range r {
+		limit, unit := have[i].limit, "characters"
 		n := utf8.RuneCountInString(value)
 		if have[i].bytes {
 			n, unit = len(value), "bytes"
@@ -90,7 +74,7 @@ func (t *table) check(r codec.Row) error {
 		if i == 0 {
 			class = tokenstore.ErrInvalidToken // it is the wrong kind of ID
 		}
-		return narrowError{fmt.Errorf("%w: %s has %d %s, the column holds %d", class, c.name, n, unit, limit), c.name}
+		return narrowError{fmt.Errorf("%w: %s has %d %s, the column holds %d", class, columnNames[i], n, unit, limit), columnNames[i]}
 	}
 	return nil
 }
@@ -98,7 +82,7 @@ func (t *table) check(r codec.Row) error {
 // value returns what is stored for a field. SDKs store NULL for a field that a record
 // lacks, and read the empty text as the same.
 func (t *table) value(i int, field string) any {
-	if field == "" && !t.columns.Load()[i].notNull {
+	if field == "" && !(*t.columns.Load())[i].notNull {
 		return nil
 	}
 	return field
@@ -145,7 +129,7 @@ type querier interface {
 }
 
 // query returns the rows that meet the condition. Its errors are those of failed.
-func (db *database) query(ctx context.Context, q querier, c condition, suffix string) (rows []codec.Row, err error) {
+func (db *database) query(ctx context.Context, q querier, c condition, suffix string) (rows []row, err error) {
 	if c.text == "" {
 		return nil, nil
 	}
@@ -155,17 +139,17 @@ func (db *database) query(ctx context.Context, q querier, c condition, suffix st
 	}
 	defer found.Close()
 	for found.Next() {
-		var fields [len(columns)]sql.NullString
-		var into [len(columns)]any
+		fields := make([]sql.NullString, len(columnNames))
+		into := make([]any, len(fields))
 		for i := range fields {
 			into[i] = &fields[i]
 		}
-		if err := found.Scan(into[:]...); err != nil {
+		if err := found.Scan(into...); err != nil {
 			return nil, db.failed(ctx, err)
 		}
-		var r codec.Row
-		for i, c := range columns {
-			*c.of(&r) = fields[i].String
+		r := make(row, len(fields))
+		for i, field := range fields {
+			r[i] = field.String
 		}
 		rows = append(rows, r)
 	}
@@ -190,10 +174,11 @@ func (db *database) read(ctx context.Context, q querier, about *codec.Fields) (r
 }
 
 // rowsOf returns the rows that were found. IDs are counted up, and rows have no time.
-func rowsOf(found []codec.Row) *rowstore.Rows {
+func rowsOf(found []row) *rowstore.Rows {
 	rows := &rowstore.Rows{Numbered: true}
 	for _, r := range found {
-		rows.Add(r, fmt.Sprintf("row %q", r.ID))
+		f, damage := codec.ParseColumns(r)
+		rows.Add(f, damage, fmt.Sprintf("row %q", f.ID))
 	}
 	return rows
 }

@@ -112,12 +112,12 @@ func (t *table) adopt(have []found) error {
 		names = append(names, have[i].name)
 	}
 	var missing []string
-	var known [len(columns)]column
-	for i, c := range columns {
-		if j := slices.Index(names, c.name); j >= 0 {
+	known := make([]column, len(columnNames))
+	for i, name := range columnNames {
+		if j := slices.Index(names, name); j >= 0 {
 			known[i] = have[j].column
 		} else {
-			missing = append(missing, c.name)
+			missing = append(missing, name)
 		}
 	}
 	if missing == nil {

@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -170,9 +171,17 @@ func (d *sqlite) outside(err error) bool {
 // documentation has it, but with columns of the type text for what may be longer than
 // theirs.
 func createTable(name, text, options string) string {
-	return fmt.Sprintf("CREATE TABLE IF NOT EXISTS `%[1]s` (id varchar(10) NOT NULL, user_name varchar(255), client_id varchar(255), "+
-		"client_secret %[2]s, refresh_token %[2]s, access_token %[2]s, grant_token %[2]s, "+
-		"expiry_time varchar(20), redirect_url %[2]s, api_domain %[2]s, primary key (id))%[3]s", name, text, options)
+	var columns strings.Builder
+	for _, c := range columnNames {
+		columns.WriteString(c + " " + cmp.Or(ownTypes[c], text) + ", ")
+	}
+	return fmt.Sprintf("CREATE TABLE IF NOT EXISTS `%s` (%sprimary key (id))%s", name, columns.String(), options)
+}
+
+// ownTypes are the types of the columns whose values are short. The values of the
+// others come from the authorization server.
+var ownTypes = map[string]string{
+	"id": "varchar(10) NOT NULL", "user_name": "varchar(255)", "client_id": "varchar(255)", "expiry_time": "varchar(20)",
 }
 
 func createNotes(name, options string) string {

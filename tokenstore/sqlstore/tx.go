@@ -31,7 +31,7 @@ type tx struct {
 	*database
 	conn  *sql.Conn
 	about *codec.Fields
-	rows  []codec.Row
+	rows  []row
 }
 
 // Update implements rowstore.Source.
@@ -177,7 +177,7 @@ func (db *database) check(f codec.Fields, isNew bool) error {
 	if err := rowstore.Check(f, isNew && db.anyID); err != nil {
 		return err
 	}
-	return db.table.check(rowstore.Row(f))
+	return db.table.check(f.Columns())
 }
 
 // Put implements rowstore.Writer.
@@ -186,18 +186,18 @@ func (x *tx) Put(ctx context.Context, i int, f codec.Fields) error {
 		return err
 	}
 	if i < 0 {
-		r := rowstore.Row(f)
+		r := row(f.Columns())
 		x.rows = append(x.rows, r)
 		return x.insert(ctx, r)
 	}
-	return x.replace(ctx, &x.rows[i], rowstore.Row(f))
+	return x.replace(ctx, x.rows[i], f.Columns())
 }
 
 // insert adds a row.
-func (x *tx) insert(ctx context.Context, r codec.Row) error {
+func (x *tx) insert(ctx context.Context, r row) error {
 	var args []any
-	for i, c := range columns {
-		args = append(args, x.table.value(i, *c.of(&r)))
+	for i, value := range r {
+		args = append(args, x.table.value(i, value))
 	}
 	_, err := x.exec(ctx, "INSERT INTO "+x.table.quoted()+" ("+columnList+") VALUES ("+marks(len(args))+")", args...)
 	if err != nil {
@@ -208,45 +208,45 @@ func (x *tx) insert(ctx context.Context, r codec.Row) error {
 
 // replace changes a row. It touches only the columns whose meaning differs: a program
 // may have written the same expiry time in another way.
-func (x *tx) replace(ctx context.Context, row *codec.Row, after codec.Row) error {
-	was, err := rowstore.Parse(*row)
+func (x *tx) replace(ctx context.Context, r, after row) error {
+	was, err := codec.ParseColumns(r)
 	if err != nil {
 		return err
 	}
-	before := rowstore.Row(was)
+	before := was.Columns()
 	var sets []string
 	var args []any
-	for i, c := range columns {
-		if value := *c.of(&after); value != *c.of(&before) {
-			sets = append(sets, c.name+" = ?")
+	for i, value := range after {
+		if value != before[i] {
+			sets = append(sets, columnNames[i]+" = ?")
 			args = append(args, x.table.value(i, value))
-			*c.of(row) = value
+			r[i] = value
 		}
 	}
 	if len(sets) == 0 {
 		return nil // there was only something to absorb
 	}
-	_, err = x.exec(ctx, "UPDATE "+x.table.quoted()+" SET "+strings.Join(sets, ", ")+" WHERE id = ?", append(args, row.ID)...)
+	_, err = x.exec(ctx, "UPDATE "+x.table.quoted()+" SET "+strings.Join(sets, ", ")+" WHERE id = ?", append(args, r[0])...)
 	if err != nil {
 		return err
 	}
-	return x.holds(ctx, *row)
+	return x.holds(ctx, r)
 }
 
 // holds returns an error if the table does not hold the row as it was written: a
 // column may lack a character of it, or some of its room, and a server that is not
 // strict then stores something else. The transaction is rolled back.
-func (x *tx) holds(ctx context.Context, want codec.Row) error {
-	rows, err := x.query(ctx, x.conn, condition{"id = ?", []any{want.ID}}, "")
+func (x *tx) holds(ctx context.Context, want row) error {
+	rows, err := x.query(ctx, x.conn, condition{"id = ?", []any{want[0]}}, "")
 	if err != nil {
 		return err
 	}
 	if len(rows) != 1 {
 		return fmt.Errorf("%w: the table cannot hold the ID", tokenstore.ErrInvalidToken)
 	}
-	for _, c := range columns {
-		if *c.of(&rows[0]) != *c.of(&want) {
-			return fmt.Errorf("%w: the table cannot hold %s as it is", tokenstore.ErrInvalidToken, c.name)
+	for i, value := range rows[0] {
+		if value != want[i] {
+			return fmt.Errorf("%w: the table cannot hold %s as it is", tokenstore.ErrInvalidToken, columnNames[i])
 		}
 	}
 	return nil
@@ -263,7 +263,7 @@ func (x *tx) Remove(ctx context.Context, rows []int, erase bool) error {
 	}
 	ids := make([]string, 0, len(rows))
 	for _, i := range rows {
-		ids = append(ids, x.rows[i].ID)
+		ids = append(ids, x.rows[i][0])
 	}
 	var last int64
 	for some := range slices.Chunk(ids, chunk) {

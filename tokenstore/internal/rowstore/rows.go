@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -30,12 +29,7 @@ func Check(f codec.Fields, newID bool) error {
 	if newID && derived.MatchString(f.ID) {
 		return fmt.Errorf("%w: the ID has the form of a derived one, and is not known", rules.ErrInvalidToken)
 	}
-	size := 0
-	f.ExpiryTime = 0 // which has room in any record
-	for _, text := range f.All() {
-		size += len(text)
-	}
-	if size > MaxRecord {
+	if size := f.Size(); size > MaxRecord {
 		return fmt.Errorf("%w: the record has %d bytes, the limit is %d", rules.ErrTooLarge, size, MaxRecord)
 	}
 	return nil
@@ -76,14 +70,14 @@ type Rows struct {
 	places  []string
 }
 
-// Add adds a row, which stands at a place that people can find.
-func (r *Rows) Add(row codec.Row, place string) {
-	f, err := Parse(row)
-	if err != nil {
-		err = fmt.Errorf("%w: %s: %w", tokenstore.ErrCorrupt, place, err)
+// Add adds a row, which stands at a place that people can find. damage says why part
+// of it cannot be read; f is still what the record is found by.
+func (r *Rows) Add(f codec.Fields, damage error, place string) {
+	if damage = cmp.Or(damage, unreadable(f)); damage != nil {
+		damage = fmt.Errorf("%w: %s: %w", tokenstore.ErrCorrupt, place, damage)
 	}
 	r.records = append(r.records, r.candidate(len(r.records), f))
-	r.damage = append(r.damage, err)
+	r.damage = append(r.damage, damage)
 	r.places = append(r.places, place)
 }
 
@@ -151,42 +145,18 @@ func (r *Rows) tokens() ([]tokenstore.Token, error) {
 	return tokens, errors.Join(r.damage...)
 }
 
-// Parse returns the fields that a row holds. If one of them cannot be read, the others
-// are returned with the error: the record is still found by them.
-func Parse(r codec.Row) (f codec.Fields, err error) {
-	f = codec.Fields{
-		ID: r.ID, UserName: r.UserName, ClientID: r.ClientID, ClientSecret: r.ClientSecret, RefreshToken: r.RefreshToken,
-		AccessToken: r.AccessToken, GrantToken: r.GrantToken, RedirectURL: r.RedirectURL, APIDomain: r.APIDomain,
-	}
+// unreadable returns why a row with the fields cannot be read, or nil if it can.
+func unreadable(f codec.Fields) error {
 	for _, text := range f.All() {
 		if !utf8.ValidString(text) {
-			return f, errors.New("it is not valid UTF-8")
+			return errors.New("it is not valid UTF-8")
 		}
 	}
 	if f.ID == "" {
-		return f, errors.New("the row has no ID")
+		return errors.New("the row has no ID")
 	}
-	if r.ExpiryTime != "" {
-		ms, err := codec.ParseExpiry(r.ExpiryTime)
-		if err != nil {
-			return f, err
-		}
-		f.ExpiryTime = ms
-		if ms < 0 || time.UnixMilli(ms).UTC().Year() > 9999 {
-			return f, errors.New("expiry_time is out of range")
-		}
+	if f.ExpiryTime < 0 || time.UnixMilli(f.ExpiryTime).UTC().Year() > 9999 {
+		return errors.New("expiry_time is out of range")
 	}
-	return f, nil
-}
-
-// Row returns the row that holds f.
-func Row(f codec.Fields) codec.Row {
-	r := codec.Row{
-		ID: f.ID, UserName: f.UserName, ClientID: f.ClientID, ClientSecret: f.ClientSecret, RefreshToken: f.RefreshToken,
-		AccessToken: f.AccessToken, GrantToken: f.GrantToken, RedirectURL: f.RedirectURL, APIDomain: f.APIDomain,
-	}
-	if f.ExpiryTime != 0 {
-		r.ExpiryTime = strconv.FormatInt(f.ExpiryTime, 10)
-	}
-	return r
+	return nil
 }

@@ -44,7 +44,7 @@ func PlanRefresh(used, now, minted codec.Fields, stale string, at time.Time) Ref
 		case "AccessToken", "ExpiryTime": // decided together, above
 		default:
 			if field.Text(now) != was {
-				field.Clear(&minted)
+				_ = field.Set(&minted, "")
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-package codec
+package tokenfile
 
 import (
 	"encoding/csv"
@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/tokenkeep/tokenkeep/codec"
 )
 
 // This file has the readers of the official SDKs, as far as it matters what they
@@ -15,27 +17,31 @@ import (
 // not from their code.
 
 // readers are the readers by dialect. A reader fails where the SDK does.
-var readers = map[Dialect]func(file string) ([]Row, error){
-	Python: readPython, Java: readJava, Node: readNode, TypeScript: readNode, Deno: readNode,
-	PHP: readPHP, CSharp: readCSharp, Ruby: readRuby, Scala: readScala,
+var readers = map[codec.Dialect]func(file string) ([]codec.Fields, error){
+	codec.Python: readPython, codec.Java: readJava, codec.Node: readNode, codec.TypeScript: readNode, codec.Deno: readNode,
+	codec.PHP: readPHP, codec.CSharp: readCSharp, codec.Ruby: readRuby, codec.Scala: readScala,
 }
 
 // rowsOf makes rows of the records that a reader has found. The first one is the
 // header, whatever it holds.
-func rowsOf(records [][]string, absent ...string) ([]Row, error) {
+func rowsOf(records [][]string, absent ...string) ([]codec.Fields, error) {
 	if len(records) == 0 {
 		return nil, errors.New("there is no header")
 	}
-	var rows []Row
+	var rows []codec.Fields
 	for _, fields := range records[1:] {
-		var r Row
+		text := make([]string, len(columns))
 		if len(fields) < len(columns) {
 			return nil, errors.New("index out of range") // in every one of the languages, in its way
 		}
-		for i, c := range columns {
+		for i := range columns {
 			if !slices.Contains(absent, fields[i]) {
-				*c.of(&r) = fields[i]
+				text[i] = fields[i]
 			}
+		}
+		r, err := codec.ParseColumns(text)
+		if err != nil {
+			return nil, err
 		}
 		rows = append(rows, r)
 	}
@@ -99,11 +105,11 @@ func (z tokenizer) records(text string) [][]string {
 // else.
 var universal = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
-func readPython(file string) ([]Row, error) {
+func readPython(file string) ([]codec.Fields, error) {
 	return rowsOf(tokenizer{}.records(universal.Replace(file)))
 }
 
-func readJava(file string) ([]Row, error) {
+func readJava(file string) ([]codec.Fields, error) {
 	records := tokenizer{backslash: true}.records(universal.Replace(file))
 	records = slices.DeleteFunc(records, func(r []string) bool { return len(r) == 1 })
 	for _, r := range records[min(1, len(records)):] {
@@ -123,7 +129,7 @@ func countable(id string) error {
 	return nil
 }
 
-func readNode(file string) ([]Row, error) {
+func readNode(file string) ([]codec.Fields, error) {
 	var records [][]string
 	for _, line := range strings.Split(file, "\n") {
 		if fields := strings.Split(line, ","); len(fields) > 1 {
@@ -133,7 +139,7 @@ func readNode(file string) ([]Row, error) {
 	return rowsOf(records)
 }
 
-func readPHP(file string) ([]Row, error) {
+func readPHP(file string) ([]codec.Fields, error) {
 	var records [][]string
 	eol := "\n"
 	if i := strings.Index(file, "\n"); i > 0 && file[i-1] == '\r' {
@@ -147,7 +153,7 @@ func readPHP(file string) ([]Row, error) {
 	return rowsOf(records, "0")
 }
 
-func readCSharp(file string) ([]Row, error) {
+func readCSharp(file string) ([]codec.Fields, error) {
 	records, err := splitLines(file)
 	if err != nil {
 		return nil, err
@@ -162,7 +168,7 @@ func readCSharp(file string) ([]Row, error) {
 	return rows, err
 }
 
-func readScala(file string) ([]Row, error) {
+func readScala(file string) ([]codec.Fields, error) {
 	records, err := splitLines(file)
 	if err != nil {
 		return nil, err
@@ -196,7 +202,7 @@ func splitLines(file string) ([][]string, error) {
 
 // readRuby: the first line break decides on all of them, and quotes must be
 // right.
-func readRuby(file string) ([]Row, error) {
+func readRuby(file string) ([]codec.Fields, error) {
 	eol := regexp.MustCompile(`\r\n|\n|\r`).FindString(file)
 	if rest := strings.ReplaceAll(file, eol, ""); strings.Contains(rest, "\r") {
 		return nil, errors.New("malformed CSV")

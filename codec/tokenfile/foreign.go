@@ -1,16 +1,16 @@
-package codec
+package tokenfile
 
 import (
 	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/big"
 	"regexp"
-	"strconv"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/tokenkeep/tokenkeep/codec"
 )
 
 // This file is about files and values that are not as an SDK writes them: what
@@ -31,7 +31,7 @@ var foreignForms = []struct {
 	{regexp.MustCompile(`(?s)^.{0,15}\x00`), "it is a binary file, or text in UTF-16 without a byte order mark: save it in UTF-8"},
 }
 
-// decode returns the text of a token file. Its errors match ErrFormat and say what the
+// decode returns the text of a token file. Its errors match codec.ErrFormat and say what the
 // file is, if it is not one.
 func decode(data []byte) (string, error) {
 	text, err := utf16Text(data)
@@ -48,7 +48,7 @@ func decode(data []byte) (string, error) {
 		err = separators(text)
 	}
 	if err != nil {
-		return "", fmt.Errorf("codec: %w: line 1: %w", ErrFormat, err)
+		return "", fmt.Errorf("tokenfile: %w: line 1: %w", codec.ErrFormat, err)
 	}
 	return text, nil
 }
@@ -119,49 +119,10 @@ func trim(lines []line) ([]line, error) {
 	for i, l := range lines {
 		more := l.fields[min(len(l.fields), len(columns)):]
 		if len(more) > extra || strings.Join(more, "") != "" {
-			return nil, fmt.Errorf("codec: %w: line %d has more than %d columns", ErrFormat, l.number, len(columns))
+			return nil, fmt.Errorf("tokenfile: %w: line %d has more than %d columns", codec.ErrFormat, l.number, len(columns))
 		}
 		n := len(l.fields) - len(more)
 		lines[i].fields, lines[i].quoted = l.fields[:n], l.quoted[:n]
 	}
 	return lines, nil
-}
-
-// Forms of numbers that are not those of the SDKs.
-var (
-	decimalNumber  = regexp.MustCompile(`^[0-9]+\.0*$`)
-	floatingNumber = regexp.MustCompile(`^([0-9])\.([0-9]+)[eE]\+?([0-9]{1,2})$`)
-)
-
-// exactDigits is how many digits a number has to have in the form 1.7E+12 to be taken
-// for exact: spreadsheets round to six.
-const exactDigits = 7
-
-// ParseExpiry reads an expiry time as token files and tables have it: milliseconds
-// since the epoch, in decimal; 0 if the text is empty. It reads what a program has
-// made of it that takes it for a floating-point number, such as 1728765600000.0 or
-// 1.7287656E+12, if the value is a whole number. The errors do not repeat the text.
-func ParseExpiry(text string) (ms int64, err error) {
-	if text == "" {
-		return 0, nil
-	}
-	if ms, err := strconv.ParseInt(text, 10, 64); err == nil {
-		return ms, nil
-	}
-	if decimalNumber.MatchString(text) {
-		whole, _, _ := strings.Cut(text, ".")
-		if ms, err := strconv.ParseInt(whole, 10, 64); err == nil {
-			return ms, nil
-		}
-	}
-	if m := floatingNumber.FindStringSubmatch(text); m != nil {
-		if len(m[1])+len(m[2]) < exactDigits {
-			return 0, errors.New("expiry_time is rounded, as a spreadsheet shows it: write the milliseconds, or leave it empty")
-		}
-		r, ok := new(big.Rat).SetString(text)
-		if ok && r.IsInt() && r.Num().IsInt64() {
-			return r.Num().Int64(), nil
-		}
-	}
-	return 0, errors.New("expiry_time is not a number of milliseconds")
 }

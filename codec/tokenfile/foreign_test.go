@@ -1,4 +1,4 @@
-package codec
+package tokenfile
 
 import (
 	"encoding/binary"
@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf16"
+
+	"github.com/tokenkeep/tokenkeep/codec"
 )
 
 const (
@@ -39,22 +41,22 @@ func TestForeignFiles(t *testing.T) {
 		"a double in Java":         strings.Replace(plain, "1728765600000", "1.7287656E12", 1),
 		"a double with all digits": strings.Replace(plain, "1728765600000", "1.728765600000e+12", 1),
 	} {
-		f, err := ParseTokenFile([]byte(data), "")
+		f, err := Parse([]byte(data), "")
 		if err != nil || f.Len() != 1 {
 			t.Errorf("%s: error %v", what, err)
 			continue
 		}
-		want := Row{ID: "1", UserName: "ann", ClientID: "c", ClientSecret: "s", RefreshToken: "s3cret", AccessToken: "a", ExpiryTime: "1728765600000", APIDomain: "https://www.zohoapis.in"}
-		if f.Row(0) != want {
-			t.Errorf("%s: the row has the expiry time %q and domain %q", what, f.Row(0).ExpiryTime, f.Row(0).APIDomain)
+		want := codec.Fields{ID: "1", UserName: "ann", ClientID: "c", ClientSecret: "s", RefreshToken: "s3cret", AccessToken: "a", ExpiryTime: 1728765600000, APIDomain: "https://www.zohoapis.in"}
+		if got, err := f.Row(0); err != nil || got != want {
+			t.Errorf("%s: the row has the expiry time %d and domain %q, error %v", what, got.ExpiryTime, got.APIDomain, err)
 		}
 		row := want
 		row.AccessToken = "b"
 		if err := f.Set(0, row); err != nil {
 			t.Errorf("%s: Set: %v", what, err)
 		}
-		back, err := ParseTokenFile(f.Bytes(), "")
-		if err != nil || back.Len() != 1 || back.Row(0) != row {
+		back, err := Parse(f.Bytes(), "")
+		if err != nil || differ(rows(back), []codec.Fields{row}) != "" {
 			t.Errorf("%s: written and read again: error %v", what, err)
 		}
 	}
@@ -83,33 +85,13 @@ func TestForeignFormsAreNamed(t *testing.T) {
 		foreignHeader + "\n" + foreignRow + ",\n":                                                 "more than 10 columns",
 		foreignHeader + ",\n1,o'neil, sean,c,s,s3cret,a,,1,,https://x\n":                          "more than 10 columns",
 	} {
-		for _, d := range append(Dialects(), "") {
-			_, err := ParseTokenFile([]byte(data), d)
-			if !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), want) {
+		for _, d := range append(codec.Dialects(), "") {
+			_, err := Parse([]byte(data), d)
+			if !errors.Is(err, codec.ErrFormat) || !strings.Contains(err.Error(), want) {
 				t.Errorf("%.20q in the dialect %q: error %v, want %q", data, d, err, want)
 			} else if strings.Contains(err.Error(), "s3cret") {
 				t.Errorf("%.20q: the error quotes the file: %v", data, err)
 			}
-		}
-	}
-}
-
-func TestParseExpiry(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]int64{
-		"": 0, "0": 0, "1728765600000": 1728765600000, "-1": -1, "1728765600": 1728765600, "1728765600000.000": 1728765600000,
-		"1.7287656E+12": 1728765600000, "1.728765600123E12": 1728765600123,
-	} {
-		if got, err := ParseExpiry(text); err != nil || got != want {
-			t.Errorf("%q is %d, %v, want %d", text, got, err, want)
-		}
-	}
-	for text, want := range map[string]string{
-		"1.72877E+12": "rounded", "1.7E+12": "rounded", "1728765600000.5": "not a number", "1.7287656001235E+12": "not a number",
-		"soon": "not a number", "1.7287656E+99": "not a number", "1e12": "not a number", "0x1p4": "not a number", "NaN": "not a number", "99999999999999999999": "not a number", " 1": "not a number",
-	} {
-		if got, err := ParseExpiry(text); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), text) {
-			t.Errorf("%q is %d, %v, want an error that says %q", text, got, err, want)
 		}
 	}
 }

@@ -1,0 +1,93 @@
+package codec
+
+import (
+	"cmp"
+	"errors"
+	"math/big"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// sdkFields are the fields for which the token files and tables of the Zoho SDKs
+// have a column, in the order of the columns.
+var sdkFields = fields
+
+// ColumnNames returns the names of the columns of the Zoho SDKs' token files and
+// tables, in their order.
+func ColumnNames() []string {
+	names := make([]string, 0, len(sdkFields))
+	for _, d := range sdkFields {
+		names = append(names, d.Column)
+	}
+	return names
+}
+
+// Columns returns f as the text of those columns. The text of an unknown field is
+// empty.
+func (f Fields) Columns() []string {
+	text := make([]string, 0, len(sdkFields))
+	for _, d := range sdkFields {
+		text = append(text, d.Text(f))
+	}
+	return text
+}
+
+// ParseColumns returns the fields that the text of those columns stands for. If the
+// expiry time cannot be read, the other fields are returned with the error, which
+// does not repeat the text.
+func ParseColumns(text []string) (f Fields, err error) {
+	for i, d := range sdkFields {
+		err = cmp.Or(err, d.Set(&f, text[i]))
+	}
+	return f, err
+}
+
+// Forms of numbers that are not those of the SDKs.
+var (
+	decimalNumber  = regexp.MustCompile(`^[0-9]+\.0*$`)
+	floatingNumber = regexp.MustCompile(`^([0-9])\.([0-9]+)[eE]\+?([0-9]{1,2})$`)
+)
+
+// exactDigits is how many digits a number has to have in the form 1.7E+12 to be taken
+// for exact: spreadsheets round to six.
+const exactDigits = 7
+
+// parseExpiry reads an expiry time as token files and tables have it: milliseconds
+// since the epoch, in decimal; 0 if the text is empty. It reads the forms that
+// programs write which take it for a floating-point number, such as 1728765600000.0
+// or 1.7287656E+12, if the value is a whole number.
+func parseExpiry(text string) (ms int64, err error) {
+	if text == "" {
+		return 0, nil
+	}
+	if ms, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return ms, nil
+	}
+	if decimalNumber.MatchString(text) {
+		whole, _, _ := strings.Cut(text, ".")
+		if ms, err := strconv.ParseInt(whole, 10, 64); err == nil {
+			return ms, nil
+		}
+	}
+	if m := floatingNumber.FindStringSubmatch(text); m != nil {
+		if len(m[1])+len(m[2]) < exactDigits {
+			return 0, errors.New("expiry_time is rounded, as a spreadsheet shows it: write the milliseconds, or leave it empty")
+		}
+		r, ok := new(big.Rat).SetString(text)
+		if ok && r.IsInt() && r.Num().IsInt64() {
+			return r.Num().Int64(), nil
+		}
+	}
+	return 0, errors.New("expiry_time is not a number of milliseconds")
+}
+
+// IDNumber returns the number that an ID is, if the SDKs can count with it: it has
+// at most the ten digits for which their tables have room.
+func IDNumber(id string) (n int64, ok bool) {
+	if len(id) == 0 || len(id) > 10 || strings.Trim(id, "0123456789") != "" {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(id, 10, 64)
+	return n, err == nil
+}
