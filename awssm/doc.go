@@ -8,8 +8,8 @@
 //
 // # Setup
 //
-// There is nothing to set up but a role that has the policy which [Policy]
-// returns, and no more. For the prefix "oauth/crm" that is
+// A store needs nothing but a role with the policy that [Policy] returns. For the
+// prefix "oauth/crm" that is
 //
 //	{
 //	  "Version": "2012-10-17",
@@ -54,59 +54,58 @@
 //	  ]
 //	}
 //
-// IAM cannot limit the last two to a prefix: the role can read the names and tags
-// of all secrets of the region, though not their values. Nor can it stop at a path
-// element: the policy of "oauth/crm" covers the secrets below "oauth/crm/eu" too,
-// of another store or another program. Give stores whose roles must not reach each
-// other prefixes of which none begins another: "oauth/crm" and "oauth/crm-eu".
+// IAM cannot limit the last two to a prefix: the role can read the names and tags of all
+// secrets of the region, though not their values. Nor can it stop at a path element: the
+// policy of "oauth/crm" covers the secrets below "oauth/crm/eu", too. If the roles of two
+// stores must not reach each other's records, give them prefixes of which neither begins
+// the other: "oauth/crm" and "oauth/crm-eu".
 //
-// # What is where
+// # Storage
 //
 // A record is the secret
 //
 //	<prefix>/<name>
 //
-// and its content is text: the line
+// Its content is text: the line
 //
 //	tokenkeep record
 //
-// and the record, as the codec of the store has it. What is no text in UTF-8, or too
-// long for one with that line, is binary. Records that are binary as a whole, as
-// earlier versions of this package wrote them, are read, and become text with the
-// next write. What it is found by are tags, one key each, with the time as value:
+// and the record, as the codec of the store writes it. A record that is not UTF-8, or too
+// long with that line, is stored as binary. So were all records of earlier versions of this
+// package: it reads them, and the next write makes text of them.
+//
+// A record is found by tags, one key each, with the time as value:
 //
 //	tokenkeep:<kind>:<digest>:<nonce>
 //
-// They are added before the write that needs them and removed after the one that
-// does not. A write that the service refuses takes its tags off again; one whose
-// outcome is not known leaves them to the next write over the same state. Names and
-// tags are in CloudTrail and in lists in the clear. They hold
-// digests, keyed ones if tokenstore.Options has keys, and never a token or a user
-// name.
+// They are added before the write that needs them and removed after the one that does
+// not. A write that the service refuses removes its tags again. One whose outcome is
+// unknown leaves them to the next write over the same state.
 //
-// Every write is a version. Its ID is derived from the ARN of the secret and the
-// ID of the version that it replaces, and is the ClientRequestToken of the one
-// PutSecretValue that stores it. Secrets Manager stores one content under one
-// ID: of the writers that have read the same version the first one succeeds, the
-// others are refused and leave nothing behind, and what the client sends a second
-// time is stored once.
+// Names and tags are readable in CloudTrail and in lists. They hold digests, keyed ones if
+// tokenstore.Options has keys, and never a token or a user name.
 //
-// A record that is deleted becomes a tombstone, a text with a mark of its own, so that a writer that has read it
-// before is refused. Then the secret is deleted without a recovery window. The
-// next secret of that name has another ARN, and writes go to ARNs. A name that
-// is still being deleted is waited for: seconds, as a rule.
+// Every write is a version. Its ID is derived from the ARN of the secret and the ID of the
+// version that it replaces, and is the ClientRequestToken of one PutSecretValue. Secrets
+// Manager stores one content under one ID: of the writers that have read the same version
+// the first succeeds. The others are refused and leave nothing behind. A request that the
+// client repeats is stored once.
 //
-// Where forced deletion is denied set Options.KeepDeleted: the tombstone stays, and
-// a new record is the version after it. The versions before it, with tokens that
-// may still be valid, stay until Secrets Manager removes them, and the last one is
-// there as AWSPREVIOUS: revoke what it must not give away. A name that an operator
-// has scheduled for deletion can then not be used until that is over or undone.
-// Without KeepDeleted a record that is created under such a name ends its recovery
-// window.
+// A deleted record becomes a tombstone, a text with a mark of its own, so that a writer
+// that has read the record is refused. Then the secret is deleted without a recovery
+// window. The next secret of that name has another ARN, and writes go to ARNs. Create waits
+// for a name that is still being deleted: seconds, as a rule.
+//
+// Where forced deletion is denied set Options.KeepDeleted: the tombstone stays, and a new
+// record is the version after it. The earlier versions, with tokens that may still be
+// valid, stay until Secrets Manager removes them, and the last one stays as AWSPREVIOUS:
+// revoke tokens that must not leak. A name that an operator has scheduled for deletion
+// cannot be used until the deletion is over or undone. Without KeepDeleted a record that is
+// created under such a name ends its recovery window.
 //
 // # Calls
 //
-// Of the operations of package driver, which those of a store consist of:
+// The operations of package driver, of which those of a store consist, take
 //
 //	Get       1
 //	Fresh     2; more where reads lag, about twice the logarithm of how many versions
@@ -117,100 +116,90 @@
 //	List      1 for each twenty secrets
 //	Names     1 for each hundred secrets
 //
-// An Update with a base that was read over an hour ago reads it again, which costs
-// what Fresh does. Retries, waits and time-outs are those of the client.
+// An Update with a base that was read over an hour ago reads it again, which costs as much
+// as Fresh. Retries, waits and time-outs are those of the client.
 //
 // # Cost
 //
-// By https://aws.amazon.com/secrets-manager/pricing a secret costs $0.40 a month,
-// and 10,000 calls cost $0.05; versions are free, and so are secrets that are
-// scheduled for deletion. A record is one secret. A token that is refreshed
-// every hour takes five calls each time, 3,600 a month, which is $0.02 more.
-// 10,000 calls that find a token by its user and client are 10,000 calls of the
-// service: $0.05. A KMS key of one's own, its requests and CloudTrail data events
-// are billed besides.
+// By https://aws.amazon.com/secrets-manager/pricing a secret costs $0.40 a month, and
+// 10,000 calls cost $0.05. Versions are free, and so are secrets that are scheduled for
+// deletion. A record is one secret. A token that is refreshed every hour takes five calls
+// each time, 3,600 a month, which is $0.02 more. 10,000 calls that find a token by its user
+// and client are 10,000 calls of the service: $0.05. A KMS key of one's own, its requests
+// and CloudTrail data events are billed besides.
 //
 // # Limits
 //
-// A record has at most 65,536 bytes. A secret has at most 50 tags: what a record
-// is found by, those of Options.Tags, and those of writers that are under way. A
-// write that finds no room for a tag removes those that no record has had for an
-// hour. If there is still none it stores the record without the tag: searches for
-// what the tag says miss the record, look-ups by ID or by user and client do not.
-// The next write adds the tag, and Check reports and repairs that it is missing.
-// An account has 500,000 secrets in a region, and 50 writes a second. The client
-// retries what is throttled.
+// A record has at most 65,536 bytes. An account has 500,000 secrets in a region, and 50
+// writes a second. The client retries throttled calls.
 //
-// Secrets Manager keeps 100 versions of a secret, and all of the last 24 hours:
-// about 100 writes a day and record are what it takes. A refresh is two, one for
-// the lease and one for the token, so that hourly refreshes are 48. Saves count
-// too. A refresh begins only while there is room for both of its writes and for four
-// more, in case other writers come between. A record that was written 95 times within
-// a day has no such room: until the first of these writes are a day old Refresh fails
-// with an error matching tokenstore.ErrUnavailable, and the authorization server is
-// not asked. What it has answered once is stored whatever the count. Tokens that live
-// for less than 32 minutes, which are refreshed more than 45 times a day, do not suit
-// this service.
+// A secret has at most 50 tags: those of the record, of Options.Tags, and of writers that
+// are under way. A write without room for a tag removes tags that no record has had for an
+// hour. If that does not suffice it stores the record without the tag: searches by it miss
+// the record, look-ups by ID or by user and client do not. The next write adds the tag, and
+// Check reports and repairs that it is missing.
+//
+// Secrets Manager keeps 100 versions of a secret, and all of the last 24 hours: it takes
+// about 100 writes a day and record. A refresh is two, one for the lease and one for the
+// token, so that hourly refreshes are 48. Saves count too. A refresh begins only while
+// there is room for both of its writes and for four of others. After 95 writes within a day
+// Refresh fails with an error matching tokenstore.ErrUnavailable until the first of these
+// writes are a day old, and does not ask the authorization server. An answer of that server
+// is stored whatever the count. Tokens that live for less than 32 minutes, which are
+// refreshed more than 45 times a day, do not suit this service.
 //
 // # Consistency
 //
-// AWS documents that all operations of Secrets Manager are eventually consistent,
-// and that lists may not reflect the changes of the last five minutes. It gives no
-// bound for reads, and says nothing about whether what decides a write is
-// consistent. This package relies on two things: that of two creations of one name
-// one is refused, and that of two contents for one version ID one is. It also
-// takes a version, which never changes, to be readable by its ID once it is
-// written. If that takes a while too, writers wait and try again.
+// AWS documents that all operations of Secrets Manager are eventually consistent, and that
+// lists may not reflect the changes of the last five minutes. It gives no bound for reads,
+// and does not say whether the decision about a write is consistent. This package relies on
+// two things: of two creations of one name one is refused, and so is one of two contents
+// for one version ID. It also expects to read a version, which never changes, by its ID
+// once it is written. If that takes a while, writers wait and try again.
 //
-// A reader may see a state that has been replaced, a record that was deleted, or
-// miss one that was just created, for as long as the service lags. Fresh, which
-// stores ask before they decide anything, does not depend on reads by name: the
-// IDs of a secret's first version and of all that follow can be told in advance, and
-// it looks for the last one there is. Staleness costs waiting and second reads, and
-// no record.
+// While the service lags a reader may see a state that was replaced, or a record that was
+// deleted, or miss a new one. Fresh, which stores ask before they decide anything, does not
+// depend on reads by name: the IDs of a secret's first version and of all that follow are
+// known in advance, and it looks for the last one. Staleness costs waiting and second
+// reads, and no record.
 //
-// A version may be removed once it is a day old and 100 have followed. A writer that
-// stood still for so long would find the ID after its base free again. That is why
-// a base counts for an hour.
-//
-// # Secrets that cannot be read
-//
-// A secret that may not be read, whose KMS key cannot be used, or that has no
-// current version does not keep List and Lookup from the others. They yield its name
-// with the service's reason. A secret without any value under the name of a record
-// is not written to, and Check reports it.
+// A version may be removed once it is a day old and 100 have followed. A writer that was
+// suspended for so long would find the ID after its base free again. Therefore a base
+// counts for an hour.
 //
 // # Errors
 //
-// What Secrets Manager refuses because of the secret, its tags, a policy or a KMS key
-// matches tokenstore.ErrRefused: a replica, a secret that another service manages, a
-// tag policy, a key that is disabled. A missing permission matches
-// tokenstore.ErrDenied; credentials that have expired or are not known match
-// driver.ErrCredentials too. DecryptionFailure and EncryptionFailure match
-// tokenstore.ErrUnavailable unless the text names the state of the key, because KMS
-// may have throttled the request.
+// A refusal because of the secret, its tags, a policy or a KMS key matches
+// tokenstore.ErrRefused: a replica, a secret that another service manages, a tag policy, a
+// key that is disabled. A missing permission matches tokenstore.ErrDenied. Credentials that
+// have expired or are not known match driver.ErrCredentials too. DecryptionFailure and
+// EncryptionFailure match tokenstore.ErrUnavailable unless the text names the state of the
+// key, because KMS may have throttled the request.
 //
-// # LocalStack and other emulators
+// A secret that may not be read, whose KMS key cannot be used, or that has no current
+// version does not keep List and Lookup from the others. They yield its name with the
+// service's reason. A secret without any value under the name of a record is not written
+// to, and Check reports it.
 //
-// The package works on LocalStack 4.14.0, whose BatchGetSecretValue fails as a whole
-// where that of Secrets Manager reports one secret: it then reads the secrets one by
-// one. A server that gives a version another ID than the ClientRequestToken keeps no
-// two writers apart: writes match tokenstore.ErrRefused.
+// # Emulators
 //
-// # Writes from outside
+// The package works on LocalStack 4.14.0. Its BatchGetSecretValue fails as a whole where
+// that of Secrets Manager reports one secret: then the package reads the secrets one by
+// one. A server that gives a version another ID than the ClientRequestToken keeps no two
+// writers apart: writes match tokenstore.ErrRefused.
 //
-// What is written to a secret without following the chain of versions, by the
-// command line of AWS or a rotation function, is read as what it is: a record in the
-// form of this package, or else tokenstore.ErrCorrupt, and it is then not written
-// over. But a writer that has read before it was there does not notice it, because
-// one call has no room for a condition on the label AWSCURRENT: the write succeeds,
-// and what it replaced is the version AWSPREVIOUS.
+// # Other programs
 //
-// An operator who moves AWSCURRENT back to an earlier version is seen by readers. The
-// next write finds that the version has successors, and goes on from the last of
-// them: the roll-back is undone. To make it last, the content has to be stored
-// again, after the last version.
+// A write by the command line of AWS or a rotation function does not follow the chain of
+// versions. It is read as a record if it has the form of this package. If not it is
+// tokenstore.ErrCorrupt, and not written over. A writer that has read the state before does
+// not notice it, because one call has no room for a condition on the label AWSCURRENT: the
+// write succeeds, and the replaced version is AWSPREVIOUS.
 //
-// Do not turn on rotation, and do not replicate these secrets: a replica cannot be
-// written to, and the primary cannot be deleted before its replicas.
+// Readers see when an operator moves AWSCURRENT back to an earlier version. The next write
+// finds the successors of that version, and goes on from the last of them: the roll-back is
+// undone. To make it last, store the content again, after the last version.
+//
+// Do not turn on rotation, and do not replicate these secrets: a replica cannot be written
+// to, and the primary cannot be deleted before its replicas.
 package awssm
