@@ -17,8 +17,8 @@ import (
 const module = "github.com/tokenkeep/tokenkeep"
 
 var (
-	contract = []string{"codec", "tokenstore/driver", "tokenstore/driverkit", "tokenstore", "tokenstore/internal/backoff", "tokenstore/internal/rules", "tokenstore/internal/ledger", "internal/flight", "internal/refusal"}
-	shared   = slices.Concat(contract, []string{"tokenstore/internal/lockfile", "tokenstore/internal/refreshing", "tokenstore/internal/candidates", "tokenstore/internal/duplicates", "tokenstore/internal/rowstore"})
+	contract = []string{"codec", "tokenstore/driver", "tokenstore/driverkit", "tokenstore", "tokenstore/internal/backoff", "tokenstore/internal/rules", "tokenstore/internal/ledger", "tokenstore/internal/refreshing", "internal/flight", "internal/refusal"}
+	shared   = slices.Concat(contract, []string{"tokenstore/internal/lockfile", "tokenstore/internal/candidates", "tokenstore/internal/duplicates", "tokenstore/internal/rowstore"})
 )
 
 // A rule says what a package may depend on besides the standard library.
@@ -42,7 +42,7 @@ var rules = map[string]rule{
 	"tokenstore/sqlstore":            {ours: shared},
 	"tokenstore/internal/backoff":    {},
 	"tokenstore/internal/lockfile":   {ours: shared},
-	"tokenstore/internal/refreshing": {ours: shared},
+	"tokenstore/internal/refreshing": {ours: []string{"codec", "tokenstore/driver", "tokenstore/internal/rules", "tokenstore/internal/backoff", "internal/flight", "internal/refusal"}},
 	"tokenstore/internal/candidates": {ours: []string{"codec", "tokenstore/driver", "tokenstore/internal/rules"}},
 	"tokenstore/internal/duplicates": {ours: []string{"codec", "tokenstore/driver", "tokenstore/internal/rules"}},
 	"tokenstore/internal/rowstore":   {ours: shared},

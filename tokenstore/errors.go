@@ -9,8 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tokenkeep/tokenkeep/internal/refusal"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/refreshing"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
@@ -69,7 +71,7 @@ var (
 	// ErrNotPersisted means that a refresh succeeded but its result could not be
 	// stored. The token that comes with the error can be used; the next call
 	// refreshes again.
-	ErrNotPersisted = errors.New("token is usable but was not stored")
+	ErrNotPersisted = refreshing.ErrNotPersisted
 )
 
 // classes are the sentinels that a caller may see.
@@ -125,15 +127,21 @@ func NewError(op, store, id string, err error) error {
 	if err == nil {
 		return nil
 	}
-	var e *Error
-	if errors.As(err, &e) {
-		return err
+	failed, ofMint := err.(refreshing.MintError) //nolint:errorlint // it is not wrapped
+	if ofMint {
+		err = failed.Err
 	}
-	if !classed(err) {
-		var refused *RefreshError
-		if !errors.As(err, &refused) {
-			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
-		}
+	if a, ok := err.(refusal.Answer); ok { //nolint:errorlint // it is not wrapped
+		err = (*RefreshError)(&a)
+	}
+	var e *Error
+	var refused *RefreshError
+	switch {
+	case ofMint:
+	case errors.As(err, &e):
+		return err
+	case !classed(err) && !errors.As(err, &refused):
+		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	if len(id) > rules.MaxID {
 		id = "" // an ID this long is the caller's mistake: do not repeat it
@@ -172,10 +180,14 @@ type RefreshError struct {
 }
 
 // Error returns the text: the code and whether it is final.
-func (e *RefreshError) Error() string {
-	kind := "temporary"
-	if e.Permanent {
-		kind = "permanent"
+func (e *RefreshError) Error() string { return refusal.Answer(*e).Error() }
+
+// As reports whether target is of the type by which this module finds a refusal in an
+// error, and sets it.
+func (e *RefreshError) As(target any) bool {
+	a, ok := target.(*refusal.Answer)
+	if ok {
+		*a = refusal.Answer(*e)
 	}
-	return fmt.Sprintf("refresh refused: %s (%s)", strconv.Quote(e.Code), kind)
+	return ok
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/refreshing"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
@@ -72,7 +71,7 @@ func New(path string, opts *Options) (*Store, error) {
 	if o.Dialect != "" && !o.Dialect.Known() {
 		return nil, fmt.Errorf("filestore: unknown dialect %q", string(o.Dialect))
 	}
-	r, err := refreshing.New("filestore", o.LeaseTTL, o.LockTimeout, o.Now, o.Logger)
+	ro, err := rowstore.Options{AnyID: o.AnyID, LeaseTTL: o.LeaseTTL, LockTimeout: o.LockTimeout, Now: o.Now, Logger: o.Logger}.Complete("filestore")
 	if err != nil {
 		return nil, err
 	}
@@ -81,8 +80,8 @@ func New(path string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("filestore: %w", err)
 	}
-	f := &file{path: path, dialect: o.Dialect, anyID: o.AnyID, lockTimeout: r.LockTimeout}
-	return &Store{rowstore.New("filestore", f, r, o.AnyID), f}, nil
+	f := &file{path: path, dialect: o.Dialect, anyID: o.AnyID, lockTimeout: ro.LockTimeout}
+	return &Store{rowstore.New("filestore", f, ro), f}, nil
 }
 
 // FindToken implements tokenstore.TokenStore.

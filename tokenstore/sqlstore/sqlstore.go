@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/refreshing"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
@@ -86,7 +85,7 @@ func New(ctx context.Context, db *sql.DB, dialect Dialect, opts *Options) (*Stor
 	if !tables.MatchString(o.Table) {
 		return nil, fmt.Errorf("sqlstore: %q is no name for a table", o.Table)
 	}
-	r, err := refreshing.New("sqlstore", o.LeaseTTL, o.LockTimeout, o.Now, o.Logger)
+	ro, err := rowstore.Options{AnyID: o.AnyID, LeaseTTL: o.LeaseTTL, LockTimeout: o.LockTimeout, Now: o.Now, Logger: o.Logger}.Complete("sqlstore")
 	if err != nil {
 		return nil, err
 	}
@@ -94,9 +93,9 @@ func New(ctx context.Context, db *sql.DB, dialect Dialect, opts *Options) (*Stor
 	if err != nil {
 		return nil, err
 	}
-	b := &database{pool: db, dialect: d, anyID: o.AnyID, lockTimeout: r.LockTimeout, logger: r.Logger, turn: make(chan struct{}, 1)}
+	b := &database{pool: db, dialect: d, anyID: o.AnyID, lockTimeout: ro.LockTimeout, logger: ro.Logger, turn: make(chan struct{}, 1)}
 	b.table.name = o.Table
-	s := &Store{rowstore.New("sqlstore", b, r, o.AnyID), b}
+	s := &Store{rowstore.New("sqlstore", b, ro), b}
 	if err := b.open(ctx); err != nil {
 		return nil, s.rows.Wrap("open", "", err)
 	}

@@ -1,13 +1,13 @@
-// Package refreshing is the Refresh of the stores that lock a record for it: one
-// caller at a time asks for a new access token, in all processes.
+// Package refreshing refreshes a record by one of many: of the goroutines and
+// processes that find its access token expired, one asks the authorization server,
+// and the others get its result.
 //
-// It knows what is done in which order, what is kept of a refusal, and when what
-// mint has brought is stored over a record that was changed meanwhile. Where the
-// record is and what locks it is the store's affair.
+// The package decides on the order of the steps, on the refusals that are kept, and
+// on a result that meets a record which was changed meanwhile. A Record decides
+// where the record is stored and which process may mint.
 package refreshing
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,278 +16,335 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/internal/flight"
-	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/internal/refusal"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/backoff"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-const (
-	defaultLeaseTTL    = 30 * time.Second
-	minLeaseTTL        = time.Second
-	defaultLockTimeout = time.Minute
+// ErrNotPersisted means that a refresh succeeded but its result could not be stored.
+var ErrNotPersisted = errors.New("token is usable but was not stored")
 
-	keepTime = time.Second // for keeping a refusal once the caller's context is done
-)
+// A Mint asks the authorization server for a new access token. Its error may hold a
+// refusal.Answer.
+type Mint = func(context.Context, codec.Fields) (codec.Fields, error)
 
-// attempts is how often a refresh begins anew because the credentials that it
-// used were replaced.
-const attempts = 10
+// MintOf returns the Mint of a function on tokens of type T, or nil.
+func MintOf[T any](mint func(context.Context, T) (T, error), token func(codec.Fields) T, fields func(T) codec.Fields) Mint {
+	if mint == nil {
+		return nil
+	}
+	return func(ctx context.Context, f codec.Fields) (codec.Fields, error) {
+		t, err := mint(ctx, token(f))
+		return fields(t), err
+	}
+}
 
-// Pauses of one who waits for another process's refresh, and between attempts to
-// store a result.
-const (
-	firstPoll   = 500 * time.Microsecond
-	lastPoll    = 50 * time.Millisecond
-	firstCommit = 10 * time.Millisecond
-	lastCommit  = time.Second
-)
+// A MintError is an error of a Mint. It is not one of the store and has no class.
+type MintError struct{ Err error }
 
-// A Mint asks the authorization server.
-type Mint = func(context.Context, tokenstore.Token) (tokenstore.Token, error)
+// Error returns the text of Err.
+func (e MintError) Error() string { return e.Err.Error() }
 
-// A Record is the record with one ID, as one call of Refresh sees it.
+// Unwrap returns Err.
+func (e MintError) Unwrap() error { return e.Err }
+
+// Again is the error of an attempt that another process was faster than. The refresh
+// begins again, with the newest state of the record.
+type Again struct{ Err error }
+
+// Error returns the text of Err.
+func (e Again) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e Again) Unwrap() error { return e.Err }
+
+// IfCurrent is an error that stands only if the record was read in its newest state.
+type IfCurrent struct{ Err error }
+
+// Error returns the text of Err.
+func (e IfCurrent) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e IfCurrent) Unwrap() error { return e.Err }
+
+// A State is a record as it was read.
+type State struct {
+	codec.Fields
+
+	// Refusal returns the last refusal that is kept, or nil. Nil: there is none.
+	Refusal func(context.Context) *codec.Failure
+
+	// Stale is set if a read with newest may return another state.
+	Stale bool
+
+	// Abandoned is set if the right to mint was taken over from a process that never
+	// gave it back.
+	Abandoned bool
+}
+
+// A Record is the record with one ID, in one call of Refresh.
 type Record interface {
-	// Look returns the record. It is called again and again while another process
-	// refreshes it.
-	Look(ctx context.Context) (tokenstore.Token, error)
+	// Read returns the record in a recent state, or in the newest one.
+	Read(ctx context.Context, newest bool) (State, error)
 
-	// TryLock takes the right to refresh the record. It returns nil if that is
-	// another's.
-	TryLock(ctx context.Context) (Lock, error)
+	// Take takes the right to mint for the record that Read returned last. If another
+	// process has the right, Take waits for a moment and returns nil.
+	Take(ctx context.Context) (Right, error)
 }
 
-// A Lock is the right to refresh a record.
-type Lock interface {
-	// Look returns the record as it is now.
-	Look(ctx context.Context) (tokenstore.Token, error)
+// A Right is the right to mint, which one process has at a time.
+type Right interface {
+	// Read returns the record as it is under the right.
+	Read(ctx context.Context) (State, error)
 
-	// Refusal returns what was kept of the last refusal, or nil.
-	Refusal(ctx context.Context) *codec.Failure
+	// Begin is called just before mint. It returns how long mint may run.
+	Begin() time.Duration
 
-	// Keep keeps a refusal.
-	Keep(ctx context.Context, f *codec.Failure) error
+	// Left returns for how long storing the result may be tried.
+	Left() time.Duration
 
-	// Update changes the record: change is called with it as it is, under the
-	// store's own lock, and returns what it shall be.
-	Update(ctx context.Context, change func(now tokenstore.Token) (tokenstore.Token, error)) error
+	// Commit calls plan with the record as it is, stores the fields that plan returns
+	// unless the plan is to begin again, and returns the fields as stored.
+	Commit(ctx context.Context, plan func(now codec.Fields) rules.RefreshPlan) (codec.Fields, error)
 
-	// Release gives the right back. What was kept of a refusal is forgotten unless
-	// keep is set.
-	Release(keep bool)
+	// Release gives the right back, if it was not given back by Commit, and keeps a
+	// refusal for others. With keep as Read returned it, or nil, it stores none.
+	Release(ctx context.Context, keep *codec.Failure)
 }
 
-// A Refresher is the refreshes of one store.
-type Refresher struct {
-	LeaseTTL    time.Duration // how long mint may take
-	LockTimeout time.Duration // how long a write waits for others
-	Now         func() time.Time
-	Logger      *slog.Logger
+// An Engine runs the refreshes of one store. Its exported fields must be set.
+type Engine struct {
+	Store    string        // the kind of store, for the log
+	Attempts int           // how often a refresh begins again
+	Grace    time.Duration // how long a refusal after a take-over counts at least
 
-	store   string
-	flights flight.Group[tokenstore.Token]
+	Digest func(parts ...string) string // of credentials
+	Now    func() time.Time
+	Wait   func(context.Context, time.Duration) error
+	Logger *slog.Logger
+
+	flights flight.Group[codec.Fields]
 }
 
-// New returns the Refresher of a store, which is of the kind that is named, with
-// defaults in place of zero values. It checks the others.
-func New(store string, leaseTTL, lockTimeout time.Duration, now func() time.Time, logger *slog.Logger) (*Refresher, error) {
-	r := &Refresher{
-		LeaseTTL:    cmp.Or(leaseTTL, defaultLeaseTTL),
-		LockTimeout: cmp.Or(lockTimeout, defaultLockTimeout),
-		Now:         now,
-		Logger:      logger,
-		store:       store,
-	}
-	switch {
-	case r.LeaseTTL < minLeaseTTL:
-		return nil, fmt.Errorf("%s: LeaseTTL is %v, the least is %v", store, leaseTTL, minLeaseTTL)
-	case r.LockTimeout < 0:
-		return nil, fmt.Errorf("%s: LockTimeout is %v", store, lockTimeout)
-	}
-	if now == nil {
-		r.Now = time.Now
-	}
-	if logger == nil {
-		r.Logger = slog.New(slog.DiscardHandler)
-	}
-	return r, nil
-}
-
-// Refresh is what tokenstore.Refresher says, for the record with the ID.
-func (r *Refresher) Refresh(ctx context.Context, id string, record Record, stale tokenstore.Secret, mint Mint) (tokenstore.Token, error) {
+// Refresh returns the record with the ID, with an access token other than stale. See
+// tokenstore.Refresher.
+func (e *Engine) Refresh(ctx context.Context, id, stale string, r Record, mint Mint) (codec.Fields, error) {
 	if err := ctx.Err(); err != nil {
-		return tokenstore.Token{}, err
+		return codec.Fields{}, err
 	}
 	if id == "" || mint == nil {
-		return tokenstore.Token{}, fmt.Errorf("%w: Refresh needs an ID and a function", tokenstore.ErrInvalidToken)
+		return codec.Fields{}, fmt.Errorf("%w: Refresh needs an ID and a function", rules.ErrInvalidToken)
 	}
-	if err := tokenstore.Validate(tokenstore.Token{ID: id}); err != nil {
-		return tokenstore.Token{}, err
+	if err := rules.Validate(codec.Fields{ID: id}); err != nil {
+		return codec.Fields{}, err
 	}
-	one := refresh{Refresher: r, Record: record, id: id, stale: stale, mint: mint}
-	return r.flights.Do(ctx, id, func() (tokenstore.Token, bool, error) {
-		t, err := one.run(ctx)
-		return t, ctx.Err() != nil && t.AccessToken == "", err
-	}, func(t tokenstore.Token, err error) bool {
-		// The leader's context is not ours, and neither is what it found stale.
-		return err != nil || t.AccessToken != stale
+	c := call{Engine: e, record: r, id: id, stale: stale, mint: mint}
+	return e.flights.Do(ctx, id, func() (codec.Fields, bool, error) {
+		f, err := c.run(ctx)
+		return f, ctx.Err() != nil && f.AccessToken == "", err
+	}, func(f codec.Fields, err error) bool {
+		// The context of the leader was another one, and so was its stale token.
+		return err != nil || f.AccessToken != stale
 	})
 }
 
-// A refresh is one Refresh of one process.
-type refresh struct {
-	*Refresher
-	Record
-	id    string
-	stale tokenstore.Secret
-	mint  Mint
+// A call is one Refresh of one process.
+type call struct {
+	*Engine
+	record Record
+	id     string
+	stale  string
+	mint   Mint
 }
 
-// errReplaced means that the credentials which mint used are not the record's any
-// more, and what it brought is not worth keeping.
+// Outcomes of an attempt that is not the last.
+var (
+	errStale = errors.New("the newest state of the record decides")
+	errHeld  = errors.New("another process has the right to mint")
+)
+
+// run returns the record once it has a fresh token, from whichever process.
+func (c *call) run(ctx context.Context) (codec.Fields, error) {
+	pauses := backoff.Sequence{Pause: 32 * time.Millisecond, Longest: time.Second}
+	newest := false
+	for lost := 0; lost < c.Attempts; {
+		now, err := c.record.Read(ctx, newest)
+		if err != nil || c.fresh(now.Fields) {
+			return now.Fields, err
+		}
+		f, err := c.attempt(ctx, now)
+		var again Again
+		switch {
+		case errors.Is(err, errStale):
+			newest = true
+		case errors.Is(err, errHeld):
+			newest, lost = false, 0
+		case errors.As(err, &again):
+			newest = true
+			if lost++; lost == c.Attempts {
+				break
+			}
+			if err := c.Wait(ctx, pauses.Next()); err != nil {
+				return codec.Fields{}, err
+			}
+		default:
+			return f, err
+		}
+	}
+	return codec.Fields{}, fmt.Errorf("%w: in each of %d attempts", driver.ErrConflict, c.Attempts)
+}
+
+func (c *call) fresh(f codec.Fields) bool { return rules.Fresh(f, c.stale, c.Now()) }
+
+// attempt takes the right to mint for the record that was read, and uses it.
+func (c *call) attempt(ctx context.Context, now State) (codec.Fields, error) {
+	var right Right
+	_, err := c.refused(ctx, now)
+	if err != nil {
+		err = IfCurrent{err}
+	} else {
+		right, err = c.record.Take(ctx)
+	}
+	var doubtful IfCurrent
+	switch {
+	case errors.As(err, &doubtful) && now.Stale:
+		return codec.Fields{}, errStale
+	case errors.As(err, &doubtful):
+		return codec.Fields{}, doubtful.Err
+	case err != nil:
+		return codec.Fields{}, err
+	case right == nil:
+		return codec.Fields{}, errHeld
+	}
+	return c.use(ctx, right)
+}
+
+// use mints under the right, and stores the result.
+func (c *call) use(ctx context.Context, right Right) (codec.Fields, error) {
+	var keep *codec.Failure
+	defer func() { right.Release(ctx, keep) }() // even if mint panics or ends its goroutine
+	now, err := right.Read(ctx)
+	if err != nil || c.fresh(now.Fields) {
+		// A process that had the right before, or a save, brought it.
+		return now.Fields, err
+	}
+	last, err := c.refused(ctx, now)
+	if err != nil {
+		keep = last
+		return codec.Fields{}, err
+	}
+	left := right.Begin()
+	if left <= 0 {
+		return codec.Fields{}, Again{fmt.Errorf("%w: the lease has lapsed", driver.ErrConflict)}
+	}
+	minted, err := c.ask(ctx, now.Fields, left)
+	if err != nil {
+		keep, err = c.failed(ctx, now, last, err)
+		return codec.Fields{}, err
+	}
+	// The result may be the only copy of a new refresh token: it is stored even if the
+	// caller has gone.
+	storeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), right.Left())
+	defer cancel()
+	return c.commit(storeCtx, right, now.Fields, minted)
+}
+
+// ask calls mint, whose context ends after left.
+func (c *call) ask(ctx context.Context, used codec.Fields, left time.Duration) (codec.Fields, error) {
+	ctx, cancel := context.WithTimeout(ctx, left)
+	defer cancel()
+	minted, err := c.mint(ctx, used)
+	if err == nil {
+		err = rules.Validate(minted)
+	}
+	if err == nil && minted.AccessToken == "" {
+		err = fmt.Errorf("%w: the answer has no access token", rules.ErrInvalidToken)
+	}
+	return minted, err
+}
+
+// credentials returns a digest of the fields that a refusal is about.
+func (c *call) credentials(f codec.Fields) string {
+	return c.Digest(f.ClientID, f.ClientSecret, f.RefreshToken, f.GrantToken)
+}
+
+// refused returns the last refusal that is kept, and an error if it still counts.
+func (c *call) refused(ctx context.Context, now State) (last *codec.Failure, err error) {
+	if now.Refusal == nil {
+		return nil, nil
+	}
+	last = now.Refusal(ctx)
+	if a, ok := refusal.Counts(last, c.credentials(now.Fields), c.Now()); ok {
+		err = a
+	}
+	return last, err
+}
+
+// failed returns what is kept after mint has failed, and the error of the refresh.
+func (c *call) failed(ctx context.Context, used State, last *codec.Failure, err error) (*codec.Failure, error) {
+	keep := last
+	if a, ok := errors.AsType[refusal.Answer](err); ok {
+		if f := refusal.Keep(last, a, c.credentials(used.Fields), c.Now()); f != nil {
+			keep = f
+			if used.Abandoned {
+				err = c.soften(f)
+			}
+		}
+	}
+	if ctx.Err() != nil {
+		return keep, ctx.Err()
+	}
+	return keep, MintError{err}
+}
+
+// soften makes a refusal after a take-over temporary. The former holder may have used
+// up the credential, and be about to store the tokens that it got.
+func (c *call) soften(f *codec.Failure) refusal.Answer {
+	now := c.Now()
+	if f.Permanent {
+		f.Permanent, f.Retry = false, now.Add(c.Grace).UnixMilli()
+	}
+	return refusal.Answer{Code: f.Code, RetryAfter: time.UnixMilli(f.Retry).Sub(now)}
+}
+
 var errReplaced = errors.New("the credentials were replaced meanwhile")
 
-// run returns the token as soon as there is a fresh one, whoever made it.
-func (r *refresh) run(ctx context.Context) (tokenstore.Token, error) {
-	for range attempts {
-		t, err := r.once(ctx)
-		if !errors.Is(err, errReplaced) {
-			return t, err
-		}
-	}
-	return tokenstore.Token{}, fmt.Errorf("%w: %w", tokenstore.ErrConflict, errReplaced)
-}
-
-// once returns a fresh token, or fails with errReplaced if it has to be tried
-// again.
-func (r *refresh) once(ctx context.Context) (tokenstore.Token, error) {
-	lock, t, err := r.acquire(ctx)
-	if lock == nil {
-		return t, err
-	}
-	keep := false // whether a refusal is of use to others
-	defer func() { lock.Release(keep) }()
-	// Others may have been here while this one waited.
-	current, err := lock.Look(ctx)
-	if err != nil || r.good(current) {
-		return current, err
-	}
-	last := lock.Refusal(ctx)
-	if err := refused(last, current, r.Now()); err != nil {
-		keep = true
-		return tokenstore.Token{}, err
-	}
-
-	minted, err := r.ask(ctx, current)
-	if err != nil {
-		keep = last != nil
-		if refused := kept(last, current, err, r.Now()); refused != nil {
-			keep = true
-			if err := r.keep(ctx, lock, refused); err != nil {
-				r.Logger.WarnContext(ctx, r.store+": a refusal could not be kept", "id", r.id)
-			}
-		}
-		if ctx.Err() != nil {
-			return tokenstore.Token{}, ctx.Err()
-		}
-		// It is not the store's, and gets no class.
-		return tokenstore.Token{}, &tokenstore.Error{Op: "refresh", Store: r.store, ID: r.id, Err: err}
-	}
-	storeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.LeaseTTL)
-	defer cancel()
-	return r.commit(storeCtx, lock, current, minted)
-}
-
-// keep keeps a refusal. It does not hold up a caller whose context is done.
-func (r *refresh) keep(ctx context.Context, lock Lock, refused *codec.Failure) error {
-	ctx, cancel := backoff.Outlast(ctx, keepTime, r.LockTimeout)
-	defer cancel()
-	return lock.Keep(ctx, refused)
-}
-
-// ask calls mint for the record.
-func (r *refresh) ask(ctx context.Context, current tokenstore.Token) (tokenstore.Token, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.LeaseTTL)
-	defer cancel()
-	minted, err := r.mint(ctx, current)
-	if err != nil {
-		return tokenstore.Token{}, err
-	}
-	if err := tokenstore.Validate(minted); err != nil {
-		return tokenstore.Token{}, err
-	}
-	if minted.AccessToken == "" {
-		return tokenstore.Token{}, fmt.Errorf("%w: the answer has no access token", tokenstore.ErrInvalidToken)
-	}
-	return minted, nil
-}
-
-// acquire takes the right to refresh the record. It returns no lock, but the
-// token, if there is a fresh one meanwhile.
-func (r *refresh) acquire(ctx context.Context) (Lock, tokenstore.Token, error) {
-	t, err := r.Look(ctx)
-	if err != nil || r.good(t) {
-		return nil, t, err
-	}
-	patience := r.LeaseTTL + r.LockTimeout
-	waiting, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	poll := backoff.Sequence{Pause: firstPoll, Longest: lastPoll}
-	for {
-		lock, err := r.TryLock(ctx)
-		if lock != nil || err != nil {
-			return lock, tokenstore.Token{}, err
-		}
-		if err := backoff.Sleep(waiting, poll.Next()); err != nil {
-			if ctx.Err() == nil {
-				err = fmt.Errorf("%w: another process has been refreshing it for %v", tokenstore.ErrUnavailable, patience)
-			}
-			return nil, tokenstore.Token{}, err
-		}
-		// The result is there before the lock is free.
-		if t, err = r.Look(ctx); err != nil || r.good(t) {
-			return nil, t, err
-		}
-	}
-}
-
-func (r *refresh) good(t tokenstore.Token) bool { return tokenstore.Fresh(t, r.stale, r.Now()) }
-
 // commit stores what mint returned for the record used.
-func (r *refresh) commit(ctx context.Context, lock Lock, used, minted tokenstore.Token) (tokenstore.Token, error) {
-	usable := tokenstore.PlanRefresh(used, used, minted, r.stale, r.Now()).Token
-	poll := backoff.Sequence{Pause: firstCommit, Longest: lastCommit}
+func (c *call) commit(ctx context.Context, right Right, used, minted codec.Fields) (codec.Fields, error) {
+	usable := rules.PlanRefresh(used, used, minted, c.stale, c.Now()).Fields
+	pauses := backoff.Sequence{Pause: 4 * time.Millisecond, Longest: time.Second}
 	for {
-		t, err := r.commitOnce(ctx, lock, used, minted)
+		var plan rules.RefreshPlan
+		stored, err := right.Commit(ctx, func(now codec.Fields) rules.RefreshPlan {
+			plan = rules.PlanRefresh(used, now, minted, c.stale, c.Now())
+			return plan
+		})
 		switch {
-		case err == nil, errors.Is(err, errReplaced):
-			return t, err
-		case errors.Is(err, tokenstore.ErrNotFound):
-			return usable, fmt.Errorf("%w: the record was deleted meanwhile: %w", tokenstore.ErrNotPersisted, err)
-		case errors.Is(err, tokenstore.ErrUnavailable), errors.Is(err, tokenstore.ErrConflict), errors.Is(err, tokenstore.ErrCorrupt):
-			// The record could be read when mint was called: if it is corrupt now,
-			// an SDK is probably in the middle of writing it.
-			if backoff.Sleep(ctx, poll.Next()) == nil {
-				continue
+		case err == nil && plan.Again:
+			return codec.Fields{}, Again{errReplaced}
+		case err == nil:
+			return stored, nil
+		case errors.Is(err, driver.ErrNotFound):
+			return usable, fmt.Errorf("%w: the record was deleted meanwhile: %w", ErrNotPersisted, err)
+		case final(err), c.Wait(ctx, pauses.Next()) != nil:
+			c.Logger.ErrorContext(ctx, c.Store+": a refreshed token was not stored", "id", c.id)
+			if ctx.Err() != nil {
+				// The time of the commit is up, not that of the caller.
+				return usable, fmt.Errorf("%w: %w: %v", ErrNotPersisted, driver.ErrUnavailable, err)
 			}
+			return usable, fmt.Errorf("%w: %w", ErrNotPersisted, err)
 		}
-		r.Logger.ErrorContext(ctx, r.store+": a refreshed token was not stored", "id", r.id)
-		if ctx.Err() != nil {
-			// It is not the caller's context whose time is up.
-			return usable, fmt.Errorf("%w: %w: %v", tokenstore.ErrNotPersisted, tokenstore.ErrUnavailable, err)
-		}
-		return usable, fmt.Errorf("%w: %w", tokenstore.ErrNotPersisted, err)
 	}
 }
 
-// commitOnce tries to store what mint returned for the record used, which may
-// have been changed since mint used it.
-func (r *refresh) commitOnce(ctx context.Context, lock Lock, used, minted tokenstore.Token) (t tokenstore.Token, err error) {
-	err = lock.Update(ctx, func(now tokenstore.Token) (tokenstore.Token, error) {
-		plan := tokenstore.PlanRefresh(used, now, minted, r.stale, r.Now())
-		if plan.Again {
-			return now, errReplaced
+// final reports whether an error of a commit stays the same in another attempt. A
+// record that cannot be read is not final: mint got it, and an SDK may be writing it.
+func final(err error) bool {
+	for _, class := range []error{driver.ErrDenied, driver.ErrRefused, rules.ErrTooLarge, rules.ErrInvalidToken, rules.ErrIDMismatch, rules.ErrAmbiguous} {
+		if errors.Is(err, class) {
+			return true
 		}
-		t = plan.Token
-		return t, nil
-	})
-	return t, err
+	}
+	return false
 }

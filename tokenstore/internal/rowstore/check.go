@@ -65,7 +65,7 @@ func (s *Store) checkRows(ctx context.Context, o tokenstore.CheckOptions, corrup
 		}
 		var problems []problem
 		if err == nil {
-			problems = rows.problems(s.anyID)
+			problems = rows.problems(s.o.AnyID)
 			if o.MergeDuplicates && slices.ContainsFunc(problems, problem.mergeable) {
 				problems, err = s.merge(ctx, problems)
 			}
@@ -116,7 +116,7 @@ func (r *Rows) problems(anyID bool) []problem {
 // writers, and returns the problems with what has become of them.
 func (s *Store) merge(ctx context.Context, problems []problem) ([]problem, error) {
 	err := s.table.Update(ctx, nil, func(ctx context.Context, rows *Rows) (bool, error) {
-		problems = rows.problems(s.anyID)
+		problems = rows.problems(s.o.AnyID)
 		return rows.merge(ctx, problems)
 	})
 	if ctx.Err() != nil {

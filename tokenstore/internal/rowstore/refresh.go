@@ -3,101 +3,159 @@ package rowstore
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/refusal"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/backoff"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/refreshing"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
+
+const (
+	attempts = 10          // of a refresh whose credentials are replaced meanwhile
+	keepTime = time.Second // for keeping a refusal after the caller's context is done
+
+	// Pauses of a process that waits for the lock of another one.
+	firstPoll = 500 * time.Microsecond
+	lastPoll  = 50 * time.Millisecond
+)
+
+// engine returns the refreshes of a store.
+func engine(store string, o Options) *refreshing.Engine {
+	return &refreshing.Engine{
+		Store: store, Attempts: attempts, Grace: o.LeaseTTL,
+		Digest: refusal.Digest, Now: o.Now, Wait: backoff.Sleep, Logger: o.Logger,
+	}
+}
 
 // Refresh implements tokenstore.Refresher.
 func (s *Store) Refresh(ctx context.Context, id string, stale tokenstore.Secret, mint func(context.Context, tokenstore.Token) (tokenstore.Token, error)) (tokenstore.Token, error) {
-	t, err := s.refresher.Refresh(ctx, id, &record{Store: s, id: id}, stale, mint)
-	return t, s.Wrap("refresh", id, err)
+	f, err := s.engine.Refresh(ctx, id, string(stale), &record{Store: s, id: id},
+		refreshing.MintOf(mint, tokenstore.FromFields, tokenstore.Token.Fields))
+	return tokenstore.FromFields(f), s.Wrap("refresh", id, err)
 }
 
-// A record is the record with an ID, as one Refresh sees it.
+// A record is the record with an ID in one call of Refresh.
 type record struct {
 	*Store
-	id   string
-	rows *Rows // of the last Look
+	id    string
+	rows  *Rows     // of the last Read
+	since time.Time // when the wait for another process's lock began
+	polls backoff.Sequence
 }
 
-// Look implements refreshing.Record.
-func (r *record) Look(ctx context.Context) (t tokenstore.Token, err error) {
+// Read implements refreshing.Record.
+func (r *record) Read(ctx context.Context, _ bool) (s refreshing.State, err error) {
 	if r.rows == nil || r.rows.Current == nil || !r.rows.Current() {
 		if r.rows, err = r.table.Read(ctx, &codec.Fields{ID: r.id}); err != nil {
-			return tokenstore.Token{}, err
+			return s, err
 		}
 	}
-	return r.in(r.rows)
+	s.Fields, err = r.in(r.rows)
+	return s, err
 }
 
 // in returns the record as it is in rows.
-func (r *record) in(rows *Rows) (tokenstore.Token, error) {
+func (r *record) in(rows *Rows) (codec.Fields, error) {
 	i, err := rows.choose(codec.Fields{ID: r.id})
 	if err != nil {
-		return tokenstore.Token{}, err
+		return codec.Fields{}, err
 	}
-	return tokenstore.FromFields(rows.records[i].Fields), nil
+	return rows.records[i].Fields, nil
 }
 
-// TryLock implements refreshing.Record.
-func (r *record) TryLock(ctx context.Context) (refreshing.Lock, error) {
+// Take implements refreshing.Record.
+func (r *record) Take(ctx context.Context) (refreshing.Right, error) {
 	l, err := r.table.Lock(ctx, r.id)
-	if l == nil {
+	if l == nil && err == nil {
+		err = r.wait(ctx)
+	}
+	if l == nil || err != nil {
 		return nil, err
 	}
-	return right{r, l}, nil
+	r.since = time.Time{}
+	return &right{record: r, lock: l}, nil
+}
+
+// wait waits for the next look at the lock of another process.
+func (r *record) wait(ctx context.Context) error {
+	if r.since.IsZero() {
+		r.since, r.polls = time.Now(), backoff.Sequence{Pause: firstPoll, Longest: lastPoll}
+	}
+	patience := r.o.LeaseTTL + r.o.LockTimeout
+	left, pause := patience-time.Since(r.since), r.polls.Next()
+	err := backoff.Sleep(ctx, min(pause, left))
+	if err == nil && pause >= left {
+		err = fmt.Errorf("%w: another process has been refreshing it for %v", tokenstore.ErrUnavailable, patience)
+	}
+	return err
 }
 
 // A right is the right to refresh a record.
 type right struct {
 	record *record
 	lock   Lock
+	kept   *codec.Failure // the refusal that the lock has
 }
 
-// Look implements refreshing.Lock.
-func (r right) Look(ctx context.Context) (tokenstore.Token, error) {
+// Read implements refreshing.Right.
+func (r *right) Read(ctx context.Context) (s refreshing.State, err error) {
 	rows, err := r.lock.Read(ctx, &codec.Fields{ID: r.record.id})
 	if err != nil {
-		return tokenstore.Token{}, err
+		return s, err
 	}
-	return r.record.in(rows)
+	s.Fields, err = r.record.in(rows)
+	s.Refusal = r.refusal
+	return s, err
 }
 
-// Refusal implements refreshing.Lock.
-func (r right) Refusal(ctx context.Context) *codec.Failure {
+func (r *right) refusal(ctx context.Context) *codec.Failure {
 	var f codec.Failure
-	if json.Unmarshal([]byte(r.lock.Note(ctx)), &f) != nil {
-		return nil
+	if json.Unmarshal([]byte(r.lock.Note(ctx)), &f) == nil {
+		r.kept = &f
 	}
-	return &f
+	return r.kept
 }
 
-// Keep implements refreshing.Lock.
-func (r right) Keep(ctx context.Context, f *codec.Failure) error {
-	text, err := json.Marshal(f)
-	if err != nil {
-		return err
-	}
-	return r.lock.SetNote(ctx, string(text))
-}
+// Begin implements refreshing.Right.
+func (r *right) Begin() time.Duration { return r.record.o.LeaseTTL }
 
-// Update implements refreshing.Lock.
-func (r right) Update(ctx context.Context, change func(tokenstore.Token) (tokenstore.Token, error)) error {
+// Left implements refreshing.Right.
+func (r *right) Left() time.Duration { return r.record.o.LeaseTTL }
+
+// Commit implements refreshing.Right.
+func (r *right) Commit(ctx context.Context, plan func(codec.Fields) rules.RefreshPlan) (stored codec.Fields, err error) {
 	like := codec.Fields{ID: r.record.id}
-	return r.lock.Update(ctx, &like, func(ctx context.Context, rows *Rows) (bool, error) {
+	err = r.lock.Update(ctx, &like, func(ctx context.Context, rows *Rows) (bool, error) {
 		i, err := rows.choose(like)
 		if err != nil {
 			return false, err
 		}
-		t, err := change(tokenstore.FromFields(rows.records[i].Fields))
-		if err != nil || t.Fields() == rows.records[i].Fields {
-			return false, err
+		p := plan(rows.records[i].Fields)
+		stored = p.Fields
+		if p.Again || !p.Changed {
+			return false, nil
 		}
-		return true, rows.Put(ctx, i, t.Fields())
+		return true, rows.Put(ctx, i, stored)
 	})
+	return stored, err
 }
 
-// Release implements refreshing.Lock.
-func (r right) Release(keep bool) { r.lock.Release(keep) }
+// Release implements refreshing.Right.
+func (r *right) Release(ctx context.Context, keep *codec.Failure) {
+	if keep != nil && keep != r.kept {
+		ctx, cancel := backoff.Outlast(ctx, keepTime, r.record.o.LockTimeout)
+		defer cancel()
+		text, err := json.Marshal(keep)
+		if err == nil {
+			err = r.lock.SetNote(ctx, string(text))
+		}
+		if err != nil {
+			r.record.o.Logger.WarnContext(ctx, r.record.name+": a refusal could not be kept", "id", r.record.id)
+		}
+	}
+	r.lock.Release(keep != nil)
+}

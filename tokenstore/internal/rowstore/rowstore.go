@@ -4,9 +4,12 @@
 package rowstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
@@ -67,10 +70,45 @@ type Lock interface {
 
 // A Store is a TokenStore on a Table.
 type Store struct {
-	name      string // of the kind of store, for errors
-	table     Table
-	refresher *refreshing.Refresher
-	anyID     bool
+	name   string // of the kind of store, for errors
+	table  Table
+	o      Options
+	engine *refreshing.Engine
+}
+
+// Options configures a Store.
+type Options struct {
+	AnyID       bool          // IDs need not be numbers
+	LeaseTTL    time.Duration // how long one refresh may take
+	LockTimeout time.Duration // how long a write waits for others
+	Now         func() time.Time
+	Logger      *slog.Logger
+}
+
+const (
+	defaultLeaseTTL    = 30 * time.Second
+	minLeaseTTL        = time.Second
+	defaultLockTimeout = time.Minute
+)
+
+// Complete returns o with defaults in place of zero values, for a store of the kind
+// that is named. It checks the other values.
+func (o Options) Complete(name string) (Options, error) {
+	o.LeaseTTL = cmp.Or(o.LeaseTTL, defaultLeaseTTL)
+	o.LockTimeout = cmp.Or(o.LockTimeout, defaultLockTimeout)
+	switch {
+	case o.LeaseTTL < minLeaseTTL:
+		return o, fmt.Errorf("%s: LeaseTTL is %v, the least is %v", name, o.LeaseTTL, minLeaseTTL)
+	case o.LockTimeout < 0:
+		return o, fmt.Errorf("%s: LockTimeout is %v", name, o.LockTimeout)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o, nil
 }
 
 var (
@@ -79,10 +117,9 @@ var (
 	_ tokenstore.ConditionalDeleter = (*Store)(nil)
 )
 
-// New returns a Store of the kind that is named. With anyID, the IDs of records need
-// not be numbers.
-func New(name string, table Table, refresher *refreshing.Refresher, anyID bool) *Store {
-	return &Store{name: name, table: table, refresher: refresher, anyID: anyID}
+// New returns a Store of the kind that is named. The options are complete.
+func New(name string, table Table, o Options) *Store {
+	return &Store{name: name, table: table, o: o, engine: engine(name, o)}
 }
 
 // Wrap returns the *tokenstore.Error of an operation.
