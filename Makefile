@@ -4,7 +4,7 @@ GO      ?= go
 FUZZ    ?= 30s
 LINT     = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VULN     = $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
-MODULES  = . integration
+MODULES  = . integration evidence
 
 # Memory for time: the tests allocate much and keep little.
 export GOGC ?= 400
@@ -30,12 +30,13 @@ test-fast: mariadb ## the tests of the module: no Docker, and no server but Mari
 	$(GO) test ./...
 
 test-evidence: ## every fault at every call, histories, budgets, a simulated month: in this process
-	$(GO) -C integration vet ./...
-	$(GO) -C integration test -parallel 8 -timeout 25m ./evidence/... ./fakes
+	$(GO) -C evidence vet ./...
+	$(GO) -C evidence test -parallel 8 -timeout 25m ./...
 
 # Named with a list of packages, go test would keep what a package prints to
 # itself: the line for each backend.
 test-integration: mariadb ## the suites on Vault's core, MariaDB and LocalStack, in containers where there is Docker
+	$(GO) -C integration vet ./...
 	$(GO) -C integration test -parallel 8 -timeout 25m
 
 full: ## the same at the sizes that take an hour or two: 200 rounds of races, 10,000 records, 200 kills
@@ -60,7 +61,7 @@ bench: ## calls and times of every operation, on the servers in this process
 	$(GO) test -run '^$$' -bench . -benchtime 100x ./vaultstore ./awssm ./gcpsm ./tokenstore/... ./initializer
 
 evidence: ## run what docs/evidence.md reports, and write it anew
-	$(GO) -C integration run ./evidence/report -out ../docs
+	$(GO) -C evidence run . -out ../docs
 
 tidy-check: ## go.mod and go.sum say what the code needs (that of vaultdev is pinned by hand)
 	@for m in $(MODULES); do (cd $$m && $(GO) mod tidy -diff) || exit 1; done

@@ -1,4 +1,4 @@
-package evidence
+package main
 
 import (
 	"flag"
@@ -6,16 +6,16 @@ import (
 )
 
 var (
-	doubles   = flag.Int("evidence.doubles", 700, "pairs of faults for each service")
-	histories = flag.Int("evidence.histories", 100, "histories of each service")
-	seed      = flag.Uint64("evidence.seed", 1, "the first seed of what is drawn at random")
+	pairs         = flag.Int("evidence.doubles", 700, "pairs of faults for each service")
+	someHistories = flag.Int("evidence.histories", 100, "histories of each service")
+	firstSeed     = flag.Uint64("evidence.seed", 1, "the first seed of what is drawn at random")
 )
 
 func TestEveryFaultAtEveryCall(t *testing.T) {
-	for _, service := range Names {
+	for _, service := range services {
 		t.Run(service, func(t *testing.T) {
 			t.Parallel()
-			cells, err := Matrix(t.Context(), service)
+			cells, err := matrix(t.Context(), service)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -32,10 +32,10 @@ func TestEveryFaultAtEveryCall(t *testing.T) {
 }
 
 func TestTwoFaults(t *testing.T) {
-	for _, service := range Names {
+	for _, service := range services {
 		t.Run(service, func(t *testing.T) {
 			t.Parallel()
-			wrong, err := Doubles(t.Context(), service, *doubles, *seed)
+			wrong, err := doubles(t.Context(), service, *pairs, *firstSeed)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -47,26 +47,26 @@ func TestTwoFaults(t *testing.T) {
 }
 
 func TestHistoriesAreLinearizable(t *testing.T) {
-	for _, service := range Names {
+	for _, service := range services {
 		t.Run(service, func(t *testing.T) {
 			t.Parallel()
-			checkHistories(t, service, Plain, *histories)
+			checkHistories(t, service, plain, *someHistories)
 		})
-		for _, under := range AllConditions {
-			if under.Behind && service == "vault" {
+		for _, under := range allConditions {
+			if under.behind && service == "vault" {
 				continue // the active node is never behind
 			}
-			t.Run(service+"/"+under.Name, func(t *testing.T) {
+			t.Run(service+"/"+under.name, func(t *testing.T) {
 				t.Parallel()
-				checkHistories(t, service, under, max(1, *histories/4))
+				checkHistories(t, service, under, max(1, *someHistories/4))
 			})
 		}
 	}
 }
 
-func checkHistories(t *testing.T, service string, under Conditions, runs int) {
+func checkHistories(t *testing.T, service string, under conditions, runs int) {
 	t.Helper()
-	operations, wrong, err := Histories(t.Context(), service, under, runs, *seed)
+	operations, wrong, err := runHistories(t.Context(), service, under, runs, *firstSeed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,12 +78,12 @@ func checkHistories(t *testing.T, service string, under Conditions, runs int) {
 
 // The same check finds what is broken.
 func TestHistoriesOfBrokenServicesAreNot(t *testing.T) {
-	for mistake := range Broken {
+	for mistake := range brokenServices {
 		t.Run(mistake, func(t *testing.T) {
 			t.Parallel()
 			for i := range uint64(50) {
 				svc := startBroken(mistake)
-				if _, err := linearizable(t.Context(), svc, Plain, i); err != nil {
+				if _, err := explained(t.Context(), svc, plain, i); err != nil {
 					t.Logf("found in history %d: %v", i+1, err)
 					return
 				}

@@ -2,12 +2,9 @@ package main
 
 import (
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/tokenkeep/tokenkeep/integration/evidence"
 )
 
 // sample are results in which nothing went wrong.
@@ -16,30 +13,30 @@ func sample() *results {
 		sizes:     sizes{tokens: []int{10, 1000}, instances: 100, doubles: 5, histories: 2, mistakes: 50, records: 20, many: 1000},
 		args:      []string{"-out", "../docs"},
 		began:     time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC),
-		cells:     map[string][]evidence.Cell{},
-		usage:     map[string]evidence.Usage{},
-		measured:  map[string][]evidence.Measured{},
-		stampedes: map[string][]evidence.Stampede{},
+		cells:     map[string][]cell{},
+		usage:     map[string]usage{},
+		measured:  map[string][]measurement{},
+		stampedes: map[string][]stampeded{},
 		mistaken:  map[string]int{"forgets": 3},
-		locals:    []evidence.Local{{Name: evidence.LocalSource}},
-		fresh:     evidence.Interval{Value: 1, Low: 0.9, High: 1.1},
+		locals:    []localCost{{Name: localSource}},
+		fresh:     interval{Value: 1, Low: 0.9, High: 1.1},
 	}
-	for _, service := range evidence.Names {
-		for _, f := range evidence.Faults() {
-			r.cells[service] = append(r.cells[service], evidence.Cell{Service: service, Operation: "find", Fault: f, Calls: 2})
+	for _, service := range services {
+		for f := range faults {
+			r.cells[service] = append(r.cells[service], cell{Service: service, Operation: "find", Fault: f, Calls: 2})
 		}
-		r.usage[service] = evidence.Usage{Service: service, Records: 20, Refreshes: 14_400, Versions: 3,
+		r.usage[service] = usage{Service: service, Records: 20, Refreshes: 14_400, Versions: 3,
 			Calls: map[string]int{"AccessSecretVersion": 14_400, "AddSecretVersion": 14_400, "TagResource": 14_400}}
 		for _, n := range r.tokens {
 			r.measured[service] = append(r.measured[service],
-				evidence.Measured{Service: service, Operation: evidence.ByUser, Contender: evidence.Tokenkeep, Tokens: n, Calls: 2, Ratio: evidence.Interval{Value: 1, Low: 1, High: 1}},
-				evidence.Measured{Service: service, Operation: evidence.ByUser, Contender: evidence.ListScan, Tokens: n, Calls: 1 + n, Ratio: evidence.Interval{Value: 9, Low: 8, High: 10}},
-				evidence.Measured{Service: service, Operation: evidence.ByUser, Contender: evidence.OneBlob, Tokens: n, Missing: "does not fit"})
+				measurement{Service: service, Operation: byUser, Contender: tokenkeep, Tokens: n, Calls: 2, Ratio: interval{Value: 1, Low: 1, High: 1}},
+				measurement{Service: service, Operation: byUser, Contender: listScan, Tokens: n, Calls: 1 + n, Ratio: interval{Value: 9, Low: 8, High: 10}},
+				measurement{Service: service, Operation: byUser, Contender: oneBlob, Tokens: n, Missing: "does not fit"})
 		}
 		for _, strict := range []bool{false, true} {
 			r.stampedes[service] = append(r.stampedes[service],
-				evidence.Stampede{Service: service, Contender: evidence.Tokenkeep, Strict: strict, Requests: 1, Usable: true},
-				evidence.Stampede{Service: service, Contender: evidence.PerUser, Strict: strict, Requests: 100, Failed: 90, Usable: !strict})
+				stampeded{Service: service, Contender: tokenkeep, Strict: strict, Requests: 1, Usable: true},
+				stampeded{Service: service, Contender: perUser, Strict: strict, Requests: 100, Failed: 90, Usable: !strict})
 		}
 	}
 	return r
@@ -57,7 +54,7 @@ func TestTheDocumentHasWhatWasMeasured(t *testing.T) {
 		"| the same by listing and scanning | 1,001 | 1,001 | 1,001 |",
 		"| of them without a token (with Get and Put) | 0 (90) | 0 (90) | 0 (90) |",
 		"| one fault at every call of every operation | 66 runs, 0 went wrong |",
-		"go -C integration run ./evidence/report -out ../docs\n",
+		"go -C evidence run . -out ../docs\n",
 		"| forgets | 3 |",
 		"does not fit",
 		"## What we could not prove",
@@ -88,27 +85,5 @@ func TestWhatWentWrongIsInTheDocumentAndInTheExitStatus(t *testing.T) {
 	}
 	if err := r.verdict(); err == nil || !strings.Contains(err.Error(), "aws runs with one fault") || !strings.Contains(err.Error(), "forgets") {
 		t.Errorf("the verdict is %v", err)
-	}
-}
-
-func TestThePlotsAreTheOnesThatTheDocumentShows(t *testing.T) {
-	t.Parallel()
-	r := sample()
-	folder := t.TempDir()
-	if err := r.plot(folder); err != nil {
-		t.Fatal(err)
-	}
-	files, err := filepath.Glob(filepath.Join(folder, "*.svg"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(r.document())
-	for _, file := range files {
-		if !strings.Contains(text, "(evidence/"+filepath.Base(file)+")") {
-			t.Errorf("%s is not shown", filepath.Base(file))
-		}
-	}
-	if shown := strings.Count(text, "]("+"evidence/"); shown != len(files) {
-		t.Errorf("the document shows %d plots, and there are %d", shown, len(files))
 	}
 }

@@ -1,4 +1,4 @@
-package evidence
+package main
 
 import (
 	"context"
@@ -10,27 +10,27 @@ import (
 
 // budgets are the calls of every operation of every contender among n tokens.
 func budgets(service string, n int) map[string]map[string]int {
-	all := ListBudget(service, n)
+	all := listBudget(service, n)
 	index := map[string]int{"aws": 2, "gcp": 3, "vault": 3}[service] // a probe, the index, and where it holds no records the record
 	renew := map[string]int{"aws": 6, "gcp": 7, "vault": 6}[service]
 	return map[string]map[string]int{
-		Tokenkeep: {ColdStart: 1, ByID: 1, ByClient: 1, ByUser: index, ByRefresh: index, ByAccess: index, SaveAccess: 4, Renew: renew, ListAll: all},
-		PerUser:   {ColdStart: 1, ByClient: 1, SaveAccess: 1, Renew: 2, ListAll: all},
-		OneBlob:   {ColdStart: 1, ByClient: 1, ByUser: 1, ByRefresh: 1, ByAccess: 1, SaveAccess: 2, Renew: 2, ListAll: 1},
-		ListScan:  {ByUser: all, ByRefresh: all, ByAccess: all},
-		Unindexed: {ByUser: all, ByRefresh: all, ByAccess: all},
+		tokenkeep: {coldStart: 1, byID: 1, byClient: 1, byUser: index, byRefresh: index, byAccess: index, saveAccess: 4, renewToken: renew, listAll: all},
+		perUser:   {coldStart: 1, byClient: 1, saveAccess: 1, renewToken: 2, listAll: all},
+		oneBlob:   {coldStart: 1, byClient: 1, byUser: 1, byRefresh: 1, byAccess: 1, saveAccess: 2, renewToken: 2, listAll: 1},
+		listScan:  {byUser: all, byRefresh: all, byAccess: all},
+		unindexed: {byUser: all, byRefresh: all, byAccess: all},
 	}
 }
 
 func TestEveryOperationMakesTheCallsOfItsBudget(t *testing.T) {
-	for _, service := range Names {
+	for _, service := range services {
 		t.Run(service, func(t *testing.T) {
 			t.Parallel()
-			all, err := Compare(t.Context(), service, CompareOptions{Tokens: []int{10, 100}})
+			all, err := compareAll(t.Context(), service, compareOptions{Tokens: []int{10, 100}})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(all) != 2*len(Operations)*len(Contenders) {
+			if len(all) != 2*len(comparedBy)*len(contenderNames) {
 				t.Errorf("%d were measured", len(all))
 			}
 			for _, m := range all {
@@ -58,18 +58,18 @@ func TestOneBlobOutgrowsASecret(t *testing.T) {
 }
 
 func TestOfAHundredInstancesOneAsksTheAuthorizationServer(t *testing.T) {
-	for _, service := range Names {
+	for _, service := range services {
 		t.Run(service, func(t *testing.T) {
 			t.Parallel()
-			all, err := Stampedes(t.Context(), service, 100, 0)
+			all, err := stampedes(t.Context(), service, 100, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, s := range all {
 				switch {
-				case s.Contender == Tokenkeep && (s.Requests != 1 || s.Failed != 0 || !s.Usable):
+				case s.Contender == tokenkeep && (s.Requests != 1 || s.Failed != 0 || !s.Usable):
 					t.Errorf("%+v", s)
-				case s.Contender == PerUser && s.Requests == 1:
+				case s.Contender == perUser && s.Requests == 1:
 					t.Errorf("nobody came second: there was no stampede: %+v", s)
 				}
 			}
@@ -79,14 +79,14 @@ func TestOfAHundredInstancesOneAsksTheAuthorizationServer(t *testing.T) {
 
 // Calls are counted, and the time is that of a network with 20 ms for each.
 func BenchmarkOperations(b *testing.B) {
-	for _, service := range Names {
+	for _, service := range services {
 		w, err := newWorld(b.Context(), service, worldOptions{users: 10})
 		if err != nil {
 			b.Fatal(err)
 		}
 		b.Cleanup(w.close)
 		w.meter.delay.Store(int64(20 * time.Millisecond))
-		for _, op := range Operations {
+		for _, op := range comparedBy {
 			for _, c := range w.contenders() {
 				if c.do[op] != nil {
 					b.Run(fmt.Sprintf("%s/%s/%s", service, op, c.name), func(b *testing.B) { w.bench(b, c, op) })
@@ -128,7 +128,7 @@ func TestARatioHasAnInterval(t *testing.T) {
 	if r != ratioOf(twice, once) {
 		t.Error("it is another one the second time")
 	}
-	if m := Median(slices.Concat(once, once[:1])); m != 99 {
+	if m := median(slices.Concat(once, once[:1])); m != 99 {
 		t.Errorf("the median is %d", m)
 	}
 }

@@ -1,4 +1,4 @@
-package evidence
+package main
 
 import (
 	"context"
@@ -10,42 +10,42 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
 )
 
-// CompareOptions says how much is measured.
-type CompareOptions struct {
+// compareOptions says how much is measured.
+type compareOptions struct {
 	Tokens []int         // how many there are
 	Delay  time.Duration // of each call of the service
 	Rounds int           // in which each contender has its turn; 0: calls are counted and nothing is timed
 	Long   int           // rounds in which a contender that takes over a second has its turn
 }
 
-// A Measured is one operation of one contender.
-type Measured struct {
+// A measurement is one operation of one contender.
+type measurement struct {
 	Service, Operation, Contender string
 	Tokens                        int
 
 	Missing string // why there is nothing else: it cannot be done
 	Calls   int    // of one operation
 	Times   []time.Duration
-	Ratio   Interval // of its time to that of tokenkeep; zero if it was not timed
+	Ratio   interval // of its time to that of tokenkeep; zero if it was not timed
 }
 
 // timedScan is the search that contenders who read everything are timed by. The
 // other searches make the same calls.
-const timedScan = ByUser
+const timedScan = byUser
 
 // timedList is how many tokens a list may have that is timed. Longer ones take as
 // much longer as they make more calls.
 const timedList = 1000
 
-// Compare measures the contenders on a service, in turns.
-func Compare(ctx context.Context, service string, opts CompareOptions) ([]Measured, error) {
-	var all []Measured
+// compareAll measures the contenders on a service, in turns.
+func compareAll(ctx context.Context, service string, opts compareOptions) ([]measurement, error) {
+	var all []measurement
 	for _, n := range opts.Tokens {
 		w, err := newWorld(ctx, service, worldOptions{users: n})
 		if err != nil {
 			return nil, err
 		}
-		for _, op := range Operations {
+		for _, op := range comparedBy {
 			measured, err := w.compare(ctx, op, opts)
 			if err != nil {
 				w.close()
@@ -59,17 +59,17 @@ func Compare(ctx context.Context, service string, opts CompareOptions) ([]Measur
 }
 
 // compare measures one operation.
-func (w *world) compare(ctx context.Context, op string, opts CompareOptions) ([]Measured, error) {
+func (w *world) compare(ctx context.Context, op string, opts compareOptions) ([]measurement, error) {
 	contenders := w.contenders()
-	measured := make([]Measured, len(contenders))
+	measured := make([]measurement, len(contenders))
 	var turns []int
 	rounds := make([]int, len(contenders))
 	for i, c := range contenders {
 		m := &measured[i]
-		*m = Measured{Service: w.name, Operation: op, Contender: c.name, Tokens: w.users}
+		*m = measurement{Service: w.name, Operation: op, Contender: c.name, Tokens: w.users}
 		if c.do[op] == nil {
 			m.Missing = "no"
-			if c.name == OneBlob && w.noBlob && op != ByID {
+			if c.name == oneBlob && w.noBlob && op != byID {
 				m.Missing = "does not fit"
 			}
 			continue
@@ -78,8 +78,8 @@ func (w *world) compare(ctx context.Context, op string, opts CompareOptions) ([]
 		if m.Calls, err = w.count(ctx, c, op); err != nil {
 			return nil, fmt.Errorf("%s: %s: %w", c.name, op, err)
 		}
-		scans := c.name == ListScan || c.name == Unindexed
-		if op == timedScan || !scans && (op != ListAll || w.users <= timedList) {
+		scans := c.name == listScan || c.name == unindexed
+		if op == timedScan || !scans && (op != listAll || w.users <= timedList) {
 			turns = append(turns, i)
 		}
 		rounds[i] = opts.Rounds
@@ -142,8 +142,8 @@ func (w *world) timed(ctx context.Context, c contender, op string) (time.Duratio
 	return time.Since(began), err
 }
 
-// A Stampede is what happens when many instances find one token expired.
-type Stampede struct {
+// A stampeded is what happens when many instances find one token expired.
+type stampeded struct {
 	Service, Contender string
 	Strict             bool // the authorization server rotates refresh tokens
 	Instances          int
@@ -158,12 +158,12 @@ type Stampede struct {
 // endpointTime is how long the authorization server takes.
 const endpointTime = 200 * time.Millisecond
 
-// Stampedes starts so many instances at once, each a process of its own, at an
+// stampedes starts so many instances at once, each a process of its own, at an
 // authorization server with Zoho's rules and at one that rotates refresh tokens.
-func Stampedes(ctx context.Context, service string, instances int, delay time.Duration) ([]Stampede, error) {
-	var all []Stampede
+func stampedes(ctx context.Context, service string, instances int, delay time.Duration) ([]stampeded, error) {
+	var all []stampeded
 	for _, strict := range []bool{false, true} {
-		for _, contender := range []string{Tokenkeep, PerUser} {
+		for _, contender := range []string{tokenkeep, perUser} {
 			s, err := stampede(ctx, service, contender, strict, instances, delay)
 			if err != nil {
 				return nil, fmt.Errorf("%s: stampede of %s: %w", service, contender, err)
@@ -174,8 +174,8 @@ func Stampedes(ctx context.Context, service string, instances int, delay time.Du
 	return all, nil
 }
 
-func stampede(ctx context.Context, service, name string, strict bool, instances int, delay time.Duration) (Stampede, error) {
-	s := Stampede{Service: service, Contender: name, Strict: strict, Instances: instances}
+func stampede(ctx context.Context, service, name string, strict bool, instances int, delay time.Duration) (stampeded, error) {
+	s := stampeded{Service: service, Contender: name, Strict: strict, Instances: instances}
 	w, err := newWorld(ctx, service, worldOptions{users: 10, strict: strict})
 	if err != nil {
 		return s, err
@@ -183,7 +183,7 @@ func stampede(ctx context.Context, service, name string, strict bool, instances 
 	defer w.close()
 	all := w.contenders()
 	c := all[slices.IndexFunc(all, func(c contender) bool { return c.name == name })]
-	if err := c.reset[Renew](ctx); err != nil {
+	if err := c.reset[renewToken](ctx); err != nil {
 		return s, err
 	}
 	w.zoho.Inject(func(zohoaccounts.Request) *zohoaccounts.Fault { return &zohoaccounts.Fault{Delay: endpointTime} })
@@ -193,7 +193,7 @@ func stampede(ctx context.Context, service, name string, strict bool, instances 
 	var work sync.WaitGroup
 	began := time.Now()
 	for i := range instances {
-		work.Go(func() { failed[i] = c.do[Renew](ctx) != nil })
+		work.Go(func() { failed[i] = c.do[renewToken](ctx) != nil })
 	}
 	work.Wait()
 	s.Took = time.Since(began)
@@ -214,7 +214,7 @@ func (w *world) usable(ctx context.Context, name string) (bool, error) {
 	w.zoho.Inject(nil)
 	w.zoho.Advance(betweenWrites)
 	r, err := w.getRow(ctx)
-	if name == Tokenkeep {
+	if name == tokenkeep {
 		t, e := w.store.FindTokenByID(ctx, w.wanted.ID)
 		r, err = rowOf(t), e
 	}

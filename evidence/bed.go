@@ -1,4 +1,4 @@
-package evidence
+package main
 
 import (
 	"bytes"
@@ -31,6 +31,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
 	"github.com/tokenkeep/tokenkeep/internal/fakegcp"
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
+	"github.com/tokenkeep/tokenkeep/internal/wholesend"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/vaultstore"
@@ -100,19 +101,39 @@ type bed struct {
 	meter *meter
 	bare  bare
 
-	driver func() (driver.Secrets, error)
-	forget func()                // the service's own list of requests, which grows
-	kept   func(name string) int // versions of a record that are there
-	close  func()
+	driver  func() (driver.Secrets, error)
+	advance func(time.Duration) // moves the service's clock
+	inject  func(s strike, hold <-chan struct{})
+	forget  func()                // the service's own list of requests, which grows
+	kept    func(name string) int // versions of a record that are there
+	close   func()
 }
 
+// services are in the order of the tables.
+var services = []string{"aws", "gcp", "vault"}
+
 // open returns a store as another process has it.
-func (b *bed) open(now func() time.Time) (*tokenstore.Store, error) {
+func (b *bed) open(opts *tokenstore.Options) (*tokenstore.Store, error) {
 	d, err := b.driver()
 	if err != nil {
 		return nil, err
 	}
-	return tokenstore.New(d, &tokenstore.Options{Now: now})
+	return tokenstore.New(d, opts)
+}
+
+// A clock is the real one, moved.
+type clock struct{ ahead atomic.Int64 }
+
+func (c *clock) Now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
+func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
+func (c *clock) set(d time.Duration)     { c.ahead.Store(int64(d)) }
+
+func total(counts map[string]int) int {
+	n := 0
+	for _, c := range counts {
+		n += c
+	}
+	return n
 }
 
 // A bare is what a program does that uses the service's own client: whole secrets,
@@ -131,7 +152,7 @@ const (
 	barePrefix   = "users" // of the secrets that a bare lists
 )
 
-// newBed starts a service on the given clock. With quotas it refuses, by that
+// newBed starts a service on the given clock, nil for the real one. With quotas it refuses, by that
 // clock, what is over those that are documented; whoever lists 10,000 records on
 // the real clock does without.
 func newBed(service string, now func() time.Time, quotas bool) (*bed, error) {
@@ -164,7 +185,12 @@ func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 		req.Body = http.NoBody
 	}
 	w := answer{header: http.Header{}, status: http.StatusOK}
-	p.handler.ServeHTTP(&w, req)
+	if broken := w.serve(p.handler, req); broken != nil {
+		return nil, broken
+	}
+	if err := r.Context().Err(); err != nil {
+		return nil, err
+	}
 	body := w.body.Bytes()
 	if w.status == http.StatusTooManyRequests || w.status == http.StatusBadRequest &&
 		(bytes.Contains(body, []byte("ThrottlingException")) || bytes.Contains(body, []byte("LimitExceededException"))) {
@@ -186,6 +212,17 @@ type answer struct {
 func (a *answer) Header() http.Header         { return a.header }
 func (a *answer) WriteHeader(status int)      { a.status = status }
 func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }
+
+// serve has the handler answer. It returns an error if that breaks off.
+func (a *answer) serve(h http.Handler, r *http.Request) (err error) {
+	defer func() {
+		if recover() == http.ErrAbortHandler {
+			err = io.ErrUnexpectedEOF
+		}
+	}()
+	h.ServeHTTP(a, r)
+	return nil
+}
 
 // awsRates are the calls a second that an account may make, by what they are
 // counted together with
@@ -233,16 +270,27 @@ func awsBed(m *meter, now func() time.Time, quotas bool) *bed {
 	if quotas {
 		limitRates(server)
 	}
-	client := awsClient("http://secretsmanager.example", inProcess{m, server, func(r *http.Request) string {
+	transport := inProcess{m, server, func(r *http.Request) string {
 		_, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
 		return operation
-	}})
+	}}
+	client := secretsmanager.New(secretsmanager.Options{
+		BaseEndpoint: aws.String("http://secretsmanager.example"),
+		Region:       "us-east-1",
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "evidence", SecretAccessKey: "evidence"}, nil
+		}),
+		Retryer:    aws.NopRetryer{}, // each fault reaches the adapter
+		HTTPClient: wholesend.Client{Doer: &http.Client{Transport: transport}},
+	})
 	return &bed{
-		name:   "aws",
-		meter:  m,
-		bare:   bareAWS{client},
-		driver: func() (driver.Secrets, error) { return awssm.NewDriver(client, recordPrefix, nil) },
-		forget: server.Reset,
+		name:    "aws",
+		meter:   m,
+		bare:    bareAWS{client},
+		driver:  func() (driver.Secrets, error) { return awssm.NewDriver(client, recordPrefix, nil) },
+		advance: server.Advance,
+		inject:  injectAWS(server),
+		forget:  server.Reset,
 		kept: func(name string) int {
 			n := 0
 			_ = m.free(func() error {
@@ -331,12 +379,14 @@ func gcpBed(m *meter, now func() time.Time, quotas bool) (*bed, error) {
 		return nil, err
 	}
 	return &bed{
-		name:   "gcp",
-		meter:  m,
-		bare:   bareGCP{client},
-		driver: func() (driver.Secrets, error) { return gcpsm.NewDriver(client, project, recordPrefix, nil) },
-		forget: server.Reset,
-		kept:   func(name string) int { return len(server.Active(project + "/secrets/" + recordPrefix + "-" + name)) },
+		name:    "gcp",
+		meter:   m,
+		bare:    bareGCP{client},
+		driver:  func() (driver.Secrets, error) { return gcpsm.NewDriver(client, project, recordPrefix, nil) },
+		advance: server.Advance,
+		inject:  injectGCP(server),
+		forget:  server.Reset,
+		kept:    func(name string) int { return len(server.Active(project + "/secrets/" + recordPrefix + "-" + name)) },
 		close: func() {
 			_ = client.Close()
 			server.Close()
@@ -412,11 +462,13 @@ func vaultBed(m *meter, now func() time.Time) (*bed, error) {
 	}
 	client.SetToken(fakevault.RootToken)
 	return &bed{
-		name:   "vault",
-		meter:  m,
-		bare:   bareVault{client},
-		driver: func() (driver.Secrets, error) { return vaultstore.NewDriver(client, "secret", recordPrefix, nil) },
-		forget: server.Reset,
+		name:    "vault",
+		meter:   m,
+		bare:    bareVault{client},
+		driver:  func() (driver.Secrets, error) { return vaultstore.NewDriver(client, "secret", recordPrefix, nil) },
+		advance: server.Advance,
+		inject:  injectVault(server),
+		forget:  server.Reset,
 		kept: func(name string) int {
 			n := 0
 			_ = m.free(func() error {

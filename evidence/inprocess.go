@@ -1,4 +1,4 @@
-package evidence
+package main
 
 import (
 	"context"
@@ -15,8 +15,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A Local is what a part of an operation costs that makes no call.
-type Local struct {
+// A localCost is what a part of an operation costs that makes no call.
+type localCost struct {
 	Name   string
 	Allocs int
 	Time   time.Duration // the median
@@ -24,19 +24,19 @@ type Local struct {
 
 // The parts that Locals measures.
 const (
-	LocalSelect   = "match: Select among 10 records"
-	LocalMerge    = "merge: Merge"
-	LocalPlan     = "match and merge: PlanSave among 10 records"
-	LocalEncode   = "encode: codec.JSON.Encode"
-	LocalDecode   = "decode: codec.JSON.Decode"
-	LocalFindID   = "memstore: FindTokenByID"
-	LocalFindUser = "memstore: FindToken by user and client (digest, decode, match)"
-	LocalFindAny  = "memstore: FindToken by refresh token"
-	LocalSaveSame = "memstore: SaveToken, unchanged"
-	LocalSave     = "memstore: SaveToken, a new access token (digest, match, merge, encode)"
-	LocalToken    = "initializer: Client.Token, fresh"
-	LocalSource   = "initializer: TokenSource, fresh"
-	LocalReuse    = "oauth2.ReuseTokenSource, fresh"
+	localSelect   = "match: Select among 10 records"
+	localMerge    = "merge: Merge"
+	localPlan     = "match and merge: PlanSave among 10 records"
+	localEncode   = "encode: codec.JSON.Encode"
+	localDecode   = "decode: codec.JSON.Decode"
+	localFindID   = "memstore: FindTokenByID"
+	localFindUser = "memstore: FindToken by user and client (digest, decode, match)"
+	localFindAny  = "memstore: FindToken by refresh token"
+	localSaveSame = "memstore: SaveToken, unchanged"
+	localSave     = "memstore: SaveToken, a new access token (digest, match, merge, encode)"
+	localToken    = "initializer: Client.Token, fresh"
+	localSource   = "initializer: TokenSource, fresh"
+	localReuse    = "oauth2.ReuseTokenSource, fresh"
 )
 
 type local struct {
@@ -80,43 +80,43 @@ func locals(ctx context.Context) ([]local, error) {
 	turn := 0
 	var merged tokenstore.Token
 	return []local{
-		{LocalSelect, func() error { _, err := tokenstore.Select(byUser, candidates); return err }},
-		{LocalMerge, func() error {
+		{localSelect, func() error { _, err := tokenstore.Select(byUser, candidates); return err }},
+		{localMerge, func() error {
 			merged = tokenstore.Merge(t, news[0])
 			if merged.AccessToken != news[0].AccessToken {
 				return errors.New("not merged")
 			}
 			return nil
 		}},
-		{LocalPlan, func() error { _, err := tokenstore.PlanSave(news[0], candidates); return err }},
-		{LocalEncode, func() error { _, err := codec.JSON.Encode(t.ID, record); return err }},
-		{LocalDecode, func() error { _, err := codec.JSON.Decode(t.ID, data); return err }},
-		{LocalFindID, func() error { _, err := store.FindTokenByID(ctx, t.ID); return err }},
-		{LocalFindUser, func() error { _, err := store.FindToken(ctx, byUser); return err }},
-		{LocalFindAny, func() error {
+		{localPlan, func() error { _, err := tokenstore.PlanSave(news[0], candidates); return err }},
+		{localEncode, func() error { _, err := codec.JSON.Encode(t.ID, record); return err }},
+		{localDecode, func() error { _, err := codec.JSON.Decode(t.ID, data); return err }},
+		{localFindID, func() error { _, err := store.FindTokenByID(ctx, t.ID); return err }},
+		{localFindUser, func() error { _, err := store.FindToken(ctx, byUser); return err }},
+		{localFindAny, func() error {
 			_, err := store.FindToken(ctx, tokenstore.Token{ClientID: t.ClientID, RefreshToken: t.RefreshToken})
 			return err
 		}},
-		{LocalSaveSame, func() error { _, err := store.SaveToken(ctx, byUser); return err }},
-		{LocalSave, func() error { turn++; _, err := store.SaveToken(ctx, news[turn%2]); return err }},
-		{LocalToken, func() error { _, err := client.Token(ctx); return err }},
-		{LocalSource, func() error { _, err := source.Token(); return err }},
-		{LocalReuse, func() error { _, err := reuse.Token(); return err }},
+		{localSaveSame, func() error { _, err := store.SaveToken(ctx, byUser); return err }},
+		{localSave, func() error { turn++; _, err := store.SaveToken(ctx, news[turn%2]); return err }},
+		{localToken, func() error { _, err := client.Token(ctx); return err }},
+		{localSource, func() error { _, err := source.Token(); return err }},
+		{localReuse, func() error { _, err := reuse.Token(); return err }},
 	}, nil
 }
 
-// Allocations returns how often the parts allocate. Nothing else may run.
-func Allocations(ctx context.Context) ([]Local, error) {
+// allocations returns how often the parts allocate. Nothing else may run.
+func allocations(ctx context.Context) ([]localCost, error) {
 	parts, err := locals(ctx)
 	if err != nil {
 		return nil, err
 	}
-	all := make([]Local, len(parts))
+	all := make([]localCost, len(parts))
 	for i, p := range parts {
 		for range 20 { // until what a save keeps of earlier ones is as long as it gets
 			err = errors.Join(err, p.do())
 		}
-		all[i] = Local{Name: p.name, Allocs: int(testing.AllocsPerRun(200, func() { err = errors.Join(err, p.do()) }))}
+		all[i] = localCost{Name: p.name, Allocs: int(testing.AllocsPerRun(200, func() { err = errors.Join(err, p.do()) }))}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.name, err)
 		}
@@ -124,23 +124,23 @@ func Allocations(ctx context.Context) ([]Local, error) {
 	return all, nil
 }
 
-// InProcess measures the parts, and how the fresh-token path compares with that of
+// measureLocal measures the parts, and how the fresh-token path compares with that of
 // oauth2.ReuseTokenSource: in so many rounds, in turns.
-func InProcess(ctx context.Context, rounds int) ([]Local, Interval, error) {
-	all, err := Allocations(ctx)
+func measureLocal(ctx context.Context, rounds int) ([]localCost, interval, error) {
+	all, err := allocations(ctx)
 	if err != nil {
-		return nil, Interval{}, err
+		return nil, interval{}, err
 	}
 	parts, err := locals(ctx)
 	if err != nil {
-		return nil, Interval{}, err
+		return nil, interval{}, err
 	}
 	sizes := make([]int, len(parts))
 	for i, p := range parts {
 		sizes[i] = 1
 		for took := time.Duration(0); took < batchTime; sizes[i] *= 2 {
 			if took, err = batch(p.do, sizes[i]); err != nil {
-				return nil, Interval{}, fmt.Errorf("%s: %w", p.name, err)
+				return nil, interval{}, fmt.Errorf("%s: %w", p.name, err)
 			}
 		}
 	}
@@ -149,15 +149,15 @@ func InProcess(ctx context.Context, rounds int) ([]Local, Interval, error) {
 		for i, p := range parts {
 			took, err := batch(p.do, sizes[i])
 			if err != nil {
-				return nil, Interval{}, fmt.Errorf("%s: %w", p.name, err)
+				return nil, interval{}, fmt.Errorf("%s: %w", p.name, err)
 			}
 			times[p.name] = append(times[p.name], took*million/time.Duration(sizes[i]))
 		}
 	}
 	for i := range all {
-		all[i].Time = Median(times[all[i].Name]) / million
+		all[i].Time = median(times[all[i].Name]) / million
 	}
-	return all, ratioOf(times[LocalSource], times[LocalReuse]), nil
+	return all, ratioOf(times[localSource], times[localReuse]), nil
 }
 
 const (

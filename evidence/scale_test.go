@@ -1,18 +1,18 @@
-package evidence
+package main
 
 import "testing"
 
 func TestFindAndSaveAmongTenThousandMakeTheCallsOfTen(t *testing.T) {
 	const many = 10_000
-	for _, service := range Names {
+	for _, service := range services {
 		t.Run(service, func(t *testing.T) {
 			t.Parallel()
-			scaled, listed, err := Scale(t.Context(), service, many, 0, 0)
+			scaled, listed, err := measureScale(t.Context(), service, many, 0, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, s := range scaled {
-				if want := budgets(service, few)[Tokenkeep][s.Operation]; s.Few != want || s.Many != want {
+				if want := budgets(service, few)[tokenkeep][s.Operation]; s.Few != want || s.Many != want {
 					t.Errorf("%s: %d calls among %d and %d among %d, want %d", s.Operation, s.Few, few, s.Many, many, want)
 				}
 			}
@@ -24,8 +24,8 @@ func TestFindAndSaveAmongTenThousandMakeTheCallsOfTen(t *testing.T) {
 }
 
 func TestAllKeepsNoRecords(t *testing.T) { // not parallel: it looks at the heap
-	for _, service := range Names {
-		_, listed, err := Scale(t.Context(), service, 2000, 0, 0)
+	for _, service := range services {
+		_, listed, err := measureScale(t.Context(), service, 2000, 0, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package evidence
+package main
 
 import (
 	"math/rand/v2"
@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// An Interval is a ratio with its 95 % confidence interval.
-type Interval struct{ Value, Low, High float64 }
+// An interval is a ratio with its 95 % confidence interval.
+type interval struct{ Value, Low, High float64 }
 
 const resamples = 2000
 
 // ratioOf returns how much longer a took than b: the ratio of their medians, and
 // the interval that holds it in 95 % of all samples drawn anew from what was
 // measured (the percentile bootstrap). The draws are the same for the same input.
-func ratioOf(a, b []time.Duration) Interval {
+func ratioOf(a, b []time.Duration) interval {
 	r := rand.New(rand.NewPCG(1, 2))
 	draw := func(of []time.Duration) []time.Duration {
 		drawn := make([]time.Duration, len(of))
@@ -23,17 +23,17 @@ func ratioOf(a, b []time.Duration) Interval {
 		}
 		return drawn
 	}
-	ratio := func(a, b []time.Duration) float64 { return float64(Median(a)) / float64(Median(b)) }
+	ratio := func(a, b []time.Duration) float64 { return float64(median(a)) / float64(median(b)) }
 	all := make([]float64, resamples)
 	for i := range all {
 		all[i] = ratio(draw(a), draw(b))
 	}
 	slices.Sort(all)
-	return Interval{ratio(a, b), all[resamples*25/1000], all[resamples*975/1000]}
+	return interval{ratio(a, b), all[resamples*25/1000], all[resamples*975/1000]}
 }
 
-// Median returns the median of times that were measured.
-func Median(times []time.Duration) time.Duration {
+// median returns the median of times that were measured.
+func median(times []time.Duration) time.Duration {
 	sorted := slices.Sorted(slices.Values(times))
 	n := len(sorted)
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2

@@ -1,4 +1,4 @@
-package evidence
+package main
 
 import (
 	"cmp"
@@ -212,10 +212,10 @@ func outcomeOf(ctx context.Context, op operation) (o outcome, err error) {
 	return o, err
 }
 
-// A Cell is the outcome of one operation with one fault, at every call in turn.
-type Cell struct {
+// A cell is the outcome of one operation with one fault, at every call in turn.
+type cell struct {
 	Service, Operation string
-	Fault              Fault
+	Fault              fault
 	Calls              int // at how many calls
 	Failures           []string
 }
@@ -223,23 +223,23 @@ type Cell struct {
 // A planned fault strikes at the nth call of the operation, from 0.
 type planned struct {
 	at    int
-	fault Fault
+	fault fault
 }
 
-// Matrix breaks every call of every operation of a service in every way.
-func Matrix(ctx context.Context, service string) ([]Cell, error) {
-	var cells []Cell
+// matrix breaks every call of every operation of a service in every way.
+func matrix(ctx context.Context, service string) ([]cell, error) {
+	var cells []cell
 	for _, op := range operations {
 		calls, err := countCalls(ctx, service, op)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %s: %w", service, op.name, err)
 		}
-		row := make([]Cell, faults)
+		row := make([]cell, faults)
 		type job struct{ fault, at int }
 		var jobs []job
 		for f := range row {
-			row[f] = Cell{Service: service, Operation: op.name, Fault: Fault(f)}
-			if Fault(f) == Stale && service == "vault" {
+			row[f] = cell{Service: service, Operation: op.name, Fault: fault(f)}
+			if fault(f) == staleRead && service == "vault" {
 				continue // the active node does not lag; the standbys' lag is the adapter's tests' affair
 			}
 			row[f].Calls = calls
@@ -250,7 +250,7 @@ func Matrix(ctx context.Context, service string) ([]Cell, error) {
 		var mu sync.Mutex
 		err = parallel(len(jobs), func(i int) error {
 			j := jobs[i]
-			if err := strike(ctx, service, op, planned{j.at, Fault(j.fault)}); err != nil {
+			if err := try(ctx, service, op, planned{j.at, fault(j.fault)}); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				row[j.fault].Failures = append(row[j.fault].Failures, fmt.Sprintf("call %d: %v", j.at, err))
@@ -265,15 +265,15 @@ func Matrix(ctx context.Context, service string) ([]Cell, error) {
 	return cells, nil
 }
 
-// A Double is one run with two faults that went wrong.
-type Double struct {
+// A double is one run with two faults that went wrong.
+type double struct {
 	Seed               uint64
 	Service, Operation string
 	What               string
 }
 
-// Doubles breaks two calls of one operation, so many times, chosen by the seed.
-func Doubles(ctx context.Context, service string, runs int, seed uint64) ([]Double, error) {
+// doubles breaks two calls of one operation, so many times, chosen by the seed.
+func doubles(ctx context.Context, service string, runs int, seed uint64) ([]double, error) {
 	calls := map[string]int{}
 	for _, op := range operations {
 		n, err := countCalls(ctx, service, op)
@@ -283,47 +283,48 @@ func Doubles(ctx context.Context, service string, runs int, seed uint64) ([]Doub
 		calls[op.name] = n
 	}
 	var mu sync.Mutex
-	var wrong []Double
+	var wrong []double
 	err := parallel(runs, func(i int) error {
 		at := seed + uint64(i)
 		r := rand.New(rand.NewPCG(at, 0))
 		op := operations[r.IntN(len(operations))]
 		n := calls[op.name] + 2 // a fault may make it call more often
-		plan := []planned{{r.IntN(n), Fault(r.IntN(int(faults)))}, {r.IntN(n), Fault(r.IntN(int(faults)))}}
-		if err := strike(ctx, service, op, plan...); err != nil {
+		plan := []planned{{r.IntN(n), fault(r.IntN(int(faults)))}, {r.IntN(n), fault(r.IntN(int(faults)))}}
+		if err := try(ctx, service, op, plan...); err != nil {
 			mu.Lock()
 			defer mu.Unlock()
-			wrong = append(wrong, Double{at, service, op.name, fmt.Sprintf("%v at %d, %v at %d: %v", plan[0].fault, plan[0].at, plan[1].fault, plan[1].at, err)})
+			wrong = append(wrong, double{at, service, op.name, fmt.Sprintf("%v at %d, %v at %d: %v", plan[0].fault, plan[0].at, plan[1].fault, plan[1].at, err)})
 		}
 		return ctx.Err()
 	})
-	slices.SortFunc(wrong, func(a, b Double) int { return cmp.Compare(a.Seed, b.Seed) })
+	slices.SortFunc(wrong, func(a, b double) int { return cmp.Compare(a.Seed, b.Seed) })
 	return wrong, err
 }
 
 // countCalls returns how many calls an operation makes when nothing goes wrong.
 func countCalls(ctx context.Context, service string, op operation) (int, error) {
-	svc := Start[service]()
-	defer svc.close()
-	s, err := svc.prepared(ctx, nil)
+	b, err := newBed(service, nil, false)
 	if err != nil {
 		return 0, err
 	}
-	before := svc.calls()
-	if err := op.do(ctx, s); err != nil {
+	defer b.close()
+	s, err := b.prepared(ctx, nil)
+	if err != nil {
 		return 0, err
 	}
-	return svc.calls() - before, nil
+	b.meter.take()
+	err = op.do(ctx, s)
+	return total(b.meter.take()), err
 }
 
 // prepared returns a handle, with the given clock, on the records that every
 // operation begins with.
-func (svc *Service) prepared(ctx context.Context, now func() time.Time) (*tokenstore.Store, error) {
-	s, err := svc.open(&tokenstore.Options{LeaseTTL: leaseTTL, Now: now})
+func (b *bed) prepared(ctx context.Context, now func() time.Time) (*tokenstore.Store, error) {
+	s, err := b.open(&tokenstore.Options{LeaseTTL: leaseTTL, Now: now})
 	if err != nil {
 		return nil, err
 	}
-	return s, prepare(ctx, s, svc.advance)
+	return s, prepare(ctx, s, b.advance)
 }
 
 const (
@@ -332,88 +333,118 @@ const (
 	cellTime      = time.Minute
 )
 
-// strike does an operation with faults, and checks what it leaves.
-func strike(ctx context.Context, service string, op operation, plan ...planned) error {
+// A trial is one run of an operation with faults.
+type trial struct {
+	op           operation
+	plan         []planned
+	bed          *bed
+	now          clock // of the process
+	calls        atomic.Int64
+	dead, struck atomic.Bool
+}
+
+// try does an operation with faults, and checks what it leaves.
+func try(ctx context.Context, service string, op operation, plan ...planned) error {
 	ctx, cancel := context.WithTimeout(ctx, cellTime)
 	defer cancel()
-	expected, err := outcomes()
+	b, err := newBed(service, nil, false)
 	if err != nil {
 		return err
 	}
-	before, after := expected[op.name].before, expected[op.name].after
-	svc := Start[service]()
-	defer svc.close()
-	var now clock
-	s, err := svc.prepared(ctx, now.Now)
+	defer b.close()
+	t := &trial{op: op, plan: plan, bed: b}
+	s, err := b.prepared(ctx, t.now.Now)
 	if err != nil {
 		return fmt.Errorf("prepare: %w", err)
 	}
+	opErr := t.do(ctx, s)
+	if err := class(opErr, plan, t.dead.Load()); err != nil {
+		return err
+	}
+	return t.check(ctx, opErr)
+}
 
+// do does the operation, while the faults strike.
+func (t *trial) do(ctx context.Context, s *tokenstore.Store) error {
 	hold := make(chan struct{})
-	var n atomic.Int64
-	var dead, struck atomic.Bool
-	svc.inject(func() (Fault, bool) {
-		at := int(n.Add(1)) - 1
-		if dead.Load() {
-			return KilledBefore, true
+	t.bed.inject(t.strike, hold)
+	ctx, stop := t.until(ctx)
+	err := t.op.do(ctx, s)
+	stop()
+	close(hold)
+	t.bed.inject(nil, nil)
+	return err
+}
+
+// strike says what becomes of the next call.
+func (t *trial) strike() (fault, bool) {
+	at := int(t.calls.Add(1)) - 1
+	if t.dead.Load() {
+		return killedBefore, true
+	}
+	for _, p := range t.plan {
+		if p.at != at {
+			continue
 		}
-		for _, p := range plan {
-			if p.at == at {
-				struck.Store(true)
-				switch {
-				case p.fault.killed():
-					dead.Store(true)
-				case p.fault == ClockBack:
-					now.advance(-time.Hour)
-					continue
-				}
-				return p.fault, true
-			}
+		t.struck.Store(true)
+		if p.fault == clockBack {
+			t.now.advance(-time.Hour)
+			continue
 		}
-		return 0, false
-	}, hold)
-	opCtx, stop := context.WithCancel(ctx)
-	if slices.ContainsFunc(plan, func(p planned) bool { return p.fault.timedOut() }) {
-		opCtx, stop = context.WithTimeout(ctx, operationTime)
-	} else if slices.ContainsFunc(plan, func(p planned) bool { return p.fault.killed() }) {
-		// A process that is dead does not try again and again.
+		if p.fault.killed() {
+			t.dead.Store(true)
+		}
+		return p.fault, true
+	}
+	return 0, false
+}
+
+// until returns a context that ends when the caller's time is up, or soon after the
+// process has died: one that is dead does not try again and again.
+func (t *trial) until(ctx context.Context) (context.Context, context.CancelFunc) {
+	if t.has(fault.waits) {
+		return context.WithTimeout(ctx, operationTime)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	if t.has(fault.killed) {
 		go func() {
-			for !dead.Load() && opCtx.Err() == nil {
+			for !t.dead.Load() && ctx.Err() == nil {
 				<-time.After(time.Millisecond)
 			}
 			<-time.After(20 * time.Millisecond)
 			stop()
 		}()
 	}
-	opErr := op.do(opCtx, s)
-	stop()
-	close(hold)
-	svc.inject(nil, nil)
+	return ctx, stop
+}
 
-	if err := class(opErr, plan, dead.Load()); err != nil {
-		return err
-	}
-	svc.advance(2 * time.Hour) // what lags has arrived, and leases have lapsed
-	cold, err := svc.open(&tokenstore.Options{Now: func() time.Time { return time.Now().Add(time.Hour) }})
+func (t *trial) has(is func(fault) bool) bool {
+	return slices.ContainsFunc(t.plan, func(p planned) bool { return is(p.fault) })
+}
+
+// check reads what an operation has left as a process does that starts cold, and
+// does it again.
+func (t *trial) check(ctx context.Context, opErr error) error {
+	expected, err := outcomes()
 	if err != nil {
 		return err
 	}
-	left, err := state(ctx, cold)
-	for i := 0; i < 50 && op.partial && dead.Load() && errors.Is(err, tokenstore.ErrNotFound); i++ {
-		// Deletions beside the call at which the process died are still being
-		// done, after the list and before the look.
-		<-time.After(20 * time.Millisecond)
-		left, err = state(ctx, cold)
+	before, after := expected[t.op.name].before, expected[t.op.name].after
+	t.bed.advance(2 * time.Hour) // what lags has arrived, and leases have lapsed
+	cold, err := t.bed.open(&tokenstore.Options{Now: func() time.Time { return time.Now().Add(time.Hour) }})
+	if err != nil {
+		return err
 	}
+	left, err := t.state(ctx, cold)
 	switch {
 	case err != nil:
 		return fmt.Errorf("after %v: %w", opErr, err)
-	case opErr == nil && struck.Load() && !same(left, after) && !stale(plan):
+	case opErr == nil && t.struck.Load() && !same(left, after) && !stale(t.plan):
 		return fmt.Errorf("it reported success, and left\n%s", show(left))
-	case !same(left, before) && !same(left, after) && !(op.partial && part(left, before)):
+	case !same(left, before) && !same(left, after) && !(t.op.partial && partOf(left, before)):
 		return fmt.Errorf("after %v it left\n%s", opErr, show(left))
 	}
-	if err := op.do(ctx, cold); err != nil {
+	if err := t.op.do(ctx, cold); err != nil {
 		return fmt.Errorf("trying again after %v: %w", opErr, err)
 	}
 	if left, err = state(ctx, cold); err != nil || !same(left, after) {
@@ -422,8 +453,19 @@ func strike(ctx context.Context, service string, op operation, plan ...planned) 
 	return nil
 }
 
+// state returns what is left. Deletions beside the call at which a process died may
+// still be going on, after the list and before the look.
+func (t *trial) state(ctx context.Context, cold *tokenstore.Store) (map[string]string, error) {
+	left, err := state(ctx, cold)
+	for i := 0; i < 50 && t.op.partial && t.dead.Load() && errors.Is(err, tokenstore.ErrNotFound); i++ {
+		<-time.After(20 * time.Millisecond)
+		left, err = state(ctx, cold)
+	}
+	return left, err
+}
+
 func stale(plan []planned) bool {
-	return slices.ContainsFunc(plan, func(p planned) bool { return p.fault == Stale })
+	return slices.ContainsFunc(plan, func(p planned) bool { return p.fault == staleRead })
 }
 
 // class checks that an error is of a class that the documentation has for what
@@ -435,11 +477,11 @@ func class(err error, plan []planned, dead bool) error {
 	allowed := []error{tokenstore.ErrUnavailable}
 	for _, p := range plan {
 		switch {
-		case p.fault == Denied:
+		case p.fault == denied:
 			allowed = append(allowed, tokenstore.ErrDenied)
-		case p.fault.timedOut():
+		case p.fault.waits():
 			allowed = append(allowed, context.DeadlineExceeded)
-		case p.fault == Stale:
+		case p.fault == staleRead:
 			// What was true an hour ago is an answer, for a read.
 			allowed = append(allowed, tokenstore.ErrNotFound)
 		}
@@ -454,9 +496,9 @@ func class(err error, plan []planned, dead bool) error {
 	return fmt.Errorf("not a class that is documented for this: %w", err)
 }
 
-func same(a, b map[string]string) bool { return len(a) == len(b) && part(a, b) }
+func same(a, b map[string]string) bool { return len(a) == len(b) && partOf(a, b) }
 
-func part(a, of map[string]string) bool {
+func partOf(a, of map[string]string) bool {
 	for id, t := range a {
 		if of[id] != t {
 			return false

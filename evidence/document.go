@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/tokenkeep/tokenkeep/integration/evidence"
 )
 
 // A document is Markdown that is being written.
@@ -52,7 +50,7 @@ func (r *results) document() []byte {
 func (r *results) summary(d *document) {
 	runs, failures, doubled, operations, unsound := 0, 0, 0, 0, 0
 	var refused int
-	for _, service := range evidence.Names {
+	for _, service := range services {
 		n, failed := matrixRuns(r.cells[service])
 		runs, failures = runs+n, failures+failed
 		doubled += len(r.doubled[service])
@@ -69,18 +67,18 @@ func (r *results) summary(d *document) {
 	biggest := r.tokens[len(r.tokens)-1]
 	rows := [][]string{
 		{"what", "AWS", "Google Cloud", "Vault"},
-		r.row("calls from a cold start to the first token", func(s string) string { return r.calls(s, evidence.ColdStart, evidence.Tokenkeep, biggest) }),
+		r.row("calls from a cold start to the first token", func(s string) string { return r.calls(s, coldStart, tokenkeep, biggest) }),
 		r.row(fmt.Sprintf("calls to find a token by its user alone, of %s", number(biggest)), func(s string) string {
-			return r.calls(s, evidence.ByUser, evidence.Tokenkeep, biggest)
+			return r.calls(s, byUser, tokenkeep, biggest)
 		}),
-		r.row("the same by listing and scanning", func(s string) string { return r.calls(s, evidence.ByUser, evidence.ListScan, biggest) }),
+		r.row("the same by listing and scanning", func(s string) string { return r.calls(s, byUser, listScan, biggest) }),
 		r.row(fmt.Sprintf("median time to find (where servers here scan) and save among %s, to that among 10", number(r.many)), r.scaleRange),
 		r.row(fmt.Sprintf("requests of a token by %d instances that find it expired", r.instances), func(s string) string {
-			return r.stampeded(s, evidence.Tokenkeep, func(s evidence.Stampede) string { return fmt.Sprint(s.Requests) })
+			return r.stampeded(s, tokenkeep, func(s stampeded) string { return fmt.Sprint(s.Requests) })
 		}),
 		r.row("of them without a token (with Get and Put)", func(s string) string {
-			failed := func(s evidence.Stampede) string { return fmt.Sprint(s.Failed) }
-			return fmt.Sprintf("%s (%s)", r.stampeded(s, evidence.Tokenkeep, failed), r.stampeded(s, evidence.PerUser, failed))
+			failed := func(s stampeded) string { return fmt.Sprint(s.Failed) }
+			return fmt.Sprintf("%s (%s)", r.stampeded(s, tokenkeep, failed), r.stampeded(s, perUser, failed))
 		}),
 		r.row("a month of hourly refreshes: calls over a quota", func(s string) string { return fmt.Sprint(r.usage[s].Refused) }),
 		r.row("and dollars for each record", r.dollars),
@@ -90,17 +88,17 @@ func (r *results) summary(d *document) {
 	d.table(
 		[]string{"what", "of all services"},
 		[]string{"one fault at every call of every operation", fmt.Sprintf("%s runs, %d went wrong", number(runs), failures)},
-		[]string{"two faults", fmt.Sprintf("%s runs, %d went wrong", number(r.doubles*len(evidence.Names)), doubled)},
-		[]string{"concurrent histories that porcupine checked", fmt.Sprintf("%s with %s operations, %d without an explanation", number(r.sizes.histories*len(evidence.Names)), number(operations), unsound)},
+		[]string{"two faults", fmt.Sprintf("%s runs, %d went wrong", number(r.doubles*len(services)), doubled)},
+		[]string{"concurrent histories that porcupine checked", fmt.Sprintf("%s with %s operations, %d without an explanation", number(r.sizes.histories*len(services)), number(operations), unsound)},
 		[]string{"services with a mistake that are found out by it", fmt.Sprintf("%d of %d", caught, len(r.mistaken))},
-		[]string{"a fresh token, compared with oauth2.ReuseTokenSource", fmt.Sprintf("%s times as long, %d allocations", interval(r.fresh), r.allocs(evidence.LocalSource))},
+		[]string{"a fresh token, compared with oauth2.ReuseTokenSource", fmt.Sprintf("%s times as long, %d allocations", r.fresh.String(), r.allocs(localSource))},
 	)
 }
 
 // row is a row with a column for each service.
 func (r *results) row(name string, f func(service string) string) []string {
 	row := []string{name}
-	for _, service := range evidence.Names {
+	for _, service := range services {
 		row = append(row, f(service))
 	}
 	return row
@@ -141,7 +139,7 @@ func (r *results) scaleRange(service string) string {
 
 // stampeded returns what became of a stampede with Zoho's limit, and of one with
 // refresh tokens that rotate.
-func (r *results) stampeded(service, contender string, what func(evidence.Stampede) string) string {
+func (r *results) stampeded(service, contender string, what func(stampeded) string) string {
 	var all []string
 	for _, s := range r.stampedes[service] {
 		if s.Contender == contender {
@@ -165,7 +163,7 @@ func (r *results) dollars(service string) string {
 func (r *results) howItWasRun(d *document) {
 	d.text("## How it was run")
 	d.textf("On %s, in %s:", r.began.Format("2 January 2006"), round(r.total()))
-	d.textf("```\ngo -C integration run ./evidence/report %s\n```", strings.Join(r.args, " "))
+	d.textf("```\ngo -C evidence run . %s\n```", strings.Join(r.args, " "))
 	d.textf("The flags that are left out have the values that `-help` shows. The machine: %s; its load average before the run was %s, which is what others "+
 		"did on it.", machine(), r.load)
 	rows := [][]string{{"part", "took"}}
@@ -173,7 +171,7 @@ func (r *results) howItWasRun(d *document) {
 		rows = append(rows, []string{p.name, round(p.took)})
 	}
 	d.table(rows...)
-	d.text("The numbers of calls are exact, and `go test ./evidence` in `integration` fails if they change. Times are given as ratios of what was " +
+	d.text("The numbers of calls are exact, and `make test-evidence` fails if they change. Times are given as ratios of what was " +
 		"measured in turns in one run; the brackets are 95 % confidence intervals (percentile bootstrap of the ratio of medians, 2,000 resamples).")
 }
 
@@ -190,10 +188,10 @@ func (r *results) faults(d *document) {
 		"store and checks: no record is lost, doubled or mixed with another; each is found by every key; nothing deleted is back; the operation " +
 		"was done or not, and if it reported success, was; its error is of a documented class; and repeating it succeeds. A cell has the number " +
 		"of calls at which the fault struck, or how many of these runs went wrong.")
-	for _, service := range evidence.Names {
+	for _, service := range services {
 		d.textf("### %s", title[service])
 		heading := []string{"operation"}
-		for _, f := range evidence.Faults() {
+		for f := range faults {
 			heading = append(heading, f.String())
 		}
 		rows := [][]string{heading}
@@ -221,7 +219,7 @@ func (r *results) faults(d *document) {
 	d.text("Of an operation, two faults and the two calls at which they strike, all drawn at random; the same checks.")
 	rows := [][]string{{"service", "runs", "went wrong"}}
 	var wrong []string
-	for _, service := range evidence.Names {
+	for _, service := range services {
 		rows = append(rows, []string{title[service], number(r.doubles), fmt.Sprint(len(r.doubled[service]))})
 		for _, w := range r.doubled[service] {
 			wrong = append(wrong, fmt.Sprintf("%s, %s, seed %d: %s", w.Service, w.Operation, w.Seed, w.What))
@@ -245,7 +243,7 @@ func (r *results) linearizability(d *document) {
 		"after the other, that explains what every client saw.")
 	rows := [][]string{{"service", "histories", "operations", "without an explanation"}}
 	var wrong []string
-	for _, service := range evidence.Names {
+	for _, service := range services {
 		h := r.history[service]
 		rows = append(rows, []string{title[service], number(r.sizes.histories), number(h.operations), fmt.Sprint(len(h.unsound))})
 		for _, u := range h.unsound {
@@ -278,11 +276,11 @@ func (r *results) month(d *document) {
 	d.table(
 		[]string{"", "AWS", "Google Cloud", "Vault"},
 		r.row("refreshes", func(s string) string { return number(r.usage[s].Refreshes) }),
-		r.row("calls", func(s string) string { return number(sum(r.usage[s].Calls)) }),
+		r.row("calls", func(s string) string { return number(total(r.usage[s].Calls)) }),
 		r.row("calls over a quota", func(s string) string { return fmt.Sprint(r.usage[s].Refused) }),
 		r.row("calls of one refresh", r.perRefresh),
 		r.row("calls that created a record", func(s string) string {
-			return fmt.Sprintf("%.2f", float64(sum(r.usage[s].Created))/float64(r.usage[s].Records))
+			return fmt.Sprintf("%.2f", float64(total(r.usage[s].Created))/float64(r.usage[s].Records))
 		}),
 		r.row("versions that the service keeps of a record: mean, most", func(s string) string {
 			return fmt.Sprintf("%.1f, %d", r.usage[s].Versions, r.usage[s].Most)
@@ -293,7 +291,7 @@ func (r *results) month(d *document) {
 		"$0.03 for 10,000 accesses ([prices](https://cloud.google.com/secret-manager/pricing)), other calls are free. Vault has no price for secrets " +
 		"and calls.")
 	rows := [][]string{{"service", "item", "dollars a month"}}
-	for _, service := range evidence.Names {
+	for _, service := range services {
 		for _, c := range r.usage[service].Costs() {
 			rows = append(rows, []string{title[service], c.Item, fmt.Sprintf("%.4f", c.Dollars)})
 		}
@@ -302,7 +300,6 @@ func (r *results) month(d *document) {
 		}
 	}
 	d.table(rows...)
-	d.text("![What a record costs in a month](evidence/month.svg)")
 	gcp := r.usage["gcp"]
 	writes := gcp.PerRefresh("AddSecretVersion") + gcp.PerRefresh("UpdateSecret") + gcp.PerRefresh("DestroySecretVersion")
 	d.textf("At %.2f writes for each refresh a project of Google Cloud, which has 600 writes a minute, has room for %s records that are refreshed "+
@@ -325,41 +322,39 @@ func (r *results) comparison(d *document) {
 	d.textf("The contenders, on the same service, behind the same %v for each call:", r.delay)
 	d.table(
 		[]string{"contender", "what it is"},
-		[]string{evidence.Tokenkeep, "this module: `initializer` for a start, `Store` for the rest"},
-		[]string{evidence.PerUser, "golang.org/x/oauth2, with Get and Put of one secret for each user"},
-		[]string{evidence.OneBlob, "the same, with one secret that holds the JSON of all users"},
-		[]string{evidence.ListScan, "a secret for each user, and all are read to find one by anything but its name"},
-		[]string{evidence.Unindexed, "tokenkeep without its indexes: what `GetTokens` returns is searched"},
+		[]string{tokenkeep, "this module: `initializer` for a start, `Store` for the rest"},
+		[]string{perUser, "golang.org/x/oauth2, with Get and Put of one secret for each user"},
+		[]string{oneBlob, "the same, with one secret that holds the JSON of all users"},
+		[]string{listScan, "a secret for each user, and all are read to find one by anything but its name"},
+		[]string{unindexed, "tokenkeep without its indexes: what `GetTokens` returns is searched"},
 	)
 	d.text("Get and Put write without looking: of two processes that change one secret at once, one loses what it saved. The calls of " +
 		"tokenkeep that others do not make are the read that a write is compared with, the labels, and the lease of a refresh. A dash says that a " +
 		"contender has no such operation, or that it is another's (a user's secret is read by its name by all who have one). \"Does not fit\": a secret " +
 		"of AWS and Google Cloud has 64 KiB, one of Vault's own storage [1 MiB](https://developer.hashicorp.com/vault/docs/internals/limits).")
-	for _, service := range evidence.Names {
+	for _, service := range services {
 		d.textf("### %s", title[service])
 		d.text("Calls:")
-		r.matrix(d, service, func(m evidence.Measured) string { return r.calls(service, m.Operation, m.Contender, m.Tokens) })
+		r.matrix(d, service, func(m measurement) string { return r.calls(service, m.Operation, m.Contender, m.Tokens) })
 		d.textf("Times, as multiples of that of tokenkeep. What takes over a second was timed %d times, which makes the interval little more "+
 			"than the range that was seen; all else %d times. Of those who read everything one search was timed: the others make the same calls.", r.long, r.rounds)
-		r.matrix(d, service, func(m evidence.Measured) string {
-			if m.Ratio.Value == 0 || m.Contender == evidence.Tokenkeep {
+		r.matrix(d, service, func(m measurement) string {
+			if m.Ratio.Value == 0 || m.Contender == tokenkeep {
 				return "–"
 			}
-			return interval(m.Ratio)
+			return m.Ratio.String()
 		})
-		d.textf("![Calls to find a token by its user alone](evidence/find-%s.svg)", service)
-		d.textf("![Times relative to tokenkeep](evidence/times-%s.svg)", service)
 	}
 }
 
 // matrix adds a table of operations among so many tokens by contenders, without the
 // rows and columns that are empty.
-func (r *results) matrix(d *document, service string, cell func(evidence.Measured) string) {
-	rows := [][]string{append([]string{"operation", "tokens"}, evidence.Contenders...)}
-	for _, op := range evidence.Operations {
+func (r *results) matrix(d *document, service string, cell func(measurement) string) {
+	rows := [][]string{append([]string{"operation", "tokens"}, contenderNames...)}
+	for _, op := range comparedBy {
 		for _, n := range r.tokens {
 			row := []string{op, number(n)}
-			for _, name := range evidence.Contenders {
+			for _, name := range contenderNames {
 				m, _ := find(r.measured[service], op, name, n)
 				row = append(row, cell(m))
 			}
@@ -383,7 +378,7 @@ func (r *results) stampede(d *document) {
 		"and revokes all of a family when one is used twice (RFC 9700). The number of requests that tokenkeep makes is exact. The calls of the service "+
 		"depend on when each instance comes, and are those of this run.", r.instances)
 	rows := [][]string{{"service", "server", "contender", "requests of a token", "instances without one", "calls of the service", "what is stored can be refreshed", "took"}}
-	for _, service := range evidence.Names {
+	for _, service := range services {
 		for _, s := range r.stampedes[service] {
 			server, usable := "Zoho's rule", "yes"
 			if s.Strict {
@@ -396,7 +391,6 @@ func (r *results) stampede(d *document) {
 		}
 	}
 	d.table(rows...)
-	d.text("![Instances without a token](evidence/stampede.svg)")
 }
 
 func (r *results) inProcess(d *document) {
@@ -407,7 +401,7 @@ func (r *results) inProcess(d *document) {
 		rows = append(rows, []string{l.Name, fmt.Sprint(l.Allocs), l.Time.String()})
 	}
 	d.table(rows...)
-	d.textf("A fresh token from initializer's `TokenSource` takes %s times as long as one from `oauth2.ReuseTokenSource`. The target is 1.5 at most, without an allocation.", interval(r.fresh))
+	d.textf("A fresh token from initializer's `TokenSource` takes %s times as long as one from `oauth2.ReuseTokenSource`. The target is 1.5 at most, without an allocation.", r.fresh.String())
 }
 
 func (r *results) scaling(d *document) {
@@ -415,13 +409,13 @@ func (r *results) scaling(d *document) {
 	d.textf("The same operations among 10 tokens and among %s, in turns, with %v for each call. The ratio is that of the median times. "+
 		"Searches by a label take longer on AWS and Google Cloud because the server here looks through all secrets for it; what the services do, this cannot tell. The calls are the same.", number(r.many), r.delay)
 	rows := [][]string{{"operation"}}
-	for _, service := range evidence.Names {
+	for _, service := range services {
 		rows[0] = append(rows[0], service+": calls, calls", "ratio")
 		for i, s := range r.scaled[service] {
 			if len(rows) <= i+1 {
 				rows = append(rows, []string{s.Operation})
 			}
-			rows[i+1] = append(rows[i+1], fmt.Sprintf("%d, %d", s.Few, s.Many), interval(s.Ratio))
+			rows[i+1] = append(rows[i+1], fmt.Sprintf("%d, %d", s.Few, s.Many), s.Ratio.String())
 		}
 	}
 	d.table(rows...)
@@ -468,7 +462,8 @@ func (r *results) unproved(d *document) {
 	}
 }
 
-func interval(i evidence.Interval) string {
+// String returns the ratio and its interval.
+func (i interval) String() string {
 	if i.Value >= 10 {
 		return fmt.Sprintf("%.0f [%.0f, %.0f]", i.Value, i.Low, i.High)
 	}
@@ -486,12 +481,16 @@ func number(n int) string {
 	return fmt.Sprintf("%s,%03d", number(n/1000), n%1000)
 }
 
-func sum(counts map[string]int) int {
-	n := 0
-	for _, c := range counts {
-		n += c
+func round(d time.Duration) string { return d.Round(time.Second).String() }
+
+func find(all []measurement, op, contender string, tokens int) (measurement, bool) {
+	for _, m := range all {
+		if m.Operation == op && m.Contender == contender && m.Tokens == tokens {
+			return m, true
+		}
 	}
-	return n
+	return measurement{}, false
 }
 
-func round(d time.Duration) string { return d.Round(time.Second).String() }
+// title has the services' names in full.
+var title = map[string]string{"aws": "AWS Secrets Manager", "gcp": "Google Cloud Secret Manager", "vault": "Vault KV v2"}

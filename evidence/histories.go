@@ -1,4 +1,4 @@
-package evidence
+package main
 
 import (
 	"cmp"
@@ -92,72 +92,75 @@ var register = porcupine.NondeterministicModel{
 	},
 }
 
-// An Unsound is a history that no order of its operations explains.
-type Unsound struct {
+// An unsound is a history that no order of its operations explains.
+type unsound struct {
 	Seed uint64
 	What string
 }
 
-// Conditions are what a history runs under beside faults.
-type Conditions struct {
-	Name string
+// conditions are what a history runs under beside faults.
+type conditions struct {
+	name string
 
-	// Behind has reads answer with what was true a moment ago. What a client reads
+	// behind has reads answer with what was true a moment ago. What a client reads
 	// is then no part of the history: writes, deletions, and what all read in the end are.
-	Behind bool
+	behind bool
 
-	// OwnID gives the record an ID of the caller's own.
-	OwnID bool
+	// ownID gives the record an ID of the caller's own.
+	ownID bool
 
-	// Clocks has the clients' clocks differ by up to four minutes, and be set back
+	// clocks has the clients' clocks differ by up to four minutes, and be set back
 	// now and then.
-	Clocks bool
+	clocks bool
 }
 
-// Plain are no conditions, and AllConditions the others.
+// plain are no conditions, and allConditions the others.
 var (
-	Plain         = Conditions{Name: "plain"}
-	AllConditions = []Conditions{
-		{Name: "reads behind", Behind: true},
-		{Name: "own ID", OwnID: true},
-		{Name: "clocks set back", Clocks: true},
-		{Name: "all of these", Behind: true, OwnID: true, Clocks: true},
+	plain         = conditions{name: "plain"}
+	allConditions = []conditions{
+		{name: "reads behind", behind: true},
+		{name: "own ID", ownID: true},
+		{name: "clocks set back", clocks: true},
+		{name: "all of these", behind: true, ownID: true, clocks: true},
 	}
 )
 
-// Histories runs so many histories under some conditions, the first with the seed,
+// runHistories runs so many histories under some conditions, the first with the seed,
 // and returns how many operations they had, and which cannot be explained.
-func Histories(ctx context.Context, service string, under Conditions, runs int, seed uint64) (operations int, wrong []Unsound, err error) {
+func runHistories(ctx context.Context, service string, under conditions, runs int, seed uint64) (operations int, wrong []unsound, err error) {
 	var mu sync.Mutex
 	err = parallel(runs, func(i int) error { // a history is mostly waiting
 		at := seed + uint64(i)
-		n, err := Linearizable(ctx, service, under, at)
+		n, err := linearizable(ctx, service, under, at)
 		mu.Lock()
 		defer mu.Unlock()
 		operations += n
 		if err != nil {
-			wrong = append(wrong, Unsound{at, err.Error()})
+			wrong = append(wrong, unsound{at, err.Error()})
 		}
 		return ctx.Err()
 	})
-	slices.SortFunc(wrong, func(a, b Unsound) int { return cmp.Compare(a.Seed, b.Seed) })
+	slices.SortFunc(wrong, func(a, b unsound) int { return cmp.Compare(a.Seed, b.Seed) })
 	return operations, wrong, err
 }
 
-// Linearizable runs a history with the seed and reports whether some order of its
+// linearizable runs a history with the seed and reports whether some order of its
 // operations explains what the clients saw.
-func Linearizable(ctx context.Context, service string, under Conditions, seed uint64) (operations int, err error) {
-	svc := Start[service]()
-	defer svc.close()
-	return linearizable(ctx, svc, under, seed)
+func linearizable(ctx context.Context, service string, under conditions, seed uint64) (operations int, err error) {
+	b, err := newBed(service, nil, false)
+	if err != nil {
+		return 0, err
+	}
+	defer b.close()
+	return explained(ctx, b, under, seed)
 }
 
-func linearizable(ctx context.Context, svc *Service, under Conditions, seed uint64) (int, error) {
+func explained(ctx context.Context, svc *bed, under conditions, seed uint64) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	r := &recorder{under: under, begun: time.Now(), seen: map[string]bool{}}
 	dice := rand.New(rand.NewPCG(seed, 1))
-	svc.inject(func() (Fault, bool) { return r.roll(dice) }, nil)
+	svc.inject(func() (fault, bool) { return r.roll(dice) }, nil)
 	var work sync.WaitGroup
 	for c := range clients {
 		w, err := watch(svc.driver())
@@ -192,7 +195,7 @@ func linearizable(ctx context.Context, svc *Service, under Conditions, seed uint
 
 // A recorder keeps the history of several clients.
 type recorder struct {
-	under Conditions
+	under conditions
 	begun time.Time
 	count atomic.Int64 // of operations: it makes their values differ
 
@@ -205,14 +208,14 @@ type recorder struct {
 const behindRate = 0.3
 
 // roll draws what becomes of a call.
-func (r *recorder) roll(dice *rand.Rand) (Fault, bool) {
+func (r *recorder) roll(dice *rand.Rand) (fault, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch p := dice.Float64(); {
 	case p < faultRate:
-		return []Fault{AnswerLost, Reset, Throttled, ServerError}[dice.IntN(4)], true
-	case r.under.Behind && p < faultRate+behindRate:
-		return Behind, true
+		return []fault{answerLost, reset, throttled, serverError}[dice.IntN(4)], true
+	case r.under.behind && p < faultRate+behindRate:
+		return readBehind, true
 	}
 	return 0, false
 }
@@ -237,7 +240,7 @@ func (r *recorder) see(value string) {
 
 // end has processes that start cold read what is left: all find the same, in every
 // way, and one record at most.
-func (r *recorder) end(ctx context.Context, svc *Service) error {
+func (r *recorder) end(ctx context.Context, svc *bed) error {
 	for n := range 2 {
 		s, err := svc.open(nil)
 		if err != nil {
@@ -269,7 +272,7 @@ type client struct {
 func (c *client) work(ctx context.Context) {
 	seen := ""
 	for range each {
-		if c.under.Clocks && c.dice.IntN(4) == 0 {
+		if c.under.clocks && c.dice.IntN(4) == 0 {
 			const most = 4 * time.Minute
 			c.now.set(time.Duration(c.dice.Int64N(int64(2*most))) - most)
 		}
@@ -288,8 +291,8 @@ func (c *client) work(ctx context.Context) {
 
 // known leaves out what proves nothing under the conditions: reads that may be
 // behind, and deletions by an ID that has to be searched for with such reads.
-func known(under Conditions, steps []step) []step {
-	if !under.Behind {
+func known(under conditions, steps []step) []step {
+	if !under.behind {
 		return steps
 	}
 	var known []step
@@ -302,7 +305,7 @@ func known(under Conditions, steps []step) []step {
 				continue // it found a token that is not stale, or no record
 			}
 		case remove:
-			s.unknown = s.unknown || under.OwnID
+			s.unknown = s.unknown || under.ownID
 		case write:
 		}
 		known = append(known, s)
@@ -492,11 +495,11 @@ func draw(r *rand.Rand, seen string, n int64) input {
 }
 
 // perform does an operation. asked says that the authorization server was.
-func perform(ctx context.Context, s *tokenstore.Store, under Conditions, in input) (out output, asked bool) {
+func perform(ctx context.Context, s *tokenstore.Store, under conditions, in input) (out output, asked bool) {
 	var t tokenstore.Token
 	var err error
 	id, own := ids["ann-refresh"], ""
-	if under.OwnID {
+	if under.ownID {
 		id, own = "crm", "crm"
 	}
 	switch in.verb {

@@ -1,6 +1,23 @@
-// Report runs what package evidence has, and writes docs/evidence.md and its plots:
+// Evidence proves what the documentation promises, and measures what it claims. It
+// writes docs/evidence.md from its results:
 //
-//	go -C integration run ./evidence/report -out ../docs
+//	go -C evidence run . -out ../docs
+//
+// Everything runs in this process, on the servers that stand for the services in
+// the tests of the adapters: they enforce the documented rules and quotas, keep a
+// clock of their own, and break on purpose. Nothing here was measured on the
+// services themselves; the document says so.
+//
+//   - matrix breaks every call of every operation in every way, one at a time and
+//     two at a time, and reads the store cold afterwards.
+//   - histories checks what concurrent clients saw with porcupine, and that broken
+//     services are found out by it.
+//   - month lets the servers' clock run through thirty days of hourly refreshes.
+//   - compare runs what a user would write instead beside the store, behind the
+//     same delay, and counts; and starts a hundred cold instances with one expired
+//     token.
+//   - scale compares the calls among ten records with those among ten thousand.
+//   - inprocess measures what costs no call at all.
 //
 // Without other flags it runs the sizes that a release is to have, which takes
 // hours; the document names the flags it was made with. If anything is found that
@@ -20,8 +37,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/tokenkeep/tokenkeep/integration/evidence"
 )
 
 // sizes are what the flags say.
@@ -43,17 +58,17 @@ type results struct {
 	began time.Time
 	took  []part
 
-	cells     map[string][]evidence.Cell
-	doubled   map[string][]evidence.Double
+	cells     map[string][]cell
+	doubled   map[string][]double
 	history   map[string]histories
 	mistaken  map[string]int
-	usage     map[string]evidence.Usage
-	measured  map[string][]evidence.Measured
-	stampedes map[string][]evidence.Stampede
-	scaled    map[string][]evidence.Scaled
-	listed    map[string]evidence.Listed
-	locals    []evidence.Local
-	fresh     evidence.Interval
+	usage     map[string]usage
+	measured  map[string][]measurement
+	stampedes map[string][]stampeded
+	scaled    map[string][]scaled
+	listed    map[string]listed
+	locals    []localCost
+	fresh     interval
 }
 
 // A part is a part of the run, and how long it took.
@@ -65,11 +80,11 @@ type part struct {
 // histories are what was checked by porcupine.
 type histories struct {
 	operations int
-	unsound    []evidence.Unsound
+	unsound    []unsound
 }
 
 func main() {
-	out := flag.String("out", "", "the `folder` that evidence.md is written to, and evidence/*.svg")
+	out := flag.String("out", "", "the `folder` that evidence.md is written to")
 	var s sizes
 	var tokens string
 	flag.IntVar(&s.doubles, "doubles", 100_000, "pairs of faults for each service")
@@ -87,14 +102,14 @@ func main() {
 	flag.IntVar(&s.local, "local-rounds", 40, "rounds of what makes no call")
 	flag.Parse()
 	if err := run(*out, s, tokens); err != nil {
-		fmt.Fprintln(os.Stderr, "report:", err)
+		fmt.Fprintln(os.Stderr, "evidence:", err)
 		os.Exit(1)
 	}
 }
 
 func run(out string, s sizes, tokens string) error {
 	if out == "" || flag.NArg() > 0 {
-		return fmt.Errorf("usage: report -out folder [flags]")
+		return fmt.Errorf("usage: evidence -out folder [flags]")
 	}
 	for field := range strings.SplitSeq(tokens, ",") {
 		n, err := strconv.Atoi(field)
@@ -108,13 +123,6 @@ func run(out string, s sizes, tokens string) error {
 	defer stop()
 	r := &results{sizes: s, args: os.Args[1:], load: load(), began: time.Now().UTC()}
 	if err := r.measure(ctx); err != nil {
-		return err
-	}
-	plots := filepath.Join(out, "evidence")
-	if err := os.MkdirAll(plots, 0o750); err != nil {
-		return err
-	}
-	if err := r.plot(plots); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(out, "evidence.md"), r.document(), 0o600); err != nil {
@@ -132,36 +140,36 @@ func (r *results) measure(ctx context.Context) error {
 	}
 	for _, s := range []step{
 		{"in-process cost", func() (err error) {
-			r.locals, r.fresh, err = evidence.InProcess(ctx, r.local)
+			r.locals, r.fresh, err = measureLocal(ctx, r.local)
 			return err
 		}},
 		{"scale", func() error { return r.scale(ctx) }},
 		{"comparison", func() error {
-			return each(&r.measured, func(service string) ([]evidence.Measured, error) {
-				return evidence.Compare(ctx, service, evidence.CompareOptions{Tokens: r.tokens, Delay: r.delay, Rounds: r.rounds, Long: r.long})
+			return onAll(&r.measured, func(service string) ([]measurement, error) {
+				return compareAll(ctx, service, compareOptions{Tokens: r.tokens, Delay: r.delay, Rounds: r.rounds, Long: r.long})
 			})
 		}},
 		{"stampede", func() error {
-			return each(&r.stampedes, func(service string) ([]evidence.Stampede, error) {
-				return evidence.Stampedes(ctx, service, r.instances, r.delay)
+			return onAll(&r.stampedes, func(service string) ([]stampeded, error) {
+				return stampedes(ctx, service, r.instances, r.delay)
 			})
 		}},
 		{"month", func() error {
-			return each(&r.usage, func(service string) (evidence.Usage, error) { return evidence.Month(ctx, service, r.records) })
+			return onAll(&r.usage, func(service string) (usage, error) { return month(ctx, service, r.records) })
 		}},
 		{"faults at every call", func() error {
-			return each(&r.cells, func(service string) ([]evidence.Cell, error) { return evidence.Matrix(ctx, service) })
+			return onAll(&r.cells, func(service string) ([]cell, error) { return matrix(ctx, service) })
 		}},
 		{"two faults", func() error {
-			return each(&r.doubled, func(service string) ([]evidence.Double, error) {
-				return evidence.Doubles(ctx, service, r.doubles, r.seed)
+			return onAll(&r.doubled, func(service string) ([]double, error) {
+				return doubles(ctx, service, r.doubles, r.seed)
 			})
 		}},
 		{"linearizability", func() error {
-			return each(&r.history, func(service string) (histories, error) { return r.linearize(ctx, service) })
+			return onAll(&r.history, func(service string) (histories, error) { return r.linearize(ctx, service) })
 		}},
 		{"services with mistakes", func() (err error) {
-			r.mistaken, err = evidence.Mistakes(ctx, r.mistakes)
+			r.mistaken, err = findMistakes(ctx, r.mistakes)
 			return err
 		}},
 	} {
@@ -178,10 +186,10 @@ func (r *results) measure(ctx context.Context) error {
 
 // scale runs one service after the other, because it looks at the heap.
 func (r *results) scale(ctx context.Context) error {
-	r.scaled, r.listed = map[string][]evidence.Scaled{}, map[string]evidence.Listed{}
-	for _, service := range evidence.Names {
+	r.scaled, r.listed = map[string][]scaled{}, map[string]listed{}
+	for _, service := range services {
 		var err error
-		if r.scaled[service], r.listed[service], err = evidence.Scale(ctx, service, r.many, r.delay, r.scaleRounds); err != nil {
+		if r.scaled[service], r.listed[service], err = measureScale(ctx, service, r.many, r.delay, r.scaleRounds); err != nil {
 			return err
 		}
 	}
@@ -189,17 +197,17 @@ func (r *results) scale(ctx context.Context) error {
 }
 
 func (r *results) linearize(ctx context.Context, service string) (h histories, err error) {
-	h.operations, h.unsound, err = evidence.Histories(ctx, service, evidence.Plain, r.sizes.histories, r.seed)
+	h.operations, h.unsound, err = runHistories(ctx, service, plain, r.sizes.histories, r.seed)
 	return h, err
 }
 
-// each calls f for all services at once.
-func each[T any](into *map[string]T, f func(service string) (T, error)) error {
+// onAll calls f for all services at once.
+func onAll[T any](into *map[string]T, f func(service string) (T, error)) error {
 	all := map[string]T{}
 	var mu sync.Mutex
 	var first error
 	var work sync.WaitGroup
-	for _, service := range evidence.Names {
+	for _, service := range services {
 		work.Go(func() {
 			v, err := f(service)
 			mu.Lock()
@@ -220,7 +228,7 @@ func (r *results) verdict() error {
 			wrong = append(wrong, fmt.Sprintf("%d %s", n, what))
 		}
 	}
-	for _, service := range evidence.Names {
+	for _, service := range services {
 		_, failures := matrixRuns(r.cells[service])
 		add(failures, service+" runs with one fault failed")
 		add(len(r.doubled[service]), service+" runs with two faults failed")
@@ -233,7 +241,7 @@ func (r *results) verdict() error {
 			}
 		}
 		for _, s := range r.stampedes[service] {
-			if s.Contender == evidence.Tokenkeep && (s.Requests != 1 || s.Failed > 0 || !s.Usable) {
+			if s.Contender == tokenkeep && (s.Requests != 1 || s.Failed > 0 || !s.Usable) {
 				add(1, service+" stampede went wrong")
 			}
 		}
@@ -254,7 +262,7 @@ func (r *results) verdict() error {
 
 // matrixRuns returns how many runs with one fault there were, and how many of them
 // went wrong.
-func matrixRuns(cells []evidence.Cell) (runs, failures int) {
+func matrixRuns(cells []cell) (runs, failures int) {
 	for _, c := range cells {
 		runs += c.Calls
 		failures += len(c.Failures)

@@ -1,4 +1,4 @@
-package evidence
+package main
 
 import (
 	"context"
@@ -21,8 +21,8 @@ const (
 	watchEvery  = 7                      // hours, so that all hours of a day have their turn
 )
 
-// A Usage is what a month of hourly refreshes took.
-type Usage struct {
+// A usage is what a month of hourly refreshes took.
+type usage struct {
 	Service   string
 	Records   int
 	Refreshes int
@@ -35,12 +35,12 @@ type Usage struct {
 }
 
 // PerRefresh returns how often a method is called for one refresh.
-func (u Usage) PerRefresh(method string) float64 {
+func (u usage) PerRefresh(method string) float64 {
 	return float64(u.Calls[method]) / float64(u.Refreshes)
 }
 
-// A Cost is one item of what a record costs in a month, in dollars.
-type Cost struct {
+// A cost is one item of what a record costs in a month, in dollars.
+type cost struct {
 	Item    string
 	Dollars float64
 }
@@ -57,19 +57,19 @@ const (
 
 // Costs returns what a record costs in a month at list prices. Vault has no price
 // for a secret or a call: it runs on servers of one's own, or is rented as a whole.
-func (u Usage) Costs() []Cost {
+func (u usage) Costs() []cost {
 	records := float64(u.Records)
 	switch u.Service {
 	case "aws":
-		return []Cost{{"the secret", awsSecretMonth}, {"calls", float64(total(u.Calls)) * awsCall / records}}
+		return []cost{{"the secret", awsSecretMonth}, {"calls", float64(total(u.Calls)) * awsCall / records}}
 	case "gcp":
-		return []Cost{{"versions that are kept", u.Versions * gcpVersionMonth}, {"accesses", float64(u.Calls["AccessSecretVersion"]) * gcpAccess / records}}
+		return []cost{{"versions that are kept", u.Versions * gcpVersionMonth}, {"accesses", float64(u.Calls["AccessSecretVersion"]) * gcpAccess / records}}
 	}
 	return nil
 }
 
 // Dollars returns the sum of the costs.
-func (u Usage) Dollars() float64 {
+func (u usage) Dollars() float64 {
 	sum := 0.0
 	for _, c := range u.Costs() {
 		sum += c.Dollars
@@ -90,25 +90,25 @@ func (c *still) until(t time.Time) {
 	}
 }
 
-// Month refreshes records once an hour for thirty days, evenly spread over the
+// month refreshes records once an hour for thirty days, evenly spread over the
 // hour, on a service that enforces its documented quotas. Each hour it is another
 // process that does so, which knows nothing but the IDs and the expired tokens.
-func Month(ctx context.Context, service string, records int) (Usage, error) {
+func month(ctx context.Context, service string, records int) (usage, error) {
 	began := time.Now()
 	var c still
 	start := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
 	c.until(start)
 	b, err := newBed(service, c.Now, true)
 	if err != nil {
-		return Usage{}, err
+		return usage{}, err
 	}
 	defer b.close()
-	u := Usage{Service: service, Records: records}
+	u := usage{Service: service, Records: records}
 
 	hour := func(h, i int) time.Time {
 		return start.Add(time.Duration(h)*time.Hour + time.Duration(i)*time.Hour/time.Duration(records))
 	}
-	s, err := b.open(c.Now)
+	s, err := b.open(&tokenstore.Options{Now: c.Now})
 	if err != nil {
 		return u, err
 	}
@@ -123,7 +123,7 @@ func Month(ctx context.Context, service string, records int) (Usage, error) {
 
 	kept, samples := 0, 0
 	for h := 1; h <= monthHours; h++ {
-		if s, err = b.open(c.Now); err != nil {
+		if s, err = b.open(&tokenstore.Options{Now: c.Now}); err != nil {
 			return u, err
 		}
 		for i, t := range tokens {

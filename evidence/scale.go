@@ -1,4 +1,4 @@
-package evidence
+package main
 
 import (
 	"context"
@@ -10,15 +10,15 @@ import (
 // few is the number of tokens that larger ones are compared with.
 const few = 10
 
-// A Scaled is one operation among few and among many tokens.
-type Scaled struct {
+// A scaled is one operation among few and among many tokens.
+type scaled struct {
 	Service, Operation string
 	Few, Many          int      // calls
-	Ratio              Interval // of the times among many to those among few; zero if it was not timed
+	Ratio              interval // of the times among many to those among few; zero if it was not timed
 }
 
-// A Listed is a list of many tokens.
-type Listed struct {
+// A listed is a list of many tokens.
+type listed struct {
 	Service string
 	Tokens  int
 	Calls   int
@@ -28,27 +28,27 @@ type Listed struct {
 	Held    int // bytes of what GetTokens returns
 }
 
-// Scale compares finding and saving among ten tokens and among many, and lists the
+// measureScale compares finding and saving among ten tokens and among many, and lists the
 // many. Without rounds nothing is timed.
-func Scale(ctx context.Context, service string, many int, delay time.Duration, rounds int) ([]Scaled, Listed, error) {
+func measureScale(ctx context.Context, service string, many int, delay time.Duration, rounds int) ([]scaled, listed, error) {
 	small, err := newWorld(ctx, service, worldOptions{users: few, alone: true})
 	if err != nil {
-		return nil, Listed{}, err
+		return nil, listed{}, err
 	}
 	defer small.close()
 	large, err := newWorld(ctx, service, worldOptions{users: many, alone: true})
 	if err != nil {
-		return nil, Listed{}, err
+		return nil, listed{}, err
 	}
 	defer large.close()
-	var all []Scaled
-	for _, op := range Operations {
-		if op == ListAll {
+	var all []scaled
+	for _, op := range comparedBy {
+		if op == listAll {
 			continue
 		}
 		s, err := scale(ctx, small, large, op, delay, rounds)
 		if err != nil {
-			return nil, Listed{}, fmt.Errorf("%s: %s: %w", service, op, err)
+			return nil, listed{}, fmt.Errorf("%s: %s: %w", service, op, err)
 		}
 		all = append(all, s)
 	}
@@ -56,9 +56,9 @@ func Scale(ctx context.Context, service string, many int, delay time.Duration, r
 	return all, listed, err
 }
 
-func scale(ctx context.Context, small, large *world, op string, delay time.Duration, rounds int) (s Scaled, err error) {
+func scale(ctx context.Context, small, large *world, op string, delay time.Duration, rounds int) (s scaled, err error) {
 	worlds := []*world{small, large}
-	s = Scaled{Service: small.name, Operation: op}
+	s = scaled{Service: small.name, Operation: op}
 	for i, calls := range []*int{&s.Few, &s.Many} {
 		if *calls, err = worlds[i].count(ctx, worlds[i].tokenkeep(), op); err != nil {
 			return s, err
@@ -84,8 +84,8 @@ func scale(ctx context.Context, small, large *world, op string, delay time.Durat
 	return s, nil
 }
 
-// ListBudget is how many calls a list of n takes at most.
-func ListBudget(service string, n int) int {
+// listBudget is how many calls a list of n takes at most.
+func listBudget(service string, n int) int {
 	up := func(of int) int { return (n + of - 1) / of }
 	switch service {
 	case "aws":
@@ -97,8 +97,8 @@ func ListBudget(service string, n int) int {
 }
 
 // list lists what there is, and finds out how much memory that takes.
-func (w *world) list(ctx context.Context) (Listed, error) {
-	l := Listed{Service: w.name, Tokens: w.users, Budget: ListBudget(w.name, w.users)}
+func (w *world) list(ctx context.Context) (listed, error) {
+	l := listed{Service: w.name, Tokens: w.users, Budget: listBudget(w.name, w.users)}
 	w.meter.take()
 	began := time.Now()
 	tokens, err := w.store.GetTokens(ctx)

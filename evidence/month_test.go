@@ -1,4 +1,4 @@
-package evidence
+package main
 
 import (
 	"flag"
@@ -19,7 +19,7 @@ func TestAMonthOfHourlyRefreshesHitsNoQuota(t *testing.T) {
 	} {
 		t.Run(service, func(t *testing.T) {
 			t.Parallel()
-			u, err := Month(t.Context(), service, *monthRecords)
+			u, err := month(t.Context(), service, *monthRecords)
 			if err != nil {
 				t.Fatal(err)
 			}

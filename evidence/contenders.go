@@ -1,4 +1,4 @@
-package evidence
+package main
 
 import (
 	"context"
@@ -20,31 +20,31 @@ import (
 // The contenders: this module, and what a program does without it or without a
 // part of it.
 const (
-	Tokenkeep = "tokenkeep"
-	PerUser   = "secret per user" // golang.org/x/oauth2, Get and Put of one secret for each user
-	OneBlob   = "one blob"        // the same with one JSON object for all users
-	ListScan  = "list and scan"   // a secret for each user, and all are read to find one
-	Unindexed = "without indexes" // tokenstore, and all records are read to find one
+	tokenkeep = "tokenkeep"
+	perUser   = "secret per user" // golang.org/x/oauth2, Get and Put of one secret for each user
+	oneBlob   = "one blob"        // the same with one JSON object for all users
+	listScan  = "list and scan"   // a secret for each user, and all are read to find one
+	unindexed = "without indexes" // tokenstore, and all records are read to find one
 )
 
-// Contenders are all of them, in the order of the tables.
-var Contenders = []string{Tokenkeep, PerUser, OneBlob, ListScan, Unindexed}
+// contenderNames are all of them, in the order of the tables.
+var contenderNames = []string{tokenkeep, perUser, oneBlob, listScan, unindexed}
 
 // The operations that they are compared by.
 const (
-	ColdStart  = "cold start to first token"
-	ByID       = "find by ID"
-	ByClient   = "find by user and client"
-	ByUser     = "find by user alone"
-	ByRefresh  = "find by refresh token"
-	ByAccess   = "find by access token"
-	SaveAccess = "save a new access token"
-	Renew      = "cold start, token expired"
-	ListAll    = "list"
+	coldStart  = "cold start to first token"
+	byID       = "find by ID"
+	byClient   = "find by user and client"
+	byUser     = "find by user alone"
+	byRefresh  = "find by refresh token"
+	byAccess   = "find by access token"
+	saveAccess = "save a new access token"
+	renewToken = "cold start, token expired"
+	listAll    = "list"
 )
 
-// Operations are all of them, in the order of the tables.
-var Operations = []string{ColdStart, ByID, ByClient, ByUser, ByRefresh, ByAccess, SaveAccess, Renew, ListAll}
+// comparedBy are all of them, in the order of the tables.
+var comparedBy = []string{coldStart, byID, byClient, byUser, byRefresh, byAccess, saveAccess, renewToken, listAll}
 
 // betweenWrites is how far the clock moves before each operation that writes: a day
 // has room for few writes of one record, and this is not a test of that.
@@ -78,7 +78,7 @@ func newWorld(ctx context.Context, service string, o worldOptions) (*world, erro
 	if w.bed, err = newBed(service, w.clock.Now, false); err != nil {
 		return nil, err
 	}
-	if w.store, err = w.open(w.clock.Now); err == nil {
+	if w.store, err = w.open(&tokenstore.Options{Now: w.clock.Now}); err == nil {
 		err = w.fill(ctx)
 	}
 	if err != nil {
@@ -215,33 +215,33 @@ func (w *world) isRow(r row, err error) error {
 // likes are what the finds look for.
 func (w *world) likes() map[string]tokenstore.Token {
 	return map[string]tokenstore.Token{
-		ByID:      {ID: w.wanted.ID},
-		ByClient:  {UserName: w.wanted.UserName, ClientID: w.wanted.ClientID},
-		ByUser:    {UserName: w.wanted.UserName},
-		ByRefresh: {ClientID: w.wanted.ClientID, RefreshToken: w.wanted.RefreshToken},
-		ByAccess:  {AccessToken: w.wanted.AccessToken},
+		byID:      {ID: w.wanted.ID},
+		byClient:  {UserName: w.wanted.UserName, ClientID: w.wanted.ClientID},
+		byUser:    {UserName: w.wanted.UserName},
+		byRefresh: {ClientID: w.wanted.ClientID, RefreshToken: w.wanted.RefreshToken},
+		byAccess:  {AccessToken: w.wanted.AccessToken},
 	}
 }
 
 func (w *world) tokenkeep() contender {
-	c := contender{name: Tokenkeep, do: map[string]func(context.Context) error{
-		ColdStart: w.start,
-		Renew:     w.start,
-		SaveAccess: func(ctx context.Context) error {
+	c := contender{name: tokenkeep, do: map[string]func(context.Context) error{
+		coldStart:  w.start,
+		renewToken: w.start,
+		saveAccess: func(ctx context.Context) error {
 			return w.is(w.store.SaveToken(ctx, w.next(far)))
 		},
-		ListAll: func(ctx context.Context) error {
+		listAll: func(ctx context.Context) error {
 			tokens, err := w.store.GetTokens(ctx)
 			return w.complete(len(tokens), err)
 		},
 	}, reset: map[string]func(context.Context) error{
-		ByAccess:  w.restore,
-		ColdStart: w.restore,
-		SaveAccess: func(context.Context) error {
+		byAccess:  w.restore,
+		coldStart: w.restore,
+		saveAccess: func(context.Context) error {
 			w.clock.advance(betweenWrites)
 			return nil
 		},
-		Renew: func(ctx context.Context) error {
+		renewToken: func(ctx context.Context) error {
 			w.clock.advance(betweenWrites)
 			w.zoho.Advance(betweenWrites)
 			_, err := w.store.SaveToken(ctx, w.next(time.UnixMilli(1000)))
@@ -269,7 +269,7 @@ func (w *world) restore(ctx context.Context) error {
 
 // start is a process that starts with nothing but the name of its user.
 func (w *world) start(ctx context.Context) error {
-	s, err := w.open(w.clock.Now)
+	s, err := w.open(&tokenstore.Options{Now: w.clock.Now})
 	if err != nil {
 		return err
 	}
@@ -311,16 +311,16 @@ func (w *world) fresh(ctx context.Context, r row) (row, bool, error) {
 
 func (w *world) perUser() contender {
 	get := func(ctx context.Context) error { return w.isRow(w.getRow(ctx)) }
-	return contender{name: PerUser, do: map[string]func(context.Context) error{
-		ColdStart:  w.startPerUser,
-		Renew:      w.startPerUser,
-		ByClient:   get,
-		SaveAccess: func(ctx context.Context) error { return w.putRow(ctx, rowOf(w.wanted)) },
-		ListAll:    func(ctx context.Context) error { return w.complete(w.scan(ctx, func(row) bool { return false })) },
+	return contender{name: perUser, do: map[string]func(context.Context) error{
+		coldStart:  w.startPerUser,
+		renewToken: w.startPerUser,
+		byClient:   get,
+		saveAccess: func(ctx context.Context) error { return w.putRow(ctx, rowOf(w.wanted)) },
+		listAll:    func(ctx context.Context) error { return w.complete(w.scan(ctx, func(row) bool { return false })) },
 	}, reset: map[string]func(context.Context) error{
-		ColdStart:  func(ctx context.Context) error { return w.putRow(ctx, rowOf(w.wanted)) },
-		SaveAccess: w.later,
-		Renew: func(ctx context.Context) error {
+		coldStart:  func(ctx context.Context) error { return w.putRow(ctx, rowOf(w.wanted)) },
+		saveAccess: w.later,
+		renewToken: func(ctx context.Context) error {
 			_ = w.later(ctx)
 			return w.putRow(ctx, w.expired())
 		},
@@ -354,10 +354,10 @@ func (w *world) startPerUser(ctx context.Context) error {
 }
 
 func (w *world) oneBlob() contender {
-	c := contender{name: OneBlob, do: map[string]func(context.Context) error{
-		ColdStart: w.startBlob,
-		Renew:     w.startBlob,
-		SaveAccess: func(ctx context.Context) error {
+	c := contender{name: oneBlob, do: map[string]func(context.Context) error{
+		coldStart:  w.startBlob,
+		renewToken: w.startBlob,
+		saveAccess: func(ctx context.Context) error {
 			rows, err := w.getBlob(ctx)
 			if err != nil {
 				return err
@@ -365,13 +365,13 @@ func (w *world) oneBlob() contender {
 			rows[w.wanted.UserName] = rowOf(w.wanted)
 			return w.putBlob(ctx, rows)
 		},
-		ListAll: func(ctx context.Context) error {
+		listAll: func(ctx context.Context) error {
 			rows, err := w.getBlob(ctx)
 			return w.complete(len(rows), err)
 		},
 	}, reset: map[string]func(context.Context) error{
-		SaveAccess: w.later,
-		Renew: func(ctx context.Context) error {
+		saveAccess: w.later,
+		renewToken: func(ctx context.Context) error {
 			_ = w.later(ctx)
 			rows, err := w.getBlob(ctx)
 			if err != nil {
@@ -382,7 +382,7 @@ func (w *world) oneBlob() contender {
 		},
 	}}
 	for op, like := range w.likes() {
-		if op == ByID {
+		if op == byID {
 			continue // there are none
 		}
 		c.do[op] = func(ctx context.Context) error {
@@ -452,9 +452,9 @@ func (w *world) complete(n int, err error) error {
 // listScan reads all secrets whatever it looks for: where in a list a record is
 // would otherwise decide how long it takes.
 func (w *world) listScan() contender {
-	c := contender{name: ListScan, do: map[string]func(context.Context) error{}}
+	c := contender{name: listScan, do: map[string]func(context.Context) error{}}
 	for op, like := range w.likes() {
-		if op == ByID || op == ByClient {
+		if op == byID || op == byClient {
 			continue // it has no IDs, and with the client the user's secret is read by its name
 		}
 		c.do[op] = func(ctx context.Context) error {
@@ -476,10 +476,10 @@ func (w *world) listScan() contender {
 
 // unindexed finds by what GetTokens returns.
 func (w *world) unindexed() contender {
-	c := contender{name: Unindexed, do: map[string]func(context.Context) error{},
-		reset: map[string]func(context.Context) error{ByAccess: w.restore}}
+	c := contender{name: unindexed, do: map[string]func(context.Context) error{},
+		reset: map[string]func(context.Context) error{byAccess: w.restore}}
 	for op, like := range w.likes() {
-		if op == ByID || op == ByClient {
+		if op == byID || op == byClient {
 			continue // those are names, for which nothing has to be scanned
 		}
 		c.do[op] = func(ctx context.Context) error {

@@ -1,4 +1,4 @@
-package evidence
+package main
 
 import (
 	"context"
@@ -9,9 +9,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// Broken are services with a mistake, which the checks have to find: a check that
+// brokenServices are services with a mistake, which the checks have to find: a check that
 // finds nothing anywhere proves nothing.
-var Broken = map[string]func(d *memstore.Driver) driver.Secrets{
+var brokenServices = map[string]func(d *memstore.Driver) driver.Secrets{
 	"ignores the base of an update": func(d *memstore.Driver) driver.Secrets { return blindUpdate{d} },
 	"answers reads from a cache":    func(d *memstore.Driver) driver.Secrets { return &cached{Driver: d, known: map[string]driver.Secret{}} },
 	"brings back what was deleted":  func(d *memstore.Driver) driver.Secrets { return reviving{d} },
@@ -19,14 +19,13 @@ var Broken = map[string]func(d *memstore.Driver) driver.Secrets{
 }
 
 // startBroken starts a service in memory with a mistake.
-func startBroken(mistake string) *Service {
+func startBroken(mistake string) *bed {
 	memory := memstore.NewDriver()
-	return &Service{
-		Name:    mistake,
+	return &bed{
+		name:    mistake,
 		advance: func(time.Duration) {},
-		calls:   func() int { return 0 },
-		driver:  func() (driver.Secrets, error) { return Broken[mistake](memory.Reopen()), nil },
-		inject:  func(func() (Fault, bool), <-chan struct{}) {},
+		driver:  func() (driver.Secrets, error) { return brokenServices[mistake](memory.Reopen()), nil },
+		inject:  func(strike, <-chan struct{}) {},
 		close:   func() {},
 	}
 }
@@ -85,4 +84,23 @@ func (c careless) Update(ctx context.Context, name string, base driver.Secret, p
 		return base.Version, nil
 	}
 	return v, nil
+}
+
+// findMistakes returns, for each of the services in brokenServices, which of the first
+// histories is the first one without an explanation, counted from 1; 0 if each of
+// them has one, and the mistake was not found.
+func findMistakes(ctx context.Context, histories int) (map[string]int, error) {
+	found := map[string]int{}
+	for mistake := range brokenServices {
+		found[mistake] = 0
+		for i := range histories {
+			if _, err := explained(ctx, startBroken(mistake), plain, uint64(i)); ctx.Err() != nil {
+				return nil, ctx.Err()
+			} else if err != nil {
+				found[mistake] = i + 1
+				break
+			}
+		}
+	}
+	return found, nil
 }
