@@ -109,7 +109,7 @@ func (s *saver) targets(ctx context.Context, v *ledger.View) ([]ledger.Entry, er
 	if s.token.ID == "" {
 		return s.match(ctx, v, s.token, nil)
 	}
-	names, terms := s.keys(s.token)
+	names, terms := s.Keys(s.token)
 	if s.MovedTo != "" {
 		names = append(names, s.MovedTo)
 	}
@@ -141,7 +141,7 @@ func (s *saver) targets(ctx context.Context, v *ledger.View) ([]ledger.Entry, er
 // may be merged into: those it describes, the one of its derived name, and those that
 // hold what that name is derived from.
 func (s *saver) match(ctx context.Context, v *ledger.View, f codec.Fields, terms []ledger.Term) ([]ledger.Entry, error) {
-	names, more := s.keys(f)
+	names, more := s.Keys(f)
 	if f.UserName != "" || rules.HasCredential(f) {
 		for _, n := range s.Namers() {
 			if name := n.Of(f); !slices.Contains(names, name) {
@@ -155,7 +155,7 @@ func (s *saver) match(ctx context.Context, v *ledger.View, f codec.Fields, terms
 
 // candidates returns the records in the form in which the rules decide between them.
 func (s *saver) candidates(records []ledger.Entry) []rules.Candidate {
-	candidates := s.ledger.Candidates(records, s.token)
+	candidates := s.Candidates(records, s.token)
 	for i, rec := range records {
 		c := &candidates[i]
 		if s.MovedTo != "" && rec.Name == s.MovedTo {

@@ -143,7 +143,7 @@ func (s *Store) only(ctx context.Context, v *ledger.View, like codec.Fields) (le
 // may be out of date.
 func (s *Store) behind(like codec.Fields, err error) error {
 	listLag := s.ledger.Properties.ListLag
-	if _, terms := s.keys(like); len(terms) == 0 || listLag == 0 {
+	if _, terms := s.ledger.Keys(like); len(terms) == 0 || listLag == 0 {
 		return err
 	}
 	by := map[rules.Key]string{
@@ -160,7 +160,7 @@ func (s *Store) behind(like codec.Fields, err error) error {
 // matches returns the records that like may describe. v tells which of them cannot be
 // read.
 func (s *Store) matches(ctx context.Context, v *ledger.View, like codec.Fields) ([]ledger.Entry, error) {
-	names, terms := s.keys(like)
+	names, terms := s.ledger.Keys(like)
 	records, err := v.Search(ctx, names, terms)
 	if err != nil || len(records) > 0 {
 		return records, err
@@ -194,44 +194,6 @@ func (s *Store) furtherMatches(ctx context.Context, v *ledger.View, like codec.F
 		records, err = v.Records(ctx)
 	}
 	return records, err
-}
-
-// keys returns the names to read and the terms to search for by the row of the table
-// that applies to like, under each of the name keys.
-func (s *Store) keys(like codec.Fields) (names []ledger.Name, terms []ledger.Term) {
-	namers := s.ledger.Namers()
-	for _, n := range namers {
-		of, by := keysOf(n, like)
-		names, terms = append(names, of...), append(terms, by...)
-	}
-	if len(namers) > 1 {
-		slices.Sort(names)
-		names = slices.Compact(names) // an ID is one name under all keys
-	}
-	return names, terms
-}
-
-func keysOf(n ledger.Namer, like codec.Fields) (names []ledger.Name, terms []ledger.Term) {
-	switch rules.KeyOf(like) {
-	case rules.KeyID:
-		if id := ledger.Name(like.ID); id.Derived() {
-			return []ledger.Name{id}, nil
-		}
-		return nil, []ledger.Term{n.IDTerm(like.ID)}
-	case rules.KeyUser:
-		names = []ledger.Name{n.User(like.UserName, like.ClientID)}
-		if like.ClientID == "" {
-			terms = []ledger.Term{n.UserTerm(like.UserName)}
-		}
-		return names, terms
-	case rules.KeyAccess:
-		names = []ledger.Name{n.Access(like.AccessToken)}
-	case rules.KeyGrant:
-		like.AccessToken = ""
-		names = n.Tokens(like)
-	case rules.KeyNone:
-	}
-	return names, ledger.Terms(names...)
 }
 
 // All returns an iterator over all records, in no particular order and with bounded

@@ -3,7 +3,6 @@ package ledger
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
 // An Entry is a stored secret as it was read. A View turns it into a record.
@@ -114,132 +112,6 @@ func (l *Ledger) Newest(ctx context.Context, name Name, than Entry) (Entry, erro
 		return Entry{}, err
 	}
 	return l.Decode(name, secret)
-}
-
-// A Writer makes the writes of one operation. All labels that they add have one
-// nonce: a repeated write adds the same labels.
-type Writer struct {
-	*Ledger
-	nonce string
-
-	// MovedTo is the name of the record that Promote has moved the operation's record
-	// to. A search by the ID that a caller chose may not find it there yet.
-	MovedTo Name
-}
-
-// Writer returns a Writer for one operation.
-func (l *Ledger) Writer() *Writer { return l.WriterOf(Nonce()) }
-
-// WriterOf returns a Writer whose labels have the given nonce.
-func (l *Ledger) WriterOf(nonce string) *Writer { return &Writer{Ledger: l, nonce: nonce} }
-
-// Create stores r as a new entry. The error matches ErrExists only if this write was
-// not applied and never will be.
-func (w *Writer) Create(ctx context.Context, name Name, r codec.Record) (Entry, error) {
-	return w.write(ctx, name, Entry{}, r)
-}
-
-// Update stores r over base. The error matches ErrConflict or ErrNotFound only if this
-// write was not applied and never will be.
-func (w *Writer) Update(ctx context.Context, base Entry, r codec.Record) (Entry, error) {
-	return w.write(ctx, base.Name, base, r)
-}
-
-// maxNonces is how many writers of one record may write between a write whose answer
-// was lost and the read that looks for it.
-const maxNonces = 8
-
-// write stores r under name: over base, or, if base is the zero entry, as a new one.
-func (w *Writer) write(ctx context.Context, name Name, base Entry, r codec.Record) (Entry, error) {
-	mine := Nonce()
-	r.Nonces = append([]string{mine}, r.Nonces...)
-	r.Nonces = r.Nonces[:min(len(r.Nonces), maxNonces)]
-	now := w.Now().UnixMilli()
-	if w.Properties.DailyWrites > 0 {
-		r.Writes = counted(r, now)
-	}
-	r.Updated = now
-	r.Born = cmp.Or(r.Born, mine)
-	r.Labels = w.relabeled(name, base, w.labels(r, base.Labels, w.nonce))
-	data, err := w.Codec.Encode(string(name), r)
-	if err != nil {
-		return Entry{}, err
-	}
-	if len(data) > w.Properties.MaxSize {
-		return Entry{}, tooLarge(len(data), w.Properties.MaxSize)
-	}
-	stored := driver.Payload{Data: data, Labels: driverLabels(r.Labels)}
-	p := stored
-	p.Drop, p.Incarnation = base.drop, r.Born
-	var version driver.Version
-	if base.Name == "" {
-		version, err = w.Driver.Create(ctx, string(name), p)
-	} else {
-		version, err = w.Driver.Update(ctx, string(name), base.secret, p)
-	}
-	switch {
-	case err == nil:
-		w.adopt(ctx)
-		return newEntry(name, driver.Secret{Payload: stored, Version: version}, r), nil
-	case isOneOf(err, driver.ErrConflict, driver.ErrExists, driver.ErrNotFound, driver.ErrDenied, driver.ErrRefused):
-		return Entry{}, err
-	}
-	return w.outcome(ctx, name, base, mine, err)
-}
-
-func tooLarge(size, limit int) error {
-	return fmt.Errorf("%w: it would have %d bytes, the limit is %d", rules.ErrTooLarge, size, limit)
-}
-
-// relabeled gives the labels that a write adds to its base the nonces that the driver
-// wants them to have.
-func (l *Ledger) relabeled(name Name, base Entry, labels []codec.Label) []codec.Label {
-	labeler, ok := l.Driver.(driver.Labeler)
-	if !ok {
-		return labels
-	}
-	added := slices.DeleteFunc(slices.Clone(labels), func(l codec.Label) bool { return slices.Contains(base.Labels, l) })
-	kept := slices.DeleteFunc(labels, func(l codec.Label) bool { return slices.Contains(added, l) })
-	for _, l := range labeler.Relabel(string(name), base.secret.Version, driverLabels(added)) {
-		kept = append(kept, codec.Label(l))
-	}
-	slices.SortFunc(kept, compareLabels)
-	return kept
-}
-
-// outcome decides whether the write with the given nonce was applied although err
-// came back.
-func (l *Ledger) outcome(ctx context.Context, name Name, base Entry, mine string, err error) (Entry, error) {
-	now, readErr := l.Newest(ctx, name, base)
-	switch {
-	case errors.Is(readErr, driver.ErrNotFound) && base.Name != "":
-		return Entry{}, readErr
-	case readErr != nil:
-		return Entry{}, err
-	case slices.Contains(now.Nonces, mine):
-		return now, nil
-	case base.Name == "":
-		return Entry{}, fmt.Errorf("%w: another writer created it", driver.ErrExists)
-	case now.secret.Version != base.secret.Version:
-		return Entry{}, fmt.Errorf("%w: another writer came first", driver.ErrConflict)
-	}
-	return Entry{}, err
-}
-
-// errBusy means that a rewrite has to wait for another day.
-var errBusy = fmt.Errorf("%w: the service takes no more of the record today", driver.ErrUnavailable)
-
-// Rewrite writes e over itself: the labels are then by the first index key, and the
-// bytes as the codec writes them now. It adds the labels in absent again.
-func (l *Ledger) Rewrite(ctx context.Context, e Entry, absent []driver.Label) (Entry, error) {
-	if l.Room(e.Record, 0) < l.Properties.DailyWrites*2/5 { // the rest is for refreshes
-		return Entry{}, errBusy
-	}
-	base := e
-	base.Labels = slices.DeleteFunc(slices.Clone(e.Labels), func(label codec.Label) bool {
-		return slices.Contains(absent, driver.Label(label))
-	})
-	return l.Writer().Update(ctx, base, e.Record)
 }
 
 // Hours is how many hours a day can have a part in.

@@ -209,27 +209,6 @@ func namesOf(stored []string) []Name {
 	return names
 }
 
-// Fits reports whether the name of e is one that it may have got from its user and
-// client, or from the tokens that it had when it was created. If these have changed
-// since, that cannot be told, and Fits returns true.
-func (n Namer) Fits(e Entry) bool {
-	f := e.Fields
-	if f.UserName != "" || e.Name.Kind() == OfUser {
-		return e.Name == n.User(f.UserName, f.ClientID) || !rules.HasCredential(f) && f.UserName == ""
-	}
-	unknown := func(token string) bool {
-		return token == "" || slices.ContainsFunc(e.Earlier, func(earlier string) bool { return Name(earlier).Kind() == e.Name.Kind() })
-	}
-	// The record may have got its client since.
-	switch e.Name.Kind() {
-	case OfGrant:
-		return unknown(f.GrantToken) || e.Name == n.Grant(f.ClientID, f.GrantToken) || e.Name == n.Grant("", f.GrantToken)
-	case OfRefresh:
-		return unknown(f.RefreshToken) || e.Name == n.Refresh(f.ClientID, f.RefreshToken) || e.Name == n.Refresh("", f.RefreshToken)
-	}
-	return e.Name.Derived()
-}
-
 // Namer returns the Namer of the present name key.
 func (l *Ledger) Namer() Namer { return Namer{l.NameKeys[0]} }
 
@@ -295,59 +274,68 @@ func driverLabels(labels []codec.Label) []driver.Label {
 	return d
 }
 
-// Labels tell how the labels that a record was committed with compare with those
-// that it would get now: the keys of each.
-type Labels struct {
-	Fitting int      // by the first index key
-	Old     []string // by another one
-	Unkeyed []string // by no key
-	Unknown []string // by a key that is not known
-	Missing []string // that the record should have and has not
-	Stale   []string // that nothing in the record accounts for
+// Keys returns the names to read and the terms to search for by the row of the table
+// that applies to like, under each of the name keys.
+func (l *Ledger) Keys(like codec.Fields) (names []Name, terms []Term) {
+	namers := l.Namers()
+	for _, n := range namers {
+		of, by := n.keys(like)
+		names, terms = append(names, of...), append(terms, by...)
+	}
+	if len(namers) > 1 {
+		slices.Sort(names)
+		names = slices.Compact(names) // an ID is one name under all keys
+	}
+	return names, terms
 }
 
-// CompareLabels compares the labels of r with those that n and the index keys give
-// it.
-func (l *Ledger) CompareLabels(n Namer, r codec.Record) Labels {
-	var is Labels
-	have, accounted := map[driver.Label]bool{}, map[driver.Label]bool{}
-	for _, label := range r.Labels {
-		have[driver.Label{Key: label.Key, Value: label.Value}] = true
-	}
-	by := func(t Term, keys ...[]byte) bool {
-		return slices.ContainsFunc(keys, func(key []byte) bool {
-			label := t.label(key)
-			accounted[label] = accounted[label] || have[label]
-			return have[label]
-		})
-	}
-	told := map[Term]bool{}
-	for _, t := range n.Terms(r) {
-		if told[t] {
-			continue
+func (n Namer) keys(like codec.Fields) (names []Name, terms []Term) {
+	switch rules.KeyOf(like) {
+	case rules.KeyID:
+		if id := Name(like.ID); id.Derived() {
+			return []Name{id}, nil
 		}
-		told[t] = true
-		switch {
-		case by(t, l.IndexKeys[0]):
-			is.Fitting++
-		case by(t, l.IndexKeys[1:]...):
-			is.Old = append(is.Old, t.Key)
-		case by(t, nil):
-			is.Unkeyed = append(is.Unkeyed, t.Key)
-		default:
-			is.Missing = append(is.Missing, t.Key)
+		return nil, []Term{n.IDTerm(like.ID)}
+	case rules.KeyUser:
+		names = []Name{n.User(like.UserName, like.ClientID)}
+		if like.ClientID == "" {
+			terms = []Term{n.UserTerm(like.UserName)}
 		}
+		return names, terms
+	case rules.KeyAccess:
+		names = []Name{n.Access(like.AccessToken)}
+	case rules.KeyGrant:
+		like.AccessToken = ""
+		names = n.Tokens(like)
+	case rules.KeyNone:
 	}
-	for label := range have {
-		if accounted[label] {
-			continue
+	return names, Terms(names...)
+}
+
+// Candidates returns the records in the form in which the rules decide between them,
+// for like to describe one of them.
+func (l *Ledger) Candidates(records []Entry, like codec.Fields) []rules.Candidate {
+	candidates := make([]rules.Candidate, 0, len(records))
+	for _, rec := range records {
+		c := rules.Candidate{Fields: rec.Token, Updated: rec.WrittenAt()}
+		for _, n := range l.Namers() {
+			n.former(&c, rec, like)
 		}
-		if i := slices.Index(is.Missing, label.Key); i >= 0 {
-			is.Missing = slices.Delete(is.Missing, i, i+1)
-			is.Unknown = append(is.Unknown, label.Key)
-			continue
-		}
-		is.Stale = append(is.Stale, label.Key)
+		candidates = append(candidates, c)
 	}
-	return is
+	return candidates
+}
+
+// former notes which fields of like the record had before.
+func (n Namer) former(c *rules.Candidate, rec Entry, like codec.Fields) {
+	was := &c.Former
+	if like.ID != "" && c.ID != like.ID {
+		was.ID = was.ID || rec.Had(n.ID(like.ID)) || slices.Contains(n.Tokens(rec.Token), Name(like.ID))
+	}
+	if t := like.GrantToken; t != "" && t != c.GrantToken {
+		was.GrantToken = was.GrantToken || rec.Had(n.Grant(c.ClientID, t))
+	}
+	if t := like.RefreshToken; t != "" && t != c.RefreshToken {
+		was.RefreshToken = was.RefreshToken || rec.Had(n.Refresh(c.ClientID, t))
+	}
 }

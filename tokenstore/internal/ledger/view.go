@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
@@ -429,54 +428,4 @@ func (v *View) withFrozen(ctx context.Context, e Entry) (rec Entry, stale bool, 
 	}
 	rec.Token.ID = cmp.Or(own, string(e.Name))
 	return rec, stale, nil
-}
-
-// idsOf returns the names that stand for all IDs that find e.
-func (l *Ledger) idsOf(e Entry) []Name {
-	names := append([]Name{e.Name}, namesOf(e.IDs)...)
-	if e.ID != "" {
-		names = append(names, l.Namer().ID(e.ID))
-	}
-	for _, ref := range e.Absorbed {
-		names = append(names, Name(ref.Name))
-	}
-	return names
-}
-
-// replaces reports whether r is found by all IDs that find e.
-func (l *Ledger) replaces(r codec.Record, e Entry) bool {
-	return !slices.ContainsFunc(l.idsOf(e), func(name Name) bool { return !l.hasID(r, r.IDs, name) })
-}
-
-// hasID reports whether name stands for the ID of r, or is one of ids.
-func (l *Ledger) hasID(r codec.Record, ids []string, name Name) bool {
-	return slices.Contains(ids, string(name)) || r.ID != "" && name == l.Namer().ID(r.ID)
-}
-
-// Candidates returns the records in the form in which the rules decide between them,
-// for like to describe one of them.
-func (l *Ledger) Candidates(records []Entry, like codec.Fields) []rules.Candidate {
-	candidates := make([]rules.Candidate, 0, len(records))
-	for _, rec := range records {
-		c := rules.Candidate{Fields: rec.Token, Updated: rec.WrittenAt()}
-		for _, n := range l.Namers() {
-			n.former(&c, rec, like)
-		}
-		candidates = append(candidates, c)
-	}
-	return candidates
-}
-
-// former notes which fields of like the record had before.
-func (n Namer) former(c *rules.Candidate, rec Entry, like codec.Fields) {
-	was := &c.Former
-	if like.ID != "" && c.ID != like.ID {
-		was.ID = was.ID || rec.Had(n.ID(like.ID)) || slices.Contains(n.Tokens(rec.Token), Name(like.ID))
-	}
-	if t := like.GrantToken; t != "" && t != c.GrantToken {
-		was.GrantToken = was.GrantToken || rec.Had(n.Grant(c.ClientID, t))
-	}
-	if t := like.RefreshToken; t != "" && t != c.RefreshToken {
-		was.RefreshToken = was.RefreshToken || rec.Had(n.Refresh(c.ClientID, t))
-	}
 }

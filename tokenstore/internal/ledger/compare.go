@@ -1,0 +1,131 @@
+package ledger
+
+import (
+	"context"
+	"slices"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
+)
+
+// Fits reports whether the name of e is one that it may have got from its user and
+// client, or from the tokens that it had when it was created. If these have changed
+// since, that cannot be told, and Fits returns true.
+func (n Namer) Fits(e Entry) bool {
+	f := e.Fields
+	if f.UserName != "" || e.Name.Kind() == OfUser {
+		return e.Name == n.User(f.UserName, f.ClientID) || !rules.HasCredential(f) && f.UserName == ""
+	}
+	unknown := func(token string) bool {
+		return token == "" || slices.ContainsFunc(e.Earlier, func(earlier string) bool { return Name(earlier).Kind() == e.Name.Kind() })
+	}
+	// The record may have got its client since.
+	switch e.Name.Kind() {
+	case OfGrant:
+		return unknown(f.GrantToken) || e.Name == n.Grant(f.ClientID, f.GrantToken) || e.Name == n.Grant("", f.GrantToken)
+	case OfRefresh:
+		return unknown(f.RefreshToken) || e.Name == n.Refresh(f.ClientID, f.RefreshToken) || e.Name == n.Refresh("", f.RefreshToken)
+	}
+	return e.Name.Derived()
+}
+
+// Labels tell how the labels that a record was committed with compare with those
+// that it would get now: the keys of each.
+type Labels struct {
+	Fitting int      // by the first index key
+	Old     []string // by another one
+	Unkeyed []string // by no key
+	Unknown []string // by a key that is not known
+	Missing []string // that the record should have and has not
+	Stale   []string // that nothing in the record accounts for
+}
+
+// CompareLabels compares the labels of r with those that n and the index keys give
+// it.
+func (l *Ledger) CompareLabels(n Namer, r codec.Record) Labels {
+	var is Labels
+	have, accounted := map[driver.Label]bool{}, map[driver.Label]bool{}
+	for _, label := range r.Labels {
+		have[driver.Label{Key: label.Key, Value: label.Value}] = true
+	}
+	by := func(t Term, keys ...[]byte) bool {
+		return slices.ContainsFunc(keys, func(key []byte) bool {
+			label := t.label(key)
+			accounted[label] = accounted[label] || have[label]
+			return have[label]
+		})
+	}
+	told := map[Term]bool{}
+	for _, t := range n.Terms(r) {
+		if told[t] {
+			continue
+		}
+		told[t] = true
+		switch {
+		case by(t, l.IndexKeys[0]):
+			is.Fitting++
+		case by(t, l.IndexKeys[1:]...):
+			is.Old = append(is.Old, t.Key)
+		case by(t, nil):
+			is.Unkeyed = append(is.Unkeyed, t.Key)
+		default:
+			is.Missing = append(is.Missing, t.Key)
+		}
+	}
+	for label := range have {
+		if accounted[label] {
+			continue
+		}
+		if i := slices.Index(is.Missing, label.Key); i >= 0 {
+			is.Missing = slices.Delete(is.Missing, i, i+1)
+			is.Unknown = append(is.Unknown, label.Key)
+			continue
+		}
+		is.Stale = append(is.Stale, label.Key)
+	}
+	return is
+}
+
+// Replaces reports whether u is found by all IDs that find e, as far as its record
+// tells.
+func (l *Ledger) Replaces(u, e Entry) bool { return l.replaces(u.Record, e) }
+
+// Labelled reports whether the secret of u carries the labels of the IDs that find e.
+// A service may have had no room for them, or an operator has removed them. If the
+// driver cannot tell, Labelled goes by the labels that u was committed with.
+func (l *Ledger) Labelled(ctx context.Context, u, e Entry) (bool, error) {
+	var want []driver.Label
+	for _, name := range l.idsOf(e) {
+		t, ok := name.Term()
+		if !ok {
+			continue
+		}
+		by := l.Queries([]Term{t})
+		i := slices.IndexFunc(u.Labels, func(label codec.Label) bool {
+			return slices.Contains(by, driver.Label{Key: label.Key, Value: label.Value})
+		})
+		if i < 0 {
+			return false, nil
+		}
+		want = append(want, driver.Label(u.Labels[i]))
+	}
+	inspector, ok := l.Driver.(driver.Inspector)
+	if !ok || len(want) == 0 {
+		return true, nil
+	}
+	present, err := inspector.Present(ctx, string(u.Name), want)
+	missing := slices.ContainsFunc(want, func(label driver.Label) bool { return !Carried(present, label) })
+	return err == nil && !missing, err
+}
+
+// Carried reports whether a label is one of those beside a secret. Where the service
+// does not keep nonces, they are not compared.
+func Carried(beside []driver.Label, label driver.Label) bool {
+	return slices.ContainsFunc(beside, func(b driver.Label) bool { return IsBeside(b, label) })
+}
+
+// IsBeside reports whether a label that is beside a secret is the given one.
+func IsBeside(beside, label driver.Label) bool {
+	return beside.Key == label.Key && beside.Value == label.Value && (beside.Nonce == label.Nonce || beside.Nonce == "")
+}
