@@ -40,6 +40,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/migrate"
 	"github.com/tokenkeep/tokenkeep/tokenstore/sqlstore"
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
@@ -108,7 +109,7 @@ type held struct {
 // handles are the types through which a program uses a store. They show nothing
 // whatever the verb. Other types are plain data: package fmt does not call their
 // methods for %w and %p, as the documentation of tokenstore.Secret says.
-var handles = []string{"tokenstore.Store", "memstore.Driver", "filestore.Store", "sqlstore.Store", "driver.Secrets", "codec.Codec", "codec.Placed", "codec.AEAD", "keys.Keys", "initializer.Client"}
+var handles = []string{"tokenstore.Store", "migrate.Migration", "memstore.Driver", "filestore.Store", "sqlstore.Store", "driver.Secrets", "codec.Codec", "codec.Placed", "codec.AEAD", "keys.Keys", "initializer.Client"}
 
 // printed returns what the ways of printing make of v, by the way's name.
 func printed(v any, verbs string) map[string]string {
@@ -214,7 +215,10 @@ func keepers(t *testing.T) map[string][]any {
 	config := initializer.Config{OAuth2: oauth, Token: record, Store: mem.(*tokenstore.Store), HTTPClient: http.DefaultClient}
 	client := must(initializer.New(t.Context(), config))
 
+	move, err := migrate.Plan(t.Context(), mem.(tokenstore.TokenStore), memstore.New(nil), nil)
+	must(move, err)
 	return map[string][]any{
+		"migrate.Migration":      {move, *move},
 		"tokenstore.Store":       {mem, must(awssm.New(aws, "p", &awssm.Options{Store: opts})), must(gcpsm.New(gcp, "projects/p", "p", &gcpsm.Options{Store: opts})), must(vaultstore.New(vault, "m", "p", &vaultstore.Options{Store: opts}))},
 		"tokenstore.Options":     {*opts, opts},
 		"tokenstore.Token":       {record, &record},
@@ -251,6 +255,7 @@ var harmless = []string{
 	"tokenstore.CheckOptions", "tokenstore.Checker", "tokenstore.ConditionalDeleter", "tokenstore.UnreadableError", "tokenstore.Error", "tokenstore.Finding", "tokenstore.Former", "tokenstore.Key", "tokenstore.Kind",
 	"tokenstore.RefreshError", "tokenstore.Refresher", "tokenstore.RekeyOptions", "tokenstore.Rekeyed", "tokenstore.Rekeyer", "tokenstore.Remedy", "tokenstore.TokenStore",
 	"driver.Fault", "driver.Inspection", "driver.Inspector", "driver.Label", "driver.Labeler", "driver.Leaser", "driver.Probed", "driver.Properties", "driver.Version",
+	"migrate.Conflict", "migrate.Failure", "migrate.IDChange", "migrate.Kind", "migrate.Options", "migrate.Problem", "migrate.Progress", "migrate.Reader", "migrate.Report", "migrate.Step", "migrate.StepReport",
 	"filestore.Options", "sqlstore.Dialect", "sqlstore.Options", "gcpsm.Replica",
 	"codec.Dialect", "codec.Failure", "codec.Field", "codec.Label", "codec.Lease", "codec.Redirect", "codec.Ref", "codec.Rotating", "keys.Kind",
 	"initializer.DataCenter", "initializer.Environment", "conformance.Driver", "conformance.Store",

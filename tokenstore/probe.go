@@ -9,17 +9,23 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// SameAs reports whether s and other keep their records in one place, such as one
+// SameAs reports whether s and store keep their records in one place, such as one
 // mount under two addresses, whatever keys they are opened with. It creates an
-// entry without a token through s, tries to create it through other, and removes
+// entry without a token through s, tries to create it through store, and removes
 // what it has created; records are not touched. An entry that is left behind by a
 // process that was killed is removed by a later call, and Check reports it as
 // KindEmpty.
 //
-// The answer is proved by writes, whatever the lag of reads. If other may not
+// The answer is proved by writes, whatever the lag of reads. If store may not
 // create secrets its reads decide, and where they lag the error matches ErrDenied
-// or ErrRefused.
-func (s *Store) SameAs(ctx context.Context, other *Store) (bool, error) {
+// or ErrRefused. A store of another kind is another store; one that embeds a *Store is
+// that Store.
+func (s *Store) SameAs(ctx context.Context, store TokenStore) (bool, error) {
+	embedding, ok := store.(interface{ portable() *Store })
+	if !ok {
+		return false, nil
+	}
+	other := embedding.portable()
 	if s.ledger.Driver == other.ledger.Driver {
 		return true, nil
 	}
@@ -33,6 +39,8 @@ func (s *Store) SameAs(ctx context.Context, other *Store) (bool, error) {
 	}
 	return is, s.error("compare with another store", "", err)
 }
+
+func (s *Store) portable() *Store { return s }
 
 // A lapse is what a server did that a driver promises it does not do.
 type lapse struct{ text string }

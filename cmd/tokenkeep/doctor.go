@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tokenkeep/tokenkeep/internal/bulk"
+	"github.com/tokenkeep/tokenkeep/internal/sdkid"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
@@ -53,7 +55,7 @@ does no harm.`,
 			if o.Repair || o.Permissions {
 				checked = a.changing()
 			}
-			return checked.withStore(c.Context(), func(s store) error { return a.doctor(c.Context(), s, o) })
+			return checked.withStore(c.Context(), func(s *store) error { return a.doctor(c.Context(), s, o) })
 		},
 	}
 	f := c.Flags()
@@ -90,8 +92,8 @@ type findingJSON struct {
 	Error    string `json:"error,omitempty"`
 }
 
-func (a *app) doctor(ctx context.Context, s store, o tokenstore.CheckOptions) error {
-	c, ok := s.(tokenstore.Checker)
+func (a *app) doctor(ctx context.Context, s *store, o tokenstore.CheckOptions) error {
+	c, ok := s.TokenStore.(tokenstore.Checker)
 	if !ok {
 		return usagef("a store of this kind cannot be checked")
 	}
@@ -109,7 +111,7 @@ func (a *app) doctor(ctx context.Context, s store, o tokenstore.CheckOptions) er
 	}
 	bar := a.progress("checking", 0)
 	o.Progress = func(done int) {
-		bar.add(done - r.Checked)
+		bar.set(done)
 		r.Checked = done
 	}
 	var ended error
@@ -122,7 +124,7 @@ func (a *app) doctor(ctx context.Context, s store, o tokenstore.CheckOptions) er
 	}
 	bar.done()
 	slices.SortStableFunc(r.Findings, func(a, b findingJSON) int {
-		return cmp.Or(cmp.Compare(a.Kind, b.Kind), compareIDs(a.ID, b.ID), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), sdkid.Compare(a.ID, b.ID), cmp.Compare(a.Name, b.Name))
 	})
 	if o.Repair && ended == nil {
 		n, err := count(ctx, s)
@@ -132,8 +134,8 @@ func (a *app) doctor(ctx context.Context, s store, o tokenstore.CheckOptions) er
 }
 
 // count returns how many records a store has that can be read.
-func count(ctx context.Context, s store) (int, error) {
-	tokens, _, err := readable(s.GetTokens(ctx))
+func count(ctx context.Context, s *store) (int, error) {
+	tokens, _, err := bulk.Readable(s.GetTokens(ctx))
 	return len(tokens), err
 }
 
@@ -201,7 +203,7 @@ change keys, bring them in, or take them out:
 			if a.env(envKeys) == "" {
 				return usagef("rekey is about the keys of the file that %s names", envKeys)
 			}
-			return a.changing().withStore(c.Context(), func(s store) error { return a.rekey(c.Context(), s, dryRun) })
+			return a.changing().withStore(c.Context(), func(s *store) error { return a.rekey(c.Context(), s, dryRun) })
 		},
 	}
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "say which records would be written, and write nothing")
@@ -226,8 +228,8 @@ type rekeyFailure struct {
 	Class string `json:"class"`
 }
 
-func (a *app) rekey(ctx context.Context, s store, dryRun bool) error {
-	k, ok := s.(tokenstore.Rekeyer)
+func (a *app) rekey(ctx context.Context, s *store, dryRun bool) error {
+	k, ok := s.TokenStore.(tokenstore.Rekeyer)
 	if !ok {
 		return usagef("a store of this kind has no keys")
 	}
@@ -239,8 +241,8 @@ func (a *app) rekey(ctx context.Context, s store, dryRun bool) error {
 			ended = err
 			break
 		}
-		bar.step()
 		r.add(done, err)
+		bar.set(r.Records)
 	}
 	bar.done()
 	err := r.err(ended)

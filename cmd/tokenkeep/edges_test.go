@@ -196,7 +196,7 @@ func TestMigrateInterrupted(t *testing.T) {
 	e, args := between(from, to)
 	var out, errs bytes.Buffer
 	code := run(ctx, args, e.lookup, strings.NewReader(""), &out, &errs)
-	if code != 130 || !strings.Contains(errs.String(), "of 12 records are written") || !strings.Contains(errs.String(), "the same command goes on") {
+	if code != 130 || !strings.Contains(errs.String(), "of 12 records are written") || !strings.Contains(errs.String(), "the same migration goes on") {
 		t.Errorf("exit code %d: %s", code, &errs)
 	}
 	server.Inject(nil)

@@ -14,6 +14,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec/tokenfile"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/migrate"
 )
 
 // A class is a kind of failure, as programs are told of it.
@@ -33,12 +34,14 @@ var (
 // of several errors, one that is the store's counts more than one record's.
 var classes = []class{
 	{2, "usage", errUsage, "wrong arguments, flags, environment or keys file"},
+	{2, "usage", migrate.ErrSameStore, ""},
 	{130, "interrupted", context.Canceled, "a signal came; what was under way may or may not be done"},
 	{10, "partial", errPartial, "some of it is done: the report and the errors say what is not"},
+	{10, "partial", migrate.ErrPartial, ""},
 	{6, "invalid", errInput, "the record, file or search cannot be used as it is"},
 	{6, "invalid", tokenfile.ErrDialect, ""},
 	{13, "findings", errFindings, "doctor: something is wrong with the store, and not repaired"},
-	{12, "conflicts", errConflicts, "migrate: some records stand in the way, and nothing was written"},
+	{12, "conflicts", migrate.ErrConflicts, "migrate: some records stand in the way, and nothing was written"},
 	{11, "not_persisted", tokenstore.ErrNotPersisted, "a new token is usable but was not stored"},
 	{7, "denied", tokenstore.ErrDenied, "the store refused the credentials, or they lack a permission"},
 	{14, "refused", tokenstore.ErrRefused, "the store's set-up does not allow the operation: an operator has to change it"},
@@ -60,8 +63,7 @@ var (
 	errInput   = errors.New("invalid input")
 	errPartial = errors.New("only a part is done")
 
-	errConflicts = errors.New("the stores do not go together")
-	errFindings  = errors.New("something is wrong with the store")
+	errFindings = errors.New("something is wrong with the store")
 )
 
 // classOf returns the class of an error.

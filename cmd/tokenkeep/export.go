@@ -9,6 +9,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/codec/tokenfile"
+	"github.com/tokenkeep/tokenkeep/internal/bulk"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
@@ -41,7 +42,7 @@ FILE can be "-", standard output, if --reveal says that showing secrets is meant
 			if err := a.exportTo(args[0], force, reveal); err != nil {
 				return err
 			}
-			return a.reading().withStore(c.Context(), func(s store) error {
+			return a.reading().withStore(c.Context(), func(s *store) error {
 				return a.export(c.Context(), s, args[0], d, keepIDs, force)
 			})
 		},
@@ -72,12 +73,12 @@ func (a *app) exportTo(name string, force, reveal bool) error {
 	return nil
 }
 
-func (a *app) export(ctx context.Context, s store, name string, d codec.Dialect, keepIDs, force bool) error {
-	tokens, unreadable, err := readable(s.GetTokens(ctx))
+func (a *app) export(ctx context.Context, s *store, name string, d codec.Dialect, keepIDs, force bool) error {
+	tokens, unreadable, err := bulk.Readable(s.GetTokens(ctx))
 	if err != nil {
 		return fmt.Errorf("nothing was written: %w", err)
 	}
-	data, err := tokenFile(tokens, d, keepIDs)
+	data, err := fileOf(tokens, d, keepIDs)
 	if err != nil {
 		return fmt.Errorf("nothing was written: %w", err)
 	}
@@ -106,9 +107,9 @@ func (a *app) export(ctx context.Context, s store, name string, d codec.Dialect,
 	return unreadable
 }
 
-// tokenFile returns a token file of the records. It has been read back, and holds
+// fileOf returns a token file of the records. It has been read back, and holds
 // what they hold.
-func tokenFile(tokens []tokenstore.Token, d codec.Dialect, keepIDs bool) ([]byte, error) {
+func fileOf(tokens []tokenstore.Token, d codec.Dialect, keepIDs bool) ([]byte, error) {
 	f, err := tokenfile.New(d)
 	if err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
+	"github.com/tokenkeep/tokenkeep/internal/sdkid"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
@@ -127,7 +128,7 @@ func TestImportDropsNumbers(t *testing.T) {
 	e, _ := vaultEnv(t)
 	importSDKFile(t, e)
 	for _, r := range decode[[]recordJSON](t, e.ok(t, "", "ls", "--json")) {
-		if _, ok := sdkNumber(r.ID); ok {
+		if _, ok := sdkid.Number(r.ID); ok {
 			t.Errorf("a record has the SDK's ID %s", r.ID)
 		}
 	}
@@ -207,7 +208,7 @@ func TestImportChecksFirst(t *testing.T) {
 		{name: "one token twice", rows: "1,,c,s,s3cret1,,,,,\n2,,c,s,s3cret1,,,,,\n",
 			want: []string{"line 3: ", "same record as line 2"}, good: 1},
 		{name: "one number twice", rows: "1,ann,c,s,s3cret1,,,,,\n1,bob,c,s,s3cret2,,,,,\n", flags: []string{"--keep-ids"},
-			want: []string{"line 3, user bob", "does not go together with line 2"}, good: 1},
+			want: []string{"line 3, user bob", "same ID as line 2"}, good: 1},
 		{name: "one number twice, dropped", rows: "1,ann,c,s,s3cret1,,,,,\n1,bob,c,s,s3cret2,,,,,\n", good: 2},
 		{name: "no tokens", rows: "1,ann,c,s3cret,,,,,,\n2,bob,c,,,a,,,,\n", want: []string{"line 2, user ann", "neither"}, good: 1},
 		{name: "no time", rows: "1,ann,c,s,,a,,s3cret,,\n2,bob,c,,,a2,,0,,\n", want: []string{"line 2, user ann", "not a number"}, good: 1},
@@ -357,8 +358,8 @@ func TestProgress(t *testing.T) {
 	var out bytes.Buffer
 	now := time.Unix(1, 0)
 	b := &bar{out: &out, now: func() time.Time { return now }, what: "importing", all: 4}
-	for range 3 {
-		b.step()
+	for n := range 3 {
+		b.set(n + 1)
 		now = now.Add(redraw / 2)
 	}
 	b.done()

@@ -1,17 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/migrate"
 )
 
 // maxFile is how long a token file may be.
@@ -45,11 +45,11 @@ The exit code is 0 only if every row was imported.`,
 			if err != nil {
 				return err
 			}
-			p, err := planImport(data, d, o)
+			f, err := readTokenFile(data, d)
 			if err != nil {
 				return err
 			}
-			return a.withStore(c.Context(), func(s store) error { return a.importPlan(c.Context(), s, args[0], p) })
+			return a.importFile(c.Context(), args[0], f, o)
 		},
 	}
 	dialectFlag(c, &dialect, "", "the SDK that wrote the file (default: found out)")
@@ -60,18 +60,38 @@ The exit code is 0 only if every row was imported.`,
 
 type importOptions struct{ keepIDs, skipBad bool }
 
-// An importPlan is what an import is going to save.
-type importPlan struct {
+// A tokenFile is the source of an import.
+type tokenFile struct {
 	dialects []codec.Dialect
-	rows     []importRow // those that can be saved
-	bad      []rowError  // those that cannot
+	rows     []tokenstore.Token // those that can be read
+	lines    []int              // where they stand
+	bad      error              // a rowError for each of the others
 }
 
-// An importRow is a row of the file.
-type importRow struct {
-	line  int
-	token tokenstore.Token
+// readTokenFile reads a token file. Rows that cannot be read are no error of the file.
+func readTokenFile(data []byte, d codec.Dialect) (*tokenFile, error) {
+	f, err := parseFile(data, d)
+	if err != nil {
+		return nil, err
+	}
+	file := &tokenFile{dialects: f.Dialects(), rows: []tokenstore.Token{}}
+	for i := range f.Len() {
+		row, damage := f.Row(i)
+		t, err := fromRow(row, damage)
+		if err != nil {
+			file.bad = errors.Join(file.bad, rowError{f.Line(i), row.UserName, err})
+			continue
+		}
+		file.rows, file.lines = append(file.rows, t), append(file.lines, f.Line(i))
+	}
+	return file, nil
 }
+
+// GetTokens implements migrate.Reader.
+func (f *tokenFile) GetTokens(context.Context) ([]tokenstore.Token, error) { return f.rows, f.bad }
+
+// label names a row in an error about another one.
+func (f *tokenFile) label(i int) string { return fmt.Sprintf("line %d", f.lines[i]) }
 
 // A rowError says why a row was not imported.
 type rowError struct {
@@ -89,68 +109,60 @@ func (e rowError) Error() string {
 
 func (e rowError) Unwrap() error { return e.err }
 
-// planImport reads a token file and checks it. Nothing is saved yet.
-func planImport(data []byte, d codec.Dialect, o importOptions) (importPlan, error) {
-	f, err := parseFile(data, d)
+// problemsOf returns the rows that stand in the way of an import, in their order.
+func (f *tokenFile) problemsOf(r *migrate.Report) []rowError {
+	var rows []rowError
+	for _, p := range r.Problems {
+		row := rowError{user: p.User, err: p.Err}
+		if !errors.As(p.Err, &row) {
+			row.line = f.lines[p.Record]
+		}
+		if classOf(row.err) == classOther {
+			row.err = fmt.Errorf("%w: %w", errInput, row.err)
+		}
+		rows = append(rows, row)
+	}
+	slices.SortFunc(rows, func(a, b rowError) int { return cmp.Compare(a.line, b.line) })
+	return rows
+}
+
+// importFile saves the rows of a token file, and reports.
+func (a *app) importFile(ctx context.Context, name string, f *tokenFile, o importOptions) error {
+	var s *store
+	bar := a.progress("importing", len(f.rows))
+	m, err := migrate.Plan(ctx, f, nil, &migrate.Options{
+		OnConflict: migrate.Merge,
+		KeepIDs:    o.keepIDs,
+		SkipBad:    true, // or this is not run
+		Label:      f.label,
+		Writable:   func(context.Context) (tokenstore.TokenStore, error) { return s.TokenStore, nil },
+		Progress:   func(p migrate.Progress) { bar.set(p.Done) },
+	})
 	if err != nil {
-		return importPlan{}, err
-	}
-	p := importPlan{dialects: f.Dialects()}
-	seen := seen{index: newIndex()}
-	for i := range f.Len() {
-		line := f.Line(i)
-		t, err := fromRow(f.Row(i))
-		if !o.keepIDs {
-			t.ID = ""
-		}
-		if err == nil {
-			err = seen.add(line, t)
-		}
-		if err != nil {
-			of, _ := f.Row(i)
-			p.bad = append(p.bad, rowError{line, of.UserName, err})
-			continue
-		}
-		p.rows = append(p.rows, importRow{line, t})
-	}
-	if len(p.bad) > 0 && !o.skipBad {
-		var errs []error
-		for _, e := range p.bad {
-			errs = append(errs, e)
-		}
-		return importPlan{}, fmt.Errorf("%w: nothing was imported, because of %d of %d rows:\n%w",
-			errInput, len(p.bad), f.Len(), problems(errs))
-	}
-	return p, nil
-}
-
-// seen are the rows of a file up to one, by what a record is known by.
-type seen struct {
-	*index
-	lines []int // of the records of the index
-}
-
-// add adds a row, unless it would be saved to a record that a row before has
-// made.
-func (s *seen) add(line int, t tokenstore.Token) error {
-	plan, err := s.plan(t)
-	switch {
-	case errors.Is(err, tokenstore.ErrNotFound):
-		return fmt.Errorf("%w: it has neither an access nor a refresh nor a grant token", errInput)
-	case errors.Is(err, tokenstore.ErrInvalidToken), errors.Is(err, tokenstore.ErrTooLarge):
 		return err
-	case err != nil:
-		var lines []string
-		for _, i := range s.near(t) {
-			lines = append(lines, strconv.Itoa(s.lines[i]))
-		}
-		return fmt.Errorf("%w: it does not go together with line %s", errInput, strings.Join(lines, ", "))
-	case plan.Record >= 0:
-		return fmt.Errorf("%w: it is the same record as line %d", errInput, s.lines[plan.Record])
 	}
-	s.index.add(t)
-	s.lines = append(s.lines, line)
-	return nil
+	r := &importReport{File: name, Dialects: f.dialects, Rows: m.Report().Records, Failed: []importFailure{}}
+	for _, row := range f.problemsOf(m.Report()) {
+		r.fail(row)
+	}
+	if len(r.errs) > 0 && !o.skipBad {
+		return fmt.Errorf("%w: nothing was imported, because of %d of %d rows:\n%w", errInput, len(r.errs), r.Rows, problems(r.errs))
+	}
+	return a.withStore(ctx, func(opened *store) error {
+		s = opened
+		did, err := m.Run(ctx)
+		bar.done()
+		r.Imported, r.New, r.Updated, r.Unchanged = did.Verified, did.Create, did.Update, did.Unchanged
+		for _, failure := range did.Failed {
+			r.fail(rowError{f.lines[failure.Record], failure.User, failure.Err})
+		}
+		if a.json {
+			return errors.Join(r.err(err), a.printJSON(r))
+		}
+		a.printf("%s: %d rows, as %s writes them\n", fileName(name), r.Rows, dialectNames(r.Dialects, " or "))
+		a.printf("imported %d of %d: %s\n", r.Imported, r.Rows, r.counts())
+		return r.err(err)
+	})
 }
 
 // An importReport is what became of an import.
@@ -177,123 +189,6 @@ func (r *importReport) fail(e rowError) {
 	r.Failed = append(r.Failed, importFailure{e.line, e.err.Error(), classOf(e.err).name})
 }
 
-// importPlan saves the rows of a plan, and reports.
-func (a *app) importPlan(ctx context.Context, s store, name string, p importPlan) error {
-	r := a.saveRows(ctx, s, name, p)
-	if a.json {
-		return errors.Join(r.err(), a.printJSON(r))
-	}
-	a.printf("%s: %d rows, as %s writes them\n", fileName(name), r.Rows, dialectNames(r.Dialects, " or "))
-	a.printf("imported %d of %d: %s\n", r.Imported, r.Rows, r.counts())
-	return r.err()
-}
-
-// saveRows saves the rows of a plan. It stops at an error that the next row would
-// meet too.
-func (a *app) saveRows(ctx context.Context, s store, name string, p importPlan) *importReport {
-	r := &importReport{File: name, Dialects: p.dialects, Rows: len(p.rows) + len(p.bad), Failed: []importFailure{}}
-	for _, e := range p.bad {
-		r.fail(e)
-	}
-	bar := a.progress("importing", len(p.rows))
-	defer bar.done()
-	if b, ok := s.(batcher); ok && r.saveAll(ctx, s, b, p.rows, bar) == nil {
-		return r
-	}
-	// A batch has said of none of its rows why it cannot be saved: one by one they
-	// do. Those that are there by now are found to be.
-	for _, row := range p.rows[r.Imported:] {
-		err := r.save(ctx, s, row.token)
-		if err != nil {
-			r.fail(rowError{row.line, row.token.UserName, err})
-		}
-		if hopeless(err) {
-			break
-		}
-		bar.step()
-	}
-	return r
-}
-
-// saveAll saves rows many at a time. After an error none of those that were not
-// counted is saved.
-func (r *importReport) saveAll(ctx context.Context, s store, b batcher, rows []importRow, bar *bar) error {
-	tokens, _, err := readable(s.GetTokens(ctx))
-	if err != nil {
-		return err
-	}
-	before := newIndex(tokens...)
-	for chunk := range slices.Chunk(rows, migrateChunk) {
-		tokens := make([]tokenstore.Token, len(chunk))
-		plans := make([]tokenstore.Plan, len(chunk))
-		for i, row := range chunk {
-			tokens[i] = row.token
-			if plans[i], err = before.plan(row.token); err != nil {
-				return err
-			}
-		}
-		if _, err := b.SaveAll(ctx, tokens); err != nil {
-			return err
-		}
-		for _, plan := range plans {
-			r.count(plan.Record >= 0, plan.Changed)
-		}
-		bar.add(len(chunk))
-	}
-	return nil
-}
-
-// hopeless reports whether an error is the store's, not the row's.
-func hopeless(err error) bool {
-	for _, e := range []error{context.Canceled, context.DeadlineExceeded, tokenstore.ErrDenied, tokenstore.ErrUnavailable} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
-}
-
-// save saves one record and counts it.
-func (r *importReport) save(ctx context.Context, s store, t tokenstore.Token) error {
-	before, notFound := s.FindToken(ctx, identity(t))
-	if hopeless(notFound) {
-		return notFound
-	}
-	saved, err := s.SaveToken(ctx, t)
-	if err != nil {
-		return err
-	}
-	r.count(notFound == nil, !sameToken(before, saved))
-	return nil
-}
-
-// count counts a row that is saved.
-func (r *importReport) count(found, changed bool) {
-	r.Imported++
-	switch {
-	case !found:
-		r.New++
-	case changed:
-		r.Updated++
-	default:
-		r.Unchanged++
-	}
-}
-
-// identity returns what t's record is found by.
-func identity(t tokenstore.Token) tokenstore.Token {
-	switch tokenstore.KeyOf(t) {
-	case tokenstore.KeyID:
-		return tokenstore.Token{ID: t.ID}
-	case tokenstore.KeyUser:
-		return tokenstore.Token{UserName: t.UserName, ClientID: t.ClientID}
-	case tokenstore.KeyAccess:
-		return tokenstore.Token{AccessToken: t.AccessToken}
-	case tokenstore.KeyGrant, tokenstore.KeyNone: // these have no more than that
-	}
-	return tokenstore.Token{ClientID: t.ClientID, GrantToken: t.GrantToken, RefreshToken: t.RefreshToken}
-}
-
 // counts returns what the imported records were.
 func (r *importReport) counts() string {
 	text := fmt.Sprintf("%d new", r.New)
@@ -306,11 +201,11 @@ func (r *importReport) counts() string {
 	return text
 }
 
-// err returns the error of an import, if a row is missing.
-func (r *importReport) err() error {
+// err returns the error of an import that ended with the given one, if a row is missing.
+func (r *importReport) err(ended error) error {
 	switch {
 	case len(r.errs) == 0:
-		return nil
+		return ended
 	case r.Imported == 0:
 		return fmt.Errorf("nothing was imported:\n%w", problems(r.errs))
 	}

@@ -5,19 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
-)
-
-// What becomes of a record that the target has in another state.
-const (
-	conflictStop   = "stop"
-	conflictSource = "source"
-	conflictTarget = "target"
-	conflictNewer  = "newer"
+	"github.com/tokenkeep/tokenkeep/tokenstore/migrate"
 )
 
 // A side's environment variables may have its prefix, so that the two stores can
@@ -27,23 +20,7 @@ const (
 	toPrefix   = "TO_"
 )
 
-type migrateOptions struct {
-	from, to        string
-	onConflict      string
-	dryRun          bool
-	keepIDs         bool
-	mergeDuplicates bool
-	skipBad         bool
-	deleteSource    bool
-}
-
-func (a *app) migrateCommand() *cobra.Command {
-	var o migrateOptions
-	c := &cobra.Command{
-		Use:     "migrate --from URL --to URL",
-		GroupID: groupRecords,
-		Short:   "Move the records of one store to another",
-		Long: `Saves the records of one store to another, reads every one of them back, and
+const migrateHelp = `Saves the records of one store to another, reads every one of them back, and
 compares. Nothing is written before all records have been looked at, here and
 there. What stands in the way is listed, and then nothing is written at all:
 
@@ -71,8 +48,23 @@ FROM_ or TO_ holds for one of them: FROM_VAULT_ADDR, TO_` + envKeys + `.
 FROM_` + envKeys + ` or TO_` + envKeys + `, set and empty, says that
 the store has no keys.
 
-The exit code is 0 only if every record was verified.`,
-		Args: noArgs,
+The exit code is 0 only if every record was verified.`
+
+type migrateOptions struct {
+	migrate.Options
+
+	from, to string
+	dryRun   bool
+}
+
+func (a *app) migrateCommand() *cobra.Command {
+	var o migrateOptions
+	c := &cobra.Command{
+		Use:     "migrate --from URL --to URL",
+		GroupID: groupRecords,
+		Short:   "Move the records of one store to another",
+		Long:    migrateHelp,
+		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
 				return err
@@ -87,11 +79,11 @@ The exit code is 0 only if every record was verified.`,
 	f.StringVar(&o.from, "from", "", "`URL` of the store that has the records")
 	f.StringVar(&o.to, "to", "", "`URL` of the store that gets them")
 	f.BoolVar(&o.dryRun, "dry-run", false, "say what would be done, and write nothing")
-	f.BoolVar(&o.keepIDs, "keep-ids", false, "keep the IDs that the target can hold")
-	f.StringVar(&o.onConflict, "on-conflict", conflictStop, "who is right if both have a record: stop, source, target, newer")
-	f.BoolVar(&o.mergeDuplicates, "merge-duplicates", false, "make one record of those that are the same")
-	f.BoolVar(&o.skipBad, "skip-bad", false, "leave out records that stand in the way")
-	f.BoolVar(&o.deleteSource, "delete-source", false, "remove what was verified from the source")
+	f.BoolVar(&o.KeepIDs, "keep-ids", false, "keep the IDs that the target can hold")
+	f.StringVar((*string)(&o.OnConflict), "on-conflict", string(migrate.Stop), "who is right if both have a record: stop, source, target, newer")
+	f.BoolVar(&o.MergeDuplicates, "merge-duplicates", false, "make one record of those that are the same")
+	f.BoolVar(&o.SkipBad, "skip-bad", false, "leave out records that stand in the way")
+	f.BoolVar(&o.DeleteSource, "delete-source", false, "remove what was verified from the source")
 	return c
 }
 
@@ -100,9 +92,9 @@ func (o migrateOptions) check() error {
 	switch {
 	case o.from == "" || o.to == "":
 		return usagef("migrate takes --from and --to")
-	case !slices.Contains([]string{conflictStop, conflictSource, conflictTarget, conflictNewer}, o.onConflict):
+	case !slices.Contains([]migrate.Conflict{migrate.Stop, migrate.Source, migrate.Target, migrate.Newer}, o.OnConflict):
 		return usagef("--on-conflict is one of stop, source, target, newer")
-	case o.dryRun && o.deleteSource:
+	case o.dryRun && o.DeleteSource:
 		return usagef("--dry-run and --delete-source do not go together")
 	}
 	return nil
@@ -144,7 +136,7 @@ func (a *app) isSet(name string) (value string, set bool) {
 
 // openURL opens the store of the side. A variable with the prefix that is set and
 // empty does not stand for the one without.
-func (s *side) openURL(ctx context.Context, url string) (store, error) {
+func (s *side) openURL(ctx context.Context, url string) (*store, error) {
 	opened, err := s.app.openURL(ctx, url)
 	if s.empty == "" {
 		return opened, err
@@ -155,18 +147,9 @@ func (s *side) openURL(ctx context.Context, url string) (store, error) {
 	return nil, errors.Join(usagef("%s is set and empty: unset it, or give it a value", s.empty), err)
 }
 
-// A migration is one run of migrate.
-type migration struct {
-	*app
-	o        migrateOptions
-	from, to store
-	plan     *migrationPlan
-	report   migrateReport
-}
-
 func (a *app) migrate(ctx context.Context, o migrateOptions) (err error) {
 	source := a.side(fromPrefix)
-	source.isThere, source.readOnly = true, !o.deleteSource
+	source.isThere, source.readOnly = true, !o.DeleteSource
 	from, err := source.openURL(ctx, o.from)
 	if err != nil {
 		return fmt.Errorf("--from: %w", err)
@@ -178,127 +161,66 @@ func (a *app) migrate(ctx context.Context, o migrateOptions) (err error) {
 	if err != nil {
 		return fmt.Errorf("--to: %w", err)
 	}
-	m := &migration{app: a, o: o, from: from, to: to, report: newMigrateReport(o)}
-	defer func() { err = errors.Join(err, m.to.Close()) }()
-	if at := from.place(); at != "" && at == to.place() {
-		return errSameStore
+	defer func() { err = errors.Join(err, to.Close()) }()
+	if from.place != "" && from.place == to.place {
+		return migrate.ErrSameStore
 	}
-	err = m.run(ctx)
-	if m.plan == nil {
-		return err
-	}
-	return errors.Join(err, m.print())
-}
-
-// run does one step after the other.
-func (m *migration) run(ctx context.Context) error {
-	if err := m.prepare(ctx); err != nil {
-		return err
-	}
-	m.report.planned(m.plan)
-	if n := m.plan.inTheWay(); n > 0 && !m.o.skipBad {
-		return fmt.Errorf("%w: %d of %d records stand in the way: nothing was written", errConflicts, n, m.report.Records)
-	}
-	if m.o.dryRun {
-		return nil
-	}
-	if err := m.beginWriting(ctx); err != nil {
-		return fmt.Errorf("--to: %w", err)
-	}
-	if m.o.deleteSource && len(m.plan.items) > 0 {
-		if err := m.step(ctx, "tell apart", m.to, m.tellApart); err != nil {
-			return fmt.Errorf("nothing was written: %w", err)
+	ctx, calls := countCalls(ctx)
+	w := &watch{app: a, o: o, from: from, to: to, calls: calls, began: map[migrate.Step]int64{}}
+	o.Lag, o.Progress = to.lag, w.progress
+	o.Writable = func(ctx context.Context) (tokenstore.TokenStore, error) {
+		if to.writable == nil {
+			return to.TokenStore, nil
 		}
+		planned := to
+		if to, err = planned.writable(ctx); err != nil {
+			to = planned
+			return nil, err
+		}
+		return to.TokenStore, planned.Close()
 	}
-	err := m.step(ctx, "write", m.to, m.write)
-	if err == nil {
-		err = m.step(ctx, "verify", m.to, m.verify)
-	}
-	if err == nil && m.o.deleteSource {
-		err = m.step(ctx, "delete source", m.from, m.deleteSource)
-	}
-	m.report.finished(m.plan)
-	if err != nil {
-		return m.report.brokenOff(err)
-	}
-	return m.report.err()
-}
-
-// tellApart fails if the two stores are one under two names: what is removed from
-// the source would be removed from the target. Nothing but a probe is written.
-func (m *migration) tellApart(ctx context.Context) (int, error) {
-	same, err := m.to.sameAs(ctx, m.from)
-	if err == nil && same {
-		err = errSameStore
-	}
-	return 0, err
-}
-
-// beginWriting opens the target again if it was opened for a plan, which must not
-// make it.
-func (m *migration) beginWriting(ctx context.Context) error {
-	p, ok := m.to.(planner)
-	if !ok {
-		return nil
-	}
-	to, err := p.forWriting(ctx)
+	w.m, err = migrate.Plan(ctx, from.TokenStore, to.TokenStore, &o.Options)
 	if err != nil {
 		return err
 	}
-	planned := m.to
-	m.to = to
-	return planned.Close()
+	if unread := w.m.Report().Unread; unread != nil {
+		a.note("some records of the target cannot be read, and are left alone: %v", unread)
+	}
+	err = w.m.Ready()
+	blocked := err != nil
+	if !blocked && !o.dryRun {
+		_, err = w.m.Run(ctx)
+	}
+	w.bar.done()
+	return errors.Join(err, a.printMigration(w.report(), blocked))
 }
 
-// prepare reads both stores and plans.
-func (m *migration) prepare(ctx context.Context) error {
-	var source, target []tokenstore.Token
-	var unreadable error
-	err := m.step(ctx, "read source", m.from, func(ctx context.Context) (_ int, err error) {
-		source, unreadable, err = readable(m.from.GetTokens(ctx))
-		return len(source), err
-	})
-	if err != nil {
-		return fmt.Errorf("--from: %w", err)
-	}
-	err = m.step(ctx, "read target", m.to, func(ctx context.Context) (_ int, err error) {
-		var damaged error
-		target, damaged, err = readable(m.to.GetTokens(ctx))
-		if damaged != nil {
-			m.note("some records of the target cannot be read, and are left alone: %v", damaged)
-		}
-		return len(target), err
-	})
-	if err != nil {
-		return fmt.Errorf("--to: %w", err)
-	}
-	return m.step(ctx, "plan", nil, func(ctx context.Context) (int, error) {
-		plan, err := m.o.plan(ctx, source, unreadable, target, m.to)
-		m.plan = plan
-		return len(source), err
-	})
+// A watch shows how far a migration has got, and counts the calls of its steps.
+type watch struct {
+	*app
+
+	o        migrateOptions
+	from, to *store
+	m        *migrate.Migration // nil while it is being planned
+	calls    *atomic.Int64
+	began    map[migrate.Step]int64 // calls before the step
+	bar      *bar
 }
 
-// readable returns what GetTokens has returned, with the errors of single records
-// apart from those of the whole store.
-func readable(tokens []tokenstore.Token, err error) (_ []tokenstore.Token, unreadable, _ error) {
-	if err != nil && tokens != nil {
-		return tokens, err, nil
+// progress is called by the migration.
+func (w *watch) progress(p migrate.Progress) {
+	if _, ok := w.began[p.Step]; !ok {
+		w.began[p.Step] = w.calls.Load()
 	}
-	return tokens, nil, err
-}
-
-// step does one step and notes how long it took, and how many calls it made if
-// the store counts them. s may be nil.
-func (m *migration) step(ctx context.Context, name string, s store, do func(context.Context) (records int, err error)) error {
-	ctx, n := countCalls(ctx)
-	began := m.now()
-	records, err := do(ctx)
-	done := migrateStep{Name: name, Records: records, Seconds: m.now().Sub(began).Round(time.Millisecond).Seconds()}
-	if s != nil && s.counted() {
-		calls := n.Load()
-		done.Calls = &calls
+	switch {
+	case p.All == 0 || p.Done > 0:
+		w.bar.set(p.Done)
+		return
+	case p.Step == migrate.StepDelete:
+		w.announce("removing %d of %s of %s, which are verified in %s", p.All, records(w.m.Report().Records), clean(w.o.from), clean(w.o.to))
 	}
-	m.report.Steps = append(m.report.Steps, done)
-	return err
+	w.bar.done()
+	w.bar = w.app.progress(map[migrate.Step]string{
+		migrate.StepWrite: "writing", migrate.StepVerify: "verifying", migrate.StepDelete: "removing from the source",
+	}[p.Step], p.All)
 }

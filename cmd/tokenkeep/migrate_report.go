@@ -1,34 +1,32 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore/migrate"
 )
 
 // A migrateReport is what became of a migration. With --json it is printed as it
 // is here.
 type migrateReport struct {
-	From      string           `json:"from"`
-	To        string           `json:"to"`
-	DryRun    bool             `json:"dry_run"`
-	Records   int              `json:"records"`   // of the source
-	Merged    int              `json:"merged"`    // of them, into others
-	Create    int              `json:"create"`    // what the target did not have
-	Update    int              `json:"update"`    // what it had in another state
-	Unchanged int              `json:"unchanged"` // what it had as it should be
-	Kept      int              `json:"kept"`      // what it had in another state, which was kept
-	Problems  []problem        `json:"problems"`
-	Written   int              `json:"written"`
-	Verified  int              `json:"verified"`
-	Deleted   int              `json:"deleted"` // from the source
-	Failed    []migrateFailure `json:"failed"`
-	IDs       []idChange       `json:"ids"` // those that changed
-	Steps     []migrateStep    `json:"steps"`
+	From   string `json:"from"`
+	To     string `json:"to"`
+	DryRun bool   `json:"dry_run"`
+	*migrate.Report
 
-	errs []error
+	Problems []problem        `json:"problems"`
+	Failed   []migrateFailure `json:"failed"`
+	Steps    []migrateStep    `json:"steps"`
+}
+
+type problem struct {
+	Kind  migrate.Kind `json:"kind"`
+	ID    string       `json:"id,omitempty"` // in the source
+	User  string       `json:"user,omitempty"`
+	Error string       `json:"error"`
 }
 
 type migrateFailure struct {
@@ -38,124 +36,59 @@ type migrateFailure struct {
 	Class string `json:"class"`
 }
 
-type idChange struct {
-	From string `json:"from"`
-	To   string `json:"to"`
-}
-
 type migrateStep struct {
-	Name    string  `json:"name"`
-	Records int     `json:"records"`
-	Seconds float64 `json:"seconds"`
-	Calls   *int64  `json:"calls"` // null: the store does not count them
+	Name    migrate.Step `json:"name"`
+	Records int          `json:"records"`
+	Seconds float64      `json:"seconds"`
+	Calls   *int64       `json:"calls"` // null: the store does not count them
 }
 
-func newMigrateReport(o migrateOptions) migrateReport {
-	return migrateReport{
-		From: o.from, To: o.to, DryRun: o.dryRun,
-		Problems: []problem{}, Failed: []migrateFailure{}, IDs: []idChange{},
+// report returns the report on the migration that was watched.
+func (w *watch) report() *migrateReport {
+	r := &migrateReport{
+		From: w.o.from, To: w.o.to, DryRun: w.o.dryRun, Report: w.m.Report(),
+		Problems: []problem{}, Failed: []migrateFailure{},
 	}
-}
-
-// planned notes what the plan is.
-func (r *migrateReport) planned(p *migrationPlan) {
-	r.Problems = append(r.Problems, p.problems...)
-	r.Records = len(p.problems)
-	for _, it := range p.items {
-		r.Records += len(it.from)
-		r.Merged += len(it.from) - 1
-		switch it.action {
-		case actionCreate:
-			r.Create++
-		case actionUpdate:
-			r.Update++
-		case actionNone:
-			r.Unchanged++
-		case actionKeep:
-			r.Kept++
+	for _, p := range r.Report.Problems {
+		r.Problems = append(r.Problems, problem{p.Kind, p.ID, p.User, p.Err.Error()})
+	}
+	for _, f := range r.Report.Failed {
+		r.Failed = append(r.Failed, migrateFailure{f.ID, f.User, f.Err.Error(), classOf(f.Err).name})
+	}
+	end := w.calls.Load()
+	for _, s := range slices.Backward(r.Report.Steps) {
+		step := migrateStep{Name: s.Step, Records: s.Records, Seconds: s.Time.Round(time.Millisecond).Seconds()}
+		calls := end - w.began[s.Step]
+		if on := w.store(s.Step); on != nil && on.counted {
+			step.Calls = &calls
 		}
+		end = w.began[s.Step]
+		r.Steps = append(r.Steps, step)
 	}
+	slices.Reverse(r.Steps)
+	return r
 }
 
-// written notes and returns how many records were written.
-func (r *migrateReport) written(p *migrationPlan) int {
-	r.Written = 0
-	for _, it := range p.items {
-		if it.written {
-			r.Written++
-		}
+// store returns the store that a step is about, or nil.
+func (w *watch) store(s migrate.Step) *store {
+	switch s {
+	case migrate.StepReadSource, migrate.StepDelete:
+		return w.from
+	case migrate.StepPlan:
+		return nil
 	}
-	return r.Written
+	return w.to
 }
 
-// deleted notes and returns how many records of the source are gone.
-func (r *migrateReport) deleted(p *migrationPlan) int {
-	r.Deleted = 0
-	for _, it := range p.items {
-		if it.gone {
-			r.Deleted += len(it.from)
-		}
+// printMigration writes the report to standard output. A migration that is blocked has
+// written nothing.
+func (a *app) printMigration(r *migrateReport, blocked bool) error {
+	if a.json {
+		return a.printJSON(r)
 	}
-	return r.Deleted
-}
-
-// finished notes what became of each record.
-func (r *migrateReport) finished(p *migrationPlan) {
-	r.Verified = verified(p.items)
-	for _, it := range p.items {
-		from := it.from[0]
-		if it.err != nil && !errors.Is(it.err, context.Canceled) {
-			r.errs = append(r.errs, fmt.Errorf("record %s: %w", strconv.Quote(from.ID), it.err))
-			r.Failed = append(r.Failed, migrateFailure{from.ID, from.UserName, it.err.Error(), classOf(it.err).name})
-		}
-		for _, t := range it.from {
-			if it.done && it.want.ID != t.ID {
-				r.IDs = append(r.IDs, idChange{t.ID, it.want.ID})
-			}
-		}
-	}
-}
-
-// brokenOff returns the error of a migration that did not come to its end.
-func (r *migrateReport) brokenOff(err error) error {
-	return fmt.Errorf("%w: %d of %d records are written and %d verified, and the same command goes on from there: %w",
-		errPartial, r.Written, r.Create+r.Update, r.Verified, err)
-}
-
-// err returns the error of a migration that came to its end.
-func (r *migrateReport) err() error {
-	missing := r.Records - r.Merged - r.Verified
-	switch {
-	case missing > 0:
-		return fmt.Errorf("%w: %d of %d records are verified; %w", errPartial, r.Verified, r.Records-r.Merged, r.why())
-	case len(r.errs) > 0:
-		return fmt.Errorf("%w: all records are verified, but not all are removed from the source; %w", errPartial, r.why())
-	}
-	return nil
-}
-
-func (r *migrateReport) why() error {
-	errs := r.errs
-	for _, p := range r.Problems {
-		if p.Kind == problemUnreadable {
-			errs = append(errs, errors.New(p.Error))
-		}
-	}
-	if len(errs) == 0 {
-		return errors.New("the others stand in the way")
-	}
-	return fmt.Errorf("the others:\n%w", problems(errs))
-}
-
-// print writes the report to standard output.
-func (m *migration) print() error {
-	r := &m.report
-	if m.json {
-		return m.printJSON(r)
-	}
-	m.printf("%s\n", r.summary())
+	a.printf("%s\n", r.summary())
 	if len(r.Problems) > 0 {
-		m.printf("\n%s", r.problemTable())
+		a.printf("\n%s", r.problemTable())
 	}
 	t := table{}
 	t.row("STEP", "RECORDS", "TIME", "CALLS")
@@ -164,18 +97,18 @@ func (m *migration) print() error {
 		if s.Calls != nil {
 			calls = strconv.FormatInt(*s.Calls, 10)
 		}
-		t.row(s.Name, strconv.Itoa(s.Records), (time.Duration(s.Seconds*1000) * time.Millisecond).String(), calls)
+		t.row(string(s.Name), strconv.Itoa(s.Records), (time.Duration(s.Seconds*1000) * time.Millisecond).String(), calls)
 	}
-	m.printf("\n%s", t.String())
+	a.printf("\n%s", t.String())
 	switch {
 	case r.DryRun:
-		m.printf("\nnothing was written: this was a dry run\n")
-	case m.plan.inTheWay() > 0 && !m.o.skipBad:
-		m.printf("\nnothing was written\n")
+		a.printf("\nnothing was written: this was a dry run\n")
+	case blocked:
+		a.printf("\nnothing was written\n")
 	default:
-		m.printf("\n%d of %d records verified%s\n", r.Verified, r.Records-r.Merged, r.changedIDs())
+		a.printf("\n%d of %d records verified%s\n", r.Verified, r.Records-r.Merged, r.changedIDs())
 		if r.Deleted > 0 {
-			m.printf("%s\n", copiesStay)
+			a.printf("%s\n", copiesStay)
 		}
 	}
 	return nil
@@ -208,7 +141,7 @@ func (r *migrateReport) problemTable() string {
 			t.row(fmt.Sprintf("and %d more: see --json", len(r.Problems)-most))
 			break
 		}
-		t.row(p.Kind, orDash(p.ID), orDash(p.User), clean(p.Error))
+		t.row(string(p.Kind), orDash(p.ID), orDash(p.User), clean(p.Error))
 	}
 	return t.String()
 }

@@ -1,12 +1,8 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"os"
@@ -17,12 +13,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
-	"github.com/tokenkeep/tokenkeep/tokenstore"
-	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
-	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/migrate"
 )
 
 // between returns an environment for a migration, and its arguments.
@@ -178,7 +171,7 @@ func TestMigrateKeepsIDsThatFit(t *testing.T) {
 	bob := decode[recordJSON](t, from.ok(t, `{"user_name":"bob","access_token":"b"}`, "save", "--json"))
 	for range 2 {
 		r := migrates(t, from, to, "--keep-ids")
-		if want := []idChange{{bob.ID, "8"}}; r.Verified != 2 || !slices.Equal(r.IDs, want) && !slices.Equal(r.IDs, []idChange{{bob.ID, "1"}}) {
+		if want := []migrate.IDChange{{From: bob.ID, To: "8"}}; r.Verified != 2 || !slices.Equal(r.IDs, want) && !slices.Equal(r.IDs, []migrate.IDChange{{From: bob.ID, To: "1"}}) {
 			t.Errorf("report: %+v", r)
 		}
 	}
@@ -221,7 +214,7 @@ func TestMigrateListsWhatStandsInTheWay(t *testing.T) {
 		r, text := migrateFails(t, 12, from, to, flags...)
 		var got []string
 		for _, p := range r.Problems {
-			got = append(got, p.Kind+" "+p.ID+" "+p.User)
+			got = append(got, string(p.Kind)+" "+p.ID+" "+p.User)
 			if strings.Contains(p.Error, "s3cret") {
 				t.Errorf("a secret is in %s", p.Error)
 			}
@@ -276,8 +269,8 @@ func TestMigrateKeepsAnIDForOneRecord(t *testing.T) {
 		for range 2 {
 			r, text := migrateFails(t, 12, from, to, "--keep-ids")
 			want := []problem{
-				{problemDuplicate, "1", "bob", `it has the same ID as the record of user "ann"`},
-				{problemDuplicate, "2", "", "another record of the source has the same ID"},
+				{migrate.KindDuplicate, "1", "bob", `it has the same ID as the record of user "ann"`},
+				{migrate.KindDuplicate, "2", "", "another record of the source has the same ID"},
 			}
 			if !slices.Equal(r.Problems, want) || r.Create != 2 || r.Written != 0 || !strings.Contains(text, "2 of 4 records stand in the way") {
 				t.Errorf("%+v: %s", r, text)
@@ -306,54 +299,6 @@ func TestMigrateKeepsAnIDForOneRecord(t *testing.T) {
 	})
 }
 
-// A picky store refuses records of a user, and with them all that are saved at
-// once.
-type picky struct {
-	fileStore
-	user string
-}
-
-func (s picky) SaveAll(ctx context.Context, tokens []tokenstore.Token) ([]tokenstore.Token, error) {
-	for _, t := range tokens {
-		if t.UserName == s.user {
-			return nil, tokenstore.ErrInvalidToken
-		}
-	}
-	return s.fileStore.SaveAll(ctx, tokens)
-}
-
-func (s picky) SaveToken(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
-	if t.UserName == s.user {
-		return tokenstore.Token{}, tokenstore.ErrInvalidToken
-	}
-	return s.fileStore.SaveToken(ctx, t)
-}
-
-// TestMigrateSaysWhichRecordOfABatchFails checks that one record which cannot be
-// saved is named, and does not keep the others from the target.
-func TestMigrateSaysWhichRecordOfABatchFails(t *testing.T) {
-	t.Parallel()
-	from := memstore.New(nil)
-	for _, user := range []string{"ann", "bob", "eve"} {
-		if _, err := from.SaveToken(t.Context(), tokenstore.Token{UserName: user, AccessToken: tokenstore.Secret(user)}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	path := filepath.Join(t.TempDir(), "to.csv")
-	to, err := filestore.New(path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &migration{
-		app: &app{out: bufio.NewWriter(io.Discard), errs: &bytes.Buffer{}, now: time.Now}, o: migrateOptions{onConflict: conflictStop},
-		from: portableStore{Store: from}, to: picky{fileStore{to, path}, "bob"},
-	}
-	err = m.run(t.Context())
-	if !errors.Is(err, errPartial) || m.report.Written != 2 || m.report.Verified != 2 || len(m.report.Failed) != 1 || m.report.Failed[0].User != "bob" {
-		t.Errorf("%+v, %v", m.report, err)
-	}
-}
-
 // TestMigrateVerifiesThatAnIDIsOneRecords checks that a record does not count as
 // moved if the target has another one under its ID.
 func TestMigrateVerifiesThatAnIDIsOneRecords(t *testing.T) {
@@ -373,9 +318,9 @@ func TestMigrateSettlesConflicts(t *testing.T) {
 		update, kept      int
 		ann, bob, refresh string // access tokens, and bob's refresh token
 	}{
-		{conflictSource, 2, 0, "source", "source", "source"},
-		{conflictTarget, 0, 2, "target", "target", ""},
-		{conflictNewer, 2, 0, "source", "target", "source"}, // bob's lacks only the refresh token
+		{string(migrate.Source), 2, 0, "source", "source", "source"},
+		{string(migrate.Target), 0, 2, "target", "target", ""},
+		{string(migrate.Newer), 2, 0, "source", "target", "source"}, // bob's lacks only the refresh token
 	} {
 		t.Run(test.policy, func(t *testing.T) {
 			t.Parallel()
@@ -416,7 +361,7 @@ func TestMigrateMergesDuplicates(t *testing.T) {
 	if r.Records != 4 || r.Merged != 2 || r.Create != 2 || r.Verified != 2 || r.Deleted != 4 {
 		t.Errorf("report: %+v", r)
 	}
-	if want := []idChange{{"3", "1"}, {"4", "2"}}; !slices.Equal(r.IDs, want) {
+	if want := []migrate.IDChange{{From: "3", To: "1"}, {From: "4", To: "2"}}; !slices.Equal(r.IDs, want) {
 		t.Errorf("IDs: %v, want %v", r.IDs, want)
 	}
 	got := contents(t, to)
@@ -671,7 +616,7 @@ func TestMigrateCountsCalls(t *testing.T) {
 	var all int64
 	for _, s := range r.Steps {
 		if s.Calls != nil {
-			calls[s.Name] = *s.Calls
+			calls[string(s.Name)] = *s.Calls
 			all += *s.Calls
 		}
 	}
@@ -680,68 +625,6 @@ func TestMigrateCountsCalls(t *testing.T) {
 	}
 	if calls["read source"] != 13 || calls["verify"] < 12 || calls["delete source"] == 0 {
 		t.Errorf("calls: %v", calls)
-	}
-}
-
-// A fickle store changes what it is given, or forgets it.
-type fickle struct {
-	portableStore
-	change func(*tokenstore.Token) error
-}
-
-func (s fickle) FindToken(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
-	t, err := s.portableStore.FindToken(ctx, like)
-	if err == nil && t.UserName == "ann" {
-		err = s.change(&t)
-	}
-	return t, err
-}
-
-func (s fickle) FindTokenByID(ctx context.Context, id string) (tokenstore.Token, error) {
-	t, err := s.portableStore.FindTokenByID(ctx, id)
-	if err == nil && t.UserName == "ann" {
-		err = s.change(&t)
-	}
-	return t, err
-}
-
-// TestMigrateVerifies checks that a record which reads back in another way is
-// noticed, whatever differs.
-func TestMigrateVerifies(t *testing.T) {
-	t.Parallel()
-	ann := tokenstore.Token{
-		UserName: "ann", ClientID: "c", ClientSecret: "s", RefreshToken: "r", AccessToken: "a", GrantToken: "g",
-		ExpiresAt: time.UnixMilli(1000).UTC(), RedirectURL: "https://a", APIDomain: "https://b",
-	}
-	for name, change := range map[string]func(*tokenstore.Token) error{
-		"client":        func(t *tokenstore.Token) error { t.ClientID = "x"; return nil },
-		"client secret": func(t *tokenstore.Token) error { t.ClientSecret = "x"; return nil },
-		"refresh token": func(t *tokenstore.Token) error { t.RefreshToken = "x"; return nil },
-		"access token":  func(t *tokenstore.Token) error { t.AccessToken = "x"; return nil },
-		"grant token":   func(t *tokenstore.Token) error { t.GrantToken = "x"; return nil },
-		"expiry":        func(t *tokenstore.Token) error { t.ExpiresAt = t.ExpiresAt.Add(time.Millisecond); return nil },
-		"redirect URL":  func(t *tokenstore.Token) error { t.RedirectURL = ""; return nil },
-		"API domain":    func(t *tokenstore.Token) error { t.APIDomain = "x"; return nil },
-		"ID":            func(t *tokenstore.Token) error { t.ID = "x"; return nil },
-		"everything":    func(*tokenstore.Token) error { return tokenstore.ErrNotFound },
-	} {
-		from, to := memstore.New(nil), memstore.New(nil)
-		for _, token := range []tokenstore.Token{ann, {UserName: "bob", AccessToken: "b"}} {
-			if _, err := from.SaveToken(t.Context(), token); err != nil {
-				t.Fatal(err)
-			}
-		}
-		m := &migration{
-			app: &app{out: bufio.NewWriter(io.Discard), errs: &bytes.Buffer{}, now: time.Now}, o: migrateOptions{onConflict: conflictStop, deleteSource: true},
-			from: portableStore{Store: from}, to: fickle{portableStore{Store: to}, change},
-		}
-		err := m.run(t.Context())
-		if m.report.Verified != 1 || len(m.report.Failed) != 1 || !errors.Is(err, errPartial) {
-			t.Errorf("%s differs: %+v, %v", name, m.report, err)
-		}
-		if left, err := from.GetTokens(t.Context()); err != nil || len(left) != 1 || left[0].UserName != "ann" {
-			t.Errorf("%s differs: left in the source: %v, %v", name, left, err)
-		}
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync"
 	"time"
 )
 
@@ -18,13 +17,11 @@ type bar struct {
 	what string
 	all  int
 
-	mu    sync.Mutex
-	steps int
-	drawn time.Time
+	drawn time.Time // when it was shown last
 }
 
 // progress returns a bar for work of so many steps, or of an unknown number if all
-// is 0; nil if standard error is no terminal.
+// is 0; nil if standard error is not a terminal.
 func (a *app) progress(what string, all int) *bar {
 	if a.json || !isTerminal(a.errs) {
 		return nil
@@ -32,7 +29,7 @@ func (a *app) progress(what string, all int) *bar {
 	return &bar{out: a.errs, now: a.now, what: what, all: all}
 }
 
-// isTerminal reports whether w is a terminal, or a device that is as patient.
+// isTerminal reports whether w is a character device.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {
@@ -42,20 +39,14 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// step says that one step more is done.
-func (b *bar) step() { b.add(1) }
-
-// add says that n steps more are done.
-func (b *bar) add(n int) {
+// set says that n steps are done by now.
+func (b *bar) set(n int) {
 	if b == nil {
 		return
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.steps += n
 	if now := b.now(); now.Sub(b.drawn) >= redraw {
 		b.drawn = now
-		_, _ = fmt.Fprintf(b.out, "\r%s: %d", b.what, b.steps)
+		_, _ = fmt.Fprintf(b.out, "\r%s: %d", b.what, n)
 		if b.all > 0 {
 			_, _ = fmt.Fprintf(b.out, " of %d", b.all)
 		}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tokenkeep/tokenkeep/internal/bulk"
+	"github.com/tokenkeep/tokenkeep/internal/sdkid"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
@@ -29,22 +31,22 @@ func (a *app) lsCommand() *cobra.Command {
 others are listed all the same.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.reading().withStore(c.Context(), func(s store) error { return a.ls(c.Context(), s, reveal) })
+			return a.reading().withStore(c.Context(), func(s *store) error { return a.ls(c.Context(), s, reveal) })
 		},
 	}
 	c.Flags().BoolVar(&reveal, "reveal", false, "show secrets; goes with --json")
 	return c
 }
 
-func (a *app) ls(ctx context.Context, s store, reveal bool) error {
+func (a *app) ls(ctx context.Context, s *store, reveal bool) error {
 	if reveal && !a.json {
 		return usagef("ls shows secrets with --json only; 'tokenkeep get ID --reveal' shows those of one record")
 	}
 	tokens, err := s.GetTokens(ctx)
-	if _, _, unread := readable(tokens, err); unread != nil {
+	if _, _, unread := bulk.Readable(tokens, err); unread != nil {
 		return unread
 	}
-	slices.SortFunc(tokens, func(a, b tokenstore.Token) int { return compareIDs(a.ID, b.ID) })
+	slices.SortFunc(tokens, func(a, b tokenstore.Token) int { return sdkid.Compare(a.ID, b.ID) })
 	if a.json {
 		records := make([]recordJSON, 0, len(tokens))
 		for _, t := range tokens {
@@ -120,7 +122,7 @@ processes or the history of a shell:
 			if err != nil {
 				return err
 			}
-			return a.reading().withStore(c.Context(), func(s store) error { return a.get(c.Context(), s, t, reveal) })
+			return a.reading().withStore(c.Context(), func(s *store) error { return a.get(c.Context(), s, t, reveal) })
 		},
 	}
 	c.Flags().StringVar(&user, "user", "", "the user's name")
@@ -149,7 +151,7 @@ func (a *app) wanted(ctx context.Context, id, user, client, like string) (tokens
 	return tokenstore.Token{ID: id, UserName: user, ClientID: client}, nil
 }
 
-func (a *app) get(ctx context.Context, s store, like tokenstore.Token, reveal bool) error {
+func (a *app) get(ctx context.Context, s *store, like tokenstore.Token, reveal bool) error {
 	t, err := s.FindToken(ctx, like)
 	if err != nil {
 		return withoutToken(err, like.ID, maybeToken)
@@ -200,14 +202,14 @@ what is given replaces what it has, and the rest stays.
 			if err != nil {
 				return err
 			}
-			return a.withStore(c.Context(), func(s store) error { return a.save(c.Context(), s, t, reveal) })
+			return a.withStore(c.Context(), func(s *store) error { return a.save(c.Context(), s, t, reveal) })
 		},
 	}
 	revealFlag(c, &reveal)
 	return c
 }
 
-func (a *app) save(ctx context.Context, s store, t tokenstore.Token, reveal bool) error {
+func (a *app) save(ctx context.Context, s *store, t tokenstore.Token, reveal bool) error {
 	saved, err := s.SaveToken(ctx, t)
 	if err != nil {
 		return withoutToken(err, t.ID, maybeToken)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/tokenkeep/tokenkeep/internal/bulk"
 )
 
 func (a *app) rmCommand() *cobra.Command {
@@ -31,11 +33,11 @@ tokens.`,
 			case all && !yes && !dryRun:
 				return usagef("rm --all removes every record of the store: say --yes too, or --dry-run to see how many")
 			case dryRun:
-				return a.reading().withStore(c.Context(), func(s store) error { return a.wouldRemove(c.Context(), s, ids) })
+				return a.reading().withStore(c.Context(), func(s *store) error { return a.wouldRemove(c.Context(), s, ids) })
 			case all:
-				return a.changing().withStore(c.Context(), func(s store) error { return a.removeAll(c.Context(), s) })
+				return a.changing().withStore(c.Context(), func(s *store) error { return a.removeAll(c.Context(), s) })
 			}
-			return a.changing().withStore(c.Context(), func(s store) error { return a.remove(c.Context(), s, ids) })
+			return a.changing().withStore(c.Context(), func(s *store) error { return a.remove(c.Context(), s, ids) })
 		},
 	}
 	c.Flags().BoolVar(&all, "all", false, "remove all records")
@@ -97,10 +99,10 @@ func (a *app) announce(format string, args ...any) {
 
 // wouldRemove says how many records a removal would be of: those with the IDs, or
 // all if there are none.
-func (a *app) wouldRemove(ctx context.Context, s store, ids []string) error {
+func (a *app) wouldRemove(ctx context.Context, s *store, ids []string) error {
 	r := removal{Store: a.storeName(), DryRun: true}
 	if len(ids) == 0 {
-		tokens, unreadable, err := readable(s.GetTokens(ctx))
+		tokens, unreadable, err := bulk.Readable(s.GetTokens(ctx))
 		if err != nil {
 			return err
 		}
@@ -112,7 +114,7 @@ func (a *app) wouldRemove(ctx context.Context, s store, ids []string) error {
 	for _, id := range ids {
 		if _, err := s.FindTokenByID(ctx, id); err != nil {
 			errs = append(errs, withoutToken(err, id, maybeToken))
-			if hopeless(err) {
+			if bulk.Lasting(err) {
 				break
 			}
 			continue
@@ -132,8 +134,8 @@ func leftAlone(unreadable error) error {
 	return fmt.Errorf("what cannot be read is left alone: %w", unreadable)
 }
 
-func (a *app) removeAll(ctx context.Context, s store) error {
-	before, _, err := readable(s.GetTokens(ctx))
+func (a *app) removeAll(ctx context.Context, s *store) error {
+	before, _, err := bulk.Readable(s.GetTokens(ctx))
 	if err != nil {
 		return err
 	}
@@ -143,7 +145,7 @@ func (a *app) removeAll(ctx context.Context, s store) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("some of the records may be removed; the same command removes the others: %w", err)
 	}
-	after, _, readErr := readable(s.GetTokens(ctx))
+	after, _, readErr := bulk.Readable(s.GetTokens(ctx))
 	if readErr != nil {
 		return errors.Join(err, readErr)
 	}
@@ -155,14 +157,14 @@ func (a *app) removeAll(ctx context.Context, s store) error {
 	return a.printRemoval(r, err)
 }
 
-func (a *app) remove(ctx context.Context, s store, ids []string) error {
+func (a *app) remove(ctx context.Context, s *store, ids []string) error {
 	r := removal{Store: a.storeName(), Before: len(ids), Removed: []string{}}
 	a.announce("removing %s of %s", records(r.Before), clean(r.Store))
 	var errs []error
 	for _, id := range ids {
 		if err := removeOne(ctx, s, id); err != nil {
 			errs = append(errs, withoutToken(err, id, maybeToken))
-			if hopeless(err) {
+			if bulk.Lasting(err) {
 				break
 			}
 			continue
@@ -182,7 +184,7 @@ func (a *app) remove(ctx context.Context, s store, ids []string) error {
 
 // removeOne removes a record. A store says nothing if there is none; people want
 // to know.
-func removeOne(ctx context.Context, s store, id string) error {
+func removeOne(ctx context.Context, s *store, id string) error {
 	if _, err := s.FindTokenByID(ctx, id); err != nil {
 		return err
 	}

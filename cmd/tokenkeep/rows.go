@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/codec/tokenfile"
+	"github.com/tokenkeep/tokenkeep/internal/sdkid"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
@@ -71,43 +71,19 @@ func number(tokens []tokenstore.Token, keep bool) []numbered {
 	var kept, others []numbered
 	var last int64
 	for _, t := range tokens {
-		if own, ok := sdkNumber(t.ID); keep && ok {
+		if own, ok := sdkid.Number(t.ID); keep && ok {
 			kept = append(kept, numbered{t.ID, t})
 			last = max(last, own)
 		} else {
 			others = append(others, numbered{t.ID, t})
 		}
 	}
-	slices.SortFunc(kept, func(a, b numbered) int { return compareIDs(a.id, b.id) })
+	slices.SortFunc(kept, func(a, b numbered) int { return sdkid.Compare(a.id, b.id) })
 	for i := range others {
 		last++
 		others[i].token.ID = strconv.FormatInt(last, 10)
 	}
 	return append(kept, others...)
-}
-
-// sdkNumber returns the number that an ID is, if the SDKs would have written it:
-// it has at most ten digits, because their database tables have room for those.
-func sdkNumber(id string) (int64, bool) {
-	const digits = 10
-	n, err := strconv.ParseInt(id, 10, 64)
-	return n, err == nil && n > 0 && len(id) <= digits && strconv.FormatInt(n, 10) == id
-}
-
-// compareIDs orders IDs as people expect it: numbers by their size, and before the
-// others.
-func compareIDs(a, b string) int {
-	m, isNumber := sdkNumber(a)
-	n, isNumberToo := sdkNumber(b)
-	switch {
-	case isNumber && isNumberToo:
-		return cmp.Compare(m, n)
-	case isNumber:
-		return -1
-	case isNumberToo:
-		return 1
-	}
-	return cmp.Compare(a, b)
 }
 
 // problems makes one error of many.

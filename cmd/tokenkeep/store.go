@@ -21,49 +21,28 @@ const (
 )
 
 // A store is an open token store.
-type store interface {
+type store struct {
 	tokenstore.TokenStore
-	tokenstore.ConditionalDeleter
-	Close() error
 
-	// place returns where the records are, in the same words for every way of
-	// naming it; "" if nobody else can open it.
-	place() string
+	// place is where the records are, in the same words for every way of naming it; ""
+	// if no other program can open it.
+	place string
 
-	// sameAs reports whether other is this store under another name. Both are open
-	// for writing; a probe that is no record is written to each and removed.
-	sameAs(ctx context.Context, other store) (bool, error)
+	counted bool          // calls to a service are counted: see countCalls
+	lag     time.Duration // how long what was written may take to be read everywhere
+	close   func() error  // nil: there is nothing to close
 
-	// counted reports whether calls to a service are counted: see countCalls.
-	counted() bool
-
-	// lag returns how long what was written may take to be read everywhere.
-	lag() time.Duration
+	// writable returns the store as it can be written to, if it was opened for a plan;
+	// otherwise it is nil. The store is made if it is not there.
+	writable func(ctx context.Context) (*store, error)
 }
 
-// A fitter is a store that can tell what it can hold.
-type fitter interface {
-	// Fits returns for each token, apart from all other records, why the store
-	// cannot hold it, or nil.
-	Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error)
-}
-
-// A planner is a store that was opened for a plan, and is not written to.
-type planner interface {
-	// forWriting returns the store as it can be written to. It is made if it is not
-	// there.
-	forWriting(ctx context.Context) (store, error)
-}
-
-// A batcher is a store that writes many records at once, because it would
-// otherwise rewrite itself for each of them.
-type batcher interface {
-	// SaveAll saves all tokens, or none, and returns them as stored.
-	SaveAll(ctx context.Context, tokens []tokenstore.Token) ([]tokenstore.Token, error)
-
-	// DeleteAll removes the records that are still as given, and returns how many
-	// those were.
-	DeleteAll(ctx context.Context, tokens []tokenstore.Token) (int, error)
+// Close closes the store, and what was opened for it.
+func (s *store) Close() error {
+	if s.close == nil {
+		return nil
+	}
+	return s.close()
 }
 
 // A scheme is a kind of store that --store can name.
@@ -75,7 +54,7 @@ type scheme struct {
 
 	// open returns the store that rest, what stands behind the colon, names. What
 	// is wrong with rest is a usage error.
-	open func(ctx context.Context, a *app, rest string) (store, error)
+	open func(ctx context.Context, a *app, rest string) (*store, error)
 }
 
 // schemes are the kinds of store. Each has a file of its own and a line here.
@@ -99,7 +78,7 @@ func schemeForms() string {
 }
 
 // open returns the store that --store or the environment names.
-func (a *app) open(ctx context.Context) (store, error) {
+func (a *app) open(ctx context.Context) (*store, error) {
 	name := a.storeName()
 	if name == "" {
 		return nil, usagef("no store: give --store or set %s; see 'tokenkeep help stores'", envStore)
@@ -113,7 +92,7 @@ func (a *app) storeName() string { return cmp.Or(a.storeURL, a.env(envStore)) }
 
 // openURL returns the store that a URL names. Errors repeat no more of it than its
 // scheme.
-func (a *app) openURL(ctx context.Context, name string) (store, error) {
+func (a *app) openURL(ctx context.Context, name string) (*store, error) {
 	name, rest, ok := strings.Cut(name, ":")
 	if !ok {
 		return nil, usagef("the store has no scheme; it is written as one of %s", schemeForms())
@@ -170,7 +149,7 @@ func (a *app) changing() *app {
 }
 
 // withStore opens the store for the time that use runs.
-func (a *app) withStore(ctx context.Context, use func(store) error) (err error) {
+func (a *app) withStore(ctx context.Context, use func(*store) error) (err error) {
 	s, err := a.open(ctx)
 	if err != nil {
 		return err

@@ -35,7 +35,7 @@ const (
 	envAWSSecret = "AWS_SECRET_ACCESS_KEY" //nolint:gosec // A name, and no credential.
 )
 
-func openAWSSM(ctx context.Context, a *app, rest string) (store, error) {
+func openAWSSM(ctx context.Context, a *app, rest string) (*store, error) {
 	prefix, params, err := query(rest, "region", "endpoint", "kms", "kms-key", "tags", "keep-deleted")
 	if err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func openAWSSM(ctx context.Context, a *app, rest string) (store, error) {
 	at := strings.Join([]string{
 		"awssm", client.Options().Region, params["endpoint"], a.env("AWS_PROFILE"), a.env(envAWSKeyID), prefix,
 	}, " ")
-	return portable(s, err, portableStore{opts: opts, at: at, late: settleTime})
+	return portable(s, err, opts, &store{place: at, counted: true, lag: settleTime})
 }
 
 // awssmOptions returns the options that the parameters of a URL name.

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
@@ -28,18 +27,6 @@ func (a *app) noKeys(what string) {
 		a.note("%s has no room for what the keys of %s do: its records are not encrypted", what, envKeys)
 	}
 }
-
-// A fileStore is a token file, which is open only while it is read or written.
-type fileStore struct {
-	*filestore.Store
-	path string
-}
-
-func (fileStore) Close() error       { return nil }
-func (fileStore) counted() bool      { return false }
-func (fileStore) lag() time.Duration { return 0 }
-
-func (s fileStore) place() string { return "file " + realPath(s.path) }
 
 // realPath returns the path of a file without links in it, as far as there is
 // such a file.
@@ -78,7 +65,7 @@ func (a *app) checkPath(name string) error {
 
 var dialectSuffix = regexp.MustCompile(`^(.*)\?dialect=([a-z]*)$`)
 
-func openFile(_ context.Context, a *app, rest string) (store, error) {
+func openFile(_ context.Context, a *app, rest string) (*store, error) {
 	opts := &filestore.Options{}
 	if m := dialectSuffix.FindStringSubmatch(rest); m != nil {
 		d, err := knownDialect(m[2])
@@ -101,5 +88,5 @@ func openFile(_ context.Context, a *app, rest string) (store, error) {
 	if err != nil {
 		return nil, usage{err}
 	}
-	return fileStore{s, rest}, nil
+	return &store{TokenStore: s, place: "file " + realPath(rest)}, nil
 }

@@ -30,7 +30,7 @@ labels=team=crm,env=prod labels of your own`,
 // gcpEnvCredentials is the environment variable that names a file with credentials.
 const gcpEnvCredentials = "GOOGLE_APPLICATION_CREDENTIALS" //nolint:gosec // A name, and no credential.
 
-func openGCPSM(ctx context.Context, a *app, rest string) (store, error) {
+func openGCPSM(ctx context.Context, a *app, rest string) (*store, error) {
 	rest, params, err := query(rest, "location", "endpoint", "replicas", "kms-key", "labels")
 	if err != nil {
 		return nil, err
@@ -58,7 +58,7 @@ func openGCPSM(ctx context.Context, a *app, rest string) (store, error) {
 	}
 	s, err := gcpsm.New(client, parent, prefix, options)
 	at := strings.Join([]string{"gcpsm", params["endpoint"], parent, prefix}, " ")
-	return portable(s, err, portableStore{opts: opts, at: at, late: settleTime, conn: client})
+	return portable(s, err, opts, &store{place: at, counted: true, lag: settleTime, close: client.Close})
 }
 
 // gcpsmOptions returns what new secrets are given.

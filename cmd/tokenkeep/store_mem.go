@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
-	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
@@ -17,7 +15,7 @@ var memScheme = scheme{
 	open: openMem,
 }
 
-func openMem(_ context.Context, a *app, rest string) (store, error) {
+func openMem(_ context.Context, a *app, rest string) (*store, error) {
 	if rest != "" {
 		return nil, usagef("mem: takes nothing after the colon")
 	}
@@ -26,46 +24,31 @@ func openMem(_ context.Context, a *app, rest string) (store, error) {
 		return nil, err
 	}
 	s, err := tokenstore.New(memstore.NewDriver(), opts)
-	return portable(s, err, portableStore{opts: opts})
+	return portable(s, err, opts, &store{})
 }
 
 // A portableStore is a store on a driver.
 type portableStore struct {
 	*tokenstore.Store
+
 	opts *tokenstore.Options
-	at   string // the service and the place in it; "": memory
-	late time.Duration
-	conn io.Closer // what was opened for the store, and is closed with it; may be nil
 }
 
-// portable returns what a constructor of a portable store returned. Its errors
-// are about how it was called.
-func portable(s *tokenstore.Store, err error, p portableStore) (store, error) {
+// portable completes a store on a driver by what a constructor of package tokenstore
+// returned. The constructor's errors are about how it was called.
+func portable(s *tokenstore.Store, err error, opts *tokenstore.Options, on *store) (*store, error) {
 	if err != nil {
-		if p.conn != nil {
-			_ = p.conn.Close()
-		}
+		_ = on.Close()
 		return nil, usage{withoutPackage(err)}
 	}
-	p.Store = s
-	return p, nil
+	result := *on
+	result.TokenStore = portableStore{s, opts}
+	result.close = func() error { return errors.Join(s.Close(), on.Close()) }
+	return &result, nil
 }
 
-// Close closes the store, and then what it is on.
-func (s portableStore) Close() error {
-	err := s.Store.Close()
-	if s.conn != nil {
-		err = errors.Join(err, s.conn.Close())
-	}
-	return err
-}
-
-func (s portableStore) place() string      { return s.at }
-func (s portableStore) counted() bool      { return s.at != "" }
-func (s portableStore) lag() time.Duration { return s.late }
-
-// Fits saves each token to a memory of its own, which derives the same IDs and
-// has the same limits.
+// Fits returns, for each token, why the store cannot hold it, or nil. It saves each of
+// them to a memory of its own, which derives the same IDs and has the same limits.
 func (s portableStore) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error) {
 	errs := make([]error, len(tokens))
 	for i, t := range tokens {

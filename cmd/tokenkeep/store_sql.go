@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/go-sql-driver/mysql"
 	_ "modernc.org/sqlite" // the driver "sqlite"
@@ -52,30 +51,10 @@ from the file that ` + envMySQLPasswordFile + ` names, and from nowhere else`,
 // sdkTable is the table of the SDKs.
 const sdkTable = "oauthtoken"
 
-// A sqlStore is a table, and the connections to its database.
-type sqlStore struct {
-	*sqlstore.Store
-	db *sql.DB
-	at string
-}
-
-func (s sqlStore) Close() error     { return s.db.Close() }
-func (s sqlStore) place() string    { return s.at }
-func (sqlStore) counted() bool      { return false }
-func (sqlStore) lag() time.Duration { return 0 }
-
-// A plannedStore is a sqlStore that is not written to.
-type plannedStore struct {
-	sqlStore
-	open func(context.Context) (store, error)
-}
-
-func (s plannedStore) forWriting(ctx context.Context) (store, error) { return s.open(ctx) }
-
 // openTable returns a store on a table in db, which is closed with it. If nothing
 // is to be written and there is no such table, that is an error if the store has to
 // be there, and an empty table otherwise.
-func (a *app) openTable(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, table, at string) (store, error) {
+func (a *app) openTable(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, table, at string) (*store, error) {
 	table = cmp.Or(table, sdkTable)
 	if a.readOnly {
 		there, err := hasTable(ctx, db, dialect, table)
@@ -91,7 +70,7 @@ func (a *app) openTable(ctx context.Context, db *sql.DB, dialect sqlstore.Dialec
 
 // noTable returns what takes the place of a table that is not there. err is what
 // there was to say of its database.
-func (a *app) noTable(ctx context.Context, table, at string, err error) (store, error) {
+func (a *app) noTable(ctx context.Context, table, at string, err error) (*store, error) {
 	s, emptyErr := emptyTable(ctx, table, at)
 	if err = errors.Join(err, emptyErr); err != nil {
 		return nil, err
@@ -120,7 +99,7 @@ func hasTable(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, table s
 
 // emptyTable returns a store on an empty table in memory, which holds what one in
 // a new database would.
-func emptyTable(ctx context.Context, table, at string) (store, error) {
+func emptyTable(ctx context.Context, table, at string) (*store, error) {
 	db, err := sql.Open("sqlite", ":memory:")
 	if err != nil {
 		return nil, err
@@ -130,7 +109,7 @@ func emptyTable(ctx context.Context, table, at string) (store, error) {
 }
 
 // newSQLStore returns a store on a table in db, which is closed with it.
-func newSQLStore(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, table, at string) (store, error) {
+func newSQLStore(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, table, at string) (*store, error) {
 	s, err := sqlstore.New(ctx, db, dialect, &sqlstore.Options{Table: table})
 	if err != nil {
 		if failed := (*tokenstore.Error)(nil); !errors.As(err, &failed) {
@@ -138,13 +117,13 @@ func newSQLStore(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, tabl
 		}
 		return nil, errors.Join(err, db.Close())
 	}
-	return sqlStore{s, db, at + " " + table}, nil
+	return &store{TokenStore: s, place: at + " " + table, close: db.Close}, nil
 }
 
 // planned returns the store that open opens. One that has to be there is looked at
 // before it is opened for writing, which would make it; and one that is not written
 // to is opened once more when it is.
-func (a *app) planned(ctx context.Context, open func(context.Context, *app) (store, error)) (store, error) {
+func (a *app) planned(ctx context.Context, open func(context.Context, *app) (*store, error)) (*store, error) {
 	if a.isThere && !a.readOnly {
 		s, err := open(ctx, a.reading())
 		if err == nil {
@@ -160,10 +139,11 @@ func (a *app) planned(ctx context.Context, open func(context.Context, *app) (sto
 	}
 	b := *a
 	b.readOnly = false
-	return plannedStore{s.(sqlStore), func(ctx context.Context) (store, error) { return open(ctx, &b) }}, nil
+	s.writable = func(ctx context.Context) (*store, error) { return open(ctx, &b) }
+	return s, nil
 }
 
-func openSQLite(ctx context.Context, a *app, rest string) (store, error) {
+func openSQLite(ctx context.Context, a *app, rest string) (*store, error) {
 	path, params, err := sqlParams(rest, "table")
 	if err != nil {
 		return nil, err
@@ -172,10 +152,10 @@ func openSQLite(ctx context.Context, a *app, rest string) (store, error) {
 		return nil, usagef("sqlite: needs a path")
 	}
 	a.noKeys("a table")
-	return a.planned(ctx, func(ctx context.Context, a *app) (store, error) { return openDatabase(ctx, a, path, params["table"]) })
+	return a.planned(ctx, func(ctx context.Context, a *app) (*store, error) { return openDatabase(ctx, a, path, params["table"]) })
 }
 
-func openDatabase(ctx context.Context, a *app, path, table string) (store, error) {
+func openDatabase(ctx context.Context, a *app, path, table string) (*store, error) {
 	if err := a.checkPath(path); err != nil {
 		return nil, err
 	}
@@ -215,7 +195,7 @@ func sqlParams(rest string, names ...string) (string, map[string]string, error) 
 	return rest[:i], params, err
 }
 
-func openMySQL(ctx context.Context, a *app, rest string) (store, error) {
+func openMySQL(ctx context.Context, a *app, rest string) (*store, error) {
 	config, table, err := mysqlConfig(rest)
 	if err != nil {
 		return nil, err
@@ -230,7 +210,7 @@ func openMySQL(ctx context.Context, a *app, rest string) (store, error) {
 		return nil, errMySQLForm
 	}
 	at := strings.Join([]string{"mysql", config.Net, config.Addr, config.DBName}, " ")
-	return a.planned(ctx, func(ctx context.Context, a *app) (store, error) {
+	return a.planned(ctx, func(ctx context.Context, a *app) (*store, error) {
 		c := connector
 		if a.readOnly {
 			c = readOnlyConnector{connector}

@@ -34,7 +34,7 @@ behind a standby may be that answers reads itself`,
 	open: openVault,
 }
 
-func openVault(_ context.Context, a *app, rest string) (store, error) {
+func openVault(_ context.Context, a *app, rest string) (*store, error) {
 	rest, params, err := query(rest, "insecure", "list-lag", "read-lag")
 	if err != nil {
 		return nil, err
@@ -65,7 +65,7 @@ func openVault(_ context.Context, a *app, rest string) (store, error) {
 	options.Store = opts
 	s, err := vaultstore.New(client, mount, prefix, options)
 	at := strings.Join([]string{"vault", client.Address(), client.Namespace(), mount, prefix}, " ")
-	return portable(s, err, portableStore{opts: opts, at: at, late: min(settleTime, max(options.ListLag, options.ReadLag))})
+	return portable(s, err, opts, &store{place: at, counted: true, lag: min(settleTime, max(options.ListLag, options.ReadLag))})
 }
 
 // vaultOptions returns what the parameters of a store say, and whether its tokens may

@@ -5,15 +5,24 @@ import (
 	"crypto/rand"
 	"errors"
 	"os"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
 // SameAs reports whether s and other are one file under two paths, such as two
 // mounts of one directory. It writes a file beside that of s, where a writer would,
-// and looks for it beside the other; the records are not touched.
-func (s *Store) SameAs(ctx context.Context, other *Store) (bool, error) {
-	is, err := s.file.sameAs(ctx, other.file)
+// and looks for it beside the other; the records are not touched. A store of another
+// kind is another store; one that embeds a *Store is that Store.
+func (s *Store) SameAs(ctx context.Context, other tokenstore.TokenStore) (bool, error) {
+	embedding, ok := other.(interface{ tokenFile() *file })
+	if !ok {
+		return false, nil
+	}
+	is, err := s.file.sameAs(ctx, embedding.tokenFile())
 	return is, s.rows.Wrap("compare with another store", "", err)
 }
+
+func (s *Store) tokenFile() *file { return s.file }
 
 func (f *file) sameAs(ctx context.Context, other *file) (bool, error) {
 	path, err := resolve(f.path)

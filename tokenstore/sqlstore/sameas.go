@@ -20,11 +20,18 @@ const probeAge = time.Hour
 // host names. It writes a note beside the table of s, looks for it beside the
 // other, and removes it; the records are not touched. Notes that a process has left
 // are removed by a later call. Where the second table is missing the error matches
-// tokenstore.ErrDenied.
-func (s *Store) SameAs(ctx context.Context, other *Store) (bool, error) {
-	is, err := s.db.sameAs(ctx, other.db)
+// tokenstore.ErrDenied. A store of another kind is another store; one that embeds a
+// *Store is that Store.
+func (s *Store) SameAs(ctx context.Context, other tokenstore.TokenStore) (bool, error) {
+	embedding, ok := other.(interface{ tokenTable() *database })
+	if !ok {
+		return false, nil
+	}
+	is, err := s.db.sameAs(ctx, embedding.tokenTable())
 	return is, s.rows.Wrap("compare with another store", "", err)
 }
+
+func (s *Store) tokenTable() *database { return s.db }
 
 func (db *database) sameAs(ctx context.Context, other *database) (is bool, err error) {
 	if !db.table.notes || !other.table.notes {

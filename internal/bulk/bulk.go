@@ -1,0 +1,27 @@
+// Package bulk holds what programs that work on many records of a store have in
+// common.
+package bulk
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// Readable returns what GetTokens returned, with the errors about single records apart
+// from the error about the whole store.
+func Readable(tokens []tokenstore.Token, err error) (_ []tokenstore.Token, unreadable, _ error) {
+	if err != nil && tokens != nil {
+		return tokens, err, nil
+	}
+	return tokens, nil, err
+}
+
+// Lasting reports whether an error about one record is the store's: the next record
+// would meet it too.
+func Lasting(err error) bool {
+	lasting := []error{context.Canceled, context.DeadlineExceeded, tokenstore.ErrDenied, tokenstore.ErrUnavailable}
+	return slices.ContainsFunc(lasting, func(class error) bool { return errors.Is(err, class) })
+}

@@ -1,0 +1,31 @@
+// Package sdkid tells the numbers that the Zoho SDKs have for IDs from other IDs.
+package sdkid
+
+import (
+	"cmp"
+	"strconv"
+)
+
+// Number returns the number that an ID is, if an SDK could have written it: it has at
+// most ten digits, because the tables of the SDKs have room for those.
+func Number(id string) (n int64, ok bool) {
+	const digits = 10
+	n, err := strconv.ParseInt(id, 10, 64)
+	return n, err == nil && n > 0 && len(id) <= digits && strconv.FormatInt(n, 10) == id
+}
+
+// Compare orders IDs as people expect it: numbers by their size, and before the
+// others.
+func Compare(a, b string) int {
+	m, isNumber := Number(a)
+	n, isNumberToo := Number(b)
+	switch {
+	case isNumber && isNumberToo:
+		return cmp.Compare(m, n)
+	case isNumber:
+		return -1
+	case isNumberToo:
+		return 1
+	}
+	return cmp.Compare(a, b)
+}

@@ -1,0 +1,271 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/internal/bulk"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// A Conflict says what becomes of a record that the target has in another state.
+type Conflict string
+
+// What can become of such a record.
+const (
+	Stop   Conflict = "stop"   // it stands in the way; the default
+	Source Conflict = "source" // the source is right: its fields replace those of the target
+	Target Conflict = "target" // the target is right: its record stays as it is
+	Newer  Conflict = "newer"  // the record with the later expiry is right, field by field
+
+	// Merge saves each record as SaveToken does, one after the other and in the order of
+	// the source. The target is neither read for the plan nor compared at the end.
+	Merge Conflict = "merge"
+)
+
+// Options configures a migration. The zero value, and a nil *Options, are good
+// defaults: nothing is written if any record stands in the way, the target makes up
+// IDs, and the source is only read.
+type Options struct {
+	// OnConflict says what becomes of a record that the target has in another state.
+	OnConflict Conflict
+
+	// KeepIDs keeps the IDs that the target can hold.
+	KeepIDs bool
+
+	// MergeDuplicates makes one record of those that the target takes for the same.
+	MergeDuplicates bool
+
+	// SkipBad leaves out the records that stand in the way.
+	SkipBad bool
+
+	// DeleteSource removes from the source what was verified in the target and has
+	// not changed since. The source is a tokenstore.ConditionalDeleter then.
+	DeleteSource bool
+
+	// Lag is how long a record that was written may take to be read everywhere: the
+	// ListLag and ReadLag of the target. A record that does not read back as it was
+	// written is read again for so long.
+	Lag time.Duration
+
+	// Writable, if it is not nil, is called once before the first write and returns
+	// the target to write to: for a target that was opened read-only for the plan.
+	Writable func(context.Context) (tokenstore.TokenStore, error)
+
+	// Label names the i-th record of the source in errors. Nil means by its ID.
+	Label func(i int) string
+
+	// Progress, if it is not nil, is called at the beginning of every step, and when
+	// records of it are done. No two calls overlap.
+	Progress func(Progress)
+}
+
+// A Step is a part of a migration.
+type Step string
+
+// The steps, in their order.
+const (
+	StepReadSource Step = "read source"
+	StepReadTarget Step = "read target"
+	StepPlan       Step = "plan"
+	StepTellApart  Step = "tell apart" // prove that the stores are two
+	StepWrite      Step = "write"
+	StepVerify     Step = "verify"
+	StepDelete     Step = "delete source"
+)
+
+// Progress says how far a step has got.
+type Progress struct {
+	Step Step
+	Done int // records
+	All  int // records of the step; 0: not known yet
+}
+
+// A Reader is what a migration needs of its source. The error of GetTokens may be
+// about single records: then the others are returned with it.
+type Reader interface {
+	GetTokens(ctx context.Context) ([]tokenstore.Token, error)
+}
+
+// A batcher is a store that writes many records at once.
+type batcher interface {
+	SaveAll(ctx context.Context, tokens []tokenstore.Token) ([]tokenstore.Token, error)
+	DeleteAll(ctx context.Context, tokens []tokenstore.Token) (int, error)
+}
+
+// A fitter is a store that can tell what it can hold.
+type fitter interface {
+	Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error)
+}
+
+// A comparer is a store that knows itself under another name.
+type comparer interface {
+	SameAs(ctx context.Context, other tokenstore.TokenStore) (bool, error)
+}
+
+// A Migration is a plan, and what became of it. Printed, it shows no token.
+type Migration struct{ m *migration }
+
+// A migration is behind a pointer because package fmt prints what is not.
+type migration struct {
+	from   Reader
+	to     tokenstore.TokenStore
+	o      Options
+	items  []*item
+	report Report
+	mu     sync.Mutex // held while Progress is called
+
+	// sharedIDs are those that several records of the source have. A record cannot be
+	// removed by one of them.
+	sharedIDs map[string]bool
+}
+
+// Plan reads both stores and decides what becomes of the records of from. Nothing is
+// written. A record of to that cannot be read is left alone, and is named by the
+// Report.
+//
+// With [Merge] and Options.Writable to may be nil.
+func Plan(ctx context.Context, from Reader, to tokenstore.TokenStore, opts *Options) (*Migration, error) {
+	m := &migration{from: from, to: to, report: Report{IDs: []IDChange{}}}
+	if opts != nil {
+		m.o = *opts
+	}
+	if m.o.OnConflict == "" {
+		m.o.OnConflict = Stop
+	}
+	var source, target []tokenstore.Token
+	var unreadable error
+	err := m.step(ctx, StepReadSource, func(ctx context.Context) (_ int, err error) {
+		source, unreadable, err = bulk.Readable(from.GetTokens(ctx))
+		return len(source), err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("source: %w", err)
+	}
+	if m.o.OnConflict != Merge {
+		err = m.step(ctx, StepReadTarget, func(ctx context.Context) (_ int, err error) {
+			target, m.report.Unread, err = bulk.Readable(to.GetTokens(ctx))
+			return len(target), err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("target: %w", err)
+		}
+	}
+	err = m.step(ctx, StepPlan, func(ctx context.Context) (int, error) {
+		return len(source), m.plan(ctx, source, unreadable, target)
+	})
+	if err != nil {
+		return nil, err
+	}
+	m.planned(false)
+	return &Migration{m}, nil
+}
+
+// Report returns what the plan is and, once Run has returned, what became of it.
+func (m *Migration) Report() *Report { return &m.m.report }
+
+// Ready returns nil if Run is going to write, and otherwise an error that matches
+// ErrConflicts: records stand in the way, and SkipBad is not set.
+func (m *Migration) Ready() error { return m.m.ready() }
+
+func (m *migration) ready() error {
+	n := 0
+	for _, p := range m.report.Problems {
+		if p.Kind != KindUnreadable {
+			n++
+		}
+	}
+	if n == 0 || m.o.SkipBad {
+		return nil
+	}
+	return fmt.Errorf("%w: %d of %d records stand in the way: nothing was written", ErrConflicts, n, m.report.Records)
+}
+
+// Run does what the plan says. The error matches ErrPartial if a record of the source
+// is not verified in the target, or not removed from the source as it should be. It
+// matches ErrSameStore if the two stores are one, and nothing is written then.
+func (m *Migration) Run(ctx context.Context) (*Report, error) {
+	return m.Report(), m.m.run(ctx)
+}
+
+func (m *migration) run(ctx context.Context) error {
+	if err := m.ready(); err != nil {
+		return err
+	}
+	if m.o.Writable != nil {
+		to, err := m.o.Writable(ctx)
+		if err != nil {
+			return fmt.Errorf("target: %w", err)
+		}
+		m.to = to
+	}
+	if m.o.DeleteSource && len(m.items) > 0 {
+		if err := m.step(ctx, StepTellApart, m.tellApart); err != nil {
+			return fmt.Errorf("nothing was written: %w", err)
+		}
+	}
+	err := m.step(ctx, StepWrite, m.write)
+	if err == nil && m.o.OnConflict != Merge {
+		err = m.step(ctx, StepVerify, m.verify)
+	}
+	if err == nil && m.o.DeleteSource {
+		err = m.step(ctx, StepDelete, m.deleteSource)
+	}
+	if m.o.OnConflict == Merge {
+		m.planned(true)
+	}
+	m.finish()
+	if err != nil {
+		return m.report.abandoned(err)
+	}
+	return m.report.err()
+}
+
+// tellApart fails if the two stores are one under two names: what is removed from the
+// source would be removed from the target.
+func (m *migration) tellApart(ctx context.Context) (int, error) {
+	_, removes := m.from.(tokenstore.ConditionalDeleter)
+	_, knowsItself := m.from.(comparer)
+	from, isStore := m.from.(tokenstore.TokenStore)
+	to, ok := m.to.(comparer)
+	switch {
+	case !removes:
+		return 0, errors.New("the source cannot remove a record on the condition that it has not changed")
+	case !knowsItself || !isStore || !ok:
+		return 0, errors.New("one of the two stores cannot tell whether it is the other one")
+	}
+	same, err := to.SameAs(ctx, from)
+	if err == nil && same {
+		err = ErrSameStore
+	}
+	return 0, err
+}
+
+// step does one step, and notes how long it took.
+func (m *migration) step(ctx context.Context, step Step, do func(context.Context) (records int, err error)) error {
+	m.track(step, 0)
+	began := time.Now()
+	records, err := do(ctx)
+	m.report.Steps = append(m.report.Steps, StepReport{step, records, time.Since(began)})
+	return err
+}
+
+// track begins to show the progress of a step, and returns a function to call when n
+// more of its records are done.
+func (m *migration) track(step Step, all int) (add func(n int)) {
+	done := 0
+	add = func(n int) {
+		if m.o.Progress == nil {
+			return
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		done += n
+		m.o.Progress(Progress{step, done, all})
+	}
+	add(0)
+	return add
+}

@@ -1,0 +1,352 @@
+package migrate_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/migrate"
+)
+
+type (
+	token = tokenstore.Token
+	store = tokenstore.TokenStore
+)
+
+// in returns a store that holds tokens.
+func in(t *testing.T, tokens ...token) *tokenstore.Store {
+	t.Helper()
+	return save(t, memstore.New(nil), tokens...)
+}
+
+func save[S store](t *testing.T, s S, tokens ...token) S {
+	t.Helper()
+	for _, token := range tokens {
+		if _, err := s.SaveToken(t.Context(), token); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+// file returns a store on a token file that does not exist yet.
+func file(t *testing.T) *filestore.Store {
+	t.Helper()
+	s, err := filestore.New(filepath.Join(t.TempDir(), "tokens.csv"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// user returns a record of a user whose access token is the user's name.
+func user(name string) token {
+	return token{UserName: name, ClientID: "c", AccessToken: tokenstore.Secret(name)}
+}
+
+func plan(t *testing.T, from migrate.Reader, to store, o migrate.Options) *migrate.Migration {
+	t.Helper()
+	m, err := migrate.Plan(t.Context(), from, to, &o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// access returns the access tokens of a store, by user.
+func access(t *testing.T, s store) map[string]string {
+	t.Helper()
+	tokens, err := s.GetTokens(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]string{}
+	for _, token := range tokens {
+		all[token.UserName] = string(token.AccessToken)
+	}
+	return all
+}
+
+// TestPlan checks what stands in the way, and that nothing is written then.
+func TestPlan(t *testing.T) {
+	t.Parallel()
+	older := user("ann")
+	older.AccessToken = "older"
+	for name, test := range map[string]struct {
+		from, to []token
+		kind     migrate.Kind
+		text     string
+	}{
+		"conflict":     {[]token{user("ann")}, []token{older}, migrate.KindConflict, "in another state"},
+		"other client": {[]token{{UserName: "ann", AccessToken: "ann"}}, []token{user("ann")}, migrate.KindConflict, "another client"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			from, to := in(t, append(test.from, user("bob"))...), in(t, test.to...)
+			before := access(t, to)
+			m := plan(t, from, to, migrate.Options{})
+			r, err := m.Run(t.Context())
+			if !errors.Is(err, migrate.ErrConflicts) || len(r.Problems) != 1 || r.Create != 1 || r.Written != 0 {
+				t.Fatalf("%+v, %v", r, err)
+			}
+			if p := r.Problems[0]; p.Kind != test.kind || p.User != "ann" || !strings.Contains(p.Err.Error(), test.text) {
+				t.Errorf("problem %+v", p)
+			}
+			if after := access(t, to); len(after) != len(before) {
+				t.Errorf("written: %v", after)
+			}
+			m = plan(t, from, to, migrate.Options{SkipBad: true})
+			if r, err := m.Run(t.Context()); !errors.Is(err, migrate.ErrPartial) || r.Verified != 1 || access(t, to)["bob"] != "bob" {
+				t.Errorf("SkipBad: %+v, %v", r, err)
+			}
+		})
+	}
+}
+
+// A reader is a source that is read only.
+type reader []token
+
+func (r reader) GetTokens(context.Context) ([]token, error) { return r, nil }
+
+// TestPlan_Label checks that a problem names other records as the source does.
+func TestPlan_Label(t *testing.T) {
+	t.Parallel()
+	label := func(i int) string { return fmt.Sprintf("line %d", i+2) }
+	twice, number := reader{user("ann"), user("bob"), user("ann")}, reader{{ID: "1", AccessToken: "a"}, {ID: "1", AccessToken: "b"}}
+	for _, test := range []struct {
+		from   reader
+		record int
+		want   string
+	}{
+		{twice, 2, "it is the same record as line 2"},
+		{number, 1, "it has the same ID as line 2"},
+		{reader{user("ann"), {UserName: "bob"}}, 1, "it has neither an access nor a refresh nor a grant token"},
+	} {
+		for _, policy := range []migrate.Conflict{migrate.Stop, migrate.Merge} {
+			m := plan(t, test.from, memstore.New(nil), migrate.Options{Label: label, KeepIDs: true, OnConflict: policy})
+			problems := m.Report().Problems
+			if len(problems) != 1 || problems[0].Record != test.record || problems[0].Err.Error() != test.want {
+				t.Errorf("%s: %+v, want %q", policy, problems, test.want)
+			}
+		}
+	}
+}
+
+// TestMerge checks that records are saved as SaveToken does, without a look at the
+// others of the target.
+func TestMerge(t *testing.T) {
+	t.Parallel()
+	source := reader{{UserName: "ann", AccessToken: "newer"}, user("bob"), user("eve")}
+	for name, to := range map[string]store{"portable": memstore.New(nil), "file": file(t)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			save(t, to, user("ann"), user("bob"))
+			writable := to
+			if name == "portable" {
+				writable = noList{to}
+			}
+			var done int
+			m := plan(t, source, nil, migrate.Options{
+				OnConflict: migrate.Merge,
+				Writable:   func(context.Context) (store, error) { return writable, nil },
+				Progress:   func(p migrate.Progress) { done = p.Done },
+			})
+			r, err := m.Run(t.Context())
+			if err != nil || r.Verified != 3 || r.Create != 1 || r.Update != 1 || r.Unchanged != 1 || r.Written != 2 || done == 0 {
+				t.Errorf("%+v, %v, %d done", r, err, done)
+			}
+			if got := access(t, to); len(got) != 3 || got["ann"] != "newer" || got["eve"] != "eve" {
+				t.Errorf("target: %v", got)
+			}
+		})
+	}
+}
+
+// A noList fails if its records are listed.
+type noList struct{ store }
+
+func (noList) GetTokens(context.Context) ([]token, error) { return nil, errors.New("listed") }
+
+// A picky store refuses the records of a user, and with them all that are saved at
+// once.
+type picky struct {
+	*filestore.Store
+
+	user string
+}
+
+func (s picky) SaveAll(ctx context.Context, tokens []token) ([]token, error) {
+	if slices.ContainsFunc(tokens, func(t token) bool { return t.UserName == s.user }) {
+		return nil, tokenstore.ErrInvalidToken
+	}
+	return s.Store.SaveAll(ctx, tokens)
+}
+
+func (s picky) SaveToken(ctx context.Context, t token) (token, error) {
+	if t.UserName == s.user {
+		return token{}, tokenstore.ErrInvalidToken
+	}
+	return s.Store.SaveToken(ctx, t)
+}
+
+// TestRun_Batch checks that one record that cannot be saved is named, and does not keep
+// the others from the target.
+func TestRun_Batch(t *testing.T) {
+	t.Parallel()
+	to := picky{file(t), "bob"}
+	r, err := plan(t, in(t, user("ann"), user("bob"), user("eve")), to, migrate.Options{}).Run(t.Context())
+	if !errors.Is(err, migrate.ErrPartial) || r.Written != 2 || r.Verified != 2 || len(r.Failed) != 1 || r.Failed[0].User != "bob" {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// A fickle store changes what it is given, or forgets it.
+type fickle struct {
+	*tokenstore.Store
+
+	change func(*token) error
+}
+
+func (s fickle) FindToken(ctx context.Context, like token) (token, error) {
+	t, err := s.Store.FindToken(ctx, like)
+	if err == nil && t.UserName == "ann" {
+		err = s.change(&t)
+	}
+	return t, err
+}
+
+func (s fickle) FindTokenByID(ctx context.Context, id string) (token, error) {
+	return s.FindToken(ctx, token{ID: id})
+}
+
+// TestRun_Verify checks that a record that reads back in another way is noticed,
+// whatever differs.
+func TestRun_Verify(t *testing.T) {
+	t.Parallel()
+	ann := token{
+		UserName: "ann", ClientID: "c", ClientSecret: "s", RefreshToken: "r", AccessToken: "a", GrantToken: "g",
+		ExpiresAt: time.UnixMilli(1000).UTC(), RedirectURL: "https://a", APIDomain: "https://b",
+	}
+	for name, change := range map[string]func(*token) error{
+		"client":        func(t *token) error { t.ClientID = "x"; return nil },
+		"client secret": func(t *token) error { t.ClientSecret = "x"; return nil },
+		"refresh token": func(t *token) error { t.RefreshToken = "x"; return nil },
+		"access token":  func(t *token) error { t.AccessToken = "x"; return nil },
+		"grant token":   func(t *token) error { t.GrantToken = "x"; return nil },
+		"expiry":        func(t *token) error { t.ExpiresAt = t.ExpiresAt.Add(time.Millisecond); return nil },
+		"redirect URL":  func(t *token) error { t.RedirectURL = ""; return nil },
+		"API domain":    func(t *token) error { t.APIDomain = "x"; return nil },
+		"ID":            func(t *token) error { t.ID = "x"; return nil },
+		"everything":    func(*token) error { return tokenstore.ErrNotFound },
+	} {
+		from := in(t, ann, user("bob"))
+		r, err := plan(t, from, fickle{memstore.New(nil), change}, migrate.Options{DeleteSource: true}).Run(t.Context())
+		if !errors.Is(err, migrate.ErrPartial) || r.Verified != 1 || len(r.Failed) != 1 {
+			t.Errorf("%s differs: %+v, %v", name, r, err)
+		}
+		if left := access(t, from); len(left) != 1 || left["ann"] == "" {
+			t.Errorf("%s differs: left in the source: %v", name, left)
+		}
+	}
+}
+
+// TestRun_Lag checks that a record that reads back late is read again for Options.Lag.
+func TestRun_Lag(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ lag, late time.Duration }{{time.Minute, 30 * time.Second}, {time.Minute, 2 * time.Minute}} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			to := fickle{memstore.New(nil), func(*token) error {
+				if time.Since(began) < test.late {
+					return tokenstore.ErrNotFound
+				}
+				return nil
+			}}
+			r, err := plan(t, in(t, user("ann")), to, migrate.Options{Lag: test.lag}).Run(t.Context())
+			if want := test.late < test.lag; (err == nil) != want || (r.Verified == 1) != want {
+				t.Errorf("%v late: %+v, %v", test.late, r, err)
+			}
+		})
+	}
+}
+
+// TestRun_SameStore checks that no record is removed from a store that it was moved to,
+// whatever the store is wrapped in.
+func TestRun_SameStore(t *testing.T) {
+	t.Parallel()
+	d := memstore.NewDriver()
+	open := func() *tokenstore.Store {
+		s, err := tokenstore.New(d.Reopen(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	kind := func(*token) error { return nil }
+	f := save(t, file(t), user("ann"))
+	save(t, open(), user("ann"))
+	for name, test := range map[string]struct {
+		from, to store
+		want     error
+	}{
+		"two handles":    {open(), open(), migrate.ErrSameStore},
+		"wrapped source": {fickle{open(), kind}, open(), migrate.ErrSameStore},
+		"wrapped both":   {fickle{open(), kind}, fickle{open(), kind}, migrate.ErrSameStore},
+		"one file":       {f, picky{f, ""}, migrate.ErrSameStore},
+		"without SameAs": {open(), plain{memstore.New(nil)}, nil},
+	} {
+		r, err := plan(t, test.from, test.to, migrate.Options{DeleteSource: true}).Run(t.Context())
+		if err == nil || test.want != nil && !errors.Is(err, test.want) || r.Deleted != 0 || r.Written != 0 {
+			t.Errorf("%s: %+v, %v", name, r, err)
+		}
+	}
+	r, err := plan(t, open(), memstore.New(nil), migrate.Options{DeleteSource: true}).Run(t.Context())
+	if err != nil || r.Deleted != 1 {
+		t.Errorf("two stores: %+v, %v", r, err)
+	}
+}
+
+// A plain store has the six methods of a TokenStore, and no other.
+type plain struct{ store }
+
+// TestRun_Writable checks that the target is opened for writing once, after the plan.
+func TestRun_Writable(t *testing.T) {
+	t.Parallel()
+	var opened atomic.Int32
+	planned, to := memstore.New(nil), memstore.New(nil)
+	o := migrate.Options{Writable: func(context.Context) (store, error) { opened.Add(1); return to, nil }}
+	m := plan(t, in(t, user("ann")), planned, o)
+	if opened.Load() != 0 {
+		t.Error("opened for the plan")
+	}
+	if r, err := m.Run(t.Context()); err != nil || r.Verified != 1 || opened.Load() != 1 || access(t, to)["ann"] != "ann" {
+		t.Errorf("%+v, %v, opened %d times", r, err, opened.Load())
+	}
+}
+
+// TestRun_Again checks that a migration that was interrupted goes on.
+func TestRun_Again(t *testing.T) {
+	t.Parallel()
+	from, to := in(t, user("ann"), user("bob")), memstore.New(nil)
+	m := plan(t, from, to, migrate.Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if r, err := m.Run(ctx); !errors.Is(err, migrate.ErrPartial) || !errors.Is(err, context.Canceled) || len(r.Failed) != 0 {
+		t.Errorf("canceled: %+v, %v", r, err)
+	}
+	save(t, to, user("ann"))
+	r, err := plan(t, from, to, migrate.Options{}).Run(t.Context())
+	if err != nil || r.Unchanged != 1 || r.Written != 1 || r.Verified != 2 {
+		t.Errorf("again: %+v, %v", r, err)
+	}
+}

@@ -1,0 +1,196 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// Errors that Plan and Run return.
+var (
+	ErrConflicts = errors.New("conflicting records")
+	ErrPartial   = errors.New("only a part is done")
+	ErrSameStore = errors.New("source and target are the same store")
+)
+
+// A Report is what a plan is, and what became of it.
+type Report struct {
+	Records   int `json:"records"`   // of the source
+	Merged    int `json:"merged"`    // of them, into others
+	Create    int `json:"create"`    // records that the target does not have
+	Update    int `json:"update"`    // that it has in another state
+	Unchanged int `json:"unchanged"` // that it has as they should be
+	Kept      int `json:"kept"`      // that it has in another state, which is kept
+	Written   int `json:"written"`
+	Verified  int `json:"verified"` // with Merge: saved, or unchanged
+	Deleted   int `json:"deleted"`  // from the source
+
+	IDs      []IDChange   `json:"ids"`
+	Problems []Problem    `json:"-"`
+	Failed   []Failure    `json:"-"`
+	Steps    []StepReport `json:"-"`
+
+	// Unread is why records of the target cannot be read, or nil. They are left alone.
+	Unread error `json:"-"`
+}
+
+// A Problem is what stands in the way of a record.
+type Problem struct {
+	Kind     Kind
+	Record   int // its index in what the source has returned; -1: it cannot be read
+	ID, User string
+	Err      error
+}
+
+// A Failure is a record that is not in the target as it should be, or not removed from
+// the source.
+type Failure struct {
+	Record   int // its index in what the source has returned
+	ID, User string
+	Err      error
+}
+
+// An IDChange is a record that has another ID in the target.
+type IDChange struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
+// A StepReport says how much a step did, and how long it took.
+type StepReport struct {
+	Step    Step
+	Records int
+	Time    time.Duration
+}
+
+// A Kind is a kind of problem.
+type Kind string
+
+// The kinds of problem.
+const (
+	KindDuplicate  Kind = "duplicate"  // the source has the record twice
+	KindConflict   Kind = "conflict"   // the target has it in another state
+	KindUnusable   Kind = "unusable"   // the target cannot hold it
+	KindUnreadable Kind = "unreadable" // the source cannot read it; the others are moved
+)
+
+// problem is an error that says what kind of problem it is.
+type problem struct {
+	kind Kind
+	error
+}
+
+func (p problem) Is(target error) bool { return target == ErrConflicts }
+func (p problem) Unwrap() error        { return p.error }
+
+func problemf(kind Kind, format string, args ...any) error {
+	return problem{kind, fmt.Errorf(format, args...)}
+}
+
+// standsInTheWay adds a problem to the report if err is one of r, and reports that.
+func (m *migration) standsInTheWay(r record, err error) bool {
+	if err == nil {
+		return false
+	}
+	p := Problem{Kind: KindUnusable, Record: r.index, ID: r.ID, User: r.UserName, Err: err}
+	if of := (problem{}); errors.As(err, &of) {
+		p.Kind, p.Err = of.kind, of.error
+	}
+	m.report.Problems = append(m.report.Problems, p)
+	return true
+}
+
+// planned counts what is to become of the records. Once Merge has saved them, it counts
+// what became of those that were saved.
+func (m *migration) planned(saved bool) {
+	r := &m.report
+	r.Records, r.Merged = len(r.Problems), 0
+	var actions [keep + 1]int
+	for _, it := range m.items {
+		r.Records += len(it.from)
+		r.Merged += len(it.from) - 1
+		if it.done || !saved {
+			actions[it.action]++
+		}
+	}
+	r.Create, r.Update, r.Unchanged, r.Kept = actions[create], actions[update], actions[none], actions[keep]
+}
+
+// count counts what has become of the records.
+func (m *migration) count() {
+	r := &m.report
+	r.Written, r.Verified, r.Deleted = 0, 0, 0
+	for _, it := range m.items {
+		if it.written {
+			r.Written++
+		}
+		if it.done {
+			r.Verified++
+		}
+		if it.gone {
+			r.Deleted += len(it.from)
+		}
+	}
+}
+
+// finish notes which records failed, and which have another ID.
+func (m *migration) finish() {
+	r := &m.report
+	for _, it := range m.items {
+		from := it.from[0]
+		if it.err != nil && !errors.Is(it.err, context.Canceled) {
+			r.Failed = append(r.Failed, Failure{from.index, from.ID, from.UserName, it.err})
+		}
+		for _, t := range it.from {
+			if it.done && it.want.ID != t.ID {
+				r.IDs = append(r.IDs, IDChange{t.ID, it.want.ID})
+			}
+		}
+	}
+}
+
+// abandoned returns the error of a migration that did not come to its end.
+func (r *Report) abandoned(err error) error {
+	return fmt.Errorf("%w: %d of %d records are written and %d verified, and the same migration goes on from there: %w",
+		ErrPartial, r.Written, r.Create+r.Update, r.Verified, err)
+}
+
+// err returns the error of a migration that came to its end.
+func (r *Report) err() error {
+	missing := r.Records - r.Merged - r.Verified
+	switch {
+	case missing > 0:
+		return fmt.Errorf("%w: %d of %d records are verified; %w", ErrPartial, r.Verified, r.Records-r.Merged, r.why())
+	case len(r.Failed) > 0:
+		return fmt.Errorf("%w: all records are verified, but not all are removed from the source; %w", ErrPartial, r.why())
+	}
+	return nil
+}
+
+// why says why records are missing.
+func (r *Report) why() error {
+	const most = 20
+	var errs []error
+	for _, f := range r.Failed {
+		errs = append(errs, fmt.Errorf("record %s: %w", strconv.Quote(f.ID), f.Err))
+	}
+	for _, p := range r.Problems {
+		if p.Kind == KindUnreadable {
+			errs = append(errs, p.Err)
+		}
+	}
+	if len(errs) == 0 {
+		return errors.New("the others stand in the way")
+	}
+	if more := len(errs) - most; more > 0 {
+		errs = append(errs[:most:most], fmt.Errorf("and %d more", more))
+	}
+	return fmt.Errorf("the others:\n%w", errors.Join(errs...))
+}
+
+// same reports whether a and b are equal field by field, times to the millisecond.
+func same(a, b tokenstore.Token) bool { return a.Fields() == b.Fields() }
