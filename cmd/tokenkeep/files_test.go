@@ -213,6 +213,8 @@ func TestImportChecksFirst(t *testing.T) {
 		{name: "no tokens", rows: "1,ann,c,s3cret,,,,,,\n2,bob,c,,,a,,,,\n", want: []string{"line 2, user ann", "neither"}, good: 1},
 		{name: "no time", rows: "1,ann,c,s,,a,,s3cret,,\n2,bob,c,,,a2,,0,,\n", want: []string{"line 2, user ann", "not a number"}, good: 1},
 		{name: "a redacted token", rows: "1,ann,c,s,,[redacted],,,,\n2,bob,c,,,a,,0,,\n", want: []string{"line 2, user ann", "redacted"}, good: 1},
+		{name: "several", rows: "1,ann,c,s,,a,,s3cret,,\n2,bob,c,,,a2,,s3cret,,\n3,ann,c,s,,b,,s3cret,,\n4,eve,c,,,e,,,,\n",
+			want: []string{"3 of 4 rows", "line 2, user ann", "line 3, user bob", "line 4, user ann"}, good: 1},
 		{name: "cut off", rows: "1,ann,c,s,s3cret\n", want: []string{"line 2 has 5 of 9 or 10 columns"}, good: -1},
 	} {
 		t.Run(test.name, func(t *testing.T) {

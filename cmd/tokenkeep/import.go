@@ -75,15 +75,17 @@ func readTokenFile(data []byte, d codec.Dialect) (*tokenFile, error) {
 		return nil, err
 	}
 	file := &tokenFile{dialects: f.Dialects(), rows: []tokenstore.Token{}}
+	var bad []error
 	for i := range f.Len() {
 		row, damage := f.Row(i)
 		t, err := fromRow(row, damage)
 		if err != nil {
-			file.bad = errors.Join(file.bad, rowError{f.Line(i), row.UserName, err})
+			bad = append(bad, rowError{f.Line(i), row.UserName, err})
 			continue
 		}
 		file.rows, file.lines = append(file.rows, t), append(file.lines, f.Line(i))
 	}
+	file.bad = errors.Join(bad...)
 	return file, nil
 }
 
