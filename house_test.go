@@ -17,7 +17,7 @@ import (
 const module = "github.com/tokenkeep/tokenkeep"
 
 var (
-	contract = []string{"codec", "tokenstore/driver", "tokenstore/driverkit", "tokenstore", "tokenstore/internal/backoff", "tokenstore/internal/rules", "tokenstore/internal/ledger", "tokenstore/internal/refreshing", "internal/flight", "internal/refusal"}
+	contract = []string{"codec", "tokenstore/driver", "tokenstore/driverkit", "tokenstore", "tokenstore/internal/backoff", "tokenstore/internal/rules", "tokenstore/internal/ledger", "tokenstore/internal/refreshing", "tokenstore/internal/lease", "internal/flight", "internal/refusal"}
 	shared   = slices.Concat(contract, []string{"tokenstore/internal/lockfile", "tokenstore/internal/candidates", "tokenstore/internal/duplicates", "tokenstore/internal/rowstore"})
 )
 
@@ -47,6 +47,7 @@ var rules = map[string]rule{
 	"tokenstore/internal/candidates": {ours: []string{"codec", "tokenstore/driver", "tokenstore/internal/rules"}},
 	"tokenstore/internal/duplicates": {ours: []string{"codec", "tokenstore/driver", "tokenstore/internal/rules"}},
 	"tokenstore/internal/rowstore":   {ours: shared},
+	"tokenstore/internal/lease":      {ours: []string{"codec", "tokenstore/driver", "tokenstore/internal/backoff", "tokenstore/internal/rules", "tokenstore/internal/ledger", "tokenstore/internal/refreshing", "internal/flight", "internal/refusal"}},
 	"tokenstore/internal/ledger":     {ours: []string{"codec", "tokenstore/driver", "tokenstore/internal/backoff", "tokenstore/internal/rules"}},
 	"tokenstore/internal/rules":      {ours: []string{"codec", "tokenstore/driver"}},
 	"tokenstore/internal/storetest":  {ours: contract},

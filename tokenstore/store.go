@@ -10,9 +10,10 @@ import (
 	"sync/atomic"
 
 	"github.com/tokenkeep/tokenkeep/codec"
-	"github.com/tokenkeep/tokenkeep/internal/flight"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lease"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/refreshing"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
@@ -21,11 +22,11 @@ import (
 // Its methods are safe for concurrent use. A Store starts no goroutine that
 // outlives the call that started it, and keeps no token in memory between calls.
 type Store struct {
-	ledger  *ledger.Ledger
-	o       *Options // behind a pointer: package fmt prints what is in unexported fields
-	flights flight.Group[Token]
-	leases  leases // of other processes, that Refresh has watched
-	closed  atomic.Bool
+	ledger *ledger.Ledger
+	o      *Options // behind a pointer: package fmt prints what is in unexported fields
+	engine *refreshing.Engine
+	leases *lease.Leases
+	closed atomic.Bool
 }
 
 // Format prints s as its type. Package fmt would print the keys within it.
@@ -47,14 +48,16 @@ func New(d driver.Secrets, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{o: &o, ledger: ledger.New(d, ledger.Config{
+	s := &Store{o: &o, ledger: ledger.New(d, ledger.Config{
 		NameKeys:  append([][]byte{o.NameKey}, o.OtherNameKeys...),
 		IndexKeys: o.IndexKeys,
 		Codec:     o.Codec,
 		Now:       o.Now,
 		Logger:    o.Logger,
 		Attempts:  o.Attempts,
-	})}, nil
+	})}
+	s.engine, s.leases = s.newEngine(), s.newLeases()
+	return s, nil
 }
 
 // Close releases what the driver acquired; not the client that the driver was

@@ -1,0 +1,51 @@
+package lease
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
+)
+
+// inRecord keeps a lease in the record itself.
+type inRecord struct{ *record }
+
+var errLost = fmt.Errorf("%w: another process has the lease", driver.ErrConflict)
+
+// take implements place.
+func (p inRecord) take(ctx context.Context, e ledger.Entry, lease codec.Lease) (ledger.Entry, bool, error) {
+	next := e.Record
+	next.Lease = &lease
+	written, err := p.Ledger.WriterOf(lease.ID).Update(ctx, e, next)
+	if err != nil {
+		return ledger.Entry{}, false, ledger.Lost(err)
+	}
+	// If the answer to the write was lost, other processes may have written since. The
+	// right is to the record as it is now.
+	now, err := p.Ledger.ViewOf(append([]ledger.Entry{written}, e.Frozen...)...).Resolve(ctx, written)
+	if err != nil {
+		p.giveBack(ctx, written, lease, nil)
+		return ledger.Entry{}, false, ledger.Lost(err)
+	}
+	if !has(now, lease) {
+		return ledger.Entry{}, false, ledger.Again(errLost)
+	}
+	return now, e.Lease != nil, nil
+}
+
+// extend implements place.
+func (p inRecord) extend(ctx context.Context, e ledger.Entry, lease codec.Lease) error {
+	next := e.Record
+	next.Lease = &lease
+	_, err := p.Ledger.Writer().Update(ctx, e, next)
+	return err
+}
+
+// release implements place.
+func (p inRecord) release(ctx context.Context, e ledger.Entry, lease codec.Lease) error {
+	e = without(e, lease)
+	_, err := p.Ledger.WriterOf(lease.ID).Update(ctx, e, e.Record)
+	return err
+}

@@ -1,0 +1,129 @@
+package lease
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
+)
+
+const (
+	// A waiter leaves word wordTime before its deadline if it has watched a lease for
+	// so much longer than the lease says: the larger of firstWord and one of mostWords
+	// parts of the lease.
+	wordTime  = 250 * time.Millisecond
+	firstWord = time.Second
+	mostWords = 24
+)
+
+// watched has the leases of other processes that this process has seen, and its own
+// leases that it gave up and that may still be in a record. It outlives a call of
+// Refresh: a call may be shorter than a lease has to be watched.
+type watched struct {
+	mu    sync.Mutex
+	since map[string]time.Time // by ID, on the monotonic clock; zero: given up
+}
+
+// maxWatched bounds what is remembered. The lease that was seen first goes first.
+const maxWatched = 10_000
+
+// held returns how long another process has had the lease at least. It was seen just
+// now.
+func (w *watched) held(lease codec.Lease) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	seen := now.Add(-milliseconds(lease.Seen))
+	since, known := w.since[lease.ID]
+	if !known || seen.Before(since) {
+		since = seen
+		w.put(lease.ID, since)
+	}
+	return now.Sub(since)
+}
+
+// giveUp remembers that this process does not use the lease, wherever it is found.
+func (w *watched) giveUp(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.put(id, time.Time{})
+}
+
+func (w *watched) forget(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.since, id)
+}
+
+// put is called with w.mu held.
+func (w *watched) put(id string, since time.Time) {
+	if w.since == nil {
+		w.since = map[string]time.Time{}
+	}
+	if _, known := w.since[id]; !known && len(w.since) >= maxWatched {
+		first := id
+		for other, at := range w.since {
+			if first == id || at.Before(w.since[first]) {
+				first = other
+			}
+		}
+		delete(w.since, first)
+	}
+	w.since[id] = since
+}
+
+// milliseconds returns n milliseconds, or 0 if no lease lasts that long.
+func milliseconds(n int64) time.Duration {
+	if n < 0 || n > int64(24*time.Hour/time.Millisecond) {
+		return 0
+	}
+	return time.Duration(n) * time.Millisecond
+}
+
+// length returns how long a lease has to be watched before it has lapsed.
+func (l *Leases) length(lease codec.Lease) time.Duration {
+	if d := milliseconds(lease.For); d > 0 {
+		return d
+	}
+	return l.TTL
+}
+
+// lapsed reports whether another process's lease can be taken over. It can if this
+// process, and those that have left word, have watched the lease for as long as it
+// lasts, or if it is older than any error of a clock explains.
+func (l *Leases) lapsed(lease codec.Lease) bool {
+	return l.watched.held(lease) >= l.length(lease) || l.Ledger.Now().Sub(time.UnixMilli(lease.Until)) >= ledger.ClockSkew
+}
+
+// watch waits for the next read of a record whose lease another process has.
+func (r *record) watch(ctx context.Context, lease codec.Lease) error {
+	d := rand.N(pollInterval/2) + pollInterval/2
+	if left := r.length(lease) - r.watched.held(lease); left > 0 {
+		d = min(d, left)
+	}
+	if deadline, ok := ctx.Deadline(); ok && !r.told {
+		left := time.Until(deadline) - wordTime
+		if left <= 0 {
+			r.told = true
+			r.leaveWord(ctx, lease)
+		} else {
+			d = min(d, left)
+		}
+	}
+	return r.Ledger.Wait(ctx, d)
+}
+
+// leaveWord stores in the lease how long it has been watched, for the next watcher. If
+// that fails, the next one watches the lease for that time again.
+func (r *record) leaveWord(ctx context.Context, lease codec.Lease) {
+	watched := r.watched.held(lease)
+	gain := watched - milliseconds(lease.Seen)
+	if gain < max(firstWord, r.length(lease)/mostWords) || !r.roomForWord(r.entry.Record) {
+		return
+	}
+	lease.Seen = watched.Milliseconds()
+	_ = r.place(r.entry).extend(ctx, r.entry, lease)
+}
