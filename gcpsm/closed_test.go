@@ -207,6 +207,31 @@ func TestClosedBelowAnOrphan(t *testing.T) {
 	}
 }
 
+// Metadata of an earlier incarnation name a version that the present one may have
+// destroyed, because its writer lost. That is a lag, and not a refusal.
+func TestClosedInALaterIncarnation(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	s := e.create("x")
+	e.clock.pass(time.Minute)
+	if err := e.Delete(t.Context(), name, s); err != nil {
+		t.Fatal(err)
+	}
+	s = e.update(e.create("y"), "z")
+	turn(t, e.server, path, secretmanagerpb.SecretVersion_DESTROYED, 1)
+	var stale atomic.Bool
+	e.server.Inject(func(c *fakegcp.Call) *fakegcp.Fault {
+		if c.Method == "GetSecret" && stale.CompareAndSwap(false, true) {
+			return &fakegcp.Fault{Stale: 30 * time.Second}
+		}
+		return nil
+	})
+	got, err := e.cold().Fresh(t.Context(), name, driver.Secret{})
+	if err != nil || got.Version != s.Version {
+		t.Errorf("Fresh: %v, %v; want the version %q", got, err, s.Version)
+	}
+}
+
 // A save and a refresh meet the same, and nothing of the record is lost.
 func TestClosedRecord(t *testing.T) {
 	t.Parallel()

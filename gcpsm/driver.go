@@ -216,13 +216,13 @@ func (n *newest) closed(ctx context.Context, m metadata, refused error) error {
 }
 
 // later reports whether there may be a state after the one that m names: a version that
-// can be read, committed or not. The versions of writers who lost are destroyed.
+// can be read, committed or not, of this incarnation or of one that has followed. The
+// versions of writers who lost are destroyed.
 func (n *newest) later(ctx context.Context, m metadata) (bool, error) {
 	for i := range int64(driverkit.Width) {
-		read, err := n.readNumber(ctx, n.name, m.number+1+i)
-		switch {
+		switch _, err := n.readNumber(ctx, n.name, m.number+1+i); {
 		case err == nil:
-			return read.incarnation == m.account.Incarnation, nil
+			return true, nil
 		case errors.Is(err, driver.ErrNotFound):
 			return false, nil
 		case !exists(err):
