@@ -59,14 +59,15 @@ var rules = map[string]rule{
 	"cmd/tokenkeep":                  {any: true},
 	"internal/bulk":                  {ours: contract},
 	"internal/sdkid":                 {},
-	"internal/fakeaws":               {},
-	"internal/fakegcp":               {theirs: []string{"cloud.google.com/go/", "google.golang.org/"}},
-	"internal/fakevault":             {},
+	"internal/fakeaws":               {ours: []string{"internal/fakeserver"}},
+	"internal/fakegcp":               {ours: []string{"internal/fakeserver"}, theirs: []string{"cloud.google.com/go/", "google.golang.org/"}},
+	"internal/fakeserver":            {},
+	"internal/fakevault":             {ours: []string{"internal/fakeserver"}},
 	"internal/flight":                {},
 	"internal/mariadb":               {},
 	"internal/refusal":               {ours: []string{"codec"}},
 	"internal/wholesend":             {},
-	"internal/zohoaccounts":          {},
+	"internal/zohoaccounts":          {ours: []string{"internal/fakeserver"}},
 }
 
 type listed struct {

@@ -108,7 +108,7 @@ func (b *backend) driver() conformance.Driver {
 			turn(t, b.server, path, secretmanagerpb.SecretVersion_DISABLED, len(b.server.Versions(path)))
 		},
 		Settle: func(testing.TB, driver.Secrets) { b.server.Advance(b.lag) },
-		Calls:  func() int64 { return int64(len(b.server.Calls())) },
+		Calls:  func() int64 { return int64(len(b.server.Requests())) },
 	}
 }
 

@@ -178,7 +178,7 @@ func TestConstructorsCheckTheirArguments(t *testing.T) {
 	if _, err := gcpsm.New(e.client, location, "CRM_prod-1", &gcpsm.Options{KMSKey: "k", Labels: good}); err != nil {
 		t.Error(err)
 	}
-	if n := len(e.server.Calls()); n != 0 {
+	if n := len(e.server.Requests()); n != 0 {
 		t.Errorf("the constructors make %d calls", n)
 	}
 }
@@ -858,7 +858,7 @@ func TestThrottledCallsAreRepeatedAndThenUnavailable(t *testing.T) {
 			defer cancel()
 			e.server.Reset()
 			is(t, "all calls throttled", call(ctx, e, s), driver.ErrUnavailable)
-			if n := len(e.server.Calls()); n < 2 {
+			if n := len(e.server.Requests()); n < 2 {
 				t.Errorf("%d calls while all are throttled", n)
 			}
 			if ctx.Err() != nil {

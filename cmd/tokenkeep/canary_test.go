@@ -139,7 +139,7 @@ func everyStore(t *testing.T, test func(*testing.T, env)) {
 	gcp := func(methods string, fault *fakegcp.Fault) func(*testing.T) env {
 		return func(t *testing.T) env {
 			e, server := gcpEnv(t)
-			t.Cleanup(func() { asked(t, len(server.Calls())) })
+			t.Cleanup(func() { asked(t, len(server.Requests())) })
 			server.Inject(func(c *fakegcp.Call) *fakegcp.Fault {
 				if strings.Contains(methods, c.Method) {
 					return fault

@@ -80,9 +80,6 @@ type view struct {
 	stages      map[string]*version
 }
 
-// now returns the time. The caller holds s.mu.
-func (s *Service) now() time.Time { return s.opts.Now().Add(s.offset).UTC() }
-
 // is returns what the secret looks like now.
 func (x *secret) is() view { return x.views[len(x.views)-1] }
 
@@ -159,7 +156,7 @@ type call struct {
 func (s *Service) handle(q *Request, stale time.Duration) (any, *refusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now()
+	now := s.Now()
 	s.remove(now)
 	c := &call{Service: s, q: q, now: now, read: now.Add(-s.opts.ReadLag - stale), list: now.Add(-s.opts.ListLag - stale)}
 	if err := json.Unmarshal(q.Body, &c.in); err != nil {

@@ -1,18 +1,16 @@
 package fakeaws
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/tokenkeep/tokenkeep/internal/fakeserver"
 )
 
 // Account is the account that everything belongs to.
@@ -49,19 +47,18 @@ type Options struct {
 // A Service is Secrets Manager as an http.Handler. Its methods are safe for
 // concurrent use.
 type Service struct {
+	fakeserver.Clock
+	fakeserver.Log[Request, Fault]
+
 	opts Options
 
 	mu       sync.Mutex
-	offset   time.Duration
 	secrets  []*secret            // in order of creation
 	names    map[string][]*secret // all that ever had the name, the last one last
 	arns     map[string]*secret
 	tagged   map[string][]*secret // all that ever had a tag: see tagStart
 	leaving  []*secret            // deleted by force, and still there
 	policies map[string]policy
-	inject   func(*Request) *Fault
-	requests []Request
-	count    map[string]int
 }
 
 // A Server is a Service on a socket of its own.
@@ -71,8 +68,7 @@ type Server struct {
 	// URL is where it listens: "http://127.0.0.1:…".
 	URL string
 
-	server *http.Server
-	done   chan struct{}
+	stop func()
 }
 
 // A Request is what a client asked for.
@@ -117,51 +113,26 @@ func NewService(opts *Options) *Service {
 		tagged:   map[string][]*secret{},
 		arns:     map[string]*secret{},
 		policies: map[string]policy{},
-		count:    map[string]int{},
 	}
 	if opts != nil {
 		s.opts = *opts
 	}
-	if s.opts.Now == nil {
-		s.opts.Now = time.Now
-	}
+	s.SetClock(s.opts.Now)
 	return s
 }
 
 // New starts a Server. Close stops it.
 func New(opts *Options) *Server {
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
+	s := &Server{Service: NewService(opts)}
+	var err error
+	if s.URL, s.stop, err = fakeserver.Serve(s); err != nil {
 		panic(fmt.Sprintf("fakeaws: %v", err))
 	}
-	s := &Server{Service: NewService(opts), URL: "http://" + listener.Addr().String(), done: make(chan struct{})}
-	s.server = &http.Server{Handler: s, ReadHeaderTimeout: time.Minute}
-	go func() {
-		defer close(s.done)
-		_ = s.server.Serve(listener)
-	}()
 	return s
 }
 
 // Close stops the server and closes its connections.
-func (s *Server) Close() {
-	_ = s.server.Close()
-	<-s.done
-}
-
-// Advance moves the clock.
-func (s *Service) Advance(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.offset += d
-}
-
-// Now returns the time by the service's clock.
-func (s *Service) Now() time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.now()
-}
+func (s *Server) Close() { s.stop() }
 
 // SetLag changes the lags.
 func (s *Service) SetLag(read, list time.Duration) {
@@ -170,35 +141,9 @@ func (s *Service) SetLag(read, list time.Duration) {
 	s.opts.ReadLag, s.opts.ListLag = read, list
 }
 
-// Inject makes f decide what goes wrong with each request from now on; f may be
-// called by several goroutines at once. If f returns nil, and if f is nil,
-// nothing does.
-func (s *Service) Inject(f func(*Request) *Fault) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.inject = f
-}
-
-// Requests returns what was asked for since the last Reset, in order of arrival.
-func (s *Service) Requests() []Request {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.requests)
-}
-
 // Count returns how many requests there were since the last Reset, by operation.
 func (s *Service) Count() map[string]int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return maps.Clone(s.count)
-}
-
-// Reset forgets the requests.
-func (s *Service) Reset() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.requests = nil
-	clear(s.count)
+	return s.CountBy(func(r Request) string { return r.Operation })
 }
 
 // ServeHTTP answers one request. Besides the service's protocol it knows the
@@ -214,21 +159,12 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		bad.write(w)
 		return
 	}
-	s.mu.Lock()
-	s.requests = append(s.requests, *q)
-	s.count[q.Operation]++
-	inject := s.inject
-	s.mu.Unlock()
-
-	var fault *Fault
-	if inject != nil {
-		fault = inject(q)
-	}
+	fault := s.Receive(q)
 	if fault == nil {
 		s.answer(w, q, 0)
 		return
 	}
-	if !await(r.Context(), fault.Wait) {
+	if !fakeserver.Await(r.Context(), fault.Wait) {
 		return
 	}
 	breaks := fault.Drop || fault.Code != "" || fault.Status != 0
@@ -237,7 +173,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if fault.Applied || !breaks {
 		body, refused = s.handle(q, fault.Stale)
 	}
-	if !await(r.Context(), fault.Hold) {
+	if !fakeserver.Await(r.Context(), fault.Hold) {
 		return
 	}
 	switch {
@@ -262,20 +198,6 @@ func (s *Service) answer(w http.ResponseWriter, q *Request, stale time.Duration)
 		return
 	}
 	write(w, body)
-}
-
-// await waits for c to be closed, if there is one, and reports whether the
-// client waited too.
-func await(ctx context.Context, c <-chan struct{}) bool {
-	if c == nil {
-		return true
-	}
-	select {
-	case <-c:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // parse reads a request.

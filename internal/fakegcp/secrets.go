@@ -110,7 +110,7 @@ func (s *Server) put(name string, m *secretmanagerpb.Secret, l *life) {
 		sec = &secret{}
 		s.secrets[name] = sec
 	}
-	now := s.clock()
+	now := s.Now()
 	for len(sec.states) > 1 && now.Sub(sec.states[1].at) > remembered {
 		sec.states = sec.states[1:]
 	}
@@ -178,7 +178,7 @@ func (s *Server) CreateSecret(_ context.Context, r *secretmanagerpb.CreateSecret
 		return nil, err
 	}
 	s.keep(m)
-	m.Name, m.CreateTime, m.Etag, m.Tags = name, timestamppb.New(s.clock()), s.etag(), nil // proto: tags are input only
+	m.Name, m.CreateTime, m.Etag, m.Tags = name, timestamppb.New(s.Now()), s.etag(), nil // proto: tags are input only
 	s.put(name, m, &life{})
 	return proto.CloneOf(m), nil
 }
@@ -330,7 +330,7 @@ func (s *Server) AddSecretVersion(_ context.Context, r *secretmanagerpb.AddSecre
 	l := sec.last().life
 	v := &version{
 		number:  int64(len(l.versions)) + 1, // proto: SecretVersion.name: from 1, by 1
-		created: s.clock(),
+		created: s.Now(),
 		data:    slices.Clone(p.GetData()),
 		summed:  p.DataCrc32C != nil,
 	}
@@ -496,7 +496,7 @@ func (s *Server) turn(name, etag string, to secretmanagerpb.SecretVersion_State)
 	if now.state == secretmanagerpb.SecretVersion_DESTROYED {
 		return nil, status.Errorf(codes.FailedPrecondition, "Secret Version [%s] is in DESTROYED state.", name)
 	}
-	v.states = append(v.states, versionState{s.clock(), to, s.etag()})
+	v.states = append(v.states, versionState{s.Now(), to, s.etag()})
 	if to == secretmanagerpb.SecretVersion_DESTROYED {
 		v.data = nil
 	}

@@ -20,6 +20,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/tokenkeep/tokenkeep/internal/fakeserver"
 )
 
 // Options configures a Server. The zero value, and a nil *Options, make one on
@@ -72,18 +74,17 @@ type Server struct {
 	// Addr is where it listens: "127.0.0.1:…".
 	Addr string
 
-	now  func() time.Time
+	fakeserver.Clock
+	fakeserver.Log[Call, Fault]
+
 	grpc *grpc.Server
 	done chan struct{}
 
 	mu      sync.Mutex
-	offset  time.Duration
 	lag     Lag
 	quota   Quota
 	drops   []string
-	denied  map[string]bool // permissions; nil: none
-	inject  func(*Call) *Fault
-	calls   []Call
+	denied  map[string]bool    // permissions; nil: none
 	secrets map[string]*secret // by resource name
 	serial  uint64             // makes etags unlike each other
 	minute  int64              // that used is about
@@ -125,9 +126,6 @@ func New(opts *Options) *Server {
 	if opts != nil {
 		o = *opts
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
 	if o.Addr == "" {
 		o.Addr = "127.0.0.1:0"
 	}
@@ -137,7 +135,6 @@ func New(opts *Options) *Server {
 	}
 	s := &Server{
 		Addr:    listener.Addr().String(),
-		now:     o.Now,
 		done:    make(chan struct{}),
 		lag:     o.Lag,
 		quota:   o.Quota,
@@ -145,6 +142,7 @@ func New(opts *Options) *Server {
 		secrets: map[string]*secret{},
 		used:    map[string]int{},
 	}
+	s.SetClock(o.Now)
 	s.grpc = grpc.NewServer(grpc.UnaryInterceptor(s.intercept))
 	secretmanagerpb.RegisterSecretManagerServiceServer(s.grpc, s)
 	go func() {
@@ -169,13 +167,6 @@ func (s *Server) ClientOptions() []option.ClientOption {
 	}
 }
 
-// Advance moves the clock.
-func (s *Server) Advance(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.offset += d
-}
-
 // SetLag changes how far reads are behind.
 func (s *Server) SetLag(l Lag) {
 	s.mu.Lock()
@@ -194,39 +185,8 @@ func (s *Server) Deny(permissions ...string) {
 	}
 }
 
-// Inject makes f decide what goes wrong with each call from now on; f may be
-// called by several goroutines at once. If f returns nil, and if f is nil,
-// nothing does.
-func (s *Server) Inject(f func(*Call) *Fault) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.inject = f
-}
-
-// Calls returns what was asked for since the last Reset, in order of arrival.
-func (s *Server) Calls() []Call {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.calls)
-}
-
 // Count returns how many calls of each method there were since the last Reset.
-func (s *Server) Count() map[string]int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := map[string]int{}
-	for _, c := range s.calls {
-		n[c.Method]++
-	}
-	return n
-}
-
-// Reset forgets the calls.
-func (s *Server) Reset() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.calls = nil
-}
+func (s *Server) Count() map[string]int { return s.CountBy(func(c Call) string { return c.Method }) }
 
 // methods are the permissions that the methods need, and the class of quota
 // they are counted in (docs: access-control, quotas).
@@ -251,22 +211,17 @@ func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerI
 	if !ok {
 		return nil, status.Error(codes.Internal, "the request is no message")
 	}
-	c := Call{Method: path.Base(info.FullMethod), Resource: resource(req), Request: message}
+	c := &Call{Method: path.Base(info.FullMethod), Resource: resource(req), Request: message}
 	s.mu.Lock()
-	s.calls = append(s.calls, c)
-	inject, refused := s.inject, s.admit(c)
+	refused := s.admit(c)
 	s.mu.Unlock()
-
-	var fault *Fault
-	if inject != nil {
-		fault = inject(&c)
-	}
+	fault := s.Receive(c)
 	switch {
 	case fault == nil && refused != nil:
 		return nil, refused
 	case fault == nil:
 		return handle(ctx, req)
-	case !await(ctx, fault.Wait):
+	case !fakeserver.Await(ctx, fault.Wait):
 		return nil, status.FromContextError(ctx.Err()).Err()
 	case fault.Err != nil && !fault.Applied:
 		return nil, fault.Err
@@ -276,7 +231,7 @@ func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerI
 	}
 	answer, err := handle(ctx, req)
 	switch {
-	case !await(ctx, fault.Hold):
+	case !fakeserver.Await(ctx, fault.Hold):
 		return nil, status.FromContextError(ctx.Err()).Err()
 	case fault.Err != nil:
 		return nil, fault.Err
@@ -289,19 +244,6 @@ func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerI
 
 // stale is the key of a Fault's Stale in the context of its call.
 type stale struct{}
-
-// await waits until c is closed, and reports whether it was before ctx was done.
-func await(ctx context.Context, c <-chan struct{}) bool {
-	if c == nil {
-		return true
-	}
-	select {
-	case <-c:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
 
 // resource returns the name of what a request is about.
 func resource(req any) string {
@@ -317,13 +259,13 @@ func resource(req any) string {
 }
 
 // admit returns why a call may not be made. s.mu is held.
-func (s *Server) admit(c Call) error {
+func (s *Server) admit(c *Call) error {
 	m := methods[c.Method]
 	if s.denied[m.permission] {
 		return status.Errorf(codes.PermissionDenied, "Permission '%s' denied for resource '%s' (or it may not exist).", m.permission, c.Resource)
 	}
 	limit := map[string]int{"access": s.quota.Access, "read": s.quota.Read, "write": s.quota.Write}[m.class]
-	if minute := s.clock().Unix() / 60; minute != s.minute {
+	if minute := s.Now().Unix() / 60; minute != s.minute {
 		s.minute, s.used = minute, map[string]int{}
 	}
 	s.used[m.class]++
@@ -333,9 +275,6 @@ func (s *Server) admit(c Call) error {
 	return nil
 }
 
-// clock returns the time. s.mu is held.
-func (s *Server) clock() time.Time { return s.now().Add(s.offset) }
-
 // when returns the time that a read with the given lag shows. s.mu is held.
 func (s *Server) when(ctx context.Context, lag time.Duration) time.Time {
 	if d, ok := ctx.Value(stale{}).(time.Duration); ok {
@@ -343,7 +282,7 @@ func (s *Server) when(ctx context.Context, lag time.Duration) time.Time {
 	} else if s.lag.Uneven && lag > 0 {
 		lag = rand.N(lag + 1)
 	}
-	return s.clock().Add(-lag)
+	return s.Now().Add(-lag)
 }
 
 // keep takes from m what the server does not keep. s.mu is held.

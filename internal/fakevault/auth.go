@@ -106,7 +106,7 @@ func (s *Server) Token(namespace string, ttl time.Duration, policies ...string) 
 func (s *Server) newToken(namespace string, ttl time.Duration, policies []string) *token {
 	t := &token{id: "hvs." + rand.Text(), namespace: namespace, ttl: ttl}
 	if ttl > 0 {
-		t.expires = s.now().Add(ttl)
+		t.expires = s.Now().Add(ttl)
 	}
 	t.policies = slices.DeleteFunc(append([]string{"default"}, policies...), func(p string) bool {
 		return p == "-default" || p == "default" && slices.Contains(policies, "-default")
@@ -170,14 +170,14 @@ func (s *Server) self(t *token, q *Request) *answer {
 			"renewable": t.ttl > 0, "display_name": "token", "path": "auth/token/create", "type": "service", "orphan": true,
 		}
 		if !t.expires.IsZero() {
-			data["ttl"], data["expire_time"] = int(t.expires.Sub(s.now())/time.Second), stamp(t.expires)
+			data["ttl"], data["expire_time"] = int(t.expires.Sub(s.Now())/time.Second), stamp(t.expires)
 		}
 		return &answer{data: data}
 	case "write auth/token/renew-self":
 		if t.expires.IsZero() {
 			return failure(http.StatusBadRequest, "lease is not renewable")
 		}
-		t.expires = s.now().Add(t.ttl)
+		t.expires = s.Now().Add(t.ttl)
 		return &answer{auth: t.auth()}
 	case "write auth/token/revoke-self":
 		delete(s.tokens, t.id)

@@ -1,14 +1,12 @@
 package fakevault
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -16,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/tokenkeep/tokenkeep/internal/fakeserver"
 )
 
 // RootToken is a token that may do everything and does not expire.
@@ -68,19 +68,18 @@ type Server struct {
 	// URL is where it listens: "http://127.0.0.1:…".
 	URL string
 
-	opts   Options
-	server *http.Server
-	done   chan struct{}
+	fakeserver.Clock
+	fakeserver.Log[Request, Fault]
+
+	opts Options
+	stop func()
 
 	mu       sync.Mutex
-	offset   time.Duration
 	sealed   bool
 	mounts   map[string]*mount            // by namespace and name: "team/secret/"
 	policies map[string]map[string][]rule // by namespace, then name
 	tokens   map[string]*token
 	roles    map[string]*role // by namespace and role ID
-	inject   func(*Request) *Fault
-	requests []Request
 }
 
 // A Request is what a client asked for.
@@ -120,7 +119,6 @@ type Fault struct {
 // New starts a server. Close stops it.
 func New(opts *Options) *Server {
 	s := &Server{
-		done:     make(chan struct{}),
 		mounts:   map[string]*mount{},
 		policies: map[string]map[string][]rule{},
 		tokens:   map[string]*token{},
@@ -129,30 +127,19 @@ func New(opts *Options) *Server {
 	if opts != nil {
 		s.opts = *opts
 	}
-	if s.opts.Now == nil {
-		s.opts.Now = time.Now
-	}
+	s.SetClock(s.opts.Now)
 	s.tokens[RootToken] = &token{id: RootToken, policies: []string{"root"}}
 	s.Mount("", "secret", Config{})
 
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
+	var err error
+	if s.URL, s.stop, err = fakeserver.Serve(s); err != nil {
 		panic(fmt.Sprintf("fakevault: %v", err))
 	}
-	s.URL = "http://" + listener.Addr().String()
-	s.server = &http.Server{Handler: s, ReadHeaderTimeout: time.Minute}
-	go func() {
-		defer close(s.done)
-		_ = s.server.Serve(listener)
-	}()
 	return s
 }
 
 // Close stops the server and closes its connections.
-func (s *Server) Close() {
-	_ = s.server.Close()
-	<-s.done
-}
+func (s *Server) Close() { s.stop() }
 
 // Mount adds a KV secrets engine, empty, in a namespace; "" is the root namespace.
 func (s *Server) Mount(namespace, name string, c Config) {
@@ -168,46 +155,10 @@ func (s *Server) Seal(sealed bool) {
 	s.sealed = sealed
 }
 
-// Advance moves the clock.
-func (s *Server) Advance(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.offset += d
-}
-
-// Inject makes f decide what goes wrong with each request from now on; f may be
-// called by several goroutines at once. If f returns nil, and if f is nil,
-// nothing does.
-func (s *Server) Inject(f func(*Request) *Fault) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.inject = f
-}
-
-// Requests returns what was asked for since the last Reset, in order of arrival.
-func (s *Server) Requests() []Request {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.requests)
-}
-
 // Count returns how many requests there were since the last Reset, by operation
 // and class: "read data", "list metadata".
 func (s *Server) Count() map[string]int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := map[string]int{}
-	for _, r := range s.requests {
-		n[r.Operation+" "+r.Class]++
-	}
-	return n
-}
-
-// Reset forgets the requests.
-func (s *Server) Reset() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.requests = nil
+	return s.CountBy(func(r Request) string { return r.Operation + " " + r.Class })
 }
 
 // ServeHTTP answers one request.
@@ -217,27 +168,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		bad.write(w)
 		return
 	}
-	s.mu.Lock()
-	s.requests = append(s.requests, *q)
-	inject := s.inject
-	s.mu.Unlock()
-
-	var fault *Fault
-	if inject != nil {
-		fault = inject(q)
-	}
+	fault := s.Receive(q)
 	if fault == nil {
 		s.handle(q).write(w)
 		return
 	}
-	if !await(r.Context(), fault.Wait) {
+	if !fakeserver.Await(r.Context(), fault.Wait) {
 		return
 	}
 	var a *answer
 	if fault.Applied || fault.Status == 0 && !fault.Drop {
 		a = s.handle(q)
 	}
-	if !await(r.Context(), fault.Hold) {
+	if !fakeserver.Await(r.Context(), fault.Hold) {
 		return
 	}
 	switch {
@@ -251,20 +194,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a = failure(fault.Status, fault.Errors...)
 	}
 	a.write(w)
-}
-
-// await waits for c to be closed, if there is one, and reports whether the
-// client waited too.
-func await(ctx context.Context, c <-chan struct{}) bool {
-	if c == nil {
-		return true
-	}
-	select {
-	case <-c:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // parse reads a request.
@@ -340,9 +269,6 @@ func (s *Server) mountOf(q *Request) string {
 	return best
 }
 
-// now is the time. The caller holds s.mu.
-func (s *Server) now() time.Time { return s.opts.Now().Add(s.offset).UTC() }
-
 // handle carries a request out.
 func (s *Server) handle(q *Request) *answer {
 	name := s.mountOf(q)
@@ -371,7 +297,7 @@ func (s *Server) handle(q *Request) *answer {
 	switch {
 	case bearer(q.Header) == "":
 		return failure(http.StatusForbidden, "permission denied")
-	case t == nil || t.dead(s.now()):
+	case t == nil || t.dead(s.Now()):
 		return s.stranger()
 	}
 	m := s.mounts[q.Namespace+name]
@@ -389,7 +315,7 @@ func (s *Server) handle(q *Request) *answer {
 		// core: vault/router.go
 		return failure(http.StatusNotFound, fmt.Sprintf("no handler for route %q. route entry not found.", q.Path))
 	}
-	now, asOf := s.now(), time.Time{}
+	now, asOf := s.Now(), time.Time{}
 	if s.opts.Lag > 0 && (forwarded != "active-node" || s.opts.Forward == ForwardIgnored || s.opts.OpenBao) {
 		asOf = now.Add(-s.opts.Lag)
 	}
@@ -427,7 +353,7 @@ func (s *Server) health() *answer {
 	return &answer{status: status, raw: map[string]any{
 		"initialized": true, "sealed": s.sealed, "standby": false, "performance_standby": s.opts.Lag > 0,
 		"replication_performance_mode": "disabled", "replication_dr_mode": "disabled",
-		"server_time_utc": s.now().Unix(), "version": map[bool]string{false: "1.21.4", true: "2.6.2"}[s.opts.OpenBao],
+		"server_time_utc": s.Now().Unix(), "version": map[bool]string{false: "1.21.4", true: "2.6.2"}[s.opts.OpenBao],
 		"cluster_name": "fakevault", "cluster_id": "00000000-0000-0000-0000-000000000000",
 	}}
 }

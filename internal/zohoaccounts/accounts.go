@@ -78,7 +78,7 @@ func (s *Server) Code(c Consent) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	text := newToken()
-	s.codes[text] = &code{consent: c, expires: s.now().Add(s.o.CodeLife)}
+	s.codes[text] = &code{consent: c, expires: s.Now().Add(s.o.CodeLife)}
 	return text
 }
 
@@ -119,8 +119,6 @@ func (s *Server) Alive(accessToken string) bool {
 	return s.alive(accessToken) != nil
 }
 
-func (s *Server) now() time.Time { return s.o.Now().Add(s.offset) }
-
 func newToken() string { return "1000." + strings.ToLower(rand.Text()) }
 
 // exchange answers a request with a grant code.
@@ -138,7 +136,7 @@ func (s *Server) exchange(r *Request) response {
 			s.kill(c.family) // RFC 6749, 4.1.2
 		}
 		return s.invalidCode()
-	case !s.now().Before(c.expires):
+	case !s.Now().Before(c.expires):
 		return s.invalidCode()
 	case client.RedirectURL != "" && r.Form.Get("redirect_uri") != client.RedirectURL:
 		return s.refuse(http.StatusBadRequest, "invalid_redirect_uri")
@@ -237,13 +235,13 @@ func (s *Server) kill(f *family) {
 
 // throttled reports whether a refresh token has made its access tokens for now.
 func (s *Server) throttled(f *family) bool {
-	since := s.now().Add(-s.o.MintWindow)
+	since := s.Now().Add(-s.o.MintWindow)
 	f.minted = slices.DeleteFunc(f.minted, func(t time.Time) bool { return !t.After(since) })
 	return len(f.minted) >= s.o.Mints
 }
 
 func (s *Server) mint(f *family) string {
-	now := s.now()
+	now := s.Now()
 	f.minted = append(f.minted, now)
 	token := newToken()
 	s.access[token] = &access{f, now.Add(s.o.AccessLife)}
@@ -258,7 +256,7 @@ func (s *Server) mint(f *family) string {
 
 func (s *Server) alive(token string) *access {
 	a := s.access[token]
-	if a == nil || !s.now().Before(a.expires) {
+	if a == nil || !s.Now().Before(a.expires) {
 		return nil
 	}
 	return a

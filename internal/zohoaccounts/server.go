@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/tokenkeep/tokenkeep/internal/fakeserver"
 )
 
 // maxRequest is how long the body of a request may be.
@@ -49,9 +50,6 @@ func (o *Options) complete() Options {
 	var c Options
 	if o != nil {
 		c = *o
-	}
-	if c.Now == nil {
-		c.Now = time.Now
 	}
 	or(&c.DataCenter, "us")
 	or(&c.CodeLife, 3*time.Minute)
@@ -122,10 +120,11 @@ type Fault struct {
 
 // A Server is an accounts server. Its methods are safe for concurrent use.
 type Server struct {
+	fakeserver.Clock
+
 	o Options
 
 	mu       sync.Mutex
-	offset   time.Duration
 	clients  map[string]Client
 	codes    map[string]*code
 	families map[string]*family // by each refresh token it ever had
@@ -137,7 +136,7 @@ type Server struct {
 
 // New returns a server that knows nobody yet. opts may be nil.
 func New(opts *Options) *Server {
-	return &Server{
+	s := &Server{
 		o:        opts.complete(),
 		clients:  map[string]Client{},
 		codes:    map[string]*code{},
@@ -145,34 +144,22 @@ func New(opts *Options) *Server {
 		access:   map[string]*access{},
 		consents: map[owner][]*family{},
 	}
+	s.SetClock(s.o.Now)
+	return s
 }
 
 // Listen serves on the loopback interface until stop is called. It returns the
 // base URL, which is good for accounts and API alike.
 func (s *Server) Listen() (base string, stop func(), err error) {
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", nil, fmt.Errorf("zohoaccounts: %w", err)
+	if base, stop, err = fakeserver.Serve(s); err != nil {
+		err = fmt.Errorf("zohoaccounts: %w", err)
 	}
-	h := &http.Server{Handler: s, ReadHeaderTimeout: time.Minute}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = h.Serve(l)
-	}()
-	return "http://" + l.Addr().String(), func() { _ = h.Close(); <-done }, nil
+	return base, stop, err
 }
 
 // Client returns an HTTP client whose requests the server answers, whatever their
 // host, without a socket.
 func (s *Server) Client() *http.Client { return &http.Client{Transport: s} }
-
-// Advance puts the server's clock forward.
-func (s *Server) Advance(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.offset += d
-}
 
 // Inject has f look at every request before it is carried out. It returns nil if
 // nothing is to go wrong. Nil removes it.
@@ -347,12 +334,8 @@ func (f Fault) hold(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	if f.Wait != nil {
-		select {
-		case <-f.Wait:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	if !fakeserver.Await(ctx, f.Wait) {
+		return ctx.Err()
 	}
 	return nil
 }

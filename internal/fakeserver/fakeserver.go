@@ -1,0 +1,120 @@
+// Package fakeserver has the parts that the servers in place of real services share: the
+// clock, the record of requests, the choice of faults, and the socket.
+package fakeserver
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// A Clock is the clock of a server, which tests move. The zero Clock is the real one.
+type Clock struct {
+	mu     sync.Mutex
+	base   func() time.Time
+	offset time.Duration
+}
+
+// SetClock bases the clock on now. Nil means time.Now. A server calls it before it serves.
+func (c *Clock) SetClock(now func() time.Time) { c.base = now }
+
+// Advance moves the clock.
+func (c *Clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.offset += d
+}
+
+// Now returns the time by the server's clock, in UTC.
+func (c *Clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.base == nil {
+		return time.Now().Add(c.offset).UTC()
+	}
+	return c.base().Add(c.offset).UTC()
+}
+
+// A Log holds the requests R that a server has received, and chooses the faults F.
+type Log[R, F any] struct {
+	mu       sync.Mutex
+	inject   func(*R) *F
+	requests []R
+}
+
+// Inject makes f choose the fault of each request from now on. Several goroutines may
+// call f at once. There is no fault if f returns nil, or if f is nil.
+func (l *Log[R, F]) Inject(f func(*R) *F) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.inject = f
+}
+
+// Receive records a request, and returns its fault.
+func (l *Log[R, F]) Receive(r *R) *F {
+	l.mu.Lock()
+	l.requests = append(l.requests, *r)
+	inject := l.inject
+	l.mu.Unlock()
+	if inject == nil {
+		return nil
+	}
+	return inject(r)
+}
+
+// Requests returns the requests since the last Reset, in order of arrival.
+func (l *Log[R, F]) Requests() []R {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.requests)
+}
+
+// CountBy returns how many requests there were since the last Reset, by key.
+func (l *Log[R, F]) CountBy(key func(R) string) map[string]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := map[string]int{}
+	for _, r := range l.requests {
+		n[key(r)]++
+	}
+	return n
+}
+
+// Reset forgets the requests.
+func (l *Log[R, F]) Reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.requests = nil
+}
+
+// Await waits until c is closed, and reports whether it was before ctx was done. A nil c
+// counts as closed.
+func Await(ctx context.Context, c <-chan struct{}) bool {
+	if c == nil {
+		return true
+	}
+	select {
+	case <-c:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Serve serves h on the loopback interface until stop is called, which closes all
+// connections. It returns the base URL, "http://127.0.0.1:…".
+func Serve(h http.Handler) (url string, stop func(), err error) {
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	server, done := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}, make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Serve(listener)
+	}()
+	return "http://" + listener.Addr().String(), func() { _ = server.Close(); <-done }, nil
+}
