@@ -16,8 +16,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// update writes the documents anew: go test ./cmd/tokenkeep -run Document -update
-var update = flag.Bool("update", false, "write docs/cli.md, and what the commands of docs/migrating.md print, anew")
+// update rewrites the documents: go test ./cmd/tokenkeep -run Document -update
+var update = flag.Bool("update", false, "rewrite docs/cli.md, and what the commands of docs/migrating.md print")
 
 const (
 	cliDoc       = "../../docs/cli.md"

@@ -220,3 +220,12 @@ func sortedClasses() []class {
 	slices.SortStableFunc(all, func(a, b class) int { return cmp.Compare(a.code, b.code) })
 	return all
 }
+
+// problems makes one error of many.
+func problems(errs []error) error {
+	const most = 20
+	if more := len(errs) - most; more > 0 {
+		errs = append(errs[:most:most], fmt.Errorf("and %d more", more))
+	}
+	return errors.Join(errs...)
+}

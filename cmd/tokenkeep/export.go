@@ -7,9 +7,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"slices"
+	"strconv"
+
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/codec/tokenfile"
 	"github.com/tokenkeep/tokenkeep/internal/bulk"
+	"github.com/tokenkeep/tokenkeep/internal/sdkid"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
@@ -146,4 +150,32 @@ func readBack(data []byte, d codec.Dialect, records []numbered) error {
 		}
 	}
 	return nil
+}
+
+// A numbered is a record with the number that it has in a token file.
+type numbered struct {
+	id    string // in the store
+	token tokenstore.Token
+}
+
+// number gives records the numbers that the SDKs have for IDs, and returns them
+// in the order in which they are written. If keep is set, those whose IDs are
+// such numbers keep them, and come first.
+func number(tokens []tokenstore.Token, keep bool) []numbered {
+	var kept, others []numbered
+	var last int64
+	for _, t := range tokens {
+		if own, ok := sdkid.Number(t.ID); keep && ok {
+			kept = append(kept, numbered{t.ID, t})
+			last = max(last, own)
+		} else {
+			others = append(others, numbered{t.ID, t})
+		}
+	}
+	slices.SortFunc(kept, func(a, b numbered) int { return sdkid.Compare(a.id, b.id) })
+	for i := range others {
+		last++
+		others[i].token.ID = strconv.FormatInt(last, 10)
+	}
+	return append(kept, others...)
 }

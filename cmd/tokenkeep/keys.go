@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"regexp"
+
 	"github.com/tokenkeep/tokenkeep/keys"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
@@ -212,4 +214,14 @@ func (a *app) changeKeys(name string, change func(*keys.Keys) (*keys.Keys, error
 	}
 	a.printf("%s %s\n", clean(name), done)
 	return nil
+}
+
+var shellSafe = regexp.MustCompile(`^[A-Za-z0-9_./:@%+=-]+$`)
+
+// shellQuote returns s as one word of a shell.
+func shellQuote(s string) string {
+	if shellSafe.MatchString(s) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -380,7 +380,7 @@ func TestMigrateMergesDuplicates(t *testing.T) {
 }
 
 // TestMigrateTellsUsersAndClientsApart has a user with a client, without one, and
-// tokens that are nobody's, which are only told apart if they come in one order.
+// tokens without a user, which are only told apart if they come in one order.
 func TestMigrateTellsUsersAndClientsApart(t *testing.T) {
 	t.Parallel()
 	for _, k := range storeKinds {
@@ -681,7 +681,7 @@ func TestMigrateFindsWhatTheListLacks(t *testing.T) {
 	}
 }
 
-// TestMigrateManyIntoAFile checks that a file is not written anew for each record.
+// TestMigrateManyIntoAFile checks that a file is not rewritten for each record.
 func TestMigrateManyIntoAFile(t *testing.T) {
 	t.Parallel()
 	const n = 3000

@@ -140,8 +140,8 @@ func (a *app) reading() *app {
 	return b
 }
 
-// changing returns an app whose store is there: a typing error in its name is no
-// new one.
+// changing returns an app whose store is there: a typing error in its name does not make
+// a new one.
 func (a *app) changing() *app {
 	b := *a
 	b.isThere = true
@@ -193,7 +193,7 @@ type endpoint struct {
 	plain bool // http, on this machine: an emulator, which asks for no credentials
 }
 
-// parseEndpoint reads an endpoint. What goes over a network is encrypted.
+// parseEndpoint reads an endpoint. Tokens that go over a network are encrypted.
 func parseEndpoint(text string) (endpoint, error) {
 	if !strings.Contains(text, "://") {
 		text = "https://" + text
@@ -222,7 +222,7 @@ func storesHelp() string {
 
 ` + t.String() + `
 Keys of names, labels and encryption come from the file that TOKENKEEP_KEYS_FILE
-names; "tokenkeep keys new" writes one. Whoever uses one store uses the same keys.
+names; "tokenkeep keys new" writes one. All programs that use one store use the same keys.
 Files and tables have no room for them.
 
 A file or table that is not there is made by save, import and migrate when they

@@ -21,7 +21,7 @@ do not tell which SDK that is, write file:PATH?dialect=csharp; there are
 	open: openFile,
 }
 
-// noKeys tells whoever has set keys that they do nothing for this kind of store.
+// noKeys tells people who have set keys that the keys do nothing for this kind of store.
 func (a *app) noKeys(what string) {
 	if a.env(envKeys) != "" {
 		a.note("%s has no room for what the keys of %s do: its records are not encrypted", what, envKeys)

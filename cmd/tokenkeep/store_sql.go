@@ -254,28 +254,9 @@ func mysqlConfig(rest string) (_ *mysql.Config, table string, _ error) {
 	values.Del("table")
 	insecure := values.Get("insecure")
 	values.Del("insecure")
-	var user, database string
-	if strings.HasPrefix(rest, "//") {
-		u, err := url.Parse("mysql:" + rest)
-		if err != nil || u.Host == "" {
-			return nil, "", errMySQLForm
-		}
-		if _, has := u.User.Password(); has {
-			return nil, "", errMySQLPassword
-		}
-		host, port := u.Hostname(), u.Port()
-		if port == "" {
-			port = "3306"
-		}
-		user, database = u.User.Username(), strings.TrimPrefix(u.Path, "/")
-		rest = "tcp(" + net.JoinHostPort(host, port) + ")/"
-	}
-	config, err := mysql.ParseDSN(rest + "?" + values.Encode())
+	config, err := parseMySQL(rest, values)
 	if err != nil {
-		return nil, "", errMySQLForm
-	}
-	if user != "" || database != "" {
-		config.User, config.DBName = user, database
+		return nil, "", err
 	}
 	switch {
 	case config.Passwd != "":
@@ -288,6 +269,29 @@ func mysqlConfig(rest string) (_ *mysql.Config, table string, _ error) {
 		return nil, "", usagef("a database without TLS has to be on this machine: tokens would go over the network as they are; write ?tls=true, or ?insecure=true if that is meant")
 	}
 	return config, table, nil
+}
+
+// parseMySQL reads the name of a database without the parameters of the store.
+func parseMySQL(rest string, params url.Values) (*mysql.Config, error) {
+	var u *url.URL
+	if strings.HasPrefix(rest, "//") {
+		var err error
+		if u, err = url.Parse("mysql:" + rest); err != nil || u.Host == "" {
+			return nil, errMySQLForm
+		}
+		if _, has := u.User.Password(); has {
+			return nil, errMySQLPassword
+		}
+		rest = "tcp(" + net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "3306")) + ")/"
+	}
+	config, err := mysql.ParseDSN(rest + "?" + params.Encode())
+	if err != nil {
+		return nil, errMySQLForm
+	}
+	if u != nil {
+		config.User, config.DBName = u.User.Username(), strings.TrimPrefix(u.Path, "/")
+	}
+	return config, nil
 }
 
 // overNetwork reports whether what is sent to the server leaves this machine without

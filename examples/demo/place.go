@@ -30,7 +30,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// Where the records are in a stand-in.
+// The place of the records in a stand-in.
 const (
 	mount  = "secret" // of Vault
 	region = "eu-central-1"

@@ -25,15 +25,14 @@ const readyLine = "ready\n"
 // records are, as JSON. A process is one if it is set.
 const envPlace = "TOKENKEEP_DEMO_PLACE"
 
-// What a process of the demo can be started for: its one argument.
+// The roles of a process of the demo: its one argument.
 const (
 	roleSave = "save" // saves a record
 	roleCall = "call" // is a program that calls the CRM once
 )
 
-// runChild is what a process of the demo does. What it is to do it reads from
-// standard input, and what it has done it writes to standard output: no other program
-// sees that.
+// runChild is what a process of the demo does. It reads its order from standard input and
+// writes its answer to standard output: no other program sees them.
 func runChild(ctx context.Context, args []string, in io.Reader, out io.Writer) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, processTime)
 	defer cancel()

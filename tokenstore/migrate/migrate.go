@@ -14,7 +14,7 @@ import (
 // A Conflict says what becomes of a record that the target has in another state.
 type Conflict string
 
-// What can become of such a record.
+// The ways to settle a conflict.
 const (
 	Stop   Conflict = "stop"   // it stands in the way; the default
 	Source Conflict = "source" // the source is right: its fields replace those of the target

@@ -155,7 +155,7 @@ func (m *migration) group(records []record) {
 		default:
 			into := m.items[plan.Record]
 			into.from = append(into.from, r)
-			into.token = tokenstore.Absorb(into.token, r.Token)
+			into.token = absorb(into.token, r.Token)
 			before.Put(plan.Record, rules.Candidate{Fields: into.token.Fields(), Updated: before.Records[plan.Record].Updated})
 		}
 		m.standsInTheWay(r, err)
@@ -192,6 +192,11 @@ func (m *migration) name(r record) string {
 		return m.o.Label(r.index)
 	}
 	return strconv.Quote(r.ID)
+}
+
+// absorb returns the one record that two records of a user become.
+func absorb(into, from tokenstore.Token) tokenstore.Token {
+	return tokenstore.FromFields(rules.Absorb(into.Fields(), from.Fields()))
 }
 
 func withoutID(t tokenstore.Token) tokenstore.Token {
@@ -340,7 +345,7 @@ func (m *migration) settle(it *item, has tokenstore.Token, changed bool) error {
 		return nil
 	case Newer:
 		id := it.token.ID
-		it.token = tokenstore.Absorb(has, it.token)
+		it.token = absorb(has, it.token)
 		it.token.ID = id
 		if same(withoutID(it.token), withoutID(has)) {
 			it.action = keep

@@ -3,13 +3,15 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
 	"time"
 
+	"errors"
+
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // An app is one run of the program: what it was given, and the flags that all
@@ -24,7 +26,7 @@ type app struct {
 
 	storeURL string
 	isThere  bool // the store has to be there: it is not made
-	readOnly bool // the store is not written to: if it is not there, it is as good as empty
+	readOnly bool // the store is not written to: one that does not exist counts as empty
 	json     bool
 	timeout  time.Duration
 
@@ -109,64 +111,41 @@ Secrets are masked unless --reveal is given, and are never taken from arguments.
 	return root
 }
 
-// report writes an error to standard error: as text, or as one line of JSON.
-func (a *app) report(err error) {
-	class := classOf(err)
-	if a.json {
-		_ = json.NewEncoder(a.errs).Encode(struct {
-			Error string `json:"error"`
-			Class string `json:"class"`
-			Code  int    `json:"code"`
-			Hint  string `json:"hint,omitempty"`
-		}{textOf(err), class.name, class.code, a.hint(err)})
-		return
-	}
-	_, _ = fmt.Fprintf(a.errs, "tokenkeep: %s\n", textOf(err))
-	if text := a.hint(err); text != "" {
-		_, _ = fmt.Fprintf(a.errs, "tokenkeep: %s\n", text)
-	}
-}
-
-// note writes a remark to standard error.
-func (a *app) note(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	if a.json {
-		_ = json.NewEncoder(a.errs).Encode(map[string]string{"note": text})
-		return
-	}
-	_, _ = fmt.Fprintf(a.errs, "tokenkeep: %s\n", text)
-}
-
-// printf writes to standard output.
-func (a *app) printf(format string, args ...any) { _, _ = fmt.Fprintf(a.out, format, args...) }
-
-// printJSON writes the one JSON document of a command to standard output.
-func (a *app) printJSON(v any) error {
-	e := json.NewEncoder(a.out)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
-}
-
-// readAll reads r to its end, but no more than limit bytes. It returns as soon
-// as ctx is done, though a read of a terminal or pipe may go on.
-func readAll(ctx context.Context, r io.Reader, limit int64) ([]byte, error) {
-	type result struct {
-		data []byte
-		err  error
-	}
-	done := make(chan result, 1)
-	go func() {
-		data, err := io.ReadAll(io.LimitReader(r, limit+1))
-		done <- result{data, err}
-	}()
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case r := <-done:
-		if r.err == nil && int64(len(r.data)) > limit {
-			return nil, fmt.Errorf("%w: longer than %d MiB", errInput, limit>>20)
+// begin is called before every command. An argument or flag that is given and empty is
+// an error: a variable of a shell that is not set must not stand for the default.
+func (a *app) begin(c *cobra.Command, args []string) error {
+	var err error
+	c.Flags().Visit(func(f *pflag.Flag) {
+		if f.Value.String() == "" && err == nil {
+			err = usagef("--%s is given and empty", f.Name)
 		}
-		return r.data, r.err
+	})
+	for i, arg := range args {
+		if arg == "" && err == nil {
+			err = usagef("argument %d of %s is empty", i+1, nameOf(c))
+		}
 	}
+	switch {
+	case err != nil:
+		return err
+	case a.timeout < 0:
+		return usagef("--timeout is negative")
+	case a.timeout > 0:
+		ctx, cancel := context.WithTimeoutCause(c.Context(), a.timeout, errTimeout)
+		context.AfterFunc(ctx, cancel) // until then the command runs
+		c.SetContext(ctx)
+	}
+	a.began = true
+	return nil
+}
+
+// errTimeout is why the context of a command ends at its --timeout.
+var errTimeout = fmt.Errorf("the time that --timeout allows is over: %w", context.DeadlineExceeded)
+
+// timedOut returns err with the reason if it is that the time of --timeout is over.
+func (a *app) timedOut(err error) error {
+	if a.timeout > 0 && errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, errTimeout) {
+		return fmt.Errorf("%w (--timeout %v)", err, a.timeout)
+	}
+	return err
 }

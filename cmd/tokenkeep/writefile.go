@@ -5,8 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strings"
 )
 
 // createFile writes a new file that only its owner can read and write. It fails
@@ -73,14 +71,4 @@ func fill(f *os.File, data []byte) error {
 func exists(name string) bool {
 	_, err := os.Lstat(name)
 	return !errors.Is(err, fs.ErrNotExist)
-}
-
-var shellSafe = regexp.MustCompile(`^[A-Za-z0-9_./:@%+=-]+$`)
-
-// shellQuote returns s as one word of a shell.
-func shellQuote(s string) string {
-	if shellSafe.MatchString(s) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

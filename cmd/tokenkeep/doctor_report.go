@@ -9,6 +9,58 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
+// A doctorReport is what a check has found. With --json it is printed as it is
+// here.
+type doctorReport struct {
+	Store    string        `json:"store"`
+	Before   *int          `json:"records_before,omitempty"` // of repairs
+	After    *int          `json:"records_after,omitempty"`
+	Checked  int           `json:"checked"` // secrets, or rows
+	Repaired int           `json:"repaired"`
+	Left     int           `json:"left"` // findings that do harm
+	Findings []findingJSON `json:"findings"`
+}
+
+type findingJSON struct {
+	Kind     string `json:"kind"`
+	Name     string `json:"name,omitempty"`
+	ID       string `json:"id,omitempty"`
+	Detail   string `json:"detail"`
+	Remedy   string `json:"remedy,omitempty"`
+	Action   string `json:"action,omitempty"`
+	Harmless bool   `json:"harmless"`
+	Repaired bool   `json:"repaired"`
+	Error    string `json:"error,omitempty"`
+}
+
+func (r *doctorReport) add(f tokenstore.Finding) {
+	j := findingJSON{
+		Kind: string(f.Kind), Name: f.Name, ID: f.ID, Detail: f.Detail, Remedy: string(f.Remedy), Action: f.Action,
+		Harmless: f.Kind.Harmless(), Repaired: f.Repaired,
+	}
+	if f.Err != nil {
+		j.Error = f.Err.Error()
+	}
+	switch {
+	case f.Repaired:
+		r.Repaired++
+	case !j.Harmless:
+		r.Left++
+	}
+	r.Findings = append(r.Findings, j)
+}
+
+// err returns the error of a check that ended with the given one.
+func (r *doctorReport) err(ended error) error {
+	switch {
+	case ended != nil:
+		return fmt.Errorf("the check was abandoned: %w", ended)
+	case r.Left > 0:
+		return fmt.Errorf("%w: harmful findings: %d", errFindings, r.Left)
+	}
+	return nil
+}
+
 // printFindings writes the report to standard output.
 func (a *app) printFindings(r doctorReport, whole bool) error {
 	if a.json {
@@ -87,8 +139,8 @@ func (f findingJSON) cause(text string) string {
 	return text
 }
 
-// where says which records the findings are of. What the service calls the secret is
-// left out where the ID tells it.
+// where says which records the findings are of. The name that the service has for the
+// secret is left out where the ID tells it.
 func (g *group) where() string {
 	one := orDash(g.ID)
 	switch {

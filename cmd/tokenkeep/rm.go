@@ -80,23 +80,6 @@ func (a *app) printRemoval(r removal, err error) error {
 // copiesStay says what a removal does not reach.
 const copiesStay = "backups, snapshots and logs may still hold the tokens: see 'tokenkeep rm --help'"
 
-// records returns a number of records in words.
-func records(n int) string {
-	if n == 1 {
-		return "1 record"
-	}
-	return fmt.Sprintf("%d records", n)
-}
-
-// announce says what is about to be done, before it is.
-func (a *app) announce(format string, args ...any) {
-	if a.json {
-		return
-	}
-	a.printf(format+"\n", args...)
-	_ = a.out.Flush() // the next write reports it
-}
-
 // wouldRemove says how many records a removal would be of: those with the IDs, or
 // all if there are none.
 func (a *app) wouldRemove(ctx context.Context, s *store, ids []string) error {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"regexp"
@@ -10,46 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/tokenkeep/tokenkeep/codec"
 )
-
-// begin is called before every command. What is given and empty is an error: a
-// variable of a shell that is not set must not stand for the default.
-func (a *app) begin(c *cobra.Command, args []string) error {
-	var err error
-	c.Flags().Visit(func(f *pflag.Flag) {
-		if f.Value.String() == "" && err == nil {
-			err = usagef("--%s is given and empty", f.Name)
-		}
-	})
-	for i, arg := range args {
-		if arg == "" && err == nil {
-			err = usagef("argument %d of %s is empty", i+1, nameOf(c))
-		}
-	}
-	switch {
-	case err != nil:
-		return err
-	case a.timeout < 0:
-		return usagef("--timeout is negative")
-	case a.timeout > 0:
-		ctx, cancel := context.WithTimeoutCause(c.Context(), a.timeout, errTimeout)
-		context.AfterFunc(ctx, cancel) // until then the command runs
-		c.SetContext(ctx)
-	}
-	a.began = true
-	return nil
-}
-
-// errTimeout is why the context of a command ends at its --timeout.
-var errTimeout = fmt.Errorf("the time that --timeout allows is over: %w", context.DeadlineExceeded)
-
-// timedOut returns err with the reason if it is that the time of --timeout is over.
-func (a *app) timedOut(err error) error {
-	if a.timeout > 0 && errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, errTimeout) {
-		return fmt.Errorf("%w (--timeout %v)", err, a.timeout)
-	}
-	return err
-}
 
 // A plainName is what can be repeated without giving a secret away.
 var plainName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,11}$`)
@@ -186,4 +148,31 @@ func oneArg(what string) cobra.PositionalArgs {
 // timeoutFlag adds --timeout to all commands.
 func (a *app) timeoutFlag(root *cobra.Command) {
 	root.PersistentFlags().DurationVar(&a.timeout, "timeout", time.Duration(0), "give up after this `time`, such as 90s; 0 is never")
+}
+
+// revealFlag adds --reveal to a command.
+func revealFlag(c *cobra.Command, reveal *bool) {
+	c.Flags().BoolVar(reveal, "reveal", false, "show secrets")
+}
+
+// dialectFlag adds --dialect to a command.
+func dialectFlag(c *cobra.Command, dialect *string, value, text string) {
+	c.Flags().StringVar(dialect, "dialect", value, text+": "+dialectNames(codec.Dialects(), ", "))
+}
+
+func dialectNames(dialects []codec.Dialect, separator string) string {
+	var names []string
+	for _, d := range dialects {
+		names = append(names, string(d))
+	}
+	return strings.Join(names, separator)
+}
+
+// knownDialect returns the dialect that a flag names; "" is none.
+func knownDialect(name string) (codec.Dialect, error) {
+	d := codec.Dialect(name)
+	if name != "" && !d.Known() {
+		return "", usagef("there is no such dialect; there are %s", dialectNames(codec.Dialects(), ", "))
+	}
+	return d, nil
 }

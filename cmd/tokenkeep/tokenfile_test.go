@@ -102,7 +102,7 @@ func TestSDKFilesRoundTrip(t *testing.T) {
 	}
 }
 
-// TestImportManyIntoAFile checks that a file is not written anew for each row, and
+// TestImportManyIntoAFile checks that a file is not rewritten for each row, and
 // that a row which cannot be saved does not keep the others out.
 func TestImportManyIntoAFile(t *testing.T) {
 	t.Parallel()

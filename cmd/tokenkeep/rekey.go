@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+func (a *app) rekeyCommand() *cobra.Command {
+	var dryRun bool
+	c := &cobra.Command{
+		Use:     "rekey",
+		GroupID: groupUpkeep,
+		Short:   "Bring all records under the new keys",
+		Long: `Gives every record a name by the first of name_keys and labels by the first of
+index_keys, encrypts it with the first of encryption_keys, and reads it back. IDs stay.
+Programs go on meanwhile, and the same command goes on where it was interrupted. To
+change keys, bring them in, or take them out:
+
+  1  tokenkeep keys add FILE      and give the file to every program
+  2  tokenkeep keys switch FILE   and give the file to every program
+  3  tokenkeep rekey
+  4  tokenkeep keys drop FILE     and give the file to every program`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if a.env(envKeys) == "" {
+				return usagef("rekey is about the keys of the file that %s names", envKeys)
+			}
+			return a.changing().withStore(c.Context(), func(s *store) error { return a.rekey(c.Context(), s, dryRun) })
+		},
+	}
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "say which records would be written, and write nothing")
+	return c
+}
+
+// A rekeyReport is what became of a rekeying. With --json it is printed as it is
+// here.
+type rekeyReport struct {
+	DryRun    bool           `json:"dry_run"`
+	Records   int            `json:"records"`
+	Rewritten int            `json:"rewritten"`
+	Current   int            `json:"current"` // under the present keys already
+	Failed    []rekeyFailure `json:"failed"`
+	errs      []error
+}
+
+type rekeyFailure struct {
+	Name  string `json:"name"`
+	ID    string `json:"id,omitempty"`
+	Error string `json:"error"`
+	Class string `json:"class"`
+}
+
+func (a *app) rekey(ctx context.Context, s *store, dryRun bool) error {
+	k, ok := s.TokenStore.(tokenstore.Rekeyer)
+	if !ok {
+		return usagef("a store of this kind has no keys")
+	}
+	r := rekeyReport{DryRun: dryRun, Failed: []rekeyFailure{}}
+	bar := a.progress("rekeying", 0)
+	var ended error
+	for done, err := range k.Rekey(ctx, &tokenstore.RekeyOptions{DryRun: dryRun}) {
+		if err != nil && done.Name == "" {
+			ended = err
+			break
+		}
+		r.add(done, err)
+		bar.set(r.Records)
+	}
+	bar.done()
+	err := r.err(ended)
+	if a.json {
+		return errors.Join(err, a.printJSON(r))
+	}
+	verb := "rewritten"
+	if dryRun {
+		verb = "to be rewritten"
+	}
+	a.printf("%d records: %d %s, %d under the present keys already, %d failed\n", r.Records, r.Rewritten, verb, r.Current, len(r.Failed))
+	if err == nil && !dryRun {
+		a.printf("no record needs any key but the first ones: the others can be dropped\n")
+	}
+	return err
+}
+
+func (r *rekeyReport) add(done tokenstore.Rekeyed, err error) {
+	r.Records++
+	switch {
+	case err != nil:
+		r.errs = append(r.errs, fmt.Errorf("secret %s: %w", strconv.Quote(done.Name), err))
+		r.Failed = append(r.Failed, rekeyFailure{done.Name, done.ID, err.Error(), classOf(err).name})
+	case done.Rewritten:
+		r.Rewritten++
+	default:
+		r.Current++
+	}
+}
+
+func (r *rekeyReport) err(ended error) error {
+	switch {
+	case ended != nil:
+		return fmt.Errorf("%d records are done, and it did not come to its end: %w", r.Records-len(r.errs), ended)
+	case len(r.errs) > 0:
+		return fmt.Errorf("%w: %d of %d records are as they were:\n%w", errPartial, len(r.errs), r.Records, problems(r.errs))
+	}
+	return nil
+}

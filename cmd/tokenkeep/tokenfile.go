@@ -1,0 +1,30 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/codec/tokenfile"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// fromRow returns the token in a row of a token file, part of which may be damaged.
+func fromRow(f codec.Fields, damage error) (tokenstore.Token, error) {
+	if damage != nil {
+		return tokenstore.Token{}, fmt.Errorf("%w: %w", errInput, damage)
+	}
+	t := tokenstore.FromFields(f)
+	return t, tokenstore.Validate(t)
+}
+
+// sameToken reports whether a and b are equal field by field.
+func sameToken(a, b tokenstore.Token) bool { return a.Fields() == b.Fields() }
+
+// parseFile reads a token file. Errors name the line and hold nothing of it.
+func parseFile(data []byte, d codec.Dialect) (*tokenfile.File, error) {
+	f, err := tokenfile.Parse(data, d)
+	if err != nil {
+		return nil, fmt.Errorf("%w: this cannot be read as a token file: %w", errInput, err)
+	}
+	return f, nil
+}
