@@ -62,45 +62,14 @@ func compareAll(ctx context.Context, service string, opts compareOptions) ([]mea
 func (w *world) compare(ctx context.Context, op string, opts compareOptions) ([]measurement, error) {
 	contenders := w.contenders()
 	measured := make([]measurement, len(contenders))
-	var turns []int
-	rounds := make([]int, len(contenders))
 	for i, c := range contenders {
-		m := &measured[i]
-		*m = measurement{Service: w.name, Operation: op, Contender: c.name, Tokens: w.users}
-		if c.do[op] == nil {
-			m.Missing = "no"
-			if c.name == oneBlob && w.noBlob && op != byID {
-				m.Missing = "does not fit"
-			}
-			continue
-		}
 		var err error
-		if m.Calls, err = w.count(ctx, c, op); err != nil {
+		if measured[i], err = w.counted(ctx, c, op); err != nil {
 			return nil, fmt.Errorf("%s: %s: %w", c.name, op, err)
 		}
-		scans := c.name == listScan || c.name == unindexed
-		if op == timedScan || !scans && (op != listAll || w.users <= timedList) {
-			turns = append(turns, i)
-		}
-		rounds[i] = opts.Rounds
-		if time.Duration(m.Calls)*opts.Delay > time.Second {
-			rounds[i] = min(opts.Rounds, opts.Long)
-		}
 	}
-	w.meter.delay.Store(int64(opts.Delay))
-	defer w.meter.delay.Store(0)
-	for round := range opts.Rounds {
-		for at := range turns {
-			i := turns[(round+at)%len(turns)] // each is first, second and so on equally often
-			if round >= rounds[i] {
-				continue
-			}
-			took, err := w.timed(ctx, contenders[i], op)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %s: %w", contenders[i].name, op, err)
-			}
-			measured[i].Times = append(measured[i].Times, took)
-		}
+	if err := w.race(ctx, contenders, measured, opts); err != nil {
+		return nil, err
 	}
 	for i := range measured {
 		if m := &measured[i]; len(m.Times) > 0 && len(measured[0].Times) > 0 {
@@ -108,6 +77,55 @@ func (w *world) compare(ctx context.Context, op string, opts compareOptions) ([]
 		}
 	}
 	return measured, nil
+}
+
+// counted counts the calls of one contender.
+func (w *world) counted(ctx context.Context, c contender, op string) (measurement, error) {
+	m := measurement{Service: w.name, Operation: op, Contender: c.name, Tokens: w.users}
+	switch {
+	case c.do[op] == nil && c.name == oneBlob && w.noBlob && op != byID:
+		m.Missing = "does not fit"
+		return m, nil
+	case c.do[op] == nil:
+		m.Missing = "no"
+		return m, nil
+	}
+	var err error
+	m.Calls, err = w.count(ctx, c, op)
+	return m, err
+}
+
+// race times the contenders in turns: each is first, second and so on equally often.
+func (w *world) race(ctx context.Context, contenders []contender, measured []measurement, opts compareOptions) error {
+	var turns []int
+	for i, m := range measured {
+		if m.Missing == "" && w.isTimed(m) {
+			turns = append(turns, i)
+		}
+	}
+	w.meter.delay.Store(int64(opts.Delay))
+	defer w.meter.delay.Store(0)
+	for round := range opts.Rounds {
+		for at := range turns {
+			i := turns[(round+at)%len(turns)]
+			m := &measured[i]
+			if time.Duration(m.Calls)*opts.Delay > time.Second && round >= opts.Long {
+				continue
+			}
+			took, err := w.timed(ctx, contenders[i], m.Operation)
+			if err != nil {
+				return fmt.Errorf("%s: %s: %w", m.Contender, m.Operation, err)
+			}
+			m.Times = append(m.Times, took)
+		}
+	}
+	return nil
+}
+
+// isTimed leaves out what takes as much longer as it makes more calls.
+func (w *world) isTimed(m measurement) bool {
+	scans := m.Contender == listScan
+	return m.Operation == timedScan || !scans && (m.Operation != listAll || w.users <= timedList)
 }
 
 // warmUps are how often an operation is done before its calls are counted: what

@@ -18,7 +18,6 @@ func budgets(service string, n int) map[string]map[string]int {
 		perUser:   {coldStart: 1, byClient: 1, saveAccess: 1, renewToken: 2, listAll: all},
 		oneBlob:   {coldStart: 1, byClient: 1, byUser: 1, byRefresh: 1, byAccess: 1, saveAccess: 2, renewToken: 2, listAll: 1},
 		listScan:  {byUser: all, byRefresh: all, byAccess: all},
-		unindexed: {byUser: all, byRefresh: all, byAccess: all},
 	}
 }
 

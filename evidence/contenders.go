@@ -24,11 +24,10 @@ const (
 	perUser   = "secret per user" // golang.org/x/oauth2, Get and Put of one secret for each user
 	oneBlob   = "one blob"        // the same with one JSON object for all users
 	listScan  = "list and scan"   // a secret for each user, and all are read to find one
-	unindexed = "without indexes" // tokenstore, and all records are read to find one
 )
 
 // contenderNames are all of them, in the order of the tables.
-var contenderNames = []string{tokenkeep, perUser, oneBlob, listScan, unindexed}
+var contenderNames = []string{tokenkeep, perUser, oneBlob, listScan}
 
 // The operations that they are compared by.
 const (
@@ -190,7 +189,7 @@ type contender struct {
 }
 
 func (w *world) contenders() []contender {
-	all := []contender{w.tokenkeep(), w.perUser(), w.oneBlob(), w.listScan(), w.unindexed()}
+	all := []contender{w.tokenkeep(), w.perUser(), w.oneBlob(), w.listScan()}
 	if w.noBlob {
 		all[2].do = nil
 	}
@@ -469,33 +468,6 @@ func (w *world) listScan() contender {
 				return err
 			}
 			return w.isRow(got, nil)
-		}
-	}
-	return c
-}
-
-// unindexed finds by what GetTokens returns.
-func (w *world) unindexed() contender {
-	c := contender{name: unindexed, do: map[string]func(context.Context) error{},
-		reset: map[string]func(context.Context) error{byAccess: w.restore}}
-	for op, like := range w.likes() {
-		if op == byID || op == byClient {
-			continue // those are names, for which nothing has to be scanned
-		}
-		c.do[op] = func(ctx context.Context) error {
-			tokens, err := w.store.GetTokens(ctx)
-			if err != nil {
-				return err
-			}
-			candidates := make([]tokenstore.Candidate, len(tokens))
-			for i, t := range tokens {
-				candidates[i].Token = t
-			}
-			at, err := tokenstore.Select(like, candidates)
-			if err != nil {
-				return err
-			}
-			return w.is(tokens[at], nil)
 		}
 	}
 	return c

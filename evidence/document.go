@@ -326,7 +326,6 @@ func (r *results) comparison(d *document) {
 		[]string{perUser, "golang.org/x/oauth2, with Get and Put of one secret for each user"},
 		[]string{oneBlob, "the same, with one secret that holds the JSON of all users"},
 		[]string{listScan, "a secret for each user, and all are read to find one by anything but its name"},
-		[]string{unindexed, "tokenkeep without its indexes: what `GetTokens` returns is searched"},
 	)
 	d.text("Get and Put write without looking: of two processes that change one secret at once, one loses what it saved. The calls of " +
 		"tokenkeep that others do not make are the read that a write is compared with, the labels, and the lease of a refresh. A dash says that a " +

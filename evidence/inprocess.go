@@ -22,21 +22,10 @@ type localCost struct {
 	Time   time.Duration // the median
 }
 
-// The parts that Locals measures.
+// The two parts that are compared.
 const (
-	localSelect   = "match: Select among 10 records"
-	localMerge    = "merge: Merge"
-	localPlan     = "match and merge: PlanSave among 10 records"
-	localEncode   = "encode: codec.JSON.Encode"
-	localDecode   = "decode: codec.JSON.Decode"
-	localFindID   = "memstore: FindTokenByID"
-	localFindUser = "memstore: FindToken by user and client (digest, decode, match)"
-	localFindAny  = "memstore: FindToken by refresh token"
-	localSaveSame = "memstore: SaveToken, unchanged"
-	localSave     = "memstore: SaveToken, a new access token (digest, match, merge, encode)"
-	localToken    = "initializer: Client.Token, fresh"
-	localSource   = "initializer: TokenSource, fresh"
-	localReuse    = "oauth2.ReuseTokenSource, fresh"
+	localSource = "initializer: TokenSource, fresh"
+	localReuse  = "oauth2.ReuseTokenSource, fresh"
 )
 
 type local struct {
@@ -80,26 +69,26 @@ func locals(ctx context.Context) ([]local, error) {
 	turn := 0
 	var merged tokenstore.Token
 	return []local{
-		{localSelect, func() error { _, err := tokenstore.Select(byUser, candidates); return err }},
-		{localMerge, func() error {
+		{"match: Select among 10 records", func() error { _, err := tokenstore.Select(byUser, candidates); return err }},
+		{"merge: Merge", func() error {
 			merged = tokenstore.Merge(t, news[0])
 			if merged.AccessToken != news[0].AccessToken {
 				return errors.New("not merged")
 			}
 			return nil
 		}},
-		{localPlan, func() error { _, err := tokenstore.PlanSave(news[0], candidates); return err }},
-		{localEncode, func() error { _, err := codec.JSON.Encode(t.ID, record); return err }},
-		{localDecode, func() error { _, err := codec.JSON.Decode(t.ID, data); return err }},
-		{localFindID, func() error { _, err := store.FindTokenByID(ctx, t.ID); return err }},
-		{localFindUser, func() error { _, err := store.FindToken(ctx, byUser); return err }},
-		{localFindAny, func() error {
+		{"match and merge: PlanSave among 10 records", func() error { _, err := tokenstore.PlanSave(news[0], candidates); return err }},
+		{"encode: codec.JSON.Encode", func() error { _, err := codec.JSON.Encode(t.ID, record); return err }},
+		{"decode: codec.JSON.Decode", func() error { _, err := codec.JSON.Decode(t.ID, data); return err }},
+		{"memstore: FindTokenByID", func() error { _, err := store.FindTokenByID(ctx, t.ID); return err }},
+		{"memstore: FindToken by user and client (digest, decode, match)", func() error { _, err := store.FindToken(ctx, byUser); return err }},
+		{"memstore: FindToken by refresh token", func() error {
 			_, err := store.FindToken(ctx, tokenstore.Token{ClientID: t.ClientID, RefreshToken: t.RefreshToken})
 			return err
 		}},
-		{localSaveSame, func() error { _, err := store.SaveToken(ctx, byUser); return err }},
-		{localSave, func() error { turn++; _, err := store.SaveToken(ctx, news[turn%2]); return err }},
-		{localToken, func() error { _, err := client.Token(ctx); return err }},
+		{"memstore: SaveToken, unchanged", func() error { _, err := store.SaveToken(ctx, byUser); return err }},
+		{"memstore: SaveToken, a new access token (digest, match, merge, encode)", func() error { turn++; _, err := store.SaveToken(ctx, news[turn%2]); return err }},
+		{"initializer: Client.Token, fresh", func() error { _, err := client.Token(ctx); return err }},
 		{localSource, func() error { _, err := source.Token(); return err }},
 		{localReuse, func() error { _, err := reuse.Token(); return err }},
 	}, nil

@@ -11,9 +11,19 @@ func TestWhatMakesNoCallAllocatesAsOftenAsItDid(t *testing.T) { // not parallel:
 		t.Skipf("counted with Go 1.26, and this is %s", runtime.Version())
 	}
 	want := map[string]int{
-		localSelect: 2, localMerge: 2, localPlan: 16, localEncode: 77, localDecode: 195,
-		localFindID: 239, localFindUser: 253, localFindAny: 280, localSaveSame: 280, localSave: 488,
-		localToken: 0, localSource: 0, localReuse: 0,
+		"match: Select among 10 records":                                         2,
+		"merge: Merge":                                                           2,
+		"match and merge: PlanSave among 10 records":                             16,
+		"encode: codec.JSON.Encode":                                              77,
+		"decode: codec.JSON.Decode":                                              195,
+		"memstore: FindTokenByID":                                                239,
+		"memstore: FindToken by user and client (digest, decode, match)":         253,
+		"memstore: FindToken by refresh token":                                   280,
+		"memstore: SaveToken, unchanged":                                         280,
+		"memstore: SaveToken, a new access token (digest, match, merge, encode)": 488,
+		"initializer: Client.Token, fresh":                                       0,
+		localSource:                                                              0,
+		localReuse:                                                               0,
 	}
 	all, err := allocations(t.Context())
 	if err != nil {

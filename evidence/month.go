@@ -90,72 +90,96 @@ func (c *still) until(t time.Time) {
 	}
 }
 
+// A simulation is a month that passes on a service.
+type simulation struct {
+	usage
+	bed           *bed
+	clock         still
+	start         time.Time
+	tokens        []tokenstore.Token
+	kept, samples int // versions of the records that are watched
+}
+
 // month refreshes records once an hour for thirty days, evenly spread over the
 // hour, on a service that enforces its documented quotas. Each hour it is another
 // process that does so, which knows nothing but the IDs and the expired tokens.
 func month(ctx context.Context, service string, records int) (usage, error) {
 	began := time.Now()
-	var c still
-	start := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
-	c.until(start)
-	b, err := newBed(service, c.Now, true)
-	if err != nil {
-		return usage{}, err
+	s := &simulation{usage: usage{Service: service, Records: records}, start: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), tokens: make([]tokenstore.Token, records)}
+	s.clock.until(s.start)
+	var err error
+	if s.bed, err = newBed(service, s.clock.Now, true); err != nil {
+		return s.usage, err
 	}
-	defer b.close()
-	u := usage{Service: service, Records: records}
-
-	hour := func(h, i int) time.Time {
-		return start.Add(time.Duration(h)*time.Hour + time.Duration(i)*time.Hour/time.Duration(records))
+	defer s.bed.close()
+	if err := s.create(ctx); err != nil {
+		return s.usage, err
 	}
-	s, err := b.open(&tokenstore.Options{Now: c.Now})
-	if err != nil {
-		return u, err
-	}
-	tokens := make([]tokenstore.Token, records)
-	for i := range tokens {
-		c.until(hour(0, i))
-		if tokens[i], err = s.SaveToken(ctx, numbered(i, c.Now().Add(tokenLife))); err != nil {
-			return u, fmt.Errorf("%s: create record %d: %w", service, i, err)
-		}
-	}
-	u.Created = b.meter.take()
-
-	kept, samples := 0, 0
+	s.Created = s.bed.meter.take()
 	for h := 1; h <= monthHours; h++ {
-		if s, err = b.open(&tokenstore.Options{Now: c.Now}); err != nil {
-			return u, err
+		if err := s.hour(ctx, h); err != nil {
+			return s.usage, err
 		}
-		for i, t := range tokens {
-			c.until(hour(h, i))
-			minted := tokenstore.Token{AccessToken: tokenstore.Secret(fmt.Sprintf("access-%d-%d", i, h))}
-			got, err := s.Refresh(ctx, t.ID, t.AccessToken, func(context.Context, tokenstore.Token) (tokenstore.Token, error) {
-				c.advance(mintingTime)
-				minted.ExpiresAt = c.Now().Add(tokenLife)
-				return minted, nil
-			})
-			if err == nil && got.AccessToken != minted.AccessToken {
-				err = errors.New("not the token that was minted")
-			}
-			if err != nil {
-				return u, fmt.Errorf("%s: hour %d, record %d: %w", service, h, i, err)
-			}
-			tokens[i] = got
-			u.Refreshes++
-		}
-		if h%watchEvery == 0 {
-			for _, t := range tokens[:min(watchedOnes, records)] {
-				n := b.kept(t.ID)
-				kept, samples, u.Most = kept+n, samples+1, max(u.Most, n)
-			}
-		}
-		b.forget()
+		s.watch(h)
+		s.bed.forget()
 	}
-	u.Calls = b.meter.take()
-	u.Refused = int(b.meter.refused.Load())
-	u.Versions = float64(kept) / float64(samples)
-	u.Took = time.Since(began)
-	return u, nil
+	s.Calls = s.bed.meter.take()
+	s.Refused = int(s.bed.meter.refused.Load())
+	s.Versions = float64(s.kept) / float64(s.samples)
+	s.Took = time.Since(began)
+	return s.usage, nil
+}
+
+// each does something to each record at its time within an hour, as a process of its
+// own.
+func (s *simulation) each(h int, do func(store *tokenstore.Store, i int) error) error {
+	store, err := s.bed.open(&tokenstore.Options{Now: s.clock.Now})
+	if err != nil {
+		return err
+	}
+	for i := range s.tokens {
+		s.clock.until(s.start.Add(time.Duration(h)*time.Hour + time.Duration(i)*time.Hour/time.Duration(s.Records)))
+		if err := do(store, i); err != nil {
+			return fmt.Errorf("%s: hour %d, record %d: %w", s.Service, h, i, err)
+		}
+	}
+	return nil
+}
+
+func (s *simulation) create(ctx context.Context) error {
+	return s.each(0, func(store *tokenstore.Store, i int) (err error) {
+		s.tokens[i], err = store.SaveToken(ctx, numbered(i, s.clock.Now().Add(tokenLife)))
+		return err
+	})
+}
+
+// hour refreshes all records.
+func (s *simulation) hour(ctx context.Context, h int) error {
+	return s.each(h, func(store *tokenstore.Store, i int) error {
+		minted := tokenstore.Token{AccessToken: tokenstore.Secret(fmt.Sprintf("access-%d-%d", i, h))}
+		got, err := store.Refresh(ctx, s.tokens[i].ID, s.tokens[i].AccessToken, func(context.Context, tokenstore.Token) (tokenstore.Token, error) {
+			s.clock.advance(mintingTime)
+			minted.ExpiresAt = s.clock.Now().Add(tokenLife)
+			return minted, nil
+		})
+		if err == nil && got.AccessToken != minted.AccessToken {
+			err = errors.New("not the token that was minted")
+		}
+		s.tokens[i] = got
+		s.Refreshes++
+		return err
+	})
+}
+
+// watch counts the versions of some records, now and then.
+func (s *simulation) watch(h int) {
+	if h%watchEvery != 0 {
+		return
+	}
+	for _, t := range s.tokens[:min(watchedOnes, s.Records)] {
+		n := s.bed.kept(t.ID)
+		s.kept, s.samples, s.Most = s.kept+n, s.samples+1, max(s.Most, n)
+	}
 }
 
 // numbered is the token of the ith user.
