@@ -40,6 +40,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakegcp"
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
@@ -526,7 +527,7 @@ func deleting(b *bench) {
 	b.says(err)
 }
 
-func checking(o tokenstore.CheckOptions) func(*bench) {
+func checking(o doctor.CheckOptions) func(*bench) {
 	return func(b *bench) {
 		o.Grace = -1
 		for f, err := range b.store().Check(b.Context(), &o) {
@@ -578,8 +579,8 @@ func requests() []request {
 			_, err := b.store().GetTokens(b.Context())
 			b.says(errors.Join(err, b.store().DeleteTokens(b.Context())))
 		}},
-		{"check", annCode, checking(tokenstore.CheckOptions{})},
-		{"check: with everything", each(annCode, promoting), checking(tokenstore.CheckOptions{Repair: true, MergeDuplicates: true, Purge: true, Permissions: true, Compare: true})},
+		{"check", annCode, checking(doctor.CheckOptions{})},
+		{"check: with everything", each(annCode, promoting), checking(doctor.CheckOptions{Repair: true, MergeDuplicates: true, Purge: true, Permissions: true, Compare: true})},
 		{"same", nil, func(b *bench) {
 			_, err := b.store().SameAs(b.Context(), b.store())
 			b.says(err)

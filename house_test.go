@@ -17,8 +17,11 @@ import (
 const module = "github.com/tokenkeep/tokenkeep"
 
 var (
-	contract = []string{"codec", "tokenstore/driver", "tokenstore/driverkit", "tokenstore", "tokenstore/internal/backoff", "tokenstore/internal/rules", "tokenstore/internal/ledger", "tokenstore/internal/refreshing", "tokenstore/internal/lease", "internal/flight", "internal/refusal"}
-	shared   = slices.Concat(contract, []string{"tokenstore/internal/lockfile", "tokenstore/internal/candidates", "tokenstore/internal/duplicates", "tokenstore/internal/rowstore"})
+	contract = []string{
+		"codec", "internal/flight", "internal/refusal", "tokenstore", "tokenstore/doctor", "tokenstore/driver", "tokenstore/driverkit",
+		"tokenstore/internal/backoff", "tokenstore/internal/duplicates", "tokenstore/internal/lease", "tokenstore/internal/ledger", "tokenstore/internal/refreshing", "tokenstore/internal/rules",
+	}
+	shared = slices.Concat(contract, []string{"tokenstore/internal/lockfile", "tokenstore/internal/candidates", "tokenstore/internal/rowstore"})
 )
 
 // A rule says what a package may depend on besides the standard library.
@@ -36,6 +39,7 @@ var rules = map[string]rule{
 	"tokenstore/driver":              {},
 	"tokenstore/driverkit":           {ours: []string{"tokenstore/driver"}},
 	"tokenstore":                     {ours: contract},
+	"tokenstore/doctor":              {ours: []string{"codec", "tokenstore/driver", "tokenstore/internal/backoff", "tokenstore/internal/rules", "tokenstore/internal/ledger", "tokenstore/internal/duplicates"}},
 	"keys":                           {ours: contract},
 	"tokenstore/memstore":            {ours: contract},
 	"tokenstore/filestore":           {ours: slices.Concat(shared, []string{"codec/tokenfile"})},

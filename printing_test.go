@@ -252,8 +252,8 @@ func keepers(t *testing.T) map[string][]any {
 
 // harmless are the exported types that hold neither a secret nor a token nor a key.
 var harmless = []string{
-	"tokenstore.CheckOptions", "tokenstore.Checker", "tokenstore.ConditionalDeleter", "tokenstore.UnreadableError", "tokenstore.Error", "tokenstore.Finding", "tokenstore.Former", "tokenstore.Key", "tokenstore.Kind",
-	"tokenstore.RefreshError", "tokenstore.Refresher", "tokenstore.RekeyOptions", "tokenstore.Rekeyed", "tokenstore.Rekeyer", "tokenstore.Remedy", "tokenstore.TokenStore",
+	"tokenstore.CheckOptions", "doctor.CheckOptions", "doctor.Checker", "driverkit.Probe", "driverkit.Backoff", "tokenstore.ConditionalDeleter", "tokenstore.UnreadableError", "tokenstore.Error", "doctor.Finding", "tokenstore.Former", "tokenstore.Key", "doctor.Kind",
+	"tokenstore.RefreshError", "tokenstore.Refresher", "doctor.RekeyOptions", "doctor.Rekeyed", "doctor.Rekeyer", "doctor.Remedy", "tokenstore.TokenStore",
 	"driver.Fault", "driver.Inspection", "driver.Inspector", "driver.Label", "driver.Labeler", "driver.Leaser", "driver.Probed", "driver.Properties", "driver.Version",
 	"migrate.Conflict", "migrate.Failure", "migrate.IDChange", "migrate.Kind", "migrate.Options", "migrate.Problem", "migrate.Progress", "migrate.Reader", "migrate.Report", "migrate.Step", "migrate.StepReport",
 	"filestore.Options", "sqlstore.Dialect", "sqlstore.Options", "gcpsm.Replica",

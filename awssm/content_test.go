@@ -15,6 +15,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/awssm"
 	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
@@ -41,7 +42,7 @@ func TestStoreOfBytes(t *testing.T) {
 				t.Errorf("GetTokens returns %d, %v", len(tokens), err)
 			}
 			for f, err := range s.Check(ctx, nil) {
-				if err != nil || f.Kind != tokenstore.KindStoreUnkeyed {
+				if err != nil || f.Kind != doctor.KindStoreUnkeyed {
 					t.Errorf("Check finds %s, %v", f.Kind, err)
 				}
 			}

@@ -17,6 +17,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/awssm"
 	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
@@ -45,7 +46,7 @@ func (w *ward) save(t tokenstore.Token) tokenstore.Token {
 }
 
 // check returns what Check finds, as "kind repaired".
-func (w *ward) check(opts *tokenstore.CheckOptions) []string {
+func (w *ward) check(opts *doctor.CheckOptions) []string {
 	w.Helper()
 	found := []string{}
 	for f, err := range w.store.Check(w.Context(), opts) {
@@ -65,7 +66,7 @@ func (w *ward) check(opts *tokenstore.CheckOptions) []string {
 	return found
 }
 
-func (w *ward) finds(what string, opts *tokenstore.CheckOptions, want ...string) {
+func (w *ward) finds(what string, opts *doctor.CheckOptions, want ...string) {
 	w.Helper()
 	if got := w.check(opts); !slices.Equal(got, want) {
 		w.Errorf("%s Check finds %q, want %q", what, got, want)
@@ -78,8 +79,8 @@ const markerName = "keys"
 var ann = tokenstore.Token{UserName: "ann", ClientID: "client", RefreshToken: "refresh1", AccessToken: "access1"}
 
 var (
-	mend  = &tokenstore.CheckOptions{Repair: true}
-	purge = &tokenstore.CheckOptions{Repair: true, Purge: true}
+	mend  = &doctor.CheckOptions{Repair: true}
+	purge = &doctor.CheckOptions{Repair: true, Purge: true}
 )
 
 // What operators and processes that died leave in Secrets Manager is named, and

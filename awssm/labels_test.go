@@ -15,6 +15,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/awssm"
 	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
@@ -295,7 +296,7 @@ func TestSaveAfterAnOutage(t *testing.T) {
 		t.Errorf("the secret has %d tags, error %v", len(out.Tags), err)
 	}
 	for f, err := range s.Check(t.Context(), nil) {
-		if err != nil || f.Kind == tokenstore.KindLabelMissing {
+		if err != nil || f.Kind == doctor.KindLabelMissing {
 			t.Errorf("Check finds %s %s, error %v", f.Kind, f.Detail, err)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/gcpsm"
 	"github.com/tokenkeep/tokenkeep/internal/fakegcp"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
@@ -66,7 +67,7 @@ func (w *ward) change(name, field string, change func(*secretmanagerpb.Secret)) 
 }
 
 // finds checks what Check finds, as "kind repaired". It is another process's.
-func (w *ward) finds(what string, opts tokenstore.CheckOptions, want ...string) {
+func (w *ward) finds(what string, opts doctor.CheckOptions, want ...string) {
 	w.Helper()
 	d, err := gcpsm.NewDriver(newClient(w, w.server), project, "crm", nil)
 	if err != nil {
@@ -102,9 +103,9 @@ const markerName = "keys"
 
 var (
 	ann   = tokenstore.Token{UserName: "ann", ClientID: "client", RefreshToken: "refresh1", AccessToken: "access1"}
-	look  = tokenstore.CheckOptions{}
-	mend  = tokenstore.CheckOptions{Repair: true}
-	purge = tokenstore.CheckOptions{Repair: true, Purge: true}
+	look  = doctor.CheckOptions{}
+	mend  = doctor.CheckOptions{Repair: true}
+	purge = doctor.CheckOptions{Repair: true, Purge: true}
 )
 
 // What operators and processes that died leave in Secret Manager is named, and

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
@@ -147,7 +148,7 @@ func refreshing(id string, mint mintFunc) func(*bench) error {
 	return func(b *bench) error { return second(b.open().Refresh(b.Context(), id, "access0", mint)) }
 }
 
-func checking(o tokenstore.CheckOptions) func(*bench) error {
+func checking(o doctor.CheckOptions) func(*bench) error {
 	return func(b *bench) error {
 		var all error
 		for f, err := range b.open().Check(b.Context(), &o) {
@@ -340,10 +341,10 @@ func exercises() []exercise {
 		b.save(token{ID: userID(), RefreshToken: "refresh7"})
 	}
 	return append(all,
-		exercise{name: "check: a sound store", setup: crowd, do: checking(tokenstore.CheckOptions{Grace: -1})},
-		exercise{name: "check: a sound store with keys", keys: true, setup: crowd, do: checking(tokenstore.CheckOptions{Grace: -1})},
-		exercise{name: "check: a promotion that broke off", setup: brokenOff, do: checking(tokenstore.CheckOptions{Grace: -1})},
-		exercise{name: "check: repair of a promotion that broke off", setup: brokenOff, do: checking(tokenstore.CheckOptions{Grace: -1, Repair: true})},
+		exercise{name: "check: a sound store", setup: crowd, do: checking(doctor.CheckOptions{Grace: -1})},
+		exercise{name: "check: a sound store with keys", keys: true, setup: crowd, do: checking(doctor.CheckOptions{Grace: -1})},
+		exercise{name: "check: a promotion that broke off", setup: brokenOff, do: checking(doctor.CheckOptions{Grace: -1})},
+		exercise{name: "check: repair of a promotion that broke off", setup: brokenOff, do: checking(doctor.CheckOptions{Grace: -1, Repair: true})},
 		exercise{name: "check: repair of an alias whose record is gone", setup: func(b *bench) {
 			moved(b)
 			was, err := b.memory.Get(b.Context(), userID())
@@ -353,13 +354,13 @@ func exercises() []exercise {
 			if err != nil {
 				b.Error(err)
 			}
-		}, do: checking(tokenstore.CheckOptions{Grace: -1, Repair: true, Purge: true})},
+		}, do: checking(doctor.CheckOptions{Grace: -1, Repair: true, Purge: true})},
 		exercise{name: "check: repair of what no codec reads", setup: func(b *bench) {
 			crowd(b)
 			b.memory.Overwrite(userID(), []byte("by hand"))
-		}, do: checking(tokenstore.CheckOptions{Grace: -1, Repair: true})},
-		exercise{name: "check: duplicates", setup: duplicate, do: checking(tokenstore.CheckOptions{Grace: -1, Repair: true, MergeDuplicates: true})},
-		exercise{name: "check: whether the server compares", do: checking(tokenstore.CheckOptions{Compare: true})},
+		}, do: checking(doctor.CheckOptions{Grace: -1, Repair: true})},
+		exercise{name: "check: duplicates", setup: duplicate, do: checking(doctor.CheckOptions{Grace: -1, Repair: true, MergeDuplicates: true})},
+		exercise{name: "check: whether the server compares", do: checking(doctor.CheckOptions{Compare: true})},
 
 		exercise{name: "rekey: keys come", setup: func(b *bench) { moved(b); crowd(b) }, do: func(b *bench) error {
 			o := b.options()

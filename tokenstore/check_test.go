@@ -18,6 +18,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
@@ -85,33 +86,33 @@ func newStore(t testing.TB, d driver.Secrets, opts *tokenstore.Options) *tokenst
 }
 
 // check returns what Check finds, at once and but for remarks about the keys.
-func check(t testing.TB, s tokenstore.Checker, opts tokenstore.CheckOptions) []tokenstore.Finding {
+func check(t testing.TB, s doctor.Checker, opts doctor.CheckOptions) []doctor.Finding {
 	t.Helper()
 	opts.Grace = -1
-	var findings []tokenstore.Finding
+	var findings []doctor.Finding
 	for f, err := range s.Check(t.Context(), &opts) {
 		if err != nil {
 			t.Fatalf("Check: %v", err)
 		}
-		if f.Kind != tokenstore.KindStoreUnkeyed {
+		if f.Kind != doctor.KindStoreUnkeyed {
 			findings = append(findings, f)
 		}
 	}
 	return findings
 }
 
-func describe(f tokenstore.Finding) string {
+func describe(f doctor.Finding) string {
 	return fmt.Sprintf("%s %s (%s): %s; repaired %v, %v", f.Kind, f.Name, f.Remedy, f.Detail, f.Repaired, f.Err)
 }
 
 // serious returns the findings that somebody has to do something about.
-func serious(findings []tokenstore.Finding) []tokenstore.Finding {
-	return slices.DeleteFunc(findings, func(f tokenstore.Finding) bool { return f.Repaired || f.Kind.Harmless() })
+func serious(findings []doctor.Finding) []doctor.Finding {
+	return slices.DeleteFunc(findings, func(f doctor.Finding) bool { return f.Repaired || f.Kind.Harmless() })
 }
 
 func repair() operation {
 	return operation{name: "repair", do: func(ctx context.Context, s *tokenstore.Store) error {
-		for _, err := range s.Check(ctx, &tokenstore.CheckOptions{Repair: true, Grace: -1}) {
+		for _, err := range s.Check(ctx, &doctor.CheckOptions{Repair: true, Grace: -1}) {
 			if err != nil {
 				return err
 			}
@@ -187,13 +188,13 @@ func TestRepairCompletesAMoveThatBrokeOffAnywhere(t *testing.T) {
 						t.Fatal(err)
 					}
 					moved := writes > 0 || late
-					for _, f := range check(t, s, tokenstore.CheckOptions{Repair: true}) {
+					for _, f := range check(t, s, doctor.CheckOptions{Repair: true}) {
 						if !f.Repaired && !f.Kind.Harmless() {
 							t.Errorf("not mended: %s", describe(f))
 						}
 					}
-					for _, f := range check(t, s, tokenstore.CheckOptions{}) {
-						if f.Kind != tokenstore.KindAlias {
+					for _, f := range check(t, s, doctor.CheckOptions{}) {
+						if f.Kind != doctor.KindAlias {
 							t.Errorf("afterwards there is still %s", describe(f))
 						}
 					}
@@ -230,7 +231,7 @@ func TestAMoveThatIsUnderWayIsNotReported(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if f.Kind == tokenstore.KindPromotionUnfinished {
+			if f.Kind == doctor.KindPromotionUnfinished {
 				n++
 			}
 		}
@@ -280,8 +281,8 @@ func TestRepairWithTheWrongKeysTouchesNothing(t *testing.T) {
 			consent(ctx, s, "4", 20)
 			before := image(t, d)
 			told := false
-			for _, f := range check(t, newStore(t, d, &c.opts), tokenstore.CheckOptions{Repair: true, MergeDuplicates: true}) {
-				told = told || f.Kind == tokenstore.KindKeysForeign
+			for _, f := range check(t, newStore(t, d, &c.opts), doctor.CheckOptions{Repair: true, MergeDuplicates: true}) {
+				told = told || f.Kind == doctor.KindKeysForeign
 				if f.Repaired {
 					t.Errorf("mended: %s", describe(f))
 				}
@@ -301,7 +302,7 @@ func TestRepairWithTheWrongKeysTouchesNothing(t *testing.T) {
 func TestCheckRefusesWhatDoesNotGoTogether(t *testing.T) {
 	t.Parallel()
 	s := memstore.New(nil)
-	for _, opts := range []tokenstore.CheckOptions{{MergeDuplicates: true}, {Purge: true}} {
+	for _, opts := range []doctor.CheckOptions{{MergeDuplicates: true}, {Purge: true}} {
 		var last error
 		for _, err := range s.Check(t.Context(), &opts) {
 			last = err
@@ -336,7 +337,7 @@ func TestACheckEndsWithItsLoop(t *testing.T) {
 	}
 	n := 0
 	for f := range s.Check(t.Context(), nil) {
-		if f.Kind == tokenstore.KindUnreadable {
+		if f.Kind == doctor.KindUnreadable {
 			n++
 			break
 		}
@@ -349,7 +350,7 @@ func TestACheckEndsWithItsLoop(t *testing.T) {
 // Every kind is explained, and is named as the documentation names it.
 func TestEveryKindHasAMeaning(t *testing.T) {
 	t.Parallel()
-	kinds := tokenstore.Kinds()
+	kinds := doctor.Kinds()
 	if len(kinds) < 30 || !slices.IsSorted(kinds) {
 		t.Errorf("the kinds are %q", kinds)
 	}
@@ -383,7 +384,7 @@ func TestRepairAmidSaversAndRefreshersLosesNothing(t *testing.T) {
 				return
 			default:
 			}
-			for f, err := range s.Check(ctx, &tokenstore.CheckOptions{Repair: true, MergeDuplicates: true, Grace: -1}) {
+			for f, err := range s.Check(ctx, &doctor.CheckOptions{Repair: true, MergeDuplicates: true, Grace: -1}) {
 				if err != nil {
 					t.Errorf("Check: %v", err)
 					return
@@ -448,8 +449,8 @@ func TestRepairAmidSaversAndRefreshersLosesNothing(t *testing.T) {
 	repairing.Wait()
 
 	s := newStore(t, d, opts)
-	check(t, s, tokenstore.CheckOptions{Repair: true})
-	if left := serious(check(t, s, tokenstore.CheckOptions{})); len(left) > 0 {
+	check(t, s, doctor.CheckOptions{Repair: true})
+	if left := serious(check(t, s, doctor.CheckOptions{})); len(left) > 0 {
 		t.Errorf("in the end there is still %s", describe(left[0]))
 	}
 	of := map[string]int{}
@@ -613,7 +614,7 @@ func TestRekeyMayDieAnywhereAndIsThenGoneOnWith(t *testing.T) {
 	if got := must2(after.GetTokens(ctx)); len(got) != len(tokens)+1 {
 		t.Errorf("there are %d records, want %d", len(got), len(tokens)+1)
 	}
-	if left := serious(check(t, after, tokenstore.CheckOptions{})); len(left) > 0 {
+	if left := serious(check(t, after, doctor.CheckOptions{})); len(left) > 0 {
 		t.Errorf("there is %s", describe(left[0]))
 	}
 }
@@ -638,7 +639,7 @@ func TestRekeySaysWhatItWouldDoAndWhatItCannot(t *testing.T) {
 	for _, dry := range []bool{true, false} {
 		rewritten := map[string]bool{}
 		refused := map[string]error{}
-		for r, err := range both.Rekey(ctx, &tokenstore.RekeyOptions{DryRun: dry}) {
+		for r, err := range both.Rekey(ctx, &doctor.RekeyOptions{DryRun: dry}) {
 			rewritten[r.Name], refused[r.Name] = r.Rewritten, err
 		}
 		if len(rewritten) != 4 || !rewritten[old.ID] || rewritten[current.ID] || rewritten[foreign.ID] || rewritten[broken.ID] {
@@ -702,7 +703,7 @@ func TestTheDocumentationExplainsEveryKind(t *testing.T) {
 			rows[name] = rest
 		}
 	}
-	for _, k := range tokenstore.Kinds() {
+	for _, k := range doctor.Kinds() {
 		row, ok := rows[string(k)]
 		if !ok || strings.HasSuffix(strings.TrimSpace(row), "| yes |") != k.Harmless() {
 			t.Errorf("the row of %q is %q, and it is harmless: %v", k, row, k.Harmless())
@@ -726,12 +727,12 @@ func TestANoteThatIsALapsedLeaseIsRemoved(t *testing.T) {
 		}
 	}
 	note(time.Now().Add(time.Minute))
-	if found := check(t, s, tokenstore.CheckOptions{Repair: true}); len(found) > 0 {
+	if found := check(t, s, doctor.CheckOptions{Repair: true}); len(found) > 0 {
 		t.Errorf("a lease that is held is reported: %s", describe(found[0]))
 	}
 	note(time.Now().Add(-time.Hour))
-	found := check(t, s, tokenstore.CheckOptions{Repair: true})
-	if len(found) != 1 || found[0].Kind != tokenstore.KindLeaseLapsed || !found[0].Repaired {
+	found := check(t, s, doctor.CheckOptions{Repair: true})
+	if len(found) != 1 || found[0].Kind != doctor.KindLeaseLapsed || !found[0].Repaired {
 		t.Errorf("%d findings", len(found))
 	}
 	if now, err := d.Fresh(ctx, id, driver.Secret{}); err != nil || now.Note != "" {
@@ -760,11 +761,11 @@ func TestDuplicatesAreMergedThoughOthersWriteToThem(t *testing.T) {
 	s := newStore(t, c, nil)
 	nobody := must(s.SaveToken(ctx, tokenstore.Token{ClientID: client, RefreshToken: "refresh", APIDomain: "https://api"}))
 	ann := must(s.SaveToken(ctx, tokenstore.Token{UserName: user, ClientID: client, RefreshToken: "refresh", AccessToken: "access", ExpiresAt: at(1)}))
-	if found := check(t, s, tokenstore.CheckOptions{Repair: true}); len(found) != 1 || found[0].Kind != tokenstore.KindDuplicate || found[0].Repaired || found[0].Name != nobody.ID {
+	if found := check(t, s, doctor.CheckOptions{Repair: true}); len(found) != 1 || found[0].Kind != doctor.KindDuplicate || found[0].Repaired || found[0].Name != nobody.ID {
 		t.Fatalf("without being asked to merge, Check finds %d", len(found))
 	}
 	c.losses.Store(2)
-	if found := check(t, s, tokenstore.CheckOptions{Repair: true, MergeDuplicates: true}); len(found) != 1 || !found[0].Repaired {
+	if found := check(t, s, doctor.CheckOptions{Repair: true, MergeDuplicates: true}); len(found) != 1 || !found[0].Repaired {
 		t.Fatalf("merging, Check finds %d", len(found))
 	}
 	all := must2(s.GetTokens(ctx))

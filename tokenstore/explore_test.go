@@ -19,6 +19,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
@@ -994,7 +995,7 @@ func scenarios() []scenario {
 		}}
 	}
 	repair := operation{name: "repair", do: func(ctx context.Context, s *tokenstore.Store) error {
-		for f, err := range s.Check(ctx, &tokenstore.CheckOptions{Repair: true}) {
+		for f, err := range s.Check(ctx, &doctor.CheckOptions{Repair: true}) {
 			if err != nil || f.Err != nil {
 				return errors.Join(err, f.Err)
 			}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
@@ -163,8 +164,8 @@ func TestAnAliasStaysWithoutItsLabels(t *testing.T) {
 	for i := range 3 {
 		saved(t, s, token{UserName: "ann", ClientID: "c1", APIDomain: fmt.Sprint(i)})
 	}
-	for found, err := range s.Check(t.Context(), &tokenstore.CheckOptions{Repair: true, Purge: true, Grace: -1}) {
-		if err != nil || found.Kind == tokenstore.KindAlias {
+	for found, err := range s.Check(t.Context(), &doctor.CheckOptions{Repair: true, Purge: true, Grace: -1}) {
+		if err != nil || found.Kind == doctor.KindAlias {
 			t.Errorf("%v, %v", found, err)
 		}
 	}
@@ -185,7 +186,7 @@ func TestARepairRemovesAnAliasInTime(t *testing.T) {
 		s := storeOn(t, f, &tokenstore.Options{Now: func() time.Time { return now }})
 		id := consented(t, s, "", 1)
 		now = now.Add(c.after)
-		for found, err := range s.Check(t.Context(), &tokenstore.CheckOptions{Repair: true, Grace: c.grace}) {
+		for found, err := range s.Check(t.Context(), &doctor.CheckOptions{Repair: true, Grace: c.grace}) {
 			if err != nil || found.Err != nil {
 				t.Errorf("%v: %v, %v", c, found, err)
 			}

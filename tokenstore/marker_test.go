@@ -11,6 +11,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
@@ -251,7 +252,7 @@ func TestMarkerIsNoRecord(t *testing.T) {
 			t.Errorf("All yields %q, %v", token.ID, err)
 		}
 	}
-	if left := check(t, s, tokenstore.CheckOptions{}); len(left) > 0 {
+	if left := check(t, s, doctor.CheckOptions{}); len(left) > 0 {
 		t.Errorf("Check: %s", describe(left[0]))
 	}
 	for r, err := range s.Rekey(t.Context(), nil) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
@@ -144,8 +145,8 @@ func TestCheckRemovesAProbe(t *testing.T) {
 			t.Fatal("no probe is left")
 		}
 		<-time.After(2 * time.Minute)
-		for f, err := range storeOn(t, d, nil).Check(t.Context(), &tokenstore.CheckOptions{Repair: true}) {
-			if err != nil || f.Kind == tokenstore.KindEmpty && !f.Repaired {
+		for f, err := range storeOn(t, d, nil).Check(t.Context(), &doctor.CheckOptions{Repair: true}) {
+			if err != nil || f.Kind == doctor.KindEmpty && !f.Repaired {
 				t.Errorf("%+v, %v", f, err)
 			}
 		}
@@ -207,11 +208,11 @@ func TestCheckFindsNoCompare(t *testing.T) {
 			d.Driver = memstore.NewDriver()
 			saved(t, storeOn(t, d.Reopen(), nil), token{UserName: "ann", ClientID: "c", RefreshToken: "r"})
 			var found []string
-			for f, err := range storeOn(t, d, nil).Check(t.Context(), &tokenstore.CheckOptions{Compare: true}) {
+			for f, err := range storeOn(t, d, nil).Check(t.Context(), &doctor.CheckOptions{Compare: true}) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if f.Kind == tokenstore.KindNotCompared {
+				if f.Kind == doctor.KindNotCompared {
 					found = append(found, fmt.Sprint(f.Detail, f.Err))
 				}
 			}
@@ -237,7 +238,7 @@ func TestCheckRepairsNotUncompared(t *testing.T) {
 		saved(t, storeOn(t, d.Reopen(), nil), token{UserName: "ann", ClientID: "c", RefreshToken: "r"})
 		s := storeOn(t, d, o)
 		repaired := false
-		for f, err := range s.Check(t.Context(), &tokenstore.CheckOptions{Compare: true, Repair: true, Grace: -1}) {
+		for f, err := range s.Check(t.Context(), &doctor.CheckOptions{Compare: true, Repair: true, Grace: -1}) {
 			if err != nil {
 				t.Fatal(err)
 			}

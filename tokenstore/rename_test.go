@@ -11,6 +11,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
@@ -187,7 +188,7 @@ func diesAt(t *testing.T, change keyChange, n int64, notes bool) (died bool) {
 		stands(ctx, t, newStore(t, d.Reopen(), change.prepared(t)), tokens, ids)
 		after := newStore(t, d.Reopen(), change.after(t))
 		stands(ctx, t, after, tokens, ids)
-		if left := serious(check(t, after, tokenstore.CheckOptions{})); len(left) > 0 {
+		if left := serious(check(t, after, doctor.CheckOptions{})); len(left) > 0 {
 			t.Fatalf("write %d: there is %s", n, describe(left[0]))
 		}
 		if _, err := newStore(t, d.Reopen(), change.old(t)).SaveToken(ctx, token{UserName: "zoe", AccessToken: "z"}); !errors.Is(err, tokenstore.ErrWrongKeys) {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
@@ -95,13 +96,13 @@ func TestAnUnreadableRecordEndsNothing(t *testing.T) {
 		}
 
 		found := 0
-		for f, err := range s.Check(t.Context(), &tokenstore.CheckOptions{Repair: true, Grace: -1}) {
+		for f, err := range s.Check(t.Context(), &doctor.CheckOptions{Repair: true, Grace: -1}) {
 			switch {
 			case err != nil:
 				t.Errorf("%v: Check ends with %v", reason, err)
-			case f.Kind == tokenstore.KindUnreadable && f.Name == bad.ID && errors.Is(f.Err, tokenstore.ErrCorrupt):
+			case f.Kind == doctor.KindUnreadable && f.Name == bad.ID && errors.Is(f.Err, tokenstore.ErrCorrupt):
 				found++
-			case f.Kind == tokenstore.KindUnreadable && f.Name == bad.ID && strings.Contains(f.Detail, reason.Error()):
+			case f.Kind == doctor.KindUnreadable && f.Name == bad.ID && strings.Contains(f.Detail, reason.Error()):
 				found++
 			}
 		}

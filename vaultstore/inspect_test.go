@@ -22,6 +22,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 	"github.com/tokenkeep/tokenkeep/vaultstore"
@@ -305,18 +306,18 @@ func (w *ward) dataOf(name string, n int) string {
 // A damage is one way in which a store can come to harm.
 type damage struct {
 	what string
-	kind tokenstore.Kind
+	kind doctor.Kind
 	do   func(w *ward) (name string) // of the secret that is to be named
 
-	remedy tokenstore.Remedy // what mends it; empty: RemedyRepair
-	also   []tokenstore.Kind // what else it looks like
+	remedy doctor.Remedy // what mends it; empty: RemedyRepair
+	also   []doctor.Kind // what else it looks like
 }
 
 const (
-	purged = tokenstore.RemedyPurge
-	merged = tokenstore.RemedyMerge
-	manual = tokenstore.RemedyManual
-	rekey  = tokenstore.RemedyRekey
+	purged = doctor.RemedyPurge
+	merged = doctor.RemedyMerge
+	manual = doctor.RemedyManual
+	rekey  = doctor.RemedyRekey
 )
 
 // unfinished is a move that a process did not complete.
@@ -344,23 +345,23 @@ func unfinished(writes int64, existing bool) func(*ward) string {
 
 func damages() []damage {
 	return []damage{
-		{what: "an index entry was removed", kind: tokenstore.KindLabelMissing, do: func(w *ward) string {
+		{what: "an index entry was removed", kind: doctor.KindLabelMissing, do: func(w *ward) string {
 			id := w.keep(w.save(w.user()))
 			w.must("DELETE", entryPath(id, w.labelled(id, "refresh")), "")
 			return id
 		}},
-		{what: "a record was committed without one of its labels", kind: tokenstore.KindLabelMissing, do: func(w *ward) string {
+		{what: "a record was committed without one of its labels", kind: doctor.KindLabelMissing, do: func(w *ward) string {
 			id := w.keep(w.save(w.user()))
 			w.edit(id, func(r *codec.Record) { r.Labels = r.Labels[1:] })
 			return id
 		}},
-		{what: "a label is by an earlier key", kind: tokenstore.KindLabelOldKey, remedy: rekey, do: func(w *ward) string {
+		{what: "a label is by an earlier key", kind: doctor.KindLabelOldKey, remedy: rekey, do: func(w *ward) string {
 			return w.keep(w.saveTo(w.stranger(&tokenstore.Options{NameKey: nameKey, IndexKeys: [][]byte{oldKey}}), w.user()))
 		}},
-		{what: "a label is by a key that nobody knows", kind: tokenstore.KindLabelUnknownKey, do: func(w *ward) string {
+		{what: "a label is by a key that nobody knows", kind: doctor.KindLabelUnknownKey, do: func(w *ward) string {
 			return w.keep(w.saveTo(w.stranger(&tokenstore.Options{NameKey: nameKey, IndexKeys: [][]byte{[]byte("a key that was forgotten")}}), w.user()))
 		}},
-		{what: "a label is without a key", kind: tokenstore.KindLabelUnkeyed, do: func(w *ward) string {
+		{what: "a label is without a key", kind: doctor.KindLabelUnkeyed, do: func(w *ward) string {
 			t := w.user()
 			id := w.keep(w.save(t))
 			w.edit(id, func(r *codec.Record) {
@@ -374,7 +375,7 @@ func damages() []damage {
 			})
 			return id
 		}},
-		{what: "a label that nothing in the record accounts for", kind: tokenstore.KindLabelStale, do: func(w *ward) string {
+		{what: "a label that nothing in the record accounts for", kind: doctor.KindLabelStale, do: func(w *ward) string {
 			id := w.keep(w.save(w.user()))
 			w.edit(id, func(r *codec.Record) {
 				r.Labels = append(r.Labels, codec.Label{Key: "access", Value: strings.Repeat("z", 32), Nonce: "stalestalestalea"})
@@ -382,27 +383,27 @@ func damages() []damage {
 			})
 			return id
 		}},
-		{what: "a writer died after it had added a label", kind: tokenstore.KindLabelLeftOver, remedy: purged, do: func(w *ward) string {
+		{what: "a writer died after it had added a label", kind: doctor.KindLabelLeftOver, remedy: purged, do: func(w *ward) string {
 			id := w.keep(w.save(w.user()))
 			w.must("POST", entryPath(id, codec.Label{Key: "grant", Value: strings.Repeat("y", 32), Nonce: "leftleftleftleft"}), `{"custom_metadata":{"by":"hand"}}`)
 			return id
 		}},
-		{what: "a label of a secret that there is not", kind: tokenstore.KindLabelLeftOver, remedy: purged, do: func(w *ward) string {
+		{what: "a label of a secret that there is not", kind: doctor.KindLabelLeftOver, remedy: purged, do: func(w *ward) string {
 			name := secretName('u', "nobody", "")
 			w.must("POST", entryPath(name, codec.Label{Key: "user", Value: strings.Repeat("y", 32), Nonce: "leftleftleftleft"}), `{"custom_metadata":{"by":"hand"}}`)
 			return name
 		}},
-		{what: "a move broke off after the first swap", kind: tokenstore.KindPromotionUnfinished, do: unfinished(1, false)},
-		{what: "a move to a record that was there broke off after the first swap", kind: tokenstore.KindPromotionUnfinished, do: unfinished(1, true)},
-		{what: "a move broke off after the second swap", kind: tokenstore.KindPromotionUnfinished, do: unfinished(2, false)},
-		{what: "a move broke off after the third swap", kind: tokenstore.KindPromotionUnfinished, do: unfinished(3, true)},
-		{what: "a record has moved to one that does not know of it", kind: tokenstore.KindPromotionUnfinished, also: []tokenstore.Kind{tokenstore.KindLabelStale}, do: func(w *ward) string {
+		{what: "a move broke off after the first swap", kind: doctor.KindPromotionUnfinished, do: unfinished(1, false)},
+		{what: "a move to a record that was there broke off after the first swap", kind: doctor.KindPromotionUnfinished, do: unfinished(1, true)},
+		{what: "a move broke off after the second swap", kind: doctor.KindPromotionUnfinished, do: unfinished(2, false)},
+		{what: "a move broke off after the third swap", kind: doctor.KindPromotionUnfinished, do: unfinished(3, true)},
+		{what: "a record has moved to one that does not know of it", kind: doctor.KindPromotionUnfinished, also: []doctor.Kind{doctor.KindLabelStale}, do: func(w *ward) string {
 			g := unfinished(2, true)(w)
 			_, rec := w.record(g)
 			w.edit(rec.Moved.Name, func(r *codec.Record) { r.Joining = nil })
 			return g
 		}},
-		{what: "a record has moved to one that was deleted", kind: tokenstore.KindDead, also: []tokenstore.Kind{tokenstore.KindTombstone}, do: func(w *ward) string {
+		{what: "a record has moved to one that was deleted", kind: doctor.KindDead, also: []doctor.Kind{doctor.KindTombstone}, do: func(w *ward) string {
 			g := unfinished(2, false)(w)
 			w.want = w.want[:len(w.want)-1]
 			_, rec := w.record(g)
@@ -413,7 +414,7 @@ func damages() []damage {
 			}
 			return g
 		}},
-		{what: "an alias leads to a record that was deleted", kind: tokenstore.KindAliasBroken, also: []tokenstore.Kind{tokenstore.KindTombstone}, do: func(w *ward) string {
+		{what: "an alias leads to a record that was deleted", kind: doctor.KindAliasBroken, also: []doctor.Kind{doctor.KindTombstone}, do: func(w *ward) string {
 			g := unfinished(9, false)(w)
 			u := w.want[len(w.want)-1]
 			w.want = w.want[:len(w.want)-1]
@@ -423,7 +424,7 @@ func damages() []damage {
 			}
 			return g
 		}},
-		{what: "a record waits for one that is gone", kind: tokenstore.KindPromotionStale, do: func(w *ward) string {
+		{what: "a record waits for one that is gone", kind: doctor.KindPromotionStale, do: func(w *ward) string {
 			id := w.keep(w.save(w.user()))
 			w.save(tokenstore.Token{ID: id, GrantToken: "gone"}) // so that the label is there already
 			w.want[len(w.want)-1].GrantToken = "gone"
@@ -432,13 +433,13 @@ func damages() []damage {
 			})
 			return id
 		}},
-		{what: "a record without a token", kind: tokenstore.KindEmpty, do: func(w *ward) string {
+		{what: "a record without a token", kind: doctor.KindEmpty, do: func(w *ward) string {
 			user := w.user().UserName
 			name := secretName('u', user, "client")
 			w.plant(name, codec.Record{Fields: codec.Fields{UserName: user, ClientID: "client"}, Born: "empty"})
 			return name
 		}},
-		{what: "two records without a user hold one token", kind: tokenstore.KindDuplicate, remedy: merged, do: func(w *ward) string {
+		{what: "two records without a user hold one token", kind: doctor.KindDuplicate, remedy: merged, do: func(w *ward) string {
 			t := w.anonymous()
 			g := w.save(tokenstore.Token{ClientID: "client", GrantToken: tokenstore.Secret(fmt.Sprintf("grant-%d", w.next))})
 			w.save(tokenstore.Token{ID: g.ID, RefreshToken: t.RefreshToken, APIDomain: "https://api"})
@@ -448,7 +449,7 @@ func damages() []damage {
 			w.keep(t)
 			return g.ID
 		}},
-		{what: "an operator has copied a user's record", kind: tokenstore.KindDuplicate, remedy: merged, also: []tokenstore.Kind{tokenstore.KindNameForeign, tokenstore.KindLabelMissing}, do: func(w *ward) string {
+		{what: "an operator has copied a user's record", kind: doctor.KindDuplicate, remedy: merged, also: []doctor.Kind{doctor.KindNameForeign, doctor.KindLabelMissing}, do: func(w *ward) string {
 			id := w.keep(w.save(w.user()))
 			_, rec := w.record(id)
 			name := secretName('u', "copy", rec.UserName)
@@ -456,7 +457,7 @@ func damages() []damage {
 			w.plant(name, rec)
 			return name
 		}},
-		{what: "two records have one ID", kind: tokenstore.KindDuplicateID, remedy: manual, do: func(w *ward) string {
+		{what: "two records have one ID", kind: doctor.KindDuplicateID, remedy: manual, do: func(w *ward) string {
 			late := w.user()
 			late.ID = "17"
 			w.saveTo(w.open(blind{w.Secrets}, indexKey), late)
@@ -467,7 +468,7 @@ func damages() []damage {
 			w.saveTo(w.open(blind{w.Secrets}, indexKey), first)
 			return name
 		}},
-		{what: "two users hold one token", kind: tokenstore.KindTokenShared, remedy: manual, do: func(w *ward) string {
+		{what: "two users hold one token", kind: doctor.KindTokenShared, remedy: manual, do: func(w *ward) string {
 			first := w.user()
 			first.AccessToken = ""
 			id := w.save(first).ID
@@ -477,25 +478,25 @@ func damages() []damage {
 			w.save(second)
 			return id
 		}},
-		{what: "somebody has edited a record", kind: tokenstore.KindUnreadable, remedy: manual, do: func(w *ward) string {
+		{what: "somebody has edited a record", kind: doctor.KindUnreadable, remedy: manual, do: func(w *ward) string {
 			id := w.save(w.user()).ID
 			w.must("POST", "data/"+app+"/tokens/"+id, `{"data":{"record":"edited"}}`)
 			return id
 		}},
-		{what: "a record of another key of names", kind: tokenstore.KindNameForeign, remedy: manual, do: func(w *ward) string {
+		{what: "a record of another key of names", kind: doctor.KindNameForeign, remedy: manual, do: func(w *ward) string {
 			return w.saveTo(w.stranger(&tokenstore.Options{NameKey: []byte("another key of names"), IndexKeys: [][]byte{indexKey}}), w.user()).ID
 		}},
-		{what: "a record from before there was a key of names", kind: tokenstore.KindNameUnkeyed, remedy: manual, do: func(w *ward) string {
+		{what: "a record from before there was a key of names", kind: doctor.KindNameUnkeyed, remedy: manual, do: func(w *ward) string {
 			return w.saveTo(w.stranger(nil), w.user()).ID
 		}},
-		{what: "a process died with the lease", kind: tokenstore.KindLeaseLapsed, do: func(w *ward) string {
+		{what: "a process died with the lease", kind: doctor.KindLeaseLapsed, do: func(w *ward) string {
 			id := w.keep(w.save(w.user()))
 			w.edit(id, func(r *codec.Record) {
 				r.Lease = &codec.Lease{ID: "dead", Until: time.Now().Add(-time.Hour).UnixMilli()}
 			})
 			return id
 		}},
-		{what: "a process died in the middle of a deletion", kind: tokenstore.KindDue, also: []tokenstore.Kind{tokenstore.KindTombstone}, do: func(w *ward) string {
+		{what: "a process died in the middle of a deletion", kind: doctor.KindDue, also: []doctor.Kind{doctor.KindTombstone}, do: func(w *ward) string {
 			id := w.save(w.user()).ID
 			w.server.Inject(on("write destroy", 1, fakevault.Fault{Status: http.StatusForbidden}))
 			if err := w.store.DeleteToken(w.Context(), id); !errors.Is(err, tokenstore.ErrDenied) {
@@ -504,18 +505,18 @@ func damages() []damage {
 			w.server.Inject(nil)
 			return id
 		}},
-		{what: "a tombstone", kind: tokenstore.KindTombstone, remedy: purged, do: func(w *ward) string { return w.gone() }},
-		{what: "an operator has deleted the last version", kind: tokenstore.KindDeleted, remedy: purged, also: []tokenstore.Kind{tokenstore.KindLabelLeftOver}, do: func(w *ward) string {
+		{what: "a tombstone", kind: doctor.KindTombstone, remedy: purged, do: func(w *ward) string { return w.gone() }},
+		{what: "an operator has deleted the last version", kind: doctor.KindDeleted, remedy: purged, also: []doctor.Kind{doctor.KindLabelLeftOver}, do: func(w *ward) string {
 			id := w.save(w.anonymous()).ID
 			w.must("DELETE", "data/"+app+"/tokens/"+id, "")
 			return id
 		}},
-		{what: "a secret without a version", kind: tokenstore.KindNoState, remedy: purged, do: func(w *ward) string {
+		{what: "a secret without a version", kind: doctor.KindNoState, remedy: purged, do: func(w *ward) string {
 			name := secretName('u', "no version")
 			w.must("POST", "metadata/"+app+"/tokens/"+name, `{"custom_metadata":{"by":"hand"}}`)
 			return name
 		}},
-		{what: "an operator has rolled back", kind: tokenstore.KindRolledBack, also: []tokenstore.Kind{tokenstore.KindLabelMissing, tokenstore.KindLabelLeftOver}, do: func(w *ward) string {
+		{what: "an operator has rolled back", kind: doctor.KindRolledBack, also: []doctor.Kind{doctor.KindLabelMissing, doctor.KindLabelLeftOver}, do: func(w *ward) string {
 			t := w.save(w.user())
 			first := w.dataOf(t.ID, 1)
 			t.AccessToken, t.ExpiresAt = "later", time.Unix(4_100_000_000, 0).UTC()
@@ -523,15 +524,15 @@ func damages() []damage {
 			w.must("POST", "data/"+app+"/tokens/"+t.ID, `{"data":`+first+`}`)
 			return t.ID
 		}},
-		{what: "an alias that is not needed", kind: tokenstore.KindAlias, do: unfinished(9, false)},
+		{what: "an alias that is not needed", kind: doctor.KindAlias, do: unfinished(9, false)},
 	}
 }
 
 // check returns what Check finds.
-func (w *ward) check(opts tokenstore.CheckOptions) []tokenstore.Finding {
+func (w *ward) check(opts doctor.CheckOptions) []doctor.Finding {
 	w.Helper()
 	opts.Grace = -1
-	var findings []tokenstore.Finding
+	var findings []doctor.Finding
 	for f, err := range w.store.Check(w.Context(), &opts) {
 		if err != nil {
 			w.Fatalf("Check: %v", err)
@@ -541,7 +542,7 @@ func (w *ward) check(opts tokenstore.CheckOptions) []tokenstore.Finding {
 	return findings
 }
 
-func describe(f tokenstore.Finding) string {
+func describe(f doctor.Finding) string {
 	return fmt.Sprintf("%s %s (%s): %s; repaired %v, %v", f.Kind, f.Name, f.Remedy, f.Detail, f.Repaired, f.Err)
 }
 
@@ -570,7 +571,7 @@ func (w *ward) whole() {
 	}
 }
 
-var everything = tokenstore.CheckOptions{Repair: true, MergeDuplicates: true, Purge: true}
+var everything = doctor.CheckOptions{Repair: true, MergeDuplicates: true, Purge: true}
 
 // Each kind of damage is named by what it is and where, and nothing else is; what
 // can be mended is, and nothing is lost.
@@ -583,7 +584,7 @@ func TestEachDamageIsNamedAndMended(t *testing.T) {
 			hurt := d.do(w)
 
 			w.server.Reset()
-			findings := w.check(tokenstore.CheckOptions{})
+			findings := w.check(doctor.CheckOptions{})
 			for _, q := range w.server.Requests() {
 				if q.Operation != "read" && q.Operation != "list" {
 					t.Errorf("a check without Repair makes a %s of %s", q.Operation, q.Path)
@@ -595,7 +596,7 @@ func TestEachDamageIsNamedAndMended(t *testing.T) {
 				if !isIt && !slices.Contains(d.also, f.Kind) || named && isIt {
 					t.Errorf("Check finds what there is not: %s", describe(f))
 				}
-				if isIt && f.Remedy != cmp.Or(d.remedy, tokenstore.RemedyRepair) {
+				if isIt && f.Remedy != cmp.Or(d.remedy, doctor.RemedyRepair) {
 					t.Errorf("it takes another remedy: %s", describe(f))
 				}
 				named = named || isIt
@@ -605,7 +606,7 @@ func TestEachDamageIsNamedAndMended(t *testing.T) {
 			}
 
 			w.mend(d.remedy)
-			for _, f := range w.check(tokenstore.CheckOptions{}) {
+			for _, f := range w.check(doctor.CheckOptions{}) {
 				if !f.Kind.Harmless() && d.remedy != manual || f.Kind == d.kind && f.Name == hurt && d.remedy != manual {
 					t.Errorf("afterwards there is still %s", describe(f))
 				}
@@ -616,9 +617,9 @@ func TestEachDamageIsNamedAndMended(t *testing.T) {
 }
 
 // mend does what the remedy says.
-func (w *ward) mend(r tokenstore.Remedy) {
+func (w *ward) mend(r doctor.Remedy) {
 	w.Helper()
-	opts := tokenstore.CheckOptions{Repair: true, MergeDuplicates: r == merged, Purge: r == purged}
+	opts := doctor.CheckOptions{Repair: true, MergeDuplicates: r == merged, Purge: r == purged}
 	for _, f := range w.check(opts) {
 		if f.Err != nil && f.Remedy != manual || !f.Repaired && opts.Wants(f.Remedy) {
 			w.Errorf("a repair fails: %s", describe(f))
@@ -647,7 +648,7 @@ func TestAStoreThatIsDamagedInEveryWayIsMended(t *testing.T) {
 		hurt[string(d.kind)+" "+d.do(w)] = d
 	}
 	missed := len(hurt)
-	for _, f := range w.check(tokenstore.CheckOptions{}) {
+	for _, f := range w.check(doctor.CheckOptions{}) {
 		if _, ok := hurt[string(f.Kind)+" "+f.Name]; ok {
 			missed--
 		}
@@ -664,7 +665,7 @@ func TestAStoreThatIsDamagedInEveryWayIsMended(t *testing.T) {
 	for range 2 {
 		w.check(everything) // what the repairs themselves have left
 	}
-	for _, f := range w.check(tokenstore.CheckOptions{}) {
+	for _, f := range w.check(doctor.CheckOptions{}) {
 		d, ok := hurt[string(f.Kind)+" "+f.Name]
 		if !ok || d.remedy != manual {
 			t.Errorf("afterwards there is still %s", describe(f))
@@ -693,11 +694,11 @@ func TestAMissingCapabilityIsNamedWithTheCallThatNeedsIt(t *testing.T) {
 		}
 		e.client.SetToken(e.server.Token("", 0, "p"))
 		var details []string
-		for f, err := range s.Check(t.Context(), &tokenstore.CheckOptions{Permissions: true}) {
+		for f, err := range s.Check(t.Context(), &doctor.CheckOptions{Permissions: true}) {
 			if err != nil && !errors.Is(err, tokenstore.ErrDenied) { // the rest of the check needs them too
 				t.Fatal(err)
 			}
-			if f.Kind == tokenstore.KindPermission {
+			if f.Kind == doctor.KindPermission {
 				details = append(details, f.Detail)
 				if !errors.Is(f.Err, tokenstore.ErrDenied) {
 					t.Errorf("%s: %v", f.Name, f.Err)
@@ -746,7 +747,7 @@ func TestProbingLeavesNoMoreThanOneTombstone(t *testing.T) {
 	t.Parallel()
 	w := newWard(t)
 	for range 3 {
-		if findings := w.check(tokenstore.CheckOptions{Permissions: true}); len(findings) > 0 {
+		if findings := w.check(doctor.CheckOptions{Permissions: true}); len(findings) > 0 {
 			t.Errorf("Check finds %s", describe(findings[0]))
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
@@ -478,7 +479,7 @@ func TestStoreWithADeniedRecord(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if f.Kind == tokenstore.KindUnreadable {
+		if f.Kind == doctor.KindUnreadable {
 			unread = append(unread, f.Name)
 		}
 	}

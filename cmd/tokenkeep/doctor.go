@@ -11,7 +11,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/internal/bulk"
 	"github.com/tokenkeep/tokenkeep/internal/sdkid"
-	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
 const doctorHelp = `Looks at everything in the store and says what is wrong with it, what that means,
@@ -35,7 +35,7 @@ does no harm.`
 
 func (a *app) doctorCommand() *cobra.Command {
 	var (
-		o     tokenstore.CheckOptions
+		o     doctor.CheckOptions
 		alone bool
 	)
 	c := &cobra.Command{
@@ -68,8 +68,8 @@ func (a *app) doctorCommand() *cobra.Command {
 	return c
 }
 
-func (a *app) doctor(ctx context.Context, s *store, o tokenstore.CheckOptions) error {
-	c, ok := s.TokenStore.(tokenstore.Checker)
+func (a *app) doctor(ctx context.Context, s *store, o doctor.CheckOptions) error {
+	c, ok := s.TokenStore.(doctor.Checker)
 	if !ok {
 		return usagef("a store of this kind cannot be checked")
 	}
@@ -121,7 +121,7 @@ func findingsHelp() string {
 the exit code another than 0.
 
 `
-	for _, kind := range tokenstore.Kinds() {
+	for _, kind := range doctor.Kinds() {
 		name := string(kind)
 		if kind.Harmless() {
 			name += " *"

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
 // A doctorReport is what a check has found. With --json it is printed as it is
@@ -33,7 +33,7 @@ type findingJSON struct {
 	Error    string `json:"error,omitempty"`
 }
 
-func (r *doctorReport) add(f tokenstore.Finding) {
+func (r *doctorReport) add(f doctor.Finding) {
 	j := findingJSON{
 		Kind: string(f.Kind), Name: f.Name, ID: f.ID, Detail: f.Detail, Remedy: string(f.Remedy), Action: f.Action,
 		Harmless: f.Kind.Harmless(), Repaired: f.Repaired,
@@ -99,7 +99,7 @@ func (a *app) printFindings(r doctorReport, whole bool) error {
 
 // isRemark reports whether a finding is a remark on how the store was set up, and
 // nothing that could be repaired.
-func isRemark(f findingJSON) bool { return f.Kind == string(tokenstore.KindStoreUnkeyed) }
+func isRemark(f findingJSON) bool { return f.Kind == string(doctor.KindStoreUnkeyed) }
 
 // A group is findings that have one cause.
 type group struct {
@@ -116,7 +116,7 @@ func groupFindings(findings []findingJSON) []*group {
 			continue
 		}
 		key := strings.Join([]string{f.Kind, f.cause(f.Detail), f.Action, f.cause(f.Error), strconv.FormatBool(f.Repaired)}, "\x00")
-		if f.Kind == string(tokenstore.KindPermission) {
+		if f.Kind == string(doctor.KindPermission) {
 			key += "\x00" + f.Name // what is missing is told by the call
 		}
 		if g := at[key]; g != nil {
@@ -158,17 +158,17 @@ func (g *group) where() string {
 // remedy says what became of a finding, or what it takes.
 func (g *group) remedy() string {
 	command := map[string]string{
-		string(tokenstore.RemedyRepair): "doctor --repair",
-		string(tokenstore.RemedyMerge):  "doctor --merge-duplicates",
-		string(tokenstore.RemedyPurge):  "doctor --purge --alone",
-		string(tokenstore.RemedyRekey):  "rekey",
+		string(doctor.RemedyRepair): "doctor --repair",
+		string(doctor.RemedyMerge):  "doctor --merge-duplicates",
+		string(doctor.RemedyPurge):  "doctor --purge --alone",
+		string(doctor.RemedyRekey):  "rekey",
 	}[g.Remedy]
 	switch {
 	case g.Repaired:
 		return "repaired: " + clean(g.Action)
 	case command != "" && g.Error != "":
 		return "not repaired: " + clean(strings.ReplaceAll(g.Error, "tokenstore: ", ""))
-	case g.Remedy == string(tokenstore.RemedyPurge) && !g.Harmless:
+	case g.Remedy == string(doctor.RemedyPurge) && !g.Harmless:
 		return "bring it back, or remove it for good: " + command
 	case command != "":
 		return command
@@ -186,7 +186,7 @@ func (a *app) explain(groups []*group) {
 	}
 	slices.Sort(kinds)
 	for _, kind := range slices.Compact(kinds) {
-		a.printf("%s\n", wrapText(kind+": "+tokenstore.Kind(kind).Meaning(), "  "))
+		a.printf("%s\n", wrapText(kind+": "+doctor.Kind(kind).Meaning(), "  "))
 	}
 }
 
@@ -195,10 +195,10 @@ func (a *app) explain(groups []*group) {
 func (r *doctorReport) keysHint(a *app) string {
 	unreadable, foreign := 0, false
 	for _, f := range r.Findings {
-		switch tokenstore.Kind(f.Kind) {
-		case tokenstore.KindUnreadable:
+		switch doctor.Kind(f.Kind) {
+		case doctor.KindUnreadable:
 			unreadable++
-		case tokenstore.KindKeysForeign:
+		case doctor.KindKeysForeign:
 			foreign = true
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
-	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
 // TestDoctorOnHealthyStores checks that what the other commands leave behind is no
@@ -42,7 +42,7 @@ func TestDoctorMendsALostLabel(t *testing.T) {
 		t.Errorf("message: %s", text)
 	}
 	out := e.tk(t, "", "doctor", "--grace", "0s").out
-	for _, want := range []string{"FINDING", "label-missing", "doctor --repair", tokenstore.KindLabelMissing.Meaning()[:40], "REMEDY", "harmful 1"} {
+	for _, want := range []string{"FINDING", "label-missing", "doctor --repair", doctor.KindLabelMissing.Meaning()[:40], "REMEDY", "harmful 1"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing in %s", want, out)
 		}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
 func (a *app) rekeyCommand() *cobra.Command {
@@ -57,14 +57,14 @@ type rekeyFailure struct {
 }
 
 func (a *app) rekey(ctx context.Context, s *store, dryRun bool) error {
-	k, ok := s.TokenStore.(tokenstore.Rekeyer)
+	k, ok := s.TokenStore.(doctor.Rekeyer)
 	if !ok {
 		return usagef("a store of this kind has no keys")
 	}
 	r := rekeyReport{DryRun: dryRun, Failed: []rekeyFailure{}}
 	bar := a.progress("rekeying", 0)
 	var ended error
-	for done, err := range k.Rekey(ctx, &tokenstore.RekeyOptions{DryRun: dryRun}) {
+	for done, err := range k.Rekey(ctx, &doctor.RekeyOptions{DryRun: dryRun}) {
 		if err != nil && done.Name == "" {
 			ended = err
 			break
@@ -88,7 +88,7 @@ func (a *app) rekey(ctx context.Context, s *store, dryRun bool) error {
 	return err
 }
 
-func (r *rekeyReport) add(done tokenstore.Rekeyed, err error) {
+func (r *rekeyReport) add(done doctor.Rekeyed, err error) {
 	r.Records++
 	switch {
 	case err != nil:

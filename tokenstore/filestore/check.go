@@ -8,22 +8,22 @@ import (
 	"os"
 	"runtime"
 
-	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lockfile"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
 // unreadable returns the finding about a file that cannot be read.
-func unreadable(err error) tokenstore.Finding {
-	return tokenstore.Finding{
-		Kind: tokenstore.KindFileUnreadable, Remedy: tokenstore.RemedyManual, Err: err,
+func unreadable(err error) doctor.Finding {
+	return doctor.Finding{
+		Kind: doctor.KindFileUnreadable, Remedy: doctor.RemedyManual, Err: err,
 		Detail: "it does not have the form of a token file, or is cut off; repair it with an editor, or restore a copy",
 	}
 }
 
 // checkAround reports what is wrong with the file except its content, and repairs it.
-func (f *file) checkAround(ctx context.Context, o tokenstore.CheckOptions) rowstore.Findings {
-	return func(yield func(tokenstore.Finding, error) bool) {
+func (f *file) checkAround(ctx context.Context, o doctor.CheckOptions) rowstore.Findings {
+	return func(yield func(doctor.Finding, error) bool) {
 		path, err := resolve(f.path)
 		e := examination{file: f, o: o, path: path}
 		if err == nil {
@@ -35,7 +35,7 @@ func (f *file) checkAround(ctx context.Context, o tokenstore.CheckOptions) rowst
 			}
 		}
 		if err != nil {
-			yield(tokenstore.Finding{}, err)
+			yield(doctor.Finding{}, err)
 		}
 	}
 }
@@ -43,9 +43,9 @@ func (f *file) checkAround(ctx context.Context, o tokenstore.CheckOptions) rowst
 // An examination is one check of a file and what is beside it.
 type examination struct {
 	*file
-	o        tokenstore.CheckOptions
+	o        doctor.CheckOptions
 	path     string // resolved
-	findings []tokenstore.Finding
+	findings []doctor.Finding
 }
 
 func (e *examination) run(ctx context.Context) error {
@@ -69,8 +69,8 @@ func (e *examination) run(ctx context.Context) error {
 }
 
 // repair adds a finding, which do repairs if that is asked for.
-func (e *examination) repair(f tokenstore.Finding, do func() error) {
-	f.Remedy = tokenstore.RemedyRepair
+func (e *examination) repair(f doctor.Finding, do func() error) {
+	f.Remedy = doctor.RemedyRepair
 	if e.o.Wants(f.Remedy) {
 		f.Err = classed(do())
 		f.Repaired = f.Err == nil
@@ -83,8 +83,8 @@ func (e *examination) checkMode(info fs.FileInfo) {
 	if runtime.GOOS == "windows" || info.Mode()&fs.FileMode(0o077) == 0 {
 		return
 	}
-	e.repair(tokenstore.Finding{
-		Kind: tokenstore.KindFileMode, Name: e.path, Action: "set the mode to 0600",
+	e.repair(doctor.Finding{
+		Kind: doctor.KindFileMode, Name: e.path, Action: "set the mode to 0600",
 		Detail: fmt.Sprintf("the mode is %#o", info.Mode().Perm()),
 	}, func() error { return os.Chmod(e.path, 0o600) })
 }
@@ -96,8 +96,8 @@ func (e *examination) checkLockOwner(ctx context.Context, info fs.FileInfo) {
 	if err != nil || !lock.Mode().IsRegular() || lockfile.SameOwner(lock, info) {
 		return
 	}
-	e.repair(tokenstore.Finding{
-		Kind: tokenstore.KindFileLockOwner, Name: name, Action: "give it to the owner of the token file",
+	e.repair(doctor.Finding{
+		Kind: doctor.KindFileLockOwner, Name: name, Action: "give it to the owner of the token file",
 		Detail: "the lock file belongs to another user than the token file",
 	}, func() error {
 		held, err := e.lock(ctx, e.path) // which does it
@@ -114,9 +114,9 @@ func (e *examination) checkLockOwner(ctx context.Context, info fs.FileInfo) {
 
 // mountedFinding says that the token file is a mount point, and whether it can be
 // written at all.
-func mountedFinding(path string) tokenstore.Finding {
-	f := tokenstore.Finding{
-		Kind: tokenstore.KindFileMounted, Name: path, Remedy: tokenstore.RemedyManual,
+func mountedFinding(path string) doctor.Finding {
+	f := doctor.Finding{
+		Kind: doctor.KindFileMounted, Name: path, Remedy: doctor.RemedyManual,
 		Detail: "the file is a mount point: mount its directory instead",
 	}
 	w, err := os.OpenFile(path, os.O_WRONLY, 0)
@@ -144,8 +144,8 @@ func (e *examination) checkLeftOver(ctx context.Context, suffix string) error {
 	if _, err := os.Lstat(name); err != nil {
 		return nil
 	}
-	f := tokenstore.Finding{
-		Kind: tokenstore.KindFileLeftOver, Name: name, Action: "remove it",
+	f := doctor.Finding{
+		Kind: doctor.KindFileLeftOver, Name: name, Action: "remove it",
 		Detail: "a process died while it wrote; what it was writing never took the place of the file",
 	}
 	remove := func() error { return os.Remove(name) }

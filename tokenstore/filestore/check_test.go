@@ -10,13 +10,14 @@ import (
 	"testing"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
 )
 
 const checkHeader = "id,user_name,client_id,client_secret,refresh_token,access_token,grant_token,expiry_time,redirect_uri,api_domain\r\n"
 
 // checked returns what Check finds, as "kind name repaired".
-func checked(t *testing.T, s *filestore.Store, opts *tokenstore.CheckOptions) []string {
+func checked(t *testing.T, s *filestore.Store, opts *doctor.CheckOptions) []string {
 	t.Helper()
 	var found []string
 	for f, err := range s.Check(t.Context(), opts) {
@@ -86,7 +87,7 @@ func TestAFileIsCheckedAndMended(t *testing.T) {
 		"duplicate line 2 repaired", "duplicate line 5 repaired", "duplicate-id line 6", "file-left-over repaired", "file-mode repaired",
 		"id-not-numeric line 9", "record-unreadable line 3", "token-shared line 6",
 	})
-	if got := checked(t, s, &tokenstore.CheckOptions{Repair: true, MergeDuplicates: true}); !slices.Equal(got, mended) {
+	if got := checked(t, s, &doctor.CheckOptions{Repair: true, MergeDuplicates: true}); !slices.Equal(got, mended) {
 		t.Errorf("Check mends\n%q, want\n%q", got, mended)
 	}
 	for _, left := range checked(t, s, nil) {
@@ -115,7 +116,7 @@ func TestAFileThatCannotBeReadIsReported(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if got := checked(t, s, &tokenstore.CheckOptions{Repair: true}); !slices.Equal(got, []string{"file-unreadable"}) {
+		if got := checked(t, s, &doctor.CheckOptions{Repair: true}); !slices.Equal(got, []string{"file-unreadable"}) {
 			t.Errorf("Check finds %q", got)
 		}
 	}
@@ -132,7 +133,7 @@ func TestCheckingMakesNoFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := checked(t, s, &tokenstore.CheckOptions{Repair: true}); len(got) > 0 {
+	if got := checked(t, s, &doctor.CheckOptions{Repair: true}); len(got) > 0 {
 		t.Errorf("Check finds %q", got)
 	}
 	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
@@ -159,7 +160,7 @@ func TestMergeOfMerged(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{"duplicate line 2 repaired", "duplicate line 3 repaired"}
-	if got := checked(t, s, &tokenstore.CheckOptions{Repair: true, MergeDuplicates: true}); !slices.Equal(got, want) {
+	if got := checked(t, s, &doctor.CheckOptions{Repair: true, MergeDuplicates: true}); !slices.Equal(got, want) {
 		t.Errorf("Check finds %q, want %q", got, want)
 	}
 	all, err := s.GetTokens(t.Context())

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
@@ -54,7 +55,7 @@ type Store struct {
 var (
 	_ tokenstore.TokenStore         = (*Store)(nil)
 	_ tokenstore.Refresher          = (*Store)(nil)
-	_ tokenstore.Checker            = (*Store)(nil)
+	_ doctor.Checker                = (*Store)(nil)
 	_ tokenstore.ConditionalDeleter = (*Store)(nil)
 )
 
@@ -155,14 +156,14 @@ func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (delet
 	return s.rows.DeleteAll(ctx, tokens)
 }
 
-// Check implements tokenstore.Checker. It reports rows that cannot be read, IDs that
+// Check implements doctor.Checker. It reports rows that cannot be read, IDs that
 // the SDKs cannot read, records that are the same, a file that others may read, one
 // that is a mount point, a lock file of another user, and files that a process left
 // when it died while it wrote. Repair sets the file's mode to 0600, gives the lock file
 // to its owner and removes what was left; MergeDuplicates merges records that are the
 // same. The ID that is given up is forgotten, because the file has no room for it.
 // Permissions, Purge and Grace have no meaning here.
-func (s *Store) Check(ctx context.Context, opts *tokenstore.CheckOptions) iter.Seq2[tokenstore.Finding, error] {
-	around := func(o tokenstore.CheckOptions) rowstore.Findings { return s.file.checkAround(ctx, o) }
+func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions) iter.Seq2[doctor.Finding, error] {
+	around := func(o doctor.CheckOptions) rowstore.Findings { return s.file.checkAround(ctx, o) }
 	return s.rows.Check(ctx, opts, rowstore.Inspection{Before: around, Corrupt: unreadable})
 }

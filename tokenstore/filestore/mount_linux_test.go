@@ -18,6 +18,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/conformance"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
 // inNamespace runs the test again in a process that may mount, because it is root in a
@@ -189,7 +190,7 @@ func TestMountedReadOnly(t *testing.T) {
 }
 
 // found returns the kinds that Check finds; those with an error have a mark.
-func found(t *testing.T, s *Store, o *tokenstore.CheckOptions) string {
+func found(t *testing.T, s *Store, o *doctor.CheckOptions) string {
 	t.Helper()
 	var kinds []string
 	for f, err := range s.Check(t.Context(), o) {
@@ -216,7 +217,7 @@ func TestMountedFileAfterACrash(t *testing.T) {
 	for name, next := range map[string]func(t *testing.T, s *Store) error{
 		"the next save": func(t *testing.T, s *Store) error { return save(t, s, "ann", "access3") },
 		"doctor": func(t *testing.T, s *Store) error {
-			if got := found(t, s, &tokenstore.CheckOptions{Repair: true}); got != "file-mounted file-left-over repaired" {
+			if got := found(t, s, &doctor.CheckOptions{Repair: true}); got != "file-mounted file-left-over repaired" {
 				return fmt.Errorf("Check finds %q", got)
 			}
 			return save(t, s, "ann", "access3")

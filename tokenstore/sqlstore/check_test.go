@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
 // TestATableIsCheckedAndDuplicatesAreMerged checks a table with rows that an SDK, or
@@ -27,13 +28,13 @@ func TestATableIsCheckedAndDuplicatesAreMerged(t *testing.T) {
 			insert+"('x8', 'fay', 'client', NULL, 'refresh8', 'access8', NULL, NULL)",
 		)
 		faults := []string{`duplicate row "1"`, `duplicate row "4"`, `id-not-numeric row "x8"`, `record-unreadable row "2"`, `token-shared row "6"`}
-		if got := checked(t, s, &tokenstore.CheckOptions{Repair: true}); !slices.Equal(got, faults) {
+		if got := checked(t, s, &doctor.CheckOptions{Repair: true}); !slices.Equal(got, faults) {
 			t.Errorf("Check finds %q, want %q", got, faults)
 		}
 		mended := slices.Clone(faults)
 		mended[0] += " repaired"
 		mended[1] += " repaired"
-		if got := checked(t, s, &tokenstore.CheckOptions{Repair: true, MergeDuplicates: true}); !slices.Equal(got, mended) {
+		if got := checked(t, s, &doctor.CheckOptions{Repair: true, MergeDuplicates: true}); !slices.Equal(got, mended) {
 			t.Errorf("Check mends %q, want %q", got, mended)
 		}
 		if got := checked(t, s, nil); !slices.Equal(got, faults[2:]) {
@@ -47,7 +48,7 @@ func TestATableIsCheckedAndDuplicatesAreMerged(t *testing.T) {
 }
 
 // checked returns what Check finds, as "kind name repaired".
-func checked(t *testing.T, s *Store, opts *tokenstore.CheckOptions) []string {
+func checked(t *testing.T, s *Store, opts *doctor.CheckOptions) []string {
 	t.Helper()
 	var found []string
 	for f, err := range s.Check(t.Context(), opts) {
@@ -58,7 +59,7 @@ func checked(t *testing.T, s *Store, opts *tokenstore.CheckOptions) []string {
 		if f.Repaired {
 			text += " repaired"
 		}
-		if f.Err != nil && f.Kind != tokenstore.KindUnreadable {
+		if f.Err != nil && f.Kind != doctor.KindUnreadable {
 			t.Errorf("%s: %v", text, f.Err)
 		}
 		found = append(found, text)

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/tokenkeep/tokenkeep/codec"
-	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
@@ -109,7 +109,7 @@ func (t *table) room(name string) int {
 }
 
 // narrow returns a finding for the columns that have less room than a token may need.
-func (t *table) narrow() (tokenstore.Finding, bool) {
+func (t *table) narrow() (doctor.Finding, bool) {
 	var names []string
 	least := MaxRecord
 	for i, name := range columnNames {
@@ -119,8 +119,8 @@ func (t *table) narrow() (tokenstore.Finding, bool) {
 			least = min(least, limit)
 		}
 	}
-	return tokenstore.Finding{
-		Kind: tokenstore.KindColumnNarrow, Name: t.name, Remedy: tokenstore.RemedyManual,
+	return doctor.Finding{
+		Kind: doctor.KindColumnNarrow, Name: t.name, Remedy: doctor.RemedyManual,
 		Detail: fmt.Sprintf("%s: a token longer than %d cannot be saved: ALTER TABLE %s MODIFY … text", strings.Join(names, ", "), least, t.name),
 	}, names != nil
 }

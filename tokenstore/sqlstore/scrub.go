@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
 // scrubAll is scrub of a database of any size, whatever was removed.
@@ -155,12 +156,12 @@ func (d *sqlite) remnants(ctx context.Context, db *database) (string, error) {
 
 // checkRemnants returns the finding that something may be left of what was removed, with
 // what has become of it, or the zero Finding.
-func (s *Store) checkRemnants(ctx context.Context, o tokenstore.CheckOptions) (tokenstore.Finding, error) {
+func (s *Store) checkRemnants(ctx context.Context, o doctor.CheckOptions) (doctor.Finding, error) {
 	what, err := s.db.dialect.remnants(ctx, s.db)
 	if err != nil || what == "" {
-		return tokenstore.Finding{}, err
+		return doctor.Finding{}, err
 	}
-	f := tokenstore.Finding{Kind: tokenstore.KindDue, Detail: what, Remedy: tokenstore.RemedyPurge, Action: "write the database again"}
+	f := doctor.Finding{Kind: doctor.KindDue, Detail: what, Remedy: doctor.RemedyPurge, Action: "write the database again"}
 	if o.Purge {
 		f.Err = s.Scrub(ctx)
 		f.Repaired = f.Err == nil

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
 // canary is in every secret that the tests below remove.
@@ -199,15 +200,15 @@ func TestCheckFindsRemnants(t *testing.T) {
 		t.Fatal("there is nothing to find")
 	}
 	for _, step := range []struct {
-		opts *tokenstore.CheckOptions
+		opts *doctor.CheckOptions
 		want string
 	}{
 		{nil, "[older-state ]"},
-		{&tokenstore.CheckOptions{Repair: true}, "[older-state ]"},
-		{&tokenstore.CheckOptions{Repair: true, Purge: true}, "[older-state  repaired]"},
+		{&doctor.CheckOptions{Repair: true}, "[older-state ]"},
+		{&doctor.CheckOptions{Repair: true, Purge: true}, "[older-state  repaired]"},
 		{nil, "[]"},
 	} {
-		want := strings.ReplaceAll(step.want, "older-state", string(tokenstore.KindDue))
+		want := strings.ReplaceAll(step.want, "older-state", string(doctor.KindDue))
 		if got := fmt.Sprint(checked(t, s, step.opts)); got != want {
 			t.Errorf("Check with %+v finds %s, want %s", step.opts, got, want)
 		}

@@ -17,6 +17,7 @@ import (
 	mysqldriver "github.com/go-sql-driver/mysql"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
 // A stranger is a database that answers one question, and no other.
@@ -277,7 +278,7 @@ func TestLongTokens(t *testing.T) {
 				b.exec(t, create)
 			}
 			s, stale := b.open(t, nil), b.open(t, nil)
-			if n := findings(t, s, tokenstore.KindColumnNarrow); n != 0 != (create != "" && b.dialect == MySQL) {
+			if n := findings(t, s, doctor.KindColumnNarrow); n != 0 != (create != "" && b.dialect == MySQL) {
 				t.Errorf("%s: Check finds %d narrow columns", name, n)
 			}
 			record := mustSave(t, s, tokenstore.Token{UserName: "ann", ClientID: "c", RefreshToken: "r", AccessToken: "old", ExpiresAt: time.UnixMilli(1)})
@@ -290,14 +291,14 @@ func TestLongTokens(t *testing.T) {
 			}
 			// One that has looked at the table before saves a long token, too.
 			mustSave(t, stale, tokenstore.Token{ID: record.ID, RefreshToken: tokenstore.Secret(strings.Repeat("y", 300))})
-			if n := findings(t, s, tokenstore.KindColumnNarrow); name == "own table" && n != 0 {
+			if n := findings(t, s, doctor.KindColumnNarrow); name == "own table" && n != 0 {
 				t.Errorf("%s: Check finds %d narrow columns", name, n)
 			}
 		}
 	})
 }
 
-func findings(t *testing.T, s *Store, kind tokenstore.Kind) int {
+func findings(t *testing.T, s *Store, kind doctor.Kind) int {
 	t.Helper()
 	n := 0
 	for f, err := range s.Check(t.Context(), nil) {

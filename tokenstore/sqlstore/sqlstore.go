@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
@@ -62,7 +63,7 @@ type Store struct {
 var (
 	_ tokenstore.TokenStore         = (*Store)(nil)
 	_ tokenstore.Refresher          = (*Store)(nil)
-	_ tokenstore.Checker            = (*Store)(nil)
+	_ doctor.Checker                = (*Store)(nil)
 	_ tokenstore.ConditionalDeleter = (*Store)(nil)
 )
 
@@ -178,15 +179,15 @@ func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (delet
 	return s.rows.DeleteAll(ctx, tokens)
 }
 
-// Check implements tokenstore.Checker. It reports rows that cannot be read, IDs that
+// Check implements doctor.Checker. It reports rows that cannot be read, IDs that
 // the SDKs cannot read, columns with little room, and records that are the same.
 // MergeDuplicates merges those records, in one transaction. The ID that is given up is
 // forgotten, because the SDKs' table has no room for it. Purge is Scrub, if the
 // database has room that may hold what was removed. Permissions and Grace have no
 // meaning here: New has looked at the table already.
-func (s *Store) Check(ctx context.Context, opts *tokenstore.CheckOptions) iter.Seq2[tokenstore.Finding, error] {
-	return s.rows.Check(ctx, opts, rowstore.Inspection{After: func(o tokenstore.CheckOptions) rowstore.Findings {
-		return func(yield func(tokenstore.Finding, error) bool) {
+func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions) iter.Seq2[doctor.Finding, error] {
+	return s.rows.Check(ctx, opts, rowstore.Inspection{After: func(o doctor.CheckOptions) rowstore.Findings {
+		return func(yield func(doctor.Finding, error) bool) {
 			if f, is := s.db.table.narrow(); is && !yield(f, nil) {
 				return
 			}

@@ -18,6 +18,7 @@ import (
 	"modernc.org/sqlite"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/sqlstore"
 )
 
@@ -91,7 +92,7 @@ func TestStatements(t *testing.T) {
 			return err
 		}
 	}
-	check := func(o *tokenstore.CheckOptions) func() error {
+	check := func(o *doctor.CheckOptions) func() error {
 		return func() error {
 			for f, err := range s.Check(ctx, o) {
 				if err != nil {
@@ -164,10 +165,10 @@ func TestStatements(t *testing.T) {
 	step("more rows of an SDK", insert("'50', NULL, 'c', 'ss', 'za', NULL", "'51', NULL, 'c', 'ss', 'zb', NULL"))
 	step("SaveToken: absorbs", save(tokenstore.Token{ClientID: "c", RefreshToken: "ss", APIDomain: "d"}))
 	step("Check", check(nil))
-	step("Check: repair", check(&tokenstore.CheckOptions{Repair: true}))
-	step("Check: merge", check(&tokenstore.CheckOptions{Repair: true, MergeDuplicates: true}))
-	step("Check: purge", check(&tokenstore.CheckOptions{Repair: true, Purge: true}))
-	step("Check: purge without repair", check(&tokenstore.CheckOptions{Purge: true}))
+	step("Check: repair", check(&doctor.CheckOptions{Repair: true}))
+	step("Check: merge", check(&doctor.CheckOptions{Repair: true, MergeDuplicates: true}))
+	step("Check: purge", check(&doctor.CheckOptions{Repair: true, Purge: true}))
+	step("Check: purge without repair", check(&doctor.CheckOptions{Purge: true}))
 	step("DeleteIfUnchanged: changed", func() error {
 		return s.DeleteIfUnchanged(ctx, tokenstore.Token{ID: "1", UserName: "ann", AccessToken: "s3cret"})
 	})

@@ -3,46 +3,42 @@ package rowstore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"maps"
 	"slices"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
 // Findings are what a check finds, until an error ends it.
-type Findings = iter.Seq2[tokenstore.Finding, error]
+type Findings = iter.Seq2[doctor.Finding, error]
 
 // An Inspection is what a store checks besides its rows.
 type Inspection struct {
 	// Before and After are checked before and after the rows. Nil: nothing is.
-	Before, After func(tokenstore.CheckOptions) Findings
+	Before, After func(doctor.CheckOptions) Findings
 
 	// Corrupt returns the finding that the table cannot be read, in place of an error
 	// that matches tokenstore.ErrCorrupt. Nil: the error ends the check.
-	Corrupt func(err error) tokenstore.Finding
+	Corrupt func(err error) doctor.Finding
 }
 
-// Check implements tokenstore.Checker for the rows and for what is inspected besides.
-func (s *Store) Check(ctx context.Context, opts *tokenstore.CheckOptions, besides Inspection) Findings {
-	return func(yield func(tokenstore.Finding, error) bool) {
-		var o tokenstore.CheckOptions
-		if opts != nil {
-			o = *opts
-		}
-		err := ctx.Err()
-		if err == nil && (o.MergeDuplicates || o.Purge) && !o.Repair {
-			err = fmt.Errorf("%w: MergeDuplicates and Purge go with Repair", tokenstore.ErrInvalidToken)
+// Check implements doctor.Checker for the rows and for what is inspected besides.
+func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions, besides Inspection) Findings {
+	return func(yield func(doctor.Finding, error) bool) {
+		o, err := opts.Complete()
+		if ctx.Err() != nil {
+			err = ctx.Err()
 		}
 		if err != nil {
-			yield(tokenstore.Finding{}, s.Wrap("check", "", err))
+			yield(doctor.Finding{}, s.Wrap("check", "", err))
 			return
 		}
-		rows := func(o tokenstore.CheckOptions) Findings { return s.checkRows(ctx, o, besides.Corrupt) }
-		for _, part := range []func(tokenstore.CheckOptions) Findings{besides.Before, rows, besides.After} {
+		rows := func(o doctor.CheckOptions) Findings { return s.checkRows(ctx, o, besides.Corrupt) }
+		for _, part := range []func(doctor.CheckOptions) Findings{besides.Before, rows, besides.After} {
 			if part == nil {
 				continue
 			}
@@ -56,8 +52,8 @@ func (s *Store) Check(ctx context.Context, opts *tokenstore.CheckOptions, beside
 }
 
 // checkRows reports what is wrong with the rows, with what has become of it.
-func (s *Store) checkRows(ctx context.Context, o tokenstore.CheckOptions, corrupt func(error) tokenstore.Finding) Findings {
-	return func(yield func(tokenstore.Finding, error) bool) {
+func (s *Store) checkRows(ctx context.Context, o doctor.CheckOptions, corrupt func(error) doctor.Finding) Findings {
+	return func(yield func(doctor.Finding, error) bool) {
 		rows, err := s.table.Read(ctx, nil)
 		if corrupt != nil && errors.Is(err, tokenstore.ErrCorrupt) {
 			yield(corrupt(err), nil)
@@ -71,7 +67,7 @@ func (s *Store) checkRows(ctx context.Context, o tokenstore.CheckOptions, corrup
 			}
 		}
 		if err != nil {
-			yield(tokenstore.Finding{}, err)
+			yield(doctor.Finding{}, err)
 			return
 		}
 		if o.Progress != nil {
@@ -88,22 +84,22 @@ func (s *Store) checkRows(ctx context.Context, o tokenstore.CheckOptions, corrup
 // A problem is what is wrong with a record. If that is another record, which it can
 // become part of, the indices are those of the two.
 type problem struct {
-	tokenstore.Finding
+	doctor.Finding
 	into, other int
 }
 
-func (p problem) mergeable() bool { return p.Remedy == tokenstore.RemedyMerge }
+func (p problem) mergeable() bool { return p.Remedy == doctor.RemedyMerge }
 
 // problems returns what is wrong with the rows.
 func (r *Rows) problems(anyID bool) []problem {
 	var problems []problem
 	for i, c := range r.records {
-		f := tokenstore.Finding{Name: r.places[i], ID: c.ID, Remedy: tokenstore.RemedyManual}
+		f := doctor.Finding{Name: r.places[i], ID: c.ID, Remedy: doctor.RemedyManual}
 		switch _, numeric := codec.IDNumber(c.ID); {
 		case r.damage[i] != nil:
-			f.Kind, f.Err, f.Detail = tokenstore.KindUnreadable, r.damage[i], "part of the row cannot be read"
+			f.Kind, f.Err, f.Detail = doctor.KindUnreadable, r.damage[i], "part of the row cannot be read"
 		case !anyID && !numeric:
-			f.Kind, f.Detail = tokenstore.KindIDNotNumeric, "the SDKs fail on a record whose ID is not a number of up to ten digits"
+			f.Kind, f.Detail = doctor.KindIDNotNumeric, "the SDKs fail on a record whose ID is not a number of up to ten digits"
 		default:
 			continue
 		}

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/duplicates"
 )
 
@@ -57,18 +57,18 @@ func (r *Rows) identities(i int) (all []string) {
 }
 
 // same says in which way the record other is the same as into.
-func (r *Rows) same(into, other int) tokenstore.Finding {
+func (r *Rows) same(into, other int) doctor.Finding {
 	a, b := r.records[into].Fields, r.records[other].Fields
-	f := tokenstore.Finding{Name: r.places[other], ID: b.ID, Remedy: tokenstore.RemedyManual}
+	f := doctor.Finding{Name: r.places[other], ID: b.ID, Remedy: doctor.RemedyManual}
 	switch duplicates.Compare(a, b, a.ID == b.ID) {
 	case duplicates.Same:
-		f.Kind, f.Remedy, f.Action = tokenstore.KindDuplicate, tokenstore.RemedyMerge, "merge them"
+		f.Kind, f.Remedy, f.Action = doctor.KindDuplicate, doctor.RemedyMerge, "merge them"
 		f.Detail = fmt.Sprintf("it is the same as %q (%s)", a.ID, r.places[into])
 	case duplicates.SameID:
-		f.Kind = tokenstore.KindDuplicateID
+		f.Kind = doctor.KindDuplicateID
 		f.Detail = fmt.Sprintf("%s has the ID %q too", r.places[into], a.ID)
 	case duplicates.TokenShared:
-		f.Kind = tokenstore.KindTokenShared
+		f.Kind = doctor.KindTokenShared
 		f.Detail = fmt.Sprintf("%q (%s), of another user or client, holds the same token", a.ID, r.places[into])
 	}
 	return f

@@ -1,18 +1,21 @@
-package tokenstore
+package doctor
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A Rekeyer is a store whose records can be written anew under new keys.
+// A Rekeyer is a store whose records can be rewritten under new keys.
 type Rekeyer interface {
-	// Rekey writes anew what is not under the present keys, and yields each
+	// Rekey rewrites what is not under the present keys, and yields each
 	// record once. opts may be nil.
 	//
 	// An error that is yielded with a Name concerns that record alone, which keeps
@@ -24,7 +27,7 @@ type Rekeyer interface {
 
 // RekeyOptions says how Rekey is to go about it.
 type RekeyOptions struct {
-	// DryRun yields what would be written anew, and writes nothing.
+	// DryRun yields what would be rewritten, and writes nothing.
 	DryRun bool
 }
 
@@ -33,48 +36,21 @@ type Rekeyed struct {
 	Name string // of the secret
 	ID   string // of the record
 
-	// Rewritten says that it was not under the present keys, and was written
-	// anew and read back; or that it would be, in a dry run.
+	// Rewritten says that it was not under the present keys, and was rewritten
+	// and read back; or that it would be, in a dry run.
 	Rewritten bool
 }
 
-var _ Rekeyer = (*Store)(nil)
-
-// Rekey implements Rekeyer. After it every record is named by Options.NameKey, its
-// labels are by the first of Options.IndexKeys, and its bytes are as Options.Codec
-// writes them. The store then says that it is under these keys alone: all others can
-// be taken out of the configuration. A record keeps its ID whatever its name is.
-//
-// It works while others read and write, as long as all of them know both the old
-// and the new keys. Give every program the new keys behind the old ones (for names
-// in OtherNameKeys), then before them, then call Rekey, then take out the old ones.
-// NoKey among the keys brings keys into a store without, and takes them out of one.
-//
-// It may be broken off at any point; called again it goes on with what is left, by
-// compare-and-swap like any write. Each record is read back, and when all are done
-// the store is read once more, because a process with the old order of keys may
-// have written meanwhile. If one goes on doing so the last error matches
-// ErrConflict. Aliases that are younger than the backend's ListLag (a day, if it
-// has no bound) stay until it is called again.
-//
-// A codec that is not a codec.Rotating cannot tell which records are left: then all
-// are rewritten, each time. Earlier tokens, of which a record keeps only a digest by
-// the old NameKey, find it no longer once that key is taken out.
-//
-// A record whose name fits none of the keys is yielded with an error matching
-// ErrIDMismatch and left alone, and the store goes on to be under all the keys.
-func (s *Store) Rekey(ctx context.Context, opts *RekeyOptions) iter.Seq2[Rekeyed, error] {
+// Rekey rewrites what is not under the present keys of l: see the method Rekey of a
+// tokenstore.Store. A lease may last as long as leaseTTL.
+func Rekey(ctx context.Context, l *ledger.Ledger, leaseTTL time.Duration, opts *RekeyOptions) iter.Seq2[Rekeyed, error] {
 	return func(yield func(Rekeyed, error) bool) {
-		k := rekeyer{checker: checker{Store: s}, yield: yield, told: map[string]bool{}, lease: ledger.Nonce()}
+		k := rekeyer{checker: checker{ledger: l}, leaseTTL: leaseTTL, yield: yield, told: map[string]bool{}, lease: ledger.Nonce()}
 		if opts != nil {
 			k.dry = opts.DryRun
 		}
-		err := s.begin(ctx)
-		if err == nil {
-			err = k.run(ctx)
-		}
-		if err != nil && !errors.Is(err, errStopped) {
-			yield(Rekeyed{}, s.error("rekey", "", err))
+		if err := k.run(ctx); err != nil && !errors.Is(err, errStopped) {
+			yield(Rekeyed{}, err)
 		}
 	}
 }
@@ -86,12 +62,13 @@ const rekeyPasses = 6
 // A rekeyer is one Rekey.
 type rekeyer struct {
 	checker
-	dry     bool
-	yield   func(Rekeyed, error) bool
-	told    map[string]bool // names that were yielded
-	lease   string          // of the records that are renamed, where it is a note
-	left    bool            // a record is under other keys and could not be written
-	settled bool            // records are created by NameKey
+	leaseTTL time.Duration
+	dry      bool
+	yield    func(Rekeyed, error) bool
+	told     map[string]bool // names that were yielded
+	lease    string          // of the records that are renamed, where it is a note
+	left     bool            // a record is under other keys and could not be written
+	settled  bool            // records are created by NameKey
 }
 
 func (k *rekeyer) run(ctx context.Context) error {
@@ -114,11 +91,10 @@ func (k *rekeyer) run(ctx context.Context) error {
 			return err
 		}
 	}
-	return fmt.Errorf("%w: another process goes on writing with other keys", ErrConflict)
+	return fmt.Errorf("%w: another process goes on writing with other keys", driver.ErrConflict)
 }
 
-// pass looks through the store once, and returns how many secrets were written
-// anew.
+// pass looks through the store once, and returns how many secrets were rewritten.
 func (k *rekeyer) pass(ctx context.Context) (rewritten int, err error) {
 	var batch []ledger.Entry
 	flush := func() error {
@@ -163,22 +139,22 @@ type rekeyed struct {
 // tell yields what has become of a secret, once. It returns an error that ends
 // the iteration.
 func (k *rekeyer) tell(ctx context.Context, r Rekeyed, err error) error {
-	if err != nil && (ctx.Err() != nil || !ledger.OfOne(err) && !errors.Is(err, ErrIDMismatch)) {
+	if err != nil && (ctx.Err() != nil || !ledger.OfOne(err) && !errors.Is(err, rules.ErrIDMismatch)) {
 		return err
 	}
 	// What no key decrypts does not depend on the old ones.
-	k.left = k.left || err != nil && !errors.Is(err, ErrCorrupt)
+	k.left = k.left || err != nil && !errors.Is(err, driver.ErrCorrupt)
 	if k.told[r.Name] {
 		return nil
 	}
 	k.told[r.Name] = true
-	if !k.yield(r, k.error("rekey", r.ID, err)) {
+	if !k.yield(r, err) {
 		return errStopped
 	}
 	return nil
 }
 
-// rekey writes a listed entry anew if that is needed, until it is under the
+// rekey rewrites a listed entry if that is needed, until it is under the
 // present keys.
 func (k *rekeyer) rekey(ctx context.Context, listed ledger.Entry) rekeyed {
 	r := rekeyed{Rekeyed: Rekeyed{Name: string(listed.Name), ID: listed.Token.ID}}
@@ -190,38 +166,41 @@ func (k *rekeyer) rekey(ctx context.Context, listed ledger.Entry) rekeyed {
 	case k.current(listed):
 		return r
 	case listed.Target() == nil && k.misnamed(listed) != "" && !k.misplaced(listed):
-		r.err = fmt.Errorf("%w: the name %q does not fit Options.NameKey", ErrIDMismatch, listed.Name)
+		r.err = fmt.Errorf("%w: the name %q does not fit Options.NameKey", rules.ErrIDMismatch, listed.Name)
 		return r
 	case k.dry:
 		r.Rewritten = true
 		return r
 	}
-	r.err = k.ledger.Retry(ctx, "rekey", func(*ledger.View) error {
-		e, err := k.ledger.Newest(ctx, listed.Name, ledger.Entry{})
-		switch {
-		case errors.Is(err, ErrNotFound):
-			return nil
-		case err != nil:
-			return err
-		case r.Rewritten && k.rotated(e):
-			return nil // read back
-		case !r.Rewritten && k.current(e):
-			return nil
-		case e.Moved != nil:
-			err = k.complete(ctx, e)
-		case k.misplaced(e):
-			r.to = string(k.ledger.Namer().Of(e.Token))
-			err = k.rename(ctx, e)
-		default:
-			_, err = k.ledger.Rewrite(ctx, e, nil)
-		}
-		if err != nil {
-			return ledger.Lost(err)
-		}
-		r.Rewritten = true
-		return ledger.Again(errors.New("written, and to be read back"))
-	})
+	r.err = k.ledger.Retry(ctx, "rekey", func(*ledger.View) error { return k.rewrite(ctx, listed.Name, &r) })
 	return r
+}
+
+// rewrite does the next step for the named entry, which is to be read back after it.
+func (k *rekeyer) rewrite(ctx context.Context, name ledger.Name, r *rekeyed) error {
+	e, err := k.ledger.Newest(ctx, name, ledger.Entry{})
+	switch {
+	case errors.Is(err, driver.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case r.Rewritten && k.rotated(e):
+		return nil // read back
+	case !r.Rewritten && k.current(e):
+		return nil
+	case e.Moved != nil:
+		err = k.complete(ctx, e)
+	case k.misplaced(e):
+		r.to = string(k.ledger.Namer().Of(e.Token))
+		err = k.rename(ctx, e)
+	default:
+		_, err = k.ledger.Rewrite(ctx, e, nil)
+	}
+	if err != nil {
+		return ledger.Lost(err)
+	}
+	r.Rewritten = true
+	return ledger.Again(errors.New("written, and to be read back"))
 }
 
 // current reports whether e is under the present keys, as far as can be told.
@@ -254,10 +233,10 @@ func (k *rekeyer) complete(ctx context.Context, e ledger.Entry) error {
 		return err
 	}
 	for _, p := range problems {
-		if p.mend == nil {
-			return fmt.Errorf("%w: %q %s", ErrCorrupt, e.Name, p.detail)
+		if p.repair == nil {
+			return fmt.Errorf("%w: %q %s", driver.ErrCorrupt, e.Name, p.detail)
 		}
-		if err := p.mend(ctx); err != nil {
+		if err := p.repair(ctx); err != nil {
 			return err
 		}
 	}

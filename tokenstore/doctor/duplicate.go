@@ -1,4 +1,4 @@
-package tokenstore
+package doctor
 
 import (
 	"cmp"
@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/duplicates"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
@@ -35,20 +35,19 @@ func (c *checker) identities(f codec.Fields, own string) []string {
 
 // duplicates reports records that are the same as others, and merges them.
 func (c *checker) duplicates(ctx context.Context) error {
-	groups := map[string][]string{}
-	for _, name := range slices.Sorted(maps.Keys(c.seen)) {
-		for _, key := range c.seen[name].keys {
-			groups[key] = append(groups[key], name)
-		}
+	names := slices.Sorted(maps.Keys(c.seen))
+	identities := make([][]string, len(names))
+	for i, name := range names {
+		identities[i] = c.seen[name].keys
 	}
-	maps.DeleteFunc(groups, func(_ string, names []string) bool { return len(names) < 2 })
 	told := map[string]bool{}
-	// Users first: what is merged for one reason is not told of for another.
-	keys := slices.SortedFunc(maps.Keys(groups), func(a, b string) int {
-		return cmp.Or(cmp.Compare(identityRank(a), identityRank(b)), cmp.Compare(a, b))
-	})
-	for _, key := range keys {
-		findings, err := c.group(ctx, key, groups[key])
+	byIdentity := func(a, b duplicates.Group) int { return cmp.Compare(a.Identity, b.Identity) }
+	for _, g := range duplicates.Groups(identities, byIdentity) {
+		members := make([]string, len(g.Members))
+		for i, n := range g.Members {
+			members[i] = names[n]
+		}
+		findings, err := c.group(ctx, g.Identity, members)
 		if err != nil {
 			return err
 		}
@@ -65,8 +64,6 @@ func (c *checker) duplicates(ctx context.Context) error {
 	}
 	return nil
 }
-
-func identityRank(key string) int { return strings.IndexByte("ugrai", key[0]) }
 
 // group reports those of the named records that have the key in common, and merges
 // them until no two that can be merged are left.
@@ -110,7 +107,7 @@ func (c *checker) group(ctx context.Context, key string, names []string) ([]Find
 		merged(err)
 		return nil
 	})
-	if errors.Is(err, ErrConflict) && ctx.Err() == nil {
+	if errors.Is(err, driver.ErrConflict) && ctx.Err() == nil {
 		merged(err)
 		err = nil
 	}
@@ -140,20 +137,15 @@ func (c *checker) sharing(ctx context.Context, r *ledger.View, key string, names
 // that the user and client derive, else another user's, else one with a client,
 // else the newest.
 func (c *checker) best(records []ledger.Entry) {
-	rank := func(rec ledger.Entry) int {
-		t := rec.Token
-		switch {
-		case t.UserName != "" && rec.Name == c.ledger.Namer().User(t.UserName, t.ClientID):
+	misnamed := func(rec ledger.Entry) int {
+		if rec.Name == c.ledger.Namer().User(rec.Token.UserName, rec.Token.ClientID) {
 			return 0
-		case t.UserName != "":
-			return 1
-		case t.ClientID != "":
-			return 2
 		}
-		return 3
+		return 1
 	}
 	slices.SortFunc(records, func(a, b ledger.Entry) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), b.WrittenAt().Compare(a.WrittenAt()), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(duplicates.Rank(a.Token), duplicates.Rank(b.Token)), cmp.Compare(misnamed(a), misnamed(b)),
+			b.WrittenAt().Compare(a.WrittenAt()), cmp.Compare(a.Name, b.Name))
 	})
 }
 
@@ -165,23 +157,24 @@ func (c *checker) compareRecords(key string, records []ledger.Entry) (findings [
 	}
 	into := records[0]
 	for _, rec := range records[1:] {
-		f := Finding{Name: string(rec.Name), ID: rec.Token.ID, Kind: KindDuplicate, Remedy: RemedyMerge, Action: "merge them"}
-		other := fmt.Sprintf("it is the same as %q", into.Token.ID)
-		if string(into.Name) != into.Token.ID || rec.Token.ID == into.Token.ID {
-			other += fmt.Sprintf(" (secret %q)", into.Name)
-		}
-		f.Detail = other
-		switch {
-		case rules.SameRecord(into.Token, rec.Token) && c.mergeable(into):
+		f := Finding{Name: string(rec.Name), ID: rec.Token.ID, Remedy: RemedyManual}
+		switch duplicates.Compare(into.Token, rec.Token, ledger.Name(key).Kind() == ledger.OfID) {
+		case duplicates.Same:
+			f.Kind, f.Detail = KindDuplicate, fmt.Sprintf("it is the same as %q", into.Token.ID)
+			if string(into.Name) != into.Token.ID || rec.Token.ID == into.Token.ID {
+				f.Detail += fmt.Sprintf(" (secret %q)", into.Name)
+			}
+			if !c.mergeable(into) {
+				f.Detail += ", and neither has the name that its user and client derive"
+				break
+			}
+			f.Remedy, f.Action = RemedyMerge, "merge them"
 			rest = append(rest, rec)
-		case rules.SameRecord(into.Token, rec.Token):
-			f.Remedy, f.Action = RemedyManual, ""
-			f.Detail = other + ", and neither has the name that its user and client derive"
-		case key[0] == 'i':
-			f.Kind, f.Remedy, f.Action = KindDuplicateID, RemedyManual, ""
-			f.Detail = fmt.Sprintf("the secret %q has the ID %s too", into.Name, strconv.Quote(into.Token.ID))
-		default:
-			f.Kind, f.Remedy, f.Action = KindTokenShared, RemedyManual, ""
+		case duplicates.SameID:
+			f.Kind = KindDuplicateID
+			f.Detail = fmt.Sprintf("the secret %q has the ID %q too", into.Name, into.Token.ID)
+		case duplicates.TokenShared:
+			f.Kind = KindTokenShared
 			f.Detail = fmt.Sprintf("%q, of another user or client, holds the same token", into.Token.ID)
 		}
 		findings = append(findings, f)
@@ -200,7 +193,7 @@ func (c *checker) mergeRecords(ctx context.Context, r *ledger.View, into ledger.
 	merged := into.Token
 	for _, rec := range rest {
 		if rec.Lease != nil || len(rec.Joining) > 0 {
-			return fmt.Errorf("%w: %q is being refreshed, or a record is moving to it; check again", ErrUnavailable, rec.Name)
+			return fmt.Errorf("%w: %q is being refreshed, or a record is moving to it; check again", driver.ErrUnavailable, rec.Name)
 		}
 		merged = rules.Absorb(merged, rec.Token)
 	}

@@ -1,11 +1,10 @@
-package tokenstore
+package doctor
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
@@ -14,13 +13,13 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A problem is a Finding that is still to be reported, and how to mend it.
+// A problem is a Finding that is still to be reported, and how to repair it.
 type problem struct {
 	kind   Kind
 	detail string
 	remedy Remedy
 	action string
-	mend   func(context.Context) error // nil: only a person can
+	repair func(context.Context) error // nil: only a person can
 }
 
 // diagnose returns what is wrong with e, which was read just now.
@@ -47,50 +46,57 @@ func (c *checker) diagnose(ctx context.Context, r *ledger.View, e ledger.Entry) 
 // moved returns what is wrong with an entry that leads to another.
 func (c *checker) moved(ctx context.Context, r *ledger.View, e ledger.Entry, to codec.Ref) ([]problem, error) {
 	u, err := r.Reread(ctx, ledger.Name(to.Name))
-	gone := errors.Is(err, ErrNotFound) || err == nil && u.Born != to.Born
-	alias := e.Alias != nil
-	bury := func(ctx context.Context) error {
-		return c.ledger.Writer().RemoveDead(ctx, e)
-	}
-	one := func(p problem) ([]problem, error) { return []problem{p}, nil }
+	gone := errors.Is(err, driver.ErrNotFound) || err == nil && u.Born != to.Born
 	switch {
 	case c.passes(ctx, to.Name, err):
-		return one(problem{kind: KindPromotionUnfinished, remedy: RemedyManual,
-			detail: fmt.Sprintf("it leads to %q, which cannot be read", to.Name)})
-	case err != nil && !gone:
-		return nil, err
-	case gone && alias:
-		return one(problem{kind: KindAliasBroken, remedy: RemedyRepair, action: "delete it", mend: bury,
-			detail: fmt.Sprintf("it leads to %q, which was deleted", to.Name)})
+		return []problem{{kind: KindPromotionUnfinished, remedy: RemedyManual,
+			detail: fmt.Sprintf("it leads to %q, which cannot be read", to.Name)}}, nil
 	case gone:
-		return one(problem{kind: KindDead, remedy: RemedyRepair, action: "delete it", mend: bury,
-			detail: fmt.Sprintf("it had moved to %q, which was deleted", to.Name)})
+		return []problem{c.dead(e, to)}, nil
+	case err != nil:
+		return nil, err
 	case u.Target() != nil:
-		return one(problem{kind: KindPromotionUnfinished, remedy: RemedyManual,
-			detail: fmt.Sprintf("it leads to %q, which itself has moved: no writer does that", to.Name)})
-	case alias:
+		return []problem{{kind: KindPromotionUnfinished, remedy: RemedyManual,
+			detail: fmt.Sprintf("it leads to %q, which itself has moved: no writer does that", to.Name)}}, nil
+	case e.Alias != nil:
 		return c.redundant(ctx, e, u)
 	case c.underWay(e) || c.underWay(u):
 		return nil, nil
 	}
+	return c.unfinished(ctx, r, e, u)
+}
+
+// dead returns that e leads to an incarnation that was deleted.
+func (c *checker) dead(e ledger.Entry, to codec.Ref) problem {
+	p := problem{kind: KindDead, remedy: RemedyRepair, action: "delete it",
+		detail: fmt.Sprintf("it had moved to %q, which was deleted", to.Name),
+		repair: func(ctx context.Context) error { return c.ledger.Writer().RemoveDead(ctx, e) }}
+	if e.Alias != nil {
+		p.kind, p.detail = KindAliasBroken, fmt.Sprintf("it leads to %q, which was deleted", to.Name)
+	}
+	return p
+}
+
+// unfinished returns that the move of e to u is not complete.
+func (c *checker) unfinished(ctx context.Context, r *ledger.View, e, u ledger.Entry) ([]problem, error) {
 	p := problem{kind: KindPromotionUnfinished, remedy: RemedyRepair, action: "complete it"}
 	switch {
 	case slices.Contains(u.Joining, e.Ref()):
-		p.detail = fmt.Sprintf("it has moved to %q, which has not taken over its tokens", to.Name)
-		p.mend = func(ctx context.Context) error { return c.ledger.Writer().TakeOver(ctx, to) }
+		p.detail = fmt.Sprintf("it has moved to %q, which has not taken over its tokens", u.Name)
+		p.repair = func(ctx context.Context) error { return c.ledger.Writer().TakeOver(ctx, u.Ref()) }
 	case slices.Contains(u.Absorbed, e.Ref()):
-		p.detail = fmt.Sprintf("%q has taken over its tokens, and it is no alias yet", to.Name)
-		p.mend = func(ctx context.Context) error { return ledger.Lost(c.ledger.Writer().Redirect(ctx, e, u.Ref())) }
+		p.detail = fmt.Sprintf("%q has taken over its tokens, and it is no alias yet", u.Name)
+		p.repair = func(ctx context.Context) error { return ledger.Lost(c.ledger.Writer().Redirect(ctx, e, u.Ref())) }
 	default:
-		// It may have become an alias between the two reads; then it is that no
-		// longer.
+		// Between the two reads e may have become an alias, which u then stopped
+		// listing.
 		if now, err := r.Reread(ctx, e.Name); err != nil || now.Secret().Version != e.Secret().Version {
-			return nil, ledger.Again(fmt.Errorf("%w: %q", ErrConflict, e.Name))
+			return nil, ledger.Again(fmt.Errorf("%w: %q", driver.ErrConflict, e.Name))
 		}
-		p.detail = fmt.Sprintf("it has moved to %q, which does not know of it", to.Name)
-		p.mend = func(ctx context.Context) error { return c.ledger.Writer().Relist(ctx, u, e) }
+		p.detail = fmt.Sprintf("it has moved to %q, which does not know of it", u.Name)
+		p.repair = func(ctx context.Context) error { return c.ledger.Writer().Relist(ctx, u, e) }
 	}
-	return one(p)
+	return []problem{p}, nil
 }
 
 // redundant returns that an alias can go, because u is found by its IDs without it.
@@ -109,7 +115,7 @@ func (c *checker) redundant(ctx context.Context, e, u ledger.Entry) ([]problem, 
 	}
 	return []problem{{kind: KindAlias, remedy: remedy, action: "delete it",
 		detail: fmt.Sprintf("%q is labelled with the IDs that find it", u.Name),
-		mend: func(ctx context.Context) error {
+		repair: func(ctx context.Context) error {
 			return ledger.Lost(c.ledger.Driver.Delete(ctx, string(e.Name), e.Secret()))
 		}}}, nil
 }
@@ -125,7 +131,7 @@ func (c *checker) joining(ctx context.Context, r *ledger.View, u ledger.Entry) (
 		case c.passes(ctx, ref.Name, err):
 			problems = append(problems, problem{kind: KindPromotionUnfinished, remedy: RemedyManual,
 				detail: fmt.Sprintf("%q was about to become part of it, and cannot be read", ref.Name)})
-		case errors.Is(err, ErrNotFound), err == nil && (from.Born != ref.Born || from.Alias != nil):
+		case errors.Is(err, driver.ErrNotFound), err == nil && (from.Born != ref.Born || from.Alias != nil):
 			stale = append(stale, ref)
 		case err != nil:
 			return nil, err
@@ -136,13 +142,13 @@ func (c *checker) joining(ctx context.Context, r *ledger.View, u ledger.Entry) (
 		default:
 			problems = append(problems, problem{kind: KindPromotionUnfinished, remedy: RemedyRepair, action: "complete it",
 				detail: fmt.Sprintf("%q was about to become part of it, and has not moved", ref.Name),
-				mend:   func(ctx context.Context) error { return c.ledger.Writer().Complete(ctx, from, u) }})
+				repair: func(ctx context.Context) error { return c.ledger.Writer().Complete(ctx, from, u) }})
 		}
 	}
 	if len(stale) > 0 {
 		problems = append(problems, problem{kind: KindPromotionStale, remedy: RemedyRepair, action: "do not wait for them",
 			detail: fmt.Sprintf("it waits for %d records that are gone", len(stale)),
-			mend:   func(ctx context.Context) error { return c.ledger.Writer().Unlist(ctx, u, stale) }})
+			repair: func(ctx context.Context) error { return c.ledger.Writer().Unlist(ctx, u, stale) }})
 	}
 	return problems, nil
 }
@@ -184,11 +190,11 @@ func (c *checker) empty(e ledger.Entry) []problem {
 	p := problem{kind: KindEmpty, detail: "it holds no token"}
 	t := e.Token
 	if rest := (codec.Fields{ID: t.ID, UserName: t.UserName, ClientID: t.ClientID}); t != rest || e.ID != "" {
-		p.remedy, p.detail = RemedyManual, "it holds no token, but other fields that nobody would write without one"
+		p.remedy, p.detail = RemedyManual, "it holds no token, but other fields, which no store writes without a token"
 		return []problem{p}
 	}
 	p.remedy, p.action = RemedyRepair, "delete it"
-	p.mend = func(ctx context.Context) error { return ledger.Lost(c.ledger.Delete(ctx, e)) }
+	p.repair = func(ctx context.Context) error { return ledger.Lost(c.ledger.Delete(ctx, e)) }
 	return []problem{p}
 }
 
@@ -203,49 +209,6 @@ func (c *checker) misnamed(e ledger.Entry) Kind {
 	return KindNameForeign
 }
 
-// labelProblems returns what is wrong with the labels that e was committed with.
-func (c *checker) labelProblems(e ledger.Entry) []problem {
-	is := c.ledger.CompareLabels(c.ledger.Namer(), e.Record)
-	var problems []problem
-	add := func(kind Kind, keys []string, remedy Remedy, action, text string) {
-		if len(keys) == 0 {
-			return
-		}
-		slices.Sort(keys)
-		problems = append(problems, c.relabel(e, nil, problem{kind: kind, remedy: remedy, action: action,
-			detail: fmt.Sprintf("%s (%s)", text, strings.Join(slices.Compact(keys), ", "))}))
-	}
-	add(KindLabelMissing, is.Missing, RemedyRepair, "add them", "it was committed without labels that it should have")
-	add(KindLabelUnknownKey, is.Unknown, RemedyRepair, "replace them", "labels by a key that is not known")
-	add(KindLabelUnkeyed, is.Unkeyed, RemedyRepair, "replace them", "labels without a key")
-	add(KindLabelOldKey, is.Old, RemedyRekey, "replace them", "labels by an earlier index key")
-	add(KindLabelStale, is.Stale, RemedyRepair, "remove them", "labels that nothing in it accounts for")
-	return problems
-}
-
-// relabel returns p with a mend that writes e anew, with the labels that it should
-// have. Those in absent are not there, whatever the record says.
-func (c *checker) relabel(e ledger.Entry, absent []driver.Label, p problem) problem {
-	p.mend = func(ctx context.Context) error {
-		_, err := c.ledger.Rewrite(ctx, e, absent)
-		return ledger.Lost(err)
-	}
-	return p
-}
-
-// absent returns the labels that e was committed with and that are not there.
-func (c *checker) absent(ctx context.Context, e ledger.Entry) ([]driver.Label, error) {
-	inspector, ok := c.ledger.Driver.(driver.Inspector)
-	if !ok || len(e.Secret().Labels) == 0 || c.underWay(e) {
-		return nil, nil // what is young may not be seen everywhere yet
-	}
-	present, err := inspector.Present(ctx, string(e.Name), e.Secret().Labels)
-	if err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(slices.Clone(e.Secret().Labels), func(l driver.Label) bool { return ledger.Carried(present, l) }), nil
-}
-
 // lease returns that a lease was left behind.
 func (c *checker) lease(e ledger.Entry) []problem {
 	lapsed := func(l *codec.Lease) bool {
@@ -255,7 +218,7 @@ func (c *checker) lease(e ledger.Entry) []problem {
 	switch {
 	case lapsed(e.Lease):
 		p.detail = fmt.Sprintf("the lease ended on %s", time.UnixMilli(e.Lease.Until).UTC().Format(time.RFC3339))
-		p.mend = func(ctx context.Context) error {
+		p.repair = func(ctx context.Context) error {
 			next := e
 			next.Lease = nil
 			_, err := c.ledger.Rewrite(ctx, next, nil)
@@ -267,7 +230,7 @@ func (c *checker) lease(e ledger.Entry) []problem {
 			return nil
 		}
 		p.detail = "the note beside the secret is a lease that has ended"
-		p.mend = func(ctx context.Context) error { return ledger.Lost(l.Note(ctx, string(e.Name), e.Secret(), "")) }
+		p.repair = func(ctx context.Context) error { return ledger.Lost(l.Note(ctx, string(e.Name), e.Secret(), "")) }
 	default:
 		return nil
 	}

@@ -1,4 +1,4 @@
-package tokenstore
+package doctor
 
 import (
 	"bytes"
@@ -9,38 +9,31 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// SameAs reports whether s and store keep their records in one place, such as one
-// mount under two addresses, whatever keys they are opened with. It creates an
-// entry without a token through s, tries to create it through store, and removes
-// what it has created; records are not touched. An entry that is left behind by a
-// process that was killed is removed by a later call, and Check reports it as
-// KindEmpty.
-//
-// The answer is proved by writes, whatever the lag of reads. If store may not
-// create secrets its reads decide, and where they lag the error matches ErrDenied
-// or ErrRefused. A store of another kind is another store; one that embeds a *Store is
-// that Store.
-func (s *Store) SameAs(ctx context.Context, store TokenStore) (bool, error) {
-	embedding, ok := store.(interface{ portable() *Store })
-	if !ok {
-		return false, nil
+// permissions reports what the driver is not allowed to do.
+func (c *checker) permissions(ctx context.Context, inspector driver.Inspector) error {
+	for p, err := range inspector.Probe(ctx) {
+		if err != nil {
+			return err
+		}
+		switch {
+		case p.Err == nil:
+			continue
+		case errors.Is(p.Err, driver.ErrCredentials):
+			return p.Err // of every call, and no permission is missing
+		}
+		f := Finding{
+			Kind: KindPermission, Name: p.Call, Remedy: RemedyManual, Err: p.Err,
+			Detail: "it is refused; it needs " + p.Needs,
+		}
+		if !errors.Is(p.Err, driver.ErrDenied) {
+			f.Detail = "whether it is allowed could not be found out; it needs " + p.Needs
+		}
+		if err := c.emit(f); err != nil {
+			return err
+		}
 	}
-	other := embedding.portable()
-	if s.ledger.Driver == other.ledger.Driver {
-		return true, nil
-	}
-	err := s.begin(ctx)
-	if err == nil {
-		err = other.begin(ctx)
-	}
-	is := false
-	if err == nil {
-		is, err = s.ledger.SameAs(ctx, other.ledger)
-	}
-	return is, s.error("compare with another store", "", err)
+	return nil
 }
-
-func (s *Store) portable() *Store { return s }
 
 // A lapse is what a server did that a driver promises it does not do.
 type lapse struct{ text string }
@@ -60,7 +53,7 @@ func (c *checker) compares(ctx context.Context) error {
 	case errors.As(err, &l):
 		c.o.Repair, c.o.MergeDuplicates, c.o.Purge = false, false, false
 		return c.emit(Finding{Kind: KindNotCompared, Remedy: RemedyManual, Detail: l.text + ": nothing is repaired"})
-	case errors.Is(err, ErrDenied) && c.o.Permissions:
+	case errors.Is(err, driver.ErrDenied) && c.o.Permissions:
 		return nil // that is reported for each call
 	}
 	return c.emit(Finding{

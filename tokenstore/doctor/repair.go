@@ -1,4 +1,4 @@
-package tokenstore
+package doctor
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
@@ -15,7 +16,7 @@ import (
 func (c *checker) examine(ctx context.Context, name string) ([]Finding, error) {
 	x := examination{checker: c, name: name, failed: map[Kind]error{}}
 	err := c.ledger.Retry(ctx, "check", func(*ledger.View) error { return x.attempt(ctx) })
-	if errors.Is(err, ErrConflict) && ctx.Err() == nil {
+	if errors.Is(err, driver.ErrConflict) && ctx.Err() == nil {
 		// Other writers were faster, each time.
 		for i := range x.findings {
 			if f := &x.findings[i]; f.Err == nil && !f.Repaired && c.o.Wants(f.Remedy) {
@@ -33,14 +34,10 @@ type examination struct {
 	name     string
 	findings []Finding // of each kind one
 	failed   map[Kind]error
-	mended   int
+	repaired int
 }
 
-// mostMends is more than one entry can need: each record that moves to it takes
-// two.
-const mostMends = ledger.MostRepairs
-
-// attempt diagnoses and mends until another writer comes first.
+// attempt diagnoses and repairs until another writer comes first.
 func (x *examination) attempt(ctx context.Context) error {
 	for {
 		problems, id, err := x.look(ctx)
@@ -49,16 +46,16 @@ func (x *examination) attempt(ctx context.Context) error {
 		}
 		x.record(problems, id)
 		next := slices.IndexFunc(problems, func(p problem) bool {
-			return p.mend != nil && x.o.Wants(p.remedy) && x.failed[p.kind] == nil
+			return p.repair != nil && x.o.Wants(p.remedy) && x.failed[p.kind] == nil
 		})
 		if next < 0 {
 			return nil
 		}
-		if x.mended >= mostMends {
-			return fmt.Errorf("%w: it was mended %d times", ErrConflict, x.mended)
+		if x.repaired >= ledger.MostRepairs {
+			return fmt.Errorf("%w: it was repaired %d times", driver.ErrConflict, x.repaired)
 		}
 		p := problems[next]
-		err = p.mend(ctx)
+		err = p.repair(ctx)
 		switch {
 		case ledger.Retryable(err):
 			return err
@@ -67,7 +64,7 @@ func (x *examination) attempt(ctx context.Context) error {
 		case err != nil:
 			x.failed[p.kind] = err
 		default:
-			x.mended++
+			x.repaired++
 		}
 	}
 }
@@ -77,7 +74,7 @@ func (x *examination) look(ctx context.Context) (problems []problem, id string, 
 	r := x.ledger.View(true)
 	e, err := r.Read(ctx, ledger.Name(x.name))
 	switch {
-	case errors.Is(err, ErrNotFound):
+	case errors.Is(err, driver.ErrNotFound):
 		return nil, "", nil
 	case x.passes(ctx, x.name, err):
 		return []problem{{kind: KindUnreadable, remedy: RemedyManual, detail: whyUnreadable(err)}}, "", nil
@@ -101,8 +98,8 @@ func (x *examination) record(problems []problem, id string) {
 		f := &x.findings[i]
 		f.Remedy, f.Action, f.Err, f.Repaired = p.remedy, p.action, x.failed[p.kind], false
 	}
-	if x.mended == 0 {
-		// What is gone without this check's doing was passing.
+	if x.repaired == 0 {
+		// What another process has changed meanwhile was an intermediate state.
 		x.findings = slices.DeleteFunc(x.findings, func(f Finding) bool { return !still[f.Kind] })
 	}
 	for i := range x.findings {

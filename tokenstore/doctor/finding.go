@@ -1,4 +1,4 @@
-package tokenstore
+package doctor
 
 import (
 	"maps"
@@ -22,17 +22,17 @@ type Finding struct {
 	// Detail says in one line what exactly was found.
 	Detail string
 
-	// Remedy is what it takes to mend it, Action what was or would be done. Action
+	// Remedy is what it takes to repair it, Action what was or would be done. Action
 	// is empty if nothing can be done by Check.
 	Remedy Remedy
 	Action string
 
-	// Repaired says that it was mended, and Err why that failed.
+	// Repaired says that it was repaired, and Err why that failed.
 	Repaired bool
 	Err      error
 }
 
-// A Remedy is what it takes to mend a fault.
+// A Remedy is what it takes to repair a fault.
 type Remedy string
 
 // The remedies.

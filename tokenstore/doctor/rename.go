@@ -1,4 +1,4 @@
-package tokenstore
+package doctor
 
 import (
 	"context"
@@ -33,12 +33,12 @@ func (k *rekeyer) rename(ctx context.Context, e ledger.Entry) error {
 	r.Remember(e)
 	rec, err := r.Record(ctx, e)
 	switch {
-	case errors.Is(err, ErrNotFound) && len(e.Joining) == 0:
+	case errors.Is(err, driver.ErrNotFound) && len(e.Joining) == 0:
 		return k.ledger.Delete(ctx, e) // it was made for a record that was deleted
-	case err != nil && !errors.Is(err, ErrNotFound):
+	case err != nil && !errors.Is(err, driver.ErrNotFound):
 		return err
 	}
-	if len(rec.Joining) > 0 || errors.Is(err, ErrNotFound) {
+	if len(rec.Joining) > 0 || errors.Is(err, driver.ErrNotFound) {
 		return k.joined(ctx, r, e)
 	}
 	w := k.ledger.Writer()
@@ -63,10 +63,10 @@ func (k *rekeyer) joined(ctx context.Context, r *ledger.View, e ledger.Entry) er
 		return err
 	}
 	for _, p := range problems {
-		if p.mend == nil {
-			return fmt.Errorf("%w: %q: %s", ErrCorrupt, e.Name, p.detail)
+		if p.repair == nil {
+			return fmt.Errorf("%w: %q: %s", driver.ErrCorrupt, e.Name, p.detail)
 		}
-		return p.mend(ctx)
+		return p.repair(ctx)
 	}
 	return k.ledger.Writer().TakeOver(ctx, e.Ref())
 }
@@ -81,9 +81,9 @@ func (k *rekeyer) claim(ctx context.Context, rec *ledger.Entry) error {
 	}
 	now := k.ledger.Now()
 	if held := rec.Noted(); held != nil && held.ID != k.lease && now.Before(time.UnixMilli(held.Until)) {
-		return fmt.Errorf("%w: %q is being refreshed", ErrConflict, rec.Name)
+		return fmt.Errorf("%w: %q is being refreshed", driver.ErrConflict, rec.Name)
 	}
-	mine := ledger.Note(codec.Lease{ID: k.lease, Until: now.Add(k.Store.o.LeaseTTL).UnixMilli()})
+	mine := ledger.Note(codec.Lease{ID: k.lease, Until: now.Add(k.leaseTTL).UnixMilli()})
 	if err := l.Note(ctx, string(rec.Name), rec.Secret(), mine); err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (k *rekeyer) alias(ctx context.Context, listed ledger.Entry) (rewritten boo
 	err = k.ledger.Retry(ctx, "rekey", func(*ledger.View) error {
 		r := k.ledger.View(true)
 		e, err := r.Read(ctx, listed.Name)
-		if errors.Is(err, ErrNotFound) || err == nil && e.Alias == nil {
+		if errors.Is(err, driver.ErrNotFound) || err == nil && e.Alias == nil {
 			return nil
 		}
 		if err != nil {
@@ -116,7 +116,7 @@ func (k *rekeyer) alias(ctx context.Context, listed ledger.Entry) (rewritten boo
 		}
 		rec, err := r.Resolve(ctx, e)
 		switch {
-		case errors.Is(err, ErrNotFound):
+		case errors.Is(err, driver.ErrNotFound):
 			return nil // doctor removes it
 		case err != nil:
 			return err

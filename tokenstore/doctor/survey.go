@@ -1,0 +1,136 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
+)
+
+// inspect reports and repairs the faults that the driver alone can see, and notes the
+// labels that really are there.
+func (c *checker) inspect(ctx context.Context, inspector driver.Inspector) error {
+	for i, err := range inspector.Inspect(ctx) {
+		err = ledger.OfListed(ctx, i.Name, err)
+		switch u := ledger.OnlyUnreadable(err); {
+		case u != nil:
+			err = c.cannotRead(u)
+		case err == nil && i.Name != ledger.ProbeName: // the next check uses the probe
+			err = c.inspected(ctx, i)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *checker) inspected(ctx context.Context, i driver.Inspection) error {
+	c.beside[i.Name], c.abandoned[i.Name] = i.Labels, i.Abandoned
+	for _, fault := range i.Faults {
+		f := Finding{Kind: Kind(fault.Kind), Name: i.Name, Detail: fault.Detail, Remedy: remedyOf(fault), Action: fault.Action}
+		if c.o.Wants(f.Remedy) {
+			f.Err = fault.Mend(ctx)
+			f.Repaired = f.Err == nil
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
+		if err := c.emit(f); err != nil {
+			return err
+		}
+		if fault.Kind == driver.FaultEmpty {
+			c.unread[i.Name] = driver.ErrCorrupt // it cannot be read, and the finding says why
+		}
+	}
+	return nil
+}
+
+func remedyOf(f driver.Fault) Remedy {
+	switch {
+	case f.Mend == nil:
+		return RemedyManual
+	case f.Exclusive:
+		return RemedyPurge
+	}
+	return RemedyRepair
+}
+
+// survey reads everything once, and notes what has to be read again.
+func (c *checker) survey(ctx context.Context) error {
+	for e, err := range c.ledger.AllEntries(ctx) {
+		switch u := ledger.OnlyUnreadable(err); {
+		case u != nil:
+			if err := c.cannotRead(u); err != nil {
+				return err
+			}
+		case err != nil:
+			return err
+		default:
+			c.note(e)
+		}
+		c.progress()
+	}
+	return nil
+}
+
+// cannotRead reports, once, that a secret cannot be read.
+func (c *checker) cannotRead(u *ledger.UnreadableError) error {
+	// What is found by its labels is not known: none of them is left over.
+	delete(c.beside, u.Name)
+	if c.unread[u.Name] != nil {
+		return nil
+	}
+	c.unread[u.Name] = u
+	return c.emit(Finding{Kind: KindUnreadable, Name: u.Name, Remedy: RemedyManual, Err: u, Detail: whyUnreadable(u)})
+}
+
+func whyUnreadable(err error) string {
+	var u *ledger.UnreadableError
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	if errors.Is(err, driver.ErrCorrupt) {
+		return "it is there and is not a record that the codec and keys of this store can read"
+	}
+	return fmt.Sprintf("it is there and cannot be read: %v", err)
+}
+
+// passes reports whether err, of a read of the named secret, concerns this secret
+// alone, so that the check goes on with the others.
+func (c *checker) passes(ctx context.Context, name string, err error) bool {
+	return err != nil && ctx.Err() == nil && (ledger.OfOne(err) || c.unread[name] != nil)
+}
+
+// goOn reports err, of a read of the named secret, if it concerns this secret
+// alone, and returns it otherwise.
+func (c *checker) goOn(ctx context.Context, name string, err error) error {
+	if c.passes(ctx, name, err) {
+		return c.cannotRead(ledger.Unreadable(ledger.Name(name), err))
+	}
+	return err
+}
+
+// note remembers what a listed entry has to do with others.
+func (c *checker) note(e ledger.Entry) {
+	at := sighting{born: e.Born, target: e.Target(), alias: e.Alias != nil, labels: e.Secret().Labels}
+	if at.target == nil {
+		at.keys = c.identities(e.Token, e.ID)
+		at.terms = c.ledger.Namer().Terms(e.Record)
+		switch {
+		case e.Name == ledger.ProbeName: // it tells nothing of the keys
+		case c.misnamed(e) == "":
+			c.names.fits++
+			l := c.ledger.CompareLabels(c.ledger.Namer(), e.Record)
+			c.labels.fits += l.Fitting
+			c.labels.misfits += len(l.Unknown) + len(l.Unkeyed)
+		default:
+			c.names.misfits++
+			at.misnamed = true
+		}
+		at.suspect = len(c.local(e)) > 0 || len(e.Joining) > 0 || len(c.lacks(e)) > 0
+	}
+	c.seen[string(e.Name)] = at
+}
