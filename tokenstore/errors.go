@@ -158,10 +158,9 @@ func NewError(op, store, id string, err error) error {
 // out; All, Check and Rekey report them one by one.
 type UnreadableError = ledger.UnreadableError
 
-// A RefreshError is an authorization server's refusal of a refresh, as mint may
-// return it to Refresh. It is kept in the record, for whoever waits for the same
-// refresh and for callers that come soon after, and therefore holds codes, never
-// text.
+// A RefreshError is an authorization server's refusal of a refresh, which mint may
+// return to Refresh. Stores keep it in the record, for callers that wait for the same
+// refresh and for later ones. It therefore holds codes, never text.
 type RefreshError struct {
 	// Code is the server's error code, such as "invalid_grant".
 	Code string

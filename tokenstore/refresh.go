@@ -12,40 +12,41 @@ import (
 
 // Refresh implements Refresher.
 //
-// The right to call mint is a lease, won by compare-and-swap: in the record, or
-// in a note beside it if the driver is a driver.Leaser. Of the goroutines of this
-// Store that ask for the same record one takes part, and the others wait for it;
-// each with its own context. Those of other processes read the record every half
+// The right to call mint is a lease, which a process wins by compare-and-swap: in the
+// record, or in a note beside the record if the driver is a driver.Leaser. Of the
+// goroutines of a Store that refresh the same record one takes part. The others wait
+// for it, each with its own context. Other processes read the record every half
 // second at most.
 //
-// A process that dies with the lease holds the others up until they have watched
-// it for as long as it lasts, which is LeaseTTL at most. A Store remembers what it
-// has watched from one call to the next, and a caller whose deadline comes first
-// leaves word in the record, so that calls of three seconds see the end of it too.
+// A process that dies with a lease holds others up until they have watched the lease
+// for as long as it lasts, which is LeaseTTL at most. A Store remembers from one call
+// to the next how long it has watched a lease. A caller whose deadline comes first
+// leaves word of that in the record: calls of three seconds see the end of a lease too.
 //
 // The context of mint ends a sixth of LeaseTTL, at most five seconds, before the
-// lease does. A caller with a deadline takes a lease that ends with the deadline,
-// and the context of its mint ends a sixth of what is left, at most one second,
-// before that. In the last half second before its deadline, or the last third of its
-// time if that is less, Refresh does not call mint: a request that is broken off may
+// lease. A caller with a deadline takes a lease that ends with the deadline. The
+// context of its mint ends a sixth of the time that is left, at most one second,
+// before that. In the last half second before the deadline, or the last third of the
+// caller's time if that is less, Refresh does not call mint: an abandoned request may
 // lose a refresh token.
 //
-// A process that is frozen for longer, just after mint has looked at its
-// context, may call the authorization server when another one has already done
-// so: no store can rule that out.
+// A process that is frozen for longer than that, just after mint has looked at its
+// context, may call the authorization server when another process already has: no
+// store can rule that out.
 //
-// Where the service limits the writes of a day (driver.Properties.DailyWrites) a
-// refresh takes two of them, one for the lease and one for the token. If the record
-// has no room for both, Refresh fails with an error matching ErrUnavailable before
-// mint is called. Once mint has returned a token, Refresh tries to store it whatever
-// is left.
+// Where the service limits the writes of a day (driver.Properties.DailyWrites), a
+// refresh takes two of them: one for the lease and one for the token. If the record
+// has no room for both, Refresh fails with an error matching ErrUnavailable before it
+// calls mint. After mint has returned a token, Refresh tries to store it however many
+// writes are left.
 //
-// A *RefreshError that mint returns is kept and given to all who ask until it is
-// worth trying again: a permanent one until the refresh token, grant token or
-// client secret changes, and a temporary one for RetryAfter. If RetryAfter is 0 that
-// is a second, and twice as long each time it happens again, up to half an hour.
-// Refusals of the client itself (codes that begin with "invalid_client", "unauthorized_client",
-// "invalid_redirect_uri") are not kept, nor is any other error.
+// If mint returns a *RefreshError, Refresh stores it and returns it to other callers
+// until another attempt may succeed. A permanent one counts until the refresh token,
+// grant token or client secret changes, a temporary one for RetryAfter. A RetryAfter of
+// 0 stands for one second, and for twice as long after each further refusal, up to half
+// an hour. Refresh stores no other error, and no refusal of the client itself: see
+// RefreshError.Client, and codes that begin with "invalid_client",
+// "unauthorized_client" or "invalid_redirect_uri".
 func (s *Store) Refresh(ctx context.Context, id string, stale Secret, mint func(context.Context, Token) (Token, error)) (Token, error) {
 	f, err := s.refresh(ctx, id, stale, refreshing.MintOf(mint, FromFields, Token.Fields))
 	return FromFields(f), s.error("refresh", id, err)

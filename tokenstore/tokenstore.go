@@ -49,9 +49,9 @@ type Refresher interface {
 	//
 	// If the record has one that has not expired, it is returned and nothing is
 	// called. Otherwise mint is called with the record, by one caller at a time;
-	// the others wait and get its result. What mint returns is merged into the
-	// record as SaveToken does. mint may return a *RefreshError; it is given to
-	// whoever waits, and kept for those who come after.
+	// the others wait and get its result. Refresh merges the token that mint
+	// returns into the record like SaveToken: empty fields keep their stored
+	// values. Waiters and later callers get a *RefreshError of mint too.
 	//
 	// If the new token could not be stored it is returned together with an error
 	// matching ErrNotPersisted.

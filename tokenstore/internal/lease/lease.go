@@ -115,7 +115,10 @@ func (r *record) Take(ctx context.Context) (refreshing.Right, error) {
 		return nil, r.watch(ctx, *other)
 	}
 	if err := r.roomForRefresh(r.entry.Record); err != nil {
-		return nil, refreshing.IfCurrent{Err: err}
+		if !r.view.Current() {
+			err = refreshing.ErrStale
+		}
+		return nil, err
 	}
 	if r.late(ctx) {
 		return nil, r.Ledger.Wait(ctx, pollInterval)
@@ -141,7 +144,7 @@ func (r *record) take(ctx context.Context) (refreshing.Right, error) {
 	case errors.Is(err, errNoted):
 		return nil, nil
 	case ledger.Retryable(err):
-		return nil, refreshing.Again{Err: err}
+		return nil, refreshing.ErrLost
 	case err != nil:
 		return nil, err
 	}

@@ -46,27 +46,16 @@ type MintError struct{ Err error }
 // Error returns the text of Err.
 func (e MintError) Error() string { return e.Err.Error() }
 
-// Unwrap returns Err.
-func (e MintError) Unwrap() error { return e.Err }
+// Errors of an attempt that is not the last.
+var (
+	// ErrStale means that only the newest state of the record can refuse the refresh.
+	ErrStale = errors.New("the state of the record may be out of date")
 
-// Again is the error of an attempt that another process was faster than. The refresh
-// begins again, with the newest state of the record.
-type Again struct{ Err error }
+	// ErrLost means that another process was faster.
+	ErrLost = errors.New("another process has changed the record")
 
-// Error returns the text of Err.
-func (e Again) Error() string { return e.Err.Error() }
-
-// Unwrap returns Err.
-func (e Again) Unwrap() error { return e.Err }
-
-// IfCurrent is an error that stands only if the record was read in its newest state.
-type IfCurrent struct{ Err error }
-
-// Error returns the text of Err.
-func (e IfCurrent) Error() string { return e.Err.Error() }
-
-// Unwrap returns Err.
-func (e IfCurrent) Unwrap() error { return e.Err }
+	errHeld = errors.New("another process has the right to mint")
+)
 
 // A State is a record as it was read.
 type State struct {
@@ -89,7 +78,8 @@ type Record interface {
 	Read(ctx context.Context, newest bool) (State, error)
 
 	// Take takes the right to mint for the record that Read returned last. If another
-	// process has the right, Take waits for a moment and returns nil.
+	// process has the right, Take waits for a moment and returns nil. After ErrLost and
+	// ErrStale the refresh goes on with the newest state of the record.
 	Take(ctx context.Context) (Right, error)
 }
 
@@ -158,12 +148,6 @@ type call struct {
 	mint   Mint
 }
 
-// Outcomes of an attempt that is not the last.
-var (
-	errStale = errors.New("the newest state of the record decides")
-	errHeld  = errors.New("another process has the right to mint")
-)
-
 // run returns the record once it has a fresh token, from whichever process.
 func (c *call) run(ctx context.Context) (codec.Fields, error) {
 	pauses := backoff.Sequence{Pause: 32 * time.Millisecond, Longest: time.Second}
@@ -174,13 +158,12 @@ func (c *call) run(ctx context.Context) (codec.Fields, error) {
 			return now.Fields, err
 		}
 		f, err := c.attempt(ctx, now)
-		var again Again
 		switch {
-		case errors.Is(err, errStale):
-			newest = true
 		case errors.Is(err, errHeld):
 			newest, lost = false, 0
-		case errors.As(err, &again):
+		case errors.Is(err, ErrStale):
+			newest = true
+		case errors.Is(err, ErrLost):
 			newest = true
 			if lost++; lost == c.Attempts {
 				break
@@ -199,23 +182,18 @@ func (c *call) fresh(f codec.Fields) bool { return rules.Fresh(f, c.stale, c.Now
 
 // attempt takes the right to mint for the record that was read, and uses it.
 func (c *call) attempt(ctx context.Context, now State) (codec.Fields, error) {
-	var right Right
-	_, err := c.refused(ctx, now)
-	if err != nil {
-		err = IfCurrent{err}
-	} else {
-		right, err = c.record.Take(ctx)
-	}
-	var doubtful IfCurrent
-	switch {
-	case errors.As(err, &doubtful) && now.Stale:
-		return codec.Fields{}, errStale
-	case errors.As(err, &doubtful):
-		return codec.Fields{}, doubtful.Err
-	case err != nil:
+	if _, err := c.refused(ctx, now); err != nil {
+		if now.Stale {
+			err = ErrStale
+		}
 		return codec.Fields{}, err
-	case right == nil:
-		return codec.Fields{}, errHeld
+	}
+	right, err := c.record.Take(ctx)
+	if err == nil && right == nil {
+		err = errHeld
+	}
+	if err != nil {
+		return codec.Fields{}, err
 	}
 	return c.use(ctx, right)
 }
@@ -236,7 +214,7 @@ func (c *call) use(ctx context.Context, right Right) (codec.Fields, error) {
 	}
 	left := right.Begin()
 	if left <= 0 {
-		return codec.Fields{}, Again{fmt.Errorf("%w: the lease has lapsed", driver.ErrConflict)}
+		return codec.Fields{}, ErrLost // taking the right took longer than the right lasts
 	}
 	minted, err := c.ask(ctx, now.Fields, left)
 	if err != nil {
@@ -308,8 +286,6 @@ func (c *call) soften(f *codec.Failure) refusal.Answer {
 	return refusal.Answer{Code: f.Code, RetryAfter: time.UnixMilli(f.Retry).Sub(now)}
 }
 
-var errReplaced = errors.New("the credentials were replaced meanwhile")
-
 // commit stores what mint returned for the record used.
 func (c *call) commit(ctx context.Context, right Right, used, minted codec.Fields) (codec.Fields, error) {
 	usable := rules.PlanRefresh(used, used, minted, c.stale, c.Now()).Fields
@@ -322,7 +298,7 @@ func (c *call) commit(ctx context.Context, right Right, used, minted codec.Field
 		})
 		switch {
 		case err == nil && plan.Again:
-			return codec.Fields{}, Again{errReplaced}
+			return codec.Fields{}, ErrLost // the credentials were replaced meanwhile
 		case err == nil:
 			return stored, nil
 		case errors.Is(err, driver.ErrNotFound):
