@@ -152,26 +152,38 @@ func state(ctx context.Context, s *tokenstore.Store) (map[string]string, error) 
 			users[key] = true
 		}
 		found[t.ID] = text(t)
-		for _, like := range []tokenstore.Token{
-			{ID: t.ID},
-			{UserName: t.UserName, ClientID: t.ClientID},
-			{ClientID: t.ClientID, RefreshToken: t.RefreshToken},
-			{ClientID: t.ClientID, GrantToken: t.GrantToken},
-			{AccessToken: t.AccessToken},
-		} {
-			if key := tokenstore.KeyOf(like); key == tokenstore.KeyNone {
-				continue
-			}
-			got, err := s.FindToken(ctx, like)
-			if err != nil {
-				return nil, fmt.Errorf("%s is not found by key %d: %w", t.ID, tokenstore.KeyOf(like), err)
-			}
-			if text(got) != text(t) {
-				return nil, fmt.Errorf("key %d of %s finds %s", tokenstore.KeyOf(like), t.ID, got.ID)
-			}
+		if err := foundBy(ctx, s, t); err != nil {
+			return nil, err
 		}
 	}
 	return found, nil
+}
+
+// foundBy checks that a record is found by everything that it has.
+func foundBy(ctx context.Context, s *tokenstore.Store, t tokenstore.Token) error {
+	for _, key := range []struct {
+		name string
+		like tokenstore.Token
+		has  bool
+	}{
+		{"ID", tokenstore.Token{ID: t.ID}, true},
+		{"user", tokenstore.Token{UserName: t.UserName, ClientID: t.ClientID}, t.UserName != ""},
+		{"refresh token", tokenstore.Token{ClientID: t.ClientID, RefreshToken: t.RefreshToken}, t.RefreshToken != ""},
+		{"code", tokenstore.Token{ClientID: t.ClientID, GrantToken: t.GrantToken}, t.GrantToken != ""},
+		{"access token", tokenstore.Token{AccessToken: t.AccessToken}, t.AccessToken != ""},
+	} {
+		if !key.has {
+			continue
+		}
+		got, err := s.FindToken(ctx, key.like)
+		if err != nil {
+			return fmt.Errorf("%s is not found by its %s: %w", t.ID, key.name, err)
+		}
+		if text(got) != text(t) {
+			return fmt.Errorf("the %s of %s finds %s", key.name, t.ID, got.ID)
+		}
+	}
+	return nil
 }
 
 func text(t tokenstore.Token) string {
