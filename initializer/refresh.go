@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	pause       = time.Second      // before what failed while a token still works is tried again
+	pause       = time.Second      // before another attempt while a token still works
 	grace       = 5 * time.Second  // for a request whose caller has gone
 	rejectPause = time.Minute      // in which one token is replaced because the API rejects it
-	saveTime    = 30 * time.Second // for storing what only this process has
+	saveTime    = 30 * time.Second // for storing a token that only this process has
 )
 
 // renew returns a session with an access token other than stale, or with stale if
@@ -82,7 +82,7 @@ func (c *Client) next(ctx context.Context, s *session, rejected bool) (*session,
 	return next, err
 }
 
-// advance is refresh, but keeps s if that fails and s can still be used.
+// advance is like refresh, but returns s if that fails and s can still be used.
 func (c *Client) advance(ctx context.Context, s *session) (next *session, minted bool, err error) {
 	next, minted, err = c.refresh(ctx, s)
 	now := c.conf.Now()
@@ -109,9 +109,9 @@ func (s *session) retryAt(t time.Time) *session {
 	return &next
 }
 
-// refresh has the store replace the token of s. minted says whether this process
-// asked the authorization server. The error matches tokenstore.ErrNotPersisted if
-// it is not nil and there is a session.
+// refresh has the store replace the token of s. minted reports whether this process
+// asked the authorization server. If refresh returns a session and an error, the error
+// matches tokenstore.ErrNotPersisted.
 func (c *Client) refresh(ctx context.Context, s *session) (next *session, minted bool, err error) {
 	if err := c.refused.counts(s.token, c.conf.Now()); err != nil {
 		return nil, false, err
@@ -120,7 +120,7 @@ func (c *Client) refresh(ctx context.Context, s *session) (next *session, minted
 	defer func() { c.keep(s.token, err) }()
 	t, err := c.refresher.Refresh(ctx, s.token.ID, s.token.AccessToken, m.mint)
 	if lost(err) {
-		// Some stores forget the ID of a record that was merged into its user's.
+		// Some stores forget the ID of a record that was merged into that of its user.
 		if found, again := c.again(ctx, s.token); again == nil && found.ID != s.token.ID {
 			t, err = c.refresher.Refresh(ctx, found.ID, s.token.AccessToken, m.mint)
 		}
@@ -139,7 +139,7 @@ func (c *Client) refresh(ctx context.Context, s *session) (next *session, minted
 		}
 	}
 	if now := c.conf.Now(); !next.due.IsZero() && !now.Before(next.due) {
-		// It lives no longer than EarlyExpiry.
+		// The token lives no longer than EarlyExpiry.
 		next.due = now.Add(t.ExpiresAt.Sub(now) / 2)
 	}
 	if m.minted {
@@ -148,7 +148,7 @@ func (c *Client) refresh(ctx context.Context, s *session) (next *session, minted
 	return next, m.minted, err
 }
 
-// keep remembers what a refresh has come to, if the client was refused.
+// keep remembers the result of a refresh if the client was refused.
 func (c *Client) keep(used tokenstore.Token, err error) {
 	if refused, ok := errors.AsType[*tokenstore.RefreshError](err); ok && !refused.Client {
 		err = nil // the store keeps it
@@ -156,12 +156,12 @@ func (c *Client) keep(used tokenstore.Token, err error) {
 	c.refused.keep(err, used, c.conf.Now())
 }
 
-// lost reports whether an error means that there is no record.
+// lost reports whether an error means that the record does not exist.
 func lost(err error) bool {
 	return errors.Is(err, tokenstore.ErrNotFound) && !errors.Is(err, tokenstore.ErrNotPersisted)
 }
 
-// again looks for a record under what is known of it besides its ID.
+// again looks for a record by its other fields than the ID.
 func (c *Client) again(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 	if t.ClientID == "" || t.GrantToken == "" && t.RefreshToken == "" {
 		return c.conf.Store.FindToken(ctx, tokenstore.Token{UserName: t.UserName, ClientID: t.ClientID})
@@ -172,14 +172,14 @@ func (c *Client) again(ctx context.Context, t tokenstore.Token) (tokenstore.Toke
 // A minter is the part of one refresh that talks to the authorization server.
 type minter struct {
 	*Client
-	unsaved *session // it may have a refresh token that the store does not have
+	unsaved *session // may have a refresh token that the store does not have
 	minted  bool
 	used    tokenstore.Token
-	failed  error // though there is something to store
+	failed  error // of a refresh that still has a refresh token to store
 }
 
-// mint asks for an access token for a record: with its refresh token or, if it
-// has never had one, its one-time code.
+// mint asks for an access token for a record: with its refresh token or, if the
+// record has never had one, its one-time code.
 func (m *minter) mint(ctx context.Context, record tokenstore.Token) (tokenstore.Token, error) {
 	m.minted, m.used = true, record
 	t := m.configured(record)
@@ -208,10 +208,10 @@ func (m *minter) mint(ctx context.Context, record tokenstore.Token) (tokenstore.
 	return got, nil
 }
 
-// rescue makes something of an answer that has a new refresh token, and no access
-// token that can be used: the refresh token may be the only one that is good. It
-// is used once; if that brings no access token either, the new refresh token is
-// stored beside the access token that the record has, and the refresh has failed.
+// rescue handles an answer with a new refresh token and without a usable access
+// token: the refresh token may be the only one that is valid. rescue uses it once. If
+// that brings no access token either, the new refresh token is stored beside the
+// access token of the record, and the refresh has failed.
 func (m *minter) rescue(ctx context.Context, t tokenstore.Token, refresh tokenstore.Secret) (tokenstore.Token, error) {
 	t.RefreshToken = refresh
 	got, err := m.server.refresh(ctx, t)
@@ -223,8 +223,8 @@ func (m *minter) rescue(ctx context.Context, t tokenstore.Token, refresh tokenst
 	return got, err
 }
 
-// configured returns a record with what the configuration has for its client: the
-// secret may have been replaced there.
+// configured returns a record with the client's fields of the configuration, where the
+// secret may have been replaced.
 func (c *Client) configured(t tokenstore.Token) tokenstore.Token {
 	like := c.conf.Token
 	if like.ClientID == "" || like.ClientID != t.ClientID {
@@ -238,9 +238,8 @@ func (c *Client) configured(t tokenstore.Token) tokenstore.Token {
 	return t
 }
 
-// outlast returns a context for a request that may not be broken off lightly: its
-// answer may be the only copy of a refresh token. It ends at the deadline of ctx,
-// but only a while after ctx was canceled.
+// outlast returns a context for a request whose answer may be the only copy of a
+// refresh token. It ends at the deadline of ctx, but only grace after ctx was canceled.
 func outlast(ctx context.Context) (context.Context, context.CancelFunc) {
 	long, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	until := func() {}
@@ -252,7 +251,7 @@ func outlast(ctx context.Context) (context.Context, context.CancelFunc) {
 	late.Stop()
 	stop := context.AfterFunc(ctx, func() {
 		if ends && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return // long ends by itself, and says why
+			return // long has the same deadline, and the right error
 		}
 		late.Reset(grace)
 	})
@@ -264,8 +263,8 @@ func outlast(ctx context.Context) (context.Context, context.CancelFunc) {
 	}
 }
 
-// repair stores a token that could not be stored before, unless the store has
-// come by a better one.
+// repair stores a token that could not be stored before, unless the store has a better
+// one by now.
 func (c *Client) repair(ctx context.Context, s *session) (*session, error) {
 	used := s.unsaved.used
 	record, err := c.conf.Store.FindTokenByID(ctx, s.token.ID)
@@ -297,8 +296,8 @@ func (c *Client) repair(ctx context.Context, s *session) (*session, error) {
 	return c.named(ctx, c.newSession(saved)), nil
 }
 
-// alone makes a Refresher of a store that is none. Nothing keeps two Clients from
-// refreshing at the same time.
+// alone makes a Refresher of a store that is not one. Two Clients may refresh at the
+// same time.
 type alone struct {
 	tokenstore.TokenStore
 	now     func() time.Time
