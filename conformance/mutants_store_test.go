@@ -191,24 +191,24 @@ var findMutants = []mutant[Store]{
 		func(like token) bool { return like.UserName == "" && like.ID == "" && like.AccessToken != "" },
 		func(like token, r *row) bool { return r.AccessToken == like.AccessToken })})},
 	{"does not compare the client", "Zoho FileStore row 3", "TS-06", oddly(odd{find: instead(
-		func(like token) bool { return tokenstore.KeyOf(like) == tokenstore.KeyGrant },
+		func(like token) bool { return rowOf(like) == rowGrant },
 		func(like token, r *row) bool {
 			return like.RefreshToken != "" && r.RefreshToken == like.RefreshToken || like.GrantToken != "" && r.GrantToken == like.GrantToken
 		})})},
 	{"does not try the refresh token if there is a grant token", "Zoho DBStore", "TS-06", oddly(odd{find: func(p *plain, ctx context.Context, like token) (token, error) {
-		if tokenstore.KeyOf(like) == tokenstore.KeyGrant && like.GrantToken != "" {
+		if rowOf(like) == rowGrant && like.GrantToken != "" {
 			like.RefreshToken = ""
 		}
 		return p.FindToken(ctx, like)
 	}})},
 	{"asks for the client secret", "Zoho row 3", "TS-06", oddly(odd{find: func(p *plain, ctx context.Context, like token) (token, error) {
-		if tokenstore.KeyOf(like) == tokenstore.KeyGrant && like.ClientSecret == "" {
+		if rowOf(like) == rowGrant && like.ClientSecret == "" {
 			return token{}, wrap("find", "", tokenstore.ErrInvalidToken)
 		}
 		return p.FindToken(ctx, like)
 	}})},
 	{"takes the first record, with a user or without", "Zoho FileStore, first row wins", "TS-07", oddly(odd{find: func(p *plain, ctx context.Context, like token) (token, error) {
-		if tokenstore.KeyOf(like) == tokenstore.KeyGrant {
+		if rowOf(like) == rowGrant {
 			if t, ok := p.first(func(r *row) bool {
 				return r.ClientID == like.ClientID && (r.RefreshToken == like.RefreshToken && like.RefreshToken != "" || r.GrantToken == like.GrantToken && like.GrantToken != "")
 			}); ok {
@@ -231,13 +231,13 @@ var findMutants = []mutant[Store]{
 		return got, err
 	}})},
 	{"finds the first row when there is nothing to search for", "Zoho DBStore without a where clause", "TS-09", oddly(odd{find: instead(
-		func(like token) bool { return tokenstore.KeyOf(like) == tokenstore.KeyNone },
+		func(like token) bool { return rowOf(like) == rowNone },
 		func(token, *row) bool { return true })})},
 	{"finds by a refresh token without a client", "Zoho Python DBStore, or before and", "TS-09", oddly(odd{find: instead(
 		func(like token) bool { return like.RefreshToken != "" && like.ClientID == "" },
 		func(like token, r *row) bool { return r.RefreshToken == like.RefreshToken })})},
 	{"saves a refresh token without a client over a user's record", "Zoho Python DBStore, or before and", "TS-09", oddly(odd{save: func(p *plain, ctx context.Context, t token) (token, error) {
-		if tokenstore.KeyOf(t) == tokenstore.KeyNone && t.RefreshToken != "" {
+		if rowOf(t) == rowNone && t.RefreshToken != "" {
 			if r, ok := p.first(func(r *row) bool { return r.RefreshToken == t.RefreshToken }); ok {
 				t.ID = r.ID
 			}
@@ -269,7 +269,7 @@ var findMutants = []mutant[Store]{
 	{"calls what it may not see yet absent, and there is no bound", "", "TS-10", behind(oddly(odd{}), driver.Unbounded)},
 	{"pairs a new access token with the old expiry", "Zoho rule 1", "TS-11", oddly(odd{find: func(p *plain, ctx context.Context, like token) (token, error) {
 		access := like.AccessToken
-		if tokenstore.KeyOf(like) != tokenstore.KeyAccess {
+		if rowOf(like) != rowAccess {
 			like.AccessToken = ""
 		}
 		t, err := p.FindToken(ctx, like)
@@ -452,7 +452,7 @@ var ownerMutants = []mutant[Store]{
 		return numbered(ctx, p, t, func(string) error { return nil })
 	}})},
 	{"makes a second record of a token without a key", "", "TS-09", oddly(odd{save: func(p *plain, ctx context.Context, t token) (token, error) {
-		if tokenstore.KeyOf(t) != tokenstore.KeyNone || t.AccessToken == "" {
+		if rowOf(t) != rowNone || t.AccessToken == "" {
 			return p.SaveToken(ctx, t)
 		}
 		p.mu.Lock()
@@ -921,4 +921,25 @@ func (s *shared) SaveToken(ctx context.Context, t token) (token, error) {
 		t.AccessToken = other.AccessToken
 	}
 	return s.plain.SaveToken(ctx, t)
+}
+
+// The rows of the table of the matching that the mutants go by.
+const (
+	rowOther = iota
+	rowAccess
+	rowGrant
+	rowNone
+)
+
+// rowOf returns the row of the table that applies to like.
+func rowOf(like token) int {
+	switch {
+	case like.ID != "" || like.UserName != "":
+		return rowOther
+	case like.AccessToken != "" && like.ClientID == "" && like.ClientSecret == "":
+		return rowAccess
+	case like.ClientID != "" && (like.GrantToken != "" || like.RefreshToken != ""):
+		return rowGrant
+	}
+	return rowNone
 }

@@ -22,7 +22,7 @@ func keys(record token, earlier ...token) map[string]token {
 		by[fmt.Sprintf("earlier grant token %d", i)] = token{ClientID: record.ClientID, GrantToken: t.GrantToken}
 	}
 	for what, like := range by {
-		if k := tokenstore.KeyOf(like); k == tokenstore.KeyNone {
+		if _, err := tokenstore.Select(like, nil); errors.Is(err, tokenstore.ErrInvalidToken) {
 			delete(by, what)
 		}
 	}

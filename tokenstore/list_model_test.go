@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
@@ -247,7 +248,7 @@ func FuzzIndexes(f *testing.F) {
 					{ID: r.ID}, {UserName: r.UserName, ClientID: r.ClientID}, {UserName: r.UserName}, {AccessToken: r.AccessToken},
 					{ClientID: r.ClientID, RefreshToken: r.RefreshToken}, {ClientID: r.ClientID, GrantToken: r.GrantToken},
 				} {
-					if tokenstore.KeyOf(like) == tokenstore.KeyNone {
+					if rules.KeyOf(like.Fields()) == rules.KeyNone {
 						continue
 					}
 					if got, err := s.FindToken(t.Context(), like); !model.finds(like, got, err) {

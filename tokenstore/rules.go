@@ -39,22 +39,6 @@ func of(records []Candidate) []rules.Candidate {
 	return all
 }
 
-// A Key is the kind of thing that a token is found by: the row of the table in
-// the package documentation that applies to it.
-type Key = rules.Key
-
-// The rows, in the order in which they apply.
-const (
-	KeyID     = rules.KeyID     // row 0: the ID
-	KeyUser   = rules.KeyUser   // row 1: the user, and the client
-	KeyAccess = rules.KeyAccess // row 2: the access token
-	KeyGrant  = rules.KeyGrant  // row 3: the grant or refresh token, and the client
-	KeyNone   = rules.KeyNone   // row 4: nothing
-)
-
-// KeyOf returns the row that applies to like.
-func KeyOf(like Token) Key { return rules.KeyOf(like.Fields()) }
-
 // Validate reports whether a store can take t: all its fields are valid UTF-8
 // without control characters, ID is at most 255 bytes, no Secret is the text
 // that a Secret prints as, and ExpiresAt is zero or lies between the years 1970
@@ -75,11 +59,6 @@ func Select(like Token, records []Candidate) (int, error) {
 // token does not inherit the expiry of the old one. The ID stays, and so do the user
 // and client of a record that has a user.
 func Merge(record, t Token) Token { return FromFields(rules.Merge(record.Fields(), t.Fields())) }
-
-// Absorb returns into with the fields that it lacks taken from the record from,
-// which is about to disappear into it. The tokens of the record that expires later
-// stay together. ID, user and client are those of into where it has them.
-func Absorb(into, from Token) Token { return FromFields(rules.Absorb(into.Fields(), from.Fields())) }
 
 // A Plan is what SaveToken is going to do.
 type Plan struct {
@@ -153,12 +132,4 @@ func (p RefreshPlan) Format(f fmt.State, verb rune) {
 func PlanRefresh(used, now, minted Token, stale Secret, at time.Time) RefreshPlan {
 	p := rules.PlanRefresh(used.Fields(), now.Fields(), minted.Fields(), string(stale), at)
 	return RefreshPlan{Token: FromFields(p.Fields), Changed: p.Changed, Again: p.Again}
-}
-
-// SameRecord reports whether other, which has an ID, user and client, or a token in
-// common with record, can be merged into it: it has no user or the same, and no
-// client or the same. Stores use it to tell what CheckOptions.MergeDuplicates may
-// merge.
-func SameRecord(record, other Token) bool {
-	return rules.SameRecord(record.Fields(), other.Fields())
 }

@@ -60,12 +60,12 @@ const (
 // client, token.
 func precedence(t tokenstore.Token) int {
 	t.ID = ""
-	switch key := tokenstore.KeyOf(t); {
-	case key == tokenstore.KeyUser && t.ClientID == "":
+	switch key := rules.KeyOf(t.Fields()); {
+	case key == rules.KeyUser && t.ClientID == "":
 		return 0
-	case key == tokenstore.KeyUser:
+	case key == rules.KeyUser:
 		return 1
-	case key == tokenstore.KeyGrant:
+	case key == rules.KeyGrant:
 		return 2
 	}
 	return 3

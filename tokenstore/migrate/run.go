@@ -10,6 +10,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/internal/bulk"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
 const (
@@ -108,7 +109,7 @@ func (m *migration) writeEach(ctx context.Context, items []*item, add func(int))
 // writeOne saves one record, unless the target has it by now: a list may lack records
 // that are young, and other programs may write.
 func (m *migration) writeOne(ctx context.Context, it *item) error {
-	if like := lookup(it.token); it.action == create && tokenstore.KeyOf(like) != tokenstore.KeyNone {
+	if like := lookup(it.token); it.action == create && rules.KeyOf(like.Fields()) != rules.KeyNone {
 		has, err := m.to.FindToken(ctx, like)
 		if err == nil {
 			err = m.decide(it, indexOf(has))
@@ -156,10 +157,10 @@ func (m *migration) writeChunks(ctx context.Context, b batcher, items []*item, a
 // lookup returns what the record of t is looked up by, apart from its ID. It has no more
 // than the store compares: FindToken lays what it is given over what it finds.
 func lookup(t tokenstore.Token) tokenstore.Token {
-	switch tokenstore.KeyOf(withoutID(t)) {
-	case tokenstore.KeyUser:
+	switch rules.KeyOf(withoutID(t).Fields()) {
+	case rules.KeyUser:
 		return tokenstore.Token{UserName: t.UserName, ClientID: t.ClientID}
-	case tokenstore.KeyAccess:
+	case rules.KeyAccess:
 		return tokenstore.Token{AccessToken: t.AccessToken}
 	}
 	like := tokenstore.Token{ClientID: t.ClientID, GrantToken: t.GrantToken}
@@ -248,7 +249,7 @@ func (m *migration) verifyOne(ctx context.Context, it *item, deadline time.Time)
 // readBack reads a record. Looked up by its user or tokens the answer is newer than by an
 // ID of the caller's own.
 func (m *migration) readBack(ctx context.Context, want tokenstore.Token) (tokenstore.Token, error) {
-	if like := lookup(want); tokenstore.KeyOf(like) != tokenstore.KeyNone {
+	if like := lookup(want); rules.KeyOf(like.Fields()) != rules.KeyNone {
 		got, err := m.to.FindToken(ctx, like)
 		if err == nil && got.ID == want.ID || bulk.Lasting(err) {
 			return got, err

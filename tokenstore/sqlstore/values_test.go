@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
 // textFields are the fields of a token that are text.
@@ -75,7 +76,7 @@ func storesOrRefuses(t *testing.T, b *backend) {
 			}
 			stored++
 			for _, like := range []tokenstore.Token{{ID: saved.ID}, {UserName: token.UserName}, {ClientID: token.ClientID, RefreshToken: token.RefreshToken}, {AccessToken: token.AccessToken}, {ClientID: token.ClientID, GrantToken: token.GrantToken}} {
-				if tokenstore.KeyOf(like) == tokenstore.KeyNone {
+				if rules.KeyOf(like.Fields()) == rules.KeyNone {
 					continue
 				}
 				got, err := two.FindToken(t.Context(), like)
