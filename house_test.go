@@ -18,7 +18,7 @@ const module = "github.com/tokenkeep/tokenkeep"
 
 var (
 	contract = []string{
-		"codec", "internal/flight", "internal/refusal", "tokenstore", "tokenstore/doctor", "tokenstore/driver", "tokenstore/driverkit",
+		"codec", "internal/members", "internal/stored", "internal/flight", "internal/refusal", "tokenstore", "tokenstore/doctor", "tokenstore/driver", "tokenstore/driverkit",
 		"tokenstore/internal/backoff", "tokenstore/internal/duplicates", "tokenstore/internal/lease", "tokenstore/internal/ledger", "tokenstore/internal/refreshing", "tokenstore/internal/rules",
 	}
 	shared = slices.Concat(contract, []string{"tokenstore/internal/lockfile", "tokenstore/internal/candidates", "tokenstore/internal/rowstore"})
@@ -34,12 +34,12 @@ type rule struct {
 // rules has every package of the module: who imports it gets no more than is
 // said here.
 var rules = map[string]rule{
-	"codec":                          {},
-	"codec/tokenfile":                {ours: []string{"codec"}},
+	"codec":                          {ours: []string{"internal/members"}},
+	"codec/tokenfile":                {ours: []string{"codec", "internal/members"}},
 	"tokenstore/driver":              {},
 	"tokenstore/driverkit":           {ours: []string{"tokenstore/driver"}},
 	"tokenstore":                     {ours: contract},
-	"tokenstore/doctor":              {ours: []string{"codec", "tokenstore/driver", "tokenstore/internal/backoff", "tokenstore/internal/rules", "tokenstore/internal/ledger", "tokenstore/internal/duplicates"}},
+	"tokenstore/doctor":              {ours: []string{"codec", "internal/members", "internal/stored", "tokenstore/driver", "tokenstore/internal/backoff", "tokenstore/internal/rules", "tokenstore/internal/ledger", "tokenstore/internal/duplicates"}},
 	"keys":                           {ours: contract},
 	"tokenstore/memstore":            {ours: contract},
 	"tokenstore/filestore":           {ours: slices.Concat(shared, []string{"codec/tokenfile"})},
@@ -47,13 +47,13 @@ var rules = map[string]rule{
 	"tokenstore/migrate":             {ours: slices.Concat(contract, []string{"tokenstore/internal/candidates", "internal/bulk", "internal/sdkid"})},
 	"tokenstore/internal/backoff":    {},
 	"tokenstore/internal/lockfile":   {ours: shared},
-	"tokenstore/internal/refreshing": {ours: []string{"codec", "tokenstore/driver", "tokenstore/internal/rules", "tokenstore/internal/backoff", "internal/flight", "internal/refusal"}},
-	"tokenstore/internal/candidates": {ours: []string{"codec", "tokenstore/driver", "tokenstore/internal/rules"}},
-	"tokenstore/internal/duplicates": {ours: []string{"codec", "tokenstore/driver", "tokenstore/internal/rules"}},
+	"tokenstore/internal/refreshing": {ours: []string{"codec", "internal/members", "internal/stored", "tokenstore/driver", "tokenstore/internal/rules", "tokenstore/internal/backoff", "internal/flight", "internal/refusal"}},
+	"tokenstore/internal/candidates": {ours: []string{"codec", "internal/members", "tokenstore/driver", "tokenstore/internal/rules"}},
+	"tokenstore/internal/duplicates": {ours: []string{"codec", "internal/members", "tokenstore/driver", "tokenstore/internal/rules"}},
 	"tokenstore/internal/rowstore":   {ours: shared},
-	"tokenstore/internal/lease":      {ours: []string{"codec", "tokenstore/driver", "tokenstore/internal/backoff", "tokenstore/internal/rules", "tokenstore/internal/ledger", "tokenstore/internal/refreshing", "internal/flight", "internal/refusal"}},
-	"tokenstore/internal/ledger":     {ours: []string{"codec", "tokenstore/driver", "tokenstore/internal/backoff", "tokenstore/internal/rules"}},
-	"tokenstore/internal/rules":      {ours: []string{"codec", "tokenstore/driver"}},
+	"tokenstore/internal/lease":      {ours: []string{"codec", "internal/members", "internal/stored", "tokenstore/driver", "tokenstore/internal/backoff", "tokenstore/internal/rules", "tokenstore/internal/ledger", "tokenstore/internal/refreshing", "internal/flight", "internal/refusal"}},
+	"tokenstore/internal/ledger":     {ours: []string{"codec", "internal/members", "internal/stored", "tokenstore/driver", "tokenstore/internal/backoff", "tokenstore/internal/rules"}},
+	"tokenstore/internal/rules":      {ours: []string{"codec", "internal/members", "tokenstore/driver"}},
 	"tokenstore/internal/storetest":  {ours: contract},
 	"conformance":                    {ours: contract},
 	"awssm":                          {ours: contract, theirs: []string{"github.com/aws/"}},
@@ -69,7 +69,9 @@ var rules = map[string]rule{
 	"internal/fakevault":             {ours: []string{"internal/fakeserver"}},
 	"internal/flight":                {},
 	"internal/mariadb":               {},
-	"internal/refusal":               {ours: []string{"codec"}},
+	"internal/members":               {},
+	"internal/stored":                {ours: []string{"codec", "internal/members"}},
+	"internal/refusal":               {ours: []string{"codec", "internal/members", "internal/stored"}},
 	"internal/wholesend":             {},
 	"internal/zohoaccounts":          {ours: []string{"internal/fakeserver"}},
 }

@@ -242,7 +242,6 @@ func keepers(t *testing.T) map[string][]any {
 		"codec.Codec":            {encrypted(t)},
 		"codec.AEAD":             {aead(t)},
 		"codec.EncryptedOptions": {codec.EncryptedOptions{Old: []codec.AEAD{aead(t)}}},
-		"codec.Record":           {codec.Record{Fields: codec.Fields{RefreshToken: canary, AccessToken: canary}}, &codec.Record{Fields: codec.Fields{RefreshToken: canary}}},
 		"codec.Fields":           {codec.Fields{RefreshToken: canary, AccessToken: canary}, &codec.Fields{RefreshToken: canary}},
 		"tokenfile.File":         {*file, file},
 		"initializer.Client":     {client},
@@ -257,7 +256,7 @@ var harmless = []string{
 	"driver.Fault", "driver.Inspection", "driver.Inspector", "driver.Label", "driver.Labeler", "driver.Leaser", "driver.Probed", "driver.Properties", "driver.Version",
 	"migrate.Conflict", "migrate.Failure", "migrate.IDChange", "migrate.Kind", "migrate.Options", "migrate.Problem", "migrate.Progress", "migrate.Reader", "migrate.Report", "migrate.Step", "migrate.StepReport",
 	"filestore.Options", "sqlstore.Dialect", "sqlstore.Options", "gcpsm.Replica",
-	"codec.Dialect", "codec.Failure", "codec.Field", "codec.Label", "codec.Lease", "codec.Redirect", "codec.Ref", "codec.Rotating", "keys.Kind",
+	"codec.Dialect", "codec.Field", "codec.Rotating", "keys.Kind",
 	"initializer.DataCenter", "initializer.Environment", "conformance.Driver", "conformance.Store",
 }
 

@@ -15,8 +15,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
-	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
@@ -289,7 +289,7 @@ func (e *env) everyStateFollows(round, savers int, token func(i int) string) {
 			e.Fatal(err)
 		}
 		_, text, _ := strings.Cut(aws.ToString(out.SecretString), "\n")
-		record, err := codec.JSON.Decode(last, []byte(text))
+		record, err := stored.Decode([]byte(text))
 		if err != nil {
 			e.Fatal(err)
 		}

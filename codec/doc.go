@@ -1,9 +1,10 @@
-// Package codec turns token records into bytes and back.
+// Package codec has the fields of a token as records keep them, and turns the text
+// of records into the bytes that a store keeps.
 //
-// JSON is the plain form. Encrypted wraps another codec in authenticated
-// encryption by a key of the caller's. A record is bound to its name there, so
-// that two encrypted records cannot be exchanged.
+// JSON keeps the text as it is. Encrypted wraps another codec in authenticated
+// encryption by a key of the caller's. It binds a record to its name, so that two
+// encrypted records cannot be exchanged.
 //
-// Applications choose a codec in tokenstore.Options and need nothing else from
-// this package.
+// Applications choose a codec in tokenstore.Options. Package codec/tokenfile reads and
+// writes the token files of the Zoho SDKs.
 package codec

@@ -11,6 +11,8 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+
+	"github.com/tokenkeep/tokenkeep/internal/members"
 )
 
 // AEAD is authenticated encryption with associated data. Tink's tink.AEAD
@@ -19,16 +21,6 @@ import (
 type AEAD interface {
 	Encrypt(plaintext, associatedData []byte) ([]byte, error)
 	Decrypt(ciphertext, associatedData []byte) ([]byte, error)
-}
-
-// A Placed is a Codec whose bytes belong to one store. tokenstore.New asks it for
-// the codec of the store that it makes.
-type Placed interface {
-	Codec
-
-	// At returns the codec for the store at place: driver.Properties.Place, which
-	// is empty if the driver does not say.
-	At(place string) Codec
 }
 
 // EncryptedOptions says what Encrypted reads besides what it writes, and where.
@@ -65,8 +57,8 @@ func (o EncryptedOptions) LogValue() slog.Value { return slog.StringValue(o.Stri
 // MarshalText keeps keys out of what is marshaled.
 func (o EncryptedOptions) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 
-// Encrypted returns a codec that encrypts what inner encodes with key. It is a
-// Placed, a Rotating and a Keyed. opts may be nil.
+// Encrypted returns a codec that encrypts what inner seals with key. It is a Placed
+// and a Rotating. opts may be nil.
 //
 // The name of the secret, the place of the store and the record's incarnation are
 // the associated data. A record that was copied from another name or another store
@@ -118,6 +110,9 @@ func (e *encrypted) At(place string) Codec {
 	return &at
 }
 
+// version is the version of the envelope.
+const version = 1
+
 // envelope is the stored form: still JSON text, so that services that keep text
 // keep it too. Place and Born are authenticated and not secret. A record of the
 // earlier form has neither.
@@ -147,55 +142,79 @@ func sized(parts ...string) []byte {
 	return b
 }
 
-func (e *encrypted) Encode(name string, r Record) ([]byte, error) {
-	plaintext, err := e.inner.Encode(name, r)
+func (e *encrypted) Seal(name, incarnation string, text []byte) ([]byte, error) {
+	text, err := e.inner.Seal(name, incarnation, text)
 	if err != nil || e.writePlain {
-		return plaintext, err
+		return text, err
 	}
-	v := envelope{Version: version, Place: &e.place, Born: r.Born}
-	v.Ciphertext, err = e.keys()[0].Encrypt(plaintext, v.associated(name))
+	v := envelope{Version: version, Place: &e.place, Born: incarnation}
+	v.Ciphertext, err = e.keys()[0].Encrypt(text, v.associated(name))
 	if err != nil {
 		return nil, fmt.Errorf("codec: encrypt: %w", err)
 	}
 	return json.Marshal(v)
 }
 
-func (e *encrypted) Decode(name string, data []byte) (Record, error) {
+func (e *encrypted) Open(name string, data []byte) ([]byte, error) {
 	v, sealed, err := e.open(data)
 	if err != nil {
-		return Record{}, err
+		return nil, err
 	}
 	if !sealed {
 		if !e.readPlain {
-			return Record{}, fmt.Errorf("codec: %w: it is not encrypted", ErrFormat)
+			return nil, fmt.Errorf("codec: %w: it is not encrypted", ErrFormat)
 		}
-		return e.inner.Decode(name, data)
+		return e.inner.Open(name, data)
 	}
 	var failed error
 	for _, key := range e.keys() {
-		plaintext, err := key.Decrypt(v.Ciphertext, v.associated(name))
+		text, err := key.Decrypt(v.Ciphertext, v.associated(name))
 		if err == nil {
-			return e.inner.Decode(name, plaintext)
+			return e.inner.Open(name, text)
 		}
 		failed = err
 	}
-	return Record{}, fmt.Errorf("codec: %w: decrypt: %w", ErrFormat, failed)
+	return nil, fmt.Errorf("codec: %w: decrypt: %w", ErrFormat, failed)
+}
+
+// Current reports whether data is as Seal writes it: encrypted with the first key for
+// this store, or plain. If the codec inside cannot tell more, being able to read is
+// enough.
+func (e *encrypted) Current(name string, data []byte) bool {
+	v, sealed, err := e.open(data)
+	if err != nil || sealed == e.writePlain {
+		return false
+	}
+	text := data
+	if sealed {
+		if v.Place == nil || *v.Place != e.place {
+			return false
+		}
+		if text, err = e.keys()[0].Decrypt(v.Ciphertext, v.associated(name)); err != nil {
+			return false
+		}
+	}
+	if inner, ok := e.inner.(Rotating); ok {
+		return inner.Current(name, text)
+	}
+	_, err = e.inner.Open(name, text)
+	return err == nil
 }
 
 // open returns the envelope in data. sealed is false if there is none. An envelope
 // of another store is an error, which names the two places.
 func (e *encrypted) open(data []byte) (v envelope, sealed bool, err error) {
-	members, err := object(data)
+	parts, err := members.Split(data)
 	if err != nil {
-		return v, false, err
+		return v, false, fmt.Errorf("codec: %w: %w", ErrFormat, err)
 	}
-	raw, sealed := members["aead"]
+	raw, sealed := parts["aead"]
 	if !sealed {
 		return v, false, nil
 	}
-	place, placed := members["place"]
-	born, bears := members["born"]
-	if json.Unmarshal(members["v"], &v.Version) != nil || v.Version != version ||
+	place, placed := parts["place"]
+	born, bears := parts["born"]
+	if json.Unmarshal(parts["v"], &v.Version) != nil || v.Version != version ||
 		json.Unmarshal(raw, &v.Ciphertext) != nil ||
 		placed && json.Unmarshal(place, &v.Place) != nil || bears && json.Unmarshal(born, &v.Born) != nil {
 		return v, true, fmt.Errorf("codec: %w: the envelope is of another form or version", ErrFormat)

@@ -93,6 +93,9 @@ func (d Field) Value(f Fields) any {
 	return *d.of(&f).(*string)
 }
 
+// In returns a pointer to the field in f: a *string or, of a time, an *int64.
+func (d Field) In(f *Fields) any { return d.of(f) }
+
 // Text returns the value that the field has in f as text: milliseconds are in
 // decimal. The text of an unknown field is empty.
 func (d Field) Text(f Fields) string {
@@ -125,7 +128,7 @@ func (f Fields) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "codec.Fi
 // LogValue keeps credentials out of logs.
 func (f Fields) LogValue() slog.Value { return slog.StringValue("codec.Fields{redacted}") }
 
-// MarshalJSON fails: a Codec writes fields as part of a Record.
+// MarshalJSON fails: a store writes Fields as part of a record.
 func (f Fields) MarshalJSON() ([]byte, error) {
-	return nil, errors.New("codec: Fields are written as part of a Record")
+	return nil, errors.New("codec: Fields are written as part of a record")
 }

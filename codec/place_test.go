@@ -24,9 +24,9 @@ func TestRecordOfAnotherStoreIsRefused(t *testing.T) {
 	t.Parallel()
 	c := sealer(t, 1)
 	staging, production := at(t, c, "vaultstore/kv/staging"), at(t, c, "vaultstore/kv/production")
-	data := encode(t, staging, "a", secretRecord)
+	data := seal(t, staging, "a", secretRecord)
 	reads(t, "in its own store", staging, "a", data, secretRecord)
-	r, err := production.Decode("a", data)
+	r, err := production.Open("a", data)
 	refused(t, "a record of staging in production", r, err)
 	for _, place := range []string{"kv/staging", "kv/production"} {
 		if !strings.Contains(err.Error(), place) {
@@ -39,7 +39,7 @@ func TestRecordOfAnotherStoreIsRefused(t *testing.T) {
 
 	// The place in the envelope is authenticated.
 	forged := bytes.Replace(data, []byte("staging"), []byte("production"), 1)
-	r, err = production.Decode("a", forged)
+	r, err = production.Open("a", forged)
 	refused(t, "the same with the place replaced", r, err)
 	var v map[string]any
 	if err := json.Unmarshal(data, &v); err != nil {
@@ -56,7 +56,7 @@ func TestRecordOfAnotherStoreIsRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := staging.Decode("a", text)
+		r, err := staging.Open("a", text)
 		refused(t, "the envelope without "+member, r, err)
 	}
 }
@@ -64,11 +64,9 @@ func TestRecordOfAnotherStoreIsRefused(t *testing.T) {
 func TestIncarnationIsAuthenticated(t *testing.T) {
 	t.Parallel()
 	c := at(t, sealer(t, 1), "here")
-	r := secretRecord
-	r.Born = "aaaaaaaaaaaaaaaa"
-	data := encode(t, c, "a", r)
-	reads(t, "as it was written", c, "a", data, r)
-	got, err := c.Decode("a", bytes.Replace(data, []byte(r.Born), []byte("bbbbbbbbbbbbbbbb"), 1))
+	data := seal(t, c, "a", secretRecord)
+	reads(t, "as it was written", c, "a", data, secretRecord)
+	got, err := c.Open("a", bytes.Replace(data, []byte(born), []byte("bbbbbbbbbbbbbbbb"), 1))
 	refused(t, "with another incarnation", got, err)
 }
 
@@ -76,7 +74,7 @@ func TestIncarnationIsAuthenticated(t *testing.T) {
 func TestEarlierEnvelopeIsRead(t *testing.T) {
 	t.Parallel()
 	key := newTinkAEAD(t, 1)
-	plaintext := encode(t, JSON, "a", secretRecord)
+	plaintext := secretRecord
 	ciphertext, err := key.Encrypt(plaintext, []byte("a"))
 	if err != nil {
 		t.Fatal(err)
@@ -90,30 +88,30 @@ func TestEarlierEnvelopeIsRead(t *testing.T) {
 	}
 	c := at(t, sealer(t, 1), "here")
 	reads(t, "the earlier form", c, "a", data, secretRecord)
-	r, err := c.Decode("b", data)
+	r, err := c.Open("b", data)
 	refused(t, "the earlier form under another name", r, err)
 	if c.(Rotating).Current("a", data) {
 		t.Error("the earlier form is current")
 	}
-	if !c.(Rotating).Current("a", encode(t, c, "a", secretRecord)) {
-		t.Error("what Encode writes is not current")
+	if !c.(Rotating).Current("a", seal(t, c, "a", secretRecord)) {
+		t.Error("what Seal writes is not current")
 	}
 }
 
 func TestPlaceOfTheCallerComesFirst(t *testing.T) {
 	t.Parallel()
 	moved := at(t, sealerWith(t, 1, &EncryptedOptions{Place: "old"}), "new")
-	data := encode(t, at(t, sealer(t, 1), "old"), "a", secretRecord)
+	data := seal(t, at(t, sealer(t, 1), "old"), "a", secretRecord)
 	reads(t, "a record of the old place", moved, "a", data, secretRecord)
-	reads(t, "what is written then", at(t, sealer(t, 1), "old"), "a", encode(t, moved, "a", secretRecord), secretRecord)
+	reads(t, "what is written then", at(t, sealer(t, 1), "old"), "a", seal(t, moved, "a", secretRecord), secretRecord)
 }
 
 func TestPlainIsWrittenUntilAllHaveTheKey(t *testing.T) {
 	t.Parallel()
 	c := sealerWith(t, 1, &EncryptedOptions{WritePlain: true})
-	data := encode(t, c, "a", secretRecord)
+	data := seal(t, c, "a", secretRecord)
 	reads(t, "by a program without the key", JSON, "a", data, secretRecord)
-	sealed := encode(t, sealer(t, 1), "a", secretRecord)
+	sealed := seal(t, sealer(t, 1), "a", secretRecord)
 	reads(t, "an encrypted record", c, "a", sealed, secretRecord)
 	if current := c.(Rotating).Current; !current("a", data) || current("a", sealed) {
 		t.Error("what it writes is not current, or what it does not write is")

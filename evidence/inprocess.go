@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/oauth2"
 
-	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
@@ -51,10 +51,10 @@ func locals(ctx context.Context) ([]local, error) {
 	for i := range news {
 		news[i].AccessToken, news[i].ExpiresAt = tokenstore.Secret(fmt.Sprintf("1000.access-%d.0123456789abcdef0123456789abcdef", i)), far
 	}
-	record := codec.Record{Fields: t.Fields(), Born: "0123456789abcdef", Nonces: []string{"0123456789abcdef"},
-		Updated: t.ExpiresAt.UnixMilli(), Labels: []codec.Label{{Key: "user", Value: t.ID, Nonce: "0123456789abcdef"}}}
-	record.ID = ""
-	data, err := codec.JSON.Encode(t.ID, record)
+	rec := stored.Record{Fields: t.Fields(), Born: "0123456789abcdef", Nonces: []string{"0123456789abcdef"},
+		Updated: t.ExpiresAt.UnixMilli(), Labels: []stored.Label{{Key: "user", Value: t.ID, Nonce: "0123456789abcdef"}}}
+	rec.ID = ""
+	data, err := stored.Encode(rec)
 	if err != nil {
 		return nil, err
 	}
@@ -78,8 +78,8 @@ func locals(ctx context.Context) ([]local, error) {
 			return nil
 		}},
 		{"match and merge: PlanSave among 10 records", func() error { _, err := tokenstore.PlanSave(news[0], candidates); return err }},
-		{"encode: codec.JSON.Encode", func() error { _, err := codec.JSON.Encode(t.ID, record); return err }},
-		{"decode: codec.JSON.Decode", func() error { _, err := codec.JSON.Decode(t.ID, data); return err }},
+		{"encode: stored.Encode", func() error { _, err := stored.Encode(rec); return err }},
+		{"decode: stored.Decode", func() error { _, err := stored.Decode(data); return err }},
 		{"memstore: FindTokenByID", func() error { _, err := store.FindTokenByID(ctx, t.ID); return err }},
 		{"memstore: FindToken by user and client (digest, decode, match)", func() error { _, err := store.FindToken(ctx, byUser); return err }},
 		{"memstore: FindToken by refresh token", func() error {

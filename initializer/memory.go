@@ -5,8 +5,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/internal/refusal"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
@@ -20,7 +20,7 @@ type memory struct {
 	longest time.Duration // the longest back-off where the server does not say
 
 	mu     sync.Mutex
-	last   *codec.Failure
+	last   *stored.Failure
 	client bool // last refuses the client
 }
 

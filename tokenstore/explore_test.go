@@ -17,7 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
@@ -256,8 +256,8 @@ func (h *handle) overMoved(ctx context.Context, name string, data []byte) bool {
 	if err != nil {
 		return false
 	}
-	old, err1 := codec.JSON.Decode(name, was.Data)
-	next, err2 := codec.JSON.Decode(name, data)
+	old, err1 := stored.Decode(was.Data)
+	next, err2 := stored.Decode(data)
 	return err1 != nil || err2 != nil || old.Moved != nil && next.Alias == nil ||
 		old.Alias != nil && (next.Alias == nil || *old.Alias != *next.Alias)
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
@@ -55,9 +56,13 @@ func copyRecord(t *testing.T, from, to *memstore.Driver, name string, c codec.Co
 		}
 		return c
 	}
-	r, err := at(from).Decode(name, s.Data)
+	text, err := at(from).Open(name, s.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := stored.Decode(text)
 	if err == nil {
-		s.Data, err = at(to).Encode(name, r)
+		s.Data, err = at(to).Seal(name, r.Born, text)
 	}
 	if err == nil {
 		_, err = to.Create(t.Context(), name, s.Payload)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
@@ -86,11 +87,15 @@ func TestRecordWithoutAPlaceIsBound(t *testing.T) {
 	}
 	c := sealed(t).Codec
 	placed := c.(codec.Placed).At(d.Properties().Place)
-	r, err := placed.Decode(id, now.Data)
+	text, err := placed.Open(id, now.Data)
 	if err != nil {
 		t.Fatal(err)
 	}
-	unbound, err := c.Encode(id, r)
+	r, err := stored.Decode(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unbound, err := c.Seal(id, r.Born, text)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
@@ -403,7 +403,7 @@ func TestAdoptedTokenLeavesNoLease(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if record, err := codec.JSON.Decode(saved.ID, secret.Data); err != nil || record.Lease != nil || secret.Note != "" {
+		if record, err := stored.Decode(secret.Data); err != nil || record.Lease != nil || secret.Note != "" {
 			t.Errorf("the lease is %v, the note %q, error %v", record.Lease, secret.Note, err)
 		}
 	})

@@ -15,7 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
@@ -258,12 +258,12 @@ func (p *proc) open() *tokenstore.Store {
 }
 
 // stored returns the record.
-func (h *history) stored() codec.Record {
+func (h *history) stored() stored.Record {
 	secret, err := h.memory.Get(context.Background(), h.id)
 	if err != nil {
 		h.Fatal(err)
 	}
-	record, err := codec.JSON.Decode(h.id, secret.Data)
+	record, err := stored.Decode(secret.Data)
 	if err != nil {
 		h.Fatal(err)
 	}
@@ -541,7 +541,7 @@ func (h *history) fresh(stale tokenstore.Secret, procs []*proc, full bool) {
 	defer h.mu.Unlock()
 	h.stats.rounds++
 	for i, s := range h.past {
-		record, err := codec.JSON.Decode(h.id, s.secret.Data)
+		record, err := stored.Decode(s.secret.Data)
 		if err != nil {
 			h.Fatal(err)
 		}

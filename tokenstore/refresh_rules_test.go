@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
@@ -413,7 +413,7 @@ func writesOf(t *testing.T, d driver.Secrets, id string) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	record, err := codec.JSON.Decode(id, secret.Data)
+	record, err := stored.Decode(secret.Data)
 	if err != nil {
 		t.Fatal(err)
 	}

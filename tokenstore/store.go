@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lease"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
@@ -257,7 +258,7 @@ func (s *Store) listed(ctx context.Context, e ledger.Entry) (ledger.Entry, error
 func (s *Store) GetTokens(ctx context.Context) ([]Token, error) {
 	var records []ledger.Entry
 	var unread []*UnreadableError
-	merged := map[codec.Ref]bool{}
+	merged := map[stored.Ref]bool{}
 	for rec, err := range s.all(ctx) {
 		if u := ledger.OnlyUnreadable(err); u != nil {
 			unread = append(unread, u)

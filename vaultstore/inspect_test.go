@@ -21,6 +21,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
@@ -100,7 +101,7 @@ func (w *ward) keep(t tokenstore.Token) string {
 
 // edit changes a record behind the store's back, with its labels as they are in
 // it then.
-func (w *ward) edit(name string, change func(*codec.Record)) {
+func (w *ward) edit(name string, change func(*stored.Record)) {
 	w.Helper()
 	s, rec := w.record(name)
 	s.Labels = labelsOf(rec)
@@ -111,38 +112,38 @@ func (w *ward) edit(name string, change func(*codec.Record)) {
 }
 
 // plant stores a record under a name that it does not derive.
-func (w *ward) plant(name string, rec codec.Record) {
+func (w *ward) plant(name string, rec stored.Record) {
 	w.Helper()
 	if _, err := w.Create(w.Context(), name, w.payload(name, rec)); err != nil {
 		w.Fatal(err)
 	}
 }
 
-func (w *ward) record(name string) (driver.Secret, codec.Record) {
+func (w *ward) record(name string) (driver.Secret, stored.Record) {
 	w.Helper()
 	s, err := w.Get(w.Context(), name)
 	if err != nil {
 		w.Fatal(err)
 	}
-	rec, err := codec.JSON.Decode(name, s.Data)
+	rec, err := stored.Decode(s.Data)
 	if err != nil {
 		w.Fatal(err)
 	}
 	return s, rec
 }
 
-func (w *ward) payload(name string, rec codec.Record) driver.Payload {
+func (w *ward) payload(name string, rec stored.Record) driver.Payload {
 	w.Helper()
 	w.next++
 	rec.Nonces = []string{fmt.Sprintf("edit%d", w.next)}
-	data, err := codec.JSON.Encode(name, rec)
+	data, err := stored.Encode(rec)
 	if err != nil {
 		w.Fatal(err)
 	}
 	return driver.Payload{Data: data, Labels: labelsOf(rec)}
 }
 
-func labelsOf(rec codec.Record) []driver.Label {
+func labelsOf(rec stored.Record) []driver.Label {
 	var labels []driver.Label
 	for _, l := range rec.Labels {
 		labels = append(labels, driver.Label(l))
@@ -151,17 +152,17 @@ func labelsOf(rec codec.Record) []driver.Label {
 }
 
 // labelled returns the record's label of the given kind.
-func (w *ward) labelled(name, key string) codec.Label {
+func (w *ward) labelled(name, key string) stored.Label {
 	w.Helper()
 	_, rec := w.record(name)
-	i := slices.IndexFunc(rec.Labels, func(l codec.Label) bool { return l.Key == key })
+	i := slices.IndexFunc(rec.Labels, func(l stored.Label) bool { return l.Key == key })
 	if i < 0 {
 		w.Fatalf("%s has no label %q", name, key)
 	}
 	return rec.Labels[i]
 }
 
-func entryPath(name string, l codec.Label) string {
+func entryPath(name string, l stored.Label) string {
 	return "metadata/" + app + "/index/" + l.Key + "/" + l.Value + "/" + name + "." + l.Nonce
 }
 
@@ -352,7 +353,7 @@ func damages() []damage {
 		}},
 		{what: "a record was committed without one of its labels", kind: doctor.KindLabelMissing, do: func(w *ward) string {
 			id := w.keep(w.save(w.user()))
-			w.edit(id, func(r *codec.Record) { r.Labels = r.Labels[1:] })
+			w.edit(id, func(r *stored.Record) { r.Labels = r.Labels[1:] })
 			return id
 		}},
 		{what: "a label is by an earlier key", kind: doctor.KindLabelOldKey, remedy: rekey, do: func(w *ward) string {
@@ -364,7 +365,7 @@ func damages() []damage {
 		{what: "a label is without a key", kind: doctor.KindLabelUnkeyed, do: func(w *ward) string {
 			t := w.user()
 			id := w.keep(w.save(t))
-			w.edit(id, func(r *codec.Record) {
+			w.edit(id, func(r *stored.Record) {
 				for i := range r.Labels {
 					if r.Labels[i].Key == "refresh" {
 						print := digest(nameKey, "r", "client", string(t.RefreshToken))
@@ -377,20 +378,20 @@ func damages() []damage {
 		}},
 		{what: "a label that nothing in the record accounts for", kind: doctor.KindLabelStale, do: func(w *ward) string {
 			id := w.keep(w.save(w.user()))
-			w.edit(id, func(r *codec.Record) {
-				r.Labels = append(r.Labels, codec.Label{Key: "access", Value: strings.Repeat("z", 32), Nonce: "stalestalestalea"})
-				slices.SortFunc(r.Labels, func(a, b codec.Label) int { return cmp.Compare(a.Key+a.Value, b.Key+b.Value) })
+			w.edit(id, func(r *stored.Record) {
+				r.Labels = append(r.Labels, stored.Label{Key: "access", Value: strings.Repeat("z", 32), Nonce: "stalestalestalea"})
+				slices.SortFunc(r.Labels, func(a, b stored.Label) int { return cmp.Compare(a.Key+a.Value, b.Key+b.Value) })
 			})
 			return id
 		}},
 		{what: "a writer died after it had added a label", kind: doctor.KindLabelLeftOver, remedy: purged, do: func(w *ward) string {
 			id := w.keep(w.save(w.user()))
-			w.must("POST", entryPath(id, codec.Label{Key: "grant", Value: strings.Repeat("y", 32), Nonce: "leftleftleftleft"}), `{"custom_metadata":{"by":"hand"}}`)
+			w.must("POST", entryPath(id, stored.Label{Key: "grant", Value: strings.Repeat("y", 32), Nonce: "leftleftleftleft"}), `{"custom_metadata":{"by":"hand"}}`)
 			return id
 		}},
 		{what: "a label of a secret that there is not", kind: doctor.KindLabelLeftOver, remedy: purged, do: func(w *ward) string {
 			name := secretName('u', "nobody", "")
-			w.must("POST", entryPath(name, codec.Label{Key: "user", Value: strings.Repeat("y", 32), Nonce: "leftleftleftleft"}), `{"custom_metadata":{"by":"hand"}}`)
+			w.must("POST", entryPath(name, stored.Label{Key: "user", Value: strings.Repeat("y", 32), Nonce: "leftleftleftleft"}), `{"custom_metadata":{"by":"hand"}}`)
 			return name
 		}},
 		{what: "a move broke off after the first swap", kind: doctor.KindPromotionUnfinished, do: unfinished(1, false)},
@@ -400,7 +401,7 @@ func damages() []damage {
 		{what: "a record has moved to one that does not know of it", kind: doctor.KindPromotionUnfinished, also: []doctor.Kind{doctor.KindLabelStale}, do: func(w *ward) string {
 			g := unfinished(2, true)(w)
 			_, rec := w.record(g)
-			w.edit(rec.Moved.Name, func(r *codec.Record) { r.Joining = nil })
+			w.edit(rec.Moved.Name, func(r *stored.Record) { r.Joining = nil })
 			return g
 		}},
 		{what: "a record has moved to one that was deleted", kind: doctor.KindDead, also: []doctor.Kind{doctor.KindTombstone}, do: func(w *ward) string {
@@ -418,7 +419,7 @@ func damages() []damage {
 			g := unfinished(9, false)(w)
 			u := w.want[len(w.want)-1]
 			w.want = w.want[:len(w.want)-1]
-			w.edit(u.ID, func(r *codec.Record) { r.Absorbed = nil })
+			w.edit(u.ID, func(r *stored.Record) { r.Absorbed = nil })
 			if err := w.store.DeleteToken(w.Context(), u.ID); err != nil {
 				w.Fatal(err)
 			}
@@ -428,15 +429,15 @@ func damages() []damage {
 			id := w.keep(w.save(w.user()))
 			w.save(tokenstore.Token{ID: id, GrantToken: "gone"}) // so that the label is there already
 			w.want[len(w.want)-1].GrantToken = "gone"
-			w.edit(id, func(r *codec.Record) {
-				r.Joining = []codec.Ref{{Name: secretName('g', "client", "gone"), Born: "once"}}
+			w.edit(id, func(r *stored.Record) {
+				r.Joining = []stored.Ref{{Name: secretName('g', "client", "gone"), Born: "once"}}
 			})
 			return id
 		}},
 		{what: "a record without a token", kind: doctor.KindEmpty, do: func(w *ward) string {
 			user := w.user().UserName
 			name := secretName('u', user, "client")
-			w.plant(name, codec.Record{Fields: codec.Fields{UserName: user, ClientID: "client"}, Born: "empty"})
+			w.plant(name, stored.Record{Fields: codec.Fields{UserName: user, ClientID: "client"}, Born: "empty"})
 			return name
 		}},
 		{what: "two records without a user hold one token", kind: doctor.KindDuplicate, remedy: merged, do: func(w *ward) string {
@@ -445,7 +446,7 @@ func damages() []damage {
 			w.save(tokenstore.Token{ID: g.ID, RefreshToken: t.RefreshToken, APIDomain: "https://api"})
 			late := w.saveTo(w.open(blind{w.Secrets}, indexKey), t)
 			t.ID, t.GrantToken, t.APIDomain = late.ID, g.GrantToken, "https://api"
-			w.edit(g.ID, func(r *codec.Record) { r.Updated -= 1000 })
+			w.edit(g.ID, func(r *stored.Record) { r.Updated -= 1000 })
 			w.keep(t)
 			return g.ID
 		}},
@@ -462,7 +463,7 @@ func damages() []damage {
 			late.ID = "17"
 			w.saveTo(w.open(blind{w.Secrets}, indexKey), late)
 			name := secretName('u', late.UserName, "client")
-			w.edit(name, func(r *codec.Record) { r.Updated -= 1000 })
+			w.edit(name, func(r *stored.Record) { r.Updated -= 1000 })
 			first := w.user()
 			first.ID = "17"
 			w.saveTo(w.open(blind{w.Secrets}, indexKey), first)
@@ -472,7 +473,7 @@ func damages() []damage {
 			first := w.user()
 			first.AccessToken = ""
 			id := w.save(first).ID
-			w.edit(id, func(r *codec.Record) { r.Updated -= 1000 })
+			w.edit(id, func(r *stored.Record) { r.Updated -= 1000 })
 			second := w.user()
 			second.RefreshToken = first.RefreshToken
 			w.save(second)
@@ -491,8 +492,8 @@ func damages() []damage {
 		}},
 		{what: "a process died with the lease", kind: doctor.KindLeaseLapsed, do: func(w *ward) string {
 			id := w.keep(w.save(w.user()))
-			w.edit(id, func(r *codec.Record) {
-				r.Lease = &codec.Lease{ID: "dead", Until: time.Now().Add(-time.Hour).UnixMilli()}
+			w.edit(id, func(r *stored.Record) {
+				r.Lease = &stored.Lease{ID: "dead", Until: time.Now().Add(-time.Hour).UnixMilli()}
 			})
 			return id
 		}},

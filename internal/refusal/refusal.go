@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 )
 
 // Zoho throttles a refresh token for ThrottleWait, and answers Throttled.
@@ -48,7 +48,7 @@ func (a Answer) Error() string {
 // Keep returns what is kept of an answer for other processes, after last. of is the
 // digest of the credentials that were refused. Keep returns nil for a refusal of the
 // client: a correction of the configuration ends it at once.
-func Keep(last *codec.Failure, a Answer, of string, now time.Time) *codec.Failure {
+func Keep(last *stored.Failure, a Answer, of string, now time.Time) *stored.Failure {
 	if a.Client || ofClient(a.Code) {
 		return nil
 	}
@@ -56,8 +56,8 @@ func Keep(last *codec.Failure, a Answer, of string, now time.Time) *codec.Failur
 }
 
 // Note returns what is kept of any answer, with a back-off of at most longest.
-func Note(last *codec.Failure, a Answer, of string, now time.Time, longest time.Duration) *codec.Failure {
-	f := &codec.Failure{Code: a.Code, Permanent: a.Permanent, At: now.UnixMilli(), Count: 1, Of: of}
+func Note(last *stored.Failure, a Answer, of string, now time.Time, longest time.Duration) *stored.Failure {
+	f := &stored.Failure{Code: a.Code, Permanent: a.Permanent, At: now.UnixMilli(), Count: 1, Of: of}
 	if last != nil && last.Of == of {
 		f.Count += last.Count
 	}
@@ -75,7 +75,7 @@ func Note(last *codec.Failure, a Answer, of string, now time.Time, longest time.
 // Counts returns the answer in f, and reports whether it still counts for the
 // credentials with the digest of. It does not if more time is left than f was kept
 // for, plus the skew of clocks: one of the clocks was wrong.
-func Counts(f *codec.Failure, of string, now time.Time) (Answer, bool) {
+func Counts(f *stored.Failure, of string, now time.Time) (Answer, bool) {
 	if f == nil || f.Of != of {
 		return Answer{}, false
 	}

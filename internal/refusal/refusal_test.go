@@ -4,13 +4,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 )
 
 var now = time.Date(2026, 7, 1, 12, 0, 0, 123456789, time.UTC)
 
 // retriedAfter returns how long after it was kept a refusal counts.
-func retriedAfter(t *testing.T, f *codec.Failure) time.Duration {
+func retriedAfter(t *testing.T, f *stored.Failure) time.Duration {
 	t.Helper()
 	for _, d := range []time.Duration{0, 300 * time.Millisecond} {
 		if _, ok := Counts(f, f.Of, now.Add(d)); !ok {
@@ -39,9 +39,9 @@ func TestKeep(t *testing.T) {
 		{"throttled for two hours", Answer{Code: "Access Denied", RetryAfter: 2 * time.Hour}, 0, 2 * time.Hour},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var last *codec.Failure
+			var last *stored.Failure
 			if c.count > 0 {
-				last = &codec.Failure{Of: "x", Count: c.count}
+				last = &stored.Failure{Of: "x", Count: c.count}
 			}
 			f := Keep(last, c.a, "x", now)
 			if got := retriedAfter(t, f); got < c.want || got > c.want+time.Millisecond {

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
@@ -62,7 +62,7 @@ type checker struct {
 // A sighting is what is remembered of a secret.
 type sighting struct {
 	born     string
-	target   *codec.Ref
+	target   *stored.Ref
 	alias    bool
 	misnamed bool
 	suspect  bool           // has to be read again

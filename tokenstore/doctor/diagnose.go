@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
@@ -44,7 +45,7 @@ func (c *checker) diagnose(ctx context.Context, r *ledger.View, e ledger.Entry) 
 }
 
 // moved returns what is wrong with an entry that leads to another.
-func (c *checker) moved(ctx context.Context, r *ledger.View, e ledger.Entry, to codec.Ref) ([]problem, error) {
+func (c *checker) moved(ctx context.Context, r *ledger.View, e ledger.Entry, to stored.Ref) ([]problem, error) {
 	u, err := r.Reread(ctx, ledger.Name(to.Name))
 	gone := errors.Is(err, driver.ErrNotFound) || err == nil && u.Born != to.Born
 	switch {
@@ -67,7 +68,7 @@ func (c *checker) moved(ctx context.Context, r *ledger.View, e ledger.Entry, to 
 }
 
 // dead returns that e leads to an incarnation that was deleted.
-func (c *checker) dead(e ledger.Entry, to codec.Ref) problem {
+func (c *checker) dead(e ledger.Entry, to stored.Ref) problem {
 	p := problem{kind: KindDead, remedy: RemedyRepair, action: "delete it",
 		detail: fmt.Sprintf("it had moved to %q, which was deleted", to.Name),
 		repair: func(ctx context.Context) error { return c.ledger.Writer().RemoveDead(ctx, e) }}
@@ -124,7 +125,7 @@ func (c *checker) redundant(ctx context.Context, e, u ledger.Entry) ([]problem, 
 // u. Those that have moved already are looked at on their own.
 func (c *checker) joining(ctx context.Context, r *ledger.View, u ledger.Entry) ([]problem, error) {
 	var problems []problem
-	var stale []codec.Ref
+	var stale []stored.Ref
 	for _, ref := range u.Joining {
 		from, err := r.Reread(ctx, ledger.Name(ref.Name))
 		switch {
@@ -211,7 +212,7 @@ func (c *checker) misnamed(e ledger.Entry) Kind {
 
 // lease returns that a lease was left behind.
 func (c *checker) lease(e ledger.Entry) []problem {
-	lapsed := func(l *codec.Lease) bool {
+	lapsed := func(l *stored.Lease) bool {
 		return l != nil && c.ledger.Now().Sub(time.UnixMilli(l.Until)) >= ledger.ClockSkew
 	}
 	p := problem{kind: KindLeaseLapsed, remedy: RemedyRepair, action: "remove it"}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
@@ -83,7 +84,7 @@ func (k *rekeyer) claim(ctx context.Context, rec *ledger.Entry) error {
 	if held := rec.Noted(); held != nil && held.ID != k.lease && now.Before(time.UnixMilli(held.Until)) {
 		return fmt.Errorf("%w: %q is being refreshed", driver.ErrConflict, rec.Name)
 	}
-	mine := ledger.Note(codec.Lease{ID: k.lease, Until: now.Add(k.leaseTTL).UnixMilli()})
+	mine := ledger.Note(stored.Lease{ID: k.lease, Until: now.Add(k.leaseTTL).UnixMilli()})
 	if err := l.Note(ctx, string(rec.Name), rec.Secret(), mine); err != nil {
 		return err
 	}

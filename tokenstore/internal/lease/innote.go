@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
@@ -17,13 +17,13 @@ const noteReads = 3
 
 // noted is another process's lease in a note.
 type noted struct {
-	lease *codec.Lease
+	lease *stored.Lease
 	on    ledger.Entry // as it was read with the note
 	at    time.Time    // when it was read
 }
 
 // recent returns the lease, unless the note has to be read again.
-func (n noted) recent(ttl time.Duration) *codec.Lease {
+func (n noted) recent(ttl time.Duration) *stored.Lease {
 	if n.lease == nil || time.Since(n.at) >= ttl/noteReads {
 		return nil
 	}
@@ -40,7 +40,7 @@ type inNote struct {
 }
 
 // take implements place.
-func (p inNote) take(ctx context.Context, rec ledger.Entry, lease codec.Lease) (ledger.Entry, bool, error) {
+func (p inNote) take(ctx context.Context, rec ledger.Entry, lease stored.Lease) (ledger.Entry, bool, error) {
 	e, err := p.Ledger.Newest(ctx, rec.Name, rec)
 	if err != nil {
 		return ledger.Entry{}, false, ledger.Lost(err)
@@ -80,11 +80,11 @@ func certain(err error) bool {
 }
 
 // extend implements place.
-func (p inNote) extend(ctx context.Context, _ ledger.Entry, lease codec.Lease) error {
+func (p inNote) extend(ctx context.Context, _ ledger.Entry, lease stored.Lease) error {
 	return p.leaser.Note(ctx, string(p.noted.on.Name), p.noted.on.Secret(), ledger.Note(lease))
 }
 
 // release implements place.
-func (p inNote) release(ctx context.Context, e ledger.Entry, _ codec.Lease) error {
+func (p inNote) release(ctx context.Context, e ledger.Entry, _ stored.Lease) error {
 	return p.leaser.Note(ctx, string(e.Name), e.Secret(), "")
 }

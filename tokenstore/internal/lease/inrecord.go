@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
@@ -15,7 +15,7 @@ type inRecord struct{ *record }
 var errLost = fmt.Errorf("%w: another process has the lease", driver.ErrConflict)
 
 // take implements place.
-func (p inRecord) take(ctx context.Context, e ledger.Entry, lease codec.Lease) (ledger.Entry, bool, error) {
+func (p inRecord) take(ctx context.Context, e ledger.Entry, lease stored.Lease) (ledger.Entry, bool, error) {
 	next := e.Record
 	next.Lease = &lease
 	written, err := p.Ledger.WriterOf(lease.ID).Update(ctx, e, next)
@@ -36,7 +36,7 @@ func (p inRecord) take(ctx context.Context, e ledger.Entry, lease codec.Lease) (
 }
 
 // extend implements place.
-func (p inRecord) extend(ctx context.Context, e ledger.Entry, lease codec.Lease) error {
+func (p inRecord) extend(ctx context.Context, e ledger.Entry, lease stored.Lease) error {
 	next := e.Record
 	next.Lease = &lease
 	_, err := p.Ledger.Writer().Update(ctx, e, next)
@@ -44,7 +44,7 @@ func (p inRecord) extend(ctx context.Context, e ledger.Entry, lease codec.Lease)
 }
 
 // release implements place.
-func (p inRecord) release(ctx context.Context, e ledger.Entry, lease codec.Lease) error {
+func (p inRecord) release(ctx context.Context, e ledger.Entry, lease stored.Lease) error {
 	e = without(e, lease)
 	_, err := p.Ledger.WriterOf(lease.ID).Update(ctx, e, e.Record)
 	return err

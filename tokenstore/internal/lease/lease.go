@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/backoff"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
@@ -46,13 +47,13 @@ type place interface {
 	// take takes the lease on e. It returns the record under the lease, and reports
 	// whether another process had left a lease there. The error is ledger.Retryable if
 	// another process has written to the record or has the lease.
-	take(ctx context.Context, e ledger.Entry, lease codec.Lease) (held ledger.Entry, abandoned bool, err error)
+	take(ctx context.Context, e ledger.Entry, lease stored.Lease) (held ledger.Entry, abandoned bool, err error)
 
 	// extend stores that another process's lease on e was watched for longer.
-	extend(ctx context.Context, e ledger.Entry, lease codec.Lease) error
+	extend(ctx context.Context, e ledger.Entry, lease stored.Lease) error
 
 	// release removes the lease from e.
-	release(ctx context.Context, e ledger.Entry, lease codec.Lease) error
+	release(ctx context.Context, e ledger.Entry, lease stored.Lease) error
 }
 
 // A record is the record with an ID in one call of Refresh.
@@ -97,7 +98,7 @@ func (r *record) Read(ctx context.Context, newest bool) (refreshing.State, error
 }
 
 func state(e ledger.Entry) refreshing.State {
-	return refreshing.State{Fields: e.Token, Refusal: func(context.Context) *codec.Failure { return e.Failure }}
+	return refreshing.State{Fields: e.Token, Refusal: func(context.Context) *stored.Failure { return e.Failure }}
 }
 
 // late reports whether the caller's deadline is so near that mint would be stopped
@@ -127,7 +128,7 @@ func (r *record) Take(ctx context.Context) (refreshing.Right, error) {
 }
 
 // other returns the lease that another process has on the record, as far as is known.
-func (r *record) other() *codec.Lease {
+func (r *record) other() *stored.Lease {
 	if r.entry.Lease != nil {
 		return r.entry.Lease
 	}
@@ -163,7 +164,7 @@ func (r *record) place(e ledger.Entry) place {
 
 // A turn is the time for which this process has a lease.
 type turn struct {
-	lease codec.Lease
+	lease stored.Lease
 	mint  time.Duration // how long after the beginning mint is stopped
 
 	now         func() time.Time
@@ -181,7 +182,7 @@ func (l *Leases) newTurn(ctx context.Context) turn {
 		until, length = min(until, left), min(length, left+l.margin())
 		t.mint = min(t.mint, left-min(callMargin, left/6))
 	}
-	t.lease = codec.Lease{ID: ledger.Nonce(), Until: t.wall.Add(until).UnixMilli(), For: length.Milliseconds() + 1}
+	t.lease = stored.Lease{ID: ledger.Nonce(), Until: t.wall.Add(until).UnixMilli(), For: length.Milliseconds() + 1}
 	return t
 }
 
@@ -259,7 +260,7 @@ func (h *held) rereadNote(ctx context.Context) {
 }
 
 // Release implements refreshing.Right.
-func (h *held) Release(ctx context.Context, keep *codec.Failure) {
+func (h *held) Release(ctx context.Context, keep *stored.Failure) {
 	if h.committed {
 		return
 	}
@@ -275,17 +276,17 @@ func (h *held) Release(ctx context.Context, keep *codec.Failure) {
 }
 
 // has reports whether the lease on e is the given one.
-func has(e ledger.Entry, lease codec.Lease) bool {
+func has(e ledger.Entry, lease stored.Lease) bool {
 	return e.Lease != nil && e.Lease.ID == lease.ID || hasNoted(e, lease)
 }
 
-func hasNoted(e ledger.Entry, lease codec.Lease) bool {
+func hasNoted(e ledger.Entry, lease stored.Lease) bool {
 	noted := e.Noted()
 	return noted != nil && noted.ID == lease.ID
 }
 
 // without returns e as it is to be written without the lease.
-func without(e ledger.Entry, lease codec.Lease) ledger.Entry {
+func without(e ledger.Entry, lease stored.Lease) ledger.Entry {
 	if hasNoted(e, lease) {
 		e = e.DropNote()
 	}
@@ -297,7 +298,7 @@ func without(e ledger.Entry, lease codec.Lease) ledger.Entry {
 
 // giveBack removes the lease from the record, and stores the refusal for waiters. If
 // that takes longer than releaseTime after ctx is done, the lease lapses by itself.
-func (r *record) giveBack(ctx context.Context, e ledger.Entry, lease codec.Lease, keep *codec.Failure) {
+func (r *record) giveBack(ctx context.Context, e ledger.Entry, lease stored.Lease, keep *stored.Failure) {
 	r.watched.giveUp(lease.ID)
 	ctx, cancel := backoff.Outlast(ctx, releaseTime, r.margin())
 	defer cancel()
@@ -318,7 +319,7 @@ func (r *record) giveBack(ctx context.Context, e ledger.Entry, lease codec.Lease
 	}
 }
 
-func (r *record) giveBackOnce(ctx context.Context, e ledger.Entry, lease codec.Lease, keep *codec.Failure) error {
+func (r *record) giveBackOnce(ctx context.Context, e ledger.Entry, lease stored.Lease, keep *stored.Failure) error {
 	if keep == nil {
 		return r.place(e).release(ctx, e, lease)
 	}

@@ -3,7 +3,7 @@ package lease
 import (
 	"fmt"
 
-	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
@@ -17,13 +17,13 @@ const (
 func (l *Leases) spare() int { return l.Ledger.Properties.DailyWrites / spareWrites }
 
 // roomForWord reports whether the writes of a refresh are left beside that of a word.
-func (l *Leases) roomForWord(r codec.Record) bool {
+func (l *Leases) roomForWord(r stored.Record) bool {
 	return l.Ledger.Room(r, 0) > 2*refreshWrites+l.spare()
 }
 
 // roomForRefresh returns an error if the service may not take the writes of a refresh.
 // It is called before mint, because the result of mint has to be stored.
-func (l *Leases) roomForRefresh(r codec.Record) error {
+func (l *Leases) roomForRefresh(r stored.Record) error {
 	need := refreshWrites + l.spare()
 	if l.Ledger.Room(r, 0) >= need {
 		return nil

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
@@ -32,7 +32,7 @@ const maxWatched = 10_000
 
 // held returns how long another process has had the lease at least. It was seen just
 // now.
-func (w *watched) held(lease codec.Lease) time.Duration {
+func (w *watched) held(lease stored.Lease) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
@@ -84,7 +84,7 @@ func milliseconds(n int64) time.Duration {
 }
 
 // length returns how long a lease has to be watched before it has lapsed.
-func (l *Leases) length(lease codec.Lease) time.Duration {
+func (l *Leases) length(lease stored.Lease) time.Duration {
 	if d := milliseconds(lease.For); d > 0 {
 		return d
 	}
@@ -94,12 +94,12 @@ func (l *Leases) length(lease codec.Lease) time.Duration {
 // lapsed reports whether another process's lease can be taken over. It can if this
 // process, and those that have left word, have watched the lease for as long as it
 // lasts, or if it is older than any error of a clock explains.
-func (l *Leases) lapsed(lease codec.Lease) bool {
+func (l *Leases) lapsed(lease stored.Lease) bool {
 	return l.watched.held(lease) >= l.length(lease) || l.Ledger.Now().Sub(time.UnixMilli(lease.Until)) >= ledger.ClockSkew
 }
 
 // watch waits for the next read of a record whose lease another process has.
-func (r *record) watch(ctx context.Context, lease codec.Lease) error {
+func (r *record) watch(ctx context.Context, lease stored.Lease) error {
 	d := rand.N(pollInterval/2) + pollInterval/2
 	if left := r.length(lease) - r.watched.held(lease); left > 0 {
 		d = min(d, left)
@@ -118,7 +118,7 @@ func (r *record) watch(ctx context.Context, lease codec.Lease) error {
 
 // leaveWord stores in the lease how long it has been watched, for the next watcher. If
 // that fails, the next one watches the lease for that time again.
-func (r *record) leaveWord(ctx context.Context, lease codec.Lease) {
+func (r *record) leaveWord(ctx context.Context, lease stored.Lease) {
 	watched := r.watched.held(lease)
 	gain := watched - milliseconds(lease.Seen)
 	if gain < max(firstWord, r.length(lease)/mostWords) || !r.roomForWord(r.entry.Record) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
@@ -31,13 +32,13 @@ func (l *Ledger) WriterOf(nonce string) *Writer { return &Writer{Ledger: l, nonc
 
 // Create stores r as a new entry. The error matches ErrExists only if this write was
 // not applied and never will be.
-func (w *Writer) Create(ctx context.Context, name Name, r codec.Record) (Entry, error) {
+func (w *Writer) Create(ctx context.Context, name Name, r stored.Record) (Entry, error) {
 	return w.write(ctx, name, Entry{}, r)
 }
 
 // Update stores r over base. The error matches ErrConflict or ErrNotFound only if this
 // write was not applied and never will be.
-func (w *Writer) Update(ctx context.Context, base Entry, r codec.Record) (Entry, error) {
+func (w *Writer) Update(ctx context.Context, base Entry, r stored.Record) (Entry, error) {
 	return w.write(ctx, base.Name, base, r)
 }
 
@@ -46,7 +47,7 @@ func (w *Writer) Update(ctx context.Context, base Entry, r codec.Record) (Entry,
 const maxNonces = 8
 
 // write stores r under name: over base, or, if base is the zero entry, as a new one.
-func (w *Writer) write(ctx context.Context, name Name, base Entry, r codec.Record) (Entry, error) {
+func (w *Writer) write(ctx context.Context, name Name, base Entry, r stored.Record) (Entry, error) {
 	mine := Nonce()
 	r.Nonces = append([]string{mine}, r.Nonces...)
 	r.Nonces = r.Nonces[:min(len(r.Nonces), maxNonces)]
@@ -57,7 +58,7 @@ func (w *Writer) write(ctx context.Context, name Name, base Entry, r codec.Recor
 	r.Updated = now
 	r.Born = cmp.Or(r.Born, mine)
 	r.Labels = w.relabeled(name, base, w.labels(r, base.Labels, w.nonce))
-	data, err := w.Codec.Encode(string(name), r)
+	data, err := w.encode(name, r)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -89,15 +90,15 @@ func tooLarge(size, limit int) error {
 
 // relabeled gives the labels that a write adds to its base the nonces that the driver
 // wants them to have.
-func (l *Ledger) relabeled(name Name, base Entry, labels []codec.Label) []codec.Label {
+func (l *Ledger) relabeled(name Name, base Entry, labels []stored.Label) []stored.Label {
 	labeler, ok := l.Driver.(driver.Labeler)
 	if !ok {
 		return labels
 	}
-	added := slices.DeleteFunc(slices.Clone(labels), func(l codec.Label) bool { return slices.Contains(base.Labels, l) })
-	kept := slices.DeleteFunc(labels, func(l codec.Label) bool { return slices.Contains(added, l) })
+	added := slices.DeleteFunc(slices.Clone(labels), func(l stored.Label) bool { return slices.Contains(base.Labels, l) })
+	kept := slices.DeleteFunc(labels, func(l stored.Label) bool { return slices.Contains(added, l) })
 	for _, l := range labeler.Relabel(string(name), base.secret.Version, driverLabels(added)) {
-		kept = append(kept, codec.Label(l))
+		kept = append(kept, stored.Label(l))
 	}
 	slices.SortFunc(kept, compareLabels)
 	return kept
@@ -132,7 +133,7 @@ func (l *Ledger) Rewrite(ctx context.Context, e Entry, absent []driver.Label) (E
 		return Entry{}, errBusy
 	}
 	base := e
-	base.Labels = slices.DeleteFunc(slices.Clone(e.Labels), func(label codec.Label) bool {
+	base.Labels = slices.DeleteFunc(slices.Clone(e.Labels), func(label stored.Label) bool {
 		return slices.Contains(absent, driver.Label(label))
 	})
 	return l.Writer().Update(ctx, base, e.Record)
@@ -154,7 +155,7 @@ func (w *Writer) Fits(into Entry, f codec.Fields) error {
 	r.Fields = f
 	r.ID = into.ID
 	r.Labels = w.labels(r, into.Labels, w.nonce)
-	data, err := w.Codec.Encode(string(into.Name), r)
+	data, err := w.encode(into.Name, r)
 	if err == nil && len(data)+room > w.Properties.MaxSize {
 		err = tooLarge(len(data)+room, w.Properties.MaxSize)
 	}
@@ -173,7 +174,7 @@ func (w *Writer) Commit(ctx context.Context, v *View, rec Entry, f codec.Fields,
 	for _, from := range rec.Frozen {
 		w.keepIDs(&next, from)
 		takeLease(&next, rec.Record, from.Record)
-		next.Joining = slices.DeleteFunc(next.Joining, func(ref codec.Ref) bool { return ref == from.Ref() })
+		next.Joining = slices.DeleteFunc(next.Joining, func(ref stored.Ref) bool { return ref == from.Ref() })
 		next.Absorbed = append(next.Absorbed, from.Ref())
 	}
 	redirects, more := w.mergeRest(&next, rest)
@@ -192,7 +193,7 @@ func (w *Writer) Commit(ctx context.Context, v *View, rec Entry, f codec.Fields,
 
 // CommitNew stores f as a new record under name.
 func (w *Writer) CommitNew(ctx context.Context, v *View, name Name, f codec.Fields) (codec.Fields, error) {
-	var next codec.Record
+	var next stored.Record
 	base, err := v.Read(ctx, name)
 	switch {
 	case errors.Is(err, driver.ErrNotFound):
@@ -218,7 +219,7 @@ func (w *Writer) CommitNew(ctx context.Context, v *View, name Name, f codec.Fiel
 
 // mergeRest adds to next what would be forgotten of the records in rest. It returns
 // those that are to become redirects, and those that next makes redundant.
-func (w *Writer) mergeRest(next *codec.Record, rest []Entry) (redirects, redundant []Entry) {
+func (w *Writer) mergeRest(next *stored.Record, rest []Entry) (redirects, redundant []Entry) {
 	for _, other := range rest {
 		kept := w.keepIDs(next, other)
 		if kept && w.Properties.ListLag == 0 {
@@ -228,7 +229,7 @@ func (w *Writer) mergeRest(next *codec.Record, rest []Entry) (redirects, redunda
 		// Searches may not find this record by the IDs of the other one yet.
 		redirects = append(redirects, other)
 		if kept {
-			next.Redirects = append(next.Redirects, codec.Redirect{Ref: other.Ref(), Since: w.Now().UnixMilli()})
+			next.Redirects = append(next.Redirects, stored.Redirect{Ref: other.Ref(), Since: w.Now().UnixMilli()})
 		}
 	}
 	return redirects, redundant
@@ -250,9 +251,9 @@ func (w *Writer) removeRedundant(ctx context.Context, e, into Entry) {
 // become redirects. Redirects whose IDs all find e go once searches see that: settle
 // returns those that can go after the commit of next, which lists them until a reader
 // sees that they are gone.
-func (w *Writer) settle(ctx context.Context, v *View, e Entry, next *codec.Record) (redundant []Entry) {
+func (w *Writer) settle(ctx context.Context, v *View, e Entry, next *stored.Record) (redundant []Entry) {
 	next.Redirects = nil
-	keep := func(redirect codec.Redirect) {
+	keep := func(redirect stored.Redirect) {
 		from, gone := w.redundant(ctx, v, redirect)
 		if gone {
 			return
@@ -271,7 +272,7 @@ func (w *Writer) settle(ctx context.Context, v *View, e Entry, next *codec.Recor
 			continue
 		case err == nil && from.Alias != nil:
 			if w.replaces(*next, from) {
-				keep(codec.Redirect{Ref: ref, Since: from.Updated})
+				keep(stored.Redirect{Ref: ref, Since: from.Updated})
 			}
 			continue
 		case err == nil && from.Moved != nil:
@@ -284,7 +285,7 @@ func (w *Writer) settle(ctx context.Context, v *View, e Entry, next *codec.Recor
 
 // redundant returns the entry of a redirect that searches do without. It reports
 // whether the entry is gone already.
-func (w *Writer) redundant(ctx context.Context, v *View, redirect codec.Redirect) (entry []Entry, gone bool) {
+func (w *Writer) redundant(ctx context.Context, v *View, redirect stored.Redirect) (entry []Entry, gone bool) {
 	if !w.Outlived(redirect.Since) {
 		return nil, false
 	}
@@ -299,7 +300,7 @@ func (w *Writer) redundant(ctx context.Context, v *View, redirect codec.Redirect
 }
 
 // merged reads an entry that was merged. The error matches ErrNotFound if it is gone.
-func (w *Writer) merged(ctx context.Context, v *View, ref codec.Ref) (Entry, error) {
+func (w *Writer) merged(ctx context.Context, v *View, ref stored.Ref) (Entry, error) {
 	gone := func(e Entry, err error) bool {
 		return errors.Is(err, driver.ErrNotFound) || err == nil && e.Born != ref.Born
 	}
@@ -318,7 +319,7 @@ func (w *Writer) merged(ctx context.Context, v *View, ref codec.Ref) (Entry, err
 // takeLease moves the lease and the last failure of a record that is merged into next
 // along with the credentials that they are about. If these credentials have no lease,
 // the lease of the merged record stays: a mint under it is still running.
-func takeLease(next *codec.Record, before, from codec.Record) {
+func takeLease(next *stored.Record, before, from stored.Record) {
 	theirs := from.RefreshToken == next.RefreshToken && from.GrantToken == next.GrantToken &&
 		(from.RefreshToken != before.RefreshToken || from.GrantToken != before.GrantToken)
 	if theirs {
@@ -332,7 +333,7 @@ func takeLease(next *codec.Record, before, from codec.Record) {
 // keepIDs adds to r, which takes over the tokens of e, what would otherwise be
 // forgotten of e. It reports whether all IDs that find e are among that: if they are
 // too many, e has to stay, as a redirect.
-func (l *Ledger) keepIDs(r *codec.Record, e Entry) bool {
+func (l *Ledger) keepIDs(r *stored.Record, e Entry) bool {
 	l.keepEarlier(r, e.Fields)
 	ids := slices.Clone(r.IDs)
 	for _, name := range l.idsOf(e) {
@@ -349,7 +350,7 @@ func (l *Ledger) keepIDs(r *codec.Record, e Entry) bool {
 
 // keepEarlier adds to r the names of the tokens of before that those of r have
 // replaced.
-func (l *Ledger) keepEarlier(r *codec.Record, before codec.Fields) {
+func (l *Ledger) keepEarlier(r *stored.Record, before codec.Fields) {
 	n := l.Namer()
 	if before.GrantToken != "" && before.GrantToken != r.GrantToken {
 		r.Earlier = addEarlier(r.Earlier, n.Grant(before.ClientID, before.GrantToken))
@@ -392,11 +393,11 @@ func (l *Ledger) idsOf(e Entry) []Name {
 }
 
 // replaces reports whether r is found by all IDs that find e.
-func (l *Ledger) replaces(r codec.Record, e Entry) bool {
+func (l *Ledger) replaces(r stored.Record, e Entry) bool {
 	return !slices.ContainsFunc(l.idsOf(e), func(name Name) bool { return !l.hasID(r, r.IDs, name) })
 }
 
 // hasID reports whether name stands for the ID of r, or is one of ids.
-func (l *Ledger) hasID(r codec.Record, ids []string, name Name) bool {
+func (l *Ledger) hasID(r stored.Record, ids []string, name Name) bool {
 	return slices.Contains(ids, string(name)) || r.ID != "" && name == l.Namer().ID(r.ID)
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"slices"
 
-	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
@@ -43,7 +43,7 @@ type Labels struct {
 
 // CompareLabels compares the labels of r with those that n and the index keys give
 // it.
-func (l *Ledger) CompareLabels(n Namer, r codec.Record) Labels {
+func (l *Ledger) CompareLabels(n Namer, r stored.Record) Labels {
 	var is Labels
 	have, accounted := map[driver.Label]bool{}, map[driver.Label]bool{}
 	for _, label := range r.Labels {
@@ -102,7 +102,7 @@ func (l *Ledger) Labelled(ctx context.Context, u, e Entry) (bool, error) {
 			continue
 		}
 		by := l.Queries([]Term{t})
-		i := slices.IndexFunc(u.Labels, func(label codec.Label) bool {
+		i := slices.IndexFunc(u.Labels, func(label stored.Label) bool {
 			return slices.Contains(by, driver.Label{Key: label.Key, Value: label.Value})
 		})
 		if i < 0 {

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
@@ -142,7 +142,7 @@ func (l *Ledger) deletable(ctx context.Context) (all deletable, err error) {
 			// A deletion needs the version. The list would hold the tokens of all users
 			// at once.
 			e.secret.Data = nil
-			all.entries = append(all.entries, Entry{Record: codec.Record{Born: e.Born}, Name: e.Name, secret: e.secret})
+			all.entries = append(all.entries, Entry{Record: stored.Record{Born: e.Born}, Name: e.Name, secret: e.secret})
 		}
 	}
 	return all, nil

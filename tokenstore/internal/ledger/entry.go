@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
 // An Entry is a stored secret as it was read. A View turns it into a record.
 type Entry struct {
-	codec.Record // as it is stored
-	Name         Name
+	stored.Record // as it is stored
+	Name          Name
 
 	// Token is what the record holds: the fields of the entry with those of Frozen
 	// merged into them. Its ID is the name, unless a caller chose one.
@@ -32,11 +33,11 @@ type Entry struct {
 }
 
 // Ref names the incarnation of e.
-func (e Entry) Ref() codec.Ref { return codec.Ref{Name: string(e.Name), Born: e.Born} }
+func (e Entry) Ref() stored.Ref { return stored.Ref{Name: string(e.Name), Born: e.Born} }
 
 // Target returns what e has moved to, or is a redirect to; nil if e is neither frozen
 // nor a redirect.
-func (e Entry) Target() *codec.Ref {
+func (e Entry) Target() *stored.Ref {
 	if e.Alias != nil {
 		return e.Alias
 	}
@@ -71,11 +72,11 @@ func (e Entry) ChosenID() string {
 func (e Entry) Had(name Name) bool {
 	return e.Name == name || slices.Contains(e.path, name) ||
 		slices.Contains(e.Earlier, string(name)) || slices.Contains(e.IDs, string(name)) ||
-		slices.ContainsFunc(e.Absorbed, func(ref codec.Ref) bool { return ref.Name == string(name) })
+		slices.ContainsFunc(e.Absorbed, func(ref stored.Ref) bool { return ref.Name == string(name) })
 }
 
 // newEntry returns the entry of r, without frozen entries.
-func newEntry(name Name, secret driver.Secret, r codec.Record) Entry {
+func newEntry(name Name, secret driver.Secret, r stored.Record) Entry {
 	e := Entry{Record: r, Name: name, Token: r.Fields, secret: secret}
 	e.Token.ID = cmp.Or(r.ID, string(name))
 	return e
@@ -84,7 +85,7 @@ func newEntry(name Name, secret driver.Secret, r codec.Record) Entry {
 // Decode returns the entry that a driver has returned. The error matches ErrCorrupt
 // if the secret is not a record.
 func (l *Ledger) Decode(name Name, secret driver.Secret) (Entry, error) {
-	r, err := l.Codec.Decode(string(name), secret.Data)
+	r, err := l.decode(name, secret.Data)
 	if err != nil {
 		return Entry{Name: name}, fmt.Errorf("%w: secret %q: %w", driver.ErrCorrupt, name, err)
 	}
@@ -93,6 +94,22 @@ func (l *Ledger) Decode(name Name, secret driver.Secret) (Entry, error) {
 	}
 	secret.Labels = driverLabels(r.Labels)
 	return newEntry(name, secret, r), nil
+}
+
+func (l *Ledger) encode(name Name, r stored.Record) ([]byte, error) {
+	text, err := stored.Encode(r)
+	if err != nil {
+		return nil, err
+	}
+	return l.Codec.Seal(string(name), r.Born, text)
+}
+
+func (l *Ledger) decode(name Name, data []byte) (stored.Record, error) {
+	text, err := l.Codec.Open(string(name), data)
+	if err != nil {
+		return stored.Record{}, err
+	}
+	return stored.Decode(text)
 }
 
 // Get reads an entry in one call.
@@ -118,7 +135,7 @@ func (l *Ledger) Newest(ctx context.Context, name Name, than Entry) (Entry, erro
 const Hours = 25
 
 // counted returns r.Writes with one more write at the given time.
-func counted(r codec.Record, now int64) []int {
+func counted(r stored.Record, now int64) []int {
 	passed := max(now/time.Hour.Milliseconds()-r.Updated/time.Hour.Milliseconds(), 0)
 	counts := make([]int, min(passed, Hours), Hours+len(r.Writes))
 	counts = append(counts, r.Writes...)
@@ -132,7 +149,7 @@ func counted(r codec.Record, now int64) []int {
 
 // Room returns how many states of the record the service takes in the hours to come,
 // the given number of hours from now, if no process writes one until then.
-func (l *Ledger) Room(r codec.Record, later int64) int {
+func (l *Ledger) Room(r stored.Record, later int64) int {
 	if l.Properties.DailyWrites == 0 {
 		return math.MaxInt
 	}
@@ -165,7 +182,7 @@ func (l *Ledger) Outlived(since int64) bool {
 
 // Note returns the note that is the lease: its members, in their order, with dots
 // between them.
-func Note(lease codec.Lease) string {
+func Note(lease stored.Lease) string {
 	note := fmt.Sprintf("%s.%d.%d", lease.ID, lease.Until, lease.For)
 	if lease.Seen > 0 {
 		note += "." + strconv.FormatInt(lease.Seen, 10)
@@ -175,12 +192,12 @@ func Note(lease codec.Lease) string {
 
 // Noted returns the lease in the note beside e, or nil if there is no note. A note of
 // another form is a lease that has lapsed.
-func (e Entry) Noted() *codec.Lease {
+func (e Entry) Noted() *stored.Lease {
 	if e.secret.Note == "" {
 		return nil
 	}
 	part := strings.Split(e.secret.Note, ".")
-	lease := codec.Lease{ID: part[0]}
+	lease := stored.Lease{ID: part[0]}
 	for i, n := range []*int64{&lease.Until, &lease.For, &lease.Seen} {
 		if i+1 < len(part) {
 			*n, _ = strconv.ParseInt(part[i+1], 10, 64)

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
@@ -75,7 +76,7 @@ func (l *Ledger) keyed() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	_, err = codec.JSON.Decode(MarkerName, form)
+	_, err = stored.Decode(form)
 	encrypts := err != nil
 	l.encrypts.Store(&encrypts)
 	return encrypts, nil
@@ -83,21 +84,19 @@ func (l *Ledger) keyed() (bool, error) {
 
 // form returns an empty record in the form that the store writes.
 func (l *Ledger) form() ([]byte, error) {
-	return l.Codec.Encode(MarkerName, codec.Record{Born: Nonce()})
+	return l.encode(MarkerName, stored.Record{Born: Nonce()})
 }
 
 // reads returns why the codec does not read a form.
 func (l *Ledger) reads(form []byte) error {
-	_, err := l.Codec.Decode(MarkerName, form)
+	_, err := l.decode(MarkerName, form)
 	return err
 }
 
 // writes reports whether a form is the one that the codec writes.
 func (l *Ledger) writes(form []byte) bool {
-	if c, ok := l.Codec.(codec.Rotating); ok {
-		return c.Current(MarkerName, form)
-	}
-	return l.reads(form) == nil
+	c, ok := l.Codec.(codec.Rotating)
+	return l.reads(form) == nil && (!ok || c.Current(MarkerName, form))
 }
 
 // readMarker reads the marker, in one call unless newest is set.
@@ -308,7 +307,7 @@ func (l *Ledger) describe(ctx context.Context, m *marker) error {
 	for _, key := range l.IndexKeys {
 		m.Labels = append(m.Labels, m.digest("label", key))
 	}
-	plain, err := codec.JSON.Encode(MarkerName, codec.Record{Born: Nonce()})
+	plain, err := stored.Encode(stored.Record{Born: Nonce()})
 	if err == nil && l.reads(plain) == nil {
 		m.Records = append(m.Records, plain)
 	}

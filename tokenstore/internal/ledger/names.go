@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
@@ -57,7 +58,7 @@ const (
 	OfID      Kind = "i" // an ID that a caller chose
 )
 
-var stored = []Kind{OfUser, OfGrant, OfRefresh, OfAccess}
+var ofRecords = []Kind{OfUser, OfGrant, OfRefresh, OfAccess}
 
 // A Name is the name of an entry, or stands for an ID that a record has had: the
 // letter of its Kind, and a digest.
@@ -69,7 +70,7 @@ func (n Name) Kind() Kind { return Kind(n[:min(len(n), 1)]) }
 // Derived reports whether n has the form of a name that records are stored under.
 func (n Name) Derived() bool {
 	outside := func(c rune) bool { return !strings.ContainsRune(alphabet, c) }
-	return len(n) == 1+digestSize && slices.Contains(stored, n.Kind()) && !strings.ContainsFunc(string(n), outside)
+	return len(n) == 1+digestSize && slices.Contains(ofRecords, n.Kind()) && !strings.ContainsFunc(string(n), outside)
 }
 
 // termKeys are the keys of the labels by which searches find records of each kind of
@@ -174,11 +175,11 @@ func (n Namer) IDTerm(id string) Term { return Term{"id", Digest(n.key, "id", id
 func (n Namer) UserTerm(user string) Term { return Term{"user", Digest(n.key, "user", user)} }
 
 // Terms returns everything that searches are to find r by.
-func (n Namer) Terms(r codec.Record) []Term {
+func (n Namer) Terms(r stored.Record) []Term {
 	var terms []Term
 	if r.Alias != nil {
 		// By anything else, searches find the record that the redirect leads to.
-		r = codec.Record{Fields: codec.Fields{ID: r.ID}, IDs: r.IDs}
+		r = stored.Record{Fields: codec.Fields{ID: r.ID}, IDs: r.IDs}
 	}
 	if r.UserName != "" {
 		terms = append(terms, n.UserTerm(r.UserName))
@@ -201,9 +202,9 @@ func (n Namer) Terms(r codec.Record) []Term {
 	return append(terms, Terms(names...)...)
 }
 
-func namesOf(stored []string) []Name {
-	names := make([]Name, 0, len(stored))
-	for _, s := range stored {
+func namesOf(texts []string) []Name {
+	names := make([]Name, 0, len(texts))
+	for _, s := range texts {
 		names = append(names, Name(s))
 	}
 	return names
@@ -244,12 +245,12 @@ func (l *Ledger) Queries(terms []Term) []driver.Label {
 
 // labels returns the labels for r. Labels that base has are there already and keep
 // their nonces. The others get the given nonce.
-func (l *Ledger) labels(r codec.Record, base []codec.Label, nonce string) []codec.Label {
-	var labels []codec.Label
+func (l *Ledger) labels(r stored.Record, base []stored.Label, nonce string) []stored.Label {
+	var labels []stored.Label
 	for _, t := range l.Namer().Terms(r) {
-		label := codec.Label(t.label(l.IndexKeys[0]))
+		label := stored.Label(t.label(l.IndexKeys[0]))
 		label.Nonce = nonce
-		same := func(b codec.Label) bool { return b.Key == label.Key && b.Value == label.Value }
+		same := func(b stored.Label) bool { return b.Key == label.Key && b.Value == label.Value }
 		if slices.ContainsFunc(labels, same) {
 			continue
 		}
@@ -262,11 +263,11 @@ func (l *Ledger) labels(r codec.Record, base []codec.Label, nonce string) []code
 	return labels
 }
 
-func compareLabels(a, b codec.Label) int {
+func compareLabels(a, b stored.Label) int {
 	return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Value, b.Value), cmp.Compare(a.Nonce, b.Nonce))
 }
 
-func driverLabels(labels []codec.Label) []driver.Label {
+func driverLabels(labels []stored.Label) []driver.Label {
 	d := make([]driver.Label, 0, len(labels))
 	for _, l := range labels {
 		d = append(d, driver.Label(l))

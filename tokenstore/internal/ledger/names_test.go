@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
@@ -72,7 +73,7 @@ func TestNamesNeverChange(t *testing.T) {
 // TestLabelsNeverChange does the same for what records are searched by.
 func TestLabelsNeverChange(t *testing.T) {
 	t.Parallel()
-	r := codec.Record{Fields: codec.Fields{ID: "7", UserName: "ann@example.com:6001", ClientID: "1000.CLIENT", GrantToken: "1000.gt", RefreshToken: "1000.rt", AccessToken: "1000.at"}}
+	r := stored.Record{Fields: codec.Fields{ID: "7", UserName: "ann@example.com:6001", ClientID: "1000.CLIENT", GrantToken: "1000.gt", RefreshToken: "1000.rt", AccessToken: "1000.at"}}
 	for _, c := range []struct {
 		s    *Ledger
 		want map[string]string
@@ -128,7 +129,7 @@ func TestNoKeyIsTheEmptyKey(t *testing.T) {
 
 func TestOnlyDerivedNamesHaveTheirForm(t *testing.T) {
 	t.Parallel()
-	for _, kind := range stored {
+	for _, kind := range ofRecords {
 		if id := Name(kind) + alphabet; !id.Derived() {
 			t.Errorf("%q is not taken for derived", id)
 		}
@@ -159,7 +160,7 @@ func TestNoncesAreDifferent(t *testing.T) {
 func TestLabelsThatAreThereKeepTheirNonces(t *testing.T) {
 	t.Parallel()
 	s := withKeys(t, nameKey, indexKey)
-	r := codec.Record{Fields: codec.Fields{UserName: "ann", RefreshToken: "1"}}
+	r := stored.Record{Fields: codec.Fields{UserName: "ann", RefreshToken: "1"}}
 	base := s.labels(r, nil, "first")
 	r.RefreshToken = "2"
 	for _, l := range s.labels(r, base, "second") {
@@ -172,11 +173,11 @@ func TestLabelsThatAreThereKeepTheirNonces(t *testing.T) {
 func TestLabelsAreSortedAndDifferent(t *testing.T) {
 	t.Parallel()
 	s := withKeys(t, nameKey, indexKey)
-	r := codec.Record{Fields: codec.Fields{ID: "7", UserName: "ann", ClientID: "c", GrantToken: "g", RefreshToken: "r", AccessToken: "a"}}
+	r := stored.Record{Fields: codec.Fields{ID: "7", UserName: "ann", ClientID: "c", GrantToken: "g", RefreshToken: "r", AccessToken: "a"}}
 	n := s.Namer()
 	grant := string(n.Grant("c", "g"))
 	r.Earlier = []string{grant, string(n.Grant("c", "g0")), string(n.Refresh("c", "r0")), string(n.ID("8"))}
-	r.Absorbed = []codec.Ref{{Name: grant}, {Name: string(n.Access("a0"))}}
+	r.Absorbed = []stored.Ref{{Name: grant}, {Name: string(n.Access("a0"))}}
 	labels := s.labels(r, nil, "nonce")
 	if len(labels) != 10 {
 		t.Errorf("%d labels, want 10", len(labels))

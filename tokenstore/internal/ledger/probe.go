@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
@@ -104,8 +104,8 @@ func (l *Ledger) leftBehind(probe driver.Secret) bool {
 // NewProbe returns an entry that holds no token.
 func (l *Ledger) NewProbe() (driver.Payload, error) {
 	mine := Nonce()
-	r := codec.Record{Born: mine, Nonces: []string{mine}, Updated: l.Now().UnixMilli()}
-	data, err := l.Codec.Encode(ProbeName, r)
+	r := stored.Record{Born: mine, Nonces: []string{mine}, Updated: l.Now().UnixMilli()}
+	data, err := l.encode(ProbeName, r)
 	if err != nil {
 		return driver.Payload{}, fmt.Errorf("encode a probe: %w", err)
 	}

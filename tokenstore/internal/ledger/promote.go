@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
@@ -25,7 +26,7 @@ import (
 // the third: if another process deletes the user's record meanwhile, it deletes from
 // with it, and no swap brings it back.
 //
-// Entries refer to each other by name and incarnation (codec.Record.Born). Neither
+// Entries refer to each other by name and incarnation (stored.Record.Born). Neither
 // side is taken for a later record of the same name.
 
 // errMoved says that the next attempt finds the record at its user's name.
@@ -57,7 +58,7 @@ func (w *Writer) join(ctx context.Context, v *View, from Entry, user, client str
 	if err != nil {
 		return Entry{}, err
 	}
-	return w.Join(ctx, v, name, from, codec.Record{Fields: codec.Fields{UserName: user, ClientID: client}})
+	return w.Join(ctx, v, name, from, stored.Record{Fields: codec.Fields{UserName: user, ClientID: client}})
 }
 
 // userRecord returns the name of the record of a user and client, or the name to
@@ -79,11 +80,11 @@ func (w *Writer) userRecord(ctx context.Context, v *View, user, client string) (
 
 // Join puts from on the joining list of the named entry, which it creates from r if
 // it does not exist. The entry is that of the user and client of r.
-func (w *Writer) Join(ctx context.Context, v *View, name Name, from Entry, r codec.Record) (Entry, error) {
+func (w *Writer) Join(ctx context.Context, v *View, name Name, from Entry, r stored.Record) (Entry, error) {
 	to, err := v.Read(ctx, name)
 	switch {
 	case errors.Is(err, driver.ErrNotFound):
-		r.Joining = []codec.Ref{from.Ref()}
+		r.Joining = []stored.Ref{from.Ref()}
 		return w.Create(ctx, name, r)
 	case err != nil:
 		return Entry{}, err
@@ -140,7 +141,7 @@ func (w *Writer) Move(ctx context.Context, from, to Entry) error {
 }
 
 // freeze does the second swap.
-func (w *Writer) freeze(ctx context.Context, from Entry, to codec.Ref) (Entry, error) {
+func (w *Writer) freeze(ctx context.Context, from Entry, to stored.Ref) (Entry, error) {
 	next := from.Record
 	next.Moved = &to
 	return w.Update(ctx, from, next)
@@ -157,7 +158,7 @@ func (w *Writer) Complete(ctx context.Context, from, to Entry) error {
 
 // TakeOver does the third and the fourth swap of everything that has moved to the
 // record.
-func (w *Writer) TakeOver(ctx context.Context, to codec.Ref) error {
+func (w *Writer) TakeOver(ctx context.Context, to stored.Ref) error {
 	v := w.View(true)
 	u, err := v.Read(ctx, Name(to.Name))
 	if err != nil {
@@ -173,8 +174,8 @@ func (w *Writer) TakeOver(ctx context.Context, to codec.Ref) error {
 
 // Redirect does the fourth swap: it leaves of from, which was merged into to, only
 // where it went and the IDs that find it.
-func (w *Writer) Redirect(ctx context.Context, from Entry, to codec.Ref) error {
-	left := codec.Record{Fields: codec.Fields{ID: from.ID}, Born: from.Born, Alias: &to, IDs: from.IDs}
+func (w *Writer) Redirect(ctx context.Context, from Entry, to stored.Ref) error {
+	left := stored.Record{Fields: codec.Fields{ID: from.ID}, Born: from.Born, Alias: &to, IDs: from.IDs}
 	_, err := w.Update(ctx, from, left)
 	return err
 }
@@ -199,20 +200,20 @@ func (w *Writer) Relist(ctx context.Context, u, from Entry) error {
 // Unlist makes u forget entries that cannot move to it any more: they are redirects,
 // or their incarnations are over. Where reads may be out of date, writes prove that
 // first: the tokens of an entry that has moved after all would be lost.
-func (w *Writer) Unlist(ctx context.Context, u Entry, refs []codec.Ref) error {
+func (w *Writer) Unlist(ctx context.Context, u Entry, refs []stored.Ref) error {
 	for _, ref := range refs {
 		if err := w.proveUnable(ctx, ref); err != nil {
 			return err
 		}
 	}
 	next := u.Record
-	next.Joining = slices.DeleteFunc(slices.Clone(next.Joining), func(ref codec.Ref) bool { return slices.Contains(refs, ref) })
+	next.Joining = slices.DeleteFunc(slices.Clone(next.Joining), func(ref stored.Ref) bool { return slices.Contains(refs, ref) })
 	_, err := w.Update(ctx, u, next)
 	return Lost(err)
 }
 
 // proveUnable fails unless the incarnation ref is over, or a redirect.
-func (w *Writer) proveUnable(ctx context.Context, ref codec.Ref) error {
+func (w *Writer) proveUnable(ctx context.Context, ref stored.Ref) error {
 	if w.Properties.ReadLag == 0 {
 		return nil // the read that found it so was proof
 	}
@@ -230,10 +231,10 @@ func (w *Writer) proveUnable(ctx context.Context, ref codec.Ref) error {
 // proveOver proves by a write that the incarnation ref is over. now and err are the
 // answer to a read of its name, which may be out of date: only a Create or an Update
 // decides.
-func (w *Writer) proveOver(ctx context.Context, ref codec.Ref, now Entry, err error) error {
+func (w *Writer) proveOver(ctx context.Context, ref stored.Ref, now Entry, err error) error {
 	switch {
 	case errors.Is(err, driver.ErrNotFound):
-		now, err = w.Create(ctx, Name(ref.Name), codec.Record{})
+		now, err = w.Create(ctx, Name(ref.Name), stored.Record{})
 		if err == nil {
 			err = w.Driver.Delete(ctx, ref.Name, now.secret)
 		}

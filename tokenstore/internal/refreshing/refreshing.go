@@ -17,6 +17,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/internal/flight"
 	"github.com/tokenkeep/tokenkeep/internal/refusal"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/backoff"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
@@ -62,7 +63,7 @@ type State struct {
 	codec.Fields
 
 	// Refusal returns the last refusal that is kept, or nil. Nil: there is none.
-	Refusal func(context.Context) *codec.Failure
+	Refusal func(context.Context) *stored.Failure
 
 	// Stale is set if a read with newest may return another state.
 	Stale bool
@@ -100,7 +101,7 @@ type Right interface {
 
 	// Release gives the right back, if it was not given back by Commit, and keeps a
 	// refusal for others. With keep as Read returned it, or nil, it stores none.
-	Release(ctx context.Context, keep *codec.Failure)
+	Release(ctx context.Context, keep *stored.Failure)
 }
 
 // An Engine runs the refreshes of one store. Its exported fields must be set.
@@ -200,7 +201,7 @@ func (c *call) attempt(ctx context.Context, now State) (codec.Fields, error) {
 
 // use mints under the right, and stores the result.
 func (c *call) use(ctx context.Context, right Right) (codec.Fields, error) {
-	var keep *codec.Failure
+	var keep *stored.Failure
 	defer func() { right.Release(ctx, keep) }() // even if mint panics or ends its goroutine
 	now, err := right.Read(ctx)
 	if err != nil || c.fresh(now.Fields) {
@@ -248,7 +249,7 @@ func (c *call) credentials(f codec.Fields) string {
 }
 
 // refused returns the last refusal that is kept, and an error if it still counts.
-func (c *call) refused(ctx context.Context, now State) (last *codec.Failure, err error) {
+func (c *call) refused(ctx context.Context, now State) (last *stored.Failure, err error) {
 	if now.Refusal == nil {
 		return nil, nil
 	}
@@ -260,7 +261,7 @@ func (c *call) refused(ctx context.Context, now State) (last *codec.Failure, err
 }
 
 // failed returns what is kept after mint has failed, and the error of the refresh.
-func (c *call) failed(ctx context.Context, used State, last *codec.Failure, err error) (*codec.Failure, error) {
+func (c *call) failed(ctx context.Context, used State, last *stored.Failure, err error) (*stored.Failure, error) {
 	keep := last
 	if a, ok := errors.AsType[refusal.Answer](err); ok {
 		if f := refusal.Keep(last, a, c.credentials(used.Fields), c.Now()); f != nil {
@@ -278,7 +279,7 @@ func (c *call) failed(ctx context.Context, used State, last *codec.Failure, err 
 
 // soften makes a refusal after a take-over temporary. The former holder may have used
 // up the credential, and be about to store the tokens that it got.
-func (c *call) soften(f *codec.Failure) refusal.Answer {
+func (c *call) soften(f *stored.Failure) refusal.Answer {
 	now := c.Now()
 	if f.Permanent {
 		f.Permanent, f.Retry = false, now.Add(c.Grace).UnixMilli()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/internal/refusal"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/backoff"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/refreshing"
@@ -98,7 +99,7 @@ func (r *record) wait(ctx context.Context) error {
 type right struct {
 	record *record
 	lock   Lock
-	kept   *codec.Failure // the refusal that the lock has
+	kept   *stored.Failure // the refusal that the lock has
 }
 
 // Read implements refreshing.Right.
@@ -112,8 +113,8 @@ func (r *right) Read(ctx context.Context) (s refreshing.State, err error) {
 	return s, err
 }
 
-func (r *right) refusal(ctx context.Context) *codec.Failure {
-	var f codec.Failure
+func (r *right) refusal(ctx context.Context) *stored.Failure {
+	var f stored.Failure
 	if json.Unmarshal([]byte(r.lock.Note(ctx)), &f) == nil {
 		r.kept = &f
 	}
@@ -145,7 +146,7 @@ func (r *right) Commit(ctx context.Context, plan func(codec.Fields) rules.Refres
 }
 
 // Release implements refreshing.Right.
-func (r *right) Release(ctx context.Context, keep *codec.Failure) {
+func (r *right) Release(ctx context.Context, keep *stored.Failure) {
 	if keep != nil && keep != r.kept {
 		ctx, cancel := backoff.Outlast(ctx, keepTime, r.record.o.LockTimeout)
 		defer cancel()

@@ -1,4 +1,4 @@
-package codec
+package stored
 
 import (
 	"bytes"
@@ -6,17 +6,14 @@ import (
 	"fmt"
 	"maps"
 	"unicode/utf8"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/members"
 )
 
 // version is the version of the format that this package writes. A program
 // reads records of this version only; members that it does not know it keeps.
 const version = 1
-
-// JSON is the plain codec: a JSON object with a version, whose members are named
-// as in the token files and tables of the Zoho SDKs.
-var JSON Codec = plain{}
-
-type plain struct{}
 
 // A member is one member of the JSON object. Members are decoded one by one and
 // by their exact names: encoding/json would take "ID" for "id", and forget what
@@ -26,11 +23,11 @@ type member struct {
 	of   func(*Record) any // a pointer to the field
 }
 
-// members are the fields of the token, then those of the record.
-var members = func() []member {
-	all := make([]member, 0, len(fields)+len(ofRecord))
-	for _, d := range fields {
-		all = append(all, member{d.Column, func(r *Record) any { return d.of(&r.Fields) }})
+// table has the fields of the token, then those of the record.
+var table = func() []member {
+	var all []member
+	for d := range (codec.Fields{}).All() {
+		all = append(all, member{d.Column, func(r *Record) any { return d.In(&r.Fields) }})
 	}
 	return append(all, ofRecord...)
 }()
@@ -52,9 +49,9 @@ var ofRecord = []member{
 	{"failure", func(r *Record) any { return &r.Failure }},
 }
 
-// Encode writes the version first, then the members in the order of the table,
-// then those it does not know, by name. Empty members are left out.
-func (plain) Encode(_ string, r Record) ([]byte, error) {
+// Encode returns the JSON text of r: the version, the members in the order of the
+// table, and then the unknown ones by name. It leaves out empty members.
+func Encode(r Record) ([]byte, error) {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `{"v":%d`, version)
 	put := func(name string, value any) error {
@@ -62,7 +59,7 @@ func (plain) Encode(_ string, r Record) ([]byte, error) {
 		e := json.NewEncoder(&v)
 		e.SetEscapeHTML(false)
 		if err := e.Encode(value); err != nil {
-			return fmt.Errorf("codec: member %q cannot be written", name)
+			return fmt.Errorf("stored: member %q cannot be written", name)
 		}
 		text := bytes.TrimRight(v.Bytes(), "\n")
 		switch string(text) {
@@ -72,7 +69,7 @@ func (plain) Encode(_ string, r Record) ([]byte, error) {
 		fmt.Fprintf(&b, ",%q:%s", name, text)
 		return nil
 	}
-	for _, m := range members {
+	for _, m := range table {
 		if err := put(m.name, m.of(&r)); err != nil {
 			return nil, err
 		}
@@ -80,7 +77,7 @@ func (plain) Encode(_ string, r Record) ([]byte, error) {
 	for _, name := range r.Unknown() {
 		key, err := json.Marshal(name)
 		if err != nil {
-			return nil, fmt.Errorf("codec: the name of a member cannot be written")
+			return nil, fmt.Errorf("stored: the name of a member cannot be written")
 		}
 		fmt.Fprintf(&b, ",%s:%s", key, r.unknown[name])
 	}
@@ -88,37 +85,37 @@ func (plain) Encode(_ string, r Record) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Decode reads what Encode wrote. Errors name the member, and quote nothing of
-// its value as those of encoding/json would.
-func (plain) Decode(_ string, data []byte) (Record, error) {
+// Decode reads what Encode wrote. The error matches codec.ErrFormat if data is not a
+// record. It names the member, and quotes nothing of its value as encoding/json would.
+func Decode(data []byte) (Record, error) {
 	if !utf8.Valid(data) {
-		return Record{}, fmt.Errorf("codec: %w: not valid UTF-8", ErrFormat)
+		return Record{}, fmt.Errorf("%w: not valid UTF-8", codec.ErrFormat)
 	}
-	object, err := object(data)
+	object, err := members.Split(data)
 	if err != nil {
-		return Record{}, err
+		return Record{}, fmt.Errorf("%w: %w", codec.ErrFormat, err)
 	}
 	var v int
 	if json.Unmarshal(object["v"], &v) != nil || v < 1 {
-		return Record{}, fmt.Errorf("codec: %w: no version", ErrFormat)
+		return Record{}, fmt.Errorf("%w: no version", codec.ErrFormat)
 	}
 	if v > version {
-		return Record{}, fmt.Errorf("codec: %w: version %d, this program reads up to %d", ErrFormat, v, version)
+		return Record{}, fmt.Errorf("%w: version %d, this program reads up to %d", codec.ErrFormat, v, version)
 	}
 	if _, sealed := object["aead"]; sealed {
 		// Taken for an unknown member it would make a record without a token, which
 		// the next save would write over.
-		return Record{}, fmt.Errorf("codec: %w: it is encrypted", ErrFormat)
+		return Record{}, fmt.Errorf("%w: it is encrypted", codec.ErrFormat)
 	}
 	delete(object, "v")
 	var r Record
-	for _, m := range members {
+	for _, m := range table {
 		raw, ok := object[m.name]
 		if !ok {
 			continue
 		}
 		if json.Unmarshal(raw, m.of(&r)) != nil {
-			return Record{}, fmt.Errorf("codec: %w: member %q has another type", ErrFormat, m.name)
+			return Record{}, fmt.Errorf("%w: member %q has another type", codec.ErrFormat, m.name)
 		}
 		delete(object, m.name)
 	}
@@ -126,34 +123,4 @@ func (plain) Decode(_ string, data []byte) (Record, error) {
 		r.unknown = maps.Clone(object)
 	}
 	return r, nil
-}
-
-// object splits a JSON object into its members. A name that stands twice is an
-// error: two readers of the record could differ on which one holds.
-func object(data []byte) (map[string]json.RawMessage, error) {
-	bad := fmt.Errorf("codec: %w: not a JSON object", ErrFormat)
-	if !json.Valid(data) {
-		return nil, bad
-	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return nil, bad
-	}
-	members := map[string]json.RawMessage{}
-	for d.More() {
-		t, err := d.Token()
-		name, ok := t.(string)
-		if err != nil || !ok {
-			return nil, bad
-		}
-		if _, twice := members[name]; twice {
-			return nil, fmt.Errorf("codec: %w: a member stands twice", ErrFormat)
-		}
-		var raw json.RawMessage
-		if d.Decode(&raw) != nil {
-			return nil, bad
-		}
-		members[name] = raw
-	}
-	return members, nil
 }

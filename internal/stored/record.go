@@ -1,4 +1,5 @@
-package codec
+// Package stored has the stored form of a token record, and its JSON text.
+package stored
 
 import (
 	"encoding/json"
@@ -7,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+
+	"github.com/tokenkeep/tokenkeep/codec"
 )
 
 // A Record is what one secret holds: a token, and what the store needs to know
@@ -15,7 +18,7 @@ import (
 type Record struct {
 	// Fields are those of the token. ID is the one that the caller chose, or empty:
 	// then the name of the secret is the ID.
-	Fields
+	codec.Fields
 
 	// Born is a random nonce that the record keeps from its creation to its
 	// deletion: it tells it from an earlier or later record of the same name.
@@ -113,27 +116,12 @@ func (r Record) Unknown() []string {
 }
 
 // Format keeps credentials out of whatever prints a Record.
-func (r Record) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "codec.Record{redacted}") }
+func (r Record) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "stored.Record{redacted}") }
 
 // LogValue keeps credentials out of logs.
-func (r Record) LogValue() slog.Value { return slog.StringValue("codec.Record{redacted}") }
+func (r Record) LogValue() slog.Value { return slog.StringValue("stored.Record{redacted}") }
 
-// MarshalJSON fails: records are written by a Codec.
+// MarshalJSON fails: Encode writes records.
 func (r Record) MarshalJSON() ([]byte, error) {
-	return nil, errors.New("codec: a Record is written by a Codec")
-}
-
-// ErrFormat means that bytes are not a record. Errors that match it say what is
-// wrong and hold nothing of the bytes.
-var ErrFormat = errors.New("not a record")
-
-// A Codec turns records into bytes and back. Implementations are safe for
-// concurrent use.
-type Codec interface {
-	// Encode returns r as it is stored under name.
-	Encode(name string, r Record) ([]byte, error)
-
-	// Decode returns the record that is stored under name. If data is not such a
-	// record, or is another name's, the error matches ErrFormat.
-	Decode(name string, data []byte) (Record, error)
+	return nil, errors.New("stored: a Record is written by Encode")
 }
