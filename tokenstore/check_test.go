@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -347,20 +345,6 @@ func TestACheckEndsWithItsLoop(t *testing.T) {
 	}
 }
 
-// Every kind is explained, and is named as the documentation names it.
-func TestEveryKindHasAMeaning(t *testing.T) {
-	t.Parallel()
-	kinds := doctor.Kinds()
-	if len(kinds) < 30 || !slices.IsSorted(kinds) {
-		t.Errorf("the kinds are %q", kinds)
-	}
-	for _, k := range kinds {
-		if k.Meaning() == "" {
-			t.Errorf("%q means nothing", k)
-		}
-	}
-}
-
 // Savers, refreshers and movers, some of which die, lose nothing though the store
 // is repaired all the while.
 func TestRepairAmidSaversAndRefreshersLosesNothing(t *testing.T) {
@@ -686,28 +670,6 @@ func TestRekeyDoesNotEndWhileOthersWriteWithOldKeys(t *testing.T) {
 	}
 	if !errors.Is(last, tokenstore.ErrConflict) {
 		t.Errorf("Rekey ends with %v after %d passes", last, n)
-	}
-}
-
-// The documentation has a row for each kind, and says of each whether it is
-// harmless.
-func TestTheDocumentationExplainsEveryKind(t *testing.T) {
-	t.Parallel()
-	doc, err := os.ReadFile("../docs/doctor.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	rows := map[string]string{}
-	for line := range strings.Lines(string(doc)) {
-		if name, rest, ok := strings.Cut(strings.TrimPrefix(line, "| `"), "` |"); ok && strings.HasPrefix(line, "| `") {
-			rows[name] = rest
-		}
-	}
-	for _, k := range doctor.Kinds() {
-		row, ok := rows[string(k)]
-		if !ok || strings.HasSuffix(strings.TrimSpace(row), "| yes |") != k.Harmless() {
-			t.Errorf("the row of %q is %q, and it is harmless: %v", k, row, k.Harmless())
-		}
 	}
 }
 

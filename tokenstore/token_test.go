@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,35 @@ var textFields = []struct {
 	{"GrantToken", func(t *tokenstore.Token, v string) { t.GrantToken = tokenstore.Secret(v) }},
 	{"RedirectURL", func(t *tokenstore.Token, v string) { t.RedirectURL = v }},
 	{"APIDomain", func(t *tokenstore.Token, v string) { t.APIDomain = v }},
+}
+
+func TestFieldsAndBack(t *testing.T) {
+	t.Parallel()
+	var token tokenstore.Token
+	v := reflect.ValueOf(&token).Elem()
+	for i := range v.NumField() {
+		if field := v.Field(i); field.Kind() == reflect.String {
+			field.SetString(v.Type().Field(i).Name)
+		} else {
+			field.Set(reflect.ValueOf(at(0).UTC()))
+		}
+	}
+	f := token.Fields()
+	for field, text := range f.All() {
+		if text == "" {
+			t.Errorf("%s is lost", field.Name)
+		}
+	}
+	if back := tokenstore.FromFields(f); back != token {
+		t.Errorf("%+v comes back as %+v", token, back)
+	}
+	if back := tokenstore.FromFields(tokenstore.Token{}.Fields()); back != (tokenstore.Token{}) {
+		t.Errorf("the zero Token comes back as %+v", back)
+	}
+	token.ExpiresAt = at(0).Add(1_999_999).In(time.FixedZone("x", 3600))
+	if back := tokenstore.FromFields(token.Fields()); back.ExpiresAt != at(0).Add(time.Millisecond).UTC() {
+		t.Errorf("%v comes back as %v", token.ExpiresAt, back.ExpiresAt)
+	}
 }
 
 func TestValidateText(t *testing.T) {
