@@ -19,7 +19,7 @@ const module = "github.com/tokenkeep/tokenkeep"
 var (
 	contract = []string{
 		"codec", "internal/members", "internal/stored", "internal/flight", "internal/refusal", "tokenstore", "tokenstore/doctor", "tokenstore/driver", "tokenstore/driverkit",
-		"tokenstore/internal/backoff", "tokenstore/internal/duplicates", "tokenstore/internal/lease", "tokenstore/internal/ledger", "tokenstore/internal/refreshing", "tokenstore/internal/rules",
+		"tokenstore/internal/duplicates", "tokenstore/internal/lease", "tokenstore/internal/ledger", "tokenstore/internal/refreshing", "tokenstore/internal/rules",
 	}
 	shared = slices.Concat(contract, []string{"tokenstore/internal/lockfile", "tokenstore/internal/candidates", "tokenstore/internal/rowstore"})
 )
@@ -39,20 +39,19 @@ var rules = map[string]rule{
 	"tokenstore/driver":              {},
 	"tokenstore/driverkit":           {ours: []string{"tokenstore/driver"}},
 	"tokenstore":                     {ours: contract},
-	"tokenstore/doctor":              {ours: []string{"codec", "internal/members", "internal/stored", "tokenstore/driver", "tokenstore/internal/backoff", "tokenstore/internal/rules", "tokenstore/internal/ledger", "tokenstore/internal/duplicates"}},
+	"tokenstore/doctor":              {ours: []string{"codec", "internal/members", "internal/stored", "tokenstore/driver", "tokenstore/driverkit", "tokenstore/internal/rules", "tokenstore/internal/ledger", "tokenstore/internal/duplicates"}},
 	"keys":                           {ours: contract},
 	"tokenstore/memstore":            {ours: contract},
 	"tokenstore/filestore":           {ours: slices.Concat(shared, []string{"codec/tokenfile"})},
 	"tokenstore/sqlstore":            {ours: shared},
 	"tokenstore/migrate":             {ours: slices.Concat(contract, []string{"tokenstore/internal/candidates", "internal/bulk", "internal/sdkid"})},
-	"tokenstore/internal/backoff":    {},
 	"tokenstore/internal/lockfile":   {ours: shared},
-	"tokenstore/internal/refreshing": {ours: []string{"codec", "internal/members", "internal/stored", "tokenstore/driver", "tokenstore/internal/rules", "tokenstore/internal/backoff", "internal/flight", "internal/refusal"}},
+	"tokenstore/internal/refreshing": {ours: []string{"codec", "internal/members", "internal/stored", "tokenstore/driver", "tokenstore/internal/rules", "tokenstore/driverkit", "internal/flight", "internal/refusal"}},
 	"tokenstore/internal/candidates": {ours: []string{"codec", "internal/members", "tokenstore/driver", "tokenstore/internal/rules"}},
 	"tokenstore/internal/duplicates": {ours: []string{"codec", "internal/members", "tokenstore/driver", "tokenstore/internal/rules"}},
 	"tokenstore/internal/rowstore":   {ours: shared},
-	"tokenstore/internal/lease":      {ours: []string{"codec", "internal/members", "internal/stored", "tokenstore/driver", "tokenstore/internal/backoff", "tokenstore/internal/rules", "tokenstore/internal/ledger", "tokenstore/internal/refreshing", "internal/flight", "internal/refusal"}},
-	"tokenstore/internal/ledger":     {ours: []string{"codec", "internal/members", "internal/stored", "tokenstore/driver", "tokenstore/internal/backoff", "tokenstore/internal/rules"}},
+	"tokenstore/internal/lease":      {ours: []string{"codec", "internal/members", "internal/stored", "tokenstore/driver", "tokenstore/driverkit", "tokenstore/internal/rules", "tokenstore/internal/ledger", "tokenstore/internal/refreshing", "internal/flight", "internal/refusal"}},
+	"tokenstore/internal/ledger":     {ours: []string{"codec", "internal/members", "internal/stored", "tokenstore/driver", "tokenstore/driverkit", "tokenstore/internal/rules"}},
 	"tokenstore/internal/rules":      {ours: []string{"codec", "internal/members", "tokenstore/driver"}},
 	"tokenstore/internal/storetest":  {ours: contract},
 	"conformance":                    {ours: contract},

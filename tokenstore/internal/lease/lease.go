@@ -15,7 +15,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/backoff"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/refreshing"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
@@ -268,7 +267,7 @@ func (h *held) Release(ctx context.Context, keep *stored.Failure) {
 		keep = nil // the record has it
 	}
 	if h.begun {
-		ctx, cancel := backoff.Outlast(ctx, releaseTime, h.margin())
+		ctx, cancel := refreshing.Outlast(ctx, releaseTime, h.margin())
 		h.rereadNote(ctx)
 		cancel()
 	}
@@ -300,7 +299,7 @@ func without(e ledger.Entry, lease stored.Lease) ledger.Entry {
 // that takes longer than releaseTime after ctx is done, the lease lapses by itself.
 func (r *record) giveBack(ctx context.Context, e ledger.Entry, lease stored.Lease, keep *stored.Failure) {
 	r.watched.giveUp(lease.ID)
-	ctx, cancel := backoff.Outlast(ctx, releaseTime, r.margin())
+	ctx, cancel := refreshing.Outlast(ctx, releaseTime, r.margin())
 	defer cancel()
 	for n := range r.Ledger.Attempts {
 		if e.Target() != nil || !has(e, lease) {

@@ -15,7 +15,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/backoff"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
 // A Config says how a Ledger names, encodes and retries. All fields have to be set.
@@ -47,7 +47,7 @@ func New(d driver.Secrets, c Config) *Ledger {
 	if placed, ok := c.Codec.(codec.Placed); ok {
 		c.Codec = placed.At(properties.Place)
 	}
-	return &Ledger{Config: c, Driver: d, Properties: properties, Wait: backoff.Sleep}
+	return &Ledger{Config: c, Driver: d, Properties: properties, Wait: driverkit.Sleep}
 }
 
 // Entries yields the entry of each secret that the driver lists, without the marker

@@ -19,7 +19,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/refusal"
 	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/backoff"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
@@ -151,7 +151,7 @@ type call struct {
 
 // run returns the record once it has a fresh token, from whichever process.
 func (c *call) run(ctx context.Context) (codec.Fields, error) {
-	pauses := backoff.Sequence{Pause: 32 * time.Millisecond, Longest: time.Second}
+	pauses := driverkit.Backoff{Pause: 32 * time.Millisecond, Longest: time.Second}
 	newest := false
 	for lost := 0; lost < c.Attempts; {
 		now, err := c.record.Read(ctx, newest)
@@ -290,7 +290,7 @@ func (c *call) soften(f *stored.Failure) refusal.Answer {
 // commit stores what mint returned for the record used.
 func (c *call) commit(ctx context.Context, right Right, used, minted codec.Fields) (codec.Fields, error) {
 	usable := rules.PlanRefresh(used, used, minted, c.stale, c.Now()).Fields
-	pauses := backoff.Sequence{Pause: 4 * time.Millisecond, Longest: time.Second}
+	pauses := driverkit.Backoff{Pause: 4 * time.Millisecond, Longest: time.Second}
 	for {
 		var plan rules.RefreshPlan
 		stored, err := right.Commit(ctx, func(now codec.Fields) rules.RefreshPlan {

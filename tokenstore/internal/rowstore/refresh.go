@@ -10,7 +10,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/refusal"
 	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
-	"github.com/tokenkeep/tokenkeep/tokenstore/internal/backoff"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/refreshing"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
@@ -28,7 +28,7 @@ const (
 func engine(store string, o Options) *refreshing.Engine {
 	return &refreshing.Engine{
 		Store: store, Attempts: attempts, Grace: o.LeaseTTL,
-		Digest: refusal.Digest, Now: o.Now, Wait: backoff.Sleep, Logger: o.Logger,
+		Digest: refusal.Digest, Now: o.Now, Wait: driverkit.Sleep, Logger: o.Logger,
 	}
 }
 
@@ -45,7 +45,7 @@ type record struct {
 	id    string
 	rows  *Rows     // of the last Read
 	since time.Time // when the wait for another process's lock began
-	polls backoff.Sequence
+	polls driverkit.Backoff
 }
 
 // Read implements refreshing.Record.
@@ -84,11 +84,11 @@ func (r *record) Take(ctx context.Context) (refreshing.Right, error) {
 // wait waits for the next look at the lock of another process.
 func (r *record) wait(ctx context.Context) error {
 	if r.since.IsZero() {
-		r.since, r.polls = time.Now(), backoff.Sequence{Pause: firstPoll, Longest: lastPoll}
+		r.since, r.polls = time.Now(), driverkit.Backoff{Pause: firstPoll, Longest: lastPoll}
 	}
 	patience := r.o.LeaseTTL + r.o.LockTimeout
 	left, pause := patience-time.Since(r.since), r.polls.Next()
-	err := backoff.Sleep(ctx, min(pause, left))
+	err := driverkit.Sleep(ctx, min(pause, left))
 	if err == nil && pause >= left {
 		err = fmt.Errorf("%w: another process has been refreshing it for %v", tokenstore.ErrUnavailable, patience)
 	}
@@ -148,7 +148,7 @@ func (r *right) Commit(ctx context.Context, plan func(codec.Fields) rules.Refres
 // Release implements refreshing.Right.
 func (r *right) Release(ctx context.Context, keep *stored.Failure) {
 	if keep != nil && keep != r.kept {
-		ctx, cancel := backoff.Outlast(ctx, keepTime, r.record.o.LockTimeout)
+		ctx, cancel := refreshing.Outlast(ctx, keepTime, r.record.o.LockTimeout)
 		defer cancel()
 		text, err := json.Marshal(keep)
 		if err == nil {
