@@ -60,28 +60,21 @@ func (d *mysql) check(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-func (d *mysql) inspect(ctx context.Context, q querier, table string) ([]found, error) {
-	rows, err := q.QueryContext(ctx, "SELECT COLUMN_NAME, DATA_TYPE, CHARACTER_MAXIMUM_LENGTH, IS_NULLABLE FROM information_schema.COLUMNS "+
-		"WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION", table)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var all []found
-	for rows.Next() {
+func (d *mysql) inspect(ctx context.Context, q querier, table string) (all []found, err error) {
+	err = eachRow(ctx, q, func(rows *sql.Rows) error {
 		var f found
 		var kind, nullable string
 		var limit sql.NullInt64
-		if err := rows.Scan(&f.name, &kind, &limit, &nullable); err != nil {
-			return nil, err
-		}
+		err := rows.Scan(&f.name, &kind, &limit, &nullable)
 		f.limit = int(min(limit.Int64, 1<<30))
 		kind = strings.ToLower(kind)
 		f.bytes = kind != "varchar" && kind != "char" // those of texts and blobs count bytes
 		f.notNull = nullable == "NO"
 		all = append(all, f)
-	}
-	return all, rows.Err()
+		return err
+	}, "SELECT COLUMN_NAME, DATA_TYPE, CHARACTER_MAXIMUM_LENGTH, IS_NULLABLE FROM information_schema.COLUMNS "+
+		"WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION", table)
+	return all, err
 }
 
 // longText is the type of columns that hold tokens, with room for MaxRecord. The

@@ -68,19 +68,10 @@ var character = regexp.MustCompile(`^[A-Za-z0-9_]+$`)
 // widen makes a column one of the type text, or blob where it holds bytes. It keeps
 // the character set, and the collation unless that is a binary one: see longText.
 func (d *mysql) widen(ctx context.Context, q querier, name string) error {
-	rows, err := q.QueryContext(ctx, "SELECT COLUMN_DEFAULT, IS_NULLABLE, CHARACTER_SET_NAME, COLLATION_NAME FROM information_schema.COLUMNS "+
-		"WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? AND COLUMN_NAME = ?", d.table, name)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
 	var given, nullable, set, collation sql.NullString
-	for rows.Next() {
-		if err := rows.Scan(&given, &nullable, &set, &collation); err != nil {
-			return err
-		}
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+	err := q.QueryRowContext(ctx, "SELECT COLUMN_DEFAULT, IS_NULLABLE, CHARACTER_SET_NAME, COLLATION_NAME FROM information_schema.COLUMNS "+
+		"WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? AND COLUMN_NAME = ?", d.table, name).Scan(&given, &nullable, &set, &collation)
+	if err != nil {
 		return err
 	}
 	if given.Valid && given.String != "NULL" {

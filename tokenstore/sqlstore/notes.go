@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"errors"
-	"slices"
 	"strconv"
 )
 
@@ -30,19 +29,12 @@ func (db *database) note(ctx context.Context, q querier, name string) (text stri
 	if !db.table.notes {
 		return "", nil
 	}
-	found, err := q.QueryContext(ctx, "SELECT note FROM "+db.table.quotedNotes()+" WHERE name = ?", name)
-	if err != nil {
-		return "", db.failed(ctx, err)
+	var note sql.NullString
+	err = q.QueryRowContext(ctx, "SELECT note FROM "+db.table.quotedNotes()+" WHERE name = ?", name).Scan(&note)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
 	}
-	defer found.Close()
-	for found.Next() {
-		var note sql.NullString
-		if err := found.Scan(&note); err != nil {
-			return "", db.failed(ctx, err)
-		}
-		text = note.String
-	}
-	return text, db.failed(ctx, found.Err())
+	return note.String, db.failed(ctx, err)
 }
 
 // setNote replaces a note.
@@ -59,16 +51,8 @@ func (x *tx) dropNotes(ctx context.Context, names ...string) error {
 	if !x.table.notes {
 		return nil
 	}
-	for some := range slices.Chunk(names, chunk) {
-		var args []any
-		for _, name := range some {
-			args = append(args, name)
-		}
-		if _, err := x.exec(ctx, "DELETE FROM "+x.table.quotedNotes()+" WHERE name IN ("+marks(len(args))+")", args...); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := x.drop(ctx, x.table.quotedNotes(), "name", names)
+	return err
 }
 
 // used returns the biggest ID of the records that were deleted, as far as is known.
@@ -77,11 +61,10 @@ func (x *tx) used(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		return 0, nil
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return n, nil
 	}
-	return n, nil
+	return 0, nil
 }
 
 // forget removes what is kept about records that are deleted, of whose IDs last is

@@ -126,6 +126,22 @@ func describedBy(f *codec.Fields) condition {
 type querier interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// eachRow calls scan for each row of a query's result.
+func eachRow(ctx context.Context, q querier, scan func(*sql.Rows) error, query string, args ...any) error {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }
 
 // query returns the rows that meet the condition. Its errors are those of failed.
@@ -133,27 +149,21 @@ func (db *database) query(ctx context.Context, q querier, c condition, suffix st
 	if c.text == "" {
 		return nil, nil
 	}
-	found, err := q.QueryContext(ctx, "SELECT "+columnList+" FROM "+db.table.quoted()+" WHERE "+c.text+suffix, c.args...)
-	if err != nil {
-		return nil, db.failed(ctx, err)
-	}
-	defer found.Close()
-	for found.Next() {
+	err = eachRow(ctx, q, func(found *sql.Rows) error {
 		fields := make([]sql.NullString, len(columnNames))
 		into := make([]any, len(fields))
 		for i := range fields {
 			into[i] = &fields[i]
 		}
-		if err := found.Scan(into...); err != nil {
-			return nil, db.failed(ctx, err)
-		}
+		err := found.Scan(into...)
 		r := make(row, len(fields))
 		for i, field := range fields {
 			r[i] = field.String
 		}
 		rows = append(rows, r)
-	}
-	if err := found.Err(); err != nil {
+		return err
+	}, "SELECT "+columnList+" FROM "+db.table.quoted()+" WHERE "+c.text+suffix, c.args...)
+	if err != nil {
 		return nil, db.failed(ctx, err)
 	}
 	return rows, nil

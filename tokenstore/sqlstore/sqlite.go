@@ -61,21 +61,14 @@ func (d *sqlite) check(ctx context.Context, db *sql.DB) error {
 }
 
 // inspect finds no limits: SQLite does not keep to those that a table declares.
-func (d *sqlite) inspect(ctx context.Context, q querier, table string) ([]found, error) {
-	rows, err := q.QueryContext(ctx, `SELECT name, "notnull" FROM pragma_table_info(?) ORDER BY cid`, table)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var all []found
-	for rows.Next() {
+func (d *sqlite) inspect(ctx context.Context, q querier, table string) (all []found, err error) {
+	err = eachRow(ctx, q, func(rows *sql.Rows) error {
 		var f found
-		if err := rows.Scan(&f.name, &f.notNull); err != nil {
-			return nil, err
-		}
+		err := rows.Scan(&f.name, &f.notNull)
 		all = append(all, f)
-	}
-	return all, rows.Err()
+		return err
+	}, `SELECT name, "notnull" FROM pragma_table_info(?) ORDER BY cid`, table)
+	return all, err
 }
 
 func (d *sqlite) create() (table, notes string) {

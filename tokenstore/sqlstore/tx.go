@@ -261,28 +261,44 @@ func (x *tx) Remove(ctx context.Context, rows []int, erase bool) error {
 	if erase {
 		x.unscrubbed.Store(true)
 	}
+	var last int64
 	ids := make([]string, 0, len(rows))
 	for _, i := range rows {
-		ids = append(ids, x.rows[i][0])
+		id := x.rows[i][0]
+		ids = append(ids, id)
+		if n, ok := codec.IDNumber(id); ok {
+			last = max(last, n)
+		}
 	}
-	var last int64
-	for some := range slices.Chunk(ids, chunk) {
-		var args []any
-		for _, id := range some {
-			args = append(args, id)
-			if n, ok := codec.IDNumber(id); ok {
-				last = max(last, n)
-			}
-		}
-		result, err := x.exec(ctx, "DELETE FROM "+x.table.quoted()+" WHERE id IN ("+marks(len(args))+")", args...)
-		if err != nil {
-			return err
-		}
-		if n, err := result.RowsAffected(); err != nil || n != int64(len(some)) {
-			return fmt.Errorf("%w: several rows have one ID", tokenstore.ErrCorrupt)
-		}
+	n, err := x.drop(ctx, x.table.quoted(), "id", ids)
+	if err == nil && n != int64(len(ids)) {
+		err = fmt.Errorf("%w: several rows have one ID", tokenstore.ErrCorrupt)
+	}
+	if err != nil {
+		return err
 	}
 	return x.forget(ctx, ids, last)
+}
+
+// drop removes the rows of a table that have one of the values in the column, and
+// returns their number.
+func (x *tx) drop(ctx context.Context, table, column string, values []string) (dropped int64, err error) {
+	for some := range slices.Chunk(values, chunk) {
+		args := make([]any, len(some))
+		for i, value := range some {
+			args[i] = value
+		}
+		result, err := x.exec(ctx, "DELETE FROM "+table+" WHERE "+column+" IN ("+marks(len(args))+")", args...)
+		if err != nil {
+			return dropped, err
+		}
+		n, err := result.RowsAffected()
+		if err != nil {
+			return dropped, x.failed(ctx, err)
+		}
+		dropped += n
+	}
+	return dropped, nil
 }
 
 // marks returns n placeholders.
