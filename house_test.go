@@ -217,6 +217,66 @@ func TestEveryExportedNameIsDocumented(t *testing.T) {
 	}
 }
 
+// TestPackageTokenstoreIsSmall keeps the contract what a user reads in an hour: what
+// is decided and what is written have rooms of their own.
+func TestPackageTokenstoreIsSmall(t *testing.T) {
+	t.Parallel()
+	const mostLines, mostNames = 2600, 40
+	files, err := filepath.Glob("tokenstore/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := 0
+	var names []string
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, text, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines += strings.Count(string(text), "\n")
+		for _, decl := range f.Decls {
+			names = append(names, exported(decl)...)
+		}
+	}
+	if lines > mostLines || len(names) > mostNames {
+		t.Errorf("package tokenstore has %d lines and %d exported names, at most %d and %d are allowed: %v", lines, len(names), mostLines, mostNames, names)
+	}
+}
+
+// exported returns the exported names that a declaration adds to its package.
+func exported(decl ast.Decl) (names []string) {
+	add := func(name *ast.Ident) {
+		if name.IsExported() {
+			names = append(names, name.Name)
+		}
+	}
+	switch d := decl.(type) {
+	case *ast.FuncDecl:
+		if d.Recv == nil {
+			add(d.Name)
+		}
+	case *ast.GenDecl:
+		for _, spec := range d.Specs {
+			switch s := spec.(type) {
+			case *ast.TypeSpec:
+				add(s.Name)
+			case *ast.ValueSpec:
+				for _, name := range s.Names {
+					add(name)
+				}
+			}
+		}
+	}
+	return names
+}
+
 // undocumented returns the exported names of a declaration without a comment.
 func undocumented(decl ast.Decl) (names []string) {
 	switch d := decl.(type) {
