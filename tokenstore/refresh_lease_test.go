@@ -39,7 +39,7 @@ func untilFresh(t *testing.T, open func() *tokenstore.Store, id string, deadline
 }
 
 // How long a lease has been watched outlives the call, and the process.
-func TestDeadlinesOfCallers(t *testing.T) {
+func TestLeaseDeadlines(t *testing.T) {
 	t.Parallel()
 	const poll = 500 * time.Millisecond
 	for _, deadline := range []time.Duration{3 * time.Second, 10 * time.Second, 29 * time.Second, 40 * time.Second} {
@@ -79,7 +79,7 @@ func TestDeadlinesOfCallers(t *testing.T) {
 
 // A caller with a deadline gives its lease back before it, because its process may
 // end then.
-func TestDeadlineOfTheHolder(t *testing.T) {
+func TestLeaseHolderDeadline(t *testing.T) {
 	t.Parallel()
 	for _, deadline := range []time.Duration{3 * time.Second, 29 * time.Second, 40 * time.Second} {
 		t.Run(deadline.String(), func(t *testing.T) {
@@ -110,7 +110,7 @@ func TestDeadlineOfTheHolder(t *testing.T) {
 
 // Many that watch a lease write little, and what they write keeps the holder from
 // nothing.
-func TestWordsOfWatchers(t *testing.T) {
+func TestLeaseWords(t *testing.T) {
 	t.Parallel()
 	leases(t, func(t *testing.T, d driver.Secrets) {
 		saved := expiredRecord(t, process(t, d, 0))
@@ -191,7 +191,7 @@ func (c countedNotes) Note(ctx context.Context, name string, base driver.Secret,
 	return err
 }
 
-func TestClockSetBack(t *testing.T) {
+func TestLeaseClockSetBack(t *testing.T) {
 	t.Parallel()
 	// skewed returns a process and what sets its clock.
 	skewed := func(t *testing.T, d driver.Secrets) (*tokenstore.Store, func(time.Duration)) {
@@ -283,7 +283,7 @@ func (s slowNotes) Note(ctx context.Context, name string, base driver.Secret, no
 
 // A mint that fails while the store is down does not hold up a caller whose
 // context is done, and the process that gave its lease up does not wait for it.
-func TestReleaseWhileTheStoreIsDown(t *testing.T) {
+func TestLeaseReleaseStoreDown(t *testing.T) {
 	t.Parallel()
 	refusal := &tokenstore.RefreshError{Code: "server_error"}
 	for name, err := range map[string]error{"canceled": context.Canceled, "refused": refusal} {
@@ -313,7 +313,7 @@ func TestReleaseWhileTheStoreIsDown(t *testing.T) {
 	}
 }
 
-func TestMintThatDoesNotReturn(t *testing.T) {
+func TestLeaseMintNeverReturns(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(){"panic": func() { panic("mint") }, "Goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
@@ -341,7 +341,7 @@ func TestMintThatDoesNotReturn(t *testing.T) {
 
 // A user's record that takes over the tokens of a code is still leased: the mint
 // that is running was called for it.
-func TestCodeMergedWhileMintRuns(t *testing.T) {
+func TestRefreshCodeMerged(t *testing.T) {
 	t.Parallel()
 	leases(t, func(t *testing.T, d driver.Secrets) {
 		saved := expiredRecord(t, process(t, d, 0))
@@ -385,7 +385,7 @@ func TestCodeMergedWhileMintRuns(t *testing.T) {
 }
 
 // A refresh that adopts what was saved meanwhile gives its lease back.
-func TestAdoptedTokenLeavesNoLease(t *testing.T) {
+func TestLeaseOfAdoptedToken(t *testing.T) {
 	t.Parallel()
 	leases(t, func(t *testing.T, d driver.Secrets) {
 		s := process(t, d, 0)

@@ -164,7 +164,7 @@ func dyingWithin(ctx context.Context, t *testing.T, d driver.Secrets, id string)
 // pass lets time pass in the bubble.
 func pass(d time.Duration) { <-time.After(d) }
 
-func TestALeaseIsTakenOverWhenItWasWatchedForItsTime(t *testing.T) {
+func TestLeaseTakeOver(t *testing.T) {
 	t.Parallel()
 	leases(t, func(t *testing.T, d driver.Secrets) {
 		for _, off := range []time.Duration{0, 2 * time.Minute, -2 * time.Minute} {
@@ -185,7 +185,7 @@ func TestALeaseIsTakenOverWhenItWasWatchedForItsTime(t *testing.T) {
 	})
 }
 
-func TestALeaseThatIsLongOverIsTakenOverAtOnce(t *testing.T) {
+func TestLeaseLongOver(t *testing.T) {
 	t.Parallel()
 	leases(t, func(t *testing.T, d driver.Secrets) {
 		saved := expiredRecord(t, process(t, d, 0))
@@ -202,7 +202,7 @@ func TestALeaseThatIsLongOverIsTakenOverAtOnce(t *testing.T) {
 }
 
 // The instances' clocks differ by four minutes, and still one of them mints.
-func TestClocksThatDifferLetOneMint(t *testing.T) {
+func TestLeaseClocks(t *testing.T) {
 	t.Parallel()
 	leases(t, func(t *testing.T, d driver.Secrets) {
 		saved := expiredRecord(t, process(t, d, 0))
@@ -230,7 +230,7 @@ func TestClocksThatDifferLetOneMint(t *testing.T) {
 
 // A waiter reads twice at most after the holder has committed, and every half
 // second at most before.
-func TestWaitersPollSeldom(t *testing.T) {
+func TestLeaseWaiters(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		mem := memstore.NewDriver()
@@ -266,7 +266,7 @@ func TestWaitersPollSeldom(t *testing.T) {
 	})
 }
 
-func TestMintsContextEndsBeforeTheLease(t *testing.T) {
+func TestLeaseMintContext(t *testing.T) {
 	t.Parallel()
 	leases(t, func(t *testing.T, d driver.Secrets) {
 		s := process(t, d, 0)
@@ -293,7 +293,7 @@ func TestMintsContextEndsBeforeTheLease(t *testing.T) {
 	})
 }
 
-func TestARefusalCountsForItsTime(t *testing.T) {
+func TestRefusal(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name    string
@@ -334,7 +334,7 @@ func TestARefusalCountsForItsTime(t *testing.T) {
 	}
 }
 
-func TestRefusalsInARowCountLongerAndLonger(t *testing.T) {
+func TestRefusalsInARow(t *testing.T) {
 	t.Parallel()
 	leases(t, func(t *testing.T, d driver.Secrets) {
 		saved := expiredRecord(t, process(t, d, 0))
@@ -355,7 +355,7 @@ func TestRefusalsInARowCountLongerAndLonger(t *testing.T) {
 	})
 }
 
-func TestAPermanentRefusalJustAfterATakeOverIsTemporary(t *testing.T) {
+func TestRefusalAfterTakeOver(t *testing.T) {
 	t.Parallel()
 	leases(t, func(t *testing.T, d driver.Secrets) {
 		saved := expiredRecord(t, process(t, d, 0))
@@ -381,7 +381,7 @@ func TestAPermanentRefusalJustAfterATakeOverIsTemporary(t *testing.T) {
 	})
 }
 
-func TestATokenThatCannotBeStoredIsReturned(t *testing.T) {
+func TestRefreshNotPersisted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		mem, down := memstore.NewDriver(), new(atomic.Bool)
@@ -483,7 +483,7 @@ func (r *rotating) mint(_ context.Context, t tokenstore.Token) (tokenstore.Token
 
 // However many of a day's writes others have used up, one process asks, and what
 // the server has said once is stored.
-func TestDailyWritesThatSavesUsedUp(t *testing.T) {
+func TestDailyWritesOfSaves(t *testing.T) {
 	t.Parallel()
 	for saves := range 100 {
 		synctest.Test(t, func(t *testing.T) {
@@ -540,7 +540,7 @@ func (c *outpaced) Update(ctx context.Context, name string, base driver.Secret, 
 	return c.Secrets.Update(ctx, name, base, p)
 }
 
-func TestARefreshThatAlwaysLosesGivesUp(t *testing.T) {
+func TestRefreshLoses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := &outpaced{Secrets: memstore.NewDriver()}
@@ -558,7 +558,7 @@ func TestARefreshThatAlwaysLosesGivesUp(t *testing.T) {
 
 // What was not stored in time is as good for those who wait in the same process:
 // none of them asks again, which a server that rotates refresh tokens would punish.
-func TestATokenThatCouldNotBeStoredInTimeIsSharedWithWhoeverWaits(t *testing.T) {
+func TestRefreshNotPersistedWaiters(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := &outpaced{Secrets: memstore.NewDriver()}

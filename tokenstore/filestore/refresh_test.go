@@ -10,7 +10,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/storetest"
 )
 
-// TestMain runs the processes of TestOfSeveralProcessesOneRefreshes.
+// TestMain runs the processes of TestRefreshProcesses.
 func TestMain(m *testing.M) {
 	os.Exit(storetest.Main(m, func(args []string) error {
 		s, err := New(args[0], nil)
@@ -21,9 +21,8 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// TestOfSeveralProcessesOneRefreshes has goroutines of each find the same token
-// expired.
-func TestOfSeveralProcessesOneRefreshes(t *testing.T) {
+// TestRefreshProcesses has goroutines of several processes find the same token expired.
+func TestRefreshProcesses(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "sdk_tokens.txt")
 	s, err := New(path, nil)

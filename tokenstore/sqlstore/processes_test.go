@@ -61,9 +61,8 @@ func TestEightProcessesLoseNothing(t *testing.T) {
 	}
 }
 
-// TestOfSeveralProcessesOneRefreshes has goroutines of each find the same token
-// expired.
-func TestOfSeveralProcessesOneRefreshes(t *testing.T) {
+// TestRefreshProcesses has goroutines of several processes find the same token expired.
+func TestRefreshProcesses(t *testing.T) {
 	t.Parallel()
 	for _, kind := range kinds {
 		if kind.name == "sqlite in memory" {

@@ -9,9 +9,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestARefreshNeedsNoSecondConnection has a pool of one: what is locked with it is
+// TestRefreshOneConnection has a pool of one: what is locked with it is
 // written with it.
-func TestARefreshNeedsNoSecondConnection(t *testing.T) {
+func TestRefreshOneConnection(t *testing.T) {
 	t.Parallel()
 	b := mysqlTable(t)
 	s := b.open(t, nil)
@@ -25,9 +25,9 @@ func TestARefreshNeedsNoSecondConnection(t *testing.T) {
 	}
 }
 
-// TestARefreshOutlivesItsConnection kills the connection that has the lock while
+// TestRefreshConnectionKilled kills the connection that has the lock while
 // mint runs: the result is stored through another one.
-func TestARefreshOutlivesItsConnection(t *testing.T) {
+func TestRefreshConnectionKilled(t *testing.T) {
 	t.Parallel()
 	b := mysqlTable(t)
 	s := b.open(t, nil)
@@ -51,8 +51,8 @@ func TestARefreshOutlivesItsConnection(t *testing.T) {
 	}
 }
 
-// TestNobodyWaitsForARefreshForEver has a process keep the lock.
-func TestNobodyWaitsForARefreshForEver(t *testing.T) {
+// TestRefreshLockHeld has a process keep the lock.
+func TestRefreshLockHeld(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
 		s := b.open(t, &Options{LeaseTTL: time.Second, LockTimeout: 100 * time.Millisecond})
