@@ -11,6 +11,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/internal/refusal"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
@@ -20,11 +21,11 @@ var now = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 // A fake is a Record and its Right that play a script and remember their calls.
 type fake struct {
 	State
-	old   *codec.Failure // what a read that may be out of date tells of a refusal
-	takes []error        // of Take, in turn; errHeld: another process has the right
-	fails []error        // of Commit, in turn
+	old   *stored.Failure // what a read that may be out of date tells of a refusal
+	takes []error         // of Take, in turn; errHeld: another process has the right
+	fails []error         // of Commit, in turn
 	calls []string
-	kept  *codec.Failure
+	kept  *stored.Failure
 }
 
 func (f *fake) call(name string) { f.calls = append(f.calls, name) }
@@ -36,7 +37,7 @@ func (f *fake) Read(_ context.Context, newest bool) (State, error) {
 	} else {
 		f.call("read")
 		if f.old != nil {
-			s.Stale, s.Refusal = true, func(context.Context) *codec.Failure { return f.old }
+			s.Stale, s.Refusal = true, func(context.Context) *stored.Failure { return f.old }
 		}
 	}
 	return s, nil
@@ -72,7 +73,7 @@ func (r right) Commit(_ context.Context, plan func(codec.Fields) rules.RefreshPl
 	return r.Fields, nil
 }
 
-func (r right) Release(_ context.Context, keep *codec.Failure) {
+func (r right) Release(_ context.Context, keep *stored.Failure) {
 	r.call("release")
 	r.kept = keep
 }
@@ -100,7 +101,7 @@ func TestRefresh(t *testing.T) {
 		{"lost in each attempt", fake{takes: []error{ErrLost, ErrLost, ErrLost}}, minted, "read take newest take newest take", driver.ErrConflict, false},
 		{"held between losses", fake{takes: []error{ErrLost, ErrLost, errHeld, ErrLost}}, minted, "read take newest take newest take read take newest take commit release", nil, false},
 		{"no right", fake{takes: []error{driver.ErrDenied}}, minted, "read take", driver.ErrDenied, false},
-		{"refused before", fake{old: kept, State: State{Refusal: func(context.Context) *codec.Failure { return kept }}}, minted, "read newest", refused, false},
+		{"refused before", fake{old: kept, State: State{Refusal: func(context.Context) *stored.Failure { return kept }}}, minted, "read newest", refused, false},
 		{"refused before, but not any more", fake{old: kept}, minted, "read newest take commit release", nil, false},
 		{"refused", fake{}, refuses, "read take release", MintError{refused}, true},
 		{"refused after a take-over", fake{State: State{Abandoned: true}}, refuses, "read take release", MintError{refusal.Answer{Code: "invalid_grant", RetryAfter: time.Hour}}, true},
