@@ -11,7 +11,7 @@ func helpTopics() []*cobra.Command {
 	return []*cobra.Command{
 		{Use: "exit-codes", Short: "What the exit codes mean", Long: strings.TrimSuffix(exitCodes(), "\n")},
 		{Use: "findings", Short: "What doctor can find, and what it means", Long: strings.TrimSuffix(findingsHelp(), "\n")},
-		{Use: "records", Short: "How records are written as JSON, and searched for", Long: strings.TrimSuffix(recordHelp, "\n")},
+		{Use: "records", Short: "How records are written as JSON, and searched for", Long: recordHelp()},
 		{Use: "stores", Short: "How a store is named", Long: strings.TrimSuffix(storesHelp(), "\n")},
 	}
 }

@@ -123,14 +123,16 @@ func setMember(t *tokenstore.Token, name string, raw json.RawMessage) error {
 		return err
 	}
 	f := t.Fields()
+	var known []string
 	for field := range f.All() {
 		if field.Column == name {
 			_ = field.Set(&f, text)
 			*t = tokenstore.FromFields(f)
 			return err
 		}
+		known = append(known, field.Column)
 	}
-	return errors.New("is not known; there are " + strings.Join(codec.ColumnNames(), ", "))
+	return errors.New("is not known; there are " + strings.Join(known, ", "))
 }
 
 // memberText returns a string; null is the empty one. Text that JSON could not
@@ -166,22 +168,31 @@ func parseExpiry(text string, raw json.RawMessage, notText error) (time.Time, er
 	return time.Time{}, errors.New("is neither milliseconds since 1970 nor a time as in RFC 3339")
 }
 
+// memberHelp says what the members are. All others are secret.
+var memberHelp = map[string]string{
+	"id":        "the ID in the store; a store makes one up if there is none",
+	"user_name": "whose token it is; the SDKs write <email>:<organization>",
+	"client_id": "the OAuth client's",
+	"expiry_time": "when the access token expires: milliseconds since 1970, or a time\n" +
+		"                 such as 2026-01-31T12:00:00Z",
+	"redirect_url": "the one that grant_token was issued for",
+	"api_domain":   "the base URL of the API",
+}
+
 // recordHelp is the help on records.
-const recordHelp = `A record on standard input, and with --json on standard output, is a JSON object
+func recordHelp() string {
+	var members strings.Builder
+	for field := range (codec.Fields{}).All() {
+		text := memberHelp[field.Column]
+		if field.Secret {
+			text = "secret"
+		}
+		fmt.Fprintf(&members, "  %-13s  %s\n", field.Column, text)
+	}
+	return `A record on standard input, and with --json on standard output, is a JSON object
 whose members are named as in the token files of the Zoho SDKs:
 
-  id             the ID in the store; a store makes one up if there is none
-  user_name      whose token it is; the SDKs write <email>:<organization>
-  client_id      the OAuth client's
-  client_secret  secret
-  refresh_token  secret
-  access_token   secret
-  grant_token    secret
-  expiry_time    when the access token expires: milliseconds since 1970, or a time
-                 such as 2026-01-31T12:00:00Z
-  redirect_url   the one that grant_token was issued for
-  api_domain     the base URL of the API
-
+` + members.String() + `
 What is empty or null, and what is left out, is unknown: saving it changes nothing.
 A member that is not in this list is an error, and so is the text "[redacted]".
 
@@ -190,5 +201,5 @@ Searching with "tokenkeep get --like -", the first line that applies decides:
   id                                      the record with that ID
   user_name                               that user's, and client_id's if it is given
   access_token without client_id          the record with that access token
-  refresh_token, grant_token + client_id  the record with one of these
-`
+  refresh_token, grant_token + client_id  the record with one of these`
+}
