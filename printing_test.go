@@ -251,10 +251,10 @@ func keepers(t *testing.T) map[string][]any {
 
 // harmless are the exported types that hold neither a secret nor a token nor a key.
 var harmless = []string{
-	"tokenstore.CheckOptions", "doctor.CheckOptions", "doctor.Checker", "driverkit.Probe", "driverkit.Backoff", "tokenstore.ConditionalDeleter", "tokenstore.UnreadableError", "tokenstore.Error", "doctor.Finding", "tokenstore.Former", "doctor.Kind",
+	"tokenstore.CheckOptions", "doctor.CheckOptions", "doctor.Checker", "driverkit.Probe", "driverkit.Backoff", "tokenstore.UnreadableError", "tokenstore.Error", "doctor.Finding", "tokenstore.Former", "doctor.Kind",
 	"tokenstore.RefreshError", "tokenstore.Refresher", "doctor.RekeyOptions", "doctor.Rekeyed", "doctor.Rekeyer", "doctor.Remedy", "tokenstore.TokenStore",
 	"driver.Fault", "driver.Inspection", "driver.Inspector", "driver.Label", "driver.Labeler", "driver.Leaser", "driver.Probed", "driver.Properties", "driver.Version",
-	"migrate.Conflict", "migrate.Failure", "migrate.IDChange", "migrate.Kind", "migrate.Options", "migrate.Problem", "migrate.Progress", "migrate.Reader", "migrate.Report", "migrate.Step", "migrate.StepReport",
+	"migrate.ConditionalDeleter", "migrate.Failure", "migrate.IDChange", "migrate.Kind", "migrate.Options", "migrate.Policy", "migrate.Problem", "migrate.Progress", "migrate.Reader", "migrate.Report", "migrate.Step", "migrate.StepReport",
 	"filestore.Options", "sqlstore.Dialect", "sqlstore.Options", "gcpsm.Replica",
 	"codec.Dialect", "codec.Field", "codec.Rotating", "keys.Kind",
 	"initializer.DataCenter", "initializer.Environment", "conformance.Driver", "conformance.Store",

@@ -252,7 +252,7 @@ func (p *plain) drop(id string) error {
 	return nil
 }
 
-// DeleteIfUnchanged implements tokenstore.ConditionalDeleter.
+// DeleteIfUnchanged removes a record that is as it was read.
 func (p *plain) DeleteIfUnchanged(ctx context.Context, t token) error {
 	if err := ctx.Err(); err != nil {
 		return wrap("delete", t.ID, err)

@@ -10,9 +10,11 @@ import (
 // deleteIfUnchanged calls the method of that name of s, if it has one.
 func (e *storeEnv) deleteIfUnchanged(ctx context.Context, s *watched, t token) error {
 	e.TB.Helper()
-	c, ok := s.TokenStore.(tokenstore.ConditionalDeleter)
+	c, ok := s.TokenStore.(interface {
+		DeleteIfUnchanged(ctx context.Context, t token) error
+	})
 	if !ok {
-		e.TB.Skipf("%T is not a tokenstore.ConditionalDeleter", s.TokenStore)
+		e.TB.Skipf("%T has no DeleteIfUnchanged", s.TokenStore)
 	}
 	return e.checked("DeleteIfUnchanged", c.DeleteIfUnchanged(ctx, t))
 }

@@ -117,7 +117,7 @@
 //     out, and a search finds another record only if that one could not be meant
 //     instead. No save creates a second record beside it.
 //
-// Stores that are a [ConditionalDeleter] follow one rule more:
+// Stores that have a method DeleteIfUnchanged follow one rule more:
 //
 //   - [TS-43] DeleteIfUnchanged removes the record if each of its fields is as given.
 //     Otherwise nothing is changed and the error matches ErrConflict. A save that

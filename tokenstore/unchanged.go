@@ -7,19 +7,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// A ConditionalDeleter is a TokenStore that can remove a record on the condition
-// that it is still as the caller has read it.
-type ConditionalDeleter interface {
-	// DeleteIfUnchanged removes the record with the ID of t if all of its fields are
-	// those of t, times to the millisecond. Otherwise nothing is changed and the
-	// error matches ErrConflict. It returns nil if there is no record with the ID.
-	// A save that comes between the comparison and the removal is not lost.
-	DeleteIfUnchanged(ctx context.Context, t Token) error
-}
-
-var _ ConditionalDeleter = (*Store)(nil)
-
-// DeleteIfUnchanged implements ConditionalDeleter.
+// DeleteIfUnchanged removes the record with the ID of t if all of its fields are those of
+// t, times to the millisecond. Otherwise nothing is changed and the error matches
+// ErrConflict. It returns nil if there is no record with the ID. A save that comes between
+// the comparison and the removal is not lost.
 func (s *Store) DeleteIfUnchanged(ctx context.Context, t Token) error {
 	return s.error("delete", t.ID, s.delete(ctx, t.ID, func(now codec.Fields) error {
 		if now != t.Fields() {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,9 +13,9 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/codec/tokenfile"
-	"github.com/tokenkeep/tokenkeep/internal/bulk"
 	"github.com/tokenkeep/tokenkeep/internal/sdkid"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/migrate"
 )
 
 func (a *app) exportCommand() *cobra.Command {
@@ -78,16 +79,13 @@ func (a *app) exportTo(name string, force, reveal bool) error {
 }
 
 func (a *app) export(ctx context.Context, s *store, name string, d codec.Dialect, keepIDs, force bool) error {
-	tokens, unreadable, err := bulk.Readable(s.GetTokens(ctx))
+	data, r, err := exported(ctx, s, d, keepIDs)
 	if err != nil {
 		return fmt.Errorf("nothing was written: %w", err)
 	}
-	data, err := fileOf(tokens, d, keepIDs)
-	if err != nil {
-		return fmt.Errorf("nothing was written: %w", err)
-	}
-	if unreadable != nil {
-		unreadable = fmt.Errorf("%w: %s exported, without what cannot be read: %w", errPartial, records(len(tokens)), unreadable)
+	var unreadable error
+	if len(r.Problems) > 0 {
+		unreadable = fmt.Errorf("%w: %s exported, without what cannot be read: %w", errPartial, records(r.Verified), errorsOf(r))
 	}
 	if name == "-" {
 		_, err := a.out.Write(data)
@@ -105,77 +103,123 @@ func (a *app) export(ctx context.Context, s *store, name string, d codec.Dialect
 			File    string        `json:"file"`
 			Dialect codec.Dialect `json:"dialect"`
 			Records int           `json:"records"`
-		}{name, d, len(tokens)}))
+		}{name, d, r.Verified}))
 	}
-	a.printf("%s: %d records, as %s writes them\n", clean(name), len(tokens), d)
+	a.printf("%s: %d records, as %s writes them\n", clean(name), r.Verified, d)
 	return unreadable
 }
 
-// fileOf returns a token file of the records. It has been read back, and holds
-// what they hold.
-func fileOf(tokens []tokenstore.Token, d codec.Dialect, keepIDs bool) ([]byte, error) {
-	f, err := tokenfile.New(d)
+// exported returns a token file of the records of a store. The file has been read back.
+// The problems of the report are records that cannot be read.
+func exported(ctx context.Context, s *store, d codec.Dialect, keepIDs bool) ([]byte, *migrate.Report, error) {
+	f := &exportFile{dialect: d}
+	m, err := migrate.Plan(ctx, s.TokenStore, f, &migrate.Options{
+		KeepIDs:    keepIDs,
+		OnConflict: migrate.Newer, // of two records with one ID, one gets another
+		Duplicates: migrate.Keep,
+	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	records := number(tokens, keepIDs)
+	if err := m.Ready(); err != nil {
+		return nil, nil, errorsOf(m.Report())
+	}
+	if r, err := m.Run(ctx); err != nil && r.Verified+len(r.Problems) < r.Records {
+		return nil, nil, err
+	}
+	data, err := f.bytes()
+	return data, m.Report(), err
+}
+
+// errorsOf returns why records are not in a token file.
+func errorsOf(r *migrate.Report) error {
 	var errs []error
-	for _, r := range records {
-		if err := f.Append(r.token.Fields()); err != nil {
-			errs = append(errs, fmt.Errorf("record %q: %w", r.id, err))
+	for _, p := range r.Problems {
+		err := p.Err
+		if p.Kind != migrate.KindUnreadable {
+			err = fmt.Errorf("record %q: %w", p.ID, err)
 		}
+		errs = append(errs, err)
 	}
-	if len(errs) > 0 {
-		return nil, problems(errs)
-	}
-	data := f.Bytes()
-	if err := readBack(data, d, records); err != nil {
+	return problems(errs)
+}
+
+// An exportFile is the target of an export: a token file that is not on a disk yet.
+type exportFile struct {
+	tokenstore.TokenStore // nil: a store that has SaveAll is asked for all of its records
+
+	dialect codec.Dialect
+	tokens  []tokenstore.Token
+	last    int64 // the highest number
+}
+
+// Fits returns why the SDK could not read a record back. An ID that is not a number of
+// the SDKs cannot be kept.
+func (f *exportFile) Fits(_ context.Context, tokens []tokenstore.Token) ([]error, error) {
+	file, err := tokenfile.New(f.dialect)
+	if err != nil {
 		return nil, err
 	}
-	return data, nil
+	errs := make([]error, len(tokens))
+	for i, t := range tokens {
+		n, ok := sdkid.Number(cmp.Or(t.ID, "1"))
+		if !ok {
+			errs[i] = errors.New("the ID is not a number")
+			continue
+		}
+		fields := t.Fields()
+		fields.ID = strconv.FormatInt(n, 10)
+		if errs[i] = file.Append(fields); errs[i] != nil {
+			continue
+		}
+		file.Delete(0)
+		if t.ID != "" {
+			f.last = max(f.last, n)
+		}
+	}
+	return errs, nil
 }
 
-// readBack checks that a token file holds the records.
-func readBack(data []byte, d codec.Dialect, records []numbered) error {
-	f, err := tokenfile.Parse(data, d)
+// SaveAll adds records. Those without an ID get the numbers after the highest.
+func (f *exportFile) SaveAll(_ context.Context, tokens []tokenstore.Token) ([]tokenstore.Token, error) {
+	saved := slices.Clone(tokens)
+	for i := range saved {
+		if saved[i].ID == "" {
+			f.last++
+			saved[i].ID = strconv.FormatInt(f.last, 10)
+		}
+	}
+	f.tokens = append(f.tokens, saved...)
+	return saved, nil
+}
+
+// GetTokens reads the file back.
+func (f *exportFile) GetTokens(context.Context) ([]tokenstore.Token, error) {
+	if len(f.tokens) == 0 {
+		return nil, nil
+	}
+	data, err := f.bytes()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if f.Len() != len(records) {
-		return errors.New("the file would have another number of rows")
+	file, err := readTokenFile(data, f.dialect)
+	if err != nil {
+		return nil, err
 	}
-	for i, r := range records {
-		if got, err := fromRow(f.Row(i)); err != nil || !sameToken(got, r.token) {
-			return fmt.Errorf("row %d of the file would read differently", i+1)
-		}
-	}
-	return nil
+	return file.rows, file.bad
 }
 
-// A numbered is a record with the number that it has in a token file.
-type numbered struct {
-	id    string // in the store
-	token tokenstore.Token
-}
-
-// number gives records the numbers that the SDKs have for IDs, and returns them
-// in the order in which they are written. If keep is set, those whose IDs are
-// such numbers keep them, and come first.
-func number(tokens []tokenstore.Token, keep bool) []numbered {
-	var kept, others []numbered
-	var last int64
-	for _, t := range tokens {
-		if own, ok := sdkid.Number(t.ID); keep && ok {
-			kept = append(kept, numbered{t.ID, t})
-			last = max(last, own)
-		} else {
-			others = append(others, numbered{t.ID, t})
+// bytes returns the file, ordered by ID.
+func (f *exportFile) bytes() ([]byte, error) {
+	file, err := tokenfile.New(f.dialect)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(f.tokens, func(a, b tokenstore.Token) int { return sdkid.Compare(a.ID, b.ID) })
+	for _, t := range f.tokens {
+		if err := file.Append(t.Fields()); err != nil {
+			return nil, fmt.Errorf("record %q: %w", t.ID, err)
 		}
 	}
-	slices.SortFunc(kept, func(a, b numbered) int { return sdkid.Compare(a.id, b.id) })
-	for i := range others {
-		last++
-		others[i].token.ID = strconv.FormatInt(last, 10)
-	}
-	return append(kept, others...)
+	return file.Bytes(), nil
 }

@@ -55,6 +55,8 @@ type migrateOptions struct {
 
 	from, to string
 	dryRun   bool
+
+	mergeDuplicates bool
 }
 
 func (a *app) migrateCommand() *cobra.Command {
@@ -81,7 +83,7 @@ func (a *app) migrateCommand() *cobra.Command {
 	f.BoolVar(&o.dryRun, "dry-run", false, "say what would be done, and write nothing")
 	f.BoolVar(&o.KeepIDs, "keep-ids", false, "keep the IDs that the target can hold")
 	f.StringVar((*string)(&o.OnConflict), "on-conflict", string(migrate.Stop), "who is right if both have a record: stop, source, target, newer")
-	f.BoolVar(&o.MergeDuplicates, "merge-duplicates", false, "make one record of those that are the same")
+	f.BoolVar(&o.mergeDuplicates, "merge-duplicates", false, "make one record of those that are the same")
 	f.BoolVar(&o.SkipBad, "skip-bad", false, "leave out records that stand in the way")
 	f.BoolVar(&o.DeleteSource, "delete-source", false, "remove what was verified from the source")
 	return c
@@ -92,7 +94,7 @@ func (o migrateOptions) check() error {
 	switch {
 	case o.from == "" || o.to == "":
 		return usagef("migrate takes --from and --to")
-	case !slices.Contains([]migrate.Conflict{migrate.Stop, migrate.Source, migrate.Target, migrate.Newer}, o.OnConflict):
+	case !slices.Contains([]migrate.Policy{migrate.Stop, migrate.Source, migrate.Target, migrate.Newer}, o.OnConflict):
 		return usagef("--on-conflict is one of stop, source, target, newer")
 	case o.dryRun && o.DeleteSource:
 		return usagef("--dry-run and --delete-source do not go together")
@@ -168,6 +170,9 @@ func (a *app) migrate(ctx context.Context, o migrateOptions) (err error) {
 	ctx, calls := countCalls(ctx)
 	w := &watch{app: a, o: o, from: from, to: to, calls: calls, began: map[migrate.Step]int64{}}
 	o.Lag, o.Progress = to.lag, w.progress
+	if o.mergeDuplicates {
+		o.Duplicates = migrate.Merge
+	}
 	o.Writable = func(ctx context.Context) (tokenstore.TokenStore, error) {
 		if to.writable == nil {
 			return to.TokenStore, nil

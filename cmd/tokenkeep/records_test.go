@@ -292,7 +292,7 @@ func TestParseRecord(t *testing.T) {
 		`{"user_name":"ann","access_token":"a","expiry_time":"2026-01-01T01:00:00.123+01:00","id":"","api_domain":null}`,
 		"\ufeff{\"user_name\":\"ann\",\r\n\"access_token\":\"a\",\"expiry_time\":1767225600123}\r\n",
 	} {
-		if got, err := parseRecord([]byte(text)); err != nil || !sameToken(got, want) {
+		if got, err := parseRecord([]byte(text)); err != nil || got.Fields() != want.Fields() {
 			t.Errorf("%s: %v, %v", text, got, err)
 		}
 	}

@@ -17,9 +17,6 @@ func fromRow(f codec.Fields, damage error) (tokenstore.Token, error) {
 	return t, tokenstore.Validate(t)
 }
 
-// sameToken reports whether a and b are equal field by field.
-func sameToken(a, b tokenstore.Token) bool { return a.Fields() == b.Fields() }
-
 // parseFile reads a token file. Errors name the line and hold nothing of it.
 func parseFile(data []byte, d codec.Dialect) (*tokenfile.File, error) {
 	f, err := tokenfile.Parse(data, d)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 	"github.com/tokenkeep/tokenkeep/internal/sdkid"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/migrate"
 )
 
 // sdkFile returns a file that the FileStore of Zoho's Python SDK has written.
@@ -332,22 +334,36 @@ func TestExportRefuses(t *testing.T) {
 	}
 }
 
-func TestNumbers(t *testing.T) {
+// someRecords are the source of a migration.
+type someRecords []tokenstore.Token
+
+func (r someRecords) GetTokens(context.Context) ([]tokenstore.Token, error) { return r, nil }
+
+func TestExportNumbers(t *testing.T) {
 	t.Parallel()
-	var tokens []tokenstore.Token
+	var source someRecords
 	for _, id := range []string{"10", "9", "007", "0", "-3", "x", "12345678901", "u4"} {
-		tokens = append(tokens, tokenstore.Token{ID: id})
+		source = append(source, tokenstore.Token{ID: id, AccessToken: tokenstore.Secret(id)})
 	}
+	source = append(source, tokenstore.Token{ID: "9", AccessToken: "9, too"}, tokenstore.Token{ID: "x, too", AccessToken: "9"})
 	for _, test := range []struct {
 		keep bool
 		want string
 	}{
-		{false, "10=1 9=2 007=3 0=4 -3=5 x=6 12345678901=7 u4=8"},
-		{true, "9=9 10=10 007=11 0=12 -3=13 x=14 12345678901=15 u4=16"},
+		{false, "9=1 9, too=2 10=3 -3=4 0=5 007=6 12345678901=7 u4=8 x=9 9=10"},
+		{true, "9=9 10=10 9, too=11 -3=12 0=13 007=14 12345678901=15 u4=16 x=17 9=18"},
 	} {
+		f := &exportFile{dialect: codec.Python}
+		m, err := migrate.Plan(t.Context(), source, f, &migrate.Options{KeepIDs: test.keep, OnConflict: migrate.Newer, Duplicates: migrate.Keep})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := m.Run(t.Context()); err != nil || r.Verified != len(source) {
+			t.Errorf("%+v, %v", r, err)
+		}
 		var got []string
-		for _, n := range number(tokens, test.keep) {
-			got = append(got, n.id+"="+n.token.ID)
+		for _, token := range f.tokens {
+			got = append(got, string(token.AccessToken)+"="+token.ID)
 		}
 		if strings.Join(got, " ") != test.want {
 			t.Errorf("keep %v: %v, want %s", test.keep, got, test.want)

@@ -53,10 +53,9 @@ type Store struct {
 }
 
 var (
-	_ tokenstore.TokenStore         = (*Store)(nil)
-	_ tokenstore.Refresher          = (*Store)(nil)
-	_ doctor.Checker                = (*Store)(nil)
-	_ tokenstore.ConditionalDeleter = (*Store)(nil)
+	_ tokenstore.TokenStore = (*Store)(nil)
+	_ tokenstore.Refresher  = (*Store)(nil)
+	_ doctor.Checker        = (*Store)(nil)
 )
 
 // New returns a Store on the file at path, which need not exist. It does no I/O.
@@ -107,8 +106,9 @@ func (s *Store) DeleteToken(ctx context.Context, id string) error {
 	return s.rows.DeleteToken(ctx, id)
 }
 
-// DeleteIfUnchanged implements tokenstore.ConditionalDeleter. If several rows have the
-// ID it removes none of them, and the error matches tokenstore.ErrAmbiguous.
+// DeleteIfUnchanged removes the record with the ID of t if all of its fields are those of
+// t, as the method of that name of tokenstore.Store does. If several rows have the ID it
+// removes none of them, and the error matches tokenstore.ErrAmbiguous.
 func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error {
 	return s.rows.DeleteIfUnchanged(ctx, t)
 }

@@ -28,7 +28,7 @@
 //     cannot hold.
 //   - SameAs reports whether another store is this one under another name. With
 //     DeleteSource both stores have it.
-//   - DeleteIfUnchanged makes a store a [tokenstore.ConditionalDeleter]. With
+//   - DeleteIfUnchanged makes a store a [ConditionalDeleter]. With
 //     DeleteSource the source is one.
 //
 // A program that writes to the source during a migration loses nothing: a record that

@@ -11,39 +11,45 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A Conflict says what becomes of a record that the target has in another state.
-type Conflict string
+// A Policy says what becomes of a record that there is already.
+type Policy string
 
-// The ways to settle a conflict.
+// The policies. Options says which of them apply where.
 const (
-	Stop   Conflict = "stop"   // it stands in the way; the default
-	Source Conflict = "source" // the source is right: its fields replace those of the target
-	Target Conflict = "target" // the target is right: its record stays as it is
-	Newer  Conflict = "newer"  // the record with the later expiry is right, field by field
+	Stop   Policy = "stop"   // it stands in the way; the default
+	Source Policy = "source" // the source is right: its fields replace those of the target
+	Target Policy = "target" // the target is right: its record stays as it is
+	Newer  Policy = "newer"  // the record with the later expiry is right, field by field
 
 	// Merge saves each record as SaveToken does, one after the other and in the order of
 	// the source. The target is neither read for the plan nor compared at the end.
-	Merge Conflict = "merge"
+	//
+	// Of duplicates, Merge makes one record.
+	Merge Policy = "merge"
+
+	Keep Policy = "keep" // duplicates stay records of their own
 )
 
 // Options configures a migration. The zero value, and a nil *Options, are good
 // defaults: nothing is written if any record stands in the way, the target makes up
 // IDs, and the source is only read.
 type Options struct {
-	// OnConflict says what becomes of a record that the target has in another state.
-	OnConflict Conflict
+	// OnConflict says what becomes of a record that the target has in another state:
+	// Stop, Source, Target, Newer or Merge.
+	OnConflict Policy
+
+	// Duplicates says what becomes of records of the source that the target takes for
+	// the same: Stop, Merge, or Keep for a target that does not compare them.
+	Duplicates Policy
 
 	// KeepIDs keeps the IDs that the target can hold.
 	KeepIDs bool
-
-	// MergeDuplicates makes one record of those that the target takes for the same.
-	MergeDuplicates bool
 
 	// SkipBad leaves out the records that stand in the way.
 	SkipBad bool
 
 	// DeleteSource removes from the source what was verified in the target and has
-	// not changed since. The source is a tokenstore.ConditionalDeleter then.
+	// not changed since. The source is a ConditionalDeleter then.
 	DeleteSource bool
 
 	// Lag is how long a record that was written may take to be read everywhere: the
@@ -90,9 +96,23 @@ type Reader interface {
 	GetTokens(ctx context.Context) ([]tokenstore.Token, error)
 }
 
-// A batcher is a store that writes many records at once.
-type batcher interface {
+// A ConditionalDeleter is a store that can remove a record on the condition that it is
+// still as the caller has read it.
+type ConditionalDeleter interface {
+	// DeleteIfUnchanged removes the record with the ID of t if all of its fields are
+	// those of t, times to the millisecond. Otherwise nothing is changed and the error
+	// matches tokenstore.ErrConflict. It returns nil if there is no record with the ID.
+	// A save that comes between the comparison and the removal is not lost.
+	DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error
+}
+
+// A saver is a store that saves many records at once.
+type saver interface {
 	SaveAll(ctx context.Context, tokens []tokenstore.Token) ([]tokenstore.Token, error)
+}
+
+// A deleter is a store that removes many records at once, if they are unchanged.
+type deleter interface {
 	DeleteAll(ctx context.Context, tokens []tokenstore.Token) (int, error)
 }
 
@@ -227,7 +247,7 @@ func (m *migration) run(ctx context.Context) error {
 // tellApart fails if the two stores are one under two names: what is removed from the
 // source would be removed from the target.
 func (m *migration) tellApart(ctx context.Context) (int, error) {
-	_, removes := m.from.(tokenstore.ConditionalDeleter)
+	_, removes := m.from.(ConditionalDeleter)
 	_, knowsItself := m.from.(comparer)
 	from, isStore := m.from.(tokenstore.TokenStore)
 	to, ok := m.to.(comparer)

@@ -132,7 +132,7 @@ func TestPlan_Label(t *testing.T) {
 		{number, 1, "it has the same ID as line 2"},
 		{reader{user("ann"), {UserName: "bob"}}, 1, "it has neither an access nor a refresh nor a grant token"},
 	} {
-		for _, policy := range []migrate.Conflict{migrate.Stop, migrate.Merge} {
+		for _, policy := range []migrate.Policy{migrate.Stop, migrate.Merge} {
 			m := plan(t, test.from, memstore.New(nil), migrate.Options{Label: label, KeepIDs: true, OnConflict: policy})
 			problems := m.Report().Problems
 			if len(problems) != 1 || problems[0].Record != test.record || problems[0].Err.Error() != test.want {
@@ -176,6 +176,29 @@ func TestMerge(t *testing.T) {
 type noList struct{ store }
 
 func (noList) GetTokens(context.Context) ([]token, error) { return nil, errors.New("listed") }
+
+// TestPlan_Duplicates checks what becomes of records that the target takes for the same.
+func TestPlan_Duplicates(t *testing.T) {
+	t.Parallel()
+	older, newer := user("ann"), user("ann")
+	older.ExpiresAt, newer.ExpiresAt = time.UnixMilli(1000), time.UnixMilli(2000)
+	newer.AccessToken = "newer"
+	for policy, want := range map[migrate.Policy]migrate.Report{
+		migrate.Stop:  {Records: 2, Create: 1},
+		migrate.Merge: {Records: 2, Create: 1, Merged: 1},
+		migrate.Keep:  {Records: 2, Create: 2},
+	} {
+		r := plan(t, reader{older, newer}, memstore.New(nil), migrate.Options{Duplicates: policy}).Report()
+		if r.Records != want.Records || r.Create != want.Create || r.Merged != want.Merged || len(r.Problems) != 2-r.Create-r.Merged {
+			t.Errorf("%s: %+v", policy, r)
+		}
+	}
+	to := memstore.New(nil)
+	r, err := plan(t, reader{older, newer}, to, migrate.Options{Duplicates: migrate.Merge}).Run(t.Context())
+	if err != nil || r.Verified != 1 || access(t, to)["ann"] != "newer" {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
 
 // A picky store refuses the records of a user, and with them all that are saved at
 // once.

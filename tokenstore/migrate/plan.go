@@ -59,8 +59,7 @@ const (
 // of how specific their key is: user without client, user with client, token with
 // client, token.
 func precedence(t tokenstore.Token) int {
-	t.ID = ""
-	switch key := rules.KeyOf(t.Fields()); {
+	switch key := rules.KeyOf(withoutID(t).Fields()); {
 	case key == rules.KeyUser && t.ClientID == "":
 		return 0
 	case key == rules.KeyUser:
@@ -145,12 +144,13 @@ func (m *migration) group(records []record) {
 		switch {
 		case errors.Is(err, tokenstore.ErrNotFound), errors.Is(err, tokenstore.ErrInvalidToken), errors.Is(err, tokenstore.ErrTooLarge):
 			err = unusable(err)
-		case err != nil:
-			err = problemf(KindDuplicate, "it cannot be told apart from %s", m.names(before.Near(like)))
-		case plan.Record < 0:
+		case m.o.Duplicates == Keep, err == nil && plan.Record < 0:
+			err = nil
 			add(before, r.Token)
 			m.items = append(m.items, it)
-		case !m.o.MergeDuplicates || len(plan.Absorb) > 0:
+		case err != nil:
+			err = problemf(KindDuplicate, "it cannot be told apart from %s", m.names(before.Near(like)))
+		case m.o.Duplicates != Merge || len(plan.Absorb) > 0:
 			err = problemf(KindDuplicate, "it is the same record as %s", m.names(append([]int{plan.Record}, plan.Absorb...)))
 		default:
 			into := m.items[plan.Record]

@@ -17,7 +17,7 @@ const (
 	// workers is how many calls to a service are under way at once.
 	workers = 16
 
-	// chunk is how many records a batcher gets at once.
+	// chunk is how many records a saver gets at once.
 	chunk = 1000
 )
 
@@ -50,7 +50,7 @@ func (m *migration) each(ctx context.Context, items []*item, do func(context.Con
 
 // write saves the records that the target does not have as it should.
 func (m *migration) write(ctx context.Context) (int, error) {
-	b, isBatcher := m.to.(batcher)
+	b, isBatcher := m.to.(saver)
 	err := ctx.Err()
 	if isBatcher && m.o.OnConflict == Merge {
 		err = m.decideAll(ctx)
@@ -109,7 +109,7 @@ func (m *migration) writeEach(ctx context.Context, items []*item, add func(int))
 // writeOne saves one record, unless the target has it by now: a list may lack records
 // that are young, and other programs may write.
 func (m *migration) writeOne(ctx context.Context, it *item) error {
-	if like := lookup(it.token); it.action == create && rules.KeyOf(like.Fields()) != rules.KeyNone {
+	if like, ok := lookup(it.token); it.action == create && ok {
 		has, err := m.to.FindToken(ctx, like)
 		if err == nil {
 			err = m.decide(it, indexOf(has))
@@ -137,7 +137,7 @@ func (m *migration) saved(it *item, as tokenstore.Token) {
 
 // writeChunks saves records many at a time. A chunk that cannot be saved says of none of
 // its records why: one by one they do.
-func (m *migration) writeChunks(ctx context.Context, b batcher, items []*item, add func(int)) error {
+func (m *migration) writeChunks(ctx context.Context, b saver, items []*item, add func(int)) error {
 	for chunk := range slices.Chunk(items, chunk) {
 		saved, err := b.SaveAll(ctx, tokens(chunk))
 		if err != nil {
@@ -154,20 +154,23 @@ func (m *migration) writeChunks(ctx context.Context, b batcher, items []*item, a
 	return nil
 }
 
-// lookup returns what the record of t is looked up by, apart from its ID. It has no more
-// than the store compares: FindToken lays what it is given over what it finds.
-func lookup(t tokenstore.Token) tokenstore.Token {
+// lookup returns what the record of t is looked up by, apart from its ID, if there is
+// anything. It has no more than the store compares: FindToken lays what it is given over
+// what it finds.
+func lookup(t tokenstore.Token) (like tokenstore.Token, ok bool) {
 	switch rules.KeyOf(withoutID(t).Fields()) {
 	case rules.KeyUser:
-		return tokenstore.Token{UserName: t.UserName, ClientID: t.ClientID}
+		return tokenstore.Token{UserName: t.UserName, ClientID: t.ClientID}, true
 	case rules.KeyAccess:
-		return tokenstore.Token{AccessToken: t.AccessToken}
+		return tokenstore.Token{AccessToken: t.AccessToken}, true
+	case rules.KeyGrant:
+		like = tokenstore.Token{ClientID: t.ClientID, GrantToken: t.GrantToken}
+		if like.GrantToken == "" {
+			like.RefreshToken = t.RefreshToken
+		}
+		return like, true
 	}
-	like := tokenstore.Token{ClientID: t.ClientID, GrantToken: t.GrantToken}
-	if like.GrantToken == "" {
-		like.RefreshToken = t.RefreshToken
-	}
-	return like
+	return like, false
 }
 
 // Why a record that was read back does not count as moved.
@@ -181,7 +184,7 @@ func (m *migration) verify(ctx context.Context) (int, error) {
 	items := slices.DeleteFunc(slices.Clone(m.items), func(it *item) bool { return it.err != nil })
 	add := m.track(StepVerify, len(items))
 	var err error
-	if _, ok := m.to.(batcher); ok {
+	if _, ok := m.to.(saver); ok {
 		err = m.verifyAll(ctx, items)
 	} else {
 		deadline := time.Now().Add(m.o.Lag)
@@ -249,7 +252,7 @@ func (m *migration) verifyOne(ctx context.Context, it *item, deadline time.Time)
 // readBack reads a record. Looked up by its user or tokens the answer is newer than by an
 // ID of the caller's own.
 func (m *migration) readBack(ctx context.Context, want tokenstore.Token) (tokenstore.Token, error) {
-	if like := lookup(want); rules.KeyOf(like.Fields()) != rules.KeyNone {
+	if like, ok := lookup(want); ok {
 		got, err := m.to.FindToken(ctx, like)
 		if err == nil && got.ID == want.ID || bulk.Lasting(err) {
 			return got, err
@@ -279,10 +282,10 @@ func (m *migration) deleteSource(ctx context.Context) (int, error) {
 	})
 	add := m.track(StepDelete, n)
 	var err error
-	if b, ok := m.from.(batcher); ok {
+	if b, ok := m.from.(deleter); ok {
 		err = m.deleteAll(ctx, b, items)
 	} else {
-		from := m.from.(tokenstore.ConditionalDeleter) // as tellApart has found
+		from := m.from.(ConditionalDeleter) // as tellApart has found
 		err = m.each(ctx, items, func(ctx context.Context, it *item) error {
 			defer add(len(it.from))
 			return deleteOne(ctx, from, it)
@@ -293,7 +296,7 @@ func (m *migration) deleteSource(ctx context.Context) (int, error) {
 }
 
 // deleteOne removes the records of the source that an item is made of.
-func deleteOne(ctx context.Context, from tokenstore.ConditionalDeleter, it *item) error {
+func deleteOne(ctx context.Context, from ConditionalDeleter, it *item) error {
 	for _, r := range it.from {
 		err := from.DeleteIfUnchanged(ctx, r.Token)
 		if errors.Is(err, tokenstore.ErrConflict) {
@@ -308,7 +311,7 @@ func deleteOne(ctx context.Context, from tokenstore.ConditionalDeleter, it *item
 }
 
 // deleteAll removes the records that the items are made of, at once.
-func (m *migration) deleteAll(ctx context.Context, b batcher, items []*item) error {
+func (m *migration) deleteAll(ctx context.Context, b deleter, items []*item) error {
 	var all []tokenstore.Token
 	for _, it := range items {
 		for _, r := range it.from {

@@ -61,10 +61,9 @@ type Store struct {
 }
 
 var (
-	_ tokenstore.TokenStore         = (*Store)(nil)
-	_ tokenstore.Refresher          = (*Store)(nil)
-	_ doctor.Checker                = (*Store)(nil)
-	_ tokenstore.ConditionalDeleter = (*Store)(nil)
+	_ tokenstore.TokenStore = (*Store)(nil)
+	_ tokenstore.Refresher  = (*Store)(nil)
+	_ doctor.Checker        = (*Store)(nil)
 )
 
 // New returns a Store on the table in db, which speaks the dialect. It looks at
@@ -126,8 +125,9 @@ func (s *Store) DeleteToken(ctx context.Context, id string) error {
 	return s.rows.DeleteToken(ctx, id)
 }
 
-// DeleteIfUnchanged implements tokenstore.ConditionalDeleter. The comparison and
-// the removal are one transaction.
+// DeleteIfUnchanged removes the record with the ID of t if all of its fields are those of
+// t, as the method of that name of tokenstore.Store does. The comparison and the removal
+// are one transaction.
 func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error {
 	return s.rows.DeleteIfUnchanged(ctx, t)
 }

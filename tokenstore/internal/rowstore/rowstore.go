@@ -1,6 +1,5 @@
-// Package rowstore implements tokenstore.TokenStore, Refresher, Checker and
-// ConditionalDeleter, and the bulk operations, on the Zoho SDKs' own formats: rows of
-// ten columns under one lock of all writers. A Table is what differs between them.
+// Package rowstore implements tokenstore.TokenStore, Refresher, Checker, conditional
+// deletion and the bulk operations on the Zoho SDKs' own formats: rows of ten columns under one lock of all writers. A Table is what differs between them.
 package rowstore
 
 import (
@@ -112,9 +111,8 @@ func (o Options) Complete(name string) (Options, error) {
 }
 
 var (
-	_ tokenstore.TokenStore         = (*Store)(nil)
-	_ tokenstore.Refresher          = (*Store)(nil)
-	_ tokenstore.ConditionalDeleter = (*Store)(nil)
+	_ tokenstore.TokenStore = (*Store)(nil)
+	_ tokenstore.Refresher  = (*Store)(nil)
 )
 
 // New returns a Store of the kind that is named. The options are complete.
@@ -208,7 +206,7 @@ func (s *Store) DeleteToken(ctx context.Context, id string) error {
 	return s.delete(ctx, id, nil)
 }
 
-// DeleteIfUnchanged implements tokenstore.ConditionalDeleter.
+// DeleteIfUnchanged removes the record with the ID of t if it is as given.
 func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error {
 	want := t.Fields()
 	return s.delete(ctx, t.ID, &want)
