@@ -13,27 +13,26 @@ import (
 
 // SaveToken implements TokenStore.
 func (s *Store) SaveToken(ctx context.Context, t Token) (Token, error) {
-	saved, err := s.save(ctx, t)
-	return saved, s.error("save", t.ID, err)
+	saved, err := s.save(ctx, t.Fields())
+	return FromFields(saved), s.error("save", t.ID, err)
 }
 
-func (s *Store) save(ctx context.Context, t Token) (Token, error) {
+func (s *Store) save(ctx context.Context, f codec.Fields) (saved codec.Fields, err error) {
 	if err := s.begin(ctx); err != nil {
-		return Token{}, err
+		return codec.Fields{}, err
 	}
-	if err := Validate(t); err != nil {
-		return Token{}, err
+	if err := rules.Validate(f); err != nil {
+		return codec.Fields{}, err
 	}
-	var saved codec.Fields
-	one := saver{Store: s, Writer: s.ledger.Writer(), token: t.Fields()}
-	err := s.ledger.Retry(ctx, "save", func(v *ledger.View) (err error) {
+	one := saver{Store: s, Writer: s.ledger.Writer(), token: f}
+	err = s.ledger.Retry(ctx, "save", func(v *ledger.View) (err error) {
 		saved, err = one.attempt(ctx, v)
 		return err
 	})
 	if err != nil {
-		return Token{}, err
+		return codec.Fields{}, err
 	}
-	return FromFields(saved), nil
+	return saved, nil
 }
 
 // A saver is one SaveToken.
@@ -99,6 +98,7 @@ func (s *saver) checkNames(v *ledger.View, records []ledger.Entry, f codec.Field
 	case i < 0:
 		return nil
 	case !v.Fresh():
+		// Another process may have deleted the record since v read it.
 		return ledger.ErrLookAgain
 	}
 	return fmt.Errorf("%w: the record that was created with this token is %q, of a user or another client", ErrIDMismatch, records[i].Token.ID)

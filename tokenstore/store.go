@@ -86,39 +86,38 @@ func (s *Store) begin(ctx context.Context) error {
 
 // FindToken implements TokenStore.
 func (s *Store) FindToken(ctx context.Context, like Token) (Token, error) {
-	t, err := s.find(ctx, like)
-	return t, s.error("find", like.ID, err)
+	f, err := s.find(ctx, like.Fields())
+	return FromFields(f), s.error("find", like.ID, err)
 }
 
 // FindTokenByID implements TokenStore.
 func (s *Store) FindTokenByID(ctx context.Context, id string) (Token, error) {
-	t, err := s.find(ctx, Token{ID: id})
-	return t, s.error("find by ID", id, err)
+	f, err := s.find(ctx, codec.Fields{ID: id})
+	return FromFields(f), s.error("find by ID", id, err)
 }
 
-func (s *Store) find(ctx context.Context, like Token) (Token, error) {
+func (s *Store) find(ctx context.Context, like codec.Fields) (codec.Fields, error) {
 	if err := s.begin(ctx); err != nil {
-		return Token{}, err
+		return codec.Fields{}, err
 	}
-	if err := Validate(like); err != nil {
-		return Token{}, err
+	if err := rules.Validate(like); err != nil {
+		return codec.Fields{}, err
 	}
-	f := like.Fields()
-	if rules.KeyOf(f) == rules.KeyNone {
-		_, err := rules.Select(f, nil)
-		return Token{}, err
+	if rules.KeyOf(like) == rules.KeyNone {
+		_, err := rules.Select(like, nil)
+		return codec.Fields{}, err
 	}
-	_, found, err := s.only(ctx, s.ledger.View(false), f)
+	_, found, err := s.only(ctx, s.ledger.View(false), like)
 	if err != nil {
-		return Token{}, err
+		return codec.Fields{}, err
 	}
 	if found.Former.GrantToken {
-		f.GrantToken = ""
+		like.GrantToken = ""
 	}
 	if found.Former.RefreshToken {
-		f.RefreshToken = ""
+		like.RefreshToken = ""
 	}
-	return FromFields(rules.Merge(found.Fields, f)), nil
+	return rules.Merge(found.Fields, like), nil
 }
 
 // only returns the record that like describes. The error matches ErrNotFound if there

@@ -101,7 +101,7 @@ func (l *Ledger) Labelled(ctx context.Context, u, e Entry) (bool, error) {
 		if !ok {
 			continue
 		}
-		by := l.Queries([]Term{t})
+		by := l.queries([]Term{t})
 		i := slices.IndexFunc(u.Labels, func(label stored.Label) bool {
 			return slices.Contains(by, driver.Label{Key: label.Key, Value: label.Value})
 		})

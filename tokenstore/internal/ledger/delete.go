@@ -112,7 +112,7 @@ func (l *Ledger) DeleteAll(ctx context.Context) error {
 	if err != nil || !keyed && !all.marked {
 		return err
 	}
-	return l.RemoveMarker(ctx)
+	return l.removeMarker(ctx)
 }
 
 // A deletable is what DeleteAll finds in a store.
@@ -123,16 +123,8 @@ type deletable struct {
 }
 
 func (l *Ledger) deletable(ctx context.Context) (all deletable, err error) {
-	for named, err := range own(l.Driver.List(ctx)) {
-		if named.Name == MarkerName {
-			all.marked = true
-			continue
-		}
-		e := Entry{Name: Name(named.Name)}
-		if err == nil {
-			e, err = l.Decode(e.Name, named.Secret)
-		}
-		err = OfListed(ctx, named.Name, err)
+	listed := l.list(ctx, func() { all.marked = true })
+	for e, err := range l.entries(ctx, own(listed)) {
 		switch u := OnlyUnreadable(err); {
 		case u != nil:
 			all.unread = append(all.unread, u)

@@ -82,9 +82,9 @@ func newEntry(name Name, secret driver.Secret, r stored.Record) Entry {
 	return e
 }
 
-// Decode returns the entry that a driver has returned. The error matches ErrCorrupt
+// toEntry returns the entry that a driver has returned. The error matches ErrCorrupt
 // if the secret is not a record.
-func (l *Ledger) Decode(name Name, secret driver.Secret) (Entry, error) {
+func (l *Ledger) toEntry(name Name, secret driver.Secret) (Entry, error) {
 	r, err := l.decode(name, secret.Data)
 	if err != nil {
 		return Entry{Name: name}, fmt.Errorf("%w: secret %q: %w", driver.ErrCorrupt, name, err)
@@ -118,7 +118,7 @@ func (l *Ledger) Get(ctx context.Context, name Name) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	return l.Decode(name, secret)
+	return l.toEntry(name, secret)
 }
 
 // Newest reads the newest state of an entry that can be proved, at least as new as
@@ -128,7 +128,7 @@ func (l *Ledger) Newest(ctx context.Context, name Name, than Entry) (Entry, erro
 	if err != nil {
 		return Entry{}, err
 	}
-	return l.Decode(name, secret)
+	return l.toEntry(name, secret)
 }
 
 // Hours is how many hours a day can have a part in.

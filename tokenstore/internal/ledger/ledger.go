@@ -54,12 +54,12 @@ func New(d driver.Secrets, c Config) *Ledger {
 // of keys. An *UnreadableError concerns one secret, whose name the entry has; any
 // other error ends the iteration. Unreadable secrets of other programs are left out.
 func (l *Ledger) Entries(ctx context.Context) iter.Seq2[Entry, error] {
-	return l.entries(ctx, own(l.list(ctx)))
+	return l.entries(ctx, own(l.list(ctx, func() {})))
 }
 
 // AllEntries is like Entries, and leaves out nothing but the marker.
 func (l *Ledger) AllEntries(ctx context.Context) iter.Seq2[Entry, error] {
-	return l.entries(ctx, l.list(ctx))
+	return l.entries(ctx, l.list(ctx, func() {}))
 }
 
 func (l *Ledger) entries(ctx context.Context, listed iter.Seq2[driver.Named, error]) iter.Seq2[Entry, error] {
@@ -67,7 +67,7 @@ func (l *Ledger) entries(ctx context.Context, listed iter.Seq2[driver.Named, err
 		for named, err := range listed {
 			e := Entry{Name: Name(named.Name)}
 			if err == nil {
-				e, err = l.Decode(e.Name, named.Secret)
+				e, err = l.toEntry(e.Name, named.Secret)
 			}
 			err = OfListed(ctx, named.Name, err)
 			if !yield(e, err) || err != nil && OnlyUnreadable(err) == nil {
@@ -77,11 +77,16 @@ func (l *Ledger) entries(ctx context.Context, listed iter.Seq2[driver.Named, err
 	}
 }
 
-// list yields what the driver lists, without the marker.
-func (l *Ledger) list(ctx context.Context) iter.Seq2[driver.Named, error] {
+// list yields what the driver lists, without the marker. It calls marked if there is
+// one.
+func (l *Ledger) list(ctx context.Context, marked func()) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		for named, err := range l.Driver.List(ctx) {
-			if named.Name != MarkerName && !yield(named, err) {
+			if named.Name == markerName {
+				marked()
+				continue
+			}
+			if !yield(named, err) {
 				return
 			}
 		}

@@ -17,9 +17,9 @@ import (
 // package tokenstore.
 var ErrWrongKeys = errors.New("the store is under other keys")
 
-// MarkerName is the name of the secret that says which keys a store is under. No
+// markerName is the name of the secret that says which keys a store is under. No
 // record's name has this form.
-const MarkerName = "keys"
+const markerName = "keys"
 
 // markerVersion is the version of the marker that this package writes.
 const markerVersion = 1
@@ -84,19 +84,19 @@ func (l *Ledger) keyed() (bool, error) {
 
 // form returns an empty record in the form that the store writes.
 func (l *Ledger) form() ([]byte, error) {
-	return l.encode(MarkerName, stored.Record{Born: Nonce()})
+	return l.encode(markerName, stored.Record{Born: Nonce()})
 }
 
 // reads returns why the codec does not read a form.
 func (l *Ledger) reads(form []byte) error {
-	_, err := l.decode(MarkerName, form)
+	_, err := l.decode(markerName, form)
 	return err
 }
 
 // writes reports whether a form is the one that the codec writes.
 func (l *Ledger) writes(form []byte) bool {
 	c, ok := l.Codec.(codec.Rotating)
-	return l.reads(form) == nil && (!ok || c.Current(MarkerName, form))
+	return l.reads(form) == nil && (!ok || c.Current(markerName, form))
 }
 
 // readMarker reads the marker, in one call unless newest is set.
@@ -104,19 +104,19 @@ func (l *Ledger) readMarker(ctx context.Context, newest bool) (storedMarker, err
 	var secret driver.Secret
 	var err error
 	if newest {
-		secret, err = l.Driver.Fresh(ctx, MarkerName, driver.Secret{})
+		secret, err = l.Driver.Fresh(ctx, markerName, driver.Secret{})
 	} else {
-		secret, err = l.Driver.Get(ctx, MarkerName)
+		secret, err = l.Driver.Get(ctx, markerName)
 	}
 	switch {
 	case errors.Is(err, driver.ErrNotFound):
 		return storedMarker{}, nil
 	case err != nil:
-		return storedMarker{}, Unreadable(MarkerName, err)
+		return storedMarker{}, Unreadable(markerName, err)
 	}
 	m := storedMarker{exists: true, secret: secret}
 	if json.Unmarshal(secret.Data, &m.marker) != nil || m.Version != markerVersion || len(m.Names) == 0 {
-		return m, Unreadable(MarkerName, fmt.Errorf("%w: it is not what a store says of its keys, in version %d", driver.ErrCorrupt, markerVersion))
+		return m, Unreadable(markerName, fmt.Errorf("%w: it is not what a store says of its keys, in version %d", driver.ErrCorrupt, markerVersion))
 	}
 	return m, nil
 }
@@ -150,12 +150,12 @@ func (l *Ledger) CheckKeys(ctx context.Context) error {
 	return l.checkMarker(m)
 }
 
-// Missed is called before an operation answers that a record does not exist. It returns
+// missed is called before an operation answers that a record does not exist. It returns
 // an error matching ErrWrongKeys if the store is under other keys.
 //
-// Missed remembers that the keys fit. It does not remember that there is no marker:
+// missed remembers that the keys fit. It does not remember that there is no marker:
 // another process may write one.
-func (l *Ledger) Missed(ctx context.Context) error {
+func (l *Ledger) missed(ctx context.Context) error {
 	if l.keysFit.Load() {
 		return nil
 	}
@@ -177,13 +177,13 @@ func (l *Ledger) Missed(ctx context.Context) error {
 	return err
 }
 
-// Missing begins to call Missed while the caller goes on looking for a record. The
+// Missing begins to call missed while the caller goes on looking for a record. The
 // function that it returns ends the call: if the answer is needed it waits for it, and
 // otherwise it cancels the call and returns nil.
 func (l *Ledger) Missing(ctx context.Context) func(needed bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
-	go func() { done <- l.Missed(ctx) }()
+	go func() { done <- l.missed(ctx) }()
 	return func(needed bool) error {
 		defer cancel()
 		if needed {
@@ -322,9 +322,9 @@ func (l *Ledger) writeMarker(ctx context.Context, base storedMarker, m marker) e
 	}
 	p := driver.Payload{Data: data, Incarnation: m.Salt}
 	if !base.exists {
-		_, err = l.Driver.Create(ctx, MarkerName, p)
+		_, err = l.Driver.Create(ctx, markerName, p)
 	} else {
-		_, err = l.Driver.Update(ctx, MarkerName, base.secret, p)
+		_, err = l.Driver.Update(ctx, markerName, base.secret, p)
 	}
 	return err
 }
@@ -340,7 +340,7 @@ func (l *Ledger) sample(ctx context.Context) (n Namer, empty bool, err error) {
 	namers := l.Namers()
 	fits, looked, best := make([]int, len(namers)), 0, 0
 	var misfit error
-	for named, err := range l.list(ctx) {
+	for named, err := range l.list(ctx, func() {}) {
 		if err != nil && named.Name == "" {
 			return Namer{}, false, err
 		}
@@ -376,7 +376,7 @@ func (l *Ledger) sample(ctx context.Context) (n Namer, empty bool, err error) {
 // namedBy returns which of the Namers a listed record is named by; -1 and an error if
 // it does not fit any of them, and -1 alone if it does not tell.
 func (l *Ledger) namedBy(named driver.Named) (int, error) {
-	e, err := l.Decode(Name(named.Name), named.Secret)
+	e, err := l.toEntry(Name(named.Name), named.Secret)
 	if err != nil {
 		return -1, err
 	}
@@ -408,18 +408,18 @@ func (l *Ledger) adopt(ctx context.Context) {
 	}
 }
 
-// RemoveMarker removes the marker of a store that has become empty, so that it can be
+// removeMarker removes the marker of a store that has become empty, so that it can be
 // filled under other keys.
-func (l *Ledger) RemoveMarker(ctx context.Context) error {
-	secret, err := l.Driver.Fresh(ctx, MarkerName, driver.Secret{})
+func (l *Ledger) removeMarker(ctx context.Context) error {
+	secret, err := l.Driver.Fresh(ctx, markerName, driver.Secret{})
 	if errors.Is(err, driver.ErrNotFound) {
 		return nil
 	}
 	if err == nil {
-		err = l.Driver.Delete(ctx, MarkerName, secret)
+		err = l.Driver.Delete(ctx, markerName, secret)
 	}
 	if err != nil {
-		return fmt.Errorf("secret %q was not deleted: %w", MarkerName, err)
+		return fmt.Errorf("secret %q was not deleted: %w", markerName, err)
 	}
 	l.keysFit.Store(false)
 	return nil
@@ -475,7 +475,7 @@ func (l *Ledger) SettleKeys(ctx context.Context) (changed bool, err error) {
 		next.Records = slices.DeleteFunc(slices.Clone(m.Records), func(form []byte) bool { return !l.writes(form) })
 		switch {
 		case !keyed:
-			err = l.Driver.Delete(ctx, MarkerName, m.secret)
+			err = l.Driver.Delete(ctx, markerName, m.secret)
 		case slices.Equal(next.Names, m.Names) && slices.Equal(next.Labels, m.Labels) && len(next.Records) == len(m.Records):
 			return changed, nil
 		default:

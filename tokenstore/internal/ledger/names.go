@@ -167,12 +167,12 @@ func (n Namer) ID(id string) Name {
 	return Name(OfID) + Name(Digest(n.key, "id", id))
 }
 
-// IDTerm returns the term of an ID that a record has besides its name: the caller
+// idTerm returns the term of an ID that a record has besides its name: the caller
 // chose it, or Rekey has kept it.
-func (n Namer) IDTerm(id string) Term { return Term{"id", Digest(n.key, "id", id)} }
+func (n Namer) idTerm(id string) Term { return Term{"id", Digest(n.key, "id", id)} }
 
-// UserTerm returns the term of all records of a user.
-func (n Namer) UserTerm(user string) Term { return Term{"user", Digest(n.key, "user", user)} }
+// userTerm returns the term of all records of a user.
+func (n Namer) userTerm(user string) Term { return Term{"user", Digest(n.key, "user", user)} }
 
 // Terms returns everything that searches are to find r by.
 func (n Namer) Terms(r stored.Record) []Term {
@@ -182,17 +182,17 @@ func (n Namer) Terms(r stored.Record) []Term {
 		r = stored.Record{Fields: codec.Fields{ID: r.ID}, IDs: r.IDs}
 	}
 	if r.UserName != "" {
-		terms = append(terms, n.UserTerm(r.UserName))
+		terms = append(terms, n.userTerm(r.UserName))
 	}
 	if r.ClientID != "" {
 		terms = append(terms, Term{"client", Digest(n.key, "client", r.ClientID)})
 	}
 	if r.ID != "" {
-		terms = append(terms, n.IDTerm(r.ID))
+		terms = append(terms, n.idTerm(r.ID))
 	}
 	for _, id := range r.IDs {
 		if Name(id).Kind() == OfUser { // of a record that Rekey has renamed
-			terms = append(terms, n.IDTerm(id))
+			terms = append(terms, n.idTerm(id))
 		}
 	}
 	names := slices.Concat(namesOf(r.IDs), namesOf(r.Earlier), n.Tokens(r.Fields))
@@ -227,13 +227,13 @@ func (l *Ledger) Namers() []Namer {
 func (l *Ledger) FormerTerms(id string) []Term {
 	terms := Terms(Name(id))
 	for _, n := range l.Namers() {
-		terms = append(terms, n.IDTerm(id))
+		terms = append(terms, n.idTerm(id))
 	}
 	return terms
 }
 
-// Queries returns the labels to search for, under all index keys.
-func (l *Ledger) Queries(terms []Term) []driver.Label {
+// queries returns the labels to search for, under all index keys.
+func (l *Ledger) queries(terms []Term) []driver.Label {
 	var labels []driver.Label
 	for _, key := range l.IndexKeys {
 		for _, t := range terms {
@@ -296,11 +296,11 @@ func (n Namer) keys(like codec.Fields) (names []Name, terms []Term) {
 		if id := Name(like.ID); id.Derived() {
 			return []Name{id}, nil
 		}
-		return nil, []Term{n.IDTerm(like.ID)}
+		return nil, []Term{n.idTerm(like.ID)}
 	case rules.KeyUser:
 		names = []Name{n.User(like.UserName, like.ClientID)}
 		if like.ClientID == "" {
-			terms = []Term{n.UserTerm(like.UserName)}
+			terms = []Term{n.userTerm(like.UserName)}
 		}
 		return names, terms
 	case rules.KeyAccess:

@@ -38,10 +38,10 @@ const (
 	indexKey = "fedcba9876543210"
 )
 
-// TestNamesNeverChange has names that were computed by another program, from the
+// TestNames has names that were computed by another program, from the
 // description of the derivation. Records are stored under such names: one that
 // comes out differently is a record that is not found any more.
-func TestNamesNeverChange(t *testing.T) {
+func TestNames(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		key  string
@@ -70,8 +70,8 @@ func TestNamesNeverChange(t *testing.T) {
 	}
 }
 
-// TestLabelsNeverChange does the same for what records are searched by.
-func TestLabelsNeverChange(t *testing.T) {
+// TestLabels does the same for what records are searched by.
+func TestLabels(t *testing.T) {
 	t.Parallel()
 	r := stored.Record{Fields: codec.Fields{ID: "7", UserName: "ann@example.com:6001", ClientID: "1000.CLIENT", GrantToken: "1000.gt", RefreshToken: "1000.rt", AccessToken: "1000.at"}}
 	for _, c := range []struct {
@@ -99,7 +99,7 @@ func TestLabelsNeverChange(t *testing.T) {
 	}
 }
 
-func TestADigestTellsPartsAndKindsAndKeysApart(t *testing.T) {
+func TestDigest(t *testing.T) {
 	t.Parallel()
 	seen := map[string]int{}
 	digests := []string{
@@ -120,14 +120,14 @@ func TestADigestTellsPartsAndKindsAndKeysApart(t *testing.T) {
 	}
 }
 
-func TestNoKeyIsTheEmptyKey(t *testing.T) {
+func TestDigest_NoKey(t *testing.T) {
 	t.Parallel()
 	if Digest(nil, "u", "a") != Digest([]byte{}, "u", "a") {
 		t.Error("a nil key and an empty one make different digests")
 	}
 }
 
-func TestOnlyDerivedNamesHaveTheirForm(t *testing.T) {
+func TestName_Derived(t *testing.T) {
 	t.Parallel()
 	for _, kind := range ofRecords {
 		if id := Name(kind) + alphabet; !id.Derived() {
@@ -144,7 +144,7 @@ func TestOnlyDerivedNamesHaveTheirForm(t *testing.T) {
 	}
 }
 
-func TestNoncesAreDifferent(t *testing.T) {
+func TestNonce(t *testing.T) {
 	t.Parallel()
 	form := regexp.MustCompile(`^[a-z2-7]{16}$`)
 	seen := map[string]bool{}
@@ -157,7 +157,7 @@ func TestNoncesAreDifferent(t *testing.T) {
 	}
 }
 
-func TestLabelsThatAreThereKeepTheirNonces(t *testing.T) {
+func TestLabels_Nonces(t *testing.T) {
 	t.Parallel()
 	s := withKeys(t, nameKey, indexKey)
 	r := stored.Record{Fields: codec.Fields{UserName: "ann", RefreshToken: "1"}}
@@ -170,7 +170,7 @@ func TestLabelsThatAreThereKeepTheirNonces(t *testing.T) {
 	}
 }
 
-func TestLabelsAreSortedAndDifferent(t *testing.T) {
+func TestLabels_Order(t *testing.T) {
 	t.Parallel()
 	s := withKeys(t, nameKey, indexKey)
 	r := stored.Record{Fields: codec.Fields{ID: "7", UserName: "ann", ClientID: "c", GrantToken: "g", RefreshToken: "r", AccessToken: "a"}}
@@ -190,7 +190,7 @@ func TestLabelsAreSortedAndDifferent(t *testing.T) {
 	}
 }
 
-func TestOfEarlierTokensTheFirstAndTheLastAreKept(t *testing.T) {
+func TestAddEarlier(t *testing.T) {
 	t.Parallel()
 	var earlier []string
 	for _, name := range []Name{"g1", "r1", "g2", "g3", "r2", "r1", "g3", "g4"} {

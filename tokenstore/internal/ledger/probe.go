@@ -97,7 +97,7 @@ func (l *Ledger) ClaimProbe(ctx context.Context, known []byte) (driver.Secret, e
 // leftBehind reports whether a probe is older than any that is in use. The age of an
 // unreadable probe, which was written under other keys, is not known.
 func (l *Ledger) leftBehind(probe driver.Secret) bool {
-	e, err := l.Decode(ProbeName, probe)
+	e, err := l.toEntry(ProbeName, probe)
 	return err != nil || l.Now().Sub(e.WrittenAt()).Abs() >= probeAge
 }
 

@@ -112,7 +112,7 @@ func (w *Writer) Join(ctx context.Context, v *View, name Name, from Entry, r sto
 // clear removes a dead entry from a user's name, and returns why the promotion cannot
 // go on now.
 func (w *Writer) clear(ctx context.Context, v *View, dead Entry) error {
-	if _, err := v.Resolve(ctx, dead); !errors.Is(err, ErrDead) {
+	if _, err := v.Resolve(ctx, dead); !errors.Is(err, errDead) {
 		return fmt.Errorf("%w: %q has moved", driver.ErrCorrupt, dead.Name)
 	}
 	if err := w.RemoveDead(ctx, dead); err != nil {

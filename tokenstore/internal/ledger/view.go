@@ -244,7 +244,7 @@ func (v *View) Search(ctx context.Context, names []Name, terms []Term) ([]Entry,
 }
 
 func (v *View) lookup(ctx context.Context, terms []Term) error {
-	for named, err := range own(v.l.Driver.Lookup(ctx, v.l.Queries(terms))) {
+	for named, err := range own(v.l.Driver.Lookup(ctx, v.l.queries(terms))) {
 		if err == nil {
 			err = v.found(ctx, named)
 		}
@@ -269,7 +269,7 @@ func (v *View) found(ctx context.Context, named driver.Named) error {
 	if _, known := v.Known(name); known {
 		return nil // the read by name is at least as new as the index
 	}
-	e, err := v.l.Decode(name, named.Secret)
+	e, err := v.l.toEntry(name, named.Secret)
 	if err != nil {
 		return err
 	}
@@ -339,16 +339,16 @@ func (v *View) dropMoved(ctx context.Context, records []Entry) ([]Entry, error) 
 	return kept, nil
 }
 
-// ErrDead means that an entry has moved to a record that was deleted, which deletes
+// errDead means that an entry has moved to a record that was deleted, which deletes
 // the entry too.
-var ErrDead = errors.New("moved to a record that was deleted")
+var errDead = errors.New("moved to a record that was deleted")
 
 // maxHops is how many entries may lead from one to the next: a redirect to a record
 // that Rekey is moving, which has moved from the name in the redirect already.
 const maxHops = 4
 
 // Resolve returns the record that e is, or has become. The error matches ErrNotFound
-// if e is not a record, and also ErrDead if it was one.
+// if e is not a record, and also errDead if it was one.
 func (v *View) Resolve(ctx context.Context, e Entry) (Entry, error) {
 	return v.resolve(ctx, e, maxHops)
 }
@@ -364,7 +364,7 @@ func (v *View) resolve(ctx context.Context, e Entry, hops int) (Entry, error) {
 	}
 	switch {
 	case errors.Is(err, driver.ErrNotFound), err == nil && u.Born != to.Born:
-		return Entry{}, fmt.Errorf("%w: %w", driver.ErrNotFound, ErrDead)
+		return Entry{}, fmt.Errorf("%w: %w", driver.ErrNotFound, errDead)
 	case err != nil:
 		return Entry{}, err
 	case hops == 0:
