@@ -285,6 +285,17 @@ func TestImportStops(t *testing.T) {
 	}
 }
 
+// TestImportIntoADamagedFile checks that the error has the class of the file's, and not
+// that of an import of which a part is done.
+func TestImportIntoADamagedFile(t *testing.T) {
+	t.Parallel()
+	e := env{envStore: "file:" + writeFile(t, "tokens.csv", "garbage,\"")}
+	text := e.fails(t, 9, sdkFile(t), "import", "-")
+	if !strings.Contains(text, "nothing was imported") || !strings.Contains(text, "line 2, user ") {
+		t.Errorf("message: %s", text)
+	}
+}
+
 func TestImportUpdates(t *testing.T) {
 	t.Parallel()
 	e := fileStoreEnv(t)

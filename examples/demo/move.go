@@ -8,11 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"github.com/tokenkeep/tokenkeep/internal/sdkid"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
 )
@@ -40,7 +40,7 @@ func (d *demo) moveInStep(ctx context.Context) error {
 		return err
 	}
 	d.check(len(tokens) == len(rows), "%d of %d rows are records now", len(tokens), len(rows))
-	slices.SortFunc(tokens, compareIDs)
+	slices.SortFunc(tokens, byID)
 	const some = 3
 	d.list(tokens[:min(some, len(tokens))])
 	return nil
@@ -57,7 +57,7 @@ func sdkTokens(ctx context.Context) ([]tokenstore.Token, error) {
 		tokens, err = s.GetTokens(ctx)
 		return err
 	})
-	slices.SortFunc(tokens, compareIDs)
+	slices.SortFunc(tokens, byID)
 	return tokens, err
 }
 
@@ -76,26 +76,8 @@ func inFile(use func(name string, s *filestore.Store) error) error {
 	return use(name, s)
 }
 
-// sdkNumber returns the number that an ID of the SDKs is. Other IDs have none.
-func sdkNumber(t tokenstore.Token) (int, bool) {
-	n, err := strconv.Atoi(t.ID)
-	return n, err == nil
-}
-
-// compareIDs orders records by the SDKs' numbers, before those that have none.
-func compareIDs(a, b tokenstore.Token) int {
-	m, isNumber := sdkNumber(a)
-	n, isNumberToo := sdkNumber(b)
-	switch {
-	case isNumber && isNumberToo:
-		return m - n
-	case isNumber:
-		return -1
-	case isNumberToo:
-		return 1
-	}
-	return strings.Compare(a.ID, b.ID)
-}
+// byID orders records by the SDKs' numbers, before those that have none.
+func byID(a, b tokenstore.Token) int { return sdkid.Compare(a.ID, b.ID) }
 
 // list shows records, as "tokenkeep ls" does.
 func (d *demo) list(tokens []tokenstore.Token) {
@@ -159,10 +141,10 @@ func (d *demo) moveOutStep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(tokens, compareIDs)
+	slices.SortFunc(tokens, byID)
 	return inFile(func(name string, s *filestore.Store) error {
 		for _, t := range tokens {
-			if _, ok := sdkNumber(t); !ok {
+			if _, ok := sdkid.Number(t.ID); !ok {
 				t.ID = "" // the file numbers it
 			}
 			if _, err := s.SaveToken(ctx, t); err != nil {
@@ -177,7 +159,7 @@ func (d *demo) moveOutStep(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		slices.SortFunc(after, compareIDs)
+		slices.SortFunc(after, byID)
 		equal := 0
 		for i := range before {
 			if i < len(after) && before[i] == after[i] {

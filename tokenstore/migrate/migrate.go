@@ -147,7 +147,7 @@ type migration struct {
 // written. A record of to that cannot be read is left alone, and is named by the
 // Report.
 //
-// With [Merge] and Options.Writable to may be nil.
+// With [Merge] and Options.Writable, to may be nil.
 func Plan(ctx context.Context, from Reader, to tokenstore.TokenStore, opts *Options) (*Migration, error) {
 	m := &migration{from: from, to: to, report: Report{IDs: []IDChange{}}}
 	if opts != nil {
@@ -234,14 +234,16 @@ func (m *migration) run(ctx context.Context) error {
 	if err == nil && m.o.DeleteSource {
 		err = m.step(ctx, StepDelete, m.deleteSource)
 	}
+	m.finish()
+	if err == nil {
+		err = m.report.err()
+	} else {
+		err = m.report.abandoned(err)
+	}
 	if m.o.OnConflict == Merge {
 		m.planned(true)
 	}
-	m.finish()
-	if err != nil {
-		return m.report.abandoned(err)
-	}
-	return m.report.err()
+	return err
 }
 
 // tellApart fails if the two stores are one under two names: what is removed from the

@@ -50,15 +50,15 @@ func (m *migration) each(ctx context.Context, items []*item, do func(context.Con
 
 // write saves the records that the target does not have as it should.
 func (m *migration) write(ctx context.Context) (int, error) {
-	b, isBatcher := m.to.(saver)
-	err := ctx.Err()
-	if isBatcher && m.o.OnConflict == Merge {
-		err = m.decideAll(ctx)
+	b, many := m.to.(saver)
+	if many && m.o.OnConflict == Merge {
+		many = m.decideAll(ctx) == nil // one by one they say why they cannot be saved
 	}
+	err := ctx.Err()
 	if err == nil {
 		items := slices.DeleteFunc(slices.Clone(m.items), func(it *item) bool { return !it.pending() })
 		add := m.track(StepWrite, len(items))
-		if isBatcher {
+		if many {
 			err = m.writeChunks(ctx, b, items, add)
 		} else {
 			err = m.writeEach(ctx, items, add)
