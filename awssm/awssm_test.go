@@ -708,7 +708,7 @@ func TestLabelsThatNobodyHoldsMakeRoomAfterAnHour(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	base = e.update(base, "written without its label", label("access", 'c', 'c'), held)
+	e.update(base, "written without its label", label("access", 'c', 'c'), held)
 	if n := len(e.tags()); n != 50 {
 		t.Errorf("the secret has %d tags", n)
 	}

@@ -146,9 +146,9 @@ func classifyAnswer(err error, answer smithy.APIError) error {
 	switch {
 	case slices.Contains(credentialCodes, code):
 		return errCredentials
-	case class == driver.ErrNotFound && says(textVersion):
+	case errors.Is(class, driver.ErrNotFound) && says(textVersion):
 		return fmt.Errorf("%w: %w", class, errNoVersion)
-	case class == driver.ErrNotFound && says(textCurrent):
+	case errors.Is(class, driver.ErrNotFound) && says(textCurrent):
 		return fmt.Errorf("%w: %w", class, errNoCurrent)
 	case code == "InvalidRequestException" && slices.ContainsFunc(deletionTexts, says):
 		return driver.ErrNotFound

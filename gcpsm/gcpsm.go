@@ -106,7 +106,7 @@ func (o *Options) checkReplicas(regional bool) error {
 	case o.KMSKey != "":
 		return errors.New("with Replicas each has a KMSKey of its own")
 	case len(o.Replicas) == 0:
-		return errors.New("Replicas is empty")
+		return errors.New("no Replicas are given")
 	}
 	for _, r := range o.Replicas {
 		if r.Location == "" || (r.KMSKey == "") != (o.Replicas[0].KMSKey == "") {

@@ -31,7 +31,7 @@ type reply struct {
 
 // send does a request and reads the response.
 func send(c *http.Client, req *http.Request, limit int64) (reply, error) {
-	res, err := c.Do(req)
+	res, err := c.Do(req) //nolint:bodyclose // read closes it.
 	if err != nil {
 		return reply{}, err
 	}

@@ -107,7 +107,7 @@ func TestRefusal(t *testing.T) {
 			w.answers(status(c.status, c.body))
 			err := w.openError(conf, c.class)
 			for _, other := range []error{consent, client, wait, server, refused} {
-				if other != c.class && errors.Is(err, other) { //nolint:errorlint // They are the classes themselves.
+				if other != c.class && errors.Is(err, other) {
 					t.Errorf("%d %s matches two classes: %v", c.status, c.body, err)
 				}
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -114,7 +115,7 @@ func complains(m members) bool {
 				return true
 			}
 		case "status":
-			if s, ok := v.(string); ok && strings.Contains(" error fail failed failure ", " "+strings.ToLower(s)+" ") {
+			if s, ok := v.(string); ok && slices.Contains([]string{"error", "fail", "failed", "failure"}, strings.ToLower(s)) {
 				return true
 			}
 		}

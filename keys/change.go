@@ -46,7 +46,8 @@ func (k *Keys) add(key func() []byte, kinds []Kind) (*Keys, error) {
 		if list == nil {
 			list = [][]byte{nil}
 		}
-		*d.of(kind) = append(list, key())
+		list = append(list, key())
+		*d.of(kind) = list
 	}
 	if err := d.check(); err != nil {
 		return nil, fmt.Errorf("keys: %w", err)

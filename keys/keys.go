@@ -97,8 +97,9 @@ func (d *document) of(kind Kind) *[][]byte {
 		return &d.NameKeys
 	case Labels:
 		return &d.IndexKeys
+	default:
+		return &d.EncryptionKeys
 	}
-	return &d.EncryptionKeys
 }
 
 // New makes random keys of the given kinds, one each; without kinds, of all.

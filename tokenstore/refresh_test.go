@@ -123,7 +123,7 @@ func refreshScenarios() []func() scenario {
 	}
 	after := func(o, then operation) operation { o.then = &then; return o }
 	type check = func(*issuer, int) error
-	once, alone := check((*issuer).atMost), check((*issuer).oneAtATime)
+	once, alone := (*issuer).atMost, (*issuer).oneAtATime
 	with := func(name string, setup func(context.Context, *tokenstore.Store), ops func(*issuer) []operation, checks ...check) func() scenario {
 		return func() scenario {
 			var i issuer

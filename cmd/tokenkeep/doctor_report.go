@@ -200,6 +200,7 @@ func (r *doctorReport) keysHint(a *app) string {
 			unreadable++
 		case doctor.KindKeysForeign:
 			foreign = true
+		default:
 		}
 	}
 	if !foreign && (unreadable == 0 || unreadable < r.Checked) {

@@ -76,8 +76,9 @@ func (w *watch) store(s migrate.Step) *store {
 		return w.from
 	case migrate.StepPlan:
 		return nil
+	default:
+		return w.to
 	}
-	return w.to
 }
 
 // printMigration writes the report to standard output. A migration that is blocked has

@@ -63,13 +63,13 @@ func (k *rekeyer) joined(ctx context.Context, r *ledger.View, e ledger.Entry) er
 	if err != nil {
 		return err
 	}
-	for _, p := range problems {
-		if p.repair == nil {
-			return fmt.Errorf("%w: %q: %s", driver.ErrCorrupt, e.Name, p.detail)
-		}
-		return p.repair(ctx)
+	switch {
+	case len(problems) == 0:
+		return k.ledger.Writer().TakeOver(ctx, e.Ref())
+	case problems[0].repair == nil:
+		return fmt.Errorf("%w: %q: %s", driver.ErrCorrupt, e.Name, problems[0].detail)
 	}
-	return k.ledger.Writer().TakeOver(ctx, e.Ref())
+	return problems[0].repair(ctx)
 }
 
 // claim takes the lease of the record if that is a note, which would not move with

@@ -351,6 +351,7 @@ func (m *migration) settle(it *item, has tokenstore.Token, changed bool) error {
 			it.action = keep
 			return nil
 		}
+	default:
 	}
 	it.action, it.want = update, tokenstore.Merge(has, it.token)
 	return nil

@@ -169,6 +169,7 @@ func lookup(t tokenstore.Token) (like tokenstore.Token, ok bool) {
 			like.RefreshToken = t.RefreshToken
 		}
 		return like, true
+	default:
 	}
 	return like, false
 }

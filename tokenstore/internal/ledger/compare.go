@@ -26,8 +26,9 @@ func (n Namer) Fits(e Entry) bool {
 		return unknown(f.GrantToken) || e.Name == n.Grant(f.ClientID, f.GrantToken) || e.Name == n.Grant("", f.GrantToken)
 	case OfRefresh:
 		return unknown(f.RefreshToken) || e.Name == n.Refresh(f.ClientID, f.RefreshToken) || e.Name == n.Refresh("", f.RefreshToken)
+	default:
+		return e.Name.Derived()
 	}
-	return e.Name.Derived()
 }
 
 // Labels tell how the labels that a record was committed with compare with those

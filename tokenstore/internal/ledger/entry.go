@@ -176,6 +176,7 @@ func (l *Ledger) Outlived(since int64) bool {
 		return true
 	case driver.Unbounded:
 		lag = unboundedLag
+	default:
 	}
 	return l.Now().Sub(time.UnixMilli(since))-ClockSkew >= lag
 }

@@ -190,7 +190,7 @@ func (l *Ledger) Missing(ctx context.Context) func(needed bool) error {
 			return <-done
 		}
 		cancel()
-		<-done
+		_ = <-done
 		return nil
 	}
 }

@@ -103,6 +103,6 @@ func JoinUnreadable(errs []*UnreadableError) error {
 // OnlyUnreadable returns the *UnreadableError that err is, or nil if err says more
 // than that.
 func OnlyUnreadable(err error) *UnreadableError {
-	u, _ := err.(*UnreadableError)
+	u, _ := err.(*UnreadableError) //nolint:errorlint // An error that wraps one says more.
 	return u
 }

@@ -408,8 +408,8 @@ func FuzzMerge(f *testing.F) {
 		}
 		for _, get := range []func(token) string{
 			func(t token) string { return t.UserName }, func(t token) string { return t.ClientID },
-			func(t token) string { return string(t.ClientSecret) }, func(t token) string { return string(t.RefreshToken) },
-			func(t token) string { return string(t.AccessToken) }, func(t token) string { return string(t.GrantToken) },
+			func(t token) string { return t.ClientSecret }, func(t token) string { return t.RefreshToken },
+			func(t token) string { return t.AccessToken }, func(t token) string { return t.GrantToken },
 			func(t token) string { return t.RedirectURL }, func(t token) string { return t.APIDomain },
 		} {
 			if m := get(merged); m != get(record) && m != get(news) {

@@ -26,7 +26,7 @@ func RefreshOnce(s tokenstore.Refresher, id, log string) error {
 				return tokenstore.Token{AccessToken: "new", ExpiresAt: time.Now().Add(time.Hour)}, note(log)
 			})
 			if err == nil && t.AccessToken != "new" {
-				err = fmt.Errorf("Refresh returned the access token %q", string(t.AccessToken))
+				err = fmt.Errorf("the refresh returned the access token %q", string(t.AccessToken))
 			}
 			errs <- err
 		}()
