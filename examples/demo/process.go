@@ -94,7 +94,7 @@ func (d *demo) command(ctx context.Context, role string) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, program, role) //nolint:gosec // It is this program.
+	cmd := exec.CommandContext(ctx, program, role)
 	cmd.Env = append(os.Environ(), envPlace+"="+string(at))
 	return cmd, nil
 }
