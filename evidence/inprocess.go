@@ -33,11 +33,9 @@ type local struct {
 	do   func() error
 }
 
-// locals returns the parts, ready to run.
-func locals(ctx context.Context) ([]local, error) {
-	const records = 10
-	candidates := make([]tokenstore.Candidate, records)
-	store := memstore.New(nil)
+// filled saves so many tokens, and returns them as they are compared.
+func filled(ctx context.Context, store *tokenstore.Store, n int) ([]tokenstore.Candidate, error) {
+	candidates := make([]tokenstore.Candidate, n)
 	for i := range candidates {
 		t, err := store.SaveToken(ctx, numbered(i, far))
 		if err != nil {
@@ -45,7 +43,17 @@ func locals(ctx context.Context) ([]local, error) {
 		}
 		candidates[i].Token = t
 	}
-	t := candidates[records/2].Token
+	return candidates, nil
+}
+
+// locals returns the parts, ready to run.
+func locals(ctx context.Context) ([]local, error) {
+	store := memstore.New(nil)
+	candidates, err := filled(ctx, store, 10)
+	if err != nil {
+		return nil, err
+	}
+	t := candidates[len(candidates)/2].Token
 	byUser := tokenstore.Token{UserName: t.UserName, ClientID: t.ClientID}
 	news := [2]tokenstore.Token{byUser, byUser}
 	for i := range news {
