@@ -8,11 +8,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-var name = regexp.MustCompile(`^[a-z0-9]{1,64}$`)
+var legalName = regexp.MustCompile(`^[a-z0-9]{1,64}$`)
 
 // LegalName reports whether s has the form of the name of a secret. Names of another
 // form below a driver's prefix belong to other programs.
-func LegalName(s string) bool { return name.MatchString(s) }
+func LegalName(s string) bool { return legalName.MatchString(s) }
 
 // Without returns the labels of a that are not in b, in the order of a.
 func Without(a, b []driver.Label) []driver.Label {
