@@ -186,12 +186,14 @@ func (l *Ledger) Missing(ctx context.Context) func(needed bool) error {
 	go func() { done <- l.missed(ctx) }()
 	return func(needed bool) error {
 		defer cancel()
-		if needed {
-			return <-done
+		if !needed {
+			cancel()
 		}
-		cancel()
-		_ = <-done
-		return nil
+		err := <-done
+		if !needed {
+			return nil
+		}
+		return err
 	}
 }
 

@@ -121,7 +121,7 @@ func TestRefresh(t *testing.T) {
 				Wait: func(context.Context, time.Duration) error { return nil }, Logger: slog.New(slog.DiscardHandler),
 			}
 			got, err := e.Refresh(t.Context(), "1", "old", &f, c.mint)
-			if m, ok := err.(MintError); ok && !errors.Is(c.err, err) { //nolint:errorlint // it is not wrapped
+			if m, ok := err.(MintError); ok && !errors.Is(c.err, err) {
 				err = m.Err
 			}
 			if !errors.Is(err, c.err) {
