@@ -16,8 +16,9 @@ func (s *Store) DeleteToken(ctx context.Context, id string) error {
 	return s.error("delete", id, s.delete(ctx, id, nil))
 }
 
-// delete deletes the record with the ID. If check is not nil, delete calls it with the
-// newest state that can be proved, and its error leaves the record as it is.
+// delete deletes the record with the given ID. If check is not nil, delete first calls
+// it with the newest provable state of the record. An error of check leaves the record
+// as it is.
 func (s *Store) delete(ctx context.Context, id string, check func(codec.Fields) error) error {
 	if err := s.begin(ctx); err != nil {
 		return err
@@ -49,15 +50,15 @@ func (s *Store) delete(ctx context.Context, id string, check func(codec.Fields) 
 	})
 }
 
-// deleteRest deletes what may exist of a record that is not found: what an abandoned
-// deletion has left, or an entry that had moved to a record which was deleted.
+// deleteRest deletes the remains of a record that is not found: those of an abandoned
+// deletion, or an entry that had moved to a record since deleted.
 func (s *Store) deleteRest(ctx context.Context, v *ledger.View, name ledger.Name) error {
 	e, exists := v.Known(name)
 	switch {
 	case !exists:
 		return s.ledger.CompleteDelete(ctx, name, driver.Secret{})
 	case e.Target() == nil:
-		return nil // it waits for another record to move to it, which has an ID of its own
+		return nil // the entry waits for a record to move to it; that record has its own ID
 	}
 	return s.ledger.Writer().RemoveDead(ctx, e)
 }

@@ -7,11 +7,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
-// CheckOptions says what Check is to do besides looking.
+// CheckOptions says what Check does besides reporting.
 type CheckOptions = doctor.CheckOptions
 
-// KindStoreUnkeyed is the kind of finding that says that a store has no name key.
-// Package doctor has all kinds.
+// KindStoreUnkeyed is the kind of the finding that a store has no name key. Package
+// doctor declares all kinds.
 const KindStoreUnkeyed = doctor.KindStoreUnkeyed
 
 var (
@@ -19,18 +19,19 @@ var (
 	_ doctor.Rekeyer = (*Store)(nil)
 )
 
-// Check implements doctor.Checker. It reads all records, and once more those that
-// look as if something were wrong: what it reports it has read as fresh as the
-// backend allows. It keeps digests of all records in memory, and no token.
+// Check implements doctor.Checker. It reads all records, and then reads those that look
+// faulty again: each finding rests on a state as fresh as the backend allows. Check
+// keeps digests of all records in memory, but no token.
 //
 // Each repair performs the step that the next writer would, by compare-and-swap. An
-// interrupted promotion is completed, never rolled back. Repairs can be interrupted
-// at any point and done again. Check never writes over or deletes what it cannot
-// read. It leaves a record alone whose name does not fit, because the keys that the
-// Store was given may be the wrong ones.
+// interrupted promotion is completed, never rolled back. Repairs can be interrupted at
+// any point and repeated. Check never writes over or deletes a secret that it cannot
+// read. It leaves a record alone if the name does not fit, because the Store may have
+// been given the wrong keys.
 //
-// If the driver is a driver.Inspector the check includes what it keeps beside the
-// secrets. For other drivers labels are compared only with what the records say.
+// If the driver is a driver.Inspector, the check includes the data that the driver
+// keeps beside the secrets. For other drivers, Check compares labels only with the
+// contents of the records.
 func (s *Store) Check(ctx context.Context, opts *CheckOptions) iter.Seq2[doctor.Finding, error] {
 	return func(yield func(doctor.Finding, error) bool) {
 		if err := s.begin(ctx); err != nil {
@@ -45,30 +46,35 @@ func (s *Store) Check(ctx context.Context, opts *CheckOptions) iter.Seq2[doctor.
 	}
 }
 
-// Rekey implements doctor.Rekeyer. After it every record is named by Options.NameKey,
-// its labels are by the first of Options.IndexKeys, and its bytes are as
-// Options.Codec writes them. The store then says that it is under these keys alone:
-// all others can be taken out of the configuration. A record keeps its ID whatever
-// its name is.
+// Rekey implements doctor.Rekeyer. Afterwards every record is named by Options.NameKey,
+// its labels are by the first of Options.IndexKeys, and its bytes are as Options.Codec
+// writes them. The store then says that it is under these keys alone, and all others
+// can be removed from the configuration. A record keeps its ID even if its name
+// changes.
 //
-// Rekey works while others read and write, as long as all of them know both the old
-// and the new keys. Give every program the new keys behind the old ones (for names
-// in OtherNameKeys), then before them, then call Rekey, then take out the old ones.
-// NoKey among the keys brings keys into a store without, and takes them out of one.
+// Rekey works while other processes read and write, as long as all of them know both
+// the old and the new keys. The order is:
 //
-// Rekey may be interrupted at any point. Called again it goes on with what is left,
-// by compare-and-swap like any write. Each record is read back, and when all are
-// done the store is read once more, because a process with the old order of keys may
-// have written meanwhile. If such a process goes on writing, the last error matches
-// ErrConflict. Aliases that are younger than the backend's ListLag (a day, if it
-// has no bound) stay until it is called again.
+//  1. Give every program the new keys behind the old ones (for names in OtherNameKeys).
+//  2. Give every program the new keys before the old ones.
+//  3. Call Rekey.
+//  4. Remove the old keys.
 //
-// A codec that is not a codec.Rotating cannot tell which records are left: then all
-// are rewritten, each time. A record keeps only a digest by the old NameKey of its
-// earlier tokens. They no longer find it once that key is taken out.
+// NoKey among the keys brings keys into a store without any, or takes them out again.
 //
-// A record whose name fits none of the keys is yielded with an error matching
-// ErrIDMismatch and left alone, and the store goes on to be under all the keys.
+// Rekey may be interrupted at any point. Called again, it continues with the records
+// that are left. Every write is a compare-and-swap. Rekey reads each record back. When
+// all are done it reads the store once more, because a process with the old order of
+// keys may have written meanwhile. If such a process goes on writing, the last error
+// matches ErrConflict. Redirects that are younger than the backend's ListLag (a day, if
+// it has no bound) stay until Rekey is called again.
+//
+// A codec that is not a codec.Rotating cannot tell which records are left. Rekey then
+// rewrites all records on every call. Of its earlier tokens a record keeps only digests
+// by the old NameKey. Once that key is removed, these tokens no longer find the record.
+//
+// If the name of a record fits none of the keys, Rekey yields it with an error matching
+// ErrIDMismatch and leaves it alone. The store then remains under all the keys.
 func (s *Store) Rekey(ctx context.Context, opts *doctor.RekeyOptions) iter.Seq2[doctor.Rekeyed, error] {
 	return func(yield func(doctor.Rekeyed, error) bool) {
 		if err := s.begin(ctx); err != nil {

@@ -16,20 +16,19 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// Error classes, for errors.Is. Errors of the context package are passed on and
-// match context.Canceled or context.DeadlineExceeded; after one of them, and
-// after ErrUnavailable, a write may or may not have been applied, and can be
-// repeated.
+// Error classes, for errors.Is. Errors of the context package are passed on and match
+// context.Canceled or context.DeadlineExceeded. After one of these errors, and after
+// ErrUnavailable, a write may or may not have been applied, and can be repeated.
 var (
 	// ErrNotFound means that no record matches.
 	ErrNotFound = driver.ErrNotFound
 
-	// ErrAmbiguous means that several records match and none of them is the
-	// better answer. The text names their IDs.
+	// ErrAmbiguous means that several records match and that no rule prefers one of
+	// them. The text names their IDs.
 	ErrAmbiguous = rules.ErrAmbiguous
 
-	// ErrConflict means that other writers were faster, again and again. Nothing
-	// was changed; try again.
+	// ErrConflict means that other writers were faster in every attempt. Nothing was
+	// changed; try again.
 	ErrConflict = driver.ErrConflict
 
 	// ErrIDMismatch means that the ID, user and client of the token belong to
@@ -58,14 +57,14 @@ var (
 	// throttled the call.
 	ErrUnavailable = driver.ErrUnavailable
 
-	// ErrCorrupt means that a record is there but cannot be read. It is not
-	// written over.
+	// ErrCorrupt means that a record exists but cannot be read. Stores do not write
+	// over such a record.
 	ErrCorrupt = driver.ErrCorrupt
 
-	// ErrWrongKeys means that the store is under other keys than Options has: another
-	// NameKey, other index keys, or encryption with another key or none. Nothing was
-	// changed, and trying again does not help. It stands where ErrNotFound would
-	// otherwise, and keeps a second record from being created.
+	// ErrWrongKeys means that the store is under keys other than those in Options:
+	// another NameKey, other index keys, or encryption with another key or none.
+	// Nothing was changed, and trying again does not help. Stores return ErrWrongKeys
+	// in place of ErrNotFound, so that no second record is created.
 	ErrWrongKeys = ledger.ErrWrongKeys
 
 	// ErrNotPersisted means that a refresh succeeded but its result could not be
@@ -85,9 +84,9 @@ func classed(err error) bool {
 	return slices.ContainsFunc(classes, func(c error) bool { return errors.Is(err, c) })
 }
 
-// An Error says which operation failed on which record. Every error of a store
-// is one, and matches one of the classes of this package or of package context.
-// Its text holds no part of a token but the ID.
+// An Error says which operation failed on which record. Every error of a store is an
+// *Error and matches one of the classes of this package or of package context. The text
+// holds no part of a token except the ID.
 type Error struct {
 	Op    string // the operation: "save"
 	Store string // the kind of store: "awssm"
@@ -119,10 +118,10 @@ func (e *Error) Error() string {
 // Unwrap returns e.Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// NewError returns the error of an operation on a store: an *Error around err,
-// nil if err is nil, and err itself if it is an *Error already. An err without a
-// class is given ErrUnavailable. Stores outside this package use it so that
-// their errors read like the ones here.
+// NewError returns the error of an operation on a store: an *Error around err, nil if
+// err is nil, and err itself if it is already an *Error. If err has no class, NewError
+// adds ErrUnavailable. Stores outside this package use NewError so that all errors read
+// alike.
 func NewError(op, store, id string, err error) error {
 	if err == nil {
 		return nil
@@ -149,24 +148,23 @@ func NewError(op, store, id string, err error) error {
 	return &Error{Op: op, Store: store, ID: id, Err: err}
 }
 
-// An UnreadableError says that one record exists and cannot be read, and why. It says
-// nothing about the others. Name is that of the secret, and Err the reason in the words
-// of the service: ErrCorrupt, ErrDenied, ErrRefused or ErrUnavailable, which the error
-// matches.
+// An UnreadableError says that one record exists but cannot be read, and why. It says
+// nothing about other records. Name is the name of the secret. Err is the reason in the
+// words of the service. It matches ErrCorrupt, ErrDenied, ErrRefused or ErrUnavailable,
+// as the UnreadableError itself does.
 //
-// An operation that reads many records joins one such error for each that it leaves
-// out; All, Check and Rekey report them one by one.
+// An operation that reads many records joins one UnreadableError for each record that
+// it leaves out. All, Check and Rekey report them one by one.
 type UnreadableError = ledger.UnreadableError
 
 // A RefreshError is an authorization server's refusal of a refresh, which mint may
-// return to Refresh. Stores keep it in the record, for callers that wait for the same
-// refresh and for later ones. It therefore holds codes, never text.
+// return to Refresh. Stores keep it in the record, for waiters and for later callers.
+// It therefore holds codes, never text.
 type RefreshError struct {
 	// Code is the server's error code, such as "invalid_grant".
 	Code string
 
-	// RetryAfter is how long the server asks to be left alone; 0 if it does not
-	// say.
+	// RetryAfter is how long the server asks clients to wait; 0 if it does not say.
 	RetryAfter time.Duration
 
 	// Permanent means that trying again with the same credentials cannot help.
@@ -178,11 +176,11 @@ type RefreshError struct {
 	Client bool
 }
 
-// Error returns the text: the code and whether it is final.
+// Error returns the text: the code and whether the refusal is permanent.
 func (e *RefreshError) Error() string { return refusal.Answer(*e).Error() }
 
-// As reports whether target is of the type by which this module finds a refusal in an
-// error, and sets it.
+// As implements the method that errors.As calls. It sets target if target has the type
+// by which this module finds refusals.
 func (e *RefreshError) As(target any) bool {
 	a, ok := target.(*refusal.Answer)
 	if ok {

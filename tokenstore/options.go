@@ -15,60 +15,60 @@ import (
 // Options configures a Store. The zero value, and a nil *Options, are good
 // defaults.
 type Options struct {
-	// NameKey is the HMAC key of names and derived IDs. Rekey alone can change it
-	// while there are records. Nil means public digests: anyone who can read names
-	// and labels can test guesses of user names against them. A key has at least 16
-	// bytes, and all of them are random.
+	// NameKey is the HMAC key of names and derived IDs. While there are records, only
+	// Rekey can change it. Nil means public digests: anyone who can read names and
+	// labels can test guesses of user names against them. A key consists of at least 16
+	// random bytes.
 	NameKey []byte
 
-	// OtherNameKeys are further keys that records may be named by, while Rekey
-	// moves them from one key to another. NoKey may be among them. The store itself
-	// knows which of the keys new records are named by.
+	// OtherNameKeys are further keys that records may be named by, while Rekey moves
+	// records from one key to another. NoKey may be among them. The store itself says
+	// which key names new records.
 	OtherNameKeys [][]byte
 
-	// IndexKeys are the HMAC keys of labels. The first one writes, all of them
-	// are searched, so that a key can be replaced. Nil means NameKey and
-	// OtherNameKeys. A key has at least 16 bytes; NoKey may be among them.
+	// IndexKeys are the HMAC keys of labels. The first key writes labels and searches
+	// use all keys, so that a key can be replaced. Nil means NameKey and OtherNameKeys.
+	// A key has at least 16 bytes; NoKey may be among them.
 	IndexKeys [][]byte
 
-	// LeaseTTL is how long one refresh may take before others assume that the
-	// process that began it has died. 0 means 30 seconds; the least is one
-	// second.
+	// LeaseTTL is how long one refresh may take before other processes assume that the
+	// holder has died. 0 means 30 seconds; the least is one second.
 	LeaseTTL time.Duration
 
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 
-	// Logger gets a record of what an operator may want to know: conflicts that
-	// lasted, records that could not be read, failed clean-ups. Never a secret
-	// or a user name. Nil means none.
+	// Logger receives events that concern an operator: lasting conflicts, unreadable
+	// records, failed clean-ups. It never receives a secret or a user name. Nil means
+	// no log.
 	Logger *slog.Logger
 
 	// Codec turns records into bytes. Nil means codec.JSON; codec.Encrypted adds
 	// envelope encryption.
 	Codec codec.Codec
 
-	// Attempts is how often a write that meets other writers is tried. 0 means
-	// 100, which takes about a minute.
+	// Attempts is the largest number of attempts of a write that meets other writers. 0
+	// means 100, which takes about a minute.
 	Attempts int
 }
 
-// NoKey stands for no key in a list of keys, as []byte(NoKey): for public digests. A
-// store is on its way from them to a key, or back, when both are in the list.
+// NoKey, as []byte(NoKey), stands for public digests in a list of keys. A list with
+// NoKey and a key is for a store that changes from public digests to the key, or back.
 const NoKey = "tokenkeep: no key"
 
-// String returns what an Options prints, logs and marshals as: nothing of its keys.
+// String returns the text of an Options for prints, logs and marshaling. It holds no
+// key.
 func (o Options) String() string {
 	return fmt.Sprintf("tokenstore.Options{LeaseTTL: %v, Attempts: %d, …}", o.LeaseTTL, o.Attempts)
 }
 
-// Format keeps keys out of whatever prints an Options.
+// Format prints o.String() whatever the verb, so that keys are not printed.
 func (o Options) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, o.String()) }
 
 // LogValue keeps keys out of logs.
 func (o Options) LogValue() slog.Value { return slog.StringValue(o.String()) }
 
-// MarshalText keeps keys out of what is marshaled.
+// MarshalText returns o.String(), so that keys are not marshaled.
 func (o Options) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 
 const (
@@ -101,8 +101,8 @@ func (o *Options) complete() (Options, error) {
 		return c, fmt.Errorf("tokenstore: LeaseTTL is %v, the least is %v", c.LeaseTTL, minLeaseTTL)
 	}
 	if c.Now == nil {
-		// Without the monotonic clock, which may stand still while a function is
-		// frozen: a token expires then too.
+		// Drop the monotonic clock. It may stand still while the process is suspended,
+		// and tokens expire during that time too.
 		c.Now = func() time.Time { return time.Now().Round(0) }
 	}
 	if c.Logger == nil {
@@ -120,7 +120,7 @@ func (o *Options) complete() (Options, error) {
 	return c, nil
 }
 
-// checkKeys reports keys that cannot be used. Nil in a list is one that was not
+// checkKeys returns an error if a key cannot be used. A nil key in a list was not
 // loaded.
 func (o *Options) checkKeys() error {
 	if o.NameKey != nil && len(o.NameKey) < minKey {

@@ -4,17 +4,16 @@ import (
 	"context"
 )
 
-// SameAs reports whether s and store keep their records in one place, such as one
-// mount under two addresses, whatever keys they are opened with. It creates an
-// entry without a token through s, tries to create it through store, and removes
-// what it has created; records are not touched. An entry that is left behind by a
-// process that was killed is removed by a later call, and Check reports it as
-// KindEmpty.
+// SameAs reports whether s and store keep their records in one place, such as one mount
+// under two addresses, whatever keys they are opened with. It creates an entry without
+// a token through s, tries to create it through store, and removes it again. Records
+// are not touched. If a process is killed and leaves the entry behind, a later call
+// removes it, and Check reports it as KindEmpty.
 //
-// The answer is proved by writes, whatever the lag of reads. If store may not
-// create secrets its reads decide, and where they lag the error matches ErrDenied
-// or ErrRefused. A store of another kind is another store; one that embeds a *Store is
-// that Store.
+// Writes prove the answer, whatever the lag of reads. If store may not create secrets
+// its reads decide, and where they lag the error matches ErrDenied or ErrRefused. A
+// store of another kind is another store. A store that embeds a *Store counts as that
+// Store.
 func (s *Store) SameAs(ctx context.Context, store TokenStore) (bool, error) {
 	embedding, ok := store.(interface{ portable() *Store })
 	if !ok {

@@ -88,8 +88,8 @@ func (s *saver) plan(v *ledger.View, records []ledger.Entry) (rules.Plan, error)
 	return plan, err
 }
 
-// checkNames refuses to create a record that was created under the same name before,
-// and has become that of a user or another client.
+// checkNames refuses to create a record if the record that was created under that name
+// now belongs to a user or another client.
 func (s *saver) checkNames(v *ledger.View, records []ledger.Entry, f codec.Fields) error {
 	i := slices.IndexFunc(records, func(rec ledger.Entry) bool {
 		return slices.ContainsFunc(s.Namers(), func(n ledger.Namer) bool { return rec.Had(n.Of(f)) })
@@ -137,9 +137,9 @@ func (s *saver) targets(ctx context.Context, v *ledger.View) ([]ledger.Entry, er
 	return records, nil
 }
 
-// match returns, besides what v has read already, the records that f, which has no ID,
-// may be merged into: those it describes, the one of its derived name, and those that
-// hold what that name is derived from.
+// match returns the records that v has already read and those that f, which has no ID,
+// may be merged into. These are the records that f describes, the record with the name
+// that f derives, and the records that hold the token behind that name.
 func (s *saver) match(ctx context.Context, v *ledger.View, f codec.Fields, terms []ledger.Term) ([]ledger.Entry, error) {
 	names, more := s.Keys(f)
 	if f.UserName != "" || rules.HasCredential(f) {
@@ -153,7 +153,7 @@ func (s *saver) match(ctx context.Context, v *ledger.View, f codec.Fields, terms
 	return v.Search(ctx, names, append(terms, more...))
 }
 
-// candidates returns the records in the form in which the rules decide between them.
+// candidates converts the records to the candidates of package rules.
 func (s *saver) candidates(records []ledger.Entry) []rules.Candidate {
 	candidates := s.Candidates(records, s.token)
 	for i, rec := range records {
@@ -184,7 +184,7 @@ func (s *saver) create(ctx context.Context, v *ledger.View, f codec.Fields) (cod
 	return s.CommitNew(ctx, v, name, f)
 }
 
-// giveUser moves a record without a user to that of its user.
+// giveUser moves a record without a user to the record of its user.
 func (s *saver) giveUser(ctx context.Context, v *ledger.View, records []ledger.Entry, plan rules.Plan) error {
 	if err := s.Fits(records[plan.Record], plan.Fields); err != nil {
 		return err
@@ -192,8 +192,8 @@ func (s *saver) giveUser(ctx context.Context, v *ledger.View, records []ledger.E
 	return s.Promote(ctx, v, records[plan.Gives], plan.UserName, plan.ClientID)
 }
 
-// unleased returns those of the records that no process refreshes. A process that
-// refreshes a record would not find it any more after it was merged into another.
+// unleased returns the records that no process is refreshing. A process that refreshes
+// a record could not find it after it was merged into another.
 func unleased(records []ledger.Entry, among []int) []ledger.Entry {
 	var free []ledger.Entry
 	for _, i := range among {

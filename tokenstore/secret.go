@@ -10,16 +10,16 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A Secret is a credential: it converts from and to a string, and prints, logs
-// and marshals as "[redacted]". The empty Secret prints as the empty string.
+// A Secret is a credential. It converts from and to a string, and prints, logs and
+// marshals as "[redacted]". The empty Secret prints as the empty string.
 //
-// Package fmt cannot call methods on a value that it reaches through an
-// unexported field, so a Secret held there is printed in full by %+v of the
-// struct around it; nor does it call them for %p, for %w of what is no error, or
-// where a pointer inside another value meets a verb that pointers do not have.
-// Packages that do not ask for methods, such as encoding/gob, write a Secret in
-// full, and encoding/json the keys of a map[Secret]T. Keep Secrets in exported
-// fields of types that have a Format of their own, as Token has.
+// Package fmt cannot call methods on a value in an unexported field: %+v of the
+// struct prints a Secret there in full. Nor does it call them for %p, or for %w of a
+// value that is not an error. The same holds for a pointer inside another value if
+// the verb does not apply to pointers. Packages that do not call methods write a
+// Secret in full, such as encoding/gob, and encoding/json for the keys of a
+// map[Secret]T. Keep Secrets in exported fields of types that have a Format of their
+// own, as Token has.
 type Secret string
 
 func (s Secret) masked() string {
@@ -32,7 +32,7 @@ func (s Secret) masked() string {
 // String returns "[redacted]", or "" if s is empty.
 func (s Secret) String() string { return s.masked() }
 
-// GoString returns what %#v prints, which is not s either.
+// GoString returns the redacted text that %#v prints.
 func (s Secret) GoString() string { return fmt.Sprintf("tokenstore.Secret(%q)", s.masked()) }
 
 // Format prints s redacted whatever the verb.
@@ -47,7 +47,7 @@ func (s Secret) Format(f fmt.State, verb rune) {
 	}
 }
 
-// LogValue returns what package slog logs.
+// LogValue returns the redacted text that package slog logs.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.masked()) }
 
 // MarshalText returns "[redacted]": a Secret leaves a program only by an
@@ -64,8 +64,8 @@ func (s *Secret) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Equal reports whether s and other are the same secret. How long it takes
-// depends on the lengths alone.
+// Equal reports whether s and other are the same secret. Its running time depends only
+// on the lengths.
 func (s Secret) Equal(other Secret) bool {
 	a, b := sha256.Sum256([]byte(s)), sha256.Sum256([]byte(other))
 	return subtle.ConstantTimeCompare(a[:], b[:]) == 1

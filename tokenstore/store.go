@@ -24,13 +24,13 @@ import (
 // outlives the call that started it, and keeps no token in memory between calls.
 type Store struct {
 	ledger *ledger.Ledger
-	o      *Options // behind a pointer: package fmt prints what is in unexported fields
+	o      *Options // behind a pointer, because package fmt prints unexported fields
 	engine *refreshing.Engine
 	leases *lease.Leases
 	closed atomic.Bool
 }
 
-// Format prints s as its type. Package fmt would print the keys within it.
+// Format prints the type and driver of s. Package fmt would otherwise print the keys.
 func (s *Store) Format(f fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(f, "*tokenstore.Store(%s)", s.ledger.Properties.Name)
 }
@@ -61,9 +61,9 @@ func New(d driver.Secrets, opts *Options) (*Store, error) {
 	return s, nil
 }
 
-// Close releases what the driver acquired; not the client that the driver was
-// given. The Store must not be used afterwards: its methods fail with an error
-// matching ErrUnavailable.
+// Close releases the resources that the driver acquired, but not the client that the
+// driver was given. The Store must not be used afterwards: its methods fail with an
+// error matching ErrUnavailable.
 func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
@@ -71,12 +71,12 @@ func (s *Store) Close() error {
 	return s.error("close", "", s.ledger.Driver.Close())
 }
 
-// error makes the one *Error that a method returns.
+// error returns the *Error of a method for err, or nil.
 func (s *Store) error(op, id string, err error) error {
 	return NewError(op, s.ledger.Properties.Name, id, err)
 }
 
-// begin checks what every method checks first.
+// begin returns an error if the store is closed or ctx is done.
 func (s *Store) begin(ctx context.Context) error {
 	if s.closed.Load() {
 		return fmt.Errorf("%w: the store is closed", ErrUnavailable)
@@ -142,8 +142,8 @@ func (s *Store) only(ctx context.Context, v *ledger.View, like codec.Fields) (le
 	return records[i], candidates[i], nil
 }
 
-// behind adds to err, which says that nothing like like is found, how far the search
-// may be out of date.
+// behind adds to err, the error for a record that is not found, how far the search for
+// like may be out of date.
 func (s *Store) behind(like codec.Fields, err error) error {
 	listLag := s.ledger.Properties.ListLag
 	if _, terms := s.ledger.Keys(like); len(terms) == 0 || listLag == 0 {
@@ -160,8 +160,8 @@ func (s *Store) behind(like codec.Fields, err error) error {
 	return fmt.Errorf("%w: a search by %s may be out of date, %s", err, by, lag)
 }
 
-// matches returns the records that like may describe. v tells which of them cannot be
-// read.
+// matches returns the records that like may describe. The Unread method of v tells
+// which records cannot be read.
 func (s *Store) matches(ctx context.Context, v *ledger.View, like codec.Fields) ([]ledger.Entry, error) {
 	names, terms := s.ledger.Keys(like)
 	records, err := v.Search(ctx, names, terms)
@@ -169,7 +169,8 @@ func (s *Store) matches(ctx context.Context, v *ledger.View, like codec.Fields) 
 		return records, err
 	}
 	if v.Unread() != nil {
-		// What cannot be read is the answer, unless the search goes on to find more.
+		// The unreadable record is the answer, unless a further search finds another
+		// one.
 		return s.furtherMatches(ctx, v, like, names)
 	}
 	missed := s.ledger.Missing(ctx)
@@ -180,12 +181,12 @@ func (s *Store) matches(ctx context.Context, v *ledger.View, like codec.Fields) 
 	return records, err
 }
 
-// furtherMatches returns the records that like may describe which the first search
-// does not find. names are those that it has read.
+// furtherMatches returns the records that like may describe and that the first search
+// did not find. names are the names that the first search read.
 func (s *Store) furtherMatches(ctx context.Context, v *ledger.View, like codec.Fields, names []ledger.Name) (records []ledger.Entry, err error) {
 	if ledger.Name(like.ID).Derived() {
-		// The record may have been merged into another, or Rekey has moved it, and a
-		// writer has removed the redirect.
+		// The record may have been merged into another or moved by Rekey, and a writer
+		// may have removed the redirect.
 		records, err = v.Search(ctx, nil, s.ledger.FormerTerms(like.ID))
 	}
 	if err == nil && len(records) == 0 && v.Unread() == nil && !v.Current() {
@@ -200,10 +201,10 @@ func (s *Store) furtherMatches(ctx context.Context, v *ledger.View, like codec.F
 }
 
 // All returns an iterator over all records, in no particular order and with bounded
-// memory. For a record that cannot be read it yields a Token that has only an ID, the
-// name of its secret, together with an *UnreadableError, and goes on. An error that is
-// yielded with the zero Token ends the iteration. A record that gets its user meanwhile
-// may be yielded with its old ID and its new one.
+// memory. For an unreadable record it yields an *UnreadableError together with a Token
+// that has only an ID, the name of the secret. The iteration then continues. An error
+// with the zero Token ends the iteration. If a record gets its user meanwhile, All may
+// yield it under its old ID and under its new one.
 func (s *Store) All(ctx context.Context) iter.Seq2[Token, error] {
 	return func(yield func(Token, error) bool) {
 		for rec, err := range s.all(ctx) {
@@ -238,16 +239,16 @@ func (s *Store) all(ctx context.Context) iter.Seq2[ledger.Entry, error] {
 	}
 }
 
-// listed returns the record in a listed entry. The error matches ErrNotFound if it has
-// moved: the list has it elsewhere.
+// listed returns the record in a listed entry. The error matches ErrNotFound if the
+// entry has moved, because the list has the record under another name.
 func (s *Store) listed(ctx context.Context, e ledger.Entry) (ledger.Entry, error) {
 	if e.Target() != nil {
 		return ledger.Entry{}, ErrNotFound
 	}
 	rec, err := s.ledger.View(false).Record(ctx, e)
 	if errors.Is(err, ErrNotFound) && s.ledger.Properties.ReadLag > 0 && len(e.Joining) > 0 {
-		// An entry that it waits for may have moved to it since, and is not listed
-		// itself.
+		// An entry in e.Joining may have moved to e since e was listed. The list does
+		// not yield it then.
 		rec, err = s.ledger.View(true).Record(ctx, e)
 	}
 	return rec, err
@@ -276,8 +277,8 @@ func (s *Store) GetTokens(ctx context.Context) ([]Token, error) {
 	}
 	tokens := make([]Token, 0, len(records))
 	for _, rec := range records {
-		// The list may have been read before the record moved at this name, and after
-		// it at its target's.
+		// The list may have this record as it was before it moved, and the target as it
+		// was after.
 		if !merged[rec.Ref()] {
 			tokens = append(tokens, FromFields(rec.Token))
 		}

@@ -13,12 +13,12 @@ import (
 // A Token is an OAuth token record: what one user has granted to one client,
 // and how to use it. The zero value of a field means that it is unknown.
 type Token struct {
-	// ID names the record in its store. It is at most 255 bytes; a store
-	// derives one for a record that is saved without.
+	// ID names the record in its store. It is at most 255 bytes. A store derives an ID
+	// for a record that is saved without one.
 	ID string
 
-	// UserName is whose token it is. The Zoho SDKs use "<email>:<zgid>". The
-	// pair of UserName and ClientID is fixed when a record with a UserName is
+	// UserName names the user whose token it is. The Zoho SDKs use "<email>:<zgid>".
+	// The pair of UserName and ClientID is fixed when a record with a UserName is
 	// created.
 	UserName string
 
@@ -32,12 +32,12 @@ type Token struct {
 	AccessToken  Secret
 	GrantToken   Secret
 
-	// ExpiresAt is when AccessToken expires, in UTC and whole milliseconds.
-	// Stores cut off what is finer.
+	// ExpiresAt is when AccessToken expires, in UTC and whole milliseconds. Stores
+	// truncate finer times.
 	ExpiresAt time.Time
 
-	// RedirectURL is the one that GrantToken was issued for, and APIDomain the
-	// base URL of the API that AccessToken is good for.
+	// RedirectURL is the redirect URL that GrantToken was issued for. APIDomain is the
+	// base URL of the API that accepts AccessToken.
 	RedirectURL string
 	APIDomain   string
 }
@@ -58,8 +58,8 @@ func (t Token) Fields() codec.Fields {
 	}
 }
 
-// expiry returns t as Fields have it. Times that they cannot have, and which
-// Validate refuses, stay so.
+// expiry converts t to the milliseconds of Fields. Times that Fields cannot hold become
+// values that Validate refuses.
 func expiry(t time.Time) int64 {
 	year, ms := t.UTC().Year(), t.UnixMilli()
 	switch {
@@ -92,16 +92,16 @@ func FromFields(f codec.Fields) Token {
 	return t
 }
 
-// Format prints t with its secrets redacted. Package fmt would print them in full
-// where a pointer to t inside another value meets a verb that pointers do not
-// have, as in Printf("%s", []*Token{&t}).
+// Format prints t with its secrets redacted. Package fmt does not call Format for a
+// pointer inside another value if the verb does not apply to pointers. It then prints
+// the secrets in full, as in Printf("%s", []*Token{&t}).
 func (t Token) Format(f fmt.State, verb rune) {
 	type plain Token
 	printAs(f, verb, plain(t), "Token")
 }
 
-// printAs prints the value of a type that has no Format as one of the named type
-// of this package.
+// printAs prints v, whose type has no Format method, as a value of the named type of
+// this package.
 func printAs(f fmt.State, verb rune, v any, name string) {
 	text := fmt.Sprintf(fmt.FormatString(f, verb), v)
 	_, _ = io.WriteString(f, strings.Replace(text, "tokenstore.plain{", "tokenstore."+name+"{", 1))
