@@ -172,6 +172,41 @@ func TestMerge(t *testing.T) {
 	}
 }
 
+// TestMerge_Counts checks that Merge saves every record, and says what that did: what
+// an earlier record changes is not what a later one finds.
+func TestMerge_Counts(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		from reader
+		to   token
+		want [3]int // created, updated, unchanged
+		all  int    // records in the end
+	}{
+		"a token that an earlier record replaces": {
+			reader{{UserName: "ann", ClientID: "c", AccessToken: "newer"}, {AccessToken: "ann"}}, user("ann"), [3]int{1, 1, 0}, 2,
+		},
+		"nothing but an ID tells the record": {reader{{ID: "6", RefreshToken: "r"}}, token{ID: "6", RefreshToken: "r"}, [3]int{0, 0, 1}, 1},
+		"a token tells the record":           {reader{{AccessToken: "ann", RefreshToken: "r"}}, user("ann"), [3]int{0, 1, 0}, 1},
+		"the same as a record that is left out": {
+			reader{{ID: "1", AccessToken: "a"}, {ID: "1", UserName: "eve", AccessToken: "b"}, {ID: "3", AccessToken: "b"}}, token{ID: "9", AccessToken: "c"}, [3]int{2, 0, 0}, 3,
+		},
+	} {
+		for kind, to := range map[string]store{"memstore": memstore.New(nil), "filestore": file(t)} {
+			t.Run(name+" "+kind, func(t *testing.T) {
+				t.Parallel()
+				save(t, to, test.to)
+				r, _ := plan(t, test.from, to, migrate.Options{OnConflict: migrate.Merge, KeepIDs: true, SkipBad: true}).Run(t.Context())
+				if got := [3]int{r.Create, r.Update, r.Unchanged}; got != test.want || r.Verified != got[0]+got[1]+got[2] {
+					t.Errorf("created, updated, unchanged: %v, want %v; %+v", got, test.want, r)
+				}
+				if tokens, err := to.GetTokens(t.Context()); err != nil || len(tokens) != test.all {
+					t.Errorf("%d records, want %d; %v", len(tokens), test.all, err)
+				}
+			})
+		}
+	}
+}
+
 // A noList fails if its records are listed.
 type noList struct{ store }
 

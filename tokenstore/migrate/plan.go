@@ -78,19 +78,19 @@ func (m *migration) plan(ctx context.Context, source []tokenstore.Token, unreada
 	for i, t := range source {
 		records[i] = record{t, i}
 	}
-	if m.o.OnConflict != Merge {
-		slices.SortFunc(records, func(a, b record) int {
-			return cmp.Or(cmp.Compare(precedence(a.Token), precedence(b.Token)), sdkid.Compare(a.ID, b.ID), cmp.Compare(a.index, b.index))
-		})
+	taken := map[string]*item{} // by the ID that it is to be created with
+	if m.o.OnConflict == Merge {
+		m.group(records, taken)
+		return nil
 	}
-	m.group(records)
-	if m.o.OnConflict != Merge {
-		if err := m.fit(ctx); err != nil {
-			return fmt.Errorf("target: %w", err)
-		}
+	slices.SortFunc(records, func(a, b record) int {
+		return cmp.Or(cmp.Compare(precedence(a.Token), precedence(b.Token)), sdkid.Compare(a.ID, b.ID), cmp.Compare(a.index, b.index))
+	})
+	m.group(records, taken)
+	if err := m.fit(ctx); err != nil {
+		return fmt.Errorf("target: %w", err)
 	}
 	there := indexOf(target...)
-	taken := map[string]*item{} // by the ID that it is to be created with
 	m.items = slices.DeleteFunc(m.items, func(it *item) bool {
 		err := m.decide(it, there)
 		if err == nil {
@@ -131,8 +131,8 @@ func (m *migration) addUnreadable(err error) {
 }
 
 // group makes an item of each record, and one of several if they would be one in the
-// target.
-func (m *migration) group(records []record) {
+// target. With Merge all of them are going to be saved, so they take their IDs here.
+func (m *migration) group(records []record, taken map[string]*item) {
 	before := indexOf() // the i-th record is that of the i-th item
 	for _, r := range records {
 		it := &item{from: []record{r}, token: r.Token}
@@ -146,8 +146,13 @@ func (m *migration) group(records []record) {
 			err = unusable(err)
 		case m.o.Duplicates == Keep, err == nil && plan.Record < 0:
 			err = nil
-			add(before, r.Token)
-			m.items = append(m.items, it)
+			if m.o.OnConflict == Merge {
+				err = m.takeID(it, taken)
+			}
+			if err == nil {
+				add(before, r.Token)
+				m.items = append(m.items, it)
+			}
 		case err != nil:
 			err = problemf(KindDuplicate, "it cannot be told apart from %s", m.names(before.Near(like)))
 		case m.o.Duplicates != Merge || len(plan.Absorb) > 0:
@@ -278,14 +283,6 @@ func (m *migration) decide(it *item, there *candidates.Index) error {
 	}
 	has := tokenstore.FromFields(there.Records[plan.Record].Fields)
 	changed := plan.Action != rules.Nothing
-	if m.o.OnConflict == Merge {
-		if changed || it.token.ID != "" && it.token.ID != has.ID { // SaveToken refuses another ID
-			it.action = update
-			return nil
-		}
-		it.action, it.want = none, has
-		return nil
-	}
 	if it.token.UserName != "" && has.ClientID != it.token.ClientID {
 		return problemf(KindConflict, "the target has the user with another client, as %q, and could not tell the two apart", has.ID)
 	}
@@ -301,7 +298,7 @@ func (m *migration) decide(it *item, there *candidates.Index) error {
 // checkID takes the ID from an item if another record of the target has it.
 func (m *migration) checkID(it *item, there *candidates.Index) error {
 	switch {
-	case it.token.ID == "" || m.o.OnConflict == Merge || len(there.Near(codec.Fields{ID: it.token.ID})) == 0:
+	case it.token.ID == "" || len(there.Near(codec.Fields{ID: it.token.ID})) == 0:
 		return nil
 	case m.o.OnConflict == Stop:
 		return problemf(KindConflict, "the target has another record under its ID")

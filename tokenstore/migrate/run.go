@@ -48,15 +48,18 @@ func (m *migration) each(ctx context.Context, items []*item, do func(context.Con
 	return context.Cause(ctx)
 }
 
-// write saves the records that the target does not have as it should.
+// write saves the records that the target does not have as it should, and with Merge
+// all of them.
 func (m *migration) write(ctx context.Context) (int, error) {
 	b, many := m.to.(saver)
-	if many && m.o.OnConflict == Merge {
-		many = m.decideAll(ctx) == nil // one by one they say why they cannot be saved
+	items := m.items
+	if m.o.OnConflict == Merge {
+		many = many && m.foresee(ctx) == nil // one by one they say why they cannot be saved
+	} else {
+		items = slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return !it.pending() })
 	}
 	err := ctx.Err()
 	if err == nil {
-		items := slices.DeleteFunc(slices.Clone(m.items), func(it *item) bool { return !it.pending() })
 		add := m.track(StepWrite, len(items))
 		if many {
 			err = m.writeChunks(ctx, b, items, add)
@@ -71,16 +74,31 @@ func (m *migration) write(ctx context.Context) (int, error) {
 // pending reports whether an item is to be saved.
 func (it *item) pending() bool { return it.action != none && it.action != keep }
 
-// decideAll decides what is done with the items, by the records of the target.
-func (m *migration) decideAll(ctx context.Context) error {
+// foresee sets what saving the items does, one after the other. A record may be another
+// one by the time that a later item is saved.
+func (m *migration) foresee(ctx context.Context) error {
 	tokens, _, err := bulk.Readable(m.to.GetTokens(ctx))
 	if err != nil {
 		return err
 	}
 	there := indexOf(tokens...)
 	for _, it := range m.items {
-		_ = m.decide(it, there) // SaveAll says why an item cannot be saved
-		it.done = !it.pending()
+		plan, err := there.Plan(it.token.Fields())
+		switch {
+		case err != nil:
+			return err
+		case plan.Record < 0:
+			add(there, it.token)
+			continue
+		case plan.Action == rules.Nothing:
+			it.action = none
+			continue
+		}
+		it.action = update
+		there.Put(plan.Record, rules.Candidate{Fields: plan.Fields, Updated: there.Records[plan.Record].Updated})
+		for _, i := range plan.Absorb {
+			there.Put(i, rules.Candidate{})
+		}
 	}
 	return nil
 }
@@ -96,6 +114,9 @@ func (m *migration) writeEach(ctx context.Context, items []*item, add func(int))
 		}
 		err := m.each(ctx, items[:end], func(ctx context.Context, it *item) error {
 			defer add(1)
+			if m.o.OnConflict == Merge {
+				return m.mergeOne(ctx, it)
+			}
 			return m.writeOne(ctx, it)
 		})
 		if err != nil {
@@ -114,12 +135,11 @@ func (m *migration) writeOne(ctx context.Context, it *item) error {
 		if err == nil {
 			err = m.decide(it, indexOf(has))
 		}
-		if err != nil && !errors.Is(err, tokenstore.ErrNotFound) && (m.o.OnConflict != Merge || bulk.Lasting(err)) {
+		if err != nil && !errors.Is(err, tokenstore.ErrNotFound) {
 			return err
 		}
 	}
 	if !it.pending() {
-		it.done = m.o.OnConflict == Merge
 		return nil
 	}
 	saved, err := m.to.SaveToken(ctx, it.token)
@@ -129,10 +149,40 @@ func (m *migration) writeOne(ctx context.Context, it *item) error {
 	return err
 }
 
+// mergeOne saves one record, and sets what that did.
+func (m *migration) mergeOne(ctx context.Context, it *item) error {
+	like, ok := lookup(it.token)
+	if it.token.ID != "" {
+		like, ok = tokenstore.Token{ID: it.token.ID}, true
+	}
+	var has tokenstore.Token
+	err := tokenstore.ErrNotFound
+	if ok {
+		has, err = m.to.FindToken(ctx, like)
+	}
+	if bulk.Lasting(err) {
+		return err
+	}
+	saved, saveErr := m.to.SaveToken(ctx, it.token)
+	if saveErr != nil {
+		return saveErr
+	}
+	switch {
+	case err != nil:
+		it.action = create
+	case same(has, saved):
+		it.action = none
+	default:
+		it.action = update
+	}
+	m.saved(it, saved)
+	return nil
+}
+
 // saved notes that an item was saved, and under which ID. With Merge the answer of the
 // store is trusted.
 func (m *migration) saved(it *item, as tokenstore.Token) {
-	it.want.ID, it.written, it.done = as.ID, true, m.o.OnConflict == Merge
+	it.want.ID, it.written, it.done = as.ID, it.pending(), m.o.OnConflict == Merge
 }
 
 // writeChunks saves records many at a time. A chunk that cannot be saved says of none of
