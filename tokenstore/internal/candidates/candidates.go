@@ -9,20 +9,20 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// An Index is a list of records that are found by what a token may describe them by:
-// the ID, the user, and each of the three tokens. The zero value is empty.
+// An Index is a list of records, indexed by what a token may describe them by: the ID,
+// the user, and each of the three tokens. The zero value is empty.
 type Index struct {
 	Records []rules.Candidate
 	byKey   map[key][]int
 }
 
-// A key is one field's value.
+// A key is the value of one field.
 type key struct {
 	field int
 	value string
 }
 
-// keys returns what f describes records by.
+// keys returns the keys by which f describes records.
 func keys(f codec.Fields) []key {
 	var all []key
 	for field, value := range []string{f.ID, f.UserName, f.AccessToken, f.RefreshToken, f.GrantToken} {
@@ -33,8 +33,8 @@ func keys(f codec.Fields) []key {
 	return all
 }
 
-// Put makes c the i-th record, or a new one if i is the number of records. The record
-// is still found by its earlier values, which does no harm: Plan compares.
+// Put makes c the i-th record, or a new one if i is the number of records. Near still
+// finds the record by its earlier values, which does no harm because Plan compares.
 func (x *Index) Put(i int, c rules.Candidate) {
 	if x.byKey == nil {
 		x.byKey = map[key][]int{}
@@ -60,7 +60,7 @@ func (x *Index) Near(f codec.Fields) []int {
 	return slices.Compact(found)
 }
 
-// Plan is rules.PlanSave of f and all records.
+// Plan returns the plan of rules.PlanSave for f and all records.
 func (x *Index) Plan(f codec.Fields) (rules.Plan, error) {
 	near := x.Near(f)
 	candidates := make([]rules.Candidate, 0, len(near))

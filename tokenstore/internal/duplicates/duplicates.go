@@ -1,4 +1,4 @@
-// Package duplicates tells which records are the same: those with an identity in common
+// Package duplicates finds records that are the same: they have an identity in common
 // that only one record should have.
 package duplicates
 
@@ -17,15 +17,15 @@ import (
 // its kind.
 const Kinds = "ugrai"
 
-// A Group is records with one identity in common.
+// A Group is a set of records with one identity in common.
 type Group struct {
 	Identity string
 	Members  []int
 }
 
-// Groups returns the groups of two or more records. The i-th record has the i-th of the
-// lists of identities. Groups come in the order of Kinds, because records that are merged
-// for their user are not reported for a token; within a kind, order decides.
+// Groups returns the groups of two or more records. The i-th list of identities is that
+// of the i-th record. Groups come in the order of Kinds, because records that are
+// merged for their user are not reported for a token. Within a kind, order decides.
 func Groups(identities [][]string, order func(a, b Group) int) []Group {
 	members := map[string][]int{}
 	for i, of := range identities {
@@ -45,8 +45,8 @@ func Groups(identities [][]string, order func(a, b Group) int) []Group {
 	return groups
 }
 
-// Rank orders the records of a group: others become part of the one with the least rank.
-// That is a record with a user, else one with a client.
+// Rank orders the records of a group. The others are merged into the record with the
+// least rank: a record with a user, else one with a client.
 func Rank(f codec.Fields) int {
 	switch {
 	case f.UserName != "":
@@ -57,7 +57,7 @@ func Rank(f codec.Fields) int {
 	return 2
 }
 
-// A Relation is what two records of a group are to each other.
+// A Relation says what two records of a group are to each other.
 type Relation int
 
 // The relations.
@@ -67,7 +67,8 @@ const (
 	TokenShared                 // records of different users or clients hold one token
 )
 
-// Compare returns what other is to into. byID says that they have an ID in common.
+// Compare returns the relation of other to into. byID means that they have an ID in
+// common.
 func Compare(into, other codec.Fields, byID bool) Relation {
 	switch {
 	case rules.SameRecord(into, other):

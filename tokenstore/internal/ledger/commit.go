@@ -20,7 +20,7 @@ type Writer struct {
 	nonce string
 
 	// MovedTo is the name of the record that Promote has moved the operation's record
-	// to. A search by the ID that a caller chose may not find it there yet.
+	// to. A search by an ID that a caller chose may not find the record there yet.
 	MovedTo Name
 }
 
@@ -104,8 +104,8 @@ func (l *Ledger) relabeled(name Name, base Entry, labels []stored.Label) []store
 	return kept
 }
 
-// outcome decides whether the write with the given nonce was applied although err
-// came back.
+// outcome decides whether the write with the given nonce was applied although the
+// driver returned err.
 func (l *Ledger) outcome(ctx context.Context, name Name, base Entry, mine string, err error) (Entry, error) {
 	now, readErr := l.Newest(ctx, name, base)
 	switch {
@@ -123,7 +123,7 @@ func (l *Ledger) outcome(ctx context.Context, name Name, base Entry, mine string
 	return Entry{}, err
 }
 
-// errBusy means that a rewrite has to wait for another day.
+// errBusy means that the service has too little room for a rewrite today.
 var errBusy = fmt.Errorf("%w: the service takes no more of the record today", driver.ErrUnavailable)
 
 // Rewrite writes e over itself: the labels are then by the first index key, and the
@@ -143,13 +143,13 @@ const (
 	maxEarlier = 2  // earlier tokens of each kind that a record keeps: the first and the last
 	maxIDs     = 10 // former IDs that a record keeps, each with a label
 
-	// room is the most that a record needs to say what was merged into it.
+	// room bounds the size of what a record stores about the records merged into it.
 	room = 4 << 10
 )
 
-// Fits reports whether the record that a promotion ends in can be stored. Ask before
-// the first swap: a record that is too large for what others have moved to it could
-// never be written again.
+// Fits returns an error if the record that a promotion ends in would be too large. Call
+// it before the first swap: a record without room for the entries that have moved to it
+// could never be written again.
 func (w *Writer) Fits(into Entry, f codec.Fields) error {
 	r := into.Record
 	r.Fields = f
@@ -162,8 +162,8 @@ func (w *Writer) Fits(into Entry, f codec.Fields) error {
 	return err
 }
 
-// Commit stores f as the token of rec, together with its frozen entries and with the
-// records in rest, which then disappear. It returns what is stored.
+// Commit stores f as the token of rec. It merges the frozen entries of rec and the
+// records in rest into rec, and they disappear. Commit returns the token as stored.
 func (w *Writer) Commit(ctx context.Context, v *View, rec Entry, f codec.Fields, rest []Entry) (codec.Fields, error) {
 	next := rec.Record
 	next.Fields = f
@@ -201,8 +201,8 @@ func (w *Writer) CommitNew(ctx context.Context, v *View, name Name, f codec.Fiel
 	case err != nil:
 		return codec.Fields{}, err
 	case base.Target() != nil:
-		// The record moved elsewhere, where a process has deleted it. Nothing is written
-		// over a frozen entry.
+		// The entry has moved to a record that was deleted since. Frozen entries are
+		// not written over, so the entry is removed first.
 		if err := w.RemoveDead(ctx, base); err != nil {
 			return codec.Fields{}, err
 		}
@@ -210,15 +210,15 @@ func (w *Writer) CommitNew(ctx context.Context, v *View, name Name, f codec.Fiel
 	case rules.HasCredential(base.Fields):
 		return codec.Fields{}, Again(fmt.Errorf("%w: %q", driver.ErrConflict, name))
 	default:
-		next = base.Record // created for another record to move to, which may still do so
+		next = base.Record // created only for another record to move to, which may still happen
 	}
 	next.Fields = f
 	written, err := w.write(ctx, name, base, next)
 	return written.Token, Lost(err)
 }
 
-// mergeRest adds to next what would be forgotten of the records in rest. It returns
-// those that are to become redirects, and those that next makes redundant.
+// mergeRest adds the IDs and earlier tokens of the records in rest to next. It returns
+// the records that must become redirects, and those that next makes redundant.
 func (w *Writer) mergeRest(next *stored.Record, rest []Entry) (redirects, redundant []Entry) {
 	for _, other := range rest {
 		kept := w.keepIDs(next, other)
@@ -226,7 +226,7 @@ func (w *Writer) mergeRest(next *stored.Record, rest []Entry) (redirects, redund
 			redundant = append(redundant, other)
 			continue
 		}
-		// Searches may not find this record by the IDs of the other one yet.
+		// Searches may not find next by the IDs of other yet.
 		redirects = append(redirects, other)
 		if kept {
 			next.Redirects = append(next.Redirects, stored.Redirect{Ref: other.Ref(), Since: w.Now().UnixMilli()})
@@ -235,8 +235,8 @@ func (w *Writer) mergeRest(next *stored.Record, rest []Entry) (redirects, redund
 	return redirects, redundant
 }
 
-// removeRedundant deletes an entry if into is found by its IDs. If that fails, into
-// still lists the entry, and the next write tries again.
+// removeRedundant deletes e if searches find into by the IDs of e. If that fails, into
+// still lists e, and the next write tries again.
 func (w *Writer) removeRedundant(ctx context.Context, e, into Entry) {
 	found, err := w.Labelled(ctx, into, e)
 	if err == nil && found {
@@ -247,10 +247,10 @@ func (w *Writer) removeRedundant(ctx context.Context, e, into Entry) {
 	}
 }
 
-// settle brings up to date what next lists of the entries that were merged into e. They
-// become redirects. Redirects whose IDs all find e go once searches see that: settle
-// returns those that can go after the commit of next, which lists them until a reader
-// sees that they are gone.
+// settle updates the lists in next of the entries that were merged into e. Merged
+// entries become redirects. A redirect is redundant once searches find e by all its
+// IDs. settle returns the redundant redirects, which can be deleted after the commit of
+// next. next lists them until a read shows that they are gone.
 func (w *Writer) settle(ctx context.Context, v *View, e Entry, next *stored.Record) (redundant []Entry) {
 	next.Redirects = nil
 	keep := func(redirect stored.Redirect) {
@@ -283,8 +283,8 @@ func (w *Writer) settle(ctx context.Context, v *View, e Entry, next *stored.Reco
 	return redundant
 }
 
-// redundant returns the entry of a redirect that searches do without. It reports
-// whether the entry is gone already.
+// redundant returns the entry of a redirect that searches no longer need, and reports
+// whether the entry is already gone.
 func (w *Writer) redundant(ctx context.Context, v *View, redirect stored.Redirect) (entry []Entry, gone bool) {
 	if !w.Outlived(redirect.Since) {
 		return nil, false
@@ -306,8 +306,8 @@ func (w *Writer) merged(ctx context.Context, v *View, ref stored.Ref) (Entry, er
 	}
 	from, err := v.Read(ctx, Name(ref.Name))
 	if gone(from, err) && !v.Current() {
-		// An answer from before the entry was created would leave it unlisted although
-		// it has moved here: a repair would merge its old tokens once more.
+		// A stale answer would drop the entry from the list although it has moved here.
+		// A repair would then merge its old tokens once more.
 		from, err = v.Reread(ctx, Name(ref.Name))
 	}
 	if gone(from, err) {
@@ -316,9 +316,9 @@ func (w *Writer) merged(ctx context.Context, v *View, ref stored.Ref) (Entry, er
 	return from, err
 }
 
-// takeLease moves the lease and the last failure of a record that is merged into next
-// along with the credentials that they are about. If these credentials have no lease,
-// the lease of the merged record stays: a mint under it is still running.
+// takeLease moves the lease and the last failure of from, which is merged into next,
+// along with the credentials that they belong to. If the credentials of next have no
+// lease, the lease of from stays in any case: a mint under it is still running.
 func takeLease(next *stored.Record, before, from stored.Record) {
 	theirs := from.RefreshToken == next.RefreshToken && from.GrantToken == next.GrantToken &&
 		(from.RefreshToken != before.RefreshToken || from.GrantToken != before.GrantToken)
@@ -330,9 +330,9 @@ func takeLease(next *stored.Record, before, from stored.Record) {
 	}
 }
 
-// keepIDs adds to r, which takes over the tokens of e, what would otherwise be
-// forgotten of e. It reports whether all IDs that find e are among that: if they are
-// too many, e has to stay, as a redirect.
+// keepIDs adds the earlier tokens and the IDs of e to r, which takes over the tokens of
+// e. It reports whether r has room for all IDs that find e. If it has not, e has to
+// stay as a redirect.
 func (l *Ledger) keepIDs(r *stored.Record, e Entry) bool {
 	l.keepEarlier(r, e.Fields)
 	ids := slices.Clone(r.IDs)
@@ -348,8 +348,7 @@ func (l *Ledger) keepIDs(r *stored.Record, e Entry) bool {
 	return true
 }
 
-// keepEarlier adds to r the names of the tokens of before that those of r have
-// replaced.
+// keepEarlier adds to r the names of those tokens of before that r has replaced.
 func (l *Ledger) keepEarlier(r *stored.Record, before codec.Fields) {
 	n := l.Namer()
 	if before.GrantToken != "" && before.GrantToken != r.GrantToken {
@@ -360,8 +359,8 @@ func (l *Ledger) keepEarlier(r *stored.Record, before codec.Fields) {
 	}
 }
 
-// addEarlier adds the name of a token that was replaced. Of each kind the first and
-// the last stay.
+// addEarlier adds the name of a replaced token. The first and the last of each kind
+// stay.
 func addEarlier(earlier []string, name Name) []string {
 	if slices.Contains(earlier, string(name)) {
 		return earlier
@@ -392,7 +391,7 @@ func (l *Ledger) idsOf(e Entry) []Name {
 	return names
 }
 
-// replaces reports whether r is found by all IDs that find e.
+// replaces reports whether all IDs that find e also find r.
 func (l *Ledger) replaces(r stored.Record, e Entry) bool {
 	return !slices.ContainsFunc(l.idsOf(e), func(name Name) bool { return !l.hasID(r, r.IDs, name) })
 }

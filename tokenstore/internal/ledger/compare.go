@@ -9,9 +9,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// Fits reports whether the name of e is one that it may have got from its user and
-// client, or from the tokens that it had when it was created. If these have changed
-// since, that cannot be told, and Fits returns true.
+// Fits reports whether n derives the name of e from the user and client of e, or from
+// the tokens that e was created with. If these have changed since, Fits cannot tell and
+// returns true.
 func (n Namer) Fits(e Entry) bool {
 	f := e.Fields
 	if f.UserName != "" || e.Name.Kind() == OfUser {
@@ -20,7 +20,7 @@ func (n Namer) Fits(e Entry) bool {
 	unknown := func(token string) bool {
 		return token == "" || slices.ContainsFunc(e.Earlier, func(earlier string) bool { return Name(earlier).Kind() == e.Name.Kind() })
 	}
-	// The record may have got its client since.
+	// The record may have got its client after it was created.
 	switch e.Name.Kind() {
 	case OfGrant:
 		return unknown(f.GrantToken) || e.Name == n.Grant(f.ClientID, f.GrantToken) || e.Name == n.Grant("", f.GrantToken)
@@ -31,14 +31,14 @@ func (n Namer) Fits(e Entry) bool {
 	}
 }
 
-// Labels tell how the labels that a record was committed with compare with those
-// that it would get now: the keys of each.
+// Labels compares the labels that a record was committed with to the labels that it
+// would get now. It counts the fitting labels and has the keys of the others.
 type Labels struct {
 	Fitting int      // by the first index key
 	Old     []string // by another one
 	Unkeyed []string // by no key
 	Unknown []string // by a key that is not known
-	Missing []string // that the record should have and has not
+	Missing []string // that the record should have but lacks
 	Stale   []string // that nothing in the record accounts for
 }
 
@@ -88,13 +88,13 @@ func (l *Ledger) CompareLabels(n Namer, r stored.Record) Labels {
 	return is
 }
 
-// Replaces reports whether u is found by all IDs that find e, as far as its record
+// Replaces reports whether all IDs that find e also find u, as far as the record of u
 // tells.
 func (l *Ledger) Replaces(u, e Entry) bool { return l.replaces(u.Record, e) }
 
 // Labelled reports whether the secret of u carries the labels of the IDs that find e.
-// A service may have had no room for them, or an operator has removed them. If the
-// driver cannot tell, Labelled goes by the labels that u was committed with.
+// The service may have had no room for them, or an operator may have removed them. If
+// the driver cannot tell, Labelled relies on the labels that u was committed with.
 func (l *Ledger) Labelled(ctx context.Context, u, e Entry) (bool, error) {
 	var want []driver.Label
 	for _, name := range l.idsOf(e) {
@@ -120,13 +120,13 @@ func (l *Ledger) Labelled(ctx context.Context, u, e Entry) (bool, error) {
 	return err == nil && !missing, err
 }
 
-// Carried reports whether a label is one of those beside a secret. Where the service
-// does not keep nonces, they are not compared.
+// Carried reports whether beside, the labels of a secret in the service, contains
+// label. Where the service does not keep nonces, they are not compared.
 func Carried(beside []driver.Label, label driver.Label) bool {
 	return slices.ContainsFunc(beside, func(b driver.Label) bool { return IsBeside(b, label) })
 }
 
-// IsBeside reports whether a label that is beside a secret is the given one.
+// IsBeside reports whether beside, a label of a secret in the service, is label.
 func IsBeside(beside, label driver.Label) bool {
 	return beside.Key == label.Key && beside.Value == label.Value && (beside.Nonce == label.Nonce || beside.Nonce == "")
 }

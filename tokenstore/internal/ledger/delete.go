@@ -12,7 +12,7 @@ import (
 )
 
 // DeleteRecord deletes a record, and then the entries that hold its tokens elsewhere.
-// Entries that have moved to it are gone for readers with it, but their secrets would
+// Readers do not find an entry that leads to a deleted record, but its secret would
 // stay.
 func (l *Ledger) DeleteRecord(ctx context.Context, rec Entry) error {
 	if err := l.Delete(ctx, rec); err != nil {
@@ -26,7 +26,7 @@ func (l *Ledger) DeleteRecord(ctx context.Context, rec Entry) error {
 		left = append(left, redirect.Ref)
 	}
 	for _, ref := range left {
-		// A read that is out of date may not show an entry that holds tokens.
+		// A stale read may not show an entry that holds tokens.
 		if e, err := l.Newest(ctx, Name(ref.Name), Entry{}); err == nil && e.Born == ref.Born {
 			l.sweep(ctx, e)
 		}
@@ -34,7 +34,7 @@ func (l *Ledger) DeleteRecord(ctx context.Context, rec Entry) error {
 	return nil
 }
 
-// sweep deletes an entry that no reader needs. It does no harm if that fails.
+// sweep deletes an entry that no reader needs. A failure is logged and does no harm.
 func (l *Ledger) sweep(ctx context.Context, e Entry) {
 	if err := l.Driver.Delete(ctx, string(e.Name), e.secret); err != nil {
 		l.Logger.WarnContext(ctx, "tokenstore: what remains of a deleted record could not be removed", "name", string(e.Name))
@@ -55,17 +55,17 @@ func (l *Ledger) Delete(ctx context.Context, e Entry) error {
 	case readErr == nil && now.Born != e.Born && l.Properties.ReadLag == 0:
 		return nil // e existed when it was read, and does not exist any more
 	case readErr == nil && now.secret.Version != e.secret.Version:
-		// Where reads may be out of date, e may have been gone for long when it was
-		// read, and the entry that exists now may be the one to be deleted.
+		// A stale read may have returned an e that was deleted long ago. The entry that
+		// exists now may then be the one to delete.
 		return fmt.Errorf("%w: another writer came first", driver.ErrConflict)
 	}
 	return err
 }
 
-// CompleteDelete repeats a deletion that may have been abandoned: readers do not see
-// the entry any more, but its earlier states may still exist. If another entry has the
-// name by now, nothing is left to complete; unless reads may be out of date, and that
-// entry may have existed all the time.
+// CompleteDelete repeats a deletion that may have been abandoned: readers no longer see
+// the entry, but its earlier states may still exist. If the name belongs to another
+// entry by now, nothing is left to complete. Where reads may be out of date, that entry
+// may have existed all the time: CompleteDelete then returns a Retryable error.
 func (l *Ledger) CompleteDelete(ctx context.Context, name Name, base driver.Secret) error {
 	err := l.Driver.Delete(ctx, string(name), base)
 	switch {
@@ -115,7 +115,7 @@ func (l *Ledger) DeleteAll(ctx context.Context) error {
 	return l.removeMarker(ctx)
 }
 
-// A deletable is what DeleteAll finds in a store.
+// A deletable holds what DeleteAll finds in a store.
 type deletable struct {
 	entries []Entry
 	unread  []*UnreadableError
@@ -131,8 +131,8 @@ func (l *Ledger) deletable(ctx context.Context) (all deletable, err error) {
 		case err != nil:
 			return all, err
 		default:
-			// A deletion needs the version. The list would hold the tokens of all users
-			// at once.
+			// A deletion needs only the version. With Data, the list would hold the
+			// tokens of all users at once.
 			e.secret.Data = nil
 			all.entries = append(all.entries, Entry{Record: stored.Record{Born: e.Born}, Name: e.Name, secret: e.secret})
 		}
@@ -140,7 +140,7 @@ func (l *Ledger) deletable(ctx context.Context) (all deletable, err error) {
 	return all, nil
 }
 
-// deleteListed deletes an entry, whatever its state has become.
+// deleteListed deletes an entry, whatever its present state is.
 func (l *Ledger) deleteListed(ctx context.Context, e Entry) error {
 	return l.Retry(ctx, "delete all", func(v *View) (err error) {
 		if v.Fresh() {

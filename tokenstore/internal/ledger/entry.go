@@ -24,7 +24,7 @@ type Entry struct {
 	// merged into them. Its ID is the name, unless a caller chose one.
 	Token codec.Fields
 
-	// Frozen are the entries that have moved here and that no write has merged yet.
+	// Frozen are the entries that have moved here and are still to be merged.
 	Frozen []Entry
 
 	secret driver.Secret // the base of a write over the entry
@@ -35,8 +35,8 @@ type Entry struct {
 // Ref names the incarnation of e.
 func (e Entry) Ref() stored.Ref { return stored.Ref{Name: string(e.Name), Born: e.Born} }
 
-// Target returns what e has moved to, or is a redirect to; nil if e is neither frozen
-// nor a redirect.
+// Target returns the record that a frozen entry has moved to or that a redirect leads
+// to. It returns nil for any other entry.
 func (e Entry) Target() *stored.Ref {
 	if e.Alias != nil {
 		return e.Alias
@@ -50,7 +50,7 @@ func (e Entry) WrittenAt() time.Time { return time.UnixMilli(e.Updated) }
 // Secret returns the state that e was read from: the base of a write over it.
 func (e Entry) Secret() driver.Secret { return e.secret }
 
-// Over returns e as read from another reading of the same state.
+// Over returns e with s, a second reading of the same state, as the base of a write.
 func (e Entry) Over(s driver.Secret) Entry { e.secret = s; return e }
 
 // WithNote returns e with another note beside it.
@@ -67,8 +67,8 @@ func (e Entry) ChosenID() string {
 	return e.Token.ID
 }
 
-// Had reports whether name is that of the record or of an entry that was merged into
-// it, or is derived from an earlier token or ID of it.
+// Had reports whether name is the name of the record or of an entry that was merged
+// into it, or derives from an earlier token or ID of the record.
 func (e Entry) Had(name Name) bool {
 	return e.Name == name || slices.Contains(e.path, name) ||
 		slices.Contains(e.Earlier, string(name)) || slices.Contains(e.IDs, string(name)) ||
@@ -131,7 +131,7 @@ func (l *Ledger) Newest(ctx context.Context, name Name, than Entry) (Entry, erro
 	return l.toEntry(name, secret)
 }
 
-// Hours is how many hours a day can have a part in.
+// Hours is the number of hours of the clock that a day can overlap.
 const Hours = 25
 
 // counted returns r.Writes with one more write at the given time.
@@ -147,28 +147,27 @@ func counted(r stored.Record, now int64) []int {
 	return counts
 }
 
-// Room returns how many states of the record the service takes in the hours to come,
-// the given number of hours from now, if no process writes one until then.
+// Room returns how many states of the record the service still takes, the given number
+// of hours from now, if no process writes the record until then.
 func (l *Ledger) Room(r stored.Record, later int64) int {
 	if l.Properties.DailyWrites == 0 {
 		return math.MaxInt
 	}
-	left := l.Properties.DailyWrites + 1 // counted counts one that is not made
+	left := l.Properties.DailyWrites + 1 // counted includes a write that is not made
 	for _, n := range counted(r, l.Now().UnixMilli()+later*time.Hour.Milliseconds()) {
 		left -= n
 	}
 	return left
 }
 
-// ClockSkew is how far clocks are apart at most.
+// ClockSkew is the largest difference between two clocks.
 const ClockSkew = 5 * time.Minute
 
-// unboundedLag is how long searches are taken to be out of date where the service
-// documents no bound.
+// unboundedLag is the assumed lag of searches where the service documents no bound.
 const unboundedLag = 24 * time.Hour
 
-// Outlived reports whether every search sees what was committed at the given time,
-// in milliseconds by any clock.
+// Outlived reports whether every search sees a write that was committed at the given
+// time, in milliseconds by any clock.
 func (l *Ledger) Outlived(since int64) bool {
 	lag := l.Properties.ListLag
 	switch lag {
@@ -181,8 +180,8 @@ func (l *Ledger) Outlived(since int64) bool {
 	return l.Now().Sub(time.UnixMilli(since))-ClockSkew >= lag
 }
 
-// Note returns the note that is the lease: its members, in their order, with dots
-// between them.
+// Note returns the text of a lease in a note: its members, in their order, separated by
+// dots.
 func Note(lease stored.Lease) string {
 	note := fmt.Sprintf("%s.%d.%d", lease.ID, lease.Until, lease.For)
 	if lease.Seen > 0 {
@@ -192,7 +191,7 @@ func Note(lease stored.Lease) string {
 }
 
 // Noted returns the lease in the note beside e, or nil if there is no note. A note of
-// another form is a lease that has lapsed.
+// any other form counts as a lapsed lease.
 func (e Entry) Noted() *stored.Lease {
 	if e.secret.Note == "" {
 		return nil

@@ -1,6 +1,6 @@
-// Package ledger keeps records in a secret manager: it names and labels entries,
-// reads and writes them by compare-and-swap, and moves a record to that of its user.
-// It decides nothing about tokens.
+// Package ledger keeps records in a secret manager. It names and labels entries, reads
+// and writes them by compare-and-swap, and moves a record to the record of its user. It
+// does not decide about tokens.
 //
 // An entry is a stored secret. A record is what callers find: an entry, together with
 // the frozen entries that have moved to it and are still to be merged into it.
@@ -28,7 +28,7 @@ type Config struct {
 	Attempts  int // how often Retry calls an attempt
 }
 
-// A Ledger is the entries of one store. Its methods are safe for concurrent use.
+// A Ledger holds the entries of one store. Its methods are safe for concurrent use.
 type Ledger struct {
 	Config
 	Driver     driver.Secrets
@@ -50,14 +50,15 @@ func New(d driver.Secrets, c Config) *Ledger {
 	return &Ledger{Config: c, Driver: d, Properties: properties, Wait: driverkit.Sleep}
 }
 
-// Entries yields the entry of each secret that the driver lists, without the marker
-// of keys. An *UnreadableError concerns one secret, whose name the entry has; any
-// other error ends the iteration. Unreadable secrets of other programs are left out.
+// Entries yields the entry of each secret that the driver lists, without the marker of
+// keys. An *UnreadableError concerns one secret, and comes with an entry of that name.
+// Any other error ends the iteration. Entries leaves out unreadable secrets of other
+// programs.
 func (l *Ledger) Entries(ctx context.Context) iter.Seq2[Entry, error] {
 	return l.entries(ctx, own(l.list(ctx, func() {})))
 }
 
-// AllEntries is like Entries, and leaves out nothing but the marker.
+// AllEntries is like Entries, but leaves out only the marker.
 func (l *Ledger) AllEntries(ctx context.Context) iter.Seq2[Entry, error] {
 	return l.entries(ctx, l.list(ctx, func() {}))
 }
@@ -77,8 +78,8 @@ func (l *Ledger) entries(ctx context.Context, listed iter.Seq2[driver.Named, err
 	}
 }
 
-// list yields what the driver lists, without the marker. It calls marked if there is
-// one.
+// list yields the secrets that the driver lists, without the marker. It calls marked if
+// the marker is listed.
 func (l *Ledger) list(ctx context.Context, marked func()) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		for named, err := range l.Driver.List(ctx) {

@@ -13,7 +13,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// ErrWrongKeys means that the store is under other keys than the Ledger has. See
+// ErrWrongKeys means that the store is under keys other than those of the Ledger. See
 // package tokenstore.
 var ErrWrongKeys = errors.New("the store is under other keys")
 
@@ -24,15 +24,16 @@ const markerName = "keys"
 // markerVersion is the version of the marker that this package writes.
 const markerVersion = 1
 
-// A marker says which keys a store is under, and holds none of them: a digest under
-// each key of names and labels, and an empty record in each form that records have.
-// Keys are random and have 128 bits or more: a digest is of no help in finding one.
+// A marker says which keys a store is under, without the keys themselves. It has a
+// digest under each key of names and labels, and an empty record in each form that
+// records have. Keys are random and have 128 bits or more, so that a digest does not
+// help to find one.
 //
-// A store without keys has no marker. A Ledger fits a store if it knows every key that
-// the marker tells of: it finds all records there, and reads them.
+// A store without keys has no marker. A Ledger fits a store if it knows every key in
+// the marker: it can then find and read all records.
 type marker struct {
 	Version int      `json:"v"`
-	Salt    string   `json:"salt"`    // of the digests: two stores under one key do not show it
+	Salt    string   `json:"salt"`    // of the digests, so that two stores under one key do not show it
 	Names   []string `json:"names"`   // the first is the one that records are created under
 	Labels  []string `json:"labels"`  // of the keys that labels are by
 	Records [][]byte `json:"records"` // as the codec encodes an empty record
@@ -87,13 +88,13 @@ func (l *Ledger) form() ([]byte, error) {
 	return l.encode(markerName, stored.Record{Born: Nonce()})
 }
 
-// reads returns why the codec does not read a form.
+// reads returns an error if the codec does not read the form.
 func (l *Ledger) reads(form []byte) error {
 	_, err := l.decode(markerName, form)
 	return err
 }
 
-// writes reports whether a form is the one that the codec writes.
+// writes reports whether the codec writes records in the form.
 func (l *Ledger) writes(form []byte) bool {
 	c, ok := l.Codec.(codec.Rotating)
 	return l.reads(form) == nil && (!ok || c.Current(markerName, form))
@@ -153,8 +154,8 @@ func (l *Ledger) CheckKeys(ctx context.Context) error {
 // missed is called before an operation answers that a record does not exist. It returns
 // an error matching ErrWrongKeys if the store is under other keys.
 //
-// missed remembers that the keys fit. It does not remember that there is no marker:
-// another process may write one.
+// missed remembers that the keys fit. It does not remember that the marker is absent,
+// because another process may write one.
 func (l *Ledger) missed(ctx context.Context) error {
 	if l.keysFit.Load() {
 		return nil
@@ -178,8 +179,8 @@ func (l *Ledger) missed(ctx context.Context) error {
 }
 
 // Missing begins to call missed while the caller goes on looking for a record. The
-// function that it returns ends the call: if the answer is needed it waits for it, and
-// otherwise it cancels the call and returns nil.
+// returned function ends the call. If needed is set, it waits for the answer; otherwise
+// it cancels the call and returns nil.
 func (l *Ledger) Missing(ctx context.Context) func(needed bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
@@ -197,13 +198,13 @@ func (l *Ledger) Missing(ctx context.Context) func(needed bool) error {
 	}
 }
 
-// markerAttempts is how often a marker is written that other processes write too. Only
-// processes that begin with the same keys at the same time do.
+// markerAttempts is how often a write of the marker is tried if other processes write
+// it too. That happens only if processes with the same keys start at the same time.
 const markerAttempts = 10
 
-// NamerForNew returns the Namer that records are created under. Before, it makes sure
-// that the store is under the keys of l, and that its marker says so. Call it before
-// each creation: another process may have brought in keys since.
+// NamerForNew returns the Namer for new records. It first makes sure that the store is
+// under the keys of l, and that its marker says so. Call it before each creation,
+// because another process may have added keys since.
 func (l *Ledger) NamerForNew(ctx context.Context) (Namer, error) {
 	m, err := l.ensureMarker(ctx, nil)
 	if err != nil {
@@ -220,9 +221,9 @@ func (l *Ledger) NamerForNew(ctx context.Context) (Namer, error) {
 	return Namer{}, fmt.Errorf("%w: its names are by another NameKey", ErrWrongKeys)
 }
 
-// ensureMarker reads the marker, checks it, and adds what l writes and what change asks
-// for. change may be nil; it returns false if it has nothing to change. Without keys
-// ensureMarker adds no marker.
+// ensureMarker reads and checks the marker, and adds the keys and the form that l
+// writes with and the edits of change. change may be nil; it returns false if it edits
+// nothing. Without keys and change, ensureMarker writes no marker.
 func (l *Ledger) ensureMarker(ctx context.Context, change func(*marker) bool) (storedMarker, error) {
 	keyed, err := l.keyed()
 	if err != nil {
@@ -259,13 +260,13 @@ func notWritten(err error) error {
 	return fmt.Errorf("what the store says of its keys was not written: %w", err)
 }
 
-// rereads reports whether the marker is read again after an error of writeMarker:
-// another process came first, or the answer was lost.
+// rereads reports whether the marker has to be read again after an error of
+// writeMarker: another process came first, or the answer was lost.
 func rereads(err error) bool {
 	return isOneOf(err, driver.ErrConflict, driver.ErrExists, driver.ErrNotFound, driver.ErrUnavailable)
 }
 
-// nextMarker returns the marker to be written over m, or nil if m is as it should be.
+// nextMarker returns the marker to write over m, or nil if m needs no change.
 func (l *Ledger) nextMarker(ctx context.Context, m storedMarker, change func(*marker) bool) (*marker, error) {
 	next := m.marker
 	changed := !m.exists
@@ -295,8 +296,8 @@ func (l *Ledger) nextMarker(ctx context.Context, m storedMarker, change func(*ma
 	return &next, nil
 }
 
-// describe fills in what is found in a store without a marker. If it has records, each
-// key that l reads with may be in use there.
+// describe fills in the keys of a store without a marker. If the store has records,
+// each key that l reads with may be in use there.
 func (l *Ledger) describe(ctx context.Context, m *marker) error {
 	n, empty, err := l.sample(ctx)
 	if err != nil {
@@ -331,13 +332,13 @@ func (l *Ledger) writeMarker(ctx context.Context, base storedMarker, m marker) e
 	return err
 }
 
-// sampleSize is how many records of a store without a marker are looked at.
+// sampleSize is how many records sample reads.
 const sampleSize = 16
 
-// sample looks at some records of a store without a marker, and returns the Namer of
-// their names. Without records that is one that all programs know which may use the
-// store: the one without a key if l has it, else the present one. If no record fits the
-// keys of l, and some record does not, the error matches ErrWrongKeys.
+// sample reads some records of a store without a marker, and returns the Namer of their
+// names. For an empty store it returns a Namer that every program of the store knows:
+// the one without a key if l has it, else the present one. The error matches
+// ErrWrongKeys if no record fits the keys of l and some record contradicts them.
 func (l *Ledger) sample(ctx context.Context) (n Namer, empty bool, err error) {
 	namers := l.Namers()
 	fits, looked, best := make([]int, len(namers)), 0, 0
@@ -350,7 +351,7 @@ func (l *Ledger) sample(ctx context.Context) (n Namer, empty bool, err error) {
 			break
 		}
 		if err != nil {
-			continue // it tells nothing of the keys
+			continue // an unreadable record says nothing about the keys
 		}
 		i, err := l.namedBy(named)
 		if i >= 0 {
@@ -368,15 +369,15 @@ func (l *Ledger) sample(ctx context.Context) (n Namer, empty bool, err error) {
 	case fits[best] > 0:
 		return namers[best], false, nil
 	case misfit != nil:
-		return Namer{}, false, fmt.Errorf("%w: %v", ErrWrongKeys, misfit) // of one class
+		return Namer{}, false, fmt.Errorf("%w: %v", ErrWrongKeys, misfit) // an error of one class
 	case slices.ContainsFunc(l.NameKeys, func(key []byte) bool { return key == nil }):
 		return Namer{}, looked == 0, nil
 	}
 	return l.Namer(), looked == 0, nil
 }
 
-// namedBy returns which of the Namers a listed record is named by; -1 and an error if
-// it does not fit any of them, and -1 alone if it does not tell.
+// namedBy returns the index of the Namer that fits a listed record. It returns -1 and
+// an error if none fits, and -1 alone if the record does not tell.
 func (l *Ledger) namedBy(named driver.Named) (int, error) {
 	e, err := l.toEntry(Name(named.Name), named.Secret)
 	if err != nil {
@@ -396,8 +397,8 @@ func (l *Ledger) namedBy(named driver.Named) (int, error) {
 	return i, nil
 }
 
-// adopt writes the marker of a store under keys after a write to a record that had been
-// found. If that fails, the next write does it: it matters to other programs only.
+// adopt writes the marker of a store under keys after a write to an existing record. If
+// that fails, the next write tries again, because only other programs need the marker.
 func (l *Ledger) adopt(ctx context.Context) {
 	if l.keysFit.Load() {
 		return
@@ -410,8 +411,8 @@ func (l *Ledger) adopt(ctx context.Context) {
 	}
 }
 
-// removeMarker removes the marker of a store that has become empty, so that it can be
-// filled under other keys.
+// removeMarker removes the marker of an empty store, so that the store can be filled
+// under other keys.
 func (l *Ledger) removeMarker(ctx context.Context) error {
 	secret, err := l.Driver.Fresh(ctx, markerName, driver.Secret{})
 	if errors.Is(err, driver.ErrNotFound) {
@@ -427,9 +428,9 @@ func (l *Ledger) removeMarker(ctx context.Context) error {
 	return nil
 }
 
-// AnnounceKeys has the marker say, before Rekey writes the first record under the new
-// keys, that the store is under these too; with dry it only checks the marker. It
-// reports whether records are created under the present name key alone.
+// AnnounceKeys adds the new keys to the marker before Rekey writes the first record
+// under them. If dry is set, it only checks the marker. It reports whether records are
+// created under the present name key alone.
 func (l *Ledger) AnnounceKeys(ctx context.Context, dry bool) (settled bool, err error) {
 	m, err := l.readMarker(ctx, true)
 	if err == nil {
@@ -454,9 +455,9 @@ func (l *Ledger) AnnounceKeys(ctx context.Context, dry bool) (settled bool, err 
 	return settled, err
 }
 
-// SettleKeys has the marker say that the store is under the present keys alone. It
-// reports whether that changed the marker: then another process may have created a
-// record by the old keys just before.
+// SettleKeys makes the marker say that the store is under the present keys alone. It
+// reports whether the marker changed: another process may then have created a record by
+// the old keys just before.
 func (l *Ledger) SettleKeys(ctx context.Context) (changed bool, err error) {
 	keyed, err := l.keyed()
 	if err != nil {

@@ -48,8 +48,8 @@ func Nonce() string {
 // A Kind says what a Name is a digest of.
 type Kind string
 
-// The kinds. Records are stored under names of the first four: that of a user, or,
-// for a record without a user, that of its grant, refresh or access token.
+// The kinds. The name of a record is of one of the first four: it derives from the user
+// or, in a record without a user, from the grant, refresh or access token.
 const (
 	OfUser    Kind = "u" // a user and client
 	OfGrant   Kind = "g" // a grant token and its client
@@ -60,8 +60,8 @@ const (
 
 var ofRecords = []Kind{OfUser, OfGrant, OfRefresh, OfAccess}
 
-// A Name is the name of an entry, or stands for an ID that a record has had: the
-// letter of its Kind, and a digest.
+// A Name is the name of an entry, or stands for an ID that a record has had. It is the
+// letter of its Kind and a digest.
 type Name string
 
 // Kind returns what n is a digest of.
@@ -73,13 +73,13 @@ func (n Name) Derived() bool {
 	return len(n) == 1+digestSize && slices.Contains(ofRecords, n.Kind()) && !strings.ContainsFunc(string(n), outside)
 }
 
-// termKeys are the keys of the labels by which searches find records of each kind of
-// name. The record of a user is not among them: its labels are those of the user and
-// of the client.
+// termKeys are the keys of the labels by which searches find a record by a name of each
+// kind. OfUser is not among them: a user's record has labels of the user and of the
+// client.
 var termKeys = map[Kind]string{OfGrant: "grant", OfRefresh: "refresh", OfAccess: "access", OfID: "id"}
 
-// Term returns the term that a record is searched by which has, or had, the name n.
-// It reports whether there is one.
+// Term returns the term that finds a record which has, or had, the name n. It reports
+// whether there is one.
 func (n Name) Term() (Term, bool) {
 	key, ok := termKeys[n.Kind()]
 	if !ok {
@@ -88,13 +88,13 @@ func (n Name) Term() (Term, bool) {
 	return Term{key, string(n[1:])}, true
 }
 
-// A Term is something to search for: the key of a label, and a digest, by the name
-// key, of what is labelled. The value of the label is a digest of that by an index
-// key. A record can therefore keep the term of an earlier token without the token,
-// and compute its label under any index key.
+// A Term is a search term: the key of a label, and a digest by the name key of the text
+// that is labelled. The value of the label is a digest of Digest by an index key. A
+// record can therefore keep the term of an earlier token without the token, and compute
+// its label under any index key.
 type Term struct{ Key, Digest string }
 
-// Terms returns the terms of those of the names that have one.
+// Terms returns the terms of the names that have one.
 func Terms(names ...Name) []Term {
 	var terms []Term
 	for _, name := range names {
@@ -143,7 +143,7 @@ func (n Namer) Of(f codec.Fields) Name {
 	return n.Access(f.AccessToken)
 }
 
-// Tokens returns the names that the tokens of f would derive by themselves.
+// Tokens returns the names that each token of f would derive alone.
 func (n Namer) Tokens(f codec.Fields) []Name {
 	var names []Name
 	if f.GrantToken != "" {
@@ -174,11 +174,11 @@ func (n Namer) idTerm(id string) Term { return Term{"id", Digest(n.key, "id", id
 // userTerm returns the term of all records of a user.
 func (n Namer) userTerm(user string) Term { return Term{"user", Digest(n.key, "user", user)} }
 
-// Terms returns everything that searches are to find r by.
+// Terms returns the terms by which searches find r.
 func (n Namer) Terms(r stored.Record) []Term {
 	var terms []Term
 	if r.Alias != nil {
-		// By anything else, searches find the record that the redirect leads to.
+		// Searches by any other term find the record that the redirect leads to.
 		r = stored.Record{Fields: codec.Fields{ID: r.ID}, IDs: r.IDs}
 	}
 	if r.UserName != "" {
@@ -243,8 +243,8 @@ func (l *Ledger) queries(terms []Term) []driver.Label {
 	return labels
 }
 
-// labels returns the labels for r. Labels that base has are there already and keep
-// their nonces. The others get the given nonce.
+// labels returns the labels for r. A label that base has too keeps its nonce. Other
+// labels get the given nonce.
 func (l *Ledger) labels(r stored.Record, base []stored.Label, nonce string) []stored.Label {
 	var labels []stored.Label
 	for _, t := range l.Namer().Terms(r) {
@@ -275,8 +275,8 @@ func driverLabels(labels []stored.Label) []driver.Label {
 	return d
 }
 
-// Keys returns the names to read and the terms to search for by the row of the table
-// that applies to like, under each of the name keys.
+// Keys returns the names to read and the terms to search for, under each name key, for
+// the row of the table that applies to like.
 func (l *Ledger) Keys(like codec.Fields) (names []Name, terms []Term) {
 	namers := l.Namers()
 	for _, n := range namers {
@@ -313,8 +313,8 @@ func (n Namer) keys(like codec.Fields) (names []Name, terms []Term) {
 	return names, Terms(names...)
 }
 
-// Candidates returns the records in the form in which the rules decide between them,
-// for like to describe one of them.
+// Candidates converts the records to the candidates of package rules for a search for
+// like.
 func (l *Ledger) Candidates(records []Entry, like codec.Fields) []rules.Candidate {
 	candidates := make([]rules.Candidate, 0, len(records))
 	for _, rec := range records {
@@ -327,7 +327,8 @@ func (l *Ledger) Candidates(records []Entry, like codec.Fields) []rules.Candidat
 	return candidates
 }
 
-// former notes which fields of like the record had before.
+// former sets the fields of c.Former that like has in common with earlier values of
+// rec.
 func (n Namer) former(c *rules.Candidate, rec Entry, like codec.Fields) {
 	was := &c.Former
 	if like.ID != "" && c.ID != like.ID {

@@ -11,18 +11,18 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// ProbeName is the name of the entry that SameAs and Check try a server with. It is
+// ProbeName is the name of the entry with which SameAs and Check test a server. It is
 // always the same, because some services keep a remnant of every deleted name. It has
-// the form of a record's name, and the entry holds no token: no reader takes it for a
-// record.
+// the form of a record's name, but the entry holds no token, so that no reader takes it
+// for a record.
 const ProbeName = "atokenkeepprobetokenkeepprobetoke"
 
 const (
-	// probeAge is how old a probe is that a process left behind.
+	// probeAge is the age from which a probe counts as left behind.
 	probeAge = time.Minute
 
-	// probeTimeout is how long the removal of a probe may take. The caller's context
-	// does not end it: the probe would stay.
+	// probeTimeout bounds the time for the removal of a probe. The end of the caller's
+	// context does not end the removal, because the probe would stay.
 	probeTimeout = 15 * time.Second
 )
 
@@ -61,9 +61,9 @@ func (l *Ledger) SameAs(ctx context.Context, other *Ledger) (is bool, err error)
 // errClaimed means that the existing probe is the caller's own.
 var errClaimed = errors.New("the probe exists")
 
-// ClaimProbe creates the probe. Before, it removes a probe that a process left behind,
-// and waits for another process that is trying the store. If the existing probe has the
-// data in known, it fails with errClaimed.
+// ClaimProbe creates the probe. It first removes a probe that a process left behind,
+// and waits for another process that is testing the store. If the existing probe has
+// the data in known, it fails with errClaimed.
 func (l *Ledger) ClaimProbe(ctx context.Context, known []byte) (driver.Secret, error) {
 	for {
 		p, err := l.NewProbe()
@@ -94,8 +94,8 @@ func (l *Ledger) ClaimProbe(ctx context.Context, known []byte) (driver.Secret, e
 	}
 }
 
-// leftBehind reports whether a probe is older than any that is in use. The age of an
-// unreadable probe, which was written under other keys, is not known.
+// leftBehind reports whether a probe is too old to be in use. The age of an unreadable
+// probe, which was written under other keys, is not known: it counts as left behind.
 func (l *Ledger) leftBehind(probe driver.Secret) bool {
 	e, err := l.toEntry(ProbeName, probe)
 	return err != nil || l.Now().Sub(e.WrittenAt()).Abs() >= probeAge
@@ -118,13 +118,13 @@ func (l *Ledger) RemoveProbe(ctx context.Context, last driver.Secret) error {
 	defer cancel()
 	err := l.Driver.Delete(ctx, ProbeName, last)
 	if errors.Is(err, driver.ErrConflict) {
-		return nil // it is another process's
+		return nil // the probe is another process's
 	}
 	return err
 }
 
-// sees reports whether l, which may not create the probe, reads the one with the data.
-// refused is what kept l from creating it.
+// sees reports whether l, which may not create the probe, reads the probe with the
+// data. refused is the error of the attempt to create it.
 func (l *Ledger) sees(ctx context.Context, data []byte, refused error) (bool, error) {
 	now, err := l.Driver.Fresh(ctx, ProbeName, driver.Secret{})
 	switch {

@@ -14,33 +14,33 @@ import (
 // A promotion moves the record from, which has no user, to the record of a user, in
 // four swaps:
 //
-//  1. The user's record gets from into its joining list. If it does not exist, it is
-//     created with nothing but this list, and is not a record yet.
-//  2. from is frozen: it gets "moved", and nothing but the fourth swap changes it.
-//  3. The user's record takes over the tokens, and from is merged.
-//  4. from becomes a redirect.
+//   1. The user's record gets from into its joining list. If it does not exist, it is
+//      created with nothing but this list, and is not a record yet.
+//   2. from is frozen: it gets "moved", and nothing but the fourth swap changes it.
+//   3. The user's record takes over the tokens, and from is merged.
+//   4. from becomes a redirect.
 //
-// After each swap every reader finds the one token by either name: before the second
-// in from, after it in the user's record, whose readers read from too until the third.
-// Every writer to the user's record does the third and the fourth. Only an Update does
-// the third: if another process deletes the user's record meanwhile, it deletes from
-// with it, and no swap brings it back.
+// After each swap every reader finds the one token by either name. Before the second
+// swap the token is in from. After it, the token is in the user's record, whose readers
+// also read from until the third swap. Every writer to the user's record does the third
+// and the fourth. Only an Update does the third: if another process deletes the user's
+// record meanwhile, it deletes from with it, and no swap brings it back.
 //
 // Entries refer to each other by name and incarnation (stored.Record.Born). Neither
 // side is taken for a later record of the same name.
 
-// errMoved says that the next attempt finds the record at its user's name.
+// errMoved means that the next attempt finds the record at its user's name.
 var errMoved = Again(errors.New("moved"))
 
-// maxJoining is how many records may be about to become part of one.
+// maxJoining is how many records may be moving to one record.
 const maxJoining = 8
 
-// MostRepairs is more repairs than one entry can need: each record that moves to it
-// takes two.
+// MostRepairs is more than the repairs that one entry can need: each record that moves
+// to it takes two.
 const MostRepairs = 4 * maxJoining
 
 // Promote moves from to the record of a user. It never returns nil: the next attempt
-// merges into the user's record what is to be saved.
+// merges the token that is saved into the user's record.
 func (w *Writer) Promote(ctx context.Context, v *View, from Entry, user, client string) error {
 	to, err := w.join(ctx, v, from, user, client)
 	if err != nil {
@@ -96,8 +96,9 @@ func (w *Writer) Join(ctx context.Context, v *View, name Name, from Entry, r sto
 		if w.Properties.ReadLag == 0 {
 			return to, nil
 		}
-		// Another process has listed it, in a record that may have been deleted since.
-		// What moves to that is lost: only a write proves that the record exists.
+		// Another process has listed from, in a record that may have been deleted
+		// since. An entry that moves to a deleted record is lost, and only a write
+		// proves that the record exists.
 		return w.Update(ctx, to, next)
 	}
 	next.UserName, next.ClientID = r.UserName, r.ClientID
@@ -109,8 +110,8 @@ func (w *Writer) Join(ctx context.Context, v *View, name Name, from Entry, r sto
 	return w.Update(ctx, to, next)
 }
 
-// clear removes a dead entry from a user's name, and returns why the promotion cannot
-// go on now.
+// clear removes an entry that leads to a deleted record from a user's name. It returns
+// the reason why this attempt of the promotion ends.
 func (w *Writer) clear(ctx context.Context, v *View, dead Entry) error {
 	if _, err := v.Resolve(ctx, dead); !errors.Is(err, errDead) {
 		return fmt.Errorf("%w: %q has moved", driver.ErrCorrupt, dead.Name)
@@ -121,7 +122,7 @@ func (w *Writer) clear(ctx context.Context, v *View, dead Entry) error {
 	return fmt.Errorf("%w: %q had moved to a record that was deleted", driver.ErrConflict, dead.Name)
 }
 
-// Move does the swaps after the first: to has from in its joining list.
+// Move does the swaps after the first. The joining list of to has from.
 func (w *Writer) Move(ctx context.Context, from, to Entry) error {
 	at, err := w.freeze(ctx, from, to.Ref())
 	if err != nil {
@@ -148,7 +149,8 @@ func (w *Writer) freeze(ctx context.Context, from Entry, to stored.Ref) (Entry, 
 }
 
 // Complete does the second swap of an abandoned promotion, and those that follow. The
-// first is never undone: its writer may only be slow, and would lose what it moves.
+// first swap is never undone: its writer may only be slow, and the record that it moves
+// would be lost.
 func (w *Writer) Complete(ctx context.Context, from, to Entry) error {
 	if _, err := w.freeze(ctx, from, to.Ref()); err != nil {
 		return Lost(err)
@@ -156,7 +158,7 @@ func (w *Writer) Complete(ctx context.Context, from, to Entry) error {
 	return w.TakeOver(ctx, to.Ref())
 }
 
-// TakeOver does the third and the fourth swap of everything that has moved to the
+// TakeOver does the third and the fourth swap for all entries that have moved to the
 // record.
 func (w *Writer) TakeOver(ctx context.Context, to stored.Ref) error {
 	v := w.View(true)
@@ -172,8 +174,8 @@ func (w *Writer) TakeOver(ctx context.Context, to stored.Ref) error {
 	return err
 }
 
-// Redirect does the fourth swap: it leaves of from, which was merged into to, only
-// where it went and the IDs that find it.
+// Redirect does the fourth swap. It reduces from, which was merged into to, to a
+// reference to that record and the IDs that find from.
 func (w *Writer) Redirect(ctx context.Context, from Entry, to stored.Ref) error {
 	left := stored.Record{Fields: codec.Fields{ID: from.ID}, Born: from.Born, Alias: &to, IDs: from.IDs}
 	_, err := w.Update(ctx, from, left)
@@ -188,8 +190,8 @@ func (w *Writer) redirect(ctx context.Context, from, to Entry) {
 	}
 }
 
-// Relist makes u list an entry that has moved to it. No writer leaves an entry
-// unlisted.
+// Relist adds from, which has moved to u, to the joining list of u. No writer leaves
+// such an entry unlisted.
 func (w *Writer) Relist(ctx context.Context, u, from Entry) error {
 	next := u.Record
 	next.Joining = append(slices.Clone(next.Joining), from.Ref())
@@ -197,9 +199,9 @@ func (w *Writer) Relist(ctx context.Context, u, from Entry) error {
 	return Lost(err)
 }
 
-// Unlist makes u forget entries that cannot move to it any more: they are redirects,
-// or their incarnations are over. Where reads may be out of date, writes prove that
-// first: the tokens of an entry that has moved after all would be lost.
+// Unlist removes entries that can no longer move to u from its joining list: they are
+// redirects, or their incarnations are over. Where reads may be out of date, writes
+// prove that first, because the tokens of an entry that has moved would be lost.
 func (w *Writer) Unlist(ctx context.Context, u Entry, refs []stored.Ref) error {
 	for _, ref := range refs {
 		if err := w.proveUnable(ctx, ref); err != nil {
@@ -212,10 +214,10 @@ func (w *Writer) Unlist(ctx context.Context, u Entry, refs []stored.Ref) error {
 	return Lost(err)
 }
 
-// proveUnable fails unless the incarnation ref is over, or a redirect.
+// proveUnable fails unless the incarnation ref is over or ref is a redirect.
 func (w *Writer) proveUnable(ctx context.Context, ref stored.Ref) error {
 	if w.Properties.ReadLag == 0 {
-		return nil // the read that found it so was proof
+		return nil // without lag, the read of the caller was proof
 	}
 	now, err := w.Newest(ctx, Name(ref.Name), Entry{})
 	switch {
@@ -229,7 +231,7 @@ func (w *Writer) proveUnable(ctx context.Context, ref stored.Ref) error {
 }
 
 // proveOver proves by a write that the incarnation ref is over. now and err are the
-// answer to a read of its name, which may be out of date: only a Create or an Update
+// result of a read of its name, which may be out of date: only a Create or an Update
 // decides.
 func (w *Writer) proveOver(ctx context.Context, ref stored.Ref, now Entry, err error) error {
 	switch {

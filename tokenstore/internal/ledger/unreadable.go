@@ -13,7 +13,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// An UnreadableError says that one secret exists and cannot be read, and why. See
+// An UnreadableError says that one secret exists but cannot be read, and why. See
 // package tokenstore.
 type UnreadableError struct {
 	Name string // of the secret
@@ -37,7 +37,7 @@ var readClasses = []error{
 	context.Canceled, context.DeadlineExceeded,
 }
 
-// Unreadable returns err as what keeps the named secret from being read.
+// Unreadable returns err as the reason why the named secret cannot be read.
 func Unreadable(name Name, err error) *UnreadableError {
 	var u *UnreadableError
 	if errors.As(err, &u) {
@@ -45,7 +45,8 @@ func Unreadable(name Name, err error) *UnreadableError {
 	}
 	switch {
 	case errors.Is(err, driver.ErrNotFound):
-		// The driver listed it. If it were called absent, a save would create another.
+		// The driver listed the secret. If it were called absent, a save would create
+		// another.
 		err = fmt.Errorf("%w: %v", driver.ErrUnavailable, err)
 	case !isOneOf(err, readClasses...):
 		err = fmt.Errorf("%w: %w", driver.ErrUnavailable, err)
@@ -58,8 +59,8 @@ func isOneOf(err error, classes ...error) bool {
 }
 
 // OfOne reports whether err, of a call about one secret, concerns this secret and not
-// the service as a whole. ErrUnavailable does not tell: a driver says so by the name
-// that it yields the error with.
+// the service as a whole. ErrUnavailable does not tell: a driver yields it with a name
+// if it concerns one secret.
 func OfOne(err error) bool {
 	var u *UnreadableError
 	return errors.As(err, &u) || isOneOf(err, driver.ErrCorrupt, driver.ErrRefused) ||
@@ -75,8 +76,8 @@ func OfListed(ctx context.Context, name string, err error) error {
 	return Unreadable(Name(name), err)
 }
 
-// own leaves out the errors of a driver about secrets that no store has named:
-// another program keeps them below the same prefix. Check reports them.
+// own leaves out the errors of a driver about secrets with names that no store derives.
+// They belong to other programs below the same prefix. Check reports them.
 func own(listed iter.Seq2[driver.Named, error]) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		for named, err := range listed {
@@ -100,8 +101,8 @@ func JoinUnreadable(errs []*UnreadableError) error {
 	return errors.Join(all...)
 }
 
-// OnlyUnreadable returns the *UnreadableError that err is, or nil if err says more
-// than that.
+// OnlyUnreadable returns err if it is an *UnreadableError. For any other error, even
+// one that wraps an *UnreadableError, it returns nil.
 func OnlyUnreadable(err error) *UnreadableError {
 	u, _ := err.(*UnreadableError) //nolint:errorlint // An error that wraps one says more.
 	return u

@@ -22,28 +22,28 @@ const (
 	lastPause  = time.Second
 )
 
-// ErrLookAgain is what an attempt returns that would refuse the operation, or do nothing,
-// on a View that may be out of date. Retry then calls it once more, with a View that
-// asks for the newest states.
+// ErrLookAgain ends an attempt that would refuse the operation, or do nothing, on a
+// View that may be out of date. Retry then calls the attempt once more, with a View
+// that asks for the newest states.
 var ErrLookAgain = errors.New("look again")
 
-// retryError says that the attempt has to be repeated from newer reads.
+// retryError means that the attempt has to be repeated with newer reads.
 type retryError struct{ err error }
 
 func (r retryError) Error() string { return r.err.Error() }
 func (r retryError) Unwrap() error { return r.err }
 
-// Again returns err as one after which the attempt is repeated.
+// Again wraps err so that Retry repeats the attempt.
 func Again(err error) error { return retryError{err} }
 
-// Retryable reports whether an attempt that ended with err is repeated.
+// Retryable reports whether Retry repeats an attempt that ended with err.
 func Retryable(err error) bool {
 	var r retryError
 	return errors.As(err, &r)
 }
 
-// Lost returns an error by which a compare-and-swap says that it lost as one after
-// which the attempt is repeated. Other errors it returns as they are.
+// Lost wraps an error of a compare-and-swap that another writer has won, so that Retry
+// repeats the attempt. It returns any other error as it is.
 func Lost(err error) error {
 	if isOneOf(err, driver.ErrConflict, driver.ErrExists, driver.ErrNotFound) {
 		return Again(err)
@@ -82,18 +82,18 @@ func Pause(n int) time.Duration {
 	return rand.N(most) + 1
 }
 
-// A View is what one attempt at an operation sees. It reads each entry once, so that
-// what the attempt sees does not change under it. It is safe for concurrent use.
+// A View holds what one attempt at an operation has read. It reads each entry once, so
+// that the attempt sees one state of it. It is safe for concurrent use.
 type View struct {
 	l     *Ledger
 	fresh bool
 
-	than map[Name]Entry // what an earlier View has read: a newest state is at least as new
+	than map[Name]Entry // entries that an earlier View has read: a newest state is at least as new
 
 	mu     sync.Mutex
 	known  map[Name]Entry
 	absent map[Name]bool
-	aside  map[Name]*UnreadableError // what a search met and could not read
+	aside  map[Name]*UnreadableError // secrets that a search met and could not read
 }
 
 // View returns a View that has read nothing. If fresh is set it asks for the newest
@@ -124,8 +124,8 @@ func (v *View) Fresher() *View {
 // Fresh reports whether v asks for the newest states.
 func (v *View) Fresh() bool { return v.fresh }
 
-// Current reports whether a fresher View would not see more: v asks for the newest
-// states, or no read is out of date.
+// Current reports whether v cannot be out of date: it asks for the newest states, or
+// the reads of the driver have no lag.
 func (v *View) Current() bool { return v.fresh || v.l.Properties.ReadLag == 0 }
 
 // Known returns the named entry if v has read it.
@@ -164,10 +164,10 @@ func (v *View) Reread(ctx context.Context, name Name) (Entry, error) {
 	return v.remember(name, e, err)
 }
 
-// Remember has v take e for what a read of its name returns.
+// Remember makes v return e for a read of its name.
 func (v *View) Remember(e Entry) { _, _ = v.remember(e.Name, e, nil) }
 
-// remember keeps the answer to a read.
+// remember keeps the result of a read.
 func (v *View) remember(name Name, e Entry, err error) (Entry, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -181,27 +181,27 @@ func (v *View) remember(name Name, e Entry, err error) (Entry, error) {
 		delete(v.known, name)
 		delete(v.aside, name)
 	case OfOne(err):
-		delete(v.known, name) // the state that v read before cannot be read any more
+		delete(v.known, name) // the state that v read before is no longer readable
 	}
 	return e, err
 }
 
-// setAside remembers that a search met a secret which cannot be read.
+// setAside remembers that a search met an unreadable secret.
 func (v *View) setAside(u *UnreadableError) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.aside[Name(u.Name)] = u
 }
 
-// Unread returns an error that joins what searches could not read, or nil.
+// Unread returns an error that joins those of unreadable secrets, or nil.
 func (v *View) Unread() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return JoinUnreadable(slices.Collect(maps.Values(v.aside)))
 }
 
-// Seek reads the named entry for Records to resolve; its newest state if newest is set.
-// An absent entry is not an error, and an unreadable one is set aside.
+// Seek reads the named entry, in its newest state if newest is set, for Records to
+// resolve. An absent entry is not an error, and an unreadable one is set aside.
 func (v *View) Seek(ctx context.Context, name Name, newest bool) error {
 	read := v.Read
 	if newest {
@@ -224,9 +224,9 @@ func (v *View) passOver(ctx context.Context, name Name, err error) error {
 	return nil
 }
 
-// Search reads the named entries and those that carry labels of the terms, at the same
-// time. It returns the records that v has met so far. Absent entries are not an error,
-// and unreadable ones are set aside.
+// Search concurrently reads the named entries and those that carry labels of the terms.
+// It returns the records that v has met so far. Absent entries are not an error, and
+// unreadable ones are set aside.
 func (v *View) Search(ctx context.Context, names []Name, terms []Term) ([]Entry, error) {
 	errs := make([]error, len(names)+1)
 	var wait sync.WaitGroup
@@ -263,7 +263,7 @@ func (v *View) lookup(ctx context.Context, terms []Term) error {
 	return nil
 }
 
-// found reads what the index has yielded.
+// found reads an entry that the index has yielded.
 func (v *View) found(ctx context.Context, named driver.Named) error {
 	name := Name(named.Name)
 	if _, known := v.Known(name); known {
@@ -287,8 +287,8 @@ func (v *View) entries() []Entry {
 	return slices.SortedFunc(maps.Values(v.known), func(a, b Entry) int { return strings.Compare(string(a.Name), string(b.Name)) })
 }
 
-// Records returns the records that the entries read so far are or have become, each
-// once. Entries that lead to something unreadable are set aside.
+// Records returns, each once, the records that the entries read so far hold or lead to.
+// Entries that lead to an unreadable secret are set aside.
 func (v *View) Records(ctx context.Context) ([]Entry, error) {
 	var records []Entry
 	for _, e := range v.entries() {
@@ -311,8 +311,8 @@ func (v *View) Records(ctx context.Context) ([]Entry, error) {
 	return v.dropMoved(ctx, records)
 }
 
-// dropMoved leaves out records that v read before they moved, if it read their target
-// after.
+// dropMoved leaves out records that v read before they moved, if it read their targets
+// after the move.
 func (v *View) dropMoved(ctx context.Context, records []Entry) ([]Entry, error) {
 	var kept []Entry
 	for _, rec := range records {
@@ -322,7 +322,7 @@ func (v *View) dropMoved(ctx context.Context, records []Entry) ([]Entry, error) 
 			once = once || to.Name != rec.Name && slices.Contains(to.IDs, string(rec.Name))
 		}
 		if once && !merged {
-			// A target that has seen the redirect lists the name without the
+			// A target that has seen the redirect lists only the name, without the
 			// incarnation. A record may have been created under that name since.
 			now, err := v.Reread(ctx, rec.Name)
 			merged = err != nil || now.Target() != nil
@@ -339,16 +339,16 @@ func (v *View) dropMoved(ctx context.Context, records []Entry) ([]Entry, error) 
 	return kept, nil
 }
 
-// errDead means that an entry has moved to a record that was deleted, which deletes
-// the entry too.
+// errDead means that an entry leads to a record that was deleted. The entry counts as
+// deleted too.
 var errDead = errors.New("moved to a record that was deleted")
 
-// maxHops is how many entries may lead from one to the next: a redirect to a record
-// that Rekey is moving, which has moved from the name in the redirect already.
+// maxHops is the longest chain of entries that lead to one another. A redirect may lead
+// to a name that its record has already left, while Rekey moves the record again.
 const maxHops = 4
 
-// Resolve returns the record that e is, or has become. The error matches ErrNotFound
-// if e is not a record, and also errDead if it was one.
+// Resolve returns the record that e holds or leads to. The error matches ErrNotFound if
+// e is not a record, and also errDead if e leads to a deleted record.
 func (v *View) Resolve(ctx context.Context, e Entry) (Entry, error) {
 	return v.resolve(ctx, e, maxHops)
 }
@@ -375,22 +375,22 @@ func (v *View) resolve(ctx context.Context, e Entry, hops int) (Entry, error) {
 	return rec, err
 }
 
-// lists reports whether e knows that from moves, or has moved, to it.
+// lists reports whether e lists from, which moves or has moved to e.
 func (e Entry) lists(from Entry) bool {
 	return slices.Contains(e.Joining, from.Ref()) || slices.Contains(e.Absorbed, from.Ref())
 }
 
 // Record returns the record in e, which has not moved, with the frozen entries that
-// have moved to it. An entry that was created only for another one to move to is not a
-// record yet: the error matches ErrNotFound.
+// have moved to it. The error matches ErrNotFound if e was created only for another
+// entry to move to: it is not a record yet.
 func (v *View) Record(ctx context.Context, e Entry) (Entry, error) {
 	for range 3 {
 		rec, stale, err := v.withFrozen(ctx, e)
 		if err != nil || !stale {
 			return rec, err
 		}
-		// A writer has merged an entry that e waits for. It has written to e since v
-		// read it, and e may have become a record.
+		// A writer has merged an entry from the joining list of e. It has written to e
+		// since v read e, and e may have become a record.
 		if e, err = v.Reread(ctx, e.Name); err != nil {
 			return Entry{}, err
 		}

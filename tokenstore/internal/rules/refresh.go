@@ -6,31 +6,31 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// Fresh reports whether f has an access token other than stale that has not
-// expired at the given time, as far as is known.
+// Fresh reports whether f has an access token other than stale that is not known to
+// have expired at the given time.
 func Fresh(f codec.Fields, stale string, at time.Time) bool {
 	return f.AccessToken != "" && f.AccessToken != stale && (f.ExpiryTime == 0 || at.Before(time.UnixMilli(f.ExpiryTime)))
 }
 
-// A RefreshPlan is what becomes of a record once mint has returned.
+// A RefreshPlan describes what becomes of a record after mint has returned.
 type RefreshPlan struct {
-	// Fields are what the record is to be.
+	// Fields are the new state of the record.
 	codec.Fields
 
-	// Changed is false if Fields are what the record is already.
+	// Changed reports whether Fields differ from the present state of the record.
 	Changed bool
 
-	// Again means that what mint returned is not the record's, and that the
-	// record has no fresh access token: the refresh begins again, for Fields.
+	// Again means that the token from mint is not for this record any more, and that
+	// the record has no fresh access token. The refresh begins again, for Fields.
 	Again bool
 }
 
-// PlanRefresh decides what becomes of a record that mint was called for. used is the
-// record as mint saw it, now the record that has its ID now, minted what mint
-// returned, and stale what the caller of Refresh takes for useless at the given time.
+// PlanRefresh decides what becomes of a record after mint was called for it. The record
+// that mint was called with is used, and the record with this ID is now. The token that
+// mint returned is minted. The caller of Refresh rejects the access token stale.
 //
-// A field that was saved since mint saw the record stays, except an access token
-// that is not fresh.
+// A field that was saved while mint ran stays, except an access token that is not fresh
+// at the given time.
 func PlanRefresh(used, now, minted codec.Fields, stale string, at time.Time) RefreshPlan {
 	if !stillThere(used, now) {
 		return RefreshPlan{Fields: now, Again: !Fresh(now, stale, at)}
@@ -52,9 +52,9 @@ func PlanRefresh(used, now, minted codec.Fields, stale string, at time.Time) Ref
 	return RefreshPlan{Fields: next, Changed: next != now}
 }
 
-// stillThere reports whether now still has the credential that a refresh of used
-// needs. It does not if the ID names another record by now: that of another user or
-// client. A record without a user or client may have got one.
+// stillThere reports whether now still has the credential that a refresh of used needs.
+// It returns false if the ID now names the record of another user or client. A record
+// without a user or client may have got one.
 func stillThere(used, now codec.Fields) bool {
 	switch {
 	case used.UserName != "" && used.UserName != now.UserName, used.ClientID != "" && used.ClientID != now.ClientID:
@@ -64,8 +64,8 @@ func stillThere(used, now codec.Fields) bool {
 	case used.GrantToken != "":
 		return used.GrantToken == now.GrantToken && now.RefreshToken == ""
 	}
-	// Nothing in the record says what was used. That it is the same record takes
-	// its user or its access token.
+	// No credential in the record shows what was used. The user or the access token has
+	// to show that the record is the same.
 	return now.GrantToken == "" && now.RefreshToken == "" &&
 		(used.UserName != "" || used.AccessToken == now.AccessToken)
 }

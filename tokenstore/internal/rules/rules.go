@@ -26,21 +26,21 @@ var (
 	ErrTooLarge     = errors.New("record too large")
 )
 
-// Redacted is what a credential prints as. It is refused as the value of a field, so
-// that a token which went through a log cannot be stored over the real one.
+// Redacted is the text that a credential prints as. It is refused as the value of a
+// field, so that a token from a log cannot be stored over the real one.
 const Redacted = "[redacted]"
 
-// Limits of the fields. They are far above what authorization servers issue; what a
-// store can hold in all is a limit of its own.
+// Limits of the fields. They are far above what authorization servers issue. The total
+// size that a store can hold is a separate limit.
 const (
 	MaxID     = 255             // bytes
 	maxField  = 32 << 10        // bytes
 	maxExpiry = 253402300799999 // the end of the year 9999
 )
 
-// Validate reports whether a store can take f. The error matches ErrInvalidToken, or
-// ErrTooLarge if a field other than the ID is too long. It names the field and holds
-// nothing of its content.
+// Validate returns an error if a store cannot take f. The error matches
+// ErrInvalidToken, or ErrTooLarge if a field other than the ID is too long. It names
+// the field and does not quote its content.
 func Validate(f codec.Fields) error {
 	if len(f.ID) > MaxID {
 		return fmt.Errorf("%w: ID has %d bytes, the limit is %d", ErrInvalidToken, len(f.ID), MaxID)
@@ -72,18 +72,19 @@ func HasCredential(f codec.Fields) bool {
 type Candidate struct {
 	codec.Fields
 
-	// Updated tells records apart by age: the newer one has the later time.
+	// Updated orders records by age: the newer one has the later time.
 	Updated time.Time
 
-	// Former says by which of the searched token's fields the record is known
-	// although it has another value now.
+	// Former says which fields of the token that is searched for are earlier values of
+	// the record.
 	Former Former
 }
 
 // Former says which fields of a token are earlier values of a record.
 type Former struct{ ID, GrantToken, RefreshToken, AccessToken bool }
 
-// The tokens of like, which are not empty, that a candidate has or had.
+// The following report whether a candidate has or had a token of like that is not
+// empty.
 
 func (c Candidate) hasAccess(like codec.Fields) bool {
 	return like.AccessToken != "" && (c.AccessToken == like.AccessToken || c.Former.AccessToken)
@@ -97,8 +98,8 @@ func (c Candidate) hasRefresh(like codec.Fields) bool {
 	return like.RefreshToken != "" && (c.RefreshToken == like.RefreshToken || c.Former.RefreshToken)
 }
 
-// A Key is the kind of thing that a token is found by: the row of the table under
-// "Matching" that applies to it.
+// A Key says what a token is found by. It is the row of the table under "Matching" that
+// applies to the token.
 type Key int
 
 // The rows, in the order in which they apply.
@@ -125,8 +126,8 @@ func KeyOf(like codec.Fields) Key {
 	return KeyNone
 }
 
-// Select returns the index of the record that like describes. records must hold
-// every record that like may describe; others do no harm. The error matches
+// Select returns the index of the record that like describes. The records must include
+// every record that like may describe, and may include others. The error matches
 // ErrAmbiguous, ErrInvalidToken or driver.ErrNotFound.
 func Select(like codec.Fields, records []Candidate) (int, error) {
 	key := KeyOf(like)
@@ -136,8 +137,8 @@ func Select(like codec.Fields, records []Candidate) (int, error) {
 	return choose(key, matching(like, records), records)
 }
 
-// where returns the indices of the records that meet the first of the conditions
-// that any record meets.
+// where returns the indices of the records that meet the first condition that any
+// record meets.
 func where(records []Candidate, conditions ...func(Candidate) bool) []int {
 	for _, meets := range conditions {
 		var found []int
@@ -178,17 +179,18 @@ func matching(like codec.Fields, records []Candidate) []int {
 	return nil
 }
 
-// ByID returns the indices of the records with the ID, else of those that once had
-// it: an earlier holder of the ID does not make the present one ambiguous.
+// ByID returns the indices of the records with the ID or, if there are none, of those
+// that once had it. An earlier holder of the ID does not make the present one
+// ambiguous.
 func ByID(id string, records []Candidate) []int {
 	return where(records,
 		func(c Candidate) bool { return c.ID == id },
 		func(c Candidate) bool { return c.Former.ID })
 }
 
-// Settled reports whether like describes c whatever a record holds that cannot be
-// read. That record may have the better claim to a user without a client, and to an
-// ID that c no longer has.
+// Settled reports whether like describes c even if further records exist that cannot be
+// read. An unreadable record may be the better match for a user without a client, and
+// for an ID that c no longer has.
 func Settled(like codec.Fields, c Candidate) bool {
 	switch KeyOf(like) {
 	case KeyID:
@@ -236,9 +238,9 @@ func ambiguous(found []int, records []Candidate) error {
 	return fmt.Errorf("%w: %s", ErrAmbiguous, strings.Join(ids, ", "))
 }
 
-// SameRecord reports whether other can be merged into record, with which it has an
-// ID, a user and client, or a token in common: it has no user or the same, and no
-// client or the same.
+// SameRecord reports whether other can be merged into record. The two have an ID, a
+// user and client, or a token in common. The user of other must be empty or that of
+// record, and so must its client.
 func SameRecord(record, other codec.Fields) bool {
 	return (other.UserName == "" || other.UserName == record.UserName && other.ClientID == record.ClientID) &&
 		(other.ClientID == "" || other.ClientID == record.ClientID) &&
@@ -251,9 +253,9 @@ func shareToken(a, b codec.Fields) bool {
 		a.AccessToken != "" && a.AccessToken == b.AccessToken
 }
 
-// Merge returns record with the fields of t laid over it. Empty fields of t keep
-// the values of record. A new access token does not inherit the expiry of the old
-// one. The ID stays, and so do the user and client of a record that has a user.
+// Merge returns record with the fields of t laid over it. Empty fields of t keep the
+// values of record. A new access token does not inherit the expiry of the old one. The
+// ID stays, and so do the user and client of a record that has a user.
 func Merge(record, t codec.Fields) codec.Fields {
 	m := t.Or(record)
 	m.ID = record.ID
@@ -266,9 +268,9 @@ func Merge(record, t codec.Fields) codec.Fields {
 	return m
 }
 
-// Absorb returns into with the fields that it lacks taken from the record from,
-// which is about to disappear into it. The tokens of the record that expires later
-// stay together. ID, user and client are those of into where it has them.
+// Absorb returns into with its empty fields filled from the record from, which is about
+// to be merged into it. The tokens of the record that expires later stay together. ID,
+// user and client are those of into where it has them.
 func Absorb(into, from codec.Fields) codec.Fields {
 	older, newer := from, into
 	if !HasCredential(into) || from.ExpiryTime > into.ExpiryTime {
@@ -295,29 +297,29 @@ const (
 	GiveUser               // a record without a user becomes the user's, or part of the user's
 )
 
-// A Plan is what a save is going to do.
+// A Plan describes what a save does.
 type Plan struct {
 	Action Action
 
-	// Fields are what is to be stored. When a record is created, the ID is the one
-	// that the caller chose, or empty.
+	// Fields are the token to store. If a record is created, the ID is the caller's, or
+	// empty.
 	codec.Fields
 
 	// Record is the index of the record that the token is merged into, or -1 if one
 	// is created.
 	Record int
 
-	// Absorb are the indices of records without a user that hold the same token as
-	// Record. They are merged into it and removed.
+	// Absorb has the indices of records without a user that are merged into Record and
+	// removed. They hold the same token, or are found by the ID of the token.
 	Absorb []int
 
-	// Gives is the index of the record that gets a user, if that is the Action:
-	// Record, or the one in Absorb.
+	// Gives is the index of the record that gets a user, if that is the Action: Record,
+	// or the first in Absorb.
 	Gives int
 }
 
-// PlanSave decides what saving t does. records must hold every record that t may
-// describe by its ID, user, or tokens; others do no harm. The error matches
+// PlanSave decides what saving t does. The records must include every record that t may
+// describe by its ID, user, or tokens, and may include others. The error matches
 // ErrInvalidToken, ErrTooLarge, ErrAmbiguous, ErrIDMismatch or driver.ErrNotFound.
 func PlanSave(t codec.Fields, records []Candidate) (Plan, error) {
 	if err := Validate(t); err != nil {
@@ -371,7 +373,7 @@ func planByID(t codec.Fields, records []Candidate) (Plan, error) {
 	return planMerge(t, into, nil, records), nil
 }
 
-// planCreate is the plan for a token that no record matches.
+// planCreate returns the plan for a token that no record matches.
 func planCreate(t codec.Fields) (Plan, error) {
 	if !HasCredential(t) {
 		if t.ID == "" && t.UserName == "" {
@@ -382,8 +384,8 @@ func planCreate(t codec.Fields) (Plan, error) {
 	return Plan{Action: Create, Fields: t, Record: -1}, nil
 }
 
-// planMerge is the plan for a token that is merged into a record, together with the
-// records in absorb.
+// planMerge returns the plan for a token that is merged into a record, together with
+// the records in absorb.
 func planMerge(t codec.Fields, into int, absorb []int, records []Candidate) Plan {
 	record := records[into]
 	p := Plan{Fields: record.Fields, Record: into, Absorb: absorb}
@@ -391,7 +393,8 @@ func planMerge(t codec.Fields, into int, absorb []int, records []Candidate) Plan
 		p.Fields = Absorb(p.Fields, records[i].Fields)
 	}
 	if t.ID == "" && t.UserName == "" {
-		// What the record was found by is an earlier value, not news.
+		// The token that the record was found by is an earlier value: it does not
+		// replace the present one.
 		if record.Former.GrantToken {
 			t.GrantToken = ""
 		}
@@ -414,8 +417,8 @@ func planMerge(t codec.Fields, into int, absorb []int, records []Candidate) Plan
 	return p
 }
 
-// keep chooses, of the records that match a token to be saved, the one that
-// stays. The rest hold the same token without a user, and are absorbed.
+// keep chooses the record that stays from the records that match a token to be saved.
+// The rest hold the same token without a user, and are absorbed.
 func keep(key Key, found []int, records []Candidate) (into int, rest []int, err error) {
 	users := ofUsers(found, records)
 	switch {
@@ -441,10 +444,11 @@ func keep(key Key, found []int, records []Candidate) (into int, rest []int, err 
 	return into, rest, nil
 }
 
-// sameIdentity returns the records without a user that hold the token which t would
-// be named by. It finds more than matching: tokens to which row 4 applies, and what
-// a search has not caught up with. An access token is one client's alone: if only
-// records of other clients hold it, those are returned, for belong to refuse.
+// sameIdentity returns the records without a user that hold the token which t would be
+// named by. It finds more than matching: records for tokens to which row 4 applies, and
+// records that a search does not show yet. An access token belongs to one client: if
+// only records of other clients hold it, sameIdentity returns those, for belong to
+// refuse.
 func sameIdentity(t codec.Fields, records []Candidate) []int {
 	if t.UserName != "" {
 		return nil
@@ -461,8 +465,9 @@ func sameIdentity(t codec.Fields, records []Candidate) []int {
 	return where(records, own, access)
 }
 
-// belong reports whether t can be merged into record: the user and the client
-// that t has are the record's, or the record has no user yet.
+// belong returns an error if t cannot be merged into record, because t has another user
+// or client. A record without a user can get one. A record with neither a user nor a
+// client can get a client.
 func belong(record, t codec.Fields) error {
 	if t.UserName != "" && record.UserName != "" && t.UserName != record.UserName {
 		return fmt.Errorf("%w: the record %q is another user's", ErrIDMismatch, record.ID)
