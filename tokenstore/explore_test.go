@@ -545,7 +545,11 @@ func (w *world) schedule(sc scenario, b budgets, r *run, results []result) bool 
 		if len(ready) == 0 {
 			return true
 		}
-		o, ok := r.choose(fair(b.options(ready), r.last))
+		options := fair(b.options(ready), r.last)
+		if r.random == nil && sc.check == nil && sc.lease == 0 {
+			options = once(options, r.last)
+		}
+		o, ok := r.choose(options)
 		if !ok {
 			return false
 		}
@@ -581,6 +585,15 @@ func (b budgets) options(ready []*call) []option {
 		}
 	}
 	return options
+}
+
+// once leaves out the crash of a process before a write that is not its first one. It
+// leaves what the crash after the write before has left: a process only reads between
+// two writes, unless it calls mint.
+func once(options []option, last []*call) []option {
+	return slices.DeleteFunc(options, func(o option) bool {
+		return o.verb == crashBefore && slices.ContainsFunc(last, func(c *call) bool { return c.write && c.writer == o.call.writer })
+	})
 }
 
 // settle lets time pass until every process has either ended or waits for the
