@@ -77,6 +77,7 @@ var rules = map[string]rule{
 	"internal/fakeaws":      {ours: []string{"internal/fakeserver"}},
 	"internal/fakegcp":      {ours: []string{"internal/fakeserver"}, theirs: []string{"cloud.google.com/go/", "google.golang.org/"}},
 	"internal/fakevault":    {ours: []string{"internal/fakeserver"}},
+	"internal/authservers":  {ours: []string{"internal/fakeserver"}},
 	"internal/zohoaccounts": {ours: []string{"internal/fakeserver"}},
 	"internal/mariadb":      {},
 	"internal/wholesend":    {},

@@ -1,0 +1,632 @@
+package initializer_test
+
+import (
+	"errors"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/internal/authservers"
+	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
+)
+
+// The same flows run against the server of every policy, and against Zoho's. A test says
+// what a policy costs: where a server revokes a family, the user has to consent again.
+
+// An authority is an authorization server and its API.
+type authority interface {
+	http.RoundTripper
+	Alive(access string) bool
+	Expire(access string)
+	Code() string
+	count() (exchanges, refreshes int)
+
+	// interrupt calls f before each exchange and refresh. If f returns true, the request
+	// is carried out and its answer is lost.
+	interrupt(f func() bool)
+
+	configure(c *initializer.Config)
+}
+
+// A provider is a policy and a server that has it.
+type provider struct {
+	authservers.Policy
+	server func(p authservers.Policy, now func() time.Time) authority
+}
+
+func providers() []provider {
+	list := []provider{
+		{authservers.Policy{Name: "zohoaccounts"}, zoho(false)},
+		{authservers.Policy{Name: "zohoaccounts, strict", Rotates: true, Revokes: true, RevokesCode: true}, zoho(true)},
+	}
+	for _, p := range authservers.Policies() {
+		list = append(list, provider{p, func(p authservers.Policy, now func() time.Time) authority {
+			return simulated{authservers.New(p, clientID, secret, now)}
+		}})
+	}
+	for i := range list {
+		if list[i].AccessLife == 0 {
+			list[i].AccessLife = time.Hour
+		}
+	}
+	return list
+}
+
+type simulated struct{ *authservers.Server }
+
+func (s simulated) count() (exchanges, refreshes int) {
+	n := s.CountBy(func(r authservers.Request) string { return string(r.Kind) })
+	return n[string(authservers.Exchange)], n[string(authservers.Refresh)]
+}
+
+func (s simulated) interrupt(f func() bool) {
+	s.Inject(func(r *authservers.Request) *authservers.Fault {
+		if (r.Kind == authservers.Exchange || r.Kind == authservers.Refresh) && f() {
+			return &authservers.Fault{}
+		}
+		return nil
+	})
+}
+
+func (simulated) configure(c *initializer.Config) {
+	c.OAuth2 = &oauth2.Config{
+		ClientID: clientID, ClientSecret: secret,
+		Endpoint: oauth2.Endpoint{TokenURL: authservers.TokenURL, AuthStyle: oauth2.AuthStyleInHeader},
+	}
+	c.RevokeURL = authservers.RevokeURL
+}
+
+type zohoServer struct {
+	*zohoaccounts.Server
+	strict bool
+}
+
+func zoho(strict bool) func(authservers.Policy, func() time.Time) authority {
+	return func(_ authservers.Policy, now func() time.Time) authority {
+		s := zohoaccounts.New(&zohoaccounts.Options{Now: now, Strict: strict})
+		s.AddClient(zohoaccounts.Client{ID: clientID, Secret: secret})
+		return zohoServer{s, strict}
+	}
+}
+
+func (z zohoServer) Code() string { return z.Server.Code(consent()) }
+
+func (z zohoServer) count() (exchanges, refreshes int) {
+	return z.Count(zohoaccounts.Exchange), z.Count(zohoaccounts.Refresh)
+}
+
+func (z zohoServer) interrupt(f func() bool) {
+	z.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
+		if (r.Kind == zohoaccounts.Exchange || r.Kind == zohoaccounts.Refresh) && f() {
+			return &zohoaccounts.Fault{Drop: true, Applied: true}
+		}
+		return nil
+	})
+}
+
+func (z zohoServer) configure(c *initializer.Config) {
+	simulated{}.configure(c)
+	c.OAuth2.Endpoint.TokenURL = "https://accounts.zoho.com/oauth/v2/token"
+	c.RevokeURL = c.OAuth2.Endpoint.TokenURL + "/revoke"
+	if !z.strict {
+		c.OAuth2, c.RevokeURL, c.Environment = nil, "", initializer.US.Production()
+		c.Token.ClientID, c.Token.ClientSecret = clientID, secret
+	}
+}
+
+// apiURL is an address that both kinds of servers take for the API.
+const apiURL = "https://www.zohoapis.com/crm/v8/Leads"
+
+// errRejected means that the caller got the API's refusal of a token.
+var errRejected = errors.New("the API rejects the token")
+
+// A stage is a provider, the records of an application, and a clock for both.
+type stage struct {
+	t *testing.T
+	authservers.Policy
+	authority
+	clock    *clock
+	driver   *memstore.Driver
+	logs     *logs
+	leaseTTL time.Duration
+}
+
+func newStage(t *testing.T, p provider) *stage {
+	s := &stage{t: t, Policy: p.Policy, clock: &clock{base: time.Now}, driver: memstore.NewDriver(), logs: &logs{}, leaseTTL: 6 * time.Second}
+	s.authority = p.server(p.Policy, s.clock.Now)
+	t.Cleanup(func() { s.clean(s.logs.String()) })
+	return s
+}
+
+var issued = regexp.MustCompile(`(access|refresh|code)-[A-Z2-7]{26}|1000\.[a-z2-7]{26}`)
+
+func (s *stage) clean(text string) {
+	s.t.Helper()
+	if issued.MatchString(text) || strings.Contains(text, secret) {
+		s.t.Errorf("a text holds a secret: %s", text)
+	}
+}
+
+// store returns the records as another process has them.
+func (s *stage) store(o *outages) *tokenstore.Store {
+	s.t.Helper()
+	store, err := tokenstore.New(o.on(s.driver.Reopen()), &tokenstore.Options{Now: s.clock.Now, Attempts: 9, LeaseTTL: s.leaseTTL})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return store
+}
+
+// process starts a Client as another process does.
+func (s *stage) process(o *outages, like tokenstore.Token) (*initializer.Client, error) {
+	like.UserName = user
+	c := initializer.Config{
+		Token: like, Store: s.store(o), Logger: s.logs.logger(), Now: s.clock.Now,
+		HTTPClient: &http.Client{Transport: s.authority},
+	}
+	s.configure(&c)
+	return initializer.New(s.t.Context(), c)
+}
+
+// start is process that must not fail. Without a like the user's record is used.
+func (s *stage) start(like tokenstore.Token) *initializer.Client {
+	s.t.Helper()
+	c, err := s.process(&outages{}, like)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return c
+}
+
+// consented is start with a new one-time code.
+func (s *stage) consented() *initializer.Client {
+	s.t.Helper()
+	return s.start(tokenstore.Token{GrantToken: tokenstore.Secret(s.Code())})
+}
+
+// call calls the API, and returns the token that the API takes.
+func (s *stage) call(c *initializer.Client) (tokenstore.Token, error) {
+	res, err := c.HTTPClient(s.t.Context()).Get(apiURL)
+	if err != nil {
+		return tokenstore.Token{}, err
+	}
+	_ = res.Body.Close()
+	if res.StatusCode == http.StatusUnauthorized {
+		return tokenstore.Token{}, errRejected
+	}
+	t, err := c.Token(s.t.Context())
+	if err == nil && !s.Alive(string(t.AccessToken)) {
+		err = errors.New("the access token is not good")
+	}
+	return t, err
+}
+
+// works checks that a Client can call the API, and that the store has its token.
+func (s *stage) works(what string, c *initializer.Client) tokenstore.Token {
+	s.t.Helper()
+	t, err := s.call(c)
+	if err != nil {
+		s.t.Fatalf("%s: %v", what, err)
+	}
+	if got := s.record(); got != t {
+		s.t.Fatalf("%s: the store has %s", what, describe(got))
+	}
+	return t
+}
+
+// fails checks that a Client cannot call the API, and why. A Client does not know that a
+// token has ended whose lifetime the server does not state: its caller gets the refusal
+// of the API.
+func (s *stage) fails(what string, c *initializer.Client, class error) {
+	s.t.Helper()
+	if s.Unstated {
+		class = errRejected
+	}
+	_, err := s.call(c)
+	if !errors.Is(err, class) {
+		s.t.Fatalf("%s: the error is %v, and should be %v", what, err, class)
+	}
+	s.clean(err.Error())
+}
+
+// record returns the user's record. Others may be of codes that were refused.
+func (s *stage) record() tokenstore.Token {
+	s.t.Helper()
+	all, err := s.store(&outages{}).GetTokens(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	all = slices.DeleteFunc(all, func(t tokenstore.Token) bool {
+		return t.UserName == "" && t.AccessToken == "" && t.RefreshToken == ""
+	})
+	if len(all) != 1 || all[0].UserName != user {
+		s.t.Fatalf("there are %d records with tokens", len(all))
+	}
+	return all[0]
+}
+
+// asked checks how often the token endpoint was asked so far.
+func (s *stage) asked(what string, exchanges, refreshes int) {
+	s.t.Helper()
+	if e, r := s.count(); e != exchanges || r != refreshes {
+		s.t.Fatalf("%s: there were %d exchanges and %d refreshes, not %d and %d", what, e, r, exchanges, refreshes)
+	}
+}
+
+// outdate lets the access tokens expire.
+func (s *stage) outdate() { s.clock.Advance(s.AccessLife) }
+
+// repairs checks that another consent puts the user's record right, for good.
+func (s *stage) repairs() {
+	s.t.Helper()
+	c := s.consented()
+	s.works("after another consent", c)
+	s.outdate()
+	s.works("an access token's life after another consent", c)
+}
+
+// elsewhere is the stage of another application with the same server.
+func (s *stage) elsewhere() *stage {
+	other := *s
+	other.driver = memstore.NewDriver()
+	return &other
+}
+
+func TestProviders(t *testing.T) {
+	t.Parallel()
+	flows := map[string]func(*stage){
+		"many processes exchange one code once":          manyExchangeOnce,
+		"a code is late":                                 codeIsLate,
+		"a holder of a code is killed":                   holderOfACodeIsKilled,
+		"another application uses a code again":          codeComesTwice,
+		"one of many processes refreshes":                oneOfManyRefreshes,
+		"a holder is killed before it commits":           holderIsKilled,
+		"a holder with the default lease is killed":      holderWithTheDefaultsIsKilled,
+		"an answer is lost":                              answerIsLost,
+		"another application refreshes within grace":     oldTokenWithinGrace,
+		"another application uses an old token late":     oldTokenLate,
+		"a refresh token is left alone":                  tokenIsIdle,
+		"a good token is asked for often":                tokenIsAskedForOften,
+		"the API rejects each token soon":                apiRejectsEach,
+		"one process revokes, and others have the token": oneRevokes,
+	}
+	for _, p := range providers() {
+		for name, flow := range flows {
+			t.Run(p.Name+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) { flow(newStage(t, p)) })
+			})
+		}
+	}
+}
+
+const crowd = 8
+
+func manyExchangeOnce(s *stage) {
+	like := tokenstore.Token{GrantToken: tokenstore.Secret(s.Code())}
+	got, err := together(crowd, func(int) (tokenstore.Token, error) {
+		c, err := s.process(&outages{}, like)
+		if err != nil {
+			return tokenstore.Token{}, err
+		}
+		return s.call(c)
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, t := range got {
+		if t.AccessToken != got[0].AccessToken {
+			s.t.Fatal("two processes have different tokens")
+		}
+	}
+	s.asked("at the start", 1, 0)
+	if t := s.record(); t.UserName != user || t.RefreshToken == "" || t.ExpiresAt.IsZero() != s.Unstated {
+		s.t.Errorf("the record is %s", describe(t))
+	}
+	s.outdate()
+	s.works("with the code in the configuration", s.start(like))
+	s.asked("with a code that was used", 1, 1)
+}
+
+// A code that comes too late is refused once, and no process asks again.
+func codeIsLate(s *stage) {
+	like := tokenstore.Token{GrantToken: tokenstore.Secret(s.Code())}
+	s.clock.Advance(10 * time.Minute)
+	for range 3 {
+		if _, err := s.process(&outages{}, like); !errors.Is(err, initializer.ErrReauthRequired) {
+			s.t.Fatalf("a late code: %v", err)
+		}
+	}
+	s.asked("for three processes", 1, 0)
+	s.repairs()
+}
+
+// The server has exchanged the code, and the only process that got tokens is gone. They
+// are lost at every server: a code is good once.
+func holderOfACodeIsKilled(s *stage) {
+	like, dying := tokenstore.Token{GrantToken: tokenstore.Secret(s.Code())}, &outages{}
+	asked, dead := s.kills(dying), make(chan struct{})
+	go func() {
+		defer close(dead)
+		_, _ = s.process(dying, like)
+	}()
+	<-asked
+	defer func() { <-dead }()
+	if _, err := s.process(&outages{}, like); !errors.Is(err, initializer.ErrServer) {
+		s.t.Fatalf("the next process: %v", err)
+	}
+	s.clock.Advance(time.Minute)
+	if _, err := s.process(&outages{}, like); !errors.Is(err, initializer.ErrReauthRequired) {
+		s.t.Fatalf("a minute later: %v", err)
+	}
+	s.repairs()
+}
+
+// kills has the store of a process go down, for good, at its next request to the token
+// endpoint. The channel is closed then.
+func (s *stage) kills(dying *outages) <-chan struct{} {
+	asked := make(chan struct{})
+	s.interrupt(func() bool {
+		s.interrupt(func() bool { return false })
+		dying.set(true, true)
+		close(asked)
+		return false
+	})
+	return asked
+}
+
+// A code that was exchanged is lost for another application. What the first one has is
+// lost too where the server revokes it.
+func codeComesTwice(s *stage) {
+	like := tokenstore.Token{GrantToken: tokenstore.Secret(s.Code())}
+	c := s.start(like)
+	if _, err := s.elsewhere().process(&outages{}, like); !errors.Is(err, initializer.ErrReauthRequired) {
+		s.t.Fatalf("the second use: %v", err)
+	}
+	s.outdate()
+	if s.RevokesCode {
+		s.fails("after the second use", c, initializer.ErrReauthRequired)
+		s.repairs()
+		return
+	}
+	s.works("after the second use", c)
+}
+
+func oneOfManyRefreshes(s *stage) {
+	first := s.consented()
+	clients := []*initializer.Client{first}
+	for range crowd - 1 {
+		clients = append(clients, s.start(tokenstore.Token{}))
+	}
+	last := s.works("at the start", first)
+	for round := range 5 {
+		s.outdate()
+		got, err := together(crowd, func(i int) (tokenstore.Token, error) { return s.call(clients[i]) })
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		now := s.record()
+		for _, t := range got {
+			if t != now {
+				s.t.Fatalf("round %d: a process has %s", round, describe(t))
+			}
+		}
+		if (now.RefreshToken != last.RefreshToken) != s.Rotates || now.AccessToken == last.AccessToken {
+			s.t.Errorf("round %d: the record is %s", round, describe(now))
+		}
+		last = now
+		s.asked("after a round", 1, round+1)
+	}
+}
+
+// The server has replaced the refresh token, and the only process that was told so is
+// gone. The next process has the old one, and a lease to wait for. That is enough where
+// the server does not rotate, or has a grace longer than the wait; else the consent is
+// lost. The error is temporary at first, since the holder might have been slow only.
+func holderIsKilled(s *stage) {
+	s.killsHolder(!s.Rotates || s.Grace > 10*time.Second)
+}
+
+// The lease of the defaults is as long as the shorter grace, which is over then.
+func holderWithTheDefaultsIsKilled(s *stage) {
+	s.leaseTTL = 0
+	s.killsHolder(!s.Rotates || s.Grace > 40*time.Second)
+}
+
+func (s *stage) killsHolder(survives bool) {
+	s.t.Helper()
+	dying := &outages{}
+	s.consented()
+	holder, err := s.process(dying, tokenstore.Token{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	other, third := s.start(tokenstore.Token{}), s.start(tokenstore.Token{})
+	s.outdate()
+	asked, dead := s.kills(dying), make(chan struct{})
+	go func() {
+		defer close(dead)
+		_, _ = s.call(holder)
+	}()
+	<-asked
+	defer func() { <-dead }()
+	if survives {
+		s.works("the next process", other)
+		s.works("the third process", third)
+		s.asked("after the take-over", 1, 2)
+		s.outdate()
+		s.works("the next time", third)
+		return
+	}
+	s.fails("the next process", other, initializer.ErrServer)
+	s.fails("the third process", third, initializer.ErrServer)
+	s.asked("after the take-over", 1, 2)
+	s.clock.Advance(time.Minute)
+	s.fails("a minute later", other, initializer.ErrReauthRequired)
+	s.fails("the third process", third, initializer.ErrReauthRequired)
+	s.asked("a minute later", 1, 3)
+	s.repairs()
+}
+
+// The process lives and the answer is lost: it has to use the old refresh token again.
+func answerIsLost(s *stage) {
+	c := s.consented()
+	s.outdate()
+	s.interrupt(func() bool { return true })
+	s.fails("the first call", c, initializer.ErrServer)
+	s.interrupt(func() bool { return false })
+	s.asked("without an answer", 1, 1)
+	if !s.Rotates || s.Grace > 0 {
+		s.works("the second call", c)
+		s.asked("with an answer", 1, 2)
+		s.outdate()
+		s.works("the next time", c)
+		return
+	}
+	s.fails("the second call", c, initializer.ErrReauthRequired)
+	s.fails("the third call", c, initializer.ErrReauthRequired)
+	s.asked("with a refusal", 1, 2)
+	s.repairs()
+}
+
+// copied gives another application a backup of the user's record, after this one has
+// refreshed its own.
+func copied(s *stage) (here *initializer.Client, other *stage) {
+	s.t.Helper()
+	here = s.consented()
+	backup := s.record()
+	s.outdate()
+	s.works("before the other", here)
+	other = s.elsewhere()
+	backup.ID = ""
+	if _, err := other.store(&outages{}).SaveToken(s.t.Context(), backup); err != nil {
+		s.t.Fatal(err)
+	}
+	return here, other
+}
+
+func oldTokenWithinGrace(s *stage) {
+	here, other := copied(s)
+	if s.Rotates && s.Grace == 0 {
+		return // there is no grace
+	}
+	s.clock.Advance(s.Grace / 2)
+	other.works("the other", other.start(tokenstore.Token{}))
+	s.works("the first after the other", here)
+}
+
+// A replaced refresh token is refused for the other application. Where the server takes
+// it for a theft, the first application loses its good tokens as well, at once.
+func oldTokenLate(s *stage) {
+	here, other := copied(s)
+	s.clock.Advance(s.Grace + time.Minute)
+	there, err := other.process(&outages{}, tokenstore.Token{})
+	if !s.Rotates {
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		other.works("the other", there)
+		s.works("the first after the other", here)
+		return
+	}
+	if !errors.Is(err, initializer.ErrReauthRequired) {
+		s.t.Fatalf("the other: %v", err)
+	}
+	if s.Revokes {
+		s.fails("the first, by the API", here, errRejected)
+		s.outdate()
+		s.fails("the first, by the server", here, initializer.ErrReauthRequired)
+		s.repairs()
+		return
+	}
+	s.works("the first after the other", here)
+	s.outdate()
+	s.works("the first, the next time", here)
+}
+
+func tokenIsIdle(s *stage) {
+	c := s.consented()
+	if s.Idle == 0 {
+		s.clock.Advance(400 * 24 * time.Hour)
+		s.works("after a year", c)
+		return
+	}
+	for range 3 {
+		s.clock.Advance(s.Idle - time.Hour)
+		s.works("in use", c)
+	}
+	other := s.start(tokenstore.Token{})
+	s.clock.Advance(s.Idle)
+	s.fails("idle", c, initializer.ErrReauthRequired)
+	for range 10 {
+		s.fails("idle, again", c, initializer.ErrReauthRequired)
+		s.fails("idle, another process", other, initializer.ErrReauthRequired)
+		s.clock.Advance(time.Hour)
+	}
+	s.asked("one question for all", 1, 4)
+	s.repairs()
+	s.works("the Client that was refused", c)
+}
+
+// A token whose lifetime is not known counts as good until the API rejects it.
+func tokenIsAskedForOften(s *stage) {
+	clients := []*initializer.Client{s.consented(), s.start(tokenstore.Token{}), s.start(tokenstore.Token{})}
+	step := s.AccessLife / 2000
+	if s.Unstated {
+		step = time.Hour
+	}
+	for range 1000 {
+		s.clock.Advance(step)
+		for _, c := range clients {
+			if _, err := c.Token(s.t.Context()); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+	}
+	s.asked("while the token is good", 1, 0)
+	s.Expire(string(s.record().AccessToken))
+	if _, err := together(10*len(clients), func(i int) (tokenstore.Token, error) { return s.call(clients[i%len(clients)]) }); err != nil {
+		s.t.Fatal(err)
+	}
+	s.asked("after the API has rejected it", 1, 1)
+}
+
+// An API that rejects each token after one call costs one refresh a minute.
+func apiRejectsEach(s *stage) {
+	c := s.consented()
+	for minute := range 3 {
+		for range 20 {
+			s.Expire(string(s.record().AccessToken))
+			_, _ = s.call(c)
+		}
+		s.asked("within a minute", 1, minute+1)
+		s.clock.Advance(time.Minute)
+	}
+}
+
+func oneRevokes(s *stage) {
+	c, other := s.consented(), s.start(tokenstore.Token{})
+	if err := c.Revoke(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := c.Token(s.t.Context()); !errors.Is(err, initializer.ErrReauthRequired) {
+		s.t.Errorf("the process that revoked: %v", err)
+	}
+	if all, err := s.store(&outages{}).GetTokens(s.t.Context()); err != nil || len(all) != 0 {
+		s.t.Errorf("there are %d records: %v", len(all), err)
+	}
+	s.fails("another process, by the API", other, errRejected)
+	s.outdate()
+	s.fails("another process", other, initializer.ErrReauthRequired)
+	s.asked("nobody uses what was revoked", 1, 0)
+	s.repairs()
+}
