@@ -5,11 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"github.com/spf13/cobra"
-
 	"slices"
 	"strconv"
+
+	"github.com/spf13/cobra"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/codec/tokenfile"
@@ -34,8 +33,8 @@ store cannot read are named, and the others are exported; the exit code is then 
 of "partial".
 
 The SDKs number their records. Records are numbered from 1 unless --keep-ids is
-given: then those whose ID is a number keep it, and the others get the numbers
-after the highest.
+given: then those whose ID is a number of the SDK keep it, and the others get the
+numbers after the highest. Of two with one ID, one keeps it.
 
 FILE can be "-", standard output, if --reveal says that showing secrets is meant.`,
 		Args: oneArg("FILE"),
@@ -112,7 +111,10 @@ func (a *app) export(ctx context.Context, s *store, name string, d codec.Dialect
 // exported returns a token file of the records of a store. The file has been read back.
 // The problems of the report are records that cannot be read.
 func exported(ctx context.Context, s *store, d codec.Dialect, keepIDs bool) ([]byte, *migrate.Report, error) {
-	f := &exportFile{dialect: d}
+	f, err := newExportFile(d)
+	if err != nil {
+		return nil, nil, err
+	}
 	m, err := migrate.Plan(ctx, s.TokenStore, f, &migrate.Options{
 		KeepIDs:    keepIDs,
 		OnConflict: migrate.Newer, // of two records with one ID, one gets another
@@ -124,7 +126,10 @@ func exported(ctx context.Context, s *store, d codec.Dialect, keepIDs bool) ([]b
 	if err := m.Ready(); err != nil {
 		return nil, nil, errorsOf(m.Report())
 	}
-	if r, err := m.Run(ctx); err != nil && r.Verified+len(r.Problems) < r.Records {
+	switch r, err := m.Run(ctx); {
+	case len(r.Failed) > 0:
+		return nil, nil, errorsOf(r)
+	case err != nil && r.Verified+len(r.Problems) < r.Records:
 		return nil, nil, err
 	}
 	data, err := f.bytes()
@@ -141,16 +146,23 @@ func errorsOf(r *migrate.Report) error {
 		}
 		errs = append(errs, err)
 	}
+	for _, f := range r.Failed {
+		errs = append(errs, fmt.Errorf("record %q: %w", f.ID, f.Err))
+	}
 	return problems(errs)
 }
 
 // An exportFile is the target of an export: a token file that is not on a disk yet.
 type exportFile struct {
-	tokenstore.TokenStore // nil: a store that has SaveAll is asked for all of its records
-
 	dialect codec.Dialect
+	numbers *tokenfile.File // without a row: it knows which number is next
 	tokens  []tokenstore.Token
 	last    int64 // the highest number
+}
+
+func newExportFile(d codec.Dialect) (*exportFile, error) {
+	numbers, err := tokenfile.New(d)
+	return &exportFile{dialect: d, numbers: numbers}, err
 }
 
 // Fits returns why the SDK could not read a record back. An ID that is not a number of
@@ -180,17 +192,63 @@ func (f *exportFile) Fits(_ context.Context, tokens []tokenstore.Token) ([]error
 	return errs, nil
 }
 
-// SaveAll adds records. Those without an ID get the numbers after the highest.
+// SaveAll adds records, or none of them. Those without an ID get the numbers after the
+// highest.
 func (f *exportFile) SaveAll(_ context.Context, tokens []tokenstore.Token) ([]tokenstore.Token, error) {
-	saved := slices.Clone(tokens)
+	saved, last := slices.Clone(tokens), f.last
 	for i := range saved {
-		if saved[i].ID == "" {
-			f.last++
-			saved[i].ID = strconv.FormatInt(f.last, 10)
+		if saved[i].ID != "" {
+			continue
+		}
+		id, err := f.numbers.NextID(last)
+		n, ok := sdkid.Number(id)
+		if err == nil && (!ok || n <= last) {
+			err = fmt.Errorf("%w: no number is left after %d", tokenfile.ErrDialect, last)
+		}
+		if err != nil {
+			return nil, err
+		}
+		saved[i].ID, last = id, n
+	}
+	f.tokens, f.last = append(f.tokens, saved...), last
+	return saved, nil
+}
+
+// SaveToken adds a record.
+func (f *exportFile) SaveToken(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
+	saved, err := f.SaveAll(ctx, []tokenstore.Token{t})
+	if err != nil {
+		return tokenstore.Token{}, err
+	}
+	return saved[0], nil
+}
+
+// FindToken finds nothing: every record is added, whatever it has in common with
+// others.
+func (f *exportFile) FindToken(context.Context, tokenstore.Token) (tokenstore.Token, error) {
+	return tokenstore.Token{}, tokenstore.ErrNotFound
+}
+
+// FindTokenByID returns a record that was added.
+func (f *exportFile) FindTokenByID(_ context.Context, id string) (tokenstore.Token, error) {
+	for _, t := range f.tokens {
+		if t.ID == id {
+			return t, nil
 		}
 	}
-	f.tokens = append(f.tokens, saved...)
-	return saved, nil
+	return tokenstore.Token{}, tokenstore.ErrNotFound
+}
+
+// DeleteToken removes a record that was added.
+func (f *exportFile) DeleteToken(_ context.Context, id string) error {
+	f.tokens = slices.DeleteFunc(f.tokens, func(t tokenstore.Token) bool { return t.ID == id })
+	return nil
+}
+
+// DeleteTokens removes all records.
+func (f *exportFile) DeleteTokens(context.Context) error {
+	f.tokens = nil
+	return nil
 }
 
 // GetTokens reads the file back.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -364,7 +365,10 @@ func TestExportNumbers(t *testing.T) {
 		{false, "9=1 9, too=2 10=3 -3=4 0=5 007=6 12345678901=7 u4=8 x=9 9=10"},
 		{true, "9=9 10=10 9, too=11 -3=12 0=13 007=14 12345678901=15 u4=16 x=17 9=18"},
 	} {
-		f := &exportFile{dialect: codec.Python}
+		f, err := newExportFile(codec.Python)
+		if err != nil {
+			t.Fatal(err)
+		}
 		m, err := migrate.Plan(t.Context(), source, f, &migrate.Options{KeepIDs: test.keep, OnConflict: migrate.Newer, Duplicates: migrate.Keep})
 		if err != nil {
 			t.Fatal(err)
@@ -406,5 +410,71 @@ func TestProgress(t *testing.T) {
 	defer func() { _ = terminal.Close() }()
 	if a.errs = terminal; a.progress("importing", 4) == nil && runtime.GOOS != "windows" {
 		t.Error("progress is not shown on a device")
+	}
+}
+
+// TestExport_OddFiles exports files as SDKs and people leave them.
+func TestExport_OddFiles(t *testing.T) {
+	t.Parallel()
+	const head = "id,user_name,client_id,client_secret,refresh_token,access_token,grant_token,expiry_time,redirect_url,api_domain\n"
+	for name, test := range map[string]struct {
+		rows string
+		code int
+		want string // of the file, or of the error
+	}{
+		"a user without a token": {"1,ann,c,,r,,,,,\n4,eve,c,,,,,,,\n", 0, "1,ann,c,,r,,,,,\n4,eve,c,,,,,,,\n"},
+		"nothing but a client":   {"4,,c,,,,,,,\nx,,,,,,,,,\n", 0, "4,,c,,,,,,,\n5,,,,,,,,,\n"},
+		"two with one ID":        {"1,ann,c,,r,,,,,\n1,bob,c,,s,,,,,\n", 0, "1,ann,c,,r,,,,,\n2,bob,c,,s,,,,,\n"},
+		"an ID that no SDK has":  {"99999999999,ann,c,,r,,,,,\n7,bob,c,,s,,,,,\n", 0, "7,bob,c,,s,,,,,\n8,ann,c,,r,,,,,\n"},
+		"no number is left": {
+			"9999999999,ann,c,,r,,,,,\n7,bob,c,,s,,,,,\nx,eve,c,,t,,,,,\n", 6,
+			"tokenkeep: nothing was written: record \"x\": the dialect of the token file cannot hold it: no number is left after 9999999999\n",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := fileStoreEnv(t)
+			if err := os.WriteFile(strings.TrimPrefix(e[envStore], "file:"), []byte(head+test.rows), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r := e.tk(t, "", "export", "-", "--reveal", "--keep-ids", "--dialect", "ruby")
+			got := strings.TrimPrefix(r.out, head)
+			if test.code != 0 {
+				got = r.out + r.err
+			}
+			if r.code != test.code || got != test.want {
+				t.Errorf("exit code %d, %q, want %d, %q; %s", r.code, got, test.code, test.want, r.err)
+			}
+		})
+	}
+}
+
+// TestExportFile checks that an export file can be used as every store can.
+func TestExportFile(t *testing.T) {
+	t.Parallel()
+	f, err := newExportFile(codec.Python)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s tokenstore.TokenStore = f
+	for range 2 { // nothing is compared
+		if _, err := s.SaveToken(t.Context(), tokenstore.Token{AccessToken: "a"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.FindToken(t.Context(), tokenstore.Token{AccessToken: "a"}); !errors.Is(err, tokenstore.ErrNotFound) {
+		t.Error(err)
+	}
+	if got, err := s.FindTokenByID(t.Context(), "2"); err != nil || got.AccessToken != "a" {
+		t.Errorf("%v, %v", got, err)
+	}
+	if err := s.DeleteToken(t.Context(), "2"); err != nil {
+		t.Error(err)
+	}
+	if all, err := s.GetTokens(t.Context()); err != nil || len(all) != 1 || all[0].ID != "1" {
+		t.Errorf("%v, %v", all, err)
+	}
+	if err := s.DeleteTokens(t.Context()); err != nil || len(f.tokens) != 0 {
+		t.Errorf("%v, %v", f.tokens, err)
 	}
 }

@@ -39,7 +39,8 @@ type Options struct {
 	OnConflict Policy
 
 	// Duplicates says what becomes of records of the source that the target takes for
-	// the same: Stop, Merge, or Keep for a target that does not compare them.
+	// the same: Stop, Merge, or Keep for a target that does not compare them. Such a
+	// target holds records without a token, too.
 	Duplicates Policy
 
 	// KeepIDs keeps the IDs that the target can hold.

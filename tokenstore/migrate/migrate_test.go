@@ -207,6 +207,17 @@ func TestMerge_Counts(t *testing.T) {
 	}
 }
 
+// TestKeep checks that a target that compares nothing gets records that have nothing to
+// compare, and none that are invalid.
+func TestKeep(t *testing.T) {
+	t.Parallel()
+	source := reader{user("ann"), {ID: "2", UserName: "eve"}, {ID: "3", ClientID: "c"}, {ID: "4", UserName: "a\nb"}}
+	r := plan(t, source, memstore.New(nil), migrate.Options{Duplicates: migrate.Keep}).Report()
+	if r.Create != 3 || len(r.Problems) != 1 || r.Problems[0].ID != "4" {
+		t.Errorf("%+v", r)
+	}
+}
+
 // A noList fails if its records are listed.
 type noList struct{ store }
 

@@ -141,11 +141,13 @@ func (m *migration) group(records []record, taken map[string]*item) {
 		}
 		like := withoutID(r.Token).Fields()
 		plan, err := before.Plan(like)
+		if m.o.Duplicates == Keep {
+			plan.Record, err = -1, tokenstore.Validate(r.Token)
+		}
 		switch {
 		case errors.Is(err, tokenstore.ErrNotFound), errors.Is(err, tokenstore.ErrInvalidToken), errors.Is(err, tokenstore.ErrTooLarge):
 			err = unusable(err)
-		case m.o.Duplicates == Keep, err == nil && plan.Record < 0:
-			err = nil
+		case err == nil && plan.Record < 0:
 			if m.o.OnConflict == Merge {
 				err = m.takeID(it, taken)
 			}
@@ -270,7 +272,10 @@ func tokens(items []*item) []tokenstore.Token {
 func (m *migration) decide(it *item, there *candidates.Index) error {
 	like := withoutID(it.token).Fields()
 	plan, err := there.Plan(like)
-	if err != nil {
+	switch {
+	case m.o.Duplicates == Keep && (errors.Is(err, tokenstore.ErrNotFound) || errors.Is(err, tokenstore.ErrInvalidToken)):
+		plan.Record = -1 // it has nothing that could tell it from others
+	case err != nil:
 		var ids []string
 		for _, i := range there.Near(like) {
 			ids = append(ids, strconv.Quote(there.Records[i].ID))
