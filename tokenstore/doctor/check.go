@@ -13,22 +13,23 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// errStopped ends an iteration that the caller has left.
+// errStopped ends a check when the caller has left the iteration.
 var errStopped = errors.New("stopped")
 
 // Check checks the store whose entries l has: see the method Check of a
-// tokenstore.Store. It reads all records, and once more those that look as if
-// something were wrong: what it reports it has read as fresh as the backend allows.
-// It keeps digests of all records in memory, and no token.
+// tokenstore.Store. It reads all records, and then reads those that look faulty again:
+// each finding rests on a state as fresh as the backend allows. Check keeps digests of
+// all records in memory, but no token.
 //
 // Each repair performs the step that the next writer would, by compare-and-swap. An
-// interrupted promotion is completed, never rolled back. Repairs can be interrupted
-// at any point and done again. Check never writes over or deletes what it cannot
-// read. It leaves a record alone whose name does not fit, because the keys that
-// Check was given may be the wrong ones.
+// interrupted promotion is completed, never rolled back. Repairs can be interrupted at
+// any point and repeated. Check never writes over or deletes a secret that it cannot
+// read. It leaves a record alone if the name does not fit, because Check may have been
+// given the wrong keys.
 //
-// If the driver is a driver.Inspector the check includes what it keeps beside the
-// secrets. For other drivers labels are compared only with what the records say.
+// If the driver is a driver.Inspector, the check includes the data that the driver
+// keeps beside the secrets. For other drivers, Check compares labels only with the
+// contents of the records.
 func Check(ctx context.Context, l *ledger.Ledger, opts *CheckOptions) iter.Seq2[Finding, error] {
 	return func(yield func(Finding, error) bool) {
 		c := checker{ledger: l, yield: yield, seen: map[string]sighting{}, unread: map[string]error{}, beside: map[string][]driver.Label{}, abandoned: map[string][]driver.Label{}}
@@ -42,7 +43,7 @@ func Check(ctx context.Context, l *ledger.Ledger, opts *CheckOptions) iter.Seq2[
 	}
 }
 
-// A checker is one Check.
+// A checker runs one Check.
 type checker struct {
 	ledger *ledger.Ledger
 	o      CheckOptions
@@ -50,31 +51,31 @@ type checker struct {
 	looked int
 
 	seen   map[string]sighting       // of every secret that was listed and read
-	unread map[string]error          // why the others could not be
-	beside map[string][]driver.Label // what Inspect found beside the secrets
+	unread map[string]error          // the reasons why the others could not be read
+	beside map[string][]driver.Label // the labels that Inspect found beside the secrets
 
-	abandoned map[string][]driver.Label // of these, what no write under way has added
+	abandoned map[string][]driver.Label // those of beside that no write under way has added
 
-	// Whether the keys of the check are those that the store is used with.
+	// The evidence that the keys of the check are those of the store.
 	names, labels evidence
 }
 
-// A sighting is what is remembered of a secret.
+// A sighting is what the checker remembers of a secret.
 type sighting struct {
 	born     string
 	target   *stored.Ref
 	alias    bool
 	misnamed bool
-	suspect  bool           // has to be read again
+	suspect  bool           // it has to be read again
 	labels   []driver.Label // that it was committed with
-	keys     []string       // by which it may turn out to be the same as another
+	keys     []string       // identities that another record may share
 	terms    []ledger.Term  // that it is labelled with
 }
 
-// evidence counts what fits the keys, and what does not.
+// evidence counts the names or labels that fit the keys, and those that do not.
 type evidence struct{ fits, misfits int }
 
-// against reports whether nothing fits and something does not.
+// against reports whether none fits and some do not.
 func (e evidence) against() bool { return e.fits == 0 && e.misfits > 0 }
 
 func (c *checker) run(ctx context.Context) error {
@@ -98,8 +99,8 @@ func (c *checker) run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// steps returns what the check does, in order. If the keys do not fit, that is to try
-// the permissions: all else that it found would be due to the keys.
+// steps returns the steps of the check, in order. If the keys do not fit, the only step
+// tests the permissions, because all other findings would be due to the keys.
 func (c *checker) steps(keysFit bool) (steps []func(context.Context) error) {
 	inspector, inspects := c.ledger.Driver.(driver.Inspector)
 	if c.o.Compare && keysFit {
@@ -124,8 +125,8 @@ func (c *checker) steps(keysFit bool) (steps []func(context.Context) error) {
 	return steps
 }
 
-// marker reports that the store is under other keys than the check was given. It
-// returns whether the keys fit.
+// marker reports a store that is under other keys than the check was given. It returns
+// whether the keys fit.
 func (c *checker) marker(ctx context.Context) (fits bool, err error) {
 	err = c.ledger.CheckKeys(ctx)
 	switch u := ledger.OnlyUnreadable(err); {
@@ -137,7 +138,7 @@ func (c *checker) marker(ctx context.Context) (fits bool, err error) {
 		return false, c.emit(Finding{Kind: KindKeysForeign, Remedy: RemedyManual, Err: err,
 			Detail: "the store says that it is under other keys than those that the check was given"})
 	}
-	return true, nil // the steps to come report what they cannot read
+	return true, nil // the next steps report the secrets that they cannot read
 }
 
 // emit yields findings.
@@ -157,8 +158,8 @@ func (c *checker) progress() {
 	}
 }
 
-// foreign reports that the keys look like those of another store. Nothing is repaired
-// then: programs with the right keys would not find what is written.
+// foreign reports that the keys look like those of another store. It turns repairs off,
+// because programs with the right keys would not find the repaired records.
 func (c *checker) foreign(context.Context) error {
 	f := Finding{Kind: KindKeysForeign, Remedy: RemedyManual}
 	switch {
@@ -174,9 +175,9 @@ func (c *checker) foreign(context.Context) error {
 	return c.emit(f)
 }
 
-// examineSuspects reads again what looked as if something were wrong, reports what
-// is, and repairs it. Names that do not fit come last: they may be those of
-// duplicates, which are gone by then.
+// examineSuspects reads again the entries that looked faulty, and reports and repairs
+// their faults. Entries with names that do not fit come last: they may be duplicates,
+// which are merged by then.
 func (c *checker) examineSuspects(ctx context.Context, misnamed bool) error {
 	var suspects []string
 	for name, at := range c.seen {
@@ -209,9 +210,9 @@ type examined struct {
 	err      error
 }
 
-// suspectTarget reports whether an entry that leads to another has to be looked
-// at: unless it is an alias of a record that is not found in any other way by the
-// alias's name.
+// suspectTarget reports whether an entry that leads to another has to be examined. A
+// redirect to a listed record need not be, unless searches find the record by the
+// redirect's name too.
 func (c *checker) suspectTarget(name string, at sighting) bool {
 	to, listed := c.seen[at.target.Name]
 	if !at.alias || !listed || to.born != at.target.Born || to.target != nil {

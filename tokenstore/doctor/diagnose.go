@@ -14,16 +14,16 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A problem is a Finding that is still to be reported, and how to repair it.
+// A problem is a Finding that is still to be reported, with its repair.
 type problem struct {
 	kind   Kind
 	detail string
 	remedy Remedy
 	action string
-	repair func(context.Context) error // nil: only a person can
+	repair func(context.Context) error // nil: only a person can decide
 }
 
-// diagnose returns what is wrong with e, which was read just now.
+// diagnose returns the faults of e, which was read just now.
 func (c *checker) diagnose(ctx context.Context, r *ledger.View, e ledger.Entry) ([]problem, error) {
 	if to := e.Target(); to != nil {
 		return c.moved(ctx, r, e, *to)
@@ -44,7 +44,7 @@ func (c *checker) diagnose(ctx context.Context, r *ledger.View, e ledger.Entry) 
 	return append(problems, local...), nil
 }
 
-// moved returns what is wrong with an entry that leads to another.
+// moved returns the faults of an entry that leads to another.
 func (c *checker) moved(ctx context.Context, r *ledger.View, e ledger.Entry, to stored.Ref) ([]problem, error) {
 	u, err := r.Reread(ctx, ledger.Name(to.Name))
 	gone := errors.Is(err, driver.ErrNotFound) || err == nil && u.Born != to.Born
@@ -67,7 +67,7 @@ func (c *checker) moved(ctx context.Context, r *ledger.View, e ledger.Entry, to 
 	return c.unfinished(ctx, r, e, u)
 }
 
-// dead returns that e leads to an incarnation that was deleted.
+// dead returns the problem that e leads to an incarnation that was deleted.
 func (c *checker) dead(e ledger.Entry, to stored.Ref) problem {
 	p := problem{kind: KindDead, remedy: RemedyRepair, action: "delete it",
 		detail: fmt.Sprintf("it had moved to %q, which was deleted", to.Name),
@@ -78,7 +78,7 @@ func (c *checker) dead(e ledger.Entry, to stored.Ref) problem {
 	return p
 }
 
-// unfinished returns that the move of e to u is not complete.
+// unfinished returns the problem that the move of e to u is not complete.
 func (c *checker) unfinished(ctx context.Context, r *ledger.View, e, u ledger.Entry) ([]problem, error) {
 	p := problem{kind: KindPromotionUnfinished, remedy: RemedyRepair, action: "complete it"}
 	switch {
@@ -89,8 +89,8 @@ func (c *checker) unfinished(ctx context.Context, r *ledger.View, e, u ledger.En
 		p.detail = fmt.Sprintf("%q has taken over its tokens, and it is no alias yet", u.Name)
 		p.repair = func(ctx context.Context) error { return ledger.Lost(c.ledger.Writer().Redirect(ctx, e, u.Ref())) }
 	default:
-		// Between the two reads e may have become an alias, which u then stopped
-		// listing.
+		// Between the two reads e may have become a redirect, and u may have stopped
+		// listing it.
 		if now, err := r.Reread(ctx, e.Name); err != nil || now.Secret().Version != e.Secret().Version {
 			return nil, ledger.Again(fmt.Errorf("%w: %q", driver.ErrConflict, e.Name))
 		}
@@ -100,12 +100,12 @@ func (c *checker) unfinished(ctx context.Context, r *ledger.View, e, u ledger.En
 	return []problem{p}, nil
 }
 
-// redundant returns that an alias can go, because u is found by its IDs without it.
-// That is safe once u has been labelled with them for so long that every search
-// sees it; before, while nothing else writes.
+// redundant returns the problem that a redirect can be deleted, because searches find u
+// by its IDs. The deletion is safe once every search sees these labels of u. Before
+// that, it is safe while nothing else writes.
 func (c *checker) redundant(ctx context.Context, e, u ledger.Entry) ([]problem, error) {
 	if !c.ledger.Replaces(u, e) {
-		return nil, nil // by some ID nothing else leads to the record
+		return nil, nil // only e leads to the record by one of its IDs
 	}
 	if found, err := c.ledger.Labelled(ctx, u, e); err != nil || !found {
 		return nil, err
@@ -121,8 +121,8 @@ func (c *checker) redundant(ctx context.Context, e, u ledger.Entry) ([]problem, 
 		}}}, nil
 }
 
-// joining returns what is wrong with the records that are about to become part of
-// u. Those that have moved already are looked at on their own.
+// joining returns the problems of the records that are to be merged into u. Records
+// that have already moved are examined on their own.
 func (c *checker) joining(ctx context.Context, r *ledger.View, u ledger.Entry) ([]problem, error) {
 	var problems []problem
 	var stale []stored.Ref
@@ -154,21 +154,20 @@ func (c *checker) joining(ctx context.Context, r *ledger.View, u ledger.Entry) (
 	return problems, nil
 }
 
-// movable reports whether from can become part of u, as the writer wanted that
-// put it on u's list.
+// movable reports whether from can be merged into u, as intended by the writer that put
+// it on the list of u.
 func movable(from, u ledger.Entry) bool {
 	return from.UserName == "" && (from.ClientID == "" || from.ClientID == u.ClientID) ||
 		from.UserName == u.UserName && from.ClientID == u.ClientID // Rekey moves it
 }
 
-// underWay reports whether e was written so short a time ago that its writer may
-// be about to go on.
+// underWay reports whether e was written so recently that its writer may still go on.
 func (c *checker) underWay(e ledger.Entry) bool {
 	return c.o.Grace > 0 && c.ledger.Now().Sub(e.WrittenAt()) < c.o.Grace
 }
 
-// local returns what is wrong with an entry that leads to no other, as far as the
-// entry itself tells.
+// local returns the faults of an entry that leads to no other, as far as the entry
+// itself shows them.
 func (c *checker) local(e ledger.Entry) []problem {
 	if !rules.HasCredential(e.Token) && len(e.Joining) == 0 {
 		return c.empty(e)
@@ -182,8 +181,8 @@ func (c *checker) local(e ledger.Entry) []problem {
 	return append(problems, c.lease(e)...)
 }
 
-// empty returns what is wrong with an entry that holds no token, and that no
-// record is about to move to.
+// empty returns the fault of an entry that holds no token and that no record is moving
+// to.
 func (c *checker) empty(e ledger.Entry) []problem {
 	if c.underWay(e) {
 		return nil
@@ -199,7 +198,7 @@ func (c *checker) empty(e ledger.Entry) []problem {
 	return []problem{p}
 }
 
-// misnamed returns what is wrong with the name of an entry, or "".
+// misnamed returns the kind of fault of the name of an entry, or "".
 func (c *checker) misnamed(e ledger.Entry) Kind {
 	switch {
 	case c.ledger.Namer().Fits(e):
@@ -210,7 +209,7 @@ func (c *checker) misnamed(e ledger.Entry) Kind {
 	return KindNameForeign
 }
 
-// lease returns that a lease was left behind.
+// lease returns the problem that a lease was left behind.
 func (c *checker) lease(e ledger.Entry) []problem {
 	lapsed := func(l *stored.Lease) bool {
 		return l != nil && c.ledger.Now().Sub(time.UnixMilli(l.Until)) >= ledger.ClockSkew

@@ -15,9 +15,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// identities returns what two records must not have in common: digests of the
-// user and client, of each token with its client, and of the ID that the caller
-// chose.
+// identities returns digests of what two records must not have in common: the user and
+// client, each token with its client, and the ID that the caller chose.
 func (c *checker) identities(f codec.Fields, own string) []string {
 	var keys []string
 	n := c.ledger.Namer()
@@ -33,7 +32,7 @@ func (c *checker) identities(f codec.Fields, own string) []string {
 	return keys
 }
 
-// duplicates reports records that are the same as others, and merges them.
+// duplicates reports records that are the same, and merges them.
 func (c *checker) duplicates(ctx context.Context) error {
 	names := slices.Sorted(maps.Keys(c.seen))
 	identities := make([][]string, len(names))
@@ -65,8 +64,8 @@ func (c *checker) duplicates(ctx context.Context) error {
 	return nil
 }
 
-// group reports those of the named records that have the key in common, and merges
-// them until no two that can be merged are left.
+// group reports the named records that share the key, and merges them until no two
+// records that can be merged are left.
 func (c *checker) group(ctx context.Context, key string, names []string) ([]Finding, error) {
 	var findings []Finding
 	merged := func(err error) {
@@ -114,8 +113,7 @@ func (c *checker) group(ctx context.Context, key string, names []string) ([]Find
 	return findings, err
 }
 
-// sharing returns those of the named records that have the key in common, the best
-// of them first.
+// sharing returns those of the named records that share the key, the best one first.
 func (c *checker) sharing(ctx context.Context, r *ledger.View, key string, names []string) ([]ledger.Entry, error) {
 	for _, name := range names {
 		if err := r.Seek(ctx, ledger.Name(name), false); err != nil {
@@ -133,9 +131,9 @@ func (c *checker) sharing(ctx context.Context, r *ledger.View, key string, names
 	return records, nil
 }
 
-// best puts the record first that others become part of: a user's under the name
-// that the user and client derive, else another user's, else one with a client,
-// else the newest.
+// best sorts the record first that the others are merged into: a user's record under
+// the name that the user and client derive, else another user's, else one with a
+// client, else the newest.
 func (c *checker) best(records []ledger.Entry) {
 	misnamed := func(rec ledger.Entry) int {
 		if rec.Name == c.ledger.Namer().User(rec.Token.UserName, rec.Token.ClientID) {
@@ -149,8 +147,8 @@ func (c *checker) best(records []ledger.Entry) {
 	})
 }
 
-// compareRecords reports in which way the records are the same as the first of
-// them, and returns those that can become part of it.
+// compareRecords returns findings that say how the records are the same as the first,
+// and those records that can be merged into it.
 func (c *checker) compareRecords(key string, records []ledger.Entry) (findings []Finding, rest []ledger.Entry) {
 	if len(records) < 2 {
 		return nil, nil
@@ -182,13 +180,13 @@ func (c *checker) compareRecords(key string, records []ledger.Entry) (findings [
 	return findings, rest
 }
 
-// mergeable reports whether others may become part of the record: it has the name
-// that others look for.
+// mergeable reports whether other records may be merged into the record: it has the
+// name that its user or tokens derive.
 func (c *checker) mergeable(into ledger.Entry) bool {
 	return !c.names.against() && c.ledger.Namer().Fits(into)
 }
 
-// mergeRecords makes the records in rest part of into.
+// mergeRecords merges the records in rest into the record into.
 func (c *checker) mergeRecords(ctx context.Context, r *ledger.View, into ledger.Entry, rest []ledger.Entry) error {
 	merged := into.Token
 	for _, rec := range rest {

@@ -7,32 +7,31 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// A Finding is something that Check has found. It holds no secret and no user
-// name.
+// A Finding is one result of Check. It holds no secret and no user name.
 type Finding struct {
 	Kind Kind
 
-	// Name is that of the secret, or what takes its place: a row of a file, a
-	// call. It is empty if the finding is about the store as a whole.
+	// Name is the name of the secret or, in other stores, of a row or a call. It is
+	// empty if the finding is about the store as a whole.
 	Name string
 
-	// ID is that of the record, if there is one and it could be read.
+	// ID is the ID of the record, if there is a record and it could be read.
 	ID string
 
-	// Detail says in one line what exactly was found.
+	// Detail describes the finding in one line.
 	Detail string
 
-	// Remedy is what it takes to repair it, Action what was or would be done. Action
-	// is empty if nothing can be done by Check.
+	// Remedy says how to repair the fault. Action says what was or would be done; it is
+	// empty if Check can do nothing.
 	Remedy Remedy
 	Action string
 
-	// Repaired says that it was repaired, and Err why that failed.
+	// Repaired says that the fault was repaired, Err why the repair failed.
 	Repaired bool
 	Err      error
 }
 
-// A Remedy is what it takes to repair a fault.
+// A Remedy says how a fault can be repaired.
 type Remedy string
 
 // The remedies.
@@ -100,7 +99,7 @@ const (
 	KindColumnNarrow   Kind = "column-narrow"
 )
 
-// kinds says what the kinds mean.
+// kinds has the meaning of each kind.
 var kinds = map[Kind]struct {
 	harmless bool
 	meaning  string
@@ -152,6 +151,6 @@ func Kinds() []Kind { return slices.Sorted(maps.Keys(kinds)) }
 // Meaning returns what a finding of this kind means to users, in sentences.
 func (k Kind) Meaning() string { return kinds[k].meaning }
 
-// Harmless reports whether a finding of this kind changes nothing for those who
-// use the store: it is a remnant, or a remark.
+// Harmless reports whether a finding of this kind does not affect users of the store:
+// it is a remnant, or a remark.
 func (k Kind) Harmless() bool { return kinds[k].harmless }

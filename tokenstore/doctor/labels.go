@@ -12,7 +12,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// labelProblems returns what is wrong with the labels that e was committed with.
+// labelProblems returns the faults of the labels that e was committed with.
 func (c *checker) labelProblems(e ledger.Entry) []problem {
 	is := c.ledger.CompareLabels(c.ledger.Namer(), e.Record)
 	var problems []problem
@@ -32,8 +32,8 @@ func (c *checker) labelProblems(e ledger.Entry) []problem {
 	return problems
 }
 
-// relabel returns p with a repair that rewrites e, with the labels that it should
-// have. Those in absent are not there, whatever the record says.
+// relabel returns p with a repair that rewrites e with its proper labels. The labels in
+// absent do not exist, whatever the record says.
 func (c *checker) relabel(e ledger.Entry, absent []driver.Label, p problem) problem {
 	p.repair = func(ctx context.Context) error {
 		_, err := c.ledger.Rewrite(ctx, e, absent)
@@ -42,11 +42,11 @@ func (c *checker) relabel(e ledger.Entry, absent []driver.Label, p problem) prob
 	return p
 }
 
-// absent returns the labels that e was committed with and that are not there.
+// absent returns the labels that e was committed with and that do not exist.
 func (c *checker) absent(ctx context.Context, e ledger.Entry) ([]driver.Label, error) {
 	inspector, ok := c.ledger.Driver.(driver.Inspector)
 	if !ok || len(e.Secret().Labels) == 0 || c.underWay(e) {
-		return nil, nil // what is young may not be seen everywhere yet
+		return nil, nil // a recent write may not be visible everywhere yet
 	}
 	present, err := inspector.Present(ctx, string(e.Name), e.Secret().Labels)
 	if err != nil {
@@ -55,7 +55,7 @@ func (c *checker) absent(ctx context.Context, e ledger.Entry) ([]driver.Label, e
 	return slices.DeleteFunc(slices.Clone(e.Secret().Labels), func(l driver.Label) bool { return ledger.Carried(present, l) }), nil
 }
 
-// leftOver reports labels that no record has, and removes them.
+// leftOver reports and removes labels that no record has.
 func (c *checker) leftOver(ctx context.Context, inspector driver.Inspector) error {
 	for _, name := range slices.Sorted(maps.Keys(c.beside)) {
 		extra, id, err := c.extra(ctx, inspector, name)
@@ -81,7 +81,7 @@ func (c *checker) leftOver(ctx context.Context, inspector driver.Inspector) erro
 }
 
 // removeLabels reports labels beside the named secret that its record does not have,
-// and removes them if the remedy is wanted.
+// and removes them if the options ask for the remedy.
 func (c *checker) removeLabels(ctx context.Context, inspector driver.Inspector, name, id string, labels []driver.Label, remedy Remedy, of string) error {
 	if len(labels) == 0 {
 		return nil
@@ -109,7 +109,7 @@ func (c *checker) extra(ctx context.Context, inspector driver.Inspector, name st
 	if len(extra) == 0 {
 		return nil, "", nil
 	}
-	// Others may have written since, and so has this check.
+	// Other writers, and this check, may have written since.
 	extra, err := inspector.Present(ctx, name, extra)
 	if err != nil || len(extra) == 0 {
 		return nil, "", err
@@ -134,7 +134,7 @@ func kindsOf(labels []driver.Label) string {
 	return strings.Join(slices.Compact(keys), ", ")
 }
 
-// lacks returns the labels that e was committed with and Inspect has not found.
+// lacks returns the labels that e was committed with and that Inspect has not found.
 func (c *checker) lacks(e ledger.Entry) []driver.Label {
 	beside, inspected := c.beside[string(e.Name)]
 	if !inspected {
@@ -143,7 +143,7 @@ func (c *checker) lacks(e ledger.Entry) []driver.Label {
 	return slices.DeleteFunc(slices.Clone(e.Secret().Labels), func(l driver.Label) bool { return ledger.Carried(beside, l) })
 }
 
-// held reports whether a label that is beside a secret is one that its record has.
+// held reports whether labels, those of a record, contain the label beside its secret.
 func held(labels []driver.Label, beside driver.Label) bool {
 	return slices.ContainsFunc(labels, func(l driver.Label) bool { return ledger.IsBeside(beside, l) })
 }

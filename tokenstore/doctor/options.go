@@ -11,46 +11,46 @@ import (
 
 // A Checker is a store that can be checked and repaired.
 type Checker interface {
-	// Check yields what is wrong with the store, in no particular order, and
-	// repairs what opts asks for. opts may be nil: then it only looks.
+	// Check yields the faults of the store, in no particular order, and repairs those
+	// that opts asks for. opts may be nil: then Check repairs nothing.
 	//
 	// An error ends the iteration: the store cannot be reached or listed, or ctx is
-	// done. What was yielded before it stands. A record that cannot be read is a
-	// finding of KindUnreadable, with the reason in Detail and Err. That a fault
-	// could not be repaired is in Finding.Err.
+	// done. Earlier findings stand. A record that cannot be read is a finding of
+	// KindUnreadable, with the reason in Detail and Err. If a repair fails, Finding.Err
+	// has the reason.
 	Check(ctx context.Context, opts *CheckOptions) iter.Seq2[Finding, error]
 }
 
-// CheckOptions says what Check is to do besides looking.
+// CheckOptions says what Check does besides reporting.
 type CheckOptions struct {
-	// Repair repairs what can be repaired while others read and write.
+	// Repair repairs what can be repaired while other processes read and write.
 	Repair bool
 
-	// MergeDuplicates merges records that are the same one: see KindDuplicate.
-	// It goes with Repair.
+	// MergeDuplicates merges records that are the same: see KindDuplicate. It needs
+	// Repair.
 	MergeDuplicates bool
 
-	// Purge removes remains that do no harm but cost something. It is safe only
-	// while nothing else writes to the store, and goes with Repair.
+	// Purge removes remains that do no harm but cost something. It is safe only while
+	// nothing else writes to the store. It needs Repair.
 	Purge bool
 
-	// Permissions tries each call that the store makes, with a secret of its own
-	// that is not a record. It writes, whatever Repair says.
+	// Permissions tries each call that the store makes, with a secret of its own that
+	// is not a record. It writes even without Repair.
 	Permissions bool
 
-	// Compare tries whether the server compares before it writes. Every driver
-	// promises that, and some emulators do not do it. Compare creates a secret that
-	// is not a record twice, and writes and deletes one state of it twice. It
-	// writes, whatever Repair says. If the server does not compare, nothing is
-	// repaired. Stores in files and tables compare by themselves.
+	// Compare tests whether the server compares before it writes. Every driver promises
+	// that, and some emulators do not do it. Compare twice creates a secret that is not
+	// a record, and twice writes and deletes one state of it. It writes even without
+	// Repair. If the server does not compare, nothing is repaired. Stores in files and
+	// tables compare by themselves.
 	Compare bool
 
-	// Grace is how old an intermediate state has to be before it counts as left
-	// behind by a writer. 0 means a minute; a negative Grace, no time at all.
+	// Grace is the age from which an intermediate state counts as left behind by its
+	// writer. 0 means a minute; a negative Grace, no time at all.
 	Grace time.Duration
 
-	// Progress, if it is not nil, is called now and then, by the goroutine that
-	// iterates, with the number of secrets that were looked at.
+	// Progress, if it is not nil, is called now and then with the number of secrets
+	// that were examined. The goroutine that iterates calls it.
 	Progress func(done int)
 }
 

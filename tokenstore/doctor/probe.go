@@ -9,7 +9,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// permissions reports what the driver is not allowed to do.
+// permissions reports the calls that the driver is not allowed to make.
 func (c *checker) permissions(ctx context.Context, inspector driver.Inspector) error {
 	for p, err := range inspector.Probe(ctx) {
 		if err != nil {
@@ -19,7 +19,7 @@ func (c *checker) permissions(ctx context.Context, inspector driver.Inspector) e
 		case p.Err == nil:
 			continue
 		case errors.Is(p.Err, driver.ErrCredentials):
-			return p.Err // of every call, and no permission is missing
+			return p.Err // an error of every call: no single permission is missing
 		}
 		f := Finding{
 			Kind: KindPermission, Name: p.Call, Remedy: RemedyManual, Err: p.Err,
@@ -35,13 +35,13 @@ func (c *checker) permissions(ctx context.Context, inspector driver.Inspector) e
 	return nil
 }
 
-// A lapse is what a server did that a driver promises it does not do.
+// A lapse is a violation of a promise of package driver by a server.
 type lapse struct{ text string }
 
 func (l lapse) Error() string { return l.text }
 
-// compares reports a server that does not compare before it writes, and turns
-// repairs off there: each could undo what another writer has done.
+// compares reports a server that does not compare before it writes. It then turns
+// repairs off, because each could undo what another writer has done.
 func (c *checker) compares(ctx context.Context) error {
 	err := c.race(ctx)
 	var l lapse
@@ -62,8 +62,8 @@ func (c *checker) compares(ctx context.Context) error {
 	})
 }
 
-// race does with the probe what two writers do that race. The error is a lapse if
-// the server lets the second of them pass, or drops a write.
+// race makes the calls of two writers that race, on the probe. The error is a lapse if
+// the server accepts the second write, or drops a write.
 func (c *checker) race(ctx context.Context) error {
 	last, err := c.ledger.ClaimProbe(ctx, nil)
 	if err != nil {
@@ -71,7 +71,7 @@ func (c *checker) race(ctx context.Context) error {
 	}
 	err = c.raceOver(ctx, &last)
 	if l := (lapse{}); errors.As(err, &l) {
-		// Which state such a server holds is not known.
+		// The state that such a server holds is not known.
 		if now, readErr := c.ledger.Driver.Fresh(ctx, ledger.ProbeName, driver.Secret{}); readErr == nil {
 			last = now
 		}
@@ -113,7 +113,7 @@ func (c *checker) raceOver(ctx context.Context, last *driver.Secret) error {
 }
 
 // passed returns a lapse if err is nil, and otherwise the error of a call that was
-// refused for another reason than it should be.
+// refused for an unexpected reason.
 func passed(err error, text string) error {
 	if err == nil {
 		return lapse{text}

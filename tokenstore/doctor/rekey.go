@@ -15,34 +15,34 @@ import (
 
 // A Rekeyer is a store whose records can be rewritten under new keys.
 type Rekeyer interface {
-	// Rekey rewrites what is not under the present keys, and yields each
+	// Rekey rewrites the secrets that are not under the present keys, and yields each
 	// record once. opts may be nil.
 	//
-	// An error that is yielded with a Name concerns that record alone, which keeps
-	// its old keys: it cannot be read or written (an *UnreadableError, ErrDenied,
-	// ErrRefused), or its name does not fit the keys (ErrIDMismatch). An error
-	// without a Name ends the iteration.
+	// An error that is yielded with a Name concerns that record alone, which keeps its
+	// old keys. The record cannot be read or written (an *UnreadableError, ErrDenied,
+	// ErrRefused), or its name does not fit the keys (ErrIDMismatch). An error without
+	// a Name ends the iteration.
 	Rekey(ctx context.Context, opts *RekeyOptions) iter.Seq2[Rekeyed, error]
 }
 
-// RekeyOptions says how Rekey is to go about it.
+// RekeyOptions configures Rekey.
 type RekeyOptions struct {
-	// DryRun yields what would be rewritten, and writes nothing.
+	// DryRun yields the secrets that would be rewritten, and writes nothing.
 	DryRun bool
 }
 
-// Rekeyed is what Rekey has done about one secret.
+// Rekeyed says what Rekey has done about one secret.
 type Rekeyed struct {
 	Name string // of the secret
 	ID   string // of the record
 
-	// Rewritten says that it was not under the present keys, and was rewritten
-	// and read back; or that it would be, in a dry run.
+	// Rewritten says that the secret was not under the present keys, and was rewritten
+	// and read back. In a dry run it says that the secret would be rewritten.
 	Rewritten bool
 }
 
-// Rekey rewrites what is not under the present keys of l: see the method Rekey of a
-// tokenstore.Store. A lease may last as long as leaseTTL.
+// Rekey rewrites the secrets that are not under the present keys of l: see the method
+// Rekey of a tokenstore.Store. A lease lasts at most leaseTTL.
 func Rekey(ctx context.Context, l *ledger.Ledger, leaseTTL time.Duration, opts *RekeyOptions) iter.Seq2[Rekeyed, error] {
 	return func(yield func(Rekeyed, error) bool) {
 		k := rekeyer{checker: checker{ledger: l}, leaseTTL: leaseTTL, yield: yield, told: map[string]bool{}, lease: ledger.Nonce()}
@@ -55,11 +55,11 @@ func Rekey(ctx context.Context, l *ledger.Ledger, leaseTTL time.Duration, opts *
 	}
 }
 
-// rekeyPasses is how often the store is looked through. In the last two nothing may
-// be left: the second is to be after the store says that it is under the new keys.
+// rekeyPasses bounds the passes over the store. The last two must rewrite nothing: the
+// second of them begins after the store says that it is under the new keys.
 const rekeyPasses = 6
 
-// A rekeyer is one Rekey.
+// A rekeyer runs one Rekey.
 type rekeyer struct {
 	checker
 	leaseTTL time.Duration
@@ -94,7 +94,7 @@ func (k *rekeyer) run(ctx context.Context) error {
 	return fmt.Errorf("%w: another process goes on writing with other keys", driver.ErrConflict)
 }
 
-// pass looks through the store once, and returns how many secrets were rewritten.
+// pass goes over the store once, and returns how many secrets were rewritten.
 func (k *rekeyer) pass(ctx context.Context) (rewritten int, err error) {
 	var batch []ledger.Entry
 	flush := func() error {
@@ -133,16 +133,16 @@ type rekeyed struct {
 	Rekeyed
 	err   error
 	to    string // the name that the record has got
-	quiet bool   // it is an alias, whose record is told of
+	quiet bool   // it is a redirect: only its record is yielded
 }
 
-// tell yields what has become of a secret, once. It returns an error that ends
-// the iteration.
+// tell yields the outcome for a secret, once. It returns an error that ends the
+// iteration.
 func (k *rekeyer) tell(ctx context.Context, r Rekeyed, err error) error {
 	if err != nil && (ctx.Err() != nil || !ledger.OfOne(err) && !errors.Is(err, rules.ErrIDMismatch)) {
 		return err
 	}
-	// What no key decrypts does not depend on the old ones.
+	// A secret that no key decrypts does not need the old keys.
 	k.left = k.left || err != nil && !errors.Is(err, driver.ErrCorrupt)
 	if k.told[r.Name] {
 		return nil
@@ -154,8 +154,7 @@ func (k *rekeyer) tell(ctx context.Context, r Rekeyed, err error) error {
 	return nil
 }
 
-// rekey rewrites a listed entry if that is needed, until it is under the
-// present keys.
+// rekey rewrites a listed entry if that is needed, until it is under the present keys.
 func (k *rekeyer) rekey(ctx context.Context, listed ledger.Entry) rekeyed {
 	r := rekeyed{Rekeyed: Rekeyed{Name: string(listed.Name), ID: listed.Token.ID}}
 	switch {
@@ -176,7 +175,7 @@ func (k *rekeyer) rekey(ctx context.Context, listed ledger.Entry) rekeyed {
 	return r
 }
 
-// rewrite does the next step for the named entry, which is to be read back after it.
+// rewrite does the next step for the named entry, which then has to be read back.
 func (k *rekeyer) rewrite(ctx context.Context, name ledger.Name, r *rekeyed) error {
 	e, err := k.ledger.Newest(ctx, name, ledger.Entry{})
 	switch {
@@ -217,7 +216,7 @@ func (k *rekeyer) rotated(e ledger.Entry) bool {
 		return false
 	}
 	if e.Moved != nil {
-		return len(k.ledger.NameKeys) == 1 // it is about to become an alias
+		return len(k.ledger.NameKeys) == 1 // it is about to become a redirect
 	}
 	if k.misplaced(e) {
 		return false
@@ -226,7 +225,8 @@ func (k *rekeyer) rotated(e ledger.Entry) bool {
 	return len(is.Old)+len(is.Unkeyed)+len(is.Unknown)+len(is.Missing)+len(is.Stale) == 0
 }
 
-// complete has what has moved become an alias: it is not written over otherwise.
+// complete makes a redirect of an entry that has moved, because it cannot be written
+// over.
 func (k *rekeyer) complete(ctx context.Context, e ledger.Entry) error {
 	problems, err := k.moved(ctx, k.ledger.View(true), e, *e.Moved)
 	if err != nil {

@@ -13,14 +13,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// A record gets a name by another key as it gets a user: in the swaps of a
-// promotion. All that know both keys find it at every moment, by the one name or
-// the other. It keeps its ID. Until Rekey is done, records are created under the old
-// name: "create" decides there, whatever order a process has its keys in.
+// A record gets a name by another key as it gets a user: in the swaps of a promotion.
+// Programs that know both keys find it at every moment by one name or the other. It
+// keeps its ID. Until Rekey is done, new records get names by the old key: the "create"
+// of that name decides, whatever order of keys a process has.
 
 // misplaced reports whether e is named by another key than NameKey. The name of a
-// record without a user may be by a token that has been replaced: it says nothing
-// then, and stays.
+// record without a user may derive from a token that was replaced. Such a name cannot
+// be checked, and stays.
 func (c *checker) misplaced(e ledger.Entry) bool {
 	if e.Target() != nil || len(c.ledger.NameKeys) == 1 || c.ledger.Namer().Fits(e) {
 		return false
@@ -35,7 +35,7 @@ func (k *rekeyer) rename(ctx context.Context, e ledger.Entry) error {
 	rec, err := r.Record(ctx, e)
 	switch {
 	case errors.Is(err, driver.ErrNotFound) && len(e.Joining) == 0:
-		return k.ledger.Delete(ctx, e) // it was made for a record that was deleted
+		return k.ledger.Delete(ctx, e) // it was created for a record that was deleted
 	case err != nil && !errors.Is(err, driver.ErrNotFound):
 		return err
 	}
@@ -44,7 +44,7 @@ func (k *rekeyer) rename(ctx context.Context, e ledger.Entry) error {
 	}
 	w := k.ledger.Writer()
 	if len(rec.Absorbed) > 0 {
-		_, err := w.Commit(ctx, r, rec, rec.Token, nil) // what it has absorbed become aliases
+		_, err := w.Commit(ctx, r, rec, rec.Token, nil) // merged entries become redirects
 		return err
 	}
 	to, err := k.place(ctx, r, w, rec)
@@ -57,7 +57,7 @@ func (k *rekeyer) rename(ctx context.Context, e ledger.Entry) error {
 	return w.Move(ctx, rec, to)
 }
 
-// joined completes what was about to become part of e.
+// joined completes the moves of the records that are to be merged into e.
 func (k *rekeyer) joined(ctx context.Context, r *ledger.View, e ledger.Entry) error {
 	problems, err := k.joining(ctx, r, e)
 	if err != nil {
@@ -72,9 +72,9 @@ func (k *rekeyer) joined(ctx context.Context, r *ledger.View, e ledger.Entry) er
 	return problems[0].repair(ctx)
 }
 
-// claim takes the lease of the record if that is a note, which would not move with
-// it: no process asks the authorization server while it moves. A lease within the
-// record moves along.
+// claim takes the lease of the record if the lease is kept in a note, because a note
+// does not move with the record. No process then asks the authorization server while
+// the record moves. A lease in the record moves along.
 func (k *rekeyer) claim(ctx context.Context, rec *ledger.Entry) error {
 	l, ok := k.ledger.Driver.(driver.Leaser)
 	if !ok || rec.UserName == "" {
@@ -92,8 +92,8 @@ func (k *rekeyer) claim(ctx context.Context, rec *ledger.Entry) error {
 	return nil
 }
 
-// place does the first swap. The record to be has all of the old one but its
-// tokens; one that is there already, of the same user, becomes the one record.
+// place does the first swap. The new record has everything of the old one except its
+// tokens. If the user already has a record there, the two are merged.
 func (k *rekeyer) place(ctx context.Context, r *ledger.View, w *ledger.Writer, rec ledger.Entry) (ledger.Entry, error) {
 	next := rec.Record
 	next.Fields = codec.Fields{ID: rec.Token.ID, UserName: rec.Token.UserName, ClientID: rec.Token.ClientID}
@@ -101,10 +101,10 @@ func (k *rekeyer) place(ctx context.Context, r *ledger.View, w *ledger.Writer, r
 	return w.Join(ctx, r, k.ledger.Namer().Of(rec.Token), rec, next)
 }
 
-// alias has an alias lead directly to its record, after that has got another name,
-// and reports whether it did not. The alias at the old name goes once records are
-// created by NameKey, and the record is found by its ID without it: until then it
-// keeps another one from being created there.
+// alias makes a redirect lead directly to its record after the record has got another
+// name. It reports whether the redirect had to be rewritten. A redirect at the old name
+// keeps another record from being created there. It is deleted once new records are
+// named by NameKey and searches find the record by its ID without it.
 func (k *rekeyer) alias(ctx context.Context, listed ledger.Entry) (rewritten bool, err error) {
 	err = k.ledger.Retry(ctx, "rekey", func(*ledger.View) error {
 		r := k.ledger.View(true)

@@ -10,14 +10,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// examine reads the named entry and what it has to do with, and again after each
-// repair, until there is nothing more to be done. It returns what it has found
-// and what has become of it.
+// examine reads the named entry and the entries it refers to, and reads them again
+// after each repair, until there is nothing to repair. It returns the findings and
+// their outcome.
 func (c *checker) examine(ctx context.Context, name string) ([]Finding, error) {
 	x := examination{checker: c, name: name, failed: map[Kind]error{}}
 	err := c.ledger.Retry(ctx, "check", func(*ledger.View) error { return x.attempt(ctx) })
 	if errors.Is(err, driver.ErrConflict) && ctx.Err() == nil {
-		// Other writers were faster, each time.
+		// Other writers were faster in every attempt.
 		for i := range x.findings {
 			if f := &x.findings[i]; f.Err == nil && !f.Repaired && c.o.Wants(f.Remedy) {
 				f.Err = err
@@ -28,11 +28,11 @@ func (c *checker) examine(ctx context.Context, name string) ([]Finding, error) {
 	return x.findings, err
 }
 
-// An examination is that of one entry.
+// An examination diagnoses and repairs one entry.
 type examination struct {
 	*checker
 	name     string
-	findings []Finding // of each kind one
+	findings []Finding // one of each kind
 	failed   map[Kind]error
 	repaired int
 }
@@ -69,7 +69,7 @@ func (x *examination) attempt(ctx context.Context) error {
 	}
 }
 
-// look returns what is wrong with the entry now.
+// look returns the present faults of the entry.
 func (x *examination) look(ctx context.Context) (problems []problem, id string, err error) {
 	r := x.ledger.View(true)
 	e, err := r.Read(ctx, ledger.Name(x.name))
@@ -99,7 +99,7 @@ func (x *examination) record(problems []problem, id string) {
 		f.Remedy, f.Action, f.Err, f.Repaired = p.remedy, p.action, x.failed[p.kind], false
 	}
 	if x.repaired == 0 {
-		// What another process has changed meanwhile was an intermediate state.
+		// A fault that another process has removed meanwhile was an intermediate state.
 		x.findings = slices.DeleteFunc(x.findings, func(f Finding) bool { return !still[f.Kind] })
 	}
 	for i := range x.findings {

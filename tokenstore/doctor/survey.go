@@ -9,8 +9,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// inspect reports and repairs the faults that the driver alone can see, and notes the
-// labels that really are there.
+// inspect reports and repairs the faults that only the driver can see, and notes the
+// labels that exist.
 func (c *checker) inspect(ctx context.Context, inspector driver.Inspector) error {
 	for i, err := range inspector.Inspect(ctx) {
 		err = ledger.OfListed(ctx, i.Name, err)
@@ -58,7 +58,7 @@ func remedyOf(f driver.Fault) Remedy {
 	return RemedyRepair
 }
 
-// survey reads everything once, and notes what has to be read again.
+// survey reads all secrets once, and notes those that have to be read again.
 func (c *checker) survey(ctx context.Context) error {
 	for e, err := range c.ledger.AllEntries(ctx) {
 		switch u := ledger.OnlyUnreadable(err); {
@@ -78,7 +78,7 @@ func (c *checker) survey(ctx context.Context) error {
 
 // cannotRead reports, once, that a secret cannot be read.
 func (c *checker) cannotRead(u *ledger.UnreadableError) error {
-	// What is found by its labels is not known: none of them is left over.
+	// The labels of its record are not known: none of those beside it is left over.
 	delete(c.beside, u.Name)
 	if c.unread[u.Name] != nil {
 		return nil
@@ -98,14 +98,14 @@ func whyUnreadable(err error) string {
 	return fmt.Sprintf("it is there and cannot be read: %v", err)
 }
 
-// passes reports whether err, of a read of the named secret, concerns this secret
-// alone, so that the check goes on with the others.
+// passes reports whether err, from a read of the named secret, concerns this secret
+// alone, so that the check can go on with the others.
 func (c *checker) passes(ctx context.Context, name string, err error) bool {
 	return err != nil && ctx.Err() == nil && (ledger.OfOne(err) || c.unread[name] != nil)
 }
 
-// goOn reports err, of a read of the named secret, if it concerns this secret
-// alone, and returns it otherwise.
+// goOn reports err, from a read of the named secret, if it concerns this secret alone.
+// Otherwise goOn returns err.
 func (c *checker) goOn(ctx context.Context, name string, err error) error {
 	if c.passes(ctx, name, err) {
 		return c.cannotRead(ledger.Unreadable(ledger.Name(name), err))
@@ -113,14 +113,14 @@ func (c *checker) goOn(ctx context.Context, name string, err error) error {
 	return err
 }
 
-// note remembers what a listed entry has to do with others.
+// note remembers how a listed entry relates to others.
 func (c *checker) note(e ledger.Entry) {
 	at := sighting{born: e.Born, target: e.Target(), alias: e.Alias != nil, labels: e.Secret().Labels}
 	if at.target == nil {
 		at.keys = c.identities(e.Token, e.ID)
 		at.terms = c.ledger.Namer().Terms(e.Record)
 		switch {
-		case e.Name == ledger.ProbeName: // it tells nothing of the keys
+		case e.Name == ledger.ProbeName: // the probe says nothing about the keys
 		case c.misnamed(e) == "":
 			c.names.fits++
 			l := c.ledger.CompareLabels(c.ledger.Namer(), e.Record)

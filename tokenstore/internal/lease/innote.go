@@ -11,8 +11,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// noteReads is how often in TTL a waiter reads the note with another process's lease.
-// An ordinary read does not return the note.
+// noteReads is how often within TTL a waiter reads the note with another process's
+// lease. Ordinary reads do not return the note.
 const noteReads = 3
 
 // noted is another process's lease in a note.
@@ -22,7 +22,7 @@ type noted struct {
 	at    time.Time    // when it was read
 }
 
-// recent returns the lease, unless the note has to be read again.
+// recent returns the lease, or nil if the note has to be read again.
 func (n noted) recent(ttl time.Duration) *stored.Lease {
 	if n.lease == nil || time.Since(n.at) >= ttl/noteReads {
 		return nil
@@ -69,7 +69,7 @@ func (p inNote) take(ctx context.Context, rec ledger.Entry, lease stored.Lease) 
 	return rec.Over(e.Secret()).WithNote(mine), abandoned, nil
 }
 
-// certain reports whether a Note with this error was not stored and never will be.
+// certain reports whether err shows that a Note was not stored and never will be.
 func certain(err error) bool {
 	for _, class := range []error{driver.ErrConflict, driver.ErrNotFound, driver.ErrDenied, driver.ErrRefused} {
 		if errors.Is(err, class) {

@@ -23,7 +23,7 @@ func (p inRecord) take(ctx context.Context, e ledger.Entry, lease stored.Lease) 
 		return ledger.Entry{}, false, ledger.Lost(err)
 	}
 	// If the answer to the write was lost, other processes may have written since. The
-	// right is to the record as it is now.
+	// lease is on the record as it is now.
 	now, err := p.Ledger.ViewOf(append([]ledger.Entry{written}, e.Frozen...)...).Resolve(ctx, written)
 	if err != nil {
 		p.giveBack(ctx, written, lease, nil)

@@ -2,8 +2,8 @@
 // at a time.
 //
 // The right is a lease, which a process wins by compare-and-swap: in the record, or in
-// a note beside it if the driver is a driver.Leaser. A process that dies with a lease
-// holds others up until they have watched the lease for as long as it lasts.
+// a note beside it if the driver is a driver.Leaser. If a process dies while it holds a
+// lease, waiters have to watch the lease for its full length.
 package lease
 
 import (
@@ -38,17 +38,17 @@ type Leases struct {
 	watched watched
 }
 
-// margin is how long before the end of a lease mint is stopped.
+// margin is how long before the end of a lease the context of mint ends.
 func (l *Leases) margin() time.Duration { return min(mintMargin, l.TTL/6) }
 
-// A place is where a lease on a record is kept.
+// A place keeps a lease on a record.
 type place interface {
 	// take takes the lease on e. It returns the record under the lease, and reports
-	// whether another process had left a lease there. The error is ledger.Retryable if
-	// another process has written to the record or has the lease.
+	// whether another process had abandoned a lease there. The error is
+	// ledger.Retryable if another process has written to the record or has the lease.
 	take(ctx context.Context, e ledger.Entry, lease stored.Lease) (held ledger.Entry, abandoned bool, err error)
 
-	// extend stores that another process's lease on e was watched for longer.
+	// extend stores how long another process's lease on e was watched.
 	extend(ctx context.Context, e ledger.Entry, lease stored.Lease) error
 
 	// release removes the lease from e.
@@ -84,7 +84,7 @@ func (r *record) Read(ctx context.Context, newest bool) (refreshing.State, error
 	case r.view == nil:
 		r.view = r.Ledger.View(true)
 	default:
-		r.view = r.view.Fresher() // what it read is not enough to refuse a refresh
+		r.view = r.view.Fresher() // a stale View cannot refuse a refresh
 	}
 	e, err := r.Find(ctx, r.view, r.id)
 	if err != nil {
@@ -100,8 +100,8 @@ func state(e ledger.Entry) refreshing.State {
 	return refreshing.State{Fields: e.Token, Refusal: func(context.Context) *stored.Failure { return e.Failure }}
 }
 
-// late reports whether the caller's deadline is so near that mint would be stopped
-// halfway: a refresh token that the server has replaced by then is lost.
+// late reports whether the caller's deadline is so near that it would stop mint
+// halfway. If the server has replaced the refresh token by then, the token is lost.
 func (r *record) late(ctx context.Context) bool {
 	deadline, ok := ctx.Deadline()
 	return ok && time.Until(deadline) < r.least
@@ -110,8 +110,8 @@ func (r *record) late(ctx context.Context) bool {
 // Take implements refreshing.Record.
 func (r *record) Take(ctx context.Context) (refreshing.Right, error) {
 	if other := r.other(); other != nil && (!r.lapsed(*other) || r.late(ctx)) {
-		// A late call leaves a lapsed lease to the next call, which has to learn that
-		// the lease has lapsed.
+		// A late call leaves a lapsed lease to the next call. It stores how long it has
+		// watched the lease, so that the next call knows that the lease has lapsed.
 		return nil, r.watch(ctx, *other)
 	}
 	if err := r.roomForRefresh(r.entry.Record); err != nil {
@@ -137,7 +137,7 @@ func (r *record) other() *stored.Lease {
 func (r *record) take(ctx context.Context) (refreshing.Right, error) {
 	h := &held{record: r, turn: r.newTurn(ctx)}
 	r.view = nil
-	r.watched.giveUp(h.lease.ID) // until it is certain that the lease is used
+	r.watched.giveUp(h.lease.ID) // until it is certain that this process uses the lease
 	var err error
 	h.entry, h.abandoned, err = r.place(r.entry).take(ctx, r.entry, h.lease)
 	switch {
@@ -152,8 +152,8 @@ func (r *record) take(ctx context.Context) (refreshing.Right, error) {
 	return h, nil
 }
 
-// place returns where a lease on e is kept. The lease on a record that may still move
-// is kept in the record, and moves along.
+// place returns the place of a lease on e. The lease on a record that may still move is
+// kept in the record, and moves with it.
 func (r *record) place(e ledger.Entry) place {
 	if l, ok := r.Ledger.Driver.(driver.Leaser); ok && e.UserName != "" && e.Lease == nil {
 		return inNote{r, l}
@@ -170,8 +170,8 @@ type turn struct {
 	wall, ticks time.Time // the beginning, on the store's clock and on the monotonic clock
 }
 
-// newTurn begins a turn. The lease of a caller with a deadline ends with the deadline,
-// because the process may end then. Other processes wait a margin longer, in which the
+// newTurn begins a turn. The lease of a caller with a deadline ends at the deadline,
+// because the process may end then. Other processes wait a margin longer, so that the
 // result of mint can still be stored.
 func (l *Leases) newTurn(ctx context.Context) turn {
 	t := turn{now: l.Ledger.Now, wall: l.Ledger.Now(), ticks: time.Now(), mint: l.TTL - l.margin()}
@@ -185,8 +185,9 @@ func (l *Leases) newTurn(ctx context.Context) turn {
 	return t
 }
 
-// elapsed returns how long ago the turn began. A clock that is set back does not make a
-// turn longer, nor does a monotonic clock that stood still with the process.
+// elapsed returns how long ago the turn began. A wall clock that is set back does not
+// make a turn longer. Neither does a monotonic clock that stood still while the process
+// was suspended.
 func (t turn) elapsed() time.Duration { return max(t.now().Sub(t.wall), time.Since(t.ticks)) }
 
 // A held lease is the right to mint.
@@ -241,7 +242,7 @@ func (h *held) Commit(ctx context.Context, plan func(codec.Fields) rules.Refresh
 	}
 	stored, err := h.Ledger.WriterOf(h.lease.ID).Commit(ctx, h.Ledger.View(false), e, p.Fields, nil)
 	if errors.Is(err, driver.ErrNotFound) {
-		// The record may have moved: only another search tells that it is gone.
+		// The record may have moved: only another search shows whether it is gone.
 		err = fmt.Errorf("%w: %v", driver.ErrConflict, err)
 	}
 	return stored, err
@@ -284,7 +285,7 @@ func hasNoted(e ledger.Entry, lease stored.Lease) bool {
 	return noted != nil && noted.ID == lease.ID
 }
 
-// without returns e as it is to be written without the lease.
+// without returns e without the lease, to be written.
 func without(e ledger.Entry, lease stored.Lease) ledger.Entry {
 	if hasNoted(e, lease) {
 		e = e.DropNote()
@@ -296,14 +297,14 @@ func without(e ledger.Entry, lease stored.Lease) ledger.Entry {
 }
 
 // giveBack removes the lease from the record, and stores the refusal for waiters. If
-// that takes longer than releaseTime after ctx is done, the lease lapses by itself.
+// that takes longer than releaseTime after ctx is done, the lease is left to lapse.
 func (r *record) giveBack(ctx context.Context, e ledger.Entry, lease stored.Lease, keep *stored.Failure) {
 	r.watched.giveUp(lease.ID)
 	ctx, cancel := refreshing.Outlast(ctx, releaseTime, r.margin())
 	defer cancel()
 	for n := range r.Ledger.Attempts {
 		if e.Target() != nil || !has(e, lease) {
-			return // a lease is given back, and a refusal stored, under the own lease only
+			return // only a process under its own lease gives it back and stores a refusal
 		}
 		err := r.giveBackOnce(ctx, e, lease, keep)
 		if err == nil {

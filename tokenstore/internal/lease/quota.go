@@ -10,13 +10,13 @@ import (
 
 const (
 	refreshWrites = 2  // of one refresh: the lease and the token
-	spareWrites   = 25 // one of so many of a day's writes is left to commits that meet other writers
+	spareWrites   = 25 // one in so many of a day's writes is left to commits that meet other writers
 )
 
-// spare is how many of a day's writes a refresh does not count on.
+// spare is how many of a day's writes a refresh leaves alone.
 func (l *Leases) spare() int { return l.Ledger.Properties.DailyWrites / spareWrites }
 
-// roomForWord reports whether the writes of a refresh are left beside that of a word.
+// roomForWord reports whether a refresh has its writes left after leaveWord.
 func (l *Leases) roomForWord(r stored.Record) bool {
 	return l.Ledger.Room(r, 0) > 2*refreshWrites+l.spare()
 }

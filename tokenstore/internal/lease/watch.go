@@ -11,27 +11,29 @@ import (
 )
 
 const (
-	// A waiter leaves word wordTime before its deadline if it has watched a lease for
-	// so much longer than the lease says: the larger of firstWord and one of mostWords
-	// parts of the lease.
+	// A waiter calls leaveWord wordTime before its deadline if it has watched the lease
+	// for much longer than the lease says. That is at least firstWord, and one of
+	// mostWords parts of the lease.
 	wordTime  = 250 * time.Millisecond
 	firstWord = time.Second
 	mostWords = 24
 )
 
-// watched has the leases of other processes that this process has seen, and its own
-// leases that it gave up and that may still be in a record. It outlives a call of
-// Refresh: a call may be shorter than a lease has to be watched.
+// watched remembers the leases of other processes that this process has seen. It also
+// has the leases that this process gave up and that may still be in a record. It
+// outlasts a call of Refresh, because a call may be shorter than the time that a lease
+// has to be watched.
 type watched struct {
 	mu    sync.Mutex
 	since map[string]time.Time // by ID, on the monotonic clock; zero: given up
 }
 
-// maxWatched bounds what is remembered. The lease that was seen first goes first.
+// maxWatched bounds the leases that are remembered. The lease that was seen first is
+// forgotten first.
 const maxWatched = 10_000
 
-// held returns how long another process has had the lease at least. It was seen just
-// now.
+// held returns how long another process has had the lease at least. The caller has just
+// read the lease.
 func (w *watched) held(lease stored.Lease) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -45,7 +47,7 @@ func (w *watched) held(lease stored.Lease) time.Duration {
 	return now.Sub(since)
 }
 
-// giveUp remembers that this process does not use the lease, wherever it is found.
+// giveUp remembers that this process does not use the lease, wherever a read finds it.
 func (w *watched) giveUp(id string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -83,7 +85,7 @@ func milliseconds(n int64) time.Duration {
 	return time.Duration(n) * time.Millisecond
 }
 
-// length returns how long a lease has to be watched before it has lapsed.
+// length returns how long a lease has to be watched until it has lapsed.
 func (l *Leases) length(lease stored.Lease) time.Duration {
 	if d := milliseconds(lease.For); d > 0 {
 		return d
@@ -92,13 +94,13 @@ func (l *Leases) length(lease stored.Lease) time.Duration {
 }
 
 // lapsed reports whether another process's lease can be taken over. It can if this
-// process, and those that have left word, have watched the lease for as long as it
-// lasts, or if it is older than any error of a clock explains.
+// process, and the waiters that called leaveWord, have watched the lease for its full
+// length. It also can if the lease ended longer ago than any error of a clock explains.
 func (l *Leases) lapsed(lease stored.Lease) bool {
 	return l.watched.held(lease) >= l.length(lease) || l.Ledger.Now().Sub(time.UnixMilli(lease.Until)) >= ledger.ClockSkew
 }
 
-// watch waits for the next read of a record whose lease another process has.
+// watch waits until the next read of a record that another process holds a lease on.
 func (r *record) watch(ctx context.Context, lease stored.Lease) error {
 	d := rand.N(pollInterval/2) + pollInterval/2
 	if left := r.length(lease) - r.watched.held(lease); left > 0 {
@@ -116,8 +118,8 @@ func (r *record) watch(ctx context.Context, lease stored.Lease) error {
 	return r.Ledger.Wait(ctx, d)
 }
 
-// leaveWord stores in the lease how long it has been watched, for the next watcher. If
-// that fails, the next one watches the lease for that time again.
+// leaveWord stores in the lease how long it has been watched, for the next waiter. If
+// that fails, the next waiter watches the lease for that time again.
 func (r *record) leaveWord(ctx context.Context, lease stored.Lease) {
 	watched := r.watched.held(lease)
 	gain := watched - milliseconds(lease.Seen)

@@ -6,7 +6,7 @@ import (
 )
 
 // Outlast returns a context that ends a while after ctx is done, and after most at the
-// latest: for a step that is needed although the caller has gone.
+// latest. It is for a step that is needed even if the caller has gone.
 func Outlast(ctx context.Context, while, most time.Duration) (context.Context, context.CancelFunc) {
 	long, cancel := context.WithTimeout(context.WithoutCancel(ctx), most)
 	late := time.AfterFunc(most, cancel)

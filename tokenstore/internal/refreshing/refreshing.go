@@ -1,10 +1,10 @@
-// Package refreshing refreshes a record by one of many: of the goroutines and
-// processes that find its access token expired, one asks the authorization server,
-// and the others get its result.
+// Package refreshing refreshes a record once for many callers. Of the goroutines and
+// processes that find its access token expired, one asks the authorization server, and
+// the others get its result.
 //
-// The package decides on the order of the steps, on the refusals that are kept, and
-// on a result that meets a record which was changed meanwhile. A Record decides
-// where the record is stored and which process may mint.
+// The package decides on the order of the steps, on the refusals that are kept, and on
+// the result for a record that was changed meanwhile. A Record decides where the record
+// is stored and which process may mint.
 package refreshing
 
 import (
@@ -47,7 +47,7 @@ type MintError struct{ Err error }
 // Error returns the text of Err.
 func (e MintError) Error() string { return e.Err.Error() }
 
-// Errors of an attempt that is not the last.
+// Errors after which a refresh tries again.
 var (
 	// ErrStale means that only the newest state of the record can refuse the refresh.
 	ErrStale = errors.New("the state of the record may be out of date")
@@ -62,20 +62,21 @@ var (
 type State struct {
 	codec.Fields
 
-	// Refusal returns the last refusal that is kept, or nil. Nil: there is none.
+	// Refusal returns the last refusal that is kept, or nil. A nil func means none.
 	Refusal func(context.Context) *stored.Failure
 
-	// Stale is set if a read with newest may return another state.
+	// Stale is set if a read of the newest state may return another state.
 	Stale bool
 
-	// Abandoned is set if the right to mint was taken over from a process that never
-	// gave it back.
+	// Abandoned is set if the right to mint was taken over from a process that did not
+	// give it back.
 	Abandoned bool
 }
 
 // A Record is the record with one ID, in one call of Refresh.
 type Record interface {
-	// Read returns the record in a recent state, or in the newest one.
+	// Read returns the record, in its newest state if newest is set, else in a recent
+	// one.
 	Read(ctx context.Context, newest bool) (State, error)
 
 	// Take takes the right to mint for the record that Read returned last. If another
@@ -92,15 +93,15 @@ type Right interface {
 	// Begin is called just before mint. It returns how long mint may run.
 	Begin() time.Duration
 
-	// Left returns for how long storing the result may be tried.
+	// Left returns how long the storing of the result may be tried.
 	Left() time.Duration
 
-	// Commit calls plan with the record as it is, stores the fields that plan returns
-	// unless the plan is to begin again, and returns the fields as stored.
+	// Commit calls plan with the record as it is now. Unless the plan is to begin
+	// again, it stores the fields of the plan and returns them as stored.
 	Commit(ctx context.Context, plan func(now codec.Fields) rules.RefreshPlan) (codec.Fields, error)
 
-	// Release gives the right back, if it was not given back by Commit, and keeps a
-	// refusal for others. With keep as Read returned it, or nil, it stores none.
+	// Release gives the right back if Commit has not, and keeps a refusal for other
+	// callers. If keep is nil or the refusal that Read returned, Release stores none.
 	Release(ctx context.Context, keep *stored.Failure)
 }
 
@@ -135,7 +136,7 @@ func (e *Engine) Refresh(ctx context.Context, id, stale string, r Record, mint M
 		f, err := c.run(ctx)
 		return f, ctx.Err() != nil && f.AccessToken == "", err
 	}, func(f codec.Fields, err error) bool {
-		// The context of the leader was another one, and so was its stale token.
+		// The leader may have had a different context and a different stale token.
 		return err != nil || f.AccessToken != stale
 	})
 }
@@ -149,7 +150,7 @@ type call struct {
 	mint   Mint
 }
 
-// run returns the record once it has a fresh token, from whichever process.
+// run returns the record once it has a fresh token, whichever process got it.
 func (c *call) run(ctx context.Context) (codec.Fields, error) {
 	pauses := driverkit.Backoff{Pause: 32 * time.Millisecond, Longest: time.Second}
 	newest := false
@@ -205,7 +206,7 @@ func (c *call) use(ctx context.Context, right Right) (codec.Fields, error) {
 	defer func() { right.Release(ctx, keep) }() // even if mint panics or ends its goroutine
 	now, err := right.Read(ctx)
 	if err != nil || c.fresh(now.Fields) {
-		// A process that had the right before, or a save, brought it.
+		// A process that had the right before, or a save, stored the fresh token.
 		return now.Fields, err
 	}
 	last, err := c.refused(ctx, now)
@@ -215,7 +216,7 @@ func (c *call) use(ctx context.Context, right Right) (codec.Fields, error) {
 	}
 	left := right.Begin()
 	if left <= 0 {
-		return codec.Fields{}, ErrLost // taking the right took longer than the right lasts
+		return codec.Fields{}, ErrLost // the right lapsed while it was taken
 	}
 	minted, err := c.ask(ctx, now.Fields, left)
 	if err != nil {
@@ -248,7 +249,8 @@ func (c *call) credentials(f codec.Fields) string {
 	return c.Digest(f.ClientID, f.ClientSecret, f.RefreshToken, f.GrantToken)
 }
 
-// refused returns the last refusal that is kept, and an error if it still counts.
+// refused returns the last refusal that is kept, and an error if the refusal still
+// counts.
 func (c *call) refused(ctx context.Context, now State) (last *stored.Failure, err error) {
 	if now.Refusal == nil {
 		return nil, nil
@@ -260,7 +262,8 @@ func (c *call) refused(ctx context.Context, now State) (last *stored.Failure, er
 	return last, err
 }
 
-// failed returns what is kept after mint has failed, and the error of the refresh.
+// failed returns the refusal to keep after mint has failed, and the error of the
+// refresh.
 func (c *call) failed(ctx context.Context, used State, last *stored.Failure, err error) (*stored.Failure, error) {
 	keep := last
 	if a, ok := errors.AsType[refusal.Answer](err); ok {
@@ -278,7 +281,7 @@ func (c *call) failed(ctx context.Context, used State, last *stored.Failure, err
 }
 
 // soften makes a refusal after a take-over temporary. The former holder may have used
-// up the credential, and be about to store the tokens that it got.
+// the credential, and be about to store the tokens that it got.
 func (c *call) soften(f *stored.Failure) refusal.Answer {
 	now := c.Now()
 	if f.Permanent {
@@ -307,7 +310,7 @@ func (c *call) commit(ctx context.Context, right Right, used, minted codec.Field
 		case final(err), c.Wait(ctx, pauses.Next()) != nil:
 			c.Logger.ErrorContext(ctx, c.Store+": a refreshed token was not stored", "id", c.id)
 			if ctx.Err() != nil {
-				// The time of the commit is up, not that of the caller.
+				// The context of the commit has ended, not that of the caller.
 				return usable, fmt.Errorf("%w: %w: %v", ErrNotPersisted, driver.ErrUnavailable, err)
 			}
 			return usable, fmt.Errorf("%w: %w", ErrNotPersisted, err)
@@ -315,8 +318,9 @@ func (c *call) commit(ctx context.Context, right Right, used, minted codec.Field
 	}
 }
 
-// final reports whether an error of a commit stays the same in another attempt. A
-// record that cannot be read is not final: mint got it, and an SDK may be writing it.
+// final reports whether an error of a commit would be the same in another attempt. A
+// record that cannot be read is not final: it was readable before mint, so an SDK may be
+// writing it now.
 func final(err error) bool {
 	for _, class := range []error{driver.ErrDenied, driver.ErrRefused, rules.ErrTooLarge, rules.ErrInvalidToken, rules.ErrIDMismatch, rules.ErrAmbiguous} {
 		if errors.Is(err, class) {

@@ -11,8 +11,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// SaveAll saves tokens as SaveToken saves each of them, one after the other, in one
-// Update. It saves all of them, and returns what is stored in their order, or none.
+// SaveAll saves tokens in one Update, as SaveToken would save one after the other. It
+// saves all of them or none, and returns them as stored, in their order.
 func (s *Store) SaveAll(ctx context.Context, tokens []tokenstore.Token) (saved []tokenstore.Token, err error) {
 	defer s.wrap(&err, "save all", "")
 	if err := ctx.Err(); err != nil {
@@ -42,7 +42,7 @@ func saveAll(ctx context.Context, rows *Rows, tokens []tokenstore.Token) (saved 
 	return saved, changed, nil
 }
 
-// A bulk is the rows while several tokens are saved to them.
+// A bulk holds the rows while several tokens are saved to them.
 type bulk struct {
 	*Rows
 	index candidates.Index
@@ -56,7 +56,7 @@ func (b *bulk) adopt(rows *Rows) {
 	}
 }
 
-// save saves f, and returns the plan with what is stored.
+// save saves f, and returns the plan with the fields as stored.
 func (b *bulk) save(ctx context.Context, f codec.Fields) (rules.Plan, error) {
 	p, err := b.readable(b.index.Plan(f))
 	if err != nil || p.Action == rules.Nothing {
@@ -89,7 +89,7 @@ func (b *bulk) save(ctx context.Context, f codec.Fields) (rules.Plan, error) {
 	return p, nil
 }
 
-// nextID asks the table for the ID of a new row once, and counts.
+// nextID returns the ID of a new row. It asks the table once and then counts.
 func (b *bulk) nextID(ctx context.Context) (string, error) {
 	if b.next == 0 {
 		id, err := b.NextID(ctx)
@@ -101,8 +101,8 @@ func (b *bulk) nextID(ctx context.Context) (string, error) {
 	return strconv.FormatInt(b.next, 10), nil
 }
 
-// Fits returns, for each token, why the table cannot hold it, or nil. Other records do
-// not matter, and the ID may be missing.
+// Fits returns for each token nil, or the reason why the table cannot hold it. Other
+// records do not matter, and the ID may be missing.
 func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) (errs []error, err error) {
 	defer s.wrap(&err, "check", "")
 	if err := ctx.Err(); err != nil {
@@ -122,8 +122,8 @@ func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) (errs []err
 	return errs, nil
 }
 
-// DeleteAll removes the records that are still as they are given, field by field, in
-// one Update, and returns their number. A record that has changed stays.
+// DeleteAll removes, in one Update, the records that still equal those given, field by
+// field. It returns their number. A record that has changed stays.
 func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (deleted int, err error) {
 	defer s.wrap(&err, "delete all", "")
 	if err := ctx.Err(); err != nil {

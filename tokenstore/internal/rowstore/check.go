@@ -13,20 +13,20 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// Findings are what a check finds, until an error ends it.
+// Findings yields the findings of a check. An error ends it.
 type Findings = iter.Seq2[doctor.Finding, error]
 
-// An Inspection is what a store checks besides its rows.
+// An Inspection says what a store checks besides its rows.
 type Inspection struct {
 	// Before and After are checked before and after the rows. Nil: nothing is.
 	Before, After func(doctor.CheckOptions) Findings
 
 	// Corrupt returns the finding that the table cannot be read, in place of an error
-	// that matches tokenstore.ErrCorrupt. Nil: the error ends the check.
+	// that matches tokenstore.ErrCorrupt. If it is nil, the error ends the check.
 	Corrupt func(err error) doctor.Finding
 }
 
-// Check implements doctor.Checker for the rows and for what is inspected besides.
+// Check implements doctor.Checker for the rows and for the inspections in besides.
 func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions, besides Inspection) Findings {
 	return func(yield func(doctor.Finding, error) bool) {
 		o, err := opts.Complete()
@@ -51,7 +51,7 @@ func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions, besides In
 	}
 }
 
-// checkRows reports what is wrong with the rows, with what has become of it.
+// checkRows reports what is wrong with the rows, and whether it was repaired.
 func (s *Store) checkRows(ctx context.Context, o doctor.CheckOptions, corrupt func(error) doctor.Finding) Findings {
 	return func(yield func(doctor.Finding, error) bool) {
 		rows, err := s.table.Read(ctx, nil)
@@ -81,8 +81,8 @@ func (s *Store) checkRows(ctx context.Context, o doctor.CheckOptions, corrupt fu
 	}
 }
 
-// A problem is what is wrong with a record. If that is another record, which it can
-// become part of, the indices are those of the two.
+// A problem is a fault of a record. If the fault is that another record is the same,
+// into and other are the indices of the two.
 type problem struct {
 	doctor.Finding
 	into, other int
@@ -90,7 +90,7 @@ type problem struct {
 
 func (p problem) mergeable() bool { return p.Remedy == doctor.RemedyMerge }
 
-// problems returns what is wrong with the rows.
+// problems returns the faults of the rows.
 func (r *Rows) problems(anyID bool) []problem {
 	var problems []problem
 	for i, c := range r.records {
@@ -108,8 +108,8 @@ func (r *Rows) problems(anyID bool) []problem {
 	return append(problems, r.duplicates()...)
 }
 
-// merge merges the records that are the same, as they are under the lock of all
-// writers, and returns the problems with what has become of them.
+// merge merges the records that are the same. It reads them under the lock of all
+// writers, and returns the problems with the outcome.
 func (s *Store) merge(ctx context.Context, problems []problem) ([]problem, error) {
 	err := s.table.Update(ctx, nil, func(ctx context.Context, rows *Rows) (bool, error) {
 		problems = rows.problems(s.o.AnyID)
@@ -137,13 +137,13 @@ func (r *Rows) merge(ctx context.Context, problems []problem) (changed bool, err
 	var gone []int
 	for _, p := range slices.DeleteFunc(slices.Clone(problems), func(p problem) bool { return !p.mergeable() }) {
 		merged[p.into] = rules.Absorb(current(p.into), current(p.other))
-		delete(merged, p.other) // it had others merged into it before
+		delete(merged, p.other) // other may have had records merged into it before
 		gone = append(gone, p.other)
 	}
 	if len(gone) == 0 {
 		return false, nil
 	}
-	// The others go first: a table may forbid that two rows have one user.
+	// Remove first: a table may forbid that two rows have one user.
 	if err := r.Remove(ctx, gone, false); err != nil {
 		return false, err
 	}

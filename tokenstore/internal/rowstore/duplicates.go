@@ -56,7 +56,7 @@ func (r *Rows) identities(i int) (all []string) {
 	return all
 }
 
-// same says in which way the record other is the same as into.
+// same returns the finding that the record other is the same as into.
 func (r *Rows) same(into, other int) doctor.Finding {
 	a, b := r.records[into].Fields, r.records[other].Fields
 	f := doctor.Finding{Name: r.places[other], ID: b.ID, Remedy: doctor.RemedyManual}

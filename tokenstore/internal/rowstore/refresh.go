@@ -24,7 +24,7 @@ const (
 	lastPoll  = 50 * time.Millisecond
 )
 
-// engine returns the refreshes of a store.
+// engine returns the engine that runs the refreshes of a store.
 func engine(store string, o Options) *refreshing.Engine {
 	return &refreshing.Engine{
 		Store: store, Attempts: attempts, Grace: o.LeaseTTL,
@@ -59,7 +59,7 @@ func (r *record) Read(ctx context.Context, _ bool) (s refreshing.State, err erro
 	return s, err
 }
 
-// in returns the record as it is in rows.
+// in returns the state of the record in rows.
 func (r *record) in(rows *Rows) (codec.Fields, error) {
 	i, err := rows.choose(codec.Fields{ID: r.id})
 	if err != nil {
@@ -81,7 +81,7 @@ func (r *record) Take(ctx context.Context) (refreshing.Right, error) {
 	return &right{record: r, lock: l}, nil
 }
 
-// wait waits for the next look at the lock of another process.
+// wait waits until the next look at the lock of another process.
 func (r *record) wait(ctx context.Context) error {
 	if r.since.IsZero() {
 		r.since, r.polls = time.Now(), driverkit.Backoff{Pause: firstPoll, Longest: lastPoll}
@@ -99,7 +99,7 @@ func (r *record) wait(ctx context.Context) error {
 type right struct {
 	record *record
 	lock   Lock
-	kept   *stored.Failure // the refusal that the lock has
+	kept   *stored.Failure // the refusal in the note of the lock
 }
 
 // Read implements refreshing.Right.

@@ -15,16 +15,16 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// MaxRecord is the largest record in bytes. It is that of the secret managers, so
+// MaxRecord is the largest record in bytes. It is the limit of the secret managers, so
 // that a record in a row can move there.
 const MaxRecord = 64 << 10
 
-// derived is the form of the IDs that stores of package tokenstore derive.
+// derived matches the IDs that stores of package tokenstore derive.
 var derived = regexp.MustCompile(`^[ugra][a-z2-7]{32}$`)
 
-// Check returns an error if f is larger than MaxRecord, or if newID is set and its ID
-// has the form of a derived one. Stores that derive IDs refuse such an ID of a record
-// that they do not know, and every record can move there.
+// Check returns an error if f is larger than MaxRecord, or if newID is set and the ID
+// of f has the form of a derived one. Stores that derive IDs refuse such an ID if they
+// do not know the record. With this check every record can move there.
 func Check(f codec.Fields, newID bool) error {
 	if newID && derived.MatchString(f.ID) {
 		return fmt.Errorf("%w: the ID has the form of a derived one, and is not known", rules.ErrInvalidToken)
@@ -35,18 +35,18 @@ func Check(f codec.Fields, newID bool) error {
 	return nil
 }
 
-// A Writer changes rows. It names a row by its index in the Rows that it belongs to,
-// which stays until Reread.
+// A Writer changes rows. It names a row by its index in the Rows that it belongs to.
+// The index stays until Reread.
 type Writer interface {
 	// NextID returns the ID for a new row.
 	NextID(ctx context.Context) (string, error)
 
-	// Put stores f in the i-th row, or in a new one behind the others if i is negative.
-	// It returns an error if the table cannot hold f.
+	// Put stores f in the i-th row or, if i is negative, in a new row behind the
+	// others. It returns an error if the table cannot hold f.
 	Put(ctx context.Context, i int, f codec.Fields) error
 
-	// Remove removes rows. If erase is set nothing of them may be left for others to
-	// read after the next call of Table.Erased.
+	// Remove removes rows. If erase is set, other programs must not be able to read them
+	// after the next call of Table.Erased.
 	Remove(ctx context.Context, rows []int, erase bool) error
 
 	// Reread returns the rows as they are now, with their new indices.
@@ -57,21 +57,21 @@ type Writer interface {
 type Rows struct {
 	Writer // nil in what Read returns
 
-	// Numbered is set if IDs are counted up: of two records the one with the bigger
-	// number is the newer one. Otherwise the one further down is.
+	// Numbered is set if IDs are counted up: of two records the one with the larger
+	// number is newer. Otherwise the row further down is newer.
 	Numbered bool
 
-	// Current reports whether the rows are known to be as they were read. Nil: that
-	// takes another Read.
+	// Current reports whether the rows are known to be as they were read. If it is nil,
+	// only another Read can tell.
 	Current func() bool
 
 	records []rules.Candidate
-	damage  []error // why a record cannot be read; nil: it can
+	damage  []error // the reason why a record cannot be read; nil if it can
 	places  []string
 }
 
-// Add adds a row, which stands at a place that people can find. damage says why part
-// of it cannot be read; f is still what the record is found by.
+// Add adds a row. place tells people where the row is. damage is the reason why part of
+// the row cannot be read; the record is still found by f.
 func (r *Rows) Add(f codec.Fields, damage error, place string) {
 	if damage = cmp.Or(damage, unreadable(f)); damage != nil {
 		damage = fmt.Errorf("%w: %s: %w", tokenstore.ErrCorrupt, place, damage)
@@ -116,13 +116,13 @@ func (r *Rows) readable(p rules.Plan, err error) (rules.Plan, error) {
 	return p, nil
 }
 
-// apply carries out the plan, and returns what is stored.
+// apply carries out the plan, and returns the fields as stored.
 func (r *Rows) apply(ctx context.Context, p rules.Plan) (f codec.Fields, err error) {
 	f = p.Fields
 	if p.Record < 0 && f.ID == "" {
 		f.ID, err = r.NextID(ctx)
 	}
-	// The others go first: a table may forbid that two rows hold one user or token.
+	// Remove first: a table may forbid that two rows hold one user or token.
 	if err == nil && len(p.Absorb) > 0 {
 		err = r.Remove(ctx, p.Absorb, false)
 	}
@@ -132,8 +132,7 @@ func (r *Rows) apply(ctx context.Context, p rules.Plan) (f codec.Fields, err err
 	return f, err
 }
 
-// tokens returns the records that can be read, ordered by ID, and why the others
-// cannot.
+// tokens returns the readable records, ordered by ID, and an error for the others.
 func (r *Rows) tokens() ([]tokenstore.Token, error) {
 	tokens := make([]tokenstore.Token, 0, len(r.records))
 	for i, c := range r.records {
@@ -145,7 +144,8 @@ func (r *Rows) tokens() ([]tokenstore.Token, error) {
 	return tokens, errors.Join(r.damage...)
 }
 
-// unreadable returns why a row with the fields cannot be read, or nil if it can.
+// unreadable returns the reason why a row with the fields cannot be read, or nil if it
+// can.
 func unreadable(f codec.Fields) error {
 	for _, text := range f.All() {
 		if !utf8.ValidString(text) {

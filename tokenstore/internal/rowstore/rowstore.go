@@ -1,5 +1,7 @@
-// Package rowstore implements tokenstore.TokenStore, Refresher, Checker, conditional
-// deletion and the bulk operations on the Zoho SDKs' own formats: rows of ten columns under one lock of all writers. A Table is what differs between them.
+// Package rowstore implements token stores in the formats of the Zoho SDKs: rows of ten
+// columns under one lock of all writers. A Store is a tokenstore.TokenStore and
+// Refresher, checks its rows, and has conditional deletion and bulk operations. A Table
+// holds what differs between the formats.
 package rowstore
 
 import (
@@ -16,25 +18,25 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A Table is the place that holds the rows of a Store.
+// A Table holds the rows of a Store.
 type Table interface {
 	Source
 
-	// Lock takes the right to refresh the record with the ID. It returns nil if
-	// another process has that right. The error is one about a record that cannot be
-	// written: no token is minted that could not be stored.
+	// Lock takes the right to refresh the record with the ID. It returns nil if another
+	// process has that right. It returns an error if the record cannot be written, so
+	// that no token is minted that could not be stored.
 	Lock(ctx context.Context, id string) (Lock, error)
 
-	// Precheck returns an error if it shows without the writers' lock that the plan
+	// Precheck returns an error if it is known without the writers' lock that the plan
 	// cannot be carried out.
 	Precheck(ctx context.Context, p rules.Plan) error
 
-	// Fits returns a function that reports why the table cannot hold fields in a
-	// new row, whatever the other rows hold.
+	// Fits returns a function that returns the reason why the table cannot hold the
+	// fields in a new row, whatever the other rows hold.
 	Fits(ctx context.Context) (func(codec.Fields) error, error)
 
-	// Erased is called after a deletion: rows with these IDs were removed, or were
-	// not there any more. all is set if any number of rows was to be removed.
+	// Erased is called after a deletion. Rows with these IDs were removed, or did not
+	// exist any more. all is set if any number of rows was to be removed.
 	Erased(ctx context.Context, ids []string, all bool) error
 }
 
@@ -44,20 +46,21 @@ type Source interface {
 	// It takes no lock.
 	Read(ctx context.Context, about *codec.Fields) (*Rows, error)
 
-	// Update calls change with the rows that about may describe, or all rows, under
-	// the lock of all writers. It stores what change has done if change reports so. It
-	// calls change again, with other rows, if another program has written meanwhile.
+	// Update calls change, under the lock of all writers, with the rows that about may
+	// describe, or with all rows if about is nil. If change reports that it has changed
+	// rows, Update stores the changes. If another program has written meanwhile, Update
+	// calls change again, with the new rows.
 	Update(ctx context.Context, about *codec.Fields, change Change) error
 }
 
-// A Change changes rows, and reports whether it has.
+// A Change changes rows, and reports whether it has changed any.
 type Change = func(ctx context.Context, rows *Rows) (changed bool, err error)
 
 // A Lock is the right to refresh a record.
 type Lock interface {
 	Source
 
-	// Note returns the text that was kept last, or "".
+	// Note returns the last text of SetNote, or "".
 	Note(ctx context.Context) string
 
 	// SetNote keeps a text about the record.
@@ -90,8 +93,8 @@ const (
 	defaultLockTimeout = time.Minute
 )
 
-// Complete returns o with defaults in place of zero values, for a store of the kind
-// that is named. It checks the other values.
+// Complete returns o with defaults in place of zero values, for a store of the named
+// kind. It checks the other values.
 func (o Options) Complete(name string) (Options, error) {
 	o.LeaseTTL = cmp.Or(o.LeaseTTL, defaultLeaseTTL)
 	o.LockTimeout = cmp.Or(o.LockTimeout, defaultLockTimeout)
@@ -115,7 +118,7 @@ var (
 	_ tokenstore.Refresher  = (*Store)(nil)
 )
 
-// New returns a Store of the kind that is named. The options are complete.
+// New returns a Store of the named kind. The options must be complete.
 func New(name string, table Table, o Options) *Store {
 	return &Store{name: name, table: table, o: o, engine: engine(name, o)}
 }
@@ -146,7 +149,7 @@ func (s *Store) find(ctx context.Context, op string, like tokenstore.Token) (t t
 	}
 	key := fields
 	if key.ID != "" {
-		key = codec.Fields{ID: key.ID} // the other fields only have to fit
+		key = codec.Fields{ID: key.ID} // the other fields only have to match
 	}
 	rows, err := s.table.Read(ctx, &key)
 	if err != nil {
@@ -174,8 +177,8 @@ func (s *Store) SaveToken(ctx context.Context, t tokenstore.Token) (_ tokenstore
 	if err := ready(ctx, fields); err != nil {
 		return tokenstore.Token{}, err
 	}
-	// A save that changes nothing, or cannot succeed, needs no lock: the table had
-	// the state that is read here while SaveToken ran.
+	// A save that changes nothing, or cannot succeed, needs no lock: the state that is
+	// read here was the table's while SaveToken ran.
 	rows, err := s.table.Read(ctx, &fields)
 	if err != nil {
 		return tokenstore.Token{}, err
@@ -206,14 +209,14 @@ func (s *Store) DeleteToken(ctx context.Context, id string) error {
 	return s.delete(ctx, id, nil)
 }
 
-// DeleteIfUnchanged removes the record with the ID of t if it is as given.
+// DeleteIfUnchanged removes the record with the ID of t if it equals t.
 func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error {
 	want := t.Fields()
 	return s.delete(ctx, t.ID, &want)
 }
 
-// delete removes the row with the ID. If want is not nil it does so only if the row
-// holds it, field by field.
+// delete removes the row with the ID. If want is not nil, the row must equal want,
+// field by field.
 func (s *Store) delete(ctx context.Context, id string, want *codec.Fields) (err error) {
 	defer s.wrap(&err, "delete", id)
 	like := codec.Fields{ID: id}
@@ -263,7 +266,7 @@ func (s *Store) GetTokens(ctx context.Context) (tokens []tokenstore.Token, err e
 }
 
 // DeleteTokens implements tokenstore.TokenStore. Records that cannot be read stay, and
-// the error says which.
+// the error names them.
 func (s *Store) DeleteTokens(ctx context.Context) (err error) {
 	defer s.wrap(&err, "delete all", "")
 	if err := ctx.Err(); err != nil {
