@@ -3,7 +3,6 @@ package initializer
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -145,38 +144,6 @@ func (c *Client) SwitchUser(ctx context.Context, t tokenstore.Token) (*Client, e
 	}
 	conf.Token = t
 	return New(ctx, conf)
-}
-
-// Revoke revokes the refresh token, or the access token if there is no other, at
-// the authorization server and then deletes the record. Of a record that is gone
-// from the store what the Client has is revoked. The Client has no token
-// afterwards.
-func (c *Client) Revoke(ctx context.Context) error {
-	s := c.current.Load()
-	if s == nil {
-		return c.fail("revoke", ErrClosed)
-	}
-	t := s.token
-	// Another process may have been given a new refresh token.
-	found, err := c.conf.Store.FindTokenByID(ctx, t.ID)
-	switch {
-	case err == nil && s.unsaved == nil:
-		t = found
-	case err != nil && !errors.Is(err, tokenstore.ErrNotFound):
-		return c.fail("revoke", err)
-	}
-	t = c.configured(t)
-	token := cmp.Or(t.RefreshToken, t.AccessToken)
-	if token != "" {
-		if err := c.server.revoke(ctx, t, token); err != nil {
-			return c.fail("revoke", err)
-		}
-	}
-	if err := c.conf.Store.DeleteToken(ctx, cmp.Or(found.ID, t.ID)); err != nil {
-		return c.fail("revoke", err) // and the next call deletes it: what is revoked already is no error
-	}
-	c.current.Store(nil)
-	return nil
 }
 
 // Close makes the Client forget its tokens. Its methods, and those of what it has

@@ -113,6 +113,11 @@ func (c Config) complete() (Config, error) {
 	if c.Store == nil {
 		return c, errors.New("initializer: Config.Store is nil")
 	}
+	return c.completeServer()
+}
+
+// completeServer is complete for what needs no store.
+func (c Config) completeServer() (Config, error) {
 	if err := c.checkServer(); err != nil {
 		return c, err
 	}

@@ -3,12 +3,12 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"time"
-
-	"errors"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -23,6 +23,7 @@ type app struct {
 	out    *bufio.Writer // standard output; write errors show when it is flushed
 	errs   io.Writer     // standard error
 	now    func() time.Time
+	http   *http.Client // to authorization servers; nil: one of its own
 
 	storeURL string
 	isThere  bool // the store has to be there: it is not made
@@ -42,11 +43,15 @@ func run(ctx context.Context, args []string, lookup func(string) (string, bool),
 		return value
 	}
 	a := &app{env: env, lookup: lookup, in: stdin, out: bufio.NewWriter(stdout), errs: stderr, now: time.Now}
+	return a.run(ctx, args)
+}
+
+func (a *app) run(ctx context.Context, args []string) int {
 	root := a.rootCommand()
 	root.SetArgs(append([]string{}, args...))
-	root.SetIn(stdin)
+	root.SetIn(a.in)
 	root.SetOut(a.out)
-	root.SetErr(stderr)
+	root.SetErr(a.errs)
 	err := a.timedOut(root.ExecuteContext(ctx))
 	if err != nil && !a.began {
 		a.json = a.json || slices.Contains(args, "--json")
@@ -96,7 +101,7 @@ Secrets are masked unless --reveal is given, and are never taken from arguments.
 		&cobra.Group{ID: groupUpkeep, Title: "Upkeep:"},
 	)
 	root.AddCommand(
-		a.lsCommand(), a.getCommand(), a.saveCommand(), a.rmCommand(),
+		a.lsCommand(), a.getCommand(), a.saveCommand(), a.rmCommand(), a.forgetCommand(),
 		a.importCommand(), a.exportCommand(), a.migrateCommand(),
 		a.doctorCommand(), a.rekeyCommand(),
 		a.keysCommand(), a.versionCommand(),

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/tokenkeep/tokenkeep/codec/tokenfile"
+	"github.com/tokenkeep/tokenkeep/initializer"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/migrate"
@@ -44,8 +45,12 @@ var classes = []class{
 	{12, "conflicts", migrate.ErrConflicts, "migrate: some records stand in the way, and nothing was written"},
 	{11, "not_persisted", tokenstore.ErrNotPersisted, "a new token is usable but was not stored"},
 	{7, "denied", tokenstore.ErrDenied, "the store refused the credentials, or they lack a permission"},
-	{14, "refused", tokenstore.ErrRefused, "the store's set-up does not allow the operation: an operator has to change it"},
-	{8, "unavailable", tokenstore.ErrUnavailable, "the store could not be reached, failed, or throttled the call: try again"},
+	{14, "refused", tokenstore.ErrRefused, "the set-up of store or OAuth server does not allow it: an operator has to change it"},
+	{14, "refused", initializer.ErrClient, ""},
+	{14, "refused", initializer.ErrRefused, ""},
+	{8, "unavailable", tokenstore.ErrUnavailable, "store or OAuth server could not be reached, failed, or throttled the call: try again"},
+	{8, "unavailable", initializer.ErrServer, ""},
+	{8, "unavailable", initializer.ErrThrottled, ""},
 	{8, "unavailable", context.DeadlineExceeded, ""},
 	{3, "not_found", tokenstore.ErrNotFound, "no record matches"},
 	{4, "ambiguous", tokenstore.ErrAmbiguous, "more than one record matches; the text names their IDs"},
@@ -90,7 +95,9 @@ func usagef(format string, args ...any) error { return usage{fmt.Errorf(format, 
 
 // textOf returns the text of an error. The names of packages that it begins with are
 // left out: the program's own stands there.
-func textOf(err error) string { return strings.ReplaceAll(err.Error(), "tokenstore: ", "") }
+func textOf(err error) string {
+	return strings.NewReplacer("tokenstore: ", "", "initializer: revoke: ", "").Replace(err.Error())
+}
 
 // withoutPackage returns an error of a constructor without the name of its package:
 // the text is about the store that was named.

@@ -74,36 +74,45 @@ func (a *app) printRecord(t tokenstore.Token, reveal bool) error {
 
 // parseRecord reads a record: one JSON object. Errors name the member and hold
 // nothing of what is in it.
-func parseRecord(data []byte) (tokenstore.Token, error) {
+func parseRecord(data []byte) (t tokenstore.Token, err error) {
+	err = eachMember(data, func(name string, raw json.RawMessage) error { return setMember(&t, name, raw) })
+	if err != nil {
+		return tokenstore.Token{}, err
+	}
+	return t, nil
+}
+
+// eachMember calls set with the members of one JSON object. Errors name the member and
+// hold nothing of what is in it.
+func eachMember(data []byte, set func(name string, raw json.RawMessage) error) error {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	if len(bytes.TrimSpace(data)) == 0 {
-		return tokenstore.Token{}, fmt.Errorf("%w: standard input is empty; it should be a record as JSON", errInput)
+		return fmt.Errorf("%w: standard input is empty; it should be a record as JSON", errInput)
 	}
 	if !utf8.Valid(data) || !json.Valid(data) {
-		return tokenstore.Token{}, fmt.Errorf("%w: standard input is not JSON", errInput)
+		return fmt.Errorf("%w: standard input is not JSON", errInput)
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return tokenstore.Token{}, fmt.Errorf("%w: standard input is not a JSON object", errInput)
+		return fmt.Errorf("%w: standard input is not a JSON object", errInput)
 	}
-	var t tokenstore.Token
 	seen := map[string]bool{}
 	for d.More() {
 		key, _ := d.Token() // the text is valid JSON
 		name, _ := key.(string)
 		var raw json.RawMessage
 		if err := d.Decode(&raw); err != nil {
-			return tokenstore.Token{}, fmt.Errorf("%w: standard input is not JSON", errInput)
+			return fmt.Errorf("%w: standard input is not JSON", errInput)
 		}
 		if seen[name] {
-			return tokenstore.Token{}, fmt.Errorf("%w: the member %s stands twice", errInput, memberName(name))
+			return fmt.Errorf("%w: the member %s stands twice", errInput, memberName(name))
 		}
 		seen[name] = true
-		if err := setMember(&t, name, raw); err != nil {
-			return tokenstore.Token{}, fmt.Errorf("%w: the member %s %w", errInput, memberName(name), err)
+		if err := set(name, raw); err != nil {
+			return fmt.Errorf("%w: the member %s %w", errInput, memberName(name), err)
 		}
 	}
-	return t, nil
+	return nil
 }
 
 // memberName returns the name of a member as an error shows it: not what may be
@@ -132,8 +141,11 @@ func setMember(t *tokenstore.Token, name string, raw json.RawMessage) error {
 		}
 		known = append(known, field.Column)
 	}
-	return errors.New("is not known; there are " + strings.Join(known, ", "))
+	return fmt.Errorf("%w; there are %s", errUnknownMember, strings.Join(known, ", "))
 }
+
+// errUnknownMember is about a member that a record does not have.
+var errUnknownMember = errors.New("is not known")
 
 // memberText returns a string; null is the empty one. Text that JSON could not
 // carry, and replaced, is refused: it would be another token.
@@ -195,6 +207,7 @@ whose members are named as in the token files of the Zoho SDKs:
 ` + members.String() + `
 What is empty or null, and what is left out, is unknown: saving it changes nothing.
 A member that is not in this list is an error, and so is the text "[redacted]".
+"tokenkeep save" takes the JSON of an x/oauth2 token, too: see its help.
 
 Searching with "tokenkeep get --like -", the first line that applies decides:
 

@@ -23,7 +23,7 @@ what would be removed.
 It is removed from the store and, of SQLite, from the database file. It stays in
 backups and snapshots, in the binary and undo logs of MySQL until they are purged,
 and at Google Cloud until its delayed destruction. Where that matters, revoke the
-tokens.`,
+tokens: "tokenkeep forget" does that, and removes the records.`,
 		RunE: func(c *cobra.Command, ids []string) error {
 			switch {
 			case all == (len(ids) > 0):
