@@ -50,7 +50,8 @@ type Options struct {
 	SkipBad bool
 
 	// DeleteSource removes from the source what was verified in the target and has
-	// not changed since. The source is a ConditionalDeleter then.
+	// not changed since. The source is a ConditionalDeleter then, and OnConflict is not
+	// Merge, which verifies nothing.
 	DeleteSource bool
 
 	// Lag is how long a record that was written may take to be read everywhere: the
@@ -156,6 +157,9 @@ func Plan(ctx context.Context, from Reader, to tokenstore.TokenStore, opts *Opti
 	}
 	if m.o.OnConflict == "" {
 		m.o.OnConflict = Stop
+	}
+	if m.o.DeleteSource && m.o.OnConflict == Merge {
+		return nil, errors.New("migrate: DeleteSource needs a target that is compared, and Merge compares none")
 	}
 	var source, target []tokenstore.Token
 	var unreadable error

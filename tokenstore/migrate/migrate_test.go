@@ -268,6 +268,20 @@ func (s picky) SaveToken(ctx context.Context, t token) (token, error) {
 	return s.Store.SaveToken(ctx, t)
 }
 
+// TestPlan_DeleteUnverified checks that a policy that verifies nothing removes nothing
+// from the source.
+func TestPlan_DeleteUnverified(t *testing.T) {
+	t.Parallel()
+	from := in(t, user("ann"))
+	m, err := migrate.Plan(t.Context(), from, memstore.New(nil), &migrate.Options{OnConflict: migrate.Merge, DeleteSource: true})
+	if err == nil {
+		_, err = m.Run(t.Context())
+	}
+	if err == nil || len(access(t, from)) != 1 {
+		t.Errorf("%v, and the source has %v", err, access(t, from))
+	}
+}
+
 // TestRun_Batch checks that one record that cannot be saved is named, and does not keep
 // the others from the target.
 func TestRun_Batch(t *testing.T) {
