@@ -191,6 +191,32 @@ func (c countedNotes) Note(ctx context.Context, name string, base driver.Secret,
 	return err
 }
 
+// The lease of an incarnation that was deleted does not hold up the next one.
+func TestLeaseOfDeletedRecord(t *testing.T) {
+	t.Parallel()
+	leases(t, func(t *testing.T, d driver.Secrets) {
+		s := process(t, d, 0)
+		saved := expiredRecord(t, s)
+		dying(t, d, saved.ID)
+		var replaced time.Time
+		var all sync.WaitGroup
+		all.Go(func() {
+			pass(2 * time.Second)
+			if err := s.DeleteToken(t.Context(), saved.ID); err != nil {
+				t.Errorf("DeleteToken: %v", err)
+			}
+			replaced = time.Now()
+			_ = expiredRecord(t, s)
+		})
+		got, err := process(t, d, 0).Refresh(t.Context(), saved.ID, "access9", answer("access1"))
+		ended := time.Now()
+		all.Wait()
+		if waited := ended.Sub(replaced); err != nil || got.AccessToken != "access1" || waited > time.Second {
+			t.Errorf("Refresh: %v, %v after the record was created again", err, waited)
+		}
+	})
+}
+
 func TestLeaseClockSetBack(t *testing.T) {
 	t.Parallel()
 	// skewed returns a process and what sets its clock.

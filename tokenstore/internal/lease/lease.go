@@ -128,8 +128,11 @@ func (r *record) Take(ctx context.Context) (refreshing.Right, error) {
 
 // other returns the lease that another process has on the record, as far as is known.
 func (r *record) other() *stored.Lease {
-	if r.entry.Lease != nil {
+	switch {
+	case r.entry.Lease != nil:
 		return r.entry.Lease
+	case r.noted.on.Ref() != r.entry.Ref():
+		return nil // the record has been deleted meanwhile, and created again
 	}
 	return r.noted.recent(r.TTL)
 }
