@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
@@ -66,6 +67,10 @@ type record struct {
 	noted noted        // another process's lease in a note
 	told  bool         // this call has left word of how long it has watched
 }
+
+// Format prints r, and a held lease, as their type. Package fmt would print the tokens
+// within them.
+func (r *record) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*lease.record") }
 
 // Record returns the record with the ID for one call of Refresh.
 func (l *Leases) Record(ctx context.Context, id string) refreshing.Record {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -110,6 +111,9 @@ func (l *Ledger) ViewOf(entries ...Entry) *View {
 	}
 	return v
 }
+
+// Format prints v as its type. Package fmt would print the tokens within it.
+func (v *View) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*ledger.View") }
 
 // Fresher returns a View that asks for the newest states, at least as new as those
 // that v has read.

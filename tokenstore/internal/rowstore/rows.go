@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"slices"
 	"time"
@@ -69,6 +70,9 @@ type Rows struct {
 	damage  []error // the reason why a record cannot be read; nil if it can
 	places  []string
 }
+
+// Format prints r as its type. Package fmt would print the tokens within it.
+func (r *Rows) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*rowstore.Rows") }
 
 // Add adds a row. place tells people where the row is. damage is the reason why part of
 // the row cannot be read; the record is still found by f.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -212,4 +213,16 @@ func TestConformance(t *testing.T) {
 		},
 		Writes: func(_ testing.TB, s tokenstore.TokenStore) int64 { return of(s).writes.Load() },
 	})
+}
+
+// TestRows_Format checks that rows print as their type, without the tokens.
+func TestRows_Format(t *testing.T) {
+	t.Parallel()
+	rows := &rowstore.Rows{}
+	rows.Add(codec.Fields{ID: "1", RefreshToken: "canary"}, nil, "line 1")
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
+		if text := fmt.Sprintf(verb, rows); strings.Contains(text, "canary") {
+			t.Errorf("%s shows the token", verb)
+		}
+	}
 }
