@@ -205,6 +205,33 @@ func TestMigrateInterrupted(t *testing.T) {
 	}
 }
 
+// TestImportInterrupted interrupts an import: it says what is imported and what was not
+// tried, and is an interrupted one even if it has left out rows.
+func TestImportInterrupted(t *testing.T) {
+	t.Parallel()
+	e, server := vaultEnv(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	writes := 0
+	server.Inject(func(q *fakevault.Request) *fakevault.Fault {
+		if q.Operation == "write" && q.Class == "data" {
+			if writes++; writes == 6 {
+				cancel()
+			}
+		}
+		return nil
+	})
+	var out, errs bytes.Buffer
+	rows := sdkFile(t) + "13,eve,c,,,,,,,\r\n"
+	code := run(ctx, []string{"import", "-", "--skip-bad"}, e.lookup, strings.NewReader(rows), &out, &errs)
+	if text := errs.String(); code != 130 || !strings.Contains(text, "of 13 rows were imported, ") || !strings.Contains(text, "were not tried") || strings.Contains(text, "migration") {
+		t.Errorf("exit code %d: %s", code, text)
+	}
+	server.Inject(nil)
+	if r := importSDKFile(t, e); r.Imported != 12 || r.Unchanged == 0 {
+		t.Errorf("again: %+v", r)
+	}
+}
+
 // TestAWSOptions checks the parameters that new records of AWS get.
 func TestAWSOptions(t *testing.T) {
 	t.Parallel()

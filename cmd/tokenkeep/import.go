@@ -158,6 +158,9 @@ func (a *app) importFile(ctx context.Context, name string, f *tokenFile, o impor
 		for _, failure := range did.Failed {
 			r.fail(rowError{f.lines[failure.Record], failure.User, failure.Err})
 		}
+		if errors.Is(ctx.Err(), context.Canceled) { // no failure says so
+			r.errs = append(r.errs, context.Cause(ctx))
+		}
 		if a.json {
 			return errors.Join(r.err(err), a.printJSON(r))
 		}
@@ -212,7 +215,7 @@ func (r *importReport) err(ended error) error {
 		return fmt.Errorf("nothing was imported:\n%w", problems(r.errs))
 	}
 	untried := ""
-	if n := r.Rows - r.Imported - len(r.errs); n > 0 {
+	if n := r.Rows - r.Imported - len(r.Failed); n > 0 {
 		untried = fmt.Sprintf(", %d were not tried", n)
 	}
 	return fmt.Errorf("%w: %d of %d rows were imported%s:\n%w", errPartial, r.Imported, r.Rows, untried, problems(r.errs))
