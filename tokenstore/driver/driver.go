@@ -11,8 +11,7 @@
 // has to be the same on every backend is done once, in package tokenstore:
 // matching and merging tokens, choosing names, encoding records, keyed digests,
 // retrying after a conflict, redaction, and the final wrapping of errors. A
-// driver that finds itself looking inside a payload is doing somebody else's
-// job.
+// driver never looks inside a payload.
 //
 // # What a driver may rely on
 //
@@ -26,10 +25,10 @@
 //     and a label nonce 16 characters of the lower-case base32 alphabet a-z2-7.
 //     Neither ever holds token material. A payload has at most 32 labels, sorted
 //     by key, value and nonce, and no two of them are equal.
-//   - A base is a Secret that the same driver returned for the same name, or
-//     one put together by the portable type from the Version that Create or
-//     Update returned. Its Labels are the ones that its Data was committed with,
-//     whether or not the driver filled them in.
+//   - A base is a Secret that the same driver returned for the same name, or one
+//     that the portable type made from the Version that Create or Update returned.
+//     Its Labels are those that its Data was committed with, even if the driver
+//     left them empty.
 //
 // # What a driver promises
 //
@@ -40,19 +39,19 @@
 //     committed it, with a Version that Update and Delete accept as base.
 //   - [DR-02] Get and Fresh of a name that was never created, or was deleted,
 //     fail with an error matching ErrNotFound.
-//   - [DR-03] Create of a live name changes nothing and fails with an error
-//     matching ErrExists.
+//   - [DR-03] Create of a name that is in use changes nothing and fails with an
+//     error matching ErrExists.
 //   - [DR-04] Of several concurrent Creates of one name exactly one succeeds.
 //   - [DR-05] Update with a base that is not the current state changes nothing
 //     and fails with an error matching ErrConflict.
 //   - [DR-06] Of several concurrent Updates with one base at most one succeeds,
-//     and while no fault intervenes exactly one.
+//     and exactly one if no fault intervenes.
 //   - [DR-07] Update of a name that does not exist creates nothing and fails
 //     with an error matching ErrNotFound or ErrConflict.
 //   - [DR-08] Data and Version change together: no reader sees the Data of one
 //     state with the Version of another.
-//   - [DR-09] Every state has a Version of its own, unequal to any other that
-//     the name ever had, also in an earlier life.
+//   - [DR-09] Every state has a Version of its own, unequal to any other that the
+//     name ever had, those of earlier incarnations included.
 //   - [DR-10] Delete of the current state removes the secret from Get, and once
 //     ListLag has passed from Lookup, List and Names.
 //   - [DR-11] Delete with a base that is not the current state changes nothing
@@ -60,20 +59,20 @@
 //   - [DR-12] Delete of a name that does not exist returns nil.
 //   - [DR-13] Create of a deleted name succeeds, at once or after waiting no
 //     longer than ctx allows.
-//   - [DR-14] Delete then Create is a new incarnation: an Update or Delete with
-//     a base from the earlier life fails with an error matching ErrConflict or
-//     ErrNotFound, and neither it nor its clean-up touches the new secret or
-//     the labels it is found by.
+//   - [DR-14] Delete then Create is a new incarnation. An Update or Delete with a
+//     base from an earlier incarnation fails with an error matching ErrConflict or
+//     ErrNotFound. Neither the call nor its clean-up touches the new secret or the
+//     labels it is found by.
 //   - [DR-15] At every moment, a crash or a racing writer included, a committed
-//     secret is found by each label that it was committed with, once ListLag
-//     has passed: a label is added before the commit that needs it, and removed
-//     only by a later write that had it in its base.
-//   - [DR-16] Two labels that differ in Nonce alone are two labels: removing the
-//     one leaves the secret findable by the other. Lookup ignores Nonce.
+//     secret is found by each label that it was committed with, once ListLag has
+//     passed. A label is added before the commit that needs it, and removed only
+//     by a later write that had it in its base.
+//   - [DR-16] Two labels that differ in Nonce alone are two labels: if one is
+//     removed, the secret is still found by the other. Lookup ignores Nonce.
 //   - [DR-17] Lookup yields every secret that carries one of the given labels,
-//     each once, with the state that Get would return. It may also yield
-//     secrets that no longer carry them: the portable type reads a candidate's
-//     Data and believes only that.
+//     each once, with the state that Get would return. It may also yield secrets
+//     that no longer carry them: the portable type reads the Data of each result
+//     and believes only that.
 //   - [DR-18] List yields every secret, and Names every name, each once. Names
 //     may also yield deleted names; List yields none.
 //   - [DR-19] The iterators stop when the loop body returns false. An error that is
@@ -95,27 +94,28 @@
 //   - [DR-26] All methods are safe for concurrent use.
 //   - [DR-27] Fresh returns a state at least as new as than, and the newest
 //     that the service can prove.
-//   - [DR-28] A secret under the driver's prefix that is not in the form the
-//     driver writes makes Get fail with an error matching ErrCorrupt and is not
-//     changed. List and Lookup yield the name of a secret that cannot be read, for
-//     whatever reason the service gives, with that reason, and go on.
+//   - [DR-28] If a secret under the driver's prefix is not in the form that the
+//     driver writes, Get fails with an error matching ErrCorrupt and does not
+//     change it. List and Lookup yield the name of a secret that cannot be read,
+//     whatever the reason that the service gives, with that reason, and go on.
 //
-// A driver that is a [Leaser] promises two things more:
+// A driver that is a [Leaser] makes two more promises:
 //
 //   - [DR-29] Note replaces the note beside a secret and nothing else. Of several
-//     concurrent Notes on one base at most one succeeds, and while no fault
-//     intervenes exactly one; with a base whose state or note is not the current
-//     one Note changes nothing and fails with an error matching ErrConflict, or
-//     ErrNotFound if there is no such secret.
-//   - [DR-30] Fresh returns the note. It stays through every Update but the one
-//     whose Drop is equal to it, and goes with the secret.
+//     concurrent Notes on one base at most one succeeds, and exactly one if no
+//     fault intervenes. With a base whose state or note is not the current one,
+//     Note changes nothing. The error then matches ErrConflict, or ErrNotFound if
+//     the secret does not exist.
+//   - [DR-30] Fresh returns the note. The note stays through every Update except
+//     one whose Drop equals it, and is removed with the secret.
 //
-// Two promises bind encrypted records to where they belong:
+// Two promises bind encrypted records to their store and name:
 //
-//   - [DR-31] Properties.Place, if it is not empty, is the same for a driver that is
-//     opened with the same arguments, and another for one with another prefix.
-//   - [DR-32] A driver that returns an Incarnation with a Secret returns the one that
-//     Create brought, for as long as the secret exists, whatever Data is.
+//   - [DR-31] Properties.Place, if it is not empty, is the same for every driver
+//     that is opened with the same arguments, and different for a driver with
+//     another prefix.
+//   - [DR-32] A driver that returns an Incarnation with a Secret returns the one
+//     that Create brought, for as long as the secret exists, whatever Data is.
 //
 // # Errors
 //
@@ -153,10 +153,10 @@ import (
 
 // Error classes. See the package documentation for how to use them.
 var (
-	// ErrNotFound means that no live secret has the given name.
+	// ErrNotFound means that no secret has the given name.
 	ErrNotFound = errors.New("not found")
 
-	// ErrExists means that Create found a live secret with the given name.
+	// ErrExists means that Create found a secret with the given name.
 	// Nothing was changed.
 	ErrExists = errors.New("already exists")
 
@@ -188,7 +188,7 @@ var (
 	ErrUnavailable = errors.New("store unavailable")
 
 	// ErrCorrupt means that the secret exists but does not have the form that
-	// this module writes, for example because somebody edited it by hand.
+	// this module writes, for example because it was edited by hand.
 	ErrCorrupt = errors.New("unexpected form")
 )
 
@@ -215,15 +215,16 @@ type Payload struct {
 	// Labels are all the labels that the secret is to be found by.
 	Labels []Label
 
-	// Drop is the note that this write removes, if it is the one beside the
-	// secret. Drivers that are no Leaser ignore it.
+	// Drop is the note that this write removes if it is the note beside the
+	// secret. A driver that is not a Leaser ignores it.
 	Drop string
 
-	// Incarnation is a random text that tells the secret from an earlier one of
-	// its name; every write of one incarnation brings the same. A driver that can
-	// keep what Create brought beside Data, and read it with Data at no further
-	// cost, returns it with every Secret: then Data of an earlier incarnation,
-	// put back by hand, is refused. Other drivers ignore it and return none.
+	// Incarnation is a random text that distinguishes the secret from earlier ones
+	// of its name. Every write of one incarnation brings the same text. A driver
+	// that can keep the text of Create beside Data, and read it with Data at no
+	// further cost, returns it with every Secret. Data of an earlier incarnation
+	// that is put back by hand is then refused. Other drivers ignore Incarnation
+	// and return none.
 	Incarnation string
 }
 
@@ -286,16 +287,17 @@ func (n Named) text() string {
 	return fmt.Sprintf("driver.Named{name %q, version %q, %d bytes, %d labels}", n.Name, n.Version, len(n.Data), len(n.Labels))
 }
 
-// Properties are facts about a backend. They do not change during the life of a
-// driver.
+// Properties are facts about a backend. They do not change while a driver is in
+// use.
 type Properties struct {
 	// Name names the backend in errors and logs: "awssm".
 	Name string
 
-	// Place names the namespace among those that people may confuse it with: the
-	// same for every driver that sees the same secrets, another for one with
-	// another prefix. Encrypted records are bound to it, so it stays as long as the
-	// secrets do. It holds no secret. Empty means that the driver does not say.
+	// Place names the namespace among those that people may confuse it with. It is
+	// the same for every driver that sees the same secrets, and different for a
+	// driver with another prefix. Encrypted records are bound to it, so it stays as
+	// long as the secrets do. It holds no secret. Empty means that the driver does
+	// not say.
 	Place string
 
 	// MaxSize is the largest Payload.Data that is accepted, in bytes. It is at
@@ -309,8 +311,8 @@ type Properties struct {
 	ListLag, ReadLag time.Duration
 
 	// DailyWrites is how many states of one secret the service takes within 24
-	// hours; 0 means that there is no such limit. A refresh that might go over it
-	// is not begun.
+	// hours; 0 means that there is no such limit. The portable type does not begin
+	// a refresh that might exceed it.
 	DailyWrites int
 }
 
@@ -321,27 +323,27 @@ type Secrets interface {
 	Properties() Properties
 
 	// Get returns the state of the named secret, in one call and as fresh as
-	// one call gets. If there is no such secret the error matches ErrNotFound.
+	// one call gets. The error matches ErrNotFound if the secret does not exist.
 	//
 	// Where the answer may be out of date nothing is lost: a state that is no
 	// longer current makes the Update that follows fail with ErrConflict, and a
 	// secret that was overlooked makes Create fail with ErrExists.
 	Get(ctx context.Context, name string) (Secret, error)
 
-	// Fresh returns the newest state of the named secret that can be proved, at
-	// least as new as than, the newest state the caller knows; the zero Secret
-	// if it knows none. It may take several calls. The portable type asks
+	// Fresh returns the newest state of the named secret that can be proved. It is
+	// at least as new as than, the newest state that the caller knows, or the zero
+	// Secret if it knows none. Fresh may take several calls. The portable type asks
 	// Fresh before a lease, after ErrExists or ErrConflict, and after a write of
 	// unknown outcome.
 	Fresh(ctx context.Context, name string, than Secret) (Secret, error)
 
 	// Create stores a secret under a name that is not in use and returns its
-	// version. If a live secret has that name, the error matches ErrExists.
+	// version. If a secret has that name, the error matches ErrExists.
 	Create(ctx context.Context, name string, p Payload) (Version, error)
 
 	// Update replaces the state of the named secret if it is still base, and
 	// returns the new version. Otherwise the error matches ErrConflict, or
-	// ErrNotFound if there is no such secret.
+	// ErrNotFound if the secret does not exist.
 	//
 	// Labels in p that are not in base are added before the commit. Labels in
 	// base that are not in p are removed after it, as far as that succeeds:
@@ -350,7 +352,7 @@ type Secrets interface {
 
 	// Delete removes the named secret, its earlier versions included, if its
 	// state is still base; otherwise the error matches ErrConflict. It returns
-	// nil if there is no such secret.
+	// nil if the secret does not exist.
 	Delete(ctx context.Context, name string, base Secret) error
 
 	// Lookup yields the secrets that carry at least one of the labels, whatever
@@ -369,28 +371,28 @@ type Secrets interface {
 	Close() error
 }
 
-// A Leaser is a Secrets that can put a short note beside a secret for less than
-// an Update costs. The portable type keeps the lease of a refresh there, which it
-// otherwise puts into the record.
+// A Leaser is a Secrets that can put a short note beside a secret at a lower cost
+// than that of an Update. The portable type keeps the lease of a refresh in that
+// note, and otherwise in the record.
 type Leaser interface {
 	Secrets
 
 	// Note puts note beside the named secret in the place of base.Note, if the
-	// secret's state and note are still those of base, which Fresh returned; ""
-	// removes it. The Version stays. A note has at most 63 characters of
-	// [a-z0-9.-].
+	// secret's state and note are still those of base, which Fresh returned. An
+	// empty note removes the present one. The Version stays. A note has at most 63
+	// characters of [a-z0-9.-].
 	Note(ctx context.Context, name string, base Secret, note string) error
 }
 
-// A Labeler is a Secrets that gives the labels of a write their nonces, so that it can
-// tell which of them a write that has failed may take off again, and which an earlier
-// one over the same base has left.
+// A Labeler is a Secrets that chooses the nonces of the labels that a write adds. It can
+// then tell the labels that a failed write may remove again from those that an earlier
+// write over the same base has left.
 type Labeler interface {
 	Secrets
 
-	// Relabel returns added, the labels that the next write over base adds to the
-	// named secret, with the nonces that they are to have. base is "" if the write is
-	// a Create. Labels of base keep theirs, and are not asked for. Each call is for
-	// one write.
+	// Relabel returns the labels in added with the nonces that they are to have. The
+	// next write over base adds these labels to the named secret. base is "" if the
+	// write is a Create. Labels of base keep their nonces and are not in added. Each
+	// call is for one write.
 	Relabel(name string, base Version, added []Label) []Label
 }
