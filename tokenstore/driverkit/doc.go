@@ -1,5 +1,5 @@
-// Package driverkit holds the parts that drivers of secret managers have in common.
-// The drivers of this module are written with it. It serves authors of others, too.
+// Package driverkit holds the parts that drivers of secret managers have in common. The
+// drivers of this module use it, and authors of other drivers can.
 //
 // # The shape of a driver
 //
@@ -16,7 +16,7 @@
 // # What is here
 //
 // [Fetch], [FetchListed] and [Each] make several calls concurrently. [Seq] makes an
-// iterator of a function that calls back. [Backoff] and [Sleep] wait. [CallError] and
-// [Repeats] build errors as package driver asks for. [Probes] tries permissions.
-// [Without] and [LegalName] deal with labels and names.
+// iterator from a function with a callback. [Backoff] and [Sleep] wait. [CallError] and
+// [Repeats] help to build errors as package driver asks for. [Probes] tries
+// permissions. [Without] and [LegalName] deal with labels and names.
 package driverkit

@@ -14,10 +14,10 @@ import (
 // CallError returns the error of a driver for err, an error of its client. class is the
 // class of err, or nil if it has none.
 //
-//   - If ctx is done, the error matches that of ctx and err, and has no class.
-//   - If the client's own time-out has passed, the error matches class, or
-//     driver.ErrUnavailable, and has the text of err. It does not wrap err: a caller
-//     would take that for an error of its own context.
+//   - If ctx is done, the error matches ctx.Err() and err, and has no class.
+//   - If the client's own time-out has passed, the error matches class or, without one,
+//     driver.ErrUnavailable. It has the text of err but does not wrap it: a caller would
+//     take a wrapped err for an error of its own context.
 //   - Otherwise the error matches class and err. Without a class it is err.
 func CallError(ctx context.Context, err, class error) error {
 	cause := ctx.Err()
@@ -37,11 +37,11 @@ func CallError(ctx context.Context, err, class error) error {
 	return fmt.Errorf("%w: %w", class, err)
 }
 
-// longest is how much of what was sent a text may repeat.
+// longest is how much of the sent data a text may repeat.
 const longest = 12
 
-// Repeats reports whether text holds a part of what was sent, as it is or in base64.
-// Such a text must not be in an error of a driver: it holds tokens.
+// Repeats reports whether text holds a part of sent, as it is or in base64. An error of
+// a driver must not have such a text, because sent holds tokens.
 func Repeats(text string, sent []byte) bool {
 	if len(sent) == 0 {
 		return false

@@ -52,13 +52,13 @@ func Fetch[T, R any](ctx context.Context, items []T, get func(context.Context, T
 }
 
 // FetchListed is Fetch for the secrets that a service has listed, as Lookup, List and
-// Inspect need it. An error that get returns concerns one secret, and is yielded with
-// the value that get returned beside it. A secret that get does not find was deleted
-// since it was listed, and is left out.
+// Inspect need it. An error of get concerns one secret, and is yielded with the value
+// that get returned beside it. If get does not find a secret, the secret was deleted
+// after it was listed, and is left out.
 //
-// An error that concerns all secrets is yielded with a zero R, and ends the iteration:
-// one that matches driver.ErrCredentials, one that ofAll reports, and
-// driver.ErrUnavailable of more than Width secrets in a row. ofAll may be nil.
+// An error that concerns all secrets is yielded with a zero R, and ends the iteration.
+// Such an error matches driver.ErrCredentials, or ofAll reports it, or it is
+// driver.ErrUnavailable for more than Width secrets in a row. ofAll may be nil.
 func FetchListed[T, R any](
 	ctx context.Context, items []T, ofAll func(error) bool, get func(context.Context, T) (R, error),
 ) iter.Seq2[R, error] {
@@ -97,9 +97,9 @@ func Each[T any](ctx context.Context, items []T, do func(context.Context, T) err
 	return nil
 }
 
-// Seq returns an iterator over the values that run passes to yield. An error that run
-// returns ends the iteration, without a value. Once the loop has ended yield returns
-// false, the error of run is dropped, and run has to return.
+// Seq returns an iterator over the values that run passes to yield. An error of run
+// ends the iteration, without a value. Once the loop has ended, yield returns false,
+// the error of run is dropped, and run must return.
 func Seq[T any](run func(yield func(T, error) bool) error) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		ended := false

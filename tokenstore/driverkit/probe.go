@@ -19,11 +19,11 @@ var ErrUntried = errors.New("not tried")
 
 // Probes makes the calls of probes one after the other, and yields their outcomes, as
 // driver.Inspector wants them. A call counts as allowed if its error shows that the
-// service has looked at the secret: one that matches driver.ErrNotFound, ErrExists,
+// service has looked at the secret: the error matches driver.ErrNotFound, ErrExists,
 // ErrConflict or ErrCorrupt. Probes leaves out a call that fails with ErrUntried.
 //
-// An error that says nothing about a single call ends the iteration: that of ctx, and
-// one that matches driver.ErrCredentials.
+// An error that says nothing about a single call ends the iteration: the error of ctx,
+// or an error that matches driver.ErrCredentials.
 func Probes(ctx context.Context, probes []Probe) iter.Seq2[driver.Probed, error] {
 	return func(yield func(driver.Probed, error) bool) {
 		for _, p := range probes {

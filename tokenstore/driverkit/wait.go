@@ -24,9 +24,9 @@ func (b *Backoff) Next() time.Duration {
 	return pause
 }
 
-// Until calls try until it returns true or an error, with pauses between the calls. It
-// returns false without an error if try has not returned true when Patience has passed,
-// and the error of ctx if that is done during a pause.
+// Until calls try until it returns true or an error, with pauses between the calls. If
+// Patience passes first, it returns false and no error. If ctx is done during a pause,
+// it returns the error of ctx.
 func (b Backoff) Until(ctx context.Context, try func() (bool, error)) (bool, error) {
 	now := b.Now
 	if now == nil {

@@ -11,36 +11,36 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A Policy says what becomes of a record that there is already.
+// A Policy says what to do with a record that exists already.
 type Policy string
 
-// The policies. Options says which of them apply where.
+// The policies. Options says which of them apply to which field.
 const (
 	Stop   Policy = "stop"   // it stands in the way; the default
 	Source Policy = "source" // the source is right: its fields replace those of the target
 	Target Policy = "target" // the target is right: its record stays as it is
 	Newer  Policy = "newer"  // the record with the later expiry is right, field by field
 
-	// Merge saves each record as SaveToken does, one after the other and in the order of
-	// the source. The target is neither read for the plan nor compared at the end.
+	// Merge saves each record as SaveToken does, one after the other and in the order
+	// of the source. The target is neither read for the plan nor compared at the end.
 	//
-	// Of duplicates, Merge makes one record.
+	// As a policy for duplicates, Merge makes one record of them.
 	Merge Policy = "merge"
 
 	Keep Policy = "keep" // duplicates stay records of their own
 )
 
-// Options configures a migration. The zero value, and a nil *Options, are good
-// defaults: nothing is written if any record stands in the way, the target makes up
-// IDs, and the source is only read.
+// Options configures a migration. The zero value and a nil *Options are good defaults.
+// Nothing is written if any problem stands in the way, the target chooses the IDs, and
+// the source is only read.
 type Options struct {
-	// OnConflict says what becomes of a record that the target has in another state:
+	// OnConflict says what to do with a record that the target has in another state:
 	// Stop, Source, Target, Newer or Merge.
 	OnConflict Policy
 
-	// Duplicates says what becomes of records of the source that the target takes for
-	// the same: Stop, Merge, or Keep for a target that does not compare them. Such a
-	// target holds records without a token, too.
+	// Duplicates says what to do with records of the source that are the same to the
+	// target: Stop, Merge, or Keep for a target that does not compare them. Such a
+	// target also holds records without a token.
 	Duplicates Policy
 
 	// KeepIDs keeps the IDs that the target can hold.
@@ -49,21 +49,21 @@ type Options struct {
 	// SkipBad leaves out the records that stand in the way.
 	SkipBad bool
 
-	// DeleteSource removes from the source what was verified in the target and has
-	// not changed since. The source is a ConditionalDeleter then, and OnConflict is not
-	// Merge, which verifies nothing.
+	// DeleteSource removes from the source the records that were verified in the target
+	// and have not changed since. The source must be a ConditionalDeleter. OnConflict
+	// must not be Merge, which verifies nothing.
 	DeleteSource bool
 
-	// Lag is how long a record that was written may take to be read everywhere: the
-	// ListLag and ReadLag of the target. A record that does not read back as it was
-	// written is read again for so long.
+	// Lag is how long a written record may take until every read returns it: the
+	// ListLag and ReadLag of the target. Run reads a record that differs from the
+	// written one again for that long.
 	Lag time.Duration
 
-	// Writable, if it is not nil, is called once before the first write and returns
-	// the target to write to: for a target that was opened read-only for the plan.
+	// Writable, if it is not nil, is called once before the first write and returns the
+	// target to write to. It is for a target that was opened read-only for the plan.
 	Writable func(context.Context) (tokenstore.TokenStore, error)
 
-	// Label names the i-th record of the source in errors. Nil means by its ID.
+	// Label names the i-th record of the source in errors. Nil means its ID.
 	Label func(i int) string
 
 	// Progress, if it is not nil, is called at the beginning of every step, and when
@@ -85,26 +85,26 @@ const (
 	StepDelete     Step = "delete source"
 )
 
-// Progress says how far a step has got.
+// Progress says how far a step has come.
 type Progress struct {
 	Step Step
 	Done int // records
 	All  int // records of the step; 0: not known yet
 }
 
-// A Reader is what a migration needs of its source. The error of GetTokens may be
-// about single records: then the others are returned with it.
+// A Reader is the source of a migration. If some records cannot be read, GetTokens
+// returns the others with the error.
 type Reader interface {
 	GetTokens(ctx context.Context) ([]tokenstore.Token, error)
 }
 
-// A ConditionalDeleter is a store that can remove a record on the condition that it is
-// still as the caller has read it.
+// A ConditionalDeleter is a store that can remove a record if it still is as the caller
+// has read it.
 type ConditionalDeleter interface {
-	// DeleteIfUnchanged removes the record with the ID of t if all of its fields are
+	// DeleteIfUnchanged removes the record with the ID of t if all of its fields equal
 	// those of t, times to the millisecond. Otherwise nothing is changed and the error
-	// matches tokenstore.ErrConflict. It returns nil if there is no record with the ID.
-	// A save that comes between the comparison and the removal is not lost.
+	// matches tokenstore.ErrConflict. It returns nil if no record has the ID. A save
+	// between the comparison and the removal is not lost.
 	DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error
 }
 
@@ -118,20 +118,20 @@ type deleter interface {
 	DeleteAll(ctx context.Context, tokens []tokenstore.Token) (int, error)
 }
 
-// A fitter is a store that can tell what it can hold.
+// A fitter is a store that can report which records it can hold.
 type fitter interface {
 	Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error)
 }
 
-// A comparer is a store that knows itself under another name.
+// A comparer is a store that can tell whether another store is the same.
 type comparer interface {
 	SameAs(ctx context.Context, other tokenstore.TokenStore) (bool, error)
 }
 
-// A Migration is a plan, and what became of it. Printed, it shows no token.
+// A Migration is a plan and, after Run, its outcome. It prints no token.
 type Migration struct{ m *migration }
 
-// A migration is behind a pointer because package fmt prints what is not.
+// A Migration points to its state, because package fmt prints unexported values.
 type migration struct {
 	from   Reader
 	to     tokenstore.TokenStore
@@ -140,14 +140,13 @@ type migration struct {
 	report Report
 	mu     sync.Mutex // held while Progress is called
 
-	// sharedIDs are those that several records of the source have. A record cannot be
-	// removed by one of them.
+	// sharedIDs are IDs that several records of the source have. A record cannot be
+	// removed by such an ID.
 	sharedIDs map[string]bool
 }
 
 // Plan reads both stores and decides what becomes of the records of from. Nothing is
-// written. A record of to that cannot be read is left alone, and is named by the
-// Report.
+// written. A record of to that cannot be read is left alone, and the Report names it.
 //
 // With [Merge] and Options.Writable, to may be nil.
 func Plan(ctx context.Context, from Reader, to tokenstore.TokenStore, opts *Options) (*Migration, error) {
@@ -189,7 +188,7 @@ func Plan(ctx context.Context, from Reader, to tokenstore.TokenStore, opts *Opti
 	return &Migration{m}, nil
 }
 
-// Report returns what the plan is and, once Run has returned, what became of it.
+// Report returns the plan and, once Run has returned, its outcome.
 func (m *Migration) Report() *Report { return &m.m.report }
 
 // Ready returns nil if Run is going to write, and otherwise an error that matches
@@ -209,9 +208,9 @@ func (m *migration) ready() error {
 	return fmt.Errorf("%w: %d of %d records stand in the way: nothing was written", ErrConflicts, n, m.report.Records)
 }
 
-// Run does what the plan says. The error matches ErrPartial if a record of the source
-// is not verified in the target, or not removed from the source as it should be. It
-// matches ErrSameStore if the two stores are one, and nothing is written then.
+// Run carries out the plan. The error matches ErrPartial if a record of the source is
+// not verified in the target, or not removed from the source as it should be. It
+// matches ErrSameStore if the two stores are one; nothing is written then.
 func (m *Migration) Run(ctx context.Context) (*Report, error) {
 	return m.Report(), m.m.run(ctx)
 }
@@ -251,8 +250,8 @@ func (m *migration) run(ctx context.Context) error {
 	return err
 }
 
-// tellApart fails if the two stores are one under two names: what is removed from the
-// source would be removed from the target.
+// tellApart fails if the two stores are one under two names. A removal from the source
+// would then remove the record from the target.
 func (m *migration) tellApart(ctx context.Context) (int, error) {
 	_, removes := m.from.(ConditionalDeleter)
 	_, knowsItself := m.from.(comparer)

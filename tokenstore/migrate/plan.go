@@ -22,16 +22,16 @@ import (
 type item struct {
 	from []record // of the source: more than one if duplicates are merged
 
-	// token is what is saved. It has an ID only if that is to be kept.
+	// token is the token to save. It has an ID only if the ID is to be kept.
 	token tokenstore.Token
 
-	// want is what the target is to have in the end. Its ID is known once the
-	// record is there.
+	// want is the record that the target is to have in the end. Its ID is known once
+	// the record is there.
 	want tokenstore.Token
 
 	action  action
 	written bool  // it was saved
-	err     error // why it is not there
+	err     error // why it is not in the target
 	done    bool  // the target has it as it should be
 	gone    bool  // it was removed from the source
 }
@@ -40,10 +40,10 @@ type item struct {
 type record struct {
 	tokenstore.Token
 
-	index int // in what GetTokens has returned
+	index int // in the result of GetTokens
 }
 
-// An action is what is done with an item.
+// An action is what Run does with an item.
 type action int
 
 const (
@@ -178,7 +178,7 @@ func indexOf(tokens ...tokenstore.Token) *candidates.Index {
 	return x
 }
 
-// add adds a record to an index. Of two, the one that was added later is the newer one.
+// add adds a record to an index. Of two records, the one added later is the newer one.
 func add(x *candidates.Index, t tokenstore.Token) {
 	i := len(x.Records)
 	x.Put(i, rules.Candidate{Fields: t.Fields(), Updated: time.UnixMilli(int64(i))})
@@ -201,7 +201,7 @@ func (m *migration) name(r record) string {
 	return strconv.Quote(r.ID)
 }
 
-// absorb returns the one record that two records of a user become.
+// absorb returns the result of merging two records of a user.
 func absorb(into, from tokenstore.Token) tokenstore.Token {
 	return tokenstore.FromFields(rules.Absorb(into.Fields(), from.Fields()))
 }
@@ -211,7 +211,7 @@ func withoutID(t tokenstore.Token) tokenstore.Token {
 	return t
 }
 
-// unusable says why a record cannot be saved.
+// unusable returns the problem of a record that cannot be saved.
 func unusable(err error) error {
 	if errors.Is(err, tokenstore.ErrNotFound) {
 		err = errNoToken
@@ -221,8 +221,8 @@ func unusable(err error) error {
 
 var errNoToken = errors.New("it has neither an access nor a refresh nor a grant token")
 
-// fit takes the IDs from records that cannot keep them, and drops the records that the
-// target cannot hold at all.
+// fit takes the IDs from items that the target can hold only without them, and drops
+// the items that it cannot hold at all.
 func (m *migration) fit(ctx context.Context) error {
 	f, ok := m.to.(fitter)
 	if !ok {
@@ -232,7 +232,7 @@ func (m *migration) fit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var without []*item // their IDs
+	var without []*item // items that were tried again without their IDs
 	var again []int
 	for i, it := range m.items {
 		if errs[i] != nil && it.token.ID != "" {
@@ -259,7 +259,7 @@ func (m *migration) fit(ctx context.Context) error {
 	return nil
 }
 
-// tokens returns what is saved of items.
+// tokens returns the tokens to save for the items.
 func tokens(items []*item) []tokenstore.Token {
 	all := make([]tokenstore.Token, len(items))
 	for i, it := range items {
@@ -268,7 +268,7 @@ func tokens(items []*item) []tokenstore.Token {
 	return all
 }
 
-// decide sets what is done with an item if the target holds the records of the index.
+// decide sets the action for an item if the target holds the records of the index.
 func (m *migration) decide(it *item, there *candidates.Index) error {
 	like := withoutID(it.token).Fields()
 	plan, err := there.Plan(like)
@@ -312,7 +312,7 @@ func (m *migration) checkID(it *item, there *candidates.Index) error {
 	return nil
 }
 
-// takeID takes the ID from an item if another one is to be created with it.
+// takeID takes the ID from an item if another item is to be created with the ID.
 func (m *migration) takeID(it *item, taken map[string]*item) error {
 	if it.action != create || it.token.ID == "" {
 		return nil
@@ -333,7 +333,7 @@ func (m *migration) takeID(it *item, taken map[string]*item) error {
 	return problemf(KindDuplicate, "it has the same ID as the record of user %q", other.token.UserName)
 }
 
-// settle sets what is done with an item that the target has as the given record.
+// settle sets the action for an item that the target has as the given record.
 func (m *migration) settle(it *item, has tokenstore.Token, changed bool) error {
 	it.action, it.want = none, has
 	if !changed {

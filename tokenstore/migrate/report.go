@@ -17,14 +17,14 @@ var (
 	ErrSameStore = errors.New("source and target are the same store")
 )
 
-// A Report is what a plan is, and what became of it.
+// A Report describes a plan and its outcome.
 type Report struct {
 	Records   int `json:"records"`   // of the source
-	Merged    int `json:"merged"`    // of them, into others
+	Merged    int `json:"merged"`    // records of the source that are merged into others
 	Create    int `json:"create"`    // records that the target does not have
-	Update    int `json:"update"`    // that it has in another state
-	Unchanged int `json:"unchanged"` // that it has as they should be
-	Kept      int `json:"kept"`      // that it has in another state, which is kept
+	Update    int `json:"update"`    // records that the target has in another state
+	Unchanged int `json:"unchanged"` // records that the target has as they should be
+	Kept      int `json:"kept"`      // records that the target has in another state, which is kept
 	Written   int `json:"written"`
 	Verified  int `json:"verified"` // with Merge: saved, or unchanged
 	Deleted   int `json:"deleted"`  // from the source
@@ -34,14 +34,15 @@ type Report struct {
 	Failed   []Failure    `json:"-"`
 	Steps    []StepReport `json:"-"`
 
-	// Unread is why records of the target cannot be read, or nil. They are left alone.
+	// Unread is an error that says why records of the target cannot be read, or nil.
+	// They are left alone.
 	Unread error `json:"-"`
 }
 
-// A Problem is what stands in the way of a record.
+// A Problem is the reason why a record cannot be moved.
 type Problem struct {
 	Kind     Kind
-	Record   int // its index in what the source has returned; -1: it cannot be read
+	Record   int // its index in the result of the source; -1: it cannot be read
 	ID, User string
 	Err      error
 }
@@ -49,7 +50,7 @@ type Problem struct {
 // A Failure is a record that is not in the target as it should be, or not removed from
 // the source.
 type Failure struct {
-	Record   int // its index in what the source has returned
+	Record   int // its index in the result of the source
 	ID, User string
 	Err      error
 }
@@ -78,7 +79,7 @@ const (
 	KindUnreadable Kind = "unreadable" // the source cannot read it; the others are moved
 )
 
-// problem is an error that says what kind of problem it is.
+// problem is an error with the kind of a problem.
 type problem struct {
 	kind Kind
 	error
@@ -91,7 +92,7 @@ func problemf(kind Kind, format string, args ...any) error {
 	return problem{kind, fmt.Errorf(format, args...)}
 }
 
-// standsInTheWay adds a problem to the report if err is one of r, and reports that.
+// standsInTheWay reports whether err is a problem of r, and adds it to the report.
 func (m *migration) standsInTheWay(r record, err error) bool {
 	if err == nil {
 		return false
@@ -104,8 +105,8 @@ func (m *migration) standsInTheWay(r record, err error) bool {
 	return true
 }
 
-// planned counts what is to become of the records. Once Merge has saved them, it counts
-// what became of those that were saved.
+// planned counts the actions of the plan. Once Merge has saved records, it counts the
+// actions of those that were saved.
 func (m *migration) planned(saved bool) {
 	r := &m.report
 	r.Records, r.Merged = len(r.Problems), 0
@@ -120,7 +121,7 @@ func (m *migration) planned(saved bool) {
 	r.Create, r.Update, r.Unchanged, r.Kept = actions[create], actions[update], actions[none], actions[keep]
 }
 
-// count counts what has become of the records.
+// count counts the outcomes.
 func (m *migration) count() {
 	r := &m.report
 	r.Written, r.Verified, r.Deleted = 0, 0, 0
@@ -137,7 +138,7 @@ func (m *migration) count() {
 	}
 }
 
-// finish notes which records failed, and which have another ID.
+// finish lists the records that failed, and those that have another ID.
 func (m *migration) finish() {
 	r := &m.report
 	for _, it := range m.items {
@@ -153,13 +154,13 @@ func (m *migration) finish() {
 	}
 }
 
-// abandoned returns the error of a migration that did not come to its end.
+// abandoned returns the error of a migration that ended early.
 func (r *Report) abandoned(err error) error {
 	return fmt.Errorf("%w: %d of %d records are written and %d verified, and the same migration goes on from there: %w",
 		ErrPartial, r.Written, r.Create+r.Update, r.Verified, err)
 }
 
-// err returns the error of a migration that came to its end.
+// err returns the error of a migration that ran to its end.
 func (r *Report) err() error {
 	missing := r.Records - r.Merged - r.Verified
 	switch {
@@ -171,7 +172,7 @@ func (r *Report) err() error {
 	return nil
 }
 
-// why says why records are missing.
+// why returns the reasons why records are missing.
 func (r *Report) why() error {
 	const most = 20
 	var errs []error

@@ -106,7 +106,7 @@ func (m *migration) foresee(ctx context.Context) error {
 // writeEach saves records one by one, several at a time.
 func (m *migration) writeEach(ctx context.Context, items []*item, add func(int)) error {
 	for len(items) > 0 {
-		// The next ones are not begun before all of these are there: see precedence.
+		// Items of the next precedence wait until these are in the target.
 		now := precedence(items[0].token)
 		end := slices.IndexFunc(items, func(it *item) bool { return precedence(it.token) != now })
 		if end < 0 {
@@ -127,8 +127,8 @@ func (m *migration) writeEach(ctx context.Context, items []*item, add func(int))
 	return nil
 }
 
-// writeOne saves one record, unless the target has it by now: a list may lack records
-// that are young, and other programs may write.
+// writeOne saves one record, unless the target has it by now. The list of the target
+// may lack recent records, and other programs may write.
 func (m *migration) writeOne(ctx context.Context, it *item) error {
 	if like, ok := lookup(it.token); it.action == create && ok {
 		has, err := m.to.FindToken(ctx, like)
@@ -179,14 +179,14 @@ func (m *migration) mergeOne(ctx context.Context, it *item) error {
 	return nil
 }
 
-// saved notes that an item was saved, and under which ID. With Merge the answer of the
-// store is trusted.
+// saved notes that an item was saved, and its ID. With Merge the result of the store is
+// not verified.
 func (m *migration) saved(it *item, as tokenstore.Token) {
 	it.want.ID, it.written, it.done = as.ID, it.pending(), m.o.OnConflict == Merge
 }
 
-// writeChunks saves records many at a time. A chunk that cannot be saved says of none of
-// its records why: one by one they do.
+// writeChunks saves many records at a time. If a chunk cannot be saved, it saves the
+// records of the chunk one by one, to get the error of each.
 func (m *migration) writeChunks(ctx context.Context, b saver, items []*item, add func(int)) error {
 	for chunk := range slices.Chunk(items, chunk) {
 		saved, err := b.SaveAll(ctx, tokens(chunk))
@@ -204,9 +204,9 @@ func (m *migration) writeChunks(ctx context.Context, b saver, items []*item, add
 	return nil
 }
 
-// lookup returns what the record of t is looked up by, apart from its ID, if there is
-// anything. It has no more than the store compares: FindToken lays what it is given over
-// what it finds.
+// lookup returns the fields by which t is looked up, apart from its ID, and reports
+// whether there are any. It returns only fields that the store compares, because
+// FindToken lays the given fields over the result.
 func lookup(t tokenstore.Token) (like tokenstore.Token, ok bool) {
 	switch rules.KeyOf(withoutID(t).Fields()) {
 	case rules.KeyUser:
@@ -224,13 +224,13 @@ func lookup(t tokenstore.Token) (like tokenstore.Token, ok bool) {
 	return like, false
 }
 
-// Why a record that was read back does not count as moved.
+// Reasons why a record that was read back does not count as moved.
 var (
 	errDifferent   = errors.New("it reads back differently")
 	errSharedThere = errors.New("several records of the target have its ID: a search by it fails")
 )
 
-// verify reads every record back that is in the target by now.
+// verify reads back every record that should be in the target by now.
 func (m *migration) verify(ctx context.Context) (int, error) {
 	items := slices.DeleteFunc(slices.Clone(m.items), func(it *item) bool { return it.err != nil })
 	add := m.track(StepVerify, len(items))
@@ -272,8 +272,8 @@ func (m *migration) verifyAll(ctx context.Context, items []*item) error {
 	return nil
 }
 
-// verifyOne reads one record, until the deadline again if it is not there or not as it
-// should be.
+// verifyOne reads one record. Until the deadline it reads again if the record is
+// missing or not as it should be.
 func (m *migration) verifyOne(ctx context.Context, it *item, deadline time.Time) error {
 	const first, last = 50 * time.Millisecond, 5 * time.Second
 	for pause := first; ; pause = min(2*pause, last) {
@@ -300,8 +300,8 @@ func (m *migration) verifyOne(ctx context.Context, it *item, deadline time.Time)
 	}
 }
 
-// readBack reads a record. Looked up by its user or tokens the answer is newer than by an
-// ID of the caller's own.
+// readBack reads a record. A look-up by user or tokens is more current than one by an
+// ID that the caller chose.
 func (m *migration) readBack(ctx context.Context, want tokenstore.Token) (tokenstore.Token, error) {
 	if like, ok := lookup(want); ok {
 		got, err := m.to.FindToken(ctx, like)
@@ -312,18 +312,18 @@ func (m *migration) readBack(ctx context.Context, want tokenstore.Token) (tokens
 	return m.to.FindTokenByID(ctx, want.ID)
 }
 
-// Why a record stays in the source that is in the target.
+// Reasons why a record that is in the target stays in the source.
 var (
 	errChanged    = errors.New("it has changed in the source, where it stays: migrate again")
 	errSharedHere = errors.New("several records of the source have its ID: it stays there, to be removed by hand")
 )
 
-// deleteSource removes from the source what was verified and has not changed since.
+// deleteSource removes the records that were verified and have not changed since.
 func (m *migration) deleteSource(ctx context.Context) (int, error) {
 	n := 0
 	items := slices.DeleteFunc(slices.Clone(m.items), func(it *item) bool {
 		if it.done && slices.ContainsFunc(it.from, func(r record) bool { return m.sharedIDs[r.ID] }) {
-			it.err = errSharedHere // what is removed by the ID might be another record
+			it.err = errSharedHere // a removal by the ID might remove another record
 		}
 		if !it.done || it.err != nil {
 			return true
@@ -336,7 +336,7 @@ func (m *migration) deleteSource(ctx context.Context) (int, error) {
 	if b, ok := m.from.(deleter); ok {
 		err = m.deleteAll(ctx, b, items)
 	} else {
-		from := m.from.(ConditionalDeleter) // as tellApart has found
+		from := m.from.(ConditionalDeleter) // tellApart has checked it
 		err = m.each(ctx, items, func(ctx context.Context, it *item) error {
 			defer add(len(it.from))
 			return deleteOne(ctx, from, it)
