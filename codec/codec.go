@@ -9,13 +9,13 @@ var ErrFormat = errors.New("not a record")
 // A Codec turns the text of a record into the bytes that a store keeps, and back.
 // Implementations are safe for concurrent use.
 type Codec interface {
-	// Seal returns a record's text in the form in which it is stored under name.
-	// incarnation is a part of the text that is not secret. It tells the record from
-	// an earlier or later one of the same name.
+	// Seal returns the stored form of a record's text under name. incarnation is a part
+	// of the text that is not secret. It distinguishes the record from earlier and
+	// later records of the same name.
 	Seal(name, incarnation string, text []byte) ([]byte, error)
 
-	// Open returns the text of the record that is stored under name. The error
-	// matches ErrFormat if data is not such a record, or is that of another name.
+	// Open returns the text of the record that is stored under name. The error matches
+	// ErrFormat if data is not such a record, or is the record of another name.
 	Open(name string, data []byte) ([]byte, error)
 }
 
@@ -29,8 +29,8 @@ type plain struct{}
 func (plain) Seal(_, _ string, text []byte) ([]byte, error) { return text, nil }
 func (plain) Open(_ string, data []byte) ([]byte, error)    { return data, nil }
 
-// A Placed is a Codec whose bytes belong to one store. tokenstore.New asks it for the
-// codec of the store that it makes.
+// A Placed is a Codec whose bytes belong to one store. tokenstore.New calls At and uses
+// the codec that it returns.
 type Placed interface {
 	Codec
 
@@ -40,7 +40,7 @@ type Placed interface {
 }
 
 // A Rotating is a Codec that can tell whether bytes are as it would write them now.
-// Rekey asks it which records are left to be rewritten after a key was replaced.
+// Rekey asks it which records still have to be rewritten after a change of keys.
 type Rotating interface {
 	Codec
 

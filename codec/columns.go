@@ -33,9 +33,9 @@ func (f Fields) Columns() []string {
 	return text
 }
 
-// ParseColumns returns the fields that the text of those columns stands for. If the
-// expiry time cannot be read, the other fields are returned with the error, which
-// does not repeat the text.
+// ParseColumns returns the fields for the text of those columns. If the expiry time
+// cannot be read, it returns the other fields with the error, which does not repeat the
+// text.
 func ParseColumns(text []string) (f Fields, err error) {
 	for i, d := range sdkFields {
 		err = cmp.Or(err, d.Set(&f, text[i]))
@@ -49,14 +49,14 @@ var (
 	floatingNumber = regexp.MustCompile(`^([0-9])\.([0-9]+)[eE]\+?([0-9]{1,2})$`)
 )
 
-// exactDigits is how many digits a number has to have in the form 1.7E+12 to be taken
-// for exact: spreadsheets round to six.
+// exactDigits is how many digits a number in the form 1.7E+12 needs to count as exact:
+// spreadsheets round to six.
 const exactDigits = 7
 
-// parseExpiry reads an expiry time as token files and tables have it: milliseconds
-// since the epoch, in decimal; 0 if the text is empty. It reads the forms that
-// programs write which take it for a floating-point number, such as 1728765600000.0
-// or 1.7287656E+12, if the value is a whole number.
+// parseExpiry reads an expiry time of a token file or table: milliseconds since the
+// epoch, in decimal, or 0 if the text is empty. It also reads whole numbers in
+// floating-point notation, such as 1728765600000.0 or 1.7287656E+12, because some
+// programs write them.
 func parseExpiry(text string) (ms int64, err error) {
 	if text == "" {
 		return 0, nil
@@ -82,8 +82,8 @@ func parseExpiry(text string) (ms int64, err error) {
 	return 0, errors.New("expiry_time is not a number of milliseconds")
 }
 
-// IDNumber returns the number that an ID is, if the SDKs can count with it: it has
-// at most the ten digits for which their tables have room.
+// IDNumber returns the number that an ID is, if the SDKs can count with it. It may have
+// at most ten digits, because the tables of the SDKs have room for no more.
 func IDNumber(id string) (n int64, ok bool) {
 	if len(id) == 0 || len(id) > 10 || strings.Trim(id, "0123456789") != "" {
 		return 0, false

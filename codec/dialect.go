@@ -2,11 +2,11 @@ package codec
 
 import "slices"
 
-// A Dialect is the way in which one of the Zoho SDKs writes its token file, and
-// reads it. The empty Dialect stands for one that is to be found out.
+// A Dialect is the form in which one of the Zoho SDKs writes and reads its token file.
+// The empty Dialect stands for an unknown one.
 type Dialect string
 
-// The dialects. Those of TypeScript and Deno are the same.
+// The dialects. TypeScript and Deno are the same.
 const (
 	Python     Dialect = "python"
 	Java       Dialect = "java"
@@ -21,8 +21,8 @@ const (
 
 // Dialects returns all dialects, the likeliest first.
 func Dialects() []Dialect {
-	// CSharp is last, because a file whose times it did not write must not be read
-	// as if it had: it writes them ten minutes early.
+	// CSharp is last, because it writes times ten minutes early. The times of another
+	// dialect must not be read like that.
 	return []Dialect{Python, Java, Node, TypeScript, Deno, PHP, Ruby, Scala, CSharp}
 }
 

@@ -1,8 +1,8 @@
-// Package codec has the fields of a token as records keep them, and turns the text
-// of records into the bytes that a store keeps.
+// Package codec has the fields of a token as records keep them, and turns the text of
+// records into the bytes that a store keeps.
 //
 // JSON keeps the text as it is. Encrypted wraps another codec in authenticated
-// encryption by a key of the caller's. It binds a record to its name, so that two
+// encryption with the caller's key. It binds a record to its name, so that two
 // encrypted records cannot be exchanged.
 //
 // Applications choose a codec in tokenstore.Options. Package codec/tokenfile reads and

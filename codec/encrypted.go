@@ -15,56 +15,56 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/members"
 )
 
-// AEAD is authenticated encryption with associated data. Tink's tink.AEAD
-// satisfies it, and with it the key management services that Tink supports; so
-// does what AESGCM returns. It must be safe for concurrent use.
+// AEAD is authenticated encryption with associated data. Tink's tink.AEAD satisfies it,
+// and with it the key management services that Tink supports. So does the result of
+// AESGCM. It must be safe for concurrent use.
 type AEAD interface {
 	Encrypt(plaintext, associatedData []byte) ([]byte, error)
 	Decrypt(ciphertext, associatedData []byte) ([]byte, error)
 }
 
-// EncryptedOptions says what Encrypted reads besides what it writes, and where.
+// EncryptedOptions configures Encrypted.
 type EncryptedOptions struct {
 	// Old are keys that records may still be encrypted with. The first key
 	// writes.
 	Old []AEAD
 
-	// AllowPlain makes records readable that are not encrypted yet. Leave it off
-	// once all are: with it, anyone who can write to the store can put a plain
-	// record in the place of an encrypted one.
+	// AllowPlain makes records readable that are not encrypted yet. Turn it off once
+	// all are encrypted. With it, anyone who can write to the store can replace an
+	// encrypted record with a plain one.
 	AllowPlain bool
 
-	// WritePlain writes records as they are, and reads both plain and encrypted
-	// ones. It is for the time before encryption begins, while programs are told
-	// the key, and after it ends.
+	// WritePlain writes records unencrypted, and reads both plain and encrypted ones.
+	// It is for the time before encryption begins, while programs are given the key,
+	// and for the time after encryption ends.
 	WritePlain bool
 
-	// Place names the store, in the place of what its driver says. Set it to the
-	// earlier place of a store whose secrets were copied, or to tell apart two
-	// stores that their drivers cannot.
+	// Place names the store in place of the name from its driver. Set it to the earlier
+	// place of a store whose secrets were copied, or to distinguish two stores that
+	// their drivers cannot.
 	Place string
 }
 
-// String returns the name of the type: the keys stay out of whatever prints them.
+// String returns the name of the type, and none of the keys.
 func (EncryptedOptions) String() string { return "codec.EncryptedOptions{redacted}" }
 
-// Format keeps keys out of whatever prints an EncryptedOptions.
+// Format prints o.String() whatever the verb, so that keys are not printed.
 func (o EncryptedOptions) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, o.String()) }
 
 // LogValue keeps keys out of logs.
 func (o EncryptedOptions) LogValue() slog.Value { return slog.StringValue(o.String()) }
 
-// MarshalText keeps keys out of what is marshaled.
+// MarshalText returns o.String(), so that keys are not marshaled.
 func (o EncryptedOptions) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 
-// Encrypted returns a codec that encrypts what inner seals with key. It is a Placed
-// and a Rotating. opts may be nil.
+// Encrypted returns a codec that encrypts with key what inner seals. It is a Placed and
+// a Rotating. opts may be nil.
 //
-// The name of the secret, the place of the store and the record's incarnation are
-// the associated data. A record that was copied from another name or another store
-// is not decrypted: the error matches ErrFormat. What an earlier version of this
-// package wrote, with the name alone, is still read. An older ciphertext of the
-// same name in the same store decrypts: encryption does not detect a roll-back.
+// The associated data are the name of the secret, the place of the store and the
+// record's incarnation. A record that was copied from another name or another store is
+// not decrypted: the error matches ErrFormat. Records of an earlier version of this
+// package, with the name alone, are still read. An older ciphertext of the same name in
+// the same store decrypts: encryption does not detect a roll-back.
 func Encrypted(inner Codec, key AEAD, opts *EncryptedOptions) (Codec, error) {
 	if inner == nil || key == nil {
 		return nil, errors.New("codec: Encrypted needs a codec and a key")
@@ -84,18 +84,18 @@ func Encrypted(inner Codec, key AEAD, opts *EncryptedOptions) (Codec, error) {
 	return e, nil
 }
 
-// The keys are behind a function, which prints as an address where package fmt
-// cannot call Format.
+// The keys are behind a function, because package fmt prints a function as an address
+// where it cannot call Format.
 type encrypted struct {
 	inner      Codec
 	keys       func() []AEAD // the first one writes
 	readPlain  bool
 	writePlain bool
 	place      string
-	fixed      bool // the caller has said what the place is
+	fixed      bool // the caller has set the place
 }
 
-// Format keeps keys out of whatever prints the codec.
+// Format prints no key.
 func (e *encrypted) Format(f fmt.State, _ rune) {
 	_, _ = io.WriteString(f, "codec.Encrypted{redacted}")
 }
@@ -113,9 +113,9 @@ func (e *encrypted) At(place string) Codec {
 // version is the version of the envelope.
 const version = 1
 
-// envelope is the stored form: still JSON text, so that services that keep text
-// keep it too. Place and Born are authenticated and not secret. A record of the
-// earlier form has neither.
+// envelope is the stored form. It is JSON text, so that services that keep text can
+// keep it too. Place and Born are authenticated and not secret. A record of the earlier
+// form has neither.
 type envelope struct {
 	Version    int     `json:"v"`
 	Place      *string `json:"place,omitempty"`
@@ -131,8 +131,8 @@ func (v envelope) associated(name string) []byte {
 	return sized("tokenkeep record", *v.Place, name, v.Born)
 }
 
-// sized returns the parts, each behind its length, so that ("a", "bc") and
-// ("ab", "c") differ.
+// sized returns the parts, each after its length, so that ("a", "bc") and ("ab", "c")
+// differ.
 func sized(parts ...string) []byte {
 	var b []byte
 	for _, p := range parts {
@@ -178,8 +178,8 @@ func (e *encrypted) Open(name string, data []byte) ([]byte, error) {
 }
 
 // Current reports whether data is as Seal writes it: encrypted with the first key for
-// this store, or plain. If the codec inside cannot tell more, being able to read is
-// enough.
+// this store, or plain. If inner is not a Rotating, data that it can read counts as
+// current.
 func (e *encrypted) Current(name string, data []byte) bool {
 	v, sealed, err := e.open(data)
 	if err != nil || sealed == e.writePlain {
@@ -201,8 +201,8 @@ func (e *encrypted) Current(name string, data []byte) bool {
 	return err == nil
 }
 
-// open returns the envelope in data. sealed is false if there is none. An envelope
-// of another store is an error, which names the two places.
+// open returns the envelope in data. sealed is false if there is no envelope. If the
+// envelope is for another store, the error names the two places.
 func (e *encrypted) open(data []byte) (v envelope, sealed bool, err error) {
 	parts, err := members.Split(data)
 	if err != nil {
@@ -225,8 +225,8 @@ func (e *encrypted) open(data []byte) (v envelope, sealed bool, err error) {
 	return v, true, nil
 }
 
-// AESGCM returns AES-256-GCM with a random nonce, under a key of 32 bytes. One
-// key is good for 2^32 writes.
+// AESGCM returns AES-256-GCM with a random nonce, for a key of 32 bytes. Replace a key
+// after at most 2^32 writes.
 func AESGCM(key []byte) (AEAD, error) {
 	if len(key) != 32 {
 		return nil, fmt.Errorf("codec: an AES-256 key has 32 bytes, this one has %d", len(key))
@@ -242,11 +242,11 @@ func AESGCM(key []byte) (AEAD, error) {
 	return &aesGCM{gcm}, nil
 }
 
-// It is used by its pointer alone: where package fmt cannot call Format it prints
-// the address of the cipher.
+// Only pointers to an aesGCM are used: package fmt prints the address of the cipher
+// where it cannot call Format.
 type aesGCM struct{ gcm cipher.AEAD }
 
-// Format keeps the key out of whatever prints it.
+// Format prints no key.
 func (a *aesGCM) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "codec.AESGCM{redacted}") }
 
 func (a *aesGCM) Encrypt(plaintext, associatedData []byte) ([]byte, error) {

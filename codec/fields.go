@@ -10,9 +10,9 @@ import (
 	"strconv"
 )
 
-// Fields are the fields of a token, in the form in which records keep them. The
-// zero value of a field means that it is unknown. Credentials are plain strings;
-// Fields print and log as their name alone.
+// Fields are the fields of a token, in the form in which records keep them. The zero
+// value of a field means that it is unknown. Credentials are plain strings; Fields
+// print and log only the name of the type.
 type Fields struct {
 	ID           string
 	UserName     string
@@ -35,8 +35,8 @@ type Field struct {
 	of func(*Fields) any // a pointer to a string, or to milliseconds
 }
 
-// fields has the fields in the order in which records, files and tables have them.
-// What depends on the fields of a token goes by this table.
+// fields has the fields in the order in which records, files and tables have them. All
+// code that treats the fields alike uses this table.
 var fields = []Field{
 	{"ID", "id", false, func(f *Fields) any { return &f.ID }},
 	{"UserName", "user_name", false, func(f *Fields) any { return &f.UserName }},
@@ -61,7 +61,7 @@ func (f Fields) All() iter.Seq2[Field, string] {
 	}
 }
 
-// Or returns f with the values of other for the fields that f has not.
+// Or returns f with the values of other for the fields that f lacks.
 func (f Fields) Or(other Fields) Fields {
 	for _, d := range fields {
 		switch v := d.of(&f).(type) {
@@ -85,7 +85,7 @@ func (f Fields) Size() int {
 	return size
 }
 
-// Value returns the value that the field has in f: a string or, of a time, an int64.
+// Value returns the value of the field in f: an int64 for a time, else a string.
 func (d Field) Value(f Fields) any {
 	if v, ok := d.of(&f).(*int64); ok {
 		return *v
@@ -93,11 +93,11 @@ func (d Field) Value(f Fields) any {
 	return *d.of(&f).(*string)
 }
 
-// In returns a pointer to the field in f: a *string or, of a time, an *int64.
+// In returns a pointer to the field in f: an *int64 for a time, else a *string.
 func (d Field) In(f *Fields) any { return d.of(f) }
 
-// Text returns the value that the field has in f as text: milliseconds are in
-// decimal. The text of an unknown field is empty.
+// Text returns the value of the field in f as text: milliseconds are in decimal. The
+// text of an unknown field is empty.
 func (d Field) Text(f Fields) string {
 	switch v := d.Value(f).(type) {
 	case string:
@@ -110,7 +110,7 @@ func (d Field) Text(f Fields) string {
 	return ""
 }
 
-// Set sets the field in f to what the text says: see ParseColumns. Empty text makes
+// Set sets the field in f to the value of the text: see ParseColumns. Empty text makes
 // the field unknown.
 func (d Field) Set(f *Fields, text string) (err error) {
 	switch v := d.of(f).(type) {
@@ -122,7 +122,7 @@ func (d Field) Set(f *Fields, text string) (err error) {
 	return err
 }
 
-// Format keeps credentials out of whatever prints Fields.
+// Format prints no credential.
 func (f Fields) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "codec.Fields{redacted}") }
 
 // LogValue keeps credentials out of logs.

@@ -8,8 +8,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// columns are the names of the columns in their order, first those that most SDKs'
-// headers have, then others.
+// columns are the names of the columns in their order. Each list begins with the name
+// in the headers of most SDKs, followed by other names.
 var columns = func() (names [][]string) {
 	others := map[string]string{"user_name": "user_mail", "redirect_url": "redirect_uri"}
 	for _, name := range codec.ColumnNames() {
@@ -35,7 +35,7 @@ func column(name string) int {
 	return slices.IndexFunc(columns, func(names []string) bool { return slices.Contains(names, name) })
 }
 
-// A dialect says what a codec.Dialect is.
+// A dialect describes a codec.Dialect.
 type dialect struct {
 	name codec.Dialect
 
@@ -54,9 +54,8 @@ type dialect struct {
 	biggestID int64    // the biggest ID after which there can be one more
 }
 
-// What IDs are compared and counted in: ten digits fill the column of the SDKs'
-// database table, and some SDKs parse IDs as 32-bit integers to find the next
-// one.
+// Limits of IDs. Ten digits fill the column in the SDKs' database table, and some SDKs
+// parse IDs as 32-bit integers to find the next one.
 const (
 	tenDigits = 9_999_999_999
 	int32ID   = 1<<31 - 2
@@ -75,7 +74,7 @@ var dialects = []dialect{
 	{name: codec.CSharp, user: "user_name", redirect: "redirect_url", eols: []string{"\n", "\r\n"}, final: true, splits: true, header: true, early: 600_000, biggestID: int32ID},
 }
 
-// lookup returns what d is.
+// lookup returns the description of d.
 func lookup(d codec.Dialect) (dialect, error) {
 	i := slices.IndexFunc(dialects, func(known dialect) bool { return known.name == d })
 	if i < 0 {
@@ -91,7 +90,6 @@ func (d dialect) headerNames() []string {
 	return names
 }
 
-// ErrDialect means that a row has a value which the SDK that reads the file
-// could not read back. Errors that match it name the column and hold nothing of
-// the value.
+// ErrDialect means that a row has a value that the SDK which reads the file could not
+// read back. Errors that match it name the column and do not quote the value.
 var ErrDialect = errors.New("the dialect of the token file cannot hold it")

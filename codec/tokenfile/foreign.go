@@ -13,9 +13,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// This file is about files and values that are not as an SDK writes them: what
-// spreadsheets, shells and other programs make of a token file, and what people take
-// for one.
+// This file handles files and values that no SDK has written: token files as
+// spreadsheets, shells and other programs change them, and files of other kinds.
 
 // foreignForms are forms of files that are not token files, by how they begin.
 var foreignForms = []struct {
@@ -31,8 +30,8 @@ var foreignForms = []struct {
 	{regexp.MustCompile(`(?s)^.{0,15}\x00`), "it is a binary file, or text in UTF-16 without a byte order mark: save it in UTF-8"},
 }
 
-// decode returns the text of a token file. Its errors match codec.ErrFormat and say what the
-// file is, if it is not one.
+// decode returns the text of a token file. If the file is not a token file, the error
+// matches codec.ErrFormat and says what the file is.
 func decode(data []byte) (string, error) {
 	text, err := utf16Text(data)
 	if err == nil {
@@ -108,7 +107,7 @@ func separators(text string) error {
 }
 
 // trim removes the columns without a name and content that a spreadsheet adds to all
-// lines. Where the header does not have them, a line has a comma too many.
+// lines. If the header does not have them, such a line has a comma too many.
 func trim(lines []line) ([]line, error) {
 	extra := 0
 	if len(lines) > 0 && lines[0].header() {

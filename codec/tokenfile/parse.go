@@ -11,17 +11,17 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// A File is the token file of a Zoho SDK. Rows that are not changed stay as they
-// are, byte for byte, whatever their quoting, line break and spelling.
+// A File is the token file of a Zoho SDK. Rows that are not changed stay as they are,
+// byte for byte, whatever their quoting, line break and spelling.
 //
 // Its methods are not safe for concurrent use.
 type File struct {
-	// AnyID permits every ID, because no SDK reads the file. Otherwise a new ID
-	// must be one that all the SDKs that may read the file can count with: a
-	// decimal number of up to ten digits, or below 2^31 where an SDK needs that.
+	// AnyID permits every ID, because no SDK reads the file. Otherwise all SDKs that
+	// may read the file must be able to count with a new ID. It is a decimal number of
+	// up to ten digits, or below 2^31 where an SDK needs that.
 	AnyID bool
 
-	dialects  []dialect // the one it is in; or those that it may be in, of which the first is written
+	dialects  []dialect // the dialect of the file, or those that it may be in; the first is written
 	header    string    // as it stands there, without its line break; empty: there is none
 	headerEOL string    // its line break
 	old       bool      // the header has no api_domain
@@ -41,7 +41,7 @@ type row struct {
 	codec.Fields
 	damage error  // why the expiry time cannot be read
 	line   int    // 0: a row that was not in the file
-	raw    string // as it stands in the file, without its line break; empty: it has to be written
+	raw    string // the text in the file, without its line break; empty: it has to be written
 	eol    string
 	old    bool // it has no api_domain
 }
@@ -58,21 +58,22 @@ func New(d codec.Dialect) (*File, error) {
 	return &File{dialects: []dialect{known}, eol: known.eols[0], final: known.final}, nil
 }
 
-// Parse reads a token file. If d is empty, the dialect is found out as
-// well as the bytes allow: where several SDKs write the same ones, what is put
-// into the file has to suit all of them, and expiry_time is not taken for that
-// of CSharp.
+// Parse reads a token file. If d is empty, Parse determines the dialect as well as the
+// bytes allow. If several SDKs write the same bytes, new values have to suit all of
+// them, and expiry_time is not read as that of CSharp.
 //
-// It reads what any of the SDKs has written, in any of their versions: columns
-// by their position, nine or ten of them, both names of those that have two,
-// all line breaks, blank lines, a byte order mark; and a file without a header.
-// The text "null" is an absent value, unless it is quoted. It reads what other programs
-// make of such a file where that leaves no doubt: text in UTF-16 with a byte order mark,
-// columns without a name and content at the ends of all lines, and expiry times as
-// codec.ParseColumns does. Other forms that are known are named in the error.
+// Parse reads the output of every SDK in every version: nine or ten columns by their
+// position, both names of those columns that have two, all line breaks, blank lines, a
+// byte order mark, and a file without a header. The text "null" is an absent value,
+// unless it is quoted.
 //
-// A file that does not end as the SDK ends it, or in the middle of a row, is cut
-// off. The error then matches codec.ErrFormat, as with all others, and names the line.
+// Parse also reads unambiguous changes by other programs: text in UTF-16 with a byte
+// order mark, columns without a name and content at the ends of all lines, and expiry
+// times as codec.ParseColumns reads them. The error names other forms that are known.
+//
+// A file that does not end as the SDK ends it, or that ends in the middle of a row, is
+// cut off. The error then matches codec.ErrFormat, as all other errors do, and names
+// the line.
 func Parse(data []byte, d codec.Dialect) (*File, error) {
 	text, err := decode(data)
 	if err != nil {
@@ -91,8 +92,8 @@ func Parse(data []byte, d codec.Dialect) (*File, error) {
 	}
 	lines, err := cut(text, true)
 	if err != nil {
-		// What is no quoted field may be a value that begins with a quote, in
-		// the file of an SDK that knows no quoting.
+		// The quote may begin an unquoted value, in the file of an SDK that does not
+		// know quoting.
 		raw, rawErr := cut(text, false)
 		if rawErr != nil {
 			return nil, err
@@ -136,9 +137,8 @@ func cut(text string, quotes bool) ([]line, error) {
 	return trim(lines)
 }
 
-// scan cuts text into lines and those into fields. If quotes is set a field may
-// be quoted, and have commas and line breaks in it. Lines without any content are
-// left out.
+// scan cuts text into lines and lines into fields. If quotes is set, a field may be
+// quoted, and may contain commas and line breaks. Lines without content are left out.
 func scan(text string, quotes bool) ([]line, error) {
 	var lines []line
 	for at, number := 0, 1; at < len(text); {
@@ -179,8 +179,8 @@ func scanLine(text string, at, number int, quotes bool) (l line, end int, err er
 			break
 		}
 	}
-	// Python on Windows writes CR CR LF. Line breaks that follow each other
-	// are blank lines anyhow, so that all CRs can be taken together.
+	// Python on Windows writes CR CR LF. Consecutive line breaks are blank lines in any
+	// case, so all CRs can be taken together.
 	end = at
 	for end < len(text) && text[end] == '\r' {
 		end++
@@ -220,7 +220,7 @@ func breaks(text string) int {
 	return strings.Count(text, "\n") + strings.Count(text, "\r") - strings.Count(text, "\r\n")
 }
 
-// A specimen is what tells the dialects apart in a file.
+// A specimen has the features of a file that tell the dialects apart.
 type specimen struct {
 	first, last line
 	rows        []line // without the header
@@ -228,19 +228,18 @@ type specimen struct {
 	null, empty bool   // a field has the text null, or none
 }
 
-// named reports whether the header has the name for the column, if it has one for it
-// at all.
+// named reports whether the header uses the name for the column, or has no name for it.
 func (s specimen) named(i int, name string) bool {
 	fields := s.first.fields
 	return !s.first.header() || len(fields) <= i || column(fields[i]) != i || fields[i] == name
 }
 
-// traits are what is true of a file in a dialect, the most telling first.
+// traits are the properties of a file in a dialect, the most telling first.
 var traits = []func(s specimen, d dialect) bool{
 	func(s specimen, d dialect) bool { return d.quotes || !s.quoted },
 	func(s specimen, d dialect) bool { return (d.null == "") == !(s.null && !s.empty) },
 	func(s specimen, d dialect) bool { return s.named(redirectColumn, d.redirect) },
-	// Where there are no rows left, C# leaves a header without a line break.
+	// If no rows are left, C# leaves a header without a line break.
 	func(s specimen, d dialect) bool {
 		return (s.last.eol != "") == d.final || len(s.rows) == 0 && d.name == codec.CSharp
 	},
@@ -270,7 +269,7 @@ func detect(lines []line) []dialect {
 		})
 		if len(found) > 0 {
 			for i := range found {
-				found[i].early = 0 // a guess too late would have an expired token used
+				found[i].early = 0 // a guess that is too late would keep an expired token in use
 			}
 			return found
 		}
@@ -347,7 +346,7 @@ func cutOff(l line) error {
 	return fmt.Errorf("tokenfile: %w: line %d: the file is cut off: the last line has no line break", codec.ErrFormat, l.number)
 }
 
-// complete returns an error if l does not have as many columns as a row has.
+// complete returns an error if l has too few columns for a row.
 func (l line) complete() error {
 	if n := len(l.fields); n < oldColumns {
 		return fmt.Errorf("tokenfile: %w: line %d has %d of %d or %d columns", codec.ErrFormat, l.number, n, oldColumns, len(columns))
@@ -355,7 +354,7 @@ func (l line) complete() error {
 	return nil
 }
 
-// row returns the row that l is.
+// row returns the row in l.
 func (l line) row(early int64) row {
 	r := row{line: l.number, raw: l.raw, eol: l.eol, old: len(l.fields) < len(columns)}
 	text := make([]string, len(columns))

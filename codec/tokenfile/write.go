@@ -11,8 +11,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// Dialects returns the dialects that the file may be in. What is written has the
-// form of the first one, and suits all.
+// Dialects returns the dialects that the file may be in. Values are written in the form
+// of the first one, and suit all.
 func (f *File) Dialects() []codec.Dialect {
 	names := make([]codec.Dialect, 0, len(f.dialects))
 	for _, d := range f.dialects {
@@ -28,12 +28,12 @@ func (f *File) Len() int { return len(f.rows) }
 // the other fields are returned with the error.
 func (f *File) Row(i int) (codec.Fields, error) { return f.rows[i].Fields, f.rows[i].damage }
 
-// Line returns the line of the file that the i-th row began at when it was read,
-// from 1; 0 if it was not.
+// Line returns the line of the file, from 1, at which the i-th row began when it was
+// read. It returns 0 for a new row.
 func (f *File) Line(i int) int { return f.rows[i].line }
 
-// Set puts r in the place of the i-th row. The error matches ErrDialect if an SDK
-// that reads the file could not read it back; then nothing is changed.
+// Set replaces the i-th row with r. The error matches ErrDialect if an SDK that reads
+// the file could not read r back; nothing is changed then.
 func (f *File) Set(i int, r codec.Fields) error {
 	was := &f.rows[i]
 	if was.Fields == r {
@@ -49,8 +49,8 @@ func (f *File) Set(i int, r codec.Fields) error {
 	return nil
 }
 
-// Append adds a row at the end. The error matches ErrDialect if an SDK that reads
-// the file could not read it back; then nothing is changed.
+// Append adds a row at the end. The error matches ErrDialect if an SDK that reads the
+// file could not read the row back; nothing is changed then.
 func (f *File) Append(r codec.Fields) error {
 	if err := f.check(r, true); err != nil {
 		return err
@@ -62,9 +62,9 @@ func (f *File) Append(r codec.Fields) error {
 // Delete removes the i-th row.
 func (f *File) Delete(i int) { f.rows = slices.Delete(f.rows, i, i+1) }
 
-// NextID returns the ID for a new row: the number after the biggest ID there is.
-// IDs up to the given one have been used before, and are not used again if that
-// can be avoided. The error matches ErrDialect if there is no such number.
+// NextID returns the ID for a new row: the number after the biggest ID in the file. IDs
+// up to used were in use before, and are not used again if that can be avoided. The
+// error matches ErrDialect if there is no such number.
 func (f *File) NextID(used int64) (string, error) {
 	var biggest int64
 	for _, r := range f.rows {
@@ -92,9 +92,9 @@ func (f *File) biggestID() int64 {
 	return limit
 }
 
-// Bytes returns the file. It begins with a header, of ten columns: if there was
-// none, the SDKs would have taken the first row for it. Rows of nine columns get
-// the tenth, as the SDKs do it, because they fail where a row lacks it.
+// Bytes returns the file. It begins with a header of ten columns. Without a header the
+// SDKs would take the first row for one. Rows of nine columns get the tenth, as the
+// SDKs do it, because they fail if a row lacks it.
 func (f *File) Bytes() []byte {
 	var b strings.Builder
 	b.WriteString(f.header)
@@ -184,8 +184,8 @@ func (f *File) checkColumn(i int, value string) error {
 	return nil
 }
 
-// check returns an error if value could not be read back from the i-th column, by
-// the SDK in particular if that reads the file.
+// check returns an error if value could not be read back from the i-th column. If sdk
+// is set, the SDK itself must be able to read it.
 func (d dialect) check(i int, value string, sdk bool) error {
 	name := columns[i][0]
 	switch {
