@@ -10,8 +10,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Readable returns what GetTokens returned, with the errors about single records apart
-// from the error about the whole store.
+// Readable splits the error of GetTokens: it returns the tokens, the errors about
+// single records, and any error about the whole store.
 func Readable(tokens []tokenstore.Token, err error) (_ []tokenstore.Token, unreadable, _ error) {
 	if err != nil && tokens != nil {
 		return tokens, err, nil
@@ -19,8 +19,8 @@ func Readable(tokens []tokenstore.Token, err error) (_ []tokenstore.Token, unrea
 	return tokens, nil, err
 }
 
-// Lasting reports whether an error about one record is the store's: the next record
-// would meet it too.
+// Lasting reports whether an error about one record is an error of the store that the
+// next record would meet too.
 func Lasting(err error) bool {
 	lasting := []error{context.Canceled, context.DeadlineExceeded, tokenstore.ErrDenied, tokenstore.ErrUnavailable}
 	return slices.ContainsFunc(lasting, func(class error) bool { return errors.Is(err, class) })

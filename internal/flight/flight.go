@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// A Group has the calls that are running, by ID. Its zero value is ready to use.
+// A Group has the running calls by ID. The zero value is ready to use.
 type Group[T any] struct {
 	mu     sync.Mutex
 	flying map[string]*flight[T]
@@ -19,14 +19,14 @@ type flight[T any] struct {
 
 	value  T
 	err    error
-	gaveUp bool // there is no result for waiters
+	gaveUp bool // waiters have to call their own function
 }
 
-// Do returns the result of fly. Of the callers with one ID the first calls its fly;
-// the others wait for the result, each with its own context. A waiter takes the
-// result if adopt reports true. Otherwise, and if fly gave up, the waiter calls its
-// own fly or waits for the next flight. A fly that panics or ends its goroutine has
-// given up.
+// Do returns the result of fly. Of concurrent callers with one ID, the first calls its
+// fly. The others wait for the result, each with its own context. A waiter takes the
+// result if adopt reports true. If adopt reports false, or fly gave up, the waiter
+// calls its own fly or waits for the next flight. A fly that panics or ends its
+// goroutine has given up.
 func (g *Group[T]) Do(ctx context.Context, id string, fly func() (value T, gaveUp bool, err error), adopt func(T, error) bool) (T, error) {
 	for {
 		f, leader := g.join(id)
@@ -60,7 +60,7 @@ func (g *Group[T]) join(id string) (*flight[T], bool) {
 	return mine, true
 }
 
-// lead calls fly. Waiters hear of its end even if fly panics.
+// lead calls fly. It releases the waiters even if fly panics.
 func (g *Group[T]) lead(id string, mine *flight[T], fly func() (T, bool, error)) (T, error) {
 	defer func() {
 		g.mu.Lock()

@@ -12,9 +12,10 @@ var (
 	errTwice    = errors.New("a member stands twice")
 )
 
-// Split returns the members of a JSON object by their exact names: encoding/json
-// would take "ID" for "id". An object in which a name stands twice is an error: two
-// readers of it could differ on which value holds. Errors quote nothing of data.
+// Split returns the members of a JSON object by their exact names. (Package
+// encoding/json would take "ID" for "id".) An object in which a name appears twice is
+// an error, because readers could differ on which value holds. Errors quote nothing of
+// data.
 func Split(data []byte) (map[string]json.RawMessage, error) {
 	if !json.Valid(data) {
 		return nil, errNoObject

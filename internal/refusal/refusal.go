@@ -18,8 +18,8 @@ const (
 	ThrottleWait = 10 * time.Minute
 )
 
-// LongestWait is the longest back-off where the server does not say how long it
-// asks to be left alone.
+// LongestWait is the longest back-off if the server does not say how long clients are
+// to wait.
 const LongestWait = 30 * time.Minute
 
 const (
@@ -27,8 +27,8 @@ const (
 	clockSkew = 5 * time.Minute // the clocks of two processes differ by this much at most
 )
 
-// An Answer is a refusal. It has the fields of a tokenstore.RefreshError, which
-// this package cannot import.
+// An Answer is a refusal. It has the fields of a tokenstore.RefreshError, which this
+// package cannot import.
 type Answer struct {
 	Code       string
 	RetryAfter time.Duration
@@ -36,7 +36,7 @@ type Answer struct {
 	Client     bool
 }
 
-// Error returns the text: the code and whether it is final.
+// Error returns the text: the code and whether the refusal is permanent.
 func (a Answer) Error() string {
 	kind := "temporary"
 	if a.Permanent {
@@ -45,9 +45,9 @@ func (a Answer) Error() string {
 	return fmt.Sprintf("refresh refused: %q (%s)", a.Code, kind)
 }
 
-// Keep returns what is kept of an answer for other processes, after last. of is the
-// digest of the credentials that were refused. Keep returns nil for a refusal of the
-// client: a correction of the configuration ends it at once.
+// Keep returns the failure to store for an answer that follows last. of is the digest
+// of the credentials that were refused. Keep returns nil if the server refuses the
+// client, because a correction of the configuration ends such a refusal at once.
 func Keep(last *stored.Failure, a Answer, of string, now time.Time) *stored.Failure {
 	if a.Client || ofClient(a.Code) {
 		return nil
@@ -55,7 +55,7 @@ func Keep(last *stored.Failure, a Answer, of string, now time.Time) *stored.Fail
 	return Note(last, a, of, now, LongestWait)
 }
 
-// Note returns what is kept of any answer, with a back-off of at most longest.
+// Note returns the failure to store for any answer, with a back-off of at most longest.
 func Note(last *stored.Failure, a Answer, of string, now time.Time, longest time.Duration) *stored.Failure {
 	f := &stored.Failure{Code: a.Code, Permanent: a.Permanent, At: now.UnixMilli(), Count: 1, Of: of}
 	if last != nil && last.Of == of {
@@ -73,8 +73,8 @@ func Note(last *stored.Failure, a Answer, of string, now time.Time, longest time
 }
 
 // Counts returns the answer in f, and reports whether it still counts for the
-// credentials with the digest of. It does not if more time is left than f was kept
-// for, plus the skew of clocks: one of the clocks was wrong.
+// credentials with the digest of. It does not count if more time is left than f was
+// kept for, plus the skew of clocks, because one of the clocks was wrong.
 func Counts(f *stored.Failure, of string, now time.Time) (Answer, bool) {
 	if f == nil || f.Of != of {
 		return Answer{}, false
@@ -99,8 +99,8 @@ func Digest(parts ...string) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// ofClient reports whether a code refuses the client and not the credentials that
-// the record holds.
+// ofClient reports whether a code refuses the client itself and not the credentials of
+// the record.
 func ofClient(code string) bool {
 	for _, prefix := range []string{"invalid_client", "unauthorized_client", "invalid_redirect_uri"} {
 		if strings.HasPrefix(code, prefix) {

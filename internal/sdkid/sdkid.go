@@ -1,4 +1,4 @@
-// Package sdkid tells the numbers that the Zoho SDKs have for IDs from other IDs.
+// Package sdkid distinguishes the numeric IDs of the Zoho SDKs from other IDs.
 package sdkid
 
 import (
@@ -6,16 +6,15 @@ import (
 	"strconv"
 )
 
-// Number returns the number that an ID is, if an SDK could have written it: it has at
-// most ten digits, because the tables of the SDKs have room for those.
+// Number returns the number that an ID is, if an SDK could have written it. Such a
+// number has at most ten digits, because the tables of the SDKs have room for no more.
 func Number(id string) (n int64, ok bool) {
 	const digits = 10
 	n, err := strconv.ParseInt(id, 10, 64)
 	return n, err == nil && n > 0 && len(id) <= digits && strconv.FormatInt(n, 10) == id
 }
 
-// Compare orders IDs as people expect it: numbers by their size, and before the
-// others.
+// Compare orders IDs as people expect: numbers by size, and then the other IDs.
 func Compare(a, b string) int {
 	m, isNumber := Number(a)
 	n, isNumberToo := Number(b)

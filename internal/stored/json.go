@@ -11,13 +11,13 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/members"
 )
 
-// version is the version of the format that this package writes. A program
-// reads records of this version only; members that it does not know it keeps.
+// version is the version of the format that this package writes. A program reads only
+// records of this version, and keeps members that it does not know.
 const version = 1
 
-// A member is one member of the JSON object. Members are decoded one by one and
-// by their exact names: encoding/json would take "ID" for "id", and forget what
-// it does not know.
+// A member is one member of the JSON object. Members are decoded one by one and by
+// their exact names. Package encoding/json would take "ID" for "id", and drop members
+// that it does not know.
 type member struct {
 	name string
 	of   func(*Record) any // a pointer to the field
@@ -103,8 +103,8 @@ func Decode(data []byte) (Record, error) {
 		return Record{}, fmt.Errorf("%w: version %d, this program reads up to %d", codec.ErrFormat, v, version)
 	}
 	if _, sealed := object["aead"]; sealed {
-		// Taken for an unknown member it would make a record without a token, which
-		// the next save would write over.
+		// If it were taken for an unknown member, the record would have no token, and
+		// the next save would write over it.
 		return Record{}, fmt.Errorf("%w: it is encrypted", codec.ErrFormat)
 	}
 	delete(object, "v")

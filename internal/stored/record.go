@@ -1,4 +1,4 @@
-// Package stored has the stored form of a token record, and its JSON text.
+// Package stored defines the stored form of a token record, and its JSON text.
 package stored
 
 import (
@@ -12,20 +12,19 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// A Record is what one secret holds: a token, and what the store needs to know
-// about it. Its credentials are plain strings; a Record prints and logs as its
-// name alone.
+// A Record is the content of one secret: a token, and what the store needs to know
+// about it. Its credentials are plain strings; a Record prints and logs only its name.
 type Record struct {
-	// Fields are those of the token. ID is the one that the caller chose, or empty:
-	// then the name of the secret is the ID.
+	// Fields are those of the token. ID is the ID that the caller chose. If it is
+	// empty, the name of the secret is the ID.
 	codec.Fields
 
-	// Born is a random nonce that the record keeps from its creation to its
-	// deletion: it tells it from an earlier or later record of the same name.
+	// Born is a random nonce that the record keeps from its creation to its deletion.
+	// It distinguishes the record from other incarnations of the same name.
 	Born string
 
-	// Nonces are those of the last writes, the newest first. A writer whose
-	// answer was lost finds its own here, though others may have written since.
+	// Nonces are those of the last writes, the newest first. A writer whose answer was
+	// lost finds its own nonce here, even if other processes have written since.
 	Nonces []string
 
 	// Updated is when the record was written, by the writer's clock.
@@ -41,23 +40,23 @@ type Record struct {
 	// Earlier are names that earlier tokens of the record would derive.
 	Earlier []string
 
-	// Joining are records that are about to disappear into this one, and
-	// Absorbed are records that have. See package tokenstore on promotion.
+	// Joining are records that are about to be merged into this one, and Absorbed are
+	// records that have been. See package ledger on promotion.
 	Joining, Absorbed []Ref
 
-	// IDs are the names of IDs that found the record once: those of records that
-	// have become part of it, and of the IDs that callers chose for them.
+	// IDs are names of IDs that find the record: the names of merged records, and the
+	// names of IDs that callers chose for them.
 	IDs []string
 
-	// Redirects are aliases of the record whose IDs are all in IDs. They go once
-	// the labels that find the record by them are old enough.
+	// Redirects are redirects to the record whose IDs are all in IDs. They can be
+	// deleted once the labels that find the record by these IDs are old enough.
 	Redirects []Redirect
 
-	// Moved is set in a record that is disappearing into another one, and Alias
-	// in what is left of it.
+	// Moved is set in a frozen record, which is being merged into another one. Alias is
+	// set in the redirect that remains.
 	Moved, Alias *Ref
 
-	// Lease is the right to refresh the token, Failure what became of the last
+	// Lease is the right to refresh the token. Failure is the outcome of the last
 	// attempt if it failed.
 	Lease   *Lease
 	Failure *Failure
@@ -72,14 +71,14 @@ type Label struct {
 	Nonce string `json:"n"`
 }
 
-// A Ref names one life of a record.
+// A Ref names one incarnation of a record.
 type Ref struct {
 	Name string `json:"name"`
 	Born string `json:"born"`
 }
 
-// A Redirect is an alias of a record, and when it became one, by the clock of
-// the writer.
+// A Redirect names a redirect to a record, and when it became one, by the writer's
+// clock.
 type Redirect struct {
 	Ref
 	Since int64 `json:"since"`
@@ -91,7 +90,7 @@ type Lease struct {
 	ID    string `json:"id"`             // random, of one acquisition
 	Until int64  `json:"until"`          // when the holder stops, by its clock
 	For   int64  `json:"for,omitempty"`  // how long others watch it before they take it over; 0: for their LeaseTTL
-	Seen  int64  `json:"seen,omitempty"` // how long of that it was watched, by some that had to leave
+	Seen  int64  `json:"seen,omitempty"` // how much of that time was watched by waiters that had to leave
 }
 
 // A Failure is an authorization server's refusal.
