@@ -1,9 +1,11 @@
 package migrate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -154,8 +156,9 @@ func Plan(ctx context.Context, from Reader, to tokenstore.TokenStore, opts *Opti
 	if opts != nil {
 		m.o = *opts
 	}
-	if m.o.OnConflict == "" {
-		m.o.OnConflict = Stop
+	m.o.OnConflict, m.o.Duplicates = cmp.Or(m.o.OnConflict, Stop), cmp.Or(m.o.Duplicates, Stop)
+	if err := m.check(); err != nil {
+		return nil, err
 	}
 	if m.o.DeleteSource && m.o.OnConflict == Merge {
 		return nil, errors.New("migrate: DeleteSource needs a target that is compared, and Merge compares none")
@@ -186,6 +189,19 @@ func Plan(ctx context.Context, from Reader, to tokenstore.TokenStore, opts *Opti
 	}
 	m.planned(false)
 	return &Migration{m}, nil
+}
+
+// check reports what is wrong with the arguments of Plan.
+func (m *migration) check() error {
+	switch {
+	case !slices.Contains([]Policy{Stop, Source, Target, Newer, Merge}, m.o.OnConflict):
+		return fmt.Errorf("migrate: OnConflict cannot be %q", m.o.OnConflict)
+	case !slices.Contains([]Policy{Stop, Merge, Keep}, m.o.Duplicates):
+		return fmt.Errorf("migrate: Duplicates cannot be %q", m.o.Duplicates)
+	case m.to == nil && (m.o.OnConflict != Merge || m.o.Writable == nil):
+		return errors.New("migrate: there is no target")
+	}
+	return nil
 }
 
 // Report returns the plan and, once Run has returned, its outcome.

@@ -207,6 +207,26 @@ func TestMerge_Counts(t *testing.T) {
 	}
 }
 
+// TestPlan_Arguments checks that wrong arguments are an error before anything is read.
+func TestPlan_Arguments(t *testing.T) {
+	t.Parallel()
+	for text, test := range map[string]struct {
+		to store
+		o  migrate.Options
+	}{
+		`OnConflict cannot be "keep"`:  {memstore.New(nil), migrate.Options{OnConflict: migrate.Keep}},
+		`Duplicates cannot be "newer"`: {memstore.New(nil), migrate.Options{Duplicates: migrate.Newer}},
+		"there is no target":           {nil, migrate.Options{}},
+	} {
+		if m, err := migrate.Plan(t.Context(), reader{user("ann")}, test.to, &test.o); m != nil || err == nil || err.Error() != "migrate: "+text {
+			t.Errorf("%v, want %s", err, text)
+		}
+	}
+	if m, err := migrate.Plan(t.Context(), reader{}, nil, &migrate.Options{OnConflict: migrate.Merge}); m != nil || err == nil {
+		t.Errorf("Merge without a target: %v", err)
+	}
+}
+
 // TestKeep checks that a target that compares nothing gets records that have nothing to
 // compare, and none that are invalid.
 func TestKeep(t *testing.T) {
