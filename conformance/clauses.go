@@ -47,7 +47,7 @@ var clauses = map[string]string{
 	"TS-09": "Row 4: FindToken fails with ErrInvalidToken and never returns an arbitrary record. SaveToken merges only into a record without a user that holds the same token, and the same client or none. If the record that was created with the token now has a user or another client, SaveToken fails with ErrIDMismatch. (Stores of a foreign format do not know what a record was created with.)",
 	"TS-10": "No match is ErrNotFound; for a weak look-up the text says how far it may be out of date. Several matches that the rules above do not rank are ErrAmbiguous; the text names the IDs and no secret.",
 	"TS-11": "FindToken returns the record with the fields of like laid over it. An access token other than the record's does not inherit its ExpiresAt. An earlier grant or refresh token is not laid over the present one.",
-	"TS-12": "If a record matches, the fields that the token has replace those of the record, and the other fields stay. Nothing is ever cleared.",
+	"TS-12": "If a record matches, the fields that the token has replace those of the record, and the other fields stay. Only TS-13 clears a field.",
 	"TS-13": "A changed AccessToken that comes without ExpiresAt clears ExpiresAt.",
 	"TS-14": "A save that changes nothing writes nothing.",
 	"TS-15": "If no record matches, SaveToken creates one and returns it with its ID. The ID stays the same while the record has no user, or if it was created with one.",

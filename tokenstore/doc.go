@@ -64,7 +64,7 @@
 // # Saving
 //
 //   - [TS-12] If a record matches, the fields that the token has replace those of
-//     the record, and the other fields stay. Nothing is ever cleared.
+//     the record, and the other fields stay. Only TS-13 clears a field.
 //   - [TS-13] A changed AccessToken that comes without ExpiresAt clears ExpiresAt.
 //   - [TS-14] A save that changes nothing writes nothing.
 //   - [TS-15] If no record matches, SaveToken creates one and returns it with its
