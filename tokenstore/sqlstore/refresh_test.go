@@ -55,7 +55,7 @@ func TestRefreshConnectionKilled(t *testing.T) {
 func TestRefreshLockHeld(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
-		s := b.open(t, &Options{LeaseTTL: time.Second, LockTimeout: 100 * time.Millisecond})
+		s := b.open(t, &Options{LeaseTTL: 3 * time.Second, LockTimeout: 2 * time.Second})
 		record := mustSave(t, s, tokenstore.Token{UserName: "ann", RefreshToken: "r", AccessToken: "old", ExpiresAt: time.UnixMilli(1)})
 		held, err := s.db.dialect.tryLock(t.Context(), s.db.pool, record.ID)
 		if err != nil || held == nil {

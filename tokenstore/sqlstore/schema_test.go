@@ -228,7 +228,7 @@ func TestAWriteGivesUpOnADatabaseThatOthersHold(t *testing.T) {
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()
 			b := kind.new(t)
-			s := b.open(t, &Options{LockTimeout: 300 * time.Millisecond})
+			s := b.open(t, &Options{LockTimeout: 2 * time.Second})
 			record := mustSave(t, s, full("ann"))
 			other, err := b.connect(t).Conn(t.Context())
 			if err != nil {

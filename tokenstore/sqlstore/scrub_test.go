@@ -153,7 +153,7 @@ func TestOneRemovedSecretIsNotInTheFiles(t *testing.T) {
 func TestRemovalIsHeldUpByAReader(t *testing.T) {
 	t.Parallel()
 	b := sqliteWAL(t)
-	s := b.open(t, &Options{LockTimeout: 200 * time.Millisecond})
+	s := b.open(t, &Options{LockTimeout: 2 * time.Second})
 	record := mustSave(t, s, secrets("ann", 2))
 	reader, err := b.connect(t).BeginTx(t.Context(), nil)
 	if err != nil {
