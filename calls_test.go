@@ -45,7 +45,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-var updateCalls = flag.Bool("update", false, "write testdata/calls anew")
+var updateCalls = flag.Bool("update", false, "rewrite testdata/calls")
 
 // A gate lets one request at a time through to a server, of those that a program
 // sends at once in the order of their texts, and records them. The program runs in a

@@ -627,6 +627,6 @@ func oneRevokes(s *stage) {
 	s.fails("another process, by the API", other, errRejected)
 	s.outdate()
 	s.fails("another process", other, initializer.ErrReauthRequired)
-	s.asked("nobody uses what was revoked", 1, 0)
+	s.asked("no process uses what was revoked", 1, 0)
 	s.repairs()
 }

@@ -24,7 +24,7 @@ import (
 )
 
 var (
-	updateCalls = flag.Bool("update", false, "write testdata/calls anew")
+	updateCalls = flag.Bool("update", false, "rewrite testdata/calls")
 	fullCalls   = flag.Bool("calls.full", false, "with -update: write the data of each call, too, to compare two versions by")
 )
 
@@ -266,7 +266,7 @@ func golden(t *testing.T, name, got string) {
 	had, have := strings.Split(string(want), "\n"), strings.Split(got, "\n")
 	for i := range max(len(had), len(have)) {
 		if i >= len(had) || i >= len(have) || had[i] != have[i] {
-			t.Fatalf("%s: line %d differs:\nwas\t%s\nis\t%s\n(-update writes it anew, -calls.full with the data)",
+			t.Fatalf("%s: line %d differs:\nwas\t%s\nis\t%s\n(-update rewrites it, -calls.full with the data)",
 				path, i+1, strings.Join(had[min(i, len(had)):min(i+3, len(had))], "\n\t"), strings.Join(have[min(i, len(have)):min(i+3, len(have))], "\n\t"))
 		}
 	}

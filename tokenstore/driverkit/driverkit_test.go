@@ -33,7 +33,7 @@ func TestFetch(t *testing.T) {
 			var got []int
 			for v, err := range driverkit.Fetch(t.Context(), numbers(40), func(_ context.Context, i int) (int, error) {
 				most.Store(max(most.Load(), running.Add(1)))
-				time.Sleep(time.Duration(40-i) * time.Millisecond)
+				<-time.After(time.Duration(40-i) * time.Millisecond)
 				running.Add(-1)
 				return i, nil
 			}) {
