@@ -2,8 +2,8 @@ package codec
 
 import "errors"
 
-// ErrFormat means that bytes are not a record. Errors that match it say what is
-// wrong and hold nothing of the bytes.
+// ErrFormat means that bytes are not a record. Errors that match ErrFormat describe the mistake,
+// but never quote the bytes.
 var ErrFormat = errors.New("not a record")
 
 // A Codec turns the text of a record into the bytes that a store keeps, and back.
@@ -14,14 +14,13 @@ type Codec interface {
 	// later records of the same name.
 	Seal(name, incarnation string, text []byte) ([]byte, error)
 
-	// Open returns the text of the record that is stored under name. The error matches
-	// ErrFormat if data is not such a record, or is the record of another name.
+	// Open returns the text of the record that is stored under name. An error that matches
+	// ErrFormat means that data is not a record, or is the record of another name.
 	Open(name string, data []byte) ([]byte, error)
 }
 
-// JSON is the plain codec. It stores the text of records as it is: a JSON object with
-// a version, whose members are named as in the token files and tables of the Zoho
-// SDKs.
+// JSON is the plain codec. It stores the text of a record unchanged, and Open does not check
+// it. The text is a JSON object whose members are named as in the Zoho SDKs' token files.
 var JSON Codec = plain{}
 
 type plain struct{}
@@ -34,18 +33,18 @@ func (plain) Open(_ string, data []byte) ([]byte, error)    { return data, nil }
 type Placed interface {
 	Codec
 
-	// At returns the codec for the store at place: driver.Properties.Place, which is
-	// empty if the driver does not say.
+	// At returns the codec for the store at place. place is driver.Properties.Place, which may
+	// be empty.
 	At(place string) Codec
 }
 
-// A Rotating is a Codec that can tell whether bytes are as it would write them now.
-// Rekey asks it which records still have to be rewritten after a change of keys.
+// A Rotating is a Codec that reports whether bytes are written with the current key. After a
+// change of keys, Rekey uses it to find the records that must be rewritten.
 type Rotating interface {
 	Codec
 
-	// Current reports whether data, which Open reads under name, was written with the
-	// key that Seal uses.
+	// Current reports whether data was written with the key that Seal uses. The result
+	// means nothing for data that Open cannot read under name.
 	Current(name string, data []byte) bool
 }
 
@@ -55,5 +54,5 @@ var (
 	_ Placed   = (*encrypted)(nil)
 )
 
-// Current returns true: there is no key.
+// Current returns true, because the codec has no key.
 func (plain) Current(string, []byte) bool { return true }

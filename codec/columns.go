@@ -7,14 +7,11 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
-// sdkFields are the fields for which the token files and tables of the Zoho SDKs
-// have a column, in the order of the columns.
-var sdkFields = fields
-
-// ColumnNames returns the names of the columns of the Zoho SDKs' token files and
-// tables, in their order.
+// ColumnNames returns the column names of the Zoho SDKs' token files and tables, in
+// order.
 func ColumnNames() []string {
 	names := make([]string, 0, len(sdkFields))
 	for _, d := range sdkFields {
@@ -23,8 +20,9 @@ func ColumnNames() []string {
 	return names
 }
 
-// Columns returns f as the text of those columns. The text of an unknown field is
-// empty.
+// Columns returns the SDK columns of f as text, in the order of ColumnNames. The
+// text of an unknown field is empty. Columns leaves out the fields that Extended
+// names.
 func (f Fields) Columns() []string {
 	text := make([]string, 0, len(sdkFields))
 	for _, d := range sdkFields {
@@ -33,24 +31,32 @@ func (f Fields) Columns() []string {
 	return text
 }
 
-// ParseColumns returns the fields for the text of those columns. If the expiry time
-// cannot be read, it returns the other fields with the error, which does not repeat the
-// text.
+// ParseColumns returns the fields for the text of the columns, in the order of
+// ColumnNames. It panics if text is shorter than ColumnNames. If it cannot parse the
+// expiry time, it returns the other fields and an error that does not quote the text.
 func ParseColumns(text []string) (f Fields, err error) {
-	for i, d := range sdkFields {
-		err = cmp.Or(err, d.Set(&f, text[i]))
-	}
+	err = f.SetColumns(text)
 	return f, err
 }
 
-// Forms of numbers that are not those of the SDKs.
+// SetColumns sets the fields of f that have a column from the text of the columns, in the
+// order of ColumnNames. It panics if text is shorter than ColumnNames. If it cannot parse
+// the expiry time, it makes the time unknown and returns the error of ParseColumns.
+func (f *Fields) SetColumns(text []string) (err error) {
+	for i := range sdkFields {
+		err = cmp.Or(err, sdkFields[i].Set(f, text[i]))
+	}
+	return err
+}
+
+// These patterns match forms of numbers that the SDKs do not write.
 var (
-	decimalNumber  = regexp.MustCompile(`^[0-9]+\.0*$`)
-	floatingNumber = regexp.MustCompile(`^([0-9])\.([0-9]+)[eE]\+?([0-9]{1,2})$`)
+	decimalNumber  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9]+\.0*$`) })
+	floatingNumber = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9])\.([0-9]+)[eE]\+?([0-9]{1,2})$`) })
 )
 
-// exactDigits is how many digits a number in the form 1.7E+12 needs to count as exact:
-// spreadsheets round to six.
+// exactDigits is the number of digits from which a number such as 1.7E+12 counts as
+// exact. Spreadsheets round to six.
 const exactDigits = 7
 
 // parseExpiry reads an expiry time of a token file or table: milliseconds since the
@@ -64,13 +70,13 @@ func parseExpiry(text string) (ms int64, err error) {
 	if ms, err := strconv.ParseInt(text, 10, 64); err == nil {
 		return ms, nil
 	}
-	if decimalNumber.MatchString(text) {
+	if decimalNumber().MatchString(text) {
 		whole, _, _ := strings.Cut(text, ".")
 		if ms, err := strconv.ParseInt(whole, 10, 64); err == nil {
 			return ms, nil
 		}
 	}
-	if m := floatingNumber.FindStringSubmatch(text); m != nil {
+	if m := floatingNumber().FindStringSubmatch(text); m != nil {
 		if len(m[1])+len(m[2]) < exactDigits {
 			return 0, errors.New("expiry_time is rounded, as a spreadsheet shows it: write the milliseconds, or leave it empty")
 		}
@@ -82,8 +88,8 @@ func parseExpiry(text string) (ms int64, err error) {
 	return 0, errors.New("expiry_time is not a number of milliseconds")
 }
 
-// IDNumber returns the number that an ID is, if the SDKs can count with it. It may have
-// at most ten digits, because the tables of the SDKs have room for no more.
+// IDNumber parses id as an ID that the SDKs can increment. Such an ID has at most ten
+// digits, the width of the column in the SDKs' tables.
 func IDNumber(id string) (n int64, ok bool) {
 	if len(id) == 0 || len(id) > 10 || strings.Trim(id, "0123456789") != "" {
 		return 0, false

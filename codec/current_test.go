@@ -7,8 +7,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// Bytes are current under the key that writes, and under no other.
-func TestACodecTellsWhichRecordsAreLeftToBeWrittenAnew(t *testing.T) {
+// TestRotatingCurrent checks that bytes are current only in the form that Seal writes:
+// encrypted with the first key, or plain without keys.
+func TestRotatingCurrent(t *testing.T) {
 	t.Parallel()
 	key := func(b byte) codec.AEAD {
 		a, err := codec.AESGCM(bytes.Repeat([]byte{b}, 32))

@@ -2,11 +2,11 @@ package codec
 
 import "slices"
 
-// A Dialect is the form in which one of the Zoho SDKs writes and reads its token file.
-// The empty Dialect stands for an unknown one.
+// A Dialect is the format in which one of the Zoho SDKs writes and reads its token
+// file. The empty Dialect means that the format is unknown.
 type Dialect string
 
-// The dialects. TypeScript and Deno are the same.
+// The dialects. TypeScript and Deno have the same format.
 const (
 	Python     Dialect = "python"
 	Java       Dialect = "java"
@@ -19,10 +19,10 @@ const (
 	Scala      Dialect = "scala"
 )
 
-// Dialects returns all dialects, the likeliest first.
+// Dialects returns all dialects, the most likely first.
 func Dialects() []Dialect {
-	// CSharp is last, because it writes times ten minutes early. The times of another
-	// dialect must not be read like that.
+	// CSharp is last because its SDK writes expiry times ten minutes early. A file that may
+	// be in several dialects is written in the first one, and needs unchanged times.
 	return []Dialect{Python, Java, Node, TypeScript, Deno, PHP, Ruby, Scala, CSharp}
 }
 

@@ -15,9 +15,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/members"
 )
 
-// AEAD is authenticated encryption with associated data. Tink's tink.AEAD satisfies it,
-// and with it the key management services that Tink supports. So does the result of
-// AESGCM. It must be safe for concurrent use.
+// AEAD is authenticated encryption with associated data. Tink's tink.AEAD implements it, for
+// keys in the key management services that Tink supports. AESGCM returns another implementation.
+// An AEAD must be safe for concurrent use.
 type AEAD interface {
 	Encrypt(plaintext, associatedData []byte) ([]byte, error)
 	Decrypt(ciphertext, associatedData []byte) ([]byte, error)
@@ -25,46 +25,48 @@ type AEAD interface {
 
 // EncryptedOptions configures Encrypted.
 type EncryptedOptions struct {
-	// Old are keys that records may still be encrypted with. The first key
-	// writes.
+	// Old lists earlier keys, with which records may still be encrypted. They are only used for
+	// reading.
 	Old []AEAD
 
-	// AllowPlain makes records readable that are not encrypted yet. Turn it off once
-	// all are encrypted. With it, anyone who can write to the store can replace an
-	// encrypted record with a plain one.
+	// AllowPlain makes unencrypted records readable. Turn it off once all records
+	// are encrypted. While it is on, anyone who can write to the store can replace
+	// an encrypted record with a plain one.
 	AllowPlain bool
 
-	// WritePlain writes records unencrypted, and reads both plain and encrypted ones.
-	// It is for the time before encryption begins, while programs are given the key,
-	// and for the time after encryption ends.
+	// WritePlain makes the codec write records unencrypted, and read both plain and encrypted
+	// records. Use it before encryption begins, while programs are given the key, and after
+	// encryption ends.
 	WritePlain bool
 
-	// Place names the store in place of the name from its driver. Set it to the earlier
-	// place of a store whose secrets were copied, or to distinguish two stores that
-	// their drivers cannot.
+	// Place replaces the place that the driver of the store reports. Set it to the earlier
+	// place of a store whose secrets were copied. Also set it to distinguish two stores
+	// whose drivers report the same place.
 	Place string
 }
 
-// String returns the name of the type, and none of the keys.
+// String returns the name of the type without the keys.
 func (EncryptedOptions) String() string { return "codec.EncryptedOptions{redacted}" }
 
-// Format prints o.String() whatever the verb, so that keys are not printed.
+// Format prints o.String() for every verb, so that keys are not printed.
 func (o EncryptedOptions) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, o.String()) }
 
-// LogValue keeps keys out of logs.
+// LogValue returns o.String(), so that keys are not logged.
 func (o EncryptedOptions) LogValue() slog.Value { return slog.StringValue(o.String()) }
 
 // MarshalText returns o.String(), so that keys are not marshaled.
 func (o EncryptedOptions) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 
-// Encrypted returns a codec that encrypts with key what inner seals. It is a Placed and
-// a Rotating. opts may be nil.
+// Encrypted returns a codec that encrypts the output of inner with key. The codec implements
+// Placed and Rotating. opts may be nil. Encrypted returns an error if inner, key or an old key
+// is nil.
 //
-// The associated data are the name of the secret, the place of the store and the
-// record's incarnation. A record that was copied from another name or another store is
-// not decrypted: the error matches ErrFormat. Records of an earlier version of this
-// package, with the name alone, are still read. An older ciphertext of the same name in
-// the same store decrypts: encryption does not detect a roll-back.
+// The associated data is the name of the secret, the place of the store and the record's
+// incarnation. A record copied from another name or another store cannot be decrypted: the error
+// matches ErrFormat. If one of the two stores has an empty place, a record copied between them
+// can be decrypted under its name. The codec also reads records of an earlier version of this
+// package, which authenticated only the name. An older ciphertext of the same record in the same
+// store can be decrypted: encryption does not detect a roll-back.
 func Encrypted(inner Codec, key AEAD, opts *EncryptedOptions) (Codec, error) {
 	if inner == nil || key == nil {
 		return nil, errors.New("codec: Encrypted needs a codec and a key")
@@ -88,14 +90,14 @@ func Encrypted(inner Codec, key AEAD, opts *EncryptedOptions) (Codec, error) {
 // where it cannot call Format.
 type encrypted struct {
 	inner      Codec
-	keys       func() []AEAD // the first one writes
+	keys       func() []AEAD // the first one encrypts
 	readPlain  bool
 	writePlain bool
 	place      string
 	fixed      bool // the caller has set the place
 }
 
-// Format prints no key.
+// Format prints the name of the constructor, and no keys.
 func (e *encrypted) Format(f fmt.State, _ rune) {
 	_, _ = io.WriteString(f, "codec.Encrypted{redacted}")
 }
@@ -113,9 +115,9 @@ func (e *encrypted) At(place string) Codec {
 // version is the version of the envelope.
 const version = 1
 
-// envelope is the stored form. It is JSON text, so that services that keep text can
-// keep it too. Place and Born are authenticated and not secret. A record of the earlier
-// form has neither.
+// envelope is the stored form. It is JSON text, so that services for text can also keep it.
+// Place and Born are authenticated but not secret. An envelope that authenticates only the name
+// has neither.
 type envelope struct {
 	Version    int     `json:"v"`
 	Place      *string `json:"place,omitempty"`
@@ -123,7 +125,7 @@ type envelope struct {
 	Ciphertext []byte  `json:"aead"`
 }
 
-// associated returns the associated data of the record with the given name.
+// associated returns the associated data for the record with the given name.
 func (v envelope) associated(name string) []byte {
 	if v.Place == nil {
 		return []byte(name)
@@ -131,8 +133,8 @@ func (v envelope) associated(name string) []byte {
 	return sized("tokenkeep record", *v.Place, name, v.Born)
 }
 
-// sized returns the parts, each after its length, so that ("a", "bc") and ("ab", "c")
-// differ.
+// sized returns the concatenation of parts, each prefixed with its length, so that
+// ("a", "bc") and ("ab", "c") differ.
 func sized(parts ...string) []byte {
 	var b []byte
 	for _, p := range parts {
@@ -177,9 +179,9 @@ func (e *encrypted) Open(name string, data []byte) ([]byte, error) {
 	return nil, fmt.Errorf("codec: %w: decrypt: %w", ErrFormat, failed)
 }
 
-// Current reports whether data is as Seal writes it: encrypted with the first key for
-// this store, or plain. If inner is not a Rotating, data that it can read counts as
-// current.
+// Current reports whether data has the form that Seal writes: encrypted with the first key for
+// this store or, with WritePlain, plain. If inner is not a Rotating, data that it can read
+// counts as current.
 func (e *encrypted) Current(name string, data []byte) bool {
 	v, sealed, err := e.open(data)
 	if err != nil || sealed == e.writePlain {
@@ -201,8 +203,8 @@ func (e *encrypted) Current(name string, data []byte) bool {
 	return err == nil
 }
 
-// open returns the envelope in data. sealed is false if there is no envelope. If the
-// envelope is for another store, the error names the two places.
+// open returns the envelope in data. sealed is false if data is not an envelope. If
+// the envelope is for another store, the error names the two places.
 func (e *encrypted) open(data []byte) (v envelope, sealed bool, err error) {
 	parts, err := members.Split(data)
 	if err != nil {
@@ -225,8 +227,8 @@ func (e *encrypted) open(data []byte) (v envelope, sealed bool, err error) {
 	return v, true, nil
 }
 
-// AESGCM returns AES-256-GCM with a random nonce, for a key of 32 bytes. Replace a key
-// after at most 2^32 writes.
+// AESGCM returns AES-256-GCM with a random nonce of 12 bytes. It returns an error if key
+// does not have 32 bytes. Replace a key before 2^32 writes.
 func AESGCM(key []byte) (AEAD, error) {
 	if len(key) != 32 {
 		return nil, fmt.Errorf("codec: an AES-256 key has 32 bytes, this one has %d", len(key))
@@ -246,7 +248,7 @@ func AESGCM(key []byte) (AEAD, error) {
 // where it cannot call Format.
 type aesGCM struct{ gcm cipher.AEAD }
 
-// Format prints no key.
+// Format prints the name of the constructor, and no key.
 func (a *aesGCM) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "codec.AESGCM{redacted}") }
 
 func (a *aesGCM) Encrypt(plaintext, associatedData []byte) ([]byte, error) {

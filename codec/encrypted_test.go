@@ -15,8 +15,8 @@ import (
 	"testing"
 )
 
-// tinkAEAD has the methods of Tink's tink.AEAD, and its form of a ciphertext: a
-// prefix that names the key, then what the primitive returns.
+// tinkAEAD imitates Tink's tink.AEAD. Its ciphertexts begin with a prefix that names the key,
+// followed by the output of the primitive.
 type tinkAEAD struct {
 	prefix []byte
 	gcm    cipher.AEAD
@@ -55,8 +55,8 @@ func (a *tinkAEAD) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
 	return plaintext, nil
 }
 
-// sealer returns a codec that writes with the key of the given number, and reads
-// what the old ones have written.
+// sealer returns a codec that writes with the key number id. The codec can also read records
+// that were written with the keys whose numbers are in old.
 func sealer(t testing.TB, id byte, old ...byte) Codec {
 	t.Helper()
 	var opts EncryptedOptions
@@ -75,7 +75,7 @@ func sealerWith(t testing.TB, id byte, opts *EncryptedOptions) Codec {
 	return c
 }
 
-// born is the incarnation of the records below.
+// born is the incarnation of the records in these tests.
 const born = "aaaabbbbccccdddd"
 
 func seal(t testing.TB, c Codec, name string, text []byte) []byte {
@@ -87,7 +87,7 @@ func seal(t testing.TB, c Codec, name string, text []byte) []byte {
 	return data
 }
 
-// reads reports a record that c does not read as text.
+// reads checks that c opens data as text.
 func reads(t *testing.T, what string, c Codec, name string, data, text []byte) {
 	t.Helper()
 	if got, err := c.Open(name, data); err != nil || !bytes.Equal(got, text) {
@@ -95,7 +95,8 @@ func reads(t *testing.T, what string, c Codec, name string, data, text []byte) {
 	}
 }
 
-// refused reports an error that is not as the errors of Open are.
+// refused checks that err is an error of Open: it matches ErrFormat, comes without text, and
+// quotes no secrets.
 func refused(t *testing.T, what string, text []byte, err error, secrets ...string) {
 	t.Helper()
 	if !errors.Is(err, ErrFormat) {
@@ -112,17 +113,17 @@ func refused(t *testing.T, what string, text []byte, err error, secrets ...strin
 	}
 }
 
-// secretText is in everything that is refused.
+// secretText is a secret in the records of these tests. No error may contain it.
 const secretText = "s3cr3t-value"
 
-// textOf returns the text of a record of the user.
+// textOf returns the text of a record of user, including secretText.
 func textOf(user string) []byte {
 	return []byte(`{"v":1,"user_name":"` + user + `","refresh_token":"` + secretText + `","born":"` + born + `"}`)
 }
 
 var secretRecord = textOf("ann@example.com:6001")
 
-func TestAnEncryptedRecordIsReadBack(t *testing.T) {
+func TestEncryptedRoundTrip(t *testing.T) {
 	t.Parallel()
 	for what, r := range map[string][]byte{"a record": secretRecord, "an empty text": {}, "a long one": bytes.Repeat(secretRecord, 100)} {
 		c := sealer(t, 1)
@@ -130,7 +131,7 @@ func TestAnEncryptedRecordIsReadBack(t *testing.T) {
 	}
 }
 
-func TestAnEncryptedRecordIsJSONTextWithoutAnyOfTheRecord(t *testing.T) {
+func TestEncryptedOpaqueJSON(t *testing.T) {
 	t.Parallel()
 	data := seal(t, sealer(t, 1), "a", secretRecord)
 	if !json.Valid(data) {
@@ -151,7 +152,7 @@ func TestAnEncryptedRecordIsJSONTextWithoutAnyOfTheRecord(t *testing.T) {
 	}
 }
 
-func TestTwoWritesOfOneRecordAreEncryptedDifferently(t *testing.T) {
+func TestEncryptedSealTwice(t *testing.T) {
 	t.Parallel()
 	c := sealer(t, 1)
 	if bytes.Equal(seal(t, c, "a", secretRecord), seal(t, c, "a", secretRecord)) {
@@ -159,7 +160,7 @@ func TestTwoWritesOfOneRecordAreEncryptedDifferently(t *testing.T) {
 	}
 }
 
-func TestAnEncryptedRecordIsBoundToItsName(t *testing.T) {
+func TestEncryptedOtherName(t *testing.T) {
 	t.Parallel()
 	c := sealer(t, 1)
 	data := seal(t, c, "a", secretRecord)
@@ -183,7 +184,7 @@ func TestTwoEncryptedRecordsCannotBeExchanged(t *testing.T) {
 	reads(t, "each under its own", c, "b", b, bob)
 }
 
-func TestEveryTamperedBitOfAnEncryptedRecordIsNoticed(t *testing.T) {
+func TestEncryptedTamperedBits(t *testing.T) {
 	t.Parallel()
 	c := sealer(t, 1)
 	data := seal(t, c, "a", secretRecord)
@@ -204,7 +205,7 @@ func TestEveryTamperedBitOfAnEncryptedRecordIsNoticed(t *testing.T) {
 	}
 }
 
-func TestATamperedCiphertextIsRefused(t *testing.T) {
+func TestEncryptedTamperedCiphertext(t *testing.T) {
 	t.Parallel()
 	c := sealer(t, 1)
 	var e envelope
@@ -223,14 +224,14 @@ func TestATamperedCiphertextIsRefused(t *testing.T) {
 	}
 }
 
-func TestARecordOfAnUnknownKeyIsRefused(t *testing.T) {
+func TestEncryptedUnknownKey(t *testing.T) {
 	t.Parallel()
 	data := seal(t, sealer(t, 1), "a", secretRecord)
 	r, err := sealer(t, 2, 3, 4).Open("a", data)
 	refused(t, "a record of an unknown key", r, err)
 }
 
-func TestAKeyIsReplacedStepByStep(t *testing.T) {
+func TestEncryptedKeyRotation(t *testing.T) {
 	t.Parallel()
 	before, after := sealer(t, 1), sealer(t, 2, 9, 1)
 	data := seal(t, before, "a", secretRecord)
@@ -243,7 +244,7 @@ func TestAKeyIsReplacedStepByStep(t *testing.T) {
 	refused(t, "a record of the old key under another name", r, err)
 }
 
-func TestPlainRecordsAreReadOnlyWhileEncryptionIsBroughtIn(t *testing.T) {
+func TestEncryptedAllowPlain(t *testing.T) {
 	t.Parallel()
 	data := seal(t, JSON, "a", secretRecord)
 	rotating := sealerWith(t, 1, &EncryptedOptions{AllowPlain: true})
@@ -255,7 +256,7 @@ func TestPlainRecordsAreReadOnlyWhileEncryptionIsBroughtIn(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoEnvelopeIsErrFormatAndNotQuoted(t *testing.T) {
+func TestEncryptedBadEnvelope(t *testing.T) {
 	t.Parallel()
 	sealed := base64.StdEncoding.EncodeToString([]byte(secretText))
 	for _, c := range []Codec{sealer(t, 1), sealerWith(t, 1, &EncryptedOptions{AllowPlain: true})} {
@@ -285,7 +286,7 @@ func TestWhatIsNoEnvelopeIsErrFormatAndNotQuoted(t *testing.T) {
 	}
 }
 
-func TestAnEncryptedCodecIsNotMadeWithoutItsParts(t *testing.T) {
+func TestEncryptedMissingArguments(t *testing.T) {
 	t.Parallel()
 	key := newTinkAEAD(t, 1)
 	for what, make := range map[string]func() (Codec, error){
@@ -301,13 +302,13 @@ func TestAnEncryptedCodecIsNotMadeWithoutItsParts(t *testing.T) {
 
 var errKMS = errors.New("the key management service is away")
 
-// away is a key whose service cannot be reached.
+// away is an AEAD whose key management service cannot be reached.
 type away struct{}
 
 func (away) Encrypt(_, _ []byte) ([]byte, error) { return nil, errKMS }
 func (away) Decrypt(_, _ []byte) ([]byte, error) { return nil, errKMS }
 
-func TestTheErrorOfAKeyIsPassedOn(t *testing.T) {
+func TestEncryptedKeyError(t *testing.T) {
 	t.Parallel()
 	c, err := Encrypted(JSON, away{}, nil)
 	if err != nil {
@@ -355,9 +356,9 @@ func TestAESGCM(t *testing.T) {
 	}
 }
 
-// TestTheFormOfAnAESGCMCiphertextIsStandard opens what AESGCM sealed with the
-// standard library alone: a nonce of 12 bytes, then the sealed text.
-func TestTheFormOfAnAESGCMCiphertextIsStandard(t *testing.T) {
+// TestAESGCMFormat checks that the standard library can decrypt a
+// ciphertext of AESGCM: a nonce of 12 bytes, followed by the sealed text.
+func TestAESGCMFormat(t *testing.T) {
 	t.Parallel()
 	raw := bytes.Repeat([]byte{7}, 32)
 	key, err := AESGCM(raw)
@@ -381,7 +382,7 @@ func TestTheFormOfAnAESGCMCiphertextIsStandard(t *testing.T) {
 	}
 }
 
-func TestACodecIsUsedByManyAtOnce(t *testing.T) {
+func TestCodecConcurrent(t *testing.T) {
 	t.Parallel()
 	for _, c := range []Codec{JSON, sealer(t, 1, 2)} {
 		var wait sync.WaitGroup
@@ -401,8 +402,8 @@ func TestACodecIsUsedByManyAtOnce(t *testing.T) {
 	}
 }
 
-// FuzzDecodeEncrypted: no bytes make it panic or are quoted, and none but those
-// that were encrypted are read.
+// FuzzDecodeEncrypted checks that Open does not panic, and that its errors do not quote data.
+// It also checks that Open accepts only data that was encrypted for the name.
 func FuzzDecodeEncrypted(f *testing.F) {
 	c := sealer(f, 1, 2)
 	f.Add(seal(f, c, "a", secretRecord))

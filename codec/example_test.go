@@ -9,11 +9,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// Records are encrypted with a key of the program's own, and with a key of a key
-// management service in the same way: Tink's tink.AEAD is a codec.AEAD. Package
-// keys makes these options from a keys file.
+// Records are encrypted with a key of the program. A key in a key management service is used in
+// the same way, because Tink's tink.AEAD is a codec.AEAD. Package keys makes store options with
+// such a codec from a keys file.
 func ExampleEncrypted() {
-	key := make([]byte, 32) // from a secret of the program's
+	key := make([]byte, 32) // from a secret of the program
 	_, _ = rand.Read(key)
 	aead, err := codec.AESGCM(key)
 	if err != nil {

@@ -7,12 +7,14 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"slices"
 	"strconv"
+	"unicode/utf8"
 )
 
-// Fields are the fields of a token, in the form in which records keep them. The zero
-// value of a field means that it is unknown. Credentials are plain strings; Fields
-// print and log only the name of the type.
+// Fields are the fields of a token in their stored form. The zero value of a field
+// means that it is unknown. Credentials are plain strings; Fields print and log only
+// the name of the type.
 type Fields struct {
 	ID           string
 	UserName     string
@@ -24,20 +26,30 @@ type Fields struct {
 	ExpiryTime   int64 // when AccessToken expires: milliseconds since the epoch
 	RedirectURL  string
 	APIDomain    string
+	Issuer       string
+	Resource     string
+	Scope        string
+	TokenType    string
+	IDToken      string
+	Extra        string // a JSON object: see CanonicalExtra
 }
 
 // A Field is one of the fields of a token.
 type Field struct {
-	Name   string // in Fields
-	Column string // as a member of JSON, and in the files and tables of the Zoho SDKs
-	Secret bool   // it is a credential
+	Name   string // name of the field in Fields
+	Column string // name as a JSON member, and as a column if the Zoho SDKs have one
+	Secret bool   // whether the value is a credential
 
-	of func(*Fields) any // a pointer to a string, or to milliseconds
+	of func(*Fields) any // returns a pointer to a string, or to an int64 of milliseconds
 }
 
-// fields has the fields in the order in which records, files and tables have them. All
-// code that treats the fields alike uses this table.
-var fields = []Field{
+// fields lists all fields in the order in which records store them. All code that
+// treats every field the same way uses this table.
+var fields = slices.Concat(sdkFields, ownFields)
+
+// sdkFields lists the fields for which the token files and tables of the Zoho SDKs have a
+// column, in the order of the columns.
+var sdkFields = []Field{
 	{"ID", "id", false, func(f *Fields) any { return &f.ID }},
 	{"UserName", "user_name", false, func(f *Fields) any { return &f.UserName }},
 	{"ClientID", "client_id", false, func(f *Fields) any { return &f.ClientID }},
@@ -50,18 +62,40 @@ var fields = []Field{
 	{"APIDomain", "api_domain", false, func(f *Fields) any { return &f.APIDomain }},
 }
 
-// All returns the fields with their values as text.
+// ownFields lists the fields for which the Zoho SDKs have no column.
+var ownFields = []Field{
+	{"Issuer", "issuer", false, func(f *Fields) any { return &f.Issuer }},
+	{"Resource", "resource", false, func(f *Fields) any { return &f.Resource }},
+	{"Scope", "scope", false, func(f *Fields) any { return &f.Scope }},
+	{"TokenType", "token_type", false, func(f *Fields) any { return &f.TokenType }},
+	{"IDToken", "id_token", true, func(f *Fields) any { return &f.IDToken }},
+	{"Extra", "extra", true, func(f *Fields) any { return &f.Extra }},
+}
+
+// Extended returns the names of the fields that are set in f, but have no column in the
+// Zoho SDKs' token files and tables.
+func (f Fields) Extended() (names []string) {
+	for _, d := range ownFields {
+		if d.text(&f) != "" {
+			names = append(names, d.Name)
+		}
+	}
+	return names
+}
+
+// All yields each field with its value as text, in the order in which records store the
+// fields.
 func (f Fields) All() iter.Seq2[Field, string] {
 	return func(yield func(Field, string) bool) {
 		for _, d := range fields {
-			if !yield(d, d.Text(f)) {
+			if !yield(d, d.text(&f)) { // a pointer, so that f is not copied for each field
 				return
 			}
 		}
 	}
 }
 
-// Or returns f with the values of other for the fields that f lacks.
+// Or returns f with its unknown fields set from other.
 func (f Fields) Or(other Fields) Fields {
 	for _, d := range fields {
 		switch v := d.of(&f).(type) {
@@ -74,18 +108,28 @@ func (f Fields) Or(other Fields) Fields {
 	return f
 }
 
-// Size returns how many bytes the text fields of f have.
+// ValidUTF8 reports whether the text fields of f are valid UTF-8.
+func (f *Fields) ValidUTF8() bool {
+	for i := range fields {
+		if text, ok := fields[i].of(f).(*string); ok && !utf8.ValidString(*text) {
+			return false
+		}
+	}
+	return true
+}
+
+// Size returns the total length of the text fields of f, in bytes.
 func (f Fields) Size() int {
 	size := 0
 	for _, d := range fields {
-		if text, ok := d.Value(f).(string); ok {
-			size += len(text)
+		if text, ok := d.of(&f).(*string); ok {
+			size += len(*text)
 		}
 	}
 	return size
 }
 
-// Value returns the value of the field in f: an int64 for a time, else a string.
+// Value returns the field's value in f: an int64 for a time, otherwise a string.
 func (d Field) Value(f Fields) any {
 	if v, ok := d.of(&f).(*int64); ok {
 		return *v
@@ -93,25 +137,28 @@ func (d Field) Value(f Fields) any {
 	return *d.of(&f).(*string)
 }
 
-// In returns a pointer to the field in f: an *int64 for a time, else a *string.
+// In returns a pointer to the field in f: an *int64 for a time, otherwise a
+// *string.
 func (d Field) In(f *Fields) any { return d.of(f) }
 
-// Text returns the value of the field in f as text: milliseconds are in decimal. The
-// text of an unknown field is empty.
-func (d Field) Text(f Fields) string {
-	switch v := d.Value(f).(type) {
-	case string:
-		return v
-	case int64:
-		if v != 0 {
-			return strconv.FormatInt(v, 10)
+// Text returns the field's value in f as text; a time is in decimal milliseconds.
+// The text of an unknown field is empty.
+func (d Field) Text(f Fields) string { return d.text(&f) }
+
+func (d Field) text(f *Fields) string {
+	switch v := d.of(f).(type) {
+	case *string:
+		return *v
+	case *int64:
+		if *v != 0 {
+			return strconv.FormatInt(*v, 10)
 		}
 	}
 	return ""
 }
 
-// Set sets the field in f to the value of the text: see ParseColumns. Empty text makes
-// the field unknown.
+// Set sets the field in f from text. Empty text makes the field unknown. Text that is not
+// an expiry time makes the expiry time unknown, and Set returns the error of ParseColumns.
 func (d Field) Set(f *Fields, text string) (err error) {
 	switch v := d.of(f).(type) {
 	case *string:
@@ -122,13 +169,13 @@ func (d Field) Set(f *Fields, text string) (err error) {
 	return err
 }
 
-// Format prints no credential.
+// Format prints the name of the type, and no credential.
 func (f Fields) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "codec.Fields{redacted}") }
 
-// LogValue keeps credentials out of logs.
+// LogValue returns the name of the type, and no credential.
 func (f Fields) LogValue() slog.Value { return slog.StringValue("codec.Fields{redacted}") }
 
-// MarshalJSON fails: a store writes Fields as part of a record.
+// MarshalJSON returns an error, because Fields are only written as a part of a record.
 func (f Fields) MarshalJSON() ([]byte, error) {
 	return nil, errors.New("codec: Fields are written as part of a record")
 }

@@ -70,7 +70,8 @@ func TestIncarnationIsAuthenticated(t *testing.T) {
 	refused(t, "with another incarnation", got, err)
 }
 
-// What was written before there were places is read, and is not current.
+// TestEarlierEnvelopeIsRead checks that an envelope that authenticates only the name is
+// readable but not current.
 func TestEarlierEnvelopeIsRead(t *testing.T) {
 	t.Parallel()
 	key := newTinkAEAD(t, 1)
@@ -118,7 +119,7 @@ func TestPlainIsWrittenUntilAllHaveTheKey(t *testing.T) {
 	}
 }
 
-// leakyKey is a key of a program's own, which does not know how to keep quiet.
+// leakyKey is an AEAD whose key package fmt would print.
 type leakyKey struct{ Key string }
 
 func (leakyKey) Encrypt(p, _ []byte) ([]byte, error) { return p, nil }
@@ -142,7 +143,7 @@ func TestNothingPrintsAKey(t *testing.T) {
 		hidden := struct{ v any }{v}
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%T", "%p", "%t"} {
 			if what == "options" && verb == "%p" {
-				continue // package fmt asks no method for it: see tokenstore.Secret
+				continue // package fmt calls no methods for this verb: see tokenstore.Secret
 			}
 			texts = append(texts, fmt.Sprintf(verb, v), fmt.Sprintf(verb, nested))
 			if what != "options" && what != "pointer" {

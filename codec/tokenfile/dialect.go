@@ -8,8 +8,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// columns are the names of the columns in their order. Each list begins with the name
-// in the headers of most SDKs, followed by other names.
+// columns lists the names of each column, in the order of the columns. Each list begins with the
+// name in the headers of most SDKs, followed by other names.
 var columns = func() (names [][]string) {
 	others := map[string]string{"user_name": "user_mail", "redirect_url": "redirect_uri"}
 	for _, name := range codec.ColumnNames() {
@@ -26,11 +26,12 @@ var (
 	expiryColumn   = column("expiry_time")
 	redirectColumn = column("redirect_url")
 
-	// oldColumns is how many columns the SDKs wrote before there was api_domain.
+	// oldColumns is the number of columns that the SDKs wrote before they added
+	// api_domain.
 	oldColumns = column("api_domain")
 )
 
-// column returns the column that has the name, or -1.
+// column returns the index of the named column, or -1.
 func column(name string) int {
 	return slices.IndexFunc(columns, func(names []string) bool { return slices.Contains(names, name) })
 }
@@ -39,29 +40,29 @@ func column(name string) int {
 type dialect struct {
 	name codec.Dialect
 
-	user, redirect string   // how the header names the two columns that it names in different ways
-	eols           []string // line breaks: the first is written, the others are those of other platforms
-	final          bool     // the last line ends with a line break too
+	user, redirect string   // header names of the two columns that differ between SDKs
+	eols           []string // line breaks: the first is written, further ones are those of other platforms
+	final          bool     // the last line also ends with a line break
 
-	quotes bool   // fields are quoted where they have to be, and understood when they are
-	splits bool   // lines are cut at every comma, and a quote is a character like others
-	null   string // how an absent value is written
+	quotes bool   // fields are quoted where necessary, and quoted fields are read
+	splits bool   // lines are split at every comma; a quote is an ordinary character
+	null   string // the text that stands for an absent value
 
 	absent    []string // further values that are read as absent
-	loses     string   // characters that are lost in reading
-	header    bool     // the header is searched like a record
-	early     int64    // by how many milliseconds expiry_time is before the access token's end
-	biggestID int64    // the biggest ID after which there can be one more
+	loses     string   // characters that the SDK drops when it reads a file
+	header    bool     // the SDK searches the header as if it were a record
+	early     int64    // milliseconds by which expiry_time precedes the end of the access token
+	biggestID int64    // the largest ID that the SDK can increment
 }
 
-// Limits of IDs. Ten digits fill the column in the SDKs' database table, and some SDKs
-// parse IDs as 32-bit integers to find the next one.
+// These are the largest IDs that SDKs can increment. Ten digits fill the column in the SDKs'
+// database table. Some SDKs parse IDs as 32-bit integers to find the next one.
 const (
 	tenDigits = 9_999_999_999
 	int32ID   = 1<<31 - 2
 )
 
-// dialects has the dialects in the order of codec.Dialects.
+// dialects describes the dialects in the order of codec.Dialects.
 var dialects = []dialect{
 	{name: codec.Python, user: "user_name", redirect: "redirect_uri", eols: []string{"\r\n", "\r\r\n"}, final: true, quotes: true, header: true, biggestID: tenDigits},
 	{name: codec.Java, user: "user_name", redirect: "redirect_url", eols: []string{"\n"}, final: true, quotes: true, loses: `\`, biggestID: int32ID},
@@ -74,7 +75,7 @@ var dialects = []dialect{
 	{name: codec.CSharp, user: "user_name", redirect: "redirect_url", eols: []string{"\n", "\r\n"}, final: true, splits: true, header: true, early: 600_000, biggestID: int32ID},
 }
 
-// lookup returns the description of d.
+// lookup returns the description of d, or an error if d is unknown.
 func lookup(d codec.Dialect) (dialect, error) {
 	i := slices.IndexFunc(dialects, func(known dialect) bool { return known.name == d })
 	if i < 0 {
@@ -83,13 +84,14 @@ func lookup(d codec.Dialect) (dialect, error) {
 	return dialects[i], nil
 }
 
-// headerNames returns the header of d.
+// headerNames returns the column names in the header of d.
 func (d dialect) headerNames() []string {
 	names := codec.ColumnNames()
 	names[userColumn], names[redirectColumn] = d.user, d.redirect
 	return names
 }
 
-// ErrDialect means that a row has a value that the SDK which reads the file could not
-// read back. Errors that match it name the column and do not quote the value.
-var ErrDialect = errors.New("the dialect of the token file cannot hold it")
+// ErrDialect means that the file cannot represent a row: an SDK that may read the file would
+// lose or misread a value. NextID also returns it if no ID is left. Errors that match
+// ErrDialect quote no value except IDs.
+var ErrDialect = errors.New("the dialect of the token file cannot represent it")

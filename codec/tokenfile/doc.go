@@ -1,3 +1,3 @@
-// Package tokenfile reads and writes the token files of the Zoho SDKs: one record in
-// a row of comma-separated values, in the dialect of each SDK.
+// Package tokenfile reads and writes the token files of the Zoho SDKs. A file has
+// one record in each row of comma-separated values, in the dialect of its SDK.
 package tokenfile

@@ -7,36 +7,42 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// This file handles files and values that no SDK has written: token files as
-// spreadsheets, shells and other programs change them, and files of other kinds.
+// This file handles input that no SDK writes: token files changed by spreadsheets,
+// shells and other programs, and files of other kinds.
 
-// foreignForms are forms of files that are not token files, by how they begin.
-var foreignForms = []struct {
+// A foreignForm is the form of a file that is not a token file.
+type foreignForm struct {
 	begins *regexp.Regexp
 	text   string
-}{
-	{regexp.MustCompile(`^\s*\{\s*"tokens"`), "it is the zcrm_oauthtokens.txt of the first SDK for Node, which is JSON and has no client: save each of its refresh tokens as a record"},
-	{regexp.MustCompile(`^a:[0-9]+:\{`), "it is the zcrm_oauthtokens.txt of the first SDK for PHP, which is the output of serialize and has no client: save each of its refresh tokens as a record"},
-	{regexp.MustCompile(`^\s*[\[{]`), "it is JSON: save each of its tokens as a record"},
-	{regexp.MustCompile(`^SQLite format 3\x00`), "it is a SQLite database: open it as one"},
-	{regexp.MustCompile(`^(PK\x03\x04|\xd0\xcf\x11\xe0)`), "it is a spreadsheet or an archive: save the table as CSV with commas, in UTF-8"},
-	{regexp.MustCompile(`^\s*<`), "it is XML or HTML"},
-	{regexp.MustCompile(`(?s)^.{0,15}\x00`), "it is a binary file, or text in UTF-16 without a byte order mark: save it in UTF-8"},
 }
 
-// decode returns the text of a token file. If the file is not a token file, the error
-// matches codec.ErrFormat and says what the file is.
+// foreignForms returns the forms of files that are not token files.
+var foreignForms = sync.OnceValue(func() []foreignForm {
+	return []foreignForm{
+		{regexp.MustCompile(`^\s*\{\s*"tokens"`), "it is the zcrm_oauthtokens.txt of the first SDK for Node, which is JSON and has no client: save each of its refresh tokens as a record"},
+		{regexp.MustCompile(`^a:[0-9]+:\{`), "it is the zcrm_oauthtokens.txt of the first SDK for PHP, which is the output of serialize and has no client: save each of its refresh tokens as a record"},
+		{regexp.MustCompile(`^\s*[\[{]`), "it is JSON: save each of its tokens as a record"},
+		{regexp.MustCompile(`^SQLite format 3\x00`), "it is a SQLite database: open it as one"},
+		{regexp.MustCompile(`^(PK\x03\x04|\xd0\xcf\x11\xe0)`), "it is a spreadsheet or an archive: save the table as CSV with commas, in UTF-8"},
+		{regexp.MustCompile(`^\s*<`), "it is XML or HTML"},
+		{regexp.MustCompile(`(?s)^.{0,15}\x00`), "it is a binary file, or text in UTF-16 without a byte order mark: save it in UTF-8"},
+	}
+})
+
+// decode returns the text of a token file. If the file has a known form that is not a token
+// file, the error names that form. The error matches codec.ErrFormat.
 func decode(data []byte) (string, error) {
 	text, err := utf16Text(data)
 	if err == nil {
 		text = strings.TrimLeft(text, "\ufeff")
-		for _, form := range foreignForms {
+		for _, form := range foreignForms() {
 			if form.begins.MatchString(text) {
 				err = errors.New(form.text)
 				break
@@ -52,7 +58,8 @@ func decode(data []byte) (string, error) {
 	return text, nil
 }
 
-// utf16Text returns the data as UTF-8, if they are UTF-16 with a byte order mark.
+// utf16Text returns data as text. It converts UTF-16 with a byte order mark to UTF-8, and refuses
+// UTF-32.
 func utf16Text(data []byte) (string, error) {
 	var order binary.ByteOrder
 	switch {
@@ -66,7 +73,7 @@ func utf16Text(data []byte) (string, error) {
 		return string(data), nil
 	}
 	if len(data)%2 != 0 {
-		return "", errors.New("it is in UTF-16, and cut off")
+		return "", errors.New("it is truncated UTF-16")
 	}
 	units := make([]uint16, 0, len(data)/2)
 	for ; len(data) > 0; data = data[2:] {
@@ -74,13 +81,13 @@ func utf16Text(data []byte) (string, error) {
 	}
 	text := string(utf16.Decode(units))
 	if strings.ContainsRune(text, utf8.RuneError) {
-		return "", errors.New("it is in UTF-16, and damaged")
+		return "", errors.New("it is damaged UTF-16")
 	}
 	return text, nil
 }
 
-// separators returns an error if the first line is a header whose columns are not
-// separated by commas alone.
+// separators returns an error if the first line is a header whose separator is not a
+// comma, or is a comma with blanks around it.
 func separators(text string) error {
 	first, _, _ := strings.Cut(text, "\n")
 	first = strings.TrimSpace(first)
@@ -106,8 +113,8 @@ func separators(text string) error {
 	return nil
 }
 
-// trim removes the columns without a name and content that a spreadsheet adds to all
-// lines. If the header does not have them, such a line has a comma too many.
+// trim removes the columns without a name or content that a spreadsheet adds to all lines. It
+// returns an error for a line that has other fields after the last column.
 func trim(lines []line) ([]line, error) {
 	extra := 0
 	if len(lines) > 0 && lines[0].header() {
@@ -116,12 +123,14 @@ func trim(lines []line) ([]line, error) {
 		}
 	}
 	for i, l := range lines {
-		more := l.fields[min(len(l.fields), len(columns)):]
+		if len(l.fields) <= len(columns) {
+			continue
+		}
+		more := l.fields[len(columns):]
 		if len(more) > extra || strings.Join(more, "") != "" {
 			return nil, fmt.Errorf("tokenfile: %w: line %d has more than %d columns", codec.ErrFormat, l.number, len(columns))
 		}
-		n := len(l.fields) - len(more)
-		lines[i].fields, lines[i].quoted = l.fields[:n], l.quoted[:n]
+		lines[i].fields = l.fields[:len(columns)]
 	}
 	return lines, nil
 }

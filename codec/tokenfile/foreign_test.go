@@ -24,8 +24,8 @@ func inUTF16(text string, order binary.AppendByteOrder) string {
 	return string(data)
 }
 
-// TestForeignFiles has what spreadsheets and shells make of a token file, where it can
-// be read without doubt.
+// TestForeignFiles checks that token files are read after changes by spreadsheets and shells, if
+// the result is unambiguous.
 func TestForeignFiles(t *testing.T) {
 	t.Parallel()
 	plain := foreignHeader + "\n" + foreignRow
@@ -62,7 +62,8 @@ func TestForeignFiles(t *testing.T) {
 	}
 }
 
-// TestForeignFormsAreNamed has what people take for a token file.
+// TestForeignFormsAreNamed checks that errors name the form of other files that users may
+// confuse with token files.
 func TestForeignFormsAreNamed(t *testing.T) {
 	t.Parallel()
 	plain := foreignHeader + "\n" + foreignRow
@@ -79,7 +80,7 @@ func TestForeignFormsAreNamed(t *testing.T) {
 		strings.ReplaceAll(plain, ",", ", "):                                                      "blanks around its commas",
 		inUTF16(plain, binary.LittleEndian)[2:]:                                                   "UTF-16 without a byte order mark",
 		inUTF16(plain, binary.BigEndian)[2:]:                                                      "UTF-16 without a byte order mark",
-		inUTF16(plain, binary.LittleEndian) + "x":                                                 "cut off",
+		inUTF16(plain, binary.LittleEndian) + "x":                                                 "truncated",
 		"\xff\xfe\x00\xd8i\x00":                                                                   "damaged",
 		"\xff\xfe\x00\x00i\x00\x00\x00":                                                           "UTF-32",
 		foreignHeader + "\n" + foreignRow + ",\n":                                                 "more than 10 columns",

@@ -11,42 +11,43 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// A File is the token file of a Zoho SDK. Rows that are not changed stay as they are,
-// byte for byte, whatever their quoting, line break and spelling.
+// A File is the token file of a Zoho SDK. Unchanged rows keep their bytes, including quotes and
+// line breaks.
 //
-// Its methods are not safe for concurrent use.
+// The methods of a File are not safe for concurrent use. Rows are numbered from 0. Methods
+// panic if a row does not exist.
 type File struct {
-	// AnyID permits every ID, because no SDK reads the file. Otherwise all SDKs that
-	// may read the file must be able to count with a new ID. It is a decimal number of
-	// up to ten digits, or below 2^31 where an SDK needs that.
+	// AnyID permits every ID and value that this package can read back. Set it if no SDK reads
+	// the file. Otherwise the SDKs must be able to read every new value and to increment every
+	// new ID. Such an ID has up to ten decimal digits; for some SDKs, it is less than 2^31-1.
 	AnyID bool
 
-	dialects  []dialect // the dialect of the file, or those that it may be in; the first is written
-	header    string    // as it stands there, without its line break; empty: there is none
-	headerEOL string    // its line break
+	dialects  []dialect // the dialects that the file may be in; the first is written
+	header    string    // text of the header without its line break; empty if the file has no header
+	headerEOL string    // line break of the header
 	old       bool      // the header has no api_domain
 	rows      []row
-	eol       string // of rows that have none of their own
-	final     bool   // the last line ends with a line break too
+	eol       string // line break of rows without one, such as new rows
+	final     bool   // the last line also ends with a line break
 }
 
-// Format keeps credentials out of whatever prints a File.
+// Format prints the name of the type, and no credentials.
 func (f File) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "tokenfile.File{redacted}") }
 
-// LogValue keeps credentials out of logs.
+// LogValue returns the name of the type, and no credentials.
 func (f File) LogValue() slog.Value { return slog.StringValue("tokenfile.File{redacted}") }
 
-// A row is the fields of one row and where they come from.
+// A row has the fields of one row and its position and text in the file.
 type row struct {
 	codec.Fields
-	damage error  // why the expiry time cannot be read
-	line   int    // 0: a row that was not in the file
-	raw    string // the text in the file, without its line break; empty: it has to be written
+	damage error  // why the expiry time cannot be read, or nil
+	line   int    // 0 for a row that was not in the file
+	raw    string // text in the file without its line break; empty if the row must be written
 	eol    string
-	old    bool // it has no api_domain
+	old    bool // the row has no api_domain
 }
 
-// New returns an empty file. If d is empty, it is in the dialect Python.
+// New returns an empty file. If d is empty, the file is in the dialect Python.
 func New(d codec.Dialect) (*File, error) {
 	if d == "" {
 		d = codec.Python
@@ -58,22 +59,26 @@ func New(d codec.Dialect) (*File, error) {
 	return &File{dialects: []dialect{known}, eol: known.eols[0], final: known.final}, nil
 }
 
-// Parse reads a token file. If d is empty, Parse determines the dialect as well as the
-// bytes allow. If several SDKs write the same bytes, new values have to suit all of
-// them, and expiry_time is not read as that of CSharp.
+// Parse reads a token file. If d is empty, Parse determines the dialects in which SDKs may
+// have written the file; see Dialects. Set and Append then accept only rows that the SDKs of
+// all these dialects would read unchanged.
 //
-// Parse reads the output of every SDK in every version: nine or ten columns by their
-// position, both names of those columns that have two, all line breaks, blank lines, a
-// byte order mark, and a file without a header. The text "null" is an absent value,
-// unless it is quoted.
+// The C# SDK writes expiry times ten minutes early. Parse adds the ten minutes only if d is
+// CSharp: a file that it takes for one of CSharp may be of another SDK.
 //
-// Parse also reads unambiguous changes by other programs: text in UTF-16 with a byte
-// order mark, columns without a name and content at the ends of all lines, and expiry
-// times as codec.ParseColumns reads them. The error names other forms that are known.
+// Parse reads the output of every SDK in every version. A row has nine or ten columns,
+// which Parse reads by position. The header may have either name of a column that has two,
+// or be missing. Parse accepts all line breaks, blank lines, and a byte order mark. The
+// text "null" is an absent value unless it is quoted.
 //
-// A file that does not end as the SDK ends it, or that ends in the middle of a row, is
-// cut off. The error then matches codec.ErrFormat, as all other errors do, and names
-// the line.
+// Parse also reads unambiguous changes by other programs. Examples are UTF-16 with a byte
+// order mark, and empty columns without a name at the ends of all lines. It reads expiry
+// times as codec.ParseColumns does. If the data is in another known form, the error names
+// that form.
+//
+// A file is truncated if it does not end as its SDK ends it, or ends in the middle of
+// a row. Errors about the data match codec.ErrFormat, name the line, and do not quote values.
+// The error for an unknown d matches no class.
 func Parse(data []byte, d codec.Dialect) (*File, error) {
 	text, err := decode(data)
 	if err != nil {
@@ -92,8 +97,8 @@ func Parse(data []byte, d codec.Dialect) (*File, error) {
 	}
 	lines, err := cut(text, true)
 	if err != nil {
-		// The quote may begin an unquoted value, in the file of an SDK that does not
-		// know quoting.
+		// The file may be of an SDK that does not quote values, so that a value can begin with a
+		// quote.
 		raw, rawErr := cut(text, false)
 		if rawErr != nil {
 			return nil, err
@@ -107,28 +112,31 @@ func Parse(data []byte, d codec.Dialect) (*File, error) {
 	return assemble(lines, detect(lines))
 }
 
-// A line is one row of text, cut into its fields.
+// A line is one row of text, split into its fields.
 type line struct {
-	number int // of its first line in the file, from 1
+	number int // the number of its first line in the file, from 1
 	fields []string
-	quoted []bool // the fields that are
+	quoted []bool // whether each field is quoted; nil means that none is
 	raw    string
 	eol    string
 }
 
-// header reports whether l is a header: whether most of its fields are names of
-// columns.
+// header reports whether l is a header: whether at least six of its fields are column
+// names.
 func (l line) header() bool {
 	known := 0
-	for _, f := range l.fields {
+	for i, f := range l.fields {
 		if column(f) >= 0 {
 			known++
+		}
+		if known+len(l.fields)-i-1 <= len(columns)/2 {
+			return false
 		}
 	}
 	return known > len(columns)/2
 }
 
-// cut is scan, without the columns that a spreadsheet adds.
+// cut is like scan, without the columns that a spreadsheet adds.
 func cut(text string, quotes bool) ([]line, error) {
 	lines, err := scan(text, quotes)
 	if err != nil {
@@ -137,25 +145,84 @@ func cut(text string, quotes bool) ([]line, error) {
 	return trim(lines)
 }
 
-// scan cuts text into lines and lines into fields. If quotes is set, a field may be
-// quoted, and may contain commas and line breaks. Lines without content are left out.
+// scan splits text into lines and lines into fields. If quotes is set, a field may be
+// quoted and may then contain commas and line breaks. scan leaves out lines without
+// content.
 func scan(text string, quotes bool) ([]line, error) {
-	var lines []line
+	lines := make([]line, 0, strings.Count(text, "\n")+1)
+	var room cells
 	for at, number := 0, 1; at < len(text); {
-		l, end, err := scanLine(text, at, number, quotes)
-		if err != nil {
-			return nil, err
+		l, plain := plainLine(text[at:], quotes, &room)
+		l.number = number
+		end := at + len(l.raw) + len(l.eol)
+		if !plain {
+			var err error
+			if l, end, err = scanLine(text, at, number, quotes); err != nil {
+				return nil, err
+			}
 		}
-		number += breaks(text[at:end])
+		if len(l.eol) == 1 {
+			number++
+		} else {
+			number += breaks(text[at:end])
+		}
 		at = end
-		if strings.Trim(l.raw, ", \t") != "" {
+		if !l.blank() {
 			lines = append(lines, l)
 		}
 	}
 	return lines, nil
 }
 
-// scanLine returns the line that begins at text[at], and where the next one begins.
+// blank reports whether l consists only of commas, spaces and tabs.
+func (l line) blank() bool {
+	if l.raw != "" && l.raw[0] > ',' {
+		return false
+	}
+	return strings.Trim(l.raw, ", \t") == ""
+}
+
+// cells is memory for the fields of many lines. Allocations for each line would take longer than
+// finding the fields.
+type cells []string
+
+// take returns memory for n fields.
+func (c *cells) take(n int) []string {
+	if len(*c) < n {
+		*c = make(cells, max(n, 1000*len(columns)))
+	}
+	taken := (*c)[:n:n]
+	*c = (*c)[n:]
+	return taken
+}
+
+// plainLine is a fast path of scanLine for the first line of text. It handles lines that
+// end with LF, CR LF or the end of text and have no significant quote, and otherwise
+// reports false.
+func plainLine(text string, quotes bool, room *cells) (l line, ok bool) {
+	end, next := len(text), len(text)
+	if n := strings.IndexByte(text, '\n'); n >= 0 {
+		end, next = n, n+1
+	}
+	for end > 0 && text[end-1] == '\r' {
+		end--
+	}
+	l.raw, l.eol = text[:end], text[end:next]
+	if strings.IndexByte(l.raw, '\r') >= 0 || quotes && strings.IndexByte(l.raw, '"') >= 0 {
+		return l, false
+	}
+	l.fields = room.take(strings.Count(l.raw, ",") + 1)
+	rest := l.raw
+	for i := range len(l.fields) - 1 {
+		n := strings.IndexByte(rest, ',')
+		l.fields[i], rest = rest[:n], rest[n+1:]
+	}
+	l.fields[len(l.fields)-1] = rest
+	return l, true
+}
+
+// scanLine returns the line that begins at text[at] and the index at which the next
+// line begins.
 func scanLine(text string, at, number int, quotes bool) (l line, end int, err error) {
 	l.number = number
 	for begin := at; ; at++ {
@@ -180,7 +247,7 @@ func scanLine(text string, at, number int, quotes bool) (l line, end int, err er
 		}
 	}
 	// Python on Windows writes CR CR LF. Consecutive line breaks are blank lines in any
-	// case, so all CRs can be taken together.
+	// case, so the loop can take all CRs together.
 	end = at
 	for end < len(text) && text[end] == '\r' {
 		end++
@@ -192,14 +259,14 @@ func scanLine(text string, at, number int, quotes bool) (l line, end int, err er
 	return l, end, nil
 }
 
-// quotedField reads the quoted field that begins at text[at], and returns where
-// it ends.
+// quotedField reads the quoted field that begins at text[at] and returns the index
+// at which it ends.
 func quotedField(text string, at int) (field string, end int, err error) {
 	var b strings.Builder
 	for at++; ; {
 		i := strings.IndexByte(text[at:], '"')
 		if i < 0 {
-			return "", 0, errors.New("a quoted field does not end")
+			return "", 0, errors.New("a quoted field is not closed")
 		}
 		b.WriteString(text[at : at+i])
 		at += i + 1
@@ -220,26 +287,28 @@ func breaks(text string) int {
 	return strings.Count(text, "\n") + strings.Count(text, "\r") - strings.Count(text, "\r\n")
 }
 
-// A specimen has the features of a file that tell the dialects apart.
+// A specimen has the features of a file by which the dialects differ.
 type specimen struct {
 	first, last line
 	rows        []line // without the header
-	quoted      bool   // a field is
-	null, empty bool   // a field has the text null, or none
+	quoted      bool   // some field is quoted
+	null, empty bool   // some field is the text null, or is empty
 }
 
-// named reports whether the header uses the name for the column, or has no name for it.
+// named reports whether the header uses the name for the i-th column. It also returns true if
+// the file has no header, or the header has no known name for the column.
 func (s specimen) named(i int, name string) bool {
 	fields := s.first.fields
 	return !s.first.header() || len(fields) <= i || column(fields[i]) != i || fields[i] == name
 }
 
-// traits are the properties of a file in a dialect, the most telling first.
+// Each of traits reports whether one feature of the file s is possible in the dialect d. The
+// most significant feature comes first.
 var traits = []func(s specimen, d dialect) bool{
 	func(s specimen, d dialect) bool { return d.quotes || !s.quoted },
 	func(s specimen, d dialect) bool { return (d.null == "") == !(s.null && !s.empty) },
 	func(s specimen, d dialect) bool { return s.named(redirectColumn, d.redirect) },
-	// If no rows are left, C# leaves a header without a line break.
+	// The C# SDK writes a header without a line break when it removes the last row.
 	func(s specimen, d dialect) bool {
 		return (s.last.eol != "") == d.final || len(s.rows) == 0 && d.name == codec.CSharp
 	},
@@ -247,9 +316,9 @@ var traits = []func(s specimen, d dialect) bool{
 	func(s specimen, d dialect) bool { return s.first.eol == "" || slices.Contains(d.eols, s.first.eol) },
 }
 
-// detect returns the dialects that the lines may be in, the likeliest first. If no
-// dialect has all traits, because an editor has changed the file or an older SDK has
-// written it, the least telling traits do not count.
+// detect returns the dialects that the lines may be in, the most likely first. If no
+// dialect has all traits, because an editor changed the file or an older SDK wrote
+// it, detect ignores the least significant traits.
 func detect(lines []line) []dialect {
 	if len(lines) == 0 {
 		return []dialect{dialects[0]}
@@ -269,16 +338,16 @@ func detect(lines []line) []dialect {
 		})
 		if len(found) > 0 {
 			for i := range found {
-				found[i].early = 0 // a guess that is too late would keep an expired token in use
+				found[i].early = 0 // with a later expiry time, an expired token could be used
 			}
 			return found
 		}
 	}
 }
 
-// assemble makes a file of lines.
+// assemble returns the File with the given lines.
 func assemble(lines []line, candidates []dialect) (*File, error) {
-	f := &File{dialects: candidates, eol: candidates[0].eols[0], final: candidates[0].final}
+	f := &File{dialects: candidates, eol: candidates[0].eols[0], final: candidates[0].final, rows: make([]row, 0, len(lines))}
 	if len(lines) == 0 {
 		return f, nil
 	}
@@ -306,12 +375,14 @@ func assemble(lines []line, candidates []dialect) (*File, error) {
 				return nil, err
 			}
 		}
-		f.rows = append(f.rows, l.row(candidates[0].early))
+		f.rows = append(f.rows, row{})
+		l.read(&f.rows[len(f.rows)-1], candidates[0].early)
 	}
 	return f, nil
 }
 
-// begin notes the header.
+// begin sets the fields of f for the header. It returns an error if the columns are in another
+// order, or if the file is truncated in the header.
 func (f *File) begin(header line) error {
 	f.header, f.headerEOL = header.raw, header.eol
 	f.final = f.final || header.eol != ""
@@ -330,7 +401,8 @@ func (f *File) begin(header line) error {
 	return nil
 }
 
-// end notes how the last line ends. It returns an error if the file is cut off there.
+// end sets the fields of f for the end of the last line. It returns an error if the last line is
+// truncated.
 func (f *File) end(last line) error {
 	f.final = last.eol != ""
 	cutRow := len(last.fields) < len(columns) && f.header != "" && !f.old
@@ -341,9 +413,9 @@ func (f *File) end(last line) error {
 	return nil
 }
 
-// cutOff returns the error of a file whose last line is l.
+// cutOff returns the error for a file that is truncated in l.
 func cutOff(l line) error {
-	return fmt.Errorf("tokenfile: %w: line %d: the file is cut off: the last line has no line break", codec.ErrFormat, l.number)
+	return fmt.Errorf("tokenfile: %w: line %d: the file is truncated: the last line has no line break", codec.ErrFormat, l.number)
 }
 
 // complete returns an error if l has too few columns for a row.
@@ -354,18 +426,20 @@ func (l line) complete() error {
 	return nil
 }
 
-// row returns the row in l.
-func (l line) row(early int64) row {
-	r := row{line: l.number, raw: l.raw, eol: l.eol, old: len(l.fields) < len(columns)}
-	text := make([]string, len(columns))
-	for i, value := range l.fields {
-		if value != "null" || l.quoted[i] {
-			text[i] = value
+// read sets r to the row in l.
+func (l line) read(r *row, early int64) {
+	r.line, r.raw, r.eol, r.old = l.number, l.raw, l.eol, len(l.fields) < len(columns)
+	text := l.fields
+	if r.old || slices.Contains(text, "null") {
+		text = make([]string, len(columns))
+		for i, value := range l.fields {
+			if value != "null" || l.quoted != nil && l.quoted[i] {
+				text[i] = value
+			}
 		}
 	}
-	r.Fields, r.damage = codec.ParseColumns(text)
+	r.damage = r.SetColumns(text)
 	if r.ExpiryTime != 0 {
 		r.ExpiryTime += early
 	}
-	return r
 }

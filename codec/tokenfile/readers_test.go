@@ -11,19 +11,18 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// This file has the readers of the official SDKs, as far as it matters what they
-// make of a file: how they find lines and fields, which row they skip, and what
-// they take for an absent value. They are written from the behavior of the SDKs,
-// not from their code.
+// This file imitates the readers of the official SDKs: how they find lines and fields, which row
+// they skip, and which values are absent. The code follows the behavior of the SDKs, not their
+// source.
 
-// readers are the readers by dialect. A reader fails where the SDK does.
+// readers maps a dialect to its reader. A reader returns an error if the SDK fails.
 var readers = map[codec.Dialect]func(file string) ([]codec.Fields, error){
 	codec.Python: readPython, codec.Java: readJava, codec.Node: readNode, codec.TypeScript: readNode, codec.Deno: readNode,
 	codec.PHP: readPHP, codec.CSharp: readCSharp, codec.Ruby: readRuby, codec.Scala: readScala,
 }
 
-// rowsOf makes rows of the records that a reader has found. The first one is the
-// header, whatever it holds.
+// rowsOf converts the records of a reader to rows. It skips the first record, which the SDKs
+// always consider the header.
 func rowsOf(records [][]string, absent ...string) ([]codec.Fields, error) {
 	if len(records) == 0 {
 		return nil, errors.New("there is no header")
@@ -32,7 +31,7 @@ func rowsOf(records [][]string, absent ...string) ([]codec.Fields, error) {
 	for _, fields := range records[1:] {
 		text := make([]string, len(columns))
 		if len(fields) < len(columns) {
-			return nil, errors.New("index out of range") // in every one of the languages, in its way
+			return nil, errors.New("index out of range") // each SDK fails, with an error of its language
 		}
 		for i := range columns {
 			if !slices.Contains(absent, fields[i]) {
@@ -48,11 +47,10 @@ func rowsOf(records [][]string, absent ...string) ([]codec.Fields, error) {
 	return rows, nil
 }
 
-// A tokenizer cuts a file, or a line, into records and fields as the CSV readers
-// of Python, Java and PHP do: they differ in what ends a record, and in what a
-// backslash does.
+// A tokenizer splits a file or a line into records and fields, as the CSV readers of Python,
+// Java and PHP do. The readers differ in the end of a record and the meaning of a backslash.
 type tokenizer struct {
-	backslash bool // a backslash that escapes nothing is lost
+	backslash bool // a backslash without an escaped character is dropped
 }
 
 func (z tokenizer) records(text string) [][]string {
@@ -101,8 +99,7 @@ func (z tokenizer) records(text string) [][]string {
 	return records
 }
 
-// universal is what Python, Java and .NET make of line breaks before anything
-// else.
+// universal replaces line breaks as Python, Java and .NET do before they split lines.
 var universal = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
 func readPython(file string) ([]codec.Fields, error) {
@@ -120,7 +117,7 @@ func readJava(file string) ([]codec.Fields, error) {
 	return rowsOf(records)
 }
 
-// countable fails as the SDKs do that parse IDs as 32-bit integers, and add one.
+// countable returns an error for an ID that SDKs cannot increment as a 32-bit integer.
 func countable(id string) error {
 	var n int32
 	if _, err := fmt.Sscan(id, &n); err != nil || n+1 <= 0 || !regexp.MustCompile(`^\d+$`).MatchString(id) {
@@ -159,7 +156,7 @@ func readCSharp(file string) ([]codec.Fields, error) {
 		return nil, err
 	}
 	rows, err := rowsOf(records)
-	// It looks for what it finds in the header too.
+	// This SDK also searches the header, so a search for one of these values finds the header.
 	for _, r := range rows {
 		if r.UserName == "user_name" || r.RefreshToken == "refresh_token" || r.AccessToken == "access_token" || r.GrantToken == "grant_token" {
 			return nil, errors.New("the header was found instead")
@@ -174,7 +171,7 @@ func readScala(file string) ([]codec.Fields, error) {
 		return nil, err
 	}
 	for i, r := range records {
-		for len(r) > 0 && r[len(r)-1] == "" { // trailing empty strings are not part of the result
+		for len(r) > 0 && r[len(r)-1] == "" { // the split function of Scala drops trailing empty strings
 			r = r[:len(r)-1]
 		}
 		records[i] = r
@@ -182,7 +179,7 @@ func readScala(file string) ([]codec.Fields, error) {
 	return rowsOf(records, "null")
 }
 
-// splitLines cuts a file at line breaks of all kinds, and lines at commas.
+// splitLines splits a file at line breaks of all kinds, and lines at commas.
 func splitLines(file string) ([][]string, error) {
 	var records [][]string
 	for i, line := range strings.Split(universal.Replace(file), "\n") {
@@ -200,8 +197,8 @@ func splitLines(file string) ([][]string, error) {
 	return records, nil
 }
 
-// readRuby: the first line break decides on all of them, and quotes must be
-// right.
+// readRuby imitates the reader of Ruby, where all line breaks must equal the first one, and
+// misplaced quotes are errors.
 func readRuby(file string) ([]codec.Fields, error) {
 	eol := regexp.MustCompile(`\r\n|\n|\r`).FindString(file)
 	if rest := strings.ReplaceAll(file, eol, ""); strings.Contains(rest, "\r") {

@@ -53,7 +53,8 @@ func rows(f *File) []codec.Fields {
 	return all
 }
 
-// differ says in which rows and columns got is not want. Fields do not print.
+// differ describes the first value in which got differs from want. It returns the empty string
+// if all values are equal.
 func differ(got, want []codec.Fields) string {
 	if len(got) != len(want) {
 		return fmt.Sprintf("there are %d rows, want %d", len(got), len(want))
@@ -68,8 +69,7 @@ func differ(got, want []codec.Fields) string {
 	return ""
 }
 
-// sdkFile returns a file that an official SDK has written, and its records as
-// the SDK returns them.
+// sdkFile returns a file that an official SDK wrote, and the records that the SDK reads from it.
 func sdkFile(t testing.TB, name string) (data []byte, want []codec.Fields) {
 	t.Helper()
 	dir := filepath.Join("..", "..", "testdata", "zoho-sdk")
@@ -133,7 +133,7 @@ func TestFilesOfSDKs(t *testing.T) {
 		if got, err := readers[is.dialect](string(data)); err != nil || differ(got, want) != "" {
 			t.Errorf("%s: the reader of the tests reads something else: %v %s", name, err, differ(got, want))
 		}
-		// What is in a file can be put into an empty one.
+		// The rows of a file can be added to an empty file.
 		for _, d := range codec.Dialects() {
 			f, err := New(d)
 			if err != nil {
@@ -218,7 +218,7 @@ func TestParse(t *testing.T) {
 		}
 		for _, d := range f.Dialects() {
 			if d == codec.CSharp && f.Dialects()[0] != codec.CSharp {
-				continue // its times are others
+				continue // it reads other expiry times
 			}
 			if again, err := Parse(f.Bytes(), d); err == nil && differ(rows(again), c.want) != "" && name != "node with a quote in front" {
 				t.Errorf("%s, read as %s: %s", name, d, differ(rows(again), c.want))
@@ -330,8 +330,8 @@ func TestDialectsAreThoseOfCodec(t *testing.T) {
 	}
 }
 
-// TestDialects writes every dialect as its SDK does: compared with a file that
-// does not change, and read by what the SDK reads with.
+// TestDialects checks that the files of every dialect equal the golden files, and that the
+// imitated reader of the SDK reads them.
 func TestDialects(t *testing.T) {
 	t.Parallel()
 	cid := codec.Fields{ID: "11", UserName: "o'neil, \"sean\"", ClientID: "1000.GHI", ClientSecret: "s5", RefreshToken: "1000.r3", AccessToken: "1000.a3"}
@@ -389,8 +389,8 @@ func TestDialects(t *testing.T) {
 	}
 }
 
-// TestSDKsReadWhatIsWritten puts many values into files of each dialect. What is
-// not refused is what the SDK reads.
+// TestSDKsReadWhatIsWritten checks, for many values and each dialect, that the imitated SDK reads
+// every value that is not refused.
 func TestSDKsReadWhatIsWritten(t *testing.T) {
 	t.Parallel()
 	parts := []string{"a", "B", "1000.", "0", "null", ",", `"`, `""`, "\n", "\r", "\r\n", `\`, `\"`, " ", "\t", "ü", "王", "'", ";", "user_name", "refresh_token", "\x00", "\ufeff", "\u2028", "\v", "="}
@@ -457,7 +457,7 @@ func TestRefusedValues(t *testing.T) {
 	id := func(s string) codec.Fields { return with(func(r *codec.Fields) { r.ID = s }) }
 	for name, c := range map[string]struct {
 		row     codec.Fields
-		refused []codec.Dialect // nil: none
+		refused []codec.Dialect // nil means that no dialect refuses it
 	}{
 		"as it is":            {ann, nil},
 		"comma":               {user("a,b"), []codec.Dialect{codec.Node, codec.TypeScript, codec.Deno, codec.PHP, codec.Scala, codec.CSharp}},
@@ -476,6 +476,7 @@ func TestRefusedValues(t *testing.T) {
 		"header's token":      {with(func(r *codec.Fields) { r.AccessToken = "access_token" }), []codec.Dialect{codec.Python, codec.Ruby, codec.CSharp}},
 		"header's client":     {with(func(r *codec.Fields) { r.ClientID = "refresh_token" }), nil},
 		"expiry not a number": {with(func(r *codec.Fields) { r.ExpiryTime = -1 }), codec.Dialects()},
+		"issuer":              {with(func(r *codec.Fields) { r.Issuer = "https://example.com" }), codec.Dialects()},
 		"no expiry":           {with(func(r *codec.Fields) { r.ExpiryTime = 0 }), nil},
 		"no ID":               {id(""), codec.Dialects()},
 		"ID id":               {id("id"), codec.Dialects()},
@@ -508,14 +509,14 @@ func TestRefusedValues(t *testing.T) {
 			}
 		}
 	}
-	// Where the SDK is not known, none of those that it may be is let down.
+	// If several SDKs may read the file, a value is refused if one of them would not read it.
 	f := parse(t, nodeHeader+"\n"+annLine+"\n", "")
 	for _, r := range []codec.Fields{user("a,b"), user(`a\b`), user("user_name"), id("2147483647")} {
 		if err := f.Set(0, r); !errors.Is(err, ErrDialect) {
 			t.Errorf("an ambiguous file: error %v, want ErrDialect", err)
 		}
 	}
-	// An ID that is there can stay.
+	// An existing ID is kept, even if it is not a number.
 	f = parse(t, pythonHeader+"\r\n"+"python_ann_PRODUCTION"+annLine[1:]+"\r\n", "")
 	if err := f.Set(0, id("python_ann_PRODUCTION")); err != nil {
 		t.Errorf("a present ID: %v", err)
@@ -548,7 +549,7 @@ func TestAnyID(t *testing.T) {
 
 func TestUnchangedRowsStay(t *testing.T) {
 	t.Parallel()
-	// Oddly quoted, oddly spelled, with different line breaks.
+	// The rows have unusual quotes, spelling and line breaks.
 	odd := []string{
 		`"1",ann@example.com:6001,"1000.ABC",s3,1000.r1,1000.a1,1000.g1,01767225600000,https://example.com/cb,"https://www.zohoapis.com"` + "\r\n",
 		"2,null,1000.DEF,s4,1000.r2,1000.a2,,1767225600123,,https://www.zohoapis.eu\n",
@@ -592,7 +593,7 @@ func TestUnchangedRowsStay(t *testing.T) {
 
 func eolOf(line string) string { return line[len(strings.TrimRight(line, "\r\n")):] }
 
-// TestEnds checks the line break at the end, whatever becomes the last line.
+// TestEnds checks the line break at the end of the file after changes to the last line.
 func TestEnds(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -644,7 +645,8 @@ func TestTenthColumn(t *testing.T) {
 	}
 }
 
-// TestHeaderIsAdded: an SDK would skip the first record of a file without one.
+// TestHeaderIsAdded checks that a header is added to a file without one, in which an SDK would
+// skip the first record.
 func TestHeaderIsAdded(t *testing.T) {
 	t.Parallel()
 	f := parse(t, annLine+"\n"+bobLine+"\n", "")
@@ -660,7 +662,7 @@ func TestNextID(t *testing.T) {
 		ids     string
 		dialect codec.Dialect
 		used    int64
-		want    string // empty: there is none
+		want    string // empty means that no ID is left
 	}{
 		{"", codec.Python, 0, "1"},
 		{"1", codec.Python, 0, "2"},
@@ -717,8 +719,8 @@ func TestRowsDoNotPrint(t *testing.T) {
 	}
 }
 
-// FuzzFile: no bytes make it panic; what is written is read back, and what
-// was not changed is not changed.
+// FuzzFile checks that Parse does not panic, that written values are read back, and that
+// unchanged rows keep their bytes.
 func FuzzFile(f *testing.F) {
 	for _, name := range []string{"python_filestore.csv", "node_filestore.txt"} {
 		data, _ := sdkFile(f, name)
@@ -755,7 +757,7 @@ func FuzzFile(f *testing.F) {
 		if file.Len() == 0 {
 			return
 		}
-		// One row is changed; the others stay where they are, byte for byte.
+		// Changing one row does not change the bytes of other rows.
 		i := int(choice) % file.Len()
 		r, _ := file.Row(i)
 		r.AccessToken += "x"

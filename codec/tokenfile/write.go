@@ -11,8 +11,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// Dialects returns the dialects that the file may be in. Values are written in the form
-// of the first one, and suit all.
+// Dialects returns the dialects that the file may be in. New rows are written in the form of the
+// first dialect. The SDKs of all these dialects can read the new rows.
 func (f *File) Dialects() []codec.Dialect {
 	names := make([]codec.Dialect, 0, len(f.dialects))
 	for _, d := range f.dialects {
@@ -21,19 +21,27 @@ func (f *File) Dialects() []codec.Dialect {
 	return names
 }
 
+// Clone returns a copy of f. Changes to one do not affect the other.
+func (f *File) Clone() *File {
+	c := *f
+	c.rows = slices.Clone(f.rows)
+	return &c
+}
+
 // Len returns the number of rows.
 func (f *File) Len() int { return len(f.rows) }
 
-// Row returns the fields of the i-th row, from 0. If the expiry time cannot be read,
-// the other fields are returned with the error.
+// Row returns the fields of the i-th row. If the expiry time is unreadable, Row returns
+// the other fields and an error that does not quote the value.
 func (f *File) Row(i int) (codec.Fields, error) { return f.rows[i].Fields, f.rows[i].damage }
 
 // Line returns the line of the file, from 1, at which the i-th row began when it was
-// read. It returns 0 for a new row.
+// parsed. It returns 0 for a new row.
 func (f *File) Line(i int) int { return f.rows[i].line }
 
-// Set replaces the i-th row with r. The error matches ErrDialect if an SDK that reads
-// the file could not read r back; nothing is changed then.
+// Set replaces the i-th row with r. If an SDK that may read the file would misread r, Set does
+// not change the file, and the error matches ErrDialect. The error also matches ErrDialect if
+// the expiry time of the replaced row is unreadable.
 func (f *File) Set(i int, r codec.Fields) error {
 	was := &f.rows[i]
 	if was.Fields == r {
@@ -49,8 +57,8 @@ func (f *File) Set(i int, r codec.Fields) error {
 	return nil
 }
 
-// Append adds a row at the end. The error matches ErrDialect if an SDK that reads the
-// file could not read the row back; nothing is changed then.
+// Append adds r at the end. If an SDK that may read the file would misread r, Append does not
+// change the file, and the error matches ErrDialect.
 func (f *File) Append(r codec.Fields) error {
 	if err := f.check(r, true); err != nil {
 		return err
@@ -62,9 +70,9 @@ func (f *File) Append(r codec.Fields) error {
 // Delete removes the i-th row.
 func (f *File) Delete(i int) { f.rows = slices.Delete(f.rows, i, i+1) }
 
-// NextID returns the ID for a new row: the number after the biggest ID in the file. IDs
-// up to used were in use before, and are not used again if that can be avoided. The
-// error matches ErrDialect if there is no such number.
+// NextID returns the ID for a new row: the number after the largest ID in the file. If possible,
+// it avoids IDs up to used, which were in use before. The error matches ErrDialect if no number
+// is left.
 func (f *File) NextID(used int64) (string, error) {
 	var biggest int64
 	for _, r := range f.rows {
@@ -82,8 +90,8 @@ func (f *File) NextID(used int64) (string, error) {
 	return strconv.FormatInt(biggest+1, 10), nil
 }
 
-// biggestID returns the biggest ID that all SDKs which may read the file can
-// count with.
+// biggestID returns the largest ID that all SDKs which may read the file can
+// increment.
 func (f *File) biggestID() int64 {
 	limit := int64(tenDigits)
 	for _, d := range f.dialects {
@@ -92,9 +100,9 @@ func (f *File) biggestID() int64 {
 	return limit
 }
 
-// Bytes returns the file. It begins with a header of ten columns. Without a header the
-// SDKs would take the first row for one. Rows of nine columns get the tenth, as the
-// SDKs do it, because they fail if a row lacks it.
+// Bytes returns the content of the file. The content begins with a header of ten columns,
+// because the SDKs skip the first row. Rows of nine columns get the tenth, because the SDKs fail
+// for a row without it.
 func (f *File) Bytes() []byte {
 	var b strings.Builder
 	b.WriteString(f.header)
@@ -123,7 +131,7 @@ func (f *File) Bytes() []byte {
 	return []byte(b.String())
 }
 
-// line returns r as d writes it, without a line break.
+// line returns r in the dialect d, without a line break.
 func (d dialect) line(r codec.Fields) string {
 	if r.ExpiryTime != 0 {
 		r.ExpiryTime -= d.early
@@ -140,8 +148,8 @@ func (d dialect) line(r codec.Fields) string {
 	return strings.Join(text, ",")
 }
 
-// check returns an error if one of the SDKs that may read the file could not
-// read r back.
+// check returns an error if an SDK that may read the file would not read the same fields from
+// the row r.
 func (f *File) check(r codec.Fields, newID bool) error {
 	text := r.Columns()
 	for i, value := range text {
@@ -149,7 +157,9 @@ func (f *File) check(r codec.Fields, newID bool) error {
 			return err
 		}
 	}
-	switch {
+	switch names := r.Extended(); {
+	case len(names) > 0:
+		return fmt.Errorf("tokenfile: %w: there is no column for %s", ErrDialect, strings.Join(names, ", "))
 	case r.ID == "":
 		return fmt.Errorf("tokenfile: %w: it has no ID", ErrDialect)
 	case r.ExpiryTime < 0:
@@ -160,7 +170,7 @@ func (f *File) check(r codec.Fields, newID bool) error {
 	if newID && !f.AnyID {
 		n, ok := codec.IDNumber(r.ID)
 		if limit := f.biggestID(); !ok || n == 0 || n > limit || r.ID[0] == '0' {
-			return fmt.Errorf("tokenfile: %w: an ID is a number from 1 to %d", ErrDialect, limit)
+			return fmt.Errorf("tokenfile: %w: an ID must be a number from 1 to %d", ErrDialect, limit)
 		}
 	}
 	return nil
@@ -184,8 +194,8 @@ func (f *File) checkColumn(i int, value string) error {
 	return nil
 }
 
-// check returns an error if value could not be read back from the i-th column. If sdk
-// is set, the SDK itself must be able to read it.
+// check returns an error if this package would read the value in the i-th column as a different
+// value. If sdk is set, check also returns an error if the SDK would.
 func (d dialect) check(i int, value string, sdk bool) error {
 	name := columns[i][0]
 	switch {

@@ -7,38 +7,279 @@ import (
 	"errors"
 )
 
-var (
-	errNoObject = errors.New("not a JSON object")
-	errTwice    = errors.New("a member stands twice")
-)
+var errNoObject = errors.New("not a JSON object")
 
-// Split returns the members of a JSON object by their exact names. (Package
-// encoding/json would take "ID" for "id".) An object in which a name appears twice is
-// an error, because readers could differ on which value holds. Errors quote nothing of
-// data.
+// ErrTwice is the error of Split for an object that repeats a name.
+var ErrTwice = errors.New("a member is repeated")
+
+// Split returns the members of a JSON object by their exact names. (Package encoding/json would
+// accept "ID" for "id".) If a name appears twice, Split returns ErrTwice, because readers could
+// choose different values. Errors do not quote data.
 func Split(data []byte) (map[string]json.RawMessage, error) {
-	if !json.Valid(data) {
-		return nil, errNoObject
-	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return nil, errNoObject
-	}
 	members := map[string]json.RawMessage{}
-	for d.More() {
-		t, err := d.Token()
-		name, ok := t.(string)
-		if err != nil || !ok {
-			return nil, errNoObject
+	err := Each(data, func(name, value []byte) error {
+		if _, twice := members[string(name)]; twice {
+			return ErrTwice
 		}
-		if _, twice := members[name]; twice {
-			return nil, errTwice
-		}
-		var raw json.RawMessage
-		if d.Decode(&raw) != nil {
-			return nil, errNoObject
-		}
-		members[name] = raw
+		members[string(name)] = bytes.Clone(value)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return members, nil
+}
+
+// Each calls f with the name and value of each member of a JSON object, in order. Name and value
+// are parts of data, except that escapes in names are resolved. A value is valid JSON without
+// surrounding spaces. A name may be repeated. Each returns the first error of f. If data is not
+// a JSON object, Each returns an error that does not quote data. Each may have called f for
+// members that precede the mistake.
+func Each(data []byte, f func(name, value []byte) error) error {
+	s := scanner{data: data}
+	s.space()
+	if !s.take('{') {
+		return errNoObject
+	}
+	err := s.members(1, f)
+	if err != nil {
+		return err
+	}
+	s.space()
+	if s.i != len(data) {
+		return errNoObject
+	}
+	return nil
+}
+
+// Elements calls f with each element of a JSON array, until f returns false. value must be
+// valid JSON. Elements reports whether value is an array and f returned true for every element.
+func Elements(value []byte, f func(element []byte) bool) bool {
+	s := scanner{data: value}
+	if !s.take('[') {
+		return false
+	}
+	s.space()
+	if s.take(']') {
+		return true
+	}
+	for {
+		s.space()
+		from := s.i
+		if !s.value(1) || !f(value[from:s.i]) {
+			return false
+		}
+		s.space()
+		if !s.take(',') {
+			return s.take(']')
+		}
+	}
+}
+
+// Text returns the content of value, and true, if value is a JSON string without escapes.
+func Text(value []byte) (text []byte, plain bool) {
+	if len(value) < 2 || value[0] != '"' || bytes.IndexByte(value, '\\') >= 0 {
+		return nil, false
+	}
+	return value[1 : len(value)-1], true
+}
+
+// maxDepth is the maximum nesting of values in package encoding/json.
+const maxDepth = 10_000
+
+// A scanner checks JSON text.
+type scanner struct {
+	data []byte
+	i    int
+}
+
+func (s *scanner) space() {
+	for s.i < len(s.data) {
+		switch s.data[s.i] {
+		case ' ', '\t', '\n', '\r':
+			s.i++
+		default:
+			return
+		}
+	}
+}
+
+func (s *scanner) take(c byte) bool {
+	if s.i < len(s.data) && s.data[s.i] == c {
+		s.i++
+		return true
+	}
+	return false
+}
+
+// members scans the members of an object from after its opening brace up to its
+// closing brace.
+func (s *scanner) members(depth int, f func(name, value []byte) error) error {
+	s.space()
+	if s.take('}') {
+		return nil
+	}
+	for {
+		s.space()
+		from := s.i
+		if !s.text() {
+			return errNoObject
+		}
+		name := s.data[from:s.i]
+		s.space()
+		if !s.take(':') {
+			return errNoObject
+		}
+		s.space()
+		from = s.i
+		if !s.value(depth) {
+			return errNoObject
+		}
+		if f != nil {
+			if err := f(unquote(name), s.data[from:s.i]); err != nil {
+				return err
+			}
+		}
+		s.space()
+		if s.take('}') {
+			return nil
+		}
+		if !s.take(',') {
+			return errNoObject
+		}
+	}
+}
+
+// unquote returns the text of a string.
+func unquote(quoted []byte) []byte {
+	for _, c := range quoted {
+		if c == '\\' || c >= 0x80 {
+			var text string
+			_ = json.Unmarshal(quoted, &text) // quoted is a JSON string
+			return []byte(text)
+		}
+	}
+	return quoted[1 : len(quoted)-1]
+}
+
+// value scans a value that is nested in depth objects and arrays. It reports whether the value
+// is valid.
+func (s *scanner) value(depth int) bool {
+	if s.i == len(s.data) {
+		return false
+	}
+	switch c := s.data[s.i]; c {
+	case '"':
+		return s.text()
+	case '{':
+		s.i++
+		return depth < maxDepth && s.members(depth+1, nil) == nil
+	case '[':
+		s.i++
+		return depth < maxDepth && s.array(depth+1)
+	case 't':
+		return s.literal("true")
+	case 'f':
+		return s.literal("false")
+	case 'n':
+		return s.literal("null")
+	}
+	return s.number()
+}
+
+func (s *scanner) array(depth int) bool {
+	s.space()
+	if s.take(']') {
+		return true
+	}
+	for {
+		s.space()
+		if !s.value(depth) {
+			return false
+		}
+		s.space()
+		if s.take(']') {
+			return true
+		}
+		if !s.take(',') {
+			return false
+		}
+	}
+}
+
+func (s *scanner) literal(text string) bool {
+	if !bytes.HasPrefix(s.data[s.i:], []byte(text)) {
+		return false
+	}
+	s.i += len(text)
+	return true
+}
+
+// text scans a string, and reports whether it is valid.
+func (s *scanner) text() bool {
+	if !s.take('"') {
+		return false
+	}
+	for s.i < len(s.data) {
+		c := s.data[s.i]
+		s.i++
+		switch {
+		case c == '"':
+			return true
+		case c < ' ':
+			return false
+		case c == '\\' && !s.escape():
+			return false
+		}
+	}
+	return false
+}
+
+// escape scans the remainder of an escape sequence after its backslash.
+func (s *scanner) escape() bool {
+	if s.i == len(s.data) {
+		return false
+	}
+	c := s.data[s.i]
+	s.i++
+	if c != 'u' {
+		return bytes.IndexByte([]byte(`"\/bfnrt`), c) >= 0
+	}
+	for range 4 {
+		if s.i == len(s.data) || !hex(s.data[s.i]) {
+			return false
+		}
+		s.i++
+	}
+	return true
+}
+
+func hex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
+func (s *scanner) number() bool {
+	s.take('-')
+	if !s.take('0') && !s.digits() {
+		return false
+	}
+	if s.take('.') && !s.digits() {
+		return false
+	}
+	if s.take('e') || s.take('E') {
+		if !s.take('+') {
+			s.take('-')
+		}
+		return s.digits()
+	}
+	return true
+}
+
+// digits scans digits, and reports whether there is at least one.
+func (s *scanner) digits() bool {
+	from := s.i
+	for s.i < len(s.data) && '0' <= s.data[s.i] && s.data[s.i] <= '9' {
+		s.i++
+	}
+	return s.i > from
 }

@@ -3,27 +3,41 @@ package stored
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"maps"
+	"strconv"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/internal/members"
 )
 
-// version is the version of the format that this package writes. A program reads only
-// records of this version, and keeps members that it does not know.
-const version = 1
+// Versions of the format. A program reads records of the versions that it knows and preserves
+// unknown members. Version 2 added the fields that codec.Fields calls extended. A record without
+// extended fields is written in version 1, so that programs which know only that version can
+// read it.
+const (
+	firstVersion = 1
+	version      = 2
+)
 
-// A member is one member of the JSON object. Members are decoded one by one and by
-// their exact names. Package encoding/json would take "ID" for "id", and drop members
-// that it does not know.
+// versionOf returns the version in which r is written.
+func versionOf(r Record) int {
+	if len(r.Extended()) > 0 {
+		return version
+	}
+	return firstVersion
+}
+
+// A member is one member of the JSON object. Members are decoded separately, by their exact
+// names. Package encoding/json would accept "ID" for "id" and drop unknown members.
 type member struct {
 	name string
 	of   func(*Record) any // a pointer to the field
 }
 
-// table has the fields of the token, then those of the record.
+// table has the fields of the token, followed by the other members of a record.
 var table = func() []member {
 	var all []member
 	for d := range (codec.Fields{}).All() {
@@ -47,30 +61,29 @@ var ofRecord = []member{
 	{"alias", func(r *Record) any { return &r.Alias }},
 	{"lease", func(r *Record) any { return &r.Lease }},
 	{"failure", func(r *Record) any { return &r.Failure }},
+	{"no_access", func(r *Record) any { return &r.NoAccess }},
+	{"former", func(r *Record) any { return &r.Former }},
+	{"took", func(r *Record) any { return &r.Took }},
 }
 
-// Encode returns the JSON text of r: the version, the members in the order of the
-// table, and then the unknown ones by name. It leaves out empty members.
-func Encode(r Record) ([]byte, error) {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, `{"v":%d`, version)
-	put := func(name string, value any) error {
-		var v bytes.Buffer
-		e := json.NewEncoder(&v)
-		e.SetEscapeHTML(false)
-		if err := e.Encode(value); err != nil {
-			return fmt.Errorf("stored: member %q cannot be written", name)
-		}
-		text := bytes.TrimRight(v.Bytes(), "\n")
-		switch string(text) {
-		case `""`, `0`, `null`, `[]`:
-			return nil
-		}
-		fmt.Fprintf(&b, ",%q:%s", name, text)
-		return nil
+// places maps the name of each member to its index in table.
+var places = sync.OnceValue(func() map[string]int {
+	all := make(map[string]int, len(table))
+	for i, m := range table {
+		all[m.name] = i
 	}
+	return all
+})
+
+// Encode returns the JSON text of r: the version, the members in the order of
+// table, and then the unknown members by name. It leaves out empty members.
+func Encode(r Record) ([]byte, error) {
+	b := make([]byte, 0, r.Size()+sizeOfRest+sizeOfLabel*len(r.Labels))
+	b = append(b, `{"v":`...)
+	b = strconv.AppendInt(b, int64(versionOf(r)), 10)
 	for _, m := range table {
-		if err := put(m.name, m.of(&r)); err != nil {
+		var err error
+		if b, err = appendMember(b, m.name, m.of(&r)); err != nil {
 			return nil, err
 		}
 	}
@@ -79,48 +92,274 @@ func Encode(r Record) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("stored: the name of a member cannot be written")
 		}
-		fmt.Fprintf(&b, ",%s:%s", key, r.unknown[name])
+		b = append(b, ',')
+		b = append(b, key...)
+		b = append(b, ':')
+		b = append(b, r.unknown[name]...)
 	}
-	b.WriteByte('}')
-	return b.Bytes(), nil
+	return append(b, '}'), nil
 }
 
-// Decode reads what Encode wrote. The error matches codec.ErrFormat if data is not a
-// record. It names the member, and quotes nothing of its value as encoding/json would.
+// Estimates of the size of a record without its fields. With them, most records need only one
+// allocation.
+const (
+	sizeOfRest  = 512
+	sizeOfLabel = 96
+)
+
+// appendMember appends the member, unless it is empty.
+func appendMember(b []byte, name string, value any) ([]byte, error) {
+	if isEmpty(value) {
+		return b, nil
+	}
+	b = append(b, ',', '"')
+	b = append(b, name...)
+	b = append(b, '"', ':')
+	switch v := value.(type) {
+	case *string:
+		return appendString(b, *v), nil
+	case *int64:
+		return strconv.AppendInt(b, *v, 10), nil
+	case *[]string:
+		return appendList(b, *v, appendString), nil
+	case *[]Label:
+		return appendList(b, *v, appendLabel), nil
+	}
+	text, err := encode(value)
+	if err != nil {
+		return nil, fmt.Errorf("stored: member %q cannot be written", name)
+	}
+	return append(b, text...), nil
+}
+
+// isEmpty reports whether Encode leaves the member out.
+func isEmpty(value any) bool {
+	switch v := value.(type) {
+	case *string:
+		return *v == ""
+	case *int64:
+		return *v == 0
+	case *bool:
+		return !*v
+	case *[]string:
+		return len(*v) == 0
+	case *[]int:
+		return len(*v) == 0
+	case *[]Label:
+		return len(*v) == 0
+	case *[]Ref:
+		return len(*v) == 0
+	case *[]Redirect:
+		return len(*v) == 0
+	case **Ref:
+		return *v == nil
+	case **Lease:
+		return *v == nil
+	case **Failure:
+		return *v == nil
+	}
+	return false
+}
+
+func appendList[T any](b []byte, all []T, one func([]byte, T) []byte) []byte {
+	b = append(b, '[')
+	for i, v := range all {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = one(b, v)
+	}
+	return append(b, ']')
+}
+
+func appendLabel(b []byte, l Label) []byte {
+	b = appendString(append(b, `{"k":`...), l.Key)
+	b = appendString(append(b, `,"v":`...), l.Value)
+	b = appendString(append(b, `,"n":`...), l.Nonce)
+	return append(b, '}')
+}
+
+// appendString appends s in the form of encode.
+func appendString(b []byte, s string) []byte {
+	start := len(b)
+	b = append(b, '"')
+	from := 0
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c < ' ' || c >= utf8.RuneSelf:
+			text, _ := encode(s) // encoding a string cannot fail
+			return append(b[:start], text...)
+		case c == '"' || c == '\\':
+			b = append(append(b, s[from:i]...), '\\')
+			from = i
+		}
+	}
+	return append(append(b, s[from:]...), '"')
+}
+
+// encode returns the JSON text of v as package encoding/json writes it, without HTML
+// escapes.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return bytes.TrimRight(b.Bytes(), "\n"), err
+}
+
+// Decode reads the output of Encode. The error matches codec.ErrFormat if data is not a record.
+// It names a member of the wrong type. Unlike errors of encoding/json, it does not quote values.
 func Decode(data []byte) (Record, error) {
 	if !utf8.Valid(data) {
 		return Record{}, fmt.Errorf("%w: not valid UTF-8", codec.ErrFormat)
 	}
-	object, err := members.Split(data)
+	p, err := split(data)
 	if err != nil {
 		return Record{}, fmt.Errorf("%w: %w", codec.ErrFormat, err)
 	}
-	var v int
-	if json.Unmarshal(object["v"], &v) != nil || v < 1 {
-		return Record{}, fmt.Errorf("%w: no version", codec.ErrFormat)
+	if err := p.readable(); err != nil {
+		return Record{}, err
 	}
-	if v > version {
-		return Record{}, fmt.Errorf("%w: version %d, this program reads up to %d", codec.ErrFormat, v, version)
-	}
-	if _, sealed := object["aead"]; sealed {
-		// If it were taken for an unknown member, the record would have no token, and
-		// the next save would write over it.
-		return Record{}, fmt.Errorf("%w: it is encrypted", codec.ErrFormat)
-	}
-	delete(object, "v")
-	var r Record
-	for _, m := range table {
-		raw, ok := object[m.name]
-		if !ok {
-			continue
-		}
-		if json.Unmarshal(raw, m.of(&r)) != nil {
+	r := &Record{unknown: p.unknown}
+	for i, m := range table {
+		if p.known[i] != nil && !set(m.of(r), p.known[i]) {
 			return Record{}, fmt.Errorf("%w: member %q has another type", codec.ErrFormat, m.name)
 		}
-		delete(object, m.name)
 	}
-	if len(object) > 0 {
-		r.unknown = maps.Clone(object)
-	}
-	return r, nil
+	return *r, nil
 }
+
+// parts holds the raw members of a record.
+type parts struct {
+	version []byte
+	known   [maxTable][]byte // the known members by their index in table
+	sealed  bool
+	unknown map[string]json.RawMessage
+}
+
+// maxTable is at least the length of table.
+const maxTable = 64
+
+// split returns the members in data.
+func split(data []byte) (p parts, err error) {
+	places := places()
+	err = members.Each(data, func(name, value []byte) error {
+		if i, ok := places[string(name)]; ok {
+			if p.known[i] != nil {
+				return members.ErrTwice
+			}
+			p.known[i] = value
+			return nil
+		}
+		if string(name) == "v" {
+			if p.version != nil {
+				return members.ErrTwice
+			}
+			p.version = value
+			return nil
+		}
+		p.sealed = p.sealed || string(name) == "aead"
+		if _, twice := p.unknown[string(name)]; twice {
+			return members.ErrTwice
+		}
+		if p.unknown == nil {
+			p.unknown = map[string]json.RawMessage{}
+		}
+		p.unknown[string(name)] = bytes.Clone(value)
+		return nil
+	})
+	return p, err
+}
+
+// readable returns an error if the members are not those of a record that this version
+// can read.
+func (p parts) readable() error {
+	v, err := strconv.Atoi(string(p.version))
+	switch {
+	case err != nil || v < 1:
+		return fmt.Errorf("%w: no version", codec.ErrFormat)
+	case v > version:
+		return fmt.Errorf("%w: version %d, this program reads up to %d", codec.ErrFormat, v, version)
+	case p.sealed:
+		// If the member counted as unknown, the record would have no token, and the next save
+		// would overwrite it.
+		return fmt.Errorf("%w: it is encrypted", codec.ErrFormat)
+	}
+	return nil
+}
+
+// set sets a member to its value, and reports whether the value is of its type.
+func set(member any, value []byte) bool {
+	switch m := member.(type) {
+	case *string:
+		if text, ok := members.Text(value); ok {
+			*m = string(text)
+			return true
+		}
+	case *int64:
+		if n, err := strconv.ParseInt(string(value), 10, 64); err == nil {
+			*m = n
+			return true
+		}
+	case *[]string:
+		if setTexts(m, value) {
+			return true
+		}
+	case *[]Label:
+		if setLabels(m, value) {
+			return true
+		}
+	}
+	return json.Unmarshal(value, member) == nil
+}
+
+// setTexts sets a list of strings without escapes, and reports whether value is such
+// a list.
+func setTexts(list *[]string, value []byte) bool {
+	all := make([]string, 0, bytes.Count(value, []byte(`,`))+1)
+	ok := members.Elements(value, func(element []byte) bool {
+		text, ok := members.Text(element)
+		all = append(all, string(text))
+		return ok
+	})
+	if ok {
+		*list = all
+	}
+	return ok
+}
+
+// setLabels sets labels in the form that Encode writes, and reports whether value
+// has that form.
+func setLabels(list *[]Label, value []byte) bool {
+	all := make([]Label, 0, bytes.Count(value, []byte(`{`)))
+	ok := members.Elements(value, func(element []byte) bool {
+		var l Label
+		n := 0
+		err := members.Each(element, func(name, value []byte) error {
+			text, ok := members.Text(value)
+			n++
+			switch {
+			case !ok || n > 3:
+				return errForm
+			case n == 1 && string(name) == "k":
+				l.Key = string(text)
+			case n == 2 && string(name) == "v":
+				l.Value = string(text)
+			case n == 3 && string(name) == "n":
+				l.Nonce = string(text)
+			default:
+				return errForm
+			}
+			return nil
+		})
+		all = append(all, l)
+		return err == nil && n == 3
+	})
+	if ok {
+		*list = all
+	}
+	return ok
+}
+
+// errForm means that a value is not in the form that Encode writes.
+var errForm = errors.New("another form")

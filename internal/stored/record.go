@@ -12,54 +12,67 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// A Record is the content of one secret: a token, and what the store needs to know
-// about it. Its credentials are plain strings; a Record prints and logs only its name.
+// A Record is the content of one secret: a token, and the state that the store keeps
+// with it. Its credentials are plain strings; a Record prints and logs only the name
+// of its type. Times are in milliseconds since the epoch, and durations in milliseconds.
 type Record struct {
-	// Fields are those of the token. ID is the ID that the caller chose. If it is
-	// empty, the name of the secret is the ID.
+	// Fields are the fields of the token. ID is the ID that the caller chose. If it
+	// is empty, the name of the secret is the ID.
 	codec.Fields
 
 	// Born is a random nonce that the record keeps from its creation to its deletion.
 	// It distinguishes the record from other incarnations of the same name.
 	Born string
 
-	// Nonces are those of the last writes, the newest first. A writer whose answer was
-	// lost finds its own nonce here, even if other processes have written since.
+	// Nonces are the nonces of the last writes, the newest first. A writer that got no
+	// response finds its own nonce here, even if other processes have written since.
 	Nonces []string
 
-	// Updated is when the record was written, by the writer's clock.
+	// Updated is the time of the last write by the writer's clock.
 	Updated int64
 
-	// Writes counts the writes of the last 25 hours, the hour of Updated first.
-	// It is kept where a service limits the writes of a day.
+	// Writes counts the writes of the last 25 hours, the hour of Updated first. It
+	// is kept if a service limits the number of writes in a day.
 	Writes []int
 
-	// Labels are the labels that the record was committed with.
+	// Labels are the labels with which the record was committed.
 	Labels []Label
 
-	// Earlier are names that earlier tokens of the record would derive.
+	// Former are labels of earlier states that the secret may still carry. No later state has
+	// them, so they may be removed at any time. Former is kept if removing labels requires
+	// additional calls.
+	Former []Label
+
+	// NoAccess is set if the record has no label of its access token.
+	NoAccess bool
+
+	// Earlier lists the names that would be derived from earlier tokens of the record.
 	Earlier []string
 
-	// Joining are records that are about to be merged into this one, and Absorbed are
-	// records that have been. See package ledger on promotion.
+	// Joining lists the records that are about to be merged into this one, and Absorbed those
+	// that were merged. See package ledger on promotion.
 	Joining, Absorbed []Ref
 
-	// IDs are names of IDs that find the record: the names of merged records, and the
-	// names of IDs that callers chose for them.
+	// IDs lists further names that find the record: the names of merged records, and the names
+	// of the IDs that callers chose for them.
 	IDs []string
 
-	// Redirects are redirects to the record whose IDs are all in IDs. They can be
-	// deleted once the labels that find the record by these IDs are old enough.
+	// Redirects lists the redirects to the record. The IDs of all redirects are in IDs. A
+	// redirect can be deleted once the labels for these IDs are old enough.
 	Redirects []Redirect
 
 	// Moved is set in a frozen record, which is being merged into another one. Alias is
-	// set in the redirect that remains.
+	// set in the redirect that remains afterwards.
 	Moved, Alias *Ref
 
 	// Lease is the right to refresh the token. Failure is the outcome of the last
 	// attempt if it failed.
 	Lease   *Lease
 	Failure *Failure
+
+	// Took is the time from the lease of the last refresh to its new token, in milliseconds.
+	// Waiters derive their pauses from Took.
+	Took int64
 
 	unknown map[string]json.RawMessage // members of a later version of the format
 }
@@ -77,8 +90,8 @@ type Ref struct {
 	Born string `json:"born"`
 }
 
-// A Redirect names a redirect to a record, and when it became one, by the writer's
-// clock.
+// A Redirect names a redirect to a record and the time at which it was made, by the
+// writer's clock.
 type Redirect struct {
 	Ref
 	Since int64 `json:"since"`
@@ -87,10 +100,10 @@ type Redirect struct {
 // A Lease is the right of one process to ask the authorization server for a new
 // token.
 type Lease struct {
-	ID    string `json:"id"`             // random, of one acquisition
-	Until int64  `json:"until"`          // when the holder stops, by its clock
-	For   int64  `json:"for,omitempty"`  // how long others watch it before they take it over; 0: for their LeaseTTL
-	Seen  int64  `json:"seen,omitempty"` // how much of that time was watched by waiters that had to leave
+	ID    string `json:"id"`             // random, for one acquisition
+	Until int64  `json:"until"`          // when the holder must stop, by its clock
+	For   int64  `json:"for,omitempty"`  // how long waiters watch the lease before they take it over; 0 means their own LeaseTTL
+	Seen  int64  `json:"seen,omitempty"` // the part of For that earlier waiters have already watched
 }
 
 // A Failure is an authorization server's refusal.
@@ -98,13 +111,13 @@ type Failure struct {
 	Code      string `json:"code"`
 	Permanent bool   `json:"permanent,omitempty"`
 	At        int64  `json:"at"`
-	Retry     int64  `json:"retry"`           // not before this time
-	Count     int    `json:"count,omitempty"` // of failures in a row
-	Of        string `json:"of"`              // a digest of the credentials that were refused
+	Retry     int64  `json:"retry"`           // no attempt before this time
+	Count     int    `json:"count,omitempty"` // number of consecutive failures
+	Of        string `json:"of"`              // a digest of the refused credentials
 }
 
-// Unknown returns the names of members that a later version of the format has
-// put into the record. They are kept when the record is written.
+// Unknown returns the names of members that a later version of the format added to
+// the record. Writing the record preserves them.
 func (r Record) Unknown() []string {
 	names := make([]string, 0, len(r.unknown))
 	for name := range r.unknown {
@@ -114,13 +127,13 @@ func (r Record) Unknown() []string {
 	return names
 }
 
-// Format keeps credentials out of whatever prints a Record.
+// Format prints the name of the type, and no credentials.
 func (r Record) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "stored.Record{redacted}") }
 
-// LogValue keeps credentials out of logs.
+// LogValue returns the name of the type, and no credentials.
 func (r Record) LogValue() slog.Value { return slog.StringValue("stored.Record{redacted}") }
 
-// MarshalJSON fails: Encode writes records.
+// MarshalJSON returns an error, because only Encode writes records.
 func (r Record) MarshalJSON() ([]byte, error) {
 	return nil, errors.New("stored: a Record is written by Encode")
 }

@@ -26,15 +26,15 @@ const (
 	annsName = "ann@example.com:6001"
 )
 
-// plainRecord is what most of the golden files have in common.
+// plainRecord returns the record that most golden files contain, as changed by alter.
 func plainRecord(alter func(r *Record)) Record {
 	r := Record{Fields: codec.Fields{UserName: annsName, RefreshToken: "1000.rt"}, Born: nonceA, Nonces: []string{nonceA}, Updated: 1767225600123}
 	alter(&r)
 	return r
 }
 
-// goldenRecords says what the golden files hold. The files are never edited:
-// records like them are in the secret managers of users.
+// goldenRecords maps the golden files to their records. The files are never edited, because
+// users have stored records in the same form.
 var goldenRecords = map[string]Record{
 	"v1-bare.json": {},
 	"v1-minimal.json": {
@@ -76,6 +76,11 @@ var goldenRecords = map[string]Record{
 	"v1-failure.json": plainRecord(func(r *Record) {
 		r.Failure = &Failure{Code: "invalid_grant", Permanent: true, At: 1767225500000, Retry: 1767225501000, Of: letters}
 	}),
+	"v1-former.json": plainRecord(func(r *Record) {
+		r.Former = []Label{{Key: "access", Value: letters, Nonce: nonceA}, {Key: "access", Value: srettel, Nonce: nonceE}}
+	}),
+	"v1-no-access.json": plainRecord(func(r *Record) { r.NoAccess = true }),
+	"v1-took.json":      plainRecord(func(r *Record) { r.Took = 5012 }),
 	"v1-unknown.json": plainRecord(func(r *Record) {
 		r.unknown = map[string]json.RawMessage{
 			"ID": json.RawMessage(`"not the id"`), `"`: json.RawMessage("null"),
@@ -87,6 +92,23 @@ var goldenRecords = map[string]Record{
 		r.Redirects = []Redirect{{Ref: Ref{Name: "g" + strings.Repeat("p", 32), Born: strings.Repeat("p", 16)}, Since: 1767225500000}}
 	}),
 	"v1-writes.json": plainRecord(func(r *Record) { r.Writes = []int{3, 0, 1} }),
+	"v2-full.json": {
+		Fields: codec.Fields{
+			ID: "1", UserName: annsName, ClientID: "https://app.example/client.json", ClientSecret: `cs<&>"\/é王`,
+			RefreshToken: "1000.rt", AccessToken: "1000.at", GrantToken: "1000.gt", ExpiryTime: 4000000000123,
+			RedirectURL: "https://example.com/cb?a=1&b=2", APIDomain: "https://www.zohoapis.eu",
+			Issuer: "https://as.example", Resource: "https://mcp.example/a?b=c&d", Scope: "openid offline_access", TokenType: "DPoP",
+			IDToken: "eyJh.eyJz.c2ln", Extra: `{"<&>":"\"\\é王","ext_expires_in":3599.0,"refresh_token_expires_in":[1,{"a":null}]}`,
+		},
+		Born: nonceA, Nonces: []string{nonceE, nonceA}, Updated: 1767225600123,
+		Labels: []Label{{Key: "client", Value: letters, Nonce: nonceA}, {Key: "user", Value: srettel, Nonce: nonceE}},
+	},
+	"v2-issuer.json":   plainRecord(func(r *Record) { r.Issuer = "https://as.example" }),
+	"v2-resource.json": plainRecord(func(r *Record) { r.Resource = "https://mcp.example" }),
+	"v2-unknown.json": plainRecord(func(r *Record) {
+		r.TokenType = "Bearer"
+		r.unknown = map[string]json.RawMessage{"TOKEN_TYPE": json.RawMessage(`"x"`), "tier": json.RawMessage(`{"name":"gold","since":1.50}`)}
+	}),
 }
 
 func golden(t testing.TB, name string) []byte {
@@ -98,7 +120,7 @@ func golden(t testing.TB, name string) []byte {
 	return data
 }
 
-// unequal names the fields in which two records differ.
+// unequal returns the names of the fields in which two records differ.
 func unequal(got, want Record) []string {
 	var names []string
 	g, w := reflect.ValueOf(got), reflect.ValueOf(want)
@@ -197,10 +219,10 @@ func TestMembersOfARecordMayStandInAnyOrder(t *testing.T) {
 	}
 }
 
-// secretText is in everything that is refused below.
+// secretText is a secret in the data that Decode refuses in these tests.
 const secretText = "s3cr3t-value"
 
-// notRecords are bytes that are no record, and why.
+// notRecords maps the reason why Decode refuses data to the data.
 var notRecords = map[string]string{
 	"nothing":                    ``,
 	"a space":                    ` `,
@@ -214,7 +236,7 @@ var notRecords = map[string]string{
 	"a record and more":          `{"v":1,"refresh_token":"` + secretText + `"}}`,
 	"two records":                `{"v":1}{"v":1,"refresh_token":"` + secretText + `"}`,
 	"no version":                 `{"refresh_token":"` + secretText + `"}`,
-	"a later version":            `{"v":2,"refresh_token":"` + secretText + `"}`,
+	"a later version":            `{"v":3,"refresh_token":"` + secretText + `"}`,
 	"version 0":                  `{"v":0,"refresh_token":"` + secretText + `"}`,
 	"a negative version":         `{"v":-1,"refresh_token":"` + secretText + `"}`,
 	"a version in text":          `{"v":"` + secretText + `"}`,
@@ -234,13 +256,14 @@ var notRecords = map[string]string{
 	"invalid UTF-8":              "{\"v\":1,\"refresh_token\":\"" + secretText + "\xff\"}",
 	"invalid UTF-8 in a name":    "{\"v\":1,\"x\xff\":\"" + secretText + "\"}",
 	"a control character":        "{\"v\":1,\"refresh_token\":\"" + secretText + "\n\"}",
-	// Read as a record with nothing but an unknown member it would be a record without
-	// a token, and be written over.
+	// If Decode accepted the members as unknown members, the record would have no token, and a
+	// save would overwrite it.
 	"an encrypted record": `{"v":1,"aead":"` + secretText + `"}`,
 	"depth without end":   `{"v":1,"x":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}`,
 }
 
-// refused reports an error that is not as the errors of Decode are.
+// refused checks that err is an error of Decode: it matches codec.ErrFormat, comes without a
+// record, and quotes no secrets.
 func refused(t *testing.T, what string, r Record, err error, secrets ...string) {
 	t.Helper()
 	if !errors.Is(err, codec.ErrFormat) {
@@ -257,7 +280,7 @@ func refused(t *testing.T, what string, r Record, err error, secrets ...string) 
 	}
 }
 
-func TestWhatIsNoRecordIsErrFormatAndNotQuoted(t *testing.T) {
+func TestDecodeNotARecord(t *testing.T) {
 	t.Parallel()
 	for what, data := range notRecords {
 		r, err := Decode([]byte(data))
@@ -265,7 +288,7 @@ func TestWhatIsNoRecordIsErrFormatAndNotQuoted(t *testing.T) {
 	}
 }
 
-func TestATruncatedRecordIsErrFormatWhereverItIsCut(t *testing.T) {
+func TestDecodeTruncated(t *testing.T) {
 	t.Parallel()
 	data := golden(t, "v1-full.json")
 	for n := range data {
@@ -291,7 +314,7 @@ func TestDecodeKeepsNothingOfItsInput(t *testing.T) {
 	}
 }
 
-// printed returns how v looks in whatever prints, logs or marshals it.
+// printed returns the output of printing, logging and marshaling v.
 func printed(v any) string {
 	var b bytes.Buffer
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x", "%X", "%10.3v", "%o", "%t", "%e", "%U", "%c", "%b"} {
@@ -309,12 +332,13 @@ func printed(v any) string {
 	return b.String()
 }
 
-func TestARecordShowsNothingOfItself(t *testing.T) {
+func TestRecordPrinting(t *testing.T) {
 	t.Parallel()
 	r := Record{
 		Fields: codec.Fields{
 			ID: "canary-1", UserName: "canary-2", ClientID: "canary-3", ClientSecret: "canary-4", RefreshToken: "canary-5",
 			AccessToken: "canary-6", GrantToken: "canary-7", RedirectURL: "canary-8", APIDomain: "canary-9",
+			Issuer: "canary-13", Resource: "canary-14", Scope: "canary-15", TokenType: "canary-16", IDToken: "canary-17", Extra: `{"a":"canary-18"}`,
 		},
 		Failure: &Failure{Code: "canary-10"}, unknown: map[string]json.RawMessage{"canary-11": json.RawMessage(`"canary-12"`)},
 	}
@@ -334,8 +358,8 @@ func TestARecordShowsNothingOfItself(t *testing.T) {
 	}
 }
 
-// FuzzDecode: no bytes make Decode panic or quote them, and what it reads is
-// written in a form that is read as the same, and written the same again.
+// FuzzDecode checks that Decode does not panic, and that its errors are short. It also checks that
+// a decoded record is encoded and decoded again without a change.
 func FuzzDecode(f *testing.F) {
 	for name := range goldenRecords {
 		f.Add(golden(f, name))
@@ -375,7 +399,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzRoundTrip: what Encode writes is read as the same, plain and encrypted.
+// FuzzRoundTrip checks that Decode returns the record that was encoded, plain and encrypted.
 func FuzzRoundTrip(f *testing.F) {
 	f.Add("1", annsName, "1000.CLIENT", "cs", "1000.rt", "1000.at", "1000.gt", int64(4000000000123), "https://a/b", nonceA, uint16(0xffff))
 	f.Add("", "", "", "", "", "<>&\u2028\u2029", "\\\"\x00\x1f\x7f", int64(-1), "", "", uint16(0))
@@ -419,7 +443,7 @@ func FuzzRoundTrip(f *testing.F) {
 		}
 		for _, s := range []string{id, user, client, secret, refresh, access, grant, url, nonce} {
 			if !utf8.ValidString(s) {
-				return // a store refuses it; JSON would change it
+				return // stores refuse invalid text, which JSON would change
 			}
 		}
 		got, err := Decode(data)

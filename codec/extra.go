@@ -1,0 +1,221 @@
+package codec
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/tokenkeep/tokenkeep/internal/members"
+)
+
+// MaxExtra is the maximum size of a stored Extra in canonical form, in bytes.
+const MaxExtra = 16 << 10
+
+// maxNesting is the maximum depth of nested objects and arrays in an Extra.
+const maxNesting = 64
+
+// errExtra means that text is not an Extra.
+var errExtra = errors.New("it is not a JSON object with each member once")
+
+// CanonicalExtra returns the canonical form of text, which must be one JSON object: members
+// sorted, no spaces, number literals unchanged. Only quotes, backslashes and control characters
+// are escaped. The canonical form of an empty text or of an empty object is the empty string.
+//
+// CanonicalExtra returns an error if text is not an object, or if an object in it repeats a
+// member. It also returns an error if a string in text is not valid Unicode, or if text is
+// nested deeper than 64 levels. The error does not quote text. CanonicalExtra does not limit
+// the size of text.
+func CanonicalExtra(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	if !utf8.ValidString(text) || loneSurrogate(text) {
+		return "", errors.New("it is not valid Unicode")
+	}
+	if !json.Valid([]byte(text)) {
+		return "", errExtra
+	}
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber()
+	var b strings.Builder
+	t, err := d.Token()
+	if err != nil || t != json.Delim('{') {
+		return "", errExtra
+	}
+	if err := canonicalObject(&b, d, 1); err != nil {
+		return "", err
+	}
+	if b.String() == "{}" {
+		return "", nil
+	}
+	return b.String(), nil
+}
+
+// canonicalObject writes the canonical form of the object whose opening brace was just read
+// from d.
+func canonicalObject(b *strings.Builder, d *json.Decoder, depth int) error {
+	values := map[string]string{}
+	for d.More() {
+		t, err := d.Token()
+		name, ok := t.(string)
+		if err != nil || !ok {
+			return errExtra
+		}
+		if _, twice := values[name]; twice {
+			return errExtra
+		}
+		var v strings.Builder
+		if err := canonicalValue(&v, d, depth); err != nil {
+			return err
+		}
+		values[name] = v.String()
+	}
+	writeObject(b, values)
+	_, err := d.Token()
+	return err
+}
+
+// writeObject writes members as an object in canonical form.
+func writeObject(b *strings.Builder, values map[string]string) {
+	b.WriteByte('{')
+	for i, name := range slices.Sorted(maps.Keys(values)) {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		writeString(b, name)
+		b.WriteByte(':')
+		b.WriteString(values[name])
+	}
+	b.WriteByte('}')
+}
+
+// canonicalValue writes the canonical form of the next value of d.
+func canonicalValue(b *strings.Builder, d *json.Decoder, depth int) error {
+	t, err := d.Token()
+	if err != nil {
+		return errExtra
+	}
+	switch v := t.(type) {
+	case json.Delim:
+		if depth == maxNesting {
+			return errors.New("it is nested too deep")
+		}
+		if v == '{' {
+			return canonicalObject(b, d, depth+1)
+		}
+		b.WriteByte('[')
+		for first := true; d.More(); first = false {
+			if !first {
+				b.WriteByte(',')
+			}
+			if err := canonicalValue(b, d, depth+1); err != nil {
+				return err
+			}
+		}
+		b.WriteByte(']')
+		_, err = d.Token()
+	case string:
+		writeString(b, v)
+	case json.Number:
+		b.WriteString(v.String())
+	case bool:
+		b.WriteString(strconv.FormatBool(v))
+	case nil:
+		b.WriteString("null")
+	}
+	return err
+}
+
+// writeString writes s as a JSON string.
+func writeString(b *strings.Builder, s string) {
+	b.WriteByte('"')
+	for _, c := range s {
+		switch {
+		case c == '"' || c == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(c)
+		case unicode.IsControl(c):
+			fmt.Fprintf(b, `\u%04x`, c)
+		default:
+			b.WriteRune(c)
+		}
+	}
+	b.WriteByte('"')
+}
+
+// loneSurrogate reports whether JSON text has an escape of an unpaired surrogate.
+func loneSurrogate(text string) bool {
+	high := false // the last escape was the first half of a pair
+	for i := 0; i < len(text); i++ {
+		escape := 0
+		if text[i] == '\\' {
+			i++
+			if i+4 < len(text) && text[i] == 'u' {
+				n, _ := strconv.ParseUint(text[i+1:i+5], 16, 32)
+				escape = int(n)
+				i += 4
+			}
+		}
+		if low := escape >= 0xdc00 && escape < 0xe000; low != high {
+			return true
+		}
+		high = escape >= 0xd800 && escape < 0xdc00
+	}
+	return high
+}
+
+// ExtraSince returns an object with the members of now that are missing from was, or have
+// another value in was. It compares values byte by byte, so was and now should be in canonical
+// form. The result is empty if there are no such members, or if now is not a JSON object.
+// If was is not a JSON object, all members of now are missing from it.
+func ExtraSince(was, now string) string {
+	before, err := members.Split([]byte(was))
+	after, wrong := members.Split([]byte(now))
+	if now == "" || was == now || wrong != nil {
+		return ""
+	}
+	values := make(map[string]string, len(after))
+	for name, value := range after {
+		if old, ok := before[name]; err != nil || !ok || string(old) != string(value) {
+			values[name] = string(value)
+		}
+	}
+	if len(values) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	writeObject(&b, values)
+	return b.String()
+}
+
+// MergeExtra returns an object with the members of record and of laid. If both have a member,
+// the value is that of laid. MergeExtra sorts the members, but does not change their values. The
+// result may be larger than MaxExtra.
+//
+// If record or laid is empty, MergeExtra returns the other unchanged. If record or laid is not
+// a JSON object, or repeats a member, MergeExtra returns laid.
+func MergeExtra(record, laid string) string {
+	if record == "" || laid == "" || record == laid {
+		return cmp.Or(laid, record)
+	}
+	all, err := members.Split([]byte(record))
+	more, wrong := members.Split([]byte(laid))
+	if err != nil || wrong != nil {
+		return laid
+	}
+	maps.Copy(all, more)
+	values := make(map[string]string, len(all))
+	for name, value := range all {
+		values[name] = string(value)
+	}
+	var b strings.Builder
+	writeObject(&b, values)
+	return b.String()
+}
