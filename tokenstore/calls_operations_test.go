@@ -22,16 +22,16 @@ type exercise struct {
 	setup func(*bench) // not recorded
 	do    func(*bench) error
 
-	faults map[string]verb         // of the first call of the kind
-	before map[string]func(*bench) // done before the first call of the kind goes on
+	faults map[string]verb         // fault of the first call of each kind
+	before map[string]func(*bench) // run before the first call of each kind continues
 
 	notes bool // the driver keeps leases in notes
-	lag   bool // reads and searches may be out of date, as far as the store knows
-	daily int  // how many states a day the driver takes
+	lag   bool // the driver declares that reads and searches may be out of date
+	daily int  // number of states that the driver accepts in a day
 	keys  bool // the store has keys
 }
 
-// A bench is where one exercise is done.
+// A bench runs one exercise.
 type bench struct {
 	*testing.T
 	exercise
@@ -40,7 +40,7 @@ type bench struct {
 	handles []*handle
 }
 
-// limited is a driver that takes so many states a day.
+// limited is a driver with a limit on the states of a day.
 type limited struct {
 	driver.Secrets
 	daily int
@@ -60,7 +60,7 @@ func (b *bench) options() *tokenstore.Options {
 	return o
 }
 
-// with returns another process's store, whose calls are recorded.
+// with returns the store of another process. Its calls are recorded.
 func (b *bench) with(o *tokenstore.Options) *tokenstore.Store {
 	h := &handle{world: b.world, lag: b.lag}
 	b.handles = append(b.handles, h)
@@ -73,7 +73,8 @@ func (b *bench) with(o *tokenstore.Options) *tokenstore.Store {
 
 func (b *bench) open() *tokenstore.Store { return b.with(b.options()) }
 
-// other returns another process's store, whose calls are neither recorded nor held up.
+// other returns the store of another process. Its calls are not recorded and do not wait
+// for the scheduler.
 func (b *bench) other() *tokenstore.Store {
 	h := &handle{world: &world{memory: b.memory, past: b.past, free: true}, lag: b.lag}
 	d := h.driver(scenario{notes: b.notes})
@@ -85,8 +86,8 @@ func (b *bench) other() *tokenstore.Store {
 
 func (b *bench) save(t token) token { return saved(b.T, b.other(), t) }
 
-// pick lets the first call go on that waits, with the fault that the exercise has
-// for the first of its kind.
+// pick chooses the first waiting call, with the fault that the exercise defines for the
+// first call of its kind.
 func (b *bench) pick(options []option) option {
 	o := option{options[0].call, proceed}
 	kind, _, _ := strings.Cut(o.call.text, " ")
@@ -101,7 +102,7 @@ func (b *bench) pick(options []option) option {
 	return o
 }
 
-// record does the exercise and returns what was called.
+// record runs the exercise and returns its recorded calls.
 func (e exercise) record(t *testing.T) string {
 	var lines []string
 	synctest.Test(t, func(t *testing.T) {
@@ -159,7 +160,7 @@ func checking(o doctor.CheckOptions) func(*bench) error {
 	}
 }
 
-// inTurn does one after the other, whatever comes of each.
+// inTurn runs all functions one after another, even after an error, and joins their errors.
 func inTurn(all ...func(*bench) error) func(*bench) error {
 	return func(b *bench) error {
 		var errs []error
@@ -203,7 +204,7 @@ func exercises() []exercise {
 	crowd := quietly(annOld, token{UserName: "bob", ClientID: client, RefreshToken: "refresh5"}, codeOnly, token{ID: "own2", AccessToken: "access6"})
 	brokenOff := func(b *bench) {
 		again(b)
-		if err := second(open(b.T, doomed(b.memory.Reopen(), 1, false), 0).SaveToken(b.Context(), codeUser)); !errors.Is(err, errCrashed) {
+		if err := second((&world{began: time.Now()}).open(b.T, doomed(b.memory.Reopen(), 1, false), 0).SaveToken(b.Context(), codeUser)); !errors.Is(err, errCrashed) {
 			b.Errorf("a promotion: %v", err)
 		}
 	}
@@ -375,8 +376,8 @@ func exercises() []exercise {
 	)
 }
 
-// TestCallsOfOperations does each operation by itself and compares what it calls
-// with what it called before.
+// TestCallsOfOperations runs each operation separately, and compares its calls with the
+// recorded ones in testdata.
 func TestCallsOfOperations(t *testing.T) {
 	t.Parallel()
 	var text strings.Builder

@@ -25,19 +25,19 @@ import (
 
 var (
 	updateCalls = flag.Bool("update", false, "rewrite testdata/calls")
-	fullCalls   = flag.Bool("calls.full", false, "with -update: write the data of each call, too, to compare two versions by")
+	fullCalls   = flag.Bool("calls.full", false, "with -update: also write the data of each call, to compare two versions")
 )
 
-// A recording is the calls that drivers got, one a line, with random texts renamed
-// in the order in which they appear. It is the same each time.
+// A recording has the calls of drivers, one per line. Random strings are replaced by names
+// in the order of their appearance, so that the recording is the same in each run.
 type recording struct {
 	mu     sync.Mutex
 	nonces map[string]string
 	lines  []string
-	steps  bool // only what waits for a scheduler: other calls come in any order
+	steps  bool // record only calls that wait for a scheduler; other calls have no fixed order
 }
 
-// of returns d with all that process calls recorded. A nil recording records nothing.
+// of returns a driver that records the calls of process on d. A nil recording returns d.
 func (r *recording) of(process string, d driver.Secrets) driver.Secrets {
 	if r == nil {
 		return d
@@ -52,11 +52,12 @@ func (r *recording) of(process string, d driver.Secrets) driver.Secrets {
 var (
 	random  = regexp.MustCompile(`\b[a-z2-7]{16}\b`)
 	names   = regexp.MustCompile(`\b[ugrai][a-z2-7]{32}\b`)
-	times   = regexp.MustCompile(`\b9\d{11}\b`) // on the clock of a bubble
+	times   = regexp.MustCompile(`\b9\d{11}\b`) // times on the clock of a bubble
 	watched = regexp.MustCompile(`"seen":\d+`)
 )
 
-// plain returns text with names cut and all that differs from run to run renamed.
+// plain returns text with names shortened, and with the parts that differ between runs
+// replaced.
 func (r *recording) plain(text string) string {
 	text = random.ReplaceAllStringFunc(text, func(n string) string {
 		if r.nonces[n] == "" {
@@ -69,7 +70,7 @@ func (r *recording) plain(text string) string {
 	return names.ReplaceAllStringFunc(text, func(n string) string { return n[:5] })
 }
 
-// add adds a line, if the process was alive when it called.
+// add adds a line, unless the process was dead at the time of the call.
 func (r *recording) add(process, call string, err error, result string) {
 	if errors.Is(err, errDead) || r.steps && call == "get keys" {
 		return
@@ -82,7 +83,7 @@ func (r *recording) add(process, call string, err error, result string) {
 	r.lines = append(r.lines, r.plain(strings.TrimSpace(process+"  "+call)+" -> "+result))
 }
 
-// outcomesOf are the classes of errors, and what they are called here.
+// outcomesOf has the names of error classes in recordings.
 var outcomesOf = []struct {
 	class error
 	name  string
@@ -102,7 +103,7 @@ var outcomesOf = []struct {
 	{context.DeadlineExceeded, "deadline exceeded"},
 }
 
-// outcome names the class of an error, whatever its text.
+// outcome returns the name of the class of err.
 func outcome(err error) string {
 	var refused *tokenstore.RefreshError
 	if errors.As(err, &refused) {
@@ -116,13 +117,14 @@ func outcome(err error) string {
 	return "another error"
 }
 
-// data returns the beginning of a digest of data, as it is in each run.
+// data returns the beginning of a digest of data, without the parts that differ between
+// runs.
 func (r *recording) data(name string, data []byte) string {
 	if len(data) == 0 {
 		return "none"
 	}
 	var marker struct{ Names, Labels, Records []any }
-	if name == "keys" && json.Unmarshal(data, &marker) == nil { // it is all digests under a random salt
+	if name == "keys" && json.Unmarshal(data, &marker) == nil { // its digests differ between runs because of the random salt
 		return fmt.Sprintf("%d names, %d labels, %d records", len(marker.Names), len(marker.Labels), len(marker.Records))
 	}
 	r.mu.Lock()
@@ -154,7 +156,7 @@ func labelText(labels []driver.Label) string {
 
 func (r *recording) payload(name string, p driver.Payload, err error) string {
 	if errors.Is(err, errDead) {
-		return "" // it was not called
+		return "" // a dead process makes no call
 	}
 	text := "data " + r.data(name, p.Data)
 	if len(p.Labels) > 0 {
@@ -169,7 +171,7 @@ func (r *recording) payload(name string, p driver.Payload, err error) string {
 	return text
 }
 
-// A recorder is a driver that records what it is asked, and the answers.
+// A recorder is a driver that records its calls and their results.
 type recorder struct {
 	driver.Secrets
 	*recording
@@ -188,7 +190,7 @@ func (r recorder) Fresh(ctx context.Context, name string, than driver.Secret) (d
 	return s, err
 }
 
-// newer names the state that a call is to be newer than, if there is one.
+// newer adds the version of than, if it has one, to the text of a call.
 func newer(call string, than driver.Secret) string {
 	if than.Version == "" {
 		return call
@@ -227,7 +229,7 @@ func (r recorder) Names(ctx context.Context) iter.Seq2[string, error] {
 	return r.Secrets.Names(ctx)
 }
 
-// all records a search, which handles make before their iterators are asked.
+// all records a search with its results, which it collects before it returns the iterator.
 func (r recorder) all(text string, seq iter.Seq2[driver.Named, error]) iter.Seq2[driver.Named, error] {
 	all, err := collect(seq)
 	var found []string
@@ -249,7 +251,8 @@ func (r recordingLeaser) Note(ctx context.Context, name string, base driver.Secr
 	return err
 }
 
-// A golden is a file of testdata/calls.
+// golden compares got with the named file in testdata/calls, or writes the file if -update
+// is set.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", "calls", name)
@@ -272,7 +275,7 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// short folds lines that are repeated.
+// short joins lines, and writes repeated lines only once, with their number.
 func short(lines []string) string {
 	var b strings.Builder
 	for i := 0; i < len(lines); {
@@ -290,7 +293,7 @@ func short(lines []string) string {
 	return b.String()
 }
 
-// recordRun plays a scenario and returns what was called.
+// recordRun plays a scenario and returns its recorded calls.
 func recordRun(t *testing.T, sc scenario, b budgets, r *run) *recording {
 	var calls *recording
 	synctest.Test(t, func(t *testing.T) {
@@ -301,9 +304,9 @@ func recordRun(t *testing.T, sc scenario, b budgets, r *run) *recording {
 	return calls
 }
 
-// TestCallsOfScenarios plays the explorer's scenarios, each process after the other
-// and in random orders with faults, and compares what is called with what was called
-// before. Of the random orders there are digests.
+// TestCallsOfScenarios plays the explorer's scenarios, with the processes one after another
+// and in random orders with faults. It compares the calls with those in testdata, which has
+// only digests for the random orders.
 func TestCallsOfScenarios(t *testing.T) {
 	t.Parallel()
 	const seeds = 10
@@ -314,7 +317,7 @@ func TestCallsOfScenarios(t *testing.T) {
 			t.Run(sc.name, func(t *testing.T) {
 				t.Parallel()
 				sequences[i] = sc.name + "\n" + short(recordRun(t, sc, budgets{}, &run{pick: first}).lines)
-				for _, f := range faultKinds() {
+				for _, f := range plainFaults() {
 					calls := 0
 					var text strings.Builder
 					for seed := range uint64(seeds) {

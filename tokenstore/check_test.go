@@ -11,7 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
@@ -21,11 +20,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A mortal driver belongs to a process that dies at a write: before it, or, if
-// late is set, just after.
+// A mortal driver belongs to a process that dies just before a write or, if late is set,
+// just after it.
 type mortal struct {
 	driver.Secrets
-	left atomic.Int64 // writes to live for
+	left atomic.Int64 // number of writes before the process dies
 	late bool
 }
 
@@ -35,7 +34,7 @@ func doomed(d driver.Secrets, writes int64, late bool) *mortal {
 	return m
 }
 
-// lives reports whether the next write is made, and whether its answer arrives.
+// lives reports whether the next write is made, and whether the process gets the answer.
 func (m *mortal) lives() (made, answered bool) {
 	left := m.left.Add(-1)
 	return left >= 0 || m.late && left == -1, left >= 0
@@ -83,7 +82,8 @@ func newStore(t testing.TB, d driver.Secrets, opts *tokenstore.Options) *tokenst
 	return s
 }
 
-// check returns what Check finds, at once and but for remarks about the keys.
+// check returns the findings of Check without a grace period, except the one about a
+// missing name key.
 func check(t testing.TB, s doctor.Checker, opts doctor.CheckOptions) []doctor.Finding {
 	t.Helper()
 	opts.Grace = -1
@@ -103,7 +103,7 @@ func describe(f doctor.Finding) string {
 	return fmt.Sprintf("%s %s (%s): %s; repaired %v, %v", f.Kind, f.Name, f.Remedy, f.Detail, f.Repaired, f.Err)
 }
 
-// serious returns the findings that somebody has to do something about.
+// serious returns the findings that require an action.
 func serious(findings []doctor.Finding) []doctor.Finding {
 	return slices.DeleteFunc(findings, func(f doctor.Finding) bool { return f.Repaired || f.Kind.Harmless() })
 }
@@ -145,30 +145,29 @@ func checkScenarios() []scenario {
 	}
 }
 
-// Repair may come between any two calls of those who save, move and delete, and
-// die at any point itself.
+// TestRepairBetweenAnyTwoCalls checks that no record is lost if a repair runs between any
+// two calls of processes that save, move and delete. The repair may die at any point.
 func TestRepairBetweenAnyTwoCalls(t *testing.T) {
 	for _, sc := range checkScenarios() {
-		for _, b := range []struct {
-			name string
-			budgets
-		}{
-			{"without faults", budgets{}},
-			{"with a crash", budgets{crashes: 1}},
-			{"with a lost answer", budgets{losses: 1}},
-			{"with a crash and a stale read", budgets{crashes: 1, stales: 1}},
+		for _, b := range []faultKind{
+			{"k8sstore without faults", budgets{}, k8sstore},
+			{"k8sstore with a crash", budgets{crashes: 1}, k8sstore},
+			{"k8sstore with a lost answer", budgets{losses: 1}, k8sstore},
+			{"vaultstore with a crash", budgets{crashes: 1}, vaultstore},
+			{"awssm with a crash and a stale read", budgets{crashes: 1, stales: 1}, awssm},
+			{"gcpsm with a crash and a stale read", budgets{crashes: 1, stales: 1}, gcpsm},
 		} {
 			t.Run(sc.name+"/"+b.name, func(t *testing.T) {
 				t.Parallel()
-				synctest.Test(t, func(t *testing.T) { explore(t, func() scenario { return sc }, b.budgets) })
+				exploring(t, on(b.service, func() scenario { return sc }), b.budgets)
 			})
 		}
 	}
 }
 
-// Wherever a move breaks off, one Repair completes it, and a second one finds
-// nothing.
-func TestRepairCompletesAMoveThatBrokeOffAnywhere(t *testing.T) {
+// TestCheckRepairInterruptedMove checks that one repair completes a move that
+// stopped after any write, and that a second check finds nothing.
+func TestCheckRepairInterruptedMove(t *testing.T) {
 	t.Parallel()
 	for _, existing := range []bool{false, true} {
 		for writes := range int64(5) {
@@ -213,8 +212,9 @@ func TestRepairCompletesAMoveThatBrokeOffAnywhere(t *testing.T) {
 	}
 }
 
-// A state that a writer passes through is no fault while it is young.
-func TestAMoveThatIsUnderWayIsNotReported(t *testing.T) {
+// TestCheckMoveUnderWay checks that Check does not report the intermediate
+// state of a recent write.
+func TestCheckMoveUnderWay(t *testing.T) {
 	t.Parallel()
 	ctx, d := t.Context(), memstore.NewDriver()
 	now := time.Now()
@@ -244,7 +244,7 @@ func TestAMoveThatIsUnderWayIsNotReported(t *testing.T) {
 	}
 }
 
-// image is everything that a memory holds.
+// image returns the content of a memory as text, by name.
 func image(t testing.TB, d driver.Secrets) map[string]string {
 	t.Helper()
 	is := map[string]string{}
@@ -257,7 +257,8 @@ func image(t testing.TB, d driver.Secrets) map[string]string {
 	return is
 }
 
-// Whoever checks with the wrong keys does no harm.
+// TestRepairWithTheWrongKeysTouchesNothing checks that a check with wrong keys changes
+// nothing.
 func TestRepairWithTheWrongKeysTouchesNothing(t *testing.T) {
 	t.Parallel()
 	right := tokenstore.Options{NameKey: []byte("the right key of names"), IndexKeys: [][]byte{[]byte("the right key of labels")}}
@@ -324,8 +325,8 @@ func TestCheckRefusesWhatDoesNotGoTogether(t *testing.T) {
 	}
 }
 
-// A check that nobody listens to any more ends.
-func TestACheckEndsWithItsLoop(t *testing.T) {
+// TestCheckBreak checks that a check ends when the caller leaves the loop.
+func TestCheckBreak(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
 	s := newStore(t, d, nil)
@@ -345,9 +346,10 @@ func TestACheckEndsWithItsLoop(t *testing.T) {
 	}
 }
 
-// Savers, refreshers and movers, some of which die, lose nothing though the store
-// is repaired all the while.
-func TestRepairAmidSaversAndRefreshersLosesNothing(t *testing.T) {
+// TestCheckRepairConcurrent checks that no data is lost if processes
+// save, refresh and move records, and some of them die, while the store is repaired
+// continuously.
+func TestCheckRepairConcurrent(t *testing.T) {
 	t.Parallel()
 	const users, rounds = 4, 12
 	d := memstore.NewDriver()
@@ -357,7 +359,7 @@ func TestRepairAmidSaversAndRefreshersLosesNothing(t *testing.T) {
 		work, repairing sync.WaitGroup
 		stop            = make(chan struct{})
 		mu              sync.Mutex
-		consents        = map[string]string{} // IDs, and the user's
+		consents        = map[string]string{} // users by ID
 		saved           = map[string]string{} // the last API domain of each user
 	)
 	repairing.Go(func() {
@@ -464,7 +466,7 @@ func must2(tokens []tokenstore.Token, err error) []tokenstore.Token {
 	return tokens
 }
 
-// Keys as a configuration has them, one after the other.
+// Keys of a configuration before and after a change.
 var (
 	namesKey  = []byte("a key of names that stays")
 	labelsOld = []byte("the old key of labels")
@@ -490,7 +492,7 @@ func rotated(t testing.TB, labels [][]byte, records [][]byte) *tokenstore.Option
 	return &tokenstore.Options{NameKey: namesKey, IndexKeys: labels, Codec: c}
 }
 
-// findAll checks that each token is found by every key that it has.
+// findAll returns an error unless each token is found by each of its keys.
 func findAll(ctx context.Context, s *tokenstore.Store, tokens []tokenstore.Token) error {
 	for _, k := range tokens {
 		likes := []tokenstore.Token{{ID: k.ID}, {AccessToken: k.AccessToken}, {ClientID: k.ClientID, RefreshToken: k.RefreshToken}}
@@ -506,9 +508,10 @@ func findAll(ctx context.Context, s *tokenstore.Store, tokens []tokenstore.Token
 	return nil
 }
 
-// Rekey is killed again and again while others save and find with both orders of
-// the keys, and ends with all records under the new keys alone.
-func TestRekeyMayDieAnywhereAndIsThenGoneOnWith(t *testing.T) {
+// TestRekeyKilled kills Rekey repeatedly, while other processes
+// save and search with both orders of the keys. It checks that in the end all records are
+// only under the new keys.
+func TestRekeyKilled(t *testing.T) {
 	t.Parallel()
 	ctx, d := t.Context(), memstore.NewDriver()
 	before := newStore(t, d, rotated(t, [][]byte{labelsOld}, [][]byte{recordOld}))
@@ -521,14 +524,14 @@ func TestRekeyMayDieAnywhereAndIsThenGoneOnWith(t *testing.T) {
 		switch n % 4 {
 		case 0, 1:
 			k.UserName = fmt.Sprint("user", n)
-		case 2: // a record that was moved, and its alias
+		case 2: // a record that was moved, and its redirect
 			k.GrantToken = tokenstore.Secret(fmt.Sprint("grant", n))
 			id := must(before.SaveToken(ctx, k)).ID
 			k = tokenstore.Token{ID: id, UserName: fmt.Sprint("user", n)}
 		}
 		tokens = append(tokens, must(before.SaveToken(ctx, k)))
 	}
-	// One that is on its way.
+	// A record with an unfinished move.
 	g := consent(ctx, before, "way", 20)
 	if _, err := newStore(t, doomed(d, 2, false), rotated(t, [][]byte{labelsOld}, [][]byte{recordOld})).
 		SaveToken(ctx, tokenstore.Token{ID: g, UserName: "on the way"}); !errors.Is(err, context.Canceled) {
@@ -582,7 +585,8 @@ func TestRekeyMayDieAnywhereAndIsThenGoneOnWith(t *testing.T) {
 		t.Errorf("Rekey died only %d times", deaths)
 	}
 
-	// Whoever wrote last under the old keys was before the last pass.
+	// No process has written under the old keys since the last pass, so Rekey rewrites
+	// nothing.
 	for r, err := range newStore(t, d, both).Rekey(ctx, nil) {
 		if err != nil || r.Rewritten {
 			t.Errorf("afterwards %s is rewritten: %v, %v", r.Name, r.Rewritten, err)
@@ -603,9 +607,9 @@ func TestRekeyMayDieAnywhereAndIsThenGoneOnWith(t *testing.T) {
 	}
 }
 
-// A dry run says what would be written, and writes nothing; a record of another
-// NameKey is refused and left alone.
-func TestRekeySaysWhatItWouldDoAndWhatItCannot(t *testing.T) {
+// TestRekeyDryRun checks that a dry run reports the rewrites but
+// makes none, and that Rekey refuses a record with another NameKey and leaves it alone.
+func TestRekeyDryRun(t *testing.T) {
 	t.Parallel()
 	ctx, d := t.Context(), memstore.NewDriver()
 	old := must(newStore(t, d, rotated(t, [][]byte{labelsOld}, [][]byte{recordOld})).SaveToken(ctx, tokenstore.Token{UserName: user, AccessToken: "access1"}))
@@ -640,7 +644,7 @@ func TestRekeySaysWhatItWouldDoAndWhatItCannot(t *testing.T) {
 	}
 }
 
-// A listener is told of each List.
+// A listener calls list at each List.
 type listener struct {
 	driver.Secrets
 	list func()
@@ -651,9 +655,9 @@ func (l *listener) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 	return l.Secrets.List(ctx)
 }
 
-// A process that goes on writing with the old keys first keeps Rekey from saying
-// that it is done.
-func TestRekeyDoesNotEndWhileOthersWriteWithOldKeys(t *testing.T) {
+// TestRekeyWritersWithOldKeys checks that Rekey returns an error while
+// another process keeps writing with the old keys first.
+func TestRekeyWritersWithOldKeys(t *testing.T) {
 	t.Parallel()
 	ctx, d := t.Context(), memstore.NewDriver()
 	stubborn := newStore(t, d, rotated(t, [][]byte{labelsOld, labelsNew}, [][]byte{recordOld, recordNew}))
@@ -673,8 +677,9 @@ func TestRekeyDoesNotEndWhileOthersWriteWithOldKeys(t *testing.T) {
 	}
 }
 
-// A lease in a note is left behind like one in a record.
-func TestANoteThatIsALapsedLeaseIsRemoved(t *testing.T) {
+// TestCheckLapsedLease checks that Check reports and removes a lapsed lease
+// in a note.
+func TestCheckLapsedLease(t *testing.T) {
 	t.Parallel()
 	ctx, d := t.Context(), memstore.NewDriver()
 	s := newStore(t, d, nil)
@@ -715,8 +720,9 @@ func (c *contested) Delete(ctx context.Context, name string, base driver.Secret)
 	return c.Secrets.Delete(ctx, name, base)
 }
 
-// Duplicates count as merged when there is one record, and not before.
-func TestDuplicatesAreMergedThoughOthersWriteToThem(t *testing.T) {
+// TestCheckMergeDuplicatesContended checks that Check merges duplicates
+// although another writer wins the first deletions.
+func TestCheckMergeDuplicatesContended(t *testing.T) {
 	t.Parallel()
 	ctx, d := t.Context(), memstore.NewDriver()
 	c := &contested{Secrets: d}

@@ -17,8 +17,8 @@ func (s *Store) DeleteToken(ctx context.Context, id string) error {
 }
 
 // delete deletes the record with the given ID. If check is not nil, delete first calls
-// it with the newest provable state of the record. An error of check leaves the record
-// as it is.
+// it with the newest provable state of the record. If check returns an error, delete
+// returns it and leaves the record as it is.
 func (s *Store) delete(ctx context.Context, id string, check func(codec.Fields) error) error {
 	if err := s.begin(ctx); err != nil {
 		return err
@@ -32,7 +32,7 @@ func (s *Store) delete(ctx context.Context, id string, check func(codec.Fields) 
 	}
 	return s.ledger.Retry(ctx, "delete", func(v *ledger.View) error {
 		if check != nil {
-			v = s.ledger.View(true) // a stale state does not show a change
+			v = s.ledger.View(true) // a stale state may not show a change
 		}
 		rec, _, err := s.only(ctx, v, like)
 		switch {
@@ -50,15 +50,15 @@ func (s *Store) delete(ctx context.Context, id string, check func(codec.Fields) 
 	})
 }
 
-// deleteRest deletes the remains of a record that is not found: those of an abandoned
-// deletion, or an entry that had moved to a record since deleted.
+// deleteRest deletes the remains of a record that is not found. They are those of an
+// abandoned deletion, or an entry that has moved to a deleted record.
 func (s *Store) deleteRest(ctx context.Context, v *ledger.View, name ledger.Name) error {
 	e, exists := v.Known(name)
 	switch {
 	case !exists:
 		return s.ledger.CompleteDelete(ctx, name, driver.Secret{})
 	case e.Target() == nil:
-		return nil // the entry waits for a record to move to it; that record has its own ID
+		return nil // another record, with its own ID, will move to the entry
 	}
 	return s.ledger.Writer().RemoveDead(ctx, e)
 }

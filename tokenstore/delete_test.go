@@ -11,12 +11,12 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// burying is a driver that deletes in two steps, as those of AWS and Vault do. The
-// second step fails as often as it is told.
+// burying is a driver that deletes in two steps, like those of AWS and Vault. The second
+// step fails the first fail times.
 type burying struct {
 	driver.Secrets
 	fail int
-	left bool // what the second step removes is there
+	left bool // the data that the second step removes still exists
 }
 
 func (b *burying) Delete(ctx context.Context, name string, base driver.Secret) error {
@@ -32,7 +32,7 @@ func (b *burying) Delete(ctx context.Context, name string, base driver.Secret) e
 	return nil
 }
 
-func TestADeletionThatBrokeOffIsNotReportedAsDone(t *testing.T) {
+func TestDeleteTokenInterrupted(t *testing.T) {
 	t.Parallel()
 	for fails := range 5 {
 		d := &burying{Secrets: memstore.NewDriver()}

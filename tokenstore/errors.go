@@ -47,15 +47,20 @@ var (
 	// a permission.
 	ErrDenied = driver.ErrDenied
 
-	// ErrRefused means that the store refused the operation because of how it is
-	// set up: a replica, a policy of the organization, a disabled version or key, a
-	// mount or database of the wrong kind. Nothing was changed. Trying again does
-	// not help until an operator changes the set-up.
+	// ErrRefused means that the store refused the operation because of how it is set up.
+	// Examples are a replica, a policy of the organization, a disabled version or key, and
+	// a mount or database of the wrong kind. Nothing was changed. Trying again does not
+	// help until an operator changes the set-up.
 	ErrRefused = driver.ErrRefused
 
 	// ErrUnavailable means that the store could not be reached, failed, or
 	// throttled the call.
 	ErrUnavailable = driver.ErrUnavailable
+
+	// ErrThrottled means that the service rejected calls because there were too many. Other
+	// programs in the same account, project or namespace may have made some of these calls.
+	// An error of this class also matches ErrUnavailable. The same call can succeed later.
+	ErrThrottled = driver.ErrThrottled
 
 	// ErrCorrupt means that a record exists but cannot be read. Stores do not write
 	// over such a record.
@@ -76,7 +81,7 @@ var (
 // classes are the sentinels that a caller may see.
 var classes = []error{
 	ErrNotFound, ErrAmbiguous, ErrConflict, ErrIDMismatch, ErrInvalidToken, ErrTooLarge,
-	ErrDenied, ErrRefused, ErrUnavailable, ErrCorrupt, ErrWrongKeys, ErrNotPersisted, context.Canceled, context.DeadlineExceeded,
+	ErrDenied, ErrRefused, ErrUnavailable, ErrThrottled, ErrCorrupt, ErrWrongKeys, ErrNotPersisted, context.Canceled, context.DeadlineExceeded,
 }
 
 // classed reports whether err matches one of the classes.
@@ -84,9 +89,9 @@ func classed(err error) bool {
 	return slices.ContainsFunc(classes, func(c error) bool { return errors.Is(err, c) })
 }
 
-// An Error says which operation failed on which record. Every error of a store is an
-// *Error and matches one of the classes of this package or of package context. The text
-// holds no part of a token except the ID.
+// An Error names the operation that failed, and its record. Every error of a store is an
+// *Error. Unless it is an error of mint, it matches one of the classes of this package or
+// of package context. The text holds no part of a token except the ID.
 type Error struct {
 	Op    string // the operation: "save"
 	Store string // the kind of store: "awssm"
@@ -118,10 +123,10 @@ func (e *Error) Error() string {
 // Unwrap returns e.Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// NewError returns the error of an operation on a store: an *Error around err, nil if
-// err is nil, and err itself if it is already an *Error. If err has no class, NewError
-// adds ErrUnavailable. Stores outside this package use NewError so that all errors read
-// alike.
+// NewError returns the error of an operation on a store: an *Error around err. It returns
+// nil if err is nil, and err itself if err is or wraps an *Error. If err has no class and
+// is not a *RefreshError, NewError adds ErrUnavailable. Stores outside this package use
+// NewError so that all errors have the same form.
 func NewError(op, store, id string, err error) error {
 	if err == nil {
 		return nil
@@ -148,18 +153,18 @@ func NewError(op, store, id string, err error) error {
 	return &Error{Op: op, Store: store, ID: id, Err: err}
 }
 
-// An UnreadableError says that one record exists but cannot be read, and why. It says
-// nothing about other records. Name is the name of the secret. Err is the reason in the
-// words of the service. It matches ErrCorrupt, ErrDenied, ErrRefused or ErrUnavailable,
-// as the UnreadableError itself does.
+// An UnreadableError reports that one record exists but cannot be read, and why. Other
+// records may be readable. Name is the name of the secret. Err is the reason: the service's
+// own error if the service refused the read. Err matches ErrCorrupt, ErrDenied, ErrRefused
+// or ErrUnavailable, and so does the UnreadableError.
 //
 // An operation that reads many records joins one UnreadableError for each record that
 // it leaves out. All, Check and Rekey report them one by one.
 type UnreadableError = ledger.UnreadableError
 
 // A RefreshError is an authorization server's refusal of a refresh, which mint may
-// return to Refresh. Stores keep it in the record, for waiters and for later callers.
-// It therefore holds codes, never text.
+// return to Refresh. Stores keep it in the record, for waiters and for later callers. It
+// holds a code and no other text of the server, because such text may contain a token.
 type RefreshError struct {
 	// Code is the server's error code, such as "invalid_grant".
 	Code string
@@ -170,17 +175,17 @@ type RefreshError struct {
 	// Permanent means that trying again with the same credentials cannot help.
 	Permanent bool
 
-	// Client means that the server refuses the client, not what the record holds:
-	// its ID, secret, redirect URL or scopes are wrong. Stores do not keep such a
-	// refusal, because a correction of the configuration ends it at once.
+	// Client means that the server refuses the client, not what the record holds: its ID,
+	// secret, redirect URL or scopes are wrong. Stores do not keep such a refusal, because
+	// it ends as soon as the configuration is corrected.
 	Client bool
 }
 
 // Error returns the text: the code and whether the refusal is permanent.
 func (e *RefreshError) Error() string { return refusal.Answer(*e).Error() }
 
-// As implements the method that errors.As calls. It sets target if target has the type
-// by which this module finds refusals.
+// As implements the method that errors.As calls. If target points to the internal type by
+// which this module finds refusals, As stores e in target and returns true.
 func (e *RefreshError) As(target any) bool {
 	a, ok := target.(*refusal.Answer)
 	if ok {

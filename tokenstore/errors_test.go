@@ -12,7 +12,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// sdkError is an error of a service's own type.
+// sdkError is an error with a type of a service's SDK.
 type sdkError struct{ status int }
 
 func (e *sdkError) Error() string { return fmt.Sprintf("status %d", e.status) }
@@ -43,7 +43,7 @@ func TestClassesOfErrorsAreDifferent(t *testing.T) {
 	}
 }
 
-func TestNewErrorKeepsTheClassAndTheServicesOwnError(t *testing.T) {
+func TestNewErrorKeepsCause(t *testing.T) {
 	t.Parallel()
 	for name, class := range errorClasses {
 		err := tokenstore.NewError("save", "awssm", "1", fmt.Errorf("%w: %w", class, &sdkError{503}))
@@ -113,7 +113,7 @@ func TestTextsOfErrors(t *testing.T) {
 	}
 }
 
-func TestAnErrorDoesNotRepeatAnIDThatIsNone(t *testing.T) {
+func TestNewErrorLongID(t *testing.T) {
 	t.Parallel()
 	id := strings.Repeat("x", 256)
 	if err := tokenstore.NewError("find", "awssm", id, tokenstore.ErrNotFound); strings.Contains(err.Error(), id) {

@@ -11,8 +11,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A second save of the same user changes the record that is there: what the token
-// leaves out stays.
+// A second save of the same user changes the existing record. Fields that the token leaves
+// empty keep their values.
 func ExampleStore_SaveToken() {
 	ctx := context.Background()
 	store := memstore.New(nil)
@@ -36,8 +36,8 @@ func ExampleStore_SaveToken() {
 	// Output: true 1000.refresh 1000.access
 }
 
-// A record is found by any one of its keys. What is not there is ErrNotFound, and
-// never another record.
+// A record is found by any of its keys. If no record matches, the error matches
+// ErrNotFound.
 func ExampleStore_FindToken() {
 	ctx := context.Background()
 	store := memstore.New(nil)
@@ -52,7 +52,7 @@ func ExampleStore_FindToken() {
 	}
 	for _, like := range []tokenstore.Token{
 		{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT"}, // read by its name
-		{ID: "crm-sync"}, // this and the next two are searches: a service may show a new record late
+		{ID: "crm-sync"}, // this and the next two are searches, which may lag
 		{ClientID: "1000.CLIENT", RefreshToken: "1000.refresh"},
 		{AccessToken: "1000.access"},
 		{UserName: "bob@example.com:6001", AccessToken: "1000.access"},
@@ -68,8 +68,8 @@ func ExampleStore_FindToken() {
 	//  true
 }
 
-// Whoever comes with a token that has been replaced gets the new one, and the
-// authorization server is asked once.
+// A caller with a token that was already replaced gets the new one, without a second
+// request to the authorization server.
 func ExampleStore_Refresh() {
 	ctx := context.Background()
 	store := memstore.New(nil)
@@ -100,7 +100,7 @@ func ExampleStore_Refresh() {
 	// 1000.fresh
 }
 
-// A Secret is seen by those who convert it, and by nobody else.
+// A Secret is visible only to code that converts it to a string.
 func ExampleSecret() {
 	t := tokenstore.Token{UserName: "ann@example.com:6001", AccessToken: "1000.access"}
 	fmt.Println(t.AccessToken, fmt.Sprintf("%q", t.AccessToken), string(t.AccessToken))

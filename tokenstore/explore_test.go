@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,48 +25,65 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-var exploreRuns = flag.Int("explore.runs", 100, "runs of each scenario of TestEveryInterleaving at most, and as many at random; 0: all")
+var exploreRuns = flag.Int("explore.runs", 40, "maximum number of runs of each scenario of TestEveryInterleaving, and number of random runs; 0: all runs")
 
-// A world is a memory whose every call waits for a scheduler to let it go on. It
-// keeps the history of each secret, from which stale reads are answered.
+var exploreTime = flag.Duration("explore.time", 0, "how long TestEveryInterleaving looks for runs in order, for each scenario; 0: without a limit")
+
+var exploreEvery = flag.Int("explore.every", 0, "TestReduction compares all settings that have at most this many orders; 0: a few settings")
+
+// A world is a memory on which each call waits until a scheduler lets the call continue. It
+// keeps the history of each secret, from which it answers stale reads.
 type world struct {
-	memory *memstore.Driver
+	memory  *memstore.Driver
+	service service
 
 	mu      sync.Mutex
 	pending []*call
-	past    map[string][]*driver.Secret // states of each name, nil for absent; the last is the present one
-	free    bool                        // calls do not wait any more
-	marker  bool                        // to read the marker of keys is a step, too
+	past    map[string][]*driver.Secret // states of each name, nil for absent; the last is the current one
+	labels  map[string][]driver.Label   // labels of each name, if labels are not part of states
+	held    map[string]bool             // names of deleted secrets that a finalizer holds
+	nonces  int                         // number of nonces that a Labeler has chosen
+	free    bool                        // calls no longer wait
+	marker  bool                        // a read of the marker of keys is also a step
+	began   time.Time                   // when the clock of its stores started
+	told    *told                       // what the processes have learned; nil: not recorded
 
-	violation string // of a rule that no outcome shows
+	lost      bool   // the answer to a call, or the call, was lost
+	violation string // violation of a rule that outcomes do not show
 
 	processes sync.WaitGroup
 }
 
-// A call is one call of a driver that waits to be let go on.
+// A call is a call of a driver that waits for the scheduler.
 type call struct {
 	writer int
 	text   string
-	name   string // of the secret; empty if it is about all
+	name   string // of the secret; empty for a search or list
 	write  bool
-	stale  func() bool // whether there is an older state to answer with
+	labels bool          // changes only labels
+	stale  func() bool   // reports whether there is an older state to return
+	holds  func() bool   // reports whether a finalizer can hold the name
+	answer func() string // returns the current answer to a read
 	verb   chan verb
 }
 
-// A verb is what becomes of a call.
+// A verb says what the scheduler does with a call.
 type verb int
 
 const (
-	proceed     verb = iota
-	answerStale      // with the state before the present one
-	loseAnswer       // apply, but report that the outcome is unknown
-	loseCall         // report that the outcome is unknown, and apply nothing
-	crashBefore      // the writer dies before the call
-	crashAfter       // or just after it
+	proceed      verb = iota
+	answerStale       // answer with an earlier state
+	loseAnswer        // apply, but report that the outcome is unknown
+	loseCall          // report that the outcome is unknown, and apply nothing
+	repeatAfter       // apply, and make the client repeat the call
+	repeatBefore      // apply nothing, and make the client repeat the call
+	hold              // let a finalizer hold the name
+	crashBefore       // the writer dies before the call
+	crashAfter        // the writer dies just after the call
 )
 
 func (v verb) String() string {
-	return [...]string{"", " (stale)", " (answer lost)", " (call lost)", " (crash before)", " (crash after)"}[v]
+	return [...]string{"", " (stale)", " (answer lost)", " (call lost)", " (applied, to be repeated)", " (not applied, to be repeated)", " (held by a finalizer)", " (crash before)", " (crash after)"}[v]
 }
 
 var (
@@ -78,31 +96,52 @@ type handle struct {
 	*world
 	writer  int
 	lag     bool
-	ancient bool // stale reads bring an earlier incarnation
+	ancient bool // stale reads return an earlier incarnation
 	crashed bool // guarded by world.mu
 }
 
-// step waits for the scheduler. do applies the call, old answers it from the past.
-func step[T any](h *handle, text string, write bool, name string, do func() (T, error), old func() (T, error)) (T, error) {
+// step waits for the scheduler, and then executes a call. do applies the call. other, if
+// not nil, answers a read from an earlier state, or executes a write whose name a finalizer
+// holds.
+func step[T any](h *handle, text string, write bool, name string, do, other func() (T, error)) (T, error) {
 	var zero T
 	h.mu.Lock()
 	if h.crashed {
 		h.mu.Unlock()
 		return zero, errDead
 	}
-	// No scenario has keys: whether there is a marker of them is the same at any
-	// moment, and the explorer takes no step to read it.
+	// No scenario has keys. The result of reading the marker of keys thus does not depend
+	// on the order of calls, and the read is not a step.
 	if h.free || !h.marker && !write && name == "keys" {
 		h.mu.Unlock()
-		return do()
+		v, err := do()
+		h.told.hears(h.writer, "at once "+text, v, err)
+		return v, err
 	}
-	c := &call{writer: h.writer, text: text, name: name, write: write, verb: make(chan verb)}
-	c.stale = func() bool { return h.lag && old != nil && (name == "" || len(h.past[name]) > 1) }
+	c := &call{writer: h.writer, text: text, name: name, write: write, labels: strings.Contains(text, "label"), verb: make(chan verb)}
+	c.stale = func() bool { return h.lag && !write && other != nil && (name == "" || len(h.past[name]) > 1) }
+	c.holds = func() bool { return write && other != nil && h.held[name] == strings.HasPrefix(text, "create ") }
+	c.answer = func() string { return h.told.text(do()) }
 	h.pending = append(h.pending, c)
 	h.mu.Unlock()
-	switch <-c.verb {
-	case answerStale:
-		return old()
+	verb := <-c.verb
+	v, err := becomes(h, verb, do, other)
+	h.told.hears(h.writer, text+verb.String(), v, err)
+	h.told.reads(h.writer, c, verb, v, err)
+	return v, err
+}
+
+// becomes executes a call according to the verb of the scheduler.
+func becomes[T any](h *handle, v verb, do, other func() (T, error)) (T, error) {
+	var zero T
+	switch v {
+	case answerStale, hold:
+		return other()
+	case repeatAfter:
+		_, _ = do()
+		return zero, errRepeat
+	case repeatBefore:
+		return zero, errRepeat
 	case loseAnswer:
 		_, err := do()
 		if err != nil {
@@ -130,6 +169,7 @@ func (h *handle) die() {
 
 func (h *handle) note(name string) {
 	s, err := h.memory.Get(context.Background(), name)
+	h.told.written(name, s)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.past[name] == nil {
@@ -145,9 +185,15 @@ func (h *handle) note(name string) {
 func (h *handle) before(name string) (driver.Secret, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	past := h.past[name]
-	if h.ancient {
-		// The last state of the incarnation before.
+	return h.earlier(name, h.ancient)
+}
+
+// earlier returns the result of a stale read of name: the state before the current one. If
+// ancient is set, it is the last state of the previous incarnation. The caller must hold
+// w.mu.
+func (w *world) earlier(name string, ancient bool) (driver.Secret, error) {
+	past := w.past[name]
+	if ancient {
 		for i := len(past) - 1; i > 0; i-- {
 			if past[i] == nil && past[i-1] != nil {
 				return *past[i-1], nil
@@ -165,6 +211,7 @@ func (h *handle) Properties() driver.Properties {
 	if h.lag {
 		p.ReadLag, p.ListLag = driver.Unbounded, driver.Unbounded
 	}
+	p.LabelBatch = h.service.labelBatch
 	return p
 }
 
@@ -179,8 +226,9 @@ func (h *handle) Fresh(ctx context.Context, name string, than driver.Secret) (dr
 		func() (driver.Secret, error) { return h.memory.Fresh(ctx, name, than) }, nil)
 }
 
-// A noter is a handle of a driver that keeps leases in notes. Its Fresh may be out
-// of date, as far as the caller does not know better; but what is there it finds.
+// A noter is a handle of a driver that keeps leases in notes. Its Fresh may return an
+// earlier state that is at least as new as the one that the caller knows. It does not miss
+// an existing secret.
 type noter struct{ *handle }
 
 var _ driver.Leaser = noter{}
@@ -215,42 +263,54 @@ func (n noter) Note(ctx context.Context, name string, base driver.Secret, note s
 	return err
 }
 
-// driver returns the handle as the scenario wants it.
+// driver returns the driver of the handle for the scenario.
 func (h *handle) driver(sc scenario) driver.Secrets {
+	d := h.service.driver(h)
 	if sc.notes {
-		return noter{h}
+		d = noter{h}
 	}
-	return h
+	if sc.wrap != nil && h.writer >= 0 {
+		d = sc.wrap(d)
+	}
+	return d
 }
 
 func (h *handle) Create(ctx context.Context, name string, p driver.Payload) (driver.Version, error) {
-	return step(h, "create "+name, true, name, func() (driver.Version, error) {
-		v, err := h.memory.Create(ctx, name, p)
-		if err == nil {
-			h.note(name)
-		}
-		return v, err
-	}, nil)
+	v, err := step(h, "create "+name, true, name, func() (driver.Version, error) { return h.creates(ctx, name, p) }, nil)
+	h.told.carried(h.writer, p.Data, errors.Is(err, driver.ErrUnavailable))
+	return v, err
+}
+
+func (h *handle) creates(ctx context.Context, name string, p driver.Payload) (driver.Version, error) {
+	v, err := h.memory.Create(ctx, name, p)
+	if err == nil {
+		h.note(name)
+	}
+	return v, err
 }
 
 func (h *handle) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
-	return step(h, "update "+name, true, name, func() (driver.Version, error) {
-		moved := h.overMoved(ctx, name, p.Data)
-		v, err := h.memory.Update(ctx, name, base, p)
-		if err == nil {
-			h.note(name)
-			if moved {
-				h.mu.Lock()
-				h.violation = "an update over " + name + ", which has moved"
-				h.mu.Unlock()
-			}
-		}
-		return v, err
-	}, nil)
+	v, err := step(h, "update "+name, true, name, func() (driver.Version, error) { return h.updates(ctx, name, base, p) }, nil)
+	h.told.carried(h.writer, p.Data, errors.Is(err, driver.ErrUnavailable))
+	return v, err
 }
 
-// overMoved reports whether data would change an entry that has moved, other than
-// into an alias, or an alias.
+func (h *handle) updates(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
+	moved := h.overMoved(ctx, name, p.Data)
+	v, err := h.memory.Update(ctx, name, base, p)
+	if err == nil {
+		h.note(name)
+		if moved {
+			h.mu.Lock()
+			h.violation = "an update over " + name + ", which has moved"
+			h.mu.Unlock()
+		}
+	}
+	return v, err
+}
+
+// overMoved reports whether data would change a redirect, or would change an entry that has
+// moved into anything but a redirect.
 func (h *handle) overMoved(ctx context.Context, name string, data []byte) bool {
 	was, err := h.memory.Get(ctx, name)
 	if err != nil {
@@ -263,13 +323,15 @@ func (h *handle) overMoved(ctx context.Context, name string, data []byte) bool {
 }
 
 func (h *handle) Delete(ctx context.Context, name string, base driver.Secret) error {
-	_, err := step(h, "delete "+name, true, name, func() (struct{}, error) {
-		err := h.memory.Delete(ctx, name, base)
-		if err == nil {
-			h.note(name)
-		}
-		return struct{}{}, err
-	}, nil)
+	_, err := step(h, "delete "+name, true, name, func() (struct{}, error) { return struct{}{}, h.deletes(ctx, name, base) }, nil)
+	return err
+}
+
+func (h *handle) deletes(ctx context.Context, name string, base driver.Secret) error {
+	err := h.memory.Delete(ctx, name, base)
+	if err == nil {
+		h.note(name)
+	}
 	return err
 }
 
@@ -279,8 +341,8 @@ func (h *handle) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[drive
 		func() ([]driver.Named, error) { return h.lookupBefore(any), nil }))
 }
 
-// lookupBefore answers as an index does that has not caught up: no secret is
-// found by what its last write added, and each by what it had before.
+// lookupBefore answers like an index that lags: it finds secrets by the labels that they
+// had before the last write.
 func (h *handle) lookupBefore(any []driver.Label) []driver.Named {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -305,8 +367,17 @@ func (h *handle) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 		func() ([]driver.Named, error) { return collect(h.memory.List(ctx)) }, nil))
 }
 
-func (h *handle) Names(ctx context.Context) iter.Seq2[string, error] { return h.memory.Names(ctx) }
-func (h *handle) Close() error                                       { return nil }
+func (h *handle) Names(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for named, err := range h.List(ctx) {
+			if !yield(named.Name, err) {
+				return
+			}
+		}
+	}
+}
+
+func (h *handle) Close() error { return nil }
 
 func collect(seq iter.Seq2[driver.Named, error]) ([]driver.Named, error) {
 	var all []driver.Named
@@ -334,42 +405,50 @@ func sorted(all []driver.Named, err error) iter.Seq2[driver.Named, error] {
 	}
 }
 
-// A scenario is what two processes do at once.
+// A scenario describes concurrent operations of several processes.
 type scenario struct {
 	name  string
 	setup func(context.Context, *tokenstore.Store)
 	ops   []operation // by one process each
-	// loose scenarios may leave a second record without a user, by the exception
-	// in the contract: when lookups are stale, or if they begin with one.
+	// A loose scenario may leave a second record without a user if lookups are stale, as
+	// the contract permits. A scenario with duplicates may begin with such a record.
 	loose, duplicates bool
-	// check, if set, is asked after each run. crashes is how many processes died.
+	// check, if set, is called after each run with the number of processes that died.
 	check func(crashes int) error
-	// broken, if set, is done after setup by a process that dies after its first
-	// write, and after is done then.
+	// broken, if set, is run after setup by a process that dies after its first write.
+	// Then after is run.
 	broken *operation
 	after  func(context.Context, *tokenstore.Store)
-	// ids all find a record in the end, if the user's is there.
+	// All ids must find the user's record at the end, if it exists.
 	ids []string
-	// lags says that the processes take searches to be out of date, in runs without
-	// stale reads too.
+	// lags means that the processes assume stale searches, even in runs without stale
+	// reads. It has no effect in a scenario with a service.
 	lags bool
-	// ancient says that stale reads bring the end of the incarnation before.
+	// ancient means that stale reads return the last state of the previous incarnation.
 	ancient bool
 	// lease is the store's LeaseTTL.
 	lease time.Duration
-	// notes says that the driver keeps leases in notes.
+	// outside, if set, returns the state that the processes share outside the memory.
+	outside func() string
+	// wrap, if set, wraps the driver in one that breaks a promise.
+	wrap func(driver.Secrets) driver.Secrets
+	// notes means that the driver keeps leases in notes.
 	notes bool
+	// faultless means that the scenario does not run with faults.
+	faultless bool
+	// service is the service that the processes use.
+	service service
 }
 
-// prepare brings about what the processes find.
-func (sc scenario) prepare(t *testing.T, d driver.Secrets) {
+// prepare creates the state in which the processes start.
+func (sc scenario) prepare(t *testing.T, w *world, d driver.Secrets) {
 	ctx := t.Context()
-	s := open(t, d, sc.lease)
+	s := w.open(t, d, sc.lease)
 	sc.setup(ctx, s)
 	if sc.broken == nil {
 		return
 	}
-	if err := sc.broken.do(ctx, open(t, doomed(d, 1, false), sc.lease)); !errors.Is(err, errCrashed) {
+	if err := sc.broken.do(ctx, w.open(t, doomed(d, 1, false), sc.lease)); !errors.Is(err, errCrashed) {
 		t.Fatalf("%s ends with %v, want it to break off", sc.broken.name, err)
 	}
 	sc.after(ctx, s)
@@ -378,7 +457,9 @@ func (sc scenario) prepare(t *testing.T, d driver.Secrets) {
 type operation struct {
 	name string
 	do   func(context.Context, *tokenstore.Store) error
-	then *operation // done next by the same process, if do succeeds
+	then *operation // run next by the same process if do succeeds
+
+	remembers bool // remembers its reads over a pause
 }
 
 func (o operation) all(ctx context.Context, s *tokenstore.Store) error {
@@ -388,42 +469,62 @@ func (o operation) all(ctx context.Context, s *tokenstore.Store) error {
 	return o.then.all(ctx, s)
 }
 
-// budgets are how often each kind of fault may happen in one run.
-type budgets struct{ crashes, losses, stales int }
+// budgets limits how often each kind of fault may happen in one run.
+type budgets struct{ crashes, losses, stales, repeats, holds int }
 
-// A run is one execution, driven by a list of choices.
+// A run is one execution, driven by a list of decisions.
 type run struct {
-	choices []int // at each decision, which option
-	options []int // how many there were
-	trace   []string
-	last    []*call
-	random  *rand.Rand            // chooses, if it is set
-	pick    func([]option) option // or this does
-	calls   *recording            // of what the processes call, if it is set
+	path   []decision // decisions to repeat, then those that were taken
+	at     int        // number of decisions that were taken
+	trace  []string
+	last   []*call
+	random *rand.Rand            // if set, makes the choices
+	pick   func([]option) option // if set, makes the choices
+	calls  *recording            // records the calls of the processes, if set
+	all    bool                  // the run may repeat other runs
 
-	// asleep are options that were taken before at an earlier decision, and have
-	// commuted with everything since: to take them now would repeat another run.
-	asleep []option
+	// tried has the options that other runs have tried. asleep has the options that were
+	// tried at an earlier decision, and that commute with all options taken since.
+	tried   *reduction
+	asleep  []option
+	now     func() situation
+	outside func() string
+	before  string // the state outside before the last decision
 }
 
-// An option is what can happen next: a call, and what becomes of it.
+// A decision is the choice in one situation.
+type decision struct {
+	in    situation
+	left  []string // names of the options to try
+	taken int
+}
+
+// An option is a possible next step: a call, and what the scheduler does with it.
 type option struct {
 	call *call
 	verb verb
+}
+
+func (o option) String() string { return fmt.Sprint(o.call.writer, o.call.text, o.verb) }
+
+// loses reports whether the operation of the call may fail although it changes nothing, or
+// adds only labels.
+func (o option) loses() bool {
+	return o.verb == loseCall || o.verb == repeatBefore || o.verb == hold || o.verb == loseAnswer && o.call.labels
 }
 
 func (o option) is(p option) bool {
 	return o.call.writer == p.call.writer && o.call.text == p.call.text && o.verb == p.verb
 }
 
-// commutes reports whether o and p, of different processes, or sent at once by
-// one, lead to the same state in either order.
+// commutes reports whether o and p lead to the same state in either order. They belong to
+// different processes, or are concurrent calls of one process.
 func (o option) commutes(p option) bool {
 	switch {
 	case o.call == p.call:
 		return false
 	case o.verb != proceed && p.verb != proceed:
-		return false // they may draw on the same budget
+		return false // they may need the same budget
 	case !o.call.write && !p.call.write:
 		return true
 	case o.call.writer == p.call.writer:
@@ -434,73 +535,101 @@ func (o option) commutes(p option) bool {
 	return o.call.name != "" && p.call.name != "" && o.call.name != p.call.name
 }
 
-// patience is how many reads in a row a process may do while another one waits
-// for the scheduler. More than any operation does but for polling.
-const patience = 6
-
-// fair leaves out a process that does nothing but look again and again whether
-// another one has got on, while that one waits for the scheduler.
-func fair(options []option, last []*call) []option {
-	if len(last) < patience {
-		return options
-	}
-	last = last[len(last)-patience:]
-	for _, c := range last {
-		if c.write || c.writer != last[0].writer {
-			return options
+// fair leaves out the options of idle processes while another process waits for the
+// scheduler.
+func (w *world) fair(options []option) []option {
+	idle := map[int]bool{}
+	for _, o := range options {
+		if _, known := idle[o.call.writer]; !known {
+			idle[o.call.writer] = w.told.idle(o.call.writer)
 		}
 	}
-	others := slices.DeleteFunc(slices.Clone(options), func(o option) bool { return o.call.writer == last[0].writer })
+	others := slices.DeleteFunc(slices.Clone(options), func(o option) bool { return idle[o.call.writer] })
 	if len(others) == 0 {
 		return options
 	}
 	return others
 }
 
-// choose returns the option to take, or false if all of them are asleep.
+// choose returns the option to take, or false if other runs have taken all options that
+// matter.
 func (r *run) choose(options []option) (option, bool) {
-	if r.pick != nil {
+	switch {
+	case r.pick != nil:
 		return r.pick(options), true
+	case r.random != nil:
+		return options[r.random.IntN(len(options))], true
 	}
-	awake := slices.DeleteFunc(options, func(o option) bool { return slices.ContainsFunc(r.asleep, o.is) })
-	if len(awake) == 0 {
-		return option{}, false
-	}
-	at := len(r.options)
-	r.options = append(r.options, len(awake))
-	if at >= len(r.choices) {
-		c := 0
-		if r.random != nil {
-			c = r.random.IntN(len(awake))
+	r.at++
+	awake := slices.DeleteFunc(slices.Clone(options), func(o option) bool { return slices.ContainsFunc(r.asleep, o.is) })
+	if r.at > len(r.path) {
+		d := decision{}
+		if r.all {
+			for _, o := range options {
+				d.left = append(d.left, o.String())
+			}
+		} else {
+			d.in = r.now()
+			d.left = r.tried.left(d.in, awake)
 		}
-		r.choices = append(r.choices, c)
+		if len(d.left) == 0 {
+			return option{}, false
+		}
+		r.path = append(r.path, d)
 	}
-	taken := awake[r.choices[at]]
-	if r.random != nil {
-		return taken, true
+	d := r.path[r.at-1]
+	taken := options[slices.IndexFunc(options, func(o option) bool { return o.String() == d.left[d.taken] })]
+	if !r.all {
+		r.sleep(d, options, taken)
 	}
-	r.asleep = append(r.asleep, awake[:r.choices[at]]...)
-	r.asleep = slices.DeleteFunc(r.asleep, func(o option) bool { return !o.commutes(taken) })
 	return taken, true
 }
 
-// next returns the choices of the run that follows in depth-first order, or nil.
-func (r *run) next() []int {
-	for i := len(r.options) - 1; i >= 0; i-- {
-		if r.choices[i]+1 < r.options[i] {
-			return append(slices.Clone(r.choices[:i]), r.choices[i]+1)
+// sleep updates r.asleep after an option was taken. It adds the options that were taken in
+// this situation before, and removes those that do not commute with taken.
+func (r *run) sleep(d decision, options []option, taken option) {
+	for _, o := range options {
+		if slices.Contains(d.left[:d.taken], o.String()) && !r.tried.noisy[digest(d.in.String(), o.String())] {
+			r.asleep = append(r.asleep, o)
+		}
+	}
+	r.asleep = slices.DeleteFunc(r.asleep, func(o option) bool { return !o.commutes(taken) })
+}
+
+// listen checks whether the last decision has changed the state outside the memory. If so,
+// it records that the option taken by that decision commutes with no other.
+func (r *run) listen() {
+	if r.tried == nil || r.outside == nil {
+		return
+	}
+	outside := r.outside()
+	if r.at > 0 && outside != r.before {
+		d := r.path[r.at-1]
+		r.tried.noisy[digest(d.in.String(), d.left[d.taken])] = true
+		r.asleep = nil
+	}
+	r.before = outside
+}
+
+// next returns the path of the run that follows in depth-first order, or nil.
+func (r *run) next() []decision {
+	for i := len(r.path) - 1; i >= 0; i-- {
+		if r.path[i].taken+1 < len(r.path[i].left) {
+			next := slices.Clone(r.path[:i+1])
+			next[i].taken++
+			return next
 		}
 	}
 	return nil
 }
 
-// progress estimates how much of all runs were over before this one, if every
-// option at a decision leads to as many runs as the others.
+// progress estimates the share of runs before this one, on the assumption that all options
+// of a decision lead to the same number of runs.
 func (r *run) progress() float64 {
 	done, share := 0.0, 1.0
-	for i, n := range r.options {
-		share /= float64(n)
-		done += share * float64(r.choices[i])
+	for _, d := range r.path {
+		share /= float64(len(d.left))
+		done += share * float64(d.taken)
 	}
 	return done
 }
@@ -510,18 +639,33 @@ type result struct {
 	err           error
 }
 
-// play executes the scenario once, in the order that r chooses. It returns nil if
-// that would repeat another run.
+// newWorld returns an empty world whose calls do not wait yet.
+func newWorld(s service) *world {
+	return &world{
+		began: time.Now(), memory: memstore.NewDriver(), service: s, free: true,
+		past: map[string][]*driver.Secret{}, labels: map[string][]driver.Label{}, held: map[string]bool{},
+	}
+}
+
+// cold returns the driver of a newly started process whose calls do not wait.
+func (w *world) cold() driver.Secrets { return w.service.driver(&handle{world: w, writer: -1}) }
+
+// play executes the scenario once, in the order that r chooses. It returns a nil world if
+// the run would repeat another one.
 func play(t *testing.T, sc scenario, b budgets, r *run) (*world, []result) {
 	ctx := t.Context()
-	w := &world{memory: memstore.NewDriver(), past: map[string][]*driver.Secret{}, free: true}
-	sc.prepare(t, (&handle{world: w, writer: -1}).driver(sc))
+	w := newWorld(sc.service)
+	w.told = newTold(len(sc.ops), sc.lease > 0, r.tried == nil)
+	sc.prepare(t, w, (&handle{world: w, writer: -1}).driver(sc))
 	w.free = false
 	results := make([]result, len(sc.ops))
 	handles := make([]*handle, len(sc.ops))
 	for i, op := range sc.ops {
-		handles[i] = &handle{world: w, writer: i, lag: b.stales > 0 || sc.lags, ancient: sc.ancient}
-		s := open(t, r.calls.of(op.name, handles[i].driver(sc)), sc.lease)
+		handles[i] = &handle{world: w, writer: i, lag: sc.lag(b), ancient: sc.ancient}
+		s := w.open(t, r.calls.of(op.name, handles[i].driver(sc)), sc.lease)
+		if sc.lease == 0 && !op.remembers {
+			s.OnPause(func() { w.told.forgets(i, "pause") })
+		}
 		w.processes.Go(func() {
 			err := op.all(ctx, s)
 			w.mu.Lock()
@@ -537,18 +681,21 @@ func play(t *testing.T, sc scenario, b budgets, r *run) (*world, []result) {
 	return w, results
 }
 
-// schedule lets the processes do one call at a time, until all have ended. It
-// returns false if that would repeat another run.
+// schedule lets the processes make one call at a time, until all have ended. It returns
+// false if the run would repeat another one.
 func (w *world) schedule(sc scenario, b budgets, r *run, results []result) bool {
 	for {
 		ready := w.settle(results)
 		if len(ready) == 0 {
+			r.listen()
 			return true
 		}
-		options := fair(b.options(ready), r.last)
-		if r.random == nil && sc.check == nil && sc.lease == 0 {
+		options := w.fair(b.options(ready))
+		if r.random == nil && !r.all && sc.check == nil && sc.lease == 0 {
 			options = once(options, r.last)
 		}
+		r.now, r.outside = func() situation { return w.situation(sc, b, results) }, func() string { return w.outside(sc) }
+		r.listen()
 		o, ok := r.choose(options)
 		if !ok {
 			return false
@@ -558,16 +705,21 @@ func (w *world) schedule(sc scenario, b budgets, r *run, results []result) bool 
 			b.stales--
 		case loseAnswer, loseCall:
 			b.losses--
+		case repeatAfter, repeatBefore:
+			b.repeats--
+		case hold:
+			b.holds--
 		case crashBefore, crashAfter:
 			b.crashes--
 		}
+		w.lost = w.lost || o.loses()
 		r.last = append(r.last, o.call)
 		r.trace = append(r.trace, fmt.Sprintf("%s: %s%s", sc.ops[o.call.writer].name, o.call.text, o.verb))
 		w.release(o.call, o.verb)
 	}
 }
 
-// options returns what can become of the calls that wait, first that they go on.
+// options returns the options for the waiting calls. Those without a fault come first.
 func (b budgets) options(ready []*call) []option {
 	var options []option
 	for _, c := range ready {
@@ -580,6 +732,12 @@ func (b budgets) options(ready []*call) []option {
 		if b.losses > 0 && c.write {
 			options = append(options, option{c, loseAnswer}, option{c, loseCall})
 		}
+		if b.repeats > 0 && c.write {
+			options = append(options, option{c, repeatAfter}, option{c, repeatBefore})
+		}
+		if b.holds > 0 && c.holds() {
+			options = append(options, option{c, hold})
+		}
 		if b.crashes > 0 && c.write {
 			options = append(options, option{c, crashBefore}, option{c, crashAfter})
 		}
@@ -587,18 +745,17 @@ func (b budgets) options(ready []*call) []option {
 	return options
 }
 
-// once leaves out the crash of a process before a write that is not its first one. It
-// leaves what the crash after the write before has left: a process only reads between
-// two writes, unless it calls mint.
+// once leaves out the crash of a process before a write other than its first. Such a crash
+// has the same effect as one just after the previous write. Between two writes, a process
+// that does not call mint only reads.
 func once(options []option, last []*call) []option {
 	return slices.DeleteFunc(options, func(o option) bool {
 		return o.verb == crashBefore && slices.ContainsFunc(last, func(c *call) bool { return c.write && c.writer == o.call.writer })
 	})
 }
 
-// settle lets time pass until every process has either ended or waits for the
-// scheduler, and returns the calls that wait, in an order that does not depend on
-// chance.
+// settle lets time pass until every process either has ended or waits for the scheduler. It
+// returns the waiting calls in a deterministic order.
 func (w *world) settle(results []result) []*call {
 	for {
 		synctest.Wait()
@@ -626,7 +783,7 @@ func (w *world) settle(results []result) []*call {
 	}
 }
 
-// letGo ends a run: all that wait go on, as do those who come.
+// letGo ends a run. Waiting and future calls continue without the scheduler.
 func (w *world) letGo() {
 	w.mu.Lock()
 	w.free = true
@@ -646,25 +803,33 @@ func (w *world) release(c *call, v verb) {
 	c.verb <- v
 }
 
-func open(t *testing.T, d driver.Secrets, lease time.Duration) *tokenstore.Store {
-	return steady(t, d, &tokenstore.Options{Attempts: 30, LeaseTTL: lease})
+func (w *world) open(t *testing.T, d driver.Secrets, lease time.Duration) *tokenstore.Store {
+	opts := &tokenstore.Options{Attempts: 30, LeaseTTL: lease}
+	opts.Now = func() time.Time {
+		passed := time.Since(w.began)
+		if lease == 0 {
+			passed = passed.Truncate(time.Hour)
+		}
+		return time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).Add(passed)
+	}
+	return steady(t, d, opts)
 }
 
-// steady returns a store in which chance does not decide what happens first.
+// steady returns a store without random pauses.
 func steady(t *testing.T, d driver.Secrets, opts *tokenstore.Options) *tokenstore.Store {
 	s, err := tokenstore.New(d, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Steadily() // a run is played again by its choices alone
+	s.Steadily() // the choices of a run must determine it
 	return s
 }
 
-// dump is what a process that starts cold sees: all records, or only those of
-// users.
+// dump returns the records that a newly started process sees, as text. If users is set, it
+// leaves out records without a user.
 func dump(t *testing.T, w *world, users bool) string {
 	ctx := t.Context()
-	s := open(t, w.memory.Reopen(), 0)
+	s := w.open(t, w.cold(), 0)
 	tokens, err := s.GetTokens(ctx)
 	if err != nil {
 		t.Fatalf("GetTokens: %v", err)
@@ -674,7 +839,7 @@ func dump(t *testing.T, w *world, users bool) string {
 		if users && k.UserName == "" {
 			continue
 		}
-		fmt.Fprintf(&b, "%s user=%s client=%s secret=%s refresh=%s access=%s grant=%s expires=%d api=%s\n", k.ID, k.UserName, k.ClientID,
+		fmt.Fprintf(&b, "%s user=%s client=%s issuer=%s secret=%s refresh=%s access=%s grant=%s expires=%d api=%s\n", k.ID, k.UserName, k.ClientID, k.Issuer,
 			string(k.ClientSecret), string(k.RefreshToken), string(k.AccessToken), string(k.GrantToken), expiry(k), k.APIDomain)
 	}
 	return b.String()
@@ -687,30 +852,37 @@ func expiry(t tokenstore.Token) int64 {
 	return t.ExpiresAt.UnixMilli()
 }
 
-// found checks that every record is found by every key that it has.
+// found returns an error unless every record is found by each of its keys.
 func found(t *testing.T, w *world, loose bool) error {
 	ctx := t.Context()
-	s := open(t, w.memory.Reopen(), 0)
+	s := w.open(t, w.cold(), 0)
 	tokens, err := s.GetTokens(ctx)
 	if err != nil {
 		return err
 	}
-	users := map[[2]string]string{}
+	users := map[tokenstore.Token]string{}
 	for _, k := range tokens {
 		likes := []tokenstore.Token{{ID: k.ID}}
+		of := tokenstore.Token{ClientID: k.ClientID, Issuer: k.Issuer, Resource: k.Resource}
 		if k.UserName != "" {
-			if other, twice := users[[2]string{k.UserName, k.ClientID}]; twice {
+			like := of
+			like.UserName = k.UserName
+			if other, twice := users[like]; twice {
 				return fmt.Errorf("two records of one user: %s and %s", other, k.ID)
 			}
-			users[[2]string{k.UserName, k.ClientID}] = k.ID
-			likes = append(likes, tokenstore.Token{UserName: k.UserName, ClientID: k.ClientID})
+			users[like] = k.ID
+			likes = append(likes, like)
 		}
 		if k.UserName != "" || !loose {
 			if k.RefreshToken != "" && k.ClientID != "" {
-				likes = append(likes, tokenstore.Token{ClientID: k.ClientID, RefreshToken: k.RefreshToken})
+				like := of
+				like.RefreshToken = k.RefreshToken
+				likes = append(likes, like)
 			}
 			if k.GrantToken != "" && k.ClientID != "" {
-				likes = append(likes, tokenstore.Token{ClientID: k.ClientID, GrantToken: k.GrantToken})
+				like := of
+				like.GrantToken = k.GrantToken
+				likes = append(likes, like)
 			}
 			if k.AccessToken != "" && !loose {
 				likes = append(likes, tokenstore.Token{AccessToken: k.AccessToken})
@@ -729,16 +901,16 @@ func found(t *testing.T, w *world, loose bool) error {
 	return nil
 }
 
-// foundByIDs checks that the record of the user, if there is one, is found by all
-// the IDs.
+// foundByIDs returns an error unless all ids find the record of the user, if it exists.
 func foundByIDs(t *testing.T, w *world, ids []string) error {
-	s := open(t, w.memory.Reopen(), 0)
+	s := w.open(t, w.cold(), 0)
 	want, err := s.FindToken(t.Context(), tokenstore.Token{UserName: user, ClientID: client})
 	if errors.Is(err, tokenstore.ErrNotFound) {
 		return nil
 	}
 	for _, id := range ids {
-		// Where the process died that was to move it, it is a record of its own.
+		// If the process that should have moved the record died, the ID finds a separate
+		// record without a user.
 		if got, err := s.FindTokenByID(t.Context(), id); err != nil || got.ID != want.ID && got.UserName != "" {
 			return fmt.Errorf("the ID %q finds %q, error %v", id, got.ID, err)
 		}
@@ -746,20 +918,20 @@ func foundByIDs(t *testing.T, w *world, ids []string) error {
 	return err
 }
 
-// outcomes are what a scenario may end in: what the operations leave behind when
-// they are done one after the other, in any order; those of processes in maybe
-// need not be done to the end.
+// outcomes returns the permitted results of a scenario: the records after the operations
+// run one after another, in any order. The operations of processes in maybe may be
+// incomplete.
 func outcomes(t *testing.T, fresh func() scenario, maybe []bool, users bool) map[string]bool {
 	allowed := map[string]bool{}
 	for _, order := range orders(fresh(), maybe) {
 		sc := fresh()
 		sc.ops = slices.Clone(sc.ops)
-		w := &world{memory: memstore.NewDriver(), free: true, past: map[string][]*driver.Secret{}}
-		s := open(t, &handle{world: w}, sc.lease)
-		sc.prepare(t, &handle{world: w})
+		w := newWorld(service{})
+		s := w.open(t, &handle{world: w}, sc.lease)
+		sc.prepare(t, w, &handle{world: w, writer: -1})
 		for _, i := range order {
 			if sc.ops[i].do == nil {
-				continue // an operation before it failed
+				continue // an earlier operation of the process failed
 			}
 			if err := sc.ops[i].do(t.Context(), s); err != nil || sc.ops[i].then == nil {
 				sc.ops[i].do = nil
@@ -772,7 +944,7 @@ func outcomes(t *testing.T, fresh func() scenario, maybe []bool, users bool) map
 	return allowed
 }
 
-// orders returns every order of the operations, each given by its process.
+// orders returns every order of the operations, as lists of the indices of their processes.
 func orders(sc scenario, maybe []bool) [][]int {
 	var all [][]int
 	var extend func(done []int, left []*operation)
@@ -799,55 +971,151 @@ func orders(sc scenario, maybe []bool) [][]int {
 	return all
 }
 
-// explore runs the scenario in every order of its calls, with faults within the
-// budgets, and checks what is left after each.
-func explore(t *testing.T, fresh func() scenario, b budgets) {
-	c := checker{fresh: fresh, budgets: b, allowed: map[string]map[string]bool{}}
+// exploring runs the scenario in the orders of its calls that matter, with faults within the
+// budgets, and checks the state after each run.
+func exploring(t *testing.T, fresh func() scenario, b budgets) {
+	var late atomic.Bool
+	if *exploreTime > 0 { // a timer outside the bubble, which has its own clock
+		timer := time.AfterFunc(*exploreTime, func() { late.Store(true) })
+		defer timer.Stop()
+	}
+	synctest.Test(t, func(t *testing.T) { explore(t, fresh, b, &late) })
+}
+
+func explore(t *testing.T, fresh func() scenario, b budgets, late *atomic.Bool) {
+	c := newChecker(fresh, b)
+	c.late = late
 	samples := *exploreRuns
 	if len(fresh().ops) > 2 {
-		samples = cmp.Or(samples, 20_000) // of three processes' orders there are too many
+		samples = cmp.Or(samples, 20_000) // three processes have too many orders
 	} else {
-		var choices []int
-		for runs := 1; *exploreRuns == 0 || runs <= *exploreRuns; runs++ {
-			r := &run{choices: choices}
-			c.check(t, r)
-			if choices = r.next(); choices == nil {
-				t.Logf("all of %d runs", runs)
-				return
-			}
-			if runs%50_000 == 0 {
-				t.Logf("%d runs, about %.0f %% of all", runs, 100*r.progress())
-			}
+		err, finished := c.search(t, *exploreRuns)
+		if err != nil {
+			t.Fatal(err)
 		}
-		// Depth first, what was tried so far differs in how it ends.
+		if finished {
+			t.Logf("all of %d runs", c.runs)
+			return
+		}
+		t.Logf("%d runs in order", c.runs)
+		// The runs of a depth-first search so far differ only near their ends, so try
+		// random ones.
 	}
 	for seed := range samples {
-		c.check(t, &run{random: rand.New(rand.NewPCG(uint64(seed), 0))})
+		if late.Load() {
+			t.Logf("%d runs at random", seed)
+			return
+		}
+		if _, err := c.check(t, &run{random: rand.New(rand.NewPCG(uint64(seed), 0))}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Logf("%d runs at random", samples)
 }
 
-// A checker plays runs of a scenario and checks what is left after each.
+// A checker plays runs of a scenario and checks the state after each.
 type checker struct {
 	fresh func() scenario
 	budgets
-	allowed map[string]map[string]bool // by who need not have finished
+	late    *atomic.Bool               // set when the time for a search is over; may be nil
+	allowed map[string]map[string]bool // permitted outcomes, by the processes that may be incomplete
+	all     bool                       // do not skip orders
+	runs    int
+	endings map[situation]bool // endings of the runs, if set
 }
 
-func (c *checker) check(t *testing.T, r *run) {
-	sc, b := c.fresh(), c.budgets
-	w, results := play(t, sc, b, r)
+func newChecker(fresh func() scenario, b budgets) *checker {
+	return &checker{fresh: fresh, budgets: b, allowed: map[string]map[string]bool{}}
+}
+
+// search plays all runs, or only the first ones up to the number most, if most is not 0.
+// finished reports whether it played all of them.
+func (c *checker) search(t *testing.T, most int) (failure error, finished bool) {
+	tried := newReduction()
+	var path []decision
+	for (most == 0 || c.runs < most) && (c.late == nil || !c.late.Load()) {
+		c.runs++
+		r := &run{path: path, all: c.all, tried: tried}
+		if _, err := c.check(t, r); err != nil {
+			return err, false
+		}
+		if path = r.next(); path == nil {
+			return nil, true
+		}
+		if c.runs%10_000 == 0 {
+			t.Logf("%d runs, about %.1f %% of all, %d situations", c.runs, 100*r.progress(), len(tried.options))
+		}
+	}
+	return nil, false
+}
+
+// check plays one run, and returns an error if the resulting state is wrong. ended is false
+// if the run was stopped because it would repeat another one.
+func (c *checker) check(t *testing.T, r *run) (ended bool, failure error) {
+	sc := c.fresh()
+	w, results := play(t, sc, c.budgets, r)
 	if w == nil {
-		return // it would repeat another run
+		return false, nil
 	}
-	lost := slices.ContainsFunc(r.trace, func(step string) bool { return strings.HasSuffix(step, loseCall.String()) })
-	loose := sc.loose && b.stales > 0 || sc.duplicates && (b.stales > 0 || b.crashes > 0 || lost)
-	fail := func(format string, args ...any) {
-		t.Helper()
-		t.Fatalf("after\n\t%s\n%s", strings.Join(r.trace, "\n\t"), fmt.Sprintf(format, args...))
+	if c.endings != nil {
+		c.endings[w.end(t, sc, results)] = true
 	}
-	maybe := make([]bool, len(sc.ops))
-	crashes := 0
+	if err := c.judge(t, w, sc, results); err != nil {
+		return true, fmt.Errorf("after\n\t%s\n%w", strings.Join(r.trace, "\n\t"), err)
+	}
+	return true, nil
+}
+
+// end returns the ending of a run.
+func (w *world) end(t *testing.T, sc scenario, results []result) situation {
+	if sc.lease == 0 {
+		return w.situation(sc, budgets{}, results)
+	}
+	// Stored times depend on the order of pauses, so leave them out.
+	parts := []string{dump(t, w, false)}
+	for _, r := range results {
+		parts = append(parts, w.ending(r))
+	}
+	return digest(parts...)
+}
+
+// judge checks the state after a run.
+func (c *checker) judge(t *testing.T, w *world, sc scenario, results []result) error {
+	b := c.budgets
+	loose := sc.loose && b.stales > 0 || sc.duplicates && (b.stales > 0 || b.crashes > 0 || w.lost)
+	maybe, crashes, err := unfinished(sc, b, results, loose)
+	if err != nil {
+		return err
+	}
+	key := fmt.Sprint(maybe, loose)
+	if c.allowed[key] == nil {
+		c.allowed[key] = outcomes(t, c.fresh, maybe, loose)
+	}
+	if w.violation != "" {
+		return errors.New(w.violation)
+	}
+	if sc.check != nil {
+		if err := sc.check(crashes); err != nil {
+			return err
+		}
+	}
+	got := dump(t, w, loose)
+	if err := found(t, w, loose); err != nil {
+		return fmt.Errorf("%w\n%s", err, dump(t, w, false))
+	}
+	if !c.allowed[key][got] && !(loose && sc.duplicates) {
+		return fmt.Errorf("left\n%s\nwhich no order of the operations leaves; allowed:\n%s", got, strings.Join(slices.Sorted(maps.Keys(c.allowed[key])), "or\n"))
+	}
+	if err := foundByIDs(t, w, sc.ids); err != nil {
+		return fmt.Errorf("%w\n%s", err, dump(t, w, false))
+	}
+	return repeated(t, w, sc, results, loose)
+}
+
+// unfinished returns which operations may be incomplete, and the number of processes that
+// died.
+func unfinished(sc scenario, b budgets, results []result, loose bool) (maybe []bool, crashes int, failure error) {
+	maybe = make([]bool, len(sc.ops))
 	for i, res := range results {
 		switch {
 		case res.crashed:
@@ -856,48 +1124,33 @@ func (c *checker) check(t *testing.T, r *run) {
 		case loose:
 			maybe[i] = true
 		case res.err == nil:
-		case errors.Is(res.err, tokenstore.ErrUnavailable) && b.losses > 0,
+		case errors.Is(res.err, tokenstore.ErrUnavailable) && b.losses+b.repeats+b.holds > 0,
 			errors.Is(res.err, tokenstore.ErrNotPersisted):
 			maybe[i] = true
-		case errors.Is(res.err, tokenstore.ErrNotFound), errors.Is(res.err, tokenstore.ErrInvalidToken), errors.Is(res.err, tokenstore.ErrIDMismatch):
-			maybe[i] = true // it met a deletion; what may be left is checked below
+		case acceptable(res.err):
+			maybe[i] = true // it met a deletion; the caller checks the remaining state
 		default:
-			fail("%s: %v", sc.ops[i].name, res.err)
+			return nil, 0, fmt.Errorf("%s: %w", sc.ops[i].name, res.err)
 		}
 	}
-	key := fmt.Sprint(maybe, loose)
-	if c.allowed[key] == nil {
-		c.allowed[key] = outcomes(t, c.fresh, maybe, loose)
-	}
-	if w.violation != "" {
-		fail("%s", w.violation)
-	}
-	if sc.check != nil {
-		if err := sc.check(crashes); err != nil {
-			fail("%v", err)
-		}
-	}
-	if err := found(t, w, loose); err != nil {
-		fail("%v\n%s", err, dump(t, w, false))
-	}
-	if got := dump(t, w, loose); !c.allowed[key][got] && !(loose && sc.duplicates) {
-		fail("left\n%s\nwhich no order of the operations leaves; allowed:\n%s", got, strings.Join(slices.Sorted(maps.Keys(c.allowed[key])), "or\n"))
-	}
-	if err := foundByIDs(t, w, sc.ids); err != nil {
-		fail("%v\n%s", err, dump(t, w, false))
-	}
-	// Whoever finds an operation unfinished does it again, from anew.
+	return maybe, crashes, nil
+}
+
+// repeated runs the operations of processes that died again from the start.
+func repeated(t *testing.T, w *world, sc scenario, results []result, loose bool) error {
 	for i, res := range results {
-		if res.crashed {
-			s := open(t, w.memory.Reopen(), sc.lease)
-			if err := sc.ops[i].all(t.Context(), s); err != nil && !acceptable(err) {
-				fail("%s again: %v", sc.ops[i].name, err)
-			}
-			if err := found(t, w, loose); err != nil {
-				fail("%s again: %v\n%s", sc.ops[i].name, err, dump(t, w, false))
-			}
+		if !res.crashed {
+			continue
+		}
+		s := w.open(t, w.cold(), sc.lease)
+		if err := sc.ops[i].all(t.Context(), s); err != nil && !acceptable(err) {
+			return fmt.Errorf("%s again: %w", sc.ops[i].name, err)
+		}
+		if err := found(t, w, loose); err != nil {
+			return fmt.Errorf("%s again: %w\n%s", sc.ops[i].name, err, dump(t, w, false))
 		}
 	}
+	return nil
 }
 
 func acceptable(err error) bool {
@@ -925,14 +1178,15 @@ func must(t tokenstore.Token, err error) tokenstore.Token {
 	return t
 }
 
-// consent saves a one-time code and what it was exchanged for.
+// consent saves a one-time code and the tokens for which it was exchanged. It returns the
+// ID of their record.
 func consent(ctx context.Context, s *tokenstore.Store, n string, expires int64) string {
 	g := must(s.SaveToken(ctx, tokenstore.Token{ClientID: client, ClientSecret: "secret", GrantToken: tokenstore.Secret("grant" + n)}))
 	must(s.SaveToken(ctx, tokenstore.Token{ID: g.ID, RefreshToken: tokenstore.Secret("refresh" + n), AccessToken: tokenstore.Secret("access" + n), ExpiresAt: at(expires)}))
 	return g.ID
 }
 
-// idOf returns the ID that a grant token's record has before it has a user.
+// idOf returns the ID of a grant token's record before the record has a user.
 func idOf(n string) string {
 	s := memstore.New(nil)
 	return must(s.SaveToken(context.Background(), tokenstore.Token{ClientID: client, GrantToken: tokenstore.Secret("grant" + n)})).ID
@@ -954,7 +1208,7 @@ func remove(id string) operation {
 	return operation{name: "delete " + id[:1], do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteToken(ctx, id) }}
 }
 
-// replace deletes a record and saves another.
+// replace returns an operation that deletes a record and saves another.
 func replace(id string, by operation) operation {
 	o := remove(id)
 	o.name, o.then = "replace", &by
@@ -966,14 +1220,19 @@ func scenarios() []scenario {
 	annExists := func(ctx context.Context, s *tokenstore.Store) {
 		must(s.SaveToken(ctx, tokenstore.Token{UserName: user, ClientID: client, ClientSecret: "secret", RefreshToken: "refresh0", AccessToken: "access0", ExpiresAt: at(10)}))
 	}
+	bothExist := func(ctx context.Context, s *tokenstore.Store) {
+		annExists(ctx, s)
+		must(s.SaveToken(ctx, tokenstore.Token{UserName: "bob@example.com", ClientID: client, RefreshToken: "refresh2"}))
+	}
 	one := func(ctx context.Context, s *tokenstore.Store) { consent(ctx, s, "1", 20) }
 	two := func(ctx context.Context, s *tokenstore.Store) { consent(ctx, s, "1", 20); consent(ctx, s, "2", 30) }
 	second := func(ctx context.Context, s *tokenstore.Store) { annExists(ctx, s); consent(ctx, s, "1", 20) }
 	ann := tokenstore.Token{UserName: user, ClientID: client}
 	with := func(t tokenstore.Token, change func(*tokenstore.Token)) tokenstore.Token { change(&t); return t }
 	fields := save(with(ann, func(t *tokenstore.Token) { t.RefreshToken = "refresh9"; t.APIDomain = "https://api" }))
+	elsewhere := save(with(ann, func(t *tokenstore.Token) { t.Issuer, t.RefreshToken = "https://as.example", "refresh8" }))
 	access := save(with(ann, func(t *tokenstore.Token) { t.AccessToken = "access9"; t.ExpiresAt = at(90) }))
-	// Ann's record is deleted and saved again: a stale read brings the earlier
+	// Ann's record is deleted and saved again, so that a stale read returns the earlier
 	// incarnation.
 	renew := func(ctx context.Context, s *tokenstore.Store) {
 		if err := s.DeleteToken(ctx, userID()); err != nil {
@@ -981,8 +1240,8 @@ func scenarios() []scenario {
 		}
 		must(s.SaveToken(ctx, tokenstore.Token{UserName: user, ClientID: client, RefreshToken: "refresh5", AccessToken: "access5", ExpiresAt: at(50)}))
 	}
-	// What is left of a code's record was seen by all searches for long: the next
-	// write of the user's record removes it.
+	// The redirect of a code's record is old enough that the next write of the user's
+	// record removes it.
 	redirected := func(ctx context.Context, s *tokenstore.Store) {
 		annExists(ctx, s)
 		must(s.SaveToken(ctx, tokenstore.Token{ID: consent(ctx, s, "1", 20), UserName: user}))
@@ -992,7 +1251,7 @@ func scenarios() []scenario {
 	own := func(n string, expires int64) func(context.Context, *tokenstore.Store) {
 		return func(ctx context.Context, s *tokenstore.Store) {
 			must(s.SaveToken(ctx, tokenstore.Token{ID: "own" + n, ClientID: client, GrantToken: tokenstore.Secret("grant" + n)}))
-			// A search that is out of date does not see what the last write added.
+			// A stale search does not see the labels that the last write added.
 			must(s.SaveToken(ctx, tokenstore.Token{ID: "own" + n, RefreshToken: tokenstore.Secret("refresh" + n), AccessToken: tokenstore.Secret("access" + n), ExpiresAt: at(expires)}))
 		}
 	}
@@ -1007,7 +1266,7 @@ func scenarios() []scenario {
 			return err
 		}}
 	}
-	repair := operation{name: "repair", do: func(ctx context.Context, s *tokenstore.Store) error {
+	repair := operation{name: "repair", remembers: true, do: func(ctx context.Context, s *tokenstore.Store) error {
 		for f, err := range s.Check(ctx, &doctor.CheckOptions{Repair: true}) {
 			if err != nil || f.Err != nil {
 				return errors.Join(err, f.Err)
@@ -1019,6 +1278,8 @@ func scenarios() []scenario {
 	broken := promote("1")
 	return []scenario{
 		{name: "two first saves of one user", setup: nothing, ops: []operation{fields, access}},
+		{name: "two first saves of one user at two issuers", setup: nothing, ops: []operation{access, elsewhere}},
+		{name: "promotion at one issuer and a save at another", setup: one, ops: []operation{promote("1"), elsewhere}},
 		{name: "two saves of different fields", setup: annExists, ops: []operation{fields, access}},
 		{name: "save and delete", setup: annExists, ops: []operation{access, remove(userID())}},
 		{name: "delete and delete", setup: annExists, ops: []operation{remove(userID()), remove(userID())}},
@@ -1051,7 +1312,14 @@ func scenarios() []scenario {
 		{name: "deletion and a save of what was saved again", setup: again, ancient: true, ops: []operation{remove(userID()), access}},
 		{name: "two deletions of what was saved again", setup: again, ancient: true, ops: []operation{remove(userID()), remove(userID())}},
 		{name: "deletion of all that was saved again", setup: again, ancient: true, ops: []operation{
-			{name: "delete all", do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteTokens(ctx) }},
+			{name: "delete all", remembers: true, do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteTokens(ctx) }},
+		}},
+		// A crash would leave some of the records.
+		{name: "deletion of all and a consent", faultless: true, setup: one, ops: []operation{
+			{name: "delete all", remembers: true, do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteTokens(ctx) }}, promote("1"),
+		}},
+		{name: "deletion of all while one is saved", faultless: true, setup: bothExist, ops: []operation{
+			{name: "delete all", remembers: true, do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteTokens(ctx) }}, access,
 		}},
 		{name: "promotion that broke off, and a user who was saved again", setup: second, broken: &broken, after: renew, ancient: true, ops: []operation{promote("1")}},
 		{name: "promotion that broke off, and a save of a user who was saved again", setup: second, broken: &broken, after: renew, ancient: true, ops: []operation{promote("1"), access}},
@@ -1091,29 +1359,12 @@ func scenarios() []scenario {
 	}
 }
 
-type faultKind struct {
-	name string
-	budgets
-}
-
-// faultKinds are what may go wrong in one run.
-func faultKinds() []faultKind {
-	return []faultKind{
-		{"without faults", budgets{}},
-		{"with a crash", budgets{crashes: 1}},
-		{"with a lost answer", budgets{losses: 1}},
-		{"with stale reads", budgets{stales: 2}},
-		{"with a crash and a stale read", budgets{crashes: 1, stales: 1}},
-		{"with a lost call and a stale read", budgets{losses: 1, stales: 1}},
-	}
-}
-
 func TestEveryInterleaving(t *testing.T) {
 	for _, sc := range scenarios() {
-		for _, b := range faultKinds() {
+		for _, b := range sc.kinds() {
 			t.Run(sc.name+"/"+b.name, func(t *testing.T) {
 				t.Parallel()
-				synctest.Test(t, func(t *testing.T) { explore(t, func() scenario { return sc }, b.budgets) })
+				exploring(t, on(b.service, func() scenario { return sc }), b.budgets)
 			})
 		}
 	}

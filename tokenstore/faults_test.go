@@ -14,26 +14,26 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A fault is what goes wrong with one call of a driver.
+// A fault says how one call of a driver fails.
 type fault int
 
 const (
 	fine       fault = iota
-	failBefore       // the call fails and does nothing
-	failAfter        // the call does its work and fails
+	failBefore       // the call fails and changes nothing
+	failAfter        // the call is applied and then fails
 )
 
 func (f fault) String() string { return [...]string{"fine", "fail before", "fail after applying"}[f] }
 
 var errFault = fmt.Errorf("%w: status 503", driver.ErrUnavailable)
 
-// A faulty is a driver whose calls fail as they are told to.
+// faulty is a driver whose calls fail according to fault.
 type faulty struct {
 	memory *memstore.Driver
-	fault  func(op, name string) fault // nil: all are fine
-	stale  map[string]driver.Secret    // what Get answers with; a secret without a version: not found
+	fault  func(op, name string) fault // nil: no call fails
+	stale  map[string]driver.Secret    // stale results of Get by name; a secret without a version: not found
 	lag    time.Duration
-	list   time.Duration // how far searches lag
+	list   time.Duration // lag of searches
 
 	mu    sync.Mutex
 	calls []string
@@ -41,7 +41,7 @@ type faulty struct {
 
 func newFaulty() *faulty { return &faulty{memory: memstore.NewDriver()} }
 
-// cold returns a store on the same memory on which nothing fails.
+// cold returns a store on the same memory whose calls do not fail.
 func (f *faulty) cold(t testing.TB, opts *tokenstore.Options) *tokenstore.Store {
 	t.Helper()
 	return storeOn(t, f.memory.Reopen(), opts)
@@ -149,7 +149,7 @@ func each[T any](f *faulty, op string, seq iter.Seq2[T, error]) iter.Seq2[T, err
 
 func (f *faulty) Close() error { return nil }
 
-// nth fails the nth call of all that are faulted.
+// nth returns a function that makes the nth of its calls fail.
 func nth(n int, kind fault) func(op, name string) fault {
 	var mu sync.Mutex
 	return func(string, string) fault {
@@ -162,7 +162,7 @@ func nth(n int, kind fault) func(op, name string) fault {
 	}
 }
 
-// of fails the first call of the given kind.
+// of returns a function that makes the first call of the given kind fail.
 func of(op string, kind fault) func(op, name string) fault {
 	first := nth(1, kind)
 	return func(o, name string) fault {
@@ -182,7 +182,7 @@ func saved(t testing.TB, s *tokenstore.Store, given token) token {
 	return got
 }
 
-// only reports what a store holds if it is not the one record.
+// only fails the test unless want is the only record of the store.
 func only(t *testing.T, s *tokenstore.Store, want token) {
 	t.Helper()
 	got, err := s.GetTokens(t.Context())
@@ -196,7 +196,7 @@ var (
 	annsNews  = token{UserName: "ann", ClientID: "c1", AccessToken: canary + "3", ExpiresAt: at(2).UTC()}
 )
 
-func TestACreateWhoseAnswerIsLostIsASuccess(t *testing.T) {
+func TestSaveTokenCreateAnswerLost(t *testing.T) {
 	t.Parallel()
 	f := newFaulty()
 	f.fault = of("create", failAfter)
@@ -207,7 +207,7 @@ func TestACreateWhoseAnswerIsLostIsASuccess(t *testing.T) {
 	}
 }
 
-func TestAnUpdateWhoseAnswerIsLostIsASuccess(t *testing.T) {
+func TestSaveTokenUpdateAnswerLost(t *testing.T) {
 	t.Parallel()
 	f := newFaulty()
 	s := storeOn(t, f, nil)
@@ -220,7 +220,7 @@ func TestAnUpdateWhoseAnswerIsLostIsASuccess(t *testing.T) {
 	}
 }
 
-func TestALostAnswerIsFoundThoughOthersHaveWrittenSince(t *testing.T) {
+func TestSaveTokenAnswerLostOthersWrite(t *testing.T) {
 	t.Parallel()
 	for others := 1; others <= 7; others++ {
 		f := newFaulty()
@@ -228,7 +228,7 @@ func TestALostAnswerIsFoundThoughOthersHaveWrittenSince(t *testing.T) {
 		saved(t, s, annsToken)
 		first := of("update", failAfter)
 		f.fault = func(op, name string) fault {
-			if op == "fresh" { // the others write before it is asked what became of the update
+			if op == "fresh" { // other processes write before the store reads the outcome of the update
 				for i := range others {
 					saved(t, f.cold(t, nil), token{UserName: "ann", ClientID: "c1", APIDomain: fmt.Sprint(i)})
 				}
@@ -243,7 +243,7 @@ func TestALostAnswerIsFoundThoughOthersHaveWrittenSince(t *testing.T) {
 	}
 }
 
-func TestAWriteThatWasNotAppliedIsReportedAndCanBeRepeated(t *testing.T) {
+func TestSaveTokenNotApplied(t *testing.T) {
 	t.Parallel()
 	for _, op := range []string{"create", "update"} {
 		f := newFaulty()
@@ -267,7 +267,7 @@ func TestAWriteThatWasNotAppliedIsReportedAndCanBeRepeated(t *testing.T) {
 	}
 }
 
-func TestAWriteOfUnknownOutcomeIsReportedAndCanBeRepeated(t *testing.T) {
+func TestSaveTokenUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []fault{failBefore, failAfter} {
 		f := newFaulty()
@@ -290,7 +290,7 @@ func TestAWriteOfUnknownOutcomeIsReportedAndCanBeRepeated(t *testing.T) {
 	}
 }
 
-func TestAWriteThatIsDeniedIsNotAskedAbout(t *testing.T) {
+func TestSaveTokenDenied(t *testing.T) {
 	t.Parallel()
 	f := newFaulty()
 	s := storeOn(t, denying{f}, nil)
@@ -309,7 +309,7 @@ func (denying) Create(context.Context, string, driver.Payload) (driver.Version, 
 	return "", fmt.Errorf("%w: status 403", driver.ErrDenied)
 }
 
-func TestAStaleReadCostsASecondReadAndNothingElse(t *testing.T) {
+func TestSaveTokenStaleRead(t *testing.T) {
 	t.Parallel()
 	for what, stale := range map[string]func(f *faulty, name string, old driver.Secret){
 		"an earlier state": func(f *faulty, name string, old driver.Secret) { f.stale = map[string]driver.Secret{name: old} },
@@ -333,7 +333,7 @@ func TestAStaleReadCostsASecondReadAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestADeletionWhoseAnswerIsLostIsASuccess(t *testing.T) {
+func TestDeleteTokenAnswerLost(t *testing.T) {
 	t.Parallel()
 	f := newFaulty()
 	s := storeOn(t, f, nil)
@@ -350,8 +350,8 @@ func TestADeletionWhoseAnswerIsLostIsASuccess(t *testing.T) {
 	only(t, f.cold(t, nil), got)
 }
 
-// TestEveryCallOfEveryOperationMayFail lets each call of each operation fail, in
-// both ways, and looks at what a new process finds then.
+// TestEveryCallOfEveryOperationMayFail makes each call of each operation fail, before and
+// after it is applied, and checks the records that a new process then finds.
 func TestEveryCallOfEveryOperationMayFail(t *testing.T) {
 	t.Parallel()
 	code := token{ClientID: "c1", GrantToken: canary + "9", ClientSecret: canary + "8"}
@@ -359,7 +359,7 @@ func TestEveryCallOfEveryOperationMayFail(t *testing.T) {
 		op    string
 		setup []token
 		do    func(ctx context.Context, s *tokenstore.Store) error
-		left  int // records, when it has succeeded
+		left  int // number of records after success
 	}{
 		{"a first save", nil, func(ctx context.Context, s *tokenstore.Store) error {
 			_, err := s.SaveToken(ctx, annsToken)

@@ -15,8 +15,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// consented gives Ann a consent whose record is known by the ID, or by a derived
-// one if that is empty, and returns the ID.
+// consented saves a consent of Ann under the ID, or under a derived one if id is empty, and
+// returns the ID.
 func consented(t *testing.T, s *tokenstore.Store, id string, n int) string {
 	t.Helper()
 	code := saved(t, s, token{ID: id, ClientID: "c1", GrantToken: tokenstore.Secret(fmt.Sprintf("%sg%d", canary, n)),
@@ -25,7 +25,7 @@ func consented(t *testing.T, s *tokenstore.Store, id string, n int) string {
 	return code.ID
 }
 
-func TestAnIDGoesOnFindingItsRecord(t *testing.T) {
+func TestFindTokenByEarlierID(t *testing.T) {
 	t.Parallel()
 	const consents = 40
 	for _, lag := range []time.Duration{0, 5 * time.Minute, driver.Unbounded} {
@@ -91,7 +91,7 @@ func (f *faulty) names(t *testing.T) []string {
 	return names
 }
 
-func TestAnAliasGoesWhenSearchesSeeTheLabels(t *testing.T) {
+func TestAliasRemoved(t *testing.T) {
 	t.Parallel()
 	for lag, wait := range map[time.Duration]time.Duration{5 * time.Minute: 10*time.Minute + time.Second, driver.Unbounded: 24*time.Hour + 5*time.Minute + time.Second} {
 		f := newFaulty()
@@ -138,8 +138,8 @@ func TestAnAliasGoesWhenSearchesSeeTheLabels(t *testing.T) {
 	}
 }
 
-// A labelless driver carries no label but those of the user and the client, as a
-// service does that has no room for more.
+// A labelless driver reports only labels of the user and the client, like a service without
+// room for further labels.
 type labelless struct{ driver.Secrets }
 
 func (l labelless) Inspect(context.Context) iter.Seq2[driver.Inspection, error] {
@@ -156,7 +156,7 @@ func (l labelless) Probe(context.Context) iter.Seq2[driver.Probed, error] {
 	return func(func(driver.Probed, error) bool) {}
 }
 
-func TestAnAliasStaysWithoutItsLabels(t *testing.T) {
+func TestAliasKeptWithoutLabels(t *testing.T) {
 	t.Parallel()
 	f := newFaulty()
 	s := storeOn(t, labelless{f}, nil)
@@ -174,7 +174,7 @@ func TestAnAliasStaysWithoutItsLabels(t *testing.T) {
 	}
 }
 
-func TestARepairRemovesAnAliasInTime(t *testing.T) {
+func TestCheckRepairAlias(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		after, grace time.Duration

@@ -36,7 +36,7 @@ func labelsOf(t *testing.T, d *memstore.Driver) []string {
 	return labels
 }
 
-// searches are tokens that only a label leads to Ann's record by.
+// searches are tokens that find Ann's record only by a label.
 var searches = map[string]token{
 	"the user alone":             {UserName: "ann"},
 	"the refresh token":          {ClientID: "c1", RefreshToken: "r1"},
@@ -52,7 +52,7 @@ func annWithHistory(t *testing.T, s *tokenstore.Store) {
 	saved(t, s, token{ID: "own", RefreshToken: "r1"})
 }
 
-func TestAnIndexKeyIsReplacedStepByStep(t *testing.T) {
+func TestIndexKeyRotation(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
 	annWithHistory(t, storeOn(t, d, keyed(oldKey)))
@@ -66,7 +66,7 @@ func TestAnIndexKeyIsReplacedStepByStep(t *testing.T) {
 			t.Errorf("with the new key alone, by %s: error %v, want ErrWrongKeys", what, err)
 		}
 	}
-	// The first key writes.
+	// Writes use the first key.
 	saved(t, rotating, token{ID: "own", APIDomain: "https://api.example.com"})
 	for _, label := range labelsOf(t, d) {
 		if slices.Contains(before, label) {
@@ -85,7 +85,7 @@ func TestAnIndexKeyIsReplacedStepByStep(t *testing.T) {
 	}
 }
 
-func TestARecordOfTheOldIndexKeyIsMergedInto(t *testing.T) {
+func TestSaveTokenOldIndexKey(t *testing.T) {
 	t.Parallel()
 	for what, like := range searches {
 		d := memstore.NewDriver()
@@ -99,7 +99,7 @@ func TestARecordOfTheOldIndexKeyIsMergedInto(t *testing.T) {
 	}
 }
 
-func TestARecordIsFoundByUserAndClientWhateverTheIndexKey(t *testing.T) {
+func TestFindTokenOtherIndexKey(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
 	want := saved(t, storeOn(t, d, keyed(oldKey)), annsToken)
@@ -119,7 +119,7 @@ func TestNoIndexKeyIsTheNameKey(t *testing.T) {
 	}
 }
 
-func TestNamesAndLabelsDependOnTheKeysAndHoldNothingElse(t *testing.T) {
+func TestNamesAndLabels(t *testing.T) {
 	t.Parallel()
 	seen := map[string]string{}
 	for what, opts := range map[string]*tokenstore.Options{
@@ -168,7 +168,7 @@ func TestAnotherNameKeyIsWrong(t *testing.T) {
 	}
 }
 
-func TestARecordThatIsTooLargeIsRefusedBeforeAnyWrite(t *testing.T) {
+func TestSaveTokenTooLarge(t *testing.T) {
 	t.Parallel()
 	big := func(n int) tokenstore.Secret { return tokenstore.Secret(strings.Repeat("x", n)) }
 	large := token{RefreshToken: big(24 << 10), AccessToken: big(24 << 10), GrantToken: big(24 << 10), ClientSecret: canary}
@@ -204,14 +204,14 @@ func TestARecordThatIsTooLargeIsRefusedBeforeAnyWrite(t *testing.T) {
 	}
 }
 
-func TestAForeignSecretUnderOurPrefixIsNotTouched(t *testing.T) {
+func TestForeignSecret(t *testing.T) {
 	t.Parallel()
 	const foreign = `{"password":"` + canary + `"}`
 	d := memstore.NewDriver()
 	s := storeOn(t, d, nil)
 	id := saved(t, s, annsToken).ID
 	saved(t, s, token{UserName: "bob", RefreshToken: "r"})
-	for _, data := range []string{foreign, canary, "\xff", `{"v":1,"refresh_token":7}`, `{"v":2,"refresh_token":"` + canary + `"}`} {
+	for _, data := range []string{foreign, canary, "\xff", `{"v":1,"refresh_token":7}`, `{"v":3,"refresh_token":"` + canary + `"}`} {
 		d.Overwrite(id, []byte(data))
 		for op, err := range map[string]error{
 			"find":       second(s.FindToken(t.Context(), annsToken)),

@@ -18,7 +18,7 @@ type (
 	candidate = tokenstore.Candidate
 )
 
-// class returns the class that err matches, nil if none.
+// class returns the class that err matches, or nil.
 func class(err error) error {
 	for _, class := range errorClasses {
 		if errors.Is(err, class) {
@@ -28,8 +28,8 @@ func class(err error) error {
 	return nil
 }
 
-// A dealer deals tokens out of bytes, with few different values, so that what it
-// deals often matches.
+// A dealer derives tokens from bytes. The fields have few different values, so that the
+// tokens often match.
 type dealer struct{ bytes []byte }
 
 func (d *dealer) next(n int) int {
@@ -53,31 +53,32 @@ func (d *dealer) token() token {
 	}
 }
 
-// A listed record is one of a list that is searched from end to end. It remembers
-// all that it ever was; a store, only the first and the last of it.
+// listed is a record of a list. It remembers all its earlier states, while a store
+// remembers only some earlier tokens.
 type listed struct {
 	token
 	updated time.Time
-	was     []token // earlier states, and records that became part of it
+	was     []token // earlier states, and records that were merged into it
 }
 
-// A list is a store that has no indexes.
+// A list is a model of a store. Its searches look at every record.
 type list []listed
 
-// A recall is how much counts of what a record ever was. Its IDs always do.
+// A recall says which earlier tokens of a record count in a search. Earlier IDs always
+// count.
 type recall struct{ past, access bool }
 
-// recalls are how much a store may remember: nothing, what was no access token, or
-// the access token that the record was created with too.
+// recalls lists the possible recalls of a store: no earlier token, earlier grant and
+// refresh tokens, or also earlier access tokens.
 var recalls = []recall{{}, {past: true}, {past: true, access: true}}
 
-// candidates returns the list in the form in which it is decided between records.
+// candidates returns the records of the list as candidates in a search for like.
 func (l list) candidates(like token, m recall) []candidate {
 	var all []candidate
 	for _, r := range l {
 		c := candidate{Token: r.token, Updated: r.updated}
 		for _, w := range r.was {
-			client := w.ClientID == r.ClientID || w.ClientID == "" // which it may have got before it got another token
+			client := w.ClientID == r.ClientID || w.ClientID == "" // the client may have been set before the token was replaced
 			c.Former.ID = c.Former.ID || like.ID != "" && w.ID == like.ID && w.ID != r.ID
 			c.Former.GrantToken = c.Former.GrantToken || m.past && client && like.GrantToken != "" && w.GrantToken == like.GrantToken && w.GrantToken != r.GrantToken
 			c.Former.RefreshToken = c.Former.RefreshToken || m.past && client && like.RefreshToken != "" && w.RefreshToken == like.RefreshToken && w.RefreshToken != r.RefreshToken
@@ -88,8 +89,8 @@ func (l list) candidates(like token, m recall) []candidate {
 	return all
 }
 
-// apply does what a plan says, and returns the record that comes of it. id is what
-// the store made the ID of a record that is created, or gets its user.
+// apply applies a plan to the list and returns the new list. id is the ID that the store
+// has given to the record.
 func (l list) apply(p tokenstore.Plan, id string, now time.Time) list {
 	next := listed{token: p.Token, updated: now}
 	next.ID = id
@@ -119,7 +120,8 @@ func (l list) had(id string) bool {
 	})
 }
 
-// knew reports whether a record, before it had a user, held what t is named by.
+// knew reports whether a record, before it had a user, held the token from which the name
+// of a record for t derives.
 func (l list) knew(t token) bool {
 	return slices.ContainsFunc(l, func(r listed) bool {
 		return slices.ContainsFunc(r.was, func(w token) bool {
@@ -143,7 +145,7 @@ func (l list) tokens() []token {
 	return all
 }
 
-// revealed is a token with its secrets, which are none here.
+// revealed returns the text of t with its secrets, which are not real.
 func revealed(t token) string {
 	return fmt.Sprintf("{ID %q, user %q, client %q, secret %q, refresh %q, access %q, grant %q, expires %v, %q, %q}", t.ID, t.UserName, t.ClientID, string(t.ClientSecret),
 		string(t.RefreshToken), string(t.AccessToken), string(t.GrantToken), t.ExpiresAt.Unix(), t.RedirectURL, t.APIDomain)
@@ -165,9 +167,9 @@ func (l list) String() string {
 	return text
 }
 
-// FuzzIndexes does the same with a store, which searches by what it keeps beside
-// the records, and with a list, for tokens of all kinds: with a user and without,
-// with IDs of all sorts, moved to a user's record, and made one.
+// FuzzIndexes compares a store, which searches by names and labels, with a list. The tokens
+// have a user or none, and chosen or derived IDs, and their records are promoted and
+// merged.
 func FuzzIndexes(f *testing.F) {
 	f.Add([]byte{})
 	for row := range byte(5) {
@@ -181,7 +183,7 @@ func FuzzIndexes(f *testing.F) {
 		memory, d := memstore.NewDriver(), dealer{data}
 		var model list
 		now := at(0).UTC()
-		ids := []string{"own1", "own2"} // those that were ever seen
+		ids := []string{"own1", "own2"} // IDs that were used so far
 		for len(d.bytes) > 0 {
 			now = now.Add(time.Second)
 			s := storeOn(t, memory.Reopen(), &tokenstore.Options{Now: func() time.Time { return now }})
@@ -189,8 +191,8 @@ func FuzzIndexes(f *testing.F) {
 			if given.ID != "" {
 				given.ID = ids[d.next(len(ids))]
 			}
-			// A derived ID that no record has says what it was derived from, and by
-			// that it may still be known.
+			// Skip a derived ID that no record has, because it may still find a record by
+			// the token from which it was derived.
 			gone := given.ID != "" && !strings.HasPrefix(given.ID, "own") && !model.has(given.ID) && !model.had(given.ID)
 			switch {
 			case gone:
@@ -260,7 +262,7 @@ func FuzzIndexes(f *testing.F) {
 	})
 }
 
-// finds reports whether got and err are what a search brings.
+// finds reports whether got and err are a possible result of a search for like.
 func (l list) finds(like, got token, err error) bool {
 	for _, m := range recalls {
 		candidates := l.candidates(like, m)

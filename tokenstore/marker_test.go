@@ -17,10 +17,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// markerName is that of the secret that says which keys a store is under.
+// markerName is the name of the marker, which identifies the keys of a store.
 const markerName = "keys"
 
-// unmark makes a store one that was filled before stores had a marker.
+// unmark deletes the marker, so that the store looks like one that a version without
+// markers wrote.
 func unmark(t *testing.T, d *memstore.Driver) {
 	t.Helper()
 	s, err := d.Get(t.Context(), markerName)
@@ -32,7 +33,7 @@ func unmark(t *testing.T, d *memstore.Driver) {
 	}
 }
 
-// marked reports whether the store says which keys it is under.
+// marked reports whether the store has a marker.
 func marked(t *testing.T, d driver.Secrets) bool {
 	t.Helper()
 	_, err := d.Get(t.Context(), markerName)
@@ -42,8 +43,8 @@ func marked(t *testing.T, d driver.Secrets) bool {
 	return err == nil
 }
 
-// copyRecord puts a record of one memory into another, as a person does who knows
-// the keys.
+// copyRecord copies a record from one memory to another, like an operator who knows the
+// keys.
 func copyRecord(t *testing.T, from, to *memstore.Driver, name string, c codec.Codec) {
 	t.Helper()
 	s, err := from.Get(t.Context(), name)
@@ -90,7 +91,7 @@ func aesKey(t *testing.T, key byte) codec.AEAD {
 	return a
 }
 
-// keySets are ways in which a store can be under keys. No two fit each other.
+// keySets returns sets of keys by name. No two of them fit the same store.
 func keySets(t *testing.T) map[string]*tokenstore.Options {
 	return map[string]*tokenstore.Options{
 		"none":                 nil,
@@ -105,8 +106,8 @@ func keySets(t *testing.T) map[string]*tokenstore.Options {
 	}
 }
 
-// attempts are operations that say "not found" or create, if the keys are the right
-// ones.
+// attempts runs operations that create a record or find none if the keys fit, and returns
+// their errors.
 func attempts(ctx context.Context, s *tokenstore.Store) map[string]error {
 	bob := token{UserName: "bob", ClientID: "c1", RefreshToken: "r9", AccessToken: "a9"}
 	mint := func(context.Context, token) (token, error) { return token{AccessToken: "a"}, nil }
@@ -122,8 +123,8 @@ func attempts(ctx context.Context, s *tokenstore.Store) map[string]error {
 	}
 }
 
-// Each pair of ways to be under keys: the one filled the store, the other is what a
-// program is given.
+// TestStoreKnowsItsKeys checks, for each pair of key sets, what a program with one set can
+// do in a store that was filled with the other.
 func TestStoreKnowsItsKeys(t *testing.T) {
 	t.Parallel()
 	for filled := range keySets(t) {
@@ -156,8 +157,8 @@ func TestStoreKnowsItsKeys(t *testing.T) {
 	}
 }
 
-// A store from before there were markers: its keys go on, the next write says which
-// they are, and others are refused.
+// TestUnmarkedStoreIsAdopted checks that a store without a marker accepts its own keys,
+// gets a marker with the next write, and refuses other keys.
 func TestUnmarkedStoreIsAdopted(t *testing.T) {
 	t.Parallel()
 	for filled, opts := range keySets(t) {
@@ -196,7 +197,8 @@ func TestUnmarkedStoreIsAdopted(t *testing.T) {
 	}
 }
 
-// A handle without keys is open when another process brings them in.
+// TestMarkerIsReadAgainBeforeACreation checks that a handle without keys creates no record
+// after another process has added keys to the store.
 func TestMarkerIsReadAgainBeforeACreation(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
@@ -212,7 +214,8 @@ func TestMarkerIsReadAgainBeforeACreation(t *testing.T) {
 	}
 }
 
-// Deleting everything leaves a store that can be filled under other keys.
+// TestEmptiedStoreTakesOtherKeys checks that a store can be filled under other keys after
+// DeleteTokens.
 func TestEmptiedStoreTakesOtherKeys(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
@@ -229,13 +232,14 @@ func TestEmptiedStoreTakesOtherKeys(t *testing.T) {
 	if _, err := s.SaveToken(t.Context(), token{UserName: "bob", AccessToken: "a"}); !errors.Is(err, tokenstore.ErrWrongKeys) {
 		t.Errorf("the handle with the earlier keys: error %v, want ErrWrongKeys", err)
 	}
-	// A record deleted by itself leaves the marker.
+	// The deletion of a single record keeps the marker.
 	if err := other.DeleteToken(t.Context(), must2(other.GetTokens(t.Context()))[0].ID); err != nil || !marked(t, d) {
 		t.Errorf("the marker went with a record: %v", err)
 	}
 }
 
-// The marker holds no key, and is no record.
+// TestMarkerIsNoRecord checks that the marker contains no key and does not count as a
+// record.
 func TestMarkerIsNoRecord(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
@@ -266,15 +270,15 @@ func TestMarkerIsNoRecord(t *testing.T) {
 		}
 	}
 
-	// Damaged, it is not taken for other keys.
+	// The class of the error for a damaged marker is not ErrWrongKeys.
 	d.Overwrite(markerName, []byte("damaged"))
 	if _, err := storeOn(t, d.Reopen(), opts).FindToken(t.Context(), token{UserName: "bob"}); !errors.Is(err, tokenstore.ErrCorrupt) {
 		t.Errorf("find with a damaged marker: %v, want ErrCorrupt", err)
 	}
 }
 
-// Found is found in as few calls as without keys, and what is not found costs the
-// marker once.
+// TestMarkerCostsNothingOnAHit checks that a search which finds a record does not read the
+// marker, and that searches which find none read it only once.
 func TestMarkerCostsNothingOnAHit(t *testing.T) {
 	t.Parallel()
 	f := newFaulty()
@@ -300,7 +304,8 @@ func TestMarkerCostsNothingOnAHit(t *testing.T) {
 	}
 }
 
-// Two processes with different keys write first, at once: one of them has the store.
+// TestFirstWritesUnderDifferentKeys checks that only one of two processes with different
+// keys succeeds if both make the first write at the same time.
 func TestFirstWritesUnderDifferentKeys(t *testing.T) {
 	t.Parallel()
 	for range 200 {
@@ -320,7 +325,8 @@ func TestFirstWritesUnderDifferentKeys(t *testing.T) {
 	}
 }
 
-// A process dies between the marker and its first record: another one goes on.
+// TestMarkerWithoutARecord checks that other processes can use a store whose first writer
+// died between the writes of the marker and of the record.
 func TestMarkerWithoutARecord(t *testing.T) {
 	t.Parallel()
 	for _, late := range []bool{false, true} {

@@ -10,10 +10,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A pair is what a user's record is kept by.
+// A pair identifies the record of a user.
 type pair struct{ user, client string }
 
-// overlay says again how a save changes a record.
+// overlay implements in another way how a save changes a record.
 func overlay(r, t token) token {
 	if t.AccessToken != "" && t.AccessToken != r.AccessToken {
 		r.AccessToken, r.ExpiresAt = t.AccessToken, t.ExpiresAt
@@ -36,8 +36,8 @@ func overlay(r, t token) token {
 	return r
 }
 
-// FuzzStore does the same with a store, with handles that share nothing but its
-// memory, and with a map, for records of users.
+// FuzzStore compares a store with a map after each operation on records of users.
+// Each operation opens the store again, so that operations share only the memory.
 func FuzzStore(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 2, 0, 1, 1, 3, 0, 1, 1, 4, 5})
@@ -58,7 +58,7 @@ func FuzzStore(f *testing.F) {
 			key := pair{given.UserName, given.ClientID}
 			record, known := model[key]
 			if !known && key.client == "" {
-				// A user alone may be meant by a record with a client.
+				// A user without a client may describe a record with a client.
 				for other := range model {
 					if other.user == key.user {
 						op = 5

@@ -10,10 +10,11 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/observe"
 )
 
-// Options configures a Store. The zero value, and a nil *Options, are good
-// defaults.
+// Options configures a Store. A nil *Options is equivalent to the zero value, which selects
+// the defaults.
 type Options struct {
 	// NameKey is the HMAC key of names and derived IDs. While there are records, only
 	// Rekey can change it. Nil means public digests: anyone who can read names and
@@ -22,18 +23,26 @@ type Options struct {
 	NameKey []byte
 
 	// OtherNameKeys are further keys that records may be named by, while Rekey moves
-	// records from one key to another. NoKey may be among them. The store itself says
-	// which key names new records.
+	// records from one key to another. NoKey may be among them. The store records which of
+	// the keys names new records.
 	OtherNameKeys [][]byte
 
-	// IndexKeys are the HMAC keys of labels. The first key writes labels and searches
-	// use all keys, so that a key can be replaced. Nil means NameKey and OtherNameKeys.
-	// A key has at least 16 bytes; NoKey may be among them.
+	// IndexKeys are the HMAC keys of labels. Labels are written with the first key, and
+	// searches use all keys, so that a key can be replaced. Nil means NameKey and
+	// OtherNameKeys. A key has at least 16 bytes; NoKey may be among them.
 	IndexKeys [][]byte
 
 	// LeaseTTL is how long one refresh may take before other processes assume that the
-	// holder has died. 0 means 30 seconds; the least is one second.
+	// holder has died. 0 means 30 seconds; the minimum is one second.
 	LeaseTTL time.Duration
+
+	// NoAccessLabel leaves out the label of the access token. On AWS and Vault a refresh is
+	// then three calls, one of them after the response of the authorization server.
+	// FindToken and SaveToken then cannot find a record by its access token alone if it has
+	// a user, grant token or refresh token. A change of the option takes effect on a record
+	// at its next save or refresh. All programs that share a store should use the same
+	// value. Check and Rekey leave each record as its last save or refresh left it.
+	NoAccessLabel bool
 
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
@@ -47,10 +56,19 @@ type Options struct {
 	// envelope encryption.
 	Codec codec.Codec
 
-	// Attempts is the largest number of attempts of a write that meets other writers. 0
-	// means 100, which takes about a minute.
+	// Attempts is the maximum number of attempts of a write that conflicts with other
+	// writers. 0 means 100, which takes about a minute.
 	Attempts int
+
+	// Observer is told how refreshes end and how long calls take, for metrics and traces.
+	// It is never told a secret, a user name or an ID. Nil means no Observer, which costs
+	// nothing.
+	Observer *Observer
 }
+
+// An Observer holds functions that a store calls to report its work. Package observe
+// documents it.
+type Observer = observe.Observer
 
 // NoKey, as []byte(NoKey), stands for public digests in a list of keys. A list with
 // NoKey and a key is for a store that changes from public digests to the key, or back.
@@ -62,7 +80,7 @@ func (o Options) String() string {
 	return fmt.Sprintf("tokenstore.Options{LeaseTTL: %v, Attempts: %d, …}", o.LeaseTTL, o.Attempts)
 }
 
-// Format prints o.String() whatever the verb, so that keys are not printed.
+// Format prints o.String() for every verb, so that keys are not printed.
 func (o Options) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, o.String()) }
 
 // LogValue keeps keys out of logs.
@@ -98,11 +116,11 @@ func (o *Options) complete() (Options, error) {
 		c.LeaseTTL = defaultLeaseTTL
 	}
 	if c.LeaseTTL < minLeaseTTL {
-		return c, fmt.Errorf("tokenstore: LeaseTTL is %v, the least is %v", c.LeaseTTL, minLeaseTTL)
+		return c, fmt.Errorf("tokenstore: LeaseTTL is %v, the minimum is %v", c.LeaseTTL, minLeaseTTL)
 	}
 	if c.Now == nil {
-		// Drop the monotonic clock. It may stand still while the process is suspended,
-		// and tokens expire during that time too.
+		// Drop the monotonic clock, which may stop while the process is suspended. Tokens
+		// also expire during that time.
 		c.Now = func() time.Time { return time.Now().Round(0) }
 	}
 	if c.Logger == nil {
@@ -115,20 +133,20 @@ func (o *Options) complete() (Options, error) {
 		c.Attempts = defaultAttempts
 	}
 	if c.Attempts < 1 {
-		return c, fmt.Errorf("tokenstore: Attempts is %d, the least is 1", c.Attempts)
+		return c, fmt.Errorf("tokenstore: Attempts is %d, the minimum is 1", c.Attempts)
 	}
 	return c, nil
 }
 
-// checkKeys returns an error if a key cannot be used. A nil key in a list was not
-// loaded.
+// checkKeys returns an error if a key is too short. A nil key in a list is also an error,
+// because the program has probably failed to load it.
 func (o *Options) checkKeys() error {
 	if o.NameKey != nil && len(o.NameKey) < minKey {
-		return fmt.Errorf("tokenstore: a key has %d bytes, the least is %d", len(o.NameKey), minKey)
+		return fmt.Errorf("tokenstore: a key has %d bytes, the minimum is %d", len(o.NameKey), minKey)
 	}
 	for _, key := range slices.Concat(o.OtherNameKeys, o.IndexKeys) {
 		if len(key) < minKey {
-			return fmt.Errorf("tokenstore: a key has %d bytes, the least is %d", len(key), minKey)
+			return fmt.Errorf("tokenstore: a key has %d bytes, the minimum is %d", len(key), minKey)
 		}
 	}
 	if slices.ContainsFunc(o.OtherNameKeys, func(key []byte) bool { return bytes.Equal(ownKey(key), ownKey(o.NameKey)) }) {
@@ -137,7 +155,7 @@ func (o *Options) checkKeys() error {
 	return nil
 }
 
-// ownKey returns a copy of key, nil for none.
+// ownKey returns a copy of key, or nil for NoKey.
 func ownKey(key []byte) []byte {
 	if string(key) == NoKey {
 		return nil

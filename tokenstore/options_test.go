@@ -59,7 +59,7 @@ func TestOptionsAtTheirLimitsAreTaken(t *testing.T) {
 	}
 }
 
-func TestAStoreThatIsClosedIsUnavailable(t *testing.T) {
+func TestStoreClosed(t *testing.T) {
 	t.Parallel()
 	s := memstore.New(nil)
 	for range 2 {
@@ -74,7 +74,7 @@ func TestAStoreThatIsClosedIsUnavailable(t *testing.T) {
 	}
 }
 
-// everyError returns the error of every method.
+// everyError calls every method and returns the errors by method.
 func everyError(ctx context.Context, s *tokenstore.Store) map[string]error {
 	errs := map[string]error{}
 	token := tokenstore.Token{UserName: "ann", ClientID: "c1", RefreshToken: canary}
@@ -93,7 +93,7 @@ func everyError(ctx context.Context, s *tokenstore.Store) map[string]error {
 	return errs
 }
 
-func TestAnEmptyListOfIndexKeysIsRefusedOrTheNameKey(t *testing.T) {
+func TestOptionsEmptyIndexKeys(t *testing.T) {
 	t.Parallel()
 	s, err := tokenstore.New(memstore.NewDriver(), &tokenstore.Options{IndexKeys: [][]byte{}})
 	if err != nil {
@@ -112,7 +112,7 @@ func TestKeysAreNotSharedWithTheCaller(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := saved(t, s, token{UserName: "ann", ClientID: "c1", RefreshToken: "r"})
-	clear(key) // as a careful program does with keys it has handed over
+	clear(key) // a careful program clears keys after use
 	clear(index)
 	if got, err := s.FindToken(t.Context(), token{UserName: "ann", ClientID: "c1"}); err != nil || got != before {
 		t.Errorf("after the caller cleared its keys: error %v", err)

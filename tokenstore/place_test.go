@@ -11,7 +11,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// sealed returns options with a key of names and one of encryption.
+// sealed returns options with a name key and an encryption key.
 func sealed(t *testing.T) *tokenstore.Options {
 	t.Helper()
 	key, err := codec.AESGCM(bytes.Repeat([]byte{7}, 32))
@@ -25,8 +25,8 @@ func sealed(t *testing.T) *tokenstore.Options {
 	return &tokenstore.Options{NameKey: nameKey, Codec: c}
 }
 
-// Two stores have the same keys. A record of one of them that is put into the
-// other is not read there.
+// TestRecordOfAnotherStoreIsCorrupt checks that a store does not read a record that was
+// copied from another store with the same keys.
 func TestRecordOfAnotherStoreIsCorrupt(t *testing.T) {
 	t.Parallel()
 	staging, production := memstore.NewDriver(), memstore.NewDriver()
@@ -53,7 +53,8 @@ func TestRecordOfAnotherStoreIsCorrupt(t *testing.T) {
 	}
 }
 
-// A state from before a deletion is not that of the record that was created since.
+// TestEarlierIncarnationIsCorrupt checks that a state of a deleted record is not read as
+// that of a later record with the same name.
 func TestEarlierIncarnationIsCorrupt(t *testing.T) {
 	t.Parallel()
 	for what, opts := range map[string]*tokenstore.Options{"plain": nil, "encrypted": sealed(t)} {
@@ -75,7 +76,8 @@ func TestEarlierIncarnationIsCorrupt(t *testing.T) {
 	}
 }
 
-// Records without a place are read, and the next save binds them to the store.
+// TestRecordWithoutAPlaceIsBound checks that records without a place are readable, and that
+// Rekey binds them to the store.
 func TestRecordWithoutAPlaceIsBound(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()

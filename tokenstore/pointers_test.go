@@ -6,9 +6,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// fmt prints what a pointer inside another value leads to with its error form
-// for all verbs but %v, %x and their like, and asks no methods of the fields.
-func TestATokenBehindAPointerShowsNothingOfItsSecrets(t *testing.T) {
+// TestTokenPointerPrinting checks that no verb and no logger prints
+// the secrets of a token behind a pointer inside another value.
+func TestTokenPointerPrinting(t *testing.T) {
 	t.Parallel()
 	token := tokenstore.Token{ID: "1", ClientSecret: canary, RefreshToken: canary, AccessToken: canary, GrantToken: canary}
 	for what, v := range map[string]any{

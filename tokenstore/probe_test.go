@@ -14,7 +14,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// secretsOf returns how many secrets a driver lists.
+// secretsOf returns the number of secrets that a driver lists.
 func secretsOf(t *testing.T, d driver.Secrets) int {
 	t.Helper()
 	n := 0
@@ -53,7 +53,7 @@ func TestSameAs(t *testing.T) {
 	}
 }
 
-// A readerOnly may not create secrets.
+// readerOnly is a driver that may not create secrets.
 type readerOnly struct {
 	driver.Secrets
 	lag time.Duration
@@ -85,8 +85,8 @@ func TestSameAsWithoutCreate(t *testing.T) {
 	}
 }
 
-// A thief is a driver through which another process removes the probe before this
-// one creates it.
+// A thief is a driver whose Create first deletes an existing secret, as another process
+// might.
 type thief struct{ *memstore.Driver }
 
 func (d thief) Create(ctx context.Context, name string, p driver.Payload) (driver.Version, error) {
@@ -98,8 +98,8 @@ func (d thief) Create(ctx context.Context, name string, p driver.Payload) (drive
 	return d.Driver.Create(ctx, name, p)
 }
 
-// TestSameAsRaced checks that one store never passes for two: that
-// would cost its records.
+// TestSameAsRaced checks that SameAs never reports one store as two, because a migration
+// would then delete its records.
 func TestSameAsRaced(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
@@ -109,8 +109,8 @@ func TestSameAsRaced(t *testing.T) {
 	}
 }
 
-// TestSameAsKilled kills the process at each of its writes. No record suffers, and
-// the next call removes what is left once it is old enough.
+// TestSameAsKilled kills the process at each of its writes. It checks that no record
+// changes, and that the next call removes the probe once it is old enough.
 func TestSameAsKilled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -135,7 +135,7 @@ func TestSameAsKilled(t *testing.T) {
 	})
 }
 
-// TestCheckRemovesAProbe checks that doctor removes what SameAs has left.
+// TestCheckRemovesAProbe checks that Check removes a probe that SameAs has left.
 func TestCheckRemovesAProbe(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -156,7 +156,7 @@ func TestCheckRemovesAProbe(t *testing.T) {
 	})
 }
 
-// A careless driver is of a server that does not compare.
+// A careless driver belongs to a server that does not compare before it writes.
 type careless struct {
 	*memstore.Driver
 	create, update, remove, drop bool
@@ -226,8 +226,8 @@ func TestCheckFindsNoCompare(t *testing.T) {
 	}
 }
 
-// TestCheckRepairsNotUncompared checks that Check leaves records alone
-// that it would have repaired, on a server that does not compare.
+// TestCheckRepairsNotUncompared checks that Check repairs no records on a server that does
+// not compare before it writes.
 func TestCheckRepairsNotUncompared(t *testing.T) {
 	t.Parallel()
 	for _, update := range []bool{false, true} {

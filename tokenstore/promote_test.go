@@ -8,7 +8,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-func TestAPromotionToARecordThatWouldBeTooLargeIsRefusedBeforeAnyWrite(t *testing.T) {
+func TestPromotionTooLarge(t *testing.T) {
 	t.Parallel()
 	big := func(n int) tokenstore.Secret { return tokenstore.Secret(strings.Repeat("x", n)) }
 	f := newFaulty()

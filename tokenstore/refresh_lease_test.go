@@ -15,8 +15,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// untilFresh calls Refresh with a deadline again and again, each time by the store
-// that open returns, and returns how long it took to get a fresh token.
+// untilFresh repeats Refresh with a deadline, each time on the store that open returns. It
+// returns how long it took to get a fresh token.
 func untilFresh(t *testing.T, open func() *tokenstore.Store, id string, deadline time.Duration) time.Duration {
 	t.Helper()
 	begun := time.Now()
@@ -38,14 +38,15 @@ func untilFresh(t *testing.T, open func() *tokenstore.Store, id string, deadline
 	return 0
 }
 
-// How long a lease has been watched outlives the call, and the process.
+// TestLeaseDeadlines checks how long repeated calls with a deadline, in one or in several
+// processes, wait for the lease of a dead holder.
 func TestLeaseDeadlines(t *testing.T) {
 	t.Parallel()
 	const poll = 500 * time.Millisecond
 	for _, deadline := range []time.Duration{3 * time.Second, 10 * time.Second, 29 * time.Second, 40 * time.Second} {
 		for _, holder := range []struct {
 			name     string
-			deadline time.Duration // of the one that dies
+			deadline time.Duration // of the holder, which dies
 			lasts    time.Duration
 		}{{"of a holder without one", 0, ttl}, {"of a holder with three seconds", 3 * time.Second, 8 * time.Second}} {
 			for _, cold := range []bool{false, true} {
@@ -65,7 +66,7 @@ func TestLeaseDeadlines(t *testing.T) {
 						most := holder.lasts + poll
 						if cold {
 							open = func() *tokenstore.Store { return process(t, d, 0) }
-							most += holder.lasts / 8 // the end of each call does not count
+							most += holder.lasts / 8 // the last part of each call does not count as watching
 						}
 						if took := untilFresh(t, open, saved.ID, deadline); took > most || took < holder.lasts {
 							t.Errorf("a fresh token after %v, want %v to %v", took, holder.lasts, most)
@@ -77,8 +78,8 @@ func TestLeaseDeadlines(t *testing.T) {
 	}
 }
 
-// A caller with a deadline gives its lease back before it, because its process may
-// end then.
+// TestLeaseHolderDeadline checks that a caller with a deadline gives its lease back before
+// the deadline, because its process may end then.
 func TestLeaseHolderDeadline(t *testing.T) {
 	t.Parallel()
 	for _, deadline := range []time.Duration{3 * time.Second, 29 * time.Second, 40 * time.Second} {
@@ -108,8 +109,8 @@ func TestLeaseHolderDeadline(t *testing.T) {
 	}
 }
 
-// Many that watch a lease write little, and what they write keeps the holder from
-// nothing.
+// TestLeaseWords checks that many waiters with deadlines make few writes, and that these
+// writes do not disturb the holder.
 func TestLeaseWords(t *testing.T) {
 	t.Parallel()
 	leases(t, func(t *testing.T, d driver.Secrets) {
@@ -191,7 +192,8 @@ func (c countedNotes) Note(ctx context.Context, name string, base driver.Secret,
 	return err
 }
 
-// The lease of an incarnation that was deleted does not hold up the next one.
+// TestLeaseOfDeletedRecord checks that the lease of a deleted incarnation does not delay a
+// refresh of the next one.
 func TestLeaseOfDeletedRecord(t *testing.T) {
 	t.Parallel()
 	leases(t, func(t *testing.T, d driver.Secrets) {
@@ -219,13 +221,15 @@ func TestLeaseOfDeletedRecord(t *testing.T) {
 
 func TestLeaseClockSetBack(t *testing.T) {
 	t.Parallel()
-	// skewed returns a process and what sets its clock.
+	// skewed returns the store of a process, and a function that sets the clock of the
+	// process.
 	skewed := func(t *testing.T, d driver.Secrets) (*tokenstore.Store, func(time.Duration)) {
 		var off atomic.Int64
 		s, err := tokenstore.New(d, &tokenstore.Options{LeaseTTL: ttl, Now: func() time.Time { return time.Now().Round(0).Add(time.Duration(off.Load())) }})
 		if err != nil {
 			t.Fatal(err)
 		}
+		s.Punctually()
 		return s, func(d time.Duration) { off.Store(int64(d)) }
 	}
 	for _, by := range []time.Duration{-time.Hour, -time.Minute, time.Minute} {
@@ -256,7 +260,7 @@ func TestLeaseClockSetBack(t *testing.T) {
 				slow.during = func() { set(by) }
 				begun := time.Now()
 				_, err := s.Refresh(t.Context(), saved.ID, "access0", func(ctx context.Context, u tokenstore.Token) (tokenstore.Token, error) {
-					// One that is set forward makes the process begin again.
+					// If the clock is set forward, Refresh begins again.
 					if end, ok := ctx.Deadline(); !ok || by < 0 && end.Sub(begun) > ttl-5*time.Second {
 						t.Errorf("mint is stopped after %v", end.Sub(begun))
 					}
@@ -270,7 +274,7 @@ func TestLeaseClockSetBack(t *testing.T) {
 	}
 }
 
-// slowWrites is a driver whose first write takes a while.
+// slowWrites is a driver whose first write takes the given time.
 type slowWrites struct {
 	driver.Secrets
 	takes  time.Duration
@@ -307,8 +311,8 @@ func (s slowNotes) Note(ctx context.Context, name string, base driver.Secret, no
 	return s.notes.Note(ctx, name, base, note)
 }
 
-// A mint that fails while the store is down does not hold up a caller whose
-// context is done, and the process that gave its lease up does not wait for it.
+// TestLeaseReleaseStoreDown checks that a caller whose context is done returns promptly if
+// mint fails while the store is down. Its process must not wait for the lease afterwards.
 func TestLeaseReleaseStoreDown(t *testing.T) {
 	t.Parallel()
 	refusal := &tokenstore.RefreshError{Code: "server_error"}
@@ -365,8 +369,8 @@ func TestLeaseMintNeverReturns(t *testing.T) {
 	}
 }
 
-// A user's record that takes over the tokens of a code is still leased: the mint
-// that is running was called for it.
+// TestRefreshCodeMerged checks that a user's record keeps its lease when it takes over the
+// tokens of a code while mint runs.
 func TestRefreshCodeMerged(t *testing.T) {
 	t.Parallel()
 	leases(t, func(t *testing.T, d driver.Secrets) {
@@ -410,7 +414,8 @@ func TestRefreshCodeMerged(t *testing.T) {
 	})
 }
 
-// A refresh that adopts what was saved meanwhile gives its lease back.
+// TestLeaseOfAdoptedToken checks that a refresh which adopts a token that was saved
+// meanwhile gives its lease back.
 func TestLeaseOfAdoptedToken(t *testing.T) {
 	t.Parallel()
 	leases(t, func(t *testing.T, d driver.Secrets) {

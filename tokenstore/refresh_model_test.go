@@ -26,8 +26,8 @@ var (
 	modelSeed      = flag.Uint64("model.seed", 0, "the first of their seeds")
 )
 
-// A history is some rounds of processes that refresh one record. In each round all of
-// them find its access token useless, and call Refresh until they have another one.
+// A history consists of rounds of processes that refresh one record. In each round, all
+// processes find the access token expired, and call Refresh until they get another one.
 type history struct {
 	testing.TB
 	ctx    context.Context
@@ -37,26 +37,27 @@ type history struct {
 	began  time.Time
 
 	notes bool // leases are in notes
-	daily int  // states that the service takes in a day
+	daily int  // number of states that the service accepts in a day
 	lag   time.Duration
 
 	mu      sync.Mutex
-	past    []state     // of the record
-	written []time.Time // when states were
+	past    []state     // states of the record since the last round
+	written []time.Time // times of all writes
 	server  rotator
-	event   time.Time // when a process died, or a mint was stopped, or the user consented
+	event   time.Time // the last time that a process died, mint was stopped, or the user consented
 	mints   map[tokenstore.Secret]int
-	lasted  time.Duration // of the last mint that has returned a token
+	lasted  time.Duration // duration of the last successful mint
 	stats   stats
 	trace   []string
 }
 
-// say adds to what is printed if the history fails. h.mu is held.
+// say adds a line to the trace that is printed if the history fails. The caller must hold
+// h.mu.
 func (h *history) say(p *proc, format string, args ...any) {
 	h.trace = append(h.trace, fmt.Sprintf("%10.3f %d: %s", float64(time.Since(h.began).Milliseconds())/1000, p.number, fmt.Sprintf(format, args...)))
 }
 
-// A state of the record, and when it began.
+// A state is a state of the record, with the time of its write.
 type state struct {
 	secret driver.Secret
 	at     time.Time
@@ -64,30 +65,30 @@ type state struct {
 
 type stats struct{ rounds, mints, deaths, lost, full, slowest int }
 
-// A rotator is an authorization server that replaces the refresh token at each use,
-// and takes the second use of one for theft.
+// A rotator is an authorization server that replaces the refresh token at each use. It
+// treats a second use as theft, and revokes the tokens.
 type rotator struct {
 	family, n int
 	revoked   bool
-	excused   bool  // the answer of the last use is lost for good
-	by        *proc // who has the last answer
+	excused   bool  // the answer to the last use was lost permanently
+	by        *proc // the process that got the last answer
 }
 
 func (r *rotator) token() tokenstore.Secret {
 	return tokenstore.Secret(fmt.Sprintf("refresh-%d-%d", r.family, r.n))
 }
 
-// A proc is a process.
+// A proc is a simulated process.
 type proc struct {
 	*history
 	number   int
 	deadline time.Duration // of its calls; 0: none
-	cold     bool          // it is started again when a call has met its deadline
-	off      atomic.Int64  // its clock
+	cold     bool          // started again after each call that reached its deadline
+	off      atomic.Int64  // offset of its clock
 	killed   chan struct{}
 	store    *tokenstore.Store
-	failed   time.Time     // when a request of it failed last
-	unseen   time.Duration // for how long its calls have watched without leaving word
+	failed   time.Time     // when its last failed request failed
+	unseen   time.Duration // how long its calls have watched the lease without storing that time
 }
 
 func (p *proc) dead() bool {
@@ -108,18 +109,18 @@ func (h *history) random(most time.Duration) time.Duration {
 	return time.Duration(h.rand.Int64N(int64(most)))
 }
 
-// one reports true once in n times.
+// one returns true with a probability of 1/n.
 func (h *history) one(n int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.rand.IntN(n) == 0
 }
 
-// link is the way of a process to the service.
+// A link is the connection of a process to the service.
 type link struct{ *proc }
 
-// through makes one call of the service: it takes a while, may fail, and what it does may
-// be done though it fails.
+// through makes one call of the service. The call takes some time and may fail, before or
+// after it is applied.
 func through[T any](l link, ctx context.Context, write bool, do func() (T, error)) (T, error) {
 	var zero T
 	if err := l.sleep(ctx, l.random(80*time.Millisecond)); err != nil {
@@ -148,7 +149,7 @@ func through[T any](l link, ctx context.Context, write bool, do func() (T, error
 	return v, l.sleep(ctx, l.random(40*time.Millisecond))
 }
 
-// fails notes that a request of the process fails, before or after it is done.
+// fails records that a request of the process fails, and returns its error.
 func (l link) fails(when string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -156,7 +157,7 @@ func (l link) fails(when string) error {
 	return fmt.Errorf("%w: %s", driver.ErrUnavailable, when)
 }
 
-// sleep waits for d, unless the process is killed or ctx is done before.
+// sleep waits for d, or until the process is killed or ctx is done.
 func (l link) sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):
@@ -170,10 +171,10 @@ func (l link) sleep(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// full reports whether the service takes no more states today. h.mu is held.
+// full reports whether the service accepts no more states today. The caller must hold h.mu.
 func (h *history) full() bool { return h.daily > 0 && h.within(24*time.Hour) >= h.daily }
 
-// wrote notes the state of the record. h.mu is held.
+// wrote records the state of the record after a write. The caller must hold h.mu.
 func (h *history) wrote() {
 	secret, err := h.memory.Get(context.Background(), h.id)
 	if err != nil {
@@ -240,7 +241,7 @@ func (l linkWithNotes) Note(ctx context.Context, name string, base driver.Secret
 	return err
 }
 
-// open returns the store of the process.
+// open returns the store of the process, and opens it if necessary.
 func (p *proc) open() *tokenstore.Store {
 	if p.store != nil {
 		return p.store
@@ -257,7 +258,7 @@ func (p *proc) open() *tokenstore.Store {
 	return s
 }
 
-// stored returns the record.
+// stored returns the record as it is stored.
 func (h *history) stored() stored.Record {
 	secret, err := h.memory.Get(context.Background(), h.id)
 	if err != nil {
@@ -270,7 +271,7 @@ func (h *history) stored() stored.Record {
 	return record
 }
 
-// mint asks the server.
+// mint requests a token from the server.
 func (p *proc) mint(ctx context.Context, used tokenstore.Token) (tokenstore.Token, error) {
 	begun := time.Now()
 	p.mu.Lock()
@@ -306,7 +307,7 @@ func (p *proc) mint(ctx context.Context, used tokenstore.Token) (tokenstore.Toke
 	return t, nil
 }
 
-// asks is half of the way to the server and back.
+// asks waits as long as a message to or from the server takes.
 func (p *proc) asks(ctx context.Context) error {
 	took := p.random(200 * time.Millisecond)
 	if p.one(10) {
@@ -324,7 +325,7 @@ func (p *proc) asks(ctx context.Context) error {
 	return err
 }
 
-// answer is what the server does.
+// answer returns the response of the server.
 func (p *proc) answer(used tokenstore.Secret) (tokenstore.Token, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -345,8 +346,8 @@ func (p *proc) answer(used tokenstore.Secret) (tokenstore.Token, error) {
 	}, nil
 }
 
-// consent gives the record a refresh token of another family if the server has
-// revoked the present one.
+// consent gives the record a refresh token of another family if the server has revoked the
+// current one.
 func (h *history) consent() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -365,7 +366,7 @@ func (h *history) consent() {
 	h.wrote()
 }
 
-// kill ends the process.
+// kill makes the process die.
 func (p *proc) kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -379,7 +380,8 @@ func (p *proc) kill() {
 	}
 }
 
-// run calls Refresh until there is another token than stale, or no room for one.
+// run calls Refresh until it gets a token other than stale, or the service has no room for
+// one.
 func (p *proc) run(stale tokenstore.Secret) {
 	for !p.dead() {
 		begun := time.Now()
@@ -423,8 +425,8 @@ func (p *proc) run(stale tokenstore.Secret) {
 	}
 }
 
-// saved keeps a token that Refresh returned without having stored it, which only a
-// service without room excuses: saves of others may have used it up while mint ran.
+// saved reports whether Refresh may return t without having stored it. It may if saves of
+// other processes have used up the room in the service while mint ran.
 func (p *proc) saved(t tokenstore.Token) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -436,9 +438,9 @@ func (p *proc) saved(t tokenstore.Token) bool {
 	return true
 }
 
-// disturbed returns the length of a call that began at begun and whose word the
-// service may have refused: a request failed meanwhile, or a save came between. What
-// such a call has watched of a lease is watched again.
+// disturbed returns the duration of a call that began at begun, if the call may have failed
+// to store this duration in the lease. The reason may be a failed request or the write of
+// another process. That time must then be watched again. Otherwise, it returns 0.
 func (p *proc) disturbed(begun time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -448,7 +450,7 @@ func (p *proc) disturbed(begun time.Time) time.Duration {
 	return time.Since(begun)
 }
 
-// crowded reports whether the service may have no room for a refresh.
+// crowded reports whether the service may lack room for a refresh.
 func (h *history) crowded() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -459,8 +461,8 @@ func (h *history) crowded() bool {
 	return false
 }
 
-// round is one round: processes that refresh, of which some die, clocks that are set,
-// and saves.
+// round plays one round: processes refresh the record, some of them die, clocks are set,
+// and saves are made.
 func (h *history) round() {
 	if h.daily > 0 && h.one(8) {
 		h.fill(h.daily - h.rand.IntN(10))
@@ -507,7 +509,7 @@ func (h *history) round() {
 	h.fresh(stale, procs, full < h.stats.full)
 }
 
-// fill saves until so many states were written within a day.
+// fill saves the record until the number of states within a day reaches most.
 func (h *history) fill(most int) {
 	s, err := tokenstore.New(link{&proc{history: h, killed: make(chan struct{})}}, nil)
 	if err != nil {
@@ -524,7 +526,8 @@ func (h *history) today() int {
 	return h.within(24 * time.Hour)
 }
 
-// within returns how many states were written in the last while. h.mu is held.
+// within returns how many states were written less than the duration while ago. The caller
+// must hold h.mu.
 func (h *history) within(while time.Duration) int {
 	n := 0
 	for _, at := range h.written {
@@ -535,7 +538,7 @@ func (h *history) within(while time.Duration) int {
 	return n
 }
 
-// fresh checks what a round has left.
+// fresh checks the states and the times of a round.
 func (h *history) fresh(stale tokenstore.Secret, procs []*proc, full bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -563,9 +566,9 @@ func (h *history) fresh(stale tokenstore.Secret, procs []*proc, full bool) {
 	}
 }
 
-// unseen returns how much longer than a lease lasts the processes may have to watch
-// it: one that remembers does not, and a cold one watches again for what it could not
-// leave word of, and at each call for what it leaves none of.
+// unseen returns how much longer than its length the processes may have to watch a lease. A
+// process that keeps running remembers the time. A cold process must watch again for the
+// time that its calls could not store.
 func unseen(procs []*proc) time.Duration {
 	least := time.Duration(math.MaxInt64)
 	for _, p := range procs {
@@ -580,9 +583,9 @@ func unseen(procs []*proc) time.Duration {
 	return least
 }
 
-// TestRefreshModel plays histories and checks that no two processes ask with one
-// refresh token at a time, that no answer is lost that a living process could have
-// stored, and that a holder's death holds the others up for LeaseTTL and a poll.
+// TestRefreshModel plays histories. It checks that no two processes use the same refresh
+// token, and that no answer is lost that a living process could have stored. The death of a
+// holder must not delay other processes by more than LeaseTTL and a poll.
 func TestRefreshModel(t *testing.T) {
 	t.Parallel()
 	var all stats

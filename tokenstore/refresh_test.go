@@ -4,20 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// An issuer is an authorization server that counts.
+// An issuer is an authorization server that counts its requests.
 type issuer struct {
 	mu     sync.Mutex
-	minted []tokenstore.Secret // the credentials it was asked with
-	busy   int                 // requests at this moment
-	most   int                 // and at any
+	minted []tokenstore.Secret // credentials of all requests
+	busy   int                 // number of current requests
+	most   int                 // maximum number of concurrent requests
 }
 
 func (i *issuer) mint(_ context.Context, t tokenstore.Token) (tokenstore.Token, error) {
@@ -34,8 +34,15 @@ func (i *issuer) mint(_ context.Context, t tokenstore.Token) (tokenstore.Token, 
 	return t, nil
 }
 
-// atMost checks that the issuer was asked once, and once more for each process
-// that died with the lease.
+// String returns the counts of the issuer.
+func (i *issuer) String() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return fmt.Sprint(len(i.minted), i.busy, i.most)
+}
+
+// atMost returns an error if there were more requests than one plus one for each process
+// that died.
 func (i *issuer) atMost(crashes int) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -55,7 +62,8 @@ func (i *issuer) refresh(id string, stale tokenstore.Secret) operation {
 	}}
 }
 
-// slow is mint that looks at the store meanwhile, which others may change.
+// slow returns a mint that also reads from the store, so that other processes run
+// meanwhile.
 func (i *issuer) slow(s *tokenstore.Store) mintFunc {
 	return func(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 		i.enter(1)
@@ -74,7 +82,7 @@ func (i *issuer) enter(n int) {
 	i.most = max(i.most, i.busy)
 }
 
-// oneAtATime checks that there were no two requests at once.
+// oneAtATime returns an error if there were concurrent requests.
 func (i *issuer) oneAtATime(int) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -84,7 +92,7 @@ func (i *issuer) oneAtATime(int) error {
 	return nil
 }
 
-// refreshSlowly is refresh whose mint takes a while.
+// refreshSlowly is like refresh, with a mint that takes some time.
 func (i *issuer) refreshSlowly(id string, stale tokenstore.Secret) operation {
 	return operation{name: "refresh", do: func(ctx context.Context, s *tokenstore.Store) error {
 		_, err := s.Refresh(ctx, id, stale, i.slow(s))
@@ -92,9 +100,9 @@ func (i *issuer) refreshSlowly(id string, stale tokenstore.Secret) operation {
 	}}
 }
 
-// refreshWithin is refresh by calls that have twenty seconds each, until one succeeds:
-// less than a lease lasts, and longer than the scheduler lets one process wait for
-// another.
+// refreshWithin is like refreshSlowly, but repeats calls that have twenty seconds each
+// until one does not reach its deadline. Twenty seconds are less than the length of a
+// lease, and longer than the scheduler lets one process wait for another.
 func (i *issuer) refreshWithin(id string, stale tokenstore.Secret) operation {
 	return operation{name: "refresh", do: func(ctx context.Context, s *tokenstore.Store) error {
 		for {
@@ -115,7 +123,7 @@ func refreshScenarios() []func() scenario {
 	code := func(ctx context.Context, s *tokenstore.Store) {
 		must(s.SaveToken(ctx, tokenstore.Token{ClientID: client, ClientSecret: "secret", GrantToken: "grant1"}))
 	}
-	// Another consent of the user, whose token has expired, but later.
+	// The user consents again. The new token has also expired, but later.
 	consented := func(ctx context.Context, s *tokenstore.Store) {
 		expired(ctx, s)
 		code(ctx, s)
@@ -128,6 +136,7 @@ func refreshScenarios() []func() scenario {
 		return func() scenario {
 			var i issuer
 			sc := scenario{name: name, setup: setup, ops: ops(&i), lease: 30 * time.Second}
+			sc.outside = i.String
 			sc.check = func(crashes int) (err error) {
 				for _, c := range checks {
 					err = errors.Join(err, c(&i, crashes))
@@ -177,25 +186,34 @@ func inNotes(fresh func() scenario) func() scenario {
 	}
 }
 
-func TestEveryInterleavingOfRefreshes(t *testing.T) {
-	all := refreshScenarios()
-	for _, fresh := range refreshScenarios() {
-		all = append(all, inNotes(fresh))
+// refreshFaults returns the kinds of faults of the services that keep leases in records.
+func refreshFaults() []faultKind {
+	return slices.DeleteFunc(faultKinds(), func(f faultKind) bool {
+		return f.service.name == gcpsm.name || f.stales > 0 && (f.crashes > 0 || f.losses > 0)
+	})
+}
+
+// noteFaults returns the kinds of faults of the service that keeps leases in notes.
+func noteFaults() []faultKind {
+	return []faultKind{
+		{"gcpsm without faults", budgets{}, gcpsm},
+		{"gcpsm with a crash", budgets{crashes: 1}, gcpsm},
+		{"gcpsm with a lost answer", budgets{losses: 1}, gcpsm},
+		{"gcpsm with stale reads", budgets{stales: 2}, gcpsm},
 	}
-	for _, fresh := range all {
-		for _, b := range []struct {
-			name string
-			budgets
-		}{
-			{"without faults", budgets{}},
-			{"with a crash", budgets{crashes: 1}},
-			{"with a lost answer", budgets{losses: 1}},
-			{"with stale reads", budgets{stales: 2}},
-		} {
+}
+
+func TestEveryInterleavingOfRefreshes(t *testing.T) {
+	run := func(fresh func() scenario, kinds []faultKind) {
+		for _, b := range kinds {
 			t.Run(fresh().name+"/"+b.name, func(t *testing.T) {
 				t.Parallel()
-				synctest.Test(t, func(t *testing.T) { explore(t, fresh, b.budgets) })
+				exploring(t, on(b.service, fresh), b.budgets)
 			})
 		}
+	}
+	for _, fresh := range refreshScenarios() {
+		run(fresh, refreshFaults())
+		run(inNotes(fresh), noteFaults())
 	}
 }

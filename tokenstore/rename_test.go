@@ -16,7 +16,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A mortalLeaser is a mortal whose driver keeps leases in notes.
+// A mortalLeaser is a mortal driver that keeps leases in notes.
 type mortalLeaser struct {
 	*mortal
 	leaser driver.Leaser
@@ -34,8 +34,9 @@ func (m mortalLeaser) Note(ctx context.Context, name string, base driver.Secret,
 	return err
 }
 
-// A change of keys has the options of programs at its steps: with the old keys
-// alone, with the new ones behind, with the new ones before, and with them alone.
+// A keyChange has the options of programs at the steps of a change of keys. The first
+// options have only the old keys, and the last ones only the new keys. In between, the new
+// keys come first after and then before the old ones.
 type keyChange struct {
 	name                       string
 	old, prepared, both, after func(*testing.T) *tokenstore.Options
@@ -77,8 +78,8 @@ func keyChanges() []keyChange {
 	}
 }
 
-// populate saves records of every form, and returns them with the IDs by which they
-// go on being found.
+// populate saves records of every form. It returns them, and the IDs that must continue to
+// find them.
 func populate(t *testing.T, s *tokenstore.Store) (tokens []token, ids map[string]string) {
 	t.Helper()
 	ctx := t.Context()
@@ -98,8 +99,8 @@ func populate(t *testing.T, s *tokenstore.Store) (tokens []token, ids map[string
 	return tokens, ids
 }
 
-// stands checks that everything is there once and found by all that it has, and the
-// store sound.
+// stands checks that the store has each record once, and that each key and ID of a record
+// finds the record.
 func stands(ctx context.Context, t *testing.T, s *tokenstore.Store, tokens []token, ids map[string]string) {
 	t.Helper()
 	if err := findAll(ctx, s, tokens); err != nil {
@@ -128,8 +129,9 @@ func rekeyed(ctx context.Context, s *tokenstore.Store) error {
 	return errors.Join(failed...)
 }
 
-// Rekey dies before or after each of its writes, and is called again. Programs at
-// the step before go on, and those at the step after see nothing of the old keys.
+// TestKeyChangeSurvivesDeath checks that Rekey can be called again after it died before or
+// after any of its writes. Programs at the previous step must work until Rekey ends, and
+// programs at the next step afterwards.
 func TestKeyChangeSurvivesDeath(t *testing.T) {
 	t.Parallel()
 	for _, change := range keyChanges() {
@@ -148,7 +150,8 @@ func TestKeyChangeSurvivesDeath(t *testing.T) {
 	}
 }
 
-// diesAt reports whether Rekey has so many writes to die at.
+// diesAt runs the test for a Rekey that dies at write n, and reports whether Rekey makes
+// that many writes.
 func diesAt(t *testing.T, change keyChange, n int64, notes bool) (died bool) {
 	t.Helper()
 	ctx := t.Context()
@@ -173,7 +176,7 @@ func diesAt(t *testing.T, change keyChange, n int64, notes bool) (died bool) {
 		for _, opts := range []*tokenstore.Options{change.prepared(t), change.both(t)} {
 			s := newStore(t, d.Reopen(), opts)
 			stands(ctx, t, s, tokens, ids)
-			// A program writes, and creates, whatever the state.
+			// Programs can write and create records in any intermediate state.
 			for _, k := range tokens {
 				k.APIDomain += "x"
 				saved(t, s, k)
@@ -198,7 +201,8 @@ func diesAt(t *testing.T, change keyChange, n int64, notes bool) (died bool) {
 	return died
 }
 
-// After keys have come, nothing in the store is by public digests.
+// TestNothingPublicIsLeft checks that no name or label is a public digest after a store got
+// keys.
 func TestNothingPublicIsLeft(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
@@ -226,8 +230,8 @@ func TestNothingPublicIsLeft(t *testing.T) {
 	}
 }
 
-// A process refreshes a record all the while that it gets another name: no process
-// else asks the authorization server.
+// TestRefreshWhileARecordIsRenamed checks that no second process calls mint while a record
+// that is being refreshed gets another name.
 func TestRefreshWhileARecordIsRenamed(t *testing.T) {
 	t.Parallel()
 	for _, notes := range []bool{false, true} {
@@ -244,7 +248,7 @@ func TestRefreshWhileARecordIsRenamed(t *testing.T) {
 			mints := 0
 			mint := func(context.Context, token) (token, error) {
 				mints++
-				<-time.After(10 * time.Second) // of the bubble
+				<-time.After(10 * time.Second) // on the bubble's clock
 				return token{AccessToken: tokenstore.Secret(fmt.Sprint("minted", mints)), RefreshToken: "r2"}, nil
 			}
 			answers := make(chan error, 2)

@@ -16,7 +16,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// busy is a driver on which other writers are faster, left times.
+// busy is a driver whose next left updates fail with a conflict.
 type busy struct {
 	*faulty
 	left    atomic.Int64
@@ -31,7 +31,8 @@ func (b *busy) Update(ctx context.Context, name string, base driver.Secret, p dr
 	return b.faulty.Update(ctx, name, base, p)
 }
 
-// contended returns a store with Ann's record, on which the next updates lose.
+// contended returns a store that holds Ann's record, and its driver. The next lose updates
+// fail with a conflict.
 func contended(t *testing.T, lose int64, opts *tokenstore.Options) (*tokenstore.Store, *busy) {
 	t.Helper()
 	b := &busy{faulty: newFaulty()}
@@ -43,7 +44,7 @@ func contended(t *testing.T, lose int64, opts *tokenstore.Options) (*tokenstore.
 
 const always = 1 << 40
 
-func TestASaveIsTriedAgainAfterAConflict(t *testing.T) {
+func TestSaveTokenConflict(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, b := contended(t, 5, nil)
@@ -58,7 +59,7 @@ func TestASaveIsTriedAgainAfterAConflict(t *testing.T) {
 	})
 }
 
-func TestASaveIsTriedAsOftenAsTheOptionsSay(t *testing.T) {
+func TestOptionsAttempts(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		attempts    int
@@ -108,7 +109,7 @@ func TestPausesBetweenAttemptsAreNotTheSame(t *testing.T) {
 	})
 }
 
-func TestASaveIsNotTriedAgainOnceItsContextIsDone(t *testing.T) {
+func TestSaveTokenContextDone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, b := contended(t, always, nil)

@@ -4,20 +4,20 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A Candidate is a record that a token may describe. A store gathers candidates in the
-// way that suits it; Select and PlanSave decide between them.
+// A Candidate is a record that a token may describe. Stores collect candidates in different
+// ways; Select and PlanSave choose between them.
 type Candidate struct {
 	// Token is the record.
 	Token Token
 
-	// Updated orders records by age: the newer one has the later time.
+	// Updated orders records by age: a newer record has a later time.
 	Updated time.Time
 
-	// Former says which fields of the token that is searched for are earlier values of
-	// the record.
+	// Former says which fields of the token in the search are earlier values of the record.
 	Former Former
 }
 
@@ -30,7 +30,7 @@ func (c Candidate) Format(f fmt.State, verb rune) {
 	printAs(f, verb, plain(c), "Candidate")
 }
 
-// of converts records to the candidates of package rules.
+// of converts records to candidates of package rules.
 func of(records []Candidate) []rules.Candidate {
 	all := make([]rules.Candidate, len(records))
 	for i, c := range records {
@@ -40,10 +40,12 @@ func of(records []Candidate) []rules.Candidate {
 }
 
 // Validate returns an error if a store cannot take t. All fields must be valid UTF-8
-// without control characters. ID may have at most 255 bytes, and no Secret may be the
-// text that a Secret prints as. ExpiresAt must be zero or lie between the years 1970
-// and 9999. The error matches ErrInvalidToken, or ErrTooLarge if another field is
-// longer than 32 KiB. It names the field and does not quote its content.
+// without control characters. ID may have at most 255 bytes, and no field may be
+// "[redacted]", the text that a Secret prints as. ExpiresAt must be zero or lie between the
+// years 1970 and 9999. Extra must be empty or a JSON object that codec.CanonicalExtra
+// accepts. The error matches ErrInvalidToken, or ErrTooLarge if Extra is larger than
+// codec.MaxExtra or another field is longer than 32 KiB. It names the field and does not
+// quote its content.
 func Validate(t Token) error { return rules.Validate(t.Fields()) }
 
 // Select returns the index of the record that like describes, by the rules in the
@@ -54,27 +56,38 @@ func Select(like Token, records []Candidate) (int, error) {
 	return rules.Select(like.Fields(), of(records))
 }
 
-// Merge returns record with the fields of t laid over it. FindToken returns the result,
-// and SaveToken stores it. Empty fields of t keep the values of record. A new access
-// token does not inherit the expiry of the old one. The ID stays, and so do the user
-// and client of a record that has a user.
-func Merge(record, t Token) Token { return FromFields(rules.Merge(record.Fields(), t.Fields())) }
+// Merge returns record with its fields replaced by those of t that are not empty. FindToken
+// returns the result, and SaveToken stores it. A new access token does not inherit the
+// expiry of the old one. Merge keeps the ID of record, and its user and client if it has a
+// user. The members of the Extra of t replace those of record by name.
+func Merge(record, t Token) Token {
+	return FromFields(rules.Merge(record.Fields(), canonical(t)))
+}
 
-// A Plan describes what SaveToken does.
+// canonical returns the fields of t, with the Extra in canonical form if it is valid.
+func canonical(t Token) codec.Fields {
+	f := t.Fields()
+	if extra, err := codec.CanonicalExtra(f.Extra); err == nil {
+		f.Extra = extra
+	}
+	return f
+}
+
+// A Plan describes the effect of SaveToken.
 type Plan struct {
-	// Record is the index of the record that the token is merged into, or -1 if
-	// one is created.
+	// Record is the index of the record into which the token is merged, or -1 if a record
+	// is created.
 	Record int
 
-	// Absorb has the indices of records without a user that are merged into Record and
-	// removed. They hold the same token, or are found by the ID of the token.
+	// Absorb holds the indices of records without a user that are merged into Record and
+	// removed. Each of them has the ID, or one of the three tokens, of the token being
+	// saved.
 	Absorb []int
 
-	// Token is the token to store. If a record is created, its ID is the caller's, or
-	// empty.
+	// Token is the record to store. If the record is new, its ID is the caller's, or empty.
 	Token Token
 
-	// Changed is false if there is nothing to write.
+	// Changed reports whether there is something to write.
 	Changed bool
 }
 
@@ -84,10 +97,10 @@ func (p Plan) Format(f fmt.State, verb rune) {
 	printAs(f, verb, plain(p), "Plan")
 }
 
-// PlanSave decides what saving t does, by the rules in the package documentation under
-// "Saving". records must hold every record that t may describe by its ID, user, or
-// tokens, and may hold others. The error matches ErrInvalidToken, ErrTooLarge,
-// ErrNotFound, ErrAmbiguous or ErrIDMismatch.
+// PlanSave returns the plan for saving t, by the rules in the package documentation under
+// "Saving". records must hold every record that t may describe by its ID, user, or tokens,
+// and may hold others. The error matches ErrInvalidToken, ErrTooLarge, ErrNotFound,
+// ErrAmbiguous or ErrIDMismatch.
 func PlanSave(t Token, records []Candidate) (Plan, error) {
 	p, err := rules.PlanSave(t.Fields(), of(records))
 	if err != nil {
@@ -96,22 +109,22 @@ func PlanSave(t Token, records []Candidate) (Plan, error) {
 	return Plan{Record: p.Record, Absorb: p.Absorb, Token: FromFields(p.Fields), Changed: p.Action != rules.Nothing}, nil
 }
 
-// Fresh reports whether t has an access token other than stale that is not known to
-// have expired at the given time.
+// Fresh reports whether t has an access token that differs from stale and is not known to
+// have expired at the time at.
 func Fresh(t Token, stale Secret, at time.Time) bool {
 	return rules.Fresh(t.Fields(), string(stale), at)
 }
 
-// A RefreshPlan describes what becomes of a record after mint has returned.
+// A RefreshPlan describes the new state of a record after mint has returned.
 type RefreshPlan struct {
 	// Token is the new state of the record.
 	Token Token
 
-	// Changed reports whether Token differs from the present state of the record.
+	// Changed reports whether Token differs from the current state of the record.
 	Changed bool
 
-	// Again means that the token from mint is not for this record any more, and that
-	// the record has no fresh access token. The refresh begins again, for Token.
+	// Again means that the token from mint no longer fits this record, and that the record
+	// has no fresh access token. The refresh must begin again with Token.
 	Again bool
 }
 
@@ -121,15 +134,14 @@ func (p RefreshPlan) Format(f fmt.State, verb rune) {
 	printAs(f, verb, plain(p), "RefreshPlan")
 }
 
-// PlanRefresh decides what becomes of a record after mint was called for it, by the
-// rules in the package documentation under "Refreshing". used is the record that mint
-// was called with. now is the record that has this ID now. minted is the token that
-// mint returned. stale is the access token that the caller of Refresh rejects. Stores
-// outside this package use PlanRefresh like PlanSave.
+// PlanRefresh returns the plan for a record after a call of mint, by the rules in the
+// package documentation under "Refreshing". used is the record that mint was called with.
+// now is the record that has the same ID after the call. minted is the token that mint
+// returned. stale is the access token that the caller of Refresh rejects.
 //
-// A field that was saved while mint ran stays, except an access token that is not fresh
-// at the given time.
+// A field that was saved while mint ran is kept, except an access token that is not fresh
+// at the time at.
 func PlanRefresh(used, now, minted Token, stale Secret, at time.Time) RefreshPlan {
-	p := rules.PlanRefresh(used.Fields(), now.Fields(), minted.Fields(), string(stale), at)
+	p := rules.PlanRefresh(used.Fields(), now.Fields(), canonical(minted), string(stale), at)
 	return RefreshPlan{Token: FromFields(p.Fields), Changed: p.Changed, Again: p.Again}
 }

@@ -4,23 +4,23 @@ import (
 	"context"
 )
 
-// SameAs reports whether s and store keep their records in one place, such as one mount
-// under two addresses, whatever keys they are opened with. It creates an entry without
-// a token through s, tries to create it through store, and removes it again. Records
-// are not touched. If a process is killed and leaves the entry behind, a later call
+// SameAs reports whether s and store keep their records in the same place, such as one
+// mount under two addresses. The keys of s and store may differ. SameAs creates an entry
+// without a token through s, tries to create it through store, and removes it again. SameAs
+// does not touch records. If a process is killed and leaves the entry behind, a later call
 // removes it, and Check reports it as KindEmpty.
 //
-// Writes prove the answer, whatever the lag of reads. If store may not create secrets
-// its reads decide, and where they lag the error matches ErrDenied or ErrRefused. A
-// store of another kind is another store. A store that embeds a *Store counts as that
-// Store.
+// The result is proved by writes, and does not depend on the lag of reads. If store may not
+// create secrets, SameAs looks for the entry through store instead. If store does not show
+// the entry and its reads lag, the error matches ErrDenied or ErrRefused. SameAs returns
+// false for a store of another type. A store that embeds a *Store counts as that Store.
 func (s *Store) SameAs(ctx context.Context, store TokenStore) (bool, error) {
 	embedding, ok := store.(interface{ portable() *Store })
 	if !ok {
 		return false, nil
 	}
 	other := embedding.portable()
-	if s.ledger.Driver == other.ledger.Driver {
+	if s.driver == other.driver {
 		return true, nil
 	}
 	err := s.begin(ctx)

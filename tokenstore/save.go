@@ -1,7 +1,6 @@
 package tokenstore
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -21,7 +20,8 @@ func (s *Store) save(ctx context.Context, f codec.Fields) (saved codec.Fields, e
 	if err := s.begin(ctx); err != nil {
 		return codec.Fields{}, err
 	}
-	if err := rules.Validate(f); err != nil {
+	f, err = rules.Canonical(f)
+	if err != nil {
 		return codec.Fields{}, err
 	}
 	one := saver{Store: s, Writer: s.ledger.Writer(), token: f}
@@ -35,14 +35,14 @@ func (s *Store) save(ctx context.Context, f codec.Fields) (saved codec.Fields, e
 	return saved, nil
 }
 
-// A saver is one SaveToken.
+// A saver runs one SaveToken or Create.
 type saver struct {
 	*Store
 	*ledger.Writer
 	token codec.Fields
 }
 
-// attempt tries to save once.
+// attempt makes one attempt to save the token.
 func (s *saver) attempt(ctx context.Context, v *ledger.View) (codec.Fields, error) {
 	records, err := s.targets(ctx, v)
 	if err != nil {
@@ -67,8 +67,8 @@ func (s *saver) attempt(ctx context.Context, v *ledger.View) (codec.Fields, erro
 	return plan.Fields, nil
 }
 
-// plan decides what the attempt does. On a View that may be out of date it neither
-// refuses the token nor decides to do nothing.
+// plan returns the plan for the attempt. If v may be out of date, plan returns
+// ledger.ErrLookAgain in place of a refusal or of a plan without a write.
 func (s *saver) plan(v *ledger.View, records []ledger.Entry) (rules.Plan, error) {
 	candidates := s.candidates(records)
 	plan, err := rules.PlanSave(s.token, candidates)
@@ -79,8 +79,8 @@ func (s *saver) plan(v *ledger.View, records []ledger.Entry) (rules.Plan, error)
 	case final && !v.Current():
 		return plan, ledger.ErrLookAgain
 	case unread != nil && (err != nil || creates || !rules.Settled(s.token, candidates[plan.Record])):
-		// The token may belong to the unreadable record: a save neither creates a second
-		// record beside it, nor changes another in its place.
+		// The token may belong to the unreadable record. Neither create a second record,
+		// nor change another record instead.
 		return plan, unread
 	case creates:
 		return plan, s.checkNames(v, records, plan.Fields)
@@ -88,8 +88,8 @@ func (s *saver) plan(v *ledger.View, records []ledger.Entry) (rules.Plan, error)
 	return plan, err
 }
 
-// checkNames refuses to create a record if the record that was created under that name
-// now belongs to a user or another client.
+// checkNames returns an error if a record was created under the name of f and now
+// belongs to a user or another client.
 func (s *saver) checkNames(v *ledger.View, records []ledger.Entry, f codec.Fields) error {
 	i := slices.IndexFunc(records, func(rec ledger.Entry) bool {
 		return slices.ContainsFunc(s.Namers(), func(n ledger.Namer) bool { return rec.Had(n.Of(f)) })
@@ -130,16 +130,17 @@ func (s *saver) targets(ctx context.Context, v *ledger.View) ([]ledger.Entry, er
 		}
 		return s.match(ctx, v, user, terms)
 	case user.UserName != "" && records[found[0]].Token.UserName == "":
-		// The record gets its user, who may have a record already.
-		user.ClientID = cmp.Or(user.ClientID, records[found[0]].Token.ClientID)
+		// The record gets its user. This user may already have a record.
+		user = rules.WithIdentity(user, rules.Identity(user).Or(rules.Identity(records[found[0]].Token)))
 		return s.match(ctx, v, user, nil)
 	}
 	return records, nil
 }
 
-// match returns the records that v has already read and those that f, which has no ID,
-// may be merged into. These are the records that f describes, the record with the name
-// that f derives, and the records that hold the token behind that name.
+// match returns the records that f, which has no ID, may be merged into. These are the
+// records that f describes, the record whose name derives from f, and the records with
+// the token from which this name derives. match also returns the records that v has read
+// before, and those with a label of terms (see ledger.Term).
 func (s *saver) match(ctx context.Context, v *ledger.View, f codec.Fields, terms []ledger.Term) ([]ledger.Entry, error) {
 	names, more := s.Keys(f)
 	if f.UserName != "" || rules.HasCredential(f) {
@@ -153,7 +154,7 @@ func (s *saver) match(ctx context.Context, v *ledger.View, f codec.Fields, terms
 	return v.Search(ctx, names, append(terms, more...))
 }
 
-// candidates converts the records to the candidates of package rules.
+// candidates converts records to candidates of package rules.
 func (s *saver) candidates(records []ledger.Entry) []rules.Candidate {
 	candidates := s.Candidates(records, s.token)
 	for i, rec := range records {
@@ -162,7 +163,7 @@ func (s *saver) candidates(records []ledger.Entry) []rules.Candidate {
 			c.Former.ID = true
 		}
 		if a := s.token.AccessToken; a != "" && a != c.AccessToken {
-			c.Former.AccessToken = slices.ContainsFunc(s.Namers(), func(n ledger.Namer) bool { return rec.Had(n.Access(a)) })
+			c.Former.AccessToken = slices.ContainsFunc(s.Namers(), func(n ledger.Namer) bool { return n.HadAccess(rec, a) })
 		}
 	}
 	return candidates
@@ -179,7 +180,7 @@ func (s *saver) create(ctx context.Context, v *ledger.View, f codec.Fields) (cod
 		f.ID = ""
 	}
 	if ledger.Name(f.ID).Derived() {
-		return codec.Fields{}, fmt.Errorf("%w: its ID has the form of a derived one, and is not known", ErrInvalidToken)
+		return codec.Fields{}, fmt.Errorf("%w: its ID has the form of a derived one but is unknown", ErrInvalidToken)
 	}
 	return s.CommitNew(ctx, v, name, f)
 }
@@ -189,11 +190,12 @@ func (s *saver) giveUser(ctx context.Context, v *ledger.View, records []ledger.E
 	if err := s.Fits(records[plan.Record], plan.Fields); err != nil {
 		return err
 	}
-	return s.Promote(ctx, v, records[plan.Gives], plan.UserName, plan.ClientID)
+	return s.Promote(ctx, v, records[plan.Gives], plan.Fields)
 }
 
-// unleased returns the records that no process is refreshing. A process that refreshes
-// a record could not find it after it was merged into another.
+// unleased returns those of the records with the indices among that hold no lease. A
+// record with a lease is not merged, because the process that refreshes it could not
+// find it afterwards.
 func unleased(records []ledger.Entry, among []int) []ledger.Entry {
 	var free []ledger.Entry
 	for _, i := range among {

@@ -13,13 +13,13 @@ import (
 // A Secret is a credential. It converts from and to a string, and prints, logs and
 // marshals as "[redacted]". The empty Secret prints as the empty string.
 //
-// Package fmt cannot call methods on a value in an unexported field: %+v of the
-// struct prints a Secret there in full. Nor does it call them for %p, or for %w of a
-// value that is not an error. The same holds for a pointer inside another value if
-// the verb does not apply to pointers. Packages that do not call methods write a
-// Secret in full, such as encoding/gob, and encoding/json for the keys of a
-// map[Secret]T. Keep Secrets in exported fields of types that have a Format of their
-// own, as Token has.
+// Package fmt cannot call methods on a value in an unexported field, so %+v of the struct
+// prints the Secret in full. Nor does fmt call methods for %p, or for %w of a value that is
+// not an error. If a value holds a pointer to a struct without methods, a verb that does
+// not apply to pointers prints the struct's Secrets in full. Packages that do not call
+// methods write a Secret in full. Examples are encoding/gob, and encoding/json for the keys
+// of a map[Secret]T. Keep Secrets in exported fields of types with their own Format method,
+// such as Token.
 type Secret string
 
 func (s Secret) masked() string {
@@ -35,7 +35,7 @@ func (s Secret) String() string { return s.masked() }
 // GoString returns the redacted text that %#v prints.
 func (s Secret) GoString() string { return fmt.Sprintf("tokenstore.Secret(%q)", s.masked()) }
 
-// Format prints s redacted whatever the verb.
+// Format prints s redacted for every verb.
 func (s Secret) Format(f fmt.State, verb rune) {
 	switch {
 	case verb == 'v' && f.Flag('#'):
@@ -54,7 +54,7 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.masked()) }
 // explicit conversion to string.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.masked()), nil }
 
-// UnmarshalText sets s. The text "[redacted]" is refused with an error matching
+// UnmarshalText sets s to text. The text "[redacted]" is refused with an error matching
 // ErrInvalidToken.
 func (s *Secret) UnmarshalText(text []byte) error {
 	if string(text) == rules.Redacted {
@@ -64,8 +64,8 @@ func (s *Secret) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Equal reports whether s and other are the same secret. Its running time depends only
-// on the lengths.
+// Equal reports whether s and other are the same secret. Its running time depends only on
+// their lengths.
 func (s Secret) Equal(other Secret) bool {
 	a, b := sha256.Sum256([]byte(s)), sha256.Sum256([]byte(other))
 	return subtle.ConstantTimeCompare(a[:], b[:]) == 1

@@ -15,7 +15,7 @@ import (
 
 const canary = "canary-0123456789"
 
-// shown returns how v looks in whatever prints, logs or marshals it.
+// shown returns v as package fmt, loggers and an encoder print it.
 func shown(v any) string {
 	var b bytes.Buffer
 	for _, verb := range []string{
@@ -37,8 +37,7 @@ func shown(v any) string {
 	return b.String()
 }
 
-// leaks reports a canary that can be seen in text in one of the forms that verbs
-// give it.
+// leaks reports whether text contains the canary in one of the forms that verbs produce.
 func leaks(text string) bool {
 	for _, form := range []string{"canary", "63616e617279", "63 61 6e 61 72 79", "99 97 110 97 114 121", "Y2FuYXJ5"} {
 		if strings.Contains(strings.ToLower(text), strings.ToLower(form)) {
@@ -48,7 +47,7 @@ func leaks(text string) bool {
 	return false
 }
 
-func TestASecretShowsNothingOfItself(t *testing.T) {
+func TestSecretPrinting(t *testing.T) {
 	t.Parallel()
 	s := tokenstore.Secret(canary)
 	token := tokenstore.Token{
@@ -77,7 +76,7 @@ func TestASecretShowsNothingOfItself(t *testing.T) {
 	}
 }
 
-func TestASecretInAMapKeyIsPrintedRedacted(t *testing.T) {
+func TestSecretMapKey(t *testing.T) {
 	t.Parallel()
 	m := map[tokenstore.Secret]int{canary: 1}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%d", "%s", "%q", "%x"} {
@@ -87,7 +86,7 @@ func TestASecretInAMapKeyIsPrintedRedacted(t *testing.T) {
 	}
 }
 
-func TestASecretPrintsAs(t *testing.T) {
+func TestSecretFormats(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ format, secret, empty string }{
 		{"%v", "[redacted]", ""},
@@ -111,7 +110,7 @@ func TestASecretPrintsAs(t *testing.T) {
 	}
 }
 
-func TestATokenPrintsItsFieldsButItsSecrets(t *testing.T) {
+func TestTokenPrinting(t *testing.T) {
 	t.Parallel()
 	text := fmt.Sprintf("%+v", tokenstore.Token{ID: "1", UserName: "ann", ClientID: "c1", RefreshToken: canary})
 	for _, want := range []string{"ID:1", "UserName:ann", "ClientID:c1", "RefreshToken:[redacted]", "AccessToken: "} {
@@ -121,7 +120,7 @@ func TestATokenPrintsItsFieldsButItsSecrets(t *testing.T) {
 	}
 }
 
-func TestATokenIsMarshaledWithItsSecretsRedacted(t *testing.T) {
+func TestTokenMarshal(t *testing.T) {
 	t.Parallel()
 	data, err := json.Marshal(tokenstore.Token{ID: "1", RefreshToken: canary})
 	if err != nil {
@@ -140,7 +139,7 @@ func TestATokenIsMarshaledWithItsSecretsRedacted(t *testing.T) {
 	}
 }
 
-func TestARedactedSecretIsNotReadBack(t *testing.T) {
+func TestSecretUnmarshalRedacted(t *testing.T) {
 	t.Parallel()
 	s := tokenstore.Secret("before")
 	if err := s.UnmarshalText([]byte("[redacted]")); !errors.Is(err, tokenstore.ErrInvalidToken) || s != "before" {
@@ -156,7 +155,7 @@ func TestARedactedSecretIsNotReadBack(t *testing.T) {
 	}
 }
 
-func TestASecretIsReadFromText(t *testing.T) {
+func TestSecretUnmarshal(t *testing.T) {
 	t.Parallel()
 	var token tokenstore.Token
 	if err := json.Unmarshal([]byte(`{"RefreshToken":"`+canary+`","AccessToken":""}`), &token); err != nil {

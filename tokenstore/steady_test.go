@@ -5,10 +5,29 @@ import (
 	"time"
 )
 
-// Steadily makes the pauses of s multiples of a quarter of a second, so that chance
-// does not decide which of two things happens first.
+// Steadily makes the pauses of s multiples of a quarter of a second, so that the order of
+// events does not depend on chance. No pause is longer than half a second. The lease of a
+// process that waits for the scheduler thus does not end while other processes read.
 func (s *Store) Steadily() {
-	const step = 250 * time.Millisecond
+	const step, longest = 250 * time.Millisecond, 500 * time.Millisecond
+	s.Punctually()
 	sleep := s.ledger.Wait
-	s.ledger.Wait = func(ctx context.Context, d time.Duration) error { return sleep(ctx, (d+step-1)/step*step) }
+	s.ledger.Wait = func(ctx context.Context, d time.Duration) error {
+		return sleep(ctx, min((d+step-1)/step*step, longest))
+	}
+}
+
+// OnPause makes s call f before each pause.
+func (s *Store) OnPause(f func()) {
+	sleep := s.ledger.Wait
+	s.ledger.Wait = func(ctx context.Context, d time.Duration) error {
+		f()
+		return sleep(ctx, d)
+	}
+}
+
+// Punctually removes the random parts of the waits of s: it tries to take a lease
+// immediately, and waits for the maximum time between reads.
+func (s *Store) Punctually() {
+	s.leases.Random = func(time.Duration) time.Duration { return 0 }
 }

@@ -23,6 +23,7 @@ import (
 // Its methods are safe for concurrent use. A Store starts no goroutine that
 // outlives the call that started it, and keeps no token in memory between calls.
 type Store struct {
+	driver driver.Secrets // as passed to New
 	ledger *ledger.Ledger
 	o      *Options // behind a pointer, because package fmt prints unexported fields
 	engine *refreshing.Engine
@@ -30,7 +31,7 @@ type Store struct {
 	closed atomic.Bool
 }
 
-// Format prints the type and driver of s. Package fmt would otherwise print the keys.
+// Format prints only the type and driver of s, so that package fmt does not print keys.
 func (s *Store) Format(f fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(f, "*tokenstore.Store(%s)", s.ledger.Properties.Name)
 }
@@ -40,7 +41,8 @@ var (
 	_ Refresher  = (*Store)(nil)
 )
 
-// New returns a Store on d. It does no I/O. opts may be nil.
+// New returns a Store on d. It does no I/O. opts may be nil. New returns an error if d is
+// nil or an option is out of range.
 func New(d driver.Secrets, opts *Options) (*Store, error) {
 	if d == nil {
 		return nil, errors.New("tokenstore: the driver is nil")
@@ -49,13 +51,15 @@ func New(d driver.Secrets, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{o: &o, ledger: ledger.New(d, ledger.Config{
+	s := &Store{o: &o, driver: d, ledger: ledger.New(d, ledger.Config{
 		NameKeys:  append([][]byte{o.NameKey}, o.OtherNameKeys...),
 		IndexKeys: o.IndexKeys,
 		Codec:     o.Codec,
+		NoAccess:  o.NoAccessLabel,
 		Now:       o.Now,
 		Logger:    o.Logger,
 		Attempts:  o.Attempts,
+		Observer:  o.Observer,
 	})}
 	s.engine, s.leases = s.newEngine(), s.newLeases()
 	return s, nil
@@ -68,10 +72,10 @@ func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
-	return s.error("close", "", s.ledger.Driver.Close())
+	return s.error("close", "", s.driver.Close())
 }
 
-// error returns the *Error of a method for err, or nil.
+// error returns the *Error of a method for err, or nil if err is nil.
 func (s *Store) error(op, id string, err error) error {
 	return NewError(op, s.ledger.Properties.Name, id, err)
 }
@@ -100,7 +104,8 @@ func (s *Store) find(ctx context.Context, like codec.Fields) (codec.Fields, erro
 	if err := s.begin(ctx); err != nil {
 		return codec.Fields{}, err
 	}
-	if err := rules.Validate(like); err != nil {
+	like, err := rules.Canonical(like)
+	if err != nil {
 		return codec.Fields{}, err
 	}
 	if rules.KeyOf(like) == rules.KeyNone {
@@ -120,9 +125,9 @@ func (s *Store) find(ctx context.Context, like codec.Fields) (codec.Fields, erro
 	return rules.Merge(found.Fields, like), nil
 }
 
-// only returns the record that like describes. The error matches ErrNotFound if there
-// is no such record. It is an *UnreadableError if the answer depends on a record that
-// cannot be read.
+// only returns the one record that like describes. The error matches ErrNotFound if there
+// is no such record. If the result depends on records that cannot be read, the error
+// joins an *UnreadableError for each of them.
 func (s *Store) only(ctx context.Context, v *ledger.View, like codec.Fields) (ledger.Entry, rules.Candidate, error) {
 	records, err := s.matches(ctx, v, like)
 	if err != nil {
@@ -142,9 +147,12 @@ func (s *Store) only(ctx context.Context, v *ledger.View, like codec.Fields) (le
 	return records[i], candidates[i], nil
 }
 
-// behind adds to err, the error for a record that is not found, how far the search for
-// like may be out of date.
+// behind adds a possible reason to err, the error for a record that is not found. Either
+// the search for like may lag, or records have no labels of access tokens.
 func (s *Store) behind(like codec.Fields, err error) error {
+	if s.o.NoAccessLabel && rules.KeyOf(like) == rules.KeyAccess {
+		return fmt.Errorf("%w: records of this store have no labels of access tokens", err)
+	}
 	listLag := s.ledger.Properties.ListLag
 	if _, terms := s.ledger.Keys(like); len(terms) == 0 || listLag == 0 {
 		return err
@@ -169,8 +177,8 @@ func (s *Store) matches(ctx context.Context, v *ledger.View, like codec.Fields) 
 		return records, err
 	}
 	if v.Unread() != nil {
-		// The unreadable record is the answer, unless a further search finds another
-		// one.
+		// like may describe the unreadable record, unless a further search finds another
+		// record.
 		return s.furtherMatches(ctx, v, like, names)
 	}
 	missed := s.ledger.Missing(ctx)
@@ -200,11 +208,11 @@ func (s *Store) furtherMatches(ctx context.Context, v *ledger.View, like codec.F
 	return records, err
 }
 
-// All returns an iterator over all records, in no particular order and with bounded
+// All returns an iterator over all records, in no particular order. It uses bounded
 // memory. For an unreadable record it yields an *UnreadableError together with a Token
 // that has only an ID, the name of the secret. The iteration then continues. An error
 // with the zero Token ends the iteration. If a record gets its user meanwhile, All may
-// yield it under its old ID and under its new one.
+// yield it twice, under its old and its new ID.
 func (s *Store) All(ctx context.Context) iter.Seq2[Token, error] {
 	return func(yield func(Token, error) bool) {
 		for rec, err := range s.all(ctx) {
@@ -239,16 +247,16 @@ func (s *Store) all(ctx context.Context) iter.Seq2[ledger.Entry, error] {
 	}
 }
 
-// listed returns the record in a listed entry. The error matches ErrNotFound if the
-// entry has moved, because the list has the record under another name.
+// listed returns the record in a listed entry. The error matches ErrNotFound if the entry
+// has moved, because the list yields the record under another name.
 func (s *Store) listed(ctx context.Context, e ledger.Entry) (ledger.Entry, error) {
 	if e.Target() != nil {
 		return ledger.Entry{}, ErrNotFound
 	}
 	rec, err := s.ledger.View(false).Record(ctx, e)
 	if errors.Is(err, ErrNotFound) && s.ledger.Properties.ReadLag > 0 && len(e.Joining) > 0 {
-		// An entry in e.Joining may have moved to e since e was listed. The list does
-		// not yield it then.
+		// An entry in e.Joining may have moved to e since e was listed. If so, the list
+		// does not yield that entry.
 		rec, err = s.ledger.View(true).Record(ctx, e)
 	}
 	return rec, err
@@ -277,8 +285,7 @@ func (s *Store) GetTokens(ctx context.Context) ([]Token, error) {
 	}
 	tokens := make([]Token, 0, len(records))
 	for _, rec := range records {
-		// The list may have this record as it was before it moved, and the target as it
-		// was after.
+		// The list may show a record before its move, and its target after the move.
 		if !merged[rec.Ref()] {
 			tokens = append(tokens, FromFields(rec.Token))
 		}

@@ -17,9 +17,9 @@ type Token struct {
 	// for a record that is saved without one.
 	ID string
 
-	// UserName names the user whose token it is. The Zoho SDKs use "<email>:<zgid>".
-	// The pair of UserName and ClientID is fixed when a record with a UserName is
-	// created.
+	// UserName names the user to whom the token belongs. The Zoho SDKs use
+	// "<email>:<zgid>". UserName, ClientID, Issuer and Resource say whose record it is.
+	// They cannot change once the record has a UserName.
 	UserName string
 
 	// ClientID and ClientSecret are the OAuth client's.
@@ -40,9 +40,27 @@ type Token struct {
 	// base URL of the API that accepts AccessToken.
 	RedirectURL string
 	APIDomain   string
+
+	// Issuer identifies the authorization server that issued the tokens, and Resource
+	// the API that they are for (RFC 8707). Stores compare both byte by byte. Records of
+	// the Zoho SDKs have neither.
+	Issuer   string
+	Resource string
+
+	// Scope, TokenType and IDToken are the members scope, token_type and id_token of the
+	// last token response that had them.
+	Scope     string
+	TokenType string
+	IDToken   Secret
+
+	// Extra has the other members of token responses, in the form of codec.CanonicalExtra:
+	// one JSON object of at most codec.MaxExtra bytes. SaveToken brings it into this form.
+	// The members of a new Extra replace those of the record by name; all other members are
+	// kept.
+	Extra Secret
 }
 
-// Fields returns t as records keep it, with ExpiresAt in whole milliseconds.
+// Fields returns t in the form that records keep, with ExpiresAt in whole milliseconds.
 func (t Token) Fields() codec.Fields {
 	return codec.Fields{
 		ID:           t.ID,
@@ -55,11 +73,17 @@ func (t Token) Fields() codec.Fields {
 		ExpiryTime:   expiry(t.ExpiresAt),
 		RedirectURL:  t.RedirectURL,
 		APIDomain:    t.APIDomain,
+		Issuer:       t.Issuer,
+		Resource:     t.Resource,
+		Scope:        t.Scope,
+		TokenType:    t.TokenType,
+		IDToken:      string(t.IDToken),
+		Extra:        string(t.Extra),
 	}
 }
 
-// expiry converts t to the milliseconds of Fields. Times that Fields cannot hold become
-// values that Validate refuses.
+// expiry converts t to milliseconds since 1970, with 0 for the zero Time. It converts a
+// time that codec.Fields cannot hold to a value that Validate refuses.
 func expiry(t time.Time) int64 {
 	year, ms := t.UTC().Year(), t.UnixMilli()
 	switch {
@@ -73,7 +97,7 @@ func expiry(t time.Time) int64 {
 	return ms
 }
 
-// FromFields returns the token that a record keeps as f.
+// FromFields returns the Token with the fields f.
 func FromFields(f codec.Fields) Token {
 	t := Token{
 		ID:           f.ID,
@@ -85,6 +109,12 @@ func FromFields(f codec.Fields) Token {
 		GrantToken:   Secret(f.GrantToken),
 		RedirectURL:  f.RedirectURL,
 		APIDomain:    f.APIDomain,
+		Issuer:       f.Issuer,
+		Resource:     f.Resource,
+		Scope:        f.Scope,
+		TokenType:    f.TokenType,
+		IDToken:      Secret(f.IDToken),
+		Extra:        Secret(f.Extra),
 	}
 	if f.ExpiryTime != 0 {
 		t.ExpiresAt = time.UnixMilli(f.ExpiryTime).UTC()
@@ -92,9 +122,9 @@ func FromFields(f codec.Fields) Token {
 	return t
 }
 
-// Format prints t with its secrets redacted. Package fmt does not call Format for a
-// pointer inside another value if the verb does not apply to pointers. It then prints
-// the secrets in full, as in Printf("%s", []*Token{&t}).
+// Format prints t with its secrets redacted. If a value that contains t is formatted with a
+// wrong verb, package fmt calls no Format method inside it, and prints the secrets in full.
+// An example is Printf("%p", v), where v is a struct with a Token.
 func (t Token) Format(f fmt.State, verb rune) {
 	type plain Token
 	printAs(f, verb, plain(t), "Token")

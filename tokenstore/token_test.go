@@ -28,6 +28,11 @@ var textFields = []struct {
 	{"GrantToken", func(t *tokenstore.Token, v string) { t.GrantToken = tokenstore.Secret(v) }},
 	{"RedirectURL", func(t *tokenstore.Token, v string) { t.RedirectURL = v }},
 	{"APIDomain", func(t *tokenstore.Token, v string) { t.APIDomain = v }},
+	{"Issuer", func(t *tokenstore.Token, v string) { t.Issuer = v }},
+	{"Resource", func(t *tokenstore.Token, v string) { t.Resource = v }},
+	{"Scope", func(t *tokenstore.Token, v string) { t.Scope = v }},
+	{"TokenType", func(t *tokenstore.Token, v string) { t.TokenType = v }},
+	{"IDToken", func(t *tokenstore.Token, v string) { t.IDToken = tokenstore.Secret(v) }},
 }
 
 func TestFieldsAndBack(t *testing.T) {
@@ -125,7 +130,7 @@ func TestValidateLengths(t *testing.T) {
 			}
 		}
 	}
-	// What counts are bytes.
+	// Limits are in bytes.
 	if err := tokenstore.Validate(tokenstore.Token{ID: strings.Repeat("é", 128)}); !errors.Is(err, tokenstore.ErrInvalidToken) {
 		t.Errorf("an ID of 128 characters in 256 bytes: error %v", err)
 	}
@@ -162,7 +167,7 @@ func TestValidateTimes(t *testing.T) {
 	}
 }
 
-// FuzzValidate compares Validate with what its documentation says, said again.
+// FuzzValidate compares Validate with another implementation of its documentation.
 func FuzzValidate(f *testing.F) {
 	f.Add("1", "ann", "1000.rt", int64(4_000_000_000), int64(0))
 	f.Add("", "\xff", "[redacted]", int64(math.MaxInt64), int64(999_999_999))

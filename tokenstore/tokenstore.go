@@ -10,23 +10,25 @@ import "context"
 // Tokens are passed and returned by value. All methods are safe for concurrent
 // use, by goroutines and by processes.
 type TokenStore interface {
-	// FindToken returns the record that like describes, with the fields that like has
-	// laid over it. See "Matching" in the package documentation. The error matches
-	// ErrNotFound if no record matches, ErrAmbiguous if several do, and ErrInvalidToken
-	// if like describes nothing.
+	// FindToken returns the record that like describes, with its fields replaced by those
+	// of like that are not empty. See "Matching" in the package documentation. The error
+	// matches ErrNotFound if no record matches, ErrAmbiguous if several do, and
+	// ErrInvalidToken if like describes nothing.
 	FindToken(ctx context.Context, like Token) (Token, error)
 
-	// FindTokenByID returns the record with the given ID. The error matches ErrNotFound
-	// if it does not exist.
+	// FindTokenByID returns the record with the given ID. The error matches ErrNotFound if
+	// it does not exist, and ErrInvalidToken if id is empty.
 	FindTokenByID(ctx context.Context, id string) (Token, error)
 
-	// SaveToken stores t and returns it as stored, with its ID. If t describes an
-	// existing record, the fields that t has replace those of the record, and the other
-	// fields stay. See "Saving" in the package documentation.
+	// SaveToken stores t and returns it as stored, with its ID. If t describes an existing
+	// record, the fields of t that are not empty replace those of the record. All other
+	// fields keep their values. The error matches ErrInvalidToken, ErrTooLarge,
+	// ErrIDMismatch, ErrAmbiguous or ErrNotFound if t cannot be saved. See "Saving" in the
+	// package documentation.
 	SaveToken(ctx context.Context, t Token) (Token, error)
 
-	// DeleteToken removes the record with the given ID. It returns nil if the record
-	// does not exist.
+	// DeleteToken removes the record with the given ID. It returns nil if the record does
+	// not exist. The error matches ErrInvalidToken if id is empty.
 	DeleteToken(ctx context.Context, id string) error
 
 	// GetTokens returns all records, ordered by ID. If some records cannot be read, it
@@ -39,20 +41,21 @@ type TokenStore interface {
 	DeleteTokens(ctx context.Context) error
 }
 
-// A Refresher is a TokenStore that can replace an expired access token. Of all the
-// goroutines and processes that find the token expired, one asks the authorization
+// A Refresher is a TokenStore that can replace an expired access token. If several
+// goroutines and processes find the token expired, only one of them asks the authorization
 // server.
 type Refresher interface {
-	// Refresh returns the record with the given ID with an access token other than
-	// stale.
+	// Refresh returns the record with the given ID. Its access token differs from stale,
+	// the token that the caller rejects.
 	//
-	// If the record has such a token that has not expired, Refresh returns the record
-	// and does not call mint. Otherwise one caller at a time calls mint with the
-	// record; the others wait and get its result. Refresh merges the token that mint
-	// returns into the record like SaveToken: empty fields keep their stored values.
-	// Waiters and later callers get a *RefreshError of mint too.
+	// If the record has such a token that has not expired, Refresh returns the record and
+	// does not call mint. Otherwise one caller at a time calls mint with the record; the
+	// others wait and get its result. Refresh merges the token that mint returns into the
+	// record like SaveToken: empty fields keep their stored values. Waiters and later
+	// callers also get a *RefreshError that mint returns.
 	//
 	// If the new token could not be stored, Refresh returns it together with an error
-	// matching ErrNotPersisted.
+	// matching ErrNotPersisted. The error matches ErrNotFound if no record has the ID, and
+	// ErrInvalidToken if id is empty or mint is nil.
 	Refresh(ctx context.Context, id string, stale Secret, mint func(context.Context, Token) (Token, error)) (Token, error)
 }

@@ -14,8 +14,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A closed driver does not let some of its secrets be read, for reasons of the
-// service.
+// A closed driver returns errors for reads of some secrets.
 type closed struct {
 	driver.Secrets
 	reasons map[string]error // by name
@@ -56,7 +55,8 @@ func (c closed) only(seq iter.Seq2[driver.Named, error]) iter.Seq2[driver.Named,
 	}
 }
 
-// whyNot are reasons of each class, and one without a class.
+// whyNot has an error of each class that a read of a secret can have, and one
+// without a class.
 var whyNot = []error{
 	fmt.Errorf("%w: bytes of another program", driver.ErrCorrupt),
 	fmt.Errorf("%w: kms:Decrypt", driver.ErrDenied),
@@ -66,7 +66,7 @@ var whyNot = []error{
 	errors.New("no class"),
 }
 
-func TestAnUnreadableRecordEndsNothing(t *testing.T) {
+func TestUnreadableRecord(t *testing.T) {
 	t.Parallel()
 	for _, reason := range whyNot {
 		memory := memstore.NewDriver()
@@ -130,9 +130,9 @@ func TestAnUnreadableRecordEndsNothing(t *testing.T) {
 	}
 }
 
-// A search that meets a record on its way to an unreadable one sets it aside, and
-// goes on with the others.
-func TestAnAliasOfAnUnreadableRecord(t *testing.T) {
+// TestUnreadableRecordAlias checks that a search sets a redirect to an
+// unreadable record aside, and continues with the other records.
+func TestUnreadableRecordAlias(t *testing.T) {
 	t.Parallel()
 	memory := memstore.NewDriver()
 	open := storeOn(t, memory, nil)

@@ -1,5 +1,5 @@
-// Package refusal decides which refusals of an authorization server are kept, and
-// for how long they count.
+// Package refusal defines which refusals of an authorization server are kept, and the time for
+// which they count.
 package refusal
 
 import (
@@ -12,22 +12,21 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/stored"
 )
 
-// Zoho throttles a refresh token for ThrottleWait, and answers Throttled.
+// Zoho throttles a refresh token for ThrottleWait, with the error code Throttled.
 const (
 	Throttled    = "Access Denied"
 	ThrottleWait = 10 * time.Minute
 )
 
-// LongestWait is the longest back-off if the server does not say how long clients are
-// to wait.
+// LongestWait is the maximum back-off if the server does not state a time.
 const LongestWait = 30 * time.Minute
 
 const (
 	firstWait = time.Second
-	clockSkew = 5 * time.Minute // the clocks of two processes differ by this much at most
+	clockSkew = 5 * time.Minute // the maximum assumed difference between the clocks of two processes
 )
 
-// An Answer is a refusal. It has the fields of a tokenstore.RefreshError, which this
+// An Answer is a refusal. It has the fields of tokenstore.RefreshError, which this
 // package cannot import.
 type Answer struct {
 	Code       string
@@ -36,7 +35,7 @@ type Answer struct {
 	Client     bool
 }
 
-// Error returns the text: the code and whether the refusal is permanent.
+// Error returns the code and whether the refusal is permanent.
 func (a Answer) Error() string {
 	kind := "temporary"
 	if a.Permanent {
@@ -45,9 +44,9 @@ func (a Answer) Error() string {
 	return fmt.Sprintf("refresh refused: %q (%s)", a.Code, kind)
 }
 
-// Keep returns the failure to store for an answer that follows last. of is the digest
-// of the credentials that were refused. Keep returns nil if the server refuses the
-// client, because a correction of the configuration ends such a refusal at once.
+// Keep returns the failure to store for an answer that follows last. of is the digest of the
+// refused credentials. Keep returns nil if the server refuses the client itself, because a
+// corrected configuration works immediately.
 func Keep(last *stored.Failure, a Answer, of string, now time.Time) *stored.Failure {
 	if a.Client || ofClient(a.Code) {
 		return nil
@@ -73,8 +72,8 @@ func Note(last *stored.Failure, a Answer, of string, now time.Time, longest time
 }
 
 // Counts returns the answer in f, and reports whether it still counts for the
-// credentials with the digest of. It does not count if more time is left than f was
-// kept for, plus the skew of clocks, because one of the clocks was wrong.
+// credentials with the digest of. A temporary refusal does not count if more time is left
+// than it was kept for, plus clockSkew: one of the clocks is then wrong.
 func Counts(f *stored.Failure, of string, now time.Time) (Answer, bool) {
 	if f == nil || f.Of != of {
 		return Answer{}, false
@@ -85,12 +84,12 @@ func Counts(f *stored.Failure, of string, now time.Time) (Answer, bool) {
 	case f.Permanent:
 		return Answer{Code: f.Code, Permanent: true}, true
 	case left > 0 && left <= most:
-		return Answer{Code: f.Code, RetryAfter: max(left.Truncate(time.Millisecond), 1)}, true // as kept: never more than the server said
+		return Answer{Code: f.Code, RetryAfter: max(left.Truncate(time.Millisecond), 1)}, true // truncated, so that it never exceeds the time that the server stated
 	}
 	return Answer{}, false
 }
 
-// Digest returns an unkeyed digest of the credentials that a refusal is about.
+// Digest returns an unkeyed digest of the credentials to which a refusal applies.
 func Digest(parts ...string) string {
 	h := sha256.New()
 	for _, part := range parts {
@@ -99,8 +98,8 @@ func Digest(parts ...string) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// ofClient reports whether a code refuses the client itself and not the credentials of
-// the record.
+// ofClient reports whether a code refuses the client itself rather than the
+// credentials of the record.
 func ofClient(code string) bool {
 	for _, prefix := range []string{"invalid_client", "unauthorized_client", "invalid_redirect_uri"} {
 		if strings.HasPrefix(code, prefix) {

@@ -9,7 +9,7 @@ import (
 
 var now = time.Date(2026, 7, 1, 12, 0, 0, 123456789, time.UTC)
 
-// retriedAfter returns how long after it was kept a refusal counts.
+// retriedAfter returns the time for which a refusal counts after it was kept.
 func retriedAfter(t *testing.T, f *stored.Failure) time.Duration {
 	t.Helper()
 	for _, d := range []time.Duration{0, 300 * time.Millisecond} {
@@ -24,7 +24,7 @@ func TestKeep(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		a     Answer
-		count int // of refusals before
+		count int // number of earlier refusals
 		want  time.Duration
 	}{
 		{"nothing said", Answer{Code: "server_error"}, 0, time.Second},
@@ -61,7 +61,7 @@ func TestCounts(t *testing.T) {
 	f := Keep(nil, Answer{Code: "slow_down", RetryAfter: time.Hour}, "x", now)
 	for _, c := range []struct {
 		name string
-		off  time.Duration // of the reader's clock
+		off  time.Duration // error of the reader's clock
 		want bool
 	}{
 		{"by a clock that is slow", -4 * time.Minute, true},

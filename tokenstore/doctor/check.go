@@ -6,26 +6,26 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"sync"
 
+	"github.com/tokenkeep/tokenkeep/internal/pace"
 	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// errStopped ends a check when the caller has left the iteration.
+// errStopped ends a check after the caller has left the loop.
 var errStopped = errors.New("stopped")
 
-// Check checks the store whose entries l has: see the method Check of a
-// tokenstore.Store. It reads all records, and then reads those that look faulty again:
-// each finding rests on a state as fresh as the backend allows. Check keeps digests of
-// all records in memory, but no token.
+// Check checks the store whose entries l has: see the method Check of a tokenstore.Store.
+// It reads all records, and then reads again the records that look faulty. Each finding is
+// therefore based on a state as fresh as the backend allows. Check keeps digests of all
+// records in memory, but no token.
 //
 // Each repair performs the step that the next writer would, by compare-and-swap. An
-// interrupted promotion is completed, never rolled back. Repairs can be interrupted at
-// any point and repeated. Check never writes over or deletes a secret that it cannot
-// read. It leaves a record alone if the name does not fit, because Check may have been
-// given the wrong keys.
+// interrupted promotion is completed, never rolled back. Repairs can be interrupted at any
+// point and repeated. Check never writes over or deletes a secret that it cannot read. It
+// leaves a record alone if its name does not fit the keys, because l may have the wrong
+// keys.
 //
 // If the driver is a driver.Inspector, the check includes the data that the driver
 // keeps beside the secrets. For other drivers, Check compares labels only with the
@@ -50,32 +50,32 @@ type checker struct {
 	yield  func(Finding, error) bool
 	looked int
 
-	seen   map[string]sighting       // of every secret that was listed and read
-	unread map[string]error          // the reasons why the others could not be read
-	beside map[string][]driver.Label // the labels that Inspect found beside the secrets
+	seen   map[string]sighting       // secrets that were listed and read, by name
+	unread map[string]error          // reasons why secrets could not be read, by name
+	beside map[string][]driver.Label // labels that Inspect has found, by the name of the secret
 
-	abandoned map[string][]driver.Label // those of beside that no write under way has added
+	abandoned map[string][]driver.Label // labels in beside that belong to no write in progress
 
-	// The evidence that the keys of the check are those of the store.
+	// names and labels are the evidence for and against the keys of the check.
 	names, labels evidence
 }
 
-// A sighting is what the checker remembers of a secret.
+// A sighting holds the facts about a secret that the checker remembers.
 type sighting struct {
 	born     string
 	target   *stored.Ref
 	alias    bool
 	misnamed bool
-	suspect  bool           // it has to be read again
-	labels   []driver.Label // that it was committed with
+	suspect  bool           // it must be read again
+	labels   []driver.Label // labels of its state, and those left to a later write
 	keys     []string       // identities that another record may share
-	terms    []ledger.Term  // that it is labelled with
+	terms    []ledger.Term  // terms of its labels
 }
 
 // evidence counts the names or labels that fit the keys, and those that do not.
 type evidence struct{ fits, misfits int }
 
-// against reports whether none fits and some do not.
+// against reports whether none of the names or labels fits, and at least one does not.
 func (e evidence) against() bool { return e.fits == 0 && e.misfits > 0 }
 
 func (c *checker) run(ctx context.Context) error {
@@ -102,7 +102,8 @@ func (c *checker) run(ctx context.Context) error {
 // steps returns the steps of the check, in order. If the keys do not fit, the only step
 // tests the permissions, because all other findings would be due to the keys.
 func (c *checker) steps(keysFit bool) (steps []func(context.Context) error) {
-	inspector, inspects := c.ledger.Driver.(driver.Inspector)
+	inspector := c.ledger.Inspector
+	inspects := inspector != nil
 	if c.o.Compare && keysFit {
 		steps = append(steps, c.compares)
 	}
@@ -125,8 +126,8 @@ func (c *checker) steps(keysFit bool) (steps []func(context.Context) error) {
 	return steps
 }
 
-// marker reports a store that is under other keys than the check was given. It returns
-// whether the keys fit.
+// marker reports a store with keys other than those of the check. It returns false if the
+// keys do not fit.
 func (c *checker) marker(ctx context.Context) (fits bool, err error) {
 	err = c.ledger.CheckKeys(ctx)
 	switch u := ledger.OnlyUnreadable(err); {
@@ -175,9 +176,9 @@ func (c *checker) foreign(context.Context) error {
 	return c.emit(f)
 }
 
-// examineSuspects reads again the entries that looked faulty, and reports and repairs
-// their faults. Entries with names that do not fit come last: they may be duplicates,
-// which are merged by then.
+// examineSuspects examines the entries that looked faulty and whose names fit or, if
+// misnamed is set, do not fit. Misnamed entries are examined last, because some of them are
+// duplicates, which are merged before.
 func (c *checker) examineSuspects(ctx context.Context, misnamed bool) error {
 	var suspects []string
 	for name, at := range c.seen {
@@ -186,12 +187,16 @@ func (c *checker) examineSuspects(ctx context.Context, misnamed bool) error {
 		}
 	}
 	slices.Sort(suspects)
-	for batch := range slices.Chunk(suspects, checkWorkers) {
-		results := inParallel(batch, func(name string) (r examined) {
+	pacer := newPacer()
+	for batch := range slices.Chunk(suspects, checkBatch) {
+		results, err := inParallel(ctx, pacer, batch, func(ctx context.Context, name string, r *examined) error {
 			r.name = name
 			r.findings, r.err = c.examine(ctx, name)
-			return r
+			return r.err
 		})
+		if err != nil {
+			return err
+		}
 		for _, r := range results {
 			if err := c.emit(r.findings...); err != nil {
 				return err
@@ -210,9 +215,9 @@ type examined struct {
 	err      error
 }
 
-// suspectTarget reports whether an entry that leads to another has to be examined. A
-// redirect to a listed record need not be, unless searches find the record by the
-// redirect's name too.
+// suspectTarget reports whether an entry that leads to another one must be examined. A
+// redirect to a listed record is examined only if searches also find that record by the
+// redirect's name.
 func (c *checker) suspectTarget(name string, at sighting) bool {
 	to, listed := c.seen[at.target.Name]
 	if !at.alias || !listed || to.born != at.target.Born || to.target != nil {
@@ -222,16 +227,24 @@ func (c *checker) suspectTarget(name string, at sighting) bool {
 	return ok && slices.Contains(to.terms, t)
 }
 
-// checkWorkers is how many records are repaired or rewritten at once.
-const checkWorkers = 16
+// checkBatch is the number of records that are examined before the next ones are read.
+const checkBatch = 128
 
-// inParallel returns f of each item.
-func inParallel[T, R any](items []T, f func(T) R) []R {
+// inParallel concurrently calls f for each item. f sets the result of the item, including
+// its error, and returns the error. inParallel calls f again after an error that matches
+// ErrThrottled, and returns that error if it persists.
+func inParallel[T, R any](ctx context.Context, p *pace.Pacer, items []T, f func(ctx context.Context, item T, result *R) error) ([]R, error) {
 	results := make([]R, len(items))
-	var wait sync.WaitGroup
-	for i, item := range items {
-		wait.Go(func() { results[i] = f(item) })
-	}
-	wait.Wait()
-	return results
+	err := p.Each(ctx, len(items), func(ctx context.Context, i int) error {
+		if err := f(ctx, items[i], &results[i]); throttled(err) {
+			return err
+		}
+		return nil // the result holds the error
+	})
+	return results, err
 }
+
+// newPacer returns a Pacer for the calls of one run.
+func newPacer() *pace.Pacer { return pace.New(throttled, 0) }
+
+func throttled(err error) bool { return errors.Is(err, driver.ErrThrottled) }

@@ -14,16 +14,16 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A problem is a Finding that is still to be reported, with its repair.
+// A problem is a fault that is not yet reported as a Finding, with its repair.
 type problem struct {
 	kind   Kind
 	detail string
 	remedy Remedy
 	action string
-	repair func(context.Context) error // nil: only a person can decide
+	repair func(context.Context) error // nil: only an operator can decide
 }
 
-// diagnose returns the faults of e, which was read just now.
+// diagnose returns the faults of e, which r has just read.
 func (c *checker) diagnose(ctx context.Context, r *ledger.View, e ledger.Entry) ([]problem, error) {
 	if to := e.Target(); to != nil {
 		return c.moved(ctx, r, e, *to)
@@ -44,7 +44,7 @@ func (c *checker) diagnose(ctx context.Context, r *ledger.View, e ledger.Entry) 
 	return append(problems, local...), nil
 }
 
-// moved returns the faults of an entry that leads to another.
+// moved returns the faults of e, which leads to another entry.
 func (c *checker) moved(ctx context.Context, r *ledger.View, e ledger.Entry, to stored.Ref) ([]problem, error) {
 	u, err := r.Reread(ctx, ledger.Name(to.Name))
 	gone := errors.Is(err, driver.ErrNotFound) || err == nil && u.Born != to.Born
@@ -67,7 +67,7 @@ func (c *checker) moved(ctx context.Context, r *ledger.View, e ledger.Entry, to 
 	return c.unfinished(ctx, r, e, u)
 }
 
-// dead returns the problem that e leads to an incarnation that was deleted.
+// dead returns the problem that e leads to a deleted incarnation.
 func (c *checker) dead(e ledger.Entry, to stored.Ref) problem {
 	p := problem{kind: KindDead, remedy: RemedyRepair, action: "delete it",
 		detail: fmt.Sprintf("it had moved to %q, which was deleted", to.Name),
@@ -89,8 +89,7 @@ func (c *checker) unfinished(ctx context.Context, r *ledger.View, e, u ledger.En
 		p.detail = fmt.Sprintf("%q has taken over its tokens, and it is no alias yet", u.Name)
 		p.repair = func(ctx context.Context) error { return ledger.Lost(c.ledger.Writer().Redirect(ctx, e, u.Ref())) }
 	default:
-		// Between the two reads e may have become a redirect, and u may have stopped
-		// listing it.
+		// Between the two reads, e may have become a redirect, and u may no longer list it.
 		if now, err := r.Reread(ctx, e.Name); err != nil || now.Secret().Version != e.Secret().Version {
 			return nil, ledger.Again(fmt.Errorf("%w: %q", driver.ErrConflict, e.Name))
 		}
@@ -100,12 +99,12 @@ func (c *checker) unfinished(ctx context.Context, r *ledger.View, e, u ledger.En
 	return []problem{p}, nil
 }
 
-// redundant returns the problem that a redirect can be deleted, because searches find u
-// by its IDs. The deletion is safe once every search sees these labels of u. Before
-// that, it is safe while nothing else writes.
+// redundant returns the problem that the redirect e can be deleted, because searches find u by
+// the IDs of e. The deletion is safe once every search sees the labels of u. Before that, it is
+// safe only while no other process writes.
 func (c *checker) redundant(ctx context.Context, e, u ledger.Entry) ([]problem, error) {
 	if !c.ledger.Replaces(u, e) {
-		return nil, nil // only e leads to the record by one of its IDs
+		return nil, nil // an ID leads to the record only through e
 	}
 	if found, err := c.ledger.Labelled(ctx, u, e); err != nil || !found {
 		return nil, err
@@ -121,8 +120,8 @@ func (c *checker) redundant(ctx context.Context, e, u ledger.Entry) ([]problem, 
 		}}}, nil
 }
 
-// joining returns the problems of the records that are to be merged into u. Records
-// that have already moved are examined on their own.
+// joining returns the problems of the records in the joining list of u. Records that have
+// already moved are examined separately.
 func (c *checker) joining(ctx context.Context, r *ledger.View, u ledger.Entry) ([]problem, error) {
 	var problems []problem
 	var stale []stored.Ref
@@ -154,42 +153,44 @@ func (c *checker) joining(ctx context.Context, r *ledger.View, u ledger.Entry) (
 	return problems, nil
 }
 
-// movable reports whether from can be merged into u, as intended by the writer that put
-// it on the list of u.
+// movable reports whether from can be merged into u. The writer that added from to the joining
+// list of u has intended this.
 func movable(from, u ledger.Entry) bool {
-	return from.UserName == "" && (from.ClientID == "" || from.ClientID == u.ClientID) ||
-		from.UserName == u.UserName && from.ClientID == u.ClientID // Rekey moves it
+	return rules.CanBecome(from.Fields, u.Fields) // from has a user if Rekey moves it
 }
 
-// underWay reports whether e was written so recently that its writer may still go on.
+// underWay reports whether e was written so recently that its writer may still make further
+// writes.
 func (c *checker) underWay(e ledger.Entry) bool {
 	return c.o.Grace > 0 && c.ledger.Now().Sub(e.WrittenAt()) < c.o.Grace
 }
 
-// local returns the faults of an entry that leads to no other, as far as the entry
-// itself shows them.
+// local returns the faults that show in e alone. e must not lead to another entry.
 func (c *checker) local(e ledger.Entry) []problem {
 	if !rules.HasCredential(e.Token) && len(e.Joining) == 0 {
 		return c.empty(e)
 	}
 	var problems []problem
 	if kind := c.misnamed(e); kind != "" {
+		detail := "read it with the key that it was written with, and save it under this one"
+		if kind == KindNameUnkeyed {
+			detail = `rekey renames it while "no key" follows the current keys`
+		}
 		return append(problems, problem{kind: kind, remedy: RemedyManual,
-			detail: "neither its labels nor its name are touched; read it with the key that it was written with, and save it under this one"})
+			detail: "neither its labels nor its name are touched; " + detail})
 	}
 	problems = append(problems, c.labelProblems(e)...)
 	return append(problems, c.lease(e)...)
 }
 
-// empty returns the fault of an entry that holds no token and that no record is moving
-// to.
+// empty returns the fault of an entry without a token to which no record is moving.
 func (c *checker) empty(e ledger.Entry) []problem {
 	if c.underWay(e) {
 		return nil
 	}
 	p := problem{kind: KindEmpty, detail: "it holds no token"}
 	t := e.Token
-	if rest := (codec.Fields{ID: t.ID, UserName: t.UserName, ClientID: t.ClientID}); t != rest || e.ID != "" {
+	if rest := rules.WithIdentity(codec.Fields{ID: t.ID}, t); t != rest || e.ID != "" {
 		p.remedy, p.detail = RemedyManual, "it holds no token, but other fields, which no store writes without a token"
 		return []problem{p}
 	}
@@ -225,8 +226,8 @@ func (c *checker) lease(e ledger.Entry) []problem {
 			return ledger.Lost(err)
 		}
 	case lapsed(e.Noted()):
-		l, ok := c.ledger.Driver.(driver.Leaser)
-		if !ok {
+		l := c.ledger.Leaser
+		if l == nil {
 			return nil
 		}
 		p.detail = "the note beside the secret is a lease that has ended"

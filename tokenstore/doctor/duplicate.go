@@ -15,13 +15,13 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// identities returns digests of what two records must not have in common: the user and
-// client, each token with its client, and the ID that the caller chose.
+// identities returns digests of the values that only one record should have. These are the user
+// with the client, each token with its client, and the ID that the caller chose.
 func (c *checker) identities(f codec.Fields, own string) []string {
 	var keys []string
 	n := c.ledger.Namer()
 	if f.UserName != "" {
-		keys = append(keys, string(n.User(f.UserName, f.ClientID)))
+		keys = append(keys, string(n.User(f.UserName, rules.ClientOf(f))))
 	}
 	for _, name := range n.Tokens(f) {
 		keys = append(keys, string(name))
@@ -32,7 +32,7 @@ func (c *checker) identities(f codec.Fields, own string) []string {
 	return keys
 }
 
-// duplicates reports records that are the same, and merges them.
+// duplicates reports duplicate records, and merges them if the options ask for it.
 func (c *checker) duplicates(ctx context.Context) error {
 	names := slices.Sorted(maps.Keys(c.seen))
 	identities := make([][]string, len(names))
@@ -64,8 +64,8 @@ func (c *checker) duplicates(ctx context.Context) error {
 	return nil
 }
 
-// group reports the named records that share the key, and merges them until no two
-// records that can be merged are left.
+// group reports the named records that share the key. If the options ask for it, it merges
+// them until none of them can be merged into another.
 func (c *checker) group(ctx context.Context, key string, names []string) ([]Finding, error) {
 	var findings []Finding
 	merged := func(err error) {
@@ -113,7 +113,7 @@ func (c *checker) group(ctx context.Context, key string, names []string) ([]Find
 	return findings, err
 }
 
-// sharing returns those of the named records that share the key, the best one first.
+// sharing returns the named records that still share the key, the best one first.
 func (c *checker) sharing(ctx context.Context, r *ledger.View, key string, names []string) ([]ledger.Entry, error) {
 	for _, name := range names {
 		if err := r.Seek(ctx, ledger.Name(name), false); err != nil {
@@ -131,12 +131,12 @@ func (c *checker) sharing(ctx context.Context, r *ledger.View, key string, names
 	return records, nil
 }
 
-// best sorts the record first that the others are merged into: a user's record under
-// the name that the user and client derive, else another user's, else one with a
-// client, else the newest.
+// best sorts records so that the other ones are merged into the first. It prefers a user's
+// record under the name that its user and client derive. After it come other records of users,
+// then records with a client. Among equal ones, the newest comes first.
 func (c *checker) best(records []ledger.Entry) {
 	misnamed := func(rec ledger.Entry) int {
-		if rec.Name == c.ledger.Namer().User(rec.Token.UserName, rec.Token.ClientID) {
+		if rec.Name == c.ledger.Namer().User(rec.Token.UserName, rules.ClientOf(rec.Token)) {
 			return 0
 		}
 		return 1
@@ -147,8 +147,8 @@ func (c *checker) best(records []ledger.Entry) {
 	})
 }
 
-// compareRecords returns findings that say how the records are the same as the first,
-// and those records that can be merged into it.
+// compareRecords compares the other records with the first one. It returns a finding for each
+// other record, and those records that can be merged into the first one.
 func (c *checker) compareRecords(key string, records []ledger.Entry) (findings []Finding, rest []ledger.Entry) {
 	if len(records) < 2 {
 		return nil, nil
@@ -180,8 +180,8 @@ func (c *checker) compareRecords(key string, records []ledger.Entry) (findings [
 	return findings, rest
 }
 
-// mergeable reports whether other records may be merged into the record: it has the
-// name that its user or tokens derive.
+// mergeable reports whether other records may be merged into the record, because its name
+// fits the keys.
 func (c *checker) mergeable(into ledger.Entry) bool {
 	return !c.names.against() && c.ledger.Namer().Fits(into)
 }

@@ -8,11 +8,12 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A nightly job checks a store, repairs what the next writer would repair, and reports
-// the rest.
+// A nightly job checks a store, makes the repairs that the next writer would make, and
+// prints all findings.
 func ExampleChecker() {
 	ctx := context.Background()
 	store := memstore.New(nil)
@@ -30,8 +31,35 @@ func ExampleChecker() {
 	// store-unkeyed false manual
 }
 
-// A store that was opened without keys gets a name key. Every program is given the new
-// key before, with NoKey among OtherNameKeys, and loses NoKey after it.
+// A test of a new driver measures the service behind it, with two drivers as two processes
+// would have them, and with few calls.
+func ExampleMeasure() {
+	ctx := context.Background()
+	first := memstore.NewDriver()
+	m, err := doctor.Measure(ctx, first, &doctor.MeasureOptions{
+		Others: []driver.Secrets{first.Reopen()},
+		Rounds: 2, Racers: 3, Samples: 5,
+	})
+	if err != nil {
+		log.Fatal(err) // m has what was measured before
+	}
+	for _, races := range m.Races {
+		for _, round := range races.Rounds {
+			fmt.Println(races.Of, "winners:", round.Winners)
+		}
+	}
+	fmt.Println("findings:", len(m.Findings))
+	// Output:
+	// update winners: 1
+	// update winners: 1
+	// create winners: 1
+	// create winners: 1
+	// findings: 0
+}
+
+// This program gives a name key to a store that was used without keys. Before that, every
+// program must get the new key, with NoKey among OtherNameKeys. Afterwards, NoKey can be
+// removed.
 func ExampleRekeyer() {
 	ctx := context.Background()
 	driver := memstore.NewDriver()
@@ -52,7 +80,7 @@ func ExampleRekeyer() {
 	rewritten := 0
 	for r, err := range store.Rekey(ctx, nil) {
 		if err != nil {
-			log.Fatal(err) // Rekey goes on from here when it is called again
+			log.Fatal(err) // call Rekey again to continue
 		}
 		if r.Rewritten {
 			rewritten++

@@ -21,12 +21,13 @@ type Finding struct {
 	// Detail describes the finding in one line.
 	Detail string
 
-	// Remedy says how to repair the fault. Action says what was or would be done; it is
-	// empty if Check can do nothing.
+	// Remedy says how to repair the fault. Action describes the repair; it is empty if
+	// Check cannot repair the fault.
 	Remedy Remedy
 	Action string
 
-	// Repaired says that the fault was repaired, Err why the repair failed.
+	// Repaired is set if the fault was repaired. Err says why the repair has failed, or is
+	// the error that Check has found.
 	Repaired bool
 	Err      error
 }
@@ -40,13 +41,13 @@ const (
 	RemedyMerge  Remedy = "merge"  // Check with MergeDuplicates
 	RemedyPurge  Remedy = "purge"  // Check with Purge
 	RemedyRekey  Remedy = "rekey"  // Rekey
-	RemedyManual Remedy = "manual" // a person has to decide
+	RemedyManual Remedy = "manual" // an operator must decide
 )
 
 // A Kind is a kind of Finding. Programs may rely on the constants below.
 type Kind string
 
-// The kinds of finding that every store has.
+// The kinds of finding that every store can have.
 const (
 	KindUnreadable  Kind = "record-unreadable"
 	KindEmpty       Kind = "record-empty"
@@ -57,7 +58,7 @@ const (
 	KindLeaseLapsed Kind = "lease-lapsed"
 )
 
-// The kinds of finding that stores on a driver have.
+// The kinds of finding that stores on a driver can have.
 const (
 	KindStoreUnkeyed        Kind = "store-unkeyed"
 	KindKeysForeign         Kind = "keys-foreign"
@@ -75,9 +76,16 @@ const (
 	KindAliasBroken         Kind = "alias-broken"
 	KindPermission          Kind = "permission-missing"
 	KindNotCompared         Kind = "not-compared"
+	KindProbeLeftBehind     Kind = "probe-left-behind"
 )
 
-// The kinds of finding that the drivers have, under the names that package driver
+// The kinds of deviation that Measure finds.
+const (
+	KindNotOneWinner Kind = "not-one-winner"
+	KindLag          Kind = "lag-above-promise"
+)
+
+// The kinds of finding that the drivers report, under the names that package driver
 // gives them.
 const (
 	KindTombstone  Kind = driver.FaultTombstone
@@ -88,7 +96,7 @@ const (
 	KindDue        Kind = driver.FaultDue
 )
 
-// The kinds of finding that stores in files and tables have.
+// The kinds of finding that only stores in files and tables can have.
 const (
 	KindFileUnreadable Kind = "file-unreadable"
 	KindFileMode       Kind = "file-mode"
@@ -99,56 +107,62 @@ const (
 	KindColumnNarrow   Kind = "column-narrow"
 )
 
-// kinds has the meaning of each kind.
+// kinds maps each kind to its meaning.
 var kinds = map[Kind]struct {
 	harmless bool
 	meaning  string
 }{
-	KindUnreadable:  {false, "The record is there and cannot be read: it was edited, is encrypted with a key that is not given, or the service refuses it. It is not found, and nothing writes over it."},
-	KindEmpty:       {true, "A record without any token. It was made for another record to move to, which was deleted. It is not found."},
+	KindUnreadable:  {false, "The record exists but cannot be read: it was edited, is encrypted with an unknown key, or the service refuses it. It is not found, and nothing overwrites it."},
+	KindEmpty:       {true, "A record without a token. It was created for another record to move to, which was deleted. It is not found."},
 	KindDead:        {true, "A record that had moved to another one, which was deleted. It is not found. Its tokens are still stored."},
-	KindDuplicate:   {false, "Several records are the same one: those of one user and client, or one of a user and others that hold the same token without one. A search may find the wrong one, or fail because it is ambiguous."},
-	KindDuplicateID: {false, "Several records have one ID. A search by it fails because it is ambiguous."},
-	KindTokenShared: {false, "Records of different users or clients hold the same token. A search by it fails because it is ambiguous."},
-	KindLeaseLapsed: {true, "A process took the right to refresh the token, and died. The next refresh waits for it, at most as long as a lease lasts."},
+	KindDuplicate:   {false, "Duplicate records: several of one user and client, or one with a user and others with the same token but without a user. A search may find the wrong one, or fail because it is ambiguous."},
+	KindDuplicateID: {false, "Several records have the same ID. A search by this ID fails because it is ambiguous."},
+	KindTokenShared: {false, "Records of different users or clients have the same token. A search by this token fails because it is ambiguous."},
+	KindLeaseLapsed: {true, "A process that was refreshing the token was killed. The next refresh waits until the lease has ended."},
 
-	KindStoreUnkeyed:        {true, "Names and IDs are digests without a key: those who can list the store can test guesses of user names."},
-	KindKeysForeign:         {false, "The keys that the check was given do not seem to be those that the store is used with."},
-	KindNameForeign:         {false, "The name of the record is not what its user and client, or its first token, derive: it was written with another name key, or copied. It is not found by them."},
-	KindNameUnkeyed:         {false, "The name of the record was derived without a key, before the store had a name key. It is not found by its user and client."},
-	KindLabelMissing:        {false, "A label is missing that the record should be found by. It is not found by that key."},
-	KindLabelOldKey:         {true, "A label is by an index key other than the first. The record is found for as long as that key stays among the index keys."},
-	KindLabelUnknownKey:     {false, "A label is by a key that is not one of the index keys. The record is not found by it."},
-	KindLabelUnkeyed:        {false, "A label is a digest without a key, although there are index keys. The record is not found by it, and those who see it can test guesses."},
-	KindLabelStale:          {true, "A label that nothing in the record accounts for. Searches that it answers read the record needlessly."},
-	KindLabelLeftOver:       {true, "A label that no write has committed. Searches that it answers read the secret needlessly."},
-	KindPromotionUnfinished: {false, "A record is on its way to that of its user, and the process that moved it died. Both are found; their tokens are in two places."},
-	KindPromotionStale:      {false, "A record waits for another one to move to it that does not exist any more. Eight of these keep further ones from moving."},
-	KindAlias:               {true, "What is left of a record that became part of another one, which is found by the same IDs without it. It costs what a secret costs."},
-	KindAliasBroken:         {true, "What is left of a record that became part of another one, which was deleted."},
+	KindStoreUnkeyed:        {true, "Names and IDs are digests without a key: anyone who can list the store can test guesses of user names."},
+	KindKeysForeign:         {false, "The keys of the check do not seem to be those of the store."},
+	KindNameForeign:         {false, "The name of the record does not derive from its user and client, or from its first token: it was written with another name key, or copied. They do not find it."},
+	KindNameUnkeyed:         {false, "The name of the record was made without a key, although there is a name key. It is not found by its user and client."},
+	KindLabelMissing:        {false, "A label of the record is missing. Searches by that key do not find the record."},
+	KindLabelOldKey:         {true, "A label was made with an index key other than the first. The record is found as long as that key remains among the index keys."},
+	KindLabelUnknownKey:     {false, "A label was made with a key that is not an index key. Searches by it do not find the record."},
+	KindLabelUnkeyed:        {false, "A label is a digest without a key, although there are index keys. Searches by it do not find the record, and anyone who sees it can test guesses."},
+	KindLabelStale:          {true, "A label that does not belong to anything in the record. Searches by it read the record unnecessarily."},
+	KindLabelLeftOver:       {true, "A label of a write that was not committed. Searches by it read the secret unnecessarily."},
+	KindPromotionUnfinished: {false, "An unfinished move of a record to that of its user, whose process was killed. Both are found; their tokens are in two places."},
+	KindPromotionStale:      {false, "A record waits for another one to move to it that no longer exists. Eight of these prevent further moves."},
+	KindAlias:               {true, "A redirect from a record that was merged into another one, which is found by the same IDs without it. It is billed as a secret."},
+	KindAliasBroken:         {true, "A redirect to a record that was deleted."},
 	KindPermission:          {false, "A call that the store makes is not allowed."},
-	KindNotCompared:         {false, "The server does not compare before it writes, as an emulator may: of two writers at once one loses what it wrote, without an error. Do not keep tokens there."},
+	KindNotCompared:         {false, "The server does not compare before it writes, like some emulators: of two concurrent writes, one is lost without an error. Do not keep tokens there."},
 
-	KindTombstone:  {true, "A deleted secret of which the service keeps a remnant without content."},
-	KindNoState:    {true, "A secret that has no content: a process died while it created it, or another tool has created it."},
-	KindDeleted:    {false, "A secret that another tool has deleted, but not for good: it can be brought back, and its tokens are still stored."},
-	KindRolledBack: {false, "Another tool has made an earlier state of the secret the present one. Later tokens are not found; writers would conflict with them."},
-	KindExpires:    {false, "The service has been told to delete the secret at a certain time. The record and its tokens are lost then."},
-	KindDue:        {true, "Earlier states of a secret that are not destroyed yet. They hold earlier tokens, and may cost money."},
+	KindProbeLeftBehind: {true, "A temporary secret of a measurement that was killed. Programs do not see it. It is billed as a secret."},
+
+	KindNotOneWinner: {false, "Of several concurrent writes over one state, not exactly one succeeded. Writes can be lost. Do not keep tokens there."},
+	KindLag:          {false, "A write stayed invisible for longer than the driver promises. A search or a list misses recent records. If the lag can be configured, as for Vault, configure a longer one."},
+
+	KindTombstone:  {true, "A remnant without content that the service keeps of a deleted secret."},
+	KindNoState:    {true, "A secret without content: a process was killed during its creation, or another tool has created it."},
+	KindDeleted:    {false, "A secret that another tool has deleted, but not permanently: it can be restored, and its tokens are still stored."},
+	KindRolledBack: {false, "Another tool has restored an earlier state of the secret. Later tokens are not found; writers would conflict with them."},
+	KindExpires:    {false, "The service will delete the secret at a set time. The record and its tokens are then lost."},
+	KindDue:        {true, "Earlier states of a secret that were not destroyed yet. They contain earlier tokens, and may cost money."},
 
 	KindFileUnreadable: {false, "The file cannot be read as a token file. Every operation fails, and nothing is written."},
-	KindFileMode:       {false, "Others than the owner may read or write the file."},
-	KindFileLockOwner:  {false, "The lock file belongs to another user than the token file, whose owner cannot write."},
-	KindFileMounted:    {true, "The token file alone is mounted, and cannot be replaced. It is written in place: a machine that fails in that moment may leave it cut off. Mount its directory instead."},
-	KindFileLeftOver:   {true, "A file beside the token file that a process left behind when it died. It may hold tokens."},
-	KindColumnNarrow:   {true, "A column of the table has less room than some authorization servers' tokens need. A longer token is refused; one that a refresh has brought makes the column wider, if that is permitted."},
-	KindIDNotNumeric:   {false, "The ID is one that the SDK of the file does not read."},
+	KindFileMode:       {false, "Users other than the owner can read or write the file."},
+	KindFileLockOwner:  {false, "The lock file and the token file have different owners. The owner of the token file cannot write."},
+	KindFileMounted:    {true, "The token file itself is a mount point and cannot be replaced. It is written in place: a crash of the machine during a write may truncate it. Mount its directory instead."},
+	KindFileLeftOver:   {true, "A file that a killed process left beside the token file. It may contain tokens."},
+	KindColumnNarrow:   {true, "A column of the table is too short for the tokens of some authorization servers. A longer token is refused; a refresh that obtains one widens the column, if it has the permission."},
+	KindIDNotNumeric:   {false, "The SDK of the file cannot read the ID."},
 }
 
 // Kinds returns all kinds, sorted.
 func Kinds() []Kind { return slices.Sorted(maps.Keys(kinds)) }
 
-// Meaning returns what a finding of this kind means to users, in sentences.
+// Meaning returns what a finding of this kind means to users, in sentences. It returns the
+// empty string for an unknown kind.
 func (k Kind) Meaning() string { return kinds[k].meaning }
 
 // Harmless reports whether a finding of this kind does not affect users of the store:

@@ -24,8 +24,8 @@ func TestKindsHaveAMeaning(t *testing.T) {
 	}
 }
 
-// TestKindsAreDocumented checks that the documentation has a row for each kind, which
-// says whether it is harmless.
+// TestKindsAreDocumented checks that the documentation has a row for each kind, and that
+// the row says whether the kind is harmless.
 func TestKindsAreDocumented(t *testing.T) {
 	t.Parallel()
 	doc, err := os.ReadFile("../../docs/doctor.md")

@@ -32,8 +32,8 @@ func (c *checker) labelProblems(e ledger.Entry) []problem {
 	return problems
 }
 
-// relabel returns p with a repair that rewrites e with its proper labels. The labels in
-// absent do not exist, whatever the record says.
+// relabel returns p with a repair that rewrites e with its proper labels. The service lacks
+// the labels in absent, although e was committed with them.
 func (c *checker) relabel(e ledger.Entry, absent []driver.Label, p problem) problem {
 	p.repair = func(ctx context.Context) error {
 		_, err := c.ledger.Rewrite(ctx, e, absent)
@@ -42,10 +42,10 @@ func (c *checker) relabel(e ledger.Entry, absent []driver.Label, p problem) prob
 	return p
 }
 
-// absent returns the labels that e was committed with and that do not exist.
+// absent returns the labels that e was committed with but that the service lacks.
 func (c *checker) absent(ctx context.Context, e ledger.Entry) ([]driver.Label, error) {
-	inspector, ok := c.ledger.Driver.(driver.Inspector)
-	if !ok || len(e.Secret().Labels) == 0 || c.underWay(e) {
+	inspector := c.ledger.Inspector
+	if inspector == nil || len(e.Secret().Labels) == 0 || c.underWay(e) {
 		return nil, nil // a recent write may not be visible everywhere yet
 	}
 	present, err := inspector.Present(ctx, string(e.Name), e.Secret().Labels)
@@ -100,8 +100,8 @@ func (c *checker) removeLabels(ctx context.Context, inspector driver.Inspector, 
 	return c.emit(f)
 }
 
-// extra returns the labels beside the named secret that its record does not have,
-// and the record's ID.
+// extra returns the labels beside the named secret that its record does not have. It also
+// returns the record's ID.
 func (c *checker) extra(ctx context.Context, inspector driver.Inspector, name string) ([]driver.Label, string, error) {
 	extra := slices.DeleteFunc(slices.Clone(c.beside[name]), func(l driver.Label) bool {
 		return held(c.seen[name].labels, l)
@@ -109,7 +109,7 @@ func (c *checker) extra(ctx context.Context, inspector driver.Inspector, name st
 	if len(extra) == 0 {
 		return nil, "", nil
 	}
-	// Other writers, and this check, may have written since.
+	// Other writers, or this check, may have written since.
 	extra, err := inspector.Present(ctx, name, extra)
 	if err != nil || len(extra) == 0 {
 		return nil, "", err
@@ -121,10 +121,11 @@ func (c *checker) extra(ctx context.Context, inspector driver.Inspector, name st
 	case err != nil:
 		return nil, "", err
 	}
-	return slices.DeleteFunc(extra, func(l driver.Label) bool { return held(e.Secret().Labels, l) }), e.Token.ID, nil
+	labels := slices.Concat(e.Secret().Labels, e.Secret().Former)
+	return slices.DeleteFunc(extra, func(l driver.Label) bool { return held(labels, l) }), e.Token.ID, nil
 }
 
-// kindsOf returns the keys of labels, each once.
+// kindsOf returns the keys of labels for an error text, each key once.
 func kindsOf(labels []driver.Label) string {
 	keys := make([]string, 0, len(labels))
 	for _, l := range labels {
@@ -134,7 +135,7 @@ func kindsOf(labels []driver.Label) string {
 	return strings.Join(slices.Compact(keys), ", ")
 }
 
-// lacks returns the labels that e was committed with and that Inspect has not found.
+// lacks returns the labels that e was committed with but that Inspect has not found.
 func (c *checker) lacks(e ledger.Entry) []driver.Label {
 	beside, inspected := c.beside[string(e.Name)]
 	if !inspected {
@@ -143,7 +144,8 @@ func (c *checker) lacks(e ledger.Entry) []driver.Label {
 	return slices.DeleteFunc(slices.Clone(e.Secret().Labels), func(l driver.Label) bool { return ledger.Carried(beside, l) })
 }
 
-// held reports whether labels, those of a record, contain the label beside its secret.
+// held reports whether labels, the labels of a record, contain beside, a label of its
+// secret.
 func held(labels []driver.Label, beside driver.Label) bool {
 	return slices.ContainsFunc(labels, func(l driver.Label) bool { return ledger.IsBeside(beside, l) })
 }

@@ -19,7 +19,7 @@ func (c *checker) permissions(ctx context.Context, inspector driver.Inspector) e
 		case p.Err == nil:
 			continue
 		case errors.Is(p.Err, driver.ErrCredentials):
-			return p.Err // an error of every call: no single permission is missing
+			return p.Err // every call fails: this is not a missing permission
 		}
 		f := Finding{
 			Kind: KindPermission, Name: p.Call, Remedy: RemedyManual, Err: p.Err,
@@ -40,8 +40,8 @@ type lapse struct{ text string }
 
 func (l lapse) Error() string { return l.text }
 
-// compares reports a server that does not compare before it writes. It then turns
-// repairs off, because each could undo what another writer has done.
+// compares reports a server that does not compare before it writes. It then turns repairs
+// off, because a repair could undo the write of another process.
 func (c *checker) compares(ctx context.Context) error {
 	err := c.race(ctx)
 	var l lapse
@@ -54,7 +54,7 @@ func (c *checker) compares(ctx context.Context) error {
 		c.o.Repair, c.o.MergeDuplicates, c.o.Purge = false, false, false
 		return c.emit(Finding{Kind: KindNotCompared, Remedy: RemedyManual, Detail: l.text + ": nothing is repaired"})
 	case errors.Is(err, driver.ErrDenied) && c.o.Permissions:
-		return nil // that is reported for each call
+		return nil // permissions reports each refused call
 	}
 	return c.emit(Finding{
 		Kind: KindNotCompared, Remedy: RemedyManual, Err: err,
@@ -62,8 +62,8 @@ func (c *checker) compares(ctx context.Context) error {
 	})
 }
 
-// race makes the calls of two writers that race, on the probe. The error is a lapse if
-// the server accepts the second write, or drops a write.
+// race makes the calls of two competing writers on the probe. The error wraps a lapse if the
+// server accepts a call that it should have refused, or loses a write.
 func (c *checker) race(ctx context.Context) error {
 	last, err := c.ledger.ClaimProbe(ctx, nil)
 	if err != nil {
@@ -71,7 +71,7 @@ func (c *checker) race(ctx context.Context) error {
 	}
 	err = c.raceOver(ctx, &last)
 	if l := (lapse{}); errors.As(err, &l) {
-		// The state that such a server holds is not known.
+		// The state of the probe is not known.
 		if now, readErr := c.ledger.Driver.Fresh(ctx, ledger.ProbeName, driver.Secret{}); readErr == nil {
 			last = now
 		}
@@ -79,8 +79,8 @@ func (c *checker) race(ctx context.Context) error {
 	return errors.Join(err, c.ledger.RemoveProbe(ctx, last))
 }
 
-// raceOver creates the probe a second time, writes twice over its state, and
-// deletes a state that was replaced.
+// raceOver tries to create the probe a second time, updates its state twice, and tries to
+// delete a state that was replaced.
 func (c *checker) raceOver(ctx context.Context, last *driver.Secret) error {
 	second, err := c.ledger.NewProbe()
 	if err != nil {
@@ -112,8 +112,8 @@ func (c *checker) raceOver(ctx context.Context, last *driver.Secret) error {
 	return err
 }
 
-// passed returns a lapse if err is nil, and otherwise the error of a call that was
-// refused for an unexpected reason.
+// passed returns a lapse with the text if err is nil, because the call should have failed.
+// Otherwise, it returns err, which has an unexpected class.
 func passed(err error, text string) error {
 	if err == nil {
 		return lapse{text}

@@ -15,7 +15,7 @@ import (
 
 // A Rekeyer is a store whose records can be rewritten under new keys.
 type Rekeyer interface {
-	// Rekey rewrites the secrets that are not under the present keys, and yields each
+	// Rekey rewrites the secrets that are not under the current keys, and yields each
 	// record once. opts may be nil.
 	//
 	// An error that is yielded with a Name concerns that record alone, which keeps its
@@ -31,17 +31,17 @@ type RekeyOptions struct {
 	DryRun bool
 }
 
-// Rekeyed says what Rekey has done about one secret.
+// Rekeyed is the result of Rekey for one secret.
 type Rekeyed struct {
 	Name string // of the secret
 	ID   string // of the record
 
-	// Rewritten says that the secret was not under the present keys, and was rewritten
-	// and read back. In a dry run it says that the secret would be rewritten.
+	// Rewritten is set if the secret was not under the current keys, and was rewritten and
+	// read back. In a dry run, it is set if the secret would be rewritten.
 	Rewritten bool
 }
 
-// Rekey rewrites the secrets that are not under the present keys of l: see the method
+// Rekey rewrites the secrets that are not under the current keys of l: see the method
 // Rekey of a tokenstore.Store. A lease lasts at most leaseTTL.
 func Rekey(ctx context.Context, l *ledger.Ledger, leaseTTL time.Duration, opts *RekeyOptions) iter.Seq2[Rekeyed, error] {
 	return func(yield func(Rekeyed, error) bool) {
@@ -55,8 +55,8 @@ func Rekey(ctx context.Context, l *ledger.Ledger, leaseTTL time.Duration, opts *
 	}
 }
 
-// rekeyPasses bounds the passes over the store. The last two must rewrite nothing: the
-// second of them begins after the store says that it is under the new keys.
+// rekeyPasses is the maximum number of passes over the store. In the last two, nothing may
+// need a rewrite. The second of them begins after the marker names only the new keys.
 const rekeyPasses = 6
 
 // A rekeyer runs one Rekey.
@@ -65,10 +65,10 @@ type rekeyer struct {
 	leaseTTL time.Duration
 	dry      bool
 	yield    func(Rekeyed, error) bool
-	told     map[string]bool // names that were yielded
-	lease    string          // of the records that are renamed, where it is a note
+	told     map[string]bool // names of secrets that were yielded
+	lease    string          // ID of the leases in notes of records that are renamed
 	left     bool            // a record is under other keys and could not be written
-	settled  bool            // records are created by NameKey
+	settled  bool            // new records are named by NameKey
 }
 
 func (k *rekeyer) run(ctx context.Context) error {
@@ -91,39 +91,52 @@ func (k *rekeyer) run(ctx context.Context) error {
 			return err
 		}
 	}
-	return fmt.Errorf("%w: another process goes on writing with other keys", driver.ErrConflict)
+	return fmt.Errorf("%w: another process keeps writing with other keys", driver.ErrConflict)
 }
 
-// pass goes over the store once, and returns how many secrets were rewritten.
+// pass processes all secrets once, and returns how many of them were rewritten.
 func (k *rekeyer) pass(ctx context.Context) (rewritten int, err error) {
-	var batch []ledger.Entry
+	tell := func(r rekeyed) error {
+		if r.Rewritten {
+			rewritten++
+		}
+		if r.quiet && r.err == nil {
+			return nil
+		}
+		err := k.tell(ctx, r.Rekeyed, r.err)
+		k.told[r.to] = k.told[r.to] || err == nil
+		return err
+	}
+	var batch []ledger.Entry // entries that need further calls
+	pacer := newPacer()
 	flush := func() error {
-		for _, r := range inParallel(batch, func(e ledger.Entry) rekeyed { return k.rekey(ctx, e) }) {
-			if r.Rewritten {
-				rewritten++
+		results, err := inParallel(ctx, pacer, batch, func(ctx context.Context, e ledger.Entry, r *rekeyed) error {
+			rewritten := r.Rewritten // in the previous, throttled call
+			*r = k.rekey(ctx, e)
+			r.Rewritten = r.Rewritten || rewritten
+			return r.err
+		})
+		for _, r := range results {
+			if err == nil {
+				err = tell(r)
 			}
-			if r.quiet && r.err == nil {
-				continue
-			}
-			if err := k.tell(ctx, r.Rekeyed, r.err); err != nil {
-				return err
-			}
-			k.told[r.to] = true
 		}
 		batch = batch[:0]
-		return nil
+		return err
 	}
 	for e, err := range k.ledger.Entries(ctx) {
-		if err != nil {
-			if err := k.tell(ctx, Rekeyed{Name: string(e.Name)}, err); err != nil {
-				return rewritten, err
+		switch {
+		case err != nil:
+			err = k.tell(ctx, Rekeyed{Name: string(e.Name)}, err)
+		case e.Alias == nil && k.current(e):
+			err = tell(k.rekey(ctx, e))
+		default:
+			if batch = append(batch, e); len(batch) == checkBatch {
+				err = flush()
 			}
-			continue
 		}
-		if batch = append(batch, e); len(batch) == checkWorkers {
-			if err := flush(); err != nil {
-				return rewritten, err
-			}
+		if err != nil {
+			return rewritten, err
 		}
 	}
 	return rewritten, flush()
@@ -132,17 +145,17 @@ func (k *rekeyer) pass(ctx context.Context) (rewritten int, err error) {
 type rekeyed struct {
 	Rekeyed
 	err   error
-	to    string // the name that the record has got
-	quiet bool   // it is a redirect: only its record is yielded
+	to    string // the new name of the record
+	quiet bool   // not yielded without an error, because it is a redirect
 }
 
-// tell yields the outcome for a secret, once. It returns an error that ends the
-// iteration.
+// tell yields the outcome for a secret, at most once. If it returns an error, the iteration
+// ends.
 func (k *rekeyer) tell(ctx context.Context, r Rekeyed, err error) error {
 	if err != nil && (ctx.Err() != nil || !ledger.OfOne(err) && !errors.Is(err, rules.ErrIDMismatch)) {
 		return err
 	}
-	// A secret that no key decrypts does not need the old keys.
+	// A secret that no key can decrypt does not need the old keys.
 	k.left = k.left || err != nil && !errors.Is(err, driver.ErrCorrupt)
 	if k.told[r.Name] {
 		return nil
@@ -154,7 +167,7 @@ func (k *rekeyer) tell(ctx context.Context, r Rekeyed, err error) error {
 	return nil
 }
 
-// rekey rewrites a listed entry if that is needed, until it is under the present keys.
+// rekey rewrites a listed entry until it is under the current keys.
 func (k *rekeyer) rekey(ctx context.Context, listed ledger.Entry) rekeyed {
 	r := rekeyed{Rekeyed: Rekeyed{Name: string(listed.Name), ID: listed.Token.ID}}
 	switch {
@@ -175,7 +188,7 @@ func (k *rekeyer) rekey(ctx context.Context, listed ledger.Entry) rekeyed {
 	return r
 }
 
-// rewrite does the next step for the named entry, which then has to be read back.
+// rewrite makes the next write for the named entry. The caller then reads the entry back.
 func (k *rekeyer) rewrite(ctx context.Context, name ledger.Name, r *rekeyed) error {
 	e, err := k.ledger.Newest(ctx, name, ledger.Entry{})
 	switch {
@@ -184,7 +197,7 @@ func (k *rekeyer) rewrite(ctx context.Context, name ledger.Name, r *rekeyed) err
 	case err != nil:
 		return err
 	case r.Rewritten && k.rotated(e):
-		return nil // read back
+		return nil // the entry was read back
 	case !r.Rewritten && k.current(e):
 		return nil
 	case e.Moved != nil:
@@ -202,7 +215,7 @@ func (k *rekeyer) rewrite(ctx context.Context, name ledger.Name, r *rekeyed) err
 	return ledger.Again(errors.New("written, and to be read back"))
 }
 
-// current reports whether e is under the present keys, as far as can be told.
+// current reports whether e is known to be under the current keys.
 func (k *rekeyer) current(e ledger.Entry) bool {
 	if _, ok := k.ledger.Codec.(codec.Rotating); !ok {
 		return false
@@ -210,13 +223,13 @@ func (k *rekeyer) current(e ledger.Entry) bool {
 	return k.rotated(e)
 }
 
-// rotated reports whether nothing shows that e is not under the present keys.
+// rotated reports whether e shows no sign of keys other than the current ones.
 func (k *rekeyer) rotated(e ledger.Entry) bool {
 	if rotating, ok := k.ledger.Codec.(codec.Rotating); ok && !rotating.Current(string(e.Name), e.Secret().Data) {
 		return false
 	}
 	if e.Moved != nil {
-		return len(k.ledger.NameKeys) == 1 // it is about to become a redirect
+		return len(k.ledger.NameKeys) == 1 // it will become a redirect
 	}
 	if k.misplaced(e) {
 		return false
@@ -225,8 +238,8 @@ func (k *rekeyer) rotated(e ledger.Entry) bool {
 	return len(is.Old)+len(is.Unkeyed)+len(is.Unknown)+len(is.Missing)+len(is.Stale) == 0
 }
 
-// complete makes a redirect of an entry that has moved, because it cannot be written
-// over.
+// complete turns an entry that has moved into a redirect, because a frozen entry must not
+// be rewritten.
 func (k *rekeyer) complete(ctx context.Context, e ledger.Entry) error {
 	problems, err := k.moved(ctx, k.ledger.View(true), e, *e.Moved)
 	if err != nil {

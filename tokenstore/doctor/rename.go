@@ -11,16 +11,18 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A record gets a name by another key as it gets a user: in the swaps of a promotion.
-// Programs that know both keys find it at every moment by one name or the other. It
-// keeps its ID. Until Rekey is done, new records get names by the old key: the "create"
-// of that name decides, whatever order of keys a process has.
+// A record gets a name by another key in the swaps of a promotion, as a record does that gets
+// a user. Programs that know both keys always find the record by one of the names. The record
+// keeps its ID. Until Rekey is done, all processes name new records by the old key, regardless
+// of their order of keys. Two processes therefore cannot create the same record under two
+// names.
 
-// misplaced reports whether e is named by another key than NameKey. The name of a
-// record without a user may derive from a token that was replaced. Such a name cannot
-// be checked, and stays.
+// misplaced reports whether e is named by a key other than NameKey. The name of a record
+// without a user may derive from a token that was replaced. Such a name cannot be checked,
+// and is kept.
 func (c *checker) misplaced(e ledger.Entry) bool {
 	if e.Target() != nil || len(c.ledger.NameKeys) == 1 || c.ledger.Namer().Fits(e) {
 		return false
@@ -35,7 +37,7 @@ func (k *rekeyer) rename(ctx context.Context, e ledger.Entry) error {
 	rec, err := r.Record(ctx, e)
 	switch {
 	case errors.Is(err, driver.ErrNotFound) && len(e.Joining) == 0:
-		return k.ledger.Delete(ctx, e) // it was created for a record that was deleted
+		return k.ledger.Delete(ctx, e) // it was created for another record to move to, which was deleted
 	case err != nil && !errors.Is(err, driver.ErrNotFound):
 		return err
 	}
@@ -57,7 +59,7 @@ func (k *rekeyer) rename(ctx context.Context, e ledger.Entry) error {
 	return w.Move(ctx, rec, to)
 }
 
-// joined completes the moves of the records that are to be merged into e.
+// joined completes the moves of the records in the joining list of e.
 func (k *rekeyer) joined(ctx context.Context, r *ledger.View, e ledger.Entry) error {
 	problems, err := k.joining(ctx, r, e)
 	if err != nil {
@@ -72,12 +74,12 @@ func (k *rekeyer) joined(ctx context.Context, r *ledger.View, e ledger.Entry) er
 	return problems[0].repair(ctx)
 }
 
-// claim takes the lease of the record if the lease is kept in a note, because a note
-// does not move with the record. No process then asks the authorization server while
-// the record moves. A lease in the record moves along.
+// claim takes the lease of the record if the lease is kept in a note, because a note does
+// not move with the record. No process then asks the authorization server while the record
+// moves. A lease in the record moves with it.
 func (k *rekeyer) claim(ctx context.Context, rec *ledger.Entry) error {
-	l, ok := k.ledger.Driver.(driver.Leaser)
-	if !ok || rec.UserName == "" {
+	l := k.ledger.Leaser
+	if l == nil || rec.UserName == "" {
 		return nil
 	}
 	now := k.ledger.Now()
@@ -92,19 +94,19 @@ func (k *rekeyer) claim(ctx context.Context, rec *ledger.Entry) error {
 	return nil
 }
 
-// place does the first swap. The new record has everything of the old one except its
-// tokens. If the user already has a record there, the two are merged.
+// place makes the first swap. The new record has the data of the old one except its tokens.
+// If the user already has a record under the new name, the two are merged.
 func (k *rekeyer) place(ctx context.Context, r *ledger.View, w *ledger.Writer, rec ledger.Entry) (ledger.Entry, error) {
 	next := rec.Record
-	next.Fields = codec.Fields{ID: rec.Token.ID, UserName: rec.Token.UserName, ClientID: rec.Token.ClientID}
-	next.Born, next.Nonces, next.Writes, next.Labels = "", nil, nil, nil
+	next.Fields = rules.WithIdentity(codec.Fields{ID: rec.Token.ID}, rec.Token)
+	next.Born, next.Nonces, next.Writes, next.Labels, next.Former = "", nil, nil, nil, nil
 	return w.Join(ctx, r, k.ledger.Namer().Of(rec.Token), rec, next)
 }
 
-// alias makes a redirect lead directly to its record after the record has got another
-// name. It reports whether the redirect had to be rewritten. A redirect at the old name
-// keeps another record from being created there. It is deleted once new records are
-// named by NameKey and searches find the record by its ID without it.
+// alias makes a redirect lead directly to its record after the record got another name. It
+// reports whether the redirect had to be rewritten. A redirect under the old name prevents
+// the creation of another record under that name. alias deletes the redirect once new records are
+// named by NameKey and searches find the record by its ID without the redirect.
 func (k *rekeyer) alias(ctx context.Context, listed ledger.Entry) (rewritten bool, err error) {
 	err = k.ledger.Retry(ctx, "rekey", func(*ledger.View) error {
 		r := k.ledger.View(true)

@@ -10,9 +10,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// examine reads the named entry and the entries it refers to, and reads them again
-// after each repair, until there is nothing to repair. It returns the findings and
-// their outcome.
+// examine reads the named entry and the entries to which it refers. It reads them again after
+// each repair, until no fault remains that it may repair. It returns the findings with the
+// outcome of the repairs.
 func (c *checker) examine(ctx context.Context, name string) ([]Finding, error) {
 	x := examination{checker: c, name: name, failed: map[Kind]error{}}
 	err := c.ledger.Retry(ctx, "check", func(*ledger.View) error { return x.attempt(ctx) })
@@ -32,7 +32,7 @@ func (c *checker) examine(ctx context.Context, name string) ([]Finding, error) {
 type examination struct {
 	*checker
 	name     string
-	findings []Finding // one of each kind
+	findings []Finding // at most one of each kind
 	failed   map[Kind]error
 	repaired int
 }
@@ -69,7 +69,7 @@ func (x *examination) attempt(ctx context.Context) error {
 	}
 }
 
-// look returns the present faults of the entry.
+// look returns the current faults of the entry.
 func (x *examination) look(ctx context.Context) (problems []problem, id string, err error) {
 	r := x.ledger.View(true)
 	e, err := r.Read(ctx, ledger.Name(x.name))
@@ -85,7 +85,7 @@ func (x *examination) look(ctx context.Context) (problems []problem, id string, 
 	return problems, e.Token.ID, err
 }
 
-// record brings the findings up to date.
+// record updates the findings with the current problems of the entry.
 func (x *examination) record(problems []problem, id string) {
 	still := map[Kind]bool{}
 	for _, p := range problems {

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// inspect reports and repairs the faults that only the driver can see, and notes the
+// inspect reports and repairs the faults that only the driver can see, and records the
 // labels that exist.
 func (c *checker) inspect(ctx context.Context, inspector driver.Inspector) error {
 	for i, err := range inspector.Inspect(ctx) {
@@ -18,6 +19,9 @@ func (c *checker) inspect(ctx context.Context, inspector driver.Inspector) error
 		case u != nil:
 			err = c.cannotRead(u)
 		case err == nil && i.Name != ledger.ProbeName: // the next check uses the probe
+			if ledger.Measures(i.Name) {
+				i.Labels, i.Abandoned = nil, nil // a store does not know which labels the probe should have
+			}
 			err = c.inspected(ctx, i)
 		}
 		if err != nil {
@@ -42,7 +46,7 @@ func (c *checker) inspected(ctx context.Context, i driver.Inspection) error {
 			return err
 		}
 		if fault.Kind == driver.FaultEmpty {
-			c.unread[i.Name] = driver.ErrCorrupt // it cannot be read, and the finding says why
+			c.unread[i.Name] = driver.ErrCorrupt // it cannot be read, for the reason in the finding
 		}
 	}
 	return nil
@@ -58,9 +62,10 @@ func remedyOf(f driver.Fault) Remedy {
 	return RemedyRepair
 }
 
-// survey reads all secrets once, and notes those that have to be read again.
+// survey reads all secrets once, and records which of them must be read again.
 func (c *checker) survey(ctx context.Context) error {
-	for e, err := range c.ledger.AllEntries(ctx) {
+	var probes []driver.Named
+	for e, err := range c.ledger.AllEntries(ctx, func(named driver.Named, _ error) { probes = append(probes, named) }) {
 		switch u := ledger.OnlyUnreadable(err); {
 		case u != nil:
 			if err := c.cannotRead(u); err != nil {
@@ -73,12 +78,42 @@ func (c *checker) survey(ctx context.Context) error {
 		}
 		c.progress()
 	}
+	for _, named := range probes {
+		if err := c.probe(ctx, named.Name); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-// cannotRead reports, once, that a secret cannot be read.
+// probe reports and removes a listed probe that a measurement has left behind.
+func (c *checker) probe(ctx context.Context, name string) error {
+	now, err := c.ledger.Driver.Fresh(ctx, name, driver.Secret{})
+	state := parseProbe(now.Data)
+	switch {
+	case errors.Is(err, driver.ErrNotFound), err == nil && c.o.Grace > 0 && !state.leftBehind(c.ledger.Now()):
+		return nil
+	case err != nil:
+		return c.goOn(ctx, name, err)
+	}
+	f := Finding{
+		Kind: KindProbeLeftBehind, Name: name, Remedy: RemedyRepair, Action: "delete it",
+		Detail: "a measurement was killed before it could remove this secret",
+	}
+	if c.o.Wants(f.Remedy) {
+		now.Labels = state.Labels
+		f.Err = c.ledger.Driver.Delete(ctx, name, now)
+		f.Repaired = f.Err == nil
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return c.emit(f)
+}
+
+// cannotRead reports that a secret cannot be read, once for each secret.
 func (c *checker) cannotRead(u *ledger.UnreadableError) error {
-	// The labels of its record are not known: none of those beside it is left over.
+	// The labels of its record are not known, so none of its labels counts as left over.
 	delete(c.beside, u.Name)
 	if c.unread[u.Name] != nil {
 		return nil
@@ -98,14 +133,14 @@ func whyUnreadable(err error) string {
 	return fmt.Sprintf("it is there and cannot be read: %v", err)
 }
 
-// passes reports whether err, from a read of the named secret, concerns this secret
-// alone, so that the check can go on with the others.
+// passes reports whether err, from a read of the named secret, concerns only this secret,
+// so that the check can continue with other secrets.
 func (c *checker) passes(ctx context.Context, name string, err error) bool {
 	return err != nil && ctx.Err() == nil && (ledger.OfOne(err) || c.unread[name] != nil)
 }
 
-// goOn reports err, from a read of the named secret, if it concerns this secret alone.
-// Otherwise goOn returns err.
+// goOn reports a finding if err, from a read of the named secret, concerns only this
+// secret. Otherwise, it returns err.
 func (c *checker) goOn(ctx context.Context, name string, err error) error {
 	if c.passes(ctx, name, err) {
 		return c.cannotRead(ledger.Unreadable(ledger.Name(name), err))
@@ -113,14 +148,14 @@ func (c *checker) goOn(ctx context.Context, name string, err error) error {
 	return err
 }
 
-// note remembers how a listed entry relates to others.
+// note records the sighting of a listed entry.
 func (c *checker) note(e ledger.Entry) {
-	at := sighting{born: e.Born, target: e.Target(), alias: e.Alias != nil, labels: e.Secret().Labels}
+	at := sighting{born: e.Born, target: e.Target(), alias: e.Alias != nil, labels: slices.Concat(e.Secret().Labels, e.Secret().Former)}
 	if at.target == nil {
 		at.keys = c.identities(e.Token, e.ID)
 		at.terms = c.ledger.Namer().Terms(e.Record)
 		switch {
-		case e.Name == ledger.ProbeName: // the probe says nothing about the keys
+		case e.Name == ledger.ProbeName: // the probe is not evidence for or against the keys
 		case c.misnamed(e) == "":
 			c.names.fits++
 			l := c.ledger.CompareLabels(c.ledger.Namer(), e.Record)

@@ -3,7 +3,7 @@
 //
 // # The shape of a driver
 //
-// The packages awssm, gcpsm and vaultstore have the same files:
+// The packages awssm, gcpsm, vaultstore and k8sstore have the same files:
 //
 //	<package>.go  Options, New, NewDriver, and the permissions that a store needs
 //	doc.go        setup, storage, calls, cost, limits, consistency, errors
@@ -17,6 +17,6 @@
 //
 // [Fetch], [FetchListed] and [Each] make several calls concurrently. [Seq] makes an
 // iterator from a function with a callback. [Backoff] and [Sleep] wait. [CallError] and
-// [Repeats] help to build errors as package driver asks for. [Probes] tries
+// [Repeats] help to build errors as package driver requires. [Probes] tries
 // permissions. [Without] and [LegalName] deal with labels and names.
 package driverkit

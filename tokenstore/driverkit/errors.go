@@ -16,8 +16,8 @@ import (
 //
 //   - If ctx is done, the error matches ctx.Err() and err, and has no class.
 //   - If the client's own time-out has passed, the error matches class or, without one,
-//     driver.ErrUnavailable. It has the text of err but does not wrap it: a caller would
-//     take a wrapped err for an error of its own context.
+//     driver.ErrUnavailable. It has the text of err but does not wrap err: a caller would
+//     mistake a wrapped err for an error of its own context.
 //   - Otherwise the error matches class and err. Without a class it is err.
 func CallError(ctx context.Context, err, class error) error {
 	cause := ctx.Err()
@@ -37,11 +37,12 @@ func CallError(ctx context.Context, err, class error) error {
 	return fmt.Errorf("%w: %w", class, err)
 }
 
-// longest is how much of the sent data a text may repeat.
+// longest is the length in bytes from which Repeats reports a part of the sent data.
 const longest = 12
 
-// Repeats reports whether text holds a part of sent, as it is or in base64. An error of
-// a driver must not have such a text, because sent holds tokens.
+// Repeats reports whether text contains at least 12 consecutive bytes of sent or of its
+// base64 form, or all of sent if it is shorter. An error of a driver must not have such a
+// text, because sent holds tokens.
 func Repeats(text string, sent []byte) bool {
 	if len(sent) == 0 {
 		return false

@@ -10,7 +10,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// A List of a driver reads the secrets whose names the service has listed.
+// The List method of a driver reads the secrets whose names the service has listed.
 func ExampleFetchListed() {
 	stored := map[string]string{"u1": "first", "u3": "third"} // u2 was deleted since
 	read := func(_ context.Context, name string) (driver.Named, error) {
@@ -30,7 +30,7 @@ func ExampleFetchListed() {
 
 // A driver waits for a node that lags behind.
 func ExampleBackoff_Until() {
-	version := 1 // of what the node returns
+	version := 1 // version that the node returns
 	lag := driverkit.Backoff{Pause: time.Millisecond, Longest: time.Second, Patience: 10 * time.Second}
 	done, err := lag.Until(context.Background(), func() (bool, error) {
 		version++
@@ -40,7 +40,7 @@ func ExampleBackoff_Until() {
 	// Output: true <nil> 3
 }
 
-// The error of a call has a class, and does not repeat what was sent.
+// The error of a call has a class, and does not repeat the data that was sent.
 func ExampleCallError() {
 	sent := []byte("1000.c0ffee.c0ffee")
 	answer := errors.New(`400: value "1000.c0ffee.c0ffee" is too long`)

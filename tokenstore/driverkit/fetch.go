@@ -9,12 +9,12 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// Width is how many calls Fetch, FetchListed and Each make at a time.
+// Width is the number of concurrent calls of Fetch, FetchListed and Each.
 const Width = 16
 
 // Fetch yields what get returns for each item, in the order of items. Up to Width
-// calls of get run concurrently, and those of the next items run while the loop body
-// does. Fetch returns once none of them runs.
+// calls of get run concurrently. Calls for later items run while the loop body runs.
+// The loop does not end while a call of get is running.
 //
 // If ctx is done, Fetch yields its error with a zero R, and ends. If the loop ends
 // early, the context that get received is canceled.
@@ -51,14 +51,15 @@ func Fetch[T, R any](ctx context.Context, items []T, get func(context.Context, T
 	}
 }
 
-// FetchListed is Fetch for the secrets that a service has listed, as Lookup, List and
-// Inspect need it. An error of get concerns one secret, and is yielded with the value
-// that get returned beside it. If get does not find a secret, the secret was deleted
+// FetchListed is like Fetch for secrets that a service has listed, as needed by
+// Lookup, List and Inspect. An error of get concerns one secret, and is yielded with
+// the value that get returned. If get does not find a secret, the secret was deleted
 // after it was listed, and is left out.
 //
 // An error that concerns all secrets is yielded with a zero R, and ends the iteration.
-// Such an error matches driver.ErrCredentials, or ofAll reports it, or it is
-// driver.ErrUnavailable for more than Width secrets in a row. ofAll may be nil.
+// Such an error matches driver.ErrCredentials, or ofAll returns true for it, or more
+// than Width secrets in a row have errors matching driver.ErrUnavailable. ofAll may be
+// nil.
 func FetchListed[T, R any](
 	ctx context.Context, items []T, ofAll func(error) bool, get func(context.Context, T) (R, error),
 ) iter.Seq2[R, error] {
@@ -83,8 +84,8 @@ func FetchListed[T, R any](
 	}
 }
 
-// Each calls do for each item, as Fetch does, and returns the error of the first item
-// that has one. After that it begins no further call.
+// Each calls do for each item concurrently, like Fetch, and returns the error of the
+// first item that has one. After that, Each begins no further call.
 func Each[T any](ctx context.Context, items []T, do func(context.Context, T) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -97,9 +98,9 @@ func Each[T any](ctx context.Context, items []T, do func(context.Context, T) err
 	return nil
 }
 
-// Seq returns an iterator over the values that run passes to yield. An error of run
-// ends the iteration, without a value. Once the loop has ended, yield returns false,
-// the error of run is dropped, and run must return.
+// Seq returns an iterator over the values that run passes to yield. An error of run is
+// yielded with a zero T, and ends the iteration. Once the loop has ended, yield
+// returns false, the error of run is dropped, and run must return.
 func Seq[T any](run func(yield func(T, error) bool) error) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		ended := false

@@ -2,17 +2,20 @@ package driverkit
 
 import (
 	"cmp"
-	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-var legalName = regexp.MustCompile(`^[a-z0-9]{1,64}$`)
+const maxName = 64
 
-// LegalName reports whether s has the form of the name of a secret. Names of another
-// form below a driver's prefix belong to other programs.
-func LegalName(s string) bool { return legalName.MatchString(s) }
+// LegalName reports whether s has the form of a secret's name. Names of another form
+// below a driver's prefix belong to other programs.
+func LegalName(s string) bool {
+	other := func(c rune) bool { return (c < 'a' || c > 'z') && (c < '0' || c > '9') }
+	return s != "" && len(s) <= maxName && !strings.ContainsFunc(s, other)
+}
 
 // Without returns the labels of a that are not in b, in the order of a.
 func Without(a, b []driver.Label) []driver.Label {

@@ -14,12 +14,12 @@ type Probe struct {
 	Do          func(context.Context) error
 }
 
-// ErrUntried is returned by the Do of a Probe whose call cannot be tried.
+// ErrUntried is returned by a Probe's Do if the call cannot be tried.
 var ErrUntried = errors.New("not tried")
 
-// Probes makes the calls of probes one after the other, and yields their outcomes, as
-// driver.Inspector wants them. A call counts as allowed if its error shows that the
-// service has looked at the secret: the error matches driver.ErrNotFound, ErrExists,
+// Probes makes the calls of probes one after the other and yields their outcomes, as
+// required by driver.Inspector. A call counts as allowed if its error shows that the
+// service examined the secret: the error matches driver.ErrNotFound, ErrExists,
 // ErrConflict or ErrCorrupt. Probes leaves out a call that fails with ErrUntried.
 //
 // An error that says nothing about a single call ends the iteration: the error of ctx,

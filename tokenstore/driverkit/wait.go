@@ -6,18 +6,19 @@ import (
 	"time"
 )
 
-// A Backoff is a sequence of pauses. Each is random, between half and one and a half of
-// Pause, and doubles Pause up to Longest.
+// A Backoff is a sequence of pauses. Each pause is random, between half of Pause and
+// one and a half times Pause. It doubles Pause, up to Longest.
 type Backoff struct {
 	Pause   time.Duration
 	Longest time.Duration
 
-	// Patience is how long Until waits, on the clock Now. A nil Now means time.Now.
+	// Patience limits the duration of Until, by the clock Now. A nil Now means
+	// time.Now.
 	Patience time.Duration
 	Now      func() time.Time
 }
 
-// Next returns the next pause.
+// Next returns the next pause. It panics if b.Pause is negative.
 func (b *Backoff) Next() time.Duration {
 	pause := b.Pause/2 + rand.N(b.Pause+1)
 	b.Pause = min(2*b.Pause, b.Longest)
@@ -25,8 +26,8 @@ func (b *Backoff) Next() time.Duration {
 }
 
 // Until calls try until it returns true or an error, with pauses between the calls. If
-// Patience passes first, it returns false and no error. If ctx is done during a pause,
-// it returns the error of ctx.
+// Patience passes first, Until returns false and no error. If ctx is done during a
+// pause, Until returns the error of ctx.
 func (b Backoff) Until(ctx context.Context, try func() (bool, error)) (bool, error) {
 	now := b.Now
 	if now == nil {

@@ -24,7 +24,8 @@ const (
 	bobRow = "2,bob,c1,canary-t,canary-q,canary-b,,1767225600000,,https://www.zohoapis.com\r\n"
 )
 
-// allMethods returns the error of every method, asked about Ann's record.
+// allMethods calls every method of a TokenStore for Ann's record, and returns the errors by
+// method.
 func allMethods(t *testing.T, s *filestore.Store) map[string]error {
 	t.Helper()
 	ctx := t.Context()
@@ -38,7 +39,7 @@ func allMethods(t *testing.T, s *filestore.Store) map[string]error {
 	return errs
 }
 
-// isClass reports an error that is not of the class, or that quotes a secret.
+// isClass fails the test if err does not match class or quotes a secret.
 func isClass(t *testing.T, what string, err, class error) {
 	t.Helper()
 	var e *tokenstore.Error
@@ -50,7 +51,7 @@ func isClass(t *testing.T, what string, err, class error) {
 	}
 }
 
-func TestAFileThatIsNoTokenFileIsCorruptAndStays(t *testing.T) {
+func TestCorruptFile(t *testing.T) {
 	t.Parallel()
 	for what, data := range map[string]string{
 		"text":                         "canary",
@@ -76,7 +77,7 @@ func TestAFileThatIsNoTokenFileIsCorruptAndStays(t *testing.T) {
 	}
 }
 
-func TestATruncatedFileLosesNothingThatIsLeft(t *testing.T) {
+func TestTruncatedFileRead(t *testing.T) {
 	t.Parallel()
 	for _, f := range sdkFiles {
 		whole, all := testdata(t, f.file), sdkTokens(t, f.file)
@@ -94,23 +95,23 @@ func TestATruncatedFileLosesNothingThatIsLeft(t *testing.T) {
 				isClass(t, fmt.Sprintf("%s, the first %d bytes", f.file, n), err, tokenstore.ErrCorrupt)
 				continue
 			}
-			// What is read must be the records that stand there, and whole.
+			// A successful read must return the complete records in the file.
 			slices.SortFunc(got, func(a, b token) int {
 				return bytes.Index(whole, []byte(a.RefreshToken)) - bytes.Index(whole, []byte(b.RefreshToken))
 			})
 			for i, g := range got {
 				w := all[i]
 				if last := i == len(got)-1; last && f.dialect == codec.Node {
-					// The file of this SDK has no last line break: a cut within the
-					// last field is not to be seen.
+					// The file of this SDK does not end with a line break, so that a cut
+					// within the last field is not noticed.
 					g.APIDomain, w.APIDomain = "", ""
 				}
 				if g != w {
 					t.Errorf("%s: of the first %d bytes record %s is read, and it is not whole", f.file, n, g.ID)
 				}
 			}
-			// A header that stops after its last or its ninth name is that of a file
-			// without records, as some SDKs leave it.
+			// Some SDKs leave a file that consists only of a header of nine or ten names. Such
+			// a file has no records.
 			names := bytes.HasSuffix(whole[:n], []byte(",redirect_uri")) || bytes.HasSuffix(whole[:n], []byte(",api_domain"))
 			if f.dialect == codec.Python && whole[n-1] != '\n' && whole[n-1] != '\r' && !names {
 				t.Errorf("%s: the first %d bytes end in the middle of a line, and are read", f.file, n)
@@ -119,7 +120,7 @@ func TestATruncatedFileLosesNothingThatIsLeft(t *testing.T) {
 	}
 }
 
-func TestATruncatedFileIsNotWrittenOver(t *testing.T) {
+func TestTruncatedFileUnchanged(t *testing.T) {
 	t.Parallel()
 	whole := testdata(t, "python_filestore.csv")
 	path := place(t, nil)
@@ -140,7 +141,7 @@ func TestATruncatedFileIsNotWrittenOver(t *testing.T) {
 	}
 }
 
-func TestADamagedRowFailsOnlyThoseWhoAskForItsRecord(t *testing.T) {
+func TestDamagedRow(t *testing.T) {
 	t.Parallel()
 	for what, row := range map[string]string{
 		"an expiry that is no number":    strings.Replace(annRow, "1767225600000", "canary", 1),
@@ -190,7 +191,7 @@ func allMethodsButDeleteTokens(t *testing.T, s *filestore.Store) map[string]erro
 	return errs
 }
 
-func TestAnEmptyFileHoldsNothing(t *testing.T) {
+func TestEmptyFile(t *testing.T) {
 	t.Parallel()
 	for what, data := range map[string]string{"no bytes": "", "a header": header, "a byte order mark": "\ufeff", "blank lines": "\r\n\r\n"} {
 		path := place(t, []byte(data))
@@ -248,7 +249,7 @@ func TestWhatIsNoFileIsRefused(t *testing.T) {
 	}
 }
 
-func TestARecordThatTheSDKCannotReadBackIsRefusedBeforeAnythingIsWritten(t *testing.T) {
+func TestSaveUnreadableRecord(t *testing.T) {
 	t.Parallel()
 	data := testdata(t, "node_filestore.txt")
 	path := place(t, data)
@@ -274,7 +275,7 @@ func TestARecordThatTheSDKCannotReadBackIsRefusedBeforeAnythingIsWritten(t *test
 	}
 }
 
-func TestANewFileIsForItsOwnerAlone(t *testing.T) {
+func TestFileMode(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	fresh := filepath.Join(dir, "fresh")
@@ -295,7 +296,7 @@ func TestANewFileIsForItsOwnerAlone(t *testing.T) {
 	}
 }
 
-func TestALinkIsFollowedAndStays(t *testing.T) {
+func TestSymlink(t *testing.T) {
 	t.Parallel()
 	path := place(t, []byte(header+bobRow))
 	link := filepath.Join(t.TempDir(), "link")
@@ -313,11 +314,11 @@ func TestALinkIsFollowedAndStays(t *testing.T) {
 	}
 }
 
-// TestAFileWithoutPermissionIsDenied runs as somebody whom modes bind: root runs
-// it again as another user.
-func TestAFileWithoutPermissionIsDenied(t *testing.T) {
+// TestFilePermissionDenied checks the errors for a file without permissions. File
+// modes do not apply to root. As root, the test therefore runs itself as another user.
+func TestFilePermissionDenied(t *testing.T) {
 	if os.Geteuid() == 0 {
-		cmd := helper(t, "TestAFileWithoutPermissionIsDenied")
+		cmd := helper(t, "TestFilePermissionDenied")
 		if !asNobody(t, cmd) {
 			t.Skip("modes do not bind root, and there is no way to become another user on this system")
 		}
@@ -374,8 +375,7 @@ func chmod(t *testing.T, path string, mode fs.FileMode) {
 	}
 }
 
-// helper returns a command that runs the given test of this package in another
-// process.
+// helper returns a command that runs the named test of this package in another process.
 func helper(t *testing.T, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	exe, err := os.Executable()

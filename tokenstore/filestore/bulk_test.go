@@ -12,7 +12,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// open returns a store on a new path.
+// openNew returns a store on a new path.
 func openNew(t *testing.T, opts *Options) *Store {
 	t.Helper()
 	s, err := New(filepath.Join(t.TempDir(), "sdk_tokens.txt"), opts)
@@ -22,8 +22,8 @@ func openNew(t *testing.T, opts *Options) *Store {
 	return s
 }
 
-// TestSaveAllSavesWhatSavingOneByOneDoes saves the same random tokens, of few
-// users, clients and tokens, in both ways.
+// TestSaveAllSavesWhatSavingOneByOneDoes checks that SaveAll and repeated calls of
+// SaveToken store the same records, for random tokens with few different values.
 func TestSaveAllSavesWhatSavingOneByOneDoes(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(40) {
@@ -47,7 +47,7 @@ func TestSaveAllSavesWhatSavingOneByOneDoes(t *testing.T) {
 				}
 				saved, err := one.SaveToken(t.Context(), token)
 				if err != nil {
-					continue // it would be the end of SaveAll
+					continue // SaveAll would save no token
 				}
 				good, want = append(good, token), append(want, saved)
 			}

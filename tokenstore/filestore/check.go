@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 
+	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lockfile"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
@@ -21,7 +22,7 @@ func unreadable(err error) doctor.Finding {
 	}
 }
 
-// checkAround reports what is wrong with the file except its content, and repairs it.
+// checkAround reports and repairs problems of the file other than its content.
 func (f *file) checkAround(ctx context.Context, o doctor.CheckOptions) rowstore.Findings {
 	return func(yield func(doctor.Finding, error) bool) {
 		path, err := resolve(f.path)
@@ -40,7 +41,7 @@ func (f *file) checkAround(ctx context.Context, o doctor.CheckOptions) rowstore.
 	}
 }
 
-// An examination is one check of a file and what is beside it.
+// An examination is one check of a file and the files beside it.
 type examination struct {
 	*file
 	o        doctor.CheckOptions
@@ -52,7 +53,10 @@ func (e *examination) run(ctx context.Context) error {
 	info, err := os.Stat(e.path)
 	switch {
 	case err == nil:
-		e.checkMode(info)
+		e.checkMode(e.path, info)
+		if beside, err := os.Lstat(e.path + Beside); err == nil {
+			e.checkMode(e.path+Beside, beside)
+		}
 		if mountPoint(e.path) {
 			e.findings = append(e.findings, mountedFinding(e.path))
 		}
@@ -60,7 +64,10 @@ func (e *examination) run(ctx context.Context) error {
 		return classed(err)
 	}
 	e.checkLockOwner(ctx, info)
-	for _, suffix := range []string{".writing", copySuffix} {
+	if err := e.checkStrays(ctx); err != nil {
+		return err
+	}
+	for _, suffix := range []string{".writing", copySuffix, Beside + ".writing"} {
 		if err := e.checkLeftOver(ctx, suffix); err != nil {
 			return err
 		}
@@ -68,7 +75,8 @@ func (e *examination) run(ctx context.Context) error {
 	return nil
 }
 
-// repair adds a finding, which do repairs if that is asked for.
+// repair adds f to the findings. If the options include repairs, it calls do to repair the
+// fault.
 func (e *examination) repair(f doctor.Finding, do func() error) {
 	f.Remedy = doctor.RemedyRepair
 	if e.o.Wants(f.Remedy) {
@@ -78,18 +86,44 @@ func (e *examination) repair(f doctor.Finding, do func() error) {
 	e.findings = append(e.findings, f)
 }
 
-// checkMode reports a file that others may read.
-func (e *examination) checkMode(info fs.FileInfo) {
+// checkMode reports a file that other users can read or write.
+func (e *examination) checkMode(path string, info fs.FileInfo) {
 	if runtime.GOOS == "windows" || info.Mode()&fs.FileMode(0o077) == 0 {
 		return
 	}
 	e.repair(doctor.Finding{
-		Kind: doctor.KindFileMode, Name: e.path, Action: "set the mode to 0600",
+		Kind: doctor.KindFileMode, Name: path, Action: "set the mode to 0600",
 		Detail: fmt.Sprintf("the mode is %#o", info.Mode().Perm()),
-	}, func() error { return os.Chmod(e.path, 0o600) })
+	}, func() error { return os.Chmod(path, 0o600) })
 }
 
-// checkLockOwner reports a lock file that belongs to another user than the file does.
+// checkStrays reports entries of the second file that belong to no row of the token file,
+// because another program has changed or removed the row.
+func (e *examination) checkStrays(ctx context.Context) error {
+	is, err := e.read(ctx)
+	if errors.Is(err, tokenstore.ErrCorrupt) {
+		return nil // the check of the rows reports the corrupt file
+	}
+	if err != nil {
+		return err
+	}
+	n := len(is.beside.all) - len(is.change().after())
+	if n == 0 {
+		return nil
+	}
+	f := doctor.Finding{
+		Kind: doctor.KindDue, Name: e.path + Beside, Remedy: doctor.RemedyPurge, Action: "remove them",
+		Detail: fmt.Sprintf("%d entries belong to no row as it is", n),
+	}
+	if e.o.Wants(f.Remedy) {
+		f.Err = e.update(ctx, func(*view) (bool, error) { return true, nil })
+		f.Repaired = f.Err == nil
+	}
+	e.findings = append(e.findings, f)
+	return nil
+}
+
+// checkLockOwner reports a lock file whose owner differs from that of the token file.
 func (e *examination) checkLockOwner(ctx context.Context, info fs.FileInfo) {
 	name := e.path + ".lock"
 	lock, err := os.Lstat(name)
@@ -98,9 +132,9 @@ func (e *examination) checkLockOwner(ctx context.Context, info fs.FileInfo) {
 	}
 	e.repair(doctor.Finding{
 		Kind: doctor.KindFileLockOwner, Name: name, Action: "give it to the owner of the token file",
-		Detail: "the lock file belongs to another user than the token file",
+		Detail: "the lock file and the token file belong to different users",
 	}, func() error {
-		held, err := e.lock(ctx, e.path) // which does it
+		held, err := e.lock(ctx, e.path) // taking the lock repairs it
 		if err != nil {
 			return err
 		}
@@ -112,8 +146,8 @@ func (e *examination) checkLockOwner(ctx context.Context, info fs.FileInfo) {
 	})
 }
 
-// mountedFinding says that the token file is a mount point, and whether it can be
-// written at all.
+// mountedFinding returns the finding that the token file is a mount point. If the file is not
+// writable either, the finding's Err says why.
 func mountedFinding(path string) doctor.Finding {
 	f := doctor.Finding{
 		Kind: doctor.KindFileMounted, Name: path, Remedy: doctor.RemedyManual,
@@ -128,14 +162,14 @@ func mountedFinding(path string) doctor.Finding {
 	return f
 }
 
-// checkLeftOver reports a file beside the token file that a process has left behind.
+// checkLeftOver reports a file that a killed process left beside the token file.
 func (e *examination) checkLeftOver(ctx context.Context, suffix string) error {
 	name := e.path + suffix
 	if _, err := os.Lstat(name); err != nil {
 		return nil
 	}
-	// Only the holder of the lock writes there: the file is left over if it is there
-	// while this process has the lock.
+	// Only the holder of the lock creates this file. If it exists while this process holds
+	// the lock, a killed process left it.
 	held, err := e.lock(ctx, e.path)
 	if err != nil {
 		return err

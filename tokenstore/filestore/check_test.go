@@ -16,7 +16,7 @@ import (
 
 const checkHeader = "id,user_name,client_id,client_secret,refresh_token,access_token,grant_token,expiry_time,redirect_uri,api_domain\r\n"
 
-// checked returns what Check finds, as "kind name repaired".
+// checked returns the findings of Check as "kind name repaired".
 func checked(t *testing.T, s *filestore.Store, opts *doctor.CheckOptions) []string {
 	t.Helper()
 	var found []string
@@ -37,16 +37,16 @@ func checked(t *testing.T, s *filestore.Store, opts *doctor.CheckOptions) []stri
 	return found
 }
 
-// Rows, the file and what lies beside it are checked; duplicates become one when
-// that is asked for, with nothing lost.
-func TestAFileIsCheckedAndMended(t *testing.T) {
+// TestCheckRepair checks the findings about rows, the file and the files beside
+// it. With MergeDuplicates, duplicate records must be merged without a loss of fields.
+func TestCheckRepair(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "tokens.txt")
 	rows := []string{
 		"1,ann,client,secret,refresh1,access1,,4000000000000,,",
 		"2,ben,client,secret,refresh2,access2,,soon,,",    // line 3: no time
 		"3,ann,client,,refresh3,access3,,4000000001000,,", // line 4: ann again, later
-		"4,,client,,refresh3,,,,,https://api",             // line 5: nobody, the same token
+		"4,,client,,refresh3,,,,,https://api",             // line 5: no user, the same token
 		"5,cat,client,,refresh5,access5,,,,",              // line 6
 		"5,dan,client,,refresh6,access6,,,,",              // line 7: the ID again
 		"6,eve,client,,refresh5,access7,,,,",              // line 8: another user's token
@@ -104,8 +104,9 @@ func TestAFileIsCheckedAndMended(t *testing.T) {
 	}
 }
 
-// A file that is no token file is reported and left alone.
-func TestAFileThatCannotBeReadIsReported(t *testing.T) {
+// TestCheckUnreadableFile checks that a file which is not a token file is
+// reported and left unchanged.
+func TestCheckUnreadableFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "tokens.txt")
 	if err := os.WriteFile(path, []byte("something else\n"), 0o600); err != nil {
@@ -125,7 +126,8 @@ func TestAFileThatCannotBeReadIsReported(t *testing.T) {
 	}
 }
 
-// A store without a file has no faults, and gets no file by being checked.
+// TestCheckingMakesNoFile checks that Check reports nothing for a store without a file, and
+// creates no file.
 func TestCheckingMakesNoFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -141,16 +143,16 @@ func TestCheckingMakesNoFile(t *testing.T) {
 	}
 }
 
-// TestMergeOfMerged has a record that another one becomes part of become part of a
-// third one: nothing of the three is lost.
+// TestMergeOfMerged checks that no field is lost if a record is merged into a second one,
+// and the second one into a third.
 func TestMergeOfMerged(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "tokens.txt")
 	rows := []string{
-		"1,,client,,,,grant,,,https://api",          // becomes part of 2 by the grant token
-		"2,,client,,refresh,,grant,,,",              // becomes part of 3 by the refresh token
+		"1,,client,,,,grant,,,https://api",          // is merged into 2 because of the grant token
+		"2,,client,,refresh,,grant,,,",              // is merged into 3 because of the refresh token
 		"3,ann,client,,refresh,access,,,,",          // a user's
-		"4,ben,client,,other,access4,,,,https://ap", // not one of them
+		"4,ben,client,,other,access4,,,,https://ap", // not a duplicate
 	}
 	if err := os.WriteFile(path, []byte(checkHeader+strings.Join(rows, "\r\n")+"\r\n"), 0o600); err != nil {
 		t.Fatal(err)

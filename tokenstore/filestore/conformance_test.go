@@ -17,7 +17,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestConformance runs the suite with the two kinds of IDs.
+// TestConformance runs the conformance suite with numeric IDs, and with IDs of any form.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	for _, anyID := range []bool{false, true} {
@@ -28,7 +28,7 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// suite returns what the suite needs to know of the package.
+// suite returns the description of the package for the conformance suite.
 func suite(anyID bool) conformance.Store {
 	var logs sync.Map   // by *Store
 	var clocks sync.Map // by path: how far the clocks of all stores on the file are ahead

@@ -1,5 +1,5 @@
-// Package filestore keeps token records in the token file of the Zoho CRM SDKs,
-// so that a Go program can take over, or share, what an SDK has stored.
+// Package filestore keeps token records in the token file of the Zoho CRM SDKs. A Go
+// program can take over, or share, the records that an SDK has stored.
 //
 //	store, err := filestore.New("sdk_tokens.txt", nil)
 //	...
@@ -7,12 +7,11 @@
 //
 // # The file
 //
-// The file has a header and a row of ten columns for each record. Each SDK
-// writes it a little differently: see codec.Dialect. A file that is there is
-// kept in its dialect, as well as that can be told from its bytes, and a new one
-// is written in that of Python, unless Options.Dialect names another. The
-// dialect of C# has to be named: it looks like that of Java or Ruby, but its
-// expiry times are ten minutes early.
+// The file has a header, followed by a row of ten columns for each record. The format
+// differs slightly between the SDKs: see codec.Dialect. An existing file keeps its
+// dialect, as far as its bytes show it. A new file is written in the dialect of Python,
+// unless Options.Dialect names another. The dialect of C# must be named: it looks like
+// that of Java or Ruby, but its expiry times are ten minutes early.
 //
 //	dialect           line breaks            commas and quotes in values
 //	python            CR LF                  yes
@@ -22,86 +21,106 @@
 //	scala             LF, none at the end    no; absent values are the text "null"
 //	csharp            LF or CR LF            no; expiry times are 10 minutes early
 //
-// What the SDK of the dialect can read back is all that is ever written: values
-// that it would lose or misread are refused with tokenstore.ErrInvalidToken, and
-// where the bytes leave open which SDK has written the file, so are those that
-// one of them would. IDs are numbers of up to ten digits (below 2^31 for Java, C#
-// and Scala), unless Options.AnyID is set because no SDK reads the file. The text
-// "null" stands for an absent value in all dialects.
+// The package writes only values that the SDK of the dialect can read back. A value that the
+// SDK would lose or misread fails with tokenstore.ErrInvalidToken. If several SDKs could have
+// written the file, all of them must be able to read the value back. IDs are numbers of up to
+// ten digits, or below 2^31-1 for Java, C# and Scala. Set Options.AnyID to permit other IDs if
+// no SDK reads the file. An unquoted "null" is read as an absent value in all dialects; only
+// that of Scala writes it.
 //
-// Rows that are not changed stay as they are, byte for byte, with two
-// exceptions. A file of nine columns, as older SDKs wrote it, gets the tenth, and
-// a file without a header gets one: the present SDKs do the first too, and
-// without a header they would skip the first record. Blank lines and a byte order
-// mark go away with the first write.
+// # The second file
 //
-// The rules are those of package tokenstore, and not those of the SDKs: see
-// "Matching" and "Saving" there. An ID is not used again after its record was
-// deleted, as long as the lock file is kept.
+// The SDKs have no column for Issuer, Resource, Scope, TokenType, IDToken and Extra. A
+// second file, path + ".tokenkeep", holds them. It has the mode and owner of the token
+// file. The second file does not exist while no record has such a field. Copy both files,
+// or neither.
 //
-// A file that cannot be read as a token file fails every method with
-// tokenstore.ErrCorrupt and is never written over. A file whose last line is cut
-// off is one of them, where that can be seen: the SDKs of Node, TypeScript, Deno,
-// PHP and Scala end the file without a line break, so that a cut within its very
-// last field looks like a shorter value. A row with an expiry time that is no
-// number, or without an ID, fails only those who ask for its record.
+// An SDK sees ordinary rows, with two rows for a user who has tokens of two authorization
+// servers. An SDK may change, add and remove rows. Each entry of the second file identifies
+// its row by digests. Issuer and Resource belong to the ID, user, client and refresh token
+// of the row; the other fields also belong to its access token. If an SDK replaces these
+// values, the row loses the fields, and the next change of a record by this package removes
+// them. If the second file cannot be read, every method fails with tokenstore.ErrCorrupt:
+// without it, a record would seem to belong to another server.
+//
+// A change of both files writes the second file before and after the token file. A
+// crash in between leaves the old or the new records, and perhaps entries that belong
+// to no row.
+//
+// Unchanged rows keep their bytes, with two exceptions. A file of nine columns, as
+// older SDKs wrote it, gets the tenth, and a file without a header gets one. The
+// current SDKs also add the column, and would skip the first record of a file without a
+// header. The first write removes blank lines and a byte order mark.
+//
+// The rules are those of package tokenstore, not those of the SDKs: see "Matching" and
+// "Saving" in its documentation. The ID of a deleted record is not used again, as long as
+// the lock file exists.
+//
+// If the file is not a token file, every method fails with tokenstore.ErrCorrupt and
+// nothing overwrites the file. This includes a file whose last line is truncated, if
+// that is detectable. The SDKs of Node, TypeScript, Deno, PHP and Scala end the file
+// without a line break. In such a file, a truncated last field looks like a shorter
+// value. A row without an ID or with an unreadable expiry time only affects operations
+// on its record.
 //
 // # Writing
 //
-// A change is written to a file of its own, path + ".writing", which then takes
-// the place of the token file: a reader sees the old or the new one, and a crash
-// leaves one of them whole. The directory must be writable therefore, and one that is
-// missing fails every method with tokenstore.ErrRefused. A path that is a symbolic link
-// is followed, and the file that it leads to is replaced; if that has other names (hard
-// links), those keep the old file. A directory, device, pipe or socket at the path is
-// neither read nor replaced, with tokenstore.ErrRefused. A link in the place of a lock
-// file, or of path + ".writing", is removed, and what it leads to stays as it is.
+// A change is written to a new file, path + ".writing", which then replaces the token
+// file. Readers see the old or the new file, and a crash leaves one of them intact. The
+// directory must therefore be writable. If it does not exist, every method fails with
+// tokenstore.ErrRefused. A symbolic link is followed, and its target is replaced; other
+// hard links to the target keep the old file. If path is a directory, device, pipe or
+// socket, methods neither read nor replace it, and fail with tokenstore.ErrRefused. A
+// link in place of a lock file, or of path + ".writing", is removed; its target is not
+// changed.
 //
-// What is removed is gone from the file, but the blocks of the file that was replaced
-// are not overwritten: the file system puts them aside. Backups and snapshots stay as
-// they are, too. Where that matters, revoke the tokens.
+// A removed record is no longer in the file, but the blocks of the replaced file are
+// not overwritten: the file system frees them. Backups and snapshots also keep it. If
+// that matters, revoke the tokens.
 //
-// A token file that is mounted alone, as with "docker run -v FILE:FILE", cannot be
-// replaced. On Linux it is written in place, as the SDKs do, and Check reports it. The
-// programs that have it mounted lock the file itself, and readers wait for writers. A
-// copy beside the file, path + ".in-place", makes up for a process that dies while it
-// writes, if the directory can be written. Mount the directory instead: then a crash of
-// the machine is covered, too, and so are programs that open the file by its own path,
-// which would replace it. A file that is mounted read-only can be read; a write fails
-// with tokenstore.ErrRefused.
+// A token file that is itself a mount point, as with "docker run -v FILE:FILE", cannot be
+// replaced. On Linux, it is written in place, as the SDKs write it, and Check reports it.
+// Programs that mount it lock the file itself, and readers wait for writers. If the
+// directory is writable, a copy beside the file, path + ".in-place", protects against a
+// process that is killed while it writes. Mount the directory instead: then a crash of the
+// machine leaves the file intact. If only the file is mounted, a program that opens it by
+// its original path replaces it. Such programs also do not see the second file, which is
+// beside the mount point. Do not let them handle records with an Issuer. If the
+// directory is not writable, a record with a field of the second file fails with
+// tokenstore.ErrInvalidToken. A refresh then stores the new token without Scope, IDToken
+// and Extra. A file that is mounted read-only can be read; writes fail with
+// tokenstore.ErrRefused.
 //
-// The new file has mode 0600, whatever that of the old one was; the SDKs create
-// it with 0644. A file that is written in place keeps its mode. The owner stays, and
-// the lock file gets the same one: a process that may not give a file away does not
-// replace one of another user's, and fails with tokenstore.ErrDenied.
+// The new file has mode 0600, regardless of the mode of the old one; the SDKs create files
+// with mode 0644. A file that is written in place keeps its mode. The new file and the lock
+// file keep the owner. A process that may not change the owner of a file cannot replace the
+// file of another user, and fails with tokenstore.ErrDenied.
 //
 // # Locking
 //
-// Writers lock path + ".lock", on Unix with flock and on Windows with
-// LockFileEx. That holds between goroutines and processes, on one machine; of
-// network file systems it depends on the system. Readers take no lock. Other
-// platforms (Plan 9, Solaris, AIX, WebAssembly) have no such lock in Go's
-// standard library: there, reading works and writing fails with
-// tokenstore.ErrRefused. The lock file is never removed. Apart from being
-// locked it holds one number, the biggest ID of a record that was deleted.
+// Writers lock path + ".lock", with flock on Unix and LockFileEx on Windows. The lock
+// works between goroutines and processes on one machine; on a network file system it
+// depends on the system. Readers take no lock. Go's standard library has no such lock
+// on other platforms (Plan 9, Solaris, AIX, WebAssembly). On these, reading works and
+// writing fails with tokenstore.ErrRefused. The lock file is never removed. It contains
+// one number: the largest ID of a deleted record.
 //
-// The official SDKs take no lock at all, and write the file in place. What a
-// program on such an SDK and this package write at the same time may get lost,
-// and what the SDK is about to write may be seen half-written. This package looks
-// once more, just before it replaces the file, whether it is still the one that
-// it has read, and begins again if not; the SDKs do nothing of the kind. Let the
-// SDK's program only read, or stop it, where both are in use.
+// The official SDKs take no lock and write the file in place. If a program with such an
+// SDK writes at the same time as this package, one of the changes may be lost. Readers
+// may see a partial file. Just before this package replaces the file, it checks
+// that the file is still the one that it has read, and otherwise starts over. The SDKs
+// do nothing similar. If a program with an SDK also uses the file, let that program only
+// read the file, or stop it.
 //
 // # Refreshing
 //
-// Refresh has one process at a time ask for a new access token for a record. It
-// locks a file beside the token file that is named after a digest of the record's
-// ID and goes away afterwards; the token file is not locked meanwhile. The
-// operating system takes the lock from a process that dies. A process that is
-// stopped keeps it, and the others give up after LeaseTTL and LockTimeout with
-// tokenstore.ErrUnavailable, rather than ask a second time.
+// With Refresh, one process at a time requests a new access token for a record. It locks a
+// temporary file beside the token file whose name contains a digest of the record's ID. The
+// token file is not locked meanwhile. The operating system releases the lock if the process
+// ends. A suspended process keeps the lock. Other processes stop waiting after LeaseTTL and
+// LockTimeout with tokenstore.ErrUnavailable, and do not send a second request.
 //
-// A refusal of the authorization server (*tokenstore.RefreshError) is kept in
-// that lock file for those who come later: its code, its times, and a digest of
-// the credentials that it is about. The rules are those of tokenstore.Store.
+// If the authorization server refuses (*tokenstore.RefreshError), the temporary file keeps
+// the refusal for later callers. It holds the code and the times of the refusal, and a
+// digest of the refused credentials. The rules are those of tokenstore.Store.
 package filestore

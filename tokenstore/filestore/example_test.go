@@ -12,8 +12,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
 )
 
-// The file of an SDK is taken over as it is. A row that did not change keeps its
-// bytes.
+// A store can use the file of an SDK without a conversion. Rows that do not change keep
+// their bytes.
 func Example() {
 	dir, err := os.MkdirTemp("", "tokens-")
 	if err != nil {

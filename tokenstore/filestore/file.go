@@ -12,14 +12,13 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
-	"github.com/tokenkeep/tokenkeep/codec/tokenfile"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lockfile"
 )
 
-// resolve returns the path of the file that path leads to, which need not exist.
-// It is what has to be replaced: a link in its place would be lost, and what two
-// links lead to has one lock.
+// resolve follows the symbolic links of path. The file that they lead to need not exist. A
+// writer replaces the file at the resolved path, because replacing a link would lose the
+// link. Two links to one file also get the same lock.
 func resolve(path string) (string, error) {
 	for range 40 {
 		target, err := filepath.EvalSymlinks(path)
@@ -30,7 +29,7 @@ func resolve(path string) (string, error) {
 		if err != nil {
 			dir, err := filepath.EvalSymlinks(filepath.Dir(path))
 			if err != nil {
-				return path, nil // there is no directory: opening the file says so
+				return path, nil // opening the file reports the missing directory
 			}
 			return filepath.Join(dir, filepath.Base(path)), nil
 		}
@@ -42,19 +41,19 @@ func resolve(path string) (string, error) {
 	return "", fmt.Errorf("%w: too many symbolic links", tokenstore.ErrRefused)
 }
 
-// unresolved returns err, which is why a path leads to no file, with its class.
+// unresolved adds the path and a class to err, an error of resolving the path.
 func unresolved(path string, err error) error {
 	if err == nil {
 		return nil
 	}
 	err = fmt.Errorf("%s: %w", path, err)
 	if failed := (*fs.PathError)(nil); !errors.As(err, &failed) {
-		return fmt.Errorf("%w: %w", tokenstore.ErrRefused, err) // a loop of links, or a file on the way
+		return fmt.Errorf("%w: %w", tokenstore.ErrRefused, err) // a loop of links, or a path element that is a file
 	}
 	return classed(err)
 }
 
-// classed returns err, an error of the file system, with its class.
+// classed classifies err, an error of the file system.
 func classed(err error) error {
 	var foreign *lockfile.ForeignError
 	switch {
@@ -74,8 +73,8 @@ func classed(err error) error {
 	return fmt.Errorf("%w: %w", tokenstore.ErrUnavailable, err)
 }
 
-// checkDir returns an error if the directory of the file at path is missing: then the
-// path is wrong, and there are no records only because of that.
+// checkDir returns an error if the directory of the file at path does not exist.
+// Otherwise a wrong path would look like an empty store.
 func checkDir(path string) error {
 	dir := filepath.Dir(path)
 	switch info, err := os.Stat(dir); {
@@ -89,17 +88,20 @@ func checkDir(path string) error {
 	return nil
 }
 
-// A file is a token file: the Table of a Store.
+// A file is a token file. It is the Table of a Store.
 type file struct {
 	path        string
 	dialect     codec.Dialect
 	anyID       bool
 	lockTimeout time.Duration
-	writes      atomic.Int64 // how often the file was replaced; tests count
+	settling    time.Duration            // equal to the constant settling, except in tests
+	last        atomic.Pointer[snapshot] // the result of the last read
+	writes      atomic.Int64             // number of replacements of the file; for tests
+	parses      atomic.Int64             // number of times the file was parsed; for tests
 }
 
-// read returns the file as it is now.
-func (f *file) read(ctx context.Context) (*view, error) {
+// read returns a snapshot of the file as it is now.
+func (f *file) read(ctx context.Context) (*snapshot, error) {
 	path, err := resolve(f.path)
 	if err != nil {
 		return nil, err
@@ -110,46 +112,16 @@ func (f *file) read(ctx context.Context) (*view, error) {
 	return f.readAt(path)
 }
 
-func (f *file) readAt(path string) (*view, error) {
-	data, info, err := slurp(path)
-	var parsed *tokenfile.File
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		if err := checkDir(path); err != nil {
-			return nil, err
-		}
-		parsed, err = tokenfile.New(f.dialect)
-	case err != nil:
-		return nil, classed(err)
-	default:
-		parsed, err = tokenfile.Parse(data, f.dialect)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", tokenstore.ErrCorrupt, err)
-	}
-	return f.view(parsed, info, data), nil
-}
-
-// view returns what was parsed of a file that holds data.
-func (f *file) view(parsed *tokenfile.File, info fs.FileInfo, data []byte) *view {
-	parsed.AnyID = f.anyID
-	return &view{File: parsed, info: info, data: data}
-}
-
-// errNotRegular means that there is a directory, a device, a pipe or a socket in the
-// place of the token file. It is neither read nor replaced.
+// errNotRegular means that the path of the token file is a directory, a device, a
+// pipe or a socket. Such a file is neither read nor replaced.
 var errNotRegular = errors.New("it is not a regular file")
 
-// slurp returns what a file holds. A file that is not there has no FileInfo.
+// slurp returns the content of a file. If the file does not exist, info is nil.
 func slurp(path string) (data []byte, info fs.FileInfo, err error) {
 	err = persist(func() (err error) {
-		if info, err = os.Stat(path); err != nil {
-			return err
+		if info, err = statRegular(path); err == nil {
+			data, err = os.ReadFile(path)
 		}
-		if !info.Mode().IsRegular() {
-			return fmt.Errorf("%s: %w", path, errNotRegular)
-		}
-		data, err = os.ReadFile(path)
 		return err
 	})
 	if err != nil {
@@ -158,8 +130,22 @@ func slurp(path string) (data []byte, info fs.FileInfo, err error) {
 	return data, info, nil
 }
 
-// sameState reports whether a and b, of which each may be nil, tell of the same
-// file in the same state.
+// statRegular is like os.Stat, but returns an error for a file that is not regular.
+// lstatRegular uses os.Lstat instead.
+func statRegular(path string) (fs.FileInfo, error) { return regular(path, os.Stat) }
+
+func lstatRegular(path string) (fs.FileInfo, error) { return regular(path, os.Lstat) }
+
+func regular(path string, stat func(string) (fs.FileInfo, error)) (fs.FileInfo, error) {
+	info, err := stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s: %w", path, errNotRegular)
+	}
+	return info, err
+}
+
+// sameState reports whether a and b describe the same file with the same size and
+// modification time, or are both nil.
 func sameState(a, b fs.FileInfo) bool {
 	if a == nil || b == nil {
 		return a == nil && b == nil
@@ -167,15 +153,15 @@ func sameState(a, b fs.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
-// errOverwritten means that another program has written the file, without the
-// lock, since it was read.
+// errOverwritten means that another program has written the file without the lock
+// since it was read.
 var errOverwritten = errors.New("the file is being written by a program that does not lock it")
 
-// updates is how often a change is tried again because of that.
+// updates is the number of times that update tries a change that fails with errOverwritten.
 const updates = 10
 
-// update changes the file under the lock. change is called with the file as it
-// is; it may be called again, with another view, if an SDK has written the file.
+// update changes the file under the lock. It calls change with a view of the current file. If
+// an SDK has written the file meanwhile, update calls change again with a newer view.
 func (f *file) update(ctx context.Context, change func(*view) (changed bool, err error)) error {
 	path, err := resolve(f.path)
 	if err != nil {
@@ -187,10 +173,11 @@ func (f *file) update(ctx context.Context, change func(*view) (changed bool, err
 	}
 	defer held.release()
 	for range updates {
-		v, err := f.readLocked(path)
+		is, err := f.readLocked(path)
 		if err != nil {
 			return err
 		}
+		v := is.change()
 		v.used = held.used()
 		if changed, err := change(v); err != nil || !changed {
 			return err
@@ -203,14 +190,13 @@ func (f *file) update(ctx context.Context, change func(*view) (changed bool, err
 				return classed(err)
 			}
 		}
+		erase := len(v.gone) > 0
 		v.drop()
-		if mountPoint(path) {
-			err = overwrite(path, v.Bytes(), v)
-		} else {
-			err = replace(path, v.Bytes(), v.info)
-		}
-		if err == nil {
+		if err = v.commit(path, erase); err == nil {
 			f.writes.Add(1)
+		}
+		if errors.Is(err, tokenstore.ErrInvalidToken) {
+			return err
 		}
 		if !errors.Is(err, errOverwritten) {
 			return classed(err)
@@ -219,14 +205,13 @@ func (f *file) update(ctx context.Context, change func(*view) (changed bool, err
 	return fmt.Errorf("%w: %w", tokenstore.ErrConflict, errOverwritten)
 }
 
-// replace puts a file with the data in the place of the one at path, which was
-// read when old told of it. Only the holder of the lock calls it, so that one
-// name is enough for the file that is being written, and what a crash has left
-// there is removed.
+// replace replaces the file at path, which had the FileInfo old when it was read, by one
+// with the given data. Only the holder of the lock calls replace. One temporary name is
+// therefore enough, and a temporary file that a crash has left can be removed.
 func replace(path string, data []byte, old fs.FileInfo) (err error) {
 	if old != nil {
-		// The directory's permissions decide who may rename; but a file that
-		// may not be written is not meant to be replaced either.
+		// A rename only requires permission to write the directory. Do not replace a file
+		// that is not writable itself.
 		f, err := os.OpenFile(path, os.O_WRONLY, 0)
 		if err != nil {
 			return err
@@ -251,7 +236,7 @@ func replace(path string, data []byte, old fs.FileInfo) (err error) {
 	return syncDir(filepath.Dir(path))
 }
 
-// unchanged returns an error if the file is not as it was when old told of it.
+// unchanged returns errOverwritten if the file is no longer in the state old.
 func unchanged(path string, old fs.FileInfo) error {
 	now, err := os.Stat(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -266,7 +251,8 @@ func unchanged(path string, old fs.FileInfo) error {
 	return nil
 }
 
-// writeBeside writes a file beside that at path and returns its name.
+// writeBeside writes data to a temporary file beside the file at path. It returns the name of
+// the temporary file, which gets the owner of old.
 func writeBeside(path string, data []byte, old fs.FileInfo) (temp string, err error) {
 	temp = path + ".writing"
 	if info, err := os.Lstat(temp); err == nil && info.IsDir() {
@@ -290,10 +276,10 @@ func writeBeside(path string, data []byte, old fs.FileInfo) (temp string, err er
 	return temp, nil
 }
 
-// write fills a file that is about to take the place of the old one.
+// write fills a temporary file that will replace the old one.
 func write(f *os.File, data []byte, old fs.FileInfo) error {
 	if err := lockfile.InheritOwner(f, old); err != nil {
-		return fmt.Errorf("the file is another user's: %w", err)
+		return fmt.Errorf("the file belongs to another user: %w", err)
 	}
 	if _, err := f.Write(data); err != nil {
 		return err
@@ -301,8 +287,8 @@ func write(f *os.File, data []byte, old fs.FileInfo) error {
 	return f.Sync()
 }
 
-// persist calls f again while it fails in a way that passes: Windows refuses to
-// replace a file that is being read, and to read one that is being replaced.
+// persist calls f again while it fails with a temporary error. Windows refuses to
+// replace a file that is being read, and to read a file that is being replaced.
 func persist(f func() error) error {
 	err := f()
 	for n := 1; n <= 200 && passing(err); n++ {

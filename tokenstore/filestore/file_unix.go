@@ -8,17 +8,16 @@ import (
 	"syscall"
 )
 
-// readOnly reports whether err is that of a file system which is mounted
-// read-only.
+// readOnly reports whether err means that the file system is mounted read-only.
 func readOnly(err error) bool { return errors.Is(err, syscall.EROFS) }
 
-// mountedOver reports whether err is that of a rename onto a mount point.
+// mountedOver reports whether err is the error of a rename onto a mount point.
 func mountedOver(err error) bool {
 	return errors.Is(err, syscall.EBUSY) || errors.Is(err, syscall.EXDEV)
 }
 
-// setUp reports whether err does not go away until an operator changes something:
-// the path leads nowhere, or the file system cannot do what it takes.
+// setUp reports whether err persists until an operator acts, for example because the path
+// leads nowhere or the file system lacks a feature.
 func setUp(err error) bool {
 	for _, e := range []syscall.Errno{
 		syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP, syscall.ENAMETOOLONG, syscall.EROFS,
@@ -31,11 +30,11 @@ func setUp(err error) bool {
 	return false
 }
 
-// passing reports whether err goes away by itself.
+// passing reports whether err is temporary.
 func passing(error) bool { return false }
 
-// syncDir makes the names in a directory durable. Some file systems cannot do
-// that, and need not.
+// syncDir makes changes of a directory durable. It ignores the error of file systems that
+// cannot sync a directory.
 func syncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {

@@ -10,31 +10,31 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lockfile"
 )
 
-// A fileLock is a lock that processes compete for: a file beside the token file. Beside
-// a token file that is a mount point it is a byte of that file, too, because the
-// programs that have it mounted elsewhere do not see the file beside it; and then it
-// is that alone if nothing can be written there.
+// A fileLock is a lock between processes. It is a file beside the token file. If the token
+// file is a mount point, the lock is also a byte of the token file. Programs that mount the
+// token file elsewhere do not see the lock file. If the directory of such a token file is not
+// writable, the lock is only that byte.
 type fileLock struct {
-	beside *os.File // nil: it does not exist
-	inside *os.File // nil: the token file is not a mount point
+	beside *os.File // nil if it does not exist
+	inside *os.File // nil if the token file is not a mount point
 }
 
-// The bytes of a token file that are locked, far behind its end: one for writing, and
-// one for each record that is being refreshed.
+// Offsets of the locked bytes of a token file, far beyond its end. One byte is locked for
+// writing, and another for each record that is being refreshed.
 const (
 	writeByte   = 1 << 60
 	refreshByte = 1 << 61
 )
 
-// tryFileLock locks the token file at path, which is resolved. The name of the lock
-// is what follows that of the file, and at is its byte. It returns nil if the lock is
-// another's.
+// tryFileLock locks the token file at path, which must be resolved. The lock file is path +
+// name, and at is the offset of the byte to lock in the token file. tryFileLock returns nil if
+// another process holds the lock.
 func tryFileLock(path, name string, at int64) (*fileLock, error) {
 	about, err := os.Stat(path)
 	if err != nil {
-		about = nil // there may be none yet
+		about = nil // the token file may not exist yet
 	} else if !about.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: %w", path, errNotRegular) // and gets no lock beside it
+		return nil, fmt.Errorf("%s: %w", path, errNotRegular) // do not create a lock file beside it
 	}
 	l := &fileLock{}
 	mounted := about != nil && mountPoint(path)
@@ -57,7 +57,8 @@ func tryFileLock(path, name string, at int64) (*fileLock, error) {
 	return nil, err
 }
 
-// lockInside locks a byte of a file. It returns nil if that is another's.
+// lockInside locks a byte of a file. It returns a nil file if another process has locked
+// the byte.
 func lockInside(path string, at int64) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -71,16 +72,27 @@ func lockInside(path string, at int64) (*os.File, error) {
 	return f, nil
 }
 
-// hintOwner returns err, which is about a lock file, with what to do if that belongs
-// to another user than the token file.
+// lockedInside reports whether another process has locked the byte at offset at.
+func lockedInside(path string, at int64) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = f.Close() }()
+	free, err := tryLockByte(f, at, true)
+	return err == nil && !free, err
+}
+
+// hintOwner adds advice to err, an error about a lock file, if the lock file and the
+// token file have different owners.
 func hintOwner(lock string, about fs.FileInfo, err error) error {
 	if is, statErr := os.Lstat(lock); statErr != nil || lockfile.SameOwner(is, about) {
 		return err
 	}
-	return fmt.Errorf("%w: it belongs to another user than the token file: remove it, or run doctor --repair as that user", err)
+	return fmt.Errorf("%w: the lock file and the token file belong to different users: remove the lock file, or run doctor --repair as that user", err)
 }
 
-// unlock gives the lock back.
+// unlock releases the lock.
 func (l *fileLock) unlock() {
 	if l.beside != nil {
 		lockfile.Unlock(l.beside)
@@ -88,7 +100,7 @@ func (l *fileLock) unlock() {
 	l.unlockInside()
 }
 
-// remove gives the lock back and removes the file beside the token file.
+// remove releases the lock and removes the lock file.
 func (l *fileLock) remove() {
 	if l.beside != nil {
 		lockfile.Remove(l.beside)
@@ -102,8 +114,7 @@ func (l *fileLock) unlockInside() {
 	}
 }
 
-// text returns what is kept in the file beside the token file, up to a limit; nothing
-// if there is none.
+// text returns up to limit bytes of the lock file, or nil if there is no lock file.
 func (l *fileLock) text(limit int64) ([]byte, error) {
 	if l.beside == nil {
 		return nil, nil
@@ -111,7 +122,7 @@ func (l *fileLock) text(limit int64) ([]byte, error) {
 	return io.ReadAll(io.NewSectionReader(l.beside, 0, limit))
 }
 
-// keep replaces what is kept there. Without a file nothing is kept.
+// keep replaces the content of the lock file. Without a lock file, it does nothing.
 func (l *fileLock) keep(data []byte) error {
 	if l.beside == nil {
 		return nil

@@ -12,14 +12,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// The lock of a token file has two stages. The goroutines of a process queue up for a
-// turn, first come, first served. The one whose turn it is takes the lock file, for
-// which processes compete by polling: a context could not end a wait in the operating
-// system.
+// The lock of a token file has two stages. The goroutines of a process wait for their
+// turn in order of arrival. The goroutine whose turn it is takes the lock file. Processes
+// compete for the lock file by polling, because a context cannot end a wait in the
+// operating system.
 //
-// The lock file is handed on from one goroutine to the next without being unlocked,
-// which makes polling rare. After a number of turns the process unlocks it and stands
-// back for a moment, so that processes take turns, too.
+// The lock file passes from one goroutine to the next without being unlocked, so that
+// polling is rare. After a number of turns, the process unlocks the file and pauses
+// briefly, so that other processes get a turn.
 const (
 	turns     = 16
 	standBack = 5 * time.Millisecond
@@ -27,16 +27,17 @@ const (
 	lastPoll  = 5 * time.Millisecond
 )
 
-// A gate is where the goroutines of this process wait for the lock of one token file.
+// A gate serializes the goroutines of this process that want the lock of one token
+// file.
 type gate struct {
 	path  string
-	users int           // goroutines that wait or have their turn; guarded by gates.mu
-	turn  chan struct{} // of capacity 1, and full while a goroutine has its turn
+	users int           // number of goroutines that wait for a turn or have one; guarded by gates.mu
+	turn  chan struct{} // has capacity 1, and is full while a goroutine has its turn
 
-	// Of the goroutine whose turn it is.
-	lock  *fileLock     // nil: the process does not have the lock file
-	taken int           // how often the lock file was handed on
-	pause time.Duration // before the lock file is tried
+	// The following fields belong to the goroutine whose turn it is.
+	lock  *fileLock     // nil while the process does not hold the lock file
+	taken int           // number of turns since the process took the lock file
+	pause time.Duration // how long take waits before its first attempt
 }
 
 var gates = struct {
@@ -44,7 +45,7 @@ var gates = struct {
 	path map[string]*gate
 }{path: map[string]*gate{}}
 
-// lock locks the token file at path, which is resolved.
+// lock locks the token file at path, which must be resolved.
 func (f *file) lock(ctx context.Context, path string) (*gate, error) {
 	gates.mu.Lock()
 	g := gates.path[path]
@@ -84,7 +85,8 @@ func (g *gate) enter(ctx context.Context) error {
 	return err
 }
 
-// release unlocks, and lets the next goroutine in.
+// release ends a goroutine's turn. It unlocks the lock file if no goroutine waits, or if
+// the process has kept the lock file for the maximum number of turns.
 func (g *gate) release() {
 	gates.mu.Lock()
 	alone := g.users == 1
@@ -102,12 +104,12 @@ func (g *gate) release() {
 	g.leave()
 }
 
-// leave is the end of a goroutine's wait or turn.
+// leave ends a goroutine's wait or turn.
 func (g *gate) leave() {
 	gates.mu.Lock()
 	defer gates.mu.Unlock()
 	if g.users--; g.users == 0 {
-		g.unlock() // the goroutine that the lock file was left for has given up
+		g.unlock() // the goroutine that would have had the next turn has stopped waiting
 		delete(gates.path, g.path)
 	}
 }
@@ -119,7 +121,7 @@ func (g *gate) unlock() {
 	}
 }
 
-// take takes the lock file.
+// take locks the lock file. It polls until the file is free or ctx is done.
 func (g *gate) take(ctx context.Context) error {
 	poll := driverkit.Backoff{Pause: firstPoll, Longest: lastPoll}
 	for pause := g.pause; ; pause = poll.Next() {
@@ -137,8 +139,7 @@ func (g *gate) take(ctx context.Context) error {
 	}
 }
 
-// used returns the biggest ID of the records that were deleted, as far as is
-// known.
+// used returns the largest known ID of a deleted record.
 func (g *gate) used() int64 {
 	text, err := g.lock.text(32)
 	if err != nil {
@@ -151,7 +152,7 @@ func (g *gate) used() int64 {
 	return n
 }
 
-// use notes that the record with the ID is about to be deleted.
+// use stores the ID of a record that is about to be deleted.
 func (g *gate) use(id int64) error {
 	return g.lock.keep([]byte(strconv.FormatInt(id, 10) + "\n"))
 }

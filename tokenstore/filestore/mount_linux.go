@@ -10,10 +10,10 @@ import (
 	"syscall"
 )
 
-// mountPoint reports whether the file at path, which is absolute and has no links in
-// it, is mounted there alone, as containers have it with -v FILE:FILE. Such a file
-// cannot be replaced: a rename onto it fails with EBUSY. Where /proc is missing no
-// file counts as mounted.
+// mountPoint reports whether the file at path is itself a mount point, as with
+// "docker run -v FILE:FILE". path must be absolute and without links. Such a file
+// cannot be replaced: a rename onto it fails with EBUSY. Without /proc, mountPoint
+// returns false.
 func mountPoint(path string) bool {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -30,8 +30,8 @@ func mountPoint(path string) bool {
 	return false
 }
 
-// unescape reads a path of mountinfo, where blanks, line breaks and backslashes are
-// in octal.
+// unescape decodes a path in mountinfo, in which spaces, line breaks and
+// backslashes are octal escapes.
 func unescape(text string) string {
 	if !strings.Contains(text, `\`) {
 		return text
@@ -50,13 +50,13 @@ func unescape(text string) string {
 	return b.String()
 }
 
-// setOFDLock is F_OFD_SETLK, a lock on a part of a file that belongs to the open file
-// and not to the process.
+// setOFDLock is F_OFD_SETLK, which locks a range of a file. The lock belongs to the open
+// file, not to the process.
 const setOFDLock = 37
 
-// tryLockByte locks one byte of an open file, which need not have as many, if no other
-// open file has it locked. Containers that mount one file have the lock in common,
-// and have no other file in common.
+// tryLockByte locks one byte of an open file unless another open file has it locked. The
+// byte may lie beyond the end. Containers that mount the same file see each other's locks
+// on it, although they share no other file.
 func tryLockByte(f *os.File, at int64, shared bool) (bool, error) {
 	lock := syscall.Flock_t{Type: syscall.F_WRLCK, Start: at, Len: 1}
 	if shared {

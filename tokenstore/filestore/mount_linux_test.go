@@ -21,8 +21,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
-// inNamespace runs the test again in a process that may mount, because it is root in a
-// user and mount namespace of its own. It reports whether this is that process.
+// inNamespace runs the test again in a process that may mount files, because it is root in
+// its own user and mount namespace. It returns true in that process.
 func inNamespace(t *testing.T) bool {
 	t.Helper()
 	const env = "TOKENKEEP_FILESTORE_MOUNTS"
@@ -50,7 +50,7 @@ func inNamespace(t *testing.T) bool {
 	return false
 }
 
-// mount mounts what is at from at to, both of which are there.
+// mount mounts the file or directory from at to. Both must exist.
 func mount(t testing.TB, from, to string, flags uintptr) {
 	t.Helper()
 	err := syscall.Mount(from, to, "", syscall.MS_BIND, "")
@@ -70,7 +70,7 @@ func mount(t testing.TB, from, to string, flags uintptr) {
 	})
 }
 
-// container returns the path of a file that is mounted alone in a directory of its own.
+// container mounts file alone in a new directory, and returns its path there.
 func container(t testing.TB, file string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "with blank\\and", "sdk_tokens.txt")
@@ -81,7 +81,8 @@ func container(t testing.TB, file string) string {
 	return path
 }
 
-// hostFile returns a token file with two records, as an SDK leaves it.
+// hostFile creates a token file with two records, as an SDK writes it, and returns its
+// path.
 func hostFile(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "sdk_tokens.txt")
@@ -102,7 +103,7 @@ func openAt(t testing.TB, path string) *Store {
 	return s
 }
 
-// users returns the users that a file has, and their access tokens.
+// users returns the users in a file with their access tokens.
 func users(t testing.TB, path string) string {
 	t.Helper()
 	tokens, err := openAt(t, path).GetTokens(t.Context())
@@ -116,7 +117,8 @@ func users(t testing.TB, path string) string {
 	return strings.Join(all, " ")
 }
 
-// TestMountedFile is written in place, and read on the other side of the mount.
+// TestMountedFile checks that a mounted file is written in place, and that its changes are
+// visible on the other side of the mount.
 func TestMountedFile(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -169,7 +171,7 @@ func save(t *testing.T, s *Store, user, access string) error {
 	return err
 }
 
-// TestMountedReadOnly has a file that can be read only.
+// TestMountedReadOnly checks a store whose file is mounted read-only.
 func TestMountedReadOnly(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -189,7 +191,8 @@ func TestMountedReadOnly(t *testing.T) {
 	}
 }
 
-// found returns the kinds that Check finds; those with an error have a mark.
+// found returns the kinds of the findings of Check. A kind with an error is marked with
+// "!".
 func found(t *testing.T, s *Store, o *doctor.CheckOptions) string {
 	t.Helper()
 	var kinds []string
@@ -209,7 +212,8 @@ func found(t *testing.T, s *Store, o *doctor.CheckOptions) string {
 	return strings.Join(kinds, " ")
 }
 
-// TestMountedFileAfterACrash has what a process leaves that dies while it writes.
+// TestMountedFileAfterACrash checks that a file which a process left partial is read and
+// completed from the copy.
 func TestMountedFileAfterACrash(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -247,7 +251,7 @@ func TestMountedFileAfterACrash(t *testing.T) {
 			if got := found(t, s, nil); got != "file-mounted" {
 				t.Errorf("Check finds %q", got)
 			}
-			// What another program writes after the crash stays.
+			// A write by another program after the crash is preserved.
 			since := bytes.Replace(old, []byte("access2"), []byte("since"), 1)
 			if err := errors.Join(os.WriteFile(path+copySuffix, joinCopy(old, whole), 0o600), os.WriteFile(file, since, 0o600)); err != nil {
 				t.Fatal(err)
@@ -259,7 +263,8 @@ func TestMountedFileAfterACrash(t *testing.T) {
 	}
 }
 
-// TestTwoMountsOfOneFile has two containers, which see no other file of each other.
+// TestTwoMountsOfOneFile checks that writes and refreshes through two mounts of one file,
+// which share no other file, exclude each other.
 func TestTwoMountsOfOneFile(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -303,7 +308,7 @@ func TestTwoMountsOfOneFile(t *testing.T) {
 	}
 }
 
-// TestMountedConformance runs the suite on files that are mount points.
+// TestMountedConformance runs the conformance suite on files that are mount points.
 func TestMountedConformance(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -318,4 +323,40 @@ func TestMountedConformance(t *testing.T) {
 		return open(t, &Store{file: &file{path: container(t, empty)}})
 	}
 	conformance.RunStore(t, c)
+}
+
+// TestMountedExtensions checks that fields without a column are stored beside a mounted
+// file. If the directory is not writable, such fields must be refused, and a refresh must
+// store the new token without them.
+func TestMountedExtensions(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	s := openAt(t, container(t, hostFile(t)))
+	saved, err := s.SaveToken(t.Context(), extended("eve", "https://one.example"))
+	if err != nil || find(t, openAt(t, s.file.path), saved.ID) != saved {
+		t.Errorf("the fields are not kept: %v", err)
+	}
+
+	dir := t.TempDir()
+	path := filepath.Join(dir, "sdk_tokens.txt")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file := hostFile(t)
+	mount(t, dir, dir, syscall.MS_RDONLY)
+	mount(t, file, path, 0)
+	s = openAt(t, path)
+	if _, err := s.SaveToken(t.Context(), extended("eve", "https://one.example")); !errors.Is(err, tokenstore.ErrInvalidToken) || !strings.Contains(err.Error(), "IDToken, Issuer") {
+		t.Errorf("a field without a place: %v", err)
+	}
+	if got := users(t, path); got != "ann=access1 bob=access2" {
+		t.Errorf("the refused save has written %s", got)
+	}
+	_, err = s.Refresh(t.Context(), "1", "access1", func(context.Context, tokenstore.Token) (tokenstore.Token, error) {
+		return tokenstore.Token{AccessToken: "new", ExpiresAt: time.Now().Add(time.Hour), TokenType: "bearer", Scope: "a", Extra: `{"a":1}`}, nil
+	})
+	if got := users(t, path); err != nil || got != "ann=new bob=access2" {
+		t.Errorf("after a refresh: %s, %v", got, err)
+	}
 }

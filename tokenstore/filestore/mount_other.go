@@ -7,10 +7,10 @@ import (
 	"os"
 )
 
-// mountPoint returns false: on these systems only directories are mounted.
+// mountPoint returns false, because other systems mount only directories.
 func mountPoint(string) bool { return false }
 
-// tryLockByte is for mount points.
+// tryLockByte is never called, because mountPoint returns false.
 func tryLockByte(*os.File, int64, bool) (bool, error) {
 	return false, errors.ErrUnsupported
 }

@@ -11,20 +11,20 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/tokenkeep/tokenkeep/codec/tokenfile"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// A token file that is a mount point cannot be replaced. It is written in place, as
-// the SDKs do: readers take a shared lock, and a copy beside the file, which is there
-// while it is written, is what a crash leaves whole. A program that has the file
-// mounted elsewhere does not see the copy.
+// A token file that is a mount point cannot be replaced. It is written in place, as the
+// SDKs write it, and readers take a shared lock. Before the write, the old and the new
+// content are copied to a file with this suffix, from which a reader recovers after a
+// crash. A program that mounts the token file elsewhere does not see the copy.
 const copySuffix = ".in-place"
 
-// readMounted is read of a token file that is a mount point: not while it is written.
-// A process that may not lock it reads it without.
-func (f *file) readMounted(ctx context.Context, path string) (*view, error) {
+// readMounted is like read, for a token file that is a mount point. It waits while the file
+// is being written. If the process may not lock the file, readMounted reads it without a
+// lock.
+func (f *file) readMounted(ctx context.Context, path string) (*snapshot, error) {
 	shared, err := os.Open(path)
 	if err != nil {
 		return nil, classed(err)
@@ -44,29 +44,31 @@ func (f *file) readMounted(ctx context.Context, path string) (*view, error) {
 	return f.readLocked(path)
 }
 
-// readLocked returns the file at path while nothing of this package writes it. What a
-// crash has left half-written is read from its copy, which takes the place of the rest
-// with the next write.
-func (f *file) readLocked(path string) (*view, error) {
-	v, err := f.readAt(path)
+// readLocked returns the file at path. The caller holds the lock. If a crash has left a
+// partial file, readLocked returns the content of the copy instead. The next write
+// completes the file.
+func (f *file) readLocked(path string) (*snapshot, error) {
+	is, err := f.readAt(path)
 	copied, copyErr := os.ReadFile(path + copySuffix)
 	if copyErr != nil || !mountPoint(path) {
-		return v, err
+		return is, err
 	}
 	broken, info, slurpErr := slurp(path)
 	old, data, ok := cutCopy(copied)
 	if slurpErr != nil || !ok || !errors.Is(err, tokenstore.ErrCorrupt) && !halfWritten(broken, old, data) {
-		return v, err
+		return is, err
 	}
-	parsed, parseErr := tokenfile.Parse(data, f.dialect)
-	if parseErr != nil {
-		return v, err
+	beside, besideErr := readExtensions(path)
+	whole := &snapshot{path: path, info: info, data: data, beside: beside}
+	if besideErr != nil || f.parse(whole) != nil {
+		return is, err
 	}
-	return f.view(parsed, info, broken), nil
+	whole.data = broken
+	return whole, nil
 }
 
-// halfWritten reports whether a file that held old is what a write of data leaves that
-// did not come to its end. What another program has written since is not.
+// halfWritten reports whether now can be the result of an interrupted write of data
+// over old. It returns false if another program has written the file since.
 func halfWritten(now, old, data []byte) bool {
 	padded := pad(data, len(old))
 	if bytes.Equal(now, old) || bytes.Equal(now, data) || bytes.Equal(now, padded) {
@@ -76,13 +78,14 @@ func halfWritten(now, old, data []byte) bool {
 	for n < len(now) && n < len(padded) && now[n] == padded[n] {
 		n++
 	}
-	// The bytes behind the written ones are old: the file is cut off at the end only.
-	// A shorter one is another program's, which has removed something since.
+	// After an interrupted write, the bytes behind the written ones are those of old,
+	// because the file is truncated only after the write. If they differ, another program
+	// has written the file since.
 	return bytes.Equal(now[n:], old[min(n, len(old)):])
 }
 
-// joinCopy returns what a copy holds while old is replaced by data, and cutCopy the
-// two.
+// joinCopy returns the content of the copy for a write of data over old. cutCopy splits it
+// into old and data again.
 func joinCopy(old, data []byte) []byte {
 	return slices.Concat(fmt.Appendf(nil, "%d\n", len(old)), old, data)
 }
@@ -96,14 +99,13 @@ func cutCopy(text []byte) (old, data []byte, ok bool) {
 	return rest[:n], rest[n:], true
 }
 
-// pad returns data with blank lines behind it that make it as long as size, or data if
-// that is longer.
+// pad appends line breaks to a copy of data until it has at least size bytes.
 func pad(data []byte, size int) []byte {
 	return append(bytes.Clone(data), bytes.Repeat([]byte("\n"), max(0, size-len(data)))...)
 }
 
-// overwrite writes data into the file at path, of which v is the present state. If
-// that fails it writes back what was there.
+// overwrite writes data into the file at path, from which v was read. If the write fails,
+// overwrite writes the previous content back.
 func overwrite(path string, data []byte, v *view) (err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
@@ -121,7 +123,7 @@ func overwrite(path string, data []byte, v *view) (err error) {
 		return err
 	}
 	if err := fill(f, data, len(v.data)); err != nil {
-		// The old bytes have room: a disk that is full takes them.
+		// The old bytes fit even if the disk is full.
 		return errors.Join(err, fill(f, v.data, len(data)))
 	}
 	if err := os.Remove(path + copySuffix); err != nil && !errors.Is(err, fs.ErrNotExist) && !unwritable(err) {
@@ -130,22 +132,23 @@ func overwrite(path string, data []byte, v *view) (err error) {
 	return nil
 }
 
-// complete writes what the copy beside the file at path holds into it, if a crash has
-// left it half-written, and removes the copy.
+// complete completes the file at path from the copy beside it if a crash has left the file
+// partial. It then removes the copy.
 func (f *file) complete(path string) error {
-	v, err := f.readLocked(path)
+	is, err := f.readLocked(path)
 	if err != nil {
 		return err
 	}
+	v := is.change()
 	if data := v.Bytes(); mountPoint(path) && !bytes.Equal(data, v.data) {
 		return overwrite(path, data, v)
 	}
 	return os.Remove(path + copySuffix)
 }
 
-// fill replaces what f holds, which is at most size bytes. A shorter content is filled
-// up with blank lines, which readers skip, and cut off afterwards: a crash between the
-// two leaves nothing of the old one behind it.
+// fill replaces the content of f, which has at most size bytes, by data. It pads shorter
+// data with blank lines, which readers skip, and then truncates the file. A crash in
+// between leaves no old content after the new.
 func fill(f *os.File, data []byte, size int) error {
 	if _, err := f.WriteAt(pad(data, size), 0); err != nil {
 		return err
@@ -156,8 +159,8 @@ func fill(f *os.File, data []byte, size int) error {
 	return f.Sync()
 }
 
-// writeCopy writes the copy beside the file at path, if the directory permits. What has
-// its name is whole.
+// writeCopy writes the copy beside the file at path, unless the directory is not writable.
+// It renames the copy to its final name only when the copy is complete.
 func writeCopy(path string, data []byte, old fs.FileInfo) error {
 	temp, err := writeBeside(path, data, old)
 	if err == nil {
@@ -174,5 +177,5 @@ func writeCopy(path string, data []byte, old fs.FileInfo) error {
 	return err
 }
 
-// unwritable reports whether err is that of a directory that may not be written.
+// unwritable reports whether err means that a directory is not writable.
 func unwritable(err error) bool { return readOnly(err) || errors.Is(err, fs.ErrPermission) }

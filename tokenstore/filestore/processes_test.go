@@ -17,15 +17,15 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
 )
 
-// savers is how many goroutines save at once in one of two processes, and crowd
-// how many users they save.
+// savers is the number of goroutines that save concurrently in each of two processes. crowd
+// is the number of users that they save.
 const (
 	savers = 16
 	crowd  = 4
 )
 
-// part returns what one saver knows of its user: the refresh token, and one more
-// field.
+// part returns the token that a saver saves: the refresh token of its user, and at most one
+// more field.
 func part(saver int) token {
 	user := fmt.Sprint("user", saver%crowd)
 	t := token{UserName: user, ClientID: "c1", RefreshToken: tokenstore.Secret("refresh of " + user)}
@@ -44,7 +44,7 @@ func part(saver int) token {
 	return t
 }
 
-// saveParts saves what the savers from first on know, all at once.
+// saveParts concurrently saves the tokens of the savers from first on.
 func saveParts(ctx context.Context, path string, first int) error {
 	errs := make([]error, savers)
 	var wait sync.WaitGroup
@@ -63,7 +63,8 @@ func saveParts(ctx context.Context, path string, first int) error {
 	return errors.Join(errs...)
 }
 
-// TestTwoProcessesSaveTheSameUsersAtOnce runs itself as the second process.
+// TestTwoProcessesSaveTheSameUsersAtOnce checks that no field is lost if two processes save
+// the same users concurrently. It runs itself as the second process.
 func TestTwoProcessesSaveTheSameUsersAtOnce(t *testing.T) {
 	if _, ok := os.LookupEnv(helperArgs); ok {
 		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
@@ -123,9 +124,9 @@ func TestTwoProcessesSaveTheSameUsersAtOnce(t *testing.T) {
 	}
 }
 
-// TestAKilledWriterLeavesAWholeFile kills a process that writes without end, at
-// moments of no plan, and looks at what is there.
-func TestAKilledWriterLeavesAWholeFile(t *testing.T) {
+// TestSaveTokenKilled checks that the file is complete after a process which
+// writes continuously was killed at a random moment.
+func TestSaveTokenKilled(t *testing.T) {
 	if path, ok := os.LookupEnv(helperArgs); ok {
 		s := open(t, path, nil)
 		for n := 0; ; n++ {
@@ -146,7 +147,7 @@ func TestAKilledWriterLeavesAWholeFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for round := range 25 {
-		writer := helper(t, "TestAKilledWriterLeavesAWholeFile", path)
+		writer := helper(t, "TestSaveTokenKilled", path)
 		out, err := writer.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)

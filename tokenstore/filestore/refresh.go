@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"os"
 
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lockfile"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
@@ -16,8 +17,8 @@ func (f *file) Lock(_ context.Context, id string) (rowstore.Lock, error) {
 	if l == nil {
 		return nil, err
 	}
-	// A file that cannot be written shows before an authorization server is asked for a
-	// token that could not be kept.
+	// Detect a file that is not writable before requesting a token that could not be
+	// stored.
 	w, err := os.OpenFile(f.path, os.O_WRONLY, 0)
 	if err != nil {
 		l.unlock()
@@ -27,8 +28,27 @@ func (f *file) Lock(_ context.Context, id string) (rowstore.Lock, error) {
 	return &refreshLock{f, l}, nil
 }
 
-// A refreshLock is the right to refresh a record: a locked file, which holds what
-// is kept of a refusal.
+// maxNote is the maximum number of bytes of a note that are read.
+const maxNote = 4 << 10
+
+// Peek implements rowstore.Table.
+func (f *file) Peek(_ context.Context, id string) (note string, leased bool, err error) {
+	path, err := resolve(f.path)
+	if err != nil {
+		return "", false, err
+	}
+	name, at := refreshLockOf(id)
+	if mountPoint(path) {
+		if leased, err = lockedInside(path, at); leased || err != nil {
+			return "", leased, classed(err)
+		}
+	}
+	data, leased, err := lockfile.Peek(path+name, maxNote)
+	return string(data), leased, classed(err)
+}
+
+// A refreshLock is the right to refresh a record: a locked file, which also holds
+// a refusal.
 type refreshLock struct {
 	*file
 	lock *fileLock
@@ -36,7 +56,7 @@ type refreshLock struct {
 
 // Note implements rowstore.Lock.
 func (l *refreshLock) Note(context.Context) string {
-	text, err := l.lock.text(4 << 10)
+	text, err := l.lock.text(maxNote)
 	if err != nil {
 		return ""
 	}
@@ -57,8 +77,8 @@ func (l *refreshLock) Release(keep bool) {
 	}
 }
 
-// tryRefreshLock locks what is locked while the record with the ID is being refreshed.
-// It returns nil if the lock is another's.
+// tryRefreshLock takes the lock for refreshing the record with the ID. It returns nil if
+// another process holds the lock.
 func (f *file) tryRefreshLock(id string) (*fileLock, error) {
 	path, err := resolve(f.path)
 	if err != nil {
@@ -69,16 +89,15 @@ func (f *file) tryRefreshLock(id string) (*fileLock, error) {
 	return l, classed(err)
 }
 
-// refreshLockOf returns what follows the name of the token file in that of the lock
-// file for a record, and the byte of the token file that is locked.
+// refreshLockOf returns the suffix of the lock file for a record, and the byte of
+// the token file to lock.
 func refreshLockOf(id string) (name string, at int64) {
 	digest := sha256.Sum256([]byte(id))
 	return "." + hex.EncodeToString(digest[:8]) + ".refresh.lock", refreshByte + int64(binary.BigEndian.Uint32(digest[:4]))
 }
 
-// forgetRefusal removes what is kept of a refusal about a record that was
-// deleted, unless the record is being refreshed just now: then the process that does
-// it removes it.
+// forgetRefusal removes the refusal of a deleted record. If the record is being
+// refreshed, the refreshing process removes it instead.
 func (f *file) forgetRefusal(id string) {
 	path, err := resolve(f.path)
 	if err != nil {

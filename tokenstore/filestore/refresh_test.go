@@ -21,7 +21,8 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// TestRefreshProcesses has goroutines of several processes find the same token expired.
+// TestRefreshProcesses checks that mint is called once if goroutines of several processes
+// find the same token expired.
 func TestRefreshProcesses(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "sdk_tokens.txt")

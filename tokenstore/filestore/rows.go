@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 
 	"github.com/tokenkeep/tokenkeep/codec"
@@ -15,24 +14,39 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A view is the file at one moment, and the Writer of its rows.
+// A view is a file being changed, and the Writer of its rows.
 type view struct {
 	*tokenfile.File
-	info fs.FileInfo // of the file; nil: there was none
-	data []byte      // what it holds
-	gone []int       // rows that were removed, and are still in the File
+	info fs.FileInfo // describes the file when it was read; nil if the file did not exist
+	data []byte      // the content that was read
+	gone []int       // rows that were removed but are still in the File
 
-	used    int64 // the biggest ID of the records that were deleted before
-	removed int64 // and of those that are removed now
+	beside   *extensions           // as read
+	puts     map[string]*extension // extensions of rows that were put, by rowDigest; nil for a row without one
+	extended []string              // names of the fields that need an extension
+
+	used    int64 // largest ID of earlier deleted records
+	removed int64 // largest ID of records deleted in this change
 }
 
-// rows returns the rows of the view. The SDKs append: of two records the one further
-// down is the newer one.
+// rows returns the rows of the view.
 func (v *view) rows() *rowstore.Rows {
-	rows := &rowstore.Rows{Writer: v}
-	for i := range v.Len() {
-		f, damage := v.Row(i)
-		rows.Add(f, damage, fmt.Sprintf("line %d", v.Line(i)))
+	rows := rowsOf(v.File, v.extensionOf)
+	rows.Writer = v
+	return rows
+}
+
+// rowsOf returns the rows of a file with their extensions. The SDKs append rows, so the later
+// of two rows is the newer one.
+func rowsOf(file *tokenfile.File, beside func(codec.Fields) *extension) *rowstore.Rows {
+	rows := &rowstore.Rows{Place: func(i int) string { return fmt.Sprintf("line %d", file.Line(i)) }}
+	rows.Grow(file.Len())
+	for i := range file.Len() {
+		f, damage := file.Row(i)
+		if e := beside(f); e != nil {
+			damage = cmp.Or(damage, e.Apply(&f))
+		}
+		rows.Add(f, damage)
 	}
 	return rows
 }
@@ -48,19 +62,20 @@ func (v *view) NextID(context.Context) (string, error) {
 
 // Put implements rowstore.Writer.
 func (v *view) Put(_ context.Context, i int, f codec.Fields) error {
-	err := rowstore.Check(f, i < 0 && v.AnyID)
-	switch {
-	case err != nil:
+	if err := rowstore.Check(f, i < 0 && v.AnyID); err != nil {
 		return err
-	case i < 0:
-		err = v.Append(f)
-	default:
-		err = v.Set(i, f)
+	}
+	row, err := codec.ParseColumns(f.Columns())
+	if err == nil && i < 0 {
+		err = v.Append(row)
+	} else if err == nil {
+		err = v.Set(i, row)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", tokenstore.ErrInvalidToken, err)
 	}
-	return nil
+	v.extended = append(v.extended, f.Extended()...)
+	return v.extend(f)
 }
 
 // Remove implements rowstore.Writer.
@@ -81,7 +96,7 @@ func (v *view) Reread(context.Context) (*rowstore.Rows, error) {
 	return v.rows(), nil
 }
 
-// drop takes the rows that were removed out of the File.
+// drop deletes the rows listed in v.gone from the File, and empties the list.
 func (v *view) drop() {
 	slices.Sort(v.gone)
 	for _, i := range slices.Backward(v.gone) {
@@ -92,16 +107,11 @@ func (v *view) drop() {
 
 // Read implements rowstore.Source.
 func (f *file) Read(ctx context.Context, _ *codec.Fields) (*rowstore.Rows, error) {
-	v, err := f.read(ctx)
+	is, err := f.read(ctx)
 	if err != nil {
 		return nil, err
 	}
-	rows := v.rows()
-	rows.Current = func() bool {
-		info, err := os.Stat(f.path)
-		return err == nil && sameState(info, v.info)
-	}
-	return rows, nil
+	return is.rows(), nil
 }
 
 // Update implements rowstore.Source.
@@ -109,16 +119,17 @@ func (f *file) Update(ctx context.Context, _ *codec.Fields, change rowstore.Chan
 	return f.update(ctx, func(v *view) (bool, error) { return change(ctx, v.rows()) })
 }
 
-// Precheck implements rowstore.Table. What the file can hold depends on its dialect,
-// which another program may change: only a writer knows.
+// Precheck implements rowstore.Table. It accepts every plan. The dialect of the file determines
+// which fields fit, and another program may change the dialect. Put therefore checks the fields.
 func (f *file) Precheck(context.Context, rules.Plan) error { return nil }
 
 // Fits implements rowstore.Table.
 func (f *file) Fits(ctx context.Context) (func(codec.Fields) error, error) {
-	v, err := f.read(ctx)
+	is, err := f.read(ctx)
 	if err != nil {
 		return nil, err
 	}
+	v := is.change()
 	return func(fields codec.Fields) error {
 		fields.ID = cmp.Or(fields.ID, "1")
 		err := v.Put(ctx, -1, fields)

@@ -9,10 +9,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// SameAs reports whether s and other are one file under two paths, such as two
-// mounts of one directory. It writes a file beside that of s, where a writer would,
-// and looks for it beside the other; the records are not touched. A store of another
-// kind is another store; one that embeds a *Store is that Store.
+// SameAs reports whether s and other use the same file through two paths, such as two
+// mounts of one directory. It creates a file beside that of s, at the path of a writer's
+// temporary file, and looks for it beside that of other. It does not touch records. SameAs
+// returns false for a store of another kind. A store that embeds a *Store counts as that
+// Store.
 func (s *Store) SameAs(ctx context.Context, other tokenstore.TokenStore) (bool, error) {
 	embedding, ok := other.(interface{ tokenFile() *file })
 	if !ok {
@@ -38,7 +39,8 @@ func (f *file) sameAs(ctx context.Context, other *file) (bool, error) {
 	if err == nil && errThere == nil && os.SameFile(a, b) {
 		return true, nil
 	}
-	// A mount may give one file two numbers. A writer alone has a file of this name.
+	// Two mounts may report different inode numbers for one file. Only the holder of the
+	// lock creates path+".writing", so look for that file through the other path.
 	held, err := f.lock(ctx, path)
 	if err != nil {
 		return false, err

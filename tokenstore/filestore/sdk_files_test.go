@@ -20,8 +20,8 @@ import (
 
 type token = tokenstore.Token
 
-// sdkFiles are files that official SDKs have written, each with the JSON of what
-// the SDK itself reads from it.
+// sdkFiles lists files that official SDKs have written. Beside each file is a JSON file with
+// the records that the SDK itself has read.
 var sdkFiles = []struct {
 	file    string
 	dialect codec.Dialect
@@ -40,7 +40,7 @@ func testdata(t testing.TB, name string) []byte {
 	return data
 }
 
-// sdkTokens returns what an SDK has read from its file.
+// sdkTokens returns the tokens that an SDK has read from its file.
 func sdkTokens(t testing.TB, file string) []token {
 	t.Helper()
 	var records []map[string]*string
@@ -78,7 +78,7 @@ func sdkTokens(t testing.TB, file string) []token {
 
 func byID(a, b token) int { return cmp.Compare(a.ID, b.ID) }
 
-// place puts data into a file of its own.
+// place writes data to a new file and returns its path.
 func place(t testing.TB, data []byte) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "sdk_tokens.txt")
@@ -106,7 +106,7 @@ func content(t testing.TB, path string) []byte {
 	return data
 }
 
-// holds reports the tokens of a store that are not the wanted ones.
+// holds fails the test if the tokens of a store differ from want.
 func holds(t *testing.T, what string, s tokenstore.TokenStore, want []token) {
 	t.Helper()
 	got, err := s.GetTokens(t.Context())
@@ -129,7 +129,7 @@ func holds(t *testing.T, what string, s tokenstore.TokenStore, want []token) {
 	}
 }
 
-func TestTheRecordsOfAnSDKsFileAreThoseThatTheSDKReads(t *testing.T) {
+func TestSDKFileRead(t *testing.T) {
 	t.Parallel()
 	for _, f := range sdkFiles {
 		want := sdkTokens(t, f.file)
@@ -158,7 +158,7 @@ func TestTheRecordsOfAnSDKsFileAreThoseThatTheSDKReads(t *testing.T) {
 	}
 }
 
-func TestTheRecordsOfAnSDKsFileAreImportedExportedAndImportedAgain(t *testing.T) {
+func TestSDKFileImportExport(t *testing.T) {
 	t.Parallel()
 	for _, f := range sdkFiles {
 		want := sdkTokens(t, f.file)
@@ -186,8 +186,7 @@ func TestTheRecordsOfAnSDKsFileAreImportedExportedAndImportedAgain(t *testing.T)
 
 func quotes(d codec.Dialect) bool { return d == codec.Python || d == codec.Java || d == codec.Ruby }
 
-// move saves all the tokens of one store in another, in the order of their IDs'
-// numbers.
+// move saves all tokens of one store in another, in the numeric order of their IDs.
 func move(t *testing.T, from, to tokenstore.TokenStore) {
 	t.Helper()
 	tokens, err := from.GetTokens(t.Context())
@@ -221,7 +220,7 @@ func TestRowsThatAreNotChangedStayByteForByte(t *testing.T) {
 			if got, want := content(t, path), bytes.Replace(original, old, changed, 1); !bytes.Equal(got, want) {
 				t.Errorf("%s: after record %s was changed the file is\n%q, want\n%q", f.file, w.ID, got, want)
 			}
-			// And back again: nothing has happened.
+			// The reverse change must restore the original bytes.
 			if _, err := s.SaveToken(t.Context(), w); err != nil || !bytes.Equal(content(t, path), original) {
 				t.Errorf("%s: record %s was changed and changed back, and the file is another one: error %v", f.file, w.ID, err)
 			}
@@ -229,7 +228,7 @@ func TestRowsThatAreNotChangedStayByteForByte(t *testing.T) {
 	}
 }
 
-func TestADeletedRowGoesAndNothingElse(t *testing.T) {
+func TestDeleteTokenSDKFile(t *testing.T) {
 	t.Parallel()
 	for _, f := range sdkFiles {
 		for i, w := range sdkTokens(t, f.file) {
@@ -249,7 +248,7 @@ func TestADeletedRowGoesAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestASaveThatChangesNothingDoesNotTouchTheFile(t *testing.T) {
+func TestSaveTokenUnchanged(t *testing.T) {
 	t.Parallel()
 	for _, f := range sdkFiles {
 		path := place(t, testdata(t, f.file))

@@ -40,7 +40,7 @@ func TestSameAs(t *testing.T) {
 	}
 }
 
-// TestSameAsOfNewFiles checks that files which are not there yet are told apart.
+// TestSameAsOfNewFiles checks SameAs for files that do not exist yet.
 func TestSameAsOfNewFiles(t *testing.T) {
 	t.Parallel()
 	dir, link := t.TempDir(), filepath.Join(t.TempDir(), "link")

@@ -1,5 +1,5 @@
-// Package memstore keeps token records in memory: for tests, for examples, and
-// as the reference for what a driver does.
+// Package memstore keeps token records in memory, for tests and examples. It is
+// also the reference implementation of a driver.
 package memstore
 
 import (
@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -16,8 +17,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// New returns a store on an empty memory of its own. It panics if opts cannot be
-// used, which is a mistake of the program.
+// New returns an empty store. It panics if opts is invalid, which is a mistake in
+// the program.
 func New(opts *tokenstore.Options) *tokenstore.Store {
 	s, err := tokenstore.New(NewDriver(), opts)
 	if err != nil {
@@ -26,8 +27,8 @@ func New(opts *tokenstore.Options) *tokenstore.Store {
 	return s
 }
 
-// MaxSize is the largest record in bytes: that of the cloud services, so that
-// what fits here fits there.
+// MaxSize is the maximum size of a record in bytes. The limits of awssm, k8sstore and
+// vaultstore are equal to it.
 const MaxSize = 64 << 10
 
 // A Driver keeps secrets in memory. Every operation on it is atomic.
@@ -35,24 +36,28 @@ type Driver struct{ mem *memory }
 
 var _ driver.Leaser = (*Driver)(nil)
 
-// A memory is what several handles share.
+// A memory is the data that several handles share.
 type memory struct {
-	place   string // random: no two memories are one store
+	place   string // random, so that two memories are never the same store
 	mu      sync.Mutex
 	secrets map[string]driver.Secret
-	version uint64 // of the last write; never reused, so no state looks like an earlier one
+	index   map[attribute]map[string]bool // names of the secrets that have the attribute
+	version uint64                        // of the last write; never reused, so that every state has its own version
 }
 
-// NewDriver returns a driver on an empty memory.
+// An attribute is a label without its nonce.
+type attribute struct{ key, value string }
+
+// NewDriver returns a driver on a new, empty memory.
 func NewDriver() *Driver {
-	return &Driver{&memory{place: "memstore/" + rand.Text(), secrets: map[string]driver.Secret{}}}
+	return &Driver{&memory{place: "memstore/" + rand.Text(), secrets: map[string]driver.Secret{}, index: map[attribute]map[string]bool{}}}
 }
 
 // Reopen returns another driver on the same memory.
 func (d *Driver) Reopen() *Driver { return &Driver{d.mem} }
 
-// Overwrite stores data under name whatever is there, as somebody does who edits
-// a secret by hand. Tests use it.
+// Overwrite stores data under name unconditionally, as a person does who edits a
+// secret by hand. It keeps the labels of the secret. It is meant for tests.
 func (d *Driver) Overwrite(name string, data []byte) {
 	d.mem.mu.Lock()
 	defer d.mem.mu.Unlock()
@@ -79,7 +84,7 @@ func (d *Driver) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return clone(s), nil
 }
 
-// Fresh implements driver.Secrets. It is Get: memory does not lag.
+// Fresh implements driver.Secrets. It is like Get, because memory does not lag.
 func (d *Driver) Fresh(ctx context.Context, name string, _ driver.Secret) (driver.Secret, error) {
 	return d.Get(ctx, name)
 }
@@ -124,8 +129,10 @@ func (d *Driver) Note(ctx context.Context, name string, base driver.Secret, note
 	switch {
 	case !ok:
 		return fmt.Errorf("memstore: note %q: %w", name, driver.ErrNotFound)
-	case s.Version != base.Version || s.Note != base.Note:
+	case s.Version != base.Version:
 		return fmt.Errorf("memstore: note %q: %w", name, driver.ErrConflict)
+	case s.Note != base.Note:
+		return &driver.NoteError{Note: s.Note, Err: fmt.Errorf("memstore: note %q: %w", name, driver.ErrConflict)}
 	}
 	s.Note = note
 	d.mem.secrets[name] = s
@@ -143,24 +150,25 @@ func (d *Driver) Delete(ctx context.Context, name string, base driver.Secret) er
 	if ok && s.Version != base.Version {
 		return fmt.Errorf("memstore: delete %q: %w", name, driver.ErrConflict)
 	}
+	d.mem.unlabel(name)
 	delete(d.mem.secrets, name)
 	return nil
 }
 
 // Lookup implements driver.Secrets.
 func (d *Driver) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[driver.Named, error] {
-	return d.each(ctx, func(s driver.Secret) bool {
-		return slices.ContainsFunc(s.Labels, func(have driver.Label) bool {
-			return slices.ContainsFunc(any, func(want driver.Label) bool {
-				return have.Key == want.Key && have.Value == want.Value
-			})
-		})
+	return d.each(ctx, func(m *memory) iter.Seq[string] {
+		found := map[string]bool{}
+		for _, label := range any {
+			maps.Copy(found, m.index[attribute{label.Key, label.Value}])
+		}
+		return maps.Keys(found)
 	})
 }
 
 // List implements driver.Secrets.
 func (d *Driver) List(ctx context.Context) iter.Seq2[driver.Named, error] {
-	return d.each(ctx, func(driver.Secret) bool { return true })
+	return d.each(ctx, func(m *memory) iter.Seq[string] { return maps.Keys(m.secrets) })
 }
 
 // Names implements driver.Secrets.
@@ -174,17 +182,18 @@ func (d *Driver) Names(ctx context.Context) iter.Seq2[string, error] {
 	}
 }
 
-// Close implements driver.Secrets. There is nothing to release.
+// Close implements driver.Secrets. It does nothing.
 func (d *Driver) Close() error { return nil }
 
-// each yields the secrets that pass the test, as they are when it begins.
-func (d *Driver) each(ctx context.Context, test func(driver.Secret) bool) iter.Seq2[driver.Named, error] {
+// each yields the secrets whose names choose returns, in their state at the start of the
+// iteration.
+func (d *Driver) each(ctx context.Context, choose func(*memory) iter.Seq[string]) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		if err := ctx.Err(); err != nil {
 			yield(driver.Named{}, err)
 			return
 		}
-		for _, s := range d.mem.snapshot(test) {
+		for _, s := range d.mem.snapshot(choose) {
 			if err := ctx.Err(); err != nil {
 				yield(driver.Named{}, err)
 				return
@@ -196,19 +205,28 @@ func (d *Driver) each(ctx context.Context, test func(driver.Secret) bool) iter.S
 	}
 }
 
-func (m *memory) snapshot(test func(driver.Secret) bool) []driver.Named {
+func (m *memory) snapshot(choose func(*memory) iter.Seq[string]) []driver.Named {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var found []driver.Named
-	for name, s := range m.secrets {
-		if test(s) {
-			found = append(found, driver.Named{Name: name, Secret: clone(s)})
-		}
+	for name := range choose(m) {
+		found = append(found, driver.Named{Name: name, Secret: clone(m.secrets[name])})
 	}
 	return found
 }
 
-// put stores p as the next state of name. m.mu is held.
+// unlabel removes the secret from the index. The caller holds m.mu.
+func (m *memory) unlabel(name string) {
+	for _, label := range m.secrets[name].Labels {
+		of := attribute{label.Key, label.Value}
+		delete(m.index[of], name)
+		if len(m.index[of]) == 0 {
+			delete(m.index, of)
+		}
+	}
+}
+
+// put stores p as the next state of name. The caller holds m.mu.
 func (m *memory) put(name string, p driver.Payload) driver.Version {
 	m.version++
 	was, exists := m.secrets[name]
@@ -225,7 +243,15 @@ func (m *memory) put(name string, p driver.Payload) driver.Version {
 		s.Note = ""
 	}
 	s.Drop = ""
+	m.unlabel(name)
 	m.secrets[name] = clone(s)
+	for _, label := range s.Labels {
+		of := attribute{label.Key, label.Value}
+		if m.index[of] == nil {
+			m.index[of] = map[string]bool{}
+		}
+		m.index[of][name] = true
+	}
 	return s.Version
 }
 

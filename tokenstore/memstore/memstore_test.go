@@ -18,7 +18,7 @@ import (
 
 type token = tokenstore.Token
 
-// TestConformanceWithEncryption runs the suite on encrypted records, with keys
+// TestConformanceWithEncryption runs the conformance suite on encrypted records, with keys
 // for names and labels.
 func TestConformanceWithEncryption(t *testing.T) {
 	t.Parallel()
@@ -69,7 +69,7 @@ func TestNewPanicsOnAMistakeOfTheProgram(t *testing.T) {
 	memstore.New(&tokenstore.Options{NameKey: []byte("short")})
 }
 
-func TestAMemoryIsSharedByWhoReopensItAlone(t *testing.T) {
+func TestDriverReopen(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
 	if _, err := d.Create(t.Context(), "a", driver.Payload{Data: []byte("1")}); err != nil {
@@ -83,8 +83,8 @@ func TestAMemoryIsSharedByWhoReopensItAlone(t *testing.T) {
 	}
 }
 
-// TestManySaveTheSameUsersAtOnce has 32 goroutines save four users in 50 rounds,
-// each with a handle of its own and one field that no other has.
+// TestManySaveTheSameUsersAtOnce checks that no field is lost if 32 goroutines with
+// separate handles concurrently save different fields of four users.
 func TestManySaveTheSameUsersAtOnce(t *testing.T) {
 	t.Parallel()
 	fields := []func(*token){
@@ -132,5 +132,26 @@ func TestManySaveTheSameUsersAtOnce(t *testing.T) {
 				t.Errorf("round %d: a field is lost: %+v", round, g)
 			}
 		}
+	}
+}
+
+// TestLookup_Index checks by the number of allocations that a search does not look at every
+// record. A search copies the records that it looks at.
+func TestLookup_Index(t *testing.T) { // not parallel: AllocsPerRun counts the allocations of all goroutines
+	allocs := func(records int) float64 {
+		s := memstore.New(nil)
+		for i := range records {
+			if _, err := s.SaveToken(t.Context(), tokenstore.Token{UserName: fmt.Sprint(i), ClientID: "c", RefreshToken: tokenstore.Secret(fmt.Sprint("r", i))}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return testing.AllocsPerRun(20, func() {
+			if got, err := s.FindToken(t.Context(), tokenstore.Token{ClientID: "c", RefreshToken: "r7"}); err != nil || got.UserName != "7" {
+				t.Errorf("found %+v, %v", got, err)
+			}
+		})
+	}
+	if few, many := allocs(10), allocs(1000); many > few*1.2 {
+		t.Errorf("a search among 1,000 records needs %v allocations, among 10 %v", many, few)
 	}
 }

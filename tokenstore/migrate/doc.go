@@ -1,9 +1,9 @@
 // Package migrate moves the records of one token store to another.
 //
-// [Plan] reads both stores and decides what becomes of each record. It writes nothing.
-// [Migration.Report] returns the plan and the problems that stand in its way: records
-// that the source has twice, that the target has in another state, or that it cannot
-// hold. [Migration.Run] writes the records, reads every one of them back, and compares:
+// [Plan] reads both stores and decides how to treat each record. It writes nothing.
+// [Migration.Report] returns the plan and its problems. A record is a problem if the source
+// has it twice, or if the target has it in another state or cannot hold it.
+// [Migration.Run] writes the records, reads every one of them back, and compares:
 //
 //	m, err := migrate.Plan(ctx, from, to, &migrate.Options{KeepIDs: true})
 //	if err != nil {
@@ -11,27 +11,34 @@
 //	}
 //	report, err := m.Run(ctx)
 //
-// A migration that was interrupted is repeated from its start: records that are in the
-// target by then are only compared. The source is only read, unless
-// [Options.DeleteSource] is set. Run then proves first that the two stores are
-// different, and at its end removes the records that were verified and have not changed
-// since.
+// Run saves and reads many records concurrently. It increases the number of concurrent calls
+// until the service throttles them, and then makes as many as the service accepts. It repeats
+// throttled calls.
+//
+// To continue an interrupted migration, repeat it from its start: records that are already
+// in the target are only compared. Run does not write to the source, unless
+// [Options.DeleteSource] is set. With this option, Run first proves that the two stores are
+// different. At the end, it removes from the source the records that were verified and have
+// not changed since.
 //
 // # Stores
 //
-// The two stores can be of any kind. Plan and Run use these methods of a store, if it
-// has them, besides those of a [tokenstore.TokenStore]:
+// The two stores can be of any kind. In addition to the methods of a
+// [tokenstore.TokenStore], Plan and Run use the following ones if a store has them:
 //
-//   - SaveAll and DeleteAll, as filestore and sqlstore have them, save and remove many
-//     records with one write.
-//   - Fits, as they have it too, reports before the first write the records that the
-//     store cannot hold.
+//   - SaveAll and DeleteAll, as in filestore and sqlstore, save and remove many records
+//     with one write.
+//   - Create and FindTokens, as in tokenstore.Store. Create creates a record without a
+//     search for it. FindTokens finds the records that the plan and the final comparison
+//     need, with few calls.
+//   - Fits, as in filestore and sqlstore, reports the records that the store cannot hold,
+//     before the first write.
 //   - SameAs reports whether another store is this one under another name. With
 //     DeleteSource, both stores must have it.
 //   - DeleteIfUnchanged makes a store a [ConditionalDeleter]. With DeleteSource, the
 //     source must be one.
 //
-// A program that writes to the source during a migration loses nothing: a record that
-// has changed stays in the source, and the error says so. Writes to the target are
-// kept, as Options.OnConflict says, if they come before Run looks the record up there.
+// A program that writes to the source during a migration loses nothing. Run keeps a record that
+// has changed in the source, and the error names it. If another program has written a record to
+// the target before Run searches for it, Run applies Options.OnConflict.
 package migrate

@@ -13,8 +13,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/migrate"
 )
 
-// The records of the token file of an SDK move to another store. A secret manager takes
-// the place of memstore in a program.
+// This program migrates the token file of an SDK to another store. A real program uses a
+// secret manager instead of memstore.
 func Example() {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "")
@@ -39,7 +39,7 @@ func Example() {
 	}
 	fmt.Println("new records:", m.Report().Create)
 	for _, p := range m.Report().Problems {
-		fmt.Println("in the way:", p.ID, p.Kind, p.Err)
+		fmt.Println("problem:", p.ID, p.Kind, p.Err)
 	}
 	report, err := m.Run(ctx)
 	if err != nil {

@@ -13,42 +13,44 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A Policy says what to do with a record that exists already.
+// A Policy says what to do with a record that the target already has, or with duplicate
+// records of the source.
 type Policy string
 
 // The policies. Options says which of them apply to which field.
 const (
-	Stop   Policy = "stop"   // it stands in the way; the default
-	Source Policy = "source" // the source is right: its fields replace those of the target
-	Target Policy = "target" // the target is right: its record stays as it is
-	Newer  Policy = "newer"  // the record with the later expiry is right, field by field
+	Stop   Policy = "stop"   // the record is a problem; the default
+	Source Policy = "source" // the fields of the source replace those of the target
+	Target Policy = "target" // the record of the target is kept unchanged
+	Newer  Policy = "newer"  // the fields of the record with the later expiry take precedence
 
-	// Merge saves each record as SaveToken does, one after the other and in the order
-	// of the source. The target is neither read for the plan nor compared at the end.
+	// Merge saves each record as SaveToken does, with the same result as saves in the order of
+	// the source. Records of different users are saved concurrently. The target is neither
+	// read for the plan nor compared at the end.
 	//
-	// As a policy for duplicates, Merge makes one record of them.
+	// As a policy for duplicates, Merge merges them into one record.
 	Merge Policy = "merge"
 
-	Keep Policy = "keep" // duplicates stay records of their own
+	Keep Policy = "keep" // duplicates remain separate records
 )
 
-// Options configures a migration. The zero value and a nil *Options are good defaults.
-// Nothing is written if any problem stands in the way, the target chooses the IDs, and
-// the source is only read.
+// Options configures a migration. The zero value and a nil *Options are good defaults. With
+// them, Run writes nothing if there is any problem, the target chooses the IDs, and the source
+// is only read.
 type Options struct {
 	// OnConflict says what to do with a record that the target has in another state:
 	// Stop, Source, Target, Newer or Merge.
 	OnConflict Policy
 
-	// Duplicates says what to do with records of the source that are the same to the
-	// target: Stop, Merge, or Keep for a target that does not compare them. Such a
-	// target also holds records without a token.
+	// Duplicates says what to do with records of the source that would be one record in the
+	// target: Stop, Merge or Keep. Keep is for a target that does not compare records. With
+	// Keep, records without a token are also moved.
 	Duplicates Policy
 
 	// KeepIDs keeps the IDs that the target can hold.
 	KeepIDs bool
 
-	// SkipBad leaves out the records that stand in the way.
+	// SkipBad leaves out the records with problems.
 	SkipBad bool
 
 	// DeleteSource removes from the source the records that were verified in the target
@@ -57,8 +59,8 @@ type Options struct {
 	DeleteSource bool
 
 	// Lag is how long a written record may take until every read returns it: the
-	// ListLag and ReadLag of the target. Run reads a record that differs from the
-	// written one again for that long.
+	// ListLag and ReadLag of the target. While a record differs from the written one, Run
+	// reads it again for that long.
 	Lag time.Duration
 
 	// Writable, if it is not nil, is called once before the first write and returns the
@@ -69,7 +71,7 @@ type Options struct {
 	Label func(i int) string
 
 	// Progress, if it is not nil, is called at the beginning of every step, and when
-	// records of it are done. No two calls overlap.
+	// records of the step are done. No two calls overlap.
 	Progress func(Progress)
 }
 
@@ -81,13 +83,13 @@ const (
 	StepReadSource Step = "read source"
 	StepReadTarget Step = "read target"
 	StepPlan       Step = "plan"
-	StepTellApart  Step = "tell apart" // prove that the stores are two
+	StepTellApart  Step = "tell apart" // prove that the stores are different
 	StepWrite      Step = "write"
 	StepVerify     Step = "verify"
 	StepDelete     Step = "delete source"
 )
 
-// Progress says how far a step has come.
+// Progress describes the progress of a step.
 type Progress struct {
 	Step Step
 	Done int // records
@@ -100,8 +102,8 @@ type Reader interface {
 	GetTokens(ctx context.Context) ([]tokenstore.Token, error)
 }
 
-// A ConditionalDeleter is a store that can remove a record if it still is as the caller
-// has read it.
+// A ConditionalDeleter is a store that can remove a record on the condition that it has not
+// changed since the caller has read it.
 type ConditionalDeleter interface {
 	// DeleteIfUnchanged removes the record with the ID of t if all of its fields equal
 	// those of t, times to the millisecond. Otherwise nothing is changed and the error
@@ -110,12 +112,22 @@ type ConditionalDeleter interface {
 	DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error
 }
 
-// A saver is a store that saves many records at once.
+// A saver is a store that saves many records with one call.
 type saver interface {
 	SaveAll(ctx context.Context, tokens []tokenstore.Token) ([]tokenstore.Token, error)
 }
 
-// A deleter is a store that removes many records at once, if they are unchanged.
+// A creator is a store that creates a record without looking for it first.
+type creator interface {
+	Create(ctx context.Context, t tokenstore.Token) (saved tokenstore.Token, created bool, err error)
+}
+
+// A finder is a store that finds many records with few calls.
+type finder interface {
+	FindTokens(ctx context.Context, like []tokenstore.Token) ([]tokenstore.Token, error)
+}
+
+// A deleter is a store that removes many records with one call, unless they have changed.
 type deleter interface {
 	DeleteAll(ctx context.Context, tokens []tokenstore.Token) (int, error)
 }
@@ -125,15 +137,16 @@ type fitter interface {
 	Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error)
 }
 
-// A comparer is a store that can tell whether another store is the same.
+// A comparer is a store that can tell whether another store keeps the same records.
 type comparer interface {
 	SameAs(ctx context.Context, other tokenstore.TokenStore) (bool, error)
 }
 
-// A Migration is a plan and, after Run, its outcome. It prints no token.
+// A Migration is a plan and, after Run, its outcome. Package fmt does not print its tokens.
 type Migration struct{ m *migration }
 
-// A Migration points to its state, because package fmt prints unexported values.
+// migration is the state of a Migration, which points to it so that package fmt does not print
+// it.
 type migration struct {
 	from   Reader
 	to     tokenstore.TokenStore
@@ -147,8 +160,9 @@ type migration struct {
 	sharedIDs map[string]bool
 }
 
-// Plan reads both stores and decides what becomes of the records of from. Nothing is
-// written. A record of to that cannot be read is left alone, and the Report names it.
+// Plan reads the source, and the records of the target that may match, and decides what
+// becomes of each record of the source. It writes nothing. A target record that cannot be
+// read is left alone; if Plan came across it, the Report names it.
 //
 // With [Merge] and Options.Writable, to may be nil.
 func Plan(ctx context.Context, from Reader, to tokenstore.TokenStore, opts *Options) (*Migration, error) {
@@ -174,7 +188,7 @@ func Plan(ctx context.Context, from Reader, to tokenstore.TokenStore, opts *Opti
 	}
 	if m.o.OnConflict != Merge {
 		err = m.step(ctx, StepReadTarget, func(ctx context.Context) (_ int, err error) {
-			target, m.report.Unread, err = bulk.Readable(to.GetTokens(ctx))
+			target, m.report.Unread, err = bulk.Readable(m.readTarget(ctx, source))
 			return len(target), err
 		})
 		if err != nil {
@@ -191,7 +205,24 @@ func Plan(ctx context.Context, from Reader, to tokenstore.TokenStore, opts *Opti
 	return &Migration{m}, nil
 }
 
-// check reports what is wrong with the arguments of Plan.
+// readTarget returns the records of the target that may match those of the source. If the
+// target is not a finder, it returns all records.
+func (m *migration) readTarget(ctx context.Context, source []tokenstore.Token) ([]tokenstore.Token, error) {
+	f, ok := m.to.(finder)
+	if !ok {
+		return m.to.GetTokens(ctx)
+	}
+	var like []tokenstore.Token
+	for _, t := range source {
+		like = append(like, withoutID(t))
+		if m.o.KeepIDs {
+			like = append(like, tokenstore.Token{ID: t.ID})
+		}
+	}
+	return f.FindTokens(ctx, like)
+}
+
+// check returns an error if an argument of Plan is invalid.
 func (m *migration) check() error {
 	switch {
 	case !slices.Contains([]Policy{Stop, Source, Target, Newer, Merge}, m.o.OnConflict):
@@ -207,8 +238,8 @@ func (m *migration) check() error {
 // Report returns the plan and, once Run has returned, its outcome.
 func (m *Migration) Report() *Report { return &m.m.report }
 
-// Ready returns nil if Run is going to write, and otherwise an error that matches
-// ErrConflicts: records stand in the way, and SkipBad is not set.
+// Ready returns an error that matches ErrConflicts if Run would write nothing, because
+// records have problems and SkipBad is not set. Otherwise, it returns nil.
 func (m *Migration) Ready() error { return m.m.ready() }
 
 func (m *migration) ready() error {
@@ -221,12 +252,13 @@ func (m *migration) ready() error {
 	if n == 0 || m.o.SkipBad {
 		return nil
 	}
-	return fmt.Errorf("%w: %d of %d records stand in the way: nothing was written", ErrConflicts, n, m.report.Records)
+	return fmt.Errorf("%w: %d of %d records have problems: nothing was written", ErrConflicts, n, m.report.Records)
 }
 
-// Run carries out the plan. The error matches ErrPartial if a record of the source is
-// not verified in the target, or not removed from the source as it should be. It
-// matches ErrSameStore if the two stores are one; nothing is written then.
+// Run executes the plan. If Ready returns an error, Run writes nothing and returns that error.
+// The error matches ErrPartial if a record of the source is not verified in the target, or was
+// not removed from the source as requested. If source and target are the same store,
+// Options.DeleteSource makes Run return ErrSameStore, and Run writes nothing.
 func (m *Migration) Run(ctx context.Context) (*Report, error) {
 	return m.Report(), m.m.run(ctx)
 }
@@ -266,8 +298,9 @@ func (m *migration) run(ctx context.Context) error {
 	return err
 }
 
-// tellApart fails if the two stores are one under two names. A removal from the source
-// would then remove the record from the target.
+// tellApart returns an error unless the source is a ConditionalDeleter, and source and target
+// are known to be different stores. If they were one store, a removal from the source would
+// remove the record from the target.
 func (m *migration) tellApart(ctx context.Context) (int, error) {
 	_, removes := m.from.(ConditionalDeleter)
 	_, knowsItself := m.from.(comparer)
@@ -286,7 +319,7 @@ func (m *migration) tellApart(ctx context.Context) (int, error) {
 	return 0, err
 }
 
-// step does one step, and notes how long it took.
+// step executes one step, and adds its duration to the report.
 func (m *migration) step(ctx context.Context, step Step, do func(context.Context) (records int, err error)) error {
 	m.track(step, 0)
 	began := time.Now()
@@ -295,8 +328,8 @@ func (m *migration) step(ctx context.Context, step Step, do func(context.Context
 	return err
 }
 
-// track begins to show the progress of a step, and returns a function to call when n
-// more of its records are done.
+// track reports the beginning of a step to Progress, and returns a function that reports n
+// further completed records.
 func (m *migration) track(step Step, all int) (add func(n int)) {
 	done := 0
 	add = func(n int) {

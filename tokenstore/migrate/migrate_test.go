@@ -49,7 +49,7 @@ func file(t *testing.T) *filestore.Store {
 	return s
 }
 
-// user returns a record of a user whose access token is the user's name.
+// user returns a record of a user. Its access token is the user's name.
 func user(name string) token {
 	return token{UserName: name, ClientID: "c", AccessToken: tokenstore.Secret(name)}
 }
@@ -63,7 +63,7 @@ func plan(t *testing.T, from migrate.Reader, to store, o migrate.Options) *migra
 	return m
 }
 
-// access returns the access tokens of a store, by user.
+// access returns the access tokens in a store by user.
 func access(t *testing.T, s store) map[string]string {
 	t.Helper()
 	tokens, err := s.GetTokens(t.Context())
@@ -77,7 +77,7 @@ func access(t *testing.T, s store) map[string]string {
 	return all
 }
 
-// TestPlan checks what stands in the way, and that nothing is written then.
+// TestPlan checks which problems Plan finds, and that Run then writes nothing.
 func TestPlan(t *testing.T) {
 	t.Parallel()
 	older := user("ann")
@@ -113,12 +113,12 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// A reader is a source that is read only.
+// A reader is a source that has only GetTokens.
 type reader []token
 
 func (r reader) GetTokens(context.Context) ([]token, error) { return r, nil }
 
-// TestPlan_Label checks that a problem names other records as the source does.
+// TestPlan_Label checks that the text of a problem uses Options.Label for other records.
 func TestPlan_Label(t *testing.T) {
 	t.Parallel()
 	label := func(i int) string { return fmt.Sprintf("line %d", i+2) }
@@ -130,7 +130,7 @@ func TestPlan_Label(t *testing.T) {
 	}{
 		{twice, 2, "it is the same record as line 2"},
 		{number, 1, "it has the same ID as line 2"},
-		{reader{user("ann"), {UserName: "bob"}}, 1, "it has neither an access nor a refresh nor a grant token"},
+		{reader{user("ann"), {UserName: "bob"}}, 1, "it has no access, refresh or grant token"},
 	} {
 		for _, policy := range []migrate.Policy{migrate.Stop, migrate.Merge} {
 			m := plan(t, test.from, memstore.New(nil), migrate.Options{Label: label, KeepIDs: true, OnConflict: policy})
@@ -142,8 +142,8 @@ func TestPlan_Label(t *testing.T) {
 	}
 }
 
-// TestMerge checks that records are saved as SaveToken does, without a look at the
-// others of the target.
+// TestMerge checks that Merge saves each record as SaveToken does, and does not list the
+// target.
 func TestMerge(t *testing.T) {
 	t.Parallel()
 	source := reader{{UserName: "ann", AccessToken: "newer"}, user("bob"), user("eve")}
@@ -172,15 +172,15 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// TestMerge_Counts checks that Merge saves every record, and says what that did: what
-// an earlier record changes is not what a later one finds.
+// TestMerge_Counts checks that Merge counts the effect of each save, including that of
+// earlier records on later ones.
 func TestMerge_Counts(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		from reader
 		to   token
 		want [3]int // created, updated, unchanged
-		all  int    // records in the end
+		all  int    // number of records after Run
 	}{
 		"a token that an earlier record replaces": {
 			reader{{UserName: "ann", ClientID: "c", AccessToken: "newer"}, {AccessToken: "ann"}}, user("ann"), [3]int{1, 1, 0}, 2,
@@ -207,7 +207,7 @@ func TestMerge_Counts(t *testing.T) {
 	}
 }
 
-// TestPlan_Arguments checks that wrong arguments are an error before anything is read.
+// TestPlan_Arguments checks that Plan returns an error for invalid options.
 func TestPlan_Arguments(t *testing.T) {
 	t.Parallel()
 	for text, test := range map[string]struct {
@@ -227,8 +227,8 @@ func TestPlan_Arguments(t *testing.T) {
 	}
 }
 
-// TestKeep checks that a target that compares nothing gets records that have nothing to
-// compare, and none that are invalid.
+// TestKeep checks that the policy Keep accepts records that nothing identifies, and refuses
+// invalid records.
 func TestKeep(t *testing.T) {
 	t.Parallel()
 	source := reader{user("ann"), {ID: "2", UserName: "eve"}, {ID: "3", ClientID: "c"}, {ID: "4", UserName: "a\nb"}}
@@ -238,12 +238,13 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-// A noList fails if its records are listed.
+// A noList is a store that returns an error from GetTokens.
 type noList struct{ store }
 
 func (noList) GetTokens(context.Context) ([]token, error) { return nil, errors.New("listed") }
 
-// TestPlan_Duplicates checks what becomes of records that the target takes for the same.
+// TestPlan_Duplicates checks the plan for records that would be the same record in the
+// target, under each policy.
 func TestPlan_Duplicates(t *testing.T) {
 	t.Parallel()
 	older, newer := user("ann"), user("ann")
@@ -266,8 +267,8 @@ func TestPlan_Duplicates(t *testing.T) {
 	}
 }
 
-// A picky store refuses the records of a user, and with them all that are saved at
-// once.
+// A picky store refuses the records of one user. Its SaveAll refuses all tokens if a token
+// of that user is among them.
 type picky struct {
 	*filestore.Store
 
@@ -288,8 +289,8 @@ func (s picky) SaveToken(ctx context.Context, t token) (token, error) {
 	return s.Store.SaveToken(ctx, t)
 }
 
-// TestPlan_DeleteUnverified checks that a policy that verifies nothing removes nothing
-// from the source.
+// TestPlan_DeleteUnverified checks that DeleteSource is refused with a policy that does not
+// verify records, and that no record is removed.
 func TestPlan_DeleteUnverified(t *testing.T) {
 	t.Parallel()
 	from := in(t, user("ann"))
@@ -302,8 +303,8 @@ func TestPlan_DeleteUnverified(t *testing.T) {
 	}
 }
 
-// TestRun_Batch checks that one record that cannot be saved is named, and does not keep
-// the others from the target.
+// TestRun_Batch checks that the report names a record that cannot be saved, and that the
+// other records are saved.
 func TestRun_Batch(t *testing.T) {
 	t.Parallel()
 	to := picky{file(t), "bob"}
@@ -313,7 +314,8 @@ func TestRun_Batch(t *testing.T) {
 	}
 }
 
-// A fickle store changes what it is given, or forgets it.
+// A fickle store applies change to the records of ann that it reads. If change returns an error,
+// the record seems to be missing.
 type fickle struct {
 	*tokenstore.Store
 
@@ -328,12 +330,23 @@ func (s fickle) FindToken(ctx context.Context, like token) (token, error) {
 	return t, err
 }
 
+func (s fickle) FindTokens(ctx context.Context, like []token) ([]token, error) {
+	tokens, err := s.Store.FindTokens(ctx, like)
+	changed := []token{}
+	for _, t := range tokens {
+		if t.UserName != "ann" || s.change(&t) == nil {
+			changed = append(changed, t)
+		}
+	}
+	return changed, err
+}
+
 func (s fickle) FindTokenByID(ctx context.Context, id string) (token, error) {
 	return s.FindToken(ctx, token{ID: id})
 }
 
-// TestRun_Verify checks that a record that reads back in another way is noticed,
-// whatever differs.
+// TestRun_Verify checks that a record which reads back with any field changed is not
+// verified, and stays in the source.
 func TestRun_Verify(t *testing.T) {
 	t.Parallel()
 	ann := token{
@@ -363,7 +376,8 @@ func TestRun_Verify(t *testing.T) {
 	}
 }
 
-// TestRun_Lag checks that a record that reads back late is read again for Options.Lag.
+// TestRun_Lag checks that Run reads a record which is not yet visible again until
+// Options.Lag has passed.
 func TestRun_Lag(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ lag, late time.Duration }{{time.Minute, 30 * time.Second}, {time.Minute, 2 * time.Minute}} {
@@ -383,8 +397,8 @@ func TestRun_Lag(t *testing.T) {
 	}
 }
 
-// TestRun_SameStore checks that no record is removed from a store that it was moved to,
-// whatever the store is wrapped in.
+// TestRun_SameStore checks that Run removes no record if source and target are the same
+// store, even if one or both are wrapped.
 func TestRun_SameStore(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
@@ -419,7 +433,7 @@ func TestRun_SameStore(t *testing.T) {
 	}
 }
 
-// A plain store has the six methods of a TokenStore, and no other.
+// A plain store has only the methods of a TokenStore.
 type plain struct{ store }
 
 // TestRun_Writable checks that the target is opened for writing once, after the plan.
@@ -437,7 +451,7 @@ func TestRun_Writable(t *testing.T) {
 	}
 }
 
-// TestRun_Again checks that a migration that was interrupted goes on.
+// TestRun_Again checks that an interrupted migration can be continued.
 func TestRun_Again(t *testing.T) {
 	t.Parallel()
 	from, to := in(t, user("ann"), user("bob")), memstore.New(nil)

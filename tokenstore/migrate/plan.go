@@ -18,59 +18,67 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// An item is a record that is to be in the target.
+// An item is a record that Run should write to the target, or expects there.
 type item struct {
-	from []record // of the source: more than one if duplicates are merged
+	from []record // records of the source; several if duplicates are merged
 
-	// token is the token to save. It has an ID only if the ID is to be kept.
+	// token is the token to save. It has an ID only if the target should keep the ID.
 	token tokenstore.Token
 
-	// want is the record that the target is to have in the end. Its ID is known once
-	// the record is there.
+	// want is the record that the target should hold in the end. Its ID is known once the
+	// target holds the record.
 	want tokenstore.Token
 
 	action  action
-	written bool  // it was saved
+	written bool  // Run has saved it
 	err     error // why it is not in the target
-	done    bool  // the target has it as it should be
-	gone    bool  // it was removed from the source
+	done    bool  // the target holds want
+	gone    bool  // its records were removed from the source
 }
 
-// A record is one of the source.
+// A record is a record of the source.
 type record struct {
 	tokenstore.Token
 
 	index int // in the result of GetTokens
 }
 
-// An action is what Run does with an item.
+// An action says what Run does with an item.
 type action int
 
 const (
-	create action = iota // the target does not have it
-	update               // the target has it in another state, which is changed
-	none                 // the target has it as it should be
-	keep                 // the target has it in another state, which is kept
+	create action = iota // the target does not have the record
+	update               // the target has the record in another state, which is changed
+	none                 // the target has the record as it should be
+	keep                 // the target has the record in another state, which is kept
 )
 
-// precedence is the order in which records are saved. The key that a record is looked
-// up by may describe another one too: a user without a client describes any record of
-// the user, an access token alone any record that has it. So records are saved in order
-// of how specific their key is: user without client, user with client, token with
-// client, token.
+// precedence returns the rank of t in the order in which records are saved. The key that
+// finds a record may also describe another record. A user without a client describes any
+// record of the user with its issuer and resource; an empty issuer or resource matches any. An
+// access token alone describes any record that has the token. A record is therefore saved
+// after the records whose keys might find it. Users without a client come first, those
+// without issuer and resource before the others. Users with a client, tokens with a client,
+// and tokens alone follow in this order.
 func precedence(t tokenstore.Token) int {
 	switch key := rules.KeyOf(withoutID(t).Fields()); {
 	case key == rules.KeyUser && t.ClientID == "":
-		return 0
+		given := 0
+		for _, part := range []string{t.Issuer, t.Resource} {
+			if part != "" {
+				given++
+			}
+		}
+		return given
 	case key == rules.KeyUser:
-		return 1
+		return 3
 	case key == rules.KeyGrant:
-		return 2
+		return 4
 	}
-	return 3
+	return 5
 }
 
-// plan decides what becomes of the records of the source.
+// plan makes the items for the records of the source, and sets their actions.
 func (m *migration) plan(ctx context.Context, source []tokenstore.Token, unreadable error, target []tokenstore.Token) error {
 	m.sharedIDs = shared(source)
 	m.addUnreadable(unreadable)
@@ -78,7 +86,7 @@ func (m *migration) plan(ctx context.Context, source []tokenstore.Token, unreada
 	for i, t := range source {
 		records[i] = record{t, i}
 	}
-	taken := map[string]*item{} // by the ID that it is to be created with
+	taken := map[string]*item{} // items that will be created, by ID
 	if m.o.OnConflict == Merge {
 		m.group(records, taken)
 		return nil
@@ -112,7 +120,8 @@ func shared(tokens []tokenstore.Token) map[string]bool {
 	return shared
 }
 
-// addUnreadable adds a problem for each error of records that cannot be read.
+// addUnreadable adds a problem for each record of the source that cannot be read. err joins
+// their errors.
 func (m *migration) addUnreadable(err error) {
 	if err == nil {
 		return
@@ -130,10 +139,10 @@ func (m *migration) addUnreadable(err error) {
 	}
 }
 
-// group makes an item of each record, and one of several if they would be one in the
-// target. With Merge all of them are going to be saved, so they take their IDs here.
+// group makes an item of each record, or a single item of records that would be one record
+// in the target. With Merge, group also reserves the IDs, because all items will be saved.
 func (m *migration) group(records []record, taken map[string]*item) {
-	before := indexOf() // the i-th record is that of the i-th item
+	before := indexOf() // the i-th record belongs to the i-th item
 	for _, r := range records {
 		it := &item{from: []record{r}, token: r.Token}
 		if !m.o.KeepIDs {
@@ -178,13 +187,13 @@ func indexOf(tokens ...tokenstore.Token) *candidates.Index {
 	return x
 }
 
-// add adds a record to an index. Of two records, the one added later is the newer one.
+// add adds a record to an index. A record that is added later is newer.
 func add(x *candidates.Index, t tokenstore.Token) {
 	i := len(x.Records)
 	x.Put(i, rules.Candidate{Fields: t.Fields(), Updated: time.UnixMilli(int64(i))})
 }
 
-// names names the records of items in an error.
+// names returns the names of the records of items, for an error text.
 func (m *migration) names(items []int) string {
 	var names []string
 	for _, i := range items {
@@ -193,7 +202,7 @@ func (m *migration) names(items []int) string {
 	return strings.Join(names, ", ")
 }
 
-// name names a record of the source in an error.
+// name returns the name of a record of the source, for an error text.
 func (m *migration) name(r record) string {
 	if m.o.Label != nil {
 		return m.o.Label(r.index)
@@ -219,10 +228,10 @@ func unusable(err error) error {
 	return problem{KindUnusable, err}
 }
 
-var errNoToken = errors.New("it has neither an access nor a refresh nor a grant token")
+var errNoToken = errors.New("it has no access, refresh or grant token")
 
-// fit takes the IDs from items that the target can hold only without them, and drops
-// the items that it cannot hold at all.
+// fit removes the ID from each item that the target can hold only without the ID. It drops the
+// items that the target cannot hold at all, and adds a problem for each.
 func (m *migration) fit(ctx context.Context) error {
 	f, ok := m.to.(fitter)
 	if !ok {
@@ -232,7 +241,7 @@ func (m *migration) fit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var without []*item // items that were tried again without their IDs
+	var without []*item // items to try again without their IDs
 	var again []int
 	for i, it := range m.items {
 		if errs[i] != nil && it.token.ID != "" {
@@ -268,13 +277,14 @@ func tokens(items []*item) []tokenstore.Token {
 	return all
 }
 
-// decide sets the action for an item if the target holds the records of the index.
+// decide sets the action for an item, or returns a problem. The index there has the records of
+// the target.
 func (m *migration) decide(it *item, there *candidates.Index) error {
 	like := withoutID(it.token).Fields()
 	plan, err := there.Plan(like)
 	switch {
 	case m.o.Duplicates == Keep && (errors.Is(err, tokenstore.ErrNotFound) || errors.Is(err, tokenstore.ErrInvalidToken)):
-		plan.Record = -1 // it has nothing that could tell it from others
+		plan.Record = -1 // no field identifies the record
 	case err != nil:
 		var ids []string
 		for _, i := range there.Near(like) {
@@ -288,7 +298,7 @@ func (m *migration) decide(it *item, there *candidates.Index) error {
 	}
 	has := tokenstore.FromFields(there.Records[plan.Record].Fields)
 	changed := plan.Action != rules.Nothing
-	if it.token.UserName != "" && has.ClientID != it.token.ClientID {
+	if it.token.UserName != "" && rules.ClientOf(has.Fields()) != rules.ClientOf(it.token.Fields()) {
 		return problemf(KindConflict, "the target has the user with another client, as %q, and could not tell the two apart", has.ID)
 	}
 	if it.token.ID != "" && has.ID != it.token.ID {
@@ -300,7 +310,8 @@ func (m *migration) decide(it *item, there *candidates.Index) error {
 	return m.settle(it, has, changed)
 }
 
-// checkID takes the ID from an item if another record of the target has it.
+// checkID removes the ID from an item if another record of the target has the ID. With Stop, it
+// returns a problem instead.
 func (m *migration) checkID(it *item, there *candidates.Index) error {
 	switch {
 	case it.token.ID == "" || len(there.Near(codec.Fields{ID: it.token.ID})) == 0:
@@ -312,7 +323,8 @@ func (m *migration) checkID(it *item, there *candidates.Index) error {
 	return nil
 }
 
-// takeID takes the ID from an item if another item is to be created with the ID.
+// takeID removes the ID from an item if another item will be created with the same ID. With Stop
+// and with Merge, it returns a problem instead.
 func (m *migration) takeID(it *item, taken map[string]*item) error {
 	if it.action != create || it.token.ID == "" {
 		return nil
@@ -333,7 +345,7 @@ func (m *migration) takeID(it *item, taken map[string]*item) error {
 	return problemf(KindDuplicate, "it has the same ID as the record of user %q", other.token.UserName)
 }
 
-// settle sets the action for an item that the target has as the given record.
+// settle sets the action for an item whose record in the target is has, or returns a problem.
 func (m *migration) settle(it *item, has tokenstore.Token, changed bool) error {
 	it.action, it.want = none, has
 	if !changed {

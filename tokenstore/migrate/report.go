@@ -10,11 +10,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Errors that Plan and Run return.
+// Classes of the errors that Ready and Run return.
 var (
-	ErrConflicts = errors.New("conflicting records")
-	ErrPartial   = errors.New("only a part is done")
-	ErrSameStore = errors.New("source and target are the same store")
+	ErrConflicts = errors.New("conflicting records")                  // records have problems, and nothing was written
+	ErrPartial   = errors.New("only part of the work is done")        // some records were not moved or not verified
+	ErrSameStore = errors.New("source and target are the same store") // nothing was written
 )
 
 // A Report describes a plan and its outcome.
@@ -34,12 +34,12 @@ type Report struct {
 	Failed   []Failure    `json:"-"`
 	Steps    []StepReport `json:"-"`
 
-	// Unread is an error that says why records of the target cannot be read, or nil.
-	// They are left alone.
+	// Unread joins the errors of target records that cannot be read, or is nil. Run leaves
+	// these records alone.
 	Unread error `json:"-"`
 }
 
-// A Problem is the reason why a record cannot be moved.
+// A Problem says why a record of the source cannot be moved.
 type Problem struct {
 	Kind     Kind
 	Record   int // its index in the result of the source; -1: it cannot be read
@@ -61,22 +61,22 @@ type IDChange struct {
 	To   string `json:"to"`
 }
 
-// A StepReport says how much a step did, and how long it took.
+// A StepReport has the number of records that a step processed, and its duration.
 type StepReport struct {
 	Step    Step
 	Records int
 	Time    time.Duration
 }
 
-// A Kind is a kind of problem.
+// A Kind classifies a Problem.
 type Kind string
 
 // The kinds of problem.
 const (
-	KindDuplicate  Kind = "duplicate"  // the source has the record twice
-	KindConflict   Kind = "conflict"   // the target has it in another state
-	KindUnusable   Kind = "unusable"   // the target cannot hold it
-	KindUnreadable Kind = "unreadable" // the source cannot read it; the others are moved
+	KindDuplicate  Kind = "duplicate"  // the source has several records that would be the same in the target
+	KindConflict   Kind = "conflict"   // the target has the record in another state
+	KindUnusable   Kind = "unusable"   // the target cannot hold the record
+	KindUnreadable Kind = "unreadable" // the source cannot read the record; other records are moved
 )
 
 // problem is an error with the kind of a problem.
@@ -92,7 +92,8 @@ func problemf(kind Kind, format string, args ...any) error {
 	return problem{kind, fmt.Errorf(format, args...)}
 }
 
-// standsInTheWay reports whether err is a problem of r, and adds it to the report.
+// standsInTheWay reports whether err is not nil, and adds it to the report as a problem of
+// r.
 func (m *migration) standsInTheWay(r record, err error) bool {
 	if err == nil {
 		return false
@@ -105,8 +106,8 @@ func (m *migration) standsInTheWay(r record, err error) bool {
 	return true
 }
 
-// planned counts the actions of the plan. Once Merge has saved records, it counts the
-// actions of those that were saved.
+// planned counts the actions of the plan. If saved is set, it counts only the actions of
+// items that were saved.
 func (m *migration) planned(saved bool) {
 	r := &m.report
 	r.Records, r.Merged = len(r.Problems), 0
@@ -138,7 +139,7 @@ func (m *migration) count() {
 	}
 }
 
-// finish lists the records that failed, and those that have another ID.
+// finish lists the records that failed, and those that have another ID in the target.
 func (m *migration) finish() {
 	r := &m.report
 	for _, it := range m.items {
@@ -185,7 +186,7 @@ func (r *Report) why() error {
 		}
 	}
 	if len(errs) == 0 {
-		return errors.New("the others stand in the way")
+		return errors.New("the others have problems")
 	}
 	if more := len(errs) - most; more > 0 {
 		errs = append(errs[:most:most], fmt.Errorf("and %d more", more))
@@ -193,5 +194,5 @@ func (r *Report) why() error {
 	return fmt.Errorf("the others:\n%w", errors.Join(errs...))
 }
 
-// same reports whether a and b are equal field by field, times to the millisecond.
+// same reports whether all fields of a and b are equal, times to the millisecond.
 func same(a, b tokenstore.Token) bool { return a.Fields() == b.Fields() }

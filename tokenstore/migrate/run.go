@@ -5,56 +5,45 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/internal/bulk"
+	"github.com/tokenkeep/tokenkeep/internal/pace"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-const (
-	// workers is how many calls to a service are under way at once.
-	workers = 16
+// chunk is the maximum number of records in one call of SaveAll.
+const chunk = 1000
 
-	// chunk is how many records a saver gets at once.
-	chunk = 1000
-)
+// newPacer returns a Pacer for one step.
+func newPacer() *pace.Pacer { return pace.New(bulk.Throttled, 0) }
 
-// each calls do for each item, several at a time, and notes the error with the item. It
-// stops at an error that the next item would meet too, and returns it.
-func (m *migration) each(ctx context.Context, items []*item, do func(context.Context, *item) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	atOnce := workers
-	if m.o.OnConflict == Merge {
-		atOnce = 1
-	}
-	slots := make(chan struct{}, atOnce)
-	var wait sync.WaitGroup
-	for _, it := range items {
-		slots <- struct{}{}
-		if ctx.Err() != nil {
-			break
+// each calls do for each item, concurrently and as fast as the service accepts the calls.
+// It stores the error of do in the item. It stops at an error that the next items would also
+// meet, and returns this error. each calls done with 1 for each completed item.
+func each(ctx context.Context, p *pace.Pacer, items []*item, done func(int), do func(context.Context, *item) error) error {
+	return p.Each(ctx, len(items), func(ctx context.Context, i int) error {
+		it := items[i]
+		it.err = do(ctx, it)
+		switch {
+		case bulk.Throttled(it.err):
+			return it.err // p calls the function again
+		case bulk.Lasting(it.err):
+			return it.err
 		}
-		wait.Go(func() {
-			defer func() { <-slots }()
-			if it.err = do(ctx, it); bulk.Lasting(it.err) {
-				cancel(it.err)
-			}
-		})
-	}
-	wait.Wait()
-	return context.Cause(ctx)
+		done(1)
+		return nil
+	})
 }
 
-// write saves the records that the target does not have as it should, and with Merge
-// all of them.
+// write saves the records that the target lacks or has in another state. With Merge, it
+// saves all records.
 func (m *migration) write(ctx context.Context) (int, error) {
 	b, many := m.to.(saver)
 	items := m.items
 	if m.o.OnConflict == Merge {
-		many = many && m.foresee(ctx) == nil // one by one they say why they cannot be saved
+		many = many && m.foresee(ctx) == nil // separate saves show why a record cannot be saved
 	} else {
 		items = slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return !it.pending() })
 	}
@@ -71,11 +60,11 @@ func (m *migration) write(ctx context.Context) (int, error) {
 	return m.report.Written, err
 }
 
-// pending reports whether an item is to be saved.
+// pending reports whether the action of an item is a save.
 func (it *item) pending() bool { return it.action != none && it.action != keep }
 
-// foresee sets what saving the items does, one after the other. A record may be another
-// one by the time that a later item is saved.
+// foresee sets the action that each item has if the items are saved in order. Earlier saves may
+// change the record that a later item describes.
 func (m *migration) foresee(ctx context.Context) error {
 	tokens, _, err := bulk.Readable(m.to.GetTokens(ctx))
 	if err != nil {
@@ -103,23 +92,12 @@ func (m *migration) foresee(ctx context.Context) error {
 	return nil
 }
 
-// writeEach saves records one by one, several at a time.
+// writeEach saves records with separate calls, several of them concurrently.
 func (m *migration) writeEach(ctx context.Context, items []*item, add func(int)) error {
+	p := newPacer()
 	for len(items) > 0 {
-		// Items of the next precedence wait until these are in the target.
-		now := precedence(items[0].token)
-		end := slices.IndexFunc(items, func(it *item) bool { return precedence(it.token) != now })
-		if end < 0 {
-			end = len(items)
-		}
-		err := m.each(ctx, items[:end], func(ctx context.Context, it *item) error {
-			defer add(1)
-			if m.o.OnConflict == Merge {
-				return m.mergeOne(ctx, it)
-			}
-			return m.writeOne(ctx, it)
-		})
-		if err != nil {
+		end := m.together(items)
+		if err := each(ctx, p, items[:end], add, m.writeOne); err != nil {
 			return err
 		}
 		items = items[end:]
@@ -127,9 +105,38 @@ func (m *migration) writeEach(ctx context.Context, items []*item, add func(int))
 	return nil
 }
 
-// writeOne saves one record, unless the target has it by now. The list of the target
-// may lack recent records, and other programs may write.
+// together returns how many of the items, counted from the first, can be saved concurrently.
+// The save of one of these items does not change which record another one finds.
+func (m *migration) together(items []*item) int {
+	if m.o.OnConflict != Merge {
+		// Save items with the next precedence after those with this one.
+		now := precedence(items[0].token)
+		end := slices.IndexFunc(items, func(it *item) bool { return precedence(it.token) != now })
+		if end < 0 {
+			end = len(items)
+		}
+		return end
+	}
+	users := map[string]bool{}
+	for i, it := range items {
+		user := it.token.UserName
+		if user == "" || users[user] {
+			return max(i, 1)
+		}
+		users[user] = true
+	}
+	return len(items)
+}
+
+// writeOne saves one record, unless the target has it by now. The plan may not know recent
+// records of the target, because searches lag and other programs write.
 func (m *migration) writeOne(ctx context.Context, it *item) error {
+	if created, err := m.create(ctx, it); created || err != nil {
+		return err
+	}
+	if m.o.OnConflict == Merge {
+		return m.mergeOne(ctx, it)
+	}
 	if like, ok := lookup(it.token); it.action == create && ok {
 		has, err := m.to.FindToken(ctx, like)
 		if err == nil {
@@ -149,7 +156,24 @@ func (m *migration) writeOne(ctx context.Context, it *item) error {
 	return err
 }
 
-// mergeOne saves one record, and sets what that did.
+// create creates a record that the target does not have, if the target is a creator, and
+// reports whether it did. A creator needs no search before that.
+func (m *migration) create(ctx context.Context, it *item) (bool, error) {
+	c, ok := m.to.(creator)
+	if !ok || it.action != create {
+		return false, nil
+	}
+	saved, created, err := c.Create(ctx, it.token)
+	switch {
+	case created:
+		m.saved(it, saved)
+	case err != nil && !bulk.Lasting(err):
+		err = nil // the following search and save report the reason
+	}
+	return created, err
+}
+
+// mergeOne saves one record, and sets the action to the effect of the save.
 func (m *migration) mergeOne(ctx context.Context, it *item) error {
 	like, ok := lookup(it.token)
 	if it.token.ID != "" {
@@ -179,14 +203,14 @@ func (m *migration) mergeOne(ctx context.Context, it *item) error {
 	return nil
 }
 
-// saved notes that an item was saved, and its ID. With Merge the result of the store is
-// not verified.
+// saved records that an item was saved, and the ID of its record. With Merge, the record is
+// not read back.
 func (m *migration) saved(it *item, as tokenstore.Token) {
 	it.want.ID, it.written, it.done = as.ID, it.pending(), m.o.OnConflict == Merge
 }
 
-// writeChunks saves many records at a time. If a chunk cannot be saved, it saves the
-// records of the chunk one by one, to get the error of each.
+// writeChunks saves many records per call. If a chunk cannot be saved, it saves each record
+// of the chunk separately, to find out which ones fail.
 func (m *migration) writeChunks(ctx context.Context, b saver, items []*item, add func(int)) error {
 	for chunk := range slices.Chunk(items, chunk) {
 		saved, err := b.SaveAll(ctx, tokens(chunk))
@@ -204,17 +228,17 @@ func (m *migration) writeChunks(ctx context.Context, b saver, items []*item, add
 	return nil
 }
 
-// lookup returns the fields by which t is looked up, apart from its ID, and reports
-// whether there are any. It returns only fields that the store compares, because
-// FindToken lays the given fields over the result.
+// lookup returns the fields other than the ID by which t is looked up, and reports whether
+// there are any. It returns only fields that the store compares, because FindToken sets the
+// given fields in its result.
 func lookup(t tokenstore.Token) (like tokenstore.Token, ok bool) {
 	switch rules.KeyOf(withoutID(t).Fields()) {
 	case rules.KeyUser:
-		return tokenstore.Token{UserName: t.UserName, ClientID: t.ClientID}, true
+		return tokenstore.FromFields(rules.Identity(t.Fields())), true
 	case rules.KeyAccess:
 		return tokenstore.Token{AccessToken: t.AccessToken}, true
 	case rules.KeyGrant:
-		like = tokenstore.Token{ClientID: t.ClientID, GrantToken: t.GrantToken}
+		like = tokenstore.Token{ClientID: t.ClientID, Issuer: t.Issuer, Resource: t.Resource, GrantToken: t.GrantToken}
 		if like.GrantToken == "" {
 			like.RefreshToken = t.RefreshToken
 		}
@@ -224,31 +248,84 @@ func lookup(t tokenstore.Token) (like tokenstore.Token, ok bool) {
 	return like, false
 }
 
-// Reasons why a record that was read back does not count as moved.
+// Reasons why a record that was read back does not count as verified.
 var (
 	errDifferent   = errors.New("it reads back differently")
 	errSharedThere = errors.New("several records of the target have its ID: a search by it fails")
 )
 
-// verify reads back every record that should be in the target by now.
+// verify reads back every record that should be in the target by now. It does not read
+// unchanged records, which the plan has read, with separate calls. An exception is a record
+// that will be removed from the source.
 func (m *migration) verify(ctx context.Context) (int, error) {
-	items := slices.DeleteFunc(slices.Clone(m.items), func(it *item) bool { return it.err != nil })
-	add := m.track(StepVerify, len(items))
-	var err error
-	if _, ok := m.to.(saver); ok {
-		err = m.verifyAll(ctx, items)
-	} else {
-		deadline := time.Now().Add(m.o.Lag)
-		err = m.each(ctx, items, func(ctx context.Context, it *item) error {
-			defer add(1)
-			return m.verifyOne(ctx, it, deadline)
-		})
+	var items []*item
+	read := 0
+	for _, it := range m.items {
+		switch {
+		case it.err != nil:
+		case !it.pending() && !m.o.DeleteSource && !m.saves():
+			it.done = true
+			read++
+		default:
+			items = append(items, it)
+		}
 	}
+	add := m.track(StepVerify, read+len(items))
+	add(read)
+	err := m.readBack(ctx, items, add)
 	m.count()
 	return m.report.Verified, err
 }
 
-// verifyAll reads all records at once.
+// saves reports whether the target saves many records per call.
+func (m *migration) saves() bool {
+	_, ok := m.to.(saver)
+	return ok
+}
+
+// readBack reads the records of the items, with one call for many records if the target
+// supports that.
+func (m *migration) readBack(ctx context.Context, items []*item, add func(int)) error {
+	if m.saves() {
+		return m.verifyAll(ctx, items)
+	}
+	deadline := time.Now().Add(m.o.Lag)
+	if f, ok := m.to.(finder); ok {
+		var err error
+		if items, err = m.verifyFound(ctx, f, items, add); err != nil {
+			return err
+		}
+	}
+	return each(ctx, newPacer(), items, add, func(ctx context.Context, it *item) error { return m.verifyOne(ctx, it, deadline) })
+}
+
+// verifyFound reads many records per call. It returns the items whose records it did not
+// find, or found in another state, because searches and lists may lag.
+func (m *migration) verifyFound(ctx context.Context, f finder, items []*item, add func(int)) (left []*item, err error) {
+	like := make([]tokenstore.Token, len(items))
+	for i, it := range items {
+		like[i] = byName(it.want)
+	}
+	tokens, _, err := bulk.Readable(f.FindTokens(ctx, like))
+	if err != nil {
+		return nil, err
+	}
+	byID := map[string]tokenstore.Token{}
+	for _, t := range tokens {
+		byID[t.ID] = t
+	}
+	for _, it := range items {
+		if got, ok := byID[it.want.ID]; !ok || !same(got, it.want) {
+			left = append(left, it)
+			continue
+		}
+		it.done = true
+	}
+	add(len(items) - len(left))
+	return left, nil
+}
+
+// verifyAll verifies the items with one list of the target.
 func (m *migration) verifyAll(ctx context.Context, items []*item) error {
 	tokens, _, err := bulk.Readable(m.to.GetTokens(ctx))
 	if err != nil {
@@ -272,12 +349,12 @@ func (m *migration) verifyAll(ctx context.Context, items []*item) error {
 	return nil
 }
 
-// verifyOne reads one record. Until the deadline it reads again if the record is
-// missing or not as it should be.
+// verifyOne reads one record. Until the deadline, it reads the record again if the record
+// is missing or differs from it.want.
 func (m *migration) verifyOne(ctx context.Context, it *item, deadline time.Time) error {
 	const first, last = 50 * time.Millisecond, 5 * time.Second
 	for pause := first; ; pause = min(2*pause, last) {
-		got, err := m.readBack(ctx, it.want)
+		got, err := m.readOne(ctx, it.want)
 		switch {
 		case err == nil && same(got, it.want):
 			it.done = true
@@ -300,9 +377,18 @@ func (m *migration) verifyOne(ctx context.Context, it *item, deadline time.Time)
 	}
 }
 
-// readBack reads a record. A look-up by user or tokens is more current than one by an
-// ID that the caller chose.
-func (m *migration) readBack(ctx context.Context, want tokenstore.Token) (tokenstore.Token, error) {
+// byName returns fields that find the record with one read. If t has a user and a client, these
+// are all fields except the ID. Otherwise, it is the ID.
+func byName(t tokenstore.Token) tokenstore.Token {
+	if t.UserName == "" || t.ClientID == "" {
+		return tokenstore.Token{ID: t.ID}
+	}
+	return withoutID(t)
+}
+
+// readOne reads a record. It first searches by user or tokens, because a search by an ID
+// that the caller chose may lag more.
+func (m *migration) readOne(ctx context.Context, want tokenstore.Token) (tokenstore.Token, error) {
 	if like, ok := lookup(want); ok {
 		got, err := m.to.FindToken(ctx, like)
 		if err == nil && got.ID == want.ID || bulk.Lasting(err) {
@@ -312,7 +398,7 @@ func (m *migration) readBack(ctx context.Context, want tokenstore.Token) (tokens
 	return m.to.FindTokenByID(ctx, want.ID)
 }
 
-// Reasons why a record that is in the target stays in the source.
+// Reasons why a verified record is kept in the source.
 var (
 	errChanged    = errors.New("it has changed in the source, where it stays: migrate again")
 	errSharedHere = errors.New("several records of the source have its ID: it stays there, to be removed by hand")
@@ -323,7 +409,7 @@ func (m *migration) deleteSource(ctx context.Context) (int, error) {
 	n := 0
 	items := slices.DeleteFunc(slices.Clone(m.items), func(it *item) bool {
 		if it.done && slices.ContainsFunc(it.from, func(r record) bool { return m.sharedIDs[r.ID] }) {
-			it.err = errSharedHere // a removal by the ID might remove another record
+			it.err = errSharedHere // a deletion by the ID might remove another record
 		}
 		if !it.done || it.err != nil {
 			return true
@@ -336,10 +422,13 @@ func (m *migration) deleteSource(ctx context.Context) (int, error) {
 	if b, ok := m.from.(deleter); ok {
 		err = m.deleteAll(ctx, b, items)
 	} else {
-		from := m.from.(ConditionalDeleter) // tellApart has checked it
-		err = m.each(ctx, items, func(ctx context.Context, it *item) error {
-			defer add(len(it.from))
-			return deleteOne(ctx, from, it)
+		from := m.from.(ConditionalDeleter) // tellApart has checked the type
+		err = each(ctx, newPacer(), items, func(int) {}, func(ctx context.Context, it *item) error {
+			err := deleteOne(ctx, from, it)
+			if !bulk.Lasting(err) {
+				add(len(it.from))
+			}
+			return err
 		})
 	}
 	m.count()
@@ -361,7 +450,7 @@ func deleteOne(ctx context.Context, from ConditionalDeleter, it *item) error {
 	return nil
 }
 
-// deleteAll removes the records that the items are made of, at once.
+// deleteAll removes the records that the items are made of with one call.
 func (m *migration) deleteAll(ctx context.Context, b deleter, items []*item) error {
 	var all []tokenstore.Token
 	for _, it := range items {

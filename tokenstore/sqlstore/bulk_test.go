@@ -11,8 +11,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestSaveAllSavesWhatSavingOneByOneDoes saves the same random tokens, of few
-// users, clients and tokens, in both ways.
+// TestSaveAllSavesWhatSavingOneByOneDoes checks that SaveAll and repeated calls of
+// SaveToken store the same records, for random tokens with few different values.
 func TestSaveAllSavesWhatSavingOneByOneDoes(t *testing.T) {
 	t.Parallel()
 	for _, kind := range kinds {
@@ -45,7 +45,7 @@ func saveBothWays(t *testing.T, random *rand.Rand, one, all *Store) {
 			}
 			saved, err := one.SaveToken(t.Context(), token)
 			if err != nil {
-				continue // it would be the end of SaveAll
+				continue // SaveAll would save no token
 			}
 			good, want = append(good, token), append(want, saved)
 		}

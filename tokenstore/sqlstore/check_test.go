@@ -8,9 +8,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
-// TestATableIsCheckedAndDuplicatesAreMerged checks a table with rows that an SDK, or
-// somebody by hand, may leave in it.
-func TestATableIsCheckedAndDuplicatesAreMerged(t *testing.T) {
+// TestCheckMergeDuplicates checks the findings for rows that an SDK or an
+// operator may have written.
+func TestCheckMergeDuplicates(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
 		s := b.open(t, nil)
@@ -47,7 +47,7 @@ func TestATableIsCheckedAndDuplicatesAreMerged(t *testing.T) {
 	})
 }
 
-// checked returns what Check finds, as "kind name repaired".
+// checked returns the findings of Check as "kind name repaired".
 func checked(t *testing.T, s *Store, opts *doctor.CheckOptions) []string {
 	t.Helper()
 	var found []string

@@ -15,7 +15,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestConformance runs the suite on each kind of database.
+// TestConformance runs the conformance suite on each kind of database.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	for _, kind := range kinds {
@@ -26,9 +26,9 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// TestConformanceInOtherModes runs the suite where servers and drivers are set up
-// differently: a server that cuts off what it has no room for and says nothing, a
-// pool of one connection, statements that the driver fills in.
+// TestConformanceInOtherModes runs the conformance suite with three other settings. In the
+// first, the server silently truncates long values and the driver interpolates parameters. In
+// the second, the pool has one connection. In the third, IDs may have any form.
 func TestConformanceInOtherModes(t *testing.T) {
 	t.Parallel()
 	t.Run("mysql not strict", func(t *testing.T) {
@@ -58,13 +58,14 @@ func TestConformanceInOtherModes(t *testing.T) {
 	})
 }
 
-// wide returns the statement for a table with other columns for IDs, and with more.
+// wide returns the statement that creates the SDKs' table with the column id as given, and
+// with more appended.
 func wide(id, more string) string {
 	return "CREATE TABLE %s (" + id + ", user_name varchar(255), client_id varchar(255), client_secret varchar(255), refresh_token varchar(255), " +
 		"access_token varchar(255), grant_token varchar(255), expiry_time varchar(20), redirect_url varchar(255), api_domain varchar(255)" + more + ")"
 }
 
-// suite returns what the suite needs to know of the package.
+// suite returns the description of the package for the conformance suite.
 func suite(fresh func(t testing.TB) *backend, anyID bool) conformance.Store {
 	type handle struct {
 		*backend
@@ -105,8 +106,9 @@ func suite(fresh func(t testing.TB) *backend, anyID bool) conformance.Store {
 	return c
 }
 
-// trace returns what a store has written beside its table: its log, its notes, and
-// the names of files with what those hold that are not the database.
+// trace returns the data that a store has written outside of its table: its log, its notes,
+// and the names of files beside the database. It includes the content of files that do not
+// belong to the database.
 func trace(t testing.TB, b *backend, log string) []string {
 	t.Helper()
 	all := []string{log}

@@ -6,16 +6,16 @@ import (
 	"fmt"
 )
 
-// A Dialect is the kind of database.
+// A Dialect is a kind of database.
 type Dialect string
 
-// The dialects. MySQL stands for MariaDB, too.
+// The dialects. MySQL includes MariaDB.
 const (
 	SQLite Dialect = "sqlite"
 	MySQL  Dialect = "mysql"
 )
 
-// new returns what the dialect does differently, for a table of the given name.
+// new returns the implementation of the dialect for the named table.
 func (d Dialect) new(table string) (dialect, error) {
 	switch d {
 	case SQLite:
@@ -26,64 +26,76 @@ func (d Dialect) new(table string) (dialect, error) {
 	return nil, fmt.Errorf("sqlstore: unknown dialect %q", string(d))
 }
 
-// A dialect is what the databases do differently.
+// A dialect implements the differences between the databases.
 type dialect interface {
-	// open finds out what it needs to know of the database, and returns an error
-	// if its connections cannot be worked with.
+	// open inspects the database, and returns an error if its connections are
+	// unsuitable.
 	open(ctx context.Context, db *sql.DB) error
 
-	// check returns an error if the table, which is there, cannot be worked with.
+	// check returns an error if the existing table is unsuitable.
 	check(ctx context.Context, db *sql.DB) error
 
-	// inspect returns the columns of a table, or none if it does not exist.
+	// inspect returns the columns of a table, or nil if the table does not exist.
 	inspect(ctx context.Context, q querier, table string) ([]found, error)
 
-	// create returns the statements that create the table and the table of notes
-	// if they do not exist.
-	create() (table, notes string)
+	// create returns the statements that create the SDKs' table and the tables of notes and
+	// of extensions, unless they exist.
+	create() (table, notes, extensions string)
 
-	// secure has the connection overwrite what it deletes, where that is a setting of
-	// connections.
-	secure(ctx context.Context, conn *sql.Conn) error
+	// idText returns the expression that converts a row's ID for a comparison with the
+	// column row_id of the table of extensions.
+	idText() string
 
-	// scrub removes what is left of deleted rows from the files of a database that
-	// has no more bytes than limit, or noLimit.
+	// missingIndexes returns the columns that lack a necessary index.
+	missingIndexes(ctx context.Context, q querier) ([]string, error)
+
+	// prepare configures a connection before a transaction, if the database has such
+	// settings: deletions overwrite the data, and pages are written when the transaction
+	// ends.
+	prepare(ctx context.Context, conn *sql.Conn) error
+
+	// scrub removes the remains of deleted rows from the files of the database if it has at
+	// most limit bytes. The limit noLimit means any size.
 	scrub(ctx context.Context, db *database, limit int64) error
 
-	// remnants says where scrub may find something, or returns "".
+	// remnants describes where remains of deleted rows may exist, or returns "".
 	remnants(ctx context.Context, db *database) (string, error)
 
-	// widen gives a column of the table more room, if that is limited.
+	// widen changes a column of limited size so that it can hold longer values.
 	widen(ctx context.Context, q querier, name string) error
 
-	// begin returns the statement that begins a transaction which writes.
+	// begin returns the statement that begins a writing transaction.
 	begin() string
 
-	// forUpdate returns what a SELECT ends with that keeps others from writing to
-	// the rows that it reads.
+	// forUpdate returns the suffix of a SELECT that prevents other programs from writing
+	// the selected rows.
 	forUpdate() string
 
-	// biggestID returns the query for the biggest ID that is a number of up to ten
+	// biggestID returns the query for the largest ID that is a number of up to ten
 	// digits.
 	biggestID() string
 
-	// lockTable keeps other processes of this package from writing, until release
-	// is called.
+	// lockTable prevents other processes that use this package from writing until the
+	// caller calls release.
 	lockTable(ctx context.Context, conn *sql.Conn) (release func(), err error)
 
-	// tryLock takes the right to refresh the record with the ID. It returns nil if
-	// that is another's.
+	// tryLock takes the right to refresh the record with the ID. It returns nil if another
+	// process holds that right.
 	tryLock(ctx context.Context, db *sql.DB, id string) (*held, error)
 
-	// classed returns the error of a statement with its class, or as again. The
-	// text is left out if it may repeat a value.
+	// locked reports whether the lock of the record with the ID is taken.
+	locked(ctx context.Context, db *sql.DB, id string) (bool, error)
+
+	// classed returns the error of a statement with its class, or as an again error. It omits
+	// the text of an error that may contain a value.
 	classed(err error) error
 
-	// outside reports whether err is that of a ROLLBACK outside of a transaction.
+	// outside reports whether err is the error of a ROLLBACK without a
+	// transaction.
 	outside(err error) bool
 }
 
-// A found is a column of a table that is there.
+// found describes a column of an existing table.
 type found struct {
 	name string
 	column

@@ -1,5 +1,5 @@
-// Package sqlstore keeps token records in the database table of the Zoho CRM SDKs,
-// in MySQL, MariaDB or SQLite, so that a Go program can take over, or share, what an
+// Package sqlstore keeps token records in the database table of the Zoho CRM SDKs, in
+// MySQL, MariaDB or SQLite. A Go program can take over, or share, the records that an
 // SDK has stored.
 //
 //	db, err := sql.Open("mysql", "user:password@tcp(127.0.0.1:3306)/zohooauth")
@@ -8,140 +8,154 @@
 //	...
 //	token, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT"})
 //
-// It works over database/sql and brings no driver of its own. It is tested with
+// The package uses database/sql and includes no driver. It is tested with
 // github.com/go-sql-driver/mysql, on MariaDB, and with modernc.org/sqlite.
 //
 // # The table
 //
-// The table is called oauthtoken, unless Options.Table says otherwise, and has a
-// row of ten columns for each record. New creates it if there is none, as the SDKs'
-// documentation has it, but with room for tokens of any length. A table that is there is used as it is: its columns may have
-// other types, and there may be others. One of an older generation, which lacks some
-// of the ten, fails with an error that names the generation; so does a table of
-// MySQL in an engine without transactions.
+// The table has a row of ten columns for each record. Its name is oauthtoken, unless
+// Options.Table is set. New creates it if it does not exist, as in the SDKs' documentation,
+// but with room for tokens of any length. An existing table is used as it is: columns may
+// have other types, and there may be additional columns. For a table of an older SDK, which
+// lacks some of the ten columns, New returns an error that names the generation of the SDK.
+// New also refuses a MySQL table in an engine without transactions.
 //
-// New creates a second table, oauthtoken_tokenkeep, for what has no room in the
-// first: refusals of the authorization server, and the biggest ID of a record that
-// was deleted, so that it is not used again. If it may not be created the store
-// works without.
+// New creates a second table, oauthtoken_tokenkeep, for data that the first cannot hold. It
+// holds refusals of the authorization server, and the largest ID of a deleted record, which
+// prevents a reuse of the ID. If New may not create the second table, the store works
+// without it.
 //
-// The rules are those of package tokenstore, and not those of the SDKs: see
-// "Matching" and "Saving" there. Values are compared as bytes, whatever the
-// collation of their columns, and are passed as parameters, never as part of a
-// statement. What a column has no room for, or no character for, is refused with
-// tokenstore.ErrTooLarge or tokenstore.ErrInvalidToken before anything is changed:
-// each row that is written is read again in the same transaction, because a server
-// that is not strict stores something else and says nothing. In the SDKs' table in MySQL
-// that is what is longer than 255 characters, and an ID of more than ten. SQLite keeps
-// to no such limits. A token that Refresh has brought is nowhere else: it makes the
-// column wider that has no room for it (ALTER TABLE), as far as that is permitted.
+// A third table, oauthtoken_tokenkeep_ext, holds the fields for which the SDKs have no
+// column: Issuer, Resource, Scope, TokenType, IDToken and Extra. If New may not create
+// it, records with one of these fields fail with tokenstore.ErrInvalidToken. Each of
+// its rows identifies a row of the SDKs' table by its ID and by digests. Issuer and
+// Resource belong to the ID, user, client and refresh token of that row; the other
+// fields also belong to its access token. If an SDK replaces these values, the record
+// loses the fields. The next change of the record by this package removes the fields.
+// If the row was removed, a Check with Purge removes them.
+//
+// The rules are those of package tokenstore, not those of the SDKs: see "Matching" and
+// "Saving" in its documentation. Values are compared as bytes, regardless of the collation
+// of their columns, and are always passed as parameters. A value that does not fit a column, or has
+// a character that the column cannot hold, fails with tokenstore.ErrTooLarge or
+// tokenstore.ErrInvalidToken. Nothing is changed then. A server that is not in strict mode
+// would silently store something else. Every written row is therefore read again in the same
+// transaction. In the SDKs' table in MySQL the limits are 255 characters, and ten
+// for an ID. SQLite has no such limits. The token that a Refresh has obtained exists
+// nowhere else. If a column is too narrow for it, Refresh widens the column (ALTER TABLE),
+// if the database user may do so.
 //
 // # What the SDKs rely on
 //
-// Programs on an SDK can go on reading the table, and changing the records that are
-// there. Their code assumes this of it, and each point has a test:
+// Programs with an SDK can continue to read the table and to change existing records.
+// Their code makes the following assumptions, and a test covers each of them:
 //
-//   - The columns are there under their names, and in their order: "select *" is
-//     read by position (Python, Java, the SQLite store of Kaizen #192) or by name
+//   - The columns exist with their names and in their order. The SDKs read the result of
+//     "select *" by position (Python, Java, the SQLite store of Kaizen #192) or by name
 //     (Node, PHP, Ruby).
 //   - An ID is a decimal number of at most ten digits without leading zeros, and
-//     the key of one row.
-//   - What a record has not is NULL, or the empty text where the column is NOT NULL.
+//     identifies one row.
+//   - An absent value is NULL, or the empty string if the column is NOT NULL.
 //   - The expiry time is the number of milliseconds since the epoch, in decimal.
-//   - What identifies a record is equal to the bytes that were saved: it is found by
+//   - Identifying values equal the bytes that were saved: a record is found by
 //     user_name, access_token, grant_token, refresh_token or id with "=".
-//   - There is one row for each user (and client: the SDKs do not look at it), so
-//     that the "limit 1" of their statements does not choose.
-//   - Values in SQLite are text, and not bytes or numbers.
-//   - What an SDK updates, inserts or deletes with its own statements is what this
-//     package finds afterwards.
+//   - There is one row for each combination of user, client, Issuer and Resource. The
+//     SDKs' statements look only at the user; their "limit 1" therefore usually has no
+//     effect.
+//   - Values in SQLite are text, not bytes or numbers.
+//   - This package finds the rows that an SDK updates, inserts or deletes with its own
+//     statements.
 //
-// They do not get on with more than nine rows when they add one: they take the
-// biggest ID as text, which stays "9", and then fail on the "10" that is there; those
-// for Java, PHP and Scala overwrite its row. This package counts IDs as numbers. Let
-// it add the users where both are in use. The SDK for C# stores expiry times that
-// are ten minutes early: its tokens count as expired so much earlier here.
+// With ten or more rows, the SDKs cannot add a row. They compute the next ID from the
+// lexically largest one, which remains "9", and "10" exists. The SDKs for Java, PHP and Scala
+// overwrite the row "10"; the other SDKs fail. This package compares IDs as numbers. If a
+// program with an SDK also uses the table, let this package add the users. The SDK for C#
+// stores expiry times that are ten minutes early, so its tokens expire ten minutes earlier
+// in this package.
 //
 // # Concurrency
 //
-// A change is one transaction that begins with the lock of all writers, reads the
-// rows that the token may describe, decides, and writes. So there is one record for
-// each user and client without a unique index, which the SDKs' table has not and
-// some of their statements would break on.
+// A change is one transaction: it takes a lock shared by all writers, reads the rows
+// that the token may describe, decides, and writes. Each user and client therefore has
+// one record without a unique index. The SDKs' table has no such index, and some of
+// their statements would fail with one.
 //
-// In SQLite the lock is BEGIN IMMEDIATE: the database's own, which programs on an
-// SDK take too. It works with and without WAL, and with any busy timeout: a database
-// that is busy is tried again for LockTimeout. WAL lets readers read meanwhile.
+// In SQLite, the lock is that of the database (BEGIN IMMEDIATE), which programs with an SDK
+// also take. It works with and without WAL and with any busy timeout; the package retries
+// on a busy database for LockTimeout. With WAL, readers do not wait for writers.
 //
-// In MySQL it is GET_LOCK, on the connection of the transaction, with a name that is
-// made of those of the database and the table; and the rows are read FOR UPDATE, so
-// that programs on an SDK wait, too. Locks on rows alone would not do: two
-// transactions that both find no row of a user block each other when they add it.
-// It needs MySQL 5.7.5 or MariaDB 10.0.2, and holds on one server: where several
-// take writes (Galera, Group Replication), send those of all programs to one.
+// In MySQL, the lock is GET_LOCK on the transaction's connection. Its name derives from the
+// names of the database and the table. The rows are also read FOR UPDATE, so that programs
+// with an SDK wait. Row locks alone are not enough: two transactions that find no row of a
+// user block each other when they insert one. The lock requires MySQL 5.7.5 or MariaDB
+// 10.0.2, and works on one server. If several servers accept writes (Galera, Group
+// Replication), all programs must write to the same one.
 //
-// Goroutines of one Store queue up in the process, so that writing takes one
-// connection of the pool.
+// Goroutines that use one Store take turns, so that writing uses one connection of the
+// pool.
 //
 // # Refreshing
 //
-// Refresh has one process at a time ask for a new access token for a record; no
-// lock on the table is held meanwhile. With a SQLite file it locks a file beside it
-// that is named after a digest of the record's ID and goes away afterwards: the
-// processes have to be on one machine. With a database in memory there is one
-// process, and the lock is in the memory of the program, for the stores on one
-// *sql.DB. With MySQL it is GET_LOCK again. Each Refresh that calls mint keeps a
-// connection of the pool for so long: give the pool more than one if mint itself, or
-// others meanwhile, use it.
+// With Refresh, one process at a time requests a new access token for a record; the table
+// is not locked meanwhile. With a SQLite file, the lock is a temporary file beside it, whose
+// name contains a digest of the record's ID. All processes must be on one machine. With a
+// database in memory, the lock is in the memory of the program, shared by the stores on one
+// *sql.DB. With MySQL the lock is GET_LOCK. Each Refresh that calls mint uses a connection
+// of the pool for that time. The pool needs more than one connection if mint, or another
+// part of the program, uses the pool meanwhile.
 //
-// The lock goes with its process or connection. A process that is stopped keeps it,
-// and the others give up after LeaseTTL and LockTimeout with
-// tokenstore.ErrUnavailable, rather than ask a second time.
+// The lock is released if its process or connection ends. A suspended process keeps the
+// lock. Other processes stop waiting after LeaseTTL and LockTimeout with
+// tokenstore.ErrUnavailable, and do not send a second request.
 //
-// A refusal of the authorization server (*tokenstore.RefreshError) is kept in the
-// second table for those who come later: its code, its times, and a digest of the
-// credentials that it is about. The rules are those of tokenstore.Store.
+// If the authorization server refuses (*tokenstore.RefreshError), the second table
+// keeps the refusal for later callers. It holds the code and the times of the refusal, and a
+// digest of the refused credentials. The rules are those of tokenstore.Store.
 //
 // # Removing
 //
-// What is removed from a SQLite database is removed from its files: every change by
-// this package overwrites with zeros what it deletes or replaces (secure_delete), and
-// a deletion writes the database again (VACUUM), empties the write-ahead log and
-// leaves no journal. So the pages go, too, in which a program without secure_delete had
-// left earlier values. DeleteToken does not write a database of more than 64 MiB again;
-// Scrub does. If another connection reads for longer than LockTimeout, the deletion is
-// done and fails with tokenstore.ErrUnavailable, because the log could not be emptied;
-// it can be repeated. VACUUM renumbers the implicit rowids of other tables.
+// A record removed from a SQLite database is also removed from its files. Every change
+// by this package overwrites what it deletes or replaces with zeros (secure_delete). A
+// deletion also rewrites the database (VACUUM), empties the write-ahead log and leaves
+// no journal. This also removes pages in which a program without secure_delete left
+// earlier values. DeleteToken does not rewrite a database larger than 64 MiB; Scrub
+// does. If another connection reads for longer than LockTimeout, the log cannot be
+// emptied. The deletion then takes effect but fails with tokenstore.ErrUnavailable, and
+// can be repeated. VACUUM renumbers the implicit rowids of other tables.
 //
-// This does not reach copies: backups, snapshots of the file system, and the blocks
-// that a file system or SSD has put aside. MySQL keeps what was removed in its undo
-// log, in free space of its tablespaces and in its binary logs, until it purges them;
-// no statement makes it do so at once. Where that matters, revoke the tokens.
+// Copies are not affected: backups, snapshots of the file system, and blocks that a
+// file system or SSD has retired. MySQL keeps removed values in its undo log, in free
+// space of its tablespaces and in its binary logs until it purges them. No statement
+// forces it to purge them. If that matters, revoke the tokens.
 //
 // # Costs and failures
 //
-// A search is one SELECT, and so is a save that changes nothing. A save that changes
-// something is a SELECT before and a transaction of three to six statements, in
-// MySQL between GET_LOCK and RELEASE_LOCK. A search by ID uses the primary key, all
-// others read the table: with many thousands of records add indexes on user_name and
-// the three tokens. Indexes must not be unique.
+// A search is one SELECT, and so is a save without changes. A save with changes is a
+// SELECT followed by a transaction of three to six statements; in MySQL the transaction
+// is between GET_LOCK and RELEASE_LOCK.
 //
-// A row with an expiry time that is no number, or text that is not UTF-8, fails only
-// those who ask for its record, with tokenstore.ErrCorrupt, and is left alone. Errors
-// of a server are passed on with its text where that repeats no value, and else with
-// their number.
+// In SQLite, New creates missing indexes on user_name and the three tokens, if the database
+// is writable. A search is then as fast with 100,000 records as with ten. In MySQL, a table
+// that New creates has an index on user_name. New does not change an existing table. A
+// search by a column without an index reads the whole table. Indexes must not be unique.
 //
-// What an operator or the author of the program has to change fails with
-// tokenstore.ErrRefused: a database that is not there or of another kind (PostgreSQL is
-// not supported), a table that was dropped, a set-up that the store cannot work with.
+// A row with an unreadable expiry time, or text that is not UTF-8, only affects
+// operations on its record, which fail with tokenstore.ErrCorrupt. The row is not
+// changed. Errors of a server include its text if the text contains no value, and
+// otherwise only its number.
 //
-// A server that takes no writes, as after a failover the one is to which the connections
-// of the pool lead, fails with tokenstore.ErrRefused once new connections have led to it,
-// too. The store closes the old ones and tries again, and Refresh does so before it
-// calls mint, and for LeaseTTL afterwards. With rejectReadOnly=true in the data source
-// name the driver does the same for reads, which are otherwise answered by the old server.
+// Errors that persist until an operator or the program's author changes something match
+// tokenstore.ErrRefused. Examples are a database that does not exist, one of another kind
+// (PostgreSQL is not supported), a dropped table, and an unsuitable configuration.
 //
-// The connections to MySQL must speak utf8mb4, which is the driver's default. A
-// database in memory of SQLite must be one for all connections of the pool:
-// "file:name?mode=memory&cache=shared", or SetMaxOpenConns(1).
+// After a failover, the connections of the pool may lead to a server that accepts no
+// writes. The store then closes them and retries; Refresh does so before it calls mint,
+// and for LeaseTTL afterwards. If the server still accepts no writes on new
+// connections, the error matches tokenstore.ErrRefused. With rejectReadOnly=true in the
+// data source name, the driver itself closes a connection whose server refuses a write.
+// Reads do not detect such a server: it still answers them.
+//
+// Connections to MySQL must use utf8mb4, which is the driver's default. All connections
+// of the pool must share a SQLite database in memory: use
+// "file:name?mode=memory&cache=shared" or SetMaxOpenConns(1).
 package sqlstore

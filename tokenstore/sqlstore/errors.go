@@ -10,20 +10,20 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// again says that a statement failed for a reason that goes away, and that the
-// transaction has to begin again.
+// again is a temporary error of a statement, after which the transaction must be
+// retried.
 type again struct {
 	error
-	few bool // it may as well not go away: try a few times
+	few bool // the error may be permanent: retry only a few times
 }
 
 func (a again) Unwrap() error { return a.error }
 
-// fewAttempts is how often what may not go away is tried.
+// fewAttempts is the maximum number of attempts if the error may be permanent.
 const fewAttempts = 3
 
-// failed returns the error of a statement with its class: again, or one that
-// callers see. No class is given to the end of a context.
+// failed returns the error of a statement with a class for callers, or as an again error. If
+// ctx is done, it returns the error of ctx.
 func (db *database) failed(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
@@ -36,33 +36,33 @@ func (db *database) failed(ctx context.Context, err error) error {
 	return db.dialect.classed(err)
 }
 
-// setUp returns an error about how the database is set up, which stays until an
-// operator or the program's author changes it.
+// setUp returns an error about the configuration of the database, which persists
+// until an operator or the program's author changes it.
 func setUp(format string, args ...any) error {
 	return classed(tokenstore.ErrRefused, fmt.Errorf(format, args...))
 }
 
-// isClassed reports whether err has a class that callers see.
+// isClassed reports whether err has a class for callers.
 func isClassed(err error) bool {
 	return errors.Is(err, tokenstore.ErrRefused) || errors.Is(err, tokenstore.ErrCorrupt)
 }
 
-// A readOnlyError says that the server takes no writes, and that the connection it
-// came from may lead to another one than a new connection.
+// A readOnlyError means that the server accepts no writes. A new connection may
+// lead to another server.
 type readOnlyError struct{ error }
 
 func (e readOnlyError) Unwrap() error { return e.error }
 
-// Classes of errors that are not passed on as such.
+// Internal classes of errors, which ofClass converts to classes for callers.
 var (
 	errBusy      = errors.New("another program is writing")
 	errReadOnly  = errors.New("the server takes no writes")
 	errDuplicate = errors.New("it would be the second of its kind in a unique index")
 )
 
-// ofClass returns err with its class, or as again.
+// ofClass returns err with the class, or as an again error if class is internal.
 func ofClass(class, err error) error {
-	//nolint:errorlint // it is one of these, and not wrapped
+	//nolint:errorlint // class is never wrapped
 	switch class {
 	case errBusy:
 		return again{error: classed(tokenstore.ErrUnavailable, err)}
@@ -70,8 +70,9 @@ func ofClass(class, err error) error {
 		return again{error: readOnlyError{setUp("the server takes no writes. After a failover new connections lead to the new one: "+
 			"rejectReadOnly=true in the data source name gives up those that do not: %w", err)}, few: true}
 	case errDuplicate:
-		// Another program may have added the row since; but a unique index may
-		// also not tell two IDs apart, or allow less than the rules.
+		// Another program may have added the row meanwhile, so a retry may succeed. But a
+		// unique index may also treat two different IDs as equal, or forbid records that
+		// the rules of package tokenstore allow.
 		return again{error: classed(tokenstore.ErrInvalidToken, err), few: true}
 	}
 	return classed(class, err)
@@ -80,19 +81,19 @@ func ofClass(class, err error) error {
 // classed returns err with a class.
 func classed(class, err error) error { return fmt.Errorf("%w: %w", class, err) }
 
-// Pauses between attempts at a statement that meets other writers.
+// Bounds of the pauses between attempts while other writers block a statement.
 const (
 	firstPoll = 500 * time.Microsecond
 	lastPoll  = 10 * time.Millisecond
 )
 
-// patiently calls f again while it fails with again, for as long as a write may
-// wait for others. The context that f gets ends then.
+// patiently calls f again while f returns an again error, until db.lockTimeout has passed. The
+// context of f ends then. If the error may be permanent, patiently makes only fewAttempts.
 func (db *database) patiently(ctx context.Context, f func(context.Context) error) error {
 	waiting, cancel := context.WithTimeout(ctx, db.lockTimeout)
 	defer cancel()
 	poll := driverkit.Backoff{Pause: firstPoll, Longest: lastPoll}
-	var last error // of an attempt that is not the last
+	var last error // error of the previous attempt
 	for few := 0; ; {
 		err := f(waiting)
 		var a again
@@ -109,7 +110,7 @@ func (db *database) patiently(ctx context.Context, f func(context.Context) error
 			}
 		}
 		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-			err = fmt.Errorf("%w: the table was not free for %v", tokenstore.ErrUnavailable, db.lockTimeout)
+			err = fmt.Errorf("%w: the table was locked for %v", tokenstore.ErrUnavailable, db.lockTimeout)
 			if last != nil {
 				err = fmt.Errorf("%w: %w", err, last)
 			}

@@ -58,7 +58,8 @@ func ExampleStore_Refresh() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	// Of all who find it expired, one asks the authorization server.
+	// If several callers find the token expired, only one of them asks the authorization
+	// server.
 	t, err = store.Refresh(ctx, t.ID, t.AccessToken, func(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 		return tokenstore.Token{AccessToken: "1000.new", ExpiresAt: time.Now().Add(time.Hour)}, nil
 	})

@@ -23,15 +23,16 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/storetest"
 )
 
-// TestMain stops the server that the tests have started.
+// TestMain runs the tests, or child in a child process, and stops the server that the tests
+// have started.
 func TestMain(m *testing.M) {
 	code := storetest.Main(m, child)
 	stopServer()
 	os.Exit(code)
 }
 
-// server is the MySQL or MariaDB server of the tests, which the first one that
-// needs it starts, with a database of its own.
+// server is the MySQL or MariaDB server of the tests. The first test that needs the server
+// starts it and creates a database.
 var server struct {
 	once     sync.Once
 	running  *mariadb.Server
@@ -52,8 +53,8 @@ func stopServer() {
 	}
 }
 
-// mysqlDSN returns the data source name of a database on a real server. The test is
-// skipped if there is none, unless TOKENKEEP_REQUIRE has "mysql" in it.
+// mysqlDSN returns the data source name of a database on a real server. Without a server,
+// it skips the test, unless TOKENKEEP_REQUIRE contains "mysql".
 func mysqlDSN(t testing.TB) string {
 	t.Helper()
 	server.once.Do(func() {
@@ -82,7 +83,7 @@ func mysqlDSN(t testing.TB) string {
 	return server.running.DSN(server.database)
 }
 
-// withParams returns the data source name with session variables of its own.
+// withParams returns dsn with further parameters.
 func withParams(t testing.TB, dsn string, params map[string]string) string {
 	t.Helper()
 	c, err := driver.ParseDSN(dsn)
@@ -105,7 +106,7 @@ type backend struct {
 	dsn     string
 	table   string
 	path    string  // of a SQLite file
-	memory  *sql.DB // of a SQLite database in memory, which is gone when it is closed
+	memory  *sql.DB // of a SQLite database in memory; closing it discards the database
 }
 
 // kinds are the databases that tests run on.
@@ -140,14 +141,15 @@ func sqliteWAL(t testing.TB) *backend {
 	return b
 }
 
-// sqliteMemory is a database that all connections of one *sql.DB share.
+// sqliteMemory returns a database in memory that all connections of one *sql.DB share.
 func sqliteMemory(t testing.TB) *backend {
 	b := &backend{dialect: SQLite, driver: "sqlite", dsn: fmt.Sprintf("file:memory%x?mode=memory&cache=shared", rand.Uint64())}
 	b.memory = b.connect(t)
 	return b
 }
 
-// mysqlTable is a table that nobody else uses.
+// mysqlTable returns a backend with a new table name on the server, and drops the table
+// after the test.
 func mysqlTable(t testing.TB) *backend {
 	b := &backend{dialect: MySQL, driver: "mysql", dsn: mysqlDSN(t), table: fmt.Sprintf("oauthtoken_%08x", rand.Uint32())}
 	t.Cleanup(func() {
@@ -157,14 +159,15 @@ func mysqlTable(t testing.TB) *backend {
 			return
 		}
 		defer db.Close()
-		if _, err := db.ExecContext(context.Background(), "DROP TABLE IF EXISTS "+b.table+", "+b.table+notesSuffix); err != nil {
+		if _, err := db.ExecContext(context.Background(), "DROP TABLE IF EXISTS "+b.table+", "+b.table+notesSuffix+", "+b.table+extensionsSuffix); err != nil {
 			t.Error(err)
 		}
 	})
 	return b
 }
 
-// connect returns a *sql.DB of its own, as another process has it.
+// connect returns a separate *sql.DB, as another process would have. A database in memory
+// has only one.
 func (b *backend) connect(t testing.TB) *sql.DB {
 	t.Helper()
 	if b.memory != nil {
@@ -178,7 +181,7 @@ func (b *backend) connect(t testing.TB) *sql.DB {
 	return db
 }
 
-// open returns a store, with connections of its own.
+// open returns a store with separate connections.
 func (b *backend) open(t testing.TB, opts *Options) *Store {
 	t.Helper()
 	var o Options
@@ -201,8 +204,7 @@ func (b *backend) name() string {
 	return b.table
 }
 
-// exec runs statements that have %s in place of the table's name, as somebody does
-// who has the database open.
+// exec executes statements outside of any store. %s stands for the table's name.
 func (b *backend) exec(t testing.TB, statements ...string) {
 	t.Helper()
 	db := b.connect(t)
@@ -213,7 +215,7 @@ func (b *backend) exec(t testing.TB, statements ...string) {
 	}
 }
 
-// rows returns what a query finds, as text; NULL is "<nil>".
+// rows returns the result of a query as text, with "<nil>" for NULL.
 func (b *backend) rows(t testing.TB, query string, args ...any) [][]string {
 	t.Helper()
 	found, err := b.connect(t).QueryContext(t.Context(), strings.ReplaceAll(query, "%s", b.name()), args...)

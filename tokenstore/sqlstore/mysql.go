@@ -11,12 +11,13 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// mysql is the dialect of MySQL and MariaDB.
+// mysql implements the dialect of MySQL and MariaDB.
 type mysql struct {
 	table    string
 	database string
@@ -46,7 +47,7 @@ func (d *mysql) open(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// check returns an error if the table is in an engine that cannot roll back.
+// check returns an error if the table's engine cannot roll back.
 func (d *mysql) check(ctx context.Context, db *sql.DB) error {
 	var engine, transactions sql.NullString
 	err := db.QueryRowContext(ctx, "SELECT t.ENGINE, e.TRANSACTIONS FROM information_schema.TABLES t LEFT JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE "+
@@ -68,7 +69,7 @@ func (d *mysql) inspect(ctx context.Context, q querier, table string) (all []fou
 		err := rows.Scan(&f.name, &kind, &limit, &nullable)
 		f.limit = int(min(limit.Int64, 1<<30))
 		kind = strings.ToLower(kind)
-		f.bytes = kind != "varchar" && kind != "char" // those of texts and blobs count bytes
+		f.bytes = kind != "varchar" && kind != "char" // limits of other types are in bytes
 		f.notNull = nullable == "NO"
 		all = append(all, f)
 		return err
@@ -77,32 +78,44 @@ func (d *mysql) inspect(ctx context.Context, q querier, table string) (all []fou
 	return all, err
 }
 
-// longText is the type of columns that hold tokens, with room for MaxRecord. The
-// collation is not a binary one: the Python SDK's connector returns the text of such a
-// column as bytes. This package compares bytes whatever the collation.
+// longText is the type of columns that hold tokens of up to MaxRecord bytes. Its collation
+// is not binary, because the Python SDK's connector returns text with a binary collation as
+// bytes. Package rowstore compares bytes regardless of the collation.
 const longText = "text CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"
 
-// create names engine, character set and collation: the defaults of an old server
-// may be ones without transactions, without most characters, and without regard to
-// case.
-func (d *mysql) create() (table, notes string) {
+// create sets the engine, character set and collation, because the defaults of an old
+// server may lack transactions and most characters, and may ignore case.
+func (d *mysql) create() (table, notes, extensions string) {
 	const options = " ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
-	return createTable(d.table, longText, options), createNotes(d.table, options)
+	return createTable(d.table, longText, ", KEY (user_name)", options), createNotes(d.table, options),
+		createExtensions(d.table, "varbinary(255)", "mediumtext", options)
 }
+
+// idText converts the ID to bytes, so that the character set and collation of the SDKs'
+// column do not matter.
+func (d *mysql) idText() string { return "CAST(CONVERT(id USING utf8mb4) AS BINARY)" }
+
+// missingIndexes returns no indexes. Indexes of an existing table are its operator's
+// responsibility, because DDL in MySQL waits for all users of the table. A new table has an
+// index on user_name, but none on the tokens. A program with an SDK would lock a row before
+// its entry in such an index. A search of this package that locks rows would use the
+// opposite order. The two could then wait for each other, and the database would end one
+// of them with an error.
+func (d *mysql) missingIndexes(context.Context, querier) ([]string, error) { return nil, nil }
 
 func (d *mysql) begin() string { return "START TRANSACTION" }
 
-// forUpdate locks what is read: without an index that is every row, and, at the
-// usual level of isolation, the place of every new one. Programs on an SDK, which
-// do not know the lock of lockTable, have to wait, too.
+// forUpdate locks the rows that are read. Without an index, it locks all rows and, at the
+// default isolation level, the gaps for new rows. Programs with an SDK do not use the lock
+// of lockTable, but must wait for these locks.
 func (d *mysql) forUpdate() string { return " FOR UPDATE" }
 
 func (d *mysql) biggestID() string {
 	return "SELECT MAX(CAST(id AS UNSIGNED)) FROM `" + d.table + "` WHERE id REGEXP '^[0-9]{1,10}$'"
 }
 
-// lockName returns the name of a lock. The names are those of the whole server,
-// and have at most 64 characters.
+// lockName returns the name of a lock. All databases of the server share these names, which
+// have at most 64 characters.
 func (d *mysql) lockName(parts ...string) string {
 	h := sha256.New()
 	for _, part := range append([]string{strings.ToLower(d.database), strings.ToLower(d.table)}, parts...) {
@@ -111,9 +124,9 @@ func (d *mysql) lockName(parts ...string) string {
 	return "tokenkeep " + hex.EncodeToString(h.Sum(nil)[:20])
 }
 
-// lockTable takes a lock that has the table's name. Locks on rows alone are not
-// enough: two transactions that both find no row of a user block each other when
-// they add one, and are rolled back in turn.
+// lockTable takes a lock named after the table. Row locks are not enough: two transactions
+// that find no row of a user block each other when they insert one. The server then rolls
+// back one of the transactions.
 func (d *mysql) lockTable(ctx context.Context, conn *sql.Conn) (release func(), err error) {
 	name := d.lockName()
 	wait := time.Duration(0)
@@ -146,13 +159,19 @@ func (d *mysql) tryLock(ctx context.Context, db *sql.DB, id string) (*held, erro
 	}}, nil
 }
 
-// lock takes a lock of the server, which belongs to the connection and goes with
-// it. It reports whether that was free in time.
+func (d *mysql) locked(ctx context.Context, db *sql.DB, id string) (bool, error) {
+	var holder sql.NullInt64
+	err := db.QueryRowContext(ctx, "SELECT IS_USED_LOCK(?)", d.lockName(id)).Scan(&holder)
+	return holder.Valid, err
+}
+
+// lock takes a lock of the server, which belongs to the connection and ends with
+// it. It reports whether the lock was available in time.
 func (d *mysql) lock(ctx context.Context, conn *sql.Conn, name string, wait time.Duration) (bool, error) {
 	var got sql.NullInt64
 	seconds := int64((wait + time.Second - 1) / time.Second)
 	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, ?)", name, seconds).Scan(&got); err != nil {
-		discard(conn) // it may have the lock
+		discard(conn) // the connection may hold the lock
 		return false, err
 	}
 	if !got.Valid {
@@ -169,11 +188,11 @@ func (d *mysql) unlock(ctx context.Context, conn *sql.Conn, name string) {
 	}
 }
 
-// numbers finds the number of a server's error, which drivers put first.
-var numbers = regexp.MustCompile(`(?i)^error ([0-9]{4})\b`)
+// numbers matches the number of a server's error. Drivers begin the text with it.
+var numbers = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)^error ([0-9]{4})\b`) })
 
-// mysqlClasses are the classes of the server's errors by their numbers. Those that
-// are bare may repeat a value: their text is left out.
+// mysqlClasses maps the numbers of the server's errors to classes. The text of a
+// bare error may contain a value and is omitted.
 var mysqlClasses = map[int]struct {
 	class error
 	bare  bool
@@ -181,7 +200,7 @@ var mysqlClasses = map[int]struct {
 	1205: {class: errBusy},      // a row was locked for too long
 	1213: {class: errBusy},      // a deadlock
 	1020: {class: errBusy},      // a row has changed since it was read
-	1062: {class: errDuplicate}, // an entry of a unique index
+	1062: {class: errDuplicate}, // a duplicate in a unique index
 	1044: {class: tokenstore.ErrDenied},
 	1045: {class: tokenstore.ErrDenied},
 	1142: {class: tokenstore.ErrDenied},
@@ -197,15 +216,15 @@ var mysqlClasses = map[int]struct {
 	1267: {class: tokenstore.ErrInvalidToken}, // two collations that cannot be compared
 	1366: {class: tokenstore.ErrInvalidToken, bare: true},
 	1977: {class: tokenstore.ErrInvalidToken, bare: true}, // a character that a set lacks
-	3854: {class: tokenstore.ErrInvalidToken, bare: true}, // the same
-	3988: {class: tokenstore.ErrInvalidToken, bare: true}, // the same
+	3854: {class: tokenstore.ErrInvalidToken, bare: true}, // a character that a set lacks
+	3988: {class: tokenstore.ErrInvalidToken, bare: true}, // a character that a set lacks
 	1040: {class: tokenstore.ErrUnavailable},              // too many connections
 	1203: {class: tokenstore.ErrUnavailable},              // too many connections of a user
 	1046: {class: tokenstore.ErrRefused},                  // no database is selected
 	1048: {class: tokenstore.ErrRefused},                  // a further column may not be NULL
 	1049: {class: tokenstore.ErrRefused},                  // no such database
 	1054: {class: tokenstore.ErrRefused},                  // no such column
-	1064: {class: tokenstore.ErrRefused, bare: true},      // it speaks another SQL
+	1064: {class: tokenstore.ErrRefused, bare: true},      // the server has a different SQL syntax
 	1071: {class: tokenstore.ErrRefused},                  // a key is too long
 	1115: {class: tokenstore.ErrRefused},                  // no such character set
 	1118: {class: tokenstore.ErrRefused},                  // a row is too long
@@ -218,24 +237,24 @@ var mysqlClasses = map[int]struct {
 	1305: {class: tokenstore.ErrRefused},                  // no such function
 	1364: {class: tokenstore.ErrRefused},                  // a further column has no default
 	1451: {class: tokenstore.ErrRefused, bare: true},      // a foreign key
-	1452: {class: tokenstore.ErrRefused, bare: true},      // the same
+	1452: {class: tokenstore.ErrRefused, bare: true},      // a foreign key
 	3819: {class: tokenstore.ErrRefused, bare: true},      // a CHECK constraint
-	4025: {class: tokenstore.ErrRefused, bare: true},      // the same
+	4025: {class: tokenstore.ErrRefused, bare: true},      // a CHECK constraint
 	3024: {class: tokenstore.ErrUnavailable},              // the query took too long
 	1317: {class: tokenstore.ErrUnavailable},              // the query was interrupted
 }
 
-// mysqlSetUp are parts of the texts of errors that drivers and package tls have for
-// what stays until an operator changes the data source name or the server.
+// mysqlSetUp lists parts of error texts of drivers and package tls. Such an error
+// persists until an operator changes the data source name or the server.
 var mysqlSetUp = []string{
 	"x509:", "does not support TLS", "authentication plugin", "old password", "cleartext", "function database() does not exist", "syntax error",
 }
 
 func (d *mysql) classed(err error) error {
 	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) {
-		return again{error: classed(tokenstore.ErrUnavailable, err), few: true} // the pool makes another
+		return again{error: classed(tokenstore.ErrUnavailable, err), few: true} // the pool opens another connection
 	}
-	m := numbers.FindStringSubmatch(err.Error())
+	m := numbers().FindStringSubmatch(err.Error())
 	if m == nil {
 		for _, text := range mysqlSetUp {
 			if strings.Contains(err.Error(), text) {

@@ -8,14 +8,15 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A narrowError says that a column has no room for a value. It matches
-// tokenstore.ErrTooLarge.
+// A narrowError means that a value does not fit a column. It matches
+// tokenstore.ErrTooLarge or, for an ID, tokenstore.ErrInvalidToken.
 type narrowError struct {
 	error
 	column string
@@ -23,8 +24,8 @@ type narrowError struct {
 
 func (e narrowError) Unwrap() error { return e.error }
 
-// Precheck implements rowstore.Table. It looks at the table again before it says that a
-// column has no room.
+// Precheck implements rowstore.Table. If a value does not fit, it inspects the table again,
+// because another program may have widened the column.
 func (db *database) Precheck(ctx context.Context, p rules.Plan) error {
 	err := db.check(p.Fields, p.Record < 0)
 	if narrow := (narrowError{}); errors.As(err, &narrow) && db.reinspect(ctx) == nil {
@@ -38,9 +39,9 @@ func (db *database) Fits(ctx context.Context) (func(codec.Fields) error, error) 
 	return func(f codec.Fields) error { return db.Precheck(ctx, rules.Plan{Record: -1, Fields: f}) }, nil
 }
 
-// makeRoom gives the column more room that err says has none. It is called with a token
-// that was minted and is nowhere else: the authorization server may have given up the
-// one before. Programs on an SDK read a wider column as they read the one it was.
+// makeRoom widens the column that err reports as too narrow, and reports whether a retry may
+// succeed. It is called for a new token that is stored nowhere, and whose predecessor the
+// authorization server may have invalidated. Programs with an SDK can read the wider column.
 func (l *refreshLock) makeRoom(ctx context.Context, err error) bool {
 	narrow := narrowError{}
 	if !errors.As(err, &narrow) || ownTypes[narrow.column] != "" {
@@ -62,11 +63,11 @@ func (l *refreshLock) makeRoom(ctx context.Context, err error) bool {
 
 func (d *sqlite) widen(context.Context, querier, string) error { return nil }
 
-// character is the name of a character set or collation.
-var character = regexp.MustCompile(`^[A-Za-z0-9_]+$`)
+// character matches the name of a character set or collation.
+var character = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_]+$`) })
 
-// widen makes a column one of the type text, or blob where it holds bytes. It keeps
-// the character set, and the collation unless that is a binary one: see longText.
+// widen changes the type of a column to text, or to blob for a column of bytes. It keeps
+// the character set, and the collation unless the collation is binary: see longText.
 func (d *mysql) widen(ctx context.Context, q querier, name string) error {
 	var given, nullable, set, collation sql.NullString
 	err := q.QueryRowContext(ctx, "SELECT COLUMN_DEFAULT, IS_NULLABLE, CHARACTER_SET_NAME, COLLATION_NAME FROM information_schema.COLUMNS "+
@@ -80,10 +81,10 @@ func (d *mysql) widen(ctx context.Context, q querier, name string) error {
 	kind := "blob"
 	if set.Valid {
 		kind = "text"
-		if character.MatchString(set.String) {
+		if character().MatchString(set.String) {
 			kind += " CHARACTER SET " + set.String
 		}
-		if character.MatchString(collation.String) && !strings.HasSuffix(collation.String, "_bin") {
+		if character().MatchString(collation.String) && !strings.HasSuffix(collation.String, "_bin") {
 			kind += " COLLATE " + collation.String
 		}
 	}
@@ -94,12 +95,13 @@ func (d *mysql) widen(ctx context.Context, q querier, name string) error {
 	return err
 }
 
-// room returns the limit of a column.
+// room returns the size limit of a column; 0 means that the column has no known limit.
 func (t *table) room(name string) int {
 	return (*t.columns.Load())[slices.Index(columnNames, name)].limit
 }
 
-// narrow returns a finding for the columns that have less room than a token may need.
+// narrow returns a finding about columns that may be too narrow for a token, and reports
+// whether there are any.
 func (t *table) narrow() (doctor.Finding, bool) {
 	var names []string
 	least := MaxRecord

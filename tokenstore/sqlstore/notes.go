@@ -9,14 +9,14 @@ import (
 	"strconv"
 )
 
-// Notes are rows of a second table, which the SDKs do not know: the biggest ID that
-// was deleted, and refusals. There are no notes if the table may not be created.
+// Notes are rows of a second table, which the SDKs do not use. They hold the largest
+// deleted ID, and refusals. If the store may not create the table, there are no notes.
 const (
 	notesSuffix = "_tokenkeep"
 	usedNote    = "used"
 )
 
-// refusalNote returns the name of the note about the record with the ID.
+// refusalNote returns the name of the note about the record with the given ID.
 func refusalNote(id string) string {
 	digest := sha256.Sum256([]byte(id))
 	return "refusal " + hex.EncodeToString(digest[:16])
@@ -24,7 +24,7 @@ func refusalNote(id string) string {
 
 func (t *table) quotedNotes() string { return "`" + t.name + notesSuffix + "`" }
 
-// note returns a note, or the empty text.
+// note returns the text of a note, or "" if the note does not exist.
 func (db *database) note(ctx context.Context, q querier, name string) (text string, err error) {
 	if !db.table.notes {
 		return "", nil
@@ -37,7 +37,7 @@ func (db *database) note(ctx context.Context, q querier, name string) (text stri
 	return note.String, db.failed(ctx, err)
 }
 
-// setNote replaces a note.
+// setNote creates or replaces a note.
 func (x *tx) setNote(ctx context.Context, name, text string) error {
 	if !x.table.notes {
 		return errors.New("there is no table for notes")
@@ -55,7 +55,7 @@ func (x *tx) dropNotes(ctx context.Context, names ...string) error {
 	return err
 }
 
-// used returns the biggest ID of the records that were deleted, as far as is known.
+// used returns the largest known ID of a deleted record.
 func (x *tx) used(ctx context.Context) (int64, error) {
 	text, err := x.note(ctx, x.conn, usedNote)
 	if err != nil {
@@ -67,8 +67,8 @@ func (x *tx) used(ctx context.Context) (int64, error) {
 	return 0, nil
 }
 
-// forget removes what is kept about records that are deleted, of whose IDs last is
-// the biggest.
+// forget removes the notes about deleted records. last is the largest number among ids. forget
+// records last as used.
 func (x *tx) forget(ctx context.Context, ids []string, last int64) error {
 	if !x.table.notes {
 		return nil

@@ -17,16 +17,17 @@ import (
 const (
 	processes = 8
 	saves     = 50 // of each process
-	shared    = 5  // users that all processes save
+	shared    = 5  // number of users that all processes save
 )
 
-// TestEightProcessesLoseNothing has each of them save fifty times: users of its own,
-// whom it creates, and users of all. Each save has to return within a minute.
+// TestEightProcessesLoseNothing checks that no save is lost if eight processes save
+// concurrently. Each process creates its own users and saves shared ones. Each save must
+// return within a minute.
 func TestEightProcessesLoseNothing(t *testing.T) {
 	t.Parallel()
 	for _, kind := range kinds {
 		if kind.name == "sqlite in memory" {
-			continue // a process of its own has none of it
+			continue // other processes cannot use it
 		}
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()
@@ -61,7 +62,8 @@ func TestEightProcessesLoseNothing(t *testing.T) {
 	}
 }
 
-// TestRefreshProcesses has goroutines of several processes find the same token expired.
+// TestRefreshProcesses checks that mint is called once if goroutines of several processes
+// find the same token expired.
 func TestRefreshProcesses(t *testing.T) {
 	t.Parallel()
 	for _, kind := range kinds {
@@ -83,7 +85,7 @@ func TestRefreshProcesses(t *testing.T) {
 	}
 }
 
-// child is what a process of these tests does.
+// child is the main function of a child process of these tests.
 func child(args []string) error {
 	db, err := sql.Open(args[2], args[3])
 	if err != nil {

@@ -24,7 +24,7 @@ func (db *database) Lock(ctx context.Context, id string) (rowstore.Lock, error) 
 			return l, nil
 		}
 		l.held.unlock()
-		// The connection may have been one from before a failover.
+		// The connection may date from before a failover.
 		if readOnly := (readOnlyError{}); !errors.As(err, &readOnly) {
 			break
 		}
@@ -32,8 +32,17 @@ func (db *database) Lock(ctx context.Context, id string) (rowstore.Lock, error) 
 	return nil, err
 }
 
-// ready returns an error if the record cannot be written, before an authorization
-// server is asked for a token that could not be kept.
+// Peek implements rowstore.Table.
+func (db *database) Peek(ctx context.Context, id string) (note string, leased bool, err error) {
+	if leased, err = db.dialect.locked(ctx, db.pool, id); err != nil {
+		return "", false, db.failed(ctx, err)
+	}
+	note, err = db.note(ctx, db.pool, refusalNote(id))
+	return note, leased, err
+}
+
+// ready returns an error if the record is not writable. Lock calls it, so that Refresh does
+// not request a token that it could not store.
 func (l *refreshLock) ready(ctx context.Context) error {
 	return l.update(ctx, l.conn(), func(ctx context.Context, x *tx) (bool, error) {
 		_, err := x.exec(ctx, "UPDATE "+x.table.quoted()+" SET access_token = access_token WHERE id = ?", l.id)
@@ -41,10 +50,11 @@ func (l *refreshLock) ready(ctx context.Context) error {
 	})
 }
 
-// A held is a lock on a record.
+// held is the lock on a record.
 type held struct {
-	// conn is the connection that the lock belongs to. It does all the work
-	// meanwhile: the pool may have no other. Nil: it belongs to none.
+	// conn is the connection that holds the lock, or nil if the lock does not belong to a
+	// connection. The holder makes all its statements on conn, because the pool may have no
+	// other connection.
 	conn *sql.Conn
 
 	unlock func()
@@ -55,7 +65,7 @@ type refreshLock struct {
 	*database
 	id     string
 	held   *held
-	noted  bool // there may be a note of a refusal
+	noted  bool // there may be a note with a refusal
 	broken bool // the connection has failed
 }
 
@@ -66,7 +76,7 @@ func (l *refreshLock) querier() querier {
 	return l.pool
 }
 
-// conn returns the lock's connection while it is good.
+// conn returns the lock's connection, or nil if it has failed.
 func (l *refreshLock) conn() *sql.Conn {
 	if l.broken {
 		return nil
@@ -102,7 +112,7 @@ func (l *refreshLock) Note(ctx context.Context) string {
 func (l *refreshLock) SetNote(ctx context.Context, text string) error {
 	return l.change(ctx, func(ctx context.Context, x *tx) (bool, error) {
 		x.about = &codec.Fields{ID: l.id}
-		// A record that was deleted meanwhile leaves nothing behind.
+		// Store no note if the record was deleted meanwhile.
 		if _, err := x.Reread(ctx); err != nil || len(x.rows) == 0 {
 			return false, err
 		}
@@ -110,15 +120,16 @@ func (l *refreshLock) SetNote(ctx context.Context, text string) error {
 	})
 }
 
-// change is update on the lock's connection, unless that has failed meanwhile.
-// Then another process may have taken the lock, and any connection will do.
+// change calls update with the lock's connection. If that connection has failed, another
+// process may have taken the lock, and change uses a connection of the pool.
 func (l *refreshLock) change(ctx context.Context, change func(context.Context, *tx) (bool, error)) error {
 	if c := l.conn(); c != nil && c.PingContext(ctx) != nil {
 		l.broken = true
 	}
 	err := l.update(ctx, l.conn(), change)
 	if readOnly := (readOnlyError{}); errors.As(err, &readOnly) {
-		// The new token is stored until the lease ends: a failover takes its time.
+		// The error must be temporary, so that Refresh retries until the lease ends: a
+		// failover takes time.
 		return fmt.Errorf("%w: %s", tokenstore.ErrUnavailable, err)
 	}
 	return err

@@ -9,8 +9,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestRefreshOneConnection has a pool of one: what is locked with it is
-// written with it.
+// TestRefreshOneConnection checks that a refresh needs no second connection: the connection
+// that holds the lock also stores the result.
 func TestRefreshOneConnection(t *testing.T) {
 	t.Parallel()
 	b := mysqlTable(t)
@@ -25,8 +25,8 @@ func TestRefreshOneConnection(t *testing.T) {
 	}
 }
 
-// TestRefreshConnectionKilled kills the connection that has the lock while
-// mint runs: the result is stored through another one.
+// TestRefreshConnectionKilled checks that the result is stored through another connection
+// if the one that holds the lock is killed while mint runs.
 func TestRefreshConnectionKilled(t *testing.T) {
 	t.Parallel()
 	b := mysqlTable(t)
@@ -51,7 +51,8 @@ func TestRefreshConnectionKilled(t *testing.T) {
 	}
 }
 
-// TestRefreshLockHeld has a process keep the lock.
+// TestRefreshLockHeld checks that Refresh stops waiting, without calling mint, if another
+// holder keeps the lock.
 func TestRefreshLockHeld(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {

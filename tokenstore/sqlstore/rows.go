@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -15,7 +16,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
-// A database is the table of a Store, and the database that it is in.
+// A database is the rowstore.Table of a Store.
 type database struct {
 	pool        *sql.DB
 	dialect     dialect
@@ -24,44 +25,57 @@ type database struct {
 	lockTimeout time.Duration
 	logger      *slog.Logger
 
-	turn       chan struct{} // held by the goroutine that writes, of those that need a connection for it
-	writes     atomic.Int64  // how many changes were committed; tests count
-	unscrubbed atomic.Bool   // the files may hold what was deleted
+	turn       chan struct{} // held by the goroutine that writes with a connection of the pool
+	writes     atomic.Int64  // number of committed changes; for tests
+	unscrubbed atomic.Bool   // the files may contain deleted data
 }
 
-// columnNames are those of the SDKs' table, in its order: some of them read rows by
-// position.
+// columnNames are the columns of the SDKs' table. Their order matters, because some SDKs
+// read rows by position.
 var columnNames = codec.ColumnNames()
 
-// columnList is the list of all columns, for statements.
+// columnList is the list of all columns for use in statements.
 var columnList = strings.Join(columnNames, ", ")
 
-// A row is the text of its columns: what programs have written in different ways
-// stays different. The first column is the ID.
-type row []string
-
-// A table is what is known of the table.
-type table struct {
-	name    string
-	columns atomic.Pointer[[]column] // they may be given more room meanwhile
-	notes   bool                     // there is the second table
+// A row has the text of its columns, as stored; the first column is the ID. Rows differ if their
+// texts differ, even if the values are equal. extension is the text of the row's
+// rowstore.Extension, which is stored in a separate table.
+type row struct {
+	columns   []string
+	extension string
 }
 
-// A column is what a column of the table can hold.
+// rowOf returns f as a row.
+func rowOf(f codec.Fields) (r row, err error) {
+	r.columns = f.Columns()
+	r.extension, err = rowstore.EncodeExtension(f)
+	return r, err
+}
+
+// A table describes the SDKs' table.
+type table struct {
+	name    string
+	columns atomic.Pointer[[]column] // replaced by reinspect, because another program may widen columns
+	notes   bool                     // the table of notes exists
+
+	extensions atomic.Bool // the table of extensions exists
+}
+
+// A column describes the values that a column of the table can hold.
 type column struct {
-	limit   int  // characters; 0: no limit is known
-	bytes   bool // the limit is one of bytes
+	limit   int  // in characters; 0 means no known limit
+	bytes   bool // limit is in bytes
 	notNull bool
 }
 
-// quoted returns the name as it stands in statements.
+// quoted returns the name in quotes, for statements.
 func (t *table) quoted() string { return "`" + t.name + "`" }
 
 // check returns an error if the table cannot hold a record. A server that is not
-// strict would cut its values off and say nothing.
-func (t *table) check(r row) error {
+// in strict mode would silently truncate values.
+func (t *table) check(columns []string) error {
 	have := *t.columns.Load()
-	for i, value := range r {
+	for i, value := range columns {
 		limit, unit := have[i].limit, "characters"
 		n := utf8.RuneCountInString(value)
 		if have[i].bytes {
@@ -72,15 +86,15 @@ func (t *table) check(r row) error {
 		}
 		class := tokenstore.ErrTooLarge
 		if i == 0 {
-			class = tokenstore.ErrInvalidToken // it is the wrong kind of ID
+			class = tokenstore.ErrInvalidToken // the column cannot hold IDs of this form
 		}
 		return narrowError{fmt.Errorf("%w: %s has %d %s, the column holds %d", class, columnNames[i], n, unit, limit), columnNames[i]}
 	}
 	return nil
 }
 
-// value returns what is stored for a field. SDKs store NULL for a field that a record
-// lacks, and read the empty text as the same.
+// value returns the value to store for a field. The SDKs store NULL for an absent value,
+// and treat an empty string as NULL.
 func (t *table) value(i int, field string) any {
 	if field == "" && !(*t.columns.Load())[i].notNull {
 		return nil
@@ -88,15 +102,15 @@ func (t *table) value(i int, field string) any {
 	return field
 }
 
-// A condition says which rows are read. The empty one is that of none.
+// A condition selects the rows to read. The empty condition selects no row.
 type condition struct {
 	text string
 	args []any
 }
 
-// describedBy returns the condition that every row meets which f may describe. Nil
-// describes all rows. The database may compare without regard to case, accents or
-// blanks at the end: rowstore compares bytes afterwards.
+// describedBy returns a condition that is true for every row that f may describe.
+// If f is nil, it selects all rows. The database may ignore case, accents or
+// trailing spaces in comparisons; rowstore compares bytes afterwards.
 func describedBy(f *codec.Fields) condition {
 	if f == nil {
 		return condition{text: "1 = 1"}
@@ -129,7 +143,7 @@ type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// eachRow calls scan for each row of a query's result.
+// eachRow calls scan for each row in the result of a query.
 func eachRow(ctx context.Context, q querier, scan func(*sql.Rows) error, query string, args ...any) error {
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
@@ -144,25 +158,37 @@ func eachRow(ctx context.Context, q querier, scan func(*sql.Rows) error, query s
 	return rows.Err()
 }
 
-// query returns the rows that meet the condition. Its errors are those of failed.
+// selection returns the statement that reads all rows with their extensions.
+func (db *database) selection() string {
+	if !db.table.extensions.Load() {
+		return "SELECT " + columnList + ", NULL FROM " + db.table.quoted()
+	}
+	return "SELECT " + columnList + ", e.extension FROM " + db.table.quoted() +
+		" LEFT JOIN " + db.table.quotedExtensions() + " e ON e.row_id = " + db.dialect.idText()
+}
+
+// query returns the rows that meet the condition. It passes its errors through failed.
 func (db *database) query(ctx context.Context, q querier, c condition, suffix string) (rows []row, err error) {
 	if c.text == "" {
 		return nil, nil
 	}
+	if err := db.lookForExtensions(ctx, q); err != nil {
+		return nil, err
+	}
 	err = eachRow(ctx, q, func(found *sql.Rows) error {
-		fields := make([]sql.NullString, len(columnNames))
+		fields := make([]sql.NullString, len(columnNames)+1)
 		into := make([]any, len(fields))
 		for i := range fields {
 			into[i] = &fields[i]
 		}
 		err := found.Scan(into...)
-		r := make(row, len(fields))
+		text := make([]string, len(fields))
 		for i, field := range fields {
-			r[i] = field.String
+			text[i] = field.String
 		}
-		rows = append(rows, r)
+		rows = append(rows, row{text[:len(columnNames)], text[len(columnNames)]})
 		return err
-	}, "SELECT "+columnList+" FROM "+db.table.quoted()+" WHERE "+c.text+suffix, c.args...)
+	}, db.selection()+" WHERE "+c.text+suffix, c.args...)
 	if err != nil {
 		return nil, db.failed(ctx, err)
 	}
@@ -183,12 +209,13 @@ func (db *database) read(ctx context.Context, q querier, about *codec.Fields) (r
 	return rows, err
 }
 
-// rowsOf returns the rows that were found. IDs are counted up, and rows have no time.
+// rowsOf converts rows of the table. Rows have no time, but a larger ID is newer.
 func rowsOf(found []row) *rowstore.Rows {
-	rows := &rowstore.Rows{Numbered: true}
+	rows := &rowstore.Rows{Numbered: true, Place: func(i int) string { return fmt.Sprintf("row %q", found[i].columns[0]) }}
 	for _, r := range found {
-		f, damage := codec.ParseColumns(r)
-		rows.Add(f, damage, fmt.Sprintf("row %q", f.ID))
+		f, damage := codec.ParseColumns(r.columns)
+		damage = cmp.Or(damage, rowstore.ApplyExtension(&f, r.extension))
+		rows.Add(f, damage)
 	}
 	return rows
 }

@@ -10,18 +10,18 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// probeNote is what the names of probes begin with.
+// probeNote is the prefix of the names of probes.
 const probeNote = "probe "
 
-// probeAge is how old a probe is that the process left which wrote it.
+// probeAge is the age at which a probe counts as left behind by its process.
 const probeAge = time.Hour
 
-// SameAs reports whether s and other are one table, such as one database under two
-// host names. It writes a note beside the table of s, looks for it beside the
-// other, and removes it; the records are not touched. Notes that a process has left
-// are removed by a later call. Where the second table is missing the error matches
-// tokenstore.ErrDenied. A store of another kind is another store; one that embeds a
-// *Store is that Store.
+// SameAs reports whether s and other use the same table, such as one database under two
+// host names. It writes a note beside the table of s, looks for it beside that of other,
+// and removes it. It does not touch records. A later call removes notes that a killed
+// process has left. If the second table does not exist, the error matches
+// tokenstore.ErrDenied. SameAs returns false for a store of another kind. A store that
+// embeds a *Store counts as that Store.
 func (s *Store) SameAs(ctx context.Context, other tokenstore.TokenStore) (bool, error) {
 	embedding, ok := other.(interface{ tokenTable() *database })
 	if !ok {

@@ -10,7 +10,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// open looks at the database, and creates what is missing.
+// open inspects the database and creates missing tables.
 func (db *database) open(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -27,7 +27,7 @@ func (db *database) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	createTable, createNotes := db.dialect.create()
+	createTable, createNotes, createExtensions := db.dialect.create()
 	columns, err := db.ensure(ctx, db.table.name, createTable)
 	if err != nil {
 		return err
@@ -43,18 +43,55 @@ func (db *database) open(ctx context.Context) error {
 	if errors.Is(err, tokenstore.ErrDenied) || errors.Is(err, tokenstore.ErrRefused) {
 		db.logger.WarnContext(ctx, "sqlstore: there is no table for notes, and it may not be created: refusals are not kept, and IDs may be used again",
 			"table", db.table.name+notesSuffix)
-		return nil
+		err = nil
+	}
+	if err != nil {
+		return err
 	}
 	db.table.notes = len(notes) > 0
+	if err := db.openExtensions(ctx, createExtensions); err != nil {
+		return err
+	}
+	return db.index(ctx)
+}
+
+// index creates missing indexes. Without an index, a search reads all rows.
+func (db *database) index(ctx context.Context) error {
+	var missing []string
+	err := db.patiently(ctx, func(ctx context.Context) (err error) {
+		missing, err = db.dialect.missingIndexes(ctx, db.pool)
+		return db.failed(ctx, err)
+	})
+	if err == nil && len(missing) > 0 {
+		err = db.update(ctx, nil, func(ctx context.Context, x *tx) (bool, error) {
+			for _, column := range missing {
+				if _, err := x.exec(ctx, createIndex(db.table.name, column)); err != nil {
+					return false, err
+				}
+			}
+			return true, nil
+		})
+	}
+	if err != nil && ctx.Err() == nil {
+		db.logger.WarnContext(ctx, "sqlstore: indexes could not be created: searches read all rows", "table", db.table.name, "error", err)
+		return nil
+	}
 	return err
 }
 
-// otherKind returns an error if the database is not of the dialect's kind.
+// indexed lists the columns other than the primary key that searches compare.
+var indexed = []string{"user_name", "access_token", "refresh_token", "grant_token"}
+
+func createIndex(table, column string) string {
+	return fmt.Sprintf("CREATE INDEX IF NOT EXISTS `%s%s_%s` ON `%s` (%s)", table, notesSuffix, column, table, column)
+}
+
+// otherKind returns an error if the database does not match the dialect.
 func (db *database) otherKind(ctx context.Context) error {
 	var version string
 	if db.pool.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version) == nil {
 		if _, ok := db.dialect.(*sqlite); !ok {
-			return setUp("the database is SQLite: the dialect is SQLite")
+			return setUp("the database is SQLite: the dialect must be SQLite")
 		}
 		return nil
 	}
@@ -65,13 +102,13 @@ func (db *database) otherKind(ctx context.Context) error {
 	case strings.Contains(version, "PostgreSQL"), strings.Contains(version, "Cockroach"):
 		return setUp("the database is PostgreSQL, which is not supported: MySQL, MariaDB and SQLite are")
 	case !ok:
-		return setUp("the database is MySQL or MariaDB: the dialect is MySQL")
+		return setUp("the database is MySQL or MariaDB: the dialect must be MySQL")
 	}
 	return nil
 }
 
-// reinspect looks at the columns of the table again: another program may have given them
-// more room.
+// reinspect reads the columns of the table again, because another program may have widened
+// them.
 func (db *database) reinspect(ctx context.Context) error {
 	return db.patiently(ctx, func(ctx context.Context) error {
 		have, err := db.dialect.inspect(ctx, db.pool, db.table.name)
@@ -82,7 +119,7 @@ func (db *database) reinspect(ctx context.Context) error {
 	})
 }
 
-// ensure returns the columns of the table, which it creates if it does not exist.
+// ensure returns the columns of the table. If the table does not exist, ensure creates it.
 func (db *database) ensure(ctx context.Context, table, create string) ([]found, error) {
 	for range 2 {
 		var columns []found
@@ -101,14 +138,15 @@ func (db *database) ensure(ctx context.Context, table, create string) ([]found, 
 			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("%w: the table %q was created and is not there", tokenstore.ErrUnavailable, table)
+	return nil, fmt.Errorf("%w: the table %q was created but does not exist", tokenstore.ErrUnavailable, table)
 }
 
-// adopt takes over what the columns of an existing table can hold.
+// adopt stores the limits of the columns of an existing table. It returns an error if
+// columns are missing.
 func (t *table) adopt(have []found) error {
 	names := make([]string, 0, len(have))
 	for i := range have {
-		have[i].name = strings.ToLower(have[i].name) // names of columns have no case
+		have[i].name = strings.ToLower(have[i].name) // column names are case-insensitive
 		names = append(names, have[i].name)
 	}
 	var missing []string
@@ -127,7 +165,8 @@ func (t *table) adopt(have []found) error {
 	return fmt.Errorf("%w: the table %q is %s: it lacks %s", tokenstore.ErrCorrupt, t.name, generation(names), strings.Join(missing, ", "))
 }
 
-// generation says whose table it is that has other columns.
+// generation describes the older SDK to which a table with the given columns belongs, or
+// says that no SDK has such a table.
 func generation(names []string) string {
 	has := func(name string) bool { return slices.Contains(names, name) }
 	switch {

@@ -14,9 +14,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestATableOfAnOlderGenerationIsNamed has the tables that earlier SDKs made, which
-// must stay as they are.
-func TestATableOfAnOlderGenerationIsNamed(t *testing.T) {
+// TestNewOlderTable checks that New names the SDK to which an older
+// table belongs, and leaves the table unchanged.
+func TestNewOlderTable(t *testing.T) {
 	t.Parallel()
 	for name, table := range map[string]struct{ columns, text string }{
 		"python 2": {"id varchar(255) NOT NULL PRIMARY KEY, user_mail varchar(255), client_id varchar(255), client_secret varchar(255), refresh_token varchar(255), " +
@@ -46,8 +46,9 @@ func TestATableOfAnOlderGenerationIsNamed(t *testing.T) {
 	}
 }
 
-// TestATableMayHaveMoreColumnsAndOtherTypes has one that somebody has added to.
-func TestATableMayHaveMoreColumnsAndOtherTypes(t *testing.T) {
+// TestTableOtherColumns checks a store on a table with additional
+// columns, and with columns of other types and in another order.
+func TestTableOtherColumns(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
 		b.exec(t, "CREATE TABLE %s (created timestamp DEFAULT CURRENT_TIMESTAMP, API_DOMAIN text, redirect_url text, expiry_time bigint, grant_token text, "+
@@ -66,8 +67,9 @@ func TestATableMayHaveMoreColumnsAndOtherTypes(t *testing.T) {
 	})
 }
 
-// TestARowThatHasNoIDHarmsNoOther has rows that only a table without a key can hold.
-func TestARowThatHasNoIDHarmsNoOther(t *testing.T) {
+// TestRowWithoutID checks that rows without an ID, or with the same ID, do not affect other
+// records. Only a table without a key can hold such rows.
+func TestRowWithoutID(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
 		b.exec(t, wide("id varchar(10)", ""),
@@ -97,8 +99,9 @@ func TestARowThatHasNoIDHarmsNoOther(t *testing.T) {
 	})
 }
 
-// TestATableWithoutTransactionsIsRefused has the engine of old servers.
-func TestATableWithoutTransactionsIsRefused(t *testing.T) {
+// TestNewWithoutTransactions checks that New refuses a table whose engine has
+// no transactions.
+func TestNewWithoutTransactions(t *testing.T) {
 	t.Parallel()
 	b := mysqlTable(t)
 	b.exec(t, wide("id varchar(10) NOT NULL PRIMARY KEY", "")+" ENGINE=MyISAM")
@@ -107,9 +110,9 @@ func TestATableWithoutTransactionsIsRefused(t *testing.T) {
 	}
 }
 
-// TestConnectionsThatCannotBeWorkedWithAreRefused has data source names that would
-// lose characters, see nothing new, or lead nowhere.
-func TestConnectionsThatCannotBeWorkedWithAreRefused(t *testing.T) {
+// TestNewBadConnection checks that New refuses data source names
+// that lose characters, hide changes of other programs, or lead to no database.
+func TestNewBadConnection(t *testing.T) {
 	t.Parallel()
 	b := mysqlTable(t)
 	for text, dsn := range map[string]string{
@@ -130,8 +133,9 @@ func TestConnectionsThatCannotBeWorkedWithAreRefused(t *testing.T) {
 	}
 }
 
-// TestADatabaseInMemoryMustBeOne has a pool whose connections each have their own.
-func TestADatabaseInMemoryMustBeOne(t *testing.T) {
+// TestNewMemoryDatabase checks that New refuses a pool in which each connection has its own
+// database in memory.
+func TestNewMemoryDatabase(t *testing.T) {
 	t.Parallel()
 	db, err := sql.Open("sqlite", ":memory:")
 	if err != nil {
@@ -167,9 +171,10 @@ func TestMistakesOfTheProgramAreErrors(t *testing.T) {
 	}
 }
 
-// TestAUserOfTheDatabaseWithFewRightsGetsAsFar has one that may read, and one that
-// may write, but not create the second table.
-func TestAUserOfTheDatabaseWithFewRightsGetsAsFar(t *testing.T) {
+// TestLimitedDatabaseUser checks that a database user with read permission can search, and
+// that a user with write permission can also save and refresh. None of the users may create
+// the second table.
+func TestLimitedDatabaseUser(t *testing.T) {
 	t.Parallel()
 	b := mysqlTable(t)
 	b.exec(t, wide("id varchar(10) NOT NULL PRIMARY KEY", ""), "INSERT INTO %s (id, user_name, access_token) VALUES ('1', 'ann', 'a')")
@@ -217,13 +222,13 @@ func dropUser(t *testing.T, b *backend, name string) {
 	}
 }
 
-// TestAWriteGivesUpOnADatabaseThatOthersHold has another program hold the lock of
-// all writers.
-func TestAWriteGivesUpOnADatabaseThatOthersHold(t *testing.T) {
+// TestSaveTokenLockHeld checks the error of a write while another
+// program holds the lock of all writers.
+func TestSaveTokenLockHeld(t *testing.T) {
 	t.Parallel()
 	for _, kind := range kinds {
 		if kind.name == "sqlite in memory" {
-			continue // the other program has the same pool
+			continue // another program cannot use it
 		}
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()
@@ -258,13 +263,14 @@ func TestAWriteGivesUpOnADatabaseThatOthersHold(t *testing.T) {
 	}
 }
 
-// TestProgramsOnAnSDKMayWriteAtTheSameTime has one update records with the SDKs'
-// statements, which know no lock but the database's, while this package does.
+// TestProgramsOnAnSDKMayWriteAtTheSameTime checks that no update is lost if a program executes
+// the SDKs' statements while this package writes. These statements use only the locks of the
+// database.
 func TestProgramsOnAnSDKMayWriteAtTheSameTime(t *testing.T) {
 	t.Parallel()
 	for _, kind := range kinds {
 		if kind.name == "sqlite in memory" || kind.name == "sqlite file" {
-			continue // an SDK whose connection has a busy timeout is enough
+			continue // SQLite in WAL mode covers this case
 		}
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()

@@ -10,7 +10,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
-// scrubAll is scrub of a database of any size, whatever was removed.
+// scrubAll scrubs a database of any size.
 func (db *database) scrubAll(ctx context.Context) error {
 	db.unscrubbed.Store(true)
 	return db.scrub(ctx, noLimit)
@@ -19,13 +19,13 @@ func (db *database) scrubAll(ctx context.Context) error {
 const (
 	noLimit = -1
 
-	// smallDatabase is the size in bytes up to which every deletion rewrites the
-	// database. The time that it takes is some milliseconds for each MiB.
+	// smallDatabase is the maximum size, in bytes, of a database that every deletion
+	// rewrites. A rewrite takes some milliseconds per MiB.
 	smallDatabase = 64 << 20
 )
 
-// scrub is Scrub of a database that has no more bytes than limit. In a larger one
-// only the write-ahead log is emptied.
+// scrub is like Scrub for a database of at most limit bytes. In a larger database, it only
+// empties the write-ahead log.
 func (db *database) scrub(ctx context.Context, limit int64) error {
 	select {
 	case db.turn <- struct{}{}:
@@ -33,8 +33,8 @@ func (db *database) scrub(ctx context.Context, limit int64) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	// Of several deletions that have waited here the first one cleans up for all:
-	// they were committed before it began.
+	// If several deletions have waited here, the first one scrubs for all of them, because
+	// all were committed before it began.
 	if !db.unscrubbed.Swap(false) {
 		return nil
 	}
@@ -45,8 +45,9 @@ func (db *database) scrub(ctx context.Context, limit int64) error {
 	return err
 }
 
-// Erased implements rowstore.Table. It scrubs after a deletion that was committed, and
-// after one that had nothing to do: an earlier one may have ended before it scrubbed.
+// Erased implements rowstore.Table. It scrubs after a committed deletion. It also scrubs
+// after a deletion that found no row, because an earlier deletion may have failed before it
+// scrubbed.
 func (db *database) Erased(ctx context.Context, _ []string, all bool) error {
 	limit := int64(smallDatabase)
 	if all {
@@ -59,23 +60,28 @@ func (db *database) Erased(ctx context.Context, _ []string, all bool) error {
 	return nil
 }
 
-func (d *mysql) secure(context.Context, *sql.Conn) error             { return nil }
+func (d *mysql) prepare(context.Context, *sql.Conn) error            { return nil }
 func (d *mysql) scrub(context.Context, *database, int64) error       { return nil }
 func (d *mysql) remnants(context.Context, *database) (string, error) { return "", nil }
 
-// secure has the connection overwrite with zeros what it deletes or replaces. It is
-// a setting of the connection: programs on an SDK do without, unless they ask for it.
-func (d *sqlite) secure(ctx context.Context, conn *sql.Conn) error {
+// prepare configures a connection to a file: deleted or replaced data is overwritten with
+// zeros, and pages stay in memory until the commit. Otherwise, a change of many rows, in
+// the random order of an index of tokens, would write and read each page many times. Both
+// settings apply only to this connection, not to programs with an SDK.
+func (d *sqlite) prepare(ctx context.Context, conn *sql.Conn) error {
 	if d.path == "" {
 		return nil
 	}
-	_, err := conn.ExecContext(ctx, "PRAGMA secure_delete = ON")
-	return err
+	for _, setting := range []string{"PRAGMA secure_delete = ON", "PRAGMA cache_spill = OFF"} {
+		if _, err := conn.ExecContext(ctx, setting); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// scrub writes the database again, so that no page of it holds what was deleted
-// without secure_delete, and leaves neither a journal nor a write-ahead log with
-// earlier pages.
+// scrub rewrites the database, so that no page contains data that was deleted without
+// secure_delete. It leaves neither a journal nor a write-ahead log with earlier pages.
 func (d *sqlite) scrub(ctx context.Context, db *database, limit int64) error {
 	if d.path == "" {
 		return nil
@@ -117,9 +123,9 @@ func (d *sqlite) scrub(ctx context.Context, db *database, limit int64) error {
 	return err
 }
 
-// vacuum writes the database again. A connection that keeps its journal, or has it
-// in memory, does so with one that is removed, as is then what others have left
-// under its name.
+// vacuum rewrites the database. If the connection's journal mode keeps the journal file, or
+// keeps the journal in memory, vacuum uses mode DELETE meanwhile. This also removes
+// journals that other programs have left.
 func (d *sqlite) vacuum(ctx context.Context, db *database, conn *sql.Conn, mode string) error {
 	if mode != "wal" && mode != "delete" {
 		if _, err := conn.ExecContext(ctx, "PRAGMA journal_mode = DELETE"); err != nil {
@@ -139,7 +145,8 @@ func (d *sqlite) vacuum(ctx context.Context, db *database, conn *sql.Conn, mode 
 	})
 }
 
-// remnants says what there is in the database that may hold what was deleted.
+// remnants describes the pages of the database that may contain deleted data, or returns
+// "".
 func (d *sqlite) remnants(ctx context.Context, db *database) (string, error) {
 	if d.path == "" {
 		return "", nil
@@ -154,8 +161,8 @@ func (d *sqlite) remnants(ctx context.Context, db *database) (string, error) {
 	return fmt.Sprintf("the database has %d pages without content, which may hold what was deleted without secure_delete", pages), nil
 }
 
-// checkRemnants returns the finding that something may be left of what was removed, with
-// what has become of it, or the zero Finding.
+// checkRemnants returns the finding that deleted data may remain, with the outcome of the
+// repair. It returns the zero Finding if there is no such data.
 func (s *Store) checkRemnants(ctx context.Context, o doctor.CheckOptions) (doctor.Finding, error) {
 	what, err := s.db.dialect.remnants(ctx, s.db)
 	if err != nil || what == "" {

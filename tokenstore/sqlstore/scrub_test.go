@@ -18,7 +18,8 @@ import (
 // canary is in every secret that the tests below remove.
 const canary = "s3cret-canary"
 
-// journal returns a database in a file whose connections have a journal mode.
+// journal returns a function that creates a database file whose connections use the journal
+// mode.
 func journal(mode string) func(t testing.TB) *backend {
 	return func(t testing.TB) *backend {
 		b := sqliteFile(t)
@@ -27,8 +28,8 @@ func journal(mode string) func(t testing.TB) *backend {
 	}
 }
 
-// planted returns how many of the canary's occurrences are in the files of a
-// database.
+// planted counts the occurrences of the canary in the files of a database, and returns the
+// files that contain it.
 func planted(t *testing.T, b *backend) (n int, where []string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(b.path))
@@ -48,14 +49,15 @@ func planted(t *testing.T, b *backend) (n int, where []string) {
 	return n, where
 }
 
-// secrets returns a record that is all canaries, too big for a page of its own.
+// secrets returns a record whose secrets consist of canaries. size is the number of
+// repetitions.
 func secrets(user string, size int) tokenstore.Token {
 	value := tokenstore.Secret(strings.Repeat(canary+user, size))
 	return tokenstore.Token{UserName: user, ClientID: "c", ClientSecret: value, RefreshToken: value, AccessToken: value, GrantToken: value}
 }
 
-// leaveBehind has a program without secure_delete, as the SDKs are, replace and delete
-// rows, and this package replace values.
+// leaveBehind saves records. It then replaces and deletes some of them as an SDK does, without
+// secure_delete, so that deleted data remains in the files. It returns the remaining records.
 func leaveBehind(t *testing.T, b *backend, s *Store) []tokenstore.Token {
 	t.Helper()
 	var kept []tokenstore.Token
@@ -75,8 +77,8 @@ func leaveBehind(t *testing.T, b *backend, s *Store) []tokenstore.Token {
 	return kept
 }
 
-// TestRemovedSecretsAreNotInTheFiles has other connections open, and rows that were
-// removed before by others.
+// TestRemovedSecretsAreNotInTheFiles checks that no file contains a secret after all
+// records are removed, including those that other programs have removed before.
 func TestRemovedSecretsAreNotInTheFiles(t *testing.T) {
 	t.Parallel()
 	removals := map[string]func(ctx context.Context, s *Store, tokens []tokenstore.Token) error{
@@ -124,7 +126,8 @@ func TestRemovedSecretsAreNotInTheFiles(t *testing.T) {
 	}
 }
 
-// TestOneRemovedSecretIsNotInTheFiles removes one of several records.
+// TestOneRemovedSecretIsNotInTheFiles checks that no file contains the secrets of a removed
+// record, while other records remain.
 func TestOneRemovedSecretIsNotInTheFiles(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"persist", "wal"} {
@@ -148,8 +151,8 @@ func TestOneRemovedSecretIsNotInTheFiles(t *testing.T) {
 	}
 }
 
-// TestRemovalIsHeldUpByAReader has a reader whose state of the database is in the
-// write-ahead log.
+// TestRemovalIsHeldUpByAReader checks the error of a removal while a reader uses an earlier
+// state in the write-ahead log. It also checks that the removal can be repeated afterwards.
 func TestRemovalIsHeldUpByAReader(t *testing.T) {
 	t.Parallel()
 	b := sqliteWAL(t)
@@ -187,7 +190,8 @@ func TestRemovalIsHeldUpByAReader(t *testing.T) {
 	}
 }
 
-// TestCheckFindsRemnants has pages that a program without secure_delete has freed.
+// TestCheckFindsRemnants checks that Check reports pages that a program without
+// secure_delete has freed, and that Purge rewrites them.
 func TestCheckFindsRemnants(t *testing.T) {
 	t.Parallel()
 	b := sqliteWAL(t)

@@ -15,12 +15,12 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// sdkColumns are the columns as the SDKs' documentation has them.
+// sdkColumns are the columns in the order of the SDKs' documentation.
 var sdkColumns = []string{"id", "user_name", "client_id", "client_secret", "refresh_token", "access_token", "grant_token", "expiry_time", "redirect_url", "api_domain"}
 
-// TestADatabaseOfAnSDKIsReadAsTheSDKReadsIt compares what this package finds in a
-// database with what the SDK that wrote it found.
-func TestADatabaseOfAnSDKIsReadAsTheSDKReadsIt(t *testing.T) {
+// TestSDKDatabaseRead checks that this package reads the same records from a database as the
+// SDK that has written the database.
+func TestSDKDatabaseRead(t *testing.T) {
 	t.Parallel()
 	b := sdkDatabase(t)
 	got, err := b.open(t, nil).GetTokens(t.Context())
@@ -38,9 +38,9 @@ func TestADatabaseOfAnSDKIsReadAsTheSDKReadsIt(t *testing.T) {
 	}
 }
 
-// TestADatabaseOfAnSDKIsOnlyChangedWhereItHasTo saves in a database of an SDK: the
-// other rows, and the other columns, stay as they were.
-func TestADatabaseOfAnSDKIsOnlyChangedWhereItHasTo(t *testing.T) {
+// TestSDKDatabaseSave checks that a save in a database of an SDK
+// changes no other row or column.
+func TestSDKDatabaseSave(t *testing.T) {
 	t.Parallel()
 	b := sdkDatabase(t)
 	before := b.rows(t, "SELECT * FROM %s ORDER BY id")
@@ -59,7 +59,7 @@ func TestADatabaseOfAnSDKIsOnlyChangedWhereItHasTo(t *testing.T) {
 	}
 }
 
-// sdkDatabase returns a copy of the database that an SDK has written.
+// sdkDatabase returns a copy of a database that an SDK has written.
 func sdkDatabase(t testing.TB) *backend {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", "zohooauth.db"))
@@ -73,7 +73,7 @@ func sdkDatabase(t testing.TB) *backend {
 	return b
 }
 
-// sdkRecords returns what the SDK read from it, ordered by ID.
+// sdkRecords returns the records that the SDK has read from that database, ordered by ID.
 func sdkRecords(t testing.TB) [][]string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", "zohooauth.json"))
@@ -96,7 +96,7 @@ func sdkRecords(t testing.TB) [][]string {
 	return all
 }
 
-// fieldsOf returns the ten fields as an SDK has them.
+// fieldsOf returns the ten fields of t in the form of an SDK.
 func fieldsOf(t tokenstore.Token) []string {
 	expiry := ""
 	if !t.ExpiresAt.IsZero() {
@@ -114,10 +114,10 @@ func full(user string) tokenstore.Token {
 	}
 }
 
-// What follows are the points of the package documentation under "What the SDKs rely
-// on", in its order.
+// The following tests check the points of the package documentation under "What the SDKs
+// rely on", in order.
 
-func TestTheColumnsAreInTheSDKsOrderUnderTheirNames(t *testing.T) {
+func TestColumns(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
 		saved := mustSave(t, b.open(t, nil), full("ann"))
@@ -138,7 +138,7 @@ func TestTheColumnsAreInTheSDKsOrderUnderTheirNames(t *testing.T) {
 	})
 }
 
-func TestIDsAreDecimalNumbersAndCountedAsNumbers(t *testing.T) {
+func TestNumericIDs(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
 		s := b.open(t, nil)
@@ -168,7 +168,7 @@ func TestIDsAreDecimalNumbersAndCountedAsNumbers(t *testing.T) {
 	})
 }
 
-func TestTheIDOfADeletedRecordIsNotUsedAgain(t *testing.T) {
+func TestDeletedID(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
 		s := b.open(t, nil)
@@ -200,7 +200,7 @@ func TestWhatARecordHasNotIsNULL(t *testing.T) {
 		if rows := b.rows(t, "select * from %s"); len(rows) != 1 || !slices.Equal(rows[0], want) {
 			t.Errorf("the rows are %q, want %q", rows, want)
 		}
-		// An access token without an expiry clears the one that was there.
+		// A new access token without an expiry clears the previous expiry.
 		mustSave(t, s, tokenstore.Token{ID: "1", AccessToken: "b", ExpiresAt: time.UnixMilli(5)})
 		mustSave(t, s, tokenstore.Token{ID: "1", AccessToken: "c"})
 		if rows := b.rows(t, "select expiry_time from %s"); rows[0][0] != "<nil>" {
@@ -209,13 +209,13 @@ func TestWhatARecordHasNotIsNULL(t *testing.T) {
 	})
 }
 
-func TestWhatARecordHasNotIsEmptyWhereNULLIsNotAllowed(t *testing.T) {
+func TestMissingFieldNotNullColumn(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
 		if b.memory != nil {
 			b.exec(t, "DROP TABLE IF EXISTS %s")
 		}
-		// As the documentation of the SDK for PHP has it.
+		// The table is that in the documentation of the SDK for PHP.
 		b.exec(t, strings.Replace(wide("id varchar(10) NOT NULL PRIMARY KEY", ""), "user_name varchar(255)", "user_name varchar(255) NOT NULL", 1))
 		s := b.open(t, nil)
 		saved := mustSave(t, s, tokenstore.Token{AccessToken: "a"})
@@ -238,7 +238,7 @@ func TestExpiryTimesAreMillisecondsInDecimal(t *testing.T) {
 	})
 }
 
-func TestTheSDKsStatementsFindARecordByItsBytes(t *testing.T) {
+func TestSDKStatements(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
 		s := b.open(t, nil)
@@ -268,7 +268,7 @@ func TestThereIsOneRowForEachUser(t *testing.T) {
 			token := full("ann")
 			token.AccessToken = tokenstore.Secret(fmt.Sprint("access ", i))
 			mustSave(t, s, token)
-			// As it is in the life of a token: the code first, its user later.
+			// Save the grant token first, and its user later.
 			code := mustSave(t, s, tokenstore.Token{ClientID: token.ClientID, GrantToken: tokenstore.Secret(fmt.Sprint("grant ", i))})
 			mustSave(t, s, tokenstore.Token{ID: code.ID, UserName: "ann", RefreshToken: tokenstore.Secret(fmt.Sprint("refresh ", i))})
 		}
@@ -291,7 +291,8 @@ func TestValuesInSQLiteAreText(t *testing.T) {
 	}
 }
 
-// TestWhatAnSDKWritesIsFound runs the statements of the SDKs' stores.
+// TestWhatAnSDKWritesIsFound checks that a store finds the rows which the statements of the
+// SDKs write.
 func TestWhatAnSDKWritesIsFound(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {

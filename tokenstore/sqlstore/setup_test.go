@@ -20,7 +20,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
-// A stranger is a database that answers one question, and no other.
+// A stranger is a database that answers a single query. It refuses all other statements
+// with the text complaint.
 type stranger struct{ question, answer, complaint string }
 
 func (s stranger) Connect(context.Context) (driver.Conn, error) { return s, nil }
@@ -35,7 +36,7 @@ func (s stranger) QueryContext(_ context.Context, query string, _ []driver.Named
 	return nil, errors.New(s.complaint)
 }
 
-// A oneRow is a result of one row with one column.
+// A oneRow is a result with one row and one column.
 type oneRow struct {
 	text string
 	read bool
@@ -51,7 +52,7 @@ func (r *oneRow) Next(into []driver.Value) error {
 	return nil
 }
 
-// TestOtherDatabase opens stores on databases of another kind.
+// TestOtherDatabase checks that New refuses a database that does not match the dialect.
 func TestOtherDatabase(t *testing.T) {
 	t.Parallel()
 	const postgres = "PostgreSQL 15.4 on x86_64-pc-linux-gnu"
@@ -84,7 +85,7 @@ func TestOtherDatabase(t *testing.T) {
 	}
 }
 
-// TestErrorClasses has the texts that servers and drivers answer with.
+// TestErrorClasses checks the classes of error texts of servers and drivers.
 func TestErrorClasses(t *testing.T) {
 	t.Parallel()
 	my, lite := &mysql{table: "t"}, &sqlite{table: "t"}
@@ -135,7 +136,7 @@ func classesOf(err error) (names []string) {
 	return names
 }
 
-// A failover makes connections, of which those from before it cannot write.
+// A failover opens connections. Connections from before the failover become read-only.
 type failover struct {
 	driver.Connector
 	over *atomic.Bool
@@ -171,8 +172,8 @@ func (c *oldConn) CheckNamedValue(v *driver.NamedValue) error {
 	return c.Conn.(driver.NamedValueChecker).CheckNamedValue(v)
 }
 
-// TestFailover has a pool of connections that lead to a server which has become
-// read-only, also in the middle of a refresh.
+// TestFailover checks that a save or refresh succeeds although all connections of the pool
+// lead to a server that has become read-only. The server may change during the refresh.
 func TestFailover(t *testing.T) {
 	t.Parallel()
 	for name, act := range map[string]func(t *testing.T, s *Store, over *atomic.Bool){
@@ -240,7 +241,8 @@ func refreshed(t *testing.T, s *Store, meanwhile func()) {
 	}
 }
 
-// TestNothingIsMintedInVain has a table that cannot be written.
+// TestNothingIsMintedInVain checks that Refresh does not call mint if the table is not
+// writable.
 func TestNothingIsMintedInVain(t *testing.T) {
 	t.Parallel()
 	b := sqliteFile(t)
@@ -256,14 +258,14 @@ func TestNothingIsMintedInVain(t *testing.T) {
 	}
 }
 
-// longMint returns tokens that no column of 255 characters holds.
+// longMint returns tokens that are too long for columns of 255 characters.
 func longMint(context.Context, tokenstore.Token) (tokenstore.Token, error) {
 	long := tokenstore.Secret(strings.Repeat("x", 20_000))
 	return tokenstore.Token{AccessToken: "a" + long, RefreshToken: "r" + long, ExpiresAt: time.Now().Add(time.Hour)}, nil
 }
 
-// TestLongTokens has an authorization server whose tokens are longer than the columns
-// of the SDKs.
+// TestLongTokens checks that Refresh stores tokens that are too long for the columns of the
+// SDKs' table.
 func TestLongTokens(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
@@ -289,7 +291,7 @@ func TestLongTokens(t *testing.T) {
 			if got, err := stale.FindTokenByID(t.Context(), record.ID); err != nil || got.RefreshToken != want.RefreshToken || got.AccessToken != want.AccessToken {
 				t.Errorf("%s: the record does not have the new tokens, %v", name, err)
 			}
-			// One that has looked at the table before saves a long token, too.
+			// A store that inspected the table before also saves a long token.
 			mustSave(t, stale, tokenstore.Token{ID: record.ID, RefreshToken: tokenstore.Secret(strings.Repeat("y", 300))})
 			if n := findings(t, s, doctor.KindColumnNarrow); name == "own table" && n != 0 {
 				t.Errorf("%s: Check finds %d narrow columns", name, n)

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -17,10 +18,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lockfile"
 )
 
-// sqlite is the dialect of SQLite.
+// sqlite implements the dialect of SQLite.
 type sqlite struct {
 	table string
-	path  string // of the database file; empty: it is in memory
+	path  string // of the database file; empty for a database in memory
 }
 
 func (d *sqlite) open(ctx context.Context, db *sql.DB) error {
@@ -29,7 +30,7 @@ func (d *sqlite) open(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	if d.path != "" {
-		// Two names of one file have one lock.
+		// Two names of one file share a lock.
 		if path, err := filepath.EvalSymlinks(d.path); err == nil {
 			d.path = path
 		}
@@ -37,8 +38,8 @@ func (d *sqlite) open(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// check returns an error if each connection to a database in memory has one of its
-// own: then they do not all see the table.
+// check returns an error if every connection has its own database in memory, because only
+// one connection would then see the table.
 func (d *sqlite) check(ctx context.Context, db *sql.DB) error {
 	if d.path != "" || db.Stats().MaxOpenConnections == 1 {
 		return nil
@@ -48,7 +49,7 @@ func (d *sqlite) check(ctx context.Context, db *sql.DB) error {
 		if err != nil {
 			return err
 		}
-		defer conn.Close() // at the end: the next one has to be another
+		defer conn.Close() // closed at the end, so that the next connection is a different one
 		columns, err := d.inspect(ctx, conn, d.table)
 		if err != nil {
 			return err
@@ -60,7 +61,7 @@ func (d *sqlite) check(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// inspect finds no limits: SQLite does not keep to those that a table declares.
+// inspect returns no limits, because SQLite does not enforce the declared ones.
 func (d *sqlite) inspect(ctx context.Context, q querier, table string) (all []found, err error) {
 	err = eachRow(ctx, q, func(rows *sql.Rows) error {
 		var f found
@@ -71,13 +72,27 @@ func (d *sqlite) inspect(ctx context.Context, q querier, table string) (all []fo
 	return all, err
 }
 
-func (d *sqlite) create() (table, notes string) {
-	return createTable(d.table, "text", ""), createNotes(d.table, "")
+func (d *sqlite) create() (table, notes, extensions string) {
+	return createTable(d.table, "text", "", ""), createNotes(d.table, ""), createExtensions(d.table, "text", "text", "")
 }
 
-// begin takes the lock of the database that only one writer has at a time, of all
-// programs, before anything is read. A transaction that took it only when it
-// writes would fail if another one had written since.
+func (d *sqlite) idText() string { return "CAST(id AS TEXT)" }
+
+// missingIndexes accepts an index with any name, unless it is a partial index.
+func (d *sqlite) missingIndexes(ctx context.Context, q querier) ([]string, error) {
+	missing := slices.Clone(indexed)
+	err := eachRow(ctx, q, func(rows *sql.Rows) error {
+		var column sql.NullString // NULL for an expression
+		err := rows.Scan(&column)
+		missing = slices.DeleteFunc(missing, func(c string) bool { return strings.EqualFold(c, column.String) })
+		return err
+	}, "SELECT i.name FROM pragma_index_list(?) l, pragma_index_info(l.name) i WHERE l.partial = 0 AND i.seqno = 0", d.table)
+	return missing, err
+}
+
+// begin takes the database's write lock, which excludes all other programs, before the
+// transaction reads. A transaction that took the lock at its first write would fail if
+// another transaction had written since its first read.
 func (d *sqlite) begin() string { return "BEGIN IMMEDIATE" }
 
 func (d *sqlite) forUpdate() string { return "" }
@@ -89,11 +104,11 @@ func (d *sqlite) biggestID() string {
 // lockTable does nothing: see begin.
 func (d *sqlite) lockTable(context.Context, *sql.Conn) (func(), error) { return func() {}, nil }
 
-// inMemory are the records of databases in memory that are being refreshed.
+// inMemory holds the records of databases in memory that are being refreshed.
 var inMemory sync.Map // of memoryRecord
 
-// A memoryRecord is a record of a database in memory. Nothing but the *sql.DB
-// tells such databases apart.
+// A memoryRecord identifies a record of a database in memory. Only the *sql.DB
+// distinguishes such databases.
 type memoryRecord struct {
 	db        *sql.DB
 	table, id string
@@ -107,20 +122,34 @@ func (d *sqlite) tryLock(_ context.Context, db *sql.DB, id string) (*held, error
 		}
 		return &held{unlock: func() { inMemory.Delete(key) }}, nil
 	}
-	digest := sha256.Sum256([]byte(d.table + "\x00" + id))
 	about, err := os.Stat(d.path)
 	if err != nil {
 		return nil, err
 	}
-	f, err := lockfile.TryLock(d.path+"."+hex.EncodeToString(digest[:8])+".refresh.lock", about)
+	f, err := lockfile.TryLock(d.lockPath(id), about)
 	if f == nil {
 		return nil, err
 	}
 	return &held{unlock: func() { lockfile.Remove(f) }}, nil
 }
 
-// sqliteClasses are the classes of SQLite's errors, whose texts begin alike in all
-// drivers. They hold no values.
+// lockPath returns the path of the file that is locked while a record is refreshed.
+func (d *sqlite) lockPath(id string) string {
+	digest := sha256.Sum256([]byte(d.table + "\x00" + id))
+	return d.path + "." + hex.EncodeToString(digest[:8]) + ".refresh.lock"
+}
+
+func (d *sqlite) locked(_ context.Context, db *sql.DB, id string) (bool, error) {
+	if d.path == "" {
+		_, busy := inMemory.Load(memoryRecord{db, d.table, id})
+		return busy, nil
+	}
+	_, busy, err := lockfile.Peek(d.lockPath(id), 0)
+	return busy, err
+}
+
+// sqliteClasses maps parts of SQLite's error texts to classes. All drivers use these texts,
+// which contain no values.
 var sqliteClasses = []struct {
 	text  string
 	class error
@@ -140,7 +169,7 @@ var sqliteClasses = []struct {
 	{"no such function", tokenstore.ErrRefused},
 	{"has no column named", tokenstore.ErrRefused},
 	{"syntax error", tokenstore.ErrRefused},
-	{"constraint failed", tokenstore.ErrRefused}, // one that the SDKs' table lacks
+	{"constraint failed", tokenstore.ErrRefused}, // a constraint that the SDKs' table does not have
 }
 
 func (d *sqlite) classed(err error) error {
@@ -160,19 +189,18 @@ func (d *sqlite) outside(err error) bool {
 	return strings.Contains(err.Error(), "no transaction is active")
 }
 
-// createTable returns the statement that creates the SDKs' table, as their
-// documentation has it, but with columns of the type text for what may be longer than
-// theirs.
-func createTable(name, text, options string) string {
+// createTable returns the statement that creates the SDKs' table as in their documentation,
+// except that columns which may need longer values have the type text.
+func createTable(name, text, keys, options string) string {
 	var columns strings.Builder
 	for _, c := range columnNames {
 		columns.WriteString(c + " " + cmp.Or(ownTypes[c], text) + ", ")
 	}
-	return fmt.Sprintf("CREATE TABLE IF NOT EXISTS `%s` (%sprimary key (id))%s", name, columns.String(), options)
+	return fmt.Sprintf("CREATE TABLE IF NOT EXISTS `%s` (%sprimary key (id)%s)%s", name, columns.String(), keys, options)
 }
 
-// ownTypes are the types of the columns whose values are short. The values of the
-// others come from the authorization server.
+// ownTypes are the types of columns with short values. The values of the other
+// columns come from the authorization server.
 var ownTypes = map[string]string{
 	"id": "varchar(10) NOT NULL", "user_name": "varchar(255)", "client_id": "varchar(255)", "expiry_time": "varchar(20)",
 }

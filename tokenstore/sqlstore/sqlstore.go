@@ -9,6 +9,7 @@ import (
 	"iter"
 	"log/slog"
 	"regexp"
+	"sync"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
@@ -16,45 +17,49 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
-// MaxRecord is the largest record in bytes. It is that of the secret managers, so that
-// records can move there. The columns of the SDKs' table in MySQL hold less.
+// MaxRecord is the maximum size of a record in bytes. The limits of awssm, k8sstore and
+// vaultstore are equal to it. The columns of the SDKs' table in MySQL hold less.
 const MaxRecord = rowstore.MaxRecord
 
-// Options configures a Store. The zero value, and a nil *Options, are good
+// Options configures a Store. The zero value and a nil *Options are good
 // defaults.
 type Options struct {
 	// Table is the name of the table: letters, digits and underscores, at most 50.
-	// Empty means "oauthtoken", which is that of the SDKs unless they are told
-	// another.
+	// Empty means "oauthtoken", the default of the SDKs.
 	Table string
 
-	// AnyID permits IDs of all kinds that the table's column can hold. The
-	// official SDKs count with IDs, and their column has room for ten characters.
+	// AnyID permits IDs of any form that the table's column can hold. The
+	// official SDKs increment IDs, and their column has room for ten characters.
 	AnyID bool
 
-	// LeaseTTL is how long one refresh may take. 0 means 30 seconds; the least is
-	// one second.
+	// LeaseTTL is how long one refresh may take. 0 means 30 seconds; the minimum
+	// is one second.
 	LeaseTTL time.Duration
 
-	// LockTimeout is how long a write waits for others. 0 means one minute.
+	// LockTimeout is how long a write waits for other writers. 0 means one minute.
 	LockTimeout time.Duration
 
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 
-	// Logger gets a record of what an operator may want to know. Never a secret
-	// or a user name. Nil means none.
+	// Logger receives log records for operators. They never contain a secret or a
+	// user name. Nil means none.
 	Logger *slog.Logger
+
+	// Observer is told how refreshes end and how long calls take, for metrics and traces.
+	// It is never told a secret, a user name or an ID. Nil means none.
+	Observer *tokenstore.Observer
 }
 
 const defaultTable = "oauthtoken"
 
-// tables is what the name of a table looks like: the same in both dialects, with
-// room for the name of the second table.
-var tables = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,49}$`)
+// tables matches the legal names of tables. They are the same for both dialects, and
+// leave room for the suffixes of the second and the third table.
+var tables = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,49}$`) })
 
 // A Store is the TokenStore on a table. It keeps no token in memory between calls
-// and starts no goroutine. The *sql.DB stays the caller's, who closes it.
+// and starts no goroutine. Its methods are safe for concurrent use. The caller closes the
+// *sql.DB.
 type Store struct {
 	rows *rowstore.Store
 	db   *database
@@ -66,13 +71,14 @@ var (
 	_ doctor.Checker        = (*Store)(nil)
 )
 
-// New returns a Store on the table in db, which speaks the dialect. It looks at
-// the table, and creates it if it does not exist. opts may be nil.
+// New returns a Store on the table in db, which must be of the given dialect. It
+// inspects the table, and creates it if it does not exist. opts may be nil.
 //
-// An error about a table that is not one of the present SDKs says which it is, and
-// matches tokenstore.ErrCorrupt. A database that cannot be worked with fails with
-// tokenstore.ErrRefused: one of another kind, such as PostgreSQL, one that does not
-// exist, a character set other than utf8mb4. Nothing is written then.
+// If an existing table lacks columns of the current SDKs, the error matches
+// tokenstore.ErrCorrupt and names the columns. If the table is that of an older SDK, the error
+// also names the SDK. If the database is unsuitable, the error matches tokenstore.ErrRefused.
+// Examples are a database of another kind, such as PostgreSQL, and a connection whose character
+// set is not utf8mb4.
 func New(ctx context.Context, db *sql.DB, dialect Dialect, opts *Options) (*Store, error) {
 	if db == nil {
 		return nil, errors.New("sqlstore: the database is nil")
@@ -82,10 +88,10 @@ func New(ctx context.Context, db *sql.DB, dialect Dialect, opts *Options) (*Stor
 		o = *opts
 	}
 	o.Table = cmp.Or(o.Table, defaultTable)
-	if !tables.MatchString(o.Table) {
-		return nil, fmt.Errorf("sqlstore: %q is no name for a table", o.Table)
+	if !tables().MatchString(o.Table) {
+		return nil, fmt.Errorf("sqlstore: %q is not a table name", o.Table)
 	}
-	ro, err := rowstore.Options{AnyID: o.AnyID, LeaseTTL: o.LeaseTTL, LockTimeout: o.LockTimeout, Now: o.Now, Logger: o.Logger}.Complete("sqlstore")
+	ro, err := rowstore.Options{AnyID: o.AnyID, LeaseTTL: o.LeaseTTL, LockTimeout: o.LockTimeout, Now: o.Now, Logger: o.Logger, Observer: o.Observer}.Complete("sqlstore")
 	if err != nil {
 		return nil, err
 	}
@@ -117,17 +123,17 @@ func (s *Store) SaveToken(ctx context.Context, t tokenstore.Token) (tokenstore.T
 	return s.rows.SaveToken(ctx, t)
 }
 
-// DeleteToken implements tokenstore.TokenStore. If several rows have the ID, as
-// they may in a table without a primary key, DeleteToken removes none of them, and the
-// error matches tokenstore.ErrAmbiguous. In SQLite nothing of the record is left in the
-// files of the database afterwards: see "Removing" in the package documentation.
+// DeleteToken implements tokenstore.TokenStore. In a table without a primary key, several
+// rows may have the ID. DeleteToken then removes none of them, and the error matches
+// tokenstore.ErrAmbiguous. In SQLite, a deletion also removes the record from the files of
+// the database: see "Removing" in the package documentation.
 func (s *Store) DeleteToken(ctx context.Context, id string) error {
 	return s.rows.DeleteToken(ctx, id)
 }
 
-// DeleteIfUnchanged removes the record with the ID of t if all of its fields are those of
-// t, as the method of that name of tokenstore.Store does. The comparison and the removal
-// are one transaction.
+// DeleteIfUnchanged removes the record with the ID of t if all of its fields equal
+// those of t, as tokenstore.Store.DeleteIfUnchanged does. It compares and removes in one
+// transaction.
 func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error {
 	return s.rows.DeleteIfUnchanged(ctx, t)
 }
@@ -137,8 +143,8 @@ func (s *Store) GetTokens(ctx context.Context) ([]tokenstore.Token, error) {
 	return s.rows.GetTokens(ctx)
 }
 
-// DeleteTokens implements tokenstore.TokenStore. The table stays. In SQLite nothing of
-// the records is left in the files of the database afterwards, nor of records that were
+// DeleteTokens implements tokenstore.TokenStore. The table remains. In SQLite, the
+// files of the database then contain nothing of these records, or of records that were
 // removed before.
 func (s *Store) DeleteTokens(ctx context.Context) error { return s.rows.DeleteTokens(ctx) }
 
@@ -146,66 +152,74 @@ func (s *Store) DeleteTokens(ctx context.Context) error { return s.rows.DeleteTo
 // "Refreshing".
 //
 // The context of mint ends after LeaseTTL. Refresh stores mint's result even if the
-// caller's context is done: it may be the only copy of a new refresh token. If that
-// fails Refresh tries again for LeaseTTL, and then returns the result with an error
-// matching tokenstore.ErrNotPersisted. If the record was deleted meanwhile it returns
-// that error at once.
+// caller's context is done: it may be the only copy of a new refresh token. If
+// storing fails, Refresh retries for LeaseTTL, and then returns the result with an
+// error matching tokenstore.ErrNotPersisted. If the record was deleted meanwhile,
+// Refresh returns that error immediately.
 func (s *Store) Refresh(ctx context.Context, id string, stale tokenstore.Secret, mint func(context.Context, tokenstore.Token) (tokenstore.Token, error)) (tokenstore.Token, error) {
 	return s.rows.Refresh(ctx, id, stale, mint)
 }
 
-// SaveAll saves tokens as SaveToken saves each of them, one after the other, but
-// in one transaction, and without a search of the table for each. Either it saves all
-// of them, and returns them as they are stored, in their order; or it saves none, and
-// the error says which token is the reason. Other writers wait meanwhile.
+// SaveAll saves tokens in order, as SaveToken does, but in one transaction and without a
+// search of the table for each token. It returns the stored records in the same order. If one
+// of the tokens cannot be saved, SaveAll saves none, and the error names that token. Other
+// writers wait meanwhile.
 func (s *Store) SaveAll(ctx context.Context, tokens []tokenstore.Token) ([]tokenstore.Token, error) {
 	return s.rows.SaveAll(ctx, tokens)
 }
 
-// Fits returns, for each token, why the table cannot hold it, or nil. It is about
-// the token alone: other records, and whether its ID is taken, do not matter. An
-// ID may be missing. The errors match tokenstore.ErrInvalidToken or
-// tokenstore.ErrTooLarge. Other values that the database refuses, such as a character
-// that a column lacks, show when they are saved.
+// Fits returns, for each token, an error that says why the table cannot hold it, or nil. Each
+// of these errors matches tokenstore.ErrInvalidToken or tokenstore.ErrTooLarge. Fits looks only
+// at the token, not at other records or at whether the ID is in use. An ID may be missing. Fits
+// does not detect other values that the database refuses, such as a character that a column
+// cannot hold.
 func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error) {
 	return s.rows.Fits(ctx, tokens)
 }
 
-// DeleteAll removes the records that are still as they are given, field by field, in
-// one transaction, and returns their number. A record that has changed since stays. In
-// SQLite nothing of the removed ones is left in the files of the database. If that
-// fails they are removed all the same, and the error says so.
+// DeleteAll removes the records that still equal the given tokens, field by field, in one
+// transaction. DeleteAll returns the number of removed records. Records that have changed
+// are kept. In SQLite, the files of the database then contain nothing of the removed
+// records. If only the rewrite of the files fails, the error says that the records are removed.
 func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (deleted int, err error) {
 	return s.rows.DeleteAll(ctx, tokens)
 }
 
-// Check implements doctor.Checker. It reports rows that cannot be read, IDs that
-// the SDKs cannot read, columns with little room, and records that are the same.
-// MergeDuplicates merges those records, in one transaction. The ID that is given up is
-// forgotten, because the SDKs' table has no room for it. Purge is Scrub, if the
-// database has room that may hold what was removed. Permissions and Grace have no
-// meaning here: New has looked at the table already.
+// Status implements doctor.StatusReader.
+func (s *Store) Status(ctx context.Context, id string) (doctor.Status, error) {
+	return s.rows.Status(ctx, id)
+}
+
+// Check implements doctor.Checker. It reports unreadable rows, IDs that the SDKs
+// cannot read, narrow columns, and duplicate records. MergeDuplicates merges
+// duplicates in one transaction. A merged record's ID is forgotten, because the SDKs'
+// table has no room for it. Purge runs Scrub if the database may contain deleted data. Purge
+// also removes rows of the third table whose record another program has removed. Permissions
+// and Grace have no effect: New has already inspected the table.
 func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions) iter.Seq2[doctor.Finding, error] {
 	return s.rows.Check(ctx, opts, rowstore.Inspection{After: func(o doctor.CheckOptions) rowstore.Findings {
 		return func(yield func(doctor.Finding, error) bool) {
 			if f, is := s.db.table.narrow(); is && !yield(f, nil) {
 				return
 			}
-			if f, err := s.checkRemnants(ctx, o); err != nil || f.Kind != "" {
-				yield(f, err)
+			for _, check := range []func(context.Context, doctor.CheckOptions) (doctor.Finding, error){s.db.checkStrays, s.checkRemnants} {
+				f, err := check(ctx, o)
+				if (err != nil || f.Kind != "") && !yield(f, err) || err != nil {
+					return
+				}
 			}
 		}
 	}})
 }
 
-// Scrub removes from the files of a SQLite database what is left there of rows and
-// values that are not in the table any more: it writes the database again (VACUUM)
-// and empties the write-ahead log. DeleteTokens and DeleteAll do so themselves, and
-// DeleteToken does in a database of at most 64 MiB. Scrub is for a larger one, and for
-// what programs on an SDK have removed.
+// Scrub removes the remains of deleted rows and replaced values from the files of a
+// SQLite database. It rewrites the database (VACUUM) and empties the write-ahead log.
+// DeleteTokens and DeleteAll also do so, as does DeleteToken in a database of at most
+// 64 MiB. Scrub is for larger databases, and for rows that programs with an SDK have
+// removed.
 //
-// It fails with tokenstore.ErrUnavailable if another connection holds the database for
-// longer than LockTimeout, and can be called again. In MySQL it does nothing: see
+// If another connection uses the database for longer than LockTimeout, Scrub fails
+// with tokenstore.ErrUnavailable and can be repeated. In MySQL it does nothing: see
 // "Removing" in the package documentation.
 func (s *Store) Scrub(ctx context.Context) error {
 	return s.rows.Wrap("scrub", "", s.db.scrubAll(ctx))

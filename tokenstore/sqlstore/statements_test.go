@@ -67,8 +67,8 @@ func (c *recorded) ExecContext(ctx context.Context, query string, args []driver.
 	return c.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
 }
 
-// TestStatements compares the statements of each operation with those in testdata. A
-// change of the code must not change what it asks the database.
+// TestStatements compares the statements of each operation with those in testdata, so that
+// a change of the code does not change the statements unnoticed.
 func TestStatements(t *testing.T) {
 	t.Parallel()
 	r := &recorder{dsn: filepath.Join(t.TempDir(), "tokens.db")}

@@ -16,17 +16,17 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
-// endTimeout is how long the statement may take that ends a transaction or gives a
-// lock back. It outlives the caller's context, without which its outcome would not be
-// known.
+// endTimeout limits a statement that ends a transaction or releases a lock. Such a
+// statement does not end with the caller's context, because its outcome would then be
+// unknown.
 const endTimeout = 30 * time.Second
 
 func ending(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 }
 
-// A tx is a transaction that no other writer of this package shares its time with. It
-// is the Writer of the rows that it has read last.
+// A tx is a writing transaction. The package runs only one at a time on a table. A tx is the
+// rowstore.Writer of the rows that it has read last.
 type tx struct {
 	*database
 	conn  *sql.Conn
@@ -39,7 +39,8 @@ func (db *database) Update(ctx context.Context, about *codec.Fields, change rows
 	return db.update(ctx, nil, changing(about, change))
 }
 
-// changing returns the function for update that reads rows and has them changed.
+// changing returns a function for update that reads rows and passes them to
+// change.
 func changing(about *codec.Fields, change rowstore.Change) func(context.Context, *tx) (bool, error) {
 	return func(ctx context.Context, x *tx) (bool, error) {
 		x.about = about
@@ -51,14 +52,15 @@ func changing(about *codec.Fields, change rowstore.Change) func(context.Context,
 	}
 }
 
-// update changes the table. change is called in a transaction, and may be called
-// again in another one if other programs write at the same time. It runs on conn,
-// or on a connection of the pool if that is nil.
+// update changes the table. It calls change in a transaction. If a concurrent write makes
+// the transaction fail, update calls change again in a new transaction. It uses conn, or a
+// connection of the pool if conn is nil.
 func (db *database) update(ctx context.Context, conn *sql.Conn, change func(context.Context, *tx) (changed bool, err error)) error {
 	given := conn != nil
 	if !given {
-		// One goroutine at a time takes a connection to wait on. One that has its
-		// own must not queue up behind those who wait for the pool.
+		// Only one goroutine at a time occupies a connection of the pool while it waits for
+		// the lock. A goroutine with its own connection must not wait for goroutines that
+		// need the pool.
 		select {
 		case db.turn <- struct{}{}:
 			defer func() { <-db.turn }()
@@ -92,7 +94,8 @@ func (db *database) update(ctx context.Context, conn *sql.Conn, change func(cont
 	})
 }
 
-// attempt runs change in a transaction, and commits it if it has changed anything.
+// attempt calls change in a transaction, and commits the transaction if change reports a
+// change.
 func (db *database) attempt(ctx context.Context, x *tx, change func(context.Context, *tx) (bool, error)) error {
 	committed := false
 	defer func() {
@@ -100,7 +103,7 @@ func (db *database) attempt(ctx context.Context, x *tx, change func(context.Cont
 			x.rollBack(ctx)
 		}
 	}()
-	if err := db.dialect.secure(ctx, x.conn); err != nil {
+	if err := db.dialect.prepare(ctx, x.conn); err != nil {
 		return db.failed(ctx, err)
 	}
 	if _, err := x.conn.ExecContext(ctx, db.dialect.begin()); err != nil {
@@ -123,7 +126,7 @@ func (db *database) attempt(ctx context.Context, x *tx, change func(context.Cont
 	return nil
 }
 
-// rollBack ends a transaction that was not committed, if it was begun at all.
+// rollBack rolls the transaction back, if it was begun.
 func (x *tx) rollBack(ctx context.Context) {
 	end, cancel := ending(ctx)
 	defer cancel()
@@ -132,12 +135,12 @@ func (x *tx) rollBack(ctx context.Context) {
 	}
 }
 
-// discard closes a connection in an unknown state, which the pool must not hand out. The
-// server rolls back its transaction and releases its locks.
+// discard closes a connection in an unknown state, so that the pool does not reuse it. The
+// server then rolls back its transaction and releases its locks.
 func discard(conn *sql.Conn) { _ = conn.Raw(func(any) error { return driver.ErrBadConn }) }
 
-// renew closes a connection whose server takes no writes, and those of the pool that
-// nothing uses: after a failover they lead to that server, too.
+// renew closes a connection whose server accepts no writes. It also closes all idle connections
+// of the pool, because they may lead to the same server after a failover.
 func (db *database) renew(ctx context.Context, conn *sql.Conn) {
 	discard(conn)
 	for range db.pool.Stats().Idle {
@@ -150,7 +153,7 @@ func (db *database) renew(ctx context.Context, conn *sql.Conn) {
 	}
 }
 
-// Reread implements rowstore.Writer. It keeps other programs from changing the rows
+// Reread implements rowstore.Writer. It prevents other programs from changing the rows
 // until the transaction ends.
 func (x *tx) Reread(ctx context.Context) (rows *rowstore.Rows, err error) {
 	if x.rows, err = x.query(ctx, x.conn, describedBy(x.about), x.dialect.forUpdate()); err != nil {
@@ -166,16 +169,20 @@ func (x *tx) exec(ctx context.Context, statement string, args ...any) (sql.Resul
 	return result, x.failed(ctx, err)
 }
 
-// check returns an error if the table cannot hold f, in a new row or in one that is
-// there.
+// check returns an error if the table cannot hold f in a new row or, unless isNew is set,
+// in an existing one.
 func (db *database) check(f codec.Fields, isNew bool) error {
 	if isNew && f.ID != "" && !db.anyID {
 		if n, ok := codec.IDNumber(f.ID); !ok || n == 0 || f.ID[0] == '0' {
-			return fmt.Errorf("%w: an ID is a number from 1 to %d", tokenstore.ErrInvalidToken, lastID)
+			return fmt.Errorf("%w: an ID must be a number from 1 to %d", tokenstore.ErrInvalidToken, lastID)
 		}
 	}
 	if err := rowstore.Check(f, isNew && db.anyID); err != nil {
 		return err
+	}
+	if names := f.Extended(); len(names) > 0 && !db.table.extensions.Load() {
+		return fmt.Errorf("%w: there is no table %s for %s, and it may not be created",
+			tokenstore.ErrInvalidToken, db.table.name+extensionsSuffix, strings.Join(names, ", "))
 	}
 	return db.table.check(f.Columns())
 }
@@ -185,78 +192,94 @@ func (x *tx) Put(ctx context.Context, i int, f codec.Fields) error {
 	if err := x.check(f, i < 0); err != nil {
 		return err
 	}
+	r, err := rowOf(f)
+	if err != nil {
+		return err
+	}
 	if i < 0 {
-		r := row(f.Columns())
 		x.rows = append(x.rows, r)
 		return x.insert(ctx, r)
 	}
-	return x.replace(ctx, x.rows[i], f.Columns())
+	return x.replace(ctx, &x.rows[i], r)
 }
 
 // insert adds a row.
 func (x *tx) insert(ctx context.Context, r row) error {
 	var args []any
-	for i, value := range r {
+	for i, value := range r.columns {
 		args = append(args, x.table.value(i, value))
 	}
 	_, err := x.exec(ctx, "INSERT INTO "+x.table.quoted()+" ("+columnList+") VALUES ("+marks(len(args))+")", args...)
+	if err == nil && r.extension != "" {
+		err = x.setExtension(ctx, r)
+	}
 	if err != nil {
 		return err
 	}
 	return x.holds(ctx, r)
 }
 
-// replace changes a row. It touches only the columns whose meaning differs: a program
-// may have written the same expiry time in another way.
-func (x *tx) replace(ctx context.Context, r, after row) error {
-	was, err := codec.ParseColumns(r)
+// replace changes a row. It changes only columns whose value differs. An expiry time that another
+// program has written in another form does not differ.
+func (x *tx) replace(ctx context.Context, r *row, after row) error {
+	was, err := codec.ParseColumns(r.columns)
 	if err != nil {
 		return err
 	}
 	before := was.Columns()
 	var sets []string
 	var args []any
-	for i, value := range after {
+	for i, value := range after.columns {
 		if value != before[i] {
 			sets = append(sets, columnNames[i]+" = ?")
 			args = append(args, x.table.value(i, value))
-			r[i] = value
+			r.columns[i] = value
 		}
 	}
-	if len(sets) == 0 {
-		return nil // there was only something to absorb
+	if len(sets) == 0 && r.extension == after.extension {
+		return nil // the row already equals after
 	}
-	_, err = x.exec(ctx, "UPDATE "+x.table.quoted()+" SET "+strings.Join(sets, ", ")+" WHERE id = ?", append(args, r[0])...)
+	if len(sets) > 0 {
+		_, err = x.exec(ctx, "UPDATE "+x.table.quoted()+" SET "+strings.Join(sets, ", ")+" WHERE id = ?", append(args, r.columns[0])...)
+	}
+	if err == nil && r.extension != after.extension {
+		r.extension = after.extension
+		err = x.setExtension(ctx, *r)
+	}
 	if err != nil {
 		return err
 	}
-	return x.holds(ctx, r)
+	return x.holds(ctx, *r)
 }
 
-// holds returns an error if the table does not hold the row as it was written: a
-// column may lack a character of it, or some of its room, and a server that is not
-// strict then stores something else. The transaction is rolled back.
+// holds returns an error if the table does not hold the row as written. A value may be too
+// long for a column, or have a character that its character set lacks. A server that is not
+// in strict mode then stores another value. After the error, the transaction is rolled
+// back.
 func (x *tx) holds(ctx context.Context, want row) error {
-	rows, err := x.query(ctx, x.conn, condition{"id = ?", []any{want[0]}}, "")
+	rows, err := x.query(ctx, x.conn, condition{"id = ?", []any{want.columns[0]}}, "")
 	if err != nil {
 		return err
 	}
 	if len(rows) != 1 {
 		return fmt.Errorf("%w: the table cannot hold the ID", tokenstore.ErrInvalidToken)
 	}
-	for i, value := range rows[0] {
-		if value != want[i] {
+	for i, value := range rows[0].columns {
+		if value != want.columns[i] {
 			return fmt.Errorf("%w: the table cannot hold %s as it is", tokenstore.ErrInvalidToken, columnNames[i])
 		}
+	}
+	if rows[0].extension != want.extension {
+		return fmt.Errorf("%w: the table cannot hold the fields without a column as they are", tokenstore.ErrInvalidToken)
 	}
 	return nil
 }
 
-// chunk is how many rows one statement removes: there are limits to the number of
-// its parameters.
+// chunk is the maximum number of rows that one statement removes, because databases limit
+// the number of parameters.
 const chunk = 500
 
-// Remove implements rowstore.Writer. What is kept about the rows goes, too.
+// Remove implements rowstore.Writer. It also removes the notes and extensions of the rows.
 func (x *tx) Remove(ctx context.Context, rows []int, erase bool) error {
 	if erase {
 		x.unscrubbed.Store(true)
@@ -264,7 +287,7 @@ func (x *tx) Remove(ctx context.Context, rows []int, erase bool) error {
 	var last int64
 	ids := make([]string, 0, len(rows))
 	for _, i := range rows {
-		id := x.rows[i][0]
+		id := x.rows[i].columns[0]
 		ids = append(ids, id)
 		if n, ok := codec.IDNumber(id); ok {
 			last = max(last, n)
@@ -274,14 +297,17 @@ func (x *tx) Remove(ctx context.Context, rows []int, erase bool) error {
 	if err == nil && n != int64(len(ids)) {
 		err = fmt.Errorf("%w: several rows have one ID", tokenstore.ErrCorrupt)
 	}
+	if err == nil {
+		err = x.dropExtensions(ctx, ids)
+	}
 	if err != nil {
 		return err
 	}
 	return x.forget(ctx, ids, last)
 }
 
-// drop removes the rows of a table that have one of the values in the column, and
-// returns their number.
+// drop removes the rows of a table that have one of the values in the column. It returns
+// the number of removed rows.
 func (x *tx) drop(ctx context.Context, table, column string, values []string) (dropped int64, err error) {
 	for some := range slices.Chunk(values, chunk) {
 		args := make([]any, len(some))
@@ -304,12 +330,12 @@ func (x *tx) drop(ctx context.Context, table, column string, values []string) (d
 // marks returns n placeholders.
 func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), ", ") }
 
-// lastID is the last number that the column of the SDKs has room for.
+// lastID is the largest number that fits the SDKs' column.
 const lastID = 9_999_999_999
 
-// NextID implements rowstore.Writer. The ID is the number after the biggest ID that there
-// is or was, as a number. The SDKs compare IDs as text, and find "9" bigger than
-// "10" for ever.
+// NextID implements rowstore.Writer. The ID is the number after the largest ID that is or
+// was in use. NextID compares IDs as numbers; the SDKs compare them as text, in which "9"
+// is larger than "10".
 func (x *tx) NextID(ctx context.Context) (string, error) {
 	var biggest sql.NullInt64
 	if err := x.conn.QueryRowContext(ctx, x.dialect.biggestID()).Scan(&biggest); err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestSameAs checks that a table is known by another connection, that another
-// database is not taken for it, and that a note that a process has left is removed.
+// TestSameAs checks that SameAs recognizes a table through another connection,
+// distinguishes another database, and removes a note that a process has left.
 func TestSameAs(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {

@@ -11,7 +11,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// textFields are the fields of a token that are text.
+// textFields maps the name of a text field to a function that returns a pointer to it.
 var textFields = map[string]func(*tokenstore.Token) *string{
 	"ID":           func(t *tokenstore.Token) *string { return &t.ID },
 	"UserName":     func(t *tokenstore.Token) *string { return &t.UserName },
@@ -24,7 +24,7 @@ var textFields = map[string]func(*tokenstore.Token) *string{
 	"APIDomain":    func(t *tokenstore.Token) *string { return &t.APIDomain },
 }
 
-// hostile are values that have broken statements, formats and columns.
+// hostile lists values that may break statements, formats or columns.
 var hostile = []string{
 	"'", "''", `"`, "`", `\`, `\'`, `\\'`, ";", "--", "/*", "%", "_", "?", "$1", ":a", "@@version", "{{.}}",
 	"' OR '1'='1", `" OR ""="`, "1' OR 1=1 -- ", "'; DROP TABLE oauthtoken; -- ", "x'); DELETE FROM oauthtoken; --", "' UNION SELECT * FROM oauthtoken -- ",
@@ -35,9 +35,9 @@ var hostile = []string{
 	strings.Repeat("x", 256), strings.Repeat("é", 256), strings.Repeat("\U0001f511", 256), strings.Repeat("x", 32<<10), strings.Repeat("x", 1<<16),
 }
 
-// TestHostileValuesAreStoredExactlyOrRefused saves each of them in each field, and
-// searches for it.
-func TestHostileValuesAreStoredExactlyOrRefused(t *testing.T) {
+// TestHostileValues checks that each hostile value in each field
+// is either stored and found exactly, or refused.
+func TestHostileValues(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) { storesOrRefuses(t, b) })
 	for name, mode := range map[string]string{"strict": "'STRICT_ALL_TABLES'", "not strict": "''"} {
@@ -56,7 +56,7 @@ func TestHostileValuesAreStoredExactlyOrRefused(t *testing.T) {
 func storesOrRefuses(t *testing.T, b *backend) {
 	t.Helper()
 	s, two := b.open(t, nil), b.open(t, nil)
-	// Whoever gets through finds, or destroys, this.
+	// An injected statement would find or destroy this row.
 	victim := mustSave(t, s, full("victim"))
 	stored, refused := 0, 0
 	for name, of := range textFields {
@@ -104,9 +104,9 @@ func storesOrRefuses(t *testing.T, b *backend) {
 	t.Logf("%d values were stored exactly, %d refused", stored, refused)
 }
 
-// TestALongValueDoesNotReachARecord saves what a column has no room for in a record
-// that is there.
-func TestALongValueDoesNotReachARecord(t *testing.T) {
+// TestSaveTokenLongValue checks that a value which is too long for its column is
+// refused, and does not change an existing record.
+func TestSaveTokenLongValue(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
 		b.exec(t, wide("id varchar(10) NOT NULL PRIMARY KEY", ""))
@@ -120,7 +120,7 @@ func TestALongValueDoesNotReachARecord(t *testing.T) {
 			*of(&token) = strings.Repeat("é", 256)
 			want := tokenstore.ErrTooLarge
 			if b.dialect == SQLite {
-				want, record = nil, tokenstore.Merge(record, token) // it keeps to no limits
+				want, record = nil, tokenstore.Merge(record, token) // SQLite enforces no limits
 			}
 			if _, err := s.SaveToken(t.Context(), token); !errors.Is(err, want) {
 				t.Errorf("SaveToken of 256 characters as %s returned error %v, want %v", name, err, want)
@@ -136,8 +136,8 @@ func TestALongValueDoesNotReachARecord(t *testing.T) {
 	})
 }
 
-// TestValuesAreComparedAsBytes has a table whose collation takes upper and lower
-// case, accents and trailing blanks for the same.
+// TestValuesAreComparedAsBytes checks that values are compared byte by byte, although the
+// collation of the table ignores case, accents or trailing blanks.
 func TestValuesAreComparedAsBytes(t *testing.T) {
 	t.Parallel()
 	tables := map[string]func(t *testing.T) *backend{
@@ -185,9 +185,9 @@ func TestValuesAreComparedAsBytes(t *testing.T) {
 	}
 }
 
-// TestIDsThatAreOneToTheTableAreNotTwoRecords has IDs that the primary key does not
-// tell apart.
-func TestIDsThatAreOneToTheTableAreNotTwoRecords(t *testing.T) {
+// TestSaveTokenIDCollation checks that a new ID is refused if the
+// primary key treats it as equal to an existing one.
+func TestSaveTokenIDCollation(t *testing.T) {
 	t.Parallel()
 	for _, table := range []func(t *testing.T) *backend{
 		func(t *testing.T) *backend {
@@ -216,7 +216,8 @@ func TestIDsThatAreOneToTheTableAreNotTwoRecords(t *testing.T) {
 	}
 }
 
-// TestAnyIDInAColumnOfBytes has MySQL keep IDs of all kinds.
+// TestAnyIDInAColumnOfBytes checks that a column of bytes in MySQL can hold IDs of any
+// form.
 func TestAnyIDInAColumnOfBytes(t *testing.T) {
 	t.Parallel()
 	b := mysqlTable(t)

@@ -1,72 +1,135 @@
-// Package candidates holds an index of records. It decides what saving a token
-// does without a comparison with each record.
+// Package candidates holds an index of records, with which a save need not compare its
+// token with every record.
 package candidates
 
 import (
+	"iter"
 	"slices"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// An Index is a list of records, indexed by what a token may describe them by: the ID,
-// the user, and each of the three tokens. The zero value is empty.
+// An Index is a list of records, indexed by the fields by which a token can describe them.
+// These are the ID, the user, and each of the three tokens. The zero value is empty.
 type Index struct {
 	Records []rules.Candidate
-	byKey   map[key][]int
+	keys    [keys]map[string]int // index in links of the last link for each value of each field
+	links   []link
 }
 
-// A key is the value of one field.
-type key struct {
-	field int
-	value string
+// A link is an element of a list of records that have, or had, the same value of a field.
+type link struct{ record, next int }
+
+// keys is the number of indexed fields.
+const keys = 5
+
+// keysOf returns the values of the indexed fields. An empty value matches no record.
+func keysOf(f *codec.Fields) [keys]string {
+	return [keys]string{f.ID, f.UserName, f.AccessToken, f.RefreshToken, f.GrantToken}
 }
 
-// keys returns the keys by which f describes records.
-func keys(f codec.Fields) []key {
-	var all []key
-	for field, value := range []string{f.ID, f.UserName, f.AccessToken, f.RefreshToken, f.GrantToken} {
-		if value != "" {
-			all = append(all, key{field, value})
+// New returns an index of records. It keeps the slice.
+func New(records []rules.Candidate) Index {
+	x := Index{Records: records, links: make([]link, 1, 1+keys*len(records))}
+	for k := range x.keys {
+		x.keys[k] = make(map[string]int, len(records))
+	}
+	for i := range records {
+		for k, value := range keysOf(&records[i].Fields) {
+			x.link(k, value, i)
 		}
 	}
-	return all
+	return x
 }
 
-// Put makes c the i-th record, or a new one if i is the number of records. Near still
-// finds the record by its earlier values, which does no harm because Plan compares.
+// link adds the i-th record to the list of a value. Link 0 ends every list.
+func (x *Index) link(k int, value string, i int) {
+	if value == "" {
+		return
+	}
+	if x.keys[k] == nil {
+		x.keys[k] = map[string]int{}
+	}
+	if x.links == nil {
+		x.links = make([]link, 1)
+	}
+	x.links = append(x.links, link{i, x.keys[k][value]})
+	x.keys[k][value] = len(x.links) - 1
+}
+
+// linked yields the indices of the records that have, or had, the value, the most recently
+// linked first.
+func (x *Index) linked(k int, value string) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for at := x.keys[k][value]; at != 0 && yield(x.links[at].record); {
+			at = x.links[at].next
+		}
+	}
+}
+
+// Put replaces the i-th record by c, or adds c if i is the number of records. Near still
+// finds the record by its earlier values. This does no harm, because Select and Plan
+// compare the fields.
 func (x *Index) Put(i int, c rules.Candidate) {
-	if x.byKey == nil {
-		x.byKey = map[key][]int{}
+	isNew := i == len(x.Records)
+	if isNew {
+		x.Records = append(x.Records, rules.Candidate{})
 	}
-	if i == len(x.Records) {
-		x.Records = append(x.Records, c)
-	}
+	was := keysOf(&x.Records[i].Fields)
 	x.Records[i] = c
-	for _, k := range keys(c.Fields) {
-		if !slices.Contains(x.byKey[k], i) {
-			x.byKey[k] = append(x.byKey[k], i)
+	for k, value := range keysOf(&c.Fields) {
+		// A value that the record had before is already linked.
+		if value != was[k] && (isNew || !has(x.linked(k, value), i)) {
+			x.link(k, value, i)
 		}
 	}
 }
 
-// Near returns the indices of the records that f may describe, in their order.
+func has(all iter.Seq[int], i int) bool {
+	for j := range all {
+		if i == j {
+			return true
+		}
+	}
+	return false
+}
+
+// Near returns the indices of the records that f may describe, in order.
 func (x *Index) Near(f codec.Fields) []int {
 	var found []int
-	for _, k := range keys(f) {
-		found = append(found, x.byKey[k]...)
+	for k, value := range keysOf(&f) {
+		if value != "" {
+			found = slices.AppendSeq(found, x.linked(k, value))
+		}
 	}
 	slices.Sort(found)
 	return slices.Compact(found)
 }
 
-// Plan returns the plan of rules.PlanSave for f and all records.
-func (x *Index) Plan(f codec.Fields) (rules.Plan, error) {
-	near := x.Near(f)
-	candidates := make([]rules.Candidate, 0, len(near))
+// near returns the records that f may describe, with their indices.
+func (x *Index) near(f codec.Fields) (near []int, candidates []rules.Candidate) {
+	near = x.Near(f)
+	candidates = make([]rules.Candidate, 0, len(near))
 	for _, i := range near {
 		candidates = append(candidates, x.Records[i])
 	}
+	return near, candidates
+}
+
+// Select returns the result of rules.Select for f and all records.
+func (x *Index) Select(f codec.Fields) (int, error) {
+	near, candidates := x.near(f)
+	i, err := rules.Select(f, candidates)
+	if err != nil {
+		return -1, err
+	}
+	return near[i], nil
+}
+
+// Plan returns the result of rules.PlanSave for f and all records.
+func (x *Index) Plan(f codec.Fields) (rules.Plan, error) {
+	near, candidates := x.near(f)
 	p, err := rules.PlanSave(f, candidates)
 	if err != nil || p.Record < 0 {
 		return p, err

@@ -11,8 +11,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// TestPlan compares the plans of an index with those of all its records, which are
-// random and change.
+// TestPlan compares Plan and Select of an index with PlanSave and Select of package rules.
+// The records of the index are random, and change.
 func TestPlan(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(200) {
@@ -35,6 +35,13 @@ func TestPlan(t *testing.T) {
 			want, wantErr := rules.PlanSave(f, x.Records)
 			if fmt.Sprint(gotErr) != fmt.Sprint(wantErr) || !reflect.DeepEqual(got, want) {
 				t.Fatalf("seed %d: record %d, absorb %v (%v), want %d, %v (%v)", seed, got.Record, got.Absorb, gotErr, want.Record, want.Absorb, wantErr)
+			}
+			for _, x := range []Index{x, New(x.Records)} {
+				got, gotErr := x.Select(f)
+				want, wantErr := rules.Select(f, x.Records)
+				if fmt.Sprint(gotErr) != fmt.Sprint(wantErr) || got != want {
+					t.Fatalf("seed %d: record %d (%v), want %d (%v)", seed, got, gotErr, want, wantErr)
+				}
 			}
 		}
 	}

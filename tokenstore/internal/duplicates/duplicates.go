@@ -1,5 +1,5 @@
-// Package duplicates finds records that are the same: they have an identity in common
-// that only one record should have.
+// Package duplicates finds duplicate records: records that share an identity which
+// only one record should have.
 package duplicates
 
 import (
@@ -17,15 +17,16 @@ import (
 // its kind.
 const Kinds = "ugrai"
 
-// A Group is a set of records with one identity in common.
+// A Group is a set of records that share one identity.
 type Group struct {
 	Identity string
 	Members  []int
 }
 
-// Groups returns the groups of two or more records. The i-th list of identities is that
-// of the i-th record. Groups come in the order of Kinds, because records that are
-// merged for their user are not reported for a token. Within a kind, order decides.
+// Groups returns the groups of two or more records. identities[i] lists the identities of
+// the i-th record. Groups are in the order of Kinds. Callers can thus merge the records of
+// a user first, and skip these records in the groups of a token. order sorts the groups of
+// a kind.
 func Groups(identities [][]string, order func(a, b Group) int) []Group {
 	members := map[string][]int{}
 	for i, of := range identities {
@@ -45,8 +46,9 @@ func Groups(identities [][]string, order func(a, b Group) int) []Group {
 	return groups
 }
 
-// Rank orders the records of a group. The others are merged into the record with the
-// least rank: a record with a user, else one with a client.
+// Rank orders the records of a group. The record with the lowest rank is kept, and the
+// other records are merged into it. Records with a user rank first, then records with a
+// client, then all others.
 func Rank(f codec.Fields) int {
 	switch {
 	case f.UserName != "":
@@ -57,18 +59,17 @@ func Rank(f codec.Fields) int {
 	return 2
 }
 
-// A Relation says what two records of a group are to each other.
+// A Relation is the relation between two records of a group.
 type Relation int
 
 // The relations.
 const (
-	Same        Relation = iota // one can become part of the other
-	SameID                      // two records have one ID
-	TokenShared                 // records of different users or clients hold one token
+	Same        Relation = iota // the records are the same, and can be merged
+	SameID                      // the records have the same ID
+	TokenShared                 // records of different users or clients have the same token
 )
 
-// Compare returns the relation of other to into. byID means that they have an ID in
-// common.
+// Compare returns the relation of other to into. byID means that the two have the same ID.
 func Compare(into, other codec.Fields, byID bool) Relation {
 	switch {
 	case rules.SameRecord(into, other):

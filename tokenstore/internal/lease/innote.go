@@ -11,18 +11,18 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// noteReads is how often within TTL a waiter reads the note with another process's
-// lease. Ordinary reads do not return the note.
+// noteReads is the number of times within TTL that a waiter reads the note with another
+// process's lease. Ordinary reads do not return the note.
 const noteReads = 3
 
-// noted is another process's lease in a note.
+// noted is a lease of another process that was read in a note.
 type noted struct {
 	lease *stored.Lease
-	on    ledger.Entry // as it was read with the note
-	at    time.Time    // when it was read
+	on    ledger.Entry // the entry as it was read with the note
+	at    time.Time    // when the note was read
 }
 
-// recent returns the lease, or nil if the note has to be read again.
+// recent returns the lease, or nil if the note must be read again.
 func (n noted) recent(ttl time.Duration) *stored.Lease {
 	if n.lease == nil || time.Since(n.at) >= ttl/noteReads {
 		return nil
@@ -30,8 +30,14 @@ func (n noted) recent(ttl time.Duration) *stored.Lease {
 	return n.lease
 }
 
-// errNoted means that another process has its lease in the note.
-var errNoted = errors.New("another process has the lease")
+var (
+	// errNoted means that the note holds a lease of another process.
+	errNoted = errors.New("another process has the lease")
+
+	// errContended means that another process has changed the note since this process read
+	// it.
+	errContended = errors.New("another process has changed the note")
+)
 
 // inNote keeps a lease in the note beside a record.
 type inNote struct {
@@ -49,14 +55,23 @@ func (p inNote) take(ctx context.Context, rec ledger.Entry, lease stored.Lease) 
 	if e.Secret().Version != rec.Secret().Version {
 		return ledger.Entry{}, false, ledger.Again(fmt.Errorf("%w: %q", driver.ErrConflict, rec.Name))
 	}
-	if other := e.Noted(); other != nil && !p.lapsed(*other) {
-		p.noted = noted{lease: other, on: e, at: time.Now()}
+	if p.note(e) {
 		return ledger.Entry{}, false, errNoted
 	}
 	abandoned := e.Noted() != nil
 	mine := ledger.Note(lease)
 	err = p.leaser.Note(ctx, string(rec.Name), e.Secret(), mine)
-	if err != nil && !certain(err) {
+	var other *driver.NoteError
+	switch {
+	case errors.As(err, &other) && p.note(e.WithNote(other.Note)):
+		return ledger.Entry{}, false, errNoted
+	case errors.Is(err, driver.ErrConflict):
+		return ledger.Entry{}, false, fmt.Errorf("%w: %w", errContended, err)
+	case errors.Is(err, driver.ErrThrottled):
+		// If an earlier attempt of the client was applied, the next read of the note finds
+		// this lease. record.take has marked the lease as given up.
+		return ledger.Entry{}, false, err
+	case err != nil && !certain(err):
 		seen, readErr := p.Ledger.Newest(ctx, rec.Name, e)
 		if readErr != nil || seen.Secret().Note != mine || seen.Secret().Version != e.Secret().Version {
 			return ledger.Entry{}, false, err
@@ -69,7 +84,18 @@ func (p inNote) take(ctx context.Context, rec ledger.Entry, lease stored.Lease) 
 	return rec.Over(e.Secret()).WithNote(mine), abandoned, nil
 }
 
-// certain reports whether err shows that a Note was not stored and never will be.
+// note reports whether the note beside e holds a lease of another process that has not
+// lapsed. If so, note remembers the lease.
+func (p inNote) note(e ledger.Entry) bool {
+	other := e.Noted()
+	if other == nil || p.lapsed(*other) {
+		return false
+	}
+	p.noted = noted{lease: other, on: e, at: time.Now()}
+	return true
+}
+
+// certain reports whether err shows that a note was not stored and never will be.
 func certain(err error) bool {
 	for _, class := range []error{driver.ErrConflict, driver.ErrNotFound, driver.ErrDenied, driver.ErrRefused} {
 		if errors.Is(err, class) {

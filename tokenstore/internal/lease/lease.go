@@ -1,9 +1,9 @@
 // Package lease gives the right to refresh a record in a secret manager to one process
 // at a time.
 //
-// The right is a lease, which a process wins by compare-and-swap: in the record, or in
-// a note beside it if the driver is a driver.Leaser. If a process dies while it holds a
-// lease, waiters have to watch the lease for its full length.
+// The right is a lease. A process takes the lease by compare-and-swap, in a note beside the
+// record if the driver is a driver.Leaser, and otherwise in the record. If a process dies
+// while it holds a lease, waiters must watch the lease for its full length.
 package lease
 
 import (
@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
@@ -22,7 +24,9 @@ import (
 )
 
 const (
-	pollInterval = 500 * time.Millisecond // the longest pause of a waiter between two reads
+	pollInterval = 500 * time.Millisecond // how long a call waits if it has no time left to mint
+	turnTime     = 100 * time.Millisecond // the longest random wait before the first attempt to take a lease in a note
+	quietPolls   = 2                      // ordinary reads between two attempts to take a lease in a note
 	mintMargin   = 5 * time.Second        // the longest time between the end of mint and that of the lease
 	callMargin   = time.Second            // the longest time between the end of mint and the caller's deadline
 	releaseTime  = time.Second            // for giving a lease back after the caller's context is done
@@ -36,7 +40,19 @@ type Leases struct {
 	// Find returns the record with an ID.
 	Find func(ctx context.Context, v *ledger.View, id string) (ledger.Entry, error)
 
+	// Random returns a random duration that is less than most. Nil means rand.N. Tests
+	// replace it.
+	Random func(most time.Duration) time.Duration
+
 	watched watched
+}
+
+// random returns a random duration that is less than most.
+func (l *Leases) random(most time.Duration) time.Duration {
+	if l.Random != nil {
+		return l.Random(most)
+	}
+	return rand.N(most)
 }
 
 // margin is how long before the end of a lease the context of mint ends.
@@ -44,19 +60,20 @@ func (l *Leases) margin() time.Duration { return min(mintMargin, l.TTL/6) }
 
 // A place keeps a lease on a record.
 type place interface {
-	// take takes the lease on e. It returns the record under the lease, and reports
-	// whether another process had abandoned a lease there. The error is
-	// ledger.Retryable if another process has written to the record or has the lease.
+	// take takes the lease on e. It returns the record under the lease, and reports whether
+	// it replaced a lease that another process had abandoned. If another process has
+	// written the record or holds the lease, the error is ledger.Retryable or matches
+	// errNoted or errContended.
 	take(ctx context.Context, e ledger.Entry, lease stored.Lease) (held ledger.Entry, abandoned bool, err error)
 
-	// extend stores how long another process's lease on e was watched.
+	// extend stores lease, another process's lease on e, with how long it was watched.
 	extend(ctx context.Context, e ledger.Entry, lease stored.Lease) error
 
 	// release removes the lease from e.
 	release(ctx context.Context, e ledger.Entry, lease stored.Lease) error
 }
 
-// A record is the record with an ID in one call of Refresh.
+// A record implements refreshing.Record for one call of Refresh.
 type record struct {
 	*Leases
 	id    string
@@ -65,14 +82,18 @@ type record struct {
 	view  *ledger.View // of the last Read; nil once Take has tried to write
 	entry ledger.Entry // as Read returned it last
 	noted noted        // another process's lease in a note
-	told  bool         // this call has left word of how long it has watched
+	told  bool         // this call has stored how long it has watched the lease
+
+	spread bool // this call has waited for its turn
+	quiet  int  // how many more times Take only waits before its next attempt
 }
 
-// Format prints r, and a held lease, as their type. Package fmt would print the tokens
-// within them.
+// Format prints only "*lease.record", so that package fmt does not print tokens. held
+// inherits Format.
 func (r *record) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*lease.record") }
 
-// Record returns the record with the ID for one call of Refresh.
+// Record returns a refreshing.Record for the record with the ID. It serves one call of
+// Refresh.
 func (l *Leases) Record(ctx context.Context, id string) refreshing.Record {
 	r := &record{Leases: l, id: id}
 	if deadline, ok := ctx.Deadline(); ok {
@@ -89,7 +110,7 @@ func (r *record) Read(ctx context.Context, newest bool) (refreshing.State, error
 	case r.view == nil:
 		r.view = r.Ledger.View(true)
 	default:
-		r.view = r.view.Fresher() // a stale View cannot refuse a refresh
+		r.view = r.view.Fresher() // a refresh must not be refused because of a stale View
 	}
 	e, err := r.Find(ctx, r.view, r.id)
 	if err != nil {
@@ -102,11 +123,15 @@ func (r *record) Read(ctx context.Context, newest bool) (refreshing.State, error
 }
 
 func state(e ledger.Entry) refreshing.State {
-	return refreshing.State{Fields: e.Token, Refusal: func(context.Context) *stored.Failure { return e.Failure }}
+	return refreshing.State{
+		Fields: e.Token, Written: e.WrittenAt(),
+		Refusal: func(context.Context) *stored.Failure { return e.Failure },
+	}
 }
 
-// late reports whether the caller's deadline is so near that it would stop mint
-// halfway. If the server has replaced the refresh token by then, the token is lost.
+// late reports whether the caller's deadline is so near that it might interrupt mint. If
+// the server has already replaced the refresh token, an interruption would lose the new
+// one.
 func (r *record) late(ctx context.Context) bool {
 	deadline, ok := ctx.Deadline()
 	return ok && time.Until(deadline) < r.least
@@ -116,8 +141,15 @@ func (r *record) late(ctx context.Context) bool {
 func (r *record) Take(ctx context.Context) (refreshing.Right, error) {
 	if other := r.other(); other != nil && (!r.lapsed(*other) || r.late(ctx)) {
 		// A late call leaves a lapsed lease to the next call. It stores how long it has
-		// watched the lease, so that the next call knows that the lease has lapsed.
+		// watched the lease, which shows the next call that the lease has lapsed.
 		return nil, r.watch(ctx, *other)
+	}
+	if r.quiet > 0 {
+		r.quiet--
+		if err := r.Ledger.Wait(ctx, r.nearly(firstPoll)); err != nil {
+			return nil, err
+		}
+		return nil, refreshing.ErrLater
 	}
 	if err := r.roomForRefresh(r.entry.Record); err != nil {
 		if !r.view.Current() {
@@ -128,58 +160,81 @@ func (r *record) Take(ctx context.Context) (refreshing.Right, error) {
 	if r.late(ctx) {
 		return nil, r.Ledger.Wait(ctx, pollInterval)
 	}
+	if _, ok := r.place(r.entry).(inNote); ok {
+		if err := r.awaitTurn(ctx); err != nil {
+			return nil, err
+		}
+	}
 	return r.take(ctx)
 }
 
-// other returns the lease that another process has on the record, as far as is known.
+// awaitTurn waits for a random time before a call first tries to take a lease in a note,
+// which ordinary reads do not show. Without this wait, all processes that find the token
+// expired would try to take the lease at once, and use up the service's quota.
+func (r *record) awaitTurn(ctx context.Context) error {
+	if r.spread {
+		return nil
+	}
+	r.spread = true
+	return r.Ledger.Wait(ctx, r.random(turnTime))
+}
+
+// other returns the lease of another process on the record, or nil if none is known.
 func (r *record) other() *stored.Lease {
 	switch {
 	case r.entry.Lease != nil:
 		return r.entry.Lease
 	case r.noted.on.Ref() != r.entry.Ref():
-		return nil // the record has been deleted meanwhile, and created again
+		return nil // no lease was noted, or the record was deleted meanwhile and created again
 	}
 	return r.noted.recent(r.TTL)
 }
 
 func (r *record) take(ctx context.Context) (refreshing.Right, error) {
-	h := &held{record: r, turn: r.newTurn(ctx)}
+	h := &held{record: r, turn: r.newTurn(ctx), nonce: ledger.Nonce()}
 	r.view = nil
 	r.watched.giveUp(h.lease.ID) // until it is certain that this process uses the lease
 	var err error
 	h.entry, h.abandoned, err = r.place(r.entry).take(ctx, r.entry, h.lease)
 	switch {
 	case errors.Is(err, errNoted):
-		return nil, nil
+		return nil, r.watch(ctx, *r.noted.lease)
+	case errors.Is(err, errContended):
+		r.quiet = quietPolls
+		return nil, refreshing.ErrContended
 	case ledger.Retryable(err):
 		return nil, refreshing.ErrLost
+	case errors.Is(err, driver.ErrThrottled):
+		r.quiet = quietPolls - 1 // the refresh itself waits once
+		return nil, err
 	case err != nil:
 		return nil, err
 	}
 	r.watched.forget(h.lease.ID)
+	h.sweep(ctx)
 	return h, nil
 }
 
-// place returns the place of a lease on e. The lease on a record that may still move is
-// kept in the record, and moves with it.
+// place returns the place of a lease on e. The lease on a record without a user, which may
+// still move to a user's record, is kept in the record and moves with it.
 func (r *record) place(e ledger.Entry) place {
-	if l, ok := r.Ledger.Driver.(driver.Leaser); ok && e.UserName != "" && e.Lease == nil {
+	if l := r.Ledger.Leaser; l != nil && e.UserName != "" && e.Lease == nil {
 		return inNote{r, l}
 	}
 	return inRecord{r}
 }
 
-// A turn is the time for which this process has a lease.
+// A turn is the time during which this process holds a lease.
 type turn struct {
 	lease stored.Lease
-	mint  time.Duration // how long after the beginning mint is stopped
+	mint  time.Duration // how long after the beginning the context of mint ends
 
 	now         func() time.Time
 	wall, ticks time.Time // the beginning, on the store's clock and on the monotonic clock
 }
 
 // newTurn begins a turn. The lease of a caller with a deadline ends at the deadline,
-// because the process may end then. Other processes wait a margin longer, so that the
+// because the process may end then. Other processes wait longer by a margin, so that the
 // result of mint can still be stored.
 func (l *Leases) newTurn(ctx context.Context) turn {
 	t := turn{now: l.Ledger.Now, wall: l.Ledger.Now(), ticks: time.Now(), mint: l.TTL - l.margin()}
@@ -193,19 +248,39 @@ func (l *Leases) newTurn(ctx context.Context) turn {
 	return t
 }
 
-// elapsed returns how long ago the turn began. A wall clock that is set back does not
-// make a turn longer. Neither does a monotonic clock that stood still while the process
-// was suspended.
+// elapsed returns how long ago the turn began. It returns the longer of the times on both
+// clocks. A wall clock may be set back, and a monotonic clock may stop while the process is
+// suspended.
 func (t turn) elapsed() time.Duration { return max(t.now().Sub(t.wall), time.Since(t.ticks)) }
 
-// A held lease is the right to mint.
+// held implements refreshing.Right with a lease that this process holds.
 type held struct {
 	*record
 	turn
-	entry     ledger.Entry // the record under the lease
-	abandoned bool         // another process had left its lease there
-	begun     bool         // mint was called
-	committed bool         // Commit was called, which gives the lease back
+	entry     ledger.Entry  // the record under the lease
+	abandoned bool          // the lease replaced one that another process had abandoned
+	begun     bool          // mint was called
+	stop      func()        // ends the sweep
+	nonce     string        // of the labels that Commit adds
+	took      time.Duration // from the lease to the end of mint
+	committed bool          // Commit was called, and gives the lease back
+}
+
+// sweep removes earlier states of the record while mint runs, if the driver is a
+// driver.Sweeper.
+func (h *held) sweep(ctx context.Context) {
+	s := h.Ledger.Sweeper
+	if s == nil || !hasNoted(h.entry, h.lease) {
+		h.stop = func() {}
+		return
+	}
+	var wait sync.WaitGroup
+	ctx, cancel := context.WithCancel(ctx)
+	wait.Go(func() { s.Sweep(ctx, string(h.entry.Name), h.entry.Secret()) })
+	h.stop = func() {
+		cancel()
+		wait.Wait()
+	}
 }
 
 // Read implements refreshing.Right.
@@ -227,6 +302,7 @@ func (h *held) Left() time.Duration { return max(h.TTL-h.elapsed(), h.TTL/6) }
 
 // Commit implements refreshing.Right.
 func (h *held) Commit(ctx context.Context, plan func(codec.Fields) rules.RefreshPlan) (codec.Fields, error) {
+	h.stop()
 	if h.committed {
 		now, err := h.Find(ctx, h.Ledger.View(true), h.id)
 		switch {
@@ -236,7 +312,7 @@ func (h *held) Commit(ctx context.Context, plan func(codec.Fields) rules.Refresh
 			h.entry = now
 		}
 	} else {
-		h.committed = true
+		h.committed, h.took = true, min(h.elapsed(), h.TTL)
 		h.rereadNote(ctx)
 	}
 	p := plan(h.entry.Token)
@@ -246,12 +322,17 @@ func (h *held) Commit(ctx context.Context, plan func(codec.Fields) rules.Refresh
 	}
 	e := without(h.entry, h.lease)
 	if !p.Again {
-		e.Failure = nil
+		e.Failure, e.Took = nil, h.took.Milliseconds()
 	}
-	stored, err := h.Ledger.WriterOf(h.lease.ID).Commit(ctx, h.Ledger.View(false), e, p.Fields, nil)
+	stored, err := h.Ledger.WriterOf(h.nonce).Commit(ctx, h.Ledger.View(false), e, p.Fields, nil)
 	if errors.Is(err, driver.ErrNotFound) {
-		// The record may have moved: only another search shows whether it is gone.
+		// The record may have moved, so the next attempt searches for it.
 		err = fmt.Errorf("%w: %v", driver.ErrConflict, err)
+	}
+	if err != nil && !ledger.Retryable(err) {
+		// This attempt may have been applied, and another writer may be removing its
+		// labels: do not add labels with the same nonce again.
+		h.nonce = ledger.Nonce()
 	}
 	return stored, err
 }
@@ -269,11 +350,12 @@ func (h *held) rereadNote(ctx context.Context) {
 
 // Release implements refreshing.Right.
 func (h *held) Release(ctx context.Context, keep *stored.Failure) {
+	h.stop()
 	if h.committed {
 		return
 	}
 	if last := h.entry.Failure; keep != nil && last != nil && *keep == *last {
-		keep = nil // the record has it
+		keep = nil // the record already holds this refusal
 	}
 	if h.begun {
 		ctx, cancel := refreshing.Outlast(ctx, releaseTime, h.margin())
@@ -293,7 +375,7 @@ func hasNoted(e ledger.Entry, lease stored.Lease) bool {
 	return noted != nil && noted.ID == lease.ID
 }
 
-// without returns e without the lease, to be written.
+// without returns e without the lease, as the base of a write that removes it.
 func without(e ledger.Entry, lease stored.Lease) ledger.Entry {
 	if hasNoted(e, lease) {
 		e = e.DropNote()
@@ -304,15 +386,16 @@ func without(e ledger.Entry, lease stored.Lease) ledger.Entry {
 	return e
 }
 
-// giveBack removes the lease from the record, and stores the refusal for waiters. If
-// that takes longer than releaseTime after ctx is done, the lease is left to lapse.
+// giveBack removes the lease from the record, and stores the refusal keep for waiters
+// unless keep is nil. If the writes fail, or do not end within releaseTime after ctx is
+// done, giveBack leaves the lease to lapse.
 func (r *record) giveBack(ctx context.Context, e ledger.Entry, lease stored.Lease, keep *stored.Failure) {
 	r.watched.giveUp(lease.ID)
 	ctx, cancel := refreshing.Outlast(ctx, releaseTime, r.margin())
 	defer cancel()
 	for n := range r.Ledger.Attempts {
 		if e.Target() != nil || !has(e, lease) {
-			return // only a process under its own lease gives it back and stores a refusal
+			return // the record has moved, or no longer has the lease
 		}
 		err := r.giveBackOnce(ctx, e, lease, keep)
 		if err == nil {

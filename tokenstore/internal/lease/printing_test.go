@@ -12,7 +12,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// TestPrinting checks that no value on the way of a refresh or a save prints a token.
+// TestPrinting checks that no value that a refresh or a save handles prints a token.
 func TestPrinting(t *testing.T) {
 	t.Parallel()
 	f := codec.Fields{ID: "id", RefreshToken: "canary"}

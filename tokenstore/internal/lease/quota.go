@@ -9,20 +9,21 @@ import (
 )
 
 const (
-	refreshWrites = 2  // of one refresh: the lease and the token
-	spareWrites   = 25 // one in so many of a day's writes is left to commits that meet other writers
+	refreshWrites = 2  // writes of one refresh: the lease and the token
+	spareWrites   = 25 // one in spareWrites of a day's writes is left to commits that conflict with other writers
 )
 
-// spare is how many of a day's writes a refresh leaves alone.
+// spare is the number of a day's writes that a refresh must leave unused.
 func (l *Leases) spare() int { return l.Ledger.Properties.DailyWrites / spareWrites }
 
-// roomForWord reports whether a refresh has its writes left after leaveWord.
+// roomForWord reports whether, after a write of leaveWord, the service still accepts the
+// writes of two refreshes.
 func (l *Leases) roomForWord(r stored.Record) bool {
 	return l.Ledger.Room(r, 0) > 2*refreshWrites+l.spare()
 }
 
-// roomForRefresh returns an error if the service may not take the writes of a refresh.
-// It is called before mint, because the result of mint has to be stored.
+// roomForRefresh returns an error if the service may not accept the writes of a refresh. It
+// is called before mint, because the result of mint must be stored.
 func (l *Leases) roomForRefresh(r stored.Record) error {
 	need := refreshWrites + l.spare()
 	if l.Ledger.Room(r, 0) >= need {
@@ -32,6 +33,6 @@ func (l *Leases) roomForRefresh(r stored.Record) error {
 	for later < ledger.Hours && l.Ledger.Room(r, later) < need {
 		later++
 	}
-	return fmt.Errorf("%w: the record was written so often that the service, which takes %d states of it in a day, has no room for a refresh for the next %d hours",
+	return fmt.Errorf("%w: the service accepts %d states of the record in a day, and has no room for a refresh in the next %d hours",
 		driver.ErrUnavailable, l.Ledger.Properties.DailyWrites, later)
 }

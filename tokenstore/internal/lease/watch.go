@@ -2,7 +2,6 @@ package lease
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -11,29 +10,28 @@ import (
 )
 
 const (
-	// A waiter calls leaveWord wordTime before its deadline if it has watched the lease
-	// for much longer than the lease says. That is at least firstWord, and one of
-	// mostWords parts of the lease.
+	// A waiter calls leaveWord wordTime before its deadline. leaveWord stores how long the
+	// waiter has watched the lease. It does so only if that time exceeds the stored time by
+	// firstWord, and by the length of the lease divided by mostWords.
 	wordTime  = 250 * time.Millisecond
 	firstWord = time.Second
 	mostWords = 24
 )
 
-// watched remembers the leases of other processes that this process has seen. It also
-// has the leases that this process gave up and that may still be in a record. It
-// outlasts a call of Refresh, because a call may be shorter than the time that a lease
-// has to be watched.
+// watched remembers leases of other processes that this process has seen. It also remembers
+// leases that this process gave up but may have left in a record. It outlives a call of
+// Refresh, because a call may be shorter than the time for which a lease must be watched.
 type watched struct {
 	mu    sync.Mutex
-	since map[string]time.Time // by ID, on the monotonic clock; zero: given up
+	since map[string]time.Time // since when, by ID, on the monotonic clock; zero: given up
 }
 
-// maxWatched bounds the leases that are remembered. The lease that was seen first is
-// forgotten first.
+// maxWatched bounds the number of leases that are remembered. The lease that was seen first
+// is forgotten first.
 const maxWatched = 10_000
 
-// held returns how long another process has had the lease at least. The caller has just
-// read the lease.
+// held returns the minimum time for which another process has held the lease. The caller
+// must just have read the lease.
 func (w *watched) held(lease stored.Lease) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -47,7 +45,7 @@ func (w *watched) held(lease stored.Lease) time.Duration {
 	return now.Sub(since)
 }
 
-// giveUp remembers that this process does not use the lease, wherever a read finds it.
+// giveUp remembers that this process does not use the lease, even if a later read finds it.
 func (w *watched) giveUp(id string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -60,7 +58,7 @@ func (w *watched) forget(id string) {
 	delete(w.since, id)
 }
 
-// put is called with w.mu held.
+// put sets w.since[id]. The caller must hold w.mu.
 func (w *watched) put(id string, since time.Time) {
 	if w.since == nil {
 		w.since = map[string]time.Time{}
@@ -77,7 +75,7 @@ func (w *watched) put(id string, since time.Time) {
 	w.since[id] = since
 }
 
-// milliseconds returns n milliseconds, or 0 if no lease lasts that long.
+// milliseconds returns n milliseconds, or 0 if n is negative or longer than a day.
 func milliseconds(n int64) time.Duration {
 	if n < 0 || n > int64(24*time.Hour/time.Millisecond) {
 		return 0
@@ -85,7 +83,7 @@ func milliseconds(n int64) time.Duration {
 	return time.Duration(n) * time.Millisecond
 }
 
-// length returns how long a lease has to be watched until it has lapsed.
+// length returns how long a lease must be watched until it counts as lapsed.
 func (l *Leases) length(lease stored.Lease) time.Duration {
 	if d := milliseconds(lease.For); d > 0 {
 		return d
@@ -93,16 +91,61 @@ func (l *Leases) length(lease stored.Lease) time.Duration {
 	return l.TTL
 }
 
-// lapsed reports whether another process's lease can be taken over. It can if this
-// process, and the waiters that called leaveWord, have watched the lease for its full
-// length. It also can if the lease ended longer ago than any error of a clock explains.
+// lapsed reports whether another process's lease may be taken over. It may if this process,
+// together with the waiters that called leaveWord, has watched the lease for its full
+// length. It also may if the lease ended at least ledger.ClockSkew ago.
 func (l *Leases) lapsed(lease stored.Lease) bool {
 	return l.watched.held(lease) >= l.length(lease) || l.Ledger.Now().Sub(time.UnixMilli(lease.Until)) >= ledger.ClockSkew
 }
 
-// watch waits until the next read of a record that another process holds a lease on.
+// Bounds of the pauses of a waiter between two reads. If the record says how long the last
+// refresh took, a pause ends when the result of the current refresh is expected in the
+// store. After that time, or if the record does not say it, the pauses grow.
+const (
+	firstPoll  = 400 * time.Millisecond
+	lastPoll   = 1500 * time.Millisecond
+	commitTime = 150 * time.Millisecond  // allowed for storing the result
+	spreadTime = 300 * time.Millisecond  // spreads the reads of the waiters
+	aimTime    = 2500 * time.Millisecond // the longest pause that ends at the expected time
+	aimPoll    = 2 * time.Second         // the longest pause before that one
+)
+
+// pause returns how long to wait before the next read of a record under another process's
+// lease.
+func (r *record) pause(lease stored.Lease) time.Duration {
+	held := r.watched.held(lease)
+	left := min(milliseconds(r.entry.Took), r.length(lease)) - max(held, r.age(lease))
+	switch {
+	case left > aimTime:
+		return r.nearly(min(left/2, aimPoll))
+	case left > 0:
+		return left + commitTime + r.random(spreadTime)
+	}
+	return r.nearly(min(max(firstPoll, min(-left, held)*4/5), lastPoll))
+}
+
+// age returns how long ago a lease was taken, by the clocks of its holder and of this
+// process. It returns 0 if that is longer than the lease. Only the lengths of pauses depend
+// on it.
+func (r *record) age(lease stored.Lease) time.Duration {
+	length := r.length(lease)
+	before := length
+	if length < r.TTL {
+		before -= r.margin() // the lease ends at its holder's deadline; see newTurn
+	}
+	age := r.Ledger.Now().Sub(time.UnixMilli(lease.Until).Add(-before))
+	if age > length {
+		return 0
+	}
+	return age
+}
+
+// nearly returns a random duration between three quarters of most and most.
+func (l *Leases) nearly(most time.Duration) time.Duration { return most - l.random(most/4) }
+
+// watch waits until the next read of a record on which another process holds a lease.
 func (r *record) watch(ctx context.Context, lease stored.Lease) error {
-	d := rand.N(pollInterval/2) + pollInterval/2
+	d := r.pause(lease)
 	if left := r.length(lease) - r.watched.held(lease); left > 0 {
 		d = min(d, left)
 	}
@@ -118,8 +161,8 @@ func (r *record) watch(ctx context.Context, lease stored.Lease) error {
 	return r.Ledger.Wait(ctx, d)
 }
 
-// leaveWord stores in the lease how long it has been watched, for the next waiter. If
-// that fails, the next waiter watches the lease for that time again.
+// leaveWord stores in the lease how long it has been watched, for the next waiter. If this
+// fails, the next waiter must watch the lease for that time again.
 func (r *record) leaveWord(ctx context.Context, lease stored.Lease) {
 	watched := r.watched.held(lease)
 	gain := watched - milliseconds(lease.Seen)

@@ -13,41 +13,46 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A Writer makes the writes of one operation. All labels that they add have one
-// nonce: a repeated write adds the same labels.
+// A Writer makes the writes of one operation. All labels that it adds to one incarnation of
+// an entry have the same nonce, so that a repeated write adds the same labels.
 type Writer struct {
 	*Ledger
 	nonce string
 
 	// MovedTo is the name of the record that Promote has moved the operation's record
-	// to. A search by an ID that a caller chose may not find the record there yet.
+	// to. A search by an ID that a caller chose may not yet find the record with that name.
 	MovedTo Name
 }
 
 // Writer returns a Writer for one operation.
 func (l *Ledger) Writer() *Writer { return l.WriterOf(Nonce()) }
 
-// WriterOf returns a Writer whose labels have the given nonce.
+// WriterOf returns a Writer of the operation with the given nonce. Writers with the same
+// nonce add the same labels.
 func (l *Ledger) WriterOf(nonce string) *Writer { return &Writer{Ledger: l, nonce: nonce} }
 
 // Create stores r as a new entry. The error matches ErrExists only if this write was
 // not applied and never will be.
 func (w *Writer) Create(ctx context.Context, name Name, r stored.Record) (Entry, error) {
-	return w.write(ctx, name, Entry{}, r)
+	return w.write(ctx, name, Entry{}, r, keepFormer)
 }
 
 // Update stores r over base. The error matches ErrConflict or ErrNotFound only if this
 // write was not applied and never will be.
 func (w *Writer) Update(ctx context.Context, base Entry, r stored.Record) (Entry, error) {
-	return w.write(ctx, base.Name, base, r)
+	return w.write(ctx, base.Name, base, r, keepFormer)
 }
 
-// maxNonces is how many writers of one record may write between a write whose answer
-// was lost and the read that looks for it.
+// maxNonces is the number of writes that a record remembers. If the response to a write was
+// lost, a read recognizes the write unless that many writes have followed it.
 const maxNonces = 8
 
-// write stores r under name: over base, or, if base is the zero entry, as a new one.
-func (w *Writer) write(ctx context.Context, name Name, base Entry, r stored.Record) (Entry, error) {
+// write stores r under name. It replaces base, or creates a new entry if base is the zero
+// Entry.
+func (w *Writer) write(ctx context.Context, name Name, base Entry, r stored.Record, how disposal) (Entry, error) {
+	if base.Name == "" || how == leaveReplaced {
+		r.NoAccess = w.NoAccess
+	}
 	mine := Nonce()
 	r.Nonces = append([]string{mine}, r.Nonces...)
 	r.Nonces = r.Nonces[:min(len(r.Nonces), maxNonces)]
@@ -57,7 +62,8 @@ func (w *Writer) write(ctx context.Context, name Name, base Entry, r stored.Reco
 	}
 	r.Updated = now
 	r.Born = cmp.Or(r.Born, mine)
-	r.Labels = w.relabeled(name, base, w.labels(r, base.Labels, w.nonce))
+	r.Labels = w.relabeled(name, base, w.labels(r, base.Record))
+	r.Former = w.former(base, r, how)
 	data, err := w.encode(name, r)
 	if err != nil {
 		return Entry{}, err
@@ -65,7 +71,7 @@ func (w *Writer) write(ctx context.Context, name Name, base Entry, r stored.Reco
 	if len(data) > w.Properties.MaxSize {
 		return Entry{}, tooLarge(len(data), w.Properties.MaxSize)
 	}
-	stored := driver.Payload{Data: data, Labels: driverLabels(r.Labels)}
+	stored := driver.Payload{Data: data, Labels: driverLabels(r.Labels), Former: driverLabels(r.Former)}
 	p := stored
 	p.Drop, p.Incarnation = base.drop, r.Born
 	var version driver.Version
@@ -84,28 +90,75 @@ func (w *Writer) write(ctx context.Context, name Name, base Entry, r stored.Reco
 	return w.outcome(ctx, name, base, mine, err)
 }
 
+// A disposal says how a write treats labels that the record no longer has.
+type disposal int
+
+const (
+	keepFormer    disposal = iota // removes replaced labels; if there are none, leaves those in Former
+	leaveReplaced                 // for a write of a token: leaves replaced labels to a later write, so that the caller need not wait
+	removeFormer                  // removes replaced labels and those in Former
+)
+
+// maxFormer bounds the number of labels that a record leaves to later writes, because
+// services limit the labels of a secret.
+const maxFormer = 16
+
+// former returns the labels that a write of r over base leaves to a later write. No write
+// adds these labels again, so they can be removed while other processes write.
+func (l *Ledger) former(base Entry, r stored.Record, how disposal) []stored.Label {
+	batch := l.Properties.LabelBatch
+	if batch == 0 || base.Name == "" || how == removeFormer || r.Moved != nil || r.Alias != nil {
+		return nil
+	}
+	replaced := slices.DeleteFunc(slices.Clone(base.Labels), func(label stored.Label) bool { return slices.Contains(r.Labels, label) })
+	left := slices.Concat(base.Former, replaced)
+	switch {
+	case len(replaced) == 0:
+		return base.Former
+	case how != leaveReplaced, len(replaced) == len(base.Labels), len(left) > maxFormer:
+		return nil // labels under another key must be removed by this write
+	case len(base.Former) >= batch:
+		return replaced
+	}
+	return left
+}
+
+// newEntry returns the entry of r, without frozen entries.
+func newEntry(name Name, secret driver.Secret, r stored.Record) Entry {
+	e := Entry{Record: r, Name: name, Token: r.Fields, secret: secret}
+	e.Token.ID = cmp.Or(r.ID, string(name))
+	return e
+}
+
+func (l *Ledger) encode(name Name, r stored.Record) ([]byte, error) {
+	text, err := stored.Encode(r)
+	if err != nil {
+		return nil, err
+	}
+	return l.Codec.Seal(string(name), r.Born, text)
+}
+
 func tooLarge(size, limit int) error {
 	return fmt.Errorf("%w: it would have %d bytes, the limit is %d", rules.ErrTooLarge, size, limit)
 }
 
-// relabeled gives the labels that a write adds to its base the nonces that the driver
-// wants them to have.
+// relabeled returns labels with the nonces that the driver chooses for those that base
+// lacks.
 func (l *Ledger) relabeled(name Name, base Entry, labels []stored.Label) []stored.Label {
-	labeler, ok := l.Driver.(driver.Labeler)
-	if !ok {
+	if l.Labeler == nil {
 		return labels
 	}
 	added := slices.DeleteFunc(slices.Clone(labels), func(l stored.Label) bool { return slices.Contains(base.Labels, l) })
 	kept := slices.DeleteFunc(labels, func(l stored.Label) bool { return slices.Contains(added, l) })
-	for _, l := range labeler.Relabel(string(name), base.secret.Version, driverLabels(added)) {
+	for _, l := range l.Labeler.Relabel(string(name), base.secret.Version, driverLabels(added)) {
 		kept = append(kept, stored.Label(l))
 	}
 	slices.SortFunc(kept, compareLabels)
 	return kept
 }
 
-// outcome decides whether the write with the given nonce was applied although the
-// driver returned err.
+// outcome reads the entry to find out whether the write with the nonce mine was applied,
+// although the driver returned err. If so, it returns the entry.
 func (l *Ledger) outcome(ctx context.Context, name Name, base Entry, mine string, err error) (Entry, error) {
 	now, readErr := l.Newest(ctx, name, base)
 	switch {
@@ -123,38 +176,41 @@ func (l *Ledger) outcome(ctx context.Context, name Name, base Entry, mine string
 	return Entry{}, err
 }
 
-// errBusy means that the service has too little room for a rewrite today.
-var errBusy = fmt.Errorf("%w: the service takes no more of the record today", driver.ErrUnavailable)
+// errBusy means that the service accepts too few further writes of the record today for a
+// rewrite.
+var errBusy = fmt.Errorf("%w: the service accepts few more writes of the record today, and refreshes need them", driver.ErrUnavailable)
 
-// Rewrite writes e over itself: the labels are then by the first index key, and the
-// bytes as the codec writes them now. It adds the labels in absent again.
+// Rewrite stores e again, with labels by the first index key and data in the form that the
+// codec writes now. It also adds the labels in absent, which e should carry but the service
+// lacks.
 func (l *Ledger) Rewrite(ctx context.Context, e Entry, absent []driver.Label) (Entry, error) {
-	if l.Room(e.Record, 0) < l.Properties.DailyWrites*2/5 { // the rest is for refreshes
+	if l.Room(e.Record, 0) < l.Properties.DailyWrites*2/5 { // leave the other writes to refreshes
 		return Entry{}, errBusy
 	}
 	base := e
 	base.Labels = slices.DeleteFunc(slices.Clone(e.Labels), func(label stored.Label) bool {
 		return slices.Contains(absent, driver.Label(label))
 	})
-	return l.Writer().Update(ctx, base, e.Record)
+	return l.Writer().write(ctx, e.Name, base, e.Record, removeFormer)
 }
 
 const (
 	maxEarlier = 2  // earlier tokens of each kind that a record keeps: the first and the last
-	maxIDs     = 10 // former IDs that a record keeps, each with a label
+	maxIDs     = 10 // former IDs that a record keeps; each has a label
 
-	// room bounds the size of what a record stores about the records merged into it.
+	// room is the number of bytes reserved for what a record stores about records merged
+	// into it.
 	room = 4 << 10
 )
 
-// Fits returns an error if the record that a promotion ends in would be too large. Call
-// it before the first swap: a record without room for the entries that have moved to it
-// could never be written again.
+// Fits returns an error if the record that results from a promotion would be too large.
+// Call Fits before the first swap of the promotion. A record without room for the entries
+// that have moved to it could never be written again.
 func (w *Writer) Fits(into Entry, f codec.Fields) error {
 	r := into.Record
 	r.Fields = f
 	r.ID = into.ID
-	r.Labels = w.labels(r, into.Labels, w.nonce)
+	r.Labels = w.labels(r, into.Record)
 	data, err := w.encode(into.Name, r)
 	if err == nil && len(data)+room > w.Properties.MaxSize {
 		err = tooLarge(len(data)+room, w.Properties.MaxSize)
@@ -162,8 +218,9 @@ func (w *Writer) Fits(into Entry, f codec.Fields) error {
 	return err
 }
 
-// Commit stores f as the token of rec. It merges the frozen entries of rec and the
-// records in rest into rec, and they disappear. Commit returns the token as stored.
+// Commit stores f as the token of rec. It merges the frozen entries of rec and the records
+// in rest into rec. Each of them becomes a redirect or is deleted. Commit returns the token
+// as stored.
 func (w *Writer) Commit(ctx context.Context, v *View, rec Entry, f codec.Fields, rest []Entry) (codec.Fields, error) {
 	next := rec.Record
 	next.Fields = f
@@ -178,7 +235,7 @@ func (w *Writer) Commit(ctx context.Context, v *View, rec Entry, f codec.Fields,
 		next.Absorbed = append(next.Absorbed, from.Ref())
 	}
 	redirects, more := w.mergeRest(&next, rest)
-	written, err := w.Update(ctx, rec, next)
+	written, err := w.write(ctx, rec.Name, rec, next, leaveReplaced)
 	if err != nil {
 		return codec.Fields{}, Lost(err)
 	}
@@ -201,8 +258,8 @@ func (w *Writer) CommitNew(ctx context.Context, v *View, name Name, f codec.Fiel
 	case err != nil:
 		return codec.Fields{}, err
 	case base.Target() != nil:
-		// The entry has moved to a record that was deleted since. Frozen entries are
-		// not written over, so the entry is removed first.
+		// The entry has moved to a record that was deleted since. A frozen entry must not
+		// be overwritten, so the entry is deleted first.
 		if err := w.RemoveDead(ctx, base); err != nil {
 			return codec.Fields{}, err
 		}
@@ -210,15 +267,15 @@ func (w *Writer) CommitNew(ctx context.Context, v *View, name Name, f codec.Fiel
 	case rules.HasCredential(base.Fields):
 		return codec.Fields{}, Again(fmt.Errorf("%w: %q", driver.ErrConflict, name))
 	default:
-		next = base.Record // created only for another record to move to, which may still happen
+		next = base.Record // it was created only for another record to move to, and that record may still move
 	}
 	next.Fields = f
-	written, err := w.write(ctx, name, base, next)
+	written, err := w.write(ctx, name, base, next, leaveReplaced)
 	return written.Token, Lost(err)
 }
 
-// mergeRest adds the IDs and earlier tokens of the records in rest to next. It returns
-// the records that must become redirects, and those that next makes redundant.
+// mergeRest adds the IDs and earlier tokens of the records in rest to next. It returns the
+// records that must become redirects, and the redundant ones, whose IDs all lead to next.
 func (w *Writer) mergeRest(next *stored.Record, rest []Entry) (redirects, redundant []Entry) {
 	for _, other := range rest {
 		kept := w.keepIDs(next, other)
@@ -226,7 +283,7 @@ func (w *Writer) mergeRest(next *stored.Record, rest []Entry) (redirects, redund
 			redundant = append(redundant, other)
 			continue
 		}
-		// Searches may not find next by the IDs of other yet.
+		// Searches may not yet find next by the IDs of other.
 		redirects = append(redirects, other)
 		if kept {
 			next.Redirects = append(next.Redirects, stored.Redirect{Ref: other.Ref(), Since: w.Now().UnixMilli()})
@@ -235,22 +292,21 @@ func (w *Writer) mergeRest(next *stored.Record, rest []Entry) (redirects, redund
 	return redirects, redundant
 }
 
-// removeRedundant deletes e if searches find into by the IDs of e. If that fails, into
-// still lists e, and the next write tries again.
+// removeRedundant deletes e if searches find into by the IDs of e. A failure is logged.
 func (w *Writer) removeRedundant(ctx context.Context, e, into Entry) {
 	found, err := w.Labelled(ctx, into, e)
 	if err == nil && found {
 		err = w.Driver.Delete(ctx, string(e.Name), e.secret)
 	}
 	if err != nil && !errors.Is(err, driver.ErrConflict) {
-		w.Logger.WarnContext(ctx, "tokenstore: what is left of a record that was merged into another one remains", "name", string(e.Name), "into", string(into.Name))
+		w.Logger.WarnContext(ctx, "tokenstore: an entry that was merged into a record could not be removed", "name", string(e.Name), "into", string(into.Name))
 	}
 }
 
-// settle updates the lists in next of the entries that were merged into e. Merged
-// entries become redirects. A redirect is redundant once searches find e by all its
-// IDs. settle returns the redundant redirects, which can be deleted after the commit of
-// next. next lists them until a read shows that they are gone.
+// settle updates the lists of merged entries in next, the new state of e. Merged entries
+// become redirects. A redirect is redundant once searches find e by all IDs of the
+// redirect. settle returns the redundant redirects, which can be deleted after the commit
+// of next. next lists each redirect until a read shows that it is gone.
 func (w *Writer) settle(ctx context.Context, v *View, e Entry, next *stored.Record) (redundant []Entry) {
 	next.Redirects = nil
 	keep := func(redirect stored.Redirect) {
@@ -283,8 +339,8 @@ func (w *Writer) settle(ctx context.Context, v *View, e Entry, next *stored.Reco
 	return redundant
 }
 
-// redundant returns the entry of a redirect that searches no longer need, and reports
-// whether the entry is already gone.
+// redundant returns the entry of redirect in a slice if searches no longer need it, else
+// nil. It also reports whether the entry is already gone.
 func (w *Writer) redundant(ctx context.Context, v *View, redirect stored.Redirect) (entry []Entry, gone bool) {
 	if !w.Outlived(redirect.Since) {
 		return nil, false
@@ -299,15 +355,16 @@ func (w *Writer) redundant(ctx context.Context, v *View, redirect stored.Redirec
 	return []Entry{from}, false
 }
 
-// merged reads an entry that was merged. The error matches ErrNotFound if it is gone.
+// merged reads the merged entry that ref names. The error matches ErrNotFound if the entry
+// is gone.
 func (w *Writer) merged(ctx context.Context, v *View, ref stored.Ref) (Entry, error) {
 	gone := func(e Entry, err error) bool {
 		return errors.Is(err, driver.ErrNotFound) || err == nil && e.Born != ref.Born
 	}
 	from, err := v.Read(ctx, Name(ref.Name))
 	if gone(from, err) && !v.Current() {
-		// A stale answer would drop the entry from the list although it has moved here.
-		// A repair would then merge its old tokens once more.
+		// If the read is stale, the entry would be dropped from the list although it has
+		// moved here. A repair would then merge its old tokens a second time.
 		from, err = v.Reread(ctx, Name(ref.Name))
 	}
 	if gone(from, err) {
@@ -316,9 +373,9 @@ func (w *Writer) merged(ctx context.Context, v *View, ref stored.Ref) (Entry, er
 	return from, err
 }
 
-// takeLease moves the lease and the last failure of from, which is merged into next,
-// along with the credentials that they belong to. If the credentials of next have no
-// lease, the lease of from stays in any case: a mint under it is still running.
+// takeLease gives next the lease and the last failure of from, if next has taken over the
+// credentials that they belong to. If next has no lease, it gets the lease of from in any
+// case, because a mint may still run under that lease.
 func takeLease(next *stored.Record, before, from stored.Record) {
 	theirs := from.RefreshToken == next.RefreshToken && from.GrantToken == next.GrantToken &&
 		(from.RefreshToken != before.RefreshToken || from.GrantToken != before.GrantToken)
@@ -330,9 +387,8 @@ func takeLease(next *stored.Record, before, from stored.Record) {
 	}
 }
 
-// keepIDs adds the earlier tokens and the IDs of e to r, which takes over the tokens of
-// e. It reports whether r has room for all IDs that find e. If it has not, e has to
-// stay as a redirect.
+// keepIDs adds to r the IDs and the replaced tokens of e, which is merged into r. It
+// reports whether r has room for all IDs that find e. If not, e must stay as a redirect.
 func (l *Ledger) keepIDs(r *stored.Record, e Entry) bool {
 	l.keepEarlier(r, e.Fields)
 	ids := slices.Clone(r.IDs)
@@ -348,19 +404,19 @@ func (l *Ledger) keepIDs(r *stored.Record, e Entry) bool {
 	return true
 }
 
-// keepEarlier adds to r the names of those tokens of before that r has replaced.
+// keepEarlier adds to r.Earlier the names of the tokens of before that r has replaced.
 func (l *Ledger) keepEarlier(r *stored.Record, before codec.Fields) {
 	n := l.Namer()
 	if before.GrantToken != "" && before.GrantToken != r.GrantToken {
-		r.Earlier = addEarlier(r.Earlier, n.Grant(before.ClientID, before.GrantToken))
+		r.Earlier = addEarlier(r.Earlier, n.Grant(rules.ClientOf(before), before.GrantToken))
 	}
 	if before.RefreshToken != "" && before.RefreshToken != r.RefreshToken {
-		r.Earlier = addEarlier(r.Earlier, n.Refresh(before.ClientID, before.RefreshToken))
+		r.Earlier = addEarlier(r.Earlier, n.Refresh(rules.ClientOf(before), before.RefreshToken))
 	}
 }
 
-// addEarlier adds the name of a replaced token. The first and the last of each kind
-// stay.
+// addEarlier adds the name of a replaced token to earlier. It keeps the first and the last
+// name of each kind.
 func addEarlier(earlier []string, name Name) []string {
 	if slices.Contains(earlier, string(name)) {
 		return earlier

@@ -9,41 +9,44 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// Fits reports whether n derives the name of e from the user and client of e, or from
-// the tokens that e was created with. If these have changed since, Fits cannot tell and
-// returns true.
+// Fits reports whether n derives the name of e from the user and client of e, or from the
+// tokens that e was created with. If the name is of an access token, or of a token that has
+// been replaced, Fits returns true.
 func (n Namer) Fits(e Entry) bool {
 	f := e.Fields
 	if f.UserName != "" || e.Name.Kind() == OfUser {
-		return e.Name == n.User(f.UserName, f.ClientID) || !rules.HasCredential(f) && f.UserName == ""
+		return e.Name == n.User(f.UserName, rules.ClientOf(f)) || !rules.HasCredential(f) && f.UserName == ""
 	}
 	unknown := func(token string) bool {
 		return token == "" || slices.ContainsFunc(e.Earlier, func(earlier string) bool { return Name(earlier).Kind() == e.Name.Kind() })
 	}
-	// The record may have got its client after it was created.
+	// Parts of the record's client may have been set after the record was created.
+	derives := func(name func(rules.Client, string) Name, token string) bool {
+		return unknown(token) || slices.ContainsFunc(before(rules.ClientOf(f)), func(c rules.Client) bool { return e.Name == name(c, token) })
+	}
 	switch e.Name.Kind() {
 	case OfGrant:
-		return unknown(f.GrantToken) || e.Name == n.Grant(f.ClientID, f.GrantToken) || e.Name == n.Grant("", f.GrantToken)
+		return derives(n.Grant, f.GrantToken)
 	case OfRefresh:
-		return unknown(f.RefreshToken) || e.Name == n.Refresh(f.ClientID, f.RefreshToken) || e.Name == n.Refresh("", f.RefreshToken)
+		return derives(n.Refresh, f.RefreshToken)
 	default:
 		return e.Name.Derived()
 	}
 }
 
-// Labels compares the labels that a record was committed with to the labels that it
-// would get now. It counts the fitting labels and has the keys of the others.
+// Labels compares the labels that a record was committed with to the labels that it would
+// get now. It counts the labels that are by the first index key, and lists the keys of all
+// other labels.
 type Labels struct {
-	Fitting int      // by the first index key
-	Old     []string // by another one
+	Fitting int      // number of labels by the first index key
+	Old     []string // by another known index key
 	Unkeyed []string // by no key
-	Unknown []string // by a key that is not known
+	Unknown []string // by an unknown index key
 	Missing []string // that the record should have but lacks
-	Stale   []string // that nothing in the record accounts for
+	Stale   []string // that the record should not have
 }
 
-// CompareLabels compares the labels of r with those that n and the index keys give
-// it.
+// CompareLabels compares the labels of r with those that r gets from n and the index keys.
 func (l *Ledger) CompareLabels(n Namer, r stored.Record) Labels {
 	var is Labels
 	have, accounted := map[driver.Label]bool{}, map[driver.Label]bool{}
@@ -88,13 +91,12 @@ func (l *Ledger) CompareLabels(n Namer, r stored.Record) Labels {
 	return is
 }
 
-// Replaces reports whether all IDs that find e also find u, as far as the record of u
-// tells.
+// Replaces reports whether all IDs that find e also find u, according to the record of u.
 func (l *Ledger) Replaces(u, e Entry) bool { return l.replaces(u.Record, e) }
 
-// Labelled reports whether the secret of u carries the labels of the IDs that find e.
-// The service may have had no room for them, or an operator may have removed them. If
-// the driver cannot tell, Labelled relies on the labels that u was committed with.
+// Labelled reports whether the secret of u carries the labels of the IDs that find e. The
+// service may have had no room for these labels, or an operator may have removed them. If
+// the driver cannot read labels, Labelled relies on the labels that u was committed with.
 func (l *Ledger) Labelled(ctx context.Context, u, e Entry) (bool, error) {
 	var want []driver.Label
 	for _, name := range l.idsOf(e) {
@@ -111,22 +113,22 @@ func (l *Ledger) Labelled(ctx context.Context, u, e Entry) (bool, error) {
 		}
 		want = append(want, driver.Label(u.Labels[i]))
 	}
-	inspector, ok := l.Driver.(driver.Inspector)
-	if !ok || len(want) == 0 {
+	if l.Inspector == nil || len(want) == 0 {
 		return true, nil
 	}
-	present, err := inspector.Present(ctx, string(u.Name), want)
+	present, err := l.Inspector.Present(ctx, string(u.Name), want)
 	missing := slices.ContainsFunc(want, func(label driver.Label) bool { return !Carried(present, label) })
 	return err == nil && !missing, err
 }
 
-// Carried reports whether beside, the labels of a secret in the service, contains
-// label. Where the service does not keep nonces, they are not compared.
+// Carried reports whether beside, the labels of a secret in the service, contains label. It
+// ignores the nonce if the service does not keep nonces.
 func Carried(beside []driver.Label, label driver.Label) bool {
 	return slices.ContainsFunc(beside, func(b driver.Label) bool { return IsBeside(b, label) })
 }
 
-// IsBeside reports whether beside, a label of a secret in the service, is label.
+// IsBeside reports whether beside, a label of a secret in the service, equals label. It
+// ignores the nonce if beside has none.
 func IsBeside(beside, label driver.Label) bool {
 	return beside.Key == label.Key && beside.Value == label.Value && (beside.Nonce == label.Nonce || beside.Nonce == "")
 }

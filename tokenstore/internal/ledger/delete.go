@@ -5,15 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 
+	"github.com/tokenkeep/tokenkeep/internal/pace"
 	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// DeleteRecord deletes a record, and then the entries that hold its tokens elsewhere.
-// Readers do not find an entry that leads to a deleted record, but its secret would
-// stay.
+// DeleteRecord deletes a record, and then the entries that lead to it, which may hold its
+// tokens. Readers do not find such an entry once the record is deleted, but its secret
+// would remain.
 func (l *Ledger) DeleteRecord(ctx context.Context, rec Entry) error {
 	if err := l.Delete(ctx, rec); err != nil {
 		return Lost(err)
@@ -26,7 +26,7 @@ func (l *Ledger) DeleteRecord(ctx context.Context, rec Entry) error {
 		left = append(left, redirect.Ref)
 	}
 	for _, ref := range left {
-		// A stale read may not show an entry that holds tokens.
+		// A stale read might miss an entry that holds tokens.
 		if e, err := l.Newest(ctx, Name(ref.Name), Entry{}); err == nil && e.Born == ref.Born {
 			l.sweep(ctx, e)
 		}
@@ -34,7 +34,8 @@ func (l *Ledger) DeleteRecord(ctx context.Context, rec Entry) error {
 	return nil
 }
 
-// sweep deletes an entry that no reader needs. A failure is logged and does no harm.
+// sweep deletes an entry that no reader needs. It logs a failure, which has no effect on
+// readers.
 func (l *Ledger) sweep(ctx context.Context, e Entry) {
 	if err := l.Driver.Delete(ctx, string(e.Name), e.secret); err != nil {
 		l.Logger.WarnContext(ctx, "tokenstore: what remains of a deleted record could not be removed", "name", string(e.Name))
@@ -53,19 +54,19 @@ func (l *Ledger) Delete(ctx context.Context, e Entry) error {
 	case errors.Is(readErr, driver.ErrNotFound):
 		return l.CompleteDelete(ctx, e.Name, e.secret)
 	case readErr == nil && now.Born != e.Born && l.Properties.ReadLag == 0:
-		return nil // e existed when it was read, and does not exist any more
+		return nil // e existed when it was read, and no longer exists
 	case readErr == nil && now.secret.Version != e.secret.Version:
-		// A stale read may have returned an e that was deleted long ago. The entry that
-		// exists now may then be the one to delete.
+		// If e came from a stale read, it may have been deleted long ago. The caller may
+		// then have to delete the current entry.
 		return fmt.Errorf("%w: another writer came first", driver.ErrConflict)
 	}
 	return err
 }
 
-// CompleteDelete repeats a deletion that may have been abandoned: readers no longer see
-// the entry, but its earlier states may still exist. If the name belongs to another
-// entry by now, nothing is left to complete. Where reads may be out of date, that entry
-// may have existed all the time: CompleteDelete then returns a Retryable error.
+// CompleteDelete repeats a deletion that may have been abandoned: readers no longer see the
+// entry, but its earlier states may still exist. If another entry now has the name, the
+// deletion was completed. If reads may be out of date, however, that entry may have existed
+// before the deletion, and CompleteDelete returns a Retryable error.
 func (l *Ledger) CompleteDelete(ctx context.Context, name Name, base driver.Secret) error {
 	err := l.Driver.Delete(ctx, string(name), base)
 	switch {
@@ -77,12 +78,10 @@ func (l *Ledger) CompleteDelete(ctx context.Context, name Name, base driver.Secr
 	return nil
 }
 
-// deleteWorkers is how many deletions DeleteAll makes at once.
-const deleteWorkers = 16
-
-// DeleteAll deletes all entries that can be read, whatever their state becomes
-// meanwhile, and then the marker of keys. It leaves unreadable entries alone, and
-// returns an error that joins an *UnreadableError for each of them.
+// DeleteAll deletes all entries that can be read, even if other processes change them
+// meanwhile, and then the marker of keys. It leaves unreadable entries alone, and returns
+// an error that joins one *UnreadableError for each of them. After any error, it keeps the
+// marker. If the service throttles deletions, DeleteAll paces them.
 func (l *Ledger) DeleteAll(ctx context.Context) error {
 	keyed, err := l.keyed()
 	if err != nil {
@@ -93,22 +92,22 @@ func (l *Ledger) DeleteAll(ctx context.Context) error {
 		return err
 	}
 	errs := make([]error, len(all.entries))
-	slots := make(chan struct{}, deleteWorkers)
-	var wait sync.WaitGroup
-	for i, e := range all.entries {
-		slots <- struct{}{}
-		wait.Go(func() {
-			if err := l.deleteListed(ctx, e); err != nil {
-				errs[i] = fmt.Errorf("secret %q was not deleted: %w", e.Name, err)
-			}
-			<-slots
-		})
-	}
-	wait.Wait()
+	throttled := pace.New(func(err error) bool { return errors.Is(err, driver.ErrThrottled) }, 0).Each(ctx, len(errs), func(ctx context.Context, i int) error {
+		e := all.entries[i]
+		err := l.deleteListed(ctx, e)
+		if err != nil {
+			err = fmt.Errorf("secret %q was not deleted: %w", e.Name, err)
+		}
+		if errors.Is(err, driver.ErrThrottled) {
+			return err
+		}
+		errs[i] = err // the other entries are deleted nevertheless
+		return nil
+	})
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	err = errors.Join(errors.Join(errs...), JoinUnreadable(all.unread))
+	err = errors.Join(throttled, errors.Join(errs...), JoinUnreadable(all.unread))
 	if err != nil || !keyed && !all.marked {
 		return err
 	}
@@ -123,7 +122,7 @@ type deletable struct {
 }
 
 func (l *Ledger) deletable(ctx context.Context) (all deletable, err error) {
-	listed := l.list(ctx, func() { all.marked = true })
+	listed := l.list(ctx, func(named driver.Named, _ error) { all.marked = all.marked || named.Name == markerName })
 	for e, err := range l.entries(ctx, own(listed)) {
 		switch u := OnlyUnreadable(err); {
 		case u != nil:
@@ -131,16 +130,38 @@ func (l *Ledger) deletable(ctx context.Context) (all deletable, err error) {
 		case err != nil:
 			return all, err
 		default:
-			// A deletion needs only the version. With Data, the list would hold the
-			// tokens of all users at once.
+			// A deletion needs only the version. Without Data, the list does not hold the
+			// tokens of all users in memory.
 			e.secret.Data = nil
-			all.entries = append(all.entries, Entry{Record: stored.Record{Born: e.Born}, Name: e.Name, secret: e.secret})
+			all.entries = append(all.entries, Entry{
+				Record: stored.Record{Born: e.Born, Moved: e.Moved, Alias: e.Alias}, Name: e.Name, secret: e.secret,
+			})
 		}
 	}
+	all.forgetListed()
 	return all, nil
 }
 
-// deleteListed deletes an entry, whatever its present state is.
+// forgetListed removes the targets of entries that lead to a listed entry, which is deleted by
+// its own name. The other targets are records to which entries have moved during the list.
+func (d *deletable) forgetListed() {
+	listed := map[Name]bool{}
+	for _, e := range d.entries {
+		listed[e.Name] = true
+	}
+	for _, u := range d.unread {
+		listed[Name(u.Name)] = true
+	}
+	for i, e := range d.entries {
+		if to := e.Target(); to != nil && listed[Name(to.Name)] {
+			d.entries[i].Moved, d.entries[i].Alias = nil, nil
+		}
+	}
+}
+
+// deleteListed deletes an entry, even if its state has changed since it was listed. If the
+// entry has moved, deleteListed first deletes the record that it has moved to, because the
+// list may not contain that record.
 func (l *Ledger) deleteListed(ctx context.Context, e Entry) error {
 	return l.Retry(ctx, "delete all", func(v *View) (err error) {
 		if v.Fresh() {
@@ -149,9 +170,24 @@ func (l *Ledger) deleteListed(ctx context.Context, e Entry) error {
 				return nil
 			}
 		}
+		if err == nil && e.Target() != nil {
+			err = l.deleteTarget(ctx, v, e)
+		}
 		if err == nil {
 			err = Lost(l.Delete(ctx, e))
 		}
 		return err
 	})
+}
+
+// deleteTarget deletes the record that e leads to, if it exists.
+func (l *Ledger) deleteTarget(ctx context.Context, v *View, e Entry) error {
+	rec, err := v.Resolve(ctx, e)
+	switch {
+	case errors.Is(err, driver.ErrNotFound):
+		return nil
+	case err != nil:
+		return Lost(err)
+	}
+	return l.DeleteRecord(ctx, rec)
 }

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -15,21 +14,21 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// An Entry is a stored secret as it was read. A View turns it into a record.
+// An Entry is a stored secret as it was read. A View combines entries into records.
 type Entry struct {
 	stored.Record // as it is stored
 	Name          Name
 
-	// Token is what the record holds: the fields of the entry with those of Frozen
-	// merged into them. Its ID is the name, unless a caller chose one.
+	// Token has the fields of the record: those of the entry, with the fields of Frozen
+	// merged into them. Its ID is Name, unless a caller chose an ID.
 	Token codec.Fields
 
-	// Frozen are the entries that have moved here and are still to be merged.
+	// Frozen are the entries that have moved to this entry but were not yet merged into it.
 	Frozen []Entry
 
 	secret driver.Secret // the base of a write over the entry
 	drop   string        // the note that a write over the entry removes
-	path   []Name        // stands for the IDs of the frozen entries and redirects that led here
+	path   []Name        // names that stand for the IDs of the frozen entries and redirects that led to the entry
 }
 
 // Ref names the incarnation of e.
@@ -50,10 +49,10 @@ func (e Entry) WrittenAt() time.Time { return time.UnixMilli(e.Updated) }
 // Secret returns the state that e was read from: the base of a write over it.
 func (e Entry) Secret() driver.Secret { return e.secret }
 
-// Over returns e with s, a second reading of the same state, as the base of a write.
+// Over returns e with s as the base of a write. s must be the same state, read again.
 func (e Entry) Over(s driver.Secret) Entry { e.secret = s; return e }
 
-// WithNote returns e with another note beside it.
+// WithNote returns e with note as the note beside it.
 func (e Entry) WithNote(note string) Entry { e.secret.Note = note; return e }
 
 // DropNote returns e so that the next write over it removes the note beside it.
@@ -67,23 +66,16 @@ func (e Entry) ChosenID() string {
 	return e.Token.ID
 }
 
-// Had reports whether name is the name of the record or of an entry that was merged
-// into it, or derives from an earlier token or ID of the record.
+// Had reports whether name is the name of the record or of an entry that was merged into
+// it. It also returns true if name derives from an earlier token or ID of the record.
 func (e Entry) Had(name Name) bool {
 	return e.Name == name || slices.Contains(e.path, name) ||
 		slices.Contains(e.Earlier, string(name)) || slices.Contains(e.IDs, string(name)) ||
 		slices.ContainsFunc(e.Absorbed, func(ref stored.Ref) bool { return ref.Name == string(name) })
 }
 
-// newEntry returns the entry of r, without frozen entries.
-func newEntry(name Name, secret driver.Secret, r stored.Record) Entry {
-	e := Entry{Record: r, Name: name, Token: r.Fields, secret: secret}
-	e.Token.ID = cmp.Or(r.ID, string(name))
-	return e
-}
-
-// toEntry returns the entry that a driver has returned. The error matches ErrCorrupt
-// if the secret is not a record.
+// toEntry returns the entry in a secret that the driver has returned. The error matches
+// ErrCorrupt if the secret is not a record.
 func (l *Ledger) toEntry(name Name, secret driver.Secret) (Entry, error) {
 	r, err := l.decode(name, secret.Data)
 	if err != nil {
@@ -92,16 +84,8 @@ func (l *Ledger) toEntry(name Name, secret driver.Secret) (Entry, error) {
 	if is := secret.Incarnation; is != "" && r.Born != "" && r.Born != is {
 		return Entry{Name: name}, fmt.Errorf("%w: secret %q: it is a state of an earlier incarnation", driver.ErrCorrupt, name)
 	}
-	secret.Labels = driverLabels(r.Labels)
+	secret.Labels, secret.Former = driverLabels(r.Labels), driverLabels(r.Former)
 	return newEntry(name, secret, r), nil
-}
-
-func (l *Ledger) encode(name Name, r stored.Record) ([]byte, error) {
-	text, err := stored.Encode(r)
-	if err != nil {
-		return nil, err
-	}
-	return l.Codec.Seal(string(name), r.Born, text)
 }
 
 func (l *Ledger) decode(name Name, data []byte) (stored.Record, error) {
@@ -121,8 +105,8 @@ func (l *Ledger) Get(ctx context.Context, name Name) (Entry, error) {
 	return l.toEntry(name, secret)
 }
 
-// Newest reads the newest state of an entry that can be proved, at least as new as
-// than.
+// Newest reads the newest state of an entry that the driver can prove. The state is at
+// least as new as than.
 func (l *Ledger) Newest(ctx context.Context, name Name, than Entry) (Entry, error) {
 	secret, err := l.Driver.Fresh(ctx, string(name), than.secret)
 	if err != nil {
@@ -147,27 +131,27 @@ func counted(r stored.Record, now int64) []int {
 	return counts
 }
 
-// Room returns how many states of the record the service still takes, the given number
-// of hours from now, if no process writes the record until then.
+// Room returns how many more states of the record the service accepts later hours from now.
+// It assumes that no process writes the record until then.
 func (l *Ledger) Room(r stored.Record, later int64) int {
 	if l.Properties.DailyWrites == 0 {
 		return math.MaxInt
 	}
-	left := l.Properties.DailyWrites + 1 // counted includes a write that is not made
+	left := l.Properties.DailyWrites + 1 // counted includes one write that is not made here
 	for _, n := range counted(r, l.Now().UnixMilli()+later*time.Hour.Milliseconds()) {
 		left -= n
 	}
 	return left
 }
 
-// ClockSkew is the largest difference between two clocks.
+// ClockSkew is the largest assumed difference between the clocks of two processes.
 const ClockSkew = 5 * time.Minute
 
 // unboundedLag is the assumed lag of searches where the service documents no bound.
 const unboundedLag = 24 * time.Hour
 
-// Outlived reports whether every search sees a write that was committed at the given
-// time, in milliseconds by any clock.
+// Outlived reports whether every search sees a write that was committed at the time since,
+// in milliseconds by the clock of any process.
 func (l *Ledger) Outlived(since int64) bool {
 	lag := l.Properties.ListLag
 	switch lag {
@@ -180,8 +164,8 @@ func (l *Ledger) Outlived(since int64) bool {
 	return l.Now().Sub(time.UnixMilli(since))-ClockSkew >= lag
 }
 
-// Note returns the text of a lease in a note: its members, in their order, separated by
-// dots.
+// Note returns the text of a lease in a note: ID, Until, For and, unless it is 0, Seen,
+// separated by dots.
 func Note(lease stored.Lease) string {
 	note := fmt.Sprintf("%s.%d.%d", lease.ID, lease.Until, lease.For)
 	if lease.Seen > 0 {
@@ -190,8 +174,8 @@ func Note(lease stored.Lease) string {
 	return note
 }
 
-// Noted returns the lease in the note beside e, or nil if there is no note. A note of
-// any other form counts as a lapsed lease.
+// Noted returns the lease in the note beside e, or nil if there is no note. A note that
+// Note has not returned counts as a lapsed lease.
 func (e Entry) Noted() *stored.Lease {
 	if e.secret.Note == "" {
 		return nil

@@ -1,9 +1,10 @@
 // Package ledger keeps records in a secret manager. It names and labels entries, reads
-// and writes them by compare-and-swap, and moves a record to the record of its user. It
-// does not decide about tokens.
+// and writes them by compare-and-swap, and moves a record to the record of its user. It leaves
+// decisions about tokens to package rules.
 //
-// An entry is a stored secret. A record is what callers find: an entry, together with
-// the frozen entries that have moved to it and are still to be merged into it.
+// An entry is a stored secret. A record is what callers find: an entry, together with the
+// frozen entries that have moved to it and are not merged yet. A merged entry becomes a
+// redirect to the record, or is deleted.
 package ledger
 
 import (
@@ -16,29 +17,40 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/observed"
+	"github.com/tokenkeep/tokenkeep/tokenstore/observe"
 )
 
-// A Config says how a Ledger names, encodes and retries. All fields have to be set.
+// A Config configures a Ledger. All fields except NoAccess and Observer must be set.
 type Config struct {
-	NameKeys  [][]byte // of names; the first is the present one; nil is no key
-	IndexKeys [][]byte // of labels; the first writes, all are searched
+	NameKeys  [][]byte // keys of names; the first is the current one; a nil element means no key
+	IndexKeys [][]byte // keys of labels; writes use the first, searches use all
 	Codec     codec.Codec
 	Now       func() time.Time
 	Logger    *slog.Logger
-	Attempts  int // how often Retry calls an attempt
+	NoAccess  bool // records get no label of their access token
+	Attempts  int  // how many times Retry calls an attempt
+
+	Observer *observe.Observer // of the calls of the driver; may be nil
 }
 
 // A Ledger holds the entries of one store. Its methods are safe for concurrent use.
 type Ledger struct {
 	Config
 	Driver     driver.Secrets
+	Leaser     driver.Leaser    // Driver, if it is a Leaser; else nil
+	Labeler    driver.Labeler   // Driver, if it is a Labeler; else nil
+	Sweeper    driver.Sweeper   // Driver, if it is a Sweeper; else nil
+	Inspector  driver.Inspector // Driver, if it is an Inspector; else nil
 	Properties driver.Properties
 
 	// Wait pauses. Tests replace it.
 	Wait func(context.Context, time.Duration) error
 
 	keysFit  atomic.Bool          // the store has a marker, and the keys fit it
-	encrypts atomic.Pointer[bool] // whether the codec does; nil: not known yet
+	encrypts atomic.Pointer[bool] // whether the codec encrypts; nil: not known yet
+
+	many chan namerAt // holds the last Namer of NamerForMany, unless a call is using it
 }
 
 // New returns the Ledger on d. It does no I/O.
@@ -47,20 +59,30 @@ func New(d driver.Secrets, c Config) *Ledger {
 	if placed, ok := c.Codec.(codec.Placed); ok {
 		c.Codec = placed.At(properties.Place)
 	}
-	return &Ledger{Config: c, Driver: d, Properties: properties, Wait: driverkit.Sleep}
+	l := &Ledger{Config: c, Properties: properties, Wait: driverkit.Sleep, many: make(chan namerAt, 1)}
+	l.Driver, l.Leaser = observed.Secrets(d, c.Observer), observed.Leaser(d, c.Observer)
+	l.Sweeper, l.Inspector = observed.Sweeper(d, c.Observer), observed.Inspector(d, c.Observer)
+	l.Labeler, _ = d.(driver.Labeler)
+	l.many <- namerAt{}
+	return l
 }
 
 // Entries yields the entry of each secret that the driver lists, without the marker of
-// keys. An *UnreadableError concerns one secret, and comes with an entry of that name.
-// Any other error ends the iteration. Entries leaves out unreadable secrets of other
-// programs.
+// keys and the probes of a measurement. An *UnreadableError concerns one secret. It is yielded
+// with an entry that has the name of the secret. Any other error ends the iteration. Entries
+// leaves out unreadable secrets of other programs.
 func (l *Ledger) Entries(ctx context.Context) iter.Seq2[Entry, error] {
-	return l.entries(ctx, own(l.list(ctx, func() {})))
+	return l.entries(ctx, own(l.list(ctx, func(driver.Named, error) {})))
 }
 
-// AllEntries is like Entries, but leaves out only the marker.
-func (l *Ledger) AllEntries(ctx context.Context) iter.Seq2[Entry, error] {
-	return l.entries(ctx, l.list(ctx, func() {}))
+// AllEntries is like Entries, but also yields unreadable secrets of other programs. It
+// calls aside for each probe of a measurement.
+func (l *Ledger) AllEntries(ctx context.Context, aside func(driver.Named, error)) iter.Seq2[Entry, error] {
+	return l.entries(ctx, l.list(ctx, func(named driver.Named, err error) {
+		if named.Name != markerName {
+			aside(named, err)
+		}
+	}))
 }
 
 func (l *Ledger) entries(ctx context.Context, listed iter.Seq2[driver.Named, error]) iter.Seq2[Entry, error] {
@@ -78,13 +100,13 @@ func (l *Ledger) entries(ctx context.Context, listed iter.Seq2[driver.Named, err
 	}
 }
 
-// list yields the secrets that the driver lists, without the marker. It calls marked if
-// the marker is listed.
-func (l *Ledger) list(ctx context.Context, marked func()) iter.Seq2[driver.Named, error] {
+// list yields the secrets that the driver lists, without the marker and the probes of a
+// measurement. It calls aside for these.
+func (l *Ledger) list(ctx context.Context, aside func(driver.Named, error)) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		for named, err := range l.Driver.List(ctx) {
-			if named.Name == markerName {
-				marked()
+			if named.Name == markerName || Measures(named.Name) {
+				aside(named, err)
 				continue
 			}
 			if !yield(named, err) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/internal/stored"
@@ -13,34 +14,33 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// ErrWrongKeys means that the store is under keys other than those of the Ledger. See
-// package tokenstore.
-var ErrWrongKeys = errors.New("the store is under other keys")
+// ErrWrongKeys means that the store was written with keys other than those of the Ledger.
+// See package tokenstore.
+var ErrWrongKeys = rules.ErrWrongKeys
 
-// markerName is the name of the secret that says which keys a store is under. No
+// markerName is the name of the marker, the secret that identifies the keys of a store. No
 // record's name has this form.
 const markerName = "keys"
 
 // markerVersion is the version of the marker that this package writes.
 const markerVersion = 1
 
-// A marker says which keys a store is under, without the keys themselves. It has a
-// digest under each key of names and labels, and an empty record in each form that
-// records have. Keys are random and have 128 bits or more, so that a digest does not
-// help to find one.
+// A marker identifies the keys of a store without containing them. It has a digest by each
+// key of names and labels, and an empty record in each form that records have. Keys are
+// random and have at least 128 bits, so that a digest does not help to find a key.
 //
-// A store without keys has no marker. A Ledger fits a store if it knows every key in
-// the marker: it can then find and read all records.
+// A store without keys has no marker. A Ledger fits a store if it knows every key that the
+// marker identifies. It can then find and read all records.
 type marker struct {
 	Version int      `json:"v"`
-	Salt    string   `json:"salt"`    // of the digests, so that two stores under one key do not show it
-	Names   []string `json:"names"`   // the first is the one that records are created under
-	Labels  []string `json:"labels"`  // of the keys that labels are by
-	Records [][]byte `json:"records"` // as the codec encodes an empty record
+	Salt    string   `json:"salt"`    // of the digests, so that two stores with the same key have different digests
+	Names   []string `json:"names"`   // digests of name keys; records are created under the first
+	Labels  []string `json:"labels"`  // digests of the index keys
+	Records [][]byte `json:"records"` // an empty record in each form of the codec
 	Nonce   string   `json:"nonce"`   // of this write
 }
 
-// unkeyed is the digest of no key.
+// unkeyed stands in a marker for a nil key, in place of a digest.
 const unkeyed = "none"
 
 func (m marker) digest(kind string, key []byte) string {
@@ -50,22 +50,22 @@ func (m marker) digest(kind string, key []byte) string {
 	return Digest(key, "marker", kind, m.Salt)
 }
 
-// known reports whether each digest is that of one of the keys.
+// known reports whether each digest is the digest of one of the keys.
 func (m marker) known(kind string, digests []string, keys [][]byte) bool {
 	return !slices.ContainsFunc(digests, func(d string) bool {
 		return !slices.ContainsFunc(keys, func(key []byte) bool { return m.digest(kind, key) == d })
 	})
 }
 
-// A storedMarker is a marker as it was read. The zero value is that of a store without
-// a marker.
+// A storedMarker is a marker as it was read. The zero value stands for a store without a
+// marker.
 type storedMarker struct {
 	marker
 	exists bool
 	secret driver.Secret
 }
 
-// keyed reports whether anything that the store writes is under a key.
+// keyed reports whether the store writes names or labels under a key, or encrypts records.
 func (l *Ledger) keyed() (bool, error) {
 	if l.NameKeys[0] != nil || l.IndexKeys[0] != nil {
 		return true, nil
@@ -88,19 +88,20 @@ func (l *Ledger) form() ([]byte, error) {
 	return l.encode(markerName, stored.Record{Born: Nonce()})
 }
 
-// reads returns an error if the codec does not read the form.
+// reads returns an error if the codec cannot decode form.
 func (l *Ledger) reads(form []byte) error {
 	_, err := l.decode(markerName, form)
 	return err
 }
 
-// writes reports whether the codec writes records in the form.
+// writes reports whether the codec encodes records in the same way as form.
 func (l *Ledger) writes(form []byte) bool {
 	c, ok := l.Codec.(codec.Rotating)
 	return l.reads(form) == nil && (!ok || c.Current(markerName, form))
 }
 
-// readMarker reads the marker, in one call unless newest is set.
+// readMarker reads the marker. If newest is set, it reads the newest state, which may take
+// several calls.
 func (l *Ledger) readMarker(ctx context.Context, newest bool) (storedMarker, error) {
 	var secret driver.Secret
 	var err error
@@ -117,21 +118,20 @@ func (l *Ledger) readMarker(ctx context.Context, newest bool) (storedMarker, err
 	}
 	m := storedMarker{exists: true, secret: secret}
 	if json.Unmarshal(secret.Data, &m.marker) != nil || m.Version != markerVersion || len(m.Names) == 0 {
-		return m, Unreadable(markerName, fmt.Errorf("%w: it is not what a store says of its keys, in version %d", driver.ErrCorrupt, markerVersion))
+		return m, Unreadable(markerName, fmt.Errorf("%w: it is not a marker of keys, version %d", driver.ErrCorrupt, markerVersion))
 	}
 	return m, nil
 }
 
-// checkMarker returns an error matching ErrWrongKeys if the store is under a key that
-// l does not know.
+// checkMarker returns an error matching ErrWrongKeys if m names a key that l does not know.
 func (l *Ledger) checkMarker(m storedMarker) error {
 	switch {
 	case !m.exists:
 		return nil
 	case !m.known("name", m.Names, l.NameKeys):
-		return fmt.Errorf("%w: its names are by another NameKey", ErrWrongKeys)
+		return fmt.Errorf("%w: its names were made with another NameKey", ErrWrongKeys)
 	case !m.known("label", m.Labels, l.IndexKeys):
-		return fmt.Errorf("%w: its labels are by a key that is not among IndexKeys", ErrWrongKeys)
+		return fmt.Errorf("%w: its labels were made with a key that is not in IndexKeys", ErrWrongKeys)
 	}
 	for _, form := range m.Records {
 		if err := l.reads(form); err != nil {
@@ -141,8 +141,8 @@ func (l *Ledger) checkMarker(m storedMarker) error {
 	return nil
 }
 
-// CheckKeys reads the newest marker. The error is an *UnreadableError if that fails,
-// and matches ErrWrongKeys if the store is under other keys.
+// CheckKeys reads the newest marker. The error is an *UnreadableError if the marker cannot
+// be read, and matches ErrWrongKeys if the store has other keys.
 func (l *Ledger) CheckKeys(ctx context.Context) error {
 	m, err := l.readMarker(ctx, true)
 	if err != nil {
@@ -151,8 +151,8 @@ func (l *Ledger) CheckKeys(ctx context.Context) error {
 	return l.checkMarker(m)
 }
 
-// missed is called before an operation answers that a record does not exist. It returns
-// an error matching ErrWrongKeys if the store is under other keys.
+// missed is called before an operation reports that a record does not exist. It returns an
+// error matching ErrWrongKeys if the store has other keys.
 //
 // missed remembers that the keys fit. It does not remember that the marker is absent,
 // because another process may write one.
@@ -178,9 +178,9 @@ func (l *Ledger) missed(ctx context.Context) error {
 	return err
 }
 
-// Missing begins to call missed while the caller goes on looking for a record. The
-// returned function ends the call. If needed is set, it waits for the answer; otherwise
-// it cancels the call and returns nil.
+// Missing calls missed in the background while the caller looks for a record. The caller
+// must call the returned function. If needed is set, the function waits for missed and
+// returns its error; otherwise it cancels missed and returns nil.
 func (l *Ledger) Missing(ctx context.Context) func(needed bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
@@ -198,13 +198,14 @@ func (l *Ledger) Missing(ctx context.Context) func(needed bool) error {
 	}
 }
 
-// markerAttempts is how often a write of the marker is tried if other processes write
-// it too. That happens only if processes with the same keys start at the same time.
+// markerAttempts is the number of attempts to write the marker while other processes write
+// it. Such writes compete only if several processes start, or change keys, at the same
+// time.
 const markerAttempts = 10
 
-// NamerForNew returns the Namer for new records. It first makes sure that the store is
-// under the keys of l, and that its marker says so. Call it before each creation,
-// because another process may have added keys since.
+// NamerForNew returns the Namer for new records. It first makes sure that the keys of l fit
+// the store and are in its marker. Call NamerForNew before each creation, because another
+// process may have added keys since the last call.
 func (l *Ledger) NamerForNew(ctx context.Context) (Namer, error) {
 	m, err := l.ensureMarker(ctx, nil)
 	if err != nil {
@@ -218,12 +219,43 @@ func (l *Ledger) NamerForNew(ctx context.Context) (Namer, error) {
 			return n, nil
 		}
 	}
-	return Namer{}, fmt.Errorf("%w: its names are by another NameKey", ErrWrongKeys)
+	return Namer{}, fmt.Errorf("%w: its names were made with another NameKey", ErrWrongKeys)
 }
 
-// ensureMarker reads and checks the marker, and adds the keys and the form that l
-// writes with and the edits of change. change may be nil; it returns false if it edits
-// nothing. Without keys and change, ensureMarker writes no marker.
+// namerLasts is how long NamerForMany relies on one reading of the marker. A single call
+// with retries can take as long.
+const namerLasts = 5 * time.Second
+
+// A namerAt is a result of NamerForNew, with the time of the call.
+type namerAt struct {
+	Namer
+	at time.Time
+}
+
+// NamerForMany is like NamerForNew, for operations that create many records one after
+// another. It reads the marker at most once in five seconds.
+func (l *Ledger) NamerForMany(ctx context.Context) (Namer, error) {
+	select {
+	case last := <-l.many:
+		defer func() { l.many <- last }()
+		now := l.Now()
+		if passed := now.Sub(last.at); last.at.IsZero() || passed < 0 || passed >= namerLasts {
+			n, err := l.NamerForNew(ctx)
+			if err != nil {
+				return n, err
+			}
+			last = namerAt{n, now}
+		}
+		return last.Namer, nil
+	case <-ctx.Done():
+		return Namer{}, ctx.Err()
+	}
+}
+
+// ensureMarker reads and checks the marker. It adds the keys and the form that l writes
+// with, and applies change, which reports whether it edited the marker. change may be nil.
+// If the store has no marker and needs none, and change is nil, ensureMarker writes no
+// marker.
 func (l *Ledger) ensureMarker(ctx context.Context, change func(*marker) bool) (storedMarker, error) {
 	keyed, err := l.keyed()
 	if err != nil {
@@ -257,11 +289,11 @@ func (l *Ledger) ensureMarker(ctx context.Context, change func(*marker) bool) (s
 }
 
 func notWritten(err error) error {
-	return fmt.Errorf("what the store says of its keys was not written: %w", err)
+	return fmt.Errorf("the marker of the store's keys was not written: %w", err)
 }
 
-// rereads reports whether the marker has to be read again after an error of
-// writeMarker: another process came first, or the answer was lost.
+// rereads reports whether err, an error of writeMarker, means that the marker must be read
+// again. Another process has written the marker, or the response was lost.
 func rereads(err error) bool {
 	return isOneOf(err, driver.ErrConflict, driver.ErrExists, driver.ErrNotFound, driver.ErrUnavailable)
 }
@@ -296,8 +328,8 @@ func (l *Ledger) nextMarker(ctx context.Context, m storedMarker, change func(*ma
 	return &next, nil
 }
 
-// describe fills in the keys of a store without a marker. If the store has records,
-// each key that l reads with may be in use there.
+// describe fills in the keys of a store without a marker. If the store has records, any key
+// that l reads with may be in use in it.
 func (l *Ledger) describe(ctx context.Context, m *marker) error {
 	n, empty, err := l.sample(ctx)
 	if err != nil {
@@ -332,18 +364,19 @@ func (l *Ledger) writeMarker(ctx context.Context, base storedMarker, m marker) e
 	return err
 }
 
-// sampleSize is how many records sample reads.
+// sampleSize is the maximum number of records that sample reads.
 const sampleSize = 16
 
-// sample reads some records of a store without a marker, and returns the Namer of their
-// names. For an empty store it returns a Namer that every program of the store knows:
-// the one without a key if l has it, else the present one. The error matches
-// ErrWrongKeys if no record fits the keys of l and some record contradicts them.
+// sample reads some records of a store without a marker, and returns the Namer that fits
+// most of their names. It also reports whether the store is empty. If no record identifies
+// a Namer, sample returns the one without a key if l has it, else l.Namer(). The error
+// matches ErrWrongKeys if no record fits the keys of l and at least one record contradicts
+// them.
 func (l *Ledger) sample(ctx context.Context) (n Namer, empty bool, err error) {
 	namers := l.Namers()
 	fits, looked, best := make([]int, len(namers)), 0, 0
 	var misfit error
-	for named, err := range l.list(ctx, func() {}) {
+	for named, err := range l.list(ctx, func(driver.Named, error) {}) {
 		if err != nil && named.Name == "" {
 			return Namer{}, false, err
 		}
@@ -351,7 +384,7 @@ func (l *Ledger) sample(ctx context.Context) (n Namer, empty bool, err error) {
 			break
 		}
 		if err != nil {
-			continue // an unreadable record says nothing about the keys
+			continue // an unreadable record does not identify the keys
 		}
 		i, err := l.namedBy(named)
 		if i >= 0 {
@@ -369,15 +402,15 @@ func (l *Ledger) sample(ctx context.Context) (n Namer, empty bool, err error) {
 	case fits[best] > 0:
 		return namers[best], false, nil
 	case misfit != nil:
-		return Namer{}, false, fmt.Errorf("%w: %v", ErrWrongKeys, misfit) // an error of one class
+		return Namer{}, false, fmt.Errorf("%w: %v", ErrWrongKeys, misfit) // %v: the error has only one class
 	case slices.ContainsFunc(l.NameKeys, func(key []byte) bool { return key == nil }):
 		return Namer{}, looked == 0, nil
 	}
 	return l.Namer(), looked == 0, nil
 }
 
-// namedBy returns the index of the Namer that fits a listed record. It returns -1 and
-// an error if none fits, and -1 alone if the record does not tell.
+// namedBy returns the index of the Namer that fits a listed record. It returns -1 and an
+// error if no Namer fits, and -1 and nil if the record does not show which one fits.
 func (l *Ledger) namedBy(named driver.Named) (int, error) {
 	e, err := l.toEntry(Name(named.Name), named.Secret)
 	if err != nil {
@@ -392,13 +425,14 @@ func (l *Ledger) namedBy(named driver.Named) (int, error) {
 	})
 	i := slices.IndexFunc(l.Namers(), func(n Namer) bool { return n.Fits(e) })
 	if !labelled || i < 0 {
-		return -1, fmt.Errorf("the name or the labels of the secret %q are by other keys", named.Name)
+		return -1, fmt.Errorf("the name or the labels of the secret %q were made with other keys", named.Name)
 	}
 	return i, nil
 }
 
-// adopt writes the marker of a store under keys after a write to an existing record. If
-// that fails, the next write tries again, because only other programs need the marker.
+// adopt makes sure, after a write to an existing record, that a store with keys has a
+// marker. It only logs a failure, because this program does not need the marker. The next
+// write tries again.
 func (l *Ledger) adopt(ctx context.Context) {
 	if l.keysFit.Load() {
 		return
@@ -407,12 +441,12 @@ func (l *Ledger) adopt(ctx context.Context) {
 		return
 	}
 	if _, err := l.ensureMarker(ctx, nil); err != nil {
-		l.Logger.WarnContext(ctx, "tokenstore: what the store says of its keys could not be written", "error", err.Error())
+		l.Logger.WarnContext(ctx, "tokenstore: the marker of the store's keys could not be written", "error", err.Error())
 	}
 }
 
-// removeMarker removes the marker of an empty store, so that the store can be filled
-// under other keys.
+// removeMarker removes the marker of an empty store, so that new records can have other
+// keys.
 func (l *Ledger) removeMarker(ctx context.Context) error {
 	secret, err := l.Driver.Fresh(ctx, markerName, driver.Secret{})
 	if errors.Is(err, driver.ErrNotFound) {
@@ -428,9 +462,9 @@ func (l *Ledger) removeMarker(ctx context.Context) error {
 	return nil
 }
 
-// AnnounceKeys adds the new keys to the marker before Rekey writes the first record
-// under them. If dry is set, it only checks the marker. It reports whether records are
-// created under the present name key alone.
+// AnnounceKeys adds the new keys to the marker, before Rekey writes the first record under
+// them. If dry is set, AnnounceKeys only checks the marker. settled reports whether the
+// current name key is the only one in the marker.
 func (l *Ledger) AnnounceKeys(ctx context.Context, dry bool) (settled bool, err error) {
 	m, err := l.readMarker(ctx, true)
 	if err == nil {
@@ -455,9 +489,9 @@ func (l *Ledger) AnnounceKeys(ctx context.Context, dry bool) (settled bool, err 
 	return settled, err
 }
 
-// SettleKeys makes the marker say that the store is under the present keys alone. It
-// reports whether the marker changed: another process may then have created a record by
-// the old keys just before.
+// SettleKeys removes all keys but the current ones from the marker. It reports whether the
+// marker changed. If it did, another process may have created a record under the old keys
+// just before.
 func (l *Ledger) SettleKeys(ctx context.Context) (changed bool, err error) {
 	keyed, err := l.keyed()
 	if err != nil {

@@ -24,8 +24,8 @@ const (
 
 var encoding = base32.NewEncoding(alphabet).WithPadding(base32.NoPadding)
 
-// Digest returns a digest of kind and parts in 32 characters. The length of each
-// part is digested with it: ("a", "bc") and ("ab", "c") differ.
+// Digest returns a digest of kind and parts in 32 characters. It digests the length of each
+// part as well, so that ("a", "bc") and ("ab", "c") have different digests.
 func Digest(key []byte, kind string, parts ...string) string {
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte(kind))
@@ -48,8 +48,8 @@ func Nonce() string {
 // A Kind says what a Name is a digest of.
 type Kind string
 
-// The kinds. The name of a record is of one of the first four: it derives from the user
-// or, in a record without a user, from the grant, refresh or access token.
+// The kinds of names. A record's name has one of the first four kinds. It derives from the
+// user or, without a user, from the grant, refresh or access token.
 const (
 	OfUser    Kind = "u" // a user and client
 	OfGrant   Kind = "g" // a grant token and its client
@@ -60,8 +60,8 @@ const (
 
 var ofRecords = []Kind{OfUser, OfGrant, OfRefresh, OfAccess}
 
-// A Name is the name of an entry, or stands for an ID that a record has had. It is the
-// letter of its Kind and a digest.
+// A Name is the name of an entry, or stands for an ID that a record has had. It consists of
+// the letter of its Kind and a digest.
 type Name string
 
 // Kind returns what n is a digest of.
@@ -78,8 +78,8 @@ func (n Name) Derived() bool {
 // client.
 var termKeys = map[Kind]string{OfGrant: "grant", OfRefresh: "refresh", OfAccess: "access", OfID: "id"}
 
-// Term returns the term that finds a record which has, or had, the name n. It reports
-// whether there is one.
+// Term returns the term that finds a record which has, or had, the name n. It returns false
+// if the kind of n has no terms.
 func (n Name) Term() (Term, bool) {
 	key, ok := termKeys[n.Kind()]
 	if !ok {
@@ -88,13 +88,13 @@ func (n Name) Term() (Term, bool) {
 	return Term{key, string(n[1:])}, true
 }
 
-// A Term is a search term: the key of a label, and a digest by the name key of the text
-// that is labelled. The value of the label is a digest of Digest by an index key. A
-// record can therefore keep the term of an earlier token without the token, and compute
-// its label under any index key.
+// A Term is a search term: the key of a label, and a digest of the labelled text by the
+// name key. The value of the label is a digest of this Digest by an index key. A record can
+// therefore keep the term of an earlier token without the token itself. The label can still
+// be computed with any index key.
 type Term struct{ Key, Digest string }
 
-// Terms returns the terms of the names that have one.
+// Terms returns the terms of names. It skips names without a term.
 func Terms(names ...Name) []Term {
 	var terms []Term
 	for _, name := range names {
@@ -113,44 +113,57 @@ func (t Term) label(key []byte) driver.Label {
 // A Namer derives names and terms by one name key. The zero Namer has no key.
 type Namer struct{ key []byte }
 
-func (n Namer) name(kind Kind, parts ...string) Name {
+// name returns the name of the kind for parts. It appends the issuer and resource of at
+// only if one of them is set, because names of records without them must not change.
+func (n Namer) name(kind Kind, at rules.Client, parts ...string) Name {
+	if at.Issuer != "" || at.Resource != "" {
+		parts = append(parts, at.Issuer, at.Resource)
+	}
 	return Name(string(kind) + Digest(n.key, string(kind), parts...))
 }
 
 // User returns the name of the record of a user and client.
-func (n Namer) User(user, client string) Name { return n.name(OfUser, user, client) }
+func (n Namer) User(user string, c rules.Client) Name { return n.name(OfUser, c, user, c.ID) }
 
 // Grant returns the name of a record without a user that has the grant token.
-func (n Namer) Grant(client, token string) Name { return n.name(OfGrant, client, token) }
+func (n Namer) Grant(c rules.Client, token string) Name { return n.name(OfGrant, c, c.ID, token) }
 
 // Refresh returns the name of a record without a user that has the refresh token.
-func (n Namer) Refresh(client, token string) Name { return n.name(OfRefresh, client, token) }
+func (n Namer) Refresh(c rules.Client, token string) Name {
+	return n.name(OfRefresh, c, c.ID, token)
+}
 
-// Access returns the name of a record without a user that has the access token.
-func (n Namer) Access(token string) Name { return n.name(OfAccess, token) }
+// Access returns the name of a record without a user that has the access token, and
+// neither an issuer nor a resource. Its term finds any record that has the token.
+func (n Namer) Access(token string) Name { return n.name(OfAccess, rules.Client{}, token) }
+
+// AccessAt returns the name of a record without a user that has the access token.
+func (n Namer) AccessAt(c rules.Client, token string) Name { return n.name(OfAccess, c, token) }
 
 // Of returns the name of the record that is created for f, which has a user or one
 // of the three tokens.
 func (n Namer) Of(f codec.Fields) Name {
 	switch {
 	case f.UserName != "":
-		return n.User(f.UserName, f.ClientID)
+		return n.User(f.UserName, rules.ClientOf(f))
 	case f.GrantToken != "":
-		return n.Grant(f.ClientID, f.GrantToken)
+		return n.Grant(rules.ClientOf(f), f.GrantToken)
 	case f.RefreshToken != "":
-		return n.Refresh(f.ClientID, f.RefreshToken)
+		return n.Refresh(rules.ClientOf(f), f.RefreshToken)
 	}
-	return n.Access(f.AccessToken)
+	return n.AccessAt(rules.ClientOf(f), f.AccessToken)
 }
 
-// Tokens returns the names that each token of f would derive alone.
+// Tokens returns the names whose terms find f by its tokens. The grant token and the
+// refresh token each have a name with the client of f, and the access token has one without
+// a client.
 func (n Namer) Tokens(f codec.Fields) []Name {
 	var names []Name
 	if f.GrantToken != "" {
-		names = append(names, n.Grant(f.ClientID, f.GrantToken))
+		names = append(names, n.Grant(rules.ClientOf(f), f.GrantToken))
 	}
 	if f.RefreshToken != "" {
-		names = append(names, n.Refresh(f.ClientID, f.RefreshToken))
+		names = append(names, n.Refresh(rules.ClientOf(f), f.RefreshToken))
 	}
 	if f.AccessToken != "" {
 		names = append(names, n.Access(f.AccessToken))
@@ -174,7 +187,7 @@ func (n Namer) idTerm(id string) Term { return Term{"id", Digest(n.key, "id", id
 // userTerm returns the term of all records of a user.
 func (n Namer) userTerm(user string) Term { return Term{"user", Digest(n.key, "user", user)} }
 
-// Terms returns the terms by which searches find r.
+// Terms returns the terms by which searches find the record r.
 func (n Namer) Terms(r stored.Record) []Term {
 	var terms []Term
 	if r.Alias != nil {
@@ -195,6 +208,9 @@ func (n Namer) Terms(r stored.Record) []Term {
 			terms = append(terms, n.idTerm(id))
 		}
 	}
+	if r.NoAccess {
+		r.AccessToken = ""
+	}
 	names := slices.Concat(namesOf(r.IDs), namesOf(r.Earlier), n.Tokens(r.Fields))
 	for _, ref := range slices.Concat(r.Joining, r.Absorbed) {
 		names = append(names, Name(ref.Name))
@@ -210,10 +226,33 @@ func namesOf(texts []string) []Name {
 	return names
 }
 
-// Namer returns the Namer of the present name key.
+// before returns the clients that a record without a user may have had before its client
+// became c. They are c itself, and c without one or more of its parts.
+func before(c rules.Client) []rules.Client {
+	var all []rules.Client
+	for i := range 8 {
+		was := c
+		for part, text := range []*string{&was.ID, &was.Issuer, &was.Resource} {
+			if i>>part&1 != 0 {
+				*text = ""
+			}
+		}
+		if !slices.Contains(all, was) {
+			all = append(all, was)
+		}
+	}
+	return all
+}
+
+// HadAccess reports whether the record e was created with only the given access token.
+func (n Namer) HadAccess(e Entry, token string) bool {
+	return slices.ContainsFunc(before(rules.ClientOf(e.Token)), func(c rules.Client) bool { return e.Had(n.AccessAt(c, token)) })
+}
+
+// Namer returns the Namer of the current name key.
 func (l *Ledger) Namer() Namer { return Namer{l.NameKeys[0]} }
 
-// Namers returns the Namers of all name keys, the present one first.
+// Namers returns the Namers of all name keys, the current one first.
 func (l *Ledger) Namers() []Namer {
 	namers := make([]Namer, 0, len(l.NameKeys))
 	for _, key := range l.NameKeys {
@@ -222,8 +261,8 @@ func (l *Ledger) Namers() []Namer {
 	return namers
 }
 
-// FormerTerms returns the terms that find a record which had the derived ID id, or
-// still has it under another name.
+// FormerTerms returns the terms that find a record which had the derived ID id, or still
+// has this ID under another name.
 func (l *Ledger) FormerTerms(id string) []Term {
 	terms := Terms(Name(id))
 	for _, n := range l.Namers() {
@@ -243,19 +282,28 @@ func (l *Ledger) queries(terms []Term) []driver.Label {
 	return labels
 }
 
-// labels returns the labels for r. A label that base has too keeps its nonce. Other
-// labels get the given nonce.
-func (l *Ledger) labels(r stored.Record, base []stored.Label, nonce string) []stored.Label {
+// labels returns the labels for r. A label that base also has keeps its nonce. Every other
+// label gets the nonce of w for the incarnation of r. If base.Former has the label with that
+// nonce, the label gets a new nonce, because another writer may be removing it.
+//
+// Two incarnations never have an equal label. Suppose that another process deletes the
+// incarnation that an earlier attempt of w wrote, and w creates the entry again. The other
+// process may remove the labels of the deleted incarnation only after that.
+func (w *Writer) labels(r, base stored.Record) []stored.Label {
 	var labels []stored.Label
-	for _, t := range l.Namer().Terms(r) {
-		label := stored.Label(t.label(l.IndexKeys[0]))
+	sum := sha256.Sum256([]byte(w.nonce + r.Born))
+	nonce := encoding.EncodeToString(sum[:nonceSize])
+	for _, t := range w.Namer().Terms(r) {
+		label := stored.Label(t.label(w.IndexKeys[0]))
 		label.Nonce = nonce
 		same := func(b stored.Label) bool { return b.Key == label.Key && b.Value == label.Value }
 		if slices.ContainsFunc(labels, same) {
 			continue
 		}
-		if i := slices.IndexFunc(base, same); i >= 0 {
-			label = base[i]
+		if i := slices.IndexFunc(base.Labels, same); i >= 0 {
+			label = base.Labels[i]
+		} else if slices.Contains(base.Former, label) {
+			label.Nonce = Nonce()
 		}
 		labels = append(labels, label)
 	}
@@ -275,8 +323,8 @@ func driverLabels(labels []stored.Label) []driver.Label {
 	return d
 }
 
-// Keys returns the names to read and the terms to search for, under each name key, for
-// the row of the table that applies to like.
+// Keys returns the names to read and the terms to search for, under each name key, in a
+// search for like.
 func (l *Ledger) Keys(like codec.Fields) (names []Name, terms []Term) {
 	namers := l.Namers()
 	for _, n := range namers {
@@ -285,7 +333,7 @@ func (l *Ledger) Keys(like codec.Fields) (names []Name, terms []Term) {
 	}
 	if len(namers) > 1 {
 		slices.Sort(names)
-		names = slices.Compact(names) // an ID is one name under all keys
+		names = slices.Compact(names) // a derived ID is the same name under all keys
 	}
 	return names, terms
 }
@@ -298,13 +346,16 @@ func (n Namer) keys(like codec.Fields) (names []Name, terms []Term) {
 		}
 		return nil, []Term{n.idTerm(like.ID)}
 	case rules.KeyUser:
-		names = []Name{n.User(like.UserName, like.ClientID)}
+		names = []Name{n.User(like.UserName, rules.ClientOf(like))}
 		if like.ClientID == "" {
 			terms = []Term{n.userTerm(like.UserName)}
 		}
 		return names, terms
 	case rules.KeyAccess:
 		names = []Name{n.Access(like.AccessToken)}
+		if of := n.AccessAt(rules.ClientOf(like), like.AccessToken); of != names[0] {
+			names = append(names, of)
+		}
 	case rules.KeyGrant:
 		like.AccessToken = ""
 		names = n.Tokens(like)
@@ -313,8 +364,7 @@ func (n Namer) keys(like codec.Fields) (names []Name, terms []Term) {
 	return names, Terms(names...)
 }
 
-// Candidates converts the records to the candidates of package rules for a search for
-// like.
+// Candidates converts records to candidates of package rules, for a search for like.
 func (l *Ledger) Candidates(records []Entry, like codec.Fields) []rules.Candidate {
 	candidates := make([]rules.Candidate, 0, len(records))
 	for _, rec := range records {
@@ -327,17 +377,17 @@ func (l *Ledger) Candidates(records []Entry, like codec.Fields) []rules.Candidat
 	return candidates
 }
 
-// former sets the fields of c.Former that like has in common with earlier values of
-// rec.
+// former sets the fields of c.Former for which an earlier value of rec equals the value in
+// like.
 func (n Namer) former(c *rules.Candidate, rec Entry, like codec.Fields) {
 	was := &c.Former
 	if like.ID != "" && c.ID != like.ID {
 		was.ID = was.ID || rec.Had(n.ID(like.ID)) || slices.Contains(n.Tokens(rec.Token), Name(like.ID))
 	}
 	if t := like.GrantToken; t != "" && t != c.GrantToken {
-		was.GrantToken = was.GrantToken || rec.Had(n.Grant(c.ClientID, t))
+		was.GrantToken = was.GrantToken || rec.Had(n.Grant(rules.ClientOf(c.Fields), t))
 	}
 	if t := like.RefreshToken; t != "" && t != c.RefreshToken {
-		was.RefreshToken = was.RefreshToken || rec.Had(n.Refresh(c.ClientID, t))
+		was.RefreshToken = was.RefreshToken || rec.Had(n.Refresh(rules.ClientOf(c.Fields), t))
 	}
 }

@@ -2,15 +2,18 @@ package ledger
 
 import (
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// nothing is a driver of which only the facts are asked.
+// nothing is a driver that implements only Properties.
 type nothing struct{ driver.Secrets }
 
 func (nothing) Properties() driver.Properties { return driver.Properties{Name: "nothing"} }
@@ -38,9 +41,9 @@ const (
 	indexKey = "fedcba9876543210"
 )
 
-// TestNames has names that were computed by another program, from the
-// description of the derivation. Records are stored under such names: one that
-// comes out differently is a record that is not found any more.
+// TestNames compares names with those that another program computed from the description of
+// the derivation. Records are stored under these names, so a record would not be found if
+// its name changed.
 func TestNames(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -70,7 +73,84 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestLabels does the same for what records are searched by.
+// TestNamesAtAnIssuer compares names with an issuer or a resource with those that the other
+// program of TestNames computed. It also checks that the term of an access token does not
+// depend on the issuer and resource.
+func TestNamesAtAnIssuer(t *testing.T) {
+	t.Parallel()
+	n := withKeys(t, "").Namer()
+	for _, c := range []struct {
+		issuer, resource string
+		want             [4]Name
+	}{
+		{"https://as.example", "", [4]Name{
+			"u5qgvhi4c4th7xdtxqsfuv5f3tyf3bbv2", "gpceqpv4qa6ktltoommh5zepy27xfelwr", "rfainouohlgiidqtovdlnbeje5j2hkc3d", "a5cihr3u7ojukatqjehn63o2imn3hric6",
+		}},
+		{"", "https://mcp.example", [4]Name{
+			"uipow7dmxiy5g7dnrywnwaeddpriomn3d", "gliuuuehhcton3wkmgvjigyvwclrogk72", "rwxxb7b6l3l5xjckfopv6ialh6v5bjqpw", "a4hewaalqltefvirypkhsi4i37h3zfs5i",
+		}},
+		{"https://as.example", "https://mcp.example", [4]Name{
+			"umdoq74vayf4dp7nel6afxntpk37z6oaz", "g5ya62ykwpbyayrly4a2drwfmqe3tv2u7", "rjalphg2a2szy2utbxxoewyyq2v2nxqku", "agsrpfreiymkcxumklx47wsadssbbmw7i",
+		}},
+	} {
+		f := codec.Fields{
+			UserName: "ann@example.com:6001", ClientID: "1000.CLIENT", GrantToken: "1000.gt", RefreshToken: "1000.rt", AccessToken: "1000.at",
+			Issuer: c.issuer, Resource: c.resource,
+		}
+		got := [4]Name{0: n.Of(f)}
+		f.UserName = ""
+		got[1] = n.Of(f)
+		terms := n.Terms(stored.Record{Fields: f})
+		f.GrantToken = ""
+		got[2] = n.Of(f)
+		f.RefreshToken = ""
+		got[3] = n.Of(f)
+		if got != c.want {
+			t.Errorf("at %q for %q the names are\n%v, want\n%v", c.issuer, c.resource, got, c.want)
+		}
+		want := []Term{{"client", Digest(nil, "client", "1000.CLIENT")}, {"grant", string(c.want[1][1:])}, {"refresh", string(c.want[2][1:])}, {"access", Digest(nil, "a", "1000.at")}}
+		if !slices.Equal(terms, want) {
+			t.Errorf("at %q for %q the terms are\n%v, want\n%v", c.issuer, c.resource, terms, want)
+		}
+		names, by := n.keys(codec.Fields{AccessToken: "1000.at", Issuer: c.issuer, Resource: c.resource})
+		if !slices.Equal(names, []Name{n.Access("1000.at"), c.want[3]}) || !slices.Contains(by, want[3]) {
+			t.Errorf("an access token is searched for as %v, %v", names, by)
+		}
+	}
+}
+
+// TestFits_ClientLater checks that a name fits a record whose client was completed after
+// the record was created.
+func TestFits_ClientLater(t *testing.T) {
+	t.Parallel()
+	n := withKeys(t, nameKey).Namer()
+	is := rules.Client{ID: "c", Issuer: "i", Resource: "r"}
+	was := before(is)
+	if len(was) != 8 || len(before(rules.Client{ID: "c"})) != 2 {
+		t.Fatalf("earlier clients: %v", was)
+	}
+	f := codec.Fields{ClientID: "c", Issuer: "i", Resource: "r", GrantToken: "g", RefreshToken: "r", AccessToken: "a"}
+	for _, c := range was {
+		for _, name := range []Name{n.Grant(c, "g"), n.Refresh(c, "r")} {
+			if !n.Fits(Entry{Record: stored.Record{Fields: f}, Name: name, Token: f}) {
+				t.Errorf("the name that %v derives does not fit", c)
+			}
+		}
+		if e := (Entry{Name: n.AccessAt(c, "a"), Token: f}); !n.HadAccess(e, "a") || n.HadAccess(e, "b") {
+			t.Errorf("the access token of a record created by %v", c)
+		}
+	}
+	for _, c := range []rules.Client{{ID: "d"}, {ID: "c", Issuer: "j"}, {Resource: "i"}} {
+		for _, name := range []Name{n.Grant(c, "g"), n.Refresh(c, "r"), n.User("", c)} {
+			if n.Fits(Entry{Record: stored.Record{Fields: f}, Name: name, Token: f}) {
+				t.Errorf("the name that %v derives fits", c)
+			}
+		}
+	}
+}
+
+// TestLabels compares the labels of a record with those that the other program of TestNames
+// computed.
 func TestLabels(t *testing.T) {
 	t.Parallel()
 	r := stored.Record{Fields: codec.Fields{ID: "7", UserName: "ann@example.com:6001", ClientID: "1000.CLIENT", GrantToken: "1000.gt", RefreshToken: "1000.rt", AccessToken: "1000.at"}}
@@ -87,12 +167,12 @@ func TestLabels(t *testing.T) {
 			"refresh": "dtsts53wcsulitc353w3xspxukxjynjl", "access": "ntyalgia3oblcmgr7iv2jonk652uibae", "id": "cpsjaigy4yarjo3xeag2p75vae4kzz3i",
 		}},
 	} {
-		got := c.s.labels(r, nil, "nonce")
+		got := c.s.WriterOf("nonce").labels(r, stored.Record{})
 		if len(got) != len(c.want) {
 			t.Errorf("%d labels, want %d", len(got), len(c.want))
 		}
 		for _, l := range got {
-			if c.want[l.Key] != l.Value || l.Nonce != "nonce" {
+			if c.want[l.Key] != l.Value || l.Nonce != got[0].Nonce || !nonceForm.MatchString(l.Nonce) {
 				t.Errorf("label %v, want value %q", l, c.want[l.Key])
 			}
 		}
@@ -144,28 +224,96 @@ func TestName_Derived(t *testing.T) {
 	}
 }
 
+var nonceForm = regexp.MustCompile(`^[a-z2-7]{16}$`)
+
 func TestNonce(t *testing.T) {
 	t.Parallel()
-	form := regexp.MustCompile(`^[a-z2-7]{16}$`)
 	seen := map[string]bool{}
 	for range 1000 {
 		n := Nonce()
-		if seen[n] || !form.MatchString(n) {
+		if seen[n] || !nonceForm.MatchString(n) {
 			t.Fatalf("nonce %q is of another form or comes twice", n)
 		}
 		seen[n] = true
 	}
 }
 
+// TestLabels_Nonces checks which labels of two writes are equal.
 func TestLabels_Nonces(t *testing.T) {
 	t.Parallel()
 	s := withKeys(t, nameKey, indexKey)
-	r := stored.Record{Fields: codec.Fields{UserName: "ann", RefreshToken: "1"}}
-	base := s.labels(r, nil, "first")
+	first, second := s.WriterOf("first"), s.WriterOf("second")
+	r := stored.Record{Fields: codec.Fields{UserName: "ann", RefreshToken: "1"}, Born: "born"}
+	base := stored.Record{Labels: first.labels(r, stored.Record{}), Born: r.Born}
+	if again := s.WriterOf("first").labels(r, stored.Record{}); !slices.Equal(again, base.Labels) {
+		t.Errorf("a repeated write has the labels %v, want %v", again, base.Labels)
+	}
+	reborn := r
+	reborn.Born = "later"
+	for _, l := range first.labels(reborn, stored.Record{}) {
+		if slices.Contains(base.Labels, l) {
+			t.Errorf("two incarnations have the label %v", l)
+		}
+	}
 	r.RefreshToken = "2"
-	for _, l := range s.labels(r, base, "second") {
-		if want := map[string]string{"user": "first", "refresh": "second"}[l.Key]; l.Nonce != want {
-			t.Errorf("label %s has nonce %q, want %q", l.Key, l.Nonce, want)
+	added := second.labels(r, base)
+	for _, l := range added {
+		if kept := slices.Contains(base.Labels, l); kept != (l.Key == "user") {
+			t.Errorf("label %v is kept: %v", l, kept)
+		}
+	}
+	base.Former = added
+	for _, l := range second.labels(r, base) {
+		if l.Key == "refresh" && slices.Contains(added, l) {
+			t.Error("a label that another writer may be removing is added again")
+		}
+	}
+}
+
+// TestFormer checks that a write leaves replaced labels to a later write, and that a later
+// write removes them.
+func TestFormer(t *testing.T) {
+	t.Parallel()
+	label := func(key string, n int) stored.Label {
+		return stored.Label{Key: key, Value: strconv.Itoa(n), Nonce: "n"}
+	}
+	for _, batch := range []int{0, 1, 10} {
+		l := withKeys(t, "")
+		l.Properties.LabelBatch = batch
+		e := Entry{Name: "u", Record: stored.Record{Labels: []stored.Label{label("access", 0), label("user", 0)}}}
+		removals, most := 0, 0
+		for n := range 40 {
+			next := e.Record
+			next.Labels = []stored.Label{label("access", n+1), label("user", 0)}
+			next.Former = l.former(e, next, leaveReplaced)
+			left := slices.Concat(e.Former, []stored.Label{label("access", n)})
+			if len(next.Former) < len(left) {
+				removals++
+			}
+			if batch > 0 && !slices.Contains(next.Former, label("access", n)) {
+				t.Fatalf("batch %d: what write %d replaces is not left", batch, n)
+			}
+			e.Record = next
+			most = max(most, len(next.Former))
+			if same := l.former(e, next, keepFormer); !slices.Equal(same, next.Former) {
+				t.Fatalf("batch %d: a write without other labels leaves %d, want %d", batch, len(same), len(next.Former))
+			}
+			if kept := l.former(e, next, removeFormer); len(kept) > 0 {
+				t.Fatalf("batch %d: a rewrite leaves %d", batch, len(kept))
+			}
+		}
+		if most > batch || batch > 0 && (removals < 40/batch-1 || removals > 40/batch) {
+			t.Errorf("batch %d: %d labels are left at most, and some are removed %d times", batch, most, removals)
+		}
+		other := e.Record
+		other.Labels = []stored.Label{label("access", 99), label("user", 99)}
+		if left := l.former(e, other, leaveReplaced); len(left) > 0 {
+			t.Errorf("batch %d: %d labels under another key are left", batch, len(left))
+		}
+		moved := e.Record
+		moved.Moved = &stored.Ref{}
+		if left := l.former(e, moved, keepFormer); len(left) > 0 {
+			t.Errorf("batch %d: %d labels of a record that has moved are left", batch, len(left))
 		}
 	}
 }
@@ -175,10 +323,10 @@ func TestLabels_Order(t *testing.T) {
 	s := withKeys(t, nameKey, indexKey)
 	r := stored.Record{Fields: codec.Fields{ID: "7", UserName: "ann", ClientID: "c", GrantToken: "g", RefreshToken: "r", AccessToken: "a"}}
 	n := s.Namer()
-	grant := string(n.Grant("c", "g"))
-	r.Earlier = []string{grant, string(n.Grant("c", "g0")), string(n.Refresh("c", "r0")), string(n.ID("8"))}
+	grant := string(n.Grant(rules.Client{ID: "c"}, "g"))
+	r.Earlier = []string{grant, string(n.Grant(rules.Client{ID: "c"}, "g0")), string(n.Refresh(rules.Client{ID: "c"}, "r0")), string(n.ID("8"))}
 	r.Absorbed = []stored.Ref{{Name: grant}, {Name: string(n.Access("a0"))}}
-	labels := s.labels(r, nil, "nonce")
+	labels := s.WriterOf("nonce").labels(r, stored.Record{})
 	if len(labels) != 10 {
 		t.Errorf("%d labels, want 10", len(labels))
 	}

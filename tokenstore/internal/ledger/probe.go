@@ -11,22 +11,33 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// ProbeName is the name of the entry with which SameAs and Check test a server. It is
-// always the same, because some services keep a remnant of every deleted name. It has
-// the form of a record's name, but the entry holds no token, so that no reader takes it
-// for a record.
+// ProbeName is the name of the entry with which SameAs and Check test a server. The name
+// never changes, because some services keep a remnant of every deleted name. It has the
+// form of a record's name. The entry holds no token, so readers do not take it for a
+// record.
 const ProbeName = "atokenkeepprobetokenkeepprobetoke"
 
+// The names of the probes that doctor.Measure writes. The names never change, for the
+// reason given for ProbeName. They do not have the form of a record's name, so that lists
+// of records leave the probes out.
 const (
-	// probeAge is the age from which a probe counts as left behind.
+	ProbeCreate = "tokenkeepprobecreate" // several processes create it concurrently
+	ProbeUpdate = "tokenkeepprobeupdate" // several processes update it concurrently
+)
+
+// Measures reports whether name is that of a probe of a measurement.
+func Measures(name string) bool { return name == ProbeCreate || name == ProbeUpdate }
+
+const (
+	// probeAge is the age at which a probe counts as left behind.
 	probeAge = time.Minute
 
-	// probeTimeout bounds the time for the removal of a probe. The end of the caller's
-	// context does not end the removal, because the probe would stay.
+	// probeTimeout bounds the removal of a probe, which continues after the caller's
+	// context is done so that no probe is left behind.
 	probeTimeout = 15 * time.Second
 )
 
-// SameAs reports whether l and other keep their records in one place. See
+// SameAs reports whether l and other keep their records in the same place. See
 // tokenstore.Store.SameAs.
 func (l *Ledger) SameAs(ctx context.Context, other *Ledger) (is bool, err error) {
 	mine, err := l.ClaimProbe(ctx, nil)
@@ -44,8 +55,8 @@ func (l *Ledger) SameAs(ctx context.Context, other *Ledger) (is bool, err error)
 		return false, err
 	}
 	defer func() { err = errors.Join(err, other.RemoveProbe(ctx, theirs)) }()
-	// Both were created. Another process may have removed the first in between: a
-	// write over it shows that it still exists.
+	// Both probes were created. Another process may have removed the first one in between,
+	// so update it: this succeeds only if it still exists.
 	next, err := l.NewProbe()
 	if err != nil {
 		return false, err
@@ -58,12 +69,12 @@ func (l *Ledger) SameAs(ctx context.Context, other *Ledger) (is bool, err error)
 	return false, nil
 }
 
-// errClaimed means that the existing probe is the caller's own.
+// errClaimed means that the probe exists and has the data that the caller knows.
 var errClaimed = errors.New("the probe exists")
 
-// ClaimProbe creates the probe. It first removes a probe that a process left behind,
-// and waits for another process that is testing the store. If the existing probe has
-// the data in known, it fails with errClaimed.
+// ClaimProbe creates the probe. It first removes a probe that a process left behind, and
+// waits for another process that is testing the store. If the existing probe has the data
+// known, ClaimProbe fails with errClaimed.
 func (l *Ledger) ClaimProbe(ctx context.Context, known []byte) (driver.Secret, error) {
 	for {
 		p, err := l.NewProbe()
@@ -94,14 +105,14 @@ func (l *Ledger) ClaimProbe(ctx context.Context, known []byte) (driver.Secret, e
 	}
 }
 
-// leftBehind reports whether a probe is too old to be in use. The age of an unreadable
-// probe, which was written under other keys, is not known: it counts as left behind.
+// leftBehind reports whether a probe is too old to be in use. An unreadable probe was
+// written under other keys and counts as left behind, because its age is unknown.
 func (l *Ledger) leftBehind(probe driver.Secret) bool {
 	e, err := l.toEntry(ProbeName, probe)
 	return err != nil || l.Now().Sub(e.WrittenAt()).Abs() >= probeAge
 }
 
-// NewProbe returns an entry that holds no token.
+// NewProbe returns the payload of a new probe.
 func (l *Ledger) NewProbe() (driver.Payload, error) {
 	mine := Nonce()
 	r := stored.Record{Born: mine, Nonces: []string{mine}, Updated: l.Now().UnixMilli()}
@@ -112,19 +123,19 @@ func (l *Ledger) NewProbe() (driver.Payload, error) {
 	return driver.Payload{Data: data}, nil
 }
 
-// RemoveProbe removes the probe if its state is the last one that the caller wrote.
+// RemoveProbe removes the probe if its state is last, which the caller wrote.
 func (l *Ledger) RemoveProbe(ctx context.Context, last driver.Secret) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
 	defer cancel()
 	err := l.Driver.Delete(ctx, ProbeName, last)
 	if errors.Is(err, driver.ErrConflict) {
-		return nil // the probe is another process's
+		return nil // another process has replaced the probe
 	}
 	return err
 }
 
-// sees reports whether l, which may not create the probe, reads the probe with the
-// data. refused is the error of the attempt to create it.
+// sees reports whether l, which may not create the probe, reads a probe with the given
+// data. refused is the error of the attempt to create the probe.
 func (l *Ledger) sees(ctx context.Context, data []byte, refused error) (bool, error) {
 	now, err := l.Driver.Fresh(ctx, ProbeName, driver.Secret{})
 	switch {

@@ -9,40 +9,43 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
 // A promotion moves the record from, which has no user, to the record of a user, in
 // four swaps:
 //
-//   1. The user's record gets from into its joining list. If it does not exist, it is
-//      created with nothing but this list, and is not a record yet.
-//   2. from is frozen: it gets "moved", and nothing but the fourth swap changes it.
+//   1. The joining list of the user's record gets from. If the user's record does not
+//      exist, it is created with nothing but this list, and is not a record yet.
+//   2. from is frozen: its field Moved is set, and only the fourth swap changes it.
 //   3. The user's record takes over the tokens, and from is merged.
 //   4. from becomes a redirect.
 //
-// After each swap every reader finds the one token by either name. Before the second
-// swap the token is in from. After it, the token is in the user's record, whose readers
-// also read from until the third swap. Every writer to the user's record does the third
-// and the fourth. Only an Update does the third: if another process deletes the user's
-// record meanwhile, it deletes from with it, and no swap brings it back.
+// After each swap, readers find the token by either name. Before the second swap, the
+// record is from. After the second swap, it is the user's record, whose readers also read
+// from until the third swap. Every writer to the user's record makes the third and the
+// fourth swap. The third swap is always an Update. If another process deletes the user's
+// record meanwhile, that process also deletes from, and no swap creates the record again.
 //
-// Entries refer to each other by name and incarnation (stored.Record.Born). Neither
-// side is taken for a later record of the same name.
+// Entries refer to each other by name and incarnation (stored.Record.Born). A reference to
+// an entry is therefore never taken for one to a later entry with the same name.
 
-// errMoved means that the next attempt finds the record at its user's name.
+// errMoved means that the record has moved: the next attempt finds it under the name of its
+// user's record.
 var errMoved = Again(errors.New("moved"))
 
-// maxJoining is how many records may be moving to one record.
+// maxJoining is the maximum number of records that may be moving to one record.
 const maxJoining = 8
 
-// MostRepairs is more than the repairs that one entry can need: each record that moves
-// to it takes two.
+// MostRepairs is an upper bound on the repairs of one entry. Each record that moves to the
+// entry may need two.
 const MostRepairs = 4 * maxJoining
 
-// Promote moves from to the record of a user. It never returns nil: the next attempt
-// merges the token that is saved into the user's record.
-func (w *Writer) Promote(ctx context.Context, v *View, from Entry, user, client string) error {
-	to, err := w.join(ctx, v, from, user, client)
+// Promote moves from to the record of the user and client of as. It never returns nil.
+// After a successful move, the error makes Retry call another attempt, which finds the
+// user's record.
+func (w *Writer) Promote(ctx context.Context, v *View, from Entry, as codec.Fields) error {
+	to, err := w.join(ctx, v, from, rules.Identity(as))
 	if err != nil {
 		return Lost(err)
 	}
@@ -52,20 +55,20 @@ func (w *Writer) Promote(ctx context.Context, v *View, from Entry, user, client 
 	return errMoved
 }
 
-// join does the first swap. It returns the user's entry.
-func (w *Writer) join(ctx context.Context, v *View, from Entry, user, client string) (Entry, error) {
-	name, err := w.userRecord(ctx, v, user, client)
+// join makes the first swap. It returns the user's entry.
+func (w *Writer) join(ctx context.Context, v *View, from Entry, as codec.Fields) (Entry, error) {
+	name, err := w.userRecord(ctx, v, as)
 	if err != nil {
 		return Entry{}, err
 	}
-	return w.Join(ctx, v, name, from, stored.Record{Fields: codec.Fields{UserName: user, ClientID: client}})
+	return w.Join(ctx, v, name, from, stored.Record{Fields: as})
 }
 
-// userRecord returns the name of the record of a user and client, or the name to
-// create it under.
-func (w *Writer) userRecord(ctx context.Context, v *View, user, client string) (Name, error) {
+// userRecord returns the name of the record of the user and client of as, or the name
+// to create it under.
+func (w *Writer) userRecord(ctx context.Context, v *View, as codec.Fields) (Name, error) {
 	for _, n := range w.Namers() {
-		name := n.User(user, client)
+		name := n.Of(as)
 		e, err := v.Read(ctx, name)
 		switch {
 		case err == nil && e.Target() == nil:
@@ -75,11 +78,11 @@ func (w *Writer) userRecord(ctx context.Context, v *View, user, client string) (
 		}
 	}
 	n, err := w.NamerForNew(ctx)
-	return n.User(user, client), err
+	return n.Of(as), err
 }
 
-// Join puts from on the joining list of the named entry, which it creates from r if
-// it does not exist. The entry is that of the user and client of r.
+// Join adds from to the joining list of the named entry, which belongs to the user and
+// client of r. If the entry does not exist, Join creates it from r.
 func (w *Writer) Join(ctx context.Context, v *View, name Name, from Entry, r stored.Record) (Entry, error) {
 	to, err := v.Read(ctx, name)
 	switch {
@@ -96,12 +99,12 @@ func (w *Writer) Join(ctx context.Context, v *View, name Name, from Entry, r sto
 		if w.Properties.ReadLag == 0 {
 			return to, nil
 		}
-		// Another process has listed from, in a record that may have been deleted
-		// since. An entry that moves to a deleted record is lost, and only a write
-		// proves that the record exists.
+		// Another process has added from to the list of a record that may have been deleted
+		// since. An entry that moves to a deleted record is lost, so prove by a write that
+		// the record exists.
 		return w.Update(ctx, to, next)
 	}
-	next.UserName, next.ClientID = r.UserName, r.ClientID
+	next.Fields = rules.WithIdentity(next.Fields, r.Fields)
 	w.settle(ctx, v, to, &next)
 	if len(next.Joining)+len(next.Absorbed) >= maxJoining {
 		return Entry{}, fmt.Errorf("%w: too many records are about to become %q", driver.ErrConflict, to.Name)
@@ -110,8 +113,8 @@ func (w *Writer) Join(ctx context.Context, v *View, name Name, from Entry, r sto
 	return w.Update(ctx, to, next)
 }
 
-// clear removes an entry that leads to a deleted record from a user's name. It returns
-// the reason why this attempt of the promotion ends.
+// clear deletes dead, which has the name of a user's record but leads to a deleted record.
+// It always returns an error, because this attempt of the promotion cannot continue.
 func (w *Writer) clear(ctx context.Context, v *View, dead Entry) error {
 	if _, err := v.Resolve(ctx, dead); !errors.Is(err, errDead) {
 		return fmt.Errorf("%w: %q has moved", driver.ErrCorrupt, dead.Name)
@@ -122,7 +125,7 @@ func (w *Writer) clear(ctx context.Context, v *View, dead Entry) error {
 	return fmt.Errorf("%w: %q had moved to a record that was deleted", driver.ErrConflict, dead.Name)
 }
 
-// Move does the swaps after the first. The joining list of to has from.
+// Move makes the second and later swaps. from must be in the joining list of to.
 func (w *Writer) Move(ctx context.Context, from, to Entry) error {
 	at, err := w.freeze(ctx, from, to.Ref())
 	if err != nil {
@@ -135,22 +138,22 @@ func (w *Writer) Move(ctx context.Context, from, to Entry) error {
 		_, err = w.Commit(ctx, v, rec, rec.Token, nil)
 	}
 	if errors.Is(err, driver.ErrNotFound) {
-		// Another process has deleted the user's record, and from with it.
+		// Another process has deleted the user's record, and thereby from.
 		_ = w.RemoveDead(ctx, at)
 	}
 	return err
 }
 
-// freeze does the second swap.
+// freeze makes the second swap.
 func (w *Writer) freeze(ctx context.Context, from Entry, to stored.Ref) (Entry, error) {
 	next := from.Record
 	next.Moved = &to
 	return w.Update(ctx, from, next)
 }
 
-// Complete does the second swap of an abandoned promotion, and those that follow. The
-// first swap is never undone: its writer may only be slow, and the record that it moves
-// would be lost.
+// Complete makes the second and later swaps of an abandoned promotion. It does not undo the
+// first swap, because the other writer may only be slow. That writer would then move the
+// record to an entry that does not list it.
 func (w *Writer) Complete(ctx context.Context, from, to Entry) error {
 	if _, err := w.freeze(ctx, from, to.Ref()); err != nil {
 		return Lost(err)
@@ -158,8 +161,8 @@ func (w *Writer) Complete(ctx context.Context, from, to Entry) error {
 	return w.TakeOver(ctx, to.Ref())
 }
 
-// TakeOver does the third and the fourth swap for all entries that have moved to the
-// record.
+// TakeOver makes the third and the fourth swap for all entries that have moved to the
+// record to.
 func (w *Writer) TakeOver(ctx context.Context, to stored.Ref) error {
 	v := w.View(true)
 	u, err := v.Read(ctx, Name(to.Name))
@@ -174,7 +177,7 @@ func (w *Writer) TakeOver(ctx context.Context, to stored.Ref) error {
 	return err
 }
 
-// Redirect does the fourth swap. It reduces from, which was merged into to, to a
+// Redirect makes the fourth swap. It replaces from, which was merged into to, by a
 // reference to that record and the IDs that find from.
 func (w *Writer) Redirect(ctx context.Context, from Entry, to stored.Ref) error {
 	left := stored.Record{Fields: codec.Fields{ID: from.ID}, Born: from.Born, Alias: &to, IDs: from.IDs}
@@ -182,16 +185,17 @@ func (w *Writer) Redirect(ctx context.Context, from Entry, to stored.Ref) error 
 	return err
 }
 
-// redirect does the fourth swap after a commit. If it fails, a later writer does it.
+// redirect makes the fourth swap after a commit. If the swap fails, a later writer makes
+// it.
 func (w *Writer) redirect(ctx context.Context, from, to Entry) {
 	err := w.Redirect(ctx, from, to.Ref())
 	if err != nil && !errors.Is(err, driver.ErrConflict) {
-		w.Logger.WarnContext(ctx, "tokenstore: a record that was merged into another one is not an alias yet", "name", string(from.Name), "into", string(to.Name))
+		w.Logger.WarnContext(ctx, "tokenstore: an entry that was merged into a record is not a redirect yet", "name", string(from.Name), "into", string(to.Name))
 	}
 }
 
-// Relist adds from, which has moved to u, to the joining list of u. No writer leaves
-// such an entry unlisted.
+// Relist adds from, which has moved to u, to the joining list of u. Only another program
+// can have removed it from the list.
 func (w *Writer) Relist(ctx context.Context, u, from Entry) error {
 	next := u.Record
 	next.Joining = append(slices.Clone(next.Joining), from.Ref())
@@ -199,9 +203,10 @@ func (w *Writer) Relist(ctx context.Context, u, from Entry) error {
 	return Lost(err)
 }
 
-// Unlist removes entries that can no longer move to u from its joining list: they are
-// redirects, or their incarnations are over. Where reads may be out of date, writes
-// prove that first, because the tokens of an entry that has moved would be lost.
+// Unlist removes refs from the joining list of u. They are redirects or former
+// incarnations, which can no longer move to u. If reads may be out of date, Unlist first
+// proves this by writes. Otherwise, the tokens of an entry that has moved after all would
+// be lost.
 func (w *Writer) Unlist(ctx context.Context, u Entry, refs []stored.Ref) error {
 	for _, ref := range refs {
 		if err := w.proveUnable(ctx, ref); err != nil {
@@ -214,42 +219,44 @@ func (w *Writer) Unlist(ctx context.Context, u Entry, refs []stored.Ref) error {
 	return Lost(err)
 }
 
-// proveUnable fails unless the incarnation ref is over or ref is a redirect.
+// proveUnable returns an error unless the incarnation ref no longer exists or is a
+// redirect.
 func (w *Writer) proveUnable(ctx context.Context, ref stored.Ref) error {
 	if w.Properties.ReadLag == 0 {
-		return nil // without lag, the read of the caller was proof
+		return nil // the caller's read was proof, because reads do not lag
 	}
 	now, err := w.Newest(ctx, Name(ref.Name), Entry{})
 	switch {
 	case err == nil && now.Born == ref.Born && now.Alias != nil:
 		return nil // a redirect stays one
 	case err == nil && now.Born != ref.Born && now.Target() != nil:
-		// A frozen entry is not written over, and so proves nothing.
+		// A frozen entry must not be overwritten, so no write can prove this.
 		return fmt.Errorf("%w: whether %q is gone cannot be proved", driver.ErrUnavailable, ref.Name)
 	}
 	return w.proveOver(ctx, ref, now, err)
 }
 
-// proveOver proves by a write that the incarnation ref is over. now and err are the
-// result of a read of its name, which may be out of date: only a Create or an Update
-// decides.
+// proveOver proves by a Create or an Update that the incarnation ref no longer exists. now
+// and err are the result of a read of its name, which may be out of date.
 func (w *Writer) proveOver(ctx context.Context, ref stored.Ref, now Entry, err error) error {
 	switch {
 	case errors.Is(err, driver.ErrNotFound):
+		// If the response to Create was lost, now includes the writes that followed. An
+		// entry with such a write is the record of another process, and stays.
 		now, err = w.Create(ctx, Name(ref.Name), stored.Record{})
-		if err == nil {
+		if err == nil && len(now.Nonces) == 1 {
 			err = w.Driver.Delete(ctx, ref.Name, now.secret)
 		}
 	case err == nil && now.Born == ref.Born:
-		err = driver.ErrConflict // it exists after all
+		err = driver.ErrConflict // the incarnation exists after all
 	case err == nil:
 		_, err = w.Update(ctx, now, now.Record)
 	}
 	return Lost(err)
 }
 
-// RemoveDead deletes an entry that leads to a deleted record. Where reads may be out of
-// date, a write first proves that the record is gone.
+// RemoveDead deletes an entry that leads to a deleted record. If reads may be out of date,
+// it first proves by a write that the record is gone.
 func (w *Writer) RemoveDead(ctx context.Context, dead Entry) error {
 	to := dead.Target()
 	if w.Properties.ReadLag > 0 {

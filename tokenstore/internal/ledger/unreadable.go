@@ -13,14 +13,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// An UnreadableError says that one secret exists but cannot be read, and why. See
+// An UnreadableError reports that one secret exists but cannot be read, and why. See
 // package tokenstore.
 type UnreadableError struct {
 	Name string // of the secret
-	Err  error  // the reason, in the words of the service
+	Err  error  // the reason: the service's own error if the service refused the read
 }
 
-// Error returns the text, which names the secret once.
+// Error returns a text that names the secret exactly once.
 func (e *UnreadableError) Error() string {
 	if quoted := strconv.Quote(e.Name); !strings.Contains(e.Err.Error(), quoted) {
 		return "secret " + quoted + " cannot be read: " + e.Err.Error()
@@ -45,8 +45,8 @@ func Unreadable(name Name, err error) *UnreadableError {
 	}
 	switch {
 	case errors.Is(err, driver.ErrNotFound):
-		// The driver listed the secret. If it were called absent, a save would create
-		// another.
+		// The driver listed the secret. If the secret counted as absent, a save would
+		// create a second one.
 		err = fmt.Errorf("%w: %v", driver.ErrUnavailable, err)
 	case !isOneOf(err, readClasses...):
 		err = fmt.Errorf("%w: %w", driver.ErrUnavailable, err)
@@ -58,17 +58,18 @@ func isOneOf(err error, classes ...error) bool {
 	return slices.ContainsFunc(classes, func(class error) bool { return errors.Is(err, class) })
 }
 
-// OfOne reports whether err, of a call about one secret, concerns this secret and not
-// the service as a whole. ErrUnavailable does not tell: a driver yields it with a name
-// if it concerns one secret.
+// OfOne reports whether err, an error of a call about one secret, concerns that secret
+// rather than the whole service. OfOne returns false for ErrUnavailable, which alone does
+// not show whether it concerns one secret.
 func OfOne(err error) bool {
 	var u *UnreadableError
 	return errors.As(err, &u) || isOneOf(err, driver.ErrCorrupt, driver.ErrRefused) ||
 		errors.Is(err, driver.ErrDenied) && !errors.Is(err, driver.ErrCredentials)
 }
 
-// OfListed returns the error that a driver has yielded with a name as an
-// *UnreadableError, unless it ends the iteration: it has no name, or ctx is done.
+// OfListed converts err, which a driver has yielded with the name, to an *UnreadableError.
+// If the name is empty or ctx is done, err ends the iteration, and OfListed returns err
+// itself.
 func OfListed(ctx context.Context, name string, err error) error {
 	if err == nil || name == "" || ctx.Err() != nil {
 		return err
@@ -76,8 +77,8 @@ func OfListed(ctx context.Context, name string, err error) error {
 	return Unreadable(Name(name), err)
 }
 
-// own leaves out the errors of a driver about secrets with names that no store derives.
-// They belong to other programs below the same prefix. Check reports them.
+// own leaves out errors about secrets whose names no store derives. Such secrets belong to
+// other programs below the same prefix. Check reports the errors.
 func own(listed iter.Seq2[driver.Named, error]) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		for named, err := range listed {
@@ -91,7 +92,8 @@ func own(listed iter.Seq2[driver.Named, error]) iter.Seq2[driver.Named, error] {
 	}
 }
 
-// JoinUnreadable returns the errors as one, ordered by name; nil if there are none.
+// JoinUnreadable joins the errors into one, ordered by name. It returns nil if errs is
+// empty.
 func JoinUnreadable(errs []*UnreadableError) error {
 	slices.SortFunc(errs, func(a, b *UnreadableError) int { return cmp.Compare(a.Name, b.Name) })
 	all := make([]error, 0, len(errs))
@@ -104,6 +106,6 @@ func JoinUnreadable(errs []*UnreadableError) error {
 // OnlyUnreadable returns err if it is an *UnreadableError. For any other error, even
 // one that wraps an *UnreadableError, it returns nil.
 func OnlyUnreadable(err error) *UnreadableError {
-	u, _ := err.(*UnreadableError) //nolint:errorlint // An error that wraps one says more.
+	u, _ := err.(*UnreadableError) //nolint:errorlint // an error that wraps one has further causes
 	return u
 }

@@ -17,18 +17,18 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// Pauses between attempts: exponential with full jitter.
+// Bounds of the pauses between attempts, which grow exponentially with full jitter.
 const (
 	firstPause = 2 * time.Millisecond
 	lastPause  = time.Second
 )
 
-// ErrLookAgain ends an attempt that would refuse the operation, or do nothing, on a
-// View that may be out of date. Retry then calls the attempt once more, with a View
-// that asks for the newest states.
+// ErrLookAgain ends an attempt that would refuse the operation, or change nothing, because
+// of a View that may be out of date. Retry then calls the attempt once more, with a View
+// that reads the newest states.
 var ErrLookAgain = errors.New("look again")
 
-// retryError means that the attempt has to be repeated with newer reads.
+// retryError means that the attempt must be repeated with newer reads.
 type retryError struct{ err error }
 
 func (r retryError) Error() string { return r.err.Error() }
@@ -43,8 +43,8 @@ func Retryable(err error) bool {
 	return errors.As(err, &r)
 }
 
-// Lost wraps an error of a compare-and-swap that another writer has won, so that Retry
-// repeats the attempt. It returns any other error as it is.
+// Lost wraps err with Again if err means that another writer has won a compare-and-swap. It
+// returns any other error unchanged.
 func Lost(err error) error {
 	if isOneOf(err, driver.ErrConflict, driver.ErrExists, driver.ErrNotFound) {
 		return Again(err)
@@ -53,7 +53,8 @@ func Lost(err error) error {
 }
 
 // Retry calls attempt until it returns nil or an error that is not Retryable, at most
-// l.Attempts times. From the second time on the View asks for the newest states.
+// l.Attempts times. The first View may be out of date; later ones read the newest states.
+// After the last attempt, the error matches driver.ErrConflict.
 func (l *Ledger) Retry(ctx context.Context, op string, attempt func(*View) error) error {
 	for n := range l.Attempts {
 		if n > 0 {
@@ -83,13 +84,14 @@ func Pause(n int) time.Duration {
 	return rand.N(most) + 1
 }
 
-// A View holds what one attempt at an operation has read. It reads each entry once, so
-// that the attempt sees one state of it. It is safe for concurrent use.
+// A View holds what one attempt at an operation has read. It remembers each entry that it
+// has read, so that the attempt sees one state of the entry. A View is safe for concurrent
+// use.
 type View struct {
 	l     *Ledger
 	fresh bool
 
-	than map[Name]Entry // entries that an earlier View has read: a newest state is at least as new
+	than map[Name]Entry // entries that an earlier View has read; states read now are at least as new
 
 	mu     sync.Mutex
 	known  map[Name]Entry
@@ -97,8 +99,8 @@ type View struct {
 	aside  map[Name]*UnreadableError // secrets that a search met and could not read
 }
 
-// View returns a View that has read nothing. If fresh is set it asks for the newest
-// state of each entry.
+// View returns a View that has read nothing. If fresh is set, it reads the newest state of
+// each entry.
 func (l *Ledger) View(fresh bool) *View {
 	return &View{l: l, fresh: fresh, known: map[Name]Entry{}, absent: map[Name]bool{}, aside: map[Name]*UnreadableError{}}
 }
@@ -112,11 +114,11 @@ func (l *Ledger) ViewOf(entries ...Entry) *View {
 	return v
 }
 
-// Format prints v as its type. Package fmt would print the tokens within it.
+// Format prints only the type of v, so that package fmt does not print tokens.
 func (v *View) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*ledger.View") }
 
-// Fresher returns a View that asks for the newest states, at least as new as those
-// that v has read.
+// Fresher returns a View that reads the newest states, at least as new as those that v has
+// read.
 func (v *View) Fresher() *View {
 	f := v.l.View(true)
 	v.mu.Lock()
@@ -125,11 +127,11 @@ func (v *View) Fresher() *View {
 	return f
 }
 
-// Fresh reports whether v asks for the newest states.
+// Fresh reports whether v reads the newest states.
 func (v *View) Fresh() bool { return v.fresh }
 
-// Current reports whether v cannot be out of date: it asks for the newest states, or
-// the reads of the driver have no lag.
+// Current reports whether v cannot be out of date. It cannot if v reads the newest states,
+// or if the reads of the driver do not lag.
 func (v *View) Current() bool { return v.fresh || v.l.Properties.ReadLag == 0 }
 
 // Known returns the named entry if v has read it.
@@ -171,7 +173,7 @@ func (v *View) Reread(ctx context.Context, name Name) (Entry, error) {
 // Remember makes v return e for a read of its name.
 func (v *View) Remember(e Entry) { _, _ = v.remember(e.Name, e, nil) }
 
-// remember keeps the result of a read.
+// remember stores and returns the result of a read.
 func (v *View) remember(name Name, e Entry, err error) (Entry, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -197,15 +199,16 @@ func (v *View) setAside(u *UnreadableError) {
 	v.aside[Name(u.Name)] = u
 }
 
-// Unread returns an error that joins those of unreadable secrets, or nil.
+// Unread joins the errors of the unreadable secrets that v has set aside. It returns nil if
+// there are none.
 func (v *View) Unread() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return JoinUnreadable(slices.Collect(maps.Values(v.aside)))
 }
 
-// Seek reads the named entry, in its newest state if newest is set, for Records to
-// resolve. An absent entry is not an error, and an unreadable one is set aside.
+// Seek reads the named entry, so that Records can resolve it. If newest is set, it reads
+// the newest state. An absent entry is not an error, and an unreadable entry is set aside.
 func (v *View) Seek(ctx context.Context, name Name, newest bool) error {
 	read := v.Read
 	if newest {
@@ -218,8 +221,8 @@ func (v *View) Seek(ctx context.Context, name Name, newest bool) error {
 	return v.passOver(ctx, name, err)
 }
 
-// passOver sets the named secret aside if err concerns it alone, and returns err
-// otherwise.
+// passOver sets the named secret aside and returns nil if err concerns only that secret.
+// Otherwise, it returns err.
 func (v *View) passOver(ctx context.Context, name Name, err error) error {
 	if err == nil || ctx.Err() != nil || !OfOne(err) {
 		return err
@@ -228,9 +231,9 @@ func (v *View) passOver(ctx context.Context, name Name, err error) error {
 	return nil
 }
 
-// Search concurrently reads the named entries and those that carry labels of the terms.
-// It returns the records that v has met so far. Absent entries are not an error, and
-// unreadable ones are set aside.
+// Search concurrently reads the named entries and the entries with labels of the terms. It
+// returns all records that v has found so far. Absent entries are not an error, and
+// unreadable entries are set aside.
 func (v *View) Search(ctx context.Context, names []Name, terms []Term) ([]Entry, error) {
 	errs := make([]error, len(names)+1)
 	var wait sync.WaitGroup
@@ -267,7 +270,7 @@ func (v *View) lookup(ctx context.Context, terms []Term) error {
 	return nil
 }
 
-// found reads an entry that the index has yielded.
+// found remembers an entry that a lookup has yielded.
 func (v *View) found(ctx context.Context, named driver.Named) error {
 	name := Name(named.Name)
 	if _, known := v.Known(name); known {
@@ -284,15 +287,15 @@ func (v *View) found(ctx context.Context, named driver.Named) error {
 	return nil
 }
 
-// entries returns what v has read so far, by name.
+// entries returns the entries that v has read so far, ordered by name.
 func (v *View) entries() []Entry {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return slices.SortedFunc(maps.Values(v.known), func(a, b Entry) int { return strings.Compare(string(a.Name), string(b.Name)) })
 }
 
-// Records returns, each once, the records that the entries read so far hold or lead to.
-// Entries that lead to an unreadable secret are set aside.
+// Records returns the records that the entries read so far hold or lead to, each record
+// once. Entries that lead to an unreadable secret are set aside.
 func (v *View) Records(ctx context.Context) ([]Entry, error) {
 	var records []Entry
 	for _, e := range v.entries() {
@@ -315,8 +318,8 @@ func (v *View) Records(ctx context.Context) ([]Entry, error) {
 	return v.dropMoved(ctx, records)
 }
 
-// dropMoved leaves out records that v read before they moved, if it read their targets
-// after the move.
+// dropMoved removes records that v read before they moved, if v read their targets after
+// the move.
 func (v *View) dropMoved(ctx context.Context, records []Entry) ([]Entry, error) {
 	var kept []Entry
 	for _, rec := range records {
@@ -326,8 +329,8 @@ func (v *View) dropMoved(ctx context.Context, records []Entry) ([]Entry, error) 
 			once = once || to.Name != rec.Name && slices.Contains(to.IDs, string(rec.Name))
 		}
 		if once && !merged {
-			// A target that has seen the redirect lists only the name, without the
-			// incarnation. A record may have been created under that name since.
+			// Once the merged entry is a redirect, the target lists only its name, without
+			// the incarnation. A new record may have been created under that name since.
 			now, err := v.Reread(ctx, rec.Name)
 			merged = err != nil || now.Target() != nil
 			if err != nil && !errors.Is(err, driver.ErrNotFound) {
@@ -343,12 +346,11 @@ func (v *View) dropMoved(ctx context.Context, records []Entry) ([]Entry, error) 
 	return kept, nil
 }
 
-// errDead means that an entry leads to a record that was deleted. The entry counts as
-// deleted too.
+// errDead means that an entry leads to a deleted record. The entry also counts as deleted.
 var errDead = errors.New("moved to a record that was deleted")
 
-// maxHops is the longest chain of entries that lead to one another. A redirect may lead
-// to a name that its record has already left, while Rekey moves the record again.
+// maxHops is the maximum length of a chain of entries that lead to one another. A redirect
+// may lead to a name that the record has already left, if Rekey has moved the record again.
 const maxHops = 4
 
 // Resolve returns the record that e holds or leads to. The error matches ErrNotFound if
@@ -372,29 +374,29 @@ func (v *View) resolve(ctx context.Context, e Entry, hops int) (Entry, error) {
 	case err != nil:
 		return Entry{}, err
 	case hops == 0:
-		return Entry{}, fmt.Errorf("%w: %q has moved to %q, which has moved on and on", driver.ErrCorrupt, e.Name, u.Name)
+		return Entry{}, fmt.Errorf("%w: %q has moved to %q, which keeps moving", driver.ErrCorrupt, e.Name, u.Name)
 	}
 	rec, err := v.resolve(ctx, u, hops-1)
 	rec.path = append(rec.path, v.l.idsOf(e)...)
 	return rec, err
 }
 
-// lists reports whether e lists from, which moves or has moved to e.
+// lists reports whether from is in the joining or absorbed list of e.
 func (e Entry) lists(from Entry) bool {
 	return slices.Contains(e.Joining, from.Ref()) || slices.Contains(e.Absorbed, from.Ref())
 }
 
-// Record returns the record in e, which has not moved, with the frozen entries that
-// have moved to it. The error matches ErrNotFound if e was created only for another
-// entry to move to: it is not a record yet.
+// Record returns the record of e, which must not have moved, with the frozen entries that
+// have moved to e. The error matches ErrNotFound if e is not a record yet, because it was
+// created only for another entry to move to.
 func (v *View) Record(ctx context.Context, e Entry) (Entry, error) {
 	for range 3 {
 		rec, stale, err := v.withFrozen(ctx, e)
 		if err != nil || !stale {
 			return rec, err
 		}
-		// A writer has merged an entry from the joining list of e. It has written to e
-		// since v read e, and e may have become a record.
+		// A writer has merged an entry from the joining list of e, and thereby changed e
+		// since v read it. e may have become a record.
 		if e, err = v.Reread(ctx, e.Name); err != nil {
 			return Entry{}, err
 		}
@@ -411,11 +413,11 @@ func (v *View) withFrozen(ctx context.Context, e Entry) (rec Entry, stale bool, 
 		from, err := v.Read(ctx, Name(ref.Name))
 		switch {
 		case isOneOf(err, driver.ErrNotFound, driver.ErrCorrupt):
-			// An absent or unreadable entry has not moved here.
+			// An absent or unreadable entry has not moved to e.
 		case err != nil:
 			return Entry{}, false, err
 		case from.Born != ref.Born:
-			// It is another incarnation.
+			// The entry is of another incarnation.
 		case from.Alias != nil:
 			stale = true
 		case from.Moved != nil && *from.Moved == e.Ref():

@@ -16,8 +16,8 @@ func TestRetry(t *testing.T) {
 	lost := Lost(driver.ErrConflict)
 	final := errors.New("final")
 	for what, c := range map[string]struct {
-		answers []error // of the attempts
-		fresh   []bool  // whether their Views ask for the newest states
+		answers []error // errors that the attempts return
+		fresh   []bool  // whether the Views of the attempts read the newest states
 		waits   int
 		want    error
 	}{

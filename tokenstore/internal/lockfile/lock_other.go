@@ -10,9 +10,10 @@ import (
 
 const removesOpenFiles = true
 
-// tryLock fails: a store that cannot lock its file does not write it.
+// tryLock returns an error, because a store that cannot lock its file must not write it.
 func tryLock(*os.File) (bool, error) {
-	return false, fmt.Errorf("%w: this platform has no lock on files that holds between processes", errors.ErrUnsupported)
+	return false, fmt.Errorf("%w: this platform has no file locks between processes", errors.ErrUnsupported)
 }
 
+// Unlock closes a locked file.
 func Unlock(f *os.File) { _ = f.Close() }

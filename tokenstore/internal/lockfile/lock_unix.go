@@ -10,8 +10,8 @@ import (
 
 const removesOpenFiles = true
 
-// tryLock locks an open file, if nobody else has. The lock belongs to f, not to
-// the process, and goes with it.
+// tryLock tries to lock an open file, and reports whether it did. The lock belongs to f,
+// not to the process, and ends when f is closed.
 func tryLock(f *os.File) (bool, error) {
 	for {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)

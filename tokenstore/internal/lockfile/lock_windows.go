@@ -15,11 +15,11 @@ var (
 	procUnlockFileEx = kernel32.NewProc("UnlockFileEx")
 )
 
-// lockedByte is what is locked: one byte far behind the end of any file, because
-// what is locked cannot be read by others.
+// lockedByte returns the locked range. It is one byte far beyond the end of any file,
+// because other processes cannot read a locked range.
 func lockedByte() *syscall.Overlapped { return &syscall.Overlapped{OffsetHigh: 1 << 30} }
 
-// tryLock locks an open file, if nobody else has.
+// tryLock tries to lock an open file, and reports whether it did.
 func tryLock(f *os.File) (bool, error) {
 	const (
 		failImmediately    = 1
@@ -36,8 +36,8 @@ func tryLock(f *os.File) (bool, error) {
 	return false, &os.PathError{Op: "lock", Path: f.Name(), Err: err}
 }
 
-// Unlock unlocks and closes a locked file. Windows would unlock it when it is
-// closed, but takes its time.
+// Unlock unlocks and closes a locked file. Without the unlock, Windows would release the
+// lock some time after the file is closed.
 func Unlock(f *os.File) {
 	_, _, _ = procUnlockFileEx.Call(f.Fd(), 0, 1, 0, uintptr(unsafe.Pointer(lockedByte())))
 	_ = f.Close()

@@ -1,38 +1,39 @@
-// Package lockfile locks files for the stores that keep their records in a file:
-// between goroutines and processes, on one machine. The operating system takes a
-// lock from a process that dies.
+// Package lockfile locks files, for stores that keep their records in a file. A lock
+// excludes other goroutines and processes on the same machine. The operating system
+// releases the locks of a process that ends.
 //
 // The names of lock files can be guessed, and other users may be able to write to the
-// directory. So nothing is followed, cut off or written over that is not a regular
-// file under one name, of a user who may lock the store.
+// directory. The package therefore does not write to a file through a link. It writes only
+// to a regular file with one name, owned by a user who may lock the store.
 package lockfile
 
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 )
 
-// A ForeignError says that something else is in the place of a lock file, which is
-// left as it is.
+// A ForeignError reports that something other than a lock file exists at the path of a lock
+// file. The package does not change it.
 type ForeignError struct {
 	Path   string
 	Reason string
 }
 
-// Error returns the text, with what to do.
+// Error returns a text that names the path, the reason and the remedy.
 func (e *ForeignError) Error() string {
 	return fmt.Sprintf("%s is not a lock file: it %s; remove it", e.Path, e.Reason)
 }
 
-// TryLock locks the file at path, which it creates if need be, and gives it to the
-// user to whom the file belongs that it is about; nil if there is none yet. It returns
-// nil if the lock is another's.
+// TryLock locks the file at path and creates it if necessary. The lock file gets the owner
+// of the file that about describes; about is nil if that file does not exist yet. TryLock
+// returns a nil file if the file is already locked, or was replaced meanwhile.
 //
-// A symbolic link at path, or a name of a file that has others, is removed first, and
-// what it leads to stays as it is. Anything else there that is not a lock file is a
+// TryLock first removes a symbolic link or an additional hard link at path, without
+// changing the target. If anything else at path is not a lock file, the error is a
 // *ForeignError.
 func TryLock(path string, about fs.FileInfo) (*os.File, error) {
 	if err := clear(path); err != nil {
@@ -54,7 +55,8 @@ func TryLock(path string, about fs.FileInfo) (*os.File, error) {
 	return f, nil
 }
 
-// clear removes a symbolic link.
+// clear removes a symbolic link at path. It returns an error if path is another kind of
+// file that is not regular.
 func clear(path string) error {
 	info, err := os.Lstat(path)
 	switch {
@@ -72,9 +74,9 @@ func clear(path string) error {
 	return nil
 }
 
-// confirm reports whether f, which is locked, is the lock file at its path, and gives
-// it to the owner of the file that it is about. It may have been removed by a process
-// that held the lock, and another one created since.
+// confirm reports whether f, which is locked, is still the lock file at its path. If so, it
+// gives f the owner of the file that about describes. A process that held the lock may have
+// removed it, and another process may have created a new one.
 func confirm(f *os.File, about fs.FileInfo) (bool, error) {
 	mine, err := f.Stat()
 	if err != nil {
@@ -88,7 +90,7 @@ func confirm(f *os.File, about fs.FileInfo) (bool, error) {
 		return false, err
 	}
 	if links(mine) > 1 {
-		// A process that has opened the file by this name finds it replaced, as above.
+		// By the check above, a process that has opened this file notices its removal.
 		if err := os.Remove(f.Name()); err != nil {
 			return false, &ForeignError{f.Name(), "has other names"}
 		}
@@ -101,17 +103,17 @@ func confirm(f *os.File, about fs.FileInfo) (bool, error) {
 	if !trusted(mine, about, dir) {
 		return false, &ForeignError{f.Name(), "belongs to another user"}
 	}
-	// A user who may not give it away may not write the other file either, or has its
-	// group only.
+	// If this fails, the user either cannot write the file that about describes or only
+	// shares its group.
 	_ = InheritOwner(f, about)
 	return true, nil
 }
 
-// Remove removes a locked file and unlocks it.
+// Remove removes a locked file and unlocks it. It ignores a failure to remove the file.
 func Remove(f *os.File) {
-	// It is removed while it is locked: another process must not have locked it
-	// in the meantime. Where a file that is open cannot be removed, it can be
-	// removed afterwards only if no other process has opened it.
+	// Remove the file while it is locked, so that no other process can lock it in between.
+	// On systems that cannot remove an open file, remove it after closing it. This fails if
+	// another process has opened it.
 	err := os.Remove(f.Name())
 	Unlock(f)
 	if err != nil && !removesOpenFiles {
@@ -119,7 +121,7 @@ func Remove(f *os.File) {
 	}
 }
 
-// Overwrite replaces what a locked file holds.
+// Overwrite replaces the content of a locked file.
 func Overwrite(f *os.File, data []byte) error {
 	if err := f.Truncate(0); err != nil {
 		return err
@@ -128,4 +130,28 @@ func Overwrite(f *os.File, data []byte) error {
 		return err
 	}
 	return f.Sync()
+}
+
+// Peek returns the content of the lock file at path, up to limit bytes, and reports whether
+// the file is locked. If it is locked, data is nil. A file that does not exist counts as
+// empty and not locked. Peek creates and removes no file, but briefly locks one that is not
+// locked.
+func Peek(path string, limit int64) (data []byte, locked bool, err error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|noFollow, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	defer Unlock(f)
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, false, &ForeignError{path, "is not a regular file"}
+	}
+	free, err := tryLock(f)
+	if err != nil || !free {
+		return nil, err == nil, err
+	}
+	data, err = io.ReadAll(io.NewSectionReader(f, 0, limit))
+	return data, false, err
 }

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestTryLock has something else in the place of the lock file. What it leads to
-// stays as it is.
+// TestTryLock checks that TryLock replaces links at the path of the lock file, refuses
+// other files there, and never changes the target of a link.
 func TestTryLock(t *testing.T) {
 	t.Parallel()
 	const precious = "ssh-ed25519 AAAA precious\n"
@@ -39,7 +39,7 @@ func TestTryLock(t *testing.T) {
 			}
 			f, err := TryLock(path, nil)
 			if f == nil && err == nil {
-				f, err = TryLock(path, nil) // what has taken its place had to be removed
+				f, err = TryLock(path, nil) // the first call only removed the link
 			}
 			if foreign := (*ForeignError)(nil); errors.As(err, &foreign) != test.foreign || (f == nil) != test.foreign {
 				t.Fatalf("TryLock returned error %v", err)

@@ -7,11 +7,11 @@ import (
 	"os"
 )
 
-// noFollow is 0: a link can be made by administrators only, and what is opened
-// through one is not written to.
+// noFollow is 0, because only administrators can create links, and the package writes
+// nothing to a file that it opened through a link.
 const noFollow = 0
 
-// On these systems the directory decides who may do what with the files in it.
+// On these systems the permissions of the directory apply to the files in it.
 
 func links(fs.FileInfo) uint64                 { return 1 }
 func trusted(fs.FileInfo, ...fs.FileInfo) bool { return true }

@@ -8,20 +8,20 @@ import (
 	"syscall"
 )
 
-// noFollow keeps a file from being opened through a link that took its place since it
-// was looked at, or from waiting for the other end of a pipe.
+// noFollow keeps a call from opening a file through a link that has replaced the checked
+// file. It also keeps the call from waiting for the other end of a pipe.
 const noFollow = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 
-// links returns how many names a file has.
+// links returns the number of hard links of a file.
 func links(info fs.FileInfo) uint64 {
 	if s, ok := info.Sys().(*syscall.Stat_t); ok {
-		return uint64(s.Nlink) //nolint:unconvert // the type is another on other systems
+		return uint64(s.Nlink) //nolint:unconvert // the type differs between systems
 	}
 	return 1
 }
 
-// trusted reports whether the owner of a lock file may lock: this user, root, or the
-// owner of the file that the lock is about, or of its directory.
+// trusted reports whether a lock file is owned by the current user, by root, or by the owner
+// of a file in others.
 func trusted(lock fs.FileInfo, others ...fs.FileInfo) bool {
 	is, ok := lock.Sys().(*syscall.Stat_t)
 	if !ok || is.Uid == 0 || int(is.Uid) == os.Geteuid() {
@@ -38,8 +38,8 @@ func trusted(lock fs.FileInfo, others ...fs.FileInfo) bool {
 	return false
 }
 
-// SameOwner reports whether two files belong to one user. A nil FileInfo belongs to
-// every user.
+// SameOwner reports whether two files have the same owner. A nil FileInfo matches
+// every owner.
 func SameOwner(a, b fs.FileInfo) bool {
 	if a == nil || b == nil {
 		return true
@@ -49,9 +49,9 @@ func SameOwner(a, b fs.FileInfo) bool {
 	return !ok || !okToo || of.Uid == than.Uid
 }
 
-// InheritOwner gives f the owner and group of another file, if that is not nil: a
-// program run by root must not shut out the user to whom the file belongs. It
-// succeeds if only the group cannot be given.
+// InheritOwner gives f the owner and group of other, unless other is nil. A program that
+// runs as root must not lock out the user who owns the file. InheritOwner succeeds if only
+// the group cannot be changed.
 func InheritOwner(f *os.File, other fs.FileInfo) error {
 	if other == nil {
 		return nil
@@ -70,7 +70,7 @@ func InheritOwner(f *os.File, other fs.FileInfo) error {
 	}
 	err = f.Chown(int(was.Uid), int(was.Gid))
 	if err != nil && ok && is.Uid == was.Uid {
-		return nil // the group has no permissions in mode 0600
+		return nil // mode 0600 gives the group no permissions
 	}
 	return err
 }

@@ -13,7 +13,8 @@ import (
 
 func mkfifo(path string) error { return syscall.Mkfifo(path, 0o600) }
 
-// TestTryLockOwner runs as root, who alone can give files away.
+// TestTryLockOwner checks the owner of the lock file. It needs root, because only root can
+// change the owner of a file.
 func TestTryLockOwner(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -38,7 +39,7 @@ func TestTryLockOwner(t *testing.T) {
 	}
 	for _, test := range []struct {
 		what    string
-		owner   int // of the lock file; -1: there is none
+		owner   int // owner of the lock file; -1: there is none
 		about   fs.FileInfo
 		want    uint32
 		foreign bool

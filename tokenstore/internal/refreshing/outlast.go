@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// Outlast returns a context that ends a while after ctx is done, and after most at the
-// latest. It is for a step that is needed even if the caller has gone.
+// Outlast returns a context that outlasts ctx by the duration while, and ends at the latest
+// after the duration most. Use it for a step that must be made even if the caller has
+// stopped waiting.
 func Outlast(ctx context.Context, while, most time.Duration) (context.Context, context.CancelFunc) {
 	long, cancel := context.WithTimeout(context.WithoutCancel(ctx), most)
 	late := time.AfterFunc(most, cancel)

@@ -1,13 +1,14 @@
-// Package refreshing refreshes a record once for many callers. Of the goroutines and
-// processes that find its access token expired, one asks the authorization server, and
-// the others get its result.
+// Package refreshing refreshes a record once for many callers. If several goroutines and
+// processes find the access token of the record expired, one of them asks the authorization
+// server, and all get the result.
 //
-// The package decides on the order of the steps, on the refusals that are kept, and on
-// the result for a record that was changed meanwhile. A Record decides where the record
+// The package defines the order of the steps, the refusals that are kept, and the result
+// for a record that was changed meanwhile. Implementations of Record define where a record
 // is stored and which process may mint.
 package refreshing
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
+	"github.com/tokenkeep/tokenkeep/tokenstore/observe"
 )
 
 // ErrNotPersisted means that a refresh succeeded but its result could not be stored.
@@ -30,7 +32,7 @@ var ErrNotPersisted = errors.New("token is usable but was not stored")
 // refusal.Answer.
 type Mint = func(context.Context, codec.Fields) (codec.Fields, error)
 
-// MintOf returns the Mint of a function on tokens of type T, or nil.
+// MintOf returns the Mint of a function on tokens of type T, or nil if mint is nil.
 func MintOf[T any](mint func(context.Context, T) (T, error), token func(codec.Fields) T, fields func(T) codec.Fields) Mint {
 	if mint == nil {
 		return nil
@@ -41,28 +43,43 @@ func MintOf[T any](mint func(context.Context, T) (T, error), token func(codec.Fi
 	}
 }
 
-// A MintError is an error of a Mint. It is not one of the store and has no class.
+// A MintError is an error of a Mint. It is not an error of the store, and has no class.
 type MintError struct{ Err error }
 
 // Error returns the text of Err.
 func (e MintError) Error() string { return e.Err.Error() }
 
-// Errors after which a refresh tries again.
+// Errors of Take after which a refresh tries again.
 var (
-	// ErrStale means that only the newest state of the record can refuse the refresh.
+	// ErrStale means that Take would refuse the refresh because of a state that may be out
+	// of date. The refresh reads the newest state.
 	ErrStale = errors.New("the state of the record may be out of date")
 
 	// ErrLost means that another process was faster.
 	ErrLost = errors.New("another process has changed the record")
 
+	// ErrContended means that another process may have taken the right at the same time.
+	// The refresh continues with a recent state of the record.
+	ErrContended = errors.New("another process wanted the right to mint at the same time")
+
+	// ErrLater means that Take has waited without trying to take the right.
+	ErrLater = errors.New("the right to mint is tried for later")
+
 	errHeld = errors.New("another process has the right to mint")
 )
+
+// A throttledError is an error of Take that matches driver.ErrThrottled.
+type throttledError struct{ error }
+
+// Unwrap returns the error of Take.
+func (e throttledError) Unwrap() error { return e.error }
 
 // A State is a record as it was read.
 type State struct {
 	codec.Fields
 
-	// Refusal returns the last refusal that is kept, or nil. A nil func means none.
+	// Refusal returns the last refusal that the store has kept, or nil. A nil func means
+	// that there is none.
 	Refusal func(context.Context) *stored.Failure
 
 	// Stale is set if a read of the newest state may return another state.
@@ -71,33 +88,39 @@ type State struct {
 	// Abandoned is set if the right to mint was taken over from a process that did not
 	// give it back.
 	Abandoned bool
+
+	// Written is when the state was stored, by the clock of the process that stored it,
+	// or the zero Time if that is not known.
+	Written time.Time
 }
 
-// A Record is the record with one ID, in one call of Refresh.
+// A Record gives one call of Refresh access to the record that it refreshes.
 type Record interface {
-	// Read returns the record, in its newest state if newest is set, else in a recent
-	// one.
+	// Read returns the newest state of the record if newest is set, else a recent state.
 	Read(ctx context.Context, newest bool) (State, error)
 
 	// Take takes the right to mint for the record that Read returned last. If another
-	// process has the right, Take waits for a moment and returns nil. After ErrLost and
-	// ErrStale the refresh goes on with the newest state of the record.
+	// process has the right, Take waits for a moment and returns nil. After ErrStale, and
+	// after a second ErrLost, the refresh continues with the newest state of the record.
+	// After a first ErrLost, ErrContended or ErrLater, it continues with a recent state.
 	Take(ctx context.Context) (Right, error)
 }
 
-// A Right is the right to mint, which one process has at a time.
+// A Right is the right to mint, which one process holds at a time.
 type Right interface {
-	// Read returns the record as it is under the right.
+	// Read returns the record as it was when the right was taken.
 	Read(ctx context.Context) (State, error)
 
-	// Begin is called just before mint. It returns how long mint may run.
+	// Begin is called just before mint. It returns how long mint may run; 0 or less means
+	// that the right has lapsed.
 	Begin() time.Duration
 
-	// Left returns how long the storing of the result may be tried.
+	// Left returns how long attempts to store the result may take.
 	Left() time.Duration
 
-	// Commit calls plan with the record as it is now. Unless the plan is to begin
-	// again, it stores the fields of the plan and returns them as stored.
+	// Commit calls plan with the current state of the record. Unless the plan says that the
+	// refresh must begin again, Commit stores the fields of the plan and returns them as
+	// stored.
 	Commit(ctx context.Context, plan func(now codec.Fields) rules.RefreshPlan) (codec.Fields, error)
 
 	// Release gives the right back if Commit has not, and keeps a refusal for other
@@ -105,16 +128,21 @@ type Right interface {
 	Release(ctx context.Context, keep *stored.Failure)
 }
 
-// An Engine runs the refreshes of one store. Its exported fields must be set.
+// An Engine runs the refreshes of one store. Its exported fields must be set, but
+// Observer may be nil.
 type Engine struct {
 	Store    string        // the kind of store, for the log
-	Attempts int           // how often a refresh begins again
-	Grace    time.Duration // how long a refusal after a take-over counts at least
+	Attempts int           // the number of attempts of a refresh that loses to other processes
+	Grace    time.Duration // how long a permanent refusal after a take-over counts, instead of forever
+	Patience time.Duration // how long a refresh waits for a service that throttles
 
 	Digest func(parts ...string) string // of credentials
 	Now    func() time.Time
 	Wait   func(context.Context, time.Duration) error
 	Logger *slog.Logger
+
+	Observer *observe.Observer
+	Backend  string // the kind of store, for the Observer
 
 	flights flight.Group[codec.Fields]
 }
@@ -133,40 +161,65 @@ func (e *Engine) Refresh(ctx context.Context, id, stale string, r Record, mint M
 	}
 	c := call{Engine: e, record: r, id: id, stale: stale, mint: mint}
 	return e.flights.Do(ctx, id, func() (codec.Fields, bool, error) {
-		f, err := c.run(ctx)
+		f, err := c.observed(ctx)
 		return f, ctx.Err() != nil && f.AccessToken == "", err
 	}, func(f codec.Fields, err error) bool {
-		// The leader may have had a different context and a different stale token.
+		// The call that ran the refresh may have had a different stale token.
 		return err != nil || f.AccessToken != stale
 	})
 }
 
-// A call is one Refresh of one process.
+// A call runs one refresh, for one or more callers of Refresh.
 type call struct {
 	*Engine
 	record Record
 	id     string
 	stale  string
 	mint   Mint
+
+	throttled time.Time         // since when the service throttles calls; zero: it does not
+	pauses    driverkit.Backoff // between calls while the service throttles
+
+	seen sight
 }
 
-// run returns the record once it has a fresh token, whichever process got it.
+// run returns the record once it has a fresh token, which this or another process got.
 func (c *call) run(ctx context.Context) (codec.Fields, error) {
 	pauses := driverkit.Backoff{Pause: 32 * time.Millisecond, Longest: time.Second}
 	newest := false
 	for lost := 0; lost < c.Attempts; {
-		now, err := c.record.Read(ctx, newest)
+		now, err := c.record.Read(driver.WithoutRetries(ctx), newest)
+		if errors.Is(err, driver.ErrThrottled) {
+			if err = c.sitOut(ctx, err); err != nil {
+				return codec.Fields{}, err
+			}
+			newest = false
+			continue
+		}
 		if err != nil || c.fresh(now.Fields) {
+			c.seen.written = now.Written
 			return now.Fields, err
 		}
 		f, err := c.attempt(ctx, now)
+		if away, ok := errors.AsType[throttledError](err); ok {
+			err = cmp.Or(c.sitOut(ctx, away.error), ErrLater)
+		}
 		switch {
 		case errors.Is(err, errHeld):
+			c.seen.late = true
 			newest, lost = false, 0
+			c.throttled = time.Time{}
+		case errors.Is(err, ErrLater):
+			newest = false
+		case errors.Is(err, ErrContended):
+			c.seen.late = true
+			newest = false
+			lost++
 		case errors.Is(err, ErrStale):
 			newest = true
 		case errors.Is(err, ErrLost):
-			newest = true
+			c.seen.late = true
+			newest = lost > 0 // after the first loss, a recent state shows which process has the right
 			if lost++; lost == c.Attempts {
 				break
 			}
@@ -180,9 +233,23 @@ func (c *call) run(ctx context.Context) (codec.Fields, error) {
 	return codec.Fields{}, fmt.Errorf("%w: in each of %d attempts", driver.ErrConflict, c.Attempts)
 }
 
+// sitOut waits because the service has throttled a call with err. Meanwhile, another
+// process with the right to mint may store a token. After Patience, sitOut returns err.
+func (c *call) sitOut(ctx context.Context, err error) error {
+	if c.throttled.IsZero() {
+		c.throttled = time.Now()
+		c.pauses = driverkit.Backoff{Pause: 200 * time.Millisecond, Longest: 2 * time.Second}
+	}
+	if time.Since(c.throttled) >= c.Patience {
+		return err
+	}
+	return c.Wait(ctx, c.pauses.Next())
+}
+
 func (c *call) fresh(f codec.Fields) bool { return rules.Fresh(f, c.stale, c.Now()) }
 
-// attempt takes the right to mint for the record that was read, and uses it.
+// attempt takes the right to mint for the record, which was read as now, and refreshes the
+// record.
 func (c *call) attempt(ctx context.Context, now State) (codec.Fields, error) {
 	if _, err := c.refused(ctx, now); err != nil {
 		if now.Stale {
@@ -190,11 +257,13 @@ func (c *call) attempt(ctx context.Context, now State) (codec.Fields, error) {
 		}
 		return codec.Fields{}, err
 	}
-	right, err := c.record.Take(ctx)
-	if err == nil && right == nil {
-		err = errHeld
-	}
-	if err != nil {
+	right, err := c.record.Take(driver.WithoutRetries(ctx))
+	switch {
+	case err == nil && right == nil:
+		return codec.Fields{}, errHeld
+	case errors.Is(err, driver.ErrThrottled):
+		return codec.Fields{}, throttledError{err}
+	case err != nil:
 		return codec.Fields{}, err
 	}
 	return c.use(ctx, right)
@@ -206,7 +275,8 @@ func (c *call) use(ctx context.Context, right Right) (codec.Fields, error) {
 	defer func() { right.Release(ctx, keep) }() // even if mint panics or ends its goroutine
 	now, err := right.Read(ctx)
 	if err != nil || c.fresh(now.Fields) {
-		// A process that had the right before, or a save, stored the fresh token.
+		c.seen.written, c.seen.late = now.Written, true
+		// A save, or the process that held the right before, has stored a fresh token.
 		return now.Fields, err
 	}
 	last, err := c.refused(ctx, now)
@@ -216,15 +286,17 @@ func (c *call) use(ctx context.Context, right Right) (codec.Fields, error) {
 	}
 	left := right.Begin()
 	if left <= 0 {
-		return codec.Fields{}, ErrLost // the right lapsed while it was taken
+		return codec.Fields{}, ErrLost // the right lapsed before mint could be called
 	}
+	c.seen.asks()
 	minted, err := c.ask(ctx, now.Fields, left)
+	c.seen.answered()
 	if err != nil {
 		keep, err = c.failed(ctx, now, last, err)
 		return codec.Fields{}, err
 	}
-	// The result may be the only copy of a new refresh token: it is stored even if the
-	// caller has gone.
+	// The result may be the only copy of a new refresh token, so store it even if the
+	// caller's context is done.
 	storeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), right.Left())
 	defer cancel()
 	return c.commit(storeCtx, right, now.Fields, minted)
@@ -236,21 +308,25 @@ func (c *call) ask(ctx context.Context, used codec.Fields, left time.Duration) (
 	defer cancel()
 	minted, err := c.mint(ctx, used)
 	if err == nil {
-		err = rules.Validate(minted)
+		minted, err = rules.Answer(minted)
 	}
 	if err == nil && minted.AccessToken == "" {
-		err = fmt.Errorf("%w: the answer has no access token", rules.ErrInvalidToken)
+		err = fmt.Errorf("%w: mint returned no access token", rules.ErrInvalidToken)
 	}
 	return minted, err
 }
 
-// credentials returns a digest of the fields that a refusal is about.
-func (c *call) credentials(f codec.Fields) string {
-	return c.Digest(f.ClientID, f.ClientSecret, f.RefreshToken, f.GrantToken)
+// credentials returns a digest of the fields to which a refusal applies.
+func (e *Engine) credentials(f codec.Fields) string {
+	parts := []string{f.ClientID, f.ClientSecret, f.RefreshToken, f.GrantToken}
+	if f.Issuer != "" || f.Resource != "" {
+		parts = append(parts, f.Issuer, f.Resource)
+	}
+	return e.Digest(parts...)
 }
 
-// refused returns the last refusal that is kept, and an error if the refusal still
-// counts.
+// refused returns the last refusal that the store has kept, and an error if that refusal
+// still counts.
 func (c *call) refused(ctx context.Context, now State) (last *stored.Failure, err error) {
 	if now.Refusal == nil {
 		return nil, nil
@@ -280,8 +356,8 @@ func (c *call) failed(ctx context.Context, used State, last *stored.Failure, err
 	return keep, MintError{err}
 }
 
-// soften makes a refusal after a take-over temporary. The former holder may have used
-// the credential, and be about to store the tokens that it got.
+// soften makes a permanent refusal after a take-over temporary. The former holder may have
+// used the credential, and may still store the tokens that it got.
 func (c *call) soften(f *stored.Failure) refusal.Answer {
 	now := c.Now()
 	if f.Permanent {
@@ -290,7 +366,7 @@ func (c *call) soften(f *stored.Failure) refusal.Answer {
 	return refusal.Answer{Code: f.Code, RetryAfter: time.UnixMilli(f.Retry).Sub(now)}
 }
 
-// commit stores what mint returned for the record used.
+// commit stores minted, which mint has returned for the state used of the record.
 func (c *call) commit(ctx context.Context, right Right, used, minted codec.Fields) (codec.Fields, error) {
 	usable := rules.PlanRefresh(used, used, minted, c.stale, c.Now()).Fields
 	pauses := driverkit.Backoff{Pause: 4 * time.Millisecond, Longest: time.Second}
@@ -300,17 +376,23 @@ func (c *call) commit(ctx context.Context, right Right, used, minted codec.Field
 			plan = rules.PlanRefresh(used, now, minted, c.stale, c.Now())
 			return plan
 		})
+		lean, spares := rules.Lean(minted)
 		switch {
+		case spares && (errors.Is(err, rules.ErrTooLarge) || errors.Is(err, rules.ErrInvalidToken)):
+			c.Logger.WarnContext(ctx, c.Store+": the scope, ID token and other members of a token response do not fit, and are not stored", "id", c.id)
+			minted = lean
 		case err == nil && plan.Again:
 			return codec.Fields{}, ErrLost // the credentials were replaced meanwhile
 		case err == nil:
+			c.seen.minted = true
 			return stored, nil
 		case errors.Is(err, driver.ErrNotFound):
 			return usable, fmt.Errorf("%w: the record was deleted meanwhile: %w", ErrNotPersisted, err)
 		case final(err), c.Wait(ctx, pauses.Next()) != nil:
 			c.Logger.ErrorContext(ctx, c.Store+": a refreshed token was not stored", "id", c.id)
 			if ctx.Err() != nil {
-				// The context of the commit has ended, not that of the caller.
+				// The time for the commit is over, even if the caller's context is not
+				// done.
 				return usable, fmt.Errorf("%w: %w: %v", ErrNotPersisted, driver.ErrUnavailable, err)
 			}
 			return usable, fmt.Errorf("%w: %w", ErrNotPersisted, err)
@@ -318,9 +400,9 @@ func (c *call) commit(ctx context.Context, right Right, used, minted codec.Field
 	}
 }
 
-// final reports whether an error of a commit would be the same in another attempt. A
-// record that cannot be read is not final: it was readable before mint, so an SDK may be
-// writing it now.
+// final reports whether another attempt to commit would fail with the same error.
+// ErrCorrupt is not final: the record was readable before mint, so an SDK may be writing it
+// now.
 func final(err error) bool {
 	for _, class := range []error{driver.ErrDenied, driver.ErrRefused, rules.ErrTooLarge, rules.ErrInvalidToken, rules.ErrIDMismatch, rules.ErrAmbiguous} {
 		if errors.Is(err, class) {

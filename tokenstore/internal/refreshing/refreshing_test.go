@@ -7,23 +7,27 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/internal/refusal"
 	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
 var now = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 
-// A fake is a Record and its Right that play a script and remember their calls.
+// A fake is a Record that returns scripted errors and records the calls of its methods and
+// those of its Right.
 type fake struct {
 	State
-	old   *stored.Failure // what a read that may be out of date tells of a refusal
-	takes []error         // of Take, in turn; errHeld: another process has the right
-	fails []error         // of Commit, in turn
+	old   *stored.Failure // the refusal in reads that may be out of date
+	reads []error         // errors of Read, one per call
+	takes []error         // errors of Take, one per call; errHeld: another process has the right
+	fails []error         // errors of Commit, one per call
 	calls []string
 	kept  *stored.Failure
 }
@@ -32,6 +36,12 @@ func (f *fake) call(name string) { f.calls = append(f.calls, name) }
 
 func (f *fake) Read(_ context.Context, newest bool) (State, error) {
 	s := f.State
+	if len(f.reads) > 0 {
+		f.call("read")
+		err := f.reads[0]
+		f.reads = f.reads[1:]
+		return s, err
+	}
 	if newest {
 		f.call("newest")
 	} else {
@@ -86,20 +96,29 @@ func TestRefresh(t *testing.T) {
 	minted := func(context.Context, codec.Fields) (codec.Fields, error) {
 		return codec.Fields{AccessToken: "new"}, nil
 	}
+	full := func(context.Context, codec.Fields) (codec.Fields, error) {
+		return codec.Fields{AccessToken: "new", Scope: "s", IDToken: "i", Extra: `{"a":1}`}, nil
+	}
 	refuses := func(context.Context, codec.Fields) (codec.Fields, error) { return codec.Fields{}, refused }
 	for _, c := range []struct {
 		name  string
 		fake  fake
 		mint  Mint
 		calls string
-		err   error // nil: the new token is returned
+		err   error // nil: Refresh returns the new token
 		kept  bool
 	}{
 		{"minted", fake{}, minted, "read take commit release", nil, false},
 		{"held by another process", fake{takes: []error{errHeld, errHeld}}, minted, "read take read take read take commit release", nil, false},
-		{"lost", fake{takes: []error{ErrLost, ErrStale}}, minted, "read take newest take newest take commit release", nil, false},
-		{"lost in each attempt", fake{takes: []error{ErrLost, ErrLost, ErrLost}}, minted, "read take newest take newest take", driver.ErrConflict, false},
-		{"held between losses", fake{takes: []error{ErrLost, ErrLost, errHeld, ErrLost}}, minted, "read take newest take newest take read take newest take commit release", nil, false},
+		{"lost", fake{takes: []error{ErrLost, ErrStale}}, minted, "read take read take newest take commit release", nil, false},
+		{"lost in each attempt", fake{takes: []error{ErrLost, ErrLost, ErrLost}}, minted, "read take read take newest take", driver.ErrConflict, false},
+		{"held between losses", fake{takes: []error{ErrLost, ErrLost, errHeld, ErrLost}}, minted, "read take read take newest take read take read take commit release", nil, false},
+		{"contended", fake{takes: []error{ErrContended, ErrLater, ErrLater}}, minted, "read take read take read take read take commit release", nil, false},
+		{"contended in each attempt", fake{takes: []error{ErrContended, ErrLater, ErrContended, ErrContended}}, minted, "read take read take read take read take", driver.ErrConflict, false},
+		{"a throttled right", fake{takes: []error{driver.ErrThrottled, ErrLater}}, minted, "read take read take read take commit release", nil, false},
+		{"a throttled read", fake{reads: []error{driver.ErrThrottled, driver.ErrThrottled}}, minted, "read read read take commit release", nil, false},
+		{"an outage", fake{reads: []error{driver.ErrUnavailable}}, minted, "read", driver.ErrUnavailable, false},
+		{"a throttled commit", fake{fails: []error{driver.ErrThrottled, driver.ErrThrottled}}, minted, "read take commit commit commit release", nil, false},
 		{"no right", fake{takes: []error{driver.ErrDenied}}, minted, "read take", driver.ErrDenied, false},
 		{"refused before", fake{old: kept, State: State{Refusal: func(context.Context) *stored.Failure { return kept }}}, minted, "read newest", refused, false},
 		{"refused before, but not any more", fake{old: kept}, minted, "read newest take commit release", nil, false},
@@ -110,6 +129,10 @@ func TestRefresh(t *testing.T) {
 		}, "read take release", rules.ErrInvalidToken, false},
 		{"stored at the second attempt", fake{fails: []error{driver.ErrUnavailable}}, minted, "read take commit commit release", nil, false},
 		{"not stored", fake{fails: []error{driver.ErrConflict, driver.ErrDenied}}, minted, "read take commit commit release", ErrNotPersisted, false},
+		{"stored without what does not fit", fake{fails: []error{rules.ErrTooLarge}}, full, "read take commit commit release", nil, false},
+		{"stored without what has no room", fake{fails: []error{rules.ErrInvalidToken}}, full, "read take commit commit release", nil, false},
+		{"too large without that", fake{fails: []error{rules.ErrTooLarge, rules.ErrTooLarge}}, full, "read take commit commit release", ErrNotPersisted, false},
+		{"too large, and nothing to leave out", fake{fails: []error{rules.ErrTooLarge}}, minted, "read take commit release", ErrNotPersisted, false},
 		{"deleted", fake{fails: []error{driver.ErrNotFound}}, minted, "read take commit release", ErrNotPersisted, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -117,7 +140,7 @@ func TestRefresh(t *testing.T) {
 			f := c.fake
 			f.Fields = expired
 			e := &Engine{
-				Attempts: 3, Grace: time.Hour, Digest: refusal.Digest, Now: func() time.Time { return now },
+				Attempts: 3, Grace: time.Hour, Patience: time.Hour, Digest: refusal.Digest, Now: func() time.Time { return now },
 				Wait: func(context.Context, time.Duration) error { return nil }, Logger: slog.New(slog.DiscardHandler),
 			}
 			got, err := e.Refresh(t.Context(), "1", "old", &f, c.mint)
@@ -133,6 +156,9 @@ func TestRefresh(t *testing.T) {
 			if want := strings.Fields(c.calls); !slices.Equal(f.calls, want) {
 				t.Errorf("the calls are %v, want %v", f.calls, want)
 			}
+			if c.err == nil && len(c.fake.fails) > 0 && got.Scope+got.IDToken+got.Extra != "" {
+				t.Errorf("Refresh returned what is not stored: %q", got.Scope)
+			}
 			if (f.kept != nil) != c.kept {
 				t.Errorf("Release kept %+v", f.kept)
 			}
@@ -140,7 +166,39 @@ func TestRefresh(t *testing.T) {
 	}
 }
 
-// TestRefreshPanics has a mint that never returns: the right is released.
+// TestRefreshThrottled checks how long a refresh waits for a service that throttles.
+func TestRefreshThrottled(t *testing.T) {
+	t.Parallel()
+	for name, record := range map[string]func(f *fake){
+		"reads": func(f *fake) { f.reads = slices.Repeat([]error{driver.ErrThrottled}, 1000) },
+		"takes": func(f *fake) { f.takes = slices.Repeat([]error{driver.ErrThrottled}, 1000) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := &fake{}
+				record(f)
+				e := &Engine{Attempts: 3, Patience: 30 * time.Second, Digest: refusal.Digest, Now: time.Now, Wait: driverkit.Sleep}
+				began := time.Now()
+				_, err := e.Refresh(t.Context(), "1", "old", f, func(context.Context, codec.Fields) (codec.Fields, error) {
+					t.Error("mint was called")
+					return codec.Fields{}, nil
+				})
+				if !errors.Is(err, driver.ErrThrottled) {
+					t.Errorf("Refresh returned error %v", err)
+				}
+				if took := time.Since(began); took < 30*time.Second || took > 34*time.Second {
+					t.Errorf("Refresh took %v", took)
+				}
+				if len(f.calls) > 60 {
+					t.Errorf("Refresh made %d calls", len(f.calls))
+				}
+			})
+		})
+	}
+}
+
+// TestRefreshPanics checks that the right is released if mint panics.
 func TestRefreshPanics(t *testing.T) {
 	t.Parallel()
 	f := &fake{}

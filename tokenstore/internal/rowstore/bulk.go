@@ -11,8 +11,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// SaveAll saves tokens in one Update, as SaveToken would save one after the other. It
-// saves all of them or none, and returns them as stored, in their order.
+// SaveAll saves tokens in one Update, with the result of calling SaveToken for each of them
+// in turn. It saves all of them or none, and returns them as stored, in the order of
+// tokens.
 func (s *Store) SaveAll(ctx context.Context, tokens []tokenstore.Token) (saved []tokenstore.Token, err error) {
 	defer s.wrap(&err, "save all", "")
 	if err := ctx.Err(); err != nil {
@@ -42,7 +43,7 @@ func saveAll(ctx context.Context, rows *Rows, tokens []tokenstore.Token) (saved 
 	return saved, changed, nil
 }
 
-// A bulk holds the rows while several tokens are saved to them.
+// A bulk saves several tokens to the same rows.
 type bulk struct {
 	*Rows
 	index candidates.Index
@@ -50,10 +51,7 @@ type bulk struct {
 }
 
 func (b *bulk) adopt(rows *Rows) {
-	b.Rows, b.index = rows, candidates.Index{}
-	for i, c := range rows.records {
-		b.index.Put(i, c)
-	}
+	b.Rows, b.index = rows, candidates.New(rows.records)
 }
 
 // save saves f, and returns the plan with the fields as stored.
@@ -73,7 +71,7 @@ func (b *bulk) save(ctx context.Context, f codec.Fields) (rules.Plan, error) {
 	if n, ok := codec.IDNumber(p.ID); ok && b.next > 0 {
 		b.next = max(b.next, n+1)
 	}
-	if len(p.Absorb) > 0 { // the rows behind a removed one have other indices now
+	if len(p.Absorb) > 0 { // rows after a removed one now have other indices
 		rows, err := b.Reread(ctx)
 		if err == nil {
 			b.adopt(rows)
@@ -89,7 +87,8 @@ func (b *bulk) save(ctx context.Context, f codec.Fields) (rules.Plan, error) {
 	return p, nil
 }
 
-// nextID returns the ID of a new row. It asks the table once and then counts.
+// nextID returns the ID of a new row. It gets the first ID from the table, and then counts
+// up.
 func (b *bulk) nextID(ctx context.Context) (string, error) {
 	if b.next == 0 {
 		id, err := b.NextID(ctx)
@@ -101,8 +100,8 @@ func (b *bulk) nextID(ctx context.Context) (string, error) {
 	return strconv.FormatInt(b.next, 10), nil
 }
 
-// Fits returns for each token nil, or the reason why the table cannot hold it. Other
-// records do not matter, and the ID may be missing.
+// Fits returns, for each token, the reason why the table cannot hold it, or nil. It does
+// not compare the token with other records. The ID may be empty.
 func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) (errs []error, err error) {
 	defer s.wrap(&err, "check", "")
 	if err := ctx.Err(); err != nil {
@@ -122,8 +121,8 @@ func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) (errs []err
 	return errs, nil
 }
 
-// DeleteAll removes, in one Update, the records that still equal those given, field by
-// field. It returns their number. A record that has changed stays.
+// DeleteAll removes, in one Update, the records that still equal one of tokens in every
+// field. It returns the number of removed records. A record that has changed is kept.
 func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (deleted int, err error) {
 	defer s.wrap(&err, "delete all", "")
 	if err := ctx.Err(); err != nil {

@@ -13,20 +13,20 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// Findings yields the findings of a check. An error ends it.
+// Findings yields the findings of a check. It ends after an error.
 type Findings = iter.Seq2[doctor.Finding, error]
 
-// An Inspection says what a store checks besides its rows.
+// An Inspection has the checks that a store makes in addition to the check of its rows.
 type Inspection struct {
-	// Before and After are checked before and after the rows. Nil: nothing is.
+	// Before and After are called before and after the check of the rows. They may be nil.
 	Before, After func(doctor.CheckOptions) Findings
 
-	// Corrupt returns the finding that the table cannot be read, in place of an error
-	// that matches tokenstore.ErrCorrupt. If it is nil, the error ends the check.
+	// Corrupt returns a finding to report instead of err, the error of reading the table,
+	// which matches tokenstore.ErrCorrupt. If Corrupt is nil, the error ends the check.
 	Corrupt func(err error) doctor.Finding
 }
 
-// Check implements doctor.Checker for the rows and for the inspections in besides.
+// Check implements doctor.Checker for the rows, and makes the further checks in besides.
 func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions, besides Inspection) Findings {
 	return func(yield func(doctor.Finding, error) bool) {
 		o, err := opts.Complete()
@@ -51,7 +51,8 @@ func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions, besides In
 	}
 }
 
-// checkRows reports what is wrong with the rows, and whether it was repaired.
+// checkRows reports the faults of the rows. If the options ask for it, it merges duplicate
+// records first.
 func (s *Store) checkRows(ctx context.Context, o doctor.CheckOptions, corrupt func(error) doctor.Finding) Findings {
 	return func(yield func(doctor.Finding, error) bool) {
 		rows, err := s.table.Read(ctx, nil)
@@ -81,8 +82,8 @@ func (s *Store) checkRows(ctx context.Context, o doctor.CheckOptions, corrupt fu
 	}
 }
 
-// A problem is a fault of a record. If the fault is that another record is the same,
-// into and other are the indices of the two.
+// A problem is a fault of a record. If the fault is a duplicate, other is the index of the
+// record, and into that of the record which it duplicates.
 type problem struct {
 	doctor.Finding
 	into, other int
@@ -94,7 +95,7 @@ func (p problem) mergeable() bool { return p.Remedy == doctor.RemedyMerge }
 func (r *Rows) problems(anyID bool) []problem {
 	var problems []problem
 	for i, c := range r.records {
-		f := doctor.Finding{Name: r.places[i], ID: c.ID, Remedy: doctor.RemedyManual}
+		f := doctor.Finding{Name: r.Place(i), ID: c.ID, Remedy: doctor.RemedyManual}
 		switch _, numeric := codec.IDNumber(c.ID); {
 		case r.damage[i] != nil:
 			f.Kind, f.Err, f.Detail = doctor.KindUnreadable, r.damage[i], "part of the row cannot be read"
@@ -108,8 +109,8 @@ func (r *Rows) problems(anyID bool) []problem {
 	return append(problems, r.duplicates()...)
 }
 
-// merge merges the records that are the same. It reads them under the lock of all
-// writers, and returns the problems with the outcome.
+// merge merges duplicate records. It finds the problems again under the lock of all
+// writers, and returns them with the outcome.
 func (s *Store) merge(ctx context.Context, problems []problem) ([]problem, error) {
 	err := s.table.Update(ctx, nil, func(ctx context.Context, rows *Rows) (bool, error) {
 		problems = rows.problems(s.o.AnyID)
@@ -137,13 +138,13 @@ func (r *Rows) merge(ctx context.Context, problems []problem) (changed bool, err
 	var gone []int
 	for _, p := range slices.DeleteFunc(slices.Clone(problems), func(p problem) bool { return !p.mergeable() }) {
 		merged[p.into] = rules.Absorb(current(p.into), current(p.other))
-		delete(merged, p.other) // other may have had records merged into it before
+		delete(merged, p.other) // records may have been merged into other before
 		gone = append(gone, p.other)
 	}
 	if len(gone) == 0 {
 		return false, nil
 	}
-	// Remove first: a table may forbid that two rows have one user.
+	// Remove first, because a table may not allow two rows with the same user.
 	if err := r.Remove(ctx, gone, false); err != nil {
 		return false, err
 	}

@@ -4,13 +4,13 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/duplicates"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// duplicates returns which records are the same as others.
+// duplicates returns the problems of records that share an identity with another record.
 func (r *Rows) duplicates() []problem {
 	identities := make([][]string, len(r.records))
 	for i := range r.records {
@@ -39,37 +39,42 @@ func (r *Rows) duplicates() []problem {
 	return problems
 }
 
-// identities returns the identities of a record, or none if it cannot be read.
+// identities returns the identities of the i-th record, or nil if the record cannot be
+// read.
 func (r *Rows) identities(i int) (all []string) {
 	f := r.records[i]
-	for kind, of := range map[string][2]string{
-		"u": {f.UserName, f.ClientID},
-		"g": {f.GrantToken, f.ClientID},
-		"r": {f.RefreshToken, f.ClientID},
-		"a": {f.AccessToken},
-		"i": {f.ID},
+	client := rules.ClientOf(f.Fields)
+	for kind, of := range map[string]struct {
+		value string
+		of    rules.Client
+	}{
+		"u": {f.UserName, client},
+		"g": {f.GrantToken, client},
+		"r": {f.RefreshToken, client},
+		"a": {value: f.AccessToken},
+		"i": {value: f.ID},
 	} {
-		if of[0] != "" && r.damage[i] == nil {
-			all = append(all, kind+strconv.Quote(of[0])+of[1])
+		if of.value != "" && r.damage[i] == nil {
+			all = append(all, fmt.Sprintf("%s%q%q", kind, of.value, of.of))
 		}
 	}
 	return all
 }
 
-// same returns the finding that the record other is the same as into.
+// same returns the finding that other shares an identity with into.
 func (r *Rows) same(into, other int) doctor.Finding {
 	a, b := r.records[into].Fields, r.records[other].Fields
-	f := doctor.Finding{Name: r.places[other], ID: b.ID, Remedy: doctor.RemedyManual}
+	f := doctor.Finding{Name: r.Place(other), ID: b.ID, Remedy: doctor.RemedyManual}
 	switch duplicates.Compare(a, b, a.ID == b.ID) {
 	case duplicates.Same:
 		f.Kind, f.Remedy, f.Action = doctor.KindDuplicate, doctor.RemedyMerge, "merge them"
-		f.Detail = fmt.Sprintf("it is the same as %q (%s)", a.ID, r.places[into])
+		f.Detail = fmt.Sprintf("it is the same as %q (%s)", a.ID, r.Place(into))
 	case duplicates.SameID:
 		f.Kind = doctor.KindDuplicateID
-		f.Detail = fmt.Sprintf("%s has the ID %q too", r.places[into], a.ID)
+		f.Detail = fmt.Sprintf("%s has the ID %q too", r.Place(into), a.ID)
 	case duplicates.TokenShared:
 		f.Kind = doctor.KindTokenShared
-		f.Detail = fmt.Sprintf("%q (%s), of another user or client, holds the same token", a.ID, r.places[into])
+		f.Detail = fmt.Sprintf("%q (%s), of another user or client, holds the same token", a.ID, r.Place(into))
 	}
 	return f
 }

@@ -16,10 +16,10 @@ import (
 )
 
 const (
-	attempts = 10          // of a refresh whose credentials are replaced meanwhile
-	keepTime = time.Second // for keeping a refusal after the caller's context is done
+	attempts = 10          // maximum number of attempts of a refresh whose credentials are replaced meanwhile
+	keepTime = time.Second // limit for storing a refusal after the caller's context is done
 
-	// Pauses of a process that waits for the lock of another one.
+	// Bounds of the pauses of a process that waits for another process's lock.
 	firstPoll = 500 * time.Microsecond
 	lastPoll  = 50 * time.Millisecond
 )
@@ -29,6 +29,7 @@ func engine(store string, o Options) *refreshing.Engine {
 	return &refreshing.Engine{
 		Store: store, Attempts: attempts, Grace: o.LeaseTTL,
 		Digest: refusal.Digest, Now: o.Now, Wait: driverkit.Sleep, Logger: o.Logger,
+		Observer: o.Observer, Backend: store,
 	}
 }
 
@@ -39,27 +40,25 @@ func (s *Store) Refresh(ctx context.Context, id string, stale tokenstore.Secret,
 	return tokenstore.FromFields(f), s.Wrap("refresh", id, err)
 }
 
-// A record is the record with an ID in one call of Refresh.
+// A record implements refreshing.Record for one call of Refresh.
 type record struct {
 	*Store
 	id    string
-	rows  *Rows     // of the last Read
 	since time.Time // when the wait for another process's lock began
 	polls driverkit.Backoff
 }
 
 // Read implements refreshing.Record.
 func (r *record) Read(ctx context.Context, _ bool) (s refreshing.State, err error) {
-	if r.rows == nil || r.rows.Current == nil || !r.rows.Current() {
-		if r.rows, err = r.table.Read(ctx, &codec.Fields{ID: r.id}); err != nil {
-			return s, err
-		}
+	rows, err := r.table.Read(ctx, &codec.Fields{ID: r.id})
+	if err != nil {
+		return s, err
 	}
-	s.Fields, err = r.in(r.rows)
+	s.Fields, err = r.in(rows)
 	return s, err
 }
 
-// in returns the state of the record in rows.
+// in returns the fields that the record has in rows.
 func (r *record) in(rows *Rows) (codec.Fields, error) {
 	i, err := rows.choose(codec.Fields{ID: r.id})
 	if err != nil {
@@ -81,7 +80,7 @@ func (r *record) Take(ctx context.Context) (refreshing.Right, error) {
 	return &right{record: r, lock: l}, nil
 }
 
-// wait waits until the next look at the lock of another process.
+// wait waits until the next attempt to take the lock from another process.
 func (r *record) wait(ctx context.Context) error {
 	if r.since.IsZero() {
 		r.since, r.polls = time.Now(), driverkit.Backoff{Pause: firstPoll, Longest: lastPoll}

@@ -8,27 +8,29 @@ import (
 	"io"
 	"regexp"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/candidates"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// MaxRecord is the largest record in bytes. It is the limit of the secret managers, so
-// that a record in a row can move there.
+// MaxRecord is the maximum size of a record in bytes. It equals the limit of the secret
+// managers, so that every record can be migrated to them.
 const MaxRecord = 64 << 10
 
 // derived matches the IDs that stores of package tokenstore derive.
-var derived = regexp.MustCompile(`^[ugra][a-z2-7]{32}$`)
+var derived = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[ugra][a-z2-7]{32}$`) })
 
-// Check returns an error if f is larger than MaxRecord, or if newID is set and the ID
-// of f has the form of a derived one. Stores that derive IDs refuse such an ID if they
-// do not know the record. With this check every record can move there.
+// Check returns an error if f is larger than MaxRecord. If newID is set, it also returns an
+// error if the ID of f has the form of a derived one. Stores that derive IDs refuse an
+// unknown ID of that form. With this check, every record can be migrated to such a store.
 func Check(f codec.Fields, newID bool) error {
-	if newID && derived.MatchString(f.ID) {
-		return fmt.Errorf("%w: the ID has the form of a derived one, and is not known", rules.ErrInvalidToken)
+	if newID && derived().MatchString(f.ID) {
+		return fmt.Errorf("%w: the ID has the form of a derived one but is unknown", rules.ErrInvalidToken)
 	}
 	if size := f.Size(); size > MaxRecord {
 		return fmt.Errorf("%w: the record has %d bytes, the limit is %d", rules.ErrTooLarge, size, MaxRecord)
@@ -36,14 +38,14 @@ func Check(f codec.Fields, newID bool) error {
 	return nil
 }
 
-// A Writer changes rows. It names a row by its index in the Rows that it belongs to.
-// The index stays until Reread.
+// A Writer changes rows. It identifies a row by its index in the Rows to which the Writer
+// belongs. Indices do not change before Reread.
 type Writer interface {
 	// NextID returns the ID for a new row.
 	NextID(ctx context.Context) (string, error)
 
-	// Put stores f in the i-th row or, if i is negative, in a new row behind the
-	// others. It returns an error if the table cannot hold f.
+	// Put stores f in the i-th row or, if i is negative, in a new last row. It returns an
+	// error if the table cannot hold f.
 	Put(ctx context.Context, i int, f codec.Fields) error
 
 	// Remove removes rows. If erase is set, other programs must not be able to read them
@@ -54,35 +56,46 @@ type Writer interface {
 	Reread(ctx context.Context) (*Rows, error)
 }
 
-// Rows are rows as they were at one moment.
+// Rows holds the rows of a table at one moment. Several goroutines may read the Rows that
+// Read returns.
 type Rows struct {
-	Writer // nil in what Read returns
+	Writer // nil if Read returned the Rows
 
-	// Numbered is set if IDs are counted up: of two records the one with the larger
-	// number is newer. Otherwise the row further down is newer.
+	// Numbered is set if IDs are counted up, so that a record with a larger number is
+	// newer. Otherwise, a record in a later row is newer.
 	Numbered bool
 
-	// Current reports whether the rows are known to be as they were read. If it is nil,
-	// only another Read can tell.
-	Current func() bool
+	// Place describes where the i-th row is stored.
+	Place func(i int) string
 
 	records []rules.Candidate
 	damage  []error // the reason why a record cannot be read; nil if it can
-	places  []string
+
+	searches atomic.Int64
+	indexed  sync.Once
+	index    candidates.Index
 }
 
-// Format prints r as its type. Package fmt would print the tokens within it.
+// Format prints only the type of r, so that package fmt does not print tokens.
 func (r *Rows) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*rowstore.Rows") }
 
-// Add adds a row. place tells people where the row is. damage is the reason why part of
-// the row cannot be read; the record is still found by f.
-func (r *Rows) Add(f codec.Fields, damage error, place string) {
-	if damage = cmp.Or(damage, unreadable(f)); damage != nil {
-		damage = fmt.Errorf("%w: %s: %w", tokenstore.ErrCorrupt, place, damage)
+// Grow makes room for n more rows.
+func (r *Rows) Grow(n int) {
+	r.records, r.damage = slices.Grow(r.records, n), slices.Grow(r.damage, n)
+}
+
+// Add adds a row. damage is the reason why part of the row cannot be read, or nil. Searches
+// find a damaged record by f, and then fail.
+func (r *Rows) Add(f codec.Fields, damage error) {
+	i := len(r.records)
+	if damage == nil {
+		damage = unreadable(&f)
 	}
-	r.records = append(r.records, r.candidate(len(r.records), f))
+	if damage != nil {
+		damage = fmt.Errorf("%w: %s: %w", tokenstore.ErrCorrupt, r.Place(i), damage)
+	}
+	r.records = append(r.records, r.candidate(i, f))
 	r.damage = append(r.damage, damage)
-	r.places = append(r.places, place)
 }
 
 func (r *Rows) candidate(i int, f codec.Fields) rules.Candidate {
@@ -93,21 +106,30 @@ func (r *Rows) candidate(i int, f codec.Fields) rules.Candidate {
 	return rules.Candidate{Fields: f, Updated: time.Unix(age, 0)}
 }
 
-// choose returns the index of the record that like describes.
-func (r *Rows) choose(like codec.Fields) (int, error) {
-	i, err := rules.Select(like, r.records)
+// few is the maximum number of records that are always searched without an index.
+const few = 32
+
+// choose returns the index of the record that like describes. From the second search on, it
+// uses an index if there are many records.
+func (r *Rows) choose(like codec.Fields) (i int, err error) {
+	if len(r.records) <= few || r.searches.Add(1) == 1 {
+		i, err = rules.Select(like, r.records)
+	} else {
+		r.indexed.Do(func() { r.index = candidates.New(r.records) })
+		i, err = r.index.Select(like)
+	}
 	if err == nil {
 		err = r.damage[i]
 	}
 	return i, err
 }
 
-// plan decides what saving f does.
+// plan returns the plan for saving f.
 func (r *Rows) plan(f codec.Fields) (rules.Plan, error) {
 	return r.readable(rules.PlanSave(f, r.records))
 }
 
-// readable returns the plan, or an error if a record that it touches is damaged.
+// readable returns p and err, or an error if a record that p changes or removes is damaged.
 func (r *Rows) readable(p rules.Plan, err error) (rules.Plan, error) {
 	if err != nil || p.Record < 0 {
 		return p, err
@@ -120,13 +142,13 @@ func (r *Rows) readable(p rules.Plan, err error) (rules.Plan, error) {
 	return p, nil
 }
 
-// apply carries out the plan, and returns the fields as stored.
+// apply executes the plan, and returns the fields as stored.
 func (r *Rows) apply(ctx context.Context, p rules.Plan) (f codec.Fields, err error) {
 	f = p.Fields
 	if p.Record < 0 && f.ID == "" {
 		f.ID, err = r.NextID(ctx)
 	}
-	// Remove first: a table may forbid that two rows hold one user or token.
+	// Remove first, because a table may not allow two rows with the same user or token.
 	if err == nil && len(p.Absorb) > 0 {
 		err = r.Remove(ctx, p.Absorb, false)
 	}
@@ -136,7 +158,8 @@ func (r *Rows) apply(ctx context.Context, p rules.Plan) (f codec.Fields, err err
 	return f, err
 }
 
-// tokens returns the readable records, ordered by ID, and an error for the others.
+// tokens returns the readable records, ordered by ID, and an error that joins those of
+// unreadable records.
 func (r *Rows) tokens() ([]tokenstore.Token, error) {
 	tokens := make([]tokenstore.Token, 0, len(r.records))
 	for i, c := range r.records {
@@ -148,13 +171,10 @@ func (r *Rows) tokens() ([]tokenstore.Token, error) {
 	return tokens, errors.Join(r.damage...)
 }
 
-// unreadable returns the reason why a row with the fields cannot be read, or nil if it
-// can.
-func unreadable(f codec.Fields) error {
-	for _, text := range f.All() {
-		if !utf8.ValidString(text) {
-			return errors.New("it is not valid UTF-8")
-		}
+// unreadable returns the reason why a row with the fields f cannot be read, or nil.
+func unreadable(f *codec.Fields) error {
+	if !f.ValidUTF8() {
+		return errors.New("it is not valid UTF-8")
 	}
 	if f.ID == "" {
 		return errors.New("the row has no ID")

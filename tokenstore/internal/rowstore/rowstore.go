@@ -1,7 +1,8 @@
 // Package rowstore implements token stores in the formats of the Zoho SDKs: rows of ten
-// columns under one lock of all writers. A Store is a tokenstore.TokenStore and
-// Refresher, checks its rows, and has conditional deletion and bulk operations. A Table
-// holds what differs between the formats.
+// columns, which one lock protects from concurrent writers. A Store is a
+// tokenstore.TokenStore and Refresher. It also has a check of its rows, conditional
+// deletion and bulk operations. A Table implements the parts that differ between the
+// formats.
 package rowstore
 
 import (
@@ -16,6 +17,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/refreshing"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
+	"github.com/tokenkeep/tokenkeep/tokenstore/observe"
 )
 
 // A Table holds the rows of a Store.
@@ -23,20 +25,25 @@ type Table interface {
 	Source
 
 	// Lock takes the right to refresh the record with the ID. It returns nil if another
-	// process has that right. It returns an error if the record cannot be written, so
-	// that no token is minted that could not be stored.
+	// process holds that right. It returns an error if the record cannot be written, so
+	// that Refresh does not request a token that it could not store.
 	Lock(ctx context.Context, id string) (Lock, error)
 
-	// Precheck returns an error if it is known without the writers' lock that the plan
-	// cannot be carried out.
+	// Peek returns the note of the record, as Lock.Note does, and reports whether a process
+	// has the right to refresh the record. Peek changes nothing. While a process holds the
+	// right, note may be empty.
+	Peek(ctx context.Context, id string) (note string, leased bool, err error)
+
+	// Precheck returns an error if it can tell, without the writers' lock, that the plan
+	// cannot be executed.
 	Precheck(ctx context.Context, p rules.Plan) error
 
-	// Fits returns a function that returns the reason why the table cannot hold the
-	// fields in a new row, whatever the other rows hold.
+	// Fits returns a function that returns the reason why the table cannot hold the given
+	// fields in a new row, or nil. The function ignores the content of other rows.
 	Fits(ctx context.Context) (func(codec.Fields) error, error)
 
-	// Erased is called after a deletion. Rows with these IDs were removed, or did not
-	// exist any more. all is set if any number of rows was to be removed.
+	// Erased is called after a deletion. Rows with these IDs were removed, or no longer
+	// existed. all is set for a deletion of several records.
 	Erased(ctx context.Context, ids []string, all bool) error
 }
 
@@ -48,8 +55,8 @@ type Source interface {
 
 	// Update calls change, under the lock of all writers, with the rows that about may
 	// describe, or with all rows if about is nil. If change reports that it has changed
-	// rows, Update stores the changes. If another program has written meanwhile, Update
-	// calls change again, with the new rows.
+	// rows, Update stores the changes. If another program has written the rows meanwhile,
+	// Update may call change again with the new rows.
 	Update(ctx context.Context, about *codec.Fields, change Change) error
 }
 
@@ -60,10 +67,10 @@ type Change = func(ctx context.Context, rows *Rows) (changed bool, err error)
 type Lock interface {
 	Source
 
-	// Note returns the last text of SetNote, or "".
+	// Note returns the last text that SetNote has stored, or "".
 	Note(ctx context.Context) string
 
-	// SetNote keeps a text about the record.
+	// SetNote stores a text about the record.
 	SetNote(ctx context.Context, text string) error
 
 	// Release gives the right back, and removes the note unless keep is set.
@@ -72,7 +79,7 @@ type Lock interface {
 
 // A Store is a TokenStore on a Table.
 type Store struct {
-	name   string // of the kind of store, for errors
+	name   string // the kind of store, for error texts
 	table  Table
 	o      Options
 	engine *refreshing.Engine
@@ -82,9 +89,10 @@ type Store struct {
 type Options struct {
 	AnyID       bool          // IDs need not be numbers
 	LeaseTTL    time.Duration // how long one refresh may take
-	LockTimeout time.Duration // how long a write waits for others
+	LockTimeout time.Duration // how long a write waits for other writers
 	Now         func() time.Time
 	Logger      *slog.Logger
+	Observer    *observe.Observer // may be nil
 }
 
 const (
@@ -93,14 +101,14 @@ const (
 	defaultLockTimeout = time.Minute
 )
 
-// Complete returns o with defaults in place of zero values, for a store of the named
-// kind. It checks the other values.
+// Complete returns o with defaults in place of zero values, or an error if another value is
+// out of range. name is the kind of store, for error texts.
 func (o Options) Complete(name string) (Options, error) {
 	o.LeaseTTL = cmp.Or(o.LeaseTTL, defaultLeaseTTL)
 	o.LockTimeout = cmp.Or(o.LockTimeout, defaultLockTimeout)
 	switch {
 	case o.LeaseTTL < minLeaseTTL:
-		return o, fmt.Errorf("%s: LeaseTTL is %v, the least is %v", name, o.LeaseTTL, minLeaseTTL)
+		return o, fmt.Errorf("%s: LeaseTTL is %v, the minimum is %v", name, o.LeaseTTL, minLeaseTTL)
 	case o.LockTimeout < 0:
 		return o, fmt.Errorf("%s: LockTimeout is %v", name, o.LockTimeout)
 	}
@@ -120,15 +128,15 @@ var (
 
 // New returns a Store of the named kind. The options must be complete.
 func New(name string, table Table, o Options) *Store {
-	return &Store{name: name, table: table, o: o, engine: engine(name, o)}
+	return &Store{name: name, table: watched(name, table, o.Observer), o: o, engine: engine(name, o)}
 }
 
-// Wrap returns the *tokenstore.Error of an operation.
+// Wrap returns err as a *tokenstore.Error of the operation, or nil if err is nil.
 func (s *Store) Wrap(op, id string, err error) error {
 	return tokenstore.NewError(op, s.name, id, err)
 }
 
-// wrap makes *err the *tokenstore.Error of an operation.
+// wrap replaces *err by the result of Wrap.
 func (s *Store) wrap(err *error, op, id string) { *err = s.Wrap(op, id, *err) }
 
 // FindToken implements tokenstore.TokenStore.
@@ -143,13 +151,13 @@ func (s *Store) FindTokenByID(ctx context.Context, id string) (tokenstore.Token,
 
 func (s *Store) find(ctx context.Context, op string, like tokenstore.Token) (t tokenstore.Token, err error) {
 	defer s.wrap(&err, op, like.ID)
-	fields := like.Fields()
-	if err := ready(ctx, fields); err != nil {
+	fields, err := ready(ctx, like.Fields())
+	if err != nil {
 		return t, err
 	}
 	key := fields
 	if key.ID != "" {
-		key = codec.Fields{ID: key.ID} // the other fields only have to match
+		key = codec.Fields{ID: key.ID} // the other fields only restrict the result
 	}
 	rows, err := s.table.Read(ctx, &key)
 	if err != nil {
@@ -162,23 +170,23 @@ func (s *Store) find(ctx context.Context, op string, like tokenstore.Token) (t t
 	return tokenstore.FromFields(rules.Merge(rows.records[i].Fields, fields)), nil
 }
 
-// ready returns an error if the context is done or f is invalid.
-func ready(ctx context.Context, f codec.Fields) error {
+// ready returns f in canonical form, or an error if the context is done or f is invalid.
+func ready(ctx context.Context, f codec.Fields) (codec.Fields, error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return codec.Fields{}, err
 	}
-	return rules.Validate(f)
+	return rules.Canonical(f)
 }
 
 // SaveToken implements tokenstore.TokenStore.
 func (s *Store) SaveToken(ctx context.Context, t tokenstore.Token) (_ tokenstore.Token, err error) {
 	defer s.wrap(&err, "save", t.ID)
-	fields := t.Fields()
-	if err := ready(ctx, fields); err != nil {
+	fields, err := ready(ctx, t.Fields())
+	if err != nil {
 		return tokenstore.Token{}, err
 	}
-	// A save that changes nothing, or cannot succeed, needs no lock: the state that is
-	// read here was the table's while SaveToken ran.
+	// A save that changes nothing, or cannot succeed, needs no lock. The state that is read
+	// here was current at some time during the call.
 	rows, err := s.table.Read(ctx, &fields)
 	if err != nil {
 		return tokenstore.Token{}, err
@@ -203,13 +211,14 @@ func (s *Store) SaveToken(ctx context.Context, t tokenstore.Token) (_ tokenstore
 	return tokenstore.FromFields(p.Fields), nil
 }
 
-// DeleteToken implements tokenstore.TokenStore. If several rows have the ID it
-// removes none of them, and the error matches tokenstore.ErrAmbiguous.
+// DeleteToken implements tokenstore.TokenStore. If several rows have the ID, it removes
+// none of them, and the error matches tokenstore.ErrAmbiguous.
 func (s *Store) DeleteToken(ctx context.Context, id string) error {
 	return s.delete(ctx, id, nil)
 }
 
-// DeleteIfUnchanged removes the record with the ID of t if it equals t.
+// DeleteIfUnchanged removes the record with the ID of t if it equals t. Otherwise, the
+// error matches tokenstore.ErrConflict. If no record has the ID, it returns nil.
 func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error {
 	want := t.Fields()
 	return s.delete(ctx, t.ID, &want)
@@ -220,7 +229,7 @@ func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error
 func (s *Store) delete(ctx context.Context, id string, want *codec.Fields) (err error) {
 	defer s.wrap(&err, "delete", id)
 	like := codec.Fields{ID: id}
-	if err := ready(ctx, like); err != nil {
+	if _, err := ready(ctx, like); err != nil {
 		return err
 	}
 	if id == "" {
@@ -265,8 +274,8 @@ func (s *Store) GetTokens(ctx context.Context) (tokens []tokenstore.Token, err e
 	return rows.tokens()
 }
 
-// DeleteTokens implements tokenstore.TokenStore. Records that cannot be read stay, and
-// the error names them.
+// DeleteTokens implements tokenstore.TokenStore. It keeps records that cannot be read, and
+// returns an error that names them.
 func (s *Store) DeleteTokens(ctx context.Context) (err error) {
 	defer s.wrap(&err, "delete all", "")
 	if err := ctx.Err(); err != nil {

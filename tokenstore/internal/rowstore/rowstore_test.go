@@ -19,29 +19,30 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A memory is a table in memory, which is the least that a Table has to be.
+// A memory is a minimal Table in memory.
 type memory struct {
 	mu      sync.Mutex
 	rows    []codec.Fields
 	damaged map[string]bool
 	locked  map[string]bool
 	notes   map[string]string
-	last    int64 // the biggest ID that there was
+	last    int64 // the largest ID of removed rows
 
 	writing sync.Mutex
 	writes  atomic.Int64
-	ahead   atomic.Int64 // of the clock
+	ahead   atomic.Int64 // how far the stores' clock is ahead, in nanoseconds
 }
 
-// view returns the rows with the given Writer.
+// view returns Rows of fields with the given Writer.
 func (m *memory) view(w rowstore.Writer, fields []codec.Fields) *rowstore.Rows {
-	rows := &rowstore.Rows{Writer: w, Numbered: true}
+	place := func(i int) string { return fmt.Sprintf("row %q", fields[i].ID) }
+	rows := &rowstore.Rows{Writer: w, Numbered: true, Place: place}
 	for _, f := range fields {
 		var damage error
 		if m.damaged[f.ID] {
 			damage = errors.New("damaged")
 		}
-		rows.Add(f, damage, fmt.Sprintf("row %q", f.ID))
+		rows.Add(f, damage)
 	}
 	return rows
 }
@@ -49,7 +50,7 @@ func (m *memory) view(w rowstore.Writer, fields []codec.Fields) *rowstore.Rows {
 func (m *memory) Read(context.Context, *codec.Fields) (*rowstore.Rows, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.view(nil, m.rows), nil
+	return m.view(nil, slices.Clone(m.rows)), nil
 }
 
 func (m *memory) Update(ctx context.Context, _ *codec.Fields, change rowstore.Change) error {
@@ -74,7 +75,7 @@ func (m *memory) Update(ctx context.Context, _ *codec.Fields, change rowstore.Ch
 	return nil
 }
 
-// A writer is an Update.
+// A writer is the Writer of one Update.
 type writer struct {
 	*memory
 	rows []codec.Fields
@@ -111,7 +112,7 @@ func (w *writer) Reread(context.Context) (*rowstore.Rows, error) {
 	w.drop()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.view(w, w.rows), nil
+	return w.view(w, slices.Clone(w.rows)), nil
 }
 
 func (w *writer) drop() {
@@ -147,6 +148,12 @@ func (m *memory) Lock(_ context.Context, id string) (rowstore.Lock, error) {
 	}
 	m.locked[id] = true
 	return &lock{m, id}, nil
+}
+
+func (m *memory) Peek(_ context.Context, id string) (note string, leased bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.notes[id], m.locked[id], nil
 }
 
 type lock struct {
@@ -192,7 +199,7 @@ func open(t testing.TB, m *memory) tokenstore.TokenStore {
 	return &store{rowstore.New("rowstore", m, o), m}
 }
 
-// TestConformance runs the suite on a table in memory.
+// TestConformance runs the conformance suite on a table in memory.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	of := func(s tokenstore.TokenStore) *memory { return s.(*store).memory }
@@ -215,11 +222,11 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// TestRows_Format checks that rows print as their type, without the tokens.
+// TestRows_Format checks that package fmt does not print the tokens of Rows.
 func TestRows_Format(t *testing.T) {
 	t.Parallel()
 	rows := &rowstore.Rows{}
-	rows.Add(codec.Fields{ID: "1", RefreshToken: "canary"}, nil, "line 1")
+	rows.Add(codec.Fields{ID: "1", RefreshToken: "canary"}, nil)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
 		if text := fmt.Sprintf(verb, rows); strings.Contains(text, "canary") {
 			t.Errorf("%s shows the token", verb)

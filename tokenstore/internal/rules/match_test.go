@@ -20,7 +20,7 @@ type (
 	former    = rules.Former
 )
 
-// kept returns candidates, the later ones newer.
+// kept returns a candidate for each token. Later candidates are newer.
 func kept(tokens ...token) []candidate {
 	var records []candidate
 	for i, t := range tokens {
@@ -33,7 +33,7 @@ func at(second int) time.Time { return time.UnixMilli(ms(second)) }
 
 func ms(second int) int64 { return int64(4_000_000_000+second) * 1000 }
 
-// shown returns t in a form that package fmt prints in full.
+// shown converts t to a type of which package fmt prints all fields.
 func shown(t token) any {
 	type plain token
 	return plain(t)
@@ -46,7 +46,7 @@ func allShown(records []candidate) (all []any) {
 	return all
 }
 
-func TestTheFirstRowThatAppliesDecides(t *testing.T) {
+func TestKeyOf(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		like token
@@ -158,7 +158,7 @@ func TestSelectRowByRow(t *testing.T) {
 		{"an ID of no records", token{ID: "1"}, nil, none},
 		{"a user of no records", token{UserName: "ann"}, nil, none},
 	} {
-		for range 2 { // and the same the other way round
+		for range 2 { // in this order of the records, and in the reverse
 			i, err := rules.Select(c.like, c.records)
 			got := map[error]string{driver.ErrNotFound: none, rules.ErrAmbiguous: many, rules.ErrInvalidToken: bad}[class(err)]
 			if err == nil {
@@ -175,7 +175,7 @@ func TestSelectRowByRow(t *testing.T) {
 	}
 }
 
-// class returns the class that err matches, nil if none.
+// class returns the class that err matches, or nil.
 func class(err error) error {
 	for _, class := range []error{rules.ErrAmbiguous, rules.ErrIDMismatch, rules.ErrInvalidToken, rules.ErrTooLarge, driver.ErrNotFound} {
 		if errors.Is(err, class) {
@@ -185,7 +185,7 @@ func class(err error) error {
 	return nil
 }
 
-func TestAnAmbiguityNamesTheIDsAndNoSecret(t *testing.T) {
+func TestSelectAmbiguous(t *testing.T) {
 	t.Parallel()
 	_, err := rules.Select(token{AccessToken: canary}, kept(
 		token{ID: "two\n", UserName: "ann", AccessToken: canary, RefreshToken: canary},
@@ -247,8 +247,8 @@ func TestAbsorbKeepsTheTokensThatExpireLater(t *testing.T) {
 	}
 }
 
-// A dealer deals tokens out of bytes, with few different values, so that what it
-// deals often matches.
+// A dealer derives tokens from bytes. The fields have few different values, so that the
+// tokens often match.
 type dealer struct{ bytes []byte }
 
 func (d *dealer) next(n int) int {
@@ -285,9 +285,10 @@ func (d *dealer) candidates() []candidate {
 	return records
 }
 
-// allowed says the table again, for one record, without the choice between
-// several: whether like may describe it. sure is false for the second halves of
-// rows, which count only if the first half finds nothing.
+// allowed implements the table under "Matching" in package tokenstore in another way, for
+// a single record. may reports whether like may describe the record. sure is false if only
+// the second condition of a row holds, which applies only if the first one finds no
+// record.
 func allowed(like token, c candidate) (may, sure bool) {
 	r := c.Fields
 	if like.ID != "" {
@@ -314,7 +315,8 @@ func allowed(like token, c candidate) (may, sure bool) {
 	return false, false
 }
 
-// naiveSelect says the table again, and what it says between several records.
+// naiveSelect implements the table with allowed, including the choice between several
+// records.
 func naiveSelect(like token, records []candidate) (want []int, searchable bool) {
 	row3 := like.ID == "" && like.UserName == "" && !(like.AccessToken != "" && like.ClientID == "" && like.ClientSecret == "")
 	if row3 && (like.ClientID == "" || like.GrantToken == "" && like.RefreshToken == "") {
@@ -335,7 +337,7 @@ func naiveSelect(like token, records []candidate) (want []int, searchable bool) 
 	if !row3 || len(want) < 2 {
 		return want, true
 	}
-	better := func(i, j int) bool { // of two records that are found by row 3
+	better := func(i, j int) bool { // compares two records that row 3 finds
 		a, b := records[i], records[j]
 		if (a.UserName != "") != (b.UserName != "") {
 			return a.UserName != ""
@@ -351,7 +353,7 @@ func naiveSelect(like token, records []candidate) (want []int, searchable bool) 
 	return best, true
 }
 
-// FuzzMatch compares Select with the table, said again in another way.
+// FuzzMatch compares Select with naiveSelect.
 func FuzzMatch(f *testing.F) {
 	f.Add([]byte{})
 	for row := range byte(5) {
@@ -381,7 +383,7 @@ func FuzzMatch(f *testing.F) {
 	})
 }
 
-// FuzzMerge checks the laws of merging.
+// FuzzMerge checks properties of Merge that hold for all tokens.
 func FuzzMerge(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2})
@@ -437,7 +439,7 @@ func FuzzMerge(f *testing.F) {
 	})
 }
 
-// FuzzAbsorb checks what holds when two records become one.
+// FuzzAbsorb checks properties of Absorb that hold for all pairs of records.
 func FuzzAbsorb(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 0, 1, 2, 2, 2, 2, 2, 2, 2})

@@ -18,18 +18,17 @@ func TestPlanSaveRowByRow(t *testing.T) {
 	bare := token{ID: "3", UserName: "cid", RefreshToken: "r3"}
 	code := token{ID: "4", ClientID: "c1", GrantToken: "g4"}
 	all := kept(ann, bob, bare, code)
-	with := func(t token, alter func(*token)) token { alter(&t); return t }
 	for _, c := range []struct {
 		what    string
 		save    token
 		records []candidate
-		record  int   // that it is merged into; -1: created
-		absorb  []int // the records that disappear
+		record  int   // index of the record into which the token is merged; -1: a new record
+		absorb  []int // the indices of records that are merged and removed
 		gives   bool  // a record gets a user
 		want    token
 		err     error
 	}{
-		// What matches is merged into.
+		// A token is merged into the record that it matches.
 		{what: "a user's other token", save: token{UserName: "ann", ClientID: "c1", RefreshToken: "r9"}, records: all, record: 0,
 			want: with(ann, func(t *token) { t.RefreshToken = "r9" })},
 		{what: "a user alone, with one record", save: token{UserName: "bob", RefreshToken: "r9"}, records: all, record: 1,
@@ -57,7 +56,7 @@ func TestPlanSaveRowByRow(t *testing.T) {
 		{what: "an earlier ID", save: token{ID: "0", APIDomain: "d"}, records: []candidate{{Fields: ann, Former: former{ID: true}}}, record: 0,
 			want: with(ann, func(t *token) { t.APIDomain = "d" })},
 		{what: "an ID twice", save: token{ID: "1", APIDomain: "d"}, records: kept(ann, ann), err: rules.ErrAmbiguous},
-		// What belongs together.
+		// The ID, user and client do not belong together.
 		{what: "another user's ID", save: token{ID: "1", UserName: "bob", RefreshToken: "r9"}, records: all, err: rules.ErrIDMismatch},
 		{what: "another client's ID", save: token{ID: "1", ClientID: "c9", RefreshToken: "r9"}, records: all, err: rules.ErrIDMismatch},
 		{what: "a client for a user that has none", save: token{ID: "3", ClientID: "c1"}, records: all, err: rules.ErrIDMismatch},
@@ -71,7 +70,7 @@ func TestPlanSaveRowByRow(t *testing.T) {
 			want: with(ann, func(t *token) { t.GrantToken = "g1" })},
 		{what: "a user for a code, who has a record that is known by it", save: token{ID: "4", UserName: "ann"}, records: []candidate{{Fields: code}, {Fields: ann, Former: former{ID: true}}},
 			record: 1, absorb: []int{0}, gives: true, want: ann},
-		// What does not match is created.
+		// A token without a match creates a record.
 		{what: "a new user", save: token{UserName: "dan", ClientID: "c1", RefreshToken: "r1"}, records: all, record: -1,
 			want: token{UserName: "dan", ClientID: "c1", RefreshToken: "r1"}},
 		{what: "a user with another client", save: token{UserName: "ann", ClientID: "c9", RefreshToken: "r1"}, records: all, record: -1,
@@ -86,14 +85,14 @@ func TestPlanSaveRowByRow(t *testing.T) {
 			want: token{ID: "9", RefreshToken: "r9"}},
 		{what: "a refresh token without a client is none of a user's", save: token{RefreshToken: "r3"}, records: all, record: -1,
 			want: token{RefreshToken: "r3"}},
-		// What cannot be created.
+		// Tokens from which no record can be created.
 		{what: "nothing", save: token{}, records: all, err: rules.ErrInvalidToken},
 		{what: "a client", save: token{ClientID: "c1", ClientSecret: "s"}, records: all, err: rules.ErrInvalidToken},
 		{what: "an unknown user without a token", save: token{UserName: "dan", ClientSecret: "s"}, records: all, err: driver.ErrNotFound},
 		{what: "an unknown ID without a token", save: token{ID: "9"}, records: all, err: driver.ErrNotFound},
 		{what: "bad input", save: token{UserName: "ann", ClientID: "c1", RefreshToken: "\xff"}, records: all, err: rules.ErrInvalidToken},
 		{what: "a field that is too large", save: token{UserName: "ann", ClientID: "c1", RefreshToken: strings.Repeat("x", 40<<10)}, records: all, err: rules.ErrTooLarge},
-		// Records of the same token become one.
+		// Records with the same token are merged.
 		{what: "a token with a user and without", save: token{ClientID: "c1", RefreshToken: "r1", APIDomain: "d"}, records: kept(token{ID: "9", ClientID: "c1", RefreshToken: "r1", AccessToken: "a9", ExpiryTime: ms(9)}, ann), record: 1, absorb: []int{0},
 			want: with(ann, func(t *token) { t.AccessToken, t.ExpiryTime, t.APIDomain = "a9", ms(9), "d" })},
 		{what: "a token without a user, twice", save: token{ClientID: "c1", RefreshToken: "r9"}, records: kept(token{ID: "8", ClientID: "c1", RefreshToken: "r9"}, token{ID: "9", ClientID: "c1", RefreshToken: "r9"}), record: 1, absorb: []int{0},
@@ -123,7 +122,8 @@ func TestPlanSaveRowByRow(t *testing.T) {
 	}
 }
 
-// FuzzPlanSave checks the laws of saving.
+// FuzzPlanSave checks properties of PlanSave that hold for all tokens and
+// records.
 func FuzzPlanSave(f *testing.F) {
 	f.Add([]byte{})
 	for row := range byte(6) {
@@ -203,7 +203,7 @@ func FuzzPlanSave(f *testing.F) {
 				fail("a field is cleared")
 			}
 		}
-		// What was saved is saved: the same again changes nothing.
+		// Saving the same token again changes nothing.
 		for i := range records {
 			if records[i].Former != (former{}) {
 				return

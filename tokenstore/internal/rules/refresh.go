@@ -1,71 +1,115 @@
 package rules
 
 import (
+	"cmp"
+	"strings"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// Fresh reports whether f has an access token other than stale that is not known to
-// have expired at the given time.
+// Fresh reports whether f has an access token that differs from stale and is not known to
+// have expired at the time at.
 func Fresh(f codec.Fields, stale string, at time.Time) bool {
 	return f.AccessToken != "" && f.AccessToken != stale && (f.ExpiryTime == 0 || at.Before(time.UnixMilli(f.ExpiryTime)))
 }
 
-// A RefreshPlan describes what becomes of a record after mint has returned.
+// A RefreshPlan describes the new state of a record after mint has returned.
 type RefreshPlan struct {
-	// Fields are the new state of the record.
+	// Fields is the new state of the record.
 	codec.Fields
 
-	// Changed reports whether Fields differ from the present state of the record.
+	// Changed reports whether Fields differ from the current state of the record.
 	Changed bool
 
-	// Again means that the token from mint is not for this record any more, and that
-	// the record has no fresh access token. The refresh begins again, for Fields.
+	// Again means that the token from mint no longer fits this record, and that the record
+	// has no fresh access token. The refresh must begin again with Fields.
 	Again bool
 }
 
-// PlanRefresh decides what becomes of a record after mint was called for it. The record
-// that mint was called with is used, and the record with this ID is now. The token that
-// mint returned is minted. The caller of Refresh rejects the access token stale.
+// PlanRefresh returns the plan for a record after a call of mint. used is the record that
+// mint was called with. now is the record that has the same ID after the call. minted is
+// the token that mint returned. stale is the access token that the caller of Refresh
+// rejects.
 //
-// A field that was saved while mint ran stays, except an access token that is not fresh
-// at the given time.
+// A field that was saved while mint ran is kept, except an access token that is not fresh
+// at the time at.
 func PlanRefresh(used, now, minted codec.Fields, stale string, at time.Time) RefreshPlan {
+	answered := minted.Extra
 	if !stillThere(used, now) {
 		return RefreshPlan{Fields: now, Again: !Fresh(now, stale, at)}
 	}
-	minted.ID, minted.UserName, minted.ClientID = "", "", ""
+	minted = WithIdentity(minted, codec.Fields{})
+	minted.ID = ""
 	if now.AccessToken != used.AccessToken && Fresh(now, stale, at) {
-		minted.AccessToken, minted.ExpiryTime = "", 0
+		minted.AccessToken, minted.ExpiryTime, minted.TokenType, minted.Scope = "", 0, "", ""
 	}
 	for field, was := range used.All() {
 		switch field.Name {
-		case "AccessToken", "ExpiryTime": // decided together, above
+		case "AccessToken", "ExpiryTime", "TokenType", "Scope": // handled together above
+		case "Extra": // each member is handled below
 		default:
 			if field.Text(now) != was {
 				_ = field.Set(&minted, "")
 			}
 		}
 	}
+	minted.Extra = codec.MergeExtra(minted.Extra, codec.ExtraSince(used.Extra, now.Extra))
 	next := Merge(now, minted)
+	if len(next.Extra) > codec.MaxExtra {
+		// The minted token must be stored, but its Extra and that of the record are too
+		// large together. Keep only one of the two.
+		next.Extra = cmp.Or(answered, now.Extra)
+	}
 	return RefreshPlan{Fields: next, Changed: next != now}
 }
 
-// stillThere reports whether now still has the credential that a refresh of used needs.
-// It returns false if the ID now names the record of another user or client. A record
-// without a user or client may have got one.
+// Answer returns minted in canonical form, or the error of Validate. It leaves out a Scope,
+// IDToken or Extra that no store accepts, because minted may be the only copy of a new
+// refresh token.
+func Answer(minted codec.Fields) (codec.Fields, error) {
+	for _, part := range []codec.Fields{{Scope: minted.Scope}, {IDToken: minted.IDToken}, {Extra: minted.Extra}} {
+		if Validate(part) == nil {
+			continue
+		}
+		switch {
+		case part.Scope != "":
+			minted.Scope = ""
+		case part.IDToken != "":
+			minted.IDToken = ""
+		default:
+			minted.Extra = ""
+		}
+	}
+	return Canonical(minted)
+}
+
+// Lean returns minted without the fields that a refresh does not need, and reports whether
+// minted had any. It also removes the token type Bearer, because a token without a type
+// counts as a Bearer token.
+func Lean(minted codec.Fields) (lean codec.Fields, changed bool) {
+	lean = minted
+	lean.Scope, lean.IDToken, lean.Extra = "", "", ""
+	if strings.EqualFold(lean.TokenType, "Bearer") {
+		lean.TokenType = ""
+	}
+	return lean, lean != minted
+}
+
+// stillThere reports whether now still has the credential with which used was refreshed. It
+// returns false if the ID now belongs to the record of another user or client. A record
+// without a user may have got a user and missing parts of its client since.
 func stillThere(used, now codec.Fields) bool {
 	switch {
-	case used.UserName != "" && used.UserName != now.UserName, used.ClientID != "" && used.ClientID != now.ClientID:
+	case !CanBecome(used, now):
 		return false
 	case used.RefreshToken != "":
 		return used.RefreshToken == now.RefreshToken
 	case used.GrantToken != "":
 		return used.GrantToken == now.GrantToken && now.RefreshToken == ""
 	}
-	// No credential in the record shows what was used. The user or the access token has
-	// to show that the record is the same.
+	// used has neither a refresh token nor a grant token. The user or the access token must
+	// show that the record is the same.
 	return now.GrantToken == "" && now.RefreshToken == "" &&
 		(used.UserName != "" || used.AccessToken == now.AccessToken)
 }

@@ -1,10 +1,13 @@
 package rules_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
+
+func with(t token, alter func(*token)) token { alter(&t); return t }
 
 func TestFresh(t *testing.T) {
 	t.Parallel()
@@ -32,7 +35,6 @@ func TestPlanRefresh(t *testing.T) {
 	t.Parallel()
 	used := token{ID: "1", UserName: "ann", ClientID: "c", RefreshToken: "r", AccessToken: "stale", ExpiryTime: ms(1)}
 	minted := token{ID: "9", UserName: "bob", AccessToken: "new", ExpiryTime: ms(20)}
-	with := func(t token, alter func(*token)) token { alter(&t); return t }
 	next := with(used, func(t *token) { t.AccessToken, t.ExpiryTime = "new", ms(20) })
 	for _, test := range []struct {
 		name           string
@@ -64,12 +66,13 @@ func TestPlanRefresh(t *testing.T) {
 	}
 }
 
-// TestPlanRefreshKeepsWhatWasSaved saves each field that does not identify the record
-// or the credential while mint runs.
+// TestPlanRefreshKeepsWhatWasSaved checks that a field which was saved while mint ran is
+// kept, for each field that does not identify the record or the credential.
 func TestPlanRefreshKeepsWhatWasSaved(t *testing.T) {
 	t.Parallel()
 	used := token{ID: "1", UserName: "ann", ClientID: "c", RefreshToken: "r", AccessToken: "stale"}
-	decided := map[string]bool{"ID": true, "UserName": true, "ClientID": true, "RefreshToken": true, "AccessToken": true, "ExpiryTime": true}
+	decided := map[string]bool{"ID": true, "UserName": true, "ClientID": true, "RefreshToken": true, "AccessToken": true, "ExpiryTime": true,
+		"Issuer": true, "Resource": true, "Scope": true, "TokenType": true, "Extra": true}
 	for field := range used.All() {
 		if decided[field.Name] {
 			continue
@@ -83,6 +86,66 @@ func TestPlanRefreshKeepsWhatWasSaved(t *testing.T) {
 		}
 		if p := rules.PlanRefresh(used, used, minted, "stale", at(10)); field.Text(p.Fields) != "minted" {
 			t.Errorf("%s is %q, though it was minted", field.Name, field.Text(p.Fields))
+		}
+	}
+}
+
+// TestPlanRefreshOfTheType checks that the token type and scope are stored or kept together
+// with their access token.
+func TestPlanRefreshOfTheType(t *testing.T) {
+	t.Parallel()
+	used := token{ID: "1", UserName: "ann", ClientID: "c", RefreshToken: "r", AccessToken: "stale", TokenType: "Bearer", Scope: "a"}
+	minted := token{AccessToken: "new", TokenType: "DPoP", Scope: "a b"}
+	now := with(used, func(r *token) { r.TokenType, r.Scope = "other", "c" })
+	if p := rules.PlanRefresh(used, now, minted, "stale", at(10)); p.AccessToken != "new" || p.TokenType != "DPoP" || p.Scope != "a b" {
+		t.Errorf("the minted token has the type %q and the scope %q", p.TokenType, p.Scope)
+	}
+	now.AccessToken = "saved"
+	if p := rules.PlanRefresh(used, now, minted, "stale", at(10)); p.AccessToken != "saved" || p.TokenType != "other" || p.Scope != "c" {
+		t.Errorf("the saved token has the type %q and the scope %q", p.TokenType, p.Scope)
+	}
+}
+
+func TestPlanRefreshOfExtra(t *testing.T) {
+	t.Parallel()
+	long := func(name string, size int) string { return `{"` + name + `":"` + strings.Repeat("x", size) + `"}` }
+	for _, test := range []struct{ what, used, now, minted, want string }{
+		{"none", "", "", "", ""},
+		{"of the answer", "", "", `{"a":1}`, `{"a":1}`},
+		{"of the record", `{"a":1}`, `{"a":1}`, "", `{"a":1}`},
+		{"of both", `{"a":1,"b":1}`, `{"a":1,"b":1}`, `{"b":2,"c":2}`, `{"a":1,"b":2,"c":2}`},
+		{"saved while mint runs", `{"a":1,"b":1}`, `{"a":1,"b":3,"d":3}`, `{"a":2,"b":2,"c":2,"d":2}`, `{"a":2,"b":3,"c":2,"d":3}`},
+		{"too large together", long("a", 9<<10), long("a", 9<<10), long("b", 9<<10), long("b", 9<<10)},
+		{"too large by a save", "", long("a", 9<<10), long("b", 9<<10), long("b", 9<<10)},
+	} {
+		used := token{ID: "1", UserName: "ann", RefreshToken: "r", AccessToken: "stale", Extra: test.used}
+		now := with(used, func(r *token) { r.Extra = test.now })
+		p := rules.PlanRefresh(used, now, token{AccessToken: "new", RefreshToken: "r2", Extra: test.minted}, "stale", at(10))
+		if p.Extra != test.want || p.RefreshToken != "r2" {
+			t.Errorf("%s: Extra is %.60s, want %.60s", test.what, p.Extra, test.want)
+		}
+	}
+}
+
+func TestAnswer(t *testing.T) {
+	t.Parallel()
+	good := token{AccessToken: "a", RefreshToken: "r", Scope: "s", IDToken: "i", Extra: `{"a":1}`}
+	for _, test := range []struct {
+		what       string
+		in, want   token
+		isRejected bool
+	}{
+		{"all of it", with(good, func(t *token) { t.Extra = "{\n\"a\": 1}" }), good, false},
+		{"Extra that is no object", with(good, func(t *token) { t.Extra = "[]" }), with(good, func(t *token) { t.Extra = "" }), false},
+		{"Extra that is too large", with(good, func(t *token) { t.Extra = `{"a":"` + strings.Repeat("x", 16<<10) + `"}` }), with(good, func(t *token) { t.Extra = "" }), false},
+		{"a large ID token", with(good, func(t *token) { t.IDToken = strings.Repeat("x", 33<<10) }), with(good, func(t *token) { t.IDToken = "" }), false},
+		{"a scope with a control character", with(good, func(t *token) { t.Scope = "\n" }), with(good, func(t *token) { t.Scope = "" }), false},
+		{"an access token with a control character", with(good, func(t *token) { t.AccessToken = "\n" }), token{}, true},
+		{"a type with a control character", with(good, func(t *token) { t.TokenType = "\n" }), token{}, true},
+	} {
+		got, err := rules.Answer(test.in)
+		if got != test.want || (err != nil) != test.isRejected {
+			t.Errorf("%s: %+v, %v", test.what, shown(got), err)
 		}
 	}
 }

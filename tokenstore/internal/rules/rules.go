@@ -1,6 +1,7 @@
-// Package rules decides which record a token describes, and what becomes of it: the
-// rules that package tokenstore documents under "Matching", "Saving" and
-// "Refreshing", as functions of the records alone. Every store follows them.
+// Package rules decides which record a token describes, and how a save or refresh changes
+// the record. It implements the rules that package tokenstore documents under "Matching",
+// "Saving" and "Refreshing", as pure functions of the records. Every store follows these
+// rules.
 package rules
 
 import (
@@ -18,30 +19,56 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// The classes of the errors that no driver has. Package tokenstore documents them.
+// Classes of errors that drivers do not return. Package tokenstore documents them.
 var (
 	ErrAmbiguous    = errors.New("more than one record matches")
 	ErrIDMismatch   = errors.New("ID, user and client do not belong together")
 	ErrInvalidToken = errors.New("invalid token")
 	ErrTooLarge     = errors.New("record too large")
+	ErrWrongKeys    = errors.New("the store is under other keys")
 )
 
-// Redacted is the text that a credential prints as. It is refused as the value of a
-// field, so that a token from a log cannot be stored over the real one.
+// Redacted is the text that package fmt prints for a credential. Validate refuses it as the
+// value of a field, so that a token copied from a log cannot replace the real one.
 const Redacted = "[redacted]"
 
-// Limits of the fields. They are far above what authorization servers issue. The total
-// size that a store can hold is a separate limit.
+// Limits of the fields, far above the sizes that authorization servers issue. The total
+// size of a record has a separate limit in each store.
 const (
 	MaxID     = 255             // bytes
 	maxField  = 32 << 10        // bytes
 	maxExpiry = 253402300799999 // the end of the year 9999
 )
 
-// Validate returns an error if a store cannot take f. The error matches
-// ErrInvalidToken, or ErrTooLarge if a field other than the ID is too long. It names
-// the field and does not quote its content.
+// Validate returns an error if no store accepts f. The error matches ErrInvalidToken, or
+// ErrTooLarge if a field other than the ID is too long. The error names the field and does
+// not quote its content.
 func Validate(f codec.Fields) error {
+	_, err := Canonical(f)
+	return err
+}
+
+// Canonical returns f with its Extra in canonical form, or the error of Validate.
+func Canonical(f codec.Fields) (codec.Fields, error) {
+	extra, err := codec.CanonicalExtra(f.Extra)
+	switch {
+	case err != nil:
+		return codec.Fields{}, fmt.Errorf("%w: Extra: %w", ErrInvalidToken, err)
+	case len(extra) > codec.MaxExtra:
+		return codec.Fields{}, extraTooLarge(extra)
+	}
+	f.Extra = extra
+	if err := validate(f); err != nil {
+		return codec.Fields{}, err
+	}
+	return f, nil
+}
+
+func extraTooLarge(extra string) error {
+	return fmt.Errorf("%w: Extra has %d bytes, the limit is %d", ErrTooLarge, len(extra), codec.MaxExtra)
+}
+
+func validate(f codec.Fields) error {
 	if len(f.ID) > MaxID {
 		return fmt.Errorf("%w: ID has %d bytes, the limit is %d", ErrInvalidToken, len(f.ID), MaxID)
 	}
@@ -63,6 +90,30 @@ func Validate(f codec.Fields) error {
 	return nil
 }
 
+// A Client is an OAuth client at one authorization server, with tokens for one resource.
+// Records of the Zoho SDKs have neither Issuer nor Resource.
+type Client struct{ ID, Issuer, Resource string }
+
+// ClientOf returns the client of a record or token.
+func ClientOf(f codec.Fields) Client { return Client{f.ClientID, f.Issuer, f.Resource} }
+
+// Or returns c with the parts of other that c lacks.
+func (c Client) Or(other Client) Client {
+	return Client{cmp.Or(c.ID, other.ID), cmp.Or(c.Issuer, other.Issuer), cmp.Or(c.Resource, other.Resource)}
+}
+
+// within reports whether each part of c is empty or equals that of other.
+func (c Client) within(other Client) bool { return c.Or(other) == other }
+
+// Identity returns only the user and client of f.
+func Identity(f codec.Fields) codec.Fields { return WithIdentity(codec.Fields{}, f) }
+
+// WithIdentity returns f with the user and client of of.
+func WithIdentity(f, of codec.Fields) codec.Fields {
+	f.UserName, f.ClientID, f.Issuer, f.Resource = of.UserName, of.ClientID, of.Issuer, of.Resource
+	return f
+}
+
 // HasCredential reports whether f has any of the three tokens.
 func HasCredential(f codec.Fields) bool {
 	return f.AccessToken != "" || f.RefreshToken != "" || f.GrantToken != ""
@@ -72,19 +123,18 @@ func HasCredential(f codec.Fields) bool {
 type Candidate struct {
 	codec.Fields
 
-	// Updated orders records by age: the newer one has the later time.
+	// Updated orders records by age: a newer record has a later time.
 	Updated time.Time
 
-	// Former says which fields of the token that is searched for are earlier values of
-	// the record.
+	// Former says which fields of the token in the search are earlier values of the record.
 	Former Former
 }
 
 // Former says which fields of a token are earlier values of a record.
 type Former struct{ ID, GrantToken, RefreshToken, AccessToken bool }
 
-// The following report whether a candidate has or had a token of like that is not
-// empty.
+// The following methods report whether c has, or had, one of the tokens of like. For an
+// empty token, they return false.
 
 func (c Candidate) hasAccess(like codec.Fields) bool {
 	return like.AccessToken != "" && (c.AccessToken == like.AccessToken || c.Former.AccessToken)
@@ -98,11 +148,11 @@ func (c Candidate) hasRefresh(like codec.Fields) bool {
 	return like.RefreshToken != "" && (c.RefreshToken == like.RefreshToken || c.Former.RefreshToken)
 }
 
-// A Key says what a token is found by. It is the row of the table under "Matching" that
-// applies to the token.
+// A Key says by which fields a token finds its record. It is a row of the table under
+// "Matching" in package tokenstore.
 type Key int
 
-// The rows, in the order in which they apply.
+// The rows of the table, in the order in which they apply.
 const (
 	KeyID     Key = iota // row 0: the ID
 	KeyUser              // row 1: the user, and the client
@@ -132,7 +182,7 @@ func KeyOf(like codec.Fields) Key {
 func Select(like codec.Fields, records []Candidate) (int, error) {
 	key := KeyOf(like)
 	if key == KeyNone {
-		return -1, fmt.Errorf("%w: nothing in it can be searched for", ErrInvalidToken)
+		return -1, fmt.Errorf("%w: it has no search key", ErrInvalidToken)
 	}
 	return choose(key, matching(like, records), records)
 }
@@ -156,18 +206,19 @@ func where(records []Candidate, conditions ...func(Candidate) bool) []int {
 
 // matching returns the indices of all records that like describes.
 func matching(like codec.Fields, records []Candidate) []int {
-	client := func(c Candidate) bool { return c.ClientID == like.ClientID }
+	client := func(c Candidate) bool { return ClientOf(c.Fields) == ClientOf(like) }
+	given := func(c Candidate) bool { return ClientOf(like).within(ClientOf(c.Fields)) }
 	switch KeyOf(like) {
 	case KeyID:
 		return slices.DeleteFunc(ByID(like.ID, records), func(i int) bool {
 			c := records[i]
-			return like.UserName != "" && c.UserName != like.UserName || like.ClientID != "" && !client(c)
+			return like.UserName != "" && c.UserName != like.UserName || !given(c)
 		})
 	case KeyUser:
 		user := func(c Candidate) bool { return c.UserName == like.UserName }
 		return where(records,
 			func(c Candidate) bool { return user(c) && client(c) },
-			func(c Candidate) bool { return user(c) && like.ClientID == "" })
+			func(c Candidate) bool { return user(c) && like.ClientID == "" && given(c) })
 	case KeyAccess:
 		return where(records, func(c Candidate) bool { return c.hasAccess(like) })
 	case KeyGrant:
@@ -179,30 +230,31 @@ func matching(like codec.Fields, records []Candidate) []int {
 	return nil
 }
 
-// ByID returns the indices of the records with the ID or, if there are none, of those
-// that once had it. An earlier holder of the ID does not make the present one
-// ambiguous.
+// ByID returns the indices of the records with the ID or, if there are none, of the records
+// that once had it. A record that once had the ID is thus not ambiguous with the one that
+// has it now.
 func ByID(id string, records []Candidate) []int {
 	return where(records,
 		func(c Candidate) bool { return c.ID == id },
 		func(c Candidate) bool { return c.Former.ID })
 }
 
-// Settled reports whether like describes c even if further records exist that cannot be
-// read. An unreadable record may be the better match for a user without a client, and
-// for an ID that c no longer has.
+// Settled reports whether like describes c, which matches it, regardless of records that
+// cannot be read. An unreadable record may be a better match if like has a user without a
+// client, or an ID that c no longer has.
 func Settled(like codec.Fields, c Candidate) bool {
 	switch KeyOf(like) {
 	case KeyID:
 		return c.ID == like.ID
 	case KeyUser:
-		return c.ClientID == like.ClientID
+		return ClientOf(c.Fields) == ClientOf(like)
 	case KeyAccess, KeyGrant, KeyNone:
 	}
 	return true
 }
 
-// choose decides between the records that match.
+// choose returns the index of the record to use among found, the indices of the matching
+// records.
 func choose(key Key, found []int, records []Candidate) (int, error) {
 	if len(found) == 0 {
 		return -1, driver.ErrNotFound
@@ -238,13 +290,18 @@ func ambiguous(found []int, records []Candidate) error {
 	return fmt.Errorf("%w: %s", ErrAmbiguous, strings.Join(ids, ", "))
 }
 
-// SameRecord reports whether other can be merged into record. The two have an ID, a
-// user and client, or a token in common. The user of other must be empty or that of
-// record, and so must its client.
+// SameRecord reports whether other can be merged into record. The two must have a user or a
+// token in common, and CanBecome must hold for other and record.
 func SameRecord(record, other codec.Fields) bool {
-	return (other.UserName == "" || other.UserName == record.UserName && other.ClientID == record.ClientID) &&
-		(other.ClientID == "" || other.ClientID == record.ClientID) &&
+	return CanBecome(other, record) &&
 		(record.UserName != "" && record.UserName == other.UserName || shareToken(record, other))
+}
+
+// CanBecome reports whether the record from can become part of the record into. Either both
+// have the same user and client, or from has no user and its client differs from that of
+// into only in empty parts.
+func CanBecome(from, into codec.Fields) bool {
+	return Identity(from) == Identity(into) || from.UserName == "" && ClientOf(from).within(ClientOf(into))
 }
 
 func shareToken(a, b codec.Fields) bool {
@@ -253,24 +310,27 @@ func shareToken(a, b codec.Fields) bool {
 		a.AccessToken != "" && a.AccessToken == b.AccessToken
 }
 
-// Merge returns record with the fields of t laid over it. Empty fields of t keep the
-// values of record. A new access token does not inherit the expiry of the old one. The
-// ID stays, and so do the user and client of a record that has a user.
+// Merge returns record with its fields replaced by those of t that are not empty. A new
+// access token does not inherit the expiry of the old one. Merge keeps the ID of record,
+// its issuer and resource unless they are empty, and its user and client if it has a user.
 func Merge(record, t codec.Fields) codec.Fields {
 	m := t.Or(record)
 	m.ID = record.ID
+	m.Extra = codec.MergeExtra(record.Extra, t.Extra)
 	if record.UserName != "" {
-		m.UserName, m.ClientID = record.UserName, record.ClientID
+		m = WithIdentity(m, record)
 	}
+	m.Issuer, m.Resource = cmp.Or(record.Issuer, m.Issuer), cmp.Or(record.Resource, m.Resource)
 	if t.AccessToken != "" && t.AccessToken != record.AccessToken {
 		m.ExpiryTime = t.ExpiryTime
 	}
 	return m
 }
 
-// Absorb returns into with its empty fields filled from the record from, which is about
-// to be merged into it. The tokens of the record that expires later stay together. ID,
-// user and client are those of into where it has them.
+// Absorb returns the result of merging the record from into the record into. The fields of
+// the record that expires later take precedence, so that its tokens stay together. The ID
+// is that of into. User and client are those of into, with empty parts filled from the
+// record from.
 func Absorb(into, from codec.Fields) codec.Fields {
 	older, newer := from, into
 	if !HasCredential(into) || from.ExpiryTime > into.ExpiryTime {
@@ -280,51 +340,66 @@ func Absorb(into, from codec.Fields) codec.Fields {
 	if newer.AccessToken == "" && older.AccessToken != "" {
 		m.ExpiryTime = older.ExpiryTime
 	}
+	if len(m.Extra) > codec.MaxExtra {
+		m.Extra = newer.Extra
+	}
 	m.ID = into.ID
-	m.UserName = cmp.Or(into.UserName, from.UserName)
-	m.ClientID = cmp.Or(into.ClientID, from.ClientID)
-	return m
+	return WithIdentity(m, Identity(into).Or(Identity(from)))
 }
 
-// An Action is what a save does.
+// An Action is the effect of a save on the records.
 type Action int
 
 // The actions.
 const (
-	Nothing  Action = iota // the record is what is to be stored
-	Create                 // there is no record: one is created
-	Change                 // the record is changed
-	GiveUser               // a record without a user becomes the user's, or part of the user's
+	Nothing  Action = iota // the record already equals the fields to store
+	Create                 // a new record is created
+	Change                 // a record is changed
+	GiveUser               // a record without a user gets a user, or is merged into the user's record
 )
 
-// A Plan describes what a save does.
+// A Plan describes the effect of a save.
 type Plan struct {
 	Action Action
 
-	// Fields are the token to store. If a record is created, the ID is the caller's, or
+	// Fields is the record to store. If the record is new, its ID is the caller's, or
 	// empty.
 	codec.Fields
 
-	// Record is the index of the record that the token is merged into, or -1 if one
+	// Record is the index of the record into which the token is merged, or -1 if a record
 	// is created.
 	Record int
 
-	// Absorb has the indices of records without a user that are merged into Record and
-	// removed. They hold the same token, or are found by the ID of the token.
+	// Absorb holds the indices of records without a user that are merged into Record and
+	// removed. Each of them has the ID, or one of the three tokens, of the token being
+	// saved.
 	Absorb []int
 
-	// Gives is the index of the record that gets a user, if that is the Action: Record,
-	// or the first in Absorb.
+	// Gives is the index of the record that gets a user, if Action is GiveUser. It is
+	// Record or the first element of Absorb.
 	Gives int
 }
 
-// PlanSave decides what saving t does. The records must include every record that t may
+// PlanSave returns the plan for saving t. The records must include every record that t may
 // describe by its ID, user, or tokens, and may include others. The error matches
 // ErrInvalidToken, ErrTooLarge, ErrAmbiguous, ErrIDMismatch or driver.ErrNotFound.
 func PlanSave(t codec.Fields, records []Candidate) (Plan, error) {
-	if err := Validate(t); err != nil {
+	t, err := Canonical(t)
+	if err != nil {
 		return Plan{}, err
 	}
+	p, err := plan(t, records)
+	if err == nil && len(p.Extra) > codec.MaxExtra {
+		err = extraTooLarge(p.Extra)
+	}
+	if err != nil {
+		return Plan{}, err
+	}
+	return p, nil
+}
+
+// plan is like PlanSave, for a token in canonical form.
+func plan(t codec.Fields, records []Candidate) (Plan, error) {
 	if t.ID != "" {
 		return planByID(t, records)
 	}
@@ -364,8 +439,8 @@ func planByID(t codec.Fields, records []Candidate) (Plan, error) {
 		return Plan{}, err
 	}
 	if record.UserName == "" && t.UserName != "" {
-		client := cmp.Or(t.ClientID, record.ClientID)
-		users := where(records, func(c Candidate) bool { return c.UserName == t.UserName && c.ClientID == client })
+		client := ClientOf(t).Or(ClientOf(record))
+		users := where(records, func(c Candidate) bool { return c.UserName == t.UserName && ClientOf(c.Fields) == client })
 		if len(users) > 0 {
 			return planMerge(t, users[0], found, records), nil
 		}
@@ -393,8 +468,8 @@ func planMerge(t codec.Fields, into int, absorb []int, records []Candidate) Plan
 		p.Fields = Absorb(p.Fields, records[i].Fields)
 	}
 	if t.ID == "" && t.UserName == "" {
-		// The token that the record was found by is an earlier value: it does not
-		// replace the present one.
+		// A token of t that is an earlier value of the record must not replace the current
+		// one.
 		if record.Former.GrantToken {
 			t.GrantToken = ""
 		}
@@ -417,8 +492,8 @@ func planMerge(t codec.Fields, into int, absorb []int, records []Candidate) Plan
 	return p
 }
 
-// keep chooses the record that stays from the records that match a token to be saved.
-// The rest hold the same token without a user, and are absorbed.
+// keep returns the record to keep of those that match a token to be saved, and the records
+// that are absorbed. The latter have no user and hold the same token.
 func keep(key Key, found []int, records []Candidate) (into int, rest []int, err error) {
 	users := ofUsers(found, records)
 	switch {
@@ -435,25 +510,26 @@ func keep(key Key, found []int, records []Candidate) (into int, rest []int, err 
 		}
 		into = latest[0]
 	}
-	client := records[into].ClientID
+	client := ClientOf(records[into].Fields)
 	for _, i := range found {
-		if c := records[i].ClientID; i != into && (c == "" || c == client) {
+		if i != into && ClientOf(records[i].Fields).within(client) {
 			rest = append(rest, i)
 		}
 	}
 	return into, rest, nil
 }
 
-// sameIdentity returns the records without a user that hold the token which t would be
-// named by. It finds more than matching: records for tokens to which row 4 applies, and
-// records that a search does not show yet. An access token belongs to one client: if
-// only records of other clients hold it, sameIdentity returns those, for belong to
-// refuse.
+// sameIdentity returns the records without a user that hold the token from which the name
+// of a new record for t would derive. Unlike matching, it also finds records for tokens to
+// which row 4 applies, and records that a search does not show yet. An access token belongs
+// to one client: if only records of other clients hold it, sameIdentity returns these
+// records, and plan then fails.
 func sameIdentity(t codec.Fields, records []Candidate) []int {
 	if t.UserName != "" {
 		return nil
 	}
-	client := func(c Candidate) bool { return c.UserName == "" && c.ClientID == t.ClientID }
+	of := ClientOf(t)
+	client := func(c Candidate) bool { return c.UserName == "" && ClientOf(c.Fields) == of }
 	access := func(c Candidate) bool { return c.UserName == "" && c.hasAccess(t) }
 	switch {
 	case t.GrantToken != "":
@@ -461,19 +537,32 @@ func sameIdentity(t codec.Fields, records []Candidate) []int {
 	case t.RefreshToken != "":
 		return where(records, func(c Candidate) bool { return client(c) && c.hasRefresh(t) })
 	}
-	own := func(c Candidate) bool { return access(c) && (client(c) || c.ClientID == "" || t.ClientID == "") }
+	own := func(c Candidate) bool {
+		is := ClientOf(c.Fields)
+		return access(c) && is.Or(of) == of.Or(is) // no part differs
+	}
 	return where(records, own, access)
 }
 
-// belong returns an error if t cannot be merged into record, because t has another user
-// or client. A record without a user can get one. A record with neither a user nor a
-// client can get a client.
+// belong returns an error if t cannot be merged into record because t is of another user or
+// client. A record without a user can get a user, and the parts of its client that are
+// empty.
 func belong(record, t codec.Fields) error {
 	if t.UserName != "" && record.UserName != "" && t.UserName != record.UserName {
 		return fmt.Errorf("%w: the record %q is another user's", ErrIDMismatch, record.ID)
 	}
-	if t.ClientID != "" && t.ClientID != record.ClientID && (record.UserName != "" || record.ClientID != "") {
-		return fmt.Errorf("%w: the record %q is another client's", ErrIDMismatch, record.ID)
+	is, with := ClientOf(record), ClientOf(t)
+	next := is.Or(with)
+	if record.UserName != "" {
+		next = is
 	}
-	return nil
+	switch {
+	case with.within(next):
+		return nil
+	case with.ID != "" && with.ID != next.ID:
+		return fmt.Errorf("%w: the record %q is another client's", ErrIDMismatch, record.ID)
+	case with.Issuer != "" && with.Issuer != next.Issuer:
+		return fmt.Errorf("%w: the record %q is of another issuer", ErrIDMismatch, record.ID)
+	}
+	return fmt.Errorf("%w: the record %q is for another resource", ErrIDMismatch, record.ID)
 }

@@ -1,4 +1,5 @@
-// Package storetest runs several processes on one store.
+// Package storetest holds tests that several stores share. They run several processes on
+// one store, or use several authorization servers.
 package storetest
 
 import (
@@ -12,11 +13,11 @@ import (
 	"time"
 )
 
-// env has the arguments of a copy of the test program.
+// env holds the arguments of a copy of the test program.
 const env = "TOKENKEEP_STORETEST_CHILD"
 
-// Main is the body of a TestMain whose program may run as a copy of itself: then it
-// calls child, with what Processes was given.
+// Main is the body of a TestMain. If the program runs as a copy of itself, Main
+// calls child with the arguments given to Processes.
 func Main(m *testing.M, child func(args []string) error) int {
 	text := os.Getenv(env)
 	if text == "" {
@@ -34,8 +35,8 @@ func Main(m *testing.M, child func(args []string) error) int {
 	return 0
 }
 
-// Processes runs a copy of the test program for each list of arguments, all at the
-// same time, and reports those that fail. It returns how long that took.
+// Processes runs a copy of the test program for each list of arguments
+// concurrently, and reports failures. It returns the total duration.
 func Processes(t *testing.T, args ...[]string) time.Duration {
 	t.Helper()
 	begin := time.Now()

@@ -12,9 +12,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// RefreshOnce is the work of a process in the test that one of several processes
-// asks: some goroutines refresh the record, and each call of mint adds a line to the
-// log.
+// RefreshOnce refreshes the record from several goroutines of one process. Each call of
+// mint adds a line to the file log, from which Asked counts the calls.
 func RefreshOnce(s tokenstore.Refresher, id, log string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -47,7 +46,7 @@ func note(log string) error {
 	return errors.Join(err, f.Close())
 }
 
-// Asked checks that one of the processes has asked, once.
+// Asked checks that mint was called exactly once in all processes.
 func Asked(t *testing.T, log string) {
 	t.Helper()
 	data, err := os.ReadFile(log)

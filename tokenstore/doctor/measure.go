@@ -1,0 +1,228 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
+)
+
+// MeasureOptions says what Measure does. The zero value is valid.
+type MeasureOptions struct {
+	// Others are further drivers with the arguments of the first one, as other processes
+	// would open them. The racers use all drivers in turn. The first of Others makes the
+	// reads that measure lags, because a driver may know of its own writes before the
+	// service shows them. Without Others, one driver makes all calls.
+	Others []driver.Secrets
+
+	// Rounds is the number of races of each kind; 0 means 20, and a negative number means
+	// none. Racers is the number of concurrent writes in a race: from 2 to 16; 0 means 8.
+	Rounds, Racers int
+
+	// Samples is the number of writes whose lag is measured; 0 means 20, and a negative
+	// number means none. Within is how long Measure waits for each write to become
+	// visible: from a millisecond to 10 minutes; 0 means a minute.
+	Samples int
+	Within  time.Duration
+
+	// Calls is the maximum number of calls of the drivers; 0 means Most. Measure ends
+	// early with what it has measured before it exceeds the maximum.
+	Calls int
+
+	// Progress, if it is not nil, is called after each call of a driver with the number
+	// of calls. Its calls do not overlap.
+	Progress func(calls int)
+
+	lags bool // the reads of the driver lag
+}
+
+const (
+	defaultRounds, defaultRacers, defaultSamples = 20, 8, 20
+	defaultWithin                                = time.Minute
+
+	// mostRacers is the number of calls that a new Pacer makes at once, so that no racer
+	// waits for another.
+	mostRacers = 16
+
+	// mostSecrets is the number of secrets, besides the probes, up to which lists are
+	// measured. A list reads all of them.
+	mostSecrets = 20
+)
+
+// Complete returns a copy of o with defaults in place of zero values. A nil o counts as the
+// zero value. If the service limits the number of states of a secret in a day, Rounds and
+// Samples are at most a quarter of that limit. The error matches ErrInvalidToken if o is
+// invalid.
+func (o *MeasureOptions) Complete(p driver.Properties) (MeasureOptions, error) {
+	var c MeasureOptions
+	if o != nil {
+		c = *o
+	}
+	for n, value := range map[*int]int{&c.Rounds: defaultRounds, &c.Racers: defaultRacers, &c.Samples: defaultSamples} {
+		if *n == 0 {
+			*n = value
+		}
+	}
+	if c.Within == 0 {
+		c.Within = defaultWithin
+	}
+	c.Rounds, c.Samples, c.lags = max(c.Rounds, 0), max(c.Samples, 0), p.ReadLag > 0
+	if p.DailyWrites > 0 {
+		c.Rounds, c.Samples = min(c.Rounds, p.DailyWrites/4), min(c.Samples, p.DailyWrites/4)
+	}
+	if c.Calls == 0 {
+		c.Calls = c.Most()
+	}
+	return c, c.check()
+}
+
+// check returns an error if the options, which have no zero values, are invalid.
+func (o MeasureOptions) check() error {
+	switch {
+	case o.Racers < 2 || o.Racers > mostRacers:
+		return fmt.Errorf("%w: the number of racers is not from 2 to %d", rules.ErrInvalidToken, mostRacers)
+	case o.Within < time.Millisecond || o.Within > longestWithin:
+		return fmt.Errorf("%w: Within is not from a millisecond to %v", rules.ErrInvalidToken, longestWithin)
+	case o.Rounds == 0 && o.Samples == 0:
+		return fmt.Errorf("%w: there is nothing to measure without rounds and samples", rules.ErrInvalidToken)
+	case o.Calls < o.least():
+		return fmt.Errorf("%w: the number of calls is below %d, which creating and removing the probes may take", rules.ErrInvalidToken, o.least())
+	}
+	return nil
+}
+
+const (
+	claimCalls  = 4               // to create the probe that is updated, and to remove an old one
+	freeCalls   = 2               // to look for the probe that is created, and to remove an old one
+	removeTries = 3               // to remove a probe, if its state changes meanwhile
+	removeCalls = 2 * removeTries // for each probe
+)
+
+// least returns the maximum number of calls for creating and removing the probes.
+func (o MeasureOptions) least() int { return claimCalls + freeCalls + 2*removeCalls }
+
+// Most returns the number of calls that a measurement with these options takes, if the
+// service throttles none of them. The options must be those that Complete has returned.
+func (o MeasureOptions) Most() int {
+	const names = 1
+	updates := o.Rounds * (o.Racers + 1)
+	creations := o.Rounds * (o.Racers + 3) // a read, the deletion, and an update of the other probe
+	if o.lags {
+		creations += o.Rounds * len(polls(o.Within)) // until the deletion is visible
+	}
+	samples := o.Samples * (2 + int(lags)*len(polls(o.Within)))
+	return o.least() + names + updates + creations + samples
+}
+
+// A Measurement is the result of Measure. It holds no secret. The only names in it are those of
+// probes.
+type Measurement struct {
+	Version int       `json:"version"` // of this form: 1
+	Driver  string    `json:"driver"`  // Properties.Name
+	Began   time.Time `json:"began"`
+	TookMS  int64     `json:"took_ms"`
+
+	Drivers   int `json:"drivers"`    // number of drivers
+	Calls     int `json:"calls"`      // calls of the drivers, including those that remove the probes
+	MostCalls int `json:"most_calls"` // maximum number of calls
+
+	// Stopped is the reason why the measurement ended early: StoppedCalls, StoppedContext
+	// or StoppedError. It is empty if the measurement is complete.
+	Stopped string `json:"stopped,omitempty"`
+
+	// Left are the names of probes that could not be removed.
+	Left []string `json:"left,omitempty"`
+
+	Races    []Races     `json:"races"`
+	Lags     []Lag       `json:"lags"`
+	Findings []Deviation `json:"findings"`
+}
+
+// The reasons why a measurement ended early.
+const (
+	StoppedCalls   = "calls"   // the maximum number of calls was reached
+	StoppedContext = "context" // the context was done
+	StoppedError   = "error"   // a driver has failed
+)
+
+// A Deviation is a difference between what was measured and what package driver promises.
+type Deviation struct {
+	Kind   Kind   `json:"kind"` // KindNotOneWinner or KindLag
+	Detail string `json:"detail"`
+}
+
+// Measure measures the service behind d with two probes, which are secrets that are not
+// records. It removes the probes at the end, even if ctx is done, and changes no other
+// secret. It measures:
+//
+//   - how many of several concurrent Updates of one state succeed, and how many of
+//     several concurrent Creates of one name: package driver promises exactly one
+//   - how long a write stays invisible to Get, to Lookup by a new label, and to List: at
+//     most Properties.ReadLag and Properties.ListLag
+//
+// A List reads all secrets, so Measure leaves lists out if d has more than 20 other secrets.
+//
+// The error matches ErrInvalidToken if opts is invalid. It matches ErrConflict if another
+// measurement of the same secrets is in progress or was killed in the last 15 minutes, or if
+// another process changes a probe. Check with Repair removes the probes of a killed
+// measurement. Other errors are those of the drivers, and the cause of ctx if it is done.
+// With an error, the Measurement holds what was measured before. Measure repeats throttled
+// calls at a lower rate, and counts each repetition.
+func Measure(ctx context.Context, d driver.Secrets, opts *MeasureOptions) (Measurement, error) {
+	p := d.Properties()
+	o, err := opts.Complete(p)
+	if err != nil {
+		return Measurement{}, err
+	}
+	m := newMeasuring(d, o)
+	r := Measurement{
+		Version: 1, Driver: p.Name, Began: time.Now().UTC().Truncate(time.Second), Drivers: len(m.drivers), MostCalls: o.Calls,
+		Races: []Races{}, Lags: []Lag{}, Findings: []Deviation{},
+	}
+	began := time.Now()
+	err = m.run(ctx, &r)
+	var left []error
+	for _, name := range []string{ledger.ProbeCreate, ledger.ProbeUpdate} {
+		if err := m.remove(ctx, name); err != nil {
+			left, r.Left = append(left, err), append(r.Left, name)
+		}
+	}
+	r.TookMS, r.Calls = time.Since(began).Milliseconds(), m.calls
+	r.deviations()
+	switch {
+	case ctx.Err() != nil:
+		r.Stopped, err = StoppedContext, context.Cause(ctx)
+	case errors.Is(err, errSpent):
+		r.Stopped, err = StoppedCalls, nil
+	case err != nil:
+		r.Stopped = StoppedError
+	}
+	return r, errors.Join(append(left, err)...)
+}
+
+// run makes all measurements until one fails, and adds their results to r.
+func (m *measuring) run(ctx context.Context, r *Measurement) error {
+	if err := m.claim(ctx); err != nil {
+		return err
+	}
+	for _, step := range []func(context.Context, *Measurement) error{m.races, m.samples, m.creations} {
+		if err := step(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deviations compares what was measured with the promises.
+func (r *Measurement) deviations() {
+	for _, races := range r.Races {
+		r.Findings = append(r.Findings, races.deviations()...)
+	}
+	for _, lag := range r.Lags {
+		r.Findings = append(r.Findings, lag.deviations()...)
+	}
+}

@@ -1,0 +1,245 @@
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
+)
+
+// The kinds of races.
+const (
+	RaceUpdate = "update" // concurrent Updates of one state
+	RaceCreate = "create" // concurrent Creates of one name
+)
+
+// Races are the races of one kind, in their order.
+type Races struct {
+	Of     string  `json:"of"`     // RaceUpdate or RaceCreate
+	Racers int     `json:"racers"` // number of concurrent writes
+	Rounds []Round `json:"rounds"`
+}
+
+// A Round is the outcome of one race.
+type Round struct {
+	Winners int  `json:"winners"`        // writes that succeeded, by their result or by the stored state
+	Refused int  `json:"refused"`        // writes that failed because another one came first
+	Failed  int  `json:"failed"`         // writes that failed for another reason
+	Lost    bool `json:"lost,omitempty"` // a write succeeded, and the stored state is that of no winner
+}
+
+// Decided reports whether the race shows how many writes can succeed. It returns false if no
+// write succeeded and at least one failed for a reason other than another write.
+func (r Round) Decided() bool { return r.Winners > 0 || r.Failed == 0 }
+
+// deviations returns the rounds that do not have exactly one winner.
+func (r Races) deviations() (found []Deviation) {
+	texts := []string{"several writes succeeded", "no write succeeded", "a write succeeded, and the service does not hold it"}
+	counts := make([]int, len(texts))
+	for _, round := range r.Rounds {
+		switch {
+		case round.Winners > 1:
+			counts[0]++
+		case round.Winners == 0 && round.Decided():
+			counts[1]++
+		case round.Lost:
+			counts[2]++
+		}
+	}
+	for i, n := range counts {
+		if n > 0 {
+			found = append(found, Deviation{KindNotOneWinner, fmt.Sprintf("%s: in %d of %d rounds, %s", r.Of, n, len(r.Rounds), texts[i])})
+		}
+	}
+	return found
+}
+
+// races adds races of a kind, without rounds, to r.
+func (r *Measurement) races(of string, racers int) *Races {
+	r.Races = append(r.Races, Races{Of: of, Racers: racers, Rounds: []Round{}})
+	return &r.Races[len(r.Races)-1]
+}
+
+// races lets racers update one state, once for each round.
+func (m *measuring) races(ctx context.Context, r *Measurement) error {
+	if m.o.Rounds == 0 {
+		return nil
+	}
+	races := r.races(RaceUpdate, m.o.Racers)
+	sure := true // the base is the current state
+	for len(races.Rounds) < m.o.Rounds {
+		base := m.state
+		round, now, err := m.race(ctx, ledger.ProbeUpdate, func(ctx context.Context, d driver.Secrets, p driver.Payload) (driver.Version, error) {
+			return d.Update(ctx, ledger.ProbeUpdate, base, p)
+		})
+		if err != nil {
+			return err
+		}
+		if now.Version == "" {
+			return errTaken
+		}
+		if round.Winners > 0 || sure {
+			races.Rounds = append(races.Rounds, round)
+		}
+		sure = round.Decided()
+		m.written(now)
+	}
+	return nil
+}
+
+// creations lets racers create one name, once for each round.
+func (m *measuring) creations(ctx context.Context, r *Measurement) error {
+	if m.o.Rounds == 0 {
+		return nil
+	}
+	now, err := m.newest(ctx, ledger.ProbeCreate)
+	if err != nil && !errors.Is(err, driver.ErrNotFound) {
+		return err
+	}
+	if err := m.evict(ctx, ledger.ProbeCreate, now); err != nil {
+		return err
+	}
+	races, deleted := r.races(RaceCreate, m.o.Racers), time.Now()
+	pause := driverkit.Backoff{Pause: 100 * time.Millisecond, Longest: 3 * time.Second}
+	for len(races.Rounds) < m.o.Rounds {
+		round, now, err := m.creation(ctx)
+		switch {
+		case err != nil:
+			return err
+		case round.Winners == 0 && m.o.lags && time.Since(deleted) < m.o.Within:
+			// The racers have read a state from before the deletion.
+			err = driverkit.Sleep(ctx, pause.Next())
+		default:
+			races.Rounds = append(races.Rounds, round)
+			deleted, err = m.uncreate(ctx, now)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// creation makes one race of creations.
+func (m *measuring) creation(ctx context.Context) (Round, driver.Secret, error) {
+	if time.Since(m.wrote) > longestWithin/2 {
+		if err := m.update(ctx); err != nil { // so that the probe does not count as left behind
+			return Round{}, driver.Secret{}, err
+		}
+	}
+	return m.race(ctx, ledger.ProbeCreate, func(ctx context.Context, d driver.Secrets, p driver.Payload) (driver.Version, error) {
+		return d.Create(ctx, ledger.ProbeCreate, p)
+	})
+}
+
+// uncreate deletes the probe that a race has created, if it exists, and waits until reads
+// show the deletion. It returns the time of the deletion.
+func (m *measuring) uncreate(ctx context.Context, now driver.Secret) (deleted time.Time, err error) {
+	if now.Version == "" {
+		return time.Now(), nil
+	}
+	err = m.call(ctx, m.writes, func(ctx context.Context) error { return m.drivers[0].Delete(ctx, ledger.ProbeCreate, now) })
+	if err != nil {
+		return time.Time{}, err
+	}
+	delete(m.known, ledger.ProbeCreate)
+	deleted = time.Now()
+	if m.o.lags {
+		_, err = m.poll(ctx, m.writes, deleted, m.isGone)
+	}
+	return deleted, err
+}
+
+// isGone reports whether a read shows that the created probe was deleted.
+func (m *measuring) isGone(ctx context.Context) (bool, error) {
+	_, err := m.reader().Get(ctx, ledger.ProbeCreate)
+	if errors.Is(err, driver.ErrNotFound) {
+		return true, nil
+	}
+	return false, err
+}
+
+// errTaken means that another process has written or removed a probe.
+var errTaken = fmt.Errorf("%w: another process has written or removed a probe", driver.ErrConflict)
+
+// An attempt is the write of one racer.
+type attempt struct {
+	payload  driver.Payload
+	version  driver.Version
+	err      error
+	repeated bool // an earlier try was throttled, and may have been applied
+}
+
+// refused reports whether the write has certainly failed because another one came first.
+func (a attempt) refused() bool {
+	return !a.repeated && (errors.Is(a.err, driver.ErrConflict) || errors.Is(a.err, driver.ErrExists) || errors.Is(a.err, driver.ErrNotFound))
+}
+
+// race makes the concurrent writes of one round on the named probe. It returns the state
+// after the race, or the zero Secret if the probe does not exist.
+func (m *measuring) race(
+	ctx context.Context, name string, write func(context.Context, driver.Secrets, driver.Payload) (driver.Version, error),
+) (Round, driver.Secret, error) {
+	attempts := make([]attempt, m.o.Racers)
+	for i := range attempts {
+		var err error
+		if attempts[i].payload, err = m.payload(); err != nil {
+			return Round{}, driver.Secret{}, err
+		}
+	}
+	err := m.writes.Each(ctx, m.o.Racers, func(ctx context.Context, i int) error {
+		if err := m.take(); err != nil {
+			return err
+		}
+		a := &attempts[i]
+		a.version, a.err = write(ctx, m.driver(i), a.payload)
+		if throttled(a.err) {
+			a.repeated = true
+			return a.err
+		}
+		if errors.Is(a.err, driver.ErrDenied) || errors.Is(a.err, driver.ErrRefused) {
+			return a.err
+		}
+		return nil
+	})
+	for _, a := range attempts {
+		if a.err == nil && a.version != "" {
+			m.known[name] = a.version
+		}
+	}
+	if err != nil {
+		return Round{}, driver.Secret{}, err
+	}
+	now, err := m.newest(ctx, name)
+	switch {
+	case errors.Is(err, driver.ErrNotFound):
+		err = nil
+	case err == nil && parseProbe(now.Data).Probe != m.id:
+		err = errTaken
+	}
+	return outcome(attempts, now), now, err
+}
+
+// outcome compares the results of the racers with the stored state.
+func outcome(attempts []attempt, now driver.Secret) (r Round) {
+	held := false
+	for _, a := range attempts {
+		mine := bytes.Equal(now.Data, a.payload.Data)
+		held = held || mine
+		switch {
+		case a.err == nil || mine: // a throttled try may have been applied
+			r.Winners++
+		case a.refused():
+			r.Refused++
+		default:
+			r.Failed++
+		}
+	}
+	r.Lost = r.Winners > 0 && !held
+	return r
+}

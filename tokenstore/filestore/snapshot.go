@@ -1,0 +1,169 @@
+package filestore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/codec/tokenfile"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
+)
+
+// A snapshot is the content of the file at one moment. It is immutable, and later
+// reads share it while the file is unchanged.
+type snapshot struct {
+	file    *tokenfile.File
+	path    string      // resolved
+	info    fs.FileInfo // of the file; nil if it did not exist
+	data    []byte      // its content
+	beside  *extensions
+	settled bool // see settling
+
+	rows func() *rowstore.Rows // made on first use
+}
+
+// Format prints only the type of s, so that package fmt does not print tokens.
+func (s *snapshot) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*filestore.snapshot") }
+
+// settling is how old a file's last change must be before unchanged times prove that the
+// file is unchanged. File systems round times, some to two seconds, so a second change
+// within that period may leave size and times unchanged. Until then, a read compares the
+// bytes.
+const settling = 3 * time.Second
+
+// readAt returns the file at path, which must be resolved.
+func (f *file) readAt(path string) (*snapshot, error) {
+	last := f.last.Load()
+	if last != nil && last.path == path && last.settled && last.current() {
+		return last, nil
+	}
+	before := time.Now()
+	s, err := take(path)
+	if err != nil {
+		return nil, err
+	}
+	s.settled = s.info != nil && before.Sub(changed(s.info)) > f.settling &&
+		(s.beside.info == nil || before.Sub(changed(s.beside.info)) > f.settling)
+	if last != nil && s.sameBytes(last) {
+		s.file, s.rows, s.data, s.beside = last.file, last.rows, last.data, s.beside.with(last.beside)
+	} else if err := f.parse(s); err != nil {
+		return nil, err
+	}
+	f.last.Store(s)
+	return s, nil
+}
+
+// takes is the number of times that take reads the files if another process keeps replacing
+// the token file.
+const takes = 100
+
+// take reads the token file and the second file. A writer replaces the second file before the
+// token file. The contents therefore belong together if the token file is unchanged after the
+// second file was read.
+func take(path string) (*snapshot, error) {
+	for range takes {
+		pin, _ := os.Open(path) // while it is open, no other file gets its inode number
+		s, err := takeOnce(path)
+		if pin != nil {
+			_ = pin.Close()
+		}
+		if s != nil || err != nil {
+			return s, err
+		}
+	}
+	return nil, fmt.Errorf("%w: %w", tokenstore.ErrUnavailable, errOverwritten)
+}
+
+// takeOnce reads the token file and the second file. It returns nil if the token file was
+// replaced meanwhile.
+func takeOnce(path string) (s *snapshot, err error) {
+	s = &snapshot{path: path}
+	s.data, s.info, err = slurp(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := checkDir(path); err != nil {
+			return nil, err
+		}
+	} else if err != nil {
+		return nil, classed(err)
+	}
+	if s.beside, err = readExtensions(path); err != nil {
+		return nil, classed(err)
+	}
+	if info, err := os.Stat(path); err == nil != (s.info != nil) || err == nil && !sameVersion(info, s.info) {
+		return nil, nil
+	}
+	return s, nil
+}
+
+// current reports whether the token file and the second file are unchanged, as far as their
+// times show.
+func (s *snapshot) current() bool {
+	info, err := os.Stat(s.path)
+	if err != nil || !sameVersion(info, s.info) {
+		return false
+	}
+	beside, err := os.Lstat(s.path + Beside)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist) && s.beside.info == nil
+	}
+	return s.beside.info != nil && sameVersion(beside, s.beside.info)
+}
+
+// sameBytes reports whether two snapshots have the same bytes.
+func (s *snapshot) sameBytes(other *snapshot) bool {
+	return s.info != nil && other.info != nil && bytes.Equal(s.data, other.data) && bytes.Equal(s.beside.data, other.beside.data) &&
+		(s.beside.info == nil) == (other.beside.info == nil)
+}
+
+// with returns x with the parsed content of parsed, which has the same bytes.
+func (x *extensions) with(parsed *extensions) *extensions {
+	x.data, x.all, x.byRecord = parsed.data, parsed.all, parsed.byRecord
+	return x
+}
+
+// parse parses the bytes of s.
+func (f *file) parse(s *snapshot) (err error) {
+	if s.info == nil {
+		s.file, err = tokenfile.New(f.dialect)
+	} else {
+		f.parses.Add(1)
+		s.file, err = tokenfile.Parse(s.data, f.dialect)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", tokenstore.ErrCorrupt, err)
+	}
+	if err := s.beside.parse(); err != nil {
+		return err
+	}
+	s.file.AnyID = f.anyID
+	file, beside := s.file, s.beside
+	s.rows = sync.OnceValue(func() *rowstore.Rows { return rowsOf(file, beside.of) })
+	return nil
+}
+
+// change returns a copy of the snapshot that may be modified.
+func (s *snapshot) change() *view {
+	return &view{File: s.file.Clone(), info: s.info, data: s.data, beside: s.beside}
+}
+
+// sameVersion reports whether a and b describe the same file, unchanged as far as its times
+// show. See settling.
+func sameVersion(a, b fs.FileInfo) bool {
+	return sameState(a, b) && changed(a).Equal(changed(b))
+}
+
+// changed returns when the file was last changed. Programs can set the modification time
+// back. This change sets the status change time, which is then the later of the two.
+func changed(info fs.FileInfo) time.Time {
+	at := info.ModTime()
+	if t := statusTime(info); t.After(at) {
+		at = t
+	}
+	return at
+}

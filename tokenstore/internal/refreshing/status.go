@@ -1,0 +1,24 @@
+package refreshing
+
+import (
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/refusal"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
+)
+
+// Status returns a Status of which only Refusal is set. last is the failure stored for the
+// record with the fields of, or nil.
+func (e *Engine) Status(last *stored.Failure, of codec.Fields) (s doctor.Status) {
+	if last == nil || last.Of != e.credentials(of) {
+		return s // the credentials were replaced after the failure
+	}
+	_, counts := refusal.Counts(last, last.Of, e.Now())
+	s.Refusal = &doctor.Refusal{
+		Code: last.Code, Permanent: last.Permanent, Count: max(last.Count, 1), At: time.UnixMilli(last.At),
+		Counts: counts, Retry: time.UnixMilli(last.Retry),
+	}
+	return s
+}

@@ -1,0 +1,104 @@
+package rowstore
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/stored"
+)
+
+// An Extension holds the fields of one record for which the Zoho SDKs have no column. It is
+// stored beside the row of the record, and identifies the row by digests. A program on an
+// SDK may replace the tokens of the row, or give its ID to another record. Fields that no
+// longer belong to the row are then ignored.
+type Extension struct {
+	// Record is a digest of the row's ID, user, client and refresh token. If the row has no
+	// refresh token, the digest has the grant token or else the access token. Token is a
+	// digest of the same values and the access token.
+	Record string `json:"record"`
+	Token  string `json:"token"`
+
+	// Fields is the JSON text of a record that has only the fields without a column.
+	Fields json.RawMessage `json:"fields"`
+}
+
+// Extend returns the extension for the row of f, and reports whether f needs one.
+func Extend(f codec.Fields) (x Extension, needs bool, err error) {
+	if len(f.Extended()) == 0 {
+		return x, false, nil
+	}
+	x.Record, x.Token = Digests(f)
+	_ = f.SetColumns(make([]string, len(f.Columns())))
+	x.Fields, err = stored.Encode(stored.Record{Fields: f})
+	return x, true, err
+}
+
+// Apply sets the empty fields of f from x. If the row of f has another access token, it
+// sets only Issuer and Resource. If x belongs to another row, it sets nothing. The error
+// does not quote x.
+func (x Extension) Apply(f *codec.Fields) error {
+	record, token := Digests(*f)
+	if x.Record != record {
+		return nil
+	}
+	r, err := stored.Decode(x.Fields)
+	if err != nil {
+		return errors.New("the fields that are kept beside the row cannot be read")
+	}
+	if x.Token != token {
+		r.Fields = codec.Fields{Issuer: r.Issuer, Resource: r.Resource}
+	}
+	*f = f.Or(r.Fields)
+	return nil
+}
+
+// EncodeExtension returns the text of the extension of f, or "" if f needs none.
+func EncodeExtension(f codec.Fields) (string, error) {
+	x, needs, err := Extend(f)
+	if err != nil || !needs {
+		return "", err
+	}
+	text, err := json.Marshal(x)
+	return string(text), err
+}
+
+// ApplyExtension calls Apply of the extension with the given text. If text is empty, it
+// changes nothing.
+func ApplyExtension(f *codec.Fields, text string) error {
+	if text == "" {
+		return nil
+	}
+	var x Extension
+	if json.Unmarshal([]byte(text), &x) != nil || x.Record == "" || x.Token == "" {
+		return errors.New("the text that is kept beside the row cannot be read")
+	}
+	return x.Apply(f)
+}
+
+// Digests returns the digests of an extension for the row of f.
+func Digests(f codec.Fields) (record, token string) {
+	credential := cmp.Or(f.RefreshToken, f.GrantToken, f.AccessToken)
+	return Digest("record", f.ID, f.UserName, f.ClientID, credential),
+		Digest("token", f.ID, f.UserName, f.ClientID, credential, f.AccessToken)
+}
+
+// Digest returns a digest of texts and their lengths.
+func Digest(texts ...string) string {
+	h := sha256.New()
+	for _, text := range texts {
+		var size [8]byte
+		binary.BigEndian.PutUint64(size[:], uint64(len(text)))
+		h.Write(size[:])
+		_, _ = h.Write([]byte(text))
+	}
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16])
+}
+
+// Format prints a fixed text, so that package fmt does not print credentials.
+func (x Extension) Format(s fmt.State, _ rune) { _, _ = fmt.Fprint(s, "rowstore.Extension{redacted}") }

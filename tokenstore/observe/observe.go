@@ -1,0 +1,172 @@
+// Package observe lets a program watch a store: how refreshes end, how long they wait,
+// and which calls the store makes.
+//
+// An Observer is an option of every store. It receives kinds and durations, but no ID, user
+// name, token or error text. Metrics that an Observer keeps thus contain no secrets and
+// have few distinct label values. Module otelkeep exports the data as OpenTelemetry spans
+// and metrics.
+package observe
+
+import (
+	"context"
+	"time"
+)
+
+// An Observer holds functions that a store calls. A nil function is not called. The
+// goroutine that does the work calls a function and waits for it. The functions must be
+// safe for concurrent use.
+type Observer struct {
+	// Refresh is called when a refresh of a record begins. store is the kind of store, such
+	// as "awssm". The refresh continues with the context that Refresh returns, which must
+	// be derived from ctx. The refresh calls done once, when it ends.
+	//
+	// If several goroutines refresh one record of a store at the same time, only one of
+	// them calls Refresh. The other goroutines wait for its result.
+	Refresh func(ctx context.Context, store string) (_ context.Context, done func(Refreshed))
+
+	// Call is called when a call of the store to its backend begins. The call continues
+	// with the context that Call returns, which must be derived from ctx. The store calls
+	// done once, when the call ends.
+	//
+	// A call of a tokenstore.Store is a call of a method of its driver, and may send
+	// several requests to the service. An update, for example, adds labels, commits, and
+	// removes labels. The client of the service sends the requests with the returned
+	// context.
+	Call func(ctx context.Context, c Call) (_ context.Context, done func(Called))
+}
+
+// Refreshed describes the outcome of a refresh.
+type Refreshed struct {
+	Result Result
+
+	// Class is the class of the error, or "" if there is none.
+	Class Class
+
+	// Waited is the time until this process was allowed to ask the authorization
+	// server, or until the refresh ended without that.
+	Waited time.Duration
+
+	// Asked is the time that the authorization server took to answer. It is 0 if it
+	// was not asked.
+	Asked time.Duration
+
+	// Lag is the time since another process stored the adopted token, if Result is
+	// ResultAdopted. It is the difference between the clocks of two processes, with a
+	// resolution of a millisecond. Lag is 0 if the difference is not positive, and in
+	// stores on files and tables, which do not store the time.
+	Lag time.Duration
+}
+
+// A Result is the way a refresh ends.
+type Result string
+
+// The results of a refresh.
+const (
+	ResultMinted       Result = "minted"        // this process got a token and stored it
+	ResultAdopted      Result = "adopted"       // another process got a token meanwhile
+	ResultCurrent      Result = "current"       // the record had another token already
+	ResultRefused      Result = "refused"       // the authorization server refused
+	ResultRefusalKept  Result = "refusal_kept"  // an earlier refusal still counts, so the server was not asked
+	ResultUnanswered   Result = "unanswered"    // the response of the authorization server was unusable or missing
+	ResultNotPersisted Result = "not_persisted" // this process got a token but could not store it
+	ResultCanceled     Result = "canceled"      // the context of the caller ended
+	ResultFailed       Result = "failed"        // the store failed
+)
+
+// Results returns all results.
+func Results() []Result {
+	return []Result{
+		ResultMinted, ResultAdopted, ResultCurrent, ResultRefused, ResultRefusalKept, ResultUnanswered,
+		ResultNotPersisted, ResultCanceled, ResultFailed,
+	}
+}
+
+// A Call is a call of a store to its backend.
+type Call struct {
+	Store     string // the kind of store: "awssm"
+	Operation Operation
+}
+
+// Called describes the outcome of a call.
+type Called struct {
+	// Class is the class of the error, or "" if there is none. For a list, it is the
+	// class of the error that ended the list, not of single results.
+	Class Class
+
+	// Took is how long the call took. It excludes the time that a caller spends on the
+	// results of a list.
+	Took time.Duration
+}
+
+// An Operation is a kind of call.
+type Operation string
+
+// The operations of a store on a driver. They are the methods of driver.Secrets,
+// driver.Leaser, driver.Sweeper and driver.Inspector.
+const (
+	OpGet     Operation = "get"
+	OpFresh   Operation = "fresh"
+	OpCreate  Operation = "create"
+	OpUpdate  Operation = "update"
+	OpDelete  Operation = "delete"
+	OpNote    Operation = "note"
+	OpSweep   Operation = "sweep"
+	OpLookup  Operation = "lookup"
+	OpList    Operation = "list"
+	OpNames   Operation = "names"
+	OpInspect Operation = "inspect"
+	OpPresent Operation = "present"
+	OpUnlabel Operation = "unlabel"
+	OpProbe   Operation = "probe"
+	OpRepair  Operation = "repair" // driver.Fault.Mend
+)
+
+// The operations of a store on a file or table, besides OpUpdate and OpNote.
+const (
+	OpRead Operation = "read" // some rows, or all
+	OpLock Operation = "lock" // the right to refresh a record
+)
+
+// Operations returns all operations.
+func Operations() []Operation {
+	return []Operation{
+		OpGet, OpFresh, OpCreate, OpUpdate, OpDelete, OpNote, OpSweep, OpLookup, OpList, OpNames,
+		OpInspect, OpPresent, OpUnlabel, OpProbe, OpRepair, OpRead, OpLock,
+	}
+}
+
+// A Class is a kind of error.
+type Class string
+
+// The classes of errors. Most are those of package tokenstore.
+const (
+	ClassNotFound    Class = "not_found"
+	ClassAmbiguous   Class = "ambiguous"
+	ClassExists      Class = "exists"
+	ClassConflict    Class = "conflict"
+	ClassIDMismatch  Class = "id_mismatch"
+	ClassInvalid     Class = "invalid"
+	ClassTooLarge    Class = "too_large"
+	ClassDenied      Class = "denied"
+	ClassRefused     Class = "refused" // by the configuration of the store
+	ClassThrottled   Class = "throttled"
+	ClassUnavailable Class = "unavailable"
+	ClassCorrupt     Class = "corrupt"
+	ClassWrongKeys   Class = "wrong_keys"
+	ClassCanceled    Class = "canceled"
+	ClassDeadline    Class = "deadline_exceeded"
+	ClassReauth      Class = "reauth_required"   // the authorization server refused permanently
+	ClassTemporary   Class = "temporary_refusal" // the authorization server refused temporarily
+	ClassClient      Class = "client"            // the authorization server refused the client
+	ClassServer      Class = "server"            // the response of the authorization server was unusable or missing
+	ClassOther       Class = "other"
+)
+
+// Classes returns all classes.
+func Classes() []Class {
+	return []Class{
+		ClassNotFound, ClassAmbiguous, ClassExists, ClassConflict, ClassIDMismatch, ClassInvalid, ClassTooLarge,
+		ClassDenied, ClassRefused, ClassThrottled, ClassUnavailable, ClassCorrupt, ClassWrongKeys, ClassCanceled,
+		ClassDeadline, ClassReauth, ClassTemporary, ClassClient, ClassServer, ClassOther,
+	}
+}
