@@ -16,9 +16,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// Store returns the stores that tokenstore.New makes of b's drivers, for RunStore
-// and Bench, with all hooks that can be made of b's. It opens a driver on t to
-// ask for its Properties.
+// Store returns a Store, for RunStore and Bench, whose stores tokenstore.New makes of b's
+// drivers. The Store has all hooks that can be derived from the hooks of b. Store opens a
+// driver on t to read its Properties.
 func (b Driver) Store(t testing.TB, opts *tokenstore.Options) Store {
 	t.Helper()
 	d := b.Open(t)
@@ -54,7 +54,7 @@ func (b Driver) Store(t testing.TB, opts *tokenstore.Options) Store {
 	return s
 }
 
-// An adapter keeps the drivers of the stores that it has opened.
+// An adapter holds the drivers of the stores that it has opened.
 type adapter struct {
 	b    Driver
 	opts tokenstore.Options
@@ -114,7 +114,8 @@ func (a *adapter) of(s tokenstore.TokenStore) *observer {
 	return a.drivers[s]
 }
 
-// corrupt takes the last byte from a record, and leaves the secrets in it.
+// corrupt makes a record unreadable by removing the last byte of its data. The secrets stay
+// in the data.
 func (a *adapter) corrupt(t testing.TB, s tokenstore.TokenStore, id string) {
 	t.Helper()
 	d := a.of(s)
@@ -134,7 +135,8 @@ func (a *adapter) corrupt(t testing.TB, s tokenstore.TokenStore, id string) {
 	}
 }
 
-// refuse has every handle fail to read a record.
+// refuse makes reads of a record fail with reason on all handles. A nil reason ends the
+// refusal.
 func (a *adapter) refuse(_ testing.TB, s tokenstore.TokenStore, id string, reason error) {
 	log := a.of(s).log
 	log.mu.Lock()
@@ -142,7 +144,8 @@ func (a *adapter) refuse(_ testing.TB, s tokenstore.TokenStore, id string, reaso
 	log.refused[id] = reason
 }
 
-// stale has the next Get of a record answer with what it is now.
+// stale remembers the current state of a record. After arm is called, the next Get of the
+// record returns that state.
 func (a *adapter) stale(t testing.TB, s tokenstore.TokenStore, id string) (arm func()) {
 	t.Helper()
 	d := a.of(s)
@@ -157,35 +160,35 @@ func (a *adapter) stale(t testing.TB, s tokenstore.TokenStore, id string) (arm f
 	}
 }
 
-// lose has the next Delete fail and do nothing.
+// lose makes the next Delete fail without deleting the record.
 func (a *adapter) lose(_ testing.TB, s tokenstore.TokenStore) {
 	a.of(s).log.lost.Store(true)
 }
 
-// An observer is a driver that keeps an account of what is done with it.
+// An observer is a driver that records its calls.
 type observer struct {
 	driver.Secrets
 	log *observed
 }
 
-// observed is the account that all handles on a namespace keep.
+// observed holds what the observers of all handles on a namespace have recorded.
 type observed struct {
 	writes atomic.Int64
-	ahead  atomic.Int64 // how far the clock of the stores was put forward
+	ahead  atomic.Int64 // time by which the clock of the stores was advanced
 
 	mu     sync.Mutex
 	text   bytes.Buffer
 	names  []string
-	labels map[string][]driver.Label // that a secret was last committed with
+	labels map[string][]driver.Label // labels with which each secret was last committed
 
-	refused map[string]error         // why secrets cannot be read
-	stale   map[string]driver.Secret // what the next Get answers
+	refused map[string]error         // errors of secrets that cannot be read
+	stale   map[string]driver.Secret // result of the next Get
 
-	lost atomic.Bool // the next Delete does nothing, and fails
+	lost atomic.Bool // the next Delete fails without deleting the record
 }
 
-// before returns what the next Get of the named secret answers in the place of
-// what is there.
+// before returns the state that stale has prepared for the next Get of the named secret, if
+// any.
 func (o *observed) before(name string) (driver.Secret, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -194,21 +197,21 @@ func (o *observed) before(name string) (driver.Secret, bool) {
 	return s, ok
 }
 
-// refusal returns why the named secret cannot be read, if it cannot.
+// refusal returns the error that reads of the named secret must return, or nil.
 func (o *observed) refusal(name string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.refused[name]
 }
 
-// Write takes log records.
+// Write records log output.
 func (o *observed) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.text.Write(p)
 }
 
-// lines returns everything that was written beside the payloads.
+// lines returns all text that was written, except payloads.
 func (o *observed) lines() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -276,7 +279,8 @@ func (d *observer) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 	return d.refusing(d.Secrets.List(ctx))
 }
 
-// refusing yields the name and the reason in the place of what cannot be read.
+// refusing yields the values of seq. For each refused secret, it yields the name and the
+// error instead.
 func (d *observer) refusing(seq iter.Seq2[driver.Named, error]) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		for named, err := range seq {

@@ -8,22 +8,23 @@ import (
 	"sync"
 )
 
-// canaries are secrets that must not be seen anywhere, in the forms that they
-// may be seen in.
+// canaries holds secrets that must not appear in text, each in all forms in which it could
+// appear.
 type canaries struct {
 	mu    sync.Mutex
-	forms map[string][]string // by how they begin
+	forms map[string][]string // by their first bytes
 }
 
-// beginning is how much of a form its key is.
+// beginning is the number of bytes of a form that are its key in the map.
 const beginning = 12
 
-// add watches for a secret of 16 or more bytes without upper-case letters.
+// add adds the forms of a secret. The secret must have at least 16 bytes and no upper-case
+// letters.
 func (c *canaries) add(secret string) {
 	forms := []string{secret, hex.EncodeToString([]byte(secret)), strings.Trim(fmt.Sprint([]byte(secret)), "[]")}
 	for shift := range 3 {
-		// How a secret looks in base64 depends on what stands before it. Groups
-		// of three bytes that lie within it always look the same.
+		// The base64 form of a secret depends on the bytes before it. Groups of
+		// three bytes within it always have the same form.
 		inner := secret[shift:]
 		forms = append(forms, base64.StdEncoding.EncodeToString([]byte(inner[:len(inner)/3*3])))
 	}
@@ -37,7 +38,7 @@ func (c *canaries) add(secret string) {
 	}
 }
 
-// in reports whether one of the secrets can be seen in text.
+// in reports whether text contains one of the secrets.
 func (c *canaries) in(text string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -53,7 +54,7 @@ func (c *canaries) in(text string) bool {
 	return false
 }
 
-// prints returns what is printed of v in the usual ways.
+// prints returns v as the usual verbs of package fmt print it.
 func prints(v any) string {
 	var b strings.Builder
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x", "%X"} {

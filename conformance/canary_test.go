@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestCanaries proves that a secret is seen in whatever form it is shown.
+// TestCanaries checks that canaries detect a secret in each form.
 func TestCanaries(t *testing.T) {
 	var cs canaries
 	secret := text(20)

@@ -18,8 +18,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite clauses.go from the documentation")
 
-// TestClauses proves that the documentation and the suite say the same: every
-// clause has a case, every case a clause, and failures quote its present words.
+// TestClauses checks that each documented clause has a case and that each case names a
+// documented clause. It also checks that failures quote the current text of the clause.
 func TestClauses(t *testing.T) {
 	documented := map[string]string{}
 	for prefix, file := range map[string]string{"DR": "../tokenstore/driver/driver.go", "TS": "../tokenstore/doc.go"} {
@@ -75,8 +75,8 @@ func documentedClauses(t *testing.T, file, prefix string) map[string]string {
 	return parseClauses(parsed.Doc, prefix)
 }
 
-// parseClauses returns the list items of a comment that begin with a number in
-// brackets. An item ends where the next one begins or the indentation does.
+// parseClauses returns the list items of a comment that begin with a number in brackets. An
+// item ends before the next item, or at the end of its indentation.
 func parseClauses(doc *ast.CommentGroup, prefix string) map[string]string {
 	item := regexp.MustCompile(`^\s+- \[(` + prefix + `-\d\d)\] (.*)`)
 	continued := regexp.MustCompile(`^\s+[^\s-]`)

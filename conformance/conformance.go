@@ -11,120 +11,122 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// A Driver is how RunDriver gets at a driver. Open and Reopen are required;
-// cases that need a hook which is nil are skipped and say so.
+// A Driver gives RunDriver access to a driver. Open and Reopen are required. A case that
+// requires another hook is skipped if that hook is nil; the log gives the reason.
 type Driver struct {
-	// Open returns a driver on an empty namespace of its own. It is called once
-	// in each case, from cases that run at the same time, and undoes its work
-	// with t.Cleanup.
+	// Open returns a driver on a new, empty namespace. Each case calls Open once, and cases
+	// run concurrently. Open cleans up with t.Cleanup.
 	Open func(t testing.TB) driver.Secrets
 
-	// Reopen returns a second driver on d's namespace that shares no state with
-	// d, as another process would have it: through a client of its own.
+	// Reopen returns a second driver on d's namespace that shares no state with d, as if it
+	// were in another process. The second driver must have its own client.
 	Reopen func(t testing.TB, d driver.Secrets) driver.Secrets
 
 	// Sibling returns a driver on another namespace, whose prefix begins with
 	// d's prefix: "app-2" if d was opened with "app".
 	Sibling func(t testing.TB, d driver.Secrets) driver.Secrets
 
-	// Tamper puts data in the place of the named secret, behind the driver's
-	// back and in a form that the driver does not write, as somebody does who
-	// edits a secret by hand. What the secret is found by stays.
+	// Tamper replaces the data of the named secret by data in a form that the driver does not
+	// write, as an edit by hand does. Tamper must bypass the driver. The secret is still
+	// found by the same labels.
 	Tamper func(t testing.TB, d driver.Secrets, name string, data []byte)
 
-	// Refuse makes the service refuse to read the named secret, and no other: a
-	// disabled version or key, a policy. What the secret is found by stays.
+	// Refuse makes the service refuse reads of the named secret only, as for a disabled
+	// version, a disabled key or a policy. The secret is still found by the same labels.
 	Refuse func(t testing.TB, d driver.Secrets, name string)
 
-	// Settle makes the lags of the backend pass, for example by moving a fake's
-	// clock. For a server that does not lag although the service it stands for
-	// does, it does nothing. If it is nil the suite waits for lags of up to a
-	// minute, and leaves unchecked, and says so, what would take longer.
+	// Throttle makes the service reject all calls on d's namespace as throttled, until the
+	// returned function is called.
+	Throttle func(t testing.TB, d driver.Secrets) (stop func())
+
+	// Settle makes the lags of the backend pass, for example by advancing the clock of a fake
+	// server. For a test server without lags, Settle may be an empty function, even if the
+	// real service lags. If Settle is nil, the suite waits for lags of up to a minute. It
+	// reports the checks that it leaves out because of longer lags.
 	Settle func(t testing.TB, d driver.Secrets)
 
-	// Calls returns how many requests the backend has received so far. Bench
-	// reports them.
+	// Calls returns the number of requests that the backend has received so far.
+	// Bench reports them.
 	Calls func() int64
 
-	// Timeout is how long one case may take. 0 means a minute.
+	// Timeout limits the duration of one case. 0 means a minute.
 	Timeout time.Duration
 }
 
-// A Store is how RunStore gets at a TokenStore. Open and Reopen are required;
-// cases that need a hook which is nil are skipped and say so. Driver.Store
-// makes one of a Driver.
+// A Store gives RunStore access to a TokenStore. Open and Reopen are required. A case that
+// requires another hook is skipped if that hook is nil; the log gives the reason.
+// Driver.Store makes a Store of a Driver.
 type Store struct {
-	// Open returns an empty store of its own. It is called once in each case,
-	// from cases that run at the same time, and undoes its work with t.Cleanup.
-	// The store's clock must run.
+	// Open returns a new, empty store. Each case calls Open once, and cases run
+	// concurrently. Open cleans up with t.Cleanup. The store's clock must advance.
 	Open func(t testing.TB) tokenstore.TokenStore
 
-	// Reopen returns a second store on what s keeps that shares no state with s,
-	// as another process would have it.
+	// Reopen returns a second store on the data of s that shares no state with s, as if it
+	// were in another process.
 	Reopen func(t testing.TB, s tokenstore.TokenStore) tokenstore.TokenStore
 
-	// ForeignFormat is set for stores that write a format defined elsewhere, with
-	// no room for more than a token (package filestore, package sqlstore). They
-	// know no earlier tokens, and forget the ID of a record that was absorbed.
+	// ForeignFormat is set for stores whose format is defined elsewhere and only has room
+	// for a token (packages filestore and sqlstore). Such stores do not remember earlier
+	// tokens, and forget the ID of a record that was merged into another.
 	ForeignFormat bool
 
-	// OwnID returns the i-th of any number of different IDs that the store can
-	// hold and does not derive itself, for stores that cannot hold every text of
-	// up to 255 bytes. Nil means that the store can.
+	// OwnID returns the i-th ID of an unlimited sequence of IDs that the store can hold and
+	// does not derive itself. Stores that cannot hold every text of up to 255 bytes as an
+	// ID must set OwnID.
 	OwnID func(i int) string
 
-	// MaxRecord is a number of bytes that all the fields of a record together
-	// cannot exceed. 0 means 64 KiB; a negative number means that the store has
-	// no such limit. Driver.Store takes it from the driver's Properties.MaxSize.
+	// MaxRecord is the maximum size in bytes of all fields of a record together. 0 means 64
+	// KiB; a negative number means no limit. Driver.Store sets MaxRecord to the driver's
+	// Properties.MaxSize.
 	MaxRecord int
 
-	// ListLag is how long a save may stay invisible to GetTokens, DeleteTokens
-	// and to searches but those by ID and by user with client; ReadLag, how long
-	// to those as well, on another handle. See driver.Properties.
+	// ListLag is the time for which a save may stay invisible to GetTokens, DeleteTokens
+	// and weak look-ups. ReadLag is the time for which a save may stay invisible to strong
+	// look-ups on another handle. See driver.Properties.
 	ListLag, ReadLag time.Duration
 
 	// Settle makes the lags pass. See Driver.Settle.
 	Settle func(t testing.TB, s tokenstore.TokenStore)
 
-	// Forward puts the clock of all stores on what s keeps forward. Nil: refusals are
-	// checked for a moment only.
+	// Forward advances the clock of all stores on the data of s. If Forward is nil, the suite
+	// does not check for how long a store keeps a refusal.
 	Forward func(t testing.TB, s tokenstore.TokenStore, d time.Duration)
 
-	// Corrupt damages the record with the given ID, behind the store's back, so
-	// that it cannot be read. What the record is found by stays.
+	// Corrupt damages the record with the given ID so that it cannot be read. Corrupt must
+	// bypass the store. The record is still found by the same keys.
 	Corrupt func(t testing.TB, s tokenstore.TokenStore, id string)
 
-	// Refuse makes every read of the record with the given ID, and of no other,
-	// fail for the given reason, on all handles; until it is called again with
-	// nil.
+	// Refuse makes reads of the record with the given ID, and only of that record, fail
+	// with reason on all handles. A call with a nil reason ends the refusal.
 	Refuse func(t testing.TB, s tokenstore.TokenStore, id string, reason error)
 
-	// Stale remembers the record with the given ID as it is. Once the function that
-	// it returns is called, the next read of the record by its name answers so.
-	// Nil where reads are never out of date.
+	// Stale remembers the current state of the record with the given ID. After the
+	// returned function is called, the next read of the record by its name returns
+	// that state. Stale is nil if reads are never out of date.
 	Stale func(t testing.TB, s tokenstore.TokenStore, id string) (arm func())
 
-	// Lose makes the next deletion do nothing, and fail in a way that does not
-	// tell what was done.
+	// Lose makes the next deletion fail without deleting the record, with an error that
+	// leaves the outcome unknown.
 	Lose func(t testing.TB, s tokenstore.TokenStore)
 
-	// Writes returns how many writes the backend has received from s so far.
+	// Writes returns the number of writes that the backend has received from s so
+	// far.
 	Writes func(t testing.TB, s tokenstore.TokenStore) int64
 
-	// Trace returns all that s has written where it is not protected as secrets
-	// are: names, labels, paths, log records. No token may be found there.
+	// Trace returns all text that s has written to places not protected like secrets:
+	// names, labels, paths and log records. Cases check that the text contains no token.
 	Trace func(t testing.TB, s tokenstore.TokenStore) []string
 
-	// Calls returns how many requests the backend has received so far. Bench
-	// reports them.
+	// Calls returns the number of requests that the backend has received so far.
+	// Bench reports them.
 	Calls func() int64
 
-	// Timeout is how long one case may take. 0 means a minute.
+	// Timeout limits the duration of one case. 0 means a minute.
 	Timeout time.Duration
 }
 
-// RunDriver checks the promises that package driver numbers DR-01 and on, each
-// in a subtest that is named after it.
+// RunDriver checks the promises DR-01 and following of package driver. Each promise has
+// subtests that begin with its number.
 func RunDriver(t *testing.T, b Driver) {
 	t.Helper()
 	if b.Open == nil || b.Reopen == nil {
@@ -133,8 +135,8 @@ func RunDriver(t *testing.T, b Driver) {
 	run(t, "driver", driverCases(), func(c control) *driverEnv { return newDriverEnv(c, b) })
 }
 
-// RunStore checks the rules that package tokenstore numbers TS-01 and on, each
-// in a subtest that is named after it.
+// RunStore checks the rules TS-01 and following of package tokenstore. Each rule has
+// subtests that begin with its number.
 func RunStore(t *testing.T, b Store) {
 	t.Helper()
 	if b.Open == nil || b.Reopen == nil {
@@ -143,7 +145,8 @@ func RunStore(t *testing.T, b Store) {
 	run(t, "store", storeCases(), func(c control) *storeEnv { return newStoreEnv(c, b) })
 }
 
-// A testCase checks one thing that a clause says. E is what the case works with.
+// A testCase checks one statement of a clause. E is the type of the environment of the
+// case.
 type testCase[E any] struct {
 	clause string
 	name   string // a sentence
@@ -153,7 +156,7 @@ type testCase[E any] struct {
 // title is the name of the case's subtest.
 func (c testCase[E]) title() string { return c.clause + " " + c.name }
 
-// A control is what the runner gives a case.
+// A control holds the values that the runner passes to a case.
 type control struct {
 	t      testing.TB
 	sum    *summary
@@ -161,8 +164,8 @@ type control struct {
 	title  string
 }
 
-// run runs the cases side by side, each on a backend of its own, and logs what
-// became of them when all of them are done.
+// run runs the cases in parallel, each on its own backend, and logs a summary when all
+// cases are done.
 func run[E any](t *testing.T, kind string, cases []testCase[E], newEnv func(control) E) {
 	t.Helper()
 	var sum summary
@@ -180,13 +183,13 @@ func run[E any](t *testing.T, kind string, cases []testCase[E], newEnv func(cont
 	})
 }
 
-// runCase runs one case on t, which need not be a *testing.T: the tests of this
-// package run cases that are meant to fail.
+// runCase runs one case on t. t may be a testing.TB other than a *testing.T, because the
+// tests of this package run cases that must fail.
 func runCase[E any](t testing.TB, sum *summary, c testCase[E], newEnv func(control) E) {
 	c.run(newEnv(control{t, sum, c.clause, c.title()}))
 }
 
-// A summary counts what became of the cases.
+// A summary counts the outcomes of the cases.
 type summary struct {
 	passed, failed, skipped, unchecked atomic.Int64
 }
@@ -211,7 +214,7 @@ func (s *summary) String() string {
 	return text
 }
 
-// quote returns the words of a clause with its number.
+// quote returns the number and the text of a clause.
 func quote(clause string) string {
 	words, ok := clauses[clause]
 	if !ok {

@@ -9,7 +9,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// The suite on memstore: see also example_test.go.
+// These tests run the suite on memstore, as example_test.go does.
 
 func TestStoreWithKeys(t *testing.T) {
 	conformance.RunStore(t, backend.Store(t, &tokenstore.Options{
@@ -18,8 +18,8 @@ func TestStoreWithKeys(t *testing.T) {
 	}))
 }
 
-// TestDocumentedExample proves that the example in the package documentation is
-// the one that runs.
+// TestDocumentedExample checks that the example in the package documentation equals the
+// code in example_test.go, which runs.
 func TestDocumentedExample(t *testing.T) {
 	doc, err := os.ReadFile("doc.go")
 	if err != nil {

@@ -1,18 +1,18 @@
-// Package conformance is the test that every driver and every store of this
-// module passes, for others to run on their own.
+// Package conformance is a test suite for drivers and stores. All drivers and stores of
+// this module pass it. Other modules can run it on their own drivers and stores.
 //
-// RunDriver checks a driver.Secrets against the promises that package driver
-// numbers DR-01 and on, and RunStore a tokenstore.TokenStore against the rules
-// that package tokenstore numbers TS-01 and on. Every clause has its cases and
-// every case names its clause: a test called
+// RunDriver checks a driver.Secrets against the promises DR-01 and following of package
+// driver. RunStore checks a tokenstore.TokenStore against the rules TS-01 and following of
+// package tokenstore. Every clause has test cases, and every case names its clause. A failing
+// test named
 //
 //	TestDriver/DR-05_Update_with_a_stale_base_is_refused
 //
-// that fails prints what was seen and the words of DR-05.
+// prints the unexpected result and the text of DR-05.
 //
 // # The test of a driver
 //
-// This is all that a test of a driver needs, and of the store on it:
+// This code tests a driver, and the store that uses it:
 //
 //	var backend = conformance.Driver{
 //		Open: func(t testing.TB) driver.Secrets {
@@ -29,16 +29,16 @@
 //
 //	func BenchmarkMyStore(b *testing.B) { conformance.Bench(b, backend.Store(b, nil)) }
 //
-// Open makes a namespace for one case: a path or a prefix that nobody else uses,
-// on a server that may be shared. Reopen is asked for wherever a promise is about
-// several processes; a second handle that shares a cache or a lock with the first
-// proves nothing. The other fields of Driver are hooks without which some cases
-// are skipped.
+// Open makes a namespace for one case: a path or a prefix that no other case uses, on a
+// server that may be shared. The suite calls Reopen wherever a promise concerns several
+// processes. If the second handle shared a cache or a lock with the first, the cases would
+// prove nothing. The other fields of Driver are hooks; if a hook is nil, some cases are
+// skipped.
 //
 // # The test of a store
 //
-// A TokenStore that is not made of a driver is given as a Store. What it cannot
-// do, as far as the rules allow that, is said there as data:
+// A TokenStore that is not made of a driver is described by a Store. The fields of the
+// Store declare limits that the rules allow:
 //
 //	conformance.RunStore(t, conformance.Store{
 //		Open:          func(t testing.TB) tokenstore.TokenStore { ... },
@@ -47,26 +47,27 @@
 //		OwnID:         func(i int) string { return strconv.Itoa(1000 * (i + 1)) },
 //	})
 //
-// # Running it
+// # Running the suite
 //
-// Cases run in parallel, each on a backend of its own, and end after
-// Driver.Timeout. -parallel limits how many do; -run TestMyDriver/DR-14 runs the
-// cases of one clause. Use -race: the cases of DR-26 and TS-33 rely on it.
+// Cases run in parallel, each on its own backend, and fail after the Timeout of the Driver
+// or the Store. The flag -parallel limits the number of concurrent cases; -run
+// TestMyDriver/DR-14 runs the cases of one clause. Use -race: the cases of DR-26 and TS-33
+// rely on it.
 //
-// Nothing sleeps. Where the backend declares a lag, Settle makes it pass; without
-// Settle the suite looks again and again until the lag is over, and what a lag of
-// more than a minute may explain is logged and not failed. Skipped cases say why,
-// and when all are done one line of the log counts them.
+// The suite does not sleep. If the backend declares a lag, the suite calls Settle to make
+// the lag pass. Without Settle, the suite polls until the lag is over. If a lag of more
+// than a minute could explain a failure, the suite only logs the failure. The log gives the
+// reason for each skipped case, and one line counts the outcomes of all cases.
 //
-// A run creates some hundreds of secrets and deletes them. No case writes one
-// secret more than 60 times, so that services which keep a day's versions can be
-// tested. Deletion is what Open has to see to if a case is killed.
+// A run creates hundreds of secrets and deletes them. No case writes one secret more than
+// 60 times, because some services limit the number of versions in a day. If a test is
+// killed, the suite cannot delete its secrets; Open must then arrange the cleanup.
 //
-// # What it proves
+// # What the suite proves
 //
-// The suite should not fail a driver that keeps its promises. It may pass one
-// that breaks a promise rarely: races are tried, not searched for. That it finds
-// mistakes which were made is shown by its own tests, which run it on a catalogue
-// of drivers and stores that are broken on purpose, most of them like a program
-// that exists, and demand that each is caught by the clause it breaks.
+// The suite should not fail a driver that keeps its promises. The suite may pass a driver
+// that rarely breaks a promise: it provokes races, but does not enumerate them. The tests of
+// this package run the suite on a catalogue of drivers and stores that are broken on purpose.
+// Many of them are modeled on existing programs. For each driver and store in the catalogue,
+// a case of the clause that it breaks must fail.
 package conformance

@@ -9,11 +9,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// writers is how many goroutines race for one secret. Backends limit how many
-// versions of a secret a day may see: no case writes one more than 60 times.
+// writers is the number of goroutines that compete for one secret. Services limit the
+// number of versions of a secret in a day, so no case writes one secret more than 60 times.
 const writers = 8
 
-// handles returns n handles on a new namespace, every one of its own.
+// handles returns n separate handles on a new namespace.
 func (e *driverEnv) handles(n int) []driver.Secrets {
 	hs := []driver.Secrets{e.open()}
 	for len(hs) < n {

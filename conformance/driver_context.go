@@ -8,14 +8,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// A call is one call of a method, for cases that go through all of them.
+// A call is one call of a method, for cases that check all methods.
 type call struct {
 	op string
 	do func(ctx context.Context) error
 }
 
-// calls returns a call of every method that takes a context. s is the state of
-// the named secret.
+// calls returns one call of each method that takes a context. s is the state of the named
+// secret.
 func calls(d driver.Secrets, name string, s driver.Secret, p driver.Payload, absent string) []call {
 	return []call{
 		{"Get", func(ctx context.Context) error { _, err := d.Get(ctx, name); return err }},
@@ -104,7 +104,8 @@ var contextCases = []testCase[*driverEnv]{
 		}
 	}},
 	{"DR-24", "the text of an error about a payload that is too large holds no part of it", func(e *driverEnv) {
-		// The portable type does not send one; the driver's MaxSize may be wrong.
+		// Package tokenstore does not send such a payload, but MaxSize of the driver may be
+		// wrong.
 		d := e.open()
 		size := d.Properties().MaxSize
 		if size > largest {

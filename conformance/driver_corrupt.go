@@ -39,7 +39,7 @@ var corruptCases = []testCase[*driverEnv]{
 		}
 		e.wantCorrupt(d, name)
 	}},
-	{"DR-28", "a secret in a foreign form does not keep List and Lookup from the others", func(e *driverEnv) {
+	{"DR-28", "a secret in a foreign form does not hide others from List and Lookup", func(e *driverEnv) {
 		d, name, l := e.tampered()
 		want := map[string]driver.Secret{}
 		for range 4 {
@@ -55,7 +55,7 @@ var corruptCases = []testCase[*driverEnv]{
 			})
 		}
 	}},
-	{"DR-28", "a secret that the service refuses is there", func(e *driverEnv) {
+	{"DR-28", "a secret that the service refuses to read exists", func(e *driverEnv) {
 		d, name, _, _ := e.refused()
 		for _, h := range []driver.Secrets{d, e.reopen(d)} {
 			for op, read := range map[string]func() (driver.Secret, error){
@@ -69,11 +69,11 @@ var corruptCases = []testCase[*driverEnv]{
 	}},
 }
 
-// refusals are the classes of the reasons for which one secret cannot be read.
+// refusals are the error classes that a read of an unreadable secret may return.
 var refusals = []error{driver.ErrDenied, driver.ErrRefused, driver.ErrCorrupt, driver.ErrUnavailable}
 
-// refused returns a driver with secrets that carry the label. The service refuses
-// to read the named one; the others are in want.
+// refused returns a driver with secrets that have the label l. The service refuses to read
+// the secret name; want are the readable secrets.
 func (e *driverEnv) refused() (d driver.Secrets, name string, l driver.Label, want map[string]driver.Secret) {
 	e.TB.Helper()
 	if e.b.Refuse == nil {
@@ -93,8 +93,8 @@ func (e *driverEnv) refused() (d driver.Secrets, name string, l driver.Label, wa
 	return d, name, l, want
 }
 
-// but returns an error if seq does not yield want, and beside it the name of one
-// secret with an error that matches one of the classes.
+// but returns an error unless seq yields exactly the secrets in want, and name with an
+// error that matches one of classes.
 func but(op string, seq iter.Seq2[driver.Named, error], want map[string]driver.Secret, name string, classes ...error) error {
 	var bad []string
 	got, err := gather(func(yield func(driver.Named, error) bool) {
@@ -115,8 +115,7 @@ func but(op string, seq iter.Seq2[driver.Named, error], want map[string]driver.S
 	return alike(op, got, want)
 }
 
-// tampered returns a driver with one secret, which is in a foreign form and
-// carries the label.
+// tampered returns a driver with one secret. The secret has a foreign form and the label l.
 func (e *driverEnv) tampered() (d driver.Secrets, name string, l driver.Label) {
 	e.TB.Helper()
 	if e.b.Tamper == nil {
@@ -131,7 +130,7 @@ func (e *driverEnv) tampered() (d driver.Secrets, name string, l driver.Label) {
 	return d, name, l
 }
 
-// wantCorrupt checks that the secret is in a foreign form.
+// wantCorrupt checks that reading the secret returns the error for a foreign form.
 func (e *driverEnv) wantCorrupt(d driver.Secrets, name string) {
 	e.TB.Helper()
 	e.after(e.lag.ReadLag, func() error {

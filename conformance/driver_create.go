@@ -57,7 +57,7 @@ var createCases = []testCase[*driverEnv]{
 		e.absent(d, name, s)
 	}},
 	{"DR-01", "what Get returns without labels is accepted as a base", func(e *driverEnv) {
-		// Its labels are then the ones that the record in its data has.
+		// The labels of such a secret are those that the record in its data lists.
 		d := e.open()
 		name := e.name()
 		l := label("user")
@@ -159,11 +159,11 @@ var createCases = []testCase[*driverEnv]{
 	}},
 }
 
-// largest is the size of the largest payload that the suite sends, in bytes. No
-// record of package tokenstore is as large, whatever the driver's MaxSize is.
+// largest is the maximum size, in bytes, of a payload that the suite sends. Package
+// tokenstore writes no record of that size, even if the driver's MaxSize is larger.
 const largest = 4 << 20
 
-// filled returns size bytes that begin with a nonce.
+// filled returns size bytes: random characters, and then repetitions of fill.
 func filled(size int, fill []byte) []byte {
 	data := append([]byte(text(16)), bytes.Repeat(fill, size/len(fill)+1)...)
 	return data[:size]

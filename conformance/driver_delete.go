@@ -52,18 +52,18 @@ var deleteCases = []testCase[*driverEnv]{
 			}
 		}
 	}},
-	{"DR-14", "Update with a base from an earlier life is refused", func(e *driverEnv) {
+	{"DR-14", "Update with a base from an earlier incarnation is refused", func(e *driverEnv) {
 		e.lives(func(h driver.Secrets, name string, base driver.Secret) error {
 			_, err := h.Update(e.ctx, name, base, payload(label("refresh")))
 			return err
 		})
 	}},
-	{"DR-14", "Delete with a base from an earlier life is refused", func(e *driverEnv) {
+	{"DR-14", "Delete with a base from an earlier incarnation is refused", func(e *driverEnv) {
 		e.lives(func(h driver.Secrets, name string, base driver.Secret) error {
 			return h.Delete(e.ctx, name, base)
 		})
 	}},
-	{"DR-14", "Create of a live name does not touch the labels of a new life", func(e *driverEnv) {
+	{"DR-14", "Create of a live name does not touch the labels of a new incarnation", func(e *driverEnv) {
 		d := e.open()
 		name := e.name()
 		l := label("user")
@@ -76,9 +76,9 @@ var deleteCases = []testCase[*driverEnv]{
 	}},
 }
 
-// lives creates, deletes and creates a secret and attempts a write that was
-// prepared against a state of the first life: the one with as many writes before
-// it as there are in the second life, and each of the others.
+// lives creates a secret, deletes it, and creates it again. It then calls write with each
+// state of the first incarnation as the base. One of these states has the same number of
+// writes as the current state of the second incarnation.
 func (e *driverEnv) lives(write func(h driver.Secrets, name string, base driver.Secret) error) {
 	d := e.open()
 	other := e.reopen(d)
@@ -98,7 +98,7 @@ func (e *driverEnv) lives(write func(h driver.Secrets, name string, base driver.
 	attempt := func(now driver.Secret) {
 		for _, h := range []driver.Secrets{d, other} {
 			for _, base := range first {
-				e.wants("a write with a base from an earlier life", write(h, name, base), driver.ErrConflict, driver.ErrNotFound)
+				e.wants("a write with a base from an earlier incarnation", write(h, name, base), driver.ErrConflict, driver.ErrNotFound)
 			}
 		}
 		e.is(d, name, now)

@@ -17,24 +17,24 @@ import (
 // driverCases returns all cases of RunDriver.
 func driverCases() []testCase[*driverEnv] {
 	return slices.Concat(createCases, updateCases, deleteCases, labelCases, listCases, corruptCases,
-		contextCases, sliceCases, concurrencyCases, raceCases, leaserCases, placeCases)
+		contextCases, throttleCases, sliceCases, concurrencyCases, raceCases, leaserCases, placeCases)
 }
 
-// A driverEnv is the test of one promise of a driver.
+// A driverEnv is the environment of one case of RunDriver.
 type driverEnv struct {
 	env
 	b    Driver
 	lag  driver.Properties
 	mu   sync.Mutex
-	used []string // names, to be cleaned up
+	used []string // names to clean up
 }
 
 func newDriverEnv(c control, b Driver) *driverEnv {
 	return &driverEnv{env: newEnv(c, b.Timeout), b: b}
 }
 
-// open returns a driver on an empty namespace. What the case leaves there is
-// deleted when it is over.
+// open returns a driver on an empty namespace. When the case ends, it deletes the secrets
+// that are left in the namespace.
 func (e *driverEnv) open() driver.Secrets {
 	e.TB.Helper()
 	d := e.b.Open(e.TB)
@@ -63,7 +63,8 @@ func (e *driverEnv) reopen(d driver.Secrets) driver.Secrets {
 	return e.closing(e.b.Reopen(e.TB, d))
 }
 
-// sibling returns a driver on a namespace beside d's.
+// sibling returns a driver on another namespace whose prefix begins with the prefix of d.
+// It skips the case if Sibling is nil.
 func (e *driverEnv) sibling(d driver.Secrets) driver.Secrets {
 	e.TB.Helper()
 	if e.b.Sibling == nil {
@@ -84,7 +85,7 @@ func (e *driverEnv) closing(d driver.Secrets) driver.Secrets {
 // name returns a new name, in the form that package tokenstore derives.
 func (e *driverEnv) name() string { return e.use("u" + text(32)) }
 
-// use notes a name for the clean-up.
+// use records a name for the cleanup.
 func (e *driverEnv) use(name string) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -97,18 +98,18 @@ func label(key string) driver.Label {
 	return driver.Label{Key: key, Value: text(32), Nonce: text(16)}
 }
 
-// again returns l as another write adds it.
+// again returns l with another nonce, as another write would add it.
 func again(l driver.Label) driver.Label {
 	l.Nonce = text(16)
 	return l
 }
 
-// payload returns a payload unlike any other.
+// payload returns a payload with unique data.
 func payload(labels ...driver.Label) driver.Payload {
 	return payloadOf([]byte(`{"v":1,"nonces":["`+text(16)+`"]}`), labels...)
 }
 
-// payloadOf returns a payload of data, with the labels sorted.
+// payloadOf returns a payload with the given data and the labels in sorted order.
 func payloadOf(data []byte, labels ...driver.Label) driver.Payload {
 	labels = slices.Clone(labels)
 	slices.SortFunc(labels, func(a, b driver.Label) int {
@@ -117,7 +118,7 @@ func payloadOf(data []byte, labels ...driver.Label) driver.Payload {
 	return driver.Payload{Data: data, Labels: labels}
 }
 
-// create stores p under name and returns its state.
+// create stores p under name and returns the new state.
 func (e *driverEnv) create(d driver.Secrets, name string, p driver.Payload) driver.Secret {
 	e.TB.Helper()
 	v, err := d.Create(e.ctx, name, p)
@@ -137,7 +138,7 @@ func (e *driverEnv) update(d driver.Secrets, name string, base driver.Secret, p 
 	return driver.Secret{Payload: p, Version: v}
 }
 
-// remove deletes the secret whose state is base.
+// remove deletes the secret with the state base.
 func (e *driverEnv) remove(d driver.Secrets, name string, base driver.Secret) {
 	e.TB.Helper()
 	if err := d.Delete(e.ctx, name, base); err != nil {
@@ -145,7 +146,7 @@ func (e *driverEnv) remove(d driver.Secrets, name string, base driver.Secret) {
 	}
 }
 
-// get returns what Get returns, once that is the state want.
+// get waits until Get returns the state want, and returns the result.
 func (e *driverEnv) get(d driver.Secrets, name string, want driver.Secret) driver.Secret {
 	e.TB.Helper()
 	var s driver.Secret
@@ -158,7 +159,7 @@ func (e *driverEnv) get(d driver.Secrets, name string, want driver.Secret) drive
 	if err != nil {
 		e.Fatalf("%v", err)
 	}
-	s.Labels = want.Labels // the portable type knows them from the record
+	s.Labels = want.Labels // package tokenstore takes the labels from the record
 	return s
 }
 
@@ -176,7 +177,7 @@ func (e *driverEnv) is(d driver.Secrets, name string, want driver.Secret) {
 	e.get(d, name, want)
 }
 
-// same returns an error if s is not the state want.
+// same returns an error if s is not want.
 func same(op, name string, s, want driver.Secret) error {
 	switch {
 	case !bytes.Equal(s.Data, want.Data):
@@ -187,7 +188,7 @@ func same(op, name string, s, want driver.Secret) error {
 	return nil
 }
 
-// brief returns data as it is shown in a failure.
+// brief returns data, shortened for a failure message.
 func brief(data []byte) string {
 	if len(data) > 80 {
 		return fmt.Sprintf("%q… (%d bytes)", data[:80], len(data))
@@ -195,8 +196,8 @@ func brief(data []byte) string {
 	return fmt.Sprintf("%q", data)
 }
 
-// absent checks that there is no such secret; was is the state that it had, if
-// it had any.
+// absent checks that the secret does not exist. was is its last state, if it existed
+// before.
 func (e *driverEnv) absent(d driver.Secrets, name string, was driver.Secret) {
 	e.TB.Helper()
 	e.after(e.lag.ReadLag, func() error {
@@ -210,8 +211,7 @@ func (e *driverEnv) absent(d driver.Secrets, name string, was driver.Secret) {
 	})
 }
 
-// found checks that Lookup yields the secret, in the state want, by each of the
-// labels.
+// found checks that Lookup by each of the labels yields the secret in the state want.
 func (e *driverEnv) found(d driver.Secrets, name string, want driver.Secret, by ...driver.Label) {
 	e.TB.Helper()
 	for _, l := range by {
@@ -248,7 +248,8 @@ func (e *driverEnv) unlisted(d driver.Secrets, name string, labels ...driver.Lab
 	})
 }
 
-// gather returns what seq yields, by name. It fails if a name is yielded twice.
+// gather returns the secrets that seq yields, by name. It fails if seq yields a
+// name twice.
 func gather(seq iter.Seq2[driver.Named, error]) (map[string]driver.Secret, error) {
 	got := map[string]driver.Secret{}
 	for s, err := range seq {
@@ -263,7 +264,7 @@ func gather(seq iter.Seq2[driver.Named, error]) (map[string]driver.Secret, error
 	return got, nil
 }
 
-// wants reports an error that matches none of the classes.
+// wants fails the case unless err matches one of classes.
 func (e *driverEnv) wants(op string, err error, classes ...error) {
 	e.TB.Helper()
 	if err == nil || !slices.ContainsFunc(classes, func(c error) bool { return errors.Is(err, c) }) {
@@ -271,5 +272,5 @@ func (e *driverEnv) wants(op string, err error, classes ...error) {
 	}
 }
 
-// deadline is a point of time in the past.
+// deadline returns a time in the past.
 func deadline() time.Time { return time.Unix(1, 0) }

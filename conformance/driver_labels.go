@@ -10,8 +10,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// kinds are the keys of the labels that package tokenstore writes, and the
-// longest and shortest that it may.
+// kinds are the keys of the labels that package tokenstore writes, and examples of the
+// shortest and the longest key that it may write.
 var kinds = []string{"user", "client", "grant", "refresh", "access", "id", "a", "z0_" + strings.Repeat("9", 29)}
 
 var labelCases = []testCase[*driverEnv]{
@@ -77,7 +77,7 @@ var labelCases = []testCase[*driverEnv]{
 			e.found(d, name, now, user, access)
 		}
 	}},
-	{"DR-15", "a refused Update takes off no label that another has added", func(e *driverEnv) {
+	{"DR-15", "a refused Update removes no label that another writer has added", func(e *driverEnv) {
 		d := e.open()
 		name := e.name()
 		user := label("user")
@@ -96,7 +96,7 @@ var labelCases = []testCase[*driverEnv]{
 			e.found(d, name, now, user, added)
 		}
 	}},
-	{"DR-15", "a write that is broken off leaves the secret findable", func(e *driverEnv) {
+	{"DR-15", "an interrupted write leaves the secret findable", func(e *driverEnv) {
 		d := e.open()
 		e.fuses(func(ctx context.Context) {
 			name := e.name()
@@ -105,7 +105,7 @@ var labelCases = []testCase[*driverEnv]{
 			e.broken(ctx, d, name, before, payload(kept, fresh))
 		})
 	}},
-	{"DR-15", "a Create that is broken off leaves nothing or a findable secret", func(e *driverEnv) {
+	{"DR-15", "an interrupted Create leaves nothing or a findable secret", func(e *driverEnv) {
 		d := e.open()
 		e.fuses(func(ctx context.Context) {
 			name := e.name()
@@ -113,7 +113,7 @@ var labelCases = []testCase[*driverEnv]{
 			v, err := d.Create(ctx, name, p)
 			s := driver.Secret{Payload: p, Version: v}
 			for err != nil {
-				// The request may still be under way.
+				// The request may still be in progress.
 				e.lags(e.lag.ReadLag)
 				s, err = d.Fresh(e.ctx, name, driver.Secret{})
 				if errors.Is(err, driver.ErrNotFound) {
@@ -122,7 +122,7 @@ var labelCases = []testCase[*driverEnv]{
 					s = driver.Secret{Payload: p, Version: v}
 				}
 				if err != nil && !errors.Is(err, driver.ErrExists) {
-					e.Fatalf("after a Create that was broken off: %v", err)
+					e.Fatalf("after an interrupted Create: %v", err)
 				}
 			}
 			s.Labels = p.Labels
@@ -219,25 +219,28 @@ var labelCases = []testCase[*driverEnv]{
 	}},
 }
 
-// broken updates a secret with a context that may be done in the middle, and
-// checks that what is left is the old state or the new one, found by its labels.
+// broken updates a secret with a context that may be canceled in the middle. It
+// checks that the old or the new state remains and is found by its labels.
 func (e *driverEnv) broken(ctx context.Context, d driver.Secrets, name string, before driver.Secret, p driver.Payload) {
 	e.TB.Helper()
 	v, err := d.Update(ctx, name, before, p)
 	now := driver.Secret{Payload: p, Version: v}
+	written := []driver.Payload{before.Payload, p}
 	for err != nil {
-		// The request may still be under way: only a write decides.
-		now = e.left(d, name, before, p)
+		// The request may still be in progress. Only a write over the base settles the
+		// outcome.
+		now = e.left(d, name, before, written)
 		for e.missing(d, name, now.Labels...) {
 			was := now
-			if now = e.left(d, name, before, p); now.Version == was.Version {
-				e.Fatalf("after a write that was broken off Lookup does not yield %q by each label of its state", name)
+			if now = e.left(d, name, before, written); now.Version == was.Version {
+				e.Fatalf("after an interrupted write, Lookup does not yield %q by each label of its state", name)
 			}
 		}
 		p = payload(now.Labels...)
+		written = append(written, p)
 		v, err = d.Update(e.ctx, name, now, p)
-		if err != nil && !errors.Is(err, driver.ErrConflict) {
-			e.Fatalf("Update after a write that was broken off: %v", err)
+		if err != nil && !errors.Is(err, driver.ErrConflict) { // a request in progress may commit first
+			e.Fatalf("Update after an interrupted write: %v", err)
 		}
 		now = driver.Secret{Payload: p, Version: v}
 	}
@@ -245,26 +248,26 @@ func (e *driverEnv) broken(ctx context.Context, d driver.Secrets, name string, b
 	e.found(d, name, now, now.Labels...)
 }
 
-// left returns the state that is left of an update from before to p.
-func (e *driverEnv) left(d driver.Secrets, name string, before driver.Secret, p driver.Payload) driver.Secret {
+// left returns the state that remains after an interrupted update from before. That state is
+// one of written, because a request that was in progress may commit after a read has returned
+// before.
+func (e *driverEnv) left(d driver.Secrets, name string, before driver.Secret, written []driver.Payload) driver.Secret {
 	e.TB.Helper()
 	e.lags(max(e.lag.ListLag, e.lag.ReadLag))
 	s, err := d.Fresh(e.ctx, name, before)
-	switch {
-	case err != nil:
-		e.Fatalf("Fresh after a write that was broken off: %v", err)
-	case slices.Equal(s.Data, before.Data):
-		s.Labels = before.Labels
-	case slices.Equal(s.Data, p.Data):
-		s.Labels = p.Labels
-	default:
-		e.Fatalf("Fresh after a write that was broken off returned data %s", brief(s.Data))
+	if err != nil {
+		e.Fatalf("Fresh after an interrupted write: %v", err)
 	}
+	i := slices.IndexFunc(written, func(p driver.Payload) bool { return slices.Equal(s.Data, p.Data) })
+	if i < 0 {
+		e.Fatalf("Fresh after an interrupted write returned data %s", brief(s.Data))
+	}
+	s.Labels = written[i].Labels
 	return s
 }
 
-// missing reports whether one of the labels does not find the secret, though the
-// lag has passed.
+// missing reports whether Lookup by one of the labels does not find the secret even after
+// the lag.
 func (e *driverEnv) missing(d driver.Secrets, name string, labels ...driver.Label) bool {
 	e.TB.Helper()
 	for _, l := range labels {
@@ -280,7 +283,7 @@ func (e *driverEnv) missing(d driver.Secrets, name string, labels ...driver.Labe
 }
 
 // relabeled returns the label that a write over base adds, with the nonce that a
-// Labeler wants it to have.
+// Labeler requires.
 func relabeled(d driver.Secrets, name string, base driver.Secret, l driver.Label) driver.Label {
 	if labeler, ok := d.(driver.Labeler); ok {
 		return labeler.Relabel(name, base.Version, []driver.Label{l})[0]

@@ -7,7 +7,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// leaser returns d if it is one.
+// leaser returns d as a driver.Leaser. It skips the case if d is not one.
 func (e *driverEnv) leaser(d driver.Secrets) driver.Leaser {
 	e.TB.Helper()
 	l, ok := d.(driver.Leaser)
@@ -17,7 +17,7 @@ func (e *driverEnv) leaser(d driver.Secrets) driver.Leaser {
 	return l
 }
 
-// fresh returns what Fresh returns once the lag has passed.
+// fresh returns the result of Fresh after the lag.
 func (e *driverEnv) fresh(d driver.Secrets, name string) driver.Secret {
 	e.TB.Helper()
 	e.lags(e.lag.ReadLag)
@@ -28,8 +28,7 @@ func (e *driverEnv) fresh(d driver.Secrets, name string) driver.Secret {
 	return s
 }
 
-// noted checks that the state of the named secret is want, with the note beside
-// it.
+// noted checks that the state of the named secret is want, together with the note.
 func (e *driverEnv) noted(d driver.Secrets, name string, want driver.Secret, note string) {
 	e.TB.Helper()
 	e.is(d, name, want)
@@ -42,7 +41,7 @@ func (e *driverEnv) noted(d driver.Secrets, name string, want driver.Secret, not
 	})
 }
 
-// note puts a note beside the secret whose state is base.
+// note stores a note for the secret with the state base.
 func (e *driverEnv) note(l driver.Leaser, name string, base driver.Secret, note string) {
 	e.TB.Helper()
 	if err := l.Note(e.ctx, name, base, note); err != nil {
@@ -109,7 +108,7 @@ var leaserCases = []testCase[*driverEnv]{
 		e.wants("Note on an earlier state", d.Note(e.ctx, name, base, "a.1"), driver.ErrConflict)
 		e.noted(d, name, s, "")
 	}},
-	{"DR-29", "Note of an earlier life changes nothing", func(e *driverEnv) {
+	{"DR-29", "Note of an earlier incarnation changes nothing", func(e *driverEnv) {
 		d := e.leaser(e.open())
 		name := e.name()
 		s := e.create(d, name, payload())
@@ -118,7 +117,7 @@ var leaserCases = []testCase[*driverEnv]{
 		e.wants("Note of what was deleted", d.Note(e.ctx, name, base, "a.1"), driver.ErrConflict, driver.ErrNotFound)
 		e.absent(d, name, s)
 		s = e.create(d, name, payload())
-		e.wants("Note of an earlier life", d.Note(e.ctx, name, base, "a.1"), driver.ErrConflict, driver.ErrNotFound)
+		e.wants("Note of an earlier incarnation", d.Note(e.ctx, name, base, "a.1"), driver.ErrConflict, driver.ErrNotFound)
 		e.noted(d, name, s, "")
 	}},
 	{"DR-30", "a note stays until a write drops it", func(e *driverEnv) {
@@ -137,7 +136,7 @@ var leaserCases = []testCase[*driverEnv]{
 		s = e.update(d, name, s, drop)
 		e.noted(d, name, s, "")
 	}},
-	{"DR-30", "a note goes with its secret", func(e *driverEnv) {
+	{"DR-30", "a note is removed with its secret", func(e *driverEnv) {
 		d := e.leaser(e.open())
 		name := e.name()
 		s := e.create(d, name, payload())

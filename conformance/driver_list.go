@@ -111,7 +111,7 @@ var listCases = []testCase[*driverEnv]{
 				}
 			}
 		}
-		// What was left in the middle is no obstacle to what comes after.
+		// An abandoned list does not affect later lists.
 		if _, err := gather(d.List(e.ctx)); err != nil {
 			e.Errorf("List after a loop that was left: %v", err)
 		}
@@ -137,7 +137,7 @@ var listCases = []testCase[*driverEnv]{
 			ctx.cancel()
 		}
 	}},
-	{"DR-19", "a secret that the service refuses does not keep List and Lookup from the others", func(e *driverEnv) {
+	{"DR-19", "a secret that the service refuses does not hide others from List and Lookup", func(e *driverEnv) {
 		d, name, l, want := e.refused()
 		for _, h := range []driver.Secrets{d, e.reopen(d)} {
 			e.after(max(e.lag.ListLag, e.lag.ReadLag), func() error {
@@ -196,7 +196,7 @@ var listCases = []testCase[*driverEnv]{
 	}},
 }
 
-// alike returns an error if got is not want.
+// alike returns an error if the secrets got differ from want.
 func alike(op string, got, want map[string]driver.Secret) error {
 	for name, s := range want {
 		g, ok := got[name]
@@ -236,8 +236,8 @@ func count(names []string, name string) int {
 	return n
 }
 
-// yields returns how often seq calls a loop body that returns false the stop-th
-// time and ever after.
+// yields returns the number of times that seq calls a loop body. The body returns false
+// from call number stop on.
 func yields[V any](seq iter.Seq2[V, error], stop int) int {
 	n := 0
 	seq(func(V, error) bool {
@@ -247,8 +247,8 @@ func yields[V any](seq iter.Seq2[V, error], stop int) int {
 	return n
 }
 
-// afterError returns how often seq calls the loop body after it has yielded an
-// error.
+// afterError returns the number of times that seq calls the loop body after it has yielded
+// an error.
 func afterError[V any](seq iter.Seq2[V, error]) int {
 	n, failed := 0, false
 	seq(func(_ V, err error) bool {

@@ -30,7 +30,8 @@ var raceCases = []testCase[*driverEnv]{
 			if i == 3 {
 				defer over.Store(true)
 				for range 40 {
-					// Where an update takes no time it would come between no two reads.
+					// Without this pause, a very fast update might never fall between two
+					// reads.
 					for n, looks := reads.Load(), 0; reads.Load() == n && looks < 20; looks++ {
 						e.pause(time.Millisecond)
 					}
@@ -82,7 +83,7 @@ var raceCases = []testCase[*driverEnv]{
 				switch i {
 				case 0:
 					if err := hs[0].Delete(e.ctx, name, base); err != nil {
-						return // the Update was first
+						return // another writer was first
 					}
 					p := payload(again(l))
 					v, err := hs[0].Create(e.ctx, name, p)
@@ -114,7 +115,7 @@ var raceCases = []testCase[*driverEnv]{
 			over.Store(false)
 			together(writers, func(i int) {
 				if i > 0 {
-					// All add the same label, each with a nonce of its own.
+					// All writers add the same label, each with its own nonce.
 					p := payload(again(user), again(access))
 					if v, err := hs[i].Update(e.ctx, name, s, p); err == nil {
 						winner.Store(&driver.Secret{Payload: p, Version: v})
@@ -139,7 +140,7 @@ var raceCases = []testCase[*driverEnv]{
 		d := e.open()
 		l := label("client")
 		names := []string{e.name(), e.name(), e.name()}
-		var known sync.Map // what the data was stored under, and with
+		var known sync.Map // name and labels for each data
 		together(writers, func(i int) {
 			for n := range 6 {
 				if err := e.anything(d, names[(i+n)%len(names)], l, &known, n+i); err != nil {
@@ -158,7 +159,7 @@ var raceCases = []testCase[*driverEnv]{
 	}},
 }
 
-// hit checks that Lookup by l yields the name.
+// hit checks that Lookup by l yields the secret name.
 func (e *driverEnv) hit(d driver.Secrets, name string, l driver.Label) {
 	e.TB.Helper()
 	got, err := gather(d.Lookup(e.ctx, []driver.Label{l}))
@@ -169,8 +170,8 @@ func (e *driverEnv) hit(d driver.Secrets, name string, l driver.Label) {
 	}
 }
 
-// anything calls one method or another, and returns an error that none of them
-// may return.
+// anything calls one method, chosen by n, and returns an error if the method returns an
+// error that is not allowed.
 func (e *driverEnv) anything(d driver.Secrets, name string, l driver.Label, known *sync.Map, n int) error {
 	p := payload(again(l))
 	known.Store(string(p.Data), driver.Named{Name: name, Secret: driver.Secret{Payload: p}})

@@ -12,27 +12,27 @@ import (
 )
 
 const (
-	// caseTimeout is how long the context of a case lasts.
+	// caseTimeout is the timeout of a case's context.
 	caseTimeout = time.Minute
 
-	// patience is the longest lag that is waited for.
+	// patience is the longest lag for which the suite waits.
 	patience = time.Minute
 
-	// prompt is how soon a method returns whose context is done.
+	// prompt is the time within which a method must return after its context is done.
 	prompt = 5 * time.Second
 )
 
-// An env is the test of one case. Its failures quote the case's clause.
+// An env is the environment of one case. Its failures quote the clause of the case.
 type env struct {
 	testing.TB
 	control
 	ctx    context.Context
-	settle func() // makes lags pass; nil: wait
+	settle func() // makes lags pass; nil means to wait for them
 }
 
-// newEnv returns the environment of a case that may take so long. It ends the
-// program, and so shows where every goroutine stands, if the case does not end
-// although its context does.
+// newEnv returns the environment of a case with the given timeout. If the case does not end
+// although its context is done, the environment panics, so that the program prints all
+// goroutines.
 func newEnv(c control, timeout time.Duration) env {
 	if timeout == 0 {
 		timeout = caseTimeout
@@ -48,20 +48,19 @@ func newEnv(c control, timeout time.Duration) env {
 	return env{TB: c.t, control: c, ctx: ctx}
 }
 
-// Errorf reports a failure together with the clause that is broken.
+// Errorf reports a failure together with the broken clause.
 func (e *env) Errorf(format string, args ...any) {
 	e.TB.Helper()
 	e.TB.Errorf("%s\n\t%s", fmt.Sprintf(format, args...), quote(e.clause))
 }
 
-// Fatalf reports a failure together with the clause that is broken, and ends
-// the case.
+// Fatalf reports a failure together with the broken clause, and ends the case.
 func (e *env) Fatalf(format string, args ...any) {
 	e.TB.Helper()
 	e.TB.Fatalf("%s\n\t%s", fmt.Sprintf(format, args...), quote(e.clause))
 }
 
-// after reports the error of check, which is to be nil once the lag has passed.
+// after fails the case if check still returns an error after the lag.
 func (e *env) after(lag time.Duration, check func() error) {
 	e.TB.Helper()
 	if err := e.wait(lag, check); err != nil {
@@ -69,7 +68,9 @@ func (e *env) after(lag time.Duration, check func() error) {
 	}
 }
 
-// wait returns the error of check, which is to be nil once the lag has passed.
+// wait waits until check returns nil, for up to the lag. It returns the last error of check.
+// If the lag exceeds patience and cannot be made to pass, wait logs the error and returns
+// nil.
 func (e *env) wait(lag time.Duration, check func() error) error {
 	e.TB.Helper()
 	if lag > 0 && e.settle != nil {
@@ -92,7 +93,8 @@ func (e *env) wait(lag time.Duration, check func() error) error {
 	return err
 }
 
-// lags makes the lag pass for what follows.
+// lags waits until the lag has passed, or makes it pass. It does not wait for a lag that
+// exceeds patience.
 func (e *env) lags(lag time.Duration) {
 	switch {
 	case lag <= 0:
@@ -103,7 +105,7 @@ func (e *env) lags(lag time.Duration) {
 	}
 }
 
-// pause waits, and reports whether the case may go on.
+// pause waits for d, and reports whether the case may continue.
 func (e *env) pause(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -115,7 +117,7 @@ func (e *env) pause(d time.Duration) bool {
 	}
 }
 
-// promptly runs f and reports whether it came to an end soon.
+// promptly runs f and reports whether f returned in time.
 func (e *env) promptly(what string, f func()) bool {
 	e.TB.Helper()
 	done := make(chan struct{})
@@ -134,7 +136,7 @@ func (e *env) promptly(what string, f func()) bool {
 	}
 }
 
-// together runs f(0) to f(n-1) at once and waits for all of them.
+// together runs f(0) to f(n-1) concurrently and waits for all of them.
 func together(n int, f func(i int)) {
 	var ready, done sync.WaitGroup
 	start := make(chan struct{})
@@ -151,9 +153,9 @@ func together(n int, f func(i int)) {
 	done.Wait()
 }
 
-// A fuse is a context that is canceled once it has been looked at a number of
-// times. It breaks an operation off wherever the operation looks at its context:
-// between its requests, and within them.
+// A fuse is a context that is canceled once it has been checked a number of times. Fuses of
+// different lengths interrupt an operation at each point where it checks its context,
+// between requests and within them.
 type fuse struct {
 	context.Context
 	cancel context.CancelFunc
@@ -188,8 +190,8 @@ func (f *fuse) Err() error {
 // blown reports whether the fuse has canceled the context.
 func (f *fuse) blown() bool { return f.left.Load() < 0 }
 
-// fuses calls f with longer and longer fuses until one of them lasts, or half of
-// the case's time is over.
+// fuses calls f with longer and longer fuses. It stops when one of them is not blown, or when
+// half of the time of the case has passed.
 func (e *env) fuses(f func(ctx context.Context)) {
 	e.TB.Helper()
 	deadline, _ := e.ctx.Deadline()

@@ -8,8 +8,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// What the package documentation shows as an example is this, word for word, and
-// runs.
+// This is the example in the package documentation, word for word, and it runs.
 
 var backend = conformance.Driver{
 	Open: func(t testing.TB) driver.Secrets {

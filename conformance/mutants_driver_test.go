@@ -19,7 +19,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// placed is a reference that says of itself where it is.
+// placed is a reference whose Properties have the Place that place returns.
 type placed struct {
 	*reference
 	place func() string
@@ -31,8 +31,8 @@ func (p placed) Properties() driver.Properties {
 	return properties
 }
 
-// hooked is a reference of which some methods are replaced. The functions get
-// the reference, and do wrong what it does right.
+// hooked is a reference with some methods replaced. The functions get the reference, and
+// break a promise that it keeps.
 type hooked struct {
 	*reference
 	get    func(r *reference, ctx context.Context, name string) (driver.Secret, error)
@@ -46,7 +46,7 @@ type hooked struct {
 	names  func(r *reference, ctx context.Context) iter.Seq2[string, error]
 }
 
-// deriving is a Labeler whose nonces are derived from what is labelled.
+// deriving is a Labeler that derives the nonce of a label from the label.
 type deriving struct{ hooked }
 
 func (d deriving) Relabel(_ string, _ driver.Version, added []driver.Label) []driver.Label {
@@ -120,7 +120,7 @@ func (h hooked) Names(ctx context.Context) iter.Seq2[string, error] {
 	return h.reference.Names(ctx)
 }
 
-// hook returns a backend of drivers whose methods are replaced by h's.
+// hook returns a backend of drivers whose methods are replaced by those of h.
 func hook(h hooked) Driver {
 	return backend(0, 0, func(r *reference) driver.Secrets {
 		made := h
@@ -129,7 +129,7 @@ func hook(h hooked) Driver {
 	})
 }
 
-// newest returns the newest state, whatever it is.
+// newest returns the newest state of a secret without any check.
 func (r *reference) newest(name string) state {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -137,14 +137,14 @@ func (r *reference) newest(name string) state {
 	return s
 }
 
-// force makes s the newest state, whatever was there.
+// force makes s the newest state of a secret without any check.
 func (r *reference) force(name string, s state) driver.Version {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.put(name, s)
 }
 
-// edit changes the newest state and keeps its version.
+// edit changes the newest state of a secret without changing its version.
 func (r *reference) edit(name string, change func(s *state)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -158,7 +158,7 @@ func (r *reference) edit(name string, change func(s *state)) {
 
 func holding(p driver.Payload) state { return state{Secret: driver.Secret{Payload: p}} }
 
-// without returns labels but the ones that drop says.
+// without returns the labels for which drop returns false.
 func without(labels []driver.Label, drop func(driver.Label) bool) []driver.Label {
 	return slices.DeleteFunc(slices.Clone(labels), drop)
 }
@@ -207,6 +207,20 @@ var readMutants = []mutant[Driver]{
 		r.properties.ReadLag = 0
 		return r
 	})},
+	{"calls what is throttled unavailable", "", "DR-33", hook(hooked{get: func(r *reference, ctx context.Context, name string) (driver.Secret, error) {
+		s, err := r.Get(ctx, name)
+		if errors.Is(err, driver.ErrThrottled) {
+			err = driver.ErrUnavailable
+		}
+		return s, err
+	}})},
+	{"calls a conflict throttled", "", "DR-33", hook(hooked{update: func(r *reference, ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
+		v, err := r.Update(ctx, name, base, p)
+		if errors.Is(err, driver.ErrConflict) {
+			err = fmt.Errorf("%w: %w", driver.ErrThrottled, err)
+		}
+		return v, err
+	}})},
 	{"takes Get for Fresh", "readers of an alias", "DR-27", backend(0, time.Hour, func(r *reference) driver.Secrets {
 		return hooked{reference: r, fresh: func(r *reference, ctx context.Context, name string, _ driver.Secret) (driver.Secret, error) {
 			return r.Get(ctx, name)
@@ -268,7 +282,7 @@ var readMutants = []mutant[Driver]{
 	}})},
 }
 
-// cutter cuts names to what it takes for enough.
+// cutter shortens names to 62 bytes.
 type cutter struct{ *reference }
 
 func cut(name string) string { return name[:min(len(name), 62)] }
@@ -285,7 +299,7 @@ func (d cutter) Fresh(ctx context.Context, name string, than driver.Secret) (dri
 	return d.reference.Fresh(ctx, cut(name), than)
 }
 
-// caching answers from what it has read and written itself.
+// caching answers reads from a cache of its own reads and writes.
 type caching struct {
 	*reference
 	mu    sync.Mutex
@@ -305,7 +319,7 @@ func (d *caching) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return s, err
 }
 
-// sharing keeps the name of the secret that a call is about for all calls.
+// sharing keeps the name of the secret of a call in a variable that all calls share.
 type sharing struct {
 	*reference
 	name atomic.Pointer[string]
@@ -379,7 +393,7 @@ var writeMutants = []mutant[Driver]{
 		return v, err
 	}})},
 	{"versions count from one in each life", "Vault KV v2 after a metadata delete", "DR-09", backend(0, 0, func(r *reference) driver.Secrets { return counting{r} })},
-	{"a base of an earlier life fits a later one", "Vault KV v2, cas=1 matches again", "DR-14", backend(0, 0, func(r *reference) driver.Secrets { return counting{r} })},
+	{"a base of an earlier incarnation fits a later one", "Vault KV v2, cas=1 matches again", "DR-14", backend(0, 0, func(r *reference) driver.Secrets { return counting{r} })},
 	{"Delete leaves the secret readable", "soft delete", "DR-10", hook(hooked{remove: func(_ *reference, ctx context.Context, _ string, _ driver.Secret) error {
 		return ctx.Err()
 	}})},
@@ -420,7 +434,8 @@ var writeMutants = []mutant[Driver]{
 	}})},
 }
 
-// locking looks, then writes, under a lock that another process does not have.
+// locking reads the state before each write, under a lock that other processes do not
+// share.
 type locking struct {
 	*reference
 	mu sync.Mutex
@@ -438,10 +453,10 @@ func (d *locking) Update(ctx context.Context, name string, base driver.Secret, p
 	return d.force(name, holding(p)), ctx.Err()
 }
 
-// counting numbers the states of each life from one, and compares the numbers.
+// counting numbers the states of each incarnation from 1, and compares only the numbers.
 type counting struct{ *reference }
 
-// number returns the number of the newest state, and the version it stands for.
+// number returns the number of the newest state and the version of that state.
 func (d counting) number(name string) (number, version driver.Version) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -587,7 +602,7 @@ func sharesValue(l driver.Label, labels []driver.Label) bool {
 	return slices.ContainsFunc(labels, func(o driver.Label) bool { return o.Key == l.Key && o.Value == l.Value })
 }
 
-// ever returns the last state with data of every secret there ever was.
+// ever returns the last state with data of each secret that ever existed.
 func (r *reference) ever() map[string]state {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -747,7 +762,7 @@ var listMutants = []mutant[Driver]{
 	}})},
 }
 
-// manyMutants are mutants whose bug shows in more than one clause.
+// manyMutants returns mutants with a bug that breaks several clauses.
 func manyMutants() []mutant[Driver] {
 	blind := hook(hooked{
 		create: func(r *reference, ctx context.Context, name string, p driver.Payload) (driver.Version, error) {

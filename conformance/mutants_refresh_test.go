@@ -12,15 +12,16 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// turns are the rights to refresh, by ID, that all handles of a plain store
-// share, and the refusals that are kept.
+// turns holds the rights to refresh records, by ID, and the kept refusals. All handles of a
+// plain store share one turns value.
 type turns struct {
 	mu       sync.Mutex
 	taken    map[string]chan struct{}
 	refusals map[string]refusal
+	results  map[string]token // of flaws.sharesLease, by user and ClientID
 }
 
-// A refusal is kept with the credentials that were refused.
+// A refusal is an error of mint, with the token that was refused.
 type refusal struct {
 	err   *tokenstore.RefreshError
 	of    token
@@ -31,7 +32,7 @@ func (t *turns) of(id string) chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.taken == nil {
-		t.taken, t.refusals = map[string]chan struct{}{}, map[string]refusal{}
+		t.taken, t.refusals, t.results = map[string]chan struct{}{}, map[string]refusal{}, map[string]token{}
 	}
 	if t.taken[id] == nil {
 		t.taken[id] = make(chan struct{}, 1)
@@ -39,34 +40,36 @@ func (t *turns) of(id string) chan struct{} {
 	return t.taken[id]
 }
 
-// flaws are what is wrong with a refreshing store.
+// flaws are the bugs of a refreshing store.
 type flaws struct {
-	alwaysMints   bool // though the token is fresh
-	noTurns       bool // everybody at once
-	localTurns    bool // one at a time in each handle only
-	neverLooks    bool // does not look again when it is its turn
-	replaces      bool // stores what mint returned, and nothing else
-	renames       bool // stores it under the user that mint returned
-	storesFailure bool // stores what came with an error
+	alwaysMints   bool // calls mint even if the token is not expired
+	noTurns       bool // lets all callers refresh at the same time
+	localTurns    bool // lets one caller of each handle refresh at a time
+	neverLooks    bool // does not read the record again after waiting
+	replaces      bool // replaces the record by the token that mint returned
+	renames       bool // stores the token under the user that mint returned
+	storesFailure bool // stores the token that mint returned with an error
 	forgets       bool // keeps no refusals
-	grudges       bool // keeps a refusal whatever changes
-	swallows      bool // returns an error of its own for mint's
+	grudges       bool // keeps a refusal even if the record changes
+	swallows      bool // returns an error other than that of mint
 	resurrects    bool // creates a record that was deleted
-	overwrites    bool // stores over what was saved meanwhile
-	overRefresh   bool // takes what it got for an old refresh token
-	takesEmpty    bool // accepts an answer without an access token
-	deafToContext bool // waits for its turn whatever becomes of the context
-	loses         bool // stores under the caller's context
-	keepsTurn     bool // does not give its turn back if mint does not return
+	overwrites    bool // overwrites fields that were saved during mint
+	overRefresh   bool // keeps the result of an old refresh token over a newer saved one
+	takesEmpty    bool // accepts a response without an access token
+	deafToContext bool // waits even after its context is done
+	loses         bool // stores the result with the caller's context
+	keepsTurn     bool // keeps the right to refresh if mint does not return
 	shortens      bool // keeps a refusal for half an hour at most
-	blames        bool // keeps a refusal of the client too
-	takesLater    bool // takes the access token that expires later
-	overSaved     bool // takes every field from the answer
-	mixes         bool // does not look whose record it is by now
+	blames        bool // also keeps a refusal of the client
+	takesLater    bool // keeps the access token that expires later
+	overSaved     bool // overwrites all fields with those of the response
+	mixes         bool // does not check the owner of the record after mint
 	remembers     bool // keeps the refusal of a deleted record
+	sharesLease   bool // has one lease for each user and ClientID, even at several issuers
+	dropsLarge    bool // does not store a response whose Extra does not fit together with that of the record
 }
 
-// refreshing is a plain store with a Refresh.
+// refreshing is a plain store with a method Refresh.
 type refreshing struct {
 	*plain
 	turns *turns
@@ -95,7 +98,7 @@ func (r refreshing) DeleteToken(ctx context.Context, id string) error {
 	return err
 }
 
-// passedOn is an error of mint.
+// passedOn is an error of mint that Refresh returns unchanged.
 type passedOn struct{ error }
 
 func (r refreshing) refresh(ctx context.Context, id string, stale tokenstore.Secret, mint mint) (token, error) {
@@ -105,6 +108,9 @@ func (r refreshing) refresh(ctx context.Context, id string, stale tokenstore.Sec
 	used, err := r.FindTokenByID(ctx, id)
 	if err != nil || r.fresh(used, stale) {
 		return used, err
+	}
+	if r.sharesLease {
+		return r.shared(ctx, stale, used, mint)
 	}
 	if !r.noTurns {
 		turn := r.turns.of(id)
@@ -130,7 +136,29 @@ func (r refreshing) refresh(ctx context.Context, id string, stale tokenstore.Sec
 	return r.inTurn(ctx, id, stale, used, mint)
 }
 
-// inTurn refreshes the record, which is this one's to refresh.
+// shared refreshes one record of each user and ClientID at a time. Waiters get the result
+// of the first caller.
+func (r refreshing) shared(ctx context.Context, stale tokenstore.Secret, used token, mint mint) (token, error) {
+	who := used.UserName + " " + used.ClientID
+	turn := r.turns.of(who)
+	turn <- struct{}{}
+	defer func() { <-turn }()
+	r.turns.mu.Lock()
+	got, done := r.turns.results[who]
+	r.turns.mu.Unlock()
+	if done {
+		return got, nil
+	}
+	got, err := r.inTurn(ctx, used.ID, stale, used, mint)
+	if err == nil {
+		r.turns.mu.Lock()
+		defer r.turns.mu.Unlock()
+		r.turns.results[who] = got
+	}
+	return got, err
+}
+
+// inTurn refreshes the record. The caller holds the right to refresh it.
 func (r refreshing) inTurn(ctx context.Context, id string, stale tokenstore.Secret, used token, mint mint) (token, error) {
 	var err error
 	if !r.neverLooks {
@@ -194,7 +222,7 @@ func (r refreshing) store(ctx context.Context, stale tokenstore.Secret, used, br
 	if r.renames {
 		used.UserName = brought.UserName
 	}
-	brought.ID, brought.UserName, brought.ClientID = "", "", ""
+	brought.ID, brought.UserName, brought.ClientID, brought.Issuer, brought.Resource = "", "", "", "", ""
 	r.mu.Lock()
 	t, err := r.stored(stale, used, brought)
 	r.mu.Unlock()
@@ -204,10 +232,10 @@ func (r refreshing) store(ctx context.Context, stale tokenstore.Secret, used, br
 	return t, err
 }
 
-// errAgain means that mint has to be called for the record as it is by now.
+// errAgain means that mint must be called again with the current record.
 var errAgain = errors.New("again")
 
-// stored is called with r.mu held.
+// stored stores the token brought by mint. The caller holds r.mu.
 func (r refreshing) stored(stale tokenstore.Secret, used, brought token) (token, error) {
 	now := r.rows[used.ID]
 	if now == nil && !r.resurrects {
@@ -217,6 +245,9 @@ func (r refreshing) stored(stale tokenstore.Secret, used, brought token) (token,
 		return r.put(now, tokenstore.Merge(used, brought)), nil
 	}
 	plan := tokenstore.PlanRefresh(used, now.token, brought, stale, time.Now())
+	if r.dropsLarge && len(tokenstore.Merge(now.token, brought).Extra) > maxExtra {
+		return now.token, tokenstore.ErrTooLarge
+	}
 	if size(plan.Token) > 64<<10 {
 		return plan.Token, fmt.Errorf("%w: %w", tokenstore.ErrNotPersisted, tokenstore.ErrTooLarge)
 	}
@@ -235,7 +266,7 @@ func (r refreshing) stored(stale tokenstore.Secret, used, brought token) (token,
 	return r.put(now, plan.Token), nil
 }
 
-// refresher returns a backend of stores that refresh with the flaws.
+// refresher returns a backend of refreshing stores with the flaws f.
 func refresher(f flaws) Store {
 	var mu sync.Mutex
 	shared := map[*shelf]*turns{}
@@ -252,6 +283,8 @@ func refresher(f flaws) Store {
 func TestPlainRefresher(t *testing.T) { RunStore(t, refresher(flaws{})) }
 
 var refreshMutants = []mutant[Store]{
+	{"one lease for the records of a user at all issuers", "a lock named after the user", "TS-44", refresher(flaws{sharesLease: true})},
+	{"loses a token whose other members do not fit", "", "TS-46", refresher(flaws{dropsLarge: true})},
 	{"mints whenever it is asked", "AgentCore's force_authentication", "TS-35", refresher(flaws{alwaysMints: true})},
 	{"lets everybody mint", "the Zoho SDKs: 20 threads, 20 refreshes", "TS-36", refresher(flaws{noTurns: true})},
 	{"locks in its process only", "ContextForge #6353", "TS-36", refresher(flaws{localTurns: true, neverLooks: true})},

@@ -16,8 +16,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// odd is a plain store of which some methods are replaced. The functions get the
-// store, and do wrong what it does right.
+// odd is a plain store with some methods replaced. The functions get the store, and break a
+// rule that it keeps.
 type odd struct {
 	*plain
 	find  func(p *plain, ctx context.Context, like token) (token, error)
@@ -66,7 +66,7 @@ func (o odd) DeleteTokens(ctx context.Context) error {
 	return o.plain.DeleteTokens(ctx)
 }
 
-// oddly returns a backend of stores whose methods are replaced by o's.
+// oddly returns a backend of stores whose methods are replaced by those of o.
 func oddly(o odd) Store {
 	return shop(func(p *plain) tokenstore.TokenStore {
 		made := o
@@ -75,13 +75,13 @@ func oddly(o odd) Store {
 	})
 }
 
-// behind returns b, which says that its searches are out of date.
+// behind returns b with the declared ListLag lag.
 func behind(b Store, lag time.Duration) Store {
 	b.ListLag, b.Settle = lag, func(testing.TB, tokenstore.TokenStore) {}
 	return b
 }
 
-// first returns the first record, by ID, that passes.
+// first returns the first record, in the order of IDs, for which pass returns true.
 func (p *plain) first(pass func(r *row) bool) (token, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -93,7 +93,7 @@ func (p *plain) first(pass func(r *row) bool) (token, bool) {
 	return token{}, false
 }
 
-// store puts t in the place of the record with its ID, whatever is there.
+// store stores t under its ID without any check.
 func (p *plain) store(t token) token {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -109,8 +109,8 @@ func (p *plain) alter(id string, change func(r *row)) {
 	}
 }
 
-// instead returns a FindToken that finds the first record that passes, if a token
-// asks for it and nothing else is found.
+// instead returns a FindToken with a bug. If asks returns true for like and no record
+// matches, FindToken returns the first record for which pass returns true.
 func instead(asks func(like token) bool, pass func(like token, r *row) bool) func(*plain, context.Context, token) (token, error) {
 	return func(p *plain, ctx context.Context, like token) (token, error) {
 		t, err := p.FindToken(ctx, like)
@@ -123,7 +123,7 @@ func instead(asks func(like token) bool, pass func(like token, r *row) bool) fun
 	}
 }
 
-// blind returns a SaveToken that looks first and writes then, unless it may not.
+// blind saves t as SaveToken does, but does not hold the lock between reading and writing.
 func blind(ctx context.Context, p *plain, t token, change func(merged *token)) (token, error) {
 	p.mu.Lock()
 	cs := p.candidates(t)
@@ -139,7 +139,7 @@ func blind(ctx context.Context, p *plain, t token, change func(merged *token)) (
 }
 
 func storeMutants() []mutant[Store] {
-	return slices.Concat(findMutants, saveMutants, ownerMutants, listingMutants, unchangedMutants, secrecyMutants, refreshMutants)
+	return slices.Concat(findMutants, saveMutants, issuerMutants, extraMutants, ownerMutants, listingMutants, unchangedMutants, secrecyMutants, refreshMutants)
 }
 
 func TestStoreMutants(t *testing.T) { hunt(t, storeMutants(), storeCases(), newStoreEnv) }
@@ -341,7 +341,7 @@ var saveMutants = []mutant[Store]{
 	}})},
 	{"makes the ID from the refresh token", "zcrm-python-sdk 2.x", "TS-15", oddly(odd{save: func(p *plain, ctx context.Context, t token) (token, error) {
 		got, err := p.SaveToken(ctx, t)
-		if err == nil && got.RefreshToken != "" && derived.MatchString(got.ID) {
+		if err == nil && got.RefreshToken != "" && derived().MatchString(got.ID) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			r := p.rows[got.ID]
@@ -524,14 +524,14 @@ var ownerMutants = []mutant[Store]{
 	}})},
 	{"takes an ID in the form of a derived one", "", "TS-21", oddly(odd{save: func(p *plain, ctx context.Context, t token) (token, error) {
 		got, err := p.SaveToken(ctx, t)
-		if errors.Is(err, tokenstore.ErrInvalidToken) && derived.MatchString(t.ID) {
+		if errors.Is(err, tokenstore.ErrInvalidToken) && derived().MatchString(t.ID) {
 			return p.store(t), nil
 		}
 		return got, err
 	}})},
 }
 
-// numbered saves a user's new record under max(id)+1, where max compares text.
+// numbered saves a user's new record under max(id)+1, where max compares strings.
 func numbered(ctx context.Context, p *plain, t token, taken func(id string) error) (token, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -721,7 +721,7 @@ var listingMutants = []mutant[Store]{
 	})},
 }
 
-// A hasty store deletes on a condition of its own.
+// A hasty store is a plain store whose DeleteIfUnchanged is drop.
 type hasty struct {
 	*plain
 	drop func(p *plain, ctx context.Context, t token) error
@@ -764,7 +764,7 @@ var unchangedMutants = []mutant[Store]{
 	})},
 }
 
-// indexed finds refresh tokens by an index that Delete forgets.
+// indexed finds refresh tokens by an index that DeleteToken does not update.
 type indexed struct {
 	*plain
 	index sync.Map // refresh token to the token
@@ -784,8 +784,8 @@ func (s *indexed) FindToken(ctx context.Context, like token) (token, error) {
 	return t, err
 }
 
-// tombstones marks what is deleted in its own memory, and writes everything that
-// is not marked whenever it writes.
+// tombstones marks deleted records only in its own memory. Each write stores all records
+// that are not marked.
 type tombstones struct {
 	*plain
 	mu      sync.Mutex
@@ -815,7 +815,7 @@ func (s *tombstones) SaveToken(ctx context.Context, t token) (token, error) {
 	return got, err
 }
 
-// cached answers from what it has read.
+// cached answers reads from a cache of its own reads.
 type cached struct {
 	*plain
 	mu    sync.Mutex
@@ -882,7 +882,7 @@ var secrecyMutants = []mutant[Store]{
 	{"shares a variable between calls", "", "TS-33", shop(func(p *plain) tokenstore.TokenStore { return &shared{plain: p} })},
 }
 
-// lending returns the same list until something changes.
+// lending returns the same slice from each GetTokens until a record changes.
 type lending struct {
 	*plain
 	mu     sync.Mutex
@@ -906,7 +906,7 @@ func (s *lending) GetTokens(ctx context.Context) ([]token, error) {
 	return s.list, nil
 }
 
-// shared keeps the token that a save is about for all saves.
+// shared keeps the token of a save in a variable that all saves share.
 type shared struct {
 	*plain
 	t atomic.Pointer[token]
@@ -923,7 +923,7 @@ func (s *shared) SaveToken(ctx context.Context, t token) (token, error) {
 	return s.plain.SaveToken(ctx, t)
 }
 
-// The rows of the table of the matching that the mutants go by.
+// Rows of the table of matches, for the mutants.
 const (
 	rowOther = iota
 	rowAccess

@@ -12,16 +12,16 @@ import (
 	"time"
 )
 
-// A mutant is a backend that is broken on purpose. The suite must notice, in a
-// case of the clause that it breaks.
+// A mutant is a backend that is broken on purpose. A case of the clause that the mutant
+// breaks must fail.
 type mutant[B any] struct {
 	name   string
-	peer   string // who has the bug, if it was seen somewhere
+	peer   string // an existing program with this bug, if any is known
 	clause string
 	b      B
 }
 
-// recorder is a testing.TB that keeps to itself what happens to a case.
+// recorder is a testing.TB that records the outcome of a case.
 type recorder struct {
 	testing.TB
 	ctx context.Context
@@ -90,7 +90,7 @@ func (r *recorder) Cleanup(f func()) {
 	r.cleanups = append(r.cleanups, f)
 }
 
-// record runs a case and returns how it failed.
+// record runs a case and returns the recorder of its outcome.
 func record[E any](t *testing.T, c testCase[E], newEnv func(control) E) *recorder {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -108,8 +108,8 @@ func record[E any](t *testing.T, c testCase[E], newEnv func(control) E) *recorde
 	return r
 }
 
-// hunt checks that each mutant is caught by a case of the clause that it breaks,
-// and that the failure quotes the clause. It returns the clauses that catch one.
+// hunt checks that a case of the clause that a mutant breaks catches the mutant, and that
+// the failure quotes the clause. It also checks that each clause has a mutant.
 func hunt[B, E any](t *testing.T, mutants []mutant[B], cases []testCase[E], newEnv func(control, B) E) {
 	t.Helper()
 	names, bitten := map[string]bool{}, map[string]bool{}
@@ -149,7 +149,7 @@ func hunt[B, E any](t *testing.T, mutants []mutant[B], cases []testCase[E], newE
 	t.Logf("%d mutants of %d clauses", len(mutants), len(slices.Collect(maps.Keys(bitten))))
 }
 
-// gap is the time between two steps that ought to be one.
+// gap waits a millisecond between two steps that should be one.
 func gap(ctx context.Context) {
 	timer := time.NewTimer(time.Millisecond)
 	defer timer.Stop()

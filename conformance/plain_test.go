@@ -17,31 +17,31 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// plain is a TokenStore that keeps every rule, with nothing but one lock. The
-// broken stores are made of it. It is also the proof that the suite does not
-// expect more of a store than the rules say.
+// plain is a TokenStore that keeps all rules, with a single lock. The broken stores are
+// made of plain stores. plain also shows that the suite does not require more than the
+// rules.
 type plain struct {
 	*shelf
-	foreign bool // it keeps nothing but tokens, with numbers for IDs
+	foreign bool // stores only tokens, with numbers as IDs
 }
 
-// A shelf is what several handles share.
+// A shelf holds the records that several handles share.
 type shelf struct {
 	mu      sync.Mutex
 	rows    map[string]*row   // by ID
-	aliases map[string]string // the ID of the record that another has become
+	aliases map[string]string // the ID of a merged record to the ID of the record that absorbed it
 	count   int
 	writes  int64
 
-	stale, lose bool // what is to go wrong with the next deletion
+	stale, lose bool // how the next deletion must fail
 }
 
-// A row is a record.
+// A row is a stored record with its earlier tokens.
 type row struct {
 	token
 	updated         int
-	grants, refresh []tokenstore.Secret // earlier ones: the first, and the last
-	unread          error               // why it cannot be read
+	grants, refresh []tokenstore.Secret // earlier tokens: the first ones, and the last ones
+	unread          error               // the error of a read, if the record is unreadable
 }
 
 func newPlain() *plain {
@@ -50,7 +50,7 @@ func newPlain() *plain {
 
 func (p *plain) made() *plain { return p }
 
-// digest returns an ID of the derived form.
+// digest returns an ID in the form of derived ones.
 func digest(kind string, parts ...string) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q", append(parts, kind)))
 	return kind + strings.ToLower(base32.StdEncoding.EncodeToString(sum[:20]))
@@ -67,16 +67,16 @@ func (p *plain) id(t token) string {
 		}
 		return strconv.Itoa(highest + 1)
 	case t.UserName != "":
-		return digest("u", t.UserName, t.ClientID)
+		return digest("u", t.UserName, t.ClientID, t.Issuer, t.Resource)
 	case t.GrantToken != "":
-		return digest("g", t.ClientID, string(t.GrantToken))
+		return digest("g", t.ClientID, t.Issuer, t.Resource, string(t.GrantToken))
 	case t.RefreshToken != "":
-		return digest("r", t.ClientID, string(t.RefreshToken))
+		return digest("r", t.ClientID, t.Issuer, t.Resource, string(t.RefreshToken))
 	}
-	return digest("a", string(t.AccessToken))
+	return digest("a", t.Issuer, t.Resource, string(t.AccessToken))
 }
 
-// candidates returns all records with what they were to like. p.mu is held.
+// candidates returns all records as candidates for like. The caller holds p.mu.
 func (p *plain) candidates(like token) []tokenstore.Candidate {
 	var cs []tokenstore.Candidate
 	for _, r := range p.rows {
@@ -134,14 +134,14 @@ func (p *plain) SaveToken(ctx context.Context, t token) (token, error) {
 	return got, wrap("save", t.ID, err)
 }
 
-// save does what SaveToken is to do. p.mu is held.
+// save implements SaveToken. The caller holds p.mu.
 func (p *plain) save(t token) (token, error) {
 	cs := p.candidates(t)
 	plan, err := tokenstore.PlanSave(t, cs)
 	switch {
 	case err != nil:
 		return token{}, err
-	case plan.Record < 0 && derived.MatchString(t.ID):
+	case plan.Record < 0 && derived().MatchString(t.ID):
 		return token{}, tokenstore.ErrInvalidToken
 	case plan.Record < 0 && p.foreign && t.ID != "" && !decimal(t.ID):
 		return token{}, tokenstore.ErrInvalidToken
@@ -166,7 +166,7 @@ func (p *plain) save(t token) (token, error) {
 	return p.put(old, plan.Token), nil
 }
 
-// become makes the record with the ID an alias of into. p.mu is held.
+// become makes the record with the given ID an alias of into. The caller holds p.mu.
 func (p *plain) become(id string, into *row) {
 	from := p.rows[id]
 	delete(p.rows, id)
@@ -185,7 +185,7 @@ func (p *plain) become(id string, into *row) {
 	}
 }
 
-// put stores t in the place of old, or anew. p.mu is held.
+// put stores t in place of old, or as a new record. The caller holds p.mu.
 func (p *plain) put(old *row, t token) token {
 	p.writes++
 	p.count++
@@ -195,7 +195,7 @@ func (p *plain) put(old *row, t token) token {
 		if !p.foreign {
 			r.grants = slices.Concat(old.grants, []tokenstore.Secret{old.GrantToken})
 			r.refresh = slices.Concat(old.refresh, []tokenstore.Secret{old.RefreshToken})
-			if old.UserName == "" && t.UserName != "" && derived.MatchString(old.ID) {
+			if old.UserName == "" && t.UserName != "" && derived().MatchString(old.ID) {
 				r.ID = p.id(t)
 				p.rows[r.ID] = r
 				p.rows[old.ID] = old
@@ -229,11 +229,11 @@ func (p *plain) DeleteToken(ctx context.Context, id string) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.stale, p.lose = false, false // what was stale is read again, and what is lost repeated
+	p.stale, p.lose = false, false // the store reads again after a stale read, and repeats a lost deletion
 	return wrap("delete", id, p.drop(cmp.Or(p.aliases[id], id)))
 }
 
-// drop removes a record. p.mu is held.
+// drop removes a record. The caller holds p.mu.
 func (p *plain) drop(id string) error {
 	r := p.rows[id]
 	if r == nil {
@@ -252,7 +252,7 @@ func (p *plain) drop(id string) error {
 	return nil
 }
 
-// DeleteIfUnchanged removes a record that is as it was read.
+// DeleteIfUnchanged removes the record of t if it still equals t.
 func (p *plain) DeleteIfUnchanged(ctx context.Context, t token) error {
 	if err := ctx.Err(); err != nil {
 		return wrap("delete", t.ID, err)
@@ -300,13 +300,13 @@ func (p *plain) DeleteTokens(ctx context.Context) error {
 	return wrap("delete all", "", err)
 }
 
-// A shelved is a store made of a plain one.
+// shelved is implemented by stores that are made of a plain store.
 type shelved interface {
 	tokenstore.TokenStore
 	made() *plain
 }
 
-// shop returns how the suite gets at what wrap makes of plain stores.
+// shop returns a Store for the stores that wrap makes of plain stores.
 func shop(wrap func(*plain) tokenstore.TokenStore) Store {
 	made := func(s tokenstore.TokenStore) *plain { return s.(shelved).made() }
 	refuse := func(_ testing.TB, s tokenstore.TokenStore, id string, reason error) {

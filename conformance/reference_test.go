@@ -15,35 +15,36 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// reference is a driver that keeps every promise, with the worst lags that it
-// declares: until a lag has passed by its clock, readers see what was before.
-// The broken drivers are made of it.
+// reference is a driver that keeps all promises and always lags as long as it declares. Until
+// a lag has passed by its clock, readers see the previous state. The broken drivers are made
+// of references.
 type reference struct {
 	*world
 	prefix string
 }
 
-// A world is what drivers with several prefixes keep their secrets in.
+// A world holds the secrets of drivers with several prefixes.
 type world struct {
 	properties       driver.Properties
 	listLag, readLag time.Duration
 
 	mu     sync.Mutex
-	ahead  time.Duration      // of the real clock
+	full   bool               // the service rejects calls
+	ahead  time.Duration      // difference to the real clock
 	states map[string][]state // by prefix and name, the oldest first
 	count  int
 }
 
-// A state is what a secret is from a time on.
+// A state is the state of a secret since the time at.
 type state struct {
 	driver.Secret
 	at      time.Time
 	deleted bool
-	foreign bool // it was edited
-	refused bool // it cannot be read
+	foreign bool // edited by hand
+	refused bool // the service refuses to read it
 }
 
-// refusal returns why the state cannot be read, if it cannot.
+// refusal returns the error for reading an unreadable state, or nil.
 func (s state) refusal(name string) error {
 	switch {
 	case s.foreign:
@@ -83,7 +84,7 @@ func (r *reference) tamper(name string, data []byte) {
 	r.put(name, s)
 }
 
-// refuse has the service refuse to read the named secret from now on.
+// refuse makes all later reads of the named secret fail.
 func (r *reference) refuse(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -91,7 +92,27 @@ func (r *reference) refuse(name string) {
 	states[len(states)-1].refused = true
 }
 
-// at returns the state that was the newest a while ago. r.mu is held.
+// throttle makes the service reject calls if full is true, and accept them otherwise.
+func (r *reference) throttle(full bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.full = full
+}
+
+// admits returns the error of a call that is not made, or nil.
+func (r *reference) admits(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.full {
+		return fmt.Errorf("reference: %w", driver.ErrThrottled)
+	}
+	return nil
+}
+
+// at returns the state that was the newest at the time now-ago. The caller holds r.mu.
 func (r *reference) at(name string, ago time.Duration) (state, bool) {
 	for _, s := range slices.Backward(r.states[r.prefix+name]) {
 		if !s.at.After(time.Now().Add(r.ahead - ago)) {
@@ -101,7 +122,7 @@ func (r *reference) at(name string, ago time.Duration) (state, bool) {
 	return state{}, false
 }
 
-// put makes s the newest state, under a version of its own. r.mu is held.
+// put makes s the newest state, with a new version. The caller holds r.mu.
 func (r *reference) put(name string, s state) driver.Version {
 	r.count++
 	s.Version, s.at = driver.Version(strconv.Itoa(r.count)), time.Now().Add(r.ahead)
@@ -116,7 +137,7 @@ func clone(p driver.Payload) driver.Payload {
 }
 
 func (r *reference) read(ctx context.Context, name string, lag time.Duration) (driver.Secret, error) {
-	if err := ctx.Err(); err != nil {
+	if err := r.admits(ctx); err != nil {
 		return driver.Secret{}, err
 	}
 	r.mu.Lock()
@@ -149,7 +170,7 @@ func (r *reference) Fresh(ctx context.Context, name string, _ driver.Secret) (dr
 }
 
 func (r *reference) Create(ctx context.Context, name string, p driver.Payload) (driver.Version, error) {
-	if err := ctx.Err(); err != nil {
+	if err := r.admits(ctx); err != nil {
 		return "", err
 	}
 	r.mu.Lock()
@@ -160,7 +181,7 @@ func (r *reference) Create(ctx context.Context, name string, p driver.Payload) (
 	return r.put(name, state{Secret: driver.Secret{Payload: p}}), nil
 }
 
-// check returns the newest state if a write with the base may replace it.
+// check returns an error unless base is the newest state.
 func (r *reference) check(name string, base driver.Secret) error {
 	s, ok := r.at(name, 0)
 	switch {
@@ -173,7 +194,7 @@ func (r *reference) check(name string, base driver.Secret) error {
 }
 
 func (r *reference) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
-	if err := ctx.Err(); err != nil {
+	if err := r.admits(ctx); err != nil {
 		return "", err
 	}
 	r.mu.Lock()
@@ -191,7 +212,7 @@ func (r *reference) Update(ctx context.Context, name string, base driver.Secret,
 }
 
 func (r *reference) Note(ctx context.Context, name string, base driver.Secret, note string) error {
-	if err := ctx.Err(); err != nil {
+	if err := r.admits(ctx); err != nil {
 		return err
 	}
 	r.mu.Lock()
@@ -209,7 +230,7 @@ func (r *reference) Note(ctx context.Context, name string, base driver.Secret, n
 }
 
 func (r *reference) Delete(ctx context.Context, name string, base driver.Secret) error {
-	if err := ctx.Err(); err != nil {
+	if err := r.admits(ctx); err != nil {
 		return err
 	}
 	r.mu.Lock()
@@ -228,8 +249,8 @@ func (r *reference) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[dr
 	return r.each(ctx, func(s state) bool { return carries(s, any, 32) })
 }
 
-// carries reports whether s has one of the labels, by so many characters of
-// their values.
+// carries reports whether s has at least one of the labels in any. It compares the first
+// length characters of values.
 func carries(s state, any []driver.Label, length int) bool {
 	for _, have := range s.Labels {
 		for _, want := range any {
@@ -261,7 +282,7 @@ func (r *reference) Names(ctx context.Context) iter.Seq2[string, error] {
 func (r *reference) each(ctx context.Context, pass func(state) bool) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		for name, s := range r.all(pass) {
-			if err := ctx.Err(); err != nil {
+			if err := r.admits(ctx); err != nil {
 				yield(driver.Named{}, err)
 				return
 			}
@@ -273,14 +294,14 @@ func (r *reference) each(ctx context.Context, pass func(state) bool) iter.Seq2[d
 				return
 			}
 		}
-		if err := ctx.Err(); err != nil {
+		if err := r.admits(ctx); err != nil {
 			yield(driver.Named{}, err)
 		}
 	}
 }
 
-// all returns the secrets with the prefix that passed before the lag of lists,
-// in the state that Get returns.
+// all returns the secrets with the prefix of r, in the state that Get returns. It leaves
+// out secrets for which pass returned false before the lag of lists.
 func (r *reference) all(pass func(state) bool) map[string]state {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -301,13 +322,13 @@ func (r *reference) all(pass func(state) bool) map[string]state {
 	return found
 }
 
-// A broken is a driver made of a reference.
+// broken is implemented by drivers that are made of a reference.
 type broken interface {
 	driver.Secrets
 	made() *reference
 }
 
-// backend returns how the suite gets at what wrap makes of references.
+// backend returns a Driver for the drivers that wrap makes of references.
 func backend(listLag, readLag time.Duration, wrap func(*reference) driver.Secrets) Driver {
 	made := func(d driver.Secrets) *reference { return d.(broken).made() }
 	return Driver{
@@ -316,13 +337,17 @@ func backend(listLag, readLag time.Duration, wrap func(*reference) driver.Secret
 		Sibling: func(_ testing.TB, d driver.Secrets) driver.Secrets { return wrap(made(d).sibling()) },
 		Tamper:  func(_ testing.TB, d driver.Secrets, name string, data []byte) { made(d).tamper(name, data) },
 		Refuse:  func(_ testing.TB, d driver.Secrets, name string) { made(d).refuse(name) },
-		Settle:  func(_ testing.TB, d driver.Secrets) { made(d).settle() },
+		Throttle: func(_ testing.TB, d driver.Secrets) func() {
+			made(d).throttle(true)
+			return func() { made(d).throttle(false) }
+		},
+		Settle: func(_ testing.TB, d driver.Secrets) { made(d).settle() },
 	}
 }
 
 func intact(r *reference) driver.Secrets { return r }
 
-// frugal returns b, which fails cases that write a secret too often.
+// frugal returns b with drivers that fail a case if it writes one secret too often.
 func frugal(b Driver) Driver {
 	open := b.Open
 	b.Open = func(t testing.TB) driver.Secrets {
@@ -360,7 +385,7 @@ func TestStoreOnReference(t *testing.T) {
 	RunStore(t, frugal(backend(0, 0, intact)).Store(t, nil))
 }
 
-// TestLimits runs the suites on drivers that take less, and more, than those of
+// TestLimits runs the suites on drivers with a smaller and a larger MaxSize than those of
 // this module.
 func TestLimits(t *testing.T) {
 	for name, size := range map[string]int{"16 KiB": 16 << 10, "25 KiB": 25 << 10, "512 KiB": 512 << 10, "none": math.MaxInt} {

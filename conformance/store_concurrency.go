@@ -26,7 +26,7 @@ var concurrencyCasesOfStore = []testCase[*storeEnv]{
 			for n := range rounds {
 				user := fmt.Sprintf("user %d", (i+n)%users)
 				t := e.of(user, "c1")
-				// Every secret says whose it is, and which save it is from.
+				// Each secret contains its user and the number of its save.
 				mark := tokenstore.Secret(fmt.Sprintf("|%s|%d.%d", user, i, n))
 				t.RefreshToken += mark
 				t.AccessToken += mark
@@ -211,7 +211,7 @@ var concurrencyCasesOfStore = []testCase[*storeEnv]{
 		}
 		e.unmixed(hs[1], users)
 	}},
-	{"TS-34", "what one handle has saved another finds", func(e *storeEnv) {
+	{"TS-34", "one handle finds what another has saved", func(e *storeEnv) {
 		s := e.open()
 		before := e.reopen(s)
 		record := e.save(s, e.all("ann"))
@@ -239,8 +239,8 @@ var concurrencyCasesOfStore = []testCase[*storeEnv]{
 	}},
 }
 
-// unmixed checks that there is one record for each of the users, "user 0" and
-// on, whose secrets are all marked with the user's name.
+// unmixed checks that each of the users has exactly one record, and that the secrets of the
+// record have the mark of the user.
 func (e *storeEnv) unmixed(s *watched, users int) {
 	e.TB.Helper()
 	e.after(max(e.b.ReadLag, e.b.ListLag), func() error {
@@ -265,7 +265,7 @@ func (e *storeEnv) unmixed(s *watched, users int) {
 	})
 }
 
-// marked returns an error if a token of t is not marked with t's user.
+// marked returns an error if a secret of t lacks the mark of t's user.
 func marked(t token) error {
 	for _, secret := range []tokenstore.Secret{t.RefreshToken, t.AccessToken} {
 		if secret != "" && !strings.Contains(string(secret), "|"+t.UserName+"|") {

@@ -38,7 +38,7 @@ var contextCasesOfStore = []testCase[*storeEnv]{
 			})
 		}
 	}},
-	{"TS-29", "a save that is broken off was made or was not", func(e *storeEnv) {
+	{"TS-29", "an interrupted save has its whole effect or none", func(e *storeEnv) {
 		s := e.open()
 		i := 0
 		e.fuses(func(ctx context.Context) {
@@ -50,20 +50,20 @@ var contextCasesOfStore = []testCase[*storeEnv]{
 			e.lags(e.b.ReadLag)
 			got, err := s.FindToken(e.ctx, token{UserName: user, ClientID: "c1"})
 			if err != nil {
-				e.Fatalf("FindToken after a save that was broken off: %v", err)
+				e.Fatalf("FindToken after an interrupted save: %v", err)
 			}
 			t.ID = before.ID
 			if got != before && got != t {
-				e.Errorf("after a save that was broken off %v", differ("FindToken", got, t))
+				e.Errorf("after an interrupted save: %v", differ("FindToken", got, t))
 			}
-			if err := differ("SaveToken after a save that was broken off", e.save(s, t), t); err != nil {
+			if err := differ("SaveToken after an interrupted save", e.save(s, t), t); err != nil {
 				e.Errorf("%v", err)
 			}
 			e.finds(s, "refresh token", token{ClientID: "c1", RefreshToken: t.RefreshToken}, t)
 			e.finds(s, "access token", token{AccessToken: t.AccessToken}, t)
 		})
 	}},
-	{"TS-20", "a promotion that is broken off can be repeated", func(e *storeEnv) {
+	{"TS-20", "an interrupted promotion can be repeated", func(e *storeEnv) {
 		s := e.open()
 		i := 0
 		e.fuses(func(ctx context.Context) {
@@ -79,13 +79,13 @@ var contextCasesOfStore = []testCase[*storeEnv]{
 				e.lags(e.b.ReadLag)
 				_, gone := s.FindTokenByID(e.ctx, code.ID)
 				if err == nil || errors.Is(gone, tokenstore.ErrNotFound) {
-					return // it was made, and the ID is forgotten
+					return // the record was created, but the case does not know its ID
 				}
 			}
-			// Another process goes on where this one has stopped.
+			// Another process completes the interrupted save.
 			got := e.save(e.reopen(s), token{ID: code.ID, UserName: user})
 			want.ID, want.UserName, want.APIDomain = got.ID, user, got.APIDomain
-			if err := differ("SaveToken after a promotion that was broken off", got, want); err != nil {
+			if err := differ("SaveToken after an interrupted promotion", got, want); err != nil {
 				e.Errorf("%v", err)
 			}
 			e.finds(s, "user and client", token{UserName: user, ClientID: "c1"}, want)
@@ -102,7 +102,7 @@ var contextCasesOfStore = []testCase[*storeEnv]{
 		})
 	}},
 	{"TS-30", "every error is an *Error and has a class", func(e *storeEnv) {
-		// The errors of all cases are checked; this one makes one of each kind.
+		// All cases check the form of errors. This case causes errors of several kinds.
 		s := e.open()
 		ann := e.save(s, e.of("ann", "c1"))
 		e.save(s, token{UserName: "bob", AccessToken: ann.AccessToken})
@@ -128,8 +128,8 @@ var contextCasesOfStore = []testCase[*storeEnv]{
 	}},
 }
 
-// operations returns a call of every method that has an effect on, or an answer
-// about, the record.
+// operations returns one call of each method that changes the record or returns information
+// about it.
 func operations(s *watched, record, t token) []call {
 	return []call{
 		{"FindToken by ID", func(ctx context.Context) error { return second(s.FindToken(ctx, token{ID: record.ID})) }},

@@ -22,7 +22,7 @@ var corruptCasesOfStore = []testCase[*storeEnv]{
 			e.has(h, good)
 		}
 	}},
-	{"TS-28", "GetTokens and DeleteTokens do the others and report it", func(e *storeEnv) {
+	{"TS-28", "GetTokens and DeleteTokens process the other records and report the unreadable one", func(e *storeEnv) {
 		s, bad, good := e.corrupted()
 		e.search()
 		got, err := s.GetTokens(e.ctx)
@@ -93,7 +93,7 @@ var corruptCasesOfStore = []testCase[*storeEnv]{
 	}},
 }
 
-// reasons are why a record may not be readable.
+// reasons are errors that a read of an unreadable record may return.
 var reasons = []error{
 	fmt.Errorf("%w: edited by hand", tokenstore.ErrCorrupt),
 	fmt.Errorf("%w: no right to decrypt", tokenstore.ErrDenied),
@@ -102,7 +102,7 @@ var reasons = []error{
 	errors.New("a reason without a class"),
 }
 
-// classOf returns the class that an error with the reason matches.
+// classOf returns the class of an error with the given reason.
 func classOf(reason error) error {
 	for _, class := range classes {
 		if errors.Is(reason, class) {
@@ -112,7 +112,7 @@ func classOf(reason error) error {
 	return tokenstore.ErrUnavailable
 }
 
-// openRefusing returns an empty store of which records can be refused.
+// openRefusing returns an empty store whose records can be refused.
 func (e *storeEnv) openRefusing() *watched {
 	e.TB.Helper()
 	if e.b.Refuse == nil {
@@ -121,7 +121,7 @@ func (e *storeEnv) openRefusing() *watched {
 	return e.open()
 }
 
-// reports checks that the error says which record cannot be read, and why.
+// reports checks that err names the unreadable record and contains the reason.
 func (e *storeEnv) reports(op string, err error, id string, reason error) {
 	e.TB.Helper()
 	e.wants(op, err, classOf(reason))
@@ -134,10 +134,10 @@ func (e *storeEnv) reports(op string, err error, id string, reason error) {
 	}
 }
 
-// second returns its error.
+// second returns the error of a method that also returns a token.
 func second(_ token, err error) error { return err }
 
-// corrupted returns a store with a record that cannot be read, and another.
+// corrupted returns a store with the unreadable record bad and the readable record good.
 func (e *storeEnv) corrupted() (s *watched, bad, good token) {
 	e.TB.Helper()
 	if e.b.Corrupt == nil {
@@ -150,7 +150,7 @@ func (e *storeEnv) corrupted() (s *watched, bad, good token) {
 	return s, bad, good
 }
 
-// isCorrupt checks that the record cannot be read.
+// isCorrupt checks that the record is unreadable.
 func (e *storeEnv) isCorrupt(s *watched, id string) {
 	e.TB.Helper()
 	e.after(e.b.ReadLag, func() error {

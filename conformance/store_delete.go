@@ -7,7 +7,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// keys returns what finds record, and its earlier tokens.
+// keys returns the keys that find record and its earlier tokens.
 func keys(record token, earlier ...token) map[string]token {
 	by := map[string]token{
 		"ID":            {ID: record.ID},
@@ -67,7 +67,7 @@ var deleteCasesOfStore = []testCase[*storeEnv]{
 		}
 		e.keeps(s)
 	}},
-	{"TS-24", "deleting what is not there is no error", func(e *storeEnv) {
+	{"TS-24", "deleting a record that does not exist is no error", func(e *storeEnv) {
 		s := e.open()
 		record := e.save(s, e.of("ann", "c1"))
 		kept := e.save(s, e.of("bob", "c1"))
@@ -78,7 +78,7 @@ var deleteCasesOfStore = []testCase[*storeEnv]{
 		}
 		e.keeps(s, kept)
 	}},
-	{"TS-24", "a record that two became is deleted by either ID", func(e *storeEnv) {
+	{"TS-24", "a merged record is deleted by either ID", func(e *storeEnv) {
 		s := e.open()
 		for i := range 2 {
 			first := e.save(s, e.of("ann", "c1"))
@@ -125,8 +125,9 @@ var deleteCasesOfStore = []testCase[*storeEnv]{
 		e.search()
 		e.remove(s, record.ID)
 		for _, h := range []*watched{s, e.reopen(s)} {
-			// None of these has a token to create a record with, and each would change it:
-			// where reads lag only a write can tell that it is gone.
+			// Each of these tokens would change the record, and none of them suffices to
+			// create one. If reads lag, only a write can detect that the record was
+			// deleted.
 			e.refuses(h, "the ID of a deleted record", token{ID: record.ID, UserName: "ann", ClientID: "c1", APIDomain: "https://a.example"}, tokenstore.ErrNotFound)
 			e.refuses(h, "the user of a deleted record", token{UserName: "ann", ClientID: "c1", APIDomain: "https://a.example"}, tokenstore.ErrNotFound)
 			if !e.b.ForeignFormat {
@@ -134,13 +135,13 @@ var deleteCasesOfStore = []testCase[*storeEnv]{
 			}
 			bob = e.save(h, token{ID: bob.ID, AccessToken: e.secret()})
 			e.lacks(h, record.ID)
-			if !e.b.ForeignFormat { // there it may be in use again
+			if !e.b.ForeignFormat { // in such a store the ID may be in use again
 				e.lacks(h, code.ID)
 			}
 			e.keeps(h, bob)
 		}
 	}},
-	{"TS-25", "a record created anew has nothing of the deleted one", func(e *storeEnv) {
+	{"TS-25", "a record that is created again has nothing of the deleted one", func(e *storeEnv) {
 		s := e.open()
 		for _, t := range []token{{UserName: "ann", ClientID: "c1"}, {ClientID: "c1", RefreshToken: e.secret()}} {
 			for range 3 {
@@ -242,7 +243,8 @@ var deleteCasesOfStore = []testCase[*storeEnv]{
 					}
 					return
 				}
-				// If it comes later, the user's ID is another or there is no token.
+				// If the deletion comes later, the record of the user has another ID, or no
+				// token is left.
 				_, err := s.SaveToken(e.ctx, token{ID: code.ID, UserName: "ann"})
 				if err != nil && !errors.Is(err, tokenstore.ErrNotFound) && !errors.Is(err, tokenstore.ErrIDMismatch) && !errors.Is(err, tokenstore.ErrInvalidToken) {
 					e.Errorf("SaveToken: %v", err)

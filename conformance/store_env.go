@@ -17,24 +17,24 @@ import (
 // storeCases returns all cases of RunStore.
 func storeCases() []testCase[*storeEnv] {
 	return slices.Concat(findCases(), rowCases, mergeCases, saveCases, idCases, inputCases, userCases, deleteCasesOfStore, unchangedCases,
-		listCasesOfStore, corruptCasesOfStore, contextCasesOfStore, secrecyCases, concurrencyCasesOfStore, refreshCases)
+		issuerCases, extraCases, listCasesOfStore, corruptCasesOfStore, contextCasesOfStore, secrecyCases, concurrencyCasesOfStore, refreshCases)
 }
 
-// A storeEnv is the test of one rule of a store.
+// A storeEnv is the environment of one case of RunStore.
 type storeEnv struct {
 	env
 	b       Store
 	secrets canaries
 	mu      sync.Mutex
-	ids     []string // of what was saved, to be cleaned up
+	ids     []string // IDs to clean up
 }
 
 func newStoreEnv(c control, b Store) *storeEnv {
 	return &storeEnv{env: newEnv(c, b.Timeout), b: b}
 }
 
-// open returns an empty store. What the case leaves there is deleted when it is
-// over.
+// open returns an empty store. When the case ends, it deletes the records that are left in
+// the store.
 func (e *storeEnv) open() *watched {
 	e.TB.Helper()
 	s := &watched{e, e.b.Open(e.TB)}
@@ -52,13 +52,13 @@ func (e *storeEnv) open() *watched {
 	return s
 }
 
-// reopen returns another handle on what s keeps.
+// reopen returns another handle on the data of s.
 func (e *storeEnv) reopen(s *watched) *watched {
 	e.TB.Helper()
 	return &watched{e, e.b.Reopen(e.TB, s.TokenStore)}
 }
 
-// watched is a store whose every error is checked.
+// watched is a store that checks the form of each error.
 type watched struct {
 	e *storeEnv
 	tokenstore.TokenStore
@@ -97,14 +97,14 @@ func (s *watched) DeleteTokens(ctx context.Context) error {
 	return s.e.checked("DeleteTokens", s.TokenStore.DeleteTokens(ctx))
 }
 
-// classes are what an error of a store may match.
+// classes are the classes that an error of a store may match.
 var classes = []error{
 	tokenstore.ErrNotFound, tokenstore.ErrAmbiguous, tokenstore.ErrConflict, tokenstore.ErrIDMismatch,
 	tokenstore.ErrInvalidToken, tokenstore.ErrTooLarge, tokenstore.ErrDenied, tokenstore.ErrRefused, tokenstore.ErrUnavailable,
 	tokenstore.ErrCorrupt, tokenstore.ErrNotPersisted, context.Canceled, context.DeadlineExceeded,
 }
 
-// checked returns err, which is checked for its form and for secrets.
+// checked checks the form of err and that its text contains no secret. It returns err.
 func (e *storeEnv) checked(op string, err error) error {
 	if err == nil {
 		return nil
@@ -122,7 +122,7 @@ func (e *storeEnv) checked(op string, err error) error {
 	return err
 }
 
-// secret returns a new secret, which no error may show.
+// secret returns a new secret, which no error may contain.
 func (e *storeEnv) secret() tokenstore.Secret { return e.long(40) }
 
 // long returns a new secret of n bytes.
@@ -133,7 +133,8 @@ func (e *storeEnv) long(n int) tokenstore.Secret {
 	return tokenstore.Secret(strings.Repeat(a+b, n/40+1)[:n])
 }
 
-// of returns a token of the user and the client with all fields but GrantToken.
+// of returns a token of the user and the client with all fields set except
+// GrantToken.
 func (e *storeEnv) of(user, client string) token {
 	return token{
 		UserName:     user,
@@ -147,7 +148,7 @@ func (e *storeEnv) of(user, client string) token {
 	}
 }
 
-// hour is a time of which it does not matter when it is.
+// hour returns a different time for each n.
 func hour(n int) time.Time {
 	return time.Date(2090, 1, 1, 0, 0, 0, 123e6, time.UTC).Add(time.Duration(n) * time.Hour)
 }
@@ -165,18 +166,19 @@ func (e *storeEnv) save(s *watched, t token) token {
 	return got
 }
 
-// derived is the form of the IDs that package tokenstore derives.
-var derived = regexp.MustCompile(`^[ugra][a-z2-7]{32}$`)
+// derived matches the IDs that package tokenstore derives.
+var derived = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[ugra][a-z2-7]{32}$`) })
 
-// lag is how long what was saved may stay invisible to a search for like.
+// lag returns the time for which a save may stay invisible to a search for like.
 func (e *storeEnv) lag(like token) time.Duration {
-	if derived.MatchString(like.ID) || like.ID == "" && like.UserName != "" && like.ClientID != "" {
+	if derived().MatchString(like.ID) || like.ID == "" && like.UserName != "" && like.ClientID != "" {
 		return e.b.ReadLag
 	}
 	return max(e.b.ReadLag, e.b.ListLag)
 }
 
-// search makes the lags pass, so that saves find what was saved by all keys.
+// search lets the lags pass, so that saves find records by all keys. It skips the case if a
+// lag is too long.
 func (e *storeEnv) search() {
 	e.TB.Helper()
 	lag := max(e.b.ReadLag, e.b.ListLag)
@@ -186,7 +188,7 @@ func (e *storeEnv) search() {
 	e.lags(lag)
 }
 
-// has checks that the record with want's ID is want.
+// has checks that the record with the ID of want equals want.
 func (e *storeEnv) has(s *watched, want token) {
 	e.TB.Helper()
 	e.hasBy(s, want.ID, want)
@@ -204,7 +206,7 @@ func (e *storeEnv) hasBy(s *watched, id string, want token) {
 	})
 }
 
-// lacks checks that there is no record with the ID.
+// lacks checks that no record has one of the IDs.
 func (e *storeEnv) lacks(s *watched, ids ...string) {
 	e.TB.Helper()
 	for _, id := range ids {
@@ -278,7 +280,7 @@ func idsOf(ts []token) []string {
 	return ids
 }
 
-// differ returns an error that says in which fields got is not want.
+// differ returns an error that names the fields in which got differs from want.
 func differ(what string, got, want token) error {
 	var diffs []string
 	for _, f := range fields {
@@ -298,13 +300,13 @@ func differ(what string, got, want token) error {
 	return fmt.Errorf("%s: %s", what, strings.Join(diffs, "; "))
 }
 
-// A field is one field of a token that is text.
+// A field is a text field of a token.
 type field struct {
 	name string
 	of   func(*token) *string
 }
 
-// fields are all of them: first those that identify a record.
+// fields are all text fields. The fields that identify a record are first.
 var fields = []field{
 	{"ID", func(t *token) *string { return &t.ID }},
 	{"UserName", func(t *token) *string { return &t.UserName }},
@@ -315,10 +317,16 @@ var fields = []field{
 	{"GrantToken", func(t *token) *string { return (*string)(&t.GrantToken) }},
 	{"RedirectURL", func(t *token) *string { return &t.RedirectURL }},
 	{"APIDomain", func(t *token) *string { return &t.APIDomain }},
+	{"Issuer", func(t *token) *string { return &t.Issuer }},
+	{"Resource", func(t *token) *string { return &t.Resource }},
+	{"Scope", func(t *token) *string { return &t.Scope }},
+	{"TokenType", func(t *token) *string { return &t.TokenType }},
+	{"IDToken", func(t *token) *string { return (*string)(&t.IDToken) }},
+	{"Extra", func(t *token) *string { return (*string)(&t.Extra) }},
 }
 
-// contents are the fields that a save may replace.
-var contents = fields[3:]
+// contents are the fields that can hold any text in all stores.
+var contents = fields[3:9]
 
-// A token is short for a tokenstore.Token.
+// token abbreviates tokenstore.Token.
 type token = tokenstore.Token

@@ -8,7 +8,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// own returns the i-th of the IDs that the store can hold.
+// own returns the i-th ID that the store can hold.
 func (e *storeEnv) own(i int) string {
 	if e.b.OwnID != nil {
 		return e.b.OwnID(i)
@@ -16,7 +16,7 @@ func (e *storeEnv) own(i int) string {
 	return fmt.Sprintf("own ID/%d", i)
 }
 
-// ids are IDs that a caller may choose.
+// ids are IDs that a caller might choose.
 var ids = []string{
 	"1", "2", "10", "01", "-1", "+1", "1.0", "1e3", "0", " ", "  ", " 1", "1 ", "a b", "A B", "a", "A",
 	"id", "ID", "user_name", "null", "nil", ".", "..", "../a", "/", "//", "/a", "a/", "a/b", `a\b`, `\n`,
@@ -122,7 +122,7 @@ var idCases = []testCase[*storeEnv]{
 			e.finds(h, "refresh token", token{ClientID: "c1", RefreshToken: saved[2].RefreshToken}, saved[2])
 		}
 		e.search()
-		for _, t := range saved { // and with the ID, and without
+		for _, t := range saved { // with and without the ID
 			t.APIDomain = "https://new.example"
 			if err := differ("SaveToken", e.save(e.reopen(s), t), t); err != nil {
 				e.Errorf("%v", err)

@@ -9,7 +9,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// input returns tokens that are bad, and why. Each could be saved otherwise.
+// input returns invalid tokens by the reason. Each token has only this fault.
 func (e *storeEnv) input() map[string]token {
 	bad := map[string]token{}
 	add := func(what string, alter func(t *token)) {
@@ -144,11 +144,11 @@ func (e *storeEnv) maxRecord() int {
 	return e.b.MaxRecord
 }
 
-// large returns a token whose fields together are too large for the store, and
-// each of which is not too large. It reports whether there is such a token: a
-// store may hold more than all fields can have.
+// large returns a token whose fields together are too large for the store, although no
+// single field is. It reports false if such a token does not exist, because the store can
+// hold the largest valid token.
 func (e *storeEnv) large() (token, bool) {
-	const most = 30 << 10 // of one field
+	const most = 30 << 10 // size of one field
 	size := e.maxRecord()/len(contents) + 1
 	if e.maxRecord() < 0 || size > most {
 		return token{}, false
@@ -160,7 +160,8 @@ func (e *storeEnv) large() (token, bool) {
 	return t, true
 }
 
-// writes returns how many writes the backend has received, if it can tell.
+// writes returns the number of writes that the backend has received, or 0 if Store.Writes
+// is nil.
 func (e *storeEnv) writes(s *watched) int64 {
 	if e.b.Writes == nil {
 		return 0
@@ -168,7 +169,7 @@ func (e *storeEnv) writes(s *watched) int64 {
 	return e.b.Writes(e.TB, s.TokenStore)
 }
 
-// wants reports an error that does not match the class.
+// wants fails the case unless err matches one of classes.
 func (e *storeEnv) wants(op string, err error, classes ...error) {
 	e.TB.Helper()
 	if !slices.ContainsFunc(classes, func(class error) bool { return errors.Is(err, class) }) {

@@ -28,7 +28,7 @@ var listCasesOfStore = []testCase[*storeEnv]{
 		e.keeps(s, saved...)
 		e.keeps(e.reopen(s), saved...)
 	}},
-	{"TS-26", "a record that two became is returned once", func(e *storeEnv) {
+	{"TS-26", "a merged record is returned once", func(e *storeEnv) {
 		s := e.open()
 		var saved []token
 		for _, user := range []string{"ann", "bob"} {

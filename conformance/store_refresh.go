@@ -12,10 +12,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A mint is what Refresh calls.
+// A mint is a function that Refresh calls to get a new token.
 type mint = func(context.Context, token) (token, error)
 
-// refresher returns s if it can refresh.
+// refresher returns s as a tokenstore.Refresher. It skips the case if s is not one.
 func (e *storeEnv) refresher(s *watched) tokenstore.Refresher {
 	e.TB.Helper()
 	r, ok := s.TokenStore.(tokenstore.Refresher)
@@ -25,8 +25,7 @@ func (e *storeEnv) refresher(s *watched) tokenstore.Refresher {
 	return r
 }
 
-// expired saves a record whose access token has expired. Every secret of it has
-// the mark.
+// expired saves a record whose access token has expired.
 func (e *storeEnv) expired(s *watched) token {
 	e.TB.Helper()
 	t := e.of("ann", "c1")
@@ -34,12 +33,12 @@ func (e *storeEnv) expired(s *watched) token {
 	return e.save(s, t)
 }
 
-// minted returns what an authorization server answers.
+// minted returns a token as an authorization server returns it.
 func (e *storeEnv) minted() token {
 	return token{AccessToken: e.secret(), ExpiresAt: hour(2)}
 }
 
-// never fails the case if it is called.
+// never is a mint that fails the case if it is called.
 func (e *storeEnv) never(context.Context, token) (token, error) {
 	e.Errorf("mint is called")
 	return token{}, errors.New("called")
@@ -135,7 +134,7 @@ var refreshCases = []testCase[*storeEnv]{
 			e.Errorf("%d calls of mint, want 1", n)
 		}
 	}},
-	{"TS-36", "a mint that does not return holds no process up", func(e *storeEnv) {
+	{"TS-36", "a mint that does not return blocks no other process", func(e *storeEnv) {
 		s := e.open()
 		r := e.refresher(s)
 		other := e.refresher(e.reopen(s))
@@ -182,7 +181,7 @@ var refreshCases = []testCase[*storeEnv]{
 		}
 		e.has(s, want)
 	}},
-	{"TS-37", "what mint leaves empty stays, and who the record is of", func(e *storeEnv) {
+	{"TS-37", "fields that mint leaves empty stay, and so does the owner", func(e *storeEnv) {
 		s := e.open()
 		r := e.refresher(s)
 		t := e.expired(s)
@@ -266,7 +265,7 @@ var refreshCases = []testCase[*storeEnv]{
 			e.forward(s, 24*time.Hour)
 		}
 		e.has(s, t)
-		// With another credential it is worth trying.
+		// A refresh with another credential may succeed.
 		t = e.save(s, token{ID: t.ID, RefreshToken: e.secret()})
 		e.lags(e.b.ReadLag)
 		e.refreshes(other, t)
@@ -331,7 +330,7 @@ var refreshCases = []testCase[*storeEnv]{
 			e.lags(e.b.ReadLag)
 		}
 	}},
-	{"TS-38", "a refusal goes with its record", func(e *storeEnv) {
+	{"TS-38", "a refusal is deleted with its record", func(e *storeEnv) {
 		s := e.open()
 		r := e.refresher(s)
 		t := e.of("ann", "c1")
@@ -346,7 +345,7 @@ var refreshCases = []testCase[*storeEnv]{
 		}
 		other := e.reopen(s)
 		e.remove(other, t.ID)
-		e.search() // or the ID is still that of the deleted record
+		e.search() // otherwise the deleted record might still have the ID
 		e.save(other, t)
 		e.search()
 		e.refreshes(s, t)
@@ -509,7 +508,7 @@ var refreshCases = []testCase[*storeEnv]{
 		}
 		e.has(s, want)
 	}},
-	{"TS-40", "an ID that names another user's record by now", func(e *storeEnv) {
+	{"TS-40", "an ID that meanwhile names another user's record", func(e *storeEnv) {
 		for i, who := range []struct{ before, after token }{
 			{token{UserName: "ann", ClientID: "c1"}, token{UserName: "bob", ClientID: "c1"}},
 			{token{UserName: "ann", ClientID: "c1"}, token{UserName: "ann", ClientID: "c2"}},
@@ -520,7 +519,7 @@ var refreshCases = []testCase[*storeEnv]{
 			e.replacedBy(e.own(i), who.before, who.after)
 		}
 	}},
-	{"TS-41", "what cannot be refreshed", func(e *storeEnv) {
+	{"TS-41", "input that cannot be refreshed is refused", func(e *storeEnv) {
 		s := e.open()
 		r := e.refresher(s)
 		t := e.expired(s)
@@ -541,7 +540,7 @@ var refreshCases = []testCase[*storeEnv]{
 		e.has(e.reopen(s), t)
 		e.keeps(s, t)
 	}},
-	{"TS-42", "who waits does not wait longer than its context", func(e *storeEnv) {
+	{"TS-42", "a waiter does not wait longer than its context", func(e *storeEnv) {
 		s := e.open()
 		r := e.refresher(s)
 		t := e.expired(s)
@@ -574,7 +573,7 @@ var refreshCases = []testCase[*storeEnv]{
 			holder.Wait()
 		}
 	}},
-	{"TS-42", "a caller that goes does not take the others with it", func(e *storeEnv) {
+	{"TS-42", "a caller whose context ends does not end the refresh of the others", func(e *storeEnv) {
 		s := e.open()
 		r := e.refresher(s)
 		t := e.expired(s)
@@ -617,7 +616,7 @@ var refreshCases = []testCase[*storeEnv]{
 		}
 		e.has(s, want)
 	}},
-	{"TS-42", "what mint brought is stored though nobody waits for it", func(e *storeEnv) {
+	{"TS-42", "the result of mint is stored even if no caller waits for it", func(e *storeEnv) {
 		s := e.open()
 		r := e.refresher(s)
 		t := e.expired(s)
@@ -631,7 +630,7 @@ var refreshCases = []testCase[*storeEnv]{
 	}},
 }
 
-// refreshes refreshes a record that has expired, and returns it as it is then.
+// refreshes refreshes an expired record, and returns the new record.
 func (e *storeEnv) refreshes(s *watched, t token) token {
 	e.TB.Helper()
 	want := tokenstore.Merge(t, e.minted())
@@ -642,7 +641,7 @@ func (e *storeEnv) refreshes(s *watched, t token) token {
 	return want
 }
 
-// forward puts the clock of the store forward, and reports whether it can.
+// forward advances the clock of the store. It reports false if Store.Forward is nil.
 func (e *storeEnv) forward(s *watched, d time.Duration) bool {
 	e.TB.Helper()
 	if e.b.Forward != nil {
@@ -651,8 +650,9 @@ func (e *storeEnv) forward(s *watched, d time.Duration) bool {
 	return e.b.Forward != nil
 }
 
-// replacedBy checks a refresh of the record before whose ID is that of the record
-// after by the time that mint returns. Neither has a refresh or grant token.
+// replacedBy refreshes the record that before describes. The mint deletes that record, and
+// saves the record that after describes under the same ID. Neither record has a refresh or
+// grant token.
 func (e *storeEnv) replacedBy(id string, before, after token) {
 	e.TB.Helper()
 	s := e.open()
@@ -668,7 +668,7 @@ func (e *storeEnv) replacedBy(id string, before, after token) {
 	got, err := r.Refresh(e.ctx, id, before.AccessToken, func(_ context.Context, used token) (token, error) {
 		if used.AccessToken == before.AccessToken {
 			e.remove(other, id)
-			e.search() // or the ID is still the other's
+			e.search() // otherwise the other record might still have the ID
 			after = e.save(other, after)
 		}
 		return brought[used.AccessToken], nil
@@ -698,7 +698,7 @@ func (e *storeEnv) replacedBy(id string, before, after token) {
 	e.lacks(s, id)
 }
 
-// isRefusal reports whether err holds mint's refusal.
+// isRefusal reports whether err contains a RefreshError with the given Code and Permanent.
 func isRefusal(err error, code string, permanent bool) bool {
 	r, ok := errors.AsType[*tokenstore.RefreshError](err)
 	return ok && r.Code == code && r.Permanent == permanent

@@ -44,7 +44,7 @@ var rowCases = []testCase[*storeEnv]{
 		two = e.save(s, token{ID: two.ID, RefreshToken: refresh})
 		e.finds(s, "the refresh token of two records", like, two)
 		if e.b.ForeignFormat {
-			return // their records have no time
+			return // records in a foreign format have no time
 		}
 		e.tick()
 		one = e.save(s, token{ID: one.ID, AccessToken: e.secret(), ExpiresAt: hour(-1)})
@@ -75,7 +75,7 @@ var rowCases = []testCase[*storeEnv]{
 	{"TS-09", "FindToken by nothing that can be searched for is invalid", func(e *storeEnv) {
 		s := e.open()
 		made := map[tokenstore.Secret]tokenstore.Secret{"": ""}
-		for range 2 { // without a record, and with one that has it all
+		for range 2 { // without a record, and with a record that has all fields
 			for what, like := range nothing {
 				if got, err := s.FindToken(e.ctx, e.real(made, like)); !errors.Is(err, tokenstore.ErrInvalidToken) {
 					e.Errorf("FindToken by %s returned ID %q and error %v, want %q", what, got.ID, err, tokenstore.ErrInvalidToken)
@@ -263,7 +263,7 @@ var rowCases = []testCase[*storeEnv]{
 		e.finds(s, "an access token", token{AccessToken: record.AccessToken}, record)
 		e.has(s, record)
 	}},
-	{"TS-11", "an earlier token is not laid over the present one", func(e *storeEnv) {
+	{"TS-11", "an earlier token is not laid over the current one", func(e *storeEnv) {
 		if e.b.ForeignFormat {
 			e.TB.Skipf("Store.ForeignFormat: no room for earlier tokens")
 		}
@@ -279,7 +279,7 @@ var rowCases = []testCase[*storeEnv]{
 	}},
 }
 
-// earlier checks that a record is found by earlier values of a field.
+// earlier checks that a search by earlier values of a field finds the record.
 func (e *storeEnv) earlier(of func(*token) *tokenstore.Secret) {
 	if e.b.ForeignFormat {
 		e.TB.Skipf("Store.ForeignFormat: no room for earlier tokens")
@@ -302,8 +302,7 @@ func (e *storeEnv) earlier(of func(*token) *tokenstore.Secret) {
 	}
 }
 
-// tick waits until the clock shows another time: records are told apart by age
-// to the millisecond.
+// tick waits for two milliseconds. The age of records has a resolution of one millisecond.
 func (e *storeEnv) tick() {
 	for begin := time.Now(); time.Since(begin) < 2*time.Millisecond; {
 		e.pause(time.Millisecond)

@@ -7,8 +7,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// mergeCases are cases of SaveToken for the lines of the table that find a
-// record or several: a save goes where a search goes.
+// mergeCases are cases of SaveToken for the lines of the table that find one or several
+// records. A save uses the same match as a search.
 var mergeCases = func() []testCase[*storeEnv] {
 	var cases []testCase[*storeEnv]
 	for _, line := range table {
@@ -91,7 +91,7 @@ var saveCases = []testCase[*storeEnv]{
 		}
 		e.keeps(s, record)
 	}},
-	{"TS-12", "an answer without a refresh token keeps the one that was there", func(e *storeEnv) {
+	{"TS-12", "a response without a refresh token keeps the stored one", func(e *storeEnv) {
 		s := e.open()
 		record := e.save(s, e.of("ann", "c1"))
 		record.AccessToken, record.ExpiresAt = e.secret(), hour(2)

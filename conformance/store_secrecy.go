@@ -17,8 +17,7 @@ func (e *storeEnv) all(user string) token {
 	return t
 }
 
-// hides checks that v shows no secret however it is printed, logged or
-// marshaled.
+// hides checks that v, when printed, logged or marshaled, shows no secret.
 func (e *storeEnv) hides(what string, v any) {
 	e.TB.Helper()
 	var b bytes.Buffer

@@ -7,7 +7,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// deleteIfUnchanged calls the method of that name of s, if it has one.
+// deleteIfUnchanged calls the method DeleteIfUnchanged of s. It skips the case if s does
+// not have the method.
 func (e *storeEnv) deleteIfUnchanged(ctx context.Context, s *watched, t token) error {
 	e.TB.Helper()
 	c, ok := s.TokenStore.(interface {
@@ -27,7 +28,7 @@ var unchangedCases = []testCase[*storeEnv]{
 			record := e.save(s, t)
 			e.search()
 			other := e.reopen(s)
-			for range 2 { // the second time there is none
+			for range 2 { // the second time no record exists
 				if err := e.deleteIfUnchanged(e.ctx, other, record); err != nil {
 					e.Errorf("DeleteIfUnchanged: %v", err)
 				}

@@ -9,19 +9,20 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// consent saves a record of a one-time code, as it is before a user is known.
+// consent saves the record of a one-time code whose user is not yet known.
 func (e *storeEnv) consent(s *watched) token {
 	e.TB.Helper()
 	return e.save(s, token{ClientID: "c1", ClientSecret: e.secret(), GrantToken: e.secret(), RedirectURL: "https://r.example"})
 }
 
-// answer saves what a code was exchanged for.
+// answer saves a token that was obtained with a code.
 func (e *storeEnv) answer(s *watched, code token, expires time.Time) token {
 	e.TB.Helper()
 	return e.save(s, token{ID: code.ID, RefreshToken: e.secret(), AccessToken: e.secret(), ExpiresAt: expires})
 }
 
-// one checks that record is all there is, under its own ID and the others.
+// one checks that record is the only record, and that FindTokenByID with its ID and with
+// the IDs of others returns it.
 func (e *storeEnv) one(s *watched, record token, others ...token) {
 	e.TB.Helper()
 	e.keeps(s, record)
@@ -189,8 +190,8 @@ var userCases = []testCase[*storeEnv]{
 		e.answer(s, code, hour(1))
 		record := e.save(s, token{ID: code.ID, UserName: "ann"})
 		again := token{ClientID: "c1", ClientSecret: code.ClientSecret, GrantToken: code.GrantToken, RedirectURL: code.RedirectURL}
-		e.lags(e.b.ReadLag) // a save that changes nothing may answer with what it reads
-		for range 2 {       // within the lag of searches, and after it
+		e.lags(e.b.ReadLag) // a save that changes nothing may return what it reads
+		for range 2 {       // within and after the lag of searches
 			if err := differ("SaveToken of the same code", e.save(e.reopen(s), again), record); err != nil {
 				e.Errorf("%v", err)
 			}
@@ -233,7 +234,7 @@ var userCases = []testCase[*storeEnv]{
 	}},
 }
 
-// consents gives n records the same user at once.
+// consents assigns the same user to n records concurrently.
 func (e *storeEnv) consents(n int) {
 	e.TB.Helper()
 	s := e.open()
@@ -280,7 +281,7 @@ func (e *storeEnv) consents(n int) {
 				if err == nil && got.ID != record.ID {
 					return fmt.Errorf("the code of consent %d finds %q, want %q", i, got.ID, record.ID)
 				}
-				return nil // the record has room for some earlier codes, not for all
+				return nil // the record has room for some earlier codes, but not for all
 			})
 		}
 	}
