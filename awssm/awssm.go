@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -18,26 +19,26 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// Options configures a store. The zero value, and a nil *Options, are good
+// Options configures a store. The zero value and a nil *Options are good
 // defaults.
 type Options struct {
-	// Store configures what is the same on every backend. Nil means its
-	// defaults.
+	// Store holds the options that all backends have in common. Nil means the default
+	// options.
 	Store *tokenstore.Options
 
-	// KMSKeyID is the KMS key that new records are encrypted with: an ARN, a key
-	// ID, or an alias. Existing records keep theirs. Empty means the account's key
+	// KMSKeyID is the KMS key that encrypts new records: an ARN, a key ID, or an
+	// alias. Existing records keep their key. Empty means the account's key
 	// aws/secretsmanager.
 	KMSKeyID string
 
-	// Tags are tags of the caller's own for new records, ten at most. Existing
-	// records keep theirs.
+	// Tags are up to ten additional tags for new records. Existing records keep their tags.
+	// Keys must not begin with "aws:" or "tokenkeep:".
 	Tags map[string]string
 
-	// KeepDeleted is for accounts that deny forced deletion. The secret of a deleted
-	// record stays, with nothing in its current version, and is used again if the
-	// record is created again. AWS bills it until then. Its earlier versions stay
-	// until Secrets Manager removes them.
+	// KeepDeleted is for accounts that deny forced deletion. The secret of a deleted record
+	// stays, with a current version that is not a record, and is reused if the record is
+	// created again. AWS bills the secret until it is deleted. The earlier versions of the
+	// secret stay until Secrets Manager removes them.
 	KeepDeleted bool
 }
 
@@ -46,17 +47,17 @@ const (
 	// in a list.
 	maxPrefix = 150
 
-	// maxOwnTags leaves room for the 32 labels of a record, and for those that a write
-	// adds before it removes others: a secret has at most 50 tags.
+	// maxOwnTags leaves room for the 32 labels of a record, and for new labels that a write
+	// adds before it removes old ones. A secret has at most 50 tags.
 	maxOwnTags = 10
 )
 
-// New returns a store whose records are the secrets prefix/…. The prefix is path
-// elements of letters, digits, and the characters "_+=.@-", joined by "/", as in
-// "oauth/crm".
+// New returns a store whose records are the secrets prefix/…. The prefix has at most 150
+// characters. It consists of path elements of letters, digits, and the characters "_+=.@-",
+// joined by "/", such as "oauth/crm".
 //
-// New does no I/O. The client stays the caller's: its credentials, region,
-// endpoint and retries are used as they are. opts may be nil.
+// New does no I/O. The store uses the client with its credentials, region,
+// endpoint and retries, and does not close it. opts may be nil.
 func New(client *secretsmanager.Client, prefix string, opts *Options) (*tokenstore.Store, error) {
 	d, err := NewDriver(client, prefix, opts)
 	if err != nil {
@@ -87,7 +88,7 @@ func NewDriver(client *secretsmanager.Client, prefix string, opts *Options) (dri
 // function is frozen between invocations.
 func wallClock() time.Time { return time.Now().Round(0) }
 
-var pathElement = regexp.MustCompile(`^[A-Za-z0-9_+=.@-]+$`)
+var pathElement = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_+=.@-]+$`) })
 
 func checkPrefix(prefix string) error {
 	if len(prefix) > maxPrefix {
@@ -97,14 +98,14 @@ func checkPrefix(prefix string) error {
 		switch {
 		case element == "":
 			return errors.New("has an empty path element")
-		case !pathElement.MatchString(element):
+		case !pathElement().MatchString(element):
 			return errors.New("has a character other than letters, digits and '/_+=.@-'")
 		}
 	}
 	return nil
 }
 
-var tagText = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$`)
+var tagText = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$`) })
 
 func checkTags(tags map[string]string) error {
 	if len(tags) > maxOwnTags {
@@ -114,23 +115,23 @@ func checkTags(tags map[string]string) error {
 		lower, value := strings.ToLower(key), tags[key]
 		switch {
 		case key == "" || utf8.RuneCountInString(key) > 128 || utf8.RuneCountInString(value) > 256:
-			return fmt.Errorf("tag %q: keys have 1 to 128 characters, values at most 256", key)
+			return fmt.Errorf("tag %q: a key must have 1 to 128 characters, and a value at most 256", key)
 		case strings.HasPrefix(lower, "aws:") || strings.HasPrefix(lower, tagSpace):
-			return fmt.Errorf("tag %q: the prefixes aws: and %s are taken", key, tagSpace)
-		case !tagText.MatchString(key) || !tagText.MatchString(value):
+			return fmt.Errorf("tag %q: the prefixes aws: and %s are reserved", key, tagSpace)
+		case !tagText().MatchString(key) || !tagText().MatchString(value):
 			return fmt.Errorf("tag %q has a character other than letters, digits, spaces and '_.:/=+-@'", key)
 		}
 	}
 	return nil
 }
 
-// Policy returns the IAM policy that a role needs for a store with this prefix
-// and these options, as JSON. The role may do what the store does and nothing else,
-// as far as IAM can tell: IAM cannot limit lists to a prefix, so the role can read the
-// names and tags of all secrets of its region. region and account may be "*".
+// Policy returns, as JSON, the IAM policy that a role needs for a store with this prefix and
+// these options. The policy allows no other calls. IAM cannot limit lists to a prefix, so the
+// role can read the names and tags of all secrets in its region. region and account may be
+// "*".
 //
-// A KMSKeyID of the options has to be the ARN of a key here: IAM does not know aliases
-// in resources.
+// A KMSKeyID in opts must be the ARN of a key, because IAM does not support aliases in
+// resources.
 func Policy(region, account, prefix string, opts *Options) string {
 	o := cmp.Or(opts, &Options{})
 	arn := "arn:" + partition(region) + ":secretsmanager:" + region + ":" + account + ":secret:" + prefix + "/*"
@@ -177,7 +178,7 @@ func qualify(actions ...string) []string {
 	return actions
 }
 
-// partition returns the beginning of the ARNs of a region.
+// partition returns the prefix of the ARNs in a region.
 func partition(region string) string {
 	for prefix, name := range map[string]string{"cn-": "aws-cn", "us-gov-": "aws-us-gov"} {
 		if strings.HasPrefix(region, prefix) {

@@ -32,12 +32,13 @@ const (
 	path = app + "/" + name
 )
 
-// An env is a service and a driver on it, on one clock.
+// An env is a server and a driver that uses it. The server and the driver have the same
+// clock.
 type env struct {
 	testing.TB
 	server *fakeaws.Server
 	client *secretsmanager.Client
-	lag    time.Duration // of reads and lists, at the start
+	lag    time.Duration // initial lag of reads and lists
 	driver.Secrets
 }
 
@@ -53,7 +54,7 @@ func newEnv(t testing.TB, server *fakeaws.Options, opts *awssm.Options, client .
 	return e
 }
 
-// open returns another driver.
+// open returns another driver for the same secrets.
 func (e *env) open(opts *awssm.Options) driver.Secrets {
 	e.Helper()
 	d, err := awssm.NewDriver(e.client, app, opts)
@@ -64,8 +65,8 @@ func (e *env) open(opts *awssm.Options) driver.Secrets {
 	return d
 }
 
-// newClient returns a client of a principal that shares nothing with another and
-// does not wait long before it tries again.
+// newClient returns a client with its own connections and with short pauses between
+// retries. accessKey identifies its principal.
 func newClient(t testing.TB, url, accessKey string, more ...func(*secretsmanager.Options)) *secretsmanager.Client {
 	t.Helper()
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
@@ -81,16 +82,16 @@ func newClient(t testing.TB, url, accessKey string, more ...func(*secretsmanager
 	}, more...)
 }
 
-// once makes a client that tries everything once.
+// once configures a client that does not retry.
 func once(o *secretsmanager.Options) { o.Retryer = aws.NopRetryer{} }
 
-// split returns the parts of a version.
+// split returns the two parts of v: the ARN of the secret and the ID of the version.
 func split(v driver.Version) (arn, id string) {
 	arn, id, _ = strings.Cut(string(v), " ")
 	return arn, id
 }
 
-// create stores data and returns the state.
+// create creates the secret with data and returns its state.
 func (e *env) create(data string, labels ...driver.Label) driver.Secret {
 	e.Helper()
 	p := driver.Payload{Data: []byte(data), Labels: labels}
@@ -101,7 +102,7 @@ func (e *env) create(data string, labels ...driver.Label) driver.Secret {
 	return driver.Secret{Payload: p, Version: v}
 }
 
-// update replaces base and returns the state.
+// update replaces base by data and returns the new state.
 func (e *env) update(base driver.Secret, data string, labels ...driver.Label) driver.Secret {
 	e.Helper()
 	p := driver.Payload{Data: []byte(data), Labels: labels}
@@ -129,7 +130,8 @@ func (e *env) holds(want driver.Secret) {
 	}
 }
 
-// operator writes text as the console does, and returns the version ID.
+// operator writes text as the console does, without a ClientRequestToken of the chain, and
+// returns the version ID.
 func (e *env) operator(text string) string {
 	e.Helper()
 	out, err := e.client.PutSecretValue(e.Context(), &secretsmanager.PutSecretValueInput{SecretId: aws.String(path), SecretString: &text})
@@ -153,7 +155,7 @@ func (e *env) tags() []string {
 	return keys
 }
 
-// counts runs f and checks which calls it makes.
+// counts runs f and checks that it makes exactly the calls that want lists.
 func (e *env) counts(what, want string, f func() error) {
 	e.Helper()
 	e.server.Reset()
@@ -165,7 +167,7 @@ func (e *env) counts(what, want string, f func() error) {
 	}
 }
 
-// calls writes a count as "CreateSecret 1, GetSecretValue 2".
+// calls formats count like "CreateSecret 1, GetSecretValue 2".
 func calls(count map[string]int) string {
 	var list []string
 	for operation, n := range count {
@@ -175,7 +177,7 @@ func calls(count map[string]int) string {
 	return strings.Join(list, ", ")
 }
 
-// is checks that err matches want.
+// is checks that err matches want. If want is nil, is checks that err is nil.
 func is(t testing.TB, what string, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) || want == nil && err != nil {
@@ -183,12 +185,12 @@ func is(t testing.TB, what string, err, want error) {
 	}
 }
 
-// label returns a label of one letter's value and nonce.
+// label returns a label whose value and nonce each repeat one letter.
 func label(key string, value, nonce byte) driver.Label {
 	return driver.Label{Key: key, Value: strings.Repeat(string(value), 32), Nonce: strings.Repeat(string(nonce), 16)}
 }
 
-// all counts what an iterator yields.
+// all returns the number of values that seq yields before its first error, and the error.
 func all[T any](seq iter.Seq2[T, error]) (int, error) {
 	n := 0
 	for _, err := range seq {
@@ -200,7 +202,7 @@ func all[T any](seq iter.Seq2[T, error]) (int, error) {
 	return n, nil
 }
 
-// yielding is all as a function, which checks the number.
+// yielding returns a function that checks that seq yields want values and no error.
 func yielding[T any](seq iter.Seq2[T, error], want int) func() error {
 	return func() error {
 		if n, err := all(seq); err != nil || n != want {
@@ -210,7 +212,8 @@ func yielding[T any](seq iter.Seq2[T, error], want int) func() error {
 	}
 }
 
-// on returns a hook that breaks the nth request of an operation; 0: all of them.
+// on returns a hook that injects f into the nth request of an operation. If n is 0, the
+// hook injects f into all of its requests.
 func on(operation string, n int, f fakeaws.Fault) func(*fakeaws.Request) *fakeaws.Fault {
 	requests := make(chan int, 1)
 	requests <- 0
@@ -239,7 +242,7 @@ func TestConstructorsCheckTheirArguments(t *testing.T) {
 		client *secretsmanager.Client
 		prefix string
 		opts   *awssm.Options
-		want   string // part of the error; "": none
+		want   string // part of the error; empty if there is no error
 	}{
 		{"a usual prefix", client, "oauth/crm", nil, ""},
 		{"every character", client, "aZ09_+=.@-", &awssm.Options{}, ""},
@@ -253,11 +256,11 @@ func TestConstructorsCheckTheirArguments(t *testing.T) {
 		{"a negation", client, "!oauth", nil, "a character other than"},
 		{"a long prefix", client, strings.Repeat("a", 151), nil, "has 151 characters"},
 		{"many tags", client, "oauth", &awssm.Options{Tags: many}, "there are 11 tags"},
-		{"a tag without a key", client, "oauth", &awssm.Options{Tags: map[string]string{"": "x"}}, "keys have 1 to 128"},
-		{"a long key", client, "oauth", &awssm.Options{Tags: map[string]string{strings.Repeat("k", 129): "x"}}, "keys have 1 to 128"},
-		{"a long value", client, "oauth", &awssm.Options{Tags: map[string]string{"k": strings.Repeat("v", 257)}}, "values at most 256"},
-		{"a tag of AWS", client, "oauth", &awssm.Options{Tags: map[string]string{"AWS:x": "x"}}, "are taken"},
-		{"a tag of labels", client, "oauth", &awssm.Options{Tags: map[string]string{"tokenkeep:x": "x"}}, "are taken"},
+		{"a tag without a key", client, "oauth", &awssm.Options{Tags: map[string]string{"": "x"}}, "a key must have 1 to 128"},
+		{"a long key", client, "oauth", &awssm.Options{Tags: map[string]string{strings.Repeat("k", 129): "x"}}, "a key must have 1 to 128"},
+		{"a long value", client, "oauth", &awssm.Options{Tags: map[string]string{"k": strings.Repeat("v", 257)}}, "a value at most 256"},
+		{"a tag of AWS", client, "oauth", &awssm.Options{Tags: map[string]string{"AWS:x": "x"}}, "are reserved"},
+		{"a tag of labels", client, "oauth", &awssm.Options{Tags: map[string]string{"tokenkeep:x": "x"}}, "are reserved"},
 		{"a character that tags have not", client, "oauth", &awssm.Options{Tags: map[string]string{"k": "a;b"}}, "a character other than"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -277,7 +280,7 @@ func TestConstructorsCheckTheirArguments(t *testing.T) {
 
 func TestPropertiesSayWhatTheServiceDocuments(t *testing.T) {
 	t.Parallel()
-	want := driver.Properties{Name: "awssm", Place: "awssm/oauth/crm", MaxSize: 65536, ListLag: 5 * time.Minute, ReadLag: driver.Unbounded, DailyWrites: 100}
+	want := driver.Properties{Name: "awssm", Place: "awssm/oauth/crm", MaxSize: 65536, ListLag: 5 * time.Minute, ReadLag: driver.Unbounded, ListBatch: 20, LabelBatch: 10, DailyWrites: 100}
 	if got := newEnv(t, nil, nil).Properties(); got != want {
 		t.Errorf("Properties are %+v, want %+v", got, want)
 	}
@@ -308,7 +311,7 @@ func TestRecordsAreWhereTheDocumentationSays(t *testing.T) {
 	}
 }
 
-func TestADeletedSecretIsGoneWithItsVersions(t *testing.T) {
+func TestDeleteRemovesVersions(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, &fakeaws.Options{DeleteDelay: time.Hour}, nil)
 	first := e.create("first")
@@ -330,7 +333,7 @@ func TestADeletedSecretIsGoneWithItsVersions(t *testing.T) {
 	}
 }
 
-func TestADeleteThatBrokeOffIsCompletedByWhoeverNeedsTheName(t *testing.T) {
+func TestDeleteInterrupted(t *testing.T) {
 	t.Parallel()
 	for what, next := range map[string]func(e *env, base driver.Secret) error{
 		"a Delete that is repeated": func(e *env, base driver.Secret) error { return e.Delete(e.Context(), name, base) },
@@ -369,10 +372,11 @@ func TestADeleteThatBrokeOffIsCompletedByWhoeverNeedsTheName(t *testing.T) {
 	}
 }
 
-func TestNobodyWritesOverATombstoneThatIsToBeDeleted(t *testing.T) {
+func TestCreateOverTombstone(t *testing.T) {
 	t.Parallel()
-	// A program that keeps deleted secrets meets one that one that does not has
-	// left: it deletes that, or a late DeleteSecret would delete its record.
+	// A process without KeepDeleted has left a tombstone. A process with KeepDeleted
+	// deletes that secret instead of reusing it, because a late DeleteSecret would delete
+	// its record.
 	e := newEnv(t, nil, nil)
 	base := e.create("old")
 	e.server.Inject(on("DeleteSecret", 1, fakeaws.Fault{Code: "AccessDeniedException"}))
@@ -387,7 +391,7 @@ func TestNobodyWritesOverATombstoneThatIsToBeDeleted(t *testing.T) {
 	}
 }
 
-func TestADeletedSecretThatIsKeptIsUsedAgain(t *testing.T) {
+func TestKeepDeletedReuse(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, &awssm.Options{KeepDeleted: true})
 	base := e.create("old", label("user", 'a', 'a'))
@@ -400,7 +404,8 @@ func TestADeletedSecretThatIsKeptIsUsedAgain(t *testing.T) {
 	for _, d := range []driver.Secrets{e.Secrets, e.open(nil)} {
 		is(t, "Delete of what is deleted", d.Delete(t.Context(), name, base), nil)
 	}
-	// One that does not keep them itself leaves it too: others may write over it.
+	// A process without KeepDeleted also reuses the tombstone, because other processes may
+	// write over it.
 	v, err := e.open(nil).Create(t.Context(), name, driver.Payload{Data: []byte("anew"), Labels: []driver.Label{label("user", 'c', 'c')}})
 	if err != nil {
 		t.Fatal(err)
@@ -414,7 +419,7 @@ func TestADeletedSecretThatIsKeptIsUsedAgain(t *testing.T) {
 	e.holds(driver.Secret{Payload: driver.Payload{Data: []byte("anew")}, Version: v})
 }
 
-func TestANameThatIsBeingDeletedIsWaitedFor(t *testing.T) {
+func TestCreateWhileDeleting(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, &fakeaws.Options{DeleteDelay: 150 * time.Millisecond}, nil)
 	e.remove(e.create("old"))
@@ -425,7 +430,7 @@ func TestANameThatIsBeingDeletedIsWaitedFor(t *testing.T) {
 	}
 }
 
-func TestANameThatStaysScheduledIsGivenUpInTime(t *testing.T) {
+func TestCreateWhileDeletingTimeout(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, &fakeaws.Options{DeleteDelay: 24 * time.Hour}, nil)
 	e.remove(e.create("old"))
@@ -439,7 +444,7 @@ func TestANameThatStaysScheduledIsGivenUpInTime(t *testing.T) {
 	is(t, "Create that has waited for minutes", err, driver.ErrUnavailable)
 }
 
-func TestANameThatAnOperatorHasScheduledForDeletion(t *testing.T) {
+func TestCreateScheduledDeletion(t *testing.T) {
 	t.Parallel()
 	schedule := func(e *env) {
 		e.create("old")
@@ -470,10 +475,10 @@ func TestANameThatAnOperatorHasScheduledForDeletion(t *testing.T) {
 	})
 }
 
-func TestASecretOfAnotherLifeIsNotDeletedForAName(t *testing.T) {
+func TestCreateNameTaken(t *testing.T) {
 	t.Parallel()
-	// The name is free again, and another's, by the time that the secret which had
-	// it is looked at.
+	// When evict looks at the secret, its name already belongs to a secret of another
+	// process.
 	e := newEnv(t, nil, nil)
 	scheduled := fakeaws.Fault{Code: "InvalidRequestException", Message: "You can't create this secret because a secret with this name is already scheduled for deletion."}
 	theirs := e.create("theirs")
@@ -484,7 +489,7 @@ func TestASecretOfAnotherLifeIsNotDeletedForAName(t *testing.T) {
 	e.holds(theirs)
 }
 
-func TestAnUpdateFromBeforeADeletionFails(t *testing.T) {
+func TestUpdateAfterDeletion(t *testing.T) {
 	t.Parallel()
 	for _, keep := range []bool{false, true} {
 		e := newEnv(t, nil, &awssm.Options{KeepDeleted: keep})
@@ -520,7 +525,7 @@ func TestAnUpdateFromBeforeADeletionFails(t *testing.T) {
 	}
 }
 
-func TestARollBackIsSeenAndTheNextWriteFollowsTheChain(t *testing.T) {
+func TestRollback(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil)
 	first := e.create("first")
@@ -541,7 +546,8 @@ func TestARollBackIsSeenAndTheNextWriteFollowsTheChain(t *testing.T) {
 	_, err = e.Update(t.Context(), name, got, driver.Payload{Data: []byte("lost")})
 	is(t, "Update of a version that has successors", err, driver.ErrConflict)
 	e.holds(third)
-	// To make it last, what was gone back to is stored after the last version.
+	// A write of the restored content stores it after the last version, so that the
+	// rollback lasts.
 	again := e.update(third, "first")
 	e.holds(again)
 	if got, err := e.Get(t.Context(), name); err != nil || got.Version != again.Version {
@@ -549,7 +555,7 @@ func TestARollBackIsSeenAndTheNextWriteFollowsTheChain(t *testing.T) {
 	}
 }
 
-func TestAForeignWriteBeforeTheReadIsCorrupt(t *testing.T) {
+func TestForeignWriteBeforeRead(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil)
 	base := e.create("a record", label("user", 'a', 'a'))
@@ -576,9 +582,9 @@ func TestAForeignWriteBeforeTheReadIsCorrupt(t *testing.T) {
 	}
 }
 
-// The documentation says so: the service has no precondition that could notice it
-// in one call.
-func TestAForeignWriteBetweenReadAndCommitIsReplaced(t *testing.T) {
+// TestForeignWriteBeforeCommit checks a documented limit: a writer does not detect a version
+// that another tool has stored after the writer's read.
+func TestForeignWriteBeforeCommit(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil)
 	base := e.create("a record")
@@ -600,7 +606,7 @@ func TestFreshPrefersTheYoungerOfTwoChains(t *testing.T) {
 	e.server.Advance(time.Second)
 	second := e.update(first, "second") // over the edit
 	e.server.SetLag(500*time.Millisecond, 0)
-	// A read by name shows the edit.
+	// A read by name still returns the edit.
 	got, err := e.Fresh(t.Context(), name, second)
 	if err != nil || got.Version != second.Version {
 		t.Errorf("Fresh returns %q and error %v, want the state that it was told of", got.Data, err)
@@ -620,13 +626,17 @@ func TestFreshFollowsAChainInFewReads(t *testing.T) {
 	}
 	last := states[60]
 	for _, c := range []struct {
-		than  int // -1: nothing is known
+		than  int // -1 if the caller knows no state
+		after time.Duration
 		reads int
 	}{
-		{60, 4}, // none by name; the first; none after the last; the last
-		{59, 5},
-		{-1, 13},
+		{60, 0, 1},               // none after the last
+		{59, 0, 2},               // the last one; no version after it
+		{60, 2 * time.Second, 4}, // not found by name; the first one; no version after the last one; the last one
+		{59, 0, 5},
+		{-1, 0, 13},
 	} {
+		e.server.Advance(c.after)
 		var than driver.Secret
 		if c.than >= 0 {
 			than = states[c.than]
@@ -641,7 +651,7 @@ func TestFreshFollowsAChainInFewReads(t *testing.T) {
 	}
 }
 
-func TestABaseThatWasReadLongAgoIsReadAgain(t *testing.T) {
+func TestUpdateOldBase(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil)
 	base := e.create("base")
@@ -669,7 +679,7 @@ func TestABaseThatWasReadLongAgoIsReadAgain(t *testing.T) {
 	_, err = e.Update(t.Context(), name, base, driver.Payload{Data: []byte("late")})
 	is(t, "Update with a base whose successor has been removed", err, driver.ErrConflict)
 	is(t, "Delete with it", e.Delete(t.Context(), name, base), driver.ErrConflict)
-	// A base that is old and still the present state costs two reads.
+	// An old base that is still the current state takes two reads.
 	e.server.Advance(2 * time.Hour)
 	e.counts("Update with an old base", "GetSecretValue 2, PutSecretValue 1", func() error {
 		_, err := other.Update(t.Context(), name, now, driver.Payload{Data: []byte("next")})
@@ -677,7 +687,7 @@ func TestABaseThatWasReadLongAgoIsReadAgain(t *testing.T) {
 	})
 }
 
-func TestAProcessThatStoodStillDoesNotCommitLabelsThatMayBeGone(t *testing.T) {
+func TestUpdatePausedWhileTagging(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil)
 	base := e.create("base")
@@ -692,12 +702,12 @@ func TestAProcessThatStoodStillDoesNotCommitLabelsThatMayBeGone(t *testing.T) {
 	e.holds(base)
 }
 
-func TestLabelsThatNobodyHoldsMakeRoomAfterAnHour(t *testing.T) {
+func TestUpdateRemovesUnusedTags(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, &awssm.Options{Tags: map[string]string{"team": "crm"}})
 	held := label("user", 'a', 'a')
 	base := e.create("base", held)
-	// Writers that were broken off have left 48.
+	// Interrupted writers have left 48 tags.
 	for i := range 48 {
 		l := label("access", 'b', 'a'+byte(i%26))
 		l.Key = fmt.Sprint("access", i/26)
@@ -728,7 +738,7 @@ func TestLabelsThatNobodyHoldsMakeRoomAfterAnHour(t *testing.T) {
 	}
 }
 
-func TestRoomIsNotMadeWithABaseThatIsNotThePresentState(t *testing.T) {
+func TestUpdateStaleBaseKeepsTags(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil)
 	base := e.create("base")
@@ -757,7 +767,7 @@ func TestRoomIsNotMadeWithABaseThatIsNotThePresentState(t *testing.T) {
 	}
 }
 
-func TestSearchesGoOnAfterAnEmptyPageAndLeaveOutWhatIsGone(t *testing.T) {
+func TestListEmptyPage(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil)
 	e.create("a record", label("user", 'a', 'a'))
@@ -775,7 +785,7 @@ func TestSearchesGoOnAfterAnEmptyPageAndLeaveOutWhatIsGone(t *testing.T) {
 	}
 }
 
-func TestALookupByManyLabelsAsksForTenAtATime(t *testing.T) {
+func TestLookupManyLabels(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil)
 	var labels []driver.Label
@@ -800,7 +810,7 @@ func TestSecretsOfADeeperPrefixAreAnothers(t *testing.T) {
 	}
 }
 
-func TestThrottlingIsRetriedByTheClientAndThenUnavailable(t *testing.T) {
+func TestThrottling(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil)
 	want := e.create("a record")
@@ -823,7 +833,37 @@ func TestThrottlingIsRetriedByTheClientAndThenUnavailable(t *testing.T) {
 	}
 }
 
-func TestTheVersionQuotaIsUnavailable(t *testing.T) {
+func TestThrottlingWithoutRetries(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, nil, nil)
+	base := e.create("a record")
+	ctx := driver.WithoutRetries(t.Context())
+	for _, c := range []struct {
+		code     string
+		class    error
+		attempts int
+	}{
+		{"ThrottlingException", driver.ErrThrottled, 1},
+		{"InternalServiceError", driver.ErrUnavailable, 3},
+	} {
+		e.server.Inject(on("GetSecretValue", 0, fakeaws.Fault{Code: c.code, Status: 500}))
+		e.server.Reset()
+		_, err := e.Get(ctx, name)
+		is(t, c.code, err, c.class)
+		if n := e.server.Count()["GetSecretValue"]; n != c.attempts {
+			t.Errorf("%s: %d attempts were made, want %d", c.code, n, c.attempts)
+		}
+	}
+	e.server.Inject(on("PutSecretValue", 0, fakeaws.Fault{Code: "ThrottlingException"}))
+	e.server.Reset()
+	_, err := e.Update(ctx, name, base, driver.Payload{Data: []byte("another")})
+	is(t, "Update", err, driver.ErrThrottled)
+	if n := e.server.Count()["PutSecretValue"]; n != 1 {
+		t.Errorf("Update: %d attempts were made, want 1", n)
+	}
+}
+
+func TestUpdateVersionQuota(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil, once)
 	s := e.create("0")
@@ -867,7 +907,7 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	}
 }
 
-func TestTheClientsOwnTimeOutIsNotTheContexts(t *testing.T) {
+func TestClientTimeout(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil, once, func(o *secretsmanager.Options) {
 		o.HTTPClient = &http.Client{Timeout: 20 * time.Millisecond}
@@ -909,7 +949,7 @@ func TestWhatIsNotSecretsManagerIsUnavailable(t *testing.T) {
 	e.holds(base)
 }
 
-func TestThePolicyGivesNothingThatIsNotNeeded(t *testing.T) {
+func TestPolicyMinimal(t *testing.T) {
 	t.Parallel()
 	for what, opts := range map[string]*awssm.Options{
 		"by default":                  nil,
@@ -942,7 +982,7 @@ func TestThePolicyGivesNothingThatIsNotNeeded(t *testing.T) {
 	}
 }
 
-// exercise does everything that a driver does, with a policy.
+// exercise makes each call of a driver under the given policy, and returns the errors.
 func exercise(t *testing.T, document string, opts *awssm.Options) error {
 	e := newEnv(t, nil, opts)
 	if err := e.server.Policy("app", document); err != nil {
@@ -977,7 +1017,7 @@ func exercise(t *testing.T, document string, opts *awssm.Options) error {
 	if err := e.Delete(ctx, name, driver.Secret{Payload: second, Version: v}); err != nil {
 		return err
 	}
-	// The name is taken by a secret that somebody has scheduled for deletion.
+	// An operator has scheduled the secret with this name for deletion.
 	operator := newClient(t, e.server.URL, "operator")
 	if _, err := operator.CreateSecret(ctx, &secretsmanager.CreateSecretInput{Name: aws.String(app + "/b"), SecretString: aws.String("x")}); err != nil {
 		t.Fatal(err)
@@ -992,7 +1032,7 @@ func exercise(t *testing.T, document string, opts *awssm.Options) error {
 	return err
 }
 
-// tagsAs returns the tags of the secret as another principal sees them.
+// tagsAs returns the tags of the secret, read with the permissions of principal.
 func (e *env) tagsAs(principal string) []string {
 	e.Helper()
 	other := *e
@@ -1000,7 +1040,7 @@ func (e *env) tagsAs(principal string) []string {
 	return other.tags()
 }
 
-func TestTheDocumentationShowsThePolicy(t *testing.T) {
+func TestPolicyDocumented(t *testing.T) {
 	t.Parallel()
 	doc, err := os.ReadFile("doc.go")
 	if err != nil {
@@ -1012,13 +1052,13 @@ func TestTheDocumentationShowsThePolicy(t *testing.T) {
 	}
 }
 
-func TestNothingNamesARegionAnEndpointOrACredential(t *testing.T) {
+func TestSourceWithoutEndpoints(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("*.go")
 	if err != nil || len(files) < 5 {
 		t.Fatalf("the files are %q, error %v", files, err)
 	}
-	// A region in a partition's prefix is none, and ARNs in comments are examples.
+	// Prefixes of regions, such as "cn-", are allowed, and ARNs in comments are examples.
 	static := regexp.MustCompile(`"[^"\n]*((us|eu|ap|sa|ca|me|af|il|mx)-[a-z]+-[0-9]|amazonaws\.com|https?://|A[KS]IA[A-Z0-9]{8})[^"\n]*"`)
 	for _, file := range files {
 		if strings.HasSuffix(file, "_test.go") {
@@ -1036,8 +1076,9 @@ func TestNothingNamesARegionAnEndpointOrACredential(t *testing.T) {
 	}
 }
 
-// What is below a prefix of another program may be closed to this one.
-func TestASecretOfADeeperPrefixThatMayNotBeReadHidesNothing(t *testing.T) {
+// TestListDeniedDeeperPrefix checks that List and Lookup yield all records even if the
+// secrets of another program under a deeper prefix are inaccessible.
+func TestListDeniedDeeperPrefix(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil)
 	e.create("mine")

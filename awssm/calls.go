@@ -23,25 +23,29 @@ import (
 const (
 	stageCurrent = "AWSCURRENT"
 
-	batchSize    = 20 // secrets that BatchGetSecretValue returns
+	batchSize    = 20 // number of secrets that BatchGetSecretValue returns
 	listSize     = 100
-	filterValues = 10 // of one filter
+	filterValues = 10 // number of values of one filter
 )
 
-// A service makes the calls. Each method but the searches makes one.
+// A service makes calls of Secrets Manager. Each method makes one call, except the methods
+// that yield secrets or explain why a secret cannot be read.
 type service struct {
 	client *secretsmanager.Client
 	kms    string
 	tags   map[string]string
 }
 
-// call makes one call. Its error does not repeat what was sent.
+// call makes one call. The error of call does not quote sent.
 func call[In, Out any](
 	ctx context.Context, name string, do func(context.Context, *In, ...func(*secretsmanager.Options)) (*Out, error),
 	in *In, sent []byte, opts ...func(*secretsmanager.Options),
 ) (*Out, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	if !driver.Retries(ctx) {
+		opts = append(slices.Clone(opts), impatiently)
 	}
 	out, err := do(ctx, in, opts...)
 	if err != nil {
@@ -50,8 +54,29 @@ func call[In, Out any](
 	return out, nil
 }
 
-// read returns the version of a secret with an ID, or the current one if id is empty.
-// secret is its path or its ARN.
+// impatiently makes a throttled call fail immediately. The client still retries other
+// failures.
+func impatiently(o *secretsmanager.Options) {
+	if o.Retryer == nil {
+		return
+	}
+	// Without codes, AddWithErrorCodes returns the same Retryer as a RetryerV2.
+	if same, ok := retry.AddWithErrorCodes(o.Retryer).(aws.RetryerV2); ok {
+		o.Retryer = impatient{same}
+	}
+}
+
+// An impatient Retryer does not retry throttled calls.
+type impatient struct{ aws.RetryerV2 }
+
+// IsErrorRetryable implements aws.Retryer.
+func (i impatient) IsErrorRetryable(err error) bool {
+	return i.RetryerV2.IsErrorRetryable(err) && !errors.Is(classify(err), driver.ErrThrottled)
+}
+
+// read returns one version of a secret. secret is the path or the ARN that identifies the
+// secret in the call; path is the path of the returned state. id is the ID of the version;
+// if id is empty, read returns the current version.
 func (s *service) read(ctx context.Context, path, secret, id string) (state, error) {
 	in := &secretsmanager.GetSecretValueInput{SecretId: &secret}
 	if id != "" {
@@ -70,16 +95,16 @@ func (s *service) read(ctx context.Context, path, secret, id string) (state, err
 	return decode(path, p, out.CreatedDate, value{out.SecretString, out.SecretBinary}), nil
 }
 
-// A vacantError says that a secret has no version at all: a tool has created it and
-// leaves the value to others.
+// A vacantError means that a secret has no version, because another tool has created the
+// secret without a value.
 type vacantError struct{ arn string }
 
 // Error returns the text.
 func (v vacantError) Error() string { return "the secret " + v.arn + " has no value" }
 
-// unvalued explains the error of a read that has found the secret and not the version.
-// The error matches ErrCorrupt if no version is the current one, and vacantError if
-// there is no version at all. Any other error is returned as it is.
+// unvalued explains the error of a read that found the secret but not the version. The
+// error matches ErrCorrupt if no version is current, and is a vacantError if there is
+// no version at all. unvalued returns any other error unchanged.
 func (s *service) unvalued(ctx context.Context, secret string, err error) error {
 	if !errors.Is(err, errNoVersion) && !errors.Is(err, errNoCurrent) {
 		return err
@@ -101,8 +126,8 @@ func (s *service) unvalued(ctx context.Context, secret string, err error) error 
 	return fmt.Errorf("%w: the secret %s has versions, and none is the current one", driver.ErrCorrupt, aws.ToString(out.ARN))
 }
 
-// create creates a secret. The error matches ErrExists if there is one, and ErrNotFound
-// while an earlier one is being deleted.
+// create creates the secret at path. The error matches ErrExists if the secret exists, and
+// ErrNotFound while an earlier secret with that path is being deleted.
 func (s *service) create(ctx context.Context, path string, v value, labels []types.Tag) (place, error) {
 	id := first(path)
 	in := &secretsmanager.CreateSecretInput{
@@ -125,20 +150,20 @@ func (s *service) create(ctx context.Context, path string, v value, labels []typ
 	return p, kept("CreateSecret", id, p.id)
 }
 
-// kept checks that a write has made the version that it asked for. A server that gives
-// it another ID does not refuse the second of two writers either.
+// kept returns an error if a write has made a version with an ID other than the requested
+// one. A server that assigns IDs itself does not refuse the second of two writers.
 func kept(call, asked, got string) error {
 	if asked == got {
 		return nil
 	}
-	return fmt.Errorf("%w: %s: the answer names the version %q where %q was asked for: this server does not keep what two writers depend on",
+	return fmt.Errorf("%w: %s: the answer names the version %q where %q was asked for: this server cannot arbitrate between two writers",
 		driver.ErrRefused, call, got, asked)
 }
 
-// put stores a value at a place. The error matches ErrConflict if another writer did so
-// before. It is rejected if nothing was stored, and nothing will be.
+// put stores v at a place. The error matches ErrConflict if another writer has stored a
+// value there first. The error is a rejected error if v was not stored and will not be.
 func (s *service) put(ctx context.Context, at place, v value) error {
-	clean := ctx.Err() != nil // then nothing is sent
+	clean := ctx.Err() != nil // in that case nothing is sent
 	out, err := call(ctx, "PutSecretValue", s.client.PutSecretValue, &secretsmanager.PutSecretValueInput{
 		SecretId: &at.arn, ClientRequestToken: &at.id, SecretString: v.text, SecretBinary: v.bytes,
 	}, v.sent(), cleanly(&clean))
@@ -153,15 +178,15 @@ func (s *service) put(ctx context.Context, at place, v value) error {
 	return err
 }
 
-// A rejected write has changed nothing, and never will.
+// rejected is the error of a write that was not applied and never will be.
 type rejected struct{ error }
 
 // Unwrap returns the error itself.
 func (r rejected) Unwrap() error { return r.error }
 
-// cleanly sets clean if the service has answered each attempt of a call with a refusal.
-// An attempt without an answer, or with a failure of the service, may have been
-// applied, whatever the answer to the next one is.
+// cleanly returns an option that makes a call set clean. clean is true if the service refused
+// each attempt. An attempt without a response, or with an internal failure of the service,
+// may have been applied even if the next attempt is refused.
 func cleanly(clean *bool) func(*secretsmanager.Options) {
 	watch := middleware.InitializeMiddlewareFunc("tokenkeepRefusals", func(
 		ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler,
@@ -186,22 +211,23 @@ func (s *service) attach(ctx context.Context, arn string, tags []types.Tag) erro
 	return err
 }
 
-// detach removes tags from a secret. clean says of an error that all tags are still
-// there, and stay.
+// detach removes tags from a secret. If detach returns an error, clean reports whether all
+// tags certainly still exist and will stay.
 func (s *service) detach(ctx context.Context, arn string, keys []string) (clean bool, err error) {
-	clean = ctx.Err() != nil // then nothing is sent
+	clean = ctx.Err() != nil // in that case nothing is sent
 	_, err = call(ctx, "UntagResource", s.client.UntagResource,
 		&secretsmanager.UntagResourceInput{SecretId: &arn, TagKeys: keys}, nil, cleanly(&clean))
 	return clean && err != nil, err
 }
 
-// describe returns a secret without the contents of its versions, also while the secret
+// describe returns a secret without the contents of its versions, even while the secret
 // is being deleted.
 func (s *service) describe(ctx context.Context, secret string) (*secretsmanager.DescribeSecretOutput, error) {
 	return call(ctx, "DescribeSecret", s.client.DescribeSecret, &secretsmanager.DescribeSecretInput{SecretId: &secret}, nil)
 }
 
-// remove deletes a secret without a recovery window. It returns nil if there is none.
+// remove deletes a secret without a recovery window. It returns nil if the secret
+// does not exist.
 func (s *service) remove(ctx context.Context, arn string) error {
 	_, err := call(ctx, "DeleteSecret", s.client.DeleteSecret, &secretsmanager.DeleteSecretInput{
 		SecretId: &arn, ForceDeleteWithoutRecovery: aws.Bool(true),
@@ -212,13 +238,14 @@ func (s *service) remove(ctx context.Context, arn string) error {
 	return err
 }
 
-// below is the condition that a secret is under a prefix.
+// below returns the filter for secrets under a prefix.
 func below(prefix string) types.Filter {
 	return types.Filter{Key: types.FilterNameStringTypeName, Values: []string{prefix + "/"}}
 }
 
-// batch yields the secrets that meet the conditions. The state of a secret that cannot
-// be read has the reason. Batch leaves out a secret that was deleted since it was listed.
+// batch yields the secrets that match the filters. If a secret cannot be read, the err
+// field of its state is the reason. batch leaves out secrets that were deleted after they
+// were listed.
 func (s *service) batch(ctx context.Context, filters []types.Filter) iter.Seq2[state, error] {
 	return driverkit.Seq(func(yield func(state, error) bool) error {
 		in := &secretsmanager.BatchGetSecretValueInput{Filters: filters, MaxResults: aws.Int32(batchSize)}
@@ -255,8 +282,8 @@ func (s *service) batch(ctx context.Context, filters []types.Filter) iter.Seq2[s
 	})
 }
 
-// unread returns the state of a secret that a batch could not read: one without an error
-// if the secret was deleted or has never had a value.
+// unread returns the state of a secret that a batch could not read. The err field of the
+// state is nil if the secret was deleted in the meantime.
 func (s *service) unread(ctx context.Context, e types.APIErrorType) state {
 	id := aws.ToString(e.SecretId)
 	refused := error(&smithy.GenericAPIError{Code: aws.ToString(e.ErrorCode), Message: aws.ToString(e.Message)})
@@ -267,17 +294,17 @@ func (s *service) unread(ctx context.Context, e types.APIErrorType) state {
 	return state{path: pathOf(id), err: fmt.Errorf("BatchGetSecretValue: %s: %w", pathOf(id), err)}
 }
 
-// ofOneSecret reports whether the error of a batch is about one of its secrets.
-// Secrets Manager puts such errors beside the values of the others; LocalStack
-// 4.14.0 fails as a whole for a version of bytes that was stored by PutSecretValue
-// (InternalError, "Object of type bytes is not JSON serializable"), and for a secret
+// ofOneSecret reports whether the error of a batch may concern only one of its secrets.
+// Secrets Manager returns such errors beside the values of the other secrets. LocalStack
+// 4.14.0 fails as a whole for a binary version stored by PutSecretValue (InternalError,
+// "Object of type bytes is not JSON serializable"). It also fails as a whole for a secret
 // that has no value or is marked for deletion.
 func ofOneSecret(err error) bool {
 	var answer smithy.APIError
 	return errors.Is(err, driver.ErrNotFound) || errors.As(err, &answer) && answer.ErrorCode() == "InternalError"
 }
 
-// oneByOne is batch with a call for each secret.
+// oneByOne is like batch, but reads each secret with a call of its own.
 func (s *service) oneByOne(ctx context.Context, filters []types.Filter, yield func(state, error) bool) error {
 	for page, err := range s.pages(ctx, &secretsmanager.ListSecretsInput{Filters: filters, MaxResults: aws.Int32(batchSize)}) {
 		if err != nil {
@@ -295,7 +322,8 @@ func (s *service) oneByOne(ctx context.Context, filters []types.Filter, yield fu
 	return nil
 }
 
-// readListed returns the state of a listed secret. An error is in the state.
+// readListed returns the state of a listed secret. If the secret cannot be read, the err
+// field of the state is the reason; the error of readListed is always nil.
 func (s *service) readListed(ctx context.Context, e types.SecretListEntry) (state, error) {
 	path := aws.ToString(e.Name)
 	st, err := s.read(ctx, path, aws.ToString(e.ARN), "")
@@ -305,8 +333,8 @@ func (s *service) readListed(ctx context.Context, e types.SecretListEntry) (stat
 	return st, nil
 }
 
-// pathOf returns the name in an ARN, which ends in "-" and six characters. Any other
-// text is a name.
+// pathOf returns the name of a secret from its ARN, which ends in "-" and six characters.
+// pathOf returns any other string unchanged.
 func pathOf(id string) string {
 	_, path, ok := strings.Cut(id, ":secret:")
 	if !ok {

@@ -17,9 +17,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// A backend opens drivers. Every namespace is on a service of its own, so that the
-// clock of one case is not another's, and every driver has a client and a
-// principal of its own, which may do what Policy says and nothing else.
+// A backend opens drivers. Each namespace has its own server, so that cases do not share a
+// clock. Each driver has its own client and principal, whose permissions are exactly those
+// of Policy.
 type backend struct {
 	server fakeaws.Options
 	opts   *awssm.Options
@@ -29,7 +29,7 @@ type backend struct {
 	homes map[driver.Secrets]home
 }
 
-// A home is where a driver has its secrets.
+// A home is the server and the prefix of a driver.
 type home struct {
 	server *fakeaws.Server
 	prefix string
@@ -62,7 +62,7 @@ func (b *backend) home(d driver.Secrets) home {
 	return b.homes[d]
 }
 
-// driver is how the suite gets at the backend.
+// driver returns the suite's access to the backend.
 func (b *backend) driver() conformance.Driver {
 	d := conformance.Driver{
 		Open: func(t testing.TB) driver.Secrets {
@@ -80,7 +80,14 @@ func (b *backend) driver() conformance.Driver {
 			return b.open(t, home{at.server, at.prefix + "-2"})
 		},
 		Tamper: b.tamper,
-		Calls:  b.calls.Load,
+		Throttle: func(_ testing.TB, d driver.Secrets) func() {
+			server := b.home(d).server
+			server.Inject(func(*fakeaws.Request) *fakeaws.Fault {
+				return &fakeaws.Fault{Code: "ThrottlingException", Message: "Rate exceeded"}
+			})
+			return func() { server.Inject(nil) }
+		},
+		Calls: b.calls.Load,
 	}
 	if lag := max(b.server.ReadLag, b.server.ListLag); lag > 0 {
 		d.Settle = func(_ testing.TB, d driver.Secrets) { b.home(d).server.Advance(lag + time.Millisecond) }
@@ -88,9 +95,9 @@ func (b *backend) driver() conformance.Driver {
 	return d
 }
 
-// tamper writes as another program does that follows the chain of versions. What
-// does not follow it is not noticed by a writer that has read before: see
-// TestAForeignWriteBetweenReadAndCommitIsReplaced.
+// tamper writes data as the next version of the chain, as another program could. A writer
+// that has already read the record does not detect a version outside the chain: see
+// TestForeignWriteBeforeCommit.
 func (b *backend) tamper(t testing.TB, d driver.Secrets, name string, data []byte) {
 	t.Helper()
 	s, err := d.Fresh(t.Context(), name, driver.Secret{})
@@ -106,7 +113,8 @@ func (b *backend) tamper(t testing.TB, d driver.Secrets, name string, data []byt
 	}
 }
 
-// anHour makes all answers as old as they may be said to be, and more.
+// anHour are the options of a server whose reads and lists lag by an hour, which is longer
+// than documented for lists.
 var anHour = fakeaws.Options{ReadLag: time.Hour, ListLag: time.Hour}
 
 func TestDriverConforms(t *testing.T) {
@@ -114,23 +122,23 @@ func TestDriverConforms(t *testing.T) {
 	conformance.RunDriver(t, newBackend(fakeaws.Options{}, nil).driver())
 }
 
-func TestDriverConformsThoughAnswersAreAnHourOld(t *testing.T) {
+func TestDriverConformsStaleAnswers(t *testing.T) {
 	t.Parallel()
 	conformance.RunDriver(t, newBackend(anHour, nil).driver())
 }
 
-func TestDriverConformsWhereDeletionTakesAWhile(t *testing.T) {
+func TestDriverConformsSlowDeletion(t *testing.T) {
 	t.Parallel()
 	conformance.RunDriver(t, newBackend(fakeaws.Options{DeleteDelay: 20 * time.Millisecond}, nil).driver())
 }
 
-func TestDriverConformsWhereDeletedSecretsAreKept(t *testing.T) {
+func TestDriverConformsKeepDeleted(t *testing.T) {
 	t.Parallel()
 	conformance.RunDriver(t, newBackend(fakeaws.Options{}, &awssm.Options{KeepDeleted: true}).driver())
 }
 
-// localStack is the mode of the server that contributors and the continuous
-// integration have.
+// localStack are the options of a server that behaves like LocalStack, which contributors
+// and continuous integration use.
 var localStack = fakeaws.Options{LocalStack: true}
 
 func TestDriverConformsOnLocalStack(t *testing.T) {
@@ -158,7 +166,7 @@ func TestStoreConformsThoughListsAreAnHourOld(t *testing.T) {
 	conformance.RunStore(t, newBackend(fakeaws.Options{ListLag: time.Hour}, nil).driver().Store(t, nil))
 }
 
-func TestStoreConformsThoughAnswersAreAnHourOld(t *testing.T) {
+func TestStoreConformsStaleAnswers(t *testing.T) {
 	t.Parallel()
 	conformance.RunStore(t, newBackend(anHour, nil).driver().Store(t, nil))
 }

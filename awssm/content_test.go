@@ -19,11 +19,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// modes are the servers that stores are kept on.
+// modes are the options of the servers that the tests use.
 var modes = map[string]*fakeaws.Options{"AWS": nil, "LocalStack": &localStack}
 
-// A store that was written when records were bytes is read, listed, refreshed,
-// checked and deleted.
+// TestStoreOfBytes checks that a store whose records were stored as bytes can be read,
+// listed, refreshed, checked and deleted.
 func TestStoreOfBytes(t *testing.T) {
 	t.Parallel()
 	for mode, server := range modes {
@@ -66,7 +66,7 @@ func TestStoreOfBytes(t *testing.T) {
 	}
 }
 
-// saveAsBytes stores the record of a user, in its second version, as bytes.
+// saveAsBytes stores the record of a user as bytes, as the second version of its secret.
 func (e *env) saveAsBytes(user string) tokenstore.Token {
 	e.Helper()
 	other := newEnv(e, nil, nil)
@@ -99,8 +99,8 @@ func (e *env) saveAsBytes(user string) tokenstore.Token {
 	return saved
 }
 
-// What a record holds is never taken for anything but a record, and comes back as
-// it was.
+// TestContent checks that the content of a record is read back unchanged, even if it looks
+// like a tombstone or a marked record.
 func TestContent(t *testing.T) {
 	t.Parallel()
 	for what, data := range map[string]string{
@@ -127,8 +127,9 @@ func TestContent(t *testing.T) {
 	}
 }
 
-// Tombstones are told from records, those included that were written before they
-// had a mark, and what is neither is left alone.
+// TestForeignContent checks that tombstones, including older ones without a mark, are
+// distinguished from records. Other content matches ErrCorrupt, and the error does not
+// quote the content.
 func TestForeignContent(t *testing.T) {
 	t.Parallel()
 	for what, c := range map[string]struct {
@@ -162,8 +163,8 @@ func TestForeignContent(t *testing.T) {
 	}
 }
 
-// A server that makes another version than it was asked for does not refuse the
-// second of two writers: that is not a success.
+// TestAnswersAreChecked checks that a write fails if the server assigns a version ID other
+// than the requested one. Such a server does not refuse the second of two writers.
 func TestAnswersAreChecked(t *testing.T) {
 	t.Parallel()
 	const answer = `{"ARN":"arn:aws:secretsmanager:us-east-1:123456789012:secret:x","Name":"x","VersionId":"` + "00000000-0000-0000-0000-000000000000" + `"}`
@@ -185,8 +186,8 @@ func TestAnswersAreChecked(t *testing.T) {
 	}
 }
 
-// One secret that cannot be read does not keep the others from being listed, and is
-// named with the service's reason.
+// TestOneUnreadable checks that an unreadable secret does not prevent a list of the other
+// secrets. The error for the secret names it and quotes the service's reason.
 func TestOneUnreadable(t *testing.T) {
 	t.Parallel()
 	for mode, server := range modes {
@@ -199,7 +200,7 @@ func TestOneUnreadable(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			// A secret without a version fails the whole batch of LocalStack.
+			// A secret without a version makes LocalStack fail the whole batch.
 			if _, err := e.client.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
 				Name: aws.String(path), Tags: awssm.Tags(e.Secrets, l),
 			}); err != nil {
@@ -228,7 +229,8 @@ func TestOneUnreadable(t *testing.T) {
 	}
 }
 
-// The reason is the one of the service, with its class.
+// TestUnreadableReasons checks that the error for an unreadable secret quotes the service's
+// reason and matches its class.
 func TestUnreadableReasons(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -264,7 +266,8 @@ func TestUnreadableReasons(t *testing.T) {
 	}
 }
 
-// A secret whose versions wait for a rotation has no current one.
+// TestSecretWithoutCurrentVersion checks a secret without a current version, such as one
+// whose versions wait for a rotation.
 func TestSecretWithoutCurrentVersion(t *testing.T) {
 	t.Parallel()
 	for mode, server := range modes {

@@ -8,8 +8,8 @@
 //
 // # Setup
 //
-// A store needs nothing but a role with the policy that [Policy] returns. For the
-// prefix "oauth/crm" that is
+// A store needs only a role with the policy that [Policy] returns. For the prefix "oauth/crm"
+// the policy is
 //
 //	{
 //	  "Version": "2012-10-17",
@@ -54,15 +54,15 @@
 //	  ]
 //	}
 //
-// IAM cannot limit the last two to a prefix: the role can read the names and tags of all
-// secrets of the region, though not their values. Nor can it stop at a path element: the
-// policy of "oauth/crm" covers the secrets below "oauth/crm/eu", too. If the roles of two
-// stores must not reach each other's records, give them prefixes of which neither begins
-// the other: "oauth/crm" and "oauth/crm-eu".
+// IAM cannot limit the last two actions to a prefix. The role can therefore read the names
+// and tags of all secrets in the region, but not their values. IAM prefixes do not end at a
+// path element either: the policy for "oauth/crm" also covers the secrets under
+// "oauth/crm/eu". If the roles of two stores must not reach each other's records, neither
+// prefix may be a path prefix of the other: use "oauth/crm" and "oauth/crm-eu".
 //
 // # Storage
 //
-// A record is the secret
+// A record is a secret named
 //
 //	<prefix>/<name>
 //
@@ -70,136 +70,151 @@
 //
 //	tokenkeep record
 //
-// and the record, as the codec of the store writes it. A record that is not UTF-8, or too
-// long with that line, is stored as binary. So were all records of earlier versions of this
-// package: it reads them, and the next write makes text of them.
+// followed by the record as the store's codec encodes it. A record that is not UTF-8, or
+// that would be too long with that line, is stored as binary. Earlier versions of this
+// package stored all records as binary. This version reads binary records, and the next
+// write of a record stores it as text.
 //
-// A record is found by tags, one key each, with the time as value:
+// The driver finds a record by its tags. Each label is stored as the key of a tag; the
+// value is the time at which it was added:
 //
 //	tokenkeep:<kind>:<digest>:<nonce>
 //
-// They are added before the write that needs them and removed after the one that does
-// not. A write that the service refuses removes its tags again. One whose outcome is
-// unknown leaves them to the next write over the same state.
+// The driver adds a tag before the first write that lists its label. It removes the tag after
+// the first write that no longer lists the label. If the service refuses a write, the driver
+// removes the tags of the write again. If the outcome of a write is unknown, its tags stay
+// for the next write over the same state.
 //
-// Names and tags are readable in CloudTrail and in lists. They hold digests, keyed ones if
-// tokenstore.Options has keys, and never a token or a user name.
+// Names and tags appear in CloudTrail and in lists. They contain digests, which are keyed if
+// tokenstore.Options has keys, but never a token or a user name.
 //
-// Every write is a version. Its ID is derived from the ARN of the secret and the ID of the
-// version that it replaces, and is the ClientRequestToken of one PutSecretValue. Secrets
-// Manager stores one content under one ID: of the writers that have read the same version
-// the first succeeds. The others are refused and leave nothing behind. A request that the
-// client repeats is stored once.
+// Every write is a new version. The ID of the version is derived from the ARN of the secret
+// and the ID of the version that it replaces. The driver sends the ID as the
+// ClientRequestToken of one PutSecretValue. Secrets Manager stores only one value under each
+// version ID. Writers that have read the same version send the same ID, so only the first of
+// them succeeds. The service refuses the later writes, which leave no version behind. A
+// request that the client repeats is stored only once.
 //
-// A deleted record becomes a tombstone, a text with a mark of its own, so that a writer
-// that has read the record is refused. Then the secret is deleted without a recovery
-// window. The next secret of that name has another ARN, and writes go to ARNs. Create waits
-// for a name that is still being deleted: seconds, as a rule.
+// Delete first replaces the record by a tombstone, a payload with a different first line; a
+// writer that has read the record is then refused. Then Delete deletes the secret without a
+// recovery window. The next secret with that name has a different ARN. A write names its
+// secret by the ARN, so a writer that has read the deleted record cannot change the next one.
+// Create waits for a name that is still being deleted, usually for seconds.
 //
-// Where forced deletion is denied set Options.KeepDeleted: the tombstone stays, and a new
-// record is the version after it. The earlier versions, with tokens that may still be
-// valid, stay until Secrets Manager removes them, and the last one stays as AWSPREVIOUS:
-// revoke tokens that must not leak. A name that an operator has scheduled for deletion
-// cannot be used until the deletion is over or undone. Without KeepDeleted a record that is
-// created under such a name ends its recovery window.
+// If forced deletion is denied, set Options.KeepDeleted: the tombstone stays, and a new
+// record becomes the next version. The earlier versions, whose tokens may still be
+// valid, stay until Secrets Manager removes them, and the last one stays as
+// AWSPREVIOUS. Revoke tokens that must not leak. A name that an operator has scheduled
+// for deletion cannot be used until the deletion is complete or canceled. Without
+// KeepDeleted, creating a record under such a name ends its recovery window.
 //
 // # Calls
 //
-// The operations of package driver, of which those of a store consist, take
+// The operations of package driver, from which the operations of a store are built,
+// make these calls:
 //
 //	Get       1
-//	Fresh     2; more where reads lag, about twice the logarithm of how many versions
-//	Create    1; if the name was deleted a moment ago, some more until it is free
-//	Update    1; 1 before it if there are new labels, 1 after it if some are gone
+//	Fresh     2, or 1 immediately after a read; if reads lag, about 2 log n more for a lag of
+//	          n versions
+//	Create    1; more if a record with that name was just deleted, until the name is free
+//	Update    1; 1 before it to add labels, 1 after it to remove labels
 //	Delete    2
 //	Lookup    1 for each ten labels and twenty secrets
 //	List      1 for each twenty secrets
 //	Names     1 for each hundred secrets
 //
-// An Update with a base that was read over an hour ago reads it again, which costs as much
-// as Fresh. Retries, waits and time-outs are those of the client.
+// An Update whose base was read more than an hour ago first reads the record again, with
+// the same calls as Fresh. The client decides about retries, pauses and timeouts.
 //
 // # Cost
 //
-// By https://aws.amazon.com/secrets-manager/pricing a secret costs $0.40 a month, and
-// 10,000 calls cost $0.05. Versions are free, and so are secrets that are scheduled for
-// deletion. A record is one secret. A token that is refreshed every hour takes five calls
-// each time, 3,600 a month, which is $0.02 more. 10,000 calls that find a token by its user
-// and client are 10,000 calls of the service: $0.05. A KMS key of one's own, its requests
-// and CloudTrail data events are billed besides.
+// According to https://aws.amazon.com/secrets-manager/pricing a secret costs $0.40 a month,
+// and 10,000 calls cost $0.05. Versions are free, and so are secrets scheduled for deletion.
+// A record is one secret. Each refresh takes four calls, and every tenth refresh one more.
+// Hourly refreshes therefore take 3,000 calls a month, which cost less than $0.02. Finding a
+// token by user and client takes one call: 10,000 searches cost $0.05. A customer-managed KMS
+// key, its requests and CloudTrail data events are billed separately.
 //
 // # Limits
 //
-// A record has at most 65,536 bytes. An account has 500,000 secrets in a region, and 50
-// writes a second. The client retries throttled calls.
+// A record has at most 65,536 bytes. An account can have 500,000 secrets in a region,
+// and make 50 writes a second. The client retries throttled calls; by default it makes
+// three attempts.
 //
-// A secret has at most 50 tags: those of the record, of Options.Tags, and of writers that
-// are under way. A write without room for a tag removes tags that no record has had for an
-// hour. If that does not suffice it stores the record without the tag: searches by it miss
-// the record, look-ups by ID or by user and client do not. The next write adds the tag, and
-// Check reports and repairs that it is missing.
+// A secret has at most 50 tags: those of the record, of Options.Tags, and of writes in
+// progress. If there is no room for a tag, a write removes tags that are over an hour old and
+// that the record does not list. If there is still no room, the write stores the record
+// without the tag. Searches by that tag then miss the record, but look-ups by ID or by user
+// and client find it. The next write adds the tag, and Check reports and repairs the missing
+// tag.
 //
-// Secrets Manager keeps 100 versions of a secret, and all of the last 24 hours: it takes
-// about 100 writes a day and record. A refresh is two, one for the lease and one for the
-// token, so that hourly refreshes are 48. Saves count too. A refresh begins only while
-// there is room for both of its writes and for four of others. After 95 writes within a day
-// Refresh fails with an error matching tokenstore.ErrUnavailable until the first of these
-// writes are a day old, and does not ask the authorization server. An answer of that server
-// is stored whatever the count. Tokens that live for less than 32 minutes, which are
-// refreshed more than 45 times a day, do not suit this service.
+// Secrets Manager keeps 100 versions of a secret, including all of the last 24 hours. It
+// therefore accepts about 100 writes of a record in a day. A refresh takes two writes, one
+// for the lease and one for the token, so hourly refreshes take 48 writes a day. Saves also
+// count. A refresh starts only if there is room for both of its writes and for four others.
+// After 95 writes within a day, Refresh fails with an error matching
+// tokenstore.ErrUnavailable until the first of these writes is a day old. In that case
+// Refresh does not call the authorization server. Once that server has responded, Refresh
+// stores the new token even if the limit is exceeded. Tokens with a lifetime below 32
+// minutes, which are refreshed more than 45 times a day, are not suitable for this service.
 //
 // # Consistency
 //
 // AWS documents that all operations of Secrets Manager are eventually consistent, and that
-// lists may not reflect the changes of the last five minutes. It gives no bound for reads,
-// and does not say whether the decision about a write is consistent. This package relies on
-// two things: of two creations of one name one is refused, and so is one of two contents
-// for one version ID. It also expects to read a version, which never changes, by its ID
-// once it is written. If that takes a while, writers wait and try again.
+// lists may not reflect the changes of the last five minutes. The documentation gives no
+// bound for reads, and does not state whether the check of a write is consistent. This
+// package relies on two properties. The service refuses one of two creations of the same
+// name. It also refuses one of two different values for the same version ID. The package also
+// expects that a version, which never changes, can be read by its ID once it is written. If
+// such a read takes longer, writers wait and retry.
 //
-// While the service lags a reader may see a state that was replaced, or a record that was
-// deleted, or miss a new one. Fresh, which stores ask before they decide anything, does not
-// depend on reads by name: the IDs of a secret's first version and of all that follow are
-// known in advance, and it looks for the last one. Staleness costs waiting and second
-// reads, and no record.
+// While the service lags, a reader may see a state that was replaced or a record that was
+// deleted, or miss a new record. Stores call Fresh before they write or report that a
+// record does not exist, and Fresh does not depend on reads by name. The IDs of a secret's
+// first version and of all following versions are known in advance, and Fresh looks for the
+// last one. Staleness causes waiting and additional reads, but never loses a record.
 //
-// A version may be removed once it is a day old and 100 have followed. A writer that was
-// suspended for so long would find the ID after its base free again. Therefore a base
-// counts for an hour.
+// A version may be removed once it is a day old and 100 others have followed. A writer that
+// was suspended for that long would find the ID after its base unused again, and would
+// overwrite the newer versions. Therefore a base is valid for an hour.
 //
 // # Errors
 //
 // A refusal because of the secret, its tags, a policy or a KMS key matches
-// tokenstore.ErrRefused: a replica, a secret that another service manages, a tag policy, a
-// key that is disabled. A missing permission matches tokenstore.ErrDenied. Credentials that
-// have expired or are not known match driver.ErrCredentials too. DecryptionFailure and
-// EncryptionFailure match tokenstore.ErrUnavailable unless the text names the state of the
-// key, because KMS may have throttled the request.
+// tokenstore.ErrRefused. Examples are a replica, a secret that another service manages, a tag
+// policy and a disabled key. A missing permission matches tokenstore.ErrDenied. Expired or
+// unknown credentials also match driver.ErrCredentials. A throttled call matches
+// tokenstore.ErrThrottled. DecryptionFailure and EncryptionFailure match
+// tokenstore.ErrUnavailable unless the text names the state of the key, because KMS may have
+// throttled the request.
 //
-// A secret that may not be read, whose KMS key cannot be used, or that has no current
-// version does not keep List and Lookup from the others. They yield its name with the
-// service's reason. A secret without any value under the name of a record is not written
-// to, and Check reports it.
+// List and Lookup do not stop at an unreadable secret: one that a policy denies, whose KMS
+// key cannot be used, or that has no current version. They yield the name of that secret with
+// the service's reason. Another program may have created a secret without a value under the
+// name of a record. A store does not overwrite that secret, and Check reports it.
 //
 // # Emulators
 //
-// The package works on LocalStack 4.14.0. Its BatchGetSecretValue fails as a whole where
-// that of Secrets Manager reports one secret: then the package reads the secrets one by
-// one. A server that gives a version another ID than the ClientRequestToken keeps no two
-// writers apart: writes match tokenstore.ErrRefused.
+// The package works with LocalStack 4.14.0. If BatchGetSecretValue cannot read one of several
+// secrets, Secrets Manager reports that secret, but LocalStack fails the whole call. The
+// package then reads the secrets one by one. A server that assigns a version an ID other than
+// the ClientRequestToken cannot arbitrate between writers: writes fail with
+// tokenstore.ErrRefused.
 //
 // # Other programs
 //
-// A write by the command line of AWS or a rotation function does not follow the chain of
-// versions. It is read as a record if it has the form of this package. If not it is
-// tokenstore.ErrCorrupt, and not written over. A writer that has read the state before does
-// not notice it, because one call has no room for a condition on the label AWSCURRENT: the
-// write succeeds, and the replaced version is AWSPREVIOUS.
+// A write by the AWS command line or by a rotation function does not follow the chain of
+// versions. If the version has the form of this package, stores read it as a record.
+// Otherwise reads return tokenstore.ErrCorrupt, and writers that read the version do not
+// overwrite it. A writer that has read the previous state does not detect the foreign
+// version, because a call cannot have a condition on the label AWSCURRENT. The write of
+// such a writer succeeds, and the replaced version becomes AWSPREVIOUS.
 //
-// Readers see when an operator moves AWSCURRENT back to an earlier version. The next write
-// finds the successors of that version, and goes on from the last of them: the roll-back is
-// undone. To make it last, store the content again, after the last version.
+// If an operator moves AWSCURRENT back to an earlier version, readers see that version.
+// The next write finds the successors of that version and continues from the last one,
+// which undoes the roll-back. To roll back permanently, store the content again as a
+// new version after the last one.
 //
-// Do not turn on rotation, and do not replicate these secrets: a replica cannot be written
-// to, and the primary cannot be deleted before its replicas.
+// Do not turn on rotation, and do not replicate these secrets: a replica cannot be
+// written to, and a primary with replicas cannot be deleted.
 package awssm

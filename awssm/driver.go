@@ -8,6 +8,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -18,33 +19,41 @@ import (
 )
 
 const (
-	// maxSize is the limit of a value.
+	// maxSize is the maximum size of a value.
 	maxSize = 64 << 10
 
-	// dailyWrites is how many versions a secret has. Versions of the last 24 hours are
-	// not removed, however many there are.
+	// dailyWrites is the number of versions that a secret keeps. Versions of the last
+	// 24 hours are never removed.
 	dailyWrites = 100
 
-	// listLag is how long lists and searches may not reflect a change, by the
+	// listLag is how long lists and searches may lag, according to the
 	// documentation of ListSecrets.
 	listLag = 5 * time.Minute
 
-	// baseLife is how long a version counts as just read. The version after it stays for
-	// at least 24 hours, so that a writer with a younger base is refused if another
-	// one came first.
+	// baseLife is how long a version may be used as a base after it was read. The next
+	// version stays for at least 24 hours, so that a writer with a younger base is
+	// refused if another writer came first.
 	baseLife = time.Hour
 
-	// labelLife is how long a tag that no record holds may belong to a write that is
-	// under way. A write commits within half of that, or not at all; the other half is
-	// for clocks that differ. A longer one would keep a record from being written whose
-	// tags are used up.
+	// justRead is the maximum age of a read that Fresh does not repeat. Fresh then starts
+	// with the version after the one that was read.
+	justRead = time.Second
+
+	// labelBatch is the number of labels that one UntagResource removes: the labels of ten
+	// hours if a record is refreshed every hour.
+	labelBatch = 10
+
+	// labelLife is the age up to which a tag that no record lists may belong to a write in
+	// progress. A write commits within labelLife/2 or not at all; the other half allows for
+	// differences between clocks. A longer time would prevent writes of a record whose tags
+	// are used up.
 	labelLife = time.Hour
 
-	// cleanup bounds how long the removal of old tags may hold up a successful write.
+	// cleanup limits how long the removal of old tags may delay a successful write.
 	cleanup = 5 * time.Second
 
-	// patience bounds how long Create waits for a name that is being deleted, if its
-	// context does not.
+	// patience limits how long Create waits for a name that is being deleted, if the
+	// context has no earlier deadline.
 	patience = 2 * time.Minute
 )
 
@@ -55,6 +64,7 @@ type secrets struct {
 	keep   bool
 	now    func() time.Time
 	seen   sightings
+	missed driverkit.Misses
 	pool   pool
 }
 
@@ -65,17 +75,19 @@ func (s *secrets) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("*awssm.se
 
 func (s *secrets) path(name string) string { return s.prefix + "/" + name }
 
-// name returns the name of the record at a path. Deeper paths are another prefix's.
+// name returns the name of the record at path, and reports whether path is that of a
+// record. Deeper paths belong to another prefix.
 func (s *secrets) name(path string) (string, bool) {
 	name, ok := strings.CutPrefix(path, s.prefix+"/")
 	return name, ok && driverkit.LegalName(name)
 }
 
-// Properties implements driver.Secrets. Of reads the service promises only that they
-// are consistent in the end.
+// Properties implements driver.Secrets. The service promises only that reads are eventually
+// consistent.
 func (s *secrets) Properties() driver.Properties {
 	return driver.Properties{
-		Name: "awssm", Place: "awssm/" + s.prefix, MaxSize: maxSize, ListLag: listLag, ReadLag: driver.Unbounded, DailyWrites: dailyWrites,
+		Name: "awssm", Place: "awssm/" + s.prefix, MaxSize: maxSize, ListLag: listLag, ReadLag: driver.Unbounded,
+		ListBatch: batchSize, LabelBatch: labelBatch, DailyWrites: dailyWrites,
 	}
 }
 
@@ -84,8 +96,10 @@ func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 	path := s.path(name)
 	st, err := s.read(ctx, path, path, "")
 	if errors.Is(err, errNoCurrent) {
-		// The secret exists. Either it has no value, or the read is stale.
+		// The secret exists. Either the secret has no value, or the read is stale.
 		st, err = s.newest(ctx, name, "")
+	} else if errors.Is(err, driver.ErrNotFound) {
+		s.missed.Add(path, s.now())
 	}
 	if err != nil {
 		return driver.Secret{}, err
@@ -93,7 +107,7 @@ func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return s.secret(st)
 }
 
-// secret returns a state as the portable type sees it.
+// secret converts a state to a driver.Secret.
 func (s *secrets) secret(st state) (driver.Secret, error) {
 	if st.err != nil {
 		return driver.Secret{}, st.err
@@ -101,15 +115,27 @@ func (s *secrets) secret(st state) (driver.Secret, error) {
 	return driver.Secret{Payload: driver.Payload{Data: st.data}, Version: s.sighted(st.place, st.lacks), Updated: st.created}, nil
 }
 
-// sighted remembers that a version was just read or written.
+// sighted records that a version was just read or written.
 func (s *secrets) sighted(at place, lacks []driver.Label) driver.Version {
 	s.seen.add(at.version(), sighting{s.now(), lacks})
 	return at.version()
 }
 
-// Fresh implements driver.Secrets. It goes on from the state that a read returns, and
-// from than, to the last version of the chain.
+// Fresh implements driver.Secrets. Fresh follows the chain of versions, from the state that
+// a read returns or from than, to the last version. Fresh does not repeat a read that was
+// just made.
 func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
+	switch path := s.path(name); {
+	case than.Version == "" && s.missed.Take(path, s.now()):
+		_, err := s.read(ctx, path, path, first(path))
+		if errors.Is(err, driver.ErrNotFound) && !errors.Is(err, errNoVersion) {
+			return driver.Secret{}, err
+		}
+	default:
+		if now, ok := s.after(ctx, path, than); ok {
+			return now, nil
+		}
+	}
 	st, err := s.newest(ctx, name, than.Version)
 	if err != nil {
 		return driver.Secret{}, err
@@ -117,12 +143,37 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 	return s.secret(st)
 }
 
-// errGone means that the state that was read is of a secret that does not exist any more.
+// after returns the newest state in the chain of than, which may be than itself. It reports
+// false if than was not just read, or if the newest state could not be read or has no data.
+func (s *secrets) after(ctx context.Context, path string, than driver.Secret) (driver.Secret, bool) {
+	at, ok := parse(than.Version)
+	if !ok || than.Data == nil {
+		return driver.Secret{}, false
+	}
+	lacks, ok := s.seen.since(than.Version, s.now().Add(-justRead))
+	if !ok {
+		return driver.Secret{}, false
+	}
+	next, err := s.read(ctx, path, at.arn, at.next().id)
+	if errors.Is(err, errNoVersion) {
+		return driver.Secret{Payload: driver.Payload{Data: slices.Clone(than.Data)}, Version: s.sighted(at, lacks), Updated: than.Updated}, true
+	}
+	if err == nil {
+		next, err = s.follow(ctx, next, 0)
+	}
+	if err != nil || next.tombstone != nil || next.err != nil {
+		return driver.Secret{}, false
+	}
+	now, err := s.secret(next)
+	return now, err == nil
+}
+
+// errGone means that the state that was read belongs to a secret that no longer exists.
 var errGone = errors.New("the secret is gone")
 
-// newest returns the newest state of a secret that can be proved, which may be a
-// tombstone. Reads by name may lag; reads by the ID of a version are not known to, and
-// whether an ID is taken is what decides writes.
+// newest returns the newest provable state of a secret, which may be a tombstone. Reads by
+// name may lag. Reads by the ID of a version are not known to lag. The service refuses a
+// write if the ID of its version is taken.
 func (s *secrets) newest(ctx context.Context, name string, than driver.Version) (state, error) {
 	path := s.path(name)
 	st, err := s.read(ctx, path, path, "")
@@ -138,16 +189,16 @@ func (s *secrets) newest(ctx context.Context, name string, than driver.Version) 
 			return end, err2
 		}
 		if tries == 2 {
-			return state{}, fmt.Errorf("%w: %s is deleted and created all the time", driver.ErrUnavailable, path)
+			return state{}, fmt.Errorf("%w: %s is deleted and created repeatedly", driver.ErrUnavailable, path)
 		}
-		err = driver.ErrNotFound // the read was of an earlier incarnation
+		err = driver.ErrNotFound // the read returned an earlier incarnation
 	}
 }
 
-// end returns the last state of st's secret: the end of the chain that st is in and, if
-// than is the place of another chain, the younger of the two ends. There are two if
-// another tool has written to the secret without following the chain, or has moved the
-// label AWSCURRENT.
+// end returns the last state of the chain that contains st. If than is in another chain of
+// the same secret, end returns the younger of the last states of the two chains. There are
+// two chains if another tool has written to the secret without following the chain, or has
+// moved the label AWSCURRENT.
 func (s *secrets) end(ctx context.Context, st state, than driver.Version) (state, error) {
 	known, ok := parse(than)
 	if !ok || known.arn != st.arn || known == st.place {
@@ -163,7 +214,7 @@ func (s *secrets) end(ctx context.Context, st state, than driver.Version) (state
 	other, err := s.read(ctx, st.path, known.arn, known.id)
 	switch {
 	case errors.Is(err, errNoVersion):
-		return end, nil // it has been removed, as the oldest are
+		return end, nil // the version has been removed, like all old versions
 	case errors.Is(err, driver.ErrNotFound):
 		return state{}, errGone
 	case err != nil:
@@ -175,9 +226,9 @@ func (s *secrets) end(ctx context.Context, st state, than driver.Version) (state
 	return other, err
 }
 
-// follow returns the last state of the chain that st is in. The version that is n after
-// st is known to exist. The place of every version is known beforehand, so that a chain
-// of n versions takes about 2 log n reads.
+// follow returns the last state of the chain that contains st. The caller knows that at
+// least n versions follow st. The IDs of all versions are known in advance, so a search
+// among m versions takes about 2 log m reads.
 func (s *secrets) follow(ctx context.Context, st state, n int) (state, error) {
 	chain := []place{st.place}
 	at := func(i int) place {
@@ -186,8 +237,8 @@ func (s *secrets) follow(ctx context.Context, st state, n int) (state, error) {
 		}
 		return chain[i]
 	}
-	last, beyond := n, -1 // the last version that is known to exist; one that is not
-	proved := false       // that the secret exists
+	last, beyond := n, -1 // the last version known to exist; the first version known not to exist
+	proved := false       // whether the secret is known to exist
 	for step := 1; beyond != last+1; {
 		i := last + step
 		if beyond > 0 {
@@ -217,6 +268,7 @@ func (s *secrets) follow(ctx context.Context, st state, n int) (state, error) {
 // Create implements driver.Secrets.
 func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (v driver.Version, err error) {
 	path, labels, unseen := s.path(name), s.pool.use(p.Labels), 0
+	s.missed.Take(path, s.now())
 	deletion := driverkit.Backoff{Pause: 50 * time.Millisecond, Longest: 2 * time.Second, Patience: patience, Now: s.now}
 	created, err := deletion.Until(ctx, func() (bool, error) {
 		at, err := s.create(ctx, path, encode(p.Data, nil), tagsOf(p.Labels, s.now()))
@@ -230,7 +282,7 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (v 
 				unseen++
 			}
 			if unseen == 10 && err == nil {
-				err = fmt.Errorf("%w: %s", driver.ErrExists, path) // no read shows it
+				err = fmt.Errorf("%w: %s", driver.ErrExists, path) // no read shows the secret yet
 			}
 		}
 		return v != "", err
@@ -241,8 +293,8 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (v 
 	return v, err
 }
 
-// succeed creates a secret in the place of one whose record was deleted. It returns no
-// version and no error if Create has to try again.
+// succeed creates a record in a secret whose previous record was deleted. If Create must
+// retry, succeed returns neither a version nor an error.
 func (s *secrets) succeed(ctx context.Context, name string, p driver.Payload, labels issued, exists error) (driver.Version, error) {
 	st, err := s.newest(ctx, name, "")
 	switch {
@@ -253,7 +305,7 @@ func (s *secrets) succeed(ctx context.Context, name string, p driver.Payload, la
 	case st.tombstone == nil:
 		return "", exists
 	case !st.tombstone.Kept:
-		return "", s.remove(ctx, st.arn) // the process that deleted the record did not get to it
+		return "", s.remove(ctx, st.arn) // the process that deleted the record did not finish
 	}
 	v, err := s.commit(ctx, change{base: base{place: st.place}, path: s.path(name), issued: labels, creates: true, begun: s.now()}, p)
 	if errors.Is(err, driver.ErrConflict) || errors.Is(err, driver.ErrNotFound) {
@@ -262,8 +314,9 @@ func (s *secrets) succeed(ctx context.Context, name string, p driver.Payload, la
 	return v, err
 }
 
-// evict ends the recovery window of a secret that is scheduled for deletion and still has
-// its name. It goes by the ARN: by then the name may belong to another secret.
+// evict deletes the secret at path if it is scheduled for deletion, without waiting for the
+// end of its recovery window. evict deletes by ARN, because the name may belong to another
+// secret by then.
 func (s *secrets) evict(ctx context.Context, path string, scheduled error) error {
 	out, err := s.describe(ctx, path)
 	switch {
@@ -272,7 +325,7 @@ func (s *secrets) evict(ctx context.Context, path string, scheduled error) error
 	case err != nil:
 		return err
 	case out.DeletedDate == nil:
-		return nil // this is a secret of another incarnation
+		return nil // this secret is another incarnation
 	case s.keep:
 		return fmt.Errorf("%w: another program has scheduled the deletion of the secret: %v", driver.ErrUnavailable, scheduled)
 	}
@@ -281,7 +334,7 @@ func (s *secrets) evict(ctx context.Context, path string, scheduled error) error
 
 // Update implements driver.Secrets.
 func (s *secrets) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
-	c := change{path: s.path(name), old: base.Labels, issued: s.pool.use(p.Labels), begun: s.now()}
+	c := change{path: s.path(name), old: base.Labels, spare: spare(base, p), issued: s.pool.use(p.Labels), begun: s.now()}
 	var err error
 	if c.base, err = s.base(ctx, name, base.Version); err != nil {
 		return "", err
@@ -289,15 +342,15 @@ func (s *secrets) Update(ctx context.Context, name string, base driver.Secret, p
 	return s.commit(ctx, c, p)
 }
 
-// A base is a version that may be written over.
+// A base is a version that may be replaced.
 type base struct {
 	place
-	lacks []driver.Label // labels of it that its secret had no room for
+	lacks []driver.Label // labels that its secret had no room for
 }
 
-// base returns the place of a version that may be written over. It reads a version again
-// that was read long ago: the version after it may have been removed since, and would
-// refuse no writer.
+// base returns the version v as a base that a write may replace. base reads the record again
+// if v was read more than baseLife ago. The version after v may have been removed since, and
+// the service would then accept a second write over v.
 func (s *secrets) base(ctx context.Context, name string, v driver.Version) (base, error) {
 	at, ok := parse(v)
 	if !ok {
@@ -320,9 +373,10 @@ func (s *secrets) base(ctx context.Context, name string, v driver.Version) (base
 type change struct {
 	base
 	path    string
-	old     []driver.Label // of the base
-	issued  issued         // of the new ones
-	creates bool           // over a state without a record
+	old     []driver.Label // labels of the base
+	spare   []driver.Label // labels of earlier states, which the write may remove at any time
+	issued  issued         // those of the new labels that the pool has issued
+	creates bool           // the base is a tombstone
 	begun   time.Time
 }
 
@@ -334,19 +388,27 @@ func (s *secrets) commit(ctx context.Context, c change, p driver.Payload) (drive
 		return "", fmt.Errorf("%w: the process was suspended, and its labels may have been removed", driver.ErrConflict)
 	}
 	if err == nil {
+		var removal sync.WaitGroup
+		defer removal.Wait()
+		removal.Go(func() { s.unlabel(ctx, c.arn, c.spare) })
 		err = s.put(ctx, c.next(), encode(p.Data, lacks))
 	}
 	if err != nil {
 		s.takeBack(ctx, c, err)
 		return "", err
 	}
-	s.unlabel(ctx, c.arn, driverkit.Without(c.old, p.Labels))
+	s.unlabel(ctx, c.arn, driverkit.Without(c.old, slices.Concat(p.Labels, p.Former)))
 	return s.sighted(c.next(), lacks), nil
 }
 
-// label adds labels to the secret of a change. held are the labels that must stay. It
-// returns those that there is no room for: a label is a hint, and a record is written
-// without it rather than not at all.
+// spare returns the labels of states before base that a write of p removes.
+func spare(base driver.Secret, p driver.Payload) []driver.Label {
+	return driverkit.Without(base.Former, slices.Concat(p.Labels, p.Former))
+}
+
+// label adds labels to the secret of c. held are labels that must stay on the secret. label
+// returns the labels for which the secret has no room. The record is written without them,
+// because labels are only hints.
 func (s *secrets) label(ctx context.Context, c change, labels, held []driver.Label) (lacks []driver.Label, err error) {
 	if len(labels) == 0 {
 		return nil, nil
@@ -359,15 +421,17 @@ func (s *secrets) label(ctx context.Context, c change, labels, held []driver.Lab
 	if ctx.Err() != nil {
 		return nil, unknown
 	}
-	used := 0 // tags that there are, beside the labels that are to be added
+	used := 0 // number of existing tags, without the labels to be added
 	if unknown == nil {
 		used = len(out.Tags) - len(labels) + len(driverkit.Without(labels, labelsOf(out.Tags)))
 	}
 	if used+len(labels) <= maxTags && !full(err) {
-		return nil, err // it is not about how many there are
+		return nil, err // the error is not about the number of tags
 	}
 	if unknown == nil {
-		removed, err := s.tidy(ctx, c, driverkit.Without(abandoned(out.Tags, s.now()), slices.Concat(held, labels)))
+		spare := driverkit.Without(c.spare, driverkit.Without(c.spare, labelsOf(out.Tags)))
+		old := driverkit.Without(abandoned(out.Tags, s.now()), slices.Concat(held, labels, spare))
+		removed, err := s.tidy(ctx, c, slices.Concat(spare, old))
 		if err != nil {
 			return nil, err
 		}
@@ -384,9 +448,10 @@ func (s *secrets) label(ctx context.Context, c change, labels, held []driver.Lab
 	return labels[len(fits):], nil
 }
 
-// tidy removes labels that abandoned or refused writes have left, and returns how many.
-// No record holds them if the base of the change is the present state, which tidy asks
-// first. It returns no error if it cannot remove them: then they take room.
+// tidy removes labels that abandoned or refused writes have left, and returns the number of
+// removed labels. tidy first checks that the base of c is the current state; then no record
+// uses these labels. If tidy cannot remove them, it returns 0 and no error, unless ctx is
+// done.
 func (s *secrets) tidy(ctx context.Context, c change, abandoned []driver.Label) (int, error) {
 	if len(abandoned) == 0 {
 		return 0, nil
@@ -403,8 +468,8 @@ func (s *secrets) tidy(ctx context.Context, c change, abandoned []driver.Label) 
 	return len(abandoned), nil
 }
 
-// unlabel removes labels. It ignores failures: labels that are left do no harm. kept
-// says that all of them are certainly still there, and stay.
+// unlabel removes labels. It ignores failures, because remaining labels do no harm. kept
+// reports whether all of labels certainly still exist and will stay.
 func (s *secrets) unlabel(ctx context.Context, arn string, labels []driver.Label) (kept bool) {
 	if len(labels) == 0 {
 		return false
@@ -415,9 +480,9 @@ func (s *secrets) unlabel(ctx context.Context, arn string, labels []driver.Label
 	return kept
 }
 
-// takeBack removes the labels that a failed write has added, if it has certainly failed
-// and none of them belongs to another write. It leaves the others to a later write over
-// the same base.
+// takeBack removes the labels that a failed write has added, if the write has certainly
+// failed and no other write may use them. The pool keeps the remaining labels for a later
+// write over the same base.
 func (s *secrets) takeBack(ctx context.Context, c change, err error) {
 	var unused, used []driver.Label
 	for l, first := range c.issued {
@@ -430,30 +495,30 @@ func (s *secrets) takeBack(ctx context.Context, c change, err error) {
 	conflict := errors.Is(err, driver.ErrConflict)
 	switch {
 	case errors.Is(err, driver.ErrNotFound), conflict && c.creates:
-		return // Create goes on with the same labels
+		return // Create continues with the same labels
 	case !errors.As(err, new(rejected)), ctx.Err() != nil:
 		s.pool.leave(c, slices.Concat(unused, used))
 		return
 	case !conflict:
 		s.pool.leave(c, used)
 	}
-	// A used label may belong to a write over this base whose outcome is unknown, and
-	// which may have won: it stays. A label whose removal was asked for may disappear at
-	// any later time: no write uses it again.
+	// A used label may belong to a write over this base whose outcome is unknown and
+	// which may have succeeded, so it stays. A label whose removal was requested may
+	// disappear at any later time, so no write uses it again.
 	if kept := s.unlabel(ctx, c.arn, unused); kept && !conflict {
 		s.pool.leave(c, unused)
 	}
 }
 
-// Delete implements driver.Secrets. A tombstone ends the chain of versions, so that a
-// writer with the same base is refused. Then the secret is deleted, by its ARN: the next
-// one of its name has another.
+// Delete implements driver.Secrets. Delete first writes a tombstone as the next version, so
+// that a writer with the same base is refused. Then Delete deletes the secret by its ARN. The
+// next secret with that name has a different ARN.
 func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) error {
 	at, err := s.base(ctx, name, base.Version)
 	if err == nil {
 		t := tombstone{Deleted: rand.Text(), Kept: s.keep}
 		if err = s.put(ctx, at.next(), t.value()); err == nil {
-			return s.clear(ctx, at.arn, t, base.Labels)
+			return s.clear(ctx, at.arn, t, slices.Concat(base.Labels, base.Former))
 		}
 	}
 	if !errors.Is(err, driver.ErrConflict) && !errors.Is(err, driver.ErrNotFound) {
@@ -466,12 +531,13 @@ func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) e
 	case unread != nil:
 		return unread
 	case st.tombstone != nil:
-		return s.clear(ctx, st.arn, *st.tombstone, nil) // the labels are not ours to remove
+		return s.clear(ctx, st.arn, *st.tombstone, nil) // the labels belong to another process
 	}
 	return fmt.Errorf("%w: %s", driver.ErrConflict, s.path(name))
 }
 
-// clear removes what is left of a secret once its tombstone is in place.
+// clear completes a deletion after the tombstone was written: it removes the secret or, if
+// the secret is kept, its labels.
 func (s *secrets) clear(ctx context.Context, arn string, t tombstone, labels []driver.Label) error {
 	if t.Kept {
 		s.unlabel(ctx, arn, labels)
@@ -498,9 +564,9 @@ func (s *secrets) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 	return s.fetch(ctx, [][]string{nil})
 }
 
-// fetch yields the secrets that have tags with the given beginnings, each once: those of
-// any tags for nil. The condition of the prefix matches the secrets of deeper prefixes
-// too, which fetch leaves out.
+// fetch yields the records that one of the searches finds, each record once. A search is a
+// list of prefixes of tag keys; a nil search finds all records. The filter for the prefix
+// also matches secrets under deeper prefixes, which fetch leaves out.
 func (s *secrets) fetch(ctx context.Context, searches [][]string) iter.Seq2[driver.Named, error] {
 	return driverkit.Seq(func(yield func(driver.Named, error) bool) error {
 		yielded := map[string]bool{}

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
@@ -22,39 +23,39 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// Texts that Secrets Manager tells apart by nothing else.
+// Texts that are the only difference between some errors of Secrets Manager.
 const (
-	textVersion = " VersionId"     // of a version that is not there, when the secret may be
-	textCurrent = " staging label" // of a label that no version has, when the secret is there
+	textVersion = " VersionId"     // the version does not exist; the secret may exist
+	textCurrent = " staging label" // no version has the label; the secret exists
 )
 
-// deletionTexts are in an InvalidRequestException about a secret that is being deleted,
-// or about its name. A KMS key may be pending deletion too.
+// An InvalidRequestException contains one of deletionTexts if a secret is being deleted, or
+// if its name is still taken. An InvalidRequestException about a KMS key that is pending
+// deletion contains none of them.
 var deletionTexts = []string{
 	"because it was marked for deletion",
 	"because a secret with this name is already scheduled for deletion",
 	"on a secret that's currently marked deleted",
 }
 
-// errNoVersion means that the secret is there and the version is not; errNoCurrent
-// that no version is the current one.
+// errNoVersion means that the secret may exist but the version does not. errNoCurrent means
+// that the secret exists but has no current version.
 var (
 	errNoVersion = errors.New("no such version")
 	errNoCurrent = errors.New("no current version")
 )
 
-// errCredentials is the class of an error about the credentials themselves, whatever
-// they would permit.
+// errCredentials is the class of an error about the credentials themselves rather
+// than their permissions.
 var errCredentials = fmt.Errorf("%w: %w", driver.ErrDenied, driver.ErrCredentials)
 
-// codes are the classes of error codes: those that the service documents, and those
-// that AWS documents for all services. The SDK lists more of throttling. Any other code
-// with a status of 4xx is a refusal.
+// codes maps error codes to classes. It lists the codes that the service documents, and the
+// codes that AWS documents for all services. classifyStatus classifies other codes.
 var codes = map[string]error{
 	"ResourceNotFoundException": driver.ErrNotFound,
 	"ResourceExistsException":   driver.ErrExists,
 
-	// What the caller or the resource is allowed.
+	// Missing permissions of the caller or on the resource.
 	"AccessDeniedException":            driver.ErrDenied,
 	"AccessDenied":                     driver.ErrDenied,
 	"NotAuthorized":                    driver.ErrDenied,
@@ -62,9 +63,9 @@ var codes = map[string]error{
 	"OptInRequired":                    driver.ErrDenied,
 	"PublicPolicyException":            driver.ErrRefused,
 
-	// What the state of the secret, its tags, a policy on tags or the form of the
-	// request forbids: a replica, a managed secret, system tags, a key that is
-	// disabled. InvalidRequestException is also that of a deleted secret.
+	// Refusals because of the state of the secret, its tags, a tag policy or the form of the
+	// request. Examples are a replica, a managed secret, system tags and a disabled key.
+	// InvalidRequestException is also the error for a deleted secret.
 	"InvalidAction":                  driver.ErrRefused,
 	"InvalidParameterException":      driver.ErrRefused,
 	"InvalidRequestException":        driver.ErrRefused,
@@ -76,9 +77,10 @@ var codes = map[string]error{
 	"ValidationError":                driver.ErrRefused,
 	"ValidationException":            driver.ErrRefused,
 
-	// What passes. A limit is that of the versions of a day (create has the one that
-	// does not pass); a page is of a list that has changed; a key that
-	// does not encrypt may be throttled, unless the text says more.
+	// Temporary failures. LimitExceededException concerns the versions of a day; callError
+	// handles the permanent limit of CreateSecret. InvalidNextTokenException concerns a
+	// list that has changed. EncryptionFailure and DecryptionFailure may be caused by
+	// throttling, unless the text contains one of keyTexts.
 	"DecryptionFailure":         driver.ErrUnavailable,
 	"EncryptionFailure":         driver.ErrUnavailable,
 	"InternalFailure":           driver.ErrUnavailable,
@@ -86,33 +88,35 @@ var codes = map[string]error{
 	"InternalServiceFailure":    driver.ErrUnavailable,
 	"InvalidNextTokenException": driver.ErrUnavailable,
 	"KMSInternalException":      driver.ErrUnavailable,
-	"KMSThrottlingException":    driver.ErrUnavailable,
+	"KMSThrottlingException":    driver.ErrThrottled,
 	"LimitExceededException":    driver.ErrUnavailable,
 	"RequestAbortedException":   driver.ErrUnavailable,
 	"ServiceUnavailable":        driver.ErrUnavailable,
 }
 
-// keyTexts are in the error of a key that only an operator makes usable.
+// An error about a key contains one of keyTexts if only an operator can make the key
+// usable.
 var keyTexts = []string{"is disabled", "pending deletion", "pending import", "pending replica deletion", "does not exist", "unavailable key store"}
 
-// A quotaError is a LimitExceededException about a limit that time does not raise.
+// A quotaError is a LimitExceededException about a permanent limit.
 type quotaError struct{ error }
 
 // Unwrap returns the client's own error.
 func (q quotaError) Unwrap() error { return q.error }
 
-// credentialCodes are the error codes of errCredentials.
+// credentialCodes are the error codes of class errCredentials.
 var credentialCodes = []string{
 	"ExpiredToken", "ExpiredTokenException", "IncompleteSignature", "IncompleteSignatureException", "InvalidAccessKeyId",
 	"InvalidClientTokenId", "InvalidSignatureException", "InvalidToken", "MissingAuthenticationToken",
 	"MissingAuthenticationTokenException", "RequestExpired", "SignatureDoesNotMatch", "UnrecognizedClientException",
 }
 
-// textFetch is in the SDK's error if its credentials could not be fetched. That error
-// has no type.
+// textFetch is contained in the SDK's error for credentials that it could not fetch. The
+// error has no type of its own.
 const textFetch = "get credentials: "
 
-// classify returns the class of an error of the client, or nil if it has none.
+// classify returns the class of an error of the client, or nil if the error is of no known
+// class.
 func classify(err error) error {
 	var (
 		answer    smithy.APIError
@@ -120,7 +124,7 @@ func classify(err error) error {
 		network   net.Error
 		quota     ratelimit.QuotaExceededError
 	)
-	fetched := err == nil || !strings.Contains(err.Error(), textFetch) // the credentials
+	fetched := err == nil || !strings.Contains(err.Error(), textFetch) // whether the SDK has fetched the credentials
 	switch {
 	case errors.As(err, &answer):
 		return classifyAnswer(err, answer)
@@ -138,7 +142,7 @@ func classify(err error) error {
 	return nil
 }
 
-// classifyAnswer is classify for an error that the service has answered with.
+// classifyAnswer is classify for an error response of the service.
 func classifyAnswer(err error, answer smithy.APIError) error {
 	code, text := answer.ErrorCode(), strings.Join(strings.Fields(answer.ErrorMessage()), " ")
 	says := func(t string) bool { return strings.Contains(text, t) }
@@ -162,12 +166,14 @@ func classifyAnswer(err error, answer smithy.APIError) error {
 	return classifyStatus(code, statusOf(err))
 }
 
-// classifyStatus is classifyAnswer for a code that is not in codes.
+// classifyStatus is classifyAnswer for a code that codes does not contain.
 func classifyStatus(code string, status int) error {
 	_, throttled := retry.DefaultThrottleErrorCodes[code]
 	_, transient := retry.DefaultRetryableErrorCodes[code]
 	switch {
-	case throttled, transient, status >= http.StatusInternalServerError, status == http.StatusTooManyRequests:
+	case throttled, status == http.StatusTooManyRequests:
+		return driver.ErrThrottled
+	case transient, status >= http.StatusInternalServerError:
 		return driver.ErrUnavailable
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		return driver.ErrDenied
@@ -177,7 +183,7 @@ func classifyStatus(code string, status int) error {
 	return nil
 }
 
-// statusOf returns the status of the answer that err is about, or 0.
+// statusOf returns the HTTP status in err, or 0.
 func statusOf(err error) int {
 	var response *smithyhttp.ResponseError
 	if errors.As(err, &response) {
@@ -186,8 +192,8 @@ func statusOf(err error) int {
 	return 0
 }
 
-// refusal reports whether the error of one attempt is a refusal by the service, so
-// that the attempt has changed nothing.
+// refusal reports whether err, the error of one attempt, is a refusal by the service. A
+// refused attempt was not applied.
 func refusal(err error) bool {
 	var answer smithy.APIError
 	if !errors.As(err, &answer) {
@@ -195,25 +201,26 @@ func refusal(err error) bool {
 	}
 	code, status := answer.ErrorCode(), statusOf(err)
 	_, transient := retry.DefaultRetryableErrorCodes[code]
-	internal := strings.HasPrefix(code, "Internal") || code == "RequestAbortedException" // of which some have status 400
+	internal := strings.HasPrefix(code, "Internal") || code == "RequestAbortedException" // some internal errors have status 400
 	return status >= http.StatusBadRequest && status < http.StatusInternalServerError && !transient && !internal
 }
 
-// callError returns the error of a call for the client's: see driverkit.CallError. It
-// repeats nothing of what was sent.
+// callError converts an error of the client: see driverkit.CallError. The result does not
+// quote sent.
 func callError(ctx context.Context, call string, err error, sent []byte) error {
 	if call == "CreateSecret" && errors.As(err, new(*types.LimitExceededException)) {
-		err = quotaError{err} // of the secrets of an account, which only an operator raises
+		err = quotaError{err} // a limit on the secrets of an account, which only an operator can raise
 	}
 	err = presentable(call, err, sent)
 	return driverkit.CallError(ctx, err, classify(err))
 }
 
-// errUnreadable means that something other than the service has answered.
+// errUnreadable means that the response is not from the service, but for example from a
+// proxy.
 var errUnreadable = errors.New("the answer is not in Secrets Manager's form")
 
-// presentable returns err without what was sent, and without an answer that could not
-// be read: errors of decoders quote their input.
+// presentable returns an error for err that quotes neither sent nor a response that could
+// not be parsed. Decoders quote their input.
 func presentable(call string, err error, sent []byte) error {
 	var answer smithy.APIError
 	var response *smithyhttp.ResponseError
@@ -236,15 +243,15 @@ func presentable(call string, err error, sent []byte) error {
 	return &shown{err}
 }
 
-// broken returns the transport's own error if the connection broke while the answer was
-// read, and nil otherwise. It quotes nothing of the answer, as an error of the decoder
-// around it may.
+// broken returns the transport's own error if the connection broke during the response,
+// and nil otherwise. Unlike the error of the decoder around it, this error does not
+// quote the response.
 func broken(err error) error {
 	var response *smithyhttp.ResponseError
 	var network net.Error
 	switch {
 	case !errors.As(err, &response):
-		return nil // there was no answer
+		return nil // there was no response
 	case errors.As(err, &network):
 		return network
 	case errors.Is(err, net.ErrClosed):
@@ -255,16 +262,17 @@ func broken(err error) error {
 	return nil
 }
 
-// shown is an error of the client that prints in one line.
+// shown is an error of the client whose text is a single line.
 type shown struct{ err error }
 
-// Error returns the text.
+// Error returns the text of the client's error as a single line.
 func (s *shown) Error() string { return strings.Join(strings.Fields(s.err.Error()), " ") }
 
 // Unwrap returns the client's own error.
 func (s *shown) Unwrap() error { return s.err }
 
-// unfit reports whether the service has refused tags for what they are, or for how many.
+// unfit reports whether the service has refused tags because of their form or their
+// number.
 func unfit(err error) bool {
 	var answer smithy.APIError
 	if !errors.As(err, &answer) || errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrDenied) {
@@ -275,13 +283,15 @@ func unfit(err error) bool {
 	}, answer.ErrorCode())
 }
 
-var tooMany = regexp.MustCompile(`(?i)\b(more than|at most|exceed\w*|limit\w*|maximum|quota|too many)\b`)
+var tooMany = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)\b(more than|at most|exceed\w*|limit\w*|maximum|quota|too many)\b`)
+})
 
-// full reports whether a refusal of tags says that there are too many.
+// full reports whether a refusal of tags says that the secret has too many tags.
 func full(err error) bool {
 	if errors.As(err, new(*types.LimitExceededException)) {
 		return true
 	}
 	var answer smithy.APIError
-	return errors.As(err, &answer) && tooMany.MatchString(answer.ErrorMessage()) && strings.Contains(strings.ToLower(answer.ErrorMessage()), "tag")
+	return errors.As(err, &answer) && tooMany().MatchString(answer.ErrorMessage()) && strings.Contains(strings.ToLower(answer.ErrorMessage()), "tag")
 }

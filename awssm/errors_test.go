@@ -26,10 +26,10 @@ import (
 
 // classes are the sentinels of package driver.
 var classes = []error{
-	driver.ErrNotFound, driver.ErrExists, driver.ErrConflict, driver.ErrDenied, driver.ErrRefused, driver.ErrUnavailable, driver.ErrCorrupt,
+	driver.ErrNotFound, driver.ErrExists, driver.ErrConflict, driver.ErrDenied, driver.ErrRefused, driver.ErrUnavailable, driver.ErrThrottled, driver.ErrCorrupt,
 }
 
-// answered is an error of the client about an answer with a status.
+// answered returns the client's error for a response with the given HTTP status.
 func answered(status int, err error) error {
 	return &smithy.OperationError{ServiceID: "Secrets Manager", OperationName: "GetSecretValue", Err: &smithyhttp.ResponseError{
 		Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}}, Err: err,
@@ -45,9 +45,9 @@ func TestErrorsGetTheirClass(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		err  error
-		want error // nil: no class
+		want error // nil if the error has no class
 	}{
-		// The types that the service documents.
+		// The error types that the service documents.
 		{"no secret", answered(400, &types.ResourceNotFoundException{Message: aws.String("Secrets Manager can't find the specified secret.")}), driver.ErrNotFound},
 		{"no version", answered(400, &types.ResourceNotFoundException{Message: aws.String("Secrets Manager can't find the specified secret value for VersionId: x")}), driver.ErrNotFound},
 		{"a secret that exists", answered(400, &types.ResourceExistsException{}), driver.ErrExists},
@@ -64,7 +64,7 @@ func TestErrorsGetTheirClass(t *testing.T) {
 		{"a key to encrypt with that is pending deletion", saying("EncryptionFailure", "key/1 is pending deletion."), driver.ErrRefused},
 		{"a key of which nothing is said", saying("EncryptionFailure", "Check that the KMS key is available, enabled, and not in an invalid state."), driver.ErrUnavailable},
 		{"a key whose requests are throttled", saying("EncryptionFailure", "The request to KMS was throttled."), driver.ErrUnavailable},
-		{"KMS throttles", saying("KMSThrottlingException", "no"), driver.ErrUnavailable},
+		{"KMS throttles", saying("KMSThrottlingException", "no"), driver.ErrThrottled},
 		{"a limit that an operator raises", quotaError{answered(400, &types.LimitExceededException{})}, driver.ErrRefused},
 		{"an internal error with status 400", saying("InternalServiceError", "no"), driver.ErrUnavailable},
 		{"another state that does not fit", answered(400, &types.InvalidRequestException{Message: aws.String("no")}), driver.ErrRefused},
@@ -92,15 +92,15 @@ func TestErrorsGetTheirClass(t *testing.T) {
 		{"a request that is not valid", code("ValidationException"), driver.ErrRefused},
 		{"a failure inside", code("InternalFailure"), driver.ErrUnavailable},
 		{"a service that is away", code("ServiceUnavailable"), driver.ErrUnavailable},
-		{"throttling", code("ThrottlingException"), driver.ErrUnavailable},
-		{"throttling by another name", code("TooManyRequestsException"), driver.ErrUnavailable},
+		{"throttling", code("ThrottlingException"), driver.ErrThrottled},
+		{"throttling by another name", code("TooManyRequestsException"), driver.ErrThrottled},
 		{"a request that took too long", code("RequestTimeout"), driver.ErrUnavailable},
 		{"a code that is not known", code("SomethingElse"), driver.ErrRefused},
 		{"a code that is not known, with status 503", answered(503, &smithy.GenericAPIError{Code: "UnknownError"}), driver.ErrUnavailable},
-		{"a code that is not known, with status 429", answered(429, &smithy.GenericAPIError{Code: "UnknownError"}), driver.ErrUnavailable},
+		{"a code that is not known, with status 429", answered(429, &smithy.GenericAPIError{Code: "UnknownError"}), driver.ErrThrottled},
 		{"a proxy that refuses", answered(403, &smithy.GenericAPIError{Code: "UnknownError"}), driver.ErrDenied},
 
-		// What happens on the way.
+		// Failures in transit.
 		{"the quota of retries", errors.Join(errors.New("slow"), fmt.Errorf("no token: %w", ratelimit.QuotaExceededError{})), driver.ErrUnavailable},
 		{"a refused connection", &smithyhttp.RequestSendError{Err: &url.Error{Op: "Post", URL: "https://x", Err: &net.OpError{Op: "dial", Err: errors.New("refused")}}}, driver.ErrUnavailable},
 		{"a connection that was closed", &smithyhttp.RequestSendError{Err: io.EOF}, driver.ErrUnavailable},
@@ -115,7 +115,7 @@ func TestErrorsGetTheirClass(t *testing.T) {
 			t.Parallel()
 			got := driverkit.CallError(t.Context(), c.err, classify(c.err))
 			for _, class := range classes {
-				if errors.Is(got, class) != errors.Is(class, c.want) {
+				if errors.Is(got, class) != errors.Is(c.want, class) {
 					t.Errorf("classify(%v) = %v; it matches %q: %v", c.err, got, class, errors.Is(got, class))
 				}
 			}
@@ -129,7 +129,7 @@ func TestErrorsGetTheirClass(t *testing.T) {
 			if c.want == nil && got != c.err {
 				t.Errorf("classify(%v) = %v, want it as it came", c.err, got)
 			}
-			// What a driver gives no class the store does.
+			// The store assigns ErrUnavailable to an error without a class.
 			if err := tokenstore.NewError("save", "awssm", "", got); c.want == nil && !errors.Is(err, tokenstore.ErrUnavailable) {
 				t.Errorf("the store's error %v does not match ErrUnavailable", err)
 			}
@@ -140,7 +140,7 @@ func TestErrorsGetTheirClass(t *testing.T) {
 	}
 }
 
-func TestOnlyAMissingVersionProvesThatThereIsASecret(t *testing.T) {
+func TestClassifyMissingVersion(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]bool{
 		"Secrets Manager can't find the specified secret value for VersionId: x":              true,
@@ -225,7 +225,7 @@ func TestErrorsOfADoneContextAreTheContexts(t *testing.T) {
 	}
 }
 
-func TestAnAnswerThatBreaksOffIsTheTransportsError(t *testing.T) {
+func TestCallErrorTruncatedAnswer(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name  string
@@ -252,7 +252,7 @@ func TestAnAnswerThatBreaksOffIsTheTransportsError(t *testing.T) {
 	}
 }
 
-func TestErrorsDoNotRepeatWhatWasSentOrCouldNotBeRead(t *testing.T) {
+func TestCallErrorHidesPayload(t *testing.T) {
 	t.Parallel()
 	const secret = `{"refresh_token":"1000.canary.canary"}`
 	wire := base64.StdEncoding.EncodeToString([]byte(secret))[20:40]
@@ -289,7 +289,7 @@ func TestErrorsDoNotRepeatWhatWasSentOrCouldNotBeRead(t *testing.T) {
 	}
 }
 
-// unwrap returns the last of the errors that err wraps.
+// unwrap returns the last error that err wraps.
 func unwrap(err error) error {
 	if many, ok := err.(interface{ Unwrap() []error }); ok {
 		return many.Unwrap()[len(many.Unwrap())-1]

@@ -54,8 +54,8 @@ func ExampleNew() {
 	// 1000.refresh
 }
 
-// An account that denies forced deletion, tags every secret with its owner, and
-// has a key of its own for tokens.
+// This account denies forced deletion, tags every secret with its owner, and has its own key
+// for tokens.
 func ExampleOptions() {
 	client, stop := connect()
 	defer stop()

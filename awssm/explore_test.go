@@ -2,6 +2,7 @@ package awssm_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,7 +14,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
@@ -21,16 +24,17 @@ import (
 	"github.com/tokenkeep/tokenkeep/awssm"
 	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// A trail is one way through a tree of choices. The next one is the next leaf.
+// A trail is one path through a tree of choices, from the root to a leaf.
 type trail struct {
 	at     int
 	chosen []int
 	of     []int
 }
 
-// choose returns a number below n.
+// choose returns the number, from 0 to n-1, that the trail chooses next.
 func (c *trail) choose(n int) int {
 	if c.at == len(c.chosen) {
 		c.chosen, c.of = append(c.chosen, 0), append(c.of, n)
@@ -39,7 +43,7 @@ func (c *trail) choose(n int) int {
 	return c.chosen[c.at-1]
 }
 
-// next reports whether there is another leaf, and goes there.
+// next moves the trail to the next leaf, and reports whether there is one.
 func (c *trail) next() bool {
 	c.at = 0
 	for i := len(c.chosen) - 1; i >= 0; i-- {
@@ -51,38 +55,41 @@ func (c *trail) next() bool {
 	return false
 }
 
-// What becomes of a write of tags or of a value.
+// Outcomes of a write of tags or of a value.
 const (
 	applied = iota
 	refused
-	lost   // never arrives
-	silent // is applied, and the answer is lost
-	late   // the client gives up, and it is applied at some later time
+	lost   // the request never arrives
+	silent // the write is applied; the response is lost
+	late   // the client gives up; the write is applied at some later time
 	outcomes
 )
 
-// A pending request waits for its turn.
+// pending is a request that waits until the test lets it continue.
 type pending struct {
 	by        string
 	operation string
 	body      []byte
 	header    http.Header
-	answer    chan<- *http.Response // nil: no request waits
+	answer    chan<- *http.Response // nil if the client no longer waits
 }
 
-// A world is one run of the writers on one service.
+// A world is one run of several writers on one service.
 type world struct {
 	*trail
 	service *fakeaws.Service
-	faults  int           // that there may still be
-	arrive  chan *pending // nil: a writer is done
+	faults  int // number of faults that may still occur
 	log     []string
+
+	mu      sync.Mutex
+	waiting []*pending // in any order
 }
 
-// byKey is the key of the context's value that says whose a request is.
+// byKey is the key of the context value that names the writer of a request.
 type byKey struct{}
 
-// Do holds up what may come in any order, and carries out what may not.
+// Do holds requests whose order the test chooses, and carries out other requests
+// immediately.
 func (w *world) Do(r *http.Request) (*http.Response, error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -94,7 +101,9 @@ func (w *world) Do(r *http.Request) (*http.Response, error) {
 	if p.operation == "GetSecretValue" || p.operation == "DescribeSecret" || p.operation == "CreateSecret" {
 		return w.carryOut(p), nil
 	}
-	w.arrive <- p
+	w.mu.Lock()
+	w.waiting = append(w.waiting, p)
+	w.mu.Unlock()
 	if resp := <-answer; resp != nil {
 		return resp, nil
 	}
@@ -109,7 +118,7 @@ func (w *world) carryOut(p *pending) *http.Response {
 	return recorder.Result()
 }
 
-// A gate leads the requests of a client to the world of the moment.
+// A gate sends the requests of a client to the current run.
 type gate struct {
 	world  *world
 	client *secretsmanager.Client
@@ -129,7 +138,7 @@ func newGate() *gate {
 	return g
 }
 
-// open returns a driver.
+// open returns a driver that uses the client of g.
 func (g *gate) open(t testing.TB) driver.Secrets {
 	d, err := awssm.NewDriver(g.client, app, nil)
 	if err != nil {
@@ -138,19 +147,30 @@ func (g *gate) open(t testing.TB) driver.Secrets {
 	return d
 }
 
-// run schedules n writers until all are done, and checks after every step.
-func (w *world) run(n int, check func()) {
-	var waiting, delayed []*pending
-	busy := n
+// arrived returns the waiting requests, ordered by their text. A writer may have two
+// concurrent requests.
+func (w *world) arrived() []*pending {
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	slices.SortFunc(w.waiting, func(a, b *pending) int {
+		return cmp.Or(strings.Compare(a.by, b.by), strings.Compare(a.operation, b.operation))
+	})
+	return slices.Clone(w.waiting)
+}
+
+// leaves removes p from the waiting requests.
+func (w *world) leaves(p *pending) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waiting = slices.DeleteFunc(w.waiting, func(q *pending) bool { return q == p })
+}
+
+// run lets requests continue until all writers are done, and calls check after each step.
+func (w *world) run(check func()) {
+	var delayed []*pending
 	for {
-		for busy > 0 {
-			p := <-w.arrive
-			busy--
-			if p != nil {
-				waiting = append(waiting, p)
-			}
-			slices.SortFunc(waiting, func(a, b *pending) int { return strings.Compare(a.by, b.by) })
-		}
+		waiting := w.arrived()
 		if len(waiting)+len(delayed) == 0 {
 			return
 		}
@@ -164,7 +184,7 @@ func (w *world) run(n int, check func()) {
 			continue
 		}
 		p := waiting[i]
-		waiting = slices.Delete(waiting, i, i+1)
+		w.leaves(p)
 		outcome := applied
 		if w.faults > 0 {
 			outcome = w.choose(outcomes)
@@ -188,21 +208,22 @@ func (w *world) run(n int, check func()) {
 			delayed = append(delayed, p)
 		}
 		check()
-		busy++
 		p.answer <- resp
 	}
 }
 
-// A note is the content of a record of these tests: what it is labelled with.
+// A note is the content of a record in these tests: its writer and its labels.
 type note struct {
 	By     string
 	Labels []driver.Label
+	Former []driver.Label // labels that a later write removes
 }
 
-// A writer saves what it wants to be labelled, as the portable type does.
+// A writer saves labeled records as the portable store does.
 type writer struct {
 	driver.Secrets
-	id string
+	id     string
+	leaves bool // whether the writer leaves replaced labels to the next write
 }
 
 func (w writer) save(ctx context.Context, t testing.TB, base driver.Secret, value byte, attempts int) driver.Secret {
@@ -218,7 +239,10 @@ func (w writer) save(ctx context.Context, t testing.TB, base driver.Secret, valu
 				p.Labels = w.Secrets.(driver.Labeler).Relabel(name, base.Version, []driver.Label{l})
 			}
 		}
-		p.Data, _ = json.Marshal(note{mine, p.Labels})
+		if w.leaves {
+			p.Former = driverkit.Without(base.Labels, p.Labels)
+		}
+		p.Data, _ = json.Marshal(note{mine, p.Labels, p.Former})
 		v, err := w.Update(ctx, name, base, p)
 		if err == nil {
 			return driver.Secret{Payload: p, Version: v}
@@ -235,7 +259,7 @@ func (w writer) save(ctx context.Context, t testing.TB, base driver.Secret, valu
 		if err := json.Unmarshal(now.Data, &read); err != nil {
 			t.Errorf("Fresh: %v", err)
 		}
-		now.Labels = read.Labels
+		now.Labels, now.Former = read.Labels, read.Former
 		if base = now; read.By == mine {
 			return now
 		}
@@ -243,29 +267,37 @@ func (w writer) save(ctx context.Context, t testing.TB, base driver.Secret, valu
 	return base
 }
 
-// Whatever the order of the requests of two writers, and whatever becomes of one or
-// more of them, the present state is found by its label at every moment.
+// TestLabelsInEveryOrder checks that a search by label finds the current state at any time.
+// It tries all orders of the requests of two writers, and all outcomes of a limited number
+// of them.
 func TestLabelsInEveryOrder(t *testing.T) {
 	t.Parallel()
-	faults := 1
-	if n, err := strconv.Atoi(os.Getenv("TOKENKEEP_EXPLORE_FAULTS")); err == nil {
-		faults = n
-	}
+	most, err := strconv.Atoi(os.Getenv("TOKENKEEP_EXPLORE_FAULTS"))
 	for name, s := range map[string]struct {
 		first      byte
-		one, other []byte // what each of them saves
+		one, other []byte // values of the labels that each writer saves
+		leaves     bool
 	}{
-		"both add a label":                      {0, []byte{'a'}, []byte{'a'}},
-		"one adds it, the other something else": {0, []byte{'a'}, []byte{'b'}},
-		"one removes it, and adds it again":     {'a', []byte{0, 'a'}, []byte{'a'}},
+		"both add a label":                      {0, []byte{'a'}, []byte{'a'}, false},
+		"one adds it, the other something else": {0, []byte{'a'}, []byte{'b'}, false},
+		"one removes it, and adds it again":     {'a', []byte{0, 'a'}, []byte{'a'}, false},
+		"one leaves it, and adds it again":      {'a', []byte{'b', 'a'}, []byte{'a'}, true},
+		"one leaves it, the other removes it":   {'a', []byte{'b'}, []byte{'c', 'a'}, true},
 	} {
+		faults := 1
+		if s.leaves {
+			faults = 0 // a write sends two requests at once, in ten times as many orders
+		}
+		if err == nil {
+			faults = most
+		}
 		for _, shared := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, in one process: %v", name, shared), func(t *testing.T) {
 				t.Parallel()
 				runs := 0
 				for c, g := new(trail), newGate(); ; {
 					runs++
-					if explore(t, c, g, faults, shared, s.first, s.one, s.other); t.Failed() || !c.next() {
+					if synctest.Test(t, func(t *testing.T) { explore(t, c, g, faults, shared, s.leaves, s.first, s.one, s.other) }); t.Failed() || !c.next() {
 						break
 					}
 				}
@@ -275,12 +307,12 @@ func TestLabelsInEveryOrder(t *testing.T) {
 	}
 }
 
-// explore makes one run.
-func explore(t *testing.T, c *trail, g *gate, faults int, shared bool, first byte, one, other []byte) {
-	w := &world{trail: c, service: fakeaws.NewService(nil), faults: faults, arrive: make(chan *pending)}
+// explore runs two writers once, along the trail c.
+func explore(t *testing.T, c *trail, g *gate, faults int, shared, leaves bool, first byte, one, other []byte) {
+	w := &world{trail: c, service: fakeaws.NewService(nil), faults: faults}
 	g.world = w
-	a := writer{g.open(t), "a"}
-	b := writer{a.Secrets, "b"}
+	a := writer{g.open(t), "a", leaves}
+	b := writer{a.Secrets, "b", leaves}
 	if !shared {
 		b.Secrets = g.open(t)
 	}
@@ -288,7 +320,7 @@ func explore(t *testing.T, c *trail, g *gate, faults int, shared bool, first byt
 	if first != 0 {
 		p.Labels = []driver.Label{label("user", first, 'y')}
 	}
-	p.Data, _ = json.Marshal(note{"first", p.Labels})
+	p.Data, _ = json.Marshal(note{By: "first", Labels: p.Labels})
 	v, err := a.Create(t.Context(), name, p)
 	if err != nil {
 		t.Fatal(err)
@@ -303,16 +335,19 @@ func explore(t *testing.T, c *trail, g *gate, faults int, shared bool, first byt
 			for _, value := range wr.values {
 				now = wr.save(context.WithValue(t.Context(), byKey{}, wr.id), t, now, value, 2)
 			}
-			w.arrive <- nil
 		}()
 	}
-	w.run(2, func() { w.check(t) })
-	if n := len(w.tags(t)); n > 1+2*faults {
+	w.run(func() { w.check(t) })
+	most := 1 + 2*faults
+	if leaves {
+		most++
+	}
+	if n := len(w.tags(t)); n > most {
 		t.Errorf("%d tags are left after %q", n, w.log)
 	}
 }
 
-// ask makes a request of the test's own.
+// ask makes a request for the test, not for a writer, and decodes the response into out.
 func (w *world) ask(t *testing.T, operation string, out any) {
 	body := fmt.Sprintf(`{"SecretId":%q}`, path)
 	resp := w.carryOut(&pending{body: []byte(body), header: http.Header{
@@ -334,7 +369,7 @@ func (w *world) tags(t *testing.T) []string {
 	return tags
 }
 
-// check checks that the present state has its labels.
+// check checks that the secret has the labels of its current state.
 func (w *world) check(t *testing.T) {
 	var value struct{ SecretString string }
 	w.ask(t, "GetSecretValue", &value)

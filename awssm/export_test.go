@@ -8,19 +8,19 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// SetClock makes d take the time from now.
+// SetClock makes now the clock of d.
 func SetClock(d driver.Secrets, now func() time.Time) { d.(*secrets).now = now }
 
-// Next returns the version that the one after v has.
+// Next returns the version that follows v.
 func Next(v driver.Version) driver.Version {
 	at, _ := parse(v)
 	return at.next().version()
 }
 
-// Tags returns the tags of labels that are added at present.
+// Tags returns the tags of labels, with the driver's current time as their value.
 func Tags(d driver.Secrets, labels ...driver.Label) []types.Tag {
 	return tagsOf(labels, d.(*secrets).now())
 }
 
-// First returns the ID of the first version of the secret at a path.
+// First returns the ID of the first version of the secret at path.
 func First(path string) string { return first(path) }

@@ -21,8 +21,8 @@ import (
 
 var _ driver.Inspector = (*secrets)(nil)
 
-// Inspect implements driver.Inspector. It takes a ListSecrets for a hundred
-// secrets, and two GetSecretValue for each of them.
+// Inspect implements driver.Inspector. It makes one ListSecrets for each hundred
+// secrets, and two GetSecretValue for each secret.
 func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, error] {
 	return driverkit.Seq(func(yield func(driver.Inspection, error) bool) error {
 		in := &secretsmanager.ListSecretsInput{
@@ -49,7 +49,7 @@ func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, erro
 	})
 }
 
-// inspect looks at a listed secret.
+// inspect examines a listed secret.
 func (s *secrets) inspect(ctx context.Context, e types.SecretListEntry) (driver.Inspection, error) {
 	name, _ := s.name(aws.ToString(e.Name))
 	found := driver.Inspection{Name: name}
@@ -100,9 +100,9 @@ func (s *secrets) faults(ctx context.Context, name string, e types.SecretListEnt
 	return nil, nil
 }
 
-// scheduled is the fault that a secret is scheduled for deletion. at is when it was
-// deleted, or when it will be: within an hour the deletion is one of this program, which
-// is about to be over.
+// scheduled returns the fault of a secret that is scheduled for deletion at the time at. If
+// at is within an hour of now, scheduled returns no fault. The secret was then deleted
+// without a recovery window, as this package deletes secrets, and will soon be gone.
 func (s *secrets) scheduled(arn string, at time.Time) []driver.Fault {
 	if s.now().Sub(at).Abs() < time.Hour {
 		return nil
@@ -114,7 +114,7 @@ func (s *secrets) scheduled(arn string, at time.Time) []driver.Fault {
 	}}
 }
 
-// vacant is the fault that a secret has no version.
+// vacant returns the fault of a secret without a version.
 func (s *secrets) vacant(arn string) driver.Fault {
 	return driver.Fault{
 		Kind: driver.FaultEmpty, Exclusive: true, Action: "delete the secret",
@@ -132,9 +132,9 @@ func (s *secrets) vacant(arn string) driver.Fault {
 	}
 }
 
-// rolledBack is the fault that AWSCURRENT was moved to an earlier version. Its repair
-// stores the content of the last version again, as the version after it: writers would
-// write over the last one, too.
+// rolledBack returns the fault of a secret whose label AWSCURRENT was moved to an earlier
+// version. The repair stores the content of the last version again, as the next version of
+// the chain.
 func (s *secrets) rolledBack(now, end state) driver.Fault {
 	return driver.Fault{
 		Kind: driver.FaultRolledBack, Action: "make the latest version the current one again",
@@ -152,7 +152,7 @@ func (s *secrets) rolledBack(now, end state) driver.Fault {
 	}
 }
 
-// short returns enough of the ID of a version to tell it from others.
+// short returns a prefix of a version ID that is long enough to recognize it.
 func short(id string) string { return id[:min(len(id), 8)] }
 
 // Present implements driver.Inspector.
@@ -176,14 +176,15 @@ func (s *secrets) Unlabel(ctx context.Context, name string, labels []driver.Labe
 	return err
 }
 
-// Probe implements driver.Inspector. IAM decides before Secrets Manager looks for the
-// secret, so that the calls are about one that does not exist. CreateSecret is tried with
-// the name of an existing one, or else creates a secret and deletes it.
+// Probe implements driver.Inspector. IAM checks permissions before Secrets Manager looks
+// for the secret, so most calls use a secret that does not exist. CreateSecret uses the
+// name of an existing secret; if the store is empty, CreateSecret creates a secret, which
+// Probe deletes.
 func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 	return driverkit.Probes(ctx, s.probes())
 }
 
-// probes are the calls that the driver makes.
+// probes returns one probe for each call that the driver makes.
 func (s *secrets) probes() []driverkit.Probe {
 	path := s.path("tokenkeepprobe" + strings.ToLower(rand.Text()))
 	tags := tagsOf([]driver.Label{{Key: "probe", Value: strings.Repeat("p", 32), Nonce: strings.Repeat("p", 16)}}, s.now())
@@ -217,7 +218,7 @@ func (s *secrets) probes() []driverkit.Probe {
 	}
 	return append(all, probe("CreateSecret", func(ctx context.Context) error {
 		if made == "" && !removable {
-			return driverkit.ErrUntried // the secret would be left
+			return driverkit.ErrUntried // the secret could not be deleted
 		}
 		at, err := s.create(ctx, cmp.Or(made, path), encode([]byte("probe"), nil), tags)
 		if err != nil {
@@ -227,7 +228,8 @@ func (s *secrets) probes() []driverkit.Probe {
 	}))
 }
 
-// head returns the first value of seq, or the zero one if there is none.
+// head returns the first value and error of seq. If seq is empty, head returns the zero
+// value and nil.
 func head[T any](seq iter.Seq2[T, error]) (T, error) {
 	for v, err := range seq {
 		return v, err

@@ -21,7 +21,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// A ward is a store that is damaged and mended.
+// A ward has a store that a test damages and Check repairs.
 type ward struct {
 	*env
 	store *tokenstore.Store
@@ -45,7 +45,8 @@ func (w *ward) save(t tokenstore.Token) tokenstore.Token {
 	return t
 }
 
-// check returns what Check finds, as "kind repaired".
+// check returns the kinds of the faults that Check finds, sorted. Each repaired fault has
+// the suffix " repaired".
 func (w *ward) check(opts *doctor.CheckOptions) []string {
 	w.Helper()
 	found := []string{}
@@ -73,7 +74,7 @@ func (w *ward) finds(what string, opts *doctor.CheckOptions, want ...string) {
 	}
 }
 
-// markerName is that of the secret that says which keys a store is under.
+// markerName is the name of the secret that identifies the keys of a store.
 const markerName = "keys"
 
 var ann = tokenstore.Token{UserName: "ann", ClientID: "client", RefreshToken: "refresh1", AccessToken: "access1"}
@@ -83,9 +84,9 @@ var (
 	purge = &doctor.CheckOptions{Repair: true, Purge: true}
 )
 
-// What operators and processes that died leave in Secrets Manager is named, and
-// mended.
-func TestWhatIsWrongInSecretsManagerIsNamedAndMended(t *testing.T) {
+// TestCheckRepair checks that Check reports and repairs faults that operators and killed
+// processes cause in Secrets Manager.
+func TestCheckRepair(t *testing.T) {
 	t.Parallel()
 	t.Run("an operator has moved AWSCURRENT back", func(t *testing.T) {
 		t.Parallel()
@@ -257,9 +258,9 @@ func TestWhatIsWrongInSecretsManagerIsNamedAndMended(t *testing.T) {
 	})
 }
 
-// Without one of the actions of the policy the check names the call that needs it,
-// and trying leaves nothing behind.
-func TestAMissingPermissionIsNamedWithTheCallThatNeedsIt(t *testing.T) {
+// TestProbeMissingPermission removes one action at a time from the policy. It checks that
+// Probe names the missing permission and leaves no secret behind.
+func TestProbeMissingPermission(t *testing.T) {
 	t.Parallel()
 	whole := awssm.Policy("*", "*", app, nil)
 	refused := func(t *testing.T, policy string) []string {

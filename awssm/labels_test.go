@@ -19,7 +19,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// payload returns one with labels that are the driver's to name.
+// payload returns a payload whose labels have nonces from the driver.
 func payload(t testing.TB, d driver.Secrets, base driver.Secret, text string, added ...driver.Label) driver.Payload {
 	t.Helper()
 	labels := d.(driver.Labeler).Relabel(name, base.Version, added)
@@ -33,9 +33,9 @@ func TestFailedWrite(t *testing.T) {
 	t.Parallel()
 	denied := fakeaws.Fault{Code: "AccessDeniedException", Message: "no"}
 	for what, c := range map[string]struct {
-		breaks func(e *env) // what goes wrong with each write
+		breaks func(e *env) // makes each write fail
 		class  error
-		most   int // tags that 30 writes may leave, beside the record's one
+		most   int // number of tags that 30 writes may leave, without the record's own
 	}{
 		"refused": {
 			func(e *env) { e.server.Inject(on("PutSecretValue", 0, denied)) }, driver.ErrDenied, 0,
@@ -93,8 +93,9 @@ func TestFailedWrite(t *testing.T) {
 	}
 }
 
-// The outcome of a write was not known, and it had succeeded: the next one over the
-// same base has the same labels, fails, and leaves them.
+// TestFailedWriteThatSucceeded checks a write that was applied although its outcome is
+// unknown. The next write over the same base has the same labels; it fails and does not
+// remove them.
 func TestFailedWriteThatSucceeded(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil, once)
@@ -116,7 +117,8 @@ func TestFailedWriteThatSucceeded(t *testing.T) {
 	e.finds(first.Labels[0])
 }
 
-// An attempt that was applied is followed by one that is refused: the labels stay.
+// TestFailedWriteRefusedAtLast checks that the labels stay if an attempt of a write was
+// applied and a later attempt is refused.
 func TestFailedWriteRefusedAtLast(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil)
@@ -138,7 +140,7 @@ func TestFailedWriteRefusedAtLast(t *testing.T) {
 	e.finds(next.Labels[0])
 }
 
-// finds checks that the present state is found by a label.
+// finds checks that a search by l finds exactly one record.
 func (e *env) finds(l driver.Label) {
 	e.Helper()
 	if n, err := all(e.Lookup(e.Context(), []driver.Label{l})); n != 1 || err != nil {
@@ -146,8 +148,8 @@ func (e *env) finds(l driver.Label) {
 	}
 }
 
-// Of writers over one base with one value the loser takes off its own labels and
-// not the winner's, in one process and in several.
+// TestRivals checks writers that add the same label over one base, in one process and in
+// several. The losers remove their own tags and keep the winner's tag.
 func TestRivals(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil)
@@ -183,8 +185,8 @@ func TestRivals(t *testing.T) {
 	}
 }
 
-// A tag that cannot be added for what it is, or because of the secret, is no matter
-// of how many there are.
+// TestTagRefusal checks that a refusal because of the form of a tag, or because of the
+// secret, is not treated as too many tags.
 func TestTagRefusal(t *testing.T) {
 	t.Parallel()
 	for _, f := range []fakeaws.Fault{
@@ -213,7 +215,8 @@ func TestTagRefusal(t *testing.T) {
 	}
 }
 
-// A set of tags that is full costs a label, and no record. A later write adds it.
+// TestFullTags checks that a write succeeds without its label if the service accepts no
+// more tags. A later write adds the label.
 func TestFullTags(t *testing.T) {
 	t.Parallel()
 	for what, f := range map[string]*fakeaws.Fault{
@@ -238,7 +241,7 @@ func TestFullTags(t *testing.T) {
 			e.holds(next)
 			e.server.Inject(nil)
 			e.server.Advance(2 * time.Hour)
-			// A process that knows only what it reads.
+			// Another driver knows only the state that it reads.
 			d := e.open(nil)
 			read, err := d.Get(t.Context(), name)
 			if err != nil {
@@ -253,7 +256,7 @@ func TestFullTags(t *testing.T) {
 	}
 }
 
-// fill adds tags of writers that were broken off until there are n.
+// fill adds tags of interrupted writers until the secret has n tags.
 func (e *env) fill(n int) {
 	e.Helper()
 	for i := len(e.tags()); i < n; i++ {
@@ -266,8 +269,9 @@ func (e *env) fill(n int) {
 	}
 }
 
-// A program that repeats a save that fails stores it once the cause is gone, and a
-// refresh token of a server that rotates them is not lost.
+// TestSaveAfterAnOutage checks that a program that repeats a failed save stores the token
+// after the outage. The refresh token, which the authorization server may have rotated, is
+// not lost.
 func TestSaveAfterAnOutage(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil)

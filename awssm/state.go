@@ -19,8 +19,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// A place is one version of one secret. A secret that is created again has another
-// ARN, and a write to the old one fails.
+// A place identifies one version of one secret. A secret that is created again has another
+// ARN, and writes to the old ARN fail.
 type place struct{ arn, id string }
 
 func (p place) version() driver.Version { return driver.Version(p.arn + " " + p.id) }
@@ -30,16 +30,17 @@ func parse(v driver.Version) (place, bool) {
 	return place{arn, id}, ok && arn != "" && id != ""
 }
 
-// next returns the place of the version that replaces this one. The service stores one
-// content under one ID: of the writers that have read this version the first succeeds,
-// and the others are refused.
+// next returns the place of the version that replaces this one. The service stores only one
+// value under each version ID. Writers that have read the same version use the same ID, so
+// only the first of them succeeds.
 func (p place) next() place { return place{p.arn, token("succ", p.arn, p.id)} }
 
-// farthest is how many versions apart two states are still recognized as states of one
-// chain.
+// farthest is the largest distance of two states that distance recognizes as parts of the
+// same chain.
 const farthest = 128
 
-// distance returns how many versions b is after a, or 0 if it is not.
+// distance returns the number of versions from a to b. It returns 0 if b does not follow a,
+// or follows a by more than farthest versions.
 func distance(a, b place) int {
 	for n := range farthest {
 		if a = a.next(); a == b {
@@ -49,7 +50,7 @@ func distance(a, b place) int {
 	return 0
 }
 
-// token returns the ID of a version, which is a ClientRequestToken as well, in 64
+// token returns a version ID, which is also a ClientRequestToken, in 64
 // characters.
 func token(parts ...string) string {
 	h := sha256.New()
@@ -59,16 +60,16 @@ func token(parts ...string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// first returns the ID of the first version of a secret. It follows from the name, so
-// that a new secret is found before reads by its name show it. The ARN tells the
-// version from the first one of another incarnation.
+// first returns the ID of the first version of the secret at path. The ID is derived from
+// the path, so that a new secret is found before reads by its name show it. The ARN
+// distinguishes the version from the first version of another incarnation.
 func first(path string) string { return token("first", path) }
 
-// The first line of a text says what the rest is, so that nothing takes a record for a
-// tombstone, or another program's text for either.
+// The first line of a value identifies its kind. Without this line, the driver could mistake
+// a record for a tombstone, or another program's value for either of them.
 const (
 	markRecord    = "tokenkeep record"
-	markWithout   = " without " // after markRecord: the labels that the secret had no room for
+	markWithout   = " without " // after markRecord: labels that the secret had no room for
 	markTombstone = "tokenkeep tombstone"
 )
 
@@ -78,33 +79,32 @@ type state struct {
 	path    string
 	created time.Time
 	data    []byte
-	lacks   []driver.Label // labels of the record that there was no room for
-	err     error          // why there is no data
+	lacks   []driver.Label // labels of the record for which the secret had no room
+	err     error          // why data is nil
 
-	tombstone *tombstone // if the reason is that the record was deleted
+	tombstone *tombstone // set if the record was deleted
 }
 
 // A tombstone is the content of a secret whose record was deleted.
 type tombstone struct {
-	// Deleted makes it unlike any other.
+	// Deleted is a random string that makes the tombstone unique.
 	Deleted string `json:"deleted"`
 
-	// Kept says that the secret is to be used again. Without it the secret is about
-	// to be deleted, and nothing may be written over it.
+	// Kept reports whether the secret stays and may be reused. If Kept is false, the secret
+	// is about to be deleted, and no writer may replace the tombstone.
 	Kept bool `json:"kept,omitempty"`
 }
 
-// A value is the content of a version as the service takes it: a text or bytes.
+// A value is the content of a version as the service stores it: text or bytes.
 type value struct {
 	text  *string
 	bytes []byte
 }
 
-// encode returns the value of a record. It is text, because not every server keeps
-// bytes well: LocalStack 4.14.0 answers BatchGetSecretValue with a 500 once
-// PutSecretValue has stored a version as bytes, and earlier ones return other bytes.
-// Data that a text cannot carry is stored as bytes, without the labels that the secret
-// lacks.
+// encode returns the value of a record. The value is text, because some servers do not handle
+// bytes correctly. LocalStack 4.14.0 answers BatchGetSecretValue with status 500 after
+// PutSecretValue has stored bytes. Earlier versions of LocalStack return different bytes.
+// Data that cannot be text is stored as bytes, without the list of missing labels.
 func encode(data []byte, lacks []driver.Label) value {
 	head := markRecord
 	for i, l := range lacks {
@@ -127,7 +127,7 @@ func (t tombstone) value() value {
 	return value{text: aws.String(markTombstone + "\n" + string(text))}
 }
 
-// sent returns the part of a value that errors must not repeat.
+// sent returns the text or the bytes of v, which errors must not quote.
 func (v value) sent() []byte {
 	if v.text != nil {
 		return []byte(*v.text)
@@ -135,7 +135,7 @@ func (v value) sent() []byte {
 	return v.bytes
 }
 
-// decode returns the state that a version holds.
+// decode returns the state that a version with the value v represents.
 func decode(path string, p place, created *time.Time, v value) state {
 	st := state{place: p, path: path, created: aws.ToTime(created)}
 	if v.text == nil && len(v.bytes) > 0 {
@@ -151,7 +151,7 @@ func decode(path string, p place, created *time.Time, v value) state {
 	case marked && head == markTombstone:
 		st.tombstone = parseTombstone(body)
 	default:
-		st.tombstone = parseTombstone(aws.ToString(v.text)) // as they were before they had a mark
+		st.tombstone = parseTombstone(aws.ToString(v.text)) // an older tombstone without a mark
 	}
 	if st.tombstone != nil {
 		st.err = fmt.Errorf("%w: %s was deleted", driver.ErrNotFound, path)
@@ -161,7 +161,8 @@ func decode(path string, p place, created *time.Time, v value) state {
 	return st
 }
 
-// lacking reads the first line of a record.
+// lacking parses the first line of a record. It returns the missing labels that the line
+// lists, and reports whether the line is that of a record.
 func lacking(head string) (lacks []driver.Label, ok bool) {
 	rest, ok := strings.CutPrefix(head, markRecord)
 	if !ok || rest == "" {
@@ -176,7 +177,7 @@ func lacking(head string) (lacks []driver.Label, ok bool) {
 	return lacks, ok
 }
 
-// parseTombstone returns nil if the text is not a tombstone.
+// parseTombstone returns the tombstone in text, or nil if text is not a tombstone.
 func parseTombstone(text string) *tombstone {
 	var t tombstone
 	d := json.NewDecoder(strings.NewReader(text))
@@ -187,17 +188,18 @@ func parseTombstone(text string) *tombstone {
 	return &t
 }
 
-// Labels are tags, one key each, with the time as value.
+// tagSpace is the prefix of the keys of tags that represent labels. The value of such a tag
+// is the time at which it was added.
 const tagSpace = "tokenkeep:"
 
-// maxTags is how many tags a secret has.
+// maxTags is the maximum number of tags of a secret.
 const maxTags = 50
 
 func tagPrefix(l driver.Label) string { return tagSpace + l.Key + ":" + l.Value + ":" }
 
 func tagKey(l driver.Label) string { return tagPrefix(l) + l.Nonce }
 
-// labelOf returns the label that the key of a tag stands for.
+// labelOf returns the label for the key of a tag.
 func labelOf(tag string) (driver.Label, bool) {
 	parts := strings.Split(tag, ":")
 	if len(parts) != 4 || parts[0]+":" != tagSpace {
@@ -217,8 +219,8 @@ func labelsOf(tags []types.Tag) []driver.Label {
 	return labels
 }
 
-// abandoned returns the labels among tags that are too old to belong to a write that is
-// under way.
+// abandoned returns the labels among tags that are too old to belong to a write in
+// progress.
 func abandoned(tags []types.Tag, now time.Time) []driver.Label {
 	var labels []driver.Label
 	for _, t := range tags {
@@ -231,7 +233,7 @@ func abandoned(tags []types.Tag, now time.Time) []driver.Label {
 	return labels
 }
 
-// tagsOf returns the tags of labels that are added now.
+// tagsOf returns the tags of labels. The value of each tag is now.
 func tagsOf(labels []driver.Label, now time.Time) []types.Tag {
 	at := aws.String(now.UTC().Format(time.RFC3339))
 	var tags []types.Tag
@@ -249,22 +251,24 @@ func keysOf(labels []driver.Label) []string {
 	return keys
 }
 
-// sightings remembers which versions were read or written lately, by a hash. With very
-// many it forgets some early: then a base is read again without need.
+// sightings records, by hash, which versions this driver has recently read or written.
+// Versions beyond maxSightings are forgotten early, and the driver then reads their records
+// again unnecessarily.
 type sightings struct {
 	mu          sync.Mutex
 	seed        maphash.Seed
-	began       time.Time // of the young
+	began       time.Time // start of the young generation
 	young, aged map[uint64]sighting
 }
 
-// A sighting is when a version was seen, and the labels that its secret had no room for.
+// A sighting holds the time at which a version was seen, and the labels that its secret had
+// no room for.
 type sighting struct {
 	at    time.Time
 	lacks []driver.Label
 }
 
-// maxSightings is how many versions one generation has.
+// maxSightings is the number of versions in one generation.
 const maxSightings = 1 << 16
 
 func (s *sightings) add(v driver.Version, now sighting) {
@@ -279,8 +283,8 @@ func (s *sightings) add(v driver.Version, now sighting) {
 	s.young[maphash.String(s.seed, string(v))] = now
 }
 
-// since reports whether v was seen at the given time or later, and the labels that its
-// secret had no room for.
+// since reports whether v was seen at the given time or later. It also returns the labels
+// that the secret of v had no room for.
 func (s *sightings) since(v driver.Version, at time.Time) (lacks []driver.Label, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -295,40 +299,42 @@ func (s *sightings) since(v driver.Version, at time.Time) (lacks []driver.Label,
 	return seen.lacks, ok && !seen.at.Before(at)
 }
 
-// A pool has the nonces of the labels that writes of this process add. It gives a nonce
-// to one write at a time.
+// A pool holds the nonces of labels that writes of this process add. It gives each
+// nonce to one write at a time.
 type pool struct {
 	mu     sync.Mutex
-	issued issued                  // to writes that have not begun
-	left   map[leftKey][]leftNonce // beside a secret, perhaps, and to be used again
+	issued issued                  // for writes that have not begun
+	left   map[leftKey][]leftNonce // possibly left on a secret, for reuse
 }
 
-// issued says when labels were first used: the zero Time if no write has used them.
+// issued maps labels to the time of their first use. The zero Time means that no write has
+// used the label.
 type issued map[driver.Label]time.Time
 
-// A leftKey is what a label is for. A label is used again only over the same base: the
-// clean-up of a write over another one may be under way.
+// A leftKey identifies the labels that a write can reuse. A write reuses a label only over
+// the same base, because the cleanup of a write over another base may be in progress.
 type leftKey struct {
 	base       driver.Version
 	key, value string
 }
 
-// A leftNonce is the nonce of a label that a write has left.
+// A leftNonce is the nonce of a label that a write may have left on a secret.
 type leftNonce struct {
 	nonce string
 	first time.Time // when it was first used
 }
 
 const (
-	// reuse is how long after it was first added a label is used again: tidy removes
-	// it after labelLife, and a write takes half of that.
+	// reuse is the time within which a label may be reused after it was first added. tidy
+	// removes a label after labelLife, and a write takes up to labelLife/2.
 	reuse = labelLife / 4
 
-	// maxPool is how many labels a pool remembers of either kind.
+	// maxPool is the number of entries beyond which a pool clears its map issued or its map
+	// left.
 	maxPool = 1 << 12
 )
 
-// relabel gives nonces to the labels that a write over base adds.
+// relabel assigns nonces to the labels that a write over base adds.
 func (p *pool) relabel(base driver.Version, added []driver.Label, now time.Time) []driver.Label {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -355,7 +361,7 @@ func (p *pool) relabel(base driver.Version, added []driver.Label, now time.Time)
 	return labels
 }
 
-// use returns those of the labels of a write that were issued for it.
+// use returns those of labels that the pool has issued, and removes them from the pool.
 func (p *pool) use(labels []driver.Label) issued {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -369,8 +375,8 @@ func (p *pool) use(labels []driver.Label) issued {
 	return used
 }
 
-// leave remembers labels that a change has left. It forgets those of a creation: the
-// base of the next one may be another.
+// leave remembers labels that c may have left on its secret. It ignores the labels of a
+// creation, because the next creation may have another base.
 func (p *pool) leave(c change, labels []driver.Label) {
 	if c.creates {
 		return

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	secretmanager "cloud.google.com/go/secretmanager/apiv1"
@@ -21,39 +22,41 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// A service makes calls about the secrets that have a prefix. Each method but list makes
-// one.
+// A service makes calls about the secrets with a prefix. Each method makes at most one call,
+// with two exceptions. list makes one call for each page; create and add undo a write that
+// the server did not store whole.
 type service struct {
 	client *secretmanager.Client
 	parent string
-	prefix string // with the '-' that names come after
+	prefix string // with the '-' before names
 }
 
-// path returns the resource name of a secret. The service may answer with another one,
-// which has the project's number in the place of its ID.
+// path returns the resource name of the secret name. The service may return another
+// resource name for the same secret, with the project's number in place of its ID.
 func (s *service) path(name string) string { return s.parent + "/secrets/" + s.prefix + name }
 
 func (s *service) version(name string, number int64) string {
 	return s.path(name) + "/versions/" + strconv.FormatInt(number, 10)
 }
 
-// last returns the end of a resource name.
+// last returns the last element of a resource name.
 func last(resource string) string { return resource[strings.LastIndexByte(resource, '/')+1:] }
 
-// Retries. The client's own begin after two seconds, and it has some for
-// AccessSecretVersion alone.
+// Pauses and limits of retries. The client itself retries only AccessSecretVersion, and its
+// first pause is random, up to two seconds.
 const (
 	firstPause = 100 * time.Millisecond
 	lastPause  = 3 * time.Second
 	retryFor   = 20 * time.Second
-	leastTime  = 200 * time.Millisecond // of an attempt
+	leastTime  = 200 * time.Millisecond // minimum time for an attempt
 )
 
-// A retryer repeats a call that failed with one of the codes, unless its class says that
-// it will go on failing. It stops when the next attempt would have no time for an answer:
-// then the caller learns the cause of the failure, and not that its context has ended.
+// A retryer repeats a call that failed with one of codes, unless the class of the error is
+// driver.ErrRefused. The retryer stops when the next attempt would have no time for a
+// response. The caller then gets the cause of the failure rather than the end of its context.
 type retryer struct {
 	codes   []codes.Code
+	none    bool // throttled calls are not repeated
 	backoff gax.Backoff
 	until   time.Time
 }
@@ -63,13 +66,16 @@ func (r *retryer) Retry(err error) (time.Duration, bool) {
 	if !slices.Contains(r.codes, code(err)) || errors.Is(classify("", err), driver.ErrRefused) {
 		return 0, false
 	}
+	if r.none && code(err) == codes.ResourceExhausted {
+		return 0, false
+	}
 	pause := r.backoff.Pause()
 	return pause, time.Now().Add(pause + leastTime).Before(r.until)
 }
 
-// reading are the codes after which a read is repeated, and writing those for a write. A
-// write is repeated only if the service has turned it away: the repetition of one that
-// was applied would be refused, as if another writer had come first.
+// reading are the codes after which a read is repeated, and writing are the codes after
+// which a write is repeated. A write is repeated only if the service has rejected it. A
+// repetition of an applied write would be refused, as if another writer had been faster.
 var (
 	reading = []codes.Code{codes.Unavailable, codes.ResourceExhausted}
 	writing = []codes.Code{codes.ResourceExhausted}
@@ -81,12 +87,12 @@ func repeat(ctx context.Context, after []codes.Code) gax.CallOption {
 		until = deadline
 	}
 	return gax.WithRetry(func() gax.Retryer {
-		return &retryer{after, gax.Backoff{Initial: firstPause, Max: lastPause, Multiplier: 2}, until}
+		return &retryer{after, !driver.Retries(ctx), gax.Backoff{Initial: firstPause, Max: lastPause, Multiplier: 2}, until}
 	})
 }
 
-// call makes one call about the secret id, and repeats it after some codes. Its error does
-// not repeat what was sent.
+// call makes one call about the secret id, and repeats it after the codes in after. The
+// error of call does not quote sent.
 func call[In, Out any](
 	ctx context.Context, method, id string, after []codes.Code,
 	do func(context.Context, In, ...gax.CallOption) (Out, error), in In, sent []byte,
@@ -101,7 +107,7 @@ func call[In, Out any](
 	return out, nil
 }
 
-// read returns a version with its data, by its number or by an alias.
+// read returns one version with its data. id is the number of the version or an alias.
 func (s *service) read(ctx context.Context, name, id string) (state, error) {
 	const method = "AccessSecretVersion"
 	r, err := call(ctx, method, s.prefix+name, reading, s.client.AccessSecretVersion,
@@ -111,7 +117,7 @@ func (s *service) read(ctx context.Context, name, id string) (state, error) {
 	}
 	p := r.GetPayload()
 	if p == nil || p.DataCrc32C != nil && p.GetDataCrc32C() != checksum(p.GetData()) {
-		return state{}, fmt.Errorf("%w: %s %q: the payload was damaged on its way", driver.ErrUnavailable, method, s.prefix+name)
+		return state{}, fmt.Errorf("%w: %s %q: the payload was damaged in transit", driver.ErrUnavailable, method, s.prefix+name)
 	}
 	number, err := strconv.ParseInt(last(r.GetName()), 10, 64)
 	incarnation, data, ok := decode(p.GetData())
@@ -135,8 +141,8 @@ func (s *service) describe(ctx context.Context, name string) (metadata, error) {
 	return metadataOf(m), nil
 }
 
-// describeVersion returns the metadata of a version, which may be stale, or nil if it does
-// not exist.
+// describeVersion returns the metadata of a version, which may be stale, or nil if the
+// version does not exist.
 func (s *service) describeVersion(ctx context.Context, name string, number int64) (*secretmanagerpb.SecretVersion, error) {
 	v, err := call(ctx, "GetSecretVersion", s.prefix+name, reading, s.client.GetSecretVersion,
 		&secretmanagerpb.GetSecretVersionRequest{Name: s.version(name, number)}, nil)
@@ -146,9 +152,8 @@ func (s *service) describeVersion(ctx context.Context, name string, number int64
 	return v, err
 }
 
-// create creates a secret without a version. A server whose answer shows that it has not
-// kept what it was given is unfit for records: create deletes the secret, and the error
-// matches ErrRefused.
+// create creates a secret without a version. If the response shows that the server has not
+// stored all fields, create deletes the secret, and the error matches errDrops.
 func (s *service) create(ctx context.Context, name string, m *secretmanagerpb.Secret) (metadata, error) {
 	const method = "CreateSecret"
 	made, err := call(ctx, method, s.prefix+name, writing, s.client.CreateSecret,
@@ -163,8 +168,8 @@ func (s *service) create(ctx context.Context, name string, m *secretmanagerpb.Se
 	return metadataOf(made), nil
 }
 
-// dropped returns the field of a write that a server has not kept, or "". An etag changes
-// with each write, and is never empty.
+// dropped returns the name of a field that a server has not stored, or "" if it has stored
+// all of them. An etag changes with each write and is never empty.
 func dropped(sent, got *secretmanagerpb.Secret, fields ...string) string {
 	if got.GetEtag() == "" || got.GetEtag() == sent.GetEtag() {
 		return "etags"
@@ -182,7 +187,7 @@ func dropped(sent, got *secretmanagerpb.Secret, fields ...string) string {
 	return ""
 }
 
-// contains reports whether all of want is in have.
+// contains reports whether have contains each entry of want.
 func contains[V comparable](have, want map[string]V) bool {
 	for k, v := range want {
 		if got, ok := have[k]; !ok || got != v {
@@ -192,23 +197,24 @@ func contains[V comparable](have, want map[string]V) bool {
 	return true
 }
 
-// errDrops means that the server has accepted a write and not kept all of it: it is an
-// emulator of a part of Secret Manager.
-var errDrops = fmt.Errorf("%w: the server does not keep what a store needs", driver.ErrRefused)
+// errDrops means that the server emulates only a part of Secret Manager. It has not stored
+// all fields of a write, has returned no number or etag for a version, or has accepted an
+// outdated etag.
+var errDrops = fmt.Errorf("%w: the server does not store everything that is written", driver.ErrRefused)
 
 func (s *service) drops(method, name, what string) error {
 	return fmt.Errorf("%w: %s %q: its answer is without the %s that were sent", errDrops, method, s.prefix+name, what)
 }
 
-// An added is a version that has been added.
+// added describes a version that add has added.
 type added struct {
 	number int64
 	etag   string
 	at     time.Time
 }
 
-// add adds a version. If the server gives it no number or no etag, add destroys it, and the
-// error matches errDrops.
+// add adds a version. If the response has no number or no etag, the error matches errDrops.
+// If only the etag is missing, add destroys the version.
 func (s *service) add(ctx context.Context, name string, payload []byte) (added, error) {
 	const method = "AddSecretVersion"
 	sum := checksum(payload)
@@ -230,8 +236,8 @@ func (s *service) add(ctx context.Context, name string, payload []byte) (added, 
 	return added{number, v.GetEtag(), v.GetCreateTime().AsTime()}, nil
 }
 
-// update replaces the given fields of a secret, if its etag is m's. The error matches
-// errDrops if the answer shows that the server has not kept them.
+// update replaces the given fields of a secret by those of m, if the etag of m is current.
+// The error matches errDrops if the response shows that the server has not stored the fields.
 func (s *service) update(ctx context.Context, name string, m *secretmanagerpb.Secret, fields ...string) (metadata, error) {
 	const method = "UpdateSecret"
 	m.Name = s.path(name)
@@ -246,7 +252,7 @@ func (s *service) update(ctx context.Context, name string, m *secretmanagerpb.Se
 	return metadataOf(updated), nil
 }
 
-// remove deletes a secret, if it has the etag.
+// remove deletes a secret if its etag is etag.
 func (s *service) remove(ctx context.Context, name, etag string) error {
 	do := func(ctx context.Context, in *secretmanagerpb.DeleteSecretRequest, opts ...gax.CallOption) (struct{}, error) {
 		return struct{}{}, s.client.DeleteSecret(ctx, in, opts...)
@@ -255,15 +261,16 @@ func (s *service) remove(ctx context.Context, name, etag string) error {
 	return err
 }
 
-// destroy destroys a version, if it has the etag.
+// destroy destroys a version if its etag is etag.
 func (s *service) destroy(ctx context.Context, name string, number int64, etag string) error {
 	_, err := call(ctx, "DestroySecretVersion", s.prefix+name, writing, s.client.DestroySecretVersion,
 		&secretmanagerpb.DestroySecretVersionRequest{Name: s.version(name, number), Etag: etag}, nil)
 	return err
 }
 
-// list calls f with the name and the metadata of every secret that has the prefix and, as
-// far as the service can tell, matches the filter, until f returns false.
+// list calls f with the name and metadata of each secret that has the prefix and that the
+// service lists for filter. The list of the service may lag. list stops when f returns
+// false.
 func (s *service) list(ctx context.Context, filter string, f func(name string, m metadata) bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -288,12 +295,13 @@ func (s *service) list(ctx context.Context, filter string, f func(name string, m
 	}
 }
 
-// all is the filter for the secrets that have the prefix, and some others.
+// all returns a filter that matches all secrets with the prefix of s, and possibly other
+// secrets.
 func (s *service) all() string { return "name:" + s.prefix }
 
-// maxPage is the most secrets that the service puts into one answer.
+// maxPage is the maximum number of secrets in one page.
 const maxPage = 25000
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
 
-func checksum(data []byte) int64 { return int64(crc32.Checksum(data, castagnoli)) }
+func checksum(data []byte) int64 { return int64(crc32.Checksum(data, castagnoli())) }

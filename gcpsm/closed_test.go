@@ -19,7 +19,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// refuse makes the server answer calls about the secret with an error.
+// refuse makes the server answer calls of the given methods with err if their resource
+// starts with path.
 func refuse(server *fakegcp.Server, path string, err error, methods ...string) {
 	server.Inject(func(c *fakegcp.Call) *fakegcp.Fault {
 		if strings.HasPrefix(c.Resource, path) && slices.Contains(methods, c.Method) {
@@ -29,7 +30,7 @@ func refuse(server *fakegcp.Server, path string, err error, methods ...string) {
 	})
 }
 
-// turn changes the state of versions of the secret, as an operator does.
+// turn sets the state of versions of the secret, as an operator does.
 func turn(t testing.TB, server *fakegcp.Server, path string, state secretmanagerpb.SecretVersion_State, numbers ...int) {
 	t.Helper()
 	for _, n := range numbers {
@@ -46,7 +47,7 @@ func turn(t testing.TB, server *fakegcp.Server, path string, state secretmanager
 	}
 }
 
-// A closing is a way in which a secret of two versions becomes unreadable.
+// A closing is a way to make a secret with two versions unreadable.
 type closing struct {
 	name  string
 	close func(t testing.TB, server *fakegcp.Server, path string)
@@ -85,8 +86,9 @@ func closings() []closing {
 	}
 }
 
-// A version that an operator has closed is named with the service's reason, at
-// once, and is neither absent nor worth another attempt.
+// TestClosed checks reads of a version that an operator has made unreadable. The error
+// comes within two seconds, quotes the service's reason, and matches neither ErrNotFound
+// nor ErrUnavailable.
 func TestClosed(t *testing.T) {
 	t.Parallel()
 	for _, c := range closings() {
@@ -120,7 +122,8 @@ func TestClosed(t *testing.T) {
 	}
 }
 
-// One secret that cannot be read keeps no list from the others.
+// TestClosedAmongOthers checks that lists yield all readable secrets if one secret is
+// unreadable.
 func TestClosedAmongOthers(t *testing.T) {
 	t.Parallel()
 	for _, c := range append(closings(), closing{"alias removed", func(t testing.TB, server *fakegcp.Server, path string) {
@@ -163,7 +166,8 @@ func TestClosedAmongOthers(t *testing.T) {
 	}
 }
 
-// A secret under a record's name that is no record, and has no version, is listed.
+// TestForeignWithoutVersion checks that a list reports a secret that has the name of a
+// record but no version.
 func TestForeignWithoutVersion(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
@@ -187,8 +191,8 @@ func TestForeignWithoutVersion(t *testing.T) {
 	}
 }
 
-// A version of a writer that died does not make a disabled one pass for old, and a
-// destroyed one, which may be, is not called final.
+// TestClosedBelowAnOrphan checks that an uncommitted version of a killed writer does not
+// make the disabled current version look outdated.
 func TestClosedBelowAnOrphan(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
@@ -207,8 +211,9 @@ func TestClosedBelowAnOrphan(t *testing.T) {
 	}
 }
 
-// Metadata of an earlier incarnation name a version that the present one may have
-// destroyed, because its writer lost. That is a lag, and not a refusal.
+// TestClosedInALaterIncarnation checks Fresh with stale metadata of an earlier incarnation.
+// The metadata name a version that the current incarnation has destroyed. Fresh treats the
+// metadata as lagging and finds the current state.
 func TestClosedInALaterIncarnation(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
@@ -232,12 +237,13 @@ func TestClosedInALaterIncarnation(t *testing.T) {
 	}
 }
 
-// A save and a refresh meet the same, and nothing of the record is lost.
+// TestClosedRecord checks that saves and refreshes of an unreadable record return the class
+// of the closing, and that the record is unchanged afterwards.
 func TestClosedRecord(t *testing.T) {
 	t.Parallel()
 	for _, c := range closings() {
 		if c.name == "destroyed" || c.name == "all destroyed" {
-			continue // it is lost
+			continue // the record is lost
 		}
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -302,7 +308,8 @@ func TestAliasRemovedIsRepaired(t *testing.T) {
 	}
 }
 
-// Where a record cannot be kept the first save says so, and leaves nothing.
+// TestServerThatDrops checks that a server that does not store all fields is detected by
+// the first Create, which leaves no secret, and by Probe.
 func TestServerThatDrops(t *testing.T) {
 	t.Parallel()
 	for _, drops := range [][]string{{"version_aliases"}, {"annotations"}, {"etag"}, {"version_aliases", "etag"}} {
@@ -315,7 +322,7 @@ func TestServerThatDrops(t *testing.T) {
 			e.Leaser = e.cold()
 			_, err := e.Create(t.Context(), name, driver.Payload{Data: []byte("x")})
 			is(t, "Create", err, driver.ErrRefused)
-			if err != nil && !strings.Contains(err.Error(), "the server does not keep") {
+			if err != nil && !strings.Contains(err.Error(), "the server does not store") {
 				t.Errorf("Create: %v", err)
 			}
 			if names := e.server.Names(); len(names) > 0 {
@@ -337,8 +344,8 @@ func TestServerThatDrops(t *testing.T) {
 	}
 }
 
-// A write that is refused for good is undone: the version, and the secret if this call
-// has made it.
+// TestRefusedWritesAreUndone checks that a permanently refused write destroys the version
+// that it has added, and deletes the secret if the same call has created it.
 func TestRefusedWritesAreUndone(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{"AddSecretVersion", "UpdateSecret"} {
@@ -374,8 +381,8 @@ func TestRefusedWritesAreUndone(t *testing.T) {
 	}
 }
 
-// A service that is down, and credentials that it does not accept, are no matter of
-// one secret.
+// TestListOfAServiceThatIsDown checks that a list stops early, with an error that names no
+// secret, if the service is unavailable or does not accept the credentials.
 func TestListOfAServiceThatIsDown(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -409,8 +416,8 @@ func TestListOfAServiceThatIsDown(t *testing.T) {
 	}
 }
 
-// An update that is refused as if for its etag, though nothing has changed, quotes
-// the service.
+// TestRefusalInUnknownWords checks an update that is refused with the code of an outdated
+// etag although the secret is unchanged. The error quotes the service.
 func TestRefusalInUnknownWords(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)

@@ -1,6 +1,7 @@
 package gcpsm_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +11,10 @@ import (
 
 	secretmanager "cloud.google.com/go/secretmanager/apiv1"
 	"cloud.google.com/go/secretmanager/apiv1/secretmanagerpb"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/tokenkeep/tokenkeep/conformance"
@@ -24,10 +29,10 @@ const (
 	location = "projects/crm-prod/locations/europe-west1"
 )
 
-// newClient returns a client that shares nothing with another.
-func newClient(t testing.TB, server *fakegcp.Server) *secretmanager.Client {
+// newClient returns a client with its own connection.
+func newClient(t testing.TB, server *fakegcp.Server, more ...option.ClientOption) *secretmanager.Client {
 	t.Helper()
-	client, err := secretmanager.NewClient(t.Context(), server.ClientOptions()...)
+	client, err := secretmanager.NewClient(t.Context(), append(server.ClientOptions(), more...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,20 +40,21 @@ func newClient(t testing.TB, server *fakegcp.Server) *secretmanager.Client {
 	return client
 }
 
-// A backend is a server on which every driver has a prefix and a client of its
-// own. The clients may do what Permissions says and nothing else.
+// A backend is a server on which each driver has its own prefix and client. The clients
+// have exactly the permissions that Permissions returns.
 type backend struct {
 	server *fakegcp.Server
 	parent string
 	lag    time.Duration
 
-	mu       sync.Mutex
-	prefixes map[driver.Secrets]string
-	next     int
+	mu        sync.Mutex
+	prefixes  map[driver.Secrets]string
+	throttled map[string]bool // by prefix
+	next      int
 }
 
 func newBackend(t testing.TB, parent string, server *fakegcp.Options) *backend {
-	b := &backend{server: fakegcp.New(server), parent: parent, prefixes: map[driver.Secrets]string{}}
+	b := &backend{server: fakegcp.New(server), parent: parent, prefixes: map[driver.Secrets]string{}, throttled: map[string]bool{}}
 	t.Cleanup(b.server.Close)
 	if server != nil {
 		b.lag = max(server.Lag.Alias, server.Lag.Metadata, server.Lag.List)
@@ -57,7 +63,27 @@ func newBackend(t testing.TB, parent string, server *fakegcp.Options) *backend {
 	return b
 }
 
-// unneeded are the permissions that there are besides those of Permissions.
+// throttle returns an interceptor that rejects calls while the prefix is throttled.
+func (b *backend) throttle(prefix string) grpc.UnaryClientInterceptor {
+	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		b.mu.Lock()
+		away := b.throttled[prefix]
+		b.mu.Unlock()
+		if away {
+			return status.Error(codes.ResourceExhausted, "Quota exceeded")
+		}
+		return invoke(ctx, method, req, reply, cc, opts...)
+	}
+}
+
+// turnAway makes the server reject the calls of d, or accept them again if away is false.
+func (b *backend) turnAway(d driver.Secrets, away bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.throttled[b.prefixes[d]] = away
+}
+
+// unneeded returns the permissions that Permissions does not return.
 func unneeded() []string {
 	all := []string{
 		"secretmanager.secrets.create", "secretmanager.secrets.delete", "secretmanager.secrets.get",
@@ -70,7 +96,7 @@ func unneeded() []string {
 
 func (b *backend) open(t testing.TB, prefix string) driver.Secrets {
 	t.Helper()
-	d, err := gcpsm.NewDriver(newClient(t, b.server), b.parent, prefix, nil)
+	d, err := gcpsm.NewDriver(newClient(t, b.server, option.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(b.throttle(prefix)))), b.parent, prefix, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +112,7 @@ func (b *backend) prefix(d driver.Secrets) string {
 	return b.prefixes[d]
 }
 
-// driver is how the suite gets at the backend.
+// driver returns the suite's access to the backend.
 func (b *backend) driver() conformance.Driver {
 	return conformance.Driver{
 		Open: func(t testing.TB) driver.Secrets {
@@ -107,13 +133,17 @@ func (b *backend) driver() conformance.Driver {
 			path := b.parent + "/secrets/" + b.prefix(d) + "-" + name
 			turn(t, b.server, path, secretmanagerpb.SecretVersion_DISABLED, len(b.server.Versions(path)))
 		},
+		Throttle: func(_ testing.TB, d driver.Secrets) func() {
+			b.turnAway(d, true)
+			return func() { b.turnAway(d, false) }
+		},
 		Settle: func(testing.TB, driver.Secrets) { b.server.Advance(b.lag) },
 		Calls:  func() int64 { return int64(len(b.server.Requests())) },
 	}
 }
 
-// edit adds a version to a secret and moves the alias to it, as somebody does who
-// edits it by hand.
+// edit adds a version to a secret and moves the alias to that version, as an operator does by
+// hand.
 func edit(t testing.TB, server *fakegcp.Server, path string, data []byte) {
 	t.Helper()
 	v, err := server.AddSecretVersion(t.Context(), &secretmanagerpb.AddSecretVersionRequest{
@@ -137,7 +167,8 @@ func point(t testing.TB, server *fakegcp.Server, path string, number int64) {
 	change(t, server, m)
 }
 
-// change makes m what the secret is, as an operator does.
+// change replaces the labels, annotations and aliases of a secret by those of m, as an
+// operator does.
 func change(t testing.TB, server *fakegcp.Server, m *secretmanagerpb.Secret) {
 	t.Helper()
 	_, err := server.UpdateSecret(t.Context(), &secretmanagerpb.UpdateSecretRequest{
@@ -148,15 +179,15 @@ func change(t testing.TB, server *fakegcp.Server, m *secretmanagerpb.Secret) {
 	}
 }
 
-// fast returns a clock on which an hour passes in so long a time, so that what
-// waits for a lag to pass need not be told when it has.
+// fast returns a clock on which an hour passes within the real duration hour. Tests that
+// wait for the end of a lag then take little time.
 func fast(hour time.Duration) func() time.Time {
 	start := time.Now()
 	return func() time.Time { return start.Add(time.Since(start) * (time.Hour / hour)) }
 }
 
-// lagging are the options of a server whose reads are as much as an hour behind,
-// the one more and the next less.
+// lagging returns the options of a server whose reads lag by up to an hour. The lag changes
+// from read to read.
 func lagging(hour time.Duration) *fakegcp.Options {
 	lag := fakegcp.All(time.Hour)
 	lag.Uneven = true

@@ -21,181 +21,190 @@
 //	secretmanager.versions.destroy
 //	secretmanager.versions.get
 //
-// Without versions.get and versions.destroy a store works, but old versions stay and cost
-// money. The role can be granted under the condition that the name begins with the prefix,
-// with the project's number, not its ID:
+// Without versions.get and versions.destroy a store works, but old versions remain and
+// cost money. The role can be granted with the condition that the name has the prefix,
+// using the project's number, not its ID:
 //
 //	resource.name.startsWith("projects/123456789/secrets/oauth-")
 //
-// secrets.list and secrets.create are asked of the project, which has no such name: put
-// those two in a role that is granted without the condition. An account that may list sees
-// the names, labels and annotations of all secrets of the project.
+// The permissions secrets.list and secrets.create apply to the project, which does not have
+// such a name. Put them into a second role that is granted without the condition. An account
+// that may list can see the names, labels and annotations of all secrets in the project.
 //
-// With Options.KMSKey or the keys of Options.Replicas, Secret Manager's service agent needs
-// roles/cloudkms.cryptoKeyEncrypterDecrypter on each key.
+// With Options.KMSKey or the keys of Options.Replicas, Secret Manager's service agent
+// needs roles/cloudkms.cryptoKeyEncrypterDecrypter on each key.
 //
 // # Storage
 //
-// A record is the secret
+// A record is a secret named
 //
 //	<parent>/secrets/<prefix>-<name>
 //
-// Its state is the version that the alias "current" means; "latest" may be one that was
-// never committed. The payload is the record behind a line
+// The state of the record is the version to which the alias "current" points; "latest" may be
+// a version that was never committed. The payload is the line
 //
 //	tokenkeep1 <incarnation>
 //
-// where the incarnation is random, and the same from the creation of the secret to its
-// deletion. To see a record:
+// followed by the record. The incarnation is random, and does not change from the creation of
+// the secret to its deletion. To see a record:
 //
 //	gcloud secrets versions access current --secret=oauth-u4fz…
 //
-// A record is found by labels, one for each kind,
+// The driver finds a record by its labels, one for each kind:
 //
 //	<kind>_<24 characters of a digest>: <the other 8>
 //
-// since a label has one value, and keys and values have 63 characters at most. One
-// ListSecrets finds a record by any of several. One annotation, "tokenkeep", holds the
-// incarnation, the number and the etag of the current version and a digest of its content,
-// the lease of a refresh, and the versions that are to be destroyed. Other labels,
-// annotations and aliases of a secret stay as they are.
+// A digest is split because keys and values have at most 63 characters and a key has only one
+// value. One ListSecrets finds a record by any of several labels. One annotation,
+// "tokenkeep", holds the incarnation, the lease of a refresh, and the versions to be
+// destroyed. It also holds the number and etag of the current version, and a digest of its
+// content. Other labels, annotations and aliases of a secret are preserved.
 //
-// Names, labels and annotations are readable in audit logs and in the notifications of
-// Pub/Sub topics. They hold digests, keyed ones if tokenstore.Options has keys, and never a
-// token or a user name.
+// Names, labels and annotations appear in audit logs and in notifications to Pub/Sub topics.
+// They contain digests, which are keyed if tokenstore.Options has keys, but never a token or
+// a user name.
 //
-// A write adds a version, which no reader sees. Then it makes the version the state by one
-// UpdateSecret, which moves the alias, the labels and the annotation together and carries
-// the etag of the secret that was read. Of several writers one succeeds. Another one
-// destroys the version that it has added, if the refusal leaves no doubt. The next commit
-// finds the version of a writer who died, because its number is between two states.
+// A write first adds a version, which no reader sees. Then one UpdateSecret makes that
+// version the state. The update changes the alias, the labels and the annotation together,
+// and carries the etag of the secret that was read. If several writers have read the same
+// state, one of them succeeds. Each other writer destroys the version that it has added, if
+// the refusal is certain. The next commit finds the version of a writer that was killed,
+// because its number lies between two states.
 //
-// A version that is not the state any more stays for two hours, for readers that are
-// behind. Then the next write destroys it, and so does it with one that never was the
-// state. A destruction carries the etag of the version, which was stored in the annotation
-// under the etag of the secret: a secret that was deleted and created again has versions of
-// the same numbers, and other etags. Each write looks at 16 versions at most.
+// A replaced version stays for two hours, for readers that lag. Then the next write destroys
+// it, together with versions that never became the state. A destruction carries the etag of
+// the version from the annotation. If the secret is deleted and created again, its new
+// versions have the old numbers but different etags. Each write checks at most 16 versions.
 //
-// A write destroys after its commit, which proves that none of the versions is the state.
-// If the process dies in between, or the answer of the commit is lost, or a destruction
-// fails and this process does not write the record again soon, a version stays that is
-// listed nowhere. It costs as much as an active version until it is destroyed by hand, or
-// the record is deleted.
+// A write destroys versions after its commit, which proves that none of them is the state. In
+// three cases a version may remain that no annotation lists. The process was killed between
+// commit and destruction, the response to the commit was lost, or a destruction failed. After
+// a failed destruction, only the next write of this process tries again. Such a version costs
+// as much as any active version until it is destroyed by hand or the record is deleted.
 //
-// A lease of a refresh is one UpdateSecret of the annotation: it makes no version.
+// The lease of a refresh is one UpdateSecret of the annotation, without a new version.
 //
-// A deletion is final, and also carries the etag. A secret without a state, which a process
-// has created before it died, is not a record. The next save of the same record adopts it.
+// A deletion is final, and also carries the etag. A secret without a state, left by a
+// process that was killed during a creation, is not a record. The next save of the same
+// record uses it.
 //
 // # Calls
 //
-// The operations of package driver, of which those of a store consist, take
+// The operations of package driver, from which the operations of a store are built,
+// make these calls:
 //
 //	Get       1
-//	Fresh     1, or 2 if the state is not the one the caller knows
+//	Fresh     1, or 2 if the caller does not know the state; 1 access, and no read of
+//	          metadata, if a read has just reported that the record does not exist
 //	Create    3
-//	Update    3, and 1 for each version that is due
+//	Update    3, of which 2 are concurrent, and 1 for each version that is due
 //	Note      1 after Fresh
 //	Delete    2
 //	Lookup    1; then 1 for each secret, 16 at a time
 //	List      1 for each 25,000; then 1 for each secret, 16 at a time
 //	Names     1 for each 25,000
 //
-// Update and Delete take one call less if this driver has just written the secret or asked
-// Fresh for it: it remembers the etags of the last 256 secrets. These are not tokens, and
-// an etag that is out of date costs one call. Other writers, and reads that contradict each
-// other, cost further calls.
+// Update and Delete make one call fewer if this driver has just written the secret or called
+// Fresh for it. The driver remembers the etags of up to 256 secrets. Etags are not tokens,
+// and an outdated etag costs one call. An Update with an outdated base destroys the version
+// that it has added. Other writers, and inconsistent reads, cost further calls.
 //
-// Reads are repeated when the service is unavailable or the quota used up, writes only in
-// the second case: first after 0.1 seconds (the client's own default is 2), then after up
-// to 3, for 20 seconds or as long as the context lasts. Then the error matches
-// tokenstore.ErrUnavailable.
+// Reads are repeated if the service is unavailable or a quota is exhausted. Writes are
+// repeated only if a quota is exhausted. Pauses are random: the first is up to 0.1 seconds,
+// later ones are up to 3 seconds. Repetitions end after 20 seconds, or shortly before the
+// context does. Then the error matches tokenstore.ErrUnavailable, or tokenstore.ErrThrottled
+// for a quota. A refresh that waits for another process does not repeat throttled reads this
+// way, because it reads again anyway.
 //
 // # Cost
 //
-// By https://cloud.google.com/secret-manager/pricing a version that is not destroyed costs
-// $0.06 a month in each location (one, with automatic replication), and 10,000 accesses
-// cost $0.03. Management calls are free. A record that is refreshed every hour has 3
-// versions, after months as after hours: $0.18 a month. A record that is not written any
-// more keeps its versions.
+// According to https://cloud.google.com/secret-manager/pricing a version that is not
+// destroyed costs $0.06 a month in each location (one with automatic replication), and
+// 10,000 accesses cost $0.03. Management calls are free. A record that is refreshed every
+// hour has 3 versions at any time, which cost $0.18 a month. A record that is no longer
+// written keeps its versions.
 //
-// A program that finds a record by its user once a minute makes 43,200 accesses a month,
-// which are $0.13.
+// A program that finds a record by user and client once a minute makes 43,200 accesses a
+// month, which cost $0.13.
 //
 // # Limits
 //
-// A record has at most 65,508 bytes: the room that is left of 64 KiB. With Options.Labels a
-// secret has at most the 64 labels that Google Cloud allows.
+// A record has at most 65,508 bytes: 64 KiB without the first line. A secret has at
+// most the 64 labels that Google Cloud allows, including those in Options.Labels.
 //
-// By https://cloud.google.com/secret-manager/quotas a project has 90,000 accesses, 600
-// reads of metadata and 600 writes a minute, and a secret about 2 writes a second (80 in a
-// location). A refresh takes 3 writes (the lease, the version, the commit), a fourth that
-// destroys, and 1 or 2 reads: a project can have 150 refreshes a minute, which is 9,000
-// tokens of one hour. A search by user and client, or by ID, takes accesses alone, and so
-// does waiting for the refresh of another process. A search by the user alone, or by a
-// token, takes one of the 600 reads. GetTokens of many records takes a few reads and an
-// access for each.
+// According to https://cloud.google.com/secret-manager/quotas a project has 90,000 accesses,
+// 600 reads of metadata and 600 writes a minute. A secret has about 2 writes a second (80 in
+// a location). A refresh takes 3 writes (lease, version, commit), a fourth that destroys a
+// version, and 1 or 2 reads. A project can make 150 refreshes a minute, enough for 9,000
+// tokens with a lifetime of one hour. A look-up by user and client, or by ID, takes only
+// accesses, and so does waiting for the refresh of another process. A search by user alone,
+// or by token, takes one of the 600 reads. GetTokens of many records takes a few reads, and
+// one access for each record.
 //
 // # Consistency
 //
-// Secret Manager promises one thing of reads: a version is read by its number as soon as it
-// was added. All else, the alias, the metadata and lists, "typically converges within
-// minutes, but may take a few hours"
-// (https://cloud.google.com/secret-manager/docs/consistency). So ListLag and ReadLag are
-// driver.Unbounded. Etags decide about writes, on the true state:
+// Secret Manager promises one thing about reads: a version can be read by its number as
+// soon as it was added. Everything else, including the alias, the metadata and lists,
+// "typically converges within minutes, but may take a few hours"
+// (https://cloud.google.com/secret-manager/docs/consistency). So ListLag and ReadLag
+// are driver.Unbounded. Etags protect writes, because the service checks them against the
+// newest state:
 //
-//   - A reader by the alias may see an earlier state for a while, and a search may miss a
-//     new record. If the version behind the alias is destroyed the metadata are asked for
-//     the newest. If they are behind too, which shows in a later version that can be read,
-//     the error matches ErrUnavailable, and never ErrNotFound.
-//   - A driver reads its own writes: if it has seen a later state than the alias shows, it
-//     reads that one by its number.
-//   - Before Fresh says that a record does not exist it looks for its version 1 by number.
-//   - A writer who reads metadata that are behind is refused. It waits for them for up to
-//     ten seconds, and is then told that there was a conflict.
+//   - A reader by the alias may see an earlier state for a while, and a search may miss
+//     a new record. If the version to which the alias points was destroyed, the driver
+//     reads the metadata to find the newest version. If the metadata also lag, which a
+//     later readable version proves, the error matches ErrUnavailable, never ErrNotFound.
+//   - A driver reads its own writes: if it has seen a later state than the alias shows,
+//     it reads that state by its number.
+//   - Before Fresh reports that a record does not exist, it looks for version 1 by
+//     number.
+//   - A write based on lagging metadata is refused. The driver waits for up to ten
+//     seconds until the metadata catch up, and then returns a conflict.
 //
-// A lag costs waiting and repeated attempts, and no record, no update and no second request
-// for a token.
+// A lag causes waiting and repeated attempts. It never loses a record or an update, and
+// never causes a second request for a token.
 //
 // # Errors
 //
-// An error of the service has a class of package driver by its code, and by the reason in
-// its details or text where the code does not tell:
+// An error of the service gets a class of package driver by its code. If the code is not
+// specific, the reason in the details or the text of the error decides:
 //
 //	NOT_FOUND            ErrNotFound; ErrRefused if the project, the location or the
 //	                     key does not exist
 //	ALREADY_EXISTS       ErrExists
-//	FAILED_PRECONDITION  of UpdateSecret, DeleteSecret and DestroySecretVersion:
-//	                     ErrConflict, it is the etag. Of the other calls, and
-//	                     with a policy or a key as the reason: ErrRefused
+//	FAILED_PRECONDITION  ErrConflict for UpdateSecret, DeleteSecret and
+//	                     DestroySecretVersion, because the etag is outdated; ErrRefused
+//	                     for other calls, and if a policy or a key is the reason
 //	PERMISSION_DENIED    ErrDenied; ErrRefused if the API is not enabled, billing
-//	                     is off, or a policy of the organization forbids it
+//	                     is off, or a policy of the organization forbids the call
 //	UNAUTHENTICATED      ErrDenied with ErrCredentials; ErrUnavailable with
 //	                     ErrCredentials if a token could not be fetched
 //	INVALID_ARGUMENT,    ErrRefused; ErrUnavailable if a checksum shows that a
-//	OUT_OF_RANGE,        payload was damaged on its way
+//	OUT_OF_RANGE,        payload was damaged in transit
 //	UNIMPLEMENTED
-//	RESOURCE_EXHAUSTED   ErrUnavailable; ErrRefused if the quota is 0
-//	all others           ErrUnavailable; ErrRefused if it is the certificate
+//	RESOURCE_EXHAUSTED   ErrThrottled; ErrRefused if the quota is 0
+//	other codes          ErrUnavailable; ErrRefused if a certificate is invalid
 //
 // # Emulators
 //
-// A server that accepts a write and does not keep all of it, as emulators of a part of the
-// service do, is refused by the first write: ErrRefused.
+// Some emulators accept a write without storing all of it. The first write detects such a
+// server, and its error matches ErrRefused.
 //
 // # Other programs
 //
-// Labels, annotations and aliases of one's own may be put on a secret at any time. Moving
-// the alias "current" back to a version that still exists rolls the record back; a writer
-// that had read the later one is refused. A version that was added by hand is not a state.
-// If the alias is moved to one that does not begin with the line above, the record is
-// ErrCorrupt. So is it without the alias, which "tokenkeep doctor --repair" restores.
+// Other labels, annotations and aliases may be added to a secret at any time. Moving the
+// alias "current" back to an existing version rolls the record back; a writer that had read
+// the later version is refused. A version that was added by hand does not become the state.
+// If the alias is moved to a version that does not begin with the line above, reading the
+// record returns an error that matches ErrCorrupt. A record without the alias cannot be
+// read either; "tokenkeep doctor --repair" restores the alias.
 //
-// A version that was disabled or destroyed by hand, and a key that is disabled, make the
-// record unreadable too: ErrRefused, at once and with the service's text. A missing
-// permission on one secret is ErrDenied. Lists report such a record by its name and go on.
+// A record whose version was disabled or destroyed by hand, or whose key is disabled,
+// cannot be read either. The error matches ErrRefused and contains the service's text. If a
+// permission on one secret is missing, the error matches ErrDenied. Lists report such a
+// record by its name and continue.
 //
 // Do not set expiration or version_destroy_ttl: the first deletes the record, and the
-// second makes old versions cost money for longer. "tokenkeep doctor" reports a secret that
-// expires.
+// second makes old versions cost money for longer. "tokenkeep doctor" reports a secret
+// that expires.
 package gcpsm

@@ -19,51 +19,52 @@ import (
 )
 
 const (
-	// maxSize is the room in a payload of 64 KiB beside the line before the record.
+	// maxSize is the maximum size of a record: a payload of 64 KiB without its first line.
 	maxSize = 64<<10 - header
 
-	// grace is how long a version stays that is not the state any more: readers by the
-	// alias may be behind.
+	// grace is the time for which a replaced version stays, because readers by the alias
+	// may lag.
 	grace = 2 * time.Hour
 
-	// cleanup bounds how long the destruction of versions may hold up a write.
+	// cleanup limits how long the destruction of versions may delay a write.
 	cleanup = 5 * time.Second
 
-	// catchUp bounds how long a call waits for metadata that are provably behind.
+	// catchUp limits the time for which a call waits for metadata that are known to lag.
 	catchUp = 10 * time.Second
 
-	// doubt bounds how long a call waits if the metadata name a version that was
-	// disabled, and may be behind.
+	// doubt limits the time for which a call waits if the metadata name a disabled version
+	// and may lag.
 	doubt = time.Second
 
-	// creation is how long a secret that has a version and no state counts as one that
-	// is being created.
+	// creation is the time for which a secret with a version but no state counts as being
+	// created.
 	creation = 250 * time.Millisecond
 )
 
 // secrets implements driver.Leaser.
 type secrets struct {
 	service
-	labels map[string]string // put on every secret
+	labels map[string]string // added to every secret
 	blank  *secretmanagerpb.Secret
 	seen   cache
+	missed driverkit.Misses
 }
 
-var _ driver.Leaser = (*secrets)(nil)
+var _ driver.Sweeper = (*secrets)(nil)
 
 // Format prints s as its type. Package fmt would print the contents of the client.
 func (s *secrets) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("*gcpsm.secrets")) }
 
-// Properties implements driver.Secrets. Secret Manager says that its answers converge
-// within minutes, or hours: that is not a bound.
+// Properties implements driver.Secrets. Secret Manager documents only that reads converge
+// within minutes or hours, which is not a bound.
 func (s *secrets) Properties() driver.Properties {
 	place := "gcpsm/" + s.parent + "/" + strings.TrimSuffix(s.prefix, "-")
 	return driver.Properties{Name: "gcpsm", Place: place, MaxSize: maxSize, ListLag: driver.Unbounded, ReadLag: driver.Unbounded}
 }
 
-// Get implements driver.Secrets. It reads by the alias. If that is so far behind that the
-// version cannot be read any more, it asks for the metadata; if it is behind a state that
-// this driver has seen, it reads that one by its number.
+// Get implements driver.Secrets. Get reads by the alias. If the alias lags so far that its
+// version is no longer readable, Get reads the metadata. If the alias lags behind a state
+// that this driver has seen, Get reads that state by its number.
 func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 	now, err := s.read(ctx, name, alias)
 	closed := errors.Is(err, errGone) || errors.Is(err, errKey)
@@ -84,15 +85,22 @@ func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 		return s.Fresh(ctx, name, driver.Secret{})
 	}
 	if err != nil {
+		s.missed.Add(name, time.Now())
 		return driver.Secret{}, err
 	}
 	return now.secret(), nil
 }
 
-// Fresh implements driver.Secrets. Metadata may be stale. A version that is read by its
-// number is not, and nor are the metadata that this driver has seen. A secret without a
-// version 1 does not exist.
+// Fresh implements driver.Secrets. Metadata may be stale. Reads of a version by its number
+// are not, and Fresh never returns a state older than one that this driver has seen. A
+// secret without version 1 does not exist. If a read has just reported that the secret does
+// not exist, Fresh reads version 1 first, and the metadata only if version 1 exists.
 func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
+	if than.Version == "" && s.missed.Take(name, time.Now()) {
+		if err := s.vanished(ctx, name); errors.Is(err, driver.ErrNotFound) {
+			return driver.Secret{}, err
+		}
+	}
 	known, _ := parse(than.Version)
 	n := newest{secrets: s, name: name, than: than, known: known, begun: time.Now()}
 	err := await(ctx, func() (bool, error) { return n.try(ctx) })
@@ -102,11 +110,10 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 	return n.found, err
 }
 
-// errBehind means that the metadata do not show yet what is known from elsewhere.
+// errBehind means that the metadata do not yet show a state that is known to exist.
 var errBehind = fmt.Errorf("%w: the metadata are behind", driver.ErrUnavailable)
 
-// await calls try until it returns true or an error, or metadata have had the time to
-// catch up.
+// await calls try until try returns true or an error, or until catchUp has passed.
 func await(ctx context.Context, try func() (bool, error)) error {
 	lag := driverkit.Backoff{Pause: 10 * time.Millisecond, Longest: time.Second, Patience: catchUp}
 	done, err := lag.Until(ctx, try)
@@ -116,7 +123,7 @@ func await(ctx context.Context, try func() (bool, error)) error {
 	return err
 }
 
-// A newest is the search for the newest state of a secret that can be proved.
+// A newest is one search for the newest provable state of a secret.
 type newest struct {
 	*secrets
 	name    string
@@ -124,12 +131,15 @@ type newest struct {
 	known   state
 	begun   time.Time
 	found   driver.Secret
-	refused error // why the version that the metadata name cannot be read
+	refused error // error of reading the version in the metadata
+	asked   bool  // ask has been called before
+	value   state // the state to which the alias points, read concurrently with the metadata; number is 0 if it was not read
 }
 
-// try reports whether the state has been found: false while metadata may catch up.
+// try reports whether the state was found; false means that the metadata may still
+// catch up.
 func (n *newest) try(ctx context.Context) (bool, error) {
-	m, err := n.look(ctx, n.name)
+	m, err := n.ask(ctx)
 	absent := errors.Is(err, driver.ErrNotFound) || err == nil && m.empty()
 	if err != nil && !absent {
 		return false, err
@@ -157,10 +167,25 @@ func (n *newest) try(ctx context.Context) (bool, error) {
 	return n.current(ctx, m)
 }
 
-// missing returns the error of a secret that has no state, or nil if it may have one.
+// ask returns the metadata. If the caller knows no state, the first call of ask reads the
+// value concurrently.
+func (n *newest) ask(ctx context.Context) (metadata, error) {
+	if n.asked || n.than.Version != "" {
+		return n.look(ctx, n.name)
+	}
+	n.asked = true
+	var wait sync.WaitGroup
+	wait.Go(func() { n.value, _ = n.read(ctx, n.name, alias) }) // a failed read is repeated if the value is needed
+	m, err := n.look(ctx, n.name)
+	wait.Wait()
+	return m, err
+}
+
+// missing returns the error for a secret without a state, or nil if the secret may have a
+// state.
 func (n *newest) missing(ctx context.Context, created bool) error {
 	if created && time.Since(n.begun) > creation {
-		// Its creator is not going to commit.
+		// The creator of the secret will not commit.
 		return fmt.Errorf("%w: %q has no version yet", driver.ErrNotFound, n.prefix+n.name)
 	}
 	return n.vanished(ctx, n.name)
@@ -177,9 +202,12 @@ func (n *newest) finds(now state, m metadata) (bool, error) {
 	return true, nil
 }
 
-// current reads the version that the metadata name.
+// current reads the version in the metadata.
 func (n *newest) current(ctx context.Context, m metadata) (bool, error) {
-	now, err := n.readNumber(ctx, n.name, m.number)
+	now, err := n.value, error(nil)
+	if now.number != m.number || !m.is(now) {
+		now, err = n.readNumber(ctx, n.name, m.number)
+	}
 	switch {
 	case err == nil && m.is(now):
 		return n.finds(now, m)
@@ -197,9 +225,8 @@ func (n *newest) current(ctx context.Context, m metadata) (bool, error) {
 	return false, nil
 }
 
-// closed returns the error of a read of the version that m names, or nil if m may be
-// behind: this driver destroys a version only when there is a later state, and disables
-// none.
+// closed returns the error of reading the version in m, or nil if m may lag. A driver
+// destroys a version only if a later state exists, and never disables one.
 func (n *newest) closed(ctx context.Context, m metadata, refused error) error {
 	later, err := n.later(ctx, m)
 	if err != nil {
@@ -215,9 +242,9 @@ func (n *newest) closed(ctx context.Context, m metadata, refused error) error {
 	return fmt.Errorf("%w (version %d is %s)", refused, m.number, state)
 }
 
-// later reports whether there may be a state after the one that m names: a version that
-// can be read, committed or not, of this incarnation or of one that has followed. The
-// versions of writers who lost are destroyed.
+// later reports whether a state after the one in m may exist. It may if one of the next
+// driverkit.Width versions is readable, or if all of them exist. A readable version may be
+// uncommitted, and may belong to a later incarnation.
 func (n *newest) later(ctx context.Context, m metadata) (bool, error) {
 	for i := range int64(driverkit.Width) {
 		switch _, err := n.readNumber(ctx, n.name, m.number+1+i); {
@@ -232,8 +259,8 @@ func (n *newest) later(ctx context.Context, m metadata) (bool, error) {
 	return true, nil
 }
 
-// stateOf returns the service's state of a version that cannot be read: from the text of
-// the refusal or, if that does not name it, by a call.
+// stateOf returns the service's state of an unreadable version. It uses the text of the
+// refusal or, if the text does not name the state, makes a call.
 func (n *newest) stateOf(ctx context.Context, number int64, refused error) secretmanagerpb.SecretVersion_State {
 	for _, state := range []secretmanagerpb.SecretVersion_State{secretmanagerpb.SecretVersion_DISABLED, secretmanagerpb.SecretVersion_DESTROYED} {
 		if strings.Contains(text(refused), state.String()) {
@@ -242,12 +269,12 @@ func (n *newest) stateOf(ctx context.Context, number int64, refused error) secre
 	}
 	v, err := n.describeVersion(ctx, n.name, number)
 	if err != nil {
-		return secretmanagerpb.SecretVersion_STATE_UNSPECIFIED // stores may do without the permission
+		return secretmanagerpb.SecretVersion_STATE_UNSPECIFIED // a store may lack this permission
 	}
 	return v.GetState()
 }
 
-// foreign returns the error of a secret that is not in the form of a record.
+// foreign returns the error for a secret that does not have the form of a record.
 func (s *secrets) foreign(name string, m metadata) error {
 	why := "it was not written by this program"
 	if m.ours {
@@ -256,7 +283,8 @@ func (s *secrets) foreign(name string, m metadata) error {
 	return fmt.Errorf("%w: %q: %s", driver.ErrCorrupt, s.prefix+name, why)
 }
 
-// have returns the state want if the secret still has that version, else the zero state.
+// have returns want with its data if the secret still has that version, and otherwise the
+// zero state.
 func (s *secrets) have(ctx context.Context, name string, want state) (state, error) {
 	st, err := s.readNumber(ctx, name, want.number)
 	switch {
@@ -268,8 +296,8 @@ func (s *secrets) have(ctx context.Context, name string, want state) (state, err
 	return state{}, nil
 }
 
-// vanished returns an error matching ErrNotFound if a secret has no version at all, and
-// nil if it has one.
+// vanished returns an error matching ErrNotFound if the secret has no version at all, and
+// nil if it has one. Any other error means that vanished could not find out.
 func (s *secrets) vanished(ctx context.Context, name string) error {
 	if _, err := s.readNumber(ctx, name, 1); !exists(err) {
 		return err
@@ -277,7 +305,8 @@ func (s *secrets) vanished(ctx context.Context, name string) error {
 	return nil
 }
 
-// look returns the newest metadata: the service's, or the cached ones if they are newer.
+// look returns the newest metadata: those of the service, or the cached metadata if they
+// are newer.
 func (s *secrets) look(ctx context.Context, name string) (metadata, error) {
 	m, err := s.describe(ctx, name)
 	if err == nil {
@@ -293,9 +322,10 @@ func (s *secrets) look(ctx context.Context, name string) (metadata, error) {
 	return metadata{}, err
 }
 
-// Create implements driver.Secrets. It adopts a secret that was created and not given a
-// state: the etag decides which writer does.
+// Create implements driver.Secrets. Create reuses a secret that was created but has no
+// state. If several writers reuse the same secret, its etag lets only one of them succeed.
 func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (driver.Version, error) {
+	s.missed.Take(name, time.Now())
 	m, err := s.create(ctx, name, s.unused())
 	made := err == nil
 	if errors.Is(err, driver.ErrExists) {
@@ -319,15 +349,16 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (dr
 	return v, err
 }
 
-// unused returns a secret without a state, of a new incarnation.
+// unused returns the metadata of a new secret, without a state and with a new incarnation.
 func (s *secrets) unused() *secretmanagerpb.Secret {
 	m := proto.CloneOf(s.blank)
 	m.Annotations = metadata{}.annotate(account{Incarnation: newIncarnation()}).GetAnnotations()
 	return m
 }
 
-// uncreate deletes a secret that this driver has created and could not give a state,
-// unless another writer has. If that fails the next save adopts the secret.
+// uncreate deletes a secret that this driver has created but for which it could not commit
+// a state, unless another writer has committed one. If the deletion fails, the next save
+// reuses the secret.
 func (s *secrets) uncreate(ctx context.Context, name, incarnation string) {
 	ctx, cancel := context.WithTimeout(ctx, cleanup)
 	defer cancel()
@@ -337,18 +368,39 @@ func (s *secrets) uncreate(ctx context.Context, name, incarnation string) {
 	s.seen.drop(name)
 }
 
-// Update implements driver.Secrets.
+// Update implements driver.Secrets. If the metadata of the base are unknown, Update reads
+// them while it adds the version.
 func (s *secrets) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
-	m, err := s.based(ctx, name, base, "")
-	if err != nil {
+	again := func(refused string) (metadata, error) { return s.based(ctx, name, base, refused) }
+	want, ok := parse(base.Version)
+	if _, known := s.seen.get(name); !ok || known {
+		m, err := again("")
+		if err != nil {
+			return "", err
+		}
+		return s.commit(ctx, name, m, p, again)
+	}
+	var m metadata
+	var unfit error
+	var wait sync.WaitGroup
+	wait.Go(func() { m, unfit = again("") })
+	v, err := s.add(ctx, name, encode(want.incarnation, p.Data))
+	wait.Wait()
+	switch {
+	case unfit != nil && err == nil:
+		s.discard(ctx, name, v)
+		return "", unfit
+	case unfit != nil:
+		return "", unfit
+	case err != nil:
 		return "", err
 	}
-	return s.commit(ctx, name, m, p, func(refused string) (metadata, error) { return s.based(ctx, name, base, refused) })
+	return s.point(ctx, name, m, v, p, again)
 }
 
-// based returns metadata with an etag other than refused, by which base is the state of
-// the secret. If it is not the error matches ErrConflict, or ErrNotFound if there is no
-// such secret.
+// based returns metadata in which base is the state of the secret, and whose etag is not
+// refused. If base is not the state, the error matches ErrConflict, or ErrNotFound if the
+// secret does not exist.
 func (s *secrets) based(ctx context.Context, name string, base driver.Secret, refused string) (metadata, error) {
 	want, ok := parse(base.Version)
 	if !ok {
@@ -383,8 +435,8 @@ func (s *secrets) conflict(name string) error {
 	return fmt.Errorf("%w: %q", driver.ErrConflict, s.prefix+name)
 }
 
-// replaced returns the error of a writer whose base is not the state by the metadata m,
-// which a look has returned with err, or nil if the metadata may be behind.
+// replaced returns the error for a writer whose base is no longer the current state. m and
+// err are the results of look. replaced returns nil if the metadata may lag.
 func (s *secrets) replaced(ctx context.Context, name string, base state, m metadata, err error) error {
 	switch {
 	case err != nil && !errors.Is(err, driver.ErrNotFound):
@@ -392,7 +444,7 @@ func (s *secrets) replaced(ctx context.Context, name string, base state, m metad
 	case err == nil && !m.ours:
 		return s.foreign(name, m)
 	case err == nil && m.account.Incarnation == base.incarnation && m.account.Current >= base.number:
-		return s.conflict(name) // there is a later state, or another tool has moved the alias
+		return s.conflict(name) // a later state exists, or another tool has moved the alias
 	}
 	have, err := s.have(ctx, name, base)
 	if err != nil || have.number > 0 {
@@ -401,16 +453,21 @@ func (s *secrets) replaced(ctx context.Context, name string, base state, m metad
 	return cmp.Or(s.vanished(ctx, name), s.conflict(name))
 }
 
-// commit adds a version and makes it the state of the secret, which is m. If the service
-// refuses m's etag, again returns the metadata to try with, or an error matching
-// ErrConflict. Then the version is certainly not the state and will not be, as after a
-// refusal that is not about the etag, and commit destroys it. In all other cases the next
-// commit finds it.
+// commit adds a version and makes it the state of the secret with the metadata m.
 func (s *secrets) commit(ctx context.Context, name string, m metadata, p driver.Payload, again func(refused string) (metadata, error)) (driver.Version, error) {
 	v, err := s.add(ctx, name, encode(m.account.Incarnation, p.Data))
 	if err != nil {
 		return "", err
 	}
+	return s.point(ctx, name, m, v, p, again)
+}
+
+// point makes a version the state of the secret with the metadata m. If the service refuses
+// the etag of m, again returns the metadata for another attempt, or an error matching
+// ErrConflict. If again returns that conflict, or the service refuses the update for another
+// reason, the version will never be the state, and point destroys it. After any other
+// failure, the next commit finds the version.
+func (s *secrets) point(ctx context.Context, name string, m metadata, v added, p driver.Payload, again func(refused string) (metadata, error)) (driver.Version, error) {
 	for {
 		over, pending := s.due(ctx, name, m, v.at)
 		next := m.commit(v, p, s.labels, pending)
@@ -440,18 +497,18 @@ func (s *secrets) commit(ctx context.Context, name string, m metadata, p driver.
 	}
 }
 
-// discard destroys a version that its writer could not commit. If that fails the version
-// is due with the next commit.
+// discard destroys a version that its writer could not commit. If the destruction fails,
+// the next commit lists the version as due.
 func (s *secrets) discard(ctx context.Context, name string, v added) {
 	ctx, cancel := context.WithTimeout(ctx, cleanup)
 	defer cancel()
 	_ = s.destroy(ctx, name, v.number, v.etag)
 }
 
-// due returns the versions that are to be destroyed once the commit that follows has
-// succeeded, and those that are still due then. The etag of a version has to be in the
-// account: it was written there under the secret's etag, so that it is not of another
-// incarnation. due asks for an unknown etag, the commit stores it, and the next one uses it.
+// due returns the versions to be destroyed after the next commit has succeeded, and those
+// that remain due. Only a version whose etag is in the account is destroyed. The update that
+// stored the etag carried the secret's etag, so the version belongs to this incarnation. due
+// requests etags that are unknown; the commit stores them for the next one.
 func (s *secrets) due(ctx context.Context, name string, m metadata, now time.Time) (over, pending []due) {
 	work, pending := m.ripe(now, driverkit.Width)
 	var unknown []due
@@ -469,22 +526,47 @@ func (s *secrets) due(ctx context.Context, name string, m metadata, now time.Tim
 	})...)
 }
 
-// sweep destroys versions, and returns those that it could not destroy, for the next
-// commit of this driver. It comes after the commit, which has proved that none of them is
-// the state: the metadata may have been stale, and another tool may have moved the alias
-// back to one.
+// sweep destroys the versions over. It returns the versions that it could not destroy, for
+// the next commit of this driver. The caller calls sweep after a commit, which has proved
+// that none of over is the state. Before the commit, the metadata may have been stale, and
+// another tool may have moved the alias back to one of over.
 func (s *secrets) sweep(ctx context.Context, name string, over []due) []due {
 	return s.each(ctx, over, func(ctx context.Context, d *due) (left bool) {
 		err := s.destroy(ctx, name, d.Number, d.Etag)
 		if errors.Is(err, driver.ErrConflict) {
-			d.Etag = "" // destroyed already, or disabled by another tool
+			d.Etag = "" // already destroyed, or disabled by another tool
 		}
 		return err != nil && !errors.Is(err, driver.ErrNotFound)
 	})
 }
 
-// each takes the next step with each of some versions, all at once, and returns those
-// that are left for another one.
+// Sweep implements driver.Sweeper. The service has accepted the etag of the Note, which
+// proves that the metadata are current, as after a commit.
+func (s *secrets) Sweep(ctx context.Context, name string, base driver.Secret) {
+	now, ok := parse(base.Version)
+	m, known := s.seen.get(name)
+	if !ok || !known || !m.is(now) || m.account.Note != base.Note {
+		return
+	}
+	var over []due
+	work, _ := m.ripe(time.Now(), driverkit.Width)
+	for _, d := range work {
+		if d.Etag != "" {
+			over = append(over, d)
+		}
+	}
+	if len(over) == 0 {
+		return
+	}
+	m.account.Due = slices.DeleteFunc(slices.Clone(m.account.Due), func(d due) bool {
+		return slices.ContainsFunc(over, func(o due) bool { return o.Number == d.Number })
+	})
+	m.account.Due = append(m.account.Due, s.sweep(ctx, name, over)...)
+	s.seen.add(name, m)
+}
+
+// each calls step for each of some concurrently, and returns the versions for which step
+// reports true.
 func (s *secrets) each(ctx context.Context, some []due, step func(context.Context, *due) (left bool)) []due {
 	ctx, cancel := context.WithTimeout(ctx, cleanup)
 	defer cancel()
@@ -561,13 +643,14 @@ func (s *secrets) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 	return s.fetch(ctx, s.all(), func(map[string]string) bool { return true })
 }
 
-// A listed is a secret in a list. It does not keep the metadata: there may be very many.
+// listed describes a secret in a list, without its metadata, because a list may be very long.
 type listed struct {
 	name string
 	ours bool
 }
 
-// fetch yields the secrets that a list returns for the filter, and whose labels match.
+// fetch yields the secrets that the service lists for filter and for whose labels match
+// returns true.
 func (s *secrets) fetch(ctx context.Context, filter string, match func(labels map[string]string) bool) iter.Seq2[driver.Named, error] {
 	return driverkit.Seq(func(yield func(driver.Named, error) bool) error {
 		var found []listed
@@ -585,9 +668,9 @@ func (s *secrets) fetch(ctx context.Context, filter string, match func(labels ma
 	})
 }
 
-// getListed returns the state of a listed secret. It finds one that has a version and not
-// the alias, unlike Get. A secret that cannot be seen yet, or not any more, is ErrNotFound
-// at once.
+// getListed returns the state of a listed secret. Unlike Get, it finds a secret that has a
+// version but not the alias. If the secret is not visible yet, or no longer visible, the
+// error matches ErrNotFound, and getListed does not wait.
 func (s *secrets) getListed(ctx context.Context, l listed) (driver.Named, error) {
 	secret, err := s.Get(ctx, l.name)
 	if errors.Is(err, driver.ErrNotFound) {
@@ -636,7 +719,7 @@ func (s *secrets) Note(ctx context.Context, name string, base driver.Secret, not
 			return err
 		}
 		if m.account.Note != base.Note {
-			return fmt.Errorf("%w: %q has another note", driver.ErrConflict, s.prefix+name)
+			return &driver.NoteError{Note: m.account.Note, Err: fmt.Errorf("%w: %q has another note", driver.ErrConflict, s.prefix+name)}
 		}
 		a := m.account
 		a.Note = note
@@ -647,7 +730,7 @@ func (s *secrets) Note(ctx context.Context, name string, base driver.Secret, not
 	}
 }
 
-// put updates a secret, and remembers its new metadata.
+// put updates a secret and caches its new metadata.
 func (s *secrets) put(ctx context.Context, name string, next *secretmanagerpb.Secret, fields ...string) error {
 	m, err := s.update(ctx, name, next, fields...)
 	switch {

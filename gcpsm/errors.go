@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"sync"
 
 	"github.com/googleapis/gax-go/v2/apierror"
 	"google.golang.org/api/googleapi"
@@ -16,33 +17,43 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// The refusals of an access to a version. An errGone is about the version: it is
-// disabled or destroyed. An errKey is about the key that it is encrypted with.
+// Refusals of access to a version. errGone means that the version is disabled or destroyed.
+// errKey means that the key of the version cannot be used.
 var (
 	errGone = fmt.Errorf("%w: the version cannot be accessed", driver.ErrRefused)
 	errKey  = fmt.Errorf("%w: the key of the version cannot be used", driver.ErrRefused)
 )
 
-// conditional are the methods that carry an etag. Their FAILED_PRECONDITION says
-// that the etag is not the current one, unless the text names another cause.
+// conditional are the methods whose requests carry an etag. A FAILED_PRECONDITION of such a
+// method means that the etag is outdated, unless the text names another cause.
 var conditional = map[string]bool{"UpdateSecret": true, "DeleteSecret": true, "DestroySecretVersion": true}
 
-// The causes that a text of the service names. The texts are all there is where the
-// service gives no reason in the details of an error.
+// Patterns for causes in the text of an error. They are necessary because some errors have
+// no reason in their details.
 var (
-	namesSetUp = regexp.MustCompile(`(?i)constraint|org(anization('s)?)?[ _-]?policy|billing|has not been used|api .*disabled|vpcServiceControls`)
-	namesKey   = regexp.MustCompile(`(?i)\bkms\b|cloudkms|cryptokey`)
-	namesPlace = regexp.MustCompile(`(?i)^(the )?(consumer )?(project|location|parent)\b`)
-	namesTLS   = regexp.MustCompile(`x509:|does not look like a TLS handshake|malformed HTTP response`)
-	namesSum   = regexp.MustCompile(`(?i)checksum|crc32c`)
+	namesSetUp = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)constraint|org(anization('s)?)?[ _-]?policy|billing|has not been used|api .*disabled|vpcServiceControls`)
+	})
+	namesKey   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)\bkms\b|cloudkms|cryptokey`) })
+	namesPlace = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)^(the )?(consumer )?(project|location|parent)\b`)
+	})
+	namesTLS = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`x509:|does not look like a TLS handshake|malformed HTTP response`)
+	})
+	namesSum = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)checksum|crc32c`) })
 
-	// A token of Google's could not be fetched, which may pass.
-	namesNetwork = regexp.MustCompile(`(?i)dial tcp|timeout|deadline exceeded|connection (refused|reset)|no such host|\bEOF\b|(fetch token|status code):? (5\d\d|429)`)
-	namesNoCreds = regexp.MustCompile(`(?i)could not find default credentials|(cannot|could not) fetch token|oauth2:|auth: `)
+	// namesNetwork matches failures to fetch a Google token that may be temporary.
+	namesNetwork = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)dial tcp|timeout|deadline exceeded|connection (refused|reset)|no such host|\bEOF\b|(fetch token|status code):? (5\d\d|429)`)
+	})
+	namesNoCreds = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)could not find default credentials|(cannot|could not) fetch token|oauth2:|auth: `)
+	})
 )
 
-// reasons are the classes of the reasons that Google's services share, where the
-// code alone does not tell (google.api.ErrorReason).
+// reasons maps the common reasons of Google's services to classes, where the code
+// alone is not specific (google.api.ErrorReason).
 var reasons = map[string]error{
 	"SERVICE_DISABLED":              driver.ErrRefused,
 	"SERVICE_NOT_VISIBLE":           driver.ErrRefused,
@@ -81,23 +92,23 @@ func classify(method string, err error) error {
 	case codes.FailedPrecondition:
 		return precondition(method, text)
 	case codes.PermissionDenied:
-		return either(namesSetUp, text, driver.ErrRefused, driver.ErrDenied)
+		return either(namesSetUp(), text, driver.ErrRefused, driver.ErrDenied)
 	case codes.Unauthenticated:
-		return either(namesNetwork, text, errNoCredentials, errCredentials)
+		return either(namesNetwork(), text, errNoCredentials, errCredentials)
 	case codes.InvalidArgument, codes.OutOfRange, codes.Unimplemented:
-		return either(namesSum, text, driver.ErrUnavailable, driver.ErrRefused) // damaged on its way
+		return either(namesSum(), text, driver.ErrUnavailable, driver.ErrRefused) // damaged in transit
 	case codes.Unavailable:
-		return either(namesTLS, text, driver.ErrRefused, driver.ErrUnavailable)
+		return either(namesTLS(), text, driver.ErrRefused, driver.ErrUnavailable)
 	case codes.ResourceExhausted:
 		return exhausted(err)
 	case codes.Unknown:
 		return unknown(text)
 	default:
-		return driver.ErrUnavailable // of the service's state, or the connection's
+		return driver.ErrUnavailable // caused by the state of the service or the connection
 	}
 }
 
-// either returns yes if the pattern is in text, and no otherwise.
+// either returns yes if text matches the pattern, and otherwise no.
 func either(pattern *regexp.Regexp, text string, yes, no error) error {
 	if pattern.MatchString(text) {
 		return yes
@@ -105,46 +116,47 @@ func either(pattern *regexp.Regexp, text string, yes, no error) error {
 	return no
 }
 
-// absent returns the class of a NOT_FOUND. CreateSecret and ListSecrets name only what
-// has to exist already.
+// absent returns the class of a NOT_FOUND of method. CreateSecret and ListSecrets name only
+// resources that must already exist.
 func absent(method, text string) error {
-	if method == "CreateSecret" || method == "ListSecrets" || namesKey.MatchString(text) {
+	if method == "CreateSecret" || method == "ListSecrets" || namesKey().MatchString(text) {
 		return driver.ErrRefused
 	}
-	return either(namesPlace, text, driver.ErrRefused, driver.ErrNotFound)
+	return either(namesPlace(), text, driver.ErrRefused, driver.ErrNotFound)
 }
 
-// exhausted returns the class of a quota. A quota of 0 never recovers.
+// exhausted returns the class of a quota error. A quota of 0 never recovers.
 func exhausted(err error) error {
 	if details, ok := apierror.FromError(err); ok && details.Metadata()["quota_limit_value"] == "0" {
 		return driver.ErrRefused
 	}
-	return driver.ErrUnavailable
+	return driver.ErrThrottled
 }
 
-// unknown returns the class of an error without a code, which may be about the
+// unknown returns the class of an error without a code, which may concern the
 // connection or the credentials.
 func unknown(text string) error {
-	if namesNoCreds.MatchString(text) {
-		return either(namesNetwork, text, errNoCredentials, errCredentials)
+	if namesNoCreds().MatchString(text) {
+		return either(namesNetwork(), text, errNoCredentials, errCredentials)
 	}
 	return driver.ErrUnavailable
 }
 
 // precondition returns the class of a FAILED_PRECONDITION.
 func precondition(method, text string) error {
-	switch key := namesKey.MatchString(text); {
+	switch key := namesKey().MatchString(text); {
 	case method == "AccessSecretVersion" && key:
 		return errKey
-	case method == "AccessSecretVersion" && !namesSetUp.MatchString(text):
+	case method == "AccessSecretVersion" && !namesSetUp().MatchString(text):
 		return errGone
-	case conditional[method] && !key && !namesSetUp.MatchString(text):
+	case conditional[method] && !key && !namesSetUp().MatchString(text):
 		return driver.ErrConflict
 	}
 	return driver.ErrRefused
 }
 
-// The classes of credentials that are refused, and of those that could not be fetched.
+// errCredentials is the class of refused credentials, and errNoCredentials the class of
+// credentials that could not be fetched.
 var (
 	errCredentials   = fmt.Errorf("%w: %w", driver.ErrDenied, driver.ErrCredentials)
 	errNoCredentials = fmt.Errorf("%w: %w", driver.ErrUnavailable, driver.ErrCredentials)
@@ -158,7 +170,7 @@ func reasonOf(err error) string {
 	return ""
 }
 
-// text returns what an error says, without its code if it has one.
+// text returns the text of an error, without its code.
 func text(err error) string {
 	if s, ok := status.FromError(err); ok {
 		return s.Message()
@@ -170,8 +182,8 @@ func text(err error) string {
 	return err.Error()
 }
 
-// code returns the code of an error. Over REST several codes share a status of
-// HTTP, and the body tells which it is.
+// code returns the code of an error. Over REST, several codes share one HTTP status, and the
+// body of the response contains the code.
 func code(err error) codes.Code {
 	var answer *googleapi.Error
 	if errors.As(err, &answer) {
@@ -188,8 +200,8 @@ func code(err error) codes.Code {
 	return status.Code(err)
 }
 
-// callError returns the error of a call for the client's: see driverkit.CallError. It
-// repeats nothing of what was sent.
+// callError converts an error of the client: see driverkit.CallError. The result does not
+// quote sent.
 func callError(ctx context.Context, method, id string, err error, sent []byte) error {
 	if driverkit.Repeats(err.Error(), sent) {
 		err = status.Error(code(err), "(text not shown)")
@@ -197,11 +209,11 @@ func callError(ctx context.Context, method, id string, err error, sent []byte) e
 	return driverkit.CallError(ctx, fmt.Errorf("%s %q: %w", method, id, err), classify(method, err))
 }
 
-// exists reports whether a read by number has proved that there is the version.
+// exists reports whether a read by number has proved that the version exists.
 func exists(err error) bool {
 	return err == nil || errors.Is(err, errGone) || errors.Is(err, errKey) || errors.Is(err, driver.ErrCorrupt)
 }
 
-// gone reports whether a read by number has proved that a version does not exist, or is
-// not what it was.
+// gone reports whether a read by number has proved that a version does not exist or has
+// changed its state.
 func gone(err error) bool { return errors.Is(err, driver.ErrNotFound) || errors.Is(err, errGone) }

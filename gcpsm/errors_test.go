@@ -18,7 +18,7 @@ import (
 
 // classes are the sentinels of package driver.
 var classes = []error{
-	driver.ErrNotFound, driver.ErrExists, driver.ErrConflict, driver.ErrDenied, driver.ErrRefused, driver.ErrUnavailable, driver.ErrCorrupt,
+	driver.ErrNotFound, driver.ErrExists, driver.ErrConflict, driver.ErrDenied, driver.ErrRefused, driver.ErrUnavailable, driver.ErrThrottled, driver.ErrCorrupt,
 }
 
 func TestErrorsGetTheirClass(t *testing.T) {
@@ -49,7 +49,7 @@ func TestErrorsGetTheirClass(t *testing.T) {
 		{"an organization that allows no such location", "CreateSecret", rpc(codes.FailedPrecondition), driver.ErrRefused},
 		{"a role that lacks something", "GetSecret", rpc(codes.PermissionDenied), driver.ErrDenied},
 		{"no credentials", "GetSecret", rpc(codes.Unauthenticated), driver.ErrCredentials},
-		{"a quota", "UpdateSecret", rpc(codes.ResourceExhausted), driver.ErrUnavailable},
+		{"a quota", "UpdateSecret", rpc(codes.ResourceExhausted), driver.ErrThrottled},
 		{"a service that is down", "UpdateSecret", rpc(codes.Unavailable), driver.ErrUnavailable},
 		{"an internal error", "UpdateSecret", rpc(codes.Internal), driver.ErrUnavailable},
 		{"an aborted call", "UpdateSecret", rpc(codes.Aborted), driver.ErrUnavailable},
@@ -60,7 +60,7 @@ func TestErrorsGetTheirClass(t *testing.T) {
 		{"an argument that is not valid", "CreateSecret", rpc(codes.InvalidArgument), driver.ErrRefused},
 		{"a range", "ListSecrets", rpc(codes.OutOfRange), driver.ErrRefused},
 		{"a method that there is not", "UpdateSecret", rpc(codes.Unimplemented), driver.ErrRefused},
-		{"a payload that was damaged on its way", "AddSecretVersion", status.Error(codes.InvalidArgument, "The payload's checksum does not match."), driver.ErrUnavailable},
+		{"a payload that was damaged in transit", "AddSecretVersion", status.Error(codes.InvalidArgument, "The payload's checksum does not match."), driver.ErrUnavailable},
 
 		{"no such project, in a list", "ListSecrets", rpc(codes.NotFound), driver.ErrRefused},
 		{"no such project, for a new secret", "CreateSecret", rpc(codes.NotFound), driver.ErrRefused},
@@ -77,7 +77,7 @@ func TestErrorsGetTheirClass(t *testing.T) {
 		{"a project that is suspended", "GetSecret", because(codes.PermissionDenied, "CONSUMER_SUSPENDED", nil), driver.ErrRefused},
 		{"a reason of permissions", "GetSecret", because(codes.PermissionDenied, "IAM_PERMISSION_DENIED", nil), driver.ErrDenied},
 		{"an access token that has expired", "GetSecret", because(codes.PermissionDenied, "ACCESS_TOKEN_EXPIRED", nil), driver.ErrCredentials},
-		{"a rate", "GetSecret", because(codes.ResourceExhausted, "RATE_LIMIT_EXCEEDED", map[string]string{"quota_limit_value": "600"}), driver.ErrUnavailable},
+		{"a rate", "GetSecret", because(codes.ResourceExhausted, "RATE_LIMIT_EXCEEDED", map[string]string{"quota_limit_value": "600"}), driver.ErrThrottled},
 		{"a quota of nothing", "GetSecret", because(codes.ResourceExhausted, "RATE_LIMIT_EXCEEDED", map[string]string{"quota_limit_value": "0"}), driver.ErrRefused},
 		{"credentials that are refused", "GetSecret", status.Error(codes.Unauthenticated, `transport: per-RPC creds failed due to error: auth: "invalid_grant" "Bad Request"`), driver.ErrCredentials},
 		{"credentials that are out of reach", "GetSecret", status.Error(codes.Unauthenticated, "transport: per-RPC creds failed due to error: auth: cannot fetch token: 503"), driver.ErrUnavailable},
@@ -100,7 +100,7 @@ func TestErrorsGetTheirClass(t *testing.T) {
 				t.Errorf("%v becomes %v; it matches ErrCredentials: %v", c.err, got, !theirs)
 			}
 			for _, class := range classes {
-				if errors.Is(got, class) != errors.Is(class, want) {
+				if errors.Is(got, class) != errors.Is(want, class) {
 					t.Errorf("%v becomes %v; it matches %q: %v", c.err, got, class, errors.Is(got, class))
 				}
 			}

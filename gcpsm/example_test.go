@@ -54,8 +54,8 @@ func ExampleNew() {
 	// 1000.refresh
 }
 
-// Secrets that must not leave a region are regional secrets, and may have a key of
-// the company's own.
+// Secrets that must not leave a region are regional secrets. They may be encrypted with the
+// customer's own key.
 func ExampleOptions() {
 	ctx := context.Background()
 	client, stop := connect(ctx) // with option.WithEndpoint("secretmanager.europe-west1.rep.googleapis.com:443")
@@ -74,7 +74,7 @@ func ExampleOptions() {
 	// Output: 0 <nil>
 }
 
-// Of the functions that find the same token expired one refreshes it.
+// If several functions find the same token expired, only one of them refreshes it.
 func ExampleNew_refresh() {
 	ctx := context.Background()
 	client, stop := connect(ctx)
@@ -89,7 +89,7 @@ func ExampleNew_refresh() {
 		log.Fatal(err)
 	}
 	now, err := store.Refresh(ctx, saved.ID, saved.AccessToken, func(_ context.Context, t tokenstore.Token) (tokenstore.Token, error) {
-		// Here the authorization server is asked, with t.RefreshToken.
+		// A real function sends t.RefreshToken to the authorization server here.
 		return tokenstore.Token{AccessToken: "1000.access", ExpiresAt: time.Now().Add(time.Hour)}, nil
 	})
 	if err != nil {

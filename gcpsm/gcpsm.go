@@ -7,6 +7,7 @@ import (
 	"maps"
 	"regexp"
 	"strings"
+	"sync"
 
 	secretmanager "cloud.google.com/go/secretmanager/apiv1"
 	"cloud.google.com/go/secretmanager/apiv1/secretmanagerpb"
@@ -15,46 +16,48 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// Options configures a store. The zero value, and a nil *Options, are good
-// defaults: replication and keys are Google's business.
+// Options configures a store. The zero value and a nil *Options are good
+// defaults: Google manages replication and keys.
 type Options struct {
-	// Store configures what is the same on every backend. Nil means its
-	// defaults.
+	// Store holds the options that all backends have in common. Nil means the default
+	// options.
 	Store *tokenstore.Options
 
-	// KMSKey is the customer-managed key that new secrets are encrypted with,
-	// "projects/…/locations/…/keyRings/…/cryptoKeys/…": of the location
-	// "global" for a global secret, and of the secret's own for a regional one.
-	// Empty means a key of Google's.
+	// KMSKey is the customer-managed key that encrypts new secrets,
+	// "projects/…/locations/…/keyRings/…/cryptoKeys/…". Its location is "global"
+	// for a global secret, and the secret's location for a regional one. Empty
+	// means a key managed by Google.
 	KMSKey string
 
-	// Replicas are the locations of new secrets. Nil leaves them to Google. A regional
-	// secret has none: its location is that of the parent.
+	// Replicas are the locations of new secrets. If Replicas is nil, Google chooses the
+	// locations. Replicas must be nil for regional secrets, whose location is that of the
+	// parent. With Replicas, KMSKey must be empty.
 	Replicas []Replica
 
-	// Labels are put on every secret, for billing reports and policies: at most 24.
+	// Labels are up to 24 labels that are added to every secret, for billing reports and
+	// policies.
 	Labels map[string]string
 }
 
 // A Replica is one location of a secret.
 type Replica struct {
 	Location string // "europe-west1"
-	KMSKey   string // of that location; "": Google's. All replicas have one, or none
+	KMSKey   string // key in that location; empty means a key managed by Google. Either all replicas have a KMSKey, or none
 }
 
 // New returns a store whose records are secrets of parent, "projects/p" or
-// "projects/p/locations/l", with IDs that begin with prefix: 1 to 128 letters,
-// digits, '-' and '_'. Programs that share a store write parent in one way, by the
-// project's ID or by its number: encrypted records are bound to it.
+// "projects/p/locations/l". Their IDs begin with prefix: 1 to 128 letters, digits, '-' and
+// '_'. Programs that share a store must write parent the same way, with the project's ID or
+// with its number. Encrypted records are bound to parent.
 //
-// Secrets of a location are regional secrets. The client has to have that
-// location's endpoint:
+// Secrets in a location are regional secrets. Their client must use that location's
+// endpoint:
 //
 //	secretmanager.NewClient(ctx, option.WithEndpoint("secretmanager.europe-west1.rep.googleapis.com:443"))
 //
-// New does no I/O. The client stays the caller's, with its endpoint, credentials
-// and interceptors. The package documentation says which calls are repeated after a
-// failure. opts may be nil.
+// New does no I/O. The store uses the client with its endpoint, credentials and
+// interceptors, and does not close it. The package documentation says which calls
+// are repeated after a failure. opts may be nil.
 func New(client *secretmanager.Client, parent, prefix string, opts *Options) (*tokenstore.Store, error) {
 	d, err := NewDriver(client, parent, prefix, opts)
 	if err != nil {
@@ -63,17 +66,17 @@ func New(client *secretmanager.Client, parent, prefix string, opts *Options) (*t
 	return tokenstore.New(d, cmp.Or(opts, &Options{}).Store)
 }
 
-// NewDriver returns the driver that New uses, for decorators and tests. It is a
+// NewDriver returns the driver that New uses, for decorators and tests. The driver is a
 // driver.Leaser. See New.
 func NewDriver(client *secretmanager.Client, parent, prefix string, opts *Options) (driver.Secrets, error) {
 	if client == nil {
 		return nil, errors.New("gcpsm: the client is nil")
 	}
-	if !legalParent.MatchString(parent) {
+	if !legalParent().MatchString(parent) {
 		return nil, fmt.Errorf("gcpsm: parent %q is neither projects/p nor projects/p/locations/l", parent)
 	}
-	if !legalPrefix.MatchString(prefix) {
-		return nil, fmt.Errorf("gcpsm: prefix %q is not 1 to 128 letters, digits, '-' and '_'", prefix)
+	if !legalPrefix().MatchString(prefix) || len(prefix) > maxPrefix {
+		return nil, fmt.Errorf("gcpsm: prefix %q is not 1 to %d letters, digits, '-' and '_'", prefix, maxPrefix)
 	}
 	o, regional := cmp.Or(opts, &Options{}), strings.Contains(parent, "/locations/")
 	if err := cmp.Or(o.checkReplicas(regional), o.checkLabels()); err != nil {
@@ -87,44 +90,52 @@ func NewDriver(client *secretmanager.Client, parent, prefix string, opts *Option
 	}, nil
 }
 
-const maxExtraLabels = 24
-
-var (
-	legalParent = regexp.MustCompile(`^projects/[a-z0-9][a-z0-9.:_-]*(/locations/[a-z0-9-]+)?$`)
-	legalPrefix = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
-	labelKey    = regexp.MustCompile(`^[\p{Ll}\p{Lo}][\p{Ll}\p{Lo}\p{N}_-]{0,62}$`)
-	labelValue  = regexp.MustCompile(`^[\p{Ll}\p{Lo}\p{N}_-]{0,63}$`)
+const (
+	maxPrefix      = 128
+	maxExtraLabels = 24
 )
 
-// checkReplicas reports locations and keys that Secret Manager would refuse.
+var (
+	legalParent = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^projects/[a-z0-9][a-z0-9.:_-]*(/locations/[a-z0-9-]+)?$`)
+	})
+	// A count such as {1,128} is compiled into as many copies of what it follows, which takes
+	// time. NewDriver checks the length instead.
+	legalPrefix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_-]+$`) })
+	labelKey    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[\p{Ll}\p{Lo}][\p{Ll}\p{Lo}\p{N}_-]{0,62}$`) })
+	labelValue  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[\p{Ll}\p{Lo}\p{N}_-]{0,63}$`) })
+)
+
+// checkReplicas returns an error about locations and keys that Secret Manager
+// would refuse.
 func (o *Options) checkReplicas(regional bool) error {
 	switch {
 	case o.Replicas == nil:
 		return nil
 	case regional:
-		return errors.New("a regional secret has no Replicas")
+		return errors.New("Replicas must be nil for a regional secret")
 	case o.KMSKey != "":
-		return errors.New("with Replicas each has a KMSKey of its own")
+		return errors.New("KMSKey must be empty with Replicas, each of which may have its own")
 	case len(o.Replicas) == 0:
-		return errors.New("no Replicas are given")
+		return errors.New("Replicas must be nil or have an element")
 	}
 	for _, r := range o.Replicas {
 		if r.Location == "" || (r.KMSKey == "") != (o.Replicas[0].KMSKey == "") {
-			return errors.New("a replica has a location, and all have a KMSKey or none")
+			return errors.New("every replica must have a Location, and all of them or none a KMSKey")
 		}
 	}
 	return nil
 }
 
-// checkLabels reports labels that Secret Manager would refuse, or that a record could be
-// found by.
+// checkLabels returns an error about labels that Secret Manager would refuse, or that
+// look like the labels of a record.
 func (o *Options) checkLabels() error {
 	if len(o.Labels) > maxExtraLabels {
 		return fmt.Errorf("%d Labels, the limit is %d", len(o.Labels), maxExtraLabels)
 	}
 	for k, v := range o.Labels {
-		if !labelKey.MatchString(k) || !labelValue.MatchString(v) || len(k) > 128 || len(v) > 128 {
-			return fmt.Errorf("label %q is not what Google Cloud takes", k)
+		if !labelKey().MatchString(k) || !labelValue().MatchString(v) || len(k) > 128 || len(v) > 128 {
+			return fmt.Errorf("label %q is not a label that Google Cloud accepts", k)
 		}
 		if ours(k, v) {
 			return fmt.Errorf("label %q has the form of those that records are found by", k)
@@ -133,7 +144,7 @@ func (o *Options) checkLabels() error {
 	return nil
 }
 
-// secret returns the part that all new secrets have in common.
+// secret returns the common part of all new secrets.
 func (o *Options) secret(regional bool) *secretmanagerpb.Secret {
 	key := func(name string) *secretmanagerpb.CustomerManagedEncryption {
 		if name == "" {

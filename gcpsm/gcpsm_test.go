@@ -22,6 +22,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/gcpsm"
 	"github.com/tokenkeep/tokenkeep/internal/fakegcp"
+	"github.com/tokenkeep/tokenkeep/internal/fakeserver"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
@@ -32,7 +33,7 @@ const (
 	path = project + "/secrets/" + app + "-" + name
 )
 
-// A clock is a time that passes when it is told to.
+// A clock shows a time that only the test advances.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -52,7 +53,7 @@ func (c *clock) pass(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// An env is a server and a driver on it.
+// An env is a server and a driver that uses it.
 type env struct {
 	testing.TB
 	server *fakegcp.Server
@@ -71,7 +72,7 @@ func newEnv(t testing.TB) *env {
 	return e
 }
 
-// cold returns another driver, which has seen nothing yet.
+// cold returns another driver with an empty cache.
 func (e *env) cold() driver.Leaser {
 	e.Helper()
 	d, err := gcpsm.NewDriver(e.client, project, app, nil)
@@ -81,7 +82,7 @@ func (e *env) cold() driver.Leaser {
 	return d.(driver.Leaser)
 }
 
-// create stores data and returns the state.
+// create creates the secret with data and returns its state.
 func (e *env) create(data string, labels ...driver.Label) driver.Secret {
 	e.Helper()
 	p := driver.Payload{Data: []byte(data), Labels: labels}
@@ -92,7 +93,7 @@ func (e *env) create(data string, labels ...driver.Label) driver.Secret {
 	return driver.Secret{Payload: p, Version: v}
 }
 
-// update replaces base and returns the state.
+// update replaces base by data and returns the new state.
 func (e *env) update(base driver.Secret, data string, labels ...driver.Label) driver.Secret {
 	e.Helper()
 	p := driver.Payload{Data: []byte(data), Labels: labels}
@@ -112,7 +113,7 @@ func (e *env) holds(want driver.Secret) {
 	}
 }
 
-// active checks which versions are paid for.
+// active checks that exactly the versions want are active.
 func (e *env) active(want ...int64) {
 	e.Helper()
 	if got := e.server.Active(path); !slices.Equal(got, want) {
@@ -131,7 +132,7 @@ func is(t testing.TB, what string, err, class error) {
 	}
 }
 
-// count checks how many seq yields.
+// count returns an error unless seq yields want values and no error.
 func count[T any](seq iter.Seq2[T, error], want int) error {
 	n := 0
 	for _, err := range seq {
@@ -221,7 +222,7 @@ func TestSecretsAreCreatedAsTheOptionsSay(t *testing.T) {
 	}
 }
 
-func TestARecordIsWhereTheDocumentationSays(t *testing.T) {
+func TestRecordLayout(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	s := e.update(e.create("first", label("user", 'a', 'n')), "second", label("user", 'a', 'n'), label("refresh", 'b', 'n'))
@@ -261,7 +262,7 @@ func TestWhatAnOperatorHasSetStays(t *testing.T) {
 	}
 }
 
-// calls of the methods, by short names.
+// calls parses a list of short names of methods into the number of calls of each method.
 func calls(list string) map[string]int {
 	n := map[string]int{}
 	for m := range strings.FieldsSeq(list) {
@@ -281,7 +282,7 @@ func TestOperationsMakeAsFewCallsAsDocumented(t *testing.T) {
 		name string
 		run  func(ctx context.Context, d driver.Leaser, s driver.Secret) error
 		hot  string // calls of a driver that has written the secret
-		cold string // of one that has not
+		cold string // calls of a driver that has not
 	}{
 		{"Get", func(ctx context.Context, d driver.Leaser, _ driver.Secret) error {
 			_, err := d.Get(ctx, name)
@@ -360,7 +361,8 @@ func TestOperationsMakeAsFewCallsAsDocumented(t *testing.T) {
 	}
 }
 
-// The table of calls is the same for ten records and for ten thousand.
+// TestStoresMakeAsFewCallsAsDocumented checks that a store makes only the documented calls,
+// with ten records and with ten thousand.
 func TestStoresMakeAsFewCallsAsDocumented(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{10, 10_000} {
@@ -396,7 +398,8 @@ func TestStoresMakeAsFewCallsAsDocumented(t *testing.T) {
 			save := func(t tokenstore.Token) func(s *tokenstore.Store) error {
 				return func(s *tokenstore.Store) error { _, err := s.SaveToken(ctx, t); return err }
 			}
-			// The first write of a handle with keys reads what the store says of its keys.
+			// The first write of a handle with keys also reads the store's marker of its
+			// keys.
 			for _, c := range []struct {
 				name string
 				run  func(s *tokenstore.Store) error
@@ -427,7 +430,7 @@ func TestStoresMakeAsFewCallsAsDocumented(t *testing.T) {
 
 var tokenstoreOptions = gcpsm.Options{Store: &tokenstore.Options{NameKey: []byte("a key of names, 16 bytes or more")}}
 
-// rounds is how many rounds the races have: few, unless TOKENKEEP_FULL is set.
+// rounds returns the number of rounds of the races: few, unless TOKENKEEP_FULL is set.
 func rounds() int {
 	if os.Getenv("TOKENKEEP_FULL") != "" {
 		return 200
@@ -435,7 +438,7 @@ func rounds() int {
 	return 2
 }
 
-func TestFiftyRacingSaversAllSucceedAndLeaveNoOrphan(t *testing.T) {
+func TestSaveTokenRace(t *testing.T) {
 	t.Parallel()
 	const savers = 50
 	for what, opts := range map[string]*fakegcp.Options{"on reads that do not lag": nil, "on reads that lag": lagging(20 * time.Millisecond)} {
@@ -457,8 +460,8 @@ func TestFiftyRacingSaversAllSucceedAndLeaveNoOrphan(t *testing.T) {
 				var wait sync.WaitGroup
 				for i, s := range stores {
 					wait.Go(func() {
-						// Each saver has one field of its own, or shares it with others
-						// who save the same.
+						// Savers with the same i % 5 set the same additional field to the
+						// same value.
 						saved := tokenstore.Token{UserName: user, ClientID: "c1", RefreshToken: "r"}
 						switch i % 5 {
 						case 0:
@@ -488,8 +491,8 @@ func TestFiftyRacingSaversAllSucceedAndLeaveNoOrphan(t *testing.T) {
 				if n := len(b.server.Names()); n != round+1 {
 					t.Fatalf("round %d: there are %d records", round, n)
 				}
-				// Writes look at sixteen versions each: after some of them nothing is
-				// left but the state and the one before it.
+				// Each write checks at most sixteen versions. After enough writes, only the
+				// current version and the previous one are active.
 				secret := project + "/secrets/" + app + "-" + all.ID
 				versions := len(b.server.Versions(secret))
 				writes := versions/16 + 4
@@ -508,7 +511,7 @@ func TestFiftyRacingSaversAllSucceedAndLeaveNoOrphan(t *testing.T) {
 	}
 }
 
-func TestAMonthOfHourlyRefreshesLeavesFewVersions(t *testing.T) {
+func TestRefreshVersions(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	store, err := tokenstore.New(e.Leaser, &tokenstore.Options{Now: e.clock.Now})
@@ -546,7 +549,7 @@ func TestAMonthOfHourlyRefreshesLeavesFewVersions(t *testing.T) {
 	}
 }
 
-func TestManyWritesInAShortTimeFitIntoTheAccount(t *testing.T) {
+func TestUpdateActiveVersions(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	s := e.create("x0")
@@ -554,7 +557,7 @@ func TestManyWritesInAShortTimeFitIntoTheAccount(t *testing.T) {
 		e.clock.pass(time.Minute)
 		s = e.update(s, fmt.Sprint("x", i+1))
 	}
-	// Of five hours, those of the last two and what waits for its turn are left.
+	// The versions of the last two hours are active, and older ones that are still due.
 	if n := len(e.server.Active(path)); n > 200 {
 		t.Errorf("%d versions are active", n)
 	}
@@ -566,7 +569,7 @@ func TestManyWritesInAShortTimeFitIntoTheAccount(t *testing.T) {
 	e.holds(s)
 }
 
-func TestAnOrphanOfACrashIsDestroyedByLaterWrites(t *testing.T) {
+func TestUpdateDestroysOrphans(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	s := e.create("x")
@@ -588,14 +591,14 @@ func TestAnOrphanOfACrashIsDestroyedByLaterWrites(t *testing.T) {
 	s = e.update(s, "z")
 	e.active(1, 2, 3, 4, 5) // a reader may be behind
 	e.clock.pass(3 * time.Hour)
-	s = e.update(s, "1") // destroys what was replaced, and asks for the etags of the others
+	s = e.update(s, "1") // destroys the replaced version, and requests the etags of the other ones
 	e.active(2, 3, 5, 6)
 	s = e.update(s, "2")
 	e.active(5, 6, 7)
 	e.holds(s)
 }
 
-func TestAWriterThatLosesDestroysItsOwnVersion(t *testing.T) {
+func TestUpdateLostRace(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	base := e.create("x")
@@ -617,7 +620,7 @@ func TestAWriterThatLosesDestroysItsOwnVersion(t *testing.T) {
 	e.active(1, 3)
 }
 
-func TestAChangeOfTheLabelsByAnOperatorIsNoConflict(t *testing.T) {
+func TestForeignLabelChange(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	base := e.create("x")
@@ -639,7 +642,7 @@ func TestAChangeOfTheLabelsByAnOperatorIsNoConflict(t *testing.T) {
 	}
 }
 
-func TestASecretThatACrashLeftEmptyIsAdopted(t *testing.T) {
+func TestCreateAfterCrash(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{"AddSecretVersion", "UpdateSecret"} {
 		for _, applied := range []bool{false, method == "AddSecretVersion"} {
@@ -667,7 +670,7 @@ func TestASecretThatACrashLeftEmptyIsAdopted(t *testing.T) {
 	}
 }
 
-func TestAnUpdateAcrossDeletionAndCreationFails(t *testing.T) {
+func TestUpdateAcrossDeletion(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{"GetSecret", "AddSecretVersion", "UpdateSecret"} {
 		e := newEnv(t)
@@ -700,7 +703,7 @@ func TestAnUpdateAcrossDeletionAndCreationFails(t *testing.T) {
 	}
 }
 
-func TestAReaderBehindADestroyedVersionGetsTheNewestOrUnavailable(t *testing.T) {
+func TestGetDestroyedVersion(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	s := e.create("x")
@@ -726,21 +729,22 @@ func TestAReaderBehindADestroyedVersionGetsTheNewestOrUnavailable(t *testing.T) 
 	if err == nil || errors.Is(err, driver.ErrNotFound) {
 		t.Errorf("Get with metadata that are behind too: error %v", err)
 	}
-	// This driver has written the record and is not misled.
+	// This driver has written the record, so stale reads do not mislead it.
 	got, err := e.Get(t.Context(), name)
 	if err != nil || got.Version != s.Version {
 		t.Errorf("Get returns version %q and error %v, want %q", got.Version, err, s.Version)
 	}
 }
 
-// An answer that is lost, of each call of each operation: the operation succeeds
-// or fails so that it can be repeated, and leaves one record.
+// TestLostAnswersDoubleNothing loses the response to each call of each operation in turn. It
+// checks that the operation succeeds or can be repeated, and that the expected number of
+// records is left.
 func TestLostAnswersDoubleNothing(t *testing.T) {
 	t.Parallel()
 	ann := tokenstore.Token{UserName: "ann", ClientID: "c1", RefreshToken: "r1", AccessToken: "a1"}
 	for _, c := range []struct {
 		name  string
-		first bool // there is a record before
+		first bool // a record exists before the operation
 		run   func(ctx context.Context, s *tokenstore.Store) error
 		left  int
 	}{
@@ -823,7 +827,7 @@ func TestLostAnswersDoubleNothing(t *testing.T) {
 	}
 }
 
-func TestThrottledCallsAreRepeatedAndThenUnavailable(t *testing.T) {
+func TestThrottledCalls(t *testing.T) {
 	t.Parallel()
 	for what, call := range map[string]func(ctx context.Context, e *env, s driver.Secret) error{
 		"Get":   func(ctx context.Context, e *env, _ driver.Secret) error { _, err := e.Get(ctx, name); return err },
@@ -857,12 +861,17 @@ func TestThrottledCallsAreRepeatedAndThenUnavailable(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			e.server.Reset()
-			is(t, "all calls throttled", call(ctx, e, s), driver.ErrUnavailable)
+			is(t, "all calls throttled", call(ctx, e, s), driver.ErrThrottled)
 			if n := len(e.server.Requests()); n < 2 {
 				t.Errorf("%d calls while all are throttled", n)
 			}
 			if ctx.Err() != nil {
 				t.Errorf("the error came after the context was done")
+			}
+			e.server.Reset()
+			is(t, "throttled without retries", call(driver.WithoutRetries(t.Context()), e, s), driver.ErrThrottled)
+			if n := len(e.server.Requests()); n != 1 {
+				t.Errorf("%d calls without retries, want 1", n)
 			}
 			throttle(2)
 			if err := call(t.Context(), e, s); err != nil {
@@ -872,10 +881,10 @@ func TestThrottledCallsAreRepeatedAndThenUnavailable(t *testing.T) {
 	}
 }
 
-func TestTheQuotaOfAProjectThrottles(t *testing.T) {
+func TestProjectQuota(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
-	server := fakegcp.New(&fakegcp.Options{Now: clock.Now, Quota: fakegcp.Quota{Access: 3}})
+	server := fakegcp.New(&fakegcp.Options{Now: clock.Now, Quota: fakegcp.Quota{Access: fakeserver.PerMinute(3)}})
 	t.Cleanup(server.Close)
 	store, err := gcpsm.New(newClient(t, server), project, app, nil)
 	if err != nil {
@@ -891,7 +900,7 @@ func TestTheQuotaOfAProjectThrottles(t *testing.T) {
 	for err == nil {
 		_, err = store.FindTokenByID(ctx, saved.ID)
 	}
-	is(t, "FindTokenByID", err, tokenstore.ErrUnavailable)
+	is(t, "FindTokenByID", err, tokenstore.ErrThrottled)
 	clock.pass(time.Minute)
 	if _, err := store.FindTokenByID(t.Context(), saved.ID); err != nil {
 		t.Errorf("in the next minute: %v", err)
@@ -941,7 +950,7 @@ func TestPermissionsAreAllNeeded(t *testing.T) {
 	}
 }
 
-func TestTheDocumentationShowsThePermissions(t *testing.T) {
+func TestPermissionsDocumented(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("doc.go")
 	if err != nil {
@@ -954,7 +963,7 @@ func TestTheDocumentationShowsThePermissions(t *testing.T) {
 	}
 }
 
-func TestAMovedAliasIsTakenForTheState(t *testing.T) {
+func TestAliasMoved(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	first := e.create("x")
@@ -973,7 +982,7 @@ func TestAMovedAliasIsTakenForTheState(t *testing.T) {
 	e.holds(driver.Secret{Payload: driver.Payload{Data: []byte("z")}, Version: v})
 }
 
-func TestAPayloadThatIsDamagedOnItsWayIsNotReturned(t *testing.T) {
+func TestGetDamagedPayload(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	wrong := int64(1)
@@ -1005,9 +1014,10 @@ func TestAPayloadThatIsDamagedOnItsWayIsNotReturned(t *testing.T) {
 	}
 }
 
-// A writer whose metadata are out of date destroys nothing that has become the
-// state again: it destroys after the commit, which fails.
-func TestAWriterDoesNotDestroyWhatTheRecordWasRolledBackTo(t *testing.T) {
+// TestUpdateAfterRollback checks that a writer with stale metadata does not destroy a version
+// that a rollback has made the state again. The writer destroys versions only after its
+// commit, which fails.
+func TestUpdateAfterRollback(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	s := e.create("y1")

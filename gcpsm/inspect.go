@@ -15,8 +15,8 @@ import (
 
 var _ driver.Inspector = (*secrets)(nil)
 
-// Inspect implements driver.Inspector. It takes a ListSecrets for 25,000 secrets,
-// and nothing more: all that it needs is in the metadata.
+// Inspect implements driver.Inspector. It makes only one ListSecrets for each 25,000 secrets,
+// because the metadata contain all that it reports.
 func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, error] {
 	return driverkit.Seq(func(yield func(driver.Inspection, error) bool) error {
 		return s.list(ctx, s.all(), func(name string, m metadata) bool {
@@ -28,8 +28,9 @@ func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, erro
 // orphanAge is the age at which a secret without a state is reported.
 const orphanAge = time.Minute
 
-// faults returns the faults of a secret. It has none if it is not in this package's form:
-// reading it fails.
+// faults returns the faults of a secret. A secret that is not a record has none, because
+// reading it fails anyway. Nor has a secret without a state that was created less than
+// orphanAge ago.
 func (s *secrets) faults(name string, m metadata) []driver.Fault {
 	switch now := time.Now(); {
 	case m.empty() && now.Sub(m.secret.GetCreateTime().AsTime()) > orphanAge:
@@ -48,7 +49,7 @@ func (s *secrets) faults(name string, m metadata) []driver.Fault {
 				moved = fmt.Sprintf("removed the alias %q", alias)
 			}
 			faults = append(faults, driver.Fault{
-				Kind: driver.FaultRolledBack, Action: fmt.Sprintf("let the alias mean version %d again", m.account.Current),
+				Kind: driver.FaultRolledBack, Action: fmt.Sprintf("point the alias to version %d again", m.account.Current),
 				Detail: fmt.Sprintf("another tool has %s; the last commit made it version %d", moved, m.account.Current),
 				Mend:   func(ctx context.Context) error { return s.realias(ctx, name, m) },
 			})
@@ -70,7 +71,7 @@ func (s *secrets) faults(name string, m metadata) []driver.Fault {
 	}
 }
 
-// ripe returns how many versions can be destroyed.
+// ripe returns the number of versions in all that can be destroyed at the time now.
 func ripe(all []due, now time.Time) (n int64) {
 	for _, d := range all {
 		if d.ripe(now) {
@@ -80,7 +81,8 @@ func ripe(all []due, now time.Time) (n int64) {
 	return n
 }
 
-// unmake deletes a secret that has no state, unless a writer has given it one.
+// unmake deletes a secret without a state, unless a writer has committed a state in the
+// meantime.
 func (s *secrets) unmake(ctx context.Context, name string, m metadata) error {
 	err := s.remove(ctx, name, m.secret.GetEtag())
 	s.seen.drop(name)
@@ -91,7 +93,7 @@ func (s *secrets) unmake(ctx context.Context, name string, m metadata) error {
 }
 
 // realias moves the alias back to the version of the last commit, if the metadata are
-// still m. The labels have not moved.
+// still m. The labels do not change.
 func (s *secrets) realias(ctx context.Context, name string, m metadata) error {
 	there, err := s.readNumber(ctx, name, m.account.Current)
 	switch {
@@ -107,11 +109,12 @@ func (s *secrets) realias(ctx context.Context, name string, m metadata) error {
 	return s.put(ctx, name, next, "annotations", "version_aliases")
 }
 
-// sweeps is how many rounds destroyDue makes, of driverkit.Width versions each. A version
-// without a known etag takes two.
+// sweeps is the number of rounds of destroyDue, with driverkit.Width versions each. A
+// version with an unknown etag takes two rounds.
 const sweeps = 100
 
-// destroyDue destroys the versions that are due, as the next writes would.
+// destroyDue destroys all versions that are due. A write destroys at most driverkit.Width of
+// them.
 func (s *secrets) destroyDue(ctx context.Context, name string) error {
 	for range sweeps {
 		m, err := s.describe(ctx, name)
@@ -128,7 +131,7 @@ func (s *secrets) destroyDue(ctx context.Context, name string) error {
 		}
 		over, pending := s.due(ctx, name, m, now)
 		if err := s.stillDue(ctx, name, m, pending); errors.Is(err, driver.ErrConflict) {
-			continue // there is another state now
+			continue // the state has changed
 		} else if err != nil {
 			return err
 		}
@@ -142,7 +145,8 @@ func (s *secrets) destroyDue(ctx context.Context, name string) error {
 	return fmt.Errorf("%w: %q has more versions that are due", driver.ErrConflict, s.prefix+name)
 }
 
-// stillDue replaces the list of what is due by pending, if the metadata are still m.
+// stillDue replaces the list of due versions by pending, if the metadata are still
+// m.
 func (s *secrets) stillDue(ctx context.Context, name string, m metadata, pending []due) error {
 	a := m.account
 	a.Due = fewer(pending)
@@ -183,13 +187,14 @@ func (s *secrets) Unlabel(ctx context.Context, name string, labels []driver.Labe
 	return s.put(ctx, name, next, "labels", "annotations")
 }
 
-// Probe implements driver.Inspector. The calls are about a secret that the second one
-// creates and the last one deletes. If it may not be created they are about none.
+// Probe implements driver.Inspector. The second call creates a secret for the following
+// calls, and the last call deletes it. If the secret may not be created, the following
+// calls name a secret that does not exist.
 func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 	return driverkit.Probes(ctx, s.probes())
 }
 
-// probes are the calls that the driver makes.
+// probes returns one probe for each call that the driver makes.
 func (s *secrets) probes() []driverkit.Probe {
 	name := "tokenkeepprobe" + newIncarnation()
 	var made metadata
@@ -227,8 +232,8 @@ func (s *secrets) probes() []driverkit.Probe {
 	}
 }
 
-// compares returns an error if an update with an old etag is not refused. It moves the
-// alias by one with the current etag.
+// compares returns an error if the server accepts an update with an outdated etag. compares
+// first moves the alias with an update that has the current etag.
 func (s *secrets) compares(ctx context.Context, name string, made *metadata, number int64) error {
 	move := func(m metadata) (metadata, error) {
 		next := m.annotate(m.account)

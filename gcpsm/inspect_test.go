@@ -19,8 +19,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// A ward is a store that is damaged and mended. Its service's clock shows what was
-// three hours ago, so that everything is old.
+// A ward has a store that a test damages and Check repairs. The server's clock is three hours
+// behind, so that all versions are old.
 type ward struct {
 	testing.TB
 	server *fakegcp.Server
@@ -54,7 +54,7 @@ func (w *ward) save(t tokenstore.Token) tokenstore.Token {
 
 func (w *ward) path(name string) string { return project + "/secrets/crm-" + name }
 
-// change changes metadata as an operator does.
+// change changes one field of the metadata of a secret, as an operator does.
 func (w *ward) change(name, field string, change func(*secretmanagerpb.Secret)) {
 	w.Helper()
 	m := w.server.Secret(w.path(name))
@@ -66,7 +66,8 @@ func (w *ward) change(name, field string, change func(*secretmanagerpb.Secret)) 
 	}
 }
 
-// finds checks what Check finds, as "kind repaired". It is another process's.
+// finds checks the kinds of the faults that Check finds in another process. Each repaired
+// fault has the suffix " repaired".
 func (w *ward) finds(what string, opts doctor.CheckOptions, want ...string) {
 	w.Helper()
 	d, err := gcpsm.NewDriver(newClient(w, w.server), project, "crm", nil)
@@ -98,7 +99,7 @@ func (w *ward) finds(what string, opts doctor.CheckOptions, want ...string) {
 	}
 }
 
-// markerName is that of the secret that says which keys a store is under.
+// markerName is the name of the secret that identifies the keys of a store.
 const markerName = "keys"
 
 var (
@@ -108,11 +109,11 @@ var (
 	purge = doctor.CheckOptions{Repair: true, Purge: true}
 )
 
-// What operators and processes that died leave in Secret Manager is named, and
-// mended.
-func TestWhatIsWrongInSecretManagerIsNamedAndMended(t *testing.T) {
+// TestCheckRepair checks that Check reports and repairs faults that operators and killed
+// processes cause in Secret Manager.
+func TestCheckRepair(t *testing.T) {
 	t.Parallel()
-	t.Run("versions are due that no write comes by to destroy", func(t *testing.T) {
+	t.Run("versions are due and no write destroys them", func(t *testing.T) {
 		t.Parallel()
 		w := newWard(t)
 		id := w.save(ann).ID
@@ -131,7 +132,7 @@ func TestWhatIsWrongInSecretManagerIsNamedAndMended(t *testing.T) {
 		if got, err := w.store.FindTokenByID(t.Context(), id); err != nil || got.AccessToken != "access4" {
 			t.Errorf("the record is not found: %v", err)
 		}
-		w.save(tokenstore.Token{ID: id, AccessToken: "access5"}) // by the process that knew it from before
+		w.save(tokenstore.Token{ID: id, AccessToken: "access5"}) // by the process that has read the record before
 	})
 	t.Run("an operator has moved the alias back", func(t *testing.T) {
 		t.Parallel()
@@ -235,9 +236,9 @@ func TestWhatIsWrongInSecretManagerIsNamedAndMended(t *testing.T) {
 	})
 }
 
-// Without one of the permissions the check names the call that needs it, and
-// trying leaves nothing behind.
-func TestAMissingPermissionIsNamedWithTheCallThatNeedsIt(t *testing.T) {
+// TestProbeMissingPermission removes one permission at a time. It checks that Probe names the
+// missing permission and leaves no secret behind.
+func TestProbeMissingPermission(t *testing.T) {
 	t.Parallel()
 	for _, permission := range append(gcpsm.Permissions(), "") {
 		t.Run(permission, func(t *testing.T) {
@@ -263,7 +264,7 @@ func TestAMissingPermissionIsNamedWithTheCallThatNeedsIt(t *testing.T) {
 				t.Errorf("Probe says %q, want %q", refused, want)
 			}
 			names := w.server.Names()
-			if permission == "secretmanager.secrets.delete" { // the secret that it tries things on has to stay
+			if permission == "secretmanager.secrets.delete" { // without this permission, the probe's own secret stays
 				names = slices.DeleteFunc(names, func(name string) bool { return strings.HasPrefix(name, w.path("tokenkeepprobe")) })
 			}
 			if !slices.Equal(names, []string{w.path(markerName), w.path(id)}) {

@@ -20,11 +20,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// alias is the alias of the version that is a secret's state.
+// alias is the alias that points to the version that is the state of a secret.
 const alias = "current"
 
-// A payload begins with a line that tells it from another program's, and from a version
-// of the same number in another incarnation.
+// The first line of a payload distinguishes it from payloads of other programs, and
+// from a version with the same number in another incarnation.
 const (
 	magic           = "tokenkeep1 "
 	incarnationSize = 16
@@ -36,16 +36,16 @@ var base32Lower = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPad
 // newIncarnation returns 80 random bits.
 func newIncarnation() string {
 	var b [incarnationSize * 5 / 8]byte
-	_, _ = rand.Read(b[:]) // never fails, by its documentation
+	_, _ = rand.Read(b[:]) // documented never to fail
 	return base32Lower.EncodeToString(b[:])
 }
 
-// encode returns the payload of a version that holds data.
+// encode returns the payload of a version with the given data.
 func encode(incarnation string, data []byte) []byte {
 	return slices.Concat([]byte(magic), []byte(incarnation), []byte("\n"), data)
 }
 
-// decode returns what the payload of a version holds.
+// decode returns the content of a version's payload.
 func decode(payload []byte) (incarnation string, data []byte, ok bool) {
 	if len(payload) <= header || string(payload[:len(magic)]) != magic || payload[header-1] != '\n' {
 		return "", nil, false
@@ -53,16 +53,16 @@ func decode(payload []byte) (incarnation string, data []byte, ok bool) {
 	return string(payload[len(magic) : header-1]), payload[header:], true
 }
 
-// digest returns 80 bits of a digest of data. Records hold random nonces, so that no
-// reader of the metadata can guess one and compare.
+// digest returns 80 bits of a digest of data. Records contain random nonces, so readers of
+// the metadata cannot use the digest to test guesses of a record.
 func digest(data []byte) string {
 	sum := sha256.Sum256(data)
 	return base32Lower.EncodeToString(sum[:10])
 }
 
-// A state is one version of one incarnation of a secret: after a deletion numbers begin
-// at 1 again. The digest tells it from a version of the same number that a writer has
-// added to a later incarnation by mistake.
+// A state is one version of one incarnation of a secret. After a deletion, numbers start at 1
+// again. The digest distinguishes the state from a version with the same number that a writer
+// has added to a later incarnation by mistake.
 type state struct {
 	incarnation string
 	number      int64
@@ -97,29 +97,29 @@ const annotation = "tokenkeep"
 // An account is the driver's part of the metadata of a secret, in one annotation.
 type account struct {
 	Incarnation string `json:"life"`
-	Writes      int64  `json:"writes"`            // that changed the account: puts metadata of one incarnation in order
-	Current     int64  `json:"current,omitempty"` // the version that the last commit made the state; 0: none yet
-	Digest      string `json:"digest,omitempty"`  // of its data
-	Etag        string `json:"etag,omitempty"`    // of it, as a version
+	Writes      int64  `json:"writes"`            // number of changes to the account; orders the metadata of one incarnation
+	Current     int64  `json:"current,omitempty"` // the version that the last commit made the state; 0 if there is none yet
+	Digest      string `json:"digest,omitempty"`  // digest of the data of that version
+	Etag        string `json:"etag,omitempty"`    // etag of that version
 	Note        string `json:"note,omitempty"`    // see driver.Leaser
-	Due         []due  `json:"due,omitempty"`     // in the order of numbers
+	Due         []due  `json:"due,omitempty"`     // in order of numbers
 }
 
-// A due is a version to be destroyed, or a range of them: it is not the state any more,
-// or never was.
+// due describes a version, or a range of versions, to be destroyed. A due version is no
+// longer the state, or never was the state.
 type due struct {
 	Number int64  `json:"n"`
 	To     int64  `json:"to,omitempty"`   // the last one of a range
-	Etag   string `json:"etag,omitempty"` // "": not known
+	Etag   string `json:"etag,omitempty"` // empty if unknown
 	Since  int64  `json:"since"`          // by the service's clock, in seconds
 }
 
-// metadata is a secret with the account in it.
+// metadata holds the metadata of a secret and its decoded account.
 type metadata struct {
 	secret  *secretmanagerpb.Secret
 	account account
-	number  int64 // that the alias means; 0: there is no alias
-	ours    bool  // the account is one
+	number  int64 // version to which the alias points; 0 if there is no alias
+	ours    bool  // the annotation is an account
 }
 
 func metadataOf(m *secretmanagerpb.Secret) metadata {
@@ -128,8 +128,8 @@ func metadataOf(m *secretmanagerpb.Secret) metadata {
 	return r
 }
 
-// state returns the state of the secret, without its data. If another tool has moved the
-// alias the digest is not known.
+// state returns the state of the secret, without its data. If another tool has moved
+// the alias, the digest is unknown.
 func (m metadata) state() state {
 	s := state{incarnation: m.account.Incarnation, number: m.number}
 	if m.number == m.account.Current {
@@ -138,23 +138,24 @@ func (m metadata) state() state {
 	return s
 }
 
-// is reports whether s is the state of the secret.
+// is reports whether s is the state of the secret. If the digest of the state is unknown,
+// is compares only the incarnation and the number.
 func (m metadata) is(s state) bool {
 	now := m.state()
 	return now.same(s) || now.digest == "" && now.number > 0 && now.incarnation == s.incarnation && now.number == s.number
 }
 
-// empty reports whether the secret has never had a state: its creator is about to give
-// it one, or has died.
+// empty reports whether the secret never had a state. The creator of such a secret has not
+// committed yet, or was killed.
 func (m metadata) empty() bool { return m.ours && m.number == 0 && m.account.Current == 0 }
 
-// newer reports whether m is provably of a later time than n.
+// newer reports whether m is provably later than n.
 func (m metadata) newer(n metadata) bool {
 	a, b := m.secret.GetCreateTime().AsTime(), n.secret.GetCreateTime().AsTime()
 	return cmp.Or(a.Compare(b), cmp.Compare(m.account.Writes, n.account.Writes)) > 0
 }
 
-// commit returns the secret once v, which holds p, is its state.
+// commit returns the update that makes v, whose payload is p, the state of the secret.
 func (m metadata) commit(v added, p driver.Payload, extra map[string]string, pending []due) *secretmanagerpb.Secret {
 	a := m.account
 	a.Due = pending
@@ -166,8 +167,8 @@ func (m metadata) commit(v added, p driver.Payload, extra map[string]string, pen
 			a.Due = append(a.Due, old)
 		}
 	}
-	// The versions between the two are of writers who are gone, or who will find that
-	// this one came first.
+	// The versions in between belong to writers that have ended, or whose commits will be
+	// refused after this one.
 	if first := m.number + 1; first < v.number {
 		d := due{Number: first, Since: v.at.Unix()}
 		if v.number-1 > first {
@@ -192,12 +193,12 @@ func (m metadata) commit(v added, p driver.Payload, extra map[string]string, pen
 	return next
 }
 
-// annotate returns the secret with another account, for an update of this state.
+// annotate returns the update that replaces the account of the secret by a.
 func (m metadata) annotate(a account) *secretmanagerpb.Secret {
 	a.Writes++
 	text, err := json.Marshal(a)
 	if err != nil {
-		panic(fmt.Sprintf("gcpsm: an account cannot be encoded: %v", err)) // it is numbers and strings
+		panic(fmt.Sprintf("gcpsm: an account cannot be encoded: %v", err)) // cannot happen: it consists of numbers and strings
 	}
 	return &secretmanagerpb.Secret{
 		Etag:        m.secret.GetEtag(),
@@ -213,19 +214,18 @@ func merge[V any](a, b map[string]V) map[string]V {
 }
 
 const (
-	// maxDue is how many entries an account has: annotations have less than 16
-	// KiB.
+	// maxDue is the maximum number of due entries in an account. Annotations are limited to
+	// 16 KiB.
 	maxDue = 64
 
-	// slot is the time within which versions have to be replaced to become one range, if
-	// there are too many entries.
+	// slot is the period within which fewer joins replaced versions into one range.
 	slot = 10 * time.Minute
 )
 
-// fewer sorts versions that are due and, if there are too many entries, makes ranges of
-// those that get ripe at about the same time. If that does not suffice, as without the
-// permission to destroy, it makes one of the oldest. The etags of the versions in a range
-// are asked for when it is ripe.
+// fewer sorts due versions. If there are more than maxDue entries, fewer joins versions
+// that become ripe at about the same time into ranges. If there are still too many entries,
+// for example because the permission to destroy is missing, fewer joins the oldest ones.
+// The etags of the versions in a range are requested when it is ripe.
 func fewer(all []due) []due {
 	slices.SortFunc(all, func(a, b due) int { return cmp.Compare(a.Number, b.Number) })
 	if len(all) <= maxDue {
@@ -249,11 +249,12 @@ func fewer(all []due) []due {
 	return some
 }
 
-// ripe reports whether readers have had the time to do without the version.
+// ripe reports whether the version was replaced at least grace ago, so that readers no
+// longer use it.
 func (d due) ripe(now time.Time) bool { return now.Sub(time.Unix(d.Since, 0)) >= grace }
 
-// ripe returns up to most versions that can be destroyed, one by one, and the rest of what
-// is due.
+// ripe returns up to most single versions that can be destroyed, and the remaining due
+// entries.
 func (m metadata) ripe(now time.Time, most int) (work, pending []due) {
 	for _, d := range m.account.Due {
 		for ; d.To > d.Number && d.ripe(now) && len(work) < most; d.Number++ {
@@ -273,10 +274,10 @@ func (m metadata) ripe(now time.Time, most int) (work, pending []due) {
 	return work, pending
 }
 
-// A label of a record is "<kind>_<24 characters of the digest>" with the value "<the
-// other 8>": keys have at most 63 characters, and the documented filters compare values.
-// Nonces are not kept: labels change together with the state, so that no writer removes
-// another one's.
+// A label of a record is "<kind>_<24 characters of the digest>" with the value "<the other
+// 8>". Keys have at most 63 characters, and the documented filters compare values. Nonces are
+// not stored: labels change together with the state, so no writer removes a label that
+// another writer needs.
 const inKey = 24
 
 func labelFor(l driver.Label) (key, value string) {
@@ -284,14 +285,15 @@ func labelFor(l driver.Label) (key, value string) {
 }
 
 var (
-	ourKey   = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}_[a-z2-7]{24}$`)
-	ourValue = regexp.MustCompile(`^[a-z2-7]{8}$`)
+	ourKey   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}_[a-z2-7]{24}$`) })
+	ourValue = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z2-7]{8}$`) })
 )
 
-// ours reports whether a label has the form of those that records are found by.
-func ours(key, value string) bool { return ourKey.MatchString(key) && ourValue.MatchString(value) }
+// ours reports whether a label has the form of the labels that the driver adds to find
+// records.
+func ours(key, value string) bool { return ourKey().MatchString(key) && ourValue().MatchString(value) }
 
-// labelsOf returns the labels that records are found by, without nonces.
+// labelsOf returns the labels by which records are found, without nonces.
 func labelsOf(labels map[string]string) []driver.Label {
 	var found []driver.Label
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
@@ -302,16 +304,16 @@ func labelsOf(labels map[string]string) []driver.Label {
 	return found
 }
 
-// A cache holds the metadata that were last seen of some secrets, and no token. The
-// service decides about a write with an etag from the cache as about any other. The
-// cache saves the read before the write, and shows that a read lags behind this
-// program's own writes.
+// A cache holds the last known metadata of some secrets, but no token. The service checks an
+// etag from the cache as it checks an etag that was just read. The cache saves the read
+// before a write, and detects reads that lag behind this process's own writes.
 type cache struct {
 	mu sync.Mutex
 	of map[string]metadata
 }
 
-// maxCached is how many secrets a cache holds: an account and some labels each.
+// maxCached is the number of secrets in a cache; each entry has an account and
+// some labels.
 const maxCached = 256
 
 func (c *cache) get(name string) (metadata, bool) {
@@ -321,7 +323,7 @@ func (c *cache) get(name string) (metadata, bool) {
 	return m, ok
 }
 
-// add remembers m, unless newer metadata are known, and returns the newest.
+// add remembers m unless newer metadata are known, and returns the newest.
 func (c *cache) add(name string, m metadata) metadata {
 	c.mu.Lock()
 	defer c.mu.Unlock()

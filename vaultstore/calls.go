@@ -22,38 +22,39 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// A vault makes calls with the caller's client and a token that is valid.
+// A vault makes calls with the caller's client. It logs in if the token is missing or
+// invalid.
 type vault struct {
 	client *api.Client
-	auth   api.AuthMethod // nil: the client's token is the only one
+	auth   api.AuthMethod // nil if only the client's own token is used
 	now    func() time.Time
-	turn   chan struct{} // holds one login at a time
+	turn   chan struct{} // held during a login
 
-	// forward says that standby nodes may answer, and that Vault has not refused yet to
+	// forward reports whether standby nodes may answer and Vault has not yet refused to
 	// forward requests.
 	forward atomic.Bool
 
-	// blind says that tokens cannot look themselves up.
+	// blind reports whether even new tokens may not look themselves up.
 	blind atomic.Bool
 
 	mu       sync.Mutex
-	own      string    // the token of the last login; "": none yet
-	itself   bool      // own may look itself up: it has the policy "default"
-	since    time.Time // when own was got
+	own      string    // token of the last login; empty if there was none
+	itself   bool      // whether own has the policy "default", which allows it to look itself up
+	since    time.Time // when own was obtained
 	instead  string    // the client's token that own replaces
-	expires  time.Time // when own does; zero: not known
-	attempts int       // logins that failed
-	failure  error     // of the last login
-	pause    time.Time // when one may be tried again
+	expires  time.Time // when own expires; zero if unknown
+	attempts int       // number of failed logins
+	failure  error     // error of the last login
+	pause    time.Time // when a login may be retried
 }
 
-// loginPause is how long a refused login is not tried again. Without it every call would
-// try, and Vault locks users out for that.
+// loginPause is the time for which a refused login is not retried. Without the pause, each
+// call would log in again, and Vault might lock the user out.
 const loginPause = 5 * time.Second
 
-// tokenPause is how long a token of a login counts as valid although the server denies
-// calls, without saying whether the token is invalid or lacks a permission. A new login
-// helps only in the first case.
+// tokenPause is the time for which the token of a login counts as valid although the server
+// denies calls. It applies if the responses do not distinguish an invalid token from a
+// missing permission. A new login helps only if the token is invalid.
 const tokenPause = 30 * time.Second
 
 func newVault(client *api.Client, auth api.AuthMethod, standbys bool) *vault {
@@ -62,19 +63,18 @@ func newVault(client *api.Client, auth api.AuthMethod, standbys bool) *vault {
 	return v
 }
 
-// A request is one call.
+// A request describes one call.
 type request struct {
 	method string
 	path   string // without "/v1/"
 	query  url.Values
-	body   any    // sent as JSON, if it is not nil
-	secret []byte // what is in body that no error may repeat
-	active bool   // the active node is to answer, and not a standby
+	body   any    // sent as JSON unless nil
+	secret []byte // the part of body that errors must not quote
+	active bool   // the active node must answer, not a standby
 }
 
-// do makes a call and decodes the answer into out, if out is not nil. If Vault
-// says that the token is not valid any more, do logs in and makes the call once
-// more.
+// do makes a call and decodes the response into out, unless out is nil. If the token is no
+// longer valid, do logs in and repeats the call.
 func (v *vault) do(ctx context.Context, q request, out any) error {
 	token, err := v.token(ctx)
 	if err != nil {
@@ -98,19 +98,22 @@ func (v *vault) do(ctx context.Context, q request, out any) error {
 		return err
 	}
 	if err = v.send(ctx, token, q, out); errors.Is(err, driver.ErrDenied) && errors.Is(v.lookUp(ctx, token), driver.ErrDenied) {
-		// Not even a new token may look itself up, whatever its policies are called.
+		// Even a new token may not look itself up, although it may have a policy named
+		// "default".
 		v.blind.Store(true)
 	}
 	return err
 }
 
-// lookUp asks what the token is, which the policy "default" allows.
+// lookUp makes the call by which a token looks itself up. The policy "default" allows the
+// call.
 func (v *vault) lookUp(ctx context.Context, token string) error {
 	return v.send(ctx, token, request{method: http.MethodGet, path: "auth/token/lookup-self"}, nil)
 }
 
-// send makes a call with a token. Vault fails a request that asks to be forwarded, unless
-// its configuration allows that. Then send does not ask again.
+// send makes a call with a token. Unless its configuration allows forwarding, Vault refuses
+// a request that asks for it. send then repeats the request, and later requests no longer
+// ask for forwarding.
 func (v *vault) send(ctx context.Context, token string, q request, out any) error {
 	q.active = q.active && v.forward.Load()
 	err := v.sendOnce(ctx, token, q, out)
@@ -122,7 +125,7 @@ func (v *vault) send(ctx context.Context, token string, q request, out any) erro
 	return err
 }
 
-// sendOnce sends a request, and decodes the answer into out.
+// sendOnce sends a request, and decodes the response into out unless out is nil.
 func (v *vault) sendOnce(ctx context.Context, token string, q request, out any) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -131,10 +134,10 @@ func (v *vault) sendOnce(ctx context.Context, token string, q request, out any) 
 	if err != nil {
 		return err
 	}
-	// The client puts its time-out on the context and leaves that to run out.
+	// The client adds its timeout to the context and does not release it.
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
-	//nolint:staticcheck // Of what is left, nothing takes a token for one call and shows the body of a 404.
+	//nolint:staticcheck // No other method takes a token for one call and returns the body of a 404.
 	answer, err := v.client.RawRequestWithContext(inner, r)
 	if answer != nil && answer.Body != nil {
 		defer func() { _ = answer.Body.Close() }()
@@ -154,13 +157,13 @@ func (v *vault) sendOnce(ctx context.Context, token string, q request, out any) 
 		return callError(ctx, fmt.Errorf("read the answer: %w", err), q.secret)
 	case out == nil || len(body) == 0:
 		return nil
-	case json.Unmarshal(body, out) != nil: // the cause quotes the answer
+	case json.Unmarshal(body, out) != nil: // the cause would quote the response
 		return fmt.Errorf("%w: %s /v1/%s: the answer is not Vault's", driver.ErrUnavailable, q.method, q.path)
 	}
 	return nil
 }
 
-// request returns q as the client sends it.
+// request converts q to a request of the client.
 func (v *vault) request(token string, q request) (*api.Request, error) {
 	r := v.client.NewRequest(q.method, "/v1/"+q.path)
 	r.ClientToken = token
@@ -175,12 +178,12 @@ func (v *vault) request(token string, q request) (*api.Request, error) {
 		r.Headers.Set(api.HeaderForward, "active-node")
 	}
 	if q.body != nil && r.SetJSONBody(q.body) != nil {
-		return nil, errors.New("the request cannot be encoded") // the cause quotes it
+		return nil, errors.New("the request cannot be encoded") // the cause would quote the body
 	}
 	return r, nil
 }
 
-// token returns the token to make a call with. It logs in if there is none.
+// token returns the token for a call. It logs in if necessary.
 func (v *vault) token(ctx context.Context) (string, error) {
 	if t := v.current(); t != "" || v.auth == nil {
 		return t, nil
@@ -188,7 +191,7 @@ func (v *vault) token(ctx context.Context) (string, error) {
 	return v.login(ctx, "")
 }
 
-// current returns the client's token, or the one that has replaced it.
+// current returns the client's token, or the token of the login that replaced it.
 func (v *vault) current() string {
 	t := v.client.Token()
 	v.mu.Lock()
@@ -199,9 +202,9 @@ func (v *vault) current() string {
 	return t
 }
 
-// invalid reports whether a call was denied because of the token itself, and not because
-// of what the token may do. Vault since 1.17 says so. Earlier ones, and OpenBao, are asked
-// whether they know the token.
+// invalid reports whether a call was denied because of the token itself rather than its
+// permissions. Vault 1.17 and later names the cause in its response. For earlier versions and
+// OpenBao, invalid makes the token look itself up.
 func (v *vault) invalid(ctx context.Context, token string, denied error) (bool, error) {
 	if v.current() != token || says(denied, textBadToken) || says(denied, textNoToken) {
 		return true, nil
@@ -215,17 +218,17 @@ func (v *vault) invalid(ctx context.Context, token string, denied error) (bool, 
 	case says(err, textBadToken):
 		return true, nil
 	}
-	// Neither a token without the policy "default" nor an invalid one can look itself up.
-	// If the login did not give it that policy, a token counts as valid for a while:
-	// otherwise a policy that lacks something would make each call log in.
+	// Neither a token without the policy "default" nor an invalid token can look itself up.
+	// If the login did not grant that policy, the token counts as valid for tokenPause.
+	// Otherwise, if the policies lacked a permission, each denied call would log in.
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	now := v.now()
 	return token != v.own || v.itself && !v.blind.Load() || !v.expires.IsZero() && !now.Before(v.expires) || now.Sub(v.since) >= tokenPause, nil
 }
 
-// login returns a token in place of an invalid one: a new one, or the one that another
-// call has brought meanwhile.
+// login returns a replacement for an invalid token: a new token, or the token that another
+// call has obtained in the meantime.
 func (v *vault) login(ctx context.Context, invalid string) (string, error) {
 	v.mu.Lock()
 	attempts := v.attempts
@@ -242,7 +245,7 @@ func (v *vault) login(ctx context.Context, invalid string) (string, error) {
 	v.mu.Lock()
 	err := v.failure
 	if v.attempts == attempts && !v.now().Before(v.pause) {
-		err = nil // no other call has tried while this one waited, or just before
+		err = nil // no other call has tried to log in while this one waited or just before
 	}
 	v.mu.Unlock()
 	if err != nil {
@@ -251,7 +254,7 @@ func (v *vault) login(ctx context.Context, invalid string) (string, error) {
 	instead := v.client.Token()
 	s, err := v.authenticate(ctx)
 	if err != nil && ctx.Err() != nil {
-		return "", err // says nothing about the login
+		return "", err // the end of ctx says nothing about the login
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -271,7 +274,8 @@ func (v *vault) login(ctx context.Context, invalid string) (string, error) {
 	return v.own, nil
 }
 
-// authenticate runs the auth method on a copy of the client, which it may change.
+// authenticate runs the auth method on a copy of the client. The method may modify the
+// copy.
 func (v *vault) authenticate(ctx context.Context) (*api.SecretAuth, error) {
 	client, err := v.client.CloneWithHeaders()
 	if err != nil {
@@ -283,7 +287,7 @@ func (v *vault) authenticate(ctx context.Context) (*api.SecretAuth, error) {
 		err = fmt.Errorf("log in: %w", callError(ctx, err, nil))
 		var answer *api.ResponseError
 		if errors.As(err, &answer) && answer.StatusCode == http.StatusBadRequest {
-			err = fmt.Errorf("%w: log in: %w", errCredentials, unclassed(err)) // how Vault refuses a wrong secret ID
+			err = fmt.Errorf("%w: log in: %w", errCredentials, unclassed(err)) // Vault's refusal of a wrong secret ID
 		} else if errors.Is(err, driver.ErrDenied) && !errors.Is(err, driver.ErrCredentials) {
 			err = fmt.Errorf("%w: log in: %w", errCredentials, unclassed(err))
 		}
@@ -295,7 +299,8 @@ func (v *vault) authenticate(ctx context.Context) (*api.SecretAuth, error) {
 	return s.Auth, nil
 }
 
-// do makes a call. If nothing is mounted where it leads the error says so.
+// do is vault.do, except that its error matches errNoEngine if no engine is mounted at
+// s.mount.
 func (s *secrets) do(ctx context.Context, q request, out any) error {
 	err := s.vault.do(ctx, q, out)
 	if cause := (*refusal)(nil); says(err, textNoRoute) && strings.HasPrefix(q.path, s.mount+"/") && errors.As(err, &cause) {
@@ -304,19 +309,21 @@ func (s *secrets) do(ctx context.Context, q request, out any) error {
 	return err
 }
 
-// An engine is what is known of the secrets engine at a mount. Version 1 of KV answers
-// reads and lists as an empty version 2 does, and keeps in the clear whatever a write
-// sends. So there is no write, and no "not found", before an answer has shown which it is.
+// An engine records what is known about the secrets engine at a mount. KV version 1 answers
+// reads and lists as an empty engine of version 2 does, and stores any write unchanged.
+// Therefore the driver does not write before a response has shown the version. It does not
+// report "not found" either, unless the token cannot find out the version.
 type engine struct {
-	turn   chan struct{}          // holds one look at a time
-	proved atomic.Pointer[string] // where it is KV version 2
-	hidden atomic.Bool            // neither the mount nor its configuration may be read
+	turn   chan struct{}          // held during an inspection
+	proved atomic.Pointer[string] // the value of where at which the engine is known to be KV version 2
+	hidden atomic.Bool            // whether the token may read neither the mount nor its configuration
 }
 
-// where is the server that an engine belongs to. The caller may change it in the client.
+// where identifies the server of an engine by namespace and address. The caller may change
+// both in the client.
 func (s *secrets) where() string { return s.client.Namespace() + " " + s.client.Address() }
 
-// prove remembers that the engine at where is KV version 2.
+// prove records that the engine at where is KV version 2.
 func (s *secrets) prove(where string) {
 	if !s.proved() {
 		s.engine.proved.Store(&where)
@@ -328,8 +335,8 @@ func (s *secrets) proved() bool {
 	return where != nil && *where == s.where()
 }
 
-// reads returns nil if the engine is KV version 2, or if the token is not allowed
-// to find that out by reading.
+// reads returns nil if the engine is KV version 2, or if the token cannot find out the
+// version by reading.
 func (s *secrets) reads(ctx context.Context) error {
 	if s.proved() || s.engine.hidden.Load() {
 		return nil
@@ -376,8 +383,8 @@ func (s *secrets) identify(ctx context.Context, write bool) error {
 	return err
 }
 
-// mounted asks what is mounted, as "vault kv" does. A token may ask if it has a policy for
-// a path of the mount.
+// mounted asks the server which engine is mounted, as "vault kv" does. A token may ask if it
+// has a policy for a path in the mount.
 func (s *secrets) mounted(ctx context.Context) error {
 	var answer struct {
 		Data struct {
@@ -402,7 +409,8 @@ func (s *secrets) mounted(ctx context.Context) error {
 	return fmt.Errorf("mount %q: %w: it is of the type %q", s.mount, errNotKV2, answer.Data.Type)
 }
 
-// configured reads the configuration of the engine. Version 1 has none.
+// configured reads the configuration of the engine. An engine of version 1 has no
+// configuration.
 func (s *secrets) configured(ctx context.Context) error {
 	var answer struct {
 		Data map[string]json.RawMessage `json:"data"`
@@ -424,8 +432,8 @@ func (s *secrets) configured(ctx context.Context) error {
 	return nil
 }
 
-// compares makes a write that is not a record, on the condition that a version exists that
-// does not. Version 2 refuses that.
+// compares makes a conditional write, which is not a record, over a version that does not
+// exist. KV version 2 refuses such a write.
 func (s *secrets) compares(ctx context.Context) error {
 	_, err := s.put(ctx, probeName, never, field{fieldDeleted, "a look at the mount"})
 	switch {
@@ -436,18 +444,19 @@ func (s *secrets) compares(ctx context.Context) error {
 	case err == nil:
 		err = errNotKV2
 	}
-	// It is version 1, and has kept that.
+	// The engine is of version 1 and has stored the write.
 	_ = s.do(ctx, request{method: http.MethodDelete, path: s.data(probeName)}, nil)
 	return fmt.Errorf("mount %q: %w: it does not compare versions", s.mount, err)
 }
 
-// A metadata is what Vault tells about a version.
+// metadata is Vault's description of a version.
 type metadata struct {
 	Version     int    `json:"version"`
 	CreatedTime string `json:"created_time"`
 }
 
-// read returns the state of a version of a secret, or of the newest if number is 0.
+// read returns the state of a version of a secret, or of the newest version if
+// number is 0.
 func (s *secrets) read(ctx context.Context, name string, number int, active bool) (state, error) {
 	q := request{method: http.MethodGet, path: s.data(name), active: active}
 	if number > 0 {
@@ -469,7 +478,7 @@ func (s *secrets) read(ctx context.Context, name string, number int, active bool
 	st.created, _ = time.Parse(time.RFC3339Nano, m.CreatedTime)
 	switch {
 	case err != nil && m.Version < 1:
-		// There never was a version, or the engine is not one that would know.
+		// The version never existed, or the engine is not KV version 2.
 		if wrong := s.reads(ctx); wrong != nil {
 			return state{}, wrong
 		}
@@ -492,7 +501,7 @@ func (s *secrets) read(ctx context.Context, name string, number int, active bool
 	return st, nil
 }
 
-// write makes f the version after number.
+// write stores f as the version after number.
 func (s *secrets) write(ctx context.Context, name string, number int, f field) (driver.Version, error) {
 	if err := s.writes(ctx); err != nil {
 		return "", err
@@ -500,7 +509,7 @@ func (s *secrets) write(ctx context.Context, name string, number int, f field) (
 	return s.put(ctx, name, number, f)
 }
 
-// put is write on any engine.
+// put is like write, but does not check the version of the engine first.
 func (s *secrets) put(ctx context.Context, name string, number int, f field) (driver.Version, error) {
 	var answer struct {
 		Data metadata `json:"data"`
@@ -522,8 +531,8 @@ func (s *secrets) put(ctx context.Context, name string, number int, f field) (dr
 	return version(answer.Data.Version, answer.Data.CreatedTime), nil
 }
 
-// commit is write, and returns how often the request was sent: the client repeats it
-// after a failure.
+// commit is like write, but also returns the number of times that the request was sent. The
+// client repeats failed requests.
 func (s *secrets) commit(ctx context.Context, name string, number int, f field) (v driver.Version, sent int64, err error) {
 	var n atomic.Int64
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { n.Add(1) }})
@@ -531,7 +540,7 @@ func (s *secrets) commit(ctx context.Context, name string, number int, f field) 
 	return v, n.Load(), err
 }
 
-// attach adds the entries that a secret is found by.
+// attach adds the index entries of a secret for labels.
 func (s *secrets) attach(ctx context.Context, name string, labels []driver.Label) error {
 	return driverkit.Each(ctx, labels, func(ctx context.Context, l driver.Label) error {
 		err := s.do(ctx, request{
@@ -545,7 +554,7 @@ func (s *secrets) attach(ctx context.Context, name string, labels []driver.Label
 	})
 }
 
-// detach removes an entry. It returns nil if there is none.
+// detach removes an index entry. It returns nil if the entry does not exist.
 func (s *secrets) detach(ctx context.Context, name string, l driver.Label) error {
 	err := s.do(ctx, request{method: http.MethodDelete, path: s.entry(name, l)}, nil)
 	if errors.Is(err, driver.ErrNotFound) {
@@ -554,7 +563,7 @@ func (s *secrets) detach(ctx context.Context, name string, l driver.Label) error
 	return err
 }
 
-// versions is what Vault tells about a secret.
+// versions is Vault's description of all versions of a secret.
 type versions struct {
 	Current  int `json:"current_version"`
 	Versions map[int]struct {
@@ -564,7 +573,8 @@ type versions struct {
 	} `json:"versions"`
 }
 
-// kept returns the versions before the given one that are not destroyed, in order.
+// kept returns the numbers of the versions below before that are not destroyed, in
+// ascending order.
 func (v versions) kept(before int) []int {
 	var kept []int
 	for n, at := range v.Versions {
@@ -593,7 +603,8 @@ func (s *secrets) destroy(ctx context.Context, name string, versions ...int) err
 	}, nil)
 }
 
-// list returns the names in a folder. A folder without any does not exist.
+// list returns the names in a folder. It returns no names and no error if the folder does
+// not exist, because Vault has no empty folders.
 func (s *secrets) list(ctx context.Context, folder string) ([]string, error) {
 	var answer struct {
 		Data struct {
@@ -609,7 +620,7 @@ func (s *secrets) list(ctx context.Context, folder string) ([]string, error) {
 	return answer.Data.Keys, err
 }
 
-// names returns the names of all secrets, deleted ones included.
+// names returns the names of all secrets, including deleted ones.
 func (s *secrets) names(ctx context.Context) ([]string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package vaultstore_test
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,22 +14,44 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// A backend is a server on which every driver has a prefix, a client and a token
-// of its own. The token may do what Policy says and nothing else.
+// A backend is a server on which each driver has its own prefix, client and token. The
+// token has exactly the capabilities of Policy.
 type backend struct {
 	server *fakevault.Server
 	opts   *vaultstore.Options
 
-	mu       sync.Mutex
-	prefixes map[driver.Secrets]string
-	denied   map[string]string // by prefix: rules
-	next     int
+	mu        sync.Mutex
+	prefixes  map[driver.Secrets]string
+	denied    map[string]string // additional rules by prefix
+	throttled map[string]bool   // by prefix
+	next      int
 }
 
 func newBackend(t testing.TB, server *fakevault.Options, opts *vaultstore.Options) *backend {
-	b := &backend{server: fakevault.New(server), opts: opts, prefixes: map[driver.Secrets]string{}, denied: map[string]string{}}
+	b := &backend{server: fakevault.New(server), opts: opts, prefixes: map[driver.Secrets]string{}, denied: map[string]string{}, throttled: map[string]bool{}}
 	t.Cleanup(b.server.Close)
+	b.server.Inject(b.throttle)
 	return b
+}
+
+// throttle rejects requests about the prefixes that are throttled.
+func (b *backend) throttle(r *fakevault.Request) *fakevault.Fault {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for prefix, away := range b.throttled {
+		if away && strings.Contains(r.Path, "/"+prefix+"/") {
+			return &fakevault.Fault{Status: 429, Errors: []string{fmt.Sprintf("request path %q: rate limit quota exceeded", r.Path)}}
+		}
+	}
+	return nil
+}
+
+// turnAway makes the server reject requests about the prefix of d, or accept them again if
+// away is false.
+func (b *backend) turnAway(d driver.Secrets, away bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.throttled[b.prefixes[d]] = away
 }
 
 func (b *backend) open(t testing.TB, prefix string) driver.Secrets {
@@ -44,7 +67,7 @@ func (b *backend) open(t testing.TB, prefix string) driver.Secrets {
 	return d
 }
 
-// grant gives what a store with the prefix needs, but for what it is denied.
+// grant sets the policy of a prefix: Policy and the rules in denied.
 func (b *backend) grant(t testing.TB, prefix string) {
 	t.Helper()
 	b.mu.Lock()
@@ -60,7 +83,7 @@ func (b *backend) prefix(d driver.Secrets) string {
 	return b.prefixes[d]
 }
 
-// driver is how the suite gets at the backend.
+// driver returns the suite's access to the backend.
 func (b *backend) driver() conformance.Driver {
 	return conformance.Driver{
 		Open: func(t testing.TB) driver.Secrets {
@@ -87,6 +110,10 @@ func (b *backend) driver() conformance.Driver {
 			b.denied[prefix] += "path \"secret/data/" + prefix + "/tokens/" + name + "\" {\n  capabilities = [\"deny\"]\n}\n"
 			b.mu.Unlock()
 			b.grant(t, prefix)
+		},
+		Throttle: func(_ testing.TB, d driver.Secrets) func() {
+			b.turnAway(d, true)
+			return func() { b.turnAway(d, false) }
 		},
 		Calls: func() int64 { return int64(len(b.server.Requests())) },
 	}
@@ -115,7 +142,8 @@ func TestStoreConformsWithKeys(t *testing.T) {
 	}))
 }
 
-// Standby nodes that lag, and send on what the active node is asked for.
+// TestDriverConformsOnStandbys runs the suite on standby nodes that lag, and that forward
+// requests for the active node.
 func TestDriverConformsOnStandbys(t *testing.T) {
 	t.Parallel()
 	const lag = time.Minute

@@ -9,141 +9,153 @@
 //
 // # Setup
 //
-// Mount a KV version 2 secrets engine, best one of its own, so that its settings can suit
-// tokens (see "Storage"):
+// Mount a KV version 2 secrets engine, preferably a separate one with settings that
+// suit tokens (see "Storage"):
 //
 //	vault secrets enable -path=oauth -version=2 kv
 //	vault write oauth/config max_versions=2
 //
-// The token of the client needs the policy that [Policy] returns, and no more. For the
-// mount "secret" and the prefix "oauth/crm" that is
+// The client's token needs only the policy that [Policy] returns. For the mount "secret"
+// and the prefix "oauth/crm" the policy is
 //
 //	path "secret/data/oauth/crm/tokens/*"     { capabilities = ["create", "read", "update"] }
 //	path "secret/metadata/oauth/crm/tokens/*" { capabilities = ["list", "read"] }
 //	path "secret/destroy/oauth/crm/tokens/*"  { capabilities = ["update"] }
 //	path "secret/metadata/oauth/crm/index/*"  { capabilities = ["create", "update", "list", "delete"] }
 //
-// With Options.Auth the store logs in by itself when the client has no token or Vault does
-// not know it any more, so that a program which is frozen between calls needs no goroutine
-// to renew it. The tokens should have the policy "default", as they do unless the role says
-// otherwise: with it a store can tell an expired token from a policy that lacks something.
-// OpenBao, and Vault before 1.17, refuse both in the same words. There a store without that
-// policy logs in at most once in 30 seconds to find out.
+// With Options.Auth the store logs in itself when the client has no token or Vault no
+// longer knows the token. A program that is frozen between calls then needs no goroutine to
+// renew it. The tokens should have the policy "default", which logins grant unless
+// configured otherwise. With this policy, a store can distinguish an expired token from a
+// missing permission. OpenBao, and Vault before 1.17, refuse both with the same text. On
+// such servers, a store whose token lacks the policy "default" logs in again to tell the
+// two apart, at most once every 30 seconds.
 //
-// A mount of KV version 1 answers like an empty store, and keeps in the clear whatever it
-// is sent. So a store learns once what is mounted, before it writes and before it says that
-// a record does not exist: from an answer that only version 2 gives, or from
-// sys/internal/ui/mounts, which a token may read if it has a policy for the mount. Where a
-// proxy or a policy forbids that, it reads <mount>/config, and failing that makes a write
-// on a condition that version 2 refuses. Another engine, or none, is ErrRefused. The prefix
-// is the path of the secret: it does not begin with "data/" or another part of the API.
+// A mount of KV version 1 answers reads as an empty store does, and stores any write
+// unchanged. Therefore a store checks the engine once: before its first write, or before it
+// first reports that a record does not exist. It uses a response that only version 2 gives, or
+// sys/internal/ui/mounts, which a token may read if it has a policy for the mount. If a proxy
+// or a policy forbids that call, the store reads <mount>/config. If that call is forbidden as
+// well, the store makes a conditional write that version 2 refuses. If the mount has another
+// engine or no engine, the error matches ErrRefused. The prefix must not begin with "data/" or
+// another part of the API.
 //
 // # Storage
 //
-// A record is the secret
+// A record is a secret at
 //
 //	<mount>/data/<prefix>/tokens/<name>
 //
-// with one field, "record", or "record_base64" for a record that is not text. It is written
-// with check-and-set: of writers that read the same version one succeeds. A record is found
-// by secrets that have metadata only,
+// with one field, "record", or "record_base64" if the record is not text. The secret is
+// written with check-and-set. If several writers have read the same version, only one
+// succeeds. A record is found by index entries, which are secrets with metadata only:
 //
 //	<mount>/metadata/<prefix>/index/<kind>/<digest>/<name>.<nonce>
 //
-// so that one LIST finds the names. They are added before the write that needs them and
-// removed after the one that does not.
+// One LIST then returns the names of the records. The driver adds an entry before the first
+// write that lists its label. It removes the entry after the first write that no longer lists
+// the label.
 //
-// A deleted record becomes a tombstone, a version with the field "deleted", and the
-// versions before it are destroyed. The secret itself stays: if it were deleted with its
-// metadata Vault would number its versions from 1 again, and a writer that had read version
-// 1 of the old record would write over version 1 of the new one. For the same reason a
-// Version holds the time of the version besides its number. That does not stop such a
-// writer, for Vault compares the number alone: remove secrets with their metadata only
-// while nothing else writes.
+// A deleted record becomes a tombstone, a version with the field "deleted", and the earlier
+// versions are destroyed. The secret itself is not deleted. If the secret were deleted with
+// its metadata, Vault would number its versions from 1 again. A writer that had read version
+// 1 of the old record would then overwrite version 1 of the new one. A driver.Version also
+// contains the time of the version, which distinguishes the two versions 1. The time does not
+// stop such a writer, because Vault compares only the number. Delete secrets together with
+// their metadata only while no process writes.
 //
-// Paths are readable in the audit log and by LIST. They hold digests, keyed ones if
-// tokenstore.Options has keys, and never a token or a user name.
+// Paths appear in the audit log and in LIST. Paths contain digests, which are keyed if
+// tokenstore.Options has keys, but never a token or a user name.
 //
-// KV keeps ten versions of a secret by default, and the earlier ones hold earlier tokens,
+// By default KV keeps ten versions of a secret. The earlier ones contain earlier tokens,
 // which may still be valid. A store reads them only to find out whether a write was applied.
-// Set max_versions to 2 on a mount of its own. More does no harm. With 1 a writer whose
-// answer was lost and who was overtaken is told "unavailable", and looks again, where it
-// could have been told that it had succeeded.
+// On a separate mount, set max_versions to 2. A larger number is harmless. With 1, if the
+// response to a write is lost and the version is replaced, the writer gets ErrUnavailable
+// although its write succeeded.
 //
 // # Calls
 //
-// The operations of package driver, of which those of a store consist, take
+// The operations of package driver, from which the operations of a store are built,
+// make these calls:
 //
 //	Get, Fresh    1
-//	Create        1 for each label, at once; then 1, or 3 if the name was deleted before
-//	Update        1 for each new label, at once; then 1; then 1 for each label that is gone
-//	Delete        2, or 3 for a record with more than 32 versions; with the second, 1 for each label
-//	Lookup        1 for each label, at once; then 1 for each secret, 16 at a time
-//	List          1; then 1 for each secret, deleted ones included, 16 at a time
+//	Create        1 for each label, concurrently; then 1, or 3 if the name has a tombstone
+//	Update        1 for each new label, concurrently; then 1; then 1 for each removed label
+//	Delete        2, or 3 for a record with more than 32 versions; also 1 for each label
+//	Lookup        1 for each label, concurrently; then 1 for each secret, 16 at a time
+//	List          1; then 1 for each secret, including tombstones, 16 at a time
 //	Names         1
 //
-// A driver that has not read a record yet makes one call more, once, before it writes, says
-// that a record does not exist, or yields Names: it asks what is mounted.
+// A driver that has not read a record yet makes one additional call, once: it asks the server
+// which engine is mounted. It does so before it writes, reports that a record does not exist,
+// or yields Names.
 //
-// An Update that lost to another writer costs one call more, which looks at the version of
-// that writer: the client repeats writes that failed, and the version may be of its own
-// first attempt. So a write that was applied is never reported as lost.
+// If Vault refuses an Update because of the version, the driver makes one more call to read
+// the newer version. The client repeats failed writes, so the first attempt of the same
+// Update may have made that version. The driver recognizes its own data in the version, and
+// then the Update succeeds. A write that was applied is therefore never reported as a
+// conflict.
 //
-// Retries, waits and time-outs are those of the client. A call that Vault refuses because
-// the token has expired is made a second time after a login.
+// The client decides about retries, pauses and timeouts. A call that Vault refuses
+// because the token has expired is repeated after a login.
 //
 // # Limits
 //
-// A record has at most 64 KiB, so that it can be moved to the other services. Vault stores
-// it as JSON, which makes it at most six times as long; that fits the smallest limit of a
-// storage backend, 512 KiB. LIST has no pages: the names of all records come in one answer.
+// A record has at most 64 KiB, so that it can move to the other services. Vault stores the
+// record as JSON, which is at most six times as long and fits the smallest limit of a storage
+// backend, 512 KiB. LIST has no pages: one response contains the names of all records.
 //
 // # Consistency
 //
-// The active node of a cluster has one truth, and in Vault's Community Edition it answers
-// everything: a write is read and found at once.
+// In Vault's Community Edition, the active node answers all requests: a write is visible
+// immediately.
 //
-// The performance standbys of Vault Enterprise and, unless disable_standby_reads is set,
-// the standbys of OpenBao 2.5 and later answer reads themselves, from what has reached
-// them. There are three ways to live with that:
+// The performance standbys of Vault Enterprise, and the standbys of OpenBao 2.5 and later
+// unless disable_standby_reads is set, answer reads themselves. Their responses may lag
+// behind the active node. There are three ways to handle such a lag:
 //
 //   - Give the client the address of the active node.
-//   - Where Vault Enterprise is configured with allow_forwarding_via_header, let the client
-//     ask for the active node: client.AddHeader("X-Vault-Forward", "active-node"). Without
-//     that setting Vault fails such a request, and OpenBao does not know the header.
-//   - Set ListLag and ReadLag to how far behind a standby may be.
+//   - If Vault Enterprise is configured with allow_forwarding_via_header, let the
+//     client request the active node: client.AddHeader("X-Vault-Forward",
+//     "active-node"). Without that setting Vault fails such a request, and OpenBao
+//     ignores the header.
+//   - Set ListLag and ReadLag to the maximum lag of a standby.
 //
-// With a lag set, Fresh and the reads of the writing methods ask for the active node by
-// that header, until Vault refuses it. Where it is not honored Fresh waits until the node
-// that answers has caught up with the state that the caller knows. Writes always go to the
-// active node and decide: a lag costs waiting and repeated attempts, and no record.
+// With a lag set, Fresh and the reads of writing methods request the active node with that
+// header, until Vault refuses it. If the header is not honored, Fresh waits up to ten seconds
+// for the answering node to catch up with the caller's state. Writes always go to the active
+// node, which compares the version. A lag causes waiting and repeated attempts, but never
+// loses a record.
 //
 // # Errors
 //
-//	400  ErrRefused; ErrConflict if it is the version; ErrUnavailable while the
+//	400  ErrRefused; ErrConflict if the version has changed; ErrUnavailable while the
 //	     engine is being upgraded
 //	401  ErrDenied with ErrCredentials
 //	403  ErrDenied; with ErrCredentials if Vault says that the token is not valid,
 //	     or if the client has none
-//	404  ErrNotFound; ErrRefused if it is the mount or the namespace
-//	412, 423, 429, 472, 473 and 5xx
-//	     ErrUnavailable; ErrRefused if what was sent is too large
+//	404  ErrNotFound; ErrRefused if the mount or the namespace does not exist
+//	429  ErrThrottled
+//	412, 423, 472, 473 and 5xx
+//	     ErrUnavailable; ErrRefused if the request is too large
 //	other 4xx
 //	     ErrRefused
 //
-// A connection that fails is ErrUnavailable. If it fails because of the scheme of the
-// address or the certificate it is ErrRefused. Lists and checks name a secret that cannot
-// be read and go on.
+// The error of a failed connection matches ErrUnavailable, or ErrRefused if the scheme of
+// the address or the certificate is wrong. Lists and checks name an unreadable secret and
+// continue.
 //
 // # Other programs
 //
-// Delete records with a store or the command tokenkeep. A writer that has read the record
-// undoes a "vault kv delete". Do not set delete_version_after: a record would disappear.
-// "tokenkeep doctor" reports it while the record exists.
+// Delete records with a store or with the command tokenkeep. If a writer has read the record
+// before a "vault kv delete", its next write restores the record. Do not set
+// delete_version_after, which makes a record disappear. "tokenkeep doctor" reports the
+// setting while the record exists.
 //
-// A tombstone is left for each deleted name, and index entries by writes that were
-// abandoned or lost to others. Neither is ever taken for a record. A process that dies in
-// the middle of Delete leaves the versions before the tombstone. The same Delete, repeated,
-// destroys them, and so does the next one of that name. "tokenkeep doctor" finds all of
-// these, and removes tombstones when it is told that nothing else writes.
+// Each deleted name leaves a tombstone, and writes that were abandoned, or refused because of
+// another write, may leave index entries. A store never mistakes a tombstone or an index
+// entry for a record. If a process is killed during Delete, the versions before the tombstone
+// remain. Repeating the Delete destroys them, and so does the next deletion of that name.
+// "tokenkeep doctor" finds tombstones, index entries and versions that were left behind. It
+// removes tombstones only if an option states that no other process writes.
 package vaultstore

@@ -15,20 +15,21 @@ import (
 )
 
 const (
-	// maxSize is the limit of the smallest of the three services, so that records can be
-	// moved between them. Vault itself takes more: as JSON such a record has at most
-	// 384 KiB, and a storage entry may have 512 KiB.
+	// maxSize is the smallest limit of any supported service, so that records can move
+	// between services. Vault itself accepts larger records: a record of maxSize bytes has
+	// at most 384 KiB as JSON, and a storage entry may have 512 KiB.
 	maxSize = 64 << 10
 
-	// fewVersions is how many versions are destroyed without asking which of them still
-	// exist. Numbers go up for ever, and Vault works through each.
+	// fewVersions is the largest number of versions that destroyUpTo destroys without first
+	// asking which versions still exist. Numbers only increase, and Vault processes each
+	// number of a request.
 	fewVersions = 32
 
-	// cleanup bounds how long the removal of old index entries may hold up a successful
+	// cleanup limits how long the removal of old index entries may delay a successful
 	// write.
 	cleanup = 5 * time.Second
 
-	// catchUp bounds how long a call waits for a standby node that is behind.
+	// catchUp limits the time for which a call waits for a lagging standby node.
 	catchUp = 10 * time.Second
 )
 
@@ -45,7 +46,8 @@ var _ driver.Secrets = (*secrets)(nil)
 // Format prints s as its type. Package fmt would print the contents of the client.
 func (s *secrets) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("*vaultstore.secrets")) }
 
-// Where things are. Names, keys, values and nonces are legal in a path.
+// The following methods return paths. Names, keys, values and nonces are legal
+// path elements.
 func (s *secrets) data(name string) string { return s.mount + "/data/" + s.prefix + "/tokens/" + name }
 
 func (s *secrets) metadata(name string) string {
@@ -54,7 +56,7 @@ func (s *secrets) metadata(name string) string {
 
 // Properties implements driver.Secrets.
 func (s *secrets) Properties() driver.Properties {
-	return driver.Properties{Name: "vaultstore", Place: "vaultstore/" + s.mount + "/" + s.prefix, MaxSize: maxSize, ListLag: s.listLag, ReadLag: s.readLag}
+	return driver.Properties{Name: "vaultstore", Place: "vaultstore/" + s.mount + "/" + s.prefix, MaxSize: maxSize, ListLag: s.listLag, ReadLag: s.readLag, LabelBatch: 1}
 }
 
 // Get implements driver.Secrets.
@@ -66,8 +68,8 @@ func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return st.secret()
 }
 
-// Fresh implements driver.Secrets. The active node knows the newest state. If a standby
-// that is behind answers in its place, Fresh waits until that has caught up with than.
+// Fresh implements driver.Secrets. The active node has the newest state. If a lagging
+// standby node answers instead, Fresh waits until that node has caught up with than.
 func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
 	st, ok, err := s.newest(ctx, name, func(st state) bool { return !st.behind(than.Version, s.readLag > 0) })
 	switch {
@@ -79,8 +81,9 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 	return st.secret()
 }
 
-// newest returns the newest state of a secret once it is as the caller needs it or, with
-// false, if it is not for as long as a node may be behind.
+// newest reads a secret until good returns true for its state, and returns that state and
+// true. If good does not return true within catchUp, newest returns the last state and
+// false.
 func (s *secrets) newest(ctx context.Context, name string, good func(state) bool) (st state, ok bool, err error) {
 	lag := driverkit.Backoff{Pause: 25 * time.Millisecond, Longest: time.Second, Patience: catchUp, Now: s.now}
 	ok, err = lag.Until(ctx, func() (bool, error) {
@@ -91,15 +94,15 @@ func (s *secrets) newest(ctx context.Context, name string, good func(state) bool
 	return st, ok, err
 }
 
-// newestAfter returns the newest state of a secret that has just been seen not to be the
-// given version. If there is a lag an older one is not the newest.
+// newestAfter returns the newest state of a secret that is known to have a version after
+// number. If reads lag, newestAfter waits for such a version.
 func (s *secrets) newestAfter(ctx context.Context, name string, number int) (state, error) {
 	st, _, err := s.newest(ctx, name, func(st state) bool { return st.number > number || s.readLag == 0 })
 	return st, err
 }
 
-// Create implements driver.Secrets. The first record under a name is version 1. One that
-// follows a tombstone replaces that.
+// Create implements driver.Secrets. The first record under a name is version 1. If the last
+// version is a tombstone, the record becomes the version after it.
 func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (driver.Version, error) {
 	if err := s.prepare(ctx, name, p.Labels); err != nil {
 		return "", err
@@ -126,8 +129,9 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (dr
 	}
 }
 
-// prepare makes sure, before commit counts any request, that the engine is one to write to.
-// It adds the entries that a secret is to be found by.
+// prepare returns an error if the engine is not suitable for writes. It runs before commit,
+// so that commit counts only the requests of the write. prepare then adds the index entries
+// of the secret.
 func (s *secrets) prepare(ctx context.Context, name string, labels []driver.Label) error {
 	if err := s.writes(ctx); err != nil {
 		return err
@@ -135,13 +139,14 @@ func (s *secrets) prepare(ctx context.Context, name string, labels []driver.Labe
 	return s.attach(ctx, name, labels)
 }
 
-// won returns the version that a refused write has made, or none if it was not applied:
-// the client, or a proxy on the way, may have repeated the write after a failure, and Vault
-// has refused the repetition. number is the version that the write would be, now the newest
-// state if that is known, and sent how often the request was sent.
+// won returns the version that a refused write has made, or "" if the write was not applied.
+// The client or a proxy may have repeated the write after a failure, and Vault then refuses
+// the repetition. number is the version that the write would make, and now is the newest
+// state if it is known. sent is the number of times that the request was sent.
 //
-// Other writers may have come since. Once the version is gone its content is unknown, and
-// unless the request was sent just once the error says so.
+// Other writers may have written in the meantime. If the version no longer exists, its
+// content is unknown. In that case won returns an error, unless the request was sent only
+// once.
 func (s *secrets) won(ctx context.Context, name string, number int, now state, sent int64, f field) (driver.Version, error) {
 	if now.number != number {
 		if now.number > number && sent == 1 {
@@ -171,6 +176,9 @@ func (s *secrets) Update(ctx context.Context, name string, base driver.Secret, p
 	if err := s.prepare(ctx, name, driverkit.Without(p.Labels, base.Labels)); err != nil {
 		return "", err
 	}
+	var removal sync.WaitGroup
+	defer removal.Wait()
+	removal.Go(func() { s.unlabel(ctx, name, driverkit.Without(base.Former, slices.Concat(p.Labels, p.Former))) })
 	f := encode(p.Data)
 	v, sent, err := s.commit(ctx, name, number, f)
 	if errors.Is(err, driver.ErrConflict) {
@@ -185,11 +193,12 @@ func (s *secrets) Update(ctx context.Context, name string, base driver.Secret, p
 	if err != nil {
 		return "", err
 	}
-	s.unlabel(ctx, name, driverkit.Without(base.Labels, p.Labels))
+	s.unlabel(ctx, name, driverkit.Without(base.Labels, slices.Concat(p.Labels, p.Former)))
 	return v, nil
 }
 
-// unlabel removes entries. It ignores failures: entries that are left do no harm.
+// unlabel removes index entries. It ignores failures, because remaining entries
+// do no harm.
 func (s *secrets) unlabel(ctx context.Context, name string, labels []driver.Label) {
 	ctx, cancel := context.WithTimeout(ctx, cleanup)
 	defer cancel()
@@ -199,9 +208,9 @@ func (s *secrets) unlabel(ctx context.Context, name string, labels []driver.Labe
 	})
 }
 
-// Delete implements driver.Secrets. The secret's last version is a tombstone: Vault would
-// begin to count again if the whole were deleted, and an Update prepared against the old
-// version 1 would fit a new one.
+// Delete implements driver.Secrets. The secret's last version becomes a tombstone. If the
+// whole secret were deleted, Vault would number its versions from 1 again. An Update over the
+// old version 1 would then replace the new version 1.
 func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) error {
 	if err := s.prepare(ctx, name, nil); err != nil {
 		return err
@@ -210,9 +219,9 @@ func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) e
 	err, sent := fmt.Errorf("%w: the base has no version", driver.ErrConflict), int64(0)
 	number, _, ok := parse(base.Version)
 	if !ok {
-		number = -1 // any state will do
+		number = -1 // any state is acceptable
 	} else if _, sent, err = s.commit(ctx, name, number, tombstone); err == nil {
-		return s.clear(ctx, name, number, base.Labels)
+		return s.clear(ctx, name, number, slices.Concat(base.Labels, base.Former))
 	}
 	if !errors.Is(err, driver.ErrConflict) {
 		return err
@@ -222,10 +231,10 @@ func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) e
 	case unread != nil:
 		return unread
 	case st.holds(tombstone):
-		return s.clear(ctx, name, number, base.Labels)
+		return s.clear(ctx, name, number, slices.Concat(base.Labels, base.Former))
 	case st.tombstone != "":
-		// Another process has deleted it, and perhaps not destroyed the versions before.
-		// The labels are not ours to remove.
+		// Another process has deleted the record, and may not have destroyed the earlier
+		// versions. The labels belong to that process.
 		return s.clear(ctx, name, st.number-1, nil)
 	case errors.Is(st.err, driver.ErrNotFound):
 		return nil
@@ -238,11 +247,11 @@ func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) e
 	case mine == "":
 		return err
 	}
-	return s.clear(ctx, name, number, nil) // the labels are the next record's, perhaps
+	return s.clear(ctx, name, number, nil) // the labels may belong to the next record
 }
 
-// clear removes the index entries of a deleted secret, and destroys its versions up to the
-// given one.
+// clear removes the index entries of a deleted secret, and destroys its versions up to
+// last.
 func (s *secrets) clear(ctx context.Context, name string, last int, labels []driver.Label) error {
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -255,7 +264,7 @@ func (s *secrets) clear(ctx context.Context, name string, last int, labels []dri
 	return nil
 }
 
-// destroyUpTo destroys the versions of a secret up to the given one.
+// destroyUpTo destroys the versions of a secret up to last.
 func (s *secrets) destroyUpTo(ctx context.Context, name string, last int) error {
 	var versions []int
 	first := 1
@@ -267,7 +276,7 @@ func (s *secrets) destroyUpTo(ctx context.Context, name string, last int) error 
 		case err != nil:
 			return err
 		}
-		versions, first = v.kept(last+1), v.Current+1 // after that the node that answered is behind
+		versions, first = v.kept(last+1), v.Current+1 // if Current is lower, the answering node lags
 	}
 	for n := first; n <= last; n++ {
 		versions = append(versions, n)
@@ -313,7 +322,7 @@ func (s *secrets) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 	})
 }
 
-// fetch yields the secrets of the given names.
+// fetch yields the secrets with the given names.
 func (s *secrets) fetch(ctx context.Context, names []string) iter.Seq2[driver.Named, error] {
 	return driverkit.FetchListed(ctx, names, wrongEngine, func(ctx context.Context, name string) (driver.Named, error) {
 		st, err := s.read(ctx, name, 0, s.listLag == 0)
@@ -330,7 +339,7 @@ func (s *secrets) Names(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		names, err := s.names(ctx)
 		if err == nil && len(names) > 0 {
-			err = s.reads(ctx) // there are folders of any name in version 1
+			err = s.reads(ctx) // KV version 1 may have folders with these names
 		}
 		if err != nil {
 			yield("", err)

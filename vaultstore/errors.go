@@ -18,7 +18,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// Texts that Vault tells apart by nothing else.
+// Texts that are the only difference between some errors of Vault.
 const (
 	textMismatch  = "check-and-set parameter did not match the current version"
 	textNoToken   = "missing client token"
@@ -30,15 +30,16 @@ const (
 	textMalformed = "Vault token contains non-printable characters"
 )
 
-// texts500 are in answers to a request that is larger than the server or its storage
-// takes.
+// A response with a 5xx status contains one of texts500 if the request is larger than the
+// server or its storage accepts.
 var texts500 = []string{"too large", "exceeds allowed length"}
 
-// errCredentials is the class of an error about the token, or the credentials of a login,
-// and not about what the token may do.
+// errCredentials is the class of an error about the token itself or the credentials of a
+// login, rather than about the token's permissions.
 var errCredentials = fmt.Errorf("%w: %w", driver.ErrDenied, driver.ErrCredentials)
 
-// classify returns the class of an error of the client, or nil if it has none.
+// classify returns the class of an error of the client, or nil if the error is of no known
+// class.
 func classify(err error) error {
 	var (
 		answer    *api.ResponseError
@@ -51,7 +52,7 @@ func classify(err error) error {
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return fmt.Errorf("%w: the server speaks http, and its address says https", driver.ErrRefused)
 	case errors.As(err, new(*tls.CertificateVerificationError)), errors.As(err, new(tls.RecordHeaderError)):
-		return driver.ErrRefused // the address or the certificates are wrong, and nothing was sent
+		return driver.ErrRefused // the address or the certificates are wrong; nothing was sent
 	case err != nil && strings.Contains(err.Error(), textMalformed):
 		return errCredentials
 	case errors.As(err, &transport), errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
@@ -60,7 +61,7 @@ func classify(err error) error {
 	return nil
 }
 
-// classifyAnswer is classify for an error that Vault has answered with.
+// classifyAnswer is classify for an error response of Vault.
 func classifyAnswer(answer *api.ResponseError) error {
 	switch code := answer.StatusCode; {
 	case code == http.StatusBadRequest && says(answer, textMismatch):
@@ -72,11 +73,13 @@ func classifyAnswer(answer *api.ResponseError) error {
 	case code == http.StatusForbidden:
 		return driver.ErrDenied
 	case code == http.StatusNotFound && len(answer.Errors) == 0:
-		// With a text it is a mount or a namespace that is not there.
+		// A 404 with a text means that the mount or the namespace does not exist.
 		return driver.ErrNotFound
-	case code == http.StatusPreconditionFailed, code == http.StatusLocked, code == http.StatusTooManyRequests,
+	case code == http.StatusTooManyRequests:
+		return driver.ErrThrottled
+	case code == http.StatusPreconditionFailed, code == http.StatusLocked,
 		code == 472, code == 473, code < http.StatusBadRequest:
-		// 472 and 473 are what standby nodes say of themselves.
+		// Standby nodes return 472 and 473 about themselves.
 		return driver.ErrUnavailable
 	case code >= http.StatusInternalServerError && !slices.ContainsFunc(texts500, func(text string) bool { return says(answer, text) }):
 		return driver.ErrUnavailable
@@ -84,8 +87,8 @@ func classifyAnswer(answer *api.ResponseError) error {
 	return driver.ErrRefused
 }
 
-// callError returns the error of a call for the client's: see driverkit.CallError. It
-// repeats nothing of what was sent.
+// callError converts an error of the client: see driverkit.CallError. The result does not
+// quote sent.
 func callError(ctx context.Context, err error, sent []byte) error {
 	var answer *api.ResponseError
 	if errors.As(err, &answer) {
@@ -94,18 +97,18 @@ func callError(ctx context.Context, err error, sent []byte) error {
 	return driverkit.CallError(ctx, err, classify(err))
 }
 
-// says reports whether Vault's answer holds the text.
+// says reports whether Vault's response contains the text.
 func says(err error, text string) bool {
 	var answer *api.ResponseError
 	return errors.As(err, &answer) &&
 		slices.ContainsFunc(answer.Errors, func(e string) bool { return strings.Contains(e, text) })
 }
 
-// A refusal is an *api.ResponseError that prints in one line.
+// A refusal is an *api.ResponseError whose text is a single line.
 type refusal struct{ answer *api.ResponseError }
 
-// newRefusal returns answer without texts that are not Vault's, as of a proxy, or that
-// repeat what was sent.
+// newRefusal returns a refusal for answer. It leaves out texts that are not from Vault,
+// such as those of a proxy, and texts that contain sent.
 func newRefusal(answer *api.ResponseError, sent []byte) *refusal {
 	clean := *answer
 	clean.Errors = nil
@@ -121,7 +124,7 @@ func newRefusal(answer *api.ResponseError, sent []byte) *refusal {
 	return &refusal{&clean}
 }
 
-// Error returns the text, such as
+// Error returns a text such as
 //
 //	PUT /v1/secret/data/oauth/tokens/u4fz…: 403: permission denied
 func (r *refusal) Error() string {
@@ -136,10 +139,11 @@ func (r *refusal) Error() string {
 	return text
 }
 
-// Unwrap returns the client's own type.
+// Unwrap returns the client's own error.
 func (r *refusal) Unwrap() error { return r.answer }
 
-// unclassed returns the answer of Vault that an error is about.
+// unclassed returns the refusal in err, without its class, or err itself if it contains no
+// refusal.
 func unclassed(err error) error {
 	if cause := (*refusal)(nil); errors.As(err, &cause) {
 		return cause
@@ -147,19 +151,21 @@ func unclassed(err error) error {
 	return err
 }
 
-// The faults of a mount: it is something else, or nothing is there.
+// errNotKV2 means that the mount has another engine. errNoEngine means that no engine is
+// mounted.
 var (
 	errNotKV2   = fmt.Errorf("%w: not a KV version 2 secrets engine", driver.ErrRefused)
 	errNoEngine = fmt.Errorf("%w: no KV version 2 engine", driver.ErrRefused)
 )
 
-// wrongEngine reports whether err is about the mount, and so about all secrets.
+// wrongEngine reports whether err concerns the mount, and therefore all secrets.
 func wrongEngine(err error) bool { return errors.Is(err, errNotKV2) || errors.Is(err, errNoEngine) }
 
-// errHidden means that an answer does not tell what is mounted.
-var errHidden = errors.New("it is not to be seen")
+// errHidden means that a response does not show which engine is mounted.
+var errHidden = errors.New("it is not visible")
 
-// hidden returns err, or errHidden if it is a refusal that says nothing about the mount.
+// hidden returns errHidden if err is a refusal for a reason other than invalid credentials,
+// and otherwise err. Such a refusal does not show which engine is mounted.
 func hidden(err error) error {
 	if errors.Is(err, driver.ErrCredentials) {
 		return err

@@ -22,7 +22,7 @@ import (
 
 // classes are the sentinels of package driver.
 var classes = []error{
-	driver.ErrNotFound, driver.ErrExists, driver.ErrConflict, driver.ErrDenied, driver.ErrRefused, driver.ErrUnavailable, driver.ErrCorrupt,
+	driver.ErrNotFound, driver.ErrExists, driver.ErrConflict, driver.ErrDenied, driver.ErrRefused, driver.ErrUnavailable, driver.ErrThrottled, driver.ErrCorrupt,
 }
 
 func TestErrorsGetTheirClass(t *testing.T) {
@@ -33,7 +33,7 @@ func TestErrorsGetTheirClass(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		err  error
-		want error // nil: no class
+		want error // nil if the error has no class
 	}{
 		{"a cas mismatch", answer(400, "check-and-set parameter did not match the current version"), driver.ErrConflict},
 		{"a cas mismatch behind another text", answer(400, "1 error occurred", "check-and-set parameter did not match the current version"), driver.ErrConflict},
@@ -55,7 +55,7 @@ func TestErrorsGetTheirClass(t *testing.T) {
 		{"a request that is too large", answer(413, "http: request body too large"), driver.ErrRefused},
 		{"a content type that is not known", answer(415), driver.ErrRefused},
 		{"a lock", answer(423, "locked"), driver.ErrUnavailable},
-		{"a quota", answer(429, `request path "secret/data/x": rate limit quota exceeded`), driver.ErrUnavailable},
+		{"a quota", answer(429, `request path "secret/data/x": rate limit quota exceeded`), driver.ErrThrottled},
 		{"a secondary for disasters", answer(472), driver.ErrUnavailable},
 		{"a performance standby", answer(473), driver.ErrUnavailable},
 		{"an internal error", answer(500, "internal error"), driver.ErrUnavailable},
@@ -85,7 +85,7 @@ func TestErrorsGetTheirClass(t *testing.T) {
 				t.Errorf("classify(%v) = %v matches ErrCredentials: %v", c.err, got, c.want != driver.ErrCredentials)
 			}
 			for _, class := range classes {
-				if errors.Is(got, class) != errors.Is(class, want) {
+				if errors.Is(got, class) != errors.Is(want, class) {
 					t.Errorf("classify(%v) = %v; it matches %q: %v", c.err, got, class, errors.Is(got, class))
 				}
 			}

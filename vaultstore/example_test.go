@@ -63,8 +63,8 @@ func (l login) Login(ctx context.Context, client *api.Client) (*api.Secret, erro
 		map[string]any{"role_id": l.roleID, "secret_id": l.secretID})
 }
 
-// A function that is frozen between calls cannot renew its token in time. With
-// an auth method the store logs in when the token has expired.
+// A function that is frozen between calls cannot renew its token in time. With an auth
+// method, the store logs in again when the token has expired.
 func ExampleOptions() {
 	address, _, stop := server()
 	defer stop()
@@ -95,17 +95,17 @@ func ExamplePolicy() {
 	//   capabilities = ["create", "read", "update"]
 	// }
 	//
-	// # The names of the records, and which versions of one there are.
+	// # The names and the versions of the records.
 	// path "secret/metadata/oauth/crm/tokens/*" {
 	//   capabilities = ["list", "read"]
 	// }
 	//
-	// # The versions of a record that is deleted.
+	// # The versions of deleted records.
 	// path "secret/destroy/oauth/crm/tokens/*" {
 	//   capabilities = ["update"]
 	// }
 	//
-	// # What records are found by: digests in the paths, no secrets.
+	// # The index by which records are found: digests in the paths, no secrets.
 	// path "secret/metadata/oauth/crm/index/*" {
 	//   capabilities = ["create", "update", "list", "delete"]
 	// }

@@ -6,11 +6,12 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// SetClock makes d take the time from now.
+// SetClock makes now the clock of d.
 func SetClock(d driver.Secrets, now func() time.Time) { d.(*secrets).now = now }
 
-// LoginPause is how long a login that was refused is not tried again.
+// LoginPause is the time for which a refused login is not retried.
 const LoginPause = loginPause
 
-// TokenPause is how long a token that the server refuses is believed in.
+// TokenPause is the time for which the token of a login counts as valid although the server
+// denies calls.
 const TokenPause = tokenPause

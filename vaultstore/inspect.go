@@ -19,17 +19,17 @@ import (
 
 var _ driver.Inspector = (*secrets)(nil)
 
-// probeName is the secret that Probe writes to. It has one version, a tombstone. Records
-// have names of another form.
+// probeName is the name of the secret that Probe writes. Its only version is a tombstone. The
+// names of records have a different form.
 const probeName = "tokenkeepprobe"
 
-// never is a version that no secret gets to: Vault refuses a write with it as the base, if
-// it allows the call.
+// never is a version number that no secret reaches. Vault refuses a write over that
+// version, even if the token has the permission.
 const never = 1 << 30
 
-// Inspect implements driver.Inspector. It takes a LIST for each label, and for
-// each secret a GET of it, one of its metadata and one of each earlier version
-// that there still is.
+// Inspect implements driver.Inspector. It makes two LISTs, and one for each kind of label and
+// each label. For each secret, it makes one GET of the secret, one GET of its metadata and
+// one GET of each remaining earlier version.
 func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, error] {
 	return driverkit.Seq(func(yield func(driver.Inspection, error) bool) error {
 		labels, err := s.allLabels(ctx)
@@ -89,12 +89,13 @@ func (s *secrets) allLabels(ctx context.Context) (map[string][]driver.Label, err
 	return labels, nil
 }
 
-// entries returns the names of the entries for a label.
+// entries returns the last path elements of the index entries for a label.
 func (s *secrets) entries(ctx context.Context, l driver.Label) ([]string, error) {
 	return s.list(ctx, s.folder(l))
 }
 
-// faults returns the faults of the secret of the given name, which may not exist.
+// faults returns the faults of the secret with the given name, which may not
+// exist.
 func (s *secrets) faults(ctx context.Context, name string) ([]driver.Fault, error) {
 	v, err := s.describe(ctx, name)
 	switch {
@@ -105,7 +106,7 @@ func (s *secrets) faults(ctx context.Context, name string) ([]driver.Fault, erro
 	case v.Current == 0:
 		return []driver.Fault{{
 			Kind: driver.FaultEmpty, Exclusive: true, Action: "remove it",
-			Detail: "it has metadata and no version: this program does not leave one",
+			Detail: "it has metadata and no version, which this program never leaves",
 			Mend:   func(ctx context.Context) error { return s.remove(ctx, name, 0) },
 		}}, nil
 	}
@@ -137,7 +138,7 @@ func (s *secrets) faults(ctx context.Context, name string) ([]driver.Fault, erro
 	return nil, nil
 }
 
-// expiring reports that Vault will delete a version that can be read.
+// expiring returns the fault of a readable version that Vault will delete later, or nil.
 func (v versions) expiring(number int) []driver.Fault {
 	at := v.Versions[number].Deleted
 	if at == "" {
@@ -167,15 +168,15 @@ func (s *secrets) tombstoneFaults(name string, st state, kept []int) []driver.Fa
 	})
 }
 
-// remove deletes a secret with its metadata, if its last version is a tombstone
-// with the given number, or if there is none and number is 0.
+// remove deletes a secret with its metadata if its last version is a tombstone with the
+// given number. If number is 0, remove deletes the secret if it has no version.
 func (s *secrets) remove(ctx context.Context, name string, number int) error {
 	st, err := s.read(ctx, name, 0, true)
 	switch {
 	case err != nil:
 		return err
 	case st.number != number || number > 0 && st.tombstone == "":
-		return fmt.Errorf("%w: %s is another one now", driver.ErrConflict, s.data(name))
+		return fmt.Errorf("%w: %s has changed", driver.ErrConflict, s.data(name))
 	}
 	err = s.do(ctx, request{method: http.MethodDelete, path: s.metadata(name)}, nil)
 	if errors.Is(err, driver.ErrDenied) {
@@ -184,9 +185,9 @@ func (s *secrets) remove(ctx context.Context, name string, number int) error {
 	return err
 }
 
-// rolledBack reports that the present version repeats an earlier one, as 'vault kv
-// rollback' makes it: no two writes of a store are equal. Its repair makes the last version
-// between the two the present one again.
+// rolledBack returns the fault of a secret whose current version repeats an earlier one, as
+// after 'vault kv rollback'. Two writes of a store are never equal. The repair makes the
+// last version between the two current again.
 func (s *secrets) rolledBack(ctx context.Context, name string, st state, kept []int) ([]driver.Fault, error) {
 	var lost state
 	for _, n := range slices.Backward(kept) {
@@ -202,16 +203,16 @@ func (s *secrets) rolledBack(ctx context.Context, name string, st state, kept []
 			}
 			continue
 		case lost.number == 0:
-			continue // it repeats the version before: nothing came in between
+			continue // the current version repeats the previous one, with no version in between
 		}
 		return []driver.Fault{{
-			Kind: driver.FaultRolledBack, Action: fmt.Sprintf("make version %d the present one again", lost.number),
+			Kind: driver.FaultRolledBack, Action: fmt.Sprintf("make version %d the current one again", lost.number),
 			Detail: fmt.Sprintf("version %d repeats version %d: another tool has rolled it back, over version %d", st.number, old.number, lost.number),
 			Mend: func(ctx context.Context) error {
 				if _, err := s.write(ctx, name, st.number, encode(lost.data)); err != nil {
 					return err
 				}
-				// Or the next check would take this for a roll-back too.
+				// Otherwise the next check would report the repair as a rollback.
 				return s.destroy(ctx, name, st.number)
 			},
 		}}, nil
@@ -240,10 +241,10 @@ func (s *secrets) Unlabel(ctx context.Context, name string, labels []driver.Labe
 	return driverkit.Each(ctx, labels, func(ctx context.Context, l driver.Label) error { return s.detach(ctx, name, l) })
 }
 
-// Probe implements driver.Inspector. Vault checks whether a call is allowed before it looks
-// at the secret, so that most of these calls are about one that does not exist, or are
-// refused for their base. Probe yields nothing until a call is allowed. If none is, the
-// token may be invalid: OpenBao says the same of that as of a missing capability.
+// Probe implements driver.Inspector. Vault checks permissions before it looks at the secret.
+// Therefore most of these calls name a secret that does not exist, or are refused because of
+// their base. Probe yields no results until a call is allowed. If no call is allowed, the
+// token may be invalid: OpenBao's response is the same as for a missing capability.
 func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 	return driverkit.Seq(func(yield func(driver.Probed, error) bool) error {
 		if err := s.reads(ctx); err != nil {
@@ -275,12 +276,12 @@ func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 	})
 }
 
-// yieldAll yields all of probed, and reports whether more is wanted.
+// yieldAll yields all of probed, and reports whether to continue.
 func yieldAll(probed []driver.Probed, yield func(driver.Probed, error) bool) bool {
 	return !slices.ContainsFunc(probed, func(p driver.Probed) bool { return !yield(p, nil) })
 }
 
-// unknown returns an error if Vault refuses to look up the token, too.
+// unknown returns an error if the token may not even look itself up.
 func (s *secrets) unknown(ctx context.Context) error {
 	token, err := s.token(ctx)
 	if err == nil {
@@ -292,13 +293,14 @@ func (s *secrets) unknown(ctx context.Context) error {
 	return nil
 }
 
-// probe returns the probe of a call that needs a capability for a class of paths.
+// probe returns the probe of a call that requires a capability for a class of
+// paths.
 func (s *secrets) probe(call, capability, class, folder string, do func(context.Context) error) driverkit.Probe {
 	return driverkit.Probe{Call: call, Needs: fmt.Sprintf("the capability %q on %s/%s/%s/%s/*", capability, s.mount, class, s.prefix, folder), Do: do}
 }
 
-// recordProbes are the calls that the driver makes about records. A probe record that may
-// not be created cannot be changed.
+// recordProbes returns the probes of calls about records. If the token may not create the
+// probe record, the probes that change the record are not tried.
 func (s *secrets) recordProbes() []driverkit.Probe {
 	absent, recorded := strings.ToLower(rand.Text())[:16], false
 	call := func(q request) func(context.Context) error {
@@ -326,8 +328,8 @@ func (s *secrets) recordProbes() []driverkit.Probe {
 	}
 }
 
-// indexProbes are the calls that the driver makes about the index. A probe entry that may
-// not be created cannot be changed.
+// indexProbes returns the probes of calls about the index. If the token may not create the
+// probe entry, the probes that change the entry are not tried.
 func (s *secrets) indexProbes() []driverkit.Probe {
 	label := driver.Label{Key: "probe", Value: strings.Repeat("probe", 7)[:32], Nonce: strings.ToLower(rand.Text())[:16]}
 	indexed := false

@@ -35,11 +35,11 @@ var (
 	oldKey   = []byte("an earlier key of labels")
 )
 
-// markerName is that of the secret that says which keys a store is under.
+// markerName is the name of the secret that identifies the keys of a store.
 const markerName = "keys"
 
-// A ward is a store that is about to be damaged, and what it must hold when it is
-// whole again.
+// A ward has a store that a test damages and Check repairs. want are the tokens that the
+// store must hold after the repair.
 type ward struct {
 	*env
 	store *tokenstore.Store
@@ -50,7 +50,7 @@ type ward struct {
 func newWard(t testing.TB) *ward {
 	w := &ward{env: newEnv(t, nil)}
 	w.store = w.open(w.Secrets, indexKey, oldKey)
-	for range 3 { // what is not damaged must stay as it is, and unreported
+	for range 3 { // undamaged records must stay unchanged and unreported
 		w.keep(w.save(w.user()))
 	}
 	w.keep(w.save(w.anonymous()))
@@ -66,7 +66,7 @@ func (w *ward) open(d driver.Secrets, index ...[]byte) *tokenstore.Store {
 	return s
 }
 
-// user returns a token of a new user, and anonymous one of nobody.
+// user returns a token of a new user; anonymous returns a token without a user.
 func (w *ward) user() tokenstore.Token {
 	t := w.anonymous()
 	t.UserName = fmt.Sprintf("user%d@example.com", w.next)
@@ -93,14 +93,14 @@ func (w *ward) saveTo(s *tokenstore.Store, t tokenstore.Token) tokenstore.Token 
 	return saved
 }
 
-// keep notes that t must be there in the end.
+// keep adds t to want, and returns its ID.
 func (w *ward) keep(t tokenstore.Token) string {
 	w.want = append(w.want, t)
 	return t.ID
 }
 
-// edit changes a record behind the store's back, with its labels as they are in
-// it then.
+// edit changes a record without using the store. The secret gets the labels that the
+// changed record lists.
 func (w *ward) edit(name string, change func(*stored.Record)) {
 	w.Helper()
 	s, rec := w.record(name)
@@ -111,7 +111,7 @@ func (w *ward) edit(name string, change func(*stored.Record)) {
 	}
 }
 
-// plant stores a record under a name that it does not derive.
+// plant stores rec under any name, even one that the store would not derive from rec.
 func (w *ward) plant(name string, rec stored.Record) {
 	w.Helper()
 	if _, err := w.Create(w.Context(), name, w.payload(name, rec)); err != nil {
@@ -151,7 +151,7 @@ func labelsOf(rec stored.Record) []driver.Label {
 	return labels
 }
 
-// labelled returns the record's label of the given kind.
+// labelled returns the label of a record with the given key.
 func (w *ward) labelled(name, key string) stored.Label {
 	w.Helper()
 	_, rec := w.record(name)
@@ -166,7 +166,8 @@ func entryPath(name string, l stored.Label) string {
 	return "metadata/" + app + "/index/" + l.Key + "/" + l.Value + "/" + name + "." + l.Nonce
 }
 
-// must asks the server itself, as an operator does.
+// must sends a request directly to the server, as an operator does, and fails the test if the
+// server refuses it.
 func (w *ward) must(method, path, body string) {
 	w.Helper()
 	if status, answer := w.vault(method, path, body); status >= http.StatusMultipleChoices {
@@ -174,7 +175,7 @@ func (w *ward) must(method, path, body string) {
 	}
 }
 
-// A mortal driver does not survive its nth write.
+// A mortal driver fails all writes after a number of successful ones.
 type mortal struct {
 	driver.Secrets
 	left atomic.Int64
@@ -203,8 +204,8 @@ func (m *mortal) Delete(ctx context.Context, name string, base driver.Secret) er
 	return m.Secrets.Delete(ctx, name, base)
 }
 
-// promote makes the record without a user one of a user, by a process that dies
-// after so many writes.
+// promote assigns a user to the record id, in a process that is killed after the given
+// number of writes.
 func (w *ward) promote(id, user string, writes int64) {
 	w.Helper()
 	m := &mortal{Secrets: w.Secrets}
@@ -215,7 +216,7 @@ func (w *ward) promote(id, user string, writes int64) {
 	}
 }
 
-// digest is how tokenstore makes names and labels.
+// digest returns a digest as package tokenstore computes it for names and labels.
 func digest(key []byte, kind string, parts ...string) string {
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte(kind))
@@ -230,22 +231,22 @@ func secretName(letter byte, parts ...string) string {
 	return string(letter) + digest(nameKey, string(letter), parts...)
 }
 
-// A blind driver answers searches as an index does that has not caught up.
+// A blind driver finds no records in searches, as if the index had not caught up.
 type blind struct{ driver.Secrets }
 
 func (blind) Lookup(context.Context, []driver.Label) iter.Seq2[driver.Named, error] {
 	return func(func(driver.Named, error) bool) {}
 }
 
-// apart is what a process with keys of its own saw before stores had a marker: no
-// record by them, and no marker. What it says of its keys it says to itself, so that
-// its records meet the marker of the store as records of an earlier release do.
+// apart is a driver that keeps the marker of its keys in a separate place. A store with other
+// keys can therefore write records next to those of w.store, as earlier releases without a
+// marker could.
 type apart struct {
 	driver.Secrets
 	own *memstore.Driver
 }
 
-// stranger opens the store as it is for a process with other keys.
+// stranger opens the store with other keys, as opts specify.
 func (w *ward) stranger(opts *tokenstore.Options) *tokenstore.Store {
 	w.Helper()
 	s, err := tokenstore.New(apart{w.Secrets, memstore.NewDriver()}, opts)
@@ -255,7 +256,7 @@ func (w *ward) stranger(opts *tokenstore.Options) *tokenstore.Store {
 	return s
 }
 
-// of returns the driver that has the secret of the given name.
+// of returns the driver that holds the secret with the given name.
 func (a apart) of(name string) driver.Secrets {
 	if name == markerName {
 		return a.own
@@ -291,7 +292,7 @@ func (w *ward) gone() string {
 	return id
 }
 
-// dataOf asks the server for what is in a version of a secret.
+// dataOf returns the data of version n of a secret, read directly from the server.
 func (w *ward) dataOf(name string, n int) string {
 	w.Helper()
 	_, body := w.vault("GET", fmt.Sprintf("data/%s/tokens/%s?version=%d", app, name, n), "")
@@ -304,14 +305,14 @@ func (w *ward) dataOf(name string, n int) string {
 	return string(answer.Data.Data)
 }
 
-// A damage is one way in which a store can come to harm.
+// damage describes one way to damage a store.
 type damage struct {
 	what string
 	kind doctor.Kind
-	do   func(w *ward) (name string) // of the secret that is to be named
+	do   func(w *ward) (name string) // name of the secret that Check must report
 
-	remedy doctor.Remedy // what mends it; empty: RemedyRepair
-	also   []doctor.Kind // what else it looks like
+	remedy doctor.Remedy // the remedy that repairs the damage; empty means RemedyRepair
+	also   []doctor.Kind // kinds of other findings that the damage may cause
 }
 
 const (
@@ -321,7 +322,8 @@ const (
 	rekey  = doctor.RemedyRekey
 )
 
-// unfinished is a move that a process did not complete.
+// unfinished returns a damage: a promotion by a process that was killed after the given
+// number of writes. existing reports whether the user already has a record.
 func unfinished(writes int64, existing bool) func(*ward) string {
 	return func(w *ward) string {
 		t := w.anonymous()
@@ -427,7 +429,7 @@ func damages() []damage {
 		}},
 		{what: "a record waits for one that is gone", kind: doctor.KindPromotionStale, do: func(w *ward) string {
 			id := w.keep(w.save(w.user()))
-			w.save(tokenstore.Token{ID: id, GrantToken: "gone"}) // so that the label is there already
+			w.save(tokenstore.Token{ID: id, GrantToken: "gone"}) // adds the label
 			w.want[len(w.want)-1].GrantToken = "gone"
 			w.edit(id, func(r *stored.Record) {
 				r.Joining = []stored.Ref{{Name: secretName('g', "client", "gone"), Born: "once"}}
@@ -529,7 +531,7 @@ func damages() []damage {
 	}
 }
 
-// check returns what Check finds.
+// check returns the findings of Check.
 func (w *ward) check(opts doctor.CheckOptions) []doctor.Finding {
 	w.Helper()
 	opts.Grace = -1
@@ -547,8 +549,8 @@ func describe(f doctor.Finding) string {
 	return fmt.Sprintf("%s %s (%s): %s; repaired %v, %v", f.Kind, f.Name, f.Remedy, f.Detail, f.Repaired, f.Err)
 }
 
-// whole checks that the store holds what it must, and that every record is found
-// by every key that it has.
+// whole checks that the store holds the tokens in w.want unchanged, and that a search by each
+// of their keys finds them.
 func (w *ward) whole() {
 	w.Helper()
 	for _, t := range w.want {
@@ -574,9 +576,10 @@ func (w *ward) whole() {
 
 var everything = doctor.CheckOptions{Repair: true, MergeDuplicates: true, Purge: true}
 
-// Each kind of damage is named by what it is and where, and nothing else is; what
-// can be mended is, and nothing is lost.
-func TestEachDamageIsNamedAndMended(t *testing.T) {
+// TestCheckRepair checks that Check reports each kind of damage by its name, and only
+// findings that the damage causes. A repair removes the damage, if it is repairable, and no
+// token is lost.
+func TestCheckRepair(t *testing.T) {
 	t.Parallel()
 	for _, d := range damages() {
 		t.Run(d.what, func(t *testing.T) {
@@ -617,7 +620,7 @@ func TestEachDamageIsNamedAndMended(t *testing.T) {
 	}
 }
 
-// mend does what the remedy says.
+// mend applies the remedy r, and checks that no repair fails.
 func (w *ward) mend(r doctor.Remedy) {
 	w.Helper()
 	opts := doctor.CheckOptions{Repair: true, MergeDuplicates: r == merged, Purge: r == purged}
@@ -640,8 +643,9 @@ func (w *ward) rekey() {
 	}
 }
 
-// All of the damages at once.
-func TestAStoreThatIsDamagedInEveryWayIsMended(t *testing.T) {
+// TestCheckRepairAll checks reports and repairs of a store that has all kinds of damage at
+// the same time.
+func TestCheckRepairAll(t *testing.T) {
 	t.Parallel()
 	w := newWard(t)
 	hurt := map[string]damage{}
@@ -664,7 +668,7 @@ func TestAStoreThatIsDamagedInEveryWayIsMended(t *testing.T) {
 	}
 	w.rekey()
 	for range 2 {
-		w.check(everything) // what the repairs themselves have left
+		w.check(everything) // repairs faults that the first repairs have left
 	}
 	for _, f := range w.check(doctor.CheckOptions{}) {
 		d, ok := hurt[string(f.Kind)+" "+f.Name]
@@ -676,9 +680,9 @@ func TestAStoreThatIsDamagedInEveryWayIsMended(t *testing.T) {
 	t.Logf("%d of %d damages were named", len(hurt)-missed, len(damages()))
 }
 
-// Without one of the capabilities of the policy the check names the one call that
-// needs it.
-func TestAMissingCapabilityIsNamedWithTheCallThatNeedsIt(t *testing.T) {
+// TestCheckMissingCapability removes one capability at a time from the policy. It checks that
+// Check reports exactly the call that needs the capability.
+func TestCheckMissingCapability(t *testing.T) {
 	t.Parallel()
 	rules := regexp.MustCompile(`path "([^"]*)" \{\n  capabilities = (\[[^]]*\])`).FindAllStringSubmatch(vaultstore.Policy("secret", app), -1)
 	refused := func(t *testing.T, policy string) []string {
@@ -696,7 +700,7 @@ func TestAMissingCapabilityIsNamedWithTheCallThatNeedsIt(t *testing.T) {
 		e.client.SetToken(e.server.Token("", 0, "p"))
 		var details []string
 		for f, err := range s.Check(t.Context(), &doctor.CheckOptions{Permissions: true}) {
-			if err != nil && !errors.Is(err, tokenstore.ErrDenied) { // the rest of the check needs them too
+			if err != nil && !errors.Is(err, tokenstore.ErrDenied) { // the rest of Check may also need the missing capability
 				t.Fatal(err)
 			}
 			if f.Kind == doctor.KindPermission {
@@ -743,7 +747,8 @@ func TestAMissingCapabilityIsNamedWithTheCallThatNeedsIt(t *testing.T) {
 	}
 }
 
-// Probing leaves one tombstone, however often it is done, and nothing in the index.
+// TestProbingLeavesNoMoreThanOneTombstone checks that repeated probes leave exactly one
+// tombstone, and no entry in the index.
 func TestProbingLeavesNoMoreThanOneTombstone(t *testing.T) {
 	t.Parallel()
 	w := newWard(t)

@@ -23,7 +23,8 @@ import (
 
 const canary = "s3cret-record"
 
-// operations are what a driver does, each on its own.
+// operations calls each operation of the driver once, and returns the errors by the name of
+// the operation.
 func operations(e *env) map[string]error {
 	ctx := e.Context()
 	user := label("user", 'a', 'n')
@@ -45,7 +46,8 @@ func operations(e *env) map[string]error {
 	}
 }
 
-// hide makes the server refuse the paths.
+// hide returns a function for Inject that denies requests whose path starts with one of
+// paths.
 func hide(paths ...string) func(*fakevault.Request) *fakevault.Fault {
 	return func(q *fakevault.Request) *fakevault.Fault {
 		for _, p := range paths {
@@ -57,8 +59,8 @@ func hide(paths ...string) func(*fakevault.Request) *fakevault.Fault {
 	}
 }
 
-// A mount of version 1 is not an empty store, and no token is sent to it, whether or
-// not the token of the store may look at the mount.
+// TestKV1 checks that operations on a mount of KV version 1 fail and send no record to it.
+// Reads need not fail if the token of the store cannot find out the version.
 func TestKV1(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -86,7 +88,7 @@ func TestKV1(t *testing.T) {
 			sees := len(c.hidden) < 2 && !(c.policy && c.hidden != nil)
 			for op, err := range operations(e) {
 				if !sees && !strings.HasPrefix(op, "Create") && op != "Update" && op != "Delete" {
-					continue // it cannot be known
+					continue // reads cannot find out the version
 				}
 				is(t, op, err, driver.ErrRefused)
 				if err == nil || !strings.Contains(err.Error(), "not a KV version 2 secrets engine") {
@@ -102,8 +104,8 @@ func TestKV1(t *testing.T) {
 	}
 }
 
-// Remains of other writers, or of an earlier program, in a mount of version 1 are no
-// records.
+// TestKV1WithWhatLooksLikeARecord checks that operations on a mount of KV version 1 fail
+// even if the mount holds data in the form of records.
 func TestKV1WithWhatLooksLikeARecord(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)
@@ -123,7 +125,8 @@ func TestKV1WithWhatLooksLikeARecord(t *testing.T) {
 	}
 }
 
-// Where the token may not look at the mount a store works as before.
+// TestHiddenMount checks that a driver works even if the token may not read sys/, which
+// shows the mounted engine.
 func TestHiddenMount(t *testing.T) {
 	t.Parallel()
 	for _, bao := range []bool{false, true} {
@@ -182,7 +185,8 @@ func TestNoEngine(t *testing.T) {
 	}
 }
 
-// A path with a part of the API in it leads to records that nothing else finds.
+// TestPrefixOfTheAPI checks that New refuses a prefix that begins with a part of Vault's
+// API.
 func TestPrefixOfTheAPI(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)
@@ -197,7 +201,8 @@ func TestPrefixOfTheAPI(t *testing.T) {
 	}
 }
 
-// One secret that a policy denies keeps neither lists nor checks from the others.
+// TestDeniedAmongOthers checks that lists and checks continue with the other secrets if a
+// policy denies one secret.
 func TestDeniedAmongOthers(t *testing.T) {
 	t.Parallel()
 	for _, class := range []string{"data", "metadata"} {
@@ -251,8 +256,8 @@ func TestDeniedAmongOthers(t *testing.T) {
 	}
 }
 
-// A token that is not accepted, and a server that is down, are no matter of one
-// secret.
+// TestListOfAServerThatIsDown checks that a list stops early if the server does not accept
+// the token or is unavailable.
 func TestListOfAServerThatIsDown(t *testing.T) {
 	t.Parallel()
 	for status, most := range map[int]int{http.StatusInternalServerError: 40, http.StatusUnauthorized: 1} {
@@ -282,7 +287,8 @@ func TestListOfAServerThatIsDown(t *testing.T) {
 	}
 }
 
-// That Vault will delete a record is told before, wherever that is set.
+// TestDeleteVersionAfterIsFound checks that Inspect reports delete_version_after, whether
+// it is set for the mount or for a secret.
 func TestDeleteVersionAfterIsFound(t *testing.T) {
 	t.Parallel()
 	for _, on := range []string{"mount", "secret"} {
@@ -325,7 +331,8 @@ func TestDeleteVersionAfterIsFound(t *testing.T) {
 	}
 }
 
-// Of a token that is not valid, and of a call without one, the error says so.
+// TestCredentialsThatAreNotAccepted checks the errors of calls with an invalid token, calls
+// without a token, and a refused login.
 func TestCredentialsThatAreNotAccepted(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)
@@ -346,7 +353,8 @@ func TestCredentialsThatAreNotAccepted(t *testing.T) {
 	}
 }
 
-// A token that is not valid is not ten missing capabilities.
+// TestProbeWithAnInvalidToken checks that Probe yields a single error for an invalid token,
+// instead of one result for each capability.
 func TestProbeWithAnInvalidToken(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, server *fakevault.Options) {
@@ -363,7 +371,7 @@ func TestProbeWithAnInvalidToken(t *testing.T) {
 		if n != 1 {
 			t.Errorf("Probe yields %d times", n)
 		}
-		// A token without any policy of the store is known, and lacks all of them.
+		// A valid token without the store's policy lacks all capabilities.
 		e.client.SetToken(e.server.Token("", 0))
 		n = 0
 		for p, err := range e.Secrets.(driver.Inspector).Probe(t.Context()) {
@@ -380,8 +388,8 @@ func TestProbeWithAnInvalidToken(t *testing.T) {
 	})
 }
 
-// An address of the wrong scheme, and a certificate that is not trusted, are for the
-// operator.
+// TestWrongScheme checks that an address with the wrong scheme, and an untrusted
+// certificate, cause ErrRefused.
 func TestWrongScheme(t *testing.T) {
 	t.Parallel()
 	encrypted := httptest.NewUnstartedServer(http.NotFoundHandler())
@@ -403,8 +411,8 @@ func TestWrongScheme(t *testing.T) {
 	}
 }
 
-// A token that was revoked is replaced by a login, in whatever words the server
-// refuses it.
+// TestRevokedTokenIsReplaced checks that a login replaces a revoked token, with the texts
+// of Vault and of OpenBao.
 func TestRevokedTokenIsReplaced(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, server *fakevault.Options) {
@@ -426,8 +434,8 @@ func TestRevokedTokenIsReplaced(t *testing.T) {
 	})
 }
 
-// A policy "default" that does not let a token look itself up does not make each
-// refused call log in.
+// TestDefaultPolicyWithoutLookup checks that a refused call does not log in each time if
+// the policy "default" does not allow a token to look itself up.
 func TestDefaultPolicyWithoutLookup(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, server *fakevault.Options) {
@@ -445,7 +453,8 @@ func TestDefaultPolicyWithoutLookup(t *testing.T) {
 	})
 }
 
-// The store names what it cannot read, and returns the others.
+// TestStoreWithADeniedRecord checks that the store returns the readable records, and that
+// errors and findings name the unreadable record.
 func TestStoreWithADeniedRecord(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)
@@ -488,8 +497,8 @@ func TestStoreWithADeniedRecord(t *testing.T) {
 	}
 }
 
-// A server that does not compare versions is told by the first write that it should
-// have refused, and by a check before.
+// TestServerThatDoesNotCompare checks that a server that does not compare versions is
+// detected by Probe, and by the first write that it should have refused.
 func TestServerThatDoesNotCompare(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)

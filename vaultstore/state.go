@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -13,8 +14,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// The one field of a secret: a record as text or, if it is not valid UTF-8, in base64; or
-// a random text, which makes a tombstone unlike any other.
+// The names of the only field of a secret. fieldRecord holds a record as text; fieldBase64
+// holds a record that is not valid UTF-8, in base64. fieldDeleted holds a random string that
+// makes a tombstone unique.
 const (
 	fieldRecord  = "record"
 	fieldBase64  = "record_base64"
@@ -23,7 +25,7 @@ const (
 
 type field struct{ name, value string }
 
-// encode returns the field of a record.
+// encode returns the field for a record.
 func encode(data []byte) field {
 	if utf8.Valid(data) {
 		return field{fieldRecord, string(data)}
@@ -33,16 +35,16 @@ func encode(data []byte) field {
 
 // A state is one version of a secret.
 type state struct {
-	number    int // 0: there is no version
+	number    int // 0 if there is no version
 	created   time.Time
 	version   driver.Version
 	data      []byte
-	tombstone string // the random text of one
-	err       error  // why there is no data: ErrNotFound or ErrCorrupt
+	tombstone string // random string of a tombstone
+	err       error  // why data is nil; matches ErrNotFound or ErrCorrupt
 }
 
-// decode sets the content of a state. It sets none if the fields are not in the form that
-// this package writes.
+// decode sets the content of st from fields. It leaves st unchanged if the fields do not
+// have the form that this package writes.
 func (st *state) decode(fields map[string]json.RawMessage) {
 	if len(fields) != 1 {
 		return
@@ -77,9 +79,9 @@ func (st state) secret() (driver.Secret, error) {
 	return driver.Secret{Payload: driver.Payload{Data: st.data}, Version: st.version, Updated: st.created}, nil
 }
 
-// behind reports whether st is older than a known version. A secret that was removed with
-// its metadata counts from 1 again, at a later time. A secret without any version was
-// removed, or has not arrived if reads lag.
+// behind reports whether st is older than the version than. Versions of a secret that was
+// deleted with its metadata are numbered from 1 again, but have later times. A secret
+// without any version was deleted or, if reads lag, may not be visible yet.
 func (st state) behind(than driver.Version, lags bool) bool {
 	number, created, ok := parse(than)
 	switch {
@@ -91,9 +93,9 @@ func (st state) behind(than driver.Version, lags bool) bool {
 	return st.created.Before(created)
 }
 
-// A version is the number of a KV version and the time of its creation. Vault tells both
-// whenever it writes or reads one. It compares the number alone. The time keeps a Version
-// unlike any other even if another tool deletes a secret with its metadata, so that Vault
+// version returns the driver.Version for the number of a KV version and its creation time.
+// Vault returns both for each write and read, but compares only the number. The time makes a
+// Version unique even if another tool deletes a secret with its metadata, so that Vault
 // counts from 1 again.
 func version(number int, created string) driver.Version {
 	return driver.Version(strconv.Itoa(number) + " " + created)
@@ -109,7 +111,8 @@ func parse(v driver.Version) (number int, created time.Time, ok bool) {
 	return number, created, err == nil
 }
 
-// A label is an entry of the index: a secret of its own, which has metadata only.
+// folder returns the path of the index entries for l. An entry is a separate secret with
+// metadata only.
 func (s *secrets) folder(l driver.Label) string {
 	return s.mount + "/metadata/" + s.prefix + "/index/" + l.Key + "/" + l.Value
 }
@@ -118,10 +121,10 @@ func (s *secrets) entry(name string, l driver.Label) string {
 	return s.folder(l) + "/" + name + "." + l.Nonce
 }
 
-var legalNonce = regexp.MustCompile(`^[a-z2-7]{16}$`)
+var legalNonce = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z2-7]{16}$`) })
 
-// parseEntry returns the name and the nonce in the last element of the path of an entry.
+// parseEntry returns the name and the nonce in the last path element of an entry.
 func parseEntry(key string) (name, nonce string, ok bool) {
 	name, nonce, ok = strings.Cut(key, ".")
-	return name, nonce, ok && driverkit.LegalName(name) && legalNonce.MatchString(nonce)
+	return name, nonce, ok && driverkit.LegalName(name) && legalNonce().MatchString(nonce)
 }

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -15,32 +16,33 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// Options configures a store. The zero value, and a nil *Options, are good
+// Options configures a store. The zero value and a nil *Options are good
 // defaults.
 type Options struct {
-	// Store configures what is the same on every backend. Nil means its
-	// defaults.
+	// Store holds the options that all backends have in common. Nil means the default
+	// options.
 	Store *tokenstore.Options
 
 	// Auth logs in when the client has no token, and again when Vault says that the
-	// token has expired or was revoked. Logins happen one at a time. Their tokens are
-	// used in place of the client's own until that changes; the client keeps it. Nil
-	// leaves the client's token to the caller.
+	// token has expired or was revoked. Logins happen one at a time. The new token
+	// replaces that of the client until the client's token changes; the client itself
+	// is not modified. If Auth is nil, the caller is responsible for the client's
+	// token.
 	Auth api.AuthMethod
 
-	// ListLag and ReadLag are for servers whose standby nodes answer reads
-	// themselves: how long a write may take to reach them, or driver.Unbounded.
-	// Zero means that the active node answers, as it does in Vault's Community
-	// Edition. See "Consistency" in the package documentation.
+	// ListLag and ReadLag are for servers whose standby nodes answer reads. They are the
+	// maximum times until lists and reads on such nodes show a write, or driver.Unbounded.
+	// Zero means that the active node answers, as in Vault's Community Edition. See
+	// "Consistency" in the package documentation.
 	ListLag, ReadLag time.Duration
 }
 
-// New returns a store whose records are in the KV version 2 secrets engine that
-// is mounted at mount, under prefix. Both are path elements of letters, digits,
-// '_', '-' and '.', joined by '/', as in "secret" and "oauth/crm".
+// New returns a store whose records are in the KV version 2 secrets engine mounted at
+// mount, under prefix. Both consist of path elements of letters, digits, '_', '-' and
+// '.', joined by '/', such as "secret" and "oauth/crm".
 //
-// New does no I/O. The client stays the caller's and is never changed: its address,
-// namespace, TLS, retries and headers are used as they are at each call. opts may be nil.
+// New does no I/O. The store uses the client with its current address, namespace, TLS,
+// retries and headers at each call, and never modifies it. opts may be nil.
 func New(client *api.Client, mount, prefix string, opts *Options) (*tokenstore.Store, error) {
 	d, err := NewDriver(client, mount, prefix, opts)
 	if err != nil {
@@ -73,14 +75,14 @@ func NewDriver(client *api.Client, mount, prefix string, opts *Options) (driver.
 	}, nil
 }
 
-// apiPaths stand between the mount and the path of a secret in the API of the engine, and
-// so in a path that is copied from a policy or a URL.
+// apiPaths are the elements that the engine's API has between the mount and the path of a
+// secret. Paths that are copied from a policy or a URL contain them.
 var apiPaths = []string{"data", "metadata", "delete", "undelete", "destroy", "subkeys"}
 
-var pathElement = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
+var pathElement = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_.-]+$`) })
 
-// checkPath returns the fault of a mount or a prefix. Vault refuses two dots anywhere in a
-// path.
+// checkPath returns an error if a mount or a prefix is invalid. Vault refuses two dots
+// anywhere in a path.
 func checkPath(path string) error {
 	for element := range strings.SplitSeq(path, "/") {
 		switch {
@@ -88,16 +90,15 @@ func checkPath(path string) error {
 			return errors.New("has an empty path element")
 		case element == "." || strings.Contains(element, ".."):
 			return errors.New("has dots that lead out of it")
-		case !pathElement.MatchString(element):
+		case !pathElement().MatchString(element):
 			return errors.New("has a character other than letters, digits, '_', '-', '.' and '/'")
 		}
 	}
 	return nil
 }
 
-// Policy returns the policy that a token needs for a store with this mount and
-// prefix, in the form that "vault policy write" reads. The token may do what the store
-// does and nothing else.
+// Policy returns the policy that a token needs for a store with this mount and prefix, as
+// input for "vault policy write". The policy allows only the calls that the store makes.
 func Policy(mount, prefix string) string {
 	return strings.NewReplacer("{mount}", mount, "{prefix}", prefix).Replace(policy)
 }
@@ -107,17 +108,17 @@ path "{mount}/data/{prefix}/tokens/*" {
   capabilities = ["create", "read", "update"]
 }
 
-# The names of the records, and which versions of one there are.
+# The names and the versions of the records.
 path "{mount}/metadata/{prefix}/tokens/*" {
   capabilities = ["list", "read"]
 }
 
-# The versions of a record that is deleted.
+# The versions of deleted records.
 path "{mount}/destroy/{prefix}/tokens/*" {
   capabilities = ["update"]
 }
 
-# What records are found by: digests in the paths, no secrets.
+# The index by which records are found: digests in the paths, no secrets.
 path "{mount}/metadata/{prefix}/index/*" {
   capabilities = ["create", "update", "list", "delete"]
 }

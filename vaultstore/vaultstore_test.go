@@ -31,7 +31,7 @@ const (
 	name = "u4fz2k6q3w7x5c2a"
 )
 
-// An env is a server and a driver on it.
+// An env is a server and a driver that uses it.
 type env struct {
 	testing.TB
 	server *fakevault.Server
@@ -61,8 +61,8 @@ func newDriver(t testing.TB, client *api.Client, opts *vaultstore.Options) drive
 	return d
 }
 
-// newClient returns a client that shares nothing with another and does not wait
-// long before it tries again.
+// newClient returns a client with its own connections and with short pauses between
+// retries.
 func newClient(t testing.TB, url, token string) *api.Client {
 	t.Helper()
 	c := api.DefaultConfig()
@@ -76,7 +76,7 @@ func newClient(t testing.TB, url, token string) *api.Client {
 	return client
 }
 
-// create stores data and returns the state.
+// create creates the secret with data and returns its state.
 func (e *env) create(data string, labels ...driver.Label) driver.Secret {
 	e.Helper()
 	p := driver.Payload{Data: []byte(data), Labels: labels}
@@ -87,7 +87,7 @@ func (e *env) create(data string, labels ...driver.Label) driver.Secret {
 	return driver.Secret{Payload: p, Version: v}
 }
 
-// update replaces base and returns the state.
+// update replaces base by data and returns the new state.
 func (e *env) update(base driver.Secret, data string, labels ...driver.Label) driver.Secret {
 	e.Helper()
 	p := driver.Payload{Data: []byte(data), Labels: labels}
@@ -115,7 +115,8 @@ func (e *env) holds(want driver.Secret) {
 	}
 }
 
-// vault asks the server itself for something, as the operator.
+// vault sends a request directly to the server, as an operator does, and returns the status
+// and the body of the response.
 func (e *env) vault(method, path, body string) (int, string) {
 	e.Helper()
 	r, err := http.NewRequestWithContext(e.Context(), method, e.server.URL+"/v1/secret/"+path, strings.NewReader(body))
@@ -135,13 +136,14 @@ func (e *env) vault(method, path, body string) (int, string) {
 	return resp.StatusCode, b.String()
 }
 
-// versionOf asks the server for one version of the secret.
+// versionOf requests version n of the secret directly from the server.
 func (e *env) versionOf(n int) (int, string) {
 	e.Helper()
 	return e.vault("GET", fmt.Sprintf("data/%s/tokens/%s?version=%d", app, name, n), "")
 }
 
-// is reports an error of another class than want, which is nil for none.
+// is checks that err matches want and no other class. If want is nil, is checks that err
+// matches no class.
 func is(t testing.TB, op string, err, want error) {
 	t.Helper()
 	for _, class := range []error{
@@ -157,13 +159,13 @@ func is(t testing.TB, op string, err, want error) {
 	}
 }
 
-// label returns a label whose value and nonce repeat a letter.
+// label returns a label whose value and nonce each repeat one letter.
 func label(key string, value, nonce byte) driver.Label {
 	return driver.Label{Key: key, Value: strings.Repeat(string(value), 32), Nonce: strings.Repeat(string(nonce), 16)}
 }
 
-// on returns a function for Inject that answers the n-th request of the given
-// operation and class with f, and no other.
+// on returns a function for Inject that injects f only into the nth request of what, an
+// operation and a class.
 func on(what string, n int64, f fakevault.Fault) func(*fakevault.Request) *fakevault.Fault {
 	var seen atomic.Int64
 	return func(q *fakevault.Request) *fakevault.Fault {
@@ -221,13 +223,13 @@ func TestConstructorsCheckTheirArguments(t *testing.T) {
 func TestPropertiesSayWhatTheOptionsSay(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, &vaultstore.Options{ListLag: time.Second, ReadLag: driver.Unbounded})
-	want := driver.Properties{Name: "vaultstore", Place: "vaultstore/secret/oauth/crm", MaxSize: 65536, ListLag: time.Second, ReadLag: driver.Unbounded}
+	want := driver.Properties{Name: "vaultstore", Place: "vaultstore/secret/oauth/crm", MaxSize: 65536, ListLag: time.Second, ReadLag: driver.Unbounded, LabelBatch: 1}
 	if got := e.Properties(); got != want {
 		t.Errorf("Properties returns %+v, want %+v", got, want)
 	}
 }
 
-func TestRecordsAndEntriesAreWhereTheDocumentationSays(t *testing.T) {
+func TestRecordLayout(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)
 	user, access := label("user", 'a', 'n'), label("access", 'b', 'm')
@@ -259,7 +261,8 @@ func TestDataThatIsNoTextIsKeptInBase64(t *testing.T) {
 	}
 }
 
-// The calls of each operation are a promise of the package documentation.
+// TestOperationsMakeAsFewCallsAsDocumented checks that each operation makes the calls that
+// the package documentation promises.
 func TestOperationsMakeAsFewCallsAsDocumented(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -322,6 +325,23 @@ func TestOperationsMakeAsFewCallsAsDocumented(t *testing.T) {
 			"Update with one label changed", func(e *env) driver.Secret { return e.create("x", first, user) },
 			func(e *env, s driver.Secret) error { e.update(s, "y", second, user); return nil },
 			map[string]int{"write metadata": 1, "write data": 1, "delete metadata": 1},
+		},
+		{
+			"Update that leaves a label", func(e *env) driver.Secret { return e.create("x", first, user) },
+			func(e *env, s driver.Secret) error {
+				_, err := e.Update(ctx, name, s, driver.Payload{Data: []byte("y"), Labels: []driver.Label{second, user}, Former: []driver.Label{first}})
+				return err
+			},
+			map[string]int{"write metadata": 1, "write data": 1},
+		},
+		{
+			"Update that removes what was left", func(e *env) driver.Secret {
+				s := e.create("x", first, user)
+				s.Labels, s.Former = []driver.Label{user}, []driver.Label{first}
+				return s
+			},
+			func(e *env, s driver.Secret) error { e.update(s, "y", user); return nil },
+			map[string]int{"write data": 1, "delete metadata": 1},
 		},
 		{
 			"Delete", func(e *env) driver.Secret { return e.update(e.create("x"), "y") },
@@ -397,7 +417,7 @@ func TestOperationsMakeAsFewCallsAsDocumented(t *testing.T) {
 	}
 }
 
-// count checks how many seq yields.
+// count returns an error unless seq yields want values and no error.
 func count[T any](seq iter.Seq2[T, error], want int) error {
 	n := 0
 	for _, err := range seq {
@@ -412,7 +432,7 @@ func count[T any](seq iter.Seq2[T, error], want int) error {
 	return nil
 }
 
-// warm has the driver learn what is mounted.
+// warm makes a call after which the driver knows the mounted engine.
 func (e *env) warm() {
 	e.Helper()
 	if _, err := e.Get(e.Context(), "none"); !errors.Is(err, driver.ErrNotFound) {
@@ -430,7 +450,7 @@ func (e *env) many(n int) {
 	}
 }
 
-func TestADeletedSecretIsATombstoneWithNothingBehindIt(t *testing.T) {
+func TestDelete(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)
 	user := label("user", 'a', 'n')
@@ -448,7 +468,7 @@ func TestADeletedSecretIsATombstoneWithNothingBehindIt(t *testing.T) {
 	_, err := e.Get(t.Context(), name)
 	is(t, "Get", err, driver.ErrNotFound)
 
-	// The counter goes on, so that nothing that was prepared before fits.
+	// The version numbers continue, so that a write over an earlier version is refused.
 	e.server.Reset()
 	again := e.create("again", user)
 	if _, answer := e.versionOf(4); !strings.Contains(answer, `"record":"again"`) {
@@ -465,7 +485,7 @@ func TestADeletedSecretIsATombstoneWithNothingBehindIt(t *testing.T) {
 	}
 }
 
-func TestADeleteThatBrokeOffIsCompletedByRepeatingIt(t *testing.T) {
+func TestDeleteInterrupted(t *testing.T) {
 	t.Parallel()
 	for _, f := range []fakevault.Fault{{Status: 403}, {Drop: true}} {
 		e := newEnv(t, nil)
@@ -488,7 +508,7 @@ func TestADeleteThatBrokeOffIsCompletedByRepeatingIt(t *testing.T) {
 	}
 }
 
-func TestDeletingALongLivedSecretDestroysWhatThereStillIs(t *testing.T) {
+func TestDeleteManyVersions(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)
 	s := e.create("0")
@@ -512,7 +532,7 @@ func TestDeletingALongLivedSecretDestroysWhatThereStillIs(t *testing.T) {
 	}
 }
 
-func TestVersionsStayUnequalWhenAnOperatorPurgesASecret(t *testing.T) {
+func TestCreateAfterPurge(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)
 	before := e.create("before")
@@ -540,7 +560,7 @@ func TestVersionsStayUnequalWhenAnOperatorPurgesASecret(t *testing.T) {
 	}
 }
 
-func TestWhatAnOperatorLeavesIsNotFoundAndCanBeCreated(t *testing.T) {
+func TestCreateAfterOperatorDelete(t *testing.T) {
 	t.Parallel()
 	record := "/" + app + "/tokens/" + name
 	for what, leave := range map[string]func(e *env){
@@ -575,7 +595,7 @@ func TestWhatAnOperatorLeavesIsNotFoundAndCanBeCreated(t *testing.T) {
 	}
 }
 
-func TestAForeignFormIsCorruptAndLeftAlone(t *testing.T) {
+func TestForeignData(t *testing.T) {
 	t.Parallel()
 	for _, data := range []string{
 		`{}`, `{"note":"x"}`, `{"record":""}`, `{"record":7}`, `{"record":null}`, `{"record":{"a":"b"}}`, `{"record":"x","note":"y"}`,
@@ -633,9 +653,10 @@ func TestEntriesThatAreNoneAreIgnored(t *testing.T) {
 	}
 }
 
-// The client repeats a write that was answered with 500. If the first attempt
-// was applied, the second is refused: what tells is what the version holds.
-func TestARepeatedWriteIsRecognized(t *testing.T) {
+// TestRepeatedWrite checks a write that the client repeats after a failed first attempt that
+// was applied. Vault refuses the repetition, and the driver recognizes its own data in the
+// version.
+func TestRepeatedWrite(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	for what, fault := range map[string]fakevault.Fault{
@@ -660,8 +681,8 @@ func TestARepeatedWriteIsRecognized(t *testing.T) {
 			if _, answer := e.versionOf(2); !strings.Contains(answer, `"destroyed":true`) {
 				t.Errorf("version 2 is %s", answer)
 			}
-			// What was under the name before is destroyed. Whether the first attempt
-			// was among that cannot be seen, if it was not answered.
+			// The versions of the previous record are destroyed. If the first attempt was
+			// not answered, Create cannot find out whether one of them was its own.
 			inject()
 			v, err := e.Create(ctx, name, driver.Payload{Data: []byte("third")})
 			if fault.Status != http.StatusBadRequest {
@@ -673,8 +694,9 @@ func TestARepeatedWriteIsRecognized(t *testing.T) {
 	}
 }
 
-// Between the two attempts of one write other writers may come.
-func TestARepeatedWriteIsRecognizedBehindLaterWrites(t *testing.T) {
+// TestRepeatedWriteAfterOthers checks a write whose two attempts are separated by writes of
+// other processes.
+func TestRepeatedWriteAfterOthers(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	for _, later := range []int{1, 3, 12} {
@@ -711,7 +733,7 @@ func TestARepeatedWriteIsRecognizedBehindLaterWrites(t *testing.T) {
 					case 1:
 						return &fakevault.Fault{Applied: true, Status: 500}
 					case 2:
-						for range later { // without cas: the fault is not asked again
+						for range later { // a write without cas does not trigger the fault again
 							e.vault("PUT", "data/"+app+"/tokens/"+name, `{"data":{"record":"theirs"}}`)
 						}
 					}
@@ -721,7 +743,7 @@ func TestARepeatedWriteIsRecognizedBehindLaterWrites(t *testing.T) {
 				if later < 12 {
 					is(t, what, err, nil)
 				} else {
-					is(t, what, err, driver.ErrUnavailable) // the version is gone: nobody can tell
+					is(t, what, err, driver.ErrUnavailable) // the version no longer exists, so the outcome is unknown
 				}
 				if got, err := e.Get(ctx, name); err != nil || string(got.Data) != "theirs" {
 					t.Errorf("the secret holds %q, %v", got.Data, err)
@@ -731,8 +753,9 @@ func TestARepeatedWriteIsRecognizedBehindLaterWrites(t *testing.T) {
 	}
 }
 
-// A write that was sent once and refused was refused, whatever came later.
-func TestAStaleWriteConflictsThoughItsVersionIsGone(t *testing.T) {
+// TestStaleWriteVersionGone checks that a refused write is a conflict if it was sent only
+// once, even if the version that it would have made is destroyed.
+func TestStaleWriteVersionGone(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)
 	base := e.create("0")
@@ -748,7 +771,7 @@ func TestAStaleWriteConflictsThoughItsVersionIsGone(t *testing.T) {
 	e.holds(s)
 }
 
-func TestAWriteOfUnknownOutcomeIsUnavailable(t *testing.T) {
+func TestWriteUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	for what, fault := range map[string]fakevault.Fault{
 		"a lost answer":            {Applied: true, Drop: true},
@@ -788,7 +811,7 @@ func TestAWriteOfUnknownOutcomeIsUnavailable(t *testing.T) {
 	}
 }
 
-func TestAnEntryThatCannotBeWrittenStopsTheWrite(t *testing.T) {
+func TestUpdateEntryNotWritten(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)
 	s := e.create("x")
@@ -798,7 +821,7 @@ func TestAnEntryThatCannotBeWrittenStopsTheWrite(t *testing.T) {
 	e.holds(s)
 }
 
-func TestAnEntryThatCannotBeRemovedDoesNotMatter(t *testing.T) {
+func TestUpdateEntryNotRemoved(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)
 	old, fresh := label("access", 'a', 'n'), label("access", 'b', 'm')
@@ -811,7 +834,7 @@ func TestAnEntryThatCannotBeRemovedDoesNotMatter(t *testing.T) {
 	})
 	s = e.update(s, "y", fresh)
 	e.holds(s)
-	// A context that is done after the commit does not undo it either.
+	// A context that ends after the commit does not undo the commit either.
 	ctx, cancel := context.WithCancel(t.Context())
 	e.server.Inject(func(q *fakevault.Request) *fakevault.Fault {
 		if q.Operation == "delete" {
@@ -830,7 +853,7 @@ func TestAnEntryThatCannotBeRemovedDoesNotMatter(t *testing.T) {
 	}
 }
 
-func TestTheClientIsUsedAsItIsAndNotChanged(t *testing.T) {
+func TestClientUnchanged(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, &vaultstore.Options{Auth: appRole{"r", "s"}})
 	e.server.AppRole("", "r", "s", 0, "root")
@@ -849,7 +872,7 @@ func TestTheClientIsUsedAsItIsAndNotChanged(t *testing.T) {
 	if e.client.Token() != "" || e.client.Namespace() != "team" || len(e.client.Headers()) != 3 {
 		t.Errorf("the client has token %q, namespace %q and headers %v", e.client.Token(), e.client.Namespace(), e.client.Headers())
 	}
-	// A token that the caller sets goes first.
+	// A token that the caller sets replaces the token of the login.
 	e.client.SetToken(fakevault.RootToken)
 	e.client.ClearNamespace()
 	e.holds(s)
@@ -859,8 +882,8 @@ func TestTheClientIsUsedAsItIsAndNotChanged(t *testing.T) {
 	}
 }
 
-// appRole is the auth method of github.com/hashicorp/vault/api/auth/approle, in
-// short.
+// appRole is a short version of the auth method in
+// github.com/hashicorp/vault/api/auth/approle.
 type appRole struct{ roleID, secretID string }
 
 func (a appRole) Login(ctx context.Context, client *api.Client) (*api.Secret, error) {
@@ -873,14 +896,13 @@ func (a appRole) Login(ctx context.Context, client *api.Client) (*api.Secret, er
 	return s, nil
 }
 
-// logins returns how often somebody logged in, and lookups how often a token was
-// looked up.
+// logins returns the number of logins, and lookups the number of token look-ups.
 func (e *env) logins() (logins, lookups int) {
 	return e.server.Count()["write auth"], e.server.Count()["read auth"]
 }
 
-// onBoth runs a test on a server that refuses in the words of Vault, and on one that
-// does in those of OpenBao.
+// onBoth runs a test on a server that answers with the error texts of Vault, and on a
+// server that answers with those of OpenBao.
 func onBoth(t *testing.T, test func(t *testing.T, server *fakevault.Options)) {
 	t.Helper()
 	for _, bao := range []bool{false, true} {
@@ -902,7 +924,7 @@ func newLoginEnv(t testing.TB, server *fakevault.Options, ttl time.Duration, pol
 	return e
 }
 
-func TestAStoreLogsInWhenThereIsNoValidToken(t *testing.T) {
+func TestLogin(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, server *fakevault.Options) {
 		e := newLoginEnv(t, server, time.Hour, "app")
@@ -928,12 +950,12 @@ func TestAStoreLogsInWhenThereIsNoValidToken(t *testing.T) {
 	})
 }
 
-func TestAStoreOfOldVaultAsksWhetherTheTokenIsKnown(t *testing.T) {
+func TestLoginOldVault(t *testing.T) {
 	t.Parallel()
 	e := newLoginEnv(t, nil, time.Hour, "app")
 	e.client.SetToken("hvs.unknown")
 	e.server.Inject(func(q *fakevault.Request) *fakevault.Fault {
-		if q.Header.Get("X-Vault-Token") == "hvs.unknown" { // as before 1.17
+		if q.Header.Get("X-Vault-Token") == "hvs.unknown" { // as Vault before 1.17 does
 			return &fakevault.Fault{Status: 403, Errors: []string{"permission denied"}}
 		}
 		return nil
@@ -944,7 +966,7 @@ func TestAStoreOfOldVaultAsksWhetherTheTokenIsKnown(t *testing.T) {
 	}
 }
 
-func TestAPolicyThatLacksSomethingDoesNotMakeAStoreLogIn(t *testing.T) {
+func TestLoginPermissionDenied(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, server *fakevault.Options) {
 		t.Run("with the policy default", func(t *testing.T) {
@@ -1008,7 +1030,7 @@ func TestManyCallsLogInOnce(t *testing.T) {
 	})
 }
 
-func TestALoginThatIsRefusedIsNotTriedAgainAtOnce(t *testing.T) {
+func TestLoginRefused(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, server *fakevault.Options) {
 		e := newLoginEnv(t, server, time.Hour, "app")
@@ -1035,7 +1057,7 @@ func TestALoginThatIsRefusedIsNotTriedAgainAtOnce(t *testing.T) {
 	})
 }
 
-func TestALoginThatFailsIsTriedAgainByTheNextCall(t *testing.T) {
+func TestLoginRetry(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, server *fakevault.Options) {
 		e := newLoginEnv(t, server, time.Hour, "app")
@@ -1045,7 +1067,8 @@ func TestALoginThatFailsIsTriedAgainByTheNextCall(t *testing.T) {
 		is(t, "Get", err, driver.ErrUnavailable)
 		e.create("x")
 
-		// One that its caller gave up says nothing to those who waited for it.
+		// A login that ends because its caller's context is done does not fail the callers
+		// that wait for it.
 		e.server.Advance(2 * time.Hour)
 		ctx, cancel := context.WithCancel(t.Context())
 		waiting := make(chan struct{})
@@ -1071,7 +1094,7 @@ func TestALoginThatFailsIsTriedAgainByTheNextCall(t *testing.T) {
 	})
 }
 
-func TestReadsAskForTheActiveNodeWhereStandbysLag(t *testing.T) {
+func TestReadForwarding(t *testing.T) {
 	t.Parallel()
 	user := label("user", 'a', 'n')
 	for _, c := range []struct {
@@ -1109,11 +1132,11 @@ func TestReadsAskForTheActiveNodeWhereStandbysLag(t *testing.T) {
 	}
 }
 
-func TestARequestThatVaultDoesNotSendOnIsMadeWithoutAsking(t *testing.T) {
+func TestFreshForwardingRefused(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, &vaultstore.Options{ReadLag: time.Second})
 	s := e.create("x")
-	for _, want := range []int{2, 1} { // it does not ask again
+	for _, want := range []int{2, 1} { // Fresh requests forwarding only once
 		e.server.Reset()
 		if _, err := e.Fresh(t.Context(), name, s); err != nil {
 			t.Error(err)
@@ -1145,7 +1168,7 @@ func TestFreshWaitsForANodeThatIsBehind(t *testing.T) {
 		t.Errorf("%d reads, want 6", n)
 	}
 
-	// It does not wait for ever.
+	// Fresh does not wait forever.
 	var elapsed atomic.Int64
 	vaultstore.SetClock(e.Secrets, func() time.Time { return time.Unix(elapsed.Add(4), 0) })
 	e.server.Inject(nil)
@@ -1194,7 +1217,7 @@ func TestReadsRunSixteenAtATime(t *testing.T) {
 	}
 }
 
-func TestIteratorsThatAreLeftAskForNothingMore(t *testing.T) {
+func TestIteratorBreak(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)
 	e.many(100)
@@ -1214,7 +1237,7 @@ func TestIteratorsThatAreLeftAskForNothingMore(t *testing.T) {
 	if n := e.server.Count()["read data"]; n > 40 {
 		t.Errorf("a List that was left after the first secret has read %d", n)
 	}
-	seq := e.List(t.Context()) // can be used again
+	seq := e.List(t.Context()) // an iterator can be used again
 	for range 2 {
 		if err := count(seq, 100); err != nil {
 			t.Error(err)
@@ -1222,7 +1245,7 @@ func TestIteratorsThatAreLeftAskForNothingMore(t *testing.T) {
 	}
 }
 
-func TestACallEndsWithItsContext(t *testing.T) {
+func TestCallContextCanceled(t *testing.T) {
 	t.Parallel()
 	user := label("user", 'a', 'n')
 	for what, call := range map[string]func(e *env, ctx context.Context, s driver.Secret) error{
@@ -1254,7 +1277,7 @@ func TestACallEndsWithItsContext(t *testing.T) {
 			if n := len(e.server.Requests()); n != 0 {
 				t.Errorf("%d requests with a context that was done", n)
 			}
-			// And while the server is thinking.
+			// The context ends while the server processes the request.
 			ctx, cancel = context.WithCancel(t.Context())
 			defer cancel()
 			e.server.Inject(func(*fakevault.Request) *fakevault.Fault {
@@ -1262,7 +1285,7 @@ func TestACallEndsWithItsContext(t *testing.T) {
 				return &fakevault.Fault{Hold: make(chan struct{})}
 			})
 			is(t, what, call(e, ctx, s), context.Canceled)
-			// And while the client waits before it tries again.
+			// The context ends while the client waits before a retry.
 			e.client.SetMinRetryWait(time.Hour)
 			e.client.SetMaxRetryWait(2 * time.Hour)
 			ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -1273,7 +1296,7 @@ func TestACallEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestTheClientsOwnTimeOutIsNotTheContexts(t *testing.T) {
+func TestClientTimeout(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)
 	e.client.SetClientTimeout(20 * time.Millisecond)
@@ -1333,8 +1356,9 @@ func TestNoErrorAndNoPathHoldsAPayload(t *testing.T) {
 	}
 }
 
-// Each capability that Policy gives is needed by something.
-func TestThePolicyGivesNothingThatIsNotNeeded(t *testing.T) {
+// TestPolicyMinimal checks that a store fails if any one of the capabilities in Policy is
+// missing.
+func TestPolicyMinimal(t *testing.T) {
 	t.Parallel()
 	full := vaultstore.Policy("secret", app)
 	var lines []int
@@ -1376,8 +1400,9 @@ func TestThePolicyGivesNothingThatIsNotNeeded(t *testing.T) {
 	}
 }
 
-// The package documentation shows the policy too, one path to a line.
-func TestTheDocumentationShowsThePolicy(t *testing.T) {
+// TestPolicyDocumented checks that the package documentation shows the policy of Policy, with
+// one path in each line.
+func TestPolicyDocumented(t *testing.T) {
 	t.Parallel()
 	doc, err := os.ReadFile("doc.go")
 	if err != nil {
@@ -1395,8 +1420,8 @@ func TestTheDocumentationShowsThePolicy(t *testing.T) {
 	}
 }
 
-// exercise does with a token of the given policy what a store does, and returns
-// the first error, of the clean-up too.
+// exercise makes all calls of a store with a token that has the given policy. It returns
+// the first error, including errors of the cleanup.
 func exercise(t *testing.T, policy string) error {
 	t.Helper()
 	e := newEnv(t, nil)
@@ -1412,7 +1437,7 @@ func exercise(t *testing.T, policy string) error {
 		return err
 	}
 	if _, err := e.Create(ctx, name, s.Payload); err != nil && !errors.Is(err, driver.ErrExists) {
-		return err // writes its entries once more
+		return err // the second Create writes the index entries once more
 	}
 	for i := range 40 {
 		p := driver.Payload{Data: fmt.Append(nil, i), Labels: []driver.Label{user}}
@@ -1439,7 +1464,7 @@ func exercise(t *testing.T, policy string) error {
 	return e.Delete(ctx, name, s)
 }
 
-func TestTheEnvironmentForPeopleDoesNotWrapAnswers(t *testing.T) {
+func TestWrapTTLEnvironment(t *testing.T) {
 	t.Setenv("VAULT_WRAP_TTL", "5m")
 	e := newEnv(t, nil)
 	e.holds(e.create("x"))

@@ -19,7 +19,7 @@ func token(n int) string { return fmt.Sprintf("%032d", n) }
 
 type object = map[string]any
 
-// A client speaks the protocol with nothing between.
+// A client sends requests in the protocol of the service, without the SDK.
 type client struct {
 	testing.TB
 	*fakeaws.Server
@@ -32,8 +32,8 @@ func newClient(t testing.TB, opts *fakeaws.Options) *client {
 	return c
 }
 
-// do makes a request and returns the code and the answer; the code is "" if there
-// is no error.
+// do sends a request, and returns the error code and the response. The code is "" if there is no
+// error.
 func (c *client) do(operation string, in object) (string, object) {
 	c.Helper()
 	body, err := json.Marshal(in)
@@ -62,7 +62,7 @@ func (c *client) do(operation string, in object) (string, object) {
 	return code, out
 }
 
-// ok makes a request that succeeds.
+// ok sends a request that must succeed, and returns the response.
 func (c *client) ok(operation string, in object) object {
 	c.Helper()
 	code, out := c.do(operation, in)
@@ -72,7 +72,7 @@ func (c *client) ok(operation string, in object) object {
 	return out
 }
 
-// fails makes a request that is refused.
+// fails sends a request that must be refused with the code want.
 func (c *client) fails(want, operation string, in object) {
 	c.Helper()
 	if code, out := c.do(operation, in); code != want {
@@ -108,7 +108,7 @@ func (c *client) reads(want, id string, more object) {
 	}
 }
 
-// names returns the names that ListSecrets returns for filters.
+// names returns the names of the secrets that ListSecrets returns for filters.
 func (c *client) names(filters ...object) string {
 	c.Helper()
 	var names []string
@@ -184,7 +184,7 @@ func TestWhatTheModelForbidsIsRefused(t *testing.T) {
 	}
 }
 
-func TestATokenStoresOneContent(t *testing.T) {
+func TestClientRequestToken(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, nil)
 	in := func(name, value string, n int) object {
@@ -210,7 +210,7 @@ func TestATokenStoresOneContent(t *testing.T) {
 	c.fails("InvalidRequestException", "GetSecretValue", object{"SecretId": "a", "VersionId": token(1), "VersionStage": "AWSCURRENT"})
 }
 
-func TestALabelIsOnOneVersion(t *testing.T) {
+func TestVersionStages(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, nil)
 	c.create("a", "0")
@@ -265,7 +265,7 @@ func TestNoVersionOfTheLastDayIsRemoved(t *testing.T) {
 	}
 }
 
-func TestASecretHasFiftyTags(t *testing.T) {
+func TestTagLimit(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, nil)
 	c.create("a", "0")
@@ -309,7 +309,7 @@ func TestFiltersMatchBeginningsAndAreAllMet(t *testing.T) {
 			t.Errorf("%v finds %q, want %q", f.filters, got, f.want)
 		}
 	}
-	// Keys and values are not tied to each other; the same key twice is both.
+	// Keys and values are independent conditions. Repeated keys must all match.
 	if got := c.names(where("tag-key", "team"), where("tag-value", "red")); got != "app/a" {
 		t.Errorf("a key of one tag and a value of another find %q", got)
 	}
@@ -321,7 +321,7 @@ func TestFiltersMatchBeginningsAndAreAllMet(t *testing.T) {
 	}
 }
 
-func TestALongKeyFindsWhatAShortOneDoes(t *testing.T) {
+func TestListSecretsTagKeyFilter(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, nil)
 	key := func(end string) string { return "tokenkeep:user:" + strings.Repeat("a", 32) + ":" + end }
@@ -360,7 +360,7 @@ func TestALongKeyFindsWhatAShortOneDoes(t *testing.T) {
 	}
 }
 
-func TestABatchHasTwentySecretsAndErrorsOfItsOwn(t *testing.T) {
+func TestBatchGetSecretValue(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, nil)
 	for i := range 45 {
@@ -386,7 +386,7 @@ func TestABatchHasTwentySecretsAndErrorsOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestAScheduledSecretKeepsItsNameAndCanBeRestored(t *testing.T) {
+func TestDeleteSecretScheduled(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, nil)
 	arn := c.create("a", "0")
@@ -404,7 +404,7 @@ func TestAScheduledSecretKeepsItsNameAndCanBeRestored(t *testing.T) {
 	c.reads("0", "a", nil)
 }
 
-func TestAForcedDeletionTakesAWhileAndTheNextLifeHasAnotherARN(t *testing.T) {
+func TestDeleteSecretForced(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, &fakeaws.Options{DeleteDelay: time.Minute})
 	arn := c.create("a", "0")
@@ -458,7 +458,7 @@ func TestReadsAndListsLagAndWritesDoNot(t *testing.T) {
 	c.fails("ResourceNotFoundException", "GetSecretValue", object{"SecretId": "a"})
 }
 
-func TestAPolicyLimitsItsPrincipal(t *testing.T) {
+func TestPolicy(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, nil)
 	c.create("app/a", "0")
@@ -524,7 +524,7 @@ func TestFaultsAreAppliedOrNot(t *testing.T) {
 	}
 }
 
-func TestTheHealthCheckOfLocalStackIsAnswered(t *testing.T) {
+func TestLocalStackHealth(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, nil)
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.URL+"/_localstack/health", nil)
@@ -542,9 +542,26 @@ func TestTheHealthCheckOfLocalStackIsAnswered(t *testing.T) {
 	}
 }
 
-func TestARequestWithoutACredentialIsRefused(t *testing.T) {
+func TestRequestWithoutCredential(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, nil)
 	c.key = "a/b"
 	c.fails("MissingAuthenticationTokenException", "ListSecrets", object{})
+}
+
+func TestQuotas(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	c := newClient(t, &fakeaws.Options{Now: func() time.Time { return now }, Quotas: fakeaws.Documented()})
+	c.ok("CreateSecret", object{"Name": "a", "SecretString": "x", "ClientRequestToken": token(0)})
+	tag := object{"SecretId": "a", "Tags": []object{{"Key": "k", "Value": "v"}}}
+	for range 25 {
+		c.ok("TagResource", tag)
+		c.ok("UntagResource", object{"SecretId": "a", "TagKeys": []string{"k"}})
+	}
+	c.fails("ThrottlingException", "TagResource", tag)
+	c.ok("PutSecretValue", object{"SecretId": "a", "SecretString": "y", "ClientRequestToken": token(1)})
+	c.Advance(20 * time.Millisecond)
+	c.ok("TagResource", tag)
+	c.fails("ThrottlingException", "TagResource", tag)
 }

@@ -2,23 +2,23 @@ package fakeaws
 
 import "time"
 
-// What LocalStack 4.14.0 does otherwise than Secrets Manager, by
-// localstack/services/secretsmanager/provider.py of its tag v4.14.0 and
-// moto/secretsmanager of moto 5.1.22, which that version runs on:
+// LocalStack 4.14.0 differs from Secrets Manager in the following points. The sources are
+// localstack/services/secretsmanager/provider.py of its tag v4.14.0, and
+// moto/secretsmanager of moto 5.1.22, on which that version runs.
 //
 //   - PutSecretValue and UpdateSecret keep SecretBinary as Python bytes
-//     (base64.b64encode), which GetSecretValue decodes and BatchGetSecretValue,
-//     moto's own, cannot write as JSON: it fails as a whole with a 500. CreateSecret
-//     keeps text, and BatchGetSecretValue is fine.
-//   - BatchGetSecretValue with filters reads all that match before it pages, and
-//     fails as a whole for a secret that is marked for deletion or has no value.
-//   - PutSecretValue does not look whether the secret is marked for deletion.
-//   - 100 versions without a label are kept, whatever their age. What moves a label
-//     other than by a new AWSCURRENT removes all of them.
-//   - There is no limit of tags, labels and versions, and the time of a version is
-//     in whole seconds.
+//     (base64.b64encode). GetSecretValue decodes them, but moto's
+//     BatchGetSecretValue cannot write them as JSON and fails as a whole with status
+//     500. CreateSecret keeps text, with which BatchGetSecretValue works.
+//   - BatchGetSecretValue with filters reads all matches before it pages. It fails
+//     as a whole if one of them is marked for deletion or has no value.
+//   - PutSecretValue does not check whether the secret is marked for deletion.
+//   - 100 versions without a label are kept, whatever their age. An operation that
+//     moves a label other than by a new AWSCURRENT removes all of them.
+//   - Tags, labels and versions are not limited, and the time of a version is in
+//     whole seconds.
 
-// second is the time of a version.
+// second returns the time of a new version. With LocalStack, it is in whole seconds.
 func (c *call) second() time.Time {
 	if c.opts.LocalStack {
 		return c.now.Truncate(time.Second)
@@ -26,8 +26,9 @@ func (c *call) second() time.Time {
 	return c.now
 }
 
-// forget removes versions without a label after one was added
-// (fake_secret_reset_default_version, fake_secret_remove_version_stages_from_old_versions).
+// forget removes the oldest versions without a label, as LocalStack does after it adds a
+// version. If isCurrent is set, the newest maxVersions of them remain (moto:
+// fake_secret_reset_default_version, fake_secret_remove_version_stages_from_old_versions).
 func (c *call) forget(x *secret, isCurrent bool) {
 	var unlabeled []*version
 	for _, v := range x.versions {
@@ -52,7 +53,7 @@ func (c *call) forget(x *secret, isCurrent bool) {
 	x.versions = left
 }
 
-// batchOfLocalStack is BatchGetSecretValue with filters.
+// batchOfLocalStack executes BatchGetSecretValue with filters as LocalStack does.
 func (c *call) batchOfLocalStack() (any, *refusal) {
 	for _, x := range c.candidates(0) {
 		is := x.was(c.list)

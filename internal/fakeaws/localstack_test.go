@@ -7,14 +7,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
 )
 
-// batch is BatchGetSecretValue of everything.
+// batch is a request of BatchGetSecretValue for all secrets.
 var batch = object{"Filters": []object{{"Key": "name", "Values": []string{"a"}}}}
 
 func TestLocalStack(t *testing.T) {
 	t.Parallel()
 	for what, c := range map[string]struct {
 		prepare func(*client)
-		code    string // of a batch
+		code    string // the error code of a batch
 	}{
 		"text": {func(c *client) {
 			c.ok("CreateSecret", object{"Name": "a", "SecretString": "x", "ClientRequestToken": token(1)})
@@ -55,7 +55,8 @@ func TestLocalStack(t *testing.T) {
 	}
 }
 
-// Versions without a label are kept whatever their age, and go when a label is moved.
+// TestLocalStackVersions checks that 100 versions without a label are kept, whatever their age,
+// and that moving a label removes all of them.
 func TestLocalStackVersions(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, &fakeaws.Options{LocalStack: true})

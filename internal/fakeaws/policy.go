@@ -8,9 +8,8 @@ import (
 	"strings"
 )
 
-// A policy is an IAM policy, as far as it is understood here: statements with
-// Effect, Action, Resource, and the condition "ForAllValues:StringLike" on
-// aws:TagKeys.
+// A policy is an IAM policy of the supported form: statements with Effect,
+// Action, Resource, and the condition "ForAllValues:StringLike" on aws:TagKeys.
 type policy struct {
 	Version   string
 	Statement []statement
@@ -39,8 +38,8 @@ func (o *oneOrMore) UnmarshalJSON(data []byte) error {
 
 const forAllTagKeys = "ForAllValues:StringLike"
 
-// Policy limits an access key to what an IAM policy allows. A key without a
-// policy may do everything.
+// Policy limits an access key to the permissions of an IAM policy. A key without a policy has
+// all permissions. Policy returns an error if the document has a part that it does not support.
 func (s *Service) Policy(accessKey, document string) error {
 	var p policy
 	d := json.NewDecoder(bytes.NewReader([]byte(document)))
@@ -69,8 +68,8 @@ func (s *Service) Policy(accessKey, document string) error {
 	return nil
 }
 
-// authorize refuses what the caller may not do: the operation itself and what it
-// needs besides (model: "Required permissions" of each operation).
+// authorize refuses a call unless the caller's policy allows the operation and the additional
+// permissions that it requires (model: "Required permissions" of each operation).
 func (c *call) authorize(resource, kms string) *refusal {
 	p, limited := c.policies[c.q.AccessKey]
 	if !limited {
@@ -114,8 +113,8 @@ func (c *call) authorize(resource, kms string) *refusal {
 	return nil
 }
 
-// allows reports whether a policy allows an action: one statement does, and none
-// denies it.
+// allows reports whether a policy allows an action: a statement must allow it, and no statement
+// may deny it.
 func (p policy) allows(action, resource string, tagKeys []string) bool {
 	allowed := false
 	for _, st := range p.Statement {
@@ -138,12 +137,12 @@ func (st statement) applies(action, resource string, tagKeys []string) bool {
 		return false
 	}
 	patterns, limited := st.Condition[forAllTagKeys]["aws:TagKeys"]
-	// ForAllValues is true of no values.
+	// ForAllValues is true for an empty set
 	return !limited || !slices.ContainsFunc(tagKeys, func(key string) bool { return !among(patterns, key) })
 }
 
-// like reports whether s is like a pattern, in which "*" stands for any
-// characters and "?" for one.
+// like reports whether s matches a pattern, in which "*" stands for any characters and "?" for
+// one character.
 func like(pattern, s string) bool {
 	for i, r := range []byte(pattern) {
 		switch {

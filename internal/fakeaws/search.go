@@ -9,12 +9,12 @@ import (
 	"unicode"
 )
 
-// maxBatch is how many secrets BatchGetSecretValue returns (model:
+// maxBatch is the maximum number of secrets that BatchGetSecretValue returns (model:
 // BatchGetSecretValue, "up to 20 secrets").
 const maxBatch = 20
 
-// A filter is a condition on secrets. Several are all to be met, also with the
-// same key (seen); of the values of one, any.
+// A filter is a condition on secrets. A secret must meet all filters, including
+// those with the same key (seen), and one of the values of each.
 type filter struct {
 	Key    string
 	Values []string
@@ -39,7 +39,7 @@ func (f filter) validate() *refusal {
 	return nil
 }
 
-// matches reports whether a secret that looks like is meets the condition.
+// matches reports whether the secret x meets the condition in the state is.
 func (f filter) matches(x *secret, is view) bool {
 	return slices.ContainsFunc(f.Values, func(value string) bool {
 		value, not := strings.CutPrefix(value, "!") // model: Filter, "negation filters"
@@ -47,9 +47,9 @@ func (f filter) matches(x *secret, is view) bool {
 	})
 }
 
-// one reports whether a secret has what begins with a value. All but
-// descriptions are compared with the case that they have, and keys and values of
-// tags are not tied to each other (model: Filter).
+// one reports whether an attribute of the secret begins with value. Comparisons
+// are case-sensitive except for descriptions, and do not tie keys of tags to
+// their values (model: Filter).
 func (f filter) one(value string, x *secret, is view) bool {
 	switch f.Key {
 	case "name":
@@ -78,9 +78,9 @@ func (f filter) one(value string, x *secret, is view) bool {
 	return false
 }
 
-// words splits a text as the filter "all" does (guide: manage_search-secret): at
-// punctuation, and where letters and digits meet. A change of case is left out:
-// it splits on both sides alike.
+// words splits a text as the filter "all" does: at punctuation, and between letters
+// and digits (guide: manage_search-secret). Unlike the service, it does not split at changes
+// of case: that would split both sides of a comparison in the same way.
 func words(text string) []string {
 	var all []string
 	var word []rune
@@ -103,11 +103,11 @@ func words(text string) []string {
 	return all
 }
 
-// tagStart is how much of the key of a tag finds the secrets that ever had it
-// without looking at all of them.
+// tagStart is the length of the prefix of tag keys in the index of secrets that
+// ever had a tag.
 const tagStart = 32
 
-// enter notes that a secret has tags.
+// enter adds a secret to the index under its tags.
 func (s *Service) enter(x *secret, tags map[string]string) {
 	for key := range tags {
 		if len(key) < tagStart {
@@ -119,8 +119,8 @@ func (s *Service) enter(x *secret, tags map[string]string) {
 	}
 }
 
-// candidates returns all the secrets that can meet the conditions of a request,
-// from the first on, in order of creation.
+// candidates returns the secrets from index first on that can meet the conditions
+// of a request, in order of creation.
 func (c *call) candidates(first int) []*secret {
 	for _, f := range c.in.Filters {
 		few := func(v string) bool { return len(v) >= tagStart && v[0] != '!' }
@@ -138,8 +138,8 @@ func (c *call) candidates(first int) []*secret {
 	return c.secrets[first:]
 }
 
-// page returns the secrets that meet all conditions, from where the request says
-// on and no more than most, and where to go on.
+// page returns up to most secrets that meet all conditions, starting at the position in the
+// request, and the next position.
 func (c *call) page(most int, planned bool) (found []*secret, next string, bad *refusal) {
 	first := 0
 	if c.in.NextToken != "" {
@@ -167,7 +167,7 @@ func (c *call) page(most int, planned bool) (found []*secret, next string, bad *
 	return found, "", nil
 }
 
-// meets reports whether a secret that looks like is meets all conditions.
+// meets reports whether the secret x meets all conditions in the state is.
 func (c *call) meets(x *secret, is view) bool {
 	return !slices.ContainsFunc(c.in.Filters, func(f filter) bool { return !f.matches(x, is) })
 }
@@ -231,7 +231,7 @@ func (c *call) batchGetSecretValue() (any, *refusal) {
 	return paged(map[string]any{"SecretValues": values, "Errors": failures}, next), nil
 }
 
-// one is what GetSecretValue says of one secret of a batch.
+// one returns the response of GetSecretValue for one secret of a batch.
 func (c *call) one(id string) (map[string]any, *refusal) {
 	single := *c
 	single.q = &Request{Operation: "GetSecretValue", AccessKey: c.q.AccessKey, Region: c.q.Region}

@@ -26,11 +26,11 @@ const (
 	maxTagKey      = 128
 	maxTagValue    = 256
 
-	// keptFor is how long no version is removed (model: PutSecretValue, "it keeps
-	// all secret versions created in the last 24 hours").
+	// keptFor is the age up to which versions are never removed (model: PutSecretValue, "it
+	// keeps all secret versions created in the last 24 hours").
 	keptFor = 24 * time.Hour
 
-	// remembered is how long reads can lag at most.
+	// remembered is the longest lag of reads.
 	remembered = 24 * time.Hour
 )
 
@@ -45,13 +45,13 @@ var (
 	illegal   = "Invalid name. Must be a valid name containing alphanumeric characters, or any of the following: -/_+=.@!" // seen
 )
 
-// A secret is all that ever was true of one. What it looks like changes with
-// time, so that reads that lag can be answered with what it looked like.
+// A secret holds the whole history of one secret. Reads that lag are answered
+// from an earlier state.
 type secret struct {
 	seq       int
 	arn, name string
 	created   time.Time
-	versions  []*version // those that there are, in order of creation
+	versions  []*version // the existing ones, in order of creation
 	views     []view
 }
 
@@ -68,11 +68,11 @@ func (v *version) same(other *version) bool {
 	return (v.text == nil) == (other.text == nil) && (v.text == nil || *v.text == *other.text) && bytes.Equal(v.binary, other.binary)
 }
 
-// A view is what a secret looks like from a time on. It never changes.
+// A view is the immutable state of a secret from a point in time on.
 type view struct {
 	from        time.Time
 	gone        bool
-	deletion    time.Time // when it may be removed; zero: it is not deleted
+	deletion    time.Time // the time of the removal; zero if the secret is not deleted
 	changed     time.Time
 	description string
 	kms         string
@@ -80,10 +80,10 @@ type view struct {
 	stages      map[string]*version
 }
 
-// is returns what the secret looks like now.
+// is returns the current state of the secret.
 func (x *secret) is() view { return x.views[len(x.views)-1] }
 
-// was returns what the secret looked like at a time.
+// was returns the state of the secret at a time.
 func (x *secret) was(at time.Time) view {
 	for i := len(x.views) - 1; i >= 0; i-- {
 		if !x.views[i].from.After(at) {
@@ -93,8 +93,8 @@ func (x *secret) was(at time.Time) view {
 	return view{gone: true}
 }
 
-// change makes a secret look different from now on, and forgets what no read sees
-// any more.
+// change changes the state of a secret from now on, and removes states that are too old for all
+// reads.
 func (x *secret) change(now time.Time, f func(*view)) {
 	for len(x.views) > 1 && now.Sub(x.views[1].from) > remembered {
 		x.views = x.views[1:]
@@ -143,16 +143,16 @@ type input struct {
 
 type tag struct{ Key, Value string }
 
-// A call is one request that is being carried out.
+// A call is a request that is being executed.
 type call struct {
 	*Service
 	q          *Request
 	in         input
 	now        time.Time
-	read, list time.Time // as of when it reads
+	read, list time.Time // times of the states that reads and lists return
 }
 
-// handle carries a request out.
+// handle executes a request.
 func (s *Service) handle(q *Request, stale time.Duration) (any, *refusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,7 +188,7 @@ var operations = map[string]func(*call) (any, *refusal){
 	"RestoreSecret":            (*call).restoreSecret,
 }
 
-// validate checks what the model says of the members of a request.
+// validate checks the members of a request against the model.
 func (c *call) validate() *refusal {
 	invalid := func(member, constraint string) *refusal {
 		return refuse("ValidationException", "1 validation error detected: Value at '%s' failed to satisfy constraint: Member must %s", member, constraint)
@@ -272,8 +272,8 @@ func (c *call) find(id string, at time.Time) (*secret, view) {
 	return nil, view{gone: true}
 }
 
-// target returns the secret that a request is about, as it was at a time, if the
-// caller may do what it asks for.
+// target returns the secret of a request, and its state at the given time, if the caller has the
+// permission.
 func (c *call) target(at time.Time) (*secret, view, *refusal) {
 	x, v := c.find(c.in.SecretId, at)
 	resource, kms := c.in.SecretId, ""
@@ -292,7 +292,7 @@ func (c *call) target(at time.Time) (*secret, view, *refusal) {
 	return x, v, nil
 }
 
-// live is target for what cannot be done with a secret that is deleted.
+// live is like target for operations that are invalid on a deleted secret.
 func (c *call) live(at time.Time) (*secret, view, *refusal) {
 	x, v, bad := c.target(at)
 	if bad == nil && !v.deletion.IsZero() {
@@ -301,7 +301,7 @@ func (c *call) live(at time.Time) (*secret, view, *refusal) {
 	return x, v, bad
 }
 
-// arn returns the ARN of a name without the characters at its end.
+// arn returns the ARN of a name without its random suffix.
 func (c *call) arn(name string) string {
 	return "arn:" + partition(c.q.Region) + ":secretsmanager:" + c.q.Region + ":" + Account + ":secret:" + name
 }
@@ -370,7 +370,7 @@ func tooManyTags() *refusal {
 	return refuse("InvalidParameterException", "A secret can't have more than %d tags.", maxTags)
 }
 
-// written is the answer to what wrote a version.
+// written returns the response to an operation that wrote a version.
 func (c *call) written(x *secret, v *version) map[string]any {
 	return map[string]any{"ARN": x.arn, "Name": x.name, "VersionId": v.id, "VersionStages": x.is().stagesOf(v.id)}
 }
@@ -405,7 +405,7 @@ func (c *call) getSecretValue() (any, *refusal) {
 	return value(x, is, v), nil
 }
 
-// value is what is told of a version's content.
+// value returns the response with a version's content.
 func value(x *secret, is view, v *version) map[string]any {
 	answer := map[string]any{
 		"ARN": x.arn, "Name": x.name, "VersionId": v.id, "VersionStages": is.stagesOf(v.id), "CreatedDate": epoch(v.created),
@@ -418,7 +418,7 @@ func value(x *secret, is view, v *version) map[string]any {
 	return answer
 }
 
-// epoch is how the protocol writes a time.
+// epoch returns a time in the form of the protocol.
 func epoch(t time.Time) json.Number {
 	return json.Number(fmt.Sprintf("%d.%03d", t.Unix(), t.Nanosecond()/1e6))
 }
@@ -427,7 +427,7 @@ func (c *call) putSecretValue() (any, *refusal) {
 	in := &c.in
 	find := c.live
 	if c.opts.LocalStack {
-		find = c.target // put_secret_value of moto's does not look whether it is deleted
+		find = c.target // moto's put_secret_value does not check whether the secret is deleted
 	}
 	x, _, bad := find(c.now)
 	if bad != nil {
@@ -447,7 +447,7 @@ func (c *call) putSecretValue() (any, *refusal) {
 	return c.written(x, v), nil
 }
 
-// add gives a secret a version with the labels.
+// add adds a version with the labels to a secret.
 func (c *call) add(x *secret, stages []string) (*version, *refusal) {
 	v := &version{
 		id: c.in.ClientRequestToken, created: c.second(), text: c.in.SecretString, binary: c.in.SecretBinary,
@@ -477,7 +477,7 @@ func (c *call) add(x *secret, stages []string) (*version, *refusal) {
 	return v, nil
 }
 
-// makeRoom removes the versions that another one with the labels makes too many.
+// makeRoom removes versions to make room for another version with the labels.
 func (c *call) makeRoom(x *secret, v *version, stages []string) *refusal {
 	kept, labels := x.is(), maps.Clone(x.is().stages)
 	for _, label := range stages {
@@ -500,8 +500,8 @@ func (c *call) makeRoom(x *secret, v *version, stages []string) *refusal {
 	return nil
 }
 
-// attach moves a label to a version; AWSPREVIOUS stays behind where AWSCURRENT
-// was.
+// attach moves a label to a version. If the label is AWSCURRENT, AWSPREVIOUS moves to the
+// version that had AWSCURRENT.
 func (is *view) attach(label string, v *version) {
 	was := is.stages[label]
 	is.stages[label] = v
@@ -571,7 +571,7 @@ func (c *call) updateSecretVersionStage() (any, *refusal) {
 }
 
 func (c *call) describeSecret() (any, *refusal) {
-	x, is, bad := c.target(c.read) // also of one that is deleted
+	x, is, bad := c.target(c.read) // also for a deleted secret
 	if bad != nil {
 		return nil, bad
 	}
@@ -581,7 +581,7 @@ func (c *call) describeSecret() (any, *refusal) {
 	return answer, nil
 }
 
-// labeled returns the versions that have labels, and which.
+// labeled returns the versions that have labels, with their labels.
 func (v view) labeled() map[string][]string {
 	labeled := map[string][]string{}
 	for _, on := range v.stages {
@@ -590,7 +590,7 @@ func (v view) labeled() map[string][]string {
 	return labeled
 }
 
-// entry is what is told of a secret without its value.
+// entry returns the description of a secret without its value, as in responses.
 func entry(x *secret, is view) map[string]any {
 	tags := []tag{}
 	for _, key := range slices.Sorted(maps.Keys(is.tags)) {
@@ -691,8 +691,8 @@ func (c *call) deleteSecret() (any, *refusal) {
 	return map[string]any{"ARN": x.arn, "Name": x.name, "DeletionDate": epoch(at)}, nil
 }
 
-// remove removes what was deleted by force, as the service does in the
-// background: its name is free from then on.
+// remove removes secrets that were deleted by force, as the background process of the service
+// does. Their names can then be used again.
 func (s *Service) remove(now time.Time) {
 	s.leaving = slices.DeleteFunc(s.leaving, func(x *secret) bool {
 		at := x.is().deletion

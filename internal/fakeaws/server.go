@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -13,65 +15,93 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakeserver"
 )
 
-// Account is the account that everything belongs to.
+// Account is the ID of the account that owns all secrets.
 const Account = "123456789012"
 
-// maxRequest is longer than any request that the service takes.
+// maxRequest exceeds the size of every valid request.
 const maxRequest = 1 << 20
 
-// Options configures a Service. The zero value, and a nil *Options, make one on
-// the real clock that does not lag and deletes at once.
+// Options configures a Service. The zero value and a nil *Options make a Service
+// on the real clock that does not lag and deletes immediately.
 type Options struct {
 	// Now is the clock. Nil means time.Now. Advance adds to it.
 	Now func() time.Time
 
-	// ReadLag is how old the answers of GetSecretValue by staging label, of
-	// DescribeSecret and ListSecretVersionIds and the values of
-	// BatchGetSecretValue are, up to a day. GetSecretValue by version ID does not
-	// lag: a version never changes.
+	// ReadLag is the age of the state that GetSecretValue by staging label,
+	// DescribeSecret and ListSecretVersionIds return. It is also the age of the values of
+	// BatchGetSecretValue. It is at most a day. GetSecretValue by version ID does
+	// not lag: a version never changes.
 	ReadLag time.Duration
 
-	// ListLag is how old what ListSecrets and the filters of BatchGetSecretValue
-	// go by is, up to a day.
+	// ListLag is the age of the state that ListSecrets and the filters of
+	// BatchGetSecretValue search. It is at most a day.
 	ListLag time.Duration
 
-	// DeleteDelay is how long a secret that was deleted by force keeps its name.
+	// DeleteDelay is the time for which the name of a secret that was deleted by force stays in
+	// use.
 	DeleteDelay time.Duration
 
-	// LocalStack makes the service behave as LocalStack 4.14.0 does on moto 5.1.22
-	// where that differs from Secrets Manager and a client can see it. See
-	// localstack.go.
+	// Quotas limit the calls of the account. Operations in no quota are not
+	// limited.
+	Quotas []Quota
+
+	// LocalStack makes the service behave like LocalStack 4.14.0 on moto 5.1.22
+	// where clients can see a difference from Secrets Manager. See localstack.go.
 	LocalStack bool
 }
 
-// A Service is Secrets Manager as an http.Handler. Its methods are safe for
+// A Quota limits the total number of calls of several operations by an account.
+type Quota struct {
+	fakeserver.Rate
+	Operations []string
+}
+
+// Documented returns the quotas of an account in a region (guide: reference_limits) for
+// the operations of this package. The guide documents no bursts.
+func Documented() []Quota {
+	return []Quota{
+		{fakeserver.PerSecond(10_000), []string{"GetSecretValue"}},
+		{fakeserver.PerSecond(40_000), []string{"DescribeSecret"}},
+		{fakeserver.PerSecond(100), []string{"BatchGetSecretValue"}},
+		{fakeserver.PerSecond(50), []string{"PutSecretValue", "UpdateSecret", "UpdateSecretVersionStage", "RemoveRegionsFromReplication", "ReplicateSecretToRegions", "StopReplicationToReplica"}},
+		{fakeserver.PerSecond(50), []string{"CreateSecret"}},
+		{fakeserver.PerSecond(50), []string{"DeleteSecret"}},
+		{fakeserver.PerSecond(50), []string{"RestoreSecret"}},
+		{fakeserver.PerSecond(50), []string{"TagResource", "UntagResource"}},
+		{fakeserver.PerSecond(50), []string{"ListSecrets", "ListSecretVersionIds"}},
+		{fakeserver.PerSecond(50), []string{"DeleteResourcePolicy", "GetResourcePolicy", "PutResourcePolicy", "ValidateResourcePolicy"}},
+	}
+}
+
+// A Service simulates Secrets Manager as an http.Handler. Its methods are safe for
 // concurrent use.
 type Service struct {
 	fakeserver.Clock
 	fakeserver.Log[Request, Fault]
 
-	opts Options
+	opts  Options
+	taken fakeserver.Quotas
 
 	mu       sync.Mutex
 	secrets  []*secret            // in order of creation
-	names    map[string][]*secret // all that ever had the name, the last one last
+	names    map[string][]*secret // all secrets that ever had the name, the last one last
 	arns     map[string]*secret
-	tagged   map[string][]*secret // all that ever had a tag: see tagStart
-	leaving  []*secret            // deleted by force, and still there
+	tagged   map[string][]*secret // all secrets that ever had a tag: see tagStart
+	leaving  []*secret            // deleted by force, but not removed yet
 	policies map[string]policy
 }
 
-// A Server is a Service on a socket of its own.
+// A Server is a Service with its own socket.
 type Server struct {
 	*Service
 
-	// URL is where it listens: "http://127.0.0.1:…".
+	// URL is the base URL: "http://127.0.0.1:…".
 	URL string
 
 	stop func()
 }
 
-// A Request is what a client asked for.
+// A Request is a request that the service received.
 type Request struct {
 	Operation string // "GetSecretValue"
 	AccessKey string
@@ -80,33 +110,33 @@ type Request struct {
 	Body      []byte
 }
 
-// A Fault is what goes wrong with one request.
+// A Fault is an injected failure of one request.
 type Fault struct {
-	// Wait holds the request up until it is closed, or the client goes away.
+	// Wait delays the request until the channel is closed or the client disconnects.
 	Wait <-chan struct{}
 
-	// Code, if it is not empty, is the error that is answered in place of what
-	// would be, with Message and Status, which is 400 if it is 0. Without a Code
-	// a Status is answered with Body as it is.
+	// Code, if not empty, is the error that replaces the response, with Message and
+	// Status; a Status of 0 means 400. Without a Code, a Status other than 0 replaces the
+	// response, with Body.
 	Code, Message string
 	Status        int
 	Body          string
 
-	// Drop closes the connection in place of an answer.
+	// Drop closes the connection instead of sending a response.
 	Drop bool
 
-	// Applied says that the request is carried out all the same.
+	// Applied makes the server execute the request despite the fault.
 	Applied bool
 
-	// Stale makes what this request reads older by that much than the lags do.
+	// Stale adds to the lags for this request.
 	Stale time.Duration
 
-	// Hold holds the answer back, once the request has been carried out or not,
-	// until it is closed, or the client goes away.
+	// Hold delays the response, whether or not the request was executed, until the channel is
+	// closed or the client disconnects.
 	Hold <-chan struct{}
 }
 
-// NewService returns a Service for a server of the caller's own.
+// NewService returns a Service, for use with the caller's own server.
 func NewService(opts *Options) *Service {
 	s := &Service{
 		names:    map[string][]*secret{},
@@ -121,7 +151,7 @@ func NewService(opts *Options) *Service {
 	return s
 }
 
-// New starts a Server. Close stops it.
+// New starts a Server. Close stops it. New panics if it cannot listen.
 func New(opts *Options) *Server {
 	s := &Server{Service: NewService(opts)}
 	var err error
@@ -141,13 +171,13 @@ func (s *Service) SetLag(read, list time.Duration) {
 	s.opts.ReadLag, s.opts.ListLag = read, list
 }
 
-// Count returns how many requests there were since the last Reset, by operation.
+// Count returns the number of requests since the last Reset, by operation.
 func (s *Service) Count() map[string]int {
 	return s.CountBy(func(r Request) string { return r.Operation })
 }
 
-// ServeHTTP answers one request. Besides the service's protocol it knows the
-// health check of LocalStack, for what waits for that.
+// ServeHTTP answers one request. In addition to the service's protocol, it answers LocalStack's
+// health check, for clients that wait for it.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet && r.URL.Path == "/_localstack/health" {
 		w.Header().Set("Content-Type", "application/json")
@@ -159,8 +189,13 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		bad.write(w)
 		return
 	}
+	throttled := !s.admits(q.Operation)
 	fault := s.Receive(q)
-	if fault == nil {
+	switch {
+	case fault == nil && throttled:
+		refuse("ThrottlingException", "Rate exceeded").write(w)
+		return
+	case fault == nil:
 		s.answer(w, q, 0)
 		return
 	}
@@ -189,6 +224,16 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		write(w, body)
 	}
+}
+
+// admits reports whether the quotas allow a call.
+func (s *Service) admits(operation string) bool {
+	for i, q := range s.opts.Quotas {
+		if slices.Contains(q.Operations, operation) {
+			return s.taken.Take(s.Now(), strconv.Itoa(i), q.Rate)
+		}
+	}
+	return true
 }
 
 func (s *Service) answer(w http.ResponseWriter, q *Request, stale time.Duration) {
@@ -224,10 +269,10 @@ func parse(w http.ResponseWriter, r *http.Request) (*Request, *refusal) {
 	return q, nil
 }
 
-// A refusal is an error that the service answers with.
+// A refusal is an error response.
 type refusal struct {
 	code, message string
-	status        int // 0: 400, which the service uses for what is not found too
+	status        int // 0 means 400, which the service also uses for secrets that do not exist
 }
 
 func refuse(code, format string, args ...any) *refusal {

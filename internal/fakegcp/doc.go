@@ -1,18 +1,18 @@
-// Package fakegcp is a Secret Manager for tests: the part of Google Cloud's
-// gRPC interface that cloud.google.com/go/secretmanager and a store of secrets
-// need, spoken over a real socket and kept in memory.
+// Package fakegcp simulates Google Cloud's Secret Manager for tests, over a real socket,
+// with all data in memory. It has the part of the gRPC interface that
+// cloud.google.com/go/secretmanager and a store of secrets need.
 //
 // It has global and regional secrets, etags, checksums, labels, annotations,
-// aliases, filters, pages, permissions, quotas, a clock of one's own and readers
-// that lag. It enforces what Secret Manager documents; a rule that is easily
-// forgotten has its source in a comment beside it:
+// aliases, filters, pages, permissions, quotas, a clock that tests control, and
+// reads that lag. It enforces what Secret Manager documents. A comment beside each
+// less obvious rule cites its source:
 //
 //   - proto: the comments of package secretmanagerpb, at the named field or method
 //   - docs: https://cloud.google.com/secret-manager, the named page
-//   - inferred: not documented, and what the fake does is the stricter of what
-//     Secret Manager may do
+//   - inferred: not documented; the fake takes the strictest behavior that Secret
+//     Manager may have
 //
-// Tests break things on purpose with Inject, and look at what was asked for with
-// Calls and Count. A method of the service that a test calls on the Server itself
-// is an operator's: it is neither counted nor broken.
+// Tests inject faults with Inject, and read the calls with Calls and Count.
+// Methods of the service that a test calls directly on the Server act as an
+// operator: they are neither counted nor subject to faults.
 package fakegcp

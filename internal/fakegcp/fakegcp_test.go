@@ -11,17 +11,21 @@ import (
 
 	secretmanager "cloud.google.com/go/secretmanager/apiv1"
 	"cloud.google.com/go/secretmanager/apiv1/secretmanagerpb"
+	"github.com/googleapis/gax-go/v2/apierror"
 	"google.golang.org/api/iterator"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/tokenkeep/tokenkeep/internal/fakegcp"
+	"github.com/tokenkeep/tokenkeep/internal/fakeserver"
 )
 
 const project = "projects/p"
 
-// A service is a server and a client of it. Its clock passes when it is told to.
+// A service is a server and a client of it. Only Advance moves its clock.
 type service struct {
 	testing.TB
 	server *fakegcp.Server
@@ -85,7 +89,7 @@ func (s *service) access(id, version string) (string, error) {
 	return string(r.GetPayload().GetData()), err
 }
 
-// is checks a code.
+// is checks that err has the code want.
 func is(t testing.TB, what string, err error, want codes.Code) {
 	t.Helper()
 	if got := status.Code(err); got != want {
@@ -182,7 +186,7 @@ func TestEtagsDecide(t *testing.T) {
 	is(t, "an update of the former life", err, codes.FailedPrecondition)
 }
 
-func TestVersionsAreReachedByNumberAliasAndLatest(t *testing.T) {
+func TestAccessSecretVersion(t *testing.T) {
 	t.Parallel()
 	s := newService(t, fakegcp.Options{})
 	m := s.create("a", nil)
@@ -355,9 +359,45 @@ func TestFaultsAreInjectedAndCallsCounted(t *testing.T) {
 	is(t, "a call that hangs until the client leaves", err, codes.Canceled)
 }
 
+func TestQuota(t *testing.T) {
+	t.Parallel()
+	s := newService(t, fakegcp.Options{Quota: fakegcp.Documented()})
+	s.create("a", nil)
+	s.create("b", nil)
+	add := func(id string) error {
+		_, err := s.AddSecretVersion(t.Context(), &secretmanagerpb.AddSecretVersionRequest{
+			Parent: project + "/secrets/" + id, Payload: &secretmanagerpb.SecretPayload{Data: []byte("x")},
+		})
+		return err
+	}
+	is(t, "a change", add("a"), codes.OK)
+	is(t, "the second change in a second", add("a"), codes.OK)
+	third := add("a")
+	is(t, "the third", third, codes.ResourceExhausted)
+	is(t, "a change of another secret", add("b"), codes.OK)
+	s.server.Advance(time.Second / 2)
+	is(t, "a change half a second later", add("a"), codes.OK)
+
+	details, ok := apierror.FromError(third)
+	if !ok || details.Reason() != "RATE_LIMIT_EXCEEDED" || details.Domain() != "googleapis.com" {
+		t.Fatalf("the refusal has the details %v", details)
+	}
+	for name, want := range map[string]string{
+		"service": "secretmanager.googleapis.com", "quota_metric": "secretmanager.googleapis.com/write_requests",
+		"quota_limit_value": "2", "quota_location": "global",
+	} {
+		if got := details.Metadata()[name]; got != want {
+			t.Errorf("%s of the refusal is %q, want %q", name, got, want)
+		}
+	}
+	if text := status.Convert(third).Message(); !strings.HasPrefix(text, "Quota exceeded for quota metric 'Write requests'") {
+		t.Errorf("the refusal says %q", text)
+	}
+}
+
 func TestPermissionsAndQuotasAreEnforced(t *testing.T) {
 	t.Parallel()
-	s := newService(t, fakegcp.Options{Quota: fakegcp.Quota{Read: 2}})
+	s := newService(t, fakegcp.Options{Quota: fakegcp.Quota{Read: fakeserver.PerMinute(2)}})
 	get := func() error {
 		_, err := s.GetSecret(t.Context(), &secretmanagerpb.GetSecretRequest{Name: project + "/secrets/a"})
 		return err
@@ -370,4 +410,32 @@ func TestPermissionsAndQuotasAreEnforced(t *testing.T) {
 	is(t, "a read in the next minute", get(), codes.OK)
 	s.server.Deny("secretmanager.secrets.get")
 	is(t, "a read that is not allowed", get(), codes.PermissionDenied)
+}
+
+func TestInvoke(t *testing.T) {
+	t.Parallel()
+	s := newService(t, fakegcp.Options{Quota: fakegcp.Quota{Read: fakeserver.PerMinute(1)}})
+	client, err := secretmanager.NewClient(t.Context(), append(s.server.ClientOptions(), option.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(s.server.Direct())))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	created, err := client.CreateSecret(t.Context(), &secretmanagerpb.CreateSecretRequest{
+		Parent: project, SecretId: "a", Secret: &secretmanagerpb.Secret{Replication: automatic},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	get := &secretmanagerpb.GetSecretRequest{Name: created.GetName()}
+	found, err := client.GetSecret(t.Context(), get)
+	if err != nil || found.GetEtag() != created.GetEtag() {
+		t.Errorf("GetSecret returns %v, %v", found, err)
+	}
+	_, err = s.GetSecret(t.Context(), get)
+	is(t, "a read over the socket beyond the quota", err, codes.ResourceExhausted)
+	if n := s.server.Count()["GetSecret"]; n != 2 {
+		t.Errorf("%d reads were counted, want 2", n)
+	}
+	err = s.server.Invoke(t.Context(), "/x/Nothing", get, found)
+	is(t, "a method that there is not", err, codes.Unimplemented)
 }

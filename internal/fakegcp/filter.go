@@ -6,17 +6,18 @@ import (
 	"cloud.google.com/go/secretmanager/apiv1/secretmanagerpb"
 )
 
-// A filter is the language of docs: filtering, as far as its examples go:
+// A filter is an expression in the language of docs: filtering, as far as its
+// examples show it:
 //
 //	name:asecret OR name:bsecret
 //	labels.environment=production AND NOT labels.team:*
 //	state:ENABLED
 //
-// with parentheses. Which of AND and OR binds tighter the page does not say, so
-// an expression that has both must have parentheses too.
+// Parentheses are allowed. The page does not say whether AND or OR binds tighter,
+// so an expression with both must have parentheses.
 type filter func(field func(path string) (string, bool)) bool
 
-// secretFields returns what filters see of a secret.
+// secretFields returns the fields of a secret for filters.
 func secretFields(m *secretmanagerpb.Secret) func(string) (string, bool) {
 	return func(path string) (string, bool) {
 		if path == "name" {
@@ -31,7 +32,7 @@ func secretFields(m *secretmanagerpb.Secret) func(string) (string, bool) {
 	}
 }
 
-// versionFields returns what filters see of a version.
+// versionFields returns the fields of a version for filters.
 func versionFields(m *secretmanagerpb.SecretVersion) func(string) (string, bool) {
 	return func(path string) (string, bool) {
 		switch path {
@@ -113,8 +114,8 @@ func (p *parser) term() (filter, error) {
 	}
 }
 
-// restriction is one comparison. With ":" a name is searched for a part of it,
-// and a label for being there; with "=" the whole is compared.
+// restriction parses one comparison. With ":*", the field must exist. With ":", a name must
+// contain the text. In all other cases, the values must be equal.
 func restriction(t string) (filter, error) {
 	i := strings.IndexAny(t, "=:")
 	if i < 1 {

@@ -15,8 +15,8 @@ const (
 	maxLabels      = 64       // proto: Secret.labels
 	maxAliases     = 50       // proto: Secret.version_aliases
 	maxAnnotations = 16 << 10 // bytes of all keys and values must be fewer (proto: Secret.annotations)
-	maxBytes       = 128      // of a label's or annotation's key in UTF-8, and of a label's value
-	maxPage        = 25000    // proto: ListSecretsRequest.page_size: more is capped
+	maxBytes       = 128      // bytes of the key of a label or annotation, and of the value of a label
+	maxPage        = 25000    // proto: ListSecretsRequest.page_size: larger sizes are capped
 )
 
 var (
@@ -37,11 +37,11 @@ func invalid(format string, args ...any) error {
 
 func regional(name string) bool { return strings.Contains(name, "/locations/") }
 
-// checkSecret checks the fields that a client sets of a secret that has so many
-// versions.
+// checkSecret returns an error if the labels, annotations or version aliases of m are not
+// valid. versions is the number of its versions.
 func checkSecret(m *secretmanagerpb.Secret, versions int64) error {
 	if len(m.GetLabels()) > maxLabels {
-		return invalid("a secret has at most %d labels", maxLabels)
+		return invalid("a secret can have at most %d labels", maxLabels)
 	}
 	for k, v := range m.GetLabels() {
 		if !labelKey.MatchString(k) || len(k) > maxBytes {
@@ -65,7 +65,7 @@ func checkSecret(m *secretmanagerpb.Secret, versions int64) error {
 		return invalid("annotations have %d bytes, the limit is %d", size, maxAnnotations)
 	}
 	if len(m.GetVersionAliases()) > maxAliases {
-		return invalid("a secret has at most %d aliases", maxAliases)
+		return invalid("a secret can have at most %d aliases", maxAliases)
 	}
 	for a, n := range m.GetVersionAliases() {
 		if !aliasName.MatchString(a) || a == "latest" || a == "NEW" {
@@ -78,9 +78,9 @@ func checkSecret(m *secretmanagerpb.Secret, versions int64) error {
 	return nil
 }
 
-// checkReplication checks what cannot be changed later. A regional secret is
-// where its name says; a global one needs a policy (docs: creating-and-accessing-
-// secrets, regional-secrets/create-regional-secret).
+// checkReplication checks fields that cannot be changed later. The location of a regional secret
+// is in its name. A global secret requires a replication policy (docs:
+// creating-and-accessing-secrets, regional-secrets/create-regional-secret).
 func checkReplication(name string, m *secretmanagerpb.Secret) error {
 	r := m.GetReplication()
 	switch {

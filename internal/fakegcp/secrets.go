@@ -17,20 +17,20 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// remembered is how long reads can lag at most.
+// remembered is the longest lag of reads.
 const remembered = 24 * time.Hour
 
-// A secret is what there was and is under a resource name.
+// A secret is the history of a resource name.
 type secret struct{ states []state }
 
-// A state is what a secret was from some time on.
+// A state is the state of a secret from a point in time on.
 type state struct {
 	at     time.Time
-	secret *secretmanagerpb.Secret // nil: there was none
+	secret *secretmanagerpb.Secret // nil if the secret did not exist
 	life   *life
 }
 
-// A life is what goes with a secret when it is deleted.
+// A life holds the versions that are removed when the secret is deleted.
 type life struct{ versions []*version }
 
 func (l *life) clone() *life {
@@ -43,7 +43,7 @@ func (l *life) clone() *life {
 	return c
 }
 
-// version returns the numbered version, or nil.
+// version returns the version with the number, or nil.
 func (l *life) version(n int64) *version {
 	if n < 1 || n > int64(len(l.versions)) {
 		return nil
@@ -55,7 +55,7 @@ type version struct {
 	number  int64
 	created time.Time
 	data    []byte
-	summed  bool // by the client
+	summed  bool // the client sent a checksum
 	states  []versionState
 }
 
@@ -67,7 +67,7 @@ type versionState struct {
 
 func (v *version) last() versionState { return v.states[len(v.states)-1] }
 
-// at returns the state at a time, and false if there was no version then.
+// at returns the state at a time, and false if the version did not exist then.
 func (v *version) at(t time.Time) (versionState, bool) {
 	for _, s := range slices.Backward(v.states) {
 		if !s.at.After(t) {
@@ -103,7 +103,8 @@ func (s *secret) at(t time.Time) state {
 	return state{}
 }
 
-// put makes m the state of the named secret; nil deletes it. s.mu is held.
+// put makes m the state of the named secret; nil deletes it. The caller holds
+// s.mu.
 func (s *Server) put(name string, m *secretmanagerpb.Secret, l *life) {
 	sec := s.secrets[name]
 	if sec == nil {
@@ -117,7 +118,7 @@ func (s *Server) put(name string, m *secretmanagerpb.Secret, l *life) {
 	sec.states = append(sec.states, state{now, m, l})
 }
 
-// find returns the named secret if it exists. s.mu is held.
+// find returns the named secret if it exists. The caller holds s.mu.
 func (s *Server) find(name string) (*secret, error) {
 	if !secretName.MatchString(name) {
 		return nil, invalid("%q is not the name of a secret", name)
@@ -129,7 +130,8 @@ func (s *Server) find(name string) (*secret, error) {
 	return sec, nil
 }
 
-// see returns what a read shows of the named secret. s.mu is held.
+// see returns the state of the named secret that a read with the given lag returns. The caller
+// holds s.mu.
 func (s *Server) see(ctx context.Context, name string, lag time.Duration) (state, time.Time, error) {
 	if !secretName.MatchString(name) {
 		return state{}, time.Time{}, invalid("%q is not the name of a secret", name)
@@ -144,9 +146,10 @@ func (s *Server) see(ctx context.Context, name string, lag time.Duration) (state
 	return state{}, t, status.Errorf(codes.NotFound, "Secret [%s] not found.", name)
 }
 
-// checkEtag decides whether a write goes ahead: "if an etag is provided and
-// matches the current resource etag, the request succeeds; otherwise, it fails
-// with a FAILED_PRECONDITION error"; without one it always does (docs: etags).
+// checkEtag returns an error if the etag of a write prevents the write. The documentation says:
+// "if an etag is provided and matches the current resource etag, the request succeeds; otherwise,
+// it fails with a FAILED_PRECONDITION error". A write without an etag always succeeds (docs:
+// etags).
 func checkEtag(have, given string) error {
 	if have != "" && given != "" && given != have {
 		return status.Error(codes.FailedPrecondition, "The etag provided does not match the current etag of the resource.")
@@ -220,7 +223,7 @@ func (s *Server) UpdateSecret(_ context.Context, r *secretmanagerpb.UpdateSecret
 			next.VersionAliases = maps.Clone(given.GetVersionAliases())
 		case "expire_time":
 			next.Expiration = given.GetExpiration()
-		default: // there are others, of which this fake knows nothing
+		default: // the fake does not support other fields
 			return nil, invalid("update_mask has %q", p)
 		}
 	}
@@ -233,8 +236,8 @@ func (s *Server) UpdateSecret(_ context.Context, r *secretmanagerpb.UpdateSecret
 	return proto.CloneOf(next), nil
 }
 
-// DeleteSecret implements the service. It is immediate and final, whatever
-// versions there are; a secret that is created again counts from 1.
+// DeleteSecret implements the service. It takes effect immediately and removes
+// all versions. Versions of a secret that is created again count from 1.
 func (s *Server) DeleteSecret(_ context.Context, r *secretmanagerpb.DeleteSecretRequest) (*emptypb.Empty, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -249,8 +252,8 @@ func (s *Server) DeleteSecret(_ context.Context, r *secretmanagerpb.DeleteSecret
 	return &emptypb.Empty{}, nil
 }
 
-// ListSecrets implements the service: in the order of names, as docs: filtering
-// says of filtered lists.
+// ListSecrets implements the service. It sorts by name, as docs: filtering says
+// for filtered lists.
 func (s *Server) ListSecrets(ctx context.Context, r *secretmanagerpb.ListSecretsRequest) (*secretmanagerpb.ListSecretsResponse, error) {
 	if !parentName.MatchString(r.GetParent()) {
 		return nil, invalid("%q is not a project or location", r.GetParent())
@@ -287,7 +290,7 @@ func (s *Server) ListSecrets(ctx context.Context, r *secretmanagerpb.ListSecrets
 	return answer, nil
 }
 
-// page returns the part of a sorted list that comes after the token.
+// page returns the part of a sorted list that follows the page token.
 func page[T any](all []T, size int32, token string, key func(T) string) ([]T, string, error) {
 	if size < 0 {
 		return nil, "", invalid("page_size is negative")
@@ -308,9 +311,8 @@ func page[T any](all []T, size int32, token string, key func(T) string) ([]T, st
 	return all[:size], key(all[size-1]), nil
 }
 
-// AddSecretVersion implements the service. It has no etag, and does not change
-// the secret's (docs: etags: "updating a secret version doesn't affect the secret
-// etag").
+// AddSecretVersion implements the service. A request has no etag, and does not change the etag
+// of the secret (docs: etags: "updating a secret version doesn't affect the secret etag").
 func (s *Server) AddSecretVersion(_ context.Context, r *secretmanagerpb.AddSecretVersionRequest) (*secretmanagerpb.SecretVersion, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -320,7 +322,7 @@ func (s *Server) AddSecretVersion(_ context.Context, r *secretmanagerpb.AddSecre
 	}
 	p := r.GetPayload()
 	switch {
-	case len(p.GetData()) == 0: // inferred: gcloud says that it cannot be empty
+	case len(p.GetData()) == 0: // inferred: gcloud says that a payload cannot be empty
 		return nil, invalid("the payload is empty")
 	case len(p.GetData()) > maxPayload:
 		return nil, invalid("the payload has %d bytes, the limit is %d", len(p.GetData()), maxPayload)
@@ -343,8 +345,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func checksum(data []byte) int64 { return int64(crc32.Checksum(data, castagnoli)) }
 
-// target returns the version that a name of the form …/versions/… means in a
-// state of its secret.
+// target returns the version in st that a name of the form …/versions/… refers
+// to.
 func target(st state, id string) *version {
 	switch n, isAlias := st.secret.GetVersionAliases()[id]; {
 	case isAlias:
@@ -355,8 +357,9 @@ func target(st state, id string) *version {
 	return nil
 }
 
-// locate returns the version of the given name. By number it shows what is true,
-// or with a lag what was; by an alias always what was. s.mu is held.
+// locate returns the version with the given name. By number, it returns the state as of lag ago,
+// or the current state if strong is set. By an alias, it always returns the state as of lag ago.
+// The caller holds s.mu.
 func (s *Server) locate(ctx context.Context, name string, lag time.Duration, strong bool) (string, *version, versionState, error) {
 	sec, id, ok := strings.Cut(name, "/versions/")
 	missing := status.Errorf(codes.NotFound, "Secret Version [%s] not found.", name)
@@ -396,7 +399,7 @@ func (s *Server) locate(ctx context.Context, name string, lag time.Duration, str
 }
 
 // AccessSecretVersion implements the service. By number it is strongly consistent
-// (docs: reference/consistency). What is destroyed is gone for all readers.
+// (docs: reference/consistency). A destroyed version is gone for all readers.
 func (s *Server) AccessSecretVersion(ctx context.Context, r *secretmanagerpb.AccessSecretVersionRequest) (*secretmanagerpb.AccessSecretVersionResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -425,7 +428,7 @@ func (s *Server) GetSecretVersion(ctx context.Context, r *secretmanagerpb.GetSec
 	return v.message(sec, st), nil
 }
 
-// ListSecretVersions implements the service, with the newest first.
+// ListSecretVersions implements the service, newest first.
 func (s *Server) ListSecretVersions(ctx context.Context, r *secretmanagerpb.ListSecretVersionsRequest) (*secretmanagerpb.ListSecretVersionsResponse, error) {
 	matches, err := parseFilter(r.GetFilter())
 	if err != nil {
@@ -446,7 +449,7 @@ func (s *Server) ListSecretVersions(ctx context.Context, r *secretmanagerpb.List
 		}
 	}
 	total := len(found)
-	// Numbers go down, and a token is the place in the list that they give.
+	// Numbers descend, and a page token is a position in that order.
 	key := func(m *secretmanagerpb.SecretVersion) string {
 		n, _ := strconv.Atoi(m.GetName()[strings.LastIndex(m.GetName(), "/")+1:])
 		return strconv.Itoa(1<<30 - n)
@@ -477,9 +480,9 @@ func (s *Server) DestroySecretVersion(_ context.Context, r *secretmanagerpb.Dest
 	return s.turn(r.GetName(), r.GetEtag(), secretmanagerpb.SecretVersion_DESTROYED)
 }
 
-// turn changes the state of a version, which is named by its number: "access by
-// alias is only supported on GetSecretVersion and AccessSecretVersion" (proto:
-// Secret.version_aliases). What is destroyed stays so.
+// turn changes the state of a version. The name must contain the number of the version:
+// "access by alias is only supported on GetSecretVersion and AccessSecretVersion" (proto:
+// Secret.version_aliases). The state of a destroyed version cannot change.
 func (s *Server) turn(name, etag string, to secretmanagerpb.SecretVersion_State) (*secretmanagerpb.SecretVersion, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

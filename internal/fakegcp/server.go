@@ -9,12 +9,14 @@ import (
 	"net"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"cloud.google.com/go/secretmanager/apiv1/secretmanagerpb"
 	"google.golang.org/api/option"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -24,54 +26,74 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakeserver"
 )
 
-// Options configures a Server. The zero value, and a nil *Options, make one on
+// Options configures a Server. The zero value and a nil *Options make a Server on
 // the real clock that does not lag.
 type Options struct {
-	// Addr is where it listens. "" means a free port on the loopback interface.
+	// Addr is the listening address. Empty means a free port on the loopback
+	// interface.
 	Addr string
 
-	// Now is the clock of what the service notes and of how old a read may be.
-	// Nil means time.Now. Advance adds to it.
+	// Now is the clock for timestamps and for the age of reads. Nil means
+	// time.Now. Advance adds to it.
 	Now func() time.Time
 
-	// Lag is how far reads are behind.
+	// Lag is the lag of reads.
 	Lag Lag
 
-	// Quota is what a project may ask for.
+	// Quota limits the calls of a project.
 	Quota Quota
 
-	// Drops are the fields that the server takes and does not keep, as emulators
-	// of a part of the service do: "labels", "annotations", "version_aliases",
-	// "etag". Without etags no write is refused for one.
+	// Drops are fields that the server accepts but does not keep, as some emulators do: "labels",
+	// "annotations", "version_aliases", "etag". Without etags, it does not compare the etags in
+	// requests.
 	Drops []string
 }
 
-// A Lag is how long writes may stay invisible. To read the payload of a version
-// by its number is never behind; "other operations within Secret Manager are
-// eventually consistent" and "may take a few hours" (docs: reference/consistency).
-// Writes, and the etags they carry, are decided on what is true.
+// A Lag is the time for which reads do not return the latest writes. A read of the payload of a
+// version by its number never lags. The documentation says that "other operations within Secret
+// Manager are eventually consistent" and "may take a few hours" (docs: reference/consistency).
+// Writes, including the comparison of their etags, always use the current state.
 type Lag struct {
-	Alias    time.Duration // to AccessSecretVersion by an alias or "latest"
-	Metadata time.Duration // to GetSecret, GetSecretVersion, ListSecretVersions
-	List     time.Duration // to ListSecrets
+	Alias    time.Duration // lag of AccessSecretVersion by an alias or "latest"
+	Metadata time.Duration // lag of GetSecret, GetSecretVersion and ListSecretVersions
+	List     time.Duration // lag of ListSecrets
 
-	// Uneven makes each read lag by another time, up to the above: what one read
-	// has shown, the next may not show yet.
+	// Uneven gives each read a random lag, up to the value for its kind. A later read may then
+	// return an earlier state.
 	Uneven bool
 }
 
-// All returns a Lag of d to all reads.
+// All returns a Lag of d for all reads.
 func All(d time.Duration) Lag { return Lag{Alias: d, Metadata: d, List: d} }
 
-// A Quota is how many calls a project may make in a minute (docs: quotas). 0
-// means any number.
-type Quota struct{ Access, Read, Write int }
+// A Quota limits the calls of a project (docs: quotas).
+type Quota struct {
+	Access fakeserver.Rate // AccessSecretVersion
+	Read   fakeserver.Rate // other methods that only read
+	Write  fakeserver.Rate // methods that write
 
-// A Server is a Secret Manager. Its methods are safe for concurrent use.
+	// Change limits AddSecretVersion and UpdateSecret of one secret. Secret Manager
+	// enforces it softly and continues "as long as our backend systems can handle the
+	// load". Calls that this Rate refuses still count as Write.
+	Change fakeserver.Rate
+}
+
+// Documented returns the quota of a project (docs: quotas), with the rate of a
+// global secret. The documentation names no bursts.
+func Documented() Quota {
+	return Quota{
+		Access: fakeserver.PerMinute(90_000),
+		Read:   fakeserver.PerMinute(600),
+		Write:  fakeserver.PerMinute(600),
+		Change: fakeserver.PerSecond(2),
+	}
+}
+
+// A Server simulates Secret Manager. Its methods are safe for concurrent use.
 type Server struct {
 	secretmanagerpb.UnimplementedSecretManagerServiceServer
 
-	// Addr is where it listens: "127.0.0.1:…".
+	// Addr is the listening address: "127.0.0.1:…".
 	Addr string
 
 	fakeserver.Clock
@@ -84,39 +106,38 @@ type Server struct {
 	lag     Lag
 	quota   Quota
 	drops   []string
-	denied  map[string]bool    // permissions; nil: none
+	denied  map[string]bool    // permissions; nil means none
 	secrets map[string]*secret // by resource name
-	serial  uint64             // makes etags unlike each other
-	minute  int64              // that used is about
-	used    map[string]int     // calls in that minute, by class
+	serial  uint64             // makes etags unique
+	taken   fakeserver.Quotas
 }
 
-// A Call is what a client asked for.
+// A Call is a call that the server received.
 type Call struct {
 	Method   string // "AccessSecretVersion"
 	Resource string // the name or parent in the request
 	Request  proto.Message
 }
 
-// A Fault is what goes wrong with one call.
+// A Fault is an injected failure of one call.
 type Fault struct {
-	// Wait holds the call up until it is closed, or the client goes away.
+	// Wait delays the call until the channel is closed or the client disconnects.
 	Wait <-chan struct{}
 
-	// Err, if it is not nil, is answered in place of what would be.
+	// Err, if not nil, replaces the response.
 	Err error
 
-	// Applied says that the call is carried out all the same.
+	// Applied makes the server execute the call despite the fault.
 	Applied bool
 
-	// Hold holds the answer back, once the call has been carried out, until it
-	// is closed, or the client goes away.
+	// Hold delays the response, after the call was executed, until the channel is closed or the
+	// client disconnects.
 	Hold <-chan struct{}
 
-	// Stale makes a read answer with what was true so long ago.
+	// Stale is the age of the state that a read returns.
 	Stale time.Duration
 
-	// Damage changes one byte of the payload in the answer, and not its checksum.
+	// Damage changes one byte of the payload in the response, but not its checksum.
 	Damage bool
 }
 
@@ -140,7 +161,6 @@ func New(opts *Options) *Server {
 		quota:   o.Quota,
 		drops:   o.Drops,
 		secrets: map[string]*secret{},
-		used:    map[string]int{},
 	}
 	s.SetClock(o.Now)
 	s.grpc = grpc.NewServer(grpc.UnaryInterceptor(s.intercept))
@@ -158,7 +178,8 @@ func (s *Server) Close() {
 	<-s.done
 }
 
-// ClientOptions are what secretmanager.NewClient needs to talk to the server.
+// ClientOptions returns the options that make secretmanager.NewClient use the
+// server.
 func (s *Server) ClientOptions() []option.ClientOption {
 	return []option.ClientOption{
 		option.WithEndpoint(s.Addr),
@@ -167,15 +188,15 @@ func (s *Server) ClientOptions() []option.ClientOption {
 	}
 }
 
-// SetLag changes how far reads are behind.
+// SetLag changes the lags of reads.
 func (s *Server) SetLag(l Lag) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lag = l
 }
 
-// Deny takes permissions from all clients, such as
-// "secretmanager.versions.destroy", and gives back those denied before.
+// Deny revokes the given permissions, such as "secretmanager.versions.destroy", from all
+// clients. It restores permissions that were denied before.
 func (s *Server) Deny(permissions ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -185,27 +206,28 @@ func (s *Server) Deny(permissions ...string) {
 	}
 }
 
-// Count returns how many calls of each method there were since the last Reset.
+// Count returns the number of calls of each method since the last Reset.
 func (s *Server) Count() map[string]int { return s.CountBy(func(c Call) string { return c.Method }) }
 
-// methods are the permissions that the methods need, and the class of quota
-// they are counted in (docs: access-control, quotas).
+// methods maps each method to its permission and its quota class (docs:
+// access-control, quotas).
 var methods = map[string]struct{ permission, class string }{
-	"AccessSecretVersion":  {"secretmanager.versions.access", "access"},
-	"ListSecrets":          {"secretmanager.secrets.list", "read"},
-	"GetSecret":            {"secretmanager.secrets.get", "read"},
-	"ListSecretVersions":   {"secretmanager.versions.list", "read"},
-	"GetSecretVersion":     {"secretmanager.versions.get", "read"},
-	"CreateSecret":         {"secretmanager.secrets.create", "write"},
-	"UpdateSecret":         {"secretmanager.secrets.update", "write"},
-	"DeleteSecret":         {"secretmanager.secrets.delete", "write"},
-	"AddSecretVersion":     {"secretmanager.versions.add", "write"},
-	"EnableSecretVersion":  {"secretmanager.versions.enable", "write"},
-	"DisableSecretVersion": {"secretmanager.versions.disable", "write"},
-	"DestroySecretVersion": {"secretmanager.versions.destroy", "write"},
+	"AccessSecretVersion":  {"secretmanager.versions.access", "Access"},
+	"ListSecrets":          {"secretmanager.secrets.list", "Read"},
+	"GetSecret":            {"secretmanager.secrets.get", "Read"},
+	"ListSecretVersions":   {"secretmanager.versions.list", "Read"},
+	"GetSecretVersion":     {"secretmanager.versions.get", "Read"},
+	"CreateSecret":         {"secretmanager.secrets.create", "Write"},
+	"UpdateSecret":         {"secretmanager.secrets.update", "Write"},
+	"DeleteSecret":         {"secretmanager.secrets.delete", "Write"},
+	"AddSecretVersion":     {"secretmanager.versions.add", "Write"},
+	"EnableSecretVersion":  {"secretmanager.versions.enable", "Write"},
+	"DisableSecretVersion": {"secretmanager.versions.disable", "Write"},
+	"DestroySecretVersion": {"secretmanager.versions.destroy", "Write"},
 }
 
-// intercept answers one call.
+// intercept executes one call. It checks permissions and quotas, and injects the fault that a
+// test has set.
 func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	message, ok := req.(proto.Message)
 	if !ok {
@@ -245,7 +267,7 @@ func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerI
 // stale is the key of a Fault's Stale in the context of its call.
 type stale struct{}
 
-// resource returns the name of what a request is about.
+// resource returns the resource name in a request.
 func resource(req any) string {
 	switch r := req.(type) {
 	case *secretmanagerpb.UpdateSecretRequest:
@@ -258,24 +280,63 @@ func resource(req any) string {
 	return ""
 }
 
-// admit returns why a call may not be made. s.mu is held.
+// admit returns an error if a call is not allowed. The caller holds s.mu.
 func (s *Server) admit(c *Call) error {
 	m := methods[c.Method]
 	if s.denied[m.permission] {
 		return status.Errorf(codes.PermissionDenied, "Permission '%s' denied for resource '%s' (or it may not exist).", m.permission, c.Resource)
 	}
-	limit := map[string]int{"access": s.quota.Access, "read": s.quota.Read, "write": s.quota.Write}[m.class]
-	if minute := s.Now().Unix() / 60; minute != s.minute {
-		s.minute, s.used = minute, map[string]int{}
+	rate := map[string]fakeserver.Rate{"Access": s.quota.Access, "Read": s.quota.Read, "Write": s.quota.Write}[m.class]
+	if !s.taken.Take(s.Now(), m.class, rate) {
+		return exhausted(c, m.class, "RequestsPerMinutePerProject", rate)
 	}
-	s.used[m.class]++
-	if limit > 0 && s.used[m.class] > limit {
-		return status.Errorf(codes.ResourceExhausted, "Quota exceeded for quota metric '%s requests' and limit '%s requests per minute'.", m.class, m.class)
+	if changing := c.Method == "AddSecretVersion" || c.Method == "UpdateSecret"; changing && !s.taken.Take(s.Now(), c.Resource, s.quota.Change) {
+		return exhausted(c, m.class, "RequestsPerSecondPerSecret", s.quota.Change)
 	}
 	return nil
 }
 
-// when returns the time that a read with the given lag shows. s.mu is held.
+// exhausted returns the error for a call that exceeds its quota. It has the common
+// form of Google's services. The message and the google.rpc.ErrorInfo are those of the
+// quotas of Resource Manager and Cloud KMS (inferred: the names of the limits).
+func exhausted(c *Call, class, limit string, r fakeserver.Rate) error {
+	const service, consumer = "secretmanager.googleapis.com", "123456789012"
+	metric, per := strings.ToLower(class), "minute"
+	if r.Per == time.Second {
+		per = "second"
+	}
+	s := status.Newf(codes.ResourceExhausted,
+		"Quota exceeded for quota metric '%s requests' and limit '%s requests per %s' of service '%s' for consumer 'project_number:%s'.",
+		class, class, per, service, consumer)
+	detailed, err := s.WithDetails(&errdetails.ErrorInfo{
+		Reason: "RATE_LIMIT_EXCEEDED",
+		Domain: "googleapis.com",
+		Metadata: map[string]string{
+			"consumer":          "projects/" + consumer,
+			"quota_limit":       class + limit,
+			"quota_limit_value": strconv.Itoa(r.Calls),
+			"quota_location":    location(c.Resource),
+			"quota_metric":      service + "/" + metric + "_requests",
+			"service":           service,
+		},
+	})
+	if err != nil {
+		return s.Err()
+	}
+	return detailed.Err()
+}
+
+// location returns the location in a resource name, or "global".
+func location(resource string) string {
+	part := strings.Split(resource, "/")
+	if len(part) > 3 && part[2] == "locations" {
+		return part[3]
+	}
+	return "global"
+}
+
+// when returns the time whose state a read with the given lag shows. The caller
+// holds s.mu.
 func (s *Server) when(ctx context.Context, lag time.Duration) time.Time {
 	if d, ok := ctx.Value(stale{}).(time.Duration); ok {
 		lag = d
@@ -285,7 +346,7 @@ func (s *Server) when(ctx context.Context, lag time.Duration) time.Time {
 	return s.Now().Add(-lag)
 }
 
-// keep takes from m what the server does not keep. s.mu is held.
+// keep removes from m the fields that the server does not keep. The caller holds s.mu.
 func (s *Server) keep(m *secretmanagerpb.Secret) {
 	for _, field := range s.drops {
 		switch field {
@@ -299,8 +360,8 @@ func (s *Server) keep(m *secretmanagerpb.Secret) {
 	}
 }
 
-// etag returns an etag that no resource has had before, or "" if the server has
-// none. s.mu is held.
+// etag returns a new unique etag, or "" if the server has no etags. The caller
+// holds s.mu.
 func (s *Server) etag() string {
 	if slices.Contains(s.drops, "etag") {
 		return ""
@@ -309,7 +370,8 @@ func (s *Server) etag() string {
 	return fmt.Sprintf("%q", fmt.Sprintf("%x-%x", s.serial, rand.Uint32()))
 }
 
-// Secret returns the named secret as it is, or nil if there is none.
+// Secret returns the current state of the named secret, or nil if it does not
+// exist.
 func (s *Server) Secret(name string) *secretmanagerpb.Secret {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -320,7 +382,8 @@ func (s *Server) Secret(name string) *secretmanagerpb.Secret {
 	return proto.CloneOf(sec.last().secret)
 }
 
-// Versions returns all versions of the named secret as they are, by number.
+// Versions returns the current state of all versions of the named secret, by
+// number.
 func (s *Server) Versions(name string) []*secretmanagerpb.SecretVersion {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -335,8 +398,8 @@ func (s *Server) Versions(name string) []*secretmanagerpb.SecretVersion {
 	return all
 }
 
-// Active returns the numbers of the versions that are paid for: those that are
-// enabled or disabled (docs: pricing).
+// Active returns the numbers of the billed versions: those that are enabled or
+// disabled (docs: pricing).
 func (s *Server) Active(name string) []int64 {
 	var active []int64
 	for i, v := range s.Versions(name) {
@@ -358,8 +421,8 @@ func (s *Server) Names() []string {
 	})
 }
 
-// Fill adds n secrets to the project or location at parent, which are copies of
-// the named one under other IDs, with labels of their own in the place of its.
+// Fill adds n secrets to the project or location in name. They are copies of the
+// named secret with other IDs and labels.
 func (s *Server) Fill(name string, n int, id func(i int) string, labels func(i int) map[string]string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

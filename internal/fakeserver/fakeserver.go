@@ -1,5 +1,5 @@
-// Package fakeserver has the parts that the servers in place of real services share: the
-// clock, the record of requests, the choice of faults, and the socket.
+// Package fakeserver has the parts that the fake servers share: the clock, the log of
+// requests, fault injection, and the socket.
 package fakeserver
 
 import (
@@ -11,17 +11,18 @@ import (
 	"time"
 )
 
-// A Clock is the clock of a server, which tests move. The zero Clock is the real one.
+// A Clock is the clock of a server, which tests can advance. The zero Clock is the real clock.
 type Clock struct {
 	mu     sync.Mutex
 	base   func() time.Time
 	offset time.Duration
 }
 
-// SetClock bases the clock on now. Nil means time.Now. A server calls it before it serves.
+// SetClock bases the clock on now. Nil means time.Now. It must be called before the server
+// serves.
 func (c *Clock) SetClock(now func() time.Time) { c.base = now }
 
-// Advance moves the clock.
+// Advance moves the clock forward.
 func (c *Clock) Advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -38,15 +39,16 @@ func (c *Clock) Now() time.Time {
 	return c.base().Add(c.offset).UTC()
 }
 
-// A Log holds the requests R that a server has received, and chooses the faults F.
+// A Log records the requests R that a server has received, and chooses their faults
+// F.
 type Log[R, F any] struct {
 	mu       sync.Mutex
 	inject   func(*R) *F
 	requests []R
 }
 
-// Inject makes f choose the fault of each request from now on. Several goroutines may
-// call f at once. There is no fault if f returns nil, or if f is nil.
+// Inject makes f choose the fault of each following request. f may be called
+// concurrently. A request has no fault if f returns nil or is nil.
 func (l *Log[R, F]) Inject(f func(*R) *F) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -72,7 +74,7 @@ func (l *Log[R, F]) Requests() []R {
 	return slices.Clone(l.requests)
 }
 
-// CountBy returns how many requests there were since the last Reset, by key.
+// CountBy returns the number of requests since the last Reset, by key.
 func (l *Log[R, F]) CountBy(key func(R) string) map[string]int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,15 +85,15 @@ func (l *Log[R, F]) CountBy(key func(R) string) map[string]int {
 	return n
 }
 
-// Reset forgets the requests.
+// Reset discards the recorded requests.
 func (l *Log[R, F]) Reset() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.requests = nil
 }
 
-// Await waits until c is closed, and reports whether it was before ctx was done. A nil c
-// counts as closed.
+// Await waits until c is closed, and reports whether that happened before ctx was done.
+// A nil c counts as closed.
 func Await(ctx context.Context, c <-chan struct{}) bool {
 	if c == nil {
 		return true
@@ -104,8 +106,8 @@ func Await(ctx context.Context, c <-chan struct{}) bool {
 	}
 }
 
-// Serve serves h on the loopback interface until stop is called, which closes all
-// connections. It returns the base URL, "http://127.0.0.1:…".
+// Serve serves h on the loopback interface until stop is called, and returns the base URL,
+// "http://127.0.0.1:…". stop closes all connections.
 func Serve(h http.Handler) (url string, stop func(), err error) {
 	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -93,3 +93,39 @@ func TestServe(t *testing.T) {
 		t.Error("the server answers after stop")
 	}
 }
+
+func TestQuotas(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC)
+	for _, c := range []struct {
+		name  string
+		rate  fakeserver.Rate
+		taken []int // number of accepted calls of twenty at each of 0, 20, 40 and 60 seconds
+	}{
+		{"none", fakeserver.Rate{}, []int{20, 20, 20, 20}},
+		{"a bucket", fakeserver.PerMinute(6), []int{6, 2, 2, 2}},
+		{"a bucket that holds more", fakeserver.Rate{Calls: 6, Per: time.Minute, Burst: 8}, []int{8, 2, 2, 2}},
+		{"a bucket that holds less", fakeserver.Rate{Calls: 6, Per: time.Minute, Burst: 1}, []int{1, 1, 1, 1}},
+		{"fixed minutes", fakeserver.Rate{Calls: 6, Per: time.Minute, Fixed: true}, []int{6, 0, 0, 6}},
+		{"seconds", fakeserver.PerSecond(3), []int{3, 3, 3, 3}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var q fakeserver.Quotas
+			for i, want := range c.taken {
+				n := 0
+				for range 20 {
+					if q.Take(start.Add(time.Duration(i)*20*time.Second), "a", c.rate) {
+						n++
+					}
+				}
+				if n != want {
+					t.Errorf("after %d seconds %d calls are taken, want %d", i*20, n, want)
+				}
+			}
+			if !q.Take(start, "b", c.rate) {
+				t.Error("another key has the same quota")
+			}
+		})
+	}
+}

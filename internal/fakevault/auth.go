@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// defaultPolicy is what Vault's own policy "default" lets a token do to itself
-// (docs: concepts/policies, "Default policy").
+// defaultPolicy is the part of Vault's built-in policy "default" that clients need (docs:
+// concepts/policies, "Default policy").
 var defaultPolicy = []rule{
 	{path: "auth/token/lookup-self", capabilities: []string{"read"}},
 	{path: "auth/token/renew-self", capabilities: []string{"update"}},
@@ -22,16 +22,16 @@ var defaultPolicy = []rule{
 // A rule is one path of a policy.
 type rule struct {
 	path         string
-	glob         bool // path is the beginning of the paths that are meant
+	glob         bool // path is a prefix
 	capabilities []string
 }
 
-// A token is what a client shows.
+// A token is a client token.
 type token struct {
 	id        string
 	namespace string
 	policies  []string
-	ttl       time.Duration // as given; 0: it does not expire
+	ttl       time.Duration // the initial TTL; 0 means that the token does not expire
 	expires   time.Time
 }
 
@@ -44,9 +44,9 @@ type role struct {
 	ttl      time.Duration
 }
 
-// Policy adds a policy to a namespace. The text is HCL of the form that Vault's
-// documentation uses: paths with a list of capabilities, a "*" at the end of a
-// path, comments. Anything else is an error.
+// Policy adds a policy to a namespace. The text is HCL in the form that Vault's documentation
+// uses. It has paths with a list of capabilities, an optional "*" at the end of a path, and
+// comments. Policy returns an error for any other syntax.
 func (s *Server) Policy(namespace, name, text string) error {
 	rules, err := parsePolicy(text)
 	if err != nil {
@@ -95,8 +95,8 @@ func parsePolicy(text string) ([]rule, error) {
 	return rules, nil
 }
 
-// Token makes a token with the given policies, and the policy "default" unless
-// "-default" is among them. A ttl of 0 means that it does not expire.
+// Token makes a token with the given policies. The token also has the policy "default", unless
+// "-default" is among policies. A token with a ttl of 0 does not expire.
 func (s *Server) Token(namespace string, ttl time.Duration, policies ...string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,7 +115,7 @@ func (s *Server) newToken(namespace string, ttl time.Duration, policies []string
 	return t
 }
 
-// Revoke ends a token.
+// Revoke revokes a token.
 func (s *Server) Revoke(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,7 +129,8 @@ func (s *Server) AppRole(namespace, roleID, secretID string, ttl time.Duration, 
 	s.roles[folder(namespace)+roleID] = &role{secretID: secretID, policies: policies, ttl: ttl}
 }
 
-// login: core: builtin/credential/approle/path_login.go.
+// login implements the AppRole login (core:
+// builtin/credential/approle/path_login.go).
 func (s *Server) login(q *Request) *answer {
 	if q.Operation != "write" {
 		return failure(http.StatusMethodNotAllowed, "1 error occurred:\n\t* unsupported operation\n\n")
@@ -161,7 +162,8 @@ func (t *token) auth() map[string]any {
 	}
 }
 
-// self is what a token can do to itself (docs: api-docs/auth/token).
+// self implements the operations of a token on itself (docs:
+// api-docs/auth/token).
 func (s *Server) self(t *token, q *Request) *answer {
 	switch q.Operation + " " + q.Path {
 	case "read auth/token/lookup-self":
@@ -186,8 +188,8 @@ func (s *Server) self(t *token, q *Request) *answer {
 	return failure(http.StatusNotFound, fmt.Sprintf("no handler for route %q. route entry not found.", q.Path))
 }
 
-// allowed reports whether the token's policies let it do what q asks for (core:
-// vault/acl.go). A write is a create where there is nothing yet (core:
+// allowed reports whether the token's policies allow the request (core:
+// vault/acl.go). A write counts as a create if the path does not exist yet (core:
 // vault/request_handling.go, checkToken: the engine's existence check).
 func (s *Server) allowed(t *token, q *Request, m *mount, rest string) bool {
 	if slices.Contains(t.policies, "root") {
@@ -211,10 +213,9 @@ func (s *Server) allowed(t *token, q *Request, m *mount, rest string) bool {
 	return slices.Contains(capabilities, need) && !slices.Contains(capabilities, "deny")
 }
 
-// capabilities returns what the policies of t give it on a path: those of the
-// rule with that path, or of the one with the longest beginning of it. Rules
-// with the same path add up. A list is also looked for without the "/" at the
-// end.
+// capabilities returns the capabilities that the policies of t grant on a path. They are
+// those of the rule with that path, otherwise of the rule with the longest matching
+// prefix. Rules with the same path add up. A list also matches without the final "/".
 func (s *Server) capabilities(t *token, path string, list bool) []string {
 	exact, globs := map[string][]string{}, map[string][]string{}
 	for _, r := range s.rules(t) {
@@ -244,7 +245,7 @@ func (s *Server) capabilities(t *token, path string, list bool) []string {
 	return nil
 }
 
-// anyRule reports whether t has a rule for something under path.
+// anyRule reports whether t has a rule for any path under path.
 func (s *Server) anyRule(t *token, path string) bool {
 	if slices.Contains(t.policies, "root") {
 		return true

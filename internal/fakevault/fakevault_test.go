@@ -11,18 +11,19 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tokenkeep/tokenkeep/internal/fakeserver"
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 )
 
-// A step is one request and what Vault answers.
+// A step is one request and the expected response of Vault.
 type step struct {
 	method, path, body string
 	status             int
-	want               []string // parts of the answer
-	not                []string // no parts of it
+	want               []string // parts of the response
+	not                []string // texts that must not be in the response
 }
 
-// A node is a server and the token and namespace that requests have.
+// A node is a server, with the token and the namespace of requests.
 type node struct {
 	t         testing.TB
 	server    *fakevault.Server
@@ -37,7 +38,7 @@ func newNode(t testing.TB, opts *fakevault.Options) *node {
 	return &node{t: t, server: s, token: fakevault.RootToken, headers: http.Header{}}
 }
 
-// send makes one request; an error is a connection that was closed.
+// send sends one request. It returns an error if the connection was closed.
 func (n *node) send(method, path, body string) (status int, answer string, err error) {
 	n.t.Helper()
 	r, err := http.NewRequestWithContext(n.t.Context(), method, n.server.URL+"/v1/"+path, strings.NewReader(body))
@@ -61,7 +62,7 @@ func (n *node) send(method, path, body string) (status int, answer string, err e
 	return resp.StatusCode, string(b), err
 }
 
-// run makes requests and checks the answers.
+// run sends the requests of steps, and checks the responses.
 func (n *node) run(steps ...step) {
 	n.t.Helper()
 	for i, s := range steps {
@@ -84,8 +85,8 @@ func (n *node) run(steps ...step) {
 
 const mismatch = "check-and-set parameter did not match the current version"
 
-// facts are what was verified on Vault 1.21.4. Each list of steps is made on a
-// mount of its own.
+// facts lists behavior that was verified with Vault 1.21.4. Each list of steps runs on a
+// separate mount.
 var facts = map[string][]step{
 	"a write answers with the version and its time": {
 		{"PUT", "secret/data/a", `{"data":{"x":"1"}}`, 200, []string{`"version":1`, `"created_time":"2`, `"custom_metadata":null`}, nil},
@@ -400,7 +401,7 @@ func TestNamespacesAndMountsAreApart(t *testing.T) {
 	n.run(step{"GET", "secret/data/a", "", 403, nil, nil})
 }
 
-func TestASealedServerSaysSo(t *testing.T) {
+func TestSealed(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, nil)
 	n.run(step{"GET", "sys/health", "", 200, []string{`"sealed":false`, `"initialized":true`}, nil})
@@ -413,7 +414,7 @@ func TestASealedServerSaysSo(t *testing.T) {
 	n.run(step{"GET", "secret/data/a", "", 404, nil, nil})
 }
 
-func TestALaggingNodeShowsThePast(t *testing.T) {
+func TestLag(t *testing.T) {
 	t.Parallel()
 	clock := time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
 	for forward, status := range map[fakevault.Forward]int{
@@ -518,4 +519,18 @@ func TestRequestsAreCountedAndKept(t *testing.T) {
 	if len(n.server.Requests()) != 0 {
 		t.Error("Reset forgets nothing")
 	}
+}
+
+func TestRate(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	n := newNode(t, &fakevault.Options{Now: func() time.Time { return now }, Rate: fakeserver.PerSecond(2)})
+	n.run(
+		step{"POST", "secret/data/a", `{"data":{"x":"y"}}`, 200, nil, nil},
+		step{"GET", "secret/data/a", "", 200, nil, nil},
+		step{"GET", "secret/data/a", "", 429, []string{`{"errors":["request path \"secret/data/a\": rate limit quota exceeded"]}`}, nil},
+		step{"GET", "sys/health", "", 200, nil, nil},
+	)
+	n.server.Advance(time.Second)
+	n.run(step{"GET", "secret/data/a", "", 200, nil, nil})
 }

@@ -16,8 +16,7 @@ import (
 	"unicode"
 )
 
-// defaultMaxVersions is how many versions are kept if nobody says otherwise
-// (kv: backend.go).
+// defaultMaxVersions is the number of versions kept by default (kv: backend.go).
 const defaultMaxVersions = 10
 
 // Limits of custom_metadata (kv: path_metadata.go).
@@ -27,29 +26,29 @@ const (
 	maxCustomValue = 512
 )
 
-// Config is what an operator sets on a mount.
+// Config is an operator's configuration of a mount.
 type Config struct {
-	MaxVersions        int           // versions to keep; 0: 10
-	CASRequired        bool          // every write of data names a version
-	DeleteVersionAfter time.Duration // how long a version lives; 0: for ever
+	MaxVersions        int           // versions to keep; 0 means 10
+	CASRequired        bool          // every write of data must name a version
+	DeleteVersionAfter time.Duration // lifetime of a version; 0 means forever
 
-	// KV1 makes it version 1 of the engine, which has none of these settings: any
-	// path holds what a write has sent, and a write answers nothing.
+	// KV1 selects version 1 of the engine, which ignores the other settings. A path holds the
+	// last data that was written to it, and the response to a write has no body.
 	KV1 bool
 }
 
-// A mount is one KV version 2 secrets engine. A key is replaced, not changed,
-// so that a lagging node can show what there was.
+// A mount is one KV secrets engine. Keys are replaced, never changed, so that a lagging
+// node can show earlier states.
 type mount struct {
 	config  Config
 	keys    map[string]*key
-	folders map[string]map[string]int // what is in each folder, and how many keys are under that
-	past    map[string][]moment       // nil unless somebody looks at it
+	folders map[string]map[string]int // for each folder, the names in it and the number of keys under each
+	past    map[string][]moment       // nil unless reads may lag
 }
 
 type moment struct {
 	at  time.Time
-	key *key // nil: there was none
+	key *key // nil if the key did not exist
 }
 
 type key struct {
@@ -59,13 +58,13 @@ type key struct {
 	maxVersions      int
 	casRequired      bool
 	deleteAfter      time.Duration
-	custom           map[string]string // nil: never set
+	custom           map[string]string // nil if never set
 }
 
 type version struct {
 	data      map[string]any
 	created   time.Time
-	deletion  time.Time // zero: none
+	deletion  time.Time // zero means none
 	destroyed bool
 }
 
@@ -77,7 +76,7 @@ func newMount(c Config, remember bool) *mount {
 	return m
 }
 
-// set stores k under path; nil removes it.
+// set stores k under path; nil removes the key.
 func (m *mount) set(path string, k *key, now time.Time) {
 	was := m.keys[path]
 	if k == nil {
@@ -96,8 +95,7 @@ func (m *mount) set(path string, k *key, now time.Time) {
 	}
 }
 
-// file adds n to the number of keys that each folder above path has under the part
-// of path that is in it.
+// file adds n to the number of keys under each folder above path.
 func (m *mount) file(path string, n int) {
 	above := ""
 	for part := range strings.SplitAfterSeq(path, "/") {
@@ -116,7 +114,7 @@ func (m *mount) file(path string, n int) {
 	}
 }
 
-// at returns the key as it was.
+// at returns the state of the key at a time.
 func (m *mount) at(path string, asOf time.Time) *key {
 	if asOf.IsZero() || m.past == nil {
 		return m.keys[path]
@@ -139,7 +137,7 @@ func (v version) gone(now time.Time) bool {
 	return v.destroyed || !v.deletion.IsZero() && v.deletion.Before(now)
 }
 
-// handle carries out an operation on "data/…", "metadata/…" and so on.
+// handle executes an operation on "data/…", "metadata/…" and the other paths of the engine.
 func (m *mount) handle(operation, rest string, query url.Values, body []byte, now, asOf time.Time) *answer {
 	if m.config.KV1 {
 		return m.handle1(operation, rest, body, now)
@@ -176,7 +174,7 @@ func (m *mount) handle(operation, rest string, query url.Values, body []byte, no
 		return m.patchMetadata(path, fields, now)
 	case "metadata delete":
 		if m.keys[path] != nil {
-			m.set(path, nil, now) // and with it the version counter (kv: path_metadata.go, pathMetadataDelete)
+			m.set(path, nil, now) // together with the version counter (kv: path_metadata.go, pathMetadataDelete)
 		}
 		return &answer{}
 	case "destroy write", "delete write", "undelete write":
@@ -195,7 +193,7 @@ func (m *mount) handle(operation, rest string, query url.Values, body []byte, no
 	return m.invalid(rest, operation)
 }
 
-// handle1 carries out an operation of version 1 (kv: passthrough.go).
+// handle1 executes an operation of version 1 (kv: passthrough.go).
 func (m *mount) handle1(operation, path string, body []byte, now time.Time) *answer {
 	switch operation {
 	case "read":
@@ -223,7 +221,8 @@ func (m *mount) handle1(operation, path string, body []byte, now time.Time) *ans
 	return failure(http.StatusMethodNotAllowed, "1 error occurred:\n\t* unsupported operation\n\n")
 }
 
-// invalid answers for a path that the engine has not (kv: backend.go, pathInvalid).
+// invalid answers for a path that the engine does not have (kv: backend.go,
+// pathInvalid).
 func (m *mount) invalid(rest, operation string) *answer {
 	a := &answer{status: http.StatusNotFound}
 	if slices.Contains([]string{"metadata", "data", "delete", "undelete", "destroy"}, strings.TrimSuffix(rest, "/")) {
@@ -236,7 +235,8 @@ func (m *mount) invalid(rest, operation string) *answer {
 	return a
 }
 
-// describe is the metadata of a version as data reads and writes show it.
+// describe returns the metadata of a version in the form of data reads and
+// writes.
 func (k *key) describe(n int) map[string]any {
 	v := k.versions[n]
 	return map[string]any{
@@ -245,9 +245,9 @@ func (k *key) describe(n int) map[string]any {
 	}
 }
 
-// readData: kv: path_data.go, pathDataRead. A deleted or destroyed version is a
-// 404 with a body; no version at all, as of a secret with metadata only, is a 404
-// without.
+// readData implements kv: path_data.go, pathDataRead. A deleted or destroyed
+// version is a 404 with a body; a secret without versions is a 404 without a
+// body.
 func (m *mount) readData(k *key, query url.Values, now time.Time) *answer {
 	if k == nil {
 		return failure(http.StatusNotFound)
@@ -269,9 +269,9 @@ func (m *mount) readData(k *key, query url.Values, now time.Time) *answer {
 	return a
 }
 
-// checkCAS: kv: path_data.go, validateCheckAndSetOption. An unset cas is allowed
-// unless it is required; 0 is a secret without versions; a number may be a
-// string.
+// checkCAS implements kv: path_data.go, validateCheckAndSetOption. A write without cas is
+// allowed unless cas is required. A cas of 0 matches a secret without versions. A number may be
+// a string.
 func (m *mount) checkCAS(fields map[string]json.RawMessage, k *key) *answer {
 	var options map[string]any
 	if raw, ok := fields["options"]; ok {
@@ -296,7 +296,7 @@ func (m *mount) checkCAS(fields map[string]json.RawMessage, k *key) *answer {
 	return nil
 }
 
-// writeData: kv: path_data.go, pathDataWrite.
+// writeData implements kv: path_data.go, pathDataWrite.
 func (m *mount) writeData(path string, fields map[string]json.RawMessage, now time.Time) *answer {
 	var data map[string]any
 	raw, ok := fields["data"]
@@ -319,8 +319,8 @@ func (m *mount) writeData(path string, fields map[string]json.RawMessage, now ti
 	return a
 }
 
-// commit adds a version and drops what is more than max_versions (kv:
-// path_data.go, AddVersion: the larger of the mount's and the key's number).
+// commit adds a version and removes those beyond max_versions (kv: path_data.go,
+// AddVersion: the larger of the mount's and the key's number).
 func (m *mount) commit(path string, k *key, data map[string]any, now time.Time) {
 	if k.versions == nil {
 		k.versions = map[int]version{}
@@ -345,8 +345,8 @@ func (m *mount) commit(path string, k *key, data map[string]any, now time.Time) 
 	m.set(path, k, now)
 }
 
-// deletion is when a version made now is deleted by itself (kv:
-// delete_version_after.go: the smaller number that is not zero).
+// deletion returns the time at which a version made now is deleted automatically
+// (kv: delete_version_after.go: the smaller number that is not zero).
 func (m *mount) deletion(k *key, now time.Time) time.Time {
 	after := m.config.DeleteVersionAfter
 	if k.deleteAfter != 0 && (after == 0 || k.deleteAfter < after) {
@@ -358,8 +358,8 @@ func (m *mount) deletion(k *key, now time.Time) time.Time {
 	return now.Add(after)
 }
 
-// patchData: kv: path_data.go, pathDataPatch. It honours cas like a write, and
-// needs a live version.
+// patchData implements kv: path_data.go, pathDataPatch. It honors cas as a write does,
+// and needs a version that is not deleted.
 func (m *mount) patchData(path string, fields map[string]json.RawMessage, now time.Time) *answer {
 	var patch map[string]any
 	if raw, ok := fields["data"]; !ok || decode(raw, &patch) != nil {
@@ -384,7 +384,7 @@ func (m *mount) patchData(path string, fields map[string]json.RawMessage, now ti
 	return &answer{data: k.describe(k.current)}
 }
 
-// deleteData marks the current version deleted; the counter stays (kv:
+// deleteData marks the current version deleted, and does not change the version counter (kv:
 // path_data.go, pathDataDelete).
 func (m *mount) deleteData(path string, now time.Time) *answer {
 	old := m.keys[path]
@@ -393,14 +393,15 @@ func (m *mount) deleteData(path string, now time.Time) *answer {
 	}
 	if v, ok := old.versions[old.current]; ok && !v.gone(now) {
 		k := old.clone()
-		v.deletion = now.Add(-1) // before now, so that it is gone at once on a clock that stands
+		v.deletion = now.Add(-1) // in the past, so that the version is deleted immediately even if the clock stands still
 		k.versions[k.current] = v
 		m.set(path, k, now)
 	}
 	return &answer{}
 }
 
-// markVersions: kv: path_destroy.go and path_delete.go.
+// markVersions deletes, undeletes or destroys versions, depending on class (kv:
+// path_delete.go, path_destroy.go).
 func (m *mount) markVersions(class, path string, fields map[string]json.RawMessage, now time.Time) *answer {
 	numbers, err := versionNumbers(fields["versions"])
 	if err != nil {
@@ -436,7 +437,7 @@ func (m *mount) markVersions(class, path string, fields map[string]json.RawMessa
 	return &answer{}
 }
 
-// readMetadata: kv: path_metadata.go, pathMetadataRead.
+// readMetadata implements kv: path_metadata.go, pathMetadataRead.
 func (m *mount) readMetadata(k *key) *answer {
 	if k == nil {
 		return failure(http.StatusNotFound)
@@ -456,9 +457,9 @@ func (m *mount) readMetadata(k *key) *answer {
 	}}
 }
 
-// list returns the names under a folder and the folders in it; a name and a
-// folder may be the same (kv: path_metadata.go, pathMetadataList). Nothing is a
-// 404 (core: sdk/logical/response_util.go).
+// list returns the names and folders in a folder. A name and a folder may be equal (kv:
+// path_metadata.go, pathMetadataList). An empty list is a 404 (core:
+// sdk/logical/response_util.go).
 func (m *mount) list(path string, asOf time.Time) *answer {
 	var found []string
 	if m.past == nil {
@@ -472,7 +473,7 @@ func (m *mount) list(path string, asOf time.Time) *answer {
 	return &answer{data: map[string]any{"keys": found}}
 }
 
-// listPast returns what was in a folder.
+// listPast returns the earlier content of a folder.
 func (m *mount) listPast(path string, asOf time.Time) []string {
 	found := map[string]bool{}
 	for name := range m.past {
@@ -487,9 +488,8 @@ func (m *mount) listPast(path string, asOf time.Time) []string {
 	return sorted(found)
 }
 
-// writeMetadata: kv: path_metadata.go, pathMetadataWrite. There is no cas; what
-// is not known is ignored without a warning; custom_metadata replaces what was
-// there, and without it that stays.
+// writeMetadata implements kv: path_metadata.go, pathMetadataWrite. It has no cas and ignores
+// unknown fields without a warning. If custom_metadata is present, it replaces the old value.
 func (m *mount) writeMetadata(path string, fields map[string]json.RawMessage, now time.Time) *answer {
 	k := &key{created: now, updated: now}
 	if old := m.keys[path]; old != nil {
@@ -524,8 +524,8 @@ func (m *mount) writeMetadata(path string, fields map[string]json.RawMessage, no
 	return &answer{}
 }
 
-// patchMetadata: kv: path_metadata.go, pathMetadataPatch. Only the patch is
-// checked against the limits: a 65th key can be added.
+// patchMetadata implements kv: path_metadata.go, pathMetadataPatch. Only the
+// patch is checked against the limits: a 65th key can be added.
 func (m *mount) patchMetadata(path string, fields map[string]json.RawMessage, now time.Time) *answer {
 	var custom map[string]any
 	if raw, ok := fields["custom_metadata"]; ok {
@@ -567,7 +567,7 @@ func (m *mount) patchMetadata(path string, fields map[string]json.RawMessage, no
 	return &answer{}
 }
 
-// setting changes one of the settings of a key.
+// setting changes one setting of a key.
 func (k *key) setting(name string, raw json.RawMessage) *answer {
 	var err error
 	switch name {
@@ -587,7 +587,7 @@ func (k *key) setting(name string, raw json.RawMessage) *answer {
 	return nil
 }
 
-// writeConfig: kv: path_config.go.
+// writeConfig implements kv: path_config.go.
 func (m *mount) writeConfig(fields map[string]json.RawMessage) *answer {
 	c := &key{maxVersions: m.config.MaxVersions, casRequired: m.config.CASRequired, deleteAfter: m.config.DeleteVersionAfter}
 	for _, name := range []string{"max_versions", "cas_required", "delete_version_after"} {
@@ -602,8 +602,8 @@ func (m *mount) writeConfig(fields map[string]json.RawMessage) *answer {
 }
 
 // customMetadata checks custom metadata (kv: path_metadata.go,
-// parseCustomMetadata and validateCustomMetadata). Numbers become text, objects
-// are refused.
+// parseCustomMetadata and validateCustomMetadata). Numbers become text; objects
+// are errors.
 func customMetadata(raw map[string]any, skipNull bool) (map[string]string, *answer) {
 	const prefix = "custom_metadata validation failed: "
 	values := map[string]string{}
@@ -653,8 +653,8 @@ func customMetadata(raw map[string]any, skipNull bool) (map[string]string, *answ
 	return nil, failure(http.StatusBadRequest, fmt.Sprintf("%d errors occurred:\n\t* %s\n\n", len(wrong), strings.Join(wrong, "\n\t* ")))
 }
 
-// unrecognized warns of fields that an endpoint does not have (core:
-// sdk/framework/backend.go; only an answer with a body is warned with).
+// unrecognized returns a warning about unknown fields (core:
+// sdk/framework/backend.go; only responses with a body carry warnings).
 func unrecognized(fields map[string]json.RawMessage, known ...string) []string {
 	var ignored []string
 	for _, name := range sorted(fields) {
@@ -668,7 +668,7 @@ func unrecognized(fields map[string]json.RawMessage, known ...string) []string {
 	return []string{fmt.Sprintf("Endpoint ignored these unrecognized parameters: %v", ignored)}
 }
 
-// mergePatch is RFC 7396.
+// mergePatch implements RFC 7396.
 func mergePatch(target, patch map[string]any) map[string]any {
 	merged := maps.Clone(target)
 	if merged == nil {
@@ -688,8 +688,8 @@ func mergePatch(target, patch map[string]any) map[string]any {
 	return merged
 }
 
-// versionNumbers decodes a list of numbers, which may be text and may be joined
-// by commas.
+// versionNumbers decodes a list of numbers, which may be strings and may be
+// joined by commas.
 func versionNumbers(raw json.RawMessage) ([]int, error) {
 	if raw == nil {
 		return nil, nil
@@ -720,7 +720,7 @@ func versionNumbers(raw json.RawMessage) ([]int, error) {
 	return numbers, nil
 }
 
-// weakInt converts as mapstructure's WeakDecode does.
+// weakInt converts a value to a number as mapstructure's WeakDecode does.
 func weakInt(value any) (int, error) {
 	switch v := value.(type) {
 	case nil:
@@ -739,7 +739,7 @@ func weakInt(value any) (int, error) {
 	return 0, errors.New("not a number")
 }
 
-// duration decodes seconds or a text such as "3h".
+// duration decodes a number of seconds or a string such as "3h".
 func duration(raw json.RawMessage) (time.Duration, error) {
 	text := strings.Trim(string(raw), `"`)
 	if seconds, err := strconv.Atoi(text); err == nil {
@@ -748,7 +748,7 @@ func duration(raw json.RawMessage) (time.Duration, error) {
 	return time.ParseDuration(text)
 }
 
-// decode unmarshals with numbers as they are written.
+// decode unmarshals JSON and keeps the literals of numbers.
 func decode(raw []byte, out any) error {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
@@ -769,7 +769,7 @@ func stamp(t time.Time) string {
 	return t.UTC().Format(time.RFC3339Nano)
 }
 
-// printable: strutil.Printable of go-secure-stdlib.
+// printable implements strutil.Printable of go-secure-stdlib.
 func printable(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 }

@@ -18,61 +18,65 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakeserver"
 )
 
-// RootToken is a token that may do everything and does not expire.
+// RootToken is a token with all permissions that does not expire.
 const RootToken = "root"
 
-// maxRequest is how long a request may be (docs: configuration/listener/tcp,
-// max_request_size).
+// maxRequest is the maximum size of a request body in bytes (docs:
+// configuration/listener/tcp, max_request_size).
 const maxRequest = 32 << 20
 
-// Options configures a Server. The zero value, and a nil *Options, make one
-// active node on the real clock, with the mount "secret".
+// Options configures a Server. The zero value and a nil *Options make one active
+// node on the real clock, with the mount "secret".
 type Options struct {
 	// Now is the clock of versions, deletions and tokens. Nil means time.Now.
 	// Advance adds to it.
 	Now func() time.Time
 
-	// Lag makes the server answer reads as a performance standby of Vault
-	// Enterprise or a standby of OpenBao 2.5 may: with what was true so long
-	// ago. Writes go to the active node.
+	// Lag is the age of the state that reads show, as on a performance standby of
+	// Vault Enterprise or a standby of OpenBao 2.5. Writes go to the active node.
 	Lag time.Duration
 
-	// Forward is what becomes of the header X-Vault-Forward. OpenBao ignores it.
+	// Rate is an operator's rate limit quota on the server (docs: concepts/resource-quotas).
+	// Vault counts each client address separately. The fake counts all clients together.
+	Rate fakeserver.Rate
+
+	// Forward selects the behavior for the header X-Vault-Forward. OpenBao ignores the header.
 	Forward Forward
 
-	// OpenBao makes the server refuse in the words of OpenBao, which does not say
-	// whether it is the token that is not valid or a policy that lacks something.
+	// OpenBao makes the server refuse with the texts of OpenBao, which do not
+	// distinguish an invalid token from a missing permission.
 	OpenBao bool
 }
 
-// Forward is what a server does with a request that asks, by the header
-// X-Vault-Forward, to be sent on to the active node.
+// A Forward is the behavior of a server for a request with the header X-Vault-Forward, which
+// requests forwarding to the active node.
 type Forward int
 
 const (
-	// ForwardRefused is what Vault does unless allow_forwarding_via_header is
-	// set, and the Community Edition always does: such a request fails (core:
-	// http/handler.go, forwardBasedOnHeaders, and vault/core_util.go).
+	// ForwardRefused makes such a request fail. In Vault, it fails unless
+	// allow_forwarding_via_header is set; in the Community Edition, it always fails
+	// (core: http/handler.go, forwardBasedOnHeaders, and vault/core_util.go).
 	ForwardRefused Forward = iota
 
-	// ForwardDone is what Vault Enterprise does with allow_forwarding_via_header
-	// (docs: configuration/replication).
+	// ForwardDone forwards such a request, as Vault Enterprise does with
+	// allow_forwarding_via_header (docs: configuration/replication).
 	ForwardDone
 
-	// ForwardIgnored is what OpenBao does, which does not know the header.
+	// ForwardIgnored ignores the header, as OpenBao does.
 	ForwardIgnored
 )
 
-// A Server is a Vault server. Its methods are safe for concurrent use.
+// A Server simulates a Vault server. Its methods are safe for concurrent use.
 type Server struct {
-	// URL is where it listens: "http://127.0.0.1:…".
+	// URL is the base URL: "http://127.0.0.1:…".
 	URL string
 
 	fakeserver.Clock
 	fakeserver.Log[Request, Fault]
 
-	opts Options
-	stop func()
+	opts  Options
+	stop  func()
+	taken fakeserver.Quotas
 
 	mu       sync.Mutex
 	sealed   bool
@@ -82,9 +86,9 @@ type Server struct {
 	roles    map[string]*role // by namespace and role ID
 }
 
-// A Request is what a client asked for.
+// A Request is a request that the server received.
 type Request struct {
-	Method    string // as sent: "PUT"
+	Method    string // the HTTP method: "PUT"
 	Path      string // without "/v1/": "secret/data/app/x"
 	Query     url.Values
 	Namespace string // "" or "team/"
@@ -94,29 +98,29 @@ type Request struct {
 	Body      []byte
 }
 
-// A Fault is what goes wrong with one request.
+// A Fault is an injected failure of one request.
 type Fault struct {
-	// Wait holds the request up until it is closed, or the client goes away.
+	// Wait delays the request until the channel is closed or the client disconnects.
 	Wait <-chan struct{}
 
-	// Status, if it is not 0, is answered in place of what would be, with
-	// Errors in Vault's form or, if there is one, with Body as it is.
+	// Status, if not 0, is the status of the response that replaces the real one,
+	// with Errors in Vault's form or with Body unchanged.
 	Status int
 	Errors []string
 	Body   string
 
-	// Drop closes the connection in place of an answer.
+	// Drop closes the connection instead of sending a response.
 	Drop bool
 
-	// Applied says that the request is carried out all the same.
+	// Applied makes the server execute the request despite the fault.
 	Applied bool
 
-	// Hold holds the answer back, once the request has been carried out or not,
-	// until it is closed, or the client goes away.
+	// Hold delays the response, whether or not the request was executed, until the channel is
+	// closed or the client disconnects.
 	Hold <-chan struct{}
 }
 
-// New starts a server. Close stops it.
+// New starts a server. Close stops it. New panics if it cannot listen.
 func New(opts *Options) *Server {
 	s := &Server{
 		mounts:   map[string]*mount{},
@@ -141,7 +145,7 @@ func New(opts *Options) *Server {
 // Close stops the server and closes its connections.
 func (s *Server) Close() { s.stop() }
 
-// Mount adds a KV secrets engine, empty, in a namespace; "" is the root namespace.
+// Mount adds an empty KV secrets engine to a namespace; "" is the root namespace.
 func (s *Server) Mount(namespace, name string, c Config) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -155,8 +159,8 @@ func (s *Server) Seal(sealed bool) {
 	s.sealed = sealed
 }
 
-// Count returns how many requests there were since the last Reset, by operation
-// and class: "read data", "list metadata".
+// Count returns the number of requests since the last Reset, by operation and
+// class, such as "read data" or "list metadata".
 func (s *Server) Count() map[string]int {
 	return s.CountBy(func(r Request) string { return r.Operation + " " + r.Class })
 }
@@ -168,8 +172,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		bad.write(w)
 		return
 	}
+	throttled := q.Path != "sys/health" && !s.taken.Take(s.Now(), "", s.opts.Rate) // core: vault/quotas/quotas.go, defaultExemptPaths
 	fault := s.Receive(q)
-	if fault == nil {
+	switch {
+	case fault == nil && throttled:
+		// core: http/util.go, rateLimitQuotaWrapping
+		failure(http.StatusTooManyRequests, fmt.Sprintf("request path %q: rate limit quota exceeded", q.Path)).write(w)
+		return
+	case fault == nil:
 		s.handle(q).write(w)
 		return
 	}
@@ -256,7 +266,7 @@ func (s *Server) parse(w http.ResponseWriter, r *http.Request) (*Request, *answe
 	return q, nil
 }
 
-// mountOf returns the name, with a "/", of the mount that q is for, or "".
+// mountOf returns the name of the mount of q with a final "/", or "".
 func (s *Server) mountOf(q *Request) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -269,7 +279,7 @@ func (s *Server) mountOf(q *Request) string {
 	return best
 }
 
-// handle carries a request out.
+// handle executes a request.
 func (s *Server) handle(q *Request) *answer {
 	name := s.mountOf(q)
 	s.mu.Lock()
@@ -303,7 +313,7 @@ func (s *Server) handle(q *Request) *answer {
 	m := s.mounts[q.Namespace+name]
 	rest := strings.TrimPrefix(q.Path, name)
 	if strings.HasPrefix(q.Path, "sys/internal/ui/mounts/") {
-		return s.uiMount(t, q) // it looks at the policies itself (core: vault/logical_system.go)
+		return s.uiMount(t, q) // uiMount checks the policies itself (core: vault/logical_system.go)
 	}
 	if !s.allowed(t, q, m, rest) {
 		return failure(http.StatusForbidden, "1 error occurred:\n\t* permission denied\n\n")
@@ -322,8 +332,8 @@ func (s *Server) handle(q *Request) *answer {
 	return m.handle(q.Operation, rest, q.Query, q.Body, now, asOf)
 }
 
-// stranger refuses a token that is not valid (docs: concepts/tokens, "Error
-// Responses"). OpenBao says no more than of a policy that lacks something.
+// stranger returns the response to an invalid token (docs: concepts/tokens, "Error Responses").
+// With OpenBao, it is the response to a missing permission.
 func (s *Server) stranger() *answer {
 	if s.opts.OpenBao {
 		return failure(http.StatusForbidden, "1 error occurred:\n\t* permission denied\n\n")
@@ -331,7 +341,7 @@ func (s *Server) stranger() *answer {
 	return failure(http.StatusForbidden, "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n")
 }
 
-// known reports whether there is such a namespace: one that has a mount.
+// known reports whether the namespace exists, which means that it has a mount.
 func (s *Server) known(namespace string) bool {
 	if namespace == "" {
 		return true
@@ -344,7 +354,8 @@ func (s *Server) known(namespace string) bool {
 	return false
 }
 
-// health is what nobody needs a token for (docs: api-docs/system/health).
+// health answers the health check, which needs no token (docs:
+// api-docs/system/health).
 func (s *Server) health() *answer {
 	status := http.StatusOK
 	if s.sealed {
@@ -358,8 +369,8 @@ func (s *Server) health() *answer {
 	}}
 }
 
-// uiMount says what kind of engine a path belongs to, which the client asks
-// before it patches and the command line before everything.
+// uiMount returns the kind of the engine at a path. The client requests it before a patch, and
+// the command line before every operation.
 func (s *Server) uiMount(t *token, q *Request) *answer {
 	path := folder(strings.TrimPrefix(q.Path, "sys/internal/ui/mounts/"))
 	for full, m := range s.mounts {
@@ -375,21 +386,21 @@ func (s *Server) uiMount(t *token, q *Request) *answer {
 		"preflight capability check returned 403, please ensure client's policies grant access to path %q", path))
 }
 
-// An answer is what Vault sends back.
+// An answer is a response of Vault.
 type answer struct {
-	status   int            // 0: by what is in it
-	data     map[string]any // nil: nothing
+	status   int            // 0 means to derive it from the content
+	data     map[string]any // nil if there is none
 	warnings []string
 	errors   []string
 	auth     map[string]any
-	raw      map[string]any // the whole body
+	raw      map[string]any // the whole body, if set
 }
 
 func failure(status int, errs ...string) *answer {
 	return &answer{status: status, errors: append([]string{}, errs...)}
 }
 
-// write sends the answer. Nothing to say is 204, as in core: http/logical.go.
+// write sends the answer. An empty answer has status 204 (core: http/logical.go).
 func (a *answer) write(w http.ResponseWriter) {
 	status, body := a.status, a.raw
 	switch {
@@ -415,7 +426,7 @@ func (a *answer) write(w http.ResponseWriter) {
 	_ = json.NewEncoder(w).Encode(body)
 }
 
-// folder returns name with one "/" at its end, or "" for nothing.
+// folder returns name with exactly one "/" at its end, or "" for an empty name.
 func folder(name string) string {
 	if name = strings.Trim(name, "/"); name == "" {
 		return ""

@@ -1,5 +1,5 @@
-// Package wholesend sends requests of the SDK of AWS to servers that answer at once,
-// as those on the same machine do.
+// Package wholesend sends requests of the AWS SDK to servers that answer
+// immediately, such as servers on the same machine.
 package wholesend
 
 import (
@@ -9,17 +9,17 @@ import (
 	"net/http"
 )
 
-// A Doer is what the SDK calls an HTTPClient.
+// A Doer is the interface that the SDK calls HTTPClient.
 type Doer interface {
 	Do(r *http.Request) (*http.Response, error)
 }
 
 // A Client sends the body of a request from memory, together with its header.
 //
-// The SDK's own body is closed as soon as an answer begins, and its method WriteTo
-// then fails with io.EOF. If net/http has not yet asked whether there is more of
-// the body by then, because the server is on this machine and quick, it takes that
-// for a failure to send, and breaks the connection off under the answer. See
+// The SDK closes its own body as soon as a response begins; the body's WriteTo
+// method then fails with io.EOF. If the server is on this machine, net/http may not
+// have finished reading the body by then. It treats the io.EOF as a failed write
+// and closes the connection while the response arrives. See
 // github.com/aws/aws-sdk-go-v2/issues/2737.
 type Client struct{ Doer Doer }
 

@@ -15,7 +15,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// A heldConn is a connection whose writes of a body do not return before they are
+// A heldConn is a connection whose writes of a body do not return before the server has
 // answered.
 type heldConn struct {
 	net.Conn
@@ -30,9 +30,9 @@ func (c heldConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// TestRequestsToAWSAreSentWhole checks that what the SDK does with a body once
-// there is an answer is no failure to send it; and that it would be without
-// Client. If it is not, Client can go.
+// TestRequestsToAWSAreSentWhole checks that net/http sends the whole request with Client,
+// although the SDK closes the body early. Without Client, net/http must report io.EOF;
+// otherwise Client is unnecessary.
 func TestRequestsToAWSAreSentWhole(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -69,7 +69,7 @@ func TestRequestsToAWSAreSentWhole(t *testing.T) {
 	}
 }
 
-// post returns a request as the SDK makes it.
+// post returns a request like those of the SDK.
 func post(t *testing.T, url, body string) *smithyhttp.Request {
 	t.Helper()
 	r := smithyhttp.NewStackRequest().(*smithyhttp.Request)

@@ -1,0 +1,69 @@
+package fakeserver
+
+import (
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// A Rate limits the calls that a server accepts. The zero Rate is unlimited.
+type Rate struct {
+	// Calls is the number of calls allowed in each Per. A bucket fills evenly with Calls tokens
+	// in each Per, and each call takes one token.
+	Calls int
+	Per   time.Duration
+
+	// Burst is the capacity of the bucket. 0 means Calls.
+	Burst int
+
+	// Fixed replaces the bucket by consecutive periods of length Per. After Calls calls in a
+	// period, the server accepts no further calls until the next period.
+	Fixed bool
+}
+
+// PerSecond returns a Rate of n calls a second.
+func PerSecond(n int) Rate { return Rate{Calls: n, Per: time.Second} }
+
+// PerMinute returns a Rate of n calls a minute.
+func PerMinute(n int) Rate { return Rate{Calls: n, Per: time.Minute} }
+
+// Quotas track the remaining calls. The zero Quotas are full.
+type Quotas struct {
+	mu      sync.Mutex
+	buckets map[string]*rate.Limiter
+	periods map[string]time.Time // the start of the current period, for fixed rates
+}
+
+// Take takes one call at time now from the remaining calls of r under key. It reports whether a
+// call remained. Each key is a separate quota and must always be used with the same Rate.
+func (q *Quotas) Take(now time.Time, key string, r Rate) bool {
+	if r == (Rate{}) {
+		return true
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.bucket(now, key, r).AllowN(now, 1)
+}
+
+// bucket returns the bucket for key. The caller holds q.mu.
+func (q *Quotas) bucket(now time.Time, key string, r Rate) *rate.Limiter {
+	if q.buckets == nil {
+		q.buckets, q.periods = map[string]*rate.Limiter{}, map[string]time.Time{}
+	}
+	b := q.buckets[key]
+	begun := now.Truncate(r.Per)
+	switch {
+	case r.Fixed && (b == nil || begun.After(q.periods[key])):
+		b = rate.NewLimiter(0, r.Calls)
+		q.periods[key] = begun
+	case b == nil:
+		burst := r.Burst
+		if burst == 0 {
+			burst = r.Calls
+		}
+		b = rate.NewLimiter(rate.Limit(float64(r.Calls)/r.Per.Seconds()), burst)
+	}
+	q.buckets[key] = b
+	return b
+}
