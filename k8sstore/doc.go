@@ -1,0 +1,152 @@
+// Package k8sstore keeps OAuth token records in Kubernetes, one Secret for each record.
+//
+//	config, err := rest.InClusterConfig()
+//	...
+//	config.QPS = -1
+//	client, err := corev1.NewForConfig(config) // k8s.io/client-go/kubernetes/typed/core/v1
+//	...
+//	store, err := k8sstore.New(client, "crm-tokens", "oauth-crm", nil)
+//	...
+//	token, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT"})
+//
+// # Setup
+//
+// Use a separate namespace for the records, and read "Who can read a record" first. The
+// program's service account needs only the Role that [Policy] returns:
+//
+//	apiVersion: rbac.authorization.k8s.io/v1
+//	kind: Role
+//	metadata:
+//	  namespace: crm-tokens
+//	  name: tokens
+//	rules:
+//	- apiGroups: [""]
+//	  resources: ["secrets"]
+//	  verbs: ["get", "list", "create", "patch", "delete"]
+//
+// Bind it with "kubectl create rolebinding tokens --role=tokens --serviceaccount=crm:crm-sync
+// -n crm-tokens". The program may run in a different namespace, or outside of the cluster.
+//
+// A client of client-go sends at most 5 requests a second unless its config sets QPS. With
+// a QPS of -1, the client sends requests without a limit of its own, and the server limits
+// each client.
+//
+// # Storage
+//
+// A record is a Secret "<prefix>-<name>" of the type "tokenkeep.dev/record". Kubernetes
+// does not allow changing the type of a Secret. A store lists its records by that type,
+// and never mistakes another Secret for a record. The only data item, "record", is the
+// record. Each label by which the record is found is a label of the Secret with an
+// empty value:
+//
+//	<digest>.tokenkeep.dev/<kind>.label
+//
+// The annotation tokenkeep.dev/incarnation binds an encrypted record to its Secret. Names
+// and labels contain digests, which are keyed if tokenstore.Options has keys. Names and
+// labels never contain a token or a user name. Labels are metadata and appear in the audit
+// log.
+//
+// A write is a merge patch with the UID and resource version of the state to replace. The
+// server applies the patch only to that state. If several writers have read the same state,
+// only the first succeeds. Data and labels change together. The patch preserves all parts
+// that it does not mention, such as labels, owners and finalizers of other programs. A
+// deletion has the same preconditions.
+//
+// Options.Owner makes an object in the namespace the owner of the Secrets that a store
+// creates. Kubernetes deletes them together with the owner. Do not name a Deployment
+// that is deleted and recreated during updates.
+//
+// # Who can read a record
+//
+// A Secret is only as protected as its namespace and etcd:
+//
+//   - The Role does not name Secrets, because the names of records are not known in
+//     advance and rules cannot match prefixes. The program, like any account with the
+//     verb "list" or "watch" on Secrets, can read every Secret of the namespace.
+//   - Everyone who may create a Pod, a Deployment or a Job in the namespace can mount
+//     any of its Secrets and read it. In a separate namespace without Pods, that
+//     permission is not granted by accident.
+//   - etcd stores Secrets unencrypted unless the API server is configured to encrypt
+//     them (EncryptionConfiguration, --encryption-provider-config). Otherwise disks,
+//     backups and snapshots of etcd contain the Secrets in plain text. With a KMS
+//     provider, the key is not on the same disk. Managed services differ; look for
+//     "envelope encryption of Secrets".
+//   - The API server can log request bodies. Its audit policy should use at most the
+//     level "Metadata" for Secrets. client-go logs bodies at klog level 7 and above.
+//
+// Encryption by the codec (tokenstore.Options.Codec) protects against all four: Kubernetes
+// then has only ciphertext, and the key is elsewhere.
+//
+// # Calls
+//
+// The operations of package driver, from which the operations of a store are built,
+// make these calls:
+//
+//	Get, Fresh    1 GET
+//	Create        1 POST; then 1 GET if the name is in use
+//	Update        1 PATCH
+//	Delete        1 DELETE
+//	Lookup        1 LIST for each label, concurrently; the lists contain the data of the records
+//	List, Names   1 LIST for 500 records of the namespace
+//
+// Finding a record by name therefore takes 1 call. Besides its reads, a save takes 1 call,
+// and a refresh takes 2: one for the lease and one for the new token.
+//
+// The client decides about retries, pauses and timeouts. client-go repeats a request, even a
+// write, whose response has a Retry-After header. A server that limits its clients sends 429
+// with that header, and a server without a connection to etcd sends 5xx. If a repeated write
+// is refused, the first attempt may have been applied. The driver then reads the Secret and
+// looks for its own data. If the outcome remains unknown, the error matches ErrUnavailable,
+// never ErrConflict.
+//
+// # Limits
+//
+// A record has at most 64 KiB, so that it can move to the other services. Kubernetes accepts
+// 1 MiB for all data of a Secret. The size of etcd limits the number of records: at most 8
+// GiB for the whole cluster. A ResourceQuota may limit it further. A record takes 2 KiB to 4
+// KiB with its labels. Kubernetes is not designed for millions of objects: use another
+// service for more than about ten thousand records.
+//
+// # Consistency
+//
+// Reads and lists request the newest state, which the server confirms with a quorum of
+// etcd. A write is visible immediately: ListLag and ReadLag are zero.
+//
+// The pages of one list show the state at one moment while etcd keeps that state: five
+// minutes by default. Then the list continues with the current state; each record that exists
+// throughout the list is listed once.
+//
+// A version is the UID of the Secret and the revision of etcd, which the whole cluster
+// increments. After etcd has been restored from a backup, the revision continues from the
+// backup. Stop the programs meanwhile, or restore with "etcdutl snapshot restore
+// --bump-revision".
+//
+// # Errors
+//
+//	400, 405, 406, 413, 415, 422  ErrRefused
+//	401  ErrDenied with ErrCredentials
+//	403  ErrDenied; ErrRefused for a quota, or for a namespace that is being deleted
+//	404  ErrNotFound; ErrRefused if the namespace does not exist, or for the response of a proxy
+//	409  ErrExists for a name in use, ErrConflict for another state; ErrUnavailable if the
+//	     conflict is about another object
+//	429  ErrThrottled
+//	410 and 5xx
+//	     ErrUnavailable; ErrRefused if the request is too large
+//
+// The error of a failed connection matches ErrUnavailable, or ErrRefused if the certificate
+// is wrong. If a plug-in could not fetch credentials, the error matches ErrUnavailable and
+// ErrCredentials. Reads cannot distinguish a missing namespace from one without records.
+// The first write reports the missing namespace.
+//
+// # Other programs
+//
+// Deleting a Secret with kubectl deletes the record permanently. If another program adds a
+// finalizer, a deleted Secret remains until the finalizer is removed. Meanwhile, readers do
+// not see the record, but its name is in use. Create waits up to 30 seconds until the name is
+// free. "tokenkeep doctor" reports such a Secret, and repairs labels that were removed or
+// added by hand. A record whose Secret was made immutable cannot be changed: read the token,
+// delete the record, and save it again.
+//
+// Exclude the Secrets of a store from backup and GitOps tools. A restored earlier state
+// contains tokens that the authorization server may have replaced.
+package k8sstore

@@ -1,0 +1,150 @@
+package k8sstore
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
+)
+
+// An object is a Secret of Kubernetes.
+type object = v1.Secret
+
+// Parts of a Secret other than its labels.
+const (
+	secretType  = "tokenkeep.dev/record"
+	incarnation = "tokenkeep.dev/incarnation" // annotation: Payload.Incarnation of Create
+	fieldRecord = "record"                    // the only data item
+)
+
+// A label is the key "<digest>.tokenkeep.dev/<kind>.label", with an empty value. Nonces are
+// not stored: labels change together with the data, so no writer removes a label that
+// another writer needs.
+const (
+	labelDomain = ".tokenkeep.dev/"
+	labelEnd    = ".label"
+)
+
+// A state is one version of a Secret.
+type state struct {
+	version     driver.Version
+	data        []byte
+	incarnation string
+	err         error // why data is nil; matches ErrCorrupt
+}
+
+// version returns the version of a state: the UID of the incarnation, and the
+// revision of etcd, which the whole cluster increments.
+func version(uid types.UID, revision string) driver.Version {
+	return driver.Version(string(uid) + " " + revision)
+}
+
+func parse(v driver.Version) (uid types.UID, revision string, ok bool) {
+	id, revision, _ := strings.Cut(string(v), " ")
+	return types.UID(id), revision, id != "" && revision != ""
+}
+
+// encode returns the Secret of a new record.
+func (s *secrets) encode(name string, p driver.Payload) *object {
+	o := &object{
+		ObjectMeta: metav1.ObjectMeta{Name: s.full(name), Namespace: s.namespace, Labels: s.labelsFor(p.Labels), Annotations: maps.Clone(s.annotations)},
+		Type:       secretType,
+		Data:       map[string][]byte{fieldRecord: p.Data},
+	}
+	if p.Incarnation != "" {
+		if o.Annotations == nil {
+			o.Annotations = map[string]string{}
+		}
+		o.Annotations[incarnation] = p.Incarnation
+	}
+	if s.owner != nil {
+		o.OwnerReferences = []metav1.OwnerReference{*s.owner}
+	}
+	return o
+}
+
+// decode returns the state of a Secret. If the Secret does not have the form that this
+// package writes, the state has no data and an error that matches ErrCorrupt.
+func decode(o *object) state {
+	st := state{version: version(o.UID, o.ResourceVersion), incarnation: o.Annotations[incarnation]}
+	if data := o.Data[fieldRecord]; len(o.Data) == 1 && len(data) > 0 && o.Type == secretType {
+		st.data = slices.Clone(data)
+	} else {
+		st.err = fmt.Errorf("%w: Secret %q does not hold one record", driver.ErrCorrupt, o.Name)
+	}
+	return st
+}
+
+func (st state) secret() (driver.Secret, error) {
+	if st.err != nil {
+		return driver.Secret{}, st.err
+	}
+	return driver.Secret{Payload: driver.Payload{Data: st.data, Incarnation: st.incarnation}, Version: st.version}, nil
+}
+
+// named returns the listed Secret o. If o is being deleted, the error matches ErrNotFound.
+func (s *secrets) named(o *object) (driver.Named, error) {
+	named := driver.Named{Name: s.short(o.Name)}
+	if o.DeletionTimestamp != nil {
+		return named, fmt.Errorf("%w: Secret %q is being deleted", driver.ErrNotFound, o.Name)
+	}
+	var err error
+	named.Secret, err = decode(o).secret()
+	return named, err
+}
+
+// full returns the Kubernetes name of the Secret for a record name. short returns the
+// record name in a Kubernetes name, or "" if the Secret belongs to another program or
+// prefix.
+func (s *secrets) full(name string) string { return s.prefix + "-" + name }
+
+func (s *secrets) short(full string) string {
+	name, ok := strings.CutPrefix(full, s.prefix+"-")
+	if !ok || !driverkit.LegalName(name) {
+		return ""
+	}
+	return name
+}
+
+// labelsFor returns the labels of a Secret: those of Options.Labels and those for the given
+// labels.
+func (s *secrets) labelsFor(labels []driver.Label) map[string]string {
+	all := maps.Clone(s.labels)
+	if all == nil {
+		all = map[string]string{}
+	}
+	for _, l := range labels {
+		all[labelKey(l)] = ""
+	}
+	return all
+}
+
+func labelKey(l driver.Label) string { return l.Value + labelDomain + l.Key + labelEnd }
+
+// labelsOf returns the labels by which a record is found, without nonces.
+func labelsOf(labels map[string]string) []driver.Label {
+	var all []driver.Label
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		value, kind, ok := strings.Cut(key, labelDomain)
+		if kind, ends := strings.CutSuffix(kind, labelEnd); ok && ends {
+			all = append(all, driver.Label{Key: kind, Value: value})
+		}
+	}
+	return all
+}
+
+// pointers returns m with pointers to its values.
+func pointers(m map[string]string) map[string]*string {
+	all := make(map[string]*string, len(m))
+	for key, value := range m {
+		all[key] = &value
+	}
+	return all
+}
