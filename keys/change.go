@@ -7,24 +7,26 @@ import (
 	"slices"
 )
 
-// To change keys while programs run, each step is given to every program before
-// the next one is taken:
+// To change keys while programs run, give the result of each step to every program
+// before taking the next one:
 //
-//  1. Add: programs know the new keys, and write by the old ones.
-//  2. Switch: programs write by the new keys.
-//  3. "tokenkeep rekey", or tokenstore.Store.Rekey.
-//  4. Drop: programs know the new keys alone.
+//  1. Add: programs know the new keys, but write with the old ones.
+//  2. Switch: programs write with the new keys.
+//  3. Rewrite the records with "tokenkeep rekey" or tokenstore.Store.Rekey.
+//  4. Drop: programs know only the new keys.
 
-// Unused returns what a store without keys begins with: nothing to write by. Only Add
-// makes keys of it.
+// Unused returns Keys that contain no key. Call Add on the result to give keys to a store that
+// has none.
 func Unused() *Keys { return made(document{Version: version}) }
 
-// Add returns k with a new key of each kind behind the present ones; without kinds,
-// of all. Where there is no key yet, none stands before the new one.
+// Add returns k with a new key after the current keys of each given kind. Without kinds, it adds
+// one key of every kind. If a kind has no key yet, its list begins with "no key". Add returns an
+// error if the keys of a kind are already being changed.
 func (k *Keys) Add(kinds ...Kind) (*Keys, error) { return k.add(random, kinds) }
 
-// AddNone returns k with no key behind the present ones of each kind that k has, for
-// keys that are to be taken out; without kinds, of all.
+// AddNone returns k with "no key" after the current key of each given kind. Without kinds, it adds
+// "no key" for every kind that has a key. Use AddNone before the removal of keys. It returns an
+// error if a given kind has no key, or if the keys of a kind are already being changed.
 func (k *Keys) AddNone(kinds ...Kind) (*Keys, error) {
 	d := k.document()
 	if len(kinds) == 0 {
@@ -55,7 +57,8 @@ func (k *Keys) add(key func() []byte, kinds []Kind) (*Keys, error) {
 	return made(d), nil
 }
 
-// Switch returns k with the last key of each kind as the first.
+// Switch returns k with the last key of each kind moved to the front. It returns an error if no
+// kind has more than one key; "no key" counts as one.
 func (k *Keys) Switch() (*Keys, error) {
 	d := k.document()
 	changed := false
@@ -75,8 +78,9 @@ func (k *Keys) Switch() (*Keys, error) {
 
 var errNoChange = errors.New("keys: no keys are being changed: add comes first")
 
-// Drop returns k with the first key of each kind alone. It returns nil if that is
-// no key of any kind: the store is without keys.
+// Drop returns k with only the first key of each kind. It returns a nil *Keys and no error if
+// no kind has a key left. It returns an error if no kind has more than one key; "no key" counts
+// as one.
 func (k *Keys) Drop() (*Keys, error) {
 	d := k.document()
 	changed, left := false, false

@@ -11,8 +11,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A program has its keys from a secret, which its platform puts into the
-// environment. The document is the one that "tokenkeep keys new" writes.
+// A program reads its keys from an environment variable that its platform sets from a secret.
+// The command "tokenkeep keys new" writes the document that the variable holds.
 func ExampleParse() {
 	ctx := context.Background()
 	_ = os.Setenv("TOKENKEEP_KEYS", string(keys.New().Encode()))
@@ -22,7 +22,7 @@ func ExampleParse() {
 		fmt.Println(err)
 		return
 	}
-	d := memstore.NewDriver() // or that of awssm, gcpsm, vaultstore
+	d := memstore.NewDriver() // or the driver of awssm, gcpsm or vaultstore
 	store, err := tokenstore.New(d, k.Options())
 	if err != nil {
 		fmt.Println(err)
@@ -35,7 +35,7 @@ func ExampleParse() {
 	}
 	fmt.Println(k)
 
-	// A program that was not given the keys is told so.
+	// A program without the keys gets an error.
 	without, err := tokenstore.New(d, nil)
 	if err != nil {
 		fmt.Println(err)

@@ -1,25 +1,24 @@
-// Package keys reads and makes the keys of a store: those of names, labels and
-// encryption.
+// Package keys reads and makes the keys of a store: the keys of its names, labels
+// and encryption.
 //
-// Keys live in one JSON document, with keys in base64. The command "tokenkeep keys
-// new" writes it, and the same document serves the command and programs alike:
+// One JSON document holds the keys in base64. The command "tokenkeep keys new"
+// writes the document, and both the command and programs read it:
 //
 //	k, err := keys.Parse([]byte(secret)) // or keys.Load(path)
 //	...
 //	store, err := awssm.New(client, "oauth/crm", &awssm.Options{Store: k.Options()})
 //
-// The document has these members, all but "v" optional:
+// The document has these members; all but "v" are optional:
 //
 //	v                1
-//	name_keys        what names and derived IDs are made with: the first is current
-//	index_keys       what records are searched by: the first writes, all are searched
-//	encryption_keys  AES-256-GCM: the first writes, all of them read
-//	place            names the store, if its secrets were copied from elsewhere
+//	name_keys        keys for names and derived IDs: the first is current
+//	index_keys       keys for labels: the first labels, searches use all
+//	encryption_keys  keys of AES-256-GCM: the first encrypts, all decrypt
+//	place            the earlier place of a store whose secrets were copied
 //
-// In a list null stands for no key, while keys come or go: Add, Switch and Drop are
-// the steps, and docs/keys.md has them in full. A document with "name_key" in the
-// place of a list of one, and with "allow_plain" in the place of a null behind the
-// encryption keys, is read too.
+// In a list, null stands for "no key" while keys are being added or removed; see Add, Switch and
+// Drop, and docs/keys.md. In place of a list with one name key, the document may have "name_key"
+// with that key. In place of a null after the encryption keys, it may have "allow_plain".
 package keys
 
 import (
@@ -39,47 +38,46 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A Kind is what a key is for.
+// A Kind is the purpose of a key.
 type Kind string
 
 // The kinds of key.
 const (
-	Names      Kind = "names"      // of records, and IDs that are derived
-	Labels     Kind = "labels"     // what records are searched by
-	Encryption Kind = "encryption" // of records
+	Names      Kind = "names"      // names of records, and derived IDs
+	Labels     Kind = "labels"     // labels by which records are found
+	Encryption Kind = "encryption" // encryption of records
 )
 
 // Kinds returns all kinds.
 func Kinds() []Kind { return []Kind{Names, Labels, Encryption} }
 
 const (
-	// keySize is the size of the keys that are made: that of AES-256, and of the
-	// hash behind names and labels.
+	// keySize is the size of new keys in bytes. AES-256 requires this size.
 	keySize = 32
 
-	// minKey is the least size of a key of names or labels.
+	// minKey is the minimum size in bytes of a key for names or labels.
 	minKey = 16
 
-	// maxFile is how long a document may be.
+	// maxFile is the maximum size of a document in bytes.
 	maxFile = 1 << 20
 
 	version = 1
 )
 
-// ErrFormat means that bytes are not the keys of a store. The text of an error that
-// matches it says what is wrong, and holds nothing of the bytes.
+// ErrFormat means that the bytes are not a keys document. Errors that match ErrFormat describe
+// the mistake, but never quote the bytes.
 var ErrFormat = errors.New("not a keys file")
 
-// Keys are the keys of a store. They print, log and marshal as their type alone:
-// Encode is the one way in which they leave the program. Methods are safe for
-// concurrent use, and none changes what it is called on.
+// Keys are the keys of a store. They print, log and marshal as the name of their
+// type; only Encode reveals them. Methods are safe for concurrent use and do not
+// modify the receiver.
 type Keys struct {
-	// Behind a function, which package fmt prints as an address where it cannot
-	// call Format.
+	// The keys are behind a function, because package fmt prints a function as an
+	// address where it cannot call Format.
 	document func() document
 }
 
-// A document is the stored form. A nil key stands for none.
+// A document is the stored form. A nil key stands for "no key".
 type document struct {
 	Version        int      `json:"v"`
 	NameKey        []byte   `json:"name_key,omitempty"`
@@ -90,7 +88,7 @@ type document struct {
 	Place          string   `json:"place,omitempty"`
 }
 
-// of returns the keys of a kind.
+// of returns a pointer to the keys of the given kind.
 func (d *document) of(kind Kind) *[][]byte {
 	switch kind {
 	case Names:
@@ -102,7 +100,7 @@ func (d *document) of(kind Kind) *[][]byte {
 	}
 }
 
-// New makes random keys of the given kinds, one each; without kinds, of all.
+// New makes one random key of each given kind. Without kinds, it makes one key of every kind.
 func New(kinds ...Kind) *Keys {
 	d := document{Version: version}
 	if len(kinds) == 0 {
@@ -116,15 +114,15 @@ func New(kinds ...Kind) *Keys {
 
 func random() []byte {
 	key := make([]byte, keySize)
-	_, _ = rand.Read(key) // never fails, by its documentation
+	_, _ = rand.Read(key) // documented never to fail
 	return key
 }
 
 func made(d document) *Keys { return &Keys{func() document { return d }} }
 
-// Load reads the keys in a file. It refuses a file that others than its owner can
-// read or write. Errors match ErrFormat or those of package fs, and hold nothing of
-// the file.
+// Load reads the keys in the named file. If users other than its owner can read or write the
+// file, the error matches fs.ErrPermission. If the content is not a keys document, the error
+// matches ErrFormat. Other errors are those of package os. Errors never quote the file.
 func Load(path string) (*Keys, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -146,8 +144,8 @@ func Load(path string) (*Keys, error) {
 	return Parse(data)
 }
 
-// Parse reads the keys in a document, for a program that has it from a secret
-// manager or from its environment. Errors match ErrFormat, and hold nothing of data.
+// Parse reads the keys in a document that a program got from a secret manager or from its
+// environment. Errors match ErrFormat and never quote data.
 func Parse(data []byte) (*Keys, error) {
 	bad := func(format string, args ...any) (*Keys, error) {
 		return nil, fmt.Errorf("keys: %w: %s", ErrFormat, fmt.Sprintf(format, args...))
@@ -160,7 +158,7 @@ func Parse(data []byte) (*Keys, error) {
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(&d)
 	_, more := decoder.Token()
-	if err != nil || !errors.Is(more, io.EOF) { // the cause may quote a key
+	if err != nil || !errors.Is(more, io.EOF) { // the decoder's error may quote a key
 		return bad(`it is not a JSON object of "v", "name_keys", "index_keys", "encryption_keys" and "place", with keys in base64`)
 	}
 	switch {
@@ -186,7 +184,7 @@ func Parse(data []byte) (*Keys, error) {
 
 func none(key []byte) bool { return key == nil }
 
-// check reports keys that cannot be used.
+// check returns an error if a key cannot be used.
 func (d *document) check() error {
 	any := false
 	for _, kind := range Kinds() {
@@ -202,13 +200,13 @@ func (d *document) check() error {
 			}
 			switch {
 			case slices.ContainsFunc(list[:i], func(k []byte) bool { return bytes.Equal(k, key) && none(k) == none(key) }):
-				return fmt.Errorf("%s key %d stands there twice", member, i+1)
+				return fmt.Errorf("%s key %d is repeated", member, i+1)
 			case none(key):
 				continue
 			case kind == Encryption && len(key) != size:
 				return fmt.Errorf("%s key %d has %d bytes, not %d", member, i+1, len(key), size)
 			case len(key) < size:
-				return fmt.Errorf("%s key %d has %d bytes, the least is %d", member, i+1, len(key), size)
+				return fmt.Errorf("%s key %d has %d bytes, the minimum is %d", member, i+1, len(key), size)
 			}
 			any = true
 		}
@@ -219,8 +217,8 @@ func (d *document) check() error {
 	return nil
 }
 
-// Encode returns the document, to be written to a file that only its owner can read,
-// or to a secret manager. It holds the keys.
+// Encode returns the document, which contains the keys. Write it only to a file that
+// only its owner can read, or to a secret manager.
 func (k *Keys) Encode() []byte {
 	d := k.document()
 	if len(d.NameKeys) == 1 {
@@ -228,13 +226,13 @@ func (k *Keys) Encode() []byte {
 	}
 	data, err := json.MarshalIndent(d, "", "  ")
 	if err != nil {
-		panic("keys: " + err.Error()) // bytes and text alone: it cannot happen
+		panic("keys: " + err.Error()) // cannot happen: the values are bytes and text
 	}
 	return append(data, '\n')
 }
 
-// Options returns options of a store that uses the keys. Each call returns new
-// ones: the caller may set the other fields.
+// Options returns the options of a store that uses the keys. Each call returns a
+// new value, whose other fields the caller may set.
 func (k *Keys) Options() *tokenstore.Options {
 	d := k.document()
 	var o tokenstore.Options
@@ -249,7 +247,7 @@ func (k *Keys) Options() *tokenstore.Options {
 	return &o
 }
 
-// listed returns keys in the form that tokenstore.Options has them in lists.
+// listed returns keys in the form of the lists in tokenstore.Options.
 func listed(keys [][]byte) [][]byte {
 	var list [][]byte
 	for _, key := range keys {
@@ -261,7 +259,7 @@ func listed(keys [][]byte) [][]byte {
 	return list
 }
 
-// codec returns the codec of the encryption keys, nil if there are none.
+// codec returns the codec of the encryption keys, or nil if d has no encryption keys.
 func (d *document) codec() codec.Codec {
 	var aeads []codec.AEAD
 	for _, key := range d.EncryptionKeys {
@@ -270,7 +268,7 @@ func (d *document) codec() codec.Codec {
 		}
 		aead, err := codec.AESGCM(key)
 		if err != nil {
-			panic("keys: " + err.Error()) // its size was checked
+			panic("keys: " + err.Error()) // check has checked the size
 		}
 		aeads = append(aeads, aead)
 	}
@@ -284,21 +282,21 @@ func (d *document) codec() codec.Codec {
 		Place:      d.Place,
 	})
 	if err != nil {
-		panic("keys: " + err.Error()) // a codec and keys are there
+		panic("keys: " + err.Error()) // the codec and its keys are not nil
 	}
 	return c
 }
 
 const redacted = "keys.Keys{redacted}"
 
-// String returns the name of the type.
+// String returns the name of the type, and no key.
 func (k Keys) String() string { return redacted }
 
-// Format keeps the keys out of whatever prints them.
+// Format prints the name of the type, for every verb.
 func (k Keys) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
-// LogValue keeps the keys out of logs.
+// LogValue returns the name of the type, which keeps the keys out of logs.
 func (k Keys) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// MarshalText keeps the keys out of what is marshaled.
+// MarshalText returns the name of the type, and no key.
 func (k Keys) MarshalText() ([]byte, error) { return []byte(redacted), nil }

@@ -74,7 +74,7 @@ func TestParseRefuses(t *testing.T) {
 		{`{"v":1,"name_key":""}`, "0 bytes"},
 		{`{"v":1,"name_key":"` + in64(canary[:15]) + `"}`, "15 bytes"},
 		{`{"v":1,"index_keys":[]}`, "is empty"},
-		{`{"v":1,"index_keys":["` + secret + `","` + secret + `"]}`, "twice"},
+		{`{"v":1,"index_keys":["` + secret + `","` + secret + `"]}`, "repeated"},
 		{`{"v":1,"encryption_keys":["` + secret + `","` + in64(canary[:16]) + `"]}`, "encryption key 2"},
 		{`{"v":1,"name_key":"` + secret + `","allow_plain":true}`, "allow_plain goes with"},
 		{strings.Repeat(" ", 1<<20+1), "too long"},
@@ -135,8 +135,8 @@ func TestNothingPrintsKeys(t *testing.T) {
 	}
 }
 
-// The steps of a change, each with the programs of the step before: all find the
-// record, and the last find it with the new keys alone.
+// TestSteps checks that programs at neighboring steps of a change of keys find the same record.
+// It also checks that the last program finds it with only the new keys.
 func TestSteps(t *testing.T) {
 	t.Parallel()
 	step := func(k *keys.Keys, err error) *keys.Keys {
@@ -161,7 +161,7 @@ func TestSteps(t *testing.T) {
 		open := func(k *keys.Keys) *tokenstore.Store {
 			var opts *tokenstore.Options
 			if k != nil {
-				opts = parse(t, string(k.Encode())).Options() // as a program gets it
+				opts = parse(t, string(k.Encode())).Options() // through the document, as in a program
 			}
 			s, err := tokenstore.New(d.Reopen(), opts)
 			if err != nil {
