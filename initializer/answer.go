@@ -4,32 +4,37 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/extra"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
 const (
-	maxAnswer = 64 << 10 // a token endpoint answers with less than one
+	maxAnswer = 64 << 10 // maximum size of a response; token endpoints send less
 
-	// maxLifetime bounds what an answer may say.
+	// maxLifetime is the longest lifetime accepted from a response.
 	maxLifetime = 10 * 365 * 24 * time.Hour
 )
 
-// A reply is the whole of an HTTP response.
+// A reply is a complete HTTP response.
 type reply struct {
 	status int
 	header http.Header
 	body   []byte
-	cut    bool // the body was too long, or ended too early
+	cut    bool // the body was too long or incomplete
 }
 
-// send does a request and reads the response.
+// send sends a request and reads the response.
 func send(c *http.Client, req *http.Request, limit int64) (reply, error) {
 	res, err := c.Do(req) //nolint:bodyclose // read closes it.
 	if err != nil {
@@ -50,76 +55,88 @@ func read(res *http.Response, limit int64) (reply, error) {
 	return reply{res.StatusCode, res.Header, body, err != nil || int64(len(body)) > limit}, nil
 }
 
-// good reports whether the status is one of success.
+// good reports whether the status is a success.
 func (r reply) good() bool { return r.status >= 200 && r.status <= 299 }
 
-// members are those of an answer, each as JSON, by their names in lower case, as
-// package json ignores the case of names. They are looked at one by one, so
-// that a member of an unexpected type spoils none of the others: the answer may
-// hold the only copy of a refresh token.
+// members holds the members of a response as JSON. The keys are the names in lower case, because
+// package json ignores the case of names. Each member is decoded separately, so that one of an
+// unexpected type does not affect the others: the response may contain the only copy of a
+// refresh token.
 type members map[string]json.RawMessage
 
-// members decodes a JSON object or a form. The first character tells which it is,
-// because servers label both as anything. Of half an object it returns false and
-// the members that are whole. It never says what is wrong with a reply, because
-// decoders quote what they read.
+// members decodes a JSON object or a form. It distinguishes them by the first character,
+// because servers send objects and forms with wrong content types. For a truncated object it
+// returns false and the complete members. It does not return the error of a decoder, because
+// decoders quote their input.
 func (r reply) members() (members, bool) {
+	m := members{}
+	ok := r.each(func(name string, value json.RawMessage, _ bool) { m.set(name, value) })
+	if len(m) == 0 && !ok {
+		m = nil
+	}
+	return m, ok
+}
+
+// each calls f for the members of a JSON object, or of a form with each value as a JSON string.
+// It reports whether the response is valid and complete.
+func (r reply) each(f func(name string, value json.RawMessage, form bool)) bool {
 	body := bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(r.body), []byte("\ufeff")))
 	switch {
 	case bytes.HasPrefix(body, []byte("{")):
-		m, ok := decodeObject(body)
-		return m, ok && !r.cut
+		ok := decodeObject(body, func(name string, value json.RawMessage) { f(name, value, false) })
+		return ok && !r.cut
 	case r.cut:
-		return nil, false
+		return false
 	}
-	return decodeForm(string(body))
+	return decodeForm(string(body), func(name string, value json.RawMessage) { f(name, value, true) })
 }
 
-// decodeObject decodes a JSON object and ignores what follows it. Of a member
-// that comes twice the last one that is not empty counts.
-func decodeObject(text []byte) (members, bool) {
+// decodeObject decodes a JSON object and ignores any text after it.
+func decodeObject(text []byte, f func(name string, value json.RawMessage)) bool {
 	d := json.NewDecoder(bytes.NewReader(text))
 	if _, err := d.Token(); err != nil {
-		return nil, false
+		return false
 	}
-	m := members{}
 	for d.More() {
 		key, err := d.Token()
 		name, ok := key.(string)
 		var value json.RawMessage
 		if err != nil || !ok || d.Decode(&value) != nil {
-			return m, false
+			return false
 		}
-		m.set(name, value)
+		f(name, value)
 	}
 	_, err := d.Token()
-	return m, err == nil
+	return err == nil
 }
 
-// decodeForm decodes a form that has at least one of the members that tell a form
-// from other text.
-func decodeForm(text string) (members, bool) {
+// decodeForm decodes a form. It requires at least one of the members by which a
+// form differs from other text.
+func decodeForm(text string, f func(name string, value json.RawMessage)) bool {
 	if strings.ContainsAny(text, " \t\r\n<>\"") {
-		return nil, false // a page may have links with tokens in them
+		return false // the links in an HTML page may contain tokens
 	}
-	// The part that cannot be parsed is left out, and the others are there.
+	// ParseQuery returns the valid pairs even if it returns an error.
 	values, _ := url.ParseQuery(text)
-	m := members{}
+	known := func(name string) bool {
+		return strings.EqualFold(name, "access_token") || strings.EqualFold(name, "error")
+	}
+	if !slices.ContainsFunc(slices.Collect(maps.Keys(values)), known) {
+		return false
+	}
 	for name, list := range values {
 		for _, v := range list {
 			quoted, err := json.Marshal(v)
 			if err != nil {
-				return nil, false
+				return false
 			}
-			m.set(name, quoted)
+			f(name, quoted)
 		}
 	}
-	if m["access_token"] == nil && m["error"] == nil {
-		return nil, false
-	}
-	return m, true
+	return true
 }
 
+// set sets a member. For a repeated member, it keeps the last value that is not empty.
 func (m members) set(name string, value json.RawMessage) {
 	name = strings.ToLower(name)
 	if s := string(value); m[name] == nil || s != "null" && s != `""` {
@@ -127,7 +144,7 @@ func (m members) set(name string, value json.RawMessage) {
 	}
 }
 
-// text returns a member that is a string, without spaces around it.
+// text returns a member that is a string, without surrounding spaces.
 func (m members) text(name string) string {
 	var s string
 	if json.Unmarshal(m[name], &s) != nil {
@@ -136,7 +153,7 @@ func (m members) text(name string) string {
 	return strings.TrimSpace(s)
 }
 
-// token returns a member that is a token which a store takes.
+// token returns a member that is a token, if a store can hold it.
 func (m members) token(name string) tokenstore.Secret {
 	s := tokenstore.Secret(m.text(name))
 	if tokenstore.Validate(tokenstore.Token{AccessToken: s}) != nil {
@@ -145,23 +162,80 @@ func (m members) token(name string) tokenstore.Secret {
 	return s
 }
 
-var decimal = regexp.MustCompile(`^\+?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?$`)
+var decimal = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^\+?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?$`) })
 
-// lifetime returns how long the access token is good, by a member that counts
-// seconds as a number or as text. It is 0, which means unknown, if the member cannot
-// be read or is less than a second: servers write 0 and -1 for a token that does
-// not expire. It is maxLifetime at most.
+// lifetime returns the lifetime of the access token from a member that counts
+// seconds as a number or as text. It returns 0, which means unknown, if the member
+// cannot be parsed or is less than a second: servers send 0 and -1 for a token that
+// does not expire. The result is at most maxLifetime.
 func (m members) lifetime(name string) time.Duration {
 	text := m.text(name)
 	if text == "" {
 		text = string(m[name])
 	}
-	if !decimal.MatchString(text) {
+	if !decimal().MatchString(text) {
 		return 0
 	}
-	n, _ := strconv.ParseFloat(text, 64) // what is out of range is infinite
+	n, _ := strconv.ParseFloat(text, 64) // a value out of range is infinite
 	if n < 1 {
 		return 0
 	}
 	return time.Duration(min(n, maxLifetime.Seconds()) * float64(time.Second))
+}
+
+// beside returns the additional members of a response: TokenType, Scope, IDToken, and in Extra
+// all other members that are not in taken. left is the number of members that do not fit into
+// the record.
+func (r reply) beside(record tokenstore.Token, taken ...string) (t tokenstore.Token, left int) {
+	m, others := members{}, map[string]json.RawMessage{}
+	taken = append(taken, "access_token", "refresh_token", "expires_in")
+	r.each(func(name string, value json.RawMessage, form bool) {
+		m.set(name, value)
+		lower := strings.ToLower(name)
+		switch {
+		case slices.Contains(taken, lower):
+		case form && others[name] != nil: // x/oauth2 returns the first value
+		case form:
+			var text string
+			_ = json.Unmarshal(value, &text) // each returned it as a JSON string
+			others[name] = extra.Form(text)
+		default:
+			others[name] = extra.JSON(value)
+		}
+	})
+	kept := extra.Values(string(record.Extra))
+	var id string
+	for name, field := range map[string]*string{"scope": &t.Scope, "token_type": &t.TokenType, "id_token": &id} {
+		text, whole := m.field(name)
+		*field = text
+		if !whole {
+			continue
+		}
+		maps.DeleteFunc(others, func(other string, _ json.RawMessage) bool { return strings.EqualFold(other, name) })
+		if _, known := kept[name]; known && text != "" {
+			others[name] = json.RawMessage("null") // an earlier response had another form
+		}
+	}
+	t.IDToken = tokenstore.Secret(id)
+	fitting, left := extra.Fit(string(record.Extra), extra.Join(others))
+	t.Extra = tokenstore.Secret(fitting)
+	return t, left
+}
+
+// field returns the text of a member that has a field in the record. whole is false if Extra
+// must also keep the member, because it is not a string, or is empty or too large.
+func (m members) field(name string) (text string, whole bool) {
+	var list []string
+	switch raw := m[name]; {
+	case raw == nil || string(raw) == "null":
+		return "", true
+	case name == "scope" && json.Unmarshal(raw, &list) == nil:
+		text = strings.Join(list, " ") // Twitch
+	default:
+		text, whole = m.text(name), true
+	}
+	if text == "" || len(text) > codec.MaxExtra || tokenstore.Validate(tokenstore.Token{Scope: text}) != nil {
+		return "", false
+	}
+	return text, whole
 }

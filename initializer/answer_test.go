@@ -13,14 +13,15 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// kinds are the two kinds of servers. One decoder reads the answers of both.
+// kinds returns configurations for Zoho and for another server. The same decoder reads the
+// responses of both.
 func (w *world) kinds(old tokenstore.Token) map[string]initializer.Config {
 	zoho := w.config(tokenstore.Token{ID: old.ID})
 	zoho.FindUser = false
 	return map[string]initializer.Config{"zoho": zoho, "other": w.standard(tokenstore.Token{ID: old.ID, ClientID: clientID})}
 }
 
-// eachKind runs a test with a fresh world for each kind of server.
+// eachKind runs a test for each kind of server, with a new world.
 func eachKind(t *testing.T, f func(t *testing.T, w *world, old tokenstore.Token, conf initializer.Config)) {
 	t.Helper()
 	for _, kind := range []string{"zoho", "other"} {
@@ -41,7 +42,7 @@ func typed(kind, body string) *zohoaccounts.Fault {
 	return f
 }
 
-// keeps fails the test unless both tokens of the answer are stored.
+// keeps checks that both tokens of the response f are stored.
 func (w *world) keeps(conf initializer.Config, f *zohoaccounts.Fault) tokenstore.Token {
 	w.t.Helper()
 	w.answers(f)
@@ -73,7 +74,7 @@ func TestAnswer(t *testing.T) {
 		}
 		for _, name := range names {
 			for _, value := range values {
-				// Before the tokens and after them.
+				// The member precedes the tokens, or follows them.
 				w.keeps(conf, ok(`{"`+name+`":`+value+`,"access_token":"canary-new","refresh_token":"canary-2"}`))
 				again()
 				w.keeps(conf, ok(`{"access_token":"canary-new","refresh_token":"canary-2","`+name+`":`+value+`}`))
@@ -129,7 +130,7 @@ func TestAnswerLifetime(t *testing.T) {
 			rec := w.keeps(conf, ok(`{"access_token":"canary-new","refresh_token":"canary-2","expires_in":`+value+`}`))
 			want := want
 			if conf.OAuth2 == nil && want == unknown {
-				want = time.Hour // what Zoho's live
+				want = time.Hour // the lifetime of Zoho's tokens
 			}
 			switch {
 			case want == unknown && !rec.ExpiresAt.IsZero():
@@ -141,7 +142,7 @@ func TestAnswerLifetime(t *testing.T) {
 	}
 }
 
-// A server that gives tokens no lifetime is not asked at each use.
+// TestAnswerNoLifetime checks that a token without a lifetime is not refreshed at each use.
 func TestAnswerNoLifetime(t *testing.T) {
 	t.Parallel()
 	for _, value := range []string{"0", "-1", `"-3600"`, "-0.5", "0.001", "-1e999"} {
@@ -185,7 +186,8 @@ func TestAnswerWithoutUse(t *testing.T) {
 	}
 }
 
-// A new refresh token without an access token is used at once.
+// TestAnswerRefreshTokenAlone checks that a new refresh token without an access token is used
+// immediately.
 func TestAnswerRefreshTokenAlone(t *testing.T) {
 	t.Parallel()
 	for _, alone := range []string{`{"refresh_token":"canary-2"}`, `{"access_token":"a\u0000b","refresh_token":"canary-2"}`} {
@@ -211,7 +213,8 @@ func TestAnswerRefreshTokenAlone(t *testing.T) {
 	}
 }
 
-// A refresh token that cannot be stored is no reason to drop the access token.
+// TestAnswerBadRefreshToken checks that the access token is stored even if the refresh token
+// cannot be.
 func TestAnswerBadRefreshToken(t *testing.T) {
 	t.Parallel()
 	for _, value := range []string{"7", "{}", `"a\u0000b"`, `"[redacted]"`, `"` + strings.Repeat("a", 60<<10) + `"`} {
@@ -259,7 +262,7 @@ func TestAuthStyle(t *testing.T) {
 			w.asked(0, 2)
 			w.clock.Advance(2 * time.Hour)
 			w.token(c)
-			w.asked(0, 3) // it is remembered
+			w.asked(0, 3) // the Client remembers the style
 			if err := c.Revoke(t.Context()); err != nil {
 				t.Error(err)
 			}
@@ -270,8 +273,8 @@ func TestAuthStyle(t *testing.T) {
 	}
 }
 
-// A request is not repeated if it may have been granted, or the refusal is temporary
-// or of the token.
+// TestAuthStyleNotRepeated checks that a request is not repeated if the server may have granted
+// it. The same holds if the refusal is temporary, or if the server refused the token.
 func TestAuthStyleNotRepeated(t *testing.T) {
 	t.Parallel()
 	for name, f := range map[string]*zohoaccounts.Fault{
@@ -303,7 +306,8 @@ func TestAuthStyleNotRepeated(t *testing.T) {
 	}
 }
 
-// A one-time code is sent again only to a server that refused the client.
+// TestAuthStyleCode checks that a one-time code is sent again only to a server that refused the
+// client.
 func TestAuthStyleCode(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]int{
@@ -328,7 +332,8 @@ func TestAuthStyleCode(t *testing.T) {
 	}
 }
 
-// burning makes the server take a code for used by a request that it refuses.
+// burning makes the server consume a code even if it refuses the request. accepts reports
+// whether the client is authenticated correctly.
 func (w *world) burning(accepts func(zohoaccounts.Request) bool) initializer.Config {
 	used := map[string]bool{}
 	w.zoho.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
@@ -357,13 +362,14 @@ func TestAuthStyleBurntCode(t *testing.T) {
 		w.token(w.start(w.burning(inBody)))
 		w.asked(1, 0)
 	})
-	// One that wants the header costs a consent, and the style is known then.
+	// If the server requires the header, the user must consent again. The Client then knows the
+	// style.
 	t.Run("header", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, &zohoaccounts.Options{Strict: true})
 		old := w.saved(true)
 		conf := w.burning(func(r zohoaccounts.Request) bool { return !inBody(r) })
-		if got := w.token(w.start(conf)); got.ID != old.ID { // by the user's record, whose refresh was sent once
+		if got := w.token(w.start(conf)); got.ID != old.ID { // from the user's record, after one refresh
 			t.Errorf("the token is %s", describe(got))
 		}
 		w.asked(2, 1)
@@ -373,7 +379,7 @@ func TestAuthStyleBurntCode(t *testing.T) {
 	})
 }
 
-// The way that was found out is known to the Clients of other users too.
+// TestAuthStyleSwitchUser checks that Clients of other users share the detected style.
 func TestAuthStyleSwitchUser(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &zohoaccounts.Options{Strict: true})
@@ -393,7 +399,8 @@ func TestAuthStyleSwitchUser(t *testing.T) {
 	w.asked(3, 0)
 }
 
-// A client without a secret is named in the body first, code or not.
+// TestAuthStylePublicClient checks that a client without a secret is first identified in the
+// body, for exchanges and refreshes.
 func TestAuthStylePublicClient(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
@@ -412,7 +419,7 @@ func TestAuthStylePublicClient(t *testing.T) {
 func TestRevokeAuthStyle(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		answer *zohoaccounts.Fault // to the header
+		answer *zohoaccounts.Fault // the response to a request with the header
 		want   int
 		fails  bool
 	}{

@@ -2,16 +2,16 @@ package initializer
 
 import "strings"
 
-// A challenge is one of a WWW-Authenticate field.
+// A challenge is one challenge in a WWW-Authenticate field.
 type challenge struct {
 	scheme string            // in lower case
-	params map[string]string // by their names in lower case
+	params map[string]string // by name in lower case
 }
 
-// parseChallenges reads a WWW-Authenticate field (RFC 9110, 11.6.1): a list of
-// challenges, each a scheme with a token68 or a list of parameters. Both lists are
-// separated by commas, and either may have empty elements. Text
-// that does not fit the grammar is skipped up to the next comma.
+// parseChallenges parses a WWW-Authenticate field (RFC 9110, 11.6.1): a list of
+// challenges, each with a scheme and either a token68 or a list of parameters.
+// Both lists are separated by commas and may have empty elements. It skips text
+// that does not match the grammar, up to the next comma.
 func parseChallenges(field string) (list []challenge) {
 	l := &lexer{field}
 	for l.rest != "" {
@@ -23,7 +23,7 @@ func parseChallenges(field string) (list []challenge) {
 		}
 		spaced := l.skip(" \t")
 		if !l.has('=') {
-			// A scheme, which a token68 or the first parameter may follow.
+			// A scheme, possibly followed by a token68 or the first parameter.
 			list = append(list, challenge{strings.ToLower(name), map[string]string{}})
 			if spaced && l.token68() {
 				l.skipElement()
@@ -44,10 +44,10 @@ func parseChallenges(field string) (list []challenge) {
 	return list
 }
 
-// A lexer takes a field apart from its beginning.
+// A lexer consumes a field from its beginning.
 type lexer struct{ rest string }
 
-// skip skips characters of a set and reports whether there were any.
+// skip skips characters in set, and reports whether it skipped any.
 func (l *lexer) skip(set string) bool {
 	trimmed := strings.TrimLeft(l.rest, set)
 	some := len(trimmed) < len(l.rest)
@@ -57,7 +57,7 @@ func (l *lexer) skip(set string) bool {
 
 func (l *lexer) has(c byte) bool { return l.rest != "" && l.rest[0] == c }
 
-// while takes characters as long as they are ok.
+// while consumes and returns characters as long as ok returns true.
 func (l *lexer) while(ok func(byte) bool) string {
 	n := 0
 	for n < len(l.rest) && ok(l.rest[n]) {
@@ -70,7 +70,8 @@ func (l *lexer) while(ok func(byte) bool) string {
 
 func (l *lexer) token() string { return l.while(isTokenChar) }
 
-// token68 takes a token68 that stands alone in its element.
+// token68 consumes a token68 that extends to the end of the list element. It reports whether
+// there was one.
 func (l *lexer) token68() bool {
 	before := l.rest
 	text := l.while(func(c byte) bool { return isAlphaNumeric(c) || strings.IndexByte("-._~+/", c) >= 0 })
@@ -83,7 +84,7 @@ func (l *lexer) token68() bool {
 	return false
 }
 
-// value takes an equals sign, and the token or quoted string that follows.
+// value consumes an equals sign and the token or quoted string after it.
 func (l *lexer) value() (string, bool) {
 	l.rest = l.rest[1:]
 	l.skip(" \t")
@@ -104,11 +105,11 @@ func (l *lexer) value() (string, bool) {
 			b.WriteByte(c)
 		}
 	}
-	l.rest = "" // it is not closed
+	l.rest = "" // the quoted string is not closed
 	return "", false
 }
 
-// skipElement skips what is left of an element of a list, quoted commas included.
+// skipElement skips the remainder of a list element, including quoted commas.
 func (l *lexer) skipElement() {
 	for l.rest != "" && !l.has(',') {
 		if l.has('"') {

@@ -74,7 +74,8 @@ func TestChallengeIsTakenApart(t *testing.T) {
 	}
 }
 
-// FuzzChallenge checks that every field is read to its end.
+// FuzzChallenge checks that parseChallenges terminates for every field, and returns only schemes
+// in lower case.
 func FuzzChallenge(f *testing.F) {
 	for _, seed := range []string{`Bearer error="invalid_token"`, `a b==, c d="\"", e=f`, `,,"`, `a =`, "\x00=\"\\"} {
 		f.Add(seed)
@@ -88,8 +89,8 @@ func FuzzChallenge(f *testing.F) {
 	})
 }
 
-// FuzzAnswer checks that nothing that a server says ends a program, and that no
-// error code is text.
+// FuzzAnswer checks that no response makes the program panic, and that error codes have the form
+// of a code and contain no secret.
 func FuzzAnswer(f *testing.F) {
 	for _, seed := range []string{`{"access_token":"a","refresh_token":"r"}`, `access_token=a&error=b`, `{"error":{"code":1,"type":"t"}}`, `{"errors":[[{}]]}`, "\ufeff{"} {
 		f.Add(200, []byte(seed))
@@ -101,7 +102,7 @@ func FuzzAnswer(f *testing.F) {
 		switch {
 		case refused == nil && m.token("access_token") == "":
 			t.Errorf("%q is taken for an answer", body)
-		case refused != nil && (!codeForm.MatchString(refused.Code) || strings.Contains(refused.Code, "secret-of-mine")):
+		case refused != nil && (!codeForm().MatchString(refused.Code) || strings.Contains(refused.Code, "secret-of-mine")):
 			t.Errorf("%q: the code is %q", body, refused.Code)
 		}
 	})

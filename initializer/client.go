@@ -11,55 +11,52 @@ import (
 
 	"golang.org/x/oauth2"
 
+	"github.com/tokenkeep/tokenkeep/internal/extra"
 	"github.com/tokenkeep/tokenkeep/internal/flight"
 	"github.com/tokenkeep/tokenkeep/internal/refusal"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-const (
-	zohoScheme   = "Zoho-oauthtoken"
-	bearerScheme = "Bearer"
-)
-
-// A Client has the tokens of one user. Its methods are safe for concurrent use.
+// A Client holds the tokens of one user. Its methods are safe for concurrent use.
 //
-// It starts no goroutine that outlives the call that started it: a program that is
-// frozen between calls finds the Client as it was.
+// It starts no goroutine that outlives the call that started it, so it still works
+// in a program that is frozen between calls.
 type Client struct {
-	conf      *Config // behind a pointer, where package fmt does not look for it in what holds a Client
+	conf      *Config // behind a pointer, so that package fmt does not print it as part of another value
 	server    server
 	gate      gate
 	refresher tokenstore.Refresher
-	scheme    string // of the Authorization header
+	schemes   schemes
 	flights   flight.Group[*session]
-	refused   *memory // of the client
+	refused   *memory // the last refusal of the client
 
-	// current is nil when the Client is closed, or its tokens are revoked.
+	// current is nil after Close, or after the tokens were revoked.
 	current atomic.Pointer[session]
 	closed  atomic.Bool
 }
 
-// New returns the Client of the user that c.Token describes. It reads the store,
-// exchanges the one-time code or refreshes the token if need be, and finds out the
-// user if c.FindUser says so; so that what is wrong is known at the start.
+// New returns a Client for the user that c.Token describes. It reads the store, exchanges the
+// one-time code or refreshes the token if necessary, and looks up the user if c.FindUser is
+// set. New therefore reports errors that the first use of the Client would otherwise report.
 //
-// If the error matches tokenstore.ErrNotPersisted the Client is not nil and works,
-// with tokens that only it has. It tries to store them when it is used next.
+// If the error matches tokenstore.ErrNotPersisted, the returned Client works, but its tokens are
+// not stored. The next call of its Token method tries again to store them.
 func New(ctx context.Context, c Config) (*Client, error) {
 	conf, err := c.complete()
 	if err != nil {
 		return nil, err
 	}
-	client := &Client{conf: &conf, server: conf.server(), gate: conf.gate(), scheme: zohoScheme, refused: &memory{longest: longestClientWait}}
-	if conf.OAuth2 != nil {
-		client.scheme = bearerScheme
-	}
+	client := &Client{conf: &conf, server: conf.server(), gate: conf.gate(), schemes: conf.schemes(), refused: &memory{longest: longestClientWait}}
 	if r, ok := conf.Store.(tokenstore.Refresher); ok {
 		client.refresher = r
 	} else {
 		client.refresher = alone{conf.Store, conf.Now, &memory{longest: refusal.LongestWait}}
 	}
 	s, err := client.open(ctx)
+	if s == nil && client.adoptable(ctx, err) {
+		c.Issuer, c.derived = NoIssuer, true
+		return New(ctx, c)
+	}
 	if s == nil {
 		return nil, client.fail("open", err)
 	}
@@ -67,17 +64,17 @@ func New(ctx context.Context, c Config) (*Client, error) {
 	return client, client.fail("open", err)
 }
 
-// Token returns the record with a good access token. While there is one in memory
-// that is all; otherwise the store is asked, and the authorization server if no
-// other process has been there meanwhile.
+// Token returns the record with a valid access token. It uses the token in memory while that
+// token is fresh. Otherwise it reads the store, and sends a request to the authorization server
+// unless another process has refreshed the token.
 //
-// If the token could not be stored it is returned together with an error matching
-// tokenstore.ErrNotPersisted. It can be used; the next call tries to store it
-// again. If it could not be replaced early but has not yet expired it is
-// returned, and the reason is logged.
+// If the token could not be stored, Token returns it together with an error matching
+// tokenstore.ErrNotPersisted. The token can be used, and the next call tries again to store it.
+// If an early refresh fails, Token returns the current token, which has not expired, and logs
+// the reason.
 //
-// The APIDomain of the record is as the store has it, checked or not. Send the
-// token to the one that Client.APIDomain returns.
+// The APIDomain of the record is the stored one, without a check. Send the token
+// to the URL that Client.APIDomain returns.
 func (c *Client) Token(ctx context.Context) (tokenstore.Token, error) {
 	s, err := c.session(ctx)
 	if s == nil {
@@ -89,8 +86,8 @@ func (c *Client) Token(ctx context.Context) (tokenstore.Token, error) {
 	return s.token, nil
 }
 
-// APIDomain returns the base URL of the API: that of the record, else that of the
-// Environment. It is "" if there is none, or none that a token may be sent to.
+// APIDomain returns the base URL of the API from the record, or otherwise from the Environment.
+// It returns "" if there is no such URL, or if the token must not be sent there.
 func (c *Client) APIDomain() string {
 	s := c.current.Load()
 	if s == nil {
@@ -102,21 +99,34 @@ func (c *Client) APIDomain() string {
 	return s.api.String()
 }
 
-// TokenSource returns a source of access tokens for packages that know
-// golang.org/x/oauth2. Its tokens have no refresh token, since whoever used it
-// would not do so alone; they have the API domain of the record as the extra field "api_domain", if a
-// token may be sent there.
-// A token that could not be stored is returned without an error, and the reason is
-// logged, because users of a TokenSource drop a token that comes with one.
+// Persisted reports whether the token that the Client uses is stored. It returns false after an
+// error that matches tokenstore.ErrNotPersisted, until a later call has stored the token.
+func (c *Client) Persisted() bool {
+	s := c.current.Load()
+	return s == nil || s.unsaved == nil
+}
+
+// TokenSource returns a source of access tokens for packages that use
+// golang.org/x/oauth2.
 //
-// There is no need for oauth2.ReuseTokenSource. The source works as long as ctx is
-// not done.
+// Its tokens have no refresh token, so that no other code refreshes them. TokenType is the type
+// from the server; Token.Type returns the scheme for the Authorization header. That scheme is
+// "Zoho-oauthtoken" in an Environment of Zoho, and Bearer without a type from the server.
+// Token.Extra returns every member of the responses that the record keeps, with the types of
+// x/oauth2: scope, id_token, and the members of Token.Extra. A member that is missing from a
+// refresh response keeps its earlier value. "api_domain" is the API domain of the record, if
+// there is one and the token may be sent there. "expires_in" is not kept.
+//
+// If a token could not be stored, the source returns the token without an error and logs the
+// reason. Users of a TokenSource would discard a token that comes with an error.
+//
+// oauth2.ReuseTokenSource is not needed. The source works until ctx is done.
 func (c *Client) TokenSource(ctx context.Context) oauth2.TokenSource {
 	return &tokenSource{ctx, c}
 }
 
 type tokenSource struct {
-	ctx    context.Context // oauth2.TokenSource has no other place for it
+	ctx    context.Context // the Token method of an oauth2.TokenSource has no context
 	client *Client
 }
 
@@ -129,14 +139,17 @@ func (s *tokenSource) Token() (*oauth2.Token, error) {
 	return now.oauth, nil
 }
 
-// SwitchUser returns the Client of another user, with the same configuration
-// otherwise; a client that t leaves out is that of the configuration. Unlike the
-// SDKs' switch_user it changes nothing for those who use c.
+// SwitchUser returns a Client for another user with otherwise the same configuration. If t has
+// a one-time code or refresh token but no ID and no client, SwitchUser uses the configured
+// client. Unlike switch_user of the SDKs, it does not change c.
 func (c *Client) SwitchUser(ctx context.Context, t tokenstore.Token) (*Client, error) {
 	if c.closed.Load() {
 		return nil, c.fail("switch user", ErrClosed)
 	}
 	conf := *c.conf
+	if conf.derived {
+		conf.Issuer = "" // the other user's record may have an issuer
+	}
 	if t.ID == "" && t.ClientID == "" && (t.GrantToken != "" || t.RefreshToken != "") {
 		t.ClientID = conf.Token.ClientID
 		t.ClientSecret = cmp.Or(t.ClientSecret, conf.Token.ClientSecret)
@@ -146,43 +159,47 @@ func (c *Client) SwitchUser(ctx context.Context, t tokenstore.Token) (*Client, e
 	return New(ctx, conf)
 }
 
-// Close makes the Client forget its tokens. Its methods, and those of what it has
-// handed out, then fail with ErrClosed. The store and the HTTP client stay the
-// caller's.
+// Close makes the Client discard its tokens. Its methods, and the methods of values that it
+// returned, then fail with ErrClosed. It does not close the store or the HTTP client.
 func (c *Client) Close() error {
 	c.closed.Store(true)
 	c.current.Store(nil)
 	return nil
 }
 
-// Format implements fmt.Formatter. A Client prints as its type: package fmt would
-// print the secrets within it, whatever their own methods say.
+// Format implements fmt.Formatter. A Client prints as the name of its type. Without this method,
+// package fmt would print its secrets, even those with their own Format methods.
 func (c *Client) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*initializer.Client") }
 
-// A session is what a Client knows at one moment. It is never changed.
+// A session is the state of a Client at one moment. It is immutable.
 type session struct {
 	token tokenstore.Token
 	oauth *oauth2.Token
 
-	// api is the base URL of the API; nil if there is none that the token may be
-	// sent to. apiErr says why.
+	// api is the base URL of the API, or nil if no base URL is known or the token must not be
+	// sent to it. apiErr then says why.
 	api    *url.URL
 	apiErr error
 
-	// due is when the token is to be replaced; zero if it is not known to expire.
+	// scheme is the scheme of the Authorization header. schemeErr, if not nil, says why the
+	// token cannot be sent.
+	scheme    string
+	schemeErr error
+
+	// due is the time at which the token must be replaced, or zero if its expiry is unknown.
 	due time.Time
 
-	// unsaved is set if the store does not have the token.
+	// unsaved is not nil if the token could not be stored.
 	unsaved *unsaved
 
-	// rejected is when the API last rejected a token, if that is why there is
-	// this one.
+	// rejected is the time at which the API rejected the previous token, or zero if this session
+	// has another cause.
 	rejected time.Time
 }
 
-// An unsaved token is one that could not be stored.
+// unsaved describes a token that could not be stored.
 type unsaved struct {
-	used  tokenstore.Token // the record as the authorization server was asked with it
+	used  tokenstore.Token // the record before the refresh that returned the token
 	retry time.Time
 }
 
@@ -202,23 +219,34 @@ func (c *Client) newSession(t tokenstore.Token) *session {
 			domain = s.api.String()
 		}
 	}
-	o := &oauth2.Token{AccessToken: string(t.AccessToken), TokenType: c.scheme, Expiry: t.ExpiresAt}
-	s.oauth = o.WithExtra(map[string]any{"api_domain": domain})
+	s.scheme, s.schemeErr = c.schemes.of(t)
+	shown := t
+	shown.RefreshToken = ""
+	members := extra.Members(shown)
+	if c.conf.OAuth2 == nil || t.APIDomain != "" {
+		members["api_domain"] = domain
+	}
+	s.oauth = extra.Token(shown).WithExtra(members)
+	switch {
+	case s.schemeErr != nil:
+	case s.oauth.TokenType == "", s.scheme != bearerScheme, s.oauth.Type() != bearerScheme:
+		s.oauth.TokenType = s.scheme
+	}
 	return s
 }
 
-// fresh reports whether there is nothing to be done about s.
+// fresh reports whether s needs neither a refresh nor a save.
 func (s *session) fresh(now time.Time) bool {
 	return (s.due.IsZero() || now.Before(s.due)) && (s.unsaved == nil || now.Before(s.unsaved.retry))
 }
 
-// alive reports whether the token has not expired, as far as is known.
+// alive reports whether s has an access token that is not known to have expired.
 func (s *session) alive(now time.Time) bool {
 	return s.token.AccessToken != "" && (s.token.ExpiresAt.IsZero() || now.Before(s.token.ExpiresAt))
 }
 
-// session returns the present session, with a good token. The error matches
-// tokenstore.ErrNotPersisted if it is not nil and there is a session.
+// session returns the current session, with a valid token. If it returns a
+// session and an error, the error matches tokenstore.ErrNotPersisted.
 func (c *Client) session(ctx context.Context) (*session, error) {
 	s := c.current.Load()
 	if s == nil {
@@ -230,7 +258,7 @@ func (c *Client) session(ctx context.Context) (*session, error) {
 	return c.renew(ctx, s.token.AccessToken, false)
 }
 
-// usable is session for those who have no use for a token with an error.
+// usable is like session, but logs ErrNotPersisted instead of returning it.
 func (c *Client) usable(ctx context.Context) (*session, error) {
 	s, err := c.session(ctx)
 	if s != nil && err != nil {
@@ -240,7 +268,7 @@ func (c *Client) usable(ctx context.Context) (*session, error) {
 	return s, err
 }
 
-// over is the error of a Client without a session.
+// over returns the error of a Client without a session.
 func (c *Client) over() error {
 	if c.closed.Load() {
 		return ErrClosed

@@ -7,23 +7,23 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/refusal"
 )
 
-// A meaning is what an error code of an authorization server means for a program.
+// A meaning is the meaning of an authorization server's error code for a program.
 type meaning int
 
 const (
-	meansUnknown meaning = iota // it refuses, for a reason that is not known
-	meansConsent                // the user has to consent again
-	meansClient                 // the client, or its configuration, is wrong
-	meansWait                   // there were too many requests
+	meansUnknown meaning = iota // a refusal for an unknown reason
+	meansConsent                // the user must consent again
+	meansClient                 // the client or its configuration is wrong
+	meansWait                   // too many requests
 	meansServer                 // the server failed
 )
 
-// Codes of refusals.
+// Codes for refusals.
 const (
 	codeDenied       = refusal.Throttled
 	codeInvalidGrant = "invalid_grant"
 
-	// These are not the server's own words.
+	// Codes of this package, which no server returns.
 	codeNoCredential    = "no_refresh_token"
 	codeInvalidResponse = "invalid_response"
 	codeServerError     = "server_error"
@@ -31,9 +31,9 @@ const (
 	codeUnknown         = "unknown_error"
 )
 
-// codes has the error codes of authorization servers whose meaning is known, by
-// where they are defined. Spelling is that of plain: Slack's invalid_refresh_token
-// and HubSpot's INVALID_REFRESH_TOKEN are one.
+// codes lists known error codes of authorization servers, grouped by the document that defines
+// them. Codes are compared after plain was applied to them. Therefore Slack's
+// invalid_refresh_token and HubSpot's INVALID_REFRESH_TOKEN are the same code.
 var codes = []struct {
 	source  string
 	meaning meaning
@@ -94,13 +94,13 @@ var codes = []struct {
 	{"this package", meansServer, []string{codeInvalidResponse}},
 }
 
-// A book says what the error codes of one authorization server mean.
+// A book maps the error codes of one authorization server to meanings.
 type book struct {
-	own  map[string]error // of the configuration
+	own  map[string]error // Config.Refusals
 	zoho bool
 }
 
-// look returns a code as this package writes it, and what it means.
+// look returns a code in the spelling of this package, and its meaning.
 func (b book) look(code string) (string, meaning, bool) {
 	if len(code) > maxCode {
 		return "", meansUnknown, false
@@ -140,7 +140,7 @@ func plain(code string) string {
 	}, code)
 }
 
-// class returns the error class of a refusal with the meaning.
+// class returns the error class of a refusal with this meaning.
 func (m meaning) class() error {
 	switch m {
 	case meansConsent:
@@ -156,7 +156,7 @@ func (m meaning) class() error {
 	return ErrRefused
 }
 
-// meaningOf returns the meaning with the class.
+// meaningOf returns the meaning with the given class.
 func meaningOf(class error) (meaning, bool) {
 	for m := meansUnknown; m <= meansServer; m++ {
 		if m.class() == class { //nolint:errorlint // A configuration names the class itself.
@@ -166,11 +166,11 @@ func meaningOf(class error) (meaning, bool) {
 	return meansUnknown, false
 }
 
-// checkRefusals checks what a configuration says about codes.
+// checkRefusals checks the codes in a configuration.
 func checkRefusals(own map[string]error) error {
 	for code, class := range own {
-		if !codeForm.MatchString(code) || plain(code) == "" {
-			return fmt.Errorf("initializer: Config.Refusals: %q is no error code", code)
+		if !codeForm().MatchString(code) || plain(code) == "" {
+			return fmt.Errorf("initializer: Config.Refusals: %q is not an error code", code)
 		}
 		if _, ok := meaningOf(class); !ok {
 			return fmt.Errorf("initializer: Config.Refusals: the class of %q is none of ErrReauthRequired, ErrClient, ErrThrottled, ErrServer and ErrRefused", code)

@@ -13,7 +13,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestRefusal has what real servers say, and what it means for a program.
+// TestRefusal checks the error classes of responses of real servers.
 func TestRefusal(t *testing.T) {
 	t.Parallel()
 	var (
@@ -112,11 +112,11 @@ func TestRefusal(t *testing.T) {
 				}
 			}
 			if got, want := errors.Is(err, initializer.ErrWrongDataCenter), conf.OAuth2 == nil && strings.Contains(c.body, "invalid_client"); got != want {
-				t.Errorf("%d %s is of the data centre: %t", c.status, c.body, got)
+				t.Errorf("%d %s is of the data center: %t", c.status, c.body, got)
 			}
 
-			// A later start gets the same class, without a request, unless the client
-			// was refused.
+			// A later start gets an error of the same class. It sends a request only if the
+			// client was refused.
 			w.clock.Advance(time.Millisecond)
 			w.openError(conf, c.class)
 			want := 1
@@ -128,7 +128,8 @@ func TestRefusal(t *testing.T) {
 	}
 }
 
-// A revoked token is asked for once, however often the program starts.
+// TestRefusalOfADay checks that a program which starts many times sends a revoked token only
+// once.
 func TestRefusalOfADay(t *testing.T) {
 	t.Parallel()
 	eachKind(t, func(t *testing.T, w *world, _ tokenstore.Token, conf initializer.Config) {
@@ -205,7 +206,8 @@ func TestRefusalRetryAfter(t *testing.T) {
 	}
 }
 
-// A secret of the request may be a word of the standard; it is no secret then.
+// TestRefusalShortSecret checks that an error code is recognized although a short secret of the
+// request occurs in it.
 func TestRefusalShortSecret(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -230,7 +232,8 @@ func TestRefusalShortSecret(t *testing.T) {
 	}
 }
 
-// Nothing of an answer's text is in an error, and no secret of the request.
+// TestRefusalText checks that errors contain neither text of the response nor secrets of the
+// request.
 func TestRefusalText(t *testing.T) {
 	t.Parallel()
 	for _, code := range []string{secret, "x-" + secret, "x " + secret + " y", "a sentence (canary)", "canary\n", "canary\x1b[31m", "canary/1", ""} {
@@ -242,8 +245,8 @@ func TestRefusalText(t *testing.T) {
 	}
 }
 
-// A Client that is refused as such does not ask at each use, though no store keeps
-// such a refusal.
+// TestRefusalOfTheClient checks that a Client whose client was refused does not send a request
+// at each use, although no store keeps such a refusal.
 func TestRefusalOfTheClient(t *testing.T) {
 	t.Parallel()
 	eachKind(t, func(t *testing.T, w *world, old tokenstore.Token, conf initializer.Config) {
@@ -253,7 +256,7 @@ func TestRefusalOfTheClient(t *testing.T) {
 		c := w.start(conf)
 		w.clock.Advance(time.Hour)
 		w.answers(status(400, `{"error":"redirect_uri_mismatch"}`))
-		for range 600 { // a minute
+		for range 600 { // for a minute
 			_, err := c.Token(t.Context())
 			w.wants(err, initializer.ErrClient)
 			w.clock.Advance(100 * time.Millisecond)
@@ -266,13 +269,14 @@ func TestRefusalOfTheClient(t *testing.T) {
 	})
 }
 
-// Of a store that keeps no refusals the Client remembers them.
+// TestRefusalWithoutRefresher checks that the Client remembers refusals if the store does not
+// keep them.
 func TestRefusalWithoutRefresher(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		answer string
 		status int
-		most   int // requests in six hours
+		most   int // maximum number of requests in six hours
 		class  error
 	}{
 		{`{"error":"invalid_grant"}`, 400, 1, initializer.ErrReauthRequired},

@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// A DataCenter is one of Zoho's, by its short name: "eu". A client is registered
-// in one of them, and the accounts server of another does not know it.
+// A DataCenter is one of Zoho's data centers, by its short name: "eu". A client is registered in
+// one data center. The accounts servers of other data centers do not know it.
 type DataCenter string
 
-// The data centres.
+// The data centers.
 const (
 	US DataCenter = "us"
 	EU DataCenter = "eu"
@@ -23,7 +23,7 @@ const (
 	AE DataCenter = "ae"
 )
 
-// hosts are where a data centre is: its accounts server and the domain of its API.
+// hosts lists the accounts server and the API domain of each data center.
 var hosts = []struct {
 	name          DataCenter
 	accounts, api string
@@ -36,15 +36,15 @@ var hosts = []struct {
 	{JP, "accounts.zoho.jp", "zohoapis.jp"},
 	{CA, "accounts.zohocloud.ca", "zohoapis.ca"},
 	{SA, "accounts.zoho.sa", "zohoapis.sa"},
-	// The SDKs do not know these two yet. Zoho lists the accounts server of the
-	// first (zoho.com/accounts/protocol/oauth/multi-dc.html) and the API domain of
-	// the second (zoho.com/workdrive/developer/docs/api/v1/getting-started-multi-dc-support.html).
+	// The SDKs do not know these two data centers. Zoho lists the accounts server of the first
+	// (zoho.com/accounts/protocol/oauth/multi-dc.html) and the API domain of the second
+	// (zoho.com/workdrive/developer/docs/api/v1/getting-started-multi-dc-support.html).
 	{UK, "accounts.zoho.uk", "zohoapis.uk"},
 	{AE, "accounts.zoho.ae", "zohoapis.ae"},
 }
 
-// DataCenters returns the data centres that this package knows. Others can be
-// used by an Environment with URLs of one's own.
+// DataCenters returns the data centers that this package knows. For another data center, use an
+// Environment with its URLs.
 func DataCenters() []DataCenter {
 	var names []DataCenter
 	for _, h := range hosts {
@@ -53,14 +53,14 @@ func DataCenters() []DataCenter {
 	return names
 }
 
-// Production returns the environment of organisations that do real work. It is
-// the zero Environment, which New refuses, if d is not known.
+// Production returns the environment of production organizations. If d is
+// unknown, it returns the zero Environment, which New refuses.
 func (d DataCenter) Production() Environment { return d.environment("www") }
 
-// Sandbox returns the environment of organisations that try changes out.
+// Sandbox returns the environment of sandboxes.
 func (d DataCenter) Sandbox() Environment { return d.environment("sandbox") }
 
-// Developer returns the environment of developers' organisations.
+// Developer returns the environment of developer organizations.
 func (d DataCenter) Developer() Environment { return d.environment("developer") }
 
 func (d DataCenter) environment(kind string) Environment {
@@ -73,19 +73,19 @@ func (d DataCenter) environment(kind string) Environment {
 	return Environment{}
 }
 
-// An Environment is a pair of servers: the one that issues tokens and the one
-// that takes them. See DataCenter for Zoho's; any other pair of base URLs will do.
-// They are https, or http on the loopback interface. A URL without a scheme is
-// https, and neither a slash at the end nor the path of the token endpoint counts.
+// An Environment is a pair of servers: one that issues tokens and one that accepts them. The
+// methods of DataCenter return the environments of Zoho. Other base URLs also work. They must be
+// https, or http on the loopback interface. A URL without a scheme is https; a final slash and
+// the path of the token endpoint are ignored.
 type Environment struct {
 	AccountsURL string // such as "https://accounts.zoho.eu"
 	APIURL      string // such as "https://sandbox.zohoapis.eu"
 }
 
-// complete returns e in its one spelling.
+// complete returns e in normalized form.
 func (e Environment) complete() (Environment, error) {
 	if (e == Environment{}) {
-		return e, fmt.Errorf("initializer: Config.Environment is empty; is the data centre one of %v?", DataCenters())
+		return e, fmt.Errorf("initializer: Config.Environment is empty; is the data center one of %v?", DataCenters())
 	}
 	for _, u := range []struct {
 		name string
@@ -104,8 +104,8 @@ func (e Environment) complete() (Environment, error) {
 	return e, nil
 }
 
-// withoutEndpoint returns a path without that of a Zoho endpoint at its end: people
-// write the URL that they know.
+// withoutEndpoint returns a path without a Zoho endpoint at its end. Users may configure the
+// URL of an endpoint in place of the base URL.
 func withoutEndpoint(path string) string {
 	for _, endpoint := range []string{"/oauth/v2/token/revoke", "/oauth/v2/token", "/oauth/v2/auth", "/oauth/v2"} {
 		if before, ok := strings.CutSuffix(path, endpoint); ok {
@@ -115,7 +115,7 @@ func withoutEndpoint(path string) string {
 	return path
 }
 
-// known reports whether both servers of e, which is complete, are Zoho's.
+// known reports whether both servers of e, which must be complete, are Zoho's.
 func (e Environment) known() bool { return e.ofZoho() == 2 }
 
 // partly reports whether one of the servers of e is Zoho's.
@@ -130,7 +130,7 @@ func (e Environment) ofZoho() (n int) {
 	return n
 }
 
-// accountsFor returns the accounts server of the data centre with the given API
+// accountsFor returns the accounts server of the data center with the given API
 // domain.
 func accountsFor(apiDomain string) (string, bool) {
 	base, err := parseBase(apiDomain)

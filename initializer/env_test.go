@@ -16,6 +16,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
+// leaseTTL is the LeaseTTL of the stores.
+const leaseTTL = 6 * time.Second
+
 const (
 	clientID = "1000.CID"
 	secret   = "canary-client-secret"
@@ -23,13 +26,13 @@ const (
 	user     = "abc.a@zoho.com:60012345"
 )
 
-// consent is what the user of the tests agrees to.
+// consent returns the consent of the user of the tests.
 func consent() zohoaccounts.Consent {
 	return zohoaccounts.Consent{ClientID: clientID, Email: "abc.a@zoho.com", ZGID: "60012345"}
 }
 
-// A clock is what everybody in a test goes by. It stands still unless it follows
-// the clock of a synctest bubble.
+// A clock is the clock of all parts of a test. It only moves by Advance, unless base makes it
+// follow the clock of a synctest bubble.
 type clock struct {
 	mu     sync.Mutex
 	base   func() time.Time
@@ -62,7 +65,7 @@ type world struct {
 	logs    *logs
 	outages *outages
 
-	forgotten int // requests that do not count
+	forgotten int // number of earlier requests that asked does not count
 }
 
 func newWorld(t *testing.T, opts *zohoaccounts.Options) *world {
@@ -80,17 +83,17 @@ func newWorld(t *testing.T, opts *zohoaccounts.Options) *world {
 	return w
 }
 
-// handle returns another store on the same records, as another process has it.
+// handle returns a new store on the same records, as in another process.
 func (w *world) handle() *tokenstore.Store {
 	w.t.Helper()
-	s, err := tokenstore.New(w.outages.on(w.driver.Reopen()), &tokenstore.Options{Now: w.clock.Now, Attempts: 9, LeaseTTL: 6 * time.Second})
+	s, err := tokenstore.New(w.outages.on(w.driver.Reopen()), &tokenstore.Options{Now: w.clock.Now, Attempts: 9, LeaseTTL: leaseTTL})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	return s
 }
 
-// config is a configuration for the token.
+// config returns a configuration with the Token t.
 func (w *world) config(t tokenstore.Token) initializer.Config {
 	return initializer.Config{
 		Environment: initializer.US.Production(),
@@ -117,7 +120,7 @@ func (w *world) start(c initializer.Config) *initializer.Client {
 	return client
 }
 
-// openError returns the error of New, which must fail with the class.
+// openError calls New, which must fail with the class, and returns the error.
 func (w *world) openError(c initializer.Config, class error) error {
 	w.t.Helper()
 	client, err := initializer.New(w.t.Context(), c)
@@ -136,7 +139,7 @@ func (w *world) wants(err, class error) {
 	w.clean("an error", err.Error())
 }
 
-// token returns a good token of the client.
+// token returns the token of the client, which must be valid.
 func (w *world) token(c *initializer.Client) tokenstore.Token {
 	w.t.Helper()
 	t, err := c.Token(w.t.Context())
@@ -149,7 +152,7 @@ func (w *world) token(c *initializer.Client) tokenstore.Token {
 	return t
 }
 
-// records returns what is stored.
+// records returns the stored records.
 func (w *world) records() []tokenstore.Token {
 	w.t.Helper()
 	tokens, err := w.handle().GetTokens(context.Background())
@@ -159,10 +162,10 @@ func (w *world) records() []tokenstore.Token {
 	return tokens
 }
 
-// forget has the requests so far not count.
+// forget makes asked ignore the requests so far.
 func (w *world) forget() { w.forgotten = len(w.zoho.Requests()) }
 
-// record returns the only record.
+// record returns the stored record, which must be the only one.
 func (w *world) record() tokenstore.Token {
 	w.t.Helper()
 	all := w.records()
@@ -172,7 +175,7 @@ func (w *world) record() tokenstore.Token {
 	return all[0]
 }
 
-// asked checks how often the token endpoint was asked.
+// asked checks the number of exchanges and refreshes at the token endpoint.
 func (w *world) asked(exchanges, refreshes int) {
 	w.t.Helper()
 	if e, r := w.zoho.Count(zohoaccounts.Exchange), w.zoho.Count(zohoaccounts.Refresh); e != exchanges || r != refreshes {
@@ -180,7 +183,7 @@ func (w *world) asked(exchanges, refreshes int) {
 	}
 }
 
-// saved stores a record with good tokens, or expired ones.
+// saved stores a record with valid tokens, or with an expired access token.
 func (w *world) saved(expired bool) tokenstore.Token {
 	w.t.Helper()
 	refresh, access := w.zoho.Tokens(consent())
@@ -200,7 +203,7 @@ func (w *world) saved(expired bool) tokenstore.Token {
 	return stored
 }
 
-// clean checks that a text holds nothing that the server issued, and no secret.
+// clean checks that text contains no token that the server issued, and no other secret.
 func (w *world) clean(what, text string) {
 	w.t.Helper()
 	for _, c := range w.secrets() {
@@ -243,7 +246,7 @@ func byRefresh(token string) tokenstore.Token {
 	return tokenstore.Token{ClientID: clientID, ClientSecret: secret, RefreshToken: tokenstore.Secret(token)}
 }
 
-// answers makes the token endpoint answer with f in place of its own answer.
+// answers makes the token endpoint respond with f instead of its own response.
 func (w *world) answers(f *zohoaccounts.Fault) {
 	w.zoho.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
 		if r.Kind == zohoaccounts.Exchange || r.Kind == zohoaccounts.Refresh {

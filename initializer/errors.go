@@ -11,46 +11,49 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Error classes, for errors.Is. Those of package tokenstore are passed on, and
-// context errors match the context package's. Where an authorization server has
-// refused, errors.As finds the *tokenstore.RefreshError with its code, and how
-// long it asks to be left alone.
+// Error classes, for errors.Is. Errors of packages tokenstore and context keep their classes. If
+// an authorization server has refused, errors.As finds a *tokenstore.RefreshError with its code
+// and the time to wait before a retry.
 var (
-	// ErrReauthRequired means that the user has to consent again: there is no
-	// token to begin with, or the refresh token or the one-time code is not good
-	// any more.
+	// ErrReauthRequired means that the user must consent again: there is no token
+	// to start with, or the refresh token or one-time code is no longer valid.
 	ErrReauthRequired = errors.New("the user has to authorize the client again")
 
-	// ErrThrottled means that the authorization server has had enough requests.
-	// Zoho says so with HTTP status 200 and "Access Denied" when a refresh token
-	// is used for the 11th time in 10 minutes.
+	// ErrThrottled means that the authorization server has received too many
+	// requests. Zoho answers with HTTP status 200 and "Access Denied" when a
+	// refresh token is used for the 11th time within 10 minutes.
 	ErrThrottled = errors.New("the authorization server is throttling")
 
-	// ErrClient means that the authorization server refused the client and not
-	// the user's token: its ID, secret, redirect URL or scopes are wrong, or it may
-	// not do what it asks for. A correction of the configuration helps at once.
+	// ErrClient means that the authorization server refused the client rather than the user's
+	// token: its ID, secret, redirect URL or scopes are wrong, or the client lacks a permission.
+	// A corrected configuration works immediately.
 	ErrClient = errors.New("the authorization server refused the client")
 
-	// ErrWrongDataCenter is ErrClient where Zoho's accounts server of a data centre
-	// does not know the client at all: the client is registered in another one,
-	// or its ID is wrong.
-	ErrWrongDataCenter = fmt.Errorf("%w: it is not known in this data centre", ErrClient)
+	// ErrWrongDataCenter is an ErrClient from a Zoho accounts server that does not
+	// know the client at all: the client is registered in another data center, or
+	// its ID is wrong.
+	ErrWrongDataCenter = fmt.Errorf("%w: it is not known in this data center", ErrClient)
 
-	// ErrServer means that the authorization server could not be reached, failed,
-	// or answered what is no answer: a page of HTML, half an object, five
-	// megabytes. Trying again later may help.
+	// ErrServer means that the authorization server could not be reached, failed, or sent no
+	// usable token response. An HTML page or a truncated object is not usable. Retrying later
+	// may help.
 	ErrServer = errors.New("no usable answer from the authorization server")
 
-	// ErrRefused means that the authorization server answered and refused, with a
-	// code whose meaning this package does not know. The *tokenstore.RefreshError
-	// has the code, or "http_" and the status if there is none. Trying again seldom
-	// helps. Config.Refusals gives a code its class.
+	// ErrRefused means that the authorization server refused with a code that this
+	// package does not know. The *tokenstore.RefreshError has the code, or "http_"
+	// and the status if there is none. Retrying rarely helps. Config.Refusals can
+	// assign a class to the code.
 	ErrRefused = errors.New("the authorization server refused")
 
-	// ErrUntrustedURL means that a token was not sent, because its destination may
-	// not have it: a URL without https, or a host that is not Zoho's where the
-	// Environment is. See Config.Hosts.
+	// ErrUntrustedURL means that a token was not sent because of its destination:
+	// a URL without https, or a host that is not Zoho's in an Environment of Zoho.
+	// See Config.Hosts.
 	ErrUntrustedURL = errors.New("a token must not be sent to this URL")
+
+	// ErrTokenType means that a token was not sent because of its type: a type that
+	// cannot be sent without a proof, such as DPoP or mac, or an unknown type. See
+	// Config.TokenTypes.
+	ErrTokenType = errors.New("a token of this type cannot be sent")
 
 	// ErrClosed means that the Client was closed.
 	ErrClosed = errors.New("the client is closed")
@@ -58,7 +61,7 @@ var (
 
 var errNoDomain = errors.New("the URL has no host, and no API domain is known")
 
-// fail makes the error of an operation: the class of err before it.
+// fail returns the error of an operation, with the class of err added.
 func (c *Client) fail(op string, err error) error {
 	if err == nil {
 		return nil
@@ -69,13 +72,13 @@ func (c *Client) fail(op string, err error) error {
 	return fmt.Errorf("initializer: %s: %w", op, err)
 }
 
-// classOf returns the class of this package that err belongs to, or nil. The code
-// of a refusal decides, because it is all that a store keeps.
+// classOf returns the class of err in this package, or nil. The class of a refusal follows from
+// its code, because stores keep only the code.
 func (c *Client) classOf(err error) error {
 	var refused *tokenstore.RefreshError
 	switch {
 	case errors.Is(err, tokenstore.ErrNotPersisted):
-		return nil // there is a token, whatever else is wrong
+		return nil // there is a token, so other causes have no class
 	case !errors.As(err, &refused) && errors.Is(err, tokenstore.ErrNotFound):
 		return ErrReauthRequired
 	case refused == nil:
@@ -86,7 +89,7 @@ func (c *Client) classOf(err error) error {
 	case m == meansClient && code == "invalid_client" && c.conf.OAuth2 == nil:
 		return ErrWrongDataCenter
 	case m == meansConsent && !refused.Permanent:
-		// After a take-over a store takes what is final for temporary.
+		// After a take-over, a store treats a permanent refusal as temporary.
 		return ErrServer
 	case m == meansUnknown && refused.Permanent:
 		return ErrReauthRequired
@@ -94,9 +97,8 @@ func (c *Client) classOf(err error) error {
 	return m.class()
 }
 
-// unreachable is the error of a request that brought no answer. What it was
-// called with is left out: the URL may be secret, and so may be what a transport
-// of the caller's own says.
+// unreachable returns the error of a request without a response. It leaves out the text of err,
+// because the URL or the text of the caller's transport may contain a secret.
 func unreachable(err error, secrets ...string) error {
 	var u *url.Error
 	if errors.As(err, &u) {
@@ -108,9 +110,9 @@ func unreachable(err error, secrets ...string) error {
 	return fmt.Errorf("%w: %w", ErrServer, err)
 }
 
-// holdsAny reports whether a text repeats a secret, as it is or as a form has it:
-// a transport may quote the form that it was to send. A short secret is one only
-// as a word of its own, or "r" would be in every text.
+// holdsAny reports whether text contains one of the secrets, unchanged or in the encoding of a
+// form, because a transport may quote the form. A short secret counts only as a separate word,
+// because a secret such as "r" occurs in almost every text.
 func holdsAny(text string, secrets []string) bool {
 	for _, s := range secrets {
 		if s != "" && (holds(text, s) || holds(text, url.QueryEscape(s))) {

@@ -13,10 +13,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// The first start exchanges the code; each later one finds the record by the
-// same Config, and asks nobody while the token is fresh.
+// The first start exchanges the code. Later starts find the record with the same
+// Config, and send no request while the token is fresh.
 func ExampleNew() {
-	zoho := zohoaccounts.New(nil) // stands for Zoho
+	zoho := zohoaccounts.New(nil) // simulates the servers of Zoho
 	zoho.AddClient(zohoaccounts.Client{ID: "1000.CLIENT", Secret: "secret", DataCenter: "eu"})
 	code := zoho.Code(zohoaccounts.Consent{ClientID: "1000.CLIENT", Email: "ann@example.com", ZGID: "6001"})
 

@@ -12,7 +12,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// freshClient is a Client on the real clock with an hour to go.
+// freshClient returns a Client on the real clock, whose token expires in an hour.
 func freshClient(tb testing.TB) *initializer.Client {
 	tb.Helper()
 	c, err := initializer.New(context.Background(), initializer.Config{
@@ -26,7 +26,7 @@ func freshClient(tb testing.TB) *initializer.Client {
 	return c
 }
 
-func TestAFreshTokenAllocatesNothing(t *testing.T) { // not parallel: AllocsPerRun counts everybody's
+func TestTokenAllocations(t *testing.T) { // not parallel: AllocsPerRun counts the allocations of all goroutines
 	c := freshClient(t)
 	ctx := context.Background()
 	source := c.TokenSource(ctx)

@@ -13,7 +13,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// logs keeps what is logged.
+// logs collects log output. It is safe for concurrent use.
 type logs struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -35,12 +35,13 @@ func (l *logs) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// outages decides when a store is down, and counts what is asked of it.
+// outages makes calls to a store fail, and counts the calls.
 type outages struct {
 	mu     sync.Mutex
 	reads  bool
 	writes bool
 	blind  bool
+	full   bool
 	calls  int
 }
 
@@ -51,7 +52,14 @@ func (o *outages) set(reads, writes bool) {
 	o.reads, o.writes = reads, writes
 }
 
-// lag keeps searches from finding anything: the index of some services is minutes
+// throttle makes all calls fail with a throttling error.
+func (o *outages) throttle(full bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.full = full
+}
+
+// lag makes searches return no records, because the search index of some services is minutes
 // behind.
 func (o *outages) lag(blind bool) {
 	o.mu.Lock()
@@ -69,6 +77,9 @@ func (o *outages) call(write bool) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.calls++
+	if o.full {
+		return fmt.Errorf("%w: the quota is used up", driver.ErrThrottled)
+	}
 	if write && o.writes || !write && o.reads {
 		return fmt.Errorf("%w: there is no network", driver.ErrUnavailable)
 	}
@@ -77,7 +88,7 @@ func (o *outages) call(write bool) error {
 
 func (o *outages) on(d driver.Secrets) driver.Secrets { return faulty{d, o} }
 
-// faulty is a driver whose backend is down at times.
+// faulty is a driver whose calls fail as its outages determine.
 type faulty struct {
 	driver.Secrets
 	o *outages
@@ -141,5 +152,5 @@ func (f faulty) Lookup(ctx context.Context, labels []driver.Label) iter.Seq2[dri
 	return f.Secrets.Lookup(ctx, labels)
 }
 
-// simple hides what a store can do besides keeping records.
+// simple hides the optional interfaces of a store, such as tokenstore.Refresher.
 type simple struct{ tokenstore.TokenStore }

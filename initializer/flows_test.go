@@ -14,7 +14,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
 )
 
-func TestAOneTimeCodeBecomesTheRecordOfItsUser(t *testing.T) {
+func TestNewWithCode(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	c := w.open(byCode(w.zoho.Code(consent())))
@@ -28,7 +28,7 @@ func TestAOneTimeCodeBecomesTheRecordOfItsUser(t *testing.T) {
 	w.asked(1, 0)
 }
 
-func TestTheNextStartNeedsNoRequest(t *testing.T) {
+func TestNewFromStore(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	code := w.zoho.Code(consent())
@@ -54,7 +54,7 @@ func TestTheNextStartNeedsNoRequest(t *testing.T) {
 	w.record()
 }
 
-func TestTheCodeIsStoredBeforeItIsExchanged(t *testing.T) {
+func TestExchangeStoresCodeFirst(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	code := w.zoho.Code(consent())
@@ -72,7 +72,7 @@ func TestTheCodeIsStoredBeforeItIsExchanged(t *testing.T) {
 	}
 }
 
-func TestTheAnswerIsStoredBeforeTheUserIsKnown(t *testing.T) {
+func TestExchangeFindUserFails(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	code := w.zoho.Code(consent())
@@ -90,7 +90,7 @@ func TestTheAnswerIsStoredBeforeTheUserIsKnown(t *testing.T) {
 	if calls == 0 || got.UserName != "" {
 		t.Fatalf("the CRM was called %d times, and the user is %q", calls, got.UserName)
 	}
-	// The next start finds the user out.
+	// The next start looks up the user.
 	w.zoho.Inject(nil)
 	if got := w.token(w.open(byCode(code))); got.UserName != user {
 		t.Errorf("the token is %s", describe(got))
@@ -99,7 +99,7 @@ func TestTheAnswerIsStoredBeforeTheUserIsKnown(t *testing.T) {
 	w.asked(1, 0)
 }
 
-func TestWithoutFindUserARecordHasTheUserThatTokenNames(t *testing.T) {
+func TestNewWithoutFindUser(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"", "ann"} {
 		w := newWorld(t, nil)
@@ -117,7 +117,7 @@ func TestWithoutFindUserARecordHasTheUserThatTokenNames(t *testing.T) {
 	}
 }
 
-func TestAMissingScopeLeavesTheRecordWithoutAUser(t *testing.T) {
+func TestFindUserMissingScope(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	c := consent()
@@ -128,7 +128,7 @@ func TestAMissingScopeLeavesTheRecordWithoutAUser(t *testing.T) {
 	}
 }
 
-func TestARefreshTokenBeginsARecord(t *testing.T) {
+func TestNewWithRefreshToken(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	refresh, _ := w.zoho.Tokens(consent())
@@ -139,7 +139,7 @@ func TestARefreshTokenBeginsARecord(t *testing.T) {
 	w.asked(0, 1)
 }
 
-func TestAnAccessTokenAloneIsStoredForItsUser(t *testing.T) {
+func TestNewWithAccessToken(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	_, access := w.zoho.Tokens(consent())
@@ -150,7 +150,7 @@ func TestAnAccessTokenAloneIsStoredForItsUser(t *testing.T) {
 	w.asked(0, 0)
 }
 
-func TestAnExpiredTokenIsRefreshedAtTheStart(t *testing.T) {
+func TestNewExpiredToken(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	old := w.saved(true)
@@ -161,7 +161,7 @@ func TestAnExpiredTokenIsRefreshedAtTheStart(t *testing.T) {
 	w.asked(0, 1)
 }
 
-func TestATokenIsReplacedEarly(t *testing.T) {
+func TestEarlyExpiry(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	conf := w.config(tokenstore.Token{ID: w.saved(false).ID})
@@ -179,7 +179,7 @@ func TestATokenIsReplacedEarly(t *testing.T) {
 	w.asked(0, 1)
 }
 
-func TestATokenThatLivesNoLongerThanEarlyExpiryIsUsedForHalfItsLife(t *testing.T) {
+func TestEarlyExpiryShortToken(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &zohoaccounts.Options{AccessLife: 4 * time.Second})
 	refresh, _ := w.zoho.Tokens(consent())
@@ -218,7 +218,7 @@ func TestExpiresInMayBeMilliseconds(t *testing.T) {
 	}
 }
 
-func TestASecondConsentOfAUserIsTheSameRecord(t *testing.T) {
+func TestNewSecondConsent(t *testing.T) {
 	t.Parallel()
 	for name, sameUser := range map[string]bool{"the user is found out": false, "the user is given": true} {
 		w := newWorld(t, nil)
@@ -236,16 +236,16 @@ func TestASecondConsentOfAUserIsTheSameRecord(t *testing.T) {
 	}
 }
 
-func TestABadCodeLeavesTheUsersTokensAlone(t *testing.T) {
+func TestNewBadCode(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	first := w.token(w.open(byCode(w.zoho.Code(consent()))))
 	like := byCode("1000.canary-burnt")
 	w.openError(w.config(like), initializer.ErrReauthRequired)
-	w.openError(w.config(like), initializer.ErrReauthRequired) // and the refusal is kept
+	w.openError(w.config(like), initializer.ErrReauthRequired) // the store keeps the refusal
 	w.asked(2, 0)
 
-	// With the user given, what the user has is used.
+	// If the user is given, the record of the user is used.
 	like.UserName = user
 	if got := w.token(w.open(like)); got != first {
 		t.Errorf("the token is\n\t%s\nand not\n\t%s", describe(got), describe(first))
@@ -253,7 +253,7 @@ func TestABadCodeLeavesTheUsersTokensAlone(t *testing.T) {
 	w.asked(2, 0)
 }
 
-func TestAConfiguredRefreshTokenIsUsedOnceTheStoredOneIsRefused(t *testing.T) {
+func TestConfiguredRefreshToken(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	old := w.saved(true)
@@ -273,7 +273,7 @@ func TestAConfiguredRefreshTokenIsUsedOnceTheStoredOneIsRefused(t *testing.T) {
 	}
 }
 
-func TestANewClientSecretReplacesTheStoredOne(t *testing.T) {
+func TestClientSecretChanged(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	old := w.saved(true)
@@ -305,7 +305,7 @@ func TestWhatIsNotThereHasToBeAuthorized(t *testing.T) {
 	w.openError(w.config(like), tokenstore.ErrIDMismatch)
 }
 
-func TestTheAPIDomainOfTheRecordIsFollowed(t *testing.T) {
+func TestAPIDomainOfRecord(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &zohoaccounts.Options{DataCenter: "eu"})
 	c := consent()
@@ -318,8 +318,8 @@ func TestTheAPIDomainOfTheRecordIsFollowed(t *testing.T) {
 		t.Fatalf("the token is %s", describe(got))
 	}
 
-	// A configuration for another data centre finds the record, and refreshes it
-	// where it belongs.
+	// With a configuration for another data center, the record is found, and is refreshed at its
+	// own data center.
 	w.clock.Advance(2 * time.Hour)
 	conf.Environment = initializer.US.Production()
 	conf.Token = byUser()
@@ -331,7 +331,7 @@ func TestTheAPIDomainOfTheRecordIsFollowed(t *testing.T) {
 	}
 }
 
-func TestAnAnswerWithoutAPIDomainKeepsTheOld(t *testing.T) {
+func TestAnswerWithoutAPIDomain(t *testing.T) {
 	t.Parallel()
 	for _, domain := range []string{"", `,"api_domain":"http://example.com"`, `,"api_domain":"javascript:x"`, `,"api_domain":"https://u:p@example.com"`} {
 		w := newWorld(t, nil)
@@ -381,11 +381,11 @@ func TestRevokeEndsTheTokensAndTheRecord(t *testing.T) {
 	}
 }
 
-func TestRevokeTakesTheRefreshTokenThatTheStoreHas(t *testing.T) {
+func TestRevokeStoredRefreshToken(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	c := w.open(byCode(w.zoho.Code(consent())))
-	w.token(w.open(byCode(w.zoho.Code(consent())))) // a second consent, elsewhere
+	w.token(w.open(byCode(w.zoho.Code(consent())))) // a second consent in another process
 	now := w.record()
 	if err := c.Revoke(t.Context()); err != nil {
 		t.Fatal(err)
@@ -395,7 +395,7 @@ func TestRevokeTakesTheRefreshTokenThatTheStoreHas(t *testing.T) {
 	}
 }
 
-func TestARevocationThatFailsCanBeRepeated(t *testing.T) {
+func TestRevokeRetry(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	c := w.open(byCode(w.zoho.Code(consent())))
@@ -410,7 +410,7 @@ func TestARevocationThatFailsCanBeRepeated(t *testing.T) {
 	}
 }
 
-func TestAClosedClientHasNoToken(t *testing.T) {
+func TestClientClosed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	c := w.open(tokenstore.Token{ID: w.saved(false).ID})
@@ -429,7 +429,7 @@ func TestAClosedClientHasNoToken(t *testing.T) {
 	w.wants(c.Revoke(t.Context()), initializer.ErrClosed)
 }
 
-func TestAClientPrintsNoSecret(t *testing.T) {
+func TestClientPrinting(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	conf := w.config(byCode(w.zoho.Code(consent())))
@@ -446,9 +446,10 @@ func TestAClientPrintsNoSecret(t *testing.T) {
 	}
 }
 
-// A store of a foreign format forgets the ID under which a code was exchanged, once
-// the record has become one with its user's.
-func TestAFileForgetsAnIDAndTheRecordIsFoundAllTheSame(t *testing.T) {
+// TestFilestoreForgottenID checks that a Client keeps its record although the store has
+// forgotten the ID. A store in the format of the SDKs forgets the ID of a record that it merges
+// into the user's record.
+func TestFilestoreForgottenID(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	path := filepath.Join(t.TempDir(), "sdk_tokens.txt")
@@ -465,8 +466,7 @@ func TestAFileForgetsAnIDAndTheRecordIsFoundAllTheSame(t *testing.T) {
 
 	w.clock.Advance(time.Minute)
 
-	// Another process has the second code, and has not found out the user when a
-	// third does so.
+	// Another process starts with the second code. A third process looks up the user first.
 	conf.Token, conf.FindUser = byCode(w.zoho.Code(consent())), false
 	second := w.start(conf)
 	conf.FindUser = true
@@ -481,7 +481,7 @@ func TestAFileForgetsAnIDAndTheRecordIsFoundAllTheSame(t *testing.T) {
 	}
 }
 
-func TestAStoreWithoutRefreshIsEnough(t *testing.T) {
+func TestStoreWithoutRefresh(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	conf := w.config(byCode(w.zoho.Code(consent())))
@@ -501,7 +501,7 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 	for name, change := range map[string]func(*initializer.Config){
 		"no store":                  func(c *initializer.Config) { c.Store = nil },
 		"no server":                 func(c *initializer.Config) { c.Environment = initializer.Environment{} },
-		"an unknown data centre":    func(c *initializer.Config) { c.Environment = initializer.DataCenter("xx").Production() },
+		"an unknown data center":    func(c *initializer.Config) { c.Environment = initializer.DataCenter("xx").Production() },
 		"plain http":                func(c *initializer.Config) { c.Environment.AccountsURL = "http://accounts.zoho.com" },
 		"a name like an address":    func(c *initializer.Config) { c.Environment.AccountsURL = "http://127.example.com" },
 		"an empty token":            func(c *initializer.Config) { c.Token = tokenstore.Token{} },

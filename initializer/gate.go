@@ -9,17 +9,18 @@ import (
 	"strings"
 )
 
-// A gate says where tokens may be sent. Every URL that a token goes to passes it,
-// wherever the URL comes from: a record, an answer, the configuration, a caller.
+// A gate decides to which hosts tokens may be sent. It checks every URL to which a token is
+// sent, whether the URL comes from a record, a response, the configuration or a caller.
 //
-// The loopback interface is always open: what is sent there stays on the machine,
-// and it is where test servers and proxies are.
+// The loopback interface is always allowed, because its traffic does not leave the machine, and
+// test servers and proxies use it.
 type gate struct {
-	zoho  bool     // to Zoho's domains
-	hosts []string // and to these; if zoho is not set and there are any, to these only
+	zoho  bool     // Zoho's domains are allowed
+	hosts []string // other allowed hosts; without zoho, an empty list allows every host
 }
 
-// check returns an error that matches ErrUntrustedURL if no token may be sent to u.
+// check returns an error that matches ErrUntrustedURL if tokens must not be sent to
+// u.
 func (g gate) check(u *url.URL) error {
 	switch {
 	case !secure(u):
@@ -34,7 +35,7 @@ func (g gate) check(u *url.URL) error {
 	return fmt.Errorf("%w: the host %q is not one of Zoho's, nor of Config.Hosts", ErrUntrustedURL, u.Host)
 }
 
-// base returns a base URL, such as the API domain of a record, if tokens may be
+// base parses a base URL, such as the API domain of a record, if tokens may be
 // sent there.
 func (g gate) base(text string) (*url.URL, error) {
 	u, err := parseBase(text)
@@ -46,8 +47,8 @@ func (g gate) base(text string) (*url.URL, error) {
 
 var errNotBase = errors.New("not a base URL")
 
-// parseBase reads a base URL as people write it: without a scheme, in upper case,
-// with a slash at the end. The result has none of that.
+// parseBase parses a base URL as people write it: without a scheme, in upper
+// case, or with a final slash. It returns the URL in normalized form.
 func parseBase(text string) (*url.URL, error) {
 	text = strings.TrimRight(strings.TrimSpace(text), "/")
 	if !strings.Contains(text, "://") {
@@ -55,13 +56,14 @@ func parseBase(text string) (*url.URL, error) {
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || !secure(u) {
-		return nil, errNotBase // the cause quotes the text
+		return nil, errNotBase // the cause would quote the text
 	}
 	u.Host = authority(u)
 	return u, nil
 }
 
-// usableURL reports whether text is a whole base URL to which tokens may be sent.
+// usableURL reports whether text is an absolute base URL to which tokens may be
+// sent.
 func usableURL(text string) bool {
 	_, err := parseBase(text)
 	return err == nil && strings.Contains(text, "://")
@@ -73,7 +75,7 @@ func usableEndpoint(text string) bool {
 	return err == nil && secure(u)
 }
 
-// secure reports whether a request to u can be read by its host alone.
+// secure reports whether requests to u are encrypted or stay on this machine.
 func secure(u *url.URL) bool {
 	if u.Hostname() == "" || u.User != nil || u.Opaque != "" {
 		return false
@@ -86,7 +88,8 @@ func loopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || err == nil && addr.IsLoopback()
 }
 
-// authority returns the host of u, and its port if it is not the one of the scheme.
+// authority returns the host of u, with its port unless that is the default of the
+// scheme.
 func authority(u *url.URL) string {
 	host := strings.ToLower(u.Host)
 	if u.Scheme == "https" {
@@ -95,13 +98,14 @@ func authority(u *url.URL) string {
 	return host
 }
 
-// isZoho reports whether u is of one of Zoho's domains, at the port of https.
+// isZoho reports whether u has a host in one of Zoho's domains and the port of
+// https.
 func isZoho(u *url.URL) bool {
 	host := authority(u)
 	return u.Scheme == "https" && slices.ContainsFunc(zohoDomains(), func(d string) bool { return within(host, d) })
 }
 
-// zohoDomains returns the domains below which all hosts are Zoho's.
+// zohoDomains returns the domains whose subdomains are all Zoho's.
 func zohoDomains() (domains []string) {
 	for _, h := range hosts {
 		domains = append(domains, h.api, strings.TrimPrefix(h.accounts, "accounts."))
@@ -109,7 +113,7 @@ func zohoDomains() (domains []string) {
 	return domains
 }
 
-// within reports whether a host is a domain or below it.
+// within reports whether a host is domain or a subdomain of it.
 func within(host, domain string) bool {
 	return host == domain || strings.HasSuffix(host, "."+domain)
 }

@@ -24,12 +24,12 @@ import (
 
 const accessToken = "canary-access-token"
 
-// A witness is a transport that reaches every host, and notes who was sent the
-// token.
+// A witness is a transport that answers for every host, and records the hosts that were sent a
+// secret.
 type witness struct {
 	mu    sync.Mutex
 	asked []string
-	told  []string // of these, who was sent a secret
+	told  []string // the hosts of asked that were sent a secret
 	reply func(*http.Request) *http.Response
 }
 
@@ -65,7 +65,7 @@ func redirected(code int, location string) *http.Response {
 	return res
 }
 
-// kept is a store with one good record that has the API domain.
+// kept returns a store with one valid record, which has the given API domain.
 func kept(t *testing.T, domain string) (tokenstore.TokenStore, tokenstore.Token) {
 	t.Helper()
 	s := memstore.New(nil)
@@ -89,7 +89,8 @@ var badHosts = []string{
 	"https://%77ww.attacker.example", "https://0x7f000001", "https://127.0.0.1.attacker.example", "http://localhost.attacker.example",
 }
 
-// No token goes to what a record says, unless Zoho's data centres have it.
+// TestGateOfRecords checks that no token is sent to the API domain of a record unless the domain
+// is one of Zoho's data centers.
 func TestGateOfRecords(t *testing.T) {
 	t.Parallel()
 	for _, domain := range badHosts {
@@ -117,7 +118,8 @@ func TestGateOfRecords(t *testing.T) {
 	}
 }
 
-// A refresh goes to an accounts server of Zoho's, whatever a record says.
+// TestGateOfRefresh checks that refreshes are sent only to Zoho's accounts servers, whatever API
+// domain a record has.
 func TestGateOfRefresh(t *testing.T) {
 	t.Parallel()
 	for _, domain := range append(badHosts, "https://www.zohoapis.in", "HTTPS://Sandbox.ZohoAPIs.com.au/", "developer.zohoapis.ca", "https://www.zohoapis.uk", "https://www.zohoapis.jp:443/") {
@@ -150,8 +152,8 @@ func TestGateOfURLs(t *testing.T) {
 	server.Close()
 	for _, c := range []struct {
 		url          string
-		zoho, others bool // whether the token may go there
-		only         bool // with Hosts
+		zoho, others bool // whether the token may be sent there
+		only         bool // whether it may be sent there if Hosts is set
 	}{
 		{"https://www.zohoapis.eu/crm/v8/Leads", true, true, false},
 		{"https://content.zohoapis.com/crm/v8/upload", true, true, false},
@@ -177,7 +179,7 @@ func TestGateOfURLs(t *testing.T) {
 			conf := initializer.Config{Environment: initializer.EU.Production(), Store: store, Token: tokenstore.Token{ID: rec.ID}, HTTPClient: &http.Client{Transport: seen}}
 			if strings.HasPrefix(kind, "other") {
 				conf.Environment = initializer.Environment{}
-				conf.OAuth2 = &oauth2.Config{ClientID: "c", Endpoint: oauth2.Endpoint{TokenURL: "https://id.example.com/token"}}
+				conf.OAuth2, conf.Issuer = &oauth2.Config{ClientID: "c", Endpoint: oauth2.Endpoint{TokenURL: "https://id.example.com/token"}}, initializer.NoIssuer
 			}
 			if strings.HasSuffix(kind, "hosts") {
 				conf.Hosts = []string{"crm.example.com"}
@@ -202,7 +204,8 @@ func TestGateOfURLs(t *testing.T) {
 	}
 }
 
-// A redirect takes the token to no other host, and not from https to http.
+// TestGateOfRedirects checks that a redirect does not carry the token to another host, or from
+// https to http.
 func TestGateOfRedirects(t *testing.T) {
 	t.Parallel()
 	for location, want := range map[string]bool{
@@ -213,7 +216,7 @@ func TestGateOfRedirects(t *testing.T) {
 		"//attacker.example/b":       false,
 		"https://attacker.example/b": false,
 		"http://www.zohoapis.eu/b":   false,
-		"https://www.zohoapis.com/b": false, // Zoho's, but not the one that was asked
+		"https://www.zohoapis.com/b": false, // Zoho's, but not the host of the first request
 		"//www.zohoapis.eu:8443/b":   false,
 		"http://127.0.0.1:1/b":       false,
 	} {
@@ -225,7 +228,7 @@ func TestGateOfRedirects(t *testing.T) {
 					switch {
 					case r.URL.Path == "/a":
 						return redirected(code, location)
-					case !want && !detour: // and back
+					case !want && !detour: // the other host redirects back
 						detour = true
 						return redirected(code, "https://www.zohoapis.eu/c")
 					}
@@ -253,7 +256,7 @@ func TestGateOfRedirects(t *testing.T) {
 	}
 }
 
-// The servers that get secrets are never left by a redirect.
+// TestGateOfTokenEndpoint checks that requests with secrets do not follow redirects.
 func TestGateOfTokenEndpoint(t *testing.T) {
 	t.Parallel()
 	for _, code := range []int{301, 302, 303, 307, 308} {
@@ -266,7 +269,7 @@ func TestGateOfTokenEndpoint(t *testing.T) {
 			conf := initializer.Config{Environment: initializer.EU.Production(), Store: store, Token: tokenstore.Token{ID: rec.ID}, HTTPClient: &http.Client{Transport: seen}}
 			if kind == "other" {
 				conf.Environment = initializer.Environment{}
-				conf.OAuth2 = &oauth2.Config{ClientID: "c", Endpoint: oauth2.Endpoint{TokenURL: "https://id.example.com/token"}}
+				conf.OAuth2, conf.Issuer = &oauth2.Config{ClientID: "c", Endpoint: oauth2.Endpoint{TokenURL: "https://id.example.com/token"}}, initializer.NoIssuer
 			}
 			if _, err := initializer.New(t.Context(), conf); !errors.Is(err, initializer.ErrServer) {
 				t.Errorf("%v", err)
@@ -289,7 +292,8 @@ func TestGateOfConfig(t *testing.T) {
 	}
 }
 
-// A proxy before one of Zoho's servers opens no other host.
+// TestGateOfProxy checks that a proxy in front of one of Zoho's servers does not allow other
+// hosts.
 func TestGateOfProxy(t *testing.T) {
 	t.Parallel()
 	for _, env := range []initializer.Environment{
@@ -329,7 +333,7 @@ func TestEnvironment(t *testing.T) {
 	eu := initializer.EU.Production()
 	for name, c := range map[string]struct {
 		env  initializer.Environment
-		api  string // of the record
+		api  string // API domain of the record
 		want string // the accounts server; "" if New fails
 	}{
 		"as it is":                {eu, "", "accounts.zoho.eu"},
@@ -379,11 +383,13 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-// Nothing of this package prints a secret, by itself or in what holds it.
+// TestNothingPrintsASecret checks that no value of this package prints a secret, by itself or
+// inside another value.
 func TestNothingPrintsASecret(t *testing.T) {
 	t.Parallel()
 	store, rec := kept(t, "")
 	conf := initializer.Config{
+		Issuer:          initializer.NoIssuer,
 		OAuth2:          &oauth2.Config{ClientID: "c", ClientSecret: "canary-client-secret", Endpoint: oauth2.Endpoint{TokenURL: "https://id.example.com/token"}},
 		ExchangeOptions: []oauth2.AuthCodeOption{oauth2.VerifierOption("canary-verifier"), oauth2.SetAuthURLParam("x", "canary-parameter")},
 		Token:           tokenstore.Token{ID: rec.ID, ClientID: "c", ClientSecret: "canary-client-secret", GrantToken: "canary-grant"},
@@ -414,7 +420,7 @@ func TestNothingPrintsASecret(t *testing.T) {
 		slog.New(slog.NewJSONHandler(&logged, nil)).Info("x", "v", v)
 		text := logged.String() + expvar.Func(func() any { return v }).String()
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t"} {
-			text += fmt.Sprintf(verb, v) // of %p package fmt asks no method of a struct
+			text += fmt.Sprintf(verb, v) // for %p, package fmt calls no methods of the fields of a struct
 		}
 		if b, err := json.Marshal(v); err == nil {
 			text += string(b)

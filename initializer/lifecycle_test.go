@@ -15,23 +15,22 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// The official life cycle is recorded: testdata/lifecycle-trace.txt has every store
-// call and every HTTP request of the OAuthToken of Zoho's Python SDK, flow by flow.
-// Here the same flows are run, and what is called is compared. Where the calls
-// differ that is on purpose, and docs/zoho-differences.md says why, under the
-// heading that stands in the table.
+// testdata/lifecycle-trace.txt records every store call and every HTTP request of the
+// OAuthToken of Zoho's Python SDK, flow by flow. TestRecordedFlows runs the same flows and
+// compares the calls. The table of flows lists the intended differences, each with the heading
+// of docs/zoho-differences.md that explains it.
 const (
 	traceFile       = "testdata/lifecycle-trace.txt"
 	differencesFile = "../docs/zoho-differences.md"
 )
 
-// A flow is one section of the trace, and what it is here.
+// A flow is one section of the trace, with a function that does the same with this package.
 type flow struct {
 	section string
 	run     func(w *world, c *callStore)
 
-	// What is called, if it is not what was recorded, and why. A list of "-"
-	// stands for none.
+	// The calls that differ from the recorded calls, and the reason. A list of only "-" means
+	// that there are no calls.
 	store []string
 	http  []string
 	why   string
@@ -189,7 +188,7 @@ func flows() []flow {
 	}
 }
 
-func TestTheLifeCycleIsTheRecordedOne(t *testing.T) {
+func TestRecordedFlows(t *testing.T) {
 	t.Parallel()
 	recorded := readTrace(t)
 	text, err := os.ReadFile(differencesFile)
@@ -225,7 +224,8 @@ func TestTheLifeCycleIsTheRecordedOne(t *testing.T) {
 	}
 }
 
-// compare checks what was called. It reports whether that is what was recorded.
+// compare checks that the calls in got equal the calls in want, or the recorded calls if want is
+// nil. It reports whether the expected calls equal the recorded calls.
 func compare(t *testing.T, what string, recorded, want, got []string) (same bool) {
 	t.Helper()
 	if want == nil {
@@ -240,7 +240,7 @@ func compare(t *testing.T, what string, recorded, want, got []string) (same bool
 	return slices.Equal(want, recorded)
 }
 
-// A section is what was recorded of one flow.
+// A section holds the recorded calls of one flow.
 type section struct{ store, http []string }
 
 var (
@@ -279,8 +279,8 @@ func readTrace(t *testing.T) map[string]section {
 	return all
 }
 
-// fieldsOf returns the names of the fields in the argument of a store call: an ID
-// in quotes, or a list in braces. A value may hold commas, and no equals sign.
+// fieldsOf returns the names of the fields in the argument of a store call: an ID in quotes, or
+// a list in braces. A value may contain commas but no equals sign.
 func fieldsOf(argument string) string {
 	if strings.HasPrefix(argument, "'") {
 		return "id"
@@ -311,8 +311,8 @@ func request(method, target, form, auth string) string {
 	return strings.Join(strings.Fields(fmt.Sprint(method, " ", target, " ", form, " ", auth)), " ")
 }
 
-// httpCalls returns the requests so far, as the trace has them: those to the
-// accounts server come first there.
+// httpCalls returns the requests so far in the order of the trace, where requests to the
+// accounts server come first.
 func (w *world) httpCalls() []string {
 	var list []string
 	for _, r := range w.zoho.Requests() {
@@ -331,7 +331,7 @@ func (w *world) httpCalls() []string {
 	return list[min(w.forgotten, len(list)):]
 }
 
-// opens starts a Client on c.
+// opens returns a new Client with the store c.
 func (w *world) opens(c *callStore, like tokenstore.Token) *initializer.Client {
 	w.t.Helper()
 	client, err := initializer.New(w.t.Context(), w.on(c, like))
@@ -341,7 +341,7 @@ func (w *world) opens(c *callStore, like tokenstore.Token) *initializer.Client {
 	return client
 }
 
-// fails starts a Client on c, which must fail.
+// fails checks that New fails with the store c.
 func (w *world) fails(c *callStore, like tokenstore.Token) {
 	w.t.Helper()
 	if _, err := initializer.New(w.t.Context(), w.on(c, like)); err == nil {
@@ -355,7 +355,7 @@ func (w *world) on(c *callStore, like tokenstore.Token) initializer.Config {
 	return conf
 }
 
-// A callStore lists the calls of a store.
+// A callStore is a store that records its calls.
 type callStore struct {
 	inner *tokenstore.Store
 	mu    sync.Mutex
@@ -427,9 +427,9 @@ func (c *callStore) Refresh(ctx context.Context, id string, stale tokenstore.Sec
 	return c.inner.Refresh(ctx, id, stale, mint)
 }
 
-// The SDK was seen to serve 20 threads that find one token expired with 20
-// requests, and each API call with a read of the store.
-func TestTwentyCallsThatFindATokenExpiredMakeOneRequest(t *testing.T) {
+// TestTokenConcurrentRefresh checks that 20 goroutines that find the same token expired send
+// one request. With the SDK, 20 threads send 20 requests, and each API call reads the store.
+func TestTokenConcurrentRefresh(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	c := &callStore{inner: w.store}

@@ -14,11 +14,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// many is how many instances start at once.
+// many is the number of instances that start at the same time.
 const many = 100
 
-// newBubble returns a world on the clock of a synctest bubble, whose token endpoint
-// takes as long as one that was measured.
+// newBubble returns a world on the clock of a synctest bubble. The delay of its token endpoint
+// was measured at a real server.
 func newBubble(t *testing.T, opts *zohoaccounts.Options) *world {
 	t.Helper()
 	w := newWorld(t, opts)
@@ -27,7 +27,7 @@ func newBubble(t *testing.T, opts *zohoaccounts.Options) *world {
 	return w
 }
 
-// together runs f in n goroutines and returns what they returned.
+// together runs f in n goroutines, and returns their results and joined errors.
 func together[T any](n int, f func(i int) (T, error)) ([]T, error) {
 	results, errs := make([]T, n), make([]error, n)
 	var wg sync.WaitGroup
@@ -38,14 +38,14 @@ func together[T any](n int, f func(i int) (T, error)) ([]T, error) {
 	return results, errors.Join(errs...)
 }
 
-// instance is another process: a Client on a store of its own.
+// instance returns a Client with a separate store, as in another process.
 func (w *world) instance(like tokenstore.Token) (*initializer.Client, error) {
 	conf := w.config(like)
 	conf.Store = w.handle()
 	return initializer.New(w.t.Context(), conf)
 }
 
-// oneToken checks that all have the same good token.
+// oneToken checks that all tokens have the same, valid access token.
 func (w *world) oneToken(tokens []tokenstore.Token) {
 	w.t.Helper()
 	for i, t := range tokens {
@@ -55,7 +55,7 @@ func (w *world) oneToken(tokens []tokenstore.Token) {
 	}
 }
 
-func TestManyInstancesThatFindAnExpiredTokenMakeOneRequest(t *testing.T) {
+func TestRefreshManyInstances(t *testing.T) {
 	t.Parallel()
 	for _, strict := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -78,7 +78,7 @@ func TestManyInstancesThatFindAnExpiredTokenMakeOneRequest(t *testing.T) {
 	}
 }
 
-func TestManyGoroutinesOfOneClientMakeOneRequest(t *testing.T) {
+func TestRefreshManyGoroutines(t *testing.T) {
 	t.Parallel()
 	for name, hide := range map[string]func(tokenstore.TokenStore) tokenstore.TokenStore{
 		"a store with Refresh":    func(s tokenstore.TokenStore) tokenstore.TokenStore { return s },
@@ -100,7 +100,7 @@ func TestManyGoroutinesOfOneClientMakeOneRequest(t *testing.T) {
 	}
 }
 
-func TestManyCallsOfARejectedTokenMakeOneRefresh(t *testing.T) {
+func TestTransportManyRejections(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newBubble(t, nil)
@@ -124,7 +124,7 @@ func TestManyCallsOfARejectedTokenMakeOneRefresh(t *testing.T) {
 	})
 }
 
-func TestManyColdStartsWithOneCodeMakeOneExchangeAndOneRecord(t *testing.T) {
+func TestExchangeManyInstances(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ strict, lag bool }{{false, false}, {false, true}, {true, false}, {true, true}} {
 		synctest.Test(t, func(t *testing.T) {
@@ -177,8 +177,8 @@ func TestTwoConsentsAtOnceAreOneRecord(t *testing.T) {
 			}
 			w.asked(2, 0)
 
-			// Both go on with it, and either code finds it. By then searches show what
-			// they lacked, as the driver has promised.
+			// Both clients continue with the record, and either code finds it. By then, searches
+			// return all records again, as drivers guarantee.
 			w.clock.Advance(2 * time.Hour)
 			w.outages.lag(false)
 			for i, c := range clients {
@@ -194,15 +194,15 @@ func TestTwoConsentsAtOnceAreOneRecord(t *testing.T) {
 	}
 }
 
-// Whoever waits for another goroutine's refresh has a context of its own, and is
-// not told that the other one's is done.
+// TestWhoWaitsDoesNotGiveUpWithTheOther checks that a goroutine that waits for a refresh in
+// another goroutine does not get the error of that goroutine's context.
 func TestWhoWaitsDoesNotGiveUpWithTheOther(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newBubble(t, nil)
 		c := w.open(tokenstore.Token{ID: w.saved(false).ID})
 		w.clock.Advance(2 * time.Hour)
-		hang := 20 * time.Second // the first request, which is given up
+		hang := 20 * time.Second // the first request, which is abandoned
 		w.zoho.Inject(func(zohoaccounts.Request) *zohoaccounts.Fault {
 			f := &zohoaccounts.Fault{Delay: hang}
 			hang = 0
@@ -212,7 +212,7 @@ func TestWhoWaitsDoesNotGiveUpWithTheOther(t *testing.T) {
 		results, _ := together(3, func(i int) (error, error) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			<-time.After(time.Duration(i) * time.Millisecond) // the first one leads
+			<-time.After(time.Duration(i) * time.Millisecond) // the first goroutine leads
 			if i < 2 {
 				time.AfterFunc(time.Second, cancel)
 			}
@@ -229,7 +229,7 @@ func TestWhoWaitsDoesNotGiveUpWithTheOther(t *testing.T) {
 	})
 }
 
-func TestACloseDuringARefreshIsFinal(t *testing.T) {
+func TestCloseDuringRefresh(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newBubble(t, nil)
@@ -249,15 +249,15 @@ func TestACloseDuringARefreshIsFinal(t *testing.T) {
 	})
 }
 
-// Clocks that differ by two minutes either way: some instances take the token to be
-// good when it is not, and the API tells them.
-func TestInstancesWhoseClocksDifferMakeOneRequest(t *testing.T) {
+// TestRefreshClockSkew checks refreshes by instances whose clocks differ by up to two minutes
+// in both directions. Some instances consider an expired token valid until the API rejects it.
+func TestRefreshClockSkew(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newBubble(t, nil)
 		old := w.saved(true)
 		_, err := together(many, func(i int) (struct{}, error) {
-			skew := time.Duration(i*4-2*many) * time.Minute / many // from -2 to 2 minutes
+			skew := time.Duration(i*4-2*many) * time.Minute / many // between -2 and 2 minutes
 			now := func() time.Time { return w.clock.Now().Add(skew) }
 			conf := w.config(tokenstore.Token{ID: old.ID})
 			store, err := tokenstore.New(w.driver.Reopen(), &tokenstore.Options{Now: now})
@@ -282,8 +282,9 @@ func TestInstancesWhoseClocksDifferMakeOneRequest(t *testing.T) {
 	})
 }
 
-// Two Clients on one store share its refreshes, and so the failure to store one.
-func TestClientsThatShareAStoreShareATokenThatWasNotStored(t *testing.T) {
+// TestNotPersistedSharedStore checks two Clients of one store, which share its refreshes, and
+// therefore the failure to store a token.
+func TestNotPersistedSharedStore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, &zohoaccounts.Options{Strict: true})
@@ -313,8 +314,9 @@ func TestClientsThatShareAStoreShareATokenThatWasNotStored(t *testing.T) {
 	})
 }
 
-// A start waits for the holder of a lease. If that one has died it takes over.
-func TestAHolderThatDiesIsReplaced(t *testing.T) {
+// TestLeaseHolderDies checks that New waits for the holder of a lease, and takes over if the
+// holder has ended.
+func TestLeaseHolderDies(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newBubble(t, nil)
@@ -324,7 +326,7 @@ func TestAHolderThatDiesIsReplaced(t *testing.T) {
 		w.zoho.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
 			if r.Kind == zohoaccounts.Refresh && !asked {
 				asked = true
-				w.outages.set(true, true) // the holder's store, for good
+				w.outages.set(true, true) // the holder's store stays down
 				return &zohoaccounts.Fault{Drop: true}
 			}
 			return nil

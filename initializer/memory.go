@@ -12,19 +12,18 @@ import (
 
 const longestClientWait = time.Minute
 
-// A memory keeps the last refusal in this process where the store does not: no
-// store keeps a refusal of the client, and a store that is not a
-// tokenstore.Refresher keeps none. Without it each call of a program would send a
-// request.
+// A memory keeps the last refusal in this process if the store does not. No store keeps a
+// refusal of the client, and a store that is not a tokenstore.Refresher keeps no refusals.
+// Without a memory, each call of a program would send a request.
 type memory struct {
-	longest time.Duration // the longest back-off where the server does not say
+	longest time.Duration // the maximum back-off if the server does not state one
 
 	mu     sync.Mutex
 	last   *stored.Failure
-	client bool // last refuses the client
+	client bool // last is a refusal of the client
 }
 
-// counts returns the refusal of the credentials of t, if it still counts.
+// counts returns the last refusal if it applies to the credentials of t and has not expired.
 func (m *memory) counts(t tokenstore.Token, now time.Time) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -37,7 +36,7 @@ func (m *memory) counts(t tokenstore.Token, now time.Time) error {
 	return &e
 }
 
-// keep keeps the result of a refresh with the credentials of t.
+// keep records the result of a refresh with the credentials of t.
 func (m *memory) keep(err error, t tokenstore.Token, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -50,7 +49,7 @@ func (m *memory) keep(err error, t tokenstore.Token, now time.Time) {
 	m.client = refused.Client
 }
 
-// credentials returns a digest of the fields of t that a refusal is about.
+// credentials returns a digest of the fields of t to which a refusal applies.
 func credentials(t tokenstore.Token) string {
 	return refusal.Digest(t.ClientID, string(t.ClientSecret), string(t.RefreshToken), string(t.GrantToken))
 }

@@ -3,49 +3,56 @@ package initializer
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 
 	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// standard is an authorization server as RFC 6749 has it. Package
-// golang.org/x/oauth2 makes the requests. The answers are read here, because it
-// drops one that has tokens and beside them a member that it cannot decode.
+// standard is an authorization server according to RFC 6749. Package
+// golang.org/x/oauth2 sends the requests. This package reads the responses,
+// because x/oauth2 discards a response with tokens if it cannot decode another
+// member.
 type standard struct {
 	judge
 	conf      *oauth2.Config
-	options   []oauth2.AuthCodeOption // of the exchange
+	options   []oauth2.AuthCodeOption // options of the exchange
+	resource  string                  // the parameter of RFC 8707
 	revokeURL string
 	http      *http.Client
-	logger    *slog.Logger
-	style     *atomic.Int64 // how the client authenticates, once that is known
+	style     *atomic.Int64 // the oauth2.AuthStyle of the server, once it is known
 }
 
 func newStandard(c Config, h *http.Client) *standard {
 	return &standard{
-		judge: judge{c.book(), c.Now}, conf: c.OAuth2, options: c.ExchangeOptions, revokeURL: c.RevokeURL,
-		http: h, logger: c.Logger, style: c.style,
+		judge: judge{c.book(), c.Now, c.Logger}, conf: c.OAuth2, options: c.ExchangeOptions, resource: c.Resource, revokeURL: c.RevokeURL,
+		http: h, style: c.style,
 	}
 }
 
-// request has x/oauth2 make a request with a configuration.
+// A request is a function that makes x/oauth2 send one request.
 type request func(context.Context, *oauth2.Config) error
 
-// exchange trades a one-time code. Some servers take a code for used although they
-// refuse the request. Those that are known to do so want the client's credentials
-// in the body, and so the body is tried first; a server that takes them in the
-// header only is one that knows RFC 6749, and identifies the client before it looks
-// at the code (4.1.3). For the same reason a code is sent a second time only if
-// the client was refused.
+const resourceParam = "resource" // RFC 8707, 2
+
+// exchange exchanges a one-time code. Some servers consume a code even if they refuse the
+// request. Known servers of this kind require the client's credentials in the body, so exchange
+// tries the body first. A server that only accepts the header follows RFC 6749, and identifies
+// the client before it looks at the code (4.1.3). For the same reason, exchange sends a code a
+// second time only if the client was refused.
 func (s *standard) exchange(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
+	options := s.options
+	if s.resource != "" {
+		options = append(slices.Clone(options), oauth2.SetAuthURLParam(resourceParam, s.resource))
+	}
 	do := func(ctx context.Context, c *oauth2.Config) error {
-		_, err := c.Exchange(ctx, string(t.GrantToken), s.options...)
+		_, err := c.Exchange(ctx, string(t.GrantToken), options...)
 		return err
 	}
 	repeated := false
@@ -59,23 +66,31 @@ func (s *standard) exchange(ctx context.Context, t tokenstore.Token) (tokenstore
 	return minted, err
 }
 
-// refresh uses a refresh token. A request that was refused has used up nothing.
+// refresh uses a refresh token. A refused request has not consumed that token. refresh uses
+// clientcredentials, because the TokenSource of an oauth2.Config does not send the resource.
 func (s *standard) refresh(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
+	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {string(t.RefreshToken)}}
+	if s.resource != "" {
+		form.Set(resourceParam, s.resource)
+	}
 	do := func(ctx context.Context, c *oauth2.Config) error {
-		_, err := c.TokenSource(ctx, &oauth2.Token{RefreshToken: string(t.RefreshToken)}).Token()
+		own := clientcredentials.Config{
+			ClientID: c.ClientID, ClientSecret: c.ClientSecret,
+			TokenURL: c.Endpoint.TokenURL, AuthStyle: c.Endpoint.AuthStyle, EndpointParams: form,
+		}
+		_, err := own.Token(ctx)
 		return err
 	}
 	return s.ask(ctx, t, do, s.styles(t.ClientSecret == ""), mayBeOfClient)
 }
 
-// mayBeOfClient reports whether a refusal may be of the way in which the client
-// authenticates. Many servers that want another way say something else.
+// mayBeOfClient reports whether the cause of a refusal may be the style in which the client
+// authenticates. Many servers report other errors than invalid_client for the wrong style.
 func mayBeOfClient(v *verdict) bool { return v.definite && v.meaning != meansConsent }
 
-// styles returns the ways of authentication to try, in order: the one that is
-// configured or has been found out; or else the header, which every server has to
-// take (RFC 6749, 2.3.1), and the body. A client without a secret does not
-// authenticate, and is named in the body (3.2.1).
+// styles returns the styles of authentication to try, in order: the known style, or otherwise
+// the header, which every server must support (RFC 6749, 2.3.1), and the body. A client without
+// a secret does not authenticate, and is identified in the body (3.2.1).
 func (s *standard) styles(bodyFirst bool) []oauth2.AuthStyle {
 	known := oauth2.AuthStyle(s.style.Load())
 	switch {
@@ -87,10 +102,10 @@ func (s *standard) styles(bodyFirst bool) []oauth2.AuthStyle {
 	return []oauth2.AuthStyle{oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams}
 }
 
-// ask does a request, in the first of the styles. If it is not known how the server wants the client to
-// authenticate, it is found out. x/oauth2 by itself repeats every request that
-// fails: with rotating refresh tokens, where the first may have been granted and
-// its answer lost, that is the reuse which revokes them all.
+// ask sends a request in the first of the styles. If the required style is unknown, ask detects
+// it. It does not use the detection of x/oauth2, which repeats every failed request. If a server
+// that rotates refresh tokens granted the first request and its response was lost, the second
+// request would revoke all tokens.
 func (s *standard) ask(ctx context.Context, t tokenstore.Token, do request, styles []oauth2.AuthStyle, again func(*verdict) bool) (tokenstore.Token, error) {
 	minted, first, err := s.askWith(ctx, t, styles[0], do)
 	switch {
@@ -108,15 +123,15 @@ func (s *standard) ask(ctx context.Context, t tokenstore.Token, do request, styl
 		s.style.Store(int64(styles[1]))
 		return minted, nil
 	case second.meaning == meansConsent:
-		// The client was accepted this time.
+		// The server accepted the client this time.
 		s.style.Store(int64(styles[1]))
 	case first.meaning == meansUnknown && second.meaning == meansClient:
-		return minted, first.RefreshError // the server takes the first way
+		return minted, first.RefreshError // the server accepts the client in the first style
 	}
 	return minted, second.RefreshError
 }
 
-// orNil returns err or, if that is nil, the refusal, if there is one.
+// orNil returns err or, if err is nil, the refusal, if any.
 func (v *verdict) orNil(err error) error {
 	if err != nil || v == nil {
 		return err
@@ -126,7 +141,7 @@ func (v *verdict) orNil(err error) error {
 
 func (s *standard) askWith(ctx context.Context, t tokenstore.Token, style oauth2.AuthStyle, do request) (tokenstore.Token, *verdict, error) {
 	secrets := secretsOf(t)
-	asked := s.now() // the token is not younger than this
+	asked := s.now() // the token is not older than this
 	endpoint := s.conf.Endpoint
 	endpoint.AuthStyle = style
 	conf := &oauth2.Config{
@@ -149,7 +164,7 @@ func (s *standard) askWith(ctx context.Context, t tokenstore.Token, style oauth2
 	if refused != nil {
 		return tokenstore.Token{RefreshToken: m.token("refresh_token")}, refused, nil
 	}
-	minted := tokenstore.Token{AccessToken: m.token("access_token"), RefreshToken: m.token("refresh_token")}
+	minted := s.minted(ctx, *tap.reply, m, t)
 	lifetime := m.lifetime("expires_in")
 	if m["expires_in"] == nil {
 		lifetime = m.lifetime("expires") // Deezer
@@ -160,7 +175,8 @@ func (s *standard) askWith(ctx context.Context, t tokenstore.Token, style oauth2
 	return minted, nil, nil
 }
 
-// A tap keeps the answer to the one request that x/oauth2 makes, and from it.
+// A tap captures the response to the one request of x/oauth2, and hides it from
+// x/oauth2.
 type tap struct {
 	base  http.RoundTripper
 	reply *reply
@@ -189,7 +205,7 @@ func (t *tap) RoundTrip(req *http.Request) (*http.Response, error) {
 	return nil, errTapped
 }
 
-// revoke implements RFC 7009. To revoke a token twice does no harm.
+// revoke implements RFC 7009. Revoking a token twice is harmless.
 func (s *standard) revoke(ctx context.Context, t tokenstore.Token, token tokenstore.Secret) error {
 	if s.revokeURL == "" {
 		return errors.New("no RevokeURL is configured")
@@ -221,7 +237,7 @@ func (s *standard) postRevocation(ctx context.Context, t tokenstore.Token, token
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.revokeURL, strings.NewReader(form.Encode()))
 	if err != nil {
-		return reply{}, errors.New("RevokeURL is no URL")
+		return reply{}, errors.New("RevokeURL is not a URL")
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	if style != oauth2.AuthStyleInParams {

@@ -13,7 +13,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// standard is a configuration for a server that is not Zoho's.
+// standard returns a configuration for a server other than Zoho's. It has no issuer, like the
+// records that tests save. The tests of issuers use other configurations.
 func (w *world) standard(t tokenstore.Token) initializer.Config {
 	c := w.config(t)
 	c.Environment, c.FindUser = initializer.Environment{}, false
@@ -22,6 +23,7 @@ func (w *world) standard(t tokenstore.Token) initializer.Config {
 		Endpoint: oauth2.Endpoint{TokenURL: "https://id.example.com/oauth/v2/token", AuthStyle: oauth2.AuthStyleInHeader},
 	}
 	c.RevokeURL = "https://id.example.com/oauth/v2/token/revoke"
+	c.Issuer = initializer.NoIssuer
 	return c
 }
 
@@ -44,8 +46,8 @@ func TestAnyServerWithRotatingRefreshTokens(t *testing.T) {
 		last = next
 	}
 
-	// A configuration that still holds the first refresh token finds the record,
-	// and does not use the token: that would revoke them all.
+	// A configuration with the first refresh token finds the record. The Client does not use
+	// that token, because the server would then revoke all tokens.
 	w.clock.Advance(2 * time.Hour)
 	old := tokenstore.Token{RefreshToken: first.RefreshToken}
 	w.token(w.start(w.standard(old)))
@@ -78,14 +80,15 @@ func TestAnyServersTokenIsSentAsBearer(t *testing.T) {
 	}
 }
 
-// Only a server that refuses the client is asked a second time, in the other style.
-func TestTheAuthStyleIsFoundOutWithoutRepeatingAGoodRequest(t *testing.T) {
+// TestAuthStyleAutoDetect checks that the request is repeated in the other style only if the
+// server refuses the client.
+func TestAuthStyleAutoDetect(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &zohoaccounts.Options{Strict: true})
 	conf := w.standard(tokenstore.Token{GrantToken: tokenstore.Secret(w.zoho.Code(consent()))})
 	conf.OAuth2.Endpoint.AuthStyle = oauth2.AuthStyleAutoDetect
 	w.zoho.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
-		if r.Form.Get("client_id") != "" { // this one wants it in the header
+		if r.Form.Get("client_id") != "" { // this server requires the credentials in the header
 			return &zohoaccounts.Fault{Status: http.StatusUnauthorized, Body: `{"error":"invalid_client"}`, Header: http.Header{"Content-Type": {"application/json"}}}
 		}
 		return nil
@@ -96,14 +99,14 @@ func TestTheAuthStyleIsFoundOutWithoutRepeatingAGoodRequest(t *testing.T) {
 	w.token(c)
 	w.asked(2, 1)
 
-	// A failure that says nothing about the style is not repeated.
+	// A request is not repeated after a failure that does not concern the style.
 	w.zoho.Inject(func(zohoaccounts.Request) *zohoaccounts.Fault { return &zohoaccounts.Fault{Drop: true, Applied: true} })
 	conf.Token = tokenstore.Token{GrantToken: tokenstore.Secret(w.zoho.Code(consent()))}
 	w.openError(conf, initializer.ErrServer)
 	w.asked(3, 1)
 }
 
-func TestTheErrorsOfAnyServerHaveTheSameClasses(t *testing.T) {
+func TestErrorClasses(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		answer *zohoaccounts.Fault
@@ -142,7 +145,7 @@ func TestTheErrorsOfAnyServerHaveTheSameClasses(t *testing.T) {
 	}
 }
 
-func TestTheVerifierOfPKCEIsSentWithTheCode(t *testing.T) {
+func TestExchangePKCEVerifier(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	conf := w.standard(tokenstore.Token{GrantToken: tokenstore.Secret(w.zoho.Code(consent()))})
@@ -154,7 +157,7 @@ func TestTheVerifierOfPKCEIsSentWithTheCode(t *testing.T) {
 	}
 }
 
-func TestATokenWithoutExpiryIsUsedUntilTheAPIRejectsIt(t *testing.T) {
+func TestTokenWithoutExpiry(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	w.answers(ok(`{"access_token":"canary-1","refresh_token":"canary-r","token_type":"bearer"}`))

@@ -4,21 +4,20 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A source is one way to come by the record that is meant. It fails with
-// tokenstore.ErrNotFound if it has none.
+// A source is one way to obtain the record. It returns tokenstore.ErrNotFound if there is no
+// record.
 type source func(context.Context, tokenstore.Token) (tokenstore.Token, error)
 
-// sources returns the ways in the order in which they are tried: the next one is
-// if there is no record, or its tokens are refused for good.
+// sources returns the sources in the order in which they are tried. The next one
+// is tried if a source has no record, or if the tokens of the record are refused
+// permanently.
 //
-// A one-time code that no record knows is new, and is there to be exchanged. A
-// refresh token that none knows may as well be an old one, from a configuration
-// that was written long ago: what the user's record has goes before it.
+// A one-time code without a record is new, and must be exchanged. A refresh token without a
+// record may come from an old configuration, so the user's record is tried first.
 func (c *Client) sources(like tokenstore.Token) []source {
 	var list []source
 	add := func(when bool, s source) {
@@ -75,18 +74,10 @@ func (c *Client) open(ctx context.Context) (*session, error) {
 			refused = err
 		}
 	}
-	return nil, refused
+	return nil, c.explain(ctx, refused)
 }
 
-// belongs reports whether a record is the user's who is asked for.
-func (c *Client) belongs(t tokenstore.Token) error {
-	if like := c.conf.Token; like.UserName != "" && t.UserName != "" && like.UserName != t.UserName {
-		return fmt.Errorf("%w: the record %q is another user's", tokenstore.ErrIDMismatch, t.ID)
-	}
-	return nil
-}
-
-// byID finds the record with the ID.
+// byID finds the record with the ID, at any authorization server.
 func (c *Client) byID(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	if like.UserName == "" && like.ClientID == "" {
 		return c.conf.Store.FindTokenByID(ctx, like.ID)
@@ -96,63 +87,69 @@ func (c *Client) byID(ctx context.Context, like tokenstore.Token) (tokenstore.To
 
 // byUser finds the record of the user.
 func (c *Client) byUser(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
-	return c.conf.Store.FindToken(ctx, tokenstore.Token{UserName: like.UserName, ClientID: like.ClientID})
+	return c.conf.Store.FindToken(ctx, c.of(tokenstore.Token{UserName: like.UserName, ClientID: like.ClientID}))
 }
 
-// byCredential finds the record that has, or had, the one-time code or the refresh
+// byCredential finds the record that has or had the one-time code or the refresh
 // token.
 func (c *Client) byCredential(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
-	return c.conf.Store.FindToken(ctx, tokenstore.Token{
+	return c.conf.Store.FindToken(ctx, c.of(tokenstore.Token{
 		ClientID: like.ClientID, ClientSecret: like.ClientSecret, RedirectURL: like.RedirectURL,
 		GrantToken: like.GrantToken, RefreshToken: like.RefreshToken,
-	})
+	}))
 }
 
-// byAccess finds the record with the access token.
+// byAccess finds the record with the access token, at any authorization server.
 func (c *Client) byAccess(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	return c.conf.Store.FindToken(ctx, tokenstore.Token{AccessToken: like.AccessToken})
 }
 
-// begin makes a record of a one-time code or a refresh token, before anything is
-// asked of the authorization server: so that many who start with the same one find
-// each other there, and what the server answers has a place to go. The record has
-// no user. If the user has one already, its tokens stay as they are until these
-// have proved good.
+// begin creates a record from a one-time code or a refresh token before the request to the
+// authorization server. Programs that start with the same credential then share the record, and
+// the response is stored there. The record has no user. If the user already has a record, that
+// record keeps its tokens until the new ones have proved valid.
+//
+// A refresh token may be an earlier one of a record without an issuer. In that case begin does
+// not use it, because some servers would then revoke the tokens of that record.
 func (c *Client) begin(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	like.UserName = ""
+	if like.GrantToken == "" {
+		return c.first(ctx, like)
+	}
 	return c.conf.Store.SaveToken(ctx, like)
 }
 
-// beginWithAccess makes a record of an access token alone. There is nothing to be
-// won from the authorization server that could be lost, and so the user comes
-// first.
+// beginWithAccess creates a record from an access token alone. It looks up the user first,
+// because there is no response of the authorization server that could be lost.
 func (c *Client) beginWithAccess(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	like.APIDomain = cmp.Or(like.APIDomain, c.conf.Environment.APIURL)
 	like.UserName = cmp.Or(like.UserName, c.who(ctx, like))
 	return c.conf.Store.SaveToken(ctx, like)
 }
 
-// use returns the session of a record. The error matches
-// tokenstore.ErrNotPersisted if it is not nil and there is a session.
+// use returns the session of a record. If it returns a session and an error, the
+// error matches tokenstore.ErrNotPersisted.
 func (c *Client) use(ctx context.Context, t tokenstore.Token) (*session, error) {
 	s := c.newSession(t)
-	mine := true // it is for this process to find out the user
+	mine, minted := true, false // mine: this process looks up the user
 	var err error
 	if now := c.conf.Now(); !s.alive(now) || !s.fresh(now) {
-		// Whoever has made the token that this process adopts does it.
-		if s, mine, err = c.advance(ctx, s); s == nil {
+		// The process that minted the token looks up the user.
+		s, minted, err = c.advance(ctx, s)
+		if mine = minted; s == nil {
 			return nil, err
 		}
 	}
 	if err == nil && mine {
-		s = c.named(ctx, s)
+		s = c.named(ctx, s, minted)
 	}
 	return s, err
 }
 
-// named gives the record of s its user, if it has none and it can be found out.
-// If that fails the next start tries again.
-func (c *Client) named(ctx context.Context, s *session) *session {
+// named sets the user of the record of s if the record has no user and the lookup succeeds.
+// Otherwise, the next start retries. minted reports whether this process has just obtained the
+// tokens.
+func (c *Client) named(ctx context.Context, s *session, minted bool) *session {
 	if s.token.UserName != "" || s.token.ID == "" {
 		return s
 	}
@@ -160,27 +157,37 @@ func (c *Client) named(ctx context.Context, s *session) *session {
 	if name == "" {
 		return s
 	}
-	// The record moves to the user's, and becomes one with it if there is one.
-	saved, err := c.conf.Store.SaveToken(ctx, tokenstore.Token{ID: s.token.ID, UserName: name})
+	// The record becomes the user's record, or is merged into it if that exists.
+	news := tokenstore.Token{ID: s.token.ID, UserName: name}
+	if minted && s.token.ExpiresAt.IsZero() {
+		// Without an expiry time, the store could keep the older token when it merges the
+		// records.
+		news.AccessToken, news.RefreshToken = s.token.AccessToken, s.token.RefreshToken
+	}
+	saved, err := c.conf.Store.SaveToken(ctx, news)
 	if err != nil {
 		c.conf.Logger.WarnContext(ctx, "initializer: a record has no user yet", "id", s.token.ID, "error", err)
 		return s
 	}
 	next := c.newSession(saved)
 	if !next.alive(c.conf.Now()) {
-		return s // the user's record has later news, which the next refresh brings
+		return s // the user's record has changed in the meantime; the next refresh uses the change
 	}
 	return next
 }
 
-// who asks the CRM whose token it is. It returns "" if it is not to, or does not
-// find out.
+// who requests the user of the token t from the CRM. It returns "" if FindUser is not set or the
+// request fails.
 func (c *Client) who(ctx context.Context, t tokenstore.Token) string {
 	z, ok := c.server.(*zoho)
 	if !ok || !c.conf.FindUser {
 		return ""
 	}
-	name, err := z.who(ctx, t)
+	_, err := c.schemes.of(t)
+	name := ""
+	if err == nil {
+		name, err = z.who(ctx, t)
+	}
 	if err != nil {
 		c.conf.Logger.WarnContext(ctx, "initializer: the user of a token is not known; are the scopes ZohoCRM.users.READ and ZohoCRM.org.READ granted?", "id", t.ID, "error", err)
 		return ""

@@ -19,8 +19,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
 )
 
-// Environment variables of these tests: the first says that a process is one of
-// those that a test has started, the second that it starts a hundred, not a few.
+// Environment variables of these tests. With instanceEnv, the test binary behaves like a program
+// that a test has started. With fullEnv, the tests start a hundred processes instead of a few.
 const (
 	instanceEnv = "TOKENKEEP_TEST_INSTANCE"
 	fullEnv     = "TOKENKEEP_FULL"
@@ -37,16 +37,17 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// An order is what a process is told on its standard input: not in its arguments,
-// which others can see.
+// An order is the input of a process. It is sent to standard input, because other users can read
+// arguments.
 type order struct {
 	Path, Server, ID, Client, Secret, Code string
 }
 
-// A result is what it answers.
+// A result is the output of a process.
 type result struct{ ID, User, Access string }
 
-// runInstance is a program that starts cold.
+// runInstance is the main function of a process. It uses the store for the first time after all
+// processes are ready.
 func runInstance(in io.Reader, out io.Writer) error {
 	r := bufio.NewReader(in)
 	line, err := r.ReadBytes('\n')
@@ -61,7 +62,7 @@ func runInstance(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, _ = io.Copy(io.Discard, r) // until all are ready
+	_, _ = io.Copy(io.Discard, r) // wait until all processes are ready
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	c, err := initializer.New(ctx, initializer.Config{
@@ -89,8 +90,8 @@ func processes() int {
 	return 8
 }
 
-// startAll starts n processes with the same order, lets them go at the same moment,
-// and returns their results.
+// startAll starts n processes with the same order, makes them begin at the same moment, and
+// returns their results.
 func startAll(t *testing.T, n int, o order) []result {
 	t.Helper()
 	line, err := json.Marshal(o)
@@ -153,7 +154,7 @@ func listen(t *testing.T) (*zohoaccounts.Server, string) {
 	return s, base
 }
 
-func TestManyProcessesThatFindAnExpiredTokenMakeOneRequest(t *testing.T) {
+func TestRefreshManyProcesses(t *testing.T) {
 	t.Parallel()
 	s, base := listen(t)
 	path := filepath.Join(t.TempDir(), "sdk_tokens.txt")
@@ -178,7 +179,7 @@ func TestManyProcessesThatFindAnExpiredTokenMakeOneRequest(t *testing.T) {
 	t.Logf("%d processes, 1 refresh", n)
 }
 
-func TestManyProcessesThatStartWithOneCodeMakeOneExchange(t *testing.T) {
+func TestExchangeManyProcesses(t *testing.T) {
 	t.Parallel()
 	s, base := listen(t)
 	path := filepath.Join(t.TempDir(), "sdk_tokens.txt")

@@ -1,6 +1,7 @@
 package initializer_test
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"regexp"
@@ -15,12 +16,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/initializer"
 	"github.com/tokenkeep/tokenkeep/internal/authservers"
 	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
+	"github.com/tokenkeep/tokenkeep/oauth2keep"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// The same flows run against the server of every policy, and against Zoho's. A test says
-// what a policy costs: where a server revokes a family, the user has to consent again.
+// The same flows run against a server with each policy, and against Zoho's server. The tests
+// show the cost of a policy: if a server revokes a family of tokens, the user must consent
+// again.
 
 // An authority is an authorization server and its API.
 type authority interface {
@@ -30,14 +33,14 @@ type authority interface {
 	Code() string
 	count() (exchanges, refreshes int)
 
-	// interrupt calls f before each exchange and refresh. If f returns true, the request
-	// is carried out and its answer is lost.
+	// interrupt calls f before each exchange and refresh. If f returns true, the server
+	// executes the request, but the response is lost.
 	interrupt(f func() bool)
 
 	configure(c *initializer.Config)
 }
 
-// A provider is a policy and a server that has it.
+// A provider is a policy and a server with that policy.
 type provider struct {
 	authservers.Policy
 	server func(p authservers.Policy, now func() time.Time) authority
@@ -123,10 +126,10 @@ func (z zohoServer) configure(c *initializer.Config) {
 	}
 }
 
-// apiURL is an address that both kinds of servers take for the API.
+// apiURL is the URL of the API at both kinds of servers.
 const apiURL = "https://www.zohoapis.com/crm/v8/Leads"
 
-// errRejected means that the caller got the API's refusal of a token.
+// errRejected means that the caller received status 401 from the API.
 var errRejected = errors.New("the API rejects the token")
 
 // A stage is a provider, the records of an application, and a clock for both.
@@ -134,6 +137,7 @@ type stage struct {
 	t *testing.T
 	authservers.Policy
 	authority
+	keeps    bool // the programs use package oauth2keep
 	clock    *clock
 	driver   *memstore.Driver
 	logs     *logs
@@ -156,7 +160,7 @@ func (s *stage) clean(text string) {
 	}
 }
 
-// store returns the records as another process has them.
+// store returns a new store on the same records, as in another process.
 func (s *stage) store(o *outages) *tokenstore.Store {
 	s.t.Helper()
 	store, err := tokenstore.New(o.on(s.driver.Reopen()), &tokenstore.Options{Now: s.clock.Now, Attempts: 9, LeaseTTL: s.leaseTTL})
@@ -166,19 +170,101 @@ func (s *stage) store(o *outages) *tokenstore.Store {
 	return store
 }
 
-// process starts a Client as another process does.
-func (s *stage) process(o *outages, like tokenstore.Token) (*initializer.Client, error) {
+// A client is an initializer.Client or a keeper.
+type client interface {
+	HTTPClient(ctx context.Context) *http.Client
+	Token(ctx context.Context) (tokenstore.Token, error)
+	Revoke(ctx context.Context) error
+}
+
+// process returns a new client, as in another process.
+func (s *stage) process(o *outages, like tokenstore.Token) (client, error) {
 	like.UserName = user
 	c := initializer.Config{
 		Token: like, Store: s.store(o), Logger: s.logs.logger(), Now: s.clock.Now,
 		HTTPClient: &http.Client{Transport: s.authority},
 	}
 	s.configure(&c)
+	if s.keeps {
+		return startKeeper(s.t.Context(), c)
+	}
 	return initializer.New(s.t.Context(), c)
 }
 
-// start is process that must not fail. Without a like the user's record is used.
-func (s *stage) start(like tokenstore.Token) *initializer.Client {
+// A keeper implements client with package oauth2keep.
+type keeper struct {
+	*oauth2keep.Keeper
+	conf  *oauth2.Config
+	store tokenstore.TokenStore
+	ts    oauth2.TokenSource
+	http  *http.Client
+}
+
+// startKeeper returns a keeper. If c has a code, startKeeper exchanges it, and uses the kept
+// token if the code is refused.
+func startKeeper(ctx context.Context, c initializer.Config) (client, error) {
+	k := &keeper{Keeper: oauth2keep.New(c.Store, oauth2keep.As{User: c.Token.UserName}).With(c), conf: c.OAuth2, store: c.Store}
+	var tok *oauth2.Token
+	var refused error
+	if code := string(c.Token.GrantToken); code != "" {
+		tok, refused = k.Exchange(ctx, k.conf, code)
+		if refused != nil && !errors.Is(refused, oauth2keep.ErrReauthRequired) {
+			return nil, refused
+		}
+	}
+	err := k.open(ctx, tok)
+	if err != nil {
+		return nil, errors.Join(refused, err)
+	}
+	return k, nil
+}
+
+func (k *keeper) open(ctx context.Context, tok *oauth2.Token) (err error) {
+	if k.ts, err = k.TokenSource(ctx, k.conf, tok); err == nil {
+		k.http, err = k.Client(ctx, k.conf, tok)
+	}
+	return err
+}
+
+func (k *keeper) HTTPClient(context.Context) *http.Client { return k.http }
+
+// Token returns the record if it has the access token of the TokenSource, and otherwise only the
+// token of the TokenSource. If the record has another access token, because the HTTP client has
+// replaced it, Token first makes another TokenSource.
+func (k *keeper) Token(ctx context.Context) (tokenstore.Token, error) {
+	tok, err := k.ts.Token()
+	if err != nil {
+		return tokenstore.Token{}, err
+	}
+	t, err := k.store.FindToken(ctx, tokenstore.Token{UserName: user, ClientID: k.conf.ClientID, Issuer: authservers.TokenURL})
+	if err == nil && string(t.AccessToken) != tok.AccessToken {
+		if k.ts, err = k.TokenSource(ctx, k.conf, tok); err == nil {
+			tok, err = k.ts.Token()
+		}
+	}
+	if err != nil || string(t.AccessToken) != tok.AccessToken {
+		return oauth2keep.FromOAuth2(tok)
+	}
+	return t, nil
+}
+
+// Revoke forgets the token. Later calls of Token fail.
+func (k *keeper) Revoke(ctx context.Context) error {
+	if _, err := k.Forget(ctx, k.conf); err != nil {
+		return err
+	}
+	_, err := k.TokenSource(ctx, k.conf, nil)
+	k.ts = refusing{err}
+	return nil
+}
+
+type refusing struct{ err error }
+
+func (r refusing) Token() (*oauth2.Token, error) { return nil, r.err }
+
+// start is like process, which must succeed. If like is empty, the client uses the user's
+// record.
+func (s *stage) start(like tokenstore.Token) client {
 	s.t.Helper()
 	c, err := s.process(&outages{}, like)
 	if err != nil {
@@ -187,14 +273,14 @@ func (s *stage) start(like tokenstore.Token) *initializer.Client {
 	return c
 }
 
-// consented is start with a new one-time code.
-func (s *stage) consented() *initializer.Client {
+// consented is like start, with a new one-time code.
+func (s *stage) consented() client {
 	s.t.Helper()
 	return s.start(tokenstore.Token{GrantToken: tokenstore.Secret(s.Code())})
 }
 
-// call calls the API, and returns the token that the API takes.
-func (s *stage) call(c *initializer.Client) (tokenstore.Token, error) {
+// call calls the API, and returns the token, which must be valid.
+func (s *stage) call(c client) (tokenstore.Token, error) {
 	res, err := c.HTTPClient(s.t.Context()).Get(apiURL)
 	if err != nil {
 		return tokenstore.Token{}, err
@@ -211,7 +297,7 @@ func (s *stage) call(c *initializer.Client) (tokenstore.Token, error) {
 }
 
 // works checks that a Client can call the API, and that the store has its token.
-func (s *stage) works(what string, c *initializer.Client) tokenstore.Token {
+func (s *stage) works(what string, c client) tokenstore.Token {
 	s.t.Helper()
 	t, err := s.call(c)
 	if err != nil {
@@ -223,14 +309,9 @@ func (s *stage) works(what string, c *initializer.Client) tokenstore.Token {
 	return t
 }
 
-// fails checks that a Client cannot call the API, and why. A Client does not know that a
-// token has ended whose lifetime the server does not state: its caller gets the refusal
-// of the API.
-func (s *stage) fails(what string, c *initializer.Client, class error) {
+// fails checks that a Client cannot call the API, and the class of the error.
+func (s *stage) fails(what string, c client, class error) {
 	s.t.Helper()
-	if s.Unstated {
-		class = errRejected
-	}
 	_, err := s.call(c)
 	if !errors.Is(err, class) {
 		s.t.Fatalf("%s: the error is %v, and should be %v", what, err, class)
@@ -238,7 +319,8 @@ func (s *stage) fails(what string, c *initializer.Client, class error) {
 	s.clean(err.Error())
 }
 
-// record returns the user's record. Others may be of codes that were refused.
+// record returns the user's record, which must be the only one with tokens. Records of refused
+// codes are ignored.
 func (s *stage) record() tokenstore.Token {
 	s.t.Helper()
 	all, err := s.store(&outages{}).GetTokens(s.t.Context())
@@ -254,7 +336,7 @@ func (s *stage) record() tokenstore.Token {
 	return all[0]
 }
 
-// asked checks how often the token endpoint was asked so far.
+// asked checks the number of exchanges and refreshes at the token endpoint so far.
 func (s *stage) asked(what string, exchanges, refreshes int) {
 	s.t.Helper()
 	if e, r := s.count(); e != exchanges || r != refreshes {
@@ -265,7 +347,8 @@ func (s *stage) asked(what string, exchanges, refreshes int) {
 // outdate lets the access tokens expire.
 func (s *stage) outdate() { s.clock.Advance(s.AccessLife) }
 
-// repairs checks that another consent puts the user's record right, for good.
+// repairs checks that the user's record works after another consent, and also after its first
+// refresh.
 func (s *stage) repairs() {
 	s.t.Helper()
 	c := s.consented()
@@ -274,7 +357,7 @@ func (s *stage) repairs() {
 	s.works("an access token's life after another consent", c)
 }
 
-// elsewhere is the stage of another application with the same server.
+// elsewhere returns the stage of another application with the same server.
 func (s *stage) elsewhere() *stage {
 	other := *s
 	other.driver = memstore.NewDriver()
@@ -304,6 +387,17 @@ func TestProviders(t *testing.T) {
 			t.Run(p.Name+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) { flow(newStage(t, p)) })
+			})
+			if p.Source == "" {
+				continue // Zoho, for which a Keeper cannot be configured
+			}
+			t.Run(p.Name+"/"+name+", kept", func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					s := newStage(t, p)
+					s.keeps = true
+					flow(s)
+				})
 			})
 		}
 	}
@@ -337,7 +431,7 @@ func manyExchangeOnce(s *stage) {
 	s.asked("with a code that was used", 1, 1)
 }
 
-// A code that comes too late is refused once, and no process asks again.
+// codeIsLate checks that an expired code is refused once, and that no process sends it again.
 func codeIsLate(s *stage) {
 	like := tokenstore.Token{GrantToken: tokenstore.Secret(s.Code())}
 	s.clock.Advance(10 * time.Minute)
@@ -350,8 +444,8 @@ func codeIsLate(s *stage) {
 	s.repairs()
 }
 
-// The server has exchanged the code, and the only process that got tokens is gone. They
-// are lost at every server: a code is good once.
+// holderOfACodeIsKilled checks that the user must consent again if the process that exchanged a
+// code is killed before it stores the tokens. No server accepts the code a second time.
 func holderOfACodeIsKilled(s *stage) {
 	like, dying := tokenstore.Token{GrantToken: tokenstore.Secret(s.Code())}, &outages{}
 	asked, dead := s.kills(dying), make(chan struct{})
@@ -371,8 +465,8 @@ func holderOfACodeIsKilled(s *stage) {
 	s.repairs()
 }
 
-// kills has the store of a process go down, for good, at its next request to the token
-// endpoint. The channel is closed then.
+// kills makes the store of a process fail from its next request to the token endpoint on. The
+// returned channel is closed at that moment.
 func (s *stage) kills(dying *outages) <-chan struct{} {
 	asked := make(chan struct{})
 	s.interrupt(func() bool {
@@ -384,8 +478,8 @@ func (s *stage) kills(dying *outages) <-chan struct{} {
 	return asked
 }
 
-// A code that was exchanged is lost for another application. What the first one has is
-// lost too where the server revokes it.
+// codeComesTwice checks that another application cannot use an exchanged code. If the server
+// then revokes the tokens of the first application, that one must also consent again.
 func codeComesTwice(s *stage) {
 	like := tokenstore.Token{GrantToken: tokenstore.Secret(s.Code())}
 	c := s.start(like)
@@ -403,7 +497,7 @@ func codeComesTwice(s *stage) {
 
 func oneOfManyRefreshes(s *stage) {
 	first := s.consented()
-	clients := []*initializer.Client{first}
+	clients := []client{first}
 	for range crowd - 1 {
 		clients = append(clients, s.start(tokenstore.Token{}))
 	}
@@ -428,15 +522,17 @@ func oneOfManyRefreshes(s *stage) {
 	}
 }
 
-// The server has replaced the refresh token, and the only process that was told so is
-// gone. The next process has the old one, and a lease to wait for. That is enough where
-// the server does not rotate, or has a grace longer than the wait; else the consent is
-// lost. The error is temporary at first, since the holder might have been slow only.
+// holderIsKilled checks the outcome if the only process that received a new refresh token is
+// killed. The next process waits for the lease, and then uses the old refresh token. The old
+// refresh token works if the server does not rotate, or if its grace is longer than the wait.
+// Otherwise the user must consent again. The first error is temporary, because the holder may
+// only be slow.
 func holderIsKilled(s *stage) {
 	s.killsHolder(!s.Rotates || s.Grace > 10*time.Second)
 }
 
-// The lease of the defaults is as long as the shorter grace, which is over then.
+// holderWithTheDefaultsIsKilled is like holderIsKilled, with the default lease of 30 seconds.
+// When that lease ends, a grace of 30 seconds has ended, too.
 func holderWithTheDefaultsIsKilled(s *stage) {
 	s.leaseTTL = 0
 	s.killsHolder(!s.Rotates || s.Grace > 40*time.Second)
@@ -477,7 +573,8 @@ func (s *stage) killsHolder(survives bool) {
 	s.repairs()
 }
 
-// The process lives and the answer is lost: it has to use the old refresh token again.
+// answerIsLost checks the outcome if the response to a refresh is lost, so that the process
+// must use the old refresh token again.
 func answerIsLost(s *stage) {
 	c := s.consented()
 	s.outdate()
@@ -498,9 +595,9 @@ func answerIsLost(s *stage) {
 	s.repairs()
 }
 
-// copied gives another application a backup of the user's record, after this one has
-// refreshed its own.
-func copied(s *stage) (here *initializer.Client, other *stage) {
+// copied restores a backup of the user's record in another application, after this application
+// has refreshed the record.
+func copied(s *stage) (here client, other *stage) {
 	s.t.Helper()
 	here = s.consented()
 	backup := s.record()
@@ -517,15 +614,15 @@ func copied(s *stage) (here *initializer.Client, other *stage) {
 func oldTokenWithinGrace(s *stage) {
 	here, other := copied(s)
 	if s.Rotates && s.Grace == 0 {
-		return // there is no grace
+		return // the server has no grace
 	}
 	s.clock.Advance(s.Grace / 2)
 	other.works("the other", other.start(tokenstore.Token{}))
 	s.works("the first after the other", here)
 }
 
-// A replaced refresh token is refused for the other application. Where the server takes
-// it for a theft, the first application loses its good tokens as well, at once.
+// oldTokenLate checks that the server refuses a replaced refresh token of the other application.
+// If the server considers it stolen, it also revokes the valid tokens of the first application.
 func oldTokenLate(s *stage) {
 	here, other := copied(s)
 	s.clock.Advance(s.Grace + time.Minute)
@@ -542,7 +639,7 @@ func oldTokenLate(s *stage) {
 		s.t.Fatalf("the other: %v", err)
 	}
 	if s.Revokes {
-		s.fails("the first, by the API", here, errRejected)
+		s.fails("the first, by the API", here, initializer.ErrReauthRequired)
 		s.outdate()
 		s.fails("the first, by the server", here, initializer.ErrReauthRequired)
 		s.repairs()
@@ -577,9 +674,10 @@ func tokenIsIdle(s *stage) {
 	s.works("the Client that was refused", c)
 }
 
-// A token whose lifetime is not known counts as good until the API rejects it.
+// tokenIsAskedForOften checks that a valid token is not refreshed, however often it is used. A
+// token without a lifetime counts as valid until the API rejects it.
 func tokenIsAskedForOften(s *stage) {
-	clients := []*initializer.Client{s.consented(), s.start(tokenstore.Token{}), s.start(tokenstore.Token{})}
+	clients := []client{s.consented(), s.start(tokenstore.Token{}), s.start(tokenstore.Token{})}
 	step := s.AccessLife / 2000
 	if s.Unstated {
 		step = time.Hour
@@ -600,7 +698,7 @@ func tokenIsAskedForOften(s *stage) {
 	s.asked("after the API has rejected it", 1, 1)
 }
 
-// An API that rejects each token after one call costs one refresh a minute.
+// apiRejectsEach checks that an API which rejects every token causes only one refresh a minute.
 func apiRejectsEach(s *stage) {
 	c := s.consented()
 	for minute := range 3 {
@@ -624,7 +722,7 @@ func oneRevokes(s *stage) {
 	if all, err := s.store(&outages{}).GetTokens(s.t.Context()); err != nil || len(all) != 0 {
 		s.t.Errorf("there are %d records: %v", len(all), err)
 	}
-	s.fails("another process, by the API", other, errRejected)
+	s.fails("another process, by the API", other, initializer.ErrReauthRequired)
 	s.outdate()
 	s.fails("another process", other, initializer.ErrReauthRequired)
 	s.asked("no process uses what was revoked", 1, 0)

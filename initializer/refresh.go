@@ -11,15 +11,16 @@ import (
 )
 
 const (
-	pause       = time.Second      // before another attempt while a token still works
-	grace       = 5 * time.Second  // for a request whose caller has gone
-	rejectPause = time.Minute      // in which one token is replaced because the API rejects it
-	saveTime    = 30 * time.Second // for storing a token that only this process has
+	pause       = time.Second      // pause before another attempt while the token is valid
+	grace       = 5 * time.Second  // additional time for a request whose caller has gone
+	rejectPause = time.Minute      // minimum time between two replacements of tokens that the API rejects
+	saveTime    = 30 * time.Second // time for storing a token that only this process has
+	patience    = 2 * time.Second  // maximum wait for other processes while the token is valid
 )
 
-// renew returns a session with an access token other than stale, or with stale if
-// it has to do for now. rejected says that the API does not accept stale. Of the
-// goroutines of a Client one renews the session for all.
+// renew returns a session with an access token other than stale, or with stale if it cannot be
+// replaced yet. rejected reports whether the API rejected stale. One goroutine of a Client
+// renews the session for all goroutines.
 func (c *Client) renew(ctx context.Context, stale tokenstore.Secret, rejected bool) (*session, error) {
 	if s := c.current.Load(); s != nil && s.replaces(stale, c.conf.Now()) {
 		return s, nil
@@ -32,28 +33,28 @@ func (c *Client) renew(ctx context.Context, stale tokenstore.Secret, rejected bo
 	})
 }
 
-// lead is renew for all that wait.
+// lead is the part of renew that one goroutine runs for all.
 func (c *Client) lead(ctx context.Context, stale tokenstore.Secret, rejected bool) (*session, error) {
 	s := c.current.Load()
 	switch {
 	case s == nil:
 		return nil, c.over()
 	case s.replaces(stale, c.conf.Now()):
-		return s, nil // by a goroutine that led before
+		return s, nil // renewed by an earlier goroutine
 	}
 	next, err := c.next(ctx, s, rejected && s.token.AccessToken == stale)
 	if next != nil && !c.current.CompareAndSwap(s, next) {
-		return nil, c.over() // closed or revoked meanwhile
+		return nil, c.over() // closed or revoked in the meantime
 	}
 	return next, err
 }
 
-// replaces reports whether s has a good token other than stale.
+// replaces reports whether s has a valid token other than stale.
 func (s *session) replaces(stale tokenstore.Secret, now time.Time) bool {
 	return s.token.AccessToken != stale && s.fresh(now)
 }
 
-// next returns the session that follows s.
+// next returns the session after s.
 func (c *Client) next(ctx context.Context, s *session, rejected bool) (*session, error) {
 	var unsaved error
 	if s.unsaved != nil {
@@ -75,16 +76,32 @@ func (c *Client) next(ctx context.Context, s *session, rejected bool) (*session,
 		next, _, err := c.advance(ctx, s)
 		return next, err
 	}
-	next, _, err := c.refresh(ctx, s)
+	next, _, err := c.refresh(ctx, s, func() {})
 	if next != nil {
 		next.rejected = now
 	}
 	return next, err
 }
 
-// advance is like refresh, but returns s if that fails and s can still be used.
+// errBusy is logged if another process takes too long or the store throttles.
+var errBusy = errors.New("the wait for the store was ended, because the current token is valid")
+
+// advance is like refresh, but returns s if the refresh fails and s can still be used.
+// While s can be used, advance waits at most patience for the right to ask the
+// authorization server.
 func (c *Client) advance(ctx context.Context, s *session) (next *session, minted bool, err error) {
-	next, minted, err = c.refresh(ctx, s)
+	short, cancel := context.WithCancel(ctx)
+	defer cancel()
+	begun := func() {}
+	if s.alive(c.conf.Now()) {
+		late := time.AfterFunc(patience, cancel)
+		defer late.Stop()
+		begun = func() { late.Stop() }
+	}
+	next, minted, err = c.refresh(short, s, begun)
+	if next == nil && short.Err() != nil && ctx.Err() == nil {
+		err = errBusy
+	}
 	now := c.conf.Now()
 	if next != nil || ctx.Err() != nil || !s.alive(now) {
 		return next, minted, err
@@ -109,18 +126,18 @@ func (s *session) retryAt(t time.Time) *session {
 	return &next
 }
 
-// refresh has the store replace the token of s. minted reports whether this process
-// asked the authorization server. If refresh returns a session and an error, the error
-// matches tokenstore.ErrNotPersisted.
-func (c *Client) refresh(ctx context.Context, s *session) (next *session, minted bool, err error) {
+// refresh makes the store replace the token of s. minted reports whether this process sent a
+// request to the authorization server. begun is called before that request. If refresh returns a
+// session and an error, the error matches tokenstore.ErrNotPersisted.
+func (c *Client) refresh(ctx context.Context, s *session, begun func()) (next *session, minted bool, err error) {
 	if err := c.refused.counts(s.token, c.conf.Now()); err != nil {
 		return nil, false, err
 	}
-	m := &minter{Client: c, unsaved: s}
+	m := &minter{Client: c, unsaved: s, begun: begun}
 	defer func() { c.keep(s.token, err) }()
 	t, err := c.refresher.Refresh(ctx, s.token.ID, s.token.AccessToken, m.mint)
 	if lost(err) {
-		// Some stores forget the ID of a record that was merged into that of its user.
+		// Some stores forget the ID of a record that was merged into the user's record.
 		if found, again := c.again(ctx, s.token); again == nil && found.ID != s.token.ID {
 			t, err = c.refresher.Refresh(ctx, found.ID, s.token.AccessToken, m.mint)
 		}
@@ -131,15 +148,18 @@ func (c *Client) refresh(ctx context.Context, s *session) (next *session, minted
 	if m.failed != nil {
 		return nil, true, m.failed
 	}
+	if other := c.belongs(t); other != nil {
+		return nil, m.minted, other
+	}
 	next = c.newSession(t)
 	if err != nil {
 		next.unsaved = &unsaved{used: s.token}
-		if m.minted { // and not another Client on the same store
+		if m.minted { // by this Client, not by another Client of the same store
 			next.unsaved.used = m.used
 		}
 	}
 	if now := c.conf.Now(); !next.due.IsZero() && !now.Before(next.due) {
-		// The token lives no longer than EarlyExpiry.
+		// The token's lifetime is not longer than EarlyExpiry.
 		next.due = now.Add(t.ExpiresAt.Sub(now) / 2)
 	}
 	if m.minted {
@@ -148,39 +168,44 @@ func (c *Client) refresh(ctx context.Context, s *session) (next *session, minted
 	return next, m.minted, err
 }
 
-// keep remembers the result of a refresh if the client was refused.
+// keep records the result of a refresh if the server refused the client.
 func (c *Client) keep(used tokenstore.Token, err error) {
 	if refused, ok := errors.AsType[*tokenstore.RefreshError](err); ok && !refused.Client {
-		err = nil // the store keeps it
+		err = nil // the store keeps this refusal
 	}
 	c.refused.keep(err, used, c.conf.Now())
 }
 
-// lost reports whether an error means that the record does not exist.
+// lost reports whether an error means that the record no longer exists.
 func lost(err error) bool {
 	return errors.Is(err, tokenstore.ErrNotFound) && !errors.Is(err, tokenstore.ErrNotPersisted)
 }
 
-// again looks for a record by its other fields than the ID.
+// again looks for a record by its fields other than the ID.
 func (c *Client) again(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 	if t.ClientID == "" || t.GrantToken == "" && t.RefreshToken == "" {
-		return c.conf.Store.FindToken(ctx, tokenstore.Token{UserName: t.UserName, ClientID: t.ClientID})
+		return c.conf.Store.FindToken(ctx, c.of(tokenstore.Token{UserName: t.UserName, ClientID: t.ClientID}))
 	}
-	return c.conf.Store.FindToken(ctx, tokenstore.Token{ClientID: t.ClientID, GrantToken: t.GrantToken, RefreshToken: t.RefreshToken})
+	return c.conf.Store.FindToken(ctx, c.of(tokenstore.Token{ClientID: t.ClientID, GrantToken: t.GrantToken, RefreshToken: t.RefreshToken}))
 }
 
-// A minter is the part of one refresh that talks to the authorization server.
+// A minter is the part of a refresh that sends requests to the authorization server.
 type minter struct {
 	*Client
-	unsaved *session // may have a refresh token that the store does not have
+	unsaved *session // may have a refresh token that is not stored
+	begun   func()
 	minted  bool
 	used    tokenstore.Token
-	failed  error // of a refresh that still has a refresh token to store
+	failed  error // error of a refresh that still has a refresh token to store
 }
 
-// mint asks for an access token for a record: with its refresh token or, if the
-// record has never had one, its one-time code.
+// mint requests an access token for a record, with its refresh token or, if it never had a
+// refresh token, with its one-time code.
 func (m *minter) mint(ctx context.Context, record tokenstore.Token) (tokenstore.Token, error) {
+	if err := m.belongs(record); err != nil {
+		return tokenstore.Token{}, err
+	}
+	m.begun()
 	m.minted, m.used = true, record
 	t := m.configured(record)
 	if s := m.unsaved; s != nil && s.unsaved != nil && record.RefreshToken == s.unsaved.used.RefreshToken {
@@ -208,10 +233,9 @@ func (m *minter) mint(ctx context.Context, record tokenstore.Token) (tokenstore.
 	return got, nil
 }
 
-// rescue handles an answer with a new refresh token and without a usable access
-// token: the refresh token may be the only one that is valid. rescue uses it once. If
-// that brings no access token either, the new refresh token is stored beside the
-// access token of the record, and the refresh has failed.
+// rescue handles a response with a new refresh token but no usable access token. No other
+// refresh token may be valid, so rescue uses this one once. If that response has no access token
+// either, the new refresh token is stored with the old access token, and the refresh fails.
 func (m *minter) rescue(ctx context.Context, t tokenstore.Token, refresh tokenstore.Secret) (tokenstore.Token, error) {
 	t.RefreshToken = refresh
 	got, err := m.server.refresh(ctx, t)
@@ -223,8 +247,9 @@ func (m *minter) rescue(ctx context.Context, t tokenstore.Token, refresh tokenst
 	return got, err
 }
 
-// configured returns a record with the client's fields of the configuration, where the
-// secret may have been replaced.
+// configured returns t with the configured ClientSecret, because the stored one may have been
+// replaced. It fills in the configured RedirectURL if t has none. It returns a record of
+// another client unchanged.
 func (c *Client) configured(t tokenstore.Token) tokenstore.Token {
 	like := c.conf.Token
 	if like.ClientID == "" || like.ClientID != t.ClientID {
@@ -238,8 +263,9 @@ func (c *Client) configured(t tokenstore.Token) tokenstore.Token {
 	return t
 }
 
-// outlast returns a context for a request whose answer may be the only copy of a
-// refresh token. It ends at the deadline of ctx, but only grace after ctx was canceled.
+// outlast returns a context for a request whose response may be the only copy of a
+// refresh token. It ends at the deadline of ctx, or a grace period after ctx is
+// canceled.
 func outlast(ctx context.Context) (context.Context, context.CancelFunc) {
 	long, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	until := func() {}
@@ -251,7 +277,7 @@ func outlast(ctx context.Context) (context.Context, context.CancelFunc) {
 	late.Stop()
 	stop := context.AfterFunc(ctx, func() {
 		if ends && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return // long has the same deadline, and the right error
+			return // long has the same deadline and the right error
 		}
 		late.Reset(grace)
 	})
@@ -263,8 +289,7 @@ func outlast(ctx context.Context) (context.Context, context.CancelFunc) {
 	}
 }
 
-// repair stores a token that could not be stored before, unless the store has a better
-// one by now.
+// repair stores a token that could not be stored before, unless the store has a newer token.
 func (c *Client) repair(ctx context.Context, s *session) (*session, error) {
 	used := s.unsaved.used
 	record, err := c.conf.Store.FindTokenByID(ctx, s.token.ID)
@@ -273,6 +298,9 @@ func (c *Client) repair(ctx context.Context, s *session) (*session, error) {
 		saved := *s
 		saved.unsaved = nil
 		return &saved, nil
+	}
+	if err == nil {
+		err = c.belongs(record)
 	}
 	if err != nil {
 		return s, notPersisted(err)
@@ -288,15 +316,16 @@ func (c *Client) repair(ctx context.Context, s *session) (*session, error) {
 	saved, err := c.conf.Store.SaveToken(ctx, tokenstore.Token{
 		ID: s.token.ID, AccessToken: s.token.AccessToken, ExpiresAt: s.token.ExpiresAt,
 		RefreshToken: s.token.RefreshToken, APIDomain: s.token.APIDomain,
+		Scope: s.token.Scope, TokenType: s.token.TokenType, IDToken: s.token.IDToken, Extra: s.token.Extra,
 	})
 	if err != nil {
 		return s, notPersisted(err)
 	}
 	c.conf.Logger.InfoContext(ctx, "initializer: a token was stored that could not be before", "id", saved.ID)
-	return c.named(ctx, c.newSession(saved)), nil
+	return c.named(ctx, c.newSession(saved), true), nil
 }
 
-// alone makes a Refresher of a store that is not one. Two Clients may refresh at the
+// alone adds a Refresh method to a store that is not a Refresher. Two Clients may refresh at the
 // same time.
 type alone struct {
 	tokenstore.TokenStore

@@ -2,38 +2,55 @@ package initializer
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/internal/refusal"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A verdict is what a refusal means.
+// A verdict is the meaning of a refusal.
 type verdict struct {
 	*tokenstore.RefreshError
 	meaning meaning
 
-	// definite means that the server has read the request and refused it. Nothing
-	// was granted.
+	// definite means that the server has read and refused the request, so that it granted no
+	// token.
 	definite bool
 }
 
-// A judge tells what the answers of one authorization server mean.
+const leftOut = "initializer: members of an answer were left out, because a record has no room for them"
+
+// A judge interprets the responses of one authorization server.
 type judge struct {
-	book book
-	now  func() time.Time
+	book   book
+	now    func() time.Time
+	logger *slog.Logger
 }
 
-// rule returns the members of an answer that grants tokens, or the refusal. Of a
-// success that is cut short, or has no access token that can be used, it returns
-// both. secrets are those of the request.
+// minted returns the tokens in a response for a record, and all other members except the
+// lifetime and the members named in taken.
+func (j judge) minted(ctx context.Context, r reply, m members, record tokenstore.Token, taken ...string) tokenstore.Token {
+	t, left := r.beside(record, taken...)
+	if left > 0 {
+		j.logger.WarnContext(ctx, leftOut, "id", record.ID, "members", left)
+	}
+	t.AccessToken, t.RefreshToken = m.token("access_token"), m.token("refresh_token")
+	return t
+}
+
+// rule returns the members of a successful response, or the refusal. For a success that is
+// truncated or has no usable access token, it returns both. secrets are the secrets in the
+// request.
 func (j judge) rule(r reply, secrets []string) (members, *verdict) {
 	m, ok := r.members()
 	code, meaning := j.page(r)
@@ -45,7 +62,7 @@ func (j judge) rule(r reply, secrets []string) (members, *verdict) {
 	complaint := ok && complains(m)
 	switch {
 	case ok && r.good() && m.token("access_token") != "" && (!complaint || meaning == meansUnknown):
-		// A complaint in words of the server's own does not outweigh the tokens.
+		// An unknown error beside usable tokens is ignored.
 		return m, nil
 	case !complaint || !r.good():
 		code, meaning = byStatus(r.status, code, meaning)
@@ -56,7 +73,8 @@ func (j judge) rule(r reply, secrets []string) (members, *verdict) {
 	return m, j.verdict(code, meaning, r)
 }
 
-// byStatus returns what a refusal means whose body means m.
+// byStatus returns the code and the meaning of a refusal with the given status. code and m are
+// those of its body.
 func byStatus(status int, code string, m meaning) (string, meaning) {
 	switch {
 	case status == http.StatusTooManyRequests:
@@ -71,8 +89,8 @@ func byStatus(status int, code string, m meaning) (string, meaning) {
 	return codeInvalidResponse, meansServer
 }
 
-// page is what a refusal means that is neither an object nor a form: a known code
-// alone, or no more than the status says.
+// page returns the code and the meaning of a refusal that is neither an object nor a form. If
+// the body is not a known code, both follow from the status.
 func (j judge) page(r reply) (string, meaning) {
 	if code, meaning, ok := j.book.look(strings.TrimSpace(string(r.body))); ok && !r.cut {
 		return code, meaning
@@ -80,7 +98,7 @@ func (j judge) page(r reply) (string, meaning) {
 	return httpCode(r.status)
 }
 
-// httpCode is the code of a refusal without one.
+// httpCode returns the code and the meaning of a refusal without an error code.
 func httpCode(status int) (string, meaning) {
 	m := meansUnknown
 	if status == http.StatusUnauthorized {
@@ -97,8 +115,7 @@ func (j judge) verdict(code string, m meaning, r reply) *verdict {
 	return &verdict{refused, m, r.status < 500 && m != meansWait && m != meansServer}
 }
 
-// complains reports whether an answer says by itself, whatever its status is, that
-// something failed.
+// complains reports whether the body of a response reports an error, regardless of its status.
 func complains(m members) bool {
 	for name, raw := range m {
 		var v any
@@ -123,7 +140,7 @@ func complains(m members) bool {
 	return false
 }
 
-// truthy reports whether a member of an error says that there is one.
+// truthy reports whether the value of an error member means that an error occurred.
 func truthy(v any) bool {
 	switch v := v.(type) {
 	case nil:
@@ -142,7 +159,7 @@ func truthy(v any) bool {
 	return true
 }
 
-// findings are the words of an answer that may be error codes, and its sentences.
+// findings holds the words in a response that may be error codes, and its sentences.
 type findings struct {
 	status int
 	book   book
@@ -150,10 +167,10 @@ type findings struct {
 	text   []string
 }
 
-// maxDepth is how deep errors are nested: {"errors":[{"detail":{"code":…}}]}.
+// maxDepth is the maximum nesting of errors: {"errors":[{"detail":{"code":…}}]}.
 const maxDepth = 5
 
-// Names of members, as plain has them, the more specific ones first.
+// Names of members as plain returns them, the more specific ones first.
 var (
 	codeNames = []string{"error", "errors", "fault", "errorcode", "code", "errorsubcode", "errortype", "type", "errorsubtype", "suberror", "status", "name", "reason", "detail", "details"}
 	textNames = []string{"error", "errordescription", "errormessage", "message", "msg", "faultstring", "errorsummary", "description", "detail", "title"}
@@ -170,7 +187,7 @@ func (f *findings) read(m members) {
 	f.object(o, 0)
 }
 
-// object collects the words of an object whose names are plain.
+// object collects the words in an object. The names of the members are as plain returns them.
 func (f *findings) object(o map[string]any, depth int) {
 	if depth > maxDepth {
 		return
@@ -189,13 +206,14 @@ func (f *findings) object(o map[string]any, depth int) {
 	}
 }
 
-// value collects the words of a member of an error whose type is kind.
+// value collects the words in an error member of the given kind.
 func (f *findings) value(v any, kind string, depth int) {
 	switch v := v.(type) {
 	case string:
 		f.codes = append(f.codes, v)
 	case float64:
-		// Numbers of one server mean nothing at another.
+		// The same number has different meanings at different servers, so the kind is part of
+		// the code.
 		if kind != "" {
 			f.codes = append(f.codes, kind+" "+strconv.FormatFloat(v, 'f', -1, 64))
 		}
@@ -221,12 +239,12 @@ func first(o map[string]any, names ...string) string {
 	return ""
 }
 
-var codeForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_ .-]{0,63}$`)
+var codeForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_ .-]{0,63}$`) })
 
-// code returns the error code of an answer and what it means. Codes come from
-// outside and end up in errors and records: a known one is written as in this
-// package, and one that is not known is passed on if it looks like a code and
-// repeats no secret.
+// code returns the error code of a response and its meaning. Errors and records contain the
+// code. A known code is returned in this package's spelling. An unknown code is returned
+// unchanged only if it has the form of a code and contains no secret. Otherwise code returns
+// codeUnknown in its place.
 func (f *findings) code(secrets []string) (string, meaning) {
 	vague := ""
 	for _, c := range f.codes {
@@ -245,7 +263,7 @@ func (f *findings) code(secrets []string) (string, meaning) {
 		return vague, meansClient
 	}
 	for _, c := range f.codes {
-		if codeForm.MatchString(c) && !holdsAny(c, secrets) {
+		if codeForm().MatchString(c) && !holdsAny(c, secrets) {
 			return c, meansUnknown
 		}
 	}
@@ -255,34 +273,40 @@ func (f *findings) code(secrets []string) (string, meaning) {
 	return httpCode(f.status)
 }
 
-// isVague reports whether servers use a code for refresh tokens too that are not
-// good any more: DeviantArt the first, Atlassian the second.
+// isVague reports whether some servers also use a code of class ErrClient for invalid refresh
+// tokens. DeviantArt uses invalid_request, and Atlassian uses unauthorized_client.
 func isVague(code string) bool { return code == "invalid_request" || code == "unauthorized_client" }
 
 var (
-	ofCredential = regexp.MustCompile(`\b(refresh ?token|authori[sz]ation code|verification code|matching code)\b`)
-	isNotGood    = regexp.MustCompile(`\b(invalid|expired|revoked|incorrect|unknown|inactive|not found|not valid|not exist|already used|already been used|been used|no longer valid|reused)\b`)
-	ofRequest    = regexp.MustCompile(`\b(client|secret|missing|required|parameters?|header|scope|redirect)\b`)
+	ofCredential = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`\b(refresh ?token|authori[sz]ation code|verification code|matching code)\b`)
+	})
+	isNotGood = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`\b(invalid|expired|revoked|incorrect|unknown|inactive|not found|not valid|not exist|already used|already been used|been used|no longer valid|reused)\b`)
+	})
+	ofRequest = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`\b(client|secret|missing|required|parameters?|header|scope|redirect)\b`)
+	})
 )
 
-// saysRefused reports whether a sentence says that the refresh token, or the code,
-// is not good. It is asked where no code says what is wrong.
+// saysRefused reports whether a sentence says that the refresh token or the code is invalid. It
+// is used if no error code is specific enough.
 func (f *findings) saysRefused() bool {
 	for _, s := range f.text {
 		s = strings.ReplaceAll(strings.ToLower(s), "_", " ")
-		if ofCredential.MatchString(s) && isNotGood.MatchString(s) && !ofRequest.MatchString(s) {
+		if ofCredential().MatchString(s) && isNotGood().MatchString(s) && !ofRequest().MatchString(s) {
 			return true
 		}
 	}
 	return false
 }
 
-// retryAfter reads the header of that name: seconds, or a date.
+// retryAfter parses the Retry-After header: seconds or a date.
 func retryAfter(header http.Header, now time.Time) (wait time.Duration) {
 	for _, text := range header.Values("Retry-After") {
 		text = strings.TrimSpace(text)
-		if decimal.MatchString(text) {
-			seconds, _ := strconv.ParseFloat(text, 64) // what is out of range is infinite
+		if decimal().MatchString(text) {
+			seconds, _ := strconv.ParseFloat(text, 64) // a value out of range is infinite
 			wait = max(wait, time.Duration(min(seconds, maxLifetime.Seconds())*float64(time.Second)))
 		} else if at, err := http.ParseTime(text); err == nil {
 			wait = max(wait, min(at.Sub(now), maxLifetime))

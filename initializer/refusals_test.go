@@ -15,8 +15,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Every answer that is not a new token is the error of the right class, and what
-// is stored stays as it is.
+// TestWhatIsNoTokenIsNotStored checks that every response without a new token results in an
+// error of the right class, and does not change the stored tokens.
 func TestWhatIsNoTokenIsNotStored(t *testing.T) {
 	t.Parallel()
 	long := `{"access_token":"canary","expires_in":3600,"x":"` + strings.Repeat("a", 5<<20) + `"}`
@@ -66,7 +66,7 @@ func TestWhatIsNoTokenIsNotStored(t *testing.T) {
 				t.Errorf("the redirect was followed")
 			}
 
-			// The same of a one-time code.
+			// The exchange of a one-time code gets the same response.
 			w.openError(w.config(byCode("1000.canary-code")), c.class)
 			for _, rec := range w.records() {
 				if rec.ID != old.ID && (rec.AccessToken != "" || rec.RefreshToken != "") {
@@ -77,7 +77,7 @@ func TestWhatIsNoTokenIsNotStored(t *testing.T) {
 	}
 }
 
-func TestARevokedRefreshTokenIsAskedForOnce(t *testing.T) {
+func TestRevokedRefreshToken(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	old := w.saved(true)
@@ -89,19 +89,19 @@ func TestARevokedRefreshTokenIsAskedForOnce(t *testing.T) {
 	}
 	w.asked(0, 1)
 
-	// A new consent ends that.
+	// The record works again after a new consent.
 	w.token(w.open(byCode(w.zoho.Code(consent()))))
 	if got := w.token(w.open(tokenstore.Token{ID: old.ID})); got.ID != old.ID {
 		t.Errorf("the token is %s", describe(got))
 	}
 }
 
-func TestAThrottledAccountIsLeftAlone(t *testing.T) {
+func TestThrottledAccount(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	refresh, access := w.zoho.Tokens(consent())
 	c := w.open(tokenstore.Token{ClientID: clientID, ClientSecret: secret, RefreshToken: tokenstore.Secret(refresh), AccessToken: tokenstore.Secret(access)})
-	for range 9 { // nine more than the first
+	for range 9 { // with the first refresh, these are ten
 		w.clock.Advance(time.Second)
 		w.zoho.Expire(access)
 		access = w.expireAndAsk(c)
@@ -118,13 +118,13 @@ func TestAThrottledAccountIsLeftAlone(t *testing.T) {
 	w.asked(0, 10)
 	w.clock.Advance(9 * time.Minute)
 	w.openError(w.config(byUser()), initializer.ErrThrottled)
-	w.asked(0, 10) // and nobody asks again
+	w.asked(0, 10) // no process sends another request
 	w.clock.Advance(2 * time.Minute)
 	w.token(w.open(byUser()))
 	w.asked(0, 11)
 }
 
-// expireAndAsk has the API reject the token, so that the client gets another.
+// expireAndAsk makes the API reject the token, so that the client refreshes it.
 func (w *world) expireAndAsk(c *initializer.Client) string {
 	w.t.Helper()
 	w.clock.Advance(time.Minute) // a rejected token is replaced once a minute
@@ -136,7 +136,7 @@ func (w *world) expireAndAsk(c *initializer.Client) string {
 	return string(w.token(c).AccessToken)
 }
 
-func TestTheServersRetryAfterIsKept(t *testing.T) {
+func TestThrottledRetryAfter(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	old := w.saved(true)
@@ -153,8 +153,9 @@ func TestTheServersRetryAfterIsKept(t *testing.T) {
 	w.asked(0, 1)
 }
 
-// A server that says nothing about the time is asked again at growing intervals.
-func TestAnOutageIsNotHammered(t *testing.T) {
+// TestOutageBackoff checks that requests are repeated at growing intervals if the server does
+// not state a time.
+func TestOutageBackoff(t *testing.T) {
 	t.Parallel()
 	for _, code := range []int{429, 500, 503, 404, 400} {
 		w := newWorld(t, nil)
@@ -175,7 +176,7 @@ func TestAnOutageIsNotHammered(t *testing.T) {
 	}
 }
 
-func TestAClientIsKnownInItsDataCenterOnly(t *testing.T) {
+func TestWrongDataCenter(t *testing.T) {
 	t.Parallel()
 	for _, home := range initializer.DataCenters() {
 		w := newWorld(t, &zohoaccounts.Options{DataCenter: string(home)})
@@ -193,7 +194,7 @@ func TestAClientIsKnownInItsDataCenterOnly(t *testing.T) {
 	}
 }
 
-func TestAFreshTokenNeedsNoStore(t *testing.T) {
+func TestFreshTokenStoreDown(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	c := w.open(tokenstore.Token{ID: w.saved(false).ID})
@@ -210,7 +211,7 @@ func TestAFreshTokenNeedsNoStore(t *testing.T) {
 	}
 }
 
-func TestATokenThatExpiresSoonIsUsedWhileNoneCanBeHad(t *testing.T) {
+func TestEarlyExpiryOutage(t *testing.T) {
 	t.Parallel()
 	for name, outage := range map[string]func(*world){
 		"the store is down":           func(w *world) { w.outages.set(true, true) },
@@ -240,7 +241,7 @@ func TestATokenThatExpiresSoonIsUsedWhileNoneCanBeHad(t *testing.T) {
 			w.zoho.Inject(nil)
 			w.clock.Advance(2 * time.Minute)
 			if name == "the refresh token is bad" {
-				return // which is kept until there is another
+				return // the refusal is kept until there is another refresh token
 			}
 			if w.token(c) == first {
 				t.Errorf("%s: it was not replaced afterwards", name)
@@ -249,7 +250,7 @@ func TestATokenThatExpiresSoonIsUsedWhileNoneCanBeHad(t *testing.T) {
 	}
 }
 
-func TestAStoreThatIsDownFailsARefreshWithoutARequest(t *testing.T) {
+func TestRefreshStoreDown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -265,9 +266,9 @@ func TestAStoreThatIsDownFailsARefreshWithoutARequest(t *testing.T) {
 	})
 }
 
-// The store goes down between the answer of the authorization server and its
-// commit.
-func TestATokenThatCannotBeStoredIsUsedAndStoredLater(t *testing.T) {
+// TestTokenNotPersisted checks a store that fails between the response of the authorization
+// server and the commit of its tokens.
+func TestTokenNotPersisted(t *testing.T) {
 	t.Parallel()
 	for _, strict := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -285,7 +286,7 @@ func TestATokenThatCannotBeStoredIsUsedAndStoredLater(t *testing.T) {
 			if !w.zoho.Alive(string(got.AccessToken)) || w.record() != old {
 				t.Fatalf("the token is %s", describe(got))
 			}
-			// It is used without a word by those who have no use for the error.
+			// The methods that do not return ErrNotPersisted return the token without an error.
 			if tok, err := c.TokenSource(t.Context()).Token(); err != nil || tok.AccessToken != string(got.AccessToken) {
 				t.Fatalf("the source: %v", err)
 			}
@@ -302,7 +303,7 @@ func TestATokenThatCannotBeStoredIsUsedAndStoredLater(t *testing.T) {
 			}
 			w.asked(0, 1)
 
-			// And the refresh token is the one that goes on.
+			// The new refresh token is used for the next refresh.
 			w.clock.Advance(2 * time.Hour)
 			w.token(c)
 			w.asked(0, 2)
@@ -310,7 +311,7 @@ func TestATokenThatCannotBeStoredIsUsedAndStoredLater(t *testing.T) {
 	}
 }
 
-// downAfterTheRequest has the store go down while the token endpoint is asked.
+// downAfterTheRequest makes the store fail from the next request to the token endpoint on.
 func (w *world) downAfterTheRequest() {
 	w.zoho.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
 		if r.Kind == zohoaccounts.Exchange || r.Kind == zohoaccounts.Refresh {
@@ -320,7 +321,7 @@ func (w *world) downAfterTheRequest() {
 	})
 }
 
-func TestACodeThatCannotBeStoredMakesAClientThatStoresItLater(t *testing.T) {
+func TestNewNotPersisted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -340,8 +341,9 @@ func TestACodeThatCannotBeStoredMakesAClientThatStoresItLater(t *testing.T) {
 	})
 }
 
-// The store goes down between the commit of the tokens and the user.
-func TestARecordThatCannotGetItsUserGetsItAtTheNextStart(t *testing.T) {
+// TestFindUserNotPersisted checks a store that fails after the commit of the tokens and before
+// the commit of the user.
+func TestFindUserNotPersisted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -364,7 +366,7 @@ func TestARecordThatCannotGetItsUserGetsItAtTheNextStart(t *testing.T) {
 	})
 }
 
-func TestAStoreWithoutRefreshLosesNothingEither(t *testing.T) {
+func TestStoreWithoutRefreshNotPersisted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -391,7 +393,7 @@ func TestAStoreWithoutRefreshLosesNothingEither(t *testing.T) {
 	})
 }
 
-func TestACodeIsNotBurntWhileTheStoreIsDown(t *testing.T) {
+func TestExchangeStoreDown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -406,8 +408,9 @@ func TestACodeIsNotBurntWhileTheStoreIsDown(t *testing.T) {
 	})
 }
 
-// What was not stored does not come back over what others have stored since.
-func TestAnUnsavedTokenGivesWayToABetterOne(t *testing.T) {
+// TestNotPersistedSuperseded checks that a token that could not be stored does not replace
+// tokens that another process has stored since.
+func TestNotPersistedSuperseded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -425,7 +428,7 @@ func TestAnUnsavedTokenGivesWayToABetterOne(t *testing.T) {
 			t.Errorf("the token is\n\t%s\nand not\n\t%s", describe(got), describe(other))
 		}
 
-		// And not at all if the record was deleted.
+		// The token is not stored if the record was deleted.
 		w.clock.Advance(2 * time.Hour)
 		w.downAfterTheRequest()
 		if _, err := c.Token(t.Context()); !errors.Is(err, tokenstore.ErrNotPersisted) {
@@ -446,7 +449,7 @@ func TestAnUnsavedTokenGivesWayToABetterOne(t *testing.T) {
 	})
 }
 
-func TestWhatACanceledCallerHasAskedForIsStored(t *testing.T) {
+func TestNewCanceled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -455,7 +458,7 @@ func TestWhatACanceledCallerHasAskedForIsStored(t *testing.T) {
 			if r.Kind != zohoaccounts.Exchange {
 				return nil
 			}
-			cancel() // the caller goes away while the server is at work
+			cancel() // the caller cancels while the server handles the request
 			return &zohoaccounts.Fault{Delay: time.Second}
 		})
 		like := byCode(w.zoho.Code(consent()))
@@ -473,7 +476,7 @@ func TestWhatACanceledCallerHasAskedForIsStored(t *testing.T) {
 	})
 }
 
-func TestACanceledCallerDoesNotWaitForAServerThatHangs(t *testing.T) {
+func TestNewServerHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -512,7 +515,7 @@ func TestACanceledCallerDoesNotWaitForAServerThatHangs(t *testing.T) {
 	})
 }
 
-// A transport of the caller's own may say anything.
+// leaky is a transport that returns errors with secrets, as a transport of the caller may.
 type leaky struct{}
 
 func (leaky) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -520,7 +523,7 @@ func (leaky) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, fmt.Errorf("dump of the request: %v", r.Form)
 }
 
-func TestATransportThatRepeatsTheRequestDoesNotLeakIt(t *testing.T) {
+func TestNewLeakyTransport(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	conf := w.config(byCode("1000.canary-code"))
@@ -529,4 +532,37 @@ func TestATransportThatRepeatsTheRequestDoesNotLeakIt(t *testing.T) {
 	conf = w.standard(tokenstore.Token{RefreshToken: "1000.canary-refresh"})
 	conf.HTTPClient = &http.Client{Transport: leaky{}}
 	w.openError(conf, initializer.ErrServer)
+}
+
+func TestTokenThrottledStore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		c := w.open(tokenstore.Token{ID: w.saved(false).ID})
+		old := w.token(c)
+		w.clock.Advance(time.Hour - 5*time.Second) // the token expires soon
+		w.outages.throttle(true)
+		began := time.Now()
+		got, err := c.Token(t.Context())
+		if err != nil || got.AccessToken != old.AccessToken {
+			t.Errorf("Token returned %s, %v", describe(got), err)
+		}
+		if waited := time.Since(began); waited > 3*time.Second {
+			t.Errorf("Token took %v", waited)
+		}
+		w.outages.throttle(false)
+		w.clock.Advance(2 * time.Second)
+		if got := w.token(c); got.AccessToken == old.AccessToken {
+			t.Error("the token was not replaced when the store took calls again")
+		}
+
+		w.clock.Advance(2 * time.Hour)
+		w.outages.throttle(true)
+		began = time.Now()
+		_, err = c.Token(t.Context())
+		w.wants(err, tokenstore.ErrThrottled)
+		if waited := time.Since(began); waited < leaseTTL || waited > 2*leaseTTL {
+			t.Errorf("an expired token was waited for for %v, want about %v", waited, leaseTTL)
+		}
+	})
 }

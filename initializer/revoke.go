@@ -8,8 +8,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// EnvironmentOf returns the environment of Zoho's data centre that has an API domain,
-// such as "https://www.zohoapis.eu". It returns false if the domain is not one of Zoho's.
+// EnvironmentOf returns the environment of the Zoho data center with the given API
+// domain, such as "https://www.zohoapis.eu". It returns false if the domain is not one
+// of Zoho's.
 func EnvironmentOf(apiDomain string) (Environment, bool) {
 	accounts, ok := accountsFor(apiDomain)
 	if !ok {
@@ -19,21 +20,26 @@ func EnvironmentOf(apiDomain string) (Environment, bool) {
 	return e, err == nil
 }
 
-// RevokeToken revokes the refresh token of t, or its access token if there is no other,
-// at the authorization server of c. It needs no Client, asks for no new token, and leaves
-// the store alone: c.Store may be nil. A token that the server does not know counts as
-// revoked.
+// RevokeToken revokes the refresh token of t, or its access token if it has no refresh
+// token, at the authorization server of c. It needs no Client, requests no new token,
+// and does not use the store: c.Store may be nil. A token that the server does not know
+// counts as revoked. If t has another Issuer or Resource than c, RevokeToken does not
+// send it, and the error matches tokenstore.ErrIDMismatch.
 func RevokeToken(ctx context.Context, c Config, t tokenstore.Token) error {
 	c.Token = t
+	c.Token.Issuer, c.Token.Resource = "", "" // c says which server t is from
 	conf, err := c.completeServer()
 	if err != nil {
 		return err
 	}
 	client := &Client{conf: &conf, server: conf.server()}
+	if err := client.belongs(t); err != nil {
+		return client.fail("revoke", err)
+	}
 	return client.fail("revoke", client.revoke(ctx, client.configured(t)))
 }
 
-// revoke revokes what t has at the authorization server.
+// revoke revokes the tokens of t at the authorization server.
 func (c *Client) revoke(ctx context.Context, t tokenstore.Token) error {
 	token := cmp.Or(t.RefreshToken, t.AccessToken)
 	if token == "" {
@@ -42,19 +48,20 @@ func (c *Client) revoke(ctx context.Context, t tokenstore.Token) error {
 	return c.server.revoke(ctx, t, token)
 }
 
-// Revoke revokes the refresh token, or the access token if there is no other, at
-// the authorization server and then deletes the record. Of a record that is gone
-// from the store what the Client has is revoked. The Client has no token
-// afterwards.
+// Revoke revokes the refresh token, or the access token if there is no refresh token, at the
+// authorization server, and then deletes the record. If the record no longer exists, Revoke
+// revokes the token in memory. Afterwards the Client has no token, and its methods fail.
 func (c *Client) Revoke(ctx context.Context) error {
 	s := c.current.Load()
 	if s == nil {
 		return c.fail("revoke", ErrClosed)
 	}
 	t := s.token
-	// Another process may have been given a new refresh token.
+	// Another process may have obtained a new refresh token.
 	found, err := c.conf.Store.FindTokenByID(ctx, t.ID)
 	switch {
+	case err == nil && c.belongs(found) != nil:
+		return c.fail("revoke", c.belongs(found))
 	case err == nil && s.unsaved == nil:
 		t = found
 	case err != nil && !errors.Is(err, tokenstore.ErrNotFound):
@@ -64,7 +71,7 @@ func (c *Client) Revoke(ctx context.Context) error {
 		return c.fail("revoke", err)
 	}
 	if err := c.conf.Store.DeleteToken(ctx, cmp.Or(found.ID, t.ID)); err != nil {
-		return c.fail("revoke", err) // and the next call deletes it: what is revoked already is no error
+		return c.fail("revoke", err) // the next call deletes the record: revoking again is not an error
 	}
 	c.current.Store(nil)
 	return nil

@@ -38,7 +38,7 @@ func TestRevokeTokenNeedsNoStore(t *testing.T) {
 		t.Errorf("without an answer: %v", err)
 	}
 	zoho.Inject(nil)
-	for range 2 { // what is revoked already is no error
+	for range 2 { // revoking again is not an error
 		if err := initializer.RevokeToken(t.Context(), conf, record); err != nil || zoho.Alive(access) {
 			t.Errorf("RevokeToken: %v", err)
 		}

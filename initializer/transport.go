@@ -2,6 +2,7 @@ package initializer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -10,25 +11,28 @@ import (
 	"strings"
 )
 
-// maxPeek is how much of a response with status 401 is looked at.
+// maxPeek is the maximum number of bytes that are examined in a response with status 401.
 const maxPeek = 64 << 10
 
-// HTTPClient returns an HTTP client that sends the access token with each request:
-// "Authorization: Zoho-oauthtoken …", or Bearer for a server of OAuth2. It is the
-// configuration's client otherwise. A URL without a host is one of the API domain:
+// HTTPClient returns an HTTP client that sends the access token in the Authorization header of
+// each request. The scheme is Zoho-oauthtoken, or Bearer if Config.OAuth2 is set. If the token
+// is of another type, requests fail with ErrTokenType. In all other respects it is the HTTP
+// client of the configuration. A URL without a host is relative to the API domain:
 //
 //	res, err := client.HTTPClient(ctx).Get("/crm/v8/Leads?fields=Last_Name")
 //
-// Where the API answers that the token is invalid (status 401 with the code
-// INVALID_TOKEN, or error="invalid_token" of RFC 6750) the store is read again, the
-// token refreshed if nobody else has done that, once, and the request repeated if
-// it has no body or one that can be rewound (http.Request.GetBody). If that does
-// not help, the caller gets the answer, and the next minute nothing of the kind is
-// tried again.
+// The API may respond that the token is invalid: status 401 with the code INVALID_TOKEN, or
+// error="invalid_token" of RFC 6750. The client then reads the store again and, unless another
+// process has refreshed the token, refreshes it once. It repeats the request if the request has
+// no body or a body that can be rewound (http.Request.GetBody). If the API rejects the new
+// token too, the caller gets that response, and the token is not replaced again for a minute.
+// If the token cannot be replaced, the request fails with the reason, such as
+// ErrReauthRequired.
 //
-// The token is sent to the host that the request is for, over https or on the
-// loopback interface, and not to another one that it redirects to. A request for a
-// host that may not have it fails with ErrUntrustedURL; see Config.Hosts. Requests have contexts of their own; after ctx is done all are refused.
+// The token is sent to the host of the request, over https or on the loopback interface, but not
+// to another host after a redirect. A request to a host that must not receive the token fails
+// with ErrUntrustedURL; see Config.Hosts. Requests have their own contexts. After ctx is done,
+// all requests fail.
 func (c *Client) HTTPClient(ctx context.Context) *http.Client {
 	h := *c.conf.HTTPClient
 	h.Transport = &transport{ctx, c, h.Transport}
@@ -36,9 +40,9 @@ func (c *Client) HTTPClient(ctx context.Context) *http.Client {
 }
 
 type transport struct {
-	ctx    context.Context // of the HTTP client, not of a request
+	ctx    context.Context // context of the HTTP client, not of a request
 	client *Client
-	base   http.RoundTripper // nil: http.DefaultTransport
+	base   http.RoundTripper // nil means http.DefaultTransport
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -54,21 +58,21 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil || s == nil || res.StatusCode != http.StatusUnauthorized || !invalidToken(res) {
 		return res, err
 	}
-	next := t.client.replace(req.Context(), s)
-	if next == nil {
-		return res, nil // the caller may make something of it
-	}
+	next, err := t.client.replace(req.Context(), s)
 	body, ok := rewind(req)
-	if !ok {
-		return res, nil
+	if err == nil && (next == nil || !ok) {
+		return res, nil // the caller may use it
 	}
 	_, _ = io.CopyN(io.Discard, res.Body, maxPeek)
 	_ = res.Body.Close()
+	if err != nil {
+		return nil, t.client.fail("replace a token that the API rejects", err)
+	}
 	return t.send(req, u, body, next)
 }
 
-// prepare returns the session for a request, nil if it is to go without a token,
-// and its whole URL.
+// prepare returns the session for a request, or nil if the request is sent
+// without a token, and its absolute URL.
 func (t *transport) prepare(req *http.Request) (*session, *url.URL, error) {
 	if err := t.ctx.Err(); err != nil {
 		return nil, nil, err
@@ -76,7 +80,7 @@ func (t *transport) prepare(req *http.Request) (*session, *url.URL, error) {
 	u := req.URL
 	if u.Host != "" && u.Scheme == "" {
 		// Package http resolves "Location: //host/path" against the URL of the
-		// request, which has no scheme if it is one of the API domain.
+		// request, which has no scheme if it is relative to the API domain.
 		whole := *u
 		whole.Scheme = "https"
 		if first := origin(req); first != nil {
@@ -97,7 +101,7 @@ func (t *transport) prepare(req *http.Request) (*session, *url.URL, error) {
 		}
 		u = s.api.ResolveReference(u)
 	}
-	if err := t.client.gate.check(u); err != nil {
+	if err := cmp.Or(t.client.gate.check(u), s.schemeErr); err != nil {
 		return nil, nil, t.client.fail("request", err)
 	}
 	return s, u, nil
@@ -123,7 +127,8 @@ func elsewhere(req *http.Request, u *url.URL) bool {
 	return false
 }
 
-// send sends a copy of the request: a RoundTripper may not change what it is given.
+// send sends a copy of the request, because a RoundTripper must not modify its
+// argument.
 func (t *transport) send(req *http.Request, u *url.URL, body io.ReadCloser, s *session) (*http.Response, error) {
 	out := req.Clone(req.Context())
 	out.URL, out.Body = u, body
@@ -131,7 +136,7 @@ func (t *transport) send(req *http.Request, u *url.URL, body io.ReadCloser, s *s
 		out.Host = u.Host
 	}
 	if s != nil {
-		out.Header.Set("Authorization", t.client.scheme+" "+string(s.token.AccessToken))
+		out.Header.Set("Authorization", s.scheme+" "+string(s.token.AccessToken))
 	}
 	base := t.base
 	if base == nil {
@@ -139,31 +144,34 @@ func (t *transport) send(req *http.Request, u *url.URL, body io.ReadCloser, s *s
 	}
 	res, err := base.RoundTrip(out)
 	if res != nil {
-		asked := *req // without the token, for those who log it
+		asked := *req // without the token, for callers that log it
 		asked.URL = u
 		res.Request = &asked
 	}
 	return res, err
 }
 
-// replace returns a session with another token than s, whose token the API has
-// rejected; nil if that was tried a moment ago.
-func (c *Client) replace(ctx context.Context, s *session) *session {
+// replace returns a session with a new token in place of the token of s, which the API has
+// rejected. It returns nil if the previous replacement was less than rejectPause ago.
+func (c *Client) replace(ctx context.Context, s *session) (*session, error) {
 	if !s.rejected.IsZero() && c.conf.Now().Sub(s.rejected) < rejectPause {
-		return nil
+		return nil, nil
 	}
 	next, err := c.renew(ctx, s.token.AccessToken, true)
+	if next == nil {
+		return nil, err
+	}
 	if err != nil {
-		c.conf.Logger.WarnContext(ctx, "initializer: a token that the API rejects could not be replaced, or not stored", "id", s.token.ID, "error", err)
+		c.conf.Logger.ErrorContext(ctx, "initializer: a token is used that could not be stored", "id", s.token.ID, "error", err)
 	}
-	if next == nil || next.token.AccessToken == s.token.AccessToken {
-		return nil
+	if next.token.AccessToken == s.token.AccessToken {
+		return nil, nil
 	}
-	return next
+	return next, next.schemeErr
 }
 
-// invalidToken reports whether a response says that the token is not good. Its
-// body can still be read afterwards.
+// invalidToken reports whether a response says that the token is invalid. The caller can still
+// read the body.
 func invalidToken(res *http.Response) bool {
 	for _, field := range res.Header.Values("WWW-Authenticate") {
 		for _, c := range parseChallenges(field) {
@@ -187,7 +195,7 @@ func invalidToken(res *http.Response) bool {
 	return answer.Code == "INVALID_TOKEN" || answer.Code == "INVALID_OAUTHTOKEN"
 }
 
-// rewind returns the body of a request from its beginning.
+// rewind returns the body of a request from the start.
 func rewind(req *http.Request) (io.ReadCloser, bool) {
 	if req.Body == nil || req.Body == http.NoBody {
 		return req.Body, true

@@ -13,14 +13,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// client is a Client with a good token, as far as it knows.
+// client returns a Client whose token has not expired.
 func (w *world) client() (*initializer.Client, tokenstore.Token) {
 	w.t.Helper()
 	t := w.saved(false)
 	return w.open(tokenstore.Token{ID: t.ID}), t
 }
 
-// call makes a call of the API and returns its status and body.
+// call sends a request to the API, and returns the status and the body of the response.
 func (w *world) call(c *initializer.Client, body io.Reader) (int, string) {
 	w.t.Helper()
 	method := http.MethodGet
@@ -46,7 +46,7 @@ func (w *world) call(c *initializer.Client, body io.Reader) (int, string) {
 	return res.StatusCode, string(got)
 }
 
-func TestARejectedTokenIsReplacedAndTheRequestRepeated(t *testing.T) {
+func TestTransportRejectedToken(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	c, old := w.client()
@@ -60,7 +60,7 @@ func TestARejectedTokenIsReplacedAndTheRequestRepeated(t *testing.T) {
 	}
 }
 
-func TestARejectedTokenIsReplacedFromTheStoreFirst(t *testing.T) {
+func TestTransportTokenFromStore(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	c, old := w.client()
@@ -74,7 +74,7 @@ func TestARejectedTokenIsReplacedFromTheStoreFirst(t *testing.T) {
 	w.asked(0, 1)
 }
 
-func TestABodyThatCannotBeRewoundIsNotSentTwice(t *testing.T) {
+func TestTransportBodyNotRewindable(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	c, old := w.client()
@@ -89,7 +89,7 @@ func TestABodyThatCannotBeRewoundIsNotSentTwice(t *testing.T) {
 	w.asked(0, 1)
 }
 
-func TestAnAPIThatRejectsEveryTokenCostsOneRefreshAMinute(t *testing.T) {
+func TestTransportAlwaysRejected(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	c, _ := w.client()
@@ -129,7 +129,7 @@ func TestOtherAnswersAreNoReasonToRefresh(t *testing.T) {
 	w.asked(0, 0)
 }
 
-func TestTheCodesOfARejectedToken(t *testing.T) {
+func TestTransportRejectionCodes(t *testing.T) {
 	t.Parallel()
 	for _, f := range []zohoaccounts.Fault{
 		{Status: 401, Body: `{"code":"INVALID_TOKEN","message":"invalid oauth token"}`},
@@ -151,20 +151,24 @@ func TestTheCodesOfARejectedToken(t *testing.T) {
 	}
 }
 
-func TestATokenThatCannotBeReplacedLeavesTheAnswerAsItIs(t *testing.T) {
+// TestTransportTokenCannotBeReplaced checks that the error says why a rejected token cannot be
+// replaced.
+func TestTransportTokenCannotBeReplaced(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	c, old := w.client()
 	w.zoho.RevokeTokens(clientID, "abc.a@zoho.com")
-	if code, body := w.call(c, nil); code != http.StatusUnauthorized || !strings.Contains(body, "INVALID_TOKEN") {
-		t.Errorf("the answer is %d %s", code, body)
+	for range 2 {
+		_, err := c.HTTPClient(t.Context()).Post(apiURL, "text/plain", strings.NewReader("a lead"))
+		w.wants(err, initializer.ErrReauthRequired)
 	}
+	w.asked(0, 1)
 	if w.record() != old {
 		t.Error("the record was changed")
 	}
 }
 
-func TestAURLWithoutAHostIsOneOfTheAPIDomain(t *testing.T) {
+func TestTransportURLWithoutHost(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	c, _ := w.client()
@@ -178,7 +182,7 @@ func TestAURLWithoutAHostIsOneOfTheAPIDomain(t *testing.T) {
 	}
 }
 
-func TestTheTokenIsNotSentToWhereTheAPIRedirects(t *testing.T) {
+func TestTransportRedirect(t *testing.T) {
 	t.Parallel()
 	for location, sent := range map[string]bool{
 		"/crm/v8/Contacts":                         true,
@@ -208,7 +212,7 @@ func TestTheTokenIsNotSentToWhereTheAPIRedirects(t *testing.T) {
 	}
 }
 
-func TestARequestWithoutATokenHasItsBodyClosed(t *testing.T) {
+func TestTransportClosesBody(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	c, _ := w.client()

@@ -13,27 +13,28 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// zohoLifetime is for answers that do not say how long an access token is good.
+// zohoLifetime is the lifetime of an access token if the response does not state
+// it.
 const zohoLifetime = time.Hour
 
 // A server is an authorization server.
 type server interface {
-	// exchange trades the grant token of t for tokens, and refresh the refresh
-	// token. They return only what is new. A refusal is a
-	// *tokenstore.RefreshError. If the answer has a new refresh token, and no access
-	// token that can be used, they return both the refresh token and an error.
+	// exchange exchanges the grant token of t for tokens, and refresh uses the refresh token of
+	// t. Both return only new fields. A refusal is a *tokenstore.RefreshError. If the response
+	// has a new refresh token but no usable access token, they return both the refresh token and
+	// an error.
 	exchange(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error)
 	refresh(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error)
 
-	// revoke makes a refresh token, or an access token, useless.
+	// revoke invalidates a refresh token or an access token.
 	revoke(ctx context.Context, t tokenstore.Token, token tokenstore.Secret) error
 }
 
-// zoho is the accounts server of a data centre.
+// zoho is the accounts server of a data center.
 type zoho struct {
 	judge
 	env   Environment
-	known bool // env is one of Zoho's own, so that an API domain tells the accounts server
+	known bool // both servers of env are Zoho's, so that the API domain determines the accounts server
 	gate  gate
 	http  *http.Client
 }
@@ -62,7 +63,7 @@ func (z *zoho) refresh(ctx context.Context, t tokenstore.Token) (tokenstore.Toke
 
 func (z *zoho) ask(ctx context.Context, t tokenstore.Token, form url.Values) (tokenstore.Token, error) {
 	secrets := secretsOf(t)
-	asked := z.now() // the token is not younger than this
+	asked := z.now() // the token is not older than this
 	res, err := z.post(ctx, t, "/oauth/v2/token", form)
 	if err != nil {
 		return tokenstore.Token{}, unreachable(err, secrets...)
@@ -71,18 +72,17 @@ func (z *zoho) ask(ctx context.Context, t tokenstore.Token, form url.Values) (to
 	if refused != nil {
 		return tokenstore.Token{RefreshToken: m.token("refresh_token")}, refused.RefreshError
 	}
-	// Old servers give the lifetime in milliseconds, and in seconds beside that.
+	// Old servers send expires_in in milliseconds, and expires_in_sec in addition.
 	lifetime := cmp.Or(m.lifetime("expires_in_sec"), m.lifetime("expires_in"), zohoLifetime)
-	return tokenstore.Token{
-		AccessToken:  m.token("access_token"),
-		RefreshToken: m.token("refresh_token"),
-		ExpiresAt:    asked.Add(lifetime),
-		APIDomain:    z.apiDomain(m.text("api_domain"), t),
-	}, nil
+	minted := z.minted(ctx, res, m, t, "expires_in_sec", "api_domain")
+	minted.ExpiresAt = asked.Add(lifetime)
+	minted.APIDomain = z.apiDomain(m.text("api_domain"), t)
+	return minted, nil
 }
 
-// apiDomain returns the API domain that the record is to have: where an answer
-// says nothing, or nothing that a token may be sent to, the one that it has.
+// apiDomain returns the new API domain for the record t. If a token may be sent to said, the
+// domain in the response, apiDomain returns said. Otherwise it returns "", which keeps the
+// domain of t. If t has no domain, it returns that of the Environment.
 func (z *zoho) apiDomain(said string, t tokenstore.Token) string {
 	if _, err := z.gate.base(said); said != "" && err == nil {
 		return strings.TrimRight(said, "/")
@@ -95,7 +95,7 @@ func (z *zoho) apiDomain(said string, t tokenstore.Token) string {
 
 func (z *zoho) revoke(ctx context.Context, t tokenstore.Token, token tokenstore.Secret) error {
 	secrets := secretsOf(t)
-	// In the body and not in the query: URLs end up in logs.
+	// The token is in the body rather than the query, because servers log URLs.
 	res, err := z.post(ctx, t, "/oauth/v2/token/revoke", url.Values{"token": {string(token)}})
 	if err != nil {
 		return unreachable(err, secrets...)
@@ -106,9 +106,9 @@ func (z *zoho) revoke(ctx context.Context, t tokenstore.Token, token tokenstore.
 	return z.revoked(res, secrets)
 }
 
-// revoked returns the result of a revocation: nil if the token is of no use
-// afterwards. A token that the server does not know is revoked. An answer without a
-// complaint is good whatever it holds (RFC 7009, 2.2).
+// revoked returns the result of a revocation, which is nil if the token is now invalid. A token
+// that the server does not know counts as revoked. A response without an error is a success,
+// whatever it contains (RFC 7009, 2.2).
 func (j judge) revoked(r reply, secrets []string) error {
 	m, ok := r.members()
 	if r.good() && (!ok || !complains(m)) {
@@ -121,8 +121,7 @@ func (j judge) revoked(r reply, secrets []string) error {
 	return nil
 }
 
-// accounts returns the accounts server for a record: that of the data centre in
-// which its tokens are good.
+// accounts returns the accounts server of the data center in which the tokens of t are valid.
 func (z *zoho) accounts(t tokenstore.Token) string {
 	if z.known {
 		if url, ok := accountsFor(t.APIDomain); ok {
@@ -142,19 +141,19 @@ func (z *zoho) post(ctx context.Context, t tokenstore.Token, path string, form u
 	return send(z.http, req, maxAnswer)
 }
 
-// secretsOf returns what must not be repeated.
+// secretsOf returns the secrets that must not be quoted.
 func secretsOf(t tokenstore.Token) []string {
 	return []string{string(t.ClientSecret), string(t.RefreshToken), string(t.AccessToken), string(t.GrantToken)}
 }
 
-// The CRM calls that tell whose token it is.
+// The CRM calls that determine the owner of a token.
 const (
 	usersPath = "/crm/v8/users?type=CurrentUser" // needs the scope ZohoCRM.users.READ
 	orgPath   = "/crm/v8/org"                    // needs the scope ZohoCRM.org.READ
 	maxWho    = 1 << 20
 )
 
-// who returns the user name that the SDKs give a record: "<email>:<zgid>".
+// who returns the user name that the SDKs use: "<email>:<zgid>".
 func (z *zoho) who(ctx context.Context, t tokenstore.Token) (string, error) {
 	var users struct {
 		Users []struct {
@@ -185,7 +184,7 @@ func (z *zoho) get(ctx context.Context, t tokenstore.Token, path string, into an
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base.String()+path, nil)
 	if err != nil {
-		return fmt.Errorf("%w: the API domain of the record is no URL", ErrServer)
+		return fmt.Errorf("%w: the API domain of the record is not a URL", ErrServer)
 	}
 	req.Header.Set("Authorization", zohoScheme+" "+string(t.AccessToken))
 	res, err := send(z.http, req, maxWho)

@@ -11,7 +11,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/authservers"
 )
 
-// A bench is a server and its clock, which stands still.
+// A bench is a server with a clock that only the tests advance.
 type bench struct {
 	*authservers.Server
 	t *testing.T
@@ -30,7 +30,7 @@ func newBench(t *testing.T, p authservers.Policy) *bench {
 	return &bench{authservers.New(p, "id", "secret", func() time.Time { return start }), t}
 }
 
-// ask makes a request as the client.
+// ask sends a request with the client's ID.
 func (b *bench) ask(to, secret string, form url.Values) (got answer) {
 	b.t.Helper()
 	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodPost, to, strings.NewReader(form.Encode()))
@@ -103,7 +103,7 @@ func TestPolicies(t *testing.T) {
 	}
 }
 
-// replaced checks what becomes of a refresh token that was replaced.
+// replaced checks the effects of using a replaced refresh token, during and after its grace.
 func (b *bench) replaced(p authservers.Policy, first, second answer) {
 	b.t.Helper()
 	if p.Grace > 0 {

@@ -1,8 +1,9 @@
 // Package authservers simulates the authorization servers of providers for tests: the
-// token endpoint, the revocation endpoint, and an API that accepts access tokens. A
-// [Policy] says what a server does where RFC 6749 leaves the choice, and [Policies] has
-// those that providers document. Package zohoaccounts is the server of Zoho.
+// authorization, token and revocation endpoints, metadata, and an API that accepts access
+// tokens. A [Policy] defines the behavior that RFC 6749 leaves open. [Policies] returns the
+// policies that providers document. Package zohoaccounts simulates Zoho's server.
 //
 // A [Server] keeps everything in memory, and is an http.RoundTripper that needs no
-// socket. Tests move its clock, inject faults, and read the requests that it received.
+// socket. Tests advance its clock, inject faults, and read the requests that it
+// received.
 package authservers

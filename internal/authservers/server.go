@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -16,13 +19,17 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakeserver"
 )
 
-// The URLs of a server. All others are the API.
+// URLs of a server. All other URLs belong to the API. A browser goes to AuthURL; see Authorize.
 const (
+	Issuer    = "https://id.example.com"
+	AuthURL   = "https://id.example.com/authorize"
 	TokenURL  = "https://id.example.com/token"
 	RevokeURL = "https://id.example.com/revoke"
+
+	metadataURL = "https://id.example.com/.well-known/oauth-authorization-server"
 )
 
-// Kind says what a request is for.
+// A Kind is the purpose of a request.
 type Kind string
 
 // The kinds of requests.
@@ -30,16 +37,17 @@ const (
 	Exchange Kind = "authorization_code"
 	Refresh  Kind = "refresh_token"
 	Revoke   Kind = "revoke"
+	Metadata Kind = "metadata" // RFC 8414
 	API      Kind = "api"
 )
 
-// A Request is what a client asked for.
+// A Request is a request that the server received.
 type Request struct {
 	Kind Kind
-	Form url.Values // of a request to the token or the revocation endpoint
+	Form url.Values // body of a request to the token or revocation endpoint
 }
 
-// A Fault is what goes wrong with one request: it is carried out, and its answer is lost.
+// A Fault makes the server execute a request and lose the response.
 type Fault struct{}
 
 // A Server is an authorization server with one client. Its methods are safe for
@@ -59,19 +67,21 @@ type Server struct {
 
 // A code is a one-time code.
 type code struct {
-	expires time.Time
-	family  *family // what it was exchanged for
+	expires   time.Time
+	family    *family // the family for which the code was exchanged
+	redirect  string  // the address to which the browser was redirected
+	challenge string  // the challenge of PKCE
 }
 
-// A family is what comes of one consent.
+// A family stands for all tokens that were issued for one consent.
 type family struct{ revoked bool }
 
 // A member is one refresh token of a family.
 type member struct {
 	family   *family
-	last     time.Time // when it was issued, or used
-	replaced time.Time // when the first of next was issued
-	next     []*tokens // what replaced it
+	last     time.Time // the time when the token was issued or last used
+	replaced time.Time // the time when the first of next was issued
+	next     []*tokens // the tokens that replaced it
 }
 
 type access struct {
@@ -79,13 +89,13 @@ type access struct {
 	expires time.Time
 }
 
-// tokens are what an answer brings.
+// tokens are the tokens in one response.
 type tokens struct {
 	access, refresh string
 	expires         time.Time
 }
 
-// New returns a server that knows one client.
+// New returns a server with one registered client.
 func New(p Policy, clientID, clientSecret string, now func() time.Time) *Server {
 	p.CodeLife = cmp.Or(p.CodeLife, 10*time.Minute)
 	p.AccessLife = cmp.Or(p.AccessLife, time.Hour)
@@ -97,7 +107,7 @@ func New(p Policy, clientID, clientSecret string, now func() time.Time) *Server 
 	return s
 }
 
-// Code issues a one-time code, as if the user had consented just now.
+// Code issues a one-time code, as if the user had just consented.
 func (s *Server) Code() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,7 +116,33 @@ func (s *Server) Code() string {
 	return text
 }
 
-// Alive reports whether an access token is good at present.
+// Authorize returns the address to which the authorization endpoint sends the browser if the
+// user consents. request is the consent URL. It returns an error if the request is invalid.
+func (s *Server) Authorize(request string) (redirect string, err error) {
+	u, err := url.Parse(request)
+	if err != nil {
+		return "", err
+	}
+	q := u.Query()
+	back, err := url.Parse(q.Get("redirect_uri"))
+	switch {
+	case err != nil || !back.IsAbs():
+		return "", errors.New("authservers: the redirect URL is not absolute")
+	case strings.SplitN(request, "?", 2)[0] != AuthURL || q.Get("response_type") != "code" || q.Get("client_id") != s.id:
+		return "", errors.New("authservers: the request is not one for a code of the client")
+	case q.Get("state") == "" || q.Get("code_challenge") != "" && q.Get("code_challenge_method") != "S256":
+		return "", errors.New("authservers: the request has no state, or a challenge that is not S256")
+	}
+	text := s.Code()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.codes[text]
+	c.redirect, c.challenge = q.Get("redirect_uri"), q.Get("code_challenge")
+	back.RawQuery = url.Values{"code": {text}, "state": {q.Get("state")}, "iss": {Issuer}}.Encode()
+	return back.String(), nil
+}
+
+// Alive reports whether an access token is valid now.
 func (s *Server) Alive(accessToken string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,11 +150,26 @@ func (s *Server) Alive(accessToken string) bool {
 	return a != nil && !a.family.revoked && s.Now().Before(a.expires)
 }
 
-// Expire ends an access token before its time.
+// Expire invalidates an access token before its time.
 func (s *Server) Expire(accessToken string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.access, accessToken)
+}
+
+// ExpireAll invalidates every access token before its time.
+func (s *Server) ExpireAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.access)
+}
+
+// Revoke revokes the consent to which a refresh token belongs, as the user can do at the
+// provider.
+func (s *Server) Revoke(refreshToken string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.revoke(refreshToken)
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -137,6 +188,8 @@ func (s *Server) RoundTrip(r *http.Request) (*http.Response, error) {
 		req.Kind = Kind(req.Form.Get("grant_type"))
 	case RevokeURL:
 		req.Kind = Revoke
+	case metadataURL:
+		req.Kind = Metadata
 	}
 	fault := s.Receive(&req)
 	status, answer := s.answer(r, req)
@@ -164,8 +217,14 @@ func (s *Server) answer(r *http.Request, req Request) (status int, answer object
 		}
 		return http.StatusOK, nil
 	}
+	if req.Kind == Metadata {
+		return http.StatusOK, object{
+			"issuer": Issuer, "authorization_endpoint": AuthURL, "token_endpoint": TokenURL, "revocation_endpoint": RevokeURL,
+			"code_challenge_methods_supported": []string{"S256"}, "authorization_response_iss_parameter_supported": true,
+		}
+	}
 	id, secret, _ := r.BasicAuth()
-	if id != s.id || secret != s.secret {
+	if !encodes(id, s.id) || !encodes(secret, s.secret) {
 		return http.StatusUnauthorized, object{"error": "invalid_client"}
 	}
 	s.mu.Lock()
@@ -174,11 +233,11 @@ func (s *Server) answer(r *http.Request, req Request) (status int, answer object
 		s.revoke(req.Form.Get("token"))
 		return http.StatusOK, nil
 	}
-	grant, credential := s.refresh, "refresh_token"
+	grant := s.refresh
 	if req.Kind == Exchange {
-		grant, credential = s.exchange, "code"
+		grant = s.exchange
 	}
-	got := grant(req.Form.Get(credential))
+	got := grant(req.Form)
 	if got == nil {
 		return http.StatusBadRequest, object{"error": "invalid_grant"}
 	}
@@ -192,10 +251,17 @@ func (s *Server) answer(r *http.Request, req Request) (status int, answer object
 	return http.StatusOK, answer
 }
 
-func (s *Server) exchange(text string) *tokens {
-	c := s.codes[text]
+// encodes reports whether text, a user or password of Basic authentication, is the encoding of a
+// credential in a form (RFC 6749, section 2.3.1).
+func encodes(text, credential string) bool {
+	plain, err := url.QueryUnescape(text)
+	return err == nil && plain == credential
+}
+
+func (s *Server) exchange(form url.Values) *tokens {
+	c := s.codes[form.Get("code")]
 	switch {
-	case c == nil || !s.Now().Before(c.expires):
+	case c == nil || !s.Now().Before(c.expires) || !c.proved(form):
 		return nil
 	case c.family != nil:
 		c.family.revoked = c.family.revoked || s.p.RevokesCode
@@ -205,8 +271,16 @@ func (s *Server) exchange(text string) *tokens {
 	return s.issue(c.family, true)
 }
 
-func (s *Server) refresh(text string) *tokens {
-	m, now := s.members[text], s.Now()
+// proved reports whether a request with a code has the redirect URL and the PKCE verifier of the
+// request that obtained the code.
+func (c *code) proved(form url.Values) bool {
+	sum := sha256.Sum256([]byte(form.Get("code_verifier")))
+	return (c.redirect == "" || form.Get("redirect_uri") == c.redirect) &&
+		(c.challenge == "" || base64.RawURLEncoding.EncodeToString(sum[:]) == c.challenge)
+}
+
+func (s *Server) refresh(form url.Values) *tokens {
+	m, now := s.members[form.Get("refresh_token")], s.Now()
 	if m == nil || m.family.revoked || s.p.Idle > 0 && !now.Before(m.last.Add(s.p.Idle)) {
 		return nil
 	}
@@ -229,7 +303,7 @@ func (s *Server) refresh(text string) *tokens {
 	return got
 }
 
-// replace makes got one of the tokens that replaced m.
+// replace adds got to the tokens that replaced m.
 func (m *member) replace(got *tokens, now time.Time) {
 	if len(m.next) == 0 {
 		m.replaced = now
@@ -258,7 +332,8 @@ func (s *Server) issue(f *family, withRefresh bool) *tokens {
 	return got
 }
 
-// revoke revokes a consent by a refresh token, or an access token alone (RFC 7009, 2.1).
+// revoke revokes the whole consent if text is a refresh token, or only the access token
+// (RFC 7009, section 2.1).
 func (s *Server) revoke(text string) {
 	if m := s.members[text]; m != nil {
 		m.family.revoked = true

@@ -10,27 +10,27 @@ import (
 	"time"
 )
 
-// accessDenied is how Zoho throttles.
+// accessDenied is the error code with which Zoho throttles.
 const accessDenied = "Access Denied"
 
 // A Client is an OAuth client.
 type Client struct {
 	ID, Secret string
 
-	// DataCenter is where it is registered: "us", "eu", … Empty means that of
-	// Options.
+	// DataCenter is the data center in which the client is registered: "us", "eu", … Empty means
+	// the data center of Options.
 	DataCenter string
 
-	// RedirectURL is compared if it is not empty.
+	// RedirectURL, if not empty, must equal the redirect URL in requests.
 	RedirectURL string
 }
 
-// A Consent is what a user has agreed to.
+// A Consent is the consent of a user to a client.
 type Consent struct {
 	ClientID    string
-	Email, ZGID string // of the user and the organisation
+	Email, ZGID string // the user's address and the organization's number
 
-	// Scopes are those of the CRM; nil means all of them.
+	// Scopes are scopes of the CRM; nil means all scopes.
 	Scopes []string
 
 	// Environment is "sandbox" or "developer"; empty means production.
@@ -40,24 +40,24 @@ type Consent struct {
 	Online bool
 }
 
-// owner is whose refresh tokens are counted.
+// An owner is the key by which refresh tokens are counted.
 type owner struct{ client, email, zgid string }
 
 // A code is a grant code.
 type code struct {
 	consent Consent
 	expires time.Time
-	family  *family // what it was exchanged for
+	family  *family // the family for which the code was exchanged
 }
 
-// A family is what comes of one consent: a refresh token, those that replaced it,
-// and their access tokens.
+// A family holds the tokens issued for one consent: the current refresh token, earlier refresh
+// tokens, and the access tokens.
 type family struct {
 	consent Consent
-	refresh string // the present one; empty if there is none
+	refresh string // the current one; empty if the family has none
 	revoked bool
 	minted  []time.Time
-	living  []string // access tokens, oldest first
+	living  []string // valid access tokens, oldest first
 }
 
 type access struct {
@@ -73,7 +73,7 @@ func (s *Server) AddClient(c Client) {
 	s.clients[c.ID] = c
 }
 
-// Code issues a grant code, as if the user had consented just now.
+// Code issues a grant code, as if the user had just consented.
 func (s *Server) Code(c Consent) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,8 +82,8 @@ func (s *Server) Code(c Consent) string {
 	return text
 }
 
-// Tokens issues a refresh token and its first access token, as if a code had been
-// exchanged.
+// Tokens issues a refresh token and its first access token, as if a code had just
+// been exchanged.
 func (s *Server) Tokens(c Consent) (refresh, accessToken string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,8 +91,8 @@ func (s *Server) Tokens(c Consent) (refresh, accessToken string) {
 	return f.refresh, s.mint(f)
 }
 
-// RevokeTokens revokes what a user has granted to a client, as the user can on
-// Zoho's pages.
+// RevokeTokens revokes all tokens that a user has granted to a client, as the user can on Zoho's
+// pages.
 func (s *Server) RevokeTokens(clientID, email string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,14 +105,14 @@ func (s *Server) RevokeTokens(clientID, email string) {
 	}
 }
 
-// Expire ends an access token before its time.
+// Expire invalidates an access token before its time.
 func (s *Server) Expire(accessToken string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.access, accessToken)
 }
 
-// Alive reports whether an access token is good at present.
+// Alive reports whether an access token is valid now.
 func (s *Server) Alive(accessToken string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -206,7 +206,8 @@ func (s *Server) client(r *Request) (Client, *response) {
 	return c, nil
 }
 
-// newFamily begins a family, and ends the oldest one of a user who has too many.
+// newFamily begins a family. If the user then has too many families, newFamily revokes the
+// oldest one.
 func (s *Server) newFamily(c Consent) *family {
 	f := &family{consent: c}
 	if c.Online {
@@ -233,7 +234,8 @@ func (s *Server) kill(f *family) {
 	f.living = nil
 }
 
-// throttled reports whether a refresh token has made its access tokens for now.
+// throttled reports whether a refresh token has issued the maximum number of access tokens
+// within the last MintWindow.
 func (s *Server) throttled(f *family) bool {
 	since := s.Now().Add(-s.o.MintWindow)
 	f.minted = slices.DeleteFunc(f.minted, func(t time.Time) bool { return !t.After(since) })
@@ -262,7 +264,7 @@ func (s *Server) alive(token string) *access {
 	return a
 }
 
-// grant is the answer with a new access token.
+// grant returns the response with a new access token.
 func (s *Server) grant(r *Request, f *family, withRefresh bool) response {
 	answer := map[string]any{
 		"access_token": s.mint(f),
@@ -289,7 +291,7 @@ func (s *Server) invalidCode() response {
 	return s.refuse(http.StatusBadRequest, "invalid_code")
 }
 
-// denied is the answer to who asks too often.
+// denied returns the response to a client that is throttled.
 func (s *Server) denied() response {
 	if s.o.Strict {
 		res := s.refuse(http.StatusTooManyRequests, "slow_down")
@@ -305,7 +307,7 @@ func (s *Server) denied() response {
 	return res
 }
 
-// refuse is a refusal. Zoho's have HTTP status 200.
+// refuse returns the response for a refusal. Zoho's refusals have HTTP status 200.
 func (s *Server) refuse(status int, code string) response {
 	res := success(map[string]any{"error": code})
 	res.code = code

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// api answers a call of the CRM.
+// api answers an API call.
 func (s *Server) api(r *Request) response {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	a := s.alive(token)
@@ -29,8 +29,7 @@ func (s *Server) api(r *Request) response {
 	return success(map[string]any{"data": []any{}, "received": len(r.Body)})
 }
 
-// belongs reports whether a host of the API serves the organisation that a token
-// is for.
+// belongs reports whether an API host serves the organization of c.
 func (s *Server) belongs(c Consent, host string) bool {
 	client := s.clients[c.ClientID]
 	if client.DataCenter != s.dataCenter(host) {
@@ -54,8 +53,9 @@ func apiError(status int, code, message string) response {
 	return res
 }
 
-// Zoho's hosts are accounts.zoho.<top level> and <environment>.zohoapis.<top
-// level>; Canada's accounts are at zohocloud.ca.
+// topLevel returns the top-level domain of one of Zoho's hosts, and reports whether host is one.
+// They are accounts.zoho.<top level> and <environment>.zohoapis.<top level>; Canada's accounts
+// are at zohocloud.ca.
 func topLevel(host string) (string, bool) {
 	for _, domain := range []string{"accounts.zohocloud.", "accounts.zoho.", "www.zohoapis.", "sandbox.zohoapis.", "developer.zohoapis."} {
 		if top, ok := strings.CutPrefix(host, domain); ok {
@@ -65,7 +65,7 @@ func topLevel(host string) (string, bool) {
 	return "", false
 }
 
-// dataCenter returns the data centre that a host is in.
+// dataCenter returns the data center of a host.
 func (s *Server) dataCenter(host string) string {
 	top, ok := topLevel(host)
 	if !ok {
@@ -82,7 +82,7 @@ func (s *Server) dataCenter(host string) string {
 	return top
 }
 
-// environment returns the environment that a host of the API serves.
+// environment returns the environment that an API host serves.
 func environment(host string) string {
 	name, _, _ := strings.Cut(host, ".")
 	if name == "www" {
@@ -91,8 +91,8 @@ func environment(host string) string {
 	return name
 }
 
-// apiDomain returns the base URL of the API, as the accounts server on host
-// reports it.
+// apiDomain returns the base URL of the API as the accounts server on host reports
+// it.
 func apiDomain(host, env string) string {
 	top, ok := topLevel(host)
 	if !ok {

@@ -1,35 +1,33 @@
-// Package zohoaccounts is Zoho's accounts server for tests and the demo: the
-// token and revocation endpoints, and the few calls of the CRM that a client
-// needs to find out whose token it has. It is kept in memory.
+// Package zohoaccounts simulates Zoho's accounts server for tests and the demo. It has the token
+// and revocation endpoints, and the few CRM calls with which a client looks up the user of a
+// token. It keeps all data in memory.
 //
-// A [Server] is an http.Handler, an http.RoundTripper that needs no socket (so
-// that it runs under testing/synctest, and answers for the hosts of every data
-// centre), and with Listen a small server on the loopback interface.
+// A [Server] is an http.Handler. It is also an http.RoundTripper that needs no
+// socket, so that it runs under testing/synctest and answers for the hosts of every
+// data center. Listen makes it a small server on the loopback interface.
 //
-// It enforces the documented rules, with these numbers unless Options says
-// otherwise:
+// It enforces the documented rules with these limits, unless Options changes them:
 //
-//   - a grant code is good for one exchange and for 3 minutes, for the client and
-//     the redirect URL that it was issued to (token-validity)
-//   - a client is known in its own data centre only (multi-dc)
-//   - an access token lives an hour; 15 of one refresh token are alive at a time,
-//     and the 16th kills the oldest (token-validity)
-//   - a refresh token makes 10 access tokens in 10 minutes; the 11th is refused
-//     with HTTP status 200 and the error "Access Denied" (token-validity, Kaizen 43)
-//   - a user has 20 refresh tokens of a client; the 21st revokes the oldest with
-//     its access tokens (token-validity, Kaizen 43)
+//   - a grant code is valid for one exchange within 3 minutes, by the client and
+//     with the redirect URL for which it was issued (token-validity)
+//   - a client is known only in its own data center (multi-dc)
+//   - an access token is valid for an hour; 15 of one refresh token are valid at a
+//     time, and the 16th invalidates the oldest (token-validity)
+//   - a refresh token issues 10 access tokens in 10 minutes; the 11th request is
+//     refused with HTTP status 200 and the error "Access Denied" (token-validity,
+//     Kaizen 43)
+//   - a user has 20 refresh tokens for a client; the 21st revokes the oldest and its
+//     access tokens (token-validity, Kaizen 43)
 //   - refusals have HTTP status 200 and the field "error"
-//   - a token of one environment is not good for another
+//   - a token of one environment is invalid in another
 //
 // The names in brackets are pages of https://www.zoho.com/crm/developer/docs/api/v8/
-// and https://www.zoho.com/accounts/protocol/oauth/. Where two pages differ, 15 or
-// 10 living access tokens, the one of the CRM is followed.
+// and https://www.zoho.com/accounts/protocol/oauth/. Where two pages differ, for
+// example on 15 or 10 valid access tokens, the package follows the page of the CRM.
 //
-// With Options.Strict it is the strictest server that RFC 6749 and RFC 9700 allow,
-// and not Zoho's: refresh tokens rotate, the reuse of one that was replaced revokes
-// the whole family, so does the reuse of a code, and refusals have the codes and
-// HTTP statuses of the RFC.
+// With Options.Strict the server behaves not like Zoho but like the strictest server that RFC
+// 6749 and RFC 9700 allow. Refresh tokens rotate. The reuse of a replaced refresh token or of a
+// code revokes the whole family. Refusals have the codes and HTTP statuses of the RFC.
 //
-// Tests break things on purpose with Inject, and look at what was asked for with
-// Requests and Count.
+// Tests inject faults with Inject, and read the requests with Requests and Count.
 package zohoaccounts

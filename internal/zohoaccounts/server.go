@@ -16,34 +16,34 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakeserver"
 )
 
-// maxRequest is how long the body of a request may be.
+// maxRequest is the maximum size of a request body in bytes.
 const maxRequest = 1 << 20
 
-// Options configures a Server. The zero value, and a nil *Options, make Zoho's
-// server on the real clock.
+// Options configures a Server. With the zero value and a nil *Options, the server behaves
+// as Zoho's, on the real clock.
 type Options struct {
 	// Now is the clock. Nil means time.Now. Advance adds to it.
 	Now func() time.Time
 
-	// DataCenter is the one that hosts which are not Zoho's belong to, those of
-	// the loopback interface above all. Empty means "us".
+	// DataCenter is the data center of hosts that are not Zoho's, such as those of
+	// the loopback interface. Empty means "us".
 	DataCenter string
 
-	// Strict makes a server that rotates refresh tokens and revokes the family
-	// when an old one is used again. See the package documentation.
+	// Strict makes the server rotate refresh tokens and revoke the family when an
+	// old one is reused. See the package documentation.
 	Strict bool
 
-	// Milliseconds makes the answers that old accounts servers gave: expires_in
-	// in milliseconds, with expires_in_sec beside it.
+	// Milliseconds selects the responses of old accounts servers: expires_in in
+	// milliseconds, with an additional expires_in_sec.
 	Milliseconds bool
 
-	// What follows are the limits. 0 means the documented one.
+	// Limits. 0 means the documented limit.
 	CodeLife      time.Duration
 	AccessLife    time.Duration
-	MintWindow    time.Duration // in which a refresh token makes Mints access tokens
+	MintWindow    time.Duration // the period in which a refresh token issues up to Mints access tokens
 	Mints         int
-	Living        int // access tokens of one refresh token
-	RefreshTokens int // of one user and client
+	Living        int // valid access tokens of one refresh token
+	RefreshTokens int // valid refresh tokens of one user and client
 }
 
 func (o *Options) complete() Options {
@@ -68,7 +68,7 @@ func or[T comparable](v *T, otherwise T) {
 	}
 }
 
-// Kind says what a request is for.
+// A Kind is the purpose of a request.
 type Kind string
 
 // The kinds of requests.
@@ -76,45 +76,45 @@ const (
 	Exchange Kind = "exchange" // of a grant code
 	Refresh  Kind = "refresh"
 	Revoke   Kind = "revoke"
-	API      Kind = "api" // a call of the CRM
+	API      Kind = "api" // a CRM call
 	Other    Kind = "other"
 )
 
-// A Request is what a client asked for, and what became of it.
+// A Request is a request that the server received, with its outcome.
 type Request struct {
 	Kind   Kind
 	Method string
 	Host   string
 	Path   string
 	Query  url.Values
-	Form   url.Values // of a request to the accounts server
+	Form   url.Values // parameters of a request to the accounts server
 	Header http.Header
 	Body   []byte
 
-	// Code is the code of the refusal, such as "invalid_code" or
-	// "INVALID_TOKEN"; empty if the request was granted, "fault" if a Fault
-	// took its place.
+	// Code is the code of the refusal, such as "invalid_code" or "INVALID_TOKEN".
+	// It is empty if the request was granted, and "fault" if a Fault took its
+	// place.
 	Code string
 }
 
-// A Fault is what goes wrong with one request.
+// A Fault is an injected failure of one request.
 type Fault struct {
-	// Delay holds the request up, before it is carried out.
+	// Delay delays the request before the server executes it.
 	Delay time.Duration
 
-	// Wait holds the request up until it is closed, or the client goes away.
+	// Wait delays the request until the channel is closed or the client disconnects.
 	Wait <-chan struct{}
 
-	// Status, if it is not 0, is answered in place of what would be, with Header
-	// and Body.
+	// Status, if not 0, is the status of the response that replaces the real one,
+	// with Header and Body.
 	Status int
 	Header http.Header
 	Body   string
 
-	// Drop breaks the connection in place of an answer.
+	// Drop closes the connection instead of sending a response.
 	Drop bool
 
-	// Applied says that the request is carried out all the same.
+	// Applied makes the server execute the request despite the fault.
 	Applied bool
 }
 
@@ -127,14 +127,14 @@ type Server struct {
 	mu       sync.Mutex
 	clients  map[string]Client
 	codes    map[string]*code
-	families map[string]*family // by each refresh token it ever had
+	families map[string]*family // by each refresh token that the family ever had
 	access   map[string]*access
 	consents map[owner][]*family // oldest first
 	inject   func(Request) *Fault
 	requests []Request
 }
 
-// New returns a server that knows nobody yet. opts may be nil.
+// New returns a server without clients. opts may be nil.
 func New(opts *Options) *Server {
 	s := &Server{
 		o:        opts.complete(),
@@ -148,8 +148,8 @@ func New(opts *Options) *Server {
 	return s
 }
 
-// Listen serves on the loopback interface until stop is called. It returns the
-// base URL, which is good for accounts and API alike.
+// Listen serves on the loopback interface until stop is called. It returns the base
+// URL, which serves both accounts and API.
 func (s *Server) Listen() (base string, stop func(), err error) {
 	if base, stop, err = fakeserver.Serve(s); err != nil {
 		err = fmt.Errorf("zohoaccounts: %w", err)
@@ -157,12 +157,12 @@ func (s *Server) Listen() (base string, stop func(), err error) {
 	return base, stop, err
 }
 
-// Client returns an HTTP client whose requests the server answers, whatever their
-// host, without a socket.
+// Client returns an HTTP client whose requests the server answers without a socket,
+// whatever their host.
 func (s *Server) Client() *http.Client { return &http.Client{Transport: s} }
 
-// Inject has f look at every request before it is carried out. It returns nil if
-// nothing is to go wrong. Nil removes it.
+// Inject makes f choose the fault of each request before the server executes it. f returns nil
+// for no fault. A nil f removes the injection.
 func (s *Server) Inject(f func(Request) *Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -176,7 +176,7 @@ func (s *Server) Requests() []Request {
 	return slices.Clone(s.requests)
 }
 
-// Count returns the number of requests of the kinds, refused ones included.
+// Count returns the number of requests of the given kinds, including refused ones.
 func (s *Server) Count(kinds ...Kind) int {
 	n := 0
 	for _, r := range s.Requests() {
@@ -187,7 +187,7 @@ func (s *Server) Count(kinds ...Kind) int {
 	return n
 }
 
-// Refused returns the number of requests that were refused with code.
+// Refused returns the number of requests that were refused with the given code.
 func (s *Server) Refused(code string) int {
 	n := 0
 	for _, r := range s.Requests() {
@@ -202,7 +202,7 @@ func (s *Server) Refused(code string) int {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	res, err := s.serve(r)
 	if err != nil {
-		panic(http.ErrAbortHandler) // what net/http breaks the connection for
+		panic(http.ErrAbortHandler) // makes net/http close the connection
 	}
 	maps.Copy(w.Header(), res.header)
 	w.WriteHeader(res.status)
@@ -234,15 +234,15 @@ func (s *Server) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// A response is an answer before it is sent.
+// A response is an HTTP response before it is sent.
 type response struct {
 	status int
 	header http.Header
 	body   []byte
-	code   string // of the refusal
+	code   string // code of the refusal
 }
 
-// serve answers a request. It fails if the connection is to be broken.
+// serve answers a request. It returns an error if the connection must be closed.
 func (s *Server) serve(r *http.Request) (response, error) {
 	req, err := parse(r)
 	if err != nil {
@@ -291,7 +291,7 @@ func parse(r *http.Request) (Request, error) {
 	case strings.HasPrefix(req.Path, "/oauth/"):
 		req.Form, _ = url.ParseQuery(string(req.Body))
 		for key, values := range req.Query {
-			req.Form[key] = append(req.Form[key], values...) // parameters may be in either place
+			req.Form[key] = append(req.Form[key], values...) // parameters may be in the query or in the body
 		}
 		req.Kind = kindOf(req)
 	case strings.HasPrefix(req.Path, "/crm/"):
@@ -346,7 +346,7 @@ func (s *Server) record(r Request) {
 	s.requests = append(s.requests, r)
 }
 
-// answer carries a request out and records it.
+// answer executes a request and records it.
 func (s *Server) answer(r *Request) response {
 	s.mu.Lock()
 	defer s.mu.Unlock()

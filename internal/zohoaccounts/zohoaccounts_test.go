@@ -23,7 +23,7 @@ func consent() zohoaccounts.Consent {
 	return zohoaccounts.Consent{ClientID: id, Email: "ann@example.com", ZGID: "6001"}
 }
 
-// A user of the server asks it things.
+// A user sends requests to the server.
 type user struct {
 	t *testing.T
 	*zohoaccounts.Server
@@ -39,7 +39,7 @@ func start(t *testing.T, o zohoaccounts.Options) *user {
 	return u
 }
 
-// post sends a form and returns the status and the answer.
+// post sends a form, and returns the status and the body of the response.
 func (u *user) post(to string, form ...string) (int, map[string]any) {
 	u.t.Helper()
 	values := url.Values{}
@@ -68,7 +68,7 @@ func (u *user) refresh(token string) (int, map[string]any) {
 	return u.post(us+"/oauth/v2/token", "grant_type", "refresh_token", "client_id", id, "client_secret", secret, "refresh_token", token)
 }
 
-// refused checks a refusal.
+// refused checks the status and the code of a refusal.
 func (u *user) refused(status int, answer map[string]any, wantStatus int, code string) {
 	u.t.Helper()
 	if status != wantStatus || answer["error"] != code || answer["access_token"] != nil {
@@ -76,7 +76,7 @@ func (u *user) refused(status int, answer map[string]any, wantStatus int, code s
 	}
 }
 
-// call makes a call of the CRM.
+// call sends a request to the CRM, and returns the status and the body of the response.
 func (u *user) call(base, path, token string) (int, string) {
 	u.t.Helper()
 	req, err := http.NewRequestWithContext(u.t.Context(), http.MethodGet, base+path, nil)
@@ -96,7 +96,7 @@ func (u *user) call(base, path, token string) (int, string) {
 	return res.StatusCode, string(body)
 }
 
-func TestACodeIsGoodOnceAndForThreeMinutes(t *testing.T) {
+func TestCodeReusedOrLate(t *testing.T) {
 	t.Parallel()
 	u := start(t, zohoaccounts.Options{})
 	code, late := u.Code(consent()), u.Code(consent())
@@ -114,7 +114,7 @@ func TestACodeIsGoodOnceAndForThreeMinutes(t *testing.T) {
 	}
 }
 
-func TestACodeBelongsToItsClientAndRedirectURL(t *testing.T) {
+func TestCodeOtherClient(t *testing.T) {
 	t.Parallel()
 	u := start(t, zohoaccounts.Options{})
 	u.AddClient(zohoaccounts.Client{ID: "other", Secret: "s", RedirectURL: "https://app/cb"})
@@ -126,7 +126,7 @@ func TestACodeBelongsToItsClientAndRedirectURL(t *testing.T) {
 	u.refused(status, answer, 200, "invalid_redirect_uri")
 }
 
-func TestAClientIsKnownByItsSecretInItsDataCenter(t *testing.T) {
+func TestClientCredentials(t *testing.T) {
 	t.Parallel()
 	u := start(t, zohoaccounts.Options{})
 	for host, want := range map[string]any{"accounts.zoho.com": nil, "accounts.zoho.eu": "invalid_client", "accounts.zohocloud.ca": "invalid_client", "127.0.0.1:8080": nil} {
@@ -139,10 +139,10 @@ func TestAClientIsKnownByItsSecretInItsDataCenter(t *testing.T) {
 	u.refused(status, answer, 200, "invalid_client_secret")
 }
 
-func TestARefreshTokenMakesTenAccessTokensInTenMinutes(t *testing.T) {
+func TestRefreshRateLimit(t *testing.T) {
 	t.Parallel()
 	u := start(t, zohoaccounts.Options{})
-	refresh, _ := u.Tokens(consent()) // the first
+	refresh, _ := u.Tokens(consent()) // the first refresh token
 	for i := 2; i <= 10; i++ {
 		if _, answer := u.refresh(refresh); answer["access_token"] == nil || answer["refresh_token"] != nil {
 			t.Fatalf("the %dth: %v", i, answer)
@@ -156,7 +156,7 @@ func TestARefreshTokenMakesTenAccessTokensInTenMinutes(t *testing.T) {
 	}
 }
 
-func TestTheSixteenthAccessTokenKillsTheFirst(t *testing.T) {
+func TestAccessTokenLimit(t *testing.T) {
 	t.Parallel()
 	u := start(t, zohoaccounts.Options{Mints: 100})
 	refresh, first := u.Tokens(consent())
@@ -175,7 +175,7 @@ func TestTheSixteenthAccessTokenKillsTheFirst(t *testing.T) {
 	}
 }
 
-func TestTheTwentyFirstRefreshTokenRevokesTheFirst(t *testing.T) {
+func TestRefreshTokenLimit(t *testing.T) {
 	t.Parallel()
 	u := start(t, zohoaccounts.Options{})
 	first, access := u.Tokens(consent())
@@ -214,7 +214,7 @@ func TestRevocationEndsWhatComesOfAToken(t *testing.T) {
 	}
 }
 
-func TestTheCRMSaysWhoseTokenItIs(t *testing.T) {
+func TestCRMCurrentUser(t *testing.T) {
 	t.Parallel()
 	u := start(t, zohoaccounts.Options{})
 	c := consent()
@@ -238,7 +238,7 @@ func TestTheCRMSaysWhoseTokenItIs(t *testing.T) {
 	}
 }
 
-func TestAStrictServerRevokesTheFamilyOnReuse(t *testing.T) {
+func TestStrictReuse(t *testing.T) {
 	t.Parallel()
 	u := start(t, zohoaccounts.Options{Strict: true})
 	first, _ := u.Tokens(consent())
@@ -290,7 +290,7 @@ func TestFaultsTakeTheAnswersPlace(t *testing.T) {
 			t.Error("there is an answer")
 		}
 		u.Inject(nil)
-		status, answer := u.exchange(code) // which was carried out, though nobody was told
+		status, answer := u.exchange(code) // the earlier exchange was executed, but its response was lost
 		u.refused(status, answer, 200, "invalid_code")
 	})
 }

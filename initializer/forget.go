@@ -1,0 +1,66 @@
+package initializer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tokenkeep/tokenkeep/internal/forget"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+var errNoUser = fmt.Errorf("%w: Config.Token needs a UserName and a ClientID", tokenstore.ErrInvalidToken)
+
+// Forgotten is the outcome of Forget.
+type Forgotten struct {
+	ID      string // the ID of the record; empty if there was no record
+	Revoked bool   // all tokens that the record held were revoked
+	Deleted bool
+}
+
+// Forget revokes the tokens of a user at the authorization server of c, and deletes the
+// record. It uses no tokens from c.Token, but requires a UserName and, with an
+// Environment, a ClientID. With OAuth2 and without a RevokeURL, it only deletes the
+// record.
+//
+// During Forget, no other process refreshes the record. Tokens that are saved in the meantime
+// are also revoked. If the tokens cannot be revoked, Forget keeps the record, and the error has
+// the class of the reason. A token that the server does not know counts as revoked. If the
+// record does not exist, the error is nil.
+func Forget(ctx context.Context, c Config) (Forgotten, error) {
+	conf, err := c.complete()
+	if err != nil {
+		return Forgotten{}, err
+	}
+	client := &Client{conf: &conf, server: conf.server()}
+	f, err := client.forget(ctx)
+	return f, client.fail("forget", err)
+}
+
+func (c *Client) forget(ctx context.Context) (Forgotten, error) {
+	like := c.conf.Token
+	if like.UserName == "" || like.ClientID == "" {
+		return Forgotten{}, errNoUser
+	}
+	t, err := c.byUser(ctx, like)
+	switch {
+	case errors.Is(err, tokenstore.ErrNotFound):
+		return Forgotten{}, nil
+	case err != nil:
+		return Forgotten{}, err
+	}
+	forgetter := forget.Forgetter{Store: c.conf.Store, Revoke: func(ctx context.Context, t tokenstore.Token) (bool, error) {
+		if err := c.belongs(t); err != nil {
+			return false, fmt.Errorf("%w: %w", forget.ErrNotRevoked, err)
+		}
+		if c.conf.OAuth2 != nil && c.conf.RevokeURL == "" || t.RefreshToken == "" && t.AccessToken == "" {
+			return false, nil
+		}
+		if err := c.revoke(ctx, c.configured(t)); err != nil {
+			return false, fmt.Errorf("%w: %w", forget.ErrNotRevoked, err)
+		}
+		return true, nil
+	}}
+	r, err := forgetter.Forget(ctx, t)
+	return Forgotten{ID: t.ID, Revoked: r.Revoked, Deleted: r.Deleted}, err
+}

@@ -1,0 +1,136 @@
+package initializer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// identify sets Issuer and Resource of Token, which identify the records together with
+// the user and the client.
+func (c *Config) identify() error {
+	t := &c.Token
+	if differ(t.Issuer, c.Issuer) || differ(t.Resource, c.Resource) {
+		return fmt.Errorf("initializer: %w: Config.Token is of another Issuer or Resource than Config", tokenstore.ErrIDMismatch)
+	}
+	t.Issuer, t.Resource = cmp.Or(c.Issuer, t.Issuer), cmp.Or(c.Resource, t.Resource)
+	switch {
+	case t.Issuer == NoIssuer:
+		t.Issuer = ""
+	case t.Issuer == "" && c.OAuth2 != nil:
+		t.Issuer, c.derived = IssuerOf(c.OAuth2.Endpoint.TokenURL), true
+	}
+	// Config has both as well, because SwitchUser replaces Token.
+	c.Issuer, c.Resource = cmp.Or(t.Issuer, NoIssuer), t.Resource
+	if u, err := url.Parse(t.Resource); t.Resource != "" && (err != nil || !u.IsAbs() || strings.Contains(t.Resource, "#")) {
+		return errors.New("initializer: Config.Resource is not an absolute URI without a fragment")
+	}
+	return nil
+}
+
+// differ reports whether token and config, the values of a field in a token and a configuration,
+// are different and not empty.
+func differ(token, config string) bool { return token != "" && config != "" && token != config }
+
+// IssuerOf returns the Issuer of records for a token endpoint if Config.Issuer is empty. That
+// is the URL with scheme and host in lower case, without the default port and without a
+// fragment. An empty path becomes "/". It returns text that is not a URL unchanged.
+func IssuerOf(tokenURL string) string {
+	u, err := url.Parse(tokenURL)
+	if err != nil {
+		return tokenURL
+	}
+	// Package url writes the scheme in lower case.
+	host, port := strings.ToLower(u.Hostname()), u.Port()
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]" // IPv6
+	}
+	if port != "" && (u.Scheme != "https" || port != "443") && (u.Scheme != "http" || port != "80") {
+		host += ":" + port
+	}
+	u.Host, u.Fragment, u.RawFragment = host, "", ""
+	u.Path = cmp.Or(u.Path, "/")
+	return u.String()
+}
+
+// of returns t with the Issuer and Resource of the configuration added.
+func (c *Client) of(t tokenstore.Token) tokenstore.Token {
+	t.Issuer, t.Resource = c.conf.Token.Issuer, c.conf.Token.Resource
+	return t
+}
+
+// belongs returns an error if a record does not have the configured user, authorization
+// server and resource. Its tokens must then not be used.
+func (c *Client) belongs(t tokenstore.Token) error {
+	like := c.conf.Token
+	switch {
+	case differ(t.UserName, like.UserName):
+		return fmt.Errorf("%w: the record %q is another user's", tokenstore.ErrIDMismatch, t.ID)
+	case t.Issuer == "" && like.Issuer != "":
+		return fmt.Errorf("%w: the record %q has no issuer; %w", tokenstore.ErrIDMismatch, t.ID, errNoIssuer)
+	case t.Issuer != like.Issuer:
+		return fmt.Errorf("%w: the record %q is of the issuer %q", tokenstore.ErrIDMismatch, t.ID, t.Issuer)
+	case t.Resource != like.Resource:
+		return fmt.Errorf("%w: the record %q is for the resource %q", tokenstore.ErrIDMismatch, t.ID, t.Resource)
+	}
+	return nil
+}
+
+// errNoIssuer explains how to use a record without an issuer.
+var errNoIssuer = errors.New("to use it for this authorization server, set Config.Issuer to NoIssuer")
+
+// unissued returns the record without an issuer that would be found with Config.Issuer set to
+// NoIssuer. The error matches tokenstore.ErrNotFound if that record does not exist.
+func (c *Client) unissued(ctx context.Context) (tokenstore.Token, error) {
+	like := c.conf.Token
+	old := tokenstore.Token{UserName: like.UserName, ClientID: like.ClientID}
+	switch {
+	case like.Issuer == "":
+		return tokenstore.Token{}, tokenstore.ErrNotFound
+	case old.UserName == "":
+		old.GrantToken, old.RefreshToken = like.GrantToken, like.RefreshToken
+	}
+	if old.UserName == "" && (old.ClientID == "" || old.GrantToken == "" && old.RefreshToken == "") {
+		return tokenstore.Token{}, tokenstore.ErrNotFound
+	}
+	t, err := c.conf.Store.FindToken(ctx, old)
+	if err == nil && (t.Issuer != "" || t.Resource != "") {
+		err = tokenstore.ErrNotFound
+	}
+	return t, err
+}
+
+// adoptable reports whether a record that was refused with err, because it has no issuer, may be
+// used nevertheless. Such a record was stored before records had issuers. The configuration must
+// have no issuer, and no other credential, because that may belong to another server. A record
+// of Zoho is not used for another server.
+func (c *Client) adoptable(ctx context.Context, err error) bool {
+	like := c.conf.Token
+	if !c.conf.derived || !errors.Is(err, errNoIssuer) || like.GrantToken != "" {
+		return false
+	}
+	find := c.unissued
+	if like.ID != "" {
+		find = func(ctx context.Context) (tokenstore.Token, error) { return c.conf.Store.FindTokenByID(ctx, like.ID) }
+	}
+	t, err := find(ctx)
+	_, zohos := EnvironmentOf(t.APIDomain)
+	return err == nil && !zohos && t.Issuer == "" && (like.RefreshToken == "" || like.RefreshToken == t.RefreshToken)
+}
+
+// explain adds errNoIssuer to a not-found error if a record without an issuer exists.
+func (c *Client) explain(ctx context.Context, err error) error {
+	if !errors.Is(err, tokenstore.ErrNotFound) {
+		return err
+	}
+	t, failed := c.unissued(ctx)
+	if failed != nil {
+		return err
+	}
+	return fmt.Errorf("%w for the issuer %q; the record %q has none: %w", err, c.conf.Token.Issuer, t.ID, errNoIssuer)
+}

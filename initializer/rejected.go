@@ -1,0 +1,34 @@
+package initializer
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// Rejected returns the record with an access token other than rejected, which the API
+// has refused before its expiry. If the Client or the store has such a token, Rejected
+// returns it without a request; otherwise one process refreshes the token for all.
+// Client.HTTPClient does the same automatically.
+//
+// A token that replaced a rejected one less than a minute ago is not replaced again:
+// the error matches ErrThrottled. If the new token could not be stored, Rejected
+// returns it together with an error matching tokenstore.ErrNotPersisted.
+func (c *Client) Rejected(ctx context.Context, rejected tokenstore.Secret) (tokenstore.Token, error) {
+	s, err := c.session(ctx)
+	if s == nil {
+		return tokenstore.Token{}, c.fail("rejected", err)
+	}
+	if s.token.AccessToken != rejected {
+		return s.token, c.fail("rejected", err)
+	}
+	if !s.rejected.IsZero() && c.conf.Now().Sub(s.rejected) < rejectPause {
+		return tokenstore.Token{}, c.fail("rejected", fmt.Errorf("%w: the access token has just replaced another that was rejected", ErrThrottled))
+	}
+	next, err := c.renew(ctx, rejected, true)
+	if next == nil {
+		return tokenstore.Token{}, c.fail("rejected", err)
+	}
+	return next.token, c.fail("rejected", err)
+}

@@ -1,0 +1,69 @@
+package oauth2keep
+
+import (
+	"errors"
+	"net/http"
+
+	"golang.org/x/oauth2"
+
+	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// Error classes, for errors.Is: the classes of package initializer that a program needs to
+// distinguish, and classes of package tokenstore. If the authorization server has refused,
+// errors.As also finds an *oauth2.RetrieveError, as in x/oauth2. Its ErrorCode is
+// "invalid_grant" for ErrReauthRequired, whatever the server's own code is, and its Body is
+// empty.
+var (
+	// ErrReauthRequired means that the user must consent again, because no token is kept or the
+	// kept token is no longer valid.
+	ErrReauthRequired = initializer.ErrReauthRequired
+
+	// Errors of the authorization server. ErrThrottled means that the server throttles
+	// requests, and ErrClient that it refused the client. ErrServer means that its response
+	// is missing or unusable, and ErrRefused that it refused for an unknown reason.
+	ErrThrottled = initializer.ErrThrottled
+	ErrClient    = initializer.ErrClient
+	ErrServer    = initializer.ErrServer
+	ErrRefused   = initializer.ErrRefused
+
+	// ErrTokenType and ErrUntrustedURL mean that a token was not sent to an API.
+	ErrTokenType    = initializer.ErrTokenType
+	ErrUntrustedURL = initializer.ErrUntrustedURL
+
+	// ErrIDMismatch means that the record belongs to another authorization server,
+	// resource or user.
+	ErrIDMismatch = tokenstore.ErrIDMismatch
+
+	// ErrUnavailable means that the store could not be reached. ErrNotPersisted means that
+	// a token could not be stored.
+	ErrUnavailable  = tokenstore.ErrUnavailable
+	ErrNotPersisted = tokenstore.ErrNotPersisted
+)
+
+// A refusal is an error in which errors.As finds an *oauth2.RetrieveError. Programs use
+// its code to detect that the user must consent.
+type refusal struct {
+	error
+	retrieve *oauth2.RetrieveError
+}
+
+// asRetrieveError returns err as a refusal if the authorization server has refused.
+func asRetrieveError(err error) error {
+	r := &oauth2.RetrieveError{}
+	var refused *tokenstore.RefreshError
+	switch {
+	case errors.Is(err, ErrReauthRequired):
+		r.ErrorCode = "invalid_grant"
+	case errors.As(err, &refused):
+		r.ErrorCode = refused.Code
+	default:
+		return err
+	}
+	r.Response = &http.Response{Status: "400 Bad Request", StatusCode: http.StatusBadRequest, Header: http.Header{}, Body: http.NoBody}
+	return refusal{err, r}
+}
+
+// Unwrap returns both errors.
+func (r refusal) Unwrap() []error { return []error{r.error, r.retrieve} }

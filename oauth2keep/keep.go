@@ -1,0 +1,183 @@
+package oauth2keep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"golang.org/x/oauth2"
+
+	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// As identifies the owner of a token. User is required.
+type As struct {
+	// User names the user. A program with one user can choose any name.
+	User string
+
+	// Issuer is the authorization server. Empty means the URL of the token endpoint. NoIssuer
+	// selects records that were written without an issuer.
+	Issuer string
+
+	// Resource is the API that the token is for (RFC 8707), or empty.
+	Resource string
+}
+
+// NoIssuer, as the Issuer in As, means records without an issuer. See
+// initializer.NoIssuer.
+const NoIssuer = initializer.NoIssuer
+
+// A Keeper keeps the tokens of one user at one authorization server, for one resource, in a
+// store. Its methods are safe for concurrent use. Their error matches
+// tokenstore.ErrInvalidToken if As.User or the ClientID of conf is empty.
+type Keeper struct {
+	store tokenstore.TokenStore
+	as    As
+	conf  *initializer.Config // behind a pointer, so that package fmt does not print it
+}
+
+// New returns a Keeper. New does not use the store.
+func New(store tokenstore.TokenStore, as As) *Keeper {
+	return &Keeper{store: store, as: as, conf: &initializer.Config{}}
+}
+
+// With returns a Keeper with additional settings, such as RevokeURL, Hosts, TokenTypes
+// and Logger. It ignores Store, OAuth2, Token, Issuer and Resource of c. HTTPClient is
+// used if a context has no client under oauth2.HTTPClient.
+func (k *Keeper) With(c initializer.Config) *Keeper {
+	return &Keeper{store: k.store, as: k.as, conf: &c}
+}
+
+// config returns the configuration of the record.
+func (k *Keeper) config(ctx context.Context, conf *oauth2.Config) (initializer.Config, error) {
+	if conf == nil || conf.ClientID == "" || k.as.User == "" {
+		return initializer.Config{}, fmt.Errorf("oauth2keep: %w: As.User and the ClientID of the oauth2.Config are needed", tokenstore.ErrInvalidToken)
+	}
+	c := *k.conf
+	c.Store, c.OAuth2, c.Issuer, c.Resource = k.store, conf, k.as.Issuer, k.as.Resource
+	c.Token = tokenstore.Token{UserName: k.as.User, ClientID: conf.ClientID}
+	if own, ok := ctx.Value(oauth2.HTTPClient).(*http.Client); ok {
+		c.HTTPClient = own
+	}
+	return c, nil
+}
+
+// TokenSource is conf.TokenSource with persistence: it returns the kept token, and keeps
+// every token that it obtains. tok is a token from another source, or nil. TokenSource keeps
+// tok if it is newer than the kept token, by the rules of initializer.Offer. TokenSource
+// reads the record once if tok is nil, and otherwise twice.
+//
+// If no token is kept, or the kept token is no longer valid, the error matches
+// ErrReauthRequired. An expired token is refreshed before TokenSource returns. As in
+// x/oauth2, ctx is for all requests of the returned source. The source works until ctx is
+// done, and uses the HTTP client that ctx has under oauth2.HTTPClient.
+//
+// The returned tokens have no refresh token, so that no other code refreshes them.
+// Their Extra method works as in x/oauth2; see initializer.Client.TokenSource.
+func (k *Keeper) TokenSource(ctx context.Context, conf *oauth2.Config, tok *oauth2.Token) (oauth2.TokenSource, error) {
+	client, err := k.open(ctx, conf, tok)
+	if client == nil {
+		return nil, asRetrieveError(err)
+	}
+	return source{client.TokenSource(ctx)}, nil
+}
+
+type source struct{ oauth2.TokenSource }
+
+// Token implements oauth2.TokenSource.
+func (s source) Token() (*oauth2.Token, error) {
+	t, err := s.TokenSource.Token()
+	return t, asRetrieveError(err)
+}
+
+// Client is TokenSource for a program that needs an HTTP client. Unlike a client of x/oauth2,
+// its Transport refreshes a token that the API rejects. It does not send tokens of unknown types
+// (ErrTokenType), or any token to a host outside of Hosts (ErrUntrustedURL). See
+// initializer.Client.HTTPClient.
+func (k *Keeper) Client(ctx context.Context, conf *oauth2.Config, tok *oauth2.Token) (*http.Client, error) {
+	client, err := k.open(ctx, conf, tok)
+	if client == nil {
+		return nil, asRetrieveError(err)
+	}
+	return client.HTTPClient(ctx), nil
+}
+
+// Transport returns the Transport of Client, for a program with its own HTTP client.
+func (k *Keeper) Transport(ctx context.Context, conf *oauth2.Config, tok *oauth2.Token) (http.RoundTripper, error) {
+	client, err := k.Client(ctx, conf, tok)
+	if err != nil {
+		return nil, err
+	}
+	return client.Transport, nil
+}
+
+// Exchange is conf.Exchange with persistence: it exchanges a one-time code for a token, which
+// replaces the kept token. opts are options for the exchange, such as oauth2.VerifierOption.
+//
+// The code is stored before it is used, and the response before Exchange returns. If the program
+// is killed in between, the next Exchange of the same code returns the token without a request.
+// If the error matches ErrNotPersisted, the token is usable but was not stored. The returned
+// token has no refresh token. A later call of TokenSource does not need the token: its tok may
+// be nil.
+func (k *Keeper) Exchange(ctx context.Context, conf *oauth2.Config, code string, opts ...oauth2.AuthCodeOption) (*oauth2.Token, error) {
+	c, err := k.config(ctx, conf)
+	if err != nil {
+		return nil, err
+	}
+	// Leave out the user, so that a refused code does not return the kept token.
+	c.Token.UserName, c.Token.GrantToken, c.ExchangeOptions = "", tokenstore.Secret(code), opts
+	client, err := initializer.New(ctx, c)
+	if client == nil {
+		return nil, asRetrieveError(err)
+	}
+	t, err := client.Token(ctx)
+	if err == nil && t.UserName != k.as.User {
+		// These tokens are the newest, whatever their expiry times.
+		user := t
+		user.UserName, user.ClientSecret, user.RedirectURL, user.APIDomain = k.as.User, "", "", ""
+		_, err = k.store.SaveToken(ctx, user)
+	}
+	t.RefreshToken = ""
+	if err != nil && (t.AccessToken == "" || !errors.Is(err, ErrNotPersisted)) {
+		return nil, asRetrieveError(err)
+	}
+	return ToOAuth2(t), err
+}
+
+// Forget revokes the kept token, if With was given a RevokeURL, and deletes it. The result
+// reports which of these steps were done. If the token cannot be revoked, Forget keeps it. See
+// initializer.Forget.
+func (k *Keeper) Forget(ctx context.Context, conf *oauth2.Config) (initializer.Forgotten, error) {
+	c, err := k.config(ctx, conf)
+	if err != nil {
+		return initializer.Forgotten{}, err
+	}
+	return initializer.Forget(ctx, c)
+}
+
+// Format implements fmt.Formatter. A Keeper prints as the name of its type.
+func (k *Keeper) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*oauth2keep.Keeper") }
+
+// open returns the Client of the kept token. If the error matches ErrNotPersisted, the Client
+// is not nil: it logs that error, and tries again to store the token.
+func (k *Keeper) open(ctx context.Context, conf *oauth2.Config, tok *oauth2.Token) (*initializer.Client, error) {
+	c, err := k.config(ctx, conf)
+	if err != nil {
+		return nil, err
+	}
+	if tok != nil {
+		given, err := FromOAuth2(tok)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := initializer.Offer(ctx, c, given); err != nil {
+			return nil, err
+		}
+		// The Client uses this refresh token if the server refuses the kept token.
+		c.Token.RefreshToken = given.RefreshToken
+	}
+	return initializer.New(ctx, c)
+}
