@@ -1,0 +1,70 @@
+package agent
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"net"
+	"net/http"
+	"strings"
+)
+
+// forwarding lists the headers that proxies add.
+var forwarding = []string{"X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "Via"}
+
+// admit returns an error if a request is refused independently of its operation, or nil. A proxy
+// that is tricked into forwarding a request adds forwarding headers, and a web page sends an
+// Origin. A name that an attacker resolves to this machine appears in Host.
+func (h *Handler) admit(r *http.Request) error {
+	for _, name := range forwarding {
+		if len(r.Header.Values(name)) > 0 {
+			return errForwarded
+		}
+	}
+	switch {
+	case len(r.Header.Values("Origin")) > 0 || r.Header.Get("Access-Control-Request-Method") != "":
+		return errBrowser
+	case !ownHost(r):
+		return errHost
+	case r.URL.RawQuery != "" || r.URL.ForceQuery:
+		return errQuery
+	}
+	return nil
+}
+
+// ownHost reports whether a request names this machine and the port on which it
+// arrived.
+func ownHost(r *http.Request) bool {
+	host, port := strings.ToLower(r.Host), ""
+	if name, p, err := net.SplitHostPort(host); err == nil {
+		host, port = name, p
+	} else {
+		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	}
+	if host != "localhost" && host != "127.0.0.1" && host != "::1" {
+		return false
+	}
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if tcp, ok := local.(*net.TCPAddr); ok {
+		_, own, err := net.SplitHostPort(tcp.String())
+		return err == nil && (port == own || port == "" && own == "80")
+	}
+	return true
+}
+
+// authorized returns an error unless a request has the token. Its running time does not
+// depend on the token.
+func (h *Handler) authorized(r *http.Request) error {
+	if h.conf.Token == "" {
+		return nil
+	}
+	values := r.Header.Values(TokenHeader)
+	given := ""
+	if len(values) == 1 {
+		given = values[0]
+	}
+	a, b := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(h.conf.Token))
+	if subtle.ConstantTimeCompare(a[:], b[:]) != 1 || given == "" {
+		return errUnauthorized
+	}
+	return nil
+}

@@ -1,0 +1,282 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// TokenHeader is the request header that carries Config.Token.
+const TokenHeader = "X-Tokenkeep-Token"
+
+// minToken is the length of a token with 128 random bits in base64.
+const minToken = 22
+
+const (
+	defaultClients  = 1000
+	defaultRequests = 800
+	defaultMaxAge   = 5 * time.Minute
+	defaultTimeout  = time.Minute
+	earlyExpiry     = 20 * time.Second
+
+	// sdkExpiry is the remaining lifetime at which an SDK refreshes a token itself,
+	// plus a second for the response to arrive.
+	sdkExpiry = 6 * time.Second
+)
+
+// Config configures an agent. Store is required. So is the authorization server in
+// Initializer, unless PassThrough is set.
+type Config struct {
+	// Store keeps the records.
+	Store tokenstore.TokenStore
+
+	// Initializer configures how access tokens are kept fresh: Environment or OAuth2,
+	// and the fields that belong to them. Its Store and Token are not used. An
+	// EarlyExpiry of 0 means 20 seconds.
+	Initializer initializer.Config
+
+	// PassThrough makes the agent serve the records unchanged, without refreshing tokens.
+	PassThrough bool
+
+	// Token is the required value of the header X-Tokenkeep-Token: at least 22 random
+	// characters. If it is empty, the header is not required. Serve then refuses
+	// listeners other than Unix sockets.
+	Token tokenstore.Secret
+
+	// Clients are the OAuth clients whose records are served. Other records are not found. Nil
+	// means the records of all clients.
+	Clients []string
+
+	// ReadOnly disables save, delete and delete_all. ReadOnly also disables find for a one-time
+	// code or refresh token without a record. Access tokens are still kept fresh.
+	ReadOnly bool
+
+	// NoList disables list. NoDelete disables delete and delete_all.
+	NoList, NoDelete bool
+
+	// MaxClients is the number of records kept in memory; 0 means 1,000. If there are more, the
+	// least recently requested record is evicted.
+	MaxClients int
+
+	// MaxRequests is the number of concurrent requests; 0 means 800. Further requests
+	// get status 429.
+	MaxRequests int
+
+	// MaxAge is the age at which the agent reads a record in memory from the store again; 0
+	// means 5 minutes.
+	MaxAge time.Duration
+
+	// Timeout limits the duration of a request; 0 means a minute. A request continues
+	// if its caller disconnects, because it may be refreshing a token.
+	Timeout time.Duration
+
+	// Logger receives a log record for each request, with the operation, the status, the class
+	// of the error, and the duration. A log record never contains a secret, an ID or a user
+	// name. Nil disables logging.
+	Logger *slog.Logger
+
+	// Observe, if not nil, is called after each request, by the goroutine that served the
+	// request.
+	Observe func(Request)
+}
+
+// A Request describes how a request ended. It never contains a secret, an ID or a user name.
+type Request struct {
+	Operation string        // such as "find", or the path of a page; "" if the agent has no such operation
+	Status    int           // the HTTP status
+	Class     string        // the class of the error, as in the response; "" if there is no error
+	Took      time.Duration // the time from the head of the request to the end of its response
+}
+
+// Format prints the type of c. Without this method, package fmt would print the token.
+func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "agent.Config") }
+
+// MarshalText returns the type of c, for loggers and package expvar.
+func (c Config) MarshalText() ([]byte, error) { return []byte("agent.Config"), nil }
+
+// A Handler is an agent. Its methods are safe for concurrent use.
+type Handler struct {
+	conf    *Config // behind a pointer, so that package fmt does not print it
+	now     func() time.Time
+	clients *clients
+	slots   chan struct{} // one slot for each request in progress
+	running sync.WaitGroup
+
+	readiness readiness
+}
+
+// New returns a Handler for c, or an error if c is invalid. New does no I/O.
+func New(c Config) (*Handler, error) {
+	switch {
+	case c.Store == nil:
+		return nil, errors.New("agent: Config.Store is nil")
+	case c.MaxClients < 0 || c.MaxRequests < 0 || c.MaxAge < 0 || c.Timeout < 0:
+		return nil, errors.New("agent: a limit of Config is negative")
+	case slices.Contains(c.Clients, ""):
+		return nil, errors.New("agent: Config.Clients has an empty client ID")
+	}
+	if c.Token != "" {
+		if err := checkToken(c.Token); err != nil {
+			return nil, err
+		}
+	}
+	c.Clients = slices.Clone(c.Clients)
+	or(&c.MaxClients, defaultClients)
+	or(&c.MaxRequests, defaultRequests)
+	or(&c.MaxAge, defaultMaxAge)
+	or(&c.Timeout, defaultTimeout)
+	or(&c.Logger, slog.New(slog.DiscardHandler))
+	or(&c.Initializer.EarlyExpiry, earlyExpiry)
+	or(&c.Initializer.Logger, c.Logger)
+	c.Initializer.Store = c.Store
+	if err := c.checkServer(); err != nil {
+		return nil, err
+	}
+	h := &Handler{conf: &c, now: c.Initializer.Now, slots: make(chan struct{}, c.MaxRequests)}
+	if h.now == nil {
+		h.now = time.Now
+	}
+	h.clients = newClients(c.MaxClients)
+	return h, nil
+}
+
+func or[T comparable](v *T, otherwise T) {
+	var zero T
+	if *v == zero {
+		*v = otherwise
+	}
+}
+
+// checkServer returns an error unless c configures the authorization server correctly.
+func (c *Config) checkServer() error {
+	if c.PassThrough {
+		return nil
+	}
+	if c.Initializer.OAuth2 == nil && c.Initializer.Environment == (initializer.Environment{}) {
+		return errors.New("agent: Config.Initializer has no authorization server, and PassThrough is not set")
+	}
+	return nil
+}
+
+// Format prints the type of h. Without this method, package fmt would print the fields.
+func (h *Handler) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*agent.Handler") }
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	begin := h.now()
+	name, a := h.answer(r)
+	a.write(w)
+	level := slog.LevelInfo
+	if a.status >= http.StatusInternalServerError {
+		level = slog.LevelWarn
+	}
+	e := Request{Operation: name, Status: a.status, Class: a.class, Took: h.now().Sub(begin)}
+	h.conf.Logger.LogAttrs(context.WithoutCancel(r.Context()), level, "agent: request",
+		slog.String("operation", e.Operation), slog.Int("status", e.Status), slog.String("class", e.Class),
+		slog.Duration("took", e.Took))
+	if h.conf.Observe != nil {
+		h.conf.Observe(e)
+	}
+}
+
+// answer returns the answer to a request and the name of the operation for the log. The name is
+// empty if the operation does not exist or admit refuses the request.
+func (h *Handler) answer(r *http.Request) (string, answer) {
+	if bad := h.admit(r); bad != nil {
+		return "", refuse(bad)
+	}
+	path := r.URL.EscapedPath()
+	if page := h.page(r, path); page != nil {
+		return path, *page
+	}
+	op, ok := operations[path]
+	switch {
+	case !ok:
+		return "", refuse(errNoOperation)
+	case r.Method != http.MethodPost:
+		return op.name, refuse(errMethod)
+	}
+	if err := h.authorized(r); err != nil {
+		return op.name, refuse(err)
+	}
+	if op.forbidden != nil && op.forbidden(h.conf) {
+		return op.name, refuse(errForbidden)
+	}
+	select {
+	case h.slots <- struct{}{}:
+	default:
+		return op.name, refuse(errTooMany)
+	}
+	h.running.Add(1)
+	defer func() { h.running.Done(); <-h.slots }()
+	request, err := parse(r)
+	if err != nil {
+		return op.name, refuse(err)
+	}
+	// A refresh in progress continues until the timeout, whether or not the caller waits for
+	// it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), h.conf.Timeout)
+	defer cancel()
+	body, err := op.do(h, ctx, request)
+	if err != nil {
+		return op.name, refuse(err)
+	}
+	return op.name, answer{status: http.StatusOK, body: body}
+}
+
+// Close waits until no request is in progress or ctx is done. Then Close tries again to store
+// the tokens that could not be stored when they were refreshed. If it could not store all of
+// them, the error matches tokenstore.ErrNotPersisted. It does not close the store.
+func (h *Handler) Close(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		h.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	lost := 0
+	for _, e := range h.clients.unsaved() {
+		if !store(ctx, e.client) {
+			lost++
+		}
+	}
+	if lost > 0 {
+		return fmt.Errorf("agent: %w: %d tokens", tokenstore.ErrNotPersisted, lost)
+	}
+	return ctx.Err()
+}
+
+// lastPause exceeds a second, because a Client tries to store its token at most once a second.
+const (
+	lastTries = 3
+	lastPause = 1100 * time.Millisecond
+)
+
+// store makes c store its token, and reports whether the token is stored.
+func store(ctx context.Context, c *initializer.Client) bool {
+	for try := range lastTries {
+		if try > 0 {
+			select {
+			case <-ctx.Done():
+				return c.Persisted()
+			case <-time.After(lastPause):
+			}
+		}
+		if _, _ = c.Token(ctx); c.Persisted() {
+			return true
+		}
+	}
+	return false
+}

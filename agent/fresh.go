@@ -1,0 +1,179 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+const (
+	firstPause   = time.Second      // initial pause before a refused client is retried
+	longestPause = time.Minute      // maximum of that pause
+	storePause   = 30 * time.Second // pause before an unavailable store is asked again for a record in memory
+)
+
+// fresh returns the record that like describes, with a valid access token. persisted
+// is false if the token could not be stored.
+func (h *Handler) fresh(ctx context.Context, like tokenstore.Token) (t tokenstore.Token, persisted bool, err error) {
+	if h.conf.PassThrough {
+		t, err = h.lookUp(ctx, like)
+		return t, true, err
+	}
+	e, err := h.entry(ctx, like)
+	if err != nil {
+		return tokenstore.Token{}, false, err
+	}
+	t, err = e.client.Token(ctx)
+	return h.settle(e, t, err)
+}
+
+// settle records the outcome of an operation on the client of an entry. A token that
+// could not be stored is not an error, because the caller can use it.
+func (h *Handler) settle(e *entry, t tokenstore.Token, err error) (tokenstore.Token, bool, error) {
+	persisted := e.client.Persisted()
+	e.kept.Store(!persisted)
+	switch {
+	case errors.Is(err, tokenstore.ErrNotPersisted) && t.AccessToken != "":
+		return t, false, nil
+	case errors.Is(err, tokenstore.ErrNotFound):
+		h.clients.drop(e) // the record was deleted
+	}
+	return t, persisted, err
+}
+
+// entry returns the entry of the record that like describes, from memory or from the
+// store.
+func (h *Handler) entry(ctx context.Context, like tokenstore.Token) (*entry, error) {
+	like, err := h.asked(like)
+	if err != nil {
+		return nil, err
+	}
+	k := h.clients.keyOf(like)
+	if e := h.clients.get(k); e != nil && h.current(e) {
+		return e, e.failed
+	}
+	return h.clients.flights.Do(ctx, string(k[:]), func() (*entry, bool, error) {
+		e := h.clients.get(k)
+		if e != nil && h.current(e) {
+			return e, false, e.failed
+		}
+		e, err := h.open(ctx, like, k, e)
+		return e, err != nil && ctx.Err() != nil, err
+	}, func(*entry, error) bool { return true })
+}
+
+// current reports whether e can be used without reading the store. An entry whose token could
+// not be stored is always current, because it holds the only copy of the token.
+func (h *Handler) current(e *entry) bool {
+	age := h.now().UnixNano() - e.opened.Load()
+	if e.failed != nil {
+		return age < int64(e.pause)
+	}
+	return age < int64(h.conf.MaxAge) || e.kept.Load()
+}
+
+// begins reports whether a new record can be created from the fields of like.
+func begins(like tokenstore.Token) bool {
+	return like.ID == "" && like.ClientID != "" && (like.GrantToken != "" || like.RefreshToken != "")
+}
+
+// asked returns like without the fields that do not identify a record. If only one client is
+// served, asked adds that client.
+func (h *Handler) asked(like tokenstore.Token) (tokenstore.Token, error) {
+	if err := tokenstore.Validate(like); err != nil {
+		return like, err
+	}
+	if like.ID != "" || like.UserName != "" || begins(like) {
+		like.AccessToken, like.ExpiresAt = "", time.Time{} // the access token may be an old one
+	}
+	if like.ClientID == "" && (like.ID != "" || like.UserName != "") && len(h.conf.Clients) == 1 {
+		like.ClientID = h.conf.Clients[0]
+	}
+	if like.ClientID != "" && !h.serves(like.ClientID) {
+		return like, errForbidden
+	}
+	return like, nil
+}
+
+// client returns a Client for the record that like describes.
+func (h *Handler) client(ctx context.Context, like tokenstore.Token) (*initializer.Client, error) {
+	if h.conf.ReadOnly && begins(like) || !h.serves(like.ClientID) || like.ID == "" && like.UserName == "" && !begins(like) {
+		t, err := h.lookUp(ctx, like)
+		if err != nil {
+			return nil, err
+		}
+		like = tokenstore.Token{ID: t.ID, ClientID: t.ClientID, ClientSecret: like.ClientSecret}
+	}
+	c := h.conf.Initializer
+	c.Token = like
+	client, err := initializer.New(ctx, c)
+	if client != nil {
+		return client, nil // its Token method reports the error
+	}
+	return nil, err
+}
+
+// away reports whether err means that the store cannot be used at the moment.
+func away(err error) bool {
+	return errors.Is(err, tokenstore.ErrUnavailable) || errors.Is(err, tokenstore.ErrDenied) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// open makes the entry of a record, and refreshes its token if necessary. old is the
+// previous entry, or nil.
+func (h *Handler) open(ctx context.Context, like tokenstore.Token, k key, old *entry) (*entry, error) {
+	client, err := h.client(ctx, like)
+	if err != nil {
+		return h.unopened(k, old, err)
+	}
+	t, err := client.Token(ctx)
+	if err != nil && !errors.Is(err, tokenstore.ErrNotPersisted) {
+		return nil, err
+	}
+	keys := []key{k}
+	if like.ClientSecret == "" || like.ClientSecret == t.ClientSecret {
+		id, err := h.asked(tokenstore.Token{ID: t.ID}) // the key that find_by_id uses
+		if err != nil {
+			return nil, err
+		}
+		byID := h.clients.keyOf(id)
+		if begins(like) {
+			h.clients.forget(true, t.ID) // the user may have consented again, which makes entries in memory outdated
+		}
+		if same := h.clients.get(byID); same != nil && same.client != nil && h.current(same) && client.Persisted() {
+			h.clients.alias(same, k)
+			return same, nil
+		}
+		keys = append(keys, byID)
+	}
+	e := &entry{id: t.ID, client: client}
+	e.opened.Store(h.now().UnixNano())
+	e.kept.Store(!client.Persisted())
+	return e, h.clients.put(e, keys...)
+}
+
+// unopened returns the results of open for a record that cannot be opened because of err.
+func (h *Handler) unopened(k key, old *entry, err error) (*entry, error) {
+	now := h.now()
+	switch {
+	case old != nil && old.client != nil && away(err):
+		// The token in memory is valid until it expires.
+		old.opened.Store(now.Add(storePause - h.conf.MaxAge).UnixNano())
+		return old, nil
+	case old != nil:
+		h.clients.drop(old)
+	}
+	if !errors.Is(err, initializer.ErrClient) {
+		return nil, err
+	}
+	// No store keeps a refusal of the client, so the agent does.
+	e := &entry{failed: err, pause: firstPause}
+	if old != nil && old.failed != nil {
+		e.pause = min(2*old.pause, longestPause)
+	}
+	e.opened.Store(now.UnixNano())
+	_ = h.clients.put(e, k) // if there is no room, the next caller tries again
+	return e, err
+}

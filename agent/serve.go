@@ -1,0 +1,83 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Timeouts of a connection while no operation is running.
+const (
+	headTime = 5 * time.Second  // for the head of a request
+	readTime = 10 * time.Second // for the whole request
+	idleTime = 2 * time.Minute  // between two requests
+	maxHead  = 8 << 10
+
+	defaultGrace = 25 * time.Second
+)
+
+// ServeOptions configures Serve. The zero value and a nil *ServeOptions mean the
+// defaults.
+type ServeOptions struct {
+	// Grace is the maximum time for requests in progress after ctx is done; 0 means 25 seconds.
+	// Set a shorter Grace if the platform kills a process sooner.
+	Grace time.Duration
+}
+
+// Serve serves h on l until ctx is done. Then Serve closes l, waits for the requests in
+// progress, including refreshes, and stores tokens that could not be stored before. It returns
+// nil if it completed these steps within Grace.
+//
+// Without Config.Token, Serve closes a listener other than a Unix socket, and returns an error.
+func Serve(ctx context.Context, l net.Listener, h *Handler, opts *ServeOptions) error {
+	grace := defaultGrace
+	if opts != nil && opts.Grace != 0 {
+		grace = opts.Grace
+	}
+	if h.conf.Token == "" && l.Addr().Network() != "unix" {
+		return errors.Join(errors.New("agent: without Config.Token only a Unix socket is served"), l.Close())
+	}
+	s := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headTime,
+		ReadTimeout:       readTime,
+		WriteTimeout:      h.conf.Timeout + readTime,
+		IdleTimeout:       idleTime,
+		MaxHeaderBytes:    maxHead,
+		// The server's log would quote clients, and the log record of the operation is
+		// sufficient.
+		ErrorLog: log.New(io.Discard, "", 0),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- s.Serve(l) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("agent: serve: %w", err)
+	case <-ctx.Done():
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	err := s.Shutdown(last)
+	err = errors.Join(err, h.Close(last))
+	return errors.Join(err, s.Close())
+}
+
+// raw returns the HTTP response with a, for a connection that is then closed.
+func (a answer) raw() []byte {
+	res := http.Response{
+		StatusCode: a.status, ProtoMajor: 1, ProtoMinor: 1, Close: true, Header: http.Header{},
+		ContentLength: int64(len(a.body)), Body: io.NopCloser(bytes.NewReader(a.body)),
+	}
+	for name, value := range a.headers() {
+		res.Header.Set(name, value)
+	}
+	var b bytes.Buffer
+	_ = res.Write(&b) // writing to a Buffer cannot fail
+	return b.Bytes()
+}

@@ -1,0 +1,8 @@
+// Package languages runs the TokenStores in sdk/ for tests, each in its own language, against
+// processes of "tokenkeep serve".
+//
+// [Language.Build] returns a [Program], which runs in one or more processes. A [Bed] is the
+// environment of these processes: an accounts server that is as slow as Zoho's, a store, and
+// agents. [Program.Herd] checks many processes that find the same token expired at the same
+// time.
+package languages

@@ -1,0 +1,125 @@
+package languages
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A Language is a language with a TokenStore in sdk/.
+type Language struct {
+	Name    string
+	Threads bool // a process calls from several threads; otherwise from one
+	Unix    bool // the TokenStore connects to Unix sockets
+
+	runtimes []string // programs and files that must exist
+	build    func(t testing.TB, sdk string) []string
+}
+
+// A Program is the program in a language's directory test/, ready to be started.
+type Program struct {
+	Language
+	args []string
+}
+
+// All returns the languages.
+func All() []Language {
+	return []Language{
+		{Name: "python", Threads: true, Unix: true, runtimes: []string{"python3"}, build: python},
+		{Name: "node", Threads: true, Unix: true, runtimes: []string{"node"}, build: node},
+		{Name: "php", Unix: true, runtimes: []string{"php"}, build: php},
+		{Name: "java", Threads: true, runtimes: []string{"javac", "java", jsonJar}, build: java},
+		{Name: "ruby", Threads: true, Unix: true, runtimes: []string{"ruby"}, build: ruby},
+	}
+}
+
+// Python returns the language of that name.
+func Python() Language { return All()[0] }
+
+// Need skips the test if the runtime of l is missing. If TOKENKEEP_REQUIRE names the language,
+// Need fails the test instead.
+func (l Language) Need(t testing.TB) {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("the programs are not tried on Windows")
+	}
+	for _, name := range l.runtimes {
+		_, err := exec.LookPath(name)
+		if filepath.IsAbs(name) {
+			_, err = os.Stat(name)
+		}
+		if err != nil {
+			l.missing(t, name)
+		}
+	}
+}
+
+// Build returns the program of l. It calls Need first. root is the directory of the repository.
+func (l Language) Build(t testing.TB, root string) Program {
+	t.Helper()
+	l.Need(t)
+	sdk, err := filepath.Abs(filepath.Join(root, "sdk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if args := l.build(t, sdk); args != nil {
+		return Program{Language: l, args: args}
+	}
+	l.missing(t, "extension curl of "+l.Name)
+	return Program{}
+}
+
+// missing skips the test because a part of the environment is missing. If TOKENKEEP_REQUIRE
+// names the language, it fails the test instead. what names the part.
+func (l Language) missing(t testing.TB, what string) {
+	t.Helper()
+	if slices.Contains(strings.Split(os.Getenv("TOKENKEEP_REQUIRE"), ","), l.Name) {
+		t.Fatalf("there is no %s, which TOKENKEEP_REQUIRE asks for", what)
+	}
+	t.Skipf("there is no %s on this machine: sdk/install.sh installs it", what)
+}
+
+func python(_ testing.TB, sdk string) []string {
+	return []string{"env", "PYTHONDONTWRITEBYTECODE=1", "PYTHONPATH=" + sdk + "/python/src", "python3", sdk + "/python/test/program.py"}
+}
+
+func node(_ testing.TB, sdk string) []string { return []string{"node", sdk + "/node/test/program.js"} }
+
+func php(_ testing.TB, sdk string) []string {
+	if exec.Command("php", "-r", "exit(extension_loaded('curl') ? 0 : 1);").Run() != nil {
+		return nil
+	}
+	return []string{"php", sdk + "/php/test/program.php"}
+}
+
+func ruby(_ testing.TB, sdk string) []string {
+	return []string{"ruby", "-I", sdk + "/ruby/lib", "-I", sdk + "/ruby/test", sdk + "/ruby/test/program.rb"}
+}
+
+// jsonJar is Debian's package of org.json, which is a dependency of the Java SDK.
+const jsonJar = "/usr/share/java/com.android.json.jar"
+
+func java(t testing.TB, sdk string) []string {
+	classes := t.TempDir()
+	args := []string{"-nowarn", "--release", "8", "-cp", jsonJar, "-d", classes}
+	for _, root := range []string{"java/src/main/java", "java/src/test/java"} {
+		err := filepath.WalkDir(filepath.Join(sdk, root), func(path string, _ fs.DirEntry, err error) error {
+			if filepath.Ext(path) == ".java" {
+				args = append(args, path)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := exec.Command("javac", args...).CombinedOutput(); err != nil {
+		t.Fatalf("javac: %v: %s", err, out)
+	}
+	return []string{"java", "-Xmx64m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", classes + ":" + jsonJar, "Program"}
+}
