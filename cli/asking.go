@@ -1,0 +1,109 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// asking holds the flags that select a record and the server to ask for a token.
+type asking struct {
+	id, user, client string
+	issuer, resource string
+	server           authServer
+}
+
+// flags adds the flags to a command that also takes an ID.
+func (f *asking) flags(c *cobra.Command) {
+	c.Flags().StringVar(&f.user, "user", "", "the user's name")
+	f.server.flags(c)
+	c.Flags().Lookup("client").Usage = "the client's ID"
+	c.Flags().StringVar(&f.issuer, "issuer", "", "the issuer of the record, if it is not --token-url")
+	c.Flags().StringVar(&f.resource, "resource", "", "the API for which the token is")
+}
+
+// mostOneID returns an error if there is more than one argument. The ID is optional.
+func mostOneID(c *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return fmt.Errorf("%s takes one ID, and %d are given", nameOf(c), len(args))
+	}
+	return nil
+}
+
+// settle moves the client ID to the field client, which selects records. It is called after the
+// flags are parsed.
+func (f *asking) settle() {
+	f.client = f.server.client
+	if f.server.tokenURL == "" {
+		f.server.client = "" // it only selects the record
+	}
+}
+
+// check checks the flags of a command for one record.
+func (f *asking) check(command string) error {
+	f.settle()
+	if (f.id == "") == (f.user == "") {
+		return usagef("%s takes one of: an ID, --user", command)
+	}
+	return nil
+}
+
+// find returns the record. A record that package initializer has created has the issuer of the
+// token endpoint. Other records may have no issuer.
+func (f *asking) find(ctx context.Context, s *store) (t tokenstore.Token, err error) {
+	like := tokenstore.Token{ID: f.id, UserName: f.user, ClientID: f.client, Issuer: f.issuer, Resource: f.resource}
+	if f.issuer == "" && f.user != "" && f.server.tokenURL != "" {
+		like.Issuer = initializer.IssuerOf(f.server.tokenURL)
+		t, err = s.FindToken(ctx, like)
+		if !errors.Is(err, tokenstore.ErrNotFound) {
+			return t, err
+		}
+		like.Issuer = ""
+	}
+	return s.FindToken(ctx, like)
+}
+
+// of returns the configuration for the server that issued the tokens of t.
+func (f *asking) of(a *app, t tokenstore.Token) (initializer.Config, error) {
+	if f.server.given() {
+		server := f.server
+		if server.tokenURL != "" && server.client == "" {
+			server.client = t.ClientID
+		}
+		c, err := server.config(a)
+		c.Issuer = cmp.Or(t.Issuer, initializer.NoIssuer)
+		if c.OAuth2 != nil {
+			c.Resource = t.Resource
+		}
+		if err == nil && t.Issuer != "" && f.issuer == "" && t.Issuer != initializer.IssuerOf(server.tokenURL) {
+			err = usagef("the record is of the issuer %s: give --issuer too, if that is the server that you name", clean(t.Issuer))
+		}
+		return c, err
+	}
+	env, zoho := zohoOf(t)
+	if !zoho {
+		return initializer.Config{}, usagef("the authorization server of the record is unknown: give --data-center, --accounts-url or --token-url")
+	}
+	return initializer.Config{Environment: env, HTTPClient: a.http}, nil
+}
+
+// renewed returns the record of t with another access token. If no other process has replaced
+// the access token, renewed refreshes it at the server that c configures.
+func (a *app) renewed(ctx context.Context, s *store, c initializer.Config, t tokenstore.Token) (tokenstore.Token, error) {
+	c.Store, c.Token, c.Now = s.TokenStore, tokenstore.Token{ID: t.ID}, a.now
+	client, err := initializer.New(ctx, c)
+	if client == nil {
+		return tokenstore.Token{}, err
+	}
+	fresh, err := client.Token(ctx)
+	if err == nil && fresh.AccessToken == t.AccessToken {
+		return client.Rejected(ctx, t.AccessToken)
+	}
+	return fresh, err
+}

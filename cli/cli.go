@@ -1,0 +1,176 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/tokenkeep/tokenkeep/cli/scheme"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// An app is one run of the program: its environment, and the flags that all
+// commands share.
+type app struct {
+	schemes []scheme.Scheme // the kinds of store
+
+	env    func(string) string
+	lookup func(string) (value string, set bool) // nil means that an empty value is not set
+	in     io.Reader
+	out    *bufio.Writer // standard output; write errors are returned by the next flush
+	errs   io.Writer     // standard error
+	now    func() time.Time
+	http   *http.Client // client for authorization servers; nil means a new one
+
+	observer *tokenstore.Observer // of the store; may be nil
+	slow     *slowStore           // notes slow calls; nil if standard error is not a terminal
+
+	storeURL string
+	isThere  bool // the store must exist, and is not created
+	readOnly bool // the store is not written to, and one that does not exist counts as empty
+	json     bool
+	timeout  time.Duration
+
+	tried bool // the permissions are being tested
+	began bool // a command has started, so that later errors are not usage errors
+}
+
+func (a *app) run(ctx context.Context, args []string) int {
+	root := a.rootCommand()
+	root.SetArgs(append([]string{}, args...))
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.errs)
+	err := a.timedOut(root.ExecuteContext(ctx))
+	if err != nil && !a.began {
+		a.json = a.json || slices.Contains(args, "--json")
+		err = scheme.Usage(err)
+	}
+	if flushErr := a.out.Flush(); flushErr != nil && err == nil {
+		err = fmt.Errorf("write standard output: %w", flushErr)
+	}
+	if err != nil {
+		a.report(err)
+	}
+	return classOf(err).code
+}
+
+// IDs of the groups of commands in the help.
+const (
+	groupRecords = "records"
+	groupFiles   = "files"
+	groupUpkeep  = "upkeep"
+)
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "tokenkeep",
+		Short: "Keep OAuth tokens in the secret manager you already trust",
+		Long: `Tokenkeep keeps OAuth token records in a secret manager, and moves them there
+from the token files of the Zoho SDKs and back.
+
+Name a store with --store or TOKENKEEP_STORE; see "tokenkeep help stores".
+Secrets are masked unless --reveal is given, and are never taken from arguments.`,
+		Version:           version(),
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Args:              knownCommand,
+		RunE:              a.showHelp,
+		PersistentPreRunE: a.begin,
+	}
+	root.SetVersionTemplate("tokenkeep {{.Version}}\n")
+	root.SetFlagErrorFunc(flagError)
+	root.PersistentFlags().StringVar(&a.storeURL, "store", "", "`URL` of the store, see \"tokenkeep help stores\" (default: $"+envStore+")")
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "write one JSON document, for programs")
+	a.timeoutFlag(root)
+	root.AddGroup(
+		&cobra.Group{ID: groupRecords, Title: "Records:"},
+		&cobra.Group{ID: groupFiles, Title: "Token files of the Zoho SDKs:"},
+		&cobra.Group{ID: groupUpkeep, Title: "Upkeep:"},
+	)
+	root.AddCommand(
+		a.lsCommand(), a.getCommand(), a.saveCommand(), a.rmCommand(), a.forgetCommand(),
+		a.loginCommand(), a.tokenCommand(), a.refreshCommand(), a.statusCommand(), a.serveCommand(),
+		a.importCommand(), a.exportCommand(), a.migrateCommand(),
+		a.keepCommand(), a.doctorCommand(), a.rekeyCommand(),
+		a.keysCommand(), a.manCommand(), a.versionCommand(),
+	)
+	if policies := a.policyCommand(); policies.HasSubCommands() {
+		root.AddCommand(policies)
+	}
+	root.AddCommand(a.helpTopics()...)
+	root.InitDefaultHelpCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "help" {
+			c.Run, c.RunE = nil, a.help
+			c.ValidArgsFunction = a.withTopics(c.ValidArgsFunction)
+		}
+	}
+	a.completeValues(root)
+	return root
+}
+
+// begin runs before every command. It returns an error if an argument or flag is given but
+// empty, because an unset shell variable must not select the default.
+func (a *app) begin(c *cobra.Command, args []string) error {
+	if completing(c) {
+		return nil
+	}
+	var err error
+	c.Flags().Visit(func(f *pflag.Flag) {
+		if hasEmpty(f.Value) && err == nil {
+			err = usagef("--%s is empty", f.Name)
+		}
+		if d, wrong := c.Flags().GetDuration(f.Name); wrong == nil && d < 0 && err == nil {
+			err = usagef("--%s is negative", f.Name)
+		}
+	})
+	for i, arg := range args {
+		if arg == "" && err == nil {
+			err = usagef("argument %d of %s is empty", i+1, nameOf(c))
+		}
+	}
+	switch {
+	case err != nil:
+		return err
+	case a.timeout > 0:
+		ctx, cancel := context.WithTimeoutCause(c.Context(), a.timeout, errTimeout)
+		context.AfterFunc(ctx, cancel) // the context lasts until the command ends
+		c.SetContext(ctx)
+	}
+	a.began = true
+	if !a.json && isTerminal(a.errs) {
+		a.slow = &slowStore{note: a.note}
+		a.observer = a.slow.observer()
+	}
+	return nil
+}
+
+// hasEmpty reports whether a flag, or one of the values of a flag, was given as an empty
+// string.
+func hasEmpty(v pflag.Value) bool {
+	if all, ok := v.(pflag.SliceValue); ok {
+		return slices.Contains(all.GetSlice(), "")
+	}
+	return v.String() == ""
+}
+
+// errTimeout is the cause when the context of a command ends at its --timeout.
+var errTimeout = fmt.Errorf("the time that --timeout allows is over: %w", context.DeadlineExceeded)
+
+// timedOut adds errTimeout to err if the command failed because the time of --timeout is over.
+func (a *app) timedOut(err error) error {
+	if a.timeout > 0 && errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, errTimeout) {
+		return fmt.Errorf("%w (--timeout %v)", err, a.timeout)
+	}
+	return err
+}

@@ -1,0 +1,70 @@
+package cli
+
+import (
+	"context"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+func (a *app) getCommand() *cobra.Command {
+	var (
+		who    identity
+		like   string
+		reveal bool
+	)
+	c := &cobra.Command{
+		Use:     "get [ID]",
+		GroupID: groupRecords,
+		Short:   "Show one record",
+		Long: `Shows the record with an ID, the record of a user, or the one that a JSON object
+describes. Tokens to search by are read from standard input or a file, which keeps them
+out of the process list and the shell history:
+
+  tokenkeep get u4fzq…
+  tokenkeep get --user ann@example.com:6001 --client 1000.ABC
+  tokenkeep get --user ann --client ABC --issuer https://login.example.com
+  tokenkeep get --like - <<< '{"access_token":"…"}'
+
+"tokenkeep help records" describes searches. "tokenkeep status ID" shows the
+state of its refreshes.`,
+		Args: mostOneID,
+		RunE: func(c *cobra.Command, args []string) error {
+			id := strings.Join(args, "")
+			t, err := a.wanted(c.Context(), id, who, like)
+			if err != nil {
+				return err
+			}
+			return a.reading().withStore(c.Context(), func(s *store) error { return a.get(c.Context(), s, t, reveal) })
+		},
+	}
+	who.flags(c, "", ", with --user")
+	c.Flags().StringVar(&like, "like", "", "a file with a JSON object that describes the record; - is standard input")
+	revealFlag(c, &reveal)
+	return c
+}
+
+// wanted returns the token described by the arguments of get.
+func (a *app) wanted(ctx context.Context, id string, who identity, like string) (tokenstore.Token, error) {
+	switch {
+	case howMany(id != "", who.user != "", like != "") != 1:
+		return tokenstore.Token{}, usagef("get takes one of: an ID, --user, --like")
+	case who.user == "" && who != identity{}:
+		return tokenstore.Token{}, usagef("--client, --issuer and --resource require --user")
+	case like != "":
+		return a.readRecord(ctx, like)
+	}
+	t := who.token()
+	t.ID = id
+	return t, nil
+}
+
+func (a *app) get(ctx context.Context, s *store, like tokenstore.Token, reveal bool) error {
+	t, err := s.FindToken(ctx, like)
+	if err != nil {
+		return withoutToken(err, like.ID, maybeToken)
+	}
+	return a.printRecord(t, reveal)
+}

@@ -1,0 +1,49 @@
+// Package calls counts the requests of an operation to a service.
+package calls
+
+import (
+	"context"
+	"errors"
+	"net/http/httptrace"
+	"sync/atomic"
+)
+
+// Count returns a context and a counter of the requests that are sent with it, including
+// retries. HTTP requests are counted without further code, other requests by Add.
+func Count(ctx context.Context) (_ context.Context, n *atomic.Int64) {
+	n = new(atomic.Int64)
+	return counting(ctx, func() { n.Add(1) }), n
+}
+
+// ErrSpent is the cause of a context of Limit whose requests are used up.
+var ErrSpent = errors.New("the requests are used up")
+
+// Limit is like Count, and cancels the context with the cause ErrSpent when the given number
+// of requests has been sent. Operations in progress may send more. The caller must call stop.
+func Limit(ctx context.Context, most int64) (_ context.Context, n *atomic.Int64, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	n = new(atomic.Int64)
+	ctx = counting(ctx, func() {
+		if n.Add(1) == most {
+			cancel(ErrSpent)
+		}
+	})
+	return ctx, n, func() { cancel(nil) }
+}
+
+// counting returns a context that calls add for each request that is sent with it.
+func counting(ctx context.Context, add func()) context.Context {
+	ctx = context.WithValue(ctx, key{}, add)
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { add() },
+	})
+}
+
+type key struct{}
+
+// Add counts a request that is sent with ctx. Without a counter in ctx, it does nothing.
+func Add(ctx context.Context) {
+	if add, ok := ctx.Value(key{}).(func()); ok {
+		add()
+	}
+}

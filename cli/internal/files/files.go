@@ -1,0 +1,122 @@
+// Package files has the operations of the command on files.
+package files
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/tokenkeep/tokenkeep/cli/internal/display"
+	"github.com/tokenkeep/tokenkeep/cli/scheme"
+)
+
+// Create creates a file that only its owner can read and write. It returns an error if the
+// name exists.
+func Create(name string, data []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := fill(f, data); err != nil {
+		_ = os.Remove(name)
+		return err
+	}
+	return nil
+}
+
+// Replaceable returns an error if the name exists and is not a regular file. Replacing a device
+// or a link would be a mistake.
+func Replaceable(name string) error {
+	switch info, err := os.Lstat(name); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode()&fs.ModeSymlink != 0:
+		return scheme.Usagef("%s is a symbolic link: name the file that it leads to", display.Clean(name))
+	case !info.Mode().IsRegular():
+		return scheme.Usagef("%s is not a regular file; - is standard output", display.Clean(name))
+	}
+	return nil
+}
+
+// Replace creates or replaces a regular file, readable and writable only by its
+// owner. Other programs never see a partial file.
+func Replace(name string, data []byte) error {
+	if err := Replaceable(name); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), ".tokenkeep-*")
+	if err != nil {
+		return err
+	}
+	err = fill(f, data)
+	if err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}
+
+// fill writes data to f and closes it.
+func fill(f *os.File, data []byte) error {
+	_, err := f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// Exists reports whether the name exists.
+func Exists(name string) bool {
+	_, err := os.Lstat(name)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// Real returns the absolute path of a file, with the links in its existing part resolved.
+func Real(name string) string {
+	if abs, err := filepath.Abs(name); err == nil {
+		name = abs
+	}
+	if real, err := filepath.EvalSymlinks(name); err == nil {
+		return real
+	}
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(name)); err == nil {
+		return filepath.Join(dir, filepath.Base(name))
+	}
+	return name
+}
+
+// Check returns an error if the path of a store in a file is unsuitable. It is called before a
+// lock file is created, so that all kinds of store in a file have these errors.
+func Check(name string, mustExist bool) error {
+	info, err := os.Stat(name)
+	if err == nil && info.IsDir() {
+		return fmt.Errorf("%s is a directory", display.Clean(name))
+	}
+	if Exists(name) {
+		return nil
+	}
+	dir := filepath.Dir(name)
+	switch {
+	case mustExist:
+		return fmt.Errorf("there is no file %s", display.Clean(name))
+	case !Exists(dir):
+		return fmt.Errorf("there is no directory %s", display.Clean(dir))
+	}
+	return nil
+}
+
+// Bare returns an error of package os without the file name, because the message already
+// contains the name.
+func Bare(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}

@@ -1,0 +1,26 @@
+// Package policies has the parts that the policies of services share.
+package policies
+
+import (
+	"strings"
+
+	"github.com/tokenkeep/tokenkeep/cli/scheme"
+)
+
+// Indent returns text with each line indented by four spaces.
+func Indent(text string) string {
+	return "    " + strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n    ") + "\n"
+}
+
+// CheckPrefix returns an error unless the prefix can stand in a policy unchanged.
+func CheckPrefix(prefix string) error {
+	for _, c := range prefix {
+		if !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/_+=.@-", c) {
+			return scheme.Usagef("a prefix has letters, digits and /_+=.@- only")
+		}
+	}
+	if strings.HasPrefix(prefix, "/") || strings.HasSuffix(prefix, "/") {
+		return scheme.Usagef("a prefix has no slash at its ends")
+	}
+	return nil
+}

@@ -1,0 +1,244 @@
+package cli
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os/exec"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// errNoConsent is the error of a login whose answer does not arrive within --wait.
+var errNoConsent = fmt.Errorf("no answer came in the time that --wait allows: %w", context.DeadlineExceeded)
+
+// An issuerCheck holds the issuer that an answer must name (RFC 9207).
+type issuerCheck struct {
+	issuer string // empty if it is unknown
+	always bool   // each answer of the server names the issuer
+}
+
+// code returns the code in an answer. It returns an error if the answer does not belong to the
+// request.
+func (c *consent) code(answer url.Values) (tokenstore.Secret, error) {
+	for name, all := range answer {
+		if len(all) > 1 {
+			return "", fmt.Errorf("%w: the answer has the parameter %s twice", errInput, echoed(name, "of some name"))
+		}
+	}
+	iss, code := answer.Get("iss"), answer.Get("code")
+	switch {
+	case subtle.ConstantTimeCompare([]byte(answer.Get("state")), []byte(c.state)) != 1:
+		return "", fmt.Errorf("%w: the answer has a state that differs from that of the request: it belongs to another login", errInput)
+	case c.iss.issuer != "" && iss != c.iss.issuer && (iss != "" || c.iss.always):
+		return "", fmt.Errorf("%w: the answer is of another authorization server", errInput)
+	case answer.Get("error") != "":
+		return "", refusedConsent(answer.Get("error"))
+	case code == "":
+		return "", fmt.Errorf("%w: the answer has no code", errInput)
+	}
+	if c.zoho() {
+		return tokenstore.Secret(code), c.moveTo(answer.Get("accounts-server"), answer.Get("location"))
+	}
+	return tokenstore.Secret(code), nil
+}
+
+// plainCode matches the error codes of RFC 6749 and OpenID Connect.
+var plainCode = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z_]{1,40}$`) })
+
+// refusedConsent returns the error of an answer with an error code. It leaves out the
+// description, because anyone can send an answer with any description.
+func refusedConsent(code string) error {
+	class := initializer.ErrRefused
+	switch code {
+	case "access_denied", "login_required", "consent_required", "interaction_required", "account_selection_required":
+		class = initializer.ErrReauthRequired
+	case "server_error", "temporarily_unavailable":
+		class = initializer.ErrServer
+	}
+	if !plainCode().MatchString(code) {
+		return fmt.Errorf("%w: there is no consent", class)
+	}
+	return fmt.Errorf("%w: there is no consent: the answer is %q", class, code)
+}
+
+// moveTo selects the user's data center, which Zoho names in the answer, for exchanging the
+// code. The data center must be one of Zoho's, because it receives the client's secret.
+func (c *consent) moveTo(accounts, location string) error {
+	accounts = strings.TrimSuffix(accounts, "/")
+	if accounts == "" && location == "" {
+		return nil
+	}
+	if c.server.accounts != "" {
+		if accounts != "" && accounts != strings.TrimSuffix(c.config.Environment.AccountsURL, "/") {
+			return fmt.Errorf("%w: the answer names another accounts server than --accounts-url", errInput)
+		}
+		return nil
+	}
+	for _, d := range initializer.DataCenters() {
+		if accounts == d.Production().AccountsURL || accounts == "" && location == string(d) {
+			c.server.dataCenter = string(d)
+			return c.server.zoho(&c.config)
+		}
+	}
+	return fmt.Errorf("%w: the user is of a data center that is not known: give --accounts-url and --api-url", errInput)
+}
+
+// showConsent prints the consent URL on standard error.
+func (a *app) showConsent(consentURL string, paste bool) {
+	if a.json {
+		a.noteJSON(map[string]string{"consent_url": consentURL})
+		return
+	}
+	then := ""
+	if paste {
+		then = "\nThen copy the address that the browser shows to here, and press Enter:"
+	}
+	_, _ = fmt.Fprintf(a.errs, "Open this address in a browser, and allow the access:\n\n  %s\n%s\n", consentURL, then)
+}
+
+// openBrowser opens a URL in the user's browser.
+func openBrowser(ctx context.Context, address string) error {
+	args := []string{"xdg-open", address}
+	switch runtime.GOOS {
+	case "darwin":
+		args[0] = "open"
+	case "windows":
+		args = []string{"rundll32", "url.dll,FileProtocolHandler", address}
+	}
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // the address is one argument, and begins with a scheme that was checked
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go func() { _ = cmd.Wait() }() // some commands run until the browser is closed
+	return nil
+}
+
+// A receiver receives the answer of the authorization endpoint.
+type receiver struct {
+	url     string // the redirect URL for the browser
+	receive func(context.Context) (url.Values, error)
+	close   func()
+}
+
+// receiver returns the receiver at the redirect URL.
+func (c *consent) receiver(ctx context.Context) (*receiver, error) {
+	if c.paste {
+		return &receiver{c.redirect, func(ctx context.Context) (url.Values, error) { return pasted(ctx, c.a.in, c.redirect) }, func() {}}, nil
+	}
+	return listen(ctx, c.redirect)
+}
+
+// maxAnswer is the maximum length of the address to which the browser is
+// redirected.
+const maxAnswer = 64 << 10
+
+// pasted reads the address to which the browser was redirected.
+func pasted(ctx context.Context, in io.Reader, redirect string) (url.Values, error) {
+	line := make(chan string, 1)
+	go func() {
+		text, _ := bufio.NewReader(io.LimitReader(in, maxAnswer)).ReadString('\n')
+		line <- strings.TrimSpace(text)
+	}()
+	var text string
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case text = <-line:
+	}
+	got, err := url.Parse(text)
+	want, _ := url.Parse(redirect)
+	switch {
+	case text == "":
+		return nil, fmt.Errorf("%w: standard input has no address", errInput)
+	case err != nil || got.Scheme != want.Scheme || got.Host != want.Host || cmp.Or(got.Path, "/") != cmp.Or(want.Path, "/"):
+		return nil, fmt.Errorf("%w: the address does not begin with the redirect URL", errInput)
+	}
+	values, err := url.ParseQuery(got.RawQuery)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the address has parameters that cannot be read", errInput)
+	}
+	return values, nil
+}
+
+// answered is the page that the browser shows after the redirect.
+const answered = `<!doctype html><meta charset="utf-8"><title>tokenkeep</title>
+<p>tokenkeep has the answer, and shows the result in its terminal. You can close this page.
+`
+
+// answering returns a handler that passes on the first answer at a redirect URL.
+func answering(at *url.URL, answers chan<- url.Values) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		values, err := url.ParseQuery(r.URL.RawQuery)
+		switch {
+		case r.Host != at.Host || err != nil:
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		case r.Method != http.MethodGet || r.URL.Path != cmp.Or(at.Path, "/"), !values.Has("state"):
+			w.WriteHeader(http.StatusNotFound) // browsers also request other pages, such as an icon
+			return
+		}
+		h := w.Header()
+		h.Set("Content-Type", "text/html; charset=utf-8")
+		h.Set("Content-Security-Policy", "default-src 'none'")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cache-Control", "no-store")
+		_, _ = io.WriteString(w, answered)
+		select {
+		case answers <- values:
+		default: // an answer was already received
+		}
+	})
+}
+
+// listen listens at a redirect URL on this machine for one answer.
+func listen(ctx context.Context, redirect string) (*receiver, error) {
+	u, err := url.Parse(redirect)
+	if err != nil {
+		return nil, err
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "0")))
+	if err != nil {
+		return nil, fmt.Errorf("listen at the redirect URL (with --paste login does not): %w", err)
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	u.Host = net.JoinHostPort(u.Hostname(), port)
+	answers := make(chan url.Values, 1)
+	server := &http.Server{ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: maxAnswer, Handler: answering(u, answers)}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	return &receiver{
+		url: u.String(),
+		receive: func(ctx context.Context) (url.Values, error) {
+			select {
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			case err := <-failed:
+				return nil, err
+			case values := <-answers:
+				return values, nil
+			}
+		},
+		close: func() {
+			// Let the browser receive its page.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			if err := server.Shutdown(ctx); errors.Is(err, context.DeadlineExceeded) {
+				_ = server.Close()
+			}
+		},
+	}, nil
+}

@@ -1,0 +1,69 @@
+// Package cli implements the command tokenkeep. A program can add its own kinds of store to the
+// command.
+//
+// The command of this module is
+//
+//	func main() { cli.Main(stores.All()...) }
+//
+// Package stores has the kinds of store of this module. A program with its own driver adds a
+// scheme to them. To keep other services out of its binary, a program imports only the packages
+// below stores that it needs. Package scheme describes schemes. The stores mem and file are
+// part of every program.
+package cli
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/cli/scheme"
+)
+
+// Main runs the command with the arguments and the environment of the process, and ends the
+// process with the exit code of the command. The first interrupt or SIGTERM cancels the
+// command; the second ends the process immediately.
+func Main(schemes ...scheme.Scheme) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program immediately
+	os.Exit(Run(ctx, Process{os.Args[1:], os.LookupEnv, os.Stdin, os.Stdout, os.Stderr}, schemes...))
+}
+
+// A Process is what the command needs of the operating system. All fields are required.
+type Process struct {
+	// Args is the command line without the name of the program.
+	Args []string
+
+	// LookupEnv returns the value of an environment variable, and reports whether it is set.
+	// Clients of some services read further variables from the environment of the process.
+	LookupEnv func(name string) (value string, set bool)
+
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+}
+
+// Run runs the command once and returns its exit code, as "tokenkeep help exit-codes" lists
+// them. If ctx is done, the command ends as after an interrupt. Run may be called by several
+// goroutines at the same time. If one of the schemes is invalid, or two have the same name,
+// every command ends with exit code 2.
+func Run(ctx context.Context, p Process, schemes ...scheme.Scheme) int {
+	env := func(name string) string {
+		value, _ := p.LookupEnv(name)
+		return value
+	}
+	a := &app{
+		schemes: slices.Concat(builtIn(), schemes),
+		env:     env, lookup: p.LookupEnv, in: p.Stdin, out: bufio.NewWriter(p.Stdout), errs: p.Stderr, now: time.Now,
+	}
+	if err := checkSchemes(a.schemes); err != nil {
+		err = scheme.Usage(err)
+		a.json = slices.Contains(p.Args, "--json")
+		a.report(err)
+		return classOf(err).code
+	}
+	return a.run(ctx, p.Args)
+}

@@ -1,0 +1,112 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/observe"
+)
+
+// redraw is the interval between updates of a progress bar.
+const redraw = 100 * time.Millisecond
+
+// A bar shows the progress of long work on a terminal. A nil *bar shows nothing.
+type bar struct {
+	out  io.Writer
+	now  func() time.Time
+	what string
+	all  int
+	slow *slowStore // silenced while the bar is shown, because its remarks would overwrite the bar
+
+	began time.Time
+	drawn time.Time // when the bar was last shown
+}
+
+// progress returns a bar for work of the given number of steps. An all of 0 means that the
+// number is unknown. It returns nil for --json, or if standard error is not a terminal.
+func (a *app) progress(what string, all int) *bar {
+	if a.json || !isTerminal(a.errs) {
+		return nil
+	}
+	return &bar{out: a.errs, now: a.now, what: what, all: all, slow: a.slow, began: a.now()}
+}
+
+// isTerminal reports whether a reader or writer is a character device.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// set sets the number of completed steps.
+func (b *bar) set(n int) {
+	if b == nil {
+		return
+	}
+	if now := b.now(); now.Sub(b.drawn) >= redraw {
+		b.drawn = now
+		b.slow.silence()
+		_, _ = fmt.Fprintf(b.out, "\r%s: %d%s\x1b[K", b.what, n, b.left(n, now.Sub(b.began)))
+	}
+}
+
+// left returns the total number of steps and, after a second, the rate and the
+// remaining time.
+func (b *bar) left(n int, passed time.Duration) string {
+	text := ""
+	if b.all > 0 {
+		text = fmt.Sprintf(" of %d", b.all)
+	}
+	if passed < time.Second || n == 0 {
+		return text
+	}
+	speed := float64(n) / passed.Seconds()
+	text += fmt.Sprintf(", %.1f/s", speed)
+	if b.all > n {
+		rest := time.Duration(float64(b.all-n) / speed * float64(time.Second))
+		text += fmt.Sprintf(", %v left", rest.Round(time.Second))
+	}
+	return text
+}
+
+// done removes the bar.
+func (b *bar) done() {
+	if b != nil && !b.drawn.IsZero() {
+		_, _ = fmt.Fprint(b.out, "\r\x1b[K")
+	}
+}
+
+// patience is how long a call to the store may take before a terminal says so.
+const patience = 5 * time.Second
+
+// A slowStore notes once that a call to the store takes long. A nil *slowStore notes
+// nothing.
+type slowStore struct {
+	note func(format string, args ...any)
+	once sync.Once
+}
+
+// observer returns the observer of the store that times its calls.
+func (s *slowStore) observer() *tokenstore.Observer {
+	return &tokenstore.Observer{Call: func(ctx context.Context, _ observe.Call) (context.Context, func(observe.Called)) {
+		timer := time.AfterFunc(patience, func() {
+			s.once.Do(func() { s.note("waiting for the store; --timeout limits this") })
+		})
+		return ctx, func(observe.Called) { timer.Stop() }
+	}}
+}
+
+// silence prevents the note.
+func (s *slowStore) silence() {
+	if s != nil {
+		s.once.Do(func() {})
+	}
+}

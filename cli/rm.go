@@ -1,0 +1,197 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tokenkeep/tokenkeep/internal/bulk"
+)
+
+func (a *app) rmCommand() *cobra.Command {
+	var all, yes, dryRun bool
+	var who identity
+	c := &cobra.Command{
+		Use:     "rm [ID...]",
+		GroupID: groupRecords,
+		Short:   "Remove records",
+		Long: `Removes the records with the given IDs, the record of a user, or all records, and prints
+the store and the number of records. This program cannot restore them. --dry-run prints
+what would be removed.
+
+A record is removed from the store and, with SQLite, from the database file. It remains
+in backups and snapshots, in the binary and undo logs of MySQL until they are purged, and
+at Google Cloud until its delayed destruction. If that matters, revoke the tokens:
+"tokenkeep forget" does that, and removes the records.`,
+		RunE: func(c *cobra.Command, ids []string) error {
+			switch {
+			case who.user == "" && who != identity{}:
+				return usagef("--client, --issuer and --resource require --user")
+			case howMany(all, len(ids) > 0, who.user != "") != 1:
+				return usagef("rm takes one of: IDs, or --all, or --user")
+			case dryRun && yes:
+				return usagef("--dry-run and --yes cannot be used together")
+			case all && !yes && !dryRun:
+				return usagef("rm --all removes every record of the store: add --yes, or --dry-run to see how many")
+			}
+			on := a.changing()
+			if dryRun {
+				on = a.reading()
+			}
+			return on.withStore(c.Context(), func(s *store) error {
+				if who.user == "" {
+					return a.rm(c.Context(), s, ids, all, dryRun)
+				}
+				t, err := s.FindToken(c.Context(), who.token())
+				if err != nil {
+					return err
+				}
+				return a.rm(c.Context(), s, []string{t.ID}, false, dryRun)
+			})
+		},
+	}
+	who.flags(c, "", ", with --user")
+	c.Flags().BoolVar(&all, "all", false, "remove all records")
+	c.Flags().BoolVar(&yes, "yes", false, "confirm that all records are removed")
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be removed, and remove nothing")
+	return c
+}
+
+func (a *app) rm(ctx context.Context, s *store, ids []string, all, dryRun bool) error {
+	switch {
+	case dryRun:
+		return a.wouldRemove(ctx, s, ids)
+	case all:
+		return a.removeAll(ctx, s)
+	}
+	return a.remove(ctx, s, ids)
+}
+
+// A removal is the outcome of rm. --json prints it in this form.
+type removal struct {
+	Store   string   `json:"store"`
+	DryRun  bool     `json:"dry_run"`
+	Before  int      `json:"before"`            // number of records to remove
+	Removed []string `json:"removed,omitempty"` // their IDs, if IDs were given
+	All     bool     `json:"removed_all,omitempty"`
+	After   int      `json:"after"` // number of these records that remain
+}
+
+// printRemoval prints the report. It returns err, or the error of printing.
+func (a *app) printRemoval(r removal, err error) error {
+	if a.json {
+		return errors.Join(err, a.printJSON(r))
+	}
+	if r.DryRun {
+		a.printf("%s of %s would be removed\n", records(r.Before), clean(r.Store))
+		return err
+	}
+	text := fmt.Sprintf("removed %d of %s of %s", r.Before-r.After, records(r.Before), clean(r.Store))
+	if r.Removed == nil {
+		text += fmt.Sprintf(", %d are left", r.After)
+	}
+	a.printf("%s\n", text)
+	if r.After < r.Before {
+		a.printf("%s\n", copiesStay)
+	}
+	return err
+}
+
+// copiesStay is the remark about copies that a removal does not reach.
+const copiesStay = "backups, snapshots and logs may still hold the tokens: see 'tokenkeep rm --help'"
+
+// wouldRemove prints the number of records that a removal would remove. Without IDs, the removal
+// is of all records.
+func (a *app) wouldRemove(ctx context.Context, s *store, ids []string) error {
+	r := removal{Store: a.storeName(), DryRun: true}
+	if len(ids) == 0 {
+		tokens, unreadable, err := bulk.Readable(s.GetTokens(ctx))
+		if err != nil {
+			return err
+		}
+		r.Before = len(tokens)
+		r.After = r.Before
+		return a.printRemoval(r, leftAlone(unreadable))
+	}
+	var errs []error
+	for _, id := range ids {
+		if _, err := s.FindTokenByID(ctx, id); err != nil {
+			errs = append(errs, withoutToken(err, id, maybeToken))
+			if bulk.Lasting(err) {
+				break
+			}
+			continue
+		}
+		r.Before++
+	}
+	r.After = r.Before
+	return a.printRemoval(r, errors.Join(errs...))
+}
+
+// leftAlone returns the error of an operation that has skipped unreadable
+// records, or nil if there are none.
+func leftAlone(unreadable error) error {
+	if unreadable == nil {
+		return nil
+	}
+	return fmt.Errorf("unreadable records were skipped: %w", unreadable)
+}
+
+func (a *app) removeAll(ctx context.Context, s *store) error {
+	before, _, err := bulk.Readable(s.GetTokens(ctx))
+	if err != nil {
+		return err
+	}
+	r := removal{Store: a.storeName(), Before: len(before)}
+	a.announce("removing all: %s of %s", records(r.Before), clean(r.Store))
+	err = s.DeleteTokens(ctx)
+	if ctx.Err() != nil {
+		return fmt.Errorf("some of the records may be removed; the same command removes the others: %w", err)
+	}
+	after, _, readErr := bulk.Readable(s.GetTokens(ctx))
+	if readErr != nil {
+		return errors.Join(err, readErr)
+	}
+	r.After = len(after)
+	r.All = err == nil && r.After == 0
+	if err != nil && r.After < r.Before {
+		err = fmt.Errorf("%w: %w", errPartial, err)
+	}
+	return a.printRemoval(r, err)
+}
+
+func (a *app) remove(ctx context.Context, s *store, ids []string) error {
+	r := removal{Store: a.storeName(), Before: len(ids), Removed: []string{}}
+	a.announce("removing %s of %s", records(r.Before), clean(r.Store))
+	var errs []error
+	for _, id := range ids {
+		if err := removeOne(ctx, s, id); err != nil {
+			errs = append(errs, withoutToken(err, id, maybeToken))
+			if bulk.Lasting(err) {
+				break
+			}
+			continue
+		}
+		r.Removed = append(r.Removed, id)
+		if !a.json {
+			a.printf("removed %s\n", clean(id))
+		}
+	}
+	r.After = r.Before - len(r.Removed)
+	err := errors.Join(errs...)
+	if err != nil && len(r.Removed) > 0 {
+		err = fmt.Errorf("%w: removed %d of %d: %w", errPartial, len(r.Removed), len(ids), err)
+	}
+	return a.printRemoval(r, err)
+}
+
+// removeOne removes a record. Unlike a store, it reports a record that does not
+// exist.
+func removeOne(ctx context.Context, s *store, id string) error {
+	if _, err := s.FindTokenByID(ctx, id); err != nil {
+		return err
+	}
+	return s.DeleteToken(ctx, id)
+}

@@ -1,0 +1,53 @@
+package cli
+
+import (
+	"context"
+	"regexp"
+	"strings"
+	"sync"
+
+	"github.com/tokenkeep/tokenkeep/cli/internal/files"
+	"github.com/tokenkeep/tokenkeep/cli/scheme"
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
+)
+
+// fileScheme returns the kind of store that is a token file of an SDK.
+func fileScheme() scheme.Scheme {
+	return scheme.Scheme{
+		Name: "file",
+		Form: "file:PATH",
+		Text: `the token file of a Zoho SDK, created if it does not exist; if its contents
+do not show which SDK wrote it, use file:PATH?dialect=csharp; the dialects are
+` + dialectNames(codec.Dialects(), ", "),
+		Open: openFile,
+	}
+}
+
+var dialectSuffix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(.*)\?dialect=([a-z]*)$`) })
+
+func openFile(_ context.Context, o *scheme.Opening) (*scheme.Opened, error) {
+	rest, opts := o.Rest, &filestore.Options{Observer: o.Observer}
+	if m := dialectSuffix().FindStringSubmatch(rest); m != nil {
+		d, err := knownDialect(m[2])
+		if err != nil {
+			return nil, err
+		}
+		rest, opts.Dialect = m[1], d
+	}
+	if strings.HasPrefix(rest, "///") { // file:///path
+		rest = rest[2:]
+	}
+	if rest == "" {
+		return nil, usagef("file: needs a path")
+	}
+	if err := files.Check(rest, o.MustExist); err != nil {
+		return nil, err
+	}
+	o.WithoutKeys("a token file")
+	s, err := filestore.New(rest, opts)
+	if err != nil {
+		return nil, scheme.Usage(err)
+	}
+	return &scheme.Opened{Store: s, Place: "file " + files.Real(rest)}, nil
+}

@@ -1,0 +1,20 @@
+// Package stores has the kinds of store of this module for the command tokenkeep. Its packages
+// have one service each, for programs that leave the others out.
+package stores
+
+import (
+	"github.com/tokenkeep/tokenkeep/cli/scheme"
+	"github.com/tokenkeep/tokenkeep/cli/stores/aws"
+	"github.com/tokenkeep/tokenkeep/cli/stores/gcp"
+	"github.com/tokenkeep/tokenkeep/cli/stores/k8s"
+	"github.com/tokenkeep/tokenkeep/cli/stores/tables"
+	"github.com/tokenkeep/tokenkeep/cli/stores/vault"
+)
+
+// All returns the kinds of store of this module except mem and file, which are part of every
+// program.
+func All() []scheme.Scheme {
+	return []scheme.Scheme{
+		tables.SQLite(), tables.MySQL(), vault.Scheme(), aws.Scheme(), gcp.Scheme(), k8s.Scheme(),
+	}
+}

@@ -1,0 +1,28 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/codec/tokenfile"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// fromRow returns the token in a row of a token file. damage, if not nil, says why a part of
+// the row is unreadable.
+func fromRow(f codec.Fields, damage error) (tokenstore.Token, error) {
+	if damage != nil {
+		return tokenstore.Token{}, fmt.Errorf("%w: %w", errInput, damage)
+	}
+	t := tokenstore.FromFields(f)
+	return t, tokenstore.Validate(t)
+}
+
+// parseFile reads a token file. Errors name the line but do not quote it.
+func parseFile(data []byte, d codec.Dialect) (*tokenfile.File, error) {
+	f, err := tokenfile.Parse(data, d)
+	if err != nil {
+		return nil, fmt.Errorf("%w: this cannot be read as a token file: %w", errInput, err)
+	}
+	return f, nil
+}

@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"cmp"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// module is the module of this package.
+const module = "github.com/tokenkeep/tokenkeep"
+
+// version returns the version of the module of this package in the program.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "(devel)"
+	}
+	return versionIn(info)
+}
+
+// versionIn returns the version of the module of this package in a program. The program may
+// belong to another module with a different version.
+func versionIn(info *debug.BuildInfo) string {
+	in := &info.Main
+	for _, dep := range info.Deps {
+		if dep.Path == module {
+			in = dep
+		}
+	}
+	if in.Replace != nil {
+		in = in.Replace
+	}
+	return cmp.Or(in.Version, "(devel)")
+}
+
+// built returns the commit from which the program was built, and the time of that commit. Both
+// results are empty if the program was built outside of a repository, or is of another module.
+func built() (commit, date string) {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Path != module {
+		return "", ""
+	}
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			commit = s.Value
+		case "vcs.time":
+			date = s.Value
+		}
+	}
+	return commit, date
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version, the commit and its date",
+		Args:  noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			commit, date := built()
+			if a.json {
+				return a.printJSON(map[string]string{
+					"version": version(), "commit": commit, "date": date,
+					"go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH,
+				})
+			}
+			a.printf("tokenkeep %s, %s, %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			if commit != "" {
+				a.printf("commit %s of %s\n", commit, date)
+			}
+			return nil
+		},
+	}
+}
