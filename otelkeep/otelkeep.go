@@ -1,0 +1,171 @@
+// Package otelkeep exports the refreshes and calls of a token store as OpenTelemetry
+// spans and metrics.
+//
+//	observer, err := otelkeep.New(nil)
+//	store, err := awssm.New(client, "oauth/crm", &awssm.Options{
+//		Store: &tokenstore.Options{Observer: observer},
+//	})
+//
+// # Metrics
+//
+//	tokenkeep.refreshes                   counter, {refresh}   how refreshes end
+//	tokenkeep.refresh.wait.duration       histogram, s         until the right to ask, or the end
+//	tokenkeep.refresh.request.duration    histogram, s         of the authorization server
+//	tokenkeep.refresh.adoption.lag        histogram, s         from another process's commit to its adoption
+//	tokenkeep.call.duration               histogram, s         of the calls of a store to its backend
+//
+// The attributes are:
+//
+//	tokenkeep.store             the kind of store, such as "awssm"
+//	tokenkeep.refresh.result    an observe.Result
+//	tokenkeep.operation.name    an observe.Operation
+//	error.type                  an observe.Class, only if the refresh or call failed
+//
+// No attribute holds an ID, a user, a token or the text of an error.
+//
+// # Spans
+//
+// A refresh is a span of kind internal, such as "refresh awssm", and a call is a span of kind
+// client, such as "get awssm". The requests of an instrumented SDK, and of an instrumented
+// HTTP client of the authorization server, are children of these spans.
+//
+// The status of a span is an error if an operator may have to act. The classes not_found,
+// exists, conflict and canceled appear only in error.type.
+package otelkeep
+
+import (
+	"cmp"
+	"context"
+	"errors"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/observe"
+)
+
+// Scope is the name of the instrumentation scope.
+const Scope = "github.com/tokenkeep/tokenkeep/otelkeep"
+
+// Keys of attributes.
+const (
+	keyStore     = attribute.Key("tokenkeep.store")
+	keyResult    = attribute.Key("tokenkeep.refresh.result")
+	keyOperation = attribute.Key("tokenkeep.operation.name")
+	keyError     = attribute.Key("error.type")
+)
+
+// seconds are the boundaries of histograms. LeaseTTL, after which another process may
+// refresh, is 30 seconds by default.
+func seconds() metric.HistogramOption {
+	return metric.WithExplicitBucketBoundaries(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60)
+}
+
+// Options selects the providers of spans and metrics. The zero value, and a nil
+// *Options, mean the global providers.
+type Options struct {
+	// TracerProvider receives the spans. If TracerProvider is nil, New uses
+	// otel.GetTracerProvider.
+	TracerProvider trace.TracerProvider
+
+	// MeterProvider receives the metrics. If MeterProvider is nil, New uses
+	// otel.GetMeterProvider.
+	MeterProvider metric.MeterProvider
+}
+
+// New returns an Observer for any number of stores. It returns an error only if the
+// MeterProvider refuses an instrument. opts may be nil.
+func New(opts *Options) (*tokenstore.Observer, error) {
+	o := cmp.Or(opts, &Options{})
+	tracers, meters := o.TracerProvider, o.MeterProvider
+	if tracers == nil {
+		tracers = otel.GetTracerProvider()
+	}
+	if meters == nil {
+		meters = otel.GetMeterProvider()
+	}
+	w := &watcher{tracer: tracers.Tracer(Scope)}
+	if err := w.instruments(meters.Meter(Scope)); err != nil {
+		return nil, err
+	}
+	return &tokenstore.Observer{Refresh: w.refresh, Call: w.call}, nil
+}
+
+// A watcher holds the instruments of an Observer.
+type watcher struct {
+	tracer    trace.Tracer
+	refreshes metric.Int64Counter
+	waits     metric.Float64Histogram
+	requests  metric.Float64Histogram
+	lags      metric.Float64Histogram
+	calls     metric.Float64Histogram
+}
+
+// instruments creates the instruments of w.
+func (w *watcher) instruments(m metric.Meter) error {
+	var errs [5]error
+	w.refreshes, errs[0] = m.Int64Counter("tokenkeep.refreshes",
+		metric.WithUnit("{refresh}"), metric.WithDescription("Refreshes of records by this process, by result."))
+	w.waits, errs[1] = m.Float64Histogram("tokenkeep.refresh.wait.duration", seconds(),
+		metric.WithUnit("s"), metric.WithDescription("Time until this process had the right to ask the authorization server, or the refresh ended without it."))
+	w.requests, errs[2] = m.Float64Histogram("tokenkeep.refresh.request.duration", seconds(),
+		metric.WithUnit("s"), metric.WithDescription("Time that the authorization server took to answer."))
+	w.lags, errs[3] = m.Float64Histogram("tokenkeep.refresh.adoption.lag", seconds(),
+		metric.WithUnit("s"), metric.WithDescription("Time from the commit of a token by another process to its adoption by this one."))
+	w.calls, errs[4] = m.Float64Histogram("tokenkeep.call.duration", seconds(),
+		metric.WithUnit("s"), metric.WithDescription("Duration of the calls of a store to its backend."))
+	return errors.Join(errs[:]...)
+}
+
+// refresh implements observe.Observer.Refresh.
+func (w *watcher) refresh(ctx context.Context, store string) (context.Context, func(observe.Refreshed)) {
+	of := keyStore.String(store)
+	ctx, span := w.tracer.Start(ctx, "refresh "+store, trace.WithAttributes(of))
+	return ctx, func(e observe.Refreshed) {
+		result := keyResult.String(string(e.Result))
+		end(span, e.Class, result)
+		all := metric.WithAttributeSet(attribute.NewSet(failed(e.Class, of, result)...))
+		w.refreshes.Add(ctx, 1, all)
+		w.waits.Record(ctx, e.Waited.Seconds(), metric.WithAttributeSet(attribute.NewSet(of, result)))
+		if e.Asked > 0 {
+			w.requests.Record(ctx, e.Asked.Seconds(), all)
+		}
+		if e.Lag > 0 {
+			w.lags.Record(ctx, e.Lag.Seconds(), metric.WithAttributeSet(attribute.NewSet(of)))
+		}
+	}
+}
+
+// call implements observe.Observer.Call.
+func (w *watcher) call(ctx context.Context, c observe.Call) (context.Context, func(observe.Called)) {
+	of, op := keyStore.String(c.Store), keyOperation.String(string(c.Operation))
+	ctx, span := w.tracer.Start(ctx, string(c.Operation)+" "+c.Store,
+		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(of, op))
+	return ctx, func(e observe.Called) {
+		end(span, e.Class)
+		w.calls.Record(ctx, e.Took.Seconds(), metric.WithAttributeSet(attribute.NewSet(failed(e.Class, of, op)...)))
+	}
+}
+
+// failed returns attributes and, unless class is empty, the attribute of the class.
+func failed(class observe.Class, attributes ...attribute.KeyValue) []attribute.KeyValue {
+	if class == "" {
+		return attributes
+	}
+	return append(attributes, keyError.String(string(class)))
+}
+
+// end ends a span. class is the class of the operation's error, or "" if it succeeded.
+func end(span trace.Span, class observe.Class, attributes ...attribute.KeyValue) {
+	span.SetAttributes(failed(class, attributes...)...)
+	switch class {
+	case "", observe.ClassNotFound, observe.ClassExists, observe.ClassConflict, observe.ClassCanceled:
+	default:
+		span.SetStatus(codes.Error, string(class))
+	}
+	span.End()
+}
