@@ -9,6 +9,7 @@ import (
 	"iter"
 	"maps"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,33 +26,40 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
 
 	"github.com/tokenkeep/tokenkeep/awssm"
 	"github.com/tokenkeep/tokenkeep/gcpsm"
 	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
 	"github.com/tokenkeep/tokenkeep/internal/fakegcp"
+	"github.com/tokenkeep/tokenkeep/internal/fakek8s"
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 	"github.com/tokenkeep/tokenkeep/internal/wholesend"
+	"github.com/tokenkeep/tokenkeep/k8sstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// atOnce is how many calls those who list make at once, where the service has no
-// call that returns several secrets: as many as the adapters.
+// atOnce is the number of concurrent calls of contenders that list, on services without a
+// call that returns several secrets. The adapters make the same number of concurrent calls.
 const atOnce = 16
 
-// A meter stands between a client and its service: it counts the calls by method
-// and holds each up for as long as a network would.
+// A meter is between a client and its service. It counts the calls by method, and delays each
+// call by the same time.
 type meter struct {
 	delay   atomic.Int64
-	refused atomic.Int64 // because a quota was used up
+	refused atomic.Int64 // number of calls that were refused because of a quota
 
 	mu     sync.Mutex
 	counts map[string]int
 }
 
-// call counts a call and waits.
+// call counts a call and waits for the delay.
 func (m *meter) call(ctx context.Context, method string) error {
 	m.mu.Lock()
 	m.counts[method]++
@@ -70,7 +78,7 @@ func (m *meter) call(ctx context.Context, method string) error {
 	}
 }
 
-// take returns the counts since it was last called.
+// take returns the counts since the previous take.
 func (m *meter) take() map[string]int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -79,7 +87,7 @@ func (m *meter) take() map[string]int {
 	return counts
 }
 
-// free lets f make its calls without delay, and does not count them.
+// free runs f without delaying or counting its calls.
 func (m *meter) free(f func() error) error {
 	m.mu.Lock()
 	counts := maps.Clone(m.counts)
@@ -94,25 +102,28 @@ func (m *meter) free(f func() error) error {
 	return f()
 }
 
-// A bed is a service to measure on: its clock is the caller's, and all that its
-// clients do goes through a meter.
+// A bed is a service whose operations are measured. The caller controls the clock of the
+// service, and all calls of its clients go through a meter.
 type bed struct {
 	name  string
 	meter *meter
 	bare  bare
 
 	driver  func() (driver.Secrets, error)
-	advance func(time.Duration) // moves the service's clock
+	advance func(time.Duration) // advances the service's clock
 	inject  func(s strike, hold <-chan struct{})
-	forget  func()                // the service's own list of requests, which grows
-	kept    func(name string) int // versions of a record that are there
+	forget  func()                // clears the service's own log of requests
+	kept    func(name string) int // number of stored versions of a record
 	close   func()
 }
 
-// services are in the order of the tables.
-var services = []string{"aws", "gcp", "vault"}
+// services lists the services in the order in which the tables of the evidence show them.
+var services = []string{"aws", "gcp", "vault", "k8s"}
 
-// open returns a store as another process has it.
+// current are the services whose reads always return the newest state.
+var current = map[string]bool{"vault": true, "k8s": true}
+
+// open returns a store with its own driver, like a store in another process.
 func (b *bed) open(opts *tokenstore.Options) (*tokenstore.Store, error) {
 	d, err := b.driver()
 	if err != nil {
@@ -121,7 +132,7 @@ func (b *bed) open(opts *tokenstore.Options) (*tokenstore.Store, error) {
 	return tokenstore.New(d, opts)
 }
 
-// A clock is the real one, moved.
+// A clock is the real clock with an offset.
 type clock struct{ ahead atomic.Int64 }
 
 func (c *clock) Now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
@@ -136,25 +147,25 @@ func total(counts map[string]int) int {
 	return n
 }
 
-// A bare is what a program does that uses the service's own client: whole secrets,
-// written whatever is there. Their names have a prefix and a slash.
+// bare is the access of a program without this module. The program uses the service's own
+// client, and reads and writes whole secrets unconditionally. Names have a prefix and a slash.
 type bare interface {
 	get(ctx context.Context, name string) ([]byte, error)
 	put(ctx context.Context, name string, data []byte) error
-	all(ctx context.Context) iter.Seq2[[]byte, error] // those with barePrefix
+	all(ctx context.Context) iter.Seq2[[]byte, error] // secrets under barePrefix
 }
 
-// errTooLarge is what a bare says of a secret that the service does not take.
+// errTooLarge is the error of put for a secret that exceeds the service's limit.
 var errTooLarge = errors.New("larger than a secret can be")
 
 const (
 	recordPrefix = "tokens"
-	barePrefix   = "users" // of the secrets that a bare lists
+	barePrefix   = "users" // prefix of the secrets that a bare lists
 )
 
-// newBed starts a service on the given clock, nil for the real one. With quotas it refuses, by that
-// clock, what is over those that are documented; whoever lists 10,000 records on
-// the real clock does without.
+// newBed starts a service on the clock now; nil means the real clock. If quotas is true,
+// the service enforces the documented quotas by that clock. To list 10,000 records on the
+// real clock, quotas must be false.
 func newBed(service string, now func() time.Time, quotas bool) (*bed, error) {
 	m := &meter{counts: map[string]int{}}
 	switch service {
@@ -164,12 +175,14 @@ func newBed(service string, now func() time.Time, quotas bool) (*bed, error) {
 		return gcpBed(m, now, quotas)
 	case "vault":
 		return vaultBed(m, now)
+	case "k8s":
+		return k8sBed(m, now)
 	}
 	return nil, fmt.Errorf("there is no service %q", service)
 }
 
-// inProcess is an http.RoundTripper that hands requests to a handler, so that what
-// is measured is not the loopback interface.
+// inProcess is an http.RoundTripper that passes requests to a handler, so that the
+// measurements exclude the loopback interface.
 type inProcess struct {
 	*meter
 	handler http.Handler
@@ -179,6 +192,9 @@ type inProcess struct {
 func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := p.call(r.Context(), p.method(r)); err != nil {
 		return nil, err
+	}
+	if trace := httptrace.ContextClientTrace(r.Context()); trace != nil && trace.GotConn != nil {
+		trace.GotConn(httptrace.GotConnInfo{}) // clients use this to count the attempts of a request
 	}
 	req := r.Clone(r.Context())
 	if req.Body == nil {
@@ -202,7 +218,7 @@ func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// answer is an http.ResponseWriter in memory.
+// An answer is an http.ResponseWriter in memory.
 type answer struct {
 	header http.Header
 	status int
@@ -213,7 +229,8 @@ func (a *answer) Header() http.Header         { return a.header }
 func (a *answer) WriteHeader(status int)      { a.status = status }
 func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }
 
-// serve has the handler answer. It returns an error if that breaks off.
+// serve calls the handler. It returns an error if the handler aborts the
+// response.
 func (a *answer) serve(h http.Handler, r *http.Request) (err error) {
 	defer func() {
 		if recover() == http.ErrAbortHandler {
@@ -224,52 +241,12 @@ func (a *answer) serve(h http.Handler, r *http.Request) (err error) {
 	return nil
 }
 
-// awsRates are the calls a second that an account may make, by what they are
-// counted together with
-// (https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_limits.html).
-var awsRates = map[string]struct {
-	class string
-	limit int
-}{
-	"GetSecretValue":       {"get", 10_000},
-	"DescribeSecret":       {"describe", 40_000},
-	"PutSecretValue":       {"put", 50},
-	"CreateSecret":         {"create", 50},
-	"DeleteSecret":         {"delete", 50},
-	"TagResource":          {"tag", 50},
-	"UntagResource":        {"tag", 50},
-	"BatchGetSecretValue":  {"batch", 100},
-	"ListSecrets":          {"list", 50},
-	"ListSecretVersionIds": {"list", 50},
-}
-
-// limitRates makes the service refuse what is over them.
-func limitRates(server *fakeaws.Service) {
-	var mu sync.Mutex
-	var second int64
-	used := map[string]int{}
-	server.Inject(func(r *fakeaws.Request) *fakeaws.Fault {
-		now := server.Now().Unix()
-		mu.Lock()
-		defer mu.Unlock()
-		if now != second {
-			second = now
-			clear(used)
-		}
-		rate, ok := awsRates[r.Operation]
-		used[rate.class]++
-		if ok && used[rate.class] <= rate.limit {
-			return nil
-		}
-		return &fakeaws.Fault{Code: "ThrottlingException", Message: "Rate exceeded"}
-	})
-}
-
 func awsBed(m *meter, now func() time.Time, quotas bool) *bed {
-	server := fakeaws.NewService(&fakeaws.Options{Now: now})
+	opts := &fakeaws.Options{Now: now}
 	if quotas {
-		limitRates(server)
+		opts.Quotas = fakeaws.Documented()
 	}
+	server := fakeaws.NewService(opts)
 	transport := inProcess{m, server, func(r *http.Request) string {
 		_, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
 		return operation
@@ -280,7 +257,7 @@ func awsBed(m *meter, now func() time.Time, quotas bool) *bed {
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "evidence", SecretAccessKey: "evidence"}, nil
 		}),
-		Retryer:    aws.NopRetryer{}, // each fault reaches the adapter
+		Retryer:    aws.NopRetryer{}, // so that each fault reaches the adapter
 		HTTPClient: wholesend.Client{Doer: &http.Client{Transport: transport}},
 	})
 	return &bed{
@@ -353,14 +330,10 @@ func (b bareAWS) all(ctx context.Context) iter.Seq2[[]byte, error] {
 
 const project = "projects/evidence"
 
-// gcpQuota is what a project may ask for in a minute
-// (https://docs.cloud.google.com/secret-manager/quotas).
-var gcpQuota = fakegcp.Quota{Access: 90_000, Read: 600, Write: 600}
-
 func gcpBed(m *meter, now func() time.Time, quotas bool) (*bed, error) {
 	opts := &fakegcp.Options{Now: now}
 	if quotas {
-		opts.Quota = gcpQuota
+		opts.Quota = fakegcp.Documented()
 	}
 	server := fakegcp.New(opts)
 	counting := grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
@@ -396,7 +369,8 @@ func gcpBed(m *meter, now func() time.Time, quotas bool) (*bed, error) {
 
 type bareGCP struct{ client *secretmanager.Client }
 
-// flat is a name without the slash that Secret Manager does not take.
+// flat returns a name with hyphens in place of slashes, which Secret Manager does not allow
+// in names.
 func flat(name string) string { return strings.ReplaceAll(name, "/", "-") }
 
 func (b bareGCP) get(ctx context.Context, name string) ([]byte, error) {
@@ -445,7 +419,7 @@ func (b bareGCP) all(ctx context.Context) iter.Seq2[[]byte, error] {
 	}
 }
 
-// vaultEntry is how large a secret can be in Vault's own storage
+// vaultEntry is the maximum size of a secret in Vault's integrated storage
 // (https://developer.hashicorp.com/vault/docs/internals/limits).
 const vaultEntry = 1 << 20
 
@@ -484,7 +458,7 @@ func vaultBed(m *meter, now func() time.Time) (*bed, error) {
 	}, nil
 }
 
-// vaultMethod names a request as an operator's audit log does: "read data".
+// vaultMethod returns the name of a request, such as "read data".
 func vaultMethod(r *http.Request) string {
 	operation := map[string]string{http.MethodGet: "read", "LIST": "list", http.MethodPut: "write", http.MethodPost: "write",
 		http.MethodPatch: "patch", http.MethodDelete: "delete"}[r.Method]
@@ -532,7 +506,86 @@ func (b bareVault) all(ctx context.Context) iter.Seq2[[]byte, error] {
 	}
 }
 
-// together gets the named secrets, atOnce at a time, and yields what they hold.
+// secretSize is the maximum size of a Kubernetes Secret
+// (https://kubernetes.io/docs/concepts/configuration/secret/).
+const secretSize = 1 << 20
+
+func k8sBed(m *meter, now func() time.Time) (*bed, error) {
+	server := fakek8s.New(&fakek8s.Options{Now: now})
+	client, err := corev1.NewForConfig(&rest.Config{
+		Host: server.URL, BearerToken: fakek8s.AdminToken, QPS: -1, Transport: inProcess{m, server, k8sVerb},
+	})
+	if err != nil {
+		server.Close()
+		return nil, fmt.Errorf("client of Kubernetes: %w", err)
+	}
+	return &bed{
+		name:    "k8s",
+		meter:   m,
+		bare:    bareK8s{client.Secrets("default")},
+		driver:  func() (driver.Secrets, error) { return k8sstore.NewDriver(client, "default", recordPrefix, nil) },
+		advance: server.Advance,
+		inject:  injectK8s(server),
+		forget:  server.Reset,
+		kept:    func(string) int { return 1 },
+		close:   server.Close,
+	}, nil
+}
+
+// k8sVerb returns the verb of a request, as Roles name it.
+func k8sVerb(r *http.Request) string {
+	if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/secrets") {
+		return "list"
+	}
+	return map[string]string{http.MethodGet: "get", http.MethodPost: "create", http.MethodPut: "update",
+		http.MethodPatch: "patch", http.MethodDelete: "delete"}[r.Method]
+}
+
+type bareK8s struct{ client corev1.SecretInterface }
+
+func (b bareK8s) get(ctx context.Context, name string) ([]byte, error) {
+	o, err := b.client.Get(ctx, flat(name), metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return o.Data["value"], nil
+}
+
+func (b bareK8s) put(ctx context.Context, name string, data []byte) error {
+	if len(data) > secretSize {
+		return errTooLarge
+	}
+	folder, _, _ := strings.Cut(name, "/")
+	o := &v1.Secret{ObjectMeta: metav1.ObjectMeta{Name: flat(name), Labels: map[string]string{"in": folder}}, Data: map[string][]byte{"value": data}}
+	_, err := b.client.Update(ctx, o, metav1.UpdateOptions{})
+	if apierrors.IsNotFound(err) {
+		_, err = b.client.Create(ctx, o, metav1.CreateOptions{})
+	}
+	return err
+}
+
+func (b bareK8s) all(ctx context.Context) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		options := metav1.ListOptions{LabelSelector: "in=" + barePrefix, Limit: 500}
+		for {
+			page, err := b.client.List(ctx, options)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for _, o := range page.Items {
+				if !yield(o.Data["value"], nil) {
+					return
+				}
+			}
+			if options.Continue = page.Continue; options.Continue == "" {
+				return
+			}
+		}
+	}
+}
+
+// together gets the named secrets, atOnce at a time, and yields their contents.
 func together(ctx context.Context, names []string, get func(context.Context, string) ([]byte, error), yield func([]byte, error) bool) {
 	type got struct {
 		data []byte

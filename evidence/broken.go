@@ -9,8 +9,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// brokenServices are services with a mistake, which the checks have to find: a check that
-// finds nothing anywhere proves nothing.
+// brokenServices are services with a bug that the checks must find. They show that the
+// checks can fail.
 var brokenServices = map[string]func(d *memstore.Driver) driver.Secrets{
 	"ignores the base of an update": func(d *memstore.Driver) driver.Secrets { return blindUpdate{d} },
 	"answers reads from a cache":    func(d *memstore.Driver) driver.Secrets { return &cached{Driver: d, known: map[string]driver.Secret{}} },
@@ -18,7 +18,7 @@ var brokenServices = map[string]func(d *memstore.Driver) driver.Secrets{
 	"reports a lost write as done":  func(d *memstore.Driver) driver.Secrets { return careless{d} },
 }
 
-// startBroken starts a service in memory with a mistake.
+// startBroken starts a service in memory with a bug.
 func startBroken(mistake string) *bed {
 	memory := memstore.NewDriver()
 	return &bed{
@@ -30,9 +30,9 @@ func startBroken(mistake string) *bed {
 	}
 }
 
-// A gap is the time in which others get ahead of a step that ought to be one with
-// the one before it.
-const gap = 200 * time.Microsecond
+// A gap is a delay between two steps that should be one, so that other clients
+// can run in between.
+const gap = 2 * time.Millisecond
 
 type blindUpdate struct{ *memstore.Driver }
 
@@ -86,9 +86,8 @@ func (c careless) Update(ctx context.Context, name string, base driver.Secret, p
 	return v, nil
 }
 
-// findMistakes returns, for each of the services in brokenServices, which of the first
-// histories is the first one without an explanation, counted from 1; 0 if each of
-// them has one, and the mistake was not found.
+// findMistakes returns, for each broken service, the number of the first history that
+// cannot be explained, counted from 1. The number is 0 if no history reveals the bug.
 func findMistakes(ctx context.Context, histories int) (map[string]int, error) {
 	found := map[string]int{}
 	for mistake := range brokenServices {

@@ -10,34 +10,34 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
 )
 
-// compareOptions says how much is measured.
+// compareOptions configures a comparison.
 type compareOptions struct {
-	Tokens []int         // how many there are
-	Delay  time.Duration // of each call of the service
-	Rounds int           // in which each contender has its turn; 0: calls are counted and nothing is timed
-	Long   int           // rounds in which a contender that takes over a second has its turn
+	Tokens []int         // numbers of tokens
+	Delay  time.Duration // delay of each call to the service
+	Rounds int           // rounds in which each contender runs once; 0 counts calls without timing
+	Long   int           // rounds for a contender that takes over a second
 }
 
-// A measurement is one operation of one contender.
+// A measurement is the measurement of one operation of one contender.
 type measurement struct {
 	Service, Operation, Contender string
 	Tokens                        int
 
-	Missing string // why there is nothing else: it cannot be done
-	Calls   int    // of one operation
-	Times   []time.Duration
-	Ratio   interval // of its time to that of tokenkeep; zero if it was not timed
+	Missing string          // reason if the operation cannot be measured
+	Calls   int             // calls of one operation
+	Times   []time.Duration `json:"-"`
+	Ratio   interval        // time relative to tokenkeep; zero if it was not timed
 }
 
-// timedScan is the search that contenders who read everything are timed by. The
-// other searches make the same calls.
+// timedScan is the search that is timed for contenders that read all secrets. Their other
+// searches make the same calls.
 const timedScan = byUser
 
-// timedList is how many tokens a list may have that is timed. Longer ones take as
-// much longer as they make more calls.
+// timedList is the maximum number of tokens in a list that is timed. The time of a longer
+// list is proportional to its calls.
 const timedList = 1000
 
-// compareAll measures the contenders on a service, in turns.
+// compareAll measures the contenders on a service, in alternation.
 func compareAll(ctx context.Context, service string, opts compareOptions) ([]measurement, error) {
 	var all []measurement
 	for _, n := range opts.Tokens {
@@ -95,7 +95,8 @@ func (w *world) counted(ctx context.Context, c contender, op string) (measuremen
 	return m, err
 }
 
-// race times the contenders in turns: each is first, second and so on equally often.
+// race times the contenders in alternation. Each contender takes each position in the order
+// equally often.
 func (w *world) race(ctx context.Context, contenders []contender, measured []measurement, opts compareOptions) error {
 	var turns []int
 	for i, m := range measured {
@@ -122,17 +123,18 @@ func (w *world) race(ctx context.Context, contenders []contender, measured []mea
 	return nil
 }
 
-// isTimed leaves out what takes as much longer as it makes more calls.
+// isTimed reports whether m is timed. It excludes operations whose time is
+// proportional to their calls.
 func (w *world) isTimed(m measurement) bool {
 	scans := m.Contender == listScan
 	return m.Operation == timedScan || !scans && (m.Operation != listAll || w.users <= timedList)
 }
 
-// warmUps are how often an operation is done before its calls are counted: what
-// it removes is what an earlier one has left.
+// warmUps is the number of runs of an operation before its calls are counted. The counted
+// run then includes the cleanup after earlier runs.
 const warmUps = 3
 
-// count returns how many calls an operation makes.
+// count returns the number of calls of an operation.
 func (w *world) count(ctx context.Context, c contender, op string) (int, error) {
 	times := warmUps
 	if c.reset[op] == nil {
@@ -147,7 +149,7 @@ func (w *world) count(ctx context.Context, c contender, op string) (int, error) 
 	return total(w.meter.take()), nil
 }
 
-// timed does an operation and returns how long it took.
+// timed runs an operation and returns its duration.
 func (w *world) timed(ctx context.Context, c contender, op string) (time.Duration, error) {
 	if reset := c.reset[op]; reset != nil {
 		if err := w.meter.free(func() error { return reset(ctx) }); err != nil {
@@ -160,24 +162,24 @@ func (w *world) timed(ctx context.Context, c contender, op string) (time.Duratio
 	return time.Since(began), err
 }
 
-// A stampeded is what happens when many instances find one token expired.
+// stampeded is the outcome of a stampede, in which many instances find the same token expired.
 type stampeded struct {
 	Service, Contender string
 	Strict             bool // the authorization server rotates refresh tokens
 	Instances          int
 
-	Requests int  // of tokens
+	Requests int  // token requests
 	Failed   int  // instances without a token
-	Calls    int  // of the service
-	Usable   bool // what is stored afterwards can be refreshed
+	Calls    int  // calls to the service
+	Usable   bool // the stored token can be refreshed afterwards
 	Took     time.Duration
 }
 
-// endpointTime is how long the authorization server takes.
+// endpointTime is the response time of the authorization server.
 const endpointTime = 200 * time.Millisecond
 
-// stampedes starts so many instances at once, each a process of its own, at an
-// authorization server with Zoho's rules and at one that rotates refresh tokens.
+// stampedes runs two stampedes of separate instances: one with an authorization server that
+// follows Zoho's rules, and one with a server that rotates refresh tokens.
 func stampedes(ctx context.Context, service string, instances int, delay time.Duration) ([]stampeded, error) {
 	var all []stampeded
 	for _, strict := range []bool{false, true} {
@@ -227,7 +229,7 @@ func stampede(ctx context.Context, service, name string, strict bool, instances 
 	return s, err
 }
 
-// usable reports whether the refresh token that is stored is good.
+// usable reports whether the stored refresh token is valid.
 func (w *world) usable(ctx context.Context, name string) (bool, error) {
 	w.zoho.Inject(nil)
 	w.zoho.Advance(betweenWrites)

@@ -17,19 +17,18 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// The contenders: this module, and what a program does without it or without a
-// part of it.
+// The contenders: this module, and ways to keep tokens without it.
 const (
 	tokenkeep = "tokenkeep"
-	perUser   = "secret per user" // golang.org/x/oauth2, Get and Put of one secret for each user
-	oneBlob   = "one blob"        // the same with one JSON object for all users
-	listScan  = "list and scan"   // a secret for each user, and all are read to find one
+	perUser   = "secret per user" // golang.org/x/oauth2, with one secret for each user
+	oneBlob   = "one blob"        // golang.org/x/oauth2, with one JSON object for all users
+	listScan  = "list and scan"   // one secret for each user; a search reads all of them
 )
 
-// contenderNames are all of them, in the order of the tables.
+// contenderNames lists the contenders in the order of the tables.
 var contenderNames = []string{tokenkeep, perUser, oneBlob, listScan}
 
-// The operations that they are compared by.
+// The operations that the comparison measures.
 const (
 	coldStart  = "cold start to first token"
 	byID       = "find by ID"
@@ -42,34 +41,35 @@ const (
 	listAll    = "list"
 )
 
-// comparedBy are all of them, in the order of the tables.
+// comparedBy lists the operations in the order of the tables.
 var comparedBy = []string{coldStart, byID, byClient, byUser, byRefresh, byAccess, saveAccess, renewToken, listAll}
 
-// betweenWrites is how far the clock moves before each operation that writes: a day
-// has room for few writes of one record, and this is not a test of that.
+// betweenWrites is the time by which the clock advances before each operation that writes.
+// A record allows few writes a day, and the comparison does not test that limit.
 const betweenWrites = 3 * time.Hour
 
-// A world is a service that holds the tokens of so many users, as tokenkeep keeps
-// them and as others do, and an authorization server that answers at once.
+// A world is a service and an authorization server that answers immediately. The service holds
+// the tokens of many users, as tokenkeep and as the other contenders store them.
 type world struct {
 	worldOptions
 	*bed
 	clock  clock
 	zoho   *zohoaccounts.Server
 	store  *tokenstore.Store
-	wanted tokenstore.Token // the record that is looked for: of the user in the middle
-	noBlob bool             // all tokens together are larger than a secret can be
+	wanted tokenstore.Token // the record to find, which belongs to the user in the middle
+	noBlob bool             // all tokens together exceed the maximum size of a secret
 	saves  atomic.Int64
 }
 
-// worldOptions say what is in a world.
+// worldOptions configures a world.
 type worldOptions struct {
 	users  int
 	strict bool // refresh tokens rotate
-	alone  bool // there is nothing but what tokenkeep keeps
+	alone  bool // only tokenkeep's records exist
 }
 
-// newWorld fills a service.
+// newWorld starts a service and stores the tokens of all users, as each contender stores
+// them.
 func newWorld(ctx context.Context, service string, o worldOptions) (*world, error) {
 	w := &world{worldOptions: o, zoho: zohoaccounts.New(&zohoaccounts.Options{Strict: o.strict})}
 	w.zoho.AddClient(zohoaccounts.Client{ID: testClient, Secret: testSecret})
@@ -123,7 +123,7 @@ func (w *world) fill(ctx context.Context) error {
 	return err
 }
 
-// A row is a token as a program without tokenkeep stores it.
+// A row is a token as stored by a program without tokenkeep.
 type row struct {
 	UserName     string    `json:"user_name"`
 	ClientID     string    `json:"client_id"`
@@ -137,7 +137,8 @@ func rowOf(t tokenstore.Token) row {
 	return row{t.UserName, t.ClientID, string(t.RefreshToken), string(t.AccessToken), t.ExpiresAt, t.APIDomain}
 }
 
-// slot is the name of a user's secret: the services take no user names.
+// slot returns the name of a user's secret. It is a digest, because the services do not
+// accept user names as names of secrets.
 func slot(user string) string {
 	sum := sha256.Sum256([]byte(user))
 	return barePrefix + "/" + hex.EncodeToString(sum[:16])
@@ -160,7 +161,7 @@ func (w *world) putRow(ctx context.Context, r row) error {
 	return w.bare.put(ctx, slot(r.UserName), data)
 }
 
-// blobName is the name of the secret that has all users.
+// blobName is the name of the secret with all users.
 const blobName = "shared/all"
 
 func (w *world) getBlob(ctx context.Context) (map[string]row, error) {
@@ -180,8 +181,8 @@ func (w *world) putBlob(ctx context.Context, rows map[string]row) error {
 	return w.bare.put(ctx, blobName, data)
 }
 
-// A contender does the operations it can do. reset, if there is one for an
-// operation, is called before it, and not measured.
+// A contender implements the operations that it supports. If reset has a function for an
+// operation, the function is called before the operation and not measured.
 type contender struct {
 	name  string
 	do    map[string]func(context.Context) error
@@ -196,7 +197,7 @@ func (w *world) contenders() []contender {
 	return all
 }
 
-// is reports whether what was found is what was looked for.
+// is returns an error unless t is the wanted record.
 func (w *world) is(t tokenstore.Token, err error) error {
 	if err == nil && t.ID != w.wanted.ID {
 		err = wrongAnswer("another record")
@@ -211,7 +212,7 @@ func (w *world) isRow(r row, err error) error {
 	return err
 }
 
-// likes are what the finds look for.
+// likes returns the tokens to search for, by operation.
 func (w *world) likes() map[string]tokenstore.Token {
 	return map[string]tokenstore.Token{
 		byID:      {ID: w.wanted.ID},
@@ -254,19 +255,19 @@ func (w *world) tokenkeep() contender {
 	return c
 }
 
-// next is the wanted record with another access token.
+// next returns a token that gives the wanted record another access token.
 func (w *world) next(expires time.Time) tokenstore.Token {
 	return tokenstore.Token{UserName: w.wanted.UserName, ClientID: w.wanted.ClientID, ExpiresAt: expires,
 		AccessToken: tokenstore.Secret(fmt.Sprintf("1000.access-saved-%d.0123456789abcdef0123456789abcdef", w.saves.Add(1)))}
 }
 
-// restore puts the access token back that the record is looked for by.
+// restore restores the access token by which the wanted record is found.
 func (w *world) restore(ctx context.Context) error {
 	_, err := w.store.SaveToken(ctx, tokenstore.Token{UserName: w.wanted.UserName, ClientID: w.wanted.ClientID, AccessToken: w.wanted.AccessToken, ExpiresAt: far})
 	return err
 }
 
-// start is a process that starts with nothing but the name of its user.
+// start simulates a process that only knows the name of its user when it starts.
 func (w *world) start(ctx context.Context) error {
 	s, err := w.open(&tokenstore.Options{Now: w.clock.Now})
 	if err != nil {
@@ -280,7 +281,8 @@ func (w *world) start(ctx context.Context) error {
 		Now:         w.clock.Now,
 	}
 	if w.strict {
-		conf.Environment, conf.OAuth2 = initializer.Environment{}, w.oauth2()
+		// The stored records have no issuer, like records of Zoho.
+		conf.Environment, conf.OAuth2, conf.Issuer = initializer.Environment{}, w.oauth2(), initializer.NoIssuer
 	}
 	client, err := initializer.New(ctx, conf)
 	if err != nil {
@@ -295,8 +297,8 @@ func (w *world) oauth2() *oauth2.Config {
 	}}
 }
 
-// fresh returns a row with a good access token, by golang.org/x/oauth2, and
-// whether it is another one.
+// fresh returns r with a valid access token from golang.org/x/oauth2, and reports whether
+// the token changed.
 func (w *world) fresh(ctx context.Context, r row) (row, bool, error) {
 	ctx = context.WithValue(ctx, oauth2.HTTPClient, w.zoho.Client())
 	t, err := w.oauth2().TokenSource(ctx, &oauth2.Token{AccessToken: r.AccessToken, RefreshToken: r.RefreshToken, Expiry: r.Expiry}).Token()
@@ -326,7 +328,7 @@ func (w *world) perUser() contender {
 	}}
 }
 
-// later lets time pass.
+// later advances the clock by betweenWrites.
 func (w *world) later(context.Context) error {
 	w.clock.advance(betweenWrites)
 	w.zoho.Advance(betweenWrites)
@@ -339,7 +341,7 @@ func (w *world) expired() row {
 	return r
 }
 
-// startPerUser reads the secret, refreshes what has expired and writes it back.
+// startPerUser reads the secret, refreshes an expired token and writes it back.
 func (w *world) startPerUser(ctx context.Context) error {
 	r, err := w.getRow(ctx)
 	if err != nil {
@@ -382,7 +384,7 @@ func (w *world) oneBlob() contender {
 	}}
 	for op, like := range w.likes() {
 		if op == byID {
-			continue // there are none
+			continue // not supported
 		}
 		c.do[op] = func(ctx context.Context) error {
 			rows, err := w.getBlob(ctx)
@@ -413,7 +415,7 @@ func (w *world) startBlob(ctx context.Context) error {
 	return w.isRow(r, w.putBlob(ctx, rows))
 }
 
-// matches reports whether a row is the one that like describes.
+// matches reports whether the fields that like sets equal those of r.
 func matches(r row, like tokenstore.Token) bool {
 	return (like.UserName == "" || r.UserName == like.UserName) &&
 		(like.ClientID == "" || r.ClientID == like.ClientID) &&
@@ -421,7 +423,8 @@ func matches(r row, like tokenstore.Token) bool {
 		(like.AccessToken == "" || r.AccessToken == string(like.AccessToken))
 }
 
-// scan reads the users' secrets until one is found, and returns how many it read.
+// scan reads the users' secrets until found returns true, and returns the number of secrets
+// that it has read.
 func (w *world) scan(ctx context.Context, found func(row) bool) (int, error) {
 	n := 0
 	for data, err := range w.bare.all(ctx) {
@@ -440,7 +443,7 @@ func (w *world) scan(ctx context.Context, found func(row) bool) (int, error) {
 	return n, nil
 }
 
-// complete reports whether all users were listed.
+// complete returns an error unless all users were listed.
 func (w *world) complete(n int, err error) error {
 	if err == nil && n != w.users {
 		err = wrongAnswer(fmt.Sprintf("%d of %d", n, w.users))
@@ -448,13 +451,13 @@ func (w *world) complete(n int, err error) error {
 	return err
 }
 
-// listScan reads all secrets whatever it looks for: where in a list a record is
-// would otherwise decide how long it takes.
+// listScan returns a contender that always reads all secrets. Otherwise the time would
+// depend on the position of the record in the list.
 func (w *world) listScan() contender {
 	c := contender{name: listScan, do: map[string]func(context.Context) error{}}
 	for op, like := range w.likes() {
 		if op == byID || op == byClient {
-			continue // it has no IDs, and with the client the user's secret is read by its name
+			continue // listScan has no IDs, and finds a user and client by the name of the secret
 		}
 		c.do[op] = func(ctx context.Context) error {
 			var got row

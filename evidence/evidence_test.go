@@ -53,8 +53,8 @@ func TestHistoriesAreLinearizable(t *testing.T) {
 			checkHistories(t, service, plain, *someHistories)
 		})
 		for _, under := range allConditions {
-			if under.behind && service == "vault" {
-				continue // the active node is never behind
+			if under.behind && current[service] {
+				continue // reads of this service never lag
 			}
 			t.Run(service+"/"+under.name, func(t *testing.T) {
 				t.Parallel()
@@ -76,19 +76,20 @@ func checkHistories(t *testing.T, service string, under conditions, runs int) {
 	t.Logf("%d operations in %d histories", operations, runs)
 }
 
-// The same check finds what is broken.
+// TestHistoriesOfBrokenServicesAreNot checks that the checker finds the bug of each broken
+// service.
 func TestHistoriesOfBrokenServicesAreNot(t *testing.T) {
 	for mistake := range brokenServices {
 		t.Run(mistake, func(t *testing.T) {
 			t.Parallel()
-			for i := range uint64(50) {
+			for i := range uint64(400) {
 				svc := startBroken(mistake)
 				if _, err := explained(t.Context(), svc, plain, i); err != nil {
 					t.Logf("found in history %d: %v", i+1, err)
 					return
 				}
 			}
-			t.Error("50 histories have an explanation")
+			t.Error("400 histories have an explanation")
 		})
 	}
 }

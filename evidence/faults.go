@@ -6,39 +6,42 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
 	"github.com/tokenkeep/tokenkeep/internal/fakegcp"
+	"github.com/tokenkeep/tokenkeep/internal/fakek8s"
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 )
 
-// A fault is what goes wrong with one call.
+// A fault is a failure of one call.
 type fault int
 
-// The faults. A process that is killed makes no call afterwards.
+// The faults. A killed process makes no further calls.
 const (
-	denied       fault = iota // refused, and not applied
-	answerLost                // applied, and the connection breaks
-	timedOut                  // not applied, and no answer until the caller's time is up
-	timedOutDone              // applied, and no answer until the caller's time is up
+	denied       fault = iota // refused and not applied
+	answerLost                // applied, but the connection breaks
+	timedOut                  // not applied, and no answer before the caller's timeout
+	timedOutDone              // applied, but no answer before the caller's timeout
 	throttled                 // not applied
 	serverError               // not applied
-	reset                     // the connection breaks, and not applied
-	staleRead                 // a read answers with what was true an hour ago
-	killedBefore              // the process dies before the call
-	killedAfter               // and just after it was applied
-	clockBack                 // the process's clock is set back by an hour, and the call goes on
+	reset                     // not applied, and the connection breaks
+	staleRead                 // a read returns the state of an hour ago
+	killedBefore              // the process ends before the call
+	killedAfter               // the process ends just after the call
+	clockBack                 // the process's clock is set back by an hour, and the call proceeds
 	faults
 
-	// A read that is behind answers with what was true a moment ago. runHistories have
-	// it, and not the matrix, where staleRead finds more.
+	// readBehind makes a read return the state of a moment ago. Only histories use it; the
+	// matrix uses staleRead, which finds more bugs.
 	readBehind = faults
 )
 
-// moment is how far a read that is behind is behind: a few operations.
+// moment is the lag of readBehind, in which a few operations take place.
 const moment = 30 * time.Millisecond
 
-// String returns a heading.
+// String returns the name of the fault for a heading.
 func (f fault) String() string {
 	return [...]string{"denied", "answer lost", "time-out", "time-out, applied", "throttled", "5xx", "reset", "stale read",
 		"killed before", "killed after", "clock back", "read behind"}[f]
@@ -47,16 +50,16 @@ func (f fault) String() string {
 func (f fault) killed() bool { return f == killedBefore || f == killedAfter }
 func (f fault) waits() bool  { return f == timedOut || f == timedOutDone }
 
-// An effect is what a fault does to a call, whatever the service.
+// An effect is the effect of a fault on a call, independent of the service.
 type effect struct {
 	refused refusal
 	broken  bool          // the connection breaks
-	applied bool          // and the call is carried out all the same
-	waits   bool          // there is no answer until the caller's time is up
-	stale   time.Duration // how old what a read answers with is
+	applied bool          // the call is carried out despite the fault
+	waits   bool          // no answer before the caller's timeout
+	stale   time.Duration // age of the state that a read returns
 }
 
-// A refusal is how the services say no.
+// A refusal describes how the services refuse a call.
 type refusal struct {
 	aws  string
 	http int
@@ -77,12 +80,11 @@ var effects = map[fault]effect{
 	readBehind:   {stale: moment},
 }
 
-// A strike says which fault a call has, if any. What waits does so until hold is
-// closed. A nil strike breaks nothing.
+// A strike returns the fault of the next call, if any. A nil strike causes no faults.
 type strike func() (fault, bool)
 
-// effect returns what becomes of the next call, and its channels to wait for before
-// and after it is carried out.
+// effect returns the effect of s on the next call, and channels to wait for before and
+// after the call. A call with a fault that waits is held until hold is closed.
 func (s strike) effect(hold <-chan struct{}) (e effect, before, after <-chan struct{}, any bool) {
 	if s == nil {
 		return e, nil, nil, false
@@ -133,7 +135,8 @@ func injectGCP(server *fakegcp.Server) func(strike, <-chan struct{}) {
 	}
 }
 
-// injectVault breaks nothing that reads lag: the active node does not.
+// injectVault returns a function that injects faults into server. It injects no stale
+// reads, because the active node does not lag.
 func injectVault(server *fakevault.Server) func(strike, <-chan struct{}) {
 	return func(s strike, hold <-chan struct{}) {
 		server.Inject(func(*fakevault.Request) *fakevault.Fault {
@@ -144,6 +147,25 @@ func injectVault(server *fakevault.Server) func(strike, <-chan struct{}) {
 			f := &fakevault.Fault{Wait: before, Hold: after, Drop: e.broken, Applied: e.applied, Status: e.refused.http}
 			if f.Status == http.StatusForbidden {
 				f.Errors = []string{"permission denied"}
+			}
+			return f
+		})
+	}
+}
+
+// injectK8s returns a function that injects faults into server. It injects no stale reads.
+// Its refusals have no Retry-After header, so that each fault reaches the adapter.
+func injectK8s(server *fakek8s.Server) func(strike, <-chan struct{}) {
+	return func(s strike, hold <-chan struct{}) {
+		server.Inject(func(q *fakek8s.Request) *fakek8s.Fault {
+			e, before, after, any := s.effect(hold)
+			if !any || e.stale > 0 {
+				return nil
+			}
+			f := &fakek8s.Fault{Wait: before, Hold: after, Drop: e.broken, Applied: e.applied}
+			if code := e.refused.http; code != 0 {
+				status := apierrors.NewGenericServerResponse(code, q.Verb, v1.Resource("secrets"), q.Name, "refused", 0, false).Status()
+				f.Status = &status
 			}
 			return f
 		})

@@ -22,12 +22,12 @@ import (
 // The shape of a history.
 const (
 	clients   = 8
-	each      = 16   // operations of each
-	faultRate = 0.10 // of the calls of the service
+	each      = 16   // operations of each client
+	faultRate = 0.10 // fraction of the calls to the service
 	checkTime = time.Minute
 )
 
-// A verb is what a client does to the one record of a history.
+// A verb is an operation of a client on the one record of a history.
 type verb int
 
 const (
@@ -42,22 +42,22 @@ func (v verb) String() string {
 	return [...]string{"read by user", "read by ID", "write", "delete", "refresh"}[v]
 }
 
-// An input is an operation on the record: its access token is the register.
+// An input is an operation on the record, whose access token is the register.
 type input struct {
 	verb  verb
-	value string // of a write; for renew what is stale
-	fresh string // for renew: what the authorization server answers
+	value string // the value written; for renew, the stale value
+	fresh string // for renew: the authorization server's answer
 }
 
-// An output is what came back.
+// An output is the result of an operation.
 type output struct {
-	value   string // "": there is no record
-	unknown bool   // whether it was done
+	value   string // empty if the record does not exist
+	unknown bool   // whether the operation took effect is unknown
 }
 
 // register is the model: a record that is absent or has an access token. An
-// operation of unknown outcome has been done or not, but is over when it returns:
-// none of the faults applies a call later.
+// operation of unknown outcome may or may not have taken effect, but cannot take
+// effect after it returns: no fault delays a call.
 var register = porcupine.NondeterministicModel{
 	Init: func() []any { return []any{""} },
 	Step: func(state, in, out any) []any {
@@ -92,29 +92,29 @@ var register = porcupine.NondeterministicModel{
 	},
 }
 
-// An unsound is a history that no order of its operations explains.
+// unsound describes a history that no order of its operations explains.
 type unsound struct {
 	Seed uint64
 	What string
 }
 
-// conditions are what a history runs under beside faults.
+// conditions are the conditions of a history besides faults.
 type conditions struct {
 	name string
 
-	// behind has reads answer with what was true a moment ago. What a client reads
-	// is then no part of the history: writes, deletions, and what all read in the end are.
+	// behind makes reads return earlier states. The history then contains only the
+	// last read of each client.
 	behind bool
 
-	// ownID gives the record an ID of the caller's own.
+	// ownID gives the record an ID chosen by the caller.
 	ownID bool
 
-	// clocks has the clients' clocks differ by up to four minutes, and be set back
-	// now and then.
+	// clocks makes the clients' clocks differ by up to four minutes, and sometimes
+	// sets them back.
 	clocks bool
 }
 
-// plain are no conditions, and allConditions the others.
+// plain has no conditions besides faults; allConditions lists the other conditions.
 var (
 	plain         = conditions{name: "plain"}
 	allConditions = []conditions{
@@ -125,11 +125,12 @@ var (
 	}
 )
 
-// runHistories runs so many histories under some conditions, the first with the seed,
-// and returns how many operations they had, and which cannot be explained.
+// runHistories runs histories under the given conditions, the first with the given
+// seed. It returns the number of operations and the histories that cannot be
+// explained.
 func runHistories(ctx context.Context, service string, under conditions, runs int, seed uint64) (operations int, wrong []unsound, err error) {
 	var mu sync.Mutex
-	err = parallel(runs, func(i int) error { // a history is mostly waiting
+	err = parallel(runs, func(i int) error { // a history spends most of its time waiting
 		at := seed + uint64(i)
 		n, err := linearizable(ctx, service, under, at)
 		mu.Lock()
@@ -144,8 +145,8 @@ func runHistories(ctx context.Context, service string, under conditions, runs in
 	return operations, wrong, err
 }
 
-// linearizable runs a history with the seed and reports whether some order of its
-// operations explains what the clients saw.
+// linearizable runs a history with the seed. It returns an error if no order of the
+// operations explains the results of the clients.
 func linearizable(ctx context.Context, service string, under conditions, seed uint64) (operations int, err error) {
 	b, err := newBed(service, nil, false)
 	if err != nil {
@@ -175,7 +176,7 @@ func explained(ctx context.Context, svc *bed, under conditions, seed uint64) (in
 	}
 	work.Wait()
 	svc.inject(nil, nil)
-	svc.advance(2 * time.Hour) // what lags has arrived
+	svc.advance(2 * time.Hour) // lagging writes are visible
 	if err := cmp.Or(ctx.Err(), r.end(ctx, svc)); err != nil {
 		return len(r.history), err
 	}
@@ -193,21 +194,21 @@ func explained(ctx context.Context, svc *bed, under conditions, seed uint64) (in
 	return len(r.history), nil
 }
 
-// A recorder keeps the history of several clients.
+// A recorder records the history of several clients.
 type recorder struct {
 	under conditions
 	begun time.Time
-	count atomic.Int64 // of operations: it makes their values differ
+	count atomic.Int64 // number of operations; makes their values distinct
 
 	mu      sync.Mutex
 	history []porcupine.Operation
-	seen    map[string]bool // the values that clients have read, in reads that are no part of the history, too
+	seen    map[string]bool // values that clients have read, including in reads outside of the history
 }
 
-// behindRate is how many of the calls are behind, where reads are.
+// behindRate is the fraction of calls that lag under the condition behind.
 const behindRate = 0.3
 
-// roll draws what becomes of a call.
+// roll draws the fault of a call.
 func (r *recorder) roll(dice *rand.Rand) (fault, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -220,7 +221,7 @@ func (r *recorder) roll(dice *rand.Rand) (fault, bool) {
 	return 0, false
 }
 
-// add adds the parts of an operation of a client.
+// add adds the steps of a client's operation.
 func (r *recorder) add(client int, called, returned time.Duration, steps []step) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -231,15 +232,15 @@ func (r *recorder) add(client int, called, returned time.Duration, steps []step)
 	}
 }
 
-// see notes that a client has read a value.
+// see records that a client has read value.
 func (r *recorder) see(value string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.seen[value] = true
 }
 
-// end has processes that start cold read what is left: all find the same, in every
-// way, and one record at most.
+// end reads the final state in newly started processes. It checks that all of them find the
+// same record by each key, and at most one record.
 func (r *recorder) end(ctx context.Context, svc *bed) error {
 	for n := range 2 {
 		s, err := svc.open(nil)
@@ -259,7 +260,7 @@ func (r *recorder) end(ctx context.Context, svc *bed) error {
 	return nil
 }
 
-// A client does operations one after the other, as a process of its own.
+// A client runs operations one after the other, like a separate process.
 type client struct {
 	*recorder
 	number  int
@@ -289,8 +290,8 @@ func (c *client) work(ctx context.Context) {
 	}
 }
 
-// known leaves out what proves nothing under the conditions: reads that may be
-// behind, and deletions by an ID that has to be searched for with such reads.
+// known removes steps that prove nothing under the conditions: reads that may lag, and
+// deletions that search for their ID with such reads.
 func known(under conditions, steps []step) []step {
 	if !under.behind {
 		return steps
@@ -302,7 +303,7 @@ func known(under conditions, steps []step) []step {
 			continue
 		case renew:
 			if !s.unknown && s.input.put() != s.output.value {
-				continue // it found a token that is not stale, or no record
+				continue // the client found a token that is not stale, or no record
 			}
 		case remove:
 			s.unknown = s.unknown || under.ownID
@@ -317,26 +318,26 @@ func explain(history []porcupine.Operation) (porcupine.CheckResult, porcupine.Li
 	return porcupine.CheckOperationsVerbose(register.ToModel(), history, checkTime)
 }
 
-// A step is one part of an operation that the model knows.
+// A step is a part of an operation, in terms of the model.
 type step struct {
 	input
 	output
 }
 
-// parts returns what an operation was, for the model. lost is how many of its writes
-// had an outcome that the service did not tell. A write that lost its answer is done
-// again if the record was deleted or changed meanwhile, because nobody can tell then
-// whether it was applied before: each may have been seen. What comes back at last is
-// the record as it is by then, which others may have changed: that is a write, which
-// may have been seen, and a read. A deletion that lost its answer is done again
-// likewise, where reads may be stale: nothing tells whether the record that is there
-// by then was saved before the deletion began.
+// parts returns the steps of an operation for the model. lost is the number of its writes
+// with unknown outcome. A write whose answer was lost is repeated if the record was deleted
+// or changed in the meantime. Whether the first attempt took effect is unknown, so each
+// attempt may have been visible. The operation returns the record in its final state,
+// possibly changed by other clients. The result is a write that may have been visible, and
+// a read. If reads may be stale, a deletion whose answer was lost is repeated in the same
+// way. The repeated deletion may then find a record that was saved before the deletion
+// began, or a later one.
 func parts(in input, out output, asked bool, lost int64) []step {
 	written := step{input{verb: write, value: in.put()}, output{unknown: true}}
 	changed := !out.unknown && out.value != in.put()
 	switch {
 	case out.unknown && in.verb != write && in.verb != remove && !asked:
-		return nil // a read that failed says nothing
+		return nil // a failed read has no result to check
 	case in.verb == renew && asked && changed:
 		return []step{written, {input{verb: readByID}, out}}
 	case in.verb == remove && out.unknown:
@@ -353,7 +354,7 @@ func parts(in input, out output, asked bool, lost int64) []step {
 	return append(slices.Repeat([]step{written}, int(lost)), step{in, out})
 }
 
-// put is the value that an operation leaves.
+// put returns the value that an operation writes.
 func (i input) put() string {
 	if i.verb == renew {
 		return i.fresh
@@ -361,11 +362,11 @@ func (i input) put() string {
 	return i.value
 }
 
-// settle decides what of the unknown can be decided, because every value is written
-// by one client in one operation: that it was not done explains whatever its being
-// done would if nobody saw the value, and if somebody did it was done. What is left
-// unknown, deletions and, if twice is set, that a write was seen more than once,
-// doubles the orders to be looked at.
+// settle resolves unknown outcomes where possible. One client writes each value, in one
+// operation. A write whose value a client saw was applied. A write whose value no client
+// saw is treated as not applied, because the history has the same explanations in both
+// cases. Deletions stay unknown. If twice is set, the number of times that a write was
+// visible also stays unknown. Each unknown doubles the number of orders to check.
 func settle(history []porcupine.Operation, read map[string]bool, twice bool) []porcupine.Operation {
 	seen, done := maps.Clone(read), map[string]bool{"": true}
 	for _, op := range history {
@@ -395,7 +396,7 @@ func settle(history []porcupine.Operation, read map[string]bool, twice bool) []p
 	return settled
 }
 
-// A watched driver counts the writes whose outcome it did not tell.
+// watched is a driver that counts its writes with unknown outcome.
 type watched interface {
 	driver.Secrets
 	lost() int64
@@ -452,8 +453,8 @@ func (w watchingLeaser) Note(ctx context.Context, name string, base driver.Secre
 	return w.leaser.Note(ctx, name, base, note)
 }
 
-// unexplained returns the history, in the order of the answers. A question mark is
-// before what is not in the longest explanation of a beginning.
+// unexplained returns the history in the order of the results. A question mark precedes the
+// operations outside of the longest explained prefix.
 func unexplained(history []porcupine.Operation, info porcupine.LinearizationInfo) string {
 	explained := map[int]bool{}
 	for _, partial := range info.PartialLinearizations() {
@@ -478,7 +479,8 @@ func unexplained(history []porcupine.Operation, info porcupine.LinearizationInfo
 	return strings.Join(lines, "\n")
 }
 
-// draw draws an operation. What a client takes for stale is what it saw last.
+// draw draws a random operation. A client considers the last token that it has read as
+// stale.
 func draw(r *rand.Rand, seen string, n int64) input {
 	switch p := r.IntN(100); {
 	case p < 30:
@@ -494,7 +496,8 @@ func draw(r *rand.Rand, seen string, n int64) input {
 	}
 }
 
-// perform does an operation. asked says that the authorization server was.
+// perform runs an operation. asked reports whether the authorization server was
+// called.
 func perform(ctx context.Context, s *tokenstore.Store, under conditions, in input) (out output, asked bool) {
 	var t tokenstore.Token
 	var err error

@@ -15,14 +15,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A localCost is what a part of an operation costs that makes no call.
+// A localCost is the cost of a part of an operation that makes no calls.
 type localCost struct {
 	Name   string
 	Allocs int
 	Time   time.Duration // the median
 }
 
-// The two parts that are compared.
+// The parts that are compared.
 const (
 	localSource = "initializer: TokenSource, fresh"
 	localReuse  = "oauth2.ReuseTokenSource, fresh"
@@ -33,7 +33,7 @@ type local struct {
 	do   func() error
 }
 
-// filled saves so many tokens, and returns them as they are compared.
+// filled saves n tokens, and returns them as candidates.
 func filled(ctx context.Context, store *tokenstore.Store, n int) ([]tokenstore.Candidate, error) {
 	candidates := make([]tokenstore.Candidate, n)
 	for i := range candidates {
@@ -46,7 +46,7 @@ func filled(ctx context.Context, store *tokenstore.Store, n int) ([]tokenstore.C
 	return candidates, nil
 }
 
-// locals returns the parts, ready to run.
+// locals returns functions that run the parts.
 func locals(ctx context.Context) ([]local, error) {
 	store := memstore.New(nil)
 	candidates, err := filled(ctx, store, 10)
@@ -102,7 +102,8 @@ func locals(ctx context.Context) ([]local, error) {
 	}, nil
 }
 
-// allocations returns how often the parts allocate. Nothing else may run.
+// allocations returns the number of allocations of each part. No other code may run
+// concurrently.
 func allocations(ctx context.Context) ([]localCost, error) {
 	parts, err := locals(ctx)
 	if err != nil {
@@ -110,7 +111,7 @@ func allocations(ctx context.Context) ([]localCost, error) {
 	}
 	all := make([]localCost, len(parts))
 	for i, p := range parts {
-		for range 20 { // until what a save keeps of earlier ones is as long as it gets
+		for range 20 { // until the record's history of earlier saves has its full length
 			err = errors.Join(err, p.do())
 		}
 		all[i] = localCost{Name: p.name, Allocs: int(testing.AllocsPerRun(200, func() { err = errors.Join(err, p.do()) }))}
@@ -121,8 +122,8 @@ func allocations(ctx context.Context) ([]localCost, error) {
 	return all, nil
 }
 
-// measureLocal measures the parts, and how the fresh-token path compares with that of
-// oauth2.ReuseTokenSource: in so many rounds, in turns.
+// measureLocal times the parts in alternating rounds. It compares a TokenSource of this
+// module with oauth2.ReuseTokenSource, both with a valid token.
 func measureLocal(ctx context.Context, rounds int) ([]localCost, interval, error) {
 	all, err := allocations(ctx)
 	if err != nil {
@@ -141,7 +142,7 @@ func measureLocal(ctx context.Context, rounds int) ([]localCost, interval, error
 			}
 		}
 	}
-	times := map[string][]time.Duration{} // of a million each, because one may take less than ten nanoseconds
+	times := map[string][]time.Duration{} // each of a million runs, because one run may take less than ten nanoseconds
 	for range rounds {
 		for i, p := range parts {
 			took, err := batch(p.do, sizes[i])
@@ -162,7 +163,7 @@ const (
 	million   = 1_000_000
 )
 
-// batch does something so often, and returns how long that took.
+// batch calls do n times, and returns the total duration.
 func batch(do func() error, n int) (time.Duration, error) {
 	began := time.Now()
 	for range n {

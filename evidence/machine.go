@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// machine says what the report ran on, without a name of anybody's.
+// machine returns a description of the machine for the report, without names of hosts or
+// users.
 func machine() string {
 	model := runtime.GOARCH
 	if data, err := os.ReadFile("/proc/cpuinfo"); err == nil {
@@ -21,7 +22,7 @@ func machine() string {
 	return fmt.Sprintf("%s, %d processors, %s, %s", model, runtime.NumCPU(), runtime.GOOS, runtime.Version())
 }
 
-// load says how many processes wanted to run in the last minute.
+// load returns the system's load average over the last minute.
 func load() string {
 	data, err := os.ReadFile("/proc/loadavg")
 	if err != nil {

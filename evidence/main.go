@@ -1,34 +1,42 @@
-// Evidence proves what the documentation promises, and measures what it claims. It
-// writes docs/evidence.md from its results:
+// Evidence tests the promises and measures the figures of the documentation. It writes
+// docs/evidence.md and docs/evidence/ from its results:
 //
 //	go -C evidence run . -out ../docs
 //
-// Everything runs in this process, on the servers that stand for the services in
-// the tests of the adapters: they enforce the documented rules and quotas, keep a
-// clock of their own, and break on purpose. Nothing here was measured on the
-// services themselves; the document says so.
+// All parts except coldstart and virtual run in this process, on the fakes from the tests of the
+// adapters. The fakes enforce the documented rules and quotas, have their own clock, and
+// inject faults. The real services are not measured, which the document also states.
 //
-//   - matrix breaks every call of every operation in every way, one at a time and
-//     two at a time, and reads the store cold afterwards.
-//   - histories checks what concurrent clients saw with porcupine, and that broken
-//     services are found out by it.
-//   - month lets the servers' clock run through thirty days of hourly refreshes.
-//   - compare runs what a user would write instead beside the store, behind the
-//     same delay, and counts; and starts a hundred cold instances with one expired
-//     token.
-//   - scale compares the calls among ten records with those among ten thousand.
-//   - inprocess measures what costs no call at all.
+//   - matrix injects each fault at each call of each operation, one or two at a time,
+//     and then reads the store in a new process.
+//   - histories checks with porcupine that the results of concurrent clients are
+//     linearizable, and that the check detects broken services.
+//   - month runs the fakes' clock through thirty days of hourly refreshes.
+//   - compare runs the alternatives to the store with the same delay and counts
+//     calls. It also starts a hundred new instances that find the same token expired.
+//   - scale compares the calls with ten records and with ten thousand.
+//   - virtual runs the tests of quotas and peers, whose clock is virtual, and reads their
+//     results.
+//   - inprocess measures operations that make no calls.
+//   - coldstart compares a process that gets one token with this module to a process that
+//     uses the SDK alone.
 //
-// Without other flags it runs the sizes that a release is to have, which takes
-// hours; the document names the flags it was made with. If anything is found that
-// must not be, it is in the document, and the program fails.
+// With -results, a file keeps the results after each part. A run with the same flags
+// continues after the last part in the file, or only writes the document.
+//
+// Without other flags, evidence runs the sizes of a release, which takes hours; the
+// document lists the flags. If evidence finds a failure, the document reports the failure,
+// and the program exits with an error.
 package main
 
 import (
 	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -39,7 +47,7 @@ import (
 	"time"
 )
 
-// sizes are what the flags say.
+// sizes holds the sizes that the flags set.
 type sizes struct {
 	doubles, histories, mistakes int
 	seed                         uint64
@@ -48,66 +56,73 @@ type sizes struct {
 	delay                        time.Duration
 	rounds, long, instances      int
 	many, scaleRounds, local     int
+	starts                       int
 }
 
-// results are what was measured.
+// results holds the results of a run. Its exported fields are the content of the file that
+// -results names.
 type results struct {
 	sizes
-	args  []string
-	load  string // of the machine, before
-	began time.Time
-	took  []part
+	Args    []string // flags that set the sizes
+	Machine string
+	Load    string // load of the machine before the run
+	Began   time.Time
+	Took    []part
 
-	cells     map[string][]cell
-	doubled   map[string][]double
-	history   map[string]histories
-	mistaken  map[string]int
-	usage     map[string]usage
-	measured  map[string][]measurement
-	stampedes map[string][]stampeded
-	scaled    map[string][]scaled
-	listed    map[string]listed
-	locals    []localCost
-	fresh     interval
+	Cells     map[string][]cell
+	Doubled   map[string][]double
+	History   map[string]histories
+	Mistaken  map[string]int
+	Usage     map[string]usage
+	Measured  map[string][]measurement
+	Stampedes map[string][]stampeded
+	Virtual   virtual
+	Scaled    map[string][]scaled
+	Listed    map[string]listed
+	Locals    []localCost
+	Fresh     interval
+	Started   map[string]startCost
 }
 
-// A part is a part of the run, and how long it took.
+// A part is a part of the run and its duration.
 type part struct {
-	name string
-	took time.Duration
+	Name string
+	Took time.Duration
 }
 
-// histories are what was checked by porcupine.
+// histories holds the results of checking histories with porcupine.
 type histories struct {
-	operations int
-	unsound    []unsound
+	Operations int
+	Unsound    []unsound
 }
 
 func main() {
-	out := flag.String("out", "", "the `folder` that evidence.md is written to")
+	out := flag.String("out", "", "the `folder` that evidence.md and the pages of evidence/ are written to")
+	kept := flag.String("results", "", "the `file` that keeps the results after each part; a run continues after the parts in it")
 	var s sizes
 	var tokens string
 	flag.IntVar(&s.doubles, "doubles", 100_000, "pairs of faults for each service")
 	flag.IntVar(&s.histories, "histories", 1000, "histories of each service for the check of linearizability")
-	flag.IntVar(&s.mistakes, "mistakes", 50, "histories in which a service with a mistake has to be found out")
-	flag.Uint64Var(&s.seed, "seed", 1, "the first seed of what is drawn at random")
+	flag.IntVar(&s.mistakes, "mistakes", 50, "maximum number of histories until the bug of a broken service is found")
+	flag.Uint64Var(&s.seed, "seed", 1, "the first seed of the random choices")
 	flag.IntVar(&s.records, "records", 1000, "records that are refreshed for a month")
-	flag.StringVar(&tokens, "tokens", "10,1000,10000", "how many tokens there are where contenders are compared")
-	flag.DurationVar(&s.delay, "delay", 20*time.Millisecond, "how long each call is held up where times are compared")
-	flag.IntVar(&s.rounds, "rounds", 30, "rounds in which each contender has its turn")
-	flag.IntVar(&s.long, "long", 3, "rounds of what takes over a second")
+	flag.StringVar(&tokens, "tokens", "10,1000,10000", "numbers of tokens for which the contenders are compared")
+	flag.DurationVar(&s.delay, "delay", 20*time.Millisecond, "delay of each call in the comparisons of times")
+	flag.IntVar(&s.rounds, "rounds", 30, "rounds of the comparison of contenders")
+	flag.IntVar(&s.long, "long", 3, "rounds for a contender that takes over a second")
 	flag.IntVar(&s.instances, "instances", 100, "instances that find one token expired")
-	flag.IntVar(&s.many, "many", 10_000, "tokens that finding and saving are done among, and that are listed")
-	flag.IntVar(&s.scaleRounds, "scale-rounds", 20, "rounds of that")
-	flag.IntVar(&s.local, "local-rounds", 40, "rounds of what makes no call")
+	flag.IntVar(&s.many, "many", 10_000, "tokens of the large store whose searches, saves and list are measured")
+	flag.IntVar(&s.scaleRounds, "scale-rounds", 20, "rounds of the comparison with the large store")
+	flag.IntVar(&s.local, "local-rounds", 40, "rounds of the operations that make no call")
+	flag.IntVar(&s.starts, "starts", 100, "starts of each program that gets one token")
 	flag.Parse()
-	if err := run(*out, s, tokens); err != nil {
+	if err := run(*out, *kept, s, tokens); err != nil {
 		fmt.Fprintln(os.Stderr, "evidence:", err)
 		os.Exit(1)
 	}
 }
 
-func run(out string, s sizes, tokens string) error {
+func run(out, kept string, s sizes, tokens string) error {
 	if out == "" || flag.NArg() > 0 {
 		return fmt.Errorf("usage: evidence -out folder [flags]")
 	}
@@ -121,75 +136,151 @@ func run(out string, s sizes, tokens string) error {
 	slices.Sort(s.tokens)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	r := &results{sizes: s, args: os.Args[1:], load: load(), began: time.Now().UTC()}
-	if err := r.measure(ctx); err != nil {
+	r, err := resume(kept, &results{sizes: s, Args: sizeFlags(), Machine: machine(), Load: load(), Began: time.Now().UTC()})
+	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(out, "evidence.md"), r.document(), 0o600); err != nil {
+	if err := r.measure(ctx, kept); err != nil {
+		return err
+	}
+	if err := r.write(out); err != nil {
 		return err
 	}
 	return r.verdict()
 }
 
-// measure runs everything. What is timed runs when nothing else does, but for the
-// other services.
-func (r *results) measure(ctx context.Context) error {
+// sizeFlags returns the flags that were given, except those that name files.
+func sizeFlags() []string {
+	args := []string{}
+	flag.Visit(func(f *flag.Flag) {
+		if f.Name != "out" && f.Name != "results" {
+			args = append(args, "-"+f.Name, f.Value.String())
+		}
+	})
+	return args
+}
+
+// resume returns the results in a file, or r if kept is empty or no such file exists. It
+// returns an error if a run with other sizes has written the file.
+func resume(kept string, r *results) (*results, error) {
+	data, err := os.ReadFile(kept)
+	if kept == "" || errors.Is(err, fs.ErrNotExist) {
+		return r, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	earlier := &results{sizes: r.sizes}
+	if err := json.Unmarshal(data, earlier); err != nil {
+		return nil, fmt.Errorf("%s: %w", kept, err)
+	}
+	if !slices.Equal(earlier.Args, r.Args) {
+		return nil, fmt.Errorf("%s has the results of a run with the flags %q", kept, earlier.Args)
+	}
+	return earlier, nil
+}
+
+// keep replaces the file of the results. An interruption leaves the file as it was.
+func (r *results) keep(kept string) error {
+	if kept == "" {
+		return nil
+	}
+	data, err := json.MarshalIndent(r, "", " ")
+	if err == nil {
+		err = os.WriteFile(kept+".new", data, 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(kept+".new", kept)
+}
+
+// write writes the pages to a folder.
+func (r *results) write(out string) error {
+	if err := os.MkdirAll(filepath.Join(out, "evidence"), 0o750); err != nil {
+		return err
+	}
+	for name, page := range r.pages() {
+		if err := os.WriteFile(filepath.Join(out, name), page, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measure runs all steps that kept has no results of. A timed step runs concurrently only
+// with the same step on other services.
+func (r *results) measure(ctx context.Context, kept string) error {
 	type step struct {
 		name string
 		do   func() error
 	}
 	for _, s := range []step{
 		{"in-process cost", func() (err error) {
-			r.locals, r.fresh, err = measureLocal(ctx, r.local)
+			r.Locals, r.Fresh, err = measureLocal(ctx, r.local)
+			return err
+		}},
+		{"cold start", func() (err error) {
+			r.Started, err = coldStarts(ctx, r.starts)
 			return err
 		}},
 		{"scale", func() error { return r.scale(ctx) }},
 		{"comparison", func() error {
-			return onAll(&r.measured, func(service string) ([]measurement, error) {
+			return onAll(&r.Measured, func(service string) ([]measurement, error) {
 				return compareAll(ctx, service, compareOptions{Tokens: r.tokens, Delay: r.delay, Rounds: r.rounds, Long: r.long})
 			})
 		}},
 		{"stampede", func() error {
-			return onAll(&r.stampedes, func(service string) ([]stampeded, error) {
+			return onAll(&r.Stampedes, func(service string) ([]stampeded, error) {
 				return stampedes(ctx, service, r.instances, r.delay)
 			})
 		}},
+		{"quotas and peers", func() (err error) {
+			r.Virtual, err = measureVirtual(ctx)
+			return err
+		}},
 		{"month", func() error {
-			return onAll(&r.usage, func(service string) (usage, error) { return month(ctx, service, r.records) })
+			return onAll(&r.Usage, func(service string) (usage, error) { return month(ctx, service, r.records) })
 		}},
 		{"faults at every call", func() error {
-			return onAll(&r.cells, func(service string) ([]cell, error) { return matrix(ctx, service) })
+			return onAll(&r.Cells, func(service string) ([]cell, error) { return matrix(ctx, service) })
 		}},
 		{"two faults", func() error {
-			return onAll(&r.doubled, func(service string) ([]double, error) {
+			return onAll(&r.Doubled, func(service string) ([]double, error) {
 				return doubles(ctx, service, r.doubles, r.seed)
 			})
 		}},
 		{"linearizability", func() error {
-			return onAll(&r.history, func(service string) (histories, error) { return r.linearize(ctx, service) })
+			return onAll(&r.History, func(service string) (histories, error) { return r.linearize(ctx, service) })
 		}},
 		{"services with mistakes", func() (err error) {
-			r.mistaken, err = findMistakes(ctx, r.mistakes)
+			r.Mistaken, err = findMistakes(ctx, r.mistakes)
 			return err
 		}},
 	} {
+		if slices.ContainsFunc(r.Took, func(p part) bool { return p.Name == s.name }) {
+			continue
+		}
 		began := time.Now()
 		if err := s.do(); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 		p := part{s.name, time.Since(began)}
-		r.took = append(r.took, p)
-		fmt.Fprintf(os.Stderr, "%-24s %v\n", p.name, p.took.Round(time.Second))
+		r.Took = append(r.Took, p)
+		if err := r.keep(kept); err != nil {
+			return err
+		}
+		fmt.Fprintf(os.Stderr, "%-24s %v\n", p.Name, p.Took.Round(time.Second))
 	}
 	return nil
 }
 
-// scale runs one service after the other, because it looks at the heap.
+// scale measures the services sequentially, because it measures the heap.
 func (r *results) scale(ctx context.Context) error {
-	r.scaled, r.listed = map[string][]scaled{}, map[string]listed{}
+	r.Scaled, r.Listed = map[string][]scaled{}, map[string]listed{}
 	for _, service := range services {
 		var err error
-		if r.scaled[service], r.listed[service], err = measureScale(ctx, service, r.many, r.delay, r.scaleRounds); err != nil {
+		if r.Scaled[service], r.Listed[service], err = measureScale(ctx, service, r.many, r.delay, r.scaleRounds); err != nil {
 			return err
 		}
 	}
@@ -197,11 +288,11 @@ func (r *results) scale(ctx context.Context) error {
 }
 
 func (r *results) linearize(ctx context.Context, service string) (h histories, err error) {
-	h.operations, h.unsound, err = runHistories(ctx, service, plain, r.sizes.histories, r.seed)
+	h.Operations, h.Unsound, err = runHistories(ctx, service, plain, r.sizes.histories, r.seed)
 	return h, err
 }
 
-// onAll calls f for all services at once.
+// onAll calls f for all services concurrently.
 func onAll[T any](into *map[string]T, f func(service string) (T, error)) error {
 	all := map[string]T{}
 	var mu sync.Mutex
@@ -220,7 +311,7 @@ func onAll[T any](into *map[string]T, f func(service string) (T, error)) error {
 	return first
 }
 
-// verdict returns an error if something was found that must not be.
+// verdict returns an error if a failure was found.
 func (r *results) verdict() error {
 	var wrong []string
 	add := func(n int, what string) {
@@ -229,30 +320,36 @@ func (r *results) verdict() error {
 		}
 	}
 	for _, service := range services {
-		_, failures := matrixRuns(r.cells[service])
+		_, failures := matrixRuns(r.Cells[service])
 		add(failures, service+" runs with one fault failed")
-		add(len(r.doubled[service]), service+" runs with two faults failed")
-		add(len(r.history[service].unsound), service+" histories have no explanation")
-		add(r.usage[service].Refused, service+" calls were over a quota")
-		add(max(0, r.listed[service].Calls-r.listed[service].Budget), service+" calls of a list were over the budget")
-		for _, s := range r.scaled[service] {
+		add(len(r.Doubled[service]), service+" runs with two faults failed")
+		add(len(r.History[service].Unsound), service+" histories have no explanation")
+		add(r.Usage[service].Refused, service+" calls were over a quota")
+		add(max(0, r.Listed[service].Calls-r.Listed[service].Budget), service+" calls of a list were over the budget")
+		for _, s := range r.Scaled[service] {
 			if s.Few != s.Many {
 				add(1, service+" operation depends on how many tokens there are")
 			}
 		}
-		for _, s := range r.stampedes[service] {
+		for _, s := range r.Stampedes[service] {
 			if s.Contender == tokenkeep && (s.Requests != 1 || s.Failed > 0 || !s.Usable) {
 				add(1, service+" stampede went wrong")
 			}
 		}
 	}
-	for mistake, at := range r.mistaken {
+	add(len(r.Virtual.Failed), "tests of quotas and peers failed: "+strings.Join(r.Virtual.Failed, ", "))
+	for mistake, at := range r.Mistaken {
 		if at == 0 {
 			add(1, "mistake was not found: "+mistake)
 		}
 	}
-	if r.fresh.Low > 1.5 {
+	if r.Fresh.Low > 1.5 {
 		add(1, "fresh-token path takes over 1.5 times as long as oauth2.ReuseTokenSource")
+	}
+	for _, service := range coldServices {
+		if r.Started[service].CPU.Low > mostCold {
+			add(1, fmt.Sprintf("cold start on %s takes over %v times the CPU time of the SDK alone", service, mostCold))
+		}
 	}
 	if len(wrong) > 0 {
 		return fmt.Errorf("see the document: %s", strings.Join(wrong, "; "))
@@ -260,8 +357,7 @@ func (r *results) verdict() error {
 	return nil
 }
 
-// matrixRuns returns how many runs with one fault there were, and how many of them
-// went wrong.
+// matrixRuns returns the number of runs with one fault, and the number of failed runs.
 func matrixRuns(cells []cell) (runs, failures int) {
 	for _, c := range cells {
 		runs += c.Calls

@@ -16,11 +16,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// far is an expiry that no clock here reaches.
+// far is an expiry time that no clock of the runs reaches.
 var far = time.Date(2090, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// The records that every operation begins with. Two have users; the code of the
-// third is not exchanged yet; the fourth has an ID of the caller's own.
+// The records that exist before each operation. Two records have users, the third has a
+// code that is not exchanged yet, and the fourth has an ID chosen by the caller.
 var (
 	ann  = tokenstore.Token{UserName: "ann@example.com:1", ClientID: "c1", ClientSecret: "s1", RefreshToken: "ann-refresh", AccessToken: "ann-access", ExpiresAt: time.UnixMilli(1000).UTC()}
 	bob  = tokenstore.Token{UserName: "bob@example.com:2", ClientID: "c1", ClientSecret: "s1", RefreshToken: "bob-refresh", AccessToken: "bob-access", ExpiresAt: far}
@@ -28,25 +28,26 @@ var (
 	own  = tokenstore.Token{ID: "crm-sync", ClientID: "c2", RefreshToken: "own-refresh", AccessToken: "own-access", ExpiresAt: far}
 )
 
-// ids are the IDs of the first three: those that every store without keys derives.
+// ids maps the refresh tokens of the first three records to the IDs that every store without
+// keys derives.
 var ids = func() map[tokenstore.Secret]string {
 	ids := map[tokenstore.Secret]string{}
 	s := memstore.New(nil)
 	for _, t := range []tokenstore.Token{ann, bob, code} {
 		saved, err := s.SaveToken(context.Background(), t)
 		if err != nil {
-			panic(err) // a mistake in the table above
+			panic(err) // an error in the records above
 		}
 		ids[t.RefreshToken] = saved.ID
 	}
 	return ids
 }()
 
-// An operation is one call of a store's method.
+// An operation is one call of a method of the store.
 type operation struct {
 	name string
 	do   func(ctx context.Context, s *tokenstore.Store) error
-	// partial: what is left may be any part of what was there before.
+	// partial reports whether the operation may leave any subset of the earlier records.
 	partial bool
 }
 
@@ -95,7 +96,7 @@ var operations = []operation{
 	}},
 }
 
-// wrongAnswer is an answer that is not an error, and not right.
+// A wrongAnswer describes a wrong result of an operation that returned no error.
 type wrongAnswer string
 
 func (w wrongAnswer) Error() string { return "wrong answer: " + string(w) }
@@ -116,8 +117,8 @@ func save(t tokenstore.Token) func(context.Context, *tokenstore.Store) error {
 	}
 }
 
-// prepare brings a store to where every operation begins. What reads an hour old
-// would show is there too: an earlier state of each record.
+// prepare stores the records that exist before each operation. Each record also has an
+// earlier state, for reads that are an hour old.
 func prepare(ctx context.Context, s *tokenstore.Store, advance func(time.Duration)) error {
 	for _, t := range []tokenstore.Token{ann, bob, code, own} {
 		earlier := t
@@ -136,7 +137,7 @@ func prepare(ctx context.Context, s *tokenstore.Store, advance func(time.Duratio
 	return nil
 }
 
-// state is what a process that starts cold sees.
+// state returns the records that a newly started process reads.
 func state(ctx context.Context, s *tokenstore.Store) (map[string]string, error) {
 	tokens, err := s.GetTokens(ctx)
 	if err != nil {
@@ -159,7 +160,7 @@ func state(ctx context.Context, s *tokenstore.Store) (map[string]string, error) 
 	return found, nil
 }
 
-// foundBy checks that a record is found by everything that it has.
+// foundBy checks that a search by each key of t finds t.
 func foundBy(ctx context.Context, s *tokenstore.Store, t tokenstore.Token) error {
 	for _, key := range []struct {
 		name string
@@ -191,12 +192,12 @@ func text(t tokenstore.Token) string {
 		string(t.GrantToken), t.ExpiresAt.Format(time.RFC3339), t.APIDomain}, " | ")
 }
 
-// An outcome is what an operation may leave: what was there, and what is to be
-// there.
+// An outcome holds the two states that an operation may leave: the state before the
+// operation and the state after it.
 type outcome struct{ before, after map[string]string }
 
-// outcomes returns those of the operations by name, as the reference driver has
-// them.
+// outcomes returns the outcomes of the operations by name, according to the
+// reference driver.
 var outcomes = sync.OnceValues(func() (map[string]outcome, error) {
 	all := map[string]outcome{}
 	for _, op := range operations {
@@ -224,21 +225,22 @@ func outcomeOf(ctx context.Context, op operation) (o outcome, err error) {
 	return o, err
 }
 
-// A cell is the outcome of one operation with one fault, at every call in turn.
+// A cell holds the results of one operation with one fault, injected at each of its calls
+// in turn.
 type cell struct {
 	Service, Operation string
 	Fault              fault
-	Calls              int // at how many calls
+	Calls              int // number of calls with the fault
 	Failures           []string
 }
 
-// A planned fault strikes at the nth call of the operation, from 0.
+// planned is a fault that occurs at call number at of the operation, counted from 0.
 type planned struct {
 	at    int
 	fault fault
 }
 
-// matrix breaks every call of every operation of a service in every way.
+// matrix injects each fault at each call of each operation of a service.
 func matrix(ctx context.Context, service string) ([]cell, error) {
 	var cells []cell
 	for _, op := range operations {
@@ -251,8 +253,8 @@ func matrix(ctx context.Context, service string) ([]cell, error) {
 		var jobs []job
 		for f := range row {
 			row[f] = cell{Service: service, Operation: op.name, Fault: fault(f)}
-			if fault(f) == staleRead && service == "vault" {
-				continue // the active node does not lag; the standbys' lag is the adapter's tests' affair
+			if fault(f) == staleRead && current[service] {
+				continue // the active node does not lag; the adapter's tests cover lagging standbys
 			}
 			row[f].Calls = calls
 			for at := range calls {
@@ -277,14 +279,15 @@ func matrix(ctx context.Context, service string) ([]cell, error) {
 	return cells, nil
 }
 
-// A double is one run with two faults that went wrong.
+// A double is a failed run with two faults.
 type double struct {
 	Seed               uint64
 	Service, Operation string
 	What               string
 }
 
-// doubles breaks two calls of one operation, so many times, chosen by the seed.
+// doubles makes the given number of runs. In each run, it injects two faults into one
+// operation; seed determines the faults and the operation.
 func doubles(ctx context.Context, service string, runs int, seed uint64) ([]double, error) {
 	calls := map[string]int{}
 	for _, op := range operations {
@@ -300,7 +303,7 @@ func doubles(ctx context.Context, service string, runs int, seed uint64) ([]doub
 		at := seed + uint64(i)
 		r := rand.New(rand.NewPCG(at, 0))
 		op := operations[r.IntN(len(operations))]
-		n := calls[op.name] + 2 // a fault may make it call more often
+		n := calls[op.name] + 2 // a fault may cause further calls
 		plan := []planned{{r.IntN(n), fault(r.IntN(int(faults)))}, {r.IntN(n), fault(r.IntN(int(faults)))}}
 		if err := try(ctx, service, op, plan...); err != nil {
 			mu.Lock()
@@ -313,14 +316,14 @@ func doubles(ctx context.Context, service string, runs int, seed uint64) ([]doub
 	return wrong, err
 }
 
-// countCalls returns how many calls an operation makes when nothing goes wrong.
+// countCalls returns the number of calls of an operation without faults.
 func countCalls(ctx context.Context, service string, op operation) (int, error) {
 	b, err := newBed(service, nil, false)
 	if err != nil {
 		return 0, err
 	}
 	defer b.close()
-	s, err := b.prepared(ctx, nil)
+	s, err := b.prepared(ctx, nil) // the default lease, for a machine that pauses for a second
 	if err != nil {
 		return 0, err
 	}
@@ -329,10 +332,9 @@ func countCalls(ctx context.Context, service string, op operation) (int, error) 
 	return total(b.meter.take()), err
 }
 
-// prepared returns a handle, with the given clock, on the records that every
-// operation begins with.
-func (b *bed) prepared(ctx context.Context, now func() time.Time) (*tokenstore.Store, error) {
-	s, err := b.open(&tokenstore.Options{LeaseTTL: leaseTTL, Now: now})
+// prepared returns a handle with the given options on the prepared records.
+func (b *bed) prepared(ctx context.Context, opts *tokenstore.Options) (*tokenstore.Store, error) {
+	s, err := b.open(opts)
 	if err != nil {
 		return nil, err
 	}
@@ -340,8 +342,8 @@ func (b *bed) prepared(ctx context.Context, now func() time.Time) (*tokenstore.S
 }
 
 const (
-	operationTime = 300 * time.Millisecond // of an operation that meets a call without an answer
-	leaseTTL      = time.Second            // how long a refresh tries to store what it has
+	operationTime = 300 * time.Millisecond // timeout of an operation during a call without an answer
+	leaseTTL      = time.Second            // limits how long a refresh tries to store its result
 	cellTime      = time.Minute
 )
 
@@ -350,12 +352,13 @@ type trial struct {
 	op           operation
 	plan         []planned
 	bed          *bed
-	now          clock // of the process
+	now          clock // clock of the process
 	calls        atomic.Int64
 	dead, struck atomic.Bool
 }
 
-// try does an operation with faults, and checks what it leaves.
+// try runs an operation with the planned faults, and checks the state that the operation
+// leaves.
 func try(ctx context.Context, service string, op operation, plan ...planned) error {
 	ctx, cancel := context.WithTimeout(ctx, cellTime)
 	defer cancel()
@@ -365,7 +368,7 @@ func try(ctx context.Context, service string, op operation, plan ...planned) err
 	}
 	defer b.close()
 	t := &trial{op: op, plan: plan, bed: b}
-	s, err := b.prepared(ctx, t.now.Now)
+	s, err := b.prepared(ctx, &tokenstore.Options{LeaseTTL: leaseTTL, Now: t.now.Now})
 	if err != nil {
 		return fmt.Errorf("prepare: %w", err)
 	}
@@ -376,7 +379,7 @@ func try(ctx context.Context, service string, op operation, plan ...planned) err
 	return t.check(ctx, opErr)
 }
 
-// do does the operation, while the faults strike.
+// do runs the operation with its faults.
 func (t *trial) do(ctx context.Context, s *tokenstore.Store) error {
 	hold := make(chan struct{})
 	t.bed.inject(t.strike, hold)
@@ -388,7 +391,7 @@ func (t *trial) do(ctx context.Context, s *tokenstore.Store) error {
 	return err
 }
 
-// strike says what becomes of the next call.
+// strike returns the fault of the next call.
 func (t *trial) strike() (fault, bool) {
 	at := int(t.calls.Add(1)) - 1
 	if t.dead.Load() {
@@ -411,8 +414,8 @@ func (t *trial) strike() (fault, bool) {
 	return 0, false
 }
 
-// until returns a context that ends when the caller's time is up, or soon after the
-// process has died: one that is dead does not try again and again.
+// until returns a context that ends at the caller's timeout. It also ends soon after the
+// process is killed, because a killed process does not retry.
 func (t *trial) until(ctx context.Context) (context.Context, context.CancelFunc) {
 	if t.has(fault.waits) {
 		return context.WithTimeout(ctx, operationTime)
@@ -434,15 +437,15 @@ func (t *trial) has(is func(fault) bool) bool {
 	return slices.ContainsFunc(t.plan, func(p planned) bool { return is(p.fault) })
 }
 
-// check reads what an operation has left as a process does that starts cold, and
-// does it again.
+// check reads the state after an operation in a newly started process, compares it with the
+// expected outcomes, and repeats the operation.
 func (t *trial) check(ctx context.Context, opErr error) error {
 	expected, err := outcomes()
 	if err != nil {
 		return err
 	}
 	before, after := expected[t.op.name].before, expected[t.op.name].after
-	t.bed.advance(2 * time.Hour) // what lags has arrived, and leases have lapsed
+	t.bed.advance(2 * time.Hour) // lagging writes are visible, and leases have expired
 	cold, err := t.bed.open(&tokenstore.Options{Now: func() time.Time { return time.Now().Add(time.Hour) }})
 	if err != nil {
 		return err
@@ -465,8 +468,8 @@ func (t *trial) check(ctx context.Context, opErr error) error {
 	return nil
 }
 
-// state returns what is left. Deletions beside the call at which a process died may
-// still be going on, after the list and before the look.
+// state returns the remaining records. Deletions concurrent with the call that
+// killed the process may complete between the list and the read.
 func (t *trial) state(ctx context.Context, cold *tokenstore.Store) (map[string]string, error) {
 	left, err := state(ctx, cold)
 	for i := 0; i < 50 && t.op.partial && t.dead.Load() && errors.Is(err, tokenstore.ErrNotFound); i++ {
@@ -480,8 +483,8 @@ func stale(plan []planned) bool {
 	return slices.ContainsFunc(plan, func(p planned) bool { return p.fault == staleRead })
 }
 
-// class checks that an error is of a class that the documentation has for what
-// went wrong.
+// class checks that err matches a class that the documentation allows for the faults in
+// plan.
 func class(err error, plan []planned, dead bool) error {
 	if err == nil || dead {
 		return nil
@@ -494,7 +497,7 @@ func class(err error, plan []planned, dead bool) error {
 		case p.fault.waits():
 			allowed = append(allowed, context.DeadlineExceeded)
 		case p.fault == staleRead:
-			// What was true an hour ago is an answer, for a read.
+			// A stale read may return the state of an hour ago, without the record.
 			allowed = append(allowed, tokenstore.ErrNotFound)
 		}
 	}
@@ -528,7 +531,8 @@ func show(state map[string]string) string {
 	return strings.Join(lines, "\n")
 }
 
-// parallel calls f(0) to f(n-1), some at a time. It stops at the first error.
+// parallel calls f(0) to f(n-1), up to eight of them concurrently. It stops at the first
+// error.
 func parallel(n int, f func(i int) error) error {
 	const width = 8
 	var at atomic.Int64

@@ -5,41 +5,44 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// The month that is simulated.
+// Parameters of the simulated month.
 const (
 	monthDays   = 30
 	monthHours  = monthDays * 24
 	tokenLife   = time.Hour
-	mintingTime = 500 * time.Millisecond // that the authorization server takes
+	mintingTime = 500 * time.Millisecond // time that the authorization server takes
 	watchedOnes = 20                     // records whose versions are counted
-	watchEvery  = 7                      // hours, so that all hours of a day have their turn
+	watchEvery  = 7                      // in hours; over the month, all hours of the day are covered
+	abreast     = 20                     // number of records that are refreshed concurrently
 )
 
-// A usage is what a month of hourly refreshes took.
+// A usage holds the results of a month of hourly refreshes.
 type usage struct {
 	Service   string
 	Records   int
 	Refreshes int
-	Refused   int            // calls that were over a quota
-	Created   map[string]int // calls, by method, that created the records
-	Calls     map[string]int // and that refreshed them
-	Versions  float64        // of a record, on average, that the service keeps
-	Most      int            // and at most
+	Delayed   int            // number of refreshes that took over a second of real time
+	Refused   int            // number of calls that were refused because of a quota
+	Created   map[string]int // number of calls by method that created the records
+	Calls     map[string]int // number of calls by method that refreshed the records
+	Versions  float64        // average number of stored versions of a record
+	Most      int            // largest number of stored versions of a record
 	Took      time.Duration
 }
 
-// PerRefresh returns how often a method is called for one refresh.
+// PerRefresh returns the average number of calls of a method for one refresh.
 func (u usage) PerRefresh(method string) float64 {
 	return float64(u.Calls[method]) / float64(u.Refreshes)
 }
 
-// A cost is one item of what a record costs in a month, in dollars.
+// A cost is one item of the monthly cost of a record, in dollars.
 type cost struct {
 	Item    string
 	Dollars float64
@@ -55,8 +58,9 @@ const (
 	gcpAccess       = 0.03 / 10_000
 )
 
-// Costs returns what a record costs in a month at list prices. Vault has no price
-// for a secret or a call: it runs on servers of one's own, or is rented as a whole.
+// Costs returns the monthly cost of a record at list prices. Vault and Kubernetes have no
+// price for a secret or a call, because users run their own servers or pay for a whole
+// cluster.
 func (u usage) Costs() []cost {
 	records := float64(u.Records)
 	switch u.Service {
@@ -77,32 +81,33 @@ func (u usage) Dollars() float64 {
 	return sum
 }
 
-// still is a clock that stands unless it is moved.
+// still is a clock that only changes when it is set.
 type still struct{ at atomic.Int64 }
 
 func (c *still) Now() time.Time          { return time.Unix(0, c.at.Load()).UTC() }
 func (c *still) advance(d time.Duration) { c.at.Add(int64(d)) }
 
-// until moves the clock to t, if that is not over yet.
+// until advances the clock to t, unless the clock is already past t.
 func (c *still) until(t time.Time) {
-	if t.After(c.Now()) {
-		c.at.Store(t.UnixNano())
+	for at := c.at.Load(); at < t.UnixNano() && !c.at.CompareAndSwap(at, t.UnixNano()); at = c.at.Load() {
 	}
 }
 
-// A simulation is a month that passes on a service.
+// A simulation holds the state of a simulated month on a service.
 type simulation struct {
 	usage
 	bed           *bed
 	clock         still
 	start         time.Time
 	tokens        []tokenstore.Token
-	kept, samples int // versions of the records that are watched
+	kept, samples int // versions of the watched records, and number of samples
 }
 
-// month refreshes records once an hour for thirty days, evenly spread over the
-// hour, on a service that enforces its documented quotas. Each hour it is another
-// process that does so, which knows nothing but the IDs and the expired tokens.
+// month refreshes records once an hour for thirty days, spread over the hour in groups of
+// abreast, on a service that enforces its documented quotas. In each hour, another process
+// refreshes the records. That process only knows their IDs and expired tokens. The records of a
+// group are refreshed concurrently, because a refresh on Google Cloud first waits up to 50 ms
+// of real time.
 func month(ctx context.Context, service string, records int) (usage, error) {
 	began := time.Now()
 	s := &simulation{usage: usage{Service: service, Records: records}, start: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), tokens: make([]tokenstore.Token, records)}
@@ -130,24 +135,57 @@ func month(ctx context.Context, service string, records int) (usage, error) {
 	return s.usage, nil
 }
 
-// each does something to each record at its time within an hour, as a process of its
-// own.
-func (s *simulation) each(h int, do func(store *tokenstore.Store, i int) error) error {
+// each calls do for each record, at the record's time within hour h. All calls share the
+// store of one process.
+func (s *simulation) each(h int, do func(store *tokenstore.Store, i int, at *instant) error) error {
 	store, err := s.bed.open(&tokenstore.Options{Now: s.clock.Now})
 	if err != nil {
 		return err
 	}
-	for i := range s.tokens {
-		s.clock.until(s.start.Add(time.Duration(h)*time.Hour + time.Duration(i)*time.Hour/time.Duration(s.Records)))
-		if err := do(store, i); err != nil {
-			return fmt.Errorf("%s: hour %d, record %d: %w", s.Service, h, i, err)
+	for first := 0; first < s.Records; first += abreast {
+		s.clock.until(s.start.Add(time.Duration(h)*time.Hour + time.Duration(first)*time.Hour/time.Duration(s.Records)))
+		if err := s.group(h, first, func(i int, at *instant) error { return do(store, i, at) }); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+// group calls do concurrently for up to abreast records, from the record first on.
+func (s *simulation) group(h, first int, do func(i int, at *instant) error) error {
+	errs := make([]error, min(abreast, s.Records-first))
+	at := &instant{clock: &s.clock}
+	at.underWay.Add(len(errs))
+	var wg sync.WaitGroup
+	for n := range errs {
+		wg.Go(func() {
+			if err := do(first+n, at); err != nil {
+				errs[n] = fmt.Errorf("%s: hour %d, record %d: %w", s.Service, h, first+n, err)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// An instant holds the clock for the refreshes of one group.
+type instant struct {
+	clock    *still
+	underWay sync.WaitGroup // refreshes that have not begun to mint
+	passed   sync.Once
+}
+
+// mint waits until all refreshes of the group mint, and then advances the clock by
+// mintingTime. If the clock advanced earlier, the reads of the other refreshes would look
+// outdated.
+func (s *instant) mint() {
+	s.underWay.Done()
+	s.underWay.Wait()
+	s.passed.Do(func() { s.clock.advance(mintingTime) })
+}
+
 func (s *simulation) create(ctx context.Context) error {
-	return s.each(0, func(store *tokenstore.Store, i int) (err error) {
+	return s.each(0, func(store *tokenstore.Store, i int, _ *instant) (err error) {
 		s.tokens[i], err = store.SaveToken(ctx, numbered(i, s.clock.Now().Add(tokenLife)))
 		return err
 	})
@@ -155,23 +193,32 @@ func (s *simulation) create(ctx context.Context) error {
 
 // hour refreshes all records.
 func (s *simulation) hour(ctx context.Context, h int) error {
-	return s.each(h, func(store *tokenstore.Store, i int) error {
+	var delayed atomic.Int64
+	err := s.each(h, func(store *tokenstore.Store, i int, at *instant) error {
+		began := time.Now()
+		var once sync.Once
 		minted := tokenstore.Token{AccessToken: tokenstore.Secret(fmt.Sprintf("access-%d-%d", i, h))}
 		got, err := store.Refresh(ctx, s.tokens[i].ID, s.tokens[i].AccessToken, func(context.Context, tokenstore.Token) (tokenstore.Token, error) {
-			s.clock.advance(mintingTime)
+			once.Do(at.mint)
 			minted.ExpiresAt = s.clock.Now().Add(tokenLife)
 			return minted, nil
 		})
+		once.Do(at.underWay.Done) // for a refresh that fails before it mints
+		if time.Since(began) >= time.Second {
+			delayed.Add(1)
+		}
 		if err == nil && got.AccessToken != minted.AccessToken {
 			err = errors.New("not the token that was minted")
 		}
 		s.tokens[i] = got
-		s.Refreshes++
 		return err
 	})
+	s.Refreshes += s.Records
+	s.Delayed += int(delayed.Load())
+	return err
 }
 
-// watch counts the versions of some records, now and then.
+// watch counts the versions of the watched records in every watchEvery-th hour.
 func (s *simulation) watch(h int) {
 	if h%watchEvery != 0 {
 		return
@@ -182,7 +229,7 @@ func (s *simulation) watch(h int) {
 	}
 }
 
-// numbered is the token of the ith user.
+// numbered returns the token of user number i.
 func numbered(i int, expires time.Time) tokenstore.Token {
 	n := strconv.Itoa(i)
 	return tokenstore.Token{
@@ -196,7 +243,7 @@ func numbered(i int, expires time.Time) tokenstore.Token {
 	}
 }
 
-// The OAuth client of all of them.
+// The OAuth client of all users.
 const (
 	testClient = "1000.0123456789ABCDEFGHIJKLMNOPQR"
 	testSecret = "0123456789abcdef0123456789abcdef0123456789"

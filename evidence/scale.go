@@ -7,29 +7,29 @@ import (
 	"time"
 )
 
-// few is the number of tokens that larger ones are compared with.
+// few is the number of tokens in the small store.
 const few = 10
 
-// A scaled is one operation among few and among many tokens.
+// scaled compares one operation in a small and in a large store.
 type scaled struct {
 	Service, Operation string
-	Few, Many          int      // calls
-	Ratio              interval // of the times among many to those among few; zero if it was not timed
+	Few, Many          int      // number of calls
+	Ratio              interval // time in the large store relative to the small one; zero if the operation was not timed
 }
 
-// A listed is a list of many tokens.
+// listed is the result of listing many tokens.
 type listed struct {
 	Service string
 	Tokens  int
 	Calls   int
-	Budget  int // of calls
+	Budget  int // maximum number of calls
 	Took    time.Duration
-	Grew    int // bytes that All has in use after the last record more than after the first tenth
-	Held    int // bytes of what GetTokens returns
+	Grew    int // growth of the heap in bytes while All runs, from the first tenth of the records to the last one
+	Held    int // size in bytes of the result of GetTokens
 }
 
-// measureScale compares finding and saving among ten tokens and among many, and lists the
-// many. Without rounds nothing is timed.
+// measureScale compares searches and saves in a store with few tokens and in a store with
+// many tokens, and lists the large store. If rounds is 0, measureScale only counts calls.
 func measureScale(ctx context.Context, service string, many int, delay time.Duration, rounds int) ([]scaled, listed, error) {
 	small, err := newWorld(ctx, service, worldOptions{users: few, alone: true})
 	if err != nil {
@@ -84,7 +84,7 @@ func scale(ctx context.Context, small, large *world, op string, delay time.Durat
 	return s, nil
 }
 
-// listBudget is how many calls a list of n takes at most.
+// listBudget returns the maximum number of calls for a list of n tokens.
 func listBudget(service string, n int) int {
 	up := func(of int) int { return (n + of - 1) / of }
 	switch service {
@@ -92,11 +92,13 @@ func listBudget(service string, n int) int {
 		return up(20)
 	case "gcp":
 		return up(25_000) + n
+	case "k8s":
+		return up(500)
 	}
 	return 1 + n
 }
 
-// list lists what there is, and finds out how much memory that takes.
+// list lists the tokens and measures the memory that the lists use.
 func (w *world) list(ctx context.Context) (listed, error) {
 	l := listed{Service: w.name, Tokens: w.users, Budget: listBudget(w.name, w.users)}
 	w.meter.take()
@@ -127,11 +129,10 @@ func (w *world) list(ctx context.Context) (listed, error) {
 	return l, w.complete(n, nil)
 }
 
-// live returns how many bytes are in use, without what the service remembers of
-// requests.
+// live returns the number of bytes in use, without the service's log of requests.
 func (w *world) live() int {
 	w.forget()
-	for range 2 { // what is in pools survives one collection
+	for range 2 { // a sync.Pool keeps its items through one collection
 		runtime.GC()
 	}
 	var m runtime.MemStats

@@ -2,7 +2,7 @@ package main
 
 import "testing"
 
-func TestFindAndSaveAmongTenThousandMakeTheCallsOfTen(t *testing.T) {
+func TestScaleCalls(t *testing.T) {
 	const many = 10_000
 	for _, service := range services {
 		t.Run(service, func(t *testing.T) {
@@ -23,13 +23,13 @@ func TestFindAndSaveAmongTenThousandMakeTheCallsOfTen(t *testing.T) {
 	}
 }
 
-func TestAllKeepsNoRecords(t *testing.T) { // not parallel: it looks at the heap
+func TestAllKeepsNoRecords(t *testing.T) { // not parallel, because it measures the heap
 	for _, service := range services {
 		_, listed, err := measureScale(t.Context(), service, 2000, 0, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		// awssm remembers the names it has yielded, because pages may overlap.
+		// awssm remembers the names that it has yielded, because pages may overlap.
 		if listed.Grew > listed.Held/2 {
 			t.Errorf("%s: while All lists %d records it comes to need %d bytes more; GetTokens returns %d", service, listed.Tokens, listed.Grew, listed.Held)
 		}

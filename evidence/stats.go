@@ -11,9 +11,9 @@ type interval struct{ Value, Low, High float64 }
 
 const resamples = 2000
 
-// ratioOf returns how much longer a took than b: the ratio of their medians, and
-// the interval that holds it in 95 % of all samples drawn anew from what was
-// measured (the percentile bootstrap). The draws are the same for the same input.
+// ratioOf returns the ratio of the median of a to that of b. Its 95 % confidence interval
+// is computed from resamples of the measurements (percentile bootstrap). The resampling is
+// deterministic.
 func ratioOf(a, b []time.Duration) interval {
 	r := rand.New(rand.NewPCG(1, 2))
 	draw := func(of []time.Duration) []time.Duration {
@@ -32,7 +32,7 @@ func ratioOf(a, b []time.Duration) interval {
 	return interval{ratio(a, b), all[resamples*25/1000], all[resamples*975/1000]}
 }
 
-// median returns the median of times that were measured.
+// median returns the median of times.
 func median(times []time.Duration) time.Duration {
 	sorted := slices.Sorted(slices.Values(times))
 	n := len(sorted)

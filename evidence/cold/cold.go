@@ -1,0 +1,64 @@
+// Package cold contains the common code of the programs in its subfolders. Each program
+// starts, gets one access token from a secret manager, and ends. A program whose name ends
+// in "bare" uses the SDK of the service and golang.org/x/oauth2; the other programs use
+// this module.
+package cold
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log"
+	"os"
+	"time"
+
+	"golang.org/x/oauth2"
+)
+
+// Names of environment variables, and the keys of the records.
+const (
+	EnvURL = "COLD_URL" // URL of the service
+
+	User   = "ann@example.com"
+	Client = "client"
+
+	BareName = "bare" // name of the secret of a program without this module
+	Prefix   = "keep" // prefix of the records of a program with this module
+)
+
+// Config returns the configuration of the OAuth client. The programs never call the
+// authorization server.
+func Config() *oauth2.Config {
+	return &oauth2.Config{ClientID: Client, ClientSecret: "secret", Endpoint: oauth2.Endpoint{TokenURL: "https://id.example.com/token"}}
+}
+
+// Bare is the secret of a program without this module.
+type Bare struct {
+	AccessToken  string    `json:"access_token"`
+	RefreshToken string    `json:"refresh_token"`
+	Expiry       time.Time `json:"expiry"`
+}
+
+// Token returns the access token in a secret, through a TokenSource of x/oauth2.
+func Token(ctx context.Context, secret []byte) (string, error) {
+	var b Bare
+	if err := json.Unmarshal(secret, &b); err != nil {
+		return "", err
+	}
+	t, err := Config().TokenSource(ctx, &oauth2.Token{AccessToken: b.AccessToken, RefreshToken: b.RefreshToken, Expiry: b.Expiry}).Token()
+	if err != nil {
+		return "", err
+	}
+	return t.AccessToken, nil
+}
+
+// Main runs a program that gets a token.
+func Main(token func(ctx context.Context, url string) (string, error)) {
+	got, err := token(context.Background(), os.Getenv(EnvURL))
+	if err == nil && got == "" {
+		err = errors.New("the token is empty")
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+}

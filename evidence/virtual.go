@@ -1,0 +1,123 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"time"
+)
+
+// virtual holds the results of the tests whose clock is virtual.
+type virtual struct {
+	Crowds     []crowdResult
+	Peers      []peerResult
+	Migrations []migration
+	Failed     []string // names of the tests that failed
+}
+
+// The keys of the attributes in which the tests report their results.
+const (
+	attrCrowd     = "crowd"
+	attrPeer      = "peer"
+	attrMigration = "migration"
+)
+
+// A crowdResult is the outcome of processes that find the same token expired.
+type crowdResult struct {
+	Service      string
+	Processes    int
+	Within       time.Duration // period in which the processes start
+	Mint         time.Duration // time that the authorization server takes
+	Quotas       bool          // the service enforces its documented quotas
+	Fixed        bool          // the quotas apply to whole minutes
+	Into         time.Duration // time since the start of the minute
+	Known        bool          // the record contains the duration of the previous mint
+	Requests     int           // token requests
+	Failed       int           // processes without the token
+	Calls        int           // calls to the service
+	Throttled    int           // calls that were refused because of a quota
+	LastAfter    time.Duration // from the commit until the last process had the token
+	FromTheFirst time.Duration // from the start of the first process to the end of the last
+}
+
+// A peerResult is the outcome of a hundred processes that find the same token expired, and
+// that use this module or another lock.
+type peerResult struct {
+	By       string
+	Within   time.Duration // period in which the processes start
+	Requests int           // token requests
+	Failed   int           // processes without the token
+	Calls    int           // calls to the service
+	Took     time.Duration
+}
+
+// A migration is the outcome of a migration.
+type migration struct {
+	Service           string
+	Records, Verified int
+	Calls             int
+	Took              time.Duration // time that the writes took
+	Least             time.Duration // time that the quota allows; zero without a quota
+}
+
+// measureVirtual runs the tests of this folder whose clock is virtual, at full size. They are
+// tests, because package synctest works only in a test. The error is nil if tests fail.
+func measureVirtual(ctx context.Context) (virtual, error) {
+	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count=1", "-timeout=1h", "-run=^(TestCrowd|TestPeers|TestMigrate_Quota)$", ".", "-evidence.crowd")
+	cmd.Dir = sourceFolder()
+	out, err := cmd.Output()
+	var failed *exec.ExitError
+	if err != nil && !errors.As(err, &failed) {
+		return virtual{}, err
+	}
+	v, err := readVirtual(out)
+	if err == nil && len(v.Crowds) == 0 {
+		err = fmt.Errorf("the tests have no results:\n%s", out)
+	}
+	return v, err
+}
+
+// readVirtual returns the results in the output of go test -json.
+func readVirtual(out []byte) (v virtual, err error) {
+	for line := range bytes.Lines(out) {
+		var e struct{ Action, Test, Key, Value string }
+		if err := json.Unmarshal(line, &e); err != nil {
+			return v, fmt.Errorf("go test: %w: %s", err, line)
+		}
+		switch {
+		case e.Action == "fail" && e.Test != "":
+			v.Failed = append(v.Failed, e.Test)
+		case e.Action == "attr" && e.Key == attrCrowd:
+			err = appendJSON(&v.Crowds, e.Value)
+		case e.Action == "attr" && e.Key == attrPeer:
+			err = appendJSON(&v.Peers, e.Value)
+		case e.Action == "attr" && e.Key == attrMigration:
+			err = appendJSON(&v.Migrations, e.Value)
+		}
+		if err != nil {
+			return v, err
+		}
+	}
+	return v, nil
+}
+
+// appendJSON appends a value in JSON.
+func appendJSON[T any](to *[]T, data string) error {
+	var v T
+	if err := json.Unmarshal([]byte(data), &v); err != nil {
+		return err
+	}
+	*to = append(*to, v)
+	return nil
+}
+
+// sourceFolder returns the folder of the source of this program.
+func sourceFolder() string {
+	_, here, _, _ := runtime.Caller(0)
+	return filepath.Dir(here)
+}
