@@ -22,24 +22,24 @@ import (
 )
 
 const (
-	// The image is the last one of LocalStack's that runs without an account of
-	// theirs.
+	// localstackImage is the last image of LocalStack that runs without an
+	// account.
 	localstackImage = "localstack/localstack:4.14.0"
 	localstackPort  = "4566/tcp"
 
-	// realService in the place of an endpoint means the service itself, with the
+	// realService, in place of an endpoint, stands for the service itself, with the
 	// credentials and the region that the SDK finds.
 	realService = "real"
 )
 
-// An AWS is a running Secrets Manager.
+// An AWS is AWS Secrets Manager or a running emulator of it.
 type AWS struct {
 	*Server
-	endpoint string // "" for the service itself
+	endpoint string // empty for the service itself
 }
 
-// SharedAWS returns the Secrets Manager that the tests share: the one that
-// TOKENKEEP_AWS_ENDPOINT names, or LocalStack's, or a stand-in.
+// SharedAWS returns the Secrets Manager that the tests share: the server that
+// TOKENKEEP_AWS_ENDPOINT names, LocalStack, or a stand-in.
 func SharedAWS(t testing.TB) *AWS {
 	t.Helper()
 	server := LocalstackBackend.sharedServer(t, func(ctx context.Context) (*Server, error) {
@@ -60,11 +60,10 @@ func SharedAWS(t testing.TB) *AWS {
 	return a
 }
 
-// Lags reports whether the server may answer with what is out of date, as the
-// service itself does.
+// Lags reports whether reads may return outdated state, as those of the service itself may.
 func (a *AWS) Lags() bool { return a.endpoint == "" }
 
-// runLocalstack starts a server.
+// runLocalstack starts LocalStack or, if it is not available, a stand-in.
 func runLocalstack(ctx context.Context) (*Server, error) {
 	engine, err := docker()
 	if reason := (*absentError)(nil); errors.As(err, &reason) {
@@ -79,7 +78,8 @@ func runLocalstack(ctx context.Context) (*Server, error) {
 	run, addr, err := engine.run(ctx, image, localstackPort, func(options ...testcontainers.ContainerCustomizer) (testcontainers.Container, error) {
 		options = append(options,
 			testcontainers.WithEnv(map[string]string{"SERVICES": "secretsmanager"}),
-			// Secrets Manager starts no containers: it need not reach the engine.
+			// Secrets Manager starts no containers, so it does not need access to
+			// the engine.
 			testcontainers.WithHostConfigModifier(func(h *container.HostConfig) { h.Binds = nil }),
 			testcontainers.WithLogger(quiet{}))
 		if token := os.Getenv("LOCALSTACK_AUTH_TOKEN"); token != "" && !image.standIn {
@@ -101,12 +101,13 @@ func runLocalstack(ctx context.Context) (*Server, error) {
 	return &Server{Addr: addr, what: run.what(), about: about, run: run}, nil
 }
 
-// A quiet logger of testcontainers' is needed where a module brings its own.
+// quiet is a logger that prints no text, for modules of testcontainers that set their own
+// logger.
 type quiet struct{}
 
 func (quiet) Printf(string, ...any) {}
 
-// localstackStandIn builds an image of fakeaws in the mode of LocalStack.
+// localstackStandIn builds an image of fakeaws in LocalStack mode.
 func localstackStandIn(ctx context.Context, e *engine) (image, error) {
 	program, err := fakes()
 	if err != nil {
@@ -118,7 +119,7 @@ func localstackStandIn(ctx context.Context, e *engine) (image, error) {
 	return i, err
 }
 
-// fakeProcess starts a fake beside the tests, with further flags.
+// fakeProcess starts a fake as a process, with additional flags.
 func fakeProcess(ctx context.Context, service, reason string, flags ...string) (*Server, error) {
 	program, err := fakes()
 	if err != nil {
@@ -132,7 +133,8 @@ func fakeProcess(ctx context.Context, service, reason string, flags ...string) (
 		about: fmt.Sprintf("stand-in: this module's fake%s (%s)", service, reason)}, nil
 }
 
-// awsVersion asks an emulator what it is. LocalStack and moto say so.
+// awsVersion returns the name and version of an emulator, if it reports them like
+// LocalStack or moto.
 func awsVersion(ctx context.Context, endpoint string) string {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(endpoint, "/")+"/_localstack/health", nil)
 	if err != nil {
@@ -153,7 +155,7 @@ func awsVersion(ctx context.Context, endpoint string) string {
 	return "LocalStack " + health.Version + " (" + health.Edition + "), real"
 }
 
-// Client returns a client that shares nothing with another.
+// Client returns a client with its own connections.
 func (a *AWS) Client(t testing.TB) *secretsmanager.Client {
 	t.Helper()
 	client, err := awsClient(t.Context(), a.endpoint)
@@ -164,7 +166,7 @@ func (a *AWS) Client(t testing.TB) *secretsmanager.Client {
 }
 
 // awsClient returns a client of the server at endpoint, or of the service itself
-// if that is empty.
+// if endpoint is empty.
 func awsClient(ctx context.Context, endpoint string, options ...func(*secretsmanager.Options)) (*secretsmanager.Client, error) {
 	if endpoint == "" {
 		c, err := config.LoadDefaultConfig(ctx)
@@ -177,11 +179,11 @@ func awsClient(ctx context.Context, endpoint string, options ...func(*secretsman
 	}, options...), nil
 }
 
-// emulated is what a client of an emulator says, whatever the environment has: none
-// of them looks at it, and the URL of one is enough to use it.
+// emulated is the configuration of clients of an emulator, independent of the environment.
+// Emulators ignore these values.
 var emulated = struct{ region, key, secret string }{"us-east-1", "test", "test"}
 
-// Query returns what comes after the prefix in the name of a store for the command.
+// Query returns the part after the prefix in a store URL of the command.
 func (a *AWS) Query() string {
 	if a.endpoint == "" {
 		return ""
@@ -189,8 +191,8 @@ func (a *AWS) Query() string {
 	return "?endpoint=" + a.endpoint
 }
 
-// Env returns the environment, beside the tests' own, of a program that uses the
-// server.
+// Env returns the environment variables, besides the tests' own, of a program
+// that uses the server.
 func (a *AWS) Env() []string {
 	if a.endpoint == "" {
 		return nil
@@ -198,8 +200,8 @@ func (a *AWS) Env() []string {
 	return []string{"AWS_REGION=" + emulated.region, "AWS_ACCESS_KEY_ID=" + emulated.key, "AWS_SECRET_ACCESS_KEY=" + emulated.secret}
 }
 
-// Prefix returns a prefix that nothing else uses. What is there when the test is
-// over is removed.
+// Prefix returns a unique prefix. Secrets under it are removed when the test
+// ends.
 func (a *AWS) Prefix(t testing.TB) string {
 	t.Helper()
 	prefix := unique()

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// The URL of an emulator is enough for the programs that the tests run.
+// TestAWSEnv checks the environment and the query with which programs use an emulator.
 func TestAWSEnv(t *testing.T) {
 	t.Parallel()
 	a := &AWS{endpoint: "http://127.0.0.1:4566"}

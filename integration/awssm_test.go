@@ -67,7 +67,7 @@ func (b *awsBackend) driver() conformance.Driver {
 	return d
 }
 
-// tamper puts data in the version that follows the present one.
+// tamper stores data as the version that follows the current one.
 func (b *awsBackend) tamper(t testing.TB, d driver.Secrets, name string, data []byte) {
 	t.Helper()
 	s, err := d.Fresh(t.Context(), name, driver.Secret{})
@@ -97,7 +97,7 @@ func TestAwssmConforms(t *testing.T) {
 	conformance.RunStore(t, newAWSBackend(t, nil).driver().Store(t, nil))
 }
 
-func TestAwssmDriverConformsWhereDeletedSecretsAreKept(t *testing.T) {
+func TestAwssmDriverConformsKeepDeleted(t *testing.T) {
 	t.Parallel()
 	conformance.RunDriver(t, newAWSBackend(t, &awssm.Options{KeepDeleted: true}).driver())
 }

@@ -14,37 +14,40 @@ import (
 	"testing"
 )
 
-// A Backend is a kind of server that suites run on, and what became of them.
+// A Backend is a kind of server on which the suites run, with the outcome of its
+// cases.
 type Backend struct {
-	// Name is how TOKENKEEP_REQUIRE calls it: "vault".
+	// Name is the name of the backend in TOKENKEEP_REQUIRE, such as "vault".
 	Name string
 
 	mu                      sync.Mutex
-	shared                  *Server // nil until somebody asks for it
-	err                     error   // why there is none
-	ran                     string  // what the cases ran on, in words
-	why                     string  // why none ran
+	shared                  *Server // nil until a test requests it
+	err                     error   // says why the server is missing
+	ran                     string  // server on which the cases ran
+	why                     string  // says why no case ran
 	passed, failed, skipped int
-	absent                  int      // the tests that were skipped because no server can be had
-	cannot                  []string // what the server cannot do: "case: reason"
+	absent                  int      // number of tests skipped for lack of a server
+	cannot                  []string // cases that the server cannot pass, as "case: reason"
 }
 
-// The backends there are.
+// The backends of the suites.
 var (
 	VaultBackend      = &Backend{Name: "vault"}
+	OpenBaoBackend    = &Backend{Name: "openbao"}
 	LocalstackBackend = &Backend{Name: "localstack"}
 	GCPBackend        = &Backend{Name: "gcp"}
 	MySQLBackend      = &Backend{Name: "mysql"}
+	KubernetesBackend = &Backend{Name: "kubernetes"}
 
-	backends = []*Backend{VaultBackend, LocalstackBackend, GCPBackend, MySQLBackend}
+	backends = []*Backend{VaultBackend, OpenBaoBackend, LocalstackBackend, GCPBackend, MySQLBackend, KubernetesBackend}
 )
 
-// An absentError says why there is no such server here.
+// An absentError says why a server is not available on this machine.
 type absentError struct{ reason string }
 
 func (e *absentError) Error() string { return e.reason }
 
-// absent returns the error of a server that cannot be had here.
+// absent returns an absentError.
 func absent(format string, args ...any) error { return &absentError{fmt.Sprintf(format, args...)} }
 
 // required reports whether TOKENKEEP_REQUIRE names the backend.
@@ -52,14 +55,14 @@ func (b *Backend) required() bool {
 	return slices.Contains(requirements(), b.Name)
 }
 
-// requirements returns the names that TOKENKEEP_REQUIRE has.
+// requirements returns the names in TOKENKEEP_REQUIRE.
 func requirements() []string {
 	return strings.FieldsFunc(os.Getenv("TOKENKEEP_REQUIRE"), func(r rune) bool { return r == ',' || r == ' ' })
 }
 
-// Unavailable skips the test, because there is no such backend here. It fails the
-// test if TOKENKEEP_REQUIRE says that there has to be: a run that tests nothing
-// must not look like one that found nothing.
+// Unavailable skips the test because the backend is not available on this machine. It fails
+// the test if TOKENKEEP_REQUIRE names the backend, so that a run without the backend does
+// not look like a successful one.
 func (b *Backend) Unavailable(t testing.TB, reason string) {
 	t.Helper()
 	b.mu.Lock()
@@ -72,8 +75,8 @@ func (b *Backend) Unavailable(t testing.TB, reason string) {
 	t.Skipf("no %s: %s", b.Name, reason)
 }
 
-// must ends the test if err is not nil: as a failure, or as skipped if the server
-// cannot be had here.
+// must ends the test if err is not nil. It skips the test if the server is not
+// available, and fails it otherwise.
 func (b *Backend) must(t testing.TB, err error) {
 	t.Helper()
 	if reason := (*absentError)(nil); errors.As(err, &reason) {
@@ -83,8 +86,8 @@ func (b *Backend) must(t testing.TB, err error) {
 	}
 }
 
-// sharedServer returns the server that all tests share which do not hurt it. The first
-// call starts it with start; it is stopped when all tests are over.
+// sharedServer returns the server shared by all tests that do not disrupt it. The
+// first call starts it with start; it is stopped after all tests.
 func (b *Backend) sharedServer(t testing.TB, start func(ctx context.Context) (*Server, error)) *Server {
 	t.Helper()
 	b.mu.Lock()
@@ -100,8 +103,7 @@ func (b *Backend) sharedServer(t testing.TB, start func(ctx context.Context) (*S
 	return server
 }
 
-// ranOn has the run say that cases ran on the server, unless there is a shared
-// one.
+// ranOn records that cases ran on s, unless another server is recorded already.
 func (b *Backend) ranOn(s *Server) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -116,16 +118,16 @@ func (b *Backend) stopShared() error {
 		return nil
 	}
 	if b.failed > 0 {
-		b.shared.bury()
+		b.shared.report()
 	}
 	err := b.shared.stop()
 	b.shared, b.err = nil, absent("the tests are over")
 	return err
 }
 
-// Count counts the test among the cases of the backend when it is over, and skips
-// it if TOKENKEEP_CANNOT says so. A test that has subtests is not to be counted but
-// they.
+// Count counts the test among the cases of the backend when it ends, and skips it
+// if TOKENKEEP_CANNOT matches it. Call it in subtests, not in a test that has
+// subtests.
 func (b *Backend) Count(t testing.TB) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -151,8 +153,8 @@ func (b *Backend) Count(t testing.TB) {
 	}
 }
 
-// Cannot skips the test, because the server cannot do what it asks for, and has
-// the run list it.
+// Cannot skips the test because the server lacks a feature that the test needs. The report
+// lists the test.
 func (b *Backend) Cannot(t testing.TB, reason string) {
 	t.Helper()
 	b.mu.Lock()
@@ -161,7 +163,7 @@ func (b *Backend) Cannot(t testing.TB, reason string) {
 	t.Skipf("the server cannot do this: %s", reason)
 }
 
-// line says what became of the backend.
+// line returns the report's line about the backend.
 func (b *Backend) line() string {
 	switch ran := b.passed + b.failed + b.skipped; {
 	case ran > 0 && b.ran != "":
@@ -175,9 +177,8 @@ func (b *Backend) line() string {
 	}
 }
 
-// Report prints a line for each backend, what its server cannot do below it, and
-// returns the names of the backends that TOKENKEEP_REQUIRE has and of which no
-// case passed.
+// Report prints a line for each backend, followed by the cases that its server cannot pass. It
+// returns the names of backends in TOKENKEEP_REQUIRE for which no case passed.
 func Report(w io.Writer) (missing []string) {
 	known := map[string]bool{}
 	for _, b := range backends {

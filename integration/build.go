@@ -17,40 +17,49 @@ import (
 	"time"
 )
 
-// keepBuilds is how long a program stays in the cache that is not the newest one:
+// keepBuilds is the time for which an older build of a program stays in the cache, because
 // another branch may need it.
 const keepBuilds = 14 * 24 * time.Hour
 
-// vaultdev is the program of the folder vaultdev, built once for all tests.
-var vaultdev = sync.OnceValues(func() (string, error) {
-	if path := os.Getenv("TOKENKEEP_VAULTDEV"); path != "" {
-		if _, err := os.Stat(path); err != nil {
-			return "", fmt.Errorf("TOKENKEEP_VAULTDEV: %w", err)
-		}
-		return path, nil
-	}
-	path, err := locateVaultdev()
-	if err != nil {
-		return "", err
-	}
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
-	}
-	if testing.Short() {
-		return "", absent("vaultdev has not been built, and with -short it is not")
-	}
-	logf("building vaultdev; the first time this takes minutes")
-	began := time.Now()
-	if err := buildTo("vaultdev", path); err != nil {
-		return "", err
-	}
-	removeOld(filepath.Dir(path), path)
-	logf("built vaultdev in %v", time.Since(began).Round(time.Second))
-	return path, nil
-})
+// Programs that are built once for all tests.
+var (
+	vaultdev = built("vaultdev", "TOKENKEEP_VAULTDEV")
+	kubedev  = built("kubedev", "TOKENKEEP_KUBEDEV")
+)
 
-// fakes is the program of the folder fakes. Go's own cache makes building it
-// quick; what it is built of is all of the module.
+// built returns a function that returns the path in the environment variable env. If env is not
+// set, the function builds the program in folder if necessary, and returns its path.
+func built(folder, env string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		if path := os.Getenv(env); path != "" {
+			if _, err := os.Stat(path); err != nil {
+				return "", fmt.Errorf("%s: %w", env, err)
+			}
+			return path, nil
+		}
+		path, err := locate(folder)
+		if err != nil {
+			return "", err
+		}
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+		if testing.Short() {
+			return "", absent("%s has not been built, and with -short it is not", folder)
+		}
+		logf("building %s; the first time this takes minutes", folder)
+		began := time.Now()
+		if err := buildTo(folder, path); err != nil {
+			return "", err
+		}
+		removeOld(filepath.Dir(path), path)
+		logf("built %s in %v", folder, time.Since(began).Round(time.Second))
+		return path, nil
+	})
+}
+
+// fakes returns the path of the program in the folder fakes. The program is always built,
+// because it depends on the whole module, and because Go's own cache makes builds quick.
 var fakes = sync.OnceValues(func() (string, error) {
 	cache, err := cacheDir()
 	if err != nil {
@@ -77,7 +86,7 @@ var fakes = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// cacheDir returns the folder of this module in the user's cache.
+// cacheDir returns this module's folder in the user's cache.
 func cacheDir() (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -94,29 +103,28 @@ func exe() string {
 	return ""
 }
 
-// locateVaultdev returns where the program is kept. The name depends on all that
-// goes into it, so that a program which is there is the right one, and one that
-// is running is never written over.
-func locateVaultdev() (string, error) {
+// locate returns the path at which the program of a folder is cached. The name depends on
+// the source files, the Go version and the platform. An existing file is therefore up to
+// date, and a running program is never overwritten.
+func locate(folder string) (string, error) {
 	cache, err := cacheDir()
 	if err != nil {
 		return "", err
 	}
-	files, err := filepath.Glob(filepath.Join("vaultdev", "*.go"))
+	files, err := filepath.Glob(filepath.Join(folder, "*.go"))
 	if err != nil {
 		return "", err
 	}
-	files = append(files, filepath.Join("vaultdev", "go.mod"), filepath.Join("vaultdev", "go.sum"))
+	files = append(files, filepath.Join(folder, "go.mod"), filepath.Join(folder, "go.sum"))
 	slices.Sort(files)
 	sum, err := hashFiles(files...)
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(cache, "vaultdev-"+sum+exe()), nil
+	return filepath.Join(cache, folder+"-"+sum+exe()), nil
 }
 
-// hashFiles returns a digest of the files, and of what else makes two builds of
-// them differ.
+// hashFiles returns a digest of the files, the Go version and the platform.
 func hashFiles(names ...string) (string, error) {
 	hash := sha256.New()
 	fmt.Fprintln(hash, runtime.Version(), runtime.GOOS, runtime.GOARCH)
@@ -137,8 +145,8 @@ func hashFiles(names ...string) (string, error) {
 	return fmt.Sprintf("%x", hash.Sum(nil)[:12]), nil
 }
 
-// buildTo builds the program in a folder beside where it is to be and moves it
-// there: other tests may be doing the same.
+// buildTo builds the program in a temporary folder and moves it to path, because other test
+// processes may build the same program concurrently.
 func buildTo(folder, path string) error {
 	temp, err := os.MkdirTemp(filepath.Dir(path), "build-")
 	if err != nil {
@@ -146,8 +154,8 @@ func buildTo(folder, path string) error {
 	}
 	defer os.RemoveAll(temp)
 	built := filepath.Join(temp, filepath.Base(path))
-	// The folder may be a module of its own. The program is to run in an image
-	// that has nothing else.
+	// The folder may be a separate module. The program must run in an otherwise
+	// empty image.
 	cmd := exec.CommandContext(context.Background(), "go", "build", "-C", folder, "-trimpath", "-ldflags=-s -w", "-o", built, ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -156,11 +164,10 @@ func buildTo(folder, path string) error {
 	return os.Rename(built, path)
 }
 
-// removeOld removes the programs that were built long ago, except the one with
-// the given path, and what builds that were killed have left. What cannot be
-// removed stays.
+// removeOld removes programs that were built long ago, and the remains of killed builds. It
+// keeps the program at the path except, and ignores files that it cannot remove.
 func removeOld(dir, except string) {
-	for _, pattern := range []string{"vaultdev-*", "fakes-*", "build-*"} {
+	for _, pattern := range []string{"vaultdev-*", "kubedev-*", "fakes-*", "build-*"} {
 		old, _ := filepath.Glob(filepath.Join(dir, pattern))
 		for _, name := range old {
 			if info, err := os.Stat(name); err == nil && name != except && time.Since(info.ModTime()) > keepBuilds {

@@ -9,14 +9,14 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// The chain of migrations of cmd/tokenkeep, whose processes are killed on their
-// way, leads through this Vault server. With TOKENKEEP_FULL it is 10,000 records
-// and 50 kills.
-func TestTheChainOfMigrationsLeadsThroughVault(t *testing.T) {
+// TestMigrationChainVault checks that TestChain of package cli passes on the shared Vault
+// server. TestChain kills the processes that migrate. With TOKENKEEP_FULL, the chain has 10,000
+// records and 50 kills.
+func TestMigrationChainVault(t *testing.T) {
 	t.Parallel()
 	VaultBackend.Count(t)
 	v := SharedVault(t)
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-timeout=3h", "-v", "-run=^TestChain$", "./cmd/tokenkeep")
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-timeout=3h", "-v", "-run=^TestChain$", "./cli")
 	cmd.Dir = ".."
 	cmd.Env = append(os.Environ(), "TOKENKEEP_VAULT_ADDR="+v.Addr, "TOKENKEEP_VAULT_MOUNT="+v.Mount, api.EnvVaultToken+"="+v.RootToken)
 	out, err := cmd.CombinedOutput()

@@ -1,45 +1,52 @@
-// Package integration tests tokenkeep against real servers. It is a module of
-// its own, is never tagged, and nothing that users get depends on it.
+// Package integration tests tokenkeep against real servers. The package is in a separate
+// module that is never tagged; no released package depends on it.
 //
 //	go -C integration test -parallel 8 -timeout 25m
 //
-// runs everything, starts what it needs, and prints a line for each backend when
-// it is over: what it ran on, which version that has, whether it is the real thing
-// or a stand-in, and how many cases passed, failed and were skipped. (With a list
-// of packages, as in ./..., the go command shows these lines with -v only.) The
-// cases wait more than they compute, hence -parallel.
+// starts the necessary servers, runs all tests, and prints a line for each backend at the end.
+// The line shows the server and its version, whether the server is real or a stand-in, and how
+// many cases passed, failed and were skipped. With a list of packages, as in ./..., the go
+// command shows these lines only with -v. The cases spend most of their time waiting, so many
+// of them can run in parallel.
 //
 // # Where servers come from
 //
-// Where there is a Docker engine the servers run in containers, by
-// testcontainers-go: of published images, if the engine has them or can pull them.
-// If it cannot, images are built here:
+// If there is a Docker engine, testcontainers-go runs the servers in containers. They
+// use the published images, if the engine has them or can pull them. Otherwise the
+// module builds these images:
 //
-//   - vault: of the command vaultdev, which has the core of HashiCorp Vault. Its
-//     first build takes minutes and gigabytes of Go's caches; after that the
-//     program is in the user's cache folder until it changes. It is a module of its
-//     own with a license of its own: see the file NOTICE there.
-//   - localstack: of the fake that the tests of package awssm use, in the mode in
-//     which it behaves as LocalStack 4.14.0 does. This is not LocalStack, and the
-//     line says so. "fakes aws" without -localstack, and TOKENKEEP_AWS_ENDPOINT,
-//     run the suites on it as it stands for AWS.
-//   - mysql: of the MariaDB that is installed on this machine, if one is.
+//   - vault: from the command vaultdev, which contains the core of HashiCorp Vault. Its
+//     first build takes minutes and gigabytes of Go's caches; afterwards the program
+//     stays in the user's cache folder until it changes. It is a separate module with
+//     its own license: see the file NOTICE there.
+//   - localstack: from the fake that the tests of package awssm use, in the mode that
+//     behaves like LocalStack 4.14.0. The report lists it as a stand-in. To
+//     run the suites on the fake in its AWS mode, run "fakes aws" without -localstack
+//     and set TOKENKEEP_AWS_ENDPOINT.
+//   - kubernetes: kube-apiserver and etcd, with RBAC, as the process kubedev, even if
+//     there is a Docker engine. Its first build takes as long as that of vaultdev.
+//   - mysql: from the MariaDB installed on this machine, if any.
 //
-// Without an engine the same programs run as processes. Google publishes no
-// emulator of its Secret Manager: gcp is always the fake of the tests of package
-// gcpsm, or what TOKENKEEP_GCP_ENDPOINT names.
+// OpenBao cannot be built from the Go module proxy, so openbao has its published image
+// only. Without an engine, or if the image cannot be pulled, the tests of openbao are
+// skipped, and the report says why.
 //
-// Containers are removed when the tests are over, also when they are interrupted;
-// what a killed run leaves is removed by the next one, after two hours. A server
-// that dies fails the cases that use it, with what it printed.
+// Without an engine the same programs run as processes. Google publishes no emulator of
+// its Secret Manager: gcp is always the fake from the tests of package gcpsm, or the
+// server that TOKENKEEP_GCP_ENDPOINT names.
+//
+// Containers are removed at the end, even if the tests are interrupted. Later runs remove
+// the containers of a killed run after two hours. If a server crashes, the cases that use
+// it fail and show its output.
 //
 // # Environment
 //
 //	TOKENKEEP_REQUIRE           backends that have to run, as in "vault,mysql": the
 //	                            run fails if one does not
-//	TOKENKEEP_VAULT_IMAGE       the images, in the place of the pinned ones; there is
-//	TOKENKEEP_LOCALSTACK_IMAGE  no stand-in for an image that is named here
+//	TOKENKEEP_VAULT_IMAGE       images to use instead of the pinned ones; an image that is
+//	TOKENKEEP_LOCALSTACK_IMAGE  named here has no stand-in
 //	TOKENKEEP_MYSQL_IMAGE
+//	TOKENKEEP_OPENBAO_IMAGE
 //	LOCALSTACK_AUTH_TOKEN       is passed on to LocalStack, whose later images ask for it
 //	TOKENKEEP_VAULT_ADDR        use this server, with the token in VAULT_TOKEN
 //	TOKENKEEP_VAULT_MOUNT       its KV version 2 engine, if that is not "secret"
@@ -48,22 +55,22 @@
 //	TOKENKEEP_GCP_ENDPOINT      use this Secret Manager: a host:port without TLS, or "real"
 //	TOKENKEEP_GCP_PARENT        the project, as in "projects/p"
 //	TOKENKEEP_MYSQL_DSN         use this server
-//	TOKENKEEP_CANNOT            cases that such a server is known to fail, as a regular
-//	                            expression for their names: they are skipped, and listed
-//	TOKENKEEP_FULL              if it is set, the sizes that take long: 200 processes are
-//	                            killed while they refresh a token under each of two
-//	                            rules, not 24, and so on
+//	TOKENKEEP_KUBECONFIG        use the cluster that this configuration names, with an
+//	                            account that may create namespaces, accounts and roles
+//	TOKENKEEP_CANNOT            a regular expression for the names of cases that such a
+//	                            server is known to fail; the cases are skipped and listed
+//	TOKENKEEP_FULL              if set, the tests use larger sizes: for example, 200 instead
+//	                            of 24 processes are killed while they refresh a token
 //	TOKENKEEP_VAULTDEV          start this program in place of building one
+//	TOKENKEEP_KUBEDEV
 //
-// On a server that somebody else runs the tests use names of their own, and remove
-// what they have made. What such a server cannot do is skipped, and listed by name
-// below the backend's line.
+// On an external server, the tests use unique names and remove all data that they create. Cases
+// that such a server cannot pass are skipped. The report lists them by name below the backend's
+// line.
 //
-// DOCKER_HOST and the variables of testcontainers-go have their usual meaning.
-// Two are set if they are not: TESTCONTAINERS_RYUK_DISABLED where the image of the
-// reaper cannot be had, and TESTCONTAINERS_HOST_OVERRIDE where the tests see the
-// engine's machine as their own.
+// DOCKER_HOST and the variables of testcontainers-go have their usual meaning. Two
+// variables are set by default: TESTCONTAINERS_RYUK_DISABLED if the reaper's image is not
+// available, and TESTCONTAINERS_HOST_OVERRIDE if the tests run on the engine's machine.
 //
-// With -short nothing is built: a test that needs a program which is not there is
-// skipped.
+// With -short, no programs are built, and tests that need a missing program are skipped.
 package integration

@@ -24,25 +24,25 @@ import (
 )
 
 const (
-	// pullTimeout is how long an image may take to come.
+	// pullTimeout limits the time to pull an image.
 	pullTimeout = 5 * time.Minute
 
-	// keepContainers is how long a container is left alone that is not of this
-	// run: no run takes that long.
+	// keepContainers is the age at which containers of other runs are removed. All runs end
+	// sooner.
 	keepContainers = 2 * time.Hour
 
-	// label is on all containers and on the images that are built here.
+	// label is a label of all containers and of the images built here.
 	label = "com.github.tokenkeep.integration"
 
-	// reaper is the image with which testcontainers removes what a killed test
-	// leaves.
+	// reaper is the image with which testcontainers removes the remains of a
+	// killed test.
 	reaper = "testcontainers/ryuk:0.14.0"
 )
 
 // An engine is a Docker engine.
 type engine struct {
 	*client.Client
-	name string // of the machine that it runs on
+	name string // name of the machine on which it runs
 
 	choosing sync.Mutex // held while an image is chosen
 
@@ -50,7 +50,7 @@ type engine struct {
 	running map[*containerInstance]bool
 }
 
-// docker returns the engine that DOCKER_HOST names, or the one on this machine.
+// docker returns the engine that DOCKER_HOST names, or the engine on this machine.
 var docker = sync.OnceValues(func() (*engine, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
@@ -67,14 +67,13 @@ var docker = sync.OnceValues(func() (*engine, error) {
 	return e, e.removeStale(ctx)
 })
 
-// configure tells testcontainers, by its environment variables, what it cannot
-// find out: that the image of its reaper cannot be had, at which address published
-// ports are if the tests themselves run in something like a container, and that
-// another process with the same parent is another run. Values that are set already
-// stay.
+// configure sets environment variables for facts that testcontainers cannot detect. These are
+// whether the reaper's image is available, and the address of published ports if the tests run
+// in a container. A unique session ID distinguishes runs with the same parent process.
+// configure does not change variables that are already set.
 func (e *engine) configure(ctx context.Context) {
 	if _, set := os.LookupEnv("TESTCONTAINERS_RYUK_DISABLED"); !set && e.provide(ctx, reaper) != nil {
-		_ = os.Setenv("TESTCONTAINERS_RYUK_DISABLED", "true") // it fails for malformed names alone
+		_ = os.Setenv("TESTCONTAINERS_RYUK_DISABLED", "true") // fails only for malformed names
 	}
 	host, err := os.Hostname()
 	if _, set := os.LookupEnv("TESTCONTAINERS_HOST_OVERRIDE"); !set && err == nil && host == e.name {
@@ -86,7 +85,7 @@ func (e *engine) configure(ctx context.Context) {
 	tclog.SetDefault(tclog.NewNoopLogger())
 }
 
-// removeStale removes the containers of runs that were killed long ago.
+// removeStale removes containers of runs that were killed long ago.
 func (e *engine) removeStale(ctx context.Context) error {
 	list, err := e.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("label", label)})
 	if err != nil {
@@ -103,7 +102,7 @@ func (e *engine) removeStale(ctx context.Context) error {
 	return nil
 }
 
-// provide makes sure that the engine has the image.
+// provide pulls the image unless the engine has it.
 func (e *engine) provide(ctx context.Context, image string) error {
 	_, err := e.ImageInspect(ctx, image)
 	if !cerrdefs.IsNotFound(err) {
@@ -122,15 +121,16 @@ func (e *engine) provide(ctx context.Context, image string) error {
 	return nil
 }
 
-// An image is what containers are made of.
+// An image is the image of a server's containers.
 type image struct {
 	ref     string
-	about   string // whether it is real, in words
-	standIn bool   // it is no published one
+	about   string // whether the image is real, in words
+	standIn bool   // the image is not a published one
 }
 
-// choose returns the image that the environment variable env names, or else the
-// published one, or if that cannot be had the one that standIn builds.
+// choose returns the image that the environment variable env names. If env is not set,
+// choose returns the published image or, if that is not available, the image that standIn
+// builds.
 func (e *engine) choose(ctx context.Context, env, published string, standIn func(context.Context, *engine) (image, error)) (image, error) {
 	e.choosing.Lock()
 	defer e.choosing.Unlock()
@@ -149,20 +149,20 @@ func (e *engine) choose(ctx context.Context, env, published string, standIn func
 	return i, err
 }
 
-// A file is a file of an image that is built here.
+// A file is a file of an image built here.
 type file struct {
-	name   string // in the image, without a "/" at the beginning
+	name   string // in the image, without a leading "/"
 	source string // on this machine
 }
 
-// build makes an image of files and of instructions as in a Dockerfile, unless
-// the engine has it, and returns its name.
+// build makes an image from files and Dockerfile instructions, unless the engine already
+// has it, and returns its name.
 func (e *engine) build(ctx context.Context, repository string, files []file, instructions ...string) (string, error) {
 	return e.buildOf(ctx, repository, files, func() ([]file, error) { return files, nil }, instructions...)
 }
 
-// buildOf is build for files that take time to make: they are made if the engine
-// has no image that was made when the files in key were the same.
+// buildOf is like build, for files that are slow to make. It calls make only if the engine
+// has no image for the same key.
 func (e *engine) buildOf(ctx context.Context, repository string, key []file, make func() ([]file, error), instructions ...string) (string, error) {
 	var names []string
 	for _, f := range key {
@@ -173,7 +173,7 @@ func (e *engine) buildOf(ctx context.Context, repository string, key []file, mak
 		return "", err
 	}
 	text := sha256.Sum256([]byte(sum + strings.Join(instructions, "\n")))
-	// The tag has to be "latest": testcontainers reads tags as versions.
+	// The tag must be "latest", because testcontainers parses tags as versions.
 	repository, kind := fmt.Sprintf("%s-%x", repository, text[:6]), repository
 	ref := repository + ":latest"
 	if _, err := e.ImageInspect(ctx, ref); !cerrdefs.IsNotFound(err) {
@@ -196,13 +196,13 @@ func (e *engine) buildOf(ctx context.Context, repository string, key []file, mak
 	if _, err := io.Copy(io.Discard, answer); err != nil {
 		return "", fmt.Errorf("import %s: %w", ref, err)
 	}
-	if _, err := e.ImageInspect(ctx, ref); err != nil { // errors are part of the answer
+	if _, err := e.ImageInspect(ctx, ref); err != nil { // the response contains errors; this check detects them
 		return "", fmt.Errorf("import %s: %w", ref, err)
 	}
 	return ref, e.removeOthers(ctx, kind, ref)
 }
 
-// removeOthers removes the images that were built before for the same purpose.
+// removeOthers removes images that were built earlier for the same purpose.
 func (e *engine) removeOthers(ctx context.Context, kind, ref string) error {
 	list, err := e.ImageList(ctx, client.ImageListOptions{Filters: client.Filters{}.Add("label", label+"="+kind)})
 	if err != nil {
@@ -216,7 +216,7 @@ func (e *engine) removeOthers(ctx context.Context, kind, ref string) error {
 	return nil
 }
 
-// writeTar writes files as an archive, with the folders that they are in.
+// writeTar writes files and their folders as an archive.
 func writeTar(w io.Writer, files []file) error {
 	archive := tar.NewWriter(w)
 	made := map[string]bool{".": true}
@@ -228,7 +228,7 @@ func writeTar(w io.Writer, files []file) error {
 			return err
 		}
 	}
-	// Programs expect a folder for what is temporary.
+	// Programs expect a folder for temporary files.
 	if err := archive.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "tmp/", Mode: 0o1777}); err != nil {
 		return err
 	}
@@ -276,7 +276,7 @@ type containerInstance struct {
 	once   sync.Once
 }
 
-// run has start run a container of the image, and returns where it answers.
+// run calls start to run a container of the image, and returns its address.
 func (e *engine) run(ctx context.Context, i image, port string, start func(options ...testcontainers.ContainerCustomizer) (testcontainers.Container, error)) (*containerInstance, string, error) {
 	began := time.Now()
 	c, err := start(testcontainers.WithLabels(map[string]string{label: "server"}))
@@ -299,7 +299,7 @@ func (e *engine) run(ctx context.Context, i image, port string, start func(optio
 	return run, addr, nil
 }
 
-// stopAll removes the containers that tests had no time to remove.
+// stopAll removes containers that tests had no time to remove.
 func (e *engine) stopAll(ctx context.Context) error {
 	e.mu.Lock()
 	running := slices.Collect(maps.Keys(e.running))
@@ -311,13 +311,13 @@ func (e *engine) stopAll(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// what says what the instance is.
+// what describes the instance.
 func (c *containerInstance) what() string {
 	return fmt.Sprintf("container %.12s of %s", c.container.GetContainerID(), c.image)
 }
 
-// watch has died closed when the container ends by itself, and returns where the
-// server answers.
+// watch closes c.dead when the container ends unexpectedly, and returns the address of the
+// server.
 func (c *containerInstance) watch(ctx context.Context) (string, error) {
 	addr, err := c.container.PortEndpoint(ctx, c.port, "")
 	if err != nil {
@@ -327,7 +327,7 @@ func (c *containerInstance) watch(ctx context.Context) (string, error) {
 	go func() {
 		select {
 		case <-wait.Result:
-		case <-wait.Error: // the engine is gone, and the container with it
+		case <-wait.Error: // the engine has ended, and the container with it
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -356,7 +356,7 @@ func (c *containerInstance) kill(ctx context.Context) error {
 	}
 }
 
-// expect says whether the end of the container is to be expected.
+// expect sets whether the end of the container is expected.
 func (c *containerInstance) expect(killed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -373,7 +373,7 @@ func (c *containerInstance) start(ctx context.Context) (string, error) {
 
 func (c *containerInstance) stop(ctx context.Context) error {
 	c.expect(true)
-	// What it has stored is thrown away: nobody waits for it to put that in order.
+	// The data is discarded, so the server needs no time to save it.
 	err := c.container.Terminate(ctx, testcontainers.StopTimeout(0))
 	if err != nil && !cerrdefs.IsNotFound(err) {
 		return err
@@ -405,7 +405,7 @@ func (c *containerInstance) log(ctx context.Context) string {
 	return string(text)
 }
 
-// left returns the containers, networks and volumes of this run that are there.
+// left returns the remaining containers, networks and volumes of this run.
 func (e *engine) left(ctx context.Context) ([]string, error) {
 	session := client.Filters{}.Add("label", "org.testcontainers.sessionId="+testcontainers.SessionID())
 	var left []string
@@ -414,7 +414,7 @@ func (e *engine) left(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	for _, c := range containers.Items {
-		if c.Image != reaper { // which ends a moment after the run
+		if c.Image != reaper { // the reaper ends shortly after the run
 			left = append(left, "container "+c.ID)
 		}
 	}
@@ -435,8 +435,8 @@ func (e *engine) left(ctx context.Context) ([]string, error) {
 	return left, nil
 }
 
-// logf prints a line at once: which containers there were is of interest also if
-// the tests are killed.
+// logf prints a line immediately, so that the containers are known even if the
+// tests are killed.
 func logf(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05.000 ")+format+"\n", args...)
 }

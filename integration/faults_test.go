@@ -13,18 +13,19 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/hashicorp/vault/api"
 
+	"github.com/tokenkeep/tokenkeep/k8sstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// faultUsers is how many records the tests of faults have.
+// faultUsers is the number of records in the tests of faults.
 const faultUsers = 6
 
-// A victim is a store whose server or connections break. Every write has a number,
-// and what was acknowledged or may have been applied is known.
+// A victim is a store whose server or connections break. Each write has a number. The
+// victim records which writes were acknowledged and which were tried.
 type victim struct {
 	store tokenstore.TokenStore
-	cold  func(t *testing.T) tokenstore.TokenStore // one that shares nothing with it
+	cold  func(t *testing.T) tokenstore.TokenStore // opens an independent store on the same records
 	last  [faultUsers]int                          // the last write that was acknowledged
 	tried [faultUsers]int                          // the last write that was tried
 }
@@ -57,8 +58,8 @@ func (v *victim) save(ctx context.Context, i int) error {
 	return err
 }
 
-// suffer saves all records at once while something is broken, and returns how
-// many saves failed. They may fail in the documented way and no other.
+// suffer saves all records concurrently during a fault, and returns the number of failed
+// saves. It checks that saves fail only with the documented errors.
 func (v *victim) suffer(t *testing.T) (failed int) {
 	t.Helper()
 	var (
@@ -84,8 +85,8 @@ func (v *victim) suffer(t *testing.T) (failed int) {
 	return failed
 }
 
-// intact checks that every record is there once, with nothing older than what was
-// acknowledged and nothing that was not tried; and that the store goes on.
+// intact checks that each record exists once, and that saves work again. The state of a record
+// must not be older than the last acknowledged write, nor newer than the last tried one.
 func (v *victim) intact(t *testing.T) {
 	t.Helper()
 	v.check(t)
@@ -125,7 +126,7 @@ func (v *victim) check(t *testing.T) {
 	}
 }
 
-// connect opens a store on a Vault that is reached at a URL.
+// connect opens a store on a Vault server at url.
 func (v *Vault) connect(t *testing.T, url, token, prefix string, opts *vaultstore.Options) tokenstore.TokenStore {
 	t.Helper()
 	at := *v
@@ -137,7 +138,7 @@ func (v *Vault) connect(t *testing.T, url, token, prefix string, opts *vaultstor
 	return s
 }
 
-// newVaultVictim returns a store on v that is reached by a proxy.
+// newVaultVictim returns a victim that reaches v through the proxy p.
 func newVaultVictim(t *testing.T, v *Vault, p *Proxy) *victim {
 	t.Helper()
 	prefix := v.Prefix(t)
@@ -147,7 +148,7 @@ func newVaultVictim(t *testing.T, v *Vault, p *Proxy) *victim {
 	})
 }
 
-// ownVault starts a server and a proxy before it.
+// ownVault starts a server and a proxy for it.
 func ownVault(t *testing.T) (*Vault, *Proxy) {
 	t.Helper()
 	VaultBackend.Count(t)
@@ -155,7 +156,7 @@ func ownVault(t *testing.T) (*Vault, *Proxy) {
 	return v, NewProxy(t, v.Server.Addr)
 }
 
-func TestASealedVaultIsUnavailableAndLosesNothing(t *testing.T) {
+func TestVaultSealed(t *testing.T) {
 	t.Parallel()
 	v, p := ownVault(t)
 	s := newVaultVictim(t, v, p)
@@ -202,7 +203,7 @@ func whileSaving(t *testing.T, s *victim, restart func()) {
 	}
 }
 
-func TestAVaultThatIsKilledAndStartedAgainHasLostNothing(t *testing.T) {
+func TestVaultKilled(t *testing.T) {
 	t.Parallel()
 	v, p := ownVault(t)
 	s := newVaultVictim(t, v, p)
@@ -213,7 +214,7 @@ func TestAVaultThatIsKilledAndStartedAgainHasLostNothing(t *testing.T) {
 	})
 }
 
-func TestAMySQLServerThatIsKilledAndStartedAgainHasLostNothing(t *testing.T) {
+func TestMySQLKilled(t *testing.T) {
 	t.Parallel()
 	MySQLBackend.Count(t)
 	m := StartMySQL(t)
@@ -227,7 +228,7 @@ func TestAMySQLServerThatIsKilledAndStartedAgainHasLostNothing(t *testing.T) {
 	})
 }
 
-// newMySQLVictim returns a store on m that is reached by a proxy.
+// newMySQLVictim returns a victim that reaches m through the proxy p.
 func newMySQLVictim(t *testing.T, m *MySQL, p *Proxy) *victim {
 	t.Helper()
 	config, err := mysql.ParseDSN(m.Database(t))
@@ -247,7 +248,7 @@ func newMySQLVictim(t *testing.T, m *MySQL, p *Proxy) *victim {
 	return newVictim(t, open(t, p.Addr), func(t *testing.T) tokenstore.TokenStore { return open(t, m.Addr) })
 }
 
-// A countingLogin logs in with a role, and counts how often.
+// A countingLogin logs in with a role, and counts the logins.
 type countingLogin struct {
 	role  AppRole
 	count atomic.Int64
@@ -264,7 +265,7 @@ func (l *countingLogin) Login(ctx context.Context, client *api.Client) (*api.Sec
 	return secret, err
 }
 
-// newLoginVictim returns a store that logs in, with tokens that live for ttl.
+// newLoginVictim returns a victim that logs in and gets tokens that expire after ttl.
 func newLoginVictim(t *testing.T, ttl time.Duration) (*Vault, *victim, *countingLogin) {
 	t.Helper()
 	VaultBackend.Count(t)
@@ -278,7 +279,7 @@ func newLoginVictim(t *testing.T, ttl time.Duration) (*Vault, *victim, *counting
 	return v, s, login
 }
 
-func TestAStoreLogsInAgainWhenItsVaultTokenIsRevoked(t *testing.T) {
+func TestVaultLoginAfterRevocation(t *testing.T) {
 	t.Parallel()
 	v, s, login := newLoginVictim(t, time.Hour)
 	before := login.count.Load()
@@ -292,7 +293,7 @@ func TestAStoreLogsInAgainWhenItsVaultTokenIsRevoked(t *testing.T) {
 	s.intact(t)
 }
 
-func TestAStoreGoesOnWhenTheLeaseOfItsVaultTokenEnds(t *testing.T) {
+func TestVaultLoginAfterExpiry(t *testing.T) {
 	t.Parallel()
 	_, s, login := newLoginVictim(t, 2*time.Second)
 	before := login.count.Load()
@@ -308,7 +309,7 @@ func TestAStoreGoesOnWhenTheLeaseOfItsVaultTokenEnds(t *testing.T) {
 	s.intact(t)
 }
 
-func TestARevokedVaultTokenIsDeniedAndLosesNothing(t *testing.T) {
+func TestVaultTokenRevoked(t *testing.T) {
 	t.Parallel()
 	VaultBackend.Count(t)
 	v := SharedVault(t)
@@ -329,7 +330,7 @@ func TestARevokedVaultTokenIsDeniedAndLosesNothing(t *testing.T) {
 	s.intact(t)
 }
 
-func TestARateLimitOfVaultIsUnavailableAndLosesNothing(t *testing.T) {
+func TestVaultRateLimit(t *testing.T) {
 	t.Parallel()
 	v, p := ownVault(t)
 	s := newVaultVictim(t, v, p)
@@ -344,10 +345,11 @@ func TestARateLimitOfVaultIsUnavailableAndLosesNothing(t *testing.T) {
 	s.intact(t)
 }
 
-// notOwn is why some tests do not run on a server that somebody else runs.
+// notOwn says why some tests do not run on an external server.
 const notOwn = "a proxy does not stand before a server that is not the tests' own"
 
-// breakages are what happens to connections, and whether saves can succeed then.
+// breakages are faults of connections. Each states whether saves can succeed during the
+// fault.
 var breakages = []struct {
 	name       string
 	kind       string
@@ -363,7 +365,7 @@ var breakages = []struct {
 	{"answers that are cut later", "limit_data", "downstream", map[string]any{"bytes": 200}, false},
 }
 
-// brokenConnections runs a store through all breakages.
+// brokenConnections tests a victim with each of breakages.
 func brokenConnections(t *testing.T, backend *Backend, newServer func(t *testing.T) (upstream string, victim func(t *testing.T, p *Proxy) *victim)) {
 	for _, b := range breakages {
 		t.Run(b.name, func(t *testing.T) {
@@ -383,7 +385,7 @@ func brokenConnections(t *testing.T, backend *Backend, newServer func(t *testing
 	}
 }
 
-func TestVaultBehindBrokenConnectionsLosesNothing(t *testing.T) {
+func TestVaultBrokenConnections(t *testing.T) {
 	t.Parallel()
 	brokenConnections(t, VaultBackend, func(t *testing.T) (string, func(*testing.T, *Proxy) *victim) {
 		v := SharedVault(t)
@@ -394,7 +396,7 @@ func TestVaultBehindBrokenConnectionsLosesNothing(t *testing.T) {
 	})
 }
 
-func TestMySQLBehindBrokenConnectionsLosesNothing(t *testing.T) {
+func TestMySQLBrokenConnections(t *testing.T) {
 	t.Parallel()
 	brokenConnections(t, MySQLBackend, func(t *testing.T) (string, func(*testing.T, *Proxy) *victim) {
 		m := SharedMySQL(t)
@@ -402,7 +404,7 @@ func TestMySQLBehindBrokenConnectionsLosesNothing(t *testing.T) {
 	})
 }
 
-func TestSecretsManagerBehindBrokenConnectionsLosesNothing(t *testing.T) {
+func TestSecretsManagerBrokenConnections(t *testing.T) {
 	t.Parallel()
 	brokenConnections(t, LocalstackBackend, func(t *testing.T) (string, func(*testing.T, *Proxy) *victim) {
 		a := SharedAWS(t)
@@ -421,5 +423,34 @@ func TestSecretsManagerBehindBrokenConnectionsLosesNothing(t *testing.T) {
 			}
 			return newVictim(t, open(t, p.Addr), func(t *testing.T) tokenstore.TokenStore { return open(t, a.Addr) })
 		}
+	})
+}
+
+// newKubernetesVictim returns a victim that reaches k through the proxy p.
+func newKubernetesVictim(t *testing.T, k *Kubernetes, p *Proxy) *victim {
+	t.Helper()
+	namespace := k.Namespace(t)
+	token := k.Account(t, namespace, k8sstore.Policy(namespace, "tokens"))
+	open := func(t *testing.T, url string) tokenstore.TokenStore {
+		t.Helper()
+		s, err := place{Backend: KubernetesBackend.Name, Addr: url, CA: k.CA, Token: token, Mount: namespace, Prefix: "crm"}.open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	return newVictim(t, open(t, "https://"+p.Addr), func(t *testing.T) tokenstore.TokenStore { return open(t, k.URL()) })
+}
+
+func TestKubernetesKilled(t *testing.T) {
+	t.Parallel()
+	KubernetesBackend.Count(t)
+	k := StartKubernetes(t, 5*time.Minute)
+	p := NewProxy(t, k.Addr)
+	s := newKubernetesVictim(t, k, p)
+	whileSaving(t, s, func() {
+		k.Kill(t)
+		k.Start(t)
+		p.Move(t, k.Addr)
 	})
 }

@@ -15,15 +15,14 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// A GCP is a running Secret Manager.
+// A GCP is Google's Secret Manager or a running emulator of it.
 type GCP struct {
 	*Server
 	Parent string // "projects/…"
 }
 
-// SharedGCP returns the Secret Manager that the tests share: the one that
-// TOKENKEEP_GCP_ENDPOINT names, or a stand-in, because Google publishes no
-// emulator.
+// SharedGCP returns the Secret Manager that the tests share: the server that
+// TOKENKEEP_GCP_ENDPOINT names, or a stand-in, because Google publishes no emulator.
 func SharedGCP(t testing.TB) *GCP {
 	t.Helper()
 	server := GCPBackend.sharedServer(t, func(ctx context.Context) (*Server, error) {
@@ -41,11 +40,10 @@ func SharedGCP(t testing.TB) *GCP {
 	return &GCP{server, parent}
 }
 
-// Lags reports whether the server may answer with what is out of date, as the
-// service itself does.
+// Lags reports whether reads may return outdated state, as those of the service itself may.
 func (g *GCP) Lags() bool { return g.Addr == "" }
 
-// Client returns a client that shares nothing with another.
+// Client returns a client with its own connection.
 func (g *GCP) Client(t testing.TB) *secretmanager.Client {
 	t.Helper()
 	client, err := gcpClient(t.Context(), g.Addr)
@@ -57,7 +55,7 @@ func (g *GCP) Client(t testing.TB) *secretmanager.Client {
 }
 
 // gcpClient returns a client of the server at addr, or of the service itself if
-// that is empty.
+// addr is empty.
 func gcpClient(ctx context.Context, addr string, options ...option.ClientOption) (*secretmanager.Client, error) {
 	if addr != "" {
 		options = append(options, option.WithEndpoint(addr), option.WithoutAuthentication(),
@@ -66,8 +64,8 @@ func gcpClient(ctx context.Context, addr string, options ...option.ClientOption)
 	return secretmanager.NewClient(ctx, options...)
 }
 
-// Prefix returns a prefix that nothing else uses. What is there when the test is
-// over is removed.
+// Prefix returns a unique prefix. Secrets under it are removed when the test
+// ends.
 func (g *GCP) Prefix(t testing.TB) string {
 	t.Helper()
 	prefix := unique()

@@ -64,7 +64,7 @@ func (b *gcpBackend) driver() conformance.Driver {
 	return d
 }
 
-// tamper adds a version and moves the alias to it, as somebody does who edits a
+// tamper adds a version and moves the alias to that version, like an operator who edits a
 // secret by hand.
 func (b *gcpBackend) tamper(t testing.TB, d driver.Secrets, name string, data []byte) {
 	t.Helper()

@@ -19,21 +19,21 @@ import (
 )
 
 const (
-	stampede   = 100                    // processes that do the same at once
-	tokenTime  = 571 * time.Millisecond // that the accounts server takes to make a token
-	clockError = 2 * time.Minute        // of two processes in three, one way and the other
-	accessLife = time.Hour              // of an access token
-	lag        = 2 * time.Second        // of reads
+	stampede   = 100                    // concurrent processes
+	tokenTime  = 571 * time.Millisecond // time that the accounts server takes to make a token
+	clockError = 2 * time.Minute        // clock error of two processes in three, in opposite directions
+	accessLife = time.Hour              // lifetime of an access token
+	lag        = 2 * time.Second        // lag of reads
 )
 
-// The user of all these tests.
+// The user in these tests.
 const (
 	userEmail = "ann@example.com"
 	userOrg   = "6001"
 	userName  = userEmail + ":" + userOrg
 )
 
-// accounts is an accounts server on a socket.
+// accounts is an accounts server that listens on a socket.
 type accounts struct {
 	*zohoaccounts.Server
 	base string
@@ -76,8 +76,8 @@ func (a accounts) expired(t *testing.T, at place) tokenstore.Token {
 	return saved
 }
 
-// atOnce gives each worker a job, lets them begin when all of them are ready, and
-// returns what came of it.
+// atOnce sends a job to each worker, lets all workers begin when they are ready, and
+// returns the results.
 func atOnce(t *testing.T, workers []*worker, jobOf func(i int) job) []result {
 	t.Helper()
 	for i, w := range workers {
@@ -109,7 +109,7 @@ func atOnce(t *testing.T, workers []*worker, jobOf func(i int) job) []result {
 	return results
 }
 
-// allGot checks that all processes got one token, which is good.
+// allGot checks that all processes got the same token, and that the token is valid.
 func (a accounts) allGot(t *testing.T, results []result) {
 	t.Helper()
 	for _, r := range results {
@@ -121,7 +121,7 @@ func (a accounts) allGot(t *testing.T, results []result) {
 	}
 }
 
-// failures counts the processes that failed.
+// failures returns the number of processes that failed.
 func failures(results []result) (n int) {
 	for _, r := range results {
 		if r.Failed != "" {
@@ -131,7 +131,7 @@ func failures(results []result) (n int) {
 	return n
 }
 
-// A table is printed when a test is over.
+// A table collects rows, and is printed when a test ends.
 type table struct {
 	text strings.Builder
 	rows *tabwriter.Writer
@@ -159,7 +159,7 @@ func (b *table) String() string {
 	return b.text.String()
 }
 
-func TestAHundredProcesses(t *testing.T) {
+func TestHundredProcesses(t *testing.T) {
 	t.Parallel()
 	workers := newWorkers(t, stampede)
 	t.Run("refresh an expired token once", func(t *testing.T) { refreshAtOnce(t, workers) })
@@ -167,14 +167,14 @@ func TestAHundredProcesses(t *testing.T) {
 	t.Run("refresh once though clocks are wrong and reads lag", func(t *testing.T) { refreshWithWrongClocks(t, workers) })
 }
 
-// polls are the reads of the processes that waited for another one.
+// polls describes the reads of the processes that waited for another process.
 type polls struct {
-	reads, after    int // of one process at most, in all and after the holder's commit
+	reads, after    int // largest number of one process: in total, and after the holder's commit
 	middle, longest time.Duration
 }
 
-// pollsOf counts the reads of each waiter.
-func pollsOf(t *testing.T, results []result) (p polls) {
+// pollsOf returns the polls of the waiters in results, which took that long together.
+func pollsOf(t *testing.T, results []result, took time.Duration) (p polls) {
 	t.Helper()
 	var committed int64
 	for _, r := range results {
@@ -206,15 +206,15 @@ func pollsOf(t *testing.T, results []result) (p polls) {
 		slices.Sort(pauses)
 		p.middle, p.longest = pauses[len(pauses)/2], pauses[len(pauses)-1]
 	}
-	// The longest pause is half a second. What is more is the machine's, which has
-	// a hundred processes to run.
-	if p.middle > time.Second {
+	// The longest intended pause is half a second. Longer pauses are caused by the load of
+	// a hundred processes on the machine, which makes everything take longer.
+	if p.middle > max(time.Second, took/2) {
 		t.Errorf("half of the pauses between two reads were longer than %v, want half a second at most", p.middle)
 	}
 	return p
 }
 
-// String returns three cells of a table.
+// String returns p as three cells of a table.
 func (p polls) String() string {
 	if p.longest == 0 {
 		return fmt.Sprintf("-\t%d\t-", p.after)
@@ -240,7 +240,7 @@ func refreshAtOnce(t *testing.T, workers []*worker) {
 		if asked != 1 {
 			t.Errorf("the accounts server was asked %d times", asked)
 		}
-		ours.add(k.name, asked, fmt.Sprintf("%d of %d", stampede-failures(results), stampede), pollsOf(t, results), took.Round(time.Millisecond))
+		ours.add(k.name, asked, fmt.Sprintf("%d of %d", stampede-failures(results), stampede), pollsOf(t, results, took), took.Round(time.Millisecond))
 
 		for _, strict := range []bool{false, true} {
 			rule, end := "Zoho's rule", "revoked"
@@ -258,9 +258,9 @@ func refreshAtOnce(t *testing.T, workers []*worker) {
 	t.Logf("the same with golang.org/x/oauth2 and get and put of one secret\n%s", naive)
 }
 
-// naiveAtOnce has the workers refresh a token as is usually done. It returns how
-// often the accounts server was asked, how many failed, and whether the token that
-// is stored in the end is good.
+// naiveAtOnce lets the workers refresh a token concurrently without coordination. It
+// returns the number of requests to the accounts server, the number of failed workers, and
+// whether the stored token is valid in the end.
 func naiveAtOnce(t *testing.T, workers []*worker, at place, strict bool) (asked, failed int, alive bool) {
 	t.Helper()
 	accounts := newAccounts(t, strict, tokenTime)

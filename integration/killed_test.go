@@ -17,15 +17,15 @@ import (
 )
 
 const (
-	fullEnv = "TOKENKEEP_FULL" // TestAHolderThatIsKilled kills 200 processes under each rule, not 24
+	fullEnv = "TOKENKEEP_FULL" // TestLeaseHolderKilled kills 200 processes under each rule, not 24
 
 	shortLease = 3 * time.Second
-	survivors  = 3                      // processes that need the token too
-	lanes      = 8                      // kills at a time
-	mintTime   = 300 * time.Millisecond // of the accounts server: others have begun to wait by then
+	survivors  = 3                      // other processes that need the token
+	lanes      = 8                      // concurrent kills
+	mintTime   = 300 * time.Millisecond // time that the accounts server takes, in which other processes begin to wait
 )
 
-// kills returns how many processes are to be killed on each kind of place.
+// kills returns the number of processes to kill on each of kinds kinds of places.
 func kills(kinds int) int {
 	n := 24
 	if os.Getenv(fullEnv) != "" {
@@ -40,9 +40,9 @@ type step struct {
 	name  string
 }
 
-// steps returns the points of a refresh that makes so many requests to its store.
-// A token file is not asked for by requests: there the process is killed at
-// moments that lie close together.
+// steps returns the points of a refresh that makes the given number of requests to its
+// store. A token file is not read by requests; its process is killed at times that are
+// close together.
 func steps(requests int) []step {
 	all := []step{{death{Asking: true}, "before it asks the accounts server"}}
 	for n := range requests {
@@ -63,31 +63,31 @@ func steps(requests int) []step {
 	return append(all, step{death{Answered: true}, "when the accounts server has answered"})
 }
 
-// A kill is one run: a process that refreshes a token is killed, and others need
+// A kill is one run: a process that refreshes a token is killed, and other processes need
 // the token.
 type kill struct {
 	on     kindOfPlace
 	strict bool // the accounts server replaces refresh tokens
 	step   step
 
-	// meanwhile says that the others wait when the process dies; otherwise they
-	// come when it is dead.
+	// meanwhile reports whether the other processes already wait when the process is
+	// killed. Otherwise they start afterwards.
 	meanwhile bool
 }
 
-// An outcome is what came of it.
+// An outcome is the outcome of a run.
 type outcome struct {
-	killed   bool // the process came to the step
-	requests int  // to the accounts server
-	failed   int  // of the others
+	killed   bool // whether the process reached the step
+	requests int  // number of requests to the accounts server
+	failed   int  // number of other processes that failed
 	wait     time.Duration
 
-	// inWindow says that the accounts server had answered the process, and the
-	// store did not have the answer.
+	// inWindow reports whether the process was killed after the accounts server had
+	// answered and before the answer was stored.
 	inWindow bool
 }
 
-// run kills a process.
+// run makes the run and returns its outcome.
 func (k kill) run(t *testing.T, others []*worker) (o outcome) {
 	t.Helper()
 	at := k.on.at(t)
@@ -110,7 +110,7 @@ func (k kill) run(t *testing.T, others []*worker) (o outcome) {
 	}
 	dead := make(chan error, 1)
 	go func() {
-		_, _ = victim.result() // until there is one, or nobody to give it
+		_, _ = victim.result() // until the worker returns a result or ends
 		dead <- victim.end()
 	}()
 	if k.meanwhile {
@@ -174,9 +174,8 @@ func (k kill) run(t *testing.T, others []*worker) (o outcome) {
 	return o
 }
 
-// gate returns a channel that is closed when the accounts server is asked for a
-// token, and two functions. Who asks after the first was called gets no answer
-// until the second is.
+// gate returns a channel that is closed when the accounts server gets a request for a token,
+// and two functions. After shut is called, requests get no response until open is called.
 func (a accounts) gate() (asked <-chan struct{}, shut, open func()) {
 	first, opened := make(chan struct{}), make(chan struct{})
 	tell := sync.OnceFunc(func() { close(first) })
@@ -194,8 +193,9 @@ func (a accounts) gate() (asked <-chan struct{}, shut, open func()) {
 	return first, func() { isShut.Store(true) }, sync.OnceFunc(func() { close(opened) })
 }
 
-// checkLost checks that all are told what has happened, and that soon it is final:
-// at first the process that was killed might still be about to store its answer.
+// checkLost checks that all processes get the refusal of the accounts server, and that the
+// refusal soon becomes permanent. At first it is not, because the killed process might still
+// store its new token.
 func (kill) checkLost(t *testing.T, s store, accounts accounts, saved tokenstore.Token, results []result) {
 	t.Helper()
 	for _, r := range results {
@@ -212,8 +212,8 @@ func (kill) checkLost(t *testing.T, s store, accounts accounts, saved tokenstore
 	})
 }
 
-// checkKept checks that there is one record, and that what it holds is good for
-// another token.
+// checkKept checks that the store has one record, and that the record's refresh token still
+// obtains an access token.
 func (k kill) checkKept(t *testing.T, s store, accounts accounts, saved tokenstore.Token) {
 	t.Helper()
 	records, err := s.GetTokens(t.Context())
@@ -226,9 +226,8 @@ func (k kill) checkKept(t *testing.T, s store, accounts accounts, saved tokensto
 	}
 }
 
-// alone returns how many requests to the store a refresh makes that nobody
-// disturbs, and how long after the accounts server's answer it was stored: half of
-// the refreshes took longer.
+// alone measures an undisturbed refresh. It returns the number of requests to the store, and
+// the median time from the accounts server's response until the token is stored.
 func alone(t *testing.T, k kindOfPlace, w *worker, strict bool) (requests int, window time.Duration) {
 	t.Helper()
 	var windows []time.Duration
@@ -250,8 +249,8 @@ func alone(t *testing.T, k kindOfPlace, w *worker, strict bool) (requests int, w
 	return requests, windows[len(windows)/2]
 }
 
-// killsOf returns n runs, on the steps in turn, or on some that lie apart if there
-// are more steps than runs.
+// killsOf returns n runs, one for each step in turn. If there are more steps than runs, it
+// selects evenly spaced steps.
 func killsOf(k kindOfPlace, n, requests int, strict bool) []kill {
 	all, runs := steps(requests), make([]kill, n)
 	for i := range runs {
@@ -264,22 +263,23 @@ func killsOf(k kindOfPlace, n, requests int, strict bool) []kill {
 	return runs
 }
 
-// A series is the kills on one kind of place under one rule.
+// A series holds the runs on one kind of place under one rule of the accounts server, and their
+// outcomes.
 type series struct {
 	runs     []kill
-	requests int           // that a refresh makes
-	window   time.Duration // from the answer to the store
+	requests int           // number of requests of one refresh
+	window   time.Duration // time from the answer until it is stored
 
 	mu                                                      sync.Mutex
 	killed, inWindow, extra, succeeded, lost, lostElsewhere int
 	wait                                                    time.Duration
 }
 
-// A process is killed at a step of a refresh. Those that need the token get one,
-// with one more request at most. Where refresh tokens are replaced there is one
-// moment at which it is lost: when the server has replaced it and the store has
-// not heard of it.
-func TestAHolderThatIsKilled(t *testing.T) {
+// TestLeaseHolderKilled kills a process at each step of a refresh. It checks that the other
+// processes get a token, with at most one more request. If the server replaces refresh tokens,
+// one may be lost only if the process is killed after the server's response and before the new
+// one is stored.
+func TestLeaseHolderKilled(t *testing.T) {
 	t.Parallel()
 	idle := make(chan []*worker, lanes)
 	workers := newWorkers(t, lanes*survivors)
@@ -314,7 +314,7 @@ func TestAHolderThatIsKilled(t *testing.T) {
 	report(t, all)
 }
 
-// String says what the run is, in words.
+// String describes the run.
 func (k kill) String() string {
 	rule := "Zoho's rule"
 	if k.strict {
@@ -345,7 +345,7 @@ func (s *series) add(o outcome) {
 	s.wait = max(s.wait, o.wait)
 }
 
-// report prints what came of all series.
+// report prints the outcomes of all series.
 func report(t *testing.T, all []*series) {
 	t.Helper()
 	lenient := newTable("store", "requests of a refresh", "runs", "killed", "answered, not stored", "one request more", "others succeeded", "longest wait")
@@ -365,7 +365,8 @@ func report(t *testing.T, all []*series) {
 	t.Logf("the same where the server replaces refresh tokens and takes a second use for theft\n%s", strict)
 }
 
-// requestsText is the number of requests, which cannot be seen if it is 0.
+// requestsText returns the text for a number of requests. 0 means that requests cannot be
+// observed.
 func requestsText(n int) string {
 	if n == 0 {
 		return "-"

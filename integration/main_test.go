@@ -13,9 +13,12 @@ import (
 	"testing"
 
 	"github.com/go-sql-driver/mysql"
+
+	"github.com/tokenkeep/tokenkeep/internal/languages"
 )
 
-// TestMain runs the tests, stops what they shared, and prints what they ran on.
+// TestMain runs the tests, stops the shared servers, and reports the servers on which the
+// tests ran.
 func TestMain(m *testing.M) {
 	if os.Getenv(workerEnv) != "" {
 		os.Exit(work())
@@ -24,12 +27,12 @@ func TestMain(m *testing.M) {
 	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-interrupted
-		_ = finish() // nobody waits for what it says
+		_ = finish() // the process ends anyway
 		os.Exit(1)
 	}()
-	// The driver prints each connection that breaks, and here they do.
+	// The driver logs each broken connection, and these tests break many.
 	if err := mysql.SetLogger(log.New(io.Discard, "", 0)); err != nil {
-		panic(err) // it fails for nil alone
+		panic(err) // it only fails for a nil logger
 	}
 	code := m.Run()
 	if err := finish(); err != nil {
@@ -39,13 +42,13 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// finish stops the servers that are left, and reports.
+// finish stops the remaining servers, and prints the report.
 func finish() error {
 	var errs []error
 	for _, b := range backends {
 		errs = append(errs, b.stopShared())
 	}
-	errs = append(errs, nothingIsLeft())
+	errs = append(errs, nothingIsLeft(), languages.CleanUp())
 	if missing := Report(os.Stderr); len(missing) > 0 {
 		errs = append(errs, fmt.Errorf("TOKENKEEP_REQUIRE asks for backends on which no case passed: %s", strings.Join(missing, ", ")))
 	}
@@ -56,7 +59,7 @@ func finish() error {
 func nothingIsLeft() error {
 	e, err := docker()
 	if err != nil {
-		return nil // there was none, so nothing is there
+		return nil // without an engine, no containers were started
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()

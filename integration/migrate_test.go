@@ -14,9 +14,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
 )
 
-// The records of an SDK's token file go from the file to Vault, to Secrets
-// Manager, to MySQL and to a file again, each time by the command that users run.
-// They are what they were.
+// TestRecordsGoFromStoreToStoreAndBack checks that migrations do not change the records of an
+// SDK's token file. The command that users run migrates them to Vault, to Secrets Manager, to
+// MySQL and back to a file.
 func TestRecordsGoFromStoreToStoreAndBack(t *testing.T) {
 	t.Parallel()
 	VaultBackend.Count(t)

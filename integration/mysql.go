@@ -34,7 +34,7 @@ const (
 	mysqlPort  = "3306/tcp"
 )
 
-// A MySQL is a running server, MySQL or MariaDB.
+// A MySQL is a running server: MySQL or MariaDB.
 type MySQL struct {
 	*Server
 	config mysql.Config
@@ -43,8 +43,8 @@ type MySQL struct {
 // mysqlPassword is the password of root on the servers that the tests start.
 var mysqlPassword = sync.OnceValue(rand.Text)
 
-// SharedMySQL returns the server that the tests share: the one that
-// TOKENKEEP_MYSQL_DSN names, or one that is started for all of them.
+// SharedMySQL returns the server that the tests share: the server that TOKENKEEP_MYSQL_DSN
+// names, or a server that is started for all tests.
 func SharedMySQL(t testing.TB) *MySQL {
 	t.Helper()
 	config := rootConfig()
@@ -54,7 +54,7 @@ func SharedMySQL(t testing.TB) *MySQL {
 		}
 		given, err := mysql.ParseDSN(os.Getenv(mariadb.EnvDSN))
 		if err != nil {
-			return nil, fmt.Errorf("%s cannot be read", mariadb.EnvDSN) // the error quotes a password
+			return nil, fmt.Errorf("%s cannot be read", mariadb.EnvDSN) // the error would quote a password
 		}
 		version, err := mysqlVersion(ctx, given)
 		return &Server{Addr: given.Addr, what: "server " + given.Addr, about: version + ", real"}, err
@@ -71,9 +71,8 @@ func SharedMySQL(t testing.TB) *MySQL {
 	return &MySQL{Server: server, config: *config}
 }
 
-// StartMySQL returns a server of the test's own, which can be killed, and keeps
-// what it has when it is started again. It is stopped when the test and its
-// subtests are over.
+// StartMySQL returns a server for one test. The server can be killed, and keeps its data
+// when it is started again. The server is stopped when the test and its subtests end.
 func StartMySQL(t testing.TB) *MySQL {
 	t.Helper()
 	if os.Getenv(mariadb.EnvDSN) != "" {
@@ -88,15 +87,16 @@ func StartMySQL(t testing.TB) *MySQL {
 	return &MySQL{Server: server, config: *config}
 }
 
-// rootConfig is how root logs in to a server that the tests have started.
+// rootConfig returns the login configuration of root on a server that the tests
+// have started.
 func rootConfig() *mysql.Config {
 	config := mysql.NewConfig()
 	config.User, config.Passwd, config.Net = "root", mysqlPassword(), "tcp"
 	return config
 }
 
-// Database returns the data source name of a database that nothing else uses. It
-// is dropped when the test is over.
+// Database returns the data source name of a new database. The database is
+// dropped when the test ends.
 func (m *MySQL) Database(t testing.TB) string {
 	t.Helper()
 	name := strings.ReplaceAll(unique(), "-", "_")
@@ -174,7 +174,7 @@ func runMySQL(ctx context.Context) (*Server, error) {
 	return &Server{Addr: addr, what: run.what(), about: version + ", " + image.about, run: run}, err
 }
 
-// mysqlVersion asks a server what it is.
+// mysqlVersion returns the version of a server.
 func mysqlVersion(ctx context.Context, config *mysql.Config) (string, error) {
 	connector, err := mysql.NewConnector(config)
 	if err != nil {
@@ -192,21 +192,21 @@ func mysqlVersion(ctx context.Context, config *mysql.Config) (string, error) {
 	return "MySQL " + version, nil
 }
 
-// firstStatements gives root its password, for logins from host. A server carries
-// them out whenever it starts.
+// firstStatements returns statements that give root its password, for logins from
+// host. A server executes them at each start.
 func firstStatements(host string) string {
 	return fmt.Sprintf("CREATE USER IF NOT EXISTS root@'%[1]s';\nALTER USER root@'%[1]s' IDENTIFIED BY '%[2]s';\nGRANT ALL ON *.* TO root@'%[1]s' WITH GRANT OPTION;\n",
 		host, mysqlPassword())
 }
 
-// mysqlOptions make a server small and quick to start. What it has committed
-// survives a crash of the server, and not one of the machine.
+// mysqlOptions make a server small and quick to start. Committed data survives a crash of
+// the server, but not a crash of the machine.
 var mysqlOptions = []string{
 	"--no-defaults", "--skip-name-resolve", "--skip-log-bin", "--performance-schema=off", "--max-connections=500",
 	"--innodb-buffer-pool-size=32M", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=2",
 }
 
-// mysqlStandIn builds an image of the MariaDB that is installed on this machine.
+// mysqlStandIn builds an image of the MariaDB installed on this machine.
 func mysqlStandIn(ctx context.Context, e *engine) (image, error) {
 	server, install, err := mariadb.Find()
 	if err != nil {
@@ -246,7 +246,7 @@ func mysqlStandIn(ctx context.Context, e *engine) (image, error) {
 	return i, err
 }
 
-// quoteAll writes a list in the form of a Dockerfile.
+// quoteAll formats a list as in a Dockerfile.
 func quoteAll(args []string) string {
 	quoted := make([]string, len(args))
 	for i, a := range args {
@@ -269,10 +269,10 @@ func createTables(ctx context.Context, install, data string) error {
 	return nil
 }
 
-// library finds the path of a library in a line of ldd's.
+// library matches the path of a library in the output of ldd.
 var library = regexp.MustCompile(`(?m)(/\S+) \(0x[0-9a-f]+\)$`)
 
-// withLibraries returns a program and the libraries that it needs.
+// withLibraries returns a program and its shared libraries.
 func withLibraries(ctx context.Context, program string) ([]file, error) {
 	out, err := exec.CommandContext(ctx, "ldd", program).Output()
 	if err != nil {
@@ -285,7 +285,7 @@ func withLibraries(ctx context.Context, program string) ([]file, error) {
 	return files, nil
 }
 
-// walk returns the files of a folder.
+// walk returns the files in a folder.
 func walk(from, to string) ([]file, error) {
 	var files []file
 	err := filepath.WalkDir(from, func(name string, entry fs.DirEntry, err error) error {
@@ -299,15 +299,15 @@ func walk(from, to string) ([]file, error) {
 	return files, err
 }
 
-// supervisor runs a server that ends when standard input does, and is killed when
-// there is a line on it. Nothing else ties a server to the tests, which may be
-// killed.
+// supervisor is a shell script that runs a server. It stops the server at the end of
+// standard input, and kills the server when it reads a line. The server therefore ends with
+// the tests, even if they are killed.
 const supervisor = `exec 3<&0
 "$@" </dev/null & pid=$!
 { if read -r _; then kill -KILL $pid; else kill $pid; fi; } <&3 >/dev/null 2>&1 &
 wait $pid`
 
-// mysqlProcess starts the MariaDB of this machine beside the tests.
+// mysqlProcess starts the MariaDB of this machine as a process.
 func mysqlProcess(ctx context.Context, reason string) (*Server, error) {
 	program, install, err := mariadb.Find()
 	if err != nil {
@@ -351,7 +351,7 @@ func mysqlProcess(ctx context.Context, reason string) (*Server, error) {
 	return &Server{Addr: config.Addr, what: "process " + program, about: version + ", real (" + reason + ")", run: p}, err
 }
 
-// untilReady waits until a server lets root log in.
+// untilReady waits until root can log in to a server.
 func untilReady(ctx context.Context, config *mysql.Config) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -368,7 +368,7 @@ func untilReady(ctx context.Context, config *mysql.Config) error {
 	}
 }
 
-// freePort returns a port that was free a moment ago.
+// freePort returns a port that was free when freePort checked it.
 func freePort() (string, error) {
 	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -10,17 +10,20 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"golang.org/x/oauth2"
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
-// A box is one secret, which is read and written as a whole: what programs use
-// that keep a token without this module.
+// A box is one secret that is read and written as a whole. Programs that keep a token
+// without this module use secrets this way.
 type box interface {
 	get(ctx context.Context) ([]byte, error)
 	put(ctx context.Context, data []byte) error
 }
 
-// refreshNaively is what they do: read the token, have golang.org/x/oauth2 refresh
-// it, write it back.
+// refreshNaively refreshes a token without this module: it reads the token from a box,
+// refreshes the token with golang.org/x/oauth2, and writes the result to the box.
 func (j job) refreshNaively(ctx context.Context, seen *probe, begin func()) (result, error) {
 	b, err := j.Place.box(ctx, j.Naive, seen)
 	if err != nil {
@@ -49,7 +52,7 @@ func (j job) refreshNaively(ctx context.Context, seen *probe, begin func()) (res
 	return result{Access: fresh.AccessToken}, nil
 }
 
-// box returns the box with a name, which need not exist.
+// box returns the box with the given name. The secret need not exist.
 func (p place) box(ctx context.Context, name string, seen *probe) (box, error) {
 	switch p.Backend {
 	case VaultBackend.Name:
@@ -75,6 +78,8 @@ func (p place) box(ctx context.Context, name string, seen *probe) (box, error) {
 		return p.awsBox(ctx, name, seen)
 	case GCPBackend.Name:
 		return p.gcpBox(ctx, name, seen)
+	case KubernetesBackend.Name:
+		return p.kubernetesBox(name, seen)
 	case MySQLBackend.Name:
 		return newRow(ctx, seen, "mysql", p.DSN, name)
 	case sqlitePlace:
@@ -88,7 +93,7 @@ func (p place) box(ctx context.Context, name string, seen *probe) (box, error) {
 	}
 }
 
-// funcs are a box of two functions.
+// funcs is a box made of two functions.
 type funcs struct {
 	read  func(ctx context.Context) ([]byte, error)
 	write func(ctx context.Context, data []byte) error
@@ -97,7 +102,7 @@ type funcs struct {
 func (f funcs) get(ctx context.Context) ([]byte, error)    { return f.read(ctx) }
 func (f funcs) put(ctx context.Context, data []byte) error { return f.write(ctx, data) }
 
-// A creating box has to be made before it is written to.
+// creating is a box that must be created before the first write.
 type creating struct {
 	funcs
 	make func(ctx context.Context) error
@@ -123,6 +128,33 @@ func (p place) awsBox(ctx context.Context, name string, seen *probe) (box, error
 		},
 	}, func(ctx context.Context) error {
 		_, err := client.CreateSecret(ctx, &secretsmanager.CreateSecretInput{Name: id})
+		return err
+	}}, nil
+}
+
+func (p place) kubernetesBox(name string, seen *probe) (box, error) {
+	client, err := p.kubernetes(seen)
+	if err != nil {
+		return nil, err
+	}
+	secrets, id := client.Secrets(p.Mount), p.Prefix+"-naive-"+name
+	return creating{funcs{
+		func(ctx context.Context) ([]byte, error) {
+			o, err := secrets.Get(ctx, id, metav1.GetOptions{})
+			if err != nil {
+				return nil, err
+			}
+			return o.Data["token"], nil
+		},
+		func(ctx context.Context, data []byte) error {
+			change, err := json.Marshal(map[string]any{"data": map[string][]byte{"token": data}})
+			if err == nil {
+				_, err = secrets.Patch(ctx, id, types.MergePatchType, change, metav1.PatchOptions{})
+			}
+			return err
+		},
+	}, func(ctx context.Context) error {
+		_, err := secrets.Create(ctx, &v1.Secret{ObjectMeta: metav1.ObjectMeta{Name: id}}, metav1.CreateOptions{})
 		return err
 	}}, nil
 }
@@ -175,7 +207,7 @@ func readBox(ctx context.Context, b box) (*oauth2.Token, error) {
 	return t, json.Unmarshal(data, t)
 }
 
-// newRow returns a box that is a table with one row.
+// newRow returns a box whose secret is the only row of a table.
 func newRow(ctx context.Context, seen *probe, driver, dsn, name string) (box, error) {
 	db, err := seen.db(driver, dsn)
 	if err != nil {

@@ -13,11 +13,14 @@ import (
 	"github.com/hashicorp/vault/api"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
+	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
 
 	_ "modernc.org/sqlite"
 
 	"github.com/tokenkeep/tokenkeep/awssm"
 	"github.com/tokenkeep/tokenkeep/gcpsm"
+	"github.com/tokenkeep/tokenkeep/k8sstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
@@ -31,40 +34,41 @@ const (
 	filePlace   = "file"
 )
 
-// A place is where a store keeps its records. It goes to other processes on their
-// standard input: it holds credentials.
+// A place identifies the records of a store. Tests pass it to other processes on their
+// standard input, because it contains credentials.
 type place struct {
-	Backend string // as TOKENKEEP_REQUIRE calls it, or a kind that needs no server
-	Addr    string // of Vault or Google's Secret Manager, or the endpoint of AWS Secrets Manager
-	Token   string // for Vault
-	Mount   string // for Vault
+	Backend string // name in TOKENKEEP_REQUIRE, or a kind that needs no server
+	Addr    string // of Vault, Kubernetes or Google's Secret Manager, or the endpoint of AWS Secrets Manager
+	Token   string // for Vault and Kubernetes
+	CA      []byte // for Kubernetes
+	Mount   string // for Vault; for Kubernetes, the namespace
 	Parent  string // for Google
-	Prefix  string // for all of these
+	Prefix  string // prefix of the names, for all of these services
 	DSN     string // for MySQL
 	Path    string // of a file, which may be a database of SQLite
 }
 
-// A store is all that the tests ask of a store.
+// A store has the methods of stores that the tests use.
 type store interface {
 	tokenstore.TokenStore
 	tokenstore.Refresher
 }
 
-// A manner is how a process uses a store.
+// A manner holds the settings with which a process uses a store.
 type manner struct {
-	LeaseTTL time.Duration // 0: the default
-	Off      time.Duration // how wrong its clock is
+	LeaseTTL time.Duration // 0 means the default
+	Off      time.Duration // error of its clock
 	Death    death
 }
 
 func (m manner) now() time.Time { return time.Now().Add(m.Off) }
 
-// open opens a store that shares nothing with others.
+// open opens a store with its own client.
 func (p place) open(ctx context.Context) (store, error) {
 	return p.openAs(ctx, manner{}, &probe{})
 }
 
-// mustOpen is open, until the test is over.
+// mustOpen opens a store and closes it when the test ends.
 func (p place) mustOpen(t *testing.T) store {
 	t.Helper()
 	seen := &probe{}
@@ -76,7 +80,7 @@ func (p place) mustOpen(t *testing.T) store {
 	return s
 }
 
-// openAs opens a store that the probe sees the requests of.
+// openAs opens a store whose requests the probe observes.
 func (p place) openAs(ctx context.Context, m manner, seen *probe) (store, error) {
 	switch p.Backend {
 	case filePlace:
@@ -93,7 +97,7 @@ func (p place) openAs(ctx context.Context, m manner, seen *probe) (store, error)
 	return tokenstore.New(seen.driver(d), &tokenstore.Options{LeaseTTL: m.LeaseTTL, Now: m.now})
 }
 
-// sqlite is the data source name of the database.
+// sqlite returns the data source name of the database.
 func (p place) sqlite() string {
 	return "file:" + p.Path + "?_pragma=journal_mode(WAL)&_pragma=busy_timeout(5000)"
 }
@@ -127,6 +131,12 @@ func (p place) driver(ctx context.Context, seen *probe) (driver.Secrets, error) 
 			return nil, err
 		}
 		return gcpsm.NewDriver(client, p.Parent, p.Prefix, nil)
+	case KubernetesBackend.Name:
+		client, err := p.kubernetes(seen)
+		if err != nil {
+			return nil, err
+		}
+		return k8sstore.NewDriver(client, p.Mount, p.Prefix, nil)
 	default:
 		return nil, fmt.Errorf("no backend %q", p.Backend)
 	}
@@ -146,6 +156,13 @@ func (p place) vault(seen *probe) (*api.Client, error) {
 	return client, nil
 }
 
+func (p place) kubernetes(seen *probe) (corev1.SecretsGetter, error) {
+	return corev1.NewForConfig(&rest.Config{
+		Host: p.Addr, BearerToken: p.Token, QPS: -1, TLSClientConfig: rest.TLSClientConfig{CAData: p.CA},
+		WrapTransport: func(t http.RoundTripper) http.RoundTripper { return probedTransport{t, seen} },
+	})
+}
+
 func (p place) aws(ctx context.Context, seen *probe) (*secretsmanager.Client, error) {
 	return awsClient(ctx, p.Addr, func(o *secretsmanager.Options) { o.HTTPClient = seen.client() })
 }
@@ -158,11 +175,11 @@ func (p place) gcp(ctx context.Context, seen *probe) (*secretmanager.Client, err
 	return client, err
 }
 
-// A kind of place is on a server that the tests share, or needs none.
+// A kindOfPlace is a kind of places: on a server that the tests share, or without a server.
 type kindOfPlace struct {
-	backend *Backend // nil: it needs no server
+	backend *Backend // nil if the kind needs no server
 	name    string
-	at      func(t *testing.T) place // a new one
+	at      func(t *testing.T) place // returns a new place
 }
 
 // count counts the test among the cases of the backend, if there is one.
@@ -173,7 +190,7 @@ func (k kindOfPlace) count(t *testing.T) {
 	}
 }
 
-// places are all kinds.
+// places are all kinds of places.
 var places = []kindOfPlace{
 	{VaultBackend, "vault", func(t *testing.T) place {
 		t.Helper()
@@ -194,6 +211,13 @@ var places = []kindOfPlace{
 		t.Helper()
 		return place{Backend: MySQLBackend.Name, DSN: SharedMySQL(t).Database(t)}
 	}},
+	{KubernetesBackend, "kubernetes", func(t *testing.T) place {
+		t.Helper()
+		k := SharedKubernetes(t)
+		namespace := k.Namespace(t)
+		token := k.Account(t, namespace, k8sstore.Policy(namespace, "tokens"))
+		return place{Backend: KubernetesBackend.Name, Addr: k.URL(), CA: k.CA, Token: token, Mount: namespace, Prefix: "crm"}
+	}},
 	{nil, sqlitePlace, func(t *testing.T) place {
 		t.Helper()
 		return place{Backend: sqlitePlace, Path: filepath.Join(t.TempDir(), "tokens.db")}
@@ -204,7 +228,7 @@ var places = []kindOfPlace{
 	}},
 }
 
-// onEach runs a test on each kind of place, one after the other.
+// onEach runs test once for each kind of place, sequentially.
 func onEach(t *testing.T, test func(t *testing.T, k kindOfPlace)) {
 	t.Helper()
 	for _, k := range places {

@@ -15,9 +15,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// A probe sees what one process asks of its store: each read of the record, and
-// below that each request on the wire, or statement. It ends the process where it
-// is told to.
+// A probe observes the calls of one process to its store: each read of the record, and each
+// request or SQL statement. It can kill the process at a given point.
 type probe struct {
 	death death
 
@@ -26,27 +25,28 @@ type probe struct {
 	closers   []func()
 	requests  int
 	reads     []span
-	answered  int64 // when the accounts server had answered this process
-	committed int64 // when the store had taken the answer
+	answered  int64 // time at which the accounts server had answered this process
+	committed int64 // time at which the store had stored the answer
 }
 
-// A span is when something began and ended. All times of a probe are nanoseconds
-// since the epoch: they are compared with those of other processes.
+// A span is the time from Begin to End. All times of a probe are in nanoseconds since the
+// epoch, because tests compare them with times of other processes.
 type span struct{ Begin, End int64 }
 
-// A death is where a process is killed, as by SIGKILL. The zero death is none.
+// A death is the point at which a process is killed with SIGKILL. The zero death means that
+// the process is not killed.
 type death struct {
 	Request int  // before the request with this number, from 1
-	After   bool // just after it was carried out, that is
+	After   bool // just after the request instead of before it
 
-	Asking   bool // before the accounts server is asked
-	Answered bool // just after it has answered
+	Asking   bool // before the request to the accounts server
+	Answered bool // just after the accounts server has answered
 
-	Started time.Duration // so long after the refresh began
-	Since   time.Duration // so long after the accounts server has answered
+	Started time.Duration // this long after the refresh has begun
+	Since   time.Duration // this long after the accounts server has answered
 }
 
-// die ends this process at once. Nothing is flushed, unlocked or closed by it.
+// die kills this process immediately. The process does not flush, unlock or close anything.
 func die() {
 	self, err := os.FindProcess(os.Getpid())
 	if err == nil {
@@ -58,7 +58,7 @@ func die() {
 	select {}
 }
 
-// arm makes the probe look from now on.
+// arm starts the observation.
 func (p *probe) arm() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -68,7 +68,7 @@ func (p *probe) arm() {
 	}
 }
 
-// close ends what the probe has opened.
+// close closes the connections that the probe has opened.
 func (p *probe) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -84,7 +84,8 @@ func (p *probe) closing(c func()) {
 	p.closers = append(p.closers, c)
 }
 
-// request carries out a request.
+// request carries out a request and counts it. It kills the process if the probe's death is
+// at this request.
 func (p *probe) request(do func()) {
 	p.mu.Lock()
 	n := 0
@@ -103,7 +104,7 @@ func (p *probe) request(do func()) {
 	}
 }
 
-// read carries out a read of the record.
+// read carries out a read of the record and records its span.
 func (p *probe) read(do func()) {
 	begin := time.Now().UnixNano()
 	do()
@@ -114,9 +115,9 @@ func (p *probe) read(do func()) {
 	}
 }
 
-// looks returns a clock for a store whose reads cannot be seen otherwise: it looks
-// at its clock when it has read a token other than the stale one, and no read that
-// begins after the commit returns that.
+// looks returns a clock for a store whose reads the probe cannot observe directly. The
+// store reads its clock only after it has read a token other than the stale one. A read
+// that begins after the commit never returns the stale token.
 func (p *probe) looks(now func() time.Time) func() time.Time {
 	return func() time.Time {
 		p.read(func() {})
@@ -141,7 +142,7 @@ func (p *probe) ask(do func()) {
 	p.answered = time.Now().UnixNano()
 }
 
-// wrote notes that the store has been changed.
+// wrote records that the store has been changed.
 func (p *probe) wrote() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -150,7 +151,7 @@ func (p *probe) wrote() {
 	}
 }
 
-// client returns an HTTP client that the probe sees.
+// client returns an HTTP client whose requests the probe observes.
 func (p *probe) client() *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	p.closing(transport.CloseIdleConnections)
@@ -167,13 +168,14 @@ func (t probedTransport) RoundTrip(r *http.Request) (resp *http.Response, err er
 	return resp, err
 }
 
-// interceptor does for gRPC what client does for HTTP.
+// interceptor is a gRPC interceptor that lets the probe observe calls.
 func (p *probe) interceptor(ctx context.Context, method string, req, reply any, c *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) (err error) {
 	p.request(func() { err = invoke(ctx, method, req, reply, c, opts...) })
 	return err
 }
 
-// driver returns d as the probe sees it, which is a driver.Leaser if d is one.
+// driver returns a driver whose calls to d the probe observes. It is a driver.Leaser if d
+// is one.
 func (p *probe) driver(d driver.Secrets) driver.Secrets {
 	seen := probedDriver{d, p}
 	if l, ok := d.(driver.Leaser); ok {
@@ -214,7 +216,7 @@ func (d probedLeaser) Note(ctx context.Context, name string, base driver.Secret,
 	return d.leaser.Note(ctx, name, base, note)
 }
 
-// db opens a database that the probe sees.
+// db opens a database whose statements the probe observes.
 func (p *probe) db(name, dsn string) (*sql.DB, error) {
 	db, err := sql.Open(name, dsn)
 	if err != nil {
@@ -242,8 +244,8 @@ func (c probedConnector) Connect(context.Context) (sqldriver.Conn, error) {
 	return probedConn{conn, c.probe}, nil
 }
 
-// A probedConn is a connection of a driver that has all of these optional methods,
-// as those for MySQL and SQLite have.
+// A probedConn is a connection whose statements the probe observes. The connection must
+// have all of these optional methods, like those of MySQL and SQLite.
 type probedConn struct {
 	sqldriver.Conn
 	probe *probe

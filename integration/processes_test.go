@@ -17,15 +17,15 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A worker is another process of this program.
+// A worker is another process of the test program.
 type worker struct {
 	in  io.WriteCloser
 	out *bufio.Reader
-	end func() error // waits for it
+	end func() error // waits until the process ends
 }
 
-// newWorkers starts workers, which end with the test, and waits until they are
-// there.
+// newWorkers starts n workers and waits until they are ready. The workers end with the
+// test.
 func newWorkers(t *testing.T, n int) []*worker {
 	t.Helper()
 	all := make([]*worker, n)
@@ -43,7 +43,7 @@ func newWorkers(t *testing.T, n int) []*worker {
 	return all
 }
 
-// newWorker starts a worker, which ends when end is called.
+// newWorker starts a worker. The worker ends when end is called.
 func newWorker(t *testing.T) *worker {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -66,7 +66,7 @@ func newWorker(t *testing.T) *worker {
 	}}
 }
 
-// ready waits until the worker is there.
+// ready waits until the worker has started.
 func (w *worker) ready(t *testing.T) {
 	t.Helper()
 	if line, err := w.read(); line != "ready" {
@@ -80,16 +80,16 @@ func (w *worker) read() (string, error) {
 	return strings.TrimSpace(line), err
 }
 
-// give gives the worker a job.
+// give sends a job to the worker.
 func (w *worker) give(j job) error { return json.NewEncoder(w.in).Encode(j) }
 
-// begin has a worker begin that was told to wait.
+// begin lets a worker begin if its job has Wait set.
 func (w *worker) begin() error {
 	_, err := io.WriteString(w.in, "go\n")
 	return err
 }
 
-// result returns what came of the job. It fails if the worker is no more.
+// result returns the result of the job. It fails if the worker has ended.
 func (w *worker) result() (result, error) {
 	var r result
 	line, err := w.read()
@@ -99,7 +99,7 @@ func (w *worker) result() (result, error) {
 	return r, err
 }
 
-// do has the worker do a job.
+// do sends a job to the worker and waits for its result.
 func (w *worker) do(j job) error {
 	if err := w.give(j); err != nil {
 		return err
@@ -111,8 +111,8 @@ func (w *worker) do(j job) error {
 	return err
 }
 
-// savers are 32 tokens of 4 users. The 8 of one user have a field each that the
-// others do not have, or two of them the same.
+// savers returns 32 tokens: 8 for each of 4 users. Each token sets one additional field.
+// Some fields are set by two tokens of a user, with the same value.
 func savers(round int) []plainToken {
 	var all []plainToken
 	for i := range 32 {
@@ -135,7 +135,7 @@ func savers(round int) []plainToken {
 	return all
 }
 
-// whole are the records that the savers make together.
+// whole returns the records that result from saving all savers.
 func whole(round int) map[string]plainToken {
 	all := map[string]plainToken{}
 	for _, t := range savers(round) {
@@ -151,8 +151,9 @@ func whole(round int) map[string]plainToken {
 	return all
 }
 
-// Two processes of 16 goroutines each save 4 users at once, again and again. There
-// are 4 records then, and no field of any is lost.
+// TestTwoProcessesSaveAtOnce checks that concurrent saves of tokens of 4 users result in
+// exactly 4 records, without the loss of a field. Two processes with 16 goroutines each save
+// the tokens, repeatedly.
 func TestTwoProcessesSaveAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, k := range places {
@@ -205,7 +206,7 @@ func saveInRounds(t *testing.T, at place, rounds int) {
 	t.Logf("%d rounds; the slowest took %v", rounds, slowest)
 }
 
-// saveAtOnce has each worker save every other token.
+// saveAtOnce distributes the tokens among the workers, which save them concurrently.
 func saveAtOnce(t *testing.T, workers []*worker, at place, tokens []plainToken) {
 	t.Helper()
 	var wg sync.WaitGroup

@@ -10,15 +10,15 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// A Proxy stands between clients and a server and breaks connections when it is
-// told to. Its address stays the same when the server gets another one.
+// A Proxy forwards connections from clients to a server and disturbs them on request. The
+// address of the proxy stays the same if the server's address changes.
 type Proxy struct {
 	Addr  string // host:port
 	proxy *toxiproxy.Proxy
 }
 
 // NewProxy returns a proxy for the server at upstream. It is stopped when the test
-// is over.
+// ends.
 func NewProxy(t testing.TB, upstream string) *Proxy {
 	t.Helper()
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
@@ -30,7 +30,7 @@ func NewProxy(t testing.TB, upstream string) *Proxy {
 	return &Proxy{Addr: p.Listen, proxy: p}
 }
 
-// Move makes the proxy lead to another server.
+// Move makes the proxy forward to another server.
 func (p *Proxy) Move(t testing.TB, upstream string) {
 	t.Helper()
 	if err := p.proxy.Update(&toxiproxy.Proxy{Listen: p.Addr, Upstream: upstream, Enabled: true}); err != nil {
@@ -38,9 +38,9 @@ func (p *Proxy) Move(t testing.TB, upstream string) {
 	}
 }
 
-// Break makes all connections suffer from a toxic of toxiproxy's until mend is
-// called. stream is "upstream" for what clients send, and "downstream" for the
-// answers.
+// Break applies one of toxiproxy's toxics to all connections until the returned
+// function is called. stream is "upstream" for data from clients and "downstream"
+// for data from the server.
 func (p *Proxy) Break(t testing.TB, kind, stream string, attributes map[string]any) (mend func()) {
 	t.Helper()
 	toxic, err := json.Marshal(map[string]any{"name": kind, "type": kind, "stream": stream, "attributes": attributes})

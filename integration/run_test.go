@@ -18,11 +18,11 @@ import (
 	"github.com/moby/moby/client"
 )
 
-// The tests in this file run the others in another process, and look at what such
-// a run says and how it ends.
+// The tests in this file run other tests in another process, and check the output and the exit
+// code of that process.
 
-// runTests makes the command that runs the tests that match the pattern, in an
-// environment of their own.
+// runTests returns a command that runs the tests that match the pattern, with additional
+// environment variables.
 func runTests(ctx context.Context, pattern string, env ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+pattern+"$", "-test.timeout=5m")
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(s string) bool {
@@ -31,12 +31,12 @@ func runTests(ctx context.Context, pattern string, env ...string) *exec.Cmd {
 	return cmd
 }
 
-// started finds the line that says that a container was started.
+// started matches the line that reports the start of a container.
 var started = regexp.MustCompile(`container ([0-9a-f]{12}) of \S+ started`)
 
-// A suite whose container is killed fails, with what the container printed, and
-// does not hang.
-func TestASuiteWhoseContainerIsKilledFailsWithItsLog(t *testing.T) {
+// TestRunContainerKilled checks that a suite fails soon if its
+// container is killed, and that it prints the container's output.
+func TestRunContainerKilled(t *testing.T) {
 	t.Parallel()
 	e, err := docker()
 	if reason := (*absentError)(nil); errors.As(err, &reason) {
@@ -58,7 +58,7 @@ func TestASuiteWhoseContainerIsKilledFailsWithItsLog(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 			defer cancel()
 			cmd := runTests(ctx, suite.test)
-			cmd.Args = append(cmd.Args, "-test.v") // to see how far it is
+			cmd.Args = append(cmd.Args, "-test.v") // to follow the progress
 			output, stdout := io.Pipe()
 			cmd.Stdout, cmd.Stderr = stdout, stdout
 			if err := cmd.Start(); err != nil {
@@ -73,7 +73,7 @@ func TestASuiteWhoseContainerIsKilledFailsWithItsLog(t *testing.T) {
 			var (
 				out    bytes.Buffer
 				id     string
-				begun  int // cases, of more than a hundred
+				begun  int // number of cases that have begun, of more than a hundred
 				killed time.Time
 			)
 			for lines := bufio.NewScanner(io.TeeReader(output, &out)); lines.Scan(); {
@@ -115,13 +115,14 @@ func TestASuiteWhoseContainerIsKilledFailsWithItsLog(t *testing.T) {
 	}
 }
 
-// nowhere is the address of an engine that there is not.
+// nowhere is the address of an engine that does not exist.
 const nowhere = "DOCKER_HOST=unix:///nonexistent/docker.sock"
 
-// Without an engine the tests run on processes, and say so.
+// TestWithoutAnEngineProcessesAreUsed checks that the tests run on processes if no engine
+// is available, and that the report shows this.
 func TestWithoutAnEngineProcessesAreUsed(t *testing.T) {
 	t.Parallel()
-	out, err := runTests(t.Context(), "Test(KV|(MySQL|SecretsManager)BehindBrokenConnectionsLosesNothing)", nowhere).CombinedOutput()
+	out, err := runTests(t.Context(), "Test(KV|(MySQL|SecretsManager)BrokenConnections)", nowhere).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, tail(string(out), 4<<10))
 	}
@@ -136,10 +137,11 @@ func TestWithoutAnEngineProcessesAreUsed(t *testing.T) {
 	}
 }
 
-// What did not run fails the run if it was asked for, and otherwise does not.
-func TestARequiredBackendThatDidNotRunFailsTheRun(t *testing.T) {
+// TestRunRequiredBackend checks that a missing backend fails the run
+// only if it is required.
+func TestRunRequiredBackend(t *testing.T) {
 	t.Parallel()
-	// With no program in the cache and none to be built there is no Vault.
+	// Vault is missing because its program is not in the cache and is not built.
 	absent := []string{nowhere, "XDG_CACHE_HOME=" + t.TempDir(), "HOME=" + t.TempDir(), "TOKENKEEP_VAULTDEV="}
 	for _, test := range []struct {
 		require string
@@ -166,7 +168,8 @@ func TestARequiredBackendThatDidNotRunFailsTheRun(t *testing.T) {
 	}
 }
 
-// What a server is said not to be able to do is skipped, and listed by name.
+// TestWhatAServerCannotDoIsListed checks that cases that TOKENKEEP_CANNOT names are skipped
+// and listed by name.
 func TestWhatAServerCannotDoIsListed(t *testing.T) {
 	t.Parallel()
 	out, err := runTests(t.Context(), "TestGcpsmDriverConforms", "TOKENKEEP_CANNOT=/DR-2[0-8]").CombinedOutput()

@@ -16,46 +16,45 @@ import (
 )
 
 const (
-	startTimeout = 2 * time.Minute  // from the start of a server to its being ready
-	stopTimeout  = 10 * time.Second // from the request to end to the end
-	callTimeout  = 30 * time.Second // of one call that prepares a test or cleans up after it
+	startTimeout = 2 * time.Minute  // time for a server to become ready
+	stopTimeout  = 10 * time.Second // time for a server to end after a request to stop
+	callTimeout  = 30 * time.Second // time for one call that prepares a test or cleans up after it
 )
 
-// A Server is a running server: a container, a process, or one that somebody
-// else runs.
+// A Server is a running server: a container, a process, or an external one.
 type Server struct {
-	// Addr is where it answers, as host:port. A container that was started again
-	// may have another one.
+	// Addr is the address of the server, as host:port. It may change when a container is
+	// restarted.
 	Addr string
 
-	what  string   // what it is, in words: "container 0123456789ab of image"
-	about string   // its version, and whether it is real
-	run   instance // nil if somebody else runs it
+	what  string   // a description: "container 0123456789ab of image"
+	about string   // the version, and whether the server is real
+	run   instance // nil for an external server
 
-	buried sync.Once // its log is printed once
+	logged sync.Once // the log is printed only once
 }
 
-// An instance is a server that the tests have started and can treat as they like.
+// An instance is a server that the tests have started and control.
 type instance interface {
-	kill(ctx context.Context) error            // at once, as a crash does
-	start(ctx context.Context) (string, error) // again, with what it has stored; returns its address
-	stop(ctx context.Context) error            // for good; nothing is left
-	died() <-chan struct{}                     // closed soon after it ends without having been told to
-	running(ctx context.Context) bool          // whether it is there at this moment
-	log(ctx context.Context) string            // what it has printed
+	kill(ctx context.Context) error            // ends the server immediately, as a crash would
+	start(ctx context.Context) (string, error) // restarts the server with its stored data, and returns its address
+	stop(ctx context.Context) error            // ends the server permanently, and removes its data
+	died() <-chan struct{}                     // is closed soon after the server ends unexpectedly
+	running(ctx context.Context) bool          // reports whether the server is running now
+	log(ctx context.Context) string            // returns the output of the server
 }
 
-// String says what the server is.
+// String describes the server.
 func (s *Server) String() string { return s.what + ", " + s.about }
 
-// About says what version the server has, and whether it is real.
+// About returns the version of the server and whether it is real.
 func (s *Server) About() string { return s.about }
 
-// own reports whether the server is the tests' own, so that nothing needs to be
-// cleaned up.
+// own reports whether the tests have started the server. Tests do not remove their data from
+// such a server, because the data is discarded with it.
 func (s *Server) own() bool { return s != nil && s.run != nil }
 
-// dead reports whether the server has ended without having been told to.
+// dead reports whether the server has ended unexpectedly.
 func (s *Server) dead() bool {
 	if !s.own() {
 		return false
@@ -68,8 +67,8 @@ func (s *Server) dead() bool {
 	}
 }
 
-// Watch makes the test log what the server printed if the test fails and the
-// server has died, and fail at once if it has died already.
+// Watch fails the test immediately if the server has crashed. If the test fails
+// and the server has crashed by then, Watch logs the server's output.
 func (s *Server) Watch(t testing.TB) {
 	t.Helper()
 	if !s.own() {
@@ -79,31 +78,32 @@ func (s *Server) Watch(t testing.TB) {
 		t.Fatal(s.obituary())
 	}
 	t.Cleanup(func() {
-		// That the test fails may be the first sign of it.
+		// The failure of the test may be the first sign of the crash.
 		if t.Failed() && !s.run.running(context.Background()) {
 			t.Log(s.obituary())
 		}
 	})
 }
 
-// obituary says that the server has died, and the first time what it printed.
+// obituary returns a message that the server has crashed. The message of the first call
+// includes the server's output.
 func (s *Server) obituary() string {
 	text := s.what + " has died; what it printed is above"
-	s.buried.Do(func() { text = fmt.Sprintf("%s has died; it printed:\n%s", s.what, s.Log()) })
+	s.logged.Do(func() { text = fmt.Sprintf("%s has died; it printed:\n%s", s.what, s.Log()) })
 	return text
 }
 
-// bury prints what the server printed if it has died and no test has said so: all
-// of them may have failed before the engine knew.
-func (s *Server) bury() {
+// report prints the output of a crashed server that no test has reported, because
+// all tests failed before the engine noticed.
+func (s *Server) report() {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	if s.own() && !s.run.running(ctx) {
-		s.buried.Do(func() { logf("%s has died; it printed:\n%s", s.what, s.Log()) })
+		s.logged.Do(func() { logf("%s has died; it printed:\n%s", s.what, s.Log()) })
 	}
 }
 
-// Log returns what the server has printed.
+// Log returns the output of the server.
 func (s *Server) Log() string {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
@@ -120,7 +120,7 @@ func tail(text string, n int) string {
 	return "…\n" + text
 }
 
-// Kill ends the server as a crash does. Start starts it again.
+// Kill ends the server immediately, as a crash would. Start restarts the server.
 func (s *Server) Kill(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
@@ -130,7 +130,7 @@ func (s *Server) Kill(t testing.TB) {
 	}
 }
 
-// Start starts a server that was killed, with what it had stored.
+// Start restarts a killed server with its stored data.
 func (s *Server) Start(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
@@ -142,7 +142,7 @@ func (s *Server) Start(t testing.TB) {
 	s.Addr = addr
 }
 
-// cleanUp stops the server when the test is over.
+// cleanUp stops the server when the test ends.
 func (s *Server) cleanUp(t testing.TB) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -164,19 +164,19 @@ func (s *Server) stop() error {
 	return s.run.stop(ctx)
 }
 
-// A process is a server that runs beside the tests. Its program prints where it
-// listens, in one line, and ends when its standard input is closed: that happens
-// also if the tests are killed.
+// A process is a server that runs as a child process. The program prints its address in one
+// line. It ends when its standard input is closed, which also happens if the tests are
+// killed.
 type process struct {
 	command func() *exec.Cmd
-	scratch string // removed in the end, unless it is empty
+	scratch string // removed at the end, unless empty
 
-	// ready, if it is not nil, waits until the program is ready and returns where
-	// it listens, in the place of the line.
+	// ready, if not nil, waits until the program is ready, and returns its address in place of
+	// the printed line.
 	ready func(ctx context.Context) (string, error)
 
-	// tied is set if the command is a supervisor, which kills the program when it
-	// reads a line.
+	// tied reports whether the command is a supervisor that kills the program when the
+	// supervisor reads a line.
 	tied bool
 
 	mu     sync.Mutex
@@ -189,8 +189,8 @@ type process struct {
 	once   sync.Once
 }
 
-// startProcess starts a server. command makes the command that starts it, and is
-// called again when it is started again; scratch is a folder of its own.
+// startProcess starts a server. command returns the command for each start and restart;
+// scratch is a temporary folder.
 func startProcess(ctx context.Context, scratch string, command func() *exec.Cmd) (*process, string, error) {
 	p := &process{command: command, scratch: scratch, dead: make(chan struct{})}
 	addr, err := p.start(ctx)
@@ -242,7 +242,7 @@ func (p *process) start(ctx context.Context) (string, error) {
 	return addr, nil
 }
 
-// address waits until the program is ready, and returns where it listens.
+// address waits until the program is ready, and returns its address.
 func (p *process) address(ctx context.Context, first <-chan string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -262,8 +262,8 @@ func (p *process) address(ctx context.Context, first <-chan string) (string, err
 	}
 }
 
-// ending returns what is needed to end the process, which is not unexpected from
-// now on.
+// ending marks the end of the process as expected. It returns the command, its standard
+// input, and a channel that is closed at the end.
 func (p *process) ending() (*exec.Cmd, io.WriteCloser, chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -279,7 +279,7 @@ func (p *process) kill(context.Context) error {
 		_ = cmd.Process.Kill()
 	}
 	<-exited
-	_ = stdin.Close() // which Wait has done
+	_ = stdin.Close() // Wait has closed it
 	return nil
 }
 
@@ -312,7 +312,7 @@ func (p *process) died() <-chan struct{} { return p.dead }
 
 func (p *process) log(context.Context) string { return p.output.String() }
 
-// A lockedBuffer is written by one goroutine while another one reads it.
+// A lockedBuffer is a buffer that goroutines can read and write concurrently.
 type lockedBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

@@ -12,7 +12,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/sqlstore"
 )
 
-// A sqlBackend opens stores on a real server, each with connections of its own.
+// A sqlBackend opens stores on a real server. Each store has its own connections.
 type sqlBackend struct {
 	*integration.MySQL
 

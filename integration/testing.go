@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// Eventually calls f until it returns nil, and fails the test if that takes more
-// than a while.
+// Eventually calls f until it returns nil. It fails the test after callTimeout.
 func Eventually(t testing.TB, f func() error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
@@ -21,7 +20,7 @@ func Eventually(t testing.TB, f func() error) {
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("it did not come to pass: %v", err)
+			t.Fatalf("the condition did not become true: %v", err)
 		case <-tick.C:
 		}
 	}

@@ -31,16 +31,16 @@ const (
 type Vault struct {
 	*Server
 	Addr      string // "http://127.0.0.1:…"
-	RootToken string // may do everything
-	Mount     string // of the KV engine, without a "/" at the end
+	RootToken string // has all permissions
+	Mount     string // of the KV engine, without a trailing "/"
 
-	// UnsealKey unseals the server. It is empty if the server is not the test's
-	// own; such a server is not to be sealed.
+	// UnsealKey unseals the server. UnsealKey is empty for a shared server, which tests
+	// must not seal.
 	UnsealKey string
 }
 
-// SharedVault returns the server that the tests share: the one at
-// TOKENKEEP_VAULT_ADDR, or one that is started for all of them.
+// SharedVault returns the server that the tests share: the server at TOKENKEEP_VAULT_ADDR,
+// or a server that is started for all tests.
 func SharedVault(t testing.TB) *Vault {
 	t.Helper()
 	if addr := os.Getenv("TOKENKEEP_VAULT_ADDR"); addr != "" {
@@ -58,7 +58,7 @@ func SharedVault(t testing.TB) *Vault {
 // sharedToken is the root token of the shared server.
 var sharedToken = sync.OnceValue(func() string { return "root-" + rand.Text() })
 
-// givenVault returns the server that somebody else runs.
+// givenVault returns the external server at addr.
 func givenVault(t testing.TB, addr string) *Vault {
 	t.Helper()
 	token := os.Getenv(api.EnvVaultToken)
@@ -78,9 +78,9 @@ func givenVault(t testing.TB, addr string) *Vault {
 	return v
 }
 
-// StartVault returns a server of the test's own, which can be sealed and killed,
-// and keeps what it has when it is started again. It is stopped when the test and
-// its subtests are over.
+// StartVault returns a server for one test. The server can be sealed and killed, and keeps
+// its data when it is started again. The server is stopped when the test and its subtests
+// end.
 func StartVault(t testing.TB) *Vault {
 	t.Helper()
 	if os.Getenv("TOKENKEEP_VAULT_ADDR") != "" {
@@ -102,7 +102,7 @@ func StartVault(t testing.TB) *Vault {
 	return v
 }
 
-// Start starts the server again, after Kill, and unseals it.
+// Start restarts the server after Kill, and unseals it.
 func (v *Vault) Start(t testing.TB) {
 	t.Helper()
 	v.Server.Start(t)
@@ -111,8 +111,8 @@ func (v *Vault) Start(t testing.TB) {
 	v.waitForKV(t)
 }
 
-// waitForKV waits until the KV engine does what it is asked for: when it is new,
-// and when the server has been unsealed, it is busy for a moment.
+// waitForKV waits until the KV engine answers. The engine is busy for a moment when it is
+// new, and after an unseal.
 func (v *Vault) waitForKV(t testing.TB) {
 	t.Helper()
 	client := v.Client(t, v.RootToken)
@@ -122,9 +122,9 @@ func (v *Vault) waitForKV(t testing.TB) {
 	})
 }
 
-// runVault starts a server. If it is durable it keeps what it has when it is
-// started again, and is to be initialized; otherwise token is its root token, and
-// there is a KV engine at "secret".
+// runVault starts a server. A durable server keeps its data across restarts and must be
+// initialized. For any other server, token is the root token, and a KV engine is mounted at
+// "secret".
 func runVault(ctx context.Context, token string, durable bool) (*Server, error) {
 	engine, err := docker()
 	if reason := (*absentError)(nil); errors.As(err, &reason) {
@@ -174,8 +174,8 @@ func vaultStandIn(ctx context.Context, e *engine) (image, error) {
 	return i, err
 }
 
-// durableVault makes a container of the image keep what it has, and not begin as
-// a server for development does.
+// durableVault makes a container of the image keep its data, and not start as a
+// development server.
 func durableVault(i image) testcontainers.CustomizeRequestOption {
 	return func(r *testcontainers.GenericContainerRequest) error {
 		if i.standIn {
@@ -189,7 +189,7 @@ func durableVault(i image) testcontainers.CustomizeRequestOption {
 	}
 }
 
-// vaultProcess starts vaultdev beside the tests.
+// vaultProcess starts vaultdev as a process.
 func vaultProcess(ctx context.Context, token string, durable bool, reason string) (*Server, error) {
 	program, err := vaultdev()
 	if err != nil {
@@ -215,30 +215,34 @@ func vaultProcess(ctx context.Context, token string, durable bool, reason string
 	return &Server{Addr: addr, what: "process vaultdev", about: version + ", stand-in: Vault's own core, built here (" + reason + ")", run: run}, err
 }
 
-// vaultVersion asks a server what it is.
+// vaultVersion returns the version of a server.
 func vaultVersion(ctx context.Context, url string) (string, error) {
-	config := api.DefaultConfig()
-	config.Address, config.AgentAddress = url, ""
-	client, err := api.NewClient(config)
-	if err != nil {
-		return "", err
-	}
-	health, err := client.Sys().HealthWithContext(ctx)
+	health, err := healthOf(ctx, url)
 	if err != nil {
 		return "", err
 	}
 	return "Vault " + health.Version, nil
 }
 
-// withoutVault returns the environment without what is meant for Vault's
-// programs: a test server is the same on every machine.
+// healthOf returns the health that a server reports.
+func healthOf(ctx context.Context, url string) (*api.HealthResponse, error) {
+	config := api.DefaultConfig()
+	config.Address, config.AgentAddress = url, ""
+	client, err := api.NewClient(config)
+	if err != nil {
+		return nil, err
+	}
+	return client.Sys().HealthWithContext(ctx)
+}
+
+// withoutVault removes variables for Vault's programs from the environment, so
+// that test servers are the same on every machine.
 func withoutVault(environ []string) []string {
 	return slices.DeleteFunc(environ, func(s string) bool { return strings.HasPrefix(s, "VAULT_") })
 }
 
-// Client returns a client with the given token, which may be empty. It is
-// configured as a user's is, by the environment too unless the server is the
-// test's own.
+// Client returns a client with the given token, which may be empty. It is configured like a
+// user's client. The environment also applies, unless the tests have started the server.
 func (v *Vault) Client(t testing.TB, token string) *api.Client {
 	t.Helper()
 	config := api.DefaultConfig()
@@ -255,7 +259,8 @@ func (v *Vault) Client(t testing.TB, token string) *api.Client {
 	if v.own() {
 		client.ClearNamespace()
 	}
-	// The client tries again for seconds. A suite whose server has died is to end.
+	// By default, the client retries for seconds. If the server has crashed, the client
+	// must not retry, so that the suite ends soon.
 	client.SetCheckRetry(func(ctx context.Context, resp *http.Response, err error) (bool, error) {
 		if v.dead() {
 			return false, err
@@ -266,8 +271,8 @@ func (v *Vault) Client(t testing.TB, token string) *api.Client {
 	return client
 }
 
-// Prefix returns a path below the mount that nothing else uses, without a "/" at
-// either end. What is there when the test is over is removed.
+// Prefix returns a unique path below the mount, without a "/" at either end.
+// Secrets under it are removed when the test ends.
 func (v *Vault) Prefix(t testing.TB) string {
 	t.Helper()
 	prefix := unique()
@@ -284,7 +289,7 @@ func (v *Vault) Prefix(t testing.TB) string {
 	return prefix
 }
 
-// remove removes all secrets in a folder and in those within.
+// remove removes all secrets in a folder and its subfolders.
 func (v *Vault) remove(ctx context.Context, client *api.Client, folder string) error {
 	list, err := client.Logical().ListWithContext(ctx, v.Mount+"/metadata/"+folder)
 	if err != nil || list == nil {
@@ -313,9 +318,9 @@ func (v *Vault) Policy(t testing.TB, hcl string) string {
 	return name
 }
 
-// Token returns a token that may do what the policy says, and with itself what
-// Vault's policy "default" says. It expires after ttl, or after the server's
-// default of weeks if that is 0. Vault counts in whole seconds.
+// Token returns a token with the policy hcl and Vault's policy "default". It
+// expires after ttl, or after the server's default of weeks if ttl is 0. Vault's
+// resolution is a second.
 func (v *Vault) Token(t testing.TB, hcl string, ttl time.Duration) string {
 	t.Helper()
 	policy := v.Policy(t, hcl)
@@ -329,7 +334,7 @@ func (v *Vault) Token(t testing.TB, hcl string, ttl time.Duration) string {
 		v.cleanUp(t, "auth/token/revoke-accessor", func(ctx context.Context, client *api.Client) error {
 			err := client.Auth().Token().RevokeAccessorWithContext(ctx, accessor)
 			if answer := (*api.ResponseError)(nil); errors.As(err, &answer) && answer.StatusCode == http.StatusBadRequest {
-				return nil // it has expired, or the test has revoked it
+				return nil // the token has expired, or the test has revoked it
 			}
 			return err
 		})
@@ -337,14 +342,14 @@ func (v *Vault) Token(t testing.TB, hcl string, ttl time.Duration) string {
 	return secret.Auth.ClientToken
 }
 
-// An AppRole is what a program logs in with.
+// An AppRole has the credentials of a program.
 type AppRole struct {
-	Mount            string // of the auth method
+	Mount            string // mount path of the auth method
 	RoleID, SecretID string
 }
 
-// AppRole returns a role whose tokens may do what the policy says and expire
-// after ttl, or after the server's default if that is 0.
+// AppRole returns a role whose tokens have the policy hcl and expire after ttl,
+// or after the server's default if ttl is 0.
 func (v *Vault) AppRole(t testing.TB, hcl string, ttl time.Duration) AppRole {
 	t.Helper()
 	role := AppRole{Mount: unique()}
@@ -370,7 +375,7 @@ func (v *Vault) Revoke(t testing.TB, token string) {
 	v.write(t, "auth/token/revoke", map[string]any{"token": token})
 }
 
-// Seal seals the server. It answers nothing then until Unseal.
+// Seal seals the server. A sealed server refuses all requests for data until Unseal.
 func (v *Vault) Seal(t testing.TB) {
 	t.Helper()
 	if v.UnsealKey == "" {
@@ -394,7 +399,7 @@ func (v *Vault) Unseal(t testing.TB) {
 	}
 }
 
-// write writes as root.
+// write writes data to a path with the root token.
 func (v *Vault) write(t testing.TB, path string, data map[string]any) *api.Secret {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
@@ -406,7 +411,7 @@ func (v *Vault) write(t testing.TB, path string, data map[string]any) *api.Secre
 	return secret
 }
 
-// set writes as root what the end of the test deletes.
+// set writes data to a path with the root token, and deletes the path when the test ends.
 func (v *Vault) set(t testing.TB, path string, data map[string]any) {
 	t.Helper()
 	v.write(t, path, data)
@@ -418,7 +423,7 @@ func (v *Vault) set(t testing.TB, path string, data map[string]any) {
 	}
 }
 
-// cleanUp makes the end of the test call f.
+// cleanUp calls f when the test ends.
 func (v *Vault) cleanUp(t testing.TB, what string, f func(context.Context, *api.Client) error) {
 	client := v.Client(t, v.RootToken)
 	t.Cleanup(func() {
@@ -430,6 +435,5 @@ func (v *Vault) cleanUp(t testing.TB, what string, f func(context.Context, *api.
 	})
 }
 
-// unique returns a name that is not in use anywhere, and tells an operator whose
-// it is.
+// unique returns a unique name that operators can recognize as a name of these tests.
 func unique() string { return "tokenkeep-test-" + strings.ToLower(rand.Text()) }

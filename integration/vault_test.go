@@ -19,10 +19,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 )
 
-// The tests in this file say what Vault does, as far as package vaultstore
-// depends on it, and that the fake of package fakevault does the same.
+// The tests in this file check the behavior of Vault on which package vaultstore depends,
+// and that the fake of package fakevault behaves the same.
 
-// A server is a Vault, real or not. Its methods are those of integration.Vault.
+// A server is a real Vault or a fake. Its methods are those of integration.Vault.
 type server interface {
 	Prefix(t testing.TB) string
 	Token(t testing.TB, hcl string, ttl time.Duration) string
@@ -32,13 +32,13 @@ type server interface {
 	Unseal(t testing.TB)
 }
 
-// A node is a server with what is needed to call it.
+// A node is a server with its address and tokens for calls.
 type node struct {
 	server
 	addr, root, mount string
 }
 
-// real reports whether n is no fake.
+// real reports whether n is a real Vault.
 func (n node) real() bool {
 	_, fake := n.server.(fake)
 	return !fake
@@ -106,13 +106,13 @@ func onReal(t *testing.T, start func(t testing.TB) *integration.Vault, test func
 	})
 }
 
-// An answer is what came back.
+// An answer is the response to a request.
 type answer struct {
 	status int
 	body   string
 }
 
-// do makes a call. It sends no request a second time.
+// do makes a call without retries.
 func (n node) do(t testing.TB, token, method, path, body string) answer {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -140,13 +140,13 @@ func (n node) do(t testing.TB, token, method, path, body string) answer {
 	return answer{resp.StatusCode, string(data)}
 }
 
-// A step is a call as root and what comes of it. In its path, "x" stands for the
-// secret x of the test: "data/x" is secret/data/PREFIX/x.
+// A step is a call with the root token and its expected answer. In its path, "x" stands for
+// the secret x of the test: "data/x" is secret/data/PREFIX/x.
 type step struct {
 	call   string // "PUT data/x"
 	body   string
 	status int
-	want   []string // in the answer; with a "!" before it: not in the answer
+	want   []string // strings in the response; a string after "!" must not be in the response
 }
 
 func (s step) run(t *testing.T, n node, prefix string) {
@@ -165,7 +165,7 @@ func (s step) run(t *testing.T, n node, prefix string) {
 	}
 }
 
-// A fact is something that the steps show.
+// A fact is a behavior of the server that its steps check.
 type fact struct {
 	name  string
 	steps []step
@@ -176,7 +176,7 @@ const (
 	nothing  = `{"errors":[]}`
 )
 
-// TestKV says what the KV engine, version 2, does.
+// TestKV checks the behavior of the KV engine, version 2.
 func TestKV(t *testing.T) {
 	t.Parallel()
 	facts := []fact{
@@ -227,7 +227,7 @@ func TestKV(t *testing.T) {
 		{"custom metadata is short text", []step{
 			{"PUT metadata/x", `{"custom_metadata":` + object(64) + `}`, 204, nil},
 			{"PUT metadata/x", `{"custom_metadata":` + object(65) + `}`, 400, []string{"payload must contain at most 64 keys, provided 65"}},
-			{"PATCH metadata/x", `{"custom_metadata":{"extra":"1"}}`, 204, nil}, // only the patch is counted
+			{"PATCH metadata/x", `{"custom_metadata":{"extra":"1"}}`, 204, nil}, // only keys of the patch count
 			{"GET metadata/x", ``, 200, []string{`"extra":"1"`, `"k63":"v"`}},
 			{"PUT metadata/y", `{"custom_metadata":{"` + strings.Repeat("k", 128) + `":"` + strings.Repeat("v", 512) + `"}}`, 204, nil},
 			{"PUT metadata/y", `{"custom_metadata":{"` + strings.Repeat("k", 129) + `":"v"}}`, 400, []string{"is 129 but must be"}},
@@ -309,7 +309,7 @@ func TestKV(t *testing.T) {
 			{"GET data/x", ``, 200, []string{`"data":{"o":{"a":[1.5,null]},"s":"\u003c\u0026\u2028\u003e"}`}},
 		}},
 	}
-	// The fake does not go that far.
+	// The fake does not implement the following facts.
 	more := []fact{
 		{"numbers are rounded", []step{
 			{"PUT data/x", `{"data":{"n":12345678901234567890,"f":1.50}}`, 200, nil},
@@ -347,7 +347,8 @@ func object(n int) string {
 	return string(text)
 }
 
-// Of writers that replace the same version one succeeds.
+// TestOneWriterWins checks that exactly one of several writers over the same version
+// succeeds.
 func TestOneWriterWins(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, n node) {
@@ -383,7 +384,8 @@ const (
 	invalid = `{"errors":["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]}`
 )
 
-// expect checks an answer that is an error, or a success if text is empty.
+// expect checks the status of an answer, and that its body is text. If text is empty,
+// expect checks only the status.
 func expect(t *testing.T, what string, got answer, status int, text string) {
 	t.Helper()
 	if got.status != status || text != "" && strings.TrimSpace(got.body) != text {
@@ -391,8 +393,8 @@ func expect(t *testing.T, what string, got answer, status int, text string) {
 	}
 }
 
-// A token may do what its policies say, where create is not update and metadata
-// is not data.
+// TestPolicy checks that policies limit a token, that create does not include update, and
+// that a policy for data does not apply to metadata.
 func TestPolicy(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, n node) {
@@ -418,8 +420,8 @@ func TestPolicy(t *testing.T) {
 		expect(t, "read by a stranger", n.do(t, "hvs.stranger", "GET", data+"/tokens/x", ""), 403, invalid)
 		expect(t, "look at itself", n.do(t, token, "GET", "auth/token/lookup-self", ""), 200, "")
 
-		// What makes a write an update is that the secret exists, not that it can
-		// be read: a deleted version will do, and metadata alone.
+		// A write is an update if the secret exists, even if it is not readable because its
+		// version was deleted or it has only metadata.
 		expect(t, "delete", n.do(t, n.root, "DELETE", data+"/tokens/x", ""), 204, "")
 		expect(t, "write over a deleted version", n.do(t, token, "PUT", data+"/tokens/x", write), 403, denied)
 		expect(t, "write metadata", n.do(t, n.root, "PUT", metadata+"/tokens/y", `{"custom_metadata":{"k":"1"}}`), 204, "")
@@ -427,9 +429,9 @@ func TestPolicy(t *testing.T) {
 	})
 }
 
-// A token that has a policy for one path of a mount may ask what is mounted there,
-// and not what is elsewhere. Version 1 of the engine answers reads and lists of nothing
-// as version 2 does, and says nothing when it is written to.
+// TestMount checks that a token with a policy for one path of a mount may ask for the engine of
+// that mount only. It also checks that KV version 1 responds to reads and lists of missing
+// secrets like version 2. Its responses to writes have no body.
 func TestMount(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, n node) {
@@ -482,7 +484,7 @@ func TestMount(t *testing.T) {
 	})
 }
 
-// A token that is revoked is like one that never was.
+// TestRevocation checks that a revoked token is refused like an unknown one.
 func TestRevocation(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, n node) {
@@ -499,7 +501,8 @@ func TestRevocation(t *testing.T) {
 	})
 }
 
-// So is one that has expired. It can be renewed before that.
+// TestExpiry checks that an expired token is refused like an unknown one, and that a token
+// can be renewed before it expires.
 func TestExpiry(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, n node) {
@@ -536,13 +539,13 @@ func eventually(t *testing.T, ok func() bool) {
 	for !ok() {
 		select {
 		case <-ctx.Done():
-			t.Fatal("it did not come to pass")
+			t.Fatal("the condition did not become true")
 		case <-tick.C:
 		}
 	}
 }
 
-// A program logs in with a role and a secret, as often as it likes.
+// TestAppRole checks logins with a role and a secret, which can be repeated.
 func TestAppRole(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, n node) {
@@ -572,14 +575,14 @@ func TestAppRole(t *testing.T) {
 		expect(t, "wrong secret", login(role.RoleID, "none"), 400, `{"errors":["invalid role or secret ID"]}`)
 		expect(t, "wrong role", login("none", role.SecretID), 400, `{"errors":["invalid role or secret ID"]}`)
 		expect(t, "no secret", login(role.RoleID, ""), 400, `{"errors":["missing secret_id"]}`)
-		if n.real() { // the fake says what AppRole would, which Vault does not even ask
+		if n.real() { // Vault fails before it asks the auth method; the fake returns the error of the method
 			expect(t, "no role", login("", role.SecretID), 500, `{"errors":["failed to determine alias name from login request"]}`)
 		}
 	})
 }
 
-// A sealed server answers nothing but that, and has forgotten nothing when it is
-// unsealed.
+// TestSeal checks that a sealed server refuses calls, and that it still has its data after
+// it is unsealed.
 func TestSeal(t *testing.T) {
 	t.Parallel()
 	test := func(t *testing.T, n node) {
@@ -606,8 +609,8 @@ func TestSeal(t *testing.T) {
 	onFake(t, test)
 }
 
-// The client of Vault's makers shows a deleted secret as one without data and
-// without an error.
+// TestClientShowsDeletedSecrets checks that Vault's own client returns a deleted secret
+// without data and without an error.
 func TestClientShowsDeletedSecrets(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, n node) {

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// A child is a vaultdev that the test stops as it likes.
+// A child is a vaultdev process that the test controls.
 type child struct {
 	cmd    *exec.Cmd
 	stdin  io.Closer
@@ -75,7 +75,7 @@ func newChild(t *testing.T, env []string, args ...string) *child {
 	return c
 }
 
-// wait waits until the program exits, and checks that it does so without an error.
+// wait waits until the program exits, and checks that it exits without an error.
 func (c *child) wait(t *testing.T) {
 	t.Helper()
 	timeout := time.NewTimer(stopTimeout)
@@ -90,7 +90,7 @@ func (c *child) wait(t *testing.T) {
 	}
 }
 
-// status returns the status of an answer.
+// status makes a request and returns the status of the response.
 func (c *child) status(t *testing.T, token, path string) int {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.addr+"/v1/"+path, nil)
@@ -124,7 +124,7 @@ func TestVaultdevStopsBySignal(t *testing.T) {
 		t.Skip("no signals")
 	}
 	c := newChild(t, nil)
-	if err := c.stdin.Close(); err != nil { // which it was not asked to mind
+	if err := c.stdin.Close(); err != nil { // without -stdin, the program ignores this
 		t.Fatal(err)
 	}
 	if got := c.status(t, "", "sys/health"); got != http.StatusOK {
@@ -172,15 +172,15 @@ func TestVaultdevFlags(t *testing.T) {
 	}
 }
 
-// A program that was built before is found again, and another one is built when
-// what goes into it changes.
+// TestVaultdevIsBuiltOnce checks that an existing build of a program is reused, and that a
+// change of its source causes a new build.
 func TestVaultdevIsBuiltOnce(t *testing.T) {
 	t.Parallel()
-	first, err := locateVaultdev()
+	first, err := locate("vaultdev")
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := locateVaultdev()
+	second, err := locate("vaultdev")
 	if err != nil || first != second {
 		t.Errorf("%q, then %q, %v", first, second, err)
 	}

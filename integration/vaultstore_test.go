@@ -10,10 +10,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// A vaultBackend opens drivers on a real server, each with a token that may do
-// what vaultstore.Policy says and nothing else.
+// A vaultBackend opens drivers on a real server. The token of each driver has exactly the
+// capabilities of vaultstore.Policy.
 type vaultBackend struct {
 	*integration.Vault
+	counts *integration.Backend
 
 	mu       sync.Mutex
 	prefixes map[driver.Secrets]string
@@ -41,7 +42,7 @@ func (b *vaultBackend) prefix(d driver.Secrets) string {
 func (b *vaultBackend) driver() conformance.Driver {
 	return conformance.Driver{
 		Open: func(t testing.TB) driver.Secrets {
-			integration.VaultBackend.Count(t)
+			b.counts.Count(t)
 			b.Watch(t)
 			return b.open(t, b.Prefix(t)+"/a")
 		},
@@ -59,16 +60,26 @@ func (b *vaultBackend) driver() conformance.Driver {
 	}
 }
 
-func newVaultBackend(t testing.TB) *vaultBackend {
-	return &vaultBackend{Vault: integration.SharedVault(t), prefixes: map[driver.Secrets]string{}}
+func newVaultBackend(v *integration.Vault, counts *integration.Backend) *vaultBackend {
+	return &vaultBackend{Vault: v, counts: counts, prefixes: map[driver.Secrets]string{}}
 }
 
 func TestVaultstoreDriverConforms(t *testing.T) {
 	t.Parallel()
-	conformance.RunDriver(t, newVaultBackend(t).driver())
+	conformance.RunDriver(t, newVaultBackend(integration.SharedVault(t), integration.VaultBackend).driver())
 }
 
 func TestVaultstoreConforms(t *testing.T) {
 	t.Parallel()
-	conformance.RunStore(t, newVaultBackend(t).driver().Store(t, nil))
+	conformance.RunStore(t, newVaultBackend(integration.SharedVault(t), integration.VaultBackend).driver().Store(t, nil))
+}
+
+func TestOpenBaoDriverConforms(t *testing.T) {
+	t.Parallel()
+	conformance.RunDriver(t, newVaultBackend(integration.SharedOpenBao(t), integration.OpenBaoBackend).driver())
+}
+
+func TestOpenBaoConforms(t *testing.T) {
+	t.Parallel()
+	conformance.RunStore(t, newVaultBackend(integration.SharedOpenBao(t), integration.OpenBaoBackend).driver().Store(t, nil))
 }

@@ -17,44 +17,45 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// workerEnv is set in processes that tests start of their own program.
+// workerEnv is an environment variable that is set in processes of the test program that
+// tests start.
 const workerEnv = "TOKENKEEP_INTEGRATION_WORKER"
 
-// A job is what another process is to do. It answers with a line of JSON, which
-// is a result.
+// A job describes the work of another process. The process answers with a result, as a line
+// of JSON.
 type job struct {
 	Place  place
 	Manner manner
 
-	// Wait makes the process print a line when it is ready to begin, and wait for
-	// one.
+	// Wait makes the process print a line when it is ready, and wait for a line before it
+	// begins.
 	Wait bool
 
-	// Savers are the tokens that are saved at the same time.
+	// Savers are the tokens that the process saves concurrently.
 	Savers []plainToken
 
 	// Refresh is the ID of a record whose access token Stale has expired.
 	Refresh, Stale string
-	Accounts       string // where new ones are made
+	Accounts       string // URL of the accounts server that makes new access tokens
 
-	// Code is a one-time code, with which the process starts cold.
+	// Code is a one-time code with which the process starts, without a stored token.
 	Code string
 
-	// Naive is the box with a token that has expired, which the process refreshes
-	// as is usually done.
+	// Naive is the name of a box with an expired token, which the process refreshes without
+	// coordination.
 	Naive string
 }
 
-// The client of all these tests.
+// The OAuth client in these tests.
 const (
 	clientID     = "1000.CLIENT"
 	clientSecret = "client-secret"
 )
 
-// A result is what came of a job.
+// A result describes the outcome of a job.
 type result struct {
-	Failed       string // why, if it did
-	Code         string // of the refusal of the accounts server, if that is why
+	Failed       string // the error if the job failed
+	Code         string // error code of the accounts server, if it refused the request
 	ID, UserName string
 	Access       string
 
@@ -75,7 +76,7 @@ func (p plainToken) token() tokenstore.Token {
 	}
 }
 
-// work does the jobs on its standard input, one a line.
+// work carries out the jobs on standard input, one in each line.
 func work() int {
 	fmt.Println("ready")
 	lines := bufio.NewScanner(os.Stdin)
@@ -106,7 +107,7 @@ func work() int {
 	return 0
 }
 
-// do does the job, once begin has returned.
+// do calls begin, and then carries out the job.
 func (j job) do(ctx context.Context, begin func()) (result, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
@@ -129,7 +130,7 @@ func (j job) do(ctx context.Context, begin func()) (result, error) {
 			return minted, err
 		})
 		if err == nil {
-			seen.wrote() // at last: most stores have said so earlier
+			seen.wrote() // for stores whose writes the probe has not observed earlier
 		}
 	case j.Code != "":
 		t, err = j.start(ctx, s)
@@ -144,7 +145,7 @@ func (j job) do(ctx context.Context, begin func()) (result, error) {
 	}, err
 }
 
-// save saves all tokens at once.
+// save saves all tokens of the job concurrently.
 func (j job) save(ctx context.Context, s store) error {
 	errs := make([]error, len(j.Savers))
 	var wg sync.WaitGroup
@@ -155,7 +156,7 @@ func (j job) save(ctx context.Context, s store) error {
 	return errors.Join(errs...)
 }
 
-// start does what a program does that starts with a code and knows nothing else.
+// start initializes as a program with a code but without a stored token does.
 func (j job) start(ctx context.Context, s store) (tokenstore.Token, error) {
 	c, err := initializer.New(ctx, initializer.Config{
 		Environment: initializer.Environment{AccountsURL: j.Accounts, APIURL: j.Accounts},
@@ -171,7 +172,7 @@ func (j job) start(ctx context.Context, s store) (tokenstore.Token, error) {
 	return c.Token(ctx)
 }
 
-// mint asks the accounts server for a new access token.
+// mint requests a new access token from the accounts server.
 func (j job) mint(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 	form := url.Values{
 		"grant_type": {"refresh_token"}, "client_id": {t.ClientID},
@@ -205,5 +206,5 @@ func (j job) mint(ctx context.Context, t tokenstore.Token) (tokenstore.Token, er
 	}, nil
 }
 
-// tokenPath is where the accounts server makes tokens.
+// tokenPath is the path of the accounts server's token endpoint.
 const tokenPath = "/oauth/v2/token"

@@ -1,21 +1,23 @@
-// Fakes serves the fakes of the cloud services that tokenkeep's own tests use, as
-// a program of its own: for where the real services, or others' emulators of them,
-// cannot be had.
+// Fakes serves the fakes of the cloud services from tokenkeep's own tests as a
+// program. Use it where neither the real services nor emulators are available.
 //
-//	fakes aws    AWS Secrets Manager, of package fakeaws
-//	fakes gcp    Google Cloud Secret Manager, of package fakegcp
+//	fakes aws     AWS Secrets Manager, of package fakeaws
+//	fakes gcp     Google Cloud Secret Manager, of package fakegcp
+//	fakes zoho    Zoho's accounts server and CRM, of package zohoaccounts
 //
-// When it is ready it prints one line on standard output,
+// When the server is ready, the program prints one line on standard output,
 //
 //	listening http://127.0.0.1:PORT
 //
-// and answers requests until it gets an interrupt or a SIGTERM or, with -stdin,
-// until its standard input is closed. With -localstack fakeaws behaves as LocalStack
-// 4.14.0 does where that differs from AWS. Everything is kept in memory.
+// and answers requests until it gets an interrupt or a SIGTERM or, with -stdin, until its
+// standard input is closed. Of zoho, a second line is a token record for the server, as
+// "tokenkeep save" reads it. With -localstack, fakeaws behaves like LocalStack 4.14.0 where
+// that differs from AWS. The servers keep all data in memory.
 package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -29,28 +31,30 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
 	"github.com/tokenkeep/tokenkeep/internal/fakegcp"
+	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
 )
+
+const services = "aws, gcp or zoho"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintf(os.Stderr, "fakes: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-// run serves until ctx is done, or standard input is closed if the arguments say
-// so.
-func run(ctx context.Context, args []string) error {
+// run serves until ctx is done or, with -stdin, until standard input is closed.
+func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 {
-		return errors.New("which? aws or gcp")
+		return errors.New("name a service: " + services)
 	}
 	flags := flag.NewFlagSet("fakes "+args[0], flag.ExitOnError)
 	addr := flags.String("addr", "127.0.0.1:0", "listen on `host:port`")
 	stdin := flags.Bool("stdin", false, "exit when standard input is closed")
 	localStack := flags.Bool("localstack", false, "of aws: behave as LocalStack 4.14.0 does")
-	_ = flags.Parse(args[1:]) // it exits
+	_ = flags.Parse(args[1:]) // exits on errors
 	if *stdin {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithCancel(ctx)
@@ -62,35 +66,58 @@ func run(ctx context.Context, args []string) error {
 	}
 	switch args[0] {
 	case "aws":
-		return serveAWS(ctx, *addr, &fakeaws.Options{LocalStack: *localStack})
+		return serve(ctx, *addr, aws(&fakeaws.Options{LocalStack: *localStack}), out)
 	case "gcp":
 		server := fakegcp.New(&fakegcp.Options{Addr: *addr})
 		defer server.Close()
-		fmt.Printf("listening http://%s\n", server.Addr)
+		_, _ = fmt.Fprintf(out, "listening http://%s\n", server.Addr)
 		<-ctx.Done()
 		return nil
+	case "zoho":
+		server, record, err := zoho()
+		if err != nil {
+			return err
+		}
+		return serve(ctx, *addr, server, out, record)
 	default:
-		return fmt.Errorf("there is no %q, only aws and gcp", args[0])
+		return fmt.Errorf("there is no fake of %q: name %s", args[0], services)
 	}
 }
 
-// serveAWS serves Secrets Manager, and the page by which LocalStack says that it
-// is ready.
-func serveAWS(ctx context.Context, addr string, opts *fakeaws.Options) error {
+// aws returns Secrets Manager, with LocalStack's readiness page.
+func aws(opts *fakeaws.Options) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", fakeaws.NewService(opts))
 	mux.HandleFunc("GET /_localstack/health", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = io.WriteString(w, `{"services": {"secretsmanager": "available"}, "edition": "fakeaws", "version": "of this module"}`)
 	})
+	return mux
+}
+
+// zoho returns an accounts server with one client, and a token record of that client.
+func zoho() (server http.Handler, record string, err error) {
+	s := zohoaccounts.New(nil)
+	s.AddClient(zohoaccounts.Client{ID: "1000.CLIENT", Secret: "secret"})
+	refresh, _ := s.Tokens(zohoaccounts.Consent{ClientID: "1000.CLIENT", Email: "ann@example.com", ZGID: "1"})
+	text, err := json.Marshal(map[string]string{
+		"user_name": "ann@example.com", "client_id": "1000.CLIENT", "client_secret": "secret", "refresh_token": refresh,
+	})
+	return s, string(text), err
+}
+
+// serve serves h until ctx is done. It prints the address and then the given lines.
+func serve(ctx context.Context, addr string, h http.Handler, out io.Writer, lines ...string) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
-	fmt.Printf("listening http://%s\n", listener.Addr())
+	for _, line := range append([]string{"listening http://" + listener.Addr().String()}, lines...) {
+		_, _ = fmt.Fprintln(out, line)
+	}
 	select {
 	case err := <-failed:
 		return err

@@ -1,10 +1,9 @@
-// Package mariadb starts a MariaDB server of its own for tests: in a temporary
-// directory, reachable on the loopback address only, by one user with a random
-// password.
+// Package mariadb starts a MariaDB server for tests in a temporary directory. The server listens
+// only on the loopback address, and has one user with a random password.
 //
-// The server is the real one, such as Debian's package mariadb-server brings it;
-// it need not run as a service, nor by root. An environment variable names
-// another server, MySQL or MariaDB, in its place.
+// The server is a real one, such as that in Debian's package mariadb-server. It does not
+// have to run as a service or as root. An environment variable can name another MySQL or
+// MariaDB server to use instead.
 package mariadb
 
 import (
@@ -24,29 +23,30 @@ import (
 	"time"
 )
 
-// EnvDSN is the environment variable that names a server to use in place of one
-// that is started: a data source name of github.com/go-sql-driver/mysql without a
+// EnvDSN is the environment variable that names a server to use instead of starting
+// one. Its value is a data source name of github.com/go-sql-driver/mysql without a
 // database, such as "user:password@tcp(127.0.0.1:3306)/". The user must be allowed
 // to create databases.
 const EnvDSN = "TOKENKEEP_MYSQL_DSN"
 
-// ErrNotInstalled means that there are no programs to start a server with.
+// ErrNotInstalled means that the programs needed to start a server are not
+// installed.
 var ErrNotInstalled = errors.New("mariadb: mariadbd and mariadb-install-db are not installed (Debian: mariadb-server)")
 
-// startTimeout is how long a server may take until it greets.
+// startTimeout is the maximum time until a server sends its greeting.
 const startTimeout = time.Minute
 
 // A Server is a running server.
 type Server struct {
 	dir   string
 	dsn   string
-	life  io.Closer     // the server ends when it is closed; nil: it was not started
+	life  io.Closer     // closing it ends the server; nil if the server was not started here
 	ended chan struct{} // closed when the server has ended
 }
 
 // Find returns the paths of the server and of the program that creates its system
-// tables, from PATH and the places where distributions put them. The error matches
-// ErrNotInstalled if there are none.
+// tables. It searches PATH and the directories in which distributions install them.
+// The error matches ErrNotInstalled if they do not exist.
 func Find() (server, install string, err error) {
 	server, install = find("mariadbd", "mysqld"), find("mariadb-install-db", "mysql_install_db")
 	if server == "" || install == "" {
@@ -69,9 +69,9 @@ func find(names ...string) string {
 	return ""
 }
 
-// Start returns the server that EnvDSN names, or starts one. The caller stops it.
-// A server that was started ends with the process that started it, too, however
-// that ends.
+// Start returns the server that EnvDSN names, or starts one. The caller must call
+// Stop. A server that Start started also ends when this process ends for any
+// reason.
 func Start(ctx context.Context) (*Server, error) {
 	if dsn := os.Getenv(EnvDSN); dsn != "" {
 		return &Server{dsn: dsn}, nil
@@ -91,8 +91,8 @@ func Start(ctx context.Context) (*Server, error) {
 	return s, nil
 }
 
-// DSN returns the data source name of the server, for a database of the given
-// name, which may be empty.
+// DSN returns the data source name of the server for the named database; the name
+// may be empty.
 func (s *Server) DSN(database string) string {
 	base, params, _ := strings.Cut(s.dsn, "?")
 	dsn := base[:strings.LastIndexByte(base, '/')+1] + database
@@ -102,7 +102,7 @@ func (s *Server) DSN(database string) string {
 	return dsn
 }
 
-// Stop ends a server that was started, and removes what it has stored.
+// Stop ends a server that Start started, and removes its data.
 func (s *Server) Stop() error {
 	s.end()
 	if s.dir == "" {
@@ -118,15 +118,14 @@ func (s *Server) end() {
 	}
 }
 
-// options make the server small, quick to start, and careless about a loss of
-// power.
+// options make the server small and quick to start, without durability.
 var options = []string{
 	"--skip-name-resolve", "--skip-log-bin", "--performance-schema=off",
 	"--innodb-buffer-pool-size=32M", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0",
 }
 
-// supervisor runs a program until its own standard input ends. It is what ties the
-// server to this process, which may be killed.
+// supervisor runs a program until its standard input ends. This ties the server to
+// the current process, which may be killed.
 const supervisor = `exec 3<&0
 "$@" </dev/null 3<&- & server=$!
 { read -r _ <&3; kill $server; } & watch=$!
@@ -141,8 +140,8 @@ func (s *Server) start(ctx context.Context, server, install string) error {
 		return fmt.Errorf("mariadb: %w", err)
 	}
 	data := filepath.Join(s.dir, "data")
-	// A server that starts removes the temporary tables of whoever else uses its
-	// folder for them.
+	// A starting server removes the temporary tables of other servers that use the
+	// same directory for them.
 	tables := exec.CommandContext(ctx, install, append([]string{
 		"--no-defaults", "--datadir=" + data, "--tmpdir=" + s.dir, "--user=" + me.Username, "--skip-test-db"}, options...)...)
 	if out, err := tables.CombinedOutput(); err != nil {
@@ -159,7 +158,8 @@ func (s *Server) start(ctx context.Context, server, install string) error {
 		"--no-defaults", "--datadir=" + data, "--tmpdir=" + s.dir, "--user=" + me.Username, "--init-file=" + first, "--bind-address=127.0.0.1",
 		"--socket=" + filepath.Join(s.dir, "s"), "--pid-file=" + filepath.Join(s.dir, "pid"),
 		"--innodb-fast-shutdown=2", "--max-connections=500"}, options...)
-	// Another program may take the port between the two of us.
+	// Another program may take the port between freePort and the start of the
+	// server.
 	for range ports {
 		if err = s.run(ctx, server, args, password); err == nil || ctx.Err() != nil {
 			break
@@ -169,11 +169,11 @@ func (s *Server) start(ctx context.Context, server, install string) error {
 }
 
 const (
-	name  = "tokenkeep" // of the user
-	ports = 3           // that are tried
+	name  = "tokenkeep" // name of the user
+	ports = 3           // number of ports to try
 )
 
-// run starts the server on a port that is free, and waits until it greets.
+// run starts the server on a free port and waits for its greeting.
 func (s *Server) run(ctx context.Context, server string, args []string, password string) error {
 	port, err := freePort(ctx)
 	if err != nil {
@@ -196,7 +196,7 @@ func (s *Server) run(ctx context.Context, server string, args []string, password
 	s.life, s.ended = life, make(chan struct{})
 	go func() {
 		defer close(s.ended)
-		_ = cmd.Wait() // the status says that the server was told to end, if it was
+		_ = cmd.Wait() // the status is that of a server that was ended by a signal
 	}()
 	s.dsn = fmt.Sprintf("%s:%s@tcp(127.0.0.1:%d)/", name, password, port)
 	if err := s.greeted(ctx, port); err != nil {
@@ -207,7 +207,7 @@ func (s *Server) run(ctx context.Context, server string, args []string, password
 	return nil
 }
 
-// freePort returns a port that was free a moment ago.
+// freePort returns a port that was free when freePort tested it.
 func freePort(ctx context.Context) (int, error) {
 	var c net.ListenConfig
 	l, err := c.Listen(ctx, "tcp", "127.0.0.1:0")
@@ -218,8 +218,7 @@ func freePort(ctx context.Context) (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// greeted waits until the server sends its greeting, which it does when its users
-// have been created.
+// greeted waits until the server sends its greeting. The server has then created its users.
 func (s *Server) greeted(ctx context.Context, port int) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -248,7 +247,7 @@ func greeting(ctx context.Context, port int) error {
 	if err := c.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
 		return err
 	}
-	var head [5]byte // the length of the packet, its number, and the version of the protocol
+	var head [5]byte // the packet's length and number, and the protocol version
 	if _, err := io.ReadFull(c, head[:]); err != nil {
 		return err
 	}

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// TestAServerIsStartedAndStopped looks at nothing but its port and its directory:
-// that the user can log in is seen by every test that uses it.
-func TestAServerIsStartedAndStopped(t *testing.T) {
+// TestStartStop checks the port and the directory of a server. Other tests
+// check that the user can log in.
+func TestStartStop(t *testing.T) {
 	if os.Getenv(EnvDSN) != "" {
 		t.Skipf("%s names a server", EnvDSN)
 	}
@@ -42,7 +42,7 @@ func TestAServerIsStartedAndStopped(t *testing.T) {
 	}
 }
 
-func TestADataSourceNameKeepsItsParameters(t *testing.T) {
+func TestDSN(t *testing.T) {
 	t.Parallel()
 	s := &Server{dsn: "u:a/b@tcp(127.0.0.1:3306)/?tls=true"}
 	if got, want := s.DSN("db"), "u:a/b@tcp(127.0.0.1:3306)/db?tls=true"; got != want {

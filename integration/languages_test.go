@@ -1,0 +1,38 @@
+package integration_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/tokenkeep/tokenkeep/integration"
+	"github.com/tokenkeep/tokenkeep/internal/languages"
+	"github.com/tokenkeep/tokenkeep/vaultstore"
+)
+
+// TestHerdsOfEveryLanguage checks programs in the languages of the SDKs that find the same
+// token expired at the same time. Each program uses an agent whose Vault token has the
+// policy of vaultstore.Policy.
+func TestHerdsOfEveryLanguage(t *testing.T) {
+	t.Parallel()
+	herds := map[string]languages.Herd{"expired": {}, "code": {Code: true}, "killed": {Kill: true}}
+	for _, l := range languages.All() {
+		t.Run(l.Name, func(t *testing.T) {
+			t.Parallel()
+			p := l.Build(t, "..")
+			for name, h := range herds {
+				if os.Getenv("TOKENKEEP_FULL") == "" && l.Name != "python" && name != "expired" {
+					continue // only the store differs, and one language is enough for that
+				}
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					v := integration.SharedVault(t)
+					integration.VaultBackend.Count(t)
+					v.Watch(t)
+					prefix := v.Prefix(t)
+					p.Herd(t, languages.NewBed(t, "vault:"+v.Mount+"/"+prefix,
+						"VAULT_ADDR="+v.Addr, "VAULT_TOKEN="+v.Token(t, vaultstore.Policy(v.Mount, prefix), 0)), h)
+				})
+			}
+		})
+	}
+}
