@@ -1,7 +1,7 @@
-// Command cloudrun is a web service for Google Cloud Run that passes leads on from
-// Zoho's CRM, with a token that is kept in Secret Manager.
+// Command cloudrun is a web service for Google Cloud Run that forwards leads from
+// Zoho's CRM, with a token kept in Secret Manager.
 //
-// README.md says how to set it up.
+// README.md describes the setup.
 package main
 
 import (
@@ -31,7 +31,7 @@ func main() {
 }
 
 func run() error {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM) // Cloud Run ends an instance with it
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM) // Cloud Run ends an instance with SIGTERM
 	defer stop()
 	gcp, err := secretmanager.NewClient(ctx)
 	if err != nil {
@@ -41,7 +41,7 @@ func run() error {
 	logger := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	client, err := open(ctx, os.Getenv, gcp, nil, logger)
 	if client == nil {
-		return err // an instance that cannot work does not become ready
+		return err // an instance without a token must not become ready
 	}
 	s := &http.Server{
 		Addr:              ":" + cmp.Or(os.Getenv("PORT"), "8080"),
@@ -69,8 +69,8 @@ func open(ctx context.Context, env func(string) string, gcp *secretmanager.Clien
 	}
 	return initializer.New(ctx, initializer.Config{
 		Environment: initializer.DataCenter(env("ZOHO_DATA_CENTER")).Production(),
-		// By user and client a record is read by its name. A search, which any other
-		// look-up is, may not show a new record for hours.
+		// With user and client, the record is read by its name. Any other look-up is
+		// a search, which may not return a new record for hours.
 		Token:      tokenstore.Token{UserName: env("TOKEN_USER"), ClientID: env("TOKEN_CLIENT")},
 		Store:      store,
 		HTTPClient: httpClient,
@@ -78,8 +78,8 @@ func open(ctx context.Context, env func(string) string, gcp *secretmanager.Clien
 	})
 }
 
-// routes returns the service. It is safe to share the client: all requests use one
-// token.
+// routes returns the handler of the service. Requests can share client, because
+// all of them use one token.
 func routes(client *initializer.Client, logger *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /leads", func(w http.ResponseWriter, r *http.Request) {
@@ -105,16 +105,16 @@ func leads(ctx context.Context, client *initializer.Client, w http.ResponseWrite
 	w.WriteHeader(res.StatusCode)
 	_, err = io.Copy(w, res.Body)
 	if err != nil {
-		panic(http.ErrAbortHandler) // the status is sent: break the connection
+		panic(http.ErrAbortHandler) // the status has been sent: close the connection
 	}
 	return nil
 }
 
-// statusOf tells the caller what to do about an error.
+// statusOf returns the HTTP status for err. It shows callers whether to retry.
 func statusOf(err error) int {
 	switch {
 	case errors.Is(err, initializer.ErrThrottled), errors.Is(err, initializer.ErrServer), errors.Is(err, tokenstore.ErrUnavailable):
-		return http.StatusServiceUnavailable // try again
+		return http.StatusServiceUnavailable // retry
 	case errors.Is(err, context.DeadlineExceeded):
 		return http.StatusGatewayTimeout
 	}

@@ -27,12 +27,12 @@ func TestMain(m *testing.M) { readme.Main(m) }
 
 const user = "ann@example.com:6001"
 
-// settings are those of the README.
+// settings holds the settings in the README.
 var settings = map[string]string{
 	"PROJECT": "my-project", "TOKEN_PREFIX": "crm", "ZOHO_DATA_CENTER": "us", "TOKEN_USER": user, "TOKEN_CLIENT": "1000.CLIENT",
 }
 
-// newClient returns a client of its own, as every instance has one.
+// newClient returns a new client of Secret Manager. Every instance has its own.
 func newClient(t *testing.T, server *fakegcp.Server) *secretmanager.Client {
 	t.Helper()
 	client, err := secretmanager.NewClient(t.Context(), server.ClientOptions()...)
@@ -43,8 +43,8 @@ func newClient(t *testing.T, server *fakegcp.Server) *secretmanager.Client {
 	return client
 }
 
-// A world is a Secret Manager whose searches are as late as the service's may be, and Zoho, which
-// knows a refresh token of ann's.
+// A world is a fake of Secret Manager with the maximum lag of the service's searches, and a
+// fake of Zoho. The fake of Zoho has issued a refresh token of ann.
 type world struct {
 	gcp     *fakegcp.Server
 	zoho    *zohoaccounts.Server
@@ -60,7 +60,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// save stores a token that has expired.
+// save stores an expired token.
 func (w *world) save(t *testing.T) {
 	t.Helper()
 	s, err := gcpsm.New(newClient(t, w.gcp), "projects/my-project", "crm", nil)
@@ -76,7 +76,7 @@ func (w *world) save(t *testing.T) {
 	}
 }
 
-// instance starts an instance.
+// instance opens the Client of an instance with the settings.
 func (w *world) instance(t *testing.T, settings map[string]string) (*initializer.Client, error) {
 	t.Helper()
 	env := func(name string) string { return settings[name] }
@@ -90,7 +90,7 @@ func get(t *testing.T, client *initializer.Client) *http.Response {
 	return w.Result()
 }
 
-// secrets returns how many secrets are billed.
+// secrets returns the number of secrets that would be billed.
 func (w *world) secrets(t *testing.T) int {
 	t.Helper()
 	w.gcp.Advance(4 * time.Hour)
@@ -104,7 +104,7 @@ func (w *world) secrets(t *testing.T) int {
 	return n
 }
 
-// cloud is the command line of Google Cloud, as far as the README uses it.
+// cloud implements the commands of Google Cloud's command line that the README uses.
 func (w *world) cloud(t *testing.T) readme.Program {
 	return func(c readme.Call) (string, error) {
 		args := strings.Join(c.Args, " ")
@@ -119,6 +119,7 @@ func (w *world) cloud(t *testing.T) readme.Program {
 				name, value, _ := strings.Cut(pair, "=")
 				deployed[name] = value
 			}
+			w.gcp.Advance(time.Minute) // while the image is built, reads catch up with the import
 			client, err := w.instance(t, deployed)
 			if err != nil {
 				return "", err

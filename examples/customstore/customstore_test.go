@@ -11,24 +11,24 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// count returns IDs that the stores did not give out.
+// count returns the ith ID in a range that the stores do not assign.
 func count(i int) string { return strconv.Itoa(1000 * (i + 1)) }
 
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	conformance.RunStore(t, conformance.Store{
 		Open: func(testing.TB) tokenstore.TokenStore { return &customstore.Memory{} },
-		// There is no other process that could have it.
+		// A store in memory has no other processes.
 		Reopen:        func(_ testing.TB, s tokenstore.TokenStore) tokenstore.TokenStore { return s },
-		ForeignFormat: true, // it keeps tokens and nothing else
+		ForeignFormat: true, // it keeps only the fields of tokens
 		OwnID:         count,
-		MaxRecord:     -1, // it has no limit of its own
+		MaxRecord:     -1, // the stores have no limit of their own
 	})
 }
 
 func TestList(t *testing.T) {
 	t.Parallel()
-	var places sync.Map // by store
+	var places sync.Map // the places by store
 	open := func(p *place) tokenstore.TokenStore {
 		s := customstore.NewList(p)
 		places.Store(s, p)

@@ -1,22 +1,22 @@
-// Package customstore shows how to write a TokenStore of one's own: what the Zoho
-// SDKs call a custom token store. Copy the one that is closer to what you have.
+// Package customstore shows how to write a TokenStore, which the Zoho SDKs call a custom token
+// store. Copy the one of the two stores that is closer to your case.
 //
-//   - Memory keeps records where a lock keeps others out while it reads, decides and
-//     writes: in the memory of a program, or a table in a transaction.
-//   - List keeps them where there is no lock, but a write can be made to depend on
-//     what was read: one document, one object, one key of a cache.
+//   - Memory is for records that a lock protects while the store reads and writes them: in the
+//     memory of a program, or in a table with transactions.
+//   - List is for records without a lock, where a write can be made conditional on the version
+//     that was read: one document, one object, one key of a cache.
 //
-// What is left to a store is to get at the records. What a token matches, what a save
-// does to which record, and what is refused is decided by package tokenstore:
+// The store itself only reads and writes records. Package tokenstore decides which
+// record a token matches, how a save changes it, and which tokens are invalid:
 //
 //	Select     which of the records a token describes
 //	Merge      what FindToken returns of it
-//	PlanSave   what SaveToken stores, over which record, and which it absorbs
-//	NewError   how errors say what failed where
+//	PlanSave   what SaveToken stores, over which record, and which records it merges
+//	NewError   an error with the operation, the store and the ID
 //
-// Package conformance checks the rest. Its test of both stores is in this folder, and
-// is all that a test of a store needs; it found the mistakes that are easy to make.
+// Package conformance checks the remaining rules of the interface. The test in this folder runs
+// it on both stores. A test of your store needs no more code.
 //
-// Both have IDs that are counted, and refuse others: then nobody can take an ID for
-// one of those that stores of package tokenstore derive.
+// Both stores number their records, and refuse IDs that are not numbers. So their IDs are never
+// equal to those that a store of package tokenstore derives.
 package customstore

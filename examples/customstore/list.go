@@ -10,23 +10,23 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A Place keeps one list of tokens and nothing else, such as an object in a bucket or
-// a key of a cache.
+// A Place keeps a single list of tokens. It is, for example, an object in a bucket or a key of a
+// cache.
 type Place interface {
-	// Load returns the list, as it was stored last.
+	// Load returns the list that was stored last.
 	Load(ctx context.Context) (Page, error)
 
-	// Swap puts the list in the place of the one with the given version. It reports
-	// whether that was still there, and stores nothing if it was not.
+	// Swap replaces the list with the given version by p. If the list no longer has that
+	// version, Swap returns false and does not change it.
 	Swap(ctx context.Context, version int64, p Page) (bool, error)
 }
 
-// A Page is what a Place keeps. Nobody changes the tokens of a Page: they belong to
-// all who have loaded it.
+// A Page is the content of a Place. The tokens of a Page are never modified, because
+// all callers that have loaded the Page share them.
 type Page struct {
-	Version int64 // another one for each list that was ever stored; of no list, 0
+	Version int64 // different for each list that was ever stored; 0 if no list was stored
 	Tokens  []tokenstore.Token
-	Last    int // the ID that was given last
+	Last    int // the last ID that was assigned
 }
 
 // List is a TokenStore that keeps its records as one list.
@@ -34,7 +34,7 @@ type List struct{ place Place }
 
 var _ tokenstore.TokenStore = (*List)(nil)
 
-// NewList returns a store on the place, which others may use at the same time.
+// NewList returns a store in the place, which other stores may use at the same time.
 func NewList(place Place) *List { return &List{place} }
 
 // FindToken implements tokenstore.TokenStore.
@@ -70,7 +70,7 @@ func (l *List) SaveToken(ctx context.Context, t tokenstore.Token) (saved tokenst
 				kept = append(kept, have)
 			}
 		}
-		kept = append(kept, saved) // at the end, because it is the newest now
+		kept = append(kept, saved) // last, because it is the newest
 		p.Tokens = kept
 		return true, nil
 	})
@@ -112,12 +112,12 @@ func (l *List) DeleteTokens(ctx context.Context) error {
 	return tokenstore.NewError("delete all", "list", "", err)
 }
 
-// attempts is how often a change is decided anew because others were faster. One of
-// those who try at the same time succeeds each time.
+// attempts is the maximum number of attempts to change the list. An attempt only fails if
+// another writer succeeded in the meantime.
 const attempts = 1000
 
-// change replaces the list by what f makes of it. What was decided over a list that
-// is not there any more is not stored, but decided again.
+// change replaces the list with the result of f. If another writer has replaced the list in the
+// meantime, change calls f again with the new list.
 func (l *List) change(ctx context.Context, f func(*Page) (changed bool, err error)) error {
 	for range attempts {
 		p, err := l.place.Load(ctx)
@@ -135,7 +135,7 @@ func (l *List) change(ctx context.Context, f func(*Page) (changed bool, err erro
 	return fmt.Errorf("%w: in each of %d attempts", tokenstore.ErrConflict, attempts)
 }
 
-// candidates returns the records: of two of them the one further down is the newer.
+// candidates returns the records as candidates. Later records in the list are newer.
 func (p Page) candidates() []tokenstore.Candidate {
 	all := make([]tokenstore.Candidate, 0, len(p.Tokens))
 	for i, t := range p.Tokens {

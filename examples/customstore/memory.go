@@ -16,9 +16,9 @@ import (
 // Memory is a TokenStore in memory. The zero value is empty and ready to use.
 type Memory struct {
 	mu      sync.Mutex
-	records map[string]tokenstore.Candidate // by ID
-	last    int                             // the ID that was given last
-	writes  int64                           // tells records apart by age
+	records map[string]tokenstore.Candidate // the records by ID
+	last    int                             // the last ID that was assigned
+	writes  int64                           // orders records by age
 }
 
 var _ tokenstore.TokenStore = (*Memory)(nil)
@@ -97,11 +97,11 @@ func (m *Memory) DeleteTokens(ctx context.Context) error {
 	return nil
 }
 
-// candidates returns all records. A store that can search would leave out those that
-// have nothing in common with the token: neither ID, nor user, nor one of the tokens.
+// candidates returns all records. A store that can search would leave out records
+// that share neither the ID, nor the user, nor one of the tokens.
 func (m *Memory) candidates() []tokenstore.Candidate { return slices.Collect(maps.Values(m.records)) }
 
-// What follows is the same for both stores.
+// Both stores use the functions below.
 
 // find returns the record that like describes.
 func find(ctx context.Context, like tokenstore.Token, records []tokenstore.Candidate) (tokenstore.Token, error) {
@@ -118,7 +118,7 @@ func find(ctx context.Context, like tokenstore.Token, records []tokenstore.Candi
 	return tokenstore.Merge(records[i].Token, like), nil
 }
 
-// plan decides what saving t does to the records.
+// plan returns the changes to the records that saving t requires.
 func plan(ctx context.Context, t tokenstore.Token, records []tokenstore.Candidate) (tokenstore.Plan, error) {
 	if err := ctx.Err(); err != nil {
 		return tokenstore.Plan{}, err
@@ -130,7 +130,7 @@ func plan(ctx context.Context, t tokenstore.Token, records []tokenstore.Candidat
 	return p, err
 }
 
-// number returns the number that an ID is, or 0.
+// number returns the number in an ID, or 0.
 func number(id string) int {
 	n, err := strconv.Atoi(id)
 	if err != nil || n < 1 || strconv.Itoa(n) != id {
@@ -139,7 +139,7 @@ func number(id string) int {
 	return n
 }
 
-// tokens returns the records in the order of their IDs.
+// tokens returns the records in order of their IDs.
 func tokens(records []tokenstore.Candidate) []tokenstore.Token {
 	all := make([]tokenstore.Token, 0, len(records))
 	for _, c := range records {

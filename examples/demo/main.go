@@ -1,15 +1,14 @@
-// Command demo shows what tokenkeep does, on made-up records.
+// Command demo demonstrates tokenkeep with made-up records.
 //
-// It moves in with a token file of Zoho's Python SDK, finds records by everything
-// they are known by, and has eight processes save the same user at once. Then a
-// program starts with a one-time code and is killed, starts again without the code,
-// and is a hundred processes when the token has expired. At the end the records move
-// out to a token file again. The demo says whether each step came out as it should;
-// the exit code is 0 if all of them did.
+// It imports a token file of Zoho's Python SDK, and finds records by each of their keys. Eight
+// processes save the same user at the same time. Then a program starts with a one-time code and
+// is killed. It starts again without the code, and finally runs as a hundred processes when the
+// token has expired. At the end the demo exports the records to a token file. The demo reports
+// whether each step had the expected result. The exit code is 0 if every step did.
 //
-// The records go to a stand-in inside the program: for Vault, or for what the
-// environment variable DEMO_STORE names, one of vault, aws and gcp. With -keep they go
-// to a new token file, which stays. Zoho's accounts server and CRM are stand-ins too.
+// The records are kept in a stand-in for AWS Secrets Manager inside the program. With -keep,
+// the records are kept in a new token file, which is not removed. Zoho's accounts server and
+// CRM are also stand-ins.
 package main
 
 import (
@@ -36,7 +35,7 @@ func main() {
 	}
 }
 
-// run runs the demo, or what one of its processes does.
+// run runs the demo or, in a process that the demo has started, the task of that process.
 func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
 	if os.Getenv(envPlace) != "" {
 		return runChild(ctx, args, in, out)
@@ -51,25 +50,26 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	if *processes < 1 || *processes > most || flags.NArg() > 0 {
 		return fmt.Errorf("-processes is a number from 1 to %d, and there are no arguments", most)
 	}
-	at, err := findPlace(*keep, os.Getenv("DEMO_STORE"))
+	at, err := findPlace(*keep)
 	if err != nil {
 		return err
 	}
 	defer at.close()
-	d := &demo{out: out, colours: colours(out), place: at.place, processes: *processes}
+	d := &demo{out: out, colours: colours(out), place: at.place, processes: *processes, python: findPython(ctx)}
 	return d.run(ctx, at)
 }
 
-// A demo is one run of the demonstration.
+// A demo is one run of the demo.
 type demo struct {
 	out       io.Writer
 	colours   bool
 	place     place
 	store     store
 	processes int
+	python    string // the path of the interpreter; "" if there is none
 	zoho      *zohoStandIn
 	checks    int
-	wrong     int // of the checks
+	wrong     int // number of failed checks
 	steps     int
 }
 
@@ -82,13 +82,13 @@ func (d *demo) run(ctx context.Context, at *openPlace) (err error) {
 		return err
 	}
 	defer d.zoho.close()
-	if d.store, err = d.place.open(ctx); err != nil {
+	if d.store, err = d.place.open(); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.store.Close()) }()
 	d.say("This keeps the OAuth tokens of Zoho's users in %s.\n%s The records are made up.", at.name, standIns)
 	for _, step := range []func(context.Context) error{
-		d.moveInStep, d.findStep, d.raceStep, d.codeStep, d.coldStep, d.expiryStep, d.moveOutStep,
+		d.moveInStep, d.findStep, d.raceStep, d.codeStep, d.coldStep, d.expiryStep, d.pythonStep, d.moveOutStep,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -97,10 +97,11 @@ func (d *demo) run(ctx context.Context, at *openPlace) (err error) {
 	return d.closing()
 }
 
-// say writes a line.
+// say prints a line.
 func (d *demo) say(format string, args ...any) { _, _ = fmt.Fprintf(d.out, format+"\n", args...) }
 
-// title begins a step: what it shows, and the command or function that does it.
+// title prints the heading of a step: what it shows, and the command or function
+// used.
 func (d *demo) title(text, by string) {
 	d.steps++
 	const column = 62
@@ -108,7 +109,7 @@ func (d *demo) title(text, by string) {
 	d.say("\n%s%*s%s", d.bold(fmt.Sprintf("%d  %s", d.steps, text)), pad, "", by)
 }
 
-// check says whether something came out as it should.
+// check prints whether a step had the expected result.
 func (d *demo) check(ok bool, format string, args ...any) {
 	d.checks++
 	mark := d.colour("32", "ok")
@@ -119,7 +120,7 @@ func (d *demo) check(ok bool, format string, args ...any) {
 	d.say("   %s  %s", mark, fmt.Sprintf(format, args...))
 }
 
-// detail says why a check failed.
+// detail prints why a check failed.
 func (d *demo) detail(err error) {
 	if err != nil {
 		d.say("       %v", err)
@@ -135,7 +136,7 @@ func (d *demo) colour(code, s string) string {
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
-// colours reports whether out is a terminal that shows colours.
+// colours reports whether out is a terminal with colors.
 func colours(out io.Writer) bool {
 	f, ok := out.(*os.File)
 	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" || runtime.GOOS == "windows" {
@@ -145,10 +146,10 @@ func colours(out io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// closing says how the demo came out, and what to do next.
+// closing prints the outcome of the demo, and what to do next.
 func (d *demo) closing() error {
 	if d.wrong > 0 {
-		return fmt.Errorf("%d of the %d things that the demo checked are not as they should be", d.wrong, d.checks)
+		return fmt.Errorf("%d of %d checks failed", d.wrong, d.checks)
 	}
 	d.say("\n%s", d.bold(fmt.Sprintf("All %d checks came out as they should.  What to try next:", d.checks)))
 	d.say("%s", strings.Trim(next, "\n"))
@@ -156,7 +157,6 @@ func (d *demo) closing() error {
 }
 
 const next = `
-   DEMO_STORE=aws make demo               the same on a stand-in for AWS; gcp is Google's
    go run ./examples/demo -keep demo.csv  the same on a token file, which stays
    tokenkeep ls --store file:demo.csv     what is in it; add --json, or use get 3, rm 3
    tokenkeep help stores                  how to name your own store

@@ -16,7 +16,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestMain makes the test binary behave as the demo where the demo has started it.
+// TestMain makes the test binary behave like the demo if the demo has started it as a process.
 func TestMain(m *testing.M) {
 	if os.Getenv(envPlace) != "" {
 		main()
@@ -25,35 +25,31 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestDemo runs the demo in each place.
+// TestDemo checks the output of the demo for each place.
 func TestDemo(t *testing.T) {
 	for name, test := range map[string]struct {
-		standIn   string
 		processes int
 		keep      string
 	}{
-		"HashiCorp Vault":       {"", 100, ""},
-		"AWS Secrets Manager":   {"aws", 12, ""},
-		"Google Secret Manager": {"gcp", 12, ""},
-		"the token file":        {"aws", 12, filepath.Join(t.TempDir(), "tokens.csv")},
+		"AWS Secrets Manager": {100, ""},
+		"the token file":      {12, filepath.Join(t.TempDir(), "tokens.csv")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Setenv("DEMO_STORE", test.standIn)
-			t.Setenv("VAULT_NAMESPACE", "elsewhere")
 			t.Setenv("AWS_SECRET_ACCESS_KEY", "elsewhere")
+			t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 			var b bytes.Buffer
 			err := run(t.Context(), []string{"-processes", fmt.Sprint(test.processes), "-keep", test.keep}, nil, &b)
 			out := b.String()
-			for _, want := range []string{
+			for _, want := range append([]string{
 				name, "12 of 12 rows are records",
 				"by its ID", "by its user", "by its refresh token", "by its access token",
 				"8 of 8 processes succeeded", "1 record,", "nothing is lost",
 				"1 exchange of the code", "the process is gone; its tokens are in the store, under " + lifeUser,
 				"the CRM accepts the token that the store has", "0 requests to Zoho's accounts server",
-				fmt.Sprintf("%d of %[1]d processes succeeded", test.processes), "1 refresh at Zoho's accounts server",
+				fmt.Sprintf("%d of %[1]d processes succeeded", test.processes), "1 refresh at Zoho's accounts server (",
 				fmt.Sprintf("%d calls of the CRM with the same new token", test.processes),
-				"14 rows", "12 of 12 rows of the SDK are equal", "byte for byte", "All 18 checks",
-			} {
+				"14 rows", "12 of 12 rows of the SDK are equal", "byte for byte",
+			}, pythonLines(t)...) {
 				if !strings.Contains(out, want) {
 					t.Errorf("%q is missing", want)
 				}
@@ -69,7 +65,29 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// checkText checks that the text is fit to be seen.
+// pythonLines returns the expected output about the Python program on this machine.
+func pythonLines(t *testing.T) []string {
+	t.Helper()
+	if findPython(t.Context()) == "" {
+		return []string{"left out: there is no Python on this machine", "All 18 checks"}
+	}
+	return []string{
+		"10 of 10 processes succeeded", "1 refresh at Zoho's accounts server, for both machines",
+		"10 calls of the CRM with the same new token", "All 21 checks",
+	}
+}
+
+// TestNoPython checks that the demo reports the omitted step on a machine without Python.
+func TestNoPython(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	d := &demo{out: &out}
+	if err := d.pythonStep(t.Context()); err != nil || d.checks != 0 || !strings.Contains(out.String(), "left out: there is no Python") {
+		t.Errorf("%d checks, error %v\n%s", d.checks, err, &out)
+	}
+}
+
+// checkText checks the form of the output, and that it contains no secret.
 func checkText(t *testing.T, out string) {
 	t.Helper()
 	if strings.Contains(out, "WRONG") || strings.Contains(out, "\x1b") {
@@ -95,22 +113,20 @@ func TestArguments(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("DEMO_STORE", "s3cret")
 	for want, args := range map[string][]string{
-		"from 1 to 1000":    {"-processes", "0"},
-		"to 1000":           {"-processes", "1001"},
-		"no arguments":      {"there"},
-		"exists":            {"-keep", file},
-		"vault, aws or gcp": nil,
+		"from 1 to 1000": {"-processes", "0"},
+		"to 1000":        {"-processes", "1001"},
+		"no arguments":   {"there"},
+		"exists":         {"-keep", file},
 	} {
 		err := run(t.Context(), args, nil, io.Discard)
-		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
+		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", args, err)
 		}
 	}
 }
 
-// TestSDKFile checks that the file in this folder is the one that the SDK wrote.
+// TestSDKFile checks that the file in this folder equals the one that the SDK wrote.
 func TestSDKFile(t *testing.T) {
 	t.Parallel()
 	written, err := os.ReadFile("../../testdata/zoho-sdk/python_filestore.csv")
@@ -119,14 +135,14 @@ func TestSDKFile(t *testing.T) {
 	}
 }
 
-// TestChecks checks that a check that fails is shown, and makes the demo fail.
+// TestChecks checks that a failed check is shown, and makes the demo fail.
 func TestChecks(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	d := &demo{out: &out}
 	d.check(true, "this")
 	d.check(false, "that")
-	if err := d.closing(); err == nil || !strings.Contains(err.Error(), "1 of the 2 things") {
+	if err := d.closing(); err == nil || !strings.Contains(err.Error(), "1 of 2 checks failed") {
 		t.Errorf("error %v", err)
 	}
 	if out.String() != "   ok  this\n   WRONG  that\n" {
@@ -134,7 +150,7 @@ func TestChecks(t *testing.T) {
 	}
 }
 
-// TestComplete checks that a lost field would be noticed.
+// TestComplete checks that complete detects a lost field.
 func TestComplete(t *testing.T) {
 	t.Parallel()
 	brought := contributions()
@@ -162,12 +178,12 @@ func TestComplete(t *testing.T) {
 	}
 }
 
-// TestTogether checks that a process that fails is a check that fails, and does not
-// keep the demo waiting.
+// TestTogether checks that a failing process makes a check fail, and that the demo does not wait
+// for it.
 func TestTogether(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	d := &demo{out: &out, place: place{Kind: "file", Address: filepath.Join(t.TempDir(), "nowhere", "tokens.csv")}}
+	d := &demo{out: &out, place: place{File: filepath.Join(t.TempDir(), "nowhere", "tokens.csv")}}
 	answers, err := together[string](t.Context(), d, roleSave, slices.Repeat([]saveOrder{orderOf(contributions()[0])}, racers))
 	if err != nil {
 		t.Fatal(err)
@@ -182,9 +198,9 @@ func TestTogether(t *testing.T) {
 	}
 }
 
-// TestLife checks that it would be noticed if a program found nothing in the store,
-// or asked the accounts server more than once.
-func TestLife(t *testing.T) {
+// TestFailedSteps checks that the demo detects two failures: a program that finds no record in
+// the store, and one that sends the accounts server two requests.
+func TestFailedSteps(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	zoho, err := startZoho()
@@ -192,13 +208,13 @@ func TestLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer zoho.close()
-	at := place{Kind: "file", Address: filepath.Join(t.TempDir(), "tokens.csv")}
-	s, err := at.open(ctx)
+	at := place{File: filepath.Join(t.TempDir(), "tokens.csv")}
+	s, err := at.open()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	d := &demo{out: &out, place: at, store: s, processes: 2, zoho: zoho}
+	d := &demo{out: &out, place: at, store: s, processes: 2, zoho: zoho, python: "not asked for"}
 	for _, step := range []struct {
 		what   string
 		do     func(context.Context) error
@@ -207,6 +223,7 @@ func TestLife(t *testing.T) {
 	}{
 		{"cold, without a record", d.coldStep, nil, 1},
 		{"without a record to expire", d.expiryStep, nil, 1},
+		{"in Python, without a record to expire", d.pythonStep, nil, 1},
 		{"with a code", d.codeStep, nil, 0},
 		{"cold, with a record", d.coldStep, nil, 0},
 		{"with tokens that are revoked", d.expiryStep, func() { zoho.RevokeTokens(lifeClient, lifeEmail) }, 2},
@@ -221,7 +238,7 @@ func TestLife(t *testing.T) {
 			t.Fatalf("%s: %d checks fail, want %d: %v\n%s", step.what, d.wrong, step.wrong, err, &out)
 		}
 	}
-	// Two programs that share nothing are two refreshes.
+	// Two programs that do not run at the same time refresh twice.
 	for range 2 {
 		if err := d.expire(ctx); err != nil {
 			t.Fatal(err)
@@ -235,7 +252,7 @@ func TestLife(t *testing.T) {
 	}
 }
 
-// TestAnswer checks that input which is not an order is not repeated.
+// TestAnswer checks that the error for invalid input does not quote it.
 func TestAnswer(t *testing.T) {
 	t.Parallel()
 	in := strings.NewReader(`{"secret":"s3cret","code":1}`)
@@ -245,24 +262,28 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// TestCommand checks that the arguments of a process, which all users of the machine
-// see, say nothing but what it is for.
+// TestCommand checks that the only argument of a process is its role, because all users of the
+// machine can see arguments.
 func TestCommand(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []string{"vault", "aws", "gcp"} {
-		at, err := findPlace("", kind)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer at.close()
-		cmd, err := (&demo{place: at.place}).command(t.Context(), roleCall)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got place
-		text := strings.TrimPrefix(cmd.Env[len(cmd.Env)-1], envPlace+"=")
-		if err := json.Unmarshal([]byte(text), &got); err != nil || got != at.place || !slices.Equal(cmd.Args[1:], []string{roleCall}) {
-			t.Errorf("%s: arguments %q, place %v, %v", kind, cmd.Args[1:], got, err)
-		}
+	at, err := findPlace("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer at.close()
+	d := &demo{place: at.place, python: "python3"}
+	cmd, err := d.command(t.Context(), roleCall)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got place
+	text := strings.TrimPrefix(cmd.Env[len(cmd.Env)-1], envPlace+"=")
+	if err := json.Unmarshal([]byte(text), &got); err != nil || got != at.place || !slices.Equal(cmd.Args[1:], []string{roleCall}) {
+		t.Errorf("arguments %q, place %v, %v", cmd.Args[1:], got, err)
+	}
+	// The Python program does not get the place.
+	cmd, err = d.command(t.Context(), rolePython)
+	if err != nil || cmd.Env != nil || strings.Contains(strings.Join(cmd.Args, " "), at.Secret) {
+		t.Errorf("arguments %q, environment %q, %v", cmd.Args[1:], cmd.Env, err)
 	}
 }

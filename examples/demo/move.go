@@ -61,7 +61,7 @@ func sdkTokens(ctx context.Context) ([]tokenstore.Token, error) {
 	return tokens, err
 }
 
-// inFile calls use with a token file that does not exist yet, and removes it.
+// inFile calls use with a new token file, and removes the file afterwards.
 func inFile(use func(name string, s *filestore.Store) error) error {
 	dir, err := os.MkdirTemp("", "tokenkeep-demo-")
 	if err != nil {
@@ -76,10 +76,11 @@ func inFile(use func(name string, s *filestore.Store) error) error {
 	return use(name, s)
 }
 
-// byID orders records by the SDKs' numbers, before those that have none.
+// byID orders records by the numbers of the SDKs, followed by records with other
+// IDs.
 func byID(a, b tokenstore.Token) int { return sdkid.Compare(a.ID, b.ID) }
 
-// list shows records, as "tokenkeep ls" does.
+// list prints records like "tokenkeep ls".
 func (d *demo) list(tokens []tokenstore.Token) {
 	w := tabwriter.NewWriter(d.out, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "       ID\tUSER\tCLIENT\tTOKENS\tEXPIRES")
@@ -102,11 +103,11 @@ func (d *demo) list(tokens []tokenstore.Token) {
 	_ = w.Flush()
 }
 
-// demoRow is the row that is searched for, from 0: its user has a comma and an
+// demoRow is the row to search for, counted from 0. Its user has a comma and an
 // apostrophe.
 const demoRow = 2
 
-// findStep finds one record by everything it is known by.
+// findStep finds one record by each of its keys.
 func (d *demo) findStep(ctx context.Context) error {
 	d.title("Find a record by everything it is known by", "tokenkeep get")
 	rows, err := sdkTokens(ctx)
@@ -130,7 +131,8 @@ func (d *demo) findStep(ctx context.Context) error {
 	return nil
 }
 
-// moveOutStep writes a token file of the records and compares it with the SDK's.
+// moveOutStep writes the records to a token file and compares the file with the
+// SDK's.
 func (d *demo) moveOutStep(ctx context.Context) error {
 	d.title("Move out again, to a file that the SDK can read", "tokenkeep export exported.csv --keep-ids")
 	before, err := sdkTokens(ctx)
@@ -145,7 +147,7 @@ func (d *demo) moveOutStep(ctx context.Context) error {
 	return inFile(func(name string, s *filestore.Store) error {
 		for _, t := range tokens {
 			if _, ok := sdkid.Number(t.ID); !ok {
-				t.ID = "" // the file numbers it
+				t.ID = "" // the file assigns a number
 			}
 			if _, err := s.SaveToken(ctx, t); err != nil {
 				return err

@@ -15,24 +15,28 @@ import (
 	"time"
 )
 
-// processTime is more than a process of the demo can take.
+// processTime limits the run time of a process.
 const processTime = time.Minute
 
-// readyLine is what a process of the demo says when it is ready for its input.
+// readyLine is the line that a process prints when it is ready for its input.
 const readyLine = "ready\n"
 
-// envPlace is the environment variable that tells a process of the demo where the
-// records are, as JSON. A process is one if it is set.
+// envPlace is the environment variable that holds the location of the records, as
+// JSON. If it is set, the program runs as a process of the demo.
 const envPlace = "TOKENKEEP_DEMO_PLACE"
 
-// The roles of a process of the demo: its one argument.
+// The roles of a process, given as its only argument.
 const (
-	roleSave = "save" // saves a record
-	roleCall = "call" // is a program that calls the CRM once
+	roleSave  = "save"  // saves a record
+	roleCall  = "call"  // is a program that calls the CRM once
+	roleAgent = "agent" // serves the store to programs
+
+	// rolePython is a Python program that calls the CRM once. It does not get the place.
+	rolePython = "python"
 )
 
-// runChild is what a process of the demo does. It reads its order from standard input and
-// writes its answer to standard output: no other program sees them.
+// runChild runs the task of a process of the demo. It reads its input from standard
+// input and writes its output to standard output, so that no other program sees them.
 func runChild(ctx context.Context, args []string, in io.Reader, out io.Writer) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, processTime)
 	defer cancel()
@@ -40,7 +44,7 @@ func runChild(ctx context.Context, args []string, in io.Reader, out io.Writer) (
 	if err := json.Unmarshal([]byte(os.Getenv(envPlace)), &at); err != nil {
 		return err
 	}
-	s, err := at.open(ctx)
+	s, err := at.open()
 	if err != nil {
 		return err
 	}
@@ -48,8 +52,15 @@ func runChild(ctx context.Context, args []string, in io.Reader, out io.Writer) (
 	if _, err := io.WriteString(out, readyLine); err != nil {
 		return err
 	}
-	if args[0] == roleSave {
+	switch args[0] {
+	case roleSave:
 		return answer(in, out, func(o saveOrder) (string, error) { return o.save(ctx, s) })
+	case roleAgent:
+		var o agentOrder
+		if err := readOrder(in, &o); err != nil {
+			return err
+		}
+		return runAgent(ctx, s, o, func(url string) error { return json.NewEncoder(out).Encode(url) })
 	}
 	stay := false
 	err = answer(in, out, func(o programOrder) (crmAnswer, error) {
@@ -62,11 +73,19 @@ func runChild(ctx context.Context, args []string, in io.Reader, out io.Writer) (
 	return err
 }
 
+// readOrder reads the input of a process.
+func readOrder(in io.Reader, order any) error {
+	if json.NewDecoder(in).Decode(order) != nil { // the decoder's error would quote the input
+		return errors.New("standard input is not what the demo sends")
+	}
+	return nil
+}
+
 // answer reads the input of a process, calls do with it, and writes the result.
 func answer[In, Out any](in io.Reader, out io.Writer, do func(In) (Out, error)) error {
 	var input In
-	if json.NewDecoder(in).Decode(&input) != nil { // the error would quote it
-		return errors.New("standard input is not what the demo sends")
+	if err := readOrder(in, &input); err != nil {
+		return err
 	}
 	result, err := do(input)
 	if err != nil {
@@ -75,7 +94,7 @@ func answer[In, Out any](in io.Reader, out io.Writer, do func(In) (Out, error)) 
 	return json.NewEncoder(out).Encode(result)
 }
 
-// A child is a process of the demo: this program, once more.
+// A child is a process of the demo. It runs this program or the Python program.
 type child struct {
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
@@ -83,9 +102,12 @@ type child struct {
 	stderr bytes.Buffer
 }
 
-// command returns the command that runs this program once more at the same place.
-// Its arguments say nothing about that.
+// command returns a command that starts this program again in the given role, with d.place in
+// its environment. If role is rolePython, the command starts the Python program.
 func (d *demo) command(ctx context.Context, role string) (*exec.Cmd, error) {
+	if role == rolePython {
+		return exec.CommandContext(ctx, d.python, "-I", "-c", pythonProgram), nil
+	}
 	program, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -133,8 +155,8 @@ func (p *child) ask(input any, wait func(), answer any) error {
 	return err
 }
 
-// end waits until the process ends. It returns what the process has to say about
-// its failure rather than err, which is a consequence.
+// end waits until the process ends. It returns the process's own error message
+// rather than err, which is a consequence.
 func (p *child) end(err error) error {
 	if waitErr := p.cmd.Wait(); waitErr != nil {
 		return fmt.Errorf("%w: %s", waitErr, strings.TrimSpace(p.stderr.String()))
@@ -142,14 +164,14 @@ func (p *child) end(err error) error {
 	return err
 }
 
-// An outcome is what one process answered.
+// An outcome is the result of one process.
 type outcome[A any] struct {
 	answer A
 	err    error
 }
 
-// together starts a process for each of the inputs, waits until all of them are
-// ready, and then gives each its input.
+// together starts a process for each of the inputs, waits until all processes are ready, and
+// then sends each process its input.
 func together[A, In any](ctx context.Context, d *demo, role string, inputs []In) ([]outcome[A], error) {
 	ctx, cancel := context.WithTimeout(ctx, processTime)
 	defer cancel()
@@ -179,8 +201,8 @@ func together[A, In any](ctx context.Context, d *demo, role string, inputs []In)
 	return outcomes, ctx.Err()
 }
 
-// succeeded checks that all processes succeeded, and returns the answers of those
-// that did.
+// succeeded checks that all processes succeeded, and returns the results of the successful
+// processes.
 func succeeded[A any](d *demo, outcomes []outcome[A]) []A {
 	const shown = 3
 	var (

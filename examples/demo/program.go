@@ -14,28 +14,28 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// The program that the demo is about, and its user.
+// The program of the demo, and its user.
 const (
 	lifeClient = "1000.DEMOPROGRAM"
 	lifeEmail  = "lena@example.com"
 	lifeZGID   = "60777777"
 	lifeUser   = lifeEmail + ":" + lifeZGID
 
-	// lifeCall is what the program asks the CRM.
+	// lifeCall is the program's CRM request.
 	lifeCall = "/crm/v8/Leads"
 )
 
-// A zohoStandIn is Zoho's accounts server and CRM: a server in this process.
+// A zohoStandIn simulates Zoho's accounts server and CRM in this process.
 type zohoStandIn struct {
 	*zohoaccounts.Server
 	url    string
-	secret string // of the client
+	secret string // secret of the client
 	close  func()
-	seen   int // requests
+	seen   int // number of requests
 }
 
-// startZoho starts one that knows the program's client. Its accounts server takes
-// as long for a token as one over a network does, so that many can ask meanwhile.
+// startZoho starts a server on which the program's client is registered. Its accounts server is
+// as slow as one across a network, so that many processes can send requests at the same time.
 func startZoho() (*zohoStandIn, error) {
 	const delay = 500 * time.Millisecond
 	server := zohoaccounts.New(nil)
@@ -52,14 +52,14 @@ func startZoho() (*zohoStandIn, error) {
 	return z, err
 }
 
-// A tally is what a stand-in for Zoho was asked for.
+// A tally counts the requests to a zohoStandIn.
 type tally struct {
-	exchanges, refreshes, revocations int // granted or not
-	calls                             int // of lifeCall, granted
-	tokens                            int // different ones in those calls
+	exchanges, refreshes, revocations int // granted or refused
+	calls                             int // successful requests for lifeCall
+	tokens                            int // distinct access tokens in those calls
 }
 
-// tally counts what there was since it was last called.
+// tally counts the requests since its last call.
 func (z *zohoStandIn) tally() tally {
 	var (
 		n      tally
@@ -85,20 +85,20 @@ func (z *zohoStandIn) tally() tally {
 	return n
 }
 
-// A programOrder is what a process that runs the program is told.
+// A programOrder is the input of a process that runs the program.
 type programOrder struct {
 	Zoho   string `json:"zoho"` // the base URL
 	Client string `json:"client"`
-	Secret string `json:"secret"` // with a code
+	Secret string `json:"secret"` // set if the process has a code
 	Code   string `json:"code"`
-	User   string `json:"user"` // without one
-	Stay   bool   `json:"stay"` // until the process is killed
+	User   string `json:"user"` // set if the process has no code
+	Stay   bool   `json:"stay"` // stay until the process is killed
 }
 
-// A crmAnswer is what such a process answers.
+// A crmAnswer is the output of a process that runs the program.
 type crmAnswer struct {
 	User   string `json:"user"`
-	Status int    `json:"status"` // of the answer of the CRM
+	Status int    `json:"status"` // status of the CRM's response
 }
 
 // codeStep runs the program with a one-time code, and kills it.
@@ -116,7 +116,7 @@ func (d *demo) codeStep(ctx context.Context) error {
 	return nil
 }
 
-// runAndKill runs the program until it has answered.
+// runAndKill runs the program, and kills it after its answer.
 func (d *demo) runAndKill(ctx context.Context, o programOrder) (got crmAnswer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, processTime)
 	defer cancel()
@@ -136,7 +136,7 @@ func (d *demo) runAndKill(ctx context.Context, o programOrder) (got crmAnswer, e
 	return got, nil
 }
 
-// coldStep runs it without the code.
+// coldStep runs the program without the code.
 func (d *demo) coldStep(ctx context.Context) error {
 	d.title("It starts again, cold, with nothing but the name of its user", "the same")
 	answers, err := together[crmAnswer](ctx, d, roleCall, []programOrder{d.again()})
@@ -152,12 +152,12 @@ func (d *demo) coldStep(ctx context.Context) error {
 	return nil
 }
 
-// again is the order for a program that starts without a code.
+// again returns the input of a program that starts without a code.
 func (d *demo) again() programOrder {
 	return programOrder{Zoho: d.zoho.url, Client: lifeClient, User: lifeUser}
 }
 
-// expiryStep runs it in many processes, when the token has expired.
+// expiryStep runs the program in many processes after the token has expired.
 func (d *demo) expiryStep(ctx context.Context) error {
 	d.title(fmt.Sprintf("An hour later, %d processes find the token expired at once", d.processes), "the same")
 	if err := d.expire(ctx); err != nil {
@@ -176,7 +176,7 @@ func (d *demo) expiryStep(ctx context.Context) error {
 }
 
 // expire makes the program's access token expire, in the store and at Zoho, as
-// when an hour has passed.
+// after an hour.
 func (d *demo) expire(ctx context.Context) error {
 	has, err := d.store.FindToken(ctx, tokenstore.Token{UserName: lifeUser, ClientID: lifeClient})
 	if err != nil {
@@ -188,7 +188,7 @@ func (d *demo) expire(ctx context.Context) error {
 	return err
 }
 
-// callCRM is what a program does with package initializer.
+// callCRM calls the CRM with package initializer, like a user's program.
 func callCRM(ctx context.Context, s store, o programOrder) (got crmAnswer, err error) {
 	client, err := initializer.New(ctx, initializer.Config{
 		Environment: initializer.Environment{AccountsURL: o.Zoho, APIURL: o.Zoho},

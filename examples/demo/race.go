@@ -15,7 +15,7 @@ const (
 	raceUser = "nina@example.com:60999999"
 )
 
-// raceStep has processes save the same new user at the same moment.
+// raceStep shows several processes that save the same new user concurrently.
 func (d *demo) raceStep(ctx context.Context) error {
 	d.title(fmt.Sprintf("%d processes save one new user at the same moment", racers), "tokenkeep save")
 	brought := contributions()
@@ -44,8 +44,8 @@ func (d *demo) raceStep(ctx context.Context) error {
 	return nil
 }
 
-// A saveOrder tells a process what to save. A Secret leaves a program only by a
-// conversion, so the secrets of the token are apart.
+// A saveOrder is the input of a process that saves a record. A tokenstore.Secret does not
+// marshal, so the token's secrets are separate fields.
 type saveOrder struct {
 	Token                               tokenstore.Token
 	Client, Refresh, Access, GrantToken string
@@ -57,7 +57,7 @@ func orderOf(t tokenstore.Token) saveOrder {
 	return o
 }
 
-// save saves what the order says, and returns the record's ID.
+// save saves the record in the input, and returns its ID.
 func (o saveOrder) save(ctx context.Context, s store) (id string, err error) {
 	t := o.Token
 	t.ClientSecret, t.RefreshToken = tokenstore.Secret(o.Client), tokenstore.Secret(o.Refresh)
@@ -66,8 +66,8 @@ func (o saveOrder) save(ctx context.Context, s store) (id string, err error) {
 	return saved.ID, err
 }
 
-// contributions returns what each process saves: what all of them know, and one
-// thing more.
+// contributions returns the token that each process saves. Each token has the common fields, and
+// one additional field.
 func contributions() []tokenstore.Token {
 	secret := func() tokenstore.Secret { return tokenstore.Secret("1000." + rand.Text()) }
 	all := tokenstore.Token{UserName: raceUser, ClientID: "1000.DEMOCLIENT", RefreshToken: secret()}
@@ -83,8 +83,8 @@ func contributions() []tokenstore.Token {
 	return tokens
 }
 
-// complete reports whether a record has what every process brought, and an access
-// token together with its own expiry.
+// complete reports whether a record has the fields from every process, and an
+// access token together with its own expiry.
 func complete(got tokenstore.Token, brought []tokenstore.Token) bool {
 	for _, last := range brought[4:] {
 		want := brought[0]

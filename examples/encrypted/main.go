@@ -1,7 +1,6 @@
-// Command encrypted prints which users have a token in an encrypted store in AWS
-// Secrets Manager. The store's keys are in the environment, where the platform puts
-// a secret of its own: the document that "tokenkeep keys new" writes. docs/keys.md
-// tells more.
+// Command encrypted prints which users have a token in an encrypted store in AWS Secrets
+// Manager. The platform sets an environment variable to a secret with the keys of the store: the
+// document that "tokenkeep keys new" writes. See docs/keys.md.
 package main
 
 import (
@@ -34,9 +33,8 @@ func main() {
 	}
 }
 
-// open opens the store under TOKEN_PREFIX with the keys in TOKENKEEP_KEYS. Without
-// the right keys the store says so: a token is never saved beside the encrypted
-// ones as it is.
+// open opens the store under TOKEN_PREFIX with the keys in TOKENKEEP_KEYS. If the keys are
+// wrong, calls of the store fail, and it never saves an unencrypted token.
 func open(env func(string) string, client *secretsmanager.Client) (*tokenstore.Store, error) {
 	k, err := keys.Parse([]byte(env("TOKENKEEP_KEYS")))
 	if err != nil {

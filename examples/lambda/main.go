@@ -1,9 +1,8 @@
-// Command lambda is an AWS Lambda function that reads a page of records from
-// Zoho's CRM, with a token that is kept in AWS Secrets Manager. It needs no disk
-// and no VPC, and however many instances start at once, one of them refreshes the
-// token.
+// Command lambda is an AWS Lambda function that reads a page of records from Zoho's CRM, with a
+// token kept in AWS Secrets Manager. It needs neither a disk nor a VPC. If many instances start
+// at the same time, only one of them refreshes the token.
 //
-// README.md says how to set it up.
+// README.md describes the setup.
 package main
 
 import (
@@ -38,8 +37,7 @@ func main() {
 	lambda.Start(f.handle)
 }
 
-// A function is one instance. It keeps its Client, and with it the token, from one
-// invocation to the next.
+// A function is one instance. It keeps its Client, which holds the token, between invocations.
 type function struct {
 	config initializer.Config
 
@@ -56,8 +54,8 @@ func newFunction(env func(string) string, aws *secretsmanager.Client, client *ht
 	}
 	return &function{config: initializer.Config{
 		Environment: initializer.DataCenter(env("ZOHO_DATA_CENTER")).Production(),
-		// By user and client a record is read by its name. A search, which any other
-		// look-up is, may not show a new record for minutes.
+		// With user and client, the record is read by its name. Any other look-up is
+		// a search, which may not return a new record for minutes.
 		Token:      tokenstore.Token{UserName: env("TOKEN_USER"), ClientID: env("TOKEN_CLIENT")},
 		Store:      store,
 		HTTPClient: client,
@@ -65,8 +63,7 @@ func newFunction(env func(string) string, aws *secretsmanager.Client, client *ht
 	}}, nil
 }
 
-// open returns the Client. A start that failed is tried again by the next
-// invocation.
+// open returns the Client. After a failure, the next invocation retries.
 func (f *function) open(ctx context.Context) (*initializer.Client, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -76,17 +73,17 @@ func (f *function) open(ctx context.Context) (*initializer.Client, error) {
 	c, err := initializer.New(ctx, f.config)
 	f.client = c
 	if c != nil {
-		return c, nil // with a token at least, which is stored later if it is not yet
+		return c, nil // the Client has a token, and stores it later if necessary
 	}
 	return nil, err
 }
 
-// A request is what the function is invoked with.
+// A request is the input of the function.
 type request struct {
 	Module string `json:"module"` // "Leads"
 }
 
-// A response is what it answers.
+// A response is the output of the function.
 type response struct {
 	IDs []string `json:"ids"`
 }

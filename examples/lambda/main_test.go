@@ -27,12 +27,12 @@ func TestMain(m *testing.M) { readme.Main(m) }
 
 const prefix = "oauth/crm"
 
-// A world is a Secrets Manager that is as late as the service may be, and Zoho with
-// two leads.
+// A world is a fake of Secrets Manager with the maximum lag of the service, and a fake of Zoho
+// with two leads.
 type world struct {
 	aws  *fakeaws.Server
 	zoho *zohoaccounts.Server
-	code string // a one-time code of ann's
+	code string // a one-time code of ann
 }
 
 func newWorld(t *testing.T) *world {
@@ -66,7 +66,7 @@ func (w *world) client(role string) *secretsmanager.Client {
 	})
 }
 
-// instance starts an instance with the settings of the README.
+// instance returns a new instance with the settings in the README.
 func (w *world) instance(t *testing.T) *function {
 	t.Helper()
 	settings := map[string]string{
@@ -79,7 +79,7 @@ func (w *world) instance(t *testing.T) *function {
 	return f
 }
 
-// record is what the README has the operator store.
+// record returns the record that the operator stores according to the README.
 func (w *world) record() tokenstore.Token {
 	return tokenstore.Token{UserName: "ann@example.com", ClientID: "1000.CLIENT", ClientSecret: "secret", GrantToken: tokenstore.Secret(w.code)}
 }
@@ -95,7 +95,7 @@ func (w *world) save(t *testing.T, r tokenstore.Token) {
 	}
 }
 
-// secrets returns how many secrets are billed.
+// secrets returns the number of secrets that would be billed.
 func (w *world) secrets(t *testing.T) int {
 	t.Helper()
 	w.aws.Advance(time.Hour)
@@ -108,7 +108,7 @@ func (w *world) secrets(t *testing.T) int {
 
 const payload, leads = `{"module":"Leads"}`, `{"ids":["1","2"]}`
 
-// invoke calls the handler as the runtime of Lambda does.
+// invoke calls the handler like the runtime of Lambda.
 func invoke(ctx context.Context, f *function) (string, error) {
 	answer, err := lambda.NewHandler(f.handle).Invoke(ctx, []byte(payload))
 	return string(answer), err
@@ -121,10 +121,10 @@ func mustInvoke(t *testing.T, f *function) {
 	}
 }
 
-// variables finds the settings in the flag --environment of create-function.
+// variables matches the settings in the flag --environment of create-function.
 var variables = regexp.MustCompile(`^Variables=\{(.*)\}$`)
 
-// cloud is the command line of AWS, as far as the README uses it.
+// cloud implements the commands of AWS's command line that the README uses.
 func (w *world) cloud(t *testing.T) readme.Program {
 	settings := map[string]string{}
 	return func(c readme.Call) (string, error) {
@@ -216,7 +216,7 @@ func TestInstancesShareOneToken(t *testing.T) {
 	}
 }
 
-func TestAFailedStartIsTriedAgain(t *testing.T) {
+func TestStartAfterFailure(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	f := w.instance(t)

@@ -1,9 +1,8 @@
-// Command otherserver calls the API of any service with OAuth 2.0, as a user who
-// has logged in once in the browser. It keeps the tokens, also where the server
-// gives a new refresh token each time: golang.org/x/oauth2 leaves that to the
-// program.
+// Command otherserver calls the API of any OAuth 2.0 service for a user who logs
+// in once in the browser. It keeps the tokens, even if the server rotates refresh
+// tokens, which golang.org/x/oauth2 leaves to the program.
 //
-// README.md says how to use it.
+// README.md describes its use.
 package main
 
 import (
@@ -28,7 +27,7 @@ import (
 
 const usage = "usage: otherserver login | get URL"
 
-// user is the name of the record. A program for many users has a name for each.
+// user is the name of the record. A program with many users uses a different name for each.
 const user = "me"
 
 func main() {
@@ -51,12 +50,12 @@ func run(ctx context.Context, args []string) error {
 
 // newApp returns a run of the program with the settings in env.
 func newApp(env func(string) string, out io.Writer, client *http.Client) (*app, error) {
-	// A store that cannot be written to is found out before the browser is opened.
+	// Detect a store that is not writable before opening the browser.
 	path := env("TOKEN_FILE")
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	// Any other store will do: nothing else depends on this line.
+	// Any other store works. No other line depends on the kind of store.
 	store, err := filestore.New(path, nil)
 	if err != nil {
 		return nil, err
@@ -100,7 +99,7 @@ func (a *app) config() initializer.Config {
 	}
 }
 
-// login has the user consent in the browser, which then comes back to a server on
+// login lets the user consent in the browser, which then redirects to a server on
 // the loopback interface (RFC 8252).
 func (a *app) login(ctx context.Context) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
@@ -116,10 +115,10 @@ func (a *app) login(ctx context.Context) error {
 			http.Error(w, "this is not the answer to the login", http.StatusBadRequest)
 			return
 		}
-		_, _ = io.WriteString(w, "You can close this window.\n")
+		_, _ = io.WriteString(w, "The answer has arrived; the terminal shows whether the login succeeded. You can close this window.\n")
 		select {
 		case answers <- r.FormValue("code"):
-		default: // there was one
+		default: // a result was already sent
 		}
 	})
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
@@ -141,7 +140,7 @@ func (a *app) login(ctx context.Context) error {
 	}
 }
 
-// begin exchanges the code. Once New has returned the tokens are stored.
+// begin exchanges the code. When New returns, the tokens are stored.
 func (a *app) begin(ctx context.Context, code, verifier string) error {
 	conf := a.config()
 	conf.Token.GrantToken = tokenstore.Secret(code)
@@ -153,7 +152,7 @@ func (a *app) begin(ctx context.Context, code, verifier string) error {
 	return err
 }
 
-// get prints the answer to a GET request.
+// get prints the response to a GET request.
 func (a *app) get(ctx context.Context, url string) error {
 	client, err := initializer.New(ctx, a.config())
 	if errors.Is(err, initializer.ErrReauthRequired) {
@@ -162,7 +161,7 @@ func (a *app) get(ctx context.Context, url string) error {
 	if client == nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil) //nolint:gosec // Which URL is asked, and gets the token, is for the user of this command to say.
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil) //nolint:gosec // The user of this command chooses the URL that receives the token.
 	if err != nil {
 		return err
 	}

@@ -25,8 +25,8 @@ func TestMain(m *testing.M) { readme.Main(m) }
 
 const api = "https://api.example.com/crm/v8/things"
 
-// A browser is where the program's output goes. It opens the page that it is shown,
-// and sends the user's consent back.
+// A browser receives the program's output. It opens the URL in the output, and returns the
+// user's consent to the program.
 type browser struct {
 	t       *testing.T
 	consent func() string // returns a code
@@ -76,8 +76,8 @@ func (b *browser) visit(address string) {
 	}
 }
 
-// start returns the program, and a server that rotates refresh tokens and revokes
-// them all when one is used twice.
+// start returns the program, its browser, and a server that rotates refresh tokens and revokes
+// all of them if one is used twice.
 func start(t *testing.T, path string) (*app, *browser, *zohoaccounts.Server) {
 	t.Helper()
 	server := zohoaccounts.New(&zohoaccounts.Options{Strict: true, AccessLife: time.Second})
@@ -106,7 +106,7 @@ func TestREADME(t *testing.T) {
 		if err != nil {
 			return "", err
 		}
-		// The example's server, with the path that this one has.
+		// The token endpoint of the fake server has a path other than the one in the README.
 		a.oauth.Endpoint.TokenURL = strings.Replace(a.oauth.Endpoint.TokenURL, "/token", "/oauth/v2/token", 1)
 		if err := a.run(t.Context(), c.Args); err != nil {
 			return "", err
@@ -133,7 +133,7 @@ func TestREADME(t *testing.T) {
 	}
 }
 
-func TestALoginLastsThoughRefreshTokensRotate(t *testing.T) {
+func TestLoginRotatingRefreshTokens(t *testing.T) {
 	t.Parallel()
 	a, b, server := start(t, filepath.Join(t.TempDir(), "tokens.csv"))
 	if err := a.login(t.Context()); err != nil {
@@ -143,8 +143,8 @@ func TestALoginLastsThoughRefreshTokensRotate(t *testing.T) {
 	if !strings.Contains(b.String(), "You are logged in.") {
 		t.Errorf("the program printed %q", b)
 	}
-	// Every run is another process. A token that lives a second has to be refreshed
-	// each time, and each time there is another refresh token.
+	// Each call of get opens the store again, like another process. The expired token must be
+	// refreshed each time, and the server replaces the refresh token each time.
 	const runs = 5
 	for range runs {
 		server.Advance(time.Minute)
@@ -162,7 +162,7 @@ func TestALoginLastsThoughRefreshTokensRotate(t *testing.T) {
 		t.Errorf("%d requests were refused", n)
 	}
 
-	// A second login goes on with the same record.
+	// A second login uses the same record.
 	if err := a.login(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +172,7 @@ func TestALoginLastsThoughRefreshTokensRotate(t *testing.T) {
 	}
 }
 
-// expire has the stored token be as old as the server takes it to be.
+// expire makes the stored access token expire, as it does at the server.
 func (a *app) expire(t *testing.T) error {
 	t.Helper()
 	tokens, err := a.store.GetTokens(t.Context())

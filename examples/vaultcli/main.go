@@ -1,8 +1,8 @@
 // Command vaultcli reads leads from Zoho's CRM on the command line, for people and
 // for cron jobs on machines that share one account. The tokens are kept in
-// HashiCorp Vault, to which it logs in with an AppRole.
+// HashiCorp Vault, to which the program logs in with an AppRole.
 //
-// README.md says how to set it up.
+// README.md describes the setup.
 package main
 
 import (
@@ -25,8 +25,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// errUsage names the commands. login reads the client's secret and a one-time code
-// from standard input, a line each.
+// errUsage lists the commands. login reads the client's secret and a one-time code
+// from standard input, one per line.
 var errUsage = errors.New("usage: vaultcli login USER | leads USER | logout USER")
 
 func main() {
@@ -63,15 +63,15 @@ func (c *command) run(ctx context.Context, args []string) error {
 	defer func() { _ = store.Close() }()
 	return do(ctx, initializer.Config{
 		Environment: initializer.DataCenter(c.env("ZOHO_DATA_CENTER")).Production(),
-		// By user and client a record is read by its name, and needs no search.
+		// With user and client, the record is read by its name, without a search.
 		Token:      tokenstore.Token{UserName: args[1], ClientID: c.env("ZOHO_CLIENT_ID")},
 		Store:      store,
 		HTTPClient: c.http,
 	})
 }
 
-// store opens the store in Vault. VAULT_ADDR, VAULT_NAMESPACE, VAULT_CACERT and so
-// on are read by Vault's own package.
+// store opens the store in Vault. Vault's own package reads the variables of Vault, such as
+// VAULT_NAMESPACE and VAULT_CACERT.
 func (c *command) store() (*tokenstore.Store, error) {
 	conf := api.DefaultConfig()
 	if conf.Error != nil {
@@ -84,15 +84,15 @@ func (c *command) store() (*tokenstore.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	client.ClearToken() // the AppRole is who this program is
+	client.ClearToken() // the program authenticates with its AppRole only
 	return vaultstore.New(client, "secret", "oauth/crm", &vaultstore.Options{
 		Auth: appRole{role: c.env("VAULT_ROLE_ID"), secretFile: c.env("VAULT_SECRET_ID_FILE")},
 	})
 }
 
-// appRole logs in to Vault. Its secret is in a file, and not in the environment,
-// which child processes inherit. The file is read at each login, so that it can be
-// replaced.
+// appRole logs in to Vault. Its secret is in a file rather than in the
+// environment, which child processes inherit. It reads the file at each login, so
+// that the secret can be replaced.
 type appRole struct{ role, secretFile string }
 
 // Login implements api.AuthMethod.
@@ -172,8 +172,8 @@ func (c *command) logout(ctx context.Context, conf initializer.Config) error {
 	return client.Revoke(ctx)
 }
 
-// exitCode tells scripts what to do: 2, log in again; 75 (EX_TEMPFAIL), try again
-// later.
+// exitCode returns the exit code for err. For scripts, 2 means that the user must log in again,
+// and 75 (EX_TEMPFAIL) means to retry later.
 func exitCode(err error) int {
 	switch {
 	case errors.Is(err, initializer.ErrReauthRequired):

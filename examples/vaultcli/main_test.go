@@ -21,7 +21,8 @@ func TestMain(m *testing.M) { readme.Main(m) }
 
 const user = "ann@example.com"
 
-// A machine is where the program runs.
+// A machine is the environment of the program: a fake of Vault and one of Zoho's accounts
+// server.
 type machine struct {
 	t        *testing.T
 	vault    *fakevault.Server
@@ -29,7 +30,7 @@ type machine struct {
 	env      map[string]string
 }
 
-// newMachine sets Vault up as the README says.
+// newMachine returns a machine, with Vault set up according to the README.
 func newMachine(t *testing.T) *machine {
 	t.Helper()
 	v := fakevault.New(nil)
@@ -49,7 +50,7 @@ func newMachine(t *testing.T) *machine {
 	}}
 }
 
-// run runs the program and returns what it prints.
+// run runs the program, and returns its output.
 func (m *machine) run(input string, args ...string) (string, error) {
 	m.t.Helper()
 	var out bytes.Buffer
@@ -58,12 +59,12 @@ func (m *machine) run(input string, args ...string) (string, error) {
 	return out.String(), err
 }
 
-// code is what Zoho's API console issues.
+// code returns a one-time code, as Zoho's API console does.
 func (m *machine) code() string {
 	return m.accounts.Code(zohoaccounts.Consent{ClientID: "1000.CLIENT", Email: "ann@example.com", ZGID: "6001"})
 }
 
-// twoLeads has the CRM answer with two leads.
+// twoLeads makes the CRM answer with two leads.
 func (m *machine) twoLeads() {
 	m.accounts.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
 		if r.Path == "/crm/v8/Leads" {
@@ -73,11 +74,11 @@ func (m *machine) twoLeads() {
 	})
 }
 
-// operator is the command line of Vault, as far as the README uses it.
+// operator implements the commands of Vault's command line that the README uses.
 func (m *machine) operator(c readme.Call) (string, error) {
 	switch args := strings.Join(c.Args, " "); args {
 	case "secrets enable -path=secret -version=2 kv", "auth enable approle":
-		return "", nil // as the server is from the start
+		return "", nil // the fake is set up like this from the start
 	case "policy write crm crm.hcl":
 		text, err := os.ReadFile(filepath.Join(c.Dir, "crm.hcl"))
 		if err != nil {
@@ -156,7 +157,7 @@ func TestLoginLeadsAndLogout(t *testing.T) {
 	}
 }
 
-func TestABurntCodeIsExitCode2(t *testing.T) {
+func TestExitCodeRejectedCode(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
 	_, err := m.run("client-secret\n1000.burnt\n", "login", user)
@@ -165,10 +166,10 @@ func TestABurntCodeIsExitCode2(t *testing.T) {
 	}
 }
 
-func TestAVaultThatCannotAnswerIsExitCode75(t *testing.T) {
+func TestExitCodeVaultUnavailable(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
-	// A standby's status: Vault's client does not try again, as it does for 503.
+	// 472 is the status of a standby. Unlike 503, Vault's client does not retry it.
 	m.vault.Inject(func(*fakevault.Request) *fakevault.Fault { return &fakevault.Fault{Status: 472} })
 	if _, err := m.run("", "leads", user); exitCode(err) != 75 {
 		t.Errorf("the error is %v", err)

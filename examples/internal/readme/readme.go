@@ -1,5 +1,5 @@
-// Package readme runs the blocks of an example's README in the example's test, as a
-// reader pastes them into a shell.
+// Package readme runs the code blocks of an example's README in the example's test,
+// as if a reader pasted them into a shell.
 package readme
 
 import (
@@ -16,10 +16,10 @@ import (
 	"testing"
 )
 
-// A Block is a fenced block of a page: its language and its text.
+// A Block is a fenced block of a page.
 type Block struct{ Language, Text string }
 
-// Blocks returns the fenced blocks of a page, in their order.
+// Blocks returns the fenced blocks of a page, in order.
 func Blocks(t testing.TB, path string) []Block {
 	t.Helper()
 	page, err := os.Open(path)
@@ -47,7 +47,7 @@ func Blocks(t testing.TB, path string) []Block {
 	return all
 }
 
-// Only returns the text of the blocks in a language.
+// Only returns the text of all blocks in the given language.
 func Only(blocks []Block, language string) string {
 	var text strings.Builder
 	for _, b := range blocks {
@@ -64,7 +64,7 @@ type Call struct {
 	Args    []string
 	Dir     string
 	Env     []string
-	Input   string // standard input, if it is not a terminal's
+	Input   string // standard input, unless it is a terminal
 }
 
 // Getenv returns the value of an environment variable of the call.
@@ -87,8 +87,8 @@ func (c Call) Flag(name string) string {
 	return ""
 }
 
-// A Program does in the test's process what a script asks a program for. It
-// returns what the program prints.
+// A Program runs in the test's process in place of a program that a script calls.
+// It returns the output.
 type Program func(c Call) (string, error)
 
 // Binary returns a Program that runs the executable at path with the arguments
@@ -116,17 +116,16 @@ func Tokenkeep(t testing.TB) string {
 	return path
 }
 
-// socket is the environment variable that names the socket of the test to a
-// program.
+// socket is the environment variable with the address of the test's socket.
 const socket = "TOKENKEEP_README_SOCKET"
 
-// answer is what a program is to print, and how it is to end.
+// An answer is the output and the error of a program.
 type answer struct {
 	Output, Error string
 }
 
-// Main runs the tests of a package, and is its TestMain. In a process that a script
-// has started as a program it asks the test what to do.
+// Main runs the tests of a package. Call it from TestMain. In a process that a script has
+// started as a program, Main sends the call to the test, and prints its answer.
 func Main(m *testing.M) {
 	if os.Getenv(socket) == "" {
 		os.Exit(m.Run())
@@ -139,7 +138,7 @@ func Main(m *testing.M) {
 	}
 }
 
-// ask sends this process's call to the test.
+// ask sends the call of this process to the test, and returns the answer.
 func ask() (string, error) {
 	call := Call{Program: filepath.Base(os.Args[0]), Args: os.Args[1:], Env: os.Environ()}
 	dir, err := os.Getwd()
@@ -167,9 +166,8 @@ func ask() (string, error) {
 	return a.Output, nil
 }
 
-// Run runs a script in dir with the given programs, in place of any that this
-// machine has, and fails the test if a command of the script fails. It returns what
-// the script printed.
+// Run runs a script in dir with the given programs in place of installed programs. It fails the
+// test if a command of the script fails. It returns the output of the script.
 func Run(t testing.TB, dir, script string, programs map[string]Program, env ...string) string {
 	t.Helper()
 	bin := t.TempDir()

@@ -1,0 +1,92 @@
+// Package mcpgo keeps the tokens of github.com/mark3labs/mcp-go. A Store is its
+// TokenStore:
+//
+//	client.NewOAuthStreamableHttpClient(url, transport.OAuthConfig{TokenStore: store, …})
+//
+// By itself, mcp-go refreshes in each process and keeps tokens in memory.
+package mcpgo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/mark3labs/mcp-go/client/transport"
+	"golang.org/x/oauth2"
+
+	"github.com/tokenkeep/tokenkeep/oauth2keep"
+)
+
+// A Store is the transport.TokenStore of one user. Its methods are safe for concurrent
+// use.
+type Store struct {
+	keep *oauth2keep.Keeper
+	conf *oauth2.Config
+
+	mu sync.Mutex
+	ts oauth2.TokenSource
+}
+
+var _ transport.TokenStore = (*Store)(nil)
+
+// New returns a Store. conf must contain the client's ID and secret, and the token endpoint.
+func New(keep *oauth2keep.Keeper, conf *oauth2.Config) *Store {
+	return &Store{keep: keep, conf: conf}
+}
+
+// GetToken returns a valid access token. The returned token has no refresh token, because the
+// Store refreshes the access token instead of mcp-go, in exactly one process.
+func (s *Store) GetToken(ctx context.Context) (*transport.Token, error) {
+	ts, err := s.source(ctx)
+	if err != nil {
+		return nil, none(err)
+	}
+	tok, err := ts.Token()
+	if err != nil {
+		return nil, none(err)
+	}
+	scope, _ := tok.Extra("scope").(string)
+	return &transport.Token{AccessToken: tok.AccessToken, TokenType: tok.Type(), ExpiresAt: tok.Expiry, Scope: scope}, nil
+}
+
+// SaveToken stores the token that results from a login.
+func (s *Store) SaveToken(ctx context.Context, token *transport.Token) error {
+	given := &oauth2.Token{AccessToken: token.AccessToken, TokenType: token.TokenType, RefreshToken: token.RefreshToken, Expiry: token.ExpiresAt}
+	if token.Scope != "" {
+		given = given.WithExtra(map[string]any{"scope": token.Scope})
+	}
+	ts, err := s.keep.TokenSource(context.WithoutCancel(ctx), s.conf, given)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ts = ts
+	return nil
+}
+
+// source returns the TokenSource. The TokenSource remains usable after ctx is done.
+func (s *Store) source(ctx context.Context) (oauth2.TokenSource, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ts == nil {
+		ts, err := s.keep.TokenSource(context.WithoutCancel(ctx), s.conf, nil)
+		if err != nil {
+			return nil, err
+		}
+		s.ts = ts
+	}
+	return s.ts, nil
+}
+
+// none returns mcp-go's error for a user who must log in.
+func none(err error) error {
+	if errors.Is(err, oauth2keep.ErrReauthRequired) {
+		return fmt.Errorf("%w: %w", transport.ErrNoToken, err)
+	}
+	return err
+}
