@@ -10,11 +10,12 @@ import (
 	"testing"
 )
 
-// TestAdaptersHaveOneShape keeps what CONTRIBUTING says: a reader who knows one adapter
-// finds the way in the others.
+// TestAdaptersHaveOneShape checks that all adapters have the files and names that CONTRIBUTING
+// prescribes. A reader who knows one adapter can then find the same code in another.
 func TestAdaptersHaveOneShape(t *testing.T) {
 	t.Parallel()
-	// A file declares these names, in this order: methods of secrets, or functions and types.
+	// shape lists the methods of secrets, or the functions and types, that each file declares in
+	// this order.
 	shape := map[string][]string{
 		"driver.go":  append([]string{"secrets", "Format"}, interfaceMethods(t, "tokenstore/driver/driver.go", "Secrets")...),
 		"inspect.go": interfaceMethods(t, "tokenstore/driver/inspect.go", "Inspector"),
@@ -23,7 +24,7 @@ func TestAdaptersHaveOneShape(t *testing.T) {
 		"calls.go":   {"read", "list"},
 		"doc.go":     nil,
 	}
-	for _, adapter := range []string{"awssm", "gcpsm", "vaultstore"} {
+	for _, adapter := range []string{"awssm", "gcpsm", "vaultstore", "k8sstore"} {
 		t.Run(adapter, func(t *testing.T) {
 			t.Parallel()
 			want := []string{adapter + ".go"}
@@ -51,7 +52,8 @@ func TestAdaptersHaveOneShape(t *testing.T) {
 	}
 }
 
-// checkDeclared checks that a file declares the names, and if inOrder in this order.
+// checkDeclared checks that a file declares the names. If inOrder is set, the names must be in
+// this order.
 func checkDeclared(t *testing.T, file string, want []string, inOrder bool) {
 	t.Helper()
 	var got []string

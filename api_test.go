@@ -13,24 +13,28 @@ import (
 	secretmanager "cloud.google.com/go/secretmanager/apiv1"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/hashicorp/vault/api"
+	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 
 	"github.com/tokenkeep/tokenkeep/awssm"
 	"github.com/tokenkeep/tokenkeep/conformance"
 	"github.com/tokenkeep/tokenkeep/gcpsm"
+	"github.com/tokenkeep/tokenkeep/k8sstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/observe"
 	"github.com/tokenkeep/tokenkeep/tokenstore/sqlstore"
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// The names and signatures below are fixed: programs outside of this repository
-// compile against them. They may be added to.
+// The names and signatures below are fixed, because programs outside of this repository use
+// them. New names may be added.
 
 type mintFunc = func(context.Context, tokenstore.Token) (tokenstore.Token, error)
 
-// fixedStore has the methods of TokenStore, in its signatures.
+// fixedStore declares the methods of tokenstore.TokenStore.
 type fixedStore interface {
 	FindToken(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error)
 	FindTokenByID(ctx context.Context, id string) (tokenstore.Token, error)
@@ -40,11 +44,16 @@ type fixedStore interface {
 	DeleteTokens(ctx context.Context) error
 }
 
+// fixedStatus declares the methods of doctor.StatusReader.
+type fixedStatus interface {
+	Status(ctx context.Context, id string) (doctor.Status, error)
+}
+
 type fixedRefresher interface {
 	Refresh(ctx context.Context, id string, stale tokenstore.Secret, mint mintFunc) (tokenstore.Token, error)
 }
 
-// What is assigned both ways has neither more methods nor fewer.
+// Assignments in both directions compile only if both interfaces have the same methods.
 var (
 	_ tokenstore.TokenStore = fixedStore(nil)
 	_ fixedStore            = tokenstore.TokenStore(nil)
@@ -56,14 +65,17 @@ var (
 		fixedRefresher
 		All(ctx context.Context) iter.Seq2[tokenstore.Token, error]
 		Close() error
+		fixedStatus
 	} = (*tokenstore.Store)(nil)
 	_ interface {
 		fixedStore
 		fixedRefresher
+		fixedStatus
 	} = (*filestore.Store)(nil)
 	_ interface {
 		fixedStore
 		fixedRefresher
+		fixedStatus
 	} = (*sqlstore.Store)(nil)
 	_ interface {
 		Equal(other tokenstore.Secret) bool
@@ -76,30 +88,41 @@ var (
 )
 
 var (
-	_ func(driver.Secrets, *tokenstore.Options) (*tokenstore.Store, error)                         = tokenstore.New
-	_ func(*secretsmanager.Client, string, *awssm.Options) (*tokenstore.Store, error)              = awssm.New
-	_ func(*secretsmanager.Client, string, *awssm.Options) (driver.Secrets, error)                 = awssm.NewDriver
-	_ func(*secretmanager.Client, string, string, *gcpsm.Options) (*tokenstore.Store, error)       = gcpsm.New
-	_ func(*secretmanager.Client, string, string, *gcpsm.Options) (driver.Secrets, error)          = gcpsm.NewDriver
-	_ func(*api.Client, string, string, *vaultstore.Options) (*tokenstore.Store, error)            = vaultstore.New
-	_ func(*api.Client, string, string, *vaultstore.Options) (driver.Secrets, error)               = vaultstore.NewDriver
-	_ func(*tokenstore.Options) *tokenstore.Store                                                  = memstore.New
-	_ func(string, *filestore.Options) (*filestore.Store, error)                                   = filestore.New
-	_ func(context.Context, *sql.DB, sqlstore.Dialect, *sqlstore.Options) (*sqlstore.Store, error) = sqlstore.New
-	_ func(*testing.T, conformance.Store)                                                          = conformance.RunStore
-	_ func(*testing.T, conformance.Driver)                                                         = conformance.RunDriver
-	_ func(*testing.B, conformance.Store)                                                          = conformance.Bench
+	_ func(driver.Secrets, *tokenstore.Options) (*tokenstore.Store, error)                                               = tokenstore.New
+	_ func(*secretsmanager.Client, string, *awssm.Options) (*tokenstore.Store, error)                                    = awssm.New
+	_ func(*secretsmanager.Client, string, *awssm.Options) (driver.Secrets, error)                                       = awssm.NewDriver
+	_ func(*secretmanager.Client, string, string, *gcpsm.Options) (*tokenstore.Store, error)                             = gcpsm.New
+	_ func(*secretmanager.Client, string, string, *gcpsm.Options) (driver.Secrets, error)                                = gcpsm.NewDriver
+	_ func(*api.Client, string, string, *vaultstore.Options) (*tokenstore.Store, error)                                  = vaultstore.New
+	_ func(*api.Client, string, string, *vaultstore.Options) (driver.Secrets, error)                                     = vaultstore.NewDriver
+	_ func(k8sstore.SecretsGetter[corev1.SecretInterface], string, string, *k8sstore.Options) (*tokenstore.Store, error) = k8sstore.New[corev1.SecretInterface]
+	_ func(k8sstore.SecretsGetter[corev1.SecretInterface], string, string, *k8sstore.Options) (driver.Secrets, error)    = k8sstore.NewDriver[corev1.SecretInterface]
+	_ func(*tokenstore.Options) *tokenstore.Store                                                                        = memstore.New
+	_ func(string, *filestore.Options) (*filestore.Store, error)                                                         = filestore.New
+	_ func(context.Context, *sql.DB, sqlstore.Dialect, *sqlstore.Options) (*sqlstore.Store, error)                       = sqlstore.New
+	_ func(*testing.T, conformance.Store)                                                                                = conformance.RunStore
+	_ func(*testing.T, conformance.Driver)                                                                               = conformance.RunDriver
+	_ func(*testing.B, conformance.Store)                                                                                = conformance.Bench
 )
 
-// The fields that programs give and read.
+// The fields that programs set and read.
 var _ = []any{
 	tokenstore.Token{
 		ID: "", UserName: "", ClientID: "", ClientSecret: tokenstore.Secret(""), RefreshToken: tokenstore.Secret(""), AccessToken: tokenstore.Secret(""),
 		GrantToken: tokenstore.Secret(""), ExpiresAt: time.Time{}, RedirectURL: "", APIDomain: "",
+		Issuer: "", Resource: "", Scope: "", TokenType: "", IDToken: tokenstore.Secret(""), Extra: tokenstore.Secret(""),
 	},
-	tokenstore.Options{NameKey: []byte(nil), IndexKeys: [][]byte(nil), LeaseTTL: time.Duration(0), Now: time.Now, Logger: (*slog.Logger)(nil)},
+	tokenstore.Options{NameKey: []byte(nil), IndexKeys: [][]byte(nil), LeaseTTL: time.Duration(0), Now: time.Now, Logger: (*slog.Logger)(nil), Observer: (*observe.Observer)(nil)},
+	tokenstore.Observer{
+		Refresh: func(ctx context.Context, _ string) (context.Context, func(observe.Refreshed)) { return ctx, nil },
+		Call:    func(ctx context.Context, _ observe.Call) (context.Context, func(observe.Called)) { return ctx, nil },
+	},
+	observe.Refreshed{Result: observe.ResultMinted, Class: "", Waited: time.Duration(0), Asked: time.Duration(0), Lag: time.Duration(0)},
+	observe.Call{Store: "", Operation: observe.OpGet}, observe.Called{Class: observe.ClassThrottled, Took: time.Duration(0)},
+	filestore.Options{Observer: (*observe.Observer)(nil)}, sqlstore.Options{Observer: (*observe.Observer)(nil)},
 	tokenstore.RefreshError{Code: "", RetryAfter: time.Duration(0), Permanent: false},
 	awssm.Options{Store: (*tokenstore.Options)(nil)}, gcpsm.Options{Store: (*tokenstore.Options)(nil)}, vaultstore.Options{Store: (*tokenstore.Options)(nil)},
+	k8sstore.Options{Store: (*tokenstore.Options)(nil)},
 	sqlstore.SQLite, sqlstore.MySQL,
 }
 

@@ -33,12 +33,16 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
 
 	"github.com/tokenkeep/tokenkeep/awssm"
 	"github.com/tokenkeep/tokenkeep/gcpsm"
 	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
 	"github.com/tokenkeep/tokenkeep/internal/fakegcp"
+	"github.com/tokenkeep/tokenkeep/internal/fakek8s"
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
+	"github.com/tokenkeep/tokenkeep/k8sstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
@@ -47,19 +51,20 @@ import (
 
 var updateCalls = flag.Bool("update", false, "rewrite testdata/calls")
 
-// A gate lets one request at a time through to a server, of those that a program
-// sends at once in the order of their texts, and records them. The program runs in a
-// bubble, the requests outside of it.
+// A gate passes requests to a server one at a time, and records them. Concurrent requests pass
+// in the order of their texts. The program runs in a synctest bubble, and the requests are
+// executed outside of it.
 type gate struct {
 	work  chan func()
 	done  chan struct{}
-	clock atomic.Int64 // of the bubble, for the server
+	clock atomic.Int64 // the time of the bubble, for the server
 
 	mu      sync.Mutex
 	waiting []*waiting
+	arrived chan struct{} // if not nil, gets a value when a request begins to wait
 	lines   []string
-	fault   int  // which request goes wrong, counted down; 0: none
-	applied bool // and whether it is carried out all the same
+	fault   int  // counts down to the request that fails; 0 means that no request fails
+	applied bool // the failing request is executed nevertheless
 }
 
 type waiting struct {
@@ -79,13 +84,13 @@ func newGate(t *testing.T) *gate {
 	return g
 }
 
-// now is the server's clock.
+// now returns the time of the bubble. It is the clock of the server.
 func (g *gate) now() time.Time { return time.Unix(0, g.clock.Load()) }
 
 var errGate = errors.New("the connection was lost")
 
-// What is shortened in a request: names, digests and nonces, and what a service adds to
-// the name of a secret.
+// shortened lists the parts of a request that are replaced by short texts: names, digests,
+// nonces, and the suffix that a service adds to the name of a secret.
 var shortened = []struct {
 	what *regexp.Regexp
 	to   string
@@ -104,11 +109,16 @@ func short(text string) string {
 	return text
 }
 
-// pass has do carry out a request once it is its turn.
+// pass waits for the turn of a request, and records it. It then calls do, unless ctx is done
+// or the request is to be lost.
 func (g *gate) pass(ctx context.Context, text string, do func() error) error {
 	w := &waiting{short(text), make(chan struct{})}
 	g.mu.Lock()
 	g.waiting = append(g.waiting, w)
+	select {
+	case g.arrived <- struct{}{}:
+	default:
+	}
 	g.mu.Unlock()
 	<-w.open
 	g.mu.Lock()
@@ -141,7 +151,7 @@ func (g *gate) pass(ctx context.Context, text string, do func() error) error {
 	return err
 }
 
-// record returns the requests that f sends.
+// record runs f, and returns the requests that f sends.
 func (g *gate) record(f func()) string {
 	g.lines = nil
 	ended := make(chan struct{})
@@ -167,7 +177,7 @@ func (g *gate) record(f func()) string {
 	}
 }
 
-// A wire is an http.RoundTripper, and what the SDK of AWS calls an HTTPClient.
+// A wire is an http.RoundTripper, and an HTTPClient of the AWS SDK. Its requests pass the gate.
 type wire struct {
 	*gate
 	text func(r *http.Request, body []byte) string
@@ -204,7 +214,7 @@ func (w wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer, nil
 }
 
-// A cloud is a service that has everything recorded.
+// A cloud is the fake of a service, with a gate in front of it.
 type cloud struct {
 	*gate
 	driver func() (driver.Secrets, error)
@@ -216,7 +226,7 @@ func transport(t *testing.T) http.RoundTripper {
 	return to
 }
 
-// members returns the names of the members of an object, those of objects in it too.
+// members returns the names of the members of an object and of the objects within it.
 func members(body []byte) string {
 	var object map[string]any
 	if json.Unmarshal(body, &object) != nil {
@@ -291,7 +301,25 @@ func onGCP(t *testing.T) *cloud {
 	return &cloud{g, func() (driver.Secrets, error) { return gcpsm.NewDriver(client, "projects/p", "crm", nil) }}
 }
 
-// fields returns the names of the fields that a message has, and its own.
+func onK8s(t *testing.T) *cloud {
+	g := newGate(t)
+	s := fakek8s.New(&fakek8s.Options{Now: g.now})
+	t.Cleanup(s.Close)
+	client, err := corev1.NewForConfig(&rest.Config{
+		Host: s.URL, BearerToken: fakek8s.AdminToken, QPS: -1,
+		ContentConfig: rest.ContentConfig{ContentType: "application/json", AcceptContentTypes: "application/json"},
+		Transport: wire{g, func(r *http.Request, body []byte) string {
+			text := r.Method + " " + strings.TrimPrefix(r.URL.RequestURI(), "/api/v1/namespaces/default/")
+			return fmt.Sprintf("%s {%s}", text, members(body))
+		}, transport(t)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &cloud{g, func() (driver.Secrets, error) { return k8sstore.NewDriver(client, "default", "crm", nil) }}
+}
+
+// fields returns the name of a message, and the names of the fields that are set.
 func fields(m proto.Message) string {
 	var all []string
 	var collect func(prefix string, m protoreflect.Message)
@@ -314,19 +342,20 @@ func fields(m proto.Message) string {
 	return "{" + strings.Join(all, ",") + "}"
 }
 
-// A request is something that is done to a driver or to a store on it.
+// A request is a named operation on a driver, or on a store with that driver.
 type request struct {
 	name   string
 	before func(*bench)
 	do     func(*bench)
 }
 
-// A bench is a service on which requests are made. What it says of errors is
-// recorded, too.
+// A bench is a service with the state of a test. The errors of failed requests are also
+// recorded.
 type bench struct {
 	*testing.T
 	*cloud
-	base driver.Secret // of the secret under test
+	base    driver.Secret // the base of the secret under test
+	options *tokenstore.Options
 }
 
 const secretName = "uaaaaabbbbbcccccdddddeeeeefffffgg"
@@ -340,14 +369,14 @@ func (b *bench) open() driver.Secrets {
 }
 
 func (b *bench) store() *tokenstore.Store {
-	s, err := tokenstore.New(b.open(), nil)
+	s, err := tokenstore.New(b.open(), b.options)
 	if err != nil {
 		b.Fatal(err)
 	}
 	return s
 }
 
-// says records what an error is.
+// says records the class of an error.
 func (b *bench) says(err error) {
 	classes := map[string]error{
 		"not found": driver.ErrNotFound, "exists": driver.ErrExists, "conflict": driver.ErrConflict, "denied": driver.ErrDenied,
@@ -376,7 +405,7 @@ func payload(n int) driver.Payload {
 	}}
 }
 
-// create makes the secret under test.
+// create creates the secret under test.
 func create(b *bench) {
 	d := b.open()
 	p := payload(0)
@@ -387,7 +416,7 @@ func create(b *bench) {
 	b.base = driver.Secret{Payload: p, Version: v}
 }
 
-// changed has the secret changed since its base.
+// changed creates the secret under test, and then changes it, which makes b.base outdated.
 func changed(b *bench) {
 	create(b)
 	if _, err := b.open().Update(b.Context(), secretName, b.base, payload(1)); err != nil {
@@ -395,7 +424,7 @@ func changed(b *bench) {
 	}
 }
 
-// removed has it deleted.
+// removed creates the secret under test, and then deletes it, which makes b.base outdated.
 func removed(b *bench) {
 	create(b)
 	if err := b.open().Delete(b.Context(), secretName, b.base); err != nil {
@@ -473,7 +502,8 @@ func probing(b *bench) {
 	}
 }
 
-// each does several things by one driver each, one after the other.
+// each returns an operation that runs all operations one after the other, each with its own
+// driver.
 func each(all ...func(*bench)) func(*bench) {
 	return func(b *bench) {
 		for _, do := range all {
@@ -588,11 +618,11 @@ func requests() []request {
 	}
 }
 
-// TestRequests does each operation by itself on each service and compares what it
-// sends with what it sent before; writes also with each of their requests failing.
+// TestRequests checks that each operation sends the recorded requests to each service. For
+// writes, it also checks the requests if any one of them fails.
 func TestRequests(t *testing.T) {
 	t.Parallel()
-	for name, open := range map[string]func(*testing.T) *cloud{"awssm": onAWS, "gcpsm": onGCP, "vaultstore": onVault} {
+	for name, open := range map[string]func(*testing.T) *cloud{"awssm": onAWS, "gcpsm": onGCP, "vaultstore": onVault, "k8sstore": onK8s} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var text strings.Builder

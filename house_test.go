@@ -16,79 +16,100 @@ import (
 
 const module = "github.com/tokenkeep/tokenkeep"
 
-// A rule says what a package may import besides the standard library.
+// A rule lists the packages that a package may import in addition to the standard library.
 type rule struct {
 	ours   []string // packages of this module
-	theirs []string // beginnings of the import paths of others
-	any    bool     // everything
+	theirs []string // prefixes of the import paths of other modules
 }
 
-// rules has every package of the module, by floors: a package imports what is on the
-// floors below it. What is said here is imported, and nothing else is.
+// rules contains every package of the module, grouped by layers. A package imports only packages
+// of lower layers. The table is exact: it lists every import, and no others.
 var rules = map[string]rule{
-	// Ground.
+	// The lowest layer: formats and helpers.
 	"codec":                        {ours: []string{"internal/members"}},
 	"codec/tokenfile":              {ours: []string{"codec"}},
 	"tokenstore/driver":            {},
 	"tokenstore/driverkit":         {ours: []string{"tokenstore/driver"}},
+	"tokenstore/observe":           {},
 	"internal/members":             {},
 	"internal/stored":              {ours: []string{"codec", "internal/members"}},
 	"internal/flight":              {},
+	"internal/pace":                {},
 	"internal/refusal":             {ours: []string{"internal/stored"}},
 	"internal/sdkid":               {},
 	"tokenstore/internal/lockfile": {},
 
-	// Rules.
+	// The rules of records.
 	"tokenstore/internal/rules":      {ours: []string{"codec", "tokenstore/driver"}},
+	"tokenstore/internal/observed":   {ours: []string{"tokenstore/driver", "tokenstore/internal/rules", "tokenstore/observe"}},
 	"tokenstore/internal/candidates": {ours: []string{"codec", "tokenstore/internal/rules"}},
 	"tokenstore/internal/duplicates": {ours: []string{"codec", "tokenstore/internal/rules"}},
 
-	// Engines.
-	"tokenstore/internal/ledger":     {ours: []string{"codec", "internal/stored", "tokenstore/driver", "tokenstore/driverkit", "tokenstore/internal/rules"}},
-	"tokenstore/internal/refreshing": {ours: []string{"codec", "internal/flight", "internal/refusal", "internal/stored", "tokenstore/driver", "tokenstore/driverkit", "tokenstore/internal/rules"}},
+	// Implementations of the rules.
+	"tokenstore/internal/ledger":     {ours: []string{"codec", "internal/pace", "internal/stored", "tokenstore/driver", "tokenstore/driverkit", "tokenstore/internal/observed", "tokenstore/internal/rules", "tokenstore/observe"}},
+	"tokenstore/internal/refreshing": {ours: []string{"codec", "internal/flight", "internal/refusal", "internal/stored", "tokenstore/doctor", "tokenstore/driver", "tokenstore/driverkit", "tokenstore/internal/observed", "tokenstore/internal/rules", "tokenstore/observe"}},
 	"tokenstore/internal/lease":      {ours: []string{"codec", "internal/stored", "tokenstore/driver", "tokenstore/internal/ledger", "tokenstore/internal/refreshing", "tokenstore/internal/rules"}},
-	"tokenstore/doctor":              {ours: []string{"codec", "internal/stored", "tokenstore/driver", "tokenstore/internal/duplicates", "tokenstore/internal/ledger", "tokenstore/internal/rules"}},
+	"tokenstore/doctor":              {ours: []string{"codec", "internal/pace", "internal/stored", "tokenstore/driver", "tokenstore/driverkit", "tokenstore/internal/duplicates", "tokenstore/internal/ledger", "tokenstore/internal/rules"}},
 
-	// The contract.
-	"tokenstore": {ours: []string{"codec", "internal/refusal", "internal/stored", "tokenstore/doctor", "tokenstore/driver", "tokenstore/internal/lease", "tokenstore/internal/ledger", "tokenstore/internal/refreshing", "tokenstore/internal/rules"}},
+	// The interface of stores.
+	"tokenstore": {ours: []string{"codec", "internal/pace", "internal/refusal", "internal/stored", "tokenstore/doctor", "tokenstore/driver", "tokenstore/internal/lease", "tokenstore/internal/ledger", "tokenstore/internal/refreshing", "tokenstore/internal/rules", "tokenstore/observe"}},
 
-	// Stores.
-	"tokenstore/internal/rowstore": {ours: []string{"codec", "internal/refusal", "internal/stored", "tokenstore", "tokenstore/doctor", "tokenstore/driverkit", "tokenstore/internal/candidates", "tokenstore/internal/duplicates", "tokenstore/internal/refreshing", "tokenstore/internal/rules"}},
+	// Kinds of stores.
+	"tokenstore/internal/rowstore": {ours: []string{"codec", "internal/refusal", "internal/stored", "tokenstore", "tokenstore/doctor", "tokenstore/driverkit", "tokenstore/internal/candidates", "tokenstore/internal/duplicates", "tokenstore/internal/observed", "tokenstore/internal/refreshing", "tokenstore/internal/rules", "tokenstore/observe"}},
 	"tokenstore/filestore":         {ours: []string{"codec", "codec/tokenfile", "tokenstore", "tokenstore/doctor", "tokenstore/driverkit", "tokenstore/internal/lockfile", "tokenstore/internal/rowstore", "tokenstore/internal/rules"}},
 	"tokenstore/sqlstore":          {ours: []string{"codec", "tokenstore", "tokenstore/doctor", "tokenstore/driverkit", "tokenstore/internal/lockfile", "tokenstore/internal/rowstore", "tokenstore/internal/rules"}},
 	"tokenstore/memstore":          {ours: []string{"tokenstore", "tokenstore/driver"}},
 	"awssm":                        {ours: []string{"tokenstore", "tokenstore/driver", "tokenstore/driverkit"}, theirs: []string{"github.com/aws/"}},
 	"gcpsm":                        {ours: []string{"tokenstore", "tokenstore/driver", "tokenstore/driverkit"}, theirs: []string{"cloud.google.com/go/", "google.golang.org/", "github.com/googleapis/gax-go/"}},
+	"k8sstore":                     {ours: []string{"tokenstore", "tokenstore/driver", "tokenstore/driverkit"}, theirs: []string{"k8s.io/api/core/v1", "k8s.io/apimachinery/"}},
 	"vaultstore":                   {ours: []string{"tokenstore", "tokenstore/driver", "tokenstore/driverkit"}, theirs: []string{"github.com/hashicorp/vault/api"}},
 
-	// Users of stores.
+	// Packages that use stores.
 	"keys":                          {ours: []string{"codec", "tokenstore"}},
-	"initializer":                   {ours: []string{"internal/flight", "internal/refusal", "internal/stored", "tokenstore"}, theirs: []string{"golang.org/x/oauth2"}},
-	"tokenstore/migrate":            {ours: []string{"codec", "internal/bulk", "internal/sdkid", "tokenstore", "tokenstore/internal/candidates", "tokenstore/internal/rules"}},
+	"initializer":                   {ours: []string{"codec", "internal/extra", "internal/flight", "internal/forget", "internal/refusal", "internal/stored", "tokenstore"}, theirs: []string{"golang.org/x/oauth2"}},
+	"agent":                         {ours: []string{"codec", "initializer", "internal/flight", "internal/members", "tokenstore"}},
+	"tokenstore/migrate":            {ours: []string{"codec", "internal/bulk", "internal/pace", "internal/sdkid", "tokenstore", "tokenstore/internal/candidates", "tokenstore/internal/rules"}},
 	"internal/bulk":                 {ours: []string{"tokenstore"}},
+	"oauth2keep":                    {ours: []string{"initializer", "internal/extra", "tokenstore"}, theirs: []string{"golang.org/x/oauth2"}},
+	"internal/extra":                {ours: []string{"codec", "tokenstore"}, theirs: []string{"golang.org/x/oauth2"}},
+	"internal/forget":               {ours: []string{"tokenstore"}},
 	"conformance":                   {ours: []string{"tokenstore", "tokenstore/driver"}},
 	"tokenstore/internal/storetest": {ours: []string{"tokenstore"}},
 
 	// Programs.
-	"cmd/tokenkeep": {any: true},
+	"cli/scheme":            {ours: []string{"cli/internal/calls", "tokenstore", "tokenstore/driver"}},
+	"cli/internal/calls":    {},
+	"cli/internal/display":  {},
+	"cli/internal/files":    {ours: []string{"cli/internal/display", "cli/scheme"}},
+	"cli/internal/policies": {ours: []string{"cli/scheme"}},
+	"cli/stores/aws":        {ours: []string{"awssm", "cli/internal/policies", "cli/scheme", "internal/wholesend"}, theirs: []string{"github.com/aws/"}},
+	"cli/stores/gcp":        {ours: []string{"cli/internal/policies", "cli/scheme", "gcpsm"}, theirs: []string{"cloud.google.com/go/", "google.golang.org/"}},
+	"cli/stores/k8s":        {ours: []string{"cli/internal/policies", "cli/scheme", "k8sstore"}, theirs: []string{"k8s.io/"}},
+	"cli/stores/tables":     {ours: []string{"cli/internal/display", "cli/internal/files", "cli/scheme", "tokenstore", "tokenstore/sqlstore"}, theirs: []string{"github.com/go-sql-driver/mysql", "modernc.org/sqlite"}},
+	"cli/stores/vault":      {ours: []string{"cli/internal/policies", "cli/scheme", "vaultstore"}, theirs: []string{"github.com/hashicorp/vault/api"}},
+	"cli/stores":            {ours: []string{"cli/scheme", "cli/stores/aws", "cli/stores/gcp", "cli/stores/k8s", "cli/stores/tables", "cli/stores/vault"}},
+	"cli":                   {ours: []string{"agent", "cli/internal/calls", "cli/internal/display", "cli/internal/files", "cli/scheme", "codec", "codec/tokenfile", "initializer", "internal/bulk", "internal/forget", "internal/pace", "internal/sdkid", "keys", "tokenstore", "tokenstore/doctor", "tokenstore/driver", "tokenstore/driverkit", "tokenstore/filestore", "tokenstore/memstore", "tokenstore/migrate", "tokenstore/observe"}, theirs: []string{"github.com/prometheus/client_golang/", "github.com/spf13/", "golang.org/x/oauth2"}},
+	"cmd/tokenkeep":         {ours: []string{"cli", "cli/stores"}},
 
-	// Servers and tools of tests.
-	"internal/fakeserver":   {},
+	// Fake servers and tools for tests.
+	"internal/fakeserver":   {theirs: []string{"golang.org/x/time/rate"}},
 	"internal/fakeaws":      {ours: []string{"internal/fakeserver"}},
 	"internal/fakegcp":      {ours: []string{"internal/fakeserver"}, theirs: []string{"cloud.google.com/go/", "google.golang.org/"}},
+	"internal/fakek8s":      {ours: []string{"internal/fakeserver"}, theirs: []string{"k8s.io/api/", "k8s.io/apimachinery/", "sigs.k8s.io/yaml"}},
 	"internal/fakevault":    {ours: []string{"internal/fakeserver"}},
 	"internal/authservers":  {ours: []string{"internal/fakeserver"}},
 	"internal/zohoaccounts": {ours: []string{"internal/fakeserver"}},
+	"internal/languages":    {ours: []string{"internal/zohoaccounts"}},
 	"internal/mariadb":      {},
 	"internal/wholesend":    {},
 }
 
 type listed struct {
-	path    string // below the module
+	path    string // relative to the module
 	imports []string
 }
 
-// packages returns the packages that people can get, without examples.
+// packages returns the packages of the module, without examples.
 func packages(t *testing.T) []listed {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-f", "{{.ImportPath}}|{{join .Imports \" \"}}|{{len .GoFiles}}", "./...")
@@ -107,7 +128,7 @@ func packages(t *testing.T) []listed {
 	return all
 }
 
-// standard reports whether an import path is the standard library's.
+// standard reports whether an import path belongs to the standard library.
 func standard(path string) bool {
 	first, _, _ := strings.Cut(path, "/")
 	return !strings.Contains(first, ".")
@@ -120,9 +141,6 @@ func TestPackagesImportWhatTheyMay(t *testing.T) {
 		r, ok := rules[p.path]
 		if !ok {
 			t.Errorf("no rule says what %s may depend on", p.path)
-		}
-		if r.any {
-			continue
 		}
 		for _, dep := range p.imports {
 			ours, isOurs := strings.CutPrefix(dep, module+"/")
@@ -147,27 +165,34 @@ func TestPackagesImportWhatTheyMay(t *testing.T) {
 	}
 }
 
-// TestGoldenRecordsAreNeverEdited asks the history: records like them are in the
-// secret managers of users.
+// TestGoldenRecordsAreNeverEdited checks in the history that golden records never change,
+// because users have stored records in the same form.
 func TestGoldenRecordsAreNeverEdited(t *testing.T) {
 	t.Parallel()
 	if _, err := os.Stat(".git"); err != nil {
 		t.Skip("this is not a clone of the repository: there is no history to ask")
 	}
-	cmd := exec.CommandContext(t.Context(), "git", "log", "--no-renames", "--diff-filter=MD", "--format=%h", "--name-only", "--", "codec/testdata/golden")
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("git log: %v", err)
+	git := func(args ...string) string {
+		out, err := exec.CommandContext(t.Context(), "git", args...).Output()
+		if err != nil {
+			t.Fatalf("git %v: %v", args, err)
+		}
+		return string(out)
 	}
-	if len(out) > 0 {
-		t.Errorf("golden files were edited or removed:\n%s", out)
+	for _, path := range strings.Fields(git("log", "--no-renames", "--diff-filter=MD", "--format=", "--name-only", "--", "codec/testdata/golden")) {
+		added := strings.Fields(git("log", "--no-renames", "--diff-filter=A", "--format=%h", "--", path))
+		now, err := os.ReadFile(path)
+		if err != nil || string(now) != git("show", added[len(added)-1]+":"+path) {
+			t.Errorf("%s was edited or removed, and is not what it was at first", path)
+		}
 	}
 }
 
-// weak finds a look-up by a user alone: a search, which a service may answer late.
+// weak matches a look-up by only a user. It requires a search, which may lag.
 var weak = regexp.MustCompile(`FindToken\(ctx, tokenstore\.Token\{UserName: "[^"]*"\}\)`)
 
-// TestExamplesReadByName keeps what people copy from searching where it can read.
+// TestExamplesReadByName checks that examples, which users copy, read records by name instead of
+// searching.
 func TestExamplesReadByName(t *testing.T) {
 	t.Parallel()
 	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
@@ -218,8 +243,8 @@ func TestEveryExportedNameIsDocumented(t *testing.T) {
 	}
 }
 
-// TestPackageTokenstoreIsSmall keeps the contract what a user reads in an hour: what
-// is decided and what is written have rooms of their own.
+// TestPackageTokenstoreIsSmall checks the size of package tokenstore, which users should be able
+// to read in an hour. The implementation belongs in internal packages.
 func TestPackageTokenstoreIsSmall(t *testing.T) {
 	t.Parallel()
 	const mostLines, mostNames = 2600, 40
@@ -251,7 +276,7 @@ func TestPackageTokenstoreIsSmall(t *testing.T) {
 	}
 }
 
-// exported returns the exported names that a declaration adds to its package.
+// exported returns the exported names that a declaration declares.
 func exported(decl ast.Decl) (names []string) {
 	add := func(name *ast.Ident) {
 		if name.IsExported() {
@@ -314,4 +339,24 @@ func receiverIsExported(d *ast.FuncDecl) bool {
 	}
 	name, ok := of.(*ast.Ident)
 	return !ok || name.IsExported()
+}
+
+// TestDriversAreAskedOnce checks that only the ledger looks for the optional interfaces of a
+// driver, because an observed driver does not implement them.
+func TestDriversAreAskedOnce(t *testing.T) {
+	t.Parallel()
+	asserted := regexp.MustCompile(`\.Driver\.\(driver\.`)
+	err := filepath.WalkDir("tokenstore", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if asserted.Match(text) {
+			t.Errorf("%s asserts the type of a Ledger's Driver: use the fields beside it", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }

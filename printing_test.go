@@ -28,15 +28,22 @@ import (
 	"github.com/hashicorp/vault/api"
 	"golang.org/x/oauth2"
 	"google.golang.org/api/option"
+	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
 	_ "modernc.org/sqlite"
 
+	"github.com/tokenkeep/tokenkeep/agent"
 	"github.com/tokenkeep/tokenkeep/awssm"
+	"github.com/tokenkeep/tokenkeep/cli/scheme"
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/codec/tokenfile"
 	"github.com/tokenkeep/tokenkeep/gcpsm"
 	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/k8sstore"
 	"github.com/tokenkeep/tokenkeep/keys"
+	"github.com/tokenkeep/tokenkeep/oauth2keep"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
@@ -45,12 +52,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// canary is the secret, token and key that no printed value may show: of a key's
-// length, and of characters that no encoding but those in canaryForms changes.
+// canary is the secret, token and key that no printed value may contain. It has the length of a
+// key. Only the encodings in canaryForms change its characters.
 const canary = "CANARYqX7zPv2LkM9tRw4sBd8nHf3gJc"
 
-// canaryForms are the ways in which package fmt and encoders write a part of the
-// canary.
+// canaryForms returns the forms in which package fmt and encoders write a part of the canary.
 func canaryForms() []string {
 	part := []byte(canary[8:20])
 	var decimal, goSyntax []string
@@ -76,7 +82,7 @@ func canaryForms() []string {
 	return forms
 }
 
-// shown returns the form in which text holds a part of the canary, or "".
+// shown returns the form in which text contains a part of the canary, or "".
 func shown(text string) string {
 	for _, form := range canaryForms() {
 		if strings.Contains(text, form) {
@@ -99,19 +105,19 @@ func TestCanaryFormsAreFound(t *testing.T) {
 	}
 }
 
-// A held value is a field of a program's own type.
+// held is a type of a program that holds a value of this module in a field.
 type held struct {
 	Value any
 	List  []any
 	ByKey map[string]any
 }
 
-// handles are the types through which a program uses a store. They show nothing
-// whatever the verb. Other types are plain data: package fmt does not call their
-// methods for %w and %p, as the documentation of tokenstore.Secret says.
-var handles = []string{"tokenstore.Store", "migrate.Migration", "memstore.Driver", "filestore.Store", "sqlstore.Store", "driver.Secrets", "codec.Codec", "codec.Placed", "codec.AEAD", "keys.Keys", "initializer.Client"}
+// handles lists the types through which a program uses a store. For every verb, they print no
+// secret. Other types are plain data: package fmt does not call their methods for %w and %p, as
+// the documentation of tokenstore.Secret says.
+var handles = []string{"tokenstore.Store", "migrate.Migration", "memstore.Driver", "filestore.Store", "sqlstore.Store", "driver.Secrets", "codec.Codec", "codec.Placed", "codec.AEAD", "keys.Keys", "initializer.Client", "oauth2keep.Keeper", "agent.Handler"}
 
-// printed returns what the ways of printing make of v, by the way's name.
+// printed returns the results of different ways of printing v, by the name of the way.
 func printed(v any, verbs string) map[string]string {
 	texts := map[string]string{}
 	values := map[string]any{
@@ -144,8 +150,8 @@ func printed(v any, verbs string) map[string]string {
 	return texts
 }
 
-// keepers returns values of the exported types that may hold a secret, a token or a key,
-// with the canary wherever one can be.
+// keepers returns values of the exported types that may hold a secret, a token or a key. The
+// values contain the canary in all such places.
 func keepers(t *testing.T) map[string][]any {
 	t.Helper()
 	must := func(v any, err error) any {
@@ -160,7 +166,7 @@ func keepers(t *testing.T) map[string][]any {
 		UserName: "ann", ClientID: "app", ClientSecret: canary, RefreshToken: canary + "r", AccessToken: canary + "a", GrantToken: canary + "g",
 		ExpiresAt: time.Now().Add(time.Hour),
 	}
-	// store is a handle that has been used, by a refresh that has not ended, too.
+	// store returns a handle that has saved a record, and has a refresh in progress.
 	store := func(s tokenstore.TokenStore, err error) any {
 		t.Helper()
 		must(s, err)
@@ -201,6 +207,7 @@ func keepers(t *testing.T) map[string][]any {
 	t.Cleanup(func() { _ = gcp.Close() })
 	vault := must(api.NewClient(nil)).(*api.Client)
 	vault.SetToken(canary)
+	kube := must(corev1.NewForConfig(&rest.Config{Host: "http://127.0.0.1:1", BearerToken: canary})).(*corev1.CoreV1Client)
 
 	document, err := json.Marshal(map[string]any{
 		"v": 1, "name_keys": [][]byte{[]byte(canary)}, "index_keys": [][]byte{[]byte(canary)}, "encryption_keys": [][]byte{[]byte(canary)},
@@ -214,12 +221,13 @@ func keepers(t *testing.T) map[string][]any {
 	oauth := &oauth2.Config{ClientID: "app", ClientSecret: canary, Endpoint: oauth2.Endpoint{TokenURL: "https://id.example.com/token"}}
 	config := initializer.Config{OAuth2: oauth, Token: record, Store: mem.(*tokenstore.Store), HTTPClient: http.DefaultClient}
 	client := must(initializer.New(t.Context(), config))
+	serve := agent.Config{Store: mem.(*tokenstore.Store), Token: canary + "-of-the-agent-with-enough", Initializer: config}
 
 	move, err := migrate.Plan(t.Context(), mem.(tokenstore.TokenStore), memstore.New(nil), nil)
 	must(move, err)
 	return map[string][]any{
 		"migrate.Migration":      {move, *move},
-		"tokenstore.Store":       {mem, must(awssm.New(aws, "p", &awssm.Options{Store: opts})), must(gcpsm.New(gcp, "projects/p", "p", &gcpsm.Options{Store: opts})), must(vaultstore.New(vault, "m", "p", &vaultstore.Options{Store: opts}))},
+		"tokenstore.Store":       {mem, must(awssm.New(aws, "p", &awssm.Options{Store: opts})), must(gcpsm.New(gcp, "projects/p", "p", &gcpsm.Options{Store: opts})), must(vaultstore.New(vault, "m", "p", &vaultstore.Options{Store: opts})), must(k8sstore.New(kube, "n", "p", &k8sstore.Options{Store: opts}))},
 		"tokenstore.Options":     {*opts, opts},
 		"tokenstore.Token":       {record, &record},
 		"tokenstore.Secret":      {record.RefreshToken, &record.RefreshToken, []tokenstore.Secret{canary}},
@@ -232,32 +240,40 @@ func keepers(t *testing.T) map[string][]any {
 		"memstore.Driver":        {memory},
 		"filestore.Store":        {store(filestore.New(filepath.Join(t.TempDir(), "t"), nil))},
 		"sqlstore.Store":         {store(sqlstore.New(t.Context(), db, sqlstore.SQLite, nil))},
-		"driver.Secrets":         {must(awssm.NewDriver(aws, "p", &awssm.Options{Store: opts})), must(gcpsm.NewDriver(gcp, "projects/p", "p", &gcpsm.Options{Store: opts})), must(vaultstore.NewDriver(vault, "m", "p", &vaultstore.Options{Store: opts}))},
+		"driver.Secrets":         {must(awssm.NewDriver(aws, "p", &awssm.Options{Store: opts})), must(gcpsm.NewDriver(gcp, "projects/p", "p", &gcpsm.Options{Store: opts})), must(vaultstore.NewDriver(vault, "m", "p", &vaultstore.Options{Store: opts})), must(k8sstore.NewDriver(kube, "n", "p", &k8sstore.Options{Store: opts}))},
+		"scheme.Opened":          {scheme.Opened{Driver: memory}, &scheme.Opened{Store: mem.(tokenstore.TokenStore)}},
+		"doctor.MeasureOptions":  {doctor.MeasureOptions{Others: []driver.Secrets{memory}}, &doctor.MeasureOptions{Others: []driver.Secrets{memory}}},
 		"driver.Payload":         {stored.Payload, &stored.Payload},
 		"driver.Secret":          {stored.Secret, &stored.Secret},
 		"driver.Named":           {stored, &stored},
 		"awssm.Options":          {awssm.Options{Store: opts}, &awssm.Options{Store: opts}},
 		"gcpsm.Options":          {gcpsm.Options{Store: opts}},
 		"vaultstore.Options":     {vaultstore.Options{Store: opts}},
+		"k8sstore.Options":       {k8sstore.Options{Store: opts}},
 		"codec.Codec":            {encrypted(t)},
 		"codec.AEAD":             {aead(t)},
 		"codec.EncryptedOptions": {codec.EncryptedOptions{Old: []codec.AEAD{aead(t)}}},
 		"codec.Fields":           {codec.Fields{RefreshToken: canary, AccessToken: canary}, &codec.Fields{RefreshToken: canary}},
 		"tokenfile.File":         {*file, file},
+		"agent.Handler":          {must(agent.New(serve))},
+		"agent.Config":           {serve, &serve},
 		"initializer.Client":     {client},
+		"oauth2keep.Keeper":      {oauth2keep.New(mem.(*tokenstore.Store), oauth2keep.As{User: "ann"}).With(config)},
 		"initializer.Config":     {config, &config},
 	}
 }
 
-// harmless are the exported types that hold neither a secret nor a token nor a key.
+// harmless lists the exported types that hold neither a secret nor a token nor a key.
 var harmless = []string{
-	"tokenstore.CheckOptions", "doctor.CheckOptions", "doctor.Checker", "driverkit.Probe", "driverkit.Backoff", "tokenstore.UnreadableError", "tokenstore.Error", "doctor.Finding", "tokenstore.Former", "doctor.Kind",
-	"tokenstore.RefreshError", "tokenstore.Refresher", "doctor.RekeyOptions", "doctor.Rekeyed", "doctor.Rekeyer", "doctor.Remedy", "tokenstore.TokenStore",
-	"driver.Fault", "driver.Inspection", "driver.Inspector", "driver.Label", "driver.Labeler", "driver.Leaser", "driver.Probed", "driver.Properties", "driver.Version",
+	"tokenstore.CheckOptions", "doctor.CheckOptions", "doctor.Checker", "driverkit.Probe", "driverkit.Backoff", "driverkit.Misses", "tokenstore.UnreadableError", "tokenstore.Error", "doctor.Finding", "tokenstore.Former", "doctor.Kind",
+	"tokenstore.RefreshError", "tokenstore.Refresher", "doctor.Bucket", "doctor.Deviation", "doctor.Lag", "doctor.Measurement", "doctor.Races", "doctor.Round", "doctor.RekeyOptions", "doctor.Rekeyed", "doctor.Rekeyer", "doctor.Remedy", "doctor.StatusReader", "doctor.Status", "doctor.Refusal", "doctor.Lease", "tokenstore.TokenStore",
+	"driver.Fault", "driver.Inspection", "driver.Inspector", "driver.Label", "driver.Labeler", "driver.Leaser", "driver.NoteError", "driver.Probed", "driver.Properties", "driver.Sweeper", "driver.Version",
 	"migrate.ConditionalDeleter", "migrate.Failure", "migrate.IDChange", "migrate.Kind", "migrate.Options", "migrate.Policy", "migrate.Problem", "migrate.Progress", "migrate.Reader", "migrate.Report", "migrate.Step", "migrate.StepReport",
-	"filestore.Options", "sqlstore.Dialect", "sqlstore.Options", "gcpsm.Replica",
+	"filestore.Options", "sqlstore.Dialect", "sqlstore.Options", "gcpsm.Replica", "k8sstore.Secrets", "k8sstore.SecretsGetter",
+	"tokenstore.Observer", "observe.Observer", "observe.Refreshed", "observe.Result", "observe.Call", "observe.Called", "observe.Operation", "observe.Class",
+	"agent.ListenOptions", "agent.Request", "agent.ServeOptions",
 	"codec.Dialect", "codec.Field", "codec.Rotating", "keys.Kind",
-	"initializer.DataCenter", "initializer.Environment", "conformance.Driver", "conformance.Store",
+	"initializer.DataCenter", "initializer.Environment", "initializer.Forgotten", "oauth2keep.As", "cli.Process", "scheme.Endpoint", "scheme.Opening", "scheme.Policy", "scheme.Scheme", "conformance.Driver", "conformance.Store",
 }
 
 // encrypted returns a codec whose key is the canary.
@@ -279,7 +295,7 @@ func aead(t *testing.T) codec.AEAD {
 	return a
 }
 
-// TestPrinting prints a value of every exported type in every way.
+// TestPrinting checks that no exported type shows a secret in any way of printing.
 func TestPrinting(t *testing.T) {
 	t.Parallel()
 	values := keepers(t)
@@ -304,7 +320,7 @@ func TestPrinting(t *testing.T) {
 	}
 }
 
-// exportedTypes returns the exported types of the packages that people can get, as
+// exportedTypes returns the exported types of the packages that other modules can import, as
 // "package.Type".
 func exportedTypes(t *testing.T) []string {
 	t.Helper()

@@ -2,15 +2,18 @@ package tokenkeep_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
 
-// TestTheProgramInTheREADMERuns runs it as pasted.
-func TestTheProgramInTheREADMERuns(t *testing.T) {
+// TestREADMEProgram checks that the program in the README runs unchanged.
+func TestREADMEProgram(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
@@ -30,7 +33,7 @@ func TestTheProgramInTheREADMERuns(t *testing.T) {
 	if err := os.WriteFile(main, []byte(program), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// The module sees it as one of its commands.
+	// With the overlay, the program is a command of this module.
 	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(root, "pasted", "main.go"): main}})
 	if err != nil {
 		t.Fatal(err)
@@ -42,5 +45,74 @@ func TestTheProgramInTheREADMERuns(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	if want := "ann [redacted] <nil>\nann new <nil>\n"; err != nil || string(out) != want {
 		t.Errorf("it printed %q, error %v; want %q", out, err, want)
+	}
+}
+
+// TestREADMEShowsTheExample checks that the two programs in the README are those of
+// examples/oauth2, and that the second program is at most six lines longer.
+func TestREADMEShowsTheExample(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(readme), "```diff\n")
+	diff, _, _ := strings.Cut(rest, "```")
+	programs := map[string]*strings.Builder{"-": {}, "+": {}}
+	more := 0
+	for line := range strings.Lines(diff) {
+		for sign, program := range programs {
+			if line[:1] == sign || line[:1] == " " || line == "\n" {
+				program.WriteString(strings.TrimPrefix(strings.TrimPrefix(line, sign), " "))
+			}
+		}
+		more += map[string]int{"+": 1, "-": -1}[line[:1]]
+	}
+	if more < 1 || more > 6 {
+		t.Errorf("the second program is %d lines longer", more)
+	}
+	for sign, path := range map[string]string{"-": "examples/oauth2/before/main.go", "+": "examples/oauth2/main.go"} {
+		source, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, program, _ := strings.Cut(string(source), "package main\n")
+		if got := programs[sign].String(); got != "package main\n"+program {
+			t.Errorf("README.md has for %s:\n%s", path, got)
+		}
+	}
+}
+
+// TestREADMEFigures checks that the figures of faults, prices and searches in the README are
+// those of docs/evidence.md.
+func TestREADMEFigures(t *testing.T) {
+	t.Parallel()
+	texts := pages(t)
+	readme, evidence := texts["README.md"], texts["docs/evidence.md"]
+	runs := regexp.MustCompile(`\(([0-9,]+)\s+runs, and ([0-9,]+) with two faults\)`).FindStringSubmatch(readme)
+	if runs == nil {
+		t.Fatal("README.md has no figures of faults")
+	}
+	for _, n := range runs[1:] {
+		if !strings.Contains(evidence, n+" runs") && !strings.Contains(evidence, n+" with two.") {
+			t.Errorf("docs/evidence.md has no %s runs", n)
+		}
+	}
+	for name, row := range map[string]string{"tokenkeep": `calls to find a token by its user alone, of 10,000`, "list and scan": `the same by listing and scanning`} {
+		_, cells, _ := strings.Cut(evidence, "| "+row)
+		cells, _, ok := strings.Cut(cells, " |\n")
+		if !ok || !strings.Contains(readme, "| "+name+cells+" |") {
+			t.Errorf("README.md has no %q", "| "+name+cells)
+		}
+	}
+	dollars := regexp.MustCompile(`dollars for each record[^|]*\| \$([0-9.]+) \| \$([0-9.]+) \|`).FindStringSubmatch(evidence)
+	if dollars == nil {
+		t.Fatal("docs/evidence.md has no prices")
+	}
+	for i, adapter := range []string{"awssm", "gcpsm"} {
+		price, err := strconv.ParseFloat(dollars[i+1], 64)
+		if want := fmt.Sprintf("| [%s](%s) | $%.2f |", adapter, adapter, price); err != nil || !strings.Contains(readme, want) {
+			t.Errorf("README.md has no %q, error %v", want, err)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -31,24 +32,25 @@ func workflows(t *testing.T) map[string]string {
 }
 
 var (
-	// use finds each action, reusable workflow or image that a workflow names.
+	// use matches each action, reusable workflow or image that a workflow names.
 	use = regexp.MustCompile(`(?m)^[\s-]*["']?uses["']?\s*:\s*(.*)$`)
 
-	// pinned is a name with a full commit, and the version it is in a comment.
+	// pinned matches a name with a full commit, followed by the version in a comment.
 	pinned = regexp.MustCompile(`^[\w.-]+(/[\w.-]+)+@[0-9a-f]{40} # v\d+(\.\d+)*$`)
 
-	// local is an action of this repository.
+	// local matches an action of this repository.
 	local = regexp.MustCompile(`^\./[\w./-]+$`)
 
-	// image is a container that a job runs in or beside: its tag can move.
+	// image matches the container of a job or of a service beside it, whose tag can move.
 	image = regexp.MustCompile(`(?m)^[\s-]*(container|image)\s*:`)
 
-	// grant is a permission that a workflow or a job gives its token.
+	// grant matches a permission that a workflow or a job grants to its token.
 	grant    = regexp.MustCompile(`(?m)^\s+([a-z-]+): (write|admin)\b`)
 	grantAll = regexp.MustCompile(`(?m)permissions:\s*(read|write)-all`)
 )
 
-// unpinned returns the actions of a workflow that can change under its name.
+// unpinned returns the actions of a workflow whose code can change without a change of the
+// workflow.
 func unpinned(text string) (names []string) {
 	for _, m := range use.FindAllStringSubmatch(text, -1) {
 		if name := strings.TrimSpace(m[1]); !pinned.MatchString(name) && !local.MatchString(name) {
@@ -61,8 +63,8 @@ func unpinned(text string) (names []string) {
 	return names
 }
 
-// TestWorkflowsPinActions keeps a tag that moves from running in a job that has
-// credentials.
+// TestWorkflowsPinActions checks that workflows pin their actions, so that a moved tag cannot
+// run other code in a job with credentials.
 func TestWorkflowsPinActions(t *testing.T) {
 	t.Parallel()
 	for path, text := range workflows(t) {
@@ -96,6 +98,13 @@ func TestUnpinnedActionsAreFound(t *testing.T) {
 	}
 }
 
+// granted maps a workflow to the permissions that its jobs need, in addition to id-token.
+var granted = map[string][]string{
+	".github/workflows/codeql.yml":    {"security-events"},
+	".github/workflows/release.yml":   {"attestations", "contents", "packages"},
+	".github/workflows/scorecard.yml": {"security-events"},
+}
+
 // TestWorkflowsMayOnlyRead checks the permissions of the token that GitHub gives
 // each job.
 func TestWorkflowsMayOnlyRead(t *testing.T) {
@@ -114,8 +123,25 @@ func TestWorkflowsMayOnlyRead(t *testing.T) {
 			t.Errorf("%s: pull_request_target runs what a fork sent, with this repository's secrets", path)
 		}
 		for _, m := range grant.FindAllStringSubmatch(text, -1) {
-			if m[1] != "id-token" {
+			if m[1] != "id-token" && !slices.Contains(granted[path], m[1]) {
 				t.Errorf("%s: %q is more than a job needs", path, strings.TrimSpace(m[0]))
+			}
+		}
+	}
+}
+
+// TestNightlyKeepsFigures checks that the jobs with real accounts measure the services, and keep
+// the files that docs/services describes and nothing else.
+func TestNightlyKeepsFigures(t *testing.T) {
+	t.Parallel()
+	text := workflows(t)[".github/workflows/nightly.yml"]
+	for _, name := range []string{"awssm", "gcpsm"} {
+		for _, want := range []string{
+			"doctor --races --yes --timeout 30m --json --svg figures/" + name + ".svg > figures/" + name + ".json\n",
+			"          name: races-" + name + "\n          path: figures\n          retention-days: 90\n",
+		} {
+			if !strings.Contains(text, want) {
+				t.Errorf("nightly.yml does not have %q", want)
 			}
 		}
 	}

@@ -1,5 +1,4 @@
-// Package bulk holds what programs that work on many records of a store have in
-// common.
+// Package bulk holds code shared by programs that process many records of a store.
 package bulk
 
 import (
@@ -10,7 +9,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Readable splits the error of GetTokens: it returns the tokens, the errors about
+// Readable splits the error of GetTokens. It returns the tokens, the errors about
 // single records, and any error about the whole store.
 func Readable(tokens []tokenstore.Token, err error) (_ []tokenstore.Token, unreadable, _ error) {
 	if err != nil && tokens != nil {
@@ -19,9 +18,13 @@ func Readable(tokens []tokenstore.Token, err error) (_ []tokenstore.Token, unrea
 	return tokens, nil, err
 }
 
-// Lasting reports whether an error about one record is an error of the store that the
-// next record would meet too.
+// Lasting reports whether an error about one record is an error of the whole store, which would
+// also affect the next record.
 func Lasting(err error) bool {
 	lasting := []error{context.Canceled, context.DeadlineExceeded, tokenstore.ErrDenied, tokenstore.ErrUnavailable}
 	return slices.ContainsFunc(lasting, func(class error) bool { return errors.Is(err, class) })
 }
+
+// Throttled reports whether an error means that the service currently accepts no more calls
+// and the call can be repeated.
+func Throttled(err error) bool { return errors.Is(err, tokenstore.ErrThrottled) }

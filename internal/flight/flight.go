@@ -1,5 +1,5 @@
-// Package flight runs a function once for all goroutines that ask for it at the same
-// time.
+// Package flight runs a function once for all goroutines that request it
+// concurrently.
 package flight
 
 import (
@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// A Group has the running calls by ID. The zero value is ready to use.
+// A Group holds the calls in progress, by ID. The zero value is ready to use.
 type Group[T any] struct {
 	mu     sync.Mutex
 	flying map[string]*flight[T]
@@ -15,18 +15,18 @@ type Group[T any] struct {
 
 // A flight is one call and its waiters.
 type flight[T any] struct {
-	landed chan struct{} // closed once the rest is set
+	landed chan struct{} // closed once the other fields are set
 
 	value  T
 	err    error
-	gaveUp bool // waiters have to call their own function
+	gaveUp bool // waiters must call their own function
 }
 
-// Do returns the result of fly. Of concurrent callers with one ID, the first calls its
-// fly. The others wait for the result, each with its own context. A waiter takes the
-// result if adopt reports true. If adopt reports false, or fly gave up, the waiter
-// calls its own fly or waits for the next flight. A fly that panics or ends its
-// goroutine has given up.
+// Do returns the result of fly. If several goroutines call Do with the same ID concurrently, the
+// first one calls its fly. The other callers wait for its result, each with its own context. A
+// waiter takes the result if adopt reports true. If adopt reports false, or fly gave up, the
+// waiter calls its own fly or waits for the next flight. A fly that panics or ends its goroutine
+// counts as having given up.
 func (g *Group[T]) Do(ctx context.Context, id string, fly func() (value T, gaveUp bool, err error), adopt func(T, error) bool) (T, error) {
 	for {
 		f, leader := g.join(id)

@@ -6,15 +6,15 @@ import (
 	"strconv"
 )
 
-// Number returns the number that an ID is, if an SDK could have written it. Such a
-// number has at most ten digits, because the tables of the SDKs have room for no more.
+// Number parses id as a numeric ID that an SDK could have written. Such a number has
+// at most ten digits, the width of the column in the SDKs' tables.
 func Number(id string) (n int64, ok bool) {
 	const digits = 10
 	n, err := strconv.ParseInt(id, 10, 64)
 	return n, err == nil && n > 0 && len(id) <= digits && strconv.FormatInt(n, 10) == id
 }
 
-// Compare orders IDs as people expect: numbers by size, and then the other IDs.
+// Compare orders numeric IDs by size, followed by the other IDs in lexical order.
 func Compare(a, b string) int {
 	m, isNumber := Number(a)
 	n, isNumberToo := Number(b)

@@ -1,0 +1,148 @@
+package tokenkeep_test
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tokenkeep/tokenkeep/tokenstore"
+)
+
+// rounds runs f on a service whose calls all take the same time, and returns the groups of
+// concurrent calls in order. The number of groups is the length of the longest chain of
+// dependent calls.
+func (g *gate) rounds(f func()) (rounds [][]string) {
+	ended := make(chan struct{})
+	g.mu.Lock()
+	g.arrived = make(chan struct{}, 1)
+	g.mu.Unlock()
+	go func() { defer close(ended); f() }()
+	for {
+		synctest.Wait()
+		g.mu.Lock()
+		round := g.waiting
+		g.waiting = nil
+		g.mu.Unlock()
+		if len(round) > 0 {
+			var texts []string
+			for _, w := range round {
+				texts = append(texts, w.text)
+				close(w.open)
+			}
+			slices.Sort(texts)
+			rounds = append(rounds, texts)
+			continue
+		}
+		select {
+		case <-ended:
+			return rounds
+		case <-g.arrived: // f pauses, and then sends further requests
+		}
+	}
+}
+
+const asksServer = "the authorization server"
+
+// mint returns a mint function that takes as long as a call.
+func (b *bench) mint(n int) func(context.Context, tokenstore.Token) (tokenstore.Token, error) {
+	return func(ctx context.Context, _ tokenstore.Token) (tokenstore.Token, error) {
+		err := b.pass(ctx, asksServer, func() error { return nil })
+		return tokenstore.Token{AccessToken: tokenstore.Secret(fmt.Sprint("minted", n)), ExpiresAt: time.Now().Add(time.Hour)}, err
+	}
+}
+
+// refreshed refreshes the token with a new store, like another process.
+func (b *bench) refreshed(id string, stale tokenstore.Secret, n int) tokenstore.Secret {
+	t, err := b.store().Refresh(b.Context(), id, stale, b.mint(n))
+	if err != nil {
+		b.Error(err)
+	}
+	return t.AccessToken
+}
+
+// A chain describes the calls of an operation: their number, the length of the longest chain of
+// dependent calls, and the part of that length after the authorization server's response.
+type chain struct{ calls, depth, after int }
+
+func chainOf(rounds [][]string) chain {
+	var c chain
+	for _, round := range rounds {
+		c.calls += len(round)
+		if slices.Contains(round, asksServer) {
+			c.after = 0
+			c.calls--
+			continue
+		}
+		c.depth++
+		c.after++
+	}
+	return c
+}
+
+// TestDepth checks the number and depth of the calls for which programs wait. Each operation
+// runs in a new process, on a record that was refreshed every hour for some time. With Google
+// Cloud, a save then destroys an old version after its commit.
+func TestDepth(t *testing.T) {
+	t.Parallel()
+	services := map[string]func(*testing.T) *cloud{"awssm": onAWS, "gcpsm": onGCP, "vaultstore": onVault, "k8sstore": onK8s}
+	for _, op := range []struct {
+		name string
+		do   func(b *bench, id string, stale tokenstore.Secret)
+		opts *tokenstore.Options
+		want map[string]chain
+	}{
+		{"refresh", func(b *bench, id string, stale tokenstore.Secret) { b.refreshed(id, stale, 9) }, nil,
+			map[string]chain{"awssm": {4, 4, 2}, "gcpsm": {6, 5, 2}, "vaultstore": {5, 4, 2}, "k8sstore": {3, 3, 1}}},
+		{"refresh without the label of the access token", func(b *bench, id string, stale tokenstore.Secret) { b.refreshed(id, stale, 9) },
+			&tokenstore.Options{NoAccessLabel: true},
+			map[string]chain{"awssm": {3, 3, 1}, "gcpsm": {6, 5, 2}, "vaultstore": {3, 3, 1}, "k8sstore": {3, 3, 1}}},
+		{"save a new access token", func(b *bench, id string, _ tokenstore.Secret) {
+			if _, err := b.store().SaveToken(b.Context(), tokenstore.Token{ID: id, AccessToken: "saved"}); err != nil {
+				b.Error(err)
+			}
+		}, nil, map[string]chain{"awssm": {3, 3, 3}, "gcpsm": {5, 4, 4}, "vaultstore": {4, 3, 3}, "k8sstore": {2, 2, 2}}},
+		{"find by user and client", func(b *bench, _ string, _ tokenstore.Secret) {
+			if _, err := b.store().FindToken(b.Context(), tokenstore.Token{UserName: ann, ClientID: crm}); err != nil {
+				b.Error(err)
+			}
+		}, nil, map[string]chain{"awssm": {1, 1, 1}, "gcpsm": {1, 1, 1}, "vaultstore": {1, 1, 1}, "k8sstore": {1, 1, 1}}},
+	} {
+		for name, open := range services {
+			t.Run(op.name+", "+name, func(t *testing.T) {
+				t.Parallel()
+				c := open(t)
+				synctest.Test(t, func(t *testing.T) {
+					b := &bench{T: t, cloud: c, options: op.opts}
+					var saved tokenstore.Token
+					var stale tokenstore.Secret
+					b.rounds(func() {
+						var err error
+						if saved, err = b.store().SaveToken(b.Context(), tokenstore.Token{
+							UserName: ann, ClientID: crm, RefreshToken: "refresh0", AccessToken: "access0", ExpiresAt: time.Now().Add(-time.Minute),
+						}); err != nil {
+							b.Error(err)
+						}
+						stale = saved.AccessToken
+						for n := range 4 {
+							stale = b.refreshed(saved.ID, stale, n)
+							<-time.After(time.Hour)
+						}
+					})
+					rounds := b.rounds(func() { op.do(b, saved.ID, stale) })
+					if got := chainOf(rounds); got != op.want[name] {
+						var text strings.Builder
+						for i, round := range rounds {
+							fmt.Fprintf(&text, "\n%d: %s", i+1, strings.Join(round, "\n   "))
+						}
+						t.Errorf("%+v, want %+v:%s", got, op.want[name], cmp.Or(text.String(), " none"))
+					}
+				})
+			})
+		}
+	}
+}
