@@ -12,6 +12,9 @@ BENCHSTAT = $(GO) run golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9
 VULN     = $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 MODULES  = . integration evidence examples/mcp otelkeep deploy
 
+# The packages with tests that measure times. Their names end in _Time, and -short skips them.
+TIMED = ./agent ./codec/tokenfile ./examples/lambda-extension ./internal/stored ./tokenstore/filestore ./tokenstore/sqlstore
+
 # What make bench writes, and how often it repeats an operation.
 BENCH     ?= $(or $(TMPDIR),/tmp)/tokenkeep-bench.txt
 BENCHTIME ?= 20x
@@ -20,7 +23,7 @@ BENCHTIME ?= 20x
 export GOGC ?= 400
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test mariadb languages test-fast test-evidence test-integration full race lint fuzz bench bench-stores evidence tidy-check vuln release-check image-check api docs
+.PHONY: help demo test mariadb languages test-fast test-evidence test-integration test-times full race lint fuzz bench bench-stores evidence tidy-check vuln release-check image-check api docs
 
 help: ## this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,9 +31,11 @@ help: ## this text
 demo: ## the main job, on embedded defaults: needs Go and nothing else
 	@$(GO) run ./examples/demo
 
-# Much of what the targets do is to wait, so two of them run beside each other.
+# Much of what the targets do is to wait, so two of them run beside each other. Tests that measure
+# times run after them.
 test: ## everything that this machine can run, real servers included (as root, it installs MariaDB)
 	@$(MAKE) --no-print-directory -j 2 test-fast test-evidence test-integration
+	@$(MAKE) --no-print-directory test-times
 
 mariadb:
 	@internal/mariadb/install.sh
@@ -40,7 +45,7 @@ languages: mariadb # apt-get runs once at a time
 
 test-fast: mariadb languages ## the tests of the module: no Docker, and no server but MariaDB
 	$(GO) vet ./...
-	$(GO) test -timeout 25m ./...
+	$(GO) test -short -timeout 25m ./...
 	$(GO) -C examples/mcp vet ./...
 	$(GO) -C examples/mcp test ./...
 	$(GO) -C otelkeep vet ./...
@@ -51,7 +56,11 @@ test-fast: mariadb languages ## the tests of the module: no Docker, and no serve
 
 test-evidence: ## every fault at every call, histories, budgets, a simulated month: in this process
 	$(GO) -C evidence vet ./...
-	$(GO) -C evidence test -parallel 8 -timeout 35m ./...
+	$(GO) -C evidence test -short -parallel 8 -timeout 35m ./...
+
+test-times: ## the tests that measure times, one after the other: other work on the machine disturbs them
+	$(GO) test -p 1 -parallel 1 -run '_Time$$' $(TIMED)
+	$(GO) -C evidence test -parallel 1 -run '_Time$$' .
 
 # Named with a list of packages, go test would keep what a package prints to
 # itself: the line for each backend.

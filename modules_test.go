@@ -131,3 +131,47 @@ func TestModulesAreKept(t *testing.T) {
 		}
 	}
 }
+
+// TestTimesAreMeasuredAlone checks that each test that measures times has a name that ends in
+// _Time, is skipped with -short, and is in a package that "make test-times" runs.
+func TestTimesAreMeasuredAlone(t *testing.T) {
+	t.Parallel()
+	name := regexp.MustCompile(`(?m)^func (Test\w+_Time)\(`)
+	short := regexp.MustCompile(`(?m)^func Test\w+_Time\(.*\n\tif testing\.Short\(\) \{\n\t\tt\.Skip\("it measures times"\)\n`)
+	const skip = `t.Skip("it measures ` + `times")`
+	var dirs []string
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		names := len(name.FindAll(text, -1))
+		if skips := strings.Count(string(text), skip); names != skips || names != len(short.FindAll(text, -1)) {
+			t.Errorf("%s has %d tests of times and %d that -short skips", path, names, skips)
+		}
+		if names > 0 {
+			dirs = append(dirs, "./"+filepath.ToSlash(filepath.Dir(path)))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`(?m)^TIMED += (.*)$`).FindSubmatch(text)
+	if m == nil {
+		t.Fatal("the Makefile has no list of packages")
+	}
+	listed := append(strings.Fields(string(m[1])), "./evidence") // a module of its own
+	slices.Sort(listed)
+	slices.Sort(dirs)
+	if dirs = slices.Compact(dirs); !slices.Equal(listed, dirs) {
+		t.Errorf("the Makefile has the packages %q, want %q", listed, dirs)
+	}
+}

@@ -2,10 +2,13 @@ package main
 
 import "testing"
 
-// TestColdStart starts each program a few times. It checks that a start with this module
+// TestColdStart_Time starts each program a few times. It checks that a start with this module
 // takes less than twice the CPU time of a start with the SDK alone. The command evidence
 // measures the exact ratio with more starts.
-func TestColdStart(t *testing.T) {
+func TestColdStart_Time(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it measures times")
+	}
 	all, err := coldStarts(t.Context(), 9)
 	if err != nil {
 		t.Fatal(err)

@@ -44,10 +44,10 @@ func scan(data []byte) error {
 	}
 }
 
-// TestParseTime checks that Parse takes at most twice as long as encoding/csv, which only splits
+// TestParse_Time checks that Parse takes at most twice as long as encoding/csv, which only splits
 // the same bytes. It compares the shortest times, because other programs on the machine only
 // make times longer.
-func TestParseTime(t *testing.T) {
+func TestParse_Time(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it measures times")
 	}

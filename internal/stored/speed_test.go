@@ -61,10 +61,13 @@ const (
 	moreAllocs = 5
 )
 
-// TestSpeed checks the limits of Encode and Decode for typical records, with and without the
+// TestCodec_Time checks the limits of Encode and Decode for typical records, with and without the
 // members of a token response. It compares the shortest times, which depend less on other
 // programs on the machine.
-func TestSpeed(t *testing.T) { // not parallel: AllocsPerRun counts the allocations of all goroutines
+func TestCodec_Time(t *testing.T) { // not parallel: AllocsPerRun counts the allocations of all goroutines
+	if testing.Short() {
+		t.Skip("it measures times")
+	}
 	extended := typical()
 	extended.Fields = codec.Fields{Issuer: "https://as.example", Resource: "https://mcp.example", Scope: "openid offline_access", TokenType: "Bearer", Extra: `{"ext_expires_in":3599}`}.Or(extended.Fields)
 	for name, r := range map[string]Record{"typical": typical(), "with an answer": extended} {

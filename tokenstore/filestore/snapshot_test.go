@@ -142,10 +142,10 @@ func TestSettled(t *testing.T) {
 	}
 }
 
-// TestFindTime checks that searches among 10,000 records take at most twice as long as among 10,
+// TestFind_Time checks that searches among 10,000 records take at most twice as long as among 10,
 // if the file is unchanged. It compares the shortest times, because other work on the machine
 // only makes times longer.
-func TestFindTime(t *testing.T) {
+func TestFind_Time(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it measures times")
 	}

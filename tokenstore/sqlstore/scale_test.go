@@ -155,10 +155,10 @@ func imported(t *testing.T, n int) *Store {
 	return s
 }
 
-// TestScale checks that an import of 10,000 records takes little more time and few more writes
-// for each record than one of 1,000. A search must also take little more time. TestScale compares
+// TestScale_Time checks that an import of 10,000 records takes little more time and few more writes
+// for each record than one of 1,000. A search must also take little more time. TestScale_Time compares
 // the shortest times, because other work on the machine only makes times longer.
-func TestScale(t *testing.T) {
+func TestScale_Time(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it measures times")
 	}
