@@ -49,7 +49,7 @@ func TestVaultCauses(t *testing.T) {
 			if text := c.e.fails(t, c.code, `{"user_name":"ann","access_token":"a"}`, "save"); !strings.Contains(text, c.text) {
 				t.Errorf("save: %s", text)
 			}
-			if took := time.Since(begun); took > 3*time.Second {
+			if took := time.Since(begun); took > 10*time.Second {
 				t.Errorf("that took %v", took)
 			}
 		})
@@ -65,12 +65,11 @@ func TestVaultSealed(t *testing.T) {
 	t.Parallel()
 	e, server := vaultEnv(t)
 	server.Seal(true)
-	begun := time.Now()
 	if text := e.fails(t, 8, "", "ls"); !strings.Contains(text, "Vault is sealed") {
 		t.Errorf("message: %s", text)
 	}
-	if took, n := time.Since(begun), len(server.Requests()); took > time.Second || n != 1 {
-		t.Errorf("%d requests in %v", n, took)
+	if n := len(server.Requests()); n != 1 {
+		t.Errorf("%d requests", n)
 	}
 }
 
