@@ -78,9 +78,13 @@ func serve(ctx context.Context, env func(string) string, grace time.Duration) er
 	if client := env("TOKENKEEP_ONLY_CLIENT"); client != "" {
 		clients = []string{client} // so that a user is looked up by name even without a client
 	}
+	zoho := initializer.DataCenter(env("ZOHO_DATA_CENTER")).Production()
+	if url := env("ZOHO_ACCOUNTS_URL"); url != "" {
+		zoho = initializer.Environment{AccountsURL: url, APIURL: url}
+	}
 	h, err := agent.New(agent.Config{
 		Store:       store,
-		Initializer: initializer.Config{Environment: initializer.DataCenter(env("ZOHO_DATA_CENTER")).Production()},
+		Initializer: initializer.Config{Environment: zoho},
 		Token:       token,
 		Clients:     clients,
 		NoDelete:    true, // a function needs no permission to delete records

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -23,6 +24,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/agent"
 	"github.com/tokenkeep/tokenkeep/awssm"
+	"github.com/tokenkeep/tokenkeep/examples/internal/lambdaenv"
 	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
 	"github.com/tokenkeep/tokenkeep/internal/fakeserver"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
@@ -165,75 +167,40 @@ func users(t *testing.T, secrets *fakeaws.Server, n int) {
 	wg.Wait()
 }
 
-// A lambda is a fake of the Extensions API. It reports a test error if the extension does not
-// follow the documented order of requests.
-type lambda struct {
-	t      *testing.T
-	events chan string // the next events for the extension
-	asked  chan string // one value for each request of the extension
-
-	mu         sync.Mutex
-	registered bool
-}
-
-func (l *lambda) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	const id = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
-	path, _ := strings.CutPrefix(r.URL.Path, "/2020-01-01/extension/")
-	l.mu.Lock()
-	registered := l.registered
-	l.registered = true
-	l.mu.Unlock()
-	switch {
-	case path == "register" && !registered:
-		var body struct{ Events []string }
-		if err := json.NewDecoder(r.Body).Decode(&body); err != nil || len(body.Events) != 2 {
-			l.t.Errorf("it registers for %v: %v", body.Events, err)
-		}
-		if name := r.Header.Get("Lambda-Extension-Name"); name != "tokenkeep" {
-			l.t.Errorf("it registers as %q, and not by the name of its file", name)
-		}
-		w.Header().Set("Lambda-Extension-Identifier", id)
-		_, _ = io.WriteString(w, `{"functionName":"crm","functionVersion":"1","handler":"app.handler"}`)
-		l.asked <- path
-	case !registered || r.Header.Get("Lambda-Extension-Identifier") != id:
-		l.t.Errorf("%s before registration, or without the identifier", path)
-		w.WriteHeader(http.StatusForbidden)
-	case path == "event/next" && r.Method == http.MethodGet:
-		l.asked <- path
-		select {
-		case event := <-l.events:
-			_, _ = fmt.Fprintf(w, `{"eventType":%q,"deadlineMs":%d}`, event, time.Now().Add(2*time.Second).UnixMilli())
-		case <-r.Context().Done():
-		}
-	default:
-		l.asked <- path
-		w.WriteHeader(http.StatusAccepted)
+// environment starts an execution environment whose runtime answers each invocation at once. It
+// fails the test at a request that Lambda would refuse.
+func environment(t *testing.T) (e *lambdaenv.Environment, setting string) {
+	t.Helper()
+	e = lambdaenv.New("tokenkeep", func(problem string) { t.Error(problem) })
+	base, stop, err := fakeserver.Serve(e)
+	if err != nil {
+		t.Fatal(err)
 	}
-}
-
-// asks waits for the next request of the extension, which must be want.
-func (l *lambda) asks(want string) {
-	l.t.Helper()
-	l.asksAll(want)
-}
-
-// asksAll waits for the next requests of the extension, which must be those in want in any
-// order.
-func (l *lambda) asksAll(want ...string) {
-	l.t.Helper()
-	var got []string
-	for range want {
-		select {
-		case path := <-l.asked:
-			got = append(got, path)
-		case <-time.After(30 * time.Second):
-			l.t.Fatalf("it asks for %q, not for %q", got, want)
+	t.Cleanup(stop)
+	go func() {
+		if e.Registered(t.Context()) == nil {
+			answer(t.Context(), base+"/2018-06-01/runtime/invocation/")
 		}
+	}()
+	return e, "AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(base, "http://")
+}
+
+// answer is the runtime of a function that returns null. It ends when ctx is done.
+func answer(ctx context.Context, base string) {
+	do := func(method, path string) (id string) {
+		req, err := http.NewRequestWithContext(ctx, method, base+path, strings.NewReader("null"))
+		if err != nil {
+			return ""
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return ""
+		}
+		_ = res.Body.Close()
+		return res.Header.Get("Lambda-Runtime-Aws-Request-Id")
 	}
-	slices.Sort(got)
-	slices.Sort(want)
-	if !slices.Equal(got, want) {
-		l.t.Errorf("it asks for %q, not for %q", got, want)
+	for id := do(http.MethodGet, "next"); id != ""; id = do(http.MethodGet, "next") {
+		do(http.MethodPost, id+"/response")
 	}
 }
 
@@ -242,35 +209,36 @@ func TestExtension(t *testing.T) {
 	secrets := fakeaws.New(nil)
 	t.Cleanup(secrets.Close)
 	users(t, secrets, 1)
-	l := &lambda{t: t, events: make(chan string), asked: make(chan string, 16)}
-	base, stop, err := fakeserver.Serve(l)
-	if err != nil {
+	e, setting := environment(t)
+	p := start(t, secrets, setting)
+	if err := e.Ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(stop)
-	p := start(t, secrets, "AWS_LAMBDA_RUNTIME_API="+strings.TrimPrefix(base, "http://"))
-	l.asks("register")
-	l.asks("event/next")
 	if c, err := net.Dial("tcp", p.address); err == nil {
 		_ = c.Close()
 		t.Error("it listens before the first invocation: a snapshot would hold what it has read")
 	}
-	l.events <- "INVOKE"
-	l.asks("event/next")
+	if _, err := e.Invoke(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
 	p.healthy()
-	if status, answer := p.find(http.DefaultClient, user); status != http.StatusOK || !strings.Contains(answer, `"1000.a0"`) {
+	client := &http.Client{Transport: &http.Transport{}}
+	if status, answer := p.find(client, user); status != http.StatusOK || !strings.Contains(answer, `"1000.a0"`) {
 		t.Errorf("status %d", status)
 	}
-	l.events <- "INVOKE"
-	l.asks("event/next")
-	http.DefaultClient.CloseIdleConnections()
-	l.events <- "SHUTDOWN"
+	if _, err := e.Invoke(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	client.CloseIdleConnections()
+	if err := e.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	select {
 	case err := <-p.ended:
 		if err != nil {
 			t.Errorf("%v: %s", err, p.errs.String())
 		}
-	case <-time.After(2 * time.Second):
+	case <-time.After(lambdaenv.ShutdownTime):
 		t.Error("it runs two seconds after SHUTDOWN: Lambda kills it")
 	}
 }
@@ -285,17 +253,20 @@ func TestExtensionThatCannotServe(t *testing.T) {
 	} {
 		t.Run(setting, func(t *testing.T) {
 			t.Parallel()
-			l := &lambda{t: t, events: make(chan string), asked: make(chan string, 16)}
-			base, stop, err := fakeserver.Serve(l)
-			if err != nil {
+			e, api := environment(t)
+			p := start(t, secrets, api, setting)
+			if err := e.Ready(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(stop)
-			p := start(t, secrets, "AWS_LAMBDA_RUNTIME_API="+strings.TrimPrefix(base, "http://"), setting)
-			l.asks("register")
-			l.asks("event/next")
-			l.events <- "INVOKE"
-			l.asksAll("event/next", "exit/error") // the loop and the server run concurrently
+			_, err := e.Invoke(t.Context(), nil)
+			for range 2 { // the invocation may end before the extension fails
+				if err == nil {
+					_, err = e.Invoke(t.Context(), nil)
+				}
+			}
+			if err == nil || !strings.Contains(err.Error(), reason) {
+				t.Errorf("the invocation ends with %v", err)
+			}
 			if err := <-p.ended; err == nil || !strings.Contains(p.errs.String(), reason) {
 				t.Errorf("it ends with %v: %s", err, p.errs.String())
 			}
