@@ -13,7 +13,7 @@ VULN     = $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 MODULES  = . integration evidence examples/mcp otelkeep deploy
 
 # The packages with tests that measure times. Their names end in _Time, and -short skips them.
-TIMED = ./agent ./codec/tokenfile ./examples/lambda-extension ./internal/stored ./tokenstore/filestore ./tokenstore/sqlstore
+TIMED = ./agent ./codec/tokenfile ./examples/lambda-extension ./examples/lambda-extension/local ./internal/stored ./tokenstore/filestore ./tokenstore/sqlstore
 
 # What make bench writes, and how often it repeats an operation.
 BENCH     ?= $(or $(TMPDIR),/tmp)/tokenkeep-bench.txt

@@ -10,10 +10,12 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/languages"
 )
 
-// TestRun checks what README.md promises: each instance gets an answer of the API, one of them
-// asks for a token, and Lambda refuses no request.
-func TestRun(t *testing.T) {
-	t.Parallel()
+// TestRun_Time checks what README.md promises: each instance gets an answer of the API, one of
+// them asks for a token, Lambda refuses no request, and the extensions exit in time.
+func TestRun_Time(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it measures times")
+	}
 	languages.Python().Need(t)
 	var out bytes.Buffer
 	if err := run(t.Context(), &out, "../../..", 4); err != nil {
