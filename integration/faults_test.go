@@ -34,7 +34,7 @@ func newVictim(t *testing.T, s tokenstore.TokenStore, cold func(t *testing.T) to
 	t.Helper()
 	v := &victim{store: s, cold: cold}
 	for i := range faultUsers {
-		if err := v.save(t.Context(), i); err != nil {
+		if err := v.save(t.Context(), i, mustSucceed); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -43,9 +43,16 @@ func newVictim(t *testing.T, s tokenstore.TokenStore, cold func(t *testing.T) to
 
 func faultUser(i int) string { return fmt.Sprintf("user-%d@example.com", i) }
 
-// save writes the next state of a record.
-func (v *victim) save(ctx context.Context, i int) error {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+// Saves that must succeed have a minute, because the machine has other work. Saves that may fail
+// end sooner.
+const (
+	mustSucceed = time.Minute
+	mayFail     = 15 * time.Second
+)
+
+// save writes the next state of a record, within limit.
+func (v *victim) save(ctx context.Context, i int, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	v.tried[i]++
 	_, err := v.store.SaveToken(ctx, tokenstore.Token{
@@ -58,16 +65,16 @@ func (v *victim) save(ctx context.Context, i int) error {
 	return err
 }
 
-// suffer saves all records concurrently during a fault, and returns the number of failed
-// saves. It checks that saves fail only with the documented errors.
-func (v *victim) suffer(t *testing.T) (failed int) {
+// suffer saves all records concurrently during a fault, each within limit, and returns the
+// number of failed saves. It checks that saves fail only with the documented errors.
+func (v *victim) suffer(t *testing.T, limit time.Duration) (failed int) {
 	t.Helper()
 	var (
 		errs [faultUsers]error
 		wg   sync.WaitGroup
 	)
 	for i := range faultUsers {
-		wg.Go(func() { errs[i] = v.save(t.Context(), i) })
+		wg.Go(func() { errs[i] = v.save(t.Context(), i, limit) })
 	}
 	wg.Wait()
 	for _, err := range errs {
@@ -91,7 +98,7 @@ func (v *victim) intact(t *testing.T) {
 	t.Helper()
 	v.check(t)
 	for i := range faultUsers {
-		if err := v.save(t.Context(), i); err != nil {
+		if err := v.save(t.Context(), i, mustSucceed); err != nil {
 			t.Errorf("save after the fault: %v", err)
 		}
 	}
@@ -161,7 +168,7 @@ func TestVaultSealed(t *testing.T) {
 	v, p := ownVault(t)
 	s := newVaultVictim(t, v, p)
 	v.Seal(t)
-	if failed := s.suffer(t); failed != faultUsers {
+	if failed := s.suffer(t, mayFail); failed != faultUsers {
 		t.Errorf("%d saves failed on a sealed server, want %d", failed, faultUsers)
 	}
 	v.Unseal(t)
@@ -182,7 +189,7 @@ func whileSaving(t *testing.T, s *victim, restart func()) {
 		started := make(chan struct{})
 		wg.Go(func() {
 			for n := 0; !stop.Load(); n++ {
-				if err := s.save(t.Context(), n%faultUsers); err != nil {
+				if err := s.save(t.Context(), n%faultUsers, mayFail); err != nil {
 					errs = append(errs, err)
 				}
 				if n == 2*faultUsers {
@@ -238,7 +245,7 @@ func newMySQLVictim(t *testing.T, m *MySQL, p *Proxy) *victim {
 	open := func(t *testing.T, addr string) tokenstore.TokenStore {
 		t.Helper()
 		c := config.Clone()
-		c.Addr, c.Timeout, c.ReadTimeout = addr, 5*time.Second, 5*time.Second
+		c.Addr, c.Timeout, c.ReadTimeout = addr, 30*time.Second, 30*time.Second
 		s, err := place{Backend: MySQLBackend.Name, DSN: c.FormatDSN()}.open(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -284,7 +291,7 @@ func TestVaultLoginAfterRevocation(t *testing.T) {
 	v, s, login := newLoginVictim(t, time.Hour)
 	before := login.count.Load()
 	v.Revoke(t, *login.last.Load())
-	if failed := s.suffer(t); failed != 0 {
+	if failed := s.suffer(t, mustSucceed); failed != 0 {
 		t.Errorf("%d saves failed", failed)
 	}
 	if got := login.count.Load() - before; got != 1 {
@@ -298,7 +305,7 @@ func TestVaultLoginAfterExpiry(t *testing.T) {
 	_, s, login := newLoginVictim(t, 2*time.Second)
 	before := login.count.Load()
 	Eventually(t, func() error {
-		if failed := s.suffer(t); failed != 0 {
+		if failed := s.suffer(t, mustSucceed); failed != 0 {
 			t.Fatalf("%d saves failed", failed)
 		}
 		if got := login.count.Load() - before; got < 2 {
@@ -321,7 +328,7 @@ func TestVaultTokenRevoked(t *testing.T) {
 	})
 	v.Revoke(t, token)
 	for i := range faultUsers {
-		if err := s.save(t.Context(), i); !errors.Is(err, tokenstore.ErrDenied) {
+		if err := s.save(t.Context(), i, mustSucceed); !errors.Is(err, tokenstore.ErrDenied) {
 			t.Errorf("save: %v, want ErrDenied", err)
 		}
 	}
@@ -336,7 +343,7 @@ func TestVaultRateLimit(t *testing.T) {
 	s := newVaultVictim(t, v, p)
 	const quota = "sys/quotas/rate-limit/tests"
 	v.write(t, quota, map[string]any{"path": v.Mount + "/", "rate": 1, "interval": "30s"})
-	if failed := s.suffer(t); failed == 0 {
+	if failed := s.suffer(t, mayFail); failed == 0 {
 		t.Error("no save failed")
 	}
 	if _, err := v.Client(t, v.RootToken).Logical().DeleteWithContext(t.Context(), quota); err != nil {
@@ -375,7 +382,11 @@ func brokenConnections(t *testing.T, backend *Backend, newServer func(t *testing
 			p := NewProxy(t, upstream)
 			s := victim(t, p)
 			mend := p.Break(t, b.kind, b.stream, b.attributes)
-			failed := s.suffer(t)
+			limit := mayFail
+			if b.succeed {
+				limit = mustSucceed
+			}
+			failed := s.suffer(t, limit)
 			mend()
 			if b.succeed != (failed == 0) {
 				t.Errorf("%d of %d saves failed", failed, faultUsers)
