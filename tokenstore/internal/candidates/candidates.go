@@ -1,5 +1,5 @@
-// Package candidates holds an index of records, with which a save need not compare its
-// token with every record.
+// Package candidates implements an index of records. With the index, a save compares its
+// token only with the records that the token may describe.
 package candidates
 
 import (
@@ -10,11 +10,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// An Index is a list of records, indexed by the fields by which a token can describe them.
-// These are the ID, the user, and each of the three tokens. The zero value is empty.
+// An Index indexes records by the fields by which a token can describe a record: the ID, the
+// user and each of the three tokens. The zero value is an empty Index.
 type Index struct {
 	Records []rules.Candidate
-	keys    [keys]map[string]int // index in links of the last link for each value of each field
+	keys    [keys]map[string]int // by field and value: the index in links of the last link
 	links   []link
 }
 
@@ -29,7 +29,7 @@ func keysOf(f *codec.Fields) [keys]string {
 	return [keys]string{f.ID, f.UserName, f.AccessToken, f.RefreshToken, f.GrantToken}
 }
 
-// New returns an index of records. It keeps the slice.
+// New returns an Index of records. The Index and the caller share the slice.
 func New(records []rules.Candidate) Index {
 	x := Index{Records: records, links: make([]link, 1, 1+keys*len(records))}
 	for k := range x.keys {
@@ -43,7 +43,8 @@ func New(records []rules.Candidate) Index {
 	return x
 }
 
-// link adds the i-th record to the list of a value. Link 0 ends every list.
+// link adds the i-th record to the list of the records with value in the k-th field. Link 0
+// ends every list.
 func (x *Index) link(k int, value string, i int) {
 	if value == "" {
 		return
@@ -58,8 +59,8 @@ func (x *Index) link(k int, value string, i int) {
 	x.keys[k][value] = len(x.links) - 1
 }
 
-// linked yields the indices of the records that have, or had, the value, the most recently
-// linked first.
+// linked yields the indices of the records that have, or had, value in the k-th field, the
+// most recently linked first.
 func (x *Index) linked(k int, value string) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for at := x.keys[k][value]; at != 0 && yield(x.links[at].record); {
@@ -68,9 +69,9 @@ func (x *Index) linked(k int, value string) iter.Seq[int] {
 	}
 }
 
-// Put replaces the i-th record by c, or adds c if i is the number of records. Near still
-// finds the record by its earlier values. This does no harm, because Select and Plan
-// compare the fields.
+// Put replaces the i-th record with c, or appends c if i is the number of records. Near still
+// finds the record by its earlier values, which is harmless because Select and Plan compare
+// the fields.
 func (x *Index) Put(i int, c rules.Candidate) {
 	isNew := i == len(x.Records)
 	if isNew {
@@ -95,7 +96,7 @@ func has(all iter.Seq[int], i int) bool {
 	return false
 }
 
-// Near returns the indices of the records that f may describe, in order.
+// Near returns the indices of the records that f may describe, in increasing order.
 func (x *Index) Near(f codec.Fields) []int {
 	var found []int
 	for k, value := range keysOf(&f) {
@@ -107,7 +108,7 @@ func (x *Index) Near(f codec.Fields) []int {
 	return slices.Compact(found)
 }
 
-// near returns the records that f may describe, with their indices.
+// near returns the records that f may describe, and their indices.
 func (x *Index) near(f codec.Fields) (near []int, candidates []rules.Candidate) {
 	near = x.Near(f)
 	candidates = make([]rules.Candidate, 0, len(near))

@@ -1,5 +1,4 @@
-// Package duplicates finds duplicate records: records that share an identity which
-// only one record should have.
+// Package duplicates finds records that share an identity that only one record should have.
 package duplicates
 
 import (
@@ -12,12 +11,13 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// Kinds are the kinds of identities: a user and client, a grant token and client, a
-// refresh token and client, an access token, an ID. The first byte of an identity is
-// its kind.
+// Kinds lists the kinds of identities in the order of Groups: a user and client, a grant
+// token and client, a refresh token and client, an access token, an ID. The first byte of an
+// identity is its kind.
 const Kinds = "ugrai"
 
-// A Group is a set of records that share one identity.
+// A Group is a set of records that share one identity. Members are the indices of the
+// records.
 type Group struct {
 	Identity string
 	Members  []int
@@ -46,9 +46,9 @@ func Groups(identities [][]string, order func(a, b Group) int) []Group {
 	return groups
 }
 
-// Rank orders the records of a group. The record with the lowest rank is kept, and the
-// other records are merged into it. Records with a user rank first, then records with a
-// client, then all others.
+// Rank returns the rank of the record f in its group. The record with the lowest rank is
+// kept, and the other records are merged into it. Records with a user rank first, then
+// records with a client, then all others.
 func Rank(f codec.Fields) int {
 	switch {
 	case f.UserName != "":
@@ -69,7 +69,8 @@ const (
 	TokenShared                 // records of different users or clients have the same token
 )
 
-// Compare returns the relation of other to into. byID means that the two have the same ID.
+// Compare returns the relation of other to into. byID says whether the two records have the
+// same ID.
 func Compare(into, other codec.Fields, byID bool) Relation {
 	switch {
 	case rules.SameRecord(into, other):

@@ -11,18 +11,19 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// noteReads is the number of times within TTL that a waiter reads the note with another
+// noteReads is the number of times per TTL that a waiter reads the note that holds another
 // process's lease. Ordinary reads do not return the note.
 const noteReads = 3
 
-// noted is a lease of another process that was read in a note.
+// A noted is a lease of another process, as it was read from a note.
 type noted struct {
 	lease *stored.Lease
 	on    ledger.Entry // the entry as it was read with the note
 	at    time.Time    // when the note was read
 }
 
-// recent returns the lease, or nil if the note must be read again.
+// recent returns the lease, or nil if there is none or it was read at least ttl/noteReads
+// ago.
 func (n noted) recent(ttl time.Duration) *stored.Lease {
 	if n.lease == nil || time.Since(n.at) >= ttl/noteReads {
 		return nil
@@ -39,7 +40,7 @@ var (
 	errContended = errors.New("another process has changed the note")
 )
 
-// inNote keeps a lease in the note beside a record.
+// An inNote stores a lease in the note beside a record.
 type inNote struct {
 	*record
 	leaser driver.Leaser

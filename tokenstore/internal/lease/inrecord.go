@@ -9,7 +9,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// inRecord keeps a lease in the record itself.
+// An inRecord stores a lease in the record itself.
 type inRecord struct{ *record }
 
 var errLost = fmt.Errorf("%w: another process has the lease", driver.ErrConflict)

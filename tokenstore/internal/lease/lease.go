@@ -1,9 +1,10 @@
-// Package lease gives the right to refresh a record in a secret manager to one process
-// at a time.
+// Package lease grants the right to refresh a record in a secret manager to one process at a
+// time.
 //
-// The right is a lease. A process takes the lease by compare-and-swap, in a note beside the
-// record if the driver is a driver.Leaser, and otherwise in the record. If a process dies
-// while it holds a lease, waiters must watch the lease for its full length.
+// The right is a lease, which a process takes by compare-and-swap. The lease is in a note
+// beside the record if the driver is a driver.Leaser and the record has a user. Otherwise,
+// the lease is in the record. A waiter takes over an abandoned lease after the waiters have
+// watched it for its full length, or ledger.ClockSkew after its end.
 package lease
 
 import (
@@ -24,30 +25,30 @@ import (
 )
 
 const (
-	pollInterval = 500 * time.Millisecond // how long a call waits if it has no time left to mint
+	pollInterval = 500 * time.Millisecond // how long a call waits if too little time is left to mint
 	turnTime     = 100 * time.Millisecond // the longest random wait before the first attempt to take a lease in a note
-	quietPolls   = 2                      // ordinary reads between two attempts to take a lease in a note
-	mintMargin   = 5 * time.Second        // the longest time between the end of mint and that of the lease
-	callMargin   = time.Second            // the longest time between the end of mint and the caller's deadline
-	releaseTime  = time.Second            // for giving a lease back after the caller's context is done
+	quietPolls   = 2                      // number of ordinary reads between two attempts to take a lease in a note
+	mintMargin   = 5 * time.Second        // the longest time between the end of mint's context and the end of the lease
+	callMargin   = time.Second            // the longest time between the end of mint's context and the caller's deadline
+	releaseTime  = time.Second            // limit for releasing a lease after the caller's context is done
 )
 
-// Leases are the leases on the records of one store.
+// Leases manages the leases on the records of one store.
 type Leases struct {
 	Ledger *ledger.Ledger
 	TTL    time.Duration // how long a lease lasts
 
-	// Find returns the record with an ID.
+	// Find returns the record with the given ID, as read through v. The error matches
+	// driver.ErrNotFound if no record has the ID.
 	Find func(ctx context.Context, v *ledger.View, id string) (ledger.Entry, error)
 
-	// Random returns a random duration that is less than most. Nil means rand.N. Tests
-	// replace it.
+	// Random returns a random duration in [0, most). Nil means rand.N. Tests replace Random.
 	Random func(most time.Duration) time.Duration
 
 	watched watched
 }
 
-// random returns a random duration that is less than most.
+// random returns a random duration in [0, most).
 func (l *Leases) random(most time.Duration) time.Duration {
 	if l.Random != nil {
 		return l.Random(most)
@@ -55,21 +56,20 @@ func (l *Leases) random(most time.Duration) time.Duration {
 	return rand.N(most)
 }
 
-// margin is how long before the end of a lease the context of mint ends.
+// margin returns how long before the end of a lease the context of mint ends.
 func (l *Leases) margin() time.Duration { return min(mintMargin, l.TTL/6) }
 
-// A place keeps a lease on a record.
+// A place stores the lease on a record.
 type place interface {
-	// take takes the lease on e. It returns the record under the lease, and reports whether
-	// it replaced a lease that another process had abandoned. If another process has
-	// written the record or holds the lease, the error is ledger.Retryable or matches
-	// errNoted or errContended.
+	// take takes lease on e. held is the record under the lease. abandoned reports whether
+	// lease replaced a lapsed lease. If another process has written the record or holds a
+	// lease, the error is ledger.Retryable, or matches errNoted or errContended.
 	take(ctx context.Context, e ledger.Entry, lease stored.Lease) (held ledger.Entry, abandoned bool, err error)
 
-	// extend stores lease, another process's lease on e, with how long it was watched.
+	// extend stores lease, another process's lease on e, whose Seen the caller has set.
 	extend(ctx context.Context, e ledger.Entry, lease stored.Lease) error
 
-	// release removes the lease from e.
+	// release removes lease from e.
 	release(ctx context.Context, e ledger.Entry, lease stored.Lease) error
 }
 
@@ -77,23 +77,23 @@ type place interface {
 type record struct {
 	*Leases
 	id    string
-	least time.Duration // mint is not called if the deadline is nearer
+	least time.Duration // mint is not called with less time left until the caller's deadline
 
 	view  *ledger.View // of the last Read; nil once Take has tried to write
-	entry ledger.Entry // as Read returned it last
+	entry ledger.Entry // as Read last returned it
 	noted noted        // another process's lease in a note
-	told  bool         // this call has stored how long it has watched the lease
+	told  bool         // this call has called leaveWord
 
-	spread bool // this call has waited for its turn
-	quiet  int  // how many more times Take only waits before its next attempt
+	spread bool // awaitTurn has waited
+	quiet  int  // number of further calls of Take that only wait
 }
 
-// Format prints only "*lease.record", so that package fmt does not print tokens. held
-// inherits Format.
+// Format prints only "*lease.record", so that package fmt does not print tokens. The type
+// held inherits Format.
 func (r *record) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*lease.record") }
 
-// Record returns a refreshing.Record for the record with the ID. It serves one call of
-// Refresh.
+// Record returns a refreshing.Record for the record with the given ID. The result serves one
+// call of Refresh, whose context is ctx.
 func (l *Leases) Record(ctx context.Context, id string) refreshing.Record {
 	r := &record{Leases: l, id: id}
 	if deadline, ok := ctx.Deadline(); ok {
@@ -110,7 +110,7 @@ func (r *record) Read(ctx context.Context, newest bool) (refreshing.State, error
 	case r.view == nil:
 		r.view = r.Ledger.View(true)
 	default:
-		r.view = r.view.Fresher() // a refresh must not be refused because of a stale View
+		r.view = r.view.Fresher() // a stale View must not cause a refusal
 	}
 	e, err := r.Find(ctx, r.view, r.id)
 	if err != nil {
@@ -129,9 +129,9 @@ func state(e ledger.Entry) refreshing.State {
 	}
 }
 
-// late reports whether the caller's deadline is so near that it might interrupt mint. If
-// the server has already replaced the refresh token, an interruption would lose the new
-// one.
+// late reports whether the caller's deadline is so near that it might interrupt mint. If the
+// authorization server has already replaced the refresh token, an interruption would lose the
+// new refresh token.
 func (r *record) late(ctx context.Context) bool {
 	deadline, ok := ctx.Deadline()
 	return ok && time.Until(deadline) < r.least
@@ -140,8 +140,8 @@ func (r *record) late(ctx context.Context) bool {
 // Take implements refreshing.Record.
 func (r *record) Take(ctx context.Context) (refreshing.Right, error) {
 	if other := r.other(); other != nil && (!r.lapsed(*other) || r.late(ctx)) {
-		// A late call leaves a lapsed lease to the next call. It stores how long it has
-		// watched the lease, which shows the next call that the lease has lapsed.
+		// A late call leaves a lapsed lease to the next call. watch stores how long the lease
+		// was watched, which shows the next call that it has lapsed.
 		return nil, r.watch(ctx, *other)
 	}
 	if r.quiet > 0 {
@@ -168,9 +168,9 @@ func (r *record) Take(ctx context.Context) (refreshing.Right, error) {
 	return r.take(ctx)
 }
 
-// awaitTurn waits for a random time before a call first tries to take a lease in a note,
-// which ordinary reads do not show. Without this wait, all processes that find the token
-// expired would try to take the lease at once, and use up the service's quota.
+// awaitTurn waits for a random time before the first attempt to take a lease in a note.
+// Ordinary reads do not show such a lease. Without this wait, all processes that find the
+// token expired would try to take the lease at once, and use up the service's quota.
 func (r *record) awaitTurn(ctx context.Context) error {
 	if r.spread {
 		return nil
@@ -193,7 +193,7 @@ func (r *record) other() *stored.Lease {
 func (r *record) take(ctx context.Context) (refreshing.Right, error) {
 	h := &held{record: r, turn: r.newTurn(ctx), nonce: ledger.Nonce()}
 	r.view = nil
-	r.watched.giveUp(h.lease.ID) // until it is certain that this process uses the lease
+	r.watched.giveUp(h.lease.ID) // until the attempt to take the lease has certainly succeeded
 	var err error
 	h.entry, h.abandoned, err = r.place(r.entry).take(ctx, r.entry, h.lease)
 	switch {
@@ -215,8 +215,8 @@ func (r *record) take(ctx context.Context) (refreshing.Right, error) {
 	return h, nil
 }
 
-// place returns the place of a lease on e. The lease on a record without a user, which may
-// still move to a user's record, is kept in the record and moves with it.
+// place returns the place of the lease on e. A record without a user may still move to a
+// user's record. Its lease is therefore in the record, and moves with the record.
 func (r *record) place(e ledger.Entry) place {
 	if l := r.Ledger.Leaser; l != nil && e.UserName != "" && e.Lease == nil {
 		return inNote{r, l}
@@ -227,15 +227,15 @@ func (r *record) place(e ledger.Entry) place {
 // A turn is the time during which this process holds a lease.
 type turn struct {
 	lease stored.Lease
-	mint  time.Duration // how long after the beginning the context of mint ends
+	mint  time.Duration // time from the beginning to the end of mint's context
 
 	now         func() time.Time
-	wall, ticks time.Time // the beginning, on the store's clock and on the monotonic clock
+	wall, ticks time.Time // the beginning, by the store's clock and by the monotonic clock
 }
 
-// newTurn begins a turn. The lease of a caller with a deadline ends at the deadline,
-// because the process may end then. Other processes wait longer by a margin, so that the
-// result of mint can still be stored.
+// newTurn begins a turn. Its lease ends at the deadline of ctx at the latest, because the
+// process may end then. Other processes watch the lease for longer, by up to l.margin(), so
+// that this process can still store the result of mint.
 func (l *Leases) newTurn(ctx context.Context) turn {
 	t := turn{now: l.Ledger.Now, wall: l.Ledger.Now(), ticks: time.Now(), mint: l.TTL - l.margin()}
 	until, length := l.TTL, l.TTL
@@ -248,9 +248,9 @@ func (l *Leases) newTurn(ctx context.Context) turn {
 	return t
 }
 
-// elapsed returns how long ago the turn began. It returns the longer of the times on both
-// clocks. A wall clock may be set back, and a monotonic clock may stop while the process is
-// suspended.
+// elapsed returns how long ago the turn began: the longer of the times by the wall clock and
+// by the monotonic clock. A wall clock may be set back, and a monotonic clock may stop while
+// the process is suspended.
 func (t turn) elapsed() time.Duration { return max(t.now().Sub(t.wall), time.Since(t.ticks)) }
 
 // held implements refreshing.Right with a lease that this process holds.
@@ -258,16 +258,17 @@ type held struct {
 	*record
 	turn
 	entry     ledger.Entry  // the record under the lease
-	abandoned bool          // the lease replaced one that another process had abandoned
+	abandoned bool          // the lease replaced a lapsed lease
 	begun     bool          // mint was called
-	stop      func()        // ends the sweep
+	stop      func()        // stops the sweep, and waits until it has ended
 	nonce     string        // of the labels that Commit adds
-	took      time.Duration // from the lease to the end of mint
-	committed bool          // Commit was called, and gives the lease back
+	took      time.Duration // from the beginning of the turn to the first Commit
+	committed bool          // Commit was called; Release has nothing to do
 }
 
-// sweep removes earlier states of the record while mint runs, if the driver is a
-// driver.Sweeper.
+// sweep starts the removal of earlier states of the record, which runs concurrently with mint
+// until h.stop is called. If the driver is not a driver.Sweeper, or the lease is not in a
+// note, sweep removes nothing.
 func (h *held) sweep(ctx context.Context) {
 	s := h.Ledger.Sweeper
 	if s == nil || !hasNoted(h.entry, h.lease) {
@@ -337,7 +338,7 @@ func (h *held) Commit(ctx context.Context, plan func(codec.Fields) rules.Refresh
 	return stored, err
 }
 
-// rereadNote reads the note beside the record again if watchers may have changed it
+// rereadNote reads the note beside the record again if watchers may have changed the note
 // while mint ran.
 func (h *held) rereadNote(ctx context.Context) {
 	if h.entry.Secret().Note == "" || h.elapsed() < firstWord {
@@ -365,7 +366,7 @@ func (h *held) Release(ctx context.Context, keep *stored.Failure) {
 	h.giveBack(ctx, h.entry, h.lease, keep)
 }
 
-// has reports whether the lease on e is the given one.
+// has reports whether e is under the given lease, in the record or in a note.
 func has(e ledger.Entry, lease stored.Lease) bool {
 	return e.Lease != nil && e.Lease.ID == lease.ID || hasNoted(e, lease)
 }
@@ -375,7 +376,7 @@ func hasNoted(e ledger.Entry, lease stored.Lease) bool {
 	return noted != nil && noted.ID == lease.ID
 }
 
-// without returns e without the lease, as the base of a write that removes it.
+// without returns e without lease. A write over the result removes the lease.
 func without(e ledger.Entry, lease stored.Lease) ledger.Entry {
 	if hasNoted(e, lease) {
 		e = e.DropNote()
@@ -386,9 +387,9 @@ func without(e ledger.Entry, lease stored.Lease) ledger.Entry {
 	return e
 }
 
-// giveBack removes the lease from the record, and stores the refusal keep for waiters
-// unless keep is nil. If the writes fail, or do not end within releaseTime after ctx is
-// done, giveBack leaves the lease to lapse.
+// giveBack removes the lease from the record, and stores the refusal keep for waiters unless
+// keep is nil. If giveBack cannot write within releaseTime after ctx is done, and within
+// r.margin() in total, the lease remains until it lapses.
 func (r *record) giveBack(ctx context.Context, e ledger.Entry, lease stored.Lease, keep *stored.Failure) {
 	r.watched.giveUp(lease.ID)
 	ctx, cancel := refreshing.Outlast(ctx, releaseTime, r.margin())

@@ -10,20 +10,21 @@ import (
 
 const (
 	refreshWrites = 2  // writes of one refresh: the lease and the token
-	spareWrites   = 25 // one in spareWrites of a day's writes is left to commits that conflict with other writers
+	spareWrites   = 25 // commits that conflict with other writers have 1/spareWrites of a day's writes to themselves
 )
 
-// spare is the number of a day's writes that a refresh must leave unused.
+// spare returns the number of a day's writes that a refresh must leave unused.
 func (l *Leases) spare() int { return l.Ledger.Properties.DailyWrites / spareWrites }
 
-// roomForWord reports whether, after a write of leaveWord, the service still accepts the
-// writes of two refreshes.
+// roomForWord reports whether a write by leaveWord leaves room for the writes of two
+// refreshes and for the spare writes.
 func (l *Leases) roomForWord(r stored.Record) bool {
 	return l.Ledger.Room(r, 0) > 2*refreshWrites+l.spare()
 }
 
-// roomForRefresh returns an error if the service may not accept the writes of a refresh. It
-// is called before mint, because the result of mint must be stored.
+// roomForRefresh returns an error that matches driver.ErrUnavailable if the service may not
+// accept the writes of a refresh. Call it before mint, because the result of mint must be
+// stored.
 func (l *Leases) roomForRefresh(r stored.Record) error {
 	need := refreshWrites + l.spare()
 	if l.Ledger.Room(r, 0) >= need {

@@ -11,27 +11,28 @@ import (
 
 const (
 	// A waiter calls leaveWord wordTime before its deadline. leaveWord stores how long the
-	// waiter has watched the lease. It does so only if that time exceeds the stored time by
-	// firstWord, and by the length of the lease divided by mostWords.
+	// lease was watched, if this time exceeds the stored time by firstWord and by 1/mostWords
+	// of the lease's length.
 	wordTime  = 250 * time.Millisecond
 	firstWord = time.Second
 	mostWords = 24
 )
 
 // watched remembers leases of other processes that this process has seen. It also remembers
-// leases that this process gave up but may have left in a record. It outlives a call of
-// Refresh, because a call may be shorter than the time for which a lease must be watched.
+// leases that this process gave up but may have left in a record. A watched outlives a call
+// of Refresh, because the call may be shorter than the time for which a lease must be
+// watched.
 type watched struct {
 	mu    sync.Mutex
-	since map[string]time.Time // since when, by ID, on the monotonic clock; zero: given up
+	since map[string]time.Time // by lease ID: when the watch began; zero if the lease was given up
 }
 
-// maxWatched bounds the number of leases that are remembered. The lease that was seen first
-// is forgotten first.
+// maxWatched is the maximum number of leases that a watched remembers. It forgets leases that
+// were given up first, and then those that were seen first.
 const maxWatched = 10_000
 
-// held returns the minimum time for which another process has held the lease. The caller
-// must just have read the lease.
+// held returns how long, at least, another process has held lease, which the caller has just
+// read. For a lease that this process gave up, held returns the maximum Duration.
 func (w *watched) held(lease stored.Lease) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -45,7 +46,8 @@ func (w *watched) held(lease stored.Lease) time.Duration {
 	return now.Sub(since)
 }
 
-// giveUp remembers that this process does not use the lease, even if a later read finds it.
+// giveUp remembers that this process does not use the lease with the given ID, even if a
+// later read finds the lease.
 func (w *watched) giveUp(id string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -75,7 +77,7 @@ func (w *watched) put(id string, since time.Time) {
 	w.since[id] = since
 }
 
-// milliseconds returns n milliseconds, or 0 if n is negative or longer than a day.
+// milliseconds returns n milliseconds, or 0 if they are negative or more than a day.
 func milliseconds(n int64) time.Duration {
 	if n < 0 || n > int64(24*time.Hour/time.Millisecond) {
 		return 0
@@ -91,23 +93,23 @@ func (l *Leases) length(lease stored.Lease) time.Duration {
 	return l.TTL
 }
 
-// lapsed reports whether another process's lease may be taken over. It may if this process,
-// together with the waiters that called leaveWord, has watched the lease for its full
-// length. It also may if the lease ended at least ledger.ClockSkew ago.
+// lapsed reports whether another process's lease may be taken over. Such a lease was watched
+// for its full length, by this process and the waiters that called leaveWord, or ended at
+// least ledger.ClockSkew ago.
 func (l *Leases) lapsed(lease stored.Lease) bool {
 	return l.watched.held(lease) >= l.length(lease) || l.Ledger.Now().Sub(time.UnixMilli(lease.Until)) >= ledger.ClockSkew
 }
 
-// Bounds of the pauses of a waiter between two reads. If the record says how long the last
-// refresh took, a pause ends when the result of the current refresh is expected in the
-// store. After that time, or if the record does not say it, the pauses grow.
+// Bounds of the pauses of a waiter between two reads. If the record contains the duration of
+// its last refresh, a pause ends when the result of the current refresh is expected in the
+// store. After that time, or without such a duration, the pauses grow.
 const (
 	firstPoll  = 400 * time.Millisecond
 	lastPoll   = 1500 * time.Millisecond
 	commitTime = 150 * time.Millisecond  // allowed for storing the result
 	spreadTime = 300 * time.Millisecond  // spreads the reads of the waiters
 	aimTime    = 2500 * time.Millisecond // the longest pause that ends at the expected time
-	aimPoll    = 2 * time.Second         // the longest pause before that one
+	aimPoll    = 2 * time.Second         // the longest pause before the pause that aimTime limits
 )
 
 // pause returns how long to wait before the next read of a record under another process's
@@ -125,8 +127,8 @@ func (r *record) pause(lease stored.Lease) time.Duration {
 }
 
 // age returns how long ago a lease was taken, by the clocks of its holder and of this
-// process. It returns 0 if that is longer than the lease. Only the lengths of pauses depend
-// on it.
+// process. It returns 0 if the result would exceed the length of the lease. The clocks may
+// differ, so only the lengths of pauses depend on age.
 func (r *record) age(lease stored.Lease) time.Duration {
 	length := r.length(lease)
 	before := length
@@ -143,7 +145,8 @@ func (r *record) age(lease stored.Lease) time.Duration {
 // nearly returns a random duration between three quarters of most and most.
 func (l *Leases) nearly(most time.Duration) time.Duration { return most - l.random(most/4) }
 
-// watch waits until the next read of a record on which another process holds a lease.
+// watch waits until the record, on which another process holds lease, should be read again.
+// Shortly before the deadline of ctx, watch calls leaveWord once.
 func (r *record) watch(ctx context.Context, lease stored.Lease) error {
 	d := r.pause(lease)
 	if left := r.length(lease) - r.watched.held(lease); left > 0 {
@@ -161,8 +164,8 @@ func (r *record) watch(ctx context.Context, lease stored.Lease) error {
 	return r.Ledger.Wait(ctx, d)
 }
 
-// leaveWord stores in the lease how long it has been watched, for the next waiter. If this
-// fails, the next waiter must watch the lease for that time again.
+// leaveWord stores in the lease, for the next waiter, how long the lease was watched. If the
+// write fails, the next waiter must watch the lease for that time again.
 func (r *record) leaveWord(ctx context.Context, lease stored.Lease) {
 	watched := r.watched.held(lease)
 	gain := watched - milliseconds(lease.Seen)

@@ -10,10 +10,10 @@ import (
 
 const removesOpenFiles = true
 
-// tryLock returns an error, because a store that cannot lock its file must not write it.
+// tryLock returns an error, because a store that cannot lock its file must not write to it.
 func tryLock(*os.File) (bool, error) {
 	return false, fmt.Errorf("%w: this platform has no file locks between processes", errors.ErrUnsupported)
 }
 
-// Unlock closes a locked file.
+// Unlock closes f.
 func Unlock(f *os.File) { _ = f.Close() }

@@ -10,8 +10,9 @@ import (
 
 const removesOpenFiles = true
 
-// tryLock tries to lock an open file, and reports whether it did. The lock belongs to f,
-// not to the process, and ends when f is closed.
+// tryLock tries to lock f without waiting, and reports whether it succeeded. It returns false
+// and no error if the file is already locked. The lock belongs to f, not to the process, and
+// ends when f is closed.
 func tryLock(f *os.File) (bool, error) {
 	for {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
@@ -27,5 +28,5 @@ func tryLock(f *os.File) (bool, error) {
 	}
 }
 
-// Unlock closes a locked file.
+// Unlock closes f, which releases the lock.
 func Unlock(f *os.File) { _ = f.Close() }

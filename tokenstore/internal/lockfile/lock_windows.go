@@ -15,11 +15,12 @@ var (
 	procUnlockFileEx = kernel32.NewProc("UnlockFileEx")
 )
 
-// lockedByte returns the locked range. It is one byte far beyond the end of any file,
-// because other processes cannot read a locked range.
+// lockedByte returns the range to lock: one byte far beyond the end of any file. Other
+// processes cannot read a locked range.
 func lockedByte() *syscall.Overlapped { return &syscall.Overlapped{OffsetHigh: 1 << 30} }
 
-// tryLock tries to lock an open file, and reports whether it did.
+// tryLock tries to lock f without waiting, and reports whether it succeeded. It returns false
+// and no error if the file is already locked.
 func tryLock(f *os.File) (bool, error) {
 	const (
 		failImmediately    = 1
@@ -36,8 +37,8 @@ func tryLock(f *os.File) (bool, error) {
 	return false, &os.PathError{Op: "lock", Path: f.Name(), Err: err}
 }
 
-// Unlock unlocks and closes a locked file. Without the unlock, Windows would release the
-// lock some time after the file is closed.
+// Unlock unlocks and closes f. Without an explicit unlock, Windows would release the lock
+// some time after the file is closed.
 func Unlock(f *os.File) {
 	_, _, _ = procUnlockFileEx.Call(f.Fd(), 0, 1, 0, uintptr(unsafe.Pointer(lockedByte())))
 	_ = f.Close()

@@ -3,8 +3,9 @@
 // releases the locks of a process that ends.
 //
 // The names of lock files can be guessed, and other users may be able to write to the
-// directory. The package therefore does not write to a file through a link. It writes only
-// to a regular file with one name, owned by a user who may lock the store.
+// directory. The package therefore does not write to a file through a link. It writes only to
+// a regular file with one name. The owner of the file must be the current user, root, or the
+// owner of the store's file or directory.
 package lockfile
 
 import (
@@ -17,7 +18,7 @@ import (
 )
 
 // A ForeignError reports that something other than a lock file exists at the path of a lock
-// file. The package does not change it.
+// file. The package does not write to that file.
 type ForeignError struct {
 	Path   string
 	Reason string
@@ -28,13 +29,14 @@ func (e *ForeignError) Error() string {
 	return fmt.Sprintf("%s is not a lock file: it %s; remove it", e.Path, e.Reason)
 }
 
-// TryLock locks the file at path and creates it if necessary. The lock file gets the owner
-// of the file that about describes; about is nil if that file does not exist yet. TryLock
-// returns a nil file if the file is already locked, or was replaced meanwhile.
+// TryLock locks the file at path without waiting, and creates the file if necessary. It
+// returns nil and no error if the file is already locked, or was replaced meanwhile. TryLock
+// tries to give the lock file the owner of the file that about describes. If that file does
+// not exist yet, about is nil. The caller must call Unlock or Remove with the result.
 //
-// TryLock first removes a symbolic link or an additional hard link at path, without
-// changing the target. If anything else at path is not a lock file, the error is a
-// *ForeignError.
+// TryLock first removes a symbolic link at path without changing its target. If the file at
+// path has further names, TryLock removes path and returns nil. If path is not a regular
+// file, or belongs to another user, the error is a *ForeignError.
 func TryLock(path string, about fs.FileInfo) (*os.File, error) {
 	if err := clear(path); err != nil {
 		return nil, err
@@ -55,8 +57,8 @@ func TryLock(path string, about fs.FileInfo) (*os.File, error) {
 	return f, nil
 }
 
-// clear removes a symbolic link at path. It returns an error if path is another kind of
-// file that is not regular.
+// clear removes path if it is a symbolic link. It returns a *ForeignError if it cannot remove
+// the link, or if path is another file that is not regular.
 func clear(path string) error {
 	info, err := os.Lstat(path)
 	switch {
@@ -74,9 +76,9 @@ func clear(path string) error {
 	return nil
 }
 
-// confirm reports whether f, which is locked, is still the lock file at its path. If so, it
-// gives f the owner of the file that about describes. A process that held the lock may have
-// removed it, and another process may have created a new one.
+// confirm reports whether f, which is locked, is still the lock file at its path. A former
+// holder may have removed f, and another process may have created a new lock file. If f is
+// still the lock file, confirm tries to give f the owner of the file that about describes.
 func confirm(f *os.File, about fs.FileInfo) (bool, error) {
 	mine, err := f.Stat()
 	if err != nil {
@@ -90,7 +92,7 @@ func confirm(f *os.File, about fs.FileInfo) (bool, error) {
 		return false, err
 	}
 	if links(mine) > 1 {
-		// By the check above, a process that has opened this file notices its removal.
+		// A process that has already opened this file notices the removal by the check above.
 		if err := os.Remove(f.Name()); err != nil {
 			return false, &ForeignError{f.Name(), "has other names"}
 		}
@@ -109,11 +111,12 @@ func confirm(f *os.File, about fs.FileInfo) (bool, error) {
 	return true, nil
 }
 
-// Remove removes a locked file and unlocks it. It ignores a failure to remove the file.
+// Remove removes the locked file f and releases the lock. It ignores a failure to remove the
+// file.
 func Remove(f *os.File) {
-	// Remove the file while it is locked, so that no other process can lock it in between.
-	// On systems that cannot remove an open file, remove it after closing it. This fails if
-	// another process has opened it.
+	// Remove the file while it is locked, so that no other process can lock it in between. On
+	// systems that cannot remove an open file, remove it after closing it, which fails if
+	// another process has opened the file.
 	err := os.Remove(f.Name())
 	Unlock(f)
 	if err != nil && !removesOpenFiles {
@@ -121,7 +124,7 @@ func Remove(f *os.File) {
 	}
 }
 
-// Overwrite replaces the content of a locked file.
+// Overwrite replaces the content of f, which must be locked, with data, and syncs f.
 func Overwrite(f *os.File, data []byte) error {
 	if err := f.Truncate(0); err != nil {
 		return err
@@ -133,9 +136,9 @@ func Overwrite(f *os.File, data []byte) error {
 }
 
 // Peek returns the content of the lock file at path, up to limit bytes, and reports whether
-// the file is locked. If it is locked, data is nil. A file that does not exist counts as
-// empty and not locked. Peek creates and removes no file, but briefly locks one that is not
-// locked.
+// the file is locked. If the file is locked, data is nil. A file that does not exist counts
+// as empty and not locked. Peek neither creates nor removes a file, but briefly locks a file
+// that is not locked.
 func Peek(path string, limit int64) (data []byte, locked bool, err error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|noFollow, 0)
 	if errors.Is(err, fs.ErrNotExist) {

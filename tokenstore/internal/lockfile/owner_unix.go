@@ -8,11 +8,11 @@ import (
 	"syscall"
 )
 
-// noFollow keeps a call from opening a file through a link that has replaced the checked
-// file. It also keeps the call from waiting for the other end of a pipe.
+// noFollow makes os.OpenFile fail if a symbolic link has replaced the checked file. It also
+// keeps os.OpenFile from waiting for the other end of a pipe.
 const noFollow = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 
-// links returns the number of hard links of a file.
+// links returns the number of hard links to a file, or 1 if the number is unknown.
 func links(info fs.FileInfo) uint64 {
 	if s, ok := info.Sys().(*syscall.Stat_t); ok {
 		return uint64(s.Nlink) //nolint:unconvert // the type differs between systems
@@ -49,9 +49,9 @@ func SameOwner(a, b fs.FileInfo) bool {
 	return !ok || !okToo || of.Uid == than.Uid
 }
 
-// InheritOwner gives f the owner and group of other, unless other is nil. A program that
-// runs as root must not lock out the user who owns the file. InheritOwner succeeds if only
-// the group cannot be changed.
+// InheritOwner gives f the owner and group of other, unless other is nil. A program that runs
+// as root must not lock out the user who owns the file. InheritOwner returns nil if f has the
+// right owner and only its group cannot be changed.
 func InheritOwner(f *os.File, other fs.FileInfo) error {
 	if other == nil {
 		return nil

@@ -12,8 +12,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/observe"
 )
 
-// classes lists the classes of errors. If an error matches several, the first one is its
-// class.
+// classes lists the classes of errors. The class of an error is the first one that matches.
 var classes = []struct {
 	is    error
 	class observe.Class
@@ -35,7 +34,8 @@ var classes = []struct {
 	{rules.ErrTooLarge, observe.ClassTooLarge},
 }
 
-// Class returns the class of err, or "" if err is nil.
+// Class returns the class of err. It returns "" if err is nil, and observe.ClassOther if err
+// matches none of classes.
 func Class(err error) observe.Class {
 	if err == nil {
 		return ""
@@ -51,8 +51,9 @@ func Class(err error) observe.Class {
 // Calls reports whether o observes calls.
 func Calls(o *observe.Observer) bool { return o != nil && o.Call != nil }
 
-// Begin reports to o, which must observe calls, that a call begins. The caller must call
-// done with the error of the call when the call has ended.
+// Begin reports to o, which must observe calls, that a call begins. The call must use the
+// returned context. When the call has ended, the caller must call done with the error of the
+// call.
 func Begin(ctx context.Context, o *observe.Observer, store string, op observe.Operation) (_ context.Context, done func(error)) {
 	begun := time.Now()
 	ctx, ended := o.Call(ctx, observe.Call{Store: store, Operation: op})
@@ -99,7 +100,7 @@ func Inspector(d driver.Secrets, o *observe.Observer) driver.Inspector {
 	return inspector{secrets{d, o, d.Properties().Name}, i}
 }
 
-// secrets is a driver whose calls are observed.
+// secrets is a driver.Secrets whose calls are reported to o.
 type secrets struct {
 	driver.Secrets
 
@@ -162,8 +163,9 @@ func (s secrets) Names(ctx context.Context) iter.Seq2[string, error] {
 	return list(ctx, s, observe.OpNames, s.Secrets.Names, func(name string) string { return name })
 }
 
-// list returns the sequence of open, and reports it as one call. An error that is yielded
-// with a name concerns only that secret, and is not the error of the call.
+// list returns the sequence that open returns, and reports each iteration as one call. An
+// error that is yielded with a name concerns only that secret, and is not the error of the
+// call.
 func list[T any](ctx context.Context, s secrets, op observe.Operation, open func(context.Context) iter.Seq2[T, error], name func(T) string) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		begun := time.Now()
@@ -185,7 +187,7 @@ func list[T any](ctx context.Context, s secrets, op observe.Operation, open func
 	}
 }
 
-// A leaser is a driver.Leaser whose calls are observed.
+// A leaser is a driver.Leaser whose calls are reported to an Observer.
 type leaser struct {
 	secrets
 
@@ -199,7 +201,7 @@ func (l leaser) Note(ctx context.Context, name string, base driver.Secret, note 
 	return l.of.Note(ctx, name, base, note)
 }
 
-// A sweeper is a driver.Sweeper whose calls are observed.
+// A sweeper is a driver.Sweeper whose calls are reported to an Observer.
 type sweeper struct {
 	leaser
 
@@ -213,7 +215,7 @@ func (s sweeper) Sweep(ctx context.Context, name string, base driver.Secret) {
 	s.of.Sweep(ctx, name, base)
 }
 
-// An inspector is a driver.Inspector whose calls are observed.
+// An inspector is a driver.Inspector whose calls are reported to an Observer.
 type inspector struct {
 	secrets
 
@@ -225,8 +227,7 @@ func (i inspector) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, err
 	return list(ctx, i.secrets, observe.OpInspect, i.inspect, func(found driver.Inspection) string { return found.Name })
 }
 
-// inspect returns the sequence of the driver's Inspect, and observes the repairs of its
-// faults.
+// inspect is like the driver's Inspect, but reports each repair of a fault to the Observer.
 func (i inspector) inspect(ctx context.Context) iter.Seq2[driver.Inspection, error] {
 	return func(yield func(driver.Inspection, error) bool) {
 		for found, err := range i.of.Inspect(ctx) {

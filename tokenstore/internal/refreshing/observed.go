@@ -11,16 +11,16 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/observe"
 )
 
-// A sight collects the facts about a call that its Observer gets.
+// A sight collects the facts about a call that are reported to the Observer.
 type sight struct {
 	on      bool // there is an Observer
 	begun   time.Time
 	right   time.Time     // when this process last called mint; zero: never
 	asking  time.Time     // when mint was last called
 	asked   time.Duration // how long mint ran in total
-	late    bool          // another process has held the right meanwhile
+	late    bool          // another process has held the right or changed the record
 	minted  bool          // the result of mint is stored
-	written time.Time     // when the state that was adopted was stored
+	written time.Time     // when the adopted state was stored
 }
 
 // asks records the start of mint.

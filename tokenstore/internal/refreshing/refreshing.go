@@ -28,11 +28,12 @@ import (
 // ErrNotPersisted means that a refresh succeeded but its result could not be stored.
 var ErrNotPersisted = errors.New("token is usable but was not stored")
 
-// A Mint asks the authorization server for a new access token. Its error may hold a
+// A Mint asks the authorization server for a new access token. Its error may wrap a
 // refusal.Answer.
 type Mint = func(context.Context, codec.Fields) (codec.Fields, error)
 
-// MintOf returns the Mint of a function on tokens of type T, or nil if mint is nil.
+// MintOf converts mint, a function on tokens of type T, to a Mint. It returns nil if mint is
+// nil.
 func MintOf[T any](mint func(context.Context, T) (T, error), token func(codec.Fields) T, fields func(T) codec.Fields) Mint {
 	if mint == nil {
 		return nil
@@ -43,7 +44,8 @@ func MintOf[T any](mint func(context.Context, T) (T, error), token func(codec.Fi
 	}
 }
 
-// A MintError is an error of a Mint. It is not an error of the store, and has no class.
+// A MintError holds an error that a Mint returned. It does not unwrap to Err, so that it does
+// not match an error class of the store.
 type MintError struct{ Err error }
 
 // Error returns the text of Err.
@@ -51,11 +53,11 @@ func (e MintError) Error() string { return e.Err.Error() }
 
 // Errors of Take after which a refresh tries again.
 var (
-	// ErrStale means that Take would refuse the refresh because of a state that may be out
-	// of date. The refresh reads the newest state.
+	// ErrStale means that Take would refuse the refresh because of a state that may be out of
+	// date. The refresh then reads the newest state and tries again.
 	ErrStale = errors.New("the state of the record may be out of date")
 
-	// ErrLost means that another process was faster.
+	// ErrLost means that another process has changed the record first.
 	ErrLost = errors.New("another process has changed the record")
 
 	// ErrContended means that another process may have taken the right at the same time.
@@ -78,7 +80,7 @@ func (e throttledError) Unwrap() error { return e.error }
 type State struct {
 	codec.Fields
 
-	// Refusal returns the last refusal that the store has kept, or nil. A nil func means
+	// Refusal returns the last refusal that the store has kept, or nil. A nil Refusal means
 	// that there is none.
 	Refusal func(context.Context) *stored.Failure
 
@@ -86,11 +88,11 @@ type State struct {
 	Stale bool
 
 	// Abandoned is set if the right to mint was taken over from a process that did not
-	// give it back.
+	// release the right.
 	Abandoned bool
 
-	// Written is when the state was stored, by the clock of the process that stored it,
-	// or the zero Time if that is not known.
+	// Written is when the state was stored, by the clock of the process that stored it, or
+	// the zero Time if the time is unknown.
 	Written time.Time
 }
 
@@ -99,10 +101,11 @@ type Record interface {
 	// Read returns the newest state of the record if newest is set, else a recent state.
 	Read(ctx context.Context, newest bool) (State, error)
 
-	// Take takes the right to mint for the record that Read returned last. If another
-	// process has the right, Take waits for a moment and returns nil. After ErrStale, and
-	// after a second ErrLost, the refresh continues with the newest state of the record.
-	// After a first ErrLost, ErrContended or ErrLater, it continues with a recent state.
+	// Take takes the right to mint for the record that Read returned last. If another process
+	// has the right, Take waits for a moment and returns a nil Right without an error. After
+	// ErrStale or a repeated ErrLost, the refresh continues with the newest state of the
+	// record. After ErrContended, ErrLater or a first ErrLost, it continues with a recent
+	// state.
 	Take(ctx context.Context) (Right, error)
 }
 
@@ -120,23 +123,23 @@ type Right interface {
 
 	// Commit calls plan with the current state of the record. Unless the plan says that the
 	// refresh must begin again, Commit stores the fields of the plan and returns them as
-	// stored.
+	// stored. Commit may be called again after an error.
 	Commit(ctx context.Context, plan func(now codec.Fields) rules.RefreshPlan) (codec.Fields, error)
 
-	// Release gives the right back if Commit has not, and keeps a refusal for other
-	// callers. If keep is nil or the refusal that Read returned, Release stores none.
+	// Release releases the right, unless Commit has released it. It stores keep for other
+	// callers, unless keep is nil or the refusal that Read returned.
 	Release(ctx context.Context, keep *stored.Failure)
 }
 
-// An Engine runs the refreshes of one store. Its exported fields must be set, but
-// Observer may be nil.
+// An Engine runs the refreshes of one store. All exported fields must be set, except Patience
+// and Observer. Refresh is safe for concurrent use.
 type Engine struct {
 	Store    string        // the kind of store, for the log
-	Attempts int           // the number of attempts of a refresh that loses to other processes
+	Attempts int           // maximum number of attempts of a refresh that loses to other processes
 	Grace    time.Duration // how long a permanent refusal after a take-over counts, instead of forever
 	Patience time.Duration // how long a refresh waits for a service that throttles
 
-	Digest func(parts ...string) string // of credentials
+	Digest func(parts ...string) string // returns a digest of credentials
 	Now    func() time.Time
 	Wait   func(context.Context, time.Duration) error
 	Logger *slog.Logger
@@ -147,8 +150,8 @@ type Engine struct {
 	flights flight.Group[codec.Fields]
 }
 
-// Refresh returns the record with the ID, with an access token other than stale. See
-// tokenstore.Refresher.
+// Refresh returns the record with the given ID, which then has a fresh access token other
+// than stale. See tokenstore.Refresher.
 func (e *Engine) Refresh(ctx context.Context, id, stale string, r Record, mint Mint) (codec.Fields, error) {
 	if err := ctx.Err(); err != nil {
 		return codec.Fields{}, err
@@ -177,13 +180,14 @@ type call struct {
 	stale  string
 	mint   Mint
 
-	throttled time.Time         // since when the service throttles calls; zero: it does not
+	throttled time.Time         // when the service began to throttle calls; zero if it does not
 	pauses    driverkit.Backoff // between calls while the service throttles
 
 	seen sight
 }
 
-// run returns the record once it has a fresh token, which this or another process got.
+// run returns the record once it has a fresh token, which this process or another process has
+// requested.
 func (c *call) run(ctx context.Context) (codec.Fields, error) {
 	pauses := driverkit.Backoff{Pause: 32 * time.Millisecond, Longest: time.Second}
 	newest := false
@@ -233,8 +237,9 @@ func (c *call) run(ctx context.Context) (codec.Fields, error) {
 	return codec.Fields{}, fmt.Errorf("%w: in each of %d attempts", driver.ErrConflict, c.Attempts)
 }
 
-// sitOut waits because the service has throttled a call with err. Meanwhile, another
-// process with the right to mint may store a token. After Patience, sitOut returns err.
+// sitOut waits after the service has throttled a call with err. Meanwhile, another process
+// with the right to mint may store a token. Once the service has throttled calls for
+// Patience, sitOut returns err.
 func (c *call) sitOut(ctx context.Context, err error) error {
 	if c.throttled.IsZero() {
 		c.throttled = time.Now()
@@ -302,7 +307,8 @@ func (c *call) use(ctx context.Context, right Right) (codec.Fields, error) {
 	return c.commit(storeCtx, right, now.Fields, minted)
 }
 
-// ask calls mint, whose context ends after left.
+// ask calls mint with a context that ends after left at the latest. It returns an error if
+// mint returns no access token.
 func (c *call) ask(ctx context.Context, used codec.Fields, left time.Duration) (codec.Fields, error) {
 	ctx, cancel := context.WithTimeout(ctx, left)
 	defer cancel()
@@ -338,7 +344,7 @@ func (c *call) refused(ctx context.Context, now State) (last *stored.Failure, er
 	return last, err
 }
 
-// failed returns the refusal to keep after mint has failed, and the error of the
+// failed returns the refusal to store after mint has failed with err, and the error of the
 // refresh.
 func (c *call) failed(ctx context.Context, used State, last *stored.Failure, err error) (*stored.Failure, error) {
 	keep := last
@@ -356,8 +362,9 @@ func (c *call) failed(ctx context.Context, used State, last *stored.Failure, err
 	return keep, MintError{err}
 }
 
-// soften makes a permanent refusal after a take-over temporary. The former holder may have
-// used the credential, and may still store the tokens that it got.
+// soften makes f temporary if it is permanent, and returns it as a refusal.Answer. After a
+// take-over, the former holder of the right may have used the credentials, and may still
+// store the tokens that it got.
 func (c *call) soften(f *stored.Failure) refusal.Answer {
 	now := c.Now()
 	if f.Permanent {
@@ -366,7 +373,9 @@ func (c *call) soften(f *stored.Failure) refusal.Answer {
 	return refusal.Answer{Code: f.Code, RetryAfter: time.UnixMilli(f.Retry).Sub(now)}
 }
 
-// commit stores minted, which mint has returned for the state used of the record.
+// commit stores minted, which mint returned for the record used. It repeats failed attempts
+// until ctx is done. The error matches ErrNotPersisted if commit returns a token that is not
+// stored.
 func (c *call) commit(ctx context.Context, right Right, used, minted codec.Fields) (codec.Fields, error) {
 	usable := rules.PlanRefresh(used, used, minted, c.stale, c.Now()).Fields
 	pauses := driverkit.Backoff{Pause: 4 * time.Millisecond, Longest: time.Second}
@@ -391,8 +400,7 @@ func (c *call) commit(ctx context.Context, right Right, used, minted codec.Field
 		case final(err), c.Wait(ctx, pauses.Next()) != nil:
 			c.Logger.ErrorContext(ctx, c.Store+": a refreshed token was not stored", "id", c.id)
 			if ctx.Err() != nil {
-				// The time for the commit is over, even if the caller's context is not
-				// done.
+				// The time for the commit is over. The caller's context need not be done.
 				return usable, fmt.Errorf("%w: %w: %v", ErrNotPersisted, driver.ErrUnavailable, err)
 			}
 			return usable, fmt.Errorf("%w: %w", ErrNotPersisted, err)

@@ -9,8 +9,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
-// Status returns a Status of which only Refusal is set. last is the failure stored for the
-// record with the fields of, or nil.
+// Status returns a doctor.Status in which only Refusal may be set. last is the failure stored
+// for the record with the fields of, or nil. Refusal is nil if last is nil, or if the record
+// has other credentials since.
 func (e *Engine) Status(last *stored.Failure, of codec.Fields) (s doctor.Status) {
 	if last == nil || last.Of != e.credentials(of) {
 		return s // the credentials were replaced after the failure
