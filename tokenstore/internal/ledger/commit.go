@@ -31,8 +31,8 @@ func (l *Ledger) Writer() *Writer { return l.WriterOf(Nonce()) }
 // nonce add the same labels.
 func (l *Ledger) WriterOf(nonce string) *Writer { return &Writer{Ledger: l, nonce: nonce} }
 
-// Create stores r as a new entry. The error matches ErrExists only if this write was
-// not applied and never will be.
+// Create stores r as a new entry under name. The error matches ErrExists only if this write
+// was not applied and never will be.
 func (w *Writer) Create(ctx context.Context, name Name, r stored.Record) (Entry, error) {
 	return w.write(ctx, name, Entry{}, r, keepFormer)
 }
@@ -43,8 +43,8 @@ func (w *Writer) Update(ctx context.Context, base Entry, r stored.Record) (Entry
 	return w.write(ctx, base.Name, base, r, keepFormer)
 }
 
-// maxNonces is the number of writes that a record remembers. If the response to a write was
-// lost, a read recognizes the write unless that many writes have followed it.
+// maxNonces is the maximum number of writes that a record remembers. If the response to a
+// write was lost, a read recognizes the write unless that many writes have followed it.
 const maxNonces = 8
 
 // write stores r under name. It replaces base, or creates a new entry if base is the zero
@@ -116,7 +116,7 @@ func (l *Ledger) former(base Entry, r stored.Record, how disposal) []stored.Labe
 	case len(replaced) == 0:
 		return base.Former
 	case how != leaveReplaced, len(replaced) == len(base.Labels), len(left) > maxFormer:
-		return nil // labels under another key must be removed by this write
+		return nil // this write must remove labels under another key
 	case len(base.Former) >= batch:
 		return replaced
 	}
@@ -142,7 +142,7 @@ func tooLarge(size, limit int) error {
 	return fmt.Errorf("%w: it would have %d bytes, the limit is %d", rules.ErrTooLarge, size, limit)
 }
 
-// relabeled returns labels with the nonces that the driver chooses for those that base
+// relabeled returns labels with the nonces that the driver chooses for labels that base
 // lacks.
 func (l *Ledger) relabeled(name Name, base Entry, labels []stored.Label) []stored.Label {
 	if l.Labeler == nil {
@@ -158,7 +158,7 @@ func (l *Ledger) relabeled(name Name, base Entry, labels []stored.Label) []store
 }
 
 // outcome reads the entry to find out whether the write with the nonce mine was applied,
-// although the driver returned err. If so, it returns the entry.
+// although the driver returned err. If the write was applied, outcome returns the entry.
 func (l *Ledger) outcome(ctx context.Context, name Name, base Entry, mine string, err error) (Entry, error) {
 	now, readErr := l.Newest(ctx, name, base)
 	switch {
@@ -203,9 +203,9 @@ const (
 	room = 4 << 10
 )
 
-// Fits returns an error if the record that results from a promotion would be too large.
-// Call Fits before the first swap of the promotion. A record without room for the entries
-// that have moved to it could never be written again.
+// Fits returns an error that matches rules.ErrTooLarge if the record that results from a
+// promotion would be too large. Call Fits before the first swap of the promotion. A record
+// without room for the entries that have moved to it could never be written again.
 func (w *Writer) Fits(into Entry, f codec.Fields) error {
 	r := into.Record
 	r.Fields = f
@@ -218,8 +218,8 @@ func (w *Writer) Fits(into Entry, f codec.Fields) error {
 	return err
 }
 
-// Commit stores f as the token of rec. It merges the frozen entries of rec and the records
-// in rest into rec. Each of them becomes a redirect or is deleted. Commit returns the token
+// Commit stores f as the token of rec. It merges the frozen entries of rec and the records in
+// rest into rec. Each merged entry becomes a redirect or is deleted. Commit returns the token
 // as stored.
 func (w *Writer) Commit(ctx context.Context, v *View, rec Entry, f codec.Fields, rest []Entry) (codec.Fields, error) {
 	next := rec.Record
@@ -248,7 +248,8 @@ func (w *Writer) Commit(ctx context.Context, v *View, rec Entry, f codec.Fields,
 	return written.Token, nil
 }
 
-// CommitNew stores f as a new record under name.
+// CommitNew stores f as a new record under name. The error is Retryable if the name has a
+// record.
 func (w *Writer) CommitNew(ctx context.Context, v *View, name Name, f codec.Fields) (codec.Fields, error) {
 	var next stored.Record
 	base, err := v.Read(ctx, name)
@@ -258,8 +259,8 @@ func (w *Writer) CommitNew(ctx context.Context, v *View, name Name, f codec.Fiel
 	case err != nil:
 		return codec.Fields{}, err
 	case base.Target() != nil:
-		// The entry has moved to a record that was deleted since. A frozen entry must not
-		// be overwritten, so the entry is deleted first.
+		// The entry has moved to a record that was deleted since. A frozen entry must not be
+		// overwritten, so delete it first.
 		if err := w.RemoveDead(ctx, base); err != nil {
 			return codec.Fields{}, err
 		}
@@ -292,7 +293,7 @@ func (w *Writer) mergeRest(next *stored.Record, rest []Entry) (redirects, redund
 	return redirects, redundant
 }
 
-// removeRedundant deletes e if searches find into by the IDs of e. A failure is logged.
+// removeRedundant deletes e if searches find into by the IDs of e. It only logs a failure.
 func (w *Writer) removeRedundant(ctx context.Context, e, into Entry) {
 	found, err := w.Labelled(ctx, into, e)
 	if err == nil && found {
@@ -339,8 +340,8 @@ func (w *Writer) settle(ctx context.Context, v *View, e Entry, next *stored.Reco
 	return redundant
 }
 
-// redundant returns the entry of redirect in a slice if searches no longer need it, else
-// nil. It also reports whether the entry is already gone.
+// redundant returns the entry of redirect, as the only element, if searches do not need it.
+// Otherwise, it returns nil. It also reports whether the entry is already gone.
 func (w *Writer) redundant(ctx context.Context, v *View, redirect stored.Redirect) (entry []Entry, gone bool) {
 	if !w.Outlived(redirect.Since) {
 		return nil, false
@@ -373,9 +374,9 @@ func (w *Writer) merged(ctx context.Context, v *View, ref stored.Ref) (Entry, er
 	return from, err
 }
 
-// takeLease gives next the lease and the last failure of from, if next has taken over the
-// credentials that they belong to. If next has no lease, it gets the lease of from in any
-// case, because a mint may still run under that lease.
+// takeLease gives next the lease and the last failure of from if next has taken over the
+// credentials of from. A next without a lease gets the lease of from in any case, because a
+// mint may still run under that lease.
 func takeLease(next *stored.Record, before, from stored.Record) {
 	theirs := from.RefreshToken == next.RefreshToken && from.GrantToken == next.GrantToken &&
 		(from.RefreshToken != before.RefreshToken || from.GrantToken != before.GrantToken)

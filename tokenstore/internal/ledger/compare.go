@@ -34,9 +34,8 @@ func (n Namer) Fits(e Entry) bool {
 	}
 }
 
-// Labels compares the labels that a record was committed with to the labels that it would
-// get now. It counts the labels that are by the first index key, and lists the keys of all
-// other labels.
+// Labels is a comparison of the labels that a record was committed with and the labels that
+// it would get now. The slices hold keys of labels.
 type Labels struct {
 	Fitting int      // number of labels by the first index key
 	Old     []string // by another known index key
@@ -46,7 +45,8 @@ type Labels struct {
 	Stale   []string // that the record should not have
 }
 
-// CompareLabels compares the labels of r with those that r gets from n and the index keys.
+// CompareLabels compares the labels of r with the labels that n and the index keys derive
+// from r.
 func (l *Ledger) CompareLabels(n Namer, r stored.Record) Labels {
 	var is Labels
 	have, accounted := map[driver.Label]bool{}, map[driver.Label]bool{}

@@ -42,8 +42,8 @@ func (l *Ledger) sweep(ctx context.Context, e Entry) {
 	}
 }
 
-// Delete deletes an entry. If the outcome is unknown, it finds out whether the entry is
-// gone.
+// Delete deletes e. If the outcome of the deletion is unknown, it reads the entry to find
+// out.
 func (l *Ledger) Delete(ctx context.Context, e Entry) error {
 	err := l.Driver.Delete(ctx, string(e.Name), e.secret)
 	if err == nil || isOneOf(err, driver.ErrConflict, driver.ErrDenied, driver.ErrRefused) {
@@ -79,9 +79,9 @@ func (l *Ledger) CompleteDelete(ctx context.Context, name Name, base driver.Secr
 }
 
 // DeleteAll deletes all entries that can be read, even if other processes change them
-// meanwhile, and then the marker of keys. It leaves unreadable entries alone, and returns
-// an error that joins one *UnreadableError for each of them. After any error, it keeps the
-// marker. If the service throttles deletions, DeleteAll paces them.
+// meanwhile, and then the marker of keys. It keeps unreadable entries, and returns an error
+// that joins one *UnreadableError for each of them. After any error, it keeps the marker. If
+// the service throttles deletions, DeleteAll paces them.
 func (l *Ledger) DeleteAll(ctx context.Context) error {
 	keyed, err := l.keyed()
 	if err != nil {
@@ -114,7 +114,7 @@ func (l *Ledger) DeleteAll(ctx context.Context) error {
 	return l.removeMarker(ctx)
 }
 
-// A deletable holds what DeleteAll finds in a store.
+// A deletable lists the secrets that DeleteAll finds in a store.
 type deletable struct {
 	entries []Entry
 	unread  []*UnreadableError
@@ -130,7 +130,7 @@ func (l *Ledger) deletable(ctx context.Context) (all deletable, err error) {
 		case err != nil:
 			return all, err
 		default:
-			// A deletion needs only the version. Without Data, the list does not hold the
+			// A deletion needs only the version. Without Data, the list does not keep the
 			// tokens of all users in memory.
 			e.secret.Data = nil
 			all.entries = append(all.entries, Entry{
@@ -142,8 +142,9 @@ func (l *Ledger) deletable(ctx context.Context) (all deletable, err error) {
 	return all, nil
 }
 
-// forgetListed removes the targets of entries that lead to a listed entry, which is deleted by
-// its own name. The other targets are records to which entries have moved during the list.
+// forgetListed clears the target of each entry that leads to a listed entry, which DeleteAll
+// deletes anyway. The remaining targets are records to which entries have moved during the
+// list.
 func (d *deletable) forgetListed() {
 	listed := map[Name]bool{}
 	for _, e := range d.entries {
@@ -180,7 +181,8 @@ func (l *Ledger) deleteListed(ctx context.Context, e Entry) error {
 	})
 }
 
-// deleteTarget deletes the record that e leads to, if it exists.
+// deleteTarget deletes the record that e leads to. It returns nil if the record does not
+// exist.
 func (l *Ledger) deleteTarget(ctx context.Context, v *View, e Entry) error {
 	rec, err := v.Resolve(ctx, e)
 	switch {

@@ -31,7 +31,7 @@ type Entry struct {
 	path   []Name        // names that stand for the IDs of the frozen entries and redirects that led to the entry
 }
 
-// Ref names the incarnation of e.
+// Ref returns a reference to the incarnation of e.
 func (e Entry) Ref() stored.Ref { return stored.Ref{Name: string(e.Name), Born: e.Born} }
 
 // Target returns the record that a frozen entry has moved to or that a redirect leads
@@ -46,7 +46,7 @@ func (e Entry) Target() *stored.Ref {
 // WrittenAt returns when e was written, by the writer's clock.
 func (e Entry) WrittenAt() time.Time { return time.UnixMilli(e.Updated) }
 
-// Secret returns the state that e was read from: the base of a write over it.
+// Secret returns the state that e was read from, which is the base of a write over e.
 func (e Entry) Secret() driver.Secret { return e.secret }
 
 // Over returns e with s as the base of a write. s must be the same state, read again.
@@ -96,7 +96,7 @@ func (l *Ledger) decode(name Name, data []byte) (stored.Record, error) {
 	return stored.Decode(text)
 }
 
-// Get reads an entry in one call.
+// Get reads the named entry with one call of the driver. The result may be out of date.
 func (l *Ledger) Get(ctx context.Context, name Name) (Entry, error) {
 	secret, err := l.Driver.Get(ctx, string(name))
 	if err != nil {
@@ -105,7 +105,7 @@ func (l *Ledger) Get(ctx context.Context, name Name) (Entry, error) {
 	return l.toEntry(name, secret)
 }
 
-// Newest reads the newest state of an entry that the driver can prove. The state is at
+// Newest reads the newest state of the named entry that the driver can prove. The state is at
 // least as new as than.
 func (l *Ledger) Newest(ctx context.Context, name Name, than Entry) (Entry, error) {
 	secret, err := l.Driver.Fresh(ctx, string(name), than.secret)
@@ -115,10 +115,10 @@ func (l *Ledger) Newest(ctx context.Context, name Name, than Entry) (Entry, erro
 	return l.toEntry(name, secret)
 }
 
-// Hours is the number of hours of the clock that a day can overlap.
+// Hours is the maximum number of clock hours that a period of 24 hours overlaps.
 const Hours = 25
 
-// counted returns r.Writes with one more write at the given time.
+// counted returns r.Writes with one more write at the time now, in Unix milliseconds.
 func counted(r stored.Record, now int64) []int {
 	passed := max(now/time.Hour.Milliseconds()-r.Updated/time.Hour.Milliseconds(), 0)
 	counts := make([]int, min(passed, Hours), Hours+len(r.Writes))
@@ -174,8 +174,8 @@ func Note(lease stored.Lease) string {
 	return note
 }
 
-// Noted returns the lease in the note beside e, or nil if there is no note. A note that
-// Note has not returned counts as a lapsed lease.
+// Noted returns the lease in the note beside e, or nil if there is no note. A note in another
+// format than that of Note counts as a lapsed lease.
 func (e Entry) Noted() *stored.Lease {
 	if e.secret.Note == "" {
 		return nil

@@ -1,6 +1,6 @@
-// Package ledger keeps records in a secret manager. It names and labels entries, reads
-// and writes them by compare-and-swap, and moves a record to the record of its user. It leaves
-// decisions about tokens to package rules.
+// Package ledger keeps records in a secret manager. It names and labels entries, writes them
+// by compare-and-swap, and moves a record to the record of its user. It leaves decisions
+// about tokens to package rules.
 //
 // An entry is a stored secret. A record is what callers find: an entry, together with the
 // frozen entries that have moved to it and are not merged yet. A merged entry becomes a
@@ -28,13 +28,14 @@ type Config struct {
 	Codec     codec.Codec
 	Now       func() time.Time
 	Logger    *slog.Logger
-	NoAccess  bool // records get no label of their access token
+	NoAccess  bool // records get no label for their access token
 	Attempts  int  // how many times Retry calls an attempt
 
 	Observer *observe.Observer // of the calls of the driver; may be nil
 }
 
-// A Ledger holds the entries of one store. Its methods are safe for concurrent use.
+// A Ledger reads and writes the entries of one store. Its methods are safe for concurrent
+// use.
 type Ledger struct {
 	Config
 	Driver     driver.Secrets
@@ -44,7 +45,7 @@ type Ledger struct {
 	Inspector  driver.Inspector // Driver, if it is an Inspector; else nil
 	Properties driver.Properties
 
-	// Wait pauses. Tests replace it.
+	// Wait is driverkit.Sleep. Tests replace Wait.
 	Wait func(context.Context, time.Duration) error
 
 	keysFit  atomic.Bool          // the store has a marker, and the keys fit it
@@ -53,7 +54,7 @@ type Ledger struct {
 	many chan namerAt // holds the last Namer of NamerForMany, unless a call is using it
 }
 
-// New returns the Ledger on d. It does no I/O.
+// New returns a Ledger on d. New does no I/O.
 func New(d driver.Secrets, c Config) *Ledger {
 	properties := d.Properties()
 	if placed, ok := c.Codec.(codec.Placed); ok {
@@ -67,10 +68,10 @@ func New(d driver.Secrets, c Config) *Ledger {
 	return l
 }
 
-// Entries yields the entry of each secret that the driver lists, without the marker of
-// keys and the probes of a measurement. An *UnreadableError concerns one secret. It is yielded
-// with an entry that has the name of the secret. Any other error ends the iteration. Entries
-// leaves out unreadable secrets of other programs.
+// Entries yields the entry of each secret that the driver lists, except the marker of keys
+// and the probes of a measurement. An *UnreadableError concerns only the secret that the
+// yielded entry names. Any other error ends the iteration. Entries leaves out unreadable
+// secrets of other programs.
 func (l *Ledger) Entries(ctx context.Context) iter.Seq2[Entry, error] {
 	return l.entries(ctx, own(l.list(ctx, func(driver.Named, error) {})))
 }
@@ -100,8 +101,8 @@ func (l *Ledger) entries(ctx context.Context, listed iter.Seq2[driver.Named, err
 	}
 }
 
-// list yields the secrets that the driver lists, without the marker and the probes of a
-// measurement. It calls aside for these.
+// list yields the secrets that the driver lists. For the marker and the probes of a
+// measurement, it calls aside instead.
 func (l *Ledger) list(ctx context.Context, aside func(driver.Named, error)) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		for named, err := range l.Driver.List(ctx) {

@@ -19,7 +19,7 @@ import (
 var ErrWrongKeys = rules.ErrWrongKeys
 
 // markerName is the name of the marker, the secret that identifies the keys of a store. No
-// record's name has this form.
+// record has such a name.
 const markerName = "keys"
 
 // markerVersion is the version of the marker that this package writes.
@@ -37,7 +37,7 @@ type marker struct {
 	Names   []string `json:"names"`   // digests of name keys; records are created under the first
 	Labels  []string `json:"labels"`  // digests of the index keys
 	Records [][]byte `json:"records"` // an empty record in each form of the codec
-	Nonce   string   `json:"nonce"`   // of this write
+	Nonce   string   `json:"nonce"`   // of the write
 }
 
 // unkeyed stands in a marker for a nil key, in place of a digest.
@@ -123,7 +123,8 @@ func (l *Ledger) readMarker(ctx context.Context, newest bool) (storedMarker, err
 	return m, nil
 }
 
-// checkMarker returns an error matching ErrWrongKeys if m names a key that l does not know.
+// checkMarker returns an error that matches ErrWrongKeys if m identifies a key that l does
+// not have.
 func (l *Ledger) checkMarker(m storedMarker) error {
 	switch {
 	case !m.exists:
@@ -152,10 +153,10 @@ func (l *Ledger) CheckKeys(ctx context.Context) error {
 }
 
 // missed is called before an operation reports that a record does not exist. It returns an
-// error matching ErrWrongKeys if the store has other keys.
+// error that matches ErrWrongKeys if the store has other keys.
 //
-// missed remembers that the keys fit. It does not remember that the marker is absent,
-// because another process may write one.
+// missed remembers that the keys fit. It does not remember that the marker is absent, because
+// another process may write it.
 func (l *Ledger) missed(ctx context.Context) error {
 	if l.keysFit.Load() {
 		return nil
@@ -222,8 +223,8 @@ func (l *Ledger) NamerForNew(ctx context.Context) (Namer, error) {
 	return Namer{}, fmt.Errorf("%w: its names were made with another NameKey", ErrWrongKeys)
 }
 
-// namerLasts is how long NamerForMany relies on one reading of the marker. A single call
-// with retries can take as long.
+// namerLasts is how long NamerForMany relies on one read of the marker. A single call with
+// retries can take as long.
 const namerLasts = 5 * time.Second
 
 // A namerAt is a result of NamerForNew, with the time of the call.
@@ -233,7 +234,7 @@ type namerAt struct {
 }
 
 // NamerForMany is like NamerForNew, for operations that create many records one after
-// another. It reads the marker at most once in five seconds.
+// another. It reads the marker at most once per namerLasts.
 func (l *Ledger) NamerForMany(ctx context.Context) (Namer, error) {
 	select {
 	case last := <-l.many:
@@ -252,10 +253,9 @@ func (l *Ledger) NamerForMany(ctx context.Context) (Namer, error) {
 	}
 }
 
-// ensureMarker reads and checks the marker. It adds the keys and the form that l writes
-// with, and applies change, which reports whether it edited the marker. change may be nil.
-// If the store has no marker and needs none, and change is nil, ensureMarker writes no
-// marker.
+// ensureMarker reads and checks the marker. It adds the index key and the form that l writes
+// with, and applies change, which reports whether it edited the marker. change may be nil. If
+// the store has no marker, l uses no keys, and change is nil, ensureMarker writes no marker.
 func (l *Ledger) ensureMarker(ctx context.Context, change func(*marker) bool) (storedMarker, error) {
 	keyed, err := l.keyed()
 	if err != nil {
@@ -293,7 +293,7 @@ func notWritten(err error) error {
 }
 
 // rereads reports whether err, an error of writeMarker, means that the marker must be read
-// again. Another process has written the marker, or the response was lost.
+// again, because another process has written it or the response was lost.
 func rereads(err error) bool {
 	return isOneOf(err, driver.ErrConflict, driver.ErrExists, driver.ErrNotFound, driver.ErrUnavailable)
 }
@@ -328,8 +328,8 @@ func (l *Ledger) nextMarker(ctx context.Context, m storedMarker, change func(*ma
 	return &next, nil
 }
 
-// describe fills in the keys of a store without a marker. If the store has records, any key
-// that l reads with may be in use in it.
+// describe adds to m the keys of a store without a marker. If the store has records, any key
+// that l reads with may be in use.
 func (l *Ledger) describe(ctx context.Context, m *marker) error {
 	n, empty, err := l.sample(ctx)
 	if err != nil {
@@ -367,9 +367,9 @@ func (l *Ledger) writeMarker(ctx context.Context, base storedMarker, m marker) e
 // sampleSize is the maximum number of records that sample reads.
 const sampleSize = 16
 
-// sample reads some records of a store without a marker, and returns the Namer that fits
-// most of their names. It also reports whether the store is empty. If no record identifies
-// a Namer, sample returns the one without a key if l has it, else l.Namer(). The error
+// sample reads some records of a store without a marker, and returns the Namer that fits most
+// of their names. It also reports whether the store is empty. If no record identifies a
+// Namer, sample returns the Namer without a key if l has it, else l.Namer(). The error
 // matches ErrWrongKeys if no record fits the keys of l and at least one record contradicts
 // them.
 func (l *Ledger) sample(ctx context.Context) (n Namer, empty bool, err error) {
@@ -490,8 +490,8 @@ func (l *Ledger) AnnounceKeys(ctx context.Context, dry bool) (settled bool, err 
 }
 
 // SettleKeys removes all keys but the current ones from the marker. It reports whether the
-// marker changed. If it did, another process may have created a record under the old keys
-// just before.
+// marker changed. If the marker changed, another process may have created a record under the
+// old keys just before.
 func (l *Ledger) SettleKeys(ctx context.Context) (changed bool, err error) {
 	keyed, err := l.keyed()
 	if err != nil {

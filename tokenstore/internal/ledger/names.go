@@ -24,8 +24,8 @@ const (
 
 var encoding = base32.NewEncoding(alphabet).WithPadding(base32.NoPadding)
 
-// Digest returns a digest of kind and parts in 32 characters. It digests the length of each
-// part as well, so that ("a", "bc") and ("ab", "c") have different digests.
+// Digest returns a digest of kind and parts by key, in 32 characters. It also digests the
+// length of each part, so that ("a", "bc") and ("ab", "c") have different digests.
 func Digest(key []byte, kind string, parts ...string) string {
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte(kind))
@@ -64,7 +64,7 @@ var ofRecords = []Kind{OfUser, OfGrant, OfRefresh, OfAccess}
 // the letter of its Kind and a digest.
 type Name string
 
-// Kind returns what n is a digest of.
+// Kind returns the first letter of n, or "" if n is empty.
 func (n Name) Kind() Kind { return Kind(n[:min(len(n), 1)]) }
 
 // Derived reports whether n has the form of a name that records are stored under.
@@ -73,13 +73,13 @@ func (n Name) Derived() bool {
 	return len(n) == 1+digestSize && slices.Contains(ofRecords, n.Kind()) && !strings.ContainsFunc(string(n), outside)
 }
 
-// termKeys are the keys of the labels by which searches find a record by a name of each
-// kind. OfUser is not among them: a user's record has labels of the user and of the
-// client.
+// termKeys maps the kind of a name to the key of the labels by which searches find records
+// with that name. OfUser has no key, because a user's record has labels of the user and of
+// the client.
 var termKeys = map[Kind]string{OfGrant: "grant", OfRefresh: "refresh", OfAccess: "access", OfID: "id"}
 
-// Term returns the term that finds a record which has, or had, the name n. It returns false
-// if the kind of n has no terms.
+// Term returns the term that finds a record that has, or had, the name n. It returns false if
+// termKeys lacks the kind of n.
 func (n Name) Term() (Term, bool) {
 	key, ok := termKeys[n.Kind()]
 	if !ok {
@@ -105,16 +105,16 @@ func Terms(names ...Name) []Term {
 	return terms
 }
 
-// label returns the label of t by an index key.
+// label returns the label of t by the index key.
 func (t Term) label(key []byte) driver.Label {
 	return driver.Label{Key: t.Key, Value: Digest(key, t.Key, t.Digest)}
 }
 
-// A Namer derives names and terms by one name key. The zero Namer has no key.
+// A Namer derives names and terms with one name key. The zero Namer has no key.
 type Namer struct{ key []byte }
 
-// name returns the name of the kind for parts. It appends the issuer and resource of at
-// only if one of them is set, because names of records without them must not change.
+// name returns the name of the kind for parts. It appends the issuer and resource of at to
+// parts only if one of them is set, because names of records without them must not change.
 func (n Namer) name(kind Kind, at rules.Client, parts ...string) Name {
 	if at.Issuer != "" || at.Resource != "" {
 		parts = append(parts, at.Issuer, at.Resource)
@@ -133,8 +133,8 @@ func (n Namer) Refresh(c rules.Client, token string) Name {
 	return n.name(OfRefresh, c, c.ID, token)
 }
 
-// Access returns the name of a record without a user that has the access token, and
-// neither an issuer nor a resource. Its term finds any record that has the token.
+// Access returns the name of a record without a user that has the access token, and neither
+// an issuer nor a resource. The term of this name finds any record that has the token.
 func (n Namer) Access(token string) Name { return n.name(OfAccess, rules.Client{}, token) }
 
 // AccessAt returns the name of a record without a user that has the access token.
@@ -154,9 +154,8 @@ func (n Namer) Of(f codec.Fields) Name {
 	return n.AccessAt(rules.ClientOf(f), f.AccessToken)
 }
 
-// Tokens returns the names whose terms find f by its tokens. The grant token and the
-// refresh token each have a name with the client of f, and the access token has one without
-// a client.
+// Tokens returns the names whose terms find f by its tokens. The names for the grant token
+// and the refresh token depend on the client of f. The name for the access token does not.
 func (n Namer) Tokens(f codec.Fields) []Name {
 	var names []Name
 	if f.GrantToken != "" {
@@ -171,8 +170,8 @@ func (n Namer) Tokens(f codec.Fields) []Name {
 	return names
 }
 
-// ID returns the name that stands for an ID: a derived ID itself, and a digest of
-// one that a caller chose.
+// ID returns the name that stands for id: id itself if it is derived, and otherwise a digest
+// of id.
 func (n Namer) ID(id string) Name {
 	if Name(id).Derived() {
 		return Name(id)
@@ -180,8 +179,8 @@ func (n Namer) ID(id string) Name {
 	return Name(OfID) + Name(Digest(n.key, "id", id))
 }
 
-// idTerm returns the term of an ID that a record has besides its name: the caller
-// chose it, or Rekey has kept it.
+// idTerm returns the term of an ID other than the record's name. A caller chose such an ID,
+// or Rekey kept it.
 func (n Namer) idTerm(id string) Term { return Term{"id", Digest(n.key, "id", id)} }
 
 // userTerm returns the term of all records of a user.
@@ -261,7 +260,7 @@ func (l *Ledger) Namers() []Namer {
 	return namers
 }
 
-// FormerTerms returns the terms that find a record which had the derived ID id, or still
+// FormerTerms returns the terms that find a record that had the derived ID id, or that still
 // has this ID under another name.
 func (l *Ledger) FormerTerms(id string) []Term {
 	terms := Terms(Name(id))
@@ -271,7 +270,7 @@ func (l *Ledger) FormerTerms(id string) []Term {
 	return terms
 }
 
-// queries returns the labels to search for, under all index keys.
+// queries returns the labels of the terms under all index keys.
 func (l *Ledger) queries(terms []Term) []driver.Label {
 	var labels []driver.Label
 	for _, key := range l.IndexKeys {
@@ -286,9 +285,9 @@ func (l *Ledger) queries(terms []Term) []driver.Label {
 // label gets the nonce of w for the incarnation of r. If base.Former has the label with that
 // nonce, the label gets a new nonce, because another writer may be removing it.
 //
-// Two incarnations never have an equal label. Suppose that another process deletes the
-// incarnation that an earlier attempt of w wrote, and w creates the entry again. The other
-// process may remove the labels of the deleted incarnation only after that.
+// Two incarnations never have an equal label. A process that deletes an incarnation may
+// remove its labels only after w has created the entry again, and must not remove the new
+// labels.
 func (w *Writer) labels(r, base stored.Record) []stored.Label {
 	var labels []stored.Label
 	sum := sha256.Sum256([]byte(w.nonce + r.Born))

@@ -21,11 +21,11 @@ const ProbeName = "atokenkeepprobetokenkeepprobetoke"
 // reason given for ProbeName. They do not have the form of a record's name, so that lists
 // of records leave the probes out.
 const (
-	ProbeCreate = "tokenkeepprobecreate" // several processes create it concurrently
-	ProbeUpdate = "tokenkeepprobeupdate" // several processes update it concurrently
+	ProbeCreate = "tokenkeepprobecreate" // racers create it concurrently
+	ProbeUpdate = "tokenkeepprobeupdate" // racers update it concurrently
 )
 
-// Measures reports whether name is that of a probe of a measurement.
+// Measures reports whether name is ProbeCreate or ProbeUpdate.
 func Measures(name string) bool { return name == ProbeCreate || name == ProbeUpdate }
 
 const (
@@ -55,8 +55,8 @@ func (l *Ledger) SameAs(ctx context.Context, other *Ledger) (is bool, err error)
 		return false, err
 	}
 	defer func() { err = errors.Join(err, other.RemoveProbe(ctx, theirs)) }()
-	// Both probes were created. Another process may have removed the first one in between,
-	// so update it: this succeeds only if it still exists.
+	// Both probes were created. Another process may have removed the first probe in between.
+	// Update the first probe, which succeeds only if it still exists.
 	next, err := l.NewProbe()
 	if err != nil {
 		return false, err
@@ -73,8 +73,8 @@ func (l *Ledger) SameAs(ctx context.Context, other *Ledger) (is bool, err error)
 var errClaimed = errors.New("the probe exists")
 
 // ClaimProbe creates the probe. It first removes a probe that a process left behind, and
-// waits for another process that is testing the store. If the existing probe has the data
-// known, ClaimProbe fails with errClaimed.
+// waits for another process that is testing the store. If known is not nil and the existing
+// probe has this data, the error is errClaimed.
 func (l *Ledger) ClaimProbe(ctx context.Context, known []byte) (driver.Secret, error) {
 	for {
 		p, err := l.NewProbe()
@@ -123,7 +123,8 @@ func (l *Ledger) NewProbe() (driver.Payload, error) {
 	return driver.Payload{Data: data}, nil
 }
 
-// RemoveProbe removes the probe if its state is last, which the caller wrote.
+// RemoveProbe removes the probe if its state is last, even if ctx is done. It returns nil if
+// another process has replaced the probe.
 func (l *Ledger) RemoveProbe(ctx context.Context, last driver.Secret) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
 	defer cancel()

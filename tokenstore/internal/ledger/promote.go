@@ -15,8 +15,8 @@ import (
 // A promotion moves the record from, which has no user, to the record of a user, in
 // four swaps:
 //
-//   1. The joining list of the user's record gets from. If the user's record does not
-//      exist, it is created with nothing but this list, and is not a record yet.
+//   1. from is added to the joining list of the user's record. If the user's entry does
+//      not exist, it is created with only this list, and is not a record yet.
 //   2. from is frozen: its field Moved is set, and only the fourth swap changes it.
 //   3. The user's record takes over the tokens, and from is merged.
 //   4. from becomes a redirect.
@@ -27,8 +27,8 @@ import (
 // fourth swap. The third swap is always an Update. If another process deletes the user's
 // record meanwhile, that process also deletes from, and no swap creates the record again.
 //
-// Entries refer to each other by name and incarnation (stored.Record.Born). A reference to
-// an entry is therefore never taken for one to a later entry with the same name.
+// Entries refer to each other by name and incarnation (stored.Record.Born). A reference
+// therefore never leads to a later entry with the same name.
 
 // errMoved means that the record has moved: the next attempt finds it under the name of its
 // user's record.
@@ -37,8 +37,7 @@ var errMoved = Again(errors.New("moved"))
 // maxJoining is the maximum number of records that may be moving to one record.
 const maxJoining = 8
 
-// MostRepairs is an upper bound on the repairs of one entry. Each record that moves to the
-// entry may need two.
+// MostRepairs is an upper bound on the number of repairs that one entry needs.
 const MostRepairs = 4 * maxJoining
 
 // Promote moves from to the record of the user and client of as. It never returns nil.
@@ -194,8 +193,8 @@ func (w *Writer) redirect(ctx context.Context, from, to Entry) {
 	}
 }
 
-// Relist adds from, which has moved to u, to the joining list of u. Only another program
-// can have removed it from the list.
+// Relist adds from, which has moved to u, to the joining list of u. Only another program can
+// have removed from.
 func (w *Writer) Relist(ctx context.Context, u, from Entry) error {
 	next := u.Record
 	next.Joining = append(slices.Clone(next.Joining), from.Ref())
@@ -203,10 +202,9 @@ func (w *Writer) Relist(ctx context.Context, u, from Entry) error {
 	return Lost(err)
 }
 
-// Unlist removes refs from the joining list of u. They are redirects or former
-// incarnations, which can no longer move to u. If reads may be out of date, Unlist first
-// proves this by writes. Otherwise, the tokens of an entry that has moved after all would
-// be lost.
+// Unlist removes refs from the joining list of u. The refs must name redirects or former
+// incarnations, which cannot move to u. If reads may be out of date, Unlist first proves this
+// condition by writes. If an unlisted entry moved to u, its tokens would be lost.
 func (w *Writer) Unlist(ctx context.Context, u Entry, refs []stored.Ref) error {
 	for _, ref := range refs {
 		if err := w.proveUnable(ctx, ref); err != nil {

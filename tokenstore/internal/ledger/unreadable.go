@@ -37,7 +37,8 @@ var readClasses = []error{
 	context.Canceled, context.DeadlineExceeded,
 }
 
-// Unreadable returns err as the reason why the named secret cannot be read.
+// Unreadable returns an *UnreadableError for the named secret with the reason err. If err
+// wraps an *UnreadableError, Unreadable returns the wrapped error.
 func Unreadable(name Name, err error) *UnreadableError {
 	var u *UnreadableError
 	if errors.As(err, &u) {
@@ -45,8 +46,8 @@ func Unreadable(name Name, err error) *UnreadableError {
 	}
 	switch {
 	case errors.Is(err, driver.ErrNotFound):
-		// The driver listed the secret. If the secret counted as absent, a save would
-		// create a second one.
+		// The driver listed the secret. If the secret counted as absent, a save would create
+		// a second secret.
 		err = fmt.Errorf("%w: %v", driver.ErrUnavailable, err)
 	case !isOneOf(err, readClasses...):
 		err = fmt.Errorf("%w: %w", driver.ErrUnavailable, err)
@@ -77,8 +78,9 @@ func OfListed(ctx context.Context, name string, err error) error {
 	return Unreadable(Name(name), err)
 }
 
-// own leaves out errors about secrets whose names no store derives. Such secrets belong to
-// other programs below the same prefix. Check reports the errors.
+// own yields the elements of listed, except errors about secrets whose names no store
+// derives. Such secrets belong to other programs below the same prefix. Check reports the
+// errors.
 func own(listed iter.Seq2[driver.Named, error]) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		for named, err := range listed {
@@ -92,8 +94,8 @@ func own(listed iter.Seq2[driver.Named, error]) iter.Seq2[driver.Named, error] {
 	}
 }
 
-// JoinUnreadable joins the errors into one, ordered by name. It returns nil if errs is
-// empty.
+// JoinUnreadable joins the errors into one, ordered by name. It returns nil if errs is empty,
+// and sorts errs in place.
 func JoinUnreadable(errs []*UnreadableError) error {
 	slices.SortFunc(errs, func(a, b *UnreadableError) int { return cmp.Compare(a.Name, b.Name) })
 	all := make([]error, 0, len(errs))

@@ -43,8 +43,8 @@ func Retryable(err error) bool {
 	return errors.As(err, &r)
 }
 
-// Lost wraps err with Again if err means that another writer has won a compare-and-swap. It
-// returns any other error unchanged.
+// Lost wraps err with Again if err matches ErrConflict, ErrExists or ErrNotFound, which mean
+// that another writer has won a compare-and-swap. It returns any other error unchanged.
 func Lost(err error) error {
 	if isOneOf(err, driver.ErrConflict, driver.ErrExists, driver.ErrNotFound) {
 		return Again(err)
@@ -52,9 +52,9 @@ func Lost(err error) error {
 	return err
 }
 
-// Retry calls attempt until it returns nil or an error that is not Retryable, at most
-// l.Attempts times. The first View may be out of date; later ones read the newest states.
-// After the last attempt, the error matches driver.ErrConflict.
+// Retry calls attempt until attempt returns nil or an error that is not Retryable. The first
+// View may be out of date, and later Views read the newest states. After l.Attempts attempts,
+// Retry returns an error that matches driver.ErrConflict.
 func (l *Ledger) Retry(ctx context.Context, op string, attempt func(*View) error) error {
 	for n := range l.Attempts {
 		if n > 0 {
@@ -78,15 +78,14 @@ func (l *Ledger) Retry(ctx context.Context, op string, attempt func(*View) error
 	return fmt.Errorf("%w: in each of %d attempts", driver.ErrConflict, l.Attempts)
 }
 
-// Pause returns how long to wait before the nth attempt.
+// Pause returns a random time to wait before the nth repetition of an attempt.
 func Pause(n int) time.Duration {
 	most := min(firstPause<<min(n, 20), lastPause)
 	return rand.N(most) + 1
 }
 
-// A View holds what one attempt at an operation has read. It remembers each entry that it
-// has read, so that the attempt sees one state of the entry. A View is safe for concurrent
-// use.
+// A View holds the entries that one attempt of an operation has read, so that the attempt
+// sees only one state of each entry. A View is safe for concurrent use.
 type View struct {
 	l     *Ledger
 	fresh bool
@@ -96,11 +95,11 @@ type View struct {
 	mu     sync.Mutex
 	known  map[Name]Entry
 	absent map[Name]bool
-	aside  map[Name]*UnreadableError // secrets that a search met and could not read
+	aside  map[Name]*UnreadableError // secrets that a search found but could not read
 }
 
-// View returns a View that has read nothing. If fresh is set, it reads the newest state of
-// each entry.
+// View returns a View that has read nothing. If fresh is set, the View reads the newest state
+// of each entry.
 func (l *Ledger) View(fresh bool) *View {
 	return &View{l: l, fresh: fresh, known: map[Name]Entry{}, absent: map[Name]bool{}, aside: map[Name]*UnreadableError{}}
 }
@@ -130,11 +129,11 @@ func (v *View) Fresher() *View {
 // Fresh reports whether v reads the newest states.
 func (v *View) Fresh() bool { return v.fresh }
 
-// Current reports whether v cannot be out of date. It cannot if v reads the newest states,
-// or if the reads of the driver do not lag.
+// Current reports whether v is up to date, because it reads the newest states or because the
+// reads of the driver do not lag.
 func (v *View) Current() bool { return v.fresh || v.l.Properties.ReadLag == 0 }
 
-// Known returns the named entry if v has read it.
+// Known returns the named entry, and reports whether v has read it.
 func (v *View) Known(name Name) (Entry, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -142,7 +141,8 @@ func (v *View) Known(name Name) (Entry, bool) {
 	return e, ok
 }
 
-// Read returns the named entry. The error matches ErrNotFound if it does not exist.
+// Read returns the named entry, which it reads only if v has not read it yet. The error
+// matches driver.ErrNotFound if the entry does not exist.
 func (v *View) Read(ctx context.Context, name Name) (Entry, error) {
 	v.mu.Lock()
 	e, known := v.known[name]
@@ -160,7 +160,8 @@ func (v *View) Read(ctx context.Context, name Name) (Entry, error) {
 	return v.remember(name, e, err)
 }
 
-// Reread returns the newest state of the named entry.
+// Reread reads the newest state of the named entry, even if v has already read the entry. The
+// error matches driver.ErrNotFound if the entry does not exist.
 func (v *View) Reread(ctx context.Context, name Name) (Entry, error) {
 	than, known := v.Known(name)
 	if !known {
@@ -170,10 +171,10 @@ func (v *View) Reread(ctx context.Context, name Name) (Entry, error) {
 	return v.remember(name, e, err)
 }
 
-// Remember makes v return e for a read of its name.
+// Remember makes v.Read return e for the name of e.
 func (v *View) Remember(e Entry) { _, _ = v.remember(e.Name, e, nil) }
 
-// remember stores and returns the result of a read.
+// remember stores and returns the result of a read of the named entry.
 func (v *View) remember(name Name, e Entry, err error) (Entry, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -192,22 +193,22 @@ func (v *View) remember(name Name, e Entry, err error) (Entry, error) {
 	return e, err
 }
 
-// setAside remembers that a search met an unreadable secret.
+// setAside remembers the error of an unreadable secret that a search has found.
 func (v *View) setAside(u *UnreadableError) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.aside[Name(u.Name)] = u
 }
 
-// Unread joins the errors of the unreadable secrets that v has set aside. It returns nil if
-// there are none.
+// Unread joins the errors of the unreadable secrets that v has set aside. It returns nil if v
+// has set none aside.
 func (v *View) Unread() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return JoinUnreadable(slices.Collect(maps.Values(v.aside)))
 }
 
-// Seek reads the named entry, so that Records can resolve it. If newest is set, it reads
+// Seek reads the named entry, so that Records can resolve it. If newest is set, Seek reads
 // the newest state. An absent entry is not an error, and an unreadable entry is set aside.
 func (v *View) Seek(ctx context.Context, name Name, newest bool) error {
 	read := v.Read
@@ -232,8 +233,8 @@ func (v *View) passOver(ctx context.Context, name Name, err error) error {
 }
 
 // Search concurrently reads the named entries and the entries with labels of the terms. It
-// returns all records that v has found so far. Absent entries are not an error, and
-// unreadable entries are set aside.
+// returns all records among the entries that v has read so far. Absent entries are not an
+// error, and unreadable entries are set aside.
 func (v *View) Search(ctx context.Context, names []Name, terms []Term) ([]Entry, error) {
 	errs := make([]error, len(names)+1)
 	var wait sync.WaitGroup
@@ -294,8 +295,8 @@ func (v *View) entries() []Entry {
 	return slices.SortedFunc(maps.Values(v.known), func(a, b Entry) int { return strings.Compare(string(a.Name), string(b.Name)) })
 }
 
-// Records returns the records that the entries read so far hold or lead to, each record
-// once. Entries that lead to an unreadable secret are set aside.
+// Records returns the records that the entries of v hold or lead to, each record once.
+// Entries that lead to an unreadable secret are set aside.
 func (v *View) Records(ctx context.Context) ([]Entry, error) {
 	var records []Entry
 	for _, e := range v.entries() {
@@ -318,8 +319,8 @@ func (v *View) Records(ctx context.Context) ([]Entry, error) {
 	return v.dropMoved(ctx, records)
 }
 
-// dropMoved removes records that v read before they moved, if v read their targets after
-// the move.
+// dropMoved removes records that v read before they moved to other elements of records, which
+// v read after the move.
 func (v *View) dropMoved(ctx context.Context, records []Entry) ([]Entry, error) {
 	var kept []Entry
 	for _, rec := range records {
@@ -330,7 +331,8 @@ func (v *View) dropMoved(ctx context.Context, records []Entry) ([]Entry, error) 
 		}
 		if once && !merged {
 			// Once the merged entry is a redirect, the target lists only its name, without
-			// the incarnation. A new record may have been created under that name since.
+			// the incarnation. Another process may have created a new record under that name
+			// since.
 			now, err := v.Reread(ctx, rec.Name)
 			merged = err != nil || now.Target() != nil
 			if err != nil && !errors.Is(err, driver.ErrNotFound) {
@@ -353,8 +355,8 @@ var errDead = errors.New("moved to a record that was deleted")
 // may lead to a name that the record has already left, if Rekey has moved the record again.
 const maxHops = 4
 
-// Resolve returns the record that e holds or leads to. The error matches ErrNotFound if
-// e is not a record, and also errDead if e leads to a deleted record.
+// Resolve returns the record that e holds or leads to. The error matches driver.ErrNotFound
+// if e is not a record, and also errDead if e leads to a deleted record.
 func (v *View) Resolve(ctx context.Context, e Entry) (Entry, error) {
 	return v.resolve(ctx, e, maxHops)
 }
@@ -387,8 +389,8 @@ func (e Entry) lists(from Entry) bool {
 }
 
 // Record returns the record of e, which must not have moved, with the frozen entries that
-// have moved to e. The error matches ErrNotFound if e is not a record yet, because it was
-// created only for another entry to move to.
+// have moved to e. The error matches driver.ErrNotFound if e has no token yet, because a
+// writer created e only for another entry to move to.
 func (v *View) Record(ctx context.Context, e Entry) (Entry, error) {
 	for range 3 {
 		rec, stale, err := v.withFrozen(ctx, e)
@@ -413,7 +415,7 @@ func (v *View) withFrozen(ctx context.Context, e Entry) (rec Entry, stale bool, 
 		from, err := v.Read(ctx, Name(ref.Name))
 		switch {
 		case isOneOf(err, driver.ErrNotFound, driver.ErrCorrupt):
-			// An absent or unreadable entry has not moved to e.
+			// An absent or corrupt entry contributes nothing to the record.
 		case err != nil:
 			return Entry{}, false, err
 		case from.Born != ref.Born:

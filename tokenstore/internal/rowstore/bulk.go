@@ -47,7 +47,7 @@ func saveAll(ctx context.Context, rows *Rows, tokens []tokenstore.Token) (saved 
 type bulk struct {
 	*Rows
 	index candidates.Index
-	next  int64 // the ID of the next new record; 0: not known yet
+	next  int64 // the ID of the next new record; 0 if it is not known yet
 }
 
 func (b *bulk) adopt(rows *Rows) {
@@ -71,7 +71,7 @@ func (b *bulk) save(ctx context.Context, f codec.Fields) (rules.Plan, error) {
 	if n, ok := codec.IDNumber(p.ID); ok && b.next > 0 {
 		b.next = max(b.next, n+1)
 	}
-	if len(p.Absorb) > 0 { // rows after a removed one now have other indices
+	if len(p.Absorb) > 0 { // the rows after a removed row now have other indices
 		rows, err := b.Reread(ctx)
 		if err == nil {
 			b.adopt(rows)
@@ -121,8 +121,8 @@ func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) (errs []err
 	return errs, nil
 }
 
-// DeleteAll removes, in one Update, the records that still equal one of tokens in every
-// field. It returns the number of removed records. A record that has changed is kept.
+// DeleteAll removes, in one Update, the records that equal an element of tokens in every
+// field. It returns the number of removed records, and keeps a record that has changed.
 func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (deleted int, err error) {
 	defer s.wrap(&err, "delete all", "")
 	if err := ctx.Err(); err != nil {

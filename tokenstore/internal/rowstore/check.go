@@ -16,7 +16,7 @@ import (
 // Findings yields the findings of a check. It ends after an error.
 type Findings = iter.Seq2[doctor.Finding, error]
 
-// An Inspection has the checks that a store makes in addition to the check of its rows.
+// An Inspection holds the checks that a store makes in addition to the check of its rows.
 type Inspection struct {
 	// Before and After are called before and after the check of the rows. They may be nil.
 	Before, After func(doctor.CheckOptions) Findings
@@ -26,7 +26,7 @@ type Inspection struct {
 	Corrupt func(err error) doctor.Finding
 }
 
-// Check implements doctor.Checker for the rows, and makes the further checks in besides.
+// Check implements doctor.Checker for the rows, and also makes the checks in besides.
 func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions, besides Inspection) Findings {
 	return func(yield func(doctor.Finding, error) bool) {
 		o, err := opts.Complete()
@@ -51,7 +51,7 @@ func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions, besides In
 	}
 }
 
-// checkRows reports the faults of the rows. If the options ask for it, it merges duplicate
+// checkRows reports the faults of the rows. If o.MergeDuplicates is set, it merges duplicate
 // records first.
 func (s *Store) checkRows(ctx context.Context, o doctor.CheckOptions, corrupt func(error) doctor.Finding) Findings {
 	return func(yield func(doctor.Finding, error) bool) {
@@ -82,8 +82,8 @@ func (s *Store) checkRows(ctx context.Context, o doctor.CheckOptions, corrupt fu
 	}
 }
 
-// A problem is a fault of a record. If the fault is a duplicate, other is the index of the
-// record, and into that of the record which it duplicates.
+// A problem is a fault of a record. For a duplicate, other is the index of the record with
+// the fault, and into is the index of the record that it duplicates.
 type problem struct {
 	doctor.Finding
 	into, other int
@@ -109,8 +109,8 @@ func (r *Rows) problems(anyID bool) []problem {
 	return append(problems, r.duplicates()...)
 }
 
-// merge merges duplicate records. It finds the problems again under the lock of all
-// writers, and returns them with the outcome.
+// merge merges duplicate records. It finds the problems again under the lock of all writers,
+// and returns the problems with the outcome.
 func (s *Store) merge(ctx context.Context, problems []problem) ([]problem, error) {
 	err := s.table.Update(ctx, nil, func(ctx context.Context, rows *Rows) (bool, error) {
 		problems = rows.problems(s.o.AnyID)

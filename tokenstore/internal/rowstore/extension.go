@@ -14,17 +14,17 @@ import (
 )
 
 // An Extension holds the fields of one record for which the Zoho SDKs have no column. It is
-// stored beside the row of the record, and identifies the row by digests. A program on an
-// SDK may replace the tokens of the row, or give its ID to another record. Fields that no
-// longer belong to the row are then ignored.
+// stored beside the row of the record, and identifies the row by digests. A program that uses
+// an SDK may replace the tokens of the row, or give its ID to another record. Apply then
+// ignores the fields that do not belong to the row.
 type Extension struct {
 	// Record is a digest of the row's ID, user, client and refresh token. If the row has no
-	// refresh token, the digest has the grant token or else the access token. Token is a
+	// refresh token, the digest covers the grant token or else the access token. Token is a
 	// digest of the same values and the access token.
 	Record string `json:"record"`
 	Token  string `json:"token"`
 
-	// Fields is the JSON text of a record that has only the fields without a column.
+	// Fields is the JSON text of a stored.Record that has only the fields without a column.
 	Fields json.RawMessage `json:"fields"`
 }
 
@@ -39,8 +39,8 @@ func Extend(f codec.Fields) (x Extension, needs bool, err error) {
 	return x, true, err
 }
 
-// Apply sets the empty fields of f from x. If the row of f has another access token, it
-// sets only Issuer and Resource. If x belongs to another row, it sets nothing. The error
+// Apply sets the empty fields of f from x. If the row of f has another access token, Apply
+// sets only Issuer and Resource. If x belongs to another row, Apply sets nothing. The error
 // does not quote x.
 func (x Extension) Apply(f *codec.Fields) error {
 	record, token := Digests(*f)
@@ -68,8 +68,8 @@ func EncodeExtension(f codec.Fields) (string, error) {
 	return string(text), err
 }
 
-// ApplyExtension calls Apply of the extension with the given text. If text is empty, it
-// changes nothing.
+// ApplyExtension applies the extension that EncodeExtension has encoded as text to f. If text
+// is empty, it changes nothing.
 func ApplyExtension(f *codec.Fields, text string) error {
 	if text == "" {
 		return nil

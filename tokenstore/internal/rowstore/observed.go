@@ -17,7 +17,7 @@ func watched(store string, table Table, o *observe.Observer) Table {
 	return watchedTable{table, source{table, store, o}}
 }
 
-// A source is a Source whose calls are observed.
+// A source is a Source whose calls are reported to an Observer.
 type source struct {
 	of    Source
 	store string
@@ -38,7 +38,7 @@ func (s source) Update(ctx context.Context, about *codec.Fields, change Change) 
 	return s.of.Update(ctx, about, change)
 }
 
-// A watchedTable is a Table whose calls are observed.
+// A watchedTable is a Table whose calls are reported to an Observer.
 type watchedTable struct {
 	Table
 
@@ -66,7 +66,7 @@ func (t watchedTable) Lock(ctx context.Context, id string) (_ Lock, err error) {
 	return watchedLock{l, source{l, t.source.store, t.source.o}}, nil
 }
 
-// A watchedLock is a Lock whose calls are observed.
+// A watchedLock is a Lock whose calls are reported to an Observer.
 type watchedLock struct {
 	Lock
 

@@ -58,7 +58,7 @@ func (r *record) Read(ctx context.Context, _ bool) (s refreshing.State, err erro
 	return s, err
 }
 
-// in returns the fields that the record has in rows.
+// in returns the fields of the record in rows.
 func (r *record) in(rows *Rows) (codec.Fields, error) {
 	i, err := rows.choose(codec.Fields{ID: r.id})
 	if err != nil {
@@ -80,7 +80,8 @@ func (r *record) Take(ctx context.Context) (refreshing.Right, error) {
 	return &right{record: r, lock: l}, nil
 }
 
-// wait waits until the next attempt to take the lock from another process.
+// wait waits before the next attempt to take the lock, which another process holds. After
+// LeaseTTL and LockTimeout in total, the error matches tokenstore.ErrUnavailable.
 func (r *record) wait(ctx context.Context) error {
 	if r.since.IsZero() {
 		r.since, r.polls = time.Now(), driverkit.Backoff{Pause: firstPoll, Longest: lastPoll}

@@ -39,7 +39,7 @@ func Check(f codec.Fields, newID bool) error {
 }
 
 // A Writer changes rows. It identifies a row by its index in the Rows to which the Writer
-// belongs. Indices do not change before Reread.
+// belongs. Indices remain valid until Reread.
 type Writer interface {
 	// NextID returns the ID for a new row.
 	NextID(ctx context.Context) (string, error)
@@ -48,11 +48,11 @@ type Writer interface {
 	// error if the table cannot hold f.
 	Put(ctx context.Context, i int, f codec.Fields) error
 
-	// Remove removes rows. If erase is set, other programs must not be able to read them
-	// after the next call of Table.Erased.
+	// Remove removes rows. If erase is set, other programs must not be able to read the
+	// removed rows after the next call of Table.Erased.
 	Remove(ctx context.Context, rows []int, erase bool) error
 
-	// Reread returns the rows as they are now, with their new indices.
+	// Reread returns the current rows, with their new indices.
 	Reread(ctx context.Context) (*Rows, error)
 }
 
@@ -129,7 +129,8 @@ func (r *Rows) plan(f codec.Fields) (rules.Plan, error) {
 	return r.readable(rules.PlanSave(f, r.records))
 }
 
-// readable returns p and err, or an error if a record that p changes or removes is damaged.
+// readable returns p and err. If p changes or removes a damaged record, readable returns an
+// error instead.
 func (r *Rows) readable(p rules.Plan, err error) (rules.Plan, error) {
 	if err != nil || p.Record < 0 {
 		return p, err

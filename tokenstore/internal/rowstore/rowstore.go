@@ -1,8 +1,8 @@
 // Package rowstore implements token stores in the formats of the Zoho SDKs: rows of ten
 // columns, which one lock protects from concurrent writers. A Store is a
-// tokenstore.TokenStore and Refresher. It also has a check of its rows, conditional
-// deletion and bulk operations. A Table implements the parts that differ between the
-// formats.
+// tokenstore.TokenStore and Refresher. It can also check its rows, delete a record that has
+// not changed, and save or delete many records at once. A Table implements the parts that
+// differ between the formats.
 package rowstore
 
 import (
@@ -24,9 +24,9 @@ import (
 type Table interface {
 	Source
 
-	// Lock takes the right to refresh the record with the ID. It returns nil if another
-	// process holds that right. It returns an error if the record cannot be written, so
-	// that Refresh does not request a token that it could not store.
+	// Lock takes the right to refresh the record with the ID. It returns nil and no error if
+	// another process holds that right. It returns an error if the record cannot be written,
+	// so that Refresh does not request a token that it could not store.
 	Lock(ctx context.Context, id string) (Lock, error)
 
 	// Peek returns the note of the record, as Lock.Note does, and reports whether a process
@@ -42,8 +42,8 @@ type Table interface {
 	// fields in a new row, or nil. The function ignores the content of other rows.
 	Fits(ctx context.Context) (func(codec.Fields) error, error)
 
-	// Erased is called after a deletion. Rows with these IDs were removed, or no longer
-	// existed. all is set for a deletion of several records.
+	// Erased is called after a deletion, which removed the rows with the given IDs or found
+	// that they did not exist. all is set for a deletion of several records.
 	Erased(ctx context.Context, ids []string, all bool) error
 }
 
@@ -73,7 +73,7 @@ type Lock interface {
 	// SetNote stores a text about the record.
 	SetNote(ctx context.Context, text string) error
 
-	// Release gives the right back, and removes the note unless keep is set.
+	// Release releases the right, and removes the note unless keep is set.
 	Release(keep bool)
 }
 
@@ -136,7 +136,7 @@ func (s *Store) Wrap(op, id string, err error) error {
 	return tokenstore.NewError(op, s.name, id, err)
 }
 
-// wrap replaces *err by the result of Wrap.
+// wrap replaces *err with the result of Wrap.
 func (s *Store) wrap(err *error, op, id string) { *err = s.Wrap(op, id, *err) }
 
 // FindToken implements tokenstore.TokenStore.
@@ -185,8 +185,8 @@ func (s *Store) SaveToken(ctx context.Context, t tokenstore.Token) (_ tokenstore
 	if err != nil {
 		return tokenstore.Token{}, err
 	}
-	// A save that changes nothing, or cannot succeed, needs no lock. The state that is read
-	// here was current at some time during the call.
+	// A save that changes nothing, or cannot succeed, needs no lock. The state read here was
+	// current at some time during the call.
 	rows, err := s.table.Read(ctx, &fields)
 	if err != nil {
 		return tokenstore.Token{}, err

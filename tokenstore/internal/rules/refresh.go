@@ -19,11 +19,11 @@ type RefreshPlan struct {
 	// Fields is the new state of the record.
 	codec.Fields
 
-	// Changed reports whether Fields differ from the current state of the record.
+	// Changed is set if Fields differs from the current state of the record.
 	Changed bool
 
-	// Again means that the token from mint no longer fits this record, and that the record
-	// has no fresh access token. The refresh must begin again with Fields.
+	// Again is set if the token from mint does not fit the current record, which has no fresh
+	// access token. The refresh must begin again with Fields.
 	Again bool
 }
 

@@ -108,7 +108,7 @@ func (c Client) within(other Client) bool { return c.Or(other) == other }
 // Identity returns only the user and client of f.
 func Identity(f codec.Fields) codec.Fields { return WithIdentity(codec.Fields{}, f) }
 
-// WithIdentity returns f with the user and client of of.
+// WithIdentity returns f with its user and client replaced by those of the argument of.
 func WithIdentity(f, of codec.Fields) codec.Fields {
 	f.UserName, f.ClientID, f.Issuer, f.Resource = of.UserName, of.ClientID, of.Issuer, of.Resource
 	return f
@@ -231,17 +231,17 @@ func matching(like codec.Fields, records []Candidate) []int {
 }
 
 // ByID returns the indices of the records with the ID or, if there are none, of the records
-// that once had it. A record that once had the ID is thus not ambiguous with the one that
-// has it now.
+// that once had it. A record that has the ID thus takes precedence over records that once had
+// it.
 func ByID(id string, records []Candidate) []int {
 	return where(records,
 		func(c Candidate) bool { return c.ID == id },
 		func(c Candidate) bool { return c.Former.ID })
 }
 
-// Settled reports whether like describes c, which matches it, regardless of records that
-// cannot be read. An unreadable record may be a better match if like has a user without a
-// client, or an ID that c no longer has.
+// Settled reports whether c, which matches like, is at least as good a match as any
+// unreadable record. An unreadable record may match better if like has a user with an
+// incomplete client, or a former ID of c.
 func Settled(like codec.Fields, c Candidate) bool {
 	switch KeyOf(like) {
 	case KeyID:
@@ -290,8 +290,8 @@ func ambiguous(found []int, records []Candidate) error {
 	return fmt.Errorf("%w: %s", ErrAmbiguous, strings.Join(ids, ", "))
 }
 
-// SameRecord reports whether other can be merged into record. The two must have a user or a
-// token in common, and CanBecome must hold for other and record.
+// SameRecord reports whether other can be merged into record. The two records must have a
+// user or a token in common, and CanBecome(other, record) must be true.
 func SameRecord(record, other codec.Fields) bool {
 	return CanBecome(other, record) &&
 		(record.UserName != "" && record.UserName == other.UserName || shareToken(record, other))
@@ -311,8 +311,9 @@ func shareToken(a, b codec.Fields) bool {
 }
 
 // Merge returns record with its fields replaced by those of t that are not empty. A new
-// access token does not inherit the expiry of the old one. Merge keeps the ID of record,
-// its issuer and resource unless they are empty, and its user and client if it has a user.
+// access token does not inherit the expiry of the old access token. Merge keeps the ID of
+// record, its issuer and resource unless they are empty, and its user and client if it has a
+// user.
 func Merge(record, t codec.Fields) codec.Fields {
 	m := t.Or(record)
 	m.ID = record.ID
@@ -371,8 +372,8 @@ type Plan struct {
 	Record int
 
 	// Absorb holds the indices of records without a user that are merged into Record and
-	// removed. Each of them has the ID, or one of the three tokens, of the token being
-	// saved.
+	// removed. Each of these records has the ID, or one of the three tokens, of the token
+	// being saved.
 	Absorb []int
 
 	// Gives is the index of the record that gets a user, if Action is GiveUser. It is
@@ -469,7 +470,7 @@ func planMerge(t codec.Fields, into int, absorb []int, records []Candidate) Plan
 	}
 	if t.ID == "" && t.UserName == "" {
 		// A token of t that is an earlier value of the record must not replace the current
-		// one.
+		// token.
 		if record.Former.GrantToken {
 			t.GrantToken = ""
 		}
@@ -492,8 +493,8 @@ func planMerge(t codec.Fields, into int, absorb []int, records []Candidate) Plan
 	return p
 }
 
-// keep returns the record to keep of those that match a token to be saved, and the records
-// that are absorbed. The latter have no user and hold the same token.
+// keep chooses the record into which a token is saved from the matching records found. rest
+// are the other records, which are absorbed: they have no user and hold the same token.
 func keep(key Key, found []int, records []Candidate) (into int, rest []int, err error) {
 	users := ofUsers(found, records)
 	switch {
@@ -519,10 +520,10 @@ func keep(key Key, found []int, records []Candidate) (into int, rest []int, err 
 	return into, rest, nil
 }
 
-// sameIdentity returns the records without a user that hold the token from which the name
-// of a new record for t would derive. Unlike matching, it also finds records for tokens to
-// which row 4 applies, and records that a search does not show yet. An access token belongs
-// to one client: if only records of other clients hold it, sameIdentity returns these
+// sameIdentity returns the records without a user that hold the token from which the name of
+// a new record for t would derive. Unlike matching, it also finds records for tokens to which
+// row 4 applies, and records that a search does not show yet. An access token belongs to one
+// client: if only records of other clients hold the access token, sameIdentity returns these
 // records, and plan then fails.
 func sameIdentity(t codec.Fields, records []Candidate) []int {
 	if t.UserName != "" {

@@ -16,8 +16,8 @@ import (
 // env holds the arguments of a copy of the test program.
 const env = "TOKENKEEP_STORETEST_CHILD"
 
-// Main is the body of a TestMain. If the program runs as a copy of itself, Main
-// calls child with the arguments given to Processes.
+// Main is the body of a TestMain. If Processes has started the program, Main calls child with
+// the arguments of that process.
 func Main(m *testing.M, child func(args []string) error) int {
 	text := os.Getenv(env)
 	if text == "" {

@@ -12,8 +12,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// RefreshOnce refreshes the record from several goroutines of one process. Each call of
-// mint adds a line to the file log, from which Asked counts the calls.
+// RefreshOnce refreshes the record with the given ID from several goroutines of one process.
+// Each call of mint adds a line to the file log, from which Asked counts the calls.
 func RefreshOnce(s tokenstore.Refresher, id, log string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -46,7 +46,8 @@ func note(log string) error {
 	return errors.Join(err, f.Close())
 }
 
-// Asked checks that mint was called exactly once in all processes.
+// Asked checks that all processes together called mint exactly once, as recorded in the file
+// log.
 func Asked(t *testing.T, log string) {
 	t.Helper()
 	data, err := os.ReadFile(log)
