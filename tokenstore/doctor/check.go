@@ -16,16 +16,15 @@ import (
 // errStopped ends a check after the caller has left the loop.
 var errStopped = errors.New("stopped")
 
-// Check checks the store whose entries l has: see the method Check of a tokenstore.Store.
-// It reads all records, and then reads again the records that look faulty. Each finding is
-// therefore based on a state as fresh as the backend allows. Check keeps digests of all
-// records in memory, but no token.
+// Check checks the store of l: see the method Check of a tokenstore.Store. It reads all
+// records, and then reads again the records that look faulty. Each finding is therefore based
+// on a state as fresh as the backend allows. Check keeps digests of all records in memory,
+// but no tokens.
 //
-// Each repair performs the step that the next writer would, by compare-and-swap. An
-// interrupted promotion is completed, never rolled back. Repairs can be interrupted at any
-// point and repeated. Check never writes over or deletes a secret that it cannot read. It
-// leaves a record alone if its name does not fit the keys, because l may have the wrong
-// keys.
+// Each repair makes, by compare-and-swap, the write that the next writer would make. Check
+// completes an interrupted promotion, and never rolls it back. An interrupted repair can be
+// repeated. Check never writes over or deletes a secret that it cannot read. It does not
+// repair a record whose name does not fit the keys, because l may have the wrong keys.
 //
 // If the driver is a driver.Inspector, the check includes the data that the driver
 // keeps beside the secrets. For other drivers, Check compares labels only with the
@@ -43,7 +42,7 @@ func Check(ctx context.Context, l *ledger.Ledger, opts *CheckOptions) iter.Seq2[
 	}
 }
 
-// A checker runs one Check.
+// A checker runs one call of Check.
 type checker struct {
 	ledger *ledger.Ledger
 	o      CheckOptions
@@ -66,8 +65,8 @@ type sighting struct {
 	target   *stored.Ref
 	alias    bool
 	misnamed bool
-	suspect  bool           // it must be read again
-	labels   []driver.Label // labels of its state, and those left to a later write
+	suspect  bool           // the secret must be read again
+	labels   []driver.Label // labels of the state, and labels left to a later write
 	keys     []string       // identities that another record may share
 	terms    []ledger.Term  // terms of its labels
 }
@@ -75,7 +74,7 @@ type sighting struct {
 // evidence counts the names or labels that fit the keys, and those that do not.
 type evidence struct{ fits, misfits int }
 
-// against reports whether none of the names or labels fits, and at least one does not.
+// against reports whether e has misfits but no fits.
 func (e evidence) against() bool { return e.fits == 0 && e.misfits > 0 }
 
 func (c *checker) run(ctx context.Context) error {
@@ -99,8 +98,8 @@ func (c *checker) run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// steps returns the steps of the check, in order. If the keys do not fit, the only step
-// tests the permissions, because all other findings would be due to the keys.
+// steps returns the steps of the check, in order. If the keys do not fit, it returns at most
+// the test of permissions, because all other findings would be due to the keys.
 func (c *checker) steps(keysFit bool) (steps []func(context.Context) error) {
 	inspector := c.ledger.Inspector
 	inspects := inspector != nil
@@ -126,8 +125,8 @@ func (c *checker) steps(keysFit bool) (steps []func(context.Context) error) {
 	return steps
 }
 
-// marker reports a store with keys other than those of the check. It returns false if the
-// keys do not fit.
+// marker reports a finding, and returns false, if the store has keys other than those of the
+// check.
 func (c *checker) marker(ctx context.Context) (fits bool, err error) {
 	err = c.ledger.CheckKeys(ctx)
 	switch u := ledger.OnlyUnreadable(err); {
@@ -159,8 +158,8 @@ func (c *checker) progress() {
 	}
 }
 
-// foreign reports that the keys look like those of another store. It turns repairs off,
-// because programs with the right keys would not find the repaired records.
+// foreign reports that the keys look like those of another store. If so, it turns repairs
+// off, because programs with the right keys would not find the repaired records.
 func (c *checker) foreign(context.Context) error {
 	f := Finding{Kind: KindKeysForeign, Remedy: RemedyManual}
 	switch {
@@ -176,9 +175,9 @@ func (c *checker) foreign(context.Context) error {
 	return c.emit(f)
 }
 
-// examineSuspects examines the entries that looked faulty and whose names fit or, if
-// misnamed is set, do not fit. Misnamed entries are examined last, because some of them are
-// duplicates, which are merged before.
+// examineSuspects examines the entries that look faulty. If misnamed is set, it examines only
+// entries whose names do not fit, and otherwise only the others. Misnamed entries come last,
+// because some of them are duplicates, which are merged first.
 func (c *checker) examineSuspects(ctx context.Context, misnamed bool) error {
 	var suspects []string
 	for name, at := range c.seen {
@@ -215,9 +214,9 @@ type examined struct {
 	err      error
 }
 
-// suspectTarget reports whether an entry that leads to another one must be examined. A
-// redirect to a listed record is examined only if searches also find that record by the
-// redirect's name.
+// suspectTarget reports whether the named entry, which leads to another entry, must be
+// examined. A redirect to a listed record is examined only if searches also find that record
+// by the redirect's name.
 func (c *checker) suspectTarget(name string, at sighting) bool {
 	to, listed := c.seen[at.target.Name]
 	if !at.alias || !listed || to.born != at.target.Born || to.target != nil {
@@ -227,7 +226,7 @@ func (c *checker) suspectTarget(name string, at sighting) bool {
 	return ok && slices.Contains(to.terms, t)
 }
 
-// checkBatch is the number of records that are examined before the next ones are read.
+// checkBatch is the maximum number of entries that are processed together.
 const checkBatch = 128
 
 // inParallel concurrently calls f for each item. f sets the result of the item, including

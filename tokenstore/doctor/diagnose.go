@@ -14,7 +14,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A problem is a fault that is not yet reported as a Finding, with its repair.
+// A problem is a fault of an entry, with its repair.
 type problem struct {
 	kind   Kind
 	detail string
@@ -23,7 +23,7 @@ type problem struct {
 	repair func(context.Context) error // nil: only an operator can decide
 }
 
-// diagnose returns the faults of e, which r has just read.
+// diagnose returns the problems of e, which r has just read.
 func (c *checker) diagnose(ctx context.Context, r *ledger.View, e ledger.Entry) ([]problem, error) {
 	if to := e.Target(); to != nil {
 		return c.moved(ctx, r, e, *to)
@@ -44,7 +44,7 @@ func (c *checker) diagnose(ctx context.Context, r *ledger.View, e ledger.Entry) 
 	return append(problems, local...), nil
 }
 
-// moved returns the faults of e, which leads to another entry.
+// moved returns the problems of e, which leads to the entry to.
 func (c *checker) moved(ctx context.Context, r *ledger.View, e ledger.Entry, to stored.Ref) ([]problem, error) {
 	u, err := r.Reread(ctx, ledger.Name(to.Name))
 	gone := errors.Is(err, driver.ErrNotFound) || err == nil && u.Born != to.Born
@@ -67,7 +67,7 @@ func (c *checker) moved(ctx context.Context, r *ledger.View, e ledger.Entry, to 
 	return c.unfinished(ctx, r, e, u)
 }
 
-// dead returns the problem that e leads to a deleted incarnation.
+// dead returns the problem that e leads to the deleted incarnation to.
 func (c *checker) dead(e ledger.Entry, to stored.Ref) problem {
 	p := problem{kind: KindDead, remedy: RemedyRepair, action: "delete it",
 		detail: fmt.Sprintf("it had moved to %q, which was deleted", to.Name),
@@ -89,7 +89,7 @@ func (c *checker) unfinished(ctx context.Context, r *ledger.View, e, u ledger.En
 		p.detail = fmt.Sprintf("%q has taken over its tokens, and it is no alias yet", u.Name)
 		p.repair = func(ctx context.Context) error { return ledger.Lost(c.ledger.Writer().Redirect(ctx, e, u.Ref())) }
 	default:
-		// Between the two reads, e may have become a redirect, and u may no longer list it.
+		// Between the reads of e and u, e may have become a redirect, which u need not list.
 		if now, err := r.Reread(ctx, e.Name); err != nil || now.Secret().Version != e.Secret().Version {
 			return nil, ledger.Again(fmt.Errorf("%w: %q", driver.ErrConflict, e.Name))
 		}
@@ -99,9 +99,9 @@ func (c *checker) unfinished(ctx context.Context, r *ledger.View, e, u ledger.En
 	return []problem{p}, nil
 }
 
-// redundant returns the problem that the redirect e can be deleted, because searches find u by
-// the IDs of e. The deletion is safe once every search sees the labels of u. Before that, it is
-// safe only while no other process writes.
+// redundant returns the problem that the redirect e can be deleted, because searches find u
+// by the IDs of e. The deletion is safe once every search sees the labels of u. Until then,
+// it is safe only while no other process writes.
 func (c *checker) redundant(ctx context.Context, e, u ledger.Entry) ([]problem, error) {
 	if !c.ledger.Replaces(u, e) {
 		return nil, nil // an ID leads to the record only through e
@@ -120,8 +120,8 @@ func (c *checker) redundant(ctx context.Context, e, u ledger.Entry) ([]problem, 
 		}}}, nil
 }
 
-// joining returns the problems of the records in the joining list of u. Records that have
-// already moved are examined separately.
+// joining returns the problems of the records in the joining list of u, except records that
+// have already moved, which examine diagnoses separately.
 func (c *checker) joining(ctx context.Context, r *ledger.View, u ledger.Entry) ([]problem, error) {
 	var problems []problem
 	var stale []stored.Ref
@@ -153,19 +153,19 @@ func (c *checker) joining(ctx context.Context, r *ledger.View, u ledger.Entry) (
 	return problems, nil
 }
 
-// movable reports whether from can be merged into u. The writer that added from to the joining
-// list of u has intended this.
+// movable reports whether from, which is in the joining list of u, can still be merged into
+// u.
 func movable(from, u ledger.Entry) bool {
 	return rules.CanBecome(from.Fields, u.Fields) // from has a user if Rekey moves it
 }
 
-// underWay reports whether e was written so recently that its writer may still make further
-// writes.
+// underWay reports whether e was written within Grace, so that its writer may make further
+// writes. It returns false if Grace is not positive.
 func (c *checker) underWay(e ledger.Entry) bool {
 	return c.o.Grace > 0 && c.ledger.Now().Sub(e.WrittenAt()) < c.o.Grace
 }
 
-// local returns the faults that show in e alone. e must not lead to another entry.
+// local returns the problems that e alone shows. e must not lead to another entry.
 func (c *checker) local(e ledger.Entry) []problem {
 	if !rules.HasCredential(e.Token) && len(e.Joining) == 0 {
 		return c.empty(e)
@@ -183,7 +183,8 @@ func (c *checker) local(e ledger.Entry) []problem {
 	return append(problems, c.lease(e)...)
 }
 
-// empty returns the fault of an entry without a token to which no record is moving.
+// empty returns the problem of an entry that has no token and to which no record is moving.
+// It returns nil for a recent entry.
 func (c *checker) empty(e ledger.Entry) []problem {
 	if c.underWay(e) {
 		return nil
@@ -199,7 +200,7 @@ func (c *checker) empty(e ledger.Entry) []problem {
 	return []problem{p}
 }
 
-// misnamed returns the kind of fault of the name of an entry, or "".
+// misnamed returns the kind of fault of the name of e, or "" if the name fits.
 func (c *checker) misnamed(e ledger.Entry) Kind {
 	switch {
 	case c.ledger.Namer().Fits(e):
@@ -210,7 +211,7 @@ func (c *checker) misnamed(e ledger.Entry) Kind {
 	return KindNameForeign
 }
 
-// lease returns the problem that a lease was left behind.
+// lease returns the problem that a lease on e, in the record or in a note, has lapsed.
 func (c *checker) lease(e ledger.Entry) []problem {
 	lapsed := func(l *stored.Lease) bool {
 		return l != nil && c.ledger.Now().Sub(time.UnixMilli(l.Until)) >= ledger.ClockSkew

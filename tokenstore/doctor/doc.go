@@ -1,7 +1,7 @@
-// Package doctor checks a store whose records are in a secret manager. It reports and
-// repairs faults, and rewrites records under other keys.
+// Package doctor checks stores. It reports and repairs faults, rewrites records under other
+// keys, and measures whether a service keeps the promises of its driver.
 //
-// Programs call the methods Check and Rekey of a tokenstore.Store, and the method Check
-// of stores in files and tables. This package declares the types that these methods
-// take and yield.
+// Programs call the methods Check and Rekey of a tokenstore.Store, and the method Check of a
+// store in a file or table. This package declares the types of these methods' arguments and
+// results.
 package doctor

@@ -15,8 +15,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// identities returns digests of the values that only one record should have. These are the user
-// with the client, each token with its client, and the ID that the caller chose.
+// identities returns digests of the values that only one record should have: the user with
+// the client, each token of f, and the ID own unless it is empty.
 func (c *checker) identities(f codec.Fields, own string) []string {
 	var keys []string
 	n := c.ledger.Namer()
@@ -32,7 +32,7 @@ func (c *checker) identities(f codec.Fields, own string) []string {
 	return keys
 }
 
-// duplicates reports duplicate records, and merges them if the options ask for it.
+// duplicates reports duplicate records, and merges them if MergeDuplicates is set.
 func (c *checker) duplicates(ctx context.Context) error {
 	names := slices.Sorted(maps.Keys(c.seen))
 	identities := make([][]string, len(names))
@@ -64,8 +64,8 @@ func (c *checker) duplicates(ctx context.Context) error {
 	return nil
 }
 
-// group reports the named records that share the key. If the options ask for it, it merges
-// them until none of them can be merged into another.
+// group reports the named records that share the identity key. If MergeDuplicates is set, it
+// merges these records until none of them can be merged into another.
 func (c *checker) group(ctx context.Context, key string, names []string) ([]Finding, error) {
 	var findings []Finding
 	merged := func(err error) {
@@ -113,7 +113,7 @@ func (c *checker) group(ctx context.Context, key string, names []string) ([]Find
 	return findings, err
 }
 
-// sharing returns the named records that still share the key, the best one first.
+// sharing returns the named records that still share the identity key, the best record first.
 func (c *checker) sharing(ctx context.Context, r *ledger.View, key string, names []string) ([]ledger.Entry, error) {
 	for _, name := range names {
 		if err := r.Seek(ctx, ledger.Name(name), false); err != nil {
@@ -131,9 +131,10 @@ func (c *checker) sharing(ctx context.Context, r *ledger.View, key string, names
 	return records, nil
 }
 
-// best sorts records so that the other ones are merged into the first. It prefers a user's
-// record under the name that its user and client derive. After it come other records of users,
-// then records with a client. Among equal ones, the newest comes first.
+// best sorts records so that the others can be merged into the first. A user's record whose
+// name derives from its user and client comes first. Other records of users follow, then
+// records with a client, then all others. Among records of equal rank, the newest comes
+// first.
 func (c *checker) best(records []ledger.Entry) {
 	misnamed := func(rec ledger.Entry) int {
 		if rec.Name == c.ledger.Namer().User(rec.Token.UserName, rules.ClientOf(rec.Token)) {
@@ -148,7 +149,7 @@ func (c *checker) best(records []ledger.Entry) {
 }
 
 // compareRecords compares the other records with the first one. It returns a finding for each
-// other record, and those records that can be merged into the first one.
+// other record. rest holds the records that can be merged into the first one.
 func (c *checker) compareRecords(key string, records []ledger.Entry) (findings []Finding, rest []ledger.Entry) {
 	if len(records) < 2 {
 		return nil, nil
@@ -180,13 +181,15 @@ func (c *checker) compareRecords(key string, records []ledger.Entry) (findings [
 	return findings, rest
 }
 
-// mergeable reports whether other records may be merged into the record, because its name
-// fits the keys.
+// mergeable reports whether other records may be merged into the record into, whose name must
+// fit the keys.
 func (c *checker) mergeable(into ledger.Entry) bool {
 	return !c.names.against() && c.ledger.Namer().Fits(into)
 }
 
-// mergeRecords merges the records in rest into the record into.
+// mergeRecords merges the records in rest into the record into. The error matches
+// driver.ErrUnavailable if one of rest is being refreshed, or if another record is moving to
+// it.
 func (c *checker) mergeRecords(ctx context.Context, r *ledger.View, into ledger.Entry, rest []ledger.Entry) error {
 	merged := into.Token
 	for _, rec := range rest {

@@ -11,7 +11,7 @@ import (
 type Finding struct {
 	Kind Kind
 
-	// Name is the name of the secret or, in other stores, of a row or a call. It is
+	// Name is the name of the secret, row, file or call that the finding is about. It is
 	// empty if the finding is about the store as a whole.
 	Name string
 
@@ -26,8 +26,8 @@ type Finding struct {
 	Remedy Remedy
 	Action string
 
-	// Repaired is set if the fault was repaired. Err says why the repair has failed, or is
-	// the error that Check has found.
+	// Repaired is set if the fault was repaired. Err is the error of a failed repair, or the
+	// error that the finding reports.
 	Repaired bool
 	Err      error
 }
@@ -161,10 +161,10 @@ var kinds = map[Kind]struct {
 // Kinds returns all kinds, sorted.
 func Kinds() []Kind { return slices.Sorted(maps.Keys(kinds)) }
 
-// Meaning returns what a finding of this kind means to users, in sentences. It returns the
-// empty string for an unknown kind.
+// Meaning returns, in English sentences, what a finding of the kind k means to users. It
+// returns "" for an unknown kind.
 func (k Kind) Meaning() string { return kinds[k].meaning }
 
-// Harmless reports whether a finding of this kind does not affect users of the store:
-// it is a remnant, or a remark.
+// Harmless reports whether a finding of the kind k leaves users of the store unaffected. It
+// returns false for an unknown kind.
 func (k Kind) Harmless() bool { return kinds[k].harmless }

@@ -12,7 +12,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// labelProblems returns the faults of the labels that e was committed with.
+// labelProblems returns the problems of the labels that e was committed with.
 func (c *checker) labelProblems(e ledger.Entry) []problem {
 	is := c.ledger.CompareLabels(c.ledger.Namer(), e.Record)
 	var problems []problem
@@ -55,7 +55,8 @@ func (c *checker) absent(ctx context.Context, e ledger.Entry) ([]driver.Label, e
 	return slices.DeleteFunc(slices.Clone(e.Secret().Labels), func(l driver.Label) bool { return ledger.Carried(present, l) }), nil
 }
 
-// leftOver reports and removes labels that no record has.
+// leftOver reports labels that no record has, and removes them if the options ask for the
+// remedy.
 func (c *checker) leftOver(ctx context.Context, inspector driver.Inspector) error {
 	for _, name := range slices.Sorted(maps.Keys(c.beside)) {
 		extra, id, err := c.extra(ctx, inspector, name)
@@ -80,8 +81,8 @@ func (c *checker) leftOver(ctx context.Context, inspector driver.Inspector) erro
 	return nil
 }
 
-// removeLabels reports labels beside the named secret that its record does not have,
-// and removes them if the options ask for the remedy.
+// removeLabels reports labels beside the named secret that its record does not have. It
+// removes these labels if the options ask for the remedy.
 func (c *checker) removeLabels(ctx context.Context, inspector driver.Inspector, name, id string, labels []driver.Label, remedy Remedy, of string) error {
 	if len(labels) == 0 {
 		return nil
@@ -100,8 +101,8 @@ func (c *checker) removeLabels(ctx context.Context, inspector driver.Inspector, 
 	return c.emit(f)
 }
 
-// extra returns the labels beside the named secret that its record does not have. It also
-// returns the record's ID.
+// extra returns the labels beside the named secret that its record does not have, and the
+// record's ID.
 func (c *checker) extra(ctx context.Context, inspector driver.Inspector, name string) ([]driver.Label, string, error) {
 	extra := slices.DeleteFunc(slices.Clone(c.beside[name]), func(l driver.Label) bool {
 		return held(c.seen[name].labels, l)

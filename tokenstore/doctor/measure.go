@@ -11,12 +11,12 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// MeasureOptions says what Measure does. The zero value is valid.
+// MeasureOptions configures Measure. The zero value is valid.
 type MeasureOptions struct {
 	// Others are further drivers with the arguments of the first one, as other processes
 	// would open them. The racers use all drivers in turn. The first of Others makes the
-	// reads that measure lags, because a driver may know of its own writes before the
-	// service shows them. Without Others, one driver makes all calls.
+	// reads that measure lags, because a driver may return its own writes before other
+	// processes can read them. Without Others, one driver makes all calls.
 	Others []driver.Secrets
 
 	// Rounds is the number of races of each kind; 0 means 20, and a negative number means
@@ -29,8 +29,8 @@ type MeasureOptions struct {
 	Samples int
 	Within  time.Duration
 
-	// Calls is the maximum number of calls of the drivers; 0 means Most. Measure ends
-	// early with what it has measured before it exceeds the maximum.
+	// Calls is the maximum number of calls of the drivers; 0 means the result of Most.
+	// Measure stops early rather than exceed the maximum, and returns what it has measured.
 	Calls int
 
 	// Progress, if it is not nil, is called after each call of a driver with the number
@@ -44,12 +44,12 @@ const (
 	defaultRounds, defaultRacers, defaultSamples = 20, 8, 20
 	defaultWithin                                = time.Minute
 
-	// mostRacers is the number of calls that a new Pacer makes at once, so that no racer
-	// waits for another.
+	// mostRacers is the number of calls that a new Pacer makes at once. No racer therefore
+	// waits for another racer.
 	mostRacers = 16
 
-	// mostSecrets is the number of secrets, besides the probes, up to which lists are
-	// measured. A list reads all of them.
+	// mostSecrets is the maximum number of secrets, besides the probes, with which Measure
+	// measures lists. A list reads all secrets.
 	mostSecrets = 20
 )
 
@@ -80,7 +80,8 @@ func (o *MeasureOptions) Complete(p driver.Properties) (MeasureOptions, error) {
 	return c, c.check()
 }
 
-// check returns an error if the options, which have no zero values, are invalid.
+// check returns an error that matches ErrInvalidToken if o, which Complete has filled in, is
+// invalid.
 func (o MeasureOptions) check() error {
 	switch {
 	case o.Racers < 2 || o.Racers > mostRacers:
@@ -105,8 +106,8 @@ const (
 // least returns the maximum number of calls for creating and removing the probes.
 func (o MeasureOptions) least() int { return claimCalls + freeCalls + 2*removeCalls }
 
-// Most returns the number of calls that a measurement with these options takes, if the
-// service throttles none of them. The options must be those that Complete has returned.
+// Most returns the maximum number of calls that a measurement with the options o makes, if
+// the service throttles none of them. Complete must have returned o.
 func (o MeasureOptions) Most() int {
 	const names = 1
 	updates := o.Rounds * (o.Racers + 1)
@@ -118,10 +119,10 @@ func (o MeasureOptions) Most() int {
 	return o.least() + names + updates + creations + samples
 }
 
-// A Measurement is the result of Measure. It holds no secret. The only names in it are those of
-// probes.
+// A Measurement is the result of Measure. It contains no secrets and no names of secrets
+// other than the probes.
 type Measurement struct {
-	Version int       `json:"version"` // of this form: 1
+	Version int       `json:"version"` // of this JSON form: 1
 	Driver  string    `json:"driver"`  // Properties.Name
 	Began   time.Time `json:"began"`
 	TookMS  int64     `json:"took_ms"`
@@ -134,7 +135,7 @@ type Measurement struct {
 	// or StoppedError. It is empty if the measurement is complete.
 	Stopped string `json:"stopped,omitempty"`
 
-	// Left are the names of probes that could not be removed.
+	// Left lists the names of probes that could not be removed.
 	Left []string `json:"left,omitempty"`
 
 	Races    []Races     `json:"races"`
@@ -149,7 +150,7 @@ const (
 	StoppedError   = "error"   // a driver has failed
 )
 
-// A Deviation is a difference between what was measured and what package driver promises.
+// A Deviation is a difference between a measurement and a promise of package driver.
 type Deviation struct {
 	Kind   Kind   `json:"kind"` // KindNotOneWinner or KindLag
 	Detail string `json:"detail"`
@@ -217,7 +218,7 @@ func (m *measuring) run(ctx context.Context, r *Measurement) error {
 	return nil
 }
 
-// deviations compares what was measured with the promises.
+// deviations sets r.Findings to the deviations of all races and lags.
 func (r *Measurement) deviations() {
 	for _, races := range r.Races {
 		r.Findings = append(r.Findings, races.deviations()...)

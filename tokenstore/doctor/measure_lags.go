@@ -46,7 +46,7 @@ const (
 	LagList   = "list"   // List
 )
 
-// A look is a way to look for a write.
+// A look is a way to look for a write. It is an index in Measurement.Lags.
 type look int
 
 const (
@@ -56,33 +56,33 @@ const (
 	lags // number of ways
 )
 
-// A Lag is a histogram of the times until a write became visible. The time of a write ends
-// at the start of the first read that sees it.
+// A Lag is a histogram of the times until writes became visible. Each time runs from the
+// return of the write to the start of the first read that sees the write.
 type Lag struct {
 	Of string `json:"of"` // LagRead, LagSearch or LagList
 
-	// PromisedMS is the lag that the driver promises not to exceed. It is nil if the driver
+	// PromisedMS is the maximum lag that the driver promises. It is nil if the driver
 	// promises no bound.
 	PromisedMS *float64 `json:"promised_ms"`
 
 	Samples int      `json:"samples"`   // number of writes
-	Buckets []Bucket `json:"buckets"`   // those up to WithinMS, in increasing order
-	Later   int      `json:"later"`     // writes that did not become visible within WithinMS
-	Within  float64  `json:"within_ms"` // MeasureOptions.Within
+	Buckets []Bucket `json:"buckets"`   // with bounds up to Within, in increasing order
+	Later   int      `json:"later"`     // writes that did not become visible within Within
+	Within  float64  `json:"within_ms"` // MeasureOptions.Within, in milliseconds
 
-	// LongestMS is the longest time after which a read still missed a write. It is 0 if every
-	// first read has seen its write.
+	// LongestMS is the longest time after which a read missed a write. It is 0 if the first
+	// read saw every write.
 	LongestMS float64 `json:"longest_ms"`
 
-	// Above is the number of writes that a read missed after PromisedMS.
+	// Above is the number of writes that a read missed at or after PromisedMS.
 	Above int `json:"above"`
 
 	// Skipped is the reason why nothing was measured, or "".
 	Skipped string `json:"skipped,omitempty"`
 }
 
-// A Bucket counts the writes that became visible within a time, and not within that of the
-// bucket before it.
+// A Bucket counts the writes that became visible within WithinMS, but not within the WithinMS
+// of the previous bucket.
 type Bucket struct {
 	WithinMS float64 `json:"within_ms"`
 	Count    int     `json:"count"`
@@ -91,7 +91,7 @@ type Bucket struct {
 // milliseconds returns d in milliseconds.
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// newLag returns an empty histogram.
+// newLag returns an empty Lag with buckets up to within.
 func newLag(of string, promised, within time.Duration) Lag {
 	l := Lag{Of: of, Within: milliseconds(within), Buckets: []Bucket{}}
 	if promised != driver.Unbounded {
@@ -129,7 +129,7 @@ func (l *Lag) add(s sight) {
 	l.Later++
 }
 
-// deviations returns the finding that the lag exceeds the promise, if it does.
+// deviations returns a Deviation if a lag exceeds the promise, and otherwise nil.
 func (l Lag) deviations() []Deviation {
 	if l.Above == 0 {
 		return nil
@@ -177,7 +177,7 @@ func (m *measuring) samples(ctx context.Context, r *Measurement) error {
 	return nil
 }
 
-// small reports whether the driver has few secrets besides the probes.
+// small reports whether the driver has at most mostSecrets secrets besides the probes.
 func (m *measuring) small(ctx context.Context) (bool, error) {
 	n := 0
 	err := m.call(ctx, m.writes, func(ctx context.Context) error {
@@ -198,8 +198,8 @@ func (m *measuring) small(ctx context.Context) (bool, error) {
 	return n <= mostSecrets, err
 }
 
-// watch concurrently looks for the current state of the probe, which was just written, in
-// each of the ways.
+// watch concurrently looks, in each of the ways looks, for the state of the probe that was
+// just written.
 func (m *measuring) watch(ctx context.Context, looks []look, pacers []*pace.Pacer, label driver.Label) ([]sight, error) {
 	sights, errs := make([]sight, len(looks)), make([]error, len(looks))
 	began := m.wrote
@@ -213,13 +213,14 @@ func (m *measuring) watch(ctx context.Context, looks []look, pacers []*pace.Pace
 	return sights, cmp.Or(errs...)
 }
 
-// poll looks for a write that returned at began, until it sees the write or Within is over.
+// poll looks for a write that returned at began, until a read sees the write or Within has
+// passed.
 func (m *measuring) poll(ctx context.Context, p *pace.Pacer, began time.Time, look func(context.Context) (bool, error)) (s sight, err error) {
 	times := polls(m.o.Within)
 	for i, at := range times {
 		passed := time.Since(began)
 		if i > 0 && i+1 < len(times) && passed >= times[i+1] {
-			continue // the earlier reads took until the next one is due
+			continue // the earlier reads took so long that the next read is due
 		}
 		if err := driverkit.Sleep(ctx, at-passed); err != nil {
 			return s, err
@@ -246,7 +247,7 @@ func (m *measuring) poll(ctx context.Context, p *pace.Pacer, began time.Time, lo
 	return s, nil
 }
 
-// sees reports whether one read shows the current state of the probe.
+// sees reports whether one read in the way l shows the current state of the probe.
 func (m *measuring) sees(ctx context.Context, l look, label driver.Label) (bool, error) {
 	d, want := m.reader(), m.state.Data
 	if l == byName {

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// probeLife is the age at which a probe of a measurement counts as left behind. A
-	// measurement writes each probe again after at most longestWithin and a throttled call.
+	// probeLife is the age at which a probe of a measurement counts as left behind. A running
+	// measurement writes its probes again after at most longestWithin and a throttled call.
 	probeLife = longestWithin + 5*time.Minute
 
 	// removeTimeout bounds the removal of a probe, which continues after the caller's
@@ -24,8 +24,8 @@ const (
 	removeTimeout = 30 * time.Second
 )
 
-// A probeState is the content of a probe of a measurement. It is not encrypted, so that
-// every store recognizes it.
+// A probeState is the content of a probe of a measurement. It is not encrypted, so that every
+// store recognizes a probe.
 type probeState struct {
 	Probe  string         `json:"tokenkeep_probe"` // ID of the measurement that wrote it
 	Nonce  string         `json:"nonce"`           // of the write
@@ -51,21 +51,21 @@ func (s probeState) leftBehind(now time.Time) bool {
 // errSpent ends a measurement before it exceeds the maximum number of calls.
 var errSpent = errors.New("the calls are used up")
 
-// measuring is the state of one Measure.
+// A measuring is the state of one call of Measure.
 type measuring struct {
 	o       MeasureOptions
 	drivers []driver.Secrets
-	id      string // of this measurement
+	id      string // of the measurement
 	writes  *pace.Pacer
 
 	mu    sync.Mutex
 	calls int
-	kept  int // calls that are kept for the removal of the probes
+	kept  int // number of calls reserved for the removal of the probes
 
 	state driver.Secret // of ProbeUpdate
-	wrote time.Time     // when it was written
+	wrote time.Time     // when state was written
 
-	known map[string]driver.Version // of the latest state of a probe that a write has returned
+	known map[string]driver.Version // latest version that a write of each probe has returned
 }
 
 func newMeasuring(d driver.Secrets, o MeasureOptions) *measuring {
@@ -75,10 +75,10 @@ func newMeasuring(d driver.Secrets, o MeasureOptions) *measuring {
 	}
 }
 
-// driver returns the driver of the ith racer.
+// driver returns the driver of the i-th racer.
 func (m *measuring) driver(i int) driver.Secrets { return m.drivers[i%len(m.drivers)] }
 
-// reader returns the driver that looks for the writes of the first driver.
+// reader returns the driver with which poll looks for the writes of the first driver.
 func (m *measuring) reader() driver.Secrets { return m.driver(1) }
 
 // take counts a call that is about to be made. It returns errSpent if the call would exceed
@@ -93,7 +93,7 @@ func (m *measuring) take() error {
 	return nil
 }
 
-// count counts a call. The caller holds m.mu.
+// count counts a call. The caller must hold m.mu, unless no other call is in progress.
 func (m *measuring) count() {
 	m.calls++
 	if m.o.Progress != nil {
@@ -101,7 +101,8 @@ func (m *measuring) count() {
 	}
 }
 
-// call makes one call on a probe, and repeats it while the service throttles it.
+// call calls do once, and again while the service throttles the call. It returns errSpent if
+// do would exceed the maximum number of calls.
 func (m *measuring) call(ctx context.Context, p *pace.Pacer, do func(context.Context) error) error {
 	return p.Each(ctx, 1, func(ctx context.Context, _ int) error {
 		if err := m.take(); err != nil {
@@ -111,14 +112,15 @@ func (m *measuring) call(ctx context.Context, p *pace.Pacer, do func(context.Con
 	})
 }
 
-// payload returns the payload of a write, with the labels.
+// payload returns the payload of a new write with the given labels.
 func (m *measuring) payload(labels ...driver.Label) (driver.Payload, error) {
 	s := probeState{Probe: m.id, Nonce: ledger.Nonce(), At: time.Now().UnixMilli(), Labels: labels}
 	data, err := json.Marshal(s)
 	return driver.Payload{Data: data, Labels: labels, Incarnation: m.id}, err
 }
 
-// claim creates the probe that is updated. No other measurement can run while it exists.
+// claim creates ProbeUpdate, after it has removed one that was left behind. The error is
+// errBusy if another measurement may be using the probe.
 func (m *measuring) claim(ctx context.Context) error {
 	p, err := m.payload()
 	if err != nil {
@@ -151,16 +153,17 @@ func (m *measuring) claim(ctx context.Context) error {
 	return nil
 }
 
-// written remembers the state of the probe that is updated.
+// written records now as the state of ProbeUpdate.
 func (m *measuring) written(now driver.Secret) {
 	m.state, m.wrote, m.known[ledger.ProbeUpdate] = now, time.Now(), now.Version
 }
 
-// errBusy means that a probe exists, and is not left behind.
+// errBusy means that a probe exists and may be in use.
 var errBusy = fmt.Errorf("%w: another measurement is in progress, or was killed less than %v ago", driver.ErrConflict, probeLife)
 
-// evict removes the named probe of an earlier measurement. now is its newest state, or the
-// zero Secret if it does not exist.
+// evict removes the named probe of an earlier measurement. now is the newest state of the
+// probe, or the zero Secret if the probe does not exist. The error is errBusy if the probe
+// may be in use.
 func (m *measuring) evict(ctx context.Context, name string, now driver.Secret) error {
 	switch {
 	case now.Version == "":
@@ -181,7 +184,7 @@ func (m *measuring) newest(ctx context.Context, name string) (now driver.Secret,
 	return now, err
 }
 
-// update writes the next state of the probe that is updated.
+// update writes the next state of ProbeUpdate, with the given labels.
 func (m *measuring) update(ctx context.Context, labels ...driver.Label) error {
 	p, err := m.payload(labels...)
 	if err != nil {
@@ -212,7 +215,7 @@ func (m *measuring) remove(ctx context.Context, name string) error {
 	defer cancel()
 	var err error
 	for range removeTries {
-		m.kept-- // no other call is in progress, so remove does not need the lock
+		m.kept-- // no other call is in progress, so remove does not need m.mu
 		m.count()
 		var now driver.Secret
 		now, err = m.drivers[0].Fresh(ctx, name, driver.Secret{Version: m.known[name]})

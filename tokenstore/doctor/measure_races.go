@@ -18,7 +18,7 @@ const (
 	RaceCreate = "create" // concurrent Creates of one name
 )
 
-// Races are the races of one kind, in their order.
+// Races holds the rounds of one kind of race, in order.
 type Races struct {
 	Of     string  `json:"of"`     // RaceUpdate or RaceCreate
 	Racers int     `json:"racers"` // number of concurrent writes
@@ -28,16 +28,16 @@ type Races struct {
 // A Round is the outcome of one race.
 type Round struct {
 	Winners int  `json:"winners"`        // writes that succeeded, by their result or by the stored state
-	Refused int  `json:"refused"`        // writes that failed because another one came first
+	Refused int  `json:"refused"`        // writes that failed because another write came first
 	Failed  int  `json:"failed"`         // writes that failed for another reason
-	Lost    bool `json:"lost,omitempty"` // a write succeeded, and the stored state is that of no winner
+	Lost    bool `json:"lost,omitempty"` // a write succeeded, but the stored state is not that of a winner
 }
 
-// Decided reports whether the race shows how many writes can succeed. It returns false if no
-// write succeeded and at least one failed for a reason other than another write.
+// Decided reports whether r shows how many writes can succeed. It returns false if no write
+// succeeded and at least one write failed for a reason other than a conflict.
 func (r Round) Decided() bool { return r.Winners > 0 || r.Failed == 0 }
 
-// deviations returns the rounds that do not have exactly one winner.
+// deviations returns a Deviation for each way in which rounds differ from exactly one winner.
 func (r Races) deviations() (found []Deviation) {
 	texts := []string{"several writes succeeded", "no write succeeded", "a write succeeded, and the service does not hold it"}
 	counts := make([]int, len(texts))
@@ -59,13 +59,13 @@ func (r Races) deviations() (found []Deviation) {
 	return found
 }
 
-// races adds races of a kind, without rounds, to r.
+// races adds Races of the given kind, without rounds, to r.
 func (r *Measurement) races(of string, racers int) *Races {
 	r.Races = append(r.Races, Races{Of: of, Racers: racers, Rounds: []Round{}})
 	return &r.Races[len(r.Races)-1]
 }
 
-// races lets racers update one state, once for each round.
+// races lets the racers concurrently update one state, once for each round.
 func (m *measuring) races(ctx context.Context, r *Measurement) error {
 	if m.o.Rounds == 0 {
 		return nil
@@ -92,7 +92,7 @@ func (m *measuring) races(ctx context.Context, r *Measurement) error {
 	return nil
 }
 
-// creations lets racers create one name, once for each round.
+// creations lets the racers concurrently create one name, once for each round.
 func (m *measuring) creations(ctx context.Context, r *Measurement) error {
 	if m.o.Rounds == 0 {
 		return nil
@@ -125,10 +125,10 @@ func (m *measuring) creations(ctx context.Context, r *Measurement) error {
 	return nil
 }
 
-// creation makes one race of creations.
+// creation makes one race of creations. It returns the round and the state after the race.
 func (m *measuring) creation(ctx context.Context) (Round, driver.Secret, error) {
 	if time.Since(m.wrote) > longestWithin/2 {
-		if err := m.update(ctx); err != nil { // so that the probe does not count as left behind
+		if err := m.update(ctx); err != nil { // so that the updated probe does not count as left behind
 			return Round{}, driver.Secret{}, err
 		}
 	}
@@ -137,8 +137,9 @@ func (m *measuring) creation(ctx context.Context) (Round, driver.Secret, error) 
 	})
 }
 
-// uncreate deletes the probe that a race has created, if it exists, and waits until reads
-// show the deletion. It returns the time of the deletion.
+// uncreate deletes now, the state of the probe that a race has created, and waits until reads
+// show the deletion. It deletes nothing if now is the zero Secret. It returns the time of the
+// deletion.
 func (m *measuring) uncreate(ctx context.Context, now driver.Secret) (deleted time.Time, err error) {
 	if now.Version == "" {
 		return time.Now(), nil
@@ -175,7 +176,7 @@ type attempt struct {
 	repeated bool // an earlier try was throttled, and may have been applied
 }
 
-// refused reports whether the write has certainly failed because another one came first.
+// refused reports whether the write certainly failed because another write came first.
 func (a attempt) refused() bool {
 	return !a.repeated && (errors.Is(a.err, driver.ErrConflict) || errors.Is(a.err, driver.ErrExists) || errors.Is(a.err, driver.ErrNotFound))
 }

@@ -11,54 +11,54 @@ import (
 
 // A Checker is a store that can be checked and repaired.
 type Checker interface {
-	// Check yields the faults of the store, in no particular order, and repairs those
-	// that opts asks for. opts may be nil: then Check repairs nothing.
+	// Check yields the faults of the store, in no particular order, and makes the repairs
+	// that opts asks for. A nil opts counts as the zero value, with which Check only reports.
 	//
 	// An error ends the iteration: the store cannot be reached or listed, ctx is done, or
-	// opts is invalid (ErrInvalidToken). Earlier findings stand. A record that cannot be
-	// read is a finding of KindUnreadable, with the reason in Detail and Err. If a repair
-	// fails, Finding.Err says why.
+	// opts is invalid (ErrInvalidToken). Findings yielded earlier remain valid. A record that
+	// cannot be read is a finding of KindUnreadable, with the reason in Detail and Err. If a
+	// repair fails, Finding.Err says why.
 	Check(ctx context.Context, opts *CheckOptions) iter.Seq2[Finding, error]
 }
 
-// CheckOptions says what Check does besides reporting.
+// CheckOptions configures Check. The zero value makes Check only report.
 type CheckOptions struct {
-	// Repair repairs what can be repaired while other processes read and write.
+	// Repair makes the repairs that are safe while other processes read and write.
 	Repair bool
 
-	// MergeDuplicates merges records that are the same: see KindDuplicate. It needs
-	// Repair.
+	// MergeDuplicates merges duplicate records: see KindDuplicate. It requires Repair.
 	MergeDuplicates bool
 
-	// Purge removes remains that are harmless but take space or cost money. It is safe only
-	// while no other process writes to the store. It needs Repair.
+	// Purge removes harmless remnants, which take space or cost money. It is safe only while
+	// no other process writes to the store. It requires Repair.
 	Purge bool
 
-	// Permissions tries each call that the store makes, on a separate secret that is not a
-	// record. It writes even without Repair.
+	// Permissions tests whether the service allows each call that the store makes. The test
+	// uses a separate secret that is not a record, and writes even without Repair.
 	Permissions bool
 
-	// Compare tests whether the server compares before it writes. Every driver promises
-	// this comparison, but some emulators leave it out. Compare creates a secret that is not
-	// a record. It tries to create this secret again, to update one state of it twice, and to
-	// delete a replaced state. Compare writes even without Repair. If the server does not
-	// compare, nothing is repaired. Compare has no effect on stores in files and tables.
+	// Compare tests whether the server compares before it writes. Every driver promises this
+	// comparison, but some emulators do not make it. Compare creates a secret that is not a
+	// record, even without Repair. It tries to create this secret again, to update one state
+	// of it twice, and to delete a replaced state. If the server does not compare, Check
+	// repairs nothing. Compare has no effect on stores in files and tables.
 	Compare bool
 
-	// Grace is the age from which an intermediate state counts as left behind by its
-	// writer. 0 means a minute. A negative Grace means no time.
+	// Grace is the age at which Check assumes that the writer of an intermediate state has
+	// died. 0 means a minute. With a negative Grace, Check assumes it at any age.
 	Grace time.Duration
 
-	// Progress, if it is not nil, is called repeatedly with the number of secrets that were
-	// examined so far. The goroutine that iterates calls it.
+	// Progress, if it is not nil, is called repeatedly with the number of secrets examined so
+	// far, by the goroutine that iterates.
 	Progress func(done int)
 }
 
-// defaultGrace is longer than a writer takes from one of its writes to the next.
+// defaultGrace is longer than the time between two writes of one operation.
 const defaultGrace = time.Minute
 
-// Complete returns a copy of o with defaults in place of zero values. The error matches
-// ErrInvalidToken if MergeDuplicates or Purge is set without Repair.
+// Complete returns a copy of o with defaults in place of zero values. A nil o counts as the
+// zero value. The error matches ErrInvalidToken if MergeDuplicates or Purge is set without
+// Repair.
 func (o *CheckOptions) Complete() (CheckOptions, error) {
 	var c CheckOptions
 	if o != nil {

@@ -9,7 +9,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// permissions reports the calls that the driver is not allowed to make.
+// permissions reports the calls that the service refuses, and the calls whose permission it
+// could not test.
 func (c *checker) permissions(ctx context.Context, inspector driver.Inspector) error {
 	for p, err := range inspector.Probe(ctx) {
 		if err != nil {
@@ -40,8 +41,8 @@ type lapse struct{ text string }
 
 func (l lapse) Error() string { return l.text }
 
-// compares reports a server that does not compare before it writes. It then turns repairs
-// off, because a repair could undo the write of another process.
+// compares reports a server that does not compare before it writes. For such a server, it
+// turns repairs off, because a repair could undo the write of another process.
 func (c *checker) compares(ctx context.Context) error {
 	err := c.race(ctx)
 	var l lapse
@@ -71,7 +72,7 @@ func (c *checker) race(ctx context.Context) error {
 	}
 	err = c.raceOver(ctx, &last)
 	if l := (lapse{}); errors.As(err, &l) {
-		// The state of the probe is not known.
+		// The server may hold another state of the probe than last.
 		if now, readErr := c.ledger.Driver.Fresh(ctx, ledger.ProbeName, driver.Secret{}); readErr == nil {
 			last = now
 		}
@@ -113,7 +114,7 @@ func (c *checker) raceOver(ctx context.Context, last *driver.Secret) error {
 }
 
 // passed returns a lapse with the text if err is nil, because the call should have failed.
-// Otherwise, it returns err, which has an unexpected class.
+// Otherwise, it returns err.
 func passed(err error, text string) error {
 	if err == nil {
 		return lapse{text}

@@ -15,19 +15,19 @@ import (
 
 // A Rekeyer is a store whose records can be rewritten under new keys.
 type Rekeyer interface {
-	// Rekey rewrites the secrets that are not under the current keys, and yields each
-	// record once. opts may be nil.
+	// Rekey rewrites the secrets that are not under the current keys, and yields each record
+	// once. A nil opts counts as the zero value.
 	//
-	// An error that is yielded with a Name concerns that record alone, which keeps its
-	// old keys. The record cannot be read or written (an *UnreadableError, ErrDenied,
-	// ErrRefused), or its name does not fit the keys (ErrIDMismatch). An error without
-	// a Name ends the iteration.
+	// An error that is yielded with a Name concerns only that record, which keeps its old
+	// keys. The record cannot be read or written (an *UnreadableError, ErrDenied, ErrRefused,
+	// ErrCorrupt), or its name does not fit the keys (ErrIDMismatch). An error without a Name
+	// ends the iteration.
 	Rekey(ctx context.Context, opts *RekeyOptions) iter.Seq2[Rekeyed, error]
 }
 
 // RekeyOptions configures Rekey.
 type RekeyOptions struct {
-	// DryRun yields the secrets that would be rewritten, and writes nothing.
+	// DryRun makes Rekey write nothing.
 	DryRun bool
 }
 
@@ -36,8 +36,8 @@ type Rekeyed struct {
 	Name string // of the secret
 	ID   string // of the record
 
-	// Rewritten is set if the secret was not under the current keys, and was rewritten and
-	// read back. In a dry run, it is set if the secret would be rewritten.
+	// Rewritten is set if the secret was rewritten and read back. In a dry run, it is set if
+	// the secret would be rewritten.
 	Rewritten bool
 }
 
@@ -55,11 +55,11 @@ func Rekey(ctx context.Context, l *ledger.Ledger, leaseTTL time.Duration, opts *
 	}
 }
 
-// rekeyPasses is the maximum number of passes over the store. In the last two, nothing may
-// need a rewrite. The second of them begins after the marker names only the new keys.
+// rekeyPasses is the maximum number of passes over the store. In the last pass, no secret may
+// need a rewrite, and the marker must already name only the current keys.
 const rekeyPasses = 6
 
-// A rekeyer runs one Rekey.
+// A rekeyer runs one call of Rekey.
 type rekeyer struct {
 	checker
 	leaseTTL time.Duration
@@ -67,7 +67,7 @@ type rekeyer struct {
 	yield    func(Rekeyed, error) bool
 	told     map[string]bool // names of secrets that were yielded
 	lease    string          // ID of the leases in notes of records that are renamed
-	left     bool            // a record is under other keys and could not be written
+	left     bool            // a record may still be under old keys, because it could not be read or written
 	settled  bool            // new records are named by NameKey
 }
 
@@ -94,7 +94,7 @@ func (k *rekeyer) run(ctx context.Context) error {
 	return fmt.Errorf("%w: another process keeps writing with other keys", driver.ErrConflict)
 }
 
-// pass processes all secrets once, and returns how many of them were rewritten.
+// pass processes all secrets once, and returns the number of secrets that it rewrote.
 func (k *rekeyer) pass(ctx context.Context) (rewritten int, err error) {
 	tell := func(r rekeyed) error {
 		if r.Rewritten {
@@ -111,7 +111,7 @@ func (k *rekeyer) pass(ctx context.Context) (rewritten int, err error) {
 	pacer := newPacer()
 	flush := func() error {
 		results, err := inParallel(ctx, pacer, batch, func(ctx context.Context, e ledger.Entry, r *rekeyed) error {
-			rewritten := r.Rewritten // in the previous, throttled call
+			rewritten := r.Rewritten // by the previous call, which was throttled
 			*r = k.rekey(ctx, e)
 			r.Rewritten = r.Rewritten || rewritten
 			return r.err
@@ -146,16 +146,15 @@ type rekeyed struct {
 	Rekeyed
 	err   error
 	to    string // the new name of the record
-	quiet bool   // not yielded without an error, because it is a redirect
+	quiet bool   // the secret is a redirect, which is yielded only with an error
 }
 
-// tell yields the outcome for a secret, at most once. If it returns an error, the iteration
-// ends.
+// tell yields the outcome for a secret, at most once. An error from tell ends the iteration.
 func (k *rekeyer) tell(ctx context.Context, r Rekeyed, err error) error {
 	if err != nil && (ctx.Err() != nil || !ledger.OfOne(err) && !errors.Is(err, rules.ErrIDMismatch)) {
 		return err
 	}
-	// A secret that no key can decrypt does not need the old keys.
+	// A secret that cannot be decrypted does not need the old keys.
 	k.left = k.left || err != nil && !errors.Is(err, driver.ErrCorrupt)
 	if k.told[r.Name] {
 		return nil
@@ -167,7 +166,8 @@ func (k *rekeyer) tell(ctx context.Context, r Rekeyed, err error) error {
 	return nil
 }
 
-// rekey rewrites a listed entry until it is under the current keys.
+// rekey rewrites a listed entry until the entry is under the current keys. In a dry run, it
+// only reports whether the entry needs a rewrite.
 func (k *rekeyer) rekey(ctx context.Context, listed ledger.Entry) rekeyed {
 	r := rekeyed{Rekeyed: Rekeyed{Name: string(listed.Name), ID: listed.Token.ID}}
 	switch {
@@ -188,7 +188,8 @@ func (k *rekeyer) rekey(ctx context.Context, listed ledger.Entry) rekeyed {
 	return r
 }
 
-// rewrite makes the next write for the named entry. The caller then reads the entry back.
+// rewrite makes the next write for the named entry. It then returns a Retryable error, so
+// that the next call reads the entry back.
 func (k *rekeyer) rewrite(ctx context.Context, name ledger.Name, r *rekeyed) error {
 	e, err := k.ledger.Newest(ctx, name, ledger.Entry{})
 	switch {

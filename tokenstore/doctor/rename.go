@@ -14,15 +14,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A record gets a name by another key in the swaps of a promotion, as a record does that gets
-// a user. Programs that know both keys always find the record by one of the names. The record
-// keeps its ID. Until Rekey is done, all processes name new records by the old key, regardless
-// of their order of keys. Two processes therefore cannot create the same record under two
-// names.
+// A record moves to a name by another key in the swaps of a promotion. Programs that have
+// both keys always find the record under one of the names. The record keeps its ID. Until
+// Rekey is done, all processes name new records by the old key, regardless of their order of
+// keys. Two processes therefore cannot create the same record under two names.
 
-// misplaced reports whether e is named by a key other than NameKey. The name of a record
-// without a user may derive from a token that was replaced. Such a name cannot be checked,
-// and is kept.
+// misplaced reports whether the name of e derives from a name key other than the current one.
+// It returns false for a name that derives from a replaced token, because such a name cannot
+// be checked.
 func (c *checker) misplaced(e ledger.Entry) bool {
 	if e.Target() != nil || len(c.ledger.NameKeys) == 1 || c.ledger.Namer().Fits(e) {
 		return false
@@ -30,7 +29,7 @@ func (c *checker) misplaced(e ledger.Entry) bool {
 	return slices.ContainsFunc(c.ledger.Namers(), func(n ledger.Namer) bool { return n.Fits(e) })
 }
 
-// rename moves a record to its name by NameKey.
+// rename moves the record e to its name by the current name key.
 func (k *rekeyer) rename(ctx context.Context, e ledger.Entry) error {
 	r := k.ledger.View(true)
 	r.Remember(e)
@@ -74,9 +73,9 @@ func (k *rekeyer) joined(ctx context.Context, r *ledger.View, e ledger.Entry) er
 	return problems[0].repair(ctx)
 }
 
-// claim takes the lease of the record if the lease is kept in a note, because a note does
-// not move with the record. No process then asks the authorization server while the record
-// moves. A lease in the record moves with it.
+// claim takes the lease on the record if leases on it are in a note, because a note does not
+// move with the record. Thus, no process refreshes the record while it moves. claim does
+// nothing for a lease in the record, which moves along.
 func (k *rekeyer) claim(ctx context.Context, rec *ledger.Entry) error {
 	l := k.ledger.Leaser
 	if l == nil || rec.UserName == "" {
@@ -94,8 +93,9 @@ func (k *rekeyer) claim(ctx context.Context, rec *ledger.Entry) error {
 	return nil
 }
 
-// place makes the first swap. The new record has the data of the old one except its tokens.
-// If the user already has a record under the new name, the two are merged.
+// place makes the first swap, and returns the entry under the new name. A new entry gets the
+// data of rec except its tokens. If the new name already has a record, rec will be merged
+// into that record.
 func (k *rekeyer) place(ctx context.Context, r *ledger.View, w *ledger.Writer, rec ledger.Entry) (ledger.Entry, error) {
 	next := rec.Record
 	next.Fields = rules.WithIdentity(codec.Fields{ID: rec.Token.ID}, rec.Token)
@@ -103,10 +103,10 @@ func (k *rekeyer) place(ctx context.Context, r *ledger.View, w *ledger.Writer, r
 	return w.Join(ctx, r, k.ledger.Namer().Of(rec.Token), rec, next)
 }
 
-// alias makes a redirect lead directly to its record after the record got another name. It
-// reports whether the redirect had to be rewritten. A redirect under the old name prevents
-// the creation of another record under that name. alias deletes the redirect once new records are
-// named by NameKey and searches find the record by its ID without the redirect.
+// alias makes a redirect lead directly to its record after the record has got another name.
+// It reports whether the redirect needed the rewrite. A redirect under the old name prevents
+// the creation of another record under that name. alias deletes the redirect once new records
+// are named by the current name key and searches find the record without the redirect.
 func (k *rekeyer) alias(ctx context.Context, listed ledger.Entry) (rewritten bool, err error) {
 	err = k.ledger.Retry(ctx, "rekey", func(*ledger.View) error {
 		r := k.ledger.View(true)

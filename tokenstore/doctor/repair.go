@@ -10,9 +10,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// examine reads the named entry and the entries to which it refers. It reads them again after
-// each repair, until no fault remains that it may repair. It returns the findings with the
-// outcome of the repairs.
+// examine diagnoses and repairs the named entry. After each repair, it reads the entry and
+// the entries to which it refers again, until no fault that it may repair remains. It returns
+// the findings with the outcome of the repairs.
 func (c *checker) examine(ctx context.Context, name string) ([]Finding, error) {
 	x := examination{checker: c, name: name, failed: map[Kind]error{}}
 	err := c.ledger.Retry(ctx, "check", func(*ledger.View) error { return x.attempt(ctx) })
@@ -37,7 +37,8 @@ type examination struct {
 	repaired int
 }
 
-// attempt diagnoses and repairs until another writer comes first.
+// attempt diagnoses and repairs the entry. The error is Retryable if another writer came
+// first.
 func (x *examination) attempt(ctx context.Context) error {
 	for {
 		problems, id, err := x.look(ctx)
@@ -69,7 +70,8 @@ func (x *examination) attempt(ctx context.Context) error {
 	}
 }
 
-// look returns the current faults of the entry.
+// look returns the current problems of the entry, and its ID. It returns no problems if the
+// entry does not exist.
 func (x *examination) look(ctx context.Context) (problems []problem, id string, err error) {
 	r := x.ledger.View(true)
 	e, err := r.Read(ctx, ledger.Name(x.name))
@@ -99,7 +101,8 @@ func (x *examination) record(problems []problem, id string) {
 		f.Remedy, f.Action, f.Err, f.Repaired = p.remedy, p.action, x.failed[p.kind], false
 	}
 	if x.repaired == 0 {
-		// A fault that another process has removed meanwhile was an intermediate state.
+		// A fault that disappeared without a repair was an intermediate state of another
+		// process.
 		x.findings = slices.DeleteFunc(x.findings, func(f Finding) bool { return !still[f.Kind] })
 	}
 	for i := range x.findings {

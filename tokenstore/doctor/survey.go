@@ -10,8 +10,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// inspect reports and repairs the faults that only the driver can see, and records the
-// labels that exist.
+// inspect reports the faults that only the driver can see, and makes the repairs that the
+// options ask for. It records the labels that the driver finds beside each secret.
 func (c *checker) inspect(ctx context.Context, inspector driver.Inspector) error {
 	for i, err := range inspector.Inspect(ctx) {
 		err = ledger.OfListed(ctx, i.Name, err)
@@ -20,7 +20,7 @@ func (c *checker) inspect(ctx context.Context, inspector driver.Inspector) error
 			err = c.cannotRead(u)
 		case err == nil && i.Name != ledger.ProbeName: // the next check uses the probe
 			if ledger.Measures(i.Name) {
-				i.Labels, i.Abandoned = nil, nil // a store does not know which labels the probe should have
+				i.Labels, i.Abandoned = nil, nil // the labels of a probe are not labels of a record
 			}
 			err = c.inspected(ctx, i)
 		}
@@ -46,7 +46,7 @@ func (c *checker) inspected(ctx context.Context, i driver.Inspection) error {
 			return err
 		}
 		if fault.Kind == driver.FaultEmpty {
-			c.unread[i.Name] = driver.ErrCorrupt // it cannot be read, for the reason in the finding
+			c.unread[i.Name] = driver.ErrCorrupt // it cannot be read, as the finding says
 		}
 	}
 	return nil
@@ -62,7 +62,7 @@ func remedyOf(f driver.Fault) Remedy {
 	return RemedyRepair
 }
 
-// survey reads all secrets once, and records which of them must be read again.
+// survey lists and reads all secrets once, and records which of them must be read again.
 func (c *checker) survey(ctx context.Context) error {
 	var probes []driver.Named
 	for e, err := range c.ledger.AllEntries(ctx, func(named driver.Named, _ error) { probes = append(probes, named) }) {
@@ -86,7 +86,8 @@ func (c *checker) survey(ctx context.Context) error {
 	return nil
 }
 
-// probe reports and removes a listed probe that a measurement has left behind.
+// probe reports the named probe if a measurement has left it behind, and removes the probe if
+// the options ask for the remedy.
 func (c *checker) probe(ctx context.Context, name string) error {
 	now, err := c.ledger.Driver.Fresh(ctx, name, driver.Secret{})
 	state := parseProbe(now.Data)
@@ -111,9 +112,10 @@ func (c *checker) probe(ctx context.Context, name string) error {
 	return c.emit(f)
 }
 
-// cannotRead reports that a secret cannot be read, once for each secret.
+// cannotRead reports the unreadable secret u, once for each secret.
 func (c *checker) cannotRead(u *ledger.UnreadableError) error {
-	// The labels of its record are not known, so none of its labels counts as left over.
+	// The labels of the record are unknown, so none of the labels beside it counts as left
+	// over.
 	delete(c.beside, u.Name)
 	if c.unread[u.Name] != nil {
 		return nil
@@ -133,8 +135,8 @@ func whyUnreadable(err error) string {
 	return fmt.Sprintf("it is there and cannot be read: %v", err)
 }
 
-// passes reports whether err, from a read of the named secret, concerns only this secret,
-// so that the check can continue with other secrets.
+// passes reports whether err, from a read of the named secret, concerns only this secret. The
+// check can then continue with other secrets.
 func (c *checker) passes(ctx context.Context, name string, err error) bool {
 	return err != nil && ctx.Err() == nil && (ledger.OfOne(err) || c.unread[name] != nil)
 }
@@ -148,14 +150,14 @@ func (c *checker) goOn(ctx context.Context, name string, err error) error {
 	return err
 }
 
-// note records the sighting of a listed entry.
+// note records a sighting of e, and counts the evidence that e gives about the keys.
 func (c *checker) note(e ledger.Entry) {
 	at := sighting{born: e.Born, target: e.Target(), alias: e.Alias != nil, labels: slices.Concat(e.Secret().Labels, e.Secret().Former)}
 	if at.target == nil {
 		at.keys = c.identities(e.Token, e.ID)
 		at.terms = c.ledger.Namer().Terms(e.Record)
 		switch {
-		case e.Name == ledger.ProbeName: // the probe is not evidence for or against the keys
+		case e.Name == ledger.ProbeName: // the probe says nothing about the keys
 		case c.misnamed(e) == "":
 			c.names.fits++
 			l := c.ledger.CompareLabels(c.ledger.Namer(), e.Record)

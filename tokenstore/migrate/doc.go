@@ -1,8 +1,8 @@
 // Package migrate moves the records of one token store to another.
 //
-// [Plan] reads both stores and decides how to treat each record. It writes nothing.
+// [Plan] reads both stores and decides how to move each record. It writes nothing.
 // [Migration.Report] returns the plan and its problems. A record is a problem if the source
-// has it twice, or if the target has it in another state or cannot hold it.
+// has duplicates of it, or if the target has it in another state or cannot hold it.
 // [Migration.Run] writes the records, reads every one of them back, and compares:
 //
 //	m, err := migrate.Plan(ctx, from, to, &migrate.Options{KeepIDs: true})
@@ -12,14 +12,12 @@
 //	report, err := m.Run(ctx)
 //
 // Run saves and reads many records concurrently. It increases the number of concurrent calls
-// until the service throttles them, and then makes as many as the service accepts. It repeats
-// throttled calls.
+// until the service throttles them, and repeats throttled calls.
 //
-// To continue an interrupted migration, repeat it from its start: records that are already
-// in the target are only compared. Run does not write to the source, unless
-// [Options.DeleteSource] is set. With this option, Run first proves that the two stores are
-// different. At the end, it removes from the source the records that were verified and have
-// not changed since.
+// To continue an interrupted migration, repeat it from the start: records that the target
+// already has are only compared. Run writes to the source only if [Options.DeleteSource] is
+// set. With this option, Run first proves that the two stores are different. At the end, it
+// removes from the source the records that were verified and have not changed since.
 //
 // # Stores
 //
@@ -38,7 +36,8 @@
 //   - DeleteIfUnchanged makes a store a [ConditionalDeleter]. With DeleteSource, the
 //     source must be one.
 //
-// A program that writes to the source during a migration loses nothing. Run keeps a record that
-// has changed in the source, and the error names it. If another program has written a record to
-// the target before Run searches for it, Run applies Options.OnConflict.
+// A program that writes to the source during a migration loses nothing. Run does not delete a
+// record that has changed in the source, and the error names the record. If another program
+// has written a record to the target before Run searches for it, Run applies
+// Options.OnConflict.
 package migrate

@@ -34,23 +34,23 @@ const (
 	Keep Policy = "keep" // duplicates remain separate records
 )
 
-// Options configures a migration. The zero value and a nil *Options are good defaults. With
-// them, Run writes nothing if there is any problem, the target chooses the IDs, and the source
-// is only read.
+// Options configures a migration. A nil *Options counts as the zero value. With it, Run
+// writes nothing if there is any problem, the target chooses the IDs, and the source is only
+// read.
 type Options struct {
 	// OnConflict says what to do with a record that the target has in another state:
 	// Stop, Source, Target, Newer or Merge.
 	OnConflict Policy
 
 	// Duplicates says what to do with records of the source that would be one record in the
-	// target: Stop, Merge or Keep. Keep is for a target that does not compare records. With
-	// Keep, records without a token are also moved.
+	// target: Stop, Merge or Keep. Keep is for a target that accepts duplicates. With Keep,
+	// Run also moves records without a token.
 	Duplicates Policy
 
-	// KeepIDs keeps the IDs that the target can hold.
+	// KeepIDs keeps the IDs of the source where the target accepts them.
 	KeepIDs bool
 
-	// SkipBad leaves out the records with problems.
+	// SkipBad lets Run move the other records if some records have problems.
 	SkipBad bool
 
 	// DeleteSource removes from the source the records that were verified in the target
@@ -58,20 +58,21 @@ type Options struct {
 	// must not be Merge, which verifies nothing.
 	DeleteSource bool
 
-	// Lag is how long a written record may take until every read returns it: the
-	// ListLag and ReadLag of the target. While a record differs from the written one, Run
-	// reads it again for that long.
+	// Lag is how long a written record may take until every read returns it: the ListLag and
+	// ReadLag of the target. Run reads a record again until it equals the written record, or
+	// until Lag has passed.
 	Lag time.Duration
 
 	// Writable, if it is not nil, is called once before the first write and returns the
 	// target to write to. It is for a target that was opened read-only for the plan.
 	Writable func(context.Context) (tokenstore.TokenStore, error)
 
-	// Label names the i-th record of the source in errors. Nil means its ID.
+	// Label returns the name of the i-th record of the source for errors. If Label is nil,
+	// errors contain the quoted ID.
 	Label func(i int) string
 
-	// Progress, if it is not nil, is called at the beginning of every step, and when
-	// records of the step are done. No two calls overlap.
+	// Progress, if it is not nil, is called at the beginning of every step, and when records
+	// of the step are done. Its calls do not overlap.
 	Progress func(Progress)
 }
 
@@ -96,19 +97,19 @@ type Progress struct {
 	All  int // records of the step; 0: not known yet
 }
 
-// A Reader is the source of a migration. If some records cannot be read, GetTokens
-// returns the others with the error.
+// A Reader is the source of a migration. If some records cannot be read, GetTokens returns
+// the other records together with an error.
 type Reader interface {
 	GetTokens(ctx context.Context) ([]tokenstore.Token, error)
 }
 
-// A ConditionalDeleter is a store that can remove a record on the condition that it has not
-// changed since the caller has read it.
+// A ConditionalDeleter is a store that can remove a record only if the record has not changed
+// since the caller read it.
 type ConditionalDeleter interface {
-	// DeleteIfUnchanged removes the record with the ID of t if all of its fields equal
-	// those of t, times to the millisecond. Otherwise nothing is changed and the error
-	// matches tokenstore.ErrConflict. It returns nil if no record has the ID. A save
-	// between the comparison and the removal is not lost.
+	// DeleteIfUnchanged removes the record with the ID of t if all fields of the record equal
+	// those of t, with times compared to the millisecond. Otherwise, it changes nothing, and
+	// the error matches tokenstore.ErrConflict. It returns nil if no record has the ID. It
+	// does not remove a record that another process saves meanwhile.
 	DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error
 }
 
@@ -127,7 +128,8 @@ type finder interface {
 	FindTokens(ctx context.Context, like []tokenstore.Token) ([]tokenstore.Token, error)
 }
 
-// A deleter is a store that removes many records with one call, unless they have changed.
+// A deleter is a store that removes many records with one call. It keeps records that have
+// changed.
 type deleter interface {
 	DeleteAll(ctx context.Context, tokens []tokenstore.Token) (int, error)
 }
@@ -137,7 +139,7 @@ type fitter interface {
 	Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error)
 }
 
-// A comparer is a store that can tell whether another store keeps the same records.
+// A comparer is a store that can tell whether another store is the same store.
 type comparer interface {
 	SameAs(ctx context.Context, other tokenstore.TokenStore) (bool, error)
 }
@@ -145,8 +147,8 @@ type comparer interface {
 // A Migration is a plan and, after Run, its outcome. Package fmt does not print its tokens.
 type Migration struct{ m *migration }
 
-// migration is the state of a Migration, which points to it so that package fmt does not print
-// it.
+// A migration is the state of a Migration. A Migration holds a pointer to it, so that package
+// fmt does not print tokens.
 type migration struct {
 	from   Reader
 	to     tokenstore.TokenStore
@@ -155,16 +157,16 @@ type migration struct {
 	report Report
 	mu     sync.Mutex // held while Progress is called
 
-	// sharedIDs are IDs that several records of the source have. A record cannot be
-	// removed by such an ID.
+	// sharedIDs are IDs that several records of the source have. A removal by such an ID
+	// might remove the wrong record.
 	sharedIDs map[string]bool
 }
 
-// Plan reads the source, and the records of the target that may match, and decides what
-// becomes of each record of the source. It writes nothing. A target record that cannot be
-// read is left alone; if Plan came across it, the Report names it.
+// Plan reads the source, and the records of the target that may match, and decides how to
+// move each record of the source. It writes nothing. Report.Unread names the target records
+// that Plan could not read, which Run leaves unchanged.
 //
-// With [Merge] and Options.Writable, to may be nil.
+// With [Merge], to may be nil if Options.Writable is set.
 func Plan(ctx context.Context, from Reader, to tokenstore.TokenStore, opts *Options) (*Migration, error) {
 	m := &migration{from: from, to: to, report: Report{IDs: []IDChange{}}}
 	if opts != nil {
@@ -235,7 +237,7 @@ func (m *migration) check() error {
 	return nil
 }
 
-// Report returns the plan and, once Run has returned, its outcome.
+// Report returns the plan and, once Run has returned, its outcome. Run changes the Report.
 func (m *Migration) Report() *Report { return &m.m.report }
 
 // Ready returns an error that matches ErrConflicts if Run would write nothing, because
@@ -255,10 +257,10 @@ func (m *migration) ready() error {
 	return fmt.Errorf("%w: %d of %d records have problems: nothing was written", ErrConflicts, n, m.report.Records)
 }
 
-// Run executes the plan. If Ready returns an error, Run writes nothing and returns that error.
-// The error matches ErrPartial if a record of the source is not verified in the target, or was
-// not removed from the source as requested. If source and target are the same store,
-// Options.DeleteSource makes Run return ErrSameStore, and Run writes nothing.
+// Run executes the plan. If Ready returns an error, Run writes nothing and returns the same
+// error. The error matches ErrPartial if a record of the source is not verified in the
+// target, or was not removed from the source as requested. With Options.DeleteSource, Run
+// writes nothing if source and target are the same store, and the error matches ErrSameStore.
 func (m *Migration) Run(ctx context.Context) (*Report, error) {
 	return m.Report(), m.m.run(ctx)
 }
@@ -298,9 +300,9 @@ func (m *migration) run(ctx context.Context) error {
 	return err
 }
 
-// tellApart returns an error unless the source is a ConditionalDeleter, and source and target
-// are known to be different stores. If they were one store, a removal from the source would
-// remove the record from the target.
+// tellApart returns an error unless the source is a ConditionalDeleter, and SameAs proves
+// that source and target are different stores. In a single store, a removal from the source
+// would remove the record from the target.
 func (m *migration) tellApart(ctx context.Context) (int, error) {
 	_, removes := m.from.(ConditionalDeleter)
 	_, knowsItself := m.from.(comparer)
@@ -319,7 +321,7 @@ func (m *migration) tellApart(ctx context.Context) (int, error) {
 	return 0, err
 }
 
-// step executes one step, and adds its duration to the report.
+// step calls do for one step, and adds a StepReport to the report.
 func (m *migration) step(ctx context.Context, step Step, do func(context.Context) (records int, err error)) error {
 	m.track(step, 0)
 	began := time.Now()
@@ -328,8 +330,8 @@ func (m *migration) step(ctx context.Context, step Step, do func(context.Context
 	return err
 }
 
-// track reports the beginning of a step to Progress, and returns a function that reports n
-// further completed records.
+// track reports the beginning of a step with all records to Progress. It returns a function
+// that reports n further completed records.
 func (m *migration) track(step Step, all int) (add func(n int)) {
 	done := 0
 	add = func(n int) {

@@ -18,9 +18,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// An item is a record that Run should write to the target, or expects there.
+// An item is a record that Run saves in the target, or expects the target to have.
 type item struct {
-	from []record // records of the source; several if duplicates are merged
+	from []record // the records of the source that the item replaces; several if duplicates are merged
 
 	// token is the token to save. It has an ID only if the target should keep the ID.
 	token tokenstore.Token
@@ -31,12 +31,12 @@ type item struct {
 
 	action  action
 	written bool  // Run has saved it
-	err     error // why it is not in the target
+	err     error // why the last step failed for the item
 	done    bool  // the target holds want
-	gone    bool  // its records were removed from the source
+	gone    bool  // the records in from were removed from the source
 }
 
-// A record is a record of the source.
+// A record is a record of the source with its index.
 type record struct {
 	tokenstore.Token
 
@@ -49,17 +49,17 @@ type action int
 const (
 	create action = iota // the target does not have the record
 	update               // the target has the record in another state, which is changed
-	none                 // the target has the record as it should be
+	none                 // the target already has the record
 	keep                 // the target has the record in another state, which is kept
 )
 
 // precedence returns the rank of t in the order in which records are saved. The key that
 // finds a record may also describe another record. A user without a client describes any
-// record of the user with its issuer and resource; an empty issuer or resource matches any. An
-// access token alone describes any record that has the token. A record is therefore saved
-// after the records whose keys might find it. Users without a client come first, those
-// without issuer and resource before the others. Users with a client, tokens with a client,
-// and tokens alone follow in this order.
+// record of the user with its issuer and resource; an empty issuer or resource matches any.
+// An access token alone describes any record that has the token. A record is therefore saved
+// after the records whose keys might find it. Users without a client come first, and among
+// them those without issuer and resource. Users with a client, tokens with a client, and
+// tokens alone follow in this order.
 func precedence(t tokenstore.Token) int {
 	switch key := rules.KeyOf(withoutID(t).Fields()); {
 	case key == rules.KeyUser && t.ClientID == "":
@@ -187,13 +187,13 @@ func indexOf(tokens ...tokenstore.Token) *candidates.Index {
 	return x
 }
 
-// add adds a record to an index. A record that is added later is newer.
+// add adds the record t to x, as newer than all other records of x.
 func add(x *candidates.Index, t tokenstore.Token) {
 	i := len(x.Records)
 	x.Put(i, rules.Candidate{Fields: t.Fields(), Updated: time.UnixMilli(int64(i))})
 }
 
-// names returns the names of the records of items, for an error text.
+// names returns the names of the items with the given indices, for an error text.
 func (m *migration) names(items []int) string {
 	var names []string
 	for _, i := range items {
@@ -210,7 +210,7 @@ func (m *migration) name(r record) string {
 	return strconv.Quote(r.ID)
 }
 
-// absorb returns the result of merging two records of a user.
+// absorb returns the result of merging the record from into the record into.
 func absorb(into, from tokenstore.Token) tokenstore.Token {
 	return tokenstore.FromFields(rules.Absorb(into.Fields(), from.Fields()))
 }
@@ -230,8 +230,8 @@ func unusable(err error) error {
 
 var errNoToken = errors.New("it has no access, refresh or grant token")
 
-// fit removes the ID from each item that the target can hold only without the ID. It drops the
-// items that the target cannot hold at all, and adds a problem for each.
+// fit removes the ID from each item that the target can hold only without the ID. It drops
+// each item that the target cannot hold at all, and adds a problem to the report.
 func (m *migration) fit(ctx context.Context) error {
 	f, ok := m.to.(fitter)
 	if !ok {
@@ -277,8 +277,8 @@ func tokens(items []*item) []tokenstore.Token {
 	return all
 }
 
-// decide sets the action for an item, or returns a problem. The index there has the records of
-// the target.
+// decide sets the action of an item, or returns a problem. there is the index of the target's
+// records.
 func (m *migration) decide(it *item, there *candidates.Index) error {
 	like := withoutID(it.token).Fields()
 	plan, err := there.Plan(like)
@@ -345,7 +345,8 @@ func (m *migration) takeID(it *item, taken map[string]*item) error {
 	return problemf(KindDuplicate, "it has the same ID as the record of user %q", other.token.UserName)
 }
 
-// settle sets the action for an item whose record in the target is has, or returns a problem.
+// settle sets the action of an item whose record in the target is has, or returns a problem.
+// changed says whether a save of the item would change has.
 func (m *migration) settle(it *item, has tokenstore.Token, changed bool) error {
 	it.action, it.want = none, has
 	if !changed {

@@ -10,7 +10,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Classes of the errors that Ready and Run return.
+// Classes of the errors that Ready and Run return. Match them with errors.Is.
 var (
 	ErrConflicts = errors.New("conflicting records")                  // records have problems, and nothing was written
 	ErrPartial   = errors.New("only part of the work is done")        // some records were not moved or not verified
@@ -23,7 +23,7 @@ type Report struct {
 	Merged    int `json:"merged"`    // records of the source that are merged into others
 	Create    int `json:"create"`    // records that the target does not have
 	Update    int `json:"update"`    // records that the target has in another state
-	Unchanged int `json:"unchanged"` // records that the target has as they should be
+	Unchanged int `json:"unchanged"` // records that the target already has
 	Kept      int `json:"kept"`      // records that the target has in another state, which is kept
 	Written   int `json:"written"`
 	Verified  int `json:"verified"` // with Merge: saved, or unchanged
@@ -47,8 +47,7 @@ type Problem struct {
 	Err      error
 }
 
-// A Failure is a record that is not in the target as it should be, or not removed from
-// the source.
+// A Failure is a record that was not saved, not verified, or not removed from the source.
 type Failure struct {
 	Record   int // its index in the result of the source
 	ID, User string
@@ -61,7 +60,8 @@ type IDChange struct {
 	To   string `json:"to"`
 }
 
-// A StepReport has the number of records that a step processed, and its duration.
+// A StepReport describes a completed step: the number of records that it processed, and its
+// duration.
 type StepReport struct {
 	Step    Step
 	Records int
@@ -79,7 +79,7 @@ const (
 	KindUnreadable Kind = "unreadable" // the source cannot read the record; other records are moved
 )
 
-// problem is an error with the kind of a problem.
+// A problem is an error with the Kind of a Problem. It matches ErrConflicts.
 type problem struct {
 	kind Kind
 	error
@@ -122,7 +122,7 @@ func (m *migration) planned(saved bool) {
 	r.Create, r.Update, r.Unchanged, r.Kept = actions[create], actions[update], actions[none], actions[keep]
 }
 
-// count counts the outcomes.
+// count sets the numbers of written, verified and deleted records in the report.
 func (m *migration) count() {
 	r := &m.report
 	r.Written, r.Verified, r.Deleted = 0, 0, 0
@@ -155,13 +155,14 @@ func (m *migration) finish() {
 	}
 }
 
-// abandoned returns the error of a migration that ended early.
+// abandoned returns the error of a migration that ended early because of err.
 func (r *Report) abandoned(err error) error {
 	return fmt.Errorf("%w: %d of %d records are written and %d verified, and the same migration goes on from there: %w",
 		ErrPartial, r.Written, r.Create+r.Update, r.Verified, err)
 }
 
-// err returns the error of a migration that ran to its end.
+// err returns the error of a migration whose steps all ran. It returns nil if every record is
+// verified and, if requested, removed.
 func (r *Report) err() error {
 	missing := r.Records - r.Merged - r.Verified
 	switch {
@@ -194,5 +195,5 @@ func (r *Report) why() error {
 	return fmt.Errorf("the others:\n%w", errors.Join(errs...))
 }
 
-// same reports whether all fields of a and b are equal, times to the millisecond.
+// same reports whether all fields of a and b are equal. It compares times to the millisecond.
 func same(a, b tokenstore.Token) bool { return a.Fields() == b.Fields() }

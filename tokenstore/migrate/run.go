@@ -19,9 +19,9 @@ const chunk = 1000
 // newPacer returns a Pacer for one step.
 func newPacer() *pace.Pacer { return pace.New(bulk.Throttled, 0) }
 
-// each calls do for each item, concurrently and as fast as the service accepts the calls.
-// It stores the error of do in the item. It stops at an error that the next items would also
-// meet, and returns this error. each calls done with 1 for each completed item.
+// each calls do concurrently for the items, as fast as the service accepts the calls, and
+// stores the error of each call in the item. It stops at an error that the next items would
+// also cause, and returns that error. each calls done(1) after each completed item.
 func each(ctx context.Context, p *pace.Pacer, items []*item, done func(int), do func(context.Context, *item) error) error {
 	return p.Each(ctx, len(items), func(ctx context.Context, i int) error {
 		it := items[i]
@@ -92,7 +92,8 @@ func (m *migration) foresee(ctx context.Context) error {
 	return nil
 }
 
-// writeEach saves records with separate calls, several of them concurrently.
+// writeEach saves the items with separate calls, concurrently where the order does not
+// matter.
 func (m *migration) writeEach(ctx context.Context, items []*item, add func(int)) error {
 	p := newPacer()
 	for len(items) > 0 {
@@ -106,7 +107,7 @@ func (m *migration) writeEach(ctx context.Context, items []*item, add func(int))
 }
 
 // together returns how many of the items, counted from the first, can be saved concurrently.
-// The save of one of these items does not change which record another one finds.
+// The save of one of these items does not change which record another of them finds.
 func (m *migration) together(items []*item) int {
 	if m.o.OnConflict != Merge {
 		// Save items with the next precedence after those with this one.
@@ -128,7 +129,7 @@ func (m *migration) together(items []*item) int {
 	return len(items)
 }
 
-// writeOne saves one record, unless the target has it by now. The plan may not know recent
+// writeOne saves one item, unless the target already has its record. The plan may lack recent
 // records of the target, because searches lag and other programs write.
 func (m *migration) writeOne(ctx context.Context, it *item) error {
 	if created, err := m.create(ctx, it); created || err != nil {
@@ -156,8 +157,8 @@ func (m *migration) writeOne(ctx context.Context, it *item) error {
 	return err
 }
 
-// create creates a record that the target does not have, if the target is a creator, and
-// reports whether it did. A creator needs no search before that.
+// create creates the record of it if the target is a creator and lacks the record according
+// to the plan. It reports whether it created the record. A creator needs no preceding search.
 func (m *migration) create(ctx context.Context, it *item) (bool, error) {
 	c, ok := m.to.(creator)
 	if !ok || it.action != create {
@@ -173,7 +174,7 @@ func (m *migration) create(ctx context.Context, it *item) (bool, error) {
 	return created, err
 }
 
-// mergeOne saves one record, and sets the action to the effect of the save.
+// mergeOne saves one item, and sets its action to the effect of the save.
 func (m *migration) mergeOne(ctx context.Context, it *item) error {
 	like, ok := lookup(it.token)
 	if it.token.ID != "" {
@@ -203,14 +204,14 @@ func (m *migration) mergeOne(ctx context.Context, it *item) error {
 	return nil
 }
 
-// saved records that an item was saved, and the ID of its record. With Merge, the record is
-// not read back.
+// saved records that it was saved as the record as. With Merge, the item is then done,
+// because Run does not read the record back.
 func (m *migration) saved(it *item, as tokenstore.Token) {
 	it.want.ID, it.written, it.done = as.ID, it.pending(), m.o.OnConflict == Merge
 }
 
 // writeChunks saves many records per call. If a chunk cannot be saved, it saves each record
-// of the chunk separately, to find out which ones fail.
+// of the chunk separately, to find out which records fail.
 func (m *migration) writeChunks(ctx context.Context, b saver, items []*item, add func(int)) error {
 	for chunk := range slices.Chunk(items, chunk) {
 		saved, err := b.SaveAll(ctx, tokens(chunk))
@@ -228,9 +229,9 @@ func (m *migration) writeChunks(ctx context.Context, b saver, items []*item, add
 	return nil
 }
 
-// lookup returns the fields other than the ID by which t is looked up, and reports whether
-// there are any. It returns only fields that the store compares, because FindToken sets the
-// given fields in its result.
+// lookup returns the fields of t, other than the ID, by which FindToken finds its record. It
+// returns false if no such fields are set. like has only fields that the store compares,
+// because FindToken copies all given fields to its result.
 func lookup(t tokenstore.Token) (like tokenstore.Token, ok bool) {
 	switch rules.KeyOf(withoutID(t).Fields()) {
 	case rules.KeyUser:
@@ -254,9 +255,9 @@ var (
 	errSharedThere = errors.New("several records of the target have its ID: a search by it fails")
 )
 
-// verify reads back every record that should be in the target by now. It does not read
-// unchanged records, which the plan has read, with separate calls. An exception is a record
-// that will be removed from the source.
+// verify reads back every record that the target should now have. Without SaveAll, it does
+// not read unchanged records again, because the plan has read them. With DeleteSource, it
+// reads them nevertheless.
 func (m *migration) verify(ctx context.Context) (int, error) {
 	var items []*item
 	read := 0
@@ -299,8 +300,8 @@ func (m *migration) readBack(ctx context.Context, items []*item, add func(int)) 
 	return each(ctx, newPacer(), items, add, func(ctx context.Context, it *item) error { return m.verifyOne(ctx, it, deadline) })
 }
 
-// verifyFound reads many records per call. It returns the items whose records it did not
-// find, or found in another state, because searches and lists may lag.
+// verifyFound reads many records per call. It returns the items whose records it did not find
+// or found in another state. Searches may lag, so these items need another read.
 func (m *migration) verifyFound(ctx context.Context, f finder, items []*item, add func(int)) (left []*item, err error) {
 	like := make([]tokenstore.Token, len(items))
 	for i, it := range items {
@@ -325,7 +326,7 @@ func (m *migration) verifyFound(ctx context.Context, f finder, items []*item, ad
 	return left, nil
 }
 
-// verifyAll verifies the items with one list of the target.
+// verifyAll compares the items with the result of one GetTokens of the target.
 func (m *migration) verifyAll(ctx context.Context, items []*item) error {
 	tokens, _, err := bulk.Readable(m.to.GetTokens(ctx))
 	if err != nil {
@@ -377,8 +378,8 @@ func (m *migration) verifyOne(ctx context.Context, it *item, deadline time.Time)
 	}
 }
 
-// byName returns fields that find the record with one read. If t has a user and a client, these
-// are all fields except the ID. Otherwise, it is the ID.
+// byName returns the fields that find the record t with one read: all fields except the ID if
+// t has a user and a client, and otherwise only the ID.
 func byName(t tokenstore.Token) tokenstore.Token {
 	if t.UserName == "" || t.ClientID == "" {
 		return tokenstore.Token{ID: t.ID}
@@ -386,8 +387,8 @@ func byName(t tokenstore.Token) tokenstore.Token {
 	return withoutID(t)
 }
 
-// readOne reads a record. It first searches by user or tokens, because a search by an ID
-// that the caller chose may lag more.
+// readOne reads the record want. It first searches by user or tokens, because a search by an
+// ID that the caller chose may lag more.
 func (m *migration) readOne(ctx context.Context, want tokenstore.Token) (tokenstore.Token, error) {
 	if like, ok := lookup(want); ok {
 		got, err := m.to.FindToken(ctx, like)
@@ -404,7 +405,8 @@ var (
 	errSharedHere = errors.New("several records of the source have its ID: it stays there, to be removed by hand")
 )
 
-// deleteSource removes the records that were verified and have not changed since.
+// deleteSource removes from the source the records that were verified and have not changed
+// since the plan.
 func (m *migration) deleteSource(ctx context.Context) (int, error) {
 	n := 0
 	items := slices.DeleteFunc(slices.Clone(m.items), func(it *item) bool {
@@ -435,7 +437,8 @@ func (m *migration) deleteSource(ctx context.Context) (int, error) {
 	return m.report.Deleted, err
 }
 
-// deleteOne removes the records of the source that an item is made of.
+// deleteOne removes the records of the item it from the source. It stops at a record that has
+// changed, with an error that wraps errChanged.
 func deleteOne(ctx context.Context, from ConditionalDeleter, it *item) error {
 	for _, r := range it.from {
 		err := from.DeleteIfUnchanged(ctx, r.Token)
@@ -450,7 +453,7 @@ func deleteOne(ctx context.Context, from ConditionalDeleter, it *item) error {
 	return nil
 }
 
-// deleteAll removes the records that the items are made of with one call.
+// deleteAll removes the records of all items from the source with one call.
 func (m *migration) deleteAll(ctx context.Context, b deleter, items []*item) error {
 	var all []tokenstore.Token
 	for _, it := range items {
