@@ -12,7 +12,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A nightly job checks a store, makes the repairs that the next writer would make, and
+// A nightly job checks a store, repairs what can be repaired while other processes run, and
 // prints all findings.
 func ExampleChecker() {
 	ctx := context.Background()
@@ -31,8 +31,8 @@ func ExampleChecker() {
 	// store-unkeyed false manual
 }
 
-// A test of a new driver measures the service behind it, with two drivers as two processes
-// would have them, and with few calls.
+// A test of a new driver measures the service behind the driver with few calls. It opens two
+// drivers, as two processes would.
 func ExampleMeasure() {
 	ctx := context.Background()
 	first := memstore.NewDriver()
@@ -41,7 +41,7 @@ func ExampleMeasure() {
 		Rounds: 2, Racers: 3, Samples: 5,
 	})
 	if err != nil {
-		log.Fatal(err) // m has what was measured before
+		log.Fatal(err) // m holds the results so far
 	}
 	for _, races := range m.Races {
 		for _, round := range races.Rounds {
@@ -57,9 +57,9 @@ func ExampleMeasure() {
 	// findings: 0
 }
 
-// This program gives a name key to a store that was used without keys. Before that, every
-// program must get the new key, with NoKey among OtherNameKeys. Afterwards, NoKey can be
-// removed.
+// This program gives a name key to a store that was used without keys. Before the program
+// runs, give every other program the new key, with NoKey among OtherNameKeys. Afterwards,
+// remove NoKey.
 func ExampleRekeyer() {
 	ctx := context.Background()
 	driver := memstore.NewDriver()

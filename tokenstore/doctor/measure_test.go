@@ -22,11 +22,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// counted is a driver that counts its calls, and may change their results.
+// A counted is a driver that counts its calls, and calls before for each of them.
 type counted struct {
 	driver.Secrets
 	calls  *atomic.Int64
-	before func(call int64) error // an error is the result of the call
+	before func(call int64) error // if it returns an error, the call returns the error
 }
 
 func newCounted(d driver.Secrets) counted { return counted{Secrets: d, calls: new(atomic.Int64)} }
@@ -96,7 +96,7 @@ func (c counted) Names(ctx context.Context) iter.Seq2[string, error] {
 	return c.Secrets.Names(ctx)
 }
 
-// lagging is a driver whose reads show earlier states.
+// A lagging is a driver whose reads return earlier states.
 type lagging struct {
 	driver.Secrets
 	read, list time.Duration // the lags
@@ -131,7 +131,7 @@ func (l lagging) Update(ctx context.Context, name string, base driver.Secret, p 
 	return v, err
 }
 
-// shown returns the last state that was written at least the given time ago.
+// shown returns the last state that was written at least lag ago.
 func (l lagging) shown(lag time.Duration) (driver.Named, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -168,8 +168,8 @@ func (l lagging) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[drive
 	}
 }
 
-// careless is a driver that compares the base of an Update, and then waits before it writes.
-// Several concurrent Updates therefore succeed.
+// A careless is a driver that compares the base of an Update, and then waits before it
+// writes. Several concurrent Updates therefore succeed.
 type careless struct{ *memstore.Driver }
 
 func (d careless) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
@@ -184,7 +184,7 @@ func (d careless) Update(ctx context.Context, name string, base driver.Secret, p
 	return d.Driver.Update(ctx, name, now, p)
 }
 
-// measured measures a driver, and checks that no probe is left.
+// measured calls Measure for d, and checks that no probe is left.
 func measured(t *testing.T, d driver.Secrets, o *doctor.MeasureOptions) doctor.Measurement {
 	t.Helper()
 	m, err := doctor.Measure(t.Context(), d, o)
@@ -202,7 +202,7 @@ func noProbes(t *testing.T, d driver.Secrets) {
 	}
 }
 
-// namesOf returns the names of the probes of a measurement that a driver has.
+// namesOf returns the names of the probes that d has.
 func namesOf(t *testing.T, d driver.Secrets) (probes []string) {
 	t.Helper()
 	for name, err := range d.Names(t.Context()) {
@@ -216,7 +216,7 @@ func namesOf(t *testing.T, d driver.Secrets) (probes []string) {
 	return probes
 }
 
-// winners returns the numbers of winners in the rounds of a kind.
+// winners returns the number of winners of each round of the given kind.
 func winners(m doctor.Measurement, of string) (n []int) {
 	for _, races := range m.Races {
 		for _, r := range races.Rounds {
@@ -250,7 +250,7 @@ func TestMeasure(t *testing.T) {
 		if m.Stopped != "" || len(m.Findings) != 0 || m.Driver != "memstore" || m.Drivers != 2 {
 			t.Errorf("%+v", m)
 		}
-		if m.Calls != int(c.calls.Load())-1 || m.Calls > m.MostCalls { // noProbes has made one
+		if m.Calls != int(c.calls.Load())-1 || m.Calls > m.MostCalls { // namesOf has made one call
 			t.Errorf("%d calls are reported of at most %d, and %d were made", m.Calls, m.MostCalls, c.calls.Load()-1)
 		}
 	})
@@ -276,7 +276,7 @@ func TestMeasureOptions(t *testing.T) {
 	}
 }
 
-// TestMeasureFindsTwoWinners checks that a server that does not compare is reported.
+// TestMeasureFindsTwoWinners checks that Measure reports a service that does not compare.
 func TestMeasureFindsTwoWinners(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -290,7 +290,8 @@ func TestMeasureFindsTwoWinners(t *testing.T) {
 	})
 }
 
-// TestMeasureFindsNoWinner checks that a service that refuses every write is reported.
+// TestMeasureFindsNoWinner checks that Measure reports a service that refuses every write of
+// a round.
 func TestMeasureFindsNoWinner(t *testing.T) {
 	t.Parallel()
 	c := newCounted(memstore.NewDriver())
@@ -309,7 +310,8 @@ func TestMeasureFindsNoWinner(t *testing.T) {
 	}
 }
 
-// TestMeasureUndecided checks that an outage is not taken for a service without winners.
+// TestMeasureUndecided checks that Measure does not report an outage as a race without
+// winners.
 func TestMeasureUndecided(t *testing.T) {
 	t.Parallel()
 	c := newCounted(memstore.NewDriver())
@@ -325,7 +327,7 @@ func TestMeasureUndecided(t *testing.T) {
 	}
 }
 
-// lossy is a driver that reports every Update as done and applies none.
+// A lossy is a driver whose Update succeeds without writing.
 type lossy struct{ driver.Secrets }
 
 func (lossy) Update(_ context.Context, _ string, base driver.Secret, _ driver.Payload) (driver.Version, error) {
@@ -381,8 +383,8 @@ func TestMeasureLags(t *testing.T) {
 	}
 }
 
-// TestMeasureCalls checks for every maximum that no further call is made, and that no probe is
-// left.
+// TestMeasureCalls checks for each maximum number of calls that Measure does not exceed it,
+// and that no probe is left.
 func TestMeasureCalls(t *testing.T) {
 	t.Parallel()
 	o := doctor.MeasureOptions{Rounds: 2, Racers: 2, Samples: 1, Within: time.Millisecond}
@@ -414,7 +416,8 @@ func TestMeasureCalls(t *testing.T) {
 	}
 }
 
-// TestMeasureThrottled checks that throttled calls are repeated and count.
+// TestMeasureThrottled checks that Measure repeats throttled calls, and counts each
+// repetition.
 func TestMeasureThrottled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -482,8 +485,9 @@ func TestMeasureFails(t *testing.T) {
 	noProbes(t, d)
 }
 
-// TestMeasureKilled kills a measurement at each of its calls. Stores do not see its probes, the
-// next measurement waits until they are old, and Check removes them.
+// TestMeasureKilled kills a measurement at each of its calls. It checks that stores ignore
+// the remaining probes, that the next measurement fails until they are old, and that Check
+// removes them.
 func TestMeasureKilled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -540,7 +544,7 @@ func TestMeasureKilled(t *testing.T) {
 	})
 }
 
-// checked returns the findings of Check about probes that were left behind.
+// checked returns the findings of Check about probes that a measurement left behind.
 func checked(t *testing.T, s *tokenstore.Store, repair bool) (found []doctor.Finding) {
 	t.Helper()
 	for f, err := range s.Check(t.Context(), &doctor.CheckOptions{Repair: repair}) {
@@ -556,7 +560,8 @@ func checked(t *testing.T, s *tokenstore.Store, repair bool) (found []doctor.Fin
 	return found
 }
 
-// TestMeasureLeavesListsOut checks that the lists of a large store are not measured.
+// TestMeasureLeavesListsOut checks that Measure does not measure the lists of a store with
+// many secrets.
 func TestMeasureLeavesListsOut(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
@@ -571,7 +576,8 @@ func TestMeasureLeavesListsOut(t *testing.T) {
 	}
 }
 
-// TestMeasurementAsJSON checks that the form of a stored measurement stays as it is.
+// TestMeasurementAsJSON checks the JSON form of a Measurement, on which other programs may
+// rely.
 func TestMeasurementAsJSON(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -13,8 +13,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/migrate"
 )
 
-// This program migrates the token file of an SDK to another store. A real program uses a
-// secret manager instead of memstore.
+// This program migrates the token file of an SDK to another store. A real program would use
+// the driver of a secret manager instead of memstore.
 func Example() {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "")

@@ -23,7 +23,7 @@ type (
 	store = tokenstore.TokenStore
 )
 
-// in returns a store that holds tokens.
+// in returns a new store that holds tokens.
 func in(t *testing.T, tokens ...token) *tokenstore.Store {
 	t.Helper()
 	return save(t, memstore.New(nil), tokens...)
@@ -49,7 +49,7 @@ func file(t *testing.T) *filestore.Store {
 	return s
 }
 
-// user returns a record of a user. Its access token is the user's name.
+// user returns a record of the named user, whose access token is name.
 func user(name string) token {
 	return token{UserName: name, ClientID: "c", AccessToken: tokenstore.Secret(name)}
 }
@@ -77,7 +77,7 @@ func access(t *testing.T, s store) map[string]string {
 	return all
 }
 
-// TestPlan checks which problems Plan finds, and that Run then writes nothing.
+// TestPlan checks which problems Plan finds, and that Run writes nothing if there are any.
 func TestPlan(t *testing.T) {
 	t.Parallel()
 	older := user("ann")
@@ -118,7 +118,7 @@ type reader []token
 
 func (r reader) GetTokens(context.Context) ([]token, error) { return r, nil }
 
-// TestPlan_Label checks that the text of a problem uses Options.Label for other records.
+// TestPlan_Label checks that the text of a problem names other records by Options.Label.
 func TestPlan_Label(t *testing.T) {
 	t.Parallel()
 	label := func(i int) string { return fmt.Sprintf("line %d", i+2) }
@@ -142,8 +142,8 @@ func TestPlan_Label(t *testing.T) {
 	}
 }
 
-// TestMerge checks that Merge saves each record as SaveToken does, and does not list the
-// target.
+// TestMerge checks that with the policy Merge, Run saves each record as SaveToken does and
+// does not list the target.
 func TestMerge(t *testing.T) {
 	t.Parallel()
 	source := reader{{UserName: "ann", AccessToken: "newer"}, user("bob"), user("eve")}
@@ -172,8 +172,8 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// TestMerge_Counts checks that Merge counts the effect of each save, including that of
-// earlier records on later ones.
+// TestMerge_Counts checks that with the policy Merge, the report counts the effect of each
+// save. Earlier saves may change the effect of later saves.
 func TestMerge_Counts(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -227,7 +227,7 @@ func TestPlan_Arguments(t *testing.T) {
 	}
 }
 
-// TestKeep checks that the policy Keep accepts records that nothing identifies, and refuses
+// TestKeep checks that the policy Keep accepts records that no field identifies, and refuses
 // invalid records.
 func TestKeep(t *testing.T) {
 	t.Parallel()
@@ -345,8 +345,8 @@ func (s fickle) FindTokenByID(ctx context.Context, id string) (token, error) {
 	return s.FindToken(ctx, token{ID: id})
 }
 
-// TestRun_Verify checks that a record which reads back with any field changed is not
-// verified, and stays in the source.
+// TestRun_Verify checks that Run does not verify a record that reads back with a changed
+// field, and keeps it in the source.
 func TestRun_Verify(t *testing.T) {
 	t.Parallel()
 	ann := token{
@@ -376,7 +376,7 @@ func TestRun_Verify(t *testing.T) {
 	}
 }
 
-// TestRun_Lag checks that Run reads a record which is not yet visible again until
+// TestRun_Lag checks that Run repeats the read of a record that is not visible yet until
 // Options.Lag has passed.
 func TestRun_Lag(t *testing.T) {
 	t.Parallel()
@@ -398,7 +398,7 @@ func TestRun_Lag(t *testing.T) {
 }
 
 // TestRun_SameStore checks that Run removes no record if source and target are the same
-// store, even if one or both are wrapped.
+// store, even if one or both stores are wrapped.
 func TestRun_SameStore(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
@@ -451,7 +451,7 @@ func TestRun_Writable(t *testing.T) {
 	}
 }
 
-// TestRun_Again checks that an interrupted migration can be continued.
+// TestRun_Again checks that a second migration completes an interrupted one.
 func TestRun_Again(t *testing.T) {
 	t.Parallel()
 	from, to := in(t, user("ann"), user("bob")), memstore.New(nil)

@@ -12,7 +12,7 @@ import (
 )
 
 // TestPlan compares Plan and Select of an index with PlanSave and Select of package rules.
-// The records of the index are random, and change.
+// The index holds random records, which the test changes with Put.
 func TestPlan(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(200) {

@@ -41,9 +41,8 @@ const (
 	indexKey = "fedcba9876543210"
 )
 
-// TestNames compares names with those that another program computed from the description of
-// the derivation. Records are stored under these names, so a record would not be found if
-// its name changed.
+// TestNames compares names with names that another program computed from the description of
+// the derivation. If a name changed, stores would not find the existing record.
 func TestNames(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -73,8 +72,8 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestNamesAtAnIssuer compares names with an issuer or a resource with those that the other
-// program of TestNames computed. It also checks that the term of an access token does not
+// TestNamesAtAnIssuer compares names for clients with an issuer or a resource with names that
+// the program of TestNames computed. It also checks that the term of an access token does not
 // depend on the issuer and resource.
 func TestNamesAtAnIssuer(t *testing.T) {
 	t.Parallel()
@@ -149,7 +148,7 @@ func TestFits_ClientLater(t *testing.T) {
 	}
 }
 
-// TestLabels compares the labels of a record with those that the other program of TestNames
+// TestLabels compares the labels of a record with labels that the program of TestNames
 // computed.
 func TestLabels(t *testing.T) {
 	t.Parallel()
@@ -238,7 +237,7 @@ func TestNonce(t *testing.T) {
 	}
 }
 
-// TestLabels_Nonces checks which labels of two writes are equal.
+// TestLabels_Nonces checks in which cases two writes add labels with the same nonce.
 func TestLabels_Nonces(t *testing.T) {
 	t.Parallel()
 	s := withKeys(t, nameKey, indexKey)

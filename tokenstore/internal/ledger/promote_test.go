@@ -14,8 +14,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A lagging driver says that its reads may be out of date. If onCreate is set, the driver
-// calls it after the next Create, and then reports that the response was lost.
+// A lagging driver reports a ReadLag, so that its reads count as possibly out of date. If
+// onCreate is set, the driver calls onCreate after the next Create, and then reports that the
+// response was lost.
 type lagging struct {
 	driver.Secrets
 	onCreate func()

@@ -39,7 +39,7 @@ func TestTryLockOwner(t *testing.T) {
 	}
 	for _, test := range []struct {
 		what    string
-		owner   int // owner of the lock file; -1: there is none
+		owner   int // owner of the lock file; -1 if the file does not exist
 		about   fs.FileInfo
 		want    uint32
 		foreign bool

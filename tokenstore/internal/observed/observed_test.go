@@ -82,8 +82,8 @@ func (b backend) Probe(context.Context) iter.Seq2[driver.Probed, error] {
 }
 
 // TestDriver checks the class and the duration that each kind of call reports, with and
-// without an error. The body of each loop takes an hour, which must not count as time of
-// the call.
+// without an error. The body of each loop takes an hour, which must not count as part of the
+// call.
 func TestDriver(t *testing.T) {
 	t.Parallel()
 	for _, want := range []error{nil, fmt.Errorf("%w: quota", driver.ErrThrottled)} {
@@ -144,7 +144,7 @@ func TestDriver(t *testing.T) {
 	}
 }
 
-// drain returns the last error of a sequence. The body of its loop takes an hour.
+// drain returns the last error that seq yields. The body of its loop takes an hour.
 func drain[T any](seq iter.Seq2[T, error]) (last error) {
 	for _, err := range seq {
 		<-time.After(time.Hour)
@@ -153,7 +153,7 @@ func drain[T any](seq iter.Seq2[T, error]) (last error) {
 	return last
 }
 
-// plain is neither a driver.Leaser nor a driver.Inspector.
+// A plain is a driver that implements none of the optional interfaces.
 type plain struct{ driver.Secrets }
 
 func TestUnobserved(t *testing.T) {

@@ -20,13 +20,13 @@ import (
 
 var now = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 
-// A fake is a Record that returns scripted errors and records the calls of its methods and
-// those of its Right.
+// A fake is a Record that returns scripted errors, and records the calls of its methods and
+// of the methods of its Right.
 type fake struct {
 	State
 	old   *stored.Failure // the refusal in reads that may be out of date
 	reads []error         // errors of Read, one per call
-	takes []error         // errors of Take, one per call; errHeld: another process has the right
+	takes []error         // errors of Take, one per call; errHeld means that another process has the right
 	fails []error         // errors of Commit, one per call
 	calls []string
 	kept  *stored.Failure
@@ -105,7 +105,7 @@ func TestRefresh(t *testing.T) {
 		fake  fake
 		mint  Mint
 		calls string
-		err   error // nil: Refresh returns the new token
+		err   error // nil if Refresh returns the new token
 		kept  bool
 	}{
 		{"minted", fake{}, minted, "read take commit release", nil, false},
@@ -166,7 +166,8 @@ func TestRefresh(t *testing.T) {
 	}
 }
 
-// TestRefreshThrottled checks how long a refresh waits for a service that throttles.
+// TestRefreshThrottled checks how long a refresh waits for a service that throttles its
+// calls.
 func TestRefreshThrottled(t *testing.T) {
 	t.Parallel()
 	for name, record := range map[string]func(f *fake){

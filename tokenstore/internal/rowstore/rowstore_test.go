@@ -33,7 +33,7 @@ type memory struct {
 	ahead   atomic.Int64 // how far the stores' clock is ahead, in nanoseconds
 }
 
-// view returns Rows of fields with the given Writer.
+// view returns Rows that hold fields and have the Writer w.
 func (m *memory) view(w rowstore.Writer, fields []codec.Fields) *rowstore.Rows {
 	place := func(i int) string { return fmt.Sprintf("row %q", fields[i].ID) }
 	rows := &rowstore.Rows{Writer: w, Numbered: true, Place: place}

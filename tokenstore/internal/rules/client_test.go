@@ -9,7 +9,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// oneAnn is a record of ann at an issuer and for a resource.
+// oneAnn returns a record of the user ann with the given ID, client, issuer and resource.
 func oneAnn(id, client, issuer, resource string) token {
 	return token{ID: id, UserName: "ann", ClientID: client, Issuer: issuer, Resource: resource, RefreshToken: "r" + id, AccessToken: "a" + id}
 }

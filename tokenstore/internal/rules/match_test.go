@@ -20,7 +20,7 @@ type (
 	former    = rules.Former
 )
 
-// kept returns a candidate for each token. Later candidates are newer.
+// kept returns a candidate for each token. Each candidate is newer than the previous one.
 func kept(tokens ...token) []candidate {
 	var records []candidate
 	for i, t := range tokens {
@@ -285,10 +285,9 @@ func (d *dealer) candidates() []candidate {
 	return records
 }
 
-// allowed implements the table under "Matching" in package tokenstore in another way, for
-// a single record. may reports whether like may describe the record. sure is false if only
-// the second condition of a row holds, which applies only if the first one finds no
-// record.
+// allowed implements the table under "Matching" in package tokenstore a second time, for the
+// single record c. may reports whether like may describe c. sure is false if c meets only the
+// second condition of a row, which applies only if no record meets the first condition.
 func allowed(like token, c candidate) (may, sure bool) {
 	r := c.Fields
 	if like.ID != "" {
@@ -315,8 +314,7 @@ func allowed(like token, c candidate) (may, sure bool) {
 	return false, false
 }
 
-// naiveSelect implements the table with allowed, including the choice between several
-// records.
+// naiveSelect implements the table with allowed, including the choice among several records.
 func naiveSelect(like token, records []candidate) (want []int, searchable bool) {
 	row3 := like.ID == "" && like.UserName == "" && !(like.AccessToken != "" && like.ClientID == "" && like.ClientSecret == "")
 	if row3 && (like.ClientID == "" || like.GrantToken == "" && like.RefreshToken == "") {

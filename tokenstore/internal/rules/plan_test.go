@@ -22,7 +22,7 @@ func TestPlanSaveRowByRow(t *testing.T) {
 		what    string
 		save    token
 		records []candidate
-		record  int   // index of the record into which the token is merged; -1: a new record
+		record  int   // index of the record into which the token is merged; -1 for a new record
 		absorb  []int // the indices of records that are merged and removed
 		gives   bool  // a record gets a user
 		want    token

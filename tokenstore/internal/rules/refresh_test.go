@@ -66,8 +66,8 @@ func TestPlanRefresh(t *testing.T) {
 	}
 }
 
-// TestPlanRefreshKeepsWhatWasSaved checks that a field which was saved while mint ran is
-// kept, for each field that does not identify the record or the credential.
+// TestPlanRefreshKeepsWhatWasSaved checks that PlanRefresh keeps a field that was saved while
+// mint ran. It tests each field that does not identify the record or the credential.
 func TestPlanRefreshKeepsWhatWasSaved(t *testing.T) {
 	t.Parallel()
 	used := token{ID: "1", UserName: "ann", ClientID: "c", RefreshToken: "r", AccessToken: "stale"}
@@ -90,8 +90,8 @@ func TestPlanRefreshKeepsWhatWasSaved(t *testing.T) {
 	}
 }
 
-// TestPlanRefreshOfTheType checks that the token type and scope are stored or kept together
-// with their access token.
+// TestPlanRefreshOfTheType checks that the token type and the scope always belong to the
+// access token beside them.
 func TestPlanRefreshOfTheType(t *testing.T) {
 	t.Parallel()
 	used := token{ID: "1", UserName: "ann", ClientID: "c", RefreshToken: "r", AccessToken: "stale", TokenType: "Bearer", Scope: "a"}
