@@ -13,17 +13,16 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// errStopped ends a check after the caller has left the loop.
+// errStopped means that the caller has stopped the iteration.
 var errStopped = errors.New("stopped")
 
 // Check checks the store of l: see the method Check of a tokenstore.Store. It reads all
-// records, and then reads again the records that look faulty. Each finding is therefore based
-// on a state as fresh as the backend allows. Check keeps digests of all records in memory,
-// but no tokens.
+// records, and then reads the records that look faulty again, in the newest state that the
+// driver can prove. Check keeps digests of all records in memory, but no tokens.
 //
 // Each repair makes, by compare-and-swap, the write that the next writer would make. Check
 // completes an interrupted promotion, and never rolls it back. An interrupted repair can be
-// repeated. Check never writes over or deletes a secret that it cannot read. It does not
+// repeated. Check never overwrites or deletes a record that it cannot read. It does not
 // repair a record whose name does not fit the keys, because l may have the wrong keys.
 //
 // If the driver is a driver.Inspector, the check includes the data that the driver
@@ -55,7 +54,8 @@ type checker struct {
 
 	abandoned map[string][]driver.Label // labels in beside that belong to no write in progress
 
-	// names and labels are the evidence for and against the keys of the check.
+	// names and labels count the names and labels that fit the keys of the check, and those
+	// that do not.
 	names, labels evidence
 }
 

@@ -165,7 +165,8 @@ func (c *checker) underWay(e ledger.Entry) bool {
 	return c.o.Grace > 0 && c.ledger.Now().Sub(e.WrittenAt()) < c.o.Grace
 }
 
-// local returns the problems that e alone shows. e must not lead to another entry.
+// local returns the problems of e that do not depend on other entries. e must not lead to
+// another entry.
 func (c *checker) local(e ledger.Entry) []problem {
 	if !rules.HasCredential(e.Token) && len(e.Joining) == 0 {
 		return c.empty(e)

@@ -85,8 +85,7 @@ const (
 	KindLag          Kind = "lag-above-promise"
 )
 
-// The kinds of finding that the drivers report, under the names that package driver
-// gives them.
+// The kinds of finding that drivers report. Their values are those of package driver.
 const (
 	KindTombstone  Kind = driver.FaultTombstone
 	KindNoState    Kind = driver.FaultEmpty

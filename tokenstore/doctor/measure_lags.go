@@ -104,8 +104,8 @@ func newLag(of string, promised, within time.Duration) Lag {
 	return l
 }
 
-// A sight is the outcome of looking for one write. The times begin at the return of the
-// write.
+// A sight is the outcome of looking for one write. The times are measured from the return of
+// the write.
 type sight struct {
 	seen   bool
 	at     time.Duration // start of the first read that saw the write
@@ -113,7 +113,7 @@ type sight struct {
 	misses int
 }
 
-// add adds the outcome for one write.
+// add adds s, the outcome for one write, to l.
 func (l *Lag) add(s sight) {
 	l.Samples++
 	l.LongestMS = max(l.LongestMS, milliseconds(s.missed))
@@ -141,7 +141,7 @@ func (l Lag) deviations() []Deviation {
 // fromMS returns a number of milliseconds as a Duration.
 func fromMS(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
 
-// samples writes states with new labels, and measures how long each is invisible.
+// samples writes states with new labels, and measures how long each state stays invisible.
 func (m *measuring) samples(ctx context.Context, r *Measurement) error {
 	if m.o.Samples == 0 {
 		return nil
@@ -198,8 +198,8 @@ func (m *measuring) small(ctx context.Context) (bool, error) {
 	return n <= mostSecrets, err
 }
 
-// watch concurrently looks, in each of the ways looks, for the state of the probe that was
-// just written.
+// watch looks for the state of the probe that was just written, concurrently in each of the
+// ways in looks. It returns one sight for each of looks.
 func (m *measuring) watch(ctx context.Context, looks []look, pacers []*pace.Pacer, label driver.Label) ([]sight, error) {
 	sights, errs := make([]sight, len(looks)), make([]error, len(looks))
 	began := m.wrote
@@ -247,7 +247,8 @@ func (m *measuring) poll(ctx context.Context, p *pace.Pacer, began time.Time, lo
 	return s, nil
 }
 
-// sees reports whether one read in the way l shows the current state of the probe.
+// sees makes one read in the way l, and reports whether the read shows the current state of
+// the probe.
 func (m *measuring) sees(ctx context.Context, l look, label driver.Label) (bool, error) {
 	d, want := m.reader(), m.state.Data
 	if l == byName {

@@ -112,7 +112,7 @@ func (m *measuring) creations(ctx context.Context, r *Measurement) error {
 		case err != nil:
 			return err
 		case round.Winners == 0 && m.o.lags && time.Since(deleted) < m.o.Within:
-			// The racers have read a state from before the deletion.
+			// Reads lag, so the racers may have found the deleted probe.
 			err = driverkit.Sleep(ctx, pause.Next())
 		default:
 			races.Rounds = append(races.Rounds, round)
@@ -156,7 +156,7 @@ func (m *measuring) uncreate(ctx context.Context, now driver.Secret) (deleted ti
 	return deleted, err
 }
 
-// isGone reports whether a read shows that the created probe was deleted.
+// isGone makes one read, and reports whether the read shows that ProbeCreate does not exist.
 func (m *measuring) isGone(ctx context.Context) (bool, error) {
 	_, err := m.reader().Get(ctx, ledger.ProbeCreate)
 	if errors.Is(err, driver.ErrNotFound) {

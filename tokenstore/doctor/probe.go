@@ -36,7 +36,7 @@ func (c *checker) permissions(ctx context.Context, inspector driver.Inspector) e
 	return nil
 }
 
-// A lapse is a violation of a promise of package driver by a server.
+// A lapse is an error that says which promise of package driver a server breaks.
 type lapse struct{ text string }
 
 func (l lapse) Error() string { return l.text }
@@ -80,8 +80,8 @@ func (c *checker) race(ctx context.Context) error {
 	return errors.Join(err, c.ledger.RemoveProbe(ctx, last))
 }
 
-// raceOver tries to create the probe a second time, updates its state twice, and tries to
-// delete a state that was replaced.
+// raceOver tries to create the probe a second time, to update one state of it twice, and to
+// delete a replaced state. It sets *last to the state that it has written.
 func (c *checker) raceOver(ctx context.Context, last *driver.Secret) error {
 	second, err := c.ledger.NewProbe()
 	if err != nil {

@@ -41,8 +41,8 @@ type Rekeyed struct {
 	Rewritten bool
 }
 
-// Rekey rewrites the secrets that are not under the current keys of l: see the method
-// Rekey of a tokenstore.Store. A lease lasts at most leaseTTL.
+// Rekey rewrites the secrets that are not under the current keys of l: see the method Rekey
+// of a tokenstore.Store. leaseTTL is the duration of the leases that Rekey takes.
 func Rekey(ctx context.Context, l *ledger.Ledger, leaseTTL time.Duration, opts *RekeyOptions) iter.Seq2[Rekeyed, error] {
 	return func(yield func(Rekeyed, error) bool) {
 		k := rekeyer{checker: checker{ledger: l}, leaseTTL: leaseTTL, yield: yield, told: map[string]bool{}, lease: ledger.Nonce()}
@@ -224,7 +224,7 @@ func (k *rekeyer) current(e ledger.Entry) bool {
 	return k.rotated(e)
 }
 
-// rotated reports whether e shows no sign of keys other than the current ones.
+// rotated reports whether the form, the name and the labels of e fit the current keys.
 func (k *rekeyer) rotated(e ledger.Entry) bool {
 	if rotating, ok := k.ledger.Codec.(codec.Rotating); ok && !rotating.Current(string(e.Name), e.Secret().Data) {
 		return false

@@ -17,7 +17,7 @@ func (c *checker) examine(ctx context.Context, name string) ([]Finding, error) {
 	x := examination{checker: c, name: name, failed: map[Kind]error{}}
 	err := c.ledger.Retry(ctx, "check", func(*ledger.View) error { return x.attempt(ctx) })
 	if errors.Is(err, driver.ErrConflict) && ctx.Err() == nil {
-		// Other writers were faster in every attempt.
+		// Other writers came first in every attempt.
 		for i := range x.findings {
 			if f := &x.findings[i]; f.Err == nil && !f.Repaired && c.o.Wants(f.Remedy) {
 				f.Err = err

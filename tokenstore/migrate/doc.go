@@ -3,7 +3,7 @@
 // [Plan] reads both stores and decides how to move each record. It writes nothing.
 // [Migration.Report] returns the plan and its problems. A record is a problem if the source
 // has duplicates of it, or if the target has it in another state or cannot hold it.
-// [Migration.Run] writes the records, reads every one of them back, and compares:
+// [Migration.Run] writes the records, reads each of them back, and compares them:
 //
 //	m, err := migrate.Plan(ctx, from, to, &migrate.Options{KeepIDs: true})
 //	if err != nil {
@@ -21,8 +21,8 @@
 //
 // # Stores
 //
-// The two stores can be of any kind. In addition to the methods of a
-// [tokenstore.TokenStore], Plan and Run use the following ones if a store has them:
+// The two stores can be of any kind. In addition to the methods of a [tokenstore.TokenStore],
+// Plan and Run use the following methods if a store has them:
 //
 //   - SaveAll and DeleteAll, as in filestore and sqlstore, save and remove many records
 //     with one write.
@@ -31,10 +31,10 @@
 //     need, with few calls.
 //   - Fits, as in filestore and sqlstore, reports the records that the store cannot hold,
 //     before the first write.
-//   - SameAs reports whether another store is this one under another name. With
-//     DeleteSource, both stores must have it.
+//   - SameAs reports whether another store is the same store under another name. With
+//     DeleteSource, both stores must have this method.
 //   - DeleteIfUnchanged makes a store a [ConditionalDeleter]. With DeleteSource, the
-//     source must be one.
+//     source must have this method.
 //
 // A program that writes to the source during a migration loses nothing. Run does not delete a
 // record that has changed in the source, and the error names the record. If another program

@@ -17,7 +17,7 @@ import (
 // records of the source.
 type Policy string
 
-// The policies. Options says which of them apply to which field.
+// The policies. Options says which policies each field accepts.
 const (
 	Stop   Policy = "stop"   // the record is a problem; the default
 	Source Policy = "source" // the fields of the source replace those of the target

@@ -178,7 +178,7 @@ func (m *migration) group(records []record, taken map[string]*item) {
 	}
 }
 
-// indexOf returns an index of records.
+// indexOf returns an index of tokens, in which later tokens are newer.
 func indexOf(tokens ...tokenstore.Token) *candidates.Index {
 	x := &candidates.Index{}
 	for _, t := range tokens {
@@ -220,7 +220,7 @@ func withoutID(t tokenstore.Token) tokenstore.Token {
 	return t
 }
 
-// unusable returns the problem of a record that cannot be saved.
+// unusable returns the problem of a record that cannot be saved because of err.
 func unusable(err error) error {
 	if errors.Is(err, tokenstore.ErrNotFound) {
 		err = errNoToken

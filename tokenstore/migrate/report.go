@@ -92,8 +92,8 @@ func problemf(kind Kind, format string, args ...any) error {
 	return problem{kind, fmt.Errorf(format, args...)}
 }
 
-// standsInTheWay reports whether err is not nil, and adds it to the report as a problem of
-// r.
+// standsInTheWay reports whether err is not nil. It adds a non-nil err to the report as a
+// problem of r.
 func (m *migration) standsInTheWay(r record, err error) bool {
 	if err == nil {
 		return false
@@ -174,7 +174,7 @@ func (r *Report) err() error {
 	return nil
 }
 
-// why returns the reasons why records are missing.
+// why joins the errors of the records that failed or could not be read, at most 20 of them.
 func (r *Report) why() error {
 	const most = 20
 	var errs []error

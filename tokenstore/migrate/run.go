@@ -110,7 +110,7 @@ func (m *migration) writeEach(ctx context.Context, items []*item, add func(int))
 // The save of one of these items does not change which record another of them finds.
 func (m *migration) together(items []*item) int {
 	if m.o.OnConflict != Merge {
-		// Save items with the next precedence after those with this one.
+		// Items of the next precedence must wait until these items are saved.
 		now := precedence(items[0].token)
 		end := slices.IndexFunc(items, func(it *item) bool { return precedence(it.token) != now })
 		if end < 0 {
@@ -284,8 +284,8 @@ func (m *migration) saves() bool {
 	return ok
 }
 
-// readBack reads the records of the items, with one call for many records if the target
-// supports that.
+// readBack verifies the items. It reads many records per call if the target has a method for
+// this purpose.
 func (m *migration) readBack(ctx context.Context, items []*item, add func(int)) error {
 	if m.saves() {
 		return m.verifyAll(ctx, items)

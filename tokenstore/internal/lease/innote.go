@@ -69,8 +69,8 @@ func (p inNote) take(ctx context.Context, rec ledger.Entry, lease stored.Lease) 
 	case errors.Is(err, driver.ErrConflict):
 		return ledger.Entry{}, false, fmt.Errorf("%w: %w", errContended, err)
 	case errors.Is(err, driver.ErrThrottled):
-		// If an earlier attempt of the client was applied, the next read of the note finds
-		// this lease. record.take has marked the lease as given up.
+		// If the service has applied an earlier try of the same call, the next read of the
+		// note finds this lease. record.take has marked the lease as given up.
 		return ledger.Entry{}, false, err
 	case err != nil && !certain(err):
 		seen, readErr := p.Ledger.Newest(ctx, rec.Name, e)

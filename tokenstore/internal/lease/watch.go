@@ -18,7 +18,7 @@ const (
 	mostWords = 24
 )
 
-// watched remembers leases of other processes that this process has seen. It also remembers
+// A watched remembers leases of other processes that this process has seen. It also remembers
 // leases that this process gave up but may have left in a record. A watched outlives a call
 // of Refresh, because the call may be shorter than the time for which a lease must be
 // watched.
@@ -60,7 +60,8 @@ func (w *watched) forget(id string) {
 	delete(w.since, id)
 }
 
-// put sets w.since[id]. The caller must hold w.mu.
+// put sets w.since[id], and forgets the earliest lease if w is full. The caller must hold
+// w.mu.
 func (w *watched) put(id string, since time.Time) {
 	if w.since == nil {
 		w.since = map[string]time.Time{}
@@ -77,7 +78,7 @@ func (w *watched) put(id string, since time.Time) {
 	w.since[id] = since
 }
 
-// milliseconds returns n milliseconds, or 0 if they are negative or more than a day.
+// milliseconds returns n milliseconds as a Duration, or 0 if n is negative or exceeds a day.
 func milliseconds(n int64) time.Duration {
 	if n < 0 || n > int64(24*time.Hour/time.Millisecond) {
 		return 0

@@ -364,8 +364,8 @@ func (w *Writer) merged(ctx context.Context, v *View, ref stored.Ref) (Entry, er
 	}
 	from, err := v.Read(ctx, Name(ref.Name))
 	if gone(from, err) && !v.Current() {
-		// If the read is stale, the entry would be dropped from the list although it has
-		// moved here. A repair would then merge its old tokens a second time.
+		// After a stale read, settle would drop the entry from the list although the entry
+		// has moved here. A repair would then merge its old tokens a second time.
 		from, err = v.Reread(ctx, Name(ref.Name))
 	}
 	if gone(from, err) {
@@ -375,7 +375,7 @@ func (w *Writer) merged(ctx context.Context, v *View, ref stored.Ref) (Entry, er
 }
 
 // takeLease gives next the lease and the last failure of from if next has taken over the
-// credentials of from. A next without a lease gets the lease of from in any case, because a
+// credentials of from. If next has no lease, it gets the lease of from in any case, because a
 // mint may still run under that lease.
 func takeLease(next *stored.Record, before, from stored.Record) {
 	theirs := from.RefreshToken == next.RefreshToken && from.GrantToken == next.GrantToken &&
@@ -388,8 +388,8 @@ func takeLease(next *stored.Record, before, from stored.Record) {
 	}
 }
 
-// keepIDs adds to r the IDs and the replaced tokens of e, which is merged into r. It
-// reports whether r has room for all IDs that find e. If not, e must stay as a redirect.
+// keepIDs adds to r the IDs and the replaced tokens of e, which is merged into r. It reports
+// whether r has room for all IDs that find e. If r has no room, e must remain as a redirect.
 func (l *Ledger) keepIDs(r *stored.Record, e Entry) bool {
 	l.keepEarlier(r, e.Fields)
 	ids := slices.Clone(r.IDs)

@@ -30,7 +30,7 @@ const markerVersion = 1
 // random and have at least 128 bits, so that a digest does not help to find a key.
 //
 // A store without keys has no marker. A Ledger fits a store if it knows every key that the
-// marker identifies. It can then find and read all records.
+// marker identifies. The Ledger can then find and read all records.
 type marker struct {
 	Version int      `json:"v"`
 	Salt    string   `json:"salt"`    // of the digests, so that two stores with the same key have different digests
@@ -410,7 +410,7 @@ func (l *Ledger) sample(ctx context.Context) (n Namer, empty bool, err error) {
 }
 
 // namedBy returns the index of the Namer that fits a listed record. It returns -1 and an
-// error if no Namer fits, and -1 and nil if the record does not show which one fits.
+// error if no Namer fits, and -1 and nil if the record does not show which Namer fits.
 func (l *Ledger) namedBy(named driver.Named) (int, error) {
 	e, err := l.toEntry(Name(named.Name), named.Secret)
 	if err != nil {
@@ -464,7 +464,7 @@ func (l *Ledger) removeMarker(ctx context.Context) error {
 
 // AnnounceKeys adds the new keys to the marker, before Rekey writes the first record under
 // them. If dry is set, AnnounceKeys only checks the marker. settled reports whether the
-// current name key is the only one in the marker.
+// current name key was the only name key in the marker before the call.
 func (l *Ledger) AnnounceKeys(ctx context.Context, dry bool) (settled bool, err error) {
 	m, err := l.readMarker(ctx, true)
 	if err == nil {

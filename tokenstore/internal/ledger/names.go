@@ -67,7 +67,7 @@ type Name string
 // Kind returns the first letter of n, or "" if n is empty.
 func (n Name) Kind() Kind { return Kind(n[:min(len(n), 1)]) }
 
-// Derived reports whether n has the form of a name that records are stored under.
+// Derived reports whether n has the form of a record's name.
 func (n Name) Derived() bool {
 	outside := func(c rune) bool { return !strings.ContainsRune(alphabet, c) }
 	return len(n) == 1+digestSize && slices.Contains(ofRecords, n.Kind()) && !strings.ContainsFunc(string(n), outside)
@@ -226,7 +226,7 @@ func namesOf(texts []string) []Name {
 }
 
 // before returns the clients that a record without a user may have had before its client
-// became c. They are c itself, and c without one or more of its parts.
+// became c. These are c itself, and c without one or more of its parts.
 func before(c rules.Client) []rules.Client {
 	var all []rules.Client
 	for i := range 8 {
@@ -283,7 +283,7 @@ func (l *Ledger) queries(terms []Term) []driver.Label {
 
 // labels returns the labels for r. A label that base also has keeps its nonce. Every other
 // label gets the nonce of w for the incarnation of r. If base.Former has the label with that
-// nonce, the label gets a new nonce, because another writer may be removing it.
+// nonce, the label gets a new nonce, because another writer may be removing the former label.
 //
 // Two incarnations never have an equal label. A process that deletes an incarnation may
 // remove its labels only after w has created the entry again, and must not remove the new

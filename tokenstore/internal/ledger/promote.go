@@ -21,11 +21,11 @@ import (
 //   3. The user's record takes over the tokens, and from is merged.
 //   4. from becomes a redirect.
 //
-// After each swap, readers find the token by either name. Before the second swap, the
-// record is from. After the second swap, it is the user's record, whose readers also read
-// from until the third swap. Every writer to the user's record makes the third and the
-// fourth swap. The third swap is always an Update. If another process deletes the user's
-// record meanwhile, that process also deletes from, and no swap creates the record again.
+// After each swap, readers find the token by either name. Before the second swap, the record
+// is from. After the second swap, the record is the user's record, whose readers also read
+// from until the third swap. Every writer to the user's record makes the third and the fourth
+// swap. The third swap is always an Update. If another process deletes the user's record
+// meanwhile, that process also deletes from, and no swap creates the record again.
 //
 // Entries refer to each other by name and incarnation (stored.Record.Born). A reference
 // therefore never leads to a later entry with the same name.
@@ -137,7 +137,7 @@ func (w *Writer) Move(ctx context.Context, from, to Entry) error {
 		_, err = w.Commit(ctx, v, rec, rec.Token, nil)
 	}
 	if errors.Is(err, driver.ErrNotFound) {
-		// Another process has deleted the user's record, and thereby from.
+		// Another process has deleted the user's record, of which from was a part.
 		_ = w.RemoveDead(ctx, at)
 	}
 	return err
@@ -151,8 +151,8 @@ func (w *Writer) freeze(ctx context.Context, from Entry, to stored.Ref) (Entry, 
 }
 
 // Complete makes the second and later swaps of an abandoned promotion. It does not undo the
-// first swap, because the other writer may only be slow. That writer would then move the
-// record to an entry that does not list it.
+// first swap, because the writer of that swap may only be slow. This writer would then move
+// the record to an entry that does not list it.
 func (w *Writer) Complete(ctx context.Context, from, to Entry) error {
 	if _, err := w.freeze(ctx, from, to.Ref()); err != nil {
 		return Lost(err)
@@ -193,8 +193,8 @@ func (w *Writer) redirect(ctx context.Context, from, to Entry) {
 	}
 }
 
-// Relist adds from, which has moved to u, to the joining list of u. Only another program can
-// have removed from.
+// Relist adds from, which has moved to u, to the joining list of u. from is missing from the
+// list only if another program has removed it.
 func (w *Writer) Relist(ctx context.Context, u, from Entry) error {
 	next := u.Record
 	next.Joining = append(slices.Clone(next.Joining), from.Ref())

@@ -319,8 +319,8 @@ func (v *View) Records(ctx context.Context) ([]Entry, error) {
 	return v.dropMoved(ctx, records)
 }
 
-// dropMoved removes records that v read before they moved to other elements of records, which
-// v read after the move.
+// dropMoved removes each record that has moved to another one of records. v may have read a
+// record before its move, and the target after the move.
 func (v *View) dropMoved(ctx context.Context, records []Entry) ([]Entry, error) {
 	var kept []Entry
 	for _, rec := range records {

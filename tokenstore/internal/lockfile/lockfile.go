@@ -36,7 +36,7 @@ func (e *ForeignError) Error() string {
 //
 // TryLock first removes a symbolic link at path without changing its target. If the file at
 // path has further names, TryLock removes path and returns nil. If path is not a regular
-// file, or belongs to another user, the error is a *ForeignError.
+// file, or has an owner whom the package does not accept, the error is a *ForeignError.
 func TryLock(path string, about fs.FileInfo) (*os.File, error) {
 	if err := clear(path); err != nil {
 		return nil, err
@@ -105,8 +105,8 @@ func confirm(f *os.File, about fs.FileInfo) (bool, error) {
 	if !trusted(mine, about, dir) {
 		return false, &ForeignError{f.Name(), "belongs to another user"}
 	}
-	// If this fails, the user either cannot write the file that about describes or only
-	// shares its group.
+	// InheritOwner fails if the user cannot write the file that about describes, or only
+	// shares its group. The lock is valid nevertheless.
 	_ = InheritOwner(f, about)
 	return true, nil
 }

@@ -11,7 +11,7 @@ import (
 // nothing to a file that it opened through a link.
 const noFollow = 0
 
-// On these systems the permissions of the directory apply to the files in it.
+// On these systems, the permissions of the directory apply to the files in it.
 
 func links(fs.FileInfo) uint64                 { return 1 }
 func trusted(fs.FileInfo, ...fs.FileInfo) bool { return true }

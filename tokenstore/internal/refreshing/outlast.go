@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Outlast returns a context that ends the duration while after ctx is done, or after the
-// duration most, whichever comes first. Use the context for a step that must complete even if
-// the caller has stopped waiting.
+// Outlast returns a context that ends when the duration while has passed since ctx was done,
+// but at the latest after the duration most. Use the context for a step that must complete
+// even if the caller has stopped waiting.
 func Outlast(ctx context.Context, while, most time.Duration) (context.Context, context.CancelFunc) {
 	long, cancel := context.WithTimeout(context.WithoutCancel(ctx), most)
 	late := time.AfterFunc(most, cancel)

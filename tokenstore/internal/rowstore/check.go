@@ -13,7 +13,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// Findings yields the findings of a check. It ends after an error.
+// Findings is a sequence of the findings of a check. It ends after an error.
 type Findings = iter.Seq2[doctor.Finding, error]
 
 // An Inspection holds the checks that a store makes in addition to the check of its rows.

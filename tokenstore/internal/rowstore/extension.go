@@ -15,8 +15,8 @@ import (
 
 // An Extension holds the fields of one record for which the Zoho SDKs have no column. It is
 // stored beside the row of the record, and identifies the row by digests. A program that uses
-// an SDK may replace the tokens of the row, or give its ID to another record. Apply then
-// ignores the fields that do not belong to the row.
+// an SDK may replace the tokens of the row, or give the row's ID to another record. Apply
+// then ignores the fields that do not belong to the row.
 type Extension struct {
 	// Record is a digest of the row's ID, user, client and refresh token. If the row has no
 	// refresh token, the digest covers the grant token or else the access token. Token is a

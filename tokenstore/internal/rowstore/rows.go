@@ -25,9 +25,10 @@ const MaxRecord = 64 << 10
 // derived matches the IDs that stores of package tokenstore derive.
 var derived = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[ugra][a-z2-7]{32}$`) })
 
-// Check returns an error if f is larger than MaxRecord. If newID is set, it also returns an
-// error if the ID of f has the form of a derived one. Stores that derive IDs refuse an
-// unknown ID of that form. With this check, every record can be migrated to such a store.
+// Check returns an error that matches rules.ErrTooLarge if f is larger than MaxRecord. If
+// newID is set and the ID of f has the form of a derived ID, the error matches
+// rules.ErrInvalidToken. Stores that derive IDs refuse unknown IDs of this form. Check thus
+// ensures that every record can be migrated to such a store.
 func Check(f codec.Fields, newID bool) error {
 	if newID && derived().MatchString(f.ID) {
 		return fmt.Errorf("%w: the ID has the form of a derived one but is unknown", rules.ErrInvalidToken)

@@ -493,8 +493,9 @@ func planMerge(t codec.Fields, into int, absorb []int, records []Candidate) Plan
 	return p
 }
 
-// keep chooses the record into which a token is saved from the matching records found. rest
-// are the other records, which are absorbed: they have no user and hold the same token.
+// keep chooses, among the matching records found, the record into which a token is saved.
+// rest holds the records to absorb, which have no user and hold the same token. The error
+// matches ErrAmbiguous.
 func keep(key Key, found []int, records []Candidate) (into int, rest []int, err error) {
 	users := ofUsers(found, records)
 	switch {
@@ -545,9 +546,8 @@ func sameIdentity(t codec.Fields, records []Candidate) []int {
 	return where(records, own, access)
 }
 
-// belong returns an error if t cannot be merged into record because t is of another user or
-// client. A record without a user can get a user, and the parts of its client that are
-// empty.
+// belong returns an error that matches ErrIDMismatch if t is of another user or client than
+// record. A record without a user can get a user and the missing parts of its client.
 func belong(record, t codec.Fields) error {
 	if t.UserName != "" && record.UserName != "" && t.UserName != record.UserName {
 		return fmt.Errorf("%w: the record %q is another user's", ErrIDMismatch, record.ID)
