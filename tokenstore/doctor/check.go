@@ -141,7 +141,6 @@ func (c *checker) marker(ctx context.Context) (fits bool, err error) {
 	return true, nil // the next steps report the secrets that they cannot read
 }
 
-// emit yields findings.
 func (c *checker) emit(findings ...Finding) error {
 	for _, f := range findings {
 		if !c.yield(f, nil) {
@@ -243,7 +242,6 @@ func inParallel[T, R any](ctx context.Context, p *pace.Pacer, items []T, f func(
 	return results, err
 }
 
-// newPacer returns a Pacer for the calls of one run.
 func newPacer() *pace.Pacer { return pace.New(throttled, 0) }
 
 func throttled(err error) bool { return errors.Is(err, driver.ErrThrottled) }

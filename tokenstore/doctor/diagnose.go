@@ -20,7 +20,7 @@ type problem struct {
 	detail string
 	remedy Remedy
 	action string
-	repair func(context.Context) error // nil: only an operator can decide
+	repair func(context.Context) error // nil if only an operator can decide
 }
 
 // diagnose returns the problems of e, which r has just read.
@@ -160,7 +160,7 @@ func movable(from, u ledger.Entry) bool {
 }
 
 // underWay reports whether e was written within Grace, so that its writer may make further
-// writes. It returns false if Grace is not positive.
+// writes.
 func (c *checker) underWay(e ledger.Entry) bool {
 	return c.o.Grace > 0 && c.ledger.Now().Sub(e.WrittenAt()) < c.o.Grace
 }
@@ -185,7 +185,6 @@ func (c *checker) local(e ledger.Entry) []problem {
 }
 
 // empty returns the problem of an entry that has no token and to which no record is moving.
-// It returns nil for a recent entry.
 func (c *checker) empty(e ledger.Entry) []problem {
 	if c.underWay(e) {
 		return nil

@@ -187,9 +187,7 @@ func (c *checker) mergeable(into ledger.Entry) bool {
 	return !c.names.against() && c.ledger.Namer().Fits(into)
 }
 
-// mergeRecords merges the records in rest into the record into. The error matches
-// driver.ErrUnavailable if one of rest is being refreshed, or if another record is moving to
-// it.
+// mergeRecords merges the records in rest into the record into.
 func (c *checker) mergeRecords(ctx context.Context, r *ledger.View, into ledger.Entry, rest []ledger.Entry) error {
 	merged := into.Token
 	for _, rec := range rest {

@@ -168,8 +168,8 @@ type Deviation struct {
 // A List reads all secrets, so Measure leaves lists out if d has more than 20 other secrets.
 //
 // The error matches ErrInvalidToken if opts is invalid. It matches ErrConflict if another
-// measurement of the same secrets is in progress or was killed in the last 15 minutes, or if
-// another process changes a probe. Check with Repair removes the probes of a killed
+// process changes a probe, or if another measurement of the same secrets is in progress or
+// was killed in the last 15 minutes. Check with Repair removes the probes of a killed
 // measurement. Other errors are those of the drivers, and the cause of ctx if it is done.
 // With an error, the Measurement holds what was measured before. Measure repeats throttled
 // calls at a lower rate, and counts each repetition.

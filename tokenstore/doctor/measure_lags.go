@@ -88,7 +88,6 @@ type Bucket struct {
 	Count    int     `json:"count"`
 }
 
-// milliseconds returns d in milliseconds.
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // newLag returns an empty Lag with buckets up to within.
@@ -109,7 +108,7 @@ func newLag(of string, promised, within time.Duration) Lag {
 type sight struct {
 	seen   bool
 	at     time.Duration // start of the first read that saw the write
-	missed time.Duration // start of the last read that missed it
+	missed time.Duration // start of the last read that missed the write
 	misses int
 }
 
@@ -138,7 +137,6 @@ func (l Lag) deviations() []Deviation {
 		l.Of, l.Above, l.Samples, fromMS(*l.PromisedMS), fromMS(l.LongestMS).Round(time.Microsecond))}}
 }
 
-// fromMS returns a number of milliseconds as a Duration.
 func fromMS(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
 
 // samples writes states with new labels, and measures how long each state stays invisible.
@@ -199,7 +197,7 @@ func (m *measuring) small(ctx context.Context) (bool, error) {
 }
 
 // watch looks for the state of the probe that was just written, concurrently in each of the
-// ways in looks. It returns one sight for each of looks.
+// ways in looks.
 func (m *measuring) watch(ctx context.Context, looks []look, pacers []*pace.Pacer, label driver.Label) ([]sight, error) {
 	sights, errs := make([]sight, len(looks)), make([]error, len(looks))
 	began := m.wrote

@@ -161,9 +161,8 @@ func (m *measuring) written(now driver.Secret) {
 // errBusy means that a probe exists and may be in use.
 var errBusy = fmt.Errorf("%w: another measurement is in progress, or was killed less than %v ago", driver.ErrConflict, probeLife)
 
-// evict removes the named probe of an earlier measurement. now is the newest state of the
-// probe, or the zero Secret if the probe does not exist. The error is errBusy if the probe
-// may be in use.
+// evict removes the named probe of an earlier measurement. now is its newest state, or the
+// zero Secret if the probe does not exist. The error is errBusy if the probe may be in use.
 func (m *measuring) evict(ctx context.Context, name string, now driver.Secret) error {
 	switch {
 	case now.Version == "":

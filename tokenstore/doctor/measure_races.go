@@ -125,7 +125,7 @@ func (m *measuring) creations(ctx context.Context, r *Measurement) error {
 	return nil
 }
 
-// creation makes one race of creations. It returns the round and the state after the race.
+// creation makes one race of creations.
 func (m *measuring) creation(ctx context.Context) (Round, driver.Secret, error) {
 	if time.Since(m.wrote) > longestWithin/2 {
 		if err := m.update(ctx); err != nil { // so that the updated probe does not count as left behind

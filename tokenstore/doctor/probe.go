@@ -81,7 +81,7 @@ func (c *checker) race(ctx context.Context) error {
 }
 
 // raceOver tries to create the probe a second time, to update one state of it twice, and to
-// delete a replaced state. It sets *last to the state that it has written.
+// delete a replaced state.
 func (c *checker) raceOver(ctx context.Context, last *driver.Secret) error {
 	second, err := c.ledger.NewProbe()
 	if err != nil {

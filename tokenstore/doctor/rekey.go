@@ -68,7 +68,7 @@ type rekeyer struct {
 	told     map[string]bool // names of secrets that were yielded
 	lease    string          // ID of the leases in notes of records that are renamed
 	left     bool            // a record may still be under old keys, because it could not be read or written
-	settled  bool            // new records are named by NameKey
+	settled  bool            // new records are named by the current name key
 }
 
 func (k *rekeyer) run(ctx context.Context) error {
@@ -230,7 +230,7 @@ func (k *rekeyer) rotated(e ledger.Entry) bool {
 		return false
 	}
 	if e.Moved != nil {
-		return len(k.ledger.NameKeys) == 1 // it will become a redirect
+		return len(k.ledger.NameKeys) == 1 // e will become a redirect
 	}
 	if k.misplaced(e) {
 		return false

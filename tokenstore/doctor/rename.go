@@ -36,7 +36,7 @@ func (k *rekeyer) rename(ctx context.Context, e ledger.Entry) error {
 	rec, err := r.Record(ctx, e)
 	switch {
 	case errors.Is(err, driver.ErrNotFound) && len(e.Joining) == 0:
-		return k.ledger.Delete(ctx, e) // it was created for another record to move to, which was deleted
+		return k.ledger.Delete(ctx, e) // e was created only for another record to move to, which was deleted
 	case err != nil && !errors.Is(err, driver.ErrNotFound):
 		return err
 	}
@@ -120,7 +120,7 @@ func (k *rekeyer) alias(ctx context.Context, listed ledger.Entry) (rewritten boo
 		rec, err := r.Resolve(ctx, e)
 		switch {
 		case errors.Is(err, driver.ErrNotFound):
-			return nil // doctor removes it
+			return nil // Check removes the redirect
 		case err != nil:
 			return err
 		case rec.Ref() != *e.Alias:

@@ -70,8 +70,7 @@ func (x *examination) attempt(ctx context.Context) error {
 	}
 }
 
-// look returns the current problems of the entry, and its ID. It returns no problems if the
-// entry does not exist.
+// look returns the current problems of the entry, and the ID of its record.
 func (x *examination) look(ctx context.Context) (problems []problem, id string, err error) {
 	r := x.ledger.View(true)
 	e, err := r.Read(ctx, ledger.Name(x.name))

@@ -46,7 +46,7 @@ func (c *checker) inspected(ctx context.Context, i driver.Inspection) error {
 			return err
 		}
 		if fault.Kind == driver.FaultEmpty {
-			c.unread[i.Name] = driver.ErrCorrupt // it cannot be read, as the finding says
+			c.unread[i.Name] = driver.ErrCorrupt // the secret cannot be read, as the finding says
 		}
 	}
 	return nil
@@ -86,8 +86,8 @@ func (c *checker) survey(ctx context.Context) error {
 	return nil
 }
 
-// probe reports the named probe if a measurement has left it behind, and removes the probe if
-// the options ask for the remedy.
+// probe reports the named probe if a measurement has left it behind, and removes it if Repair
+// is set.
 func (c *checker) probe(ctx context.Context, name string) error {
 	now, err := c.ledger.Driver.Fresh(ctx, name, driver.Secret{})
 	state := parseProbe(now.Data)
@@ -150,7 +150,7 @@ func (c *checker) goOn(ctx context.Context, name string, err error) error {
 	return err
 }
 
-// note records a sighting of e, and counts the evidence that e gives about the keys.
+// note records a sighting of e, and counts its evidence about the keys.
 func (c *checker) note(e ledger.Entry) {
 	at := sighting{born: e.Born, target: e.Target(), alias: e.Alias != nil, labels: slices.Concat(e.Secret().Labels, e.Secret().Former)}
 	if at.target == nil {

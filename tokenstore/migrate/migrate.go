@@ -94,7 +94,7 @@ const (
 type Progress struct {
 	Step Step
 	Done int // records
-	All  int // records of the step; 0: not known yet
+	All  int // records of the step; 0 if not known yet
 }
 
 // A Reader is the source of a migration. If some records cannot be read, GetTokens returns

@@ -48,9 +48,9 @@ type action int
 
 const (
 	create action = iota // the target does not have the record
-	update               // the target has the record in another state, which is changed
+	update               // the target has the record in another state, which Run changes
 	none                 // the target already has the record
-	keep                 // the target has the record in another state, which is kept
+	keep                 // the target has the record in another state, which Run keeps
 )
 
 // precedence returns the rank of t in the order in which records are saved. The key that
@@ -268,7 +268,6 @@ func (m *migration) fit(ctx context.Context) error {
 	return nil
 }
 
-// tokens returns the tokens to save for the items.
 func tokens(items []*item) []tokenstore.Token {
 	all := make([]tokenstore.Token, len(items))
 	for i, it := range items {
@@ -346,7 +345,6 @@ func (m *migration) takeID(it *item, taken map[string]*item) error {
 }
 
 // settle sets the action of an item whose record in the target is has, or returns a problem.
-// changed says whether a save of the item would change has.
 func (m *migration) settle(it *item, has tokenstore.Token, changed bool) error {
 	it.action, it.want = none, has
 	if !changed {

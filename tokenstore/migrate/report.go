@@ -24,7 +24,7 @@ type Report struct {
 	Create    int `json:"create"`    // records that the target does not have
 	Update    int `json:"update"`    // records that the target has in another state
 	Unchanged int `json:"unchanged"` // records that the target already has
-	Kept      int `json:"kept"`      // records that the target has in another state, which is kept
+	Kept      int `json:"kept"`      // records that the target has in another state, which Run keeps
 	Written   int `json:"written"`
 	Verified  int `json:"verified"` // with Merge: saved, or unchanged
 	Deleted   int `json:"deleted"`  // from the source
@@ -42,7 +42,7 @@ type Report struct {
 // A Problem says why a record of the source cannot be moved.
 type Problem struct {
 	Kind     Kind
-	Record   int // its index in the result of the source; -1: it cannot be read
+	Record   int // its index in the result of the source; -1 if the record cannot be read
 	ID, User string
 	Err      error
 }

@@ -13,10 +13,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// chunk is the maximum number of records in one call of SaveAll.
+// chunk is the maximum number of records per call of SaveAll.
 const chunk = 1000
 
-// newPacer returns a Pacer for one step.
 func newPacer() *pace.Pacer { return pace.New(bulk.Throttled, 0) }
 
 // each calls do concurrently for the items, as fast as the service accepts the calls, and
@@ -438,7 +437,7 @@ func (m *migration) deleteSource(ctx context.Context) (int, error) {
 }
 
 // deleteOne removes the records of the item it from the source. It stops at a record that has
-// changed, with an error that wraps errChanged.
+// changed.
 func deleteOne(ctx context.Context, from ConditionalDeleter, it *item) error {
 	for _, r := range it.from {
 		err := from.DeleteIfUnchanged(ctx, r.Token)

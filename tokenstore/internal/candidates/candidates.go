@@ -108,7 +108,6 @@ func (x *Index) Near(f codec.Fields) []int {
 	return slices.Compact(found)
 }
 
-// near returns the records that f may describe, and their indices.
 func (x *Index) near(f codec.Fields) (near []int, candidates []rules.Candidate) {
 	near = x.Near(f)
 	candidates = make([]rules.Candidate, 0, len(near))

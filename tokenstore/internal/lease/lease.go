@@ -48,7 +48,6 @@ type Leases struct {
 	watched watched
 }
 
-// random returns a random duration in [0, most).
 func (l *Leases) random(most time.Duration) time.Duration {
 	if l.Random != nil {
 		return l.Random(most)
@@ -82,14 +81,13 @@ type record struct {
 	view  *ledger.View // of the last Read; nil once Take has tried to write
 	entry ledger.Entry // as Read last returned it
 	noted noted        // another process's lease in a note
-	told  bool         // this call has called leaveWord
+	told  bool         // leaveWord was called
 
 	spread bool // awaitTurn has waited
 	quiet  int  // number of further calls of Take that only wait
 }
 
-// Format prints only "*lease.record", so that package fmt does not print tokens. The type
-// held inherits Format.
+// Format prints only "*lease.record", so that package fmt does not print tokens.
 func (r *record) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*lease.record") }
 
 // Record returns a refreshing.Record for the record with the given ID. The result serves one
@@ -205,7 +203,7 @@ func (r *record) take(ctx context.Context) (refreshing.Right, error) {
 	case ledger.Retryable(err):
 		return nil, refreshing.ErrLost
 	case errors.Is(err, driver.ErrThrottled):
-		r.quiet = quietPolls - 1 // the refresh itself waits once
+		r.quiet = quietPolls - 1 // package refreshing waits once after ErrThrottled
 		return nil, err
 	case err != nil:
 		return nil, err
@@ -266,9 +264,8 @@ type held struct {
 	committed bool          // Commit was called; Release has nothing to do
 }
 
-// sweep starts the removal of earlier states of the record, which runs concurrently with mint
-// until h.stop is called. If the driver is not a driver.Sweeper, or the lease is not in a
-// note, sweep removes nothing.
+// sweep removes earlier states of the record in the background until h.stop is called. It
+// does so only for a lease in a note, if the driver is a driver.Sweeper.
 func (h *held) sweep(ctx context.Context) {
 	s := h.Ledger.Sweeper
 	if s == nil || !hasNoted(h.entry, h.lease) {

@@ -10,7 +10,7 @@ import (
 
 const (
 	refreshWrites = 2  // writes of one refresh: the lease and the token
-	spareWrites   = 25 // commits that conflict with other writers have 1/spareWrites of a day's writes to themselves
+	spareWrites   = 25 // a refresh leaves 1/spareWrites of a day's writes to commits that conflict with other writers
 )
 
 // spare returns the number of a day's writes that a refresh must leave unused.

@@ -60,8 +60,7 @@ func (w *watched) forget(id string) {
 	delete(w.since, id)
 }
 
-// put sets w.since[id], and forgets the earliest lease if w is full. The caller must hold
-// w.mu.
+// put sets w.since[id]. The caller must hold w.mu.
 func (w *watched) put(id string, since time.Time) {
 	if w.since == nil {
 		w.since = map[string]time.Time{}

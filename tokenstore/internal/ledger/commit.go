@@ -268,7 +268,7 @@ func (w *Writer) CommitNew(ctx context.Context, v *View, name Name, f codec.Fiel
 	case rules.HasCredential(base.Fields):
 		return codec.Fields{}, Again(fmt.Errorf("%w: %q", driver.ErrConflict, name))
 	default:
-		next = base.Record // it was created only for another record to move to, and that record may still move
+		next = base.Record // base was created only for another record to move to, and that record may still move
 	}
 	next.Fields = f
 	written, err := w.write(ctx, name, base, next, leaveReplaced)

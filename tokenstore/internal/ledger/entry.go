@@ -96,7 +96,7 @@ func (l *Ledger) decode(name Name, data []byte) (stored.Record, error) {
 	return stored.Decode(text)
 }
 
-// Get reads the named entry with one call of the driver. The result may be out of date.
+// Get reads the named entry with one call of the driver.
 func (l *Ledger) Get(ctx context.Context, name Name) (Entry, error) {
 	secret, err := l.Driver.Get(ctx, string(name))
 	if err != nil {

@@ -48,8 +48,8 @@ type Ledger struct {
 	// Wait is driverkit.Sleep. Tests replace Wait.
 	Wait func(context.Context, time.Duration) error
 
-	keysFit  atomic.Bool          // the store has a marker, and the keys fit it
-	encrypts atomic.Pointer[bool] // whether the codec encrypts; nil: not known yet
+	keysFit  atomic.Bool          // the store has a marker, and the keys fit the marker
+	encrypts atomic.Pointer[bool] // whether the codec encrypts; nil if not known yet
 
 	many chan namerAt // holds the last Namer of NamerForMany, unless a call is using it
 }

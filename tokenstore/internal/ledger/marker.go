@@ -22,7 +22,6 @@ var ErrWrongKeys = rules.ErrWrongKeys
 // record has such a name.
 const markerName = "keys"
 
-// markerVersion is the version of the marker that this package writes.
 const markerVersion = 1
 
 // A marker identifies the keys of a store without containing them. It has a digest by each
@@ -34,7 +33,7 @@ const markerVersion = 1
 type marker struct {
 	Version int      `json:"v"`
 	Salt    string   `json:"salt"`    // of the digests, so that two stores with the same key have different digests
-	Names   []string `json:"names"`   // digests of name keys; records are created under the first
+	Names   []string `json:"names"`   // digests of name keys; records are created under the first key
 	Labels  []string `json:"labels"`  // digests of the index keys
 	Records [][]byte `json:"records"` // an empty record in each form of the codec
 	Nonce   string   `json:"nonce"`   // of the write
@@ -292,8 +291,8 @@ func notWritten(err error) error {
 	return fmt.Errorf("the marker of the store's keys was not written: %w", err)
 }
 
-// rereads reports whether err, an error of writeMarker, means that the marker must be read
-// again, because another process has written it or the response was lost.
+// rereads reports whether err, an error of writeMarker, means that another process has
+// written the marker or the response was lost.
 func rereads(err error) bool {
 	return isOneOf(err, driver.ErrConflict, driver.ErrExists, driver.ErrNotFound, driver.ErrUnavailable)
 }

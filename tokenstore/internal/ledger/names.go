@@ -114,7 +114,7 @@ func (t Term) label(key []byte) driver.Label {
 type Namer struct{ key []byte }
 
 // name returns the name of the kind for parts. It appends the issuer and resource of at to
-// parts only if one of them is set, because names of records without them must not change.
+// parts only if one of them is set, because existing names must not change.
 func (n Namer) name(kind Kind, at rules.Client, parts ...string) Name {
 	if at.Issuer != "" || at.Resource != "" {
 		parts = append(parts, at.Issuer, at.Resource)

@@ -226,7 +226,7 @@ func (w *Writer) proveUnable(ctx context.Context, ref stored.Ref) error {
 	now, err := w.Newest(ctx, Name(ref.Name), Entry{})
 	switch {
 	case err == nil && now.Born == ref.Born && now.Alias != nil:
-		return nil // a redirect stays one
+		return nil // a redirect stays a redirect
 	case err == nil && now.Born != ref.Born && now.Target() != nil:
 		// A frozen entry must not be overwritten, so no write can prove this.
 		return fmt.Errorf("%w: whether %q is gone cannot be proved", driver.ErrUnavailable, ref.Name)

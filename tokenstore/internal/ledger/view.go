@@ -141,8 +141,8 @@ func (v *View) Known(name Name) (Entry, bool) {
 	return e, ok
 }
 
-// Read returns the named entry, which it reads only if v has not read it yet. The error
-// matches driver.ErrNotFound if the entry does not exist.
+// Read returns the named entry, which it reads only once for v. The error matches
+// driver.ErrNotFound if the entry does not exist.
 func (v *View) Read(ctx context.Context, name Name) (Entry, error) {
 	v.mu.Lock()
 	e, known := v.known[name]
@@ -160,8 +160,7 @@ func (v *View) Read(ctx context.Context, name Name) (Entry, error) {
 	return v.remember(name, e, err)
 }
 
-// Reread reads the newest state of the named entry, even if v has already read the entry. The
-// error matches driver.ErrNotFound if the entry does not exist.
+// Reread is like Read, but always reads the newest state of the entry.
 func (v *View) Reread(ctx context.Context, name Name) (Entry, error) {
 	than, known := v.Known(name)
 	if !known {

@@ -31,8 +31,8 @@ func (e *ForeignError) Error() string {
 
 // TryLock locks the file at path without waiting, and creates the file if necessary. It
 // returns nil and no error if the file is already locked, or was replaced meanwhile. TryLock
-// tries to give the lock file the owner of the file that about describes. If that file does
-// not exist yet, about is nil. The caller must call Unlock or Remove with the result.
+// tries to give the lock file the owner of the file that about describes, unless about is
+// nil. The caller must call Unlock or Remove.
 //
 // TryLock first removes a symbolic link at path without changing its target. If the file at
 // path has further names, TryLock removes path and returns nil. If path is not a regular
@@ -57,8 +57,8 @@ func TryLock(path string, about fs.FileInfo) (*os.File, error) {
 	return f, nil
 }
 
-// clear removes path if it is a symbolic link. It returns a *ForeignError if it cannot remove
-// the link, or if path is another file that is not regular.
+// clear removes path if it is a symbolic link. It returns a *ForeignError if path is another
+// file that is not regular.
 func clear(path string) error {
 	info, err := os.Lstat(path)
 	switch {

@@ -12,7 +12,7 @@ import (
 // keeps os.OpenFile from waiting for the other end of a pipe.
 const noFollow = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 
-// links returns the number of hard links to a file, or 1 if the number is unknown.
+// links returns the number of hard links to a file.
 func links(info fs.FileInfo) uint64 {
 	if s, ok := info.Sys().(*syscall.Stat_t); ok {
 		return uint64(s.Nlink) //nolint:unconvert // the type differs between systems

@@ -52,8 +52,7 @@ func Class(err error) observe.Class {
 func Calls(o *observe.Observer) bool { return o != nil && o.Call != nil }
 
 // Begin reports to o, which must observe calls, that a call begins. The call must use the
-// returned context. When the call has ended, the caller must call done with the error of the
-// call.
+// returned context. After the call, the caller must call done with its error.
 func Begin(ctx context.Context, o *observe.Observer, store string, op observe.Operation) (_ context.Context, done func(error)) {
 	begun := time.Now()
 	ctx, ended := o.Call(ctx, observe.Call{Store: store, Operation: op})

@@ -15,7 +15,7 @@ import (
 type sight struct {
 	on      bool // there is an Observer
 	begun   time.Time
-	right   time.Time     // when this process last called mint; zero: never
+	right   time.Time     // when this process last called mint; zero if never
 	asking  time.Time     // when mint was last called
 	asked   time.Duration // how long mint ran in total
 	late    bool          // another process has held the right or changed the record

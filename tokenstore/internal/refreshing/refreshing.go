@@ -307,8 +307,7 @@ func (c *call) use(ctx context.Context, right Right) (codec.Fields, error) {
 	return c.commit(storeCtx, right, now.Fields, minted)
 }
 
-// ask calls mint with a context that ends after left at the latest. It returns an error if
-// mint returns no access token.
+// ask calls mint with a context that ends after left.
 func (c *call) ask(ctx context.Context, used codec.Fields, left time.Duration) (codec.Fields, error) {
 	ctx, cancel := context.WithTimeout(ctx, left)
 	defer cancel()

@@ -91,7 +91,6 @@ type problem struct {
 
 func (p problem) mergeable() bool { return p.Remedy == doctor.RemedyMerge }
 
-// problems returns the faults of the rows.
 func (r *Rows) problems(anyID bool) []problem {
 	var problems []problem
 	for i, c := range r.records {

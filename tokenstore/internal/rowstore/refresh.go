@@ -24,7 +24,6 @@ const (
 	lastPoll  = 50 * time.Millisecond
 )
 
-// engine returns the engine that runs the refreshes of a store.
 func engine(store string, o Options) *refreshing.Engine {
 	return &refreshing.Engine{
 		Store: store, Attempts: attempts, Grace: o.LeaseTTL,
@@ -58,7 +57,6 @@ func (r *record) Read(ctx context.Context, _ bool) (s refreshing.State, err erro
 	return s, err
 }
 
-// in returns the fields of the record in rows.
 func (r *record) in(rows *Rows) (codec.Fields, error) {
 	i, err := rows.choose(codec.Fields{ID: r.id})
 	if err != nil {
@@ -95,7 +93,6 @@ func (r *record) wait(ctx context.Context) error {
 	return err
 }
 
-// A right is the right to refresh a record.
 type right struct {
 	record *record
 	lock   Lock

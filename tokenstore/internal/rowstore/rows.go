@@ -125,7 +125,6 @@ func (r *Rows) choose(like codec.Fields) (i int, err error) {
 	return i, err
 }
 
-// plan returns the plan for saving f.
 func (r *Rows) plan(f codec.Fields) (rules.Plan, error) {
 	return r.readable(rules.PlanSave(f, r.records))
 }
