@@ -20,9 +20,8 @@ func ColumnNames() []string {
 	return names
 }
 
-// Columns returns the SDK columns of f as text, in the order of ColumnNames. The
-// text of an unknown field is empty. Columns leaves out the fields that Extended
-// names.
+// Columns returns the SDK columns of f as text, in the order of ColumnNames. The text of an
+// unknown field is empty. Columns omits the fields that Extended names.
 func (f Fields) Columns() []string {
 	text := make([]string, 0, len(sdkFields))
 	for _, d := range sdkFields {
@@ -55,8 +54,8 @@ var (
 	floatingNumber = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9])\.([0-9]+)[eE]\+?([0-9]{1,2})$`) })
 )
 
-// exactDigits is the number of digits from which a number such as 1.7E+12 counts as
-// exact. Spreadsheets round to six.
+// exactDigits is the minimum number of digits at which a number such as 1.7E+12 counts as exact.
+// Spreadsheets round to six digits.
 const exactDigits = 7
 
 // parseExpiry reads an expiry time of a token file or table: milliseconds since the
@@ -88,8 +87,8 @@ func parseExpiry(text string) (ms int64, err error) {
 	return 0, errors.New("expiry_time is not a number of milliseconds")
 }
 
-// IDNumber parses id as an ID that the SDKs can increment. Such an ID has at most ten
-// digits, the width of the column in the SDKs' tables.
+// IDNumber parses id as an ID that the SDKs can increment. ok is false unless id has one to ten
+// decimal digits, the width of the column in the SDKs' tables.
 func IDNumber(id string) (n int64, ok bool) {
 	if len(id) == 0 || len(id) > 10 || strings.Trim(id, "0123456789") != "" {
 		return 0, false

@@ -1,9 +1,9 @@
-// Package codec defines the fields of a token in a record. It converts the text of records to
-// the bytes that a store keeps, and back.
+// Package codec defines the fields of a token, and the codecs that convert the text of a record
+// to the bytes that a store keeps, and back.
 //
 // JSON keeps the text unchanged. Encrypted wraps another codec in authenticated encryption with
-// the caller's key. It binds a record to its name, so that two encrypted records cannot be
-// exchanged.
+// the caller's key. The encryption binds a record to its name: Open detects an exchange of two
+// records.
 //
 // Applications choose a codec in tokenstore.Options. Package codec/tokenfile reads and
 // writes the token files of the Zoho SDKs.

@@ -15,9 +15,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/members"
 )
 
-// AEAD is authenticated encryption with associated data. Tink's tink.AEAD implements it, for
-// keys in the key management services that Tink supports. AESGCM returns another implementation.
-// An AEAD must be safe for concurrent use.
+// An AEAD provides authenticated encryption with associated data. AESGCM returns an AEAD. A
+// tink.AEAD is an AEAD too, and can use a key in a key management service that Tink supports.
+// Implementations must be safe for concurrent use.
 type AEAD interface {
 	Encrypt(plaintext, associatedData []byte) ([]byte, error)
 	Decrypt(ciphertext, associatedData []byte) ([]byte, error)
@@ -25,23 +25,23 @@ type AEAD interface {
 
 // EncryptedOptions configures Encrypted.
 type EncryptedOptions struct {
-	// Old lists earlier keys, with which records may still be encrypted. They are only used for
-	// reading.
+	// Old lists earlier keys. Open tries Old after the current key; Seal uses only the current
+	// key.
 	Old []AEAD
 
-	// AllowPlain makes unencrypted records readable. Turn it off once all records
-	// are encrypted. While it is on, anyone who can write to the store can replace
-	// an encrypted record with a plain one.
+	// AllowPlain makes unencrypted records readable. Clear AllowPlain once all records are
+	// encrypted. While AllowPlain is set, anyone who can write to the store can replace an
+	// encrypted record with a plain one.
 	AllowPlain bool
 
 	// WritePlain makes the codec write records unencrypted, and read both plain and encrypted
-	// records. Use it before encryption begins, while programs are given the key, and after
-	// encryption ends.
+	// records. Set WritePlain before encryption begins, until all programs have the key. Set
+	// WritePlain again to end encryption.
 	WritePlain bool
 
-	// Place replaces the place that the driver of the store reports. Set it to the earlier
-	// place of a store whose secrets were copied. Also set it to distinguish two stores
-	// whose drivers report the same place.
+	// Place replaces the place that the driver of the store reports. If the secrets were copied
+	// from another store, set Place to the place of that store. Place also distinguishes two
+	// stores whose drivers report the same place.
 	Place string
 }
 
@@ -64,9 +64,9 @@ func (o EncryptedOptions) MarshalText() ([]byte, error) { return []byte(o.String
 // The associated data is the name of the secret, the place of the store and the record's
 // incarnation. A record copied from another name or another store cannot be decrypted: the error
 // matches ErrFormat. If one of the two stores has an empty place, a record copied between them
-// can be decrypted under its name. The codec also reads records of an earlier version of this
-// package, which authenticated only the name. An older ciphertext of the same record in the same
-// store can be decrypted: encryption does not detect a roll-back.
+// can be decrypted under its name. The codec also reads records from an earlier version of this
+// package, which authenticate only the name. Encryption does not detect a roll-back: an older
+// ciphertext of the same record in the same store can be decrypted.
 func Encrypted(inner Codec, key AEAD, opts *EncryptedOptions) (Codec, error) {
 	if inner == nil || key == nil {
 		return nil, errors.New("codec: Encrypted needs a codec and a key")
@@ -86,8 +86,8 @@ func Encrypted(inner Codec, key AEAD, opts *EncryptedOptions) (Codec, error) {
 	return e, nil
 }
 
-// The keys are behind a function, because package fmt prints a function as an address
-// where it cannot call Format.
+// An encrypted implements the codec of Encrypted. keys is a function because package fmt, where
+// it cannot call Format, prints only the address of a function.
 type encrypted struct {
 	inner      Codec
 	keys       func() []AEAD // the first one encrypts
@@ -102,7 +102,7 @@ func (e *encrypted) Format(f fmt.State, _ rune) {
 	_, _ = io.WriteString(f, "codec.Encrypted{redacted}")
 }
 
-// At implements Placed.
+// At implements Placed. It ignores place if the caller has set EncryptedOptions.Place.
 func (e *encrypted) At(place string) Codec {
 	if e.fixed {
 		return e
@@ -115,9 +115,9 @@ func (e *encrypted) At(place string) Codec {
 // version is the version of the envelope.
 const version = 1
 
-// envelope is the stored form. It is JSON text, so that services for text can also keep it.
-// Place and Born are authenticated but not secret. An envelope that authenticates only the name
-// has neither.
+// An envelope is the stored form of an encrypted record. It is JSON, because some services store
+// only text. Place and Born are authenticated but not secret. An envelope that authenticates
+// only the name has neither Place nor Born.
 type envelope struct {
 	Version    int     `json:"v"`
 	Place      *string `json:"place,omitempty"`
@@ -180,8 +180,8 @@ func (e *encrypted) Open(name string, data []byte) ([]byte, error) {
 }
 
 // Current reports whether data has the form that Seal writes: encrypted with the first key for
-// this store or, with WritePlain, plain. If inner is not a Rotating, data that it can read
-// counts as current.
+// this store or, with WritePlain, plain. If inner is not a Rotating, Current checks only that
+// inner can read the text.
 func (e *encrypted) Current(name string, data []byte) bool {
 	v, sealed, err := e.open(data)
 	if err != nil || sealed == e.writePlain {
@@ -203,8 +203,8 @@ func (e *encrypted) Current(name string, data []byte) bool {
 	return err == nil
 }
 
-// open returns the envelope in data. sealed is false if data is not an envelope. If
-// the envelope is for another store, the error names the two places.
+// open returns the envelope in data. sealed reports whether data is an envelope. Errors match
+// ErrFormat. If the envelope is for another store, the error names both places.
 func (e *encrypted) open(data []byte) (v envelope, sealed bool, err error) {
 	parts, err := members.Split(data)
 	if err != nil {
@@ -227,8 +227,8 @@ func (e *encrypted) open(data []byte) (v envelope, sealed bool, err error) {
 	return v, true, nil
 }
 
-// AESGCM returns AES-256-GCM with a random nonce of 12 bytes. It returns an error if key
-// does not have 32 bytes. Replace a key before 2^32 writes.
+// AESGCM returns an AEAD that uses AES-256-GCM with random 12-byte nonces. It returns an error
+// unless key has 32 bytes. Replace a key before 2^32 records are written with it.
 func AESGCM(key []byte) (AEAD, error) {
 	if len(key) != 32 {
 		return nil, fmt.Errorf("codec: an AES-256 key has 32 bytes, this one has %d", len(key))
@@ -244,8 +244,8 @@ func AESGCM(key []byte) (AEAD, error) {
 	return &aesGCM{gcm}, nil
 }
 
-// Only pointers to an aesGCM are used: package fmt prints the address of the cipher
-// where it cannot call Format.
+// An aesGCM is used only through a pointer: package fmt, where it cannot call Format, prints
+// only the address.
 type aesGCM struct{ gcm cipher.AEAD }
 
 // Format prints the name of the constructor, and no key.

@@ -21,17 +21,18 @@ const MaxExtra = 16 << 10
 // maxNesting is the maximum depth of nested objects and arrays in an Extra.
 const maxNesting = 64
 
-// errExtra means that text is not an Extra.
+// errExtra means that text is not one JSON object, or that an object in text repeats a member.
 var errExtra = errors.New("it is not a JSON object with each member once")
 
-// CanonicalExtra returns the canonical form of text, which must be one JSON object: members
-// sorted, no spaces, number literals unchanged. Only quotes, backslashes and control characters
-// are escaped. The canonical form of an empty text or of an empty object is the empty string.
+// CanonicalExtra returns the canonical form of text, which must be one JSON object. In canonical
+// form, members are sorted, number literals are unchanged, and there are no spaces. Only quotes,
+// backslashes and control characters are escaped. The canonical form of an empty text or of an
+// empty object is the empty string.
 //
-// CanonicalExtra returns an error if text is not an object, or if an object in it repeats a
+// CanonicalExtra returns an error if text is not an object, or if an object in text repeats a
 // member. It also returns an error if a string in text is not valid Unicode, or if text is
-// nested deeper than 64 levels. The error does not quote text. CanonicalExtra does not limit
-// the size of text.
+// nested deeper than 64 levels. The error does not quote text. CanonicalExtra does not limit the
+// size of text.
 func CanonicalExtra(text string) (string, error) {
 	if text == "" {
 		return "", nil
@@ -82,7 +83,8 @@ func canonicalObject(b *strings.Builder, d *json.Decoder, depth int) error {
 	return err
 }
 
-// writeObject writes members as an object in canonical form.
+// writeObject writes an object with sorted members. values maps the name of each member to its
+// JSON text.
 func writeObject(b *strings.Builder, values map[string]string) {
 	b.WriteByte('{')
 	for i, name := range slices.Sorted(maps.Keys(values)) {
@@ -96,7 +98,8 @@ func writeObject(b *strings.Builder, values map[string]string) {
 	b.WriteByte('}')
 }
 
-// canonicalValue writes the canonical form of the next value of d.
+// canonicalValue writes the canonical form of the next value of d. depth is the number of
+// objects and arrays that enclose the value.
 func canonicalValue(b *strings.Builder, d *json.Decoder, depth int) error {
 	t, err := d.Token()
 	if err != nil {
@@ -150,9 +153,9 @@ func writeString(b *strings.Builder, s string) {
 	b.WriteByte('"')
 }
 
-// loneSurrogate reports whether JSON text has an escape of an unpaired surrogate.
+// loneSurrogate reports whether text contains a JSON escape for an unpaired surrogate.
 func loneSurrogate(text string) bool {
-	high := false // the last escape was the first half of a pair
+	high := false // the preceding character was an escaped high surrogate
 	for i := 0; i < len(text); i++ {
 		escape := 0
 		if text[i] == '\\' {
@@ -172,9 +175,10 @@ func loneSurrogate(text string) bool {
 }
 
 // ExtraSince returns an object with the members of now that are missing from was, or have
-// another value in was. It compares values byte by byte, so was and now should be in canonical
-// form. The result is empty if there are no such members, or if now is not a JSON object.
-// If was is not a JSON object, all members of now are missing from it.
+// another value in was. ExtraSince compares values byte by byte, so was and now should be in
+// canonical form. The result is empty if there are no such members, or if now is not a JSON
+// object or repeats a member. If was is not a JSON object or repeats a member, the result has
+// all members of now.
 func ExtraSince(was, now string) string {
 	before, err := members.Split([]byte(was))
 	after, wrong := members.Split([]byte(now))
@@ -195,12 +199,12 @@ func ExtraSince(was, now string) string {
 	return b.String()
 }
 
-// MergeExtra returns an object with the members of record and of laid. If both have a member,
-// the value is that of laid. MergeExtra sorts the members, but does not change their values. The
-// result may be larger than MaxExtra.
+// MergeExtra returns an object with the members of record and of laid. For a member that record
+// and laid share, the result has the value from laid. MergeExtra sorts the members, but does not
+// change their values. The result may be larger than MaxExtra.
 //
-// If record or laid is empty, MergeExtra returns the other unchanged. If record or laid is not
-// a JSON object, or repeats a member, MergeExtra returns laid.
+// If laid is empty, MergeExtra returns record. If record is empty, or if record or laid is not a
+// JSON object or repeats a member, MergeExtra returns laid unchanged.
 func MergeExtra(record, laid string) string {
 	if record == "" || laid == "" || record == laid {
 		return cmp.Or(laid, record)

@@ -12,9 +12,9 @@ import (
 	"unicode/utf8"
 )
 
-// Fields are the fields of a token in their stored form. The zero value of a field
-// means that it is unknown. Credentials are plain strings; Fields print and log only
-// the name of the type.
+// Fields are the fields of a token in their stored form. The zero value of a field means that it
+// is unknown. Credentials are plain strings, but printing or logging Fields shows only the name
+// of the type.
 type Fields struct {
 	ID           string
 	UserName     string
@@ -43,8 +43,8 @@ type Field struct {
 	of func(*Fields) any // returns a pointer to a string, or to an int64 of milliseconds
 }
 
-// fields lists all fields in the order in which records store them. All code that
-// treats every field the same way uses this table.
+// fields lists all fields in the order in which records store them. Code that treats all fields
+// alike iterates over this table.
 var fields = slices.Concat(sdkFields, ownFields)
 
 // sdkFields lists the fields for which the token files and tables of the Zoho SDKs have a
@@ -95,7 +95,7 @@ func (f Fields) All() iter.Seq2[Field, string] {
 	}
 }
 
-// Or returns f with its unknown fields set from other.
+// Or returns f with the values of other for the fields that are unknown in f.
 func (f Fields) Or(other Fields) Fields {
 	for _, d := range fields {
 		switch v := d.of(&f).(type) {
@@ -108,7 +108,7 @@ func (f Fields) Or(other Fields) Fields {
 	return f
 }
 
-// ValidUTF8 reports whether the text fields of f are valid UTF-8.
+// ValidUTF8 reports whether all text fields of f are valid UTF-8.
 func (f *Fields) ValidUTF8() bool {
 	for i := range fields {
 		if text, ok := fields[i].of(f).(*string); ok && !utf8.ValidString(*text) {
@@ -157,8 +157,9 @@ func (d Field) text(f *Fields) string {
 	return ""
 }
 
-// Set sets the field in f from text. Empty text makes the field unknown. Text that is not
-// an expiry time makes the expiry time unknown, and Set returns the error of ParseColumns.
+// Set sets the field in f from text. Empty text makes the field unknown. If d is ExpiryTime and
+// text is not an expiry time, Set makes the field unknown and returns an error that does not
+// quote text.
 func (d Field) Set(f *Fields, text string) (err error) {
 	switch v := d.of(f).(type) {
 	case *string:
@@ -175,7 +176,7 @@ func (f Fields) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "codec.Fi
 // LogValue returns the name of the type, and no credential.
 func (f Fields) LogValue() slog.Value { return slog.StringValue("codec.Fields{redacted}") }
 
-// MarshalJSON returns an error, because Fields are only written as a part of a record.
+// MarshalJSON always returns an error, so that credentials are not marshaled by accident.
 func (f Fields) MarshalJSON() ([]byte, error) {
 	return nil, errors.New("codec: Fields are written as part of a record")
 }

@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// To change keys while programs run, give the result of each step to every program
-// before taking the next one:
+// To change keys while programs run, give the result of each step to every program before the
+// next step:
 //
 //  1. Add: programs know the new keys, but write with the old ones.
 //  2. Switch: programs write with the new keys.
@@ -19,7 +19,7 @@ import (
 // has none.
 func Unused() *Keys { return made(document{Version: version}) }
 
-// Add returns k with a new key after the current keys of each given kind. Without kinds, it adds
+// Add returns k with a new key after the current key of each given kind. Without kinds, it adds
 // one key of every kind. If a kind has no key yet, its list begins with "no key". Add returns an
 // error if the keys of a kind are already being changed.
 func (k *Keys) Add(kinds ...Kind) (*Keys, error) { return k.add(random, kinds) }
@@ -58,7 +58,7 @@ func (k *Keys) add(key func() []byte, kinds []Kind) (*Keys, error) {
 }
 
 // Switch returns k with the last key of each kind moved to the front. It returns an error if no
-// kind has more than one key; "no key" counts as one.
+// kind has more than one key. "No key" counts as a key.
 func (k *Keys) Switch() (*Keys, error) {
 	d := k.document()
 	changed := false
@@ -79,8 +79,8 @@ func (k *Keys) Switch() (*Keys, error) {
 var errNoChange = errors.New("keys: no keys are being changed: add comes first")
 
 // Drop returns k with only the first key of each kind. It returns a nil *Keys and no error if
-// no kind has a key left. It returns an error if no kind has more than one key; "no key" counts
-// as one.
+// no kind has a key left. It returns an error if no kind has more than one key. "No key" counts
+// as a key.
 func (k *Keys) Drop() (*Keys, error) {
 	d := k.document()
 	changed, left := false, false

@@ -1,24 +1,25 @@
-// Package keys reads and makes the keys of a store: the keys of its names, labels
-// and encryption.
+// Package keys makes, reads and changes the keys of a store: keys for names, labels and
+// encryption.
 //
-// One JSON document holds the keys in base64. The command "tokenkeep keys new"
-// writes the document, and both the command and programs read it:
+// One JSON document holds the keys in base64. The command "tokenkeep keys new" writes the
+// document. Other commands of tokenkeep, and programs, read the document:
 //
 //	k, err := keys.Parse([]byte(secret)) // or keys.Load(path)
 //	...
 //	store, err := awssm.New(client, "oauth/crm", &awssm.Options{Store: k.Options()})
 //
-// The document has these members; all but "v" are optional:
+// The document has these members. Only "v" and at least one key are required:
 //
 //	v                1
 //	name_keys        keys for names and derived IDs: the first is current
-//	index_keys       keys for labels: the first labels, searches use all
+//	index_keys       keys for labels: the first writes labels, searches use all
 //	encryption_keys  keys of AES-256-GCM: the first encrypts, all decrypt
 //	place            the earlier place of a store whose secrets were copied
 //
 // In a list, null stands for "no key" while keys are being added or removed; see Add, Switch and
-// Drop, and docs/keys.md. In place of a list with one name key, the document may have "name_key"
-// with that key. In place of a null after the encryption keys, it may have "allow_plain".
+// Drop, and docs/keys.md. Instead of a list with one name key, the document may have "name_key"
+// with that key. Instead of a null at the end of "encryption_keys", it may have "allow_plain":
+// true.
 package keys
 
 import (
@@ -48,7 +49,7 @@ const (
 	Encryption Kind = "encryption" // encryption of records
 )
 
-// Kinds returns all kinds.
+// Kinds returns Names, Labels and Encryption in a new slice.
 func Kinds() []Kind { return []Kind{Names, Labels, Encryption} }
 
 const (
@@ -68,16 +69,16 @@ const (
 // the mistake, but never quote the bytes.
 var ErrFormat = errors.New("not a keys file")
 
-// Keys are the keys of a store. They print, log and marshal as the name of their
-// type; only Encode reveals them. Methods are safe for concurrent use and do not
-// modify the receiver.
+// Keys holds the keys of a store. It prints, logs and marshals as the name of its type; only
+// Encode and Options return keys. Methods are safe for concurrent use and do not modify the
+// receiver.
 type Keys struct {
-	// The keys are behind a function, because package fmt prints a function as an
-	// address where it cannot call Format.
+	// document is a function because package fmt, where it cannot call Format, prints only the
+	// address of a function.
 	document func() document
 }
 
-// A document is the stored form. A nil key stands for "no key".
+// A document is the stored form of Keys. A nil key stands for "no key".
 type document struct {
 	Version        int      `json:"v"`
 	NameKey        []byte   `json:"name_key,omitempty"`
@@ -100,7 +101,7 @@ func (d *document) of(kind Kind) *[][]byte {
 	}
 }
 
-// New makes one random key of each given kind. Without kinds, it makes one key of every kind.
+// New returns Keys with one random key of each given kind, or of every kind if kinds is empty.
 func New(kinds ...Kind) *Keys {
 	d := document{Version: version}
 	if len(kinds) == 0 {
@@ -120,9 +121,10 @@ func random() []byte {
 
 func made(d document) *Keys { return &Keys{func() document { return d }} }
 
-// Load reads the keys in the named file. If users other than its owner can read or write the
-// file, the error matches fs.ErrPermission. If the content is not a keys document, the error
-// matches ErrFormat. Other errors are those of package os. Errors never quote the file.
+// Load reads the keys in the named file. Except on Windows, the error matches fs.ErrPermission
+// if the file's mode gives its group or others any access. If the content is not a keys
+// document, the error matches ErrFormat. Other errors wrap those of package os. Errors never
+// quote the content.
 func Load(path string) (*Keys, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -144,8 +146,8 @@ func Load(path string) (*Keys, error) {
 	return Parse(data)
 }
 
-// Parse reads the keys in a document that a program got from a secret manager or from its
-// environment. Errors match ErrFormat and never quote data.
+// Parse reads the keys in a document, such as the value of a secret or of an environment
+// variable. Errors match ErrFormat and never quote data.
 func Parse(data []byte) (*Keys, error) {
 	bad := func(format string, args ...any) (*Keys, error) {
 		return nil, fmt.Errorf("keys: %w: %s", ErrFormat, fmt.Sprintf(format, args...))
@@ -184,7 +186,7 @@ func Parse(data []byte) (*Keys, error) {
 
 func none(key []byte) bool { return key == nil }
 
-// check returns an error if a key cannot be used.
+// check returns an error if d has an unusable or repeated key, an empty list, or no key.
 func (d *document) check() error {
 	any := false
 	for _, kind := range Kinds() {
@@ -217,8 +219,8 @@ func (d *document) check() error {
 	return nil
 }
 
-// Encode returns the document, which contains the keys. Write it only to a file that
-// only its owner can read, or to a secret manager.
+// Encode returns the document, which contains the keys. Store it only in a secret manager, or in
+// a file that only its owner can read.
 func (k *Keys) Encode() []byte {
 	d := k.document()
 	if len(d.NameKeys) == 1 {
@@ -231,8 +233,8 @@ func (k *Keys) Encode() []byte {
 	return append(data, '\n')
 }
 
-// Options returns the options of a store that uses the keys. Each call returns a
-// new value, whose other fields the caller may set.
+// Options returns the options of a store that uses the keys. Each call returns a new value with
+// copies of the keys. The caller may set the other fields.
 func (k *Keys) Options() *tokenstore.Options {
 	d := k.document()
 	var o tokenstore.Options
@@ -247,7 +249,7 @@ func (k *Keys) Options() *tokenstore.Options {
 	return &o
 }
 
-// listed returns keys in the form of the lists in tokenstore.Options.
+// listed returns a copy of keys with tokenstore.NoKey in place of nil.
 func listed(keys [][]byte) [][]byte {
 	var list [][]byte
 	for _, key := range keys {
@@ -295,7 +297,7 @@ func (k Keys) String() string { return redacted }
 // Format prints the name of the type, for every verb.
 func (k Keys) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
-// LogValue returns the name of the type, which keeps the keys out of logs.
+// LogValue returns the name of the type, and no key.
 func (k Keys) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // MarshalText returns the name of the type, and no key.

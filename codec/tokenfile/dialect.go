@@ -51,7 +51,7 @@ type dialect struct {
 	absent    []string // further values that are read as absent
 	loses     string   // characters that the SDK drops when it reads a file
 	header    bool     // the SDK searches the header as if it were a record
-	early     int64    // milliseconds by which expiry_time precedes the end of the access token
+	early     int64    // milliseconds by which the SDK writes expiry_time too early
 	biggestID int64    // the largest ID that the SDK can increment
 }
 
@@ -92,6 +92,6 @@ func (d dialect) headerNames() []string {
 }
 
 // ErrDialect means that the file cannot represent a row: an SDK that may read the file would
-// lose or misread a value. NextID also returns it if no ID is left. Errors that match
-// ErrDialect quote no value except IDs.
+// lose or misread a value. The error of NextID matches ErrDialect if no ID is left. Errors that
+// match ErrDialect quote no value except IDs.
 var ErrDialect = errors.New("the dialect of the token file cannot represent it")

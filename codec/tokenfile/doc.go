@@ -1,3 +1,3 @@
-// Package tokenfile reads and writes the token files of the Zoho SDKs. A file has
-// one record in each row of comma-separated values, in the dialect of its SDK.
+// Package tokenfile reads and writes the token files of the Zoho SDKs. Each row of
+// comma-separated values holds one record. Details of the format depend on the SDK.
 package tokenfile

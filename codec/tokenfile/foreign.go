@@ -58,8 +58,8 @@ func decode(data []byte) (string, error) {
 	return text, nil
 }
 
-// utf16Text returns data as text. It converts UTF-16 with a byte order mark to UTF-8, and refuses
-// UTF-32.
+// utf16Text returns data as text. It converts UTF-16 with a byte order mark to UTF-8. It returns
+// an error for damaged UTF-16 and for UTF-32.
 func utf16Text(data []byte) (string, error) {
 	var order binary.ByteOrder
 	switch {
@@ -86,8 +86,8 @@ func utf16Text(data []byte) (string, error) {
 	return text, nil
 }
 
-// separators returns an error if the first line is a header whose separator is not a
-// comma, or is a comma with blanks around it.
+// separators returns an error if the first line is a header that is separated by semicolons or
+// tabs, or by commas with blanks around them.
 func separators(text string) error {
 	first, _, _ := strings.Cut(text, "\n")
 	first = strings.TrimSpace(first)
@@ -114,7 +114,8 @@ func separators(text string) error {
 }
 
 // trim removes the columns without a name or content that a spreadsheet adds to all lines. It
-// returns an error for a line that has other fields after the last column.
+// returns an error that matches codec.ErrFormat if a line has other fields after the last
+// column.
 func trim(lines []line) ([]line, error) {
 	extra := 0
 	if len(lines) > 0 && lines[0].header() {

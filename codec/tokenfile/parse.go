@@ -17,9 +17,10 @@ import (
 // The methods of a File are not safe for concurrent use. Rows are numbered from 0. Methods
 // panic if a row does not exist.
 type File struct {
-	// AnyID permits every ID and value that this package can read back. Set it if no SDK reads
-	// the file. Otherwise the SDKs must be able to read every new value and to increment every
-	// new ID. Such an ID has up to ten decimal digits; for some SDKs, it is less than 2^31-1.
+	// AnyID permits every ID and value that this package can read back. Set AnyID if no SDK reads
+	// the file. Otherwise Set and Append refuse values that an SDK would misread, and new IDs
+	// that it cannot increment. The SDKs can increment numbers of up to ten digits, some only
+	// numbers below 2^31-1.
 	AnyID bool
 
 	dialects  []dialect // the dialects that the file may be in; the first is written
@@ -27,7 +28,7 @@ type File struct {
 	headerEOL string    // line break of the header
 	old       bool      // the header has no api_domain
 	rows      []row
-	eol       string // line break of rows without one, such as new rows
+	eol       string // line break for rows that have none, such as new rows
 	final     bool   // the last line also ends with a line break
 }
 
@@ -37,7 +38,7 @@ func (f File) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "tokenfile.
 // LogValue returns the name of the type, and no credentials.
 func (f File) LogValue() slog.Value { return slog.StringValue("tokenfile.File{redacted}") }
 
-// A row has the fields of one row and its position and text in the file.
+// A row holds the fields of one row, and its position and text in the parsed file.
 type row struct {
 	codec.Fields
 	damage error  // why the expiry time cannot be read, or nil
@@ -47,7 +48,8 @@ type row struct {
 	old    bool // the row has no api_domain
 }
 
-// New returns an empty file. If d is empty, the file is in the dialect Python.
+// New returns an empty file. If d is empty, the file is in the dialect Python. New returns an
+// error if d is unknown.
 func New(d codec.Dialect) (*File, error) {
 	if d == "" {
 		d = codec.Python
@@ -64,21 +66,21 @@ func New(d codec.Dialect) (*File, error) {
 // all these dialects would read unchanged.
 //
 // The C# SDK writes expiry times ten minutes early. Parse adds the ten minutes only if d is
-// CSharp: a file that it takes for one of CSharp may be of another SDK.
+// CSharp, because it may mistake the file of another SDK for a file of the C# SDK.
 //
-// Parse reads the output of every SDK in every version. A row has nine or ten columns,
-// which Parse reads by position. The header may have either name of a column that has two,
-// or be missing. Parse accepts all line breaks, blank lines, and a byte order mark. The
-// text "null" is an absent value unless it is quoted.
+// Parse reads the output of every SDK in every version. A row has nine or ten columns, which
+// Parse reads by position. The header may be missing. For a column that has two names, the
+// header may have either name. Parse accepts all line breaks, blank lines, and a byte order
+// mark. The text "null" is an absent value unless it is quoted.
 //
 // Parse also reads unambiguous changes by other programs. Examples are UTF-16 with a byte
 // order mark, and empty columns without a name at the ends of all lines. It reads expiry
 // times as codec.ParseColumns does. If the data is in another known form, the error names
 // that form.
 //
-// A file is truncated if it does not end as its SDK ends it, or ends in the middle of
-// a row. Errors about the data match codec.ErrFormat, name the line, and do not quote values.
-// The error for an unknown d matches no class.
+// Parse returns an error for a truncated file: it ends in the middle of a row, or without the
+// final line break that its SDK writes. Errors about the data match codec.ErrFormat, name the
+// line, and do not quote values. If d is unknown, the error does not match codec.ErrFormat.
 func Parse(data []byte, d codec.Dialect) (*File, error) {
 	text, err := decode(data)
 	if err != nil {
@@ -97,8 +99,8 @@ func Parse(data []byte, d codec.Dialect) (*File, error) {
 	}
 	lines, err := cut(text, true)
 	if err != nil {
-		// The file may be of an SDK that does not quote values, so that a value can begin with a
-		// quote.
+		// An SDK that does not quote values may have written the file. A value can then begin with
+		// a quote.
 		raw, rawErr := cut(text, false)
 		if rawErr != nil {
 			return nil, err
@@ -136,7 +138,7 @@ func (l line) header() bool {
 	return known > len(columns)/2
 }
 
-// cut is like scan, without the columns that a spreadsheet adds.
+// cut calls scan, and removes the columns that a spreadsheet adds.
 func cut(text string, quotes bool) ([]line, error) {
 	lines, err := scan(text, quotes)
 	if err != nil {
@@ -145,9 +147,8 @@ func cut(text string, quotes bool) ([]line, error) {
 	return trim(lines)
 }
 
-// scan splits text into lines and lines into fields. If quotes is set, a field may be
-// quoted and may then contain commas and line breaks. scan leaves out lines without
-// content.
+// scan splits text into lines and lines into fields. If quotes is set, a field may be quoted and
+// may then contain commas and line breaks. scan omits blank lines.
 func scan(text string, quotes bool) ([]line, error) {
 	lines := make([]line, 0, strings.Count(text, "\n")+1)
 	var room cells
@@ -182,8 +183,8 @@ func (l line) blank() bool {
 	return strings.Trim(l.raw, ", \t") == ""
 }
 
-// cells is memory for the fields of many lines. Allocations for each line would take longer than
-// finding the fields.
+// cells is memory for the fields of many lines. One allocation for each line would take longer
+// than splitting the line.
 type cells []string
 
 // take returns memory for n fields.
@@ -196,9 +197,8 @@ func (c *cells) take(n int) []string {
 	return taken
 }
 
-// plainLine is a fast path of scanLine for the first line of text. It handles lines that
-// end with LF, CR LF or the end of text and have no significant quote, and otherwise
-// reports false.
+// plainLine is a fast path of scanLine for the first line of text. ok is false if the line has a
+// CR that does not belong to its line break or, if quotes is set, a quote.
 func plainLine(text string, quotes bool, room *cells) (l line, ok bool) {
 	end, next := len(text), len(text)
 	if n := strings.IndexByte(text, '\n'); n >= 0 {
@@ -246,8 +246,8 @@ func scanLine(text string, at, number int, quotes bool) (l line, end int, err er
 			break
 		}
 	}
-	// Python on Windows writes CR CR LF. Consecutive line breaks are blank lines in any
-	// case, so the loop can take all CRs together.
+	// Python on Windows writes CR CR LF. Blank lines are skipped, so the loop can treat
+	// consecutive CRs as one line break.
 	end = at
 	for end < len(text) && text[end] == '\r' {
 		end++
@@ -259,8 +259,8 @@ func scanLine(text string, at, number int, quotes bool) (l line, end int, err er
 	return l, end, nil
 }
 
-// quotedField reads the quoted field that begins at text[at] and returns the index
-// at which it ends.
+// quotedField returns the value of the quoted field that begins at text[at], and the index after
+// the closing quote.
 func quotedField(text string, at int) (field string, end int, err error) {
 	var b strings.Builder
 	for at++; ; {
@@ -287,7 +287,7 @@ func breaks(text string) int {
 	return strings.Count(text, "\n") + strings.Count(text, "\r") - strings.Count(text, "\r\n")
 }
 
-// A specimen has the features of a file by which the dialects differ.
+// A specimen describes a file by the features in which dialects differ.
 type specimen struct {
 	first, last line
 	rows        []line // without the header
@@ -338,14 +338,14 @@ func detect(lines []line) []dialect {
 		})
 		if len(found) > 0 {
 			for i := range found {
-				found[i].early = 0 // with a later expiry time, an expired token could be used
+				found[i].early = 0 // after a wrong guess, a later expiry time would let an expired token be used
 			}
 			return found
 		}
 	}
 }
 
-// assemble returns the File with the given lines.
+// assemble returns a File with the given lines, in the first of the candidates.
 func assemble(lines []line, candidates []dialect) (*File, error) {
 	f := &File{dialects: candidates, eol: candidates[0].eols[0], final: candidates[0].final, rows: make([]row, 0, len(lines))}
 	if len(lines) == 0 {
@@ -426,7 +426,7 @@ func (l line) complete() error {
 	return nil
 }
 
-// read sets r to the row in l.
+// read sets r to the row in l. It adds early, in milliseconds, to a known expiry time.
 func (l line) read(r *row, early int64) {
 	r.line, r.raw, r.eol, r.old = l.number, l.raw, l.eol, len(l.fields) < len(columns)
 	text := l.fields

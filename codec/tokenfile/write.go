@@ -11,8 +11,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// Dialects returns the dialects that the file may be in. New rows are written in the form of the
-// first dialect. The SDKs of all these dialects can read the new rows.
+// Dialects returns the dialects that the file may be in. Bytes writes new and changed rows in
+// the first dialect. The SDKs of all these dialects can read such rows.
 func (f *File) Dialects() []codec.Dialect {
 	names := make([]codec.Dialect, 0, len(f.dialects))
 	for _, d := range f.dialects {
@@ -21,7 +21,7 @@ func (f *File) Dialects() []codec.Dialect {
 	return names
 }
 
-// Clone returns a copy of f. Changes to one do not affect the other.
+// Clone returns an independent copy of f.
 func (f *File) Clone() *File {
 	c := *f
 	c.rows = slices.Clone(f.rows)
@@ -35,8 +35,8 @@ func (f *File) Len() int { return len(f.rows) }
 // the other fields and an error that does not quote the value.
 func (f *File) Row(i int) (codec.Fields, error) { return f.rows[i].Fields, f.rows[i].damage }
 
-// Line returns the line of the file, from 1, at which the i-th row began when it was
-// parsed. It returns 0 for a new row.
+// Line returns the number, from 1, of the line at which the i-th row began in the parsed file.
+// It returns 0 for a new row.
 func (f *File) Line(i int) int { return f.rows[i].line }
 
 // Set replaces the i-th row with r. If an SDK that may read the file would misread r, Set does
@@ -70,9 +70,9 @@ func (f *File) Append(r codec.Fields) error {
 // Delete removes the i-th row.
 func (f *File) Delete(i int) { f.rows = slices.Delete(f.rows, i, i+1) }
 
-// NextID returns the ID for a new row: the number after the largest ID in the file. If possible,
-// it avoids IDs up to used, which were in use before. The error matches ErrDialect if no number
-// is left.
+// NextID returns the ID for a new row: the number after the larger of used and the largest ID in
+// the file. If no ID remains after used, NextID ignores used. The error matches ErrDialect if no
+// ID remains after the largest ID in the file.
 func (f *File) NextID(used int64) (string, error) {
 	var biggest int64
 	for _, r := range f.rows {
@@ -90,8 +90,7 @@ func (f *File) NextID(used int64) (string, error) {
 	return strconv.FormatInt(biggest+1, 10), nil
 }
 
-// biggestID returns the largest ID that all SDKs which may read the file can
-// increment.
+// biggestID returns the largest ID that the SDKs of all dialects of f can increment.
 func (f *File) biggestID() int64 {
 	limit := int64(tenDigits)
 	for _, d := range f.dialects {
@@ -148,8 +147,8 @@ func (d dialect) line(r codec.Fields) string {
 	return strings.Join(text, ",")
 }
 
-// check returns an error if an SDK that may read the file would not read the same fields from
-// the row r.
+// check returns an error if an SDK that may read the file would misread the row r. If newID is
+// set, the SDKs must also be able to increment the ID.
 func (f *File) check(r codec.Fields, newID bool) error {
 	text := r.Columns()
 	for i, value := range text {
@@ -195,7 +194,7 @@ func (f *File) checkColumn(i int, value string) error {
 }
 
 // check returns an error if this package would read the value in the i-th column as a different
-// value. If sdk is set, check also returns an error if the SDK would.
+// value. If sdk is set, check also returns an error if the SDK would misread the value.
 func (d dialect) check(i int, value string, sdk bool) error {
 	name := columns[i][0]
 	switch {
