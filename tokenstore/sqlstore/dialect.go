@@ -49,13 +49,12 @@ type dialect interface {
 	// missingIndexes returns the columns that lack a necessary index.
 	missingIndexes(ctx context.Context, q querier) ([]string, error)
 
-	// prepare configures a connection before a transaction, if the database has such
-	// settings: deletions overwrite the data, and pages are written when the transaction
-	// ends.
+	// prepare configures conn before a transaction. In a SQLite file, deletions then overwrite
+	// the data, and pages are written when the transaction ends.
 	prepare(ctx context.Context, conn *sql.Conn) error
 
-	// scrub removes the remains of deleted rows from the files of the database if it has at
-	// most limit bytes. The limit noLimit means any size.
+	// scrub removes the remains of deleted rows from the files of a database of at most limit
+	// bytes. The limit noLimit means any size.
 	scrub(ctx context.Context, db *database, limit int64) error
 
 	// remnants describes where remains of deleted rows may exist, or returns "".
@@ -75,19 +74,19 @@ type dialect interface {
 	// digits.
 	biggestID() string
 
-	// lockTable prevents other processes that use this package from writing until the
-	// caller calls release.
+	// lockTable keeps other processes that use this package from writing until the caller calls
+	// release.
 	lockTable(ctx context.Context, conn *sql.Conn) (release func(), err error)
 
 	// tryLock takes the right to refresh the record with the ID. It returns nil if another
 	// process holds that right.
 	tryLock(ctx context.Context, db *sql.DB, id string) (*held, error)
 
-	// locked reports whether the lock of the record with the ID is taken.
+	// locked reports whether a process has the right to refresh the record with the ID.
 	locked(ctx context.Context, db *sql.DB, id string) (bool, error)
 
-	// classed returns the error of a statement with its class, or as an again error. It omits
-	// the text of an error that may contain a value.
+	// classed returns err, the error of a statement, with a class for callers or as an again
+	// error. It omits a text that may contain a value.
 	classed(err error) error
 
 	// outside reports whether err is the error of a ROLLBACK without a

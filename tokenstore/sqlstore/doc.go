@@ -14,41 +14,40 @@
 // # The table
 //
 // The table has a row of ten columns for each record. Its name is oauthtoken, unless
-// Options.Table is set. New creates it if it does not exist, as in the SDKs' documentation,
-// but with room for tokens of any length. An existing table is used as it is: columns may
-// have other types, and there may be additional columns. For a table of an older SDK, which
-// lacks some of the ten columns, New returns an error that names the generation of the SDK.
-// New also refuses a MySQL table in an engine without transactions.
+// Options.Table is set. New creates a missing table as in the SDKs' documentation, but with
+// columns of type text for tokens. New does not change an existing table: columns may have other
+// types, and there may be additional columns. For a table of an older SDK, which lacks some of
+// the ten columns, New returns an error that names the generation of the SDK. New also returns
+// an error for a MySQL table whose engine has no transactions.
 //
 // New creates a second table, oauthtoken_tokenkeep, for data that the first cannot hold. It
-// holds refusals of the authorization server, and the largest ID of a deleted record, which
-// prevents a reuse of the ID. If New may not create the second table, the store works
-// without it.
+// holds refusals of the authorization server. It also holds the largest ID of a deleted record,
+// so that SaveToken does not reuse an ID. If New may not create the second table, the store
+// keeps neither.
 //
-// A third table, oauthtoken_tokenkeep_ext, holds the fields for which the SDKs have no
-// column: Issuer, Resource, Scope, TokenType, IDToken and Extra. If New may not create
-// it, records with one of these fields fail with tokenstore.ErrInvalidToken. Each of
-// its rows identifies a row of the SDKs' table by its ID and by digests. Issuer and
-// Resource belong to the ID, user, client and refresh token of that row; the other
-// fields also belong to its access token. If an SDK replaces these values, the record
-// loses the fields. The next change of the record by this package removes the fields.
-// If the row was removed, a Check with Purge removes them.
+// A third table, oauthtoken_tokenkeep_ext, holds the fields for which the SDKs have no column:
+// Issuer, Resource, Scope, TokenType, IDToken and Extra. If New may not create the third table,
+// saving a record with one of these fields fails with tokenstore.ErrInvalidToken. Each of its
+// rows identifies a row of the SDKs' table by its ID and by digests. Issuer and Resource belong
+// to the ID, user, client and refresh token of that row; the other fields also belong to its
+// access token. If an SDK replaces one of these values, the record loses the fields that belong
+// to it. The next change of the record by this package removes the lost fields from the table.
+// If an SDK removes the row, a Check with Purge removes its fields.
 //
-// The rules are those of package tokenstore, not those of the SDKs: see "Matching" and
-// "Saving" in its documentation. Values are compared as bytes, regardless of the collation
-// of their columns, and are always passed as parameters. A value that does not fit a column, or has
-// a character that the column cannot hold, fails with tokenstore.ErrTooLarge or
-// tokenstore.ErrInvalidToken. Nothing is changed then. A server that is not in strict mode
-// would silently store something else. Every written row is therefore read again in the same
-// transaction. In the SDKs' table in MySQL the limits are 255 characters, and ten
-// for an ID. SQLite has no such limits. The token that a Refresh has obtained exists
-// nowhere else. If a column is too narrow for it, Refresh widens the column (ALTER TABLE),
-// if the database user may do so.
+// The rules are those of package tokenstore, not those of the SDKs: see "Matching" and "Saving"
+// in its documentation. The package compares values as bytes, regardless of the collation of
+// their columns, and always passes them as parameters. A save fails with tokenstore.ErrTooLarge
+// if a value does not fit its column. It fails with tokenstore.ErrInvalidToken if the column
+// cannot hold an ID or a character. Nothing is changed then. A server that is not in strict mode
+// would silently store another value, so the package reads every written row again in the same
+// transaction. In the SDKs' table in MySQL the limits are 255 characters, and ten for an ID.
+// SQLite has no such limits. The new token of a Refresh exists nowhere else. If its column is
+// too narrow, Refresh therefore tries to widen the column (ALTER TABLE).
 //
 // # What the SDKs rely on
 //
-// Programs with an SDK can continue to read the table and to change existing records.
-// Their code makes the following assumptions, and a test covers each of them:
+// Programs with an SDK can continue to read the table and to change existing records. The SDKs
+// make the following assumptions, and a test covers each of them:
 //
 //   - The columns exist with their names and in their order. The SDKs read the result of
 //     "select *" by position (Python, Java, the SQLite store of Kaizen #192) or by name
@@ -57,55 +56,54 @@
 //     identifies one row.
 //   - An absent value is NULL, or the empty string if the column is NOT NULL.
 //   - The expiry time is the number of milliseconds since the epoch, in decimal.
-//   - Identifying values equal the bytes that were saved: a record is found by
+//   - Identifying values equal the bytes that were saved: the SDKs find a record by
 //     user_name, access_token, grant_token, refresh_token or id with "=".
 //   - There is one row for each combination of user, client, Issuer and Resource. The
 //     SDKs' statements look only at the user; their "limit 1" therefore usually has no
 //     effect.
 //   - Values in SQLite are text, not bytes or numbers.
-//   - This package finds the rows that an SDK updates, inserts or deletes with its own
+//   - This package sees every insert, update and deletion that an SDK makes with its own
 //     statements.
 //
-// With ten or more rows, the SDKs cannot add a row. They compute the next ID from the
-// lexically largest one, which remains "9", and "10" exists. The SDKs for Java, PHP and Scala
-// overwrite the row "10"; the other SDKs fail. This package compares IDs as numbers. If a
-// program with an SDK also uses the table, let this package add the users. The SDK for C#
-// stores expiry times that are ten minutes early, so its tokens expire ten minutes earlier
-// in this package.
+// With ten or more rows, the SDKs cannot add a row. They compute the next ID from the lexically
+// largest one, which stays "9" although "10" exists. The SDKs for Java, PHP and Scala overwrite
+// the row "10"; the other SDKs fail. This package compares IDs as numbers. If a program with an
+// SDK also uses the table, let this package add the users. The SDK for C# stores expiry times
+// that are ten minutes early, so its tokens expire ten minutes earlier in this package.
 //
 // # Concurrency
 //
-// A change is one transaction: it takes a lock shared by all writers, reads the rows
-// that the token may describe, decides, and writes. Each user and client therefore has
-// one record without a unique index. The SDKs' table has no such index, and some of
-// their statements would fail with one.
+// A change is one transaction: it takes a lock that excludes other writers, reads the rows that
+// the token may describe, decides, and writes. Each user and client therefore has one record,
+// even without a unique index. The SDKs' table has no such index, and some statements of the
+// SDKs would fail with one.
 //
-// In SQLite, the lock is that of the database (BEGIN IMMEDIATE), which programs with an SDK
-// also take. It works with and without WAL and with any busy timeout; the package retries
-// on a busy database for LockTimeout. With WAL, readers do not wait for writers.
+// In SQLite, the lock is that of the database (BEGIN IMMEDIATE), which programs with an SDK also
+// take. The lock works with and without WAL and with any busy timeout. While the database is
+// busy, the package retries for up to LockTimeout. With WAL, readers do not wait for writers.
 //
 // In MySQL, the lock is GET_LOCK on the transaction's connection. Its name derives from the
-// names of the database and the table. The rows are also read FOR UPDATE, so that programs
-// with an SDK wait. Row locks alone are not enough: two transactions that find no row of a
-// user block each other when they insert one. The lock requires MySQL 5.7.5 or MariaDB
-// 10.0.2, and works on one server. If several servers accept writes (Galera, Group
-// Replication), all programs must write to the same one.
+// names of the database and the table. The rows are also read FOR UPDATE, so that programs with
+// an SDK wait. Row locks alone are not enough: two transactions that find no row of a user block
+// each other when they insert one. The lock requires MySQL 5.7.5 or MariaDB 10.0.2, and works on
+// one server. If several servers accept writes (Galera, Group Replication), all programs must
+// write to the same server.
 //
-// Goroutines that use one Store take turns, so that writing uses one connection of the
-// pool.
+// Goroutines that write through one Store take turns, so their writes occupy one connection of
+// the pool.
 //
 // # Refreshing
 //
-// With Refresh, one process at a time requests a new access token for a record; the table
-// is not locked meanwhile. With a SQLite file, the lock is a temporary file beside it, whose
-// name contains a digest of the record's ID. All processes must be on one machine. With a
-// database in memory, the lock is in the memory of the program, shared by the stores on one
-// *sql.DB. With MySQL the lock is GET_LOCK. Each Refresh that calls mint uses a connection
-// of the pool for that time. The pool needs more than one connection if mint, or another
-// part of the program, uses the pool meanwhile.
+// With Refresh, one process at a time requests a new access token for a record; the table is not
+// locked meanwhile. For a SQLite file, the lock is a temporary file beside the database, whose
+// name contains a digest of the record's ID. All processes must be on one machine. For a
+// database in memory, the lock is in the memory of the program, and works between stores on one
+// *sql.DB. In MySQL, the lock is GET_LOCK, and each Refresh occupies a connection of the pool
+// while mint runs. The pool then needs a second connection if mint, or another part of the
+// program, uses the pool meanwhile.
 //
-// The lock is released if its process or connection ends. A suspended process keeps the
-// lock. Other processes stop waiting after LeaseTTL and LockTimeout with
+// The lock is released if its process or connection ends. A suspended process keeps the lock.
+// Other processes wait for LeaseTTL plus LockTimeout. They then fail with
 // tokenstore.ErrUnavailable, and do not send a second request.
 //
 // If the authorization server refuses (*tokenstore.RefreshError), the second table
@@ -114,19 +112,19 @@
 //
 // # Removing
 //
-// A record removed from a SQLite database is also removed from its files. Every change
-// by this package overwrites what it deletes or replaces with zeros (secure_delete). A
-// deletion also rewrites the database (VACUUM), empties the write-ahead log and leaves
-// no journal. This also removes pages in which a program without secure_delete left
-// earlier values. DeleteToken does not rewrite a database larger than 64 MiB; Scrub
-// does. If another connection reads for longer than LockTimeout, the log cannot be
-// emptied. The deletion then takes effect but fails with tokenstore.ErrUnavailable, and
-// can be repeated. VACUUM renumbers the implicit rowids of other tables.
+// A record removed from a SQLite database is also removed from its files. Every change by this
+// package overwrites deleted and replaced values with zeros (secure_delete). A deletion also
+// rewrites the database (VACUUM), empties the write-ahead log and leaves no journal. The rewrite
+// also removes pages in which a program without secure_delete left earlier values. DeleteToken
+// does not rewrite a database larger than 64 MiB; Scrub does. If another connection reads for
+// longer than LockTimeout, the log cannot be emptied. The deletion then takes effect, but its
+// error matches tokenstore.ErrUnavailable. Repeat the deletion to empty the log. VACUUM
+// renumbers the implicit rowids of other tables.
 //
-// Copies are not affected: backups, snapshots of the file system, and blocks that a
-// file system or SSD has retired. MySQL keeps removed values in its undo log, in free
-// space of its tablespaces and in its binary logs until it purges them. No statement
-// forces it to purge them. If that matters, revoke the tokens.
+// Copies are not affected: backups, snapshots of the file system, and blocks that a file system
+// or SSD has retired. MySQL keeps removed values in its undo log, in free space of its
+// tablespaces and in its binary logs. This package does not purge them. If removed values must
+// not remain, revoke the tokens.
 //
 // # Costs and failures
 //
@@ -139,21 +137,21 @@
 // that New creates has an index on user_name. New does not change an existing table. A
 // search by a column without an index reads the whole table. Indexes must not be unique.
 //
-// A row with an unreadable expiry time, or text that is not UTF-8, only affects
-// operations on its record, which fail with tokenstore.ErrCorrupt. The row is not
-// changed. Errors of a server include its text if the text contains no value, and
-// otherwise only its number.
+// A row with an unreadable expiry time, or text that is not UTF-8, affects only operations on
+// its record, which fail with tokenstore.ErrCorrupt and do not change the row. An error of a
+// MySQL server includes the server's text if the text contains no value, and otherwise only the
+// error number.
 //
 // Errors that persist until an operator or the program's author changes something match
 // tokenstore.ErrRefused. Examples are a database that does not exist, one of another kind
 // (PostgreSQL is not supported), a dropped table, and an unsuitable configuration.
 //
-// After a failover, the connections of the pool may lead to a server that accepts no
-// writes. The store then closes them and retries; Refresh does so before it calls mint,
-// and for LeaseTTL afterwards. If the server still accepts no writes on new
-// connections, the error matches tokenstore.ErrRefused. With rejectReadOnly=true in the
-// data source name, the driver itself closes a connection whose server refuses a write.
-// Reads do not detect such a server: it still answers them.
+// After a failover, the connections of the pool may lead to a server that accepts no writes. The
+// store then closes them and retries; Refresh does so before it calls mint, and for LeaseTTL
+// afterwards. If the server still accepts no writes on new connections, the error matches
+// tokenstore.ErrRefused. With rejectReadOnly=true in the data source name, the driver itself
+// closes a connection whose server refuses a write. Reads do not detect such a server, because
+// it still answers reads.
 //
 // Connections to MySQL must use utf8mb4, which is the driver's default. All connections
 // of the pool must share a SQLite database in memory: use

@@ -10,8 +10,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// again is a temporary error of a statement, after which the transaction must be
-// retried.
+// An again is a temporary error of a statement: the transaction may succeed if it is retried.
 type again struct {
 	error
 	few bool // the error may be permanent: retry only a few times
@@ -22,8 +21,8 @@ func (a again) Unwrap() error { return a.error }
 // fewAttempts is the maximum number of attempts if the error may be permanent.
 const fewAttempts = 3
 
-// failed returns the error of a statement with a class for callers, or as an again error. If
-// ctx is done, it returns the error of ctx.
+// failed returns err, the error of a statement, with a class for callers or as an again error.
+// If ctx is done, it returns the error of ctx.
 func (db *database) failed(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
@@ -42,7 +41,7 @@ func setUp(format string, args ...any) error {
 	return classed(tokenstore.ErrRefused, fmt.Errorf(format, args...))
 }
 
-// isClassed reports whether err has a class for callers.
+// isClassed reports whether err matches tokenstore.ErrRefused or tokenstore.ErrCorrupt.
 func isClassed(err error) bool {
 	return errors.Is(err, tokenstore.ErrRefused) || errors.Is(err, tokenstore.ErrCorrupt)
 }
@@ -60,7 +59,7 @@ var (
 	errDuplicate = errors.New("it would be the second of its kind in a unique index")
 )
 
-// ofClass returns err with the class, or as an again error if class is internal.
+// ofClass returns an error that matches class and err, or an again error if class is internal.
 func ofClass(class, err error) error {
 	//nolint:errorlint // class is never wrapped
 	switch class {
@@ -78,7 +77,7 @@ func ofClass(class, err error) error {
 	return classed(class, err)
 }
 
-// classed returns err with a class.
+// classed returns an error that matches class and err.
 func classed(class, err error) error { return fmt.Errorf("%w: %w", class, err) }
 
 // Bounds of the pauses between attempts while other writers block a statement.

@@ -20,8 +20,9 @@ func createExtensions(name, id, text, options string) string {
 		name, extensionsSuffix, id, text, options)
 }
 
-// lookForExtensions checks again whether the table of extensions exists, unless it was
-// already found. Without its extension, a record would seem to have no issuer.
+// lookForExtensions checks again whether the table of extensions exists, unless it was already
+// found: another process may have created it. A record that is read without its extension would
+// seem to have no issuer.
 func (db *database) lookForExtensions(ctx context.Context, q querier) error {
 	if db.table.extensions.Load() {
 		return nil
@@ -87,8 +88,8 @@ func (db *database) checkStrays(ctx context.Context, o doctor.CheckOptions) (f d
 	return f, nil
 }
 
-// openExtensions creates the table of extensions unless it exists. Without the permission
-// to create the table, the store refuses records that need it.
+// openExtensions creates the table of extensions unless it exists. If the store may not create
+// the table, it refuses records that need an extension.
 func (db *database) openExtensions(ctx context.Context, create string) error {
 	columns, err := db.ensure(ctx, db.table.name+extensionsSuffix, create)
 	if errors.Is(err, tokenstore.ErrDenied) || errors.Is(err, tokenstore.ErrRefused) {

@@ -47,7 +47,7 @@ func (d *mysql) open(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// check returns an error if the table's engine cannot roll back.
+// check returns an error if the table's engine has no transactions.
 func (d *mysql) check(ctx context.Context, db *sql.DB) error {
 	var engine, transactions sql.NullString
 	err := db.QueryRowContext(ctx, "SELECT t.ENGINE, e.TRANSACTIONS FROM information_schema.TABLES t LEFT JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE "+
@@ -97,17 +97,16 @@ func (d *mysql) idText() string { return "CAST(CONVERT(id USING utf8mb4) AS BINA
 
 // missingIndexes returns no indexes. Indexes of an existing table are its operator's
 // responsibility, because DDL in MySQL waits for all users of the table. A new table has an
-// index on user_name, but none on the tokens. A program with an SDK would lock a row before
-// its entry in such an index. A search of this package that locks rows would use the
-// opposite order. The two could then wait for each other, and the database would end one
-// of them with an error.
+// index on user_name, but none on the tokens. A program with an SDK would lock a row before its
+// entry in such an index. A search of this package that locks rows would use the opposite order.
+// The two transactions could then deadlock, and the server would roll back one of them.
 func (d *mysql) missingIndexes(context.Context, querier) ([]string, error) { return nil, nil }
 
 func (d *mysql) begin() string { return "START TRANSACTION" }
 
-// forUpdate locks the rows that are read. Without an index, it locks all rows and, at the
-// default isolation level, the gaps for new rows. Programs with an SDK do not use the lock
-// of lockTable, but must wait for these locks.
+// forUpdate locks the selected rows. Without an index, it locks all rows and, at the default
+// isolation level, the gaps for new rows. Programs with an SDK do not use the lock of lockTable,
+// but must wait for these locks.
 func (d *mysql) forUpdate() string { return " FOR UPDATE" }
 
 func (d *mysql) biggestID() string {
@@ -221,7 +220,7 @@ var mysqlClasses = map[int]struct {
 	1040: {class: tokenstore.ErrUnavailable},              // too many connections
 	1203: {class: tokenstore.ErrUnavailable},              // too many connections of a user
 	1046: {class: tokenstore.ErrRefused},                  // no database is selected
-	1048: {class: tokenstore.ErrRefused},                  // a further column may not be NULL
+	1048: {class: tokenstore.ErrRefused},                  // an additional column may not be NULL
 	1049: {class: tokenstore.ErrRefused},                  // no such database
 	1054: {class: tokenstore.ErrRefused},                  // no such column
 	1064: {class: tokenstore.ErrRefused, bare: true},      // the server has a different SQL syntax
@@ -235,7 +234,7 @@ var mysqlClasses = map[int]struct {
 	1273: {class: tokenstore.ErrRefused},                  // no such collation
 	1286: {class: tokenstore.ErrRefused},                  // no such engine
 	1305: {class: tokenstore.ErrRefused},                  // no such function
-	1364: {class: tokenstore.ErrRefused},                  // a further column has no default
+	1364: {class: tokenstore.ErrRefused},                  // an additional column has no default
 	1451: {class: tokenstore.ErrRefused, bare: true},      // a foreign key
 	1452: {class: tokenstore.ErrRefused, bare: true},      // a foreign key
 	3819: {class: tokenstore.ErrRefused, bare: true},      // a CHECK constraint

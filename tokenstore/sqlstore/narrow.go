@@ -40,8 +40,9 @@ func (db *database) Fits(ctx context.Context) (func(codec.Fields) error, error) 
 }
 
 // makeRoom widens the column that err reports as too narrow, and reports whether a retry may
-// succeed. It is called for a new token that is stored nowhere, and whose predecessor the
-// authorization server may have invalidated. Programs with an SDK can read the wider column.
+// succeed. Update calls makeRoom for a new token that is stored nowhere else. The authorization
+// server may have invalidated the previous token. Programs with an SDK can read the wider
+// column.
 func (l *refreshLock) makeRoom(ctx context.Context, err error) bool {
 	narrow := narrowError{}
 	if !errors.As(err, &narrow) || ownTypes[narrow.column] != "" {
@@ -95,7 +96,7 @@ func (d *mysql) widen(ctx context.Context, q querier, name string) error {
 	return err
 }
 
-// room returns the size limit of a column; 0 means that the column has no known limit.
+// room returns the size limit of a column, in the unit of column.limit. 0 means no known limit.
 func (t *table) room(name string) int {
 	return (*t.columns.Load())[slices.Index(columnNames, name)].limit
 }

@@ -9,8 +9,9 @@ import (
 	"strconv"
 )
 
-// Notes are rows of a second table, which the SDKs do not use. They hold the largest
-// deleted ID, and refusals. If the store may not create the table, there are no notes.
+// Notes are rows of a second table, which the SDKs do not use. They hold the largest ID of a
+// deleted record, refusals, and probes of SameAs. If the store may not create the table, there
+// are no notes.
 const (
 	notesSuffix = "_tokenkeep"
 	usedNote    = "used"
@@ -55,7 +56,7 @@ func (x *tx) dropNotes(ctx context.Context, names ...string) error {
 	return err
 }
 
-// used returns the largest known ID of a deleted record.
+// used returns the largest known ID of a deleted record, or 0.
 func (x *tx) used(ctx context.Context) (int64, error) {
 	text, err := x.note(ctx, x.conn, usedNote)
 	if err != nil {
@@ -67,8 +68,8 @@ func (x *tx) used(ctx context.Context) (int64, error) {
 	return 0, nil
 }
 
-// forget removes the notes about deleted records. last is the largest number among ids. forget
-// records last as used.
+// forget removes the refusals of the deleted records with the given ids. It stores last, the
+// largest number among ids, unless a larger ID is already stored.
 func (x *tx) forget(ctx context.Context, ids []string, last int64) error {
 	if !x.table.notes {
 		return nil

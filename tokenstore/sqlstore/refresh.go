@@ -41,7 +41,7 @@ func (db *database) Peek(ctx context.Context, id string) (note string, leased bo
 	return note, leased, err
 }
 
-// ready returns an error if the record is not writable. Lock calls it, so that Refresh does
+// ready returns an error if the record is not writable. Lock calls ready, so that Refresh does
 // not request a token that it could not store.
 func (l *refreshLock) ready(ctx context.Context) error {
 	return l.update(ctx, l.conn(), func(ctx context.Context, x *tx) (bool, error) {
@@ -50,7 +50,7 @@ func (l *refreshLock) ready(ctx context.Context) error {
 	})
 }
 
-// held is the lock on a record.
+// A held is a lock that gives its holder the right to refresh a record.
 type held struct {
 	// conn is the connection that holds the lock, or nil if the lock does not belong to a
 	// connection. The holder makes all its statements on conn, because the pool may have no
@@ -120,8 +120,8 @@ func (l *refreshLock) SetNote(ctx context.Context, text string) error {
 	})
 }
 
-// change calls update with the lock's connection. If that connection has failed, another
-// process may have taken the lock, and change uses a connection of the pool.
+// change calls update with the lock's connection. If the lock's connection has failed, change
+// uses a connection of the pool. Another process may then have taken the lock.
 func (l *refreshLock) change(ctx context.Context, change func(context.Context, *tx) (bool, error)) error {
 	if c := l.conn(); c != nil && c.PingContext(ctx) != nil {
 		l.broken = true

@@ -37,9 +37,9 @@ var columnNames = codec.ColumnNames()
 // columnList is the list of all columns for use in statements.
 var columnList = strings.Join(columnNames, ", ")
 
-// A row has the text of its columns, as stored; the first column is the ID. Rows differ if their
-// texts differ, even if the values are equal. extension is the text of the row's
-// rowstore.Extension, which is stored in a separate table.
+// A row holds the stored text of its columns, the ID first. Equal values may have different
+// texts. extension is the text of the row's rowstore.Extension, which is stored in a separate
+// table.
 type row struct {
 	columns   []string
 	extension string
@@ -61,7 +61,7 @@ type table struct {
 	extensions atomic.Bool // the table of extensions exists
 }
 
-// A column describes the values that a column of the table can hold.
+// A column describes which values fit a column of the table.
 type column struct {
 	limit   int  // in characters; 0 means no known limit
 	bytes   bool // limit is in bytes
@@ -108,9 +108,9 @@ type condition struct {
 	args []any
 }
 
-// describedBy returns a condition that is true for every row that f may describe.
-// If f is nil, it selects all rows. The database may ignore case, accents or
-// trailing spaces in comparisons; rowstore compares bytes afterwards.
+// describedBy returns a condition that is true for every row that f may describe. If f is nil,
+// the condition is true for all rows. The database may ignore case, accents or trailing spaces
+// in comparisons; rowstore compares bytes afterwards.
 func describedBy(f *codec.Fields) condition {
 	if f == nil {
 		return condition{text: "1 = 1"}
@@ -158,7 +158,7 @@ func eachRow(ctx context.Context, q querier, scan func(*sql.Rows) error, query s
 	return rows.Err()
 }
 
-// selection returns the statement that reads all rows with their extensions.
+// selection returns a SELECT, without WHERE, of all rows with their extensions.
 func (db *database) selection() string {
 	if !db.table.extensions.Load() {
 		return "SELECT " + columnList + ", NULL FROM " + db.table.quoted()
@@ -209,7 +209,8 @@ func (db *database) read(ctx context.Context, q querier, about *codec.Fields) (r
 	return rows, err
 }
 
-// rowsOf converts rows of the table. Rows have no time, but a larger ID is newer.
+// rowsOf converts rows of the table. Rows have no time; the row with the larger ID counts as
+// newer.
 func rowsOf(found []row) *rowstore.Rows {
 	rows := &rowstore.Rows{Numbered: true, Place: func(i int) string { return fmt.Sprintf("row %q", found[i].columns[0]) }}
 	for _, r := range found {

@@ -13,15 +13,15 @@ import (
 // probeNote is the prefix of the names of probes.
 const probeNote = "probe "
 
-// probeAge is the age at which a probe counts as left behind by its process.
+// probeAge is the age from which a probe counts as left by a killed process.
 const probeAge = time.Hour
 
-// SameAs reports whether s and other use the same table, such as one database under two
-// host names. It writes a note beside the table of s, looks for it beside that of other,
-// and removes it. It does not touch records. A later call removes notes that a killed
-// process has left. If the second table does not exist, the error matches
-// tokenstore.ErrDenied. SameAs returns false for a store of another kind. A store that
-// embeds a *Store counts as that Store.
+// SameAs reports whether s and other use the same table, such as one database under two host
+// names. SameAs writes a note into the second table of s, looks for the note in the second table
+// of other, and removes the note. It does not touch records. A later call removes notes that a
+// killed process has left. If a second table is missing, the error matches tokenstore.ErrDenied.
+// SameAs returns false for a store of another kind. A store that embeds a *Store counts as that
+// Store.
 func (s *Store) SameAs(ctx context.Context, other tokenstore.TokenStore) (bool, error) {
 	embedding, ok := other.(interface{ tokenTable() *database })
 	if !ok {

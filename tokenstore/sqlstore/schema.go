@@ -79,7 +79,7 @@ func (db *database) index(ctx context.Context) error {
 	return err
 }
 
-// indexed lists the columns other than the primary key that searches compare.
+// indexed lists the columns that searches compare, except the primary key.
 var indexed = []string{"user_name", "access_token", "refresh_token", "grant_token"}
 
 func createIndex(table, column string) string {

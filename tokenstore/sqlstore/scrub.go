@@ -33,8 +33,8 @@ func (db *database) scrub(ctx context.Context, limit int64) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	// If several deletions have waited here, the first one scrubs for all of them, because
-	// all were committed before it began.
+	// If several deletions waited for db.turn, the first scrub serves all of them, because all
+	// were committed before it began.
 	if !db.unscrubbed.Swap(false) {
 		return nil
 	}
@@ -64,10 +64,10 @@ func (d *mysql) prepare(context.Context, *sql.Conn) error            { return ni
 func (d *mysql) scrub(context.Context, *database, int64) error       { return nil }
 func (d *mysql) remnants(context.Context, *database) (string, error) { return "", nil }
 
-// prepare configures a connection to a file: deleted or replaced data is overwritten with
-// zeros, and pages stay in memory until the commit. Otherwise, a change of many rows, in
-// the random order of an index of tokens, would write and read each page many times. Both
-// settings apply only to this connection, not to programs with an SDK.
+// prepare configures a connection to a file. SQLite then overwrites deleted and replaced data
+// with zeros, and keeps pages in memory until the commit. Otherwise, a change of many rows, in
+// the random order of an index of tokens, would write and read each page many times. The
+// settings apply only to conn, not to programs with an SDK.
 func (d *sqlite) prepare(ctx context.Context, conn *sql.Conn) error {
 	if d.path == "" {
 		return nil
@@ -124,8 +124,8 @@ func (d *sqlite) scrub(ctx context.Context, db *database, limit int64) error {
 }
 
 // vacuum rewrites the database. If the connection's journal mode keeps the journal file, or
-// keeps the journal in memory, vacuum uses mode DELETE meanwhile. This also removes
-// journals that other programs have left.
+// keeps the journal in memory, vacuum uses mode DELETE during the rewrite. The change of mode
+// also removes journals that other programs have left.
 func (d *sqlite) vacuum(ctx context.Context, db *database, conn *sql.Conn, mode string) error {
 	if mode != "wal" && mode != "delete" {
 		if _, err := conn.ExecContext(ctx, "PRAGMA journal_mode = DELETE"); err != nil {

@@ -30,7 +30,7 @@ func (d *sqlite) open(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	if d.path != "" {
-		// Two names of one file share a lock.
+		// A symbolic link to the file must lead to the same lock.
 		if path, err := filepath.EvalSymlinks(d.path); err == nil {
 			d.path = path
 		}
@@ -61,7 +61,7 @@ func (d *sqlite) check(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// inspect returns no limits, because SQLite does not enforce the declared ones.
+// inspect returns no limits, because SQLite does not enforce declared limits.
 func (d *sqlite) inspect(ctx context.Context, q querier, table string) (all []found, err error) {
 	err = eachRow(ctx, q, func(rows *sql.Rows) error {
 		var f found
@@ -78,7 +78,7 @@ func (d *sqlite) create() (table, notes, extensions string) {
 
 func (d *sqlite) idText() string { return "CAST(id AS TEXT)" }
 
-// missingIndexes accepts an index with any name, unless it is a partial index.
+// missingIndexes accepts any index that begins with the column and is not partial.
 func (d *sqlite) missingIndexes(ctx context.Context, q querier) ([]string, error) {
 	missing := slices.Clone(indexed)
 	err := eachRow(ctx, q, func(rows *sql.Rows) error {
@@ -104,7 +104,7 @@ func (d *sqlite) biggestID() string {
 // lockTable does nothing: see begin.
 func (d *sqlite) lockTable(context.Context, *sql.Conn) (func(), error) { return func() {}, nil }
 
-// inMemory holds the records of databases in memory that are being refreshed.
+// inMemory holds the records in databases in memory that are being refreshed.
 var inMemory sync.Map // of memoryRecord
 
 // A memoryRecord identifies a record of a database in memory. Only the *sql.DB
@@ -189,8 +189,8 @@ func (d *sqlite) outside(err error) bool {
 	return strings.Contains(err.Error(), "no transaction is active")
 }
 
-// createTable returns the statement that creates the SDKs' table as in their documentation,
-// except that columns which may need longer values have the type text.
+// createTable returns the statement that creates the SDKs' table. Columns that are not in
+// ownTypes have the type in text.
 func createTable(name, text, keys, options string) string {
 	var columns strings.Builder
 	for _, c := range columnNames {

@@ -17,19 +17,19 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
-// MaxRecord is the maximum size of a record in bytes. The limits of awssm, k8sstore and
-// vaultstore are equal to it. The columns of the SDKs' table in MySQL hold less.
+// MaxRecord is the maximum size of a record in bytes. Packages awssm, k8sstore and vaultstore
+// have the same limit. The columns of the SDKs' table in MySQL hold less.
 const MaxRecord = rowstore.MaxRecord
 
-// Options configures a Store. The zero value and a nil *Options are good
+// Options configures a Store. A nil *Options is equivalent to the zero value, which selects the
 // defaults.
 type Options struct {
-	// Table is the name of the table: letters, digits and underscores, at most 50.
-	// Empty means "oauthtoken", the default of the SDKs.
+	// Table is the name of the table: at most 50 letters, digits and underscores, without a
+	// leading digit. Empty means "oauthtoken", the default of the SDKs.
 	Table string
 
-	// AnyID permits IDs of any form that the table's column can hold. The
-	// official SDKs increment IDs, and their column has room for ten characters.
+	// AnyID permits IDs of any form that the table's column can hold. Otherwise an ID must be a
+	// number from 1 to 9999999999, because the SDKs increment IDs.
 	AnyID bool
 
 	// LeaseTTL is how long one refresh may take. 0 means 30 seconds; the minimum
@@ -42,24 +42,23 @@ type Options struct {
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 
-	// Logger receives log records for operators. They never contain a secret or a
-	// user name. Nil means none.
+	// Logger receives log records for operators, which never contain a secret or a user name. Nil
+	// means no log.
 	Logger *slog.Logger
 
-	// Observer is told how refreshes end and how long calls take, for metrics and traces.
-	// It is never told a secret, a user name or an ID. Nil means none.
+	// Observer is told how refreshes end and how long calls take, for metrics and traces. It is
+	// never told a secret, a user name or an ID. Nil means no Observer.
 	Observer *tokenstore.Observer
 }
 
 const defaultTable = "oauthtoken"
 
-// tables matches the legal names of tables. They are the same for both dialects, and
-// leave room for the suffixes of the second and the third table.
+// tables matches the legal names of tables. The limit of 50 characters leaves room for the
+// suffixes of the second and the third table.
 var tables = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,49}$`) })
 
-// A Store is the TokenStore on a table. It keeps no token in memory between calls
-// and starts no goroutine. Its methods are safe for concurrent use. The caller closes the
-// *sql.DB.
+// A Store is a tokenstore.TokenStore on a table. It keeps no token in memory between calls and
+// starts no goroutine. Its methods are safe for concurrent use. The caller closes the *sql.DB.
 type Store struct {
 	rows *rowstore.Store
 	db   *database
@@ -71,8 +70,8 @@ var (
 	_ doctor.Checker        = (*Store)(nil)
 )
 
-// New returns a Store on the table in db, which must be of the given dialect. It
-// inspects the table, and creates it if it does not exist. opts may be nil.
+// New returns a Store on the table in db, a database of the given dialect. New inspects the
+// table, and creates it if it does not exist. opts may be nil.
 //
 // If an existing table lacks columns of the current SDKs, the error matches
 // tokenstore.ErrCorrupt and names the columns. If the table is that of an older SDK, the error
@@ -131,9 +130,9 @@ func (s *Store) DeleteToken(ctx context.Context, id string) error {
 	return s.rows.DeleteToken(ctx, id)
 }
 
-// DeleteIfUnchanged removes the record with the ID of t if all of its fields equal
-// those of t, as tokenstore.Store.DeleteIfUnchanged does. It compares and removes in one
-// transaction.
+// DeleteIfUnchanged removes the record with the ID of t if all of its fields equal those of t.
+// It compares and removes in one transaction. If a field differs, the error matches
+// tokenstore.ErrConflict. If no record has the ID, DeleteIfUnchanged returns nil.
 func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error {
 	return s.rows.DeleteIfUnchanged(ctx, t)
 }
@@ -143,44 +142,44 @@ func (s *Store) GetTokens(ctx context.Context) ([]tokenstore.Token, error) {
 	return s.rows.GetTokens(ctx)
 }
 
-// DeleteTokens implements tokenstore.TokenStore. The table remains. In SQLite, the
-// files of the database then contain nothing of these records, or of records that were
-// removed before.
+// DeleteTokens implements tokenstore.TokenStore. DeleteTokens keeps the table, and keeps records
+// that it cannot read; the error names such records. In SQLite, the files of the database then
+// contain no data of removed records.
 func (s *Store) DeleteTokens(ctx context.Context) error { return s.rows.DeleteTokens(ctx) }
 
 // Refresh implements tokenstore.Refresher. See the package documentation under
 // "Refreshing".
 //
-// The context of mint ends after LeaseTTL. Refresh stores mint's result even if the
-// caller's context is done: it may be the only copy of a new refresh token. If
-// storing fails, Refresh retries for LeaseTTL, and then returns the result with an
-// error matching tokenstore.ErrNotPersisted. If the record was deleted meanwhile,
-// Refresh returns that error immediately.
+// The context of mint ends after LeaseTTL. Refresh stores mint's result even if the caller's
+// context is done, because the result may be the only copy of a new refresh token. If storing
+// fails, Refresh retries for LeaseTTL, and then returns the result with an error matching
+// tokenstore.ErrNotPersisted. Refresh does not retry after a permanent error or if the record
+// was deleted meanwhile.
 func (s *Store) Refresh(ctx context.Context, id string, stale tokenstore.Secret, mint func(context.Context, tokenstore.Token) (tokenstore.Token, error)) (tokenstore.Token, error) {
 	return s.rows.Refresh(ctx, id, stale, mint)
 }
 
-// SaveAll saves tokens in order, as SaveToken does, but in one transaction and without a
-// search of the table for each token. It returns the stored records in the same order. If one
-// of the tokens cannot be saved, SaveAll saves none, and the error names that token. Other
-// writers wait meanwhile.
+// SaveAll saves tokens in order, as SaveToken does, but in one transaction and without a search
+// of the table for each token. It returns the stored records in the same order. If one of the
+// tokens cannot be saved, SaveAll saves none, and the error names that token. Other writers wait
+// until SaveAll returns.
 func (s *Store) SaveAll(ctx context.Context, tokens []tokenstore.Token) ([]tokenstore.Token, error) {
 	return s.rows.SaveAll(ctx, tokens)
 }
 
-// Fits returns, for each token, an error that says why the table cannot hold it, or nil. Each
-// of these errors matches tokenstore.ErrInvalidToken or tokenstore.ErrTooLarge. Fits looks only
-// at the token, not at other records or at whether the ID is in use. An ID may be missing. Fits
-// does not detect other values that the database refuses, such as a character that a column
-// cannot hold.
+// Fits returns, for each token, an error that says why the table cannot hold it, or nil. Each of
+// these errors matches tokenstore.ErrInvalidToken or tokenstore.ErrTooLarge. Fits looks only at
+// the token, not at other records or at whether the ID is in use. The ID may be empty. Fits does
+// not detect other values that the database refuses, such as a character that a column cannot
+// hold.
 func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error) {
 	return s.rows.Fits(ctx, tokens)
 }
 
-// DeleteAll removes the records that still equal the given tokens, field by field, in one
-// transaction. DeleteAll returns the number of removed records. Records that have changed
-// are kept. In SQLite, the files of the database then contain nothing of the removed
-// records. If only the rewrite of the files fails, the error says that the records are removed.
+// DeleteAll removes, in one transaction, the records that equal one of tokens in every field. It
+// keeps records that have changed, and returns the number of removed records. In SQLite, the
+// files of the database then contain no data of the removed records. If only the rewrite of the
+// files fails, the error says that the records are removed.
 func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (deleted int, err error) {
 	return s.rows.DeleteAll(ctx, tokens)
 }
@@ -190,12 +189,12 @@ func (s *Store) Status(ctx context.Context, id string) (doctor.Status, error) {
 	return s.rows.Status(ctx, id)
 }
 
-// Check implements doctor.Checker. It reports unreadable rows, IDs that the SDKs
-// cannot read, narrow columns, and duplicate records. MergeDuplicates merges
-// duplicates in one transaction. A merged record's ID is forgotten, because the SDKs'
-// table has no room for it. Purge runs Scrub if the database may contain deleted data. Purge
-// also removes rows of the third table whose record another program has removed. Permissions
-// and Grace have no effect: New has already inspected the table.
+// Check implements doctor.Checker. It reports unreadable rows, IDs that the SDKs cannot read,
+// narrow columns, and duplicate records. MergeDuplicates merges duplicates in one transaction.
+// The ID of a merged record then finds no record, because the SDKs' table has no column for
+// earlier IDs. Purge runs Scrub if the database may contain deleted data. Purge also removes
+// rows of the third table whose record another program has removed. Permissions and Grace have
+// no effect: New has already inspected the table.
 func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions) iter.Seq2[doctor.Finding, error] {
 	return s.rows.Check(ctx, opts, rowstore.Inspection{After: func(o doctor.CheckOptions) rowstore.Findings {
 		return func(yield func(doctor.Finding, error) bool) {
@@ -212,15 +211,14 @@ func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions) iter.Seq2[
 	}})
 }
 
-// Scrub removes the remains of deleted rows and replaced values from the files of a
-// SQLite database. It rewrites the database (VACUUM) and empties the write-ahead log.
-// DeleteTokens and DeleteAll also do so, as does DeleteToken in a database of at most
-// 64 MiB. Scrub is for larger databases, and for rows that programs with an SDK have
-// removed.
+// Scrub removes the remains of deleted rows and replaced values from the files of a SQLite
+// database. It rewrites the database (VACUUM) and empties the write-ahead log. DeleteTokens and
+// DeleteAll also do so, as does DeleteToken in a database of at most 64 MiB. Call Scrub for
+// larger databases, and for rows that programs with an SDK have removed.
 //
-// If another connection uses the database for longer than LockTimeout, Scrub fails
-// with tokenstore.ErrUnavailable and can be repeated. In MySQL it does nothing: see
-// "Removing" in the package documentation.
+// If another connection uses the database for longer than LockTimeout, Scrub fails with
+// tokenstore.ErrUnavailable and can be repeated. In MySQL, Scrub does nothing: see "Removing" in
+// the package documentation.
 func (s *Store) Scrub(ctx context.Context) error {
 	return s.rows.Wrap("scrub", "", s.db.scrubAll(ctx))
 }

@@ -25,8 +25,8 @@ func ending(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 }
 
-// A tx is a writing transaction. The package runs only one at a time on a table. A tx is the
-// rowstore.Writer of the rows that it has read last.
+// A tx is a writing transaction. Only one tx at a time runs on a table. A tx is the
+// rowstore.Writer of the rows that it read last.
 type tx struct {
 	*database
 	conn  *sql.Conn
@@ -39,8 +39,8 @@ func (db *database) Update(ctx context.Context, about *codec.Fields, change rows
 	return db.update(ctx, nil, changing(about, change))
 }
 
-// changing returns a function for update that reads rows and passes them to
-// change.
+// changing returns a function for update that reads the rows that about may describe, and passes
+// them to change.
 func changing(about *codec.Fields, change rowstore.Change) func(context.Context, *tx) (bool, error) {
 	return func(ctx context.Context, x *tx) (bool, error) {
 		x.about = about
@@ -219,8 +219,8 @@ func (x *tx) insert(ctx context.Context, r row) error {
 	return x.holds(ctx, r)
 }
 
-// replace changes a row. It changes only columns whose value differs. An expiry time that another
-// program has written in another form does not differ.
+// replace changes a row. It changes only columns whose value differs. An expiry time in another
+// notation counts as equal.
 func (x *tx) replace(ctx context.Context, r *row, after row) error {
 	was, err := codec.ParseColumns(r.columns)
 	if err != nil {
@@ -252,10 +252,10 @@ func (x *tx) replace(ctx context.Context, r *row, after row) error {
 	return x.holds(ctx, *r)
 }
 
-// holds returns an error if the table does not hold the row as written. A value may be too
-// long for a column, or have a character that its character set lacks. A server that is not
-// in strict mode then stores another value. After the error, the transaction is rolled
-// back.
+// holds returns an error if the table does not hold the row as written. A value may be too long
+// for its column, or have a character that the column's character set lacks. A server that is
+// not in strict mode then stores another value. The caller rolls the transaction back after the
+// error.
 func (x *tx) holds(ctx context.Context, want row) error {
 	rows, err := x.query(ctx, x.conn, condition{"id = ?", []any{want.columns[0]}}, "")
 	if err != nil {
@@ -306,8 +306,8 @@ func (x *tx) Remove(ctx context.Context, rows []int, erase bool) error {
 	return x.forget(ctx, ids, last)
 }
 
-// drop removes the rows of a table that have one of the values in the column. It returns
-// the number of removed rows.
+// drop removes the rows of table whose column has one of the values. It returns the number of
+// removed rows.
 func (x *tx) drop(ctx context.Context, table, column string, values []string) (dropped int64, err error) {
 	for some := range slices.Chunk(values, chunk) {
 		args := make([]any, len(some))
@@ -333,9 +333,9 @@ func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), "
 // lastID is the largest number that fits the SDKs' column.
 const lastID = 9_999_999_999
 
-// NextID implements rowstore.Writer. The ID is the number after the largest ID that is or
-// was in use. NextID compares IDs as numbers; the SDKs compare them as text, in which "9"
-// is larger than "10".
+// NextID implements rowstore.Writer. It returns the number after the largest ID in the table and
+// the largest known ID of a deleted record. NextID compares IDs as numbers; the SDKs compare
+// them as text, in which "9" is larger than "10".
 func (x *tx) NextID(ctx context.Context) (string, error) {
 	var biggest sql.NullInt64
 	if err := x.conn.QueryRowContext(ctx, x.dialect.biggestID()).Scan(&biggest); err != nil {
