@@ -14,7 +14,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
-// unreadable returns the finding about a file that cannot be read.
+// unreadable returns the finding about a token file whose read failed with err, which matches
+// tokenstore.ErrCorrupt.
 func unreadable(err error) doctor.Finding {
 	return doctor.Finding{
 		Kind: doctor.KindFileUnreadable, Remedy: doctor.RemedyManual, Err: err,
@@ -22,7 +23,8 @@ func unreadable(err error) doctor.Finding {
 	}
 }
 
-// checkAround reports and repairs problems of the file other than its content.
+// checkAround reports and repairs problems of the token file and the files beside it, except
+// problems in rows.
 func (f *file) checkAround(ctx context.Context, o doctor.CheckOptions) rowstore.Findings {
 	return func(yield func(doctor.Finding, error) bool) {
 		path, err := resolve(f.path)
@@ -75,7 +77,7 @@ func (e *examination) run(ctx context.Context) error {
 	return nil
 }
 
-// repair adds f to the findings. If the options include repairs, it calls do to repair the
+// repair adds f to the findings. If the options include repairs, it first calls do to repair the
 // fault.
 func (e *examination) repair(f doctor.Finding, do func() error) {
 	f.Remedy = doctor.RemedyRepair
@@ -168,7 +170,7 @@ func (e *examination) checkLeftOver(ctx context.Context, suffix string) error {
 	if _, err := os.Lstat(name); err != nil {
 		return nil
 	}
-	// Only the holder of the lock creates this file. If it exists while this process holds
+	// Only the holder of the lock creates this file. If the file exists while this process holds
 	// the lock, a killed process left it.
 	held, err := e.lock(ctx, e.path)
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
-// Beside is the suffix of the second file's name. The file holds the fields for which
-// the SDKs have no column.
+// Beside is the suffix of the second file: for the token file at path, it is at path + Beside.
+// The second file holds the fields for which the SDKs have no column.
 const Beside = ".tokenkeep"
 
 // Two files cannot be replaced in one step. The second file is therefore written before the
@@ -28,7 +28,8 @@ const Beside = ".tokenkeep"
 // extensionsVersion is the version of the second file's format.
 const extensionsVersion = 1
 
-// An extension holds the fields without a column for one state of one row.
+// An extension holds the fields of one row for which the SDKs have no column. Row identifies the
+// state of the row.
 type extension struct {
 	Row string `json:"row"` // the digest of all columns
 	rowstore.Extension
@@ -45,7 +46,8 @@ type extensions struct {
 // Format prints only the type of x, so that package fmt does not print tokens.
 func (x *extensions) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*filestore.extensions") }
 
-// readExtensions returns the extensions beside the token file at path.
+// readExtensions reads the second file of the token file at path, and does not parse it. If the
+// second file does not exist, the result is empty.
 func readExtensions(path string) (*extensions, error) {
 	x := &extensions{}
 	err := persist(func() (err error) {
@@ -151,7 +153,7 @@ func (v *view) extend(f codec.Fields) error {
 	return nil
 }
 
-// extensionOf returns the extension for the row of f.
+// extensionOf returns the extension for the row of f, or nil.
 func (v *view) extensionOf(f codec.Fields) *extension {
 	if len(v.puts) > 0 {
 		if e, put := v.puts[rowDigest(f)]; put {
@@ -161,7 +163,7 @@ func (v *view) extensionOf(f codec.Fields) *extension {
 	return v.beside.of(f)
 }
 
-// after returns the extensions of all rows in the view, with the changes.
+// after returns the extensions that all rows in the view have after the change.
 func (v *view) after() (all []extension) {
 	if len(v.puts) == 0 && len(v.beside.all) == 0 {
 		return nil
@@ -175,8 +177,8 @@ func (v *view) after() (all []extension) {
 	return all
 }
 
-// commit replaces the token file at path and the second file. erase is set if rows were
-// removed: commit then fails if their extensions cannot be removed.
+// commit writes the token file at path, if its content changes, and the second file. If erase is
+// set, because rows were removed, commit fails if their extensions cannot be removed.
 func (v *view) commit(path string, erase bool) error {
 	after := v.after()
 	exact, err := encodeExtensions(after)
@@ -225,8 +227,8 @@ func (v *view) noPlace(path string, err error) error {
 		tokenstore.ErrInvalidToken, strings.Join(slices.Compact(v.extended), ", "))
 }
 
-// writeExtensions replaces the content of the second file by data. If data is
-// nil, it removes the file.
+// writeExtensions replaces the content of the second file by data, or removes the file if data
+// is nil.
 func (v *view) writeExtensions(path string, data []byte) error {
 	name := path + Beside
 	is, err := readExtensions(path)

@@ -16,9 +16,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lockfile"
 )
 
-// resolve follows the symbolic links of path. The file that they lead to need not exist. A
-// writer replaces the file at the resolved path, because replacing a link would lose the
-// link. Two links to one file also get the same lock.
+// resolve follows the symbolic links of path. The target need not exist. A writer replaces the
+// file at the resolved path, because replacing a link would lose the link. Two links to one file
+// also lead to the same lock.
 func resolve(path string) (string, error) {
 	for range 40 {
 		target, err := filepath.EvalSymlinks(path)
@@ -73,8 +73,8 @@ func classed(err error) error {
 	return fmt.Errorf("%w: %w", tokenstore.ErrUnavailable, err)
 }
 
-// checkDir returns an error if the directory of the file at path does not exist.
-// Otherwise a wrong path would look like an empty store.
+// checkDir returns an error if the directory of the file at path does not exist, because a wrong
+// path would otherwise look like an empty store.
 func checkDir(path string) error {
 	dir := filepath.Dir(path)
 	switch info, err := os.Stat(dir); {
@@ -88,7 +88,7 @@ func checkDir(path string) error {
 	return nil
 }
 
-// A file is a token file. It is the Table of a Store.
+// A file is the token file of a Store. It implements rowstore.Table.
 type file struct {
 	path        string
 	dialect     codec.Dialect
@@ -100,7 +100,7 @@ type file struct {
 	parses      atomic.Int64             // number of times the file was parsed; for tests
 }
 
-// read returns a snapshot of the file as it is now.
+// read returns a snapshot of the current content of the file.
 func (f *file) read(ctx context.Context) (*snapshot, error) {
 	path, err := resolve(f.path)
 	if err != nil {
@@ -116,7 +116,8 @@ func (f *file) read(ctx context.Context) (*snapshot, error) {
 // pipe or a socket. Such a file is neither read nor replaced.
 var errNotRegular = errors.New("it is not a regular file")
 
-// slurp returns the content of a file. If the file does not exist, info is nil.
+// slurp returns the content of a file and a description of it. With an error, data and info are
+// nil.
 func slurp(path string) (data []byte, info fs.FileInfo, err error) {
 	err = persist(func() (err error) {
 		if info, err = statRegular(path); err == nil {
@@ -153,15 +154,16 @@ func sameState(a, b fs.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
-// errOverwritten means that another program has written the file without the lock
-// since it was read.
+// errOverwritten means that another program has written the file, without the lock, after this
+// process read it.
 var errOverwritten = errors.New("the file is being written by a program that does not lock it")
 
-// updates is the number of times that update tries a change that fails with errOverwritten.
+// updates is the maximum number of attempts of update to write a change.
 const updates = 10
 
 // update changes the file under the lock. It calls change with a view of the current file. If
-// an SDK has written the file meanwhile, update calls change again with a newer view.
+// another program has written the file meanwhile, update calls change again with a newer view.
+// After the last attempt, the error matches tokenstore.ErrConflict.
 func (f *file) update(ctx context.Context, change func(*view) (changed bool, err error)) error {
 	path, err := resolve(f.path)
 	if err != nil {
@@ -236,7 +238,7 @@ func replace(path string, data []byte, old fs.FileInfo) (err error) {
 	return syncDir(filepath.Dir(path))
 }
 
-// unchanged returns errOverwritten if the file is no longer in the state old.
+// unchanged returns errOverwritten if the state of the file differs from old.
 func unchanged(path string, old fs.FileInfo) error {
 	now, err := os.Stat(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -287,8 +289,8 @@ func write(f *os.File, data []byte, old fs.FileInfo) error {
 	return f.Sync()
 }
 
-// persist calls f again while it fails with a temporary error. Windows refuses to
-// replace a file that is being read, and to read a file that is being replaced.
+// persist calls f again, at most 200 times, while f fails with a temporary error. Windows
+// refuses to replace a file that is being read, and to read a file that is being replaced.
 func persist(f func() error) error {
 	err := f()
 	for n := 1; n <= 200 && passing(err); n++ {

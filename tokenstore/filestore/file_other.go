@@ -2,7 +2,7 @@
 
 package filestore
 
-// Nothing is written on these platforms, because they cannot lock files.
+// The package writes no file on these platforms, because they cannot lock files.
 
 func readOnly(error) bool    { return false }
 func mountedOver(error) bool { return false }

@@ -30,11 +30,11 @@ func setUp(err error) bool {
 	return false
 }
 
-// passing reports whether err is temporary.
+// passing returns false, because Unix can replace a file that is being read.
 func passing(error) bool { return false }
 
-// syncDir makes changes of a directory durable. It ignores the error of file systems that
-// cannot sync a directory.
+// syncDir makes the changes of a directory durable. It ignores the errors of file systems that
+// cannot sync directories.
 func syncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {

@@ -27,5 +27,5 @@ func setUp(err error) bool {
 	return readOnly(err) || errors.Is(err, errorInvalidName) || errors.Is(err, errorDirectory)
 }
 
-// syncDir does nothing: Windows writes directory entries together with files.
+// syncDir does nothing, because Windows writes directory entries together with files.
 func syncDir(string) error { return nil }

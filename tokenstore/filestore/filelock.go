@@ -10,10 +10,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lockfile"
 )
 
-// A fileLock is a lock between processes. It is a file beside the token file. If the token
-// file is a mount point, the lock is also a byte of the token file. Programs that mount the
-// token file elsewhere do not see the lock file. If the directory of such a token file is not
-// writable, the lock is only that byte.
+// A fileLock is a lock between processes: a locked file beside the token file. If the token file
+// is a mount point, the lock is also a byte of the token file. Programs that mount the token
+// file elsewhere do not see the lock file. If the directory of a token file that is a mount
+// point is not writable, the lock is only that byte.
 type fileLock struct {
 	beside *os.File // nil if it does not exist
 	inside *os.File // nil if the token file is not a mount point
@@ -27,8 +27,8 @@ const (
 )
 
 // tryFileLock locks the token file at path, which must be resolved. The lock file is path +
-// name, and at is the offset of the byte to lock in the token file. tryFileLock returns nil if
-// another process holds the lock.
+// name, and at is the offset of the byte to lock in the token file. tryFileLock returns a nil
+// lock and a nil error if another process holds the lock.
 func tryFileLock(path, name string, at int64) (*fileLock, error) {
 	about, err := os.Stat(path)
 	if err != nil {
@@ -57,8 +57,8 @@ func tryFileLock(path, name string, at int64) (*fileLock, error) {
 	return nil, err
 }
 
-// lockInside locks a byte of a file. It returns a nil file if another process has locked
-// the byte.
+// lockInside locks a byte of a file. It returns a nil file and a nil error if another process
+// has locked the byte.
 func lockInside(path string, at int64) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -100,7 +100,7 @@ func (l *fileLock) unlock() {
 	l.unlockInside()
 }
 
-// remove releases the lock and removes the lock file.
+// remove removes the lock file, and releases the lock.
 func (l *fileLock) remove() {
 	if l.beside != nil {
 		lockfile.Remove(l.beside)

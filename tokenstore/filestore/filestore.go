@@ -15,11 +15,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
-// MaxRecord is the maximum size of a record in bytes. The limits of awssm, k8sstore and
-// vaultstore are equal to it.
+// MaxRecord is the maximum size of a record in bytes. Packages awssm, k8sstore and vaultstore
+// have the same limit.
 const MaxRecord = rowstore.MaxRecord
 
-// Options configures a Store. The zero value and a nil *Options are good
+// Options configures a Store. A nil *Options is equivalent to the zero value, which selects the
 // defaults.
 type Options struct {
 	// Dialect is the dialect of the SDK that wrote the file or will read it.
@@ -40,17 +40,17 @@ type Options struct {
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 
-	// Logger receives log records for operators. They never contain a secret or a
-	// user name. Nil means none.
+	// Logger receives log records for operators, which never contain a secret or a user name. Nil
+	// means no log.
 	Logger *slog.Logger
 
-	// Observer is told how refreshes end and how long calls take, for metrics and traces.
-	// It is never told a secret, a user name or an ID. Nil means none.
+	// Observer is told how refreshes end and how long calls take, for metrics and traces. It is
+	// never told a secret, a user name or an ID. Nil means no Observer.
 	Observer *tokenstore.Observer
 }
 
-// A Store is the TokenStore on a token file. It caches the content of the file in
-// memory, and reads the file again after a change. It keeps no file open between calls
+// A Store is a tokenstore.TokenStore on a token file. It caches the content of the file in
+// memory, and reads the file again if the file has changed. It keeps no file open between calls
 // and starts no goroutine. Its methods are safe for concurrent use.
 type Store struct {
 	rows *rowstore.Store
@@ -80,7 +80,7 @@ func New(path string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Make the path absolute before the program changes its directory.
+	// Make the path absolute, because the program may change its working directory later.
 	path, err = filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("filestore: %w", err)
@@ -111,9 +111,10 @@ func (s *Store) DeleteToken(ctx context.Context, id string) error {
 	return s.rows.DeleteToken(ctx, id)
 }
 
-// DeleteIfUnchanged removes the record with the ID of t if all of its fields equal
-// those of t, as tokenstore.Store.DeleteIfUnchanged does. If several rows have the ID, it
-// removes none of them and the error matches tokenstore.ErrAmbiguous.
+// DeleteIfUnchanged removes the record with the ID of t if all of its fields equal those of t.
+// If a field differs, the error matches tokenstore.ErrConflict. If no record has the ID,
+// DeleteIfUnchanged returns nil. If several rows have the ID, it removes none of them and the
+// error matches tokenstore.ErrAmbiguous.
 func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error {
 	return s.rows.DeleteIfUnchanged(ctx, t)
 }
@@ -123,17 +124,18 @@ func (s *Store) GetTokens(ctx context.Context) ([]tokenstore.Token, error) {
 	return s.rows.GetTokens(ctx)
 }
 
-// DeleteTokens implements tokenstore.TokenStore. The file keeps its header.
+// DeleteTokens implements tokenstore.TokenStore. DeleteTokens keeps the header of the file, and
+// keeps records that it cannot read; the error names such records.
 func (s *Store) DeleteTokens(ctx context.Context) error { return s.rows.DeleteTokens(ctx) }
 
 // Refresh implements tokenstore.Refresher. See the package documentation under
 // "Refreshing".
 //
-// The context of mint ends after LeaseTTL. Refresh stores mint's result even if the
-// caller's context is done: it may be the only copy of a new refresh token. If
-// storing fails, Refresh retries for LeaseTTL, and then returns the result with an
-// error matching tokenstore.ErrNotPersisted. If the record was deleted meanwhile,
-// Refresh returns that error immediately.
+// The context of mint ends after LeaseTTL. Refresh stores mint's result even if the caller's
+// context is done, because the result may be the only copy of a new refresh token. If storing
+// fails, Refresh retries for LeaseTTL, and then returns the result with an error matching
+// tokenstore.ErrNotPersisted. Refresh does not retry after a permanent error or if the record
+// was deleted meanwhile.
 func (s *Store) Refresh(ctx context.Context, id string, stale tokenstore.Secret, mint func(context.Context, tokenstore.Token) (tokenstore.Token, error)) (tokenstore.Token, error) {
 	return s.rows.Refresh(ctx, id, stale, mint)
 }
@@ -145,17 +147,15 @@ func (s *Store) SaveAll(ctx context.Context, tokens []tokenstore.Token) ([]token
 	return s.rows.SaveAll(ctx, tokens)
 }
 
-// Fits returns, for each token, an error that says why the file cannot hold it, or nil.
-// Each of these errors matches tokenstore.ErrInvalidToken or tokenstore.ErrTooLarge. Fits
-// looks only at the token, not at other records or at whether the ID is in use. An ID may
-// be missing.
+// Fits returns, for each token, an error that says why the file cannot hold it, or nil. Each of
+// these errors matches tokenstore.ErrInvalidToken or tokenstore.ErrTooLarge. Fits looks only at
+// the token, not at other records or at whether the ID is in use. The ID may be empty.
 func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error) {
 	return s.rows.Fits(ctx, tokens)
 }
 
-// DeleteAll removes the records that still equal the given tokens, field by field, with one
-// replacement of the file. DeleteAll returns the number of removed records. Records that
-// have changed are kept.
+// DeleteAll removes, with one replacement of the file, the records that equal one of tokens in
+// every field. It keeps records that have changed, and returns the number of removed records.
 func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (deleted int, err error) {
 	return s.rows.DeleteAll(ctx, tokens)
 }
@@ -165,13 +165,14 @@ func (s *Store) Status(ctx context.Context, id string) (doctor.Status, error) {
 	return s.rows.Status(ctx, id)
 }
 
-// Check implements doctor.Checker. It reports unreadable rows, IDs that the SDKs cannot
-// read, and duplicate records. It reports a token file that other users can read, or that is
-// a mount point. It also reports a lock file of another user, and files that a killed process
-// left. Repair sets the file's mode to 0600, gives the lock file the owner of the token file
-// and removes files that were left. MergeDuplicates merges duplicate records. A merged record's
-// ID is forgotten, because the file has no room for it. Purge removes entries of the second
-// file that belong to no row. Permissions and Grace have no effect.
+// Check implements doctor.Checker. It reports unreadable rows, IDs that the SDKs cannot read,
+// and duplicate records. It reports a token file or second file that other users can access, and
+// a token file that is a mount point. It also reports a lock file of another user, and files
+// that a killed process left. Repair sets the mode of the files to 0600, gives the lock file the
+// owner of the token file, completes a partial token file, and removes the files that were left.
+// MergeDuplicates merges duplicate records. The ID of a merged record then finds no record,
+// because the file has no column for earlier IDs. Purge removes entries of the second file that
+// belong to no row. Permissions and Grace have no effect.
 func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions) iter.Seq2[doctor.Finding, error] {
 	around := func(o doctor.CheckOptions) rowstore.Findings { return s.file.checkAround(ctx, o) }
 	return s.rows.Check(ctx, opts, rowstore.Inspection{Before: around, Corrupt: unreadable})

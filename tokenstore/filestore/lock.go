@@ -12,14 +12,13 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// The lock of a token file has two stages. The goroutines of a process wait for their
-// turn in order of arrival. The goroutine whose turn it is takes the lock file. Processes
-// compete for the lock file by polling, because a context cannot end a wait in the
-// operating system.
+// The lock of a token file has two stages. First, the goroutines of a process wait for their
+// turn in order of arrival. Then the goroutine whose turn it is locks the lock file. Processes
+// poll for the lock file, because a context cannot end a wait in the operating system.
 //
-// The lock file passes from one goroutine to the next without being unlocked, so that
-// polling is rare. After a number of turns, the process unlocks the file and pauses
-// briefly, so that other processes get a turn.
+// The goroutines of a process pass the lock on without unlocking the lock file, so they rarely
+// poll. After a number of turns, the process unlocks the file and pauses briefly, to let other
+// processes lock it.
 const (
 	turns     = 16
 	standBack = 5 * time.Millisecond
@@ -45,7 +44,8 @@ var gates = struct {
 	path map[string]*gate
 }{path: map[string]*gate{}}
 
-// lock locks the token file at path, which must be resolved.
+// lock locks the token file at path, which must be resolved. The caller must call release. If
+// the lock is not free within f.lockTimeout, the error matches tokenstore.ErrUnavailable.
 func (f *file) lock(ctx context.Context, path string) (*gate, error) {
 	gates.mu.Lock()
 	g := gates.path[path]
@@ -109,7 +109,7 @@ func (g *gate) leave() {
 	gates.mu.Lock()
 	defer gates.mu.Unlock()
 	if g.users--; g.users == 0 {
-		g.unlock() // the goroutine that would have had the next turn has stopped waiting
+		g.unlock() // release kept the lock file for a goroutine that has stopped waiting
 		delete(gates.path, g.path)
 	}
 }
@@ -139,7 +139,7 @@ func (g *gate) take(ctx context.Context) error {
 	}
 }
 
-// used returns the largest known ID of a deleted record.
+// used returns the largest known ID of a deleted record, or 0.
 func (g *gate) used() int64 {
 	text, err := g.lock.text(32)
 	if err != nil {

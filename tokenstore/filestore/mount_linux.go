@@ -50,13 +50,14 @@ func unescape(text string) string {
 	return b.String()
 }
 
-// setOFDLock is F_OFD_SETLK, which locks a range of a file. The lock belongs to the open
-// file, not to the process.
+// setOFDLock is F_OFD_SETLK, the fcntl command that locks a range of a file. The lock belongs to
+// the open file, not to the process.
 const setOFDLock = 37
 
-// tryLockByte locks one byte of an open file unless another open file has it locked. The
-// byte may lie beyond the end. Containers that mount the same file see each other's locks
-// on it, although they share no other file.
+// tryLockByte locks the byte of f at offset at, and reports whether it did. The lock is for
+// reading if shared is set, otherwise for writing. The byte may lie beyond the end of f.
+// Containers that mount the same file see each other's locks on it, although they share no other
+// file.
 func tryLockByte(f *os.File, at int64, shared bool) (bool, error) {
 	lock := syscall.Flock_t{Type: syscall.F_WRLCK, Start: at, Len: 1}
 	if shared {

@@ -15,14 +15,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// A token file that is a mount point cannot be replaced. It is written in place, as the
-// SDKs write it, and readers take a shared lock. Before the write, the old and the new
-// content are copied to a file with this suffix, from which a reader recovers after a
-// crash. A program that mounts the token file elsewhere does not see the copy.
+// A token file that is a mount point cannot be replaced. Writers write such a file in place, as
+// the SDKs do, and readers take a shared lock. Before the write, the writer copies the old and
+// the new content to a file with this suffix. After a crash, readers recover the content from
+// the copy. A program that mounts the token file elsewhere does not see the copy.
 const copySuffix = ".in-place"
 
-// readMounted is like read, for a token file that is a mount point. It waits while the file
-// is being written. If the process may not lock the file, readMounted reads it without a
+// readMounted is like read, for a token file that is a mount point. It waits up to f.lockTimeout
+// while the file is being written. If the file cannot be locked, readMounted reads it without a
 // lock.
 func (f *file) readMounted(ctx context.Context, path string) (*snapshot, error) {
 	shared, err := os.Open(path)
@@ -44,9 +44,9 @@ func (f *file) readMounted(ctx context.Context, path string) (*snapshot, error) 
 	return f.readLocked(path)
 }
 
-// readLocked returns the file at path. The caller holds the lock. If a crash has left a
-// partial file, readLocked returns the content of the copy instead. The next write
-// completes the file.
+// readLocked returns the file at path. The caller holds the lock, if the file can be locked. If
+// a crash has left a partial file, readLocked returns the new content from the copy. The next
+// write completes the file.
 func (f *file) readLocked(path string) (*snapshot, error) {
 	is, err := f.readAt(path)
 	copied, copyErr := os.ReadFile(path + copySuffix)
@@ -67,8 +67,8 @@ func (f *file) readLocked(path string) (*snapshot, error) {
 	return whole, nil
 }
 
-// halfWritten reports whether now can be the result of an interrupted write of data
-// over old. It returns false if another program has written the file since.
+// halfWritten reports whether now can be the result of an interrupted write of data over old. It
+// returns false if another program has written the file after the interruption.
 func halfWritten(now, old, data []byte) bool {
 	padded := pad(data, len(old))
 	if bytes.Equal(now, old) || bytes.Equal(now, data) || bytes.Equal(now, padded) {
@@ -78,9 +78,9 @@ func halfWritten(now, old, data []byte) bool {
 	for n < len(now) && n < len(padded) && now[n] == padded[n] {
 		n++
 	}
-	// After an interrupted write, the bytes behind the written ones are those of old,
-	// because the file is truncated only after the write. If they differ, another program
-	// has written the file since.
+	// After an interrupted write, the bytes behind the written ones are those of old, because the
+	// file is truncated only after the write. If the bytes differ, another program has written
+	// the file later.
 	return bytes.Equal(now[n:], old[min(n, len(old)):])
 }
 
@@ -123,7 +123,7 @@ func overwrite(path string, data []byte, v *view) (err error) {
 		return err
 	}
 	if err := fill(f, data, len(v.data)); err != nil {
-		// The old bytes fit even if the disk is full.
+		// The old content fits even if the disk is full.
 		return errors.Join(err, fill(f, v.data, len(data)))
 	}
 	if err := os.Remove(path + copySuffix); err != nil && !errors.Is(err, fs.ErrNotExist) && !unwritable(err) {
@@ -132,8 +132,8 @@ func overwrite(path string, data []byte, v *view) (err error) {
 	return nil
 }
 
-// complete completes the file at path from the copy beside it if a crash has left the file
-// partial. It then removes the copy.
+// complete completes the file at path from the copy if a crash has left a partial file. It then
+// removes the copy.
 func (f *file) complete(path string) error {
 	is, err := f.readLocked(path)
 	if err != nil {
@@ -146,9 +146,9 @@ func (f *file) complete(path string) error {
 	return os.Remove(path + copySuffix)
 }
 
-// fill replaces the content of f, which has at most size bytes, by data. It pads shorter
-// data with blank lines, which readers skip, and then truncates the file. A crash in
-// between leaves no old content after the new.
+// fill replaces the content of f, which has at most size bytes, by data. It pads shorter data
+// with blank lines, which readers skip, and then truncates the file. A crash before the
+// truncation therefore leaves no old content after data.
 func fill(f *os.File, data []byte, size int) error {
 	if _, err := f.WriteAt(pad(data, size), 0); err != nil {
 		return err
@@ -177,5 +177,5 @@ func writeCopy(path string, data []byte, old fs.FileInfo) error {
 	return err
 }
 
-// unwritable reports whether err means that a directory is not writable.
+// unwritable reports whether err means that the process may not write to a directory.
 func unwritable(err error) bool { return readOnly(err) || errors.Is(err, fs.ErrPermission) }

@@ -28,7 +28,7 @@ func (f *file) Lock(_ context.Context, id string) (rowstore.Lock, error) {
 	return &refreshLock{f, l}, nil
 }
 
-// maxNote is the maximum number of bytes of a note that are read.
+// maxNote is the number of bytes after which a note is cut off.
 const maxNote = 4 << 10
 
 // Peek implements rowstore.Table.
@@ -47,8 +47,7 @@ func (f *file) Peek(_ context.Context, id string) (note string, leased bool, err
 	return string(data), leased, classed(err)
 }
 
-// A refreshLock is the right to refresh a record: a locked file, which also holds
-// a refusal.
+// A refreshLock is the right to refresh a record. Its lock file also holds a refusal.
 type refreshLock struct {
 	*file
 	lock *fileLock
@@ -77,8 +76,8 @@ func (l *refreshLock) Release(keep bool) {
 	}
 }
 
-// tryRefreshLock takes the lock for refreshing the record with the ID. It returns nil if
-// another process holds the lock.
+// tryRefreshLock takes the lock for refreshing the record with the ID. It returns a nil lock and
+// a nil error if another process holds the lock.
 func (f *file) tryRefreshLock(id string) (*fileLock, error) {
 	path, err := resolve(f.path)
 	if err != nil {
@@ -89,15 +88,15 @@ func (f *file) tryRefreshLock(id string) (*fileLock, error) {
 	return l, classed(err)
 }
 
-// refreshLockOf returns the suffix of the lock file for a record, and the byte of
-// the token file to lock.
+// refreshLockOf returns the suffix of the lock file for a record, and the offset of the byte to
+// lock in the token file.
 func refreshLockOf(id string) (name string, at int64) {
 	digest := sha256.Sum256([]byte(id))
 	return "." + hex.EncodeToString(digest[:8]) + ".refresh.lock", refreshByte + int64(binary.BigEndian.Uint32(digest[:4]))
 }
 
-// forgetRefusal removes the refusal of a deleted record. If the record is being
-// refreshed, the refreshing process removes it instead.
+// forgetRefusal removes the refusal of a deleted record. If the record is being refreshed, the
+// refreshing process removes the refusal instead.
 func (f *file) forgetRefusal(id string) {
 	path, err := resolve(f.path)
 	if err != nil {

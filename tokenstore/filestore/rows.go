@@ -14,7 +14,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A view is a file being changed, and the Writer of its rows.
+// A view is a token file that is being changed. It implements rowstore.Writer for the rows.
 type view struct {
 	*tokenfile.File
 	info fs.FileInfo // describes the file when it was read; nil if the file did not exist
@@ -36,8 +36,8 @@ func (v *view) rows() *rowstore.Rows {
 	return rows
 }
 
-// rowsOf returns the rows of a file with their extensions. The SDKs append rows, so the later
-// of two rows is the newer one.
+// rowsOf returns the rows of file with their extensions, which beside returns. The SDKs append
+// rows, so the later of two rows is the newer row.
 func rowsOf(file *tokenfile.File, beside func(codec.Fields) *extension) *rowstore.Rows {
 	rows := &rowstore.Rows{Place: func(i int) string { return fmt.Sprintf("line %d", file.Line(i)) }}
 	rows.Grow(file.Len())
@@ -119,8 +119,8 @@ func (f *file) Update(ctx context.Context, _ *codec.Fields, change rowstore.Chan
 	return f.update(ctx, func(v *view) (bool, error) { return change(ctx, v.rows()) })
 }
 
-// Precheck implements rowstore.Table. It accepts every plan. The dialect of the file determines
-// which fields fit, and another program may change the dialect. Put therefore checks the fields.
+// Precheck implements rowstore.Table. It accepts every plan. Put checks the fields instead,
+// because another program may change the dialect of the file before the lock is taken.
 func (f *file) Precheck(context.Context, rules.Plan) error { return nil }
 
 // Fits implements rowstore.Table.

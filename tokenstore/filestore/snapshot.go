@@ -15,8 +15,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
-// A snapshot is the content of the file at one moment. It is immutable, and later
-// reads share it while the file is unchanged.
+// A snapshot is the content of the token file and the second file at one time. Later reads share
+// a snapshot while the files are unchanged, so it must not be modified.
 type snapshot struct {
 	file    *tokenfile.File
 	path    string      // resolved
@@ -31,10 +31,9 @@ type snapshot struct {
 // Format prints only the type of s, so that package fmt does not print tokens.
 func (s *snapshot) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*filestore.snapshot") }
 
-// settling is how old a file's last change must be before unchanged times prove that the
-// file is unchanged. File systems round times, some to two seconds, so a second change
-// within that period may leave size and times unchanged. Until then, a read compares the
-// bytes.
+// settling is how old a file's last change must be before unchanged times prove that the file is
+// unchanged. File systems round times, some to two seconds, so a second change within this
+// period may leave size and times unchanged. During this period, a read compares the bytes.
 const settling = 3 * time.Second
 
 // readAt returns the file at path, which must be resolved.
@@ -59,8 +58,8 @@ func (f *file) readAt(path string) (*snapshot, error) {
 	return s, nil
 }
 
-// takes is the number of times that take reads the files if another process keeps replacing
-// the token file.
+// takes is the maximum number of times that take reads the files while another process keeps
+// replacing the token file.
 const takes = 100
 
 // take reads the token file and the second file. A writer replaces the second file before the
@@ -80,8 +79,8 @@ func take(path string) (*snapshot, error) {
 	return nil, fmt.Errorf("%w: %w", tokenstore.ErrUnavailable, errOverwritten)
 }
 
-// takeOnce reads the token file and the second file. It returns nil if the token file was
-// replaced meanwhile.
+// takeOnce reads the token file and the second file. It returns a nil snapshot and a nil error
+// if the token file was replaced meanwhile.
 func takeOnce(path string) (s *snapshot, err error) {
 	s = &snapshot{path: path}
 	s.data, s.info, err = slurp(path)
@@ -101,8 +100,8 @@ func takeOnce(path string) (s *snapshot, err error) {
 	return s, nil
 }
 
-// current reports whether the token file and the second file are unchanged, as far as their
-// times show.
+// current reports whether the token file and the second file have the same times and sizes as in
+// s.
 func (s *snapshot) current() bool {
 	info, err := os.Stat(s.path)
 	if err != nil || !sameVersion(info, s.info) {
@@ -121,7 +120,8 @@ func (s *snapshot) sameBytes(other *snapshot) bool {
 		(s.beside.info == nil) == (other.beside.info == nil)
 }
 
-// with returns x with the parsed content of parsed, which has the same bytes.
+// with sets the content of x to the parsed content of parsed, which has the same bytes, and
+// returns x.
 func (x *extensions) with(parsed *extensions) *extensions {
 	x.data, x.all, x.byRecord = parsed.data, parsed.all, parsed.byRecord
 	return x
@@ -158,8 +158,8 @@ func sameVersion(a, b fs.FileInfo) bool {
 	return sameState(a, b) && changed(a).Equal(changed(b))
 }
 
-// changed returns when the file was last changed. Programs can set the modification time
-// back. This change sets the status change time, which is then the later of the two.
+// changed returns when the file was last changed. A program that sets the modification time back
+// also updates the status change time, so changed returns the later of the two.
 func changed(info fs.FileInfo) time.Time {
 	at := info.ModTime()
 	if t := statusTime(info); t.After(at) {
