@@ -55,8 +55,8 @@ func (a *tinkAEAD) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
 	return plaintext, nil
 }
 
-// sealer returns a codec that writes with the key number id. The codec can also read records
-// that were written with the keys whose numbers are in old.
+// sealer returns a codec that encrypts with the key number id, and also decrypts with the keys
+// whose numbers are in old.
 func sealer(t testing.TB, id byte, old ...byte) Codec {
 	t.Helper()
 	var opts EncryptedOptions
@@ -87,7 +87,7 @@ func seal(t testing.TB, c Codec, name string, text []byte) []byte {
 	return data
 }
 
-// reads checks that c opens data as text.
+// reads checks that c.Open returns text for data.
 func reads(t *testing.T, what string, c Codec, name string, data, text []byte) {
 	t.Helper()
 	if got, err := c.Open(name, data); err != nil || !bytes.Equal(got, text) {
@@ -356,8 +356,8 @@ func TestAESGCM(t *testing.T) {
 	}
 }
 
-// TestAESGCMFormat checks that the standard library can decrypt a
-// ciphertext of AESGCM: a nonce of 12 bytes, followed by the sealed text.
+// TestAESGCMFormat checks that the standard library can decrypt a ciphertext of AESGCM, which
+// consists of a 12-byte nonce and the sealed text.
 func TestAESGCMFormat(t *testing.T) {
 	t.Parallel()
 	raw := bytes.Repeat([]byte{7}, 32)

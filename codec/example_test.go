@@ -9,9 +9,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// Records are encrypted with a key of the program. A key in a key management service is used in
-// the same way, because Tink's tink.AEAD is a codec.AEAD. Package keys makes store options with
-// such a codec from a keys file.
+// The store encrypts records with a key of the program. A tink.AEAD, whose key is in a key
+// management service, can replace the codec.AEAD of AESGCM. Package keys makes store options
+// with such a codec from a keys file.
 func ExampleEncrypted() {
 	key := make([]byte, 32) // from a secret of the program
 	_, _ = rand.Read(key)

@@ -38,7 +38,7 @@ func TestFieldsTableHasEveryField(t *testing.T) {
 	}
 }
 
-// ofSDK returns f without the fields that have no column.
+// ofSDK returns f without the fields for which the SDKs have no column.
 func ofSDK(f Fields) Fields {
 	for _, d := range ownFields {
 		_ = d.Set(&f, "")

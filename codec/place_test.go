@@ -37,7 +37,7 @@ func TestRecordOfAnotherStoreIsRefused(t *testing.T) {
 		t.Error("it is current there")
 	}
 
-	// The place in the envelope is authenticated.
+	// A change of the place in the envelope makes the ciphertext unreadable.
 	forged := bytes.Replace(data, []byte("staging"), []byte("production"), 1)
 	r, err = production.Open("a", forged)
 	refused(t, "the same with the place replaced", r, err)

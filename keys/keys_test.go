@@ -36,7 +36,7 @@ func TestNewMakesWhatIsAskedFor(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		kinds []keys.Kind
-		want  string // members
+		want  string // the expected members of the document
 	}{
 		{nil, "name_key index_keys encryption_keys"},
 		{[]keys.Kind{keys.Names}, "name_key"},
@@ -136,7 +136,7 @@ func TestNothingPrintsKeys(t *testing.T) {
 }
 
 // TestSteps checks that programs at neighboring steps of a change of keys find the same record.
-// It also checks that the last program finds it with only the new keys.
+// It also checks that a program with only the new keys finds the record after the last step.
 func TestSteps(t *testing.T) {
 	t.Parallel()
 	step := func(k *keys.Keys, err error) *keys.Keys {
@@ -161,7 +161,7 @@ func TestSteps(t *testing.T) {
 		open := func(k *keys.Keys) *tokenstore.Store {
 			var opts *tokenstore.Options
 			if k != nil {
-				opts = parse(t, string(k.Encode())).Options() // through the document, as in a program
+				opts = parse(t, string(k.Encode())).Options() // a program gets the keys from the document
 			}
 			s, err := tokenstore.New(d.Reopen(), opts)
 			if err != nil {

@@ -22,7 +22,7 @@ func tokenFile(n int) []byte {
 	return b.Bytes()
 }
 
-// parse reads a token file.
+// parse parses data, and returns an error if data has no rows.
 func parse(data []byte) error {
 	f, err := tokenfile.Parse(data, "")
 	if err == nil && f.Len() == 0 {
@@ -31,7 +31,7 @@ func parse(data []byte) error {
 	return err
 }
 
-// scan reads the same bytes with encoding/csv.
+// scan reads data with encoding/csv.
 func scan(data []byte) error {
 	r := csv.NewReader(bytes.NewReader(data))
 	for {
@@ -44,9 +44,9 @@ func scan(data []byte) error {
 	}
 }
 
-// TestParse_Time checks that Parse takes at most twice as long as encoding/csv, which only splits
-// the same bytes. It compares the shortest times, because other programs on the machine only
-// make times longer.
+// TestParse_Time checks that Parse takes at most twice as long as encoding/csv, which only
+// splits the same bytes. It compares the shortest times, because other programs on the machine
+// can only make times longer.
 func TestParse_Time(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it measures times")
@@ -61,7 +61,7 @@ func TestParse_Time(t *testing.T) {
 	}
 	const limit = 2
 	parsed, scanned := time.Hour, time.Hour
-	for range 1000 { // on a machine with other load, few calls are undisturbed
+	for range 1000 { // on a busy machine, other programs delay most calls
 		parsed, scanned = shortest(parsed, parse), shortest(scanned, scan)
 		if parsed <= limit*scanned {
 			return

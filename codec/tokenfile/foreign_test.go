@@ -24,8 +24,8 @@ func inUTF16(text string, order binary.AppendByteOrder) string {
 	return string(data)
 }
 
-// TestForeignFiles checks that token files are read after changes by spreadsheets and shells, if
-// the result is unambiguous.
+// TestForeignFiles checks that Parse reads token files that spreadsheets or shells have changed
+// unambiguously.
 func TestForeignFiles(t *testing.T) {
 	t.Parallel()
 	plain := foreignHeader + "\n" + foreignRow
@@ -62,7 +62,7 @@ func TestForeignFiles(t *testing.T) {
 	}
 }
 
-// TestForeignFormsAreNamed checks that errors name the form of other files that users may
+// TestForeignFormsAreNamed checks that the errors of Parse name the form of files that users may
 // confuse with token files.
 func TestForeignFormsAreNamed(t *testing.T) {
 	t.Parallel()

@@ -31,7 +31,7 @@ func rowsOf(records [][]string, absent ...string) ([]codec.Fields, error) {
 	for _, fields := range records[1:] {
 		text := make([]string, len(columns))
 		if len(fields) < len(columns) {
-			return nil, errors.New("index out of range") // each SDK fails, with an error of its language
+			return nil, errors.New("index out of range") // each SDK fails with an error of its own language
 		}
 		for i := range columns {
 			if !slices.Contains(absent, fields[i]) {
@@ -48,7 +48,7 @@ func rowsOf(records [][]string, absent ...string) ([]codec.Fields, error) {
 }
 
 // A tokenizer splits a file or a line into records and fields, as the CSV readers of Python,
-// Java and PHP do. The readers differ in the end of a record and the meaning of a backslash.
+// Java and PHP do. The readers differ in how a record ends and in what a backslash means.
 type tokenizer struct {
 	backslash bool // a backslash without an escaped character is dropped
 }
@@ -197,8 +197,8 @@ func splitLines(file string) ([][]string, error) {
 	return records, nil
 }
 
-// readRuby imitates the reader of Ruby, where all line breaks must equal the first one, and
-// misplaced quotes are errors.
+// readRuby imitates the reader of Ruby, which requires that all line breaks equal the first one,
+// and fails on misplaced quotes.
 func readRuby(file string) ([]codec.Fields, error) {
 	eol := regexp.MustCompile(`\r\n|\n|\r`).FindString(file)
 	if rest := strings.ReplaceAll(file, eol, ""); strings.Contains(rest, "\r") {

@@ -246,7 +246,7 @@ func TestParseErrors(t *testing.T) {
 		"header cut off":              {"id,user_name,client_id", "line 1", ""},
 		"a second header":             {nodeHeader + "\n" + secret + "\n" + nodeHeader + "\n" + secret, "line 3", ""},
 		"not a token file":            {"{\"" + canary + "\": 1}\n", "line 1", ""},
-		"everything in one line":      {nodeHeader + secret + secret, "line 1", ""}, // as Scala's deleteToken leaves it
+		"everything in one line":      {nodeHeader + secret + secret, "line 1", ""}, // as written by Scala's deleteToken
 		"cut off within a row":        {full[:len(full)-60], "line 3", ""},
 		"cut off within the last":     {full[:len(full)-4], "line 3", ""},
 		"cut off before the break":    {full[:len(full)-2], "line 3", ""},
@@ -331,7 +331,7 @@ func TestDialectsAreThoseOfCodec(t *testing.T) {
 }
 
 // TestDialects checks that the files of every dialect equal the golden files, and that the
-// imitated reader of the SDK reads them.
+// imitated SDK reads them.
 func TestDialects(t *testing.T) {
 	t.Parallel()
 	cid := codec.Fields{ID: "11", UserName: "o'neil, \"sean\"", ClientID: "1000.GHI", ClientSecret: "s5", RefreshToken: "1000.r3", AccessToken: "1000.a3"}
@@ -389,8 +389,8 @@ func TestDialects(t *testing.T) {
 	}
 }
 
-// TestSDKsReadWhatIsWritten checks, for many values and each dialect, that the imitated SDK reads
-// every value that is not refused.
+// TestSDKsReadWhatIsWritten checks, for many values and each dialect, that the imitated SDK
+// reads back every row that Append accepts.
 func TestSDKsReadWhatIsWritten(t *testing.T) {
 	t.Parallel()
 	parts := []string{"a", "B", "1000.", "0", "null", ",", `"`, `""`, "\n", "\r", "\r\n", `\`, `\"`, " ", "\t", "ü", "王", "'", ";", "user_name", "refresh_token", "\x00", "\ufeff", "\u2028", "\v", "="}
@@ -457,7 +457,7 @@ func TestRefusedValues(t *testing.T) {
 	id := func(s string) codec.Fields { return with(func(r *codec.Fields) { r.ID = s }) }
 	for name, c := range map[string]struct {
 		row     codec.Fields
-		refused []codec.Dialect // nil means that no dialect refuses it
+		refused []codec.Dialect // nil means that no dialect refuses the row
 	}{
 		"as it is":            {ann, nil},
 		"comma":               {user("a,b"), []codec.Dialect{codec.Node, codec.TypeScript, codec.Deno, codec.PHP, codec.Scala, codec.CSharp}},
@@ -509,14 +509,14 @@ func TestRefusedValues(t *testing.T) {
 			}
 		}
 	}
-	// If several SDKs may read the file, a value is refused if one of them would not read it.
+	// If several SDKs may read the file, Set refuses a value that one of the SDKs would misread.
 	f := parse(t, nodeHeader+"\n"+annLine+"\n", "")
 	for _, r := range []codec.Fields{user("a,b"), user(`a\b`), user("user_name"), id("2147483647")} {
 		if err := f.Set(0, r); !errors.Is(err, ErrDialect) {
 			t.Errorf("an ambiguous file: error %v, want ErrDialect", err)
 		}
 	}
-	// An existing ID is kept, even if it is not a number.
+	// Set accepts the existing ID of a row, even if the ID is not a number.
 	f = parse(t, pythonHeader+"\r\n"+"python_ann_PRODUCTION"+annLine[1:]+"\r\n", "")
 	if err := f.Set(0, id("python_ann_PRODUCTION")); err != nil {
 		t.Errorf("a present ID: %v", err)
@@ -645,8 +645,8 @@ func TestTenthColumn(t *testing.T) {
 	}
 }
 
-// TestHeaderIsAdded checks that a header is added to a file without one, in which an SDK would
-// skip the first record.
+// TestHeaderIsAdded checks that Bytes adds a header to a file without one, because the SDKs
+// would skip its first record.
 func TestHeaderIsAdded(t *testing.T) {
 	t.Parallel()
 	f := parse(t, annLine+"\n"+bobLine+"\n", "")
@@ -666,7 +666,7 @@ func TestNextID(t *testing.T) {
 	}{
 		{"", codec.Python, 0, "1"},
 		{"1", codec.Python, 0, "2"},
-		{"9 10", codec.Python, 0, "11"}, // compared as text the biggest would be 9
+		{"9 10", codec.Python, 0, "11"}, // compared as text, 9 would be the largest
 		{"10 9 2", codec.Python, 0, "11"},
 		{"3 python_ann 4711x", codec.Python, 0, "4"},
 		{"0012", codec.Python, 0, "13"},
@@ -719,7 +719,7 @@ func TestRowsDoNotPrint(t *testing.T) {
 	}
 }
 
-// FuzzFile checks that Parse does not panic, that written values are read back, and that
+// FuzzFile checks that Parse does not panic, that it reads written values back, and that
 // unchanged rows keep their bytes.
 func FuzzFile(f *testing.F) {
 	for _, name := range []string{"python_filestore.csv", "node_filestore.txt"} {

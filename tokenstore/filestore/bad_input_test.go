@@ -39,7 +39,8 @@ func allMethods(t *testing.T, s *filestore.Store) map[string]error {
 	return errs
 }
 
-// isClass fails the test if err does not match class or quotes a secret.
+// isClass fails the test unless err is a *tokenstore.Error of this package that matches class
+// and quotes no secret.
 func isClass(t *testing.T, what string, err, class error) {
 	t.Helper()
 	var e *tokenstore.Error
@@ -102,8 +103,8 @@ func TestTruncatedFileRead(t *testing.T) {
 			for i, g := range got {
 				w := all[i]
 				if last := i == len(got)-1; last && f.dialect == codec.Node {
-					// The file of this SDK does not end with a line break, so that a cut
-					// within the last field is not noticed.
+					// The file of this SDK does not end with a line break, so a truncated last field
+					// is not detectable.
 					g.APIDomain, w.APIDomain = "", ""
 				}
 				if g != w {
@@ -314,8 +315,8 @@ func TestSymlink(t *testing.T) {
 	}
 }
 
-// TestFilePermissionDenied checks the errors for a file without permissions. File
-// modes do not apply to root. As root, the test therefore runs itself as another user.
+// TestFilePermissionDenied checks the errors for a file without permissions. File modes do not
+// apply to root, so a test that runs as root runs itself again as another user.
 func TestFilePermissionDenied(t *testing.T) {
 	if os.Geteuid() == 0 {
 		cmd := helper(t, "TestFilePermissionDenied")

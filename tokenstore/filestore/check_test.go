@@ -37,8 +37,8 @@ func checked(t *testing.T, s *filestore.Store, opts *doctor.CheckOptions) []stri
 	return found
 }
 
-// TestCheckRepair checks the findings about rows, the file and the files beside
-// it. With MergeDuplicates, duplicate records must be merged without a loss of fields.
+// TestCheckRepair checks the findings about rows, the file and the files beside it. With
+// MergeDuplicates, Check must merge duplicate records without a loss of fields.
 func TestCheckRepair(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "tokens.txt")
@@ -48,7 +48,7 @@ func TestCheckRepair(t *testing.T) {
 		"3,ann,client,,refresh3,access3,,4000000001000,,", // line 4: ann again, later
 		"4,,client,,refresh3,,,,,https://api",             // line 5: no user, the same token
 		"5,cat,client,,refresh5,access5,,,,",              // line 6
-		"5,dan,client,,refresh6,access6,,,,",              // line 7: the ID again
+		"5,dan,client,,refresh6,access6,,,,",              // line 7: the ID of line 6 again
 		"6,eve,client,,refresh5,access7,,,,",              // line 8: another user's token
 		"x7,fay,client,,refresh8,access8,,,,",             // line 9: an ID that SDKs fail on
 	}
@@ -104,8 +104,8 @@ func TestCheckRepair(t *testing.T) {
 	}
 }
 
-// TestCheckUnreadableFile checks that a file which is not a token file is
-// reported and left unchanged.
+// TestCheckUnreadableFile checks that Check reports a file that is not a token file, and does
+// not change the file.
 func TestCheckUnreadableFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "tokens.txt")
@@ -143,15 +143,15 @@ func TestCheckingMakesNoFile(t *testing.T) {
 	}
 }
 
-// TestMergeOfMerged checks that no field is lost if a record is merged into a second one,
-// and the second one into a third.
+// TestMergeOfMerged checks that no field is lost if Check merges a record into a second record,
+// and the second record into a third.
 func TestMergeOfMerged(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "tokens.txt")
 	rows := []string{
 		"1,,client,,,,grant,,,https://api",          // is merged into 2 because of the grant token
 		"2,,client,,refresh,,grant,,,",              // is merged into 3 because of the refresh token
-		"3,ann,client,,refresh,access,,,,",          // a user's
+		"3,ann,client,,refresh,access,,,,",          // has a user
 		"4,ben,client,,other,access4,,,,https://ap", // not a duplicate
 	}
 	if err := os.WriteFile(path, []byte(checkHeader+strings.Join(rows, "\r\n")+"\r\n"), 0o600); err != nil {

@@ -28,7 +28,7 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// suite returns the description of the package for the conformance suite.
+// suite describes this package to the conformance suite.
 func suite(anyID bool) conformance.Store {
 	var logs sync.Map   // by *Store
 	var clocks sync.Map // by path: how far the clocks of all stores on the file are ahead
@@ -85,7 +85,7 @@ func suite(anyID bool) conformance.Store {
 	return c
 }
 
-// damage makes the record with the ID unreadable.
+// damage makes the record with the given ID unreadable.
 func damage(t testing.TB, path, id string) {
 	t.Helper()
 	f, err := tokenfile.Parse(readFile(t, path), "")
@@ -122,7 +122,7 @@ func readFile(t testing.TB, path string) []byte {
 	return data
 }
 
-// A syncBuffer is a buffer for a logger.
+// A syncBuffer is a buffer that is safe for concurrent use by a logger and a test.
 type syncBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

@@ -12,8 +12,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
 )
 
-// A store can use the file of an SDK without a conversion. Rows that do not change keep
-// their bytes.
+// A store uses the file of an SDK without a conversion. Unchanged rows keep their bytes.
 func Example() {
 	dir, err := os.MkdirTemp("", "tokens-")
 	if err != nil {

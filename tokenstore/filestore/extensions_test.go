@@ -56,7 +56,7 @@ func find(t *testing.T, s *Store, id string) tokenstore.Token {
 	return found
 }
 
-// rewrite replaces text in the token file, as a program on an SDK does.
+// rewrite replaces old by with in the token file, as a program with an SDK does.
 func rewrite(t *testing.T, s *Store, old, with string) {
 	t.Helper()
 	data := readFile(t, s.file.path)
@@ -68,9 +68,9 @@ func rewrite(t *testing.T, s *Store, old, with string) {
 	}
 }
 
-// TestExtensions checks that fields without a column are stored, for the same user and
-// client at two servers. It also checks which of the fields apply after a program on an SDK
-// has changed the rows.
+// TestExtensions checks that the store keeps fields without a column for one user and client at
+// two servers. It also checks which fields apply after a program with an SDK has changed the
+// rows.
 func TestExtensions(t *testing.T) {
 	t.Parallel()
 	s, one, two := openExtended(t)
@@ -203,7 +203,7 @@ func TestExtensions_Check(t *testing.T) {
 }
 
 // TestExtensions_Refresh checks that Refresh stores the fields of a token response that have no
-// column, and that they replace those of the earlier response.
+// column, in place of the fields of the earlier response.
 func TestExtensions_Refresh(t *testing.T) {
 	t.Parallel()
 	s, one, _ := openExtended(t)
@@ -220,8 +220,8 @@ func TestExtensions_Refresh(t *testing.T) {
 	}
 }
 
-// TestExtensions_Damaged checks that searches and saves fail if the second file cannot be
-// read, and that the file is not overwritten.
+// TestExtensions_Damaged checks that searches and saves fail if the second file is malformed,
+// and that they do not overwrite the file.
 func TestExtensions_Damaged(t *testing.T) {
 	t.Parallel()
 	s, one, _ := openExtended(t)

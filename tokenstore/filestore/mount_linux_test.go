@@ -103,7 +103,7 @@ func openAt(t testing.TB, path string) *Store {
 	return s
 }
 
-// users returns the users in a file with their access tokens.
+// users returns the users in the token file at path, with their access tokens.
 func users(t testing.TB, path string) string {
 	t.Helper()
 	tokens, err := openAt(t, path).GetTokens(t.Context())
@@ -117,8 +117,8 @@ func users(t testing.TB, path string) string {
 	return strings.Join(all, " ")
 }
 
-// TestMountedFile checks that a mounted file is written in place, and that its changes are
-// visible on the other side of the mount.
+// TestMountedFile checks that a store writes a mounted file in place, and that a program outside
+// the mount sees the changes.
 func TestMountedFile(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -171,7 +171,8 @@ func save(t *testing.T, s *Store, user, access string) error {
 	return err
 }
 
-// TestMountedReadOnly checks a store whose file is mounted read-only.
+// TestMountedReadOnly checks that a store reads a file that is mounted read-only, and that
+// writes fail.
 func TestMountedReadOnly(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -212,8 +213,8 @@ func found(t *testing.T, s *Store, o *doctor.CheckOptions) string {
 	return strings.Join(kinds, " ")
 }
 
-// TestMountedFileAfterACrash checks that a file which a process left partial is read and
-// completed from the copy.
+// TestMountedFileAfterACrash checks that a store reads and completes, from the copy, a file that
+// a killed process left partial.
 func TestMountedFileAfterACrash(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -251,7 +252,7 @@ func TestMountedFileAfterACrash(t *testing.T) {
 			if got := found(t, s, nil); got != "file-mounted" {
 				t.Errorf("Check finds %q", got)
 			}
-			// A write by another program after the crash is preserved.
+			// A store preserves a write by another program after the crash.
 			since := bytes.Replace(old, []byte("access2"), []byte("since"), 1)
 			if err := errors.Join(os.WriteFile(path+copySuffix, joinCopy(old, whole), 0o600), os.WriteFile(file, since, 0o600)); err != nil {
 				t.Fatal(err)
@@ -325,9 +326,9 @@ func TestMountedConformance(t *testing.T) {
 	conformance.RunStore(t, c)
 }
 
-// TestMountedExtensions checks that fields without a column are stored beside a mounted
-// file. If the directory is not writable, such fields must be refused, and a refresh must
-// store the new token without them.
+// TestMountedExtensions checks that a store keeps fields without a column beside a mounted file.
+// If the directory is not writable, a save must refuse such fields, and a refresh must store the
+// new token without them.
 func TestMountedExtensions(t *testing.T) {
 	if !inNamespace(t) {
 		return

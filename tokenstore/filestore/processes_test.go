@@ -24,8 +24,8 @@ const (
 	crowd  = 4
 )
 
-// part returns the token that a saver saves: the refresh token of its user, and at most one
-// more field.
+// part returns the token that a saver saves: the user, client and refresh token of the user, and
+// at most one more field.
 func part(saver int) token {
 	user := fmt.Sprint("user", saver%crowd)
 	t := token{UserName: user, ClientID: "c1", RefreshToken: tokenstore.Secret("refresh of " + user)}
@@ -63,8 +63,8 @@ func saveParts(ctx context.Context, path string, first int) error {
 	return errors.Join(errs...)
 }
 
-// TestTwoProcessesSaveTheSameUsersAtOnce checks that no field is lost if two processes save
-// the same users concurrently. It runs itself as the second process.
+// TestTwoProcessesSaveTheSameUsersAtOnce checks that no field is lost if two processes save the
+// same users concurrently. The test runs itself as the second process.
 func TestTwoProcessesSaveTheSameUsersAtOnce(t *testing.T) {
 	if _, ok := os.LookupEnv(helperArgs); ok {
 		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
@@ -124,8 +124,8 @@ func TestTwoProcessesSaveTheSameUsersAtOnce(t *testing.T) {
 	}
 }
 
-// TestSaveTokenKilled checks that the file is complete after a process which
-// writes continuously was killed at a random moment.
+// TestSaveTokenKilled checks that the file is complete after a process that writes continuously
+// is killed at a random time.
 func TestSaveTokenKilled(t *testing.T) {
 	if path, ok := os.LookupEnv(helperArgs); ok {
 		s := open(t, path, nil)

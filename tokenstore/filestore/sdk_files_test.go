@@ -20,8 +20,8 @@ import (
 
 type token = tokenstore.Token
 
-// sdkFiles lists files that official SDKs have written. Beside each file is a JSON file with
-// the records that the SDK itself has read.
+// sdkFiles lists files that the official SDKs wrote. Beside each file is a JSON file with the
+// records that the SDK read from it.
 var sdkFiles = []struct {
 	file    string
 	dialect codec.Dialect
@@ -40,7 +40,7 @@ func testdata(t testing.TB, name string) []byte {
 	return data
 }
 
-// sdkTokens returns the tokens that an SDK has read from its file.
+// sdkTokens returns the tokens that the SDK read from file, one of sdkFiles.
 func sdkTokens(t testing.TB, file string) []token {
 	t.Helper()
 	var records []map[string]*string
@@ -78,7 +78,7 @@ func sdkTokens(t testing.TB, file string) []token {
 
 func byID(a, b token) int { return cmp.Compare(a.ID, b.ID) }
 
-// place writes data to a new file and returns its path.
+// place writes data to a new token file and returns the path of the file.
 func place(t testing.TB, data []byte) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "sdk_tokens.txt")
@@ -170,7 +170,7 @@ func TestSDKFileImportExport(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "exported.txt")
 			to := open(t, path, &filestore.Options{Dialect: dialect})
 			if f.file == "python_filestore.csv" && !quotes(dialect) {
-				continue // it has a comma in a user's name, which this SDK cannot read back
+				continue // the file has a comma in a user name, which this SDK cannot read back
 			}
 			move(t, imported, to)
 			holds(t, f.file+", exported for "+string(dialect), to, want)
@@ -186,7 +186,7 @@ func TestSDKFileImportExport(t *testing.T) {
 
 func quotes(d codec.Dialect) bool { return d == codec.Python || d == codec.Java || d == codec.Ruby }
 
-// move saves all tokens of one store in another, in the numeric order of their IDs.
+// move saves all tokens of from in to, in the numeric order of their IDs.
 func move(t *testing.T, from, to tokenstore.TokenStore) {
 	t.Helper()
 	tokens, err := from.GetTokens(t.Context())

@@ -33,7 +33,7 @@ func openWith(t *testing.T, n int) *Store {
 	return s
 }
 
-// TestParses checks that a file is parsed only once after each change, even with several
+// TestParses checks that a store parses the file only once after each change, even with several
 // readers.
 func TestParses(t *testing.T) {
 	t.Parallel()
@@ -78,8 +78,8 @@ func TestParses(t *testing.T) {
 	}
 }
 
-// TestOverwrites checks that no write of another program is missed. The program writes the file
-// in place, and changes neither its size nor, on Linux, its modification time.
+// TestOverwrites checks that a store detects every write of another program. The program writes
+// the file in place, and changes neither its size nor, on Linux, its modification time.
 func TestOverwrites(t *testing.T) {
 	t.Parallel()
 	s := openWith(t, 3)
@@ -110,8 +110,8 @@ func TestOverwrites(t *testing.T) {
 	}
 }
 
-// TestSettled checks when unchanged times prove that a file is unchanged, and that a change
-// is noticed although the modification time was set back.
+// TestSettled checks when unchanged times prove that a file is unchanged, and that setting the
+// modification time back does not hide a change.
 func TestSettled(t *testing.T) {
 	t.Parallel()
 	s := openWith(t, 1)
@@ -142,9 +142,9 @@ func TestSettled(t *testing.T) {
 	}
 }
 
-// TestFind_Time checks that searches among 10,000 records take at most twice as long as among 10,
-// if the file is unchanged. It compares the shortest times, because other work on the machine
-// only makes times longer.
+// TestFind_Time checks that searches among 10,000 records take at most twice as long as among
+// 10, if the file is unchanged. It compares the shortest times, because other programs on the
+// machine can only make times longer.
 func TestFind_Time(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it measures times")

@@ -40,7 +40,8 @@ func TestSameAs(t *testing.T) {
 	}
 }
 
-// TestSameAsOfNewFiles checks SameAs for files that do not exist yet.
+// TestSameAsOfNewFiles checks that SameAs recognizes a file that does not exist yet through a
+// symbolic link to its directory.
 func TestSameAsOfNewFiles(t *testing.T) {
 	t.Parallel()
 	dir, link := t.TempDir(), filepath.Join(t.TempDir(), "link")

@@ -8,8 +8,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
-// TestCheckMergeDuplicates checks the findings for rows that an SDK or an
-// operator may have written.
+// TestCheckMergeDuplicates checks the findings of Check for rows that an SDK or an operator may
+// have written, and the merge of duplicates.
 func TestCheckMergeDuplicates(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {

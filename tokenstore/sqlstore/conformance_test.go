@@ -58,14 +58,14 @@ func TestConformanceInOtherModes(t *testing.T) {
 	})
 }
 
-// wide returns the statement that creates the SDKs' table with the column id as given, and
-// with more appended.
+// wide returns the statement that creates the SDKs' table. id is the definition of the column
+// id, and more is appended to the definitions.
 func wide(id, more string) string {
 	return "CREATE TABLE %s (" + id + ", user_name varchar(255), client_id varchar(255), client_secret varchar(255), refresh_token varchar(255), " +
 		"access_token varchar(255), grant_token varchar(255), expiry_time varchar(20), redirect_url varchar(255), api_domain varchar(255)" + more + ")"
 }
 
-// suite returns the description of the package for the conformance suite.
+// suite describes this package to the conformance suite.
 func suite(fresh func(t testing.TB) *backend, anyID bool) conformance.Store {
 	type handle struct {
 		*backend
@@ -106,9 +106,9 @@ func suite(fresh func(t testing.TB) *backend, anyID bool) conformance.Store {
 	return c
 }
 
-// trace returns the data that a store has written outside of its table: its log, its notes,
-// and the names of files beside the database. It includes the content of files that do not
-// belong to the database.
+// trace returns the data that a store has written outside its table: its log, its notes, and the
+// names of files beside the database. It includes the content of files that do not belong to the
+// database.
 func trace(t testing.TB, b *backend, log string) []string {
 	t.Helper()
 	all := []string{log}

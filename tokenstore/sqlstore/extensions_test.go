@@ -19,9 +19,9 @@ func extended(user, issuer string) tokenstore.Token {
 	}
 }
 
-// TestExtensions checks that fields without a column are stored, for the same user and
-// client at two servers. It also checks which of the fields apply after a program on an SDK
-// has changed the rows.
+// TestExtensions checks that the store keeps fields without a column for one user and client at
+// two servers. It also checks which fields apply after a program with an SDK has changed the
+// rows.
 func TestExtensions(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
@@ -52,7 +52,7 @@ func TestExtensions(t *testing.T) {
 			}
 		}
 
-		// A program on an SDK replaces the access token.
+		// A program with an SDK replaces the access token.
 		b.exec(t, "UPDATE %s SET access_token = 'sdk' WHERE id = '"+one.ID+"'")
 		is := found(s, tokenstore.Token{ID: one.ID})
 		if is.Issuer != one.Issuer || is.Resource != one.Resource || is.Scope+is.TokenType+string(is.IDToken+is.Extra) != "" {
@@ -119,8 +119,8 @@ func TestExtensions_Check(t *testing.T) {
 	})
 }
 
-// TestExtensions_Damaged checks that a record with a damaged extension is unreadable, and
-// that another record is not.
+// TestExtensions_Damaged checks that a damaged extension makes its record unreadable, but no
+// other record.
 func TestExtensions_Damaged(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
@@ -140,8 +140,8 @@ func TestExtensions_Damaged(t *testing.T) {
 	})
 }
 
-// TestExtensions_Refused checks that a save of fields without a column is refused if there is
-// no table of extensions. The save succeeds once another store has created that table.
+// TestExtensions_Refused checks that SaveToken refuses fields without a column if there is no
+// table of extensions. It must succeed once another store has created the table.
 func TestExtensions_Refused(t *testing.T) {
 	t.Parallel()
 	b := sqliteFile(t)

@@ -23,8 +23,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/storetest"
 )
 
-// TestMain runs the tests, or child in a child process, and stops the server that the tests
-// have started.
+// TestMain runs the tests, or runs child in a child process. It then stops the server that the
+// tests have started.
 func TestMain(m *testing.M) {
 	code := storetest.Main(m, child)
 	stopServer()
@@ -83,7 +83,7 @@ func mysqlDSN(t testing.TB) string {
 	return server.running.DSN(server.database)
 }
 
-// withParams returns dsn with further parameters.
+// withParams returns dsn with the additional parameters params.
 func withParams(t testing.TB, dsn string, params map[string]string) string {
 	t.Helper()
 	c, err := driver.ParseDSN(dsn)
@@ -166,12 +166,12 @@ func mysqlTable(t testing.TB) *backend {
 	return b
 }
 
-// connect returns a separate *sql.DB, as another process would have. A database in memory
-// has only one.
+// connect returns a separate *sql.DB, such as another process has. For a database in memory, it
+// always returns b.memory.
 func (b *backend) connect(t testing.TB) *sql.DB {
 	t.Helper()
 	if b.memory != nil {
-		return b.memory // there are no other processes
+		return b.memory // other processes cannot use a database in memory
 	}
 	db, err := sql.Open(b.driver, b.dsn)
 	if err != nil {
@@ -204,7 +204,7 @@ func (b *backend) name() string {
 	return b.table
 }
 
-// exec executes statements outside of any store. %s stands for the table's name.
+// exec executes statements without a store. It replaces %s by the table's name.
 func (b *backend) exec(t testing.TB, statements ...string) {
 	t.Helper()
 	db := b.connect(t)
@@ -215,7 +215,8 @@ func (b *backend) exec(t testing.TB, statements ...string) {
 	}
 }
 
-// rows returns the result of a query as text, with "<nil>" for NULL.
+// rows returns the result of a query as text, with "<nil>" for NULL. It replaces %s by the
+// table's name.
 func (b *backend) rows(t testing.TB, query string, args ...any) [][]string {
 	t.Helper()
 	found, err := b.connect(t).QueryContext(t.Context(), strings.ReplaceAll(query, "%s", b.name()), args...)
@@ -253,7 +254,7 @@ func (b *backend) rows(t testing.TB, query string, args ...any) [][]string {
 	return all
 }
 
-// mustSave saves a token.
+// mustSave saves token and returns the record. It fails the test on an error.
 func mustSave(t testing.TB, s tokenstore.TokenStore, token tokenstore.Token) tokenstore.Token {
 	t.Helper()
 	saved, err := s.SaveToken(t.Context(), token)
@@ -263,7 +264,7 @@ func mustSave(t testing.TB, s tokenstore.TokenStore, token tokenstore.Token) tok
 	return saved
 }
 
-// A syncBuffer is a buffer for a logger.
+// A syncBuffer is a buffer that is safe for concurrent use by a logger and a test.
 type syncBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

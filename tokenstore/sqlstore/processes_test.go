@@ -21,13 +21,13 @@ const (
 )
 
 // TestEightProcessesLoseNothing checks that no save is lost if eight processes save
-// concurrently. Each process creates its own users and saves shared ones. Each save must
-// return within a minute.
+// concurrently. Each process saves users of its own and users that all processes share. Each
+// save must return within a minute.
 func TestEightProcessesLoseNothing(t *testing.T) {
 	t.Parallel()
 	for _, kind := range kinds {
 		if kind.name == "sqlite in memory" {
-			continue // other processes cannot use it
+			continue // other processes cannot use a database in memory
 		}
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()
@@ -104,7 +104,7 @@ func child(args []string) error {
 	return saveMany(s, args[5])
 }
 
-// saveMany makes the saves of a process.
+// saveMany makes all saves of one process.
 func saveMany(s *Store, process string) error {
 	for i := range saves {
 		user := fmt.Sprintf("user %d", i%shared)

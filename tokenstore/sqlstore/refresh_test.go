@@ -9,8 +9,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestRefreshOneConnection checks that a refresh needs no second connection: the connection
-// that holds the lock also stores the result.
+// TestRefreshOneConnection checks that Refresh needs no second connection: it stores the result
+// through the connection that holds the lock.
 func TestRefreshOneConnection(t *testing.T) {
 	t.Parallel()
 	b := mysqlTable(t)
@@ -25,8 +25,8 @@ func TestRefreshOneConnection(t *testing.T) {
 	}
 }
 
-// TestRefreshConnectionKilled checks that the result is stored through another connection
-// if the one that holds the lock is killed while mint runs.
+// TestRefreshConnectionKilled checks that Refresh stores the result through another connection
+// if the server kills the connection with the lock while mint runs.
 func TestRefreshConnectionKilled(t *testing.T) {
 	t.Parallel()
 	b := mysqlTable(t)
@@ -51,8 +51,8 @@ func TestRefreshConnectionKilled(t *testing.T) {
 	}
 }
 
-// TestRefreshLockHeld checks that Refresh stops waiting, without calling mint, if another
-// holder keeps the lock.
+// TestRefreshLockHeld checks that Refresh fails after a limited time, without calling mint, if
+// another holder keeps the lock.
 func TestRefreshLockHeld(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {

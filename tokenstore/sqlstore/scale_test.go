@@ -19,8 +19,8 @@ import (
 // sdkTable is the statement that creates the table as in the SDKs' documentation.
 var sdkTable = fmt.Sprintf(wide("id varchar(10) NOT NULL", ", primary key (id)"), "oauthtoken")
 
-// TestIndexes checks by the query plans that each search uses indexes. It uses a new table,
-// a table that an SDK has created, and one with indexes under other names.
+// TestIndexes checks the query plans: each search must use an index. It covers a new table, a
+// table that an SDK has created, and a table with indexes under other names.
 func TestIndexes(t *testing.T) {
 	t.Parallel()
 	for name, before := range map[string]string{
@@ -54,7 +54,7 @@ func TestIndexes(t *testing.T) {
 	}
 }
 
-// explain returns the plan of a statement.
+// explain returns the query plan of a statement.
 func explain(t *testing.T, db *sql.DB, statement string, args ...any) string {
 	t.Helper()
 	var plan []string
@@ -127,7 +127,7 @@ func TestIndexesRefused(t *testing.T) {
 	}
 }
 
-// newTokens returns n tokens of n users. They are sorted neither by user nor by token.
+// newTokens returns n tokens of n users, sorted neither by user nor by token.
 func newTokens(n int) []tokenstore.Token {
 	var tokens []tokenstore.Token
 	for i := range n {
@@ -142,7 +142,7 @@ func newTokens(n int) []tokenstore.Token {
 	return tokens
 }
 
-// imported opens a database of n records.
+// imported returns a store on a new database with n records.
 func imported(t *testing.T, n int) *Store {
 	t.Helper()
 	s, err := New(t.Context(), openSQLite(t, filepath.Join(t.TempDir(), "tokens.db"), ""), SQLite, nil)
@@ -155,9 +155,10 @@ func imported(t *testing.T, n int) *Store {
 	return s
 }
 
-// TestScale_Time checks that an import of 10,000 records takes little more time and few more writes
-// for each record than one of 1,000. A search must also take little more time. TestScale_Time compares
-// the shortest times, because other work on the machine only makes times longer.
+// TestScale_Time checks that an import of 10,000 records takes little more time and few more
+// writes for each record than an import of 1,000. A search must also take little more time.
+// TestScale_Time compares the shortest times, because other programs on the machine can only
+// make times longer.
 func TestScale_Time(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it measures times")
@@ -204,8 +205,8 @@ func TestScale_Time(t *testing.T) {
 	}
 }
 
-// fileWrites returns the number of write calls of this process, or 0 if the system does not
-// count them.
+// fileWrites returns the number of write calls of this process, or 0 if the operating system
+// does not count them.
 func fileWrites(t *testing.T) (n int64) {
 	text, err := os.ReadFile("/proc/self/io")
 	if err != nil {

@@ -46,8 +46,8 @@ func TestNewOlderTable(t *testing.T) {
 	}
 }
 
-// TestTableOtherColumns checks a store on a table with additional
-// columns, and with columns of other types and in another order.
+// TestTableOtherColumns checks that a store works on a table with additional columns, other
+// types, and another order of columns.
 func TestTableOtherColumns(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
@@ -99,8 +99,8 @@ func TestRowWithoutID(t *testing.T) {
 	})
 }
 
-// TestNewWithoutTransactions checks that New refuses a table whose engine has
-// no transactions.
+// TestNewWithoutTransactions checks that New returns ErrRefused for a table whose engine has no
+// transactions.
 func TestNewWithoutTransactions(t *testing.T) {
 	t.Parallel()
 	b := mysqlTable(t)
@@ -110,8 +110,8 @@ func TestNewWithoutTransactions(t *testing.T) {
 	}
 }
 
-// TestNewBadConnection checks that New refuses data source names
-// that lose characters, hide changes of other programs, or lead to no database.
+// TestNewBadConnection checks that New refuses data source names that lose characters, hide
+// changes by other programs, select no existing database, or require TLS without server support.
 func TestNewBadConnection(t *testing.T) {
 	t.Parallel()
 	b := mysqlTable(t)
@@ -171,9 +171,9 @@ func TestMistakesOfTheProgramAreErrors(t *testing.T) {
 	}
 }
 
-// TestLimitedDatabaseUser checks that a database user with read permission can search, and
-// that a user with write permission can also save and refresh. None of the users may create
-// the second table.
+// TestLimitedDatabaseUser checks that a database user with read permission can search, and that
+// a user with write permission can also save and refresh. Neither user may create the second
+// table.
 func TestLimitedDatabaseUser(t *testing.T) {
 	t.Parallel()
 	b := mysqlTable(t)
@@ -222,13 +222,13 @@ func dropUser(t *testing.T, b *backend, name string) {
 	}
 }
 
-// TestSaveTokenLockHeld checks the error of a write while another
-// program holds the lock of all writers.
+// TestSaveTokenLockHeld checks the error of a write while another program holds the writers'
+// lock.
 func TestSaveTokenLockHeld(t *testing.T) {
 	t.Parallel()
 	for _, kind := range kinds {
 		if kind.name == "sqlite in memory" {
-			continue // another program cannot use it
+			continue // another program cannot use a database in memory
 		}
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()
@@ -264,8 +264,8 @@ func TestSaveTokenLockHeld(t *testing.T) {
 }
 
 // TestProgramsOnAnSDKMayWriteAtTheSameTime checks that no update is lost if a program executes
-// the SDKs' statements while this package writes. These statements use only the locks of the
-// database.
+// the SDKs' statements while this package writes. The SDKs' statements take only the locks of
+// the database.
 func TestProgramsOnAnSDKMayWriteAtTheSameTime(t *testing.T) {
 	t.Parallel()
 	for _, kind := range kinds {
@@ -287,7 +287,7 @@ func TestProgramsOnAnSDKMayWriteAtTheSameTime(t *testing.T) {
 				for i := range rounds {
 					statement := fmt.Sprintf("update %s set redirect_url='sdk %d' where user_name='%s'", b.name(), i, users[i%3])
 					for _, err := sdk.ExecContext(t.Context(), statement); err != nil; _, err = sdk.ExecContext(t.Context(), statement) {
-						if !strings.Contains(err.Error(), "1213") { // a deadlock: SDKs try again
+						if !strings.Contains(err.Error(), "1213") { // a deadlock: the SDKs retry
 							t.Errorf("%s: %v", statement, err)
 							return
 						}

@@ -18,8 +18,8 @@ import (
 // canary is in every secret that the tests below remove.
 const canary = "s3cret-canary"
 
-// journal returns a function that creates a database file whose connections use the journal
-// mode.
+// journal returns a function that creates a database file whose connections use the given
+// journal mode.
 func journal(mode string) func(t testing.TB) *backend {
 	return func(t testing.TB) *backend {
 		b := sqliteFile(t)
@@ -49,15 +49,15 @@ func planted(t *testing.T, b *backend) (n int, where []string) {
 	return n, where
 }
 
-// secrets returns a record whose secrets consist of canaries. size is the number of
-// repetitions.
+// secrets returns a record of user in which each secret repeats the canary and user size times.
 func secrets(user string, size int) tokenstore.Token {
 	value := tokenstore.Secret(strings.Repeat(canary+user, size))
 	return tokenstore.Token{UserName: user, ClientID: "c", ClientSecret: value, RefreshToken: value, AccessToken: value, GrantToken: value}
 }
 
-// leaveBehind saves records. It then replaces and deletes some of them as an SDK does, without
-// secure_delete, so that deleted data remains in the files. It returns the remaining records.
+// leaveBehind saves records, and then replaces and deletes some of them as an SDK does, without
+// secure_delete. Deleted data therefore remains in the files. leaveBehind returns the remaining
+// records.
 func leaveBehind(t *testing.T, b *backend, s *Store) []tokenstore.Token {
 	t.Helper()
 	var kept []tokenstore.Token
@@ -77,8 +77,8 @@ func leaveBehind(t *testing.T, b *backend, s *Store) []tokenstore.Token {
 	return kept
 }
 
-// TestRemovedSecretsAreNotInTheFiles checks that no file contains a secret after all
-// records are removed, including those that other programs have removed before.
+// TestRemovedSecretsAreNotInTheFiles checks that no file contains a secret after the store
+// removes all records, even a secret of a record that another program removed earlier.
 func TestRemovedSecretsAreNotInTheFiles(t *testing.T) {
 	t.Parallel()
 	removals := map[string]func(ctx context.Context, s *Store, tokens []tokenstore.Token) error{
@@ -152,7 +152,8 @@ func TestOneRemovedSecretIsNotInTheFiles(t *testing.T) {
 }
 
 // TestRemovalIsHeldUpByAReader checks the error of a removal while a reader uses an earlier
-// state in the write-ahead log. It also checks that the removal can be repeated afterwards.
+// state in the write-ahead log. It also checks that repeating the removal succeeds once the
+// reader has finished.
 func TestRemovalIsHeldUpByAReader(t *testing.T) {
 	t.Parallel()
 	b := sqliteWAL(t)
@@ -190,8 +191,8 @@ func TestRemovalIsHeldUpByAReader(t *testing.T) {
 	}
 }
 
-// TestCheckFindsRemnants checks that Check reports pages that a program without
-// secure_delete has freed, and that Purge rewrites them.
+// TestCheckFindsRemnants checks that Check reports pages that a program without secure_delete
+// has freed, and that Check with Purge removes them.
 func TestCheckFindsRemnants(t *testing.T) {
 	t.Parallel()
 	b := sqliteWAL(t)

@@ -18,8 +18,8 @@ import (
 // sdkColumns are the columns in the order of the SDKs' documentation.
 var sdkColumns = []string{"id", "user_name", "client_id", "client_secret", "refresh_token", "access_token", "grant_token", "expiry_time", "redirect_url", "api_domain"}
 
-// TestSDKDatabaseRead checks that this package reads the same records from a database as the
-// SDK that has written the database.
+// TestSDKDatabaseRead checks that this package reads the same records from a database as the SDK
+// that wrote the database.
 func TestSDKDatabaseRead(t *testing.T) {
 	t.Parallel()
 	b := sdkDatabase(t)
@@ -73,7 +73,8 @@ func sdkDatabase(t testing.TB) *backend {
 	return b
 }
 
-// sdkRecords returns the records that the SDK has read from that database, ordered by ID.
+// sdkRecords returns the records, ordered by ID, that the SDK read from the database of
+// sdkDatabase.
 func sdkRecords(t testing.TB) [][]string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", "zohooauth.json"))
@@ -215,7 +216,7 @@ func TestMissingFieldNotNullColumn(t *testing.T) {
 		if b.memory != nil {
 			b.exec(t, "DROP TABLE IF EXISTS %s")
 		}
-		// The table is that in the documentation of the SDK for PHP.
+		// The documentation of the SDK for PHP has this table.
 		b.exec(t, strings.Replace(wide("id varchar(10) NOT NULL PRIMARY KEY", ""), "user_name varchar(255)", "user_name varchar(255) NOT NULL", 1))
 		s := b.open(t, nil)
 		saved := mustSave(t, s, tokenstore.Token{AccessToken: "a"})
@@ -291,8 +292,7 @@ func TestValuesInSQLiteAreText(t *testing.T) {
 	}
 }
 
-// TestWhatAnSDKWritesIsFound checks that a store finds the rows which the statements of the
-// SDKs write.
+// TestWhatAnSDKWritesIsFound checks that a store finds the rows that the SDKs' statements write.
 func TestWhatAnSDKWritesIsFound(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {

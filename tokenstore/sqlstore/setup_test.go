@@ -85,7 +85,7 @@ func TestOtherDatabase(t *testing.T) {
 	}
 }
 
-// TestErrorClasses checks the classes of error texts of servers and drivers.
+// TestErrorClasses checks which class the errors of servers and drivers get.
 func TestErrorClasses(t *testing.T) {
 	t.Parallel()
 	my, lite := &mysql{table: "t"}, &sqlite{table: "t"}
@@ -136,7 +136,8 @@ func classesOf(err error) (names []string) {
 	return names
 }
 
-// A failover opens connections. Connections from before the failover become read-only.
+// A failover is a Connector whose connections become read-only if they are open when over is
+// set.
 type failover struct {
 	driver.Connector
 	over *atomic.Bool
@@ -172,8 +173,8 @@ func (c *oldConn) CheckNamedValue(v *driver.NamedValue) error {
 	return c.Conn.(driver.NamedValueChecker).CheckNamedValue(v)
 }
 
-// TestFailover checks that a save or refresh succeeds although all connections of the pool
-// lead to a server that has become read-only. The server may change during the refresh.
+// TestFailover checks that a save or refresh succeeds although all connections of the pool lead
+// to a server that has become read-only. The failover may happen during the refresh.
 func TestFailover(t *testing.T) {
 	t.Parallel()
 	for name, act := range map[string]func(t *testing.T, s *Store, over *atomic.Bool){
@@ -291,7 +292,7 @@ func TestLongTokens(t *testing.T) {
 			if got, err := stale.FindTokenByID(t.Context(), record.ID); err != nil || got.RefreshToken != want.RefreshToken || got.AccessToken != want.AccessToken {
 				t.Errorf("%s: the record does not have the new tokens, %v", name, err)
 			}
-			// A store that inspected the table before also saves a long token.
+			// A store that inspected the table before it was widened also saves a long token.
 			mustSave(t, stale, tokenstore.Token{ID: record.ID, RefreshToken: tokenstore.Secret(strings.Repeat("y", 300))})
 			if n := findings(t, s, doctor.KindColumnNarrow); name == "own table" && n != 0 {
 				t.Errorf("%s: Check finds %d narrow columns", name, n)

@@ -40,7 +40,7 @@ func (r *recorder) Connect(context.Context) (driver.Conn, error) {
 	return &recorded{conn, r}, err
 }
 
-// note records a line.
+// note records a formatted line.
 func (r *recorder) note(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -67,8 +67,7 @@ func (c *recorded) ExecContext(ctx context.Context, query string, args []driver.
 	return c.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
 }
 
-// TestStatements compares the statements of each operation with those in testdata, so that
-// a change of the code does not change the statements unnoticed.
+// TestStatements compares the statements of each operation with the golden file in testdata.
 func TestStatements(t *testing.T) {
 	t.Parallel()
 	r := &recorder{dsn: filepath.Join(t.TempDir(), "tokens.db")}

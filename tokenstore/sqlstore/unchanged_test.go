@@ -8,8 +8,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestSameAs checks that SameAs recognizes a table through another connection,
-// distinguishes another database, and removes a note that a process has left.
+// TestSameAs checks that SameAs recognizes a table through another connection, distinguishes
+// another database, and removes a note that a killed process has left.
 func TestSameAs(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {

@@ -24,7 +24,8 @@ var textFields = map[string]func(*tokenstore.Token) *string{
 	"APIDomain":    func(t *tokenstore.Token) *string { return &t.APIDomain },
 }
 
-// hostile lists values that may break statements, formats or columns.
+// hostile lists values that could change the meaning of a statement or format, or not fit a
+// column.
 var hostile = []string{
 	"'", "''", `"`, "`", `\`, `\'`, `\\'`, ";", "--", "/*", "%", "_", "?", "$1", ":a", "@@version", "{{.}}",
 	"' OR '1'='1", `" OR ""="`, "1' OR 1=1 -- ", "'; DROP TABLE oauthtoken; -- ", "x'); DELETE FROM oauthtoken; --", "' UNION SELECT * FROM oauthtoken -- ",
@@ -35,8 +36,8 @@ var hostile = []string{
 	strings.Repeat("x", 256), strings.Repeat("é", 256), strings.Repeat("\U0001f511", 256), strings.Repeat("x", 32<<10), strings.Repeat("x", 1<<16),
 }
 
-// TestHostileValues checks that each hostile value in each field
-// is either stored and found exactly, or refused.
+// TestHostileValues checks that a store either refuses each hostile value in each field, or
+// stores it and finds it unchanged.
 func TestHostileValues(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) { storesOrRefuses(t, b) })
@@ -104,8 +105,8 @@ func storesOrRefuses(t *testing.T, b *backend) {
 	t.Logf("%d values were stored exactly, %d refused", stored, refused)
 }
 
-// TestSaveTokenLongValue checks that a value which is too long for its column is
-// refused, and does not change an existing record.
+// TestSaveTokenLongValue checks that SaveToken refuses a value that is too long for its column,
+// and does not change the existing record.
 func TestSaveTokenLongValue(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
@@ -136,7 +137,7 @@ func TestSaveTokenLongValue(t *testing.T) {
 	})
 }
 
-// TestValuesAreComparedAsBytes checks that values are compared byte by byte, although the
+// TestValuesAreComparedAsBytes checks that a store compares values byte by byte, even if the
 // collation of the table ignores case, accents or trailing blanks.
 func TestValuesAreComparedAsBytes(t *testing.T) {
 	t.Parallel()
@@ -185,8 +186,8 @@ func TestValuesAreComparedAsBytes(t *testing.T) {
 	}
 }
 
-// TestSaveTokenIDCollation checks that a new ID is refused if the
-// primary key treats it as equal to an existing one.
+// TestSaveTokenIDCollation checks that SaveToken refuses a new ID that the primary key treats as
+// equal to an existing ID.
 func TestSaveTokenIDCollation(t *testing.T) {
 	t.Parallel()
 	for _, table := range []func(t *testing.T) *backend{
