@@ -64,9 +64,10 @@ func (o EncryptedOptions) MarshalText() ([]byte, error) { return []byte(o.String
 // The associated data is the name of the secret, the place of the store and the record's
 // incarnation. A record copied from another name or another store cannot be decrypted: the error
 // matches ErrFormat. If one of the two stores has an empty place, a record copied between them
-// can be decrypted under its name. The codec also reads records from an earlier version of this
-// package, which authenticate only the name. Encryption does not detect a roll-back: an older
-// ciphertext of the same record in the same store can be decrypted.
+// can be decrypted under its name. An error of Open matches ErrFormat for every failure of
+// Decrypt, even if a key management service cannot be reached. The codec also reads records from
+// an earlier version of this package, which authenticate only the name. Encryption does not
+// detect a roll-back: an older ciphertext of the same record in the same store can be decrypted.
 func Encrypted(inner Codec, key AEAD, opts *EncryptedOptions) (Codec, error) {
 	if inner == nil || key == nil {
 		return nil, errors.New("codec: Encrypted needs a codec and a key")

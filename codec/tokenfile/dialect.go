@@ -26,8 +26,7 @@ var (
 	expiryColumn   = column("expiry_time")
 	redirectColumn = column("redirect_url")
 
-	// oldColumns is the number of columns that the SDKs wrote before they added
-	// api_domain.
+	// oldColumns is the number of columns in the files of older SDKs, which have no api_domain.
 	oldColumns = column("api_domain")
 )
 
@@ -41,14 +40,14 @@ type dialect struct {
 	name codec.Dialect
 
 	user, redirect string   // header names of the two columns that differ between SDKs
-	eols           []string // line breaks: the first is written, further ones are those of other platforms
+	eols           []string // line breaks: this package writes the first; the SDK writes the others on other platforms
 	final          bool     // the last line also ends with a line break
 
 	quotes bool   // fields are quoted where necessary, and quoted fields are read
 	splits bool   // lines are split at every comma; a quote is an ordinary character
 	null   string // the text that stands for an absent value
 
-	absent    []string // further values that are read as absent
+	absent    []string // other texts that the SDK reads as absent
 	loses     string   // characters that the SDK drops when it reads a file
 	header    bool     // the SDK searches the header as if it were a record
 	early     int64    // milliseconds by which the SDK writes expiry_time too early

@@ -11,8 +11,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// A File is the token file of a Zoho SDK. Unchanged rows keep their bytes, including quotes and
-// line breaks.
+// A File holds the content of a Zoho SDK's token file. Unchanged rows keep their bytes,
+// including quotes and line breaks.
 //
 // The methods of a File are not safe for concurrent use. Rows are numbered from 0. Methods
 // panic if a row does not exist.

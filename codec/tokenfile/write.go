@@ -67,7 +67,7 @@ func (f *File) Append(r codec.Fields) error {
 	return nil
 }
 
-// Delete removes the i-th row.
+// Delete removes the i-th row. The indices of later rows decrease by one.
 func (f *File) Delete(i int) { f.rows = slices.Delete(f.rows, i, i+1) }
 
 // NextID returns the ID for a new row: the number after the larger of used and the largest ID in

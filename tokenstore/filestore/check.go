@@ -136,7 +136,7 @@ func (e *examination) checkLockOwner(ctx context.Context, info fs.FileInfo) {
 		Kind: doctor.KindFileLockOwner, Name: name, Action: "give it to the owner of the token file",
 		Detail: "the lock file and the token file belong to different users",
 	}, func() error {
-		held, err := e.lock(ctx, e.path) // taking the lock repairs it
+		held, err := e.lock(ctx, e.path) // taking the lock changes the owner of the lock file
 		if err != nil {
 			return err
 		}

@@ -9,9 +9,9 @@
 //
 // The file has a header, followed by a row of ten columns for each record. The format differs
 // slightly between the SDKs: see codec.Dialect. An existing file keeps its dialect, as far as
-// the content shows the dialect. A new file is written in the dialect of Python, unless
-// Options.Dialect names another. Name the dialect of C# in Options.Dialect: its files look like
-// those of Java or Ruby, but have expiry times that are ten minutes early.
+// the content shows the dialect. A new file has the dialect of Python, unless Options.Dialect
+// names another dialect. Name the dialect of C# in Options.Dialect: its files look like those of
+// Java or Ruby, but have expiry times that are ten minutes early.
 //
 //	dialect           line breaks            commas and quotes in values
 //	python            CR LF                  yes
@@ -100,24 +100,25 @@
 // between goroutines and processes on one machine. Whether it works on a network file system
 // depends on that file system. Readers take no lock. On other platforms (Plan 9, Solaris, AIX,
 // WebAssembly), for which Go's standard library has no such lock, reading works and writing
-// fails with tokenstore.ErrRefused. The lock file is never removed. It contains one number: the
-// largest ID of a deleted record.
+// fails with tokenstore.ErrRefused. The package never removes the lock file. The file contains
+// one number: the largest ID of a deleted record.
 //
 // The official SDKs take no lock and write the file in place. If a program with such an SDK
 // writes at the same time as this package, one of the changes may be lost. Readers may see a
 // partial file. Just before this package replaces the file, it checks that no other program has
-// changed the file since, and otherwise starts over. The SDKs do not check. If a program with an
-// SDK also uses the file, let that program only read the file, or stop that program.
+// changed the file after the read, and otherwise starts over. The SDKs make no such check. If a
+// program with an SDK also uses the file, let that program only read the file, or stop that
+// program.
 //
 // # Refreshing
 //
-// With Refresh, one process at a time requests a new access token for a record. It locks a
-// temporary file beside the token file whose name contains a digest of the record's ID. The
-// token file is not locked meanwhile. The operating system releases the lock if the process
-// ends. A suspended process keeps the lock. Other processes wait for LeaseTTL plus LockTimeout.
-// They then fail with tokenstore.ErrUnavailable, and do not send a second request.
+// With Refresh, one process at a time requests a new access token for a record. The process
+// locks a temporary file beside the token file, whose name contains a digest of the record's ID.
+// It does not lock the token file meanwhile. The operating system releases the lock if the
+// process ends. A suspended process keeps the lock. Other processes wait for LeaseTTL plus
+// LockTimeout. They then fail with tokenstore.ErrUnavailable, and do not send a second request.
 //
-// If the authorization server refuses (*tokenstore.RefreshError), the temporary file keeps
-// the refusal for later callers. It holds the code and the times of the refusal, and a
-// digest of the refused credentials. The rules are those of tokenstore.Store.
+// If the authorization server refuses (*tokenstore.RefreshError), the temporary file keeps the
+// refusal for later callers. A refusal consists of its code, its times, and a digest of the
+// refused credentials. The rules are those of tokenstore.Store.
 package filestore

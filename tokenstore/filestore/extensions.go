@@ -20,10 +20,10 @@ import (
 // The second file holds the fields for which the SDKs have no column.
 const Beside = ".tokenkeep"
 
-// Two files cannot be replaced in one step. The second file is therefore written before the
-// token file, with the extensions of the old and the new rows. It is written again after the
-// token file, with the extensions of the new rows only. Each extension names the state of its
-// row by a digest.
+// A process cannot replace two files in one step. commit therefore writes the second file before
+// the token file, with the extensions of the old and the new rows. It writes the second file
+// again after the token file, with the extensions of the new rows only. Each extension names the
+// state of its row by a digest.
 
 // extensionsVersion is the version of the second file's format.
 const extensionsVersion = 1

@@ -53,7 +53,7 @@ func unresolved(path string, err error) error {
 	return classed(err)
 }
 
-// classed classifies err, an error of the file system.
+// classed returns err, an error of the file system, with a class for callers.
 func classed(err error) error {
 	var foreign *lockfile.ForeignError
 	switch {
@@ -112,8 +112,8 @@ func (f *file) read(ctx context.Context) (*snapshot, error) {
 	return f.readAt(path)
 }
 
-// errNotRegular means that the path of the token file is a directory, a device, a
-// pipe or a socket. Such a file is neither read nor replaced.
+// errNotRegular means that the path of the token file is a directory, a device, a pipe or a
+// socket. The package neither reads nor replaces such a file.
 var errNotRegular = errors.New("it is not a regular file")
 
 // slurp returns the content of a file and a description of it. With an error, data and info are

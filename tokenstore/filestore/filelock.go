@@ -15,8 +15,8 @@ import (
 // file elsewhere do not see the lock file. If the directory of a token file that is a mount
 // point is not writable, the lock is only that byte.
 type fileLock struct {
-	beside *os.File // nil if it does not exist
-	inside *os.File // nil if the token file is not a mount point
+	beside *os.File // the lock file; nil if the lock is only a byte
+	inside *os.File // the token file; nil if it is not a mount point
 }
 
 // Offsets of the locked bytes of a token file, far beyond its end. One byte is locked for

@@ -30,8 +30,8 @@ type Options struct {
 	// that is not a number.
 	AnyID bool
 
-	// LeaseTTL is how long one refresh may take. 0 means 30 seconds; the minimum
-	// is one second.
+	// LeaseTTL is the time limit for mint in a Refresh, and for storing its result. 0 means 30
+	// seconds; the minimum is one second.
 	LeaseTTL time.Duration
 
 	// LockTimeout is how long a write waits for the lock. 0 means one minute.

@@ -21,7 +21,7 @@ type view struct {
 	data []byte      // the content that was read
 	gone []int       // rows that were removed but are still in the File
 
-	beside   *extensions           // as read
+	beside   *extensions           // the second file as it was read
 	puts     map[string]*extension // extensions of rows that were put, by rowDigest; nil for a row without one
 	extended []string              // names of the fields that need an extension
 

@@ -20,8 +20,8 @@ import (
 type snapshot struct {
 	file    *tokenfile.File
 	path    string      // resolved
-	info    fs.FileInfo // of the file; nil if it did not exist
-	data    []byte      // its content
+	info    fs.FileInfo // of the token file; nil if it did not exist
+	data    []byte      // content of the token file
 	beside  *extensions
 	settled bool // see settling
 

@@ -78,8 +78,8 @@ type dialect interface {
 	// release.
 	lockTable(ctx context.Context, conn *sql.Conn) (release func(), err error)
 
-	// tryLock takes the right to refresh the record with the ID. It returns nil if another
-	// process holds that right.
+	// tryLock takes the right to refresh the record with the ID. It returns a nil *held and a nil
+	// error if another process holds the right.
 	tryLock(ctx context.Context, db *sql.DB, id string) (*held, error)
 
 	// locked reports whether a process has the right to refresh the record with the ID.
@@ -94,7 +94,7 @@ type dialect interface {
 	outside(err error) bool
 }
 
-// found describes a column of an existing table.
+// A found describes a column of an existing table.
 type found struct {
 	name string
 	column

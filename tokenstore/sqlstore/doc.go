@@ -106,20 +106,20 @@
 // Other processes wait for LeaseTTL plus LockTimeout. They then fail with
 // tokenstore.ErrUnavailable, and do not send a second request.
 //
-// If the authorization server refuses (*tokenstore.RefreshError), the second table
-// keeps the refusal for later callers. It holds the code and the times of the refusal, and a
-// digest of the refused credentials. The rules are those of tokenstore.Store.
+// If the authorization server refuses (*tokenstore.RefreshError), the second table keeps the
+// refusal for later callers. A refusal consists of its code, its times, and a digest of the
+// refused credentials. The rules are those of tokenstore.Store.
 //
 // # Removing
 //
-// A record removed from a SQLite database is also removed from its files. Every change by this
-// package overwrites deleted and replaced values with zeros (secure_delete). A deletion also
-// rewrites the database (VACUUM), empties the write-ahead log and leaves no journal. The rewrite
-// also removes pages in which a program without secure_delete left earlier values. DeleteToken
-// does not rewrite a database larger than 64 MiB; Scrub does. If another connection reads for
-// longer than LockTimeout, the log cannot be emptied. The deletion then takes effect, but its
-// error matches tokenstore.ErrUnavailable. Repeat the deletion to empty the log. VACUUM
-// renumbers the implicit rowids of other tables.
+// A deletion from a SQLite database also removes the record's data from the database files.
+// Every change by this package overwrites deleted and replaced values with zeros
+// (secure_delete). A deletion also rewrites the database (VACUUM), empties the write-ahead log
+// and leaves no journal. The rewrite also removes pages in which a program without secure_delete
+// left earlier values. DeleteToken does not rewrite a database larger than 64 MiB; Scrub does.
+// If another connection reads for longer than LockTimeout, the log cannot be emptied. The
+// deletion then takes effect, but its error matches tokenstore.ErrUnavailable. Repeat the
+// deletion to empty the log. VACUUM renumbers the implicit rowids of other tables.
 //
 // Copies are not affected: backups, snapshots of the file system, and blocks that a file system
 // or SSD has retired. MySQL keeps removed values in its undo log, in free space of its
@@ -143,7 +143,7 @@
 // error number.
 //
 // Errors that persist until an operator or the program's author changes something match
-// tokenstore.ErrRefused. Examples are a database that does not exist, one of another kind
+// tokenstore.ErrRefused. Examples are a database that does not exist, a database of another kind
 // (PostgreSQL is not supported), a dropped table, and an unsuitable configuration.
 //
 // After a failover, the connections of the pool may lead to a server that accepts no writes. The

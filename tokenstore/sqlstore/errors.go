@@ -46,7 +46,7 @@ func isClassed(err error) bool {
 	return errors.Is(err, tokenstore.ErrRefused) || errors.Is(err, tokenstore.ErrCorrupt)
 }
 
-// A readOnlyError means that the server accepts no writes. A new connection may
+// A readOnlyError means that the server of a connection accepts no writes. A new connection may
 // lead to another server.
 type readOnlyError struct{ error }
 
@@ -87,7 +87,8 @@ const (
 )
 
 // patiently calls f again while f returns an again error, until db.lockTimeout has passed. The
-// context of f ends then. If the error may be permanent, patiently makes only fewAttempts.
+// context of f ends then. If the error may be permanent, patiently calls f at most fewAttempts
+// times.
 func (db *database) patiently(ctx context.Context, f func(context.Context) error) error {
 	waiting, cancel := context.WithTimeout(ctx, db.lockTimeout)
 	defer cancel()

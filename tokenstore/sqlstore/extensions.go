@@ -35,7 +35,7 @@ func (db *database) lookForExtensions(ctx context.Context, q querier) error {
 	return nil
 }
 
-// setExtension stores the extension of r, or removes the stored one if r has none.
+// setExtension stores the extension of r, or removes the stored extension if r has none.
 func (x *tx) setExtension(ctx context.Context, r row) error {
 	if r.extension == "" {
 		return x.dropExtensions(ctx, r.columns[:1])

@@ -164,8 +164,8 @@ func (d *mysql) locked(ctx context.Context, db *sql.DB, id string) (bool, error)
 	return holder.Valid, err
 }
 
-// lock takes a lock of the server, which belongs to the connection and ends with
-// it. It reports whether the lock was available in time.
+// lock takes the named lock of the server, which ends with the connection. It reports whether
+// the lock was free within wait, rounded up to seconds.
 func (d *mysql) lock(ctx context.Context, conn *sql.Conn, name string, wait time.Duration) (bool, error) {
 	var got sql.NullInt64
 	seconds := int64((wait + time.Second - 1) / time.Second)
@@ -187,7 +187,7 @@ func (d *mysql) unlock(ctx context.Context, conn *sql.Conn, name string) {
 	}
 }
 
-// numbers matches the number of a server's error. Drivers begin the text with it.
+// numbers matches the number with which drivers begin the text of a server's error.
 var numbers = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)^error ([0-9]{4})\b`) })
 
 // mysqlClasses maps the numbers of the server's errors to classes. The text of a

@@ -47,7 +47,7 @@ func (x *tx) setNote(ctx context.Context, name, text string) error {
 	return err
 }
 
-// dropNotes removes notes.
+// dropNotes removes the notes with the given names.
 func (x *tx) dropNotes(ctx context.Context, names ...string) error {
 	if !x.table.notes {
 		return nil

@@ -167,7 +167,8 @@ func (db *database) selection() string {
 		" LEFT JOIN " + db.table.quotedExtensions() + " e ON e.row_id = " + db.dialect.idText()
 }
 
-// query returns the rows that meet the condition. It passes its errors through failed.
+// query returns the rows that meet c, with errors in the form of failed. suffix is the end of
+// the SELECT.
 func (db *database) query(ctx context.Context, q querier, c condition, suffix string) (rows []row, err error) {
 	if c.text == "" {
 		return nil, nil

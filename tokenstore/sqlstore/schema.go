@@ -141,8 +141,8 @@ func (db *database) ensure(ctx context.Context, table, create string) ([]found, 
 	return nil, fmt.Errorf("%w: the table %q was created but does not exist", tokenstore.ErrUnavailable, table)
 }
 
-// adopt stores the limits of the columns of an existing table. It returns an error if
-// columns are missing.
+// adopt stores the limits of the columns of an existing table. If columns are missing, the error
+// matches tokenstore.ErrCorrupt.
 func (t *table) adopt(have []found) error {
 	names := make([]string, 0, len(have))
 	for i := range have {

@@ -32,8 +32,8 @@ type Options struct {
 	// number from 1 to 9999999999, because the SDKs increment IDs.
 	AnyID bool
 
-	// LeaseTTL is how long one refresh may take. 0 means 30 seconds; the minimum
-	// is one second.
+	// LeaseTTL is the time limit for mint in a Refresh, and for storing its result. 0 means 30
+	// seconds; the minimum is one second.
 	LeaseTTL time.Duration
 
 	// LockTimeout is how long a write waits for other writers. 0 means one minute.

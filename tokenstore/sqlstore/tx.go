@@ -203,7 +203,7 @@ func (x *tx) Put(ctx context.Context, i int, f codec.Fields) error {
 	return x.replace(ctx, &x.rows[i], r)
 }
 
-// insert adds a row.
+// insert adds r with its extension. It returns an error if the table does not hold r as written.
 func (x *tx) insert(ctx context.Context, r row) error {
 	var args []any
 	for i, value := range r.columns {
@@ -219,8 +219,8 @@ func (x *tx) insert(ctx context.Context, r row) error {
 	return x.holds(ctx, r)
 }
 
-// replace changes a row. It changes only columns whose value differs. An expiry time in another
-// notation counts as equal.
+// replace changes r to after. It changes only columns whose value differs. An expiry time in
+// another notation counts as equal.
 func (x *tx) replace(ctx context.Context, r *row, after row) error {
 	was, err := codec.ParseColumns(r.columns)
 	if err != nil {
@@ -333,9 +333,9 @@ func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), "
 // lastID is the largest number that fits the SDKs' column.
 const lastID = 9_999_999_999
 
-// NextID implements rowstore.Writer. It returns the number after the largest ID in the table and
-// the largest known ID of a deleted record. NextID compares IDs as numbers; the SDKs compare
-// them as text, in which "9" is larger than "10".
+// NextID implements rowstore.Writer. It returns the number after the larger of two IDs: the
+// largest ID in the table and the largest known ID of a deleted record. NextID compares IDs as
+// numbers; the SDKs compare them as text, in which "9" is larger than "10".
 func (x *tx) NextID(ctx context.Context) (string, error) {
 	var biggest sql.NullInt64
 	if err := x.conn.QueryRowContext(ctx, x.dialect.biggestID()).Scan(&biggest); err != nil {
