@@ -1,5 +1,5 @@
-// Package codec defines the fields of a token, and the codecs that convert the text of a record
-// to the bytes that a store keeps, and back.
+// Package codec defines the fields of a token, and the codecs between the text of a record and
+// the bytes that a store keeps.
 //
 // JSON keeps the text unchanged. Encrypted wraps another codec in authenticated encryption with
 // the caller's key. The encryption binds a record to its name: Open detects an exchange of two

@@ -29,9 +29,9 @@ type EncryptedOptions struct {
 	// key.
 	Old []AEAD
 
-	// AllowPlain makes unencrypted records readable. Clear AllowPlain once all records are
-	// encrypted. While AllowPlain is set, anyone who can write to the store can replace an
-	// encrypted record with a plain one.
+	// AllowPlain makes unencrypted records readable. Clear it once all records are encrypted.
+	// Until then, anyone who can write to the store can replace an encrypted record with a plain
+	// one.
 	AllowPlain bool
 
 	// WritePlain makes the codec write records unencrypted, and read both plain and encrypted
@@ -64,10 +64,10 @@ func (o EncryptedOptions) MarshalText() ([]byte, error) { return []byte(o.String
 // The associated data is the name of the secret, the place of the store and the record's
 // incarnation. A record copied from another name or another store cannot be decrypted: the error
 // matches ErrFormat. If one of the two stores has an empty place, a record copied between them
-// can be decrypted under its name. An error of Open matches ErrFormat for every failure of
-// Decrypt, even if a key management service cannot be reached. The codec also reads records from
-// an earlier version of this package, which authenticate only the name. Encryption does not
-// detect a roll-back: an older ciphertext of the same record in the same store can be decrypted.
+// can be decrypted under its name. An error of Open matches ErrFormat for any failure of
+// Decrypt, even of a key management service. The codec also reads records from an earlier
+// version of this package, which authenticate only the name. Encryption does not detect a
+// roll-back: an older ciphertext of the same record in the same store can be decrypted.
 func Encrypted(inner Codec, key AEAD, opts *EncryptedOptions) (Codec, error) {
 	if inner == nil || key == nil {
 		return nil, errors.New("codec: Encrypted needs a codec and a key")
@@ -113,7 +113,6 @@ func (e *encrypted) At(place string) Codec {
 	return &at
 }
 
-// version is the version of the envelope.
 const version = 1
 
 // An envelope is the stored form of an encrypted record. It is JSON, because some services store

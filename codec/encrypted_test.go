@@ -87,7 +87,6 @@ func seal(t testing.TB, c Codec, name string, text []byte) []byte {
 	return data
 }
 
-// reads checks that c.Open returns text for data.
 func reads(t *testing.T, what string, c Codec, name string, data, text []byte) {
 	t.Helper()
 	if got, err := c.Open(name, data); err != nil || !bytes.Equal(got, text) {

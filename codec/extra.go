@@ -136,7 +136,6 @@ func canonicalValue(b *strings.Builder, d *json.Decoder, depth int) error {
 	return err
 }
 
-// writeString writes s as a JSON string.
 func writeString(b *strings.Builder, s string) {
 	b.WriteByte('"')
 	for _, c := range s {
@@ -177,8 +176,7 @@ func loneSurrogate(text string) bool {
 // ExtraSince returns an object with the members of now that are missing from was, or have
 // another value in was. ExtraSince compares values byte by byte, so was and now should be in
 // canonical form. The result is empty if there are no such members, or if now is not a JSON
-// object or repeats a member. If was is not a JSON object or repeats a member, the result has
-// all members of now.
+// object or repeats a member. If was is not such an object, the result has all members of now.
 func ExtraSince(was, now string) string {
 	before, err := members.Split([]byte(was))
 	after, wrong := members.Split([]byte(now))

@@ -13,8 +13,7 @@ import (
 )
 
 // Fields are the fields of a token in their stored form. The zero value of a field means that it
-// is unknown. Credentials are plain strings, but printing or logging Fields shows only the name
-// of the type.
+// is unknown. Credentials are plain strings, but Fields print and log only the name of the type.
 type Fields struct {
 	ID           string
 	UserName     string

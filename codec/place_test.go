@@ -10,7 +10,6 @@ import (
 	"testing"
 )
 
-// at returns c for the store at place.
 func at(t testing.TB, c Codec, place string) Codec {
 	t.Helper()
 	p, ok := c.(Placed)

@@ -2,7 +2,7 @@
 // encryption.
 //
 // One JSON document holds the keys in base64. The command "tokenkeep keys new" writes the
-// document. Other commands of tokenkeep, and programs, read the document:
+// document. The other commands and programs read the document:
 //
 //	k, err := keys.Parse([]byte(secret)) // or keys.Load(path)
 //	...
@@ -89,7 +89,6 @@ type document struct {
 	Place          string   `json:"place,omitempty"`
 }
 
-// of returns a pointer to the keys of the given kind.
 func (d *document) of(kind Kind) *[][]byte {
 	switch kind {
 	case Names:

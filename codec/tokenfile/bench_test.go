@@ -31,7 +31,6 @@ func parse(data []byte) error {
 	return err
 }
 
-// scan reads data with encoding/csv.
 func scan(data []byte) error {
 	r := csv.NewReader(bytes.NewReader(data))
 	for {
@@ -45,8 +44,8 @@ func scan(data []byte) error {
 }
 
 // TestParse_Time checks that Parse takes at most twice as long as encoding/csv, which only
-// splits the same bytes. It compares the shortest times, because other programs on the machine
-// can only make times longer.
+// splits the same bytes. It compares the shortest times, because other programs can only make
+// times longer.
 func TestParse_Time(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it measures times")

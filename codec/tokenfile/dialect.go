@@ -83,7 +83,6 @@ func lookup(d codec.Dialect) (dialect, error) {
 	return dialects[i], nil
 }
 
-// headerNames returns the column names in the header of d.
 func (d dialect) headerNames() []string {
 	names := codec.ColumnNames()
 	names[userColumn], names[redirectColumn] = d.user, d.redirect

@@ -23,7 +23,6 @@ type foreignForm struct {
 	text   string
 }
 
-// foreignForms returns the forms of files that are not token files.
 var foreignForms = sync.OnceValue(func() []foreignForm {
 	return []foreignForm{
 		{regexp.MustCompile(`^\s*\{\s*"tokens"`), "it is the zcrm_oauthtokens.txt of the first SDK for Node, which is JSON and has no client: save each of its refresh tokens as a record"},

@@ -66,7 +66,7 @@ func New(d codec.Dialect) (*File, error) {
 // all these dialects would read unchanged.
 //
 // The C# SDK writes expiry times ten minutes early. Parse adds the ten minutes only if d is
-// CSharp, because it may mistake the file of another SDK for a file of the C# SDK.
+// CSharp, because it may mistake the file of another SDK for one of C#.
 //
 // Parse reads the output of every SDK in every version. A row has nine or ten columns, which
 // Parse reads by position. The header may be missing. For a column that has two names, the
@@ -78,9 +78,9 @@ func New(d codec.Dialect) (*File, error) {
 // times as codec.ParseColumns does. If the data is in another known form, the error names
 // that form.
 //
-// Parse returns an error for a truncated file: it ends in the middle of a row, or without the
-// final line break that its SDK writes. Errors about the data match codec.ErrFormat, name the
-// line, and do not quote values. If d is unknown, the error does not match codec.ErrFormat.
+// Parse returns an error for a file that ends in the middle of a row, or without the final line
+// break of its SDK. Errors about the data match codec.ErrFormat, name the line, and do not quote
+// values. If d is unknown, the error does not match codec.ErrFormat.
 func Parse(data []byte, d codec.Dialect) (*File, error) {
 	text, err := decode(data)
 	if err != nil {
@@ -183,11 +183,10 @@ func (l line) blank() bool {
 	return strings.Trim(l.raw, ", \t") == ""
 }
 
-// cells is memory for the fields of many lines. One allocation for each line would take longer
-// than splitting the line.
+// cells is memory for the fields of many lines. Allocating for each line would take longer than
+// splitting the line.
 type cells []string
 
-// take returns memory for n fields.
 func (c *cells) take(n int) []string {
 	if len(*c) < n {
 		*c = make(cells, max(n, 1000*len(columns)))

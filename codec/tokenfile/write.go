@@ -71,8 +71,8 @@ func (f *File) Append(r codec.Fields) error {
 func (f *File) Delete(i int) { f.rows = slices.Delete(f.rows, i, i+1) }
 
 // NextID returns the ID for a new row: the number after the larger of used and the largest ID in
-// the file. If no ID remains after used, NextID ignores used. The error matches ErrDialect if no
-// ID remains after the largest ID in the file.
+// the file. NextID ignores used if no ID remains after it. The error matches ErrDialect if no ID
+// remains.
 func (f *File) NextID(used int64) (string, error) {
 	var biggest int64
 	for _, r := range f.rows {

@@ -376,7 +376,6 @@ func chmod(t *testing.T, path string, mode fs.FileMode) {
 	}
 }
 
-// helper returns a command that runs the named test of this package in another process.
 func helper(t *testing.T, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	exe, err := os.Executable()

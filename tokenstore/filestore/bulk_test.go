@@ -12,7 +12,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// openNew returns a store on a new path.
 func openNew(t *testing.T, opts *Options) *Store {
 	t.Helper()
 	s, err := New(filepath.Join(t.TempDir(), "sdk_tokens.txt"), opts)

@@ -28,7 +28,6 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// suite describes this package to the conformance suite.
 func suite(anyID bool) conformance.Store {
 	var logs sync.Map   // by *Store
 	var clocks sync.Map // by path: how far the clocks of all stores on the file are ahead
@@ -85,7 +84,6 @@ func suite(anyID bool) conformance.Store {
 	return c
 }
 
-// damage makes the record with the given ID unreadable.
 func damage(t testing.TB, path, id string) {
 	t.Helper()
 	f, err := tokenfile.Parse(readFile(t, path), "")

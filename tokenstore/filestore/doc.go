@@ -21,12 +21,12 @@
 //	scala             LF, none at the end    no; absent values are the text "null"
 //	csharp            LF or CR LF            no; expiry times are 10 minutes early
 //
-// The package writes only values that the SDK of the dialect can read back. Saving a value that
-// the SDK would lose or misread fails with tokenstore.ErrInvalidToken. If several SDKs could
-// have written the file, all these SDKs must be able to read the value back. IDs are numbers of
-// up to ten digits, or below 2^31-1 for Java, C# and Scala. Set Options.AnyID to permit other
-// IDs if no SDK reads the file. In all dialects, the package reads an unquoted "null" as an
-// absent value. It writes "null" only in the dialect of Scala.
+// The package writes only values that the SDK of the dialect can read back. Saving any other
+// value fails with tokenstore.ErrInvalidToken. If several SDKs could have written the file, all
+// these SDKs must be able to read the value back. IDs are numbers of up to ten digits, or below
+// 2^31-1 for Java, C# and Scala. Set Options.AnyID to permit other IDs if no SDK reads the file.
+// In all dialects, the package reads an unquoted "null" as an absent value. It writes "null"
+// only in the dialect of Scala.
 //
 // # The second file
 //
@@ -40,9 +40,8 @@
 // row by digests. Issuer and Resource belong to the ID, user, client and refresh token of the
 // row; the other fields also belong to its access token. If an SDK replaces one of these values,
 // the row loses the fields that belong to it. The next change of a record by this package
-// removes the lost fields. If the content of the second file is malformed, reads and writes fail
-// with tokenstore.ErrCorrupt: a record without its Issuer would seem to belong to another
-// server.
+// removes the lost fields. If the second file is malformed, reads and writes fail with
+// tokenstore.ErrCorrupt. A record without its Issuer would seem to belong to another server.
 //
 // A change of both files writes the second file before and after the token file. A crash between
 // these writes leaves the old or the new records, and perhaps entries that belong to no row.
@@ -69,8 +68,8 @@
 // directory must therefore be writable. If the directory does not exist, reads and writes fail
 // with tokenstore.ErrRefused. If path is a symbolic link, the package replaces its target; other
 // hard links to the target keep the old file. If path is a directory, device, pipe or socket,
-// methods neither read nor replace it, and fail with tokenstore.ErrRefused. The package removes
-// a link in place of a lock file or of path + ".writing", and does not change its target.
+// methods fail with tokenstore.ErrRefused and do not change it. The package removes a link in
+// place of a lock file or path + ".writing", but not the target of the link.
 //
 // The file system frees the blocks of the replaced file without overwriting them, so they may
 // still contain a removed record. Backups and snapshots may also contain the record. If removed
@@ -106,9 +105,8 @@
 // The official SDKs take no lock and write the file in place. If a program with such an SDK
 // writes at the same time as this package, one of the changes may be lost. Readers may see a
 // partial file. Just before this package replaces the file, it checks that no other program has
-// changed the file after the read, and otherwise starts over. The SDKs make no such check. If a
-// program with an SDK also uses the file, let that program only read the file, or stop that
-// program.
+// changed the file after the read, and otherwise starts over. If a program with an SDK also uses
+// the file, let that program only read the file, or stop that program.
 //
 // # Refreshing
 //

@@ -25,7 +25,6 @@ const Beside = ".tokenkeep"
 // again after the token file, with the extensions of the new rows only. Each extension names the
 // state of its row by a digest.
 
-// extensionsVersion is the version of the second file's format.
 const extensionsVersion = 1
 
 // An extension holds the fields of one row for which the SDKs have no column. Row identifies the
@@ -65,7 +64,6 @@ func readExtensions(path string) (*extensions, error) {
 	return x, nil
 }
 
-// parse parses the bytes of x.
 func (x *extensions) parse() error {
 	if x.info == nil {
 		return nil
@@ -108,7 +106,6 @@ func (x *extensions) of(f codec.Fields) *extension {
 	return found
 }
 
-// rowDigest returns the digest of all columns of f.
 func rowDigest(f codec.Fields) string {
 	return rowstore.Digest(append([]string{"row"}, f.Columns()...)...)
 }

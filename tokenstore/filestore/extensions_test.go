@@ -17,7 +17,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/storetest"
 )
 
-// extended returns a token with all fields.
 func extended(user, issuer string) tokenstore.Token {
 	return tokenstore.Token{
 		UserName: user, ClientID: "c", ClientSecret: "s", RefreshToken: tokenstore.Secret("r " + issuer), AccessToken: tokenstore.Secret("a " + issuer),
@@ -281,7 +280,6 @@ func TestExtensions_Torn(t *testing.T) {
 	}
 }
 
-// TestExtensions_Servers runs storetest.Servers with several seeds.
 func TestExtensions_Servers(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(10) {

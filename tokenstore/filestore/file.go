@@ -73,8 +73,8 @@ func classed(err error) error {
 	return fmt.Errorf("%w: %w", tokenstore.ErrUnavailable, err)
 }
 
-// checkDir returns an error if the directory of the file at path does not exist, because a wrong
-// path would otherwise look like an empty store.
+// checkDir returns an error if the directory of path does not exist: a wrong path must not look
+// like an empty store.
 func checkDir(path string) error {
 	dir := filepath.Dir(path)
 	switch info, err := os.Stat(dir); {
@@ -278,7 +278,6 @@ func writeBeside(path string, data []byte, old fs.FileInfo) (temp string, err er
 	return temp, nil
 }
 
-// write fills a temporary file that will replace the old one.
 func write(f *os.File, data []byte, old fs.FileInfo) error {
 	if err := lockfile.InheritOwner(f, old); err != nil {
 		return fmt.Errorf("the file belongs to another user: %w", err)

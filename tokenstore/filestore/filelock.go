@@ -92,7 +92,6 @@ func hintOwner(lock string, about fs.FileInfo, err error) error {
 	return fmt.Errorf("%w: the lock file and the token file belong to different users: remove the lock file, or run doctor --repair as that user", err)
 }
 
-// unlock releases the lock.
 func (l *fileLock) unlock() {
 	if l.beside != nil {
 		lockfile.Unlock(l.beside)

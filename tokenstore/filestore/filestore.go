@@ -124,8 +124,8 @@ func (s *Store) GetTokens(ctx context.Context) ([]tokenstore.Token, error) {
 	return s.rows.GetTokens(ctx)
 }
 
-// DeleteTokens implements tokenstore.TokenStore. DeleteTokens keeps the header of the file, and
-// keeps records that it cannot read; the error names such records.
+// DeleteTokens implements tokenstore.TokenStore. It keeps records that it cannot read, and
+// returns an error that names them.
 func (s *Store) DeleteTokens(ctx context.Context) error { return s.rows.DeleteTokens(ctx) }
 
 // Refresh implements tokenstore.Refresher. See the package documentation under
@@ -166,13 +166,12 @@ func (s *Store) Status(ctx context.Context, id string) (doctor.Status, error) {
 }
 
 // Check implements doctor.Checker. It reports unreadable rows, IDs that the SDKs cannot read,
-// and duplicate records. It reports a token file or second file that other users can access, and
-// a token file that is a mount point. It also reports a lock file of another user, and files
-// that a killed process left. Repair sets the mode of the files to 0600, gives the lock file the
-// owner of the token file, completes a partial token file, and removes the files that were left.
-// MergeDuplicates merges duplicate records. The ID of a merged record then finds no record,
-// because the file has no column for earlier IDs. Purge removes entries of the second file that
-// belong to no row. Permissions and Grace have no effect.
+// and duplicate records. It also reports files that other users can access, a mounted token
+// file, a lock file of another user, and leftover files. Repair sets the mode of the files to
+// 0600, and gives the lock file the owner of the token file. It also completes a partial token
+// file and removes leftover files. MergeDuplicates merges duplicate records. The ID of a merged
+// record then finds no record, because the file has no column for earlier IDs. Purge removes
+// entries of the second file that belong to no row. Permissions and Grace have no effect.
 func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions) iter.Seq2[doctor.Finding, error] {
 	around := func(o doctor.CheckOptions) rowstore.Findings { return s.file.checkAround(ctx, o) }
 	return s.rows.Check(ctx, opts, rowstore.Inspection{Before: around, Corrupt: unreadable})

@@ -104,7 +104,6 @@ func (g *gate) release() {
 	g.leave()
 }
 
-// leave ends a goroutine's wait or turn.
 func (g *gate) leave() {
 	gates.mu.Lock()
 	defer gates.mu.Unlock()

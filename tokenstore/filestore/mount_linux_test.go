@@ -50,7 +50,6 @@ func inNamespace(t *testing.T) bool {
 	return false
 }
 
-// mount mounts the file or directory from at to. Both must exist.
 func mount(t testing.TB, from, to string, flags uintptr) {
 	t.Helper()
 	err := syscall.Mount(from, to, "", syscall.MS_BIND, "")
@@ -103,7 +102,6 @@ func openAt(t testing.TB, path string) *Store {
 	return s
 }
 
-// users returns the users in the token file at path, with their access tokens.
 func users(t testing.TB, path string) string {
 	t.Helper()
 	tokens, err := openAt(t, path).GetTokens(t.Context())

@@ -29,7 +29,6 @@ type view struct {
 	removed int64 // largest ID of records deleted in this change
 }
 
-// rows returns the rows of the view.
 func (v *view) rows() *rowstore.Rows {
 	rows := rowsOf(v.File, v.extensionOf)
 	rows.Writer = v

@@ -78,7 +78,6 @@ func sdkTokens(t testing.TB, file string) []token {
 
 func byID(a, b token) int { return cmp.Compare(a.ID, b.ID) }
 
-// place writes data to a new token file and returns the path of the file.
 func place(t testing.TB, data []byte) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "sdk_tokens.txt")
@@ -106,7 +105,6 @@ func content(t testing.TB, path string) []byte {
 	return data
 }
 
-// holds fails the test if the tokens of a store differ from want.
 func holds(t *testing.T, what string, s tokenstore.TokenStore, want []token) {
 	t.Helper()
 	got, err := s.GetTokens(t.Context())
@@ -186,7 +184,6 @@ func TestSDKFileImportExport(t *testing.T) {
 
 func quotes(d codec.Dialect) bool { return d == codec.Python || d == codec.Java || d == codec.Ruby }
 
-// move saves all tokens of from in to, in the numeric order of their IDs.
 func move(t *testing.T, from, to tokenstore.TokenStore) {
 	t.Helper()
 	tokens, err := from.GetTokens(t.Context())

@@ -114,7 +114,6 @@ func (s *snapshot) current() bool {
 	return s.beside.info != nil && sameVersion(beside, s.beside.info)
 }
 
-// sameBytes reports whether two snapshots have the same bytes.
 func (s *snapshot) sameBytes(other *snapshot) bool {
 	return s.info != nil && other.info != nil && bytes.Equal(s.data, other.data) && bytes.Equal(s.beside.data, other.beside.data) &&
 		(s.beside.info == nil) == (other.beside.info == nil)
@@ -127,7 +126,6 @@ func (x *extensions) with(parsed *extensions) *extensions {
 	return x
 }
 
-// parse parses the bytes of s.
 func (f *file) parse(s *snapshot) (err error) {
 	if s.info == nil {
 		s.file, err = tokenfile.New(f.dialect)

@@ -13,7 +13,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// openWith opens a store on a new file with n records.
 func openWith(t *testing.T, n int) *Store {
 	t.Helper()
 	s, err := New(filepath.Join(t.TempDir(), "tokens.csv"), nil)
@@ -143,8 +142,8 @@ func TestSettled(t *testing.T) {
 }
 
 // TestFind_Time checks that searches among 10,000 records take at most twice as long as among
-// 10, if the file is unchanged. It compares the shortest times, because other programs on the
-// machine can only make times longer.
+// 10, if the file is unchanged. It compares the shortest times, because other programs can only
+// make times longer.
 func TestFind_Time(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it measures times")

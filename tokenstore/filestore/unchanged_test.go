@@ -40,8 +40,7 @@ func TestSameAs(t *testing.T) {
 	}
 }
 
-// TestSameAsOfNewFiles checks that SameAs recognizes a file that does not exist yet through a
-// symbolic link to its directory.
+// TestSameAsOfNewFiles checks that SameAs compares paths to files that do not exist yet.
 func TestSameAsOfNewFiles(t *testing.T) {
 	t.Parallel()
 	dir, link := t.TempDir(), filepath.Join(t.TempDir(), "link")

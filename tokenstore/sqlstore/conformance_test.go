@@ -65,7 +65,6 @@ func wide(id, more string) string {
 		"access_token varchar(255), grant_token varchar(255), expiry_time varchar(20), redirect_url varchar(255), api_domain varchar(255)" + more + ")"
 }
 
-// suite describes this package to the conformance suite.
 func suite(fresh func(t testing.TB) *backend, anyID bool) conformance.Store {
 	type handle struct {
 		*backend

@@ -36,13 +36,13 @@
 //
 // The rules are those of package tokenstore, not those of the SDKs: see "Matching" and "Saving"
 // in its documentation. The package compares values as bytes, regardless of the collation of
-// their columns, and always passes them as parameters. A save fails with tokenstore.ErrTooLarge
-// if a value does not fit its column. It fails with tokenstore.ErrInvalidToken if the column
-// cannot hold an ID or a character. Nothing is changed then. A server that is not in strict mode
-// would silently store another value, so the package reads every written row again in the same
-// transaction. In the SDKs' table in MySQL the limits are 255 characters, and ten for an ID.
-// SQLite has no such limits. The new token of a Refresh exists nowhere else. If its column is
-// too narrow, Refresh therefore tries to widen the column (ALTER TABLE).
+// their columns, and always passes them as parameters. A save changes nothing and fails with
+// tokenstore.ErrTooLarge if a value does not fit its column, or with tokenstore.ErrInvalidToken
+// for an ID or a character. A server that is not in strict mode would silently store another
+// value, so the package reads every written row again in the same transaction. In the SDKs'
+// table in MySQL the limits are 255 characters, and ten for an ID. SQLite has no such limits.
+// The new token of a Refresh exists nowhere else. If its column is too narrow, Refresh therefore
+// tries to widen the column (ALTER TABLE).
 //
 // # What the SDKs rely on
 //
@@ -137,10 +137,9 @@
 // that New creates has an index on user_name. New does not change an existing table. A
 // search by a column without an index reads the whole table. Indexes must not be unique.
 //
-// A row with an unreadable expiry time, or text that is not UTF-8, affects only operations on
-// its record, which fail with tokenstore.ErrCorrupt and do not change the row. An error of a
-// MySQL server includes the server's text if the text contains no value, and otherwise only the
-// error number.
+// If a row has an unreadable expiry time or invalid UTF-8, operations on its record fail with
+// tokenstore.ErrCorrupt and do not change the row. An error of a MySQL server includes the
+// server's text if the text contains no value, and otherwise only the error number.
 //
 // Errors that persist until an operator or the program's author changes something match
 // tokenstore.ErrRefused. Examples are a database that does not exist, a database of another kind
@@ -150,8 +149,7 @@
 // store then closes them and retries; Refresh does so before it calls mint, and for LeaseTTL
 // afterwards. If the server still accepts no writes on new connections, the error matches
 // tokenstore.ErrRefused. With rejectReadOnly=true in the data source name, the driver itself
-// closes a connection whose server refuses a write. Reads do not detect such a server, because
-// it still answers reads.
+// closes a connection whose server refuses a write.
 //
 // Connections to MySQL must use utf8mb4, which is the driver's default. All connections
 // of the pool must share a SQLite database in memory: use

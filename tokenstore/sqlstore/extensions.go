@@ -44,7 +44,6 @@ func (x *tx) setExtension(ctx context.Context, r row) error {
 	return err
 }
 
-// dropExtensions removes the extensions of the rows with the given IDs.
 func (x *tx) dropExtensions(ctx context.Context, ids []string) error {
 	if !x.table.extensions.Load() {
 		return nil

@@ -10,7 +10,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/storetest"
 )
 
-// extended returns a token with all fields.
 func extended(user, issuer string) tokenstore.Token {
 	return tokenstore.Token{
 		UserName: user, ClientID: "c", ClientSecret: "s", RefreshToken: tokenstore.Secret("r " + issuer), AccessToken: tokenstore.Secret("a " + issuer),
@@ -157,7 +156,6 @@ func TestExtensions_Refused(t *testing.T) {
 	}
 }
 
-// TestExtensions_Servers runs storetest.Servers with several seeds.
 func TestExtensions_Servers(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {

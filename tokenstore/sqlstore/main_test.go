@@ -99,7 +99,6 @@ func withParams(t testing.TB, dsn string, params map[string]string) string {
 	return c.FormatDSN()
 }
 
-// A backend is a database for one test.
 type backend struct {
 	dialect Dialect
 	driver  string
@@ -109,7 +108,6 @@ type backend struct {
 	memory  *sql.DB // of a SQLite database in memory; closing it discards the database
 }
 
-// kinds are the databases that tests run on.
 var kinds = []struct {
 	name string
 	new  func(t testing.TB) *backend
@@ -120,7 +118,6 @@ var kinds = []struct {
 	{"mysql", mysqlTable},
 }
 
-// each runs the test on every kind of database.
 func each(t *testing.T, test func(t *testing.T, b *backend)) {
 	for _, kind := range kinds {
 		t.Run(kind.name, func(t *testing.T) {
@@ -181,7 +178,6 @@ func (b *backend) connect(t testing.TB) *sql.DB {
 	return db
 }
 
-// open returns a store with separate connections.
 func (b *backend) open(t testing.TB, opts *Options) *Store {
 	t.Helper()
 	var o Options
@@ -196,7 +192,6 @@ func (b *backend) open(t testing.TB, opts *Options) *Store {
 	return s
 }
 
-// name returns the table's name.
 func (b *backend) name() string {
 	if b.table == "" {
 		return defaultTable
@@ -254,7 +249,6 @@ func (b *backend) rows(t testing.TB, query string, args ...any) [][]string {
 	return all
 }
 
-// mustSave saves token and returns the record. It fails the test on an error.
 func mustSave(t testing.TB, s tokenstore.TokenStore, token tokenstore.Token) tokenstore.Token {
 	t.Helper()
 	saved, err := s.SaveToken(t.Context(), token)

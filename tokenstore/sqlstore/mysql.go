@@ -17,7 +17,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// mysql implements the dialect of MySQL and MariaDB.
 type mysql struct {
 	table    string
 	database string

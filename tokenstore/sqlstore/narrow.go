@@ -41,8 +41,7 @@ func (db *database) Fits(ctx context.Context) (func(codec.Fields) error, error) 
 
 // makeRoom widens the column that err reports as too narrow, and reports whether a retry may
 // succeed. Update calls makeRoom for a new token that is stored nowhere else. The authorization
-// server may have invalidated the previous token. Programs with an SDK can read the wider
-// column.
+// server may have invalidated the previous token.
 func (l *refreshLock) makeRoom(ctx context.Context, err error) bool {
 	narrow := narrowError{}
 	if !errors.As(err, &narrow) || ownTypes[narrow.column] != "" {

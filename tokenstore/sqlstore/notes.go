@@ -17,7 +17,6 @@ const (
 	usedNote    = "used"
 )
 
-// refusalNote returns the name of the note about the record with the given ID.
 func refusalNote(id string) string {
 	digest := sha256.Sum256([]byte(id))
 	return "refusal " + hex.EncodeToString(digest[:16])
@@ -38,7 +37,6 @@ func (db *database) note(ctx context.Context, q querier, name string) (text stri
 	return note.String, db.failed(ctx, err)
 }
 
-// setNote creates or replaces a note.
 func (x *tx) setNote(ctx context.Context, name, text string) error {
 	if !x.table.notes {
 		return errors.New("there is no table for notes")
@@ -47,7 +45,6 @@ func (x *tx) setNote(ctx context.Context, name, text string) error {
 	return err
 }
 
-// dropNotes removes the notes with the given names.
 func (x *tx) dropNotes(ctx context.Context, names ...string) error {
 	if !x.table.notes {
 		return nil

@@ -85,7 +85,6 @@ func TestRefreshProcesses(t *testing.T) {
 	}
 }
 
-// child is the main function of a child process of these tests.
 func child(args []string) error {
 	db, err := sql.Open(args[2], args[3])
 	if err != nil {
@@ -104,7 +103,6 @@ func child(args []string) error {
 	return saveMany(s, args[5])
 }
 
-// saveMany makes all saves of one process.
 func saveMany(s *Store, process string) error {
 	for i := range saves {
 		user := fmt.Sprintf("user %d", i%shared)

@@ -34,7 +34,6 @@ type database struct {
 // read rows by position.
 var columnNames = codec.ColumnNames()
 
-// columnList is the list of all columns for use in statements.
 var columnList = strings.Join(columnNames, ", ")
 
 // A row holds the stored text of its columns, the ID first. Equal values may have different
@@ -45,7 +44,6 @@ type row struct {
 	extension string
 }
 
-// rowOf returns f as a row.
 func rowOf(f codec.Fields) (r row, err error) {
 	r.columns = f.Columns()
 	r.extension, err = rowstore.EncodeExtension(f)
@@ -68,7 +66,6 @@ type column struct {
 	notNull bool
 }
 
-// quoted returns the name in quotes, for statements.
 func (t *table) quoted() string { return "`" + t.name + "`" }
 
 // check returns an error if the table cannot hold a record. A server that is not

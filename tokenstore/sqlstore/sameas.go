@@ -10,7 +10,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// probeNote is the prefix of the names of probes.
 const probeNote = "probe "
 
 // probeAge is the age from which a probe counts as left by a killed process.

@@ -54,7 +54,6 @@ func TestIndexes(t *testing.T) {
 	}
 }
 
-// explain returns the query plan of a statement.
 func explain(t *testing.T, db *sql.DB, statement string, args ...any) string {
 	t.Helper()
 	var plan []string
@@ -71,7 +70,6 @@ func explain(t *testing.T, db *sql.DB, statement string, args ...any) string {
 	return strings.Join(plan, "; ")
 }
 
-// openSQLite opens a database and runs a statement.
 func openSQLite(t *testing.T, path, statement string) *sql.DB {
 	t.Helper()
 	db, err := sql.Open("sqlite", path)
@@ -142,7 +140,6 @@ func newTokens(n int) []tokenstore.Token {
 	return tokens
 }
 
-// imported returns a store on a new database with n records.
 func imported(t *testing.T, n int) *Store {
 	t.Helper()
 	s, err := New(t.Context(), openSQLite(t, filepath.Join(t.TempDir(), "tokens.db"), ""), SQLite, nil)
@@ -157,8 +154,7 @@ func imported(t *testing.T, n int) *Store {
 
 // TestScale_Time checks that an import of 10,000 records takes little more time and few more
 // writes for each record than an import of 1,000. A search must also take little more time.
-// TestScale_Time compares the shortest times, because other programs on the machine can only
-// make times longer.
+// TestScale_Time compares the shortest times, because other programs can only make times longer.
 func TestScale_Time(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it measures times")
@@ -205,8 +201,8 @@ func TestScale_Time(t *testing.T) {
 	}
 }
 
-// fileWrites returns the number of write calls of this process, or 0 if the operating system
-// does not count them.
+// fileWrites returns the number of write calls of this process, or 0 if the system does not
+// count them.
 func fileWrites(t *testing.T) (n int64) {
 	text, err := os.ReadFile("/proc/self/io")
 	if err != nil {

@@ -10,7 +10,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// open inspects the database and creates missing tables.
 func (db *database) open(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -110,8 +110,7 @@ func TestNewWithoutTransactions(t *testing.T) {
 	}
 }
 
-// TestNewBadConnection checks that New refuses data source names that lose characters, hide
-// changes by other programs, select no existing database, or require TLS without server support.
+// TestNewBadConnection checks that New returns ErrRefused for unsuitable data source names.
 func TestNewBadConnection(t *testing.T) {
 	t.Parallel()
 	b := mysqlTable(t)

@@ -10,7 +10,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
-// scrubAll scrubs a database of any size.
 func (db *database) scrubAll(ctx context.Context) error {
 	db.unscrubbed.Store(true)
 	return db.scrub(ctx, noLimit)

@@ -15,7 +15,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// sdkColumns are the columns in the order of the SDKs' documentation.
 var sdkColumns = []string{"id", "user_name", "client_id", "client_secret", "refresh_token", "access_token", "grant_token", "expiry_time", "redirect_url", "api_domain"}
 
 // TestSDKDatabaseRead checks that this package reads the same records from a database as the SDK
@@ -59,7 +58,6 @@ func TestSDKDatabaseSave(t *testing.T) {
 	}
 }
 
-// sdkDatabase returns a copy of a database that an SDK has written.
 func sdkDatabase(t testing.TB) *backend {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", "zohooauth.db"))
@@ -97,7 +95,6 @@ func sdkRecords(t testing.TB) [][]string {
 	return all
 }
 
-// fieldsOf returns the ten fields of t in the form of an SDK.
 func fieldsOf(t tokenstore.Token) []string {
 	expiry := ""
 	if !t.ExpiresAt.IsZero() {
@@ -106,7 +103,6 @@ func fieldsOf(t tokenstore.Token) []string {
 	return []string{t.ID, t.UserName, t.ClientID, string(t.ClientSecret), string(t.RefreshToken), string(t.AccessToken), string(t.GrantToken), expiry, t.RedirectURL, t.APIDomain}
 }
 
-// full returns a token with every field.
 func full(user string) tokenstore.Token {
 	return tokenstore.Token{
 		UserName: user, ClientID: "1000.CLIENT", ClientSecret: "secret", RefreshToken: tokenstore.Secret("refresh of " + user),

@@ -36,7 +36,6 @@ func (s stranger) QueryContext(_ context.Context, query string, _ []driver.Named
 	return nil, errors.New(s.complaint)
 }
 
-// A oneRow is a result with one row and one column.
 type oneRow struct {
 	text string
 	read bool
@@ -174,7 +173,7 @@ func (c *oldConn) CheckNamedValue(v *driver.NamedValue) error {
 }
 
 // TestFailover checks that a save or refresh succeeds although all connections of the pool lead
-// to a server that has become read-only. The failover may happen during the refresh.
+// to a server that has become read-only. The server may change during the refresh.
 func TestFailover(t *testing.T) {
 	t.Parallel()
 	for name, act := range map[string]func(t *testing.T, s *Store, over *atomic.Bool){

@@ -18,7 +18,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lockfile"
 )
 
-// sqlite implements the dialect of SQLite.
 type sqlite struct {
 	table string
 	path  string // of the database file; empty for a database in memory
@@ -133,7 +132,6 @@ func (d *sqlite) tryLock(_ context.Context, db *sql.DB, id string) (*held, error
 	return &held{unlock: func() { lockfile.Remove(f) }}, nil
 }
 
-// lockPath returns the path of the file that is locked while a record is refreshed.
 func (d *sqlite) lockPath(id string) string {
 	digest := sha256.Sum256([]byte(d.table + "\x00" + id))
 	return d.path + "." + hex.EncodeToString(digest[:8]) + ".refresh.lock"

@@ -142,9 +142,9 @@ func (s *Store) GetTokens(ctx context.Context) ([]tokenstore.Token, error) {
 	return s.rows.GetTokens(ctx)
 }
 
-// DeleteTokens implements tokenstore.TokenStore. DeleteTokens keeps the table, and keeps records
-// that it cannot read; the error names such records. In SQLite, the files of the database then
-// contain no data of removed records.
+// DeleteTokens implements tokenstore.TokenStore. It keeps records that it cannot read, and
+// returns an error that names them. In SQLite, the files of the database then contain no data of
+// removed records.
 func (s *Store) DeleteTokens(ctx context.Context) error { return s.rows.DeleteTokens(ctx) }
 
 // Refresh implements tokenstore.Refresher. See the package documentation under

@@ -40,14 +40,12 @@ func (r *recorder) Connect(context.Context) (driver.Conn, error) {
 	return &recorded{conn, r}, err
 }
 
-// note records a formatted line.
 func (r *recorder) note(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	fmt.Fprintf(&r.log, format+"\n", args...)
 }
 
-// statement records a statement and the number of its arguments.
 func (r *recorder) statement(query string, args []driver.NamedValue) {
 	r.note("  %s (%d)", strings.ReplaceAll(query, tenColumns, "(ten columns)"), len(args))
 }

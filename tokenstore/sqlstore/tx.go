@@ -203,7 +203,6 @@ func (x *tx) Put(ctx context.Context, i int, f codec.Fields) error {
 	return x.replace(ctx, &x.rows[i], r)
 }
 
-// insert adds r with its extension. It returns an error if the table does not hold r as written.
 func (x *tx) insert(ctx context.Context, r row) error {
 	var args []any
 	for i, value := range r.columns {
@@ -254,8 +253,7 @@ func (x *tx) replace(ctx context.Context, r *row, after row) error {
 
 // holds returns an error if the table does not hold the row as written. A value may be too long
 // for its column, or have a character that the column's character set lacks. A server that is
-// not in strict mode then stores another value. The caller rolls the transaction back after the
-// error.
+// not in strict mode then stores another value.
 func (x *tx) holds(ctx context.Context, want row) error {
 	rows, err := x.query(ctx, x.conn, condition{"id = ?", []any{want.columns[0]}}, "")
 	if err != nil {
@@ -327,15 +325,14 @@ func (x *tx) drop(ctx context.Context, table, column string, values []string) (d
 	return dropped, nil
 }
 
-// marks returns n placeholders.
 func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), ", ") }
 
 // lastID is the largest number that fits the SDKs' column.
 const lastID = 9_999_999_999
 
-// NextID implements rowstore.Writer. It returns the number after the larger of two IDs: the
-// largest ID in the table and the largest known ID of a deleted record. NextID compares IDs as
-// numbers; the SDKs compare them as text, in which "9" is larger than "10".
+// NextID implements rowstore.Writer. It returns the number after the largest ID in the table or
+// known from a deleted record. NextID compares IDs as numbers; the SDKs compare them as text, in
+// which "9" is larger than "10".
 func (x *tx) NextID(ctx context.Context) (string, error) {
 	var biggest sql.NullInt64
 	if err := x.conn.QueryRowContext(ctx, x.dialect.biggestID()).Scan(&biggest); err != nil {

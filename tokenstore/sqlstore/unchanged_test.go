@@ -9,7 +9,7 @@ import (
 )
 
 // TestSameAs checks that SameAs recognizes a table through another connection, distinguishes
-// another database, and removes a note that a killed process has left.
+// another database, and removes old notes.
 func TestSameAs(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
