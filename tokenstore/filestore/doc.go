@@ -51,9 +51,9 @@
 // the column, and would skip the first record of a file without a header. The first write
 // removes blank lines and a byte order mark.
 //
-// The rules are those of package tokenstore, not those of the SDKs: see "Matching" and "Saving"
-// in its documentation. SaveToken does not reuse the ID of a deleted record, as long as the lock
-// file exists.
+// The store follows the rules of package tokenstore, not those of the SDKs: see "Matching" and
+// "Saving" in its documentation. SaveToken does not reuse the ID of a deleted record, as long as
+// the lock file exists.
 //
 // If the file is not a token file, reads and writes fail with tokenstore.ErrCorrupt, and the
 // package does not overwrite the file. A file whose last line is detectably truncated is not a
@@ -118,5 +118,5 @@
 //
 // If the authorization server refuses (*tokenstore.RefreshError), the temporary file keeps the
 // refusal for later callers. A refusal consists of its code, its times, and a digest of the
-// refused credentials. The rules are those of tokenstore.Store.
+// refused credentials. Refresh treats refusals as tokenstore.Store does.
 package filestore

@@ -207,9 +207,9 @@ func (f *file) update(ctx context.Context, change func(*view) (changed bool, err
 	return fmt.Errorf("%w: %w", tokenstore.ErrConflict, errOverwritten)
 }
 
-// replace replaces the file at path, which had the FileInfo old when it was read, by one
-// with the given data. Only the holder of the lock calls replace. One temporary name is
-// therefore enough, and a temporary file that a crash has left can be removed.
+// replace replaces the file at path by a file with the given data. old describes the file when
+// it was read. Only the holder of the lock calls replace, so one temporary name is enough, and
+// replace may remove a temporary file that a crash has left.
 func replace(path string, data []byte, old fs.FileInfo) (err error) {
 	if old != nil {
 		// A rename only requires permission to write the directory. Do not replace a file

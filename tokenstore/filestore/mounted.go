@@ -78,9 +78,8 @@ func halfWritten(now, old, data []byte) bool {
 	for n < len(now) && n < len(padded) && now[n] == padded[n] {
 		n++
 	}
-	// After an interrupted write, the bytes behind the written ones are those of old, because the
-	// file is truncated only after the write. If the bytes differ, another program has written
-	// the file later.
+	// An interrupted write leaves the rest of old unchanged, because the file is truncated only
+	// after the write. If the rest differs, another program has written the file later.
 	return bytes.Equal(now[n:], old[min(n, len(old)):])
 }
 

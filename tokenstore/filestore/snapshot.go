@@ -150,8 +150,8 @@ func (s *snapshot) change() *view {
 	return &view{File: s.file.Clone(), info: s.info, data: s.data, beside: s.beside}
 }
 
-// sameVersion reports whether a and b describe the same file, unchanged as far as its times
-// show. See settling.
+// sameVersion reports whether a and b describe the same file with the same size and times. See
+// settling.
 func sameVersion(a, b fs.FileInfo) bool {
 	return sameState(a, b) && changed(a).Equal(changed(b))
 }

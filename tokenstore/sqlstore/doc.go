@@ -34,15 +34,15 @@
 // to it. The next change of the record by this package removes the lost fields from the table.
 // If an SDK removes the row, a Check with Purge removes its fields.
 //
-// The rules are those of package tokenstore, not those of the SDKs: see "Matching" and "Saving"
-// in its documentation. The package compares values as bytes, regardless of the collation of
-// their columns, and always passes them as parameters. A save changes nothing and fails with
-// tokenstore.ErrTooLarge if a value does not fit its column, or with tokenstore.ErrInvalidToken
-// for an ID or a character. A server that is not in strict mode would silently store another
-// value, so the package reads every written row again in the same transaction. In the SDKs'
-// table in MySQL the limits are 255 characters, and ten for an ID. SQLite has no such limits.
-// The new token of a Refresh exists nowhere else. If its column is too narrow, Refresh therefore
-// tries to widen the column (ALTER TABLE).
+// The store follows the rules of package tokenstore, not those of the SDKs: see "Matching" and
+// "Saving" in its documentation. The package compares values as bytes, regardless of the
+// collation of their columns, and always passes them as parameters. If a value does not fit its
+// column, a save changes nothing, and the error matches tokenstore.ErrTooLarge. For an
+// unsuitable ID or character, the error matches tokenstore.ErrInvalidToken. A server that is not
+// in strict mode would silently store another value, so the package reads every written row
+// again in the same transaction. In the SDKs' table in MySQL the limits are 255 characters, and
+// ten for an ID. SQLite has no such limits. The new token of a Refresh exists nowhere else. If
+// its column is too narrow, Refresh therefore tries to widen the column (ALTER TABLE).
 //
 // # What the SDKs rely on
 //
@@ -78,16 +78,17 @@
 // even without a unique index. The SDKs' table has no such index, and some statements of the
 // SDKs would fail with one.
 //
-// In SQLite, the lock is that of the database (BEGIN IMMEDIATE), which programs with an SDK also
-// take. The lock works with and without WAL and with any busy timeout. While the database is
-// busy, the package retries for up to LockTimeout. With WAL, readers do not wait for writers.
+// In SQLite, the lock is the write lock of the database (BEGIN IMMEDIATE), which programs with
+// an SDK also take. The lock works with and without WAL and with any busy timeout. While the
+// database is busy, the package retries for up to LockTimeout. With WAL, readers do not wait for
+// writers.
 //
 // In MySQL, the lock is GET_LOCK on the transaction's connection. Its name derives from the
-// names of the database and the table. The rows are also read FOR UPDATE, so that programs with
-// an SDK wait. Row locks alone are not enough: two transactions that find no row of a user block
-// each other when they insert one. The lock requires MySQL 5.7.5 or MariaDB 10.0.2, and works on
-// one server. If several servers accept writes (Galera, Group Replication), all programs must
-// write to the same server.
+// names of the database and the table. The transaction also reads the rows FOR UPDATE, so
+// programs with an SDK wait. Row locks alone are not enough: two transactions that find no row
+// of a user block each other when they insert one. The lock requires MySQL 5.7.5 or MariaDB
+// 10.0.2, and works on one server. If several servers accept writes (Galera, Group Replication),
+// all programs must write to the same server.
 //
 // Goroutines that write through one Store take turns, so their writes occupy one connection of
 // the pool.
@@ -108,7 +109,7 @@
 //
 // If the authorization server refuses (*tokenstore.RefreshError), the second table keeps the
 // refusal for later callers. A refusal consists of its code, its times, and a digest of the
-// refused credentials. The rules are those of tokenstore.Store.
+// refused credentials. Refresh treats refusals as tokenstore.Store does.
 //
 // # Removing
 //
