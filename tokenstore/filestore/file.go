@@ -208,8 +208,7 @@ func (f *file) update(ctx context.Context, change func(*view) (changed bool, err
 }
 
 // replace replaces the file at path by a file with the given data. old describes the file when
-// it was read. Only the holder of the lock calls replace, so one temporary name is enough, and
-// replace may remove a temporary file that a crash has left.
+// it was read. Only the holder of the lock calls replace, so one temporary name is enough.
 func replace(path string, data []byte, old fs.FileInfo) (err error) {
 	if old != nil {
 		// A rename only requires permission to write the directory. Do not replace a file
