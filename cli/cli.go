@@ -23,24 +23,24 @@ type app struct {
 	schemes []scheme.Scheme // the kinds of store
 
 	env    func(string) string
-	lookup func(string) (value string, set bool) // nil means that an empty value is not set
+	lookup func(string) (value string, set bool) // if nil, a variable with an empty value counts as unset
 	in     io.Reader
 	out    *bufio.Writer // standard output; write errors are returned by the next flush
 	errs   io.Writer     // standard error
 	now    func() time.Time
 	http   *http.Client // client for authorization servers; nil means a new one
 
-	observer *tokenstore.Observer // of the store; may be nil
-	slow     *slowStore           // notes slow calls; nil if standard error is not a terminal
+	observer *tokenstore.Observer // observes the store; may be nil
+	slow     *slowStore           // notes slow calls; nil with --json, or if standard error is not a terminal
 
 	storeURL string
 	isThere  bool // the store must exist, and is not created
-	readOnly bool // the store is not written to, and one that does not exist counts as empty
+	readOnly bool // the store is only read, and a store that does not exist counts as empty
 	json     bool
 	timeout  time.Duration
 
-	tried bool // the permissions are being tested
-	began bool // a command has started, so that later errors are not usage errors
+	tried bool // the command is doctor --permissions
+	began bool // a command has started; all earlier errors are usage errors
 }
 
 func (a *app) run(ctx context.Context, args []string) int {
@@ -119,8 +119,9 @@ Secrets are masked unless --reveal is given, and are never taken from arguments.
 	return root
 }
 
-// begin runs before every command. It returns an error if an argument or flag is given but
-// empty, because an unset shell variable must not select the default.
+// begin runs before every command, and starts the time of --timeout. It returns a usage error if
+// a duration is negative, or if an argument or flag is empty. An unset shell variable must not
+// select the default.
 func (a *app) begin(c *cobra.Command, args []string) error {
 	if completing(c) {
 		return nil
@@ -144,7 +145,7 @@ func (a *app) begin(c *cobra.Command, args []string) error {
 		return err
 	case a.timeout > 0:
 		ctx, cancel := context.WithTimeoutCause(c.Context(), a.timeout, errTimeout)
-		context.AfterFunc(ctx, cancel) // the context lasts until the command ends
+		context.AfterFunc(ctx, cancel) // cancel must not be called earlier: the command uses ctx until it ends
 		c.SetContext(ctx)
 	}
 	a.began = true
@@ -155,7 +156,7 @@ func (a *app) begin(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// hasEmpty reports whether a flag, or one of the values of a flag, was given as an empty
+// hasEmpty reports whether the value of a flag, or one of the values of a list, is the empty
 // string.
 func hasEmpty(v pflag.Value) bool {
 	if all, ok := v.(pflag.SliceValue); ok {
@@ -167,7 +168,8 @@ func hasEmpty(v pflag.Value) bool {
 // errTimeout is the cause when the context of a command ends at its --timeout.
 var errTimeout = fmt.Errorf("the time that --timeout allows is over: %w", context.DeadlineExceeded)
 
-// timedOut adds errTimeout to err if the command failed because the time of --timeout is over.
+// timedOut appends the value of --timeout to the text of err if a deadline was exceeded. It does
+// not change errTimeout, which names the flag.
 func (a *app) timedOut(err error) error {
 	if a.timeout > 0 && errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, errTimeout) {
 		return fmt.Errorf("%w (--timeout %v)", err, a.timeout)

@@ -34,8 +34,8 @@ var (
 	classOther = class{code: 1, name: "other", text: "anything else, such as a file that cannot be read"}
 )
 
-// classes lists the kinds of failure. The class of an error is the first one that it matches.
-// Classes of errors about the store precede classes of errors about a record.
+// classes lists the kinds of failure. The class of an error is the first class that the error
+// matches. Classes of errors about the store precede classes of errors about a record.
 var classes = []class{
 	{2, "usage", scheme.ErrUsage, "wrong arguments, flags, environment or keys file"},
 	{2, "usage", migrate.ErrSameStore, ""},
@@ -66,7 +66,7 @@ var classes = []class{
 	{9, "corrupt", tokenstore.ErrCorrupt, "a record, or the file of the store, exists but cannot be read"},
 }
 
-// Errors of the program itself. Their texts are parts of messages.
+// Error classes of this package. Messages contain their texts.
 var (
 	errInput   = errors.New("invalid input")
 	errPartial = errors.New("only part of the work is done")
@@ -74,7 +74,8 @@ var (
 	errFindings = errors.New("the store has faults")
 )
 
-// classOf returns the class of an error.
+// classOf returns the class of an error: classOK for nil, and classOther if no other class
+// matches.
 func classOf(err error) class {
 	if err == nil {
 		return classOK
@@ -89,14 +90,14 @@ func classOf(err error) class {
 
 func usagef(format string, args ...any) error { return scheme.Usagef(format, args...) }
 
-// textOf returns the text of an error without the prefixes of packages, because messages begin
-// with the program's name.
+// textOf returns the text of an error without the prefixes of packages tokenstore and
+// initializer, because messages begin with the program's name.
 func textOf(err error) string {
 	return strings.NewReplacer("tokenstore: ", "", "initializer: revoke: ", "").Replace(err.Error())
 }
 
-// withoutPackage returns the error of a constructor without the name of its package, because
-// users know the store by its URL. service is the name of the adapter, or "".
+// withoutPackage returns err without the prefix "tokenstore: " or the name of the service,
+// because users know the store by its URL. service may be empty.
 func withoutPackage(err error, service string) error {
 	for _, name := range []string{"tokenstore", service} {
 		if text, ok := strings.CutPrefix(err.Error(), name+": "); ok && name != "" {
@@ -106,7 +107,7 @@ func withoutPackage(err error, service string) error {
 	return err
 }
 
-// restated is an error with a different text.
+// A restated error has a different text than the error that it wraps.
 type restated struct {
 	error
 	text string
@@ -128,8 +129,8 @@ func maybeToken(text string) bool { return len(text) > shortID && !derivedID().M
 // fileSuffix matches file names with a suffix, which tokens do not have.
 var fileSuffix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[^.]{1,64}(\.[A-Za-z0-9]{1,5}){1,2}$`) })
 
-// maybeTokenFile is maybeToken for the name of a file. It returns false for names
-// with a suffix and for names in an existing directory.
+// maybeTokenFile reports whether the name of a file may be a token. It returns false for a name
+// with a suffix, and for a name that contains an existing directory.
 func maybeTokenFile(name string) bool {
 	if !maybeToken(name) || fileSuffix().MatchString(filepath.Base(name)) {
 		return false
@@ -138,7 +139,7 @@ func maybeTokenFile(name string) bool {
 	return dir == "." && !strings.HasPrefix(name, ".") || !files.Exists(dir)
 }
 
-// A cutError is an error whose text contains only the beginning of an argument.
+// A cutError is an error whose text contains only the first bytes of an argument.
 type cutError struct {
 	error
 	arg string
@@ -152,8 +153,8 @@ func (e cutError) Error() string {
 	return strings.NewReplacer(strconv.Quote(e.arg), strconv.Quote(cut), e.arg, cut).Replace(e.error.Error())
 }
 
-// withoutToken returns an error about an argument. If the argument may be a token,
-// the text does not contain it.
+// withoutToken returns err. If arg may be a token, as may reports, the text of the error
+// contains only the first bytes of arg.
 func withoutToken(err error, arg string, may func(string) bool) error {
 	if err == nil || !may(arg) {
 		return err
@@ -161,8 +162,7 @@ func withoutToken(err error, arg string, may func(string) bool) error {
 	return cutError{err, arg}
 }
 
-// hint returns advice for an error, or "". If a class has several causes, hint distinguishes
-// them by the text of the error.
+// hint returns advice for an error of a store whose scheme has SignIn, or "".
 func (a *app) hint(err error) string {
 	var of *tokenstore.Error
 	if !errors.As(err, &of) {
@@ -208,14 +208,15 @@ what is already done is not changed. If there is advice for an error, its object
 	return b.String()
 }
 
-// sortedClasses returns the classes with a description, by exit code.
+// sortedClasses returns the classes that have a text, ordered by exit code.
 func sortedClasses() []class {
 	all := slices.DeleteFunc(slices.Concat([]class{classOK, classOther}, classes), func(c class) bool { return c.text == "" })
 	slices.SortStableFunc(all, func(a, b class) int { return cmp.Compare(a.code, b.code) })
 	return all
 }
 
-// problems joins errors, up to a maximum number.
+// problems joins the first 20 errors, and adds the number of the others. It returns nil if errs
+// is empty.
 func problems(errs []error) error {
 	const most = 20
 	if more := len(errs) - most; more > 0 {

@@ -71,8 +71,7 @@ FILE can be "-" for standard output. That requires --reveal, because it shows se
 	return c
 }
 
-// exportTo returns an error if the file must not be written. It is called before the store is
-// read.
+// exportTo returns an error if the flags or the existing file do not allow writing to the file.
 func (a *app) exportTo(name string, force, reveal bool) error {
 	if name != "-" {
 		if err := files.Replaceable(name); err != nil {
@@ -152,7 +151,8 @@ func exported(ctx context.Context, s migrate.Reader, d codec.Dialect, keepIDs bo
 // canBeDropped lists the members that an export can leave out.
 var canBeDropped = []string{"scope", "token_type", "id_token", "extra"}
 
-// droppable returns the members in the value of --drop.
+// droppable returns the members in list, the value of --drop, or a usage error if one of them
+// cannot be dropped.
 func droppable(list string) (names []string, err error) {
 	for name := range strings.SplitSeq(list, ",") {
 		switch {
@@ -165,7 +165,8 @@ func droppable(list string) (names []string, err error) {
 	return names, nil
 }
 
-// dropping reads the records of a store without some members.
+// A dropping reads the records of a store without the members in names. It keeps a token_type
+// that the SDKs would not send, so that the export fails.
 type dropping struct {
 	migrate.Reader
 	names []string
@@ -187,12 +188,12 @@ func (d dropping) GetTokens(ctx context.Context) ([]tokenstore.Token, error) {
 	return tokens, err
 }
 
-// sentBySDKs reports whether the SDKs send tokens of this type correctly.
+// sentBySDKs reports whether the SDKs send tokens of the given type correctly.
 func sentBySDKs(tokenType string) bool {
 	return strings.EqualFold(tokenType, "Bearer") || strings.EqualFold(tokenType, "Zoho-oauthtoken")
 }
 
-// errorsOf returns an error that says why records are not in the token file.
+// errorsOf returns an error with the problems and failures of r, or nil if r has none.
 func errorsOf(r *migrate.Report) error {
 	var errs []error
 	for _, p := range r.Problems {
@@ -285,7 +286,7 @@ func (f *exportFile) FindToken(context.Context, tokenstore.Token) (tokenstore.To
 	return tokenstore.Token{}, tokenstore.ErrNotFound
 }
 
-// FindTokenByID returns an added record.
+// FindTokenByID returns the added record with the ID, or tokenstore.ErrNotFound.
 func (f *exportFile) FindTokenByID(_ context.Context, id string) (tokenstore.Token, error) {
 	for _, t := range f.tokens {
 		if t.ID == id {
@@ -295,7 +296,7 @@ func (f *exportFile) FindTokenByID(_ context.Context, id string) (tokenstore.Tok
 	return tokenstore.Token{}, tokenstore.ErrNotFound
 }
 
-// DeleteToken removes an added record.
+// DeleteToken removes the added record with the ID, if there is one.
 func (f *exportFile) DeleteToken(_ context.Context, id string) error {
 	f.tokens = slices.DeleteFunc(f.tokens, func(t tokenstore.Token) bool { return t.ID == id })
 	return nil
@@ -307,7 +308,7 @@ func (f *exportFile) DeleteTokens(context.Context) error {
 	return nil
 }
 
-// GetTokens reads the file back.
+// GetTokens returns the records in the encoded file, which it parses.
 func (f *exportFile) GetTokens(context.Context) ([]tokenstore.Token, error) {
 	if len(f.tokens) == 0 {
 		return nil, nil
@@ -323,7 +324,7 @@ func (f *exportFile) GetTokens(context.Context) ([]tokenstore.Token, error) {
 	return file.rows, file.bad
 }
 
-// bytes returns the file, ordered by ID.
+// bytes returns the encoded file, with the records ordered by ID.
 func (f *exportFile) bytes() ([]byte, error) {
 	file, err := tokenfile.New(f.dialect)
 	if err != nil {

@@ -14,11 +14,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// plainName matches names that cannot be a secret and may be quoted.
+// plainName matches names that are too short to be a token. Errors may quote them.
 var plainName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9-]{0,11}$`) })
 
-// echoed returns a name for an error message: quoted if it cannot be a token, and
-// otherwise replaced by instead.
+// echoed returns name in quotes for an error message, or the text instead if name may be a
+// token.
 func echoed(name, instead string) string {
 	if !plainName().MatchString(name) {
 		return instead
@@ -26,8 +26,8 @@ func echoed(name, instead string) string {
 	return fmt.Sprintf("%q", name)
 }
 
-// knownCommand returns an error if arguments remain because no command was
-// recognized.
+// knownCommand returns an error if there are arguments: cobra passes them to c only if they name
+// no command.
 func knownCommand(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -41,7 +41,8 @@ func knownCommand(c *cobra.Command, args []string) error {
 	return fmt.Errorf("there is no command %s%s; see 'tokenkeep help'", echoed(args[0], "of that name"), didYouMean(args[0], names))
 }
 
-// didYouMean returns a question that suggests the name closest to a misspelled name, or "".
+// didYouMean returns a question that suggests the one of names that is closest to name. It
+// returns "" if none is close.
 func didYouMean(name string, names []string) string {
 	const most = 2
 	best, least := "", most+1
@@ -60,7 +61,8 @@ func didYouMean(name string, names []string) string {
 	return fmt.Sprintf(" (did you mean %q?)", best)
 }
 
-// distance returns the number of letters to change, add or remove in order to turn a into b.
+// distance returns the minimum number of bytes to change, add or remove in order to turn a into
+// b.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
@@ -81,8 +83,8 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// flagError returns an error about flags without the parts of err that may be a secret: values,
-// and the remainder of an argument that begins with a dash.
+// flagError returns an error that describes err, an error about flags, without quoting values or
+// other texts that may be a secret.
 func flagError(c *cobra.Command, err error) error {
 	var (
 		unknown *pflag.NotExistError
@@ -109,7 +111,7 @@ func flagError(c *cobra.Command, err error) error {
 	return fmt.Errorf("unknown flag: %s%s", name, didYouMean(name, names))
 }
 
-// valuesOf lists the valid values of a flag.
+// valuesOf describes the valid values of a flag.
 func valuesOf(f *pflag.Flag) string {
 	switch f.Value.Type() {
 	case "bool":
@@ -122,7 +124,7 @@ func valuesOf(f *pflag.Flag) string {
 	return "another value"
 }
 
-// nameOf returns the name of a command as users type it.
+// nameOf returns the name of a command as users type it after "tokenkeep".
 func nameOf(c *cobra.Command) string {
 	return strings.TrimPrefix(c.CommandPath(), c.Root().Name()+" ")
 }
@@ -168,7 +170,7 @@ func dialectNames(dialects []codec.Dialect, separator string) string {
 	return strings.Join(names, separator)
 }
 
-// howMany returns how many of the flags are set.
+// howMany returns how many of the values are true.
 func howMany(set ...bool) (n int) {
 	for _, s := range set {
 		if s {
@@ -178,7 +180,8 @@ func howMany(set ...bool) (n int) {
 	return n
 }
 
-// knownDialect returns the dialect with the given name; "" means none.
+// knownDialect returns the dialect with the given name, or a usage error if there is none. If
+// name is empty, it returns "".
 func knownDialect(name string) (codec.Dialect, error) {
 	d := codec.Dialect(name)
 	if name != "" && !d.Known() {

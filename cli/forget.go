@@ -16,8 +16,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// envClientSecret is the environment variable with the client's secret for the server that
-// flags name. For a revocation, the secret in the record takes precedence.
+// envClientSecret is the environment variable with the client's secret for the server that flags
+// name. In a revocation, the secret in the record takes precedence.
 const envClientSecret = "TOKENKEEP_CLIENT_SECRET"
 
 func (a *app) forgetCommand() *cobra.Command {
@@ -109,8 +109,8 @@ func (w *wish) check() error {
 	return nil
 }
 
-// zohoOf returns the environment of a Zoho record. It recognizes such a record by the API
-// domain. It returns false for a record with an issuer, which may belong to any server.
+// zohoOf returns the Zoho environment that the API domain of t names. It returns false for any
+// other API domain, and for a record with an issuer, which may belong to any server.
 func zohoOf(t tokenstore.Token) (initializer.Environment, bool) {
 	if t.Issuer != "" {
 		return initializer.Environment{}, false
@@ -118,8 +118,8 @@ func zohoOf(t tokenstore.Token) (initializer.Environment, bool) {
 	return initializer.EnvironmentOf(t.APIDomain)
 }
 
-// server returns the authorization server of a record, and the record in the form for
-// that server. It returns false if the server is unknown.
+// server returns the configuration of the authorization server of t, and t in the form that this
+// server requires. It returns false if neither t nor the flags name the server.
 func (a *app) server(w wish, t tokenstore.Token) (initializer.Config, tokenstore.Token, bool) {
 	c := initializer.Config{HTTPClient: a.http, Issuer: cmp.Or(t.Issuer, initializer.NoIssuer)}
 	env, zoho := zohoOf(t)
@@ -141,7 +141,8 @@ func (a *app) server(w wish, t tokenstore.Token) (initializer.Config, tokenstore
 	return c, t, true
 }
 
-// hostOf returns the host of a record's authorization server for the report.
+// hostOf returns the host of a record's authorization server for the report, or "" if the server
+// is unknown.
 func (a *app) hostOf(w wish, t tokenstore.Token) string {
 	c, _, _ := a.server(w, t)
 	u, err := url.Parse(c.Environment.AccountsURL + c.RevokeURL)
@@ -151,7 +152,8 @@ func (a *app) hostOf(w wish, t tokenstore.Token) string {
 	return u.Host
 }
 
-// wanted returns the records to forget, ordered by ID, and an error about unreadable records.
+// wanted returns the records that w selects. unreadable is the error about unreadable records.
+// If w names a client, wanted also searches for its record, which a lagging list may omit.
 func (w wish) wanted(ctx context.Context, s *store) (tokens []tokenstore.Token, unreadable, err error) {
 	all, unreadable, err := bulk.Readable(s.GetTokens(ctx))
 	if err != nil {
@@ -181,8 +183,9 @@ func (w wish) wanted(ctx context.Context, s *store) (tokens []tokenstore.Token, 
 	return tokens, unreadable, nil
 }
 
-// plan returns the records to forget. It returns an error if the server of a record is unknown,
-// or if a server would receive the token of another server.
+// plan returns the records that w selects. The error matches tokenstore.ErrNotFound if there are
+// none. It is a usage error if a server is unknown, or might receive the token of another
+// server.
 func (a *app) plan(ctx context.Context, s *store, w wish) (tokens []tokenstore.Token, unreadable, err error) {
 	tokens, unreadable, err = w.wanted(ctx, s)
 	if err != nil {
@@ -229,7 +232,7 @@ type forgotten struct {
 	Server  string `json:"server,omitempty"`
 	Revoked bool   `json:"revoked"`
 	Deleted bool   `json:"deleted"`
-	Why     string `json:"why,omitempty"` // set unless both succeeded
+	Why     string `json:"why,omitempty"` // the reason if the record was not revoked or not deleted
 }
 
 // nothingHeld says why a record does not need to be revoked.
@@ -288,7 +291,7 @@ func (a *app) forget(ctx context.Context, s *store, w wish) error {
 	return a.printForgetting(r, err)
 }
 
-// printForgetting prints the report. It returns err, or the error of printing.
+// printForgetting prints the report. It returns err, joined with any error of printing.
 func (a *app) printForgetting(r forgetting, err error) error {
 	if a.json {
 		return errors.Join(err, a.printJSON(r))

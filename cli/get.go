@@ -46,7 +46,8 @@ state of its refreshes.`,
 	return c
 }
 
-// wanted returns the token described by the arguments of get.
+// wanted returns a token with the fields by which get searches, or a usage error if the flags
+// contradict each other.
 func (a *app) wanted(ctx context.Context, id string, who identity, like string) (tokenstore.Token, error) {
 	switch {
 	case howMany(id != "", who.user != "", like != "") != 1:

@@ -41,8 +41,8 @@ func (a *app) showHelp(c *cobra.Command, _ []string) error {
 	return c.Help()
 }
 
-// help prints the help about a command or topic. Unlike cobra's own, it fails if
-// the command or topic does not exist.
+// help prints the help about a command or topic. Unlike the help command of cobra, it fails if
+// there is no such command or topic.
 func (a *app) help(c *cobra.Command, args []string) error {
 	if a.json {
 		return errHelpJSON

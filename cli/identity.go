@@ -9,7 +9,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// An identity is the owner of a record, given by flags with the names of the fields.
+// An identity holds the flags that identify a record by user, client, issuer and resource.
 type identity struct{ user, client, issuer, resource string }
 
 // flags adds the flags to a command. user is appended to the description of --user, and others
@@ -21,13 +21,13 @@ func (i *identity) flags(c *cobra.Command, user, others string) {
 	c.Flags().StringVar(&i.resource, "resource", "", "the API for which the token is"+others)
 }
 
-// token returns the token that describes the record.
+// token returns a token with the fields of the identity, for a search.
 func (i identity) token() tokenstore.Token {
 	return tokenstore.Token{UserName: i.user, ClientID: i.client, Issuer: i.issuer, Resource: i.resource}
 }
 
-// complete returns t with its empty fields set from the identity. A different value in
-// t is a usage error.
+// complete returns t with its empty fields set from the identity. It returns a usage error if a
+// field of t has a different value.
 func (i identity) complete(t tokenstore.Token) (tokenstore.Token, error) {
 	var strange []string
 	for _, part := range []struct {

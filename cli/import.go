@@ -63,8 +63,8 @@ The exit code is 0 only if every row was imported.`,
 	return c
 }
 
-// alone returns an error if the token file has a second file, with the fields that have no
-// column in a token file.
+// alone returns a usage error if there is a second file with the fields that have no column in a
+// token file.
 func alone(name string) error {
 	beside := name + filestore.Beside
 	if name == "-" || !files.Exists(beside) {
@@ -83,7 +83,7 @@ type tokenFile struct {
 	bad      error              // a rowError for each unreadable row
 }
 
-// readTokenFile reads a token file. Unreadable rows are not an error of the file.
+// readTokenFile parses a token file. Errors about single rows are in tokenFile.bad.
 func readTokenFile(data []byte, d codec.Dialect) (*tokenFile, error) {
 	f, err := parseFile(data, d)
 	if err != nil {
@@ -107,7 +107,7 @@ func readTokenFile(data []byte, d codec.Dialect) (*tokenFile, error) {
 // GetTokens implements migrate.Reader.
 func (f *tokenFile) GetTokens(context.Context) ([]tokenstore.Token, error) { return f.rows, f.bad }
 
-// label returns the name of a row in errors about another row.
+// label implements migrate.Options.Label.
 func (f *tokenFile) label(i int) string { return fmt.Sprintf("line %d", f.lines[i]) }
 
 // A rowError says why a row was not imported.
@@ -126,7 +126,7 @@ func (e rowError) Error() string {
 
 func (e rowError) Unwrap() error { return e.err }
 
-// problemsOf returns the rows that prevent an import, in order.
+// problemsOf returns an error for each row that prevents an import, ordered by line.
 func (f *tokenFile) problemsOf(r *migrate.Report) []rowError {
 	var rows []rowError
 	for _, p := range r.Problems {
@@ -173,7 +173,7 @@ func (a *app) importFile(ctx context.Context, name string, f *tokenFile, o impor
 		for _, failure := range did.Failed {
 			r.fail(rowError{f.lines[failure.Record], failure.User, failure.Err})
 		}
-		if errors.Is(ctx.Err(), context.Canceled) { // no error says that the import was interrupted
+		if errors.Is(ctx.Err(), context.Canceled) { // the errors of rows do not match context.Canceled
 			r.errs = append(r.errs, context.Cause(ctx))
 		}
 		if a.json {
@@ -188,7 +188,7 @@ func (a *app) importFile(ctx context.Context, name string, f *tokenFile, o impor
 // An importReport is the outcome of an import.
 type importReport struct {
 	File      string          `json:"file"`
-	Dialects  []codec.Dialect `json:"dialects"` // the file's dialect, or those that it may be in
+	Dialects  []codec.Dialect `json:"dialects"` // the dialects in which the file is valid
 	Rows      int             `json:"rows"`
 	Imported  int             `json:"imported"`
 	New       int             `json:"new"`

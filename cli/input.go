@@ -9,8 +9,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// readAll reads r to its end, up to limit bytes. It returns as soon as ctx is
-// done, even if a read of a terminal or pipe is still blocked.
+// readAll reads r to its end. The error matches errInput if r has more than limit bytes. If ctx
+// is done, readAll returns even while a read of a terminal or pipe is blocked.
 func readAll(ctx context.Context, r io.Reader, limit int64) ([]byte, error) {
 	type result struct {
 		data []byte
@@ -32,7 +32,7 @@ func readAll(ctx context.Context, r io.Reader, limit int64) ([]byte, error) {
 	}
 }
 
-// readFile reads a file, or standard input if the name is "-".
+// readFile reads a file of at most limit bytes, or standard input if the name is "-".
 func (a *app) readFile(ctx context.Context, name string, limit int64) ([]byte, error) {
 	if name == "-" {
 		return readAll(ctx, a.in, limit)

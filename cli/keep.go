@@ -96,7 +96,7 @@ func (k *keeping) check() error {
 	return checkMetricsFile(k.metrics)
 }
 
-// due reports whether a record must be refreshed now.
+// due reports whether the flags require a refresh of t at the time now.
 func (k *keeping) due(t tokenstore.Token, now time.Time) bool {
 	if k.within > 0 && expiresWithin(t, now, k.within) {
 		return true
@@ -167,8 +167,8 @@ func (a *app) keep(ctx context.Context, s *store, k keeping) error {
 	return w.print(errors.Join(err, unreadable))
 }
 
-// one refreshes a record. It returns an error only if every other record would cause the same
-// error.
+// one refreshes a record and counts the outcome. It returns an error only if the store denies or
+// throttles the call, or if ctx is done.
 func (w *keeper) one(ctx context.Context, t tokenstore.Token) error {
 	config, err := w.of(w.app, t)
 	if err != nil || w.enough() {
@@ -215,7 +215,7 @@ func (w *keeper) note(t tokenstore.Token, err error) {
 	case err == nil:
 		r.Refreshed++
 		w.renewed[t.ID] = true
-	case errors.Is(err, tokenstore.ErrNotFound): // the record was removed in the meantime
+	case errors.Is(err, tokenstore.ErrNotFound): // another process has removed the record
 	case errors.Is(err, initializer.ErrThrottled):
 		r.Later++
 		w.turned++

@@ -48,8 +48,8 @@ func newKeepMetrics() *keepMetrics {
 	return m
 }
 
-// writeMetrics writes the metrics of this run to the file. tokens are the records before the
-// run.
+// writeMetrics writes the metrics of this run to the file of --metrics. tokens are the records
+// before the run.
 func (w *keeper) writeMetrics(tokens []tokenstore.Token) error {
 	m := newKeepMetrics()
 	kind, _, _ := strings.Cut(w.app.storeName(), ":")
@@ -76,7 +76,7 @@ func (w *keeper) writeMetrics(tokens []tokenstore.Token) error {
 	return nil
 }
 
-// checkMetricsFile returns an error if the collector would not read a file of this name.
+// checkMetricsFile returns a usage error if name is not empty and does not end in .prom.
 func checkMetricsFile(name string) error {
 	if name != "" && filepath.Ext(name) != ".prom" {
 		return usagef("--metrics: the name of the file must end in .prom, because node_exporter reads no other files")

@@ -17,7 +17,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// storeOptions returns the options of a tokenstore.Store, including the keys in the keys file.
+// storeOptions returns the options of a tokenstore.Store, including the keys in the keys file,
+// if there is one.
 func (a *app) storeOptions() (*tokenstore.Options, error) {
 	name := a.env(envKeys)
 	if name == "" {
@@ -117,7 +118,7 @@ For a store with records, see "tokenkeep keys add".`,
 	return c
 }
 
-// newKeys writes a new keys file.
+// newKeys writes k to a new file, and prints how to use the file. what begins that text.
 func (a *app) newKeys(name string, k *keys.Keys, what string) error {
 	switch err := files.Create(name, k.Encode()); {
 	case errors.Is(err, fs.ErrExist):
@@ -198,7 +199,7 @@ func (a *app) changeKeys(name string, change func(*keys.Keys) (*keys.Keys, error
 	if k, err = change(k); err != nil {
 		return scheme.Usage(err)
 	}
-	if k == nil { // the file is left unchanged: only a person should remove it
+	if k == nil { // only a person should remove the file
 		done = "has no keys to use: unset " + envKeys + " in every program, and remove it"
 	} else if err := files.Replace(name, k.Encode()); err != nil {
 		return err

@@ -5,10 +5,9 @@
 //
 //	func main() { cli.Main(stores.All()...) }
 //
-// Package stores has the kinds of store of this module. A program with its own driver adds a
-// scheme to them. To keep other services out of its binary, a program imports only the packages
-// below stores that it needs. Package scheme describes schemes. The stores mem and file are
-// part of every program.
+// Package stores contains the kinds of store of this module, and package scheme describes how a
+// program adds others. To keep other services out of its binary, a program imports only the
+// packages below stores that it needs. The stores mem and file are part of every program.
 package cli
 
 import (
@@ -33,7 +32,8 @@ func Main(schemes ...scheme.Scheme) {
 	os.Exit(Run(ctx, Process{os.Args[1:], os.LookupEnv, os.Stdin, os.Stdout, os.Stderr}, schemes...))
 }
 
-// A Process is what the command needs of the operating system. All fields are required.
+// A Process contains the arguments, the environment and the standard streams of a run of the
+// command. All fields are required.
 type Process struct {
 	// Args is the command line without the name of the program.
 	Args []string
@@ -46,10 +46,10 @@ type Process struct {
 	Stdout, Stderr io.Writer
 }
 
-// Run runs the command once and returns its exit code, as "tokenkeep help exit-codes" lists
-// them. If ctx is done, the command ends as after an interrupt. Run may be called by several
-// goroutines at the same time. If one of the schemes is invalid, or two have the same name,
-// every command ends with exit code 2.
+// Run runs the command once and returns its exit code. "tokenkeep help exit-codes" describes the
+// codes. Canceling ctx has the effect of an interrupt. Multiple goroutines may call Run
+// simultaneously. If a scheme is invalid, or two schemes have the same name, every command ends
+// with exit code 2.
 func Run(ctx context.Context, p Process, schemes ...scheme.Scheme) int {
 	env := func(name string) string {
 		value, _ := p.LookupEnv(name)

@@ -17,7 +17,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// Environment variables.
+// Names of environment variables.
 const (
 	envStore = "TOKENKEEP_STORE"
 	envKeys  = scheme.EnvKeys
@@ -27,22 +27,22 @@ const (
 type store struct {
 	tokenstore.TokenStore
 
-	// place identifies the location of the records. All URLs of a store have the same place. It
-	// is empty if no other program can open the store.
+	// place identifies the store: all URLs of a store have the same place. It is empty if no
+	// other URL can name the store.
 	place string
 
-	driver driver.Secrets // nil if the store is not on a driver
+	driver driver.Secrets // nil if the store has no driver
 
 	counted bool          // calls to the service are counted: see scheme.CountCall
-	lag     time.Duration // how long a write may take to become visible to all reads
+	lag     time.Duration // maximum time until all reads see a write, at most settleTime
 	close   func() error  // nil if the store has no resources to close
 
-	// writable opens the store for writing, and creates it if necessary. It is nil unless the
-	// store was opened for a plan.
+	// writable opens the store again for writing, and creates the store if necessary. If it is
+	// nil, the open store can be written to.
 	writable func(ctx context.Context) (*store, error)
 }
 
-// Close closes the store and the resources opened for it.
+// Close closes the store and releases its other resources.
 func (s *store) Close() error {
 	if s.close == nil {
 		return nil
@@ -50,10 +50,11 @@ func (s *store) Close() error {
 	return s.close()
 }
 
-// builtIn returns the kinds of store that every program has. They need no service.
+// builtIn returns the kinds of store that every program has: mem and file.
 func builtIn() []scheme.Scheme { return []scheme.Scheme{memScheme(), fileScheme()} }
 
-// checkSchemes returns an error if the program has defined its kinds of store wrongly.
+// checkSchemes returns an error if a scheme lacks a required field, if a name is malformed, or
+// if two schemes have the same name.
 func checkSchemes(schemes []scheme.Scheme) error {
 	seen := map[string]bool{"": true}
 	for _, s := range schemes {
@@ -70,7 +71,7 @@ func checkSchemes(schemes []scheme.Scheme) error {
 	return nil
 }
 
-// open returns the store named by --store or the environment.
+// open opens the store that --store or the environment names.
 func (a *app) open(ctx context.Context) (*store, error) {
 	name := a.storeName()
 	if name == "" {
@@ -83,7 +84,8 @@ func (a *app) open(ctx context.Context) (*store, error) {
 // password, because URLs with a password are refused when the store is opened.
 func (a *app) storeName() string { return cmp.Or(a.storeURL, a.env(envStore)) }
 
-// openURL returns the store named by a URL. Errors quote only the scheme.
+// openURL opens the store with the given URL. It returns a usage error if the program has no
+// such kind of store.
 func (a *app) openURL(ctx context.Context, name string) (*store, error) {
 	name, rest, ok := strings.Cut(name, ":")
 	if !ok {
@@ -104,7 +106,8 @@ func (a *app) openURL(ctx context.Context, name string) (*store, error) {
 		echoed(name, "that"), didYouMean(name, names), all)
 }
 
-// exampleURL returns the form of the URL of a service, or of a file if the program has none.
+// exampleURL returns the form of a URL for an error message: that of the first scheme with
+// Slashes, or else of the last scheme.
 func (a *app) exampleURL() string {
 	form := ""
 	for _, s := range a.schemes {
@@ -115,7 +118,7 @@ func (a *app) exampleURL() string {
 	return form
 }
 
-// openScheme opens a store of a kind. rest is the part of the URL after the colon.
+// openScheme opens a store of the kind s. rest is the part of the URL after the colon.
 func (a *app) openScheme(ctx context.Context, s scheme.Scheme, rest string) (*store, error) {
 	if s.Slashes && !strings.HasPrefix(rest, "///") {
 		rest = strings.TrimPrefix(rest, "//")
@@ -132,7 +135,8 @@ func (a *app) openScheme(ctx context.Context, s scheme.Scheme, rest string) (*st
 	return a.opened(opened, s.Service)
 }
 
-// opened returns the store that a scheme has opened.
+// opened returns the store on the result of Scheme.Open. service is the name of the service,
+// which errors omit. If the keys cannot be used, opened closes o.
 func (a *app) opened(o *scheme.Opened, service string) (*store, error) {
 	if o == nil || o.Driver == nil && o.Store == nil {
 		return nil, errors.New("this kind of store returned no store")
@@ -166,7 +170,7 @@ func (a *app) opened(o *scheme.Opened, service string) (*store, error) {
 	return s, nil
 }
 
-// closeAll closes a store or driver that can be closed, and calls then, which may be nil.
+// closeAll closes main if it is an io.Closer, and then calls then unless it is nil.
 func closeAll(main any, then func() error) (err error) {
 	if c, ok := main.(io.Closer); ok {
 		err = c.Close()
@@ -177,7 +181,7 @@ func closeAll(main any, then func() error) (err error) {
 	return err
 }
 
-// A driverStore is a store on a driver.
+// A driverStore is a tokenstore.Store with the method Fits.
 type driverStore struct {
 	*tokenstore.Store
 
@@ -185,7 +189,8 @@ type driverStore struct {
 }
 
 // Fits returns for each token an error that says why the store cannot hold it, or nil. It saves
-// each token to a separate memory store, which derives the same IDs and has the same limits.
+// each token to a separate memory store with the same options. That store derives the same IDs,
+// and its limit is memstore.MaxSize.
 func (s driverStore) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error) {
 	errs := make([]error, len(tokens))
 	for i, t := range tokens {
@@ -200,7 +205,8 @@ func (s driverStore) Fits(ctx context.Context, tokens []tokenstore.Token) ([]err
 // emptyParam matches a URL parameter with an empty value.
 var emptyParam = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[?&]([a-z-]{1,20})=(&|$)`) })
 
-// checkRest returns an error if rest is invalid for every kind of store.
+// checkRest returns a usage error if a parameter in rest is empty, or if rest begins with
+// slashes that s.Form does not allow.
 func checkRest(s scheme.Scheme, rest string) error {
 	if m := emptyParam().FindStringSubmatch(rest); m != nil {
 		return usagef("the parameter %s of the store is empty", m[1])
@@ -240,8 +246,8 @@ func (a *app) withStore(ctx context.Context, use func(*store) error) (err error)
 	return use(s)
 }
 
-// settleTime is the maximum time for which a migration rereads a record that it has written,
-// if reads of the target lag. Later the record counts as lost.
+// settleTime is the maximum time for which a migration rereads a record that it has written, if
+// reads of the target lag. After that time, the record counts as lost.
 const settleTime = 2 * time.Minute
 
 // storesHelp returns the help about stores.

@@ -7,7 +7,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// memScheme returns the kind of store that lasts as long as a command.
+// memScheme returns the kind of store "mem:", whose records are lost when the command ends.
 func memScheme() scheme.Scheme {
 	return scheme.Scheme{
 		Name: "mem",

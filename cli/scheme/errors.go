@@ -5,14 +5,14 @@ import (
 	"fmt"
 )
 
-// ErrUsage is matched by errors about how the command was called: arguments, flags, URLs and
-// environment variables. The command then ends with exit code 2.
+// ErrUsage means that an argument, a flag, a URL or an environment variable is wrong. The
+// command then ends with exit code 2.
 var ErrUsage = errors.New("usage")
 
-// Usage returns an error that matches ErrUsage. It has the text of err, and wraps err.
+// Usage returns an error that matches ErrUsage, wraps err, and has the text of err.
 func Usage(err error) error { return usage{err} }
 
-// Usagef returns an error that matches ErrUsage. The arguments are those of fmt.Errorf.
+// Usagef formats its arguments as fmt.Errorf does, and returns an error that matches ErrUsage.
 func Usagef(format string, args ...any) error { return usage{fmt.Errorf(format, args...)} }
 
 type usage struct{ error }

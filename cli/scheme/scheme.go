@@ -1,9 +1,8 @@
 // Package scheme describes a kind of store to the command tokenkeep. A scheme is the part before
 // the colon in the URL of a store: vault in vault:secret/oauth.
 //
-// A program gives its schemes to the function Main of package cli. All commands then accept
-// them: commands about records, doctor, migrate, serve, keep, the help, and completion in
-// shells.
+// A program passes its schemes to cli.Main. Every command that takes the URL of a store then
+// accepts them. The help and the completion in shells list them.
 //
 //	func main() {
 //		cli.Main(append(stores.All(), scheme.Scheme{
@@ -21,7 +20,7 @@
 //	}
 //
 // No text that a scheme returns or prints may contain a token, a key or a password. A URL may
-// contain a password by mistake, so errors do not quote it.
+// contain a password by mistake, so errors must not quote URLs.
 package scheme
 
 import (
@@ -35,114 +34,122 @@ import (
 // A Scheme is a kind of store that a URL can name. Name, Form, Text and Open are required.
 type Scheme struct {
 	// Name is the part of the URL before the colon: a letter, followed by up to 11 letters,
-	// digits and hyphens, in lower case. Each name of a command is unique.
+	// digits and hyphens, in lower case. All names and aliases of a program's schemes must
+	// differ.
 	Name string
 
-	// Alias is another Name, or empty. The help does not list it.
+	// Alias is a second name for URLs, in the form of Name, or empty. The help does not list
+	// aliases.
 	Alias string
 
-	// Form is the form of the URL, with the variable parts in capitals: "vault:MOUNT/PREFIX".
-	// If two slashes follow the colon in Form, the URL may begin with them and Open gets them.
+	// Form is the form of the URL, with the variable parts in capitals: "vault:MOUNT/PREFIX". If
+	// Form contains two slashes, the URL may have them after the colon, and Opening.Rest
+	// contains them unless Slashes is set.
 	Form string
 
-	// Text describes the store in the help, in lines of at most 80 characters. Shells show the
-	// first line beside the name.
+	// Text describes the store in the help, in lines of at most 80 characters. The completion in
+	// shells shows only the first line.
 	Text string
 
-	// Slashes reports whether the URL may have two slashes after the colon, which Open does not
-	// get. It is false for a path, because the slashes would change the path.
+	// Slashes reports whether the URL may have two slashes after the colon, which Opening.Rest
+	// omits. It must be false if a file path follows the colon, because the slashes would change
+	// the path.
 	Slashes bool
 
-	// Service is the name in the errors of the store: driver.Properties.Name, or the name that
-	// a store without a driver gives to tokenstore.NewError. The command finds SignIn and
-	// Denied by it, and leaves it out at the beginning of errors of Open.
+	// Service is the name in the errors of the store: driver.Properties.Name, or the name that a
+	// store without a driver gives to tokenstore.NewError. The command shows SignIn or Denied
+	// with errors of this service, and omits the name at the beginning of errors of Open.
 	Service string
 
-	// SignIn is advice for errors that match driver.ErrCredentials: how to renew the
-	// credentials of the service. It may be empty.
+	// SignIn is advice for errors that match driver.ErrCredentials: how to renew the credentials
+	// of the service. If it is empty, the command shows no advice for the service, not even
+	// Denied.
 	SignIn string
 
-	// Denied is advice for other errors that match tokenstore.ErrDenied. If it is empty and
-	// SignIn is not, the advice is to run "tokenkeep doctor --permissions".
+	// Denied is advice for other errors that match tokenstore.ErrDenied. If it is empty, the
+	// advice is to run "tokenkeep doctor --permissions".
 	Denied string
 
-	// Open opens the store. The command closes what Open returns. Open creates nothing that
-	// would be visible to other programs if Opening.MustExist or Opening.ReadOnly is set.
+	// Open opens the store. The command closes the result. If Opening.MustExist or
+	// Opening.ReadOnly is set, Open must create nothing that other programs can see.
 	//
-	// An error about the URL or the environment is one of Usage or Usagef. Other errors wrap a
-	// class of package driver or tokenstore, or have the exit code 1.
+	// Errors about the URL or the environment must match ErrUsage. For other errors, the exit
+	// code is that of the class in package tokenstore that they match, or 1.
 	Open func(ctx context.Context, o *Opening) (*Opened, error)
 
-	// Policy is the command that prints the permissions that the store needs, or nil.
+	// Policy describes the command that prints the permissions for the store. If it is nil,
+	// there is no such command.
 	Policy *Policy
 }
 
-// An Opening has the settings with which the command opens a store.
+// An Opening holds the settings with which the command opens a store.
 type Opening struct {
-	// Rest is the part of the URL after the colon. It includes the parameters, which Query cuts
-	// off. No parameter in it has an empty value.
+	// Rest is the part of the URL after the colon, including the parameters, which Query
+	// separates.
 	Rest string
 
-	// Getenv returns the value of an environment variable, or "". With the command migrate, a
-	// variable whose name begins with FROM_ or TO_ takes precedence for the store on that side.
+	// Getenv returns the value of an environment variable, or "" if it is not set. For the two
+	// stores of migrate, a variable with the prefix FROM_ or TO_ takes precedence.
 	Getenv func(name string) string
 
-	// MustExist reports whether a store that does not exist is an error, because the command
-	// only reads or changes records. Services in which a store is a prefix ignore it.
+	// MustExist reports whether a store that does not exist is an error. Services in which a
+	// store is a prefix ignore it.
 	MustExist bool
 
-	// ReadOnly reports whether the command does not write to the store. A store that does not
-	// exist counts as empty, unless MustExist is also set. See Opened.Writable.
+	// ReadOnly reports whether the command only reads the store. A store that does not exist
+	// then counts as empty, unless MustExist is also set. See Opened.Writable.
 	ReadOnly bool
 
 	// Note prints a remark on standard error. It is not safe for concurrent use.
 	Note func(format string, args ...any)
 
-	// Observer is the observer of the command, or nil. A Driver does not need it.
+	// Observer is the observer for Opened.Store, or nil. The command itself applies the observer
+	// to Opened.Driver.
 	Observer *tokenstore.Observer
 }
 
 // EnvKeys is the environment variable that names the keys file. The command applies the keys to
-// every Driver.
+// every Opened.Driver.
 const EnvKeys = "TOKENKEEP_KEYS_FILE"
 
-// WithoutKeys prints a remark if the user has a keys file, for a store that cannot use keys.
-// kind describes the store: "a table".
+// WithoutKeys prints the remark that a store cannot use keys, if the variable EnvKeys is set.
+// kind describes the store, such as "a table".
 func (o *Opening) WithoutKeys(kind string) {
 	if o.Getenv(EnvKeys) != "" {
 		o.Note("%s cannot use the keys of %s: its records are not encrypted", kind, EnvKeys)
 	}
 }
 
-// Opened is an open store. Either Driver or Store is set.
+// Opened is an open store. Either Driver or Store must be set.
 type Opened struct {
-	// Driver is the driver of the store. The command makes a tokenstore.Store on it, with the
-	// keys of the user.
+	// Driver is the driver of the store. The command creates a tokenstore.Store with this driver
+	// and the keys of the user, and closes the driver.
 	Driver driver.Secrets
 
 	// Store is a store that has no driver. If it is an io.Closer, the command closes it.
 	Store tokenstore.TokenStore
 
-	// Place identifies the records: it is equal for two URLs if and only if they name the same
+	// Place identifies the store: two URLs have the same Place if and only if they name the same
 	// store. It contains no secret. The command migrate refuses two stores with the same Place.
-	// If Place is empty, it is the Place of the driver's properties; if that is empty as well,
-	// no other URL names the store.
+	// If Place is empty, the command uses driver.Properties.Place. If both are empty, no other
+	// URL may name the store.
 	Place string
 
-	// Counted reports whether migrate shows the number of calls to the service. Requests of
-	// package net/http are counted without further code, other calls by CountCall.
+	// Counted reports whether migrate shows the number of calls to the service. The command
+	// itself counts requests of package net/http. The driver counts other calls with CountCall.
 	Counted bool
 
-	// Close releases what Open allocated besides Driver or Store. It is called after they are
-	// closed. It may be nil.
+	// Close, if not nil, releases other resources that Open allocated. The command calls it
+	// after it has closed Driver or Store.
 	Close func() error
 
-	// Writable opens the store again for writing, and creates it if necessary. It is nil if the
-	// store can be written although Opening.ReadOnly was set, as a prefix of a service can.
+	// Writable opens the store again for writing, and creates the store if necessary. If
+	// Writable is nil, the command writes to Driver or Store even if Opening.ReadOnly was set.
 	Writable func(ctx context.Context) (*Opened, error)
 }
 
-// A Policy is a command that prints the minimal permissions of a program that uses a store.
+// A Policy describes a command that prints the minimal permissions of a program that uses a
+// store.
 type Policy struct {
 	// Name is the name of the command after "tokenkeep policy".
 	Name string
@@ -153,7 +160,8 @@ type Policy struct {
 	// Short and Long describe the command in the help. Long may be empty.
 	Short, Long string
 
-	// New defines the flags of the command, and returns a function that returns the policy for
-	// an argument: in the format of the service, or as a Terraform resource.
+	// New defines flags of the command, which are parsed before the command calls the returned
+	// function. That function returns the policy for argument: in the format of the service, or
+	// as a Terraform resource.
 	New func(flags *flag.FlagSet) func(argument string, terraform bool) (string, error)
 }

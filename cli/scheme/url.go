@@ -11,8 +11,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/cli/internal/calls"
 )
 
-// Query cuts the parameters off rest, the part of a URL after the scheme, and returns them. Each
-// of the names may occur once, with a value. Other parameters are errors.
+// Query splits rest, the part of a URL after the colon, at the first question mark. It returns
+// the text before the question mark, and the values of the parameters by name. The error matches
+// ErrUsage if a parameter is not one of names, is repeated, or has no value. It does not quote
+// rest.
 func Query(rest string, names ...string) (string, map[string]string, error) {
 	rest, text, found := strings.Cut(rest, "?")
 	values, err := url.ParseQuery(text)
@@ -33,20 +35,21 @@ func Query(rest string, names ...string) (string, map[string]string, error) {
 	return rest, params, nil
 }
 
-// Loopback reports whether a host is the local machine.
+// Loopback reports whether host is localhost or a loopback IP address.
 func Loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// An Endpoint is an address that is used in place of a service's own address.
+// An Endpoint is an address that replaces the default address of a service.
 type Endpoint struct {
 	URL   *url.URL
-	Plain bool // HTTP on the local machine, which means an emulator without credentials
+	Plain bool // the URL has the scheme http: an emulator on this machine, which needs no credentials
 }
 
-// ParseEndpoint parses an endpoint. It requires HTTPS, which is the default, unless the endpoint
-// is on this machine. Errors do not quote text.
+// ParseEndpoint parses text, whose scheme is https if it has none. The error matches ErrUsage if
+// text is malformed, contains a user, or has the scheme http and a host that is not Loopback. It
+// does not quote text.
 func ParseEndpoint(text string) (Endpoint, error) {
 	if !strings.Contains(text, "://") {
 		text = "https://" + text
@@ -61,6 +64,7 @@ func ParseEndpoint(text string) (Endpoint, error) {
 	return Endpoint{u, u.Scheme == "http"}, nil
 }
 
-// CountCall counts a call to a service that ctx belongs to, for the report of migrate. A driver
-// that does not use package net/http calls it before each request, from any goroutine.
+// CountCall counts a call to a service, for the report of migrate. A driver that does not use
+// package net/http calls it before each request, with the context of the operation. CountCall is
+// safe for concurrent use.
 func CountCall(ctx context.Context) { calls.Add(ctx) }

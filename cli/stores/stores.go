@@ -1,5 +1,5 @@
-// Package stores has the kinds of store of this module for the command tokenkeep. Its packages
-// have one service each, for programs that leave the others out.
+// Package stores provides the kinds of store of this module to the command tokenkeep. A program
+// that needs only some services imports the packages below it instead.
 package stores
 
 import (

@@ -1,12 +1,12 @@
 // Command tokenkeep inspects stores of OAuth tokens, and moves records between
 // them and the token files of the Zoho SDKs.
 //
-//	tokenkeep ls --store vault:secret/oauth      what is there
-//	tokenkeep import sdk_tokens.txt --store …    a token file of an SDK into a store
-//	tokenkeep help                               the rest
+//	tokenkeep ls --store vault:secret/oauth      list the records
+//	tokenkeep import sdk_tokens.txt --store …    save the records of a token file
+//	tokenkeep help                               list all commands
 //
-// Secrets are read from standard input and from files, never from arguments, and
-// are printed masked unless --reveal is given.
+// Tokenkeep takes no secrets from arguments. Except for the command token, it masks the secrets
+// that it prints, unless --reveal is given.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Package calls counts the requests of an operation to a service.
+// Package calls counts the requests that an operation sends to a service.
 package calls
 
 import (
@@ -8,18 +8,19 @@ import (
 	"sync/atomic"
 )
 
-// Count returns a context and a counter of the requests that are sent with it, including
-// retries. HTTP requests are counted without further code, other requests by Add.
+// Count returns a copy of ctx, and a counter of the requests that are sent with that copy,
+// including retries. Requests of package net/http are counted automatically, other requests by
+// Add.
 func Count(ctx context.Context) (_ context.Context, n *atomic.Int64) {
 	n = new(atomic.Int64)
 	return counting(ctx, func() { n.Add(1) }), n
 }
 
-// ErrSpent is the cause of a context of Limit whose requests are used up.
+// ErrSpent is the cause with which Limit cancels a context.
 var ErrSpent = errors.New("the requests are used up")
 
-// Limit is like Count, and cancels the context with the cause ErrSpent when the given number
-// of requests has been sent. Operations in progress may send more. The caller must call stop.
+// Limit is like Count, but cancels the context with the cause ErrSpent as soon as the number of
+// requests reaches most. Operations in progress may send more. The caller must call stop.
 func Limit(ctx context.Context, most int64) (_ context.Context, n *atomic.Int64, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	n = new(atomic.Int64)
@@ -41,7 +42,8 @@ func counting(ctx context.Context, add func()) context.Context {
 
 type key struct{}
 
-// Add counts a request that is sent with ctx. Without a counter in ctx, it does nothing.
+// Add counts a request that is sent with ctx. Without a counter in ctx, it does nothing. Add is
+// safe for concurrent use.
 func Add(ctx context.Context) {
 	if add, ok := ctx.Value(key{}).(func()); ok {
 		add()

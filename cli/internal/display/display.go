@@ -6,8 +6,8 @@ import (
 	"unicode"
 )
 
-// Clean returns s for display on a terminal, with invisible characters and
-// control characters quoted.
+// Clean returns s if a terminal can show all its characters. Otherwise, it returns s as a quoted
+// Go string, with control characters and invisible characters escaped.
 func Clean(s string) string {
 	for _, r := range s {
 		if !unicode.IsPrint(r) || r == unicode.ReplacementChar {

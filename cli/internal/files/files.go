@@ -1,4 +1,4 @@
-// Package files has the operations of the command on files.
+// Package files checks, creates and replaces files for the command tokenkeep.
 package files
 
 import (
@@ -12,8 +12,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/cli/scheme"
 )
 
-// Create creates a file that only its owner can read and write. It returns an error if the
-// name exists.
+// Create creates a file with the given data that only its owner can read and write. The error
+// matches fs.ErrExist if the name exists. If the data cannot be written, Create removes the
+// file.
 func Create(name string, data []byte) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -26,8 +27,8 @@ func Create(name string, data []byte) error {
 	return nil
 }
 
-// Replaceable returns an error if the name exists and is not a regular file. Replacing a device
-// or a link would be a mistake.
+// Replaceable returns an error if the name exists and is not a regular file. It refuses devices
+// and symbolic links with a usage error.
 func Replaceable(name string) error {
 	switch info, err := os.Lstat(name); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -42,8 +43,8 @@ func Replaceable(name string) error {
 	return nil
 }
 
-// Replace creates or replaces a regular file, readable and writable only by its
-// owner. Other programs never see a partial file.
+// Replace creates or atomically replaces a regular file. Only its owner can read and write it.
+// The error is that of Replaceable if the name is not a regular file.
 func Replace(name string, data []byte) error {
 	if err := Replaceable(name); err != nil {
 		return err
@@ -62,7 +63,7 @@ func Replace(name string, data []byte) error {
 	return err
 }
 
-// fill writes data to f and closes it.
+// fill writes data to f, syncs f to the disk, and closes it.
 func fill(f *os.File, data []byte) error {
 	_, err := f.Write(data)
 	if err == nil {
@@ -71,13 +72,15 @@ func fill(f *os.File, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// Exists reports whether the name exists.
+// Exists reports whether the name exists, even as a symbolic link to nothing. It returns true if
+// the name cannot be examined.
 func Exists(name string) bool {
 	_, err := os.Lstat(name)
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// Real returns the absolute path of a file, with the links in its existing part resolved.
+// Real returns the absolute path of a file without symbolic links. If the file does not exist,
+// Real resolves only the links of its directory.
 func Real(name string) string {
 	if abs, err := filepath.Abs(name); err == nil {
 		name = abs
@@ -91,8 +94,9 @@ func Real(name string) string {
 	return name
 }
 
-// Check returns an error if the path of a store in a file is unsuitable. It is called before a
-// lock file is created, so that all kinds of store in a file have these errors.
+// Check returns an error if name is a directory, or is in a directory that does not exist. If
+// mustExist is set, a file that does not exist is also an error. Stores call Check before they
+// create a lock file.
 func Check(name string, mustExist bool) error {
 	info, err := os.Stat(name)
 	if err == nil && info.IsDir() {
@@ -111,8 +115,8 @@ func Check(name string, mustExist bool) error {
 	return nil
 }
 
-// Bare returns an error of package os without the file name, because the message already
-// contains the name.
+// Bare returns the cause of the fs.PathError in err, for messages that already contain the file
+// name. Without a PathError, it returns err.
 func Bare(err error) error {
 	var path *fs.PathError
 	if errors.As(err, &path) {

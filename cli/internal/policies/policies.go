@@ -1,4 +1,4 @@
-// Package policies has the parts that the policies of services share.
+// Package policies contains helpers for the commands that print policies.
 package policies
 
 import (
@@ -12,7 +12,8 @@ func Indent(text string) string {
 	return "    " + strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n    ") + "\n"
 }
 
-// CheckPrefix returns an error unless the prefix can stand in a policy unchanged.
+// CheckPrefix returns a usage error if prefix contains characters other than letters, digits and
+// /_+=.@-, or has a slash at either end. Any other prefix can be written in a policy unchanged.
 func CheckPrefix(prefix string) error {
 	for _, c := range prefix {
 		if !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/_+=.@-", c) {

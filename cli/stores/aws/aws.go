@@ -1,4 +1,4 @@
-// Package aws has the kind of store of the command tokenkeep for AWS Secrets Manager.
+// Package aws provides the kind of store awssm, AWS Secrets Manager, to the command tokenkeep.
 package aws
 
 import (
@@ -73,7 +73,7 @@ func newPolicy(flags *flag.FlagSet) func(string, bool) (string, error) {
 	}
 }
 
-// tags is a flag.Value for the keys of tags. The values of the tags are arbitrary.
+// tags is a flag.Value that collects the keys of tags. The values in the map are arbitrary.
 type tags map[string]string
 
 func (t tags) String() string { return strings.Join(slices.Sorted(maps.Keys(t)), ",") }
@@ -142,8 +142,9 @@ func parseOptions(params map[string]string) (*awssm.Options, error) {
 	return o, nil
 }
 
-// newClient returns a client with the configuration in the environment. The SDK
-// reads the environment of the process; o.Getenv takes precedence.
+// newClient returns a client with the configuration in the environment. region and address take
+// precedence unless they are empty. The SDK reads the environment of the process, but o.Getenv
+// takes precedence.
 func newClient(ctx context.Context, o *scheme.Opening, region, address string) (*secretsmanager.Client, error) {
 	options := []func(*config.LoadOptions) error{config.WithLogger(newLogger(o.Note))}
 	if region = cmp.Or(region, o.Getenv("AWS_REGION"), o.Getenv("AWS_DEFAULT_REGION")); region != "" {
@@ -186,10 +187,9 @@ func newClient(ctx context.Context, o *scheme.Opening, region, address string) (
 	}), nil
 }
 
-// hasCredentials reports whether the provider has credentials. Without other credentials, the
-// SDK uses the role of the virtual machine. hasCredentials requests the credentials of the role
-// once, so that a missing metadata server is detected before the first call. It also returns
-// true if ctx is done.
+// hasCredentials reports whether c has credentials. Without other credentials, the SDK uses the
+// role of the virtual machine. hasCredentials then requests the credentials once, which detects
+// a missing metadata server before the first call. It returns true if ctx is done.
 func hasCredentials(ctx context.Context, c aws.CredentialsProvider) bool {
 	if !aws.IsCredentialsProvider(c, (*ec2rolecreds.Provider)(nil)) {
 		return true
@@ -198,8 +198,8 @@ func hasCredentials(ctx context.Context, c aws.CredentialsProvider) bool {
 	return err == nil || ctx.Err() != nil
 }
 
-// newLogger returns a logger that prints the SDK's warnings as remarks of this
-// program. It is safe for concurrent use.
+// newLogger returns a logger that passes the SDK's warnings to note, one at a time. The logger
+// is safe for concurrent use.
 func newLogger(note func(string, ...any)) logging.Logger {
 	var mu sync.Mutex
 	return logging.LoggerFunc(func(class logging.Classification, format string, args ...any) {

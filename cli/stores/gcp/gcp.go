@@ -1,4 +1,5 @@
-// Package gcp has the kind of store of the command tokenkeep for Google Cloud's Secret Manager.
+// Package gcp provides the kind of store gcpsm, Google Cloud's Secret Manager, to the command
+// tokenkeep.
 package gcp
 
 import (
@@ -103,13 +104,13 @@ func open(ctx context.Context, o *scheme.Opening) (*scheme.Opened, error) {
 	return &scheme.Opened{Driver: d, Place: at, Counted: true, Close: client.Close}, nil
 }
 
-// countCall is an interceptor that counts a call of a gRPC client.
+// countCall is a gRPC interceptor that counts each call.
 func countCall(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	scheme.CountCall(ctx)
 	return invoke(ctx, method, req, reply, conn, opts...)
 }
 
-// parseOptions returns the options for new secrets.
+// parseOptions returns the options that the parameters of a URL set for new secrets.
 func parseOptions(params map[string]string) (*gcpsm.Options, error) {
 	options := &gcpsm.Options{KMSKey: params["kms-key"]}
 	if text := params["replicas"]; text != "" {
@@ -140,8 +141,8 @@ func parseOptions(params map[string]string) (*gcpsm.Options, error) {
 	return options, nil
 }
 
-// newClient returns a client with the usual credentials. The client is closed
-// together with the store.
+// newClient returns a client with the application default credentials, or one without
+// credentials for an emulator. The caller must close the client.
 func newClient(ctx context.Context, env func(string) string, location, address string) (*secretmanager.Client, error) {
 	options := []option.ClientOption{option.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(countCall))}
 	if location != "" && address == "" {

@@ -1,4 +1,4 @@
-// Package k8s has the kind of store of the command tokenkeep for Kubernetes Secrets.
+// Package k8s provides the kind of store k8s, Kubernetes Secrets, to the command tokenkeep.
 package k8s
 
 import (
@@ -116,14 +116,15 @@ func newClient(config *rest.Config) (*secretsClient, error) {
 	return &secretsClient{client, runtime.NewParameterCodec(types)}, err
 }
 
-// Secrets returns the Secrets of a namespace.
+// Secrets implements k8sstore.SecretsGetter.
 func (c *secretsClient) Secrets(namespace string) *gentype.ClientWithList[*v1.Secret, *v1.SecretList] {
 	return gentype.NewClientWithList("secrets", c.rest, c.codec, namespace,
 		func() *v1.Secret { return &v1.Secret{} }, func() *v1.SecretList { return &v1.SecretList{} })
 }
 
-// newConfig returns the client configuration of the cluster: from the files in
-// KUBECONFIG, from ~/.kube/config, or otherwise from the Pod in which the program runs.
+// newConfig returns the client configuration in the files of KUBECONFIG or in ~/.kube/config. If
+// the files name no cluster, newConfig returns the configuration of the Pod. context selects a
+// context of the files; "" means the current context.
 func newConfig(env func(string) string, context string) (*rest.Config, error) {
 	var files []string
 	if list := env(clientcmd.RecommendedConfigPathEnvVar); list != "" {

@@ -1,5 +1,5 @@
-// Package tables has the kinds of store of the command tokenkeep that are a table of the SDKs, in
-// SQLite and in MySQL or MariaDB.
+// Package tables provides the kinds of store sqlite and mysql to the command tokenkeep. Both use
+// the table of the Zoho SDKs.
 package tables
 
 import (
@@ -64,12 +64,12 @@ from the file that ` + envPasswordFile + ` names`,
 	}
 }
 
-// sdkTable is the table of the SDKs.
+// sdkTable is the name of the table that the SDKs use.
 const sdkTable = "oauthtoken"
 
-// openTable returns a store on a table in db, which is closed together with the store. If the
-// store is opened read-only and the table does not exist, openTable returns an empty table, or
-// an error if the store must exist.
+// openTable returns a store on a table in db. db is closed together with the store, or if
+// openTable fails. If o.ReadOnly is set and the table does not exist, openTable returns an empty
+// store, or an error if o.MustExist is set.
 func openTable(ctx context.Context, o *scheme.Opening, db *sql.DB, dialect sqlstore.Dialect, table, at string) (*scheme.Opened, error) {
 	table = cmp.Or(table, sdkTable)
 	if o.ReadOnly {
@@ -84,8 +84,9 @@ func openTable(ctx context.Context, o *scheme.Opening, db *sql.DB, dialect sqlst
 	return newSQLStore(ctx, db, dialect, &sqlstore.Options{Table: table, Observer: o.Observer}, at)
 }
 
-// noTable returns the replacement for a table that does not exist. err is the
-// error about its database, if any.
+// noTable returns an empty store in place of a table that does not exist, or an error if
+// o.MustExist is set. err, if not nil, is the error of closing the database, which noTable
+// returns.
 func noTable(ctx context.Context, o *scheme.Opening, table, at string, err error) (*scheme.Opened, error) {
 	s, emptyErr := emptyTable(ctx, table, at)
 	if err = errors.Join(err, emptyErr); err != nil {
@@ -97,7 +98,7 @@ func noTable(ctx context.Context, o *scheme.Opening, table, at string, err error
 	return s, nil
 }
 
-// hasTable reports whether db, which must be read-only, has a table.
+// hasTable reports whether db has the table. db must be read-only.
 func hasTable(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, table string) (bool, error) {
 	question := "SELECT COUNT(*) FROM pragma_table_info(?)"
 	if dialect == sqlstore.MySQL {
@@ -105,16 +106,14 @@ func hasTable(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, table s
 	}
 	var columns int
 	if err := db.QueryRowContext(ctx, question, table).Scan(&columns); err != nil {
-		// The constructor classifies the error. It does not create the table, because db is
-		// read-only.
+		// New classifies the error. It cannot create the table, because db is read-only.
 		_, classed := sqlstore.New(ctx, db, dialect, nil)
 		return false, cmp.Or(classed, err)
 	}
 	return columns > 0, nil
 }
 
-// emptyTable returns a store on an empty table in memory with the limits of a new
-// table.
+// emptyTable returns a store on a new table in memory.
 func emptyTable(ctx context.Context, table, at string) (*scheme.Opened, error) {
 	db, err := sql.Open("sqlite", ":memory:")
 	if err != nil {
@@ -124,8 +123,8 @@ func emptyTable(ctx context.Context, table, at string) (*scheme.Opened, error) {
 	return newSQLStore(ctx, db, sqlstore.SQLite, &sqlstore.Options{Table: table}, at)
 }
 
-// newSQLStore returns a store on a table in db, which is closed together with the
-// store.
+// newSQLStore returns a store on a table in db. db is closed together with the store, or if
+// newSQLStore fails.
 func newSQLStore(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, opts *sqlstore.Options, at string) (*scheme.Opened, error) {
 	s, err := sqlstore.New(ctx, db, dialect, opts)
 	if err != nil {
@@ -137,9 +136,9 @@ func newSQLStore(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, opts
 	return &scheme.Opened{Store: s, Place: at + " " + opts.Table, Close: db.Close}, nil
 }
 
-// planned returns the store that open opens. If the store must exist, planned first opens it
-// read-only, because opening it for writing would create it. If o is read-only, the store's
-// Writable function opens it again for writing.
+// planned returns the result of open. If the store must exist, planned first opens it read-only,
+// because opening it for writing would create it. If o.ReadOnly is set, Opened.Writable opens
+// the store again for writing.
 func planned(ctx context.Context, o *scheme.Opening, open func(context.Context, *scheme.Opening) (*scheme.Opened, error)) (*scheme.Opened, error) {
 	if o.MustExist && !o.ReadOnly {
 		reading := *o
@@ -205,7 +204,8 @@ func openDatabase(ctx context.Context, o *scheme.Opening, path, table string) (*
 	return openTable(ctx, o, db, sqlstore.SQLite, table, at)
 }
 
-// sqlParams cuts off parameters such as ?table=NAME. A path may contain a question mark.
+// sqlParams splits off parameters such as ?table=NAME. They begin at the last question mark, if
+// an equals sign follows it, because a path may contain question marks.
 func sqlParams(rest string, names ...string) (string, map[string]string, error) {
 	i := strings.LastIndexByte(rest, '?')
 	if i < 0 || !strings.Contains(rest[i:], "=") {
@@ -239,8 +239,8 @@ func openMySQL(ctx context.Context, o *scheme.Opening) (*scheme.Opened, error) {
 	})
 }
 
-// A readOnlyConnector makes read-only connections. MySQL and MariaDB have
-// different variables for that, but share a statement.
+// A readOnlyConnector makes connections whose transactions are read-only. It runs a statement,
+// because the variables for that have different names in MySQL and MariaDB.
 type readOnlyConnector struct{ driver.Connector }
 
 // Connect implements driver.Connector.
@@ -259,12 +259,12 @@ func (c readOnlyConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	return conn, nil
 }
 
-// errMySQLForm does not quote the name of the database, because a malformed name may contain a
-// password anywhere.
+// errMySQLForm means that the name of the database is malformed. It does not quote the name,
+// which may contain a password anywhere.
 var errMySQLForm = scheme.Usagef("the database must have the form mysql://USER@HOST:PORT/DB or mysql:USER@tcp(HOST:PORT)/DB")
 
-// mysqlConfig parses the name of a database in either form, and the name of the
-// table.
+// mysqlConfig parses a database name in either form of errMySQLForm. table is empty if the name
+// does not contain it.
 func mysqlConfig(rest string) (_ *mysql.Config, table string, _ error) {
 	rest, params, _ := strings.Cut(rest, "?")
 	values, err := url.ParseQuery(params)
@@ -292,7 +292,8 @@ func mysqlConfig(rest string) (_ *mysql.Config, table string, _ error) {
 	return config, table, nil
 }
 
-// parseMySQL parses the name of a database without the parameters of the store.
+// parseMySQL parses a database name in either form of errMySQLForm. params are the parameters of
+// the MySQL driver.
 func parseMySQL(rest string, params url.Values) (*mysql.Config, error) {
 	var u *url.URL
 	if strings.HasPrefix(rest, "//") {
@@ -315,8 +316,8 @@ func parseMySQL(rest string, params url.Values) (*mysql.Config, error) {
 	return config, nil
 }
 
-// overNetwork reports whether data for the server leaves this machine without TLS, or would do
-// so if an attacker on the network downgraded the connection.
+// overNetwork reports whether data for the server can leave this machine without TLS, even if
+// only after an attacker on the network has downgraded the connection.
 func overNetwork(config *mysql.Config) bool {
 	host, _, err := net.SplitHostPort(config.Addr)
 	plain := config.TLSConfig == "" || config.TLSConfig == "false" || config.TLSConfig == "preferred"
@@ -325,7 +326,8 @@ func overNetwork(config *mysql.Config) bool {
 
 var errMySQLPassword = scheme.Usagef("the password comes from %s or the file that %s names: others can see arguments", envPassword, envPasswordFile)
 
-// mysqlPassword returns the password in the environment. It may be empty.
+// mysqlPassword returns the password in the environment, or in the file that the environment
+// names. If there is neither, it returns "".
 func mysqlPassword(env func(string) string) (string, error) {
 	name := env(envPasswordFile)
 	if name == "" {

@@ -1,4 +1,5 @@
-// Package vault has the kind of store of the command tokenkeep for HashiCorp Vault and OpenBao.
+// Package vault provides the kind of store vault, HashiCorp Vault or OpenBao, to the command
+// tokenkeep.
 package vault
 
 import (
@@ -97,8 +98,8 @@ func open(_ context.Context, o *scheme.Opening) (*scheme.Opened, error) {
 	return &scheme.Opened{Driver: d, Place: at, Counted: true}, nil
 }
 
-// parseOptions returns the options for the parameters of a store, and whether tokens
-// may be sent over a network without TLS.
+// parseOptions returns the options that the parameters of a URL set. insecure reports whether
+// tokens may cross a network without TLS.
 func parseOptions(params map[string]string) (options *vaultstore.Options, insecure bool, err error) {
 	options = &vaultstore.Options{}
 	for name, lag := range map[string]*time.Duration{"list-lag": &options.ListLag, "read-lag": &options.ReadLag} {
@@ -118,8 +119,9 @@ func parseOptions(params map[string]string) (options *vaultstore.Options, insecu
 	return options, insecure, nil
 }
 
-// newClient returns a client with the configuration in the environment. Vault's
-// package reads the environment of the process; env takes precedence.
+// newClient returns a client with the configuration in the environment. Vault's package reads
+// the environment of the process; env takes precedence for the address, the token and the
+// namespace.
 func newClient(env func(string) string) (*api.Client, error) {
 	config := api.DefaultConfig()
 	if config.Error != nil {
@@ -172,8 +174,8 @@ func retryVault(ctx context.Context, answer *http.Response, err error) (bool, er
 	return api.DefaultRetryPolicy(ctx, answer, err)
 }
 
-// vaultToken returns VAULT_TOKEN, or the token that "vault login" wrote. The token may be empty,
-// because a Vault agent may add one to requests.
+// vaultToken returns VAULT_TOKEN, or the token that "vault login" stored in ~/.vault-token. If
+// there is neither, it returns "", because a Vault agent may add a token to requests.
 func vaultToken(env func(string) string) (string, error) {
 	if token := env(api.EnvVaultToken); token != "" {
 		return token, nil
