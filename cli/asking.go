@@ -19,7 +19,7 @@ type asking struct {
 	server           authServer
 }
 
-// flags adds the flags to a command that also takes an ID.
+// flags adds the flags to c, a command that also takes an ID.
 func (f *asking) flags(c *cobra.Command) {
 	c.Flags().StringVar(&f.user, "user", "", "the user's name")
 	f.server.flags(c)
@@ -41,11 +41,11 @@ func mostOneID(c *cobra.Command, args []string) error {
 func (f *asking) settle() {
 	f.client = f.server.client
 	if f.server.tokenURL == "" {
-		f.server.client = "" // it only selects the record
+		f.server.client = "" // without --token-url, --client only selects records
 	}
 }
 
-// check checks the flags of a command for one record.
+// check returns a usage error unless the flags name exactly one of an ID and a user.
 func (f *asking) check(command string) error {
 	f.settle()
 	if (f.id == "") == (f.user == "") {
@@ -54,8 +54,8 @@ func (f *asking) check(command string) error {
 	return nil
 }
 
-// find returns the record. A record that package initializer has created has the issuer of the
-// token endpoint. Other records may have no issuer.
+// find returns the record that the flags select. With --token-url but without --issuer, it first
+// searches for a record with the issuer of that URL, and then without an issuer.
 func (f *asking) find(ctx context.Context, s *store) (t tokenstore.Token, err error) {
 	like := tokenstore.Token{ID: f.id, UserName: f.user, ClientID: f.client, Issuer: f.issuer, Resource: f.resource}
 	if f.issuer == "" && f.user != "" && f.server.tokenURL != "" {
@@ -69,7 +69,9 @@ func (f *asking) find(ctx context.Context, s *store) (t tokenstore.Token, err er
 	return s.FindToken(ctx, like)
 }
 
-// of returns the configuration for the server that issued the tokens of t.
+// of returns the configuration for the server that issued the tokens of t: the server that flags
+// name, or else Zoho's. It returns a usage error if the server is unknown, or is not that of the
+// record's issuer.
 func (f *asking) of(a *app, t tokenstore.Token) (initializer.Config, error) {
 	if f.server.given() {
 		server := f.server
@@ -94,7 +96,7 @@ func (f *asking) of(a *app, t tokenstore.Token) (initializer.Config, error) {
 }
 
 // renewed returns the record of t with another access token. If no other process has replaced
-// the access token, renewed refreshes it at the server that c configures.
+// the access token, renewed refreshes it with the configuration c.
 func (a *app) renewed(ctx context.Context, s *store, c initializer.Config, t tokenstore.Token) (tokenstore.Token, error) {
 	c.Store, c.Token, c.Now = s.TokenStore, tokenstore.Token{ID: t.ID}, a.now
 	client, err := initializer.New(ctx, c)

@@ -31,7 +31,7 @@ func (s *authServer) flags(c *cobra.Command) {
 // given reports whether the flags name a server.
 func (s *authServer) given() bool { return s.dataCenter+s.accounts+s.tokenURL != "" }
 
-// check returns an error if flags contradict each other, or if some are missing.
+// check returns a usage error if flags contradict each other, or if some are missing.
 func (s *authServer) check() error {
 	switch {
 	case howMany(s.dataCenter != "", s.accounts != "", s.tokenURL != "") != 1:
@@ -50,7 +50,8 @@ func (s *authServer) check() error {
 	return nil
 }
 
-// config returns the configuration for requests to the server.
+// config returns the configuration for requests to the server, or a usage error if the flags are
+// invalid.
 func (s *authServer) config(a *app) (initializer.Config, error) {
 	c := initializer.Config{HTTPClient: a.http}
 	if err := s.check(); err != nil {
@@ -81,7 +82,8 @@ func (s *authServer) config(a *app) (initializer.Config, error) {
 	return c, s.zoho(&c)
 }
 
-// zoho sets the environment of a Zoho data center.
+// zoho sets c.Environment to the environment of Zoho that the flags name, or returns a usage
+// error if there is none.
 func (s *authServer) zoho(c *initializer.Config) error {
 	dc := initializer.DataCenter(s.dataCenter)
 	switch s.environment {

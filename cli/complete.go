@@ -14,8 +14,8 @@ import (
 // fileFlags lists the flags whose value is the name of a file.
 var fileFlags = []string{"like", "token-file", "svg"}
 
-// values returns the values that a flag can have, by the name of the flag. Flags that are
-// not in the map take free text.
+// values maps the names of flags to their possible values. Flags that are not in the map take
+// free text.
 func (a *app) values() map[string][]cobra.Completion {
 	var stores, centers []cobra.Completion
 	for _, s := range a.schemes {
@@ -34,8 +34,8 @@ func (a *app) values() map[string][]cobra.Completion {
 	}
 }
 
-// completeValues makes shells complete the values of flags and arguments. Values are never
-// looked up in a store.
+// completeValues sets the completions of flags and arguments for root and its subcommands.
+// Completion never reads a store.
 func (a *app) completeValues(root *cobra.Command) {
 	known := a.values()
 	var each func(c *cobra.Command)
@@ -70,8 +70,8 @@ func (a *app) completeValues(root *cobra.Command) {
 	each(root)
 }
 
-// completing reports whether shells call the command c to request completions. Its arguments are
-// incomplete words.
+// completing reports whether c is the command with which shells request completions. Its
+// arguments may be empty words.
 func completing(c *cobra.Command) bool {
 	return c.Name() == cobra.ShellCompRequestCmd || c.Name() == cobra.ShellCompNoDescRequestCmd
 }

@@ -98,8 +98,8 @@ func (a *app) printFindings(r doctorReport, whole bool) error {
 	return nil
 }
 
-// isRemark reports whether a finding is a remark about the configuration of the
-// store, which cannot be repaired.
+// isRemark reports whether a finding is a remark about the configuration of the store. Such a
+// finding cannot be repaired.
 func isRemark(f findingJSON) bool { return f.Kind == string(doctor.KindStoreUnkeyed) }
 
 // A group is a set of findings with the same cause.
@@ -108,7 +108,7 @@ type group struct {
 	count       int
 }
 
-// groupFindings groups findings that differ only in the record.
+// groupFindings groups findings that differ only in the record. It omits remarks.
 func groupFindings(findings []findingJSON) []*group {
 	var groups []*group
 	at := map[string]*group{}
@@ -118,7 +118,7 @@ func groupFindings(findings []findingJSON) []*group {
 		}
 		key := strings.Join([]string{f.Kind, f.cause(f.Detail), f.Action, f.cause(f.Error), strconv.FormatBool(f.Repaired)}, "\x00")
 		if f.Kind == string(doctor.KindPermission) {
-			key += "\x00" + f.Name // the call says what is missing
+			key += "\x00" + f.Name // Name is the call that is not allowed
 		}
 		if g := at[key]; g != nil {
 			g.count++
@@ -140,8 +140,8 @@ func (f findingJSON) cause(text string) string {
 	return text
 }
 
-// where names the record of the first finding, and states the number of findings. It leaves out
-// the name of the secret if that equals the ID.
+// where returns the ID and the name of the first finding, and the number of findings. It omits a
+// name that equals the ID.
 func (g *group) where() string {
 	one := orDash(g.ID)
 	switch {
@@ -211,7 +211,7 @@ func (r *doctorReport) doubtsKeys() bool {
 	return unreadable > 0 && unreadable >= r.Checked
 }
 
-// keysHint returns a question about the keys, for a store without readable records.
+// keysHint returns a question that asks whether the keys are right.
 func (a *app) keysHint() string {
 	if name := a.env(envKeys); name != "" {
 		return fmt.Sprintf("Are the keys in %s (%s) the right ones?", clean(name), envKeys)
@@ -219,8 +219,8 @@ func (a *app) keysHint() string {
 	return fmt.Sprintf("Does the store need keys? %s is not set.", envKeys)
 }
 
-// noteKeys prints keysHint as a remark if wrong keys may be the cause of err, the error about
-// all records of s.
+// noteKeys prints keysHint as a remark if wrong keys may have caused err, the error about all
+// records of s.
 func (a *app) noteKeys(s *store, err error) {
 	if _, keyed := s.TokenStore.(doctor.Rekeyer); keyed && errors.Is(err, tokenstore.ErrCorrupt) {
 		a.note("%s", a.keysHint())

@@ -153,7 +153,8 @@ func (a *app) hostOf(w wish, t tokenstore.Token) string {
 }
 
 // wanted returns the records that w selects. unreadable is the error about unreadable records.
-// If w names a client, wanted also searches for its record, which a lagging list may omit.
+// If w names a client, wanted also searches for the record by name, because a lagging list may
+// omit the record.
 func (w wish) wanted(ctx context.Context, s *store) (tokens []tokenstore.Token, unreadable, err error) {
 	all, unreadable, err := bulk.Readable(s.GetTokens(ctx))
 	if err != nil {

@@ -118,7 +118,8 @@ For a store with records, see "tokenkeep keys add".`,
 	return c
 }
 
-// newKeys writes k to a new file, and prints how to use the file. what begins that text.
+// newKeys writes k to a new file, and prints how to use the file. what describes the file in
+// that text.
 func (a *app) newKeys(name string, k *keys.Keys, what string) error {
 	switch err := files.Create(name, k.Encode()); {
 	case errors.Is(err, fs.ErrExist):

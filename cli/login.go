@@ -121,7 +121,7 @@ func (l *login) check(a *app) error {
 	return l.checkOther()
 }
 
-// checkRedirect checks and completes the redirect URL. An https URL implies --paste.
+// checkRedirect checks the redirect URL, and sets the default. An https URL implies --paste.
 func (l *login) checkRedirect() error {
 	u, err := url.Parse(cmp.Or(l.redirect, "http://127.0.0.1/"))
 	switch {
@@ -163,7 +163,7 @@ func (l *login) checkOther() error {
 	}
 	for name, text := range map[string]string{"auth-url": l.authURL, "token-url": l.server.tokenURL, "issuer": l.server.issuer} {
 		if text == "" || name == "issuer" && l.authURL != "" {
-			continue // an issuer that is not contacted may have any form
+			continue // login sends no request to this issuer, which may have any form
 		}
 		if _, err := scheme.ParseEndpoint(text); err != nil {
 			return usagef("--%s: %w", name, err)
@@ -187,7 +187,8 @@ type consent struct {
 	iss      issuerCheck
 }
 
-// begun returns a consent with the endpoints of the server, which it may have to discover.
+// begun returns a consent that has not yet asked the user. It discovers the endpoints of the
+// server if the flags do not name them.
 func (a *app) begun(ctx context.Context, l *login) (*consent, error) {
 	c := &consent{login: l, a: a, state: rand.Text()}
 	endpoints := metadata{Authorization: l.authURL, Token: l.server.tokenURL}
@@ -290,8 +291,8 @@ func (c *consent) ask(ctx context.Context) (tokenstore.Secret, error) {
 	return c.code(answer)
 }
 
-// exchange exchanges a code, and returns the tokens in the form to save. The code is not stored,
-// because an interrupted login is started again.
+// exchange exchanges a code for tokens, and returns them in the form to save. The code is kept
+// only in memory, because the user repeats an interrupted login.
 func (c *consent) exchange(ctx context.Context, code tokenstore.Secret) (tokenstore.Token, error) {
 	config := c.config
 	config.Store, config.Now, config.FindUser = memstore.New(nil), c.a.now, c.findUser

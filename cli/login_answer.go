@@ -31,8 +31,8 @@ type issuerCheck struct {
 	always bool   // each answer of the server names the issuer
 }
 
-// code returns the code in an answer. It returns an error if the answer does not belong to the
-// request.
+// code returns the code in an answer. The error matches errInput if the answer does not belong
+// to the request, or has no code.
 func (c *consent) code(answer url.Values) (tokenstore.Secret, error) {
 	for name, all := range answer {
 		if len(all) > 1 {
@@ -59,8 +59,8 @@ func (c *consent) code(answer url.Values) (tokenstore.Secret, error) {
 // plainCode matches the error codes of RFC 6749 and OpenID Connect.
 var plainCode = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z_]{1,40}$`) })
 
-// refusedConsent returns the error of an answer with an error code. It leaves out the
-// description, because anyone can send an answer with any description.
+// refusedConsent returns the error for an answer with an error code. It omits the description,
+// because anyone can send an answer with any description.
 func refusedConsent(code string) error {
 	class := initializer.ErrRefused
 	switch code {
@@ -75,8 +75,8 @@ func refusedConsent(code string) error {
 	return fmt.Errorf("%w: there is no consent: the answer is %q", class, code)
 }
 
-// moveTo selects the user's data center, which Zoho names in the answer, for exchanging the
-// code. The data center must be one of Zoho's, because it receives the client's secret.
+// moveTo makes the data center of the user, which Zoho names in the answer, the one that
+// exchanges the code. It must be one of Zoho's, because it receives the client's secret.
 func (c *consent) moveTo(accounts, location string) error {
 	accounts = strings.TrimSuffix(accounts, "/")
 	if accounts == "" && location == "" {
@@ -110,7 +110,7 @@ func (a *app) showConsent(consentURL string, paste bool) {
 	_, _ = fmt.Fprintf(a.errs, "Open this address in a browser, and allow the access:\n\n  %s\n%s\n", consentURL, then)
 }
 
-// openBrowser opens a URL in the user's browser.
+// openBrowser opens a URL in the user's browser, without waiting for the browser to close.
 func openBrowser(ctx context.Context, address string) error {
 	args := []string{"xdg-open", address}
 	switch runtime.GOOS {
@@ -134,7 +134,8 @@ type receiver struct {
 	close   func()
 }
 
-// receiver returns the receiver at the redirect URL.
+// receiver returns a receiver that reads standard input with --paste, and otherwise listens at
+// the redirect URL.
 func (c *consent) receiver(ctx context.Context) (*receiver, error) {
 	if c.paste {
 		return &receiver{c.redirect, func(ctx context.Context) (url.Values, error) { return pasted(ctx, c.a.in, c.redirect) }, func() {}}, nil
@@ -142,11 +143,11 @@ func (c *consent) receiver(ctx context.Context) (*receiver, error) {
 	return listen(ctx, c.redirect)
 }
 
-// maxAnswer is the maximum length of the address to which the browser is
-// redirected.
+// maxAnswer is the maximum length in bytes of the address to which the browser is redirected.
 const maxAnswer = 64 << 10
 
-// pasted reads the address to which the browser was redirected.
+// pasted reads a line from in, the address to which the browser was redirected, and returns its
+// parameters. If ctx is done, pasted returns even while the read is blocked.
 func pasted(ctx context.Context, in io.Reader, redirect string) (url.Values, error) {
 	line := make(chan string, 1)
 	go func() {
@@ -179,7 +180,8 @@ const answered = `<!doctype html><meta charset="utf-8"><title>tokenkeep</title>
 <p>tokenkeep has the answer, and shows the result in its terminal. You can close this page.
 `
 
-// answering returns a handler that passes on the first answer at a redirect URL.
+// answering returns a handler for the redirect URL at. It sends the parameters of the first
+// answer to answers, which must be buffered, and ignores later answers.
 func answering(at *url.URL, answers chan<- url.Values) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		values, err := url.ParseQuery(r.URL.RawQuery)
@@ -199,12 +201,13 @@ func answering(at *url.URL, answers chan<- url.Values) http.Handler {
 		_, _ = io.WriteString(w, answered)
 		select {
 		case answers <- values:
-		default: // an answer was already received
+		default: // this is not the first answer
 		}
 	})
 }
 
-// listen listens at a redirect URL on this machine for one answer.
+// listen serves a redirect URL on this machine, and returns a receiver of the first answer. The
+// caller must close the receiver.
 func listen(ctx context.Context, redirect string) (*receiver, error) {
 	u, err := url.Parse(redirect)
 	if err != nil {
@@ -233,7 +236,7 @@ func listen(ctx context.Context, redirect string) (*receiver, error) {
 			}
 		},
 		close: func() {
-			// Let the browser receive its page.
+			// The browser may still be receiving its page.
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 			defer cancel()
 			if err := server.Shutdown(ctx); errors.Is(err, context.DeadlineExceeded) {

@@ -32,8 +32,8 @@ func (m metadata) knowsPKCE() bool {
 	return m.Challenges == nil || slices.Contains(*m.Challenges, "S256")
 }
 
-// wellKnown returns the possible URLs of an issuer's metadata: RFC 8414, 3.1 and 5,
-// and OpenID Connect Discovery, 4.
+// wellKnown returns the possible URLs of an issuer's metadata in the order to try: RFC 8414, 3.1
+// and 5, and OpenID Connect Discovery, 4.
 func wellKnown(issuer string) ([]string, error) {
 	u, err := url.Parse(issuer)
 	if err != nil {
@@ -50,7 +50,8 @@ func wellKnown(issuer string) ([]string, error) {
 
 const maxMetadata = 1 << 20
 
-// discover returns the metadata of an issuer.
+// discover returns the metadata of an issuer from the first URL of wellKnown that has metadata.
+// Without metadata, the error matches initializer.ErrRefused.
 func (a *app) discover(ctx context.Context, issuer string) (metadata, error) {
 	places, err := wellKnown(issuer)
 	if err != nil {
@@ -74,7 +75,7 @@ func (a *app) discover(ctx context.Context, issuer string) (metadata, error) {
 	return metadata{}, fmt.Errorf("%w: the issuer has no metadata: give --auth-url and --token-url", initializer.ErrRefused)
 }
 
-// errNoMetadata means that there is no metadata at a URL.
+// errNoMetadata means that a server has no metadata at a URL.
 var errNoMetadata = errors.New("no metadata")
 
 func fetchMetadata(ctx context.Context, client *http.Client, place string) (m metadata, err error) {
@@ -103,8 +104,7 @@ func fetchMetadata(ctx context.Context, client *http.Client, place string) (m me
 	return m, nil
 }
 
-// check returns an error unless the metadata belong to the issuer and have usable
-// endpoints.
+// check returns an error unless the metadata belongs to the issuer and has usable endpoints.
 func (m metadata) check(issuer string) error {
 	if m.Issuer != issuer {
 		return fmt.Errorf("%w: the metadata is of the issuer %s: --issuer must be the same, letter for letter", initializer.ErrRefused, cmp.Or(clean(m.Issuer), "of no name"))

@@ -45,8 +45,8 @@ type listed struct {
 	reveal bool
 }
 
-// page returns the records of the page, and reports whether more records follow. tokens are
-// ordered by ID.
+// page returns the records of the page, and reports whether more records follow. tokens must be
+// ordered by ID; page changes the slice.
 func (l listed) page(tokens []tokenstore.Token) (page []tokenstore.Token, more bool) {
 	want := l.who
 	tokens = slices.DeleteFunc(tokens, func(t tokenstore.Token) bool {
@@ -99,7 +99,7 @@ func (a *app) ls(ctx context.Context, s *store, l listed) error {
 // listing returns the records as a table for people.
 func (a *app) listing(tokens []tokenstore.Token) *table {
 	t := &table{}
-	// Leave out columns that would be empty: records of the SDKs have no issuer or resource.
+	// Omit columns that would be empty: records of the SDKs have no issuer or resource.
 	issued := slices.ContainsFunc(tokens, func(r tokenstore.Token) bool { return r.Issuer != "" || r.Resource != "" })
 	row := func(id, user, client, issuer, resource, tokens, expires string) {
 		cells := []string{id, user, client}

@@ -38,8 +38,8 @@ func (a *app) manCommand() *cobra.Command {
 	}
 }
 
-// everyPage calls do with the name and the text of the manual page of each command and
-// topic.
+// everyPage calls do with the file name and the text of the manual page of each command and
+// topic. It stops at the first error of do, and returns that error.
 func everyPage(root *cobra.Command, do func(name, text string) error) error {
 	if root.Hidden || root.Name() == "completion" || root.Name() == "help" {
 		return nil
@@ -55,10 +55,11 @@ func everyPage(root *cobra.Command, do func(name, text string) error) error {
 	return nil
 }
 
-// pageName returns the name of the page of a command.
+// pageName returns the name of the manual page of a command, without the suffix.
 func pageName(c *cobra.Command) string { return strings.ReplaceAll(c.CommandPath(), " ", "-") }
 
-// roff escapes text for man(7), where a line that begins with a dot is a request.
+// roff escapes text for man(7), in which a line that begins with a dot or an apostrophe is a
+// request.
 func roff(text string) string {
 	text = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(text)
 	var b strings.Builder
@@ -71,8 +72,8 @@ func roff(text string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// page returns the manual page of a command: its help, in the order of man(7). The help
-// is already laid out, so it is not filled again.
+// page returns the manual page of a command: its help, in the order of man(7). It turns filling
+// off, because the help already has line breaks.
 func page(c *cobra.Command) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(&b, format+"\n", args...) }

@@ -29,8 +29,8 @@ const (
 	labelStatus    = "http_response_status_code"
 )
 
-// metrics holds the metrics of serve. Their names, labels and buckets equal those of the metrics
-// of otelkeep in Prometheus.
+// metrics holds the metrics of serve. The metrics that otelkeep also has use the names, labels
+// and buckets that otelkeep's metrics have in Prometheus.
 type metrics struct {
 	registry  *prometheus.Registry
 	refreshes *prometheus.CounterVec
@@ -99,7 +99,7 @@ func (m *metrics) request(e agent.Request) {
 	m.requests.WithLabelValues(cmp.Or(e.Operation, "none"), strconv.Itoa(e.Status), e.Class).Observe(e.Took.Seconds())
 }
 
-// Limits on the time and size of a scrape.
+// Limits on the time, the size and the number of scrapes.
 const (
 	scrapeTime    = 10 * time.Second
 	scrapeHead    = 8 << 10
@@ -109,7 +109,8 @@ const (
 // metricsPath is the path of the metrics.
 const metricsPath = "/metrics"
 
-// listen serves the metrics on the address until stop is called.
+// listen serves the metrics at an address until stop is called. It returns the address on which
+// it listens.
 func (m *metrics) listen(ctx context.Context, address string) (at net.Addr, stop func(), err error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {

@@ -14,8 +14,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/migrate"
 )
 
-// Environment variables may have the prefix of a side, so that the two stores can
-// be on two servers or have different keys.
+// Prefixes of environment variables that apply only to the source or the target.
 const (
 	fromPrefix = "FROM_"
 	toPrefix   = "TO_"
@@ -104,17 +103,17 @@ func (o migrateOptions) check() error {
 	return nil
 }
 
-// A side is an app with the environment of one of the two stores.
+// A side is an app with the environment of the source or the target.
 type side struct {
 	app
-	empty string // a variable with the side's prefix that is set but empty
+	empty string // a variable with the side's prefix that was read, and is set but empty
 }
 
 func (a *app) side(prefix string) *side {
 	s := &side{app: *a}
 	s.lookup = func(name string) (string, bool) {
 		value, set := a.isSet(prefix + name)
-		if set && value == "" && name != envKeys { // an empty keys file variable means that this store has no keys
+		if set && value == "" && name != envKeys { // an empty value means that this store has no keys
 			s.empty = prefix + name
 		}
 		if set {
@@ -138,8 +137,8 @@ func (a *app) isSet(name string) (value string, set bool) {
 	return value, value != ""
 }
 
-// openURL opens the store of the side. It returns an error if a variable with the prefix is set
-// but empty, instead of using the variable without the prefix.
+// openURL opens the store of the side. It returns a usage error if Open read a variable with the
+// prefix that is set but empty.
 func (s *side) openURL(ctx context.Context, url string) (*store, error) {
 	opened, err := s.app.openURL(ctx, url)
 	if s.empty == "" {
@@ -200,8 +199,8 @@ func (a *app) migrate(ctx context.Context, o migrateOptions) (err error) {
 	return errors.Join(err, a.printMigration(w.report(), blocked))
 }
 
-// noteUnread prints remarks about records of the target that cannot be read, and about the keys
-// if no record of the source can be read.
+// noteUnread prints a remark about unreadable records of the target. It prints another about the
+// keys if every record of the source is unreadable.
 func (w *watch) noteUnread(source *side) {
 	r := w.m.Report()
 	if r.Unread != nil {

@@ -39,10 +39,10 @@ type migrateStep struct {
 	Name    migrate.Step `json:"name"`
 	Records int          `json:"records"`
 	Seconds float64      `json:"seconds"`
-	Calls   *int64       `json:"calls"` // null if the store does not count them
+	Calls   *int64       `json:"calls"` // null if the calls are not counted
 }
 
-// report returns the report about the watched migration.
+// report returns the report of the migration.
 func (w *watch) report() *migrateReport {
 	r := &migrateReport{
 		From: w.o.from, To: w.o.to, DryRun: w.o.dryRun, Report: w.m.Report(),
@@ -68,7 +68,7 @@ func (w *watch) report() *migrateReport {
 	return r
 }
 
-// store returns the store that a step uses, or nil.
+// store returns the store to which a step sends calls, or nil if it sends none.
 func (w *watch) store(s migrate.Step) *store {
 	switch s {
 	case migrate.StepReadSource, migrate.StepDelete:
@@ -80,7 +80,7 @@ func (w *watch) store(s migrate.Step) *store {
 	}
 }
 
-// printMigration prints the report. A migration that is blocked has written nothing.
+// printMigration prints the report. blocked reports whether problems prevented the migration.
 func (a *app) printMigration(r *migrateReport, blocked bool) error {
 	if a.json {
 		return a.printJSON(r)
@@ -113,7 +113,7 @@ func (a *app) printMigration(r *migrateReport, blocked bool) error {
 	return nil
 }
 
-// summary describes the plan.
+// summary describes the plan in numbers of records.
 func (r *migrateReport) summary() string {
 	text := fmt.Sprintf("%d records: %d new", r.Records, r.Create)
 	for _, part := range []struct {
@@ -130,7 +130,7 @@ func (r *migrateReport) summary() string {
 	return text
 }
 
-// problemTable lists problems for people; --json prints all of them.
+// problemTable lists at most 50 problems.
 func (r *migrateReport) problemTable() string {
 	const most = 50
 	t := table{indent: "  "}
@@ -145,8 +145,7 @@ func (r *migrateReport) problemTable() string {
 	return t.String()
 }
 
-// changedIDs returns text that states how many records have a new ID, and how many were removed
-// from the source.
+// changedIDs states how many records have a new ID, and how many were removed from the source.
 func (r *migrateReport) changedIDs() string {
 	text := ""
 	if n := len(r.IDs); n > 0 {

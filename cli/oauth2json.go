@@ -12,8 +12,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// An answer is a token in the JSON of golang.org/x/oauth2 or of a token endpoint, or a
-// record.
+// An answer is a parsed JSON object: a record, or a token in the form of golang.org/x/oauth2 or
+// of a token endpoint.
 type answer struct {
 	now     time.Time
 	drop    []string
@@ -40,8 +40,8 @@ var (
 	ofRecords = []string{"user_name", "client_id", "client_secret", "grant_token", "expiry_time", "redirect_url", "issuer", "resource", "extra"}
 )
 
-// parseSaved parses a record or a token. Unknown members of a record are an error,
-// unless drop names them.
+// parseSaved parses a record or a token. now is the time at which expires_in begins. Unknown
+// members of a record are an error, unless drop names them.
 func parseSaved(data []byte, now time.Time, drop []string) (tokenstore.Token, error) {
 	if slices.Contains(drop, "token_type") {
 		return tokenstore.Token{}, usagef("--drop cannot leave out token_type: the token would be sent with the wrong type")
@@ -65,14 +65,14 @@ func parseSaved(data []byte, now time.Time, drop []string) (tokenstore.Token, er
 	case !a.token.ExpiresAt.IsZero() && !(a.expiry.IsZero() && a.in.IsZero()):
 		return tokenstore.Token{}, fmt.Errorf("%w: expiry_time stands beside expiry or expires_in", errInput)
 	case !a.expiry.IsZero():
-		a.token.ExpiresAt = a.expiry // x/oauth2: it is unknown when expires_in started
+		a.token.ExpiresAt = a.expiry // an x/oauth2 token may be old, and expires_in began when it was issued
 	case !a.in.IsZero():
 		a.token.ExpiresAt = a.in
 	}
 	return a.token, a.keepOthers()
 }
 
-// set sets one member.
+// set sets the field for one member.
 func (a *answer) set(name string, raw json.RawMessage) (err error) {
 	switch name {
 	case "expiry":
@@ -134,7 +134,8 @@ func parseTime(raw json.RawMessage) (time.Time, error) {
 	return t, nil
 }
 
-// after returns the time that is raw seconds after now. 0 seconds mean unknown.
+// after returns the time that is raw seconds after now. If raw is 0, null or empty, after
+// returns the zero time.
 func after(now time.Time, raw json.RawMessage) (time.Time, error) {
 	const most = 1 << 32
 	text, err := memberText(raw)

@@ -51,7 +51,8 @@ func (a *app) printJSON(v any) error {
 	return e.Encode(v)
 }
 
-// announce prints the next action before it begins.
+// announce prints the next action on standard output before it begins. With --json, it prints
+// nothing.
 func (a *app) announce(format string, args ...any) {
 	if a.json {
 		return

@@ -22,8 +22,8 @@ type probe struct {
 	err      error
 }
 
-// checkProbe checks the URL of an API. A URL without a host is relative to the API domain of
-// each record.
+// checkProbe returns a usage error unless text is an absolute path or a valid endpoint. A path
+// is relative to the API domain of each record.
 func checkProbe(text string) error {
 	u, err := url.Parse(text)
 	if err == nil && u.Host == "" && u.Scheme == "" && len(u.Path) > 0 && u.Path[0] == '/' {
@@ -35,8 +35,8 @@ func checkProbe(text string) error {
 	return nil
 }
 
-// probes sends the API a request with the token of each record. The HTTP client replaces a token
-// that the API refuses, once for all processes.
+// probes sends the API a request with the token of each record, and returns the outcomes in the
+// order of tokens. If the API refuses a token, one process replaces it.
 func (a *app) probes(ctx context.Context, s *store, w *watching, tokens []tokenstore.Token) ([]probe, error) {
 	const atOnce = 4
 	all := make([]probe, len(tokens))
@@ -74,7 +74,7 @@ func (a *app) probe(ctx context.Context, s *store, w *watching, t tokenstore.Tok
 		return fail(err)
 	}
 	defer func() { _ = res.Body.Close() }()
-	_, _ = io.CopyN(io.Discard, res.Body, maxAnswer) // so that the connection can be used again
+	_, _ = io.CopyN(io.Discard, res.Body, maxAnswer) // the connection can then be used again
 	p.status = res.StatusCode
 	if now, err := client.Token(ctx); err == nil {
 		p.token, p.replaced = now, now.AccessToken != t.AccessToken

@@ -12,7 +12,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/observe"
 )
 
-// redraw is the interval between updates of a progress bar.
+// redraw is the minimum interval between updates of a progress bar.
 const redraw = 100 * time.Millisecond
 
 // A bar shows the progress of long work on a terminal. A nil *bar shows nothing.
@@ -27,8 +27,8 @@ type bar struct {
 	drawn time.Time // when the bar was last shown
 }
 
-// progress returns a bar for work of the given number of steps. An all of 0 means that the
-// number is unknown. It returns nil for --json, or if standard error is not a terminal.
+// progress returns a bar for work of all steps, or of an unknown number if all is 0. It returns
+// nil with --json, or if standard error is not a terminal.
 func (a *app) progress(what string, all int) *bar {
 	if a.json || !isTerminal(a.errs) {
 		return nil
@@ -36,7 +36,7 @@ func (a *app) progress(what string, all int) *bar {
 	return &bar{out: a.errs, now: a.now, what: what, all: all, slow: a.slow, began: a.now()}
 }
 
-// isTerminal reports whether a reader or writer is a character device.
+// isTerminal reports whether stream is a file that is a character device.
 func isTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
 	if !ok {
@@ -46,7 +46,8 @@ func isTerminal(stream any) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// set sets the number of completed steps.
+// set sets the number of completed steps, and redraws the bar at most once in each interval
+// redraw.
 func (b *bar) set(n int) {
 	if b == nil {
 		return
@@ -84,7 +85,7 @@ func (b *bar) done() {
 	}
 }
 
-// patience is how long a call to the store may take before a terminal says so.
+// patience is how long a call to the store may take before a slowStore notes that.
 const patience = 5 * time.Second
 
 // A slowStore notes once that a call to the store takes long. A nil *slowStore notes
@@ -94,7 +95,7 @@ type slowStore struct {
 	once sync.Once
 }
 
-// observer returns the observer of the store that times its calls.
+// observer returns an observer that times the calls of a store.
 func (s *slowStore) observer() *tokenstore.Observer {
 	return &tokenstore.Observer{Call: func(ctx context.Context, _ observe.Call) (context.Context, func(observe.Called)) {
 		timer := time.AfterFunc(patience, func() {
@@ -104,7 +105,7 @@ func (s *slowStore) observer() *tokenstore.Observer {
 	}}
 }
 
-// silence prevents the note.
+// silence prevents the note if it was not yet printed.
 func (s *slowStore) silence() {
 	if s != nil {
 		s.once.Do(func() {})

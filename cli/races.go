@@ -64,7 +64,8 @@ func (r *racing) check(c *cobra.Command) error {
 	return nil
 }
 
-// options returns the options of the measurement. In the options, 0 means the default.
+// options returns the options of the measurement. A number of 0 in a flag means none, which is
+// -1 in the options.
 func (r *racing) options() doctor.MeasureOptions {
 	none := func(n int) int {
 		if n == 0 {
@@ -86,7 +87,7 @@ type racesReport struct {
 	MostDollars  *float64 `json:"most_dollars"` // for MostRequests at list prices; null if there is no list price
 }
 
-// measure measures the service of a store.
+// measure measures the service of a store, and prints the report.
 func (a *app) measure(ctx context.Context, s *store, r racing) error {
 	if s.driver == nil {
 		return usagef("a store of this kind has no service to measure")
@@ -101,7 +102,7 @@ func (a *app) measure(ctx context.Context, s *store, r racing) error {
 	if err := a.agree(ctx, bound, r.yes); err != nil {
 		return err
 	}
-	second, err := a.open(ctx) // a separate client, like that of another process
+	second, err := a.open(ctx) // a separate client measures as another process would
 	if err != nil {
 		return err
 	}
@@ -113,8 +114,8 @@ func (a *app) measure(ctx context.Context, s *store, r racing) error {
 	return errors.Join(a.printRaces(report, r.svg), err)
 }
 
-// measured measures and returns the report, and an error if the measurement has failed or has
-// findings.
+// measured returns the report of a measurement. The error matches errFindings if there are
+// harmful findings.
 func (a *app) measured(ctx context.Context, d driver.Secrets, o doctor.MeasureOptions, b bound) (racesReport, error) {
 	ctx, requests, stop := calls.Limit(ctx, b.requests-inProgress)
 	defer stop()
@@ -131,8 +132,8 @@ func (a *app) measured(ctx context.Context, d driver.Secrets, o doctor.MeasureOp
 	return racesReport{Measurement: m, Requests: requests.Load(), MostRequests: b.requests, MostDollars: b.dollars}, err
 }
 
-// agree prints the bound of a measurement. Unless yes is set, it asks whether the measurement
-// may begin.
+// agree prints the bound of a measurement and, unless yes is set, asks the user for consent. It
+// returns a usage error if the user does not agree, or cannot be asked.
 func (a *app) agree(ctx context.Context, b bound, yes bool) error {
 	text := fmt.Sprintf("measuring %s with temporary secrets: %s", clean(a.storeName()), b.text())
 	if yes {
@@ -150,7 +151,7 @@ func (a *app) agree(ctx context.Context, b bound, yes bool) error {
 	return err
 }
 
-// agreesTo reads a line and reports whether it is "y" or "yes".
+// agreesTo reads a line from in, and reports whether it is "y" or "yes".
 func agreesTo(ctx context.Context, in io.Reader) (bool, error) {
 	lines := make(chan string, 1)
 	go func() {
@@ -167,8 +168,8 @@ func agreesTo(ctx context.Context, in io.Reader) (bool, error) {
 }
 
 const (
-	// requestsPerCall is the number of requests per call of a driver after which a measurement
-	// ends. Without retries, few calls take more than three.
+	// requestsPerCall is the maximum number of requests in a measurement, divided by that of
+	// calls of the driver. Without retries, few calls take more than three.
 	requestsPerCall = 6
 
 	// inProgress is the number of requests that the calls in progress and the removal of
@@ -184,7 +185,7 @@ type price struct {
 	kept    string  // the name of the kept items
 }
 
-// priceOf returns the list price of a service, and reports whether there is one.
+// priceOf returns the list price of the service of a driver, and reports whether there is one.
 func priceOf(driver string) (price, bool) {
 	switch driver {
 	case "awssm":
@@ -205,7 +206,8 @@ type bound struct {
 	price price
 }
 
-// boundOf returns the bound of a measurement with the given options.
+// boundOf returns the bound of a measurement with a driver and the given options, which must be
+// complete.
 func boundOf(driver string, o doctor.MeasureOptions) bound {
 	b := bound{calls: o.Calls, requests: int64(o.Calls) * requestsPerCall}
 	p, ok := priceOf(driver)

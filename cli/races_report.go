@@ -10,7 +10,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
-// printRaces prints a report, and writes its figures to the file svg unless that is "".
+// printRaces prints a report. If svg is not empty, it also writes the figures to that file.
 func (a *app) printRaces(r racesReport, svg string) error {
 	var err error
 	if svg != "" {
@@ -23,7 +23,7 @@ func (a *app) printRaces(r racesReport, svg string) error {
 	return err
 }
 
-// stops describes why a measurement ended early.
+// stops describes why a measurement ended early, by the value of Measurement.Stopped.
 var stops = map[string]string{
 	"requests":            "it ended early: the requests were used up",
 	doctor.StoppedCalls:   "it ended early: the calls were used up",
@@ -72,7 +72,7 @@ func tallyOf(races doctor.Races) (n tally) {
 	return n
 }
 
-// racesText returns a table of the races.
+// racesText returns a table of the races, or "" if there were none.
 func (r racesReport) racesText() string {
 	if len(r.Races) == 0 {
 		return ""
@@ -93,7 +93,7 @@ type bin struct {
 	count int
 }
 
-// binsOf returns the lines of a histogram, without empty ones at both ends.
+// binsOf returns the lines of a histogram, without empty lines at its ends.
 func binsOf(l doctor.Lag) []bin {
 	all := make([]bin, 0, len(l.Buckets)+1)
 	for _, b := range l.Buckets {
@@ -118,7 +118,7 @@ func short(ms float64) string {
 	return text
 }
 
-// promiseOf returns what the driver promises of a lag.
+// promiseOf describes the lag that the driver promises.
 func promiseOf(l doctor.Lag) string {
 	switch {
 	case l.PromisedMS == nil:

@@ -44,7 +44,7 @@ func (r recordJSON) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// toJSON returns a record with its secrets shown or masked.
+// toJSON returns the JSON form of a record. Unless reveal is set, its secrets are masked.
 func toJSON(t tokenstore.Token, reveal bool) recordJSON {
 	f := t.Fields()
 	for field, text := range f.All() {
@@ -55,7 +55,7 @@ func toJSON(t tokenstore.Token, reveal bool) recordJSON {
 	return recordJSON(f)
 }
 
-// printRecord prints a record on standard output.
+// printRecord prints a record on standard output. Unless reveal is set, it masks the secrets.
 func (a *app) printRecord(t tokenstore.Token, reveal bool) error {
 	r := toJSON(t, reveal)
 	if a.json {
@@ -86,8 +86,8 @@ func parseRecord(data []byte) (t tokenstore.Token, err error) {
 	return t, nil
 }
 
-// eachMember calls set for each member of data, a single JSON object. Errors name the member but
-// do not quote its value.
+// eachMember calls set for each member of data, a single JSON object without repeated members.
+// Errors match errInput, and name the member but do not quote its value.
 func eachMember(data []byte, set func(name string, raw json.RawMessage) error) error {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	if len(bytes.TrimSpace(data)) == 0 {
@@ -119,8 +119,8 @@ func eachMember(data []byte, set func(name string, raw json.RawMessage) error) e
 	return nil
 }
 
-// memberName returns the name of a member for an error, unless the name may be a
-// value in the wrong place.
+// memberName returns the quoted name of a member for an error. If the name may be a misplaced
+// value, it returns "with an odd name".
 func memberName(name string) string {
 	const longest = 32
 	if len(name) > longest || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-") != "" {
@@ -166,8 +166,8 @@ func memberText(raw json.RawMessage) (string, error) {
 	return *text, nil
 }
 
-// parseExpiry parses the time in a member: milliseconds since the epoch, as a
-// number or as text, or RFC 3339.
+// parseExpiry parses a time: milliseconds since the epoch, as a number or as text, or RFC 3339.
+// text is the text of raw; notText is the error if raw is not a string.
 func parseExpiry(text string, raw json.RawMessage, notText error) (time.Time, error) {
 	if notText != nil {
 		text = string(raw)

@@ -75,8 +75,8 @@ func (a *app) refresh(ctx context.Context, s *store, f asking, within time.Durat
 	return nil
 }
 
-// expiresWithin reports whether the access token of a record is missing or expires within the
-// given duration. It returns false for a token without an expiry time.
+// expiresWithin reports whether the access token of a record is missing, or expires within the
+// given duration after now. It returns false for a token without an expiry time.
 func expiresWithin(t tokenstore.Token, now time.Time, within time.Duration) bool {
 	return t.AccessToken == "" || !t.ExpiresAt.IsZero() && t.ExpiresAt.Before(now.Add(within))
 }

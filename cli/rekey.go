@@ -88,7 +88,8 @@ func (a *app) rekey(ctx context.Context, s *store, dryRun bool) error {
 	return err
 }
 
-// afterRekey returns text that says whether the keys file contains keys that no record needs.
+// afterRekey returns a remark that says whether the keys file contains keys that no record
+// needs.
 func (a *app) afterRekey() string {
 	k, err := keys.Load(a.env(envKeys))
 	if err == nil {

@@ -11,8 +11,7 @@ import (
 
 var errNotRevoked = forget.ErrNotRevoked
 
-// forgetOne revokes the tokens of a record, removes the record, and sets the outcome
-// in f.
+// forgetOne revokes the tokens of a record, and removes the record. It sets the outcome in f.
 func (a *app) forgetOne(ctx context.Context, from tokenstore.TokenStore, w wish, t tokenstore.Token, f *forgotten) error {
 	forgetter := forget.Forgetter{Store: from, Unrevoked: w.unrevoked, Revoke: func(ctx context.Context, t tokenstore.Token) (bool, error) {
 		return a.revokeAt(ctx, w, t)
@@ -25,8 +24,8 @@ func (a *app) forgetOne(ctx context.Context, from tokenstore.TokenStore, w wish,
 	return err
 }
 
-// revokeAt revokes the tokens of a record at its authorization server. It returns false
-// without an error if the record has no tokens.
+// revokeAt revokes the tokens of a record at its authorization server, and reports whether it
+// did. If the record has no tokens, the error is nil. Other errors match errNotRevoked.
 func (a *app) revokeAt(ctx context.Context, w wish, t tokenstore.Token) (bool, error) {
 	if !revocable(t) {
 		return false, nil

@@ -79,7 +79,7 @@ type removal struct {
 	After   int      `json:"after"` // number of these records that remain
 }
 
-// printRemoval prints the report. It returns err, or the error of printing.
+// printRemoval prints the report. It returns err, joined with any error of printing.
 func (a *app) printRemoval(r removal, err error) error {
 	if a.json {
 		return errors.Join(err, a.printJSON(r))
@@ -102,8 +102,8 @@ func (a *app) printRemoval(r removal, err error) error {
 // copiesStay is the remark about copies that a removal does not reach.
 const copiesStay = "backups, snapshots and logs may still hold the tokens: see 'tokenkeep rm --help'"
 
-// wouldRemove prints the number of records that a removal would remove. Without IDs, the removal
-// is of all records.
+// wouldRemove prints how many of the records with the given IDs exist. Without IDs, it prints
+// the number of all records.
 func (a *app) wouldRemove(ctx context.Context, s *store, ids []string) error {
 	r := removal{Store: a.storeName(), DryRun: true}
 	if len(ids) == 0 {
@@ -187,8 +187,8 @@ func (a *app) remove(ctx context.Context, s *store, ids []string) error {
 	return a.printRemoval(r, err)
 }
 
-// removeOne removes a record. Unlike a store, it reports a record that does not
-// exist.
+// removeOne removes the record with the ID. Unlike DeleteToken, it returns
+// tokenstore.ErrNotFound if there is no such record.
 func removeOne(ctx context.Context, s *store, id string) error {
 	if _, err := s.FindTokenByID(ctx, id); err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Environment variables with the token and the address of the agent.
+// Environment variables with the token of the agent, or the name of a file with the token.
 const (
 	envAgentToken     = "TOKENKEEP_AGENT_TOKEN"
 	envAgentTokenFile = "TOKENKEEP_AGENT_TOKEN_FILE"
@@ -90,7 +90,7 @@ GET /healthz reports that the agent serves, GET /readyz that the store answers, 
 GET /v1/openapi.json describes the operations. After a signal, the agent answers requests
 in progress and stores the tokens that they refresh.`
 
-// token returns the required value of the header, or "" if the header is not required.
+// token returns the required value of the header, or "" if no header is required.
 func (s *serving) token(a *app) (tokenstore.Secret, error) {
 	name, text := cmp.Or(s.tokenFile, a.env(envAgentTokenFile)), a.env(envAgentToken)
 	switch {
@@ -106,7 +106,7 @@ func (s *serving) token(a *app) (tokenstore.Secret, error) {
 	return "", nil
 }
 
-// config returns the configuration of the agent, without the store.
+// config returns the configuration of the agent. Store and Observe are not set.
 func (s *serving) config(a *app) (c agent.Config, err error) {
 	c = agent.Config{
 		PassThrough: s.passThrough, Clients: s.clients, ReadOnly: s.readOnly, NoList: s.noList, NoDelete: s.noDelete,
@@ -166,8 +166,8 @@ func (a *app) serve(ctx context.Context, s *serving) error {
 	})
 }
 
-// listening prints the address of the agent and the URL of its metrics. It is called when both
-// accept connections.
+// listening prints the address of the agent and, if scrapes is not empty, the URL of its
+// metrics. Clients can already connect to both.
 func (a *app) listening(l net.Listener, address, scrapes string) error {
 	if l.Addr().Network() != "unix" {
 		address = "http://" + l.Addr().String()

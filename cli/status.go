@@ -115,7 +115,7 @@ type standing struct {
 	Refusal   *standingRefuse `json:"refusal,omitempty"`
 	Lease     *standingLease  `json:"lease,omitempty"`
 	Probe     int             `json:"probe_status,omitempty"` // the HTTP status
-	Replaced  bool            `json:"replaced,omitempty"`     // whether the token was replaced because of the probe
+	Replaced  bool            `json:"replaced,omitempty"`     // whether the probe replaced the token
 
 	expires, written, until time.Time
 }
@@ -132,7 +132,7 @@ type standingLease struct {
 	Until string `json:"until,omitempty"`
 }
 
-// standingOf returns the state of the refreshes of a record.
+// standingOf returns the state of the refreshes of t at the time now.
 func standingOf(t tokenstore.Token, s doctor.Status, now time.Time) standing {
 	r := standing{
 		ID: t.ID, User: t.UserName, Client: t.ClientID, Issuer: t.Issuer, Resource: t.Resource,
@@ -193,7 +193,8 @@ func (a *app) status(ctx context.Context, s *store, w *watching) error {
 	return errors.Join(err, unreadable, failed, worst(all))
 }
 
-// probed returns the states of the records after a probe, and the joined errors of the probes.
+// probed returns the states of the records after a probe. failed joins the errors of the probes.
+// tokens is updated.
 func (a *app) probed(ctx context.Context, s *store, w *watching, from doctor.StatusReader, before []standing, tokens []tokenstore.Token) (all []standing, failed, err error) {
 	skip := map[string]bool{}
 	for _, r := range before {
@@ -240,8 +241,8 @@ func (a *app) meant(ctx context.Context, s *store, w *watching) (tokens []tokens
 	return []tokenstore.Token{t}, nil, withoutToken(err, w.id, maybeToken)
 }
 
-// standings asks a store for the status of records. It omits records that are removed in the
-// meantime.
+// standings returns the states of records in a store. It omits records that were removed
+// meanwhile.
 func (a *app) standings(ctx context.Context, from doctor.StatusReader, tokens []tokenstore.Token) ([]standing, error) {
 	const atOnce = 16
 	all := make([]standing, len(tokens))
@@ -287,7 +288,8 @@ func (a *app) printStandings(all []standing) {
 	a.printf("%s", t.String())
 }
 
-// worst returns the error of the worst state among the records.
+// worst returns an error if a record is dead, refused, abandoned or rejected. The error for a
+// dead record precedes the others.
 func worst(all []standing) error {
 	count := map[string]int{}
 	for _, s := range all {

@@ -9,8 +9,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/cli/internal/display"
 )
 
-// A table is text in columns. The alignment takes into account that some characters are two
-// columns wide.
+// A table is text in aligned columns. It counts wide characters as two columns.
 type table struct {
 	indent string
 	rows   [][]string
@@ -40,8 +39,8 @@ func (t *table) String() string {
 	return b.String()
 }
 
-// wrapText breaks text into lines for a terminal. Lines after the first begin with
-// indent.
+// wrapText breaks text into lines of at most 80 columns, if no word is longer. Lines after the
+// first begin with indent.
 func wrapText(text, indent string) string {
 	const columns = 80
 	var b strings.Builder
@@ -60,7 +59,7 @@ func wrapText(text, indent string) string {
 	return b.String() + line + "\n"
 }
 
-// width returns the number of terminal columns of s.
+// width returns the number of columns that s takes on a terminal.
 func width(s string) int {
 	n := 0
 	for _, r := range s {

@@ -8,8 +8,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// fromRow returns the token in a row of a token file. damage, if not nil, says why a part of
-// the row is unreadable.
+// fromRow returns the token in a row of a token file. damage, if not nil, says which part of the
+// row is unreadable, and fails fromRow.
 func fromRow(f codec.Fields, damage error) (tokenstore.Token, error) {
 	if damage != nil {
 		return tokenstore.Token{}, fmt.Errorf("%w: %w", errInput, damage)
@@ -18,7 +18,7 @@ func fromRow(f codec.Fields, damage error) (tokenstore.Token, error) {
 	return t, tokenstore.Validate(t)
 }
 
-// parseFile reads a token file. Errors name the line but do not quote it.
+// parseFile parses a token file. Errors match errInput, and name the line but do not quote it.
 func parseFile(data []byte, d codec.Dialect) (*tokenfile.File, error) {
 	f, err := tokenfile.Parse(data, d)
 	if err != nil {

@@ -8,10 +8,10 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// module is the module of this package.
+// module is the path of the module that contains this package.
 const module = "github.com/tokenkeep/tokenkeep"
 
-// version returns the version of the module of this package in the program.
+// version returns the version of this module in the program, or "(devel)".
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -20,8 +20,8 @@ func version() string {
 	return versionIn(info)
 }
 
-// versionIn returns the version of the module of this package in a program. The program may
-// belong to another module with a different version.
+// versionIn returns the version of this module in a program. The program may belong to another
+// module with a different version.
 func versionIn(info *debug.BuildInfo) string {
 	in := &info.Main
 	for _, dep := range info.Deps {
@@ -36,7 +36,7 @@ func versionIn(info *debug.BuildInfo) string {
 }
 
 // built returns the commit from which the program was built, and the time of that commit. Both
-// results are empty if the program was built outside of a repository, or is of another module.
+// are empty if the build has no such information, or if the program belongs to another module.
 func built() (commit, date string) {
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Path != module {
