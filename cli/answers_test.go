@@ -15,8 +15,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
 )
 
-// given holds the members of a token response by name. Each value is an object with that member
-// in canonical form.
+// given holds the members of a token response by name. Each value is an object in canonical form
+// with only that member.
 type given map[string]string
 
 func membersOf(t *testing.T, answer []byte) given {
@@ -85,9 +85,8 @@ func (g given) check(t *testing.T, where string, r tokenstore.Token, issued time
 	}
 }
 
-// TestAnswers checks that the token responses of twenty providers survive save, migrations, and
-// refreshes with and without their members. It also checks that export writes no file if the
-// file cannot hold all members.
+// TestAnswers checks that the token responses of twenty providers survive saves, migrations and
+// refreshes. Export must write no file if the file cannot hold all members.
 func TestAnswers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -196,7 +195,7 @@ func TestExportDrop(t *testing.T) {
 	e.ok(t, `{"access_token":"a","token_type":"DPoP"}`, "save", "--user", "eve", "--client", "c")
 	e.fails(t, 6, "", "export", name, "--force", "--drop", "scope,token_type")
 
-	// A token file with a second file, which holds further fields, is not imported.
+	// import refuses a token file with a second file, which holds further fields.
 	path := strings.TrimPrefix(e[envStore], "file:")
 	if text := other.fails(t, 2, "", "import", path); !strings.Contains(text, "migrate --from") {
 		t.Errorf("import: %s", text)

@@ -17,7 +17,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 )
 
-// canary is a secret that must not be printed. JSON and CSV write its characters unchanged.
+// canary is a secret that commands must not print. JSON and CSV contain its characters
+// unchanged.
 const canary = "canary-5d41402abc4b2a76"
 
 // TestCanary checks that no command prints a secret, for valid and invalid input, and on working
@@ -92,7 +93,7 @@ func TestCanary(t *testing.T) {
 			}
 		}
 	})
-	// The search finds a secret that is shown on purpose.
+	// shown must find the canary where --reveal prints it.
 	e := fileStoreEnv(t)
 	if shown(e.ok(t, record, "save", "--reveal")) == "" {
 		t.Error("the test would not notice a secret")
@@ -101,8 +102,8 @@ func TestCanary(t *testing.T) {
 
 // shown returns the form in which text contains the canary, or "".
 func shown(text string) string {
-	// The middle of the canary in base64 depends only on its alignment, of which there are
-	// three.
+	// Apart from its ends, the canary in base64 depends only on its alignment, of which there
+	// are three.
 	for _, pad := range []string{"", "x", "xy"} {
 		encoded := base64.RawStdEncoding.EncodeToString([]byte(pad + canary))
 		if strings.Contains(text, encoded[len(pad)*4/3+1:len(encoded)-2]) {
@@ -121,8 +122,8 @@ func shown(text string) string {
 	return ""
 }
 
-// everyStore runs a test on every kind of store that runs without a server, and on stores that
-// fail.
+// everyStore runs a test on every kind of store that needs no installed server, and on stores
+// that fail.
 func everyStore(t *testing.T, test func(*testing.T, env)) {
 	t.Helper()
 	broken := func(fault *fakevault.Fault) func(*testing.T) env {
@@ -209,8 +210,8 @@ func everyStore(t *testing.T, test func(*testing.T, env)) {
 	}
 }
 
-// asked checks that a server was called, because a command that does not reach it prints no
-// secrets anyway.
+// asked checks that a server received calls, because a command that sends none prints no secrets
+// anyway.
 func asked(t *testing.T, calls int) {
 	t.Helper()
 	if calls == 0 {

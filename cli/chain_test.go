@@ -30,17 +30,17 @@ import (
 // the two chains.
 const envFull = "TOKENKEEP_FULL"
 
-// TestChain uses the Vault server at the address in envVaultAddr, with the token in
-// VAULT_TOKEN. Without an address, it uses the fake. The tests of integration/ run it with
-// Vault's own core.
+// TestChain uses the Vault server at the address in envVaultAddr, with the token in VAULT_TOKEN.
+// Without an address, it uses the fake. The tests in integration/ run TestChain with the core of
+// Vault.
 const (
 	envVaultAddr  = "TOKENKEEP_VAULT_ADDR"
 	envVaultMount = "TOKENKEEP_VAULT_MOUNT" // "secret" if unset
 )
 
 // TestChain checks that migrations from a file through every kind of store into a file do not
-// lose, duplicate or change a record. It runs with and without --keep-ids. The processes that
-// move the records are killed at random points and started again. Then each move is completed.
+// lose, duplicate or change a record. The processes that migrate are killed at random points and
+// started again.
 func TestChain(t *testing.T) {
 	t.Parallel()
 	records, kills := 300, 8
@@ -209,9 +209,9 @@ func steps(r migrateReport) string {
 // killAlong starts a migration, kills it at a random point, and starts it again, until kills
 // processes were killed or too many have completed. It returns the number of killed processes.
 //
-// If a server can count write requests, each point is one of these requests, so that every
-// process has records left to write. Otherwise the points are moments in the time that a run
-// takes to write. The last processes may then only read and compare.
+// If the target counts write requests, each point is such a request, so that every process has
+// records left to write. Otherwise the points are moments in the time that a run takes to write.
+// The last processes may then only read and compare.
 func killAlong(t *testing.T, from, to chained, kills int, flags []string, arm arming) int {
 	t.Helper()
 	const tries = 20
@@ -250,7 +250,8 @@ type arming func(kill func()) (disarm func())
 // spaced so that all the killed runs together send no more writes than one uninterrupted run.
 func killByWrites(t *testing.T, from, to chained, kills int, flags []string) arming {
 	t.Helper()
-	// The difference of two runs ignores writes that do not depend on the number of records.
+	// The difference between two runs excludes writes that do not depend on the number of
+	// records.
 	const few = 20
 	writes := func(records int) int64 {
 		other := to.open(t)
@@ -273,8 +274,8 @@ func killByWrites(t *testing.T, from, to chained, kills int, flags []string) arm
 }
 
 // killByTime returns an arming that kills at a random moment of the time in which a whole run
-// writes. Once a process has completed before its moment, later moments are within the running
-// time of that process.
+// writes. If a process completes before its moment, later moments are within the time that the
+// process took.
 func killByTime(t *testing.T, from, to chained, kills int, flags []string) arming {
 	t.Helper()
 	began := time.Now()

@@ -19,7 +19,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// update rewrites the documents: go test ./cli -run Document -update
+// update tells the tests to rewrite the documents: go test ./cli -run Document -update
 var update = flag.Bool("update", false, "rewrite docs/cli.md, and what the commands of docs/migrating.md print")
 
 const (
@@ -107,8 +107,8 @@ var sdkFiles = map[string]string{
 // sdkRow matches a row of the table of SDKs: the SDK and the URL of its file.
 var sdkRow = regexp.MustCompile("(?m)^\\| ([^|]+) \\| `(file:sdk_tokens[^`]*)` \\|")
 
-// TestMigratingSDKs checks that a file of each SDK can be moved with the URL that
-// docs/migrating.md has for it.
+// TestMigratingSDKs checks that the URL in docs/migrating.md for the file of each SDK can be
+// used to move the file.
 func TestMigratingSDKs(t *testing.T) {
 	t.Parallel()
 	rows := sdkRow.FindAllStringSubmatch(readFile(t, migratingDoc), -1)
@@ -132,7 +132,7 @@ func TestMigratingSDKs(t *testing.T) {
 	}
 }
 
-// TestMigratingProgram checks that the program in docs/migrating.md works after a move.
+// TestMigratingProgram checks that the program in docs/migrating.md works after the migration.
 func TestMigratingProgram(t *testing.T) {
 	t.Parallel()
 	page := readFile(t, migratingDoc)
@@ -208,7 +208,7 @@ func TestMigratingDocument(t *testing.T) {
 	}
 }
 
-// runSection returns a section with the current output of its commands.
+// runSection returns the section with the output that its commands print in this run.
 func runSection(t *testing.T, heading, section string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -278,7 +278,7 @@ var (
 )
 
 // timeless returns a section without the parts that differ between runs: times, and the widths
-// of columns that contain times.
+// of the columns that contain them.
 func timeless(text string) string {
 	text = spaces.ReplaceAllString(text, " ")
 	text = stepLine.ReplaceAllString(text, "$1")

@@ -9,8 +9,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
-// TestDoctorOnHealthyStores checks that doctor has no harmful findings after other commands have
-// used a store.
+// TestDoctorOnHealthyStores checks that doctor has no harmful findings in a store that other
+// commands have used.
 func TestDoctorOnHealthyStores(t *testing.T) {
 	t.Parallel()
 	eachStore(t, func(t *testing.T, e env) {
@@ -28,8 +28,7 @@ func TestDoctorOnHealthyStores(t *testing.T) {
 	})
 }
 
-// TestDoctorRepairLabel checks that doctor restores a removed label by which a record is
-// found.
+// TestDoctorRepairLabel checks that doctor restores a label that was removed from a record.
 func TestDoctorRepairLabel(t *testing.T) {
 	t.Parallel()
 	e, _ := vaultEnv(t)
@@ -120,7 +119,7 @@ func TestDoctorTriesPermissions(t *testing.T) {
 	}
 }
 
-// TestRekey checks that all keys can be changed with the steps in the help.
+// TestRekey checks that the steps in the help change all keys.
 func TestRekey(t *testing.T) {
 	t.Parallel()
 	for _, k := range storeKinds[3:] {

@@ -68,8 +68,7 @@ func holds(t *testing.T, dir, text string) bool {
 }
 
 // TestOneUnreadable checks that every command continues if the service denies the reads of one
-// secret. The command must name the secret with the reason from the service, and must not exit
-// with 0.
+// secret. The command must report the secret with the reason of the service, and fail.
 func TestOneUnreadable(t *testing.T) {
 	t.Parallel()
 	e, server := vaultEnv(t)
@@ -158,8 +157,8 @@ func TestOneCauseIsOneLine(t *testing.T) {
 	}
 }
 
-// TestDoctorCompares checks that doctor does not report a working store as one without
-// compare-and-swap, and that its probes leave no findings and no changed records.
+// TestDoctorCompares checks that doctor finds compare-and-swap in every kind of store, and that
+// its probes leave no findings and no changed records.
 func TestDoctorCompares(t *testing.T) {
 	t.Parallel()
 	eachStore(t, func(t *testing.T, e env) {
@@ -194,7 +193,7 @@ func interrupted(t *testing.T, server *fakevault.Server) context.Context {
 }
 
 // TestMigrateInterrupted checks that an interrupted migration reports how many records it wrote,
-// and that running the same command again continues it.
+// and that the same command then continues the migration.
 func TestMigrateInterrupted(t *testing.T) {
 	t.Parallel()
 	from := fileStoreEnv(t)
@@ -214,8 +213,8 @@ func TestMigrateInterrupted(t *testing.T) {
 }
 
 // TestImportInterrupted checks that an interrupted import reports how many rows were imported
-// and how many were not tried. The exit code must be the one of an interruption even if rows
-// were left out.
+// and how many were not tried. The exit code must be that of an interrupt even if rows were left
+// out.
 func TestImportInterrupted(t *testing.T) {
 	t.Parallel()
 	e, server := vaultEnv(t)

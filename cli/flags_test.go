@@ -24,7 +24,7 @@ func everyCommand(c *cobra.Command, visit func(c *cobra.Command, path []string))
 }
 
 // TestEmptyFlags checks that every flag of every command rejects an empty value, which must not
-// select the default. The test takes the flags from the commands.
+// select the default.
 func TestEmptyFlags(t *testing.T) {
 	t.Parallel()
 	flags := 0
@@ -139,8 +139,8 @@ func providerTokens() []string {
 		hex(8)+"-"+hex(4)+"-"+hex(4)+"-"+hex(4)+"-"+hex(12), strings.ToLower(secret(27)), "wJal"+secret(20)+"/K7MDENG/"+secret(8), "shorttoken123456")
 }
 
-// TestTokensAreNotRepeated passes a token wherever a command expects something else, and checks
-// that neither output nor errors repeat it.
+// TestTokensAreNotRepeated checks that neither output nor errors contain a token that is given
+// in place of another argument.
 func TestTokensAreNotRepeated(t *testing.T) {
 	t.Parallel()
 	e := fileStoreEnv(t)

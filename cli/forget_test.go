@@ -45,7 +45,7 @@ func (w *forgetWorld) adds(user, client, apiDomain string) {
 		`","access_token":"`+access+`","expiry_time":4070908800000,"api_domain":"`+apiDomain+`"}`, "save")
 }
 
-// A tellingWriter calls a function for each write.
+// A tellingWriter calls tell before each write.
 type tellingWriter struct {
 	bytes.Buffer
 	tell func()
@@ -79,7 +79,8 @@ func (w *forgetWorld) forget(args ...string) result {
 	return r
 }
 
-// wants checks the exit code and the remaining records. left lists the client and user of each.
+// wants checks the exit code and the remaining records. Each element of left is a client and a
+// user.
 func (w *forgetWorld) wants(r result, code int, left ...string) {
 	w.t.Helper()
 	var got []string
@@ -220,7 +221,8 @@ func TestForgetOneFails(t *testing.T) {
 			if !strings.Contains(r.out, "kept: not revoked") || !strings.Contains(r.out, "before, 1 after") {
 				t.Errorf("report: %s", r.out)
 			}
-			// The error of a failed revocation is not kept as a refusal of the refresh token.
+			// A failed revocation does not count as a refusal of the refresh token, so a later
+			// revocation is tried.
 			w.zoho.Inject(nil)
 			if !w.alive("of-eu ann") {
 				t.Fatal("the token is revoked")
@@ -242,7 +244,7 @@ func TestForgetOneFails(t *testing.T) {
 }
 
 // TestForgetKnowsWhatIsRevoked checks that forget revokes a token although its record holds a
-// refusal that an earlier run may have left.
+// refusal.
 func TestForgetKnowsWhatIsRevoked(t *testing.T) {
 	t.Parallel()
 	e, _ := vaultEnv(t)
@@ -351,7 +353,7 @@ func TestForgetWhileAnotherRefreshes(t *testing.T) {
 	}
 }
 
-// TestForgetWhileAnotherSaves checks the outcome if another process saves new tokens between the
+// TestForgetWhileAnotherSaves checks forget while another process saves new tokens between the
 // revocation and the removal.
 func TestForgetWhileAnotherSaves(t *testing.T) {
 	t.Parallel()

@@ -14,15 +14,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
 )
 
-// A guide is a page about getting started with one service, with the environment in which the
-// test runs its commands: a fake of the service.
+// A guide is a page about getting started with one service, and the environment of its commands,
+// which contains a fake of the service.
 type guide struct {
 	path string
 	dir  string // the working directory of the commands
 	env  env
 	urls []string // URLs in the commands, each followed by its replacement
-	// wrote, if not nil, is called after each command, because the command may have written a
-	// policy.
+	// wrote, if not nil, is called after each command. The command may have written a policy.
 	wrote func(t *testing.T)
 }
 

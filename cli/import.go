@@ -173,7 +173,7 @@ func (a *app) importFile(ctx context.Context, name string, f *tokenFile, o impor
 		for _, failure := range did.Failed {
 			r.fail(rowError{f.lines[failure.Record], failure.User, failure.Err})
 		}
-		if errors.Is(ctx.Err(), context.Canceled) { // the errors of rows do not match context.Canceled
+		if errors.Is(ctx.Err(), context.Canceled) { // r.err ignores err if a row has failed
 			r.errs = append(r.errs, context.Cause(ctx))
 		}
 		if a.json {

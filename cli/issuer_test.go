@@ -18,7 +18,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Two servers have a client with the same ID, and both have the user ann.
+// Both servers have a client with the ID sharedClient, and the user ann.
 const (
 	serverA, serverB = "a.test", "b.test"
 	sharedClient     = "https://app.example/client.json"
@@ -98,8 +98,7 @@ var ways = []way{
 }
 
 // TestTwoServersOneClientID checks that a user with the same client ID at two servers has two
-// records. No server may receive a secret that the other one issued. It runs on each kind of
-// store that this program can open.
+// records, on every kind of store. No server may receive a secret that the other server issued.
 func TestTwoServersOneClientID(t *testing.T) {
 	t.Parallel()
 	memory := kind{"mem", func(*testing.T) env { return env{envStore: "mem:"} }}
@@ -135,8 +134,8 @@ func (w *twoServers) kept(domain string) tokenstore.Token {
 	return got
 }
 
-// use exchanges a code at each server, and then refreshes the tokens. It also refreshes with the
-// first refresh token, as a program with an outdated token would.
+// use exchanges a code at each server, and then refreshes the tokens. It refreshes again with
+// the first refresh token, as a program with an outdated token would.
 func (w *twoServers) use(by way) {
 	w.t.Helper()
 	call := func(domain, code, refresh string) {
@@ -211,7 +210,7 @@ func (w *twoServers) end(by way) {
 	}
 }
 
-// apart checks that no server was sent a secret that the other one issued.
+// apart checks that no server received a secret that the other server issued.
 func (w *twoServers) apart() {
 	w.t.Helper()
 	for _, d := range []string{serverA, serverB} {

@@ -80,8 +80,8 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-// TestKeepOnce checks that several concurrent instances refresh each record once, on every kind
-// of store.
+// TestKeepOnce checks that concurrent instances refresh each record once, on every kind of
+// store.
 func TestKeepOnce(t *testing.T) {
 	t.Parallel()
 	const users, instances = 6, 3
@@ -106,7 +106,8 @@ func TestKeepOnce(t *testing.T) {
 	})
 }
 
-// TestKeepTroubled checks keep with a server that throttles requests, and with one that fails.
+// TestKeepTroubled checks keep with a server that throttles requests, and with a server that
+// fails.
 func TestKeepTroubled(t *testing.T) {
 	t.Parallel()
 	const users = 12

@@ -10,7 +10,7 @@ import (
 )
 
 // TestKeysRecipe checks that the commands in docs/keys.md add keys to a store with records, and
-// remove them again.
+// remove the keys again.
 func TestKeysRecipe(t *testing.T) {
 	t.Parallel()
 	_, steps, _ := strings.Cut(readFile(t, "../docs/keys.md"), "## Adding, replacing and removing keys")
@@ -41,8 +41,8 @@ func TestKeysRecipe(t *testing.T) {
 	e.ok(t, "", "doctor")
 }
 
-// TestKeysHint checks that ls, migrate and doctor ask about the keys once if a store is read
-// without its keys.
+// TestKeysHint checks that ls, migrate and doctor print one question about the keys if they read
+// a store without its keys.
 func TestKeysHint(t *testing.T) {
 	t.Parallel()
 	e, _ := vaultEnv(t)

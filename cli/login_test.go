@@ -27,7 +27,7 @@ import (
 // the authorization server redirects the browser, or "" if the user does not react.
 type browser func(consentURL string) string
 
-// A screen replaces standard error. It passes the consent URL to a browser once.
+// A screen replaces standard error. It sends each consent URL in the written text to show.
 type screen struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -143,8 +143,8 @@ func (w *loginWorld) answers(change func(url.Values)) browser {
 	}
 }
 
-// login runs login with the endpoints of the server, and checks that the output contains no
-// secrets.
+// login runs the command login with the endpoints of the server, and checks that the output
+// contains no secrets.
 func (w *loginWorld) login(user browser, args ...string) result {
 	w.t.Helper()
 	r := w.logsIn(w.t, w.Server, user, append([]string{"--client", "app"}, args...)...)
@@ -208,7 +208,7 @@ func TestLogin(t *testing.T) {
 						t.Errorf("asked was %v", w.asked)
 					}
 				}
-				// The client can use the refresh token.
+				// The refresh token in the record is usable.
 				w.ok(t, "", "ls")
 				var out bytes.Buffer
 				a := &app{schemes: allSchemes(), env: w.get, lookup: w.lookup, in: strings.NewReader(""), out: bufio.NewWriter(&out), errs: io.Discard, now: time.Now, http: &http.Client{Transport: w.Server}}
@@ -506,7 +506,7 @@ func TestLoginOpensABrowser(t *testing.T) {
 	if err != nil || !strings.HasPrefix(u.String(), authservers.AuthURL+"?") || shown(u.String()) != "" {
 		t.Fatalf("opened is %v: %v", u, err)
 	}
-	// The answer is a refusal, so that the process ends without a request to the server.
+	// With a refusal as the answer, the process ends without a request to the server.
 	visit(t, u.Query().Get("redirect_uri")+"?error=access_denied&state="+u.Query().Get("state"))
 	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 16 {
 		t.Errorf("it ends with %v", err)

@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// Environment variables of the services.
+// Names of environment variables of the services.
 const (
 	envMySQLPassword  = "TOKENKEEP_MYSQL_PASSWORD"
 	envAWSKeyID       = "AWS_ACCESS_KEY_ID"
@@ -74,7 +74,7 @@ func vaultClient(e env) (*api.Client, error) {
 	return client, err
 }
 
-// A result is the result of one run of the program.
+// A result is the exit code and the output of one run of the program.
 type result struct {
 	code     int
 	out, err string
@@ -164,13 +164,13 @@ func vaultEnv(t *testing.T) (env, *fakevault.Server) {
 	}, server
 }
 
-// A kind is a kind of store that outlives the process.
+// A kind is a kind of store whose records outlive the process.
 type kind struct {
 	name string
 	open func(*testing.T) env // a new store
 }
 
-// storeKinds lists all kinds of stores that outlive the process.
+// storeKinds lists all kinds of stores that outlive the process. The first three have no driver.
 var storeKinds = []kind{
 	{"file", fileStoreEnv},
 	{"sqlite", func(t *testing.T) env { return env{envStore: "sqlite:" + filepath.Join(t.TempDir(), "tokens.db")} }},
@@ -410,7 +410,7 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// TestErrorsAsJSON checks that errors are JSON objects with --json.
+// TestErrorsAsJSON checks that commands print errors as JSON objects with --json.
 func TestErrorsAsJSON(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -449,7 +449,7 @@ type broken struct{}
 
 func (broken) Write([]byte) (int, error) { return 0, os.ErrClosed }
 
-// endless is standard input that never returns data or an end of file.
+// endless is standard input whose reads block until ctx is done.
 type endless struct{ ctx context.Context }
 
 func (e endless) Read([]byte) (int, error) {
@@ -472,8 +472,8 @@ func TestSignal(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// The text does not fit into the buffer of a pipe. When it is written, the program is
-	// reading.
+	// The text does not fit into the buffer of a pipe. The program is therefore reading when
+	// WriteString returns.
 	if _, err := io.WriteString(stdin, strings.Repeat(" ", maxRecord/2)); err != nil {
 		t.Fatal(err)
 	}

@@ -29,8 +29,8 @@ const (
 	labelStatus    = "http_response_status_code"
 )
 
-// metrics holds the metrics of serve. The metrics that otelkeep also has use the names, labels
-// and buckets that otelkeep's metrics have in Prometheus.
+// metrics holds the metrics of serve. Metrics that otelkeep also measures have the same names,
+// labels and buckets as those of otelkeep in Prometheus.
 type metrics struct {
 	registry  *prometheus.Registry
 	refreshes *prometheus.CounterVec

@@ -105,8 +105,8 @@ func TestServeMetrics(t *testing.T) {
 	}
 }
 
-// families returns the labels and the bucket boundaries of each metric of the program by its
-// name.
+// families returns the labels of each metric of the program, and the bucket boundaries of each
+// histogram, by the name of the metric.
 func families(t *testing.T) (labels map[string][]string, bounds map[string][]float64) {
 	t.Helper()
 	m := newMetrics()
@@ -147,8 +147,8 @@ var (
 	matcher    = regexp.MustCompile(`([a-z_]+)\s*(?:=~|!~|!=|=)"`)
 )
 
-// unknown returns the metrics and labels in an expression that do not exist in labels, the
-// metrics of the program.
+// unknown returns the metrics and labels in an expression that do not exist. labels holds the
+// labels of each metric of the program.
 func unknown(expr string, labels map[string][]string) (names []string) {
 	known := []string{"le", "job", "instance"}
 	for _, all := range labels {
@@ -260,8 +260,7 @@ func TestDeployedMetrics(t *testing.T) {
 		}
 	})
 
-	// The metrics of otelkeep, under the names that an OpenTelemetry collector gives them in
-	// Prometheus.
+	// An OpenTelemetry collector gives the metrics of otelkeep these names in Prometheus.
 	t.Run("otelkeep", func(t *testing.T) {
 		t.Parallel()
 		code, err := os.ReadFile("../otelkeep/otelkeep.go")

@@ -32,7 +32,7 @@ func between(from, to env, flags ...string) (env, []string) {
 	return e, append([]string{"migrate", "--from", from[envStore], "--to", to[envStore], "--json"}, flags...)
 }
 
-// migrates runs a migration, which must succeed, and returns the report.
+// migrates runs a migration, which must succeed, and returns its report.
 func migrates(t *testing.T, from, to env, flags ...string) migrateReport {
 	t.Helper()
 	e, args := between(from, to, flags...)
@@ -71,7 +71,7 @@ func isEmpty(t *testing.T, e env) bool {
 	return r.code == 0 && r.out == "[]\n" || r.code == 1 && strings.Contains(r.err, "there is no ")
 }
 
-// renamed returns records with the new IDs that a report lists.
+// renamed returns records with the new IDs in the report r.
 func renamed(records map[string]recordJSON, r migrateReport) map[string]recordJSON {
 	ids := map[string]string{}
 	for _, change := range r.IDs {
@@ -87,8 +87,8 @@ func renamed(records map[string]recordJSON, r migrateReport) map[string]recordJS
 	return result
 }
 
-// TestMigrateBetweenAnyTwoStores checks that the SDK's records can be moved from every kind of
-// store to every kind, with and without their IDs. A second run must not change a record.
+// TestMigrateBetweenAnyTwoStores checks migrations of the SDK's records from every kind of store
+// to every kind, with and without --keep-ids. A second run must not change a record.
 func TestMigrateBetweenAnyTwoStores(t *testing.T) {
 	t.Parallel()
 	for _, a := range storeKinds {
@@ -163,8 +163,8 @@ func TestMigrateMakesNothingBeforeItWrites(t *testing.T) {
 	})
 }
 
-// TestMigrateKeepsIDsThatFit checks that derived IDs, which files cannot hold, are replaced, and
-// that another run still recognizes the records.
+// TestMigrateKeepsIDsThatFit checks that a migration into a file replaces derived IDs, which
+// files cannot hold, and that another run recognizes the records.
 func TestMigrateKeepsIDsThatFit(t *testing.T) {
 	t.Parallel()
 	from, _ := vaultEnv(t)
@@ -261,8 +261,8 @@ func TestMigrateListsWhatStandsInTheWay(t *testing.T) {
 	}
 }
 
-// TestMigrateKeepsAnIDForOneRecord checks that two records with the same ID in the source are
-// reported, and that only one of them keeps the ID.
+// TestMigrateKeepsAnIDForOneRecord checks that a migration reports two records of the source
+// with the same ID, and keeps the ID of only one of them.
 func TestMigrateKeepsAnIDForOneRecord(t *testing.T) {
 	t.Parallel()
 	const rows = header + "1,ann,c,s3cret,r1,a1,,,,\n1,bob,c,s3cret,r2,a2,,,,\n2,,c,s3cret,r3,a3,,,,\n2,,c,s3cret,r4,a4,,,,\n"
@@ -278,8 +278,8 @@ func TestMigrateKeepsAnIDForOneRecord(t *testing.T) {
 				t.Errorf("%+v: %s", r, text)
 			}
 		}
-		// One record of each ID is written. The source keeps both, because removing by ID might
-		// remove the wrong one.
+		// With --skip-bad, one record of each ID is written. The source keeps all records,
+		// because a removal by ID might remove the wrong record.
 		r, _ := migrateFails(t, 10, from, to, "--keep-ids", "--skip-bad", "--delete-source")
 		if r.Written != 2 || r.Verified != 2 || r.Deleted != 0 || len(r.Failed) != 2 || !strings.Contains(r.Failed[0].Error, "several records of the source") {
 			t.Errorf("--skip-bad: %+v", r)
@@ -383,8 +383,8 @@ func TestMigrateMergesDuplicates(t *testing.T) {
 }
 
 // TestMigrateTellsUsersAndClientsApart checks that records of a user with and without a client,
-// and records without a user, are not merged. The target distinguishes them only if they are
-// saved in the right order.
+// and records without a user, are not merged. The target distinguishes them only if the
+// migration saves them in the right order.
 func TestMigrateTellsUsersAndClientsApart(t *testing.T) {
 	t.Parallel()
 	for _, k := range storeKinds {
@@ -427,7 +427,7 @@ func TestMigrateDeletesTheSource(t *testing.T) {
 	}
 }
 
-// TestMigrateLeavesWhatHasChanged checks that a record which changes during the migration is not
+// TestMigrateLeavesWhatHasChanged checks that a record that changes during the migration is not
 // removed from the source.
 func TestMigrateLeavesWhatHasChanged(t *testing.T) {
 	t.Parallel()
@@ -493,7 +493,7 @@ func TestMigrateKnowsAStoreByItsOtherName(t *testing.T) {
 }
 
 // TestMigrateProbesOneStore checks that the probe for two names of the same store does not
-// change its records. The same tokens and IDs must find the records.
+// change records, and leaves every way to find them.
 func TestMigrateProbesOneStore(t *testing.T) {
 	t.Parallel()
 	e, server := vaultEnv(t)
@@ -532,8 +532,8 @@ func TestMigrateProbesOneStore(t *testing.T) {
 	}
 }
 
-// TestMigrateKnowsFilesByTheirNames checks that one file under two names is distinguished from
-// two files.
+// TestMigrateKnowsFilesByTheirNames checks that --delete-source is refused for two names of one
+// file, and allowed for two files.
 func TestMigrateKnowsFilesByTheirNames(t *testing.T) {
 	t.Parallel()
 	for _, scheme := range []string{"file:", "sqlite:"} {
@@ -555,7 +555,7 @@ func TestMigrateKnowsFilesByTheirNames(t *testing.T) {
 }
 
 // TestMigrateKeepsALateSave checks that a record is not removed from the source if it is saved
-// just before its removal, after it was verified and read.
+// after its last read and before its removal.
 func TestMigrateKeepsALateSave(t *testing.T) {
 	t.Parallel()
 	from, source := vaultEnv(t)
@@ -607,8 +607,8 @@ func TestMigrateWithTwoEnvironments(t *testing.T) {
 	to.with(envKeys, "").fails(t, 9, "", "ls")
 }
 
-// TestMigrateCountsCalls checks that the calls in the report are those that the servers
-// received.
+// TestMigrateCountsCalls checks that the numbers of calls in the report equal those of the
+// servers.
 func TestMigrateCountsCalls(t *testing.T) {
 	t.Parallel()
 	from, source := vaultEnv(t)
@@ -632,8 +632,8 @@ func TestMigrateCountsCalls(t *testing.T) {
 	}
 }
 
-// TestMigrateStops checks the report if the target fails in the middle of a migration, and that
-// another run writes the remaining records.
+// TestMigrateStops checks the report of a migration whose target fails, and that another run
+// writes the remaining records.
 func TestMigrateStops(t *testing.T) {
 	t.Parallel()
 	from := fileStoreEnv(t)
@@ -685,8 +685,8 @@ func TestMigrateFindsWhatTheListLacks(t *testing.T) {
 	}
 }
 
-// TestMigrateManyIntoAFile checks the migration of many records into a file. It would take too
-// long if each record rewrote the file.
+// TestMigrateManyIntoAFile checks the migration of many records into a file. The test would take
+// too long if the store rewrote the file for each record.
 func TestMigrateManyIntoAFile(t *testing.T) {
 	t.Parallel()
 	const n = 3000

@@ -36,7 +36,8 @@ func checkProbe(text string) error {
 }
 
 // probes sends the API a request with the token of each record, and returns the outcomes in the
-// order of tokens. If the API refuses a token, one process replaces it.
+// order of tokens. The HTTP client replaces a token that the API refuses, once for all
+// processes.
 func (a *app) probes(ctx context.Context, s *store, w *watching, tokens []tokenstore.Token) ([]probe, error) {
 	const atOnce = 4
 	all := make([]probe, len(tokens))

@@ -168,8 +168,8 @@ func agreesTo(ctx context.Context, in io.Reader) (bool, error) {
 }
 
 const (
-	// requestsPerCall is the maximum number of requests in a measurement, divided by that of
-	// calls of the driver. Without retries, few calls take more than three.
+	// requestsPerCall is how many requests a measurement may send for each permitted call of the
+	// driver. Without retries, few calls take more than three.
 	requestsPerCall = 6
 
 	// inProgress is the number of requests that the calls in progress and the removal of

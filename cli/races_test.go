@@ -25,13 +25,13 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// brief are flags of a short measurement.
+// brief returns the arguments of a short measurement.
 func brief(more ...string) []string {
 	return append([]string{"doctor", "--races", "--yes", "--rounds", "3", "--racers", "4", "--samples", "2", "--within", "1s", "--json"}, more...)
 }
 
-// noProbesLeft checks that doctor finds no temporary secret, once the lag of the service has
-// passed.
+// noProbesLeft checks that doctor soon finds no temporary secret. The lag of a service may show
+// removed secrets for some time.
 func noProbesLeft(t *testing.T, e env) {
 	t.Helper()
 	var left []findingJSON
@@ -49,7 +49,8 @@ func noProbesLeft(t *testing.T, e env) {
 	t.Errorf("left: %+v", left)
 }
 
-// onlyWinners checks that each of the races has one winner.
+// onlyWinners checks that each of the given number of rounds has one winner, in both kinds of
+// race.
 func onlyWinners(t *testing.T, r racesReport, rounds int) {
 	t.Helper()
 	if len(r.Races) != 2 {
@@ -62,7 +63,7 @@ func onlyWinners(t *testing.T, r racesReport, rounds int) {
 	}
 }
 
-// TestRaces checks the measurement of every service, without a lag.
+// TestRaces checks the measurement of every service without lags.
 func TestRaces(t *testing.T) {
 	t.Parallel()
 	for _, k := range storeKinds[3:] {
@@ -96,8 +97,8 @@ func TestRaces(t *testing.T) {
 	}
 }
 
-// TestRacesLag checks the measurement of services whose reads lag as their documentation says.
-// Only a lag that the driver does not promise is a finding.
+// TestRacesLag checks the measurement of services whose reads lag. A lag is a finding only if it
+// exceeds the bound that the driver promises.
 func TestRacesLag(t *testing.T) {
 	t.Parallel()
 	const lag = 300 * time.Millisecond
@@ -214,8 +215,7 @@ func total(counts map[string]int) (n int) {
 	return n
 }
 
-// TestRacesInterrupted interrupts a measurement that waits for a write, and checks that no
-// temporary secret is left.
+// TestRacesInterrupted checks that an interrupted measurement leaves no temporary secret.
 func TestRacesInterrupted(t *testing.T) {
 	t.Parallel()
 	e, server := awsEnvOn(t, &fakeaws.Options{ListLag: time.Hour})
@@ -237,7 +237,8 @@ func TestRacesInterrupted(t *testing.T) {
 	noProbesLeft(t, e)
 }
 
-// TestRacesKilled checks that --repair removes the temporary secrets of a killed measurement.
+// TestRacesKilled checks that doctor finds an old temporary secret, which a killed measurement
+// leaves behind, and that --repair removes it.
 func TestRacesKilled(t *testing.T) {
 	t.Parallel()
 	for _, k := range storeKinds[3:] {
@@ -378,7 +379,7 @@ func wellFormed(t *testing.T, text string) {
 	}
 }
 
-// TestRacesFigures checks the forms of results that the fakes do not have.
+// TestRacesFigures checks the text and the image of results that the fakes do not produce.
 func TestRacesFigures(t *testing.T) {
 	t.Parallel()
 	zero := 0.0
@@ -413,8 +414,8 @@ func TestRacesFigures(t *testing.T) {
 	}
 }
 
-// TestRacesAsJSON checks that the members of the JSON document stay as they are. Package doctor
-// checks the measurement in it.
+// TestRacesAsJSON checks the names of the members of the JSON document. Package doctor tests the
+// measurement itself.
 func TestRacesAsJSON(t *testing.T) {
 	t.Parallel()
 	text, err := json.Marshal(racesReport{Measurement: doctor.Measurement{Stopped: doctor.StoppedCalls, Left: []string{"x"}}})

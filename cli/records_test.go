@@ -167,8 +167,8 @@ func TestClasses(t *testing.T) {
 	})
 }
 
-// TestWhoIsDeniedIsToldOfDoctor checks that a command which lacks permissions refers to "doctor
-// --permissions", and that doctor does not refer to itself.
+// TestWhoIsDeniedIsToldOfDoctor checks that a command without permissions recommends "doctor
+// --permissions", and that doctor does not recommend itself.
 func TestWhoIsDeniedIsToldOfDoctor(t *testing.T) {
 	t.Parallel()
 	const hint = "doctor --permissions"
@@ -192,7 +192,7 @@ func TestWhoIsDeniedIsToldOfDoctor(t *testing.T) {
 	if text := e.tk(t, "", "doctor", "--permissions").err; strings.Contains(text, hint) {
 		t.Errorf("doctor --permissions: %s", text)
 	}
-	// import, which saves many records, also prints the hint.
+	// import also prints the hint, although it saves many records.
 	if text := e.fails(t, 7, sdkFile(t), "import", "-"); !strings.Contains(text, hint) {
 		t.Errorf("import: %s", text)
 	}
@@ -201,8 +201,8 @@ func TestWhoIsDeniedIsToldOfDoctor(t *testing.T) {
 	}
 }
 
-// TestTokenGivenAsID checks that errors do not quote a token that is given
-// as an ID, but do quote the IDs that stores derive.
+// TestTokenGivenAsID checks that errors do not quote a token in place of an ID, but do quote the
+// IDs that stores derive.
 func TestTokenGivenAsID(t *testing.T) {
 	t.Parallel()
 	eachStore(t, func(t *testing.T, e env) {
@@ -325,8 +325,8 @@ func TestParseRecord(t *testing.T) {
 	}
 }
 
-// TestTypedRecord checks the remark before a record is read from a character device, like a
-// terminal.
+// TestTypedRecord checks that a command prints a remark before it reads a record from a
+// character device, such as a terminal.
 func TestTypedRecord(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {

@@ -25,7 +25,7 @@ func (a *app) forgetOne(ctx context.Context, from tokenstore.TokenStore, w wish,
 }
 
 // revokeAt revokes the tokens of a record at its authorization server, and reports whether it
-// did. If the record has no tokens, the error is nil. Other errors match errNotRevoked.
+// did. It returns false and a nil error for a record without tokens. Errors match errNotRevoked.
 func (a *app) revokeAt(ctx context.Context, w wish, t tokenstore.Token) (bool, error) {
 	if !revocable(t) {
 		return false, nil

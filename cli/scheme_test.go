@@ -16,7 +16,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// runWith runs a program with other kinds of store than those of this module.
+// runWith runs a program with the given kinds of store in place of those in package stores.
 func (e env) runWith(t *testing.T, stdin string, schemes []scheme.Scheme, args ...string) result {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -45,7 +45,8 @@ func (b box) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return b.Driver.Get(ctx, name)
 }
 
-// boxScheme returns a kind of store on one memory, whose reads fail with err.
+// boxScheme returns a kind of store whose stores share one memory. Their reads fail with err
+// unless it is nil.
 func boxScheme(err error) scheme.Scheme {
 	memory := memstore.NewDriver()
 	return scheme.Scheme{
@@ -109,7 +110,8 @@ func TestSchemeCalls(t *testing.T) {
 	}
 }
 
-// TestSchemeAdvice checks that errors of a driver have the advice of its scheme.
+// TestSchemeAdvice checks that the command prints the advice of a scheme with errors of its
+// driver.
 func TestSchemeAdvice(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -131,8 +133,8 @@ func TestSchemeAdvice(t *testing.T) {
 	}
 }
 
-// TestSchemeClose checks that the command closes what a scheme has opened, also if it cannot use
-// the store.
+// TestSchemeClose checks that the command closes what a scheme has opened, even if the command
+// cannot use the store.
 func TestSchemeClose(t *testing.T) {
 	t.Parallel()
 	for _, e := range []env{{}, {envKeys: writeFile(t, "keys.json", canary)}} {

@@ -36,7 +36,7 @@ type served struct {
 	ended chan error
 }
 
-// serveProcess starts "tokenkeep serve" in the environment, and returns when the agent listens.
+// serveProcess starts "tokenkeep serve" in the environment, and waits until the agent listens.
 func serveProcess(t *testing.T, e env, args ...string) *served {
 	t.Helper()
 	self, err := os.Executable()

@@ -108,8 +108,7 @@ func TestStatus(t *testing.T) {
 	})
 }
 
-// TestStatusProbe checks that a probe detects and replaces a token that was revoked before it
-// expired.
+// TestStatusProbe checks that a probe replaces a token that was revoked before its expiry.
 func TestStatusProbe(t *testing.T) {
 	t.Parallel()
 	zoho, base, _ := accounts(t)
@@ -239,7 +238,7 @@ func TestRefresh(t *testing.T) {
 	if text := e.ok(t, "", append(args, "--within", "1m")...); !strings.Contains(text, "left as it is") {
 		t.Errorf("it says %s", text)
 	}
-	// A refusal is shown although the current access token is valid.
+	// A refusal fails the command although the current access token is valid.
 	zoho.RevokeTokens("1000.C", "ann")
 	e.fails(t, 16, "", args...)
 	e.fails(t, 2, "", append(args, "--within", "-1m")...)

@@ -38,8 +38,8 @@ func TestGCPOptions(t *testing.T) {
 	}
 }
 
-// TestGCPRefusals checks that errors which an operator must fix contain the service's reason,
-// and are not classified as temporary.
+// TestGCPRefusals checks that errors that only an operator can fix contain the service's reason,
+// and do not count as temporary.
 func TestGCPRefusals(t *testing.T) {
 	t.Parallel()
 	e, server := gcpEnv(t)

@@ -10,7 +10,7 @@ import (
 )
 
 // TestRemovedTokens checks that the files of a database contain no removed tokens, even if a
-// program without secure_delete used the database before.
+// program without secure_delete has removed some of them.
 func TestRemovedTokens(t *testing.T) {
 	t.Parallel()
 	const table = "CREATE TABLE oauthtoken (id varchar(10) NOT NULL, user_name varchar(255), client_id varchar(255), client_secret varchar(255), " +
@@ -56,7 +56,8 @@ func TestRemovedTokens(t *testing.T) {
 	}
 }
 
-// TestDatabaseURLs checks the URLs of databases, including a server across a network.
+// TestDatabaseURLs checks the error for each invalid URL of a database, and for a server across
+// a network.
 func TestDatabaseURLs(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ store, want string }{

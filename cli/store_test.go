@@ -159,8 +159,8 @@ func TestKeysFileIsChecked(t *testing.T) {
 	}
 }
 
-// TestKeysOfTokenFile checks that the program warns users who set keys that a token file is not
-// encrypted.
+// TestKeysOfTokenFile checks that the program notes that a token file is not encrypted, if a
+// keys file is set.
 func TestKeysOfTokenFile(t *testing.T) {
 	t.Parallel()
 	e := env{envStore: "file:" + writeFile(t, "tokens.csv", header), envKeys: "unread"}
@@ -193,8 +193,8 @@ func TestSQLiteFile(t *testing.T) {
 	env{envStore: "sqlite:" + name + "?tables=a"}.fails(t, 2, "", "ls")
 }
 
-// TestMissingStore checks that commands which need an existing store fail if the
-// store does not exist, and do not create a file.
+// TestMissingStore checks that commands that need an existing store fail without one, and create
+// no file.
 func TestMissingStore(t *testing.T) {
 	t.Parallel()
 	keys := filepath.Join(t.TempDir(), "keys.json")
@@ -251,7 +251,8 @@ func TestMissingStore(t *testing.T) {
 	})
 }
 
-// TestReadingMakesNoTable checks that reading the table of an SDK does not change its database.
+// TestReadingMakesNoTable checks that reading the table of an SDK does not change its SQLite
+// database.
 func TestReadingMakesNoTable(t *testing.T) {
 	t.Parallel()
 	path := writeFile(t, "zohooauth.db", readFile(t, "../tokenstore/sqlstore/testdata/zohooauth.db"))
@@ -267,7 +268,7 @@ func TestReadingMakesNoTable(t *testing.T) {
 	}
 }
 
-// TestReadingMakesNoTableInMySQL checks that reading the table of an SDK does not change a
+// TestReadingMakesNoTableInMySQL checks that reading the table of an SDK creates no table in its
 // MySQL database.
 func TestReadingMakesNoTableInMySQL(t *testing.T) {
 	t.Parallel()

@@ -154,6 +154,7 @@ func TestTokenIssuer(t *testing.T) {
 	if n := len(zoho.Requests()); n != before {
 		t.Errorf("the server was asked %d times", n-before)
 	}
-	// With --issuer, an operator states that the server belongs to that issuer.
+	// With --issuer, the user confirms that the server belongs to the issuer, so the request is
+	// sent.
 	e.fails(t, 16, "", append(args, "--issuer", "https://other.example")...)
 }

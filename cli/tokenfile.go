@@ -8,8 +8,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// fromRow returns the token in a row of a token file. damage, if not nil, says which part of the
-// row is unreadable, and fails fromRow.
+// fromRow returns the token in a row of a token file. The error matches errInput if damage, the
+// error about unreadable parts of the row, is not nil.
 func fromRow(f codec.Fields, damage error) (tokenstore.Token, error) {
 	if damage != nil {
 		return tokenstore.Token{}, fmt.Errorf("%w: %w", errInput, damage)

@@ -62,9 +62,8 @@ func TestImportExport(t *testing.T) {
 	})
 }
 
-// TestSDKFilesRoundTrip checks that an import of the files of the SDKs into every kind of store
-// results in the records that the SDKs read. Export and another import must preserve the
-// records.
+// TestSDKFilesRoundTrip checks that every kind of store can import the files of the SDKs, export
+// them unchanged, and import them again.
 func TestSDKFilesRoundTrip(t *testing.T) {
 	t.Parallel()
 	for _, file := range []struct {
@@ -110,8 +109,8 @@ func TestSDKFilesRoundTrip(t *testing.T) {
 	}
 }
 
-// TestImportManyIntoAFile checks the import of many rows into a file. A row that cannot be
-// saved must not prevent the import of the other rows.
+// TestImportManyIntoAFile checks the import of many rows into a file. A row that cannot be saved
+// must not prevent the import of the others.
 func TestImportManyIntoAFile(t *testing.T) {
 	t.Parallel()
 	const n = 3000
@@ -129,8 +128,8 @@ func TestImportManyIntoAFile(t *testing.T) {
 	}
 }
 
-// TestImportDropsNumbers checks that imported records get IDs of the store, and that import and
-// export preserve all other fields.
+// TestImportDropsNumbers checks that imported records get new IDs from the store, and that
+// import and export preserve all other fields.
 func TestImportDropsNumbers(t *testing.T) {
 	t.Parallel()
 	e, _ := vaultEnv(t)
@@ -261,7 +260,8 @@ func TestImportChecksFirst(t *testing.T) {
 	}
 }
 
-// TestImportStops checks the report if the store fails in the middle of an import.
+// TestImportStops checks the report of an import whose store fails, and that another run imports
+// the remaining rows.
 func TestImportStops(t *testing.T) {
 	t.Parallel()
 	e, server := vaultEnv(t)
@@ -420,8 +420,8 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// TestSlowStore checks that a call to the store that takes long is noted once, unless a bar
-// is shown.
+// TestSlowStore checks that a slow call to the store is noted once, and never after a bar was
+// shown.
 func TestSlowStore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -452,8 +452,8 @@ func TestSlowStore(t *testing.T) {
 	})
 }
 
-// TestSlowStoreOnTerminal checks that the calls of a command are timed on a device, as a
-// terminal is, and only there.
+// TestSlowStoreOnTerminal checks that a command times its calls only if standard error is a
+// character device and --json is not set.
 func TestSlowStoreOnTerminal(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
@@ -482,7 +482,7 @@ func TestSlowStoreOnTerminal(t *testing.T) {
 	}
 }
 
-// TestExport_OddFiles checks the export of unusual files that SDKs and people write.
+// TestExport_OddFiles checks the export of unusual files, such as files that people have edited.
 func TestExport_OddFiles(t *testing.T) {
 	t.Parallel()
 	const head = "id,user_name,client_id,client_secret,refresh_token,access_token,grant_token,expiry_time,redirect_url,api_domain\n"
@@ -518,7 +518,7 @@ func TestExport_OddFiles(t *testing.T) {
 	}
 }
 
-// TestExportFile checks that an exportFile implements the methods of a store.
+// TestExportFile checks the methods of an exportFile as a store.
 func TestExportFile(t *testing.T) {
 	t.Parallel()
 	f, err := newExportFile(codec.Python)

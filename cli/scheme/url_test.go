@@ -8,7 +8,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/cli/scheme"
 )
 
-// TestEndpoints checks that endpoints across a network require HTTPS.
+// TestEndpoints checks that ParseEndpoint accepts plain HTTP only on this machine.
 func TestEndpoints(t *testing.T) {
 	t.Parallel()
 	for text, plain := range map[string]bool{
@@ -26,7 +26,7 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
-// TestQuery checks that the parameters of a URL are cut off, and that errors quote no value.
+// TestQuery checks that Query returns the parameters, and that errors quote no value.
 func TestQuery(t *testing.T) {
 	t.Parallel()
 	rest, params, err := scheme.Query("a/b?x=1&y=%2F", "x", "y", "z")

@@ -7,8 +7,8 @@ import (
 	"github.com/aws/smithy-go/logging"
 )
 
-// TestAWSLogger checks that the warnings of the AWS SDK are printed as remarks of the
-// command, and that its other log messages are not printed.
+// TestAWSLogger checks that the logger passes on warnings of the AWS SDK, and ignores other
+// messages.
 func TestAWSLogger(t *testing.T) {
 	t.Parallel()
 	var notes []string

@@ -9,7 +9,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/cli/scheme"
 )
 
-// TestMySQLNames checks the two forms of a database name.
+// TestMySQLNames checks that both forms of a database name are parsed, and which names are
+// allowed.
 func TestMySQLNames(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{
