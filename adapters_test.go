@@ -10,12 +10,11 @@ import (
 	"testing"
 )
 
-// TestAdaptersHaveOneShape checks that all adapters have the files and names that CONTRIBUTING
-// prescribes. A reader who knows one adapter can then find the same code in another.
+// TestAdaptersHaveOneShape checks that all adapters have the same files, and declare the same
+// names in them. A reader who knows one adapter can then find the same code in another.
 func TestAdaptersHaveOneShape(t *testing.T) {
 	t.Parallel()
-	// shape lists the methods of secrets, or the functions and types, that each file declares in
-	// this order.
+	// shape maps each file to the names that it must declare.
 	shape := map[string][]string{
 		"driver.go":  append([]string{"secrets", "Format"}, interfaceMethods(t, "tokenstore/driver/driver.go", "Secrets")...),
 		"inspect.go": interfaceMethods(t, "tokenstore/driver/inspect.go", "Inspector"),
@@ -52,8 +51,8 @@ func TestAdaptersHaveOneShape(t *testing.T) {
 	}
 }
 
-// checkDeclared checks that a file declares the names. If inOrder is set, the names must be in
-// this order.
+// checkDeclared checks that a file declares the names in want. If inOrder is set, it must
+// declare them in the order of want.
 func checkDeclared(t *testing.T, file string, want []string, inOrder bool) {
 	t.Helper()
 	var got []string
@@ -82,7 +81,7 @@ func checkDeclared(t *testing.T, file string, want []string, inOrder bool) {
 	}
 }
 
-// interfaceMethods returns the methods that an interface declares, in order.
+// interfaceMethods returns the names of the methods that an interface declares, in order.
 func interfaceMethods(t *testing.T, file, name string) []string {
 	t.Helper()
 	var methods []string

@@ -29,8 +29,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// The names and signatures below are fixed, because programs outside of this repository use
-// them. New names may be added.
+// Programs outside this repository use these names and signatures, which must not change.
 
 type mintFunc = func(context.Context, tokenstore.Token) (tokenstore.Token, error)
 
@@ -53,7 +52,7 @@ type fixedRefresher interface {
 	Refresh(ctx context.Context, id string, stale tokenstore.Secret, mint mintFunc) (tokenstore.Token, error)
 }
 
-// Assignments in both directions compile only if both interfaces have the same methods.
+// Assignments in both directions compile only if the two interfaces have the same methods.
 var (
 	_ tokenstore.TokenStore = fixedStore(nil)
 	_ fixedStore            = tokenstore.TokenStore(nil)
@@ -105,7 +104,7 @@ var (
 	_ func(*testing.B, conformance.Store)                                                                                = conformance.Bench
 )
 
-// The fields that programs set and read.
+// Programs set and read these fields and constants, which must not change.
 var _ = []any{
 	tokenstore.Token{
 		ID: "", UserName: "", ClientID: "", ClientSecret: tokenstore.Secret(""), RefreshToken: tokenstore.Secret(""), AccessToken: tokenstore.Secret(""),

@@ -52,8 +52,8 @@ import (
 var updateCalls = flag.Bool("update", false, "rewrite testdata/calls")
 
 // A gate passes requests to a server one at a time, and records them. Concurrent requests pass
-// in the order of their texts. The program runs in a synctest bubble, and the requests are
-// executed outside of it.
+// in the order of their texts. Requests begin in a synctest bubble and are executed outside the
+// bubble.
 type gate struct {
 	work  chan func()
 	done  chan struct{}
@@ -61,10 +61,10 @@ type gate struct {
 
 	mu      sync.Mutex
 	waiting []*waiting
-	arrived chan struct{} // if not nil, gets a value when a request begins to wait
+	arrived chan struct{} // if not nil, receives a value when a request begins to wait
 	lines   []string
 	fault   int  // counts down to the request that fails; 0 means that no request fails
-	applied bool // the failing request is executed nevertheless
+	applied bool // the failing request is executed, and only its answer is lost
 }
 
 type waiting struct {
@@ -89,8 +89,8 @@ func (g *gate) now() time.Time { return time.Unix(0, g.clock.Load()) }
 
 var errGate = errors.New("the connection was lost")
 
-// shortened lists the parts of a request that are replaced by short texts: names, digests,
-// nonces, and the suffix that a service adds to the name of a secret.
+// shortened lists the parts of a recorded request to replace by short texts: names, digests,
+// nonces, and the suffix that AWS adds to the name of a secret.
 var shortened = []struct {
 	what *regexp.Regexp
 	to   string
@@ -109,8 +109,8 @@ func short(text string) string {
 	return text
 }
 
-// pass waits for the turn of a request, and records it. It then calls do, unless ctx is done
-// or the request is to be lost.
+// pass waits for the turn of a request, and records its text. It then calls do, unless ctx is
+// done or the request must be lost.
 func (g *gate) pass(ctx context.Context, text string, do func() error) error {
 	w := &waiting{short(text), make(chan struct{})}
 	g.mu.Lock()
@@ -151,7 +151,7 @@ func (g *gate) pass(ctx context.Context, text string, do func() error) error {
 	return err
 }
 
-// record runs f, and returns the requests that f sends.
+// record runs f, and returns the requests that f sends, in order.
 func (g *gate) record(f func()) string {
 	g.lines = nil
 	ended := make(chan struct{})
@@ -177,7 +177,8 @@ func (g *gate) record(f func()) string {
 	}
 }
 
-// A wire is an http.RoundTripper, and an HTTPClient of the AWS SDK. Its requests pass the gate.
+// A wire is an http.RoundTripper and an HTTPClient of the AWS SDK. Its requests pass through the
+// gate.
 type wire struct {
 	*gate
 	text func(r *http.Request, body []byte) string
@@ -226,7 +227,7 @@ func transport(t *testing.T) http.RoundTripper {
 	return to
 }
 
-// members returns the names of the members of an object and of the objects within it.
+// members returns the names of the members of a JSON object and of the objects within it.
 func members(body []byte) string {
 	var object map[string]any
 	if json.Unmarshal(body, &object) != nil {
@@ -319,7 +320,8 @@ func onK8s(t *testing.T) *cloud {
 	return &cloud{g, func() (driver.Secrets, error) { return k8sstore.NewDriver(client, "default", "crm", nil) }}
 }
 
-// fields returns the name of a message, and the names of the fields that are set.
+// fields returns the names of the fields that are set in a message, and the values of the fields
+// name and parent.
 func fields(m proto.Message) string {
 	var all []string
 	var collect func(prefix string, m protoreflect.Message)
@@ -342,15 +344,16 @@ func fields(m proto.Message) string {
 	return "{" + strings.Join(all, ",") + "}"
 }
 
-// A request is a named operation on a driver, or on a store with that driver.
+// A request is a named operation on the driver of a bench or on a store with that driver.
+// before, if not nil, runs first.
 type request struct {
 	name   string
 	before func(*bench)
 	do     func(*bench)
 }
 
-// A bench is a service with the state of a test. The errors of failed requests are also
-// recorded.
+// A bench runs the operations of a test on a fake service, and records the classes of their
+// errors.
 type bench struct {
 	*testing.T
 	*cloud
@@ -502,8 +505,7 @@ func probing(b *bench) {
 	}
 }
 
-// each returns an operation that runs all operations one after the other, each with its own
-// driver.
+// each returns an operation that runs all operations in order.
 func each(all ...func(*bench)) func(*bench) {
 	return func(b *bench) {
 		for _, do := range all {
@@ -618,8 +620,8 @@ func requests() []request {
 	}
 }
 
-// TestRequests checks that each operation sends the recorded requests to each service. For
-// writes, it also checks the requests if any one of them fails.
+// TestRequests checks that each operation sends the recorded requests to each service. For some
+// writes, it also checks the requests after the loss of any one request or answer.
 func TestRequests(t *testing.T) {
 	t.Parallel()
 	for name, open := range map[string]func(*testing.T) *cloud{"awssm": onAWS, "gcpsm": onGCP, "vaultstore": onVault, "k8sstore": onK8s} {

@@ -48,7 +48,7 @@ func (g *gate) rounds(f func()) (rounds [][]string) {
 
 const asksServer = "the authorization server"
 
-// mint returns a mint function that takes as long as a call.
+// mint returns a mint function that takes as long as a call, and mints the n-th access token.
 func (b *bench) mint(n int) func(context.Context, tokenstore.Token) (tokenstore.Token, error) {
 	return func(ctx context.Context, _ tokenstore.Token) (tokenstore.Token, error) {
 		err := b.pass(ctx, asksServer, func() error { return nil })
@@ -56,7 +56,8 @@ func (b *bench) mint(n int) func(context.Context, tokenstore.Token) (tokenstore.
 	}
 }
 
-// refreshed refreshes the token with a new store, like another process.
+// refreshed refreshes the token with a new store, like another process, and returns the new
+// access token.
 func (b *bench) refreshed(id string, stale tokenstore.Secret, n int) tokenstore.Secret {
 	t, err := b.store().Refresh(b.Context(), id, stale, b.mint(n))
 	if err != nil {
@@ -65,8 +66,8 @@ func (b *bench) refreshed(id string, stale tokenstore.Secret, n int) tokenstore.
 	return t.AccessToken
 }
 
-// A chain describes the calls of an operation: their number, the length of the longest chain of
-// dependent calls, and the part of that length after the authorization server's response.
+// A chain describes the calls of an operation. depth is the length of the longest chain of
+// dependent calls, and after is the part of depth after the authorization server's response.
 type chain struct{ calls, depth, after int }
 
 func chainOf(rounds [][]string) chain {
@@ -85,8 +86,8 @@ func chainOf(rounds [][]string) chain {
 }
 
 // TestDepth checks the number and depth of the calls for which programs wait. Each operation
-// runs in a new process, on a record that was refreshed every hour for some time. With Google
-// Cloud, a save then destroys an old version after its commit.
+// uses a new store, on a record that was refreshed four times. With Google Cloud, a save then
+// destroys an old version after its commit.
 func TestDepth(t *testing.T) {
 	t.Parallel()
 	services := map[string]func(*testing.T) *cloud{"awssm": onAWS, "gcpsm": onGCP, "vaultstore": onVault, "k8sstore": onK8s}

@@ -15,7 +15,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// pages returns the Markdown files of the repository by path.
+// pages returns the texts of the Markdown files of the repository by path.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -44,7 +44,7 @@ var (
 	heading = regexp.MustCompile(`(?m)^#+ +(.+)$`)
 )
 
-// anchors returns the names by which links can refer to the headings of a page.
+// anchors returns the anchors of the headings of a page, as GitHub derives them.
 func anchors(page string) []string {
 	var all []string
 	for _, h := range heading.FindAllStringSubmatch(regexp.MustCompile("(?s)```.*?```").ReplaceAllString(page, ""), -1) {
@@ -89,8 +89,8 @@ func deadLinks(all map[string]string) []string {
 	return dead
 }
 
-// compilePrograms compiles the Go programs in docs/getting-started-*.md, as commands of
-// the module, without linking them.
+// compilePrograms compiles the Go programs in docs/getting-started-*.md as commands of the
+// module.
 func compilePrograms(t *testing.T, all map[string]string) {
 	t.Helper()
 	root, err := os.Getwd()

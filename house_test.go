@@ -16,14 +16,14 @@ import (
 
 const module = "github.com/tokenkeep/tokenkeep"
 
-// A rule lists the packages that a package may import in addition to the standard library.
+// A rule lists the packages that a package may import besides the standard library.
 type rule struct {
 	ours   []string // packages of this module
 	theirs []string // prefixes of the import paths of other modules
 }
 
-// rules contains every package of the module, grouped by layers. A package imports only packages
-// of lower layers. The table is exact: it lists every import, and no others.
+// rules lists the imports of every package of the module, grouped by layers. It must name every
+// imported package of the module, and no others.
 var rules = map[string]rule{
 	// The lowest layer: formats and helpers.
 	"codec":                        {ours: []string{"internal/members"}},
@@ -109,7 +109,8 @@ type listed struct {
 	imports []string
 }
 
-// packages returns the packages of the module, without examples.
+// packages returns the packages of the module, without examples and packages that have only
+// tests.
 func packages(t *testing.T) []listed {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-f", "{{.ImportPath}}|{{join .Imports \" \"}}|{{len .GoFiles}}", "./...")
@@ -165,8 +166,8 @@ func TestPackagesImportWhatTheyMay(t *testing.T) {
 	}
 }
 
-// TestGoldenRecordsAreNeverEdited checks in the history that golden records never change,
-// because users have stored records in the same form.
+// TestGoldenRecordsAreNeverEdited checks in the Git history that no golden record was changed or
+// removed, because users have stored records in the same form.
 func TestGoldenRecordsAreNeverEdited(t *testing.T) {
 	t.Parallel()
 	if _, err := os.Stat(".git"); err != nil {
@@ -188,11 +189,11 @@ func TestGoldenRecordsAreNeverEdited(t *testing.T) {
 	}
 }
 
-// weak matches a look-up by only a user. It requires a search, which may lag.
+// weak matches a look-up by a user alone. It needs a search, whose result may lag.
 var weak = regexp.MustCompile(`FindToken\(ctx, tokenstore\.Token\{UserName: "[^"]*"\}\)`)
 
-// TestExamplesReadByName checks that examples, which users copy, read records by name instead of
-// searching.
+// TestExamplesReadByName checks that documentation and examples, which users copy, contain no
+// look-up that needs a search.
 func TestExamplesReadByName(t *testing.T) {
 	t.Parallel()
 	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
@@ -276,7 +277,7 @@ func TestPackageTokenstoreIsSmall(t *testing.T) {
 	}
 }
 
-// exported returns the exported names that a declaration declares.
+// exported returns the exported names that a declaration adds to the package, without methods.
 func exported(decl ast.Decl) (names []string) {
 	add := func(name *ast.Ident) {
 		if name.IsExported() {
@@ -303,7 +304,7 @@ func exported(decl ast.Decl) (names []string) {
 	return names
 }
 
-// undocumented returns the exported names of a declaration without a comment.
+// undocumented returns the exported names in a declaration that have no comment.
 func undocumented(decl ast.Decl) (names []string) {
 	switch d := decl.(type) {
 	case *ast.FuncDecl:
@@ -342,7 +343,7 @@ func receiverIsExported(d *ast.FuncDecl) bool {
 }
 
 // TestDriversAreAskedOnce checks that only the ledger looks for the optional interfaces of a
-// driver, because an observed driver does not implement them.
+// driver. The observed driver in its field Driver does not implement them.
 func TestDriversAreAskedOnce(t *testing.T) {
 	t.Parallel()
 	asserted := regexp.MustCompile(`\.Driver\.\(driver\.`)

@@ -14,13 +14,13 @@ import (
 	"testing"
 )
 
-// forTests reports whether only tests import a package.
+// forTests reports whether only tests import the package with the given path.
 func forTests(path string) bool {
 	return strings.HasPrefix(path, "internal/fake") || path == "internal/zohoaccounts" || path == "internal/authservers"
 }
 
-// TestNothingIsComputedAtInit checks that packages compute nothing when they are initialized,
-// which would delay the start of every program that imports them.
+// TestNothingIsComputedAtInit checks that packages have no init functions and compile no
+// patterns at initialization, which would delay every program that imports them.
 func TestNothingIsComputedAtInit(t *testing.T) {
 	t.Parallel()
 	for _, p := range packages(t) {
@@ -50,7 +50,7 @@ func TestNothingIsComputedAtInit(t *testing.T) {
 }
 
 // atInit returns the parts of a declaration that take time when the package is initialized:
-// functions named init, and patterns and templates that are compiled.
+// functions named init, and calls of functions with Must in their names.
 func atInit(decl ast.Decl) (found []ast.Node) {
 	switch d := decl.(type) {
 	case *ast.FuncDecl:
@@ -96,8 +96,8 @@ func TestAtInitFindsWhatRuns(t *testing.T) {
 // initTrace matches a line that GODEBUG=inittrace=1 prints.
 var initTrace = regexp.MustCompile(`(?m)^init (\S+) @.* clock, ([0-9]+) bytes, ([0-9]+) allocs$`)
 
-// TestInitIsSmall checks the memory that the initialization of this test's imports allocates.
-// Programs import the same packages.
+// TestInitIsSmall checks that no package that this test imports allocates much memory at
+// initialization.
 func TestInitIsSmall(t *testing.T) {
 	t.Parallel()
 	const mostBytes, mostAllocs = 8 << 10, 100

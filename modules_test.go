@@ -39,8 +39,8 @@ func TestProgramsGetOneSDK(t *testing.T) {
 			}
 			write("main.go", fmt.Sprintf("package main\n\nimport _ %q\n\nfunc main() {}\n", module+"/"+adapter))
 			write("go.mod", fmt.Sprintf("module program\n\ngo 1.26.0\n\nrequire %s v0.0.0\n\nreplace %[1]s => %s\n", module, root))
-			// go mod tidy writes the go.sum of the program. It finds all modules in the module
-			// cache, because this module requires them.
+			// go mod tidy writes the go.sum of the program. It needs no network, because the
+			// module cache has all modules that this module requires.
 			tidy := exec.CommandContext(t.Context(), "go", "mod", "tidy")
 			tidy.Dir, tidy.Env = dir, append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off")
 			if out, err := tidy.CombinedOutput(); err != nil {
@@ -63,8 +63,7 @@ func TestProgramsGetOneSDK(t *testing.T) {
 	}
 }
 
-// TestOldestGo checks that the module requires the oldest version of Go that its dependencies
-// allow.
+// TestOldestGo checks that go.mod names the oldest version of Go that the dependencies allow.
 func TestOldestGo(t *testing.T) {
 	t.Parallel()
 	const format = "{{with .Module}}{{if .Main}}={{end}}go{{.GoVersion}}{{end}}"
@@ -89,7 +88,7 @@ func TestOldestGo(t *testing.T) {
 var pinnedByHand = []string{"integration/kubedev", "integration/vaultdev"}
 
 // TestModulesAreKept checks that the Makefile tidies all modules of this repository, and that
-// all of them are updated automatically.
+// Dependabot updates all of them.
 func TestModulesAreKept(t *testing.T) {
 	t.Parallel()
 	var modules []string
@@ -168,7 +167,7 @@ func TestTimesAreMeasuredAlone(t *testing.T) {
 	if m == nil {
 		t.Fatal("the Makefile has no list of packages")
 	}
-	listed := append(strings.Fields(string(m[1])), "./evidence") // a module of its own
+	listed := append(strings.Fields(string(m[1])), "./evidence") // evidence is a separate module
 	slices.Sort(listed)
 	slices.Sort(dirs)
 	if dirs = slices.Compact(dirs); !slices.Equal(listed, dirs) {

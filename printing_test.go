@@ -52,11 +52,12 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// canary is the secret, token and key that no printed value may contain. It has the length of a
-// key. Only the encodings in canaryForms change its characters.
+// canary is a secret, token and key that no printed value may contain. It has the length of a
+// key.
 const canary = "CANARYqX7zPv2LkM9tRw4sBd8nHf3gJc"
 
-// canaryForms returns the forms in which package fmt and encoders write a part of the canary.
+// canaryForms returns the texts by which package fmt and encoders represent a part of the
+// canary.
 func canaryForms() []string {
 	part := []byte(canary[8:20])
 	var decimal, goSyntax []string
@@ -105,19 +106,19 @@ func TestCanaryFormsAreFound(t *testing.T) {
 	}
 }
 
-// held is a type of a program that holds a value of this module in a field.
+// held is a type of a program with a value of this module in its fields.
 type held struct {
 	Value any
 	List  []any
 	ByKey map[string]any
 }
 
-// handles lists the types through which a program uses a store. For every verb, they print no
-// secret. Other types are plain data: package fmt does not call their methods for %w and %p, as
-// the documentation of tokenstore.Secret says.
+// handles lists the types through which a program uses a store. They print no secret even for %w
+// and %p, for which package fmt calls no methods.
 var handles = []string{"tokenstore.Store", "migrate.Migration", "memstore.Driver", "filestore.Store", "sqlstore.Store", "driver.Secrets", "codec.Codec", "codec.Placed", "codec.AEAD", "keys.Keys", "initializer.Client", "oauth2keep.Keeper", "agent.Handler"}
 
-// printed returns the results of different ways of printing v, by the name of the way.
+// printed returns the texts of v by the way of printing: package fmt with each of the verbs,
+// JSON, slog and expvar.
 func printed(v any, verbs string) map[string]string {
 	texts := map[string]string{}
 	values := map[string]any{
@@ -150,8 +151,8 @@ func printed(v any, verbs string) map[string]string {
 	return texts
 }
 
-// keepers returns values of the exported types that may hold a secret, a token or a key. The
-// values contain the canary in all such places.
+// keepers returns values of the exported types that can hold a secret, a token or a key, by the
+// name of the type. The values hold the canary.
 func keepers(t *testing.T) map[string][]any {
 	t.Helper()
 	must := func(v any, err error) any {
@@ -166,7 +167,7 @@ func keepers(t *testing.T) map[string][]any {
 		UserName: "ann", ClientID: "app", ClientSecret: canary, RefreshToken: canary + "r", AccessToken: canary + "a", GrantToken: canary + "g",
 		ExpiresAt: time.Now().Add(time.Hour),
 	}
-	// store returns a handle that has saved a record, and has a refresh in progress.
+	// store saves a record in s, starts a refresh of the record, and returns s.
 	store := func(s tokenstore.TokenStore, err error) any {
 		t.Helper()
 		must(s, err)
@@ -295,7 +296,7 @@ func aead(t *testing.T) codec.AEAD {
 	return a
 }
 
-// TestPrinting checks that no exported type shows a secret in any way of printing.
+// TestPrinting checks that no value of an exported type shows a secret when it is printed.
 func TestPrinting(t *testing.T) {
 	t.Parallel()
 	values := keepers(t)

@@ -11,10 +11,10 @@ import (
 	"testing"
 )
 
-// archaic matches words that the project replaces by plain technical English.
+// archaic matches words for which the project uses plain technical English.
 var archaic = regexp.MustCompile(`(?i)\b(mend(s|ed|ing)|anew|who(so)?ever|somebody|in vain|br(eaks?|oken?) off|stillborn|graves?|bur(y|ies|ied)|if need be)\b`)
 
-// unchecked matches the files that are generated or that record the past.
+// unchecked matches files that are generated, and files that document history.
 var unchecked = regexp.MustCompile(`^(CHANGELOG\.md$|docs/adr/|docs/evidence\.md$|integration/(vault|kube)dev/)`)
 
 func TestPlainWords(t *testing.T) {

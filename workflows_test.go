@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// workflows returns the text of each workflow and composite action, by path.
+// workflows returns the text of each workflow and composite action by path.
 func workflows(t *testing.T) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -32,25 +32,24 @@ func workflows(t *testing.T) map[string]string {
 }
 
 var (
-	// use matches each action, reusable workflow or image that a workflow names.
+	// use matches each action, reusable workflow or image that a workflow uses.
 	use = regexp.MustCompile(`(?m)^[\s-]*["']?uses["']?\s*:\s*(.*)$`)
 
-	// pinned matches a name with a full commit, followed by the version in a comment.
+	// pinned matches the name of an action with a full commit, and the version in a comment.
 	pinned = regexp.MustCompile(`^[\w.-]+(/[\w.-]+)+@[0-9a-f]{40} # v\d+(\.\d+)*$`)
 
 	// local matches an action of this repository.
 	local = regexp.MustCompile(`^\./[\w./-]+$`)
 
-	// image matches the container of a job or of a service beside it, whose tag can move.
+	// image matches the container of a job or of a service. Its tag can move.
 	image = regexp.MustCompile(`(?m)^[\s-]*(container|image)\s*:`)
 
-	// grant matches a permission that a workflow or a job grants to its token.
+	// grant matches a permission to write that a workflow or a job grants to its token.
 	grant    = regexp.MustCompile(`(?m)^\s+([a-z-]+): (write|admin)\b`)
 	grantAll = regexp.MustCompile(`(?m)permissions:\s*(read|write)-all`)
 )
 
-// unpinned returns the actions of a workflow whose code can change without a change of the
-// workflow.
+// unpinned returns the actions and images whose code can change although the workflow does not.
 func unpinned(text string) (names []string) {
 	for _, m := range use.FindAllStringSubmatch(text, -1) {
 		if name := strings.TrimSpace(m[1]); !pinned.MatchString(name) && !local.MatchString(name) {
@@ -98,15 +97,15 @@ func TestUnpinnedActionsAreFound(t *testing.T) {
 	}
 }
 
-// granted maps a workflow to the permissions that its jobs need, in addition to id-token.
+// granted maps a workflow to the write permissions that its jobs need besides id-token.
 var granted = map[string][]string{
 	".github/workflows/codeql.yml":    {"security-events"},
 	".github/workflows/release.yml":   {"attestations", "contents", "packages"},
 	".github/workflows/scorecard.yml": {"security-events"},
 }
 
-// TestWorkflowsMayOnlyRead checks the permissions of the token that GitHub gives
-// each job.
+// TestWorkflowsMayOnlyRead checks that the tokens of jobs may only read, apart from the
+// permissions in granted.
 func TestWorkflowsMayOnlyRead(t *testing.T) {
 	t.Parallel()
 	for path, text := range workflows(t) {
@@ -130,8 +129,8 @@ func TestWorkflowsMayOnlyRead(t *testing.T) {
 	}
 }
 
-// TestNightlyKeepsFigures checks that the jobs with real accounts measure the services, and keep
-// the files that docs/services describes and nothing else.
+// TestNightlyKeepsFigures checks that the nightly jobs with real accounts measure the services,
+// and keep the figures for 90 days.
 func TestNightlyKeepsFigures(t *testing.T) {
 	t.Parallel()
 	text := workflows(t)[".github/workflows/nightly.yml"]

@@ -493,7 +493,7 @@ func TestMigrateKnowsAStoreByItsOtherName(t *testing.T) {
 }
 
 // TestMigrateProbesOneStore checks that the probe for two names of the same store does not
-// change records, and leaves every way to find them.
+// change records, and that the same tokens and IDs find them.
 func TestMigrateProbesOneStore(t *testing.T) {
 	t.Parallel()
 	e, server := vaultEnv(t)

@@ -56,8 +56,8 @@ func TestRemovedTokens(t *testing.T) {
 	}
 }
 
-// TestDatabaseURLs checks the error for each invalid URL of a database, and for a server across
-// a network.
+// TestDatabaseURLs checks the errors for invalid URLs of databases, and for servers across a
+// network without TLS.
 func TestDatabaseURLs(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ store, want string }{

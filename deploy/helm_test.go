@@ -26,7 +26,7 @@ import (
 
 const chart = "helm/tokenkeep"
 
-// minimal returns the required values of the chart.
+// minimal returns values that set only what the chart requires.
 func minimal() map[string]any {
 	return map[string]any{
 		"store": "k8s:tokens/oauth",
@@ -60,7 +60,7 @@ func maximal() map[string]any {
 	}
 }
 
-// rendered holds the manifests of a release.
+// rendered holds the manifests that the chart creates.
 type rendered struct {
 	deployment appsv1.Deployment
 	accounts   []corev1.ServiceAccount
@@ -68,8 +68,8 @@ type rendered struct {
 	bindings   []rbacv1.RoleBinding
 }
 
-// render renders the chart as "helm install crm --namespace prod" does. It returns an error if
-// Kubernetes does not know a field.
+// render renders the chart as "helm install crm --namespace prod" does. A manifest with a field
+// that Kubernetes does not know fails the test.
 func render(t *testing.T, values map[string]any) (r rendered, err error) {
 	t.Helper()
 	c, err := loader.Load(chart)
@@ -134,7 +134,7 @@ func TestChartLint(t *testing.T) {
 	}
 }
 
-// TestChartDeployment checks the permissions of each container, and that the containers share a
+// TestChartDeployment checks the restrictions of each container, and that the containers share a
 // user and a socket.
 func TestChartDeployment(t *testing.T) {
 	t.Parallel()
@@ -182,7 +182,7 @@ func mounts(c corev1.Container, volume string) bool {
 	return slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == volume })
 }
 
-// with returns the members of all whose keys are in keys.
+// with returns the entries of all whose keys are in keys.
 func with(all, keys map[string]string) map[string]string {
 	some := maps.Clone(all)
 	maps.DeleteFunc(some, func(k, _ string) bool { _, ok := keys[k]; return !ok })

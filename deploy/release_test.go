@@ -40,9 +40,8 @@ func readRelease(t *testing.T) (r release) {
 	return r
 }
 
-// TestRelease checks that a release has the programs and packages that docs/installing.md
-// describes, and that the files it needs exist. GoReleaser itself checks the form of its file,
-// in "make release-check".
+// TestRelease checks that a release contains the programs that docs/installing.md describes, and
+// that the files it needs exist. "make release-check" checks the syntax of .goreleaser.yaml.
 func TestRelease(t *testing.T) {
 	t.Parallel()
 	r := readRelease(t)
@@ -50,8 +49,8 @@ func TestRelease(t *testing.T) {
 	if !slices.Equal(b.Goos, []string{"linux", "darwin", "windows"}) || !slices.Equal(b.Goarch, []string{"amd64", "arm64"}) {
 		t.Errorf("the program is built for %v on %v", b.Goos, b.Goarch)
 	}
-	// Without these flags the bytes depend on the folder, and the program does not know its
-	// version.
+	// Without -trimpath the binary depends on the folder, and without -buildvcs it does not
+	// contain its version.
 	if !slices.Equal(b.Flags, []string{"-trimpath", "-buildvcs=true"}) {
 		t.Errorf("the program is built with %q", b.Flags)
 	}
@@ -72,8 +71,8 @@ func TestRelease(t *testing.T) {
 	}
 }
 
-// TestImageName checks that the chart and the page for users name the image that a release
-// pushes, and that its base is pinned.
+// TestImageName checks that the chart and docs/installing.md name the image that a release
+// pushes, and that the base image is pinned.
 func TestImageName(t *testing.T) {
 	t.Parallel()
 	i := readRelease(t).Images[0]

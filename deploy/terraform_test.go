@@ -31,10 +31,11 @@ var update = flag.Bool("update", false, "write the policies of the modules and t
 // modules lists the folders with Terraform modules, and the example that uses one of them.
 var modules = []string{"terraform/aws", "terraform/gcp", "terraform/vault", "../examples/lambda-extension"}
 
-// policies returns the contents of the files that define the permissions of a store, for the
-// modules and the chart.
+// policies returns the contents of the files with the permissions of a store, by the name of the
+// file.
 func policies() map[string]string {
-	// In the module, the partition is a variable. Policy derives it from the region.
+	// In the module, the partition is a variable. awssm.Policy derives the partition from the
+	// region.
 	aws := awssm.Policy("${region}", "${account}", "${prefix}", &awssm.Options{KMSKeyID: "${key}"})
 	gcp, _ := json.MarshalIndent(gcpsm.Permissions(), "", "  ") // strings always marshal
 	return map[string]string{
@@ -45,7 +46,8 @@ func policies() map[string]string {
 	}
 }
 
-// TestPolicies checks that the policies of the modules equal the policies of the stores.
+// TestPolicies checks that the policy files of the modules and the chart equal the policies of
+// the stores.
 func TestPolicies(t *testing.T) {
 	t.Parallel()
 	for name, want := range policies() {
@@ -60,7 +62,7 @@ func TestPolicies(t *testing.T) {
 	}
 }
 
-// A folder holds the Terraform files of one folder.
+// A folder holds the parsed Terraform files of a directory.
 type folder struct {
 	path  string
 	files []*hcl.File
@@ -183,7 +185,7 @@ func TestReferences(t *testing.T) {
 	}
 }
 
-// template renders a file as Terraform does.
+// template renders a file with the given variables, as Terraform does.
 func template(name string, values map[string]cty.Value) (string, error) {
 	text, err := os.ReadFile(name)
 	if err != nil {
@@ -200,7 +202,7 @@ func template(name string, values map[string]cty.Value) (string, error) {
 	return v.AsString(), nil
 }
 
-// functions returns the Terraform functions that the policies use.
+// functions returns implementations of the Terraform functions that the modules use.
 func functions(dir string) map[string]function.Function {
 	return map[string]function.Function{
 		"jsondecode": stdlib.JSONDecodeFunc, "jsonencode": stdlib.JSONEncodeFunc,
@@ -223,7 +225,8 @@ func functions(dir string) map[string]function.Function {
 	}
 }
 
-// evaluate returns the value of an attribute.
+// evaluate returns the value of an attribute of b. values holds the variables, to which evaluate
+// adds path.
 func (m *folder) evaluate(t *testing.T, b *hclsyntax.Block, attribute string, values map[string]cty.Value) cty.Value {
 	t.Helper()
 	values["path"] = cty.ObjectVal(map[string]cty.Value{"module": cty.StringVal(m.path)})
@@ -243,7 +246,7 @@ func object(members ...string) cty.Value {
 	return cty.ObjectVal(values)
 }
 
-// TestPolicyAWS checks that the module attaches to the role the policy that the store needs.
+// TestPolicyAWS checks that the policy in the module is the policy that the store needs.
 func TestPolicyAWS(t *testing.T) {
 	t.Parallel()
 	const key = "arn:aws:kms:eu-central-1:123456789012:key/k"
@@ -307,7 +310,8 @@ func TestPolicyVault(t *testing.T) {
 	}
 }
 
-// TestLambda checks that the example uses the module's policy.
+// TestLambda checks that the example uses the module for AWS, and gives the function and the
+// policy the same prefix.
 func TestLambda(t *testing.T) {
 	t.Parallel()
 	m := open(t, "../examples/lambda-extension")
