@@ -36,8 +36,8 @@ func mostOneID(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// settle moves the client ID to the field client, which selects records. It is called after the
-// flags are parsed.
+// settle moves the client ID to the field client, which selects records. The flags must have
+// been parsed.
 func (f *asking) settle() {
 	f.client = f.server.client
 	if f.server.tokenURL == "" {

@@ -153,8 +153,8 @@ func (e cutError) Error() string {
 	return strings.NewReplacer(strconv.Quote(e.arg), strconv.Quote(cut), e.arg, cut).Replace(e.error.Error())
 }
 
-// withoutToken returns err. If arg may be a token, as may reports, the text of the error
-// contains only the first bytes of arg.
+// withoutToken returns err. If may(arg) is true, the text of the error contains only the first
+// bytes of arg.
 func withoutToken(err error, arg string, may func(string) bool) error {
 	if err == nil || !may(arg) {
 		return err

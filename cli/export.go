@@ -280,8 +280,8 @@ func (f *exportFile) SaveToken(ctx context.Context, t tokenstore.Token) (tokenst
 	return saved[0], nil
 }
 
-// FindToken never finds a record, so that every record is added, even if it shares fields with
-// other records.
+// FindToken returns tokenstore.ErrNotFound. The export then adds every record, even a record
+// that shares fields with others.
 func (f *exportFile) FindToken(context.Context, tokenstore.Token) (tokenstore.Token, error) {
 	return tokenstore.Token{}, tokenstore.ErrNotFound
 }
@@ -308,7 +308,8 @@ func (f *exportFile) DeleteTokens(context.Context) error {
 	return nil
 }
 
-// GetTokens returns the records in the encoded file, which it parses.
+// GetTokens encodes the file, parses it, and returns the parsed records. The error joins the
+// errors about unreadable rows.
 func (f *exportFile) GetTokens(context.Context) ([]tokenstore.Token, error) {
 	if len(f.tokens) == 0 {
 		return nil, nil

@@ -133,7 +133,7 @@ func (a *app) server(w wish, t tokenstore.Token) (initializer.Config, tokenstore
 		c.Environment = initializer.Environment{AccountsURL: w.accounts, APIURL: w.accounts}
 	case w.endpoint != "":
 		c.RevokeURL, c.Resource = w.endpoint, t.Resource
-		// The token endpoint gets no requests, but a Config must have one.
+		// A Config must have a token endpoint, which gets no requests here.
 		c.OAuth2 = &oauth2.Config{ClientID: t.ClientID, ClientSecret: a.env(envClientSecret), Endpoint: oauth2.Endpoint{TokenURL: w.endpoint}}
 	default:
 		return c, t, false

@@ -75,8 +75,8 @@ func refusedConsent(code string) error {
 	return fmt.Errorf("%w: there is no consent: the answer is %q", class, code)
 }
 
-// moveTo selects the data center that Zoho names in the answer for exchanging the code. It must
-// be one of Zoho's data centers, because it receives the client's secret.
+// moveTo selects the data center that Zoho names in the answer for exchanging the code. Only
+// data centers of Zoho are accepted, because the data center receives the client's secret.
 func (c *consent) moveTo(accounts, location string) error {
 	accounts = strings.TrimSuffix(accounts, "/")
 	if accounts == "" && location == "" {

@@ -45,8 +45,8 @@ type listed struct {
 	reveal bool
 }
 
-// page returns the records of the page, and reports whether more records follow. tokens must be
-// ordered by ID; page changes the slice.
+// page returns the records that the flags select, and reports whether more records follow.
+// tokens must be ordered by ID. page overwrites the slice.
 func (l listed) page(tokens []tokenstore.Token) (page []tokenstore.Token, more bool) {
 	want := l.who
 	tokens = slices.DeleteFunc(tokens, func(t tokenstore.Token) bool {
@@ -96,7 +96,7 @@ func (a *app) ls(ctx context.Context, s *store, l listed) error {
 	return err
 }
 
-// listing returns the records as a table for people.
+// listing returns the records as a text table.
 func (a *app) listing(tokens []tokenstore.Token) *table {
 	t := &table{}
 	// Omit columns that would be empty: records of the SDKs have no issuer or resource.

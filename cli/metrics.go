@@ -106,7 +106,7 @@ const (
 	scrapesAtOnce = 4
 )
 
-// metricsPath is the path of the metrics.
+// metricsPath is the URL path at which listen serves the metrics.
 const metricsPath = "/metrics"
 
 // listen serves the metrics at an address until stop is called. It returns the address on which

@@ -27,7 +27,7 @@ type answer struct {
 	in     time.Time                  // the time from the member expires_in
 }
 
-// A member is one member of the JSON.
+// A member is a name and its value in the parsed object.
 type member struct {
 	name string
 	raw  json.RawMessage
@@ -92,7 +92,7 @@ func (a *answer) set(name string, raw json.RawMessage) (err error) {
 	case "access_token", "refresh_token":
 		return setMember(&a.token, name, raw)
 	case "token_type", "scope", "id_token", "api_domain":
-		// Other values are kept in Extra unchanged.
+		// Empty strings, and values that are not strings, are kept in Extra unchanged.
 		if text, err := memberText(raw); err == nil && (text != "" || string(raw) == "null") {
 			return setMember(&a.token, name, raw)
 		}
@@ -121,7 +121,8 @@ func (a *answer) keepOthers() error {
 	return nil
 }
 
-// parseTime parses a time in the form of x/oauth2. The zero time means unknown.
+// parseTime parses a time in the form of x/oauth2. If raw is null or empty, it returns the zero
+// time.
 func parseTime(raw json.RawMessage) (time.Time, error) {
 	text, err := memberText(raw)
 	if err != nil || text == "" {

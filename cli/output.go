@@ -23,7 +23,7 @@ func (a *app) report(err error) {
 	}
 }
 
-// note prints a remark on standard error.
+// note prints a remark on standard error: as text, or as one line of JSON.
 func (a *app) note(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if a.json {

@@ -85,11 +85,11 @@ func (b *bar) done() {
 	}
 }
 
-// patience is how long a call to the store may take before a slowStore notes that.
+// patience is how long a call to the store may take before a slowStore prints its note.
 const patience = 5 * time.Second
 
-// A slowStore notes once that a call to the store takes long. A nil *slowStore notes
-// nothing.
+// A slowStore prints one note if a call to the store takes longer than patience. A nil
+// *slowStore prints nothing.
 type slowStore struct {
 	note func(format string, args ...any)
 	once sync.Once

@@ -23,7 +23,7 @@ const (
 	envKeys  = scheme.EnvKeys
 )
 
-// A store is an open token store.
+// A store is an open tokenstore.TokenStore, with the properties that commands need.
 type store struct {
 	tokenstore.TokenStore
 

@@ -2,7 +2,7 @@
 // the colon in the URL of a store: vault in vault:secret/oauth.
 //
 // A program passes its schemes to cli.Main. Every command that takes the URL of a store then
-// accepts them. The help and the completion in shells list them.
+// accepts these schemes. The help and the completion in shells list the schemes.
 //
 //	func main() {
 //		cli.Main(append(stores.All(), scheme.Scheme{
@@ -139,8 +139,8 @@ type Opened struct {
 	// itself counts requests of package net/http. The driver counts other calls with CountCall.
 	Counted bool
 
-	// Close, if not nil, releases other resources that Open allocated. The command calls it
-	// after it has closed Driver or Store.
+	// Close, if not nil, releases other resources that Open allocated. The command closes Driver
+	// or Store first.
 	Close func() error
 
 	// Writable opens the store again for writing, and creates the store if necessary. If

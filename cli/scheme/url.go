@@ -13,8 +13,8 @@ import (
 
 // Query splits rest, the part of a URL after the colon, at the first question mark. It returns
 // the text before the question mark, and the values of the parameters by name. The error matches
-// ErrUsage if a parameter is not one of names, is repeated, or has no value. It does not quote
-// rest.
+// ErrUsage if a parameter is not one of names, is repeated, or has no value. The error does not
+// quote rest.
 func Query(rest string, names ...string) (string, map[string]string, error) {
 	rest, text, found := strings.Cut(rest, "?")
 	values, err := url.ParseQuery(text)
@@ -48,8 +48,8 @@ type Endpoint struct {
 }
 
 // ParseEndpoint parses text, whose scheme is https if it has none. The error matches ErrUsage if
-// text is malformed, contains a user, or has the scheme http and a host that is not Loopback. It
-// does not quote text.
+// text is malformed, contains a user, or has the scheme http and a host that is not Loopback.
+// The error does not quote text.
 func ParseEndpoint(text string) (Endpoint, error) {
 	if !strings.Contains(text, "://") {
 		text = "https://" + text
@@ -65,6 +65,6 @@ func ParseEndpoint(text string) (Endpoint, error) {
 }
 
 // CountCall counts a call to a service, for the report of migrate. A driver that does not use
-// package net/http calls it before each request, with the context of the operation. CountCall is
-// safe for concurrent use.
+// package net/http calls CountCall before each request, with the context of the operation.
+// CountCall is safe for concurrent use.
 func CountCall(ctx context.Context) { calls.Add(ctx) }

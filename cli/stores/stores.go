@@ -1,5 +1,5 @@
 // Package stores provides the kinds of store of this module to the command tokenkeep. A program
-// that needs only some services imports the packages below it instead.
+// that needs only some services imports the packages below stores instead.
 package stores
 
 import (

@@ -5,8 +5,8 @@
 //	tokenkeep import sdk_tokens.txt --store …    save the records of a token file
 //	tokenkeep help                               list all commands
 //
-// Tokenkeep takes no secrets from arguments. Except for the command token, it masks the secrets
-// that it prints, unless --reveal is given.
+// Tokenkeep takes no secrets from arguments. Except for the command token, tokenkeep masks the
+// secrets that it prints unless --reveal is given.
 package main
 
 import (

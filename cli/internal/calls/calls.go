@@ -20,7 +20,8 @@ func Count(ctx context.Context) (_ context.Context, n *atomic.Int64) {
 var ErrSpent = errors.New("the requests are used up")
 
 // Limit is like Count, but cancels the context with the cause ErrSpent as soon as the number of
-// requests reaches most. Operations in progress may send more. The caller must call stop.
+// requests reaches most. Operations in progress may still send requests. The caller must call
+// stop.
 func Limit(ctx context.Context, most int64) (_ context.Context, n *atomic.Int64, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	n = new(atomic.Int64)
@@ -42,7 +43,7 @@ func counting(ctx context.Context, add func()) context.Context {
 
 type key struct{}
 
-// Add counts a request that is sent with ctx. Without a counter in ctx, it does nothing. Add is
+// Add counts a request that is sent with ctx. If ctx has no counter, Add does nothing. Add is
 // safe for concurrent use.
 func Add(ctx context.Context) {
 	if add, ok := ctx.Value(key{}).(func()); ok {

@@ -115,7 +115,7 @@ func open(ctx context.Context, o *scheme.Opening) (*scheme.Opened, error) {
 	return &scheme.Opened{Driver: d, Place: at, Counted: true}, nil
 }
 
-// parseOptions returns the options for the parameters of a URL.
+// parseOptions returns the options that the parameters of a URL set.
 func parseOptions(params map[string]string) (*awssm.Options, error) {
 	o := &awssm.Options{KMSKeyID: cmp.Or(params["kms-key"], params["kms"])}
 	if params["kms"] != "" && params["kms-key"] != "" {

@@ -1,5 +1,5 @@
-// Package tables provides the kinds of store sqlite and mysql to the command tokenkeep. Both use
-// the table of the Zoho SDKs.
+// Package tables provides the kinds of store sqlite and mysql to the command tokenkeep. Their
+// records are in a table of the Zoho SDKs.
 package tables
 
 import (
@@ -106,7 +106,7 @@ func hasTable(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, table s
 	}
 	var columns int
 	if err := db.QueryRowContext(ctx, question, table).Scan(&columns); err != nil {
-		// New classifies the error. It cannot create the table, because db is read-only.
+		// New returns the error with its class. It creates no table, because db is read-only.
 		_, classed := sqlstore.New(ctx, db, dialect, nil)
 		return false, cmp.Or(classed, err)
 	}
@@ -204,8 +204,8 @@ func openDatabase(ctx context.Context, o *scheme.Opening, path, table string) (*
 	return openTable(ctx, o, db, sqlstore.SQLite, table, at)
 }
 
-// sqlParams splits off parameters such as ?table=NAME. They begin at the last question mark, if
-// an equals sign follows it, because a path may contain question marks.
+// sqlParams splits off parameters such as ?table=NAME. The parameters begin at the last question
+// mark, if an equals sign follows it, because a path may contain question marks.
 func sqlParams(rest string, names ...string) (string, map[string]string, error) {
 	i := strings.LastIndexByte(rest, '?')
 	if i < 0 || !strings.Contains(rest[i:], "=") {
@@ -263,8 +263,8 @@ func (c readOnlyConnector) Connect(ctx context.Context) (driver.Conn, error) {
 // which may contain a password anywhere.
 var errMySQLForm = scheme.Usagef("the database must have the form mysql://USER@HOST:PORT/DB or mysql:USER@tcp(HOST:PORT)/DB")
 
-// mysqlConfig parses a database name in either form of errMySQLForm. table is empty if the name
-// does not contain it.
+// mysqlConfig parses a database name in either form of errMySQLForm. table is empty if rest
+// names no table.
 func mysqlConfig(rest string) (_ *mysql.Config, table string, _ error) {
 	rest, params, _ := strings.Cut(rest, "?")
 	values, err := url.ParseQuery(params)
