@@ -84,7 +84,7 @@ func newGate(t *testing.T) *gate {
 	return g
 }
 
-// now returns the time of the bubble. It is the clock of the server.
+// now returns the time of the bubble, for the clock of the server.
 func (g *gate) now() time.Time { return time.Unix(0, g.clock.Load()) }
 
 var errGate = errors.New("the connection was lost")

@@ -22,8 +22,8 @@ type rule struct {
 	theirs []string // prefixes of the import paths of other modules
 }
 
-// rules lists the imports of every package of the module, grouped by layers. It must name every
-// imported package of the module, and no others.
+// rules lists the imports of every package of the module, grouped by layers. Each rule must name
+// every imported package of the module, and no others.
 var rules = map[string]rule{
 	// The lowest layer: formats and helpers.
 	"codec":                        {ours: []string{"internal/members"}},
@@ -189,7 +189,7 @@ func TestGoldenRecordsAreNeverEdited(t *testing.T) {
 	}
 }
 
-// weak matches a look-up by a user alone. It needs a search, whose result may lag.
+// weak matches a look-up by a user alone. Such a look-up needs a search, whose result may lag.
 var weak = regexp.MustCompile(`FindToken\(ctx, tokenstore\.Token\{UserName: "[^"]*"\}\)`)
 
 // TestExamplesReadByName checks that documentation and examples, which users copy, contain no

@@ -113,8 +113,8 @@ type held struct {
 	ByKey map[string]any
 }
 
-// handles lists the types through which a program uses a store. They print no secret even for %w
-// and %p, for which package fmt calls no methods.
+// handles lists the types through which a program uses a store. Their values show no secret even
+// for %w and %p, for which package fmt calls no methods.
 var handles = []string{"tokenstore.Store", "migrate.Migration", "memstore.Driver", "filestore.Store", "sqlstore.Store", "driver.Secrets", "codec.Codec", "codec.Placed", "codec.AEAD", "keys.Keys", "initializer.Client", "oauth2keep.Keeper", "agent.Handler"}
 
 // printed returns the texts of v by the way of printing: package fmt with each of the verbs,

@@ -12,7 +12,8 @@ import (
 	"testing"
 )
 
-// TestREADMEProgram checks that the program in the README runs unchanged.
+// TestREADMEProgram checks that the program in the README runs unchanged, and prints the
+// expected output.
 func TestREADMEProgram(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("README.md")

@@ -41,7 +41,7 @@ var (
 	// local matches an action of this repository.
 	local = regexp.MustCompile(`^\./[\w./-]+$`)
 
-	// image matches the container of a job or of a service. Its tag can move.
+	// image matches the container of a job or of a service, whose image tag can move.
 	image = regexp.MustCompile(`(?m)^[\s-]*(container|image)\s*:`)
 
 	// grant matches a permission to write that a workflow or a job grants to its token.
@@ -63,7 +63,7 @@ func unpinned(text string) (names []string) {
 }
 
 // TestWorkflowsPinActions checks that workflows pin their actions, so that a moved tag cannot
-// run other code in a job with credentials.
+// run other code in a job with credentials. Checkouts must not persist credentials.
 func TestWorkflowsPinActions(t *testing.T) {
 	t.Parallel()
 	for path, text := range workflows(t) {

@@ -326,7 +326,7 @@ func TestLoginFails(t *testing.T) {
 	})
 }
 
-// savedNothing checks that the file of the store still does not exist.
+// savedNothing checks that the file of the store does not exist.
 func (w *loginWorld) savedNothing() {
 	w.t.Helper()
 	if name := strings.TrimPrefix(w.get(envStore), "file:"); files.Exists(name) {

@@ -80,7 +80,7 @@ type result struct {
 	out, err string
 }
 
-// env is a set of environment variables.
+// An env is a set of environment variables.
 type env map[string]string
 
 // get returns the value of a variable. It ignores the environment of the process.

@@ -260,7 +260,8 @@ func TestDeployedMetrics(t *testing.T) {
 		}
 	})
 
-	// An OpenTelemetry collector gives the metrics of otelkeep these names in Prometheus.
+	// The program has the metrics of otelkeep, under the names that an OpenTelemetry collector
+	// exports to Prometheus.
 	t.Run("otelkeep", func(t *testing.T) {
 		t.Parallel()
 		code, err := os.ReadFile("../otelkeep/otelkeep.go")

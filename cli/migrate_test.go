@@ -700,7 +700,8 @@ func TestMigrateManyIntoAFile(t *testing.T) {
 	}
 }
 
-// bigFile returns a token file with n records of all kinds.
+// bigFile returns an environment with a token file as the store. The file has n records of all
+// kinds.
 func bigFile(t *testing.T, n int) env {
 	t.Helper()
 	var rows strings.Builder

@@ -192,7 +192,7 @@ func TestWhoIsDeniedIsToldOfDoctor(t *testing.T) {
 	if text := e.tk(t, "", "doctor", "--permissions").err; strings.Contains(text, hint) {
 		t.Errorf("doctor --permissions: %s", text)
 	}
-	// import also prints the hint, although it saves many records.
+	// import also prints the hint.
 	if text := e.fails(t, 7, sdkFile(t), "import", "-"); !strings.Contains(text, hint) {
 		t.Errorf("import: %s", text)
 	}

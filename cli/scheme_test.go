@@ -24,7 +24,8 @@ func (e env) runWith(t *testing.T, stdin string, schemes []scheme.Scheme, args .
 	return result{code, out.String(), errs.String()}
 }
 
-// A box is a driver on memory. It counts its reads as calls to a service, and fails with err.
+// A box is a driver in memory that counts its reads as calls to a service. If err is not nil,
+// reads fail with err.
 type box struct {
 	*memstore.Driver
 
@@ -45,8 +46,8 @@ func (b box) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return b.Driver.Get(ctx, name)
 }
 
-// boxScheme returns a kind of store whose stores share one memory. Their reads fail with err
-// unless it is nil.
+// boxScheme returns a kind of store whose stores share one memory. If err is not nil, their
+// reads fail with err.
 func boxScheme(err error) scheme.Scheme {
 	memory := memstore.NewDriver()
 	return scheme.Scheme{

@@ -246,7 +246,8 @@ func object(members ...string) cty.Value {
 	return cty.ObjectVal(values)
 }
 
-// TestPolicyAWS checks that the policy in the module is the policy that the store needs.
+// TestPolicyAWS checks that the module for AWS grants the policy that the store needs, in
+// several partitions, and with and without a key.
 func TestPolicyAWS(t *testing.T) {
 	t.Parallel()
 	const key = "arn:aws:kms:eu-central-1:123456789012:key/k"
