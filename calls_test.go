@@ -89,8 +89,8 @@ func (g *gate) now() time.Time { return time.Unix(0, g.clock.Load()) }
 
 var errGate = errors.New("the connection was lost")
 
-// shortened lists the parts of a recorded request to replace by short texts: names, digests,
-// nonces, and the suffix that AWS adds to the name of a secret.
+// shortened lists the parts of a request to replace by short texts: names, digests, nonces, and
+// the suffix that AWS adds to a secret's name.
 var shortened = []struct {
 	what *regexp.Regexp
 	to   string

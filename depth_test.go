@@ -67,7 +67,7 @@ func (b *bench) refreshed(id string, stale tokenstore.Secret, n int) tokenstore.
 }
 
 // A chain describes the calls of an operation. depth is the length of the longest chain of
-// dependent calls, and after is the part of depth after the authorization server's response.
+// dependent calls. after is the part of depth after the authorization server's response.
 type chain struct{ calls, depth, after int }
 
 func chainOf(rounds [][]string) chain {

@@ -132,7 +132,7 @@ func TestModulesAreKept(t *testing.T) {
 }
 
 // TestTimesAreMeasuredAlone checks that each test that measures times has a name that ends in
-// _Time, is skipped with -short, and is in a package that "make test-times" runs.
+// _Time, and is skipped with -short. Its package must be one that "make test-times" runs.
 func TestTimesAreMeasuredAlone(t *testing.T) {
 	t.Parallel()
 	name := regexp.MustCompile(`(?m)^func (Test\w+_Time)\(`)

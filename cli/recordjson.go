@@ -167,7 +167,7 @@ func memberText(raw json.RawMessage) (string, error) {
 }
 
 // parseExpiry parses a time: milliseconds since the epoch, as a number or as text, or RFC 3339.
-// text is the text of raw; notText is the error if raw is not a string.
+// text is the text of raw, and notText is the error if raw is not a string.
 func parseExpiry(text string, raw json.RawMessage, notText error) (time.Time, error) {
 	if notText != nil {
 		text = string(raw)

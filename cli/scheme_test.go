@@ -24,8 +24,8 @@ func (e env) runWith(t *testing.T, stdin string, schemes []scheme.Scheme, args .
 	return result{code, out.String(), errs.String()}
 }
 
-// A box is a driver in memory that counts its reads as calls to a service. If err is not nil,
-// reads fail with err.
+// A box is a driver in memory. Get counts as a call to a service, and fails with err if err is
+// not nil.
 type box struct {
 	*memstore.Driver
 
@@ -46,8 +46,8 @@ func (b box) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return b.Driver.Get(ctx, name)
 }
 
-// boxScheme returns a kind of store whose stores share one memory. If err is not nil, their
-// reads fail with err.
+// boxScheme returns a kind of store whose boxes share one memory. If err is not nil, their Get
+// fails with err.
 func boxScheme(err error) scheme.Scheme {
 	memory := memstore.NewDriver()
 	return scheme.Scheme{

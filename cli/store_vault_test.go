@@ -8,8 +8,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 )
 
-// TestVaultCauses checks that errors name the mistake in the set-up, that their class shows
-// whether a retry can help, and that the program does not retry permanent errors.
+// TestVaultCauses checks that errors name the mistake in the set-up, and that their class shows
+// whether a retry can help. The program must not retry permanent errors.
 func TestVaultCauses(t *testing.T) {
 	t.Parallel()
 	e, server := vaultEnv(t)

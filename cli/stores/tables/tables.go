@@ -85,8 +85,8 @@ func openTable(ctx context.Context, o *scheme.Opening, db *sql.DB, dialect sqlst
 }
 
 // noTable returns an empty store in place of a table that does not exist, or an error if
-// o.MustExist is set. err, if not nil, is the error of closing the database, which noTable
-// returns.
+// o.MustExist is set. err is the error of closing the database, or nil. If err is not nil,
+// noTable returns it.
 func noTable(ctx context.Context, o *scheme.Opening, table, at string, err error) (*scheme.Opened, error) {
 	s, emptyErr := emptyTable(ctx, table, at)
 	if err = errors.Join(err, emptyErr); err != nil {
