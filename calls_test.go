@@ -408,7 +408,6 @@ func payload(n int) driver.Payload {
 	}}
 }
 
-// create creates the secret under test.
 func create(b *bench) {
 	d := b.open()
 	p := payload(0)

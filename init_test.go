@@ -93,7 +93,6 @@ func TestAtInitFindsWhatRuns(t *testing.T) {
 	}
 }
 
-// initTrace matches a line that GODEBUG=inittrace=1 prints.
 var initTrace = regexp.MustCompile(`(?m)^init (\S+) @.* clock, ([0-9]+) bytes, ([0-9]+) allocs$`)
 
 // TestInitIsSmall checks that no package that this test imports allocates much memory at

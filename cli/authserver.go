@@ -28,7 +28,6 @@ func (s *authServer) flags(c *cobra.Command) {
 	c.Flags().StringVar(&s.client, "client", "", "client ID at --token-url; its secret is in "+envClientSecret)
 }
 
-// given reports whether the flags name a server.
 func (s *authServer) given() bool { return s.dataCenter+s.accounts+s.tokenURL != "" }
 
 // check returns a usage error if flags contradict each other, or if some are missing.

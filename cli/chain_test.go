@@ -126,7 +126,6 @@ func (c chained) name() string {
 	return name
 }
 
-// openChained returns a new store of a kind.
 func openChained(t *testing.T, k kind) chained {
 	t.Helper()
 	c := chained{calls: new(atomic.Int64), open: func(t *testing.T) chained { return openChained(t, k) }}
@@ -193,7 +192,6 @@ func givenVaultEnv(t *testing.T, addr string, count func(writes bool)) env {
 	}
 }
 
-// steps returns the steps of a report as one line of text.
 func steps(r migrateReport) string {
 	var all []string
 	for _, s := range r.Steps {

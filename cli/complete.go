@@ -11,7 +11,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/migrate"
 )
 
-// fileFlags lists the flags whose value is the name of a file.
 var fileFlags = []string{"like", "token-file", "svg"}
 
 // values maps the names of flags to their possible values. Flags that are not in the map take

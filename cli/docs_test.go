@@ -27,7 +27,6 @@ const (
 	migratingDoc = "../docs/migrating.md"
 )
 
-// globalFlags matches the part of the help that all commands share.
 var globalFlags = regexp.MustCompile(`\n\nGlobal Flags:\n((?: +-.*\n?)+)`)
 
 // TestCLIDocument checks that docs/cli.md contains the help of all commands, and the global

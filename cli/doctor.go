@@ -140,7 +140,6 @@ func count(ctx context.Context, s *store) (int, error) {
 	return len(tokens), err
 }
 
-// findingsHelp returns the help about the findings of doctor.
 func findingsHelp() string {
 	text := `What "tokenkeep doctor" can find. Those marked with * are harmless: they do not
 change the exit code.

@@ -48,7 +48,6 @@ func TestRemovedIsRemoved(t *testing.T) {
 	}
 }
 
-// holds reports whether one of the files in dir contains the text.
 func holds(t *testing.T, dir, text string) bool {
 	t.Helper()
 	files, err := os.ReadDir(dir)

@@ -184,7 +184,6 @@ func (a *app) hint(err error) string {
 	return "'tokenkeep doctor --permissions' names the permissions that are missing"
 }
 
-// exitCodes returns the help about exit codes.
 func exitCodes() string {
 	var b strings.Builder
 	b.WriteString("What the exit codes mean, and the \"class\" of the errors that --json writes to\nstandard error, one object a line: {\"error\":\"...\",\"class\":\"...\",\"code\":3}.\n\n")

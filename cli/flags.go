@@ -147,17 +147,14 @@ func oneArg(what string) cobra.PositionalArgs {
 	}
 }
 
-// timeoutFlag adds --timeout to all commands.
 func (a *app) timeoutFlag(root *cobra.Command) {
 	root.PersistentFlags().DurationVar(&a.timeout, "timeout", time.Duration(0), "give up after this `time`, such as 90s; 0 means no limit")
 }
 
-// revealFlag adds --reveal to a command.
 func revealFlag(c *cobra.Command, reveal *bool) {
 	c.Flags().BoolVar(reveal, "reveal", false, "show secrets")
 }
 
-// dialectFlag adds --dialect to a command.
 func dialectFlag(c *cobra.Command, dialect *string, value, text string) {
 	c.Flags().StringVar(dialect, "dialect", value, text+": "+dialectNames(codec.Dialects(), ", "))
 }

@@ -55,7 +55,6 @@ func (a *app) forgetCommand() *cobra.Command {
 	return c
 }
 
-// forgetHelp is the help of forget.
 const forgetHelp = `Revokes the tokens of all records of a user at the authorization server, removes the
 records, and reports the outcome for each of them. It requires --yes; --dry-run prints
 what would be done. The user's name must be complete.
@@ -213,7 +212,6 @@ func (a *app) plan(ctx context.Context, s *store, w wish) (tokens []tokenstore.T
 	return tokens, unreadable, nil
 }
 
-// revocable reports whether a record holds a token that can be revoked.
 func revocable(t tokenstore.Token) bool { return t.RefreshToken != "" || t.AccessToken != "" }
 
 // forgetting is the outcome for all records of a user. --json prints it in this form.
@@ -310,7 +308,6 @@ func (a *app) printForgetting(r forgetting, err error) error {
 	return err
 }
 
-// text returns the outcome for a record as text.
 func (f forgotten) text(dryRun bool) string {
 	at := ""
 	if f.Server != "" {

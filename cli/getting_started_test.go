@@ -145,7 +145,6 @@ func (g *guide) run(t *testing.T, page string) string {
 	return b.String()
 }
 
-// command runs one command and returns its output.
 func (g *guide) command(t *testing.T, line string) string {
 	t.Helper()
 	words := strings.Fields(strings.NewReplacer(g.urls...).Replace(strings.ReplaceAll(line, `"`, "")))
@@ -195,7 +194,6 @@ func (g *guide) command(t *testing.T, line string) string {
 	return derivedIDs.ReplaceAllString(text, "u…")
 }
 
-// Patterns of output that differs between runs.
 var (
 	accessTokens = regexp.MustCompile(`\b1000\.[0-9a-z]{20,}\b`)
 	derivedIDs   = regexp.MustCompile(`\bu[a-z2-7]{32}\b`)

@@ -209,7 +209,6 @@ func (r *importReport) fail(e rowError) {
 	r.Failed = append(r.Failed, importFailure{e.line, e.err.Error(), classOf(e.err).name})
 }
 
-// counts describes the imported records.
 func (r *importReport) counts() string {
 	text := fmt.Sprintf("%d new", r.New)
 	if r.Updated > 0 {
@@ -237,7 +236,6 @@ func (r *importReport) err(ended error) error {
 	return fmt.Errorf("%w: %d of %d rows were imported%s:\n%w", errPartial, r.Imported, r.Rows, untried, problems(r.errs))
 }
 
-// fileName returns the name of a file for display.
 func fileName(name string) string {
 	if name == "-" {
 		return "standard input"

@@ -189,8 +189,6 @@ func (w *keeper) one(ctx context.Context, t tokenstore.Token) error {
 	return nil
 }
 
-// enough reports whether the authorization server has throttled mostTurned times in a
-// row.
 func (w *keeper) enough() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

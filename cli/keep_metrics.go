@@ -17,7 +17,6 @@ import (
 // for 7, 30, 60, 90 or 180 days.
 var idleDays = []int{1, 3, 7, 14, 30, 45, 60, 75, 90, 180}
 
-// Labels of the metrics of keep.
 const (
 	labelIdle      = "idle_days"
 	labelKeepState = "keep_result"

@@ -179,7 +179,6 @@ With --none, "none" is added after the current keys, in order to remove them.`,
 	return c
 }
 
-// keysStep returns the command for one step of changing a keys file.
 func (a *app) keysStep(name, short string, change func(*keys.Keys) (*keys.Keys, error), done string) *cobra.Command {
 	return &cobra.Command{
 		Use:   name + " FILE",

@@ -83,7 +83,6 @@ func (e env) logsIn(t *testing.T, server http.RoundTripper, user browser, args .
 	return result{code, out.String(), errs.text.String()}
 }
 
-// visit requests a page, and returns the status.
 func visit(t *testing.T, address string) int {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, http.NoBody)

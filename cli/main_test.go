@@ -47,7 +47,6 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// Names of environment variables of the services.
 const (
 	envMySQLPassword  = "TOKENKEEP_MYSQL_PASSWORD"
 	envAWSKeyID       = "AWS_ACCESS_KEY_ID"
@@ -55,15 +54,12 @@ const (
 	gcpEnvCredentials = "GOOGLE_APPLICATION_CREDENTIALS"
 )
 
-// allSchemes returns the kinds of store of the command.
 func allSchemes() []scheme.Scheme { return slices.Concat(builtIn(), stores.All()) }
 
-// run runs the command of this module.
 func run(ctx context.Context, args []string, lookup func(string) (string, bool), stdin io.Reader, stdout, stderr io.Writer) int {
 	return Run(ctx, Process{args, lookup, stdin, stdout, stderr}, stores.All()...)
 }
 
-// vaultClient returns a client of the Vault of an environment.
 func vaultClient(e env) (*api.Client, error) {
 	config := api.DefaultConfig()
 	config.Address = e["VAULT_ADDR"]
@@ -86,7 +82,6 @@ type env map[string]string
 // get returns the value of a variable. It ignores the environment of the process.
 func (e env) get(name string) string { return e[name] }
 
-// lookup returns the value of a variable, and reports whether it is set.
 func (e env) lookup(name string) (string, bool) {
 	value, set := e[name]
 	return value, set

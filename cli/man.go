@@ -110,7 +110,6 @@ func page(c *cobra.Command) string {
 	return b.String()
 }
 
-// pageFlag writes a flag with its value and its default.
 func pageFlag(line func(format string, args ...any), f *pflag.Flag) {
 	value, text := pflag.UnquoteUsage(f)
 	if value != "" {

@@ -20,7 +20,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/observe"
 )
 
-// Labels of metrics.
 const (
 	labelStore     = "tokenkeep_store"
 	labelResult    = "tokenkeep_refresh_result"
@@ -94,7 +93,6 @@ func (m *metrics) refreshed(store string, e observe.Refreshed) {
 	}
 }
 
-// request counts a request to the agent.
 func (m *metrics) request(e agent.Request) {
 	m.requests.WithLabelValues(cmp.Or(e.Operation, "none"), strconv.Itoa(e.Status), e.Class).Observe(e.Took.Seconds())
 }
@@ -106,7 +104,6 @@ const (
 	scrapesAtOnce = 4
 )
 
-// metricsPath is the URL path at which listen serves the metrics.
 const metricsPath = "/metrics"
 
 // listen serves the metrics at an address until stop is called. It returns the address on which

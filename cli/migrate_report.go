@@ -42,7 +42,6 @@ type migrateStep struct {
 	Calls   *int64       `json:"calls"` // null if the calls are not counted
 }
 
-// report returns the report of the migration.
 func (w *watch) report() *migrateReport {
 	r := &migrateReport{
 		From: w.o.from, To: w.o.to, DryRun: w.o.dryRun, Report: w.m.Report(),

@@ -72,7 +72,6 @@ func parseSaved(data []byte, now time.Time, drop []string) (tokenstore.Token, er
 	return a.token, a.keepOthers()
 }
 
-// set sets the field for one member.
 func (a *answer) set(name string, raw json.RawMessage) (err error) {
 	switch name {
 	case "expiry":

@@ -40,7 +40,6 @@ func (a *app) noteJSON(v map[string]string) {
 	_ = e.Encode(v)
 }
 
-// printf prints on standard output.
 func (a *app) printf(format string, args ...any) { _, _ = fmt.Fprintf(a.out, format, args...) }
 
 // printJSON prints the JSON document of a command on standard output.

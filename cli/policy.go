@@ -26,7 +26,6 @@ func (a *app) policyCommand() *cobra.Command {
 	return c
 }
 
-// onePolicyCommand returns the command that prints the policy of a kind of store.
 func (a *app) onePolicyCommand(p *scheme.Policy) *cobra.Command {
 	flags := flag.NewFlagSet(p.Name, flag.ContinueOnError)
 	policy := p.New(flags)

@@ -43,7 +43,6 @@ func (r *racing) flags(c *cobra.Command) {
 	f.BoolVar(&r.yes, "yes", false, "with --races: begin without a question")
 }
 
-// check returns an error if the flags contradict each other.
 func (r *racing) check(c *cobra.Command) error {
 	if !r.wanted {
 		for _, name := range racesFlags {
@@ -222,7 +221,6 @@ func boundOf(driver string, o doctor.MeasureOptions) bound {
 	return b
 }
 
-// text returns the bound in sentences.
 func (b bound) text() string {
 	text := fmt.Sprintf("at most %d calls, which take at most %d requests.", b.calls, b.requests)
 	if b.dollars == nil {

@@ -31,7 +31,6 @@ var stops = map[string]string{
 	doctor.StoppedError:   "it ended early: a call failed",
 }
 
-// text returns the report for a terminal.
 func (r racesReport) text() string {
 	var b strings.Builder
 	b.WriteString(r.racesText())
@@ -72,7 +71,6 @@ func tallyOf(races doctor.Races) (n tally) {
 	return n
 }
 
-// racesText returns a table of the races, or "" if there were none.
 func (r racesReport) racesText() string {
 	if len(r.Races) == 0 {
 		return ""
@@ -129,7 +127,6 @@ func promiseOf(l doctor.Lag) string {
 	return "at most " + short(*l.PromisedMS) + " is promised"
 }
 
-// lagText returns a histogram for a terminal.
 func lagText(l doctor.Lag) string {
 	const widest = 40
 	title := fmt.Sprintf("%s after write: %d writes, %s\n", l.Of, l.Samples, promiseOf(l))

@@ -98,7 +98,6 @@ func (r racesReport) summary() string {
 	return strings.Join(all, " ")
 }
 
-// races draws a square for each round.
 func (d *drawing) races(races doctor.Races) {
 	const fits = (svgWidth - 2*svgLeft) / svgSquare
 	n := tallyOf(races)
@@ -119,7 +118,6 @@ func (d *drawing) races(races doctor.Races) {
 	}
 }
 
-// lag draws a histogram.
 func (d *drawing) lag(l doctor.Lag) {
 	d.y += svgLine + svgLine/2
 	d.text("head", svgLeft, fmt.Sprintf("%s after write: %d writes, %s", l.Of, l.Samples, promiseOf(l)))

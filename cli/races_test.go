@@ -30,8 +30,8 @@ func brief(more ...string) []string {
 	return append([]string{"doctor", "--races", "--yes", "--rounds", "3", "--racers", "4", "--samples", "2", "--within", "1s", "--json"}, more...)
 }
 
-// noProbesLeft checks that doctor soon finds no temporary secret. The lag of a service may show
-// removed secrets for some time.
+// noProbesLeft checks that doctor finds no temporary secret once the lag of the service has
+// passed.
 func noProbesLeft(t *testing.T, e env) {
 	t.Helper()
 	var left []findingJSON
@@ -340,7 +340,6 @@ func TestBoundText(t *testing.T) {
 	}
 }
 
-// TestRacesAsText checks the text and the image of a measurement.
 func TestRacesAsText(t *testing.T) {
 	t.Parallel()
 	e, _ := vaultEnv(t)
@@ -364,7 +363,6 @@ func TestRacesAsText(t *testing.T) {
 	}
 }
 
-// wellFormed checks that text is well-formed XML.
 func wellFormed(t *testing.T, text string) {
 	t.Helper()
 	d := xml.NewDecoder(strings.NewReader(text))
@@ -414,8 +412,7 @@ func TestRacesFigures(t *testing.T) {
 	}
 }
 
-// TestRacesAsJSON checks the names of the members of the JSON document. Package doctor tests the
-// measurement itself.
+// TestRacesAsJSON checks the names of the members of the JSON document.
 func TestRacesAsJSON(t *testing.T) {
 	t.Parallel()
 	text, err := json.Marshal(racesReport{Measurement: doctor.Measurement{Stopped: doctor.StoppedCalls, Left: []string{"x"}}})

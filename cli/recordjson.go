@@ -199,7 +199,6 @@ var memberHelp = map[string]string{
 	"token_type":   "how the token is sent, such as Bearer",
 }
 
-// recordHelp returns the help about records.
 func recordHelp() string {
 	var members strings.Builder
 	for field := range (codec.Fields{}).All() {

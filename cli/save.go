@@ -43,7 +43,6 @@ func (a *app) saveCommand() *cobra.Command {
 	return c
 }
 
-// saveHelp is the help of save.
 const saveHelp = `Reads a record from standard input as a JSON object, saves it, and prints the stored
 record. If a record has the same user, client, issuer and resource, or the same tokens,
 the given fields replace its fields, and the others stay.

@@ -75,7 +75,6 @@ func serveProcess(t *testing.T, e env, args ...string) *served {
 	return s
 }
 
-// post calls an operation, and returns the status and the body of the response.
 func (s *served) post(op, body string) (int, map[string]any) {
 	s.t.Helper()
 	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.url+"/v1/"+op, strings.NewReader(body))

@@ -90,7 +90,6 @@ expired, is replaced. "tokenkeep token --help" describes how to name the server.
 
 The exit code is 16 if a record is dead, else 13 if one is refused, abandoned or rejected.`
 
-// The states of a record.
 const (
 	stateValid      = "valid"
 	stateExpired    = "expired"

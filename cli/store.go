@@ -17,7 +17,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// Names of environment variables.
 const (
 	envStore = "TOKENKEEP_STORE"
 	envKeys  = scheme.EnvKeys
@@ -250,7 +249,6 @@ func (a *app) withStore(ctx context.Context, use func(*store) error) (err error)
 // reads of the target lag. After that time, the record counts as lost.
 const settleTime = 2 * time.Minute
 
-// storesHelp returns the help about stores.
 func storesHelp(schemes []scheme.Scheme) string {
 	t := table{indent: "  "}
 	var slashes []string

@@ -106,7 +106,6 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// testKey returns a key in base64.
 func testKey(fill byte, size int) string {
 	return base64.StdEncoding.EncodeToString([]byte(strings.Repeat(string(rune(fill)), size)))
 }
@@ -310,7 +309,6 @@ func TestReadingMakesNoTableInMySQL(t *testing.T) {
 	}
 }
 
-// listing returns the names of the files in a folder.
 func listing(t *testing.T, dir string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)

@@ -518,7 +518,6 @@ func TestExport_OddFiles(t *testing.T) {
 	}
 }
 
-// TestExportFile checks the methods of an exportFile as a store.
 func TestExportFile(t *testing.T) {
 	t.Parallel()
 	f, err := newExportFile(codec.Python)

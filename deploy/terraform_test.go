@@ -114,7 +114,6 @@ func (m *folder) blocks() (all []*hclsyntax.Block) {
 	return all
 }
 
-// block returns the block of the given kind and labels.
 func (m *folder) block(t *testing.T, kind string, labels ...string) *hclsyntax.Block {
 	t.Helper()
 	for _, b := range m.blocks() {
