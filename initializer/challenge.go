@@ -70,8 +70,8 @@ func (l *lexer) while(ok func(byte) bool) string {
 
 func (l *lexer) token() string { return l.while(isTokenChar) }
 
-// token68 consumes a token68 that extends to the end of the list element. It reports whether
-// there was one.
+// token68 consumes a token68 that extends to the end of the list element. It returns false, and
+// consumes nothing, if there is no token68.
 func (l *lexer) token68() bool {
 	before := l.rest
 	text := l.while(func(c byte) bool { return isAlphaNumeric(c) || strings.IndexByte("-._~+/", c) >= 0 })
@@ -84,7 +84,8 @@ func (l *lexer) token68() bool {
 	return false
 }
 
-// value consumes an equals sign and the token or quoted string after it.
+// value consumes an equals sign and the token or quoted string after it. It returns false if the
+// value is missing or its quoted string is not closed.
 func (l *lexer) value() (string, bool) {
 	l.rest = l.rest[1:]
 	l.skip(" \t")

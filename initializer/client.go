@@ -19,8 +19,8 @@ import (
 
 // A Client holds the tokens of one user. Its methods are safe for concurrent use.
 //
-// It starts no goroutine that outlives the call that started it, so it still works
-// in a program that is frozen between calls.
+// A Client starts no goroutine that outlives a method call, so a platform may freeze the program
+// between calls.
 type Client struct {
 	conf      *Config // behind a pointer, so that package fmt does not print it as part of another value
 	server    server
@@ -28,19 +28,20 @@ type Client struct {
 	refresher tokenstore.Refresher
 	schemes   schemes
 	flights   flight.Group[*session]
-	refused   *memory // the last refusal of the client
+	refused   *memory // the last refusal of class ErrClient
 
-	// current is nil after Close, or after the tokens were revoked.
+	// current is nil after Close or Revoke.
 	current atomic.Pointer[session]
 	closed  atomic.Bool
 }
 
-// New returns a Client for the user that c.Token describes. It reads the store, exchanges the
-// one-time code or refreshes the token if necessary, and looks up the user if c.FindUser is
-// set. New therefore reports errors that the first use of the Client would otherwise report.
+// New returns a Client for the record that c.Token describes. It reads the store, exchanges the
+// one-time code or refreshes the token if necessary, and looks up the user if c.FindUser is set.
+// New therefore reports errors that the first use of the Client would otherwise report.
 //
 // If the error matches tokenstore.ErrNotPersisted, the returned Client works, but its tokens are
-// not stored. The next call of its Token method tries again to store them.
+// not stored. The next call of its Token method tries again to store the tokens. With any other
+// error, the Client is nil.
 func New(ctx context.Context, c Config) (*Client, error) {
 	conf, err := c.complete()
 	if err != nil {
@@ -69,12 +70,12 @@ func New(ctx context.Context, c Config) (*Client, error) {
 // unless another process has refreshed the token.
 //
 // If the token could not be stored, Token returns it together with an error matching
-// tokenstore.ErrNotPersisted. The token can be used, and the next call tries again to store it.
-// If an early refresh fails, Token returns the current token, which has not expired, and logs
-// the reason.
+// tokenstore.ErrNotPersisted. The token can be used, and the next call tries again to store it. If
+// a refresh fails while the current token is valid, Token logs the reason and returns the current
+// token without an error.
 //
-// The APIDomain of the record is the stored one, without a check. Send the token
-// to the URL that Client.APIDomain returns.
+// Token does not check the APIDomain of the record. Send the access token to the URL that
+// Client.APIDomain returns.
 func (c *Client) Token(ctx context.Context) (tokenstore.Token, error) {
 	s, err := c.session(ctx)
 	if s == nil {
@@ -86,8 +87,9 @@ func (c *Client) Token(ctx context.Context) (tokenstore.Token, error) {
 	return s.token, nil
 }
 
-// APIDomain returns the base URL of the API from the record, or otherwise from the Environment.
-// It returns "" if there is no such URL, or if the token must not be sent there.
+// APIDomain returns the base URL of the API from the record or, if the record has none, from the
+// Environment. It returns "" if neither has a base URL, or if the token must not be sent to that
+// URL.
 func (c *Client) APIDomain() string {
 	s := c.current.Load()
 	if s == nil {
@@ -100,7 +102,7 @@ func (c *Client) APIDomain() string {
 }
 
 // Persisted reports whether the token that the Client uses is stored. It returns false after an
-// error that matches tokenstore.ErrNotPersisted, until a later call has stored the token.
+// error that matches tokenstore.ErrNotPersisted, until a later call of Token has stored the token.
 func (c *Client) Persisted() bool {
 	s := c.current.Load()
 	return s == nil || s.unsaved == nil
@@ -109,18 +111,19 @@ func (c *Client) Persisted() bool {
 // TokenSource returns a source of access tokens for packages that use
 // golang.org/x/oauth2.
 //
-// Its tokens have no refresh token, so that no other code refreshes them. TokenType is the type
-// from the server; Token.Type returns the scheme for the Authorization header. That scheme is
-// "Zoho-oauthtoken" in an Environment of Zoho, and Bearer without a type from the server.
-// Token.Extra returns every member of the responses that the record keeps, with the types of
-// x/oauth2: scope, id_token, and the members of Token.Extra. A member that is missing from a
-// refresh response keeps its earlier value. "api_domain" is the API domain of the record, if
-// there is one and the token may be sent there. "expires_in" is not kept.
+// The returned tokens have no refresh token, so that no other code refreshes them. Their Type
+// method returns the scheme for the Authorization header. That scheme is "Zoho-oauthtoken" in an
+// Environment of Zoho, and "Bearer" if the server states no other type. Their Extra method returns
+// the members that the record keeps, with the types of x/oauth2: scope, id_token, and the members
+// of tokenstore.Token.Extra. A member that is missing from a refresh response keeps its earlier
+// value. The member api_domain is the API domain of the record, if the token may be sent to that
+// domain. The record does not keep expires_in.
 //
 // If a token could not be stored, the source returns the token without an error and logs the
 // reason. Users of a TokenSource would discard a token that comes with an error.
 //
-// oauth2.ReuseTokenSource is not needed. The source works until ctx is done.
+// The source uses ctx for all its requests. It needs no oauth2.ReuseTokenSource, because the Client
+// keeps the token in memory.
 func (c *Client) TokenSource(ctx context.Context) oauth2.TokenSource {
 	return &tokenSource{ctx, c}
 }
@@ -139,9 +142,9 @@ func (s *tokenSource) Token() (*oauth2.Token, error) {
 	return now.oauth, nil
 }
 
-// SwitchUser returns a Client for another user with otherwise the same configuration. If t has
-// a one-time code or refresh token but no ID and no client, SwitchUser uses the configured
-// client. Unlike switch_user of the SDKs, it does not change c.
+// SwitchUser returns a Client for the record that t describes, with otherwise the configuration of
+// c. If t has a one-time code or refresh token but no ID and no ClientID, SwitchUser uses the
+// client in Config.Token. Unlike switch_user of the SDKs, it does not change c.
 func (c *Client) SwitchUser(ctx context.Context, t tokenstore.Token) (*Client, error) {
 	if c.closed.Load() {
 		return nil, c.fail("switch user", ErrClosed)
@@ -159,8 +162,9 @@ func (c *Client) SwitchUser(ctx context.Context, t tokenstore.Token) (*Client, e
 	return New(ctx, conf)
 }
 
-// Close makes the Client discard its tokens. Its methods, and the methods of values that it
-// returned, then fail with ErrClosed. It does not close the store or the HTTP client.
+// Close discards the tokens in memory. Later calls that need a token fail with ErrClosed, including
+// calls of the token sources and HTTP clients that c returned. Close does not close the store, and
+// always returns nil.
 func (c *Client) Close() error {
 	c.closed.Store(true)
 	c.current.Store(nil)
@@ -192,8 +196,8 @@ type session struct {
 	// unsaved is not nil if the token could not be stored.
 	unsaved *unsaved
 
-	// rejected is the time at which the API rejected the previous token, or zero if this session
-	// has another cause.
+	// rejected is the time at which the API rejected the previous token, or zero if the API did not
+	// reject it.
 	rejected time.Time
 }
 
@@ -240,13 +244,14 @@ func (s *session) fresh(now time.Time) bool {
 	return (s.due.IsZero() || now.Before(s.due)) && (s.unsaved == nil || now.Before(s.unsaved.retry))
 }
 
-// alive reports whether s has an access token that is not known to have expired.
+// alive reports whether s has an access token that has not expired at now, or whose expiry is
+// unknown.
 func (s *session) alive(now time.Time) bool {
 	return s.token.AccessToken != "" && (s.token.ExpiresAt.IsZero() || now.Before(s.token.ExpiresAt))
 }
 
-// session returns the current session, with a valid token. If it returns a
-// session and an error, the error matches tokenstore.ErrNotPersisted.
+// session returns the current session, which it renews first unless the session is fresh. If
+// session returns both a session and an error, the error matches tokenstore.ErrNotPersisted.
 func (c *Client) session(ctx context.Context) (*session, error) {
 	s := c.current.Load()
 	if s == nil {

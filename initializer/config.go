@@ -19,108 +19,102 @@ import (
 // Config configures the user, the store and the authorization server of a Client. Store, Token
 // and one of Environment and OAuth2 are required.
 type Config struct {
-	// Environment is Zoho's data center and the kind of organization:
-	// EU.Production().
+	// Environment is the Zoho data center and the kind of organization, such as EU.Production().
 	//
-	// If a record has the API domain of a Zoho data center, its token is used and refreshed
-	// there, as in the official SDKs. An Environment with URLs of other servers than Zoho's is
-	// used unchanged.
+	// If a record has the API domain of a Zoho data center, the Client uses and refreshes its token
+	// in that data center, as the official SDKs do. If a server of Environment is not Zoho's, the
+	// Client refreshes every token at AccountsURL.
 	Environment Environment
 
-	// OAuth2 is the client at any other authorization server, instead of
-	// Environment. Its ID, secret and redirect URL are used if Token has none; the
-	// secret is not stored.
+	// OAuth2 configures the client at an authorization server other than Zoho's, in place of
+	// Environment. Its ClientID, ClientSecret and RedirectURL are used if Token has none; its
+	// ClientSecret is not stored.
 	//
-	// Set Endpoint.AuthStyle if it is known. Otherwise the Client detects it: it sends the
-	// client's credentials in the header and, if the server refuses the request but not the
-	// token, a second time in the body. For a one-time code it tries the body first. It sends
-	// the code a second time only if the server refused the client. If the server has consumed
-	// the code nevertheless, the user must consent again. The Client does not repeat a request
-	// whose response is lost, or that fails in the server.
+	// Set Endpoint.AuthStyle if the style is known. Otherwise the Client detects the style. It
+	// sends the client's credentials in the header. If the server refuses the request but not the
+	// token, the Client sends the credentials in the body. For a one-time code, the Client tries
+	// the body first. It sends the code a second time only if the server refused the client. If the
+	// server has consumed the code nevertheless, the user must consent again. The Client does not
+	// repeat a request if the response is lost or the server fails.
 	OAuth2 *oauth2.Config
 
-	// ExchangeOptions, such as the verifier of PKCE, are sent to the server of OAuth2 together
-	// with a one-time code.
+	// ExchangeOptions, such as a PKCE verifier, are sent to the server of OAuth2 together with a
+	// one-time code.
 	ExchangeOptions []oauth2.AuthCodeOption
 
 	// Issuer identifies the authorization server in records. Use the issuer in the server's
-	// metadata (RFC 8414) if there are metadata. Issuer and Resource distinguish a user's tokens
-	// at different servers. A record with another issuer is never used. A record without an
-	// issuer is used only if Issuer is empty: see "Whose tokens they are" in the package
-	// documentation. Stores compare issuers byte by byte.
+	// metadata (RFC 8414) if the server publishes metadata. Records of the same user with different
+	// issuers or resources are separate. A record with another issuer is never used. A record
+	// without an issuer is used only if Issuer is empty or NoIssuer: see "Whose tokens they are" in
+	// the package documentation. Stores compare issuers byte by byte.
 	//
-	// If Issuer is empty, it is Token.Issuer. If that is also empty, with OAuth2 it is the URL
-	// of the token endpoint, in the form of IssuerOf. With an Environment of Zoho, records then
-	// have no issuer. To omit the issuer from records with OAuth2 as well, and to use existing
-	// records without one, set Issuer to NoIssuer.
+	// If Issuer is empty, Token.Issuer is used. If Token.Issuer is also empty, the issuer for
+	// OAuth2 is the URL that IssuerOf returns for the token endpoint; for Environment, records have
+	// no issuer. To use and create records without an issuer for OAuth2, set Issuer to NoIssuer.
 	Issuer string
 
-	// Resource is the API for which the tokens are: an absolute URI without a fragment (RFC
-	// 8707). It is sent with one-time codes and refresh tokens to the server of OAuth2. A record
-	// with another Resource is never used. If Resource is empty, Token.Resource is used.
+	// Resource identifies the API that the tokens are for: an absolute URI without a fragment (RFC
+	// 8707). The Client sends Resource with one-time codes and refresh tokens to the server of
+	// OAuth2. A record with another Resource is never used. If Resource is empty, Token.Resource is
+	// used.
 	Resource string
 
-	// TokenTypes maps a token_type other than bearer to the scheme of the Authorization
-	// header, ignoring case: {"bot": "Bearer"} for Slack. It must not contain types
-	// that require a proof of possession: dpop, mac, pop, n_a.
+	// TokenTypes maps values of token_type, ignoring case, to schemes of the Authorization header,
+	// such as {"bot": "Bearer"} for Slack. TokenTypes must not contain the types dpop, mac, pop and
+	// n_a, which require a proof of possession.
 	TokenTypes map[string]string
 
-	// RevokeURL is the URL at which the server of OAuth2 revokes tokens (RFC 7009). Without a
-	// RevokeURL, Revoke fails.
+	// RevokeURL is the URL at which the server of OAuth2 revokes tokens (RFC 7009). For OAuth2
+	// without a RevokeURL, Client.Revoke and RevokeToken fail.
 	RevokeURL string
 
-	// Hosts are hosts to which tokens may be sent: "crm.example.com", with a port
-	// unless it is 443.
+	// Hosts lists hosts to which tokens may be sent, such as "crm.example.com" or
+	// "crm.example.com:8443". The default port is 443.
 	//
-	// In an Environment of Zoho, tokens may be sent to Zoho's domains and to Hosts. Otherwise,
-	// if Hosts is not empty, they may be sent only to Hosts and to the servers of Environment;
-	// if Hosts is empty, to the host in any URL of HTTPClient and to the API domain of a record.
-	// Tokens are sent over https, or over http on the loopback interface, which is always
-	// allowed.
+	// In an Environment of Zoho, tokens may be sent to Zoho's domains, to the servers of
+	// Environment and to Hosts. Otherwise, an empty Hosts allows every host. Hosts that are not
+	// empty restrict tokens to Hosts and to the servers of Environment. Tokens are sent over https,
+	// or over http on the loopback interface, which is always allowed.
 	Hosts []string
 
-	// Refusals maps error codes of the authorization server to their meaning, if
-	// this package does not know them or knows another meaning. The value is
-	// ErrReauthRequired, ErrClient, ErrThrottled, ErrServer or ErrRefused. Only the
-	// letters and digits of a code count, ignoring case.
+	// Refusals maps error codes of the authorization server to error classes. It takes precedence
+	// over the codes that this package knows. Each value is ErrReauthRequired, ErrClient,
+	// ErrThrottled, ErrServer or ErrRefused. The Client compares only the letters and digits of
+	// codes, ignoring case.
 	Refusals map[string]error
 
-	// Token describes the record, and contains the fields of a new one. See "Flows" in the
+	// Token describes the record, and contains the fields of a new record. See "Flows" in the
 	// package documentation.
 	Token tokenstore.Token
 
-	// Store keeps the records. If it is also a tokenstore.Refresher, as all stores of this
-	// module are, exactly one process refreshes an expired token. Otherwise one goroutine of
-	// each Client refreshes it. The Client saves the result, but does not share a refusal.
+	// Store keeps the records. If it is also a tokenstore.Refresher, as all stores of this module
+	// are, exactly one process refreshes an expired token. Otherwise one goroutine of each Client
+	// refreshes the token and saves the new one. Other Clients do not see a refusal.
 	Store tokenstore.TokenStore
 
-	// HTTPClient sends the requests to the authorization server and, with a token added, the
-	// requests through Client.HTTPClient. Nil means a client with a timeout of 30 seconds.
-	// Requests to the authorization server do not follow redirects, because they contain
-	// secrets.
+	// HTTPClient sends requests to the authorization server. Client.HTTPClient returns a copy of
+	// HTTPClient that adds the token to requests. Nil means a client with a timeout of 30 seconds.
+	// Requests to the authorization server do not follow redirects, because they contain secrets.
 	HTTPClient *http.Client
 
-	// Logger receives log records for operators. For example, a token was refreshed, or the
-	// store is unavailable while the token in memory still works. Log records never contain a
-	// secret or a user name. Nil disables logging.
+	// Logger receives log records for operators, for example when a token was refreshed or could
+	// not be stored. Log records never contain a secret or a user name. Nil disables logging.
 	Logger *slog.Logger
 
-	// If FindUser is set and a record has no user yet, the Client asks Zoho's CRM for the user's
-	// e-mail address and the organization's number. It names the user "<email>:<zgid>", like the
-	// official SDKs. The lookup takes two calls, and requires the scopes ZohoCRM.users.READ and
-	// ZohoCRM.org.READ. Without FindUser, the user of a record is Token.UserName, which may be
-	// empty.
+	// FindUser makes the Client look up the user of a record without a user name in Zoho's CRM,
+	// unless Token.UserName is set. The user name is then "<email>:<zgid>", the user's e-mail
+	// address and the organization's number, as in the official SDKs. The look-up takes two calls,
+	// and requires the scopes ZohoCRM.users.READ and ZohoCRM.org.READ.
 	FindUser bool
 
-	// EarlyExpiry is the time before its expiry at which a token is replaced. 0 means 10
-	// seconds. A token with a lifetime of at most EarlyExpiry is replaced after half of its
-	// lifetime.
+	// EarlyExpiry is how long before its expiry a token is replaced; 0 means 10 seconds. A new
+	// token with a lifetime of at most EarlyExpiry is replaced after half of its lifetime.
 	EarlyExpiry time.Duration
 
-	// Now is the clock. Nil means time.Now.
+	// Now returns the current time. Nil means time.Now.
 	Now func() time.Time
 
-	// derived is set if no issuer was given, so that Issuer is derived from the token endpoint.
+	// derived is set if the program configured no issuer for OAuth2.
 	derived bool
 
 	// style is the oauth2.AuthStyle with which the client authenticates at the
@@ -128,9 +122,9 @@ type Config struct {
 	style *atomic.Int64
 }
 
-// NoIssuer, as Config.Issuer, means that records have no issuer. Two servers with the
-// same client ID then share the records of a user, and one server receives the tokens
-// of the other. Use NoIssuer for one server only.
+// NoIssuer, as Config.Issuer, means that records have no issuer. Two servers with the same client
+// ID then share the records of a user, and each server receives tokens that the other server
+// issued. Use NoIssuer for one server only.
 const NoIssuer = "none"
 
 const (
@@ -138,7 +132,7 @@ const (
 	requestTimeout     = 30 * time.Second
 )
 
-// complete returns a copy of c with defaults in place of zero values.
+// complete returns a copy of c with defaults in place of zero values, or an error if c is invalid.
 func (c Config) complete() (Config, error) {
 	if c.Store == nil {
 		return c, errors.New("initializer: Config.Store is nil")
@@ -146,7 +140,7 @@ func (c Config) complete() (Config, error) {
 	return c.completeServer()
 }
 
-// completeServer is like complete for the fields that do not concern the store.
+// completeServer is like complete, but does not require a Store.
 func (c Config) completeServer() (Config, error) {
 	if err := c.checkServer(); err != nil {
 		return c, err
@@ -228,7 +222,7 @@ func (c Config) checkToken() error {
 	return nil
 }
 
-// server returns the authorization server.
+// server returns the authorization server of a complete configuration.
 func (c Config) server() server {
 	h := *c.HTTPClient
 	h.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -257,7 +251,8 @@ func (c Config) gate() gate {
 	return g
 }
 
-// checkHosts checks Hosts, because a misspelled host would never match.
+// checkHosts returns an error if an element of Hosts is not a host, because such an element would
+// never match.
 func (c Config) checkHosts() error {
 	for _, h := range c.Hosts {
 		if u, err := parseBase(h); err != nil || u.Path != "" {

@@ -11,8 +11,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// identify sets Issuer and Resource of Token, which identify the records together with
-// the user and the client.
+// identify completes Issuer and Resource in c and c.Token. Together with the user and the client,
+// they identify a record. The error matches tokenstore.ErrIDMismatch if c and c.Token have
+// different values.
 func (c *Config) identify() error {
 	t := &c.Token
 	if differ(t.Issuer, c.Issuer) || differ(t.Resource, c.Resource) {
@@ -25,7 +26,7 @@ func (c *Config) identify() error {
 	case t.Issuer == "" && c.OAuth2 != nil:
 		t.Issuer, c.derived = IssuerOf(c.OAuth2.Endpoint.TokenURL), true
 	}
-	// Config has both as well, because SwitchUser replaces Token.
+	// SwitchUser replaces Token, so Config needs the issuer and the resource, too.
 	c.Issuer, c.Resource = cmp.Or(t.Issuer, NoIssuer), t.Resource
 	if u, err := url.Parse(t.Resource); t.Resource != "" && (err != nil || !u.IsAbs() || strings.Contains(t.Resource, "#")) {
 		return errors.New("initializer: Config.Resource is not an absolute URI without a fragment")
@@ -33,13 +34,13 @@ func (c *Config) identify() error {
 	return nil
 }
 
-// differ reports whether token and config, the values of a field in a token and a configuration,
-// are different and not empty.
+// differ reports whether token and config, two values of the same field, are different and not
+// empty.
 func differ(token, config string) bool { return token != "" && config != "" && token != config }
 
-// IssuerOf returns the Issuer of records for a token endpoint if Config.Issuer is empty. That
-// is the URL with scheme and host in lower case, without the default port and without a
-// fragment. An empty path becomes "/". It returns text that is not a URL unchanged.
+// IssuerOf returns the default Issuer of records for the token endpoint tokenURL. It converts the
+// scheme and host to lower case, and removes a default port and the fragment. An empty path becomes
+// "/". IssuerOf returns text that is not a URL unchanged.
 func IssuerOf(tokenURL string) string {
 	u, err := url.Parse(tokenURL)
 	if err != nil {
@@ -64,8 +65,8 @@ func (c *Client) of(t tokenstore.Token) tokenstore.Token {
 	return t
 }
 
-// belongs returns an error if a record does not have the configured user, authorization
-// server and resource. Its tokens must then not be used.
+// belongs returns an error that matches tokenstore.ErrIDMismatch if t is a record of another user,
+// issuer or resource. The tokens of such a record must not be used.
 func (c *Client) belongs(t tokenstore.Token) error {
 	like := c.conf.Token
 	switch {
@@ -84,8 +85,9 @@ func (c *Client) belongs(t tokenstore.Token) error {
 // errNoIssuer explains how to use a record without an issuer.
 var errNoIssuer = errors.New("to use it for this authorization server, set Config.Issuer to NoIssuer")
 
-// unissued returns the record without an issuer that would be found with Config.Issuer set to
-// NoIssuer. The error matches tokenstore.ErrNotFound if that record does not exist.
+// unissued returns the record without an issuer that New would find with Config.Issuer set to
+// NoIssuer. The error matches tokenstore.ErrNotFound if no such record exists, or if c itself has
+// no issuer.
 func (c *Client) unissued(ctx context.Context) (tokenstore.Token, error) {
 	like := c.conf.Token
 	old := tokenstore.Token{UserName: like.UserName, ClientID: like.ClientID}
@@ -105,10 +107,10 @@ func (c *Client) unissued(ctx context.Context) (tokenstore.Token, error) {
 	return t, err
 }
 
-// adoptable reports whether a record that was refused with err, because it has no issuer, may be
-// used nevertheless. Such a record was stored before records had issuers. The configuration must
-// have no issuer, and no other credential, because that may belong to another server. A record
-// of Zoho is not used for another server.
+// adoptable reports whether New may use a record that open refused with err because the record has
+// no issuer. The configuration must have no issuer. It must have no credential other than the
+// record's, because another credential may belong to another server. A record of Zoho is not
+// adoptable.
 func (c *Client) adoptable(ctx context.Context, err error) bool {
 	like := c.conf.Token
 	if !c.conf.derived || !errors.Is(err, errNoIssuer) || like.GrantToken != "" {

@@ -12,9 +12,9 @@ import (
 
 const longestClientWait = time.Minute
 
-// A memory keeps the last refusal in this process if the store does not. No store keeps a
-// refusal of the client, and a store that is not a tokenstore.Refresher keeps no refusals.
-// Without a memory, each call of a program would send a request.
+// A memory keeps the last refusal in this process if the store does not keep it. No store keeps a
+// refusal of the client, and a store that is not a tokenstore.Refresher keeps no refusals. Without
+// a memory, each call of a program would send a request to the authorization server.
 type memory struct {
 	longest time.Duration // the maximum back-off if the server does not state one
 
@@ -23,7 +23,8 @@ type memory struct {
 	client bool // last is a refusal of the client
 }
 
-// counts returns the last refusal if it applies to the credentials of t and has not expired.
+// counts returns the last refusal if it applies to the credentials of t and has not expired, and
+// otherwise nil.
 func (m *memory) counts(t tokenstore.Token, now time.Time) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -36,7 +37,8 @@ func (m *memory) counts(t tokenstore.Token, now time.Time) error {
 	return &e
 }
 
-// keep records the result of a refresh with the credentials of t.
+// keep remembers err if it is a refusal of the credentials of t, and otherwise forgets the last
+// refusal.
 func (m *memory) keep(err error, t tokenstore.Token, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

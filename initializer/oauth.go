@@ -15,10 +15,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// standard is an authorization server according to RFC 6749. Package
-// golang.org/x/oauth2 sends the requests. This package reads the responses,
-// because x/oauth2 discards a response with tokens if it cannot decode another
-// member.
+// standard is an authorization server according to RFC 6749. Package golang.org/x/oauth2 sends the
+// requests. This package reads the responses, because x/oauth2 discards the tokens in a response if
+// it cannot decode another member.
 type standard struct {
 	judge
 	conf      *oauth2.Config
@@ -41,11 +40,11 @@ type request func(context.Context, *oauth2.Config) error
 
 const resourceParam = "resource" // RFC 8707, 2
 
-// exchange exchanges a one-time code. Some servers consume a code even if they refuse the
-// request. Known servers of this kind require the client's credentials in the body, so exchange
-// tries the body first. A server that only accepts the header follows RFC 6749, and identifies
-// the client before it looks at the code (4.1.3). For the same reason, exchange sends a code a
-// second time only if the client was refused.
+// exchange exchanges a one-time code. Some servers consume a code even if they refuse the request.
+// The known servers of this kind require the client's credentials in the body, so exchange tries
+// the body first. A server that accepts only the header authenticates the client before it checks
+// the code, as RFC 6749 requires (4.1.3). exchange therefore sends a code a second time only if the
+// server refused the client.
 func (s *standard) exchange(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 	options := s.options
 	if s.resource != "" {
@@ -66,8 +65,9 @@ func (s *standard) exchange(ctx context.Context, t tokenstore.Token) (tokenstore
 	return minted, err
 }
 
-// refresh uses a refresh token. A refused request has not consumed that token. refresh uses
-// clientcredentials, because the TokenSource of an oauth2.Config does not send the resource.
+// refresh uses the refresh token of t. It may repeat a refused request, because a refusal does not
+// consume the refresh token. refresh uses package clientcredentials, because the TokenSource of an
+// oauth2.Config does not send the resource.
 func (s *standard) refresh(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {string(t.RefreshToken)}}
 	if s.resource != "" {
@@ -85,12 +85,13 @@ func (s *standard) refresh(ctx context.Context, t tokenstore.Token) (tokenstore.
 }
 
 // mayBeOfClient reports whether the cause of a refusal may be the style in which the client
-// authenticates. Many servers report other errors than invalid_client for the wrong style.
+// authenticates. Many servers report an error other than invalid_client for the wrong style.
 func mayBeOfClient(v *verdict) bool { return v.definite && v.meaning != meansConsent }
 
-// styles returns the styles of authentication to try, in order: the known style, or otherwise
-// the header, which every server must support (RFC 6749, 2.3.1), and the body. A client without
-// a secret does not authenticate, and is identified in the body (3.2.1).
+// styles returns the styles of client authentication to try, in order. If the style is unknown,
+// these are the header, which every server must support (RFC 6749, 2.3.1), and the body. bodyFirst
+// reverses this order, for example for a client without a secret, which is identified in the body
+// (3.2.1).
 func (s *standard) styles(bodyFirst bool) []oauth2.AuthStyle {
 	known := oauth2.AuthStyle(s.style.Load())
 	switch {
@@ -102,10 +103,10 @@ func (s *standard) styles(bodyFirst bool) []oauth2.AuthStyle {
 	return []oauth2.AuthStyle{oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams}
 }
 
-// ask sends a request in the first of the styles. If the required style is unknown, ask detects
-// it. It does not use the detection of x/oauth2, which repeats every failed request. If a server
-// that rotates refresh tokens granted the first request and its response was lost, the second
-// request would revoke all tokens.
+// ask sends a request in the first of the styles. If again reports true for the refusal, ask
+// repeats the request in the second style. It remembers the style that the server accepts. ask does
+// not use the detection of x/oauth2, which repeats every failed request. If the response with a
+// rotated refresh token is lost, such a repetition can make the server revoke all tokens.
 func (s *standard) ask(ctx context.Context, t tokenstore.Token, do request, styles []oauth2.AuthStyle, again func(*verdict) bool) (tokenstore.Token, error) {
 	minted, first, err := s.askWith(ctx, t, styles[0], do)
 	switch {
@@ -123,7 +124,7 @@ func (s *standard) ask(ctx context.Context, t tokenstore.Token, do request, styl
 		s.style.Store(int64(styles[1]))
 		return minted, nil
 	case second.meaning == meansConsent:
-		// The server accepted the client this time.
+		// The server accepted the client in the second style, and refused the token.
 		s.style.Store(int64(styles[1]))
 	case first.meaning == meansUnknown && second.meaning == meansClient:
 		return minted, first.RefreshError // the server accepts the client in the first style
@@ -131,7 +132,7 @@ func (s *standard) ask(ctx context.Context, t tokenstore.Token, do request, styl
 	return minted, second.RefreshError
 }
 
-// orNil returns err or, if err is nil, the refusal, if any.
+// orNil returns err if err is not nil. Otherwise it returns the refusal, or nil if v is nil.
 func (v *verdict) orNil(err error) error {
 	if err != nil || v == nil {
 		return err
@@ -205,7 +206,8 @@ func (t *tap) RoundTrip(req *http.Request) (*http.Response, error) {
 	return nil, errTapped
 }
 
-// revoke implements RFC 7009. Revoking a token twice is harmless.
+// revoke revokes token according to RFC 7009. It may send the request in both styles of
+// authentication, because revoking a token twice is harmless.
 func (s *standard) revoke(ctx context.Context, t tokenstore.Token, token tokenstore.Secret) error {
 	if s.revokeURL == "" {
 		return errors.New("no RevokeURL is configured")

@@ -9,16 +9,17 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Offer stores the given token for the user, client, issuer and resource of c, unless the store
-// has a newer token. It returns the stored record. It sends no request to the authorization
-// server. c.Token requires a UserName. Its tokens are ignored.
+// Offer stores given as the token of the user, client, issuer and resource of c, unless the store
+// has a newer token. It returns the record that the store then has. It sends no request to the
+// authorization server. c.Token must have a UserName and, with an Environment, a ClientID;
+// otherwise the error matches tokenstore.ErrInvalidToken. Offer ignores the tokens in c.Token.
 //
-// The given token may result from a new consent, or may be an old one, for example from a file.
-// If the stored token descends from it, a save would restore an old refresh token, which a
-// server may treat as stolen. The stored token is kept if
+// The given token may result from a new consent, or may be an old copy, for example from a file. An
+// authorization server may treat the use of an old refresh token as theft. Offer therefore keeps
+// the stored token if
 //
-//   - the given token has no access token, which every response has;
-//   - the given token has the stored access token;
+//   - the given token has no access token, unless no token is stored;
+//   - the given token has the stored access token, and adds no refresh token;
 //   - the given token has the stored refresh token, or an earlier one of the record
 //     (TS-08), and no access token that expires later. An access token that expires
 //     later is stored without the refresh token;
@@ -27,9 +28,9 @@ import (
 //   - the stored token has no expiry time, and the given one has expired, or has no
 //     refresh token while the stored one has.
 //
-// In all other cases the given token is stored with all its fields. Tokens may have no expiry
-// time, in a store that keeps no earlier tokens, as in the formats of the SDKs. Do not offer
-// such a token again after it was replaced: Offer cannot detect that it is old.
+// In all other cases Offer stores the given token with all its fields. Offer cannot detect that a
+// token is old if the token has no expiry time and the store keeps no earlier tokens, as in the
+// formats of the SDKs. Do not offer such a token again after it was replaced.
 func Offer(ctx context.Context, c Config, given tokenstore.Token) (tokenstore.Token, error) {
 	conf, err := c.complete()
 	if err != nil {
@@ -73,7 +74,7 @@ func (c *Client) offer(ctx context.Context, given tokenstore.Token) (tokenstore.
 	return c.save(ctx, kept, given)
 }
 
-// save stores a token. It leaves out members of Extra that do not fit into the record.
+// save stores given. It leaves out members of Extra that do not fit into the record kept.
 func (c *Client) save(ctx context.Context, kept, given tokenstore.Token) (tokenstore.Token, error) {
 	fitting, left := extra.Fit(string(kept.Extra), string(given.Extra))
 	if left > 0 {
@@ -83,8 +84,8 @@ func (c *Client) save(ctx context.Context, kept, given tokenstore.Token) (tokens
 	return c.conf.Store.SaveToken(ctx, given)
 }
 
-// first stores a token of a user without a record, unless a record without an issuer
-// may descend from it.
+// first stores given in a new record. If a record without an issuer may descend from given, first
+// returns an error that matches tokenstore.ErrIDMismatch instead.
 func (c *Client) first(ctx context.Context, given tokenstore.Token) (tokenstore.Token, error) {
 	switch t, err := c.unissued(ctx); {
 	case err == nil:
@@ -107,14 +108,13 @@ func (c *Client) had(ctx context.Context, record tokenstore.Token, refresh token
 	return err == nil && t.ID == record.ID, err
 }
 
-// later reports whether the given token has another access token that expires later.
+// later reports whether given has another access token, which expires later than the one in kept.
 func later(given, kept tokenstore.Token) bool {
 	return given.AccessToken != "" && given.AccessToken != kept.AccessToken && given.ExpiresAt.After(kept.ExpiresAt) &&
 		(kept.AccessToken == "" || !kept.ExpiresAt.IsZero())
 }
 
-// newer reports whether the given token, whose refresh token is not the record's,
-// replaces the stored one.
+// newer reports whether given, whose refresh token differs from that of kept, replaces kept.
 func (c *Client) newer(given, kept tokenstore.Token) bool {
 	switch {
 	case given.AccessToken == "":

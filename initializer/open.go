@@ -8,16 +8,16 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A source is one way to obtain the record. It returns tokenstore.ErrNotFound if there is no
+// A source obtains a record in one way. Its error matches tokenstore.ErrNotFound if there is no
 // record.
 type source func(context.Context, tokenstore.Token) (tokenstore.Token, error)
 
-// sources returns the sources in the order in which they are tried. The next one
-// is tried if a source has no record, or if the tokens of the record are refused
-// permanently.
+// sources returns the sources in the order in which open tries them. open tries the next source if
+// a source finds no record, or if the authorization server permanently refuses the tokens of the
+// record.
 //
-// A one-time code without a record is new, and must be exchanged. A refresh token without a
-// record may come from an old configuration, so the user's record is tried first.
+// A one-time code without a record is new, and must be exchanged. A refresh token without a record
+// may come from an old configuration, so open tries the user's record first.
 func (c *Client) sources(like tokenstore.Token) []source {
 	var list []source
 	add := func(when bool, s source) {
@@ -105,12 +105,12 @@ func (c *Client) byAccess(ctx context.Context, like tokenstore.Token) (tokenstor
 }
 
 // begin creates a record from a one-time code or a refresh token before the request to the
-// authorization server. Programs that start with the same credential then share the record, and
-// the response is stored there. The record has no user. If the user already has a record, that
-// record keeps its tokens until the new ones have proved valid.
+// authorization server. Programs that start with the same credential share this record, in which
+// the response is then stored. The record has no user, so that an existing record of the user keeps
+// its tokens until the server has issued new ones.
 //
-// A refresh token may be an earlier one of a record without an issuer. In that case begin does
-// not use it, because some servers would then revoke the tokens of that record.
+// begin returns an error for a refresh token that a record without an issuer has or had. Some
+// servers revoke all tokens of a user if a program sends an earlier refresh token.
 func (c *Client) begin(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	like.UserName = ""
 	if like.GrantToken == "" {
@@ -119,16 +119,16 @@ func (c *Client) begin(ctx context.Context, like tokenstore.Token) (tokenstore.T
 	return c.conf.Store.SaveToken(ctx, like)
 }
 
-// beginWithAccess creates a record from an access token alone. It looks up the user first,
-// because there is no response of the authorization server that could be lost.
+// beginWithAccess creates a record from an access token alone. It looks up the user first, because
+// no response of the authorization server could be lost meanwhile.
 func (c *Client) beginWithAccess(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	like.APIDomain = cmp.Or(like.APIDomain, c.conf.Environment.APIURL)
 	like.UserName = cmp.Or(like.UserName, c.who(ctx, like))
 	return c.conf.Store.SaveToken(ctx, like)
 }
 
-// use returns the session of a record. If it returns a session and an error, the
-// error matches tokenstore.ErrNotPersisted.
+// use returns a session of the record t with a valid token. If use returns both a session and an
+// error, the error matches tokenstore.ErrNotPersisted.
 func (c *Client) use(ctx context.Context, t tokenstore.Token) (*session, error) {
 	s := c.newSession(t)
 	mine, minted := true, false // mine: this process looks up the user
@@ -146,9 +146,9 @@ func (c *Client) use(ctx context.Context, t tokenstore.Token) (*session, error) 
 	return s, err
 }
 
-// named sets the user of the record of s if the record has no user and the lookup succeeds.
-// Otherwise, the next start retries. minted reports whether this process has just obtained the
-// tokens.
+// named sets the user of the record of s if the record has no user, and returns the resulting
+// session. If the look-up or the write fails, named returns s, and the next New tries again. minted
+// reports whether this process has just obtained the tokens.
 func (c *Client) named(ctx context.Context, s *session, minted bool) *session {
 	if s.token.UserName != "" || s.token.ID == "" {
 		return s
@@ -157,7 +157,7 @@ func (c *Client) named(ctx context.Context, s *session, minted bool) *session {
 	if name == "" {
 		return s
 	}
-	// The record becomes the user's record, or is merged into it if that exists.
+	// SaveToken makes the record the user's record, or merges the record into an existing record of the user.
 	news := tokenstore.Token{ID: s.token.ID, UserName: name}
 	if minted && s.token.ExpiresAt.IsZero() {
 		// Without an expiry time, the store could keep the older token when it merges the
@@ -176,8 +176,8 @@ func (c *Client) named(ctx context.Context, s *session, minted bool) *session {
 	return next
 }
 
-// who requests the user of the token t from the CRM. It returns "" if FindUser is not set or the
-// request fails.
+// who looks up the user of the token t in the CRM. It returns "" if FindUser is not set or the
+// look-up fails.
 func (c *Client) who(ctx context.Context, t tokenstore.Token) string {
 	z, ok := c.server.(*zoho)
 	if !ok || !c.conf.FindUser {

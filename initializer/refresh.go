@@ -12,15 +12,15 @@ import (
 
 const (
 	pause       = time.Second      // pause before another attempt while the token is valid
-	grace       = 5 * time.Second  // additional time for a request whose caller has gone
+	grace       = 5 * time.Second  // additional time for a request whose context was canceled
 	rejectPause = time.Minute      // minimum time between two replacements of tokens that the API rejects
 	saveTime    = 30 * time.Second // time for storing a token that only this process has
 	patience    = 2 * time.Second  // maximum wait for other processes while the token is valid
 )
 
-// renew returns a session with an access token other than stale, or with stale if it cannot be
-// replaced yet. rejected reports whether the API rejected stale. One goroutine of a Client
-// renews the session for all goroutines.
+// renew returns a session with an access token other than stale, or with stale if stale is valid
+// and cannot be replaced yet. rejected reports whether the API rejected stale. One goroutine of a
+// Client renews the session for all goroutines.
 func (c *Client) renew(ctx context.Context, stale tokenstore.Secret, rejected bool) (*session, error) {
 	if s := c.current.Load(); s != nil && s.replaces(stale, c.conf.Now()) {
 		return s, nil
@@ -33,7 +33,7 @@ func (c *Client) renew(ctx context.Context, stale tokenstore.Secret, rejected bo
 	})
 }
 
-// lead is the part of renew that one goroutine runs for all.
+// lead is the part of renew that one goroutine runs for all goroutines.
 func (c *Client) lead(ctx context.Context, stale tokenstore.Secret, rejected bool) (*session, error) {
 	s := c.current.Load()
 	switch {
@@ -49,12 +49,13 @@ func (c *Client) lead(ctx context.Context, stale tokenstore.Secret, rejected boo
 	return next, err
 }
 
-// replaces reports whether s has a valid token other than stale.
+// replaces reports whether s is fresh and has an access token other than stale.
 func (s *session) replaces(stale tokenstore.Secret, now time.Time) bool {
 	return s.token.AccessToken != stale && s.fresh(now)
 }
 
-// next returns the session after s.
+// next returns the session that replaces s. It first stores the token of s if that token is not
+// stored, and then refreshes the token if it is due or rejected.
 func (c *Client) next(ctx context.Context, s *session, rejected bool) (*session, error) {
 	var unsaved error
 	if s.unsaved != nil {
@@ -83,12 +84,12 @@ func (c *Client) next(ctx context.Context, s *session, rejected bool) (*session,
 	return next, err
 }
 
-// errBusy is logged if another process takes too long or the store throttles.
+// errBusy is logged if advance stops waiting for another process or the store, because the current
+// token is valid.
 var errBusy = errors.New("the wait for the store was ended, because the current token is valid")
 
-// advance is like refresh, but returns s if the refresh fails and s can still be used.
-// While s can be used, advance waits at most patience for the right to ask the
-// authorization server.
+// advance is like refresh, but returns s with a later due time if the refresh fails and s is alive.
+// While s is alive, advance waits at most patience for the right to ask the authorization server.
 func (c *Client) advance(ctx context.Context, s *session) (next *session, minted bool, err error) {
 	short, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -127,8 +128,8 @@ func (s *session) retryAt(t time.Time) *session {
 }
 
 // refresh makes the store replace the token of s. minted reports whether this process sent a
-// request to the authorization server. begun is called before that request. If refresh returns a
-// session and an error, the error matches tokenstore.ErrNotPersisted.
+// request to the authorization server. begun is called before that request. If refresh returns both
+// a session and an error, the error matches tokenstore.ErrNotPersisted.
 func (c *Client) refresh(ctx context.Context, s *session, begun func()) (next *session, minted bool, err error) {
 	if err := c.refused.counts(s.token, c.conf.Now()); err != nil {
 		return nil, false, err
@@ -159,7 +160,7 @@ func (c *Client) refresh(ctx context.Context, s *session, begun func()) (next *s
 		}
 	}
 	if now := c.conf.Now(); !next.due.IsZero() && !now.Before(next.due) {
-		// The token's lifetime is not longer than EarlyExpiry.
+		// The token's lifetime is not longer than EarlyExpiry. Without a later due time, every call would refresh the token.
 		next.due = now.Add(t.ExpiresAt.Sub(now) / 2)
 	}
 	if m.minted {
@@ -168,7 +169,7 @@ func (c *Client) refresh(ctx context.Context, s *session, begun func()) (next *s
 	return next, m.minted, err
 }
 
-// keep records the result of a refresh if the server refused the client.
+// keep remembers err if it is a refusal of the client, and otherwise forgets an earlier refusal.
 func (c *Client) keep(used tokenstore.Token, err error) {
 	if refused, ok := errors.AsType[*tokenstore.RefreshError](err); ok && !refused.Client {
 		err = nil // the store keeps this refusal
@@ -176,12 +177,12 @@ func (c *Client) keep(used tokenstore.Token, err error) {
 	c.refused.keep(err, used, c.conf.Now())
 }
 
-// lost reports whether an error means that the record no longer exists.
+// lost reports whether err means that the record does not exist.
 func lost(err error) bool {
 	return errors.Is(err, tokenstore.ErrNotFound) && !errors.Is(err, tokenstore.ErrNotPersisted)
 }
 
-// again looks for a record by its fields other than the ID.
+// again finds the record of t by fields other than its ID.
 func (c *Client) again(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 	if t.ClientID == "" || t.GrantToken == "" && t.RefreshToken == "" {
 		return c.conf.Store.FindToken(ctx, c.of(tokenstore.Token{UserName: t.UserName, ClientID: t.ClientID}))
@@ -196,11 +197,11 @@ type minter struct {
 	begun   func()
 	minted  bool
 	used    tokenstore.Token
-	failed  error // error of a refresh that still has a refresh token to store
+	failed  error // the error of a refresh that returned only a new refresh token
 }
 
-// mint requests an access token for a record, with its refresh token or, if it never had a
-// refresh token, with its one-time code.
+// mint requests an access token for record. It uses the refresh token or, if the record has neither
+// a refresh token nor an access token, the one-time code.
 func (m *minter) mint(ctx context.Context, record tokenstore.Token) (tokenstore.Token, error) {
 	if err := m.belongs(record); err != nil {
 		return tokenstore.Token{}, err
@@ -233,9 +234,10 @@ func (m *minter) mint(ctx context.Context, record tokenstore.Token) (tokenstore.
 	return got, nil
 }
 
-// rescue handles a response with a new refresh token but no usable access token. No other
-// refresh token may be valid, so rescue uses this one once. If that response has no access token
-// either, the new refresh token is stored with the old access token, and the refresh fails.
+// rescue handles a response with a new refresh token but no usable access token. The earlier
+// refresh token may be invalid, so rescue sends one request with the new refresh token. If that
+// request also fails and the record has an access token, rescue returns the old access token with
+// the new refresh token, and sets m.failed. The store then keeps the new refresh token.
 func (m *minter) rescue(ctx context.Context, t tokenstore.Token, refresh tokenstore.Secret) (tokenstore.Token, error) {
 	t.RefreshToken = refresh
 	got, err := m.server.refresh(ctx, t)
@@ -247,9 +249,9 @@ func (m *minter) rescue(ctx context.Context, t tokenstore.Token, refresh tokenst
 	return got, err
 }
 
-// configured returns t with the configured ClientSecret, because the stored one may have been
-// replaced. It fills in the configured RedirectURL if t has none. It returns a record of
-// another client unchanged.
+// configured returns t with the configured ClientSecret, because the stored secret may be outdated.
+// It adds the configured RedirectURL if t has none. If t is of another client, configured returns t
+// unchanged.
 func (c *Client) configured(t tokenstore.Token) tokenstore.Token {
 	like := c.conf.Token
 	if like.ClientID == "" || like.ClientID != t.ClientID {
@@ -263,9 +265,8 @@ func (c *Client) configured(t tokenstore.Token) tokenstore.Token {
 	return t
 }
 
-// outlast returns a context for a request whose response may be the only copy of a
-// refresh token. It ends at the deadline of ctx, or a grace period after ctx is
-// canceled.
+// outlast returns a context for a request whose response may be the only copy of a refresh token.
+// The context ends at the deadline of ctx, or a grace period after ctx is canceled.
 func outlast(ctx context.Context) (context.Context, context.CancelFunc) {
 	long, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	until := func() {}
@@ -289,7 +290,8 @@ func outlast(ctx context.Context) (context.Context, context.CancelFunc) {
 	}
 }
 
-// repair stores a token that could not be stored before, unless the store has a newer token.
+// repair stores the unsaved token of s, unless the store has a newer token or the record was
+// deleted. If repair fails, it returns s and an error that matches tokenstore.ErrNotPersisted.
 func (c *Client) repair(ctx context.Context, s *session) (*session, error) {
 	used := s.unsaved.used
 	record, err := c.conf.Store.FindTokenByID(ctx, s.token.ID)
@@ -325,8 +327,8 @@ func (c *Client) repair(ctx context.Context, s *session) (*session, error) {
 	return c.named(ctx, c.newSession(saved), true), nil
 }
 
-// alone adds a Refresh method to a store that is not a Refresher. Two Clients may refresh at the
-// same time.
+// alone adds a Refresh method to a store that is not a Refresher. Two Clients may refresh a record
+// concurrently.
 type alone struct {
 	tokenstore.TokenStore
 	now     func() time.Time
