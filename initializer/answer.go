@@ -34,7 +34,7 @@ type reply struct {
 	cut    bool // the body was too long or incomplete
 }
 
-// send sends a request and reads the response.
+// send sends a request and reads the response, as read does.
 func send(c *http.Client, req *http.Request, limit int64) (reply, error) {
 	res, err := c.Do(req) //nolint:bodyclose // read closes it.
 	if err != nil {
@@ -43,7 +43,8 @@ func send(c *http.Client, req *http.Request, limit int64) (reply, error) {
 	return read(res, limit)
 }
 
-// read reads a response and closes its body.
+// read reads at most limit bytes of the body of res, and closes the body. It returns an error only
+// if the context of the request is done. If the body is longer or incomplete, read sets cut.
 func read(res *http.Response, limit int64) (reply, error) {
 	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
@@ -59,14 +60,14 @@ func read(res *http.Response, limit int64) (reply, error) {
 func (r reply) good() bool { return r.status >= 200 && r.status <= 299 }
 
 // members holds the members of a response as JSON. The keys are the names in lower case, because
-// package json ignores the case of names. Each member is decoded separately, so that one of an
-// unexpected type does not affect the others: the response may contain the only copy of a
-// refresh token.
+// package json ignores the case of names. Each member is decoded separately, so that a member of an
+// unexpected type does not hide the others. The response may contain the only copy of a refresh
+// token.
 type members map[string]json.RawMessage
 
-// members decodes a JSON object or a form. It distinguishes them by the first character,
-// because servers send objects and forms with wrong content types. For a truncated object it
-// returns false and the complete members. It does not return the error of a decoder, because
+// members decodes a JSON object or a form. It distinguishes objects from forms by the first
+// character, because servers send both with wrong content types. For a truncated object, members
+// returns the complete members and false. It does not return the error of a decoder, because
 // decoders quote their input.
 func (r reply) members() (members, bool) {
 	m := members{}
@@ -77,8 +78,8 @@ func (r reply) members() (members, bool) {
 	return m, ok
 }
 
-// each calls f for the members of a JSON object, or of a form with each value as a JSON string.
-// It reports whether the response is valid and complete.
+// each calls f for each member of a JSON object or a form. It passes the values of a form as JSON
+// strings. each reports whether the response is valid and complete.
 func (r reply) each(f func(name string, value json.RawMessage, form bool)) bool {
 	body := bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(r.body), []byte("\ufeff")))
 	switch {
@@ -91,7 +92,8 @@ func (r reply) each(f func(name string, value json.RawMessage, form bool)) bool 
 	return decodeForm(string(body), func(name string, value json.RawMessage) { f(name, value, true) })
 }
 
-// decodeObject decodes a JSON object and ignores any text after it.
+// decodeObject calls f for each member of a JSON object, and ignores any text after the object. It
+// reports whether the object is valid and complete.
 func decodeObject(text []byte, f func(name string, value json.RawMessage)) bool {
 	d := json.NewDecoder(bytes.NewReader(text))
 	if _, err := d.Token(); err != nil {
@@ -110,8 +112,8 @@ func decodeObject(text []byte, f func(name string, value json.RawMessage)) bool 
 	return err == nil
 }
 
-// decodeForm decodes a form. It requires at least one of the members by which a
-// form differs from other text.
+// decodeForm calls f for each value of a form. It returns false if the form has neither an
+// access_token nor an error, because other text can also be parsed as a form.
 func decodeForm(text string, f func(name string, value json.RawMessage)) bool {
 	if strings.ContainsAny(text, " \t\r\n<>\"") {
 		return false // the links in an HTML page may contain tokens
@@ -144,7 +146,8 @@ func (m members) set(name string, value json.RawMessage) {
 	}
 }
 
-// text returns a member that is a string, without surrounding spaces.
+// text returns a member that is a string, without surrounding spaces. It returns "" if the member
+// is missing or is not a string.
 func (m members) text(name string) string {
 	var s string
 	if json.Unmarshal(m[name], &s) != nil {
@@ -153,7 +156,8 @@ func (m members) text(name string) string {
 	return strings.TrimSpace(s)
 }
 
-// token returns a member that is a token, if a store can hold it.
+// token returns a member that is a token. It returns "" if the member is missing or a store cannot
+// hold the token.
 func (m members) token(name string) tokenstore.Secret {
 	s := tokenstore.Secret(m.text(name))
 	if tokenstore.Validate(tokenstore.Token{AccessToken: s}) != nil {
@@ -164,10 +168,10 @@ func (m members) token(name string) tokenstore.Secret {
 
 var decimal = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^\+?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?$`) })
 
-// lifetime returns the lifetime of the access token from a member that counts
-// seconds as a number or as text. It returns 0, which means unknown, if the member
-// cannot be parsed or is less than a second: servers send 0 and -1 for a token that
-// does not expire. The result is at most maxLifetime.
+// lifetime returns the lifetime of the access token from a member that states seconds as a number
+// or as text. It returns 0, which means unknown, if the member cannot be parsed or is less than a
+// second: servers send 0 and -1 for a token that does not expire. The result is at most
+// maxLifetime.
 func (m members) lifetime(name string) time.Duration {
 	text := m.text(name)
 	if text == "" {
@@ -222,8 +226,8 @@ func (r reply) beside(record tokenstore.Token, taken ...string) (t tokenstore.To
 	return t, left
 }
 
-// field returns the text of a member that has a field in the record. whole is false if Extra
-// must also keep the member, because it is not a string, or is empty or too large.
+// field returns the text of a member that has a field in the record. whole is false if Extra must
+// also keep the member, because the member is not a string, is empty, or is too large.
 func (m members) field(name string) (text string, whole bool) {
 	var list []string
 	switch raw := m[name]; {

@@ -7,7 +7,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/refusal"
 )
 
-// A meaning is the meaning of an authorization server's error code for a program.
+// A meaning is what an error code of an authorization server means to a program.
 type meaning int
 
 const (
@@ -18,12 +18,12 @@ const (
 	meansServer                 // the server failed
 )
 
-// Codes for refusals.
+// Codes of refusals.
 const (
 	codeDenied       = refusal.Throttled
 	codeInvalidGrant = "invalid_grant"
 
-	// Codes of this package, which no server returns.
+	// Codes that this package assigns to refusals without a usable code.
 	codeNoCredential    = "no_refresh_token"
 	codeInvalidResponse = "invalid_response"
 	codeServerError     = "server_error"
@@ -31,9 +31,9 @@ const (
 	codeUnknown         = "unknown_error"
 )
 
-// codes lists known error codes of authorization servers, grouped by the document that defines
-// them. Codes are compared after plain was applied to them. Therefore Slack's
-// invalid_refresh_token and HubSpot's INVALID_REFRESH_TOKEN are the same code.
+// codes lists known error codes of authorization servers, grouped by meaning and source. Codes are
+// compared in the form that plain returns, so Slack's invalid_refresh_token and HubSpot's
+// INVALID_REFRESH_TOKEN are the same code.
 var codes = []struct {
 	source  string
 	meaning meaning
@@ -100,7 +100,8 @@ type book struct {
 	zoho bool
 }
 
-// look returns a code in the spelling of this package, and its meaning.
+// look returns a known code in the spelling of Config.Refusals or of this package, and its meaning.
+// It returns false if the code is unknown.
 func (b book) look(code string) (string, meaning, bool) {
 	if len(code) > maxCode {
 		return "", meansUnknown, false
@@ -127,7 +128,7 @@ func (b book) look(code string) (string, meaning, bool) {
 
 const maxCode = 128
 
-// plain returns the letters and digits of a code, in lower case.
+// plain returns the ASCII letters and digits of a code, in lower case.
 func plain(code string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -140,7 +141,7 @@ func plain(code string) string {
 	}, code)
 }
 
-// class returns the error class of a refusal with this meaning.
+// class returns the error class of a refusal with the meaning m.
 func (m meaning) class() error {
 	switch m {
 	case meansConsent:
@@ -156,7 +157,7 @@ func (m meaning) class() error {
 	return ErrRefused
 }
 
-// meaningOf returns the meaning with the given class.
+// meaningOf returns the meaning with the given class, or false if no meaning has this class.
 func meaningOf(class error) (meaning, bool) {
 	for m := meansUnknown; m <= meansServer; m++ {
 		if m.class() == class { //nolint:errorlint // A configuration names the class itself.
@@ -166,7 +167,7 @@ func meaningOf(class error) (meaning, bool) {
 	return meansUnknown, false
 }
 
-// checkRefusals checks the codes in a configuration.
+// checkRefusals returns an error if own, a Config.Refusals, has an invalid code or class.
 func checkRefusals(own map[string]error) error {
 	for code, class := range own {
 		if !codeForm().MatchString(code) || plain(code) == "" {

@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// A DataCenter is one of Zoho's data centers, by its short name: "eu". A client is registered in
-// one data center. The accounts servers of other data centers do not know it.
+// A DataCenter is the short name of one of Zoho's data centers, such as "eu". A client is
+// registered in one data center. The accounts servers of other data centers do not know the client.
 type DataCenter string
 
-// The data centers.
+// The data centers of Zoho.
 const (
 	US DataCenter = "us"
 	EU DataCenter = "eu"
@@ -53,11 +53,11 @@ func DataCenters() []DataCenter {
 	return names
 }
 
-// Production returns the environment of production organizations. If d is
-// unknown, it returns the zero Environment, which New refuses.
+// Production returns the environment of production organizations. Like Sandbox and Developer, it
+// returns the zero Environment, which New refuses, if d is unknown.
 func (d DataCenter) Production() Environment { return d.environment("www") }
 
-// Sandbox returns the environment of sandboxes.
+// Sandbox returns the environment of sandbox organizations.
 func (d DataCenter) Sandbox() Environment { return d.environment("sandbox") }
 
 // Developer returns the environment of developer organizations.
@@ -73,16 +73,16 @@ func (d DataCenter) environment(kind string) Environment {
 	return Environment{}
 }
 
-// An Environment is a pair of servers: one that issues tokens and one that accepts them. The
-// methods of DataCenter return the environments of Zoho. Other base URLs also work. They must be
-// https, or http on the loopback interface. A URL without a scheme is https; a final slash and
-// the path of the token endpoint are ignored.
+// An Environment is a pair of servers: an accounts server that issues tokens, and an API server
+// that accepts the tokens. The methods of DataCenter return the environments of Zoho. Other base
+// URLs also work. The URLs must be https, or http on the loopback interface. A URL without a scheme
+// is https; a final slash and the path of the token endpoint are ignored.
 type Environment struct {
 	AccountsURL string // such as "https://accounts.zoho.eu"
 	APIURL      string // such as "https://sandbox.zohoapis.eu"
 }
 
-// complete returns e in normalized form.
+// complete returns e in normalized form, or an error if e is empty or has an invalid URL.
 func (e Environment) complete() (Environment, error) {
 	if (e == Environment{}) {
 		return e, fmt.Errorf("initializer: Config.Environment is empty; is the data center one of %v?", DataCenters())
@@ -118,7 +118,7 @@ func withoutEndpoint(path string) string {
 // known reports whether both servers of e, which must be complete, are Zoho's.
 func (e Environment) known() bool { return e.ofZoho() == 2 }
 
-// partly reports whether one of the servers of e is Zoho's.
+// partly reports whether at least one of the servers of e is Zoho's.
 func (e Environment) partly() bool { return e.ofZoho() > 0 }
 
 func (e Environment) ofZoho() (n int) {
@@ -130,8 +130,8 @@ func (e Environment) ofZoho() (n int) {
 	return n
 }
 
-// accountsFor returns the accounts server of the data center with the given API
-// domain.
+// accountsFor returns the accounts server of the data center with the given API domain, or false if
+// no data center has this domain.
 func accountsFor(apiDomain string) (string, bool) {
 	base, err := parseBase(apiDomain)
 	if err != nil || base.Scheme != "https" {

@@ -11,12 +11,12 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Error classes, for errors.Is. Errors of packages tokenstore and context keep their classes. If
-// an authorization server has refused, errors.As finds a *tokenstore.RefreshError with its code
-// and the time to wait before a retry.
+// Error classes, for errors.Is. Errors of packages tokenstore and context keep their classes. If an
+// authorization server has refused a request, errors.As finds a *tokenstore.RefreshError with the
+// server's code and the time to wait before a retry.
 var (
-	// ErrReauthRequired means that the user must consent again: there is no token
-	// to start with, or the refresh token or one-time code is no longer valid.
+	// ErrReauthRequired means that the user must consent again: there is no record, or the refresh
+	// token or one-time code is invalid.
 	ErrReauthRequired = errors.New("the user has to authorize the client again")
 
 	// ErrThrottled means that the authorization server has received too many
@@ -29,9 +29,8 @@ var (
 	// A corrected configuration works immediately.
 	ErrClient = errors.New("the authorization server refused the client")
 
-	// ErrWrongDataCenter is an ErrClient from a Zoho accounts server that does not
-	// know the client at all: the client is registered in another data center, or
-	// its ID is wrong.
+	// ErrWrongDataCenter is an ErrClient from a Zoho accounts server that does not know the client:
+	// the client is registered in another data center, or its ID is wrong.
 	ErrWrongDataCenter = fmt.Errorf("%w: it is not known in this data center", ErrClient)
 
 	// ErrServer means that the authorization server could not be reached, failed, or sent no
@@ -39,15 +38,13 @@ var (
 	// may help.
 	ErrServer = errors.New("no usable answer from the authorization server")
 
-	// ErrRefused means that the authorization server refused with a code that this
-	// package does not know. The *tokenstore.RefreshError has the code, or "http_"
-	// and the status if there is none. Retrying rarely helps. Config.Refusals can
-	// assign a class to the code.
+	// ErrRefused means that the authorization server refused with a code that this package does not
+	// know. The *tokenstore.RefreshError has the code, or "http_" and the status if the response
+	// has no code. Retrying rarely helps. Config.Refusals can assign a class to the code.
 	ErrRefused = errors.New("the authorization server refused")
 
-	// ErrUntrustedURL means that a token was not sent because of its destination:
-	// a URL without https, or a host that is not Zoho's in an Environment of Zoho.
-	// See Config.Hosts.
+	// ErrUntrustedURL means that a token was not sent because of its destination: a URL without
+	// https, or a host that the configuration does not allow. See Config.Hosts.
 	ErrUntrustedURL = errors.New("a token must not be sent to this URL")
 
 	// ErrTokenType means that a token was not sent because of its type: a type that
@@ -61,7 +58,7 @@ var (
 
 var errNoDomain = errors.New("the URL has no host, and no API domain is known")
 
-// fail returns the error of an operation, with the class of err added.
+// fail adds the name of an operation and the class of err to err. It returns nil if err is nil.
 func (c *Client) fail(op string, err error) error {
 	if err == nil {
 		return nil
@@ -78,7 +75,7 @@ func (c *Client) classOf(err error) error {
 	var refused *tokenstore.RefreshError
 	switch {
 	case errors.Is(err, tokenstore.ErrNotPersisted):
-		return nil // there is a token, so other causes have no class
+		return nil // the token can be used, so the cause has no class
 	case !errors.As(err, &refused) && errors.Is(err, tokenstore.ErrNotFound):
 		return ErrReauthRequired
 	case refused == nil:
@@ -97,8 +94,9 @@ func (c *Client) classOf(err error) error {
 	return m.class()
 }
 
-// unreachable returns the error of a request without a response. It leaves out the text of err,
-// because the URL or the text of the caller's transport may contain a secret.
+// unreachable returns the error of a request without a response, which matches ErrServer. It leaves
+// out the URL, which may contain a secret. It leaves out all of err if the text contains one of the
+// secrets, for example because the caller's transport quotes the request.
 func unreachable(err error, secrets ...string) error {
 	var u *url.Error
 	if errors.As(err, &u) {

@@ -18,15 +18,14 @@ type Forgotten struct {
 	Deleted bool
 }
 
-// Forget revokes the tokens of a user at the authorization server of c, and deletes the
-// record. It uses no tokens from c.Token, but requires a UserName and, with an
-// Environment, a ClientID. With OAuth2 and without a RevokeURL, it only deletes the
-// record.
+// Forget revokes the tokens of a user at the authorization server of c, and deletes the record.
+// c.Token must have a UserName and, with an Environment, a ClientID; Forget ignores its tokens.
+// With OAuth2 and without a RevokeURL, Forget only deletes the record.
 //
-// During Forget, no other process refreshes the record. Tokens that are saved in the meantime
-// are also revoked. If the tokens cannot be revoked, Forget keeps the record, and the error has
-// the class of the reason. A token that the server does not know counts as revoked. If the
-// record does not exist, the error is nil.
+// With the stores of this module, no other process refreshes the record during Forget, and tokens
+// that another process saves in the meantime are also revoked. If the tokens cannot be revoked,
+// Forget keeps the record, and the error has the class of the reason. A token that the server does
+// not know counts as revoked. If the record does not exist, the error is nil.
 func Forget(ctx context.Context, c Config) (Forgotten, error) {
 	conf, err := c.complete()
 	if err != nil {

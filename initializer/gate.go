@@ -35,8 +35,8 @@ func (g gate) check(u *url.URL) error {
 	return fmt.Errorf("%w: the host %q is not one of Zoho's, nor of Config.Hosts", ErrUntrustedURL, u.Host)
 }
 
-// base parses a base URL, such as the API domain of a record, if tokens may be
-// sent there.
+// base parses a base URL, such as the API domain of a record. The error matches ErrUntrustedURL if
+// text is not a base URL, or if tokens must not be sent to it.
 func (g gate) base(text string) (*url.URL, error) {
 	u, err := parseBase(text)
 	if err != nil {
@@ -47,8 +47,8 @@ func (g gate) base(text string) (*url.URL, error) {
 
 var errNotBase = errors.New("not a base URL")
 
-// parseBase parses a base URL as people write it: without a scheme, in upper
-// case, or with a final slash. It returns the URL in normalized form.
+// parseBase parses a base URL, which may have no scheme, a host in upper case, or a final slash. It
+// returns the URL in normalized form.
 func parseBase(text string) (*url.URL, error) {
 	text = strings.TrimRight(strings.TrimSpace(text), "/")
 	if !strings.Contains(text, "://") {
@@ -62,20 +62,20 @@ func parseBase(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// usableURL reports whether text is an absolute base URL to which tokens may be
-// sent.
+// usableURL reports whether text is an absolute base URL that is secure.
 func usableURL(text string) bool {
 	_, err := parseBase(text)
 	return err == nil && strings.Contains(text, "://")
 }
 
-// usableEndpoint reports whether text is a URL to which secrets may be sent.
+// usableEndpoint reports whether text is a URL that is secure.
 func usableEndpoint(text string) bool {
 	u, err := url.Parse(text)
 	return err == nil && secure(u)
 }
 
-// secure reports whether requests to u are encrypted or stay on this machine.
+// secure reports whether requests to u are encrypted or stay on this machine. A URL with user
+// information is not secure.
 func secure(u *url.URL) bool {
 	if u.Hostname() == "" || u.User != nil || u.Opaque != "" {
 		return false
@@ -88,8 +88,8 @@ func loopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || err == nil && addr.IsLoopback()
 }
 
-// authority returns the host of u, with its port unless that is the default of the
-// scheme.
+// authority returns the host of u in lower case, with its port unless that is the default port of
+// https.
 func authority(u *url.URL) string {
 	host := strings.ToLower(u.Host)
 	if u.Scheme == "https" {
@@ -113,7 +113,7 @@ func zohoDomains() (domains []string) {
 	return domains
 }
 
-// within reports whether a host is domain or a subdomain of it.
+// within reports whether host is domain or a subdomain of domain.
 func within(host, domain string) bool {
 	return host == domain || strings.HasSuffix(host, "."+domain)
 }

@@ -157,7 +157,7 @@ func (c *Client) named(ctx context.Context, s *session, minted bool) *session {
 	if name == "" {
 		return s
 	}
-	// SaveToken makes the record the user's record, or merges the record into an existing record of the user.
+	// SaveToken merges the record into the user's record, if there is one.
 	news := tokenstore.Token{ID: s.token.ID, UserName: name}
 	if minted && s.token.ExpiresAt.IsZero() {
 		// Without an expiry time, the store could keep the older token when it merges the

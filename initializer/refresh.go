@@ -160,7 +160,7 @@ func (c *Client) refresh(ctx context.Context, s *session, begun func()) (next *s
 		}
 	}
 	if now := c.conf.Now(); !next.due.IsZero() && !now.Before(next.due) {
-		// The token's lifetime is not longer than EarlyExpiry. Without a later due time, every call would refresh the token.
+		// The token lives no longer than EarlyExpiry, so every call would refresh it.
 		next.due = now.Add(t.ExpiresAt.Sub(now) / 2)
 	}
 	if m.minted {

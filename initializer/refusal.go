@@ -18,7 +18,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A verdict is the meaning of a refusal.
+// A verdict is a refusal together with its meaning.
 type verdict struct {
 	*tokenstore.RefreshError
 	meaning meaning
@@ -48,9 +48,9 @@ func (j judge) minted(ctx context.Context, r reply, m members, record tokenstore
 	return t
 }
 
-// rule returns the members of a successful response, or the refusal. For a success that is
-// truncated or has no usable access token, it returns both. secrets are the secrets in the
-// request.
+// rule returns the members of a successful response, or the refusal in any other response. If a
+// successful response is truncated or has no usable access token, rule returns both. secrets are
+// the secrets in the request, which the code of a refusal must not contain.
 func (j judge) rule(r reply, secrets []string) (members, *verdict) {
 	m, ok := r.members()
 	code, meaning := j.page(r)
@@ -62,7 +62,7 @@ func (j judge) rule(r reply, secrets []string) (members, *verdict) {
 	complaint := ok && complains(m)
 	switch {
 	case ok && r.good() && m.token("access_token") != "" && (!complaint || meaning == meansUnknown):
-		// An unknown error beside usable tokens is ignored.
+		// An error of unknown meaning does not make usable tokens invalid.
 		return m, nil
 	case !complaint || !r.good():
 		code, meaning = byStatus(r.status, code, meaning)
@@ -73,8 +73,8 @@ func (j judge) rule(r reply, secrets []string) (members, *verdict) {
 	return m, j.verdict(code, meaning, r)
 }
 
-// byStatus returns the code and the meaning of a refusal with the given status. code and m are
-// those of its body.
+// byStatus returns the code and the meaning of a refusal with the given status. code and m are the
+// code and the meaning that the body has.
 func byStatus(status int, code string, m meaning) (string, meaning) {
 	switch {
 	case status == http.StatusTooManyRequests:
@@ -89,8 +89,8 @@ func byStatus(status int, code string, m meaning) (string, meaning) {
 	return codeInvalidResponse, meansServer
 }
 
-// page returns the code and the meaning of a refusal that is neither an object nor a form. If
-// the body is not a known code, both follow from the status.
+// page returns the code and the meaning of a refusal that is neither an object nor a form. If the
+// body is not a known code, page uses the status.
 func (j judge) page(r reply) (string, meaning) {
 	if code, meaning, ok := j.book.look(strings.TrimSpace(string(r.body))); ok && !r.cut {
 		return code, meaning
@@ -159,7 +159,7 @@ func truthy(v any) bool {
 	return true
 }
 
-// findings holds the words in a response that may be error codes, and its sentences.
+// findings holds the possible error codes in a response, and the error messages.
 type findings struct {
 	status int
 	book   book
@@ -187,7 +187,7 @@ func (f *findings) read(m members) {
 	f.object(o, 0)
 }
 
-// object collects the words in an object. The names of the members are as plain returns them.
+// object collects the codes and messages in o, whose names are in the form that plain returns.
 func (f *findings) object(o map[string]any, depth int) {
 	if depth > maxDepth {
 		return
@@ -206,7 +206,8 @@ func (f *findings) object(o map[string]any, depth int) {
 	}
 }
 
-// value collects the words in an error member of the given kind.
+// value collects the codes and messages in v, the value of an error member. kind is the type that
+// the enclosing object states, or empty.
 func (f *findings) value(v any, kind string, depth int) {
 	switch v := v.(type) {
 	case string:
@@ -241,10 +242,10 @@ func first(o map[string]any, names ...string) string {
 
 var codeForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_ .-]{0,63}$`) })
 
-// code returns the error code of a response and its meaning. Errors and records contain the
-// code. A known code is returned in this package's spelling. An unknown code is returned
-// unchanged only if it has the form of a code and contains no secret. Otherwise code returns
-// codeUnknown in its place.
+// code returns the error code of a response and its meaning. It returns a known code in the
+// spelling of this package. Errors and records contain the code. Therefore code returns an unknown
+// code only if it has the usual form and contains no secret, and otherwise codeUnknown. If the
+// response has no code, the status determines the result.
 func (f *findings) code(secrets []string) (string, meaning) {
 	vague := ""
 	for _, c := range f.codes {
@@ -273,8 +274,8 @@ func (f *findings) code(secrets []string) (string, meaning) {
 	return httpCode(f.status)
 }
 
-// isVague reports whether some servers also use a code of class ErrClient for invalid refresh
-// tokens. DeviantArt uses invalid_request, and Atlassian uses unauthorized_client.
+// isVague reports whether some servers use code, which has the class ErrClient, for invalid refresh
+// tokens, too. DeviantArt uses invalid_request, and Atlassian uses unauthorized_client.
 func isVague(code string) bool { return code == "invalid_request" || code == "unauthorized_client" }
 
 var (
@@ -289,8 +290,8 @@ var (
 	})
 )
 
-// saysRefused reports whether a sentence says that the refresh token or the code is invalid. It
-// is used if no error code is specific enough.
+// saysRefused reports whether an error message says that the refresh token or the one-time code is
+// invalid.
 func (f *findings) saysRefused() bool {
 	for _, s := range f.text {
 		s = strings.ReplaceAll(strings.ToLower(s), "_", " ")
@@ -301,7 +302,8 @@ func (f *findings) saysRefused() bool {
 	return false
 }
 
-// retryAfter parses the Retry-After header: seconds or a date.
+// retryAfter returns the longest time in the Retry-After fields, which state seconds or a date. It
+// returns 0 if there is no valid field, and at most maxLifetime.
 func retryAfter(header http.Header, now time.Time) (wait time.Duration) {
 	for _, text := range header.Values("Retry-After") {
 		text = strings.TrimSpace(text)

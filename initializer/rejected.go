@@ -7,14 +7,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Rejected returns the record with an access token other than rejected, which the API
-// has refused before its expiry. If the Client or the store has such a token, Rejected
-// returns it without a request; otherwise one process refreshes the token for all.
-// Client.HTTPClient does the same automatically.
+// Rejected returns the record with an access token other than rejected, which the API has refused
+// before its expiry. If the Client or the store has another valid access token, Rejected returns
+// the record without a request to the authorization server. Otherwise one process refreshes the
+// token for all processes. Client.HTTPClient replaces rejected tokens automatically.
 //
-// A token that replaced a rejected one less than a minute ago is not replaced again:
-// the error matches ErrThrottled. If the new token could not be stored, Rejected
-// returns it together with an error matching tokenstore.ErrNotPersisted.
+// If rejected replaced another rejected token less than a minute ago, the error matches
+// ErrThrottled. If the new token could not be stored, Rejected returns the record together with an
+// error matching tokenstore.ErrNotPersisted.
 func (c *Client) Rejected(ctx context.Context, rejected tokenstore.Secret) (tokenstore.Token, error) {
 	s, err := c.session(ctx)
 	if s == nil {

@@ -20,14 +20,14 @@ func EnvironmentOf(apiDomain string) (Environment, bool) {
 	return e, err == nil
 }
 
-// RevokeToken revokes the refresh token of t, or its access token if it has no refresh
-// token, at the authorization server of c. It needs no Client, requests no new token,
-// and does not use the store: c.Store may be nil. A token that the server does not know
-// counts as revoked. If t has another Issuer or Resource than c, RevokeToken does not
-// send it, and the error matches tokenstore.ErrIDMismatch.
+// RevokeToken revokes the refresh token of t, or its access token if it has no refresh token, at
+// the authorization server of c. It requests no new token and does not use the store: c.Store may
+// be nil. A token that the server does not know counts as revoked. If t has no token, the error is
+// nil. If t has another Issuer or Resource than c, RevokeToken does not send it, and the error
+// matches tokenstore.ErrIDMismatch.
 func RevokeToken(ctx context.Context, c Config, t tokenstore.Token) error {
 	c.Token = t
-	c.Token.Issuer, c.Token.Resource = "", "" // c says which server t is from
+	c.Token.Issuer, c.Token.Resource = "", "" // belongs compares t with c
 	conf, err := c.completeServer()
 	if err != nil {
 		return err
@@ -39,7 +39,8 @@ func RevokeToken(ctx context.Context, c Config, t tokenstore.Token) error {
 	return client.fail("revoke", client.revoke(ctx, client.configured(t)))
 }
 
-// revoke revokes the tokens of t at the authorization server.
+// revoke revokes the refresh token of t, or its access token if it has no refresh token. If t has
+// no token, the error is nil.
 func (c *Client) revoke(ctx context.Context, t tokenstore.Token) error {
 	token := cmp.Or(t.RefreshToken, t.AccessToken)
 	if token == "" {
@@ -49,8 +50,8 @@ func (c *Client) revoke(ctx context.Context, t tokenstore.Token) error {
 }
 
 // Revoke revokes the refresh token, or the access token if there is no refresh token, at the
-// authorization server, and then deletes the record. If the record no longer exists, Revoke
-// revokes the token in memory. Afterwards the Client has no token, and its methods fail.
+// authorization server, and then deletes the record. If the record does not exist, Revoke revokes
+// the token in memory. After Revoke succeeds, calls that need a token fail with ErrReauthRequired.
 func (c *Client) Revoke(ctx context.Context) error {
 	s := c.current.Load()
 	if s == nil {

@@ -41,13 +41,13 @@ func (s schemes) of(t tokenstore.Token) (string, error) {
 	return "", fmt.Errorf("%w: its token_type is %q", ErrTokenType, t.TokenType)
 }
 
-// constrained reports whether tokens of a type require a proof of possession (RFC 9449,
-// RFC 9200, RFC 8693), which this package cannot make.
+// constrained reports whether tokens of a type require a proof of possession (RFC 9449, RFC 9200,
+// RFC 8693), which this package cannot create.
 func constrained(kind string) bool {
 	return slices.Contains([]string{"dpop", "mac", "pop", "n_a"}, strings.ToLower(kind))
 }
 
-// checkTypes checks the token types in a configuration.
+// checkTypes returns an error if own, a Config.TokenTypes, has an invalid type or scheme.
 func checkTypes(own map[string]string) error {
 	for kind, scheme := range own {
 		if kind == "" || constrained(kind) {

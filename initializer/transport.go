@@ -14,25 +14,25 @@ import (
 // maxPeek is the maximum number of bytes that are examined in a response with status 401.
 const maxPeek = 64 << 10
 
-// HTTPClient returns an HTTP client that sends the access token in the Authorization header of
-// each request. The scheme is Zoho-oauthtoken, or Bearer if Config.OAuth2 is set. If the token
-// is of another type, requests fail with ErrTokenType. In all other respects it is the HTTP
-// client of the configuration. A URL without a host is relative to the API domain:
+// HTTPClient returns an HTTP client that sends the access token in the Authorization header of each
+// request. The scheme is Zoho-oauthtoken, or Bearer if Config.OAuth2 is set, unless
+// Config.TokenTypes has another scheme for the type of the token. Requests with a token of an
+// unknown type fail with ErrTokenType. In all other respects, the client is a copy of
+// Config.HTTPClient. A URL without a host is relative to the API domain:
 //
 //	res, err := client.HTTPClient(ctx).Get("/crm/v8/Leads?fields=Last_Name")
 //
-// The API may respond that the token is invalid: status 401 with the code INVALID_TOKEN, or
-// error="invalid_token" of RFC 6750. The client then reads the store again and, unless another
-// process has refreshed the token, refreshes it once. It repeats the request if the request has
-// no body or a body that can be rewound (http.Request.GetBody). If the API rejects the new
-// token too, the caller gets that response, and the token is not replaced again for a minute.
-// If the token cannot be replaced, the request fails with the reason, such as
-// ErrReauthRequired.
+// The API may respond that the token is invalid: status 401 with the code INVALID_TOKEN, or with
+// error="invalid_token" (RFC 6750). The client then refreshes the token once, unless another
+// process has already refreshed it. The client repeats the request if the request has no body or a
+// body that can be rewound (http.Request.GetBody). If the API rejects the new token, too, the
+// caller gets the second response, and the client does not replace the token again for a minute. If
+// the token cannot be replaced, the request fails with the reason, such as ErrReauthRequired.
 //
-// The token is sent to the host of the request, over https or on the loopback interface, but not
-// to another host after a redirect. A request to a host that must not receive the token fails
-// with ErrUntrustedURL; see Config.Hosts. Requests have their own contexts. After ctx is done,
-// all requests fail.
+// The client sends the token to the host of the request, over https or on the loopback interface,
+// but not to another host after a redirect. A request to a host that must not receive the token
+// fails with ErrUntrustedURL; see Config.Hosts. Each request has its own context. After ctx is
+// done, all requests fail.
 func (c *Client) HTTPClient(ctx context.Context) *http.Client {
 	h := *c.conf.HTTPClient
 	h.Transport = &transport{ctx, c, h.Transport}
@@ -61,7 +61,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	next, err := t.client.replace(req.Context(), s)
 	body, ok := rewind(req)
 	if err == nil && (next == nil || !ok) {
-		return res, nil // the caller may use it
+		return res, nil // the caller gets the response with status 401
 	}
 	_, _ = io.CopyN(io.Discard, res.Body, maxPeek)
 	_ = res.Body.Close()
@@ -71,8 +71,8 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return t.send(req, u, body, next)
 }
 
-// prepare returns the session for a request, or nil if the request is sent
-// without a token, and its absolute URL.
+// prepare returns the session and the absolute URL for a request. The session is nil if the request
+// is sent without a token.
 func (t *transport) prepare(req *http.Request) (*session, *url.URL, error) {
 	if err := t.ctx.Err(); err != nil {
 		return nil, nil, err
@@ -107,7 +107,7 @@ func (t *transport) prepare(req *http.Request) (*session, *url.URL, error) {
 	return s, u, nil
 }
 
-// origin returns the URL that redirected to a request, or nil.
+// origin returns the URL that redirected to a request, or nil if no URL did.
 func origin(req *http.Request) *url.URL {
 	if req.Response == nil || req.Response.Request == nil {
 		return nil
@@ -115,8 +115,7 @@ func origin(req *http.Request) *url.URL {
 	return req.Response.Request.URL
 }
 
-// elsewhere reports whether a request for u follows a redirect to another host, or
-// from https to http.
+// elsewhere reports whether a request for u follows a redirect to another host or another scheme.
 func elsewhere(req *http.Request, u *url.URL) bool {
 	for r := req; origin(r) != nil; r = r.Response.Request {
 		from := origin(r)
@@ -144,7 +143,7 @@ func (t *transport) send(req *http.Request, u *url.URL, body io.ReadCloser, s *s
 	}
 	res, err := base.RoundTrip(out)
 	if res != nil {
-		asked := *req // without the token, for callers that log it
+		asked := *req // without the token, because callers may log the request
 		asked.URL = u
 		res.Request = &asked
 	}
@@ -152,7 +151,8 @@ func (t *transport) send(req *http.Request, u *url.URL, body io.ReadCloser, s *s
 }
 
 // replace returns a session with a new token in place of the token of s, which the API has
-// rejected. It returns nil if the previous replacement was less than rejectPause ago.
+// rejected. It returns nil without an error if the token of s replaced another rejected token less
+// than rejectPause ago.
 func (c *Client) replace(ctx context.Context, s *session) (*session, error) {
 	if !s.rejected.IsZero() && c.conf.Now().Sub(s.rejected) < rejectPause {
 		return nil, nil
@@ -195,7 +195,7 @@ func invalidToken(res *http.Response) bool {
 	return answer.Code == "INVALID_TOKEN" || answer.Code == "INVALID_OAUTHTOKEN"
 }
 
-// rewind returns the body of a request from the start.
+// rewind returns the body of a request from the start, or false if the body cannot be rewound.
 func rewind(req *http.Request) (io.ReadCloser, bool) {
 	if req.Body == nil || req.Body == http.NoBody {
 		return req.Body, true

@@ -13,16 +13,15 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// zohoLifetime is the lifetime of an access token if the response does not state
-// it.
+// zohoLifetime is the lifetime of an access token if the response does not state a lifetime.
 const zohoLifetime = time.Hour
 
 // A server is an authorization server.
 type server interface {
-	// exchange exchanges the grant token of t for tokens, and refresh uses the refresh token of
-	// t. Both return only new fields. A refusal is a *tokenstore.RefreshError. If the response
-	// has a new refresh token but no usable access token, they return both the refresh token and
-	// an error.
+	// exchange exchanges the grant token of t for tokens, and refresh uses the refresh token of t.
+	// Both methods return only the fields in the response. The error of a refusal is a
+	// *tokenstore.RefreshError. If the response has a new refresh token but no usable access token,
+	// the methods return the refresh token together with an error.
 	exchange(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error)
 	refresh(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error)
 
@@ -80,9 +79,9 @@ func (z *zoho) ask(ctx context.Context, t tokenstore.Token, form url.Values) (to
 	return minted, nil
 }
 
-// apiDomain returns the new API domain for the record t. If a token may be sent to said, the
-// domain in the response, apiDomain returns said. Otherwise it returns "", which keeps the
-// domain of t. If t has no domain, it returns that of the Environment.
+// apiDomain returns the new API domain for the record t. If tokens may be sent to said, the domain
+// in the response, apiDomain returns said. Otherwise it returns the APIURL of the Environment if t
+// has no API domain, and "" if the record is to keep its API domain.
 func (z *zoho) apiDomain(said string, t tokenstore.Token) string {
 	if _, err := z.gate.base(said); said != "" && err == nil {
 		return strings.TrimRight(said, "/")
@@ -141,7 +140,7 @@ func (z *zoho) post(ctx context.Context, t tokenstore.Token, path string, form u
 	return send(z.http, req, maxAnswer)
 }
 
-// secretsOf returns the secrets that must not be quoted.
+// secretsOf returns the secrets of t, which an error must not quote.
 func secretsOf(t tokenstore.Token) []string {
 	return []string{string(t.ClientSecret), string(t.RefreshToken), string(t.AccessToken), string(t.GrantToken)}
 }
@@ -153,7 +152,7 @@ const (
 	maxWho    = 1 << 20
 )
 
-// who returns the user name that the SDKs use: "<email>:<zgid>".
+// who returns the name of the user of t in the form that the SDKs use: "<email>:<zgid>".
 func (z *zoho) who(ctx context.Context, t tokenstore.Token) (string, error) {
 	var users struct {
 		Users []struct {
