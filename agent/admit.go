@@ -11,9 +11,9 @@ import (
 // forwarding lists the headers that proxies add.
 var forwarding = []string{"X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "Via"}
 
-// admit returns an error if a request is refused independently of its operation, or nil. A proxy
-// that is tricked into forwarding a request adds forwarding headers, and a web page sends an
-// Origin. A name that an attacker resolves to this machine appears in Host.
+// admit returns an error if the agent refuses a request whatever its operation is. A proxy that is
+// tricked into forwarding a request adds forwarding headers, and a web page sends an Origin. If an
+// attacker resolves a host name to this machine, that name appears in Host.
 func (h *Handler) admit(r *http.Request) error {
 	for _, name := range forwarding {
 		if len(r.Header.Values(name)) > 0 {
@@ -51,8 +51,8 @@ func ownHost(r *http.Request) bool {
 	return true
 }
 
-// authorized returns an error unless a request has the token. Its running time does not
-// depend on the token.
+// authorized returns an error unless a request has the token, or Config.Token is empty. Its running
+// time does not depend on which characters of the token are wrong.
 func (h *Handler) authorized(r *http.Request) error {
 	if h.conf.Token == "" {
 		return nil

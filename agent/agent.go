@@ -18,7 +18,7 @@ import (
 // TokenHeader is the request header that carries Config.Token.
 const TokenHeader = "X-Tokenkeep-Token"
 
-// minToken is the length of a token with 128 random bits in base64.
+// minToken is the minimum length of Config.Token, which is that of 128 random bits in base64.
 const minToken = 22
 
 const (
@@ -33,8 +33,8 @@ const (
 	sdkExpiry = 6 * time.Second
 )
 
-// Config configures an agent. Store is required. So is the authorization server in
-// Initializer, unless PassThrough is set.
+// Config configures an agent. Store is required. Initializer must have an authorization server,
+// unless PassThrough is set.
 type Config struct {
 	// Store keeps the records.
 	Store tokenstore.TokenStore
@@ -52,23 +52,23 @@ type Config struct {
 	// listeners other than Unix sockets.
 	Token tokenstore.Secret
 
-	// Clients are the OAuth clients whose records are served. Other records are not found. Nil
-	// means the records of all clients.
+	// Clients lists the IDs of the OAuth clients whose records the agent serves. The agent finds
+	// and writes no records of other clients. Nil means all clients.
 	Clients []string
 
-	// ReadOnly disables save, delete and delete_all. ReadOnly also disables find for a one-time
-	// code or refresh token without a record. Access tokens are still kept fresh.
+	// ReadOnly disables save, delete and delete_all. With ReadOnly, find does not create a record
+	// for a one-time code or refresh token. The agent still refreshes access tokens.
 	ReadOnly bool
 
 	// NoList disables list. NoDelete disables delete and delete_all.
 	NoList, NoDelete bool
 
-	// MaxClients is the number of records kept in memory; 0 means 1,000. If there are more, the
-	// least recently requested record is evicted.
+	// MaxClients is the maximum number of records in memory; 0 means 1,000. To make room, the agent
+	// evicts the least recently requested record whose token is stored.
 	MaxClients int
 
-	// MaxRequests is the number of concurrent requests; 0 means 800. Further requests
-	// get status 429.
+	// MaxRequests is the maximum number of concurrent requests; 0 means 800. Further requests get
+	// status 429.
 	MaxRequests int
 
 	// MaxAge is the age at which the agent reads a record in memory from the store again; 0
@@ -84,8 +84,8 @@ type Config struct {
 	// name. Nil disables logging.
 	Logger *slog.Logger
 
-	// Observe, if not nil, is called after each request, by the goroutine that served the
-	// request.
+	// Observe, if not nil, is called after each request, by the goroutine that served the request.
+	// It must be safe for concurrent use.
 	Observe func(Request)
 }
 
@@ -103,7 +103,7 @@ func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "agent.Co
 // MarshalText returns the type of c, for loggers and package expvar.
 func (c Config) MarshalText() ([]byte, error) { return []byte("agent.Config"), nil }
 
-// A Handler is an agent. Its methods are safe for concurrent use.
+// A Handler is the http.Handler of an agent. Its methods are safe for concurrent use.
 type Handler struct {
 	conf    *Config // behind a pointer, so that package fmt does not print it
 	now     func() time.Time
@@ -222,8 +222,7 @@ func (h *Handler) answer(r *http.Request) (string, answer) {
 	if err != nil {
 		return op.name, refuse(err)
 	}
-	// A refresh in progress continues until the timeout, whether or not the caller waits for
-	// it.
+	// A refresh in progress continues until the timeout, even if the caller disconnects.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), h.conf.Timeout)
 	defer cancel()
 	body, err := op.do(h, ctx, request)
@@ -233,9 +232,9 @@ func (h *Handler) answer(r *http.Request) (string, answer) {
 	return op.name, answer{status: http.StatusOK, body: body}
 }
 
-// Close waits until no request is in progress or ctx is done. Then Close tries again to store
-// the tokens that could not be stored when they were refreshed. If it could not store all of
-// them, the error matches tokenstore.ErrNotPersisted. It does not close the store.
+// Close waits until no request is in progress or ctx is done. Then Close tries again to store the
+// tokens in memory that are not stored. If some tokens still could not be stored, the error matches
+// tokenstore.ErrNotPersisted. Otherwise Close returns ctx.Err(). It does not close the store.
 func (h *Handler) Close(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
@@ -264,7 +263,8 @@ const (
 	lastPause = 1100 * time.Millisecond
 )
 
-// store makes c store its token, and reports whether the token is stored.
+// store makes c try up to lastTries times to store its token, and reports whether the token is
+// stored.
 func store(ctx context.Context, c *initializer.Client) bool {
 	for try := range lastTries {
 		if try > 0 {

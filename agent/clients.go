@@ -23,14 +23,15 @@ const maxKeys = 8
 // nothing about a token and is resistant to collisions.
 type key [sha256.Size]byte
 
-// An entry is a record in memory, whose token a client keeps fresh, or a refusal.
+// An entry holds either the Client of a record or a refusal.
 type entry struct {
 	id     string
 	client *initializer.Client
 	opened atomic.Int64 // time of the last read of the store, in nanoseconds since the epoch
-	kept   atomic.Bool  // whether the client has a token that could not be stored
+	kept   atomic.Bool  // whether client has a token that could not be stored
 
-	// failed, if not nil, says why the entry has no client. It is used until opened + pause.
+	// failed, if not nil, says why the entry has no client. The entry is current until opened +
+	// pause.
 	failed error
 	pause  time.Duration
 
@@ -69,7 +70,8 @@ func (c *clients) keyOf(like tokenstore.Token) (k key) {
 	return k
 }
 
-// get returns the entry for a key, or nil.
+// get returns the entry for a key, or nil if there is no entry. It makes the entry the most
+// recently requested one.
 func (c *clients) get(k key) *entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -80,8 +82,8 @@ func (c *clients) get(k key) *entry {
 	return e
 }
 
-// put adds an entry under keys. It returns errUnsavedFull if all entries hold tokens that could
-// not be stored.
+// put adds an entry under keys, and removes old entries to make room. It returns errUnsavedFull if
+// c is full of entries whose tokens could not be stored.
 func (c *clients) put(e *entry, keys ...key) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -109,7 +111,7 @@ func (c *clients) makeRoom() bool {
 	return false
 }
 
-// alias adds a key to an entry.
+// alias adds the key k to e, unless e was removed.
 func (c *clients) alias(e *entry, k key) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -118,7 +120,8 @@ func (c *clients) alias(e *entry, k key) {
 	}
 }
 
-// link adds the key k to e. If e has too many keys, the oldest one is removed.
+// link adds the key k to e, and removes the oldest key if e has maxKeys keys. The caller holds
+// c.mu.
 func (c *clients) link(e *entry, k key) {
 	if old := c.byKey[k]; old != nil {
 		if old == e {
@@ -133,8 +136,8 @@ func (c *clients) link(e *entry, k key) {
 	c.byKey[k] = e
 }
 
-// unlink removes the key k from e. An entry without keys is removed, unless its token could not
-// be stored.
+// unlink removes the key k from e. It removes an entry without keys, unless its token could not be
+// stored. The caller holds c.mu.
 func (c *clients) unlink(e *entry, k key) {
 	delete(c.byKey, k)
 	for i := range e.keys {

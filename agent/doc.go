@@ -16,8 +16,8 @@
 //
 // # Operations
 //
-// Each operation is a POST with a JSON object, and returns a JSON object. The file
-// openapi.json describes them in full; GET /v1/openapi.json returns it.
+// Each operation is a POST with a JSON object, and returns a JSON object. The file openapi.json
+// describes the operations in full; GET /v1/openapi.json returns the file.
 //
 //	/v1/find        the record that a token describes, with a fresh access token
 //	/v1/find_by_id  the record with an ID, with a fresh access token
@@ -31,35 +31,34 @@
 // GET /healthz reports that the process serves requests. GET /readyz reports that the store
 // answers.
 //
-// # Find means find and keep fresh
+// # Fresh tokens
 //
-// An SDK asks its store for the token before each API call, and refreshes the token itself if
-// it expires within five seconds. The agent never returns such a token, unless PassThrough is
-// set: 20 seconds before a token expires, one process refreshes it for all (see package
-// initializer). If an expiring token cannot be refreshed, the response is an error that says
-// when to retry.
+// An SDK asks its store for the token before each API call, and refreshes the token itself if the
+// token expires within five seconds. Unless Config.PassThrough is set, /v1/find never returns such
+// a token. One process refreshes a token for all processes 20 seconds before the token expires (see
+// package initializer). If an expiring token cannot be refreshed, the response is an error.
 //
-// The agent keeps records that it has read in memory. It reads a record from the store
-// again after Config.MaxAge, or after the record was saved or deleted through this
-// agent. While the store is down, a token in memory is used until it expires.
+// The agent caches records in memory. It reads a record from the store again after Config.MaxAge,
+// or after the record was saved or deleted through this agent. While the store is unavailable, the
+// agent uses a token in memory until the token expires.
 //
 // # Who may connect
 //
-// A Unix socket has mode 0600. On Linux the agent also checks the connecting process with the
-// kernel: it must run as the agent's user or as root. A TCP socket listens on the loopback
-// interface, its packets have a TTL of 1, and every POST needs the header X-Tokenkeep-Token.
-// The GET pages do not need the header, because they reveal nothing about records. The agent
-// refuses requests that were forwarded, come from a web page, or name another host. These
-// checks protect tokens from a server that is tricked into forwarding a request. They also
-// protect tokens from web pages that use a name that resolves to this machine.
+// A Unix socket has mode 0600. On Linux, the connecting process must also run as the agent's user
+// or as root. A TCP socket listens on the loopback interface, its packets have a TTL of 1, and
+// every POST needs the header X-Tokenkeep-Token. The GET pages do not need the header, because they
+// reveal nothing about records. The agent refuses requests that were forwarded, come from a web
+// page, or name another host. These checks protect tokens from a server that is tricked into
+// forwarding a request. They also protect tokens from a web page whose host name an attacker
+// resolves to this machine.
 //
 // Everyone who may connect can request every record. Config.Clients, ReadOnly, NoList and
 // NoDelete restrict the records and operations.
 //
 // # Errors
 //
-// The response to a failed request is {"error": text, "class": name}, with the classes of the
-// command and a few more (see openapi.json). If there is a time to wait, the response has
-// "retry_after" in seconds and the header Retry-After. Only the response of a successful
-// operation contains a token; no error or log record does.
+// The response to a failed request is {"error": text, "class": name}; openapi.json lists the
+// classes. If the caller should wait before another request, the response has "retry_after" in
+// seconds and the header Retry-After. Only the response of a successful operation contains a token.
+// Errors and log records contain no token.
 package agent

@@ -42,8 +42,8 @@ type class struct {
 	status int
 }
 
-// classes lists the kinds of failure. The class of an error is the first one that it matches. A
-// name that the command also uses has the same meaning there.
+// classes lists the kinds of failure. The class of an error is the first class that the error
+// matches. Names that the command tokenkeep also uses have the same meaning in the command.
 var classes = []class{
 	{errUnauthorized, "unauthorized", http.StatusUnauthorized},
 	{errForwarded, "forbidden", http.StatusBadRequest},
@@ -86,7 +86,7 @@ var classes = []class{
 	{context.Canceled, "unavailable", http.StatusServiceUnavailable},
 }
 
-// other is the class of errors that match none of the above.
+// other is the class of errors that match none of the classes.
 var other = class{nil, "other", http.StatusInternalServerError}
 
 func classOf(err error) class {
@@ -115,7 +115,7 @@ type failure struct {
 	RetryAfter float64 `json:"retry_after,omitempty"` // in seconds
 }
 
-// refuse returns the answer for an error.
+// refuse returns the answer for err.
 func refuse(err error) answer {
 	c := classOf(err)
 	f := failure{Error: textOf(c, err), Class: c.name}
@@ -134,8 +134,8 @@ func refuse(err error) answer {
 	return a
 }
 
-// textOf returns the text of an error for the caller. For class other it returns a fixed text,
-// because the text of the error could contain a secret.
+// textOf returns the text of an error for the caller. For the class other it returns a fixed text,
+// because the text of err may contain a secret.
 func textOf(c class, err error) string {
 	if c == other {
 		return "the request failed"
@@ -143,7 +143,6 @@ func textOf(c class, err error) string {
 	return strings.NewReplacer("tokenstore: ", "", "initializer: ", "").Replace(err.Error())
 }
 
-// headers returns the headers of the answer.
 func (a answer) headers() map[string]string {
 	m := map[string]string{
 		"Content-Type":           "application/json",
@@ -167,7 +166,6 @@ func (a answer) headers() map[string]string {
 	return m
 }
 
-// write writes the answer.
 func (a answer) write(w http.ResponseWriter) {
 	for name, value := range a.headers() {
 		w.Header().Set(name, value)

@@ -15,8 +15,8 @@ const (
 	storePause   = 30 * time.Second // pause before an unavailable store is asked again for a record in memory
 )
 
-// fresh returns the record that like describes, with a valid access token. persisted
-// is false if the token could not be stored.
+// fresh returns the record that like describes, with a valid access token unless PassThrough is
+// set. persisted is false if the token could not be stored.
 func (h *Handler) fresh(ctx context.Context, like tokenstore.Token) (t tokenstore.Token, persisted bool, err error) {
 	if h.conf.PassThrough {
 		t, err = h.lookUp(ctx, like)
@@ -30,8 +30,9 @@ func (h *Handler) fresh(ctx context.Context, like tokenstore.Token) (t tokenstor
 	return h.settle(e, t, err)
 }
 
-// settle records the outcome of an operation on the client of an entry. A token that
-// could not be stored is not an error, because the caller can use it.
+// settle records the outcome of an operation on the client of e. It removes an error that matches
+// tokenstore.ErrNotPersisted if the caller can use the token, and returns false in place of the
+// error.
 func (h *Handler) settle(e *entry, t tokenstore.Token, err error) (tokenstore.Token, bool, error) {
 	persisted := e.client.Persisted()
 	e.kept.Store(!persisted)
@@ -80,14 +81,15 @@ func begins(like tokenstore.Token) bool {
 	return like.ID == "" && like.ClientID != "" && (like.GrantToken != "" || like.RefreshToken != "")
 }
 
-// asked returns like without the fields that do not identify a record. If only one client is
-// served, asked adds that client.
+// asked returns like without an access token if other fields identify the record. If the agent
+// serves only one client, asked adds the ID of that client. The error is errForbidden if the agent
+// does not serve the client of like.
 func (h *Handler) asked(like tokenstore.Token) (tokenstore.Token, error) {
 	if err := tokenstore.Validate(like); err != nil {
 		return like, err
 	}
 	if like.ID != "" || like.UserName != "" || begins(like) {
-		like.AccessToken, like.ExpiresAt = "", time.Time{} // the access token may be an old one
+		like.AccessToken, like.ExpiresAt = "", time.Time{} // the access token may be outdated
 	}
 	if like.ClientID == "" && (like.ID != "" || like.UserName != "") && len(h.conf.Clients) == 1 {
 		like.ClientID = h.conf.Clients[0]
@@ -121,8 +123,8 @@ func away(err error) bool {
 	return errors.Is(err, tokenstore.ErrUnavailable) || errors.Is(err, tokenstore.ErrDenied) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// open makes the entry of a record, and refreshes its token if necessary. old is the
-// previous entry, or nil.
+// open returns the entry of the record that like describes, under the key k, and refreshes its
+// token if necessary. old is the previous entry, or nil.
 func (h *Handler) open(ctx context.Context, like tokenstore.Token, k key, old *entry) (*entry, error) {
 	client, err := h.client(ctx, like)
 	if err != nil {
@@ -154,12 +156,13 @@ func (h *Handler) open(ctx context.Context, like tokenstore.Token, k key, old *e
 	return e, h.clients.put(e, keys...)
 }
 
-// unopened returns the results of open for a record that cannot be opened because of err.
+// unopened returns the results of open if err prevents open from reading the record. While the
+// store is unavailable, unopened returns old.
 func (h *Handler) unopened(k key, old *entry, err error) (*entry, error) {
 	now := h.now()
 	switch {
 	case old != nil && old.client != nil && away(err):
-		// The token in memory is valid until it expires.
+		// Use the token in memory, and read the store again after storePause.
 		old.opened.Store(now.Add(storePause - h.conf.MaxAge).UnixNano())
 		return old, nil
 	case old != nil:
@@ -168,7 +171,7 @@ func (h *Handler) unopened(k key, old *entry, err error) (*entry, error) {
 	if !errors.Is(err, initializer.ErrClient) {
 		return nil, err
 	}
-	// No store keeps a refusal of the client, so the agent does.
+	// No store keeps a refusal of the client, so the agent keeps it in an entry.
 	e := &entry{failed: err, pause: firstPause}
 	if old != nil && old.failed != nil {
 		e.pause = min(2*old.pause, longestPause)

@@ -15,7 +15,7 @@ import (
 
 const (
 	defaultConnections = 800
-	maxRefusals        = 512 // maximum number of connections that are refused at the same time
+	maxRefusals        = 512 // maximum number of connections that are refused concurrently
 
 	// Timeouts of a refused connection: for reading its request, for sending the response, and
 	// for the client to close its side.
@@ -27,18 +27,18 @@ const (
 // ListenOptions configures Listen. The zero value and a nil *ListenOptions mean the
 // defaults.
 type ListenOptions struct {
-	// MaxConnections is the number of open connections; 0 means 800. Further connections get a
-	// response with status 429 and are closed.
+	// MaxConnections is the maximum number of open connections; 0 means 800. Further connections
+	// get a response with status 429 and are closed.
 	MaxConnections int
 }
 
 // Listen listens on a local address: "unix:" and the path of a socket, or an address of
 // the loopback interface with a port, such as "127.0.0.1:2780".
 //
-// A Unix socket has mode 0600. Listen replaces a socket that a process has left behind;
-// if a process still listens on it, Listen returns an error that says so. On Linux the
-// listener refuses a connection unless it comes from the user of this process or from
-// root. The packets of a TCP connection have a TTL of 1, if the system supports that.
+// A Unix socket has mode 0600. Listen replaces an existing socket on which no process listens. If a
+// process listens on the socket, Listen returns an error. On Linux, the listener refuses a
+// connection unless the connection comes from the user of this process or from root. On Unix
+// systems, the packets of a TCP connection have a TTL of 1.
 func Listen(ctx context.Context, address string, opts *ListenOptions) (net.Listener, error) {
 	most := defaultConnections
 	if opts != nil && opts.MaxConnections != 0 {
@@ -81,8 +81,8 @@ func listenTCP(ctx context.Context, address string) (net.Listener, error) {
 	return c.Listen(ctx, "tcp", address)
 }
 
-// listenUnix creates the socket in a temporary directory, and moves it to path
-// after setting its mode.
+// listenUnix creates the socket in a temporary directory that only this user can open, sets the
+// mode, and moves the socket to path. No other user can connect before the mode is set.
 func listenUnix(ctx context.Context, path string) (_ net.Listener, err error) {
 	if path == "" {
 		return nil, errors.New("the path of the socket is empty")
@@ -116,7 +116,7 @@ func listenUnix(ctx context.Context, path string) (_ net.Listener, err error) {
 	return &unixListener{UnixListener: u, path: path, at: at}, nil
 }
 
-// vacant returns an error if a socket cannot be created at path.
+// vacant returns an error if path exists, unless path is a socket on which no process listens.
 func vacant(ctx context.Context, path string) error {
 	at, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -135,7 +135,7 @@ func vacant(ctx context.Context, path string) error {
 	return errors.Join(fmt.Errorf("a process listens on %s", path), c.Close())
 }
 
-// A unixListener removes its socket when it is closed.
+// A unixListener removes its socket when it is closed, unless another socket has replaced it.
 type unixListener struct {
 	*net.UnixListener
 
@@ -157,7 +157,7 @@ type listener struct {
 
 	slots    chan struct{}        // one slot for each open connection
 	refusals chan struct{}        // one slot for each connection being refused
-	stranger func(net.Conn) error // returns the reason to refuse a connection; nil accepts all
+	stranger func(net.Conn) error // returns the reason to refuse a connection, or nil; a nil stranger accepts all connections
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -181,7 +181,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// A conn is an open connection.
+// A conn is an open connection. Close calls done.
 type conn struct {
 	net.Conn
 
@@ -193,8 +193,8 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// refuse answers a connection with an error, and closes it. It waits while maxRefusals other
-// connections are being refused. Meanwhile the kernel queues further connections.
+// refuse answers a connection with the error why, and closes the connection. It waits while
+// maxRefusals other connections are being refused. Meanwhile the kernel queues further connections.
 func (l *listener) refuse(c net.Conn, why error) {
 	l.refusals <- struct{}{}
 	go func() {
@@ -216,7 +216,8 @@ func (l *listener) refuse(c net.Conn, why error) {
 // maxSkip is the maximum number of bytes that are read from a refused request.
 const maxSkip = 16 << 10
 
-// skipHead reads the head of a request, including the empty line.
+// skipHead reads the head of a request, including the empty line, but not much more than maxSkip
+// bytes.
 func skipHead(c net.Conn) {
 	buf := make([]byte, 512)
 	newlines := 0

@@ -12,11 +12,12 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// An operation implements one path. Its request is a token. It may ignore fields of the token.
+// An operation implements one path. do gets the token in the request, and returns the body of the
+// response.
 type operation struct {
 	name      string
 	do        func(*Handler, context.Context, tokenstore.Token) ([]byte, error)
-	forbidden func(*Config) bool // nil means never
+	forbidden func(*Config) bool // reports whether a Config disables the operation; nil means never
 }
 
 var operations = map[string]operation{
@@ -30,7 +31,7 @@ var operations = map[string]operation{
 	"/v1/rejected":   {"rejected", (*Handler).rejected, nil},
 }
 
-// onlyID returns an error unless a request has an ID and no other field.
+// onlyID returns an error unless t has an ID and no other field.
 func onlyID(t tokenstore.Token) error {
 	if t.ID == "" || t != (tokenstore.Token{ID: t.ID}) {
 		return fmt.Errorf("%w: it has an id, and nothing else", errBody)
@@ -56,7 +57,7 @@ func (h *Handler) findByID(ctx context.Context, like tokenstore.Token) ([]byte, 
 	return h.find(ctx, like)
 }
 
-// lasts returns an error if t expires so soon that an SDK would refresh it itself.
+// lasts returns an error if t expires so soon that an SDK would refresh the token itself.
 func (h *Handler) lasts(t tokenstore.Token) error {
 	if !h.conf.PassThrough && !t.ExpiresAt.IsZero() && t.ExpiresAt.Sub(h.now()) < sdkExpiry {
 		return errExpiring
@@ -64,7 +65,7 @@ func (h *Handler) lasts(t tokenstore.Token) error {
 	return nil
 }
 
-// A freshToken is the body of the response of /v1/token.
+// A freshToken is the response body of /v1/token.
 type freshToken struct {
 	AccessToken  string `json:"access_token"`
 	TokenType    string `json:"token_type,omitempty"` // scheme for the header Authorization
@@ -100,8 +101,7 @@ func (h *Handler) token(ctx context.Context, like tokenstore.Token) ([]byte, err
 	return json.Marshal(a)
 }
 
-// scheme returns the scheme for the header Authorization. It is the token type from the server,
-// in the spelling of oauth2.Token.Type.
+// scheme returns the scheme for the Authorization header, in the spelling of oauth2.Token.Type.
 func (h *Handler) scheme(ctx context.Context, like tokenstore.Token) (string, error) {
 	e, err := h.entry(ctx, like)
 	if err != nil {
@@ -174,7 +174,7 @@ type unread struct {
 	Class string `json:"class"`
 }
 
-// all returns the records that this agent serves, and the records that cannot be read.
+// all returns the records that this agent serves, and describes the records that cannot be read.
 func (h *Handler) all(ctx context.Context) ([]tokenstore.Token, []unread, error) {
 	tokens, err := h.conf.Store.GetTokens(ctx)
 	if err != nil && tokens == nil {
@@ -191,7 +191,7 @@ func (h *Handler) all(ctx context.Context) ([]tokenstore.Token, []unread, error)
 	return tokens, unreadable, nil
 }
 
-// unreadables returns the UnreadableErrors in the tree of err, the error of a list.
+// unreadables returns the UnreadableErrors in the tree of err, an error of GetTokens.
 func unreadables(err error) (all []*tokenstore.UnreadableError) {
 	if u, ok := err.(*tokenstore.UnreadableError); ok { //nolint:errorlint // walks the tree of errors
 		return []*tokenstore.UnreadableError{u}
@@ -247,13 +247,13 @@ func (h *Handler) deleteAll(ctx context.Context, t tokenstore.Token) ([]byte, er
 	return nothing, err
 }
 
-// serves reports whether the agent serves records of an OAuth client.
+// serves reports whether the agent serves the records of the OAuth client with the given ID.
 func (h *Handler) serves(client string) bool {
 	return h.conf.Clients == nil || slices.Contains(h.conf.Clients, client)
 }
 
-// mayWrite returns an error unless t may be saved. Its client must be served, and its record
-// must have the same client.
+// mayWrite returns t, with the client of its record if t has an ID but no client. The error is
+// errForbidden if the agent does not serve the client of t.
 func (h *Handler) mayWrite(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 	if h.conf.Clients == nil {
 		return t, nil
@@ -271,8 +271,8 @@ func (h *Handler) mayWrite(ctx context.Context, t tokenstore.Token) (tokenstore.
 	return t, nil
 }
 
-// lookUp returns the record that like describes from the store. It does not find
-// records of clients that are not served.
+// lookUp returns the record that like describes from the store. The error matches
+// tokenstore.ErrNotFound if the agent does not serve the client of the record.
 func (h *Handler) lookUp(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	t, err := h.conf.Store.FindToken(ctx, like)
 	if err == nil && !h.serves(t.ClientID) {

@@ -14,13 +14,13 @@ import (
 //go:embed openapi.json
 var document []byte
 
-// Document returns the OpenAPI document of the operations.
+// Document returns a copy of the OpenAPI document of the operations.
 func Document() []byte { return append([]byte(nil), document...) }
 
 var healthy = []byte(`{"status":"ok"}`)
 
-// page returns the answer for the path of a page, or nil for other paths. Pages need no token,
-// because they reveal nothing about records.
+// page returns the answer for the path of a page, or nil if path is not that of a page. Pages need
+// no token, because they reveal nothing about records.
 func (h *Handler) page(r *http.Request, path string) *answer {
 	var a answer
 	switch path {
@@ -56,7 +56,7 @@ type readiness struct {
 // absentID is an ID that no record has.
 const absentID = "tokenkeep-readiness"
 
-// check returns an error if the store does not answer. It calls the store at most once in
+// check returns an error if the store does not answer a look-up. It calls the store at most once in
 // readyAge.
 func (r *readiness) check(ctx context.Context, h *Handler) error {
 	r.mu.Lock()

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// stranger returns an error for a connection to a Unix socket unless its peer is a process of
-// this user or of root.
+// stranger returns an error for a connection to a Unix socket unless the peer runs as the user of
+// this process or as root.
 func stranger(c net.Conn) error {
 	u, ok := c.(*net.UnixConn)
 	if !ok {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Timeouts of a connection while no operation is running.
+// Limits of a connection while no operation is running.
 const (
 	headTime = 5 * time.Second  // for the head of a request
 	readTime = 10 * time.Second // for the whole request
@@ -30,11 +30,11 @@ type ServeOptions struct {
 	Grace time.Duration
 }
 
-// Serve serves h on l until ctx is done. Then Serve closes l, waits for the requests in
-// progress, including refreshes, and stores tokens that could not be stored before. It returns
-// nil if it completed these steps within Grace.
+// Serve serves h on l until ctx is done. Then Serve closes l, waits for the requests in progress,
+// including refreshes, and stores tokens that could not be stored before. It returns nil if it
+// completed these steps without an error within Grace.
 //
-// Without Config.Token, Serve closes a listener other than a Unix socket, and returns an error.
+// If Config.Token is empty and l is not a Unix socket, Serve closes l and returns an error.
 func Serve(ctx context.Context, l net.Listener, h *Handler, opts *ServeOptions) error {
 	grace := defaultGrace
 	if opts != nil && opts.Grace != 0 {
@@ -68,7 +68,7 @@ func Serve(ctx context.Context, l net.Listener, h *Handler, opts *ServeOptions) 
 	return errors.Join(err, s.Close())
 }
 
-// raw returns the HTTP response with a, for a connection that is then closed.
+// raw returns a as an HTTP response after which the connection is closed.
 func (a answer) raw() []byte {
 	res := http.Response{
 		StatusCode: a.status, ProtoMajor: 1, ProtoMinor: 1, Close: true, Header: http.Header{},

@@ -13,9 +13,9 @@ import (
 )
 
 // TokenFile returns the token in a file, for Config.Token. If the file does not exist, TokenFile
-// creates it with a random token of 130 bits, and the folder if necessary. Only its owner can
-// read the file. Programs that use the agent read the token from the file. TokenFile returns an error if all users can read
-// or write the file.
+// creates the file with a random token of 130 bits, and its directory if necessary. Only the owner
+// can read the new file. Programs that use the agent read the token from the file. On Unix,
+// TokenFile returns an error if all users can read, write or execute the file.
 func TokenFile(name string) (tokenstore.Secret, error) {
 	err := writeToken(name)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
@@ -36,7 +36,7 @@ func TokenFile(name string) (tokenstore.Secret, error) {
 	return token, checkToken(token)
 }
 
-// checkToken returns an error if a token is unsuitable for the header.
+// checkToken returns an error if token is too short or has a character that a header cannot have.
 func checkToken(token tokenstore.Secret) error {
 	if len(token) < minToken {
 		return fmt.Errorf("agent: the token is shorter than %d characters", minToken)
@@ -49,8 +49,8 @@ func checkToken(token tokenstore.Secret) error {
 	return nil
 }
 
-// writeToken creates a file with a token, unless the file exists. Other processes cannot read an
-// incomplete token.
+// writeToken creates a file with a random token. The error matches fs.ErrExist if the file exists.
+// Other processes never see an incomplete token.
 func writeToken(name string) error {
 	if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
 		return fs.ErrExist

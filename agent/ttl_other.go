@@ -2,5 +2,5 @@
 
 package agent
 
-// setTTL does nothing on this system. Packets of the loopback interface are not routed anyway.
+// setTTL does nothing on this system.
 func setTTL(string, uintptr) error { return nil }

@@ -19,8 +19,8 @@ import (
 // maxBody is the maximum size of a request body in bytes. Every record is smaller.
 const maxBody = 256 << 10
 
-// parse returns the token in the body of a request. Its members are named as in the SDKs' token
-// files. Errors do not quote the body.
+// parse returns the token in the body of a request. The members have the names of the columns in
+// the SDKs' token files. Errors do not quote the body.
 func parse(r *http.Request) (tokenstore.Token, error) {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || kind != "application/json" {
@@ -67,8 +67,8 @@ func parseToken(body []byte) (tokenstore.Token, error) {
 	return tokenstore.FromFields(f), nil
 }
 
-// textOfMember returns the text of a JSON string or, if number is set, of a number. Null is the
-// empty text. Invalid UTF-8 is an error: encoding/json would silently replace it, which would
+// textOfMember returns the text of a JSON string or, if number is set, of a number. It returns ""
+// for null. Invalid UTF-8 is an error, because encoding/json would silently replace it and thereby
 // change a token.
 func textOfMember(raw json.RawMessage, number bool) (string, error) {
 	var text *string
@@ -85,7 +85,7 @@ func textOfMember(raw json.RawMessage, number bool) (string, error) {
 	return *text, nil
 }
 
-// appendToken appends a token as JSON, with all known fields as strings.
+// appendToken appends a token as a JSON object, with all fields that are not empty as strings.
 func appendToken(b *bytes.Buffer, t tokenstore.Token) error {
 	e := json.NewEncoder(b)
 	e.SetEscapeHTML(false)
@@ -108,7 +108,7 @@ func appendToken(b *bytes.Buffer, t tokenstore.Token) error {
 	return nil
 }
 
-// record returns the body of the response with one record.
+// record returns the body of a response with the record t.
 func record(t tokenstore.Token, persisted bool) ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteString(`{"token":`)
@@ -120,5 +120,5 @@ func record(t tokenstore.Token, persisted bool) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// nothing is the body of the response of an operation without a result.
+// nothing is the response body of an operation without a result.
 var nothing = []byte("{}")

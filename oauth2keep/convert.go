@@ -7,16 +7,16 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// FromOAuth2 returns the record of an x/oauth2 token, with the tokens, type and expiry of tok,
-// and all values of its Extra method. The record has no user, client, Issuer or Resource.
-// ExpiresIn is lost, because it counts from an unknown time.
+// FromOAuth2 returns the record of an x/oauth2 token, with the tokens, type and expiry of tok, and
+// all values of its Extra method. The record has no user, client, Issuer or Resource. FromOAuth2
+// ignores ExpiresIn, because it counts from an unknown time.
 //
 // The error matches tokenstore.ErrInvalidToken if Extra has a member of a type that
 // JSON does not have, which only WithExtra can add.
 func FromOAuth2(tok *oauth2.Token) (tokenstore.Token, error) { return extra.Given(tok) }
 
-// ToOAuth2 returns a record as an x/oauth2 token. Its Extra method returns the values that Extra
-// of the token given to FromOAuth2 returned. The types are the same: float64 for numbers in
-// JSON, and int64 for whole numbers in a form. Extra also returns the tokens, the scope and the
-// API domain of the record.
+// ToOAuth2 returns a record as an x/oauth2 token. If t was made by FromOAuth2, the Extra method
+// returns the same values as that of the original token. The types are also the same: float64 for
+// numbers in JSON, and int64 for whole numbers in a form. Extra also returns the tokens, the scope
+// and the API domain of the record.
 func ToOAuth2(t tokenstore.Token) *oauth2.Token { return extra.Token(t) }

@@ -8,15 +8,15 @@
 //
 //	ts := conf.TokenSource(ctx, tok)
 //
-// and gets the token of the last run. If the token has expired, exactly one process refreshes
-// it, with the newest refresh token. Package initializer does the work, and documents its costs
-// and errors.
+// and gets the token of the last run. If the token has expired, exactly one process refreshes it,
+// with the newest refresh token. The documentation of package initializer describes the costs and
+// the errors.
 //
 // Keeper.TokenSource can be used directly as the NewTokenSource of the MCP Go SDK:
 //
 //	auth.AuthorizationCodeHandlerConfig{NewTokenSource: keep.TokenSource, …}
 //
-// Each Keeper is for one user, one authorization server and one resource. Equal client
-// IDs at two servers do not collide: the records differ, and no server receives a token
-// that another server issued.
+// Each Keeper is for one user, one authorization server and one resource. Servers with the same
+// client ID have separate records, unless As.Issuer is NoIssuer. No server receives a token that
+// another server issued.
 package oauth2keep

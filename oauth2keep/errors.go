@@ -10,19 +10,18 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Error classes, for errors.Is: the classes of package initializer that a program needs to
-// distinguish, and classes of package tokenstore. If the authorization server has refused,
-// errors.As also finds an *oauth2.RetrieveError, as in x/oauth2. Its ErrorCode is
-// "invalid_grant" for ErrReauthRequired, whatever the server's own code is, and its Body is
-// empty.
+// Error classes of packages initializer and tokenstore, for errors.Is. If the authorization server
+// has refused a request, errors.As also finds an *oauth2.RetrieveError, as in x/oauth2. Its
+// ErrorCode is "invalid_grant" for ErrReauthRequired, whatever the server's own code is, and its
+// Body is empty.
 var (
 	// ErrReauthRequired means that the user must consent again, because no token is kept or the
-	// kept token is no longer valid.
+	// server refuses the kept token.
 	ErrReauthRequired = initializer.ErrReauthRequired
 
-	// Errors of the authorization server. ErrThrottled means that the server throttles
-	// requests, and ErrClient that it refused the client. ErrServer means that its response
-	// is missing or unusable, and ErrRefused that it refused for an unknown reason.
+	// ErrThrottled means that the authorization server throttles requests, and ErrClient that the
+	// server refused the client. ErrServer means that its response is missing or unusable, and
+	// ErrRefused that the server refused for an unknown reason.
 	ErrThrottled = initializer.ErrThrottled
 	ErrClient    = initializer.ErrClient
 	ErrServer    = initializer.ErrServer
@@ -49,7 +48,8 @@ type refusal struct {
 	retrieve *oauth2.RetrieveError
 }
 
-// asRetrieveError returns err as a refusal if the authorization server has refused.
+// asRetrieveError returns err as a refusal if err matches ErrReauthRequired or has a
+// *tokenstore.RefreshError. It returns any other err unchanged.
 func asRetrieveError(err error) error {
 	r := &oauth2.RetrieveError{}
 	var refused *tokenstore.RefreshError
@@ -65,5 +65,5 @@ func asRetrieveError(err error) error {
 	return refusal{err, r}
 }
 
-// Unwrap returns both errors.
+// Unwrap returns the original error and the *oauth2.RetrieveError.
 func (r refusal) Unwrap() []error { return []error{r.error, r.retrieve} }

@@ -13,13 +13,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// As identifies the owner of a token. User is required.
+// As identifies a token by its user, authorization server and resource. User is required.
 type As struct {
-	// User names the user. A program with one user can choose any name.
+	// User is the name of the user. A program with one user can choose any name.
 	User string
 
-	// Issuer is the authorization server. Empty means the URL of the token endpoint. NoIssuer
-	// selects records that were written without an issuer.
+	// Issuer is the authorization server. Empty means the URL of the token endpoint, as
+	// initializer.IssuerOf returns it. NoIssuer selects records that were written without an
+	// issuer.
 	Issuer string
 
 	// Resource is the API that the token is for (RFC 8707), or empty.
@@ -30,28 +31,28 @@ type As struct {
 // initializer.NoIssuer.
 const NoIssuer = initializer.NoIssuer
 
-// A Keeper keeps the tokens of one user at one authorization server, for one resource, in a
-// store. Its methods are safe for concurrent use. Their error matches
-// tokenstore.ErrInvalidToken if As.User or the ClientID of conf is empty.
+// A Keeper keeps the tokens of one user at one authorization server, for one resource, in a store.
+// Its methods are safe for concurrent use. A method with a parameter conf returns an error matching
+// tokenstore.ErrInvalidToken if As.User is empty, or if conf is nil or has no ClientID.
 type Keeper struct {
 	store tokenstore.TokenStore
 	as    As
 	conf  *initializer.Config // behind a pointer, so that package fmt does not print it
 }
 
-// New returns a Keeper. New does not use the store.
+// New returns a Keeper of the token that as identifies. New makes no call to store.
 func New(store tokenstore.TokenStore, as As) *Keeper {
 	return &Keeper{store: store, as: as, conf: &initializer.Config{}}
 }
 
-// With returns a Keeper with additional settings, such as RevokeURL, Hosts, TokenTypes
-// and Logger. It ignores Store, OAuth2, Token, Issuer and Resource of c. HTTPClient is
-// used if a context has no client under oauth2.HTTPClient.
+// With returns a copy of k with the settings in c, such as RevokeURL, Hosts, TokenTypes and Logger.
+// It ignores Store, OAuth2, Token, Issuer and Resource of c. The Keeper uses c.HTTPClient if a
+// context has no client under oauth2.HTTPClient.
 func (k *Keeper) With(c initializer.Config) *Keeper {
 	return &Keeper{store: k.store, as: k.as, conf: &c}
 }
 
-// config returns the configuration of the record.
+// config returns the configuration with which package initializer finds the record.
 func (k *Keeper) config(ctx context.Context, conf *oauth2.Config) (initializer.Config, error) {
 	if conf == nil || conf.ClientID == "" || k.as.User == "" {
 		return initializer.Config{}, fmt.Errorf("oauth2keep: %w: As.User and the ClientID of the oauth2.Config are needed", tokenstore.ErrInvalidToken)
@@ -65,18 +66,18 @@ func (k *Keeper) config(ctx context.Context, conf *oauth2.Config) (initializer.C
 	return c, nil
 }
 
-// TokenSource is conf.TokenSource with persistence: it returns the kept token, and keeps
-// every token that it obtains. tok is a token from another source, or nil. TokenSource keeps
-// tok if it is newer than the kept token, by the rules of initializer.Offer. TokenSource
+// TokenSource is conf.TokenSource with persistence: the returned source starts with the kept token,
+// and keeps every token that it obtains. tok is a token from another source, or nil. TokenSource
+// keeps tok if tok is newer than the kept token, by the rules of initializer.Offer. TokenSource
 // reads the record once if tok is nil, and otherwise twice.
 //
-// If no token is kept, or the kept token is no longer valid, the error matches
-// ErrReauthRequired. An expired token is refreshed before TokenSource returns. As in
-// x/oauth2, ctx is for all requests of the returned source. The source works until ctx is
-// done, and uses the HTTP client that ctx has under oauth2.HTTPClient.
+// If no token is kept, or the kept token is no longer valid, the error matches ErrReauthRequired.
+// An expired token is refreshed before TokenSource returns. As in x/oauth2, the returned source
+// uses ctx for all requests, and sends them with the HTTP client that ctx has under
+// oauth2.HTTPClient.
 //
-// The returned tokens have no refresh token, so that no other code refreshes them.
-// Their Extra method works as in x/oauth2; see initializer.Client.TokenSource.
+// The tokens of the source have no refresh token, so that no other code refreshes them. Their Extra
+// method works as in x/oauth2; see initializer.Client.TokenSource.
 func (k *Keeper) TokenSource(ctx context.Context, conf *oauth2.Config, tok *oauth2.Token) (oauth2.TokenSource, error) {
 	client, err := k.open(ctx, conf, tok)
 	if client == nil {
@@ -93,10 +94,10 @@ func (s source) Token() (*oauth2.Token, error) {
 	return t, asRetrieveError(err)
 }
 
-// Client is TokenSource for a program that needs an HTTP client. Unlike a client of x/oauth2,
-// its Transport refreshes a token that the API rejects. It does not send tokens of unknown types
-// (ErrTokenType), or any token to a host outside of Hosts (ErrUntrustedURL). See
-// initializer.Client.HTTPClient.
+// Client is like TokenSource, but returns an HTTP client that sends the token. Unlike a client of
+// x/oauth2, the HTTP client refreshes a token that the API rejects. A request with a token of an
+// unknown type fails with ErrTokenType, and a request to a host that initializer.Config.Hosts does
+// not allow fails with ErrUntrustedURL. See initializer.Client.HTTPClient.
 func (k *Keeper) Client(ctx context.Context, conf *oauth2.Config, tok *oauth2.Token) (*http.Client, error) {
 	client, err := k.open(ctx, conf, tok)
 	if client == nil {
@@ -105,7 +106,7 @@ func (k *Keeper) Client(ctx context.Context, conf *oauth2.Config, tok *oauth2.To
 	return client.HTTPClient(ctx), nil
 }
 
-// Transport returns the Transport of Client, for a program with its own HTTP client.
+// Transport is like Client, but returns only the Transport of the HTTP client.
 func (k *Keeper) Transport(ctx context.Context, conf *oauth2.Config, tok *oauth2.Token) (http.RoundTripper, error) {
 	client, err := k.Client(ctx, conf, tok)
 	if err != nil {
@@ -114,14 +115,13 @@ func (k *Keeper) Transport(ctx context.Context, conf *oauth2.Config, tok *oauth2
 	return client.Transport, nil
 }
 
-// Exchange is conf.Exchange with persistence: it exchanges a one-time code for a token, which
+// Exchange is conf.Exchange with persistence: it exchanges a one-time code for a token that
 // replaces the kept token. opts are options for the exchange, such as oauth2.VerifierOption.
 //
-// The code is stored before it is used, and the response before Exchange returns. If the program
-// is killed in between, the next Exchange of the same code returns the token without a request.
-// If the error matches ErrNotPersisted, the token is usable but was not stored. The returned
-// token has no refresh token. A later call of TokenSource does not need the token: its tok may
-// be nil.
+// Exchange stores the code before using it, and stores the response before returning. If the
+// program is killed after the response is stored, the next Exchange of the same code returns the
+// token without a request. If the error matches ErrNotPersisted, the token is usable but was not
+// stored. The returned token has no refresh token. In a later call of TokenSource, tok may be nil.
 func (k *Keeper) Exchange(ctx context.Context, conf *oauth2.Config, code string, opts ...oauth2.AuthCodeOption) (*oauth2.Token, error) {
 	c, err := k.config(ctx, conf)
 	if err != nil {
@@ -147,9 +147,9 @@ func (k *Keeper) Exchange(ctx context.Context, conf *oauth2.Config, code string,
 	return ToOAuth2(t), err
 }
 
-// Forget revokes the kept token, if With was given a RevokeURL, and deletes it. The result
-// reports which of these steps were done. If the token cannot be revoked, Forget keeps it. See
-// initializer.Forget.
+// Forget revokes the kept token, if With was given a RevokeURL, and deletes it. The result reports
+// whether the token was revoked, and whether it was deleted. If the token cannot be revoked, Forget
+// keeps the token. See initializer.Forget.
 func (k *Keeper) Forget(ctx context.Context, conf *oauth2.Config) (initializer.Forgotten, error) {
 	c, err := k.config(ctx, conf)
 	if err != nil {
@@ -161,8 +161,8 @@ func (k *Keeper) Forget(ctx context.Context, conf *oauth2.Config) (initializer.F
 // Format implements fmt.Formatter. A Keeper prints as the name of its type.
 func (k *Keeper) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*oauth2keep.Keeper") }
 
-// open returns the Client of the kept token. If the error matches ErrNotPersisted, the Client
-// is not nil: it logs that error, and tries again to store the token.
+// open returns the Client of the kept token. If the error matches ErrNotPersisted, the Client is
+// not nil, and tries again to store the token.
 func (k *Keeper) open(ctx context.Context, conf *oauth2.Config, tok *oauth2.Token) (*initializer.Client, error) {
 	c, err := k.config(ctx, conf)
 	if err != nil {

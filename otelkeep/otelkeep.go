@@ -8,11 +8,14 @@
 //
 // # Metrics
 //
-//	tokenkeep.refreshes                   counter, {refresh}   how refreshes end
-//	tokenkeep.refresh.wait.duration       histogram, s         until the right to ask, or the end
-//	tokenkeep.refresh.request.duration    histogram, s         of the authorization server
-//	tokenkeep.refresh.adoption.lag        histogram, s         from another process's commit to its adoption
-//	tokenkeep.call.duration               histogram, s         of the calls of a store to its backend
+//	tokenkeep.refreshes                   counter, {refresh}   refreshes, by result
+//	tokenkeep.refresh.wait.duration       histogram, s         time until the process may send a request
+//	tokenkeep.refresh.request.duration    histogram, s         time that the server takes to answer
+//	tokenkeep.refresh.adoption.lag        histogram, s         time from a commit to its adoption
+//	tokenkeep.call.duration               histogram, s         duration of a store's call to its backend
+//
+// If a refresh ends without a request to the authorization server, the wait ends with the refresh.
+// The adoption lag is measured from the commit of a token by another process.
 //
 // The attributes are:
 //
@@ -59,14 +62,14 @@ const (
 	keyError     = attribute.Key("error.type")
 )
 
-// seconds are the boundaries of histograms. LeaseTTL, after which another process may
-// refresh, is 30 seconds by default.
+// seconds returns the bucket boundaries of the histograms. They include 30 seconds, the default
+// LeaseTTL.
 func seconds() metric.HistogramOption {
 	return metric.WithExplicitBucketBoundaries(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60)
 }
 
-// Options selects the providers of spans and metrics. The zero value, and a nil
-// *Options, mean the global providers.
+// Options selects the providers of spans and metrics. The zero value and a nil *Options select the
+// global providers.
 type Options struct {
 	// TracerProvider receives the spans. If TracerProvider is nil, New uses
 	// otel.GetTracerProvider.
@@ -95,7 +98,7 @@ func New(opts *Options) (*tokenstore.Observer, error) {
 	return &tokenstore.Observer{Refresh: w.refresh, Call: w.call}, nil
 }
 
-// A watcher holds the instruments of an Observer.
+// A watcher holds the tracer and the instruments of an Observer.
 type watcher struct {
 	tracer    trace.Tracer
 	refreshes metric.Int64Counter
@@ -151,7 +154,7 @@ func (w *watcher) call(ctx context.Context, c observe.Call) (context.Context, fu
 	}
 }
 
-// failed returns attributes and, unless class is empty, the attribute of the class.
+// failed returns attributes and, unless class is empty, the attribute error.type.
 func failed(class observe.Class, attributes ...attribute.KeyValue) []attribute.KeyValue {
 	if class == "" {
 		return attributes
