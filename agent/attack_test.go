@@ -167,8 +167,8 @@ func TestPagesNeedNoToken(t *testing.T) {
 	}
 }
 
-// raw sends the bytes that write writes, and returns the status line of the response and the
-// time until it arrived.
+// raw connects to the agent, and calls write with the connection. It returns the status line of the
+// response and the time until the status line arrived.
 func (w *world) raw(write func(net.Conn)) (string, time.Duration) {
 	w.t.Helper()
 	begin := time.Now()
@@ -452,8 +452,8 @@ func TestAnotherUserOnTheSocket(t *testing.T) {
 	}
 }
 
-// TestGuessing_Time checks that a token which is wrong in its first character is
-// refused as fast as one that is wrong in its last. It compares the fastest of many tries.
+// TestGuessing_Time checks that the agent refuses a token with a wrong first character as fast as a
+// token with a wrong last character. It compares the fastest of many attempts.
 func TestGuessing_Time(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it measures times")

@@ -157,7 +157,7 @@ type listener struct {
 
 	slots    chan struct{}        // one slot for each open connection
 	refusals chan struct{}        // one slot for each connection being refused
-	stranger func(net.Conn) error // returns the reason to refuse a connection, or nil; a nil stranger accepts all connections
+	stranger func(net.Conn) error // returns the reason to refuse a connection, or nil
 }
 
 func (l *listener) Accept() (net.Conn, error) {

@@ -14,7 +14,7 @@ import (
 )
 
 // kinds returns configurations for Zoho and for another server. The same decoder reads the
-// responses of both.
+// responses of both servers.
 func (w *world) kinds(old tokenstore.Token) map[string]initializer.Config {
 	zoho := w.config(tokenstore.Token{ID: old.ID})
 	zoho.FindUser = false
@@ -273,8 +273,8 @@ func TestAuthStyle(t *testing.T) {
 	}
 }
 
-// TestAuthStyleNotRepeated checks that a request is not repeated if the server may have granted
-// it. The same holds if the refusal is temporary, or if the server refused the token.
+// TestAuthStyleNotRepeated checks that a request is not repeated if the server may have granted it,
+// refused it temporarily, or refused the token.
 func TestAuthStyleNotRepeated(t *testing.T) {
 	t.Parallel()
 	for name, f := range map[string]*zohoaccounts.Fault{
@@ -332,7 +332,7 @@ func TestAuthStyleCode(t *testing.T) {
 	}
 }
 
-// burning makes the server consume a code even if it refuses the request. accepts reports
+// burning makes the server consume a code even if the server refuses the request. accepts reports
 // whether the client is authenticated correctly.
 func (w *world) burning(accepts func(zohoaccounts.Request) bool) initializer.Config {
 	used := map[string]bool{}

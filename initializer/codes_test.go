@@ -128,8 +128,7 @@ func TestRefusal(t *testing.T) {
 	}
 }
 
-// TestRefusalOfADay checks that a program which starts many times sends a revoked token only
-// once.
+// TestRefusalOfADay checks that a program that starts many times sends a revoked token only once.
 func TestRefusalOfADay(t *testing.T) {
 	t.Parallel()
 	eachKind(t, func(t *testing.T, w *world, _ tokenstore.Token, conf initializer.Config) {

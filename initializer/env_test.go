@@ -16,7 +16,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// leaseTTL is the LeaseTTL of the stores.
+// leaseTTL is the LeaseTTL of the stores in these tests.
 const leaseTTL = 6 * time.Second
 
 const (
@@ -26,13 +26,13 @@ const (
 	user     = "abc.a@zoho.com:60012345"
 )
 
-// consent returns the consent of the user of the tests.
+// consent returns the consent that users give in these tests.
 func consent() zohoaccounts.Consent {
 	return zohoaccounts.Consent{ClientID: clientID, Email: "abc.a@zoho.com", ZGID: "60012345"}
 }
 
-// A clock is the clock of all parts of a test. It only moves by Advance, unless base makes it
-// follow the clock of a synctest bubble.
+// A clock is the clock of all parts of a test. Its time changes only in Advance, unless base
+// returns the time of a synctest bubble.
 type clock struct {
 	mu     sync.Mutex
 	base   func() time.Time
@@ -120,7 +120,7 @@ func (w *world) start(c initializer.Config) *initializer.Client {
 	return client
 }
 
-// openError calls New, which must fail with the class, and returns the error.
+// openError checks that New fails with an error of the given class, and returns the error.
 func (w *world) openError(c initializer.Config, class error) error {
 	w.t.Helper()
 	client, err := initializer.New(w.t.Context(), c)
@@ -139,7 +139,7 @@ func (w *world) wants(err, class error) {
 	w.clean("an error", err.Error())
 }
 
-// token returns the token of the client, which must be valid.
+// token returns the token of the client, after checking that the token is valid.
 func (w *world) token(c *initializer.Client) tokenstore.Token {
 	w.t.Helper()
 	t, err := c.Token(w.t.Context())
@@ -246,7 +246,7 @@ func byRefresh(token string) tokenstore.Token {
 	return tokenstore.Token{ClientID: clientID, ClientSecret: secret, RefreshToken: tokenstore.Secret(token)}
 }
 
-// answers makes the token endpoint respond with f instead of its own response.
+// answers makes the token endpoint respond with f.
 func (w *world) answers(f *zohoaccounts.Fault) {
 	w.zoho.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
 		if r.Kind == zohoaccounts.Exchange || r.Kind == zohoaccounts.Refresh {

@@ -45,22 +45,22 @@ type outages struct {
 	calls  int
 }
 
-// set makes reads, writes or both fail.
+// set determines whether reads and writes fail.
 func (o *outages) set(reads, writes bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.reads, o.writes = reads, writes
 }
 
-// throttle makes all calls fail with a throttling error.
+// throttle determines whether all calls fail with a throttling error.
 func (o *outages) throttle(full bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.full = full
 }
 
-// lag makes searches return no records, because the search index of some services is minutes
-// behind.
+// lag determines whether searches return no records, like those of a service whose search index
+// lags.
 func (o *outages) lag(blind bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -88,7 +88,7 @@ func (o *outages) call(write bool) error {
 
 func (o *outages) on(d driver.Secrets) driver.Secrets { return faulty{d, o} }
 
-// faulty is a driver whose calls fail as its outages determine.
+// faulty is a driver whose calls fail according to its outages.
 type faulty struct {
 	driver.Secrets
 	o *outages

@@ -245,7 +245,7 @@ func TestNewBadCode(t *testing.T) {
 	w.openError(w.config(like), initializer.ErrReauthRequired) // the store keeps the refusal
 	w.asked(2, 0)
 
-	// If the user is given, the record of the user is used.
+	// With a user name, New uses the record of the user.
 	like.UserName = user
 	if got := w.token(w.open(like)); got != first {
 		t.Errorf("the token is\n\t%s\nand not\n\t%s", describe(got), describe(first))
@@ -318,8 +318,8 @@ func TestAPIDomainOfRecord(t *testing.T) {
 		t.Fatalf("the token is %s", describe(got))
 	}
 
-	// With a configuration for another data center, the record is found, and is refreshed at its
-	// own data center.
+	// A Client configured for another data center finds the record, and refreshes it at the data
+	// center of the record.
 	w.clock.Advance(2 * time.Hour)
 	conf.Environment = initializer.US.Production()
 	conf.Token = byUser()

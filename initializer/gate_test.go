@@ -24,12 +24,12 @@ import (
 
 const accessToken = "canary-access-token"
 
-// A witness is a transport that answers for every host, and records the hosts that were sent a
-// secret.
+// A witness is a transport that answers for every host, and records the hosts to which secrets are
+// sent.
 type witness struct {
 	mu    sync.Mutex
 	asked []string
-	told  []string // the hosts of asked that were sent a secret
+	told  []string // the hosts of asked to which a secret was sent
 	reply func(*http.Request) *http.Response
 }
 
@@ -152,8 +152,8 @@ func TestGateOfURLs(t *testing.T) {
 	server.Close()
 	for _, c := range []struct {
 		url          string
-		zoho, others bool // whether the token may be sent there
-		only         bool // whether it may be sent there if Hosts is set
+		zoho, others bool // whether the token may be sent to url
+		only         bool // whether the token may be sent to url if Hosts is set
 	}{
 		{"https://www.zohoapis.eu/crm/v8/Leads", true, true, false},
 		{"https://content.zohoapis.com/crm/v8/upload", true, true, false},

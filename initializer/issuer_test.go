@@ -37,13 +37,13 @@ func issuerOf(domain string) string { return "https://id." + domain + "/token" }
 // code returns a one-time code from the server at domain.
 func (n internet) code(domain string) tokenstore.Secret { return tokenstore.Secret(n.Code(domain)) }
 
-// told reports whether the servers at domain were sent text.
+// told reports whether a request to the servers at domain contained text.
 func (n internet) told(domain string, text tokenstore.Secret) bool {
 	return strings.Contains(n.Sent(domain), string(text))
 }
 
-// TestIssuerNone checks that a record without an issuer is used only with NoIssuer. Otherwise
-// neither its tokens nor its earlier refresh tokens are sent to a server.
+// TestIssuerNone checks that a record without an issuer is used only with NoIssuer. Without
+// NoIssuer, neither its tokens nor its earlier refresh tokens are sent to a server.
 func TestIssuerNone(t *testing.T) {
 	t.Parallel()
 	clock, store := newClock(), memstore.New(nil)
@@ -121,7 +121,7 @@ func TestIssuerNone(t *testing.T) {
 	}
 }
 
-// TestIssuerAdopted checks which records that were stored without an issuer are used.
+// TestIssuerAdopted checks which records without an issuer New uses.
 func TestIssuerAdopted(t *testing.T) {
 	t.Parallel()
 	for what, c := range map[string]struct {

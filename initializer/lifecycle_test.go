@@ -24,13 +24,14 @@ const (
 	differencesFile = "../docs/zoho-differences.md"
 )
 
-// A flow is one section of the trace, with a function that does the same with this package.
+// A flow is one section of the trace, with a function that performs the same flow with this
+// package.
 type flow struct {
 	section string
 	run     func(w *world, c *callStore)
 
-	// The calls that differ from the recorded calls, and the reason. A list of only "-" means
-	// that there are no calls.
+	// store and http are the expected calls if they differ from the recorded calls, and why is the
+	// reason. The list none means that no calls are expected.
 	store []string
 	http  []string
 	why   string

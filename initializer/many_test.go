@@ -282,8 +282,8 @@ func TestRefreshClockSkew(t *testing.T) {
 	})
 }
 
-// TestNotPersistedSharedStore checks two Clients of one store, which share its refreshes, and
-// therefore the failure to store a token.
+// TestNotPersistedSharedStore checks that two Clients of one store share a token that could not be
+// stored.
 func TestNotPersistedSharedStore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -314,8 +314,8 @@ func TestNotPersistedSharedStore(t *testing.T) {
 	})
 }
 
-// TestLeaseHolderDies checks that New waits for the holder of a lease, and takes over if the
-// holder has ended.
+// TestLeaseHolderDies checks that New waits for the holder of a lease, and refreshes the token
+// itself if the holder has died.
 func TestLeaseHolderDies(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -43,7 +43,7 @@ const (
 	kindForm = "application/x-www-form-urlencoded; charset=utf-8"
 )
 
-// answers returns token responses of providers, and others with members that are difficult to
+// answers returns token responses of providers, and responses with members that are difficult to
 // preserve.
 func answers() map[string]answerer {
 	all := map[string]answerer{
@@ -79,8 +79,8 @@ func contextWith(t *testing.T, transport http.RoundTripper) context.Context {
 	return context.WithValue(t.Context(), oauth2.HTTPClient, &http.Client{Transport: transport})
 }
 
-// same checks that Extra returns equal values for both tokens, for every member of the response
-// in body.
+// same checks that the Extra methods of got and want return equal values for every member of the
+// response in body.
 func same(t *testing.T, what string, got, want *oauth2.Token, body string) {
 	t.Helper()
 	names := []string{"none", "access_token", "token_type", "scope", "id_token"}
@@ -129,9 +129,8 @@ func changed(body string) string {
 	return string(text)
 }
 
-// TestAnswerMembers checks that Extra returns the same values as with x/oauth2: after an
-// exchange, for the stored record in another process, and after refreshes with and without the
-// members.
+// TestAnswerMembers checks that Extra returns the same values as with x/oauth2 alone. It checks
+// tokens after an exchange, in another process, and after refreshes with and without the members.
 func TestAnswerMembers(t *testing.T) {
 	t.Parallel()
 	for name, answer := range answers() {
@@ -259,8 +258,8 @@ func TestAnswerTooLarge(t *testing.T) {
 	}
 }
 
-// TestTokenType checks the scheme with which a token is sent, and that a token of an unknown
-// type is not sent.
+// TestTokenType checks the scheme of the Authorization header, and that a token of an unknown type
+// is not sent.
 func TestTokenType(t *testing.T) {
 	t.Parallel()
 	const none = ""

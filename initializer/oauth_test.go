@@ -13,8 +13,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// standard returns a configuration for a server other than Zoho's. It has no issuer, like the
-// records that tests save. The tests of issuers use other configurations.
+// standard returns a configuration for a server other than Zoho's. The configuration has no issuer,
+// like the records that tests save.
 func (w *world) standard(t tokenstore.Token) initializer.Config {
 	c := w.config(t)
 	c.Environment, c.FindUser = initializer.Environment{}, false

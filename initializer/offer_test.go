@@ -14,7 +14,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// TestOffer checks which of two tokens is kept. The refresh tokens of the record were "first"
+// TestOffer checks which of two tokens Offer keeps. The refresh tokens of the record were "first"
 // and then "kept".
 func TestOffer(t *testing.T) {
 	t.Parallel()

@@ -19,8 +19,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
 )
 
-// Environment variables of these tests. With instanceEnv, the test binary behaves like a program
-// that a test has started. With fullEnv, the tests start a hundred processes instead of a few.
+// Environment variables of these tests. With instanceEnv, the test binary runs as a program that a
+// test has started. With fullEnv, the tests start a hundred processes instead of a few.
 const (
 	instanceEnv = "TOKENKEEP_TEST_INSTANCE"
 	fullEnv     = "TOKENKEEP_FULL"
@@ -37,8 +37,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// An order is the input of a process. It is sent to standard input, because other users can read
-// arguments.
+// An order is the input of a process. The process reads the order from standard input, because
+// other users can read arguments.
 type order struct {
 	Path, Server, ID, Client, Secret, Code string
 }

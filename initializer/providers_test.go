@@ -262,8 +262,8 @@ type refusing struct{ err error }
 
 func (r refusing) Token() (*oauth2.Token, error) { return nil, r.err }
 
-// start is like process, which must succeed. If like is empty, the client uses the user's
-// record.
+// start is like process, but fails the test if there is an error. If like is empty, the client uses
+// the user's record.
 func (s *stage) start(like tokenstore.Token) client {
 	s.t.Helper()
 	c, err := s.process(&outages{}, like)
@@ -279,7 +279,7 @@ func (s *stage) consented() client {
 	return s.start(tokenstore.Token{GrantToken: tokenstore.Secret(s.Code())})
 }
 
-// call calls the API, and returns the token, which must be valid.
+// call calls the API, and returns the token, after checking that the token is valid.
 func (s *stage) call(c client) (tokenstore.Token, error) {
 	res, err := c.HTTPClient(s.t.Context()).Get(apiURL)
 	if err != nil {
@@ -296,7 +296,7 @@ func (s *stage) call(c client) (tokenstore.Token, error) {
 	return t, err
 }
 
-// works checks that a Client can call the API, and that the store has its token.
+// works checks that c can call the API, and that the store has the token of c.
 func (s *stage) works(what string, c client) tokenstore.Token {
 	s.t.Helper()
 	t, err := s.call(c)
@@ -309,7 +309,7 @@ func (s *stage) works(what string, c client) tokenstore.Token {
 	return t
 }
 
-// fails checks that a Client cannot call the API, and the class of the error.
+// fails checks that c cannot call the API, and that the error matches class.
 func (s *stage) fails(what string, c client, class error) {
 	s.t.Helper()
 	_, err := s.call(c)
@@ -344,7 +344,7 @@ func (s *stage) asked(what string, exchanges, refreshes int) {
 	}
 }
 
-// outdate lets the access tokens expire.
+// outdate advances the clock until the access tokens have expired.
 func (s *stage) outdate() { s.clock.Advance(s.AccessLife) }
 
 // repairs checks that the user's record works after another consent, and also after its first
@@ -465,8 +465,8 @@ func holderOfACodeIsKilled(s *stage) {
 	s.repairs()
 }
 
-// kills makes the store of a process fail from its next request to the token endpoint on. The
-// returned channel is closed at that moment.
+// kills makes the store of a process fail as soon as the next request reaches the token endpoint.
+// The returned channel is closed at the same time.
 func (s *stage) kills(dying *outages) <-chan struct{} {
 	asked := make(chan struct{})
 	s.interrupt(func() bool {
@@ -478,8 +478,8 @@ func (s *stage) kills(dying *outages) <-chan struct{} {
 	return asked
 }
 
-// codeComesTwice checks that another application cannot use an exchanged code. If the server
-// then revokes the tokens of the first application, that one must also consent again.
+// codeComesTwice checks that another application cannot use an exchanged code. If the server then
+// revokes the tokens of the first application, its user must also consent again.
 func codeComesTwice(s *stage) {
 	like := tokenstore.Token{GrantToken: tokenstore.Secret(s.Code())}
 	c := s.start(like)
@@ -524,15 +524,15 @@ func oneOfManyRefreshes(s *stage) {
 
 // holderIsKilled checks the outcome if the only process that received a new refresh token is
 // killed. The next process waits for the lease, and then uses the old refresh token. The old
-// refresh token works if the server does not rotate, or if its grace is longer than the wait.
-// Otherwise the user must consent again. The first error is temporary, because the holder may
-// only be slow.
+// refresh token works if the server does not rotate refresh tokens, or if its grace period is
+// longer than the wait. Otherwise the user must consent again. The first error is temporary,
+// because the holder may only be slow.
 func holderIsKilled(s *stage) {
 	s.killsHolder(!s.Rotates || s.Grace > 10*time.Second)
 }
 
-// holderWithTheDefaultsIsKilled is like holderIsKilled, with the default lease of 30 seconds.
-// When that lease ends, a grace of 30 seconds has ended, too.
+// holderWithTheDefaultsIsKilled is like holderIsKilled, with the default lease of 30 seconds. When
+// the lease ends, a grace period of 30 seconds has also ended.
 func holderWithTheDefaultsIsKilled(s *stage) {
 	s.leaseTTL = 0
 	s.killsHolder(!s.Rotates || s.Grace > 40*time.Second)
@@ -614,15 +614,16 @@ func copied(s *stage) (here client, other *stage) {
 func oldTokenWithinGrace(s *stage) {
 	here, other := copied(s)
 	if s.Rotates && s.Grace == 0 {
-		return // the server has no grace
+		return // the server has no grace period
 	}
 	s.clock.Advance(s.Grace / 2)
 	other.works("the other", other.start(tokenstore.Token{}))
 	s.works("the first after the other", here)
 }
 
-// oldTokenLate checks that the server refuses a replaced refresh token of the other application.
-// If the server considers it stolen, it also revokes the valid tokens of the first application.
+// oldTokenLate checks that the server refuses a replaced refresh token of the other application. If
+// the server considers the refresh token stolen, it also revokes the valid tokens of the first
+// application.
 func oldTokenLate(s *stage) {
 	here, other := copied(s)
 	s.clock.Advance(s.Grace + time.Minute)
@@ -674,8 +675,8 @@ func tokenIsIdle(s *stage) {
 	s.works("the Client that was refused", c)
 }
 
-// tokenIsAskedForOften checks that a valid token is not refreshed, however often it is used. A
-// token without a lifetime counts as valid until the API rejects it.
+// tokenIsAskedForOften checks that a valid token is not refreshed, even if a program uses it often.
+// A token without a lifetime counts as valid until the API rejects it.
 func tokenIsAskedForOften(s *stage) {
 	clients := []client{s.consented(), s.start(tokenstore.Token{}), s.start(tokenstore.Token{})}
 	step := s.AccessLife / 2000
@@ -698,7 +699,7 @@ func tokenIsAskedForOften(s *stage) {
 	s.asked("after the API has rejected it", 1, 1)
 }
 
-// apiRejectsEach checks that an API which rejects every token causes only one refresh a minute.
+// apiRejectsEach checks that an API that rejects every token causes only one refresh a minute.
 func apiRejectsEach(s *stage) {
 	c := s.consented()
 	for minute := range 3 {

@@ -153,8 +153,8 @@ func TestThrottledRetryAfter(t *testing.T) {
 	w.asked(0, 1)
 }
 
-// TestOutageBackoff checks that requests are repeated at growing intervals if the server does
-// not state a time.
+// TestOutageBackoff checks that New sends requests at growing intervals if the server fails and
+// sends no Retry-After.
 func TestOutageBackoff(t *testing.T) {
 	t.Parallel()
 	for _, code := range []int{429, 500, 503, 404, 400} {
@@ -266,8 +266,8 @@ func TestRefreshStoreDown(t *testing.T) {
 	})
 }
 
-// TestTokenNotPersisted checks a store that fails between the response of the authorization
-// server and the commit of its tokens.
+// TestTokenNotPersisted checks a Client whose store fails between the response of the authorization
+// server and the commit of the tokens.
 func TestTokenNotPersisted(t *testing.T) {
 	t.Parallel()
 	for _, strict := range []bool{false, true} {
@@ -311,7 +311,8 @@ func TestTokenNotPersisted(t *testing.T) {
 	}
 }
 
-// downAfterTheRequest makes the store fail from the next request to the token endpoint on.
+// downAfterTheRequest makes writes to the store fail as soon as the next request reaches the token
+// endpoint.
 func (w *world) downAfterTheRequest() {
 	w.zoho.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
 		if r.Kind == zohoaccounts.Exchange || r.Kind == zohoaccounts.Refresh {
@@ -341,7 +342,7 @@ func TestNewNotPersisted(t *testing.T) {
 	})
 }
 
-// TestFindUserNotPersisted checks a store that fails after the commit of the tokens and before
+// TestFindUserNotPersisted checks a Client whose store fails between the commit of the tokens and
 // the commit of the user.
 func TestFindUserNotPersisted(t *testing.T) {
 	t.Parallel()
@@ -408,8 +409,8 @@ func TestExchangeStoreDown(t *testing.T) {
 	})
 }
 
-// TestNotPersistedSuperseded checks that a token that could not be stored does not replace
-// tokens that another process has stored since.
+// TestNotPersistedSuperseded checks that a token that could not be stored does not replace tokens
+// that another process has stored later.
 func TestNotPersistedSuperseded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -515,7 +516,7 @@ func TestNewServerHangs(t *testing.T) {
 	})
 }
 
-// leaky is a transport that returns errors with secrets, as a transport of the caller may.
+// leaky is a transport whose errors contain the secrets in the request.
 type leaky struct{}
 
 func (leaky) RoundTrip(r *http.Request) (*http.Response, error) {

@@ -29,7 +29,7 @@ const (
 	apiURL       = "https://api.example.com/"
 )
 
-// This is the signature of NewTokenSource in the MCP Go SDK.
+// TokenSource has the signature of NewTokenSource in the MCP Go SDK.
 var _ func(context.Context, *oauth2.Config, *oauth2.Token) (oauth2.TokenSource, error) = oauth2keep.New(nil, oauth2keep.As{}).TokenSource
 
 // A world is an authorization server, the records of a program, and a clock for both.
@@ -152,7 +152,7 @@ func TestKeeperExchange(t *testing.T) {
 	if got := w.token(w.process(), first); got.AccessToken != first.AccessToken {
 		t.Error("the kept token is another")
 	}
-	// A refused code returns an error, although a token is kept.
+	// Exchange returns an error for a refused code, although a token is kept.
 	_, err = w.process().Exchange(w.ctx(), w.conf, "code-unknown")
 	w.fails("an unknown code", err, oauth2keep.ErrReauthRequired)
 	// The token of another consent replaces the kept token, although the server states no
@@ -268,7 +268,7 @@ func TestFromOAuth2(t *testing.T) {
 			t.Errorf("%s: %v: %v", what, got, err)
 		}
 	}
-	// These values are set by a program, with WithExtra.
+	// A program can set these values with WithExtra.
 	tok := (&oauth2.Token{AccessToken: "a"}).WithExtra(map[string]any{"int": 7, "int64": int64(1) << 60, "uint": uint(7), "list": []string{"x"}, "map": map[string]int{"y": 1}, "nil": nil, "bool": true})
 	given, err := oauth2keep.FromOAuth2(tok)
 	if err != nil {

@@ -119,7 +119,7 @@ func count(t *testing.T, m metricdata.Metrics, of ...attribute.KeyValue) (n uint
 	return n
 }
 
-// A turned clock is ahead of the real clock by an adjustable duration.
+// turned is a clock that is ahead of the real clock by an adjustable duration.
 type turned struct{ ahead atomic.Int64 }
 
 func (c *turned) Now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
@@ -382,7 +382,7 @@ func TestLag(t *testing.T) {
 	}
 }
 
-// TestGlobal checks that New uses the global providers if Options has none.
+// TestGlobal checks that New uses the global providers if Options has no providers.
 func TestGlobal(t *testing.T) {
 	t.Parallel()
 	o, err := otelkeep.New(nil)

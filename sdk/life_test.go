@@ -13,8 +13,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
 )
 
-// A step is an action of an SDK's process, together with its expected result. In strings,
-// ${NAME} is replaced by a value of the life: "ann.id" is the ID of the token ann after the
+// A step is an action of an SDK's process, together with its expected result. In strings, ${NAME}
+// is replaced by a value of the life. For example, ${ann.id} is the ID of the token ann after the
 // last step that used ann.
 type step struct {
 	what   string

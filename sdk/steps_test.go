@@ -199,8 +199,8 @@ func rejections() []step {
 	}
 }
 
-// contract returns the steps that each TokenStore must pass, with an agent that passes tokens
-// through.
+// contract returns the steps that each TokenStore must pass, with an agent that has the flag
+// --pass-through.
 func contract() []step {
 	user := func(members ...string) map[string]string {
 		with := map[string]string{"user_name": "u", "client_id": "c", "client_secret": "s"}
