@@ -21,9 +21,9 @@ import (
 type Config struct {
 	// Environment is the Zoho data center and the kind of organization, such as EU.Production().
 	//
-	// If a record has the API domain of a Zoho data center, the Client uses and refreshes its token
-	// in that data center, as the official SDKs do. If a server of Environment is not Zoho's, the
-	// Client refreshes every token at AccountsURL.
+	// If a record has the API domain of another Zoho data center, the Client uses and refreshes its
+	// token in that data center. If a server of Environment is not Zoho's, the Client refreshes
+	// every token at AccountsURL.
 	Environment Environment
 
 	// OAuth2 configures the client at an authorization server other than Zoho's, in place of

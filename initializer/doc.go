@@ -1,6 +1,6 @@
 // Package initializer provides access tokens to programs that call Zoho's CRM, like Initializer and
-// OAuthToken in Zoho's SDKs. It finds the token of a user in a store, or obtains a token if the
-// store has none, and refreshes the token when it expires.
+// OAuthToken in Zoho's SDKs. It finds the token of a user in a store, obtains a token if the store
+// has none, and refreshes expired tokens.
 //
 //	client, err := initializer.New(ctx, initializer.Config{
 //		Environment: initializer.EU.Production(),
@@ -62,16 +62,16 @@
 //
 // A record belongs to one user and client, at one authorization server, for one resource. With
 // Config.OAuth2, every record has an Issuer, unless Config.Issuer is NoIssuer. The default issuer
-// is the URL of the token endpoint. Two servers with different issuers never share a record, even
-// if the client IDs are the same. New refuses a record with another Issuer or Resource, even if
-// Config.Token has the ID of the record. The error then matches tokenstore.ErrIDMismatch. Records
-// in an Environment of Zoho have no issuer, unless Config.Issuer is set.
+// is the URL of the token endpoint. Servers with different issuers never share a record. New
+// refuses a record with another Issuer or Resource, even if Config.Token has its ID, with an error
+// that matches tokenstore.ErrIDMismatch. Records in an Environment of Zoho have no issuer, unless
+// Config.Issuer is set.
 //
 // A store may contain records for OAuth2 without an issuer. If Config.Issuer is empty and no record
-// with the default issuer exists, New uses the record without an issuer, and does not add an issuer
-// to it. New refuses a record without an issuer if the record is Zoho's, or if Config.Token has
-// another credential, which may belong to another server. The error names the record. To use the
-// refused record, set Config.Issuer to NoIssuer.
+// with the default issuer exists, New uses the record without an issuer. New refuses a record
+// without an issuer if the record is Zoho's, or if Config.Token has another credential, which may
+// belong to another server. The error names the record. To use the refused record, set
+// Config.Issuer to NoIssuer.
 //
 // Client.HTTPClient sends a token with the scheme for its token_type: Bearer or Zoho-oauthtoken.
 // Requests with a token of any other type fail with ErrTokenType, unless Config.TokenTypes has a
@@ -120,8 +120,7 @@
 // token. Its Content-Type is ignored. Each member is decoded separately, and a member of an
 // unexpected type counts as missing. A lifetime that cannot be parsed, or is less than a second, is
 // unknown. A Zoho token with an unknown lifetime counts as valid for an hour. Any other token with
-// an unknown lifetime is used until the API rejects the token. A longer lifetime than ten years
-// counts as ten years.
+// an unknown lifetime is used until the API rejects the token. Lifetimes are limited to ten years.
 //
 // The record keeps scope, token_type, id_token and, in Extra, all other members. Members that a
 // refresh response lacks keep their values. Members that do not fit into Extra (codec.MaxExtra) are

@@ -23,9 +23,9 @@ type Forgotten struct {
 // With OAuth2 and without a RevokeURL, Forget only deletes the record.
 //
 // With the stores of this module, no other process refreshes the record during Forget, and tokens
-// that another process saves in the meantime are also revoked. If the tokens cannot be revoked,
-// Forget keeps the record, and the error has the class of the reason. A token that the server does
-// not know counts as revoked. If the record does not exist, the error is nil.
+// saved in the meantime are also revoked. If the tokens cannot be revoked, Forget keeps the record,
+// and the error has the class of the reason. A token that the server does not know counts as
+// revoked. If the record does not exist, the error is nil.
 func Forget(ctx context.Context, c Config) (Forgotten, error) {
 	conf, err := c.complete()
 	if err != nil {

@@ -54,8 +54,8 @@ func (s *session) replaces(stale tokenstore.Secret, now time.Time) bool {
 	return s.token.AccessToken != stale && s.fresh(now)
 }
 
-// next returns the session that replaces s. It first stores the token of s if that token is not
-// stored, and then refreshes the token if it is due or rejected.
+// next returns the session that replaces s. It first stores an unsaved token, and then refreshes a
+// token that is due or rejected.
 func (c *Client) next(ctx context.Context, s *session, rejected bool) (*session, error) {
 	var unsaved error
 	if s.unsaved != nil {
@@ -236,8 +236,8 @@ func (m *minter) mint(ctx context.Context, record tokenstore.Token) (tokenstore.
 
 // rescue handles a response with a new refresh token but no usable access token. The earlier
 // refresh token may be invalid, so rescue sends one request with the new refresh token. If that
-// request also fails and the record has an access token, rescue returns the old access token with
-// the new refresh token, and sets m.failed. The store then keeps the new refresh token.
+// request also fails and the record has an access token, rescue sets m.failed. It returns the old
+// access token with the new refresh token, which the store then keeps.
 func (m *minter) rescue(ctx context.Context, t tokenstore.Token, refresh tokenstore.Secret) (tokenstore.Token, error) {
 	t.RefreshToken = refresh
 	got, err := m.server.refresh(ctx, t)

@@ -95,9 +95,9 @@ func (s source) Token() (*oauth2.Token, error) {
 }
 
 // Client is like TokenSource, but returns an HTTP client that sends the token. Unlike a client of
-// x/oauth2, the HTTP client refreshes a token that the API rejects. A request with a token of an
-// unknown type fails with ErrTokenType, and a request to a host that initializer.Config.Hosts does
-// not allow fails with ErrUntrustedURL. See initializer.Client.HTTPClient.
+// x/oauth2, the HTTP client refreshes a token that the API rejects. A request fails with
+// ErrTokenType if the type of the token is unknown, and with ErrUntrustedURL if its host is not
+// allowed. See initializer.Client.HTTPClient.
 func (k *Keeper) Client(ctx context.Context, conf *oauth2.Config, tok *oauth2.Token) (*http.Client, error) {
 	client, err := k.open(ctx, conf, tok)
 	if client == nil {
