@@ -28,8 +28,8 @@ const (
 	defaultTimeout  = time.Minute
 	earlyExpiry     = 20 * time.Second
 
-	// sdkExpiry is the remaining lifetime at which an SDK refreshes a token itself,
-	// plus a second for the response to arrive.
+	// sdkExpiry is the remaining lifetime at which an SDK refreshes a token, plus a second for the
+	// response to arrive.
 	sdkExpiry = 6 * time.Second
 )
 

@@ -99,8 +99,8 @@ func (c *clients) put(e *entry, keys ...key) error {
 	return nil
 }
 
-// makeRoom removes the least recently requested entry whose token is stored. It reports whether
-// there was such an entry.
+// makeRoom removes the least recently requested entry whose token is stored. It returns false if no
+// entry has a stored token.
 func (c *clients) makeRoom() bool {
 	for at := c.order.Back(); at != nil; at = at.Prev() {
 		if e, ok := at.Value.(*entry); ok && !e.kept.Load() {

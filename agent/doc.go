@@ -12,7 +12,7 @@
 //	...
 //	err = agent.Serve(ctx, l, h, nil) // until ctx is done
 //
-// The command "tokenkeep serve" does this for every kind of store.
+// The command "tokenkeep serve" runs an agent on any kind of store.
 //
 // # Operations
 //
@@ -49,8 +49,8 @@
 // every POST needs the header X-Tokenkeep-Token. The GET pages do not need the header, because they
 // reveal nothing about records. The agent refuses requests that were forwarded, come from a web
 // page, or name another host. These checks protect tokens from a server that is tricked into
-// forwarding a request. They also protect tokens from a web page whose host name an attacker
-// resolves to this machine.
+// forwarding a request. They also protect tokens from web pages whose host name resolves to this
+// machine.
 //
 // Everyone who may connect can request every record. Config.Clients, ReadOnly, NoList and
 // NoDelete restrict the records and operations.

@@ -14,7 +14,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Errors of requests that the agent itself refuses.
+// Errors of requests that the agent refuses.
 var (
 	errUnauthorized = errors.New("the header " + TokenHeader + " is missing or wrong")
 	errForwarded    = errors.New("the request was forwarded")

@@ -2,5 +2,5 @@
 
 package agent
 
-// setTTL does nothing on this system.
+// setTTL does nothing on systems other than Unix.
 func setTTL(string, uintptr) error { return nil }

@@ -172,7 +172,7 @@ func (c *Client) Close() error {
 }
 
 // Format implements fmt.Formatter. A Client prints as the name of its type. Without this method,
-// package fmt would print its secrets, even those with their own Format methods.
+// package fmt would print its secrets, even secrets whose types have a Format method.
 func (c *Client) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*initializer.Client") }
 
 // A session is the state of a Client at one moment. It is immutable.

@@ -244,8 +244,8 @@ func TestRefusalText(t *testing.T) {
 	}
 }
 
-// TestRefusalOfTheClient checks that a Client whose client was refused does not send a request
-// at each use, although no store keeps such a refusal.
+// TestRefusalOfTheClient checks that a Client does not send a request at each use after the server
+// has refused the client.
 func TestRefusalOfTheClient(t *testing.T) {
 	t.Parallel()
 	eachKind(t, func(t *testing.T, w *world, old tokenstore.Token, conf initializer.Config) {

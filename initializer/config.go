@@ -33,9 +33,9 @@ type Config struct {
 	// Set Endpoint.AuthStyle if the style is known. Otherwise the Client detects the style. It
 	// sends the client's credentials in the header. If the server refuses the request but not the
 	// token, the Client sends the credentials in the body. For a one-time code, the Client tries
-	// the body first. It sends the code a second time only if the server refused the client. If the
-	// server has consumed the code nevertheless, the user must consent again. The Client does not
-	// repeat a request if the response is lost or the server fails.
+	// the body first. It sends the code a second time only if the server refused the client. If
+	// that server consumes the code when it refuses the client, the user must consent again. The
+	// Client does not repeat a request if the response is lost or the server fails.
 	OAuth2 *oauth2.Config
 
 	// ExchangeOptions, such as a PKCE verifier, are sent to the server of OAuth2 together with a
@@ -77,17 +77,17 @@ type Config struct {
 	// or over http on the loopback interface, which is always allowed.
 	Hosts []string
 
-	// Refusals maps error codes of the authorization server to error classes. It takes precedence
-	// over the codes that this package knows. Each value is ErrReauthRequired, ErrClient,
-	// ErrThrottled, ErrServer or ErrRefused. The Client compares only the letters and digits of
-	// codes, ignoring case.
+	// Refusals maps error codes of the authorization server to error classes. Refusals takes
+	// precedence over the codes that this package knows. Each value is ErrReauthRequired,
+	// ErrClient, ErrThrottled, ErrServer or ErrRefused. The Client compares only the letters and
+	// digits of codes, ignoring case.
 	Refusals map[string]error
 
 	// Token describes the record, and contains the fields of a new record. See "Flows" in the
 	// package documentation.
 	Token tokenstore.Token
 
-	// Store keeps the records. If it is also a tokenstore.Refresher, as all stores of this module
+	// Store keeps the records. If Store is a tokenstore.Refresher, as all stores of this module
 	// are, exactly one process refreshes an expired token. Otherwise one goroutine of each Client
 	// refreshes the token and saves the new one. Other Clients do not see a refusal.
 	Store tokenstore.TokenStore
@@ -235,8 +235,8 @@ func (c Config) server() server {
 
 func (c Config) book() book { return book{own: c.Refusals, zoho: c.OAuth2 == nil} }
 
-// gate returns the gate for tokens of this configuration. If only one of the two servers in
-// Environment is Zoho's, the tokens count as Zoho's.
+// gate returns the gate for the tokens of c. If only one of the two servers in Environment is
+// Zoho's, the tokens count as Zoho's.
 func (c Config) gate() gate {
 	g := gate{zoho: c.Environment.partly()}
 	hosts := c.Hosts

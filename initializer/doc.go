@@ -45,13 +45,13 @@
 //
 // New stores a one-time code or refresh token in a record without a user before using it. New then
 // stores the response of the authorization server in the same record. A process that is killed
-// after this write does not lose the refresh token. Finally, New takes the user from Token.UserName
-// or looks the user up (Config.FindUser), and merges the record into the user's record. Programs
-// that start with the same code concurrently send one request and create one record. A user who
-// consents again still has one record, which keeps its tokens until the authorization server has
-// issued new ones. A refused code also leaves a record, because all stores of this module keep
-// refusals. Other programs that start with the refused code get the refusal without sending a
-// request.
+// after storing the response does not lose the refresh token. Finally, New takes the user from
+// Token.UserName or looks the user up (Config.FindUser), and merges the record into the user's
+// record. Programs that start with the same code concurrently send one request and create one
+// record. A user who consents again still has one record, which keeps its tokens until the
+// authorization server has issued new ones. A refused code also leaves a record, because all stores
+// of this module keep refusals. Other programs that start with the refused code get the refusal
+// without sending a request.
 //
 // If the server permanently refuses the code in Token, New uses the record of Token.UserName, if it
 // exists. If the server permanently refuses the tokens of the user's record, New uses the refresh
@@ -134,5 +134,5 @@
 // Requests to other hosts fail with ErrUntrustedURL. A redirect never carries a token to another
 // host. Requests with other secrets do not follow redirects.
 //
-// docs/zoho-differences.md compares this package with the official SDKs, call by call.
+// The file docs/zoho-differences.md compares this package with the official SDKs.
 package initializer

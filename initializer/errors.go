@@ -69,8 +69,8 @@ func (c *Client) fail(op string, err error) error {
 	return fmt.Errorf("initializer: %s: %w", op, err)
 }
 
-// classOf returns the class of err in this package, or nil. The class of a refusal follows from
-// its code, because stores keep only the code.
+// classOf returns the class of err in this package, or nil if err has no class. The class of a
+// refusal follows from its code, because stores keep only the code.
 func (c *Client) classOf(err error) error {
 	var refused *tokenstore.RefreshError
 	switch {

@@ -118,8 +118,8 @@ func TestGateOfRecords(t *testing.T) {
 	}
 }
 
-// TestGateOfRefresh checks that refreshes are sent only to Zoho's accounts servers, whatever API
-// domain a record has.
+// TestGateOfRefresh checks that refreshes are sent only to Zoho's accounts servers, even if a
+// record has another API domain.
 func TestGateOfRefresh(t *testing.T) {
 	t.Parallel()
 	for _, domain := range append(badHosts, "https://www.zohoapis.in", "HTTPS://Sandbox.ZohoAPIs.com.au/", "developer.zohoapis.ca", "https://www.zohoapis.uk", "https://www.zohoapis.jp:443/") {

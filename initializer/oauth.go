@@ -89,9 +89,9 @@ func (s *standard) refresh(ctx context.Context, t tokenstore.Token) (tokenstore.
 func mayBeOfClient(v *verdict) bool { return v.definite && v.meaning != meansConsent }
 
 // styles returns the styles of client authentication to try, in order. If the style is unknown,
-// these are the header, which every server must support (RFC 6749, 2.3.1), and the body. bodyFirst
-// reverses this order, for example for a client without a secret, which is identified in the body
-// (3.2.1).
+// styles returns the header, which every server must support (RFC 6749, 2.3.1), and the body.
+// bodyFirst reverses the order, for example for a client without a secret, which is identified in
+// the body (3.2.1).
 func (s *standard) styles(bodyFirst bool) []oauth2.AuthStyle {
 	known := oauth2.AuthStyle(s.style.Load())
 	switch {

@@ -28,9 +28,9 @@ import (
 //   - the stored token has no expiry time, and the given one has expired, or has no
 //     refresh token while the stored one has.
 //
-// In all other cases Offer stores the given token with all its fields. Offer cannot detect an old
-// token if the token has no expiry time and the store keeps no earlier tokens, as in the formats of
-// the SDKs. Do not offer such a token again after it was replaced.
+// In all other cases Offer stores the given token with all its fields. Offer cannot detect that a
+// token without an expiry time is old if the store keeps no earlier tokens. Stores in the formats
+// of the SDKs keep none. Do not offer such a token again after another token has replaced it.
 func Offer(ctx context.Context, c Config, given tokenstore.Token) (tokenstore.Token, error) {
 	conf, err := c.complete()
 	if err != nil {

@@ -148,7 +148,7 @@ func (c *Client) use(ctx context.Context, t tokenstore.Token) (*session, error) 
 
 // named sets the user of the record of s if the record has no user, and returns the resulting
 // session. If the look-up or the write fails, named returns s, and the next New tries again. minted
-// reports whether this process has just obtained the tokens.
+// means that this process has just obtained the tokens.
 func (c *Client) named(ctx context.Context, s *session, minted bool) *session {
 	if s.token.UserName != "" || s.token.ID == "" {
 		return s

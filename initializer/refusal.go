@@ -49,8 +49,8 @@ func (j judge) minted(ctx context.Context, r reply, m members, record tokenstore
 }
 
 // rule returns the members of a successful response, or the refusal in any other response. If a
-// successful response is truncated or has no usable access token, rule returns both. secrets are
-// the secrets in the request, which the code of a refusal must not contain.
+// successful response is truncated or has no usable access token, rule returns the members and a
+// refusal. secrets are the secrets in the request, which the code of a refusal must not contain.
 func (j judge) rule(r reply, secrets []string) (members, *verdict) {
 	m, ok := r.members()
 	code, meaning := j.page(r)

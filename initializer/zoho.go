@@ -106,8 +106,8 @@ func (z *zoho) revoke(ctx context.Context, t tokenstore.Token, token tokenstore.
 }
 
 // revoked returns the result of a revocation, which is nil if the token is now invalid. A token
-// that the server does not know counts as revoked. A response without an error is a success,
-// whatever it contains (RFC 7009, 2.2).
+// that the server does not know counts as revoked. Any success status without an error in the body
+// is a success (RFC 7009, 2.2).
 func (j judge) revoked(r reply, secrets []string) error {
 	m, ok := r.members()
 	if r.good() && (!ok || !complains(m)) {

@@ -11,9 +11,8 @@ import (
 )
 
 // Error classes of packages initializer and tokenstore, for errors.Is. If the authorization server
-// has refused a request, errors.As also finds an *oauth2.RetrieveError, as in x/oauth2. Its
-// ErrorCode is "invalid_grant" for ErrReauthRequired, whatever the server's own code is, and its
-// Body is empty.
+// has refused a request, errors.As also finds an *oauth2.RetrieveError, as in x/oauth2. For
+// ErrReauthRequired, its ErrorCode is always "invalid_grant". Its Body is empty.
 var (
 	// ErrReauthRequired means that the user must consent again, because no token is kept or the
 	// server refuses the kept token.

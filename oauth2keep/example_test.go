@@ -21,8 +21,8 @@ func Example() {
 	_, err := keep.TokenSource(ctx, conf, nil)
 	fmt.Println(errors.Is(err, oauth2keep.ErrReauthRequired)) // the user must log in
 
-	// A login with conf.Exchange returns such a token. keep.Exchange would also store the
-	// code before using it.
+	// A program can also get the token from conf.Exchange. keep.Exchange also stores the code
+	// before using it.
 	tok := &oauth2.Token{AccessToken: "token of ann", RefreshToken: "…", Expiry: time.Now().Add(time.Hour)}
 	if _, err := keep.TokenSource(ctx, conf, tok); err != nil {
 		fmt.Println(err)

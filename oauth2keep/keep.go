@@ -135,7 +135,7 @@ func (k *Keeper) Exchange(ctx context.Context, conf *oauth2.Config, code string,
 	}
 	t, err := client.Token(ctx)
 	if err == nil && t.UserName != k.as.User {
-		// These tokens are the newest, whatever their expiry times.
+		// The new tokens must replace the kept tokens, even if the kept tokens expire later.
 		user := t
 		user.UserName, user.ClientSecret, user.RedirectURL, user.APIDomain = k.as.User, "", "", ""
 		_, err = k.store.SaveToken(ctx, user)

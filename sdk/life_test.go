@@ -24,7 +24,7 @@ type step struct {
 }
 
 // A want is the expected result of a step. Most zero fields are not checked. Exceptions and
-// requests to the token endpoint are always checked: zero means that there are none.
+// requests to the token endpoint are always checked: zero means that none are expected.
 type want struct {
 	calls    []string          // the methods that get_token calls, in this order
 	like     string            // the name of another token, whose ID and access token are expected
