@@ -19,45 +19,45 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// Options configures a store. The zero value and a nil *Options are good
-// defaults.
+// Options configures a store. A nil *Options is equivalent to the zero value.
 type Options struct {
 	// Store holds the options that all backends have in common. Nil means the default
 	// options.
 	Store *tokenstore.Options
 
-	// KMSKeyID is the KMS key that encrypts new records: an ARN, a key ID, or an
-	// alias. Existing records keep their key. Empty means the account's key
-	// aws/secretsmanager.
+	// KMSKeyID identifies the KMS key that encrypts new records: an ARN, a key ID, or an
+	// alias. Existing records keep their key. If KMSKeyID is empty, the account's key
+	// aws/secretsmanager encrypts them.
 	KMSKeyID string
 
 	// Tags are up to ten additional tags for new records. Existing records keep their tags.
-	// Keys must not begin with "aws:" or "tokenkeep:".
+	// Keys must not begin with "aws:" or "tokenkeep:", in upper or lower case.
 	Tags map[string]string
 
-	// KeepDeleted is for accounts that deny forced deletion. The secret of a deleted record
-	// stays, with a current version that is not a record, and is reused if the record is
-	// created again. AWS bills the secret until it is deleted. The earlier versions of the
-	// secret stay until Secrets Manager removes them.
+	// KeepDeleted makes Delete keep the secret of a deleted record, for accounts that deny
+	// forced deletion. The current version of the secret is then a tombstone. A new record
+	// with the same name reuses the secret. AWS bills the secret until it is deleted. The
+	// earlier versions of the secret stay until Secrets Manager removes them.
 	KeepDeleted bool
 }
 
 const (
-	// maxPrefix leaves room for the longest name within the 256 characters of a name
-	// in a list.
+	// maxPrefix is the maximum number of characters of a prefix. ListSecrets returns names of
+	// at most 256 characters, and the name of a record follows the prefix.
 	maxPrefix = 150
 
-	// maxOwnTags leaves room for the 32 labels of a record, and for new labels that a write
-	// adds before it removes old ones. A secret has at most 50 tags.
+	// maxOwnTags is the maximum number of Options.Tags. A secret has at most 50 tags. The
+	// others are for the 32 labels of a record, and for labels that a write adds before it
+	// removes old ones.
 	maxOwnTags = 10
 )
 
-// New returns a store whose records are the secrets prefix/…. The prefix has at most 150
-// characters. It consists of path elements of letters, digits, and the characters "_+=.@-",
-// joined by "/", such as "oauth/crm".
+// New returns a store that keeps each record in a secret. The names of the secrets begin with
+// prefix and "/". The prefix has at most 150 characters. It consists of path elements of
+// letters, digits, and the characters "_+=.@-", joined by "/", such as "oauth/crm".
 //
-// New does no I/O. The store uses the client with its credentials, region,
-// endpoint and retries, and does not close it. opts may be nil.
+// New does no I/O, and returns an error only if an argument is invalid. The store uses the
+// credentials, region, endpoint and retries of client. opts may be nil.
 func New(client *secretsmanager.Client, prefix string, opts *Options) (*tokenstore.Store, error) {
 	d, err := NewDriver(client, prefix, opts)
 	if err != nil {
@@ -66,7 +66,8 @@ func New(client *secretsmanager.Client, prefix string, opts *Options) (*tokensto
 	return tokenstore.New(d, cmp.Or(opts, &Options{}).Store)
 }
 
-// NewDriver returns the driver that New uses, for decorators and tests. See New.
+// NewDriver returns the driver that New uses, for decorators and tests. It has the parameters
+// of New.
 func NewDriver(client *secretsmanager.Client, prefix string, opts *Options) (driver.Secrets, error) {
 	if client == nil {
 		return nil, errors.New("awssm: the client is nil")
@@ -84,8 +85,8 @@ func NewDriver(client *secretsmanager.Client, prefix string, opts *Options) (dri
 	}, nil
 }
 
-// wallClock returns the time without the monotonic reading, which may stop while a
-// function is frozen between invocations.
+// wallClock returns the current time without a monotonic reading. The monotonic clock may stop
+// while an AWS Lambda function is frozen between invocations.
 func wallClock() time.Time { return time.Now().Round(0) }
 
 var pathElement = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_+=.@-]+$`) })
@@ -125,10 +126,10 @@ func checkTags(tags map[string]string) error {
 	return nil
 }
 
-// Policy returns, as JSON, the IAM policy that a role needs for a store with this prefix and
-// these options. The policy allows no other calls. IAM cannot limit lists to a prefix, so the
-// role can read the names and tags of all secrets in its region. region and account may be
-// "*".
+// Policy returns, as JSON, the IAM policy that a role needs for a store with the given prefix
+// and opts. The policy allows only the calls that the store makes. IAM cannot limit lists to a
+// prefix, so the role can read the names and tags of all secrets in the account. region and
+// account may be "*", and opts may be nil.
 //
 // A KMSKeyID in opts must be the ARN of a key, because IAM does not support aliases in
 // resources.
@@ -178,7 +179,7 @@ func qualify(actions ...string) []string {
 	return actions
 }
 
-// partition returns the prefix of the ARNs in a region.
+// partition returns the partition in the ARNs of a region, such as "aws-cn".
 func partition(region string) string {
 	for prefix, name := range map[string]string{"cn-": "aws-cn", "us-gov-": "aws-us-gov"} {
 		if strings.HasPrefix(region, prefix) {

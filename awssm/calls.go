@@ -23,20 +23,21 @@ import (
 const (
 	stageCurrent = "AWSCURRENT"
 
-	batchSize    = 20 // number of secrets that BatchGetSecretValue returns
+	batchSize    = 20 // maximum number of secrets that one BatchGetSecretValue returns
 	listSize     = 100
-	filterValues = 10 // number of values of one filter
+	filterValues = 10 // maximum number of values of one filter
 )
 
-// A service makes calls of Secrets Manager. Each method makes one call, except the methods
-// that yield secrets or explain why a secret cannot be read.
+// A service makes calls to Secrets Manager. Each method makes one call, except the methods
+// that list secrets or that explain why a secret cannot be read.
 type service struct {
 	client *secretsmanager.Client
 	kms    string
 	tags   map[string]string
 }
 
-// call makes one call. The error of call does not quote sent.
+// call makes one call of the client. If driver.Retries(ctx) is false, a throttled call fails
+// immediately. The error does not quote sent.
 func call[In, Out any](
 	ctx context.Context, name string, do func(context.Context, *In, ...func(*secretsmanager.Options)) (*Out, error),
 	in *In, sent []byte, opts ...func(*secretsmanager.Options),
@@ -74,9 +75,10 @@ func (i impatient) IsErrorRetryable(err error) bool {
 	return i.RetryerV2.IsErrorRetryable(err) && !errors.Is(classify(err), driver.ErrThrottled)
 }
 
-// read returns one version of a secret. secret is the path or the ARN that identifies the
-// secret in the call; path is the path of the returned state. id is the ID of the version;
-// if id is empty, read returns the current version.
+// read returns one version of the secret at path. secret is the path or the ARN that
+// identifies the secret in the call. If id is empty, read returns the current version, and
+// otherwise the version with that ID. If the version is not a record, the err field of the
+// state says why.
 func (s *service) read(ctx context.Context, path, secret, id string) (state, error) {
 	in := &secretsmanager.GetSecretValueInput{SecretId: &secret}
 	if id != "" {
@@ -99,12 +101,13 @@ func (s *service) read(ctx context.Context, path, secret, id string) (state, err
 // secret without a value.
 type vacantError struct{ arn string }
 
-// Error returns the text.
+// Error returns a text that names the secret.
 func (v vacantError) Error() string { return "the secret " + v.arn + " has no value" }
 
-// unvalued explains the error of a read that found the secret but not the version. The
-// error matches ErrCorrupt if no version is current, and is a vacantError if there is
-// no version at all. unvalued returns any other error unchanged.
+// unvalued explains err, the error of a read that may have found a secret without the version.
+// The result matches ErrCorrupt if no version is current, and wraps a vacantError if the
+// secret has no version. Otherwise unvalued returns err, or an error matching ctx.Err() if ctx
+// is done.
 func (s *service) unvalued(ctx context.Context, secret string, err error) error {
 	if !errors.Is(err, errNoVersion) && !errors.Is(err, errNoCurrent) {
 		return err
@@ -120,7 +123,7 @@ func (s *service) unvalued(ctx context.Context, secret string, err error) error 
 	}
 	for _, stages := range out.VersionIdsToStages {
 		if slices.Contains(stages, stageCurrent) {
-			return err // the read was stale
+			return err // the secret has a current version, so the read was stale
 		}
 	}
 	return fmt.Errorf("%w: the secret %s has versions, and none is the current one", driver.ErrCorrupt, aws.ToString(out.ARN))
@@ -150,8 +153,9 @@ func (s *service) create(ctx context.Context, path string, v value, labels []typ
 	return p, kept("CreateSecret", id, p.id)
 }
 
-// kept returns an error if a write has made a version with an ID other than the requested
-// one. A server that assigns IDs itself does not refuse the second of two writers.
+// kept returns an error matching ErrRefused if got, the ID of a new version, is not the
+// requested ID asked. A server that assigns IDs itself does not refuse a second write over the
+// same version.
 func kept(call, asked, got string) error {
 	if asked == got {
 		return nil
@@ -160,10 +164,11 @@ func kept(call, asked, got string) error {
 		driver.ErrRefused, call, got, asked)
 }
 
-// put stores v at a place. The error matches ErrConflict if another writer has stored a
-// value there first. The error is a rejected error if v was not stored and will not be.
+// put stores v as the version that at identifies. The error matches ErrConflict if another
+// writer has stored a different value under that version ID. If v was certainly not stored and
+// never will be, the error is a rejected.
 func (s *service) put(ctx context.Context, at place, v value) error {
-	clean := ctx.Err() != nil // in that case nothing is sent
+	clean := ctx.Err() != nil // call sends nothing if ctx is done
 	out, err := call(ctx, "PutSecretValue", s.client.PutSecretValue, &secretsmanager.PutSecretValueInput{
 		SecretId: &at.arn, ClientRequestToken: &at.id, SecretString: v.text, SecretBinary: v.bytes,
 	}, v.sent(), cleanly(&clean))
@@ -181,11 +186,11 @@ func (s *service) put(ctx context.Context, at place, v value) error {
 // rejected is the error of a write that was not applied and never will be.
 type rejected struct{ error }
 
-// Unwrap returns the error itself.
+// Unwrap returns the wrapped error.
 func (r rejected) Unwrap() error { return r.error }
 
-// cleanly returns an option that makes a call set clean. clean is true if the service refused
-// each attempt. An attempt without a response, or with an internal failure of the service,
+// cleanly returns an option that makes a call report in *clean whether the service refused
+// every attempt. An attempt without a response, or with an internal failure of the service,
 // may have been applied even if the next attempt is refused.
 func cleanly(clean *bool) func(*secretsmanager.Options) {
 	watch := middleware.InitializeMiddlewareFunc("tokenkeepRefusals", func(
@@ -211,17 +216,16 @@ func (s *service) attach(ctx context.Context, arn string, tags []types.Tag) erro
 	return err
 }
 
-// detach removes tags from a secret. If detach returns an error, clean reports whether all
-// tags certainly still exist and will stay.
+// detach removes the tags with the given keys from a secret. If detach returns an error, clean
+// reports whether all tags certainly still exist and will stay.
 func (s *service) detach(ctx context.Context, arn string, keys []string) (clean bool, err error) {
-	clean = ctx.Err() != nil // in that case nothing is sent
+	clean = ctx.Err() != nil // call sends nothing if ctx is done
 	_, err = call(ctx, "UntagResource", s.client.UntagResource,
 		&secretsmanager.UntagResourceInput{SecretId: &arn, TagKeys: keys}, nil, cleanly(&clean))
 	return clean && err != nil, err
 }
 
-// describe returns a secret without the contents of its versions, even while the secret
-// is being deleted.
+// describe returns the metadata of a secret, even while the secret is being deleted.
 func (s *service) describe(ctx context.Context, secret string) (*secretsmanager.DescribeSecretOutput, error) {
 	return call(ctx, "DescribeSecret", s.client.DescribeSecret, &secretsmanager.DescribeSecretInput{SecretId: &secret}, nil)
 }
@@ -243,9 +247,9 @@ func below(prefix string) types.Filter {
 	return types.Filter{Key: types.FilterNameStringTypeName, Values: []string{prefix + "/"}}
 }
 
-// batch yields the secrets that match the filters. If a secret cannot be read, the err
-// field of its state is the reason. batch leaves out secrets that were deleted after they
-// were listed.
+// batch yields the states of the secrets that match the filters. If a secret cannot be read,
+// the err field of its state is the reason. batch leaves out secrets that were deleted after
+// they were listed.
 func (s *service) batch(ctx context.Context, filters []types.Filter) iter.Seq2[state, error] {
 	return driverkit.Seq(func(yield func(state, error) bool) error {
 		in := &secretsmanager.BatchGetSecretValueInput{Filters: filters, MaxResults: aws.Int32(batchSize)}
@@ -295,16 +299,16 @@ func (s *service) unread(ctx context.Context, e types.APIErrorType) state {
 }
 
 // ofOneSecret reports whether the error of a batch may concern only one of its secrets.
-// Secrets Manager returns such errors beside the values of the other secrets. LocalStack
-// 4.14.0 fails as a whole for a binary version stored by PutSecretValue (InternalError,
-// "Object of type bytes is not JSON serializable"). It also fails as a whole for a secret
-// that has no value or is marked for deletion.
+// Secrets Manager returns such errors beside the values of the other secrets. In LocalStack
+// 4.14.0, the whole call fails if PutSecretValue has stored a binary version (InternalError,
+// "Object of type bytes is not JSON serializable"). The whole call also fails if a secret has
+// no value or is marked for deletion.
 func ofOneSecret(err error) bool {
 	var answer smithy.APIError
 	return errors.Is(err, driver.ErrNotFound) || errors.As(err, &answer) && answer.ErrorCode() == "InternalError"
 }
 
-// oneByOne is like batch, but reads each secret with a call of its own.
+// oneByOne is like batch, but reads each secret with a separate call.
 func (s *service) oneByOne(ctx context.Context, filters []types.Filter, yield func(state, error) bool) error {
 	for page, err := range s.pages(ctx, &secretsmanager.ListSecretsInput{Filters: filters, MaxResults: aws.Int32(batchSize)}) {
 		if err != nil {
@@ -344,7 +348,7 @@ func pathOf(id string) string {
 	return path[:max(len(path)-suffix, 0)]
 }
 
-// pages yields the pages of a list.
+// pages yields the pages of the list that in requests. It sets the NextToken of in.
 func (s *service) pages(ctx context.Context, in *secretsmanager.ListSecretsInput) iter.Seq2[[]types.SecretListEntry, error] {
 	return func(yield func([]types.SecretListEntry, error) bool) {
 		for {

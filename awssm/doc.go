@@ -54,11 +54,11 @@
 //	  ]
 //	}
 //
-// IAM cannot limit the last two actions to a prefix. The role can therefore read the names
-// and tags of all secrets in the region, but not their values. IAM prefixes do not end at a
-// path element either: the policy for "oauth/crm" also covers the secrets under
-// "oauth/crm/eu". If the roles of two stores must not reach each other's records, neither
-// prefix may be a path prefix of the other: use "oauth/crm" and "oauth/crm-eu".
+// IAM cannot limit the last two actions to a prefix. The role can therefore read the names and
+// tags of all secrets in the account, but not their values. The policy for "oauth/crm" also
+// covers the secrets under "oauth/crm/eu". If the roles of two stores must not reach each
+// other's records, neither prefix may be a path prefix of the other: use "oauth/crm" and
+// "oauth/crm-eu".
 //
 // # Storage
 //
@@ -70,20 +70,19 @@
 //
 //	tokenkeep record
 //
-// followed by the record as the store's codec encodes it. A record that is not UTF-8, or
-// that would be too long with that line, is stored as binary. Earlier versions of this
-// package stored all records as binary. This version reads binary records, and the next
-// write of a record stores it as text.
+// followed by the record as the store's codec encodes it. A record that is not UTF-8, or that
+// would be too long with that line, is stored as binary. Earlier versions of this package
+// stored all records as binary; the next write stores such a record as text.
 //
-// The driver finds a record by its tags. Each label is stored as the key of a tag; the
-// value is the time at which it was added:
+// The driver finds a record by its tags. Each label is stored as the key of a tag; the value
+// is the time at which a write added the tag:
 //
 //	tokenkeep:<kind>:<digest>:<nonce>
 //
 // The driver adds a tag before the first write that lists its label. It removes the tag after
 // the first write that no longer lists the label. If the service refuses a write, the driver
-// removes the tags of the write again. If the outcome of a write is unknown, its tags stay
-// for the next write over the same state.
+// removes the tags that it has added for the write. If the outcome of a write is unknown, its
+// tags stay for the next write over the same state.
 //
 // Names and tags appear in CloudTrail and in lists. They contain digests, which are keyed if
 // tokenstore.Options has keys, but never a token or a user name.
@@ -95,11 +94,12 @@
 // them succeeds. The service refuses the later writes, which leave no version behind. A
 // request that the client repeats is stored only once.
 //
-// Delete first replaces the record by a tombstone, a payload with a different first line; a
-// writer that has read the record is then refused. Then Delete deletes the secret without a
-// recovery window. The next secret with that name has a different ARN. A write names its
+// Delete first replaces the record by a tombstone, a payload with a different first line. The
+// service then refuses a write over the deleted record. Then Delete deletes the secret without
+// a recovery window. The next secret with that name has a different ARN. A write names its
 // secret by the ARN, so a writer that has read the deleted record cannot change the next one.
-// Create waits for a name that is still being deleted, usually for seconds.
+// While a secret with the name is still being deleted, Create waits, usually for seconds and
+// at most for two minutes.
 //
 // If forced deletion is denied, set Options.KeepDeleted: the tombstone stays, and a new
 // record becomes the next version. The earlier versions, whose tokens may still be
@@ -161,12 +161,12 @@
 // # Consistency
 //
 // AWS documents that all operations of Secrets Manager are eventually consistent, and that
-// lists may not reflect the changes of the last five minutes. The documentation gives no
-// bound for reads, and does not state whether the check of a write is consistent. This
-// package relies on two properties. The service refuses one of two creations of the same
-// name. It also refuses one of two different values for the same version ID. The package also
-// expects that a version, which never changes, can be read by its ID once it is written. If
-// such a read takes longer, writers wait and retry.
+// lists may not reflect the changes of the last five minutes. The documentation gives no bound
+// for reads, and does not state whether the check of a write is consistent. This package
+// relies on two properties. The service refuses one of two creations of the same name. It also
+// refuses one of two different values for the same version ID. The package also expects that a
+// version, which never changes, can be read by its ID once it is written. If a read does not
+// find such a version yet, writers wait and retry.
 //
 // While the service lags, a reader may see a state that was replaced or a record that was
 // deleted, or miss a new record. Stores call Fresh before they write or report that a
@@ -198,17 +198,17 @@
 // The package works with LocalStack 4.14.0. If BatchGetSecretValue cannot read one of several
 // secrets, Secrets Manager reports that secret, but LocalStack fails the whole call. The
 // package then reads the secrets one by one. A server that assigns a version an ID other than
-// the ClientRequestToken cannot arbitrate between writers: writes fail with
+// the ClientRequestToken cannot arbitrate between writers: the errors of writes match
 // tokenstore.ErrRefused.
 //
 // # Other programs
 //
-// A write by the AWS command line or by a rotation function does not follow the chain of
-// versions. If the version has the form of this package, stores read it as a record.
-// Otherwise reads return tokenstore.ErrCorrupt, and writers that read the version do not
-// overwrite it. A writer that has read the previous state does not detect the foreign
-// version, because a call cannot have a condition on the label AWSCURRENT. The write of
-// such a writer succeeds, and the replaced version becomes AWSPREVIOUS.
+// A write by the AWS command line or by a rotation function makes a version whose ID is not
+// derived from the previous version. If the content has the form of this package, stores read
+// it as a record. Otherwise the errors of reads match tokenstore.ErrCorrupt, and writers that
+// read the version do not overwrite it. A writer that has read the previous state does not
+// detect the foreign version, because a call cannot have a condition on the label AWSCURRENT.
+// The write of such a writer succeeds, and the replaced version becomes AWSPREVIOUS.
 //
 // If an operator moves AWSCURRENT back to an earlier version, readers see that version.
 // The next write finds the successors of that version and continues from the last one,

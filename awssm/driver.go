@@ -19,34 +19,34 @@ import (
 )
 
 const (
-	// maxSize is the maximum size of a value.
+	// maxSize is the maximum size of a value, in bytes.
 	maxSize = 64 << 10
 
-	// dailyWrites is the number of versions that a secret keeps. Versions of the last
-	// 24 hours are never removed.
+	// dailyWrites is the number of versions that a secret keeps. The service never removes
+	// versions of the last 24 hours.
 	dailyWrites = 100
 
 	// listLag is how long lists and searches may lag, according to the
 	// documentation of ListSecrets.
 	listLag = 5 * time.Minute
 
-	// baseLife is how long a version may be used as a base after it was read. The next
-	// version stays for at least 24 hours, so that a writer with a younger base is
-	// refused if another writer came first.
+	// baseLife is how long a version may be used as a base after it was read. The next version
+	// stays for at least 24 hours. Until then, the service refuses a second write over the
+	// same base.
 	baseLife = time.Hour
 
 	// justRead is the maximum age of a read that Fresh does not repeat. Fresh then starts
 	// with the version after the one that was read.
 	justRead = time.Second
 
-	// labelBatch is the number of labels that one UntagResource removes: the labels of ten
-	// hours if a record is refreshed every hour.
+	// labelBatch is the number of labels that one UntagResource removes. A record that is
+	// refreshed every hour replaces as many labels in ten hours.
 	labelBatch = 10
 
 	// labelLife is the age up to which a tag that no record lists may belong to a write in
 	// progress. A write commits within labelLife/2 or not at all; the other half allows for
-	// differences between clocks. A longer time would prevent writes of a record whose tags
-	// are used up.
+	// differences between clocks. A longer labelLife would leave a record without room for new
+	// tags for longer.
 	labelLife = time.Hour
 
 	// cleanup limits how long the removal of old tags may delay a successful write.
@@ -107,7 +107,8 @@ func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return s.secret(st)
 }
 
-// secret converts a state to a driver.Secret.
+// secret returns st as a driver.Secret, or the reason why st has no data. It records that the
+// version was just read.
 func (s *secrets) secret(st state) (driver.Secret, error) {
 	if st.err != nil {
 		return driver.Secret{}, st.err
@@ -115,7 +116,7 @@ func (s *secrets) secret(st state) (driver.Secret, error) {
 	return driver.Secret{Payload: driver.Payload{Data: st.data}, Version: s.sighted(st.place, st.lacks), Updated: st.created}, nil
 }
 
-// sighted records that a version was just read or written.
+// sighted records that a version was just read or written, and returns that version.
 func (s *secrets) sighted(at place, lacks []driver.Label) driver.Version {
 	s.seen.add(at.version(), sighting{s.now(), lacks})
 	return at.version()
@@ -168,12 +169,13 @@ func (s *secrets) after(ctx context.Context, path string, than driver.Secret) (d
 	return now, err == nil
 }
 
-// errGone means that the state that was read belongs to a secret that no longer exists.
+// errGone means that a state belongs to a secret that does not exist anymore.
 var errGone = errors.New("the secret is gone")
 
-// newest returns the newest provable state of a secret, which may be a tombstone. Reads by
-// name may lag. Reads by the ID of a version are not known to lag. The service refuses a
-// write if the ID of its version is taken.
+// newest returns the newest state of a secret that reads can prove. The state may be a
+// tombstone. than is the newest version that the caller knows, or "". Reads by name may lag,
+// but reads by version ID are not known to lag. If newest returns an earlier state
+// nevertheless, the service refuses a write over that state.
 func (s *secrets) newest(ctx context.Context, name string, than driver.Version) (state, error) {
 	path := s.path(name)
 	st, err := s.read(ctx, path, path, "")
@@ -195,10 +197,10 @@ func (s *secrets) newest(ctx context.Context, name string, than driver.Version) 
 	}
 }
 
-// end returns the last state of the chain that contains st. If than is in another chain of
-// the same secret, end returns the younger of the last states of the two chains. There are
-// two chains if another tool has written to the secret without following the chain, or has
-// moved the label AWSCURRENT.
+// end returns the last state of the chain that contains st. If than is in another chain of the
+// same secret, end returns the younger of the last states of the two chains. The error matches
+// errGone if the secret does not exist anymore. There are two chains if another tool has
+// written to the secret without following the chain, or has moved the label AWSCURRENT.
 func (s *secrets) end(ctx context.Context, st state, than driver.Version) (state, error) {
 	known, ok := parse(than)
 	if !ok || known.arn != st.arn || known == st.place {
@@ -237,7 +239,7 @@ func (s *secrets) follow(ctx context.Context, st state, n int) (state, error) {
 		}
 		return chain[i]
 	}
-	last, beyond := n, -1 // the last version known to exist; the first version known not to exist
+	last, beyond := n, -1 // the indexes of the last version known to exist, and of the first known not to exist
 	proved := false       // whether the secret is known to exist
 	for step := 1; beyond != last+1; {
 		i := last + step
@@ -293,8 +295,9 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (v 
 	return v, err
 }
 
-// succeed creates a record in a secret whose previous record was deleted. If Create must
-// retry, succeed returns neither a version nor an error.
+// succeed creates a record in a secret whose previous record was deleted. If the secret holds
+// a record, succeed returns exists. If Create must retry, succeed returns neither a version
+// nor an error.
 func (s *secrets) succeed(ctx context.Context, name string, p driver.Payload, labels issued, exists error) (driver.Version, error) {
 	st, err := s.newest(ctx, name, "")
 	switch {
@@ -315,8 +318,9 @@ func (s *secrets) succeed(ctx context.Context, name string, p driver.Payload, la
 }
 
 // evict deletes the secret at path if it is scheduled for deletion, without waiting for the
-// end of its recovery window. evict deletes by ARN, because the name may belong to another
-// secret by then.
+// end of its recovery window. evict deletes by ARN, because another process may have created a
+// secret with the same name meanwhile. With KeepDeleted, evict instead returns an error
+// matching ErrUnavailable.
 func (s *secrets) evict(ctx context.Context, path string, scheduled error) error {
 	out, err := s.describe(ctx, path)
 	switch {
@@ -350,7 +354,8 @@ type base struct {
 
 // base returns the version v as a base that a write may replace. base reads the record again
 // if v was read more than baseLife ago. The version after v may have been removed since, and
-// the service would then accept a second write over v.
+// the service would then accept a second write over v. The error matches ErrConflict if v is
+// not the newest version.
 func (s *secrets) base(ctx context.Context, name string, v driver.Version) (base, error) {
 	at, ok := parse(v)
 	if !ok {
@@ -380,7 +385,8 @@ type change struct {
 	begun   time.Time
 }
 
-// commit stores p as the version after the base of c.
+// commit stores p as the version after the base of c. It first adds the new labels, and
+// afterwards removes the replaced labels.
 func (s *secrets) commit(ctx context.Context, c change, p driver.Payload) (driver.Version, error) {
 	missing := driverkit.Without(c.base.lacks, driverkit.Without(c.base.lacks, p.Labels))
 	lacks, err := s.label(ctx, c, slices.Concat(driverkit.Without(p.Labels, c.old), missing), slices.Concat(c.old, p.Labels))
@@ -407,8 +413,8 @@ func spare(base driver.Secret, p driver.Payload) []driver.Label {
 }
 
 // label adds labels to the secret of c. held are labels that must stay on the secret. label
-// returns the labels for which the secret has no room. The record is written without them,
-// because labels are only hints.
+// returns the labels for which the secret has no room. The caller writes the record without
+// these labels.
 func (s *secrets) label(ctx context.Context, c change, labels, held []driver.Label) (lacks []driver.Label, err error) {
 	if len(labels) == 0 {
 		return nil, nil
@@ -449,9 +455,9 @@ func (s *secrets) label(ctx context.Context, c change, labels, held []driver.Lab
 }
 
 // tidy removes labels that abandoned or refused writes have left, and returns the number of
-// removed labels. tidy first checks that the base of c is the current state; then no record
-// uses these labels. If tidy cannot remove them, it returns 0 and no error, unless ctx is
-// done.
+// removed labels. tidy first checks that the base of c is the current state, which does not
+// use these labels. Otherwise the error matches ErrConflict. If the service refuses the
+// removal, tidy returns 0 and no error.
 func (s *secrets) tidy(ctx context.Context, c change, abandoned []driver.Label) (int, error) {
 	if len(abandoned) == 0 {
 		return 0, nil
@@ -480,9 +486,9 @@ func (s *secrets) unlabel(ctx context.Context, arn string, labels []driver.Label
 	return kept
 }
 
-// takeBack removes the labels that a failed write has added, if the write has certainly
-// failed and no other write may use them. The pool keeps the remaining labels for a later
-// write over the same base.
+// takeBack removes the labels that a failed write has added, if the service has certainly
+// refused the write and no other write may use them. The pool keeps labels that may remain on
+// the secret, if a later write over the same base can reuse them.
 func (s *secrets) takeBack(ctx context.Context, c change, err error) {
 	var unused, used []driver.Label
 	for l, first := range c.issued {
@@ -495,7 +501,7 @@ func (s *secrets) takeBack(ctx context.Context, c change, err error) {
 	conflict := errors.Is(err, driver.ErrConflict)
 	switch {
 	case errors.Is(err, driver.ErrNotFound), conflict && c.creates:
-		return // Create continues with the same labels
+		return // the secret is gone, or Create retries with the same labels
 	case !errors.As(err, new(rejected)), ctx.Err() != nil:
 		s.pool.leave(c, slices.Concat(unused, used))
 		return

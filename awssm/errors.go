@@ -23,7 +23,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// Texts that are the only difference between some errors of Secrets Manager.
+// Texts that distinguish errors of Secrets Manager with the same code.
 const (
 	textVersion = " VersionId"     // the version does not exist; the secret may exist
 	textCurrent = " staging label" // no version has the label; the secret exists
@@ -49,13 +49,13 @@ var (
 // than their permissions.
 var errCredentials = fmt.Errorf("%w: %w", driver.ErrDenied, driver.ErrCredentials)
 
-// codes maps error codes to classes. It lists the codes that the service documents, and the
-// codes that AWS documents for all services. classifyStatus classifies other codes.
+// codes maps error codes to classes. It contains the codes that the service documents, and
+// those that AWS documents for all services. classifyStatus classifies other codes.
 var codes = map[string]error{
 	"ResourceNotFoundException": driver.ErrNotFound,
 	"ResourceExistsException":   driver.ErrExists,
 
-	// Missing permissions of the caller or on the resource.
+	// Missing permissions, and refusals because of a resource policy.
 	"AccessDeniedException":            driver.ErrDenied,
 	"AccessDenied":                     driver.ErrDenied,
 	"NotAuthorized":                    driver.ErrDenied,
@@ -111,8 +111,8 @@ var credentialCodes = []string{
 	"MissingAuthenticationTokenException", "RequestExpired", "SignatureDoesNotMatch", "UnrecognizedClientException",
 }
 
-// textFetch is contained in the SDK's error for credentials that it could not fetch. The
-// error has no type of its own.
+// textFetch identifies the SDK's error for credentials that it could not fetch. The error has
+// no specific type.
 const textFetch = "get credentials: "
 
 // classify returns the class of an error of the client, or nil if the error is of no known
@@ -205,8 +205,8 @@ func refusal(err error) bool {
 	return status >= http.StatusBadRequest && status < http.StatusInternalServerError && !transient && !internal
 }
 
-// callError converts an error of the client: see driverkit.CallError. The result does not
-// quote sent.
+// callError converts an error of the client to an error of the driver, as driverkit.CallError
+// does. The result does not quote sent.
 func callError(ctx context.Context, call string, err error, sent []byte) error {
 	if call == "CreateSecret" && errors.As(err, new(*types.LimitExceededException)) {
 		err = quotaError{err} // a limit on the secrets of an account, which only an operator can raise
@@ -215,12 +215,12 @@ func callError(ctx context.Context, call string, err error, sent []byte) error {
 	return driverkit.CallError(ctx, err, classify(err))
 }
 
-// errUnreadable means that the response is not from the service, but for example from a
-// proxy.
+// errUnreadable means that a response does not have the service's form, for example because a
+// proxy sent it.
 var errUnreadable = errors.New("the answer is not in Secrets Manager's form")
 
-// presentable returns an error for err that quotes neither sent nor a response that could
-// not be parsed. Decoders quote their input.
+// presentable returns an error for err that quotes neither sent nor a response that could not
+// be parsed. The errors of decoders quote the input.
 func presentable(call string, err error, sent []byte) error {
 	var answer smithy.APIError
 	var response *smithyhttp.ResponseError
@@ -271,7 +271,7 @@ func (s *shown) Error() string { return strings.Join(strings.Fields(s.err.Error(
 // Unwrap returns the client's own error.
 func (s *shown) Unwrap() error { return s.err }
 
-// unfit reports whether the service has refused tags because of their form or their
+// unfit reports whether the service may have refused tags because of their form or their
 // number.
 func unfit(err error) bool {
 	var answer smithy.APIError

@@ -21,8 +21,8 @@ import (
 
 var _ driver.Inspector = (*secrets)(nil)
 
-// Inspect implements driver.Inspector. It makes one ListSecrets for each hundred
-// secrets, and two GetSecretValue for each secret.
+// Inspect implements driver.Inspector. It makes one ListSecrets for each hundred secrets, and
+// usually two GetSecretValue for each secret.
 func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, error] {
 	return driverkit.Seq(func(yield func(driver.Inspection, error) bool) error {
 		in := &secretsmanager.ListSecretsInput{
@@ -49,7 +49,7 @@ func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, erro
 	})
 }
 
-// inspect examines a listed secret.
+// inspect returns the inspection of a listed secret.
 func (s *secrets) inspect(ctx context.Context, e types.SecretListEntry) (driver.Inspection, error) {
 	name, _ := s.name(aws.ToString(e.Name))
 	found := driver.Inspection{Name: name}
@@ -184,7 +184,7 @@ func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 	return driverkit.Probes(ctx, s.probes())
 }
 
-// probes returns one probe for each call that the driver makes.
+// probes returns one probe for each kind of call that the driver makes.
 func (s *secrets) probes() []driverkit.Probe {
 	path := s.path("tokenkeepprobe" + strings.ToLower(rand.Text()))
 	tags := tagsOf([]driver.Label{{Key: "probe", Value: strings.Repeat("p", 32), Nonce: strings.Repeat("p", 16)}}, s.now())

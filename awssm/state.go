@@ -30,13 +30,12 @@ func parse(v driver.Version) (place, bool) {
 	return place{arn, id}, ok && arn != "" && id != ""
 }
 
-// next returns the place of the version that replaces this one. The service stores only one
-// value under each version ID. Writers that have read the same version use the same ID, so
-// only the first of them succeeds.
+// next returns the place of the version that replaces p. The service stores only one value
+// under each version ID. Writers that have read the same version use the same ID, so only the
+// first of them succeeds.
 func (p place) next() place { return place{p.arn, token("succ", p.arn, p.id)} }
 
-// farthest is the largest distance of two states that distance recognizes as parts of the
-// same chain.
+// farthest is the largest number of versions that distance returns.
 const farthest = 128
 
 // distance returns the number of versions from a to b. It returns 0 if b does not follow a,
@@ -50,8 +49,8 @@ func distance(a, b place) int {
 	return 0
 }
 
-// token returns a version ID, which is also a ClientRequestToken, in 64
-// characters.
+// token returns a version ID of 64 characters that is derived from parts. The ID is also the
+// ClientRequestToken of the write.
 func token(parts ...string) string {
 	h := sha256.New()
 	for _, p := range parts {
@@ -60,16 +59,16 @@ func token(parts ...string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// first returns the ID of the first version of the secret at path. The ID is derived from
-// the path, so that a new secret is found before reads by its name show it. The ARN
-// distinguishes the version from the first version of another incarnation.
+// first returns the ID of the first version of the secret at path. The ID is derived from the
+// path, so a driver can read a new secret by that ID before reads by name show the secret. The
+// first versions of all incarnations have the same ID, and differ in their ARNs.
 func first(path string) string { return token("first", path) }
 
-// The first line of a value identifies its kind. Without this line, the driver could mistake
-// a record for a tombstone, or another program's value for either of them.
+// The first line of a value identifies its kind. Without this line, the driver could mistake a
+// record for a tombstone, or another program's value for a record or a tombstone.
 const (
 	markRecord    = "tokenkeep record"
-	markWithout   = " without " // after markRecord: labels that the secret had no room for
+	markWithout   = " without " // follows markRecord, before the labels that the secret had no room for
 	markTombstone = "tokenkeep tombstone"
 )
 
@@ -101,10 +100,11 @@ type value struct {
 	bytes []byte
 }
 
-// encode returns the value of a record. The value is text, because some servers do not handle
-// bytes correctly. LocalStack 4.14.0 answers BatchGetSecretValue with status 500 after
-// PutSecretValue has stored bytes. Earlier versions of LocalStack return different bytes.
-// Data that cannot be text is stored as bytes, without the list of missing labels.
+// encode returns the value of a record. lacks are the labels that the secret has no room for.
+// The value is text, because some servers do not handle bytes correctly. LocalStack 4.14.0
+// answers BatchGetSecretValue with status 500 after PutSecretValue has stored bytes. Earlier
+// versions of LocalStack return different bytes. Data that is not UTF-8, or that is too long
+// with its first line, is stored as bytes without lacks.
 func encode(data []byte, lacks []driver.Label) value {
 	head := markRecord
 	for i, l := range lacks {
@@ -135,7 +135,8 @@ func (v value) sent() []byte {
 	return v.bytes
 }
 
-// decode returns the state that a version with the value v represents.
+// decode returns the state that a version with the value v represents. The err field matches
+// ErrNotFound for a tombstone, and ErrCorrupt for a value of another program.
 func decode(path string, p place, created *time.Time, v value) state {
 	st := state{place: p, path: path, created: aws.ToTime(created)}
 	if v.text == nil && len(v.bytes) > 0 {
@@ -161,8 +162,8 @@ func decode(path string, p place, created *time.Time, v value) state {
 	return st
 }
 
-// lacking parses the first line of a record. It returns the missing labels that the line
-// lists, and reports whether the line is that of a record.
+// lacking parses the first line of a record. It returns the labels that the line lists, and
+// reports whether head is the first line of a record.
 func lacking(head string) (lacks []driver.Label, ok bool) {
 	rest, ok := strings.CutPrefix(head, markRecord)
 	if !ok || rest == "" {
@@ -188,8 +189,8 @@ func parseTombstone(text string) *tombstone {
 	return &t
 }
 
-// tagSpace is the prefix of the keys of tags that represent labels. The value of such a tag
-// is the time at which it was added.
+// tagSpace is the prefix of the keys of tags that represent labels. The value of such a tag is
+// the time at which a write added the tag.
 const tagSpace = "tokenkeep:"
 
 // maxTags is the maximum number of tags of a secret.
@@ -199,7 +200,8 @@ func tagPrefix(l driver.Label) string { return tagSpace + l.Key + ":" + l.Value 
 
 func tagKey(l driver.Label) string { return tagPrefix(l) + l.Nonce }
 
-// labelOf returns the label for the key of a tag.
+// labelOf returns the label that the key of a tag represents, or false if the key has another
+// form.
 func labelOf(tag string) (driver.Label, bool) {
 	parts := strings.Split(tag, ":")
 	if len(parts) != 4 || parts[0]+":" != tagSpace {
@@ -233,7 +235,7 @@ func abandoned(tags []types.Tag, now time.Time) []driver.Label {
 	return labels
 }
 
-// tagsOf returns the tags of labels. The value of each tag is now.
+// tagsOf returns tags that represent labels. The value of each tag is the time now.
 func tagsOf(labels []driver.Label, now time.Time) []types.Tag {
 	at := aws.String(now.UTC().Format(time.RFC3339))
 	var tags []types.Tag
@@ -251,9 +253,9 @@ func keysOf(labels []driver.Label) []string {
 	return keys
 }
 
-// sightings records, by hash, which versions this driver has recently read or written.
-// Versions beyond maxSightings are forgotten early, and the driver then reads their records
-// again unnecessarily.
+// sightings records, by hash, which versions this driver has recently read or written. If it
+// forgets a version early because of maxSightings, the driver reads the record again
+// unnecessarily.
 type sightings struct {
 	mu          sync.Mutex
 	seed        maphash.Seed
@@ -261,14 +263,14 @@ type sightings struct {
 	young, aged map[uint64]sighting
 }
 
-// A sighting holds the time at which a version was seen, and the labels that its secret had
-// no room for.
+// A sighting holds the time at which the driver read or wrote a version, and the labels that
+// its secret had no room for.
 type sighting struct {
 	at    time.Time
 	lacks []driver.Label
 }
 
-// maxSightings is the number of versions in one generation.
+// maxSightings is the maximum number of versions in one generation.
 const maxSightings = 1 << 16
 
 func (s *sightings) add(v driver.Version, now sighting) {
@@ -283,8 +285,8 @@ func (s *sightings) add(v driver.Version, now sighting) {
 	s.young[maphash.String(s.seed, string(v))] = now
 }
 
-// since reports whether v was seen at the given time or later. It also returns the labels
-// that the secret of v had no room for.
+// since reports whether the driver read or wrote v at the given time or later. It also returns
+// the labels that the secret of v had no room for.
 func (s *sightings) since(v driver.Version, at time.Time) (lacks []driver.Label, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -299,12 +301,12 @@ func (s *sightings) since(v driver.Version, at time.Time) (lacks []driver.Label,
 	return seen.lacks, ok && !seen.at.Before(at)
 }
 
-// A pool holds the nonces of labels that writes of this process add. It gives each
-// nonce to one write at a time.
+// A pool assigns nonces to the labels that the writes of a driver add. No two writes have the
+// same nonce at the same time.
 type pool struct {
 	mu     sync.Mutex
 	issued issued                  // for writes that have not begun
-	left   map[leftKey][]leftNonce // possibly left on a secret, for reuse
+	left   map[leftKey][]leftNonce // of labels that may remain on a secret, for reuse
 }
 
 // issued maps labels to the time of their first use. The zero Time means that no write has
@@ -321,7 +323,7 @@ type leftKey struct {
 // A leftNonce is the nonce of a label that a write may have left on a secret.
 type leftNonce struct {
 	nonce string
-	first time.Time // when it was first used
+	first time.Time // when a write first used the nonce
 }
 
 const (
@@ -329,12 +331,13 @@ const (
 	// removes a label after labelLife, and a write takes up to labelLife/2.
 	reuse = labelLife / 4
 
-	// maxPool is the number of entries beyond which a pool clears its map issued or its map
+	// maxPool is the number of entries beyond which a pool clears the map issued or the map
 	// left.
 	maxPool = 1 << 12
 )
 
-// relabel assigns nonces to the labels that a write over base adds.
+// relabel returns a copy of added with nonces, for a write over base. It reuses nonces that
+// earlier writes over base may have left on the secret.
 func (p *pool) relabel(base driver.Version, added []driver.Label, now time.Time) []driver.Label {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -376,7 +379,7 @@ func (p *pool) use(labels []driver.Label) issued {
 }
 
 // leave remembers labels that c may have left on its secret. It ignores the labels of a
-// creation, because the next creation may have another base.
+// Create, because the next Create may have another base.
 func (p *pool) leave(c change, labels []driver.Label) {
 	if c.creates {
 		return
