@@ -456,8 +456,8 @@ func (s *secrets) label(ctx context.Context, c change, labels, held []driver.Lab
 
 // tidy removes labels that abandoned or refused writes have left, and returns the number of
 // removed labels. tidy first checks that the base of c is the current state, which does not
-// use these labels. Otherwise the error matches ErrConflict. If the service refuses the
-// removal, tidy returns 0 and no error.
+// use these labels. Otherwise the error matches ErrConflict. If the removal fails, tidy
+// returns 0 and no error, unless ctx is done.
 func (s *secrets) tidy(ctx context.Context, c change, abandoned []driver.Label) (int, error) {
 	if len(abandoned) == 0 {
 		return 0, nil

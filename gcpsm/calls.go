@@ -23,12 +23,12 @@ import (
 )
 
 // A service makes calls about the secrets with a prefix. Each method makes at most one call,
-// with two exceptions. list makes one call for each page; create and add undo a write that
-// the server did not store whole.
+// apart from repetitions and two exceptions. list makes one call for each page. create and add
+// undo a write that the server has not stored completely.
 type service struct {
 	client *secretmanager.Client
 	parent string
-	prefix string // with the '-' before names
+	prefix string // including the '-' before the name of a record
 }
 
 // path returns the resource name of the secret name. The service may return another
@@ -73,9 +73,10 @@ func (r *retryer) Retry(err error) (time.Duration, bool) {
 	return pause, time.Now().Add(pause + leastTime).Before(r.until)
 }
 
-// reading are the codes after which a read is repeated, and writing are the codes after
-// which a write is repeated. A write is repeated only if the service has rejected it. A
-// repetition of an applied write would be refused, as if another writer had been faster.
+// reading are the codes after which the driver repeats a read, and writing are the codes after
+// which it repeats a write. The driver repeats a write only if the service has rejected it.
+// The service would refuse the repetition of an applied write, as if another writer had been
+// faster.
 var (
 	reading = []codes.Code{codes.Unavailable, codes.ResourceExhausted}
 	writing = []codes.Code{codes.ResourceExhausted}
@@ -107,7 +108,8 @@ func call[In, Out any](
 	return out, nil
 }
 
-// read returns one version with its data. id is the number of the version or an alias.
+// read returns one version with its data. id is the number of the version or an alias. The
+// error matches ErrCorrupt if the payload does not have the form of this package.
 func (s *service) read(ctx context.Context, name, id string) (state, error) {
 	const method = "AccessSecretVersion"
 	r, err := call(ctx, method, s.prefix+name, reading, s.client.AccessSecretVersion,
@@ -127,12 +129,12 @@ func (s *service) read(ctx context.Context, name, id string) (state, error) {
 	return state{incarnation: incarnation, number: number, digest: digest(data), data: data}, nil
 }
 
-// readNumber returns a version by its number, which is strongly consistent.
+// readNumber returns the version with the given number. Such reads are strongly consistent.
 func (s *service) readNumber(ctx context.Context, name string, number int64) (state, error) {
 	return s.read(ctx, name, strconv.FormatInt(number, 10))
 }
 
-// describe returns the metadata of a secret.
+// describe returns the metadata of a secret, which may be stale.
 func (s *service) describe(ctx context.Context, name string) (metadata, error) {
 	m, err := call(ctx, "GetSecret", s.prefix+name, reading, s.client.GetSecret, &secretmanagerpb.GetSecretRequest{Name: s.path(name)}, nil)
 	if err != nil {
@@ -168,8 +170,8 @@ func (s *service) create(ctx context.Context, name string, m *secretmanagerpb.Se
 	return metadataOf(made), nil
 }
 
-// dropped returns the name of a field that a server has not stored, or "" if it has stored
-// all of them. An etag changes with each write and is never empty.
+// dropped returns the name of a field that a server has not stored, or "" if it has stored all
+// of them. dropped also checks the etag, which changes with each write and is never empty.
 func dropped(sent, got *secretmanagerpb.Secret, fields ...string) string {
 	if got.GetEtag() == "" || got.GetEtag() == sent.GetEtag() {
 		return "etags"
@@ -237,7 +239,8 @@ func (s *service) add(ctx context.Context, name string, payload []byte) (added, 
 }
 
 // update replaces the given fields of a secret by those of m, if the etag of m is current.
-// The error matches errDrops if the response shows that the server has not stored the fields.
+// Otherwise the error matches ErrConflict. The error matches errDrops if the response shows
+// that the server has not stored the fields.
 func (s *service) update(ctx context.Context, name string, m *secretmanagerpb.Secret, fields ...string) (metadata, error) {
 	const method = "UpdateSecret"
 	m.Name = s.path(name)
@@ -252,7 +255,7 @@ func (s *service) update(ctx context.Context, name string, m *secretmanagerpb.Se
 	return metadataOf(updated), nil
 }
 
-// remove deletes a secret if its etag is etag.
+// remove deletes a secret if its etag is etag. Otherwise the error matches ErrConflict.
 func (s *service) remove(ctx context.Context, name, etag string) error {
 	do := func(ctx context.Context, in *secretmanagerpb.DeleteSecretRequest, opts ...gax.CallOption) (struct{}, error) {
 		return struct{}{}, s.client.DeleteSecret(ctx, in, opts...)
@@ -261,7 +264,8 @@ func (s *service) remove(ctx context.Context, name, etag string) error {
 	return err
 }
 
-// destroy destroys a version if its etag is etag.
+// destroy destroys a version if its etag is etag, or if etag is empty. Otherwise the error
+// matches ErrConflict.
 func (s *service) destroy(ctx context.Context, name string, number int64, etag string) error {
 	_, err := call(ctx, "DestroySecretVersion", s.prefix+name, writing, s.client.DestroySecretVersion,
 		&secretmanagerpb.DestroySecretVersionRequest{Name: s.version(name, number), Etag: etag}, nil)

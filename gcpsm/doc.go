@@ -21,15 +21,15 @@
 //	secretmanager.versions.destroy
 //	secretmanager.versions.get
 //
-// Without versions.get and versions.destroy a store works, but old versions remain and
-// cost money. The role can be granted with the condition that the name has the prefix,
-// using the project's number, not its ID:
+// Without versions.get and versions.destroy a store works, but old versions remain and cost
+// money. To limit the role to the prefix, grant it with a condition that contains the
+// project's number, not its ID:
 //
 //	resource.name.startsWith("projects/123456789/secrets/oauth-")
 //
-// The permissions secrets.list and secrets.create apply to the project, which does not have
-// such a name. Put them into a second role that is granted without the condition. An account
-// that may list can see the names, labels and annotations of all secrets in the project.
+// The permissions secrets.list and secrets.create apply to the project, whose name does not
+// match. Grant them in a second role without the condition. An account that may list secrets
+// can see the names, labels and annotations of all secrets in the project.
 //
 // With Options.KMSKey or the keys of Options.Replicas, Secret Manager's service agent
 // needs roles/cloudkms.cryptoKeyEncrypterDecrypter on each key.
@@ -55,21 +55,21 @@
 //	<kind>_<24 characters of a digest>: <the other 8>
 //
 // A digest is split because keys and values have at most 63 characters and a key has only one
-// value. One ListSecrets finds a record by any of several labels. One annotation,
-// "tokenkeep", holds the incarnation, the lease of a refresh, and the versions to be
-// destroyed. It also holds the number and etag of the current version, and a digest of its
-// content. Other labels, annotations and aliases of a secret are preserved.
+// value. One ListSecrets finds a record by any of several labels. The annotation "tokenkeep"
+// holds the incarnation, the lease of a refresh, and the versions to destroy. The annotation
+// also holds the number and etag of the current version, and a digest of its content. Other
+// labels, annotations and aliases of a secret are preserved.
 //
 // Names, labels and annotations appear in audit logs and in notifications to Pub/Sub topics.
 // They contain digests, which are keyed if tokenstore.Options has keys, but never a token or
 // a user name.
 //
-// A write first adds a version, which no reader sees. Then one UpdateSecret makes that
-// version the state. The update changes the alias, the labels and the annotation together,
-// and carries the etag of the secret that was read. If several writers have read the same
-// state, one of them succeeds. Each other writer destroys the version that it has added, if
-// the refusal is certain. The next commit finds the version of a writer that was killed,
-// because its number lies between two states.
+// A write first adds a version, which no reader sees. Then one UpdateSecret makes that version
+// the state. The update changes the alias, the labels and the annotation together, and carries
+// the etag of the secret that was read. If several writers have read the same state, one of
+// them succeeds. Each other writer destroys the version that it has added, if the refusal is
+// certain. The next commit finds the version of a writer that was killed, because its number
+// lies between those of two states.
 //
 // A replaced version stays for two hours, for readers that lag. Then the next write destroys
 // it, together with versions that never became the state. A destruction carries the etag of
@@ -79,10 +79,10 @@
 // A write destroys versions after its commit, which proves that none of them is the state. In
 // three cases a version may remain that no annotation lists. The process was killed between
 // commit and destruction, the response to the commit was lost, or a destruction failed. After
-// a failed destruction, only the next write of this process tries again. Such a version costs
-// as much as any active version until it is destroyed by hand or the record is deleted.
+// a failed destruction, only the next write of the same process tries again. Such a version
+// costs as much as any active version until it is destroyed by hand or the record is deleted.
 //
-// The lease of a refresh is one UpdateSecret of the annotation, without a new version.
+// A refresh takes its lease with one UpdateSecret of the annotation, without a new version.
 //
 // A deletion is final, and also carries the etag. A secret without a state, left by a
 // process that was killed during a creation, is not a record. The next save of the same
@@ -109,12 +109,12 @@
 // and an outdated etag costs one call. An Update with an outdated base destroys the version
 // that it has added. Other writers, and inconsistent reads, cost further calls.
 //
-// Reads are repeated if the service is unavailable or a quota is exhausted. Writes are
-// repeated only if a quota is exhausted. Pauses are random: the first is up to 0.1 seconds,
+// The driver repeats reads if the service is unavailable or a quota is exhausted. It repeats
+// writes only if a quota is exhausted. Pauses are random: the first is up to 0.1 seconds,
 // later ones are up to 3 seconds. Repetitions end after 20 seconds, or shortly before the
-// context does. Then the error matches tokenstore.ErrUnavailable, or tokenstore.ErrThrottled
-// for a quota. A refresh that waits for another process does not repeat throttled reads this
-// way, because it reads again anyway.
+// deadline of the context. Then the error matches tokenstore.ErrUnavailable, or
+// tokenstore.ErrThrottled for a quota. A refresh that waits for another process does not
+// repeat throttled reads this way, because it reads again anyway.
 //
 // # Cost
 //
@@ -143,12 +143,12 @@
 //
 // # Consistency
 //
-// Secret Manager promises one thing about reads: a version can be read by its number as
-// soon as it was added. Everything else, including the alias, the metadata and lists,
+// Secret Manager promises one thing about reads: a version can be read by its number as soon
+// as it has been added. Everything else, including the alias, the metadata and lists,
 // "typically converges within minutes, but may take a few hours"
-// (https://cloud.google.com/secret-manager/docs/consistency). So ListLag and ReadLag
-// are driver.Unbounded. Etags protect writes, because the service checks them against the
-// newest state:
+// (https://cloud.google.com/secret-manager/docs/consistency). So ListLag and ReadLag are
+// driver.Unbounded. Etags protect writes, because the service checks them against the newest
+// state:
 //
 //   - A reader by the alias may see an earlier state for a while, and a search may miss
 //     a new record. If the version to which the alias points was destroyed, the driver
@@ -158,16 +158,16 @@
 //     it reads that state by its number.
 //   - Before Fresh reports that a record does not exist, it looks for version 1 by
 //     number.
-//   - A write based on lagging metadata is refused. The driver waits for up to ten
-//     seconds until the metadata catch up, and then returns a conflict.
+//   - A write based on lagging metadata is refused. The driver waits until the metadata catch
+//     up. If they do not within ten seconds, the error matches ErrConflict.
 //
 // A lag causes waiting and repeated attempts. It never loses a record or an update, and
 // never causes a second request for a token.
 //
 // # Errors
 //
-// An error of the service gets a class of package driver by its code. If the code is not
-// specific, the reason in the details or the text of the error decides:
+// The code of a service error determines its class. If the code is not specific, the reason in
+// the details or the text of the error does:
 //
 //	NOT_FOUND            ErrNotFound; ErrRefused if the project, the location or the
 //	                     key does not exist
@@ -192,19 +192,18 @@
 //
 // # Other programs
 //
-// Other labels, annotations and aliases may be added to a secret at any time. Moving the
-// alias "current" back to an existing version rolls the record back; a writer that had read
-// the later version is refused. A version that was added by hand does not become the state.
-// If the alias is moved to a version that does not begin with the line above, reading the
-// record returns an error that matches ErrCorrupt. A record without the alias cannot be
-// read either; "tokenkeep doctor --repair" restores the alias.
+// Other labels, annotations and aliases may be added to a secret at any time. Moving the alias
+// "current" back to an existing version rolls the record back; a writer that had read the
+// later version is refused. A version that was added by hand does not become the state. If the
+// alias is moved to a version that does not begin with the line "tokenkeep1 <incarnation>",
+// reading the record returns an error that matches ErrCorrupt. A record without the alias
+// cannot be read either; "tokenkeep doctor --repair" restores the alias.
 //
 // A record whose version was disabled or destroyed by hand, or whose key is disabled,
 // cannot be read either. The error matches ErrRefused and contains the service's text. If a
 // permission on one secret is missing, the error matches ErrDenied. Lists report such a
 // record by its name and continue.
 //
-// Do not set expiration or version_destroy_ttl: the first deletes the record, and the
-// second makes old versions cost money for longer. "tokenkeep doctor" reports a secret
-// that expires.
+// Do not set an expiration, which deletes the record, or version_destroy_ttl, which delays the
+// destruction of old versions. "tokenkeep doctor" reports a secret that expires.
 package gcpsm

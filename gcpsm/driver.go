@@ -41,7 +41,7 @@ const (
 	creation = 250 * time.Millisecond
 )
 
-// secrets implements driver.Leaser.
+// secrets implements driver.Sweeper and driver.Inspector.
 type secrets struct {
 	service
 	labels map[string]string // added to every secret
@@ -113,7 +113,8 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 // errBehind means that the metadata do not yet show a state that is known to exist.
 var errBehind = fmt.Errorf("%w: the metadata are behind", driver.ErrUnavailable)
 
-// await calls try until try returns true or an error, or until catchUp has passed.
+// await calls try until try returns true or an error. It returns errBehind if catchUp passes
+// first.
 func await(ctx context.Context, try func() (bool, error)) error {
 	lag := driverkit.Backoff{Pause: 10 * time.Millisecond, Longest: time.Second, Patience: catchUp}
 	done, err := lag.Until(ctx, try)
@@ -132,12 +133,12 @@ type newest struct {
 	begun   time.Time
 	found   driver.Secret
 	refused error // error of reading the version in the metadata
-	asked   bool  // ask has been called before
+	asked   bool  // whether ask has been called
 	value   state // the state to which the alias points, read concurrently with the metadata; number is 0 if it was not read
 }
 
-// try reports whether the state was found; false means that the metadata may still
-// catch up.
+// try reports whether it has found the state. If try returns false and no error, the metadata
+// may still catch up.
 func (n *newest) try(ctx context.Context) (bool, error) {
 	m, err := n.ask(ctx)
 	absent := errors.Is(err, driver.ErrNotFound) || err == nil && m.empty()
@@ -167,8 +168,8 @@ func (n *newest) try(ctx context.Context) (bool, error) {
 	return n.current(ctx, m)
 }
 
-// ask returns the metadata. If the caller knows no state, the first call of ask reads the
-// value concurrently.
+// ask returns the metadata. If the caller knows no state, the first call of ask reads n.value
+// concurrently.
 func (n *newest) ask(ctx context.Context) (metadata, error) {
 	if n.asked || n.than.Version != "" {
 		return n.look(ctx, n.name)
@@ -182,10 +183,10 @@ func (n *newest) ask(ctx context.Context) (metadata, error) {
 }
 
 // missing returns the error for a secret without a state, or nil if the secret may have a
-// state.
+// state. created reports whether the secret has metadata.
 func (n *newest) missing(ctx context.Context, created bool) error {
 	if created && time.Since(n.begun) > creation {
-		// The creator of the secret will not commit.
+		// The creator of the secret has had enough time to commit.
 		return fmt.Errorf("%w: %q has no version yet", driver.ErrNotFound, n.prefix+n.name)
 	}
 	return n.vanished(ctx, n.name)
@@ -202,7 +203,7 @@ func (n *newest) finds(now state, m metadata) (bool, error) {
 	return true, nil
 }
 
-// current reads the version in the metadata.
+// current finds the version that m names. It returns false and no error if m may be stale.
 func (n *newest) current(ctx context.Context, m metadata) (bool, error) {
 	now, err := n.value, error(nil)
 	if now.number != m.number || !m.is(now) {
@@ -225,8 +226,8 @@ func (n *newest) current(ctx context.Context, m metadata) (bool, error) {
 	return false, nil
 }
 
-// closed returns the error of reading the version in m, or nil if m may lag. A driver
-// destroys a version only if a later state exists, and never disables one.
+// closed returns the error of reading the version in m, or nil if m may lag. A driver destroys
+// a version only if a later state exists, and never disables a version.
 func (n *newest) closed(ctx context.Context, m metadata, refused error) error {
 	later, err := n.later(ctx, m)
 	if err != nil {
@@ -242,9 +243,9 @@ func (n *newest) closed(ctx context.Context, m metadata, refused error) error {
 	return fmt.Errorf("%w (version %d is %s)", refused, m.number, state)
 }
 
-// later reports whether a state after the one in m may exist. It may if one of the next
-// driverkit.Width versions is readable, or if all of them exist. A readable version may be
-// uncommitted, and may belong to a later incarnation.
+// later reports whether a state after the one in m may exist. It returns true if one of the
+// next driverkit.Width versions is readable, or if all of them exist. A readable version may
+// be uncommitted, and may belong to a later incarnation.
 func (n *newest) later(ctx context.Context, m metadata) (bool, error) {
 	for i := range int64(driverkit.Width) {
 		switch _, err := n.readNumber(ctx, n.name, m.number+1+i); {
@@ -259,8 +260,8 @@ func (n *newest) later(ctx context.Context, m metadata) (bool, error) {
 	return true, nil
 }
 
-// stateOf returns the service's state of an unreadable version. It uses the text of the
-// refusal or, if the text does not name the state, makes a call.
+// stateOf returns the service's state of an unreadable version. It uses the text of refused
+// or, if the text does not name the state, makes a call.
 func (n *newest) stateOf(ctx context.Context, number int64, refused error) secretmanagerpb.SecretVersion_State {
 	for _, state := range []secretmanagerpb.SecretVersion_State{secretmanagerpb.SecretVersion_DISABLED, secretmanagerpb.SecretVersion_DESTROYED} {
 		if strings.Contains(text(refused), state.String()) {
@@ -269,12 +270,13 @@ func (n *newest) stateOf(ctx context.Context, number int64, refused error) secre
 	}
 	v, err := n.describeVersion(ctx, n.name, number)
 	if err != nil {
-		return secretmanagerpb.SecretVersion_STATE_UNSPECIFIED // a store may lack this permission
+		return secretmanagerpb.SecretVersion_STATE_UNSPECIFIED // the role may lack versions.get
 	}
 	return v.GetState()
 }
 
-// foreign returns the error for a secret that does not have the form of a record.
+// foreign returns an error matching ErrCorrupt for a secret that does not have the form of a
+// record.
 func (s *secrets) foreign(name string, m metadata) error {
 	why := "it was not written by this program"
 	if m.ours {
@@ -398,7 +400,7 @@ func (s *secrets) Update(ctx context.Context, name string, base driver.Secret, p
 	return s.point(ctx, name, m, v, p, again)
 }
 
-// based returns metadata in which base is the state of the secret, and whose etag is not
+// based returns metadata in which base is the state of the secret, and whose etag differs from
 // refused. If base is not the state, the error matches ErrConflict, or ErrNotFound if the
 // secret does not exist.
 func (s *secrets) based(ctx context.Context, name string, base driver.Secret, refused string) (metadata, error) {
@@ -435,8 +437,8 @@ func (s *secrets) conflict(name string) error {
 	return fmt.Errorf("%w: %q", driver.ErrConflict, s.prefix+name)
 }
 
-// replaced returns the error for a writer whose base is no longer the current state. m and
-// err are the results of look. replaced returns nil if the metadata may lag.
+// replaced returns the error for a writer if base is not the current state, or nil if the
+// metadata may lag. m and err are the results of look.
 func (s *secrets) replaced(ctx context.Context, name string, base state, m metadata, err error) error {
 	switch {
 	case err != nil && !errors.Is(err, driver.ErrNotFound):
@@ -465,8 +467,8 @@ func (s *secrets) commit(ctx context.Context, name string, m metadata, p driver.
 // point makes a version the state of the secret with the metadata m. If the service refuses
 // the etag of m, again returns the metadata for another attempt, or an error matching
 // ErrConflict. If again returns that conflict, or the service refuses the update for another
-// reason, the version will never be the state, and point destroys it. After any other
-// failure, the next commit finds the version.
+// reason, the version will never be the state, and point destroys it. After any other failure,
+// the next commit lists the version as due.
 func (s *secrets) point(ctx context.Context, name string, m metadata, v added, p driver.Payload, again func(refused string) (metadata, error)) (driver.Version, error) {
 	for {
 		over, pending := s.due(ctx, name, m, v.at)
@@ -505,10 +507,10 @@ func (s *secrets) discard(ctx context.Context, name string, v added) {
 	_ = s.destroy(ctx, name, v.number, v.etag)
 }
 
-// due returns the versions to be destroyed after the next commit has succeeded, and those
-// that remain due. Only a version whose etag is in the account is destroyed. The update that
-// stored the etag carried the secret's etag, so the version belongs to this incarnation. due
-// requests etags that are unknown; the commit stores them for the next one.
+// due returns the versions to be destroyed after the next commit has succeeded, and those that
+// remain due. Only a version whose etag is in the account is destroyed. The update that stored
+// the etag carried the secret's etag, so the version belongs to this incarnation. due requests
+// unknown etags, which the commit stores for the commit after it.
 func (s *secrets) due(ctx context.Context, name string, m metadata, now time.Time) (over, pending []due) {
 	work, pending := m.ripe(now, driverkit.Width)
 	var unknown []due
@@ -526,10 +528,10 @@ func (s *secrets) due(ctx context.Context, name string, m metadata, now time.Tim
 	})...)
 }
 
-// sweep destroys the versions over. It returns the versions that it could not destroy, for
-// the next commit of this driver. The caller calls sweep after a commit, which has proved
-// that none of over is the state. Before the commit, the metadata may have been stale, and
-// another tool may have moved the alias back to one of over.
+// sweep destroys the versions in over, and returns those that it could not destroy. The caller
+// leaves them to the next commit of this driver. The caller calls sweep after a commit, which
+// has proved that none of over is the state. Before the commit, the metadata may have been
+// stale, and another tool may have moved the alias back to one of over.
 func (s *secrets) sweep(ctx context.Context, name string, over []due) []due {
 	return s.each(ctx, over, func(ctx context.Context, d *due) (left bool) {
 		err := s.destroy(ctx, name, d.Number, d.Etag)
@@ -565,8 +567,8 @@ func (s *secrets) Sweep(ctx context.Context, name string, base driver.Secret) {
 	s.seen.add(name, m)
 }
 
-// each calls step for each of some concurrently, and returns the versions for which step
-// reports true.
+// each calls step concurrently for each element of some, and returns the elements for which
+// step reports true. The context of step ends after cleanup.
 func (s *secrets) each(ctx context.Context, some []due, step func(context.Context, *due) (left bool)) []due {
 	ctx, cancel := context.WithTimeout(ctx, cleanup)
 	defer cancel()

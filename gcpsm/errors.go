@@ -24,8 +24,8 @@ var (
 	errKey  = fmt.Errorf("%w: the key of the version cannot be used", driver.ErrRefused)
 )
 
-// conditional are the methods whose requests carry an etag. A FAILED_PRECONDITION of such a
-// method means that the etag is outdated, unless the text names another cause.
+// conditional contains the methods whose requests carry an etag. A FAILED_PRECONDITION of such
+// a method means that the etag is outdated, unless the text names another cause.
 var conditional = map[string]bool{"UpdateSecret": true, "DeleteSecret": true, "DestroySecretVersion": true}
 
 // Patterns for causes in the text of an error. They are necessary because some errors have
@@ -52,8 +52,8 @@ var (
 	})
 )
 
-// reasons maps the common reasons of Google's services to classes, where the code
-// alone is not specific (google.api.ErrorReason).
+// reasons maps values of google.api.ErrorReason to classes, where the code alone is not
+// specific.
 var reasons = map[string]error{
 	"SERVICE_DISABLED":              driver.ErrRefused,
 	"SERVICE_NOT_VISIBLE":           driver.ErrRefused,
@@ -75,7 +75,7 @@ var reasons = map[string]error{
 	"CREDENTIALS_MISSING":           driver.ErrCredentials,
 }
 
-// classify returns the class of an error of a method.
+// classify returns the class of err, the error of a call of method.
 func classify(method string, err error) error {
 	reason, text := reasonOf(err), text(err)
 	switch given := reasons[reason]; {
@@ -96,7 +96,7 @@ func classify(method string, err error) error {
 	case codes.Unauthenticated:
 		return either(namesNetwork(), text, errNoCredentials, errCredentials)
 	case codes.InvalidArgument, codes.OutOfRange, codes.Unimplemented:
-		return either(namesSum(), text, driver.ErrUnavailable, driver.ErrRefused) // damaged in transit
+		return either(namesSum(), text, driver.ErrUnavailable, driver.ErrRefused) // a text about a checksum means damage in transit
 	case codes.Unavailable:
 		return either(namesTLS(), text, driver.ErrRefused, driver.ErrUnavailable)
 	case codes.ResourceExhausted:
@@ -116,8 +116,8 @@ func either(pattern *regexp.Regexp, text string, yes, no error) error {
 	return no
 }
 
-// absent returns the class of a NOT_FOUND of method. CreateSecret and ListSecrets name only
-// resources that must already exist.
+// absent returns the class of a NOT_FOUND of method. For CreateSecret and ListSecrets, the
+// missing resource is not a secret.
 func absent(method, text string) error {
 	if method == "CreateSecret" || method == "ListSecrets" || namesKey().MatchString(text) {
 		return driver.ErrRefused
@@ -200,8 +200,8 @@ func code(err error) codes.Code {
 	return status.Code(err)
 }
 
-// callError converts an error of the client: see driverkit.CallError. The result does not
-// quote sent.
+// callError converts an error of the client to an error of the driver, as driverkit.CallError
+// does. The result does not quote sent.
 func callError(ctx context.Context, method, id string, err error, sent []byte) error {
 	if driverkit.Repeats(err.Error(), sent) {
 		err = status.Error(code(err), "(text not shown)")
@@ -209,11 +209,11 @@ func callError(ctx context.Context, method, id string, err error, sent []byte) e
 	return driverkit.CallError(ctx, fmt.Errorf("%s %q: %w", method, id, err), classify(method, err))
 }
 
-// exists reports whether a read by number has proved that the version exists.
+// exists reports whether err, the result of a read by number, proves that the version exists.
 func exists(err error) bool {
 	return err == nil || errors.Is(err, errGone) || errors.Is(err, errKey) || errors.Is(err, driver.ErrCorrupt)
 }
 
-// gone reports whether a read by number has proved that a version does not exist or has
-// changed its state.
+// gone reports whether err, the result of a read by number, proves that the version does not
+// exist, or is disabled or destroyed.
 func gone(err error) bool { return errors.Is(err, driver.ErrNotFound) || errors.Is(err, errGone) }

@@ -16,8 +16,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// Options configures a store. The zero value and a nil *Options are good
-// defaults: Google manages replication and keys.
+// Options configures a store. A nil *Options is equivalent to the zero value, with which
+// Google manages replication and keys.
 type Options struct {
 	// Store holds the options that all backends have in common. Nil means the default
 	// options.
@@ -30,8 +30,8 @@ type Options struct {
 	KMSKey string
 
 	// Replicas are the locations of new secrets. If Replicas is nil, Google chooses the
-	// locations. Replicas must be nil for regional secrets, whose location is that of the
-	// parent. With Replicas, KMSKey must be empty.
+	// locations. Otherwise Replicas must have an element, and Options.KMSKey must be empty.
+	// Replicas must be nil for regional secrets, whose location is that of the parent.
 	Replicas []Replica
 
 	// Labels are up to 24 labels that are added to every secret, for billing reports and
@@ -42,22 +42,22 @@ type Options struct {
 // A Replica is one location of a secret.
 type Replica struct {
 	Location string // "europe-west1"
-	KMSKey   string // key in that location; empty means a key managed by Google. Either all replicas have a KMSKey, or none
+	KMSKey   string // key in that location, or empty for a key managed by Google; set in all replicas or none
 }
 
-// New returns a store whose records are secrets of parent, "projects/p" or
-// "projects/p/locations/l". Their IDs begin with prefix: 1 to 128 letters, digits, '-' and
-// '_'. Programs that share a store must write parent the same way, with the project's ID or
-// with its number. Encrypted records are bound to parent.
+// New returns a store that keeps each record in a secret of parent, "projects/p" or
+// "projects/p/locations/l". The IDs of the secrets begin with prefix and '-'. The prefix
+// consists of 1 to 128 letters, digits, '-' and '_'. Programs that share a store must write
+// parent the same way, with the project's ID or with its number, because encrypted records are
+// bound to parent.
 //
-// Secrets in a location are regional secrets. Their client must use that location's
-// endpoint:
+// Secrets in a location are regional secrets. For regional secrets, client must use the
+// endpoint of the location:
 //
 //	secretmanager.NewClient(ctx, option.WithEndpoint("secretmanager.europe-west1.rep.googleapis.com:443"))
 //
-// New does no I/O. The store uses the client with its endpoint, credentials and
-// interceptors, and does not close it. The package documentation says which calls
-// are repeated after a failure. opts may be nil.
+// New does no I/O, and returns an error only if an argument is invalid. The store uses the
+// endpoint, credentials and interceptors of client, and never closes client. opts may be nil.
 func New(client *secretmanager.Client, parent, prefix string, opts *Options) (*tokenstore.Store, error) {
 	d, err := NewDriver(client, parent, prefix, opts)
 	if err != nil {
@@ -66,8 +66,8 @@ func New(client *secretmanager.Client, parent, prefix string, opts *Options) (*t
 	return tokenstore.New(d, cmp.Or(opts, &Options{}).Store)
 }
 
-// NewDriver returns the driver that New uses, for decorators and tests. The driver is a
-// driver.Leaser. See New.
+// NewDriver returns the driver that New uses, for decorators and tests. It has the parameters
+// of New. The driver is a driver.Leaser.
 func NewDriver(client *secretmanager.Client, parent, prefix string, opts *Options) (driver.Secrets, error) {
 	if client == nil {
 		return nil, errors.New("gcpsm: the client is nil")
@@ -99,8 +99,8 @@ var (
 	legalParent = sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile(`^projects/[a-z0-9][a-z0-9.:_-]*(/locations/[a-z0-9-]+)?$`)
 	})
-	// A count such as {1,128} is compiled into as many copies of what it follows, which takes
-	// time. NewDriver checks the length instead.
+	// NewDriver checks the length of a prefix. With the count {1,128}, package regexp would
+	// take longer to compile the expression.
 	legalPrefix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_-]+$`) })
 	labelKey    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[\p{Ll}\p{Lo}][\p{Ll}\p{Lo}\p{N}_-]{0,62}$`) })
 	labelValue  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[\p{Ll}\p{Lo}\p{N}_-]{0,63}$`) })

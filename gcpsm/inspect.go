@@ -16,7 +16,7 @@ import (
 var _ driver.Inspector = (*secrets)(nil)
 
 // Inspect implements driver.Inspector. It makes only one ListSecrets for each 25,000 secrets,
-// because the metadata contain all that it reports.
+// because the listed metadata show all faults.
 func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, error] {
 	return driverkit.Seq(func(yield func(driver.Inspection, error) bool) error {
 		return s.list(ctx, s.all(), func(name string, m metadata) bool {
@@ -25,12 +25,12 @@ func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, erro
 	})
 }
 
-// orphanAge is the age at which a secret without a state is reported.
+// orphanAge is the age from which Inspect reports a secret without a state.
 const orphanAge = time.Minute
 
-// faults returns the faults of a secret. A secret that is not a record has none, because
-// reading it fails anyway. Nor has a secret without a state that was created less than
-// orphanAge ago.
+// faults returns the faults of a secret. It returns nil for a secret that is not a record,
+// whose read fails anyway. It also returns nil for a secret without a state that was created
+// less than orphanAge ago.
 func (s *secrets) faults(name string, m metadata) []driver.Fault {
 	switch now := time.Now(); {
 	case m.empty() && now.Sub(m.secret.GetCreateTime().AsTime()) > orphanAge:
@@ -81,8 +81,8 @@ func ripe(all []due, now time.Time) (n int64) {
 	return n
 }
 
-// unmake deletes a secret without a state, unless a writer has committed a state in the
-// meantime.
+// unmake deletes a secret without a state. If a writer has committed a state in the meantime,
+// the error matches ErrConflict.
 func (s *secrets) unmake(ctx context.Context, name string, m metadata) error {
 	err := s.remove(ctx, name, m.secret.GetEtag())
 	s.seen.drop(name)
@@ -109,12 +109,12 @@ func (s *secrets) realias(ctx context.Context, name string, m metadata) error {
 	return s.put(ctx, name, next, "annotations", "version_aliases")
 }
 
-// sweeps is the number of rounds of destroyDue, with driverkit.Width versions each. A
+// sweeps is the maximum number of rounds of destroyDue, with driverkit.Width versions each. A
 // version with an unknown etag takes two rounds.
 const sweeps = 100
 
-// destroyDue destroys all versions that are due. A write destroys at most driverkit.Width of
-// them.
+// destroyDue destroys the versions that are due. A write destroys at most driverkit.Width of
+// them, and destroyDue up to sweeps times as many.
 func (s *secrets) destroyDue(ctx context.Context, name string) error {
 	for range sweeps {
 		m, err := s.describe(ctx, name)
@@ -145,8 +145,8 @@ func (s *secrets) destroyDue(ctx context.Context, name string) error {
 	return fmt.Errorf("%w: %q has more versions that are due", driver.ErrConflict, s.prefix+name)
 }
 
-// stillDue replaces the list of due versions by pending, if the metadata are still
-// m.
+// stillDue replaces the list of due versions by pending, if the metadata are still m.
+// Otherwise the error matches ErrConflict.
 func (s *secrets) stillDue(ctx context.Context, name string, m metadata, pending []due) error {
 	a := m.account
 	a.Due = fewer(pending)
@@ -194,7 +194,7 @@ func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 	return driverkit.Probes(ctx, s.probes())
 }
 
-// probes returns one probe for each call that the driver makes.
+// probes returns one probe for each kind of call that the driver makes.
 func (s *secrets) probes() []driverkit.Probe {
 	name := "tokenkeepprobe" + newIncarnation()
 	var made metadata
@@ -232,8 +232,8 @@ func (s *secrets) probes() []driverkit.Probe {
 	}
 }
 
-// compares returns an error if the server accepts an update with an outdated etag. compares
-// first moves the alias with an update that has the current etag.
+// compares returns an error matching errDrops if the server accepts an update with an outdated
+// etag. compares first moves the alias with an update that has the current etag.
 func (s *secrets) compares(ctx context.Context, name string, made *metadata, number int64) error {
 	move := func(m metadata) (metadata, error) {
 		next := m.annotate(m.account)

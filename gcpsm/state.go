@@ -20,11 +20,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// alias is the alias that points to the version that is the state of a secret.
+// alias is the version alias that points to the state of a secret.
 const alias = "current"
 
-// The first line of a payload distinguishes it from payloads of other programs, and
-// from a version with the same number in another incarnation.
+// The first line of a payload distinguishes the payload from those of other programs. It also
+// distinguishes a version from the version with the same number in another incarnation.
 const (
 	magic           = "tokenkeep1 "
 	incarnationSize = 16
@@ -33,7 +33,7 @@ const (
 
 var base32Lower = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
-// newIncarnation returns 80 random bits.
+// newIncarnation returns 80 random bits as 16 characters.
 func newIncarnation() string {
 	var b [incarnationSize * 5 / 8]byte
 	_, _ = rand.Read(b[:]) // documented never to fail
@@ -45,7 +45,8 @@ func encode(incarnation string, data []byte) []byte {
 	return slices.Concat([]byte(magic), []byte(incarnation), []byte("\n"), data)
 }
 
-// decode returns the content of a version's payload.
+// decode returns the content of a version's payload. ok is false if the payload has another
+// form.
 func decode(payload []byte) (incarnation string, data []byte, ok bool) {
 	if len(payload) <= header || string(payload[:len(magic)]) != magic || payload[header-1] != '\n' {
 		return "", nil, false
@@ -53,8 +54,8 @@ func decode(payload []byte) (incarnation string, data []byte, ok bool) {
 	return string(payload[len(magic) : header-1]), payload[header:], true
 }
 
-// digest returns 80 bits of a digest of data. Records contain random nonces, so readers of
-// the metadata cannot use the digest to test guesses of a record.
+// digest returns the first 80 bits of the SHA-256 digest of data, in base32. Records contain
+// random nonces, so readers of the metadata cannot use the digest to test guesses of a record.
 func digest(data []byte) string {
 	sum := sha256.Sum256(data)
 	return base32Lower.EncodeToString(sum[:10])
@@ -94,7 +95,7 @@ func (s state) same(t state) bool {
 // annotation is the key of the annotation that holds an account.
 const annotation = "tokenkeep"
 
-// An account is the driver's part of the metadata of a secret, in one annotation.
+// An account is the driver's part of the metadata of a secret, stored in one annotation.
 type account struct {
 	Incarnation string `json:"life"`
 	Writes      int64  `json:"writes"`            // number of changes to the account; orders the metadata of one incarnation
@@ -102,16 +103,16 @@ type account struct {
 	Digest      string `json:"digest,omitempty"`  // digest of the data of that version
 	Etag        string `json:"etag,omitempty"`    // etag of that version
 	Note        string `json:"note,omitempty"`    // see driver.Leaser
-	Due         []due  `json:"due,omitempty"`     // in order of numbers
+	Due         []due  `json:"due,omitempty"`     // sorted by number
 }
 
-// due describes a version, or a range of versions, to be destroyed. A due version is no
-// longer the state, or never was the state.
+// due describes a version, or a range of versions, to be destroyed. A due version was
+// replaced, or never was the state.
 type due struct {
 	Number int64  `json:"n"`
-	To     int64  `json:"to,omitempty"`   // the last one of a range
+	To     int64  `json:"to,omitempty"`   // the last version of a range; 0 for a single version
 	Etag   string `json:"etag,omitempty"` // empty if unknown
-	Since  int64  `json:"since"`          // by the service's clock, in seconds
+	Since  int64  `json:"since"`          // Unix time of the replacement, by the service's clock
 }
 
 // metadata holds the metadata of a secret and its decoded account.
@@ -155,7 +156,8 @@ func (m metadata) newer(n metadata) bool {
 	return cmp.Or(a.Compare(b), cmp.Compare(m.account.Writes, n.account.Writes)) > 0
 }
 
-// commit returns the update that makes v, whose payload is p, the state of the secret.
+// commit returns the update that makes v, whose payload is p, the state of the secret. extra
+// are labels that every secret has, and pending are the versions that remain due.
 func (m metadata) commit(v added, p driver.Payload, extra map[string]string, pending []due) *secretmanagerpb.Secret {
 	a := m.account
 	a.Due = pending
@@ -222,10 +224,10 @@ const (
 	slot = 10 * time.Minute
 )
 
-// fewer sorts due versions. If there are more than maxDue entries, fewer joins versions
-// that become ripe at about the same time into ranges. If there are still too many entries,
-// for example because the permission to destroy is missing, fewer joins the oldest ones.
-// The etags of the versions in a range are requested when it is ripe.
+// fewer returns all sorted by number. If there are more than maxDue entries, fewer joins
+// versions that become ripe at about the same time into ranges. If there are still too many
+// entries, for example because the permission to destroy is missing, fewer joins the oldest
+// entries. A range has no etags; due requests them when the range is ripe.
 func fewer(all []due) []due {
 	slices.SortFunc(all, func(a, b due) int { return cmp.Compare(a.Number, b.Number) })
 	if len(all) <= maxDue {
@@ -312,8 +314,7 @@ type cache struct {
 	of map[string]metadata
 }
 
-// maxCached is the number of secrets in a cache; each entry has an account and
-// some labels.
+// maxCached is the maximum number of secrets in a cache.
 const maxCached = 256
 
 func (c *cache) get(name string) (metadata, bool) {
@@ -323,7 +324,7 @@ func (c *cache) get(name string) (metadata, bool) {
 	return m, ok
 }
 
-// add remembers m unless newer metadata are known, and returns the newest.
+// add remembers m unless the cache has newer metadata, and returns the newer of the two.
 func (c *cache) add(name string, m metadata) metadata {
 	c.mu.Lock()
 	defer c.mu.Unlock()
