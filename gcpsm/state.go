@@ -112,7 +112,7 @@ type due struct {
 	Number int64  `json:"n"`
 	To     int64  `json:"to,omitempty"`   // the last version of a range; 0 for a single version
 	Etag   string `json:"etag,omitempty"` // empty if unknown
-	Since  int64  `json:"since"`          // Unix time of the replacement, by the service's clock
+	Since  int64  `json:"since"`          // Unix time at which the version became due, by the service's clock
 }
 
 // metadata holds the metadata of a secret and its decoded account.

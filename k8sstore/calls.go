@@ -18,7 +18,7 @@ import (
 // manager identifies this package in the managed fields of a Secret.
 const manager = "tokenkeep"
 
-// page is the number of Secrets in one page of a list.
+// page is the maximum number of Secrets in one page of a list.
 const page = 500
 
 // counting returns a context and a counter of the requests that are sent with that context.
@@ -40,7 +40,8 @@ func (s *secrets) get(ctx context.Context, name string) (*object, error) {
 	return o, nil
 }
 
-// read returns the state of the named Secret.
+// read returns the state of the named Secret. The error matches ErrNotFound if the Secret does
+// not exist or is being deleted.
 func (s *secrets) read(ctx context.Context, name string) (state, error) {
 	o, err := s.get(ctx, name)
 	if err == nil && o.DeletionTimestamp != nil {
@@ -52,8 +53,8 @@ func (s *secrets) read(ctx context.Context, name string) (state, error) {
 	return decode(o), nil
 }
 
-// create creates a Secret. It returns the version of the Secret and the number of times
-// that the request was sent.
+// create creates a Secret. It returns the version of the Secret and the number of times that
+// the client sent the request. options are the values of DryRun.
 func (s *secrets) create(ctx context.Context, name string, p driver.Payload, options ...string) (driver.Version, int64, error) {
 	if err := ctx.Err(); err != nil {
 		return "", 0, err
@@ -74,8 +75,8 @@ type patch struct {
 }
 
 // patch changes a Secret if its UID and its revision are still uid and revision. It returns
-// the new version and the number of times that the request was sent. The server preserves
-// all parts that p does not mention, such as labels, owners and finalizers of other
+// the new version and the number of times that the client sent the request. The server
+// preserves all parts that p does not mention, such as labels, owners and finalizers of other
 // programs.
 func (s *secrets) patch(ctx context.Context, name string, uid types.UID, revision string, p patch, options ...string) (driver.Version, int64, error) {
 	if err := ctx.Err(); err != nil {
@@ -106,8 +107,8 @@ func (s *secrets) patch(ctx context.Context, name string, uid types.UID, revisio
 	return version(o.UID, o.ResourceVersion), sent.Load(), nil
 }
 
-// remove deletes a Secret if its UID and its revision are still uid and revision. It
-// returns the number of times that the request was sent.
+// remove deletes a Secret if its UID and its revision are still uid and revision. It returns
+// the number of times that the client sent the request.
 func (s *secrets) remove(ctx context.Context, name string, uid types.UID, revision string, options ...string) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -128,7 +129,7 @@ func (s *secrets) all() metav1.ListOptions {
 	return metav1.ListOptions{FieldSelector: "type=" + secretType}
 }
 
-// carrying returns the Secrets that have a label with the given key.
+// carrying returns the Secrets of the store that have a label with the given key.
 func (s *secrets) carrying(ctx context.Context, key string) (found []*object, err error) {
 	err = s.list(ctx, metav1.ListOptions{LabelSelector: key}, func(o *object) bool {
 		found = append(found, o)

@@ -24,20 +24,19 @@
 //	  resources: ["secrets"]
 //	  verbs: ["get", "list", "create", "patch", "delete"]
 //
-// Bind it with "kubectl create rolebinding tokens --role=tokens --serviceaccount=crm:crm-sync
-// -n crm-tokens". The program may run in a different namespace, or outside of the cluster.
+// Bind the Role with "kubectl create rolebinding tokens --role=tokens
+// --serviceaccount=crm:crm-sync -n crm-tokens". The program may run in a different namespace,
+// or outside of the cluster.
 //
-// A client of client-go sends at most 5 requests a second unless its config sets QPS. With
-// a QPS of -1, the client sends requests without a limit of its own, and the server limits
-// each client.
+// A client of client-go sends at most 5 requests a second unless its config sets QPS. With a
+// QPS of -1, the client does not limit its requests. The server limits each client.
 //
 // # Storage
 //
-// A record is a Secret "<prefix>-<name>" of the type "tokenkeep.dev/record". Kubernetes
-// does not allow changing the type of a Secret. A store lists its records by that type,
-// and never mistakes another Secret for a record. The only data item, "record", is the
-// record. Each label by which the record is found is a label of the Secret with an
-// empty value:
+// A record is a Secret named "<prefix>-<name>" of the type "tokenkeep.dev/record". Kubernetes
+// does not allow changing the type of a Secret. A store lists its records by that type, and
+// never mistakes another Secret for a record. The only data item, "record", holds the record.
+// Each label by which the record is found is a label of the Secret with an empty value:
 //
 //	<digest>.tokenkeep.dev/<kind>.label
 //
@@ -46,11 +45,11 @@
 // labels never contain a token or a user name. Labels are metadata and appear in the audit
 // log.
 //
-// A write is a merge patch with the UID and resource version of the state to replace. The
+// An update is a merge patch with the UID and resource version of the state to replace. The
 // server applies the patch only to that state. If several writers have read the same state,
-// only the first succeeds. Data and labels change together. The patch preserves all parts
-// that it does not mention, such as labels, owners and finalizers of other programs. A
-// deletion has the same preconditions.
+// only the first succeeds. Data and labels change together. The patch preserves all parts that
+// it does not mention, such as labels, owners and finalizers of other programs. A deletion has
+// the same preconditions.
 //
 // Options.Owner makes an object in the namespace the owner of the Secrets that a store
 // creates. Kubernetes deletes them together with the owner. Do not name a Deployment
@@ -74,8 +73,8 @@
 //   - The API server can log request bodies. Its audit policy should use at most the
 //     level "Metadata" for Secrets. client-go logs bodies at klog level 7 and above.
 //
-// Encryption by the codec (tokenstore.Options.Codec) protects against all four: Kubernetes
-// then has only ciphertext, and the key is elsewhere.
+// Encryption by the codec (tokenstore.Options.Codec) protects against all four risks:
+// Kubernetes then stores only ciphertext, and the key is elsewhere.
 //
 // # Calls
 //

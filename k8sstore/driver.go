@@ -88,9 +88,9 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (v 
 	return v, err
 }
 
-// unknown returns the error for a write that the client has repeated after a failure. The
-// server refused the repetition, possibly because it had applied the first attempt. Another
-// process may have deleted the Secret since.
+// unknown returns the error, matching ErrUnavailable, for a write that the client has repeated
+// after a failure. The server refused the repetition, possibly because it had applied the
+// first attempt. Another process may have deleted the Secret since.
 func (s *secrets) unknown(name string) error {
 	return fmt.Errorf("%w: Secret %q: whether the write was applied before it was repeated cannot be seen", driver.ErrUnavailable, s.full(name))
 }

@@ -20,8 +20,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// Texts that are the only difference between some errors of the server and the
-// client.
+// Texts that identify errors of the server and the client that have no specific code or type.
 const (
 	textQuota       = "exceeded quota"                   // core: plugin/pkg/admission/resourcequota
 	textLimiter     = "client rate limiter Wait"         // client-go: rest/request.go
@@ -99,8 +98,8 @@ func caused(s metav1.Status, cause metav1.CauseType) bool {
 // errUnreadable means that a response is not in Kubernetes' format.
 var errUnreadable = errors.New("the answer is not in Kubernetes' form")
 
-// callError converts an error of the client: see driverkit.CallError. The result quotes
-// neither sent nor stored data.
+// callError converts an error of the client to an error of the driver, as driverkit.CallError
+// does. The result quotes neither sent nor stored data.
 func callError(ctx context.Context, call string, err error, sent []byte) error {
 	class := classify(err)
 	var answer apierrors.APIStatus
@@ -121,8 +120,8 @@ type refusal struct {
 	answer *apierrors.StatusError
 }
 
-// newRefusal returns a refusal for the response s to a call. It leaves out texts that are
-// not from Kubernetes, and texts that contain sent.
+// newRefusal returns a refusal for the response s to a call. It replaces texts that are not
+// from Kubernetes, and texts that contain sent.
 func newRefusal(call string, s metav1.Status, sent []byte) *refusal {
 	s = *s.DeepCopy()
 	clean := func(text string) string {

@@ -16,8 +16,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// Options configures a store. The zero value and a nil *Options are good
-// defaults.
+// Options configures a store. A nil *Options is equivalent to the zero value.
 type Options struct {
 	// Store holds the options that all backends have in common. Nil means the default
 	// options.
@@ -50,13 +49,13 @@ type SecretsGetter[S Secrets] interface {
 	Secrets(namespace string) S
 }
 
-// New returns a store whose records are Secrets in the namespace, with names that begin
-// with prefix and '-'. The namespace, and each part of the prefix between dots, must be a
-// DNS label, such as "oauth-crm". The prefix has at most 188 characters.
+// New returns a store that keeps each record in a Secret in the namespace. The names of the
+// Secrets begin with prefix and '-'. The namespace, and each part of the prefix between dots,
+// must be a DNS label, such as "oauth-crm". The prefix has at most 188 characters.
 //
-// New does no I/O. The store uses the client with its credentials, rate limit and retries,
-// and does not close it. The method CoreV1 of a *kubernetes.Clientset returns such a
-// client. opts may be nil.
+// New does no I/O, and returns an error only if an argument is invalid. The store uses the
+// credentials, rate limit and retries of client. The method CoreV1 of a *kubernetes.Clientset
+// returns such a client. opts may be nil.
 func New[S Secrets](client SecretsGetter[S], namespace, prefix string, opts *Options) (*tokenstore.Store, error) {
 	d, err := NewDriver(client, namespace, prefix, opts)
 	if err != nil {
@@ -65,7 +64,8 @@ func New[S Secrets](client SecretsGetter[S], namespace, prefix string, opts *Opt
 	return tokenstore.New(d, cmp.Or(opts, &Options{}).Store)
 }
 
-// NewDriver returns the driver that New uses, for decorators and tests. See New.
+// NewDriver returns the driver that New uses, for decorators and tests. It has the parameters
+// of New.
 func NewDriver[S Secrets](client SecretsGetter[S], namespace, prefix string, opts *Options) (driver.Secrets, error) {
 	if client == nil {
 		return nil, errors.New("k8sstore: the client is nil")
@@ -89,7 +89,7 @@ func NewDriver[S Secrets](client SecretsGetter[S], namespace, prefix string, opt
 	}, nil
 }
 
-// maxPrefix leaves room for the name of a record. The name of a Secret has at most 253
+// maxPrefix leaves room for '-' and the name of a record. The name of a Secret has at most 253
 // characters.
 const maxPrefix = validation.DNS1123SubdomainMaxLength - 65
 
@@ -117,9 +117,9 @@ func (o *Options) check() error {
 	return nil
 }
 
-// Policy returns the Role that a store in the namespace needs, as input for "kubectl
-// apply". Bind the Role to the program's service account. Roles cannot match the prefixes
-// of names: the account can read every Secret in the namespace.
+// Policy returns the Role that a store in the namespace needs, with the given name, as input
+// for "kubectl apply". Bind the Role to the program's service account. Roles cannot match the
+// prefixes of names, so the account can read every Secret in the namespace.
 func Policy(namespace, name string) string {
 	return strings.NewReplacer("{namespace}", namespace, "{name}", name).Replace(policy)
 }

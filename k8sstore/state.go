@@ -17,16 +17,16 @@ import (
 // An object is a Secret of Kubernetes.
 type object = v1.Secret
 
-// Parts of a Secret other than its labels.
+// The type, the annotation and the data item of the Secret of a record.
 const (
 	secretType  = "tokenkeep.dev/record"
 	incarnation = "tokenkeep.dev/incarnation" // annotation: Payload.Incarnation of Create
 	fieldRecord = "record"                    // the only data item
 )
 
-// A label is the key "<digest>.tokenkeep.dev/<kind>.label", with an empty value. Nonces are
-// not stored: labels change together with the data, so no writer removes a label that
-// another writer needs.
+// A label of a record is a label of the Secret, with the key
+// "<digest>.tokenkeep.dev/<kind>.label" and an empty value. Nonces are not stored: labels
+// change together with the data, so no writer removes a label that another writer needs.
 const (
 	labelDomain = ".tokenkeep.dev/"
 	labelEnd    = ".label"
@@ -140,7 +140,7 @@ func labelsOf(labels map[string]string) []driver.Label {
 	return all
 }
 
-// pointers returns m with pointers to its values.
+// pointers returns a copy of m whose values are pointers.
 func pointers(m map[string]string) map[string]*string {
 	all := make(map[string]*string, len(m))
 	for key, value := range m {

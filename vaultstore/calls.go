@@ -22,8 +22,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// A vault makes calls with the caller's client. It logs in if the token is missing or
-// invalid.
+// A vault makes calls with the caller's client. If auth is not nil, it logs in when the token
+// is missing or invalid.
 type vault struct {
 	client *api.Client
 	auth   api.AuthMethod // nil if only the client's own token is used
@@ -34,7 +34,7 @@ type vault struct {
 	// forward requests.
 	forward atomic.Bool
 
-	// blind reports whether even new tokens may not look themselves up.
+	// blind reports whether Vault has refused to let a new token look itself up.
 	blind atomic.Bool
 
 	mu       sync.Mutex
@@ -44,7 +44,7 @@ type vault struct {
 	instead  string    // the client's token that own replaces
 	expires  time.Time // when own expires; zero if unknown
 	attempts int       // number of failed logins
-	failure  error     // error of the last login
+	failure  error     // error of the last login; nil if it succeeded
 	pause    time.Time // when a login may be retried
 }
 
@@ -73,8 +73,8 @@ type request struct {
 	active bool   // the active node must answer, not a standby
 }
 
-// do makes a call and decodes the response into out, unless out is nil. If the token is no
-// longer valid, do logs in and repeats the call.
+// do makes a call and decodes the response into out, unless out is nil. If the token is
+// invalid and there is an auth method, do logs in and repeats the call.
 func (v *vault) do(ctx context.Context, q request, out any) error {
 	token, err := v.token(ctx)
 	if err != nil {
@@ -111,9 +111,9 @@ func (v *vault) lookUp(ctx context.Context, token string) error {
 	return v.send(ctx, token, request{method: http.MethodGet, path: "auth/token/lookup-self"}, nil)
 }
 
-// send makes a call with a token. Unless its configuration allows forwarding, Vault refuses
-// a request that asks for it. send then repeats the request, and later requests no longer
-// ask for forwarding.
+// send makes a call with a token. If Vault's configuration does not allow forwarding, Vault
+// refuses a request for the active node. send then repeats the request without the header, and
+// omits the header from all later requests.
 func (v *vault) send(ctx context.Context, token string, q request, out any) error {
 	q.active = q.active && v.forward.Load()
 	err := v.sendOnce(ctx, token, q, out)
@@ -125,7 +125,7 @@ func (v *vault) send(ctx context.Context, token string, q request, out any) erro
 	return err
 }
 
-// sendOnce sends a request, and decodes the response into out unless out is nil.
+// sendOnce makes a call once, and decodes the response into out unless out is nil.
 func (v *vault) sendOnce(ctx context.Context, token string, q request, out any) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -183,7 +183,8 @@ func (v *vault) request(token string, q request) (*api.Request, error) {
 	return r, nil
 }
 
-// token returns the token for a call. It logs in if necessary.
+// token returns the token for a call, and logs in if necessary. The token may be empty if
+// there is no auth method.
 func (v *vault) token(ctx context.Context) (string, error) {
 	if t := v.current(); t != "" || v.auth == nil {
 		return t, nil
@@ -203,7 +204,7 @@ func (v *vault) current() string {
 }
 
 // invalid reports whether a call was denied because of the token itself rather than its
-// permissions. Vault 1.17 and later names the cause in its response. For earlier versions and
+// permissions. The responses of Vault 1.17 and later name the cause. For earlier versions and
 // OpenBao, invalid makes the token look itself up.
 func (v *vault) invalid(ctx context.Context, token string, denied error) (bool, error) {
 	if v.current() != token || says(denied, textBadToken) || says(denied, textNoToken) {
@@ -245,7 +246,7 @@ func (v *vault) login(ctx context.Context, invalid string) (string, error) {
 	v.mu.Lock()
 	err := v.failure
 	if v.attempts == attempts && !v.now().Before(v.pause) {
-		err = nil // no other call has tried to log in while this one waited or just before
+		err = nil // no login has failed while this call waited for its turn, or within loginPause
 	}
 	v.mu.Unlock()
 	if err != nil {
@@ -299,8 +300,7 @@ func (v *vault) authenticate(ctx context.Context) (*api.SecretAuth, error) {
 	return s.Auth, nil
 }
 
-// do is vault.do, except that its error matches errNoEngine if no engine is mounted at
-// s.mount.
+// do is like vault.do, but its error matches errNoEngine if no engine is mounted at s.mount.
 func (s *secrets) do(ctx context.Context, q request, out any) error {
 	err := s.vault.do(ctx, q, out)
 	if cause := (*refusal)(nil); says(err, textNoRoute) && strings.HasPrefix(q.path, s.mount+"/") && errors.As(err, &cause) {
@@ -311,16 +311,16 @@ func (s *secrets) do(ctx context.Context, q request, out any) error {
 
 // An engine records what is known about the secrets engine at a mount. KV version 1 answers
 // reads and lists as an empty engine of version 2 does, and stores any write unchanged.
-// Therefore the driver does not write before a response has shown the version. It does not
-// report "not found" either, unless the token cannot find out the version.
+// Therefore the driver writes only after a response has shown the version. Until then, the
+// driver reports that a record does not exist only if the token cannot find out the version.
 type engine struct {
 	turn   chan struct{}          // held during an inspection
-	proved atomic.Pointer[string] // the value of where at which the engine is known to be KV version 2
+	proved atomic.Pointer[string] // the result of where when the engine was found to be KV version 2
 	hidden atomic.Bool            // whether the token may read neither the mount nor its configuration
 }
 
-// where identifies the server of an engine by namespace and address. The caller may change
-// both in the client.
+// where identifies the server of an engine by namespace and address. The caller may change the
+// namespace and the address in the client.
 func (s *secrets) where() string { return s.client.Namespace() + " " + s.client.Address() }
 
 // prove records that the engine at where is KV version 2.
@@ -335,8 +335,9 @@ func (s *secrets) proved() bool {
 	return where != nil && *where == s.where()
 }
 
-// reads returns nil if the engine is KV version 2, or if the token cannot find out the
-// version by reading.
+// reads returns nil if the engine is KV version 2, or if the token cannot find out the version
+// by reading. Otherwise the error matches errNotKV2 or errNoEngine, or is that of a failed
+// call.
 func (s *secrets) reads(ctx context.Context) error {
 	if s.proved() || s.engine.hidden.Load() {
 		return nil
@@ -344,7 +345,8 @@ func (s *secrets) reads(ctx context.Context) error {
 	return s.identify(ctx, false)
 }
 
-// writes returns nil if the engine is KV version 2.
+// writes is like reads, but returns nil only if the engine is KV version 2. If reading does
+// not show the version, writes makes a conditional write.
 func (s *secrets) writes(ctx context.Context) error {
 	if s.proved() {
 		return nil
@@ -383,8 +385,9 @@ func (s *secrets) identify(ctx context.Context, write bool) error {
 	return err
 }
 
-// mounted asks the server which engine is mounted, as "vault kv" does. A token may ask if it
-// has a policy for a path in the mount.
+// mounted asks the server which engine is mounted, as "vault kv" does. A token may make this
+// call if it has a policy for a path in the mount. The error is errHidden if the response does
+// not show the engine.
 func (s *secrets) mounted(ctx context.Context) error {
 	var answer struct {
 		Data struct {
@@ -432,8 +435,8 @@ func (s *secrets) configured(ctx context.Context) error {
 	return nil
 }
 
-// compares makes a conditional write, which is not a record, over a version that does not
-// exist. KV version 2 refuses such a write.
+// compares returns nil if the server refuses a conditional write over a version that does not
+// exist, as KV version 2 does. The written data is not a record.
 func (s *secrets) compares(ctx context.Context) error {
 	_, err := s.put(ctx, probeName, never, field{fieldDeleted, "a look at the mount"})
 	switch {
@@ -455,8 +458,9 @@ type metadata struct {
 	CreatedTime string `json:"created_time"`
 }
 
-// read returns the state of a version of a secret, or of the newest version if
-// number is 0.
+// read returns the state of a version of a secret, or of the newest version if number is 0. If
+// the version does not exist or is not a record, the err field of the state says why. If
+// active is true, read requests an answer of the active node.
 func (s *secrets) read(ctx context.Context, name string, number int, active bool) (state, error) {
 	q := request{method: http.MethodGet, path: s.data(name), active: active}
 	if number > 0 {
@@ -501,7 +505,8 @@ func (s *secrets) read(ctx context.Context, name string, number int, active bool
 	return st, nil
 }
 
-// write stores f as the version after number.
+// write stores f as the version after number. The error matches ErrConflict if number is not
+// the newest version.
 func (s *secrets) write(ctx context.Context, name string, number int, f field) (driver.Version, error) {
 	if err := s.writes(ctx); err != nil {
 		return "", err
@@ -532,7 +537,7 @@ func (s *secrets) put(ctx context.Context, name string, number int, f field) (dr
 }
 
 // commit is like write, but also returns the number of times that the request was sent. The
-// client repeats failed requests.
+// client itself repeats failed requests.
 func (s *secrets) commit(ctx context.Context, name string, number int, f field) (v driver.Version, sent int64, err error) {
 	var n atomic.Int64
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { n.Add(1) }})

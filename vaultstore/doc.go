@@ -1,5 +1,5 @@
-// Package vaultstore keeps OAuth token records in HashiCorp Vault, in a KV version 2
-// secrets engine. OpenBao works too.
+// Package vaultstore keeps OAuth token records in HashiCorp Vault, in a KV version 2 secrets
+// engine. The package also works with OpenBao.
 //
 //	client, err := api.NewClient(api.DefaultConfig()) // VAULT_ADDR, VAULT_TOKEN, VAULT_NAMESPACE, …
 //	...
@@ -23,22 +23,23 @@
 //	path "secret/destroy/oauth/crm/tokens/*"  { capabilities = ["update"] }
 //	path "secret/metadata/oauth/crm/index/*"  { capabilities = ["create", "update", "list", "delete"] }
 //
-// With Options.Auth the store logs in itself when the client has no token or Vault no
-// longer knows the token. A program that is frozen between calls then needs no goroutine to
-// renew it. The tokens should have the policy "default", which logins grant unless
-// configured otherwise. With this policy, a store can distinguish an expired token from a
-// missing permission. OpenBao, and Vault before 1.17, refuse both with the same text. On
-// such servers, a store whose token lacks the policy "default" logs in again to tell the
-// two apart, at most once every 30 seconds.
+// With Options.Auth the store logs in itself when the client has no token or Vault no longer
+// knows the token. A program that is frozen between calls then needs no goroutine to renew the
+// token. The tokens should have the policy "default", which logins grant unless configured
+// otherwise. With this policy, a store can distinguish an expired token from a missing
+// permission. OpenBao, and Vault before 1.17, refuse both with the same text. On such servers,
+// a store whose token lacks the policy "default" logs in again to tell the two apart, at most
+// once every 30 seconds.
 //
 // A mount of KV version 1 answers reads as an empty store does, and stores any write
 // unchanged. Therefore a store checks the engine once: before its first write, or before it
-// first reports that a record does not exist. It uses a response that only version 2 gives, or
-// sys/internal/ui/mounts, which a token may read if it has a policy for the mount. If a proxy
-// or a policy forbids that call, the store reads <mount>/config. If that call is forbidden as
-// well, the store makes a conditional write that version 2 refuses. If the mount has another
-// engine or no engine, the error matches ErrRefused. The prefix must not begin with "data/" or
-// another part of the API.
+// first reports that a record does not exist. A response that only version 2 sends is
+// sufficient. Otherwise the store reads sys/internal/ui/mounts, which a token may read if it
+// has a policy for the mount. If a proxy or a policy forbids that call, the store reads
+// <mount>/config. If that call is forbidden as well, the store makes a conditional write that
+// version 2 refuses. If the mount has another engine or no engine, the error matches
+// ErrRefused. The prefix must not begin with "data/" or another path element of the engine's
+// API.
 //
 // # Storage
 //
@@ -46,15 +47,15 @@
 //
 //	<mount>/data/<prefix>/tokens/<name>
 //
-// with one field, "record", or "record_base64" if the record is not text. The secret is
-// written with check-and-set. If several writers have read the same version, only one
-// succeeds. A record is found by index entries, which are secrets with metadata only:
+// with one field, "record", or "record_base64" if the record is not text. The driver writes
+// the secret with check-and-set. If several writers have read the same version, only one
+// succeeds. The driver finds a record by index entries, which are secrets with metadata only:
 //
 //	<mount>/metadata/<prefix>/index/<kind>/<digest>/<name>.<nonce>
 //
-// One LIST then returns the names of the records. The driver adds an entry before the first
-// write that lists its label. It removes the entry after the first write that no longer lists
-// the label.
+// One LIST returns the names of all records with a label. The driver adds an entry before the
+// first write that lists its label. It removes the entry after the first write that no longer
+// lists the label.
 //
 // A deleted record becomes a tombstone, a version with the field "deleted", and the earlier
 // versions are destroyed. The secret itself is not deleted. If the secret were deleted with
@@ -67,7 +68,7 @@
 // Paths appear in the audit log and in LIST. Paths contain digests, which are keyed if
 // tokenstore.Options has keys, but never a token or a user name.
 //
-// By default KV keeps ten versions of a secret. The earlier ones contain earlier tokens,
+// By default KV keeps ten versions of a secret. The earlier versions contain earlier tokens,
 // which may still be valid. A store reads them only to find out whether a write was applied.
 // On a separate mount, set max_versions to 2. A larger number is harmless. With 1, if the
 // response to a write is lost and the version is replaced, the writer gets ErrUnavailable
@@ -86,9 +87,9 @@
 //	List          1; then 1 for each secret, including tombstones, 16 at a time
 //	Names         1
 //
-// A driver that has not read a record yet makes one additional call, once: it asks the server
-// which engine is mounted. It does so before it writes, reports that a record does not exist,
-// or yields Names.
+// A driver that has not read a record yet makes one additional call, which asks the server
+// which engine is mounted. The driver makes the call before it first writes, reports that a
+// record does not exist, or yields Names.
 //
 // If Vault refuses an Update because of the version, the driver makes one more call to read
 // the newer version. The client repeats failed writes, so the first attempt of the same
@@ -96,8 +97,8 @@
 // then the Update succeeds. A write that was applied is therefore never reported as a
 // conflict.
 //
-// The client decides about retries, pauses and timeouts. A call that Vault refuses
-// because the token has expired is repeated after a login.
+// The client decides about retries, pauses and timeouts. If Vault refuses a call because the
+// token has expired, a store with Options.Auth logs in and repeats the call.
 //
 // # Limits
 //
@@ -122,10 +123,10 @@
 //   - Set ListLag and ReadLag to the maximum lag of a standby.
 //
 // With a lag set, Fresh and the reads of writing methods request the active node with that
-// header, until Vault refuses it. If the header is not honored, Fresh waits up to ten seconds
-// for the answering node to catch up with the caller's state. Writes always go to the active
-// node, which compares the version. A lag causes waiting and repeated attempts, but never
-// loses a record.
+// header, until Vault refuses the header. If the server ignores the header, Fresh waits up to
+// ten seconds for the answering node to catch up with the caller's state. Writes always go to
+// the active node, which compares the version. A lag causes waiting and repeated attempts, but
+// never loses a record.
 //
 // # Errors
 //

@@ -21,8 +21,8 @@ const (
 	maxSize = 64 << 10
 
 	// fewVersions is the largest number of versions that destroyUpTo destroys without first
-	// asking which versions still exist. Numbers only increase, and Vault processes each
-	// number of a request.
+	// asking which versions still exist. A secret may have had many more versions than exist,
+	// and Vault processes each number of a request.
 	fewVersions = 32
 
 	// cleanup limits how long the removal of old index entries may delay a successful
@@ -46,8 +46,7 @@ var _ driver.Secrets = (*secrets)(nil)
 // Format prints s as its type. Package fmt would print the contents of the client.
 func (s *secrets) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("*vaultstore.secrets")) }
 
-// The following methods return paths. Names, keys, values and nonces are legal
-// path elements.
+// data returns the path of the data of a secret. The name is a legal path element.
 func (s *secrets) data(name string) string { return s.mount + "/data/" + s.prefix + "/tokens/" + name }
 
 func (s *secrets) metadata(name string) string {
@@ -68,8 +67,8 @@ func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return st.secret()
 }
 
-// Fresh implements driver.Secrets. The active node has the newest state. If a lagging
-// standby node answers instead, Fresh waits until that node has caught up with than.
+// Fresh implements driver.Secrets. The active node has the newest state. If a lagging standby
+// node answers instead, Fresh waits up to catchUp until that node has caught up with than.
 func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
 	st, ok, err := s.newest(ctx, name, func(st state) bool { return !st.behind(than.Version, s.readLag > 0) })
 	switch {
@@ -95,7 +94,8 @@ func (s *secrets) newest(ctx context.Context, name string, good func(state) bool
 }
 
 // newestAfter returns the newest state of a secret that is known to have a version after
-// number. If reads lag, newestAfter waits for such a version.
+// number. If reads lag, newestAfter waits up to catchUp for such a version, and then returns
+// the last state that it has read.
 func (s *secrets) newestAfter(ctx context.Context, name string, number int) (state, error) {
 	st, _, err := s.newest(ctx, name, func(st state) bool { return st.number > number || s.readLag == 0 })
 	return st, err
@@ -129,9 +129,9 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (dr
 	}
 }
 
-// prepare returns an error if the engine is not suitable for writes. It runs before commit,
-// so that commit counts only the requests of the write. prepare then adds the index entries
-// of the secret.
+// prepare checks that the engine is suitable for writes, and adds the index entries of the
+// secret for labels. Callers call prepare before commit, so commit counts only the requests of
+// the write.
 func (s *secrets) prepare(ctx context.Context, name string, labels []driver.Label) error {
 	if err := s.writes(ctx); err != nil {
 		return err
@@ -141,8 +141,9 @@ func (s *secrets) prepare(ctx context.Context, name string, labels []driver.Labe
 
 // won returns the version that a refused write has made, or "" if the write was not applied.
 // The client or a proxy may have repeated the write after a failure, and Vault then refuses
-// the repetition. number is the version that the write would make, and now is the newest
-// state if it is known. sent is the number of times that the request was sent.
+// the repetition. number is the version that the write would make. now is the newest state, or
+// the zero state if the caller does not know it. sent is the number of times that the request
+// was sent.
 //
 // Other writers may have written in the meantime. If the version no longer exists, its
 // content is unknown. In that case won returns an error, unless the request was sent only
@@ -250,8 +251,8 @@ func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) e
 	return s.clear(ctx, name, number, nil) // the labels may belong to the next record
 }
 
-// clear removes the index entries of a deleted secret, and destroys its versions up to
-// last.
+// clear removes the index entries of a deleted secret for labels, and destroys its versions up
+// to and including last.
 func (s *secrets) clear(ctx context.Context, name string, last int, labels []driver.Label) error {
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -264,7 +265,7 @@ func (s *secrets) clear(ctx context.Context, name string, last int, labels []dri
 	return nil
 }
 
-// destroyUpTo destroys the versions of a secret up to last.
+// destroyUpTo destroys the versions of a secret up to and including last.
 func (s *secrets) destroyUpTo(ctx context.Context, name string, last int) error {
 	var versions []int
 	first := 1

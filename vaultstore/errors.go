@@ -18,7 +18,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// Texts that are the only difference between some errors of Vault.
+// Texts that distinguish errors of Vault with the same status.
 const (
 	textMismatch  = "check-and-set parameter did not match the current version"
 	textNoToken   = "missing client token"
@@ -87,8 +87,8 @@ func classifyAnswer(answer *api.ResponseError) error {
 	return driver.ErrRefused
 }
 
-// callError converts an error of the client: see driverkit.CallError. The result does not
-// quote sent.
+// callError converts an error of the client to an error of the driver, as driverkit.CallError
+// does. The result does not quote sent.
 func callError(ctx context.Context, err error, sent []byte) error {
 	var answer *api.ResponseError
 	if errors.As(err, &answer) {
@@ -107,8 +107,8 @@ func says(err error, text string) bool {
 // A refusal is an *api.ResponseError whose text is a single line.
 type refusal struct{ answer *api.ResponseError }
 
-// newRefusal returns a refusal for answer. It leaves out texts that are not from Vault,
-// such as those of a proxy, and texts that contain sent.
+// newRefusal returns a refusal for answer. It replaces texts that are not from Vault, such as
+// those of a proxy, and texts that contain sent.
 func newRefusal(answer *api.ResponseError, sent []byte) *refusal {
 	clean := *answer
 	clean.Errors = nil

@@ -27,9 +27,9 @@ const probeName = "tokenkeepprobe"
 // version, even if the token has the permission.
 const never = 1 << 30
 
-// Inspect implements driver.Inspector. It makes two LISTs, and one for each kind of label and
-// each label. For each secret, it makes one GET of the secret, one GET of its metadata and
-// one GET of each remaining earlier version.
+// Inspect implements driver.Inspector. It makes two LISTs, one LIST for each kind of label,
+// and one LIST for each label. For each secret, it makes one GET of the secret, one GET of its
+// metadata and one GET of each remaining earlier version.
 func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, error] {
 	return driverkit.Seq(func(yield func(driver.Inspection, error) bool) error {
 		labels, err := s.allLabels(ctx)
@@ -117,7 +117,7 @@ func (s *secrets) faults(ctx context.Context, name string) ([]driver.Fault, erro
 	kept := v.kept(st.number)
 	switch {
 	case st.number != v.Current:
-		return nil, nil // it is being written
+		return nil, nil // another process is writing the secret
 	case st.tombstone != "":
 		return s.tombstoneFaults(name, st, kept), nil
 	case errors.Is(st.err, driver.ErrNotFound):
@@ -168,8 +168,9 @@ func (s *secrets) tombstoneFaults(name string, st state, kept []int) []driver.Fa
 	})
 }
 
-// remove deletes a secret with its metadata if its last version is a tombstone with the
-// given number. If number is 0, remove deletes the secret if it has no version.
+// remove deletes a secret with its metadata if its last version is a tombstone with the given
+// number. If number is 0, remove deletes the secret if it has no version. Otherwise the error
+// matches ErrConflict.
 func (s *secrets) remove(ctx context.Context, name string, number int) error {
 	st, err := s.read(ctx, name, 0, true)
 	switch {

@@ -14,9 +14,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// The names of the only field of a secret. fieldRecord holds a record as text; fieldBase64
-// holds a record that is not valid UTF-8, in base64. fieldDeleted holds a random string that
-// makes a tombstone unique.
+// The names of fields. A secret has exactly one field. fieldRecord holds a record as text.
+// fieldBase64 holds a record that is not valid UTF-8, in base64. fieldDeleted holds a random
+// string that makes a tombstone unique.
 const (
 	fieldRecord  = "record"
 	fieldBase64  = "record_base64"
@@ -94,9 +94,9 @@ func (st state) behind(than driver.Version, lags bool) bool {
 }
 
 // version returns the driver.Version for the number of a KV version and its creation time.
-// Vault returns both for each write and read, but compares only the number. The time makes a
-// Version unique even if another tool deletes a secret with its metadata, so that Vault
-// counts from 1 again.
+// Vault returns the number and the time for each write and read, but compares only the number.
+// The time makes a Version unique even if another tool deletes a secret with its metadata.
+// Vault then counts from 1 again.
 func version(number int, created string) driver.Version {
 	return driver.Version(strconv.Itoa(number) + " " + created)
 }
@@ -123,7 +123,8 @@ func (s *secrets) entry(name string, l driver.Label) string {
 
 var legalNonce = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z2-7]{16}$`) })
 
-// parseEntry returns the name and the nonce in the last path element of an entry.
+// parseEntry returns the name and the nonce in key, the last path element of an entry. ok is
+// false if key has another form.
 func parseEntry(key string) (name, nonce string, ok bool) {
 	name, nonce, ok = strings.Cut(key, ".")
 	return name, nonce, ok && driverkit.LegalName(name) && legalNonce().MatchString(nonce)

@@ -16,18 +16,16 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// Options configures a store. The zero value and a nil *Options are good
-// defaults.
+// Options configures a store. A nil *Options is equivalent to the zero value.
 type Options struct {
 	// Store holds the options that all backends have in common. Nil means the default
 	// options.
 	Store *tokenstore.Options
 
-	// Auth logs in when the client has no token, and again when Vault says that the
-	// token has expired or was revoked. Logins happen one at a time. The new token
-	// replaces that of the client until the client's token changes; the client itself
-	// is not modified. If Auth is nil, the caller is responsible for the client's
-	// token.
+	// Auth logs in when the client has no token, and again when Vault says that the token has
+	// expired or was revoked. Logins happen one at a time. The store then uses the new token
+	// until the client's token changes. It does not modify the client. If Auth is nil, the
+	// caller is responsible for the client's token.
 	Auth api.AuthMethod
 
 	// ListLag and ReadLag are for servers whose standby nodes answer reads. They are the
@@ -37,12 +35,14 @@ type Options struct {
 	ListLag, ReadLag time.Duration
 }
 
-// New returns a store whose records are in the KV version 2 secrets engine mounted at
-// mount, under prefix. Both consist of path elements of letters, digits, '_', '-' and
-// '.', joined by '/', such as "secret" and "oauth/crm".
+// New returns a store that keeps its records under prefix in the KV version 2 secrets engine
+// mounted at mount. The mount and the prefix consist of path elements of letters, digits, '_',
+// '-' and '.', joined by '/', such as "secret" and "oauth/crm". They must not contain ".." or
+// an element ".".
 //
-// New does no I/O. The store uses the client with its current address, namespace, TLS,
-// retries and headers at each call, and never modifies it. opts may be nil.
+// New does no I/O, and returns an error only if an argument is invalid. At each call, the
+// store uses the current address, namespace, TLS configuration, retries and headers of client.
+// It never modifies client. opts may be nil.
 func New(client *api.Client, mount, prefix string, opts *Options) (*tokenstore.Store, error) {
 	d, err := NewDriver(client, mount, prefix, opts)
 	if err != nil {
@@ -51,7 +51,8 @@ func New(client *api.Client, mount, prefix string, opts *Options) (*tokenstore.S
 	return tokenstore.New(d, cmp.Or(opts, &Options{}).Store)
 }
 
-// NewDriver returns the driver that New uses, for decorators and tests. See New.
+// NewDriver returns the driver that New uses, for decorators and tests. It has the parameters
+// of New.
 func NewDriver(client *api.Client, mount, prefix string, opts *Options) (driver.Secrets, error) {
 	if client == nil {
 		return nil, errors.New("vaultstore: the client is nil")
@@ -81,8 +82,8 @@ var apiPaths = []string{"data", "metadata", "delete", "undelete", "destroy", "su
 
 var pathElement = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_.-]+$`) })
 
-// checkPath returns an error if a mount or a prefix is invalid. Vault refuses two dots
-// anywhere in a path.
+// checkPath returns an error if a mount or a prefix is invalid. Vault refuses ".." anywhere in
+// a path.
 func checkPath(path string) error {
 	for element := range strings.SplitSeq(path, "/") {
 		switch {
