@@ -130,8 +130,8 @@ func (e *env) holds(want driver.Secret) {
 	}
 }
 
-// operator writes text as the console does, without a ClientRequestToken of the chain, and
-// returns the version ID.
+// operator writes text as the AWS console does, and returns the version ID, which is not
+// derived from the previous version.
 func (e *env) operator(text string) string {
 	e.Helper()
 	out, err := e.client.PutSecretValue(e.Context(), &secretsmanager.PutSecretValueInput{SecretId: aws.String(path), SecretString: &text})
@@ -374,9 +374,9 @@ func TestDeleteInterrupted(t *testing.T) {
 
 func TestCreateOverTombstone(t *testing.T) {
 	t.Parallel()
-	// A process without KeepDeleted has left a tombstone. A process with KeepDeleted
-	// deletes that secret instead of reusing it, because a late DeleteSecret would delete
-	// its record.
+	// A process without KeepDeleted has left a tombstone. A process with KeepDeleted deletes
+	// that secret instead of reusing it, because a late DeleteSecret of the first process
+	// would delete the new record.
 	e := newEnv(t, nil, nil)
 	base := e.create("old")
 	e.server.Inject(on("DeleteSecret", 1, fakeaws.Fault{Code: "AccessDeniedException"}))
@@ -405,7 +405,7 @@ func TestKeepDeletedReuse(t *testing.T) {
 		is(t, "Delete of what is deleted", d.Delete(t.Context(), name, base), nil)
 	}
 	// A process without KeepDeleted also reuses the tombstone, because other processes may
-	// write over it.
+	// write over the tombstone.
 	v, err := e.open(nil).Create(t.Context(), name, driver.Payload{Data: []byte("anew"), Labels: []driver.Label{label("user", 'c', 'c')}})
 	if err != nil {
 		t.Fatal(err)
@@ -477,8 +477,7 @@ func TestCreateScheduledDeletion(t *testing.T) {
 
 func TestCreateNameTaken(t *testing.T) {
 	t.Parallel()
-	// When evict looks at the secret, its name already belongs to a secret of another
-	// process.
+	// When evict reads the secret, the name already belongs to a secret of another process.
 	e := newEnv(t, nil, nil)
 	scheduled := fakeaws.Fault{Code: "InvalidRequestException", Message: "You can't create this secret because a secret with this name is already scheduled for deletion."}
 	theirs := e.create("theirs")
@@ -546,8 +545,8 @@ func TestRollback(t *testing.T) {
 	_, err = e.Update(t.Context(), name, got, driver.Payload{Data: []byte("lost")})
 	is(t, "Update of a version that has successors", err, driver.ErrConflict)
 	e.holds(third)
-	// A write of the restored content stores it after the last version, so that the
-	// rollback lasts.
+	// Writing the restored content as the version after the last one makes the rollback
+	// permanent.
 	again := e.update(third, "first")
 	e.holds(again)
 	if got, err := e.Get(t.Context(), name); err != nil || got.Version != again.Version {
@@ -630,9 +629,9 @@ func TestFreshFollowsAChainInFewReads(t *testing.T) {
 		after time.Duration
 		reads int
 	}{
-		{60, 0, 1},               // none after the last
-		{59, 0, 2},               // the last one; no version after it
-		{60, 2 * time.Second, 4}, // not found by name; the first one; no version after the last one; the last one
+		{60, 0, 1},               // version 61, which does not exist
+		{59, 0, 2},               // versions 60 and 61
+		{60, 2 * time.Second, 4}, // a read by name, which fails, and reads of versions 0, 61 and 60
 		{59, 0, 5},
 		{-1, 0, 13},
 	} {

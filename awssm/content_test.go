@@ -19,7 +19,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// modes are the options of the servers that the tests use.
+// modes maps the names of the servers that the tests use to their options.
 var modes = map[string]*fakeaws.Options{"AWS": nil, "LocalStack": &localStack}
 
 // TestStoreOfBytes checks that a store whose records were stored as bytes can be read,
@@ -186,8 +186,8 @@ func TestAnswersAreChecked(t *testing.T) {
 	}
 }
 
-// TestOneUnreadable checks that an unreadable secret does not prevent a list of the other
-// secrets. The error for the secret names it and quotes the service's reason.
+// TestOneUnreadable checks that List and Lookup yield the readable secrets if one secret is
+// unreadable. They also yield its name, with an error that quotes the reason.
 func TestOneUnreadable(t *testing.T) {
 	t.Parallel()
 	for mode, server := range modes {
@@ -266,8 +266,8 @@ func TestUnreadableReasons(t *testing.T) {
 	}
 }
 
-// TestSecretWithoutCurrentVersion checks a secret without a current version, such as one
-// whose versions wait for a rotation.
+// TestSecretWithoutCurrentVersion checks that calls for a secret without a current version
+// return errors matching ErrCorrupt, and do not change the secret.
 func TestSecretWithoutCurrentVersion(t *testing.T) {
 	t.Parallel()
 	for mode, server := range modes {

@@ -24,7 +24,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// classes are the sentinels of package driver.
+// classes are the error classes of package driver.
 var classes = []error{
 	driver.ErrNotFound, driver.ErrExists, driver.ErrConflict, driver.ErrDenied, driver.ErrRefused, driver.ErrUnavailable, driver.ErrThrottled, driver.ErrCorrupt,
 }
@@ -47,7 +47,7 @@ func TestErrorsGetTheirClass(t *testing.T) {
 		err  error
 		want error // nil if the error has no class
 	}{
-		// The error types that the service documents.
+		// Error types that the service documents.
 		{"no secret", answered(400, &types.ResourceNotFoundException{Message: aws.String("Secrets Manager can't find the specified secret.")}), driver.ErrNotFound},
 		{"no version", answered(400, &types.ResourceNotFoundException{Message: aws.String("Secrets Manager can't find the specified secret value for VersionId: x")}), driver.ErrNotFound},
 		{"a secret that exists", answered(400, &types.ResourceExistsException{}), driver.ErrExists},
@@ -78,7 +78,7 @@ func TestErrorsGetTheirClass(t *testing.T) {
 		{"a key that does not encrypt", answered(400, &types.EncryptionFailure{}), driver.ErrUnavailable},
 		{"an internal error", answered(500, &types.InternalServiceError{}), driver.ErrUnavailable},
 
-		// The common errors of AWS.
+		// Error codes that are common to AWS services.
 		{"an action that is not allowed", code("AccessDeniedException"), driver.ErrDenied},
 		{"a token that has expired", code("ExpiredTokenException"), driver.ErrDenied},
 		{"a signature that is incomplete", code("IncompleteSignature"), driver.ErrDenied},

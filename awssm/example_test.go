@@ -54,7 +54,7 @@ func ExampleNew() {
 	// 1000.refresh
 }
 
-// This account denies forced deletion, tags every secret with its owner, and has its own key
+// The account denies forced deletion, tags every secret with its owner, and has a separate key
 // for tokens.
 func ExampleOptions() {
 	client, stop := connect()

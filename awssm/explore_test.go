@@ -43,7 +43,7 @@ func (c *trail) choose(n int) int {
 	return c.chosen[c.at-1]
 }
 
-// next moves the trail to the next leaf, and reports whether there is one.
+// next moves the trail to the next leaf, and reports whether there is a next leaf.
 func (c *trail) next() bool {
 	c.at = 0
 	for i := len(c.chosen) - 1; i >= 0; i-- {
@@ -61,7 +61,7 @@ const (
 	refused
 	lost   // the request never arrives
 	silent // the write is applied; the response is lost
-	late   // the client gives up; the write is applied at some later time
+	late   // the client gives up; the service applies the write later
 	outcomes
 )
 
@@ -219,7 +219,7 @@ type note struct {
 	Former []driver.Label // labels that a later write removes
 }
 
-// A writer saves labeled records as the portable store does.
+// A writer saves labeled records as package tokenstore does.
 type writer struct {
 	driver.Secrets
 	id     string

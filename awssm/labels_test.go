@@ -94,8 +94,8 @@ func TestFailedWrite(t *testing.T) {
 }
 
 // TestFailedWriteThatSucceeded checks a write that was applied although its outcome is
-// unknown. The next write over the same base has the same labels; it fails and does not
-// remove them.
+// unknown. The next write over the same base adds the same labels, and does not remove them
+// when it fails.
 func TestFailedWriteThatSucceeded(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil, once)
@@ -149,7 +149,7 @@ func (e *env) finds(l driver.Label) {
 }
 
 // TestRivals checks writers that add the same label over one base, in one process and in
-// several. The losers remove their own tags and keep the winner's tag.
+// several. Only the tag of the successful writer remains.
 func TestRivals(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil)
@@ -185,8 +185,8 @@ func TestRivals(t *testing.T) {
 	}
 }
 
-// TestTagRefusal checks that a refusal because of the form of a tag, or because of the
-// secret, is not treated as too many tags.
+// TestTagRefusal checks that a refusal because of the form of a tag, or because of the secret,
+// is not mistaken for a refusal of too many tags.
 func TestTagRefusal(t *testing.T) {
 	t.Parallel()
 	for _, f := range []fakeaws.Fault{

@@ -80,7 +80,7 @@ func TestStoreCalls(t *testing.T) {
 	if !slices.Equal(few, many) {
 		t.Errorf("with 10 records:\n%s\nwith 10,000:\n%s", strings.Join(few, "\n"), strings.Join(many, "\n"))
 	}
-	// The documentation does not promise the number of reads in a write.
+	// The documentation does not promise how many reads a write makes.
 	want := []string{
 		"create: CreateSecret 1",
 		"find by ID: GetSecretValue 1",
@@ -99,8 +99,7 @@ func TestStoreCalls(t *testing.T) {
 	}
 }
 
-// storeCalls returns the calls that each operation of a store makes if the store has n
-// records.
+// storeCalls returns the calls that each operation makes in a store with n records.
 func storeCalls(t *testing.T, n int) []string {
 	e := newEnv(t, nil, nil)
 	var others sync.WaitGroup
@@ -269,9 +268,9 @@ func race(t *testing.T, e *env, rounds int) {
 	t.Logf("%d rounds of %d savers; the longest save took %v", rounds, savers, longest.Round(time.Millisecond))
 }
 
-// everyStateFollows checks the chain of states of the newest record. The chain has one
-// state for each saver, each state follows from the previous one, and each saver's token is
-// in one state.
+// everyStateFollows checks the chain of states of the newest record. The chain has one state
+// for each saver, each state replaces the previous one, and each saver's token is in exactly
+// one state.
 func (e *env) everyStateFollows(round, savers int, token func(i int) string) {
 	e.Helper()
 	e.server.SetLag(0, 0)

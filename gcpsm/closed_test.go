@@ -19,7 +19,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// atOnce is an upper limit for operations that do not retry: retries would take 20 s.
+// atOnce is the maximum duration of operations that do not retry. Retries would take 20 s.
 const atOnce = 10 * time.Second
 
 // refuse makes the server answer calls of the given methods with err if their resource
@@ -89,9 +89,9 @@ func closings() []closing {
 	}
 }
 
-// TestClosed checks reads of a version that an operator has made unreadable. The error
-// comes within two seconds, quotes the service's reason, and matches neither ErrNotFound
-// nor ErrUnavailable.
+// TestClosed checks reads of a version that an operator has made unreadable. The reads do not
+// retry. Their error quotes the service's reason, and matches neither ErrNotFound nor
+// ErrUnavailable.
 func TestClosed(t *testing.T) {
 	t.Parallel()
 	for _, c := range closings() {
@@ -240,8 +240,8 @@ func TestClosedInALaterIncarnation(t *testing.T) {
 	}
 }
 
-// TestClosedRecord checks that saves and refreshes of an unreadable record return the class
-// of the closing, and that the record is unchanged afterwards.
+// TestClosedRecord checks that the errors of saves and refreshes of an unreadable record match
+// the class of the closing, and that the record is unchanged afterwards.
 func TestClosedRecord(t *testing.T) {
 	t.Parallel()
 	for _, c := range closings() {
@@ -311,8 +311,8 @@ func TestAliasRemovedIsRepaired(t *testing.T) {
 	}
 }
 
-// TestServerThatDrops checks that a server that does not store all fields is detected by
-// the first Create, which leaves no secret, and by Probe.
+// TestServerThatDrops checks that the first Create and Probe detect a server that does not
+// store all fields. Create leaves no secret.
 func TestServerThatDrops(t *testing.T) {
 	t.Parallel()
 	for _, drops := range [][]string{{"version_aliases"}, {"annotations"}, {"etag"}, {"version_aliases", "etag"}} {

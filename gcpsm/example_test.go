@@ -54,8 +54,8 @@ func ExampleNew() {
 	// 1000.refresh
 }
 
-// Secrets that must not leave a region are regional secrets. They may be encrypted with the
-// customer's own key.
+// Secrets that must not leave a region are regional secrets. A customer-managed key may
+// encrypt them.
 func ExampleOptions() {
 	ctx := context.Background()
 	client, stop := connect(ctx) // with option.WithEndpoint("secretmanager.europe-west1.rep.googleapis.com:443")
@@ -74,7 +74,7 @@ func ExampleOptions() {
 	// Output: 0 <nil>
 }
 
-// If several functions find the same token expired, only one of them refreshes it.
+// If several programs find the same token expired, only one of them refreshes the token.
 func ExampleNew_refresh() {
 	ctx := context.Background()
 	client, stop := connect(ctx)

@@ -398,7 +398,7 @@ func TestStoresMakeAsFewCallsAsDocumented(t *testing.T) {
 			save := func(t tokenstore.Token) func(s *tokenstore.Store) error {
 				return func(s *tokenstore.Store) error { _, err := s.SaveToken(ctx, t); return err }
 			}
-			// The first write of a handle with keys also reads the store's marker of its
+			// The first write of a Store with keys also reads the secret that identifies the
 			// keys.
 			for _, c := range []struct {
 				name string
@@ -557,7 +557,7 @@ func TestUpdateActiveVersions(t *testing.T) {
 		e.clock.pass(time.Minute)
 		s = e.update(s, fmt.Sprint("x", i+1))
 	}
-	// The versions of the last two hours are active, and older ones that are still due.
+	// The versions of the last two hours, and older versions that are still due, are active.
 	if n := len(e.server.Active(path)); n > 200 {
 		t.Errorf("%d versions are active", n)
 	}
@@ -589,9 +589,9 @@ func TestUpdateDestroysOrphans(t *testing.T) {
 	e.active(1, 2, 3, 4)
 	e.clock.pass(time.Hour)
 	s = e.update(s, "z")
-	e.active(1, 2, 3, 4, 5) // a reader may be behind
+	e.active(1, 2, 3, 4, 5) // reads may lag
 	e.clock.pass(3 * time.Hour)
-	s = e.update(s, "1") // destroys the replaced version, and requests the etags of the other ones
+	s = e.update(s, "1") // destroys the replaced version, and requests the etags of the other versions
 	e.active(2, 3, 5, 6)
 	s = e.update(s, "2")
 	e.active(5, 6, 7)

@@ -132,7 +132,7 @@ func TestCheckRepair(t *testing.T) {
 		if got, err := w.store.FindTokenByID(t.Context(), id); err != nil || got.AccessToken != "access4" {
 			t.Errorf("the record is not found: %v", err)
 		}
-		w.save(tokenstore.Token{ID: id, AccessToken: "access5"}) // by the process that has read the record before
+		w.save(tokenstore.Token{ID: id, AccessToken: "access5"}) // with the earlier metadata in the cache of w.store
 	})
 	t.Run("an operator has moved the alias back", func(t *testing.T) {
 		t.Parallel()
@@ -237,7 +237,7 @@ func TestCheckRepair(t *testing.T) {
 }
 
 // TestProbeMissingPermission removes one permission at a time. It checks that Probe names the
-// missing permission and leaves no secret behind.
+// missing permission and leaves no secret.
 func TestProbeMissingPermission(t *testing.T) {
 	t.Parallel()
 	for _, permission := range append(gcpsm.Permissions(), "") {

@@ -128,7 +128,7 @@ func is(t testing.TB, op string, err, want error) {
 	}
 }
 
-// classes are the sentinels of package driver.
+// classes are the error classes of package driver.
 var classes = []error{
 	driver.ErrNotFound, driver.ErrExists, driver.ErrConflict, driver.ErrDenied, driver.ErrRefused, driver.ErrUnavailable, driver.ErrCorrupt,
 }
@@ -436,7 +436,7 @@ func unreachable() *metav1.Status {
 }
 
 // TestWritesThatTheClientRepeats checks writes that the client repeats because of a
-// Retry-After header. If the first attempt was applied, the server refuses the second.
+// Retry-After header, although the server has applied the first attempt.
 func TestWritesThatTheClientRepeats(t *testing.T) {
 	t.Parallel()
 	applied := fakek8s.Fault{Status: unreachable(), Applied: true}
@@ -524,8 +524,8 @@ func TestLostAnswers(t *testing.T) {
 	}
 }
 
-// TestFinalizers checks a deleted Secret with a finalizer: readers do not find the record,
-// but its name is in use.
+// TestFinalizers checks that readers do not find a deleted Secret with a finalizer, and that
+// Create waits until the finalizer is removed.
 func TestFinalizers(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)
@@ -582,8 +582,8 @@ func TestListsGoOnAfterACompaction(t *testing.T) {
 		}
 		seen = append(seen, n.Name)
 		if len(seen) == 250 || len(seen) == 750 {
-			// One Secret after the current position is deleted; one before and one after it
-			// are created.
+			// Delete one Secret after the current position. Create one Secret before that
+			// position, and one after it.
 			gone, err := e.Get(e.Context(), fmt.Sprintf("u%05d", len(seen)+300))
 			if err == nil {
 				err = e.Delete(e.Context(), fmt.Sprintf("u%05d", len(seen)+300), gone)
@@ -671,7 +671,8 @@ func put(e *env, o *v1.Secret) {
 	}
 }
 
-// TestNamespaces checks writes and reads in a namespace that does not exist.
+// TestNamespaces checks that Create is refused in a namespace that does not exist or is being
+// deleted.
 func TestNamespaces(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)

@@ -111,7 +111,7 @@ func (w *ward) edit(name string, change func(*stored.Record)) {
 	}
 }
 
-// plant stores rec under any name, even one that the store would not derive from rec.
+// plant stores rec under any name, even if the store would not derive that name from rec.
 func (w *ward) plant(name string, rec stored.Record) {
 	w.Helper()
 	if _, err := w.Create(w.Context(), name, w.payload(name, rec)); err != nil {
@@ -166,8 +166,8 @@ func entryPath(name string, l stored.Label) string {
 	return "metadata/" + app + "/index/" + l.Key + "/" + l.Value + "/" + name + "." + l.Nonce
 }
 
-// must sends a request directly to the server, as an operator does, and fails the test if the
-// server refuses it.
+// must sends a request directly to the server, as an operator does. The test fails if the
+// server refuses the request.
 func (w *ward) must(method, path, body string) {
 	w.Helper()
 	if status, answer := w.vault(method, path, body); status >= http.StatusMultipleChoices {
@@ -239,14 +239,13 @@ func (blind) Lookup(context.Context, []driver.Label) iter.Seq2[driver.Named, err
 }
 
 // apart is a driver that keeps the marker of its keys in a separate place. A store with other
-// keys can therefore write records next to those of w.store, as earlier releases without a
-// marker could.
+// keys can therefore write records under the same prefix as w.store.
 type apart struct {
 	driver.Secrets
 	own *memstore.Driver
 }
 
-// stranger opens the store with other keys, as opts specify.
+// stranger opens a store with opts, whose keys may differ from those of w.store.
 func (w *ward) stranger(opts *tokenstore.Options) *tokenstore.Store {
 	w.Helper()
 	s, err := tokenstore.New(apart{w.Secrets, memstore.NewDriver()}, opts)
@@ -576,9 +575,8 @@ func (w *ward) whole() {
 
 var everything = doctor.CheckOptions{Repair: true, MergeDuplicates: true, Purge: true}
 
-// TestCheckRepair checks that Check reports each kind of damage by its name, and only
-// findings that the damage causes. A repair removes the damage, if it is repairable, and no
-// token is lost.
+// TestCheckRepair checks that Check reports each kind of damage, and nothing that the damage
+// does not cause. A repair removes the damage, unless only a person can, and loses no token.
 func TestCheckRepair(t *testing.T) {
 	t.Parallel()
 	for _, d := range damages() {

@@ -59,8 +59,8 @@ func hide(paths ...string) func(*fakevault.Request) *fakevault.Fault {
 	}
 }
 
-// TestKV1 checks that operations on a mount of KV version 1 fail and send no record to it.
-// Reads need not fail if the token of the store cannot find out the version.
+// TestKV1 checks that operations on a mount of KV version 1 fail and send no record to the
+// server. Reads need not fail if the token of the store cannot find out the version.
 func TestKV1(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -497,8 +497,8 @@ func TestStoreWithADeniedRecord(t *testing.T) {
 	}
 }
 
-// TestServerThatDoesNotCompare checks that a server that does not compare versions is
-// detected by Probe, and by the first write that it should have refused.
+// TestServerThatDoesNotCompare checks that Probe, and the first write over an outdated
+// version, detect a server that does not compare versions.
 func TestServerThatDoesNotCompare(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)

@@ -681,8 +681,9 @@ func TestRepeatedWrite(t *testing.T) {
 			if _, answer := e.versionOf(2); !strings.Contains(answer, `"destroyed":true`) {
 				t.Errorf("version 2 is %s", answer)
 			}
-			// The versions of the previous record are destroyed. If the first attempt was
-			// not answered, Create cannot find out whether one of them was its own.
+			// The versions of the previous record are destroyed. If the response to its first
+			// attempt is lost, Create cannot find out whether that attempt made one of these
+			// versions.
 			inject()
 			v, err := e.Create(ctx, name, driver.Payload{Data: []byte("third")})
 			if fault.Status != http.StatusBadRequest {
@@ -694,8 +695,8 @@ func TestRepeatedWrite(t *testing.T) {
 	}
 }
 
-// TestRepeatedWriteAfterOthers checks a write whose two attempts are separated by writes of
-// other processes.
+// TestRepeatedWriteAfterOthers checks a write that the client repeats after other processes
+// have written.
 func TestRepeatedWriteAfterOthers(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -1356,8 +1357,8 @@ func TestNoErrorAndNoPathHoldsAPayload(t *testing.T) {
 	}
 }
 
-// TestPolicyMinimal checks that a store fails if any one of the capabilities in Policy is
-// missing.
+// TestPolicyMinimal checks that the capabilities in Policy suffice, and that some call fails
+// without any one of them.
 func TestPolicyMinimal(t *testing.T) {
 	t.Parallel()
 	full := vaultstore.Policy("secret", app)
@@ -1420,8 +1421,8 @@ func TestPolicyDocumented(t *testing.T) {
 	}
 }
 
-// exercise makes all calls of a store with a token that has the given policy. It returns
-// the first error, including errors of the cleanup.
+// exercise makes all calls of a driver with a token that has the given policy. It returns the
+// first error, including errors of the cleanup.
 func exercise(t *testing.T, policy string) error {
 	t.Helper()
 	e := newEnv(t, nil)
