@@ -47,8 +47,8 @@ const (
 	maxPrefix = 150
 
 	// maxOwnTags is the maximum number of Options.Tags. A secret has at most 50 tags. The
-	// others are for the 32 labels of a record, and for labels that a write adds before it
-	// removes old ones.
+	// other 40 tags are for the 32 labels of a record, and for labels that a write adds before
+	// it removes old labels.
 	maxOwnTags = 10
 )
 

@@ -56,8 +56,8 @@
 //
 // IAM cannot limit the last two actions to a prefix. The role can therefore read the names and
 // tags of all secrets in the account, but not their values. The policy for "oauth/crm" also
-// covers the secrets under "oauth/crm/eu". If the roles of two stores must not reach each
-// other's records, neither prefix may be a path prefix of the other: use "oauth/crm" and
+// covers the secrets under "oauth/crm/eu". To separate the roles of two stores, choose
+// prefixes of which neither is a path prefix of the other, such as "oauth/crm" and
 // "oauth/crm-eu".
 //
 // # Storage
@@ -79,8 +79,8 @@
 //
 //	tokenkeep:<kind>:<digest>:<nonce>
 //
-// The driver adds a tag before the first write that lists its label. It removes the tag after
-// the first write that no longer lists the label. If the service refuses a write, the driver
+// The driver adds a tag before the first write that lists the label. It removes the tag after
+// the first write that does not list the label. If the service refuses a write, the driver
 // removes the tags that it has added for the write. If the outcome of a write is unknown, its
 // tags stay for the next write over the same state.
 //
@@ -91,8 +91,8 @@
 // and the ID of the version that it replaces. The driver sends the ID as the
 // ClientRequestToken of one PutSecretValue. Secrets Manager stores only one value under each
 // version ID. Writers that have read the same version send the same ID, so only the first of
-// them succeeds. The service refuses the later writes, which leave no version behind. A
-// request that the client repeats is stored only once.
+// them succeeds. The service refuses the later writes, which make no version. A request that
+// the client repeats is stored only once.
 //
 // Delete first replaces the record by a tombstone, a payload with a different first line. The
 // service then refuses a write over the deleted record. Then Delete deletes the secret without
@@ -175,8 +175,8 @@
 // last one. Staleness causes waiting and additional reads, but never loses a record.
 //
 // A version may be removed once it is a day old and 100 others have followed. A writer that
-// was suspended for that long would find the ID after its base unused again, and would
-// overwrite the newer versions. Therefore a base is valid for an hour.
+// was suspended for that long could write the version after its base a second time, over newer
+// versions. Therefore a base is valid for an hour.
 //
 // # Errors
 //
@@ -188,10 +188,10 @@
 // tokenstore.ErrUnavailable unless the text names the state of the key, because KMS may have
 // throttled the request.
 //
-// List and Lookup do not stop at an unreadable secret: one that a policy denies, whose KMS
-// key cannot be used, or that has no current version. They yield the name of that secret with
-// the service's reason. Another program may have created a secret without a value under the
-// name of a record. A store does not overwrite that secret, and Check reports it.
+// List and Lookup continue after an unreadable secret, and yield its name with the service's
+// reason. A secret is unreadable if a policy denies access, if its KMS key cannot be used, or
+// if it has no current version. Another program may have created a secret without a value
+// under the name of a record. A store does not overwrite that secret, and Check reports it.
 //
 // # Emulators
 //
@@ -215,6 +215,6 @@
 // which undoes the roll-back. To roll back permanently, store the content again as a
 // new version after the last one.
 //
-// Do not turn on rotation, and do not replicate these secrets: a replica cannot be
-// written to, and a primary with replicas cannot be deleted.
+// Do not rotate or replicate the secrets of a store. Secrets Manager refuses writes to a
+// replica, and does not delete a secret that has replicas.
 package awssm

@@ -144,8 +144,8 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 	return s.secret(st)
 }
 
-// after returns the newest state in the chain of than, which may be than itself. It reports
-// false if than was not just read, or if the newest state could not be read or has no data.
+// after returns the newest state in the chain of than, which may be than. It returns false if
+// the driver has not just read than, or if the newest state is unreadable or has no data.
 func (s *secrets) after(ctx context.Context, path string, than driver.Secret) (driver.Secret, bool) {
 	at, ok := parse(than.Version)
 	if !ok || than.Data == nil {
@@ -169,7 +169,7 @@ func (s *secrets) after(ctx context.Context, path string, than driver.Secret) (d
 	return now, err == nil
 }
 
-// errGone means that a state belongs to a secret that does not exist anymore.
+// errGone means that a state belongs to a deleted secret.
 var errGone = errors.New("the secret is gone")
 
 // newest returns the newest state of a secret that reads can prove. The state may be a
@@ -199,8 +199,8 @@ func (s *secrets) newest(ctx context.Context, name string, than driver.Version) 
 
 // end returns the last state of the chain that contains st. If than is in another chain of the
 // same secret, end returns the younger of the last states of the two chains. The error matches
-// errGone if the secret does not exist anymore. There are two chains if another tool has
-// written to the secret without following the chain, or has moved the label AWSCURRENT.
+// errGone if the secret of st was deleted. There are two chains if another tool has written to
+// the secret without following the chain, or has moved the label AWSCURRENT.
 func (s *secrets) end(ctx context.Context, st state, than driver.Version) (state, error) {
 	known, ok := parse(than)
 	if !ok || known.arn != st.arn || known == st.place {

@@ -114,7 +114,7 @@
 // later ones are up to 3 seconds. Repetitions end after 20 seconds, or shortly before the
 // deadline of the context. Then the error matches tokenstore.ErrUnavailable, or
 // tokenstore.ErrThrottled for a quota. A refresh that waits for another process does not
-// repeat throttled reads this way, because it reads again anyway.
+// repeat throttled reads, because it reads again anyway.
 //
 // # Cost
 //
@@ -195,9 +195,9 @@
 // Other labels, annotations and aliases may be added to a secret at any time. Moving the alias
 // "current" back to an existing version rolls the record back; a writer that had read the
 // later version is refused. A version that was added by hand does not become the state. If the
-// alias is moved to a version that does not begin with the line "tokenkeep1 <incarnation>",
-// reading the record returns an error that matches ErrCorrupt. A record without the alias
-// cannot be read either; "tokenkeep doctor --repair" restores the alias.
+// alias points to a version without the line "tokenkeep1 <incarnation>", the error of a read
+// matches ErrCorrupt. A record without the alias cannot be read either; "tokenkeep doctor
+// --repair" restores the alias.
 //
 // A record whose version was disabled or destroyed by hand, or whose key is disabled,
 // cannot be read either. The error matches ErrRefused and contains the service's text. If a

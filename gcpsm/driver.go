@@ -91,10 +91,10 @@ func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return now.secret(), nil
 }
 
-// Fresh implements driver.Secrets. Metadata may be stale. Reads of a version by its number
-// are not, and Fresh never returns a state older than one that this driver has seen. A
-// secret without version 1 does not exist. If a read has just reported that the secret does
-// not exist, Fresh reads version 1 first, and the metadata only if version 1 exists.
+// Fresh implements driver.Secrets. Metadata may be stale, but reads of a version by its number
+// are not. Fresh never returns a state older than one that this driver has seen. A secret
+// without version 1 does not exist. If a read has just reported that the secret does not
+// exist, Fresh reads version 1 first, and the metadata only if version 1 exists.
 func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
 	if than.Version == "" && s.missed.Take(name, time.Now()) {
 		if err := s.vanished(ctx, name); errors.Is(err, driver.ErrNotFound) {
@@ -358,9 +358,9 @@ func (s *secrets) unused() *secretmanagerpb.Secret {
 	return m
 }
 
-// uncreate deletes a secret that this driver has created but for which it could not commit
-// a state, unless another writer has committed one. If the deletion fails, the next save
-// reuses the secret.
+// uncreate deletes a secret that this driver has created but could not commit a state for. It
+// keeps the secret if another writer has committed a state. If the deletion fails, the next
+// save reuses the secret.
 func (s *secrets) uncreate(ctx context.Context, name, incarnation string) {
 	ctx, cancel := context.WithTimeout(ctx, cleanup)
 	defer cancel()
@@ -671,8 +671,8 @@ func (s *secrets) fetch(ctx context.Context, filter string, match func(labels ma
 }
 
 // getListed returns the state of a listed secret. Unlike Get, it finds a secret that has a
-// version but not the alias. If the secret is not visible yet, or no longer visible, the
-// error matches ErrNotFound, and getListed does not wait.
+// version but not the alias. If reads do not show the secret, the error matches ErrNotFound,
+// and getListed does not wait.
 func (s *secrets) getListed(ctx context.Context, l listed) (driver.Named, error) {
 	secret, err := s.Get(ctx, l.name)
 	if errors.Is(err, driver.ErrNotFound) {

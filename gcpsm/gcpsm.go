@@ -48,8 +48,8 @@ type Replica struct {
 // New returns a store that keeps each record in a secret of parent, "projects/p" or
 // "projects/p/locations/l". The IDs of the secrets begin with prefix and '-'. The prefix
 // consists of 1 to 128 letters, digits, '-' and '_'. Programs that share a store must write
-// parent the same way, with the project's ID or with its number, because encrypted records are
-// bound to parent.
+// parent the same way, with the project's ID or with its number: encrypted records are bound
+// to parent.
 //
 // Secrets in a location are regional secrets. For regional secrets, client must use the
 // endpoint of the location:

@@ -251,8 +251,8 @@ func fewer(all []due) []due {
 	return some
 }
 
-// ripe reports whether the version was replaced at least grace ago, so that readers no
-// longer use it.
+// ripe reports whether the version was replaced at least grace ago. Until then, lagging
+// readers may use it.
 func (d due) ripe(now time.Time) bool { return now.Sub(time.Unix(d.Since, 0)) >= grace }
 
 // ripe returns up to most single versions that can be destroyed, and the remaining due

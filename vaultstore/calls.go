@@ -536,8 +536,8 @@ func (s *secrets) put(ctx context.Context, name string, number int, f field) (dr
 	return version(answer.Data.Version, answer.Data.CreatedTime), nil
 }
 
-// commit is like write, but also returns the number of times that the request was sent. The
-// client itself repeats failed requests.
+// commit is like write, but also counts how often the client, which repeats failed requests,
+// may have sent the write. sent also includes the requests of a login.
 func (s *secrets) commit(ctx context.Context, name string, number int, f field) (v driver.Version, sent int64, err error) {
 	var n atomic.Int64
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { n.Add(1) }})
@@ -608,8 +608,8 @@ func (s *secrets) destroy(ctx context.Context, name string, versions ...int) err
 	}, nil)
 }
 
-// list returns the names in a folder. It returns no names and no error if the folder does
-// not exist, because Vault has no empty folders.
+// list returns the names in a folder. If the folder does not exist, list returns no names and
+// the error of reads, because Vault has no empty folders.
 func (s *secrets) list(ctx context.Context, folder string) ([]string, error) {
 	var answer struct {
 		Data struct {

@@ -23,13 +23,13 @@
 //	path "secret/destroy/oauth/crm/tokens/*"  { capabilities = ["update"] }
 //	path "secret/metadata/oauth/crm/index/*"  { capabilities = ["create", "update", "list", "delete"] }
 //
-// With Options.Auth the store logs in itself when the client has no token or Vault no longer
-// knows the token. A program that is frozen between calls then needs no goroutine to renew the
-// token. The tokens should have the policy "default", which logins grant unless configured
-// otherwise. With this policy, a store can distinguish an expired token from a missing
-// permission. OpenBao, and Vault before 1.17, refuse both with the same text. On such servers,
-// a store whose token lacks the policy "default" logs in again to tell the two apart, at most
-// once every 30 seconds.
+// With Options.Auth, the store logs in when the client has no token, or when the token has
+// expired or was revoked. A program that is frozen between calls then needs no goroutine to
+// renew the token. The tokens should have the policy "default", which logins grant unless
+// configured otherwise. With this policy, a store can distinguish an expired token from a
+// missing permission. OpenBao, and Vault before 1.17, refuse both with the same text. On such
+// servers, a store whose token lacks the policy "default" logs in again to distinguish the two
+// cases, at most once every 30 seconds.
 //
 // A mount of KV version 1 answers reads as an empty store does, and stores any write
 // unchanged. Therefore a store checks the engine once: before its first write, or before it
@@ -54,8 +54,8 @@
 //	<mount>/metadata/<prefix>/index/<kind>/<digest>/<name>.<nonce>
 //
 // One LIST returns the names of all records with a label. The driver adds an entry before the
-// first write that lists its label. It removes the entry after the first write that no longer
-// lists the label.
+// first write that lists the label. It removes the entry after the first write that does not
+// list the label.
 //
 // A deleted record becomes a tombstone, a version with the field "deleted", and the earlier
 // versions are destroyed. The secret itself is not deleted. If the secret were deleted with

@@ -142,12 +142,10 @@ func (s *secrets) prepare(ctx context.Context, name string, labels []driver.Labe
 // won returns the version that a refused write has made, or "" if the write was not applied.
 // The client or a proxy may have repeated the write after a failure, and Vault then refuses
 // the repetition. number is the version that the write would make. now is the newest state, or
-// the zero state if the caller does not know it. sent is the number of times that the request
-// was sent.
+// the zero state if the caller does not know it. sent is the count that commit returned.
 //
-// Other writers may have written in the meantime. If the version no longer exists, its
-// content is unknown. In that case won returns an error, unless the request was sent only
-// once.
+// Other writers may have written in the meantime. If the version no longer exists, its content
+// is unknown. In that case won returns an error matching ErrUnavailable, unless sent is 1.
 func (s *secrets) won(ctx context.Context, name string, number int, now state, sent int64, f field) (driver.Version, error) {
 	if now.number != number {
 		if now.number > number && sent == 1 {

@@ -187,8 +187,8 @@ func (s *secrets) remove(ctx context.Context, name string, number int) error {
 }
 
 // rolledBack returns the fault of a secret whose current version repeats an earlier one, as
-// after 'vault kv rollback'. Two writes of a store are never equal. The repair makes the
-// last version between the two current again.
+// after 'vault kv rollback'. Two writes of a store are never equal. The repair writes the last
+// version between the two again.
 func (s *secrets) rolledBack(ctx context.Context, name string, st state, kept []int) ([]driver.Fault, error) {
 	var lost state
 	for _, n := range slices.Backward(kept) {
