@@ -66,8 +66,8 @@ func New(client *secretsmanager.Client, prefix string, opts *Options) (*tokensto
 	return tokenstore.New(d, cmp.Or(opts, &Options{}).Store)
 }
 
-// NewDriver returns the driver that New uses, for decorators and tests. It has the parameters
-// of New.
+// NewDriver returns the driver that New uses, for decorators and tests. See New for the
+// parameters.
 func NewDriver(client *secretsmanager.Client, prefix string, opts *Options) (driver.Secrets, error) {
 	if client == nil {
 		return nil, errors.New("awssm: the client is nil")

@@ -164,7 +164,7 @@ func TestForeignContent(t *testing.T) {
 }
 
 // TestAnswersAreChecked checks that a write fails if the server assigns a version ID other
-// than the requested one. Such a server does not refuse the second of two writers.
+// than the requested one. Such a server does not refuse a second write over the same version.
 func TestAnswersAreChecked(t *testing.T) {
 	t.Parallel()
 	const answer = `{"ARN":"arn:aws:secretsmanager:us-east-1:123456789012:secret:x","Name":"x","VersionId":"` + "00000000-0000-0000-0000-000000000000" + `"}`

@@ -45,8 +45,8 @@ const (
 
 	// labelLife is the age up to which a tag that no record lists may belong to a write in
 	// progress. A write commits within labelLife/2 or not at all; the other half allows for
-	// differences between clocks. A longer labelLife would leave a record without room for new
-	// tags for longer.
+	// differences between clocks. Abandoned tags take up room on the secret for at least
+	// labelLife.
 	labelLife = time.Hour
 
 	// cleanup limits how long the removal of old tags may delay a successful write.
@@ -198,9 +198,9 @@ func (s *secrets) newest(ctx context.Context, name string, than driver.Version) 
 }
 
 // end returns the last state of the chain that contains st. If than is in another chain of the
-// same secret, end returns the younger of the last states of the two chains. The error matches
-// errGone if the secret of st was deleted. There are two chains if another tool has written to
-// the secret without following the chain, or has moved the label AWSCURRENT.
+// same secret, end returns the younger of the last states of the two chains. There are two
+// chains if another tool has written to the secret without following the chain, or has moved
+// the label AWSCURRENT. The error matches errGone if the secret of st was deleted.
 func (s *secrets) end(ctx context.Context, st state, than driver.Version) (state, error) {
 	known, ok := parse(than)
 	if !ok || known.arn != st.arn || known == st.place {
@@ -319,8 +319,8 @@ func (s *secrets) succeed(ctx context.Context, name string, p driver.Payload, la
 
 // evict deletes the secret at path if it is scheduled for deletion, without waiting for the
 // end of its recovery window. evict deletes by ARN, because another process may have created a
-// secret with the same name meanwhile. With KeepDeleted, evict instead returns an error
-// matching ErrUnavailable.
+// new secret at path. With KeepDeleted, evict returns an error matching ErrUnavailable
+// instead.
 func (s *secrets) evict(ctx context.Context, path string, scheduled error) error {
 	out, err := s.describe(ctx, path)
 	switch {

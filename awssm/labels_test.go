@@ -185,8 +185,8 @@ func TestRivals(t *testing.T) {
 	}
 }
 
-// TestTagRefusal checks that a refusal because of the form of a tag, or because of the secret,
-// is not mistaken for a refusal of too many tags.
+// TestTagRefusal checks that Update returns a refusal of tags that is not about their number,
+// and does not store the record.
 func TestTagRefusal(t *testing.T) {
 	t.Parallel()
 	for _, f := range []fakeaws.Fault{

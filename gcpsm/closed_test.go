@@ -240,8 +240,8 @@ func TestClosedInALaterIncarnation(t *testing.T) {
 	}
 }
 
-// TestClosedRecord checks that the errors of saves and refreshes of an unreadable record match
-// the class of the closing, and that the record is unchanged afterwards.
+// TestClosedRecord checks that saves and refreshes of an unreadable record fail with the class
+// of the closing, and do not change the record.
 func TestClosedRecord(t *testing.T) {
 	t.Parallel()
 	for _, c := range closings() {

@@ -96,7 +96,7 @@ func classify(method string, err error) error {
 	case codes.Unauthenticated:
 		return either(namesNetwork(), text, errNoCredentials, errCredentials)
 	case codes.InvalidArgument, codes.OutOfRange, codes.Unimplemented:
-		return either(namesSum(), text, driver.ErrUnavailable, driver.ErrRefused) // a text about a checksum means damage in transit
+		return either(namesSum(), text, driver.ErrUnavailable, driver.ErrRefused) // a wrong checksum means damage in transit
 	case codes.Unavailable:
 		return either(namesTLS(), text, driver.ErrRefused, driver.ErrUnavailable)
 	case codes.ResourceExhausted:

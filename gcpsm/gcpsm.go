@@ -66,8 +66,8 @@ func New(client *secretmanager.Client, parent, prefix string, opts *Options) (*t
 	return tokenstore.New(d, cmp.Or(opts, &Options{}).Store)
 }
 
-// NewDriver returns the driver that New uses, for decorators and tests. It has the parameters
-// of New. The driver is a driver.Leaser.
+// NewDriver returns the driver that New uses, for decorators and tests. The driver is a
+// driver.Leaser. See New for the parameters.
 func NewDriver(client *secretmanager.Client, parent, prefix string, opts *Options) (driver.Secrets, error) {
 	if client == nil {
 		return nil, errors.New("gcpsm: the client is nil")

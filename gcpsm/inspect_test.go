@@ -20,7 +20,7 @@ import (
 )
 
 // A ward has a store that a test damages and Check repairs. The server's clock is three hours
-// behind, so that all versions are old.
+// slow, so Check finds all versions old.
 type ward struct {
 	testing.TB
 	server *fakegcp.Server

@@ -64,8 +64,8 @@ func New[S Secrets](client SecretsGetter[S], namespace, prefix string, opts *Opt
 	return tokenstore.New(d, cmp.Or(opts, &Options{}).Store)
 }
 
-// NewDriver returns the driver that New uses, for decorators and tests. It has the parameters
-// of New.
+// NewDriver returns the driver that New uses, for decorators and tests. See New for the
+// parameters.
 func NewDriver[S Secrets](client SecretsGetter[S], namespace, prefix string, opts *Options) (driver.Secrets, error) {
 	if client == nil {
 		return nil, errors.New("k8sstore: the client is nil")

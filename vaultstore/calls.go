@@ -460,7 +460,7 @@ type metadata struct {
 
 // read returns the state of a version of a secret, or of the newest version if number is 0. If
 // the version does not exist or is not a record, the err field of the state says why. If
-// active is true, read requests an answer of the active node.
+// active is true, read asks the active node.
 func (s *secrets) read(ctx context.Context, name string, number int, active bool) (state, error) {
 	q := request{method: http.MethodGet, path: s.data(name), active: active}
 	if number > 0 {

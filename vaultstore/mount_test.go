@@ -434,8 +434,8 @@ func TestRevokedTokenIsReplaced(t *testing.T) {
 	})
 }
 
-// TestDefaultPolicyWithoutLookup checks that a refused call does not log in each time if
-// the policy "default" does not allow a token to look itself up.
+// TestDefaultPolicyWithoutLookup checks that not every denied call logs in if the policy
+// "default" does not allow the look-up of a token by itself.
 func TestDefaultPolicyWithoutLookup(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, server *fakevault.Options) {

@@ -51,8 +51,8 @@ func New(client *api.Client, mount, prefix string, opts *Options) (*tokenstore.S
 	return tokenstore.New(d, cmp.Or(opts, &Options{}).Store)
 }
 
-// NewDriver returns the driver that New uses, for decorators and tests. It has the parameters
-// of New.
+// NewDriver returns the driver that New uses, for decorators and tests. See New for the
+// parameters.
 func NewDriver(client *api.Client, mount, prefix string, opts *Options) (driver.Secrets, error) {
 	if client == nil {
 		return nil, errors.New("vaultstore: the client is nil")

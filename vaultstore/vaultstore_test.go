@@ -754,8 +754,8 @@ func TestRepeatedWriteAfterOthers(t *testing.T) {
 	}
 }
 
-// TestStaleWriteVersionGone checks that a refused write is a conflict if it was sent only
-// once, even if the version that it would have made is destroyed.
+// TestStaleWriteVersionGone checks that a refused write that the client sent once is a
+// conflict, even if Vault has removed the version after its base.
 func TestStaleWriteVersionGone(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)
