@@ -16,9 +16,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// Store returns a Store, for RunStore and Bench, whose stores tokenstore.New makes of b's
-// drivers. The Store has all hooks that can be derived from the hooks of b. Store opens a
-// driver on t to read its Properties.
+// Store returns a Store for RunStore and Bench that tests tokenstore.New on the drivers of
+// b. The stores have the options opts; nil means the default options. Store opens a driver
+// on t to read its Properties, and closes it.
 func (b Driver) Store(t testing.TB, opts *tokenstore.Options) Store {
 	t.Helper()
 	d := b.Open(t)
@@ -54,7 +54,7 @@ func (b Driver) Store(t testing.TB, opts *tokenstore.Options) Store {
 	return s
 }
 
-// An adapter holds the drivers of the stores that it has opened.
+// An adapter implements the hooks of a Store on a Driver. It is safe for concurrent use.
 type adapter struct {
 	b    Driver
 	opts tokenstore.Options
@@ -107,15 +107,15 @@ func (a *adapter) store(t testing.TB, d *observer) tokenstore.TokenStore {
 	return s
 }
 
-// of returns the driver of a store.
+// of returns the driver of s, or nil if a has not opened s or s is closed.
 func (a *adapter) of(s tokenstore.TokenStore) *observer {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.drivers[s]
 }
 
-// corrupt makes a record unreadable by removing the last byte of its data. The secrets stay
-// in the data.
+// corrupt makes the record with the given ID unreadable by removing the last byte of its
+// data. The rest of the data still contains the tokens.
 func (a *adapter) corrupt(t testing.TB, s tokenstore.TokenStore, id string) {
 	t.Helper()
 	d := a.of(s)
@@ -135,8 +135,8 @@ func (a *adapter) corrupt(t testing.TB, s tokenstore.TokenStore, id string) {
 	}
 }
 
-// refuse makes reads of a record fail with reason on all handles. A nil reason ends the
-// refusal.
+// refuse makes reads of the record with the given ID fail with reason on all handles. A nil
+// reason ends the refusal.
 func (a *adapter) refuse(_ testing.TB, s tokenstore.TokenStore, id string, reason error) {
 	log := a.of(s).log
 	log.mu.Lock()
@@ -144,8 +144,8 @@ func (a *adapter) refuse(_ testing.TB, s tokenstore.TokenStore, id string, reaso
 	log.refused[id] = reason
 }
 
-// stale remembers the current state of a record. After arm is called, the next Get of the
-// record returns that state.
+// stale remembers the current state of the record with the given ID. After arm is called,
+// the next Get of the record returns that state.
 func (a *adapter) stale(t testing.TB, s tokenstore.TokenStore, id string) (arm func()) {
 	t.Helper()
 	d := a.of(s)
@@ -160,18 +160,19 @@ func (a *adapter) stale(t testing.TB, s tokenstore.TokenStore, id string) (arm f
 	}
 }
 
-// lose makes the next Delete fail without deleting the record.
+// lose makes the next Delete fail with driver.ErrUnavailable without deleting the record.
 func (a *adapter) lose(_ testing.TB, s tokenstore.TokenStore) {
 	a.of(s).log.lost.Store(true)
 }
 
-// An observer is a driver that records its calls.
+// An observer is a driver that records its calls and injects the faults that log holds.
 type observer struct {
 	driver.Secrets
 	log *observed
 }
 
-// observed holds what the observers of all handles on a namespace have recorded.
+// observed is the state that the observers of all handles on a namespace share: their
+// records of calls, and the faults that they inject. It is safe for concurrent use.
 type observed struct {
 	writes atomic.Int64
 	ahead  atomic.Int64 // time by which the clock of the stores was advanced
@@ -179,16 +180,15 @@ type observed struct {
 	mu     sync.Mutex
 	text   bytes.Buffer
 	names  []string
-	labels map[string][]driver.Label // labels with which each secret was last committed
+	labels map[string][]driver.Label // labels of the last commit of each secret
 
 	refused map[string]error         // errors of secrets that cannot be read
-	stale   map[string]driver.Secret // result of the next Get
+	stale   map[string]driver.Secret // result of the next Get of each secret
 
 	lost atomic.Bool // the next Delete fails without deleting the record
 }
 
-// before returns the state that stale has prepared for the next Get of the named secret, if
-// any.
+// before removes and returns the state that o.stale holds for the named secret, if any.
 func (o *observed) before(name string) (driver.Secret, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -211,7 +211,7 @@ func (o *observed) Write(p []byte) (int, error) {
 	return o.text.Write(p)
 }
 
-// lines returns all text that was written, except payloads.
+// lines returns the recorded names, labels and notes, and the log output.
 func (o *observed) lines() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -15,7 +15,7 @@ type canaries struct {
 	forms map[string][]string // by their first bytes
 }
 
-// beginning is the number of bytes of a form that are its key in the map.
+// beginning is the length in bytes of the keys of canaries.forms.
 const beginning = 12
 
 // add adds the forms of a secret. The secret must have at least 16 bytes and no upper-case
@@ -23,8 +23,7 @@ const beginning = 12
 func (c *canaries) add(secret string) {
 	forms := []string{secret, hex.EncodeToString([]byte(secret)), strings.Trim(fmt.Sprint([]byte(secret)), "[]")}
 	for shift := range 3 {
-		// The base64 form of a secret depends on the bytes before it. Groups of
-		// three bytes within it always have the same form.
+		// The base64 form of a secret depends on its offset modulo 3 in the encoded data.
 		inner := secret[shift:]
 		forms = append(forms, base64.StdEncoding.EncodeToString([]byte(inner[:len(inner)/3*3])))
 	}
@@ -38,7 +37,7 @@ func (c *canaries) add(secret string) {
 	}
 }
 
-// in reports whether text contains one of the secrets.
+// in reports whether text contains a form of one of the secrets.
 func (c *canaries) in(text string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -54,7 +53,7 @@ func (c *canaries) in(text string) bool {
 	return false
 }
 
-// prints returns v as the usual verbs of package fmt print it.
+// prints returns v formatted with each of the usual verbs of package fmt.
 func prints(v any) string {
 	var b strings.Builder
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x", "%X"} {

@@ -11,11 +11,12 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// A Driver gives RunDriver access to a driver. Open and Reopen are required. A case that
-// requires another hook is skipped if that hook is nil; the log gives the reason.
+// A Driver describes a driver to RunDriver. Open and Reopen are required. If another hook
+// is nil, RunDriver skips the cases that need the hook and logs the reason.
 type Driver struct {
-	// Open returns a driver on a new, empty namespace. Each case calls Open once, and cases
-	// run concurrently. Open cleans up with t.Cleanup.
+	// Open returns a driver on a new, empty namespace. Cases call Open concurrently. The
+	// suite deletes the secrets of a case and closes the driver. Open registers all other
+	// cleanup with t.Cleanup.
 	Open func(t testing.TB) driver.Secrets
 
 	// Reopen returns a second driver on d's namespace that shares no state with d, as if it
@@ -26,23 +27,23 @@ type Driver struct {
 	// d's prefix: "app-2" if d was opened with "app".
 	Sibling func(t testing.TB, d driver.Secrets) driver.Secrets
 
-	// Tamper replaces the data of the named secret by data in a form that the driver does not
-	// write, as an edit by hand does. Tamper must bypass the driver. The secret is still
-	// found by the same labels.
+	// Tamper replaces the data of the named secret with data in a form that the driver does
+	// not write, as an edit by hand does. Tamper must bypass the driver and keep the labels
+	// of the secret.
 	Tamper func(t testing.TB, d driver.Secrets, name string, data []byte)
 
 	// Refuse makes the service refuse reads of the named secret only, as for a disabled
-	// version, a disabled key or a policy. The secret is still found by the same labels.
+	// version, a disabled key or a policy. The labels of the secret must still find it.
 	Refuse func(t testing.TB, d driver.Secrets, name string)
 
 	// Throttle makes the service reject all calls on d's namespace as throttled, until the
 	// returned function is called.
 	Throttle func(t testing.TB, d driver.Secrets) (stop func())
 
-	// Settle makes the lags of the backend pass, for example by advancing the clock of a fake
-	// server. For a test server without lags, Settle may be an empty function, even if the
-	// real service lags. If Settle is nil, the suite waits for lags of up to a minute. It
-	// reports the checks that it leaves out because of longer lags.
+	// Settle makes the lags of the backend pass, for example by advancing the clock of a
+	// fake server. For a test server without lags, Settle may be an empty function, even if
+	// the real service lags. If Settle is nil, the suite waits for lags of up to a minute,
+	// and logs the failures that a longer lag could explain.
 	Settle func(t testing.TB, d driver.Secrets)
 
 	// Calls returns the number of requests that the backend has received so far.
@@ -53,21 +54,22 @@ type Driver struct {
 	Timeout time.Duration
 }
 
-// A Store gives RunStore access to a TokenStore. Open and Reopen are required. A case that
-// requires another hook is skipped if that hook is nil; the log gives the reason.
-// Driver.Store makes a Store of a Driver.
+// A Store describes a TokenStore to RunStore. Open and Reopen are required. If another hook
+// is nil, RunStore skips the cases that need the hook and logs the reason. Driver.Store
+// makes a Store from a Driver.
 type Store struct {
-	// Open returns a new, empty store. Each case calls Open once, and cases run
-	// concurrently. Open cleans up with t.Cleanup. The store's clock must advance.
+	// Open returns a new, empty store. Cases call Open concurrently. Open cleans up with
+	// t.Cleanup. The store's clock must advance.
 	Open func(t testing.TB) tokenstore.TokenStore
 
 	// Reopen returns a second store on the data of s that shares no state with s, as if it
 	// were in another process.
 	Reopen func(t testing.TB, s tokenstore.TokenStore) tokenstore.TokenStore
 
-	// ForeignFormat is set for stores whose format is defined elsewhere and only has room
-	// for a token (packages filestore and sqlstore). Such stores do not remember earlier
-	// tokens, and forget the ID of a record that was merged into another.
+	// ForeignFormat declares that the store's format is defined elsewhere and has room only
+	// for fields of a token, as in packages filestore and sqlstore. Such a store does not
+	// remember earlier tokens, and forgets the ID of a record that was merged into another
+	// record.
 	ForeignFormat bool
 
 	// OwnID returns the i-th ID of an unlimited sequence of IDs that the store can hold and
@@ -92,8 +94,8 @@ type Store struct {
 	// does not check for how long a store keeps a refusal.
 	Forward func(t testing.TB, s tokenstore.TokenStore, d time.Duration)
 
-	// Corrupt damages the record with the given ID so that it cannot be read. Corrupt must
-	// bypass the store. The record is still found by the same keys.
+	// Corrupt damages the record with the given ID so that the record cannot be read.
+	// Corrupt must bypass the store and keep the keys of the record.
 	Corrupt func(t testing.TB, s tokenstore.TokenStore, id string)
 
 	// Refuse makes reads of the record with the given ID, and only of that record, fail
@@ -109,8 +111,8 @@ type Store struct {
 	// leaves the outcome unknown.
 	Lose func(t testing.TB, s tokenstore.TokenStore)
 
-	// Writes returns the number of writes that the backend has received from s so
-	// far.
+	// Writes returns the number of writes that the backend has received from s and from
+	// other handles on the data of s.
 	Writes func(t testing.TB, s tokenstore.TokenStore) int64
 
 	// Trace returns all text that s has written to places not protected like secrets:
@@ -125,8 +127,8 @@ type Store struct {
 	Timeout time.Duration
 }
 
-// RunDriver checks the promises DR-01 and following of package driver. Each promise has
-// subtests that begin with its number.
+// RunDriver tests a driver against the promises of package driver, from DR-01 on. The name
+// of each subtest begins with the number of its promise. The subtests run in parallel.
 func RunDriver(t *testing.T, b Driver) {
 	t.Helper()
 	if b.Open == nil || b.Reopen == nil {
@@ -135,8 +137,8 @@ func RunDriver(t *testing.T, b Driver) {
 	run(t, "driver", driverCases(), func(c control) *driverEnv { return newDriverEnv(c, b) })
 }
 
-// RunStore checks the rules TS-01 and following of package tokenstore. Each rule has
-// subtests that begin with its number.
+// RunStore tests a store against the rules of package tokenstore, from TS-01 on. The name
+// of each subtest begins with the number of its rule. The subtests run in parallel.
 func RunStore(t *testing.T, b Store) {
 	t.Helper()
 	if b.Open == nil || b.Reopen == nil {
@@ -153,7 +155,7 @@ type testCase[E any] struct {
 	run    func(e E)
 }
 
-// title is the name of the case's subtest.
+// title returns the name of the case's subtest.
 func (c testCase[E]) title() string { return c.clause + " " + c.name }
 
 // A control holds the values that the runner passes to a case.
@@ -164,8 +166,8 @@ type control struct {
 	title  string
 }
 
-// run runs the cases in parallel, each on its own backend, and logs a summary when all
-// cases are done.
+// run runs the cases in parallel, each in an environment from newEnv. It logs a summary
+// when all cases are done.
 func run[E any](t *testing.T, kind string, cases []testCase[E], newEnv func(control) E) {
 	t.Helper()
 	var sum summary
@@ -214,7 +216,8 @@ func (s *summary) String() string {
 	return text
 }
 
-// quote returns the number and the text of a clause.
+// quote returns the number and the text of a clause, or only the number if the clause is
+// unknown.
 func quote(clause string) string {
 	words, ok := clauses[clause]
 	if !ok {

@@ -1,10 +1,10 @@
 // Package conformance is a test suite for drivers and stores. All drivers and stores of
 // this module pass it. Other modules can run it on their own drivers and stores.
 //
-// RunDriver checks a driver.Secrets against the promises DR-01 and following of package
-// driver. RunStore checks a tokenstore.TokenStore against the rules TS-01 and following of
-// package tokenstore. Every clause has test cases, and every case names its clause. A failing
-// test named
+// RunDriver tests a driver.Secrets against the promises of package driver, from DR-01 on.
+// RunStore tests a tokenstore.TokenStore against the rules of package tokenstore, from
+// TS-01 on. Every clause has test cases, and every case names its clause. A failing test
+// named
 //
 //	TestDriver/DR-05_Update_with_a_stale_base_is_refused
 //
@@ -12,7 +12,7 @@
 //
 // # The test of a driver
 //
-// This code tests a driver, and the store that uses it:
+// This code tests a driver, and a store on that driver:
 //
 //	var backend = conformance.Driver{
 //		Open: func(t testing.TB) driver.Secrets {
@@ -32,13 +32,13 @@
 // Open makes a namespace for one case: a path or a prefix that no other case uses, on a
 // server that may be shared. The suite calls Reopen wherever a promise concerns several
 // processes. If the second handle shared a cache or a lock with the first, the cases would
-// prove nothing. The other fields of Driver are hooks; if a hook is nil, some cases are
-// skipped.
+// prove nothing. The other fields of Driver are optional. If a hook is nil, the suite skips
+// the cases that need it.
 //
 // # The test of a store
 //
-// A TokenStore that is not made of a driver is described by a Store. The fields of the
-// Store declare limits that the rules allow:
+// A Store describes a TokenStore that has no driver. The fields of the Store also declare
+// limits that the rules allow:
 //
 //	conformance.RunStore(t, conformance.Store{
 //		Open:          func(t testing.TB) tokenstore.TokenStore { ... },
@@ -49,25 +49,25 @@
 //
 // # Running the suite
 //
-// Cases run in parallel, each on its own backend, and fail after the Timeout of the Driver
-// or the Store. The flag -parallel limits the number of concurrent cases; -run
+// Cases run in parallel, each on its own namespace, and fail after the Timeout of the
+// Driver or the Store. The flag -parallel limits the number of concurrent cases; -run
 // TestMyDriver/DR-14 runs the cases of one clause. Use -race: the cases of DR-26 and TS-33
 // rely on it.
 //
-// The suite does not sleep. If the backend declares a lag, the suite calls Settle to make
-// the lag pass. Without Settle, the suite polls until the lag is over. If a lag of more
-// than a minute could explain a failure, the suite only logs the failure. The log gives the
-// reason for each skipped case, and one line counts the outcomes of all cases.
+// If the backend declares a lag, the suite calls Settle to make the lag pass. Without
+// Settle, the suite waits until the lag is over. If a lag of more than a minute could
+// explain a failure, the suite only logs the failure. The log gives the reason for each
+// skipped case, and one line counts the outcomes of all cases.
 //
 // A run creates hundreds of secrets and deletes them. No case writes one secret more than
-// 60 times, because some services limit the number of versions in a day. If a test is
-// killed, the suite cannot delete its secrets; Open must then arrange the cleanup.
+// 60 times, because some services limit the number of versions per day. If the test process
+// is killed, its secrets remain.
 //
 // # What the suite proves
 //
 // The suite should not fail a driver that keeps its promises. The suite may pass a driver
-// that rarely breaks a promise: it provokes races, but does not enumerate them. The tests of
-// this package run the suite on a catalogue of drivers and stores that are broken on purpose.
-// Many of them are modeled on existing programs. For each driver and store in the catalogue,
-// a case of the clause that it breaks must fail.
+// that rarely breaks a promise, because the suite provokes races but does not enumerate
+// them. The tests of this package run the suite on a catalogue of deliberately broken
+// drivers and stores. Many of them are modeled on existing programs. For each driver and
+// store in the catalogue, a case of the clause that it breaks must fail.
 package conformance

@@ -10,7 +10,7 @@ import (
 )
 
 // writers is the number of goroutines that compete for one secret. Services limit the
-// number of versions of a secret in a day, so no case writes one secret more than 60 times.
+// number of versions of a secret per day, so no case writes one secret more than 60 times.
 const writers = 8
 
 // handles returns n separate handles on a new namespace.

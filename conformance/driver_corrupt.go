@@ -73,7 +73,8 @@ var corruptCases = []testCase[*driverEnv]{
 var refusals = []error{driver.ErrDenied, driver.ErrRefused, driver.ErrCorrupt, driver.ErrUnavailable}
 
 // refused returns a driver with secrets that have the label l. The service refuses to read
-// the secret name; want are the readable secrets.
+// the secret name. want holds the readable secrets by name. refused skips the case if
+// Driver.Refuse is nil.
 func (e *driverEnv) refused() (d driver.Secrets, name string, l driver.Label, want map[string]driver.Secret) {
 	e.TB.Helper()
 	if e.b.Refuse == nil {
@@ -115,7 +116,8 @@ func but(op string, seq iter.Seq2[driver.Named, error], want map[string]driver.S
 	return alike(op, got, want)
 }
 
-// tampered returns a driver with one secret. The secret has a foreign form and the label l.
+// tampered returns a driver with one secret, which has the label l and data in a foreign
+// form. It skips the case if Driver.Tamper is nil.
 func (e *driverEnv) tampered() (d driver.Secrets, name string, l driver.Label) {
 	e.TB.Helper()
 	if e.b.Tamper == nil {
@@ -130,7 +132,8 @@ func (e *driverEnv) tampered() (d driver.Secrets, name string, l driver.Label) {
 	return d, name, l
 }
 
-// wantCorrupt checks that reading the secret returns the error for a foreign form.
+// wantCorrupt checks that Get of the named secret returns an error matching
+// driver.ErrCorrupt.
 func (e *driverEnv) wantCorrupt(d driver.Secrets, name string) {
 	e.TB.Helper()
 	e.after(e.lag.ReadLag, func() error {

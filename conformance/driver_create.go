@@ -57,7 +57,7 @@ var createCases = []testCase[*driverEnv]{
 		e.absent(d, name, s)
 	}},
 	{"DR-01", "what Get returns without labels is accepted as a base", func(e *driverEnv) {
-		// The labels of such a secret are those that the record in its data lists.
+		// Package tokenstore takes the labels of such a secret from the record in its data.
 		d := e.open()
 		name := e.name()
 		l := label("user")

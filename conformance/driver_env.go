@@ -33,8 +33,8 @@ func newDriverEnv(c control, b Driver) *driverEnv {
 	return &driverEnv{env: newEnv(c, b.Timeout), b: b}
 }
 
-// open returns a driver on an empty namespace. When the case ends, it deletes the secrets
-// that are left in the namespace.
+// open returns a driver on an empty namespace. When the case ends, a cleanup function
+// deletes the remaining secrets of the case and closes the driver.
 func (e *driverEnv) open() driver.Secrets {
 	e.TB.Helper()
 	d := e.b.Open(e.TB)
@@ -57,14 +57,14 @@ func (e *driverEnv) open() driver.Secrets {
 	return d
 }
 
-// reopen returns another handle on d's namespace.
+// reopen returns another handle on d's namespace, and closes the handle when the case ends.
 func (e *driverEnv) reopen(d driver.Secrets) driver.Secrets {
 	e.TB.Helper()
 	return e.closing(e.b.Reopen(e.TB, d))
 }
 
-// sibling returns a driver on another namespace whose prefix begins with the prefix of d.
-// It skips the case if Sibling is nil.
+// sibling returns a driver on another namespace, whose prefix begins with the prefix of d.
+// It skips the case if Driver.Sibling is nil.
 func (e *driverEnv) sibling(d driver.Secrets) driver.Secrets {
 	e.TB.Helper()
 	if e.b.Sibling == nil {
@@ -85,7 +85,7 @@ func (e *driverEnv) closing(d driver.Secrets) driver.Secrets {
 // name returns a new name, in the form that package tokenstore derives.
 func (e *driverEnv) name() string { return e.use("u" + text(32)) }
 
-// use records a name for the cleanup.
+// use records name for the cleanup, and returns name.
 func (e *driverEnv) use(name string) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -98,7 +98,7 @@ func label(key string) driver.Label {
 	return driver.Label{Key: key, Value: text(32), Nonce: text(16)}
 }
 
-// again returns l with another nonce, as another write would add it.
+// again returns l with a new nonce, for another write that adds the label.
 func again(l driver.Label) driver.Label {
 	l.Nonce = text(16)
 	return l
@@ -146,7 +146,8 @@ func (e *driverEnv) remove(d driver.Secrets, name string, base driver.Secret) {
 	}
 }
 
-// get waits until Get returns the state want, and returns the result.
+// get waits for up to ReadLag until Get returns the state want. It returns that state with
+// the labels of want.
 func (e *driverEnv) get(d driver.Secrets, name string, want driver.Secret) driver.Secret {
 	e.TB.Helper()
 	var s driver.Secret
@@ -163,7 +164,7 @@ func (e *driverEnv) get(d driver.Secrets, name string, want driver.Secret) drive
 	return s
 }
 
-// is checks that the state of the named secret is want.
+// is checks that Fresh and Get return the state want of the named secret.
 func (e *driverEnv) is(d driver.Secrets, name string, want driver.Secret) {
 	e.TB.Helper()
 	s, err := d.Fresh(e.ctx, name, want)
@@ -177,7 +178,7 @@ func (e *driverEnv) is(d driver.Secrets, name string, want driver.Secret) {
 	e.get(d, name, want)
 }
 
-// same returns an error if s is not want.
+// same returns an error unless s and want have the same data and version.
 func same(op, name string, s, want driver.Secret) error {
 	switch {
 	case !bytes.Equal(s.Data, want.Data):
@@ -196,8 +197,8 @@ func brief(data []byte) string {
 	return fmt.Sprintf("%q", data)
 }
 
-// absent checks that the secret does not exist. was is its last state, if it existed
-// before.
+// absent checks that neither Get nor Fresh finds the named secret. was is the last known
+// state of the secret, or the zero Secret.
 func (e *driverEnv) absent(d driver.Secrets, name string, was driver.Secret) {
 	e.TB.Helper()
 	e.after(e.lag.ReadLag, func() error {
@@ -248,8 +249,8 @@ func (e *driverEnv) unlisted(d driver.Secrets, name string, labels ...driver.Lab
 	})
 }
 
-// gather returns the secrets that seq yields, by name. It fails if seq yields a
-// name twice.
+// gather returns the secrets that seq yields, by name. It returns an error if seq yields an
+// error or yields a name twice.
 func gather(seq iter.Seq2[driver.Named, error]) (map[string]driver.Secret, error) {
 	got := map[string]driver.Secret{}
 	for s, err := range seq {

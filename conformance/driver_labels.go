@@ -10,8 +10,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// kinds are the keys of the labels that package tokenstore writes, and examples of the
-// shortest and the longest key that it may write.
+// kinds are the keys of the labels that package tokenstore writes, followed by examples of
+// the shortest and the longest key that it may write.
 var kinds = []string{"user", "client", "grant", "refresh", "access", "id", "a", "z0_" + strings.Repeat("9", 29)}
 
 var labelCases = []testCase[*driverEnv]{
@@ -219,8 +219,9 @@ var labelCases = []testCase[*driverEnv]{
 	}},
 }
 
-// broken updates a secret with a context that may be canceled in the middle. It
-// checks that the old or the new state remains and is found by its labels.
+// broken updates the named secret from the state before to p. ctx may be canceled during
+// the update. broken checks that the old or the new state remains and is found by its
+// labels.
 func (e *driverEnv) broken(ctx context.Context, d driver.Secrets, name string, before driver.Secret, p driver.Payload) {
 	e.TB.Helper()
 	v, err := d.Update(ctx, name, before, p)
@@ -248,9 +249,9 @@ func (e *driverEnv) broken(ctx context.Context, d driver.Secrets, name string, b
 	e.found(d, name, now, now.Labels...)
 }
 
-// left returns the state that remains after an interrupted update from before. That state is
-// one of written, because a request that was in progress may commit after a read has returned
-// before.
+// left returns the state of the named secret after an interrupted update. The data of the
+// state must be in written. written has several elements if an earlier request may commit
+// late.
 func (e *driverEnv) left(d driver.Secrets, name string, before driver.Secret, written []driver.Payload) driver.Secret {
 	e.TB.Helper()
 	e.lags(max(e.lag.ListLag, e.lag.ReadLag))
@@ -266,8 +267,8 @@ func (e *driverEnv) left(d driver.Secrets, name string, before driver.Secret, wr
 	return s
 }
 
-// missing reports whether Lookup by one of the labels does not find the secret even after
-// the lag.
+// missing reports whether Lookup by one of the labels omits the named secret. It reports
+// false if the lag is too long to wait for.
 func (e *driverEnv) missing(d driver.Secrets, name string, labels ...driver.Label) bool {
 	e.TB.Helper()
 	for _, l := range labels {
@@ -282,8 +283,8 @@ func (e *driverEnv) missing(d driver.Secrets, name string, labels ...driver.Labe
 	return false
 }
 
-// relabeled returns the label that a write over base adds, with the nonce that a
-// Labeler requires.
+// relabeled returns l as an update of base must add it. If d is a driver.Labeler, d chooses
+// the nonce.
 func relabeled(d driver.Secrets, name string, base driver.Secret, l driver.Label) driver.Label {
 	if labeler, ok := d.(driver.Labeler); ok {
 		return labeler.Relabel(name, base.Version, []driver.Label{l})[0]

@@ -41,7 +41,7 @@ func (e *driverEnv) noted(d driver.Secrets, name string, want driver.Secret, not
 	})
 }
 
-// note stores a note for the secret with the state base.
+// note stores note with the named secret, whose state is base.
 func (e *driverEnv) note(l driver.Leaser, name string, base driver.Secret, note string) {
 	e.TB.Helper()
 	if err := l.Note(e.ctx, name, base, note); err != nil {

@@ -140,7 +140,7 @@ var raceCases = []testCase[*driverEnv]{
 		d := e.open()
 		l := label("client")
 		names := []string{e.name(), e.name(), e.name()}
-		var known sync.Map // name and labels for each data
+		var known sync.Map // driver.Named by data
 		together(writers, func(i int) {
 			for n := range 6 {
 				if err := e.anything(d, names[(i+n)%len(names)], l, &known, n+i); err != nil {
@@ -170,8 +170,8 @@ func (e *driverEnv) hit(d driver.Secrets, name string, l driver.Label) {
 	}
 }
 
-// anything calls one method, chosen by n, and returns an error if the method returns an
-// error that is not allowed.
+// anything calls Create if the named secret does not exist, and otherwise a method that n
+// selects. It returns an error if the method returns an error that is not allowed.
 func (e *driverEnv) anything(d driver.Secrets, name string, l driver.Label, known *sync.Map, n int) error {
 	p := payload(again(l))
 	known.Store(string(p.Data), driver.Named{Name: name, Secret: driver.Secret{Payload: p}})

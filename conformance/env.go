@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// caseTimeout is the timeout of a case's context.
+	// caseTimeout is the default timeout of a case.
 	caseTimeout = time.Minute
 
 	// patience is the longest lag for which the suite waits.
@@ -30,9 +30,9 @@ type env struct {
 	settle func() // makes lags pass; nil means to wait for them
 }
 
-// newEnv returns the environment of a case with the given timeout. If the case does not end
-// although its context is done, the environment panics, so that the program prints all
-// goroutines.
+// newEnv returns the environment of a case with the given timeout; 0 means caseTimeout. If
+// the case does not end within caseTimeout after its timeout, a timer panics, so that the
+// program prints all goroutines.
 func newEnv(c control, timeout time.Duration) env {
 	if timeout == 0 {
 		timeout = caseTimeout
@@ -68,8 +68,9 @@ func (e *env) after(lag time.Duration, check func() error) {
 	}
 }
 
-// wait waits until check returns nil, for up to the lag. It returns the last error of check.
-// If the lag exceeds patience and cannot be made to pass, wait logs the error and returns
+// wait calls check until check returns nil or the lag has passed, and returns the last
+// error of check. If e.settle can make the lag pass, wait calls check only once afterwards.
+// If the lag exceeds patience and e.settle is nil, wait logs an error of check and returns
 // nil.
 func (e *env) wait(lag time.Duration, check func() error) error {
 	e.TB.Helper()
@@ -105,7 +106,7 @@ func (e *env) lags(lag time.Duration) {
 	}
 }
 
-// pause waits for d, and reports whether the case may continue.
+// pause waits for d. It reports false if the context of the case is done first.
 func (e *env) pause(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -117,7 +118,7 @@ func (e *env) pause(d time.Duration) bool {
 	}
 }
 
-// promptly runs f and reports whether f returned in time.
+// promptly runs f in a goroutine, and reports whether f returned within prompt.
 func (e *env) promptly(what string, f func()) bool {
 	e.TB.Helper()
 	done := make(chan struct{})
@@ -153,7 +154,7 @@ func together(n int, f func(i int)) {
 	done.Wait()
 }
 
-// A fuse is a context that is canceled once it has been checked a number of times. Fuses of
+// A fuse is a context that cancels itself after a number of calls of Done and Err. Fuses of
 // different lengths interrupt an operation at each point where it checks its context,
 // between requests and within them.
 type fuse struct {
@@ -190,8 +191,8 @@ func (f *fuse) Err() error {
 // blown reports whether the fuse has canceled the context.
 func (f *fuse) blown() bool { return f.left.Load() < 0 }
 
-// fuses calls f with longer and longer fuses. It stops when one of them is not blown, or when
-// half of the time of the case has passed.
+// fuses calls f with longer and longer fuses. It stops when a fuse is not blown, when half
+// of the remaining time of the case has passed, or at a length of 48.
 func (e *env) fuses(f func(ctx context.Context)) {
 	e.TB.Helper()
 	deadline, _ := e.ctx.Deadline()

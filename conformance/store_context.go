@@ -128,8 +128,8 @@ var contextCasesOfStore = []testCase[*storeEnv]{
 	}},
 }
 
-// operations returns one call of each method that changes the record or returns information
-// about it.
+// operations returns calls of all methods that read or change record. The calls of
+// SaveToken save t or its access token.
 func operations(s *watched, record, t token) []call {
 	return []call{
 		{"FindToken by ID", func(ctx context.Context) error { return second(s.FindToken(ctx, token{ID: record.ID})) }},

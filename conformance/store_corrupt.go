@@ -102,7 +102,8 @@ var reasons = []error{
 	errors.New("a reason without a class"),
 }
 
-// classOf returns the class of an error with the given reason.
+// classOf returns the class that reason matches, or tokenstore.ErrUnavailable if it matches
+// none.
 func classOf(reason error) error {
 	for _, class := range classes {
 		if errors.Is(reason, class) {
@@ -112,7 +113,8 @@ func classOf(reason error) error {
 	return tokenstore.ErrUnavailable
 }
 
-// openRefusing returns an empty store whose records can be refused.
+// openRefusing returns an empty store whose records can be refused. It skips the case if
+// Store.Refuse is nil.
 func (e *storeEnv) openRefusing() *watched {
 	e.TB.Helper()
 	if e.b.Refuse == nil {
@@ -121,7 +123,8 @@ func (e *storeEnv) openRefusing() *watched {
 	return e.open()
 }
 
-// reports checks that err names the unreadable record and contains the reason.
+// reports checks that err matches the class of reason, names the unreadable record, and
+// contains reason.
 func (e *storeEnv) reports(op string, err error, id string, reason error) {
 	e.TB.Helper()
 	e.wants(op, err, classOf(reason))
@@ -137,7 +140,8 @@ func (e *storeEnv) reports(op string, err error, id string, reason error) {
 // second returns the error of a method that also returns a token.
 func second(_ token, err error) error { return err }
 
-// corrupted returns a store with the unreadable record bad and the readable record good.
+// corrupted returns a store with the unreadable record bad and the readable record good. It
+// skips the case if Store.Corrupt is nil.
 func (e *storeEnv) corrupted() (s *watched, bad, good token) {
 	e.TB.Helper()
 	if e.b.Corrupt == nil {
@@ -150,7 +154,7 @@ func (e *storeEnv) corrupted() (s *watched, bad, good token) {
 	return s, bad, good
 }
 
-// isCorrupt checks that the record is unreadable.
+// isCorrupt checks that FindTokenByID returns an error matching tokenstore.ErrCorrupt.
 func (e *storeEnv) isCorrupt(s *watched, id string) {
 	e.TB.Helper()
 	e.after(e.b.ReadLag, func() error {

@@ -7,7 +7,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// keys returns the keys that find record and its earlier tokens.
+// keys returns tokens that find record, by the kind of key. earlier holds earlier tokens of
+// record.
 func keys(record token, earlier ...token) map[string]token {
 	by := map[string]token{
 		"ID":            {ID: record.ID},
@@ -126,7 +127,7 @@ var deleteCasesOfStore = []testCase[*storeEnv]{
 		e.remove(s, record.ID)
 		for _, h := range []*watched{s, e.reopen(s)} {
 			// Each of these tokens would change the record, and none of them suffices to
-			// create one. If reads lag, only a write can detect that the record was
+			// create a record. If reads lag, only a write can detect that the record was
 			// deleted.
 			e.refuses(h, "the ID of a deleted record", token{ID: record.ID, UserName: "ann", ClientID: "c1", APIDomain: "https://a.example"}, tokenstore.ErrNotFound)
 			e.refuses(h, "the user of a deleted record", token{UserName: "ann", ClientID: "c1", APIDomain: "https://a.example"}, tokenstore.ErrNotFound)
@@ -243,8 +244,8 @@ var deleteCasesOfStore = []testCase[*storeEnv]{
 					}
 					return
 				}
-				// If the deletion comes later, the record of the user has another ID, or no
-				// token is left.
+				// If the save wins, the deletion removes the user's record. If the deletion
+				// wins, the save returns one of these errors.
 				_, err := s.SaveToken(e.ctx, token{ID: code.ID, UserName: "ann"})
 				if err != nil && !errors.Is(err, tokenstore.ErrNotFound) && !errors.Is(err, tokenstore.ErrIDMismatch) && !errors.Is(err, tokenstore.ErrInvalidToken) {
 					e.Errorf("SaveToken: %v", err)

@@ -33,8 +33,8 @@ func newStoreEnv(c control, b Store) *storeEnv {
 	return &storeEnv{env: newEnv(c, b.Timeout), b: b}
 }
 
-// open returns an empty store. When the case ends, it deletes the records that are left in
-// the store.
+// open returns an empty store. When the case ends, a cleanup function deletes the remaining
+// records.
 func (e *storeEnv) open() *watched {
 	e.TB.Helper()
 	s := &watched{e, e.b.Open(e.TB)}
@@ -58,7 +58,7 @@ func (e *storeEnv) reopen(s *watched) *watched {
 	return &watched{e, e.b.Reopen(e.TB, s.TokenStore)}
 }
 
-// watched is a store that checks the form of each error.
+// A watched is a store that checks the form of each error that it returns.
 type watched struct {
 	e *storeEnv
 	tokenstore.TokenStore
@@ -133,8 +133,8 @@ func (e *storeEnv) long(n int) tokenstore.Secret {
 	return tokenstore.Secret(strings.Repeat(a+b, n/40+1)[:n])
 }
 
-// of returns a token of the user and the client with all fields set except
-// GrantToken.
+// of returns a token of user and client with new secrets. The ID, the grant token, and the
+// fields from Issuer on are empty.
 func (e *storeEnv) of(user, client string) token {
 	return token{
 		UserName:     user,
@@ -148,7 +148,7 @@ func (e *storeEnv) of(user, client string) token {
 	}
 }
 
-// hour returns a different time for each n.
+// hour returns a fixed time in the year 2090 plus n hours.
 func hour(n int) time.Time {
 	return time.Date(2090, 1, 1, 0, 0, 0, 123e6, time.UTC).Add(time.Duration(n) * time.Hour)
 }
@@ -194,7 +194,7 @@ func (e *storeEnv) has(s *watched, want token) {
 	e.hasBy(s, want.ID, want)
 }
 
-// hasBy checks that FindTokenByID returns want.
+// hasBy checks that FindTokenByID(id) returns want.
 func (e *storeEnv) hasBy(s *watched, id string, want token) {
 	e.TB.Helper()
 	e.after(e.lag(token{ID: id}), func() error {
@@ -250,7 +250,7 @@ func (e *storeEnv) refuses(s *watched, what string, t token, class error) {
 	}
 }
 
-// keeps checks that GetTokens returns want.
+// keeps checks that GetTokens returns exactly want, in the order of the IDs.
 func (e *storeEnv) keeps(s *watched, want ...token) {
 	e.TB.Helper()
 	want = slices.Clone(want)
@@ -280,7 +280,8 @@ func idsOf(ts []token) []string {
 	return ids
 }
 
-// differ returns an error that names the fields in which got differs from want.
+// differ returns an error that names the fields in which got differs from want, or nil. An
+// ExpiresAt that is not in UTC also differs.
 func differ(what string, got, want token) error {
 	var diffs []string
 	for _, f := range fields {
@@ -306,7 +307,7 @@ type field struct {
 	of   func(*token) *string
 }
 
-// fields are all text fields. The fields that identify a record are first.
+// fields are all text fields. The slice contents depends on their order.
 var fields = []field{
 	{"ID", func(t *token) *string { return &t.ID }},
 	{"UserName", func(t *token) *string { return &t.UserName }},
@@ -325,7 +326,7 @@ var fields = []field{
 	{"Extra", func(t *token) *string { return (*string)(&t.Extra) }},
 }
 
-// contents are the fields that can hold any text in all stores.
+// contents are the fields that hold any text in all stores.
 var contents = fields[3:9]
 
 // token abbreviates tokenstore.Token.

@@ -9,7 +9,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// maxExtra is the size of the largest Extra in bytes.
+// maxExtra is the maximum size of Token.Extra in bytes.
 const maxExtra = 16 << 10
 
 // answered returns a token of ann with all members of a token response.
@@ -20,7 +20,7 @@ func (e *storeEnv) answered() token {
 	return t
 }
 
-// extra returns an Extra with one member of n bytes.
+// extra returns an Extra with one member, whose value is a new secret of n bytes.
 func (e *storeEnv) extra(name string, n int) tokenstore.Secret {
 	return tokenstore.Secret(fmt.Sprintf(`{%q:%q}`, name, string(e.long(n))))
 }

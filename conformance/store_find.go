@@ -9,8 +9,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A search is a test case for the table of matches, as data. Its secrets are placeholders;
-// a running case replaces each of them by a random secret.
+// A search is a test case of the table under "Matching" in package tokenstore. The secrets
+// in it are placeholders; a running case replaces each of them with a random secret.
 type search struct {
 	clause  string
 	name    string
@@ -131,7 +131,7 @@ var nothing = map[string]token{
 	"an access token and both of those": {AccessToken: "a1", ClientID: "c1", ClientSecret: "s1"},
 }
 
-// findCases returns a case of FindToken for each line of the table.
+// findCases returns cases of FindToken for each element of table, issuerTable and names.
 func findCases() []testCase[*storeEnv] {
 	var cases []testCase[*storeEnv]
 	for _, line := range slices.Concat(table, issuerTable) {
@@ -147,7 +147,7 @@ func findCases() []testCase[*storeEnv] {
 	return cases
 }
 
-// find runs one line of the table.
+// find checks FindToken for one line of the table, on two handles.
 func (e *storeEnv) find(line search) {
 	s := e.open()
 	saved, like := e.lay(s, line)

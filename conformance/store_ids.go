@@ -8,7 +8,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// own returns the i-th ID that the store can hold.
+// own returns the i-th of a sequence of IDs that the store can hold.
 func (e *storeEnv) own(i int) string {
 	if e.b.OwnID != nil {
 		return e.b.OwnID(i)
@@ -27,7 +27,7 @@ var ids = []string{
 	"u" + strings.Repeat("a", 31), "u" + strings.Repeat("a", 33), "x" + strings.Repeat("a", 32), "u" + strings.Repeat("1", 32), "U" + strings.Repeat("A", 32),
 }
 
-// likeDerived returns IDs in the form of derived ones.
+// likeDerived returns IDs that have the form of derived IDs.
 func likeDerived() []string {
 	return []string{"u" + text(32), "g" + text(32), "r" + text(32), "a" + text(32), "u" + strings.Repeat("a", 32), "a" + strings.Repeat("7", 32)}
 }

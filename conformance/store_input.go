@@ -9,7 +9,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// input returns invalid tokens by the reason. Each token has only this fault.
+// input returns invalid tokens by the name of their fault. Each token has only one fault.
 func (e *storeEnv) input() map[string]token {
 	bad := map[string]token{}
 	add := func(what string, alter func(t *token)) {
@@ -145,8 +145,8 @@ func (e *storeEnv) maxRecord() int {
 }
 
 // large returns a token whose fields together are too large for the store, although no
-// single field is. It reports false if such a token does not exist, because the store can
-// hold the largest valid token.
+// single field is. It reports false if the store has no limit, or a limit that only an
+// invalid field can exceed.
 func (e *storeEnv) large() (token, bool) {
 	const most = 30 << 10 // size of one field
 	size := e.maxRecord()/len(contents) + 1

@@ -49,7 +49,7 @@ var twins = []token{
 	{UserName: "bob", ClientID: "c1", Issuer: "https://two.example", RefreshToken: "r1", GrantToken: "g1", AccessToken: "a2"},
 }
 
-// at returns like with the issuer and resource of the n-th of servers.
+// at returns like with the issuer and resource of the n-th of servers, counted from 1.
 func at(n int, like token) token {
 	like.Issuer, like.Resource = servers[n-1].Issuer, servers[n-1].Resource
 	return like
@@ -60,7 +60,7 @@ var (
 	anyOfAnns = token{UserName: "ann"}
 )
 
-// issuerTable is the part of the table of matches that concerns issuers and
+// issuerTable holds the test cases of the table of matches that concern issuers and
 // resources.
 var issuerTable = []search{
 	{clause: "TS-44", name: "a user and client without an issuer find the record without one", records: servers, like: annsOfOne, found: 1},
@@ -238,7 +238,7 @@ type part [3]string
 // clientPart returns the fields that identify the client of t.
 func clientPart(t token) part { return part{t.ClientID, t.Issuer, t.Resource} }
 
-// within reports whether each element of p is empty or equal to that of other.
+// within reports whether each element of p is empty or equal to the same element of other.
 func (p part) within(other part) bool {
 	for i := range p {
 		if p[i] != "" && p[i] != other[i] {
@@ -248,7 +248,7 @@ func (p part) within(other part) bool {
 	return true
 }
 
-// allServers saves a record for each element of servers.
+// allServers saves a record for each element of servers, and checks that the IDs differ.
 func (e *storeEnv) allServers(s *watched) []token {
 	e.TB.Helper()
 	made := map[tokenstore.Secret]tokenstore.Secret{"": ""}

@@ -33,7 +33,8 @@ func (e *storeEnv) expired(s *watched) token {
 	return e.save(s, t)
 }
 
-// minted returns a token as an authorization server returns it.
+// minted returns a new access token with its expiry, like a token response without a
+// refresh token.
 func (e *storeEnv) minted() token {
 	return token{AccessToken: e.secret(), ExpiresAt: hour(2)}
 }
@@ -448,7 +449,7 @@ var refreshCases = []testCase[*storeEnv]{
 			t := e.expired(s)
 			e.lags(e.b.ReadLag)
 			saved := token{ID: t.ID, AccessToken: e.secret(), ExpiresAt: hour(1)}
-			brought := e.minted() // it expires later
+			brought := e.minted() // expires after saved
 			want := tokenstore.Merge(t, saved)
 			if rotates {
 				brought.RefreshToken = e.secret()
@@ -630,7 +631,8 @@ var refreshCases = []testCase[*storeEnv]{
 	}},
 }
 
-// refreshes refreshes an expired record, and returns the new record.
+// refreshes checks that a refresh of the expired record t succeeds, and returns the new
+// record.
 func (e *storeEnv) refreshes(s *watched, t token) token {
 	e.TB.Helper()
 	want := tokenstore.Merge(t, e.minted())
@@ -704,7 +706,7 @@ func isRefusal(err error, code string, permanent bool) bool {
 	return ok && r.Code == code && r.Permanent == permanent
 }
 
-// get returns the record with the ID.
+// get returns the record with the given ID. It ends the case if there is none.
 func (e *storeEnv) get(s *watched, id string) token {
 	e.TB.Helper()
 	t, err := s.FindTokenByID(e.ctx, id)

@@ -44,7 +44,7 @@ var rowCases = []testCase[*storeEnv]{
 		two = e.save(s, token{ID: two.ID, RefreshToken: refresh})
 		e.finds(s, "the refresh token of two records", like, two)
 		if e.b.ForeignFormat {
-			return // records in a foreign format have no time
+			return // foreign formats do not store the time of a save
 		}
 		e.tick()
 		one = e.save(s, token{ID: one.ID, AccessToken: e.secret(), ExpiresAt: hour(-1)})
@@ -302,7 +302,8 @@ func (e *storeEnv) earlier(of func(*token) *tokenstore.Secret) {
 	}
 }
 
-// tick waits for two milliseconds. The age of records has a resolution of one millisecond.
+// tick waits for two milliseconds, because stores record times with a resolution of one
+// millisecond.
 func (e *storeEnv) tick() {
 	for begin := time.Now(); time.Since(begin) < 2*time.Millisecond; {
 		e.pause(time.Millisecond)

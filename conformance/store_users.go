@@ -15,14 +15,15 @@ func (e *storeEnv) consent(s *watched) token {
 	return e.save(s, token{ClientID: "c1", ClientSecret: e.secret(), GrantToken: e.secret(), RedirectURL: "https://r.example"})
 }
 
-// answer saves a token that was obtained with a code.
+// answer saves new tokens that expire at expires in the record of code, as after an
+// exchange of the code.
 func (e *storeEnv) answer(s *watched, code token, expires time.Time) token {
 	e.TB.Helper()
 	return e.save(s, token{ID: code.ID, RefreshToken: e.secret(), AccessToken: e.secret(), ExpiresAt: expires})
 }
 
-// one checks that record is the only record, and that FindTokenByID with its ID and with
-// the IDs of others returns it.
+// one checks that record is the only record, and that all its keys find it. The IDs and
+// grant tokens of others must also find record.
 func (e *storeEnv) one(s *watched, record token, others ...token) {
 	e.TB.Helper()
 	e.keeps(s, record)
@@ -234,7 +235,8 @@ var userCases = []testCase[*storeEnv]{
 	}},
 }
 
-// consents assigns the same user to n records concurrently.
+// consents assigns one user to n records concurrently, and checks that they become one
+// record.
 func (e *storeEnv) consents(n int) {
 	e.TB.Helper()
 	s := e.open()

@@ -45,12 +45,12 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// atOnce is the number of concurrent calls of contenders that list, on services without a
-// call that returns several secrets. The adapters make the same number of concurrent calls.
+// atOnce is the number of concurrent calls of a contender that lists, on services where one
+// call returns one secret. The adapters make the same number of concurrent calls.
 const atOnce = 16
 
-// A meter is between a client and its service. It counts the calls by method, and delays each
-// call by the same time.
+// A meter counts the calls from a client to its service by method, and delays each call by
+// the same time.
 type meter struct {
 	delay   atomic.Int64
 	refused atomic.Int64 // number of calls that were refused because of a quota
@@ -59,7 +59,8 @@ type meter struct {
 	counts map[string]int
 }
 
-// call counts a call and waits for the delay.
+// call counts a call of method and waits for the delay. It returns the error of ctx if ctx
+// is done first.
 func (m *meter) call(ctx context.Context, method string) error {
 	m.mu.Lock()
 	m.counts[method]++
@@ -147,8 +148,8 @@ func total(counts map[string]int) int {
 	return n
 }
 
-// bare is the access of a program without this module. The program uses the service's own
-// client, and reads and writes whole secrets unconditionally. Names have a prefix and a slash.
+// A bare reads and writes secrets like a program without this module: with the service's
+// own client, whole, and unconditionally. Names have a prefix and a slash.
 type bare interface {
 	get(ctx context.Context, name string) ([]byte, error)
 	put(ctx context.Context, name string, data []byte) error
@@ -164,8 +165,8 @@ const (
 )
 
 // newBed starts a service on the clock now; nil means the real clock. If quotas is true,
-// the service enforces the documented quotas by that clock. To list 10,000 records on the
-// real clock, quotas must be false.
+// the service enforces the documented quotas by that clock. A list of 10,000 records
+// exceeds the quotas on the real clock.
 func newBed(service string, now func() time.Time, quotas bool) (*bed, error) {
 	m := &meter{counts: map[string]int{}}
 	switch service {
@@ -194,7 +195,7 @@ func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if trace := httptrace.ContextClientTrace(r.Context()); trace != nil && trace.GotConn != nil {
-		trace.GotConn(httptrace.GotConnInfo{}) // clients use this to count the attempts of a request
+		trace.GotConn(httptrace.GotConnInfo{}) // clients count the attempts of a request in GotConn
 	}
 	req := r.Clone(r.Context())
 	if req.Body == nil {
@@ -229,7 +230,7 @@ func (a *answer) Header() http.Header         { return a.header }
 func (a *answer) WriteHeader(status int)      { a.status = status }
 func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }
 
-// serve calls the handler. It returns an error if the handler aborts the
+// serve calls the handler. It returns io.ErrUnexpectedEOF if the handler aborts the
 // response.
 func (a *answer) serve(h http.Handler, r *http.Request) (err error) {
 	defer func() {
@@ -369,8 +370,8 @@ func gcpBed(m *meter, now func() time.Time, quotas bool) (*bed, error) {
 
 type bareGCP struct{ client *secretmanager.Client }
 
-// flat returns a name with hyphens in place of slashes, which Secret Manager does not allow
-// in names.
+// flat returns name with hyphens in place of slashes, because Secret Manager allows no
+// slash in the name of a secret.
 func flat(name string) string { return strings.ReplaceAll(name, "/", "-") }
 
 func (b bareGCP) get(ctx context.Context, name string) ([]byte, error) {
@@ -585,7 +586,8 @@ func (b bareK8s) all(ctx context.Context) iter.Seq2[[]byte, error] {
 	}
 }
 
-// together gets the named secrets, atOnce at a time, and yields their contents.
+// together gets the named secrets, atOnce at a time, and yields their contents in any
+// order. It stops after the first error.
 func together(ctx context.Context, names []string, get func(context.Context, string) ([]byte, error), yield func([]byte, error) bool) {
 	type got struct {
 		data []byte

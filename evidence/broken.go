@@ -9,8 +9,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// brokenServices are services with a bug that the checks must find. They show that the
-// checks can fail.
+// brokenServices are services, each with a bug that the checks must find. They show that
+// the checks can fail.
 var brokenServices = map[string]func(d *memstore.Driver) driver.Secrets{
 	"ignores the base of an update": func(d *memstore.Driver) driver.Secrets { return blindUpdate{d} },
 	"answers reads from a cache":    func(d *memstore.Driver) driver.Secrets { return &cached{Driver: d, known: map[string]driver.Secret{}} },
@@ -30,8 +30,8 @@ func startBroken(mistake string) *bed {
 	}
 }
 
-// A gap is a delay between two steps that should be one, so that other clients
-// can run in between.
+// gap is a delay between two steps that a correct service takes atomically. During the
+// delay, other clients can run.
 const gap = 2 * time.Millisecond
 
 type blindUpdate struct{ *memstore.Driver }

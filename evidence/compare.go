@@ -18,7 +18,7 @@ type compareOptions struct {
 	Long   int           // rounds for a contender that takes over a second
 }
 
-// A measurement is the measurement of one operation of one contender.
+// A measurement holds the calls and times of one operation of one contender.
 type measurement struct {
 	Service, Operation, Contender string
 	Tokens                        int
@@ -58,7 +58,7 @@ func compareAll(ctx context.Context, service string, opts compareOptions) ([]mea
 	return all, nil
 }
 
-// compare measures one operation.
+// compare measures the operation op of all contenders.
 func (w *world) compare(ctx context.Context, op string, opts compareOptions) ([]measurement, error) {
 	contenders := w.contenders()
 	measured := make([]measurement, len(contenders))
@@ -79,7 +79,8 @@ func (w *world) compare(ctx context.Context, op string, opts compareOptions) ([]
 	return measured, nil
 }
 
-// counted counts the calls of one contender.
+// counted returns a measurement with the number of calls of op, or with the reason why c
+// lacks op.
 func (w *world) counted(ctx context.Context, c contender, op string) (measurement, error) {
 	m := measurement{Service: w.name, Operation: op, Contender: c.name, Tokens: w.users}
 	switch {
@@ -134,7 +135,8 @@ func (w *world) isTimed(m measurement) bool {
 // run then includes the cleanup after earlier runs.
 const warmUps = 3
 
-// count returns the number of calls of an operation.
+// count returns the number of calls in the last run of an operation. An operation with a
+// reset function runs warmUps times, and others once.
 func (w *world) count(ctx context.Context, c contender, op string) (int, error) {
 	times := warmUps
 	if c.reset[op] == nil {
@@ -149,7 +151,7 @@ func (w *world) count(ctx context.Context, c contender, op string) (int, error) 
 	return total(w.meter.take()), nil
 }
 
-// timed runs an operation and returns its duration.
+// timed runs an operation and returns its duration, without the time of its reset function.
 func (w *world) timed(ctx context.Context, c contender, op string) (time.Duration, error) {
 	if reset := c.reset[op]; reset != nil {
 		if err := w.meter.free(func() error { return reset(ctx) }); err != nil {

@@ -137,8 +137,8 @@ func rowOf(t tokenstore.Token) row {
 	return row{t.UserName, t.ClientID, string(t.RefreshToken), string(t.AccessToken), t.ExpiresAt, t.APIDomain}
 }
 
-// slot returns the name of a user's secret. It is a digest, because the services do not
-// accept user names as names of secrets.
+// slot returns the name of a user's secret. The name contains a digest, because the
+// services do not accept user names in names of secrets.
 func slot(user string) string {
 	sum := sha256.Sum256([]byte(user))
 	return barePrefix + "/" + hex.EncodeToString(sum[:16])

@@ -137,7 +137,7 @@ func (r *results) allocs(name string) int {
 }
 
 // stampeded returns the outcomes of two stampedes: one with Zoho's limit, and one with
-// refresh tokens that rotate.
+// refresh tokens that rotate. If the outcomes are equal, it returns only one of them.
 func (r *results) stampeded(service, contender string, what func(stampeded) string) string {
 	var all []string
 	for _, s := range r.Stampedes[service] {

@@ -80,11 +80,13 @@ var effects = map[fault]effect{
 	readBehind:   {stale: moment},
 }
 
-// A strike returns the fault of the next call, if any. A nil strike causes no faults.
+// A strike returns the fault of the next call, and whether the call has a fault. A nil
+// strike causes no faults.
 type strike func() (fault, bool)
 
 // effect returns the effect of s on the next call, and channels to wait for before and
-// after the call. A call with a fault that waits is held until hold is closed.
+// after the call. A call with a fault that waits is held until hold is closed. any reports
+// whether the call has a fault.
 func (s strike) effect(hold <-chan struct{}) (e effect, before, after <-chan struct{}, any bool) {
 	if s == nil {
 		return e, nil, nil, false

@@ -102,8 +102,8 @@ type unsound struct {
 type conditions struct {
 	name string
 
-	// behind makes reads return earlier states. The history then contains only the
-	// last read of each client.
+	// behind makes reads return earlier states. The history then omits the reads of the
+	// clients, except the reads at its end.
 	behind bool
 
 	// ownID gives the record an ID chosen by the caller.
@@ -176,7 +176,7 @@ func explained(ctx context.Context, svc *bed, under conditions, seed uint64) (in
 	}
 	work.Wait()
 	svc.inject(nil, nil)
-	svc.advance(2 * time.Hour) // lagging writes are visible
+	svc.advance(2 * time.Hour) // make lagging writes visible
 	if err := cmp.Or(ctx.Err(), r.end(ctx, svc)); err != nil {
 		return len(r.history), err
 	}
@@ -202,13 +202,13 @@ type recorder struct {
 
 	mu      sync.Mutex
 	history []porcupine.Operation
-	seen    map[string]bool // values that clients have read, including in reads outside of the history
+	seen    map[string]bool // values that clients have read, also in reads that the history omits
 }
 
 // behindRate is the fraction of calls that lag under the condition behind.
 const behindRate = 0.3
 
-// roll draws the fault of a call.
+// roll draws the fault of a call, and reports whether the call has a fault.
 func (r *recorder) roll(dice *rand.Rand) (fault, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -239,8 +239,8 @@ func (r *recorder) see(value string) {
 	r.seen[value] = true
 }
 
-// end reads the final state in newly started processes. It checks that all of them find the
-// same record by each key, and at most one record.
+// end reads the final state in two newly started processes. It adds their reads to the
+// history, and checks that they list at most one record.
 func (r *recorder) end(ctx context.Context, svc *bed) error {
 	for n := range 2 {
 		s, err := svc.open(nil)
@@ -324,14 +324,14 @@ type step struct {
 	output
 }
 
-// parts returns the steps of an operation for the model. lost is the number of its writes
-// with unknown outcome. A write whose answer was lost is repeated if the record was deleted
-// or changed in the meantime. Whether the first attempt took effect is unknown, so each
-// attempt may have been visible. The operation returns the record in its final state,
-// possibly changed by other clients. The result is a write that may have been visible, and
-// a read. If reads may be stale, a deletion whose answer was lost is repeated in the same
-// way. The repeated deletion may then find a record that was saved before the deletion
-// began, or a later one.
+// parts returns the steps of an operation for the model. asked reports whether the
+// authorization server was called, and lost is the number of writes with unknown outcome. A
+// write whose answer was lost is repeated if the record was deleted or changed in the
+// meantime. Whether the first attempt took effect is unknown, so each attempt may have been
+// visible. The operation returns the final state of the record, possibly changed by other
+// clients. The steps are then a write that may have been visible, and a read. If reads may
+// be stale, a deletion whose answer was lost is also repeated. The repeated deletion may
+// remove a record that was saved before or after the deletion began.
 func parts(in input, out output, asked bool, lost int64) []step {
 	written := step{input{verb: write, value: in.put()}, output{unknown: true}}
 	changed := !out.unknown && out.value != in.put()

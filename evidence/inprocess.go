@@ -102,8 +102,8 @@ func locals(ctx context.Context) ([]local, error) {
 	}, nil
 }
 
-// allocations returns the number of allocations of each part. No other code may run
-// concurrently.
+// allocations returns the number of allocations of each part. Other goroutines must not
+// allocate in the meantime.
 func allocations(ctx context.Context) ([]localCost, error) {
 	parts, err := locals(ctx)
 	if err != nil {

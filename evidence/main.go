@@ -21,8 +21,8 @@
 //   - coldstart compares a process that gets one token with this module to a process that
 //     uses the SDK alone.
 //
-// With -results, a file keeps the results after each part. A run with the same flags
-// continues after the last part in the file, or only writes the document.
+// The flag -results names a file that keeps the results of each finished part. A run with
+// the same flags continues after the last part in the file, or only writes the document.
 //
 // Without other flags, evidence runs the sizes of a release, which takes hours; the
 // document lists the flags. If evidence finds a failure, the document reports the failure,
@@ -160,8 +160,8 @@ func sizeFlags() []string {
 	return args
 }
 
-// resume returns the results in a file, or r if kept is empty or no such file exists. It
-// returns an error if a run with other sizes has written the file.
+// resume returns the results in the file kept, or r if kept is empty or no such file
+// exists. It returns an error if a run with other sizes has written the file.
 func resume(kept string, r *results) (*results, error) {
 	data, err := os.ReadFile(kept)
 	if kept == "" || errors.Is(err, fs.ErrNotExist) {
@@ -180,7 +180,8 @@ func resume(kept string, r *results) (*results, error) {
 	return earlier, nil
 }
 
-// keep replaces the file of the results. An interruption leaves the file as it was.
+// keep replaces the file kept with the results. An interruption leaves the old file intact.
+// keep does nothing if kept is empty.
 func (r *results) keep(kept string) error {
 	if kept == "" {
 		return nil
@@ -208,8 +209,8 @@ func (r *results) write(out string) error {
 	return nil
 }
 
-// measure runs all steps that kept has no results of. A timed step runs concurrently only
-// with the same step on other services.
+// measure runs the steps whose results the file kept lacks. A timed step runs concurrently
+// only with the same step on other services.
 func (r *results) measure(ctx context.Context, kept string) error {
 	type step struct {
 		name string
@@ -292,7 +293,8 @@ func (r *results) linearize(ctx context.Context, service string) (h histories, e
 	return h, err
 }
 
-// onAll calls f for all services concurrently.
+// onAll calls f for all services concurrently, and sets *into to the results. It returns
+// one of the errors, if any.
 func onAll[T any](into *map[string]T, f func(service string) (T, error)) error {
 	all := map[string]T{}
 	var mu sync.Mutex
@@ -311,7 +313,7 @@ func onAll[T any](into *map[string]T, f func(service string) (T, error)) error {
 	return first
 }
 
-// verdict returns an error if a failure was found.
+// verdict returns an error that counts the failures in r, or nil if there are none.
 func (r *results) verdict() error {
 	var wrong []string
 	add := func(n int, what string) {

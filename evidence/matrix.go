@@ -20,7 +20,7 @@ import (
 var far = time.Date(2090, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // The records that exist before each operation. Two records have users, the third has a
-// code that is not exchanged yet, and the fourth has an ID chosen by the caller.
+// code but no user, and the fourth has an ID chosen by the caller.
 var (
 	ann  = tokenstore.Token{UserName: "ann@example.com:1", ClientID: "c1", ClientSecret: "s1", RefreshToken: "ann-refresh", AccessToken: "ann-access", ExpiresAt: time.UnixMilli(1000).UTC()}
 	bob  = tokenstore.Token{UserName: "bob@example.com:2", ClientID: "c1", ClientSecret: "s1", RefreshToken: "bob-refresh", AccessToken: "bob-access", ExpiresAt: far}
@@ -51,7 +51,7 @@ type operation struct {
 	partial bool
 }
 
-// operations are the rows of the table.
+// operations are the rows of the fault matrix.
 var operations = []operation{
 	{name: "find by ID", do: func(ctx context.Context, s *tokenstore.Store) error {
 		return expect(s.FindTokenByID(ctx, ids["ann-refresh"]))(ann)
@@ -137,7 +137,8 @@ func prepare(ctx context.Context, s *tokenstore.Store, advance func(time.Duratio
 	return nil
 }
 
-// state returns the records that a newly started process reads.
+// state returns the text of each record in s, by ID. It returns an error if two records
+// have the same user and client, or if a key of a record does not find the record.
 func state(ctx context.Context, s *tokenstore.Store) (map[string]string, error) {
 	tokens, err := s.GetTokens(ctx)
 	if err != nil {
@@ -323,7 +324,7 @@ func countCalls(ctx context.Context, service string, op operation) (int, error) 
 		return 0, err
 	}
 	defer b.close()
-	s, err := b.prepared(ctx, nil) // the default lease, for a machine that pauses for a second
+	s, err := b.prepared(ctx, nil) // the default lease, because a lease of leaseTTL may expire on a slow machine
 	if err != nil {
 		return 0, err
 	}
@@ -332,7 +333,7 @@ func countCalls(ctx context.Context, service string, op operation) (int, error) 
 	return total(b.meter.take()), err
 }
 
-// prepared returns a handle with the given options on the prepared records.
+// prepared opens a store with opts, and prepares the records in it.
 func (b *bed) prepared(ctx context.Context, opts *tokenstore.Options) (*tokenstore.Store, error) {
 	s, err := b.open(opts)
 	if err != nil {
@@ -391,7 +392,7 @@ func (t *trial) do(ctx context.Context, s *tokenstore.Store) error {
 	return err
 }
 
-// strike returns the fault of the next call.
+// strike returns the fault of the next call, and whether the call has a fault.
 func (t *trial) strike() (fault, bool) {
 	at := int(t.calls.Add(1)) - 1
 	if t.dead.Load() {
@@ -437,15 +438,15 @@ func (t *trial) has(is func(fault) bool) bool {
 	return slices.ContainsFunc(t.plan, func(p planned) bool { return is(p.fault) })
 }
 
-// check reads the state after an operation in a newly started process, compares it with the
-// expected outcomes, and repeats the operation.
+// check opens a store like a newly started process. It compares the records that the
+// operation left with the expected outcomes, and repeats the operation.
 func (t *trial) check(ctx context.Context, opErr error) error {
 	expected, err := outcomes()
 	if err != nil {
 		return err
 	}
 	before, after := expected[t.op.name].before, expected[t.op.name].after
-	t.bed.advance(2 * time.Hour) // lagging writes are visible, and leases have expired
+	t.bed.advance(2 * time.Hour) // make lagging writes visible and leases expire
 	cold, err := t.bed.open(&tokenstore.Options{Now: func() time.Time { return time.Now().Add(time.Hour) }})
 	if err != nil {
 		return err
@@ -468,8 +469,8 @@ func (t *trial) check(ctx context.Context, opErr error) error {
 	return nil
 }
 
-// state returns the remaining records. Deletions concurrent with the call that
-// killed the process may complete between the list and the read.
+// state returns the remaining records. It retries, because deletions concurrent with the
+// call that killed the process may complete between the list and the read.
 func (t *trial) state(ctx context.Context, cold *tokenstore.Store) (map[string]string, error) {
 	left, err := state(ctx, cold)
 	for i := 0; i < 50 && t.op.partial && t.dead.Load() && errors.Is(err, tokenstore.ErrNotFound); i++ {
@@ -531,8 +532,8 @@ func show(state map[string]string) string {
 	return strings.Join(lines, "\n")
 }
 
-// parallel calls f(0) to f(n-1), up to eight of them concurrently. It stops at the first
-// error.
+// parallel calls f(0) to f(n-1), up to eight of them concurrently. After the first error,
+// it starts no more calls and returns that error.
 func parallel(n int, f func(i int) error) error {
 	const width = 8
 	var at atomic.Int64

@@ -191,7 +191,7 @@ func (s *simulation) create(ctx context.Context) error {
 	})
 }
 
-// hour refreshes all records.
+// hour refreshes all records in hour h.
 func (s *simulation) hour(ctx context.Context, h int) error {
 	var delayed atomic.Int64
 	err := s.each(h, func(store *tokenstore.Store, i int, at *instant) error {

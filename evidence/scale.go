@@ -129,7 +129,7 @@ func (w *world) list(ctx context.Context) (listed, error) {
 	return l, w.complete(n, nil)
 }
 
-// live returns the number of bytes in use, without the service's log of requests.
+// live returns the size in bytes of the live heap, without the service's log of requests.
 func (w *world) live() int {
 	w.forget()
 	for range 2 { // a sync.Pool keeps its items through one collection

@@ -56,7 +56,7 @@ type peerResult struct {
 	Took     time.Duration
 }
 
-// A migration is the outcome of a migration.
+// A migration holds the counts and times of one migration.
 type migration struct {
 	Service           string
 	Records, Verified int
@@ -65,8 +65,9 @@ type migration struct {
 	Least             time.Duration // time that the quota allows; zero without a quota
 }
 
-// measureVirtual runs the tests of this folder whose clock is virtual, at full size. They are
-// tests, because package synctest works only in a test. The error is nil if tests fail.
+// measureVirtual runs the tests of this directory whose clock is virtual, at full size.
+// Only tests can use package testing/synctest. If tests fail, the result lists them, and
+// the error is nil.
 func measureVirtual(ctx context.Context) (virtual, error) {
 	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count=1", "-timeout=1h", "-run=^(TestCrowd|TestPeers|TestMigrate_Quota)$", ".", "-evidence.crowd")
 	cmd.Dir = sourceFolder()
@@ -106,7 +107,7 @@ func readVirtual(out []byte) (v virtual, err error) {
 	return v, nil
 }
 
-// appendJSON appends a value in JSON.
+// appendJSON decodes data, and appends the value to *to.
 func appendJSON[T any](to *[]T, data string) error {
 	var v T
 	if err := json.Unmarshal([]byte(data), &v); err != nil {

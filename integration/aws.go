@@ -60,7 +60,7 @@ func SharedAWS(t testing.TB) *AWS {
 	return a
 }
 
-// Lags reports whether reads may return outdated state, as those of the service itself may.
+// Lags reports whether reads may be stale, as reads of the service itself may.
 func (a *AWS) Lags() bool { return a.endpoint == "" }
 
 // runLocalstack starts LocalStack or, if it is not available, a stand-in.
@@ -119,7 +119,8 @@ func localstackStandIn(ctx context.Context, e *engine) (image, error) {
 	return i, err
 }
 
-// fakeProcess starts a fake as a process, with additional flags.
+// fakeProcess starts a fake of service as a process, with additional flags. reason says why
+// the tests do not use a better server.
 func fakeProcess(ctx context.Context, service, reason string, flags ...string) (*Server, error) {
 	program, err := fakes()
 	if err != nil {
@@ -200,8 +201,8 @@ func (a *AWS) Env() []string {
 	return []string{"AWS_REGION=" + emulated.region, "AWS_ACCESS_KEY_ID=" + emulated.key, "AWS_SECRET_ACCESS_KEY=" + emulated.secret}
 }
 
-// Prefix returns a unique prefix. Secrets under it are removed when the test
-// ends.
+// Prefix returns a unique prefix. On a server that the tests have not started, it removes
+// the secrets under the prefix when the test ends.
 func (a *AWS) Prefix(t testing.TB) string {
 	t.Helper()
 	prefix := unique()

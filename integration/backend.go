@@ -86,8 +86,8 @@ func (b *Backend) must(t testing.TB, err error) {
 	}
 }
 
-// sharedServer returns the server shared by all tests that do not disrupt it. The
-// first call starts it with start; it is stopped after all tests.
+// sharedServer returns the server shared by all tests that do not disrupt it. The first
+// call starts the server with start, and stopShared stops it after all tests.
 func (b *Backend) sharedServer(t testing.TB, start func(ctx context.Context) (*Server, error)) *Server {
 	t.Helper()
 	b.mu.Lock()

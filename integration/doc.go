@@ -27,8 +27,8 @@
 //     there is a Docker engine. Its first build takes as long as that of vaultdev.
 //   - mysql: from the MariaDB installed on this machine, if any.
 //
-// OpenBao cannot be built from the Go module proxy, so openbao has its published image
-// only. Without an engine, or if the image cannot be pulled, the tests of openbao are
+// OpenBao cannot be built from the Go module proxy, so openbao uses only the published
+// image. Without an engine, or if the image cannot be pulled, the tests of openbao are
 // skipped, and the report says why.
 //
 // Without an engine the same programs run as processes. Google publishes no emulator of

@@ -39,7 +39,7 @@ const (
 	reaper = "testcontainers/ryuk:0.14.0"
 )
 
-// An engine is a Docker engine.
+// An engine is a client of a Docker engine.
 type engine struct {
 	*client.Client
 	name string // name of the machine on which it runs
@@ -50,7 +50,8 @@ type engine struct {
 	running map[*containerInstance]bool
 }
 
-// docker returns the engine that DOCKER_HOST names, or the engine on this machine.
+// docker returns the engine that DOCKER_HOST names, or the engine on this machine. The
+// error contains an absentError if no engine is available.
 var docker = sync.OnceValues(func() (*engine, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
@@ -162,7 +163,7 @@ func (e *engine) build(ctx context.Context, repository string, files []file, ins
 }
 
 // buildOf is like build, for files that are slow to make. It calls make only if the engine
-// has no image for the same key.
+// has no image for the same key and instructions.
 func (e *engine) buildOf(ctx context.Context, repository string, key []file, make func() ([]file, error), instructions ...string) (string, error) {
 	var names []string
 	for _, f := range key {
@@ -276,7 +277,8 @@ type containerInstance struct {
 	once   sync.Once
 }
 
-// run calls start to run a container of the image, and returns its address.
+// run calls start to run a container of the image. It returns the container and the address
+// of its server.
 func (e *engine) run(ctx context.Context, i image, port string, start func(options ...testcontainers.ContainerCustomizer) (testcontainers.Container, error)) (*containerInstance, string, error) {
 	began := time.Now()
 	c, err := start(testcontainers.WithLabels(map[string]string{label: "server"}))

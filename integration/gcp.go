@@ -40,7 +40,7 @@ func SharedGCP(t testing.TB) *GCP {
 	return &GCP{server, parent}
 }
 
-// Lags reports whether reads may return outdated state, as those of the service itself may.
+// Lags reports whether reads may be stale, as reads of the service itself may.
 func (g *GCP) Lags() bool { return g.Addr == "" }
 
 // Client returns a client with its own connection.
@@ -64,8 +64,8 @@ func gcpClient(ctx context.Context, addr string, options ...option.ClientOption)
 	return secretmanager.NewClient(ctx, options...)
 }
 
-// Prefix returns a unique prefix. Secrets under it are removed when the test
-// ends.
+// Prefix returns a unique prefix. On a server that the tests have not started, it removes
+// the secrets under the prefix when the test ends.
 func (g *GCP) Prefix(t testing.TB) string {
 	t.Helper()
 	prefix := unique()

@@ -153,8 +153,8 @@ func (k *Kubernetes) URL() string {
 	return k.admin.Host
 }
 
-// Config returns a client configuration with a token, or the administrator's if token
-// is empty.
+// Config returns a client configuration with token, or with the administrator's credentials
+// if token is empty.
 func (k *Kubernetes) Config(token string) *rest.Config {
 	config := rest.CopyConfig(k.admin)
 	if token != "" {

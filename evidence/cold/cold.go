@@ -1,4 +1,4 @@
-// Package cold contains the common code of the programs in its subfolders. Each program
+// Package cold contains the common code of the programs in its subdirectories. Each program
 // starts, gets one access token from a secret manager, and ends. A program whose name ends
 // in "bare" uses the SDK of the service and golang.org/x/oauth2; the other programs use
 // this module.
@@ -15,7 +15,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// Names of environment variables, and the keys of the records.
+// The environment variable that the programs read, and the names of what the service
+// stores.
 const (
 	EnvURL = "COLD_URL" // URL of the service
 
@@ -39,7 +40,8 @@ type Bare struct {
 	Expiry       time.Time `json:"expiry"`
 }
 
-// Token returns the access token in a secret, through a TokenSource of x/oauth2.
+// Token returns the access token in secret, the JSON form of a Bare. It uses a TokenSource
+// of x/oauth2.
 func Token(ctx context.Context, secret []byte) (string, error) {
 	var b Bare
 	if err := json.Unmarshal(secret, &b); err != nil {
@@ -52,7 +54,8 @@ func Token(ctx context.Context, secret []byte) (string, error) {
 	return t.AccessToken, nil
 }
 
-// Main runs a program that gets a token.
+// Main calls token with the URL in EnvURL. It exits with an error if token fails or returns
+// an empty token.
 func Main(token func(ctx context.Context, url string) (string, error)) {
 	got, err := token(context.Background(), os.Getenv(EnvURL))
 	if err == nil && got == "" {

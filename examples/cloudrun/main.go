@@ -60,8 +60,7 @@ func run() error {
 	return nil
 }
 
-// open returns the Client of an instance with the settings in env. The HTTP client
-// may be nil.
+// open returns the Client of an instance with the settings in env. httpClient may be nil.
 func open(ctx context.Context, env func(string) string, gcp *secretmanager.Client, httpClient *http.Client, logger *slog.Logger) (*initializer.Client, error) {
 	store, err := gcpsm.New(gcp, "projects/"+env("PROJECT"), env("TOKEN_PREFIX"), nil)
 	if err != nil {
@@ -110,7 +109,7 @@ func leads(ctx context.Context, client *initializer.Client, w http.ResponseWrite
 	return nil
 }
 
-// statusOf returns the HTTP status for err. It shows callers whether to retry.
+// statusOf returns the HTTP status for err, which tells callers whether to retry.
 func statusOf(err error) int {
 	switch {
 	case errors.Is(err, initializer.ErrThrottled), errors.Is(err, initializer.ErrServer), errors.Is(err, tokenstore.ErrUnavailable):

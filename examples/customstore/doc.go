@@ -1,21 +1,21 @@
-// Package customstore shows how to write a TokenStore, which the Zoho SDKs call a custom token
-// store. Copy the one of the two stores that is closer to your case.
+// Package customstore shows how to write a TokenStore, which the Zoho SDKs call a custom
+// token store. Copy the store that is closer to your case:
 //
 //   - Memory is for records that a lock protects while the store reads and writes them: in the
 //     memory of a program, or in a table with transactions.
 //   - List is for records without a lock, where a write can be made conditional on the version
 //     that was read: one document, one object, one key of a cache.
 //
-// The store itself only reads and writes records. Package tokenstore decides which
-// record a token matches, how a save changes it, and which tokens are invalid:
+// A store only reads and writes records. Package tokenstore decides which record a token
+// matches, how a save changes it, and which tokens are invalid:
 //
-//	Select     which of the records a token describes
-//	Merge      what FindToken returns of it
+//	Select     the record that a token describes
+//	Merge      the token that FindToken returns
 //	PlanSave   what SaveToken stores, over which record, and which records it merges
 //	NewError   an error with the operation, the store and the ID
 //
-// Package conformance checks the remaining rules of the interface. The test in this folder runs
-// it on both stores. A test of your store needs no more code.
+// Package conformance checks the remaining rules of the interface. The test in this
+// directory runs the suite on both stores. A test of your store needs no more code.
 //
 // Both stores number their records, and refuse IDs that are not numbers. So their IDs are never
 // equal to those that a store of package tokenstore derives.

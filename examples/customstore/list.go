@@ -16,8 +16,8 @@ type Place interface {
 	// Load returns the list that was stored last.
 	Load(ctx context.Context) (Page, error)
 
-	// Swap replaces the list with the given version by p. If the list no longer has that
-	// version, Swap returns false and does not change it.
+	// Swap replaces the list with the given version by p. If the list has another version,
+	// Swap changes nothing and returns false.
 	Swap(ctx context.Context, version int64, p Page) (bool, error)
 }
 
@@ -34,7 +34,8 @@ type List struct{ place Place }
 
 var _ tokenstore.TokenStore = (*List)(nil)
 
-// NewList returns a store in the place, which other stores may use at the same time.
+// NewList returns a List that keeps its records in place. Other Lists may use place
+// concurrently.
 func NewList(place Place) *List { return &List{place} }
 
 // FindToken implements tokenstore.TokenStore.
@@ -112,12 +113,12 @@ func (l *List) DeleteTokens(ctx context.Context) error {
 	return tokenstore.NewError("delete all", "list", "", err)
 }
 
-// attempts is the maximum number of attempts to change the list. An attempt only fails if
+// attempts is the maximum number of attempts to change the list. An attempt fails only if
 // another writer succeeded in the meantime.
 const attempts = 1000
 
-// change replaces the list with the result of f. If another writer has replaced the list in the
-// meantime, change calls f again with the new list.
+// change calls f on the list, and stores the list if f reports a change. If another writer
+// has replaced the list in the meantime, change calls f again with the new list.
 func (l *List) change(ctx context.Context, f func(*Page) (changed bool, err error)) error {
 	for range attempts {
 		p, err := l.place.Load(ctx)

@@ -13,7 +13,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Memory is a TokenStore in memory. The zero value is empty and ready to use.
+// Memory is a TokenStore in memory. The zero value is empty and ready to use. Its methods
+// are safe for concurrent use.
 type Memory struct {
 	mu      sync.Mutex
 	records map[string]tokenstore.Candidate // the records by ID
@@ -97,8 +98,8 @@ func (m *Memory) DeleteTokens(ctx context.Context) error {
 	return nil
 }
 
-// candidates returns all records. A store that can search would leave out records
-// that share neither the ID, nor the user, nor one of the tokens.
+// candidates returns all records. A store that can search returns only records that share
+// the ID, the user or one of the tokens.
 func (m *Memory) candidates() []tokenstore.Candidate { return slices.Collect(maps.Values(m.records)) }
 
 // Both stores use the functions below.
@@ -130,7 +131,7 @@ func plan(ctx context.Context, t tokenstore.Token, records []tokenstore.Candidat
 	return p, err
 }
 
-// number returns the number in an ID, or 0.
+// number returns the positive number whose decimal form is id, or 0 if id has another form.
 func number(id string) int {
 	n, err := strconv.Atoi(id)
 	if err != nil || n < 1 || strconv.Itoa(n) != id {

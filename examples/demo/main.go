@@ -120,7 +120,7 @@ func (d *demo) check(ok bool, format string, args ...any) {
 	d.say("   %s  %s", mark, fmt.Sprintf(format, args...))
 }
 
-// detail prints why a check failed.
+// detail prints the reason why a check failed, unless err is nil.
 func (d *demo) detail(err error) {
 	if err != nil {
 		d.say("       %v", err)
@@ -146,7 +146,8 @@ func colours(out io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// closing prints the outcome of the demo, and what to do next.
+// closing returns an error if a check failed. Otherwise it prints the outcome of the demo
+// and what to try next.
 func (d *demo) closing() error {
 	if d.wrong > 0 {
 		return fmt.Errorf("%d of %d checks failed", d.wrong, d.checks)

@@ -76,8 +76,8 @@ func inFile(use func(name string, s *filestore.Store) error) error {
 	return use(name, s)
 }
 
-// byID orders records by the numbers of the SDKs, followed by records with other
-// IDs.
+// byID compares two records by ID. Numbers that the SDKs assign come first, in numeric
+// order.
 func byID(a, b tokenstore.Token) int { return sdkid.Compare(a.ID, b.ID) }
 
 // list prints records like "tokenkeep ls".
@@ -103,8 +103,8 @@ func (d *demo) list(tokens []tokenstore.Token) {
 	_ = w.Flush()
 }
 
-// demoRow is the row to search for, counted from 0. Its user has a comma and an
-// apostrophe.
+// demoRow is the row to search for, counted from 0. The name of its user contains a comma
+// and an apostrophe.
 const demoRow = 2
 
 // findStep finds one record by each of its keys.

@@ -39,7 +39,7 @@ type fileStore struct{ *filestore.Store }
 
 func (fileStore) Close() error { return nil }
 
-// A place is the location of the records. The processes of the demo get it as JSON.
+// A place is the location of the records. The processes of the demo receive it as JSON.
 type place struct {
 	File   string `json:"file,omitempty"`
 	URL    string `json:"url,omitempty"`
@@ -55,8 +55,9 @@ type openPlace struct {
 	close   func()
 }
 
-// findPlace returns the place of a new file, if one is named, or starts the stand-in. The
-// clients of the stand-in have only the permissions in the adapter's policy.
+// findPlace returns the place of a new file, or starts the stand-in if file is empty. It
+// returns an error if the file exists. The clients of the stand-in have only the
+// permissions in the adapter's policy.
 func findPlace(file string) (*openPlace, error) {
 	if file != "" {
 		if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {

@@ -73,7 +73,7 @@ func runChild(ctx context.Context, args []string, in io.Reader, out io.Writer) (
 	return err
 }
 
-// readOrder reads the input of a process.
+// readOrder decodes the input of a process into order.
 func readOrder(in io.Reader, order any) error {
 	if json.NewDecoder(in).Decode(order) != nil { // the decoder's error would quote the input
 		return errors.New("standard input is not what the demo sends")
@@ -121,7 +121,7 @@ func (d *demo) command(ctx context.Context, role string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// startChild starts a process.
+// startChild starts a process in the given role.
 func (d *demo) startChild(ctx context.Context, role string) (*child, error) {
 	cmd, err := d.command(ctx, role)
 	if err != nil {
@@ -155,8 +155,8 @@ func (p *child) ask(input any, wait func(), answer any) error {
 	return err
 }
 
-// end waits until the process ends. It returns the process's own error message
-// rather than err, which is a consequence.
+// end waits until the process ends. If the process failed, end returns the error message of
+// the process instead of err, which is only a consequence.
 func (p *child) end(err error) error {
 	if waitErr := p.cmd.Wait(); waitErr != nil {
 		return fmt.Errorf("%w: %s", waitErr, strings.TrimSpace(p.stderr.String()))
@@ -170,8 +170,8 @@ type outcome[A any] struct {
 	err    error
 }
 
-// together starts a process for each of the inputs, waits until all processes are ready, and
-// then sends each process its input.
+// together starts a process for each of the inputs, waits until all processes are ready,
+// and then sends each process its input. It returns the outcomes in the order of inputs.
 func together[A, In any](ctx context.Context, d *demo, role string, inputs []In) ([]outcome[A], error) {
 	ctx, cancel := context.WithTimeout(ctx, processTime)
 	defer cancel()

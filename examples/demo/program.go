@@ -175,8 +175,8 @@ func (d *demo) expiryStep(ctx context.Context) error {
 	return nil
 }
 
-// expire makes the program's access token expire, in the store and at Zoho, as
-// after an hour.
+// expire makes the program's access token expire, in the store and at Zoho, as if an hour
+// had passed.
 func (d *demo) expire(ctx context.Context) error {
 	has, err := d.store.FindToken(ctx, tokenstore.Token{UserName: lifeUser, ClientID: lifeClient})
 	if err != nil {

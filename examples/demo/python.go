@@ -13,7 +13,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// The machines of the step with Python, and the processes on each.
+// The number of machines in the step with Python, and the number of processes on each.
 const (
 	machines    = 2
 	eachMachine = 5

@@ -45,7 +45,7 @@ func (d *demo) raceStep(ctx context.Context) error {
 }
 
 // A saveOrder is the input of a process that saves a record. A tokenstore.Secret does not
-// marshal, so the token's secrets are separate fields.
+// marshal its value, so the token's secrets are separate fields.
 type saveOrder struct {
 	Token                               tokenstore.Token
 	Client, Refresh, Access, GrantToken string
@@ -83,8 +83,8 @@ func contributions() []tokenstore.Token {
 	return tokens
 }
 
-// complete reports whether a record has the fields from every process, and an
-// access token together with its own expiry.
+// complete reports whether got has the fields from every process, and the expiry that
+// belongs to its access token.
 func complete(got tokenstore.Token, brought []tokenstore.Token) bool {
 	for _, last := range brought[4:] {
 		want := brought[0]

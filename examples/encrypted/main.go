@@ -34,7 +34,7 @@ func main() {
 }
 
 // open opens the store under TOKEN_PREFIX with the keys in TOKENKEEP_KEYS. If the keys are
-// wrong, calls of the store fail, and it never saves an unencrypted token.
+// wrong, calls of the store fail, and the store never saves an unencrypted token.
 func open(env func(string) string, client *secretsmanager.Client) (*tokenstore.Store, error) {
 	k, err := keys.Parse([]byte(env("TOKENKEEP_KEYS")))
 	if err != nil {

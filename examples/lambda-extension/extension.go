@@ -24,13 +24,13 @@ type extension struct {
 	id string // assigned at registration
 }
 
-// An event is an event that Lambda sends to an extension.
+// An event is a message from Lambda to an extension.
 type event struct {
 	EventType string `json:"eventType"` // INVOKE or SHUTDOWN
 }
 
-// run registers the extension, calls serve at the first INVOKE, and ends serve at
-// SHUTDOWN.
+// run registers the extension, calls serve at the first INVOKE, and cancels the context of
+// serve at SHUTDOWN.
 func (e *extension) run(ctx context.Context, serve func(context.Context) error) error {
 	if err := e.register(ctx); err != nil {
 		return err

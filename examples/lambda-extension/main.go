@@ -1,8 +1,8 @@
-// Command lambda-extension is an AWS Lambda extension that serves tokens to a function
-// in any language. It runs package agent on AWS Secrets Manager. It starts to listen at
+// Command lambda-extension is an AWS Lambda extension that serves tokens to a function in
+// any language. It runs package agent on AWS Secrets Manager. The agent starts to listen at
 // the first invocation, so that no snapshot of the function contains a token.
 //
-// Outside Lambda it serves until it receives a signal.
+// Outside Lambda, the command serves until it receives a signal.
 //
 // README.md describes the setup.
 package main
@@ -40,7 +40,7 @@ func main() {
 	}
 }
 
-// serveFor serves as an extension or, outside Lambda, until ctx is done.
+// serveFor runs the extension or, outside Lambda, serves until ctx is done.
 func serveFor(ctx context.Context, env func(string) string) error {
 	api := env("AWS_LAMBDA_RUNTIME_API")
 	if api == "" {
@@ -54,7 +54,8 @@ func serveFor(ctx context.Context, env func(string) string) error {
 	return e.run(ctx, func(ctx context.Context) error { return serve(ctx, env, shutdownTime) })
 }
 
-// serve serves the store that env names until ctx is done.
+// serve serves the store that env names until ctx is done. Requests then have the time
+// grace to complete.
 func serve(ctx context.Context, env func(string) string, grace time.Duration) error {
 	if env("TOKENKEEP_KEYS_FILE") != "" {
 		return errors.New("TOKENKEEP_KEYS_FILE is set, and this extension opens stores without keys: package keys would make it larger than 12 MB")

@@ -37,7 +37,8 @@ func main() {
 	lambda.Start(f.handle)
 }
 
-// A function is one instance. It keeps its Client, which holds the token, between invocations.
+// A function is one instance of the Lambda function. It keeps its Client, which holds the
+// token, between invocations.
 type function struct {
 	config initializer.Config
 
@@ -45,8 +46,7 @@ type function struct {
 	client *initializer.Client
 }
 
-// newFunction returns an instance with the settings in env. The HTTP client may be
-// nil.
+// newFunction returns an instance with the settings in env. client may be nil.
 func newFunction(env func(string) string, aws *secretsmanager.Client, client *http.Client) (*function, error) {
 	store, err := awssm.New(aws, env("TOKEN_PREFIX"), nil)
 	if err != nil {
@@ -63,7 +63,8 @@ func newFunction(env func(string) string, aws *secretsmanager.Client, client *ht
 	}}, nil
 }
 
-// open returns the Client. After a failure, the next invocation retries.
+// open returns the Client, which it opens at the first call. After a failure, the next
+// invocation retries.
 func (f *function) open(ctx context.Context) (*initializer.Client, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -140,7 +140,7 @@ func (a *app) login(ctx context.Context) error {
 	}
 }
 
-// begin exchanges the code. When New returns, the tokens are stored.
+// begin exchanges code for tokens, which initializer.New stores before it returns.
 func (a *app) begin(ctx context.Context, code, verifier string) error {
 	conf := a.config()
 	conf.Token.GrantToken = tokenstore.Secret(code)

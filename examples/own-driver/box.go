@@ -51,8 +51,8 @@ func open(ctx context.Context, o *scheme.Opening) (*scheme.Opened, error) {
 // with the expected version is a compare-and-swap.
 type box struct{ db *sql.DB }
 
-// schema has the labels of a secret as " key=value key=value ". A version is random, so that no
-// two states have the same version.
+// schema is the table of the secrets. The column labels has the form " key=value key=value
+// ". A version is random, so that no two states have the same version.
 const schema = `CREATE TABLE IF NOT EXISTS secrets (
 	name TEXT PRIMARY KEY, version TEXT NOT NULL, data BLOB NOT NULL, labels TEXT NOT NULL, incarnation TEXT NOT NULL, updated INTEGER NOT NULL)`
 
@@ -210,7 +210,7 @@ func (b *box) query(ctx context.Context, where string, args ...any) (found []dri
 	return found, rows.Err()
 }
 
-// each yields what query returns.
+// each yields the secrets of the rows that match a condition, or the error of the query.
 func (b *box) each(ctx context.Context, where string, args ...any) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		found, err := b.query(ctx, where, args...)

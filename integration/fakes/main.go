@@ -10,9 +10,9 @@
 //	listening http://127.0.0.1:PORT
 //
 // and answers requests until it gets an interrupt or a SIGTERM or, with -stdin, until its
-// standard input is closed. Of zoho, a second line is a token record for the server, as
-// "tokenkeep save" reads it. With -localstack, fakeaws behaves like LocalStack 4.14.0 where
-// that differs from AWS. The servers keep all data in memory.
+// standard input is closed. For zoho, it prints a second line: a token record for the
+// server, in the form that "tokenkeep save" reads. With -localstack, fakeaws behaves like
+// LocalStack 4.14.0 where LocalStack differs from AWS. The servers keep all data in memory.
 package main
 
 import (
@@ -84,7 +84,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 }
 
-// aws returns Secrets Manager, with LocalStack's readiness page.
+// aws returns a fake of Secrets Manager, with LocalStack's readiness page.
 func aws(opts *fakeaws.Options) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", fakeaws.NewService(opts))
@@ -95,7 +95,7 @@ func aws(opts *fakeaws.Options) http.Handler {
 	return mux
 }
 
-// zoho returns an accounts server with one client, and a token record of that client.
+// zoho returns a fake accounts server with one client, and a token record of that client.
 func zoho() (server http.Handler, record string, err error) {
 	s := zohoaccounts.New(nil)
 	s.AddClient(zohoaccounts.Client{ID: "1000.CLIENT", Secret: "secret"})

@@ -9,7 +9,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Token returns the access token of the user in the store.
+// Token returns the access token of cold.User from store.
 func Token(ctx context.Context, store tokenstore.TokenStore) (string, error) {
 	client, err := initializer.New(ctx, initializer.Config{
 		OAuth2: cold.Config(), Store: store, Token: tokenstore.Token{UserName: cold.User, ClientID: cold.Client},

@@ -54,8 +54,8 @@ type result struct {
 	err    error
 }
 
-// New returns an environment for the extension with the given file name. It calls report for
-// each request that Lambda would refuse, from several goroutines.
+// New returns an environment for the extension with the given file name. The environment
+// calls report for each request that Lambda would refuse, possibly concurrently.
 func New(extension string, report func(problem string)) *Environment {
 	e := &Environment{
 		extension: extension, report: report, mux: http.NewServeMux(),
@@ -89,9 +89,10 @@ func (e *Environment) Ready(ctx context.Context) error {
 	return errors.Join(e.wait(ctx, e.waits), e.wait(ctx, e.idle))
 }
 
-// Invoke sends an invocation to the extension and to the runtime. It returns the response of the
-// function when both wait for the next invocation. An error that the function, the runtime or
-// the extension has reported is returned as an error.
+// Invoke sends an invocation to the extension and to the runtime. It returns the response
+// of the function once the extension and the runtime are ready for the next invocation. It
+// returns an error if the function, the runtime or the extension reports an error, or after
+// 30 seconds.
 func (e *Environment) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -111,10 +112,12 @@ func (e *Environment) Invoke(ctx context.Context, payload []byte) ([]byte, error
 	}
 }
 
-// Shutdown sends SHUTDOWN to the extension, which must exit within ShutdownTime.
+// Shutdown sends SHUTDOWN to the extension, which must exit within ShutdownTime. It does
+// not wait for the exit.
 func (e *Environment) Shutdown(ctx context.Context) error { return send(ctx, e, e.events, "SHUTDOWN") }
 
-// wait waits for a value of c.
+// wait waits until c delivers a value or is closed, a process reports a failure, or ctx is
+// done.
 func (e *Environment) wait(ctx context.Context, c <-chan struct{}) error {
 	select {
 	case <-c:
@@ -126,7 +129,8 @@ func (e *Environment) wait(ctx context.Context, c <-chan struct{}) error {
 	}
 }
 
-// send sends v to the process that waits for a value of c.
+// send sends v on c. It returns an error if a process reports a failure or ctx is done
+// first.
 func send[V any](ctx context.Context, e *Environment, c chan<- V, v V) error {
 	select {
 	case c <- v:
@@ -201,7 +205,8 @@ func (e *Environment) nextInvocation(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// arrive records that a process waits for its next event.
+// arrive records that a process waits for its next event. It reports a second request for
+// the same event.
 func (e *Environment) arrive(c chan<- struct{}, process string) {
 	select {
 	case c <- struct{}{}:

@@ -19,7 +19,7 @@ import (
 // A Block is a fenced block of a page.
 type Block struct{ Language, Text string }
 
-// Blocks returns the fenced blocks of a page, in order.
+// Blocks returns the fenced blocks of the page at path, in order.
 func Blocks(t testing.TB, path string) []Block {
 	t.Helper()
 	page, err := os.Open(path)
@@ -67,7 +67,7 @@ type Call struct {
 	Input   string // standard input, unless it is a terminal
 }
 
-// Getenv returns the value of an environment variable of the call.
+// Getenv returns the value of an environment variable of the call, or "".
 func (c Call) Getenv(name string) string {
 	for _, entry := range c.Env {
 		if value, ok := strings.CutPrefix(entry, name+"="); ok {

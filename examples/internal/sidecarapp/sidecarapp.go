@@ -95,7 +95,7 @@ func Free(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// listens waits until a process listens on an address.
+// listens waits for up to a minute until a process listens on an address.
 func listens(t testing.TB, address string) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

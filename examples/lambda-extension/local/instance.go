@@ -32,7 +32,7 @@ type instance struct {
 	problems []error // requests that Lambda refuses
 }
 
-// A process is a running process.
+// A process is a program that an instance has started.
 type process struct {
 	cmd   *exec.Cmd
 	errs  bytes.Buffer
@@ -104,7 +104,8 @@ func (i *instance) run(program string, args []string, env map[string]string) (*p
 	return p, nil
 }
 
-// during calls f. It ends f with an error if a process of the instance ends before.
+// during calls f. If a process of the instance ends first, during cancels the context of f.
+// during also returns an error if Lambda would have refused a request.
 func (i *instance) during(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -120,7 +121,7 @@ func (i *instance) during(ctx context.Context, f func(context.Context) error) er
 	return errors.Join(f(ctx), i.refused())
 }
 
-// invoke invokes the function.
+// invoke invokes the function once, and returns its response.
 func (i *instance) invoke(ctx context.Context) (answer []byte, err error) {
 	err = i.during(ctx, func(ctx context.Context) (err error) {
 		answer, err = i.environment.Invoke(ctx, []byte("{}"))
@@ -129,8 +130,8 @@ func (i *instance) invoke(ctx context.Context) (answer []byte, err error) {
 	return answer, err
 }
 
-// shutdown ends the runtime, sends SHUTDOWN to the extension, and waits until the extension has
-// exited. That is an error if it takes longer than Lambda allows.
+// shutdown ends the runtime, sends SHUTDOWN to the extension, and waits until the extension
+// has exited. It returns an error if the extension takes longer than Lambda allows.
 func (i *instance) shutdown(ctx context.Context) error {
 	_ = i.runtime.cmd.Process.Kill()
 	<-i.runtime.ended
@@ -157,7 +158,7 @@ func (i *instance) refused() error {
 	return errors.Join(i.problems...)
 }
 
-// kill ends what runs.
+// kill kills the processes of the instance, and stops its environment.
 func (i *instance) kill() {
 	for _, p := range i.processes() {
 		_ = p.cmd.Process.Kill()

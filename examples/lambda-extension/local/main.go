@@ -1,11 +1,12 @@
-// Command local runs the function of this example on a stand-in for AWS Lambda: some instances
-// of it, each with the extension beside it. Its tokens are in a fake of Secrets Manager,
-// and a fake of Zoho's accounts server issues them. It needs Go and Python, and no network.
+// Command local runs several instances of this example's function on a stand-in for AWS
+// Lambda, each with its own extension. A fake of Zoho's accounts server issues the tokens,
+// and a fake of Secrets Manager keeps them. The command needs Go and Python, but no
+// network.
 //
 //	go run ./examples/lambda-extension/local [-instances 10]
 //
-// The official SDK is replaced by the few classes of sdk/python/test/standin.py. The function,
-// the TokenStore and the extension are the real ones.
+// The classes in sdk/python/test/standin.py replace the official SDK. The function, the
+// TokenStore and the extension are the real ones.
 package main
 
 import (
@@ -52,8 +53,8 @@ func main() {
 	}
 }
 
-// run starts the services and the instances, invokes the function twice on each, and prints what
-// happened.
+// run starts the services and the instances, invokes the function twice on each, and prints
+// the results.
 func run(ctx context.Context, out io.Writer, root string, instances int) error {
 	if instances < 1 {
 		return errors.New("-instances must be at least 1")
@@ -94,7 +95,7 @@ func run(ctx context.Context, out io.Writer, root string, instances int) error {
 	return w.shutdown(ctx, all)
 }
 
-// A world is what all instances share.
+// A world holds the services and directories that all instances share.
 type world struct {
 	out       io.Writer
 	root, dir string
@@ -103,7 +104,7 @@ type world struct {
 	accounts  string // the URL of zoho
 }
 
-// say prints a line or more.
+// say prints formatted text.
 func (w *world) say(format string, args ...any) { _, _ = fmt.Fprintf(w.out, format, args...) }
 
 // build builds the extension. The name of the file is the name of the extension.
@@ -118,7 +119,8 @@ func (w *world) build(ctx context.Context) error {
 
 func (w *world) extension() string { return filepath.Join(w.dir, "extensions", "tokenkeep") }
 
-// services starts the fakes, and stores a record without an access token.
+// services starts the fakes, and stores a record without an access token. stop stops the
+// fakes.
 func (w *world) services(ctx context.Context) (stop func(), err error) {
 	w.zoho = zohoaccounts.New(nil)
 	w.zoho.AddClient(zohoaccounts.Client{ID: client, Secret: "secret"})
@@ -149,8 +151,8 @@ func (w *world) services(ctx context.Context) (stop func(), err error) {
 	return stop, nil
 }
 
-// launch starts instances up to the end of their Init phase, all at the same time. It returns
-// those that have started, also with an error.
+// launch starts n instances concurrently, and waits until each has initialized or failed.
+// It returns all of them, even with an error.
 func (w *world) launch(ctx context.Context, n int) ([]*instance, error) {
 	all, errs := make([]*instance, n), make([]error, n)
 	var wg sync.WaitGroup
@@ -162,7 +164,7 @@ func (w *world) launch(ctx context.Context, n int) ([]*instance, error) {
 	return all, errors.Join(errs...)
 }
 
-// invoke invokes the function on all instances at the same time.
+// invoke invokes the function on all instances concurrently, and prints the results.
 func (w *world) invoke(ctx context.Context, all []*instance, round string) error {
 	errs, took := make([]error, len(all)), make([]time.Duration, len(all))
 	calls, asked := len(w.secrets.Requests()), w.zoho.Count(zohoaccounts.Refresh)

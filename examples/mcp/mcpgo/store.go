@@ -35,8 +35,9 @@ func New(keep *oauth2keep.Keeper, conf *oauth2.Config) *Store {
 	return &Store{keep: keep, conf: conf}
 }
 
-// GetToken returns a valid access token. The returned token has no refresh token, because the
-// Store refreshes the access token instead of mcp-go, in exactly one process.
+// GetToken returns a valid access token. The returned token has no refresh token, because
+// the Store refreshes the access token, in only one process. The error matches
+// transport.ErrNoToken if the user must log in.
 func (s *Store) GetToken(ctx context.Context) (*transport.Token, error) {
 	ts, err := s.source(ctx)
 	if err != nil {
@@ -83,7 +84,8 @@ func (s *Store) source(ctx context.Context) (oauth2.TokenSource, error) {
 	return s.ts, nil
 }
 
-// none returns mcp-go's error for a user who must log in.
+// none returns an error that matches err and, if the user must log in,
+// transport.ErrNoToken.
 func none(err error) error {
 	if errors.Is(err, oauth2keep.ErrReauthRequired) {
 		return fmt.Errorf("%w: %w", transport.ErrNoToken, err)
