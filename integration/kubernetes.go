@@ -165,7 +165,8 @@ func (k *Kubernetes) Config(token string) *rest.Config {
 	return config
 }
 
-// Client returns a client with a token, or the administrator's if token is empty.
+// Client returns a client with token, or with the administrator's credentials if token is
+// empty.
 func (k *Kubernetes) Client(t testing.TB, token string) *corev1.CoreV1Client {
 	t.Helper()
 	client, err := corev1.NewForConfig(k.Config(token))
@@ -175,7 +176,8 @@ func (k *Kubernetes) Client(t testing.TB, token string) *corev1.CoreV1Client {
 	return client
 }
 
-// Namespace creates a namespace. The namespace is deleted when the test ends.
+// Namespace creates a namespace. On a server that the tests have not started, the namespace
+// is deleted when the test ends.
 func (k *Kubernetes) Namespace(t testing.TB) string {
 	t.Helper()
 	name, namespaces := unique(), k.Client(t, "").Namespaces()
@@ -194,8 +196,8 @@ func (k *Kubernetes) Namespace(t testing.TB) string {
 	return name
 }
 
-// Account creates a service account with only the permissions of a Role in YAML. It
-// returns a token of the account.
+// Account creates a service account with only the permissions of the Role in document,
+// which is YAML. It returns a token of the account.
 func (k *Kubernetes) Account(t testing.TB, namespace, document string) string {
 	t.Helper()
 	var role rbac.Role

@@ -95,8 +95,8 @@ func rootConfig() *mysql.Config {
 	return config
 }
 
-// Database returns the data source name of a new database. The database is
-// dropped when the test ends.
+// Database returns the data source name of a new database. On a server that the tests have
+// not started, the database is dropped when the test ends.
 func (m *MySQL) Database(t testing.TB) string {
 	t.Helper()
 	name := strings.ReplaceAll(unique(), "-", "_")
@@ -128,7 +128,7 @@ func (m *MySQL) exec(t testing.TB, ctx context.Context, statement string) {
 	}
 }
 
-// runMySQL starts a server.
+// runMySQL starts a server in a container or, without a Docker engine, as a process.
 func runMySQL(ctx context.Context) (*Server, error) {
 	engine, err := docker()
 	if reason := (*absentError)(nil); errors.As(err, &reason) {
@@ -285,7 +285,8 @@ func withLibraries(ctx context.Context, program string) ([]file, error) {
 	return files, nil
 }
 
-// walk returns the files in a folder.
+// walk returns the regular files under the directory from, as files under the directory to
+// of an image.
 func walk(from, to string) ([]file, error) {
 	var files []file
 	err := filepath.WalkDir(from, func(name string, entry fs.DirEntry, err error) error {

@@ -17,7 +17,7 @@ type Proxy struct {
 	proxy *toxiproxy.Proxy
 }
 
-// NewProxy returns a proxy for the server at upstream. It is stopped when the test
+// NewProxy returns a proxy for the server at upstream. The proxy is stopped when the test
 // ends.
 func NewProxy(t testing.TB, upstream string) *Proxy {
 	t.Helper()

@@ -50,8 +50,8 @@ func (s *Server) String() string { return s.what + ", " + s.about }
 // About returns the version of the server and whether it is real.
 func (s *Server) About() string { return s.about }
 
-// own reports whether the tests have started the server. Tests do not remove their data from
-// such a server, because the data is discarded with it.
+// own reports whether the tests have started the server. The data of such a server is
+// discarded with the server, so tests do not remove their data.
 func (s *Server) own() bool { return s != nil && s.run != nil }
 
 // dead reports whether the server has ended unexpectedly.
@@ -189,8 +189,8 @@ type process struct {
 	once   sync.Once
 }
 
-// startProcess starts a server. command returns the command for each start and restart;
-// scratch is a temporary folder.
+// startProcess starts a server. command returns the command for each start and restart.
+// scratch is a temporary folder that is removed at the end, or "".
 func startProcess(ctx context.Context, scratch string, command func() *exec.Cmd) (*process, string, error) {
 	p := &process{command: command, scratch: scratch, dead: make(chan struct{})}
 	addr, err := p.start(ctx)

@@ -111,8 +111,8 @@ func (v *Vault) Start(t testing.TB) {
 	v.waitForKV(t)
 }
 
-// waitForKV waits until the KV engine answers. The engine is busy for a moment when it is
-// new, and after an unseal.
+// waitForKV waits until the KV engine answers. A new engine is not ready immediately, nor
+// is an engine after an unseal.
 func (v *Vault) waitForKV(t testing.TB) {
 	t.Helper()
 	client := v.Client(t, v.RootToken)
@@ -241,8 +241,9 @@ func withoutVault(environ []string) []string {
 	return slices.DeleteFunc(environ, func(s string) bool { return strings.HasPrefix(s, "VAULT_") })
 }
 
-// Client returns a client with the given token, which may be empty. It is configured like a
-// user's client. The environment also applies, unless the tests have started the server.
+// Client returns a client with the given token, which may be empty. The environment
+// configures the client, except for its address. The namespace from the environment applies
+// only if the tests have not started the server.
 func (v *Vault) Client(t testing.TB, token string) *api.Client {
 	t.Helper()
 	config := api.DefaultConfig()
@@ -271,8 +272,9 @@ func (v *Vault) Client(t testing.TB, token string) *api.Client {
 	return client
 }
 
-// Prefix returns a unique path below the mount, without a "/" at either end.
-// Secrets under it are removed when the test ends.
+// Prefix returns a unique path below the mount, without a "/" at either end. On a server
+// that the tests have not started, it removes the secrets under the path when the test
+// ends.
 func (v *Vault) Prefix(t testing.TB) string {
 	t.Helper()
 	prefix := unique()
@@ -318,9 +320,9 @@ func (v *Vault) Policy(t testing.TB, hcl string) string {
 	return name
 }
 
-// Token returns a token with the policy hcl and Vault's policy "default". It
-// expires after ttl, or after the server's default of weeks if ttl is 0. Vault's
-// resolution is a second.
+// Token returns a token with the policy hcl and Vault's policy "default". The token expires
+// after ttl, or after the server's default of weeks if ttl is 0. ttl has a resolution of
+// one second.
 func (v *Vault) Token(t testing.TB, hcl string, ttl time.Duration) string {
 	t.Helper()
 	policy := v.Policy(t, hcl)
@@ -411,7 +413,8 @@ func (v *Vault) write(t testing.TB, path string, data map[string]any) *api.Secre
 	return secret
 }
 
-// set writes data to a path with the root token, and deletes the path when the test ends.
+// set writes data to a path with the root token. On a server that the tests have not
+// started, it deletes the path when the test ends.
 func (v *Vault) set(t testing.TB, path string, data map[string]any) {
 	t.Helper()
 	v.write(t, path, data)

@@ -36,7 +36,7 @@ func NewInternet(p Policy, clientID string, now func() time.Time, domains ...str
 // Secret returns the client's secret at the server of a domain.
 func (n *Internet) Secret(domain string) string { return "secret-at-" + domain }
 
-// Code issues a one-time code at the server of a domain: see Server.Code.
+// Code issues a one-time code at the server of a domain, as Server.Code does.
 func (n *Internet) Code(domain string) string {
 	code := n.servers[domain].Code()
 	n.mu.Lock()
@@ -52,8 +52,8 @@ func (n *Internet) Issued(domain string) []string {
 	return append([]string(nil), n.issued[domain]...)
 }
 
-// Sent returns everything that the servers of a domain were sent: the URLs, headers and bodies
-// of all requests, and their decoded users and passwords.
+// Sent returns everything that clients have sent to the servers of a domain: the URLs,
+// headers and bodies of all requests, and their decoded users and passwords.
 func (n *Internet) Sent(domain string) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -87,7 +87,7 @@ func (n *Internet) RoundTrip(r *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// note records the tokens in a response.
+// note records the tokens in res, and leaves the body of res readable.
 func (n *Internet) note(domain string, res *http.Response) error {
 	body, err := io.ReadAll(res.Body)
 	if err != nil {

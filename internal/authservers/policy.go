@@ -45,9 +45,9 @@ func Policies() []Policy {
 	const day = 24 * time.Hour
 	return []Policy{
 		{
-			// The customer chooses the Rotation Overlap Period. During that period the
-			// previous token returns a new one; using the token before it triggers breach
-			// detection.
+			// The customer chooses the Rotation Overlap Period. During that period, the
+			// previous refresh token returns a new one; the use of an older token triggers
+			// breach detection.
 			Name:    "the previous refresh token gives another one for a while",
 			Source:  "https://auth0.com/docs/secure/tokens/refresh-tokens/configure-refresh-token-rotation",
 			Rotates: true, Grace: 30 * time.Second, Revokes: true,

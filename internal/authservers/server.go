@@ -95,7 +95,7 @@ type tokens struct {
 	expires         time.Time
 }
 
-// New returns a server with one registered client.
+// New returns a server with one registered client. A nil now means the real clock.
 func New(p Policy, clientID, clientSecret string, now func() time.Time) *Server {
 	p.CodeLife = cmp.Or(p.CodeLife, 10*time.Minute)
 	p.AccessLife = cmp.Or(p.AccessLife, time.Hour)
@@ -271,8 +271,8 @@ func (s *Server) exchange(form url.Values) *tokens {
 	return s.issue(c.family, true)
 }
 
-// proved reports whether a request with a code has the redirect URL and the PKCE verifier of the
-// request that obtained the code.
+// proved reports whether form, a request with the code c, has the redirect URL and the PKCE
+// verifier of the request that obtained c.
 func (c *code) proved(form url.Values) bool {
 	sum := sha256.Sum256([]byte(form.Get("code_verifier")))
 	return (c.redirect == "" || form.Get("redirect_uri") == c.redirect) &&

@@ -49,9 +49,9 @@ func marshal(v any) json.RawMessage {
 	return text
 }
 
-// Join returns an Extra with the given members. It leaves out members that an Extra
-// cannot hold, such as one that is nested too deeply. If an object within a member
-// repeats a name, the last value counts, as in x/oauth2.
+// Join returns an Extra with the given members. It leaves out members that an Extra cannot
+// hold, such as a member that is nested too deeply. If an object within a member repeats a
+// name, the last value counts, as in x/oauth2.
 func Join(members map[string]json.RawMessage) string {
 	joined := ""
 	for name, value := range members {
@@ -60,7 +60,7 @@ func Join(members map[string]json.RawMessage) string {
 	return joined
 }
 
-// one returns an Extra with one member, or "" if an Extra cannot hold it.
+// one returns an Extra with one member, or "" if an Extra cannot hold the member.
 func one(name string, value json.RawMessage) string {
 	quoted := string(marshal(name))
 	text, err := codec.CanonicalExtra("{" + quoted + ":" + string(value) + "}")
@@ -94,7 +94,8 @@ func decode(value json.RawMessage) (v any, ok bool) {
 	return v, d.Decode(&v) == nil
 }
 
-// isInt returns the number in a literal of Int.
+// isInt returns the number in literal, and reports whether literal has the form that Int
+// returns.
 func isInt(literal json.Number) (int64, bool) {
 	digits, ok := strings.CutSuffix(literal.String(), whole)
 	if !ok {
@@ -124,7 +125,8 @@ func Values(text string) map[string]any {
 	return values
 }
 
-// plain replaces the numbers in v by float64s, and numbers out of range by nil.
+// plain returns v with its numbers replaced by float64s, and with numbers out of range
+// replaced by nil. It may modify v.
 func plain(v any) any {
 	switch v := v.(type) {
 	case json.Number:

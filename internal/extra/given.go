@@ -11,9 +11,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Given returns the record of an x/oauth2 token, including all values of its Extra method. The
-// error matches tokenstore.ErrInvalidToken if a member has a type that JSON does not have. It
-// does not quote the token.
+// Given returns the record of an x/oauth2 token, including all values of its Extra method.
+// The error matches tokenstore.ErrInvalidToken if a member has a type that JSON does not
+// have. The error does not quote the token.
 func Given(o *oauth2.Token) (tokenstore.Token, error) {
 	members, err := raw(o)
 	if err != nil {

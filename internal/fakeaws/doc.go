@@ -1,11 +1,11 @@
 // Package fakeaws simulates AWS Secrets Manager for tests: the service's JSON 1.1
 // protocol over HTTP, with all data in memory.
 //
-// It enforces what the service documents: names, tokens, sizes, tags and filters,
-// staging labels, the quota of versions, recovery windows, delayed forced
-// deletion, and IAM policies. Tests advance its clock. Reads and lists lag as far
-// as tests require, because the service only promises eventual consistency.
-// Decisions by ClientRequestToken or name during a write do not lag.
+// It enforces what the service documents: names, tokens, sizes, tags and filters, staging
+// labels, the quota of versions, recovery windows, delayed forced deletion, and IAM
+// policies. Tests advance its clock. Reads and lists lag as far as tests require, because
+// the service promises only eventual consistency. A write that decides by
+// ClientRequestToken or name uses the current state.
 //
 // A comment beside each less obvious rule cites its source:
 //

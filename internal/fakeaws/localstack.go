@@ -18,7 +18,8 @@ import "time"
 //   - Tags, labels and versions are not limited, and the time of a version is in
 //     whole seconds.
 
-// second returns the time of a new version. With LocalStack, it is in whole seconds.
+// second returns the time of a new version. With Options.LocalStack, the time is in whole
+// seconds.
 func (c *call) second() time.Time {
 	if c.opts.LocalStack {
 		return c.now.Truncate(time.Second)
@@ -27,8 +28,9 @@ func (c *call) second() time.Time {
 }
 
 // forget removes the oldest versions without a label, as LocalStack does after it adds a
-// version. If isCurrent is set, the newest maxVersions of them remain (moto:
-// fake_secret_reset_default_version, fake_secret_remove_version_stages_from_old_versions).
+// version. If isCurrent is set, forget keeps the newest maxVersions of the unlabeled
+// versions (moto: fake_secret_reset_default_version,
+// fake_secret_remove_version_stages_from_old_versions).
 func (c *call) forget(x *secret, isCurrent bool) {
 	var unlabeled []*version
 	for _, v := range x.versions {

@@ -38,8 +38,9 @@ func (o *oneOrMore) UnmarshalJSON(data []byte) error {
 
 const forAllTagKeys = "ForAllValues:StringLike"
 
-// Policy limits an access key to the permissions of an IAM policy. A key without a policy has
-// all permissions. Policy returns an error if the document has a part that it does not support.
+// Policy limits an access key to the permissions of an IAM policy. A key without a policy
+// has all permissions. Policy returns an error if document has a part that this package
+// does not support.
 func (s *Service) Policy(accessKey, document string) error {
 	var p policy
 	d := json.NewDecoder(bytes.NewReader([]byte(document)))

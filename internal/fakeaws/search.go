@@ -47,9 +47,9 @@ func (f filter) matches(x *secret, is view) bool {
 	})
 }
 
-// one reports whether an attribute of the secret begins with value. Comparisons
-// are case-sensitive except for descriptions, and do not tie keys of tags to
-// their values (model: Filter).
+// one reports whether an attribute of the secret begins with value. Comparisons are
+// case-sensitive except for descriptions. They do not relate tag keys to tag values (model:
+// Filter).
 func (f filter) one(value string, x *secret, is view) bool {
 	switch f.Key {
 	case "name":
@@ -138,8 +138,9 @@ func (c *call) candidates(first int) []*secret {
 	return c.secrets[first:]
 }
 
-// page returns up to most secrets that meet all conditions, starting at the position in the
-// request, and the next position.
+// page returns the secrets that meet all conditions, starting at the position in the
+// request, and the next position. most is the default size of a page. planned includes
+// secrets that are marked for deletion.
 func (c *call) page(most int, planned bool) (found []*secret, next string, bad *refusal) {
 	first := 0
 	if c.in.NextToken != "" {

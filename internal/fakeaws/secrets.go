@@ -45,8 +45,7 @@ var (
 	illegal   = "Invalid name. Must be a valid name containing alphanumeric characters, or any of the following: -/_+=.@!" // seen
 )
 
-// A secret holds the whole history of one secret. Reads that lag are answered
-// from an earlier state.
+// A secret holds the whole history of one secret. A lagging read returns an earlier state.
 type secret struct {
 	seq       int
 	arn, name string
@@ -55,7 +54,7 @@ type secret struct {
 	views     []view
 }
 
-// A version never changes.
+// A version is one version of a secret. It is immutable.
 type version struct {
 	id      string
 	created time.Time
@@ -152,7 +151,7 @@ type call struct {
 	read, list time.Time // times of the states that reads and lists return
 }
 
-// handle executes a request.
+// handle executes a request. stale is added to the lags.
 func (s *Service) handle(q *Request, stale time.Duration) (any, *refusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -252,8 +251,8 @@ const (
 	scheduled = "You can't create this secret because a secret with this name is already scheduled for deletion." // seen
 )
 
-// find returns the secret with a name, an ARN, or an ARN without the six
-// characters at its end, that exists at the given time.
+// find returns the secret that id names at the given time, and its state. id is a name, an
+// ARN, or an ARN without its random suffix. The secret is nil if there is none.
 func (c *call) find(id string, at time.Time) (*secret, view) {
 	lives := c.names[id]
 	if strings.HasPrefix(id, "arn:") {
@@ -292,7 +291,7 @@ func (c *call) target(at time.Time) (*secret, view, *refusal) {
 	return x, v, nil
 }
 
-// live is like target for operations that are invalid on a deleted secret.
+// live is like target, but refuses secrets that are marked for deletion.
 func (c *call) live(at time.Time) (*secret, view, *refusal) {
 	x, v, bad := c.target(at)
 	if bad == nil && !v.deletion.IsZero() {
@@ -477,7 +476,8 @@ func (c *call) add(x *secret, stages []string) (*version, *refusal) {
 	return v, nil
 }
 
-// makeRoom removes versions to make room for another version with the labels.
+// makeRoom removes versions to make room for another version with the labels. It returns a
+// refusal if the secret is full.
 func (c *call) makeRoom(x *secret, v *version, stages []string) *refusal {
 	kept, labels := x.is(), maps.Clone(x.is().stages)
 	for _, label := range stages {

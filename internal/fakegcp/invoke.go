@@ -12,10 +12,10 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Invoke executes one call in the caller's goroutine. It counts the call and injects faults, as
-// for a call over the socket. method is the full name of a method. Invoke sets reply to the
-// response. Interceptors of clients in a testing/synctest bubble call Invoke, because the clock
-// of a bubble stops while a socket is read.
+// Invoke executes one call in the caller's goroutine. It counts the call and injects
+// faults, as for a call over the socket. method is the full name of a method. Invoke sets
+// reply to the response. Clients in a testing/synctest bubble need Invoke, because the
+// clock of a bubble does not advance while a goroutine waits for a socket.
 func (s *Server) Invoke(ctx context.Context, method string, req, reply any) error {
 	in, inOK := req.(proto.Message)
 	out, outOK := reply.(proto.Message)

@@ -38,7 +38,7 @@ func invalid(format string, args ...any) error {
 func regional(name string) bool { return strings.Contains(name, "/locations/") }
 
 // checkSecret returns an error if the labels, annotations or version aliases of m are not
-// valid. versions is the number of its versions.
+// valid. versions is the number of versions of the secret.
 func checkSecret(m *secretmanagerpb.Secret, versions int64) error {
 	if len(m.GetLabels()) > maxLabels {
 		return invalid("a secret can have at most %d labels", maxLabels)

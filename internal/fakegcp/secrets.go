@@ -30,7 +30,7 @@ type state struct {
 	life   *life
 }
 
-// A life holds the versions that are removed when the secret is deleted.
+// A life holds the versions of one incarnation of a secret.
 type life struct{ versions []*version }
 
 func (l *life) clone() *life {
@@ -93,7 +93,7 @@ func (v *version) message(secret string, s versionState) *secretmanagerpb.Secret
 
 func (s *secret) last() state { return s.states[len(s.states)-1] }
 
-// at returns the state at a time.
+// at returns the state at a time. The secret of the state is nil if no secret existed then.
 func (s *secret) at(t time.Time) state {
 	for _, st := range slices.Backward(s.states) {
 		if !st.at.After(t) {
@@ -118,7 +118,7 @@ func (s *Server) put(name string, m *secretmanagerpb.Secret, l *life) {
 	sec.states = append(sec.states, state{now, m, l})
 }
 
-// find returns the named secret if it exists. The caller holds s.mu.
+// find returns the named secret, or an error if it does not exist. The caller holds s.mu.
 func (s *Server) find(name string) (*secret, error) {
 	if !secretName.MatchString(name) {
 		return nil, invalid("%q is not the name of a secret", name)
@@ -130,8 +130,8 @@ func (s *Server) find(name string) (*secret, error) {
 	return sec, nil
 }
 
-// see returns the state of the named secret that a read with the given lag returns. The caller
-// holds s.mu.
+// see returns the state of the named secret that a read with the given lag returns, and the
+// time of that state. The caller holds s.mu.
 func (s *Server) see(ctx context.Context, name string, lag time.Duration) (state, time.Time, error) {
 	if !secretName.MatchString(name) {
 		return state{}, time.Time{}, invalid("%q is not the name of a secret", name)
@@ -236,7 +236,7 @@ func (s *Server) UpdateSecret(_ context.Context, r *secretmanagerpb.UpdateSecret
 	return proto.CloneOf(next), nil
 }
 
-// DeleteSecret implements the service. It takes effect immediately and removes
+// DeleteSecret implements the service. The deletion takes effect immediately and removes
 // all versions. Versions of a secret that is created again count from 1.
 func (s *Server) DeleteSecret(_ context.Context, r *secretmanagerpb.DeleteSecretRequest) (*emptypb.Empty, error) {
 	s.mu.Lock()
@@ -398,7 +398,7 @@ func (s *Server) locate(ctx context.Context, name string, lag time.Duration, str
 	return sec, v, vs, nil
 }
 
-// AccessSecretVersion implements the service. By number it is strongly consistent
+// AccessSecretVersion implements the service. An access by number is strongly consistent
 // (docs: reference/consistency). A destroyed version is gone for all readers.
 func (s *Server) AccessSecretVersion(ctx context.Context, r *secretmanagerpb.AccessSecretVersionRequest) (*secretmanagerpb.AccessSecretVersionResponse, error) {
 	s.mu.Lock()

@@ -43,9 +43,9 @@ type Options struct {
 	// Quota limits the calls of a project.
 	Quota Quota
 
-	// Drops are fields that the server accepts but does not keep, as some emulators do: "labels",
-	// "annotations", "version_aliases", "etag". Without etags, it does not compare the etags in
-	// requests.
+	// Drops are fields that the server accepts but does not keep, as some emulators do:
+	// "labels", "annotations", "version_aliases", "etag". A server that drops "etag" does
+	// not compare the etags in requests.
 	Drops []string
 }
 
@@ -382,8 +382,8 @@ func (s *Server) Secret(name string) *secretmanagerpb.Secret {
 	return proto.CloneOf(sec.last().secret)
 }
 
-// Versions returns the current state of all versions of the named secret, by
-// number.
+// Versions returns the current state of all versions of the named secret, by number, or nil
+// if the secret does not exist.
 func (s *Server) Versions(name string) []*secretmanagerpb.SecretVersion {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -35,7 +35,7 @@ func (s *Server) drop(key string) {
 	s.past[key] = append(s.past[key], moment{s.revision, nil})
 }
 
-// at returns the state of a Secret at a revision.
+// at returns the state of a Secret at a revision, or nil if the Secret did not exist.
 func (s *Server) at(key string, revision int64) *v1.Secret {
 	for _, m := range slices.Backward(s.past[key]) {
 		if m.revision <= revision {

@@ -50,8 +50,8 @@ func (s *Server) Bind(token, document string) error {
 	return nil
 }
 
-// authorize returns an error for an unknown token or a missing permission. It is called first,
-// so that the response does not reveal which objects exist (docs:
+// authorize returns an error for an unknown token or a missing permission. handle calls
+// authorize first, so that the response does not reveal which objects exist (docs:
 // concepts/security/controlling-access).
 func (s *Server) authorize(q *Request) error {
 	token, _ := strings.CutPrefix(q.Header.Get("Authorization"), "Bearer ")

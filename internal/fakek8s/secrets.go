@@ -30,7 +30,7 @@ var (
 // OptimisticLockErrorMsg).
 const textLocked = "the object has been modified; please apply your changes to the latest version and try again"
 
-// current returns the Secret of a request.
+// current returns a copy of the Secret that a request names, or a NotFound error.
 func (s *Server) current(q *Request) (*v1.Secret, error) {
 	if o := s.at(q.Namespace+"/"+q.Name, s.revision); o != nil {
 		return o.DeepCopy(), nil

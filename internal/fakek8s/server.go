@@ -38,8 +38,8 @@ type Options struct {
 	// adds to it.
 	Now func() time.Time
 
-	// TLS makes the server use https with a self-signed certificate. With a kubectl
-	// configuration, clients send no token without TLS.
+	// TLS makes the server use https with a self-signed certificate. A client with a
+	// kubectl configuration sends a token only over TLS.
 	TLS bool
 }
 
@@ -130,8 +130,8 @@ func New(opts *Options) *Server {
 // Close stops the server and closes its connections.
 func (s *Server) Close() { s.stop() }
 
-// Namespace creates a namespace, or begins to delete an existing one. Nothing can be
-// created in a namespace that is being deleted.
+// Namespace creates the named namespace, or marks it as being deleted if deleted is set.
+// Nothing can be created in a namespace that is being deleted.
 func (s *Server) Namespace(name string, deleted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

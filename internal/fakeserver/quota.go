@@ -17,8 +17,8 @@ type Rate struct {
 	// Burst is the capacity of the bucket. 0 means Calls.
 	Burst int
 
-	// Fixed replaces the bucket by consecutive periods of length Per. After Calls calls in a
-	// period, the server accepts no further calls until the next period.
+	// Fixed replaces the bucket with consecutive periods of length Per. After Calls calls
+	// in a period, the server accepts no further calls until the next period.
 	Fixed bool
 }
 
@@ -28,7 +28,8 @@ func PerSecond(n int) Rate { return Rate{Calls: n, Per: time.Second} }
 // PerMinute returns a Rate of n calls a minute.
 func PerMinute(n int) Rate { return Rate{Calls: n, Per: time.Minute} }
 
-// Quotas track the remaining calls. The zero Quotas are full.
+// Quotas track the remaining calls under each key. The zero Quotas are full. They are safe
+// for concurrent use.
 type Quotas struct {
 	mu      sync.Mutex
 	buckets map[string]*rate.Limiter

@@ -114,7 +114,7 @@ func (m *mount) file(path string, n int) {
 	}
 }
 
-// at returns the state of the key at a time.
+// at returns the key at path as of asOf, or nil. A zero asOf means the current state.
 func (m *mount) at(path string, asOf time.Time) *key {
 	if asOf.IsZero() || m.past == nil {
 		return m.keys[path]
@@ -270,8 +270,8 @@ func (m *mount) readData(k *key, query url.Values, now time.Time) *answer {
 }
 
 // checkCAS implements kv: path_data.go, validateCheckAndSetOption. A write without cas is
-// allowed unless cas is required. A cas of 0 matches a secret without versions. A number may be
-// a string.
+// allowed unless cas is required. A cas of 0 matches a secret without versions. cas may be
+// a string that contains a number.
 func (m *mount) checkCAS(fields map[string]json.RawMessage, k *key) *answer {
 	var options map[string]any
 	if raw, ok := fields["options"]; ok {
@@ -488,8 +488,9 @@ func (m *mount) listPast(path string, asOf time.Time) []string {
 	return sorted(found)
 }
 
-// writeMetadata implements kv: path_metadata.go, pathMetadataWrite. It has no cas and ignores
-// unknown fields without a warning. If custom_metadata is present, it replaces the old value.
+// writeMetadata implements kv: path_metadata.go, pathMetadataWrite. A request has no cas,
+// and unknown fields cause no warning. If custom_metadata is present, it replaces the old
+// value.
 func (m *mount) writeMetadata(path string, fields map[string]json.RawMessage, now time.Time) *answer {
 	k := &key{created: now, updated: now}
 	if old := m.keys[path]; old != nil {
@@ -601,9 +602,9 @@ func (m *mount) writeConfig(fields map[string]json.RawMessage) *answer {
 	return &answer{}
 }
 
-// customMetadata checks custom metadata (kv: path_metadata.go,
-// parseCustomMetadata and validateCustomMetadata). Numbers become text; objects
-// are errors.
+// customMetadata checks custom metadata, and returns it as text (kv: path_metadata.go,
+// parseCustomMetadata and validateCustomMetadata). Objects are errors. Null becomes "", or
+// is omitted if skipNull is set.
 func customMetadata(raw map[string]any, skipNull bool) (map[string]string, *answer) {
 	const prefix = "custom_metadata validation failed: "
 	values := map[string]string{}

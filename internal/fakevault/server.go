@@ -53,9 +53,9 @@ type Options struct {
 type Forward int
 
 const (
-	// ForwardRefused makes such a request fail. In Vault, it fails unless
-	// allow_forwarding_via_header is set; in the Community Edition, it always fails
-	// (core: http/handler.go, forwardBasedOnHeaders, and vault/core_util.go).
+	// ForwardRefused makes such a request fail. In Vault, such a request fails unless
+	// allow_forwarding_via_header is set; in the Community Edition, it always fails (core:
+	// http/handler.go, forwardBasedOnHeaders, and vault/core_util.go).
 	ForwardRefused Forward = iota
 
 	// ForwardDone forwards such a request, as Vault Enterprise does with
@@ -152,7 +152,7 @@ func (s *Server) Mount(namespace, name string, c Config) {
 	s.mounts[folder(namespace)+folder(name)] = newMount(c, s.opts.Lag > 0)
 }
 
-// Seal seals or unseals the server.
+// Seal seals the server if sealed is true, and unseals it otherwise.
 func (s *Server) Seal(sealed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

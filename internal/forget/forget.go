@@ -66,8 +66,9 @@ func (f Forgetter) Forget(ctx context.Context, t tokenstore.Token) (r Result, er
 	return r, fmt.Errorf("%w: the record has changed again and again", tokenstore.ErrConflict)
 }
 
-// remove removes a record if it is unchanged. If the store cannot compare, remove
-// removes it in any case.
+// remove removes t if the record is unchanged. If the record has changed, the error matches
+// tokenstore.ErrConflict. If the store cannot compare, remove removes the record in any
+// case.
 func (f Forgetter) remove(ctx context.Context, t tokenstore.Token) error {
 	if store, ok := f.Store.(conditionalDeleter); ok {
 		return store.DeleteIfUnchanged(ctx, t)

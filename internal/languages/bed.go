@@ -90,7 +90,8 @@ func NewBed(t testing.TB, store string, env ...string) *Bed {
 	return b
 }
 
-// Slow returns a fault that delays a token request for as long as Zoho takes.
+// Slow returns a fault that delays a token request for as long as Zoho takes. It returns
+// nil for a call of the API.
 func Slow(r zohoaccounts.Request) *zohoaccounts.Fault {
 	if r.Kind == zohoaccounts.API {
 		return nil

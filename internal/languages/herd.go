@@ -87,8 +87,8 @@ func (p Program) Herd(t testing.TB, b *Bed, h Herd) {
 	}
 }
 
-// token returns the token that a herd requests. Unless the token has a one-time code, token
-// stores its record.
+// token returns the token that a herd requests. Unless h.Code is set, it stores a record
+// with an expired access token.
 func (b *Bed) token(h Herd) map[string]string {
 	b.t.Helper()
 	if h.Code {
@@ -100,7 +100,8 @@ func (b *Bed) token(h Herd) map[string]string {
 	return map[string]string{"user_name": "ann", "client_id": ClientID, "client_secret": ClientSecret}
 }
 
-// gather makes the processes of a herd begin, and returns the results of their calls.
+// gather runs the processes of a herd, and returns the results of their calls. If kill is
+// set, it kills and restarts the agents meanwhile.
 func gather(t testing.TB, b *Bed, herd []*Process, all []*Agent, kill bool, calls int) (answers []answer) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -128,8 +129,8 @@ func gather(t testing.TB, b *Bed, herd []*Process, all []*Agent, kill bool, call
 	return answers
 }
 
-// run makes a process begin, and returns the results of its calls when it has ended. It adds the
-// number of results to n.
+// run tells a process to begin, and returns the results of its calls when the process has
+// ended. It increments n for each result.
 func (r *Process) run(n *atomic.Int64) (answers []answer, err error) {
 	_, err = io.WriteString(r.in, "go\n")
 	for {

@@ -38,7 +38,7 @@ func All() []Language {
 	}
 }
 
-// Python returns the language of that name.
+// Python returns the Language for Python.
 func Python() Language { return All()[0] }
 
 // Need skips the test if the runtime of l is missing. If TOKENKEEP_REQUIRE names the language,

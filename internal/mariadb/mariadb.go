@@ -69,9 +69,9 @@ func find(names ...string) string {
 	return ""
 }
 
-// Start returns the server that EnvDSN names, or starts one. The caller must call
-// Stop. A server that Start started also ends when this process ends for any
-// reason.
+// Start returns the server that EnvDSN names, or starts a server. The error matches
+// ErrNotInstalled if no server is installed. The caller must call Stop. A server that Start
+// started also ends when this process ends for any reason.
 func Start(ctx context.Context) (*Server, error) {
 	if dsn := os.Getenv(EnvDSN); dsn != "" {
 		return &Server{dsn: dsn}, nil
@@ -102,7 +102,7 @@ func (s *Server) DSN(database string) string {
 	return dsn
 }
 
-// Stop ends a server that Start started, and removes its data.
+// Stop ends the server and removes its data, if Start started the server.
 func (s *Server) Stop() error {
 	s.end()
 	if s.dir == "" {

@@ -1,4 +1,4 @@
-// Package members splits JSON objects.
+// Package members splits JSON objects into their members.
 package members
 
 import (
@@ -77,6 +77,7 @@ func Elements(value []byte, f func(element []byte) bool) bool {
 }
 
 // Text returns the content of value, and true, if value is a JSON string without escapes.
+// value must be valid JSON.
 func Text(value []byte) (text []byte, plain bool) {
 	if len(value) < 2 || value[0] != '"' || bytes.IndexByte(value, '\\') >= 0 {
 		return nil, false
@@ -150,7 +151,7 @@ func (s *scanner) members(depth int, f func(name, value []byte) error) error {
 	}
 }
 
-// unquote returns the text of a string.
+// unquote returns the text of a quoted JSON string.
 func unquote(quoted []byte) []byte {
 	for _, c := range quoted {
 		if c == '\\' || c >= 0x80 {
@@ -235,7 +236,8 @@ func (s *scanner) text() bool {
 	return false
 }
 
-// escape scans the remainder of an escape sequence after its backslash.
+// escape scans the remainder of an escape sequence after its backslash, and reports whether
+// the sequence is valid.
 func (s *scanner) escape() bool {
 	if s.i == len(s.data) {
 		return false

@@ -1,5 +1,5 @@
-// Package refusal defines which refusals of an authorization server are kept, and the time for
-// which they count.
+// Package refusal decides which refusals of an authorization server are stored, and how
+// long they count.
 package refusal
 
 import (
@@ -71,9 +71,9 @@ func Note(last *stored.Failure, a Answer, of string, now time.Time, longest time
 	return f
 }
 
-// Counts returns the answer in f, and reports whether it still counts for the
-// credentials with the digest of. A temporary refusal does not count if more time is left
-// than it was kept for, plus clockSkew: one of the clocks is then wrong.
+// Counts returns the answer in f, and reports whether it still counts for the credentials
+// with the digest of. A temporary refusal does not count if the remaining time exceeds the
+// original time plus clockSkew, because one of the clocks is then wrong.
 func Counts(f *stored.Failure, of string, now time.Time) (Answer, bool) {
 	if f == nil || f.Of != of {
 		return Answer{}, false

@@ -14,7 +14,8 @@ func Number(id string) (n int64, ok bool) {
 	return n, err == nil && n > 0 && len(id) <= digits && strconv.FormatInt(n, 10) == id
 }
 
-// Compare orders numeric IDs by size, followed by the other IDs in lexical order.
+// Compare compares two IDs for sorting. Numeric IDs come first, by value. The other IDs
+// follow in lexical order.
 func Compare(a, b string) int {
 	m, isNumber := Number(a)
 	n, isNumberToo := Number(b)

@@ -13,10 +13,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/members"
 )
 
-// Versions of the format. A program reads records of the versions that it knows and preserves
-// unknown members. Version 2 added the fields that codec.Fields calls extended. A record without
-// extended fields is written in version 1, so that programs which know only that version can
-// read it.
+// Versions of the format. A program reads records of the versions that it knows and
+// preserves unknown members. Version 2 added the fields that codec.Fields calls extended. A
+// record without extended fields is written in version 1, so that programs that know only
+// version 1 can read it.
 const (
 	firstVersion = 1
 	version      = 2
@@ -179,7 +179,7 @@ func appendLabel(b []byte, l Label) []byte {
 	return append(b, '}')
 }
 
-// appendString appends s in the form of encode.
+// appendString appends the JSON text of s, as encode returns it.
 func appendString(b []byte, s string) []byte {
 	start := len(b)
 	b = append(b, '"')
@@ -207,8 +207,9 @@ func encode(v any) ([]byte, error) {
 	return bytes.TrimRight(b.Bytes(), "\n"), err
 }
 
-// Decode reads the output of Encode. The error matches codec.ErrFormat if data is not a record.
-// It names a member of the wrong type. Unlike errors of encoding/json, it does not quote values.
+// Decode reads the output of Encode. The error matches codec.ErrFormat if data is not a
+// record, or is a record of a later version. The error names a member of the wrong type,
+// but does not quote values.
 func Decode(data []byte) (Record, error) {
 	if !utf8.Valid(data) {
 		return Record{}, fmt.Errorf("%w: not valid UTF-8", codec.ErrFormat)

@@ -31,8 +31,8 @@ type Record struct {
 	// Updated is the time of the last write by the writer's clock.
 	Updated int64
 
-	// Writes counts the writes of the last 25 hours, the hour of Updated first. It
-	// is kept if a service limits the number of writes in a day.
+	// Writes counts the writes of the last 25 hours, the hour of Updated first. Writes is
+	// kept if a service limits the number of writes per day.
 	Writes []int
 
 	// Labels are the labels with which the record was committed.
@@ -61,7 +61,7 @@ type Record struct {
 	// redirect can be deleted once the labels for these IDs are old enough.
 	Redirects []Redirect
 
-	// Moved is set in a frozen record, which is being merged into another one. Alias is
+	// Moved is set in a frozen record, which is being merged into another record. Alias is
 	// set in the redirect that remains afterwards.
 	Moved, Alias *Ref
 
@@ -116,8 +116,8 @@ type Failure struct {
 	Of        string `json:"of"`              // a digest of the refused credentials
 }
 
-// Unknown returns the names of members that a later version of the format added to
-// the record. Writing the record preserves them.
+// Unknown returns the sorted names of the members that a later version of the format added
+// to the record. Encode preserves these members.
 func (r Record) Unknown() []string {
 	names := make([]string, 0, len(r.unknown))
 	for name := range r.unknown {

@@ -16,14 +16,13 @@ type Doer interface {
 
 // A Client sends the body of a request from memory, together with its header.
 //
-// The SDK closes its own body as soon as a response begins; the body's WriteTo
-// method then fails with io.EOF. If the server is on this machine, net/http may not
-// have finished reading the body by then. It treats the io.EOF as a failed write
-// and closes the connection while the response arrives. See
-// github.com/aws/aws-sdk-go-v2/issues/2737.
+// The SDK closes its own body as soon as a response begins; the body's WriteTo method then
+// fails with io.EOF. If the server is on this machine, net/http may not have finished
+// reading the body by then. net/http treats the io.EOF as a failed write and closes the
+// connection while the response arrives. See github.com/aws/aws-sdk-go-v2/issues/2737.
 type Client struct{ Doer Doer }
 
-// Do sends a request.
+// Do reads and closes the body of r, and sends r with the body from memory.
 func (c Client) Do(r *http.Request) (*http.Response, error) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return c.Doer.Do(r)

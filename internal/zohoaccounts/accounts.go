@@ -264,7 +264,8 @@ func (s *Server) alive(token string) *access {
 	return a
 }
 
-// grant returns the response with a new access token.
+// grant returns the response with a new access token. If withRefresh is set, the response
+// includes the refresh token of f, if any.
 func (s *Server) grant(r *Request, f *family, withRefresh bool) response {
 	answer := map[string]any{
 		"access_token": s.mint(f),
@@ -307,7 +308,8 @@ func (s *Server) denied() response {
 	return res
 }
 
-// refuse returns the response for a refusal. Zoho's refusals have HTTP status 200.
+// refuse returns a refusal with the given code. Its HTTP status is 200, as in Zoho's
+// responses, unless the server is strict or status is 404 or 405.
 func (s *Server) refuse(status int, code string) response {
 	res := success(map[string]any{"error": code})
 	res.code = code

@@ -2,9 +2,9 @@
 // and revocation endpoints, and the few CRM calls with which a client looks up the user of a
 // token. It keeps all data in memory.
 //
-// A [Server] is an http.Handler. It is also an http.RoundTripper that needs no
-// socket, so that it runs under testing/synctest and answers for the hosts of every
-// data center. Listen makes it a small server on the loopback interface.
+// A [Server] is an http.Handler. It is also an http.RoundTripper that needs no socket, so
+// that it runs under testing/synctest and answers for the hosts of every data center.
+// [Server.Listen] serves it on the loopback interface.
 //
 // It enforces the documented rules with these limits, unless Options changes them:
 //
@@ -21,9 +21,9 @@
 //   - refusals have HTTP status 200 and the field "error"
 //   - a token of one environment is invalid in another
 //
-// The names in brackets are pages of https://www.zoho.com/crm/developer/docs/api/v8/
-// and https://www.zoho.com/accounts/protocol/oauth/. Where two pages differ, for
-// example on 15 or 10 valid access tokens, the package follows the page of the CRM.
+// The names in parentheses are pages of https://www.zoho.com/crm/developer/docs/api/v8/ and
+// https://www.zoho.com/accounts/protocol/oauth/. Where two pages differ, for example on 15
+// or 10 valid access tokens, the package follows the page of the CRM.
 //
 // With Options.Strict the server behaves not like Zoho but like the strictest server that RFC
 // 6749 and RFC 9700 allow. Refresh tokens rotate. The reuse of a replaced refresh token or of a

@@ -19,8 +19,8 @@ import (
 // maxRequest is the maximum size of a request body in bytes.
 const maxRequest = 1 << 20
 
-// Options configures a Server. With the zero value and a nil *Options, the server behaves
-// as Zoho's, on the real clock.
+// Options configures a Server. With the zero value or a nil *Options, the server behaves
+// like Zoho's, on the real clock.
 type Options struct {
 	// Now is the clock. Nil means time.Now. Advance adds to it.
 	Now func() time.Time
