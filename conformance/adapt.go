@@ -16,9 +16,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// Store returns a Store for RunStore and Bench that tests tokenstore.New on the drivers of
-// b. The stores have the options opts; nil means the default options. Store opens a driver
-// on t to read its Properties, and closes it.
+// Store returns a Store for RunStore and Bench. Its stores are those that tokenstore.New
+// returns for drivers of b and opts; nil means the default options. Its hooks use the hooks
+// of b. Store opens a driver on t to read the Properties, and closes the driver.
 func (b Driver) Store(t testing.TB, opts *tokenstore.Options) Store {
 	t.Helper()
 	d := b.Open(t)
@@ -160,7 +160,8 @@ func (a *adapter) stale(t testing.TB, s tokenstore.TokenStore, id string) (arm f
 	}
 }
 
-// lose makes the next Delete fail with driver.ErrUnavailable without deleting the record.
+// lose makes the next Delete fail with an error matching driver.ErrUnavailable, without
+// deleting the record.
 func (a *adapter) lose(_ testing.TB, s tokenstore.TokenStore) {
 	a.of(s).log.lost.Store(true)
 }

@@ -192,7 +192,7 @@ func (f *fuse) Err() error {
 func (f *fuse) blown() bool { return f.left.Load() < 0 }
 
 // fuses calls f with longer and longer fuses. It stops when a fuse is not blown, when half
-// of the remaining time of the case has passed, or at a length of 48.
+// of the remaining time of the case has passed, or when the length reaches 48.
 func (e *env) fuses(f func(ctx context.Context)) {
 	e.TB.Helper()
 	deadline, _ := e.ctx.Deadline()

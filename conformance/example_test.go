@@ -8,7 +8,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// This is the example in the package documentation, word for word, and it runs.
+// This is the example in the package documentation, as code that runs.
 
 var backend = conformance.Driver{
 	Open: func(t testing.TB) driver.Secrets {

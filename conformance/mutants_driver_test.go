@@ -31,8 +31,8 @@ func (p placed) Properties() driver.Properties {
 	return properties
 }
 
-// hooked is a reference with some methods replaced. The functions get the reference, and
-// break a promise that it keeps.
+// hooked is a reference with some methods replaced. The functions receive the reference,
+// and break a promise that the reference keeps.
 type hooked struct {
 	*reference
 	get    func(r *reference, ctx context.Context, name string) (driver.Secret, error)

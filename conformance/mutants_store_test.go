@@ -16,8 +16,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// odd is a plain store with some methods replaced. The functions get the store, and break a
-// rule that it keeps.
+// odd is a plain store with some methods replaced. The functions receive the store, and
+// break a rule that the plain store keeps.
 type odd struct {
 	*plain
 	find  func(p *plain, ctx context.Context, like token) (token, error)

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// A mutant is a backend that is broken on purpose. A case of the clause that the mutant
-// breaks must fail.
+// A mutant is a deliberately broken backend. A case of the clause that the mutant breaks
+// must fail.
 type mutant[B any] struct {
 	name   string
 	peer   string // an existing program with this bug, if any is known
@@ -149,7 +149,7 @@ func hunt[B, E any](t *testing.T, mutants []mutant[B], cases []testCase[E], newE
 	t.Logf("%d mutants of %d clauses", len(mutants), len(slices.Collect(maps.Keys(bitten))))
 }
 
-// gap waits a millisecond between two steps that should be one.
+// gap waits a millisecond between two steps that should be atomic.
 func gap(ctx context.Context) {
 	timer := time.NewTimer(time.Millisecond)
 	defer timer.Stop()

@@ -50,7 +50,7 @@ func newPlain() *plain {
 
 func (p *plain) made() *plain { return p }
 
-// digest returns an ID in the form of derived ones.
+// digest returns an ID that has the form of a derived ID.
 func digest(kind string, parts ...string) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q", append(parts, kind)))
 	return kind + strings.ToLower(base32.StdEncoding.EncodeToString(sum[:20]))

@@ -99,7 +99,7 @@ func (r *reference) throttle(full bool) {
 	r.full = full
 }
 
-// admits returns the error of a call that is not made, or nil.
+// admits returns an error if ctx is done or the service rejects calls.
 func (r *reference) admits(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -301,7 +301,8 @@ func (r *reference) each(ctx context.Context, pass func(state) bool) iter.Seq2[d
 }
 
 // all returns the secrets with the prefix of r, in the state that Get returns. It leaves
-// out secrets for which pass returned false before the lag of lists.
+// out secrets that did not exist before the lag of lists, or for whose state at that time
+// pass returns false.
 func (r *reference) all(pass func(state) bool) map[string]state {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -347,7 +348,7 @@ func backend(listLag, readLag time.Duration, wrap func(*reference) driver.Secret
 
 func intact(r *reference) driver.Secrets { return r }
 
-// frugal returns b with drivers that fail a case if it writes one secret too often.
+// frugal returns b with drivers that fail a case that writes one secret too often.
 func frugal(b Driver) Driver {
 	open := b.Open
 	b.Open = func(t testing.TB) driver.Secrets {

@@ -244,8 +244,7 @@ var deleteCasesOfStore = []testCase[*storeEnv]{
 					}
 					return
 				}
-				// If the save wins, the deletion removes the user's record. If the deletion
-				// wins, the save returns one of these errors.
+				// If the deletion is first, the save fails with one of these errors.
 				_, err := s.SaveToken(e.ctx, token{ID: code.ID, UserName: "ann"})
 				if err != nil && !errors.Is(err, tokenstore.ErrNotFound) && !errors.Is(err, tokenstore.ErrIDMismatch) && !errors.Is(err, tokenstore.ErrInvalidToken) {
 					e.Errorf("SaveToken: %v", err)

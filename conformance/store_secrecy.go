@@ -10,7 +10,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// all returns a token of user that has a secret of each kind but no ID token.
+// all returns a token like that of e.of, with a grant token.
 func (e *storeEnv) all(user string) token {
 	t := e.of(user, "c1")
 	t.GrantToken = e.secret()

@@ -226,8 +226,8 @@ func TestMigrate_Calls(t *testing.T) {
 	}
 }
 
-// TestMigrate_Quota checks that a migration under the documented quotas completes in one run.
-// It must reach at least nine tenths of the speed that the quota allows.
+// TestMigrate_Quota checks that a migration under the documented quotas completes in one
+// run. The migration must reach at least nine tenths of the speed that the quota allows.
 func TestMigrate_Quota(t *testing.T) {
 	const records = 1000
 	for service, quota := range map[string]struct{ rate, burst float64 }{
@@ -271,8 +271,9 @@ func TestMigrate_Quota(t *testing.T) {
 	}
 }
 
-// TestDelete_Quota checks that DeleteTokens under the documented quotas deletes all records in
-// one call. It must reach at least four fifths of the speed that the quota allows.
+// TestDelete_Quota checks that DeleteTokens under the documented quotas deletes all records
+// in one call. DeleteTokens must reach at least four fifths of the speed that the quota
+// allows.
 func TestDelete_Quota(t *testing.T) {
 	const records = 1000
 	for service, quota := range map[string]struct{ calls, rate, burst float64 }{

@@ -423,8 +423,8 @@ func TestCrowd(t *testing.T) {
 	}
 }
 
-// TestCrowdOfOne checks that a single process does not wait before it takes the lease. Only
-// on Google Cloud, where a read may not show a lease, it waits 50 ms on average.
+// TestCrowdOfOne checks that a single process does not wait before it takes the lease. On
+// Google Cloud, where a read may not show a lease, the process may wait 50 ms on average.
 func TestCrowdOfOne(t *testing.T) {
 	for service, calls := range map[string]int{"aws": 4, "gcp": 5, "vault": 4, "k8s": 3} {
 		t.Run(service, func(t *testing.T) {

@@ -116,8 +116,8 @@ func TestDocumentFailures(t *testing.T) {
 	}
 }
 
-// TestResume checks that a run has the results that an earlier run has kept, and
-// that it refuses those of a run with other sizes.
+// TestResume checks that a run resumes with the results of an earlier run, and refuses the
+// results of a run with other sizes.
 func TestResume(t *testing.T) {
 	t.Parallel()
 	kept := filepath.Join(t.TempDir(), "results.json")

@@ -102,8 +102,8 @@ type unsound struct {
 type conditions struct {
 	name string
 
-	// behind makes reads return earlier states. The history then omits the reads of the
-	// clients, except the reads at its end.
+	// behind makes reads return earlier states. The history then omits all reads except
+	// those at its end, which new processes make.
 	behind bool
 
 	// ownID gives the record an ID chosen by the caller.

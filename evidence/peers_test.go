@@ -17,7 +17,7 @@ import (
 
 var peersFull = flag.Bool("evidence.peers", false, "print the stampedes as benchmarks")
 
-// BenchmarkFresh gets an access token that has not expired from memory.
+// BenchmarkFresh gets a valid access token from memory.
 func BenchmarkFresh(b *testing.B) {
 	parts, err := locals(b.Context())
 	if err != nil {

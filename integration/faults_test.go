@@ -92,8 +92,9 @@ func (v *victim) suffer(t *testing.T, limit time.Duration) (failed int) {
 	return failed
 }
 
-// intact checks that each record exists once, and that saves work again. The state of a record
-// must not be older than the last acknowledged write, nor newer than the last tried one.
+// intact checks that each record exists once, and that saves succeed again. The state of a
+// record must not be older than the last acknowledged write, nor newer than the last
+// attempted write.
 func (v *victim) intact(t *testing.T) {
 	t.Helper()
 	v.check(t)

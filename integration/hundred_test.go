@@ -173,7 +173,8 @@ type polls struct {
 	middle, longest time.Duration
 }
 
-// pollsOf returns the polls of the waiters in results, which took that long together.
+// pollsOf returns the polls of the waiters in results. took is the duration of the whole
+// run.
 func pollsOf(t *testing.T, results []result, took time.Duration) (p polls) {
 	t.Helper()
 	var committed int64

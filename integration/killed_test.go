@@ -25,7 +25,8 @@ const (
 	mintTime   = 300 * time.Millisecond // time that the accounts server takes, in which other processes begin to wait
 )
 
-// kills returns the number of processes to kill on each of kinds kinds of places.
+// kills returns the number of processes to kill on each kind of place, if there are the
+// given number of kinds.
 func kills(kinds int) int {
 	n := 24
 	if os.Getenv(fullEnv) != "" {
@@ -41,8 +42,8 @@ type step struct {
 }
 
 // steps returns the points of a refresh that makes the given number of requests to its
-// store. A token file is not read by requests; its process is killed at times that are
-// close together.
+// store. Without requests, as with a token file, the points are times that are close
+// together.
 func steps(requests int) []step {
 	all := []step{{death{Asking: true}, "before it asks the accounts server"}}
 	for n := range requests {
@@ -194,8 +195,8 @@ func (a accounts) gate() (asked <-chan struct{}, shut, open func()) {
 }
 
 // checkLost checks that all processes get the refusal of the accounts server, and that the
-// refusal soon becomes permanent. At first it is not, because the killed process might still
-// store its new token.
+// refusal soon becomes permanent. At first the refusal is temporary, because the killed
+// process might still store its new token.
 func (kill) checkLost(t *testing.T, s store, accounts accounts, saved tokenstore.Token, results []result) {
 	t.Helper()
 	for _, r := range results {
@@ -276,9 +277,9 @@ type series struct {
 }
 
 // TestLeaseHolderKilled kills a process at each step of a refresh. It checks that the other
-// processes get a token, with at most one more request. If the server replaces refresh tokens,
-// one may be lost only if the process is killed after the server's response and before the new
-// one is stored.
+// processes get a token, with at most one more request. If the server replaces refresh
+// tokens, a token may be lost only if the process is killed between the server's response
+// and the commit.
 func TestLeaseHolderKilled(t *testing.T) {
 	t.Parallel()
 	idle := make(chan []*worker, lanes)

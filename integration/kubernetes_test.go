@@ -214,7 +214,7 @@ func TestFiftySaversOnKubernetes(t *testing.T) {
 }
 
 // TestKubernetesListsGoOnAfterACompaction checks that a list continues if etcd has removed
-// its state between two pages.
+// the state of the list between two pages.
 func TestKubernetesListsGoOnAfterACompaction(t *testing.T) {
 	t.Parallel()
 	integration.KubernetesBackend.Count(t)

@@ -174,8 +174,8 @@ func (p *probe) interceptor(ctx context.Context, method string, req, reply any, 
 	return err
 }
 
-// driver returns a driver whose calls to d the probe observes. It is a driver.Leaser if d
-// is one.
+// driver returns a driver whose calls to d the probe observes. The driver is a
+// driver.Leaser if d is a driver.Leaser.
 func (p *probe) driver(d driver.Secrets) driver.Secrets {
 	seen := probedDriver{d, p}
 	if l, ok := d.(driver.Leaser); ok {

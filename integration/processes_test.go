@@ -89,7 +89,7 @@ func (w *worker) begin() error {
 	return err
 }
 
-// result returns the result of the job. It fails if the worker has ended.
+// result returns the result of the job. It returns an error if the worker has ended.
 func (w *worker) result() (result, error) {
 	var r result
 	line, err := w.read()

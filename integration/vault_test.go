@@ -429,9 +429,9 @@ func TestPolicy(t *testing.T) {
 	})
 }
 
-// TestMount checks that a token with a policy for one path of a mount may ask for the engine of
-// that mount only. It also checks that KV version 1 responds to reads and lists of missing
-// secrets like version 2. Its responses to writes have no body.
+// TestMount checks that a token with a policy for one path of a mount may ask for the
+// engine of that mount only. It also checks that KV version 1 responds to reads and lists
+// of missing secrets like version 2. Responses of version 1 to writes have no body.
 func TestMount(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, n node) {
@@ -484,7 +484,7 @@ func TestMount(t *testing.T) {
 	})
 }
 
-// TestRevocation checks that a revoked token is refused like an unknown one.
+// TestRevocation checks that a revoked token is refused like an unknown token.
 func TestRevocation(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, n node) {
@@ -501,8 +501,8 @@ func TestRevocation(t *testing.T) {
 	})
 }
 
-// TestExpiry checks that an expired token is refused like an unknown one, and that a token
-// can be renewed before it expires.
+// TestExpiry checks that an expired token is refused like an unknown token, and that a
+// token can be renewed before it expires.
 func TestExpiry(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, n node) {

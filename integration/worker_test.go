@@ -156,7 +156,7 @@ func (j job) save(ctx context.Context, s store) error {
 	return errors.Join(errs...)
 }
 
-// start initializes as a program with a code but without a stored token does.
+// start calls initializer.New like a program that has a code but no stored token.
 func (j job) start(ctx context.Context, s store) (tokenstore.Token, error) {
 	c, err := initializer.New(ctx, initializer.Config{
 		Environment: initializer.Environment{AccountsURL: j.Accounts, APIURL: j.Accounts},

@@ -15,8 +15,7 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// The environment variable that the programs read, and the names of what the service
-// stores.
+// Constants that the programs and their measurement share.
 const (
 	EnvURL = "COLD_URL" // URL of the service
 

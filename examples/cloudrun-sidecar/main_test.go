@@ -43,8 +43,8 @@ func read(t *testing.T) *run.Service {
 	return s
 }
 
-// container returns the container with the given name, as a process. Each secret to which it
-// refers has the given value.
+// container returns the container with the given name, as a process. Each secret that the
+// container refers to has the given value.
 func container(t *testing.T, s *run.Service, name, value string) sidecarapp.Container {
 	t.Helper()
 	for _, c := range s.Spec.Template.Spec.Containers {

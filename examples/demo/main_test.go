@@ -178,8 +178,8 @@ func TestComplete(t *testing.T) {
 	}
 }
 
-// TestTogether checks that a failing process makes a check fail, and that the demo does not wait
-// for it.
+// TestTogether checks that a failing process makes a check fail, and that the demo does not
+// wait for the process.
 func TestTogether(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
@@ -198,8 +198,8 @@ func TestTogether(t *testing.T) {
 	}
 }
 
-// TestFailedSteps checks that the demo detects two failures: a program that finds no record in
-// the store, and one that sends the accounts server two requests.
+// TestFailedSteps checks that the demo detects two failures: a program that finds no record
+// in the store, and a program that sends the accounts server two requests.
 func TestFailedSteps(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -252,7 +252,7 @@ func TestFailedSteps(t *testing.T) {
 	}
 }
 
-// TestAnswer checks that the error for invalid input does not quote it.
+// TestAnswer checks that the error for invalid input does not quote the input.
 func TestAnswer(t *testing.T) {
 	t.Parallel()
 	in := strings.NewReader(`{"secret":"s3cret","code":1}`)

@@ -76,8 +76,8 @@ func (b *browser) visit(address string) {
 	}
 }
 
-// start returns the program, its browser, and a server that rotates refresh tokens and revokes
-// all of them if one is used twice.
+// start returns the program, its browser, and a server that rotates refresh tokens. The
+// server revokes all tokens if a refresh token is used twice.
 func start(t *testing.T, path string) (*app, *browser, *zohoaccounts.Server) {
 	t.Helper()
 	server := zohoaccounts.New(&zohoaccounts.Options{Strict: true, AccessLife: time.Second})

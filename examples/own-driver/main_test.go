@@ -126,7 +126,7 @@ func TestREADME(t *testing.T) {
 	}
 }
 
-// TestCommand checks the parts of the command that know the kinds of store.
+// TestCommand checks the parts of the command that depend on the kind of store.
 func TestCommand(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { readme.Main(m) }
 
 const user = "ann@example.com"
 
-// A machine is the environment of the program: a fake of Vault and one of Zoho's accounts
+// A machine is the environment of the program: fakes of Vault and of Zoho's accounts
 // server.
 type machine struct {
 	t        *testing.T
@@ -169,7 +169,7 @@ func TestExitCodeRejectedCode(t *testing.T) {
 func TestExitCodeVaultUnavailable(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
-	// 472 is the status of a standby. Unlike 503, Vault's client does not retry it.
+	// 472 is the status of a standby. Vault's client retries 503, but not 472.
 	m.vault.Inject(func(*fakevault.Request) *fakevault.Fault { return &fakevault.Fault{Status: 472} })
 	if _, err := m.run("", "leads", user); exitCode(err) != 75 {
 		t.Errorf("the error is %v", err)

@@ -56,7 +56,7 @@ func TestForget(t *testing.T) {
 	}
 }
 
-// TestForgetSavedBetween checks that tokens which are saved during the revocation of earlier
+// TestForgetSavedBetween checks that tokens that are saved during the revocation of earlier
 // tokens are also revoked before the record is removed.
 func TestForgetSavedBetween(t *testing.T) {
 	t.Parallel()

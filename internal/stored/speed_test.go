@@ -99,9 +99,9 @@ func TestCodec_Time(t *testing.T) { // not parallel: AllocsPerRun counts the all
 	}
 }
 
-// times returns the ratio of the running time of ours to that of theirs. It alternates rounds of
-// ours and theirs, and compares the fastest. It ends early once the ratio is well within the
-// limit.
+// times returns the ratio of the running time of ours to that of theirs. It alternates
+// rounds of ours and theirs, and compares the fastest rounds. It ends early once the ratio
+// is well within the limit.
 func times(ours, theirs func()) (ratio float64) {
 	const calls = 100
 	round := func(f func()) time.Duration {
