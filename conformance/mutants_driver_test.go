@@ -120,7 +120,7 @@ func (h hooked) Names(ctx context.Context) iter.Seq2[string, error] {
 	return h.reference.Names(ctx)
 }
 
-// hook returns a backend of drivers whose methods are replaced by those of h.
+// hook returns a backend of hooked drivers with the functions of h.
 func hook(h hooked) Driver {
 	return backend(0, 0, func(r *reference) driver.Secrets {
 		made := h
@@ -282,7 +282,7 @@ var readMutants = []mutant[Driver]{
 	}})},
 }
 
-// cutter shortens names to 62 bytes.
+// cutter is a driver that shortens names to 62 bytes.
 type cutter struct{ *reference }
 
 func cut(name string) string { return name[:min(len(name), 62)] }
@@ -299,7 +299,7 @@ func (d cutter) Fresh(ctx context.Context, name string, than driver.Secret) (dri
 	return d.reference.Fresh(ctx, cut(name), than)
 }
 
-// caching answers reads from a cache of its own reads and writes.
+// caching is a driver that answers reads from a cache of its own reads and writes.
 type caching struct {
 	*reference
 	mu    sync.Mutex
@@ -319,7 +319,8 @@ func (d *caching) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return s, err
 }
 
-// sharing keeps the name of the secret of a call in a variable that all calls share.
+// sharing is a driver that keeps the name of the secret of a call in a variable that all
+// calls share.
 type sharing struct {
 	*reference
 	name atomic.Pointer[string]
@@ -434,8 +435,8 @@ var writeMutants = []mutant[Driver]{
 	}})},
 }
 
-// locking reads the state before each write, under a lock that other processes do not
-// share.
+// locking is a driver that reads the state before each write, under a lock that other
+// processes do not share.
 type locking struct {
 	*reference
 	mu sync.Mutex
@@ -453,7 +454,8 @@ func (d *locking) Update(ctx context.Context, name string, base driver.Secret, p
 	return d.force(name, holding(p)), ctx.Err()
 }
 
-// counting numbers the states of each incarnation from 1, and compares only the numbers.
+// counting is a driver that numbers the states of each incarnation from 1, and compares
+// only the numbers.
 type counting struct{ *reference }
 
 // number returns the number of the newest state and the version of that state.

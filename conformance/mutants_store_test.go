@@ -66,7 +66,7 @@ func (o odd) DeleteTokens(ctx context.Context) error {
 	return o.plain.DeleteTokens(ctx)
 }
 
-// oddly returns a backend of stores whose methods are replaced by those of o.
+// oddly returns a backend of odd stores with the functions of o.
 func oddly(o odd) Store {
 	return shop(func(p *plain) tokenstore.TokenStore {
 		made := o
@@ -764,7 +764,8 @@ var unchangedMutants = []mutant[Store]{
 	})},
 }
 
-// indexed finds refresh tokens by an index that DeleteToken does not update.
+// indexed is a store that finds refresh tokens by an index that DeleteToken does not
+// update.
 type indexed struct {
 	*plain
 	index sync.Map // refresh token to the token
@@ -784,8 +785,8 @@ func (s *indexed) FindToken(ctx context.Context, like token) (token, error) {
 	return t, err
 }
 
-// tombstones marks deleted records only in its own memory. Each write stores all records
-// that are not marked.
+// tombstones is a store that marks deleted records only in its own memory. Each write
+// stores all records that are not marked.
 type tombstones struct {
 	*plain
 	mu      sync.Mutex
@@ -815,7 +816,7 @@ func (s *tombstones) SaveToken(ctx context.Context, t token) (token, error) {
 	return got, err
 }
 
-// cached answers reads from a cache of its own reads.
+// cached is a store that answers reads from a cache of its own reads.
 type cached struct {
 	*plain
 	mu    sync.Mutex
@@ -882,7 +883,8 @@ var secrecyMutants = []mutant[Store]{
 	{"shares a variable between calls", "", "TS-33", shop(func(p *plain) tokenstore.TokenStore { return &shared{plain: p} })},
 }
 
-// lending returns the same slice from each GetTokens until a record changes.
+// lending is a store that returns the same slice from each GetTokens until a record
+// changes.
 type lending struct {
 	*plain
 	mu     sync.Mutex
@@ -906,7 +908,7 @@ func (s *lending) GetTokens(ctx context.Context) ([]token, error) {
 	return s.list, nil
 }
 
-// shared keeps the token of a save in a variable that all saves share.
+// shared is a store that keeps the token of a save in a variable that all saves share.
 type shared struct {
 	*plain
 	t atomic.Pointer[token]

@@ -17,9 +17,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// plain is a TokenStore that keeps all rules, with a single lock. The broken stores are
-// made of plain stores. plain also shows that the suite does not require more than the
-// rules.
+// plain is a TokenStore that keeps all rules, with a single lock. The broken stores wrap
+// plain stores. plain also shows that the suite does not require more than the rules.
 type plain struct {
 	*shelf
 	foreign bool // stores only tokens, with numbers as IDs
@@ -300,13 +299,13 @@ func (p *plain) DeleteTokens(ctx context.Context) error {
 	return wrap("delete all", "", err)
 }
 
-// shelved is implemented by stores that are made of a plain store.
+// shelved is implemented by stores that wrap a plain store.
 type shelved interface {
 	tokenstore.TokenStore
 	made() *plain
 }
 
-// shop returns a Store for the stores that wrap makes of plain stores.
+// shop returns a Store for the stores that wrap returns for plain stores.
 func shop(wrap func(*plain) tokenstore.TokenStore) Store {
 	made := func(s tokenstore.TokenStore) *plain { return s.(shelved).made() }
 	refuse := func(_ testing.TB, s tokenstore.TokenStore, id string, reason error) {

@@ -15,9 +15,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// reference is a driver that keeps all promises and always lags as long as it declares. Until
-// a lag has passed by its clock, readers see the previous state. The broken drivers are made
-// of references.
+// reference is a driver that keeps all promises and always lags as long as it declares.
+// Until a lag has passed by its clock, readers see the previous state. The broken drivers
+// wrap references.
 type reference struct {
 	*world
 	prefix string
@@ -323,13 +323,13 @@ func (r *reference) all(pass func(state) bool) map[string]state {
 	return found
 }
 
-// broken is implemented by drivers that are made of a reference.
+// broken is implemented by drivers that wrap a reference.
 type broken interface {
 	driver.Secrets
 	made() *reference
 }
 
-// backend returns a Driver for the drivers that wrap makes of references.
+// backend returns a Driver for the drivers that wrap returns for references.
 func backend(listLag, readLag time.Duration, wrap func(*reference) driver.Secrets) Driver {
 	made := func(d driver.Secrets) *reference { return d.(broken).made() }
 	return Driver{
@@ -386,8 +386,8 @@ func TestStoreOnReference(t *testing.T) {
 	RunStore(t, frugal(backend(0, 0, intact)).Store(t, nil))
 }
 
-// TestLimits runs the suites on drivers with a smaller and a larger MaxSize than those of
-// this module.
+// TestLimits runs the suites on drivers with a smaller and a larger MaxSize than the
+// drivers of this module.
 func TestLimits(t *testing.T) {
 	for name, size := range map[string]int{"16 KiB": 16 << 10, "25 KiB": 25 << 10, "512 KiB": 512 << 10, "none": math.MaxInt} {
 		t.Run(name, func(t *testing.T) {

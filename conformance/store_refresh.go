@@ -706,7 +706,7 @@ func isRefusal(err error, code string, permanent bool) bool {
 	return ok && r.Code == code && r.Permanent == permanent
 }
 
-// get returns the record with the given ID. It ends the case if there is none.
+// get returns the record with the given ID. It ends the case if no record has the ID.
 func (e *storeEnv) get(s *watched, id string) token {
 	e.TB.Helper()
 	t, err := s.FindTokenByID(e.ctx, id)

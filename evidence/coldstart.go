@@ -42,7 +42,7 @@ import (
 var coldServices = services
 
 // A startCost compares a process that gets one token with this module to a process that
-// gets it with the SDK alone.
+// gets the token with the SDK alone.
 type startCost struct {
 	CPU        interval // ratio of this module to the SDK alone
 	Wall       interval
@@ -61,7 +61,8 @@ type coldService struct {
 	stop func()
 }
 
-// coldStarts starts the programs of each service in turn, rounds times.
+// coldStarts starts the programs of each service alternately, rounds times. It returns the
+// costs by service.
 func coldStarts(ctx context.Context, rounds int) (map[string]startCost, error) {
 	dir, err := os.MkdirTemp("", "cold")
 	if err != nil {

@@ -267,7 +267,7 @@ func (w *world) restore(ctx context.Context) error {
 	return err
 }
 
-// start simulates a process that only knows the name of its user when it starts.
+// start simulates a process that knows only the name of its user when it starts.
 func (w *world) start(ctx context.Context) error {
 	s, err := w.open(&tokenstore.Options{Now: w.clock.Now})
 	if err != nil {
@@ -415,7 +415,7 @@ func (w *world) startBlob(ctx context.Context) error {
 	return w.isRow(r, w.putBlob(ctx, rows))
 }
 
-// matches reports whether the fields that like sets equal those of r.
+// matches reports whether r equals like in each field that like sets.
 func matches(r row, like tokenstore.Token) bool {
 	return (like.UserName == "" || r.UserName == like.UserName) &&
 		(like.ClientID == "" || r.ClientID == like.ClientID) &&

@@ -290,8 +290,9 @@ func (c *client) work(ctx context.Context) {
 	}
 }
 
-// known removes steps that prove nothing under the conditions: reads that may lag, and
-// deletions that search for their ID with such reads.
+// known removes the steps that prove nothing if reads may lag: reads, and refreshes that
+// only found a token. The outcome of a deletion becomes unknown if the deletion searched
+// for its ID with a read.
 func known(under conditions, steps []step) []step {
 	if !under.behind {
 		return steps

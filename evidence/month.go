@@ -105,9 +105,9 @@ type simulation struct {
 
 // month refreshes records once an hour for thirty days, spread over the hour in groups of
 // abreast, on a service that enforces its documented quotas. In each hour, another process
-// refreshes the records. That process only knows their IDs and expired tokens. The records of a
-// group are refreshed concurrently, because a refresh on Google Cloud first waits up to 50 ms
-// of real time.
+// refreshes the records. That process knows only their IDs and expired tokens. The records
+// of a group are refreshed concurrently, because a refresh on Google Cloud first waits up
+// to 50 ms of real time.
 func month(ctx context.Context, service string, records int) (usage, error) {
 	began := time.Now()
 	s := &simulation{usage: usage{Service: service, Records: records}, start: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), tokens: make([]tokenstore.Token, records)}
@@ -177,7 +177,7 @@ type instant struct {
 
 // mint waits until all refreshes of the group mint, and then advances the clock by
 // mintingTime. If the clock advanced earlier, the reads of the other refreshes would look
-// outdated.
+// stale.
 func (s *instant) mint() {
 	s.underWay.Done()
 	s.underWay.Wait()

@@ -231,9 +231,8 @@ func (p pattern) stampede(t *testing.T, c crowd) *crowded {
 
 // TestPeers compares this module with locks that programs implement themselves. A hundred
 // processes find the same token expired, within a second or at the same instant. Times are
-// those of a virtual clock, with 20 ms for each call and 571 ms for the authorization
-// server. The calls of this module are subject to the quotas of AWS; the calls of its peers
-// are not.
+// by a virtual clock, on which a call takes 20 ms and the authorization server 571 ms. The
+// calls of this module are subject to the quotas of AWS; the calls of its peers are not.
 func TestPeers(t *testing.T) {
 	for _, within := range []time.Duration{0, time.Second} {
 		c := crowd{n: 100, within: within, mint: 571 * time.Millisecond}

@@ -27,8 +27,8 @@ const (
 	localstackImage = "localstack/localstack:4.14.0"
 	localstackPort  = "4566/tcp"
 
-	// realService, in place of an endpoint, stands for the service itself, with the
-	// credentials and the region that the SDK finds.
+	// realService is the endpoint that selects the service itself, with the credentials and
+	// the region that the SDK finds.
 	realService = "real"
 )
 

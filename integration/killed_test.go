@@ -25,8 +25,8 @@ const (
 	mintTime   = 300 * time.Millisecond // time that the accounts server takes, in which other processes begin to wait
 )
 
-// kills returns the number of processes to kill on each kind of place, if there are the
-// given number of kinds.
+// kills returns the number of processes to kill on each kind of place. kinds is the number
+// of kinds.
 func kills(kinds int) int {
 	n := 24
 	if os.Getenv(fullEnv) != "" {

@@ -245,7 +245,7 @@ func (c probedConnector) Connect(context.Context) (sqldriver.Conn, error) {
 }
 
 // A probedConn is a connection whose statements the probe observes. The connection must
-// have all of these optional methods, like those of MySQL and SQLite.
+// implement all optional methods of probedConn, as the connections of MySQL and SQLite do.
 type probedConn struct {
 	sqldriver.Conn
 	probe *probe

@@ -119,7 +119,7 @@ func TestRunContainerKilled(t *testing.T) {
 const nowhere = "DOCKER_HOST=unix:///nonexistent/docker.sock"
 
 // TestWithoutAnEngineProcessesAreUsed checks that the tests run on processes if no engine
-// is available, and that the report shows this.
+// is available, and that the report names the processes.
 func TestWithoutAnEngineProcessesAreUsed(t *testing.T) {
 	t.Parallel()
 	out, err := runTests(t.Context(), "Test(KV|(MySQL|SecretsManager)BrokenConnections)", nowhere).CombinedOutput()

@@ -50,8 +50,8 @@ func (s *Server) String() string { return s.what + ", " + s.about }
 // About returns the version of the server and whether it is real.
 func (s *Server) About() string { return s.about }
 
-// own reports whether the tests have started the server. The data of such a server is
-// discarded with the server, so tests do not remove their data.
+// own reports whether the tests have started the server. Tests need not remove their data
+// from such a server, because its data is removed with it.
 func (s *Server) own() bool { return s != nil && s.run != nil }
 
 // dead reports whether the server has ended unexpectedly.

@@ -111,8 +111,8 @@ func (v *Vault) Start(t testing.TB) {
 	v.waitForKV(t)
 }
 
-// waitForKV waits until the KV engine answers. A new engine is not ready immediately, nor
-// is an engine after an unseal.
+// waitForKV waits until the KV engine answers. An engine is not ready immediately after it
+// is mounted or unsealed.
 func (v *Vault) waitForKV(t testing.TB) {
 	t.Helper()
 	client := v.Client(t, v.RootToken)

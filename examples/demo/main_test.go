@@ -126,7 +126,7 @@ func TestArguments(t *testing.T) {
 	}
 }
 
-// TestSDKFile checks that the file in this folder equals the one that the SDK wrote.
+// TestSDKFile checks that the file in this folder equals the file that the SDK wrote.
 func TestSDKFile(t *testing.T) {
 	t.Parallel()
 	written, err := os.ReadFile("../../testdata/zoho-sdk/python_filestore.csv")

@@ -167,8 +167,8 @@ func users(t *testing.T, secrets *fakeaws.Server, n int) {
 	wg.Wait()
 }
 
-// environment starts an execution environment whose runtime answers each invocation at once. It
-// fails the test at a request that Lambda would refuse.
+// environment starts an execution environment whose runtime answers each invocation
+// immediately. It fails the test at a request that Lambda would refuse.
 func environment(t *testing.T) (e *lambdaenv.Environment, setting string) {
 	t.Helper()
 	e = lambdaenv.New("tokenkeep", func(problem string) { t.Error(problem) })

@@ -73,7 +73,7 @@ type code struct {
 	challenge string  // the challenge of PKCE
 }
 
-// A family stands for all tokens that were issued for one consent.
+// A family represents all tokens that were issued for one consent.
 type family struct{ revoked bool }
 
 // A member is one refresh token of a family.

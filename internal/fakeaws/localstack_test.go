@@ -55,8 +55,8 @@ func TestLocalStack(t *testing.T) {
 	}
 }
 
-// TestLocalStackVersions checks that 100 versions without a label are kept, whatever their age,
-// and that moving a label removes all of them.
+// TestLocalStackVersions checks that 100 versions without a label are kept, regardless of
+// their age, and that moving a label removes all of them.
 func TestLocalStackVersions(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, &fakeaws.Options{LocalStack: true})

@@ -78,9 +78,9 @@ func (f filter) one(value string, x *secret, is view) bool {
 	return false
 }
 
-// words splits a text as the filter "all" does: at punctuation, and between letters
-// and digits (guide: manage_search-secret). Unlike the service, it does not split at changes
-// of case: that would split both sides of a comparison in the same way.
+// words splits a text as the filter "all" does: at punctuation, and between letters and
+// digits (guide: manage_search-secret). Unlike the service, words does not split at changes
+// of case, because that would split both sides of a comparison in the same way.
 func words(text string) []string {
 	var all []string
 	var word []rune

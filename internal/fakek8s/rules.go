@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// A Rule is a refusal or another particular behavior of the API server. The tests of
-// this package run its steps on the fake, and those of module integration run them on a
+// A Rule is a refusal or another particular behavior of the API server. The tests of this
+// package run the steps on the fake, and the tests of module integration run the steps on a
 // real server.
 type Rule struct {
 	Name  string

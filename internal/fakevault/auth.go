@@ -213,9 +213,10 @@ func (s *Server) allowed(t *token, q *Request, m *mount, rest string) bool {
 	return slices.Contains(capabilities, need) && !slices.Contains(capabilities, "deny")
 }
 
-// capabilities returns the capabilities that the policies of t grant on a path. They are
-// those of the rule with that path, otherwise of the rule with the longest matching
-// prefix. Rules with the same path add up. A list also matches without the final "/".
+// capabilities returns the capabilities that the policies of t grant on a path. A rule for
+// exactly that path takes precedence over the rule with the longest matching prefix. The
+// capabilities of rules with the same path add up. A list also matches without the final
+// "/".
 func (s *Server) capabilities(t *token, path string, list bool) []string {
 	exact, globs := map[string][]string{}, map[string][]string{}
 	for _, r := range s.rules(t) {

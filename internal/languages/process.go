@@ -40,7 +40,7 @@ type Step struct {
 	// ID is the argument of a method that takes an ID.
 	ID string `json:"id,omitempty"`
 
-	// Address and Token, if set, configure another TokenStore, which is used for this step.
+	// Address and Token, if set, configure another TokenStore for this step.
 	Address string `json:"address,omitempty"`
 	Token   string `json:"token,omitempty"`
 }

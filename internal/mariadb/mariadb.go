@@ -1,8 +1,8 @@
 // Package mariadb starts a MariaDB server for tests in a temporary directory. The server listens
 // only on the loopback address, and has one user with a random password.
 //
-// The server is a real one, such as that in Debian's package mariadb-server. It does not
-// have to run as a service or as root. An environment variable can name another MySQL or
+// The server is a real MariaDB, such as the one in Debian's package mariadb-server. It need
+// not run as a service or as root. An environment variable can name another MySQL or
 // MariaDB server to use instead.
 package mariadb
 

@@ -1,9 +1,9 @@
 // Package pace makes many concurrent calls to a service, as fast as the service
 // accepts them.
 //
-// A Pacer detects this rate: the number of calls in progress grows until a call is throttled.
-// From then on, the Pacer spaces the calls out at the rate that the service has sustained, and
-// keeps trying a slightly higher rate.
+// A Pacer detects the rate that the service accepts: the number of calls in progress grows
+// until a call is throttled. From then on, the Pacer spaces the calls out at the rate that
+// the service has sustained, and keeps trying a slightly higher rate.
 package pace
 
 import (
@@ -129,8 +129,8 @@ func (p *Pacer) acquire(ctx context.Context) (epoch int, err error) {
 	}
 }
 
-// enter begins a call if one may begin now; changed is then nil. Otherwise a call may
-// begin after wait, unless wait is 0, or when changed is closed.
+// enter begins a call if a call may begin now, and then returns a nil changed. Otherwise a
+// call may begin after wait, unless wait is 0, or when changed is closed.
 func (p *Pacer) enter(now time.Time) (epoch int, wait time.Duration, changed chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -272,8 +272,8 @@ func split(data []byte) (p parts, err error) {
 	return p, err
 }
 
-// readable returns an error if the members are not those of a record that this version
-// can read.
+// readable returns an error if the record is encrypted, or has no version or a later
+// version.
 func (p parts) readable() error {
 	v, err := strconv.Atoi(string(p.version))
 	switch {

@@ -49,8 +49,8 @@ type Record struct {
 	// Earlier lists the names that would be derived from earlier tokens of the record.
 	Earlier []string
 
-	// Joining lists the records that are about to be merged into this one, and Absorbed those
-	// that were merged. See package ledger on promotion.
+	// Joining lists the records that are about to be merged into this record, and Absorbed
+	// lists the records that were merged. See package ledger on promotion.
 	Joining, Absorbed []Ref
 
 	// IDs lists further names that find the record: the names of merged records, and the names

@@ -262,8 +262,8 @@ var notRecords = map[string]string{
 	"depth without end":   `{"v":1,"x":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}`,
 }
 
-// refused checks that err is an error of Decode: it matches codec.ErrFormat, comes without a
-// record, and quotes no secrets.
+// refused checks that r and err are results of a failed Decode: err matches codec.ErrFormat
+// and quotes no secrets, and r is empty.
 func refused(t *testing.T, what string, r Record, err error, secrets ...string) {
 	t.Helper()
 	if !errors.Is(err, codec.ErrFormat) {

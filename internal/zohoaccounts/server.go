@@ -157,8 +157,8 @@ func (s *Server) Listen() (base string, stop func(), err error) {
 	return base, stop, err
 }
 
-// Client returns an HTTP client whose requests the server answers without a socket,
-// whatever their host.
+// Client returns an HTTP client whose requests the server answers without a socket, for any
+// host.
 func (s *Server) Client() *http.Client { return &http.Client{Transport: s} }
 
 // Inject makes f choose the fault of each request before the server executes it. f returns nil
