@@ -115,8 +115,9 @@ type Store struct {
 	// other handles on the data of s.
 	Writes func(t testing.TB, s tokenstore.TokenStore) int64
 
-	// Trace returns all text that s has written to places not protected like secrets:
-	// names, labels, paths and log records. Cases check that the text contains no token.
+	// Trace returns all text that s has written to places that are not protected like
+	// secrets: names, labels, paths and log records. Cases check that the text contains no
+	// token.
 	Trace func(t testing.TB, s tokenstore.TokenStore) []string
 
 	// Calls returns the number of requests that the backend has received so far.

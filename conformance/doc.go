@@ -1,5 +1,5 @@
 // Package conformance is a test suite for drivers and stores. All drivers and stores of
-// this module pass it. Other modules can run it on their own drivers and stores.
+// this module pass the suite. Other modules can run it on their own drivers and stores.
 //
 // RunDriver tests a driver.Secrets against the promises of package driver, from DR-01 on.
 // RunStore tests a tokenstore.TokenStore against the rules of package tokenstore, from

@@ -121,7 +121,7 @@ type bed struct {
 // services lists the services in the order in which the tables of the evidence show them.
 var services = []string{"aws", "gcp", "vault", "k8s"}
 
-// current are the services whose reads always return the newest state.
+// current holds the services whose reads always return the newest state.
 var current = map[string]bool{"vault": true, "k8s": true}
 
 // open returns a store with its own driver, like a store in another process.

@@ -126,7 +126,7 @@ func (w wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer, pass(r.Context())
 }
 
-// isRead reports whether calls of a method only read.
+// isRead reports whether a method only reads.
 func isRead(method string) bool {
 	return slices.Contains([]string{"GetSecretValue", "AccessSecretVersion", "GetSecret", "read data", "get"}, method)
 }

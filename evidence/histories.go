@@ -27,7 +27,7 @@ const (
 	checkTime = time.Minute
 )
 
-// A verb is an operation of a client on the one record of a history.
+// A verb is an operation of a client on the only record of a history.
 type verb int
 
 const (

@@ -287,8 +287,8 @@ type double struct {
 	What               string
 }
 
-// doubles makes the given number of runs. In each run, it injects two faults into one
-// operation; seed determines the faults and the operation.
+// doubles makes the given number of runs, each with two faults in one operation, and
+// returns the failed runs. seed determines the faults and the operations.
 func doubles(ctx context.Context, service string, runs int, seed uint64) ([]double, error) {
 	calls := map[string]int{}
 	for _, op := range operations {

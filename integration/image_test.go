@@ -64,7 +64,7 @@ func TestImage(t *testing.T) {
 				t.Errorf("%s %s: status %d, want %d: %v", ask.method, ask.path, status, ask.status, err)
 			}
 		}
-		// The agent ends by itself on SIGTERM.
+		// The agent must end with exit code 0 on SIGTERM.
 		if _, err := e.ContainerStop(ctx, id, client.ContainerStopOptions{}); err != nil {
 			t.Fatal(err)
 		}

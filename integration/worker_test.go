@@ -64,7 +64,8 @@ type result struct {
 	Answered, Committed int64
 }
 
-// A plainToken is a token with its secrets in the clear.
+// A plainToken is a token whose secrets are plain strings, because a tokenstore.Secret does
+// not marshal its value.
 type plainToken struct {
 	UserName, ClientID, ClientSecret, RefreshToken, AccessToken, GrantToken, RedirectURL, APIDomain string
 }

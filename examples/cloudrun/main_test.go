@@ -27,7 +27,7 @@ func TestMain(m *testing.M) { readme.Main(m) }
 
 const user = "ann@example.com:6001"
 
-// settings holds the settings in the README.
+// settings holds the environment variables that the README sets.
 var settings = map[string]string{
 	"PROJECT": "my-project", "TOKEN_PREFIX": "crm", "ZOHO_DATA_CENTER": "us", "TOKEN_USER": user, "TOKEN_CLIENT": "1000.CLIENT",
 }

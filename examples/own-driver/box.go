@@ -77,7 +77,8 @@ func newBox(ctx context.Context, path string) (*box, error) {
 	return b, nil
 }
 
-// failed returns the error of a method. Errors of SQLite do not contain the data.
+// failed returns the error of an operation that failed with err. Errors of SQLite do not
+// contain the data.
 func (b *box) failed(ctx context.Context, operation, name string, err error) error {
 	return fmt.Errorf("box: %s %s: %w", operation, name, driverkit.CallError(ctx, err, driver.ErrUnavailable))
 }

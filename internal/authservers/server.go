@@ -89,7 +89,7 @@ type access struct {
 	expires time.Time
 }
 
-// tokens are the tokens in one response.
+// tokens holds the tokens of one token response.
 type tokens struct {
 	access, refresh string
 	expires         time.Time
@@ -332,8 +332,8 @@ func (s *Server) issue(f *family, withRefresh bool) *tokens {
 	return got
 }
 
-// revoke revokes the whole consent if text is a refresh token, or only the access token
-// (RFC 7009, section 2.1).
+// revoke revokes the whole consent if text is a refresh token, or only text if it is an
+// access token (RFC 7009, section 2.1).
 func (s *Server) revoke(text string) {
 	if m := s.members[text]; m != nil {
 		m.family.revoked = true

@@ -245,7 +245,7 @@ func (s *Service) answer(w http.ResponseWriter, q *Request, stale time.Duration)
 	write(w, body)
 }
 
-// parse reads a request.
+// parse returns the request in r, or the refusal of an invalid request.
 func parse(w http.ResponseWriter, r *http.Request) (*Request, *refusal) {
 	operation, ok := strings.CutPrefix(r.Header.Get("X-Amz-Target"), "secretsmanager.")
 	if !ok || r.Method != http.MethodPost {

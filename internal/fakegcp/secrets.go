@@ -252,8 +252,8 @@ func (s *Server) DeleteSecret(_ context.Context, r *secretmanagerpb.DeleteSecret
 	return &emptypb.Empty{}, nil
 }
 
-// ListSecrets implements the service. It sorts by name, as docs: filtering says
-// for filtered lists.
+// ListSecrets implements the service. It sorts by name (docs: filtering, about filtered
+// lists).
 func (s *Server) ListSecrets(ctx context.Context, r *secretmanagerpb.ListSecretsRequest) (*secretmanagerpb.ListSecretsResponse, error) {
 	if !parentName.MatchString(r.GetParent()) {
 		return nil, invalid("%q is not a project or location", r.GetParent())
@@ -428,7 +428,7 @@ func (s *Server) GetSecretVersion(ctx context.Context, r *secretmanagerpb.GetSec
 	return v.message(sec, st), nil
 }
 
-// ListSecretVersions implements the service, newest first.
+// ListSecretVersions implements the service. It returns the newest version first.
 func (s *Server) ListSecretVersions(ctx context.Context, r *secretmanagerpb.ListSecretVersionsRequest) (*secretmanagerpb.ListSecretVersionsResponse, error) {
 	matches, err := parseFilter(r.GetFilter())
 	if err != nil {

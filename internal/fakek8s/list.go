@@ -45,7 +45,7 @@ func (s *Server) at(key string, revision int64) *v1.Secret {
 	return nil
 }
 
-// A position is where a list continues (apiserver: pkg/storage/continue.go).
+// A position is the point at which a list continues (apiserver: pkg/storage/continue.go).
 type position struct {
 	Version  string `json:"v"`
 	Revision int64  `json:"rv"` // -1 means the current state

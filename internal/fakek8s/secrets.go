@@ -274,7 +274,7 @@ func (s *Server) delete(q *Request) (runtime.Object, error) {
 	}, nil
 }
 
-// decode decodes the body of a request.
+// decode decodes the body of q into into. An empty body leaves into unchanged.
 func (s *Server) decode(q *Request, into runtime.Object) error {
 	if len(q.Body) == 0 {
 		return nil

@@ -138,8 +138,9 @@ func (s *Server) Namespace(name string, deleted bool) {
 	s.namespaces[name] = deleted
 }
 
-// Compact makes lists of revisions before the current one expire. The API server compacts every
-// five minutes (docs: reference/using-api/api-concepts, "Resource versions").
+// Compact makes lists of revisions before the current revision expire. The API server
+// compacts every five minutes (docs: reference/using-api/api-concepts, "Resource
+// versions").
 func (s *Server) Compact() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -186,7 +187,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.write(w, r, o, err)
 }
 
-// parse reads a request.
+// parse returns the request in r, or an error if the server does not support it.
 func parse(w http.ResponseWriter, r *http.Request) (*Request, error) {
 	parts := strings.Split(strings.TrimPrefix(r.URL.Path, "/api/v1/namespaces/"), "/")
 	if !strings.HasPrefix(r.URL.Path, "/api/v1/namespaces/") || len(parts) < 2 || len(parts) > 3 || parts[1] != "secrets" {

@@ -44,8 +44,8 @@ type role struct {
 	ttl      time.Duration
 }
 
-// Policy adds a policy to a namespace. The text is HCL in the form that Vault's documentation
-// uses. It has paths with a list of capabilities, an optional "*" at the end of a path, and
+// Policy adds a policy to a namespace. text is HCL in the form that Vault's documentation
+// uses: paths with a list of capabilities, an optional "*" at the end of a path, and
 // comments. Policy returns an error for any other syntax.
 func (s *Server) Policy(namespace, name, text string) error {
 	rules, err := parsePolicy(text)
@@ -215,8 +215,8 @@ func (s *Server) allowed(t *token, q *Request, m *mount, rest string) bool {
 
 // capabilities returns the capabilities that the policies of t grant on a path. A rule for
 // exactly that path takes precedence over the rule with the longest matching prefix. The
-// capabilities of rules with the same path add up. A list also matches without the final
-// "/".
+// capabilities of rules with the same path add up. For a list, a rule may omit the final
+// "/" of the path.
 func (s *Server) capabilities(t *token, path string, list bool) []string {
 	exact, globs := map[string][]string{}, map[string][]string{}
 	for _, r := range s.rules(t) {

@@ -227,7 +227,7 @@ var facts = map[string][]step{
 	},
 }
 
-// keys returns n keys of custom metadata.
+// keys returns custom metadata with n keys, as a JSON object.
 func keys(n int) string {
 	m := map[string]string{}
 	for i := range n {

@@ -53,12 +53,12 @@ type Options struct {
 type Forward int
 
 const (
-	// ForwardRefused makes such a request fail. In Vault, such a request fails unless
-	// allow_forwarding_via_header is set; in the Community Edition, it always fails (core:
-	// http/handler.go, forwardBasedOnHeaders, and vault/core_util.go).
+	// ForwardRefused makes a request with the header fail. In Vault, such a request fails
+	// unless allow_forwarding_via_header is set; in the Community Edition, it always fails
+	// (core: http/handler.go, forwardBasedOnHeaders, and vault/core_util.go).
 	ForwardRefused Forward = iota
 
-	// ForwardDone forwards such a request, as Vault Enterprise does with
+	// ForwardDone forwards a request with the header, as Vault Enterprise does with
 	// allow_forwarding_via_header (docs: configuration/replication).
 	ForwardDone
 
@@ -206,7 +206,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.write(w)
 }
 
-// parse reads a request.
+// parse returns the request in r, or the answer to an invalid request.
 func (s *Server) parse(w http.ResponseWriter, r *http.Request) (*Request, *answer) {
 	path, ok := strings.CutPrefix(r.URL.Path, "/v1/")
 	if !ok || path == "" {

@@ -25,8 +25,8 @@ const (
 	firstPause = 100 * time.Millisecond // after a throttled call
 	lastPause  = 10 * time.Second
 
-	// patience is the maximum time in which the service accepts no call. It is longer than two
-	// of the minutes over which quotas are counted.
+	// patience is the maximum time for which Each retries while the service accepts no
+	// call. patience is longer than two of the minutes over which quotas are counted.
 	patience = 150 * time.Second
 )
 

@@ -183,7 +183,7 @@ func (s *Server) revoke(r *Request) response {
 	return s.refuse(http.StatusBadRequest, "invalid_token")
 }
 
-// client returns the client of a request, or the refusal.
+// client returns the client of a request, or the response that refuses the request.
 func (s *Server) client(r *Request) (Client, *response) {
 	id, secret := r.Form.Get("client_id"), r.Form.Get("client_secret")
 	if user, password, ok := (&http.Request{Header: r.Header}).BasicAuth(); ok {
