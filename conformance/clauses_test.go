@@ -95,7 +95,6 @@ func parseClauses(doc *ast.CommentGroup, prefix string) map[string]string {
 	return found
 }
 
-// writeClauses writes clauses.go.
 func writeClauses(t *testing.T, documented map[string]string) {
 	t.Helper()
 	var b bytes.Buffer

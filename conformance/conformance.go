@@ -156,7 +156,6 @@ type testCase[E any] struct {
 	run    func(e E)
 }
 
-// title returns the name of the case's subtest.
 func (c testCase[E]) title() string { return c.clause + " " + c.name }
 
 // A control holds the values that the runner passes to a case.
@@ -192,7 +191,6 @@ func runCase[E any](t testing.TB, sum *summary, c testCase[E], newEnv func(contr
 	c.run(newEnv(control{t, sum, c.clause, c.title()}))
 }
 
-// A summary counts the outcomes of the cases.
 type summary struct {
 	passed, failed, skipped, unchecked atomic.Int64
 }

@@ -14,13 +14,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// driverCases returns all cases of RunDriver.
 func driverCases() []testCase[*driverEnv] {
 	return slices.Concat(createCases, updateCases, deleteCases, labelCases, listCases, corruptCases,
 		contextCases, throttleCases, sliceCases, concurrencyCases, raceCases, leaserCases, placeCases)
 }
 
-// A driverEnv is the environment of one case of RunDriver.
 type driverEnv struct {
 	env
 	b    Driver
@@ -93,7 +91,6 @@ func (e *driverEnv) use(name string) string {
 	return name
 }
 
-// label returns a new label.
 func label(key string) driver.Label {
 	return driver.Label{Key: key, Value: text(32), Nonce: text(16)}
 }
@@ -273,5 +270,4 @@ func (e *driverEnv) wants(op string, err error, classes ...error) {
 	}
 }
 
-// deadline returns a time in the past.
 func deadline() time.Time { return time.Unix(1, 0) }

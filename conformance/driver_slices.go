@@ -74,7 +74,6 @@ var sliceCases = []testCase[*driverEnv]{
 	}},
 }
 
-// scribble changes the elements of p.
 func scribble(p driver.Payload) {
 	for i := range p.Data {
 		p.Data[i] = '#'

@@ -188,7 +188,6 @@ func (f *fuse) Err() error {
 	return f.Context.Err()
 }
 
-// blown reports whether the fuse has canceled the context.
 func (f *fuse) blown() bool { return f.left.Load() < 0 }
 
 // fuses calls f with longer and longer fuses. It stops when a fuse is not blown, when half

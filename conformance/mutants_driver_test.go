@@ -828,7 +828,6 @@ var noteMutants = []mutant[Driver]{
 	}})},
 }
 
-// history returns all states that the secret ever had.
 func (r *reference) history(name string) []state {
 	r.mu.Lock()
 	defer r.mu.Unlock()

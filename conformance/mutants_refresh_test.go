@@ -40,7 +40,6 @@ func (t *turns) of(id string) chan struct{} {
 	return t.taken[id]
 }
 
-// flaws are the bugs of a refreshing store.
 type flaws struct {
 	alwaysMints   bool // calls mint even if the token is not expired
 	noTurns       bool // lets all callers refresh at the same time
@@ -69,7 +68,6 @@ type flaws struct {
 	dropsLarge    bool // does not store a response whose Extra does not fit together with that of the record
 }
 
-// refreshing is a plain store with a method Refresh.
 type refreshing struct {
 	*plain
 	turns *turns
@@ -87,7 +85,6 @@ func (r refreshing) Refresh(ctx context.Context, id string, stale tokenstore.Sec
 	return t, wrap("refresh", id, err)
 }
 
-// DeleteToken implements tokenstore.TokenStore.
 func (r refreshing) DeleteToken(ctx context.Context, id string) error {
 	err := r.plain.DeleteToken(ctx, id)
 	if err == nil && !r.remembers {

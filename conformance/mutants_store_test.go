@@ -925,7 +925,6 @@ func (s *shared) SaveToken(ctx context.Context, t token) (token, error) {
 	return s.plain.SaveToken(ctx, t)
 }
 
-// Rows of the table of matches, for the mutants.
 const (
 	rowOther = iota
 	rowAccess

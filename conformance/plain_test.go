@@ -55,7 +55,6 @@ func digest(kind string, parts ...string) string {
 	return kind + strings.ToLower(base32.StdEncoding.EncodeToString(sum[:20]))
 }
 
-// id returns the ID of a new record.
 func (p *plain) id(t token) string {
 	switch {
 	case p.foreign:

@@ -69,7 +69,6 @@ func (r *reference) made() *reference    { return r }
 func (r *reference) reopen() *reference  { return &reference{r.world, r.prefix} }
 func (r *reference) sibling() *reference { return &reference{r.world, r.prefix + "2/"} }
 
-// settle makes all lags pass.
 func (r *reference) settle() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -84,7 +83,6 @@ func (r *reference) tamper(name string, data []byte) {
 	r.put(name, s)
 }
 
-// refuse makes all later reads of the named secret fail.
 func (r *reference) refuse(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

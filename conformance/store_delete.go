@@ -30,7 +30,6 @@ func keys(record token, earlier ...token) map[string]token {
 	return by
 }
 
-// remove deletes a record.
 func (e *storeEnv) remove(s *watched, id string) {
 	e.TB.Helper()
 	if err := s.DeleteToken(e.ctx, id); err != nil {

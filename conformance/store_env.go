@@ -14,13 +14,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// storeCases returns all cases of RunStore.
 func storeCases() []testCase[*storeEnv] {
 	return slices.Concat(findCases(), rowCases, mergeCases, saveCases, idCases, inputCases, userCases, deleteCasesOfStore, unchangedCases,
 		issuerCases, extraCases, listCasesOfStore, corruptCasesOfStore, contextCasesOfStore, secrecyCases, concurrencyCasesOfStore, refreshCases)
 }
 
-// A storeEnv is the environment of one case of RunStore.
 type storeEnv struct {
 	env
 	b       Store
@@ -301,7 +299,6 @@ func differ(what string, got, want token) error {
 	return fmt.Errorf("%s: %s", what, strings.Join(diffs, "; "))
 }
 
-// A field is a text field of a token.
 type field struct {
 	name string
 	of   func(*token) *string
@@ -329,5 +326,4 @@ var fields = []field{
 // contents are the fields that hold any text in all stores.
 var contents = fields[3:9]
 
-// token abbreviates tokenstore.Token.
 type token = tokenstore.Token

@@ -219,7 +219,6 @@ func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// An answer is an http.ResponseWriter in memory.
 type answer struct {
 	header http.Header
 	status int

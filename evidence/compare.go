@@ -10,7 +10,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
 )
 
-// compareOptions configures a comparison.
 type compareOptions struct {
 	Tokens []int         // numbers of tokens
 	Delay  time.Duration // delay of each call to the service

@@ -28,7 +28,6 @@ const (
 // contenderNames lists the contenders in the order of the tables.
 var contenderNames = []string{tokenkeep, perUser, oneBlob, listScan}
 
-// The operations that the comparison measures.
 const (
 	coldStart  = "cold start to first token"
 	byID       = "find by ID"
@@ -61,7 +60,6 @@ type world struct {
 	saves  atomic.Int64
 }
 
-// worldOptions configures a world.
 type worldOptions struct {
 	users  int
 	strict bool // refresh tokens rotate
@@ -328,7 +326,6 @@ func (w *world) perUser() contender {
 	}}
 }
 
-// later advances the clock by betweenWrites.
 func (w *world) later(context.Context) error {
 	w.clock.advance(betweenWrites)
 	w.zoho.Advance(betweenWrites)

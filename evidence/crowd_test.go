@@ -65,7 +65,6 @@ func (c crowd) String() string {
 // roundTrip is the time that a call takes.
 const roundTrip = 20 * time.Millisecond
 
-// crowded is the outcome of a crowd.
 type crowded struct {
 	mints, failed   int
 	calls           map[string]int
@@ -126,7 +125,6 @@ func (w wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer, pass(r.Context())
 }
 
-// isRead reports whether a method only reads.
 func isRead(method string) bool {
 	return slices.Contains([]string{"GetSecretValue", "AccessSecretVersion", "GetSecret", "read data", "get"}, method)
 }
@@ -324,7 +322,6 @@ func (c crowd) meet(t *testing.T) *crowded {
 
 const mintedToken = "1000.access-minted.0123456789abcdef0123456789abcdef"
 
-// attend runs one process of the crowd.
 func (c crowd) attend(ctx context.Context, open venue, r *crowded, own *int, saved tokenstore.Token, minted *bool) error {
 	d, stop, err := open(r, own)
 	if err != nil {

@@ -54,7 +54,6 @@ func (r *results) pages() map[string][]byte {
 // done returns the document with one line feed at its end.
 func (d *document) done() []byte { return append(bytes.TrimRight(d.Bytes(), "\n"), '\n') }
 
-// document returns docs/evidence.md.
 func (r *results) document() []byte {
 	var d document
 	d.text("# Evidence")

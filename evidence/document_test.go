@@ -53,7 +53,6 @@ func sample() *results {
 	return r
 }
 
-// everyPage returns the text of all pages.
 func everyPage(r *results) string {
 	var all strings.Builder
 	for _, page := range r.pages() {

@@ -15,7 +15,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 )
 
-// A fault is a failure of one call.
 type fault int
 
 // The faults. A killed process makes no further calls.

@@ -19,7 +19,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// The shape of a history.
 const (
 	clients   = 8
 	each      = 16   // operations of each client
@@ -49,7 +48,6 @@ type input struct {
 	fresh string // for renew: the authorization server's answer
 }
 
-// An output is the result of an operation.
 type output struct {
 	value   string // empty if the record does not exist
 	unknown bool   // whether the operation took effect is unknown
@@ -194,7 +192,6 @@ func explained(ctx context.Context, svc *bed, under conditions, seed uint64) (in
 	return len(r.history), nil
 }
 
-// A recorder records the history of several clients.
 type recorder struct {
 	under conditions
 	begun time.Time
@@ -221,7 +218,6 @@ func (r *recorder) roll(dice *rand.Rand) (fault, bool) {
 	return 0, false
 }
 
-// add adds the steps of a client's operation.
 func (r *recorder) add(client int, called, returned time.Duration, steps []step) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -232,7 +228,6 @@ func (r *recorder) add(client int, called, returned time.Duration, steps []step)
 	}
 }
 
-// see records that a client has read value.
 func (r *recorder) see(value string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -22,7 +22,6 @@ type localCost struct {
 	Time   time.Duration // the median
 }
 
-// The parts that are compared.
 const (
 	localSource = "initializer: TokenSource, fresh"
 	localReuse  = "oauth2.ReuseTokenSource, fresh"

@@ -47,7 +47,6 @@ import (
 	"time"
 )
 
-// sizes holds the sizes that the flags set.
 type sizes struct {
 	doubles, histories, mistakes int
 	seed                         uint64
@@ -84,7 +83,6 @@ type results struct {
 	Started   map[string]startCost
 }
 
-// A part is a part of the run and its duration.
 type part struct {
 	Name string
 	Took time.Duration
@@ -196,7 +194,6 @@ func (r *results) keep(kept string) error {
 	return os.Rename(kept+".new", kept)
 }
 
-// write writes the pages to a folder.
 func (r *results) write(out string) error {
 	if err := os.MkdirAll(filepath.Join(out, "evidence"), 0o750); err != nil {
 		return err

@@ -348,7 +348,6 @@ const (
 	cellTime      = time.Minute
 )
 
-// A trial is one run of an operation with faults.
 type trial struct {
 	op           operation
 	plan         []planned
@@ -380,7 +379,6 @@ func try(ctx context.Context, service string, op operation, plan ...planned) err
 	return t.check(ctx, opErr)
 }
 
-// do runs the operation with its faults.
 func (t *trial) do(ctx context.Context, s *tokenstore.Store) error {
 	hold := make(chan struct{})
 	t.bed.inject(t.strike, hold)

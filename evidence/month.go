@@ -12,7 +12,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Parameters of the simulated month.
 const (
 	monthDays   = 30
 	monthHours  = monthDays * 24
@@ -191,7 +190,6 @@ func (s *simulation) create(ctx context.Context) error {
 	})
 }
 
-// hour refreshes all records in hour h.
 func (s *simulation) hour(ctx context.Context, h int) error {
 	var delayed atomic.Int64
 	err := s.each(h, func(store *tokenstore.Store, i int, at *instant) error {

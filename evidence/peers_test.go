@@ -80,7 +80,6 @@ type shelf struct {
 	calls int
 }
 
-// do carries out a change as one call.
 func (s *shelf) do(ctx context.Context, change func(texts map[string]string)) error {
 	if err := pass(ctx); err != nil {
 		return err

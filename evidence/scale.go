@@ -17,7 +17,6 @@ type scaled struct {
 	Ratio              interval // time in the large store relative to the small one; zero if the operation was not timed
 }
 
-// listed is the result of listing many tokens.
 type listed struct {
 	Service string
 	Tokens  int

@@ -32,7 +32,6 @@ func ratioOf(a, b []time.Duration) interval {
 	return interval{ratio(a, b), all[resamples*25/1000], all[resamples*975/1000]}
 }
 
-// median returns the median of times.
 func median(times []time.Duration) time.Duration {
 	sorted := slices.Sorted(slices.Values(times))
 	n := len(sorted)

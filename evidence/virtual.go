@@ -56,7 +56,6 @@ type peerResult struct {
 	Took     time.Duration
 }
 
-// A migration holds the counts and times of one migration.
 type migration struct {
 	Service           string
 	Records, Verified int

@@ -17,7 +17,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// An awsBackend opens drivers on a server.
 type awsBackend struct {
 	*integration.AWS
 	opts *awssm.Options

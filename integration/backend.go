@@ -30,7 +30,6 @@ type Backend struct {
 	cannot                  []string // cases that the server cannot pass, as "case: reason"
 }
 
-// The backends of the suites.
 var (
 	VaultBackend      = &Backend{Name: "vault"}
 	OpenBaoBackend    = &Backend{Name: "openbao"}
@@ -47,15 +46,12 @@ type absentError struct{ reason string }
 
 func (e *absentError) Error() string { return e.reason }
 
-// absent returns an absentError.
 func absent(format string, args ...any) error { return &absentError{fmt.Sprintf(format, args...)} }
 
-// required reports whether TOKENKEEP_REQUIRE names the backend.
 func (b *Backend) required() bool {
 	return slices.Contains(requirements(), b.Name)
 }
 
-// requirements returns the names in TOKENKEEP_REQUIRE.
 func requirements() []string {
 	return strings.FieldsFunc(os.Getenv("TOKENKEEP_REQUIRE"), func(r rune) bool { return r == ',' || r == ' ' })
 }
@@ -110,7 +106,6 @@ func (b *Backend) ranOn(s *Server) {
 	b.ran = cmp.Or(b.ran, s.String())
 }
 
-// stopShared stops the shared server.
 func (b *Backend) stopShared() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -122,7 +122,6 @@ func (e *engine) provide(ctx context.Context, image string) error {
 	return nil
 }
 
-// An image is the image of a server's containers.
 type image struct {
 	ref     string
 	about   string // whether the image is real, in words
@@ -150,7 +149,6 @@ func (e *engine) choose(ctx context.Context, env, published string, standIn func
 	return i, err
 }
 
-// A file is a file of an image built here.
 type file struct {
 	name   string // in the image, without a leading "/"
 	source string // on this machine
@@ -264,7 +262,6 @@ func writeFile(archive *tar.Writer, f file) error {
 	return err
 }
 
-// A containerInstance is a server in a container.
 type containerInstance struct {
 	engine    *engine
 	container testcontainers.Container
@@ -313,7 +310,6 @@ func (e *engine) stopAll(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// what describes the instance.
 func (c *containerInstance) what() string {
 	return fmt.Sprintf("container %.12s of %s", c.container.GetContainerID(), c.image)
 }
@@ -358,7 +354,6 @@ func (c *containerInstance) kill(ctx context.Context) error {
 	}
 }
 
-// expect sets whether the end of the container is expected.
 func (c *containerInstance) expect(killed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

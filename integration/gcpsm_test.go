@@ -15,7 +15,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// A gcpBackend opens drivers on a server.
 type gcpBackend struct {
 	*integration.GCP
 

@@ -26,7 +26,6 @@ const (
 	lag        = 2 * time.Second        // lag of reads
 )
 
-// The user in these tests.
 const (
 	userEmail = "ann@example.com"
 	userOrg   = "6001"
@@ -121,7 +120,6 @@ func (a accounts) allGot(t *testing.T, results []result) {
 	}
 }
 
-// failures returns the number of processes that failed.
 func failures(results []result) (n int) {
 	for _, r := range results {
 		if r.Failed != "" {
@@ -322,7 +320,6 @@ func startAtOnce(t *testing.T, workers []*worker) {
 	t.Logf("%d processes start with the same code\n%s", stampede, table)
 }
 
-// lagging are stores whose reads lag.
 var lagging = []struct {
 	name  string
 	start func(t *testing.T) (at place, passTime func())

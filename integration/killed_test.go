@@ -76,7 +76,6 @@ type kill struct {
 	meanwhile bool
 }
 
-// An outcome is the outcome of a run.
 type outcome struct {
 	killed   bool // whether the process reached the step
 	requests int  // number of requests to the accounts server
@@ -88,7 +87,6 @@ type outcome struct {
 	inWindow bool
 }
 
-// run makes the run and returns its outcome.
 func (k kill) run(t *testing.T, others []*worker) (o outcome) {
 	t.Helper()
 	at := k.on.at(t)
@@ -315,7 +313,6 @@ func TestLeaseHolderKilled(t *testing.T) {
 	report(t, all)
 }
 
-// String describes the run.
 func (k kill) String() string {
 	rule := "Zoho's rule"
 	if k.strict {
@@ -346,7 +343,6 @@ func (s *series) add(o outcome) {
 	s.wait = max(s.wait, o.wait)
 }
 
-// report prints the outcomes of all series.
 func report(t *testing.T, all []*series) {
 	t.Helper()
 	lenient := newTable("store", "requests of a refresh", "runs", "killed", "answered, not stored", "one request more", "others succeeded", "longest wait")

@@ -91,7 +91,6 @@ func ownKubernetes(t testing.TB, server *Server) *Kubernetes {
 	return &Kubernetes{Server: server, CA: config.CAData, admin: config}
 }
 
-// startKubernetes starts kubedev as a process.
 func startKubernetes(ctx context.Context, compaction time.Duration) (*Server, error) {
 	program, err := kubedev()
 	if err != nil {
@@ -132,7 +131,6 @@ func kubernetesConfig(server *Server) (*rest.Config, error) {
 	return &rest.Config{Host: "https://" + server.Addr, BearerToken: kubernetesToken(), QPS: -1, TLSClientConfig: rest.TLSClientConfig{CAData: ca}}, nil
 }
 
-// kubernetesVersion returns the version of a server.
 func kubernetesVersion(config *rest.Config) (string, error) {
 	client, err := discovery.NewDiscoveryClientForConfig(config)
 	if err != nil {

@@ -107,7 +107,6 @@ func (m *MySQL) Database(t testing.TB) string {
 	return m.dsn(name)
 }
 
-// dsn returns the data source name of a database.
 func (m *MySQL) dsn(database string) string {
 	config := m.config.Clone()
 	config.DBName = database
@@ -174,7 +173,6 @@ func runMySQL(ctx context.Context) (*Server, error) {
 	return &Server{Addr: addr, what: run.what(), about: version + ", " + image.about, run: run}, err
 }
 
-// mysqlVersion returns the version of a server.
 func mysqlVersion(ctx context.Context, config *mysql.Config) (string, error) {
 	connector, err := mysql.NewConnector(config)
 	if err != nil {
@@ -255,7 +253,6 @@ func quoteAll(args []string) string {
 	return "[" + strings.Join(quoted, ", ") + "]"
 }
 
-// createTables creates the system tables of a server.
 func createTables(ctx context.Context, install, data string) error {
 	me, err := user.Current()
 	if err != nil {
@@ -272,7 +269,6 @@ func createTables(ctx context.Context, install, data string) error {
 // library matches the path of a library in the output of ldd.
 var library = regexp.MustCompile(`(?m)(/\S+) \(0x[0-9a-f]+\)$`)
 
-// withLibraries returns a program and its shared libraries.
 func withLibraries(ctx context.Context, program string) ([]file, error) {
 	out, err := exec.CommandContext(ctx, "ldd", program).Output()
 	if err != nil {

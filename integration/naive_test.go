@@ -93,7 +93,6 @@ func (p place) box(ctx context.Context, name string, seen *probe) (box, error) {
 	}
 }
 
-// funcs is a box made of two functions.
 type funcs struct {
 	read  func(ctx context.Context) ([]byte, error)
 	write func(ctx context.Context, data []byte) error
@@ -183,7 +182,6 @@ func (p place) gcpBox(ctx context.Context, name string, seen *probe) (box, error
 	}}, nil
 }
 
-// fill puts the first token into a box.
 func fill(ctx context.Context, b box, t *oauth2.Token) error {
 	if c, ok := b.(creating); ok {
 		if err := c.make(ctx); err != nil {
@@ -197,7 +195,6 @@ func fill(ctx context.Context, b box, t *oauth2.Token) error {
 	return b.put(ctx, data)
 }
 
-// readBox returns the token in a box.
 func readBox(ctx context.Context, b box) (*oauth2.Token, error) {
 	data, err := b.get(ctx)
 	if err != nil {

@@ -12,7 +12,6 @@ import (
 	"github.com/testcontainers/testcontainers-go/wait"
 )
 
-// openbaoImage is the published image of OpenBao.
 const openbaoImage = "openbao/openbao:2.6.2"
 
 // SharedOpenBao returns the OpenBao that the tests share. It skips the test if the image

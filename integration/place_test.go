@@ -48,7 +48,6 @@ type place struct {
 	Path    string // of a file, which may be a database of SQLite
 }
 
-// A store has the methods of stores that the tests use.
 type store interface {
 	tokenstore.TokenStore
 	tokenstore.Refresher
@@ -63,7 +62,6 @@ type manner struct {
 
 func (m manner) now() time.Time { return time.Now().Add(m.Off) }
 
-// open opens a store with its own client.
 func (p place) open(ctx context.Context) (store, error) {
 	return p.openAs(ctx, manner{}, &probe{})
 }
@@ -190,7 +188,6 @@ func (k kindOfPlace) count(t *testing.T) {
 	}
 }
 
-// places are all kinds of places.
 var places = []kindOfPlace{
 	{VaultBackend, "vault", func(t *testing.T) place {
 		t.Helper()

@@ -58,7 +58,6 @@ func die() {
 	select {}
 }
 
-// arm starts the observation.
 func (p *probe) arm() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -142,7 +141,6 @@ func (p *probe) ask(do func()) {
 	p.answered = time.Now().UnixNano()
 }
 
-// wrote records that the store has been changed.
 func (p *probe) wrote() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

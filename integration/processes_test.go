@@ -66,7 +66,6 @@ func newWorker(t *testing.T) *worker {
 	}}
 }
 
-// ready waits until the worker has started.
 func (w *worker) ready(t *testing.T) {
 	t.Helper()
 	if line, err := w.read(); line != "ready" {
@@ -80,7 +79,6 @@ func (w *worker) read() (string, error) {
 	return strings.TrimSpace(line), err
 }
 
-// give sends a job to the worker.
 func (w *worker) give(j job) error { return json.NewEncoder(w.in).Encode(j) }
 
 // begin lets a worker begin if its job has Wait set.

@@ -162,7 +162,6 @@ func runVault(ctx context.Context, token string, durable bool) (*Server, error) 
 	return &Server{Addr: addr, what: run.what(), about: version + ", " + image.about, run: run}, err
 }
 
-// vaultStandIn builds an image of vaultdev.
 func vaultStandIn(ctx context.Context, e *engine) (image, error) {
 	program, err := vaultdev()
 	if err != nil {
@@ -189,7 +188,6 @@ func durableVault(i image) testcontainers.CustomizeRequestOption {
 	}
 }
 
-// vaultProcess starts vaultdev as a process.
 func vaultProcess(ctx context.Context, token string, durable bool, reason string) (*Server, error) {
 	program, err := vaultdev()
 	if err != nil {
@@ -215,7 +213,6 @@ func vaultProcess(ctx context.Context, token string, durable bool, reason string
 	return &Server{Addr: addr, what: "process vaultdev", about: version + ", stand-in: Vault's own core, built here (" + reason + ")", run: run}, err
 }
 
-// vaultVersion returns the version of a server.
 func vaultVersion(ctx context.Context, url string) (string, error) {
 	health, err := healthOf(ctx, url)
 	if err != nil {
@@ -224,7 +221,6 @@ func vaultVersion(ctx context.Context, url string) (string, error) {
 	return "Vault " + health.Version, nil
 }
 
-// healthOf returns the health that a server reports.
 func healthOf(ctx context.Context, url string) (*api.HealthResponse, error) {
 	config := api.DefaultConfig()
 	config.Address, config.AgentAddress = url, ""

@@ -38,7 +38,6 @@ type node struct {
 	addr, root, mount string
 }
 
-// real reports whether n is a real Vault.
 func (n node) real() bool {
 	_, fake := n.server.(fake)
 	return !fake
@@ -86,7 +85,6 @@ func onBoth(t *testing.T, test func(t *testing.T, n node)) {
 	onFake(t, test)
 }
 
-// onFake runs a test on the fake.
 func onFake(t *testing.T, test func(t *testing.T, n node)) {
 	t.Run("fake", func(t *testing.T) {
 		t.Parallel()
@@ -106,7 +104,6 @@ func onReal(t *testing.T, start func(t testing.TB) *integration.Vault, test func
 	})
 }
 
-// An answer is the response to a request.
 type answer struct {
 	status int
 	body   string
@@ -337,7 +334,6 @@ func TestKV(t *testing.T) {
 	})
 }
 
-// object returns a JSON object with n fields.
 func object(n int) string {
 	fields := map[string]string{}
 	for i := range n {
@@ -529,7 +525,6 @@ func TestExpiry(t *testing.T) {
 	})
 }
 
-// eventually waits until ok returns true.
 func eventually(t *testing.T, ok func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

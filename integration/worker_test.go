@@ -46,13 +46,11 @@ type job struct {
 	Naive string
 }
 
-// The OAuth client in these tests.
 const (
 	clientID     = "1000.CLIENT"
 	clientSecret = "client-secret"
 )
 
-// A result describes the outcome of a job.
 type result struct {
 	Failed       string // the error if the job failed
 	Code         string // error code of the accounts server, if it refused the request
@@ -146,7 +144,6 @@ func (j job) do(ctx context.Context, begin func()) (result, error) {
 	}, err
 }
 
-// save saves all tokens of the job concurrently.
 func (j job) save(ctx context.Context, s store) error {
 	errs := make([]error, len(j.Savers))
 	var wg sync.WaitGroup
@@ -207,5 +204,4 @@ func (j job) mint(ctx context.Context, t tokenstore.Token) (tokenstore.Token, er
 	}, nil
 }
 
-// tokenPath is the path of the accounts server's token endpoint.
 const tokenPath = "/oauth/v2/token"

@@ -60,7 +60,6 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// save stores an expired token.
 func (w *world) save(t *testing.T) {
 	t.Helper()
 	s, err := gcpsm.New(newClient(t, w.gcp), "projects/my-project", "crm", nil)

@@ -48,7 +48,6 @@ func TestList(t *testing.T) {
 	})
 }
 
-// A place is a customstore.Place in memory.
 type place struct {
 	mu   sync.Mutex
 	page customstore.Page

@@ -59,7 +59,6 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	return d.run(ctx, at)
 }
 
-// A demo is one run of the demo.
 type demo struct {
 	out       io.Writer
 	colours   bool
@@ -97,7 +96,6 @@ func (d *demo) run(ctx context.Context, at *openPlace) (err error) {
 	return d.closing()
 }
 
-// say prints a line.
 func (d *demo) say(format string, args ...any) { _, _ = fmt.Fprintf(d.out, format+"\n", args...) }
 
 // title prints the heading of a step: what it shows, and the command or function

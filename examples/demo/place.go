@@ -20,7 +20,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
 )
 
-// The place of the records in the stand-in.
 const (
 	region = "eu-central-1"
 	prefix = "tokenkeep-demo"
@@ -70,7 +69,6 @@ func findPlace(file string) (*openPlace, error) {
 	return &openPlace{place{URL: server.URL, Secret: rand.Text()}, "AWS Secrets Manager", true, server.Close}, err
 }
 
-// open opens the store in a place.
 func (p place) open() (store, error) {
 	if p.File != "" {
 		s, err := filestore.New(p.File, nil)

@@ -164,7 +164,6 @@ func (p *child) end(err error) error {
 	return err
 }
 
-// An outcome is the result of one process.
 type outcome[A any] struct {
 	answer A
 	err    error

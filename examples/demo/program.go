@@ -14,7 +14,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// The program of the demo, and its user.
 const (
 	lifeClient = "1000.DEMOPROGRAM"
 	lifeEmail  = "lena@example.com"
@@ -116,7 +115,6 @@ func (d *demo) codeStep(ctx context.Context) error {
 	return nil
 }
 
-// runAndKill runs the program, and kills it after its answer.
 func (d *demo) runAndKill(ctx context.Context, o programOrder) (got crmAnswer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, processTime)
 	defer cancel()

@@ -41,7 +41,6 @@ type agentOrder struct {
 	Token string `json:"token"` // the token of the agent, which programs must send
 }
 
-// A pythonOrder is the input of the Python program.
 type pythonOrder struct {
 	Agent  string `json:"agent"` // the URL of the agent
 	Token  string `json:"token"` // the token of the agent

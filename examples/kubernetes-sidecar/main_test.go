@@ -38,7 +38,6 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// objects holds the objects in tokenkeep.yaml.
 type objects struct {
 	account    v1.ServiceAccount
 	role       rbacv1.Role
@@ -90,7 +89,6 @@ func read(t *testing.T) *objects {
 	return o
 }
 
-// container returns the container with the given name.
 func (o *objects) container(t *testing.T, name string) v1.Container {
 	t.Helper()
 	pod := o.deployment.Spec.Template.Spec

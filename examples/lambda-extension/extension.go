@@ -92,7 +92,6 @@ func (e *extension) next(ctx context.Context, served chan error) (event, error) 
 	return next, nil
 }
 
-// failed tells Lambda that the extension has failed.
 func (e *extension) failed(why error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -100,7 +99,6 @@ func (e *extension) failed(why error) error {
 	return err
 }
 
-// A reply is a response of the API.
 type reply struct {
 	header http.Header
 	body   []byte

@@ -58,7 +58,6 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// A process is a running process of the command.
 type process struct {
 	t       *testing.T
 	cmd     *exec.Cmd

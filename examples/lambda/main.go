@@ -79,12 +79,10 @@ func (f *function) open(ctx context.Context) (*initializer.Client, error) {
 	return nil, err
 }
 
-// A request is the input of the function.
 type request struct {
 	Module string `json:"module"` // "Leads"
 }
 
-// A response is the output of the function.
 type response struct {
 	IDs []string `json:"ids"`
 }

@@ -58,7 +58,6 @@ func run(ctx context.Context) error {
 	}.list(ctx)
 }
 
-// An app is one run of the program.
 type app struct {
 	out              io.Writer
 	store            tokenstore.TokenStore

@@ -111,7 +111,6 @@ func (w *world) run(what string, logins int) {
 	}
 }
 
-// outdate makes the kept access token expire.
 func (w *world) outdate() {
 	w.t.Helper()
 	all, err := w.store.GetTokens(w.t.Context())

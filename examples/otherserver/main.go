@@ -82,7 +82,6 @@ func (a *app) run(ctx context.Context, args []string) error {
 	return errors.New(usage)
 }
 
-// An app is one run of the program.
 type app struct {
 	out   io.Writer
 	store tokenstore.TokenStore

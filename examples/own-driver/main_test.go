@@ -24,7 +24,6 @@ func TestMain(m *testing.M) { readme.Main(m) }
 // canary is a token that no command prints.
 const canary = "1000.canary-5d41402abc4b2a76"
 
-// A world is a folder, and a fake of Vault.
 type world struct {
 	dir string
 	env map[string]string

@@ -40,7 +40,6 @@ func main() {
 	}
 }
 
-// A command is one run of the program.
 type command struct {
 	in   io.Reader
 	out  io.Writer
@@ -106,7 +105,6 @@ func (a appRole) Login(ctx context.Context, client *api.Client) (*api.Secret, er
 	})
 }
 
-// login exchanges a one-time code.
 func (c *command) login(ctx context.Context, conf initializer.Config) error {
 	lines := bufio.NewScanner(c.in)
 	var answers []string

@@ -50,7 +50,6 @@ func newMachine(t *testing.T) *machine {
 	}}
 }
 
-// run runs the program, and returns its output.
 func (m *machine) run(input string, args ...string) (string, error) {
 	m.t.Helper()
 	var out bytes.Buffer
@@ -64,7 +63,6 @@ func (m *machine) code() string {
 	return m.accounts.Code(zohoaccounts.Consent{ClientID: "1000.CLIENT", Email: "ann@example.com", ZGID: "6001"})
 }
 
-// twoLeads makes the CRM answer with two leads.
 func (m *machine) twoLeads() {
 	m.accounts.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
 		if r.Path == "/crm/v8/Leads" {

@@ -65,7 +65,6 @@ type Server struct {
 	access  map[string]*access
 }
 
-// A code is a one-time code.
 type code struct {
 	expires   time.Time
 	family    *family // the family for which the code was exchanged

@@ -14,7 +14,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
 )
 
-// token returns a ClientRequestToken.
 func token(n int) string { return fmt.Sprintf("%032d", n) }
 
 type object = map[string]any
@@ -80,7 +79,6 @@ func (c *client) fails(want, operation string, in object) {
 	}
 }
 
-// create creates a secret with tags.
 func (c *client) create(name, value string, tags ...string) string {
 	c.Helper()
 	var list []object
@@ -97,7 +95,6 @@ func (c *client) put(id string, n int, value string) {
 	c.ok("PutSecretValue", object{"SecretId": id, "ClientRequestToken": token(n), "SecretString": value})
 }
 
-// reads checks the value of a secret.
 func (c *client) reads(want, id string, more object) {
 	c.Helper()
 	in := object{"SecretId": id}

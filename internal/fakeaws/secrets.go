@@ -13,7 +13,6 @@ import (
 	"unicode/utf8"
 )
 
-// Limits.
 const (
 	maxValue       = 65536 // model: SecretStringType, SecretBinaryType
 	maxName        = 512   // model: NameType
@@ -79,7 +78,6 @@ type view struct {
 	stages      map[string]*version
 }
 
-// is returns the current state of the secret.
 func (x *secret) is() view { return x.views[len(x.views)-1] }
 
 // was returns the state of the secret at a time.
@@ -114,7 +112,6 @@ func (x *secret) version(id string) *version {
 	return nil
 }
 
-// stagesOf returns the labels of a version.
 func (v view) stagesOf(id string) []string {
 	labels := []string{}
 	for label, on := range v.stages {
@@ -142,7 +139,6 @@ type input struct {
 
 type tag struct{ Key, Value string }
 
-// A call is a request that is being executed.
 type call struct {
 	*Service
 	q          *Request
@@ -300,7 +296,6 @@ func (c *call) live(at time.Time) (*secret, view, *refusal) {
 	return x, v, bad
 }
 
-// arn returns the ARN of a name without its random suffix.
 func (c *call) arn(name string) string {
 	return "arn:" + partition(c.q.Region) + ":secretsmanager:" + c.q.Region + ":" + Account + ":secret:" + name
 }

@@ -226,7 +226,6 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// admits reports whether the quotas allow a call.
 func (s *Service) admits(operation string) bool {
 	for i, q := range s.opts.Quotas {
 		if slices.Contains(q.Operations, operation) {
@@ -269,7 +268,6 @@ func parse(w http.ResponseWriter, r *http.Request) (*Request, *refusal) {
 	return q, nil
 }
 
-// A refusal is an error response.
 type refusal struct {
 	code, message string
 	status        int // 0 means 400, which the service also uses for secrets that do not exist

@@ -48,7 +48,6 @@ func newService(t testing.TB, opts fakegcp.Options) *service {
 	return s
 }
 
-// create creates a secret and returns it.
 func (s *service) create(id string, labels map[string]string) *secretmanagerpb.Secret {
 	s.Helper()
 	m, err := s.CreateSecret(s.Context(), &secretmanagerpb.CreateSecretRequest{
@@ -64,7 +63,6 @@ var automatic = &secretmanagerpb.Replication{
 	Replication: &secretmanagerpb.Replication_Automatic_{Automatic: &secretmanagerpb.Replication_Automatic{}},
 }
 
-// add adds a version to the secret and returns it.
 func (s *service) add(id, data string) *secretmanagerpb.SecretVersion {
 	s.Helper()
 	v, err := s.AddSecretVersion(s.Context(), &secretmanagerpb.AddSecretVersionRequest{
@@ -83,7 +81,6 @@ func (s *service) update(m *secretmanagerpb.Secret) (*secretmanagerpb.Secret, er
 	})
 }
 
-// access reads a version.
 func (s *service) access(id, version string) (string, error) {
 	r, err := s.AccessSecretVersion(s.Context(), &secretmanagerpb.AccessSecretVersionRequest{Name: project + "/secrets/" + id + "/versions/" + version})
 	return string(r.GetPayload().GetData()), err

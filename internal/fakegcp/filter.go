@@ -32,7 +32,6 @@ func secretFields(m *secretmanagerpb.Secret) func(string) (string, bool) {
 	}
 }
 
-// versionFields returns the fields of a version for filters.
 func versionFields(m *secretmanagerpb.SecretVersion) func(string) (string, bool) {
 	return func(path string) (string, bool) {
 		switch path {

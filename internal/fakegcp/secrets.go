@@ -43,7 +43,6 @@ func (l *life) clone() *life {
 	return c
 }
 
-// version returns the version with the number, or nil.
 func (l *life) version(n int64) *version {
 	if n < 1 || n > int64(len(l.versions)) {
 		return nil

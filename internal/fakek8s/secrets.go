@@ -141,7 +141,6 @@ func validate(o *v1.Secret) field.ErrorList {
 	return errs
 }
 
-// change executes an update or a patch.
 func (s *Server) change(q *Request) (runtime.Object, error) {
 	old, err := s.current(q)
 	if err != nil {

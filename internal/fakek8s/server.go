@@ -213,7 +213,6 @@ func parse(w http.ResponseWriter, r *http.Request) (*Request, error) {
 	return q, nil
 }
 
-// handle executes a request.
 func (s *Server) handle(q *Request) (runtime.Object, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -26,7 +26,6 @@ type rule struct {
 	capabilities []string
 }
 
-// A token is a client token.
 type token struct {
 	id        string
 	namespace string
@@ -37,7 +36,6 @@ type token struct {
 
 func (t *token) dead(now time.Time) bool { return !t.expires.IsZero() && !now.Before(t.expires) }
 
-// A role is an AppRole.
 type role struct {
 	secretID string
 	policies []string

@@ -62,7 +62,6 @@ func (n *node) send(method, path, body string) (status int, answer string, err e
 	return resp.StatusCode, string(b), err
 }
 
-// run sends the requests of steps, and checks the responses.
 func (n *node) run(steps ...step) {
 	n.t.Helper()
 	for i, s := range steps {

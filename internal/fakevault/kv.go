@@ -473,7 +473,6 @@ func (m *mount) list(path string, asOf time.Time) *answer {
 	return &answer{data: map[string]any{"keys": found}}
 }
 
-// listPast returns the earlier content of a folder.
 func (m *mount) listPast(path string, asOf time.Time) []string {
 	found := map[string]bool{}
 	for name := range m.past {
@@ -568,7 +567,6 @@ func (m *mount) patchMetadata(path string, fields map[string]json.RawMessage, no
 	return &answer{}
 }
 
-// setting changes one setting of a key.
 func (k *key) setting(name string, raw json.RawMessage) *answer {
 	var err error
 	switch name {
@@ -762,7 +760,6 @@ func decode(raw []byte, out any) error {
 	return nil
 }
 
-// stamp formats a time as Vault does.
 func stamp(t time.Time) string {
 	if t.IsZero() {
 		return ""

@@ -279,7 +279,6 @@ func (s *Server) mountOf(q *Request) string {
 	return best
 }
 
-// handle executes a request.
 func (s *Server) handle(q *Request) *answer {
 	name := s.mountOf(q)
 	s.mu.Lock()
@@ -386,7 +385,6 @@ func (s *Server) uiMount(t *token, q *Request) *answer {
 		"preflight capability check returned 403, please ensure client's policies grant access to path %q", path))
 }
 
-// An answer is a response of Vault.
 type answer struct {
 	status   int            // 0 means to derive it from the content
 	data     map[string]any // nil if there is none
@@ -434,7 +432,6 @@ func folder(name string) string {
 	return name + "/"
 }
 
-// bearer returns the token of a request.
 func bearer(h http.Header) string {
 	if t := h.Get("X-Vault-Token"); t != "" {
 		return t
@@ -443,5 +440,4 @@ func bearer(h http.Header) string {
 	return t
 }
 
-// sorted returns the keys of m in order.
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

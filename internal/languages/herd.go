@@ -32,7 +32,6 @@ type Herd struct {
 	Kill bool // agents are killed during the calls, and started again
 }
 
-// answer is the result of one call of a herd.
 type answer struct {
 	AccessToken string `json:"access_token"`
 	Error       string `json:"error"`

@@ -93,7 +93,6 @@ func (p Program) start(t testing.TB, b *Bed, address string, o order) *Process {
 	return r
 }
 
-// ready waits until the process is ready.
 func (r *Process) ready(t testing.TB) {
 	t.Helper()
 	var a struct{ Ready bool }

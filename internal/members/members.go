@@ -88,7 +88,6 @@ func Text(value []byte) (text []byte, plain bool) {
 // maxDepth is the maximum nesting of values in package encoding/json.
 const maxDepth = 10_000
 
-// A scanner checks JSON text.
 type scanner struct {
 	data []byte
 	i    int

@@ -22,7 +22,6 @@ const (
 	version      = 2
 )
 
-// versionOf returns the version in which r is written.
 func versionOf(r Record) int {
 	if len(r.Extended()) > 0 {
 		return version
@@ -107,7 +106,6 @@ const (
 	sizeOfLabel = 96
 )
 
-// appendMember appends the member, unless it is empty.
 func appendMember(b []byte, name string, value any) ([]byte, error) {
 	if isEmpty(value) {
 		return b, nil
@@ -241,7 +239,6 @@ type parts struct {
 // maxTable is at least the length of table.
 const maxTable = 64
 
-// split returns the members in data.
 func split(data []byte) (p parts, err error) {
 	places := places()
 	err = members.Each(data, func(name, value []byte) error {

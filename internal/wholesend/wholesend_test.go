@@ -69,7 +69,6 @@ func TestRequestsToAWSAreSentWhole(t *testing.T) {
 	}
 }
 
-// post returns a request like the requests of the SDK.
 func post(t *testing.T, url, body string) *smithyhttp.Request {
 	t.Helper()
 	r := smithyhttp.NewStackRequest().(*smithyhttp.Request)

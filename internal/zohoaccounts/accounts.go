@@ -43,7 +43,6 @@ type Consent struct {
 // An owner is the key by which refresh tokens are counted.
 type owner struct{ client, email, zgid string }
 
-// A code is a grant code.
 type code struct {
 	consent Consent
 	expires time.Time
@@ -121,7 +120,6 @@ func (s *Server) Alive(accessToken string) bool {
 
 func newToken() string { return "1000." + strings.ToLower(rand.Text()) }
 
-// exchange answers a request with a grant code.
 func (s *Server) exchange(r *Request) response {
 	client, refused := s.client(r)
 	if refused != nil {
@@ -145,7 +143,6 @@ func (s *Server) exchange(r *Request) response {
 	return s.grant(r, c.family, true)
 }
 
-// refresh answers a request with a refresh token.
 func (s *Server) refresh(r *Request) response {
 	client, refused := s.client(r)
 	if refused != nil {
@@ -292,7 +289,6 @@ func (s *Server) invalidCode() response {
 	return s.refuse(http.StatusBadRequest, "invalid_code")
 }
 
-// denied returns the response to a client that is throttled.
 func (s *Server) denied() response {
 	if s.o.Strict {
 		res := s.refuse(http.StatusTooManyRequests, "slow_down")

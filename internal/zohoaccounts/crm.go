@@ -6,7 +6,6 @@ import (
 	"strings"
 )
 
-// api answers an API call.
 func (s *Server) api(r *Request) response {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	a := s.alive(token)
@@ -65,7 +64,6 @@ func topLevel(host string) (string, bool) {
 	return "", false
 }
 
-// dataCenter returns the data center of a host.
 func (s *Server) dataCenter(host string) string {
 	top, ok := topLevel(host)
 	if !ok {

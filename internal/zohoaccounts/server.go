@@ -346,7 +346,6 @@ func (s *Server) record(r Request) {
 	s.requests = append(s.requests, r)
 }
 
-// answer executes a request and records it.
 func (s *Server) answer(r *Request) response {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -23,7 +23,6 @@ func consent() zohoaccounts.Consent {
 	return zohoaccounts.Consent{ClientID: id, Email: "ann@example.com", ZGID: "6001"}
 }
 
-// A user sends requests to the server.
 type user struct {
 	t *testing.T
 	*zohoaccounts.Server
@@ -68,7 +67,6 @@ func (u *user) refresh(token string) (int, map[string]any) {
 	return u.post(us+"/oauth/v2/token", "grant_type", "refresh_token", "client_id", id, "client_secret", secret, "refresh_token", token)
 }
 
-// refused checks the status and the code of a refusal.
 func (u *user) refused(status int, answer map[string]any, wantStatus int, code string) {
 	u.t.Helper()
 	if status != wantStatus || answer["error"] != code || answer["access_token"] != nil {

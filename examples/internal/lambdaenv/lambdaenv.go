@@ -48,7 +48,6 @@ type Environment struct {
 	received bool // the extension has registered
 }
 
-// A result is a response or an error of the function.
 type result struct {
 	answer []byte
 	err    error

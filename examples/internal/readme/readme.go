@@ -119,7 +119,6 @@ func Tokenkeep(t testing.TB) string {
 // socket is the environment variable with the address of the test's socket.
 const socket = "TOKENKEEP_README_SOCKET"
 
-// An answer is the output and the error of a program.
 type answer struct {
 	Output, Error string
 }

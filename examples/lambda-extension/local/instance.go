@@ -32,7 +32,6 @@ type instance struct {
 	problems []error // requests that Lambda refuses
 }
 
-// A process is a program that an instance has started.
 type process struct {
 	cmd   *exec.Cmd
 	errs  bytes.Buffer
@@ -167,7 +166,6 @@ func (i *instance) kill() {
 	i.stop()
 }
 
-// processes returns the processes that have started.
 func (i *instance) processes() (started []*process) {
 	for _, p := range []*process{i.extension, i.runtime} {
 		if p != nil {

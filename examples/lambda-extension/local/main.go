@@ -104,7 +104,6 @@ type world struct {
 	accounts  string // the URL of zoho
 }
 
-// say prints formatted text.
 func (w *world) say(format string, args ...any) { _, _ = fmt.Fprintf(w.out, format, args...) }
 
 // build builds the extension. The name of the file is the name of the extension.
