@@ -68,6 +68,6 @@
 // The suite should not fail a driver that keeps its promises. The suite may pass a driver
 // that rarely breaks a promise, because the suite provokes races but does not enumerate
 // them. The tests of this package run the suite on a catalogue of deliberately broken
-// drivers and stores. Many of them are modeled on existing programs. For each driver and
-// store in the catalogue, a case of the clause that it breaks must fail.
+// drivers and stores. For each driver and store in the catalogue, a case of the clause that
+// it breaks must fail.
 package conformance

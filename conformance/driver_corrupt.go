@@ -73,8 +73,7 @@ var corruptCases = []testCase[*driverEnv]{
 var refusals = []error{driver.ErrDenied, driver.ErrRefused, driver.ErrCorrupt, driver.ErrUnavailable}
 
 // refused returns a driver with secrets that have the label l. The service refuses to read
-// the secret name. want holds the readable secrets by name. refused skips the case if
-// Driver.Refuse is nil.
+// the secret name. want holds the readable secrets by name.
 func (e *driverEnv) refused() (d driver.Secrets, name string, l driver.Label, want map[string]driver.Secret) {
 	e.TB.Helper()
 	if e.b.Refuse == nil {
@@ -117,7 +116,7 @@ func but(op string, seq iter.Seq2[driver.Named, error], want map[string]driver.S
 }
 
 // tampered returns a driver with one secret, which has the label l and data in a foreign
-// form. It skips the case if Driver.Tamper is nil.
+// form.
 func (e *driverEnv) tampered() (d driver.Secrets, name string, l driver.Label) {
 	e.TB.Helper()
 	if e.b.Tamper == nil {

@@ -55,7 +55,7 @@ func (e *driverEnv) open() driver.Secrets {
 	return d
 }
 
-// reopen returns another handle on d's namespace, and closes the handle when the case ends.
+// reopen returns another handle on d's namespace.
 func (e *driverEnv) reopen(d driver.Secrets) driver.Secrets {
 	e.TB.Helper()
 	return e.closing(e.b.Reopen(e.TB, d))

@@ -113,8 +113,7 @@ func classOf(reason error) error {
 	return tokenstore.ErrUnavailable
 }
 
-// openRefusing returns an empty store whose records can be refused. It skips the case if
-// Store.Refuse is nil.
+// openRefusing returns an empty store whose records can be refused.
 func (e *storeEnv) openRefusing() *watched {
 	e.TB.Helper()
 	if e.b.Refuse == nil {
@@ -140,8 +139,7 @@ func (e *storeEnv) reports(op string, err error, id string, reason error) {
 // second returns the error of a method that also returns a token.
 func second(_ token, err error) error { return err }
 
-// corrupted returns a store with the unreadable record bad and the readable record good. It
-// skips the case if Store.Corrupt is nil.
+// corrupted returns a store with the unreadable record bad and the readable record good.
 func (e *storeEnv) corrupted() (s *watched, bad, good token) {
 	e.TB.Helper()
 	if e.b.Corrupt == nil {

@@ -278,8 +278,7 @@ func idsOf(ts []token) []string {
 	return ids
 }
 
-// differ returns an error that names the fields in which got differs from want, or nil. An
-// ExpiresAt that is not in UTC also differs.
+// differ returns an error that names the fields in which got differs from want, or nil.
 func differ(what string, got, want token) error {
 	var diffs []string
 	for _, f := range fields {

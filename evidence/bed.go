@@ -586,7 +586,7 @@ func (b bareK8s) all(ctx context.Context) iter.Seq2[[]byte, error] {
 }
 
 // together gets the named secrets, atOnce at a time, and yields their contents in any
-// order. It stops after the first error.
+// order.
 func together(ctx context.Context, names []string, get func(context.Context, string) ([]byte, error), yield func([]byte, error) bool) {
 	type got struct {
 		data []byte

@@ -61,8 +61,7 @@ type coldService struct {
 	stop func()
 }
 
-// coldStarts starts the programs of each service alternately, rounds times. It returns the
-// costs by service.
+// coldStarts starts the programs of each service alternately, rounds times.
 func coldStarts(ctx context.Context, rounds int) (map[string]startCost, error) {
 	dir, err := os.MkdirTemp("", "cold")
 	if err != nil {

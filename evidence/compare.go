@@ -150,7 +150,7 @@ func (w *world) count(ctx context.Context, c contender, op string) (int, error) 
 	return total(w.meter.take()), nil
 }
 
-// timed runs an operation and returns its duration, without the time of its reset function.
+// timed runs an operation and returns its duration, without the reset.
 func (w *world) timed(ctx context.Context, c contender, op string) (time.Duration, error) {
 	if reset := c.reset[op]; reset != nil {
 		if err := w.meter.free(func() error { return reset(ctx) }); err != nil {

@@ -79,8 +79,7 @@ var effects = map[fault]effect{
 	readBehind:   {stale: moment},
 }
 
-// A strike returns the fault of the next call, and whether the call has a fault. A nil
-// strike causes no faults.
+// A strike returns the fault of the next call, if any. A nil strike causes no faults.
 type strike func() (fault, bool)
 
 // effect returns the effect of s on the next call, and channels to wait for before and

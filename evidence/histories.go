@@ -205,7 +205,7 @@ type recorder struct {
 // behindRate is the fraction of calls that lag under the condition behind.
 const behindRate = 0.3
 
-// roll draws the fault of a call, and reports whether the call has a fault.
+// roll draws the fault of a call, if any.
 func (r *recorder) roll(dice *rand.Rand) (fault, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

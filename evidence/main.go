@@ -179,7 +179,6 @@ func resume(kept string, r *results) (*results, error) {
 }
 
 // keep replaces the file kept with the results. An interruption leaves the old file intact.
-// keep does nothing if kept is empty.
 func (r *results) keep(kept string) error {
 	if kept == "" {
 		return nil

@@ -390,7 +390,7 @@ func (t *trial) do(ctx context.Context, s *tokenstore.Store) error {
 	return err
 }
 
-// strike returns the fault of the next call, and whether the call has a fault.
+// strike returns the fault of the next call, if any.
 func (t *trial) strike() (fault, bool) {
 	at := int(t.calls.Add(1)) - 1
 	if t.dead.Load() {

@@ -119,8 +119,8 @@ func localstackStandIn(ctx context.Context, e *engine) (image, error) {
 	return i, err
 }
 
-// fakeProcess starts a fake of service as a process, with additional flags. reason says why
-// the tests do not use a better server.
+// fakeProcess starts a fake of service as a process, with additional flags. reason appears
+// in the report.
 func fakeProcess(ctx context.Context, service, reason string, flags ...string) (*Server, error) {
 	program, err := fakes()
 	if err != nil {

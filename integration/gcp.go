@@ -43,7 +43,7 @@ func SharedGCP(t testing.TB) *GCP {
 // Lags reports whether reads may be stale, as reads of the service itself may.
 func (g *GCP) Lags() bool { return g.Addr == "" }
 
-// Client returns a client with its own connection. The client is closed when the test ends.
+// Client returns a client with its own connection, which is closed when the test ends.
 func (g *GCP) Client(t testing.TB) *secretmanager.Client {
 	t.Helper()
 	client, err := gcpClient(t.Context(), g.Addr)

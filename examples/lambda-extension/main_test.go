@@ -115,8 +115,7 @@ func (p *process) healthy() time.Duration {
 	return 0
 }
 
-// find requests the record of a user from the agent, and returns the status and the body of
-// the response.
+// find requests the record of a user, and returns the status and the body of the response.
 func (p *process) find(client *http.Client, name string) (int, string) {
 	p.t.Helper()
 	body := fmt.Sprintf(`{"user_name":%q,"client_id":"1000.C"}`, name)

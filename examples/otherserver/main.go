@@ -55,7 +55,7 @@ func newApp(env func(string) string, out io.Writer, client *http.Client) (*app, 
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	// Any other store works. No other line depends on the kind of store.
+	// Any other store works.
 	store, err := filestore.New(path, nil)
 	if err != nil {
 		return nil, err

@@ -19,7 +19,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakeserver"
 )
 
-// URLs of a server. All other URLs belong to the API. A browser goes to AuthURL; see Authorize.
+// URLs of a server. All other URLs belong to the API.
 const (
 	Issuer    = "https://id.example.com"
 	AuthURL   = "https://id.example.com/authorize"

@@ -92,7 +92,7 @@ func (v *version) message(secret string, s versionState) *secretmanagerpb.Secret
 
 func (s *secret) last() state { return s.states[len(s.states)-1] }
 
-// at returns the state at a time. The secret of the state is nil if no secret existed then.
+// at returns the state at a time.
 func (s *secret) at(t time.Time) state {
 	for _, st := range slices.Backward(s.states) {
 		if !st.at.After(t) {

@@ -270,8 +270,7 @@ func (m *mount) readData(k *key, query url.Values, now time.Time) *answer {
 }
 
 // checkCAS implements kv: path_data.go, validateCheckAndSetOption. A write without cas is
-// allowed unless cas is required. A cas of 0 matches a secret without versions. cas may be
-// a string that contains a number.
+// allowed unless cas is required. A cas of 0 matches a secret without versions.
 func (m *mount) checkCAS(fields map[string]json.RawMessage, k *key) *answer {
 	var options map[string]any
 	if raw, ok := fields["options"]; ok {

@@ -100,7 +100,7 @@ func (b *Bed) token(h Herd) map[string]string {
 }
 
 // gather runs the processes of a herd, and returns the results of their calls. If kill is
-// set, it kills and restarts the agents meanwhile.
+// set, gather kills and restarts the agents meanwhile.
 func gather(t testing.TB, b *Bed, herd []*Process, all []*Agent, kill bool, calls int) (answers []answer) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup

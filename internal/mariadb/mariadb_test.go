@@ -8,8 +8,7 @@ import (
 	"testing"
 )
 
-// TestStartStop checks the port and the directory of a server. Other tests
-// check that the user can log in.
+// TestStartStop checks the port and the directory of a server.
 func TestStartStop(t *testing.T) {
 	if os.Getenv(EnvDSN) != "" {
 		t.Skipf("%s names a server", EnvDSN)

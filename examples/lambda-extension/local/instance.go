@@ -104,7 +104,7 @@ func (i *instance) run(program string, args []string, env map[string]string) (*p
 }
 
 // during calls f. If a process of the instance ends first, during cancels the context of f.
-// during also returns an error if Lambda would have refused a request.
+// It also returns the requests that Lambda would have refused.
 func (i *instance) during(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
