@@ -7,14 +7,15 @@
 //	...
 //	token, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT"})
 //
-// Stores in the formats of the official Zoho SDKs (packages filestore and
-// sqlstore) are TokenStores too, and follow the same rules. Package conformance
-// checks each numbered rule on every store, in a case that names it.
+// Stores in the formats of the official Zoho SDKs (packages filestore and sqlstore) are
+// TokenStores too, and follow the same rules. Package conformance checks each numbered rule
+// on every store, in a test case that names the rule.
 //
 // # Matching
 //
-// FindToken and SaveToken look for the record that a token describes. The first row that
-// applies decides: the search does not continue with a later row.
+// FindToken and SaveToken look for the record that a token describes. The first row of this
+// table that applies to the token decides: the search never continues with a later row. A
+// token has a field if that field is not empty.
 //
 //	#  the token has                                    it describes a record with
 //	0  ID                                               that ID, and the UserName and client that the token has
@@ -27,127 +28,134 @@
 //	                                                    an earlier grant or refresh token of the record matches too
 //	4  none of these                                    nothing
 //
-// A client is the ClientID at the Issuer for the Resource. Two clients are the same if all
-// three fields are equal, where an empty field equals only an empty one.
+// ClientID, Issuer and Resource together identify a client. Two clients are the same if all
+// three fields are equal. An empty field equals only an empty field.
 //
 // The rows in detail:
 //
-//   - [TS-01] Row 0: FindToken and FindTokenByID find a record by its ID. If like
-//     has a UserName or ClientID other than the record's, nothing is found.
-//   - [TS-44] Records of one user and ClientID at two issuers, or for two
-//     resources, are two records. Rows 0, 1 and 3 distinguish the two records, as they
-//     distinguish two ClientIDs. No look-up, save, refresh or deletion of one reads or changes
-//     the other. Row 2 compares neither Issuer nor Resource.
-//   - [TS-02] Row 1 finds the record with the same UserName and the same ClientID,
-//     an empty ClientID included.
-//   - [TS-03] If no record of the user has an empty ClientID, row 1 without a ClientID finds
-//     the only record of the user. If there are several, it fails with ErrAmbiguous.
-//   - [TS-04] Row 1 does not fall through: an unknown user is not found even if
-//     the token's access, refresh or grant token would match.
+//   - [TS-01] Row 0: FindToken and FindTokenByID find a record by its ID. If like has a
+//     UserName, ClientID, Issuer or Resource that differs from the record's, the error
+//     matches ErrNotFound.
+//   - [TS-44] A user and ClientID have a separate record for each issuer and each resource.
+//     Rows 0, 1 and 3 distinguish these records, as they distinguish records with different
+//     ClientIDs. Finding, saving, refreshing or deleting one of these records does not
+//     affect any other record. Row 2 compares neither Issuer nor Resource.
+//   - [TS-02] Row 1 finds the record with the same UserName and the same client, even if
+//     the ClientID is empty.
+//   - [TS-03] If like has no ClientID and no record has the same client, row 1 finds the
+//     user's only record with the Issuer and Resource that like has. If there are several
+//     such records, the error matches ErrAmbiguous.
+//   - [TS-04] If the user is unknown, row 1 finds no record, even if a record has the
+//     access, refresh or grant token of like.
 //   - [TS-05] Row 2 finds a record by the access token, if like has neither ClientID nor
 //     ClientSecret.
-//   - [TS-06] Row 3 finds a record by the grant token with the client, else by the refresh
-//     token with the client. The same token of another client is not found.
-//   - [TS-07] Row 3 prefers a record with a user over one without, and of records
-//     without a user the newest.
-//   - [TS-08] Row 3 also finds a record by an earlier grant or refresh token: its first one,
-//     and the last one before the current one. Stores of a foreign format (package filestore,
-//     package sqlstore) have no room for earlier tokens and keep none.
-//   - [TS-09] Row 4: FindToken fails with ErrInvalidToken and never returns an
-//     arbitrary record. SaveToken merges only into a record without a user that
-//     holds the same token, and the same client or none. If the record that was
-//     created with the token now has a user or another client, SaveToken fails
-//     with ErrIDMismatch. (Stores of a foreign format do not know what a record
-//     was created with.)
-//   - [TS-10] No match is ErrNotFound. For a weak look-up (see below), the text of the error
-//     says how far the look-up may be out of date. Several matches that the rules above do not
-//     rank are ErrAmbiguous. The text of that error names the IDs and no secret.
-//   - [TS-11] FindToken returns the record with its fields replaced by those that like has. An
-//     access token other than the record's does not inherit its ExpiresAt. An earlier grant or
-//     refresh token in like does not replace the current one.
+//   - [TS-06] Row 3 finds the client's record with the same grant token, or else the
+//     client's record with the same refresh token. It does not find the record of another
+//     client.
+//   - [TS-07] Row 3 prefers a record with a user to a record without a user. Of several
+//     records without a user, it prefers the newest.
+//   - [TS-08] Row 3 also finds a record by its first grant or refresh token, and by the
+//     grant or refresh token that the current one replaced. Stores of a foreign format
+//     (packages filestore and sqlstore) keep no earlier tokens.
+//   - [TS-09] Row 4: FindToken fails with ErrInvalidToken and never returns an arbitrary
+//     record. SaveToken merges such a token only into a record without a user that holds
+//     the same token and does not belong to another client. If the record that was created
+//     with the token has since got a user or another client, SaveToken fails with
+//     ErrIDMismatch. (Stores of a foreign format do not record which token a record was
+//     created with.)
+//   - [TS-10] If no record matches, the error matches ErrNotFound. For a weak look-up (see
+//     below), the text of this error says how far the look-up may lag. If several records
+//     match and no rule above prefers one of them, the error matches ErrAmbiguous. The text
+//     of this error contains the IDs of the records, but no secret.
+//   - [TS-11] FindToken returns the record with its fields replaced by those that like has.
+//     If like has a different access token, the result does not inherit the record's
+//     ExpiresAt. An earlier grant or refresh token in like does not replace the current
+//     one.
 //
 // # Saving
 //
-//   - [TS-12] If a record matches, the fields that the token has replace those of
-//     the record, and the other fields stay. Only TS-13 clears a field.
-//   - [TS-13] A changed AccessToken that comes without ExpiresAt clears ExpiresAt.
+//   - [TS-12] If a record matches, the fields that the token has replace those of the
+//     record. All other fields keep their values, except for ExpiresAt in TS-13.
+//   - [TS-13] A save that changes AccessToken and has no ExpiresAt clears ExpiresAt.
 //   - [TS-14] A save that changes nothing writes nothing.
 //   - [TS-15] If no record matches, SaveToken creates one and returns it with its
 //     ID. The ID can change only when a record without a user gets a user.
-//   - [TS-16] The pair of UserName and ClientID of a record with a user is fixed,
-//     even if the ClientID is empty. Another user's or client's ID, or a new ID
-//     for a user or token that has a record, is ErrIDMismatch, and nothing is
-//     changed.
-//   - [TS-45] The Issuer and Resource of a record with a user are fixed, even if
-//     they are empty. A record without a user can get each of them once. Another
-//     Issuer or Resource for a record that is found is ErrIDMismatch, and nothing
-//     is changed.
-//   - [TS-17] An ID or UserName without access, refresh or grant token, and
-//     without a record to merge into, is ErrNotFound. A token that has nothing to
-//     derive an ID from is ErrInvalidToken.
-//   - [TS-18] Each user and client has at most one record, however many processes
-//     save at once. The records of two users are never mixed.
-//   - [TS-19] Concurrent saves of different fields are both kept.
-//   - [TS-20] A save with the ID of a record without a user, and with a UserName,
-//     gives the record that user. If the user already has a record, the two records are merged
-//     under the ID of the user's record, with the tokens that expire later. Every ID that once
-//     found a record keeps finding it until the record is deleted, however many IDs the record
-//     has. (Stores of a foreign format forget the other ID.)
-//   - [TS-21] An ID that the caller chooses is kept: any string of up to 255 bytes. Only the
-//     save that creates a record can choose its ID. An unknown ID in the form of a derived one
-//     is refused with ErrInvalidToken. Stores that cannot hold an ID refuse it with
-//     ErrInvalidToken before anything is written. The store looks for another record with the
+//   - [TS-16] The UserName and ClientID of a record with a user never change, even if the
+//     ClientID is empty. A save with the ID of another user's or client's record changes
+//     nothing and fails with ErrIDMismatch. So does a save with a new ID if the user or the
+//     token already has a record.
+//   - [TS-45] The Issuer and Resource of a record with a user never change, even if they
+//     are empty. In a record without a user, each of these two fields can be set once. A
+//     save that would change the Issuer or Resource of the record changes nothing and fails
+//     with ErrIDMismatch.
+//   - [TS-17] If no record matches and the token has an ID or UserName, but no access,
+//     refresh or grant token, SaveToken fails with ErrNotFound. If the token has none of
+//     these fields, SaveToken fails with ErrInvalidToken.
+//   - [TS-18] Each user and client has at most one record, however many processes save
+//     concurrently. Records of different users are never merged.
+//   - [TS-19] If two callers concurrently save different fields of a record, both changes
+//     are kept.
+//   - [TS-20] If a token has a UserName and the ID of a record without a user, SaveToken
+//     assigns the record to that user. If the user already has a record, SaveToken merges
+//     the two records under the ID of the user's record, and keeps the tokens that expire
+//     later. Every ID that a record has had finds the record until the record is deleted.
+//     (After a merge, stores of a foreign format keep only the ID of the user's record.)
+//   - [TS-21] A caller can choose the ID of a record, a string of at most 255 bytes, in the
+//     save that creates the record. An unknown ID in the form of a derived ID is refused
+//     with ErrInvalidToken. A store that cannot hold an ID refuses the ID with
+//     ErrInvalidToken, and writes nothing. The store looks for another record with the
 //     caller's ID, but the backend does not enforce that the ID is unique. If two saves use
 //     one ID at the same time, or within ListLag of each other, both records may be kept. A
-//     search by that ID is then ErrAmbiguous. Each record is still found by its user and its
-//     tokens, and "tokenkeep doctor" reports both. Stores of a foreign format never keep both
-//     records.
-//   - [TS-22] Bad input is refused before anything is written. Invalid UTF-8, control
-//     characters, an ID over 255 bytes, an ExpiresAt out of range and a redacted secret are
-//     ErrInvalidToken. A record that is too large is ErrTooLarge.
-//   - [TS-23] Times are kept to the millisecond, in UTC.
-//   - [TS-46] Scope, TokenType, IDToken and Extra are kept like the other fields.
-//     The members of an Extra replace those of the record by name, and the other members of
-//     the record stay. Extra is stored in its canonical form. An Extra that is not a JSON
-//     object with each member once is ErrInvalidToken. One that is too large, by itself or
-//     together with that of the record, is ErrTooLarge. Refresh stores a new token in any
-//     case. If its Extra and that of the record are too large together, Refresh keeps only the
-//     new Extra. (A store of a foreign format may refuse a record that has one of these
-//     fields, an Issuer or a Resource with ErrInvalidToken.)
+//     search by that ID then fails with ErrAmbiguous. The user and the tokens of each
+//     record still find it, and "tokenkeep doctor" reports both. Stores of a foreign format
+//     never keep both records.
+//   - [TS-22] SaveToken refuses an invalid token before it writes. It fails with
+//     ErrInvalidToken for invalid UTF-8, control characters, an ID over 255 bytes, an
+//     ExpiresAt out of range and a redacted secret. It fails with ErrTooLarge for a record
+//     that is too large.
+//   - [TS-23] ExpiresAt is stored in UTC, truncated to the millisecond.
+//   - [TS-46] Scope, TokenType, IDToken and Extra are kept like the other fields. The
+//     members of a new Extra replace members of the record with the same names, and all
+//     other members are kept. Extra is stored in its canonical form. If Extra is not a JSON
+//     object, or repeats a member, SaveToken fails with ErrInvalidToken. If Extra is too
+//     large, alone or merged with the record's Extra, SaveToken fails with ErrTooLarge. If
+//     the merged Extra is too large in a refresh, Refresh stores the token with only the
+//     new Extra. (A store of a foreign format may refuse these fields, Issuer and Resource
+//     with ErrInvalidToken.)
 //
-// In one case, a token can be in two records. A save by refresh, grant or access token alone
-// may leave a second record without a user. It does so only within ListLag of the save that
-// put the token into another record. The next save that finds both records merges them.
+// In one case, a token can be in two records. A save without an ID and UserName may create
+// a second record with a token, if another save stored the token less than ListLag ago. The
+// next save that finds both records merges them.
 //
 // # Deleting and listing
 //
 //   - [TS-24] DeleteToken removes the record, so that no look-up finds it. If the record does
 //     not exist, DeleteToken returns nil.
-//   - [TS-25] A deleted record exists again only after a save that was under way at the
-//     deletion or began later. An update prepared against the deleted record does not touch a
-//     record that was created again.
+//   - [TS-25] A deleted record exists again only after a save that was in progress during
+//     the deletion or began later. An update that was prepared for the deleted record does
+//     not change a record that was created in its place.
 //   - [TS-26] GetTokens returns every record once, ordered by ID. If there are no
 //     records, it returns an empty list and no error.
 //   - [TS-27] DeleteTokens removes every record.
-//   - [TS-28] An operation that asks for a record that cannot be read returns the
-//     class of the reason (ErrCorrupt, ErrDenied, ErrRefused, ErrUnavailable). The
-//     record is not written over or deleted. It hides no other record: GetTokens and
-//     DeleteTokens process the other records, and return an *UnreadableError for each record
-//     that they leave out. A search finds another record only if the unreadable one could not
-//     be meant instead. No save creates a second record beside it.
+//   - [TS-28] If an operation needs a record that cannot be read, the error matches
+//     ErrCorrupt, ErrDenied, ErrRefused or ErrUnavailable. An unreadable record is neither
+//     overwritten nor deleted. GetTokens and DeleteTokens process all other records, and
+//     return an error that joins an *UnreadableError for each unreadable record. A search
+//     returns another record only if no unreadable record could be a better match.
+//     SaveToken does not create a second record for the user or token of an unreadable
+//     record.
 //
 // Stores that have a method DeleteIfUnchanged follow one more rule:
 //
-//   - [TS-43] DeleteIfUnchanged removes the record if each of its fields is as
-//     given. Otherwise nothing is changed and the error matches ErrConflict. A
-//     save that runs meanwhile is never lost. If the record does not exist, the
-//     error is nil.
+//   - [TS-43] DeleteIfUnchanged removes the record if each of its fields equals that of the
+//     argument. Otherwise it changes nothing, and the error matches ErrConflict. A
+//     concurrent save is never lost. If the record does not exist, the error is nil.
 //
 // # Strong and weak look-ups
 //
-// A strong look-up reads the record by its name. A weak one searches labels, or lists all
-// records, and may miss what was written within the ListLag of the backend. ListLag is minutes
-// on AWS, and has no documented bound on GCP.
+// A strong look-up reads the record by its name. A weak look-up searches labels or lists
+// all records, and may miss a write that returned less than the backend's ListLag ago.
+// ListLag is five minutes on AWS, and has no documented bound on GCP.
 //
 //	look-up by                                             may lag by
 //	a derived ID                                  strong   ReadLag
@@ -159,63 +167,66 @@
 //	GrantToken or RefreshToken, with ClientID     weak     ListLag
 //	nothing: GetTokens, All, DeleteTokens         weak     ListLag
 //
-// A derived ID is the ID that SaveToken returns for a record that was saved
-// without one. A token finds at once the record that was created with it, because the search
-// also reads the name that is derived from the token.
+// A derived ID is the ID that SaveToken returns for a record that was saved without an ID.
+// A look-up by the token that a record was created with is not subject to ListLag, because
+// it also reads the name that is derived from the token.
 //
 // # Refreshing
 //
-// A store that is a [Refresher] follows these rules too. Each request to the
-// authorization server is one call of mint, the function that the caller passes to
+// A store that is a [Refresher] also follows the rules of this section. It asks the
+// authorization server only by calling mint, the function that the caller passes to
 // Refresh.
 //
-//   - [TS-35] If the record has an access token that is not stale and has not
+//   - [TS-35] If the record has an access token that differs from stale and has not
 //     expired, Refresh returns the record and does not call mint.
-//   - [TS-36] When several callers refresh the same record concurrently, in any goroutines and
-//     processes, exactly one calls mint. The others, and later callers, get its result. If
-//     mint panics or ends its goroutine, the next caller calls mint.
-//   - [TS-37] Refresh merges the token that mint returns like SaveToken: empty
-//     fields, including the refresh token, keep their stored values. ID, UserName, ClientID,
-//     Issuer and Resource stay as they are, whatever mint returns.
-//   - [TS-38] If mint fails, the record stays as it is and Refresh returns the
-//     error of mint. Waiters and later callers get a RefreshError too, without a
-//     call of mint. A permanent RefreshError counts until the refresh token, the grant token
-//     or the client secret changes, or the record is deleted. Any other RefreshError counts
-//     for RetryAfter, whatever its length. Only waiters get a RefreshError that refuses the
-//     client.
-//   - [TS-39] A record that is deleted while mint runs stays deleted. Refresh
-//     returns the token from mint together with ErrNotPersisted.
-//   - [TS-40] Fields that are saved while mint runs stay, except an access token
-//     that is stale or has expired. A new refresh token from mint is stored with them. If
-//     another refresh token is saved while mint runs, it stays, and the result of mint for the
-//     old one is not stored. If the ID then names another user's record, nothing from mint is
-//     stored in that record.
-//   - [TS-41] Refresh of an unknown ID is ErrNotFound. Refresh without an ID or a
-//     function, or with a mint that returns no access token, is ErrInvalidToken.
-//     Nothing is changed.
-//   - [TS-42] A waiter's own context bounds its wait. Refresh stores the result of
-//     mint even if the context of the caller is done.
+//   - [TS-36] If several callers, in any goroutines and processes, refresh the same record
+//     concurrently, exactly one of them calls mint. The other callers and later callers get
+//     its result. If mint panics or ends its goroutine, the next caller calls mint.
+//   - [TS-37] Refresh merges the token that mint returns into the record as SaveToken does:
+//     fields that are empty in the token, such as the refresh token, keep their stored
+//     values. ID, UserName, ClientID, Issuer and Resource never change, whatever mint
+//     returns.
+//   - [TS-38] If mint fails, the fields of the record do not change, and Refresh returns
+//     the error of mint. If this error is a RefreshError, waiters and later callers get it
+//     too, without a call of mint. Later callers get a permanent RefreshError until the
+//     refresh token, the grant token or the client secret changes, or the record is
+//     deleted. They get any other RefreshError for RetryAfter, however long that is. Later
+//     callers do not get a RefreshError that refuses the client.
+//   - [TS-39] A record that is deleted while mint runs stays deleted. Refresh then returns
+//     the token from mint and an error matching ErrNotPersisted.
+//   - [TS-40] A field that another caller saves while mint runs keeps the saved value,
+//     except an access token that equals stale or has expired. Refresh then still stores a
+//     new refresh token from mint. If another caller saves a refresh token while mint runs,
+//     the record keeps it, and Refresh stores nothing from mint. Refresh also stores
+//     nothing from mint if the ID belongs to another user's record when mint returns.
+//   - [TS-41] Refresh changes nothing and fails with ErrNotFound if no record has the ID.
+//     It changes nothing and fails with ErrInvalidToken if the ID is empty, mint is nil, or
+//     mint returns no access token.
+//   - [TS-42] Each waiter stops waiting when its own context is done. Refresh stores the
+//     result of mint even if the context of its caller is done.
 //
 // # Errors, contexts, secrecy
 //
 //   - [TS-29] Every method returns promptly once its context is done, with an
 //     error matching ctx.Err().
-//   - [TS-30] Every error is an *Error. Unless it is an error of mint, it matches one of the
-//     classes of this package or of package context.
+//   - [TS-30] Every error is an *Error. Except for errors and refusals that mint has
+//     returned, every error matches one of the error classes of this package,
+//     context.Canceled or context.DeadlineExceeded.
 //   - [TS-31] No error, log record, name or label holds a client secret, or a
 //     refresh, access or grant token.
-//   - [TS-32] Tokens are passed and returned by value: a caller may change what it
-//     passed and what it got.
-//   - [TS-33] All methods may be called concurrently, by goroutines and processes.
-//   - [TS-34] Once ReadLag has passed, every handle on a backend finds what
-//     another handle has saved, whether it was opened before or after the save.
+//   - [TS-32] Tokens are passed and returned by value: a caller may change its tokens
+//     without affecting the store.
+//   - [TS-33] All methods may be called concurrently, by several goroutines and processes.
+//   - [TS-34] Once ReadLag has passed, every store on a backend finds the records that
+//     another store on that backend has saved. It does not matter which store was opened
+//     first.
 //
 // # Names, digests and keys
 //
-// The name of a record is derived from its user and client, or, without a user, from its first
-// token. Two records of one user and client would have one name, and the backend refuses to
-// create a name twice. The other fields that searches use are stored beside a record, as
-// labels. Names and labels are 160-bit HMAC-SHA-256 digests, because people who may not read
-// secrets can often read metadata, and user names can be guessed. Set Options.NameKey to keep
-// such people from confirming a guess.
+// The name of a record is derived from its user and client or, if it has no user, from its
+// first token. The backend prevents two records of the same user and client, because they
+// would have the same name. The other fields that searches use are stored beside the
+// record, as labels. Names and labels are 160-bit HMAC-SHA-256 digests. Digests are
+// necessary because people who may not read secrets can often read names and labels. Set
+// Options.NameKey to keep such people from testing guesses of user names.
 package tokenstore
