@@ -16,11 +16,12 @@ import (
 )
 
 // Create saves t like SaveToken if the store has no record that t describes, and reports
-// whether it created a record. Otherwise, it changes nothing and returns false.
+// whether it created a record. If such a record exists, Create changes nothing and returns
+// the zero Token and false.
 //
-// Create is for operations on many records. If t has a UserName and a ClientID but no ID,
-// and Options.OtherNameKeys is empty, Create does not search for the record first. It then
-// also checks the store's keys at most once in five seconds.
+// Create is meant for programs that save many records. If t has a UserName and a ClientID
+// but no ID, and Options.OtherNameKeys is empty, Create does not search for the record
+// first. For such tokens, Create checks the store's keys at most once in five seconds.
 func (s *Store) Create(ctx context.Context, t Token) (saved Token, created bool, err error) {
 	f, created, err := s.createNew(ctx, t.Fields())
 	return FromFields(f), created, s.error("create", t.ID, err)
@@ -46,7 +47,7 @@ func (s *Store) createNew(ctx context.Context, f codec.Fields) (saved codec.Fiel
 }
 
 // onlyName returns the name of the record that f describes if searches read only that name.
-// If they also read labels or other names, onlyName returns false.
+// If searches also read labels or other names, onlyName returns false.
 func (s *Store) onlyName(f codec.Fields) (ledger.Name, bool) {
 	if rules.KeyOf(f) != rules.KeyUser {
 		return "", false
@@ -76,7 +77,8 @@ func (s *saver) createFirst(ctx context.Context) (codec.Fields, bool, error) {
 	return written.Token, err == nil, err
 }
 
-// createIfNew creates a record unless the store has one into which the token may be merged.
+// createIfNew creates a record, or returns false if the token would be merged into an
+// existing record.
 func (s *saver) createIfNew(ctx context.Context, v *ledger.View) (codec.Fields, bool, error) {
 	records, err := s.targets(ctx, v)
 	if err != nil {
@@ -90,12 +92,14 @@ func (s *saver) createIfNew(ctx context.Context, v *ledger.View) (codec.Fields, 
 	return saved, err == nil, err
 }
 
-// FindTokens returns, ordered by ID, every record that one of the tokens in like describes,
-// and possibly other records. It first lists the names in the store, and then reads as few
-// records as it can.
+// FindTokens returns every record that at least one token in like describes, and possibly
+// other records. The result is ordered by ID. FindTokens first lists the names in the
+// store, and then reads only the records that it needs, or all records if that takes fewer
+// calls.
 //
-// The error is like that of GetTokens: if the tokens are not nil, it joins an
-// *UnreadableError for each record that cannot be read.
+// If some records cannot be read, FindTokens returns the other records and an error that
+// joins an *UnreadableError for each unreadable record. After any other error, the tokens
+// are nil.
 func (s *Store) FindTokens(ctx context.Context, like []Token) ([]Token, error) {
 	if err := s.begin(ctx); err != nil {
 		return nil, s.error("find", "", err)
@@ -143,7 +147,8 @@ func (s *Store) names(ctx context.Context) (map[ledger.Name]bool, error) {
 	return names, nil
 }
 
-// readEach returns the records that the names lead to, each once and ordered by ID.
+// readEach returns the records that a search by each of the names finds, each record once
+// and ordered by ID.
 func (s *Store) readEach(ctx context.Context, names []ledger.Name) ([]Token, error) {
 	var mu sync.Mutex
 	tokens, unread := []Token{}, []*UnreadableError(nil)

@@ -16,9 +16,9 @@ func (s *Store) DeleteToken(ctx context.Context, id string) error {
 	return s.error("delete", id, s.delete(ctx, id, nil))
 }
 
-// delete deletes the record with the given ID. If check is not nil, delete first calls
-// it with the newest provable state of the record. If check returns an error, delete
-// returns it and leaves the record as it is.
+// delete deletes the record with the given ID, and returns nil if no record has the ID. If
+// check is not nil, delete first calls check with the newest provable state of the record.
+// If check returns an error, delete returns that error and does not change the record.
 func (s *Store) delete(ctx context.Context, id string, check func(codec.Fields) error) error {
 	if err := s.begin(ctx); err != nil {
 		return err
@@ -50,8 +50,9 @@ func (s *Store) delete(ctx context.Context, id string, check func(codec.Fields) 
 	})
 }
 
-// deleteRest deletes the remains of a record that is not found. They are those of an
-// abandoned deletion, or an entry that has moved to a deleted record.
+// deleteRest deletes what remains under the name of a record that was not found: earlier
+// states that an abandoned deletion left behind, or an entry that had moved to a deleted
+// record.
 func (s *Store) deleteRest(ctx context.Context, v *ledger.View, name ledger.Name) error {
 	e, exists := v.Known(name)
 	switch {

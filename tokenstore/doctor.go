@@ -7,7 +7,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
-// CheckOptions says what Check does besides reporting.
+// CheckOptions selects the repairs and additional tests of Check.
 type CheckOptions = doctor.CheckOptions
 
 // KindStoreUnkeyed is the kind of the finding that a store has no name key. Package
@@ -20,18 +20,19 @@ var (
 )
 
 // Check implements doctor.Checker. opts may be nil. Check reads all records, and then reads
-// those that look faulty a second time. Each finding is thus based on a state as fresh as
-// the backend allows. Check keeps digests of all records in memory, but no token.
+// the records that look faulty a second time. Each finding is therefore based on the newest
+// state that the driver can prove. Check keeps digests of all records in memory, but no
+// token.
 //
 // Each repair performs the step that the next writer would perform, by compare-and-swap. If
-// a save was interrupted while it gave a record its user, Check completes the move and
-// never undoes it. Repairs can be interrupted at any point and repeated. Check never writes
-// over or deletes a secret that it cannot read. It leaves a record alone if its name does
-// not fit the keys, because the Store may have the wrong keys.
+// a save was interrupted while it assigned a record to a user, Check completes the
+// assignment and never undoes it. A repair can be interrupted at any point, and repeated.
+// Check never overwrites or deletes a secret that it cannot read. It does not change a
+// record whose name does not fit the keys, because the Store may have the wrong keys.
 //
-// If the driver is a driver.Inspector, the check includes the data that the driver
-// keeps beside the secrets. For other drivers, Check examines only the labels that each
-// record was written with.
+// If the driver is a driver.Inspector, the check includes the data that the driver keeps
+// beside the secrets. For other drivers, Check examines only the labels with which each
+// record was written.
 func (s *Store) Check(ctx context.Context, opts *CheckOptions) iter.Seq2[doctor.Finding, error] {
 	return func(yield func(doctor.Finding, error) bool) {
 		if err := s.begin(ctx); err != nil {
@@ -46,36 +47,40 @@ func (s *Store) Check(ctx context.Context, opts *CheckOptions) iter.Seq2[doctor.
 	}
 }
 
-// Rekey implements doctor.Rekeyer. opts may be nil. Afterwards every record has a name by
-// Options.NameKey, labels by the first of Options.IndexKeys, and the form that
-// Options.Codec writes. The store then records that only these keys are in use, and all
-// other keys can be removed from the configuration. A record keeps its ID even if its name
+// Rekey implements doctor.Rekeyer. opts may be nil. After an iteration without an error,
+// the name of every record is derived from Options.NameKey and its labels from the first of
+// Options.IndexKeys. Every record then has the form that Options.Codec writes. All other
+// keys can be removed from the configuration. A record keeps its ID even if its name
 // changes.
 //
-// Rekey works while other processes read and write, as long as all of them know both
-// the old and the new keys. The order is:
+// Other processes can read and write during Rekey if all of them have both the old and the
+// new keys. Replace keys in this order:
 //
-//  1. Give every program the new keys after the old ones (for names in OtherNameKeys).
-//  2. Give every program the new keys before the old ones.
+//  1. Add the new keys to every program, after the old keys. The new name key goes into
+//     OtherNameKeys.
+//  2. In every program, move the new keys before the old keys. The new name key goes into
+//     NameKey, and the old one into OtherNameKeys.
 //  3. Call Rekey.
-//  4. Remove the old keys.
+//  4. Remove the old keys from every program.
 //
-// With NoKey among the keys, Rekey adds keys to a store without keys, or removes all keys.
+// To add keys to a store without keys, or to remove all keys, use NoKey as the old or the
+// new key.
 //
-// Rekey may be interrupted at any point. Called again, it continues with the records that
-// are left. Every write is a compare-and-swap. Rekey reads each record back. After the last
-// record, it reads the store once more, because a process with the old order of keys may
-// have written meanwhile. If such a process keeps writing, the last error matches
-// ErrConflict. A record that gets a new name leaves a redirect under the old name.
-// Redirects that are younger than the backend's ListLag (a day, if it has no bound) are
-// kept until Rekey is called again.
+// Rekey may be interrupted at any point. The next call continues with the remaining
+// records. Every write is a compare-and-swap, and Rekey reads each written record back.
+// After the last record, Rekey reads the store once more, because a process with the old
+// order of keys may have written meanwhile. If such a process keeps writing, the last error
+// matches ErrConflict. A record that gets a new name leaves a redirect under its old name.
+// Rekey removes only redirects that are older than the backend's ListLag, or older than a
+// day if ListLag has no bound. Later calls remove the other redirects.
 //
-// A codec that is not a codec.Rotating cannot tell which records are left. Rekey then
-// rewrites all records on every call. A record keeps only digests of its earlier tokens, by
-// the old NameKey. Once that key is removed, these tokens no longer find the record.
+// If Options.Codec is not a codec.Rotating, Rekey cannot tell which records remain, and
+// rewrites all records on every call. A record keeps its earlier tokens only as digests by
+// the old NameKey. Searches by these tokens fail once that key is removed.
 //
 // If the name of a record fits none of the keys, Rekey yields the record with an error
-// matching ErrIDMismatch and leaves it alone. The store then still needs all the keys.
+// matching ErrIDMismatch and does not change it. In that case, no key can be removed from
+// the configuration.
 func (s *Store) Rekey(ctx context.Context, opts *doctor.RekeyOptions) iter.Seq2[doctor.Rekeyed, error] {
 	return func(yield func(doctor.Rekeyed, error) bool) {
 		if err := s.begin(ctx); err != nil {

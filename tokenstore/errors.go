@@ -16,41 +16,41 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// Error classes, for errors.Is. Errors of the context package are passed on and match
-// context.Canceled or context.DeadlineExceeded. After one of these errors, and after
-// ErrUnavailable, a write may or may not have been applied, and can be repeated.
+// Error classes, for errors.Is. If a context is done, the error matches context.Canceled or
+// context.DeadlineExceeded. After one of these two errors, and after ErrUnavailable, a
+// write may or may not have been applied. The caller can repeat the write.
 var (
 	// ErrNotFound means that no record matches.
 	ErrNotFound = driver.ErrNotFound
 
-	// ErrAmbiguous means that several records match and that no rule prefers one of
-	// them. The text names their IDs.
+	// ErrAmbiguous means that several records match and that no rule prefers one of them.
+	// The text of the error contains the IDs of these records.
 	ErrAmbiguous = rules.ErrAmbiguous
 
-	// ErrConflict means that other writers were faster in every attempt. Nothing was
-	// changed; try again.
+	// ErrConflict means that other writers changed the record during every attempt. Nothing
+	// was changed. Trying again can help.
 	ErrConflict = driver.ErrConflict
 
 	// ErrIDMismatch means that the ID, user and client of the token belong to
 	// different records. Nothing was changed, and trying again does not help.
 	ErrIDMismatch = rules.ErrIDMismatch
 
-	// ErrInvalidToken means that the token cannot be stored or searched for as
-	// it is. Nothing was changed.
+	// ErrInvalidToken means that the token has an invalid field, or lacks the fields to
+	// store it or to search for it. Nothing was changed.
 	ErrInvalidToken = rules.ErrInvalidToken
 
 	// ErrTooLarge means that the record would be larger than the store can hold.
 	// Nothing was changed.
 	ErrTooLarge = rules.ErrTooLarge
 
-	// ErrDenied means that the store refused the credentials, or that they lack
-	// a permission.
+	// ErrDenied means that the service refused the program's credentials, or that these
+	// credentials lack a permission.
 	ErrDenied = driver.ErrDenied
 
-	// ErrRefused means that the store refused the operation because of how it is set up.
-	// Examples are a replica, a policy of the organization, a disabled version or key, and
-	// a mount or database of the wrong kind. Nothing was changed. Trying again does not
-	// help until an operator changes the set-up.
+	// ErrRefused means that the service refused the operation because of how the service is
+	// set up. Examples are a replica, a policy of the organization, a disabled version or
+	// key, and a mount or database of the wrong kind. Nothing was changed. Trying again
+	// does not help until an operator changes the set-up.
 	ErrRefused = driver.ErrRefused
 
 	// ErrUnavailable means that the store could not be reached, failed, or
@@ -62,23 +62,22 @@ var (
 	// An error of this class also matches ErrUnavailable. The same call can succeed later.
 	ErrThrottled = driver.ErrThrottled
 
-	// ErrCorrupt means that a record exists but cannot be read. Stores do not write
-	// over such a record.
+	// ErrCorrupt means that a record exists but does not have the form that stores write.
+	// Stores do not overwrite such a record.
 	ErrCorrupt = driver.ErrCorrupt
 
-	// ErrWrongKeys means that the store is under keys other than those in Options:
-	// another NameKey, other index keys, or encryption with another key or none.
-	// Nothing was changed, and trying again does not help. Stores return ErrWrongKeys
-	// in place of ErrNotFound, so that no second record is created.
+	// ErrWrongKeys means that the store was written with a NameKey, index keys or
+	// encryption keys that are not in Options. Nothing was changed, and trying again does
+	// not help. Stores return ErrWrongKeys instead of ErrNotFound, so that callers do not
+	// create a second record.
 	ErrWrongKeys = ledger.ErrWrongKeys
 
-	// ErrNotPersisted means that a refresh succeeded but its result could not be
-	// stored. The token that comes with the error can be used; the next call
-	// refreshes again.
+	// ErrNotPersisted means that mint returned a token that Refresh could not store. The
+	// token that Refresh returns with the error can be used. The next call refreshes again.
 	ErrNotPersisted = refreshing.ErrNotPersisted
 )
 
-// classes are the sentinels that a caller may see.
+// classes are the error classes of this package and of package context.
 var classes = []error{
 	ErrNotFound, ErrAmbiguous, ErrConflict, ErrIDMismatch, ErrInvalidToken, ErrTooLarge,
 	ErrDenied, ErrRefused, ErrUnavailable, ErrThrottled, ErrCorrupt, ErrWrongKeys, ErrNotPersisted, context.Canceled, context.DeadlineExceeded,
@@ -89,17 +88,18 @@ func classed(err error) bool {
 	return slices.ContainsFunc(classes, func(c error) bool { return errors.Is(err, c) })
 }
 
-// An Error names the operation that failed, and its record. Every error of a store is an
-// *Error. Unless it is an error of mint, it matches one of the classes of this package or
-// of package context. The text holds no part of a token except the ID.
+// An Error is the error of an operation on a store. Unless it wraps an error or a refusal
+// that mint has returned, it matches one of the error classes of this package,
+// context.Canceled or context.DeadlineExceeded. Its text contains no part of a token except
+// the ID.
 type Error struct {
-	Op    string // the operation: "save"
-	Store string // the kind of store: "awssm"
-	ID    string // the record's ID, if it is known
-	Err   error  // what happened: a class, wrapped together with the service's own error
+	Op    string // the operation, such as "save"
+	Store string // the kind of store, such as "awssm"
+	ID    string // the record's ID, or "" if it is not known
+	Err   error  // the cause, which wraps an error class and the service's own error
 }
 
-// Error returns the text, such as
+// Error returns the text of the error, such as
 //
 //	tokenstore: save "u4fz…" (awssm): changed concurrently
 func (e *Error) Error() string {
@@ -123,10 +123,11 @@ func (e *Error) Error() string {
 // Unwrap returns e.Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// NewError returns the error of an operation on a store: an *Error around err. It returns
-// nil if err is nil, and err itself if err is or wraps an *Error. If err has no class and
-// is not a *RefreshError, NewError adds ErrUnavailable. Stores outside this package use
-// NewError so that all errors have the same form.
+// NewError returns an *Error that wraps err, the error of the operation op on a store. It
+// returns nil if err is nil, and err itself if err is or wraps an *Error. If err matches no
+// error class and is no *RefreshError, the result also matches ErrUnavailable. NewError
+// omits an id of more than 255 bytes. Stores outside this package use NewError so that all
+// errors have the same form.
 func NewError(op, store, id string, err error) error {
 	if err == nil {
 		return nil
@@ -148,44 +149,47 @@ func NewError(op, store, id string, err error) error {
 		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	if len(id) > rules.MaxID {
-		id = "" // an ID this long is the caller's mistake: do not repeat it
+		id = "" // no store has such an ID, so the text of the error need not contain it
 	}
 	return &Error{Op: op, Store: store, ID: id, Err: err}
 }
 
-// An UnreadableError reports that one record exists but cannot be read, and why. Other
-// records may be readable. Name is the name of the secret. Err is the reason: the service's
-// own error if the service refused the read. Err matches ErrCorrupt, ErrDenied, ErrRefused
-// or ErrUnavailable, and so does the UnreadableError.
+// An UnreadableError reports that one record exists but cannot be read. Other records may
+// be readable. Name is the name of the secret that holds the record. Err is the reason, and
+// wraps the service's own error if the service refused the read. Both Err and the
+// UnreadableError match ErrCorrupt, ErrDenied, ErrRefused or ErrUnavailable.
 //
-// An operation that reads many records joins one UnreadableError for each record that
-// it leaves out. All, Check and Rekey report them one by one.
+// An operation that reads many records joins one UnreadableError for each record that it
+// leaves out. All, Check and Rekey report each unreadable record separately.
 type UnreadableError = ledger.UnreadableError
 
-// A RefreshError is an authorization server's refusal of a refresh, which mint may
-// return to Refresh. Stores keep it in the record, for waiters and for later callers. It
-// holds a code and no other text of the server, because such text may contain a token.
+// A RefreshError is an authorization server's refusal of a refresh, which mint may return
+// to Refresh. Stores keep the RefreshError in the record, for waiters and later callers. It
+// holds the server's code but no other text, because other text of the server may contain a
+// token.
 type RefreshError struct {
 	// Code is the server's error code, such as "invalid_grant".
 	Code string
 
-	// RetryAfter is how long the server asks clients to wait; 0 if it does not say.
+	// RetryAfter is how long the server asks clients to wait. It is 0 if the server does
+	// not say.
 	RetryAfter time.Duration
 
-	// Permanent means that trying again with the same credentials cannot help.
+	// Permanent means that another attempt with the same credentials will also fail.
 	Permanent bool
 
-	// Client means that the server refuses the client, not what the record holds: its ID,
-	// secret, redirect URL or scopes are wrong. Stores do not keep such a refusal, because
-	// it ends as soon as the configuration is corrected.
+	// Client means that the server refuses the client, not the tokens of the record,
+	// because the client's ID, secret, redirect URL or scopes are wrong. Stores do not keep
+	// such a refusal, because a corrected configuration works immediately.
 	Client bool
 }
 
-// Error returns the text: the code and whether the refusal is permanent.
+// Error returns a text with the code, and with whether the refusal is permanent or
+// temporary.
 func (e *RefreshError) Error() string { return refusal.Answer(*e).Error() }
 
-// As implements the method that errors.As calls. If target points to the internal type by
-// which this module finds refusals, As stores e in target and returns true.
+// As implements the method that errors.As calls. If target points to the type that this
+// module uses internally for refusals, As stores e there and returns true.
 func (e *RefreshError) As(target any) bool {
 	a, ok := target.(*refusal.Answer)
 	if ok {

@@ -16,53 +16,53 @@ import (
 // Options configures a Store. A nil *Options is equivalent to the zero value, which selects
 // the defaults.
 type Options struct {
-	// NameKey is the HMAC key of names and derived IDs. While there are records, only
-	// Rekey can change it. Nil means public digests: anyone who can read names and
-	// labels can test guesses of user names against them. A key consists of at least 16
-	// random bytes.
+	// NameKey is the HMAC key of names and derived IDs. In a store with records, only Rekey
+	// can replace the key. Nil means digests without a key: anyone who can read names and
+	// labels can test guesses of user names against them. A key must have at least 16
+	// bytes, which should be random.
 	NameKey []byte
 
-	// OtherNameKeys are further keys that records may be named by, while Rekey moves
-	// records from one key to another. NoKey may be among them. The store records which of
-	// the keys names new records.
+	// OtherNameKeys are the other keys from which names of records may be derived, while
+	// Rekey moves records from one key to another. NoKey may be among them. The store
+	// itself keeps track of the key for names of new records.
 	OtherNameKeys [][]byte
 
-	// IndexKeys are the HMAC keys of labels. Labels are written with the first key, and
-	// searches use all keys, so that a key can be replaced. Nil means NameKey and
-	// OtherNameKeys. A key has at least 16 bytes; NoKey may be among them.
+	// IndexKeys are the HMAC keys of labels. Writes use the first key, and searches use all
+	// keys. An empty list means NameKey followed by OtherNameKeys. A key must have at least
+	// 16 bytes. NoKey may be among the keys.
 	IndexKeys [][]byte
 
-	// LeaseTTL is how long one refresh may take before other processes assume that the
-	// holder has died. 0 means 30 seconds; the minimum is one second.
+	// LeaseTTL is how long a process may hold the lease of a refresh. After that time,
+	// other processes assume that the holder has died. 0 means 30 seconds; the minimum is
+	// one second.
 	LeaseTTL time.Duration
 
-	// NoAccessLabel leaves out the label of the access token. On AWS and Vault a refresh is
-	// then three calls, one of them after the response of the authorization server.
-	// FindToken and SaveToken then cannot find a record by its access token alone if it has
-	// a user, grant token or refresh token. A change of the option takes effect on a record
-	// at its next save or refresh. All programs that share a store should use the same
-	// value. Check and Rekey leave each record as its last save or refresh left it.
+	// NoAccessLabel omits the label of the access token from records. On AWS and Vault, a
+	// refresh then takes three calls, one of them after the response of the authorization
+	// server. FindToken and SaveToken then cannot find a record by its access token alone
+	// if the record has a user, grant token or refresh token. A change of the option takes
+	// effect on a record at its next save or refresh. All programs that share a store
+	// should use the same value. Check and Rekey do not apply a change of the option.
 	NoAccessLabel bool
 
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 
-	// Logger receives events that concern an operator: lasting conflicts, unreadable
-	// records, failed clean-ups. It never receives a secret or a user name. Nil means
-	// no log.
+	// Logger receives events that an operator should know, such as lasting conflicts,
+	// unreadable records and failed clean-ups. It never receives a secret or a user name.
+	// Nil means that nothing is logged.
 	Logger *slog.Logger
 
-	// Codec turns records into bytes. Nil means codec.JSON; codec.Encrypted adds
+	// Codec encodes and decodes records. Nil means codec.JSON. A codec.Encrypted codec adds
 	// envelope encryption.
 	Codec codec.Codec
 
-	// Attempts is the maximum number of attempts of a write that conflicts with other
-	// writers. 0 means 100, which takes about a minute.
+	// Attempts is the maximum number of attempts at a write that conflicts with other
+	// writers. 0 means 100: these attempts take about a minute.
 	Attempts int
 
-	// Observer is told how refreshes end and how long calls take, for metrics and traces.
-	// It is never told a secret, a user name or an ID. Nil means no Observer, which costs
-	// nothing.
+	// Observer receives the results of refreshes and the durations of calls, for metrics
+	// and traces. It never receives a secret, a user name or an ID. Nil means no Observer.
 	Observer *Observer
 }
 
@@ -70,12 +70,11 @@ type Options struct {
 // documents it.
 type Observer = observe.Observer
 
-// NoKey, as []byte(NoKey), stands for public digests in a list of keys. A list with
-// NoKey and a key is for a store that changes from public digests to the key, or back.
+// NoKey, converted to []byte, stands for digests without a key in Options. A store that
+// changes from digests without a key to a key, or back, has both among its keys.
 const NoKey = "tokenkeep: no key"
 
-// String returns the text of an Options for prints, logs and marshaling. It holds no
-// key.
+// String returns LeaseTTL and Attempts as text, without any key.
 func (o Options) String() string {
 	return fmt.Sprintf("tokenstore.Options{LeaseTTL: %v, Attempts: %d, …}", o.LeaseTTL, o.Attempts)
 }
@@ -83,7 +82,7 @@ func (o Options) String() string {
 // Format prints o.String() for every verb, so that keys are not printed.
 func (o Options) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, o.String()) }
 
-// LogValue keeps keys out of logs.
+// LogValue returns o.String() as a value, so that keys are not logged.
 func (o Options) LogValue() slog.Value { return slog.StringValue(o.String()) }
 
 // MarshalText returns o.String(), so that keys are not marshaled.
@@ -96,7 +95,8 @@ const (
 	minKey          = 16
 )
 
-// complete returns a copy of o with defaults in place of zero values.
+// complete returns a copy of o with defaults in place of zero values. It returns an error
+// if an option is out of range.
 func (o *Options) complete() (Options, error) {
 	var c Options
 	if o != nil {
@@ -108,7 +108,7 @@ func (o *Options) complete() (Options, error) {
 	if len(c.IndexKeys) == 0 {
 		c.IndexKeys = append([][]byte{c.NameKey}, c.OtherNameKeys...)
 	}
-	// The caller may clear the keys afterwards.
+	// The caller may clear its keys after New has returned.
 	c.NameKey = ownKey(c.NameKey)
 	c.OtherNameKeys = ownKeys(c.OtherNameKeys)
 	c.IndexKeys = ownKeys(c.IndexKeys)
@@ -120,7 +120,7 @@ func (o *Options) complete() (Options, error) {
 	}
 	if c.Now == nil {
 		// Drop the monotonic clock, which may stop while the process is suspended. Tokens
-		// also expire during that time.
+		// expire even while the process is suspended.
 		c.Now = func() time.Time { return time.Now().Round(0) }
 	}
 	if c.Logger == nil {
@@ -138,8 +138,8 @@ func (o *Options) complete() (Options, error) {
 	return c, nil
 }
 
-// checkKeys returns an error if a key is too short. A nil key in a list is also an error,
-// because the program has probably failed to load it.
+// checkKeys returns an error if a key is too short, or if NameKey is among OtherNameKeys. A
+// nil key in a list is an error, because the program has probably failed to load the key.
 func (o *Options) checkKeys() error {
 	if o.NameKey != nil && len(o.NameKey) < minKey {
 		return fmt.Errorf("tokenstore: a key has %d bytes, the minimum is %d", len(o.NameKey), minKey)

@@ -13,47 +13,50 @@ import (
 // Refresh implements Refresher.
 //
 // The right to call mint is a lease, which a process takes by compare-and-swap. The lease
-// is kept in the record. If the driver is a driver.Leaser and the record has a user, it is
-// kept in a note beside the record. If several goroutines of a Store refresh the same
-// record, only one of them competes for the lease. The other goroutines wait for its
-// result, each with its own context. Waiting processes read the record with pauses in
-// between. If the record says how long the last refresh took, the pause ends when the
-// current refresh is expected to end. Otherwise, and after that time, pauses grow from 0.3
-// seconds to 1.5.
+// is kept in the record or, if the driver is a driver.Leaser and the record has a user, in
+// a note beside the record. If several goroutines of a Store refresh the same record, only
+// one of them competes for the lease. The other goroutines wait for its result, each until
+// its own context is done. A waiting process reads the record repeatedly, with pauses. If
+// the record says how long the last refresh took, a pause ends when the current refresh is
+// expected to end. Otherwise, and after that time, the pauses grow to at most 1.5 seconds.
 //
 // If the service throttles calls, Refresh keeps reading with growing pauses for LeaseTTL,
-// because another process may store the token. After that, the error matches ErrThrottled. If
-// the write of the new token is throttled, the process that holds the lease repeats it until
-// LeaseTTL has passed, but for at least a sixth of LeaseTTL.
+// because another process may store a token. If the service still throttles calls after
+// LeaseTTL, the error matches ErrThrottled. If the service throttles the write of the new
+// token, the holder of the lease repeats the write until LeaseTTL has passed since the
+// lease was taken, and for at least a sixth of LeaseTTL.
 //
-// If a process dies while it holds a lease, waiters must watch the lease for its full
-// length, which is LeaseTTL at most. A Store remembers across calls how long it has watched
-// a lease. A caller whose deadline is earlier stores that time in the lease, so that a
-// series of short calls can also outlast a lease.
+// If a process dies while it holds a lease, another process takes over the lease after
+// watching it for its full length, which is at most LeaseTTL. A Store remembers between
+// calls how long it has watched a lease. A waiter whose deadline is near stores in the
+// lease how long it has been watched. A series of short calls can therefore also outlast a
+// lease.
 //
-// The context of mint ends before the lease does, by a sixth of LeaseTTL but at most
-// five seconds. A caller with a deadline takes a lease that ends with the deadline. The
-// context of mint then ends before the deadline, by a sixth of the remaining time but at
-// most one second. Refresh does not call mint in the last half second before the deadline.
-// In a call of less than 1.5 seconds, Refresh does not call mint in the last third. An
-// interrupted request may lose a new refresh token.
+// The context of mint ends before the lease does, by a sixth of LeaseTTL but at most five
+// seconds. A caller with a deadline takes a lease that ends with the deadline. The context
+// of mint then ends before the deadline, by a sixth of the remaining time but at most one
+// second. Refresh does not call mint in the last half second before the deadline, or in the
+// last third of a call that is shorter than 1.5 seconds. Otherwise an interrupted request
+// could lose a new refresh token.
 //
 // A process may be suspended just after mint has checked its context. If the lease ends
-// meanwhile, the process may call the authorization server after another process has. No
-// store can rule that out.
+// meanwhile, two processes may call the authorization server. No store can prevent the
+// second call.
 //
-// Where the service limits the writes of a day (driver.Properties.DailyWrites), a refresh
-// takes two of them: one for the lease and one for the token. If too few writes are left,
-// Refresh fails with an error matching ErrUnavailable before it calls mint. After mint has
-// returned a token, Refresh tries to store it regardless of the number of writes left.
+// If the service limits the writes of a day (driver.Properties.DailyWrites), a refresh uses
+// one write for the lease and one for the token. If too few writes are left, Refresh fails
+// with an error matching ErrUnavailable before it calls mint. After mint has returned a
+// token, Refresh tries to store it regardless of the number of writes left.
 //
 // If mint returns a *RefreshError, Refresh stores it and returns it to other callers until
 // another attempt may succeed. A permanent error counts until the refresh token, grant
-// token or client secret changes, and a temporary one for RetryAfter. A RetryAfter of 0
-// stands for one second, and for twice as long after each further refusal, up to half an
-// hour. Refresh stores no other error, and no refusal of the client itself: see
-// RefreshError.Client. Codes that begin with "invalid_client", "unauthorized_client" or
-// "invalid_redirect_uri" count as refusals of the client.
+// token or client secret changes. A temporary error counts for RetryAfter. If RetryAfter is
+// 0, a temporary error counts for one second, and for twice as long after each further
+// refusal, up to half an hour. The code "Access Denied" counts for at least ten minutes,
+// because Zoho throttles a refresh token for that time. Refresh stores no other error, and
+// no refusal of the client itself: see RefreshError.Client. Codes that begin with
+// "invalid_client", "unauthorized_client" or "invalid_redirect_uri" count as refusals of
+// the client.
 func (s *Store) Refresh(ctx context.Context, id string, stale Secret, mint func(context.Context, Token) (Token, error)) (Token, error) {
 	f, err := s.refresh(ctx, id, stale, refreshing.MintOf(mint, FromFields, Token.Fields))
 	return FromFields(f), s.error("refresh", id, err)

@@ -8,8 +8,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A Candidate is a record that a token may describe. Stores collect candidates in different
-// ways; Select and PlanSave choose between them.
+// A Candidate is a record that a token may describe. Each kind of store collects candidates
+// in its own way, and Select and PlanSave choose among them.
 type Candidate struct {
 	// Token is the record.
 	Token Token
@@ -17,7 +17,8 @@ type Candidate struct {
 	// Updated orders records by age: a newer record has a later time.
 	Updated time.Time
 
-	// Former says which fields of the token in the search are earlier values of the record.
+	// Former says which fields of the token that is searched for are earlier values of the
+	// record.
 	Former Former
 }
 
@@ -39,32 +40,33 @@ func of(records []Candidate) []rules.Candidate {
 	return all
 }
 
-// Validate returns an error if a store cannot take t. All fields must be valid UTF-8
-// without control characters. ID may have at most 255 bytes, and no field may be
-// "[redacted]", the text that a Secret prints as. ExpiresAt must be zero or lie between the
-// years 1970 and 9999. Extra must be empty or a JSON object that codec.CanonicalExtra
-// accepts. The error matches ErrInvalidToken, or ErrTooLarge if Extra is larger than
-// codec.MaxExtra or another field is longer than 32 KiB. It names the field and does not
-// quote its content.
+// Validate returns an error if no store accepts t. All fields must be valid UTF-8 without
+// control characters. ID may have at most 255 bytes, and no field may be "[redacted]", the
+// text of a redacted Secret. ExpiresAt must be zero or lie between the years 1970 and 9999.
+// Extra must be empty or a JSON object that codec.CanonicalExtra accepts. The error matches
+// ErrInvalidToken, or ErrTooLarge if Extra is larger than codec.MaxExtra or another field
+// is longer than 32 KiB. The text of the error names the field but does not contain its
+// value.
 func Validate(t Token) error { return rules.Validate(t.Fields()) }
 
-// Select returns the index of the record that like describes, by the rules in the
-// package documentation under "Matching". records must hold every record that like may
-// describe, and may hold others. The error matches ErrNotFound, ErrAmbiguous or
-// ErrInvalidToken.
+// Select returns the index of the record that like describes, by the rules in the package
+// documentation under "Matching". records must hold every record that like may describe,
+// and may hold others. The error matches ErrNotFound if no record matches, ErrAmbiguous if
+// several do, and ErrInvalidToken if like describes nothing.
 func Select(like Token, records []Candidate) (int, error) {
 	return rules.Select(like.Fields(), of(records))
 }
 
 // Merge returns record with its fields replaced by those of t that are not empty. FindToken
 // returns the result, and SaveToken stores it. A new access token does not inherit the
-// expiry of the old one. Merge keeps the ID of record, and its user and client if it has a
-// user. The members of the Extra of t replace those of record by name.
+// expiry of the old one. Merge keeps the ID of record and, if record has a user, its user
+// and client. It also keeps an Issuer or Resource that record has. The members of t.Extra
+// replace members of record.Extra with the same names.
 func Merge(record, t Token) Token {
 	return FromFields(rules.Merge(record.Fields(), canonical(t)))
 }
 
-// canonical returns the fields of t, with the Extra in canonical form if it is valid.
+// canonical returns the fields of t, with Extra in canonical form if Extra is valid.
 func canonical(t Token) codec.Fields {
 	f := t.Fields()
 	if extra, err := codec.CanonicalExtra(f.Extra); err == nil {
@@ -73,7 +75,7 @@ func canonical(t Token) codec.Fields {
 	return f
 }
 
-// A Plan describes the effect of SaveToken.
+// A Plan describes the effect of a SaveToken on the candidates.
 type Plan struct {
 	// Record is the index of the record into which the token is merged, or -1 if a record
 	// is created.
@@ -84,10 +86,11 @@ type Plan struct {
 	// saved.
 	Absorb []int
 
-	// Token is the record to store. If the record is new, its ID is the caller's, or empty.
+	// Token is the record to store. The ID of a new record is the one that the caller
+	// chose, or empty.
 	Token Token
 
-	// Changed reports whether there is something to write.
+	// Changed reports whether SaveToken has to write a record.
 	Changed bool
 }
 
@@ -98,8 +101,8 @@ func (p Plan) Format(f fmt.State, verb rune) {
 }
 
 // PlanSave returns the plan for saving t, by the rules in the package documentation under
-// "Saving". records must hold every record that t may describe by its ID, user, or tokens,
-// and may hold others. The error matches ErrInvalidToken, ErrTooLarge, ErrNotFound,
+// "Saving". records must hold every record that t may describe by its ID, its user or its
+// tokens, and may hold others. The error matches ErrInvalidToken, ErrTooLarge, ErrNotFound,
 // ErrAmbiguous or ErrIDMismatch.
 func PlanSave(t Token, records []Candidate) (Plan, error) {
 	p, err := rules.PlanSave(t.Fields(), of(records))
@@ -123,8 +126,8 @@ type RefreshPlan struct {
 	// Changed reports whether Token differs from the current state of the record.
 	Changed bool
 
-	// Again means that the token from mint no longer fits this record, and that the record
-	// has no fresh access token. The refresh must begin again with Token.
+	// Again means that the credentials of the record were replaced while mint ran, and that
+	// the record has no fresh access token. The refresh must begin again with Token.
 	Again bool
 }
 
@@ -135,9 +138,9 @@ func (p RefreshPlan) Format(f fmt.State, verb rune) {
 }
 
 // PlanRefresh returns the plan for a record after a call of mint, by the rules in the
-// package documentation under "Refreshing". used is the record that mint was called with.
-// now is the record that has the same ID after the call. minted is the token that mint
-// returned. stale is the access token that the caller of Refresh rejects.
+// package documentation under "Refreshing". used is the record that was passed to mint. now
+// is the record that has the same ID after the call. minted is the token that mint
+// returned. stale is the access token that the caller of Refresh does not accept.
 //
 // A field that was saved while mint ran is kept, except an access token that is not fresh
 // at the time at.

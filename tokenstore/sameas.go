@@ -6,14 +6,14 @@ import (
 
 // SameAs reports whether s and store keep their records in the same place, such as one
 // mount under two addresses. The keys of s and store may differ. SameAs creates an entry
-// without a token through s, tries to create it through store, and removes it again. SameAs
-// does not touch records. If a process is killed and leaves the entry behind, a later call
-// removes it, and Check reports it as KindEmpty.
+// without a token through s, tries to create the same entry through store, and removes the
+// entry. It neither reads nor changes records. If a process is killed and leaves the entry
+// behind, a later call removes the entry, and Check reports it as KindEmpty.
 //
-// The result is proved by writes, and does not depend on the lag of reads. If store may not
-// create secrets, SameAs looks for the entry through store instead. If store does not show
-// the entry and its reads lag, the error matches ErrDenied or ErrRefused. SameAs returns
-// false for a store of another type. A store that embeds a *Store counts as that Store.
+// The result depends on writes, which do not lag. If store may not create secrets, SameAs
+// reads the entry through store instead. If this read does not find the entry, but reads of
+// store may lag, the error matches ErrDenied or ErrRefused. If store neither is nor embeds
+// a *Store, SameAs returns false and no error.
 func (s *Store) SameAs(ctx context.Context, store TokenStore) (bool, error) {
 	embedding, ok := store.(interface{ portable() *Store })
 	if !ok {

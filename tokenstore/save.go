@@ -68,7 +68,7 @@ func (s *saver) attempt(ctx context.Context, v *ledger.View) (codec.Fields, erro
 }
 
 // plan returns the plan for the attempt. If v may be out of date, plan returns
-// ledger.ErrLookAgain in place of a refusal or of a plan without a write.
+// ledger.ErrLookAgain instead of an error or of a plan that writes nothing.
 func (s *saver) plan(v *ledger.View, records []ledger.Entry) (rules.Plan, error) {
 	candidates := s.candidates(records)
 	plan, err := rules.PlanSave(s.token, candidates)
@@ -79,8 +79,8 @@ func (s *saver) plan(v *ledger.View, records []ledger.Entry) (rules.Plan, error)
 	case final && !v.Current():
 		return plan, ledger.ErrLookAgain
 	case unread != nil && (err != nil || creates || !rules.Settled(s.token, candidates[plan.Record])):
-		// The token may belong to the unreadable record. Neither create a second record,
-		// nor change another record instead.
+		// The token may belong to an unreadable record. Creating or changing another record
+		// could leave the token in two records.
 		return plan, unread
 	case creates:
 		return plan, s.checkNames(v, records, plan.Fields)
@@ -88,8 +88,8 @@ func (s *saver) plan(v *ledger.View, records []ledger.Entry) (rules.Plan, error)
 	return plan, err
 }
 
-// checkNames returns an error if a record was created under the name of f and now
-// belongs to a user or another client.
+// checkNames returns an error matching ErrIDMismatch if a record was created under the name
+// of f and has since got a user or another client.
 func (s *saver) checkNames(v *ledger.View, records []ledger.Entry, f codec.Fields) error {
 	i := slices.IndexFunc(records, func(rec ledger.Entry) bool {
 		return slices.ContainsFunc(s.Namers(), func(n ledger.Namer) bool { return rec.Had(n.Of(f)) })
@@ -124,13 +124,13 @@ func (s *saver) targets(ctx context.Context, v *ledger.View) ([]ledger.Entry, er
 	case len(found) == 0 && v.Unread() != nil:
 		return nil, nil
 	case len(found) == 0:
-		// The ID is new. The user, or the token, must be new too.
+		// The ID is new, so the user or token must not have a record yet.
 		if ledger.Name(s.token.ID).Derived() {
 			terms = append(terms, s.FormerTerms(s.token.ID)...)
 		}
 		return s.match(ctx, v, user, terms)
 	case user.UserName != "" && records[found[0]].Token.UserName == "":
-		// The record gets its user. This user may already have a record.
+		// The record gets a user, who may already have a record.
 		user = rules.WithIdentity(user, rules.Identity(user).Or(rules.Identity(records[found[0]].Token)))
 		return s.match(ctx, v, user, nil)
 	}
@@ -138,9 +138,9 @@ func (s *saver) targets(ctx context.Context, v *ledger.View) ([]ledger.Entry, er
 }
 
 // match returns the records that f, which has no ID, may be merged into. These are the
-// records that f describes, the record whose name derives from f, and the records with
-// the token from which this name derives. match also returns the records that v has read
-// before, and those with a label of terms (see ledger.Term).
+// records that f describes, the record whose name derives from f, and the records with the
+// token from which this name derives. match also returns all other records that v has read,
+// and the records with a label of a term in terms.
 func (s *saver) match(ctx context.Context, v *ledger.View, f codec.Fields, terms []ledger.Term) ([]ledger.Entry, error) {
 	names, more := s.Keys(f)
 	if f.UserName != "" || rules.HasCredential(f) {
@@ -154,7 +154,7 @@ func (s *saver) match(ctx context.Context, v *ledger.View, f codec.Fields, terms
 	return v.Search(ctx, names, append(terms, more...))
 }
 
-// candidates converts records to candidates of package rules.
+// candidates returns the records as candidates of package rules for the token.
 func (s *saver) candidates(records []ledger.Entry) []rules.Candidate {
 	candidates := s.Candidates(records, s.token)
 	for i, rec := range records {
@@ -169,7 +169,8 @@ func (s *saver) candidates(records []ledger.Entry) []rules.Candidate {
 	return candidates
 }
 
-// create stores f as a new record.
+// create stores f as a new record. The error matches ErrInvalidToken if the ID of f is an
+// unknown ID in the form of a derived one.
 func (s *saver) create(ctx context.Context, v *ledger.View, f codec.Fields) (codec.Fields, error) {
 	n, err := s.NamerForNew(ctx)
 	if err != nil {
@@ -185,7 +186,7 @@ func (s *saver) create(ctx context.Context, v *ledger.View, f codec.Fields) (cod
 	return s.CommitNew(ctx, v, name, f)
 }
 
-// giveUser moves a record without a user to the record of its user.
+// giveUser moves a record without a user to the record of the user in the plan.
 func (s *saver) giveUser(ctx context.Context, v *ledger.View, records []ledger.Entry, plan rules.Plan) error {
 	if err := s.Fits(records[plan.Record], plan.Fields); err != nil {
 		return err
@@ -193,9 +194,9 @@ func (s *saver) giveUser(ctx context.Context, v *ledger.View, records []ledger.E
 	return s.Promote(ctx, v, records[plan.Gives], plan.Fields)
 }
 
-// unleased returns those of the records with the indices among that hold no lease. A
-// record with a lease is not merged, because the process that refreshes it could not
-// find it afterwards.
+// unleased returns the records with an index in among that hold no lease. A record with a
+// lease must not be merged, because the process that refreshes the record could not find it
+// afterwards.
 func unleased(records []ledger.Entry, among []int) []ledger.Entry {
 	var free []ledger.Entry
 	for _, i := range among {

@@ -16,10 +16,10 @@ import (
 // Package fmt cannot call methods on a value in an unexported field, so %+v of the struct
 // prints the Secret in full. Nor does fmt call methods for %p, or for %w of a value that is
 // not an error. If a value holds a pointer to a struct without methods, a verb that does
-// not apply to pointers prints the struct's Secrets in full. Packages that do not call
-// methods write a Secret in full. Examples are encoding/gob, and encoding/json for the keys
-// of a map[Secret]T. Keep Secrets in exported fields of types with their own Format method,
-// such as Token.
+// not apply to pointers prints the struct's Secrets in full. Packages that encode a Secret
+// without calling its methods write the Secret in full. Examples are encoding/gob, and
+// encoding/json for keys of a map[Secret]T. Keep Secrets in exported fields of types with
+// their own Format method, such as Token.
 type Secret string
 
 func (s Secret) masked() string {
@@ -50,11 +50,11 @@ func (s Secret) Format(f fmt.State, verb rune) {
 // LogValue returns the redacted text that package slog logs.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.masked()) }
 
-// MarshalText returns "[redacted]": a Secret leaves a program only by an
-// explicit conversion to string.
+// MarshalText returns s.String(), so that only an explicit conversion to string yields the
+// secret text.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.masked()), nil }
 
-// UnmarshalText sets s to text. The text "[redacted]" is refused with an error matching
+// UnmarshalText sets s to text. It refuses "[redacted]" with an error matching
 // ErrInvalidToken.
 func (s *Secret) UnmarshalText(text []byte) error {
 	if string(text) == rules.Redacted {

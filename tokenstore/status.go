@@ -11,8 +11,9 @@ import (
 
 var _ doctor.StatusReader = (*Store)(nil)
 
-// Status implements doctor.StatusReader. It makes the calls of FindTokenByID, and one
-// more if the driver is a driver.Leaser and the record holds no lease.
+// Status implements doctor.StatusReader. It makes the same calls as FindTokenByID. If the
+// driver is a driver.Leaser and the record holds no lease, Status makes one more call of
+// Fresh.
 func (s *Store) Status(ctx context.Context, id string) (doctor.Status, error) {
 	status, err := s.status(ctx, id)
 	return status, s.error("status", id, err)
@@ -32,7 +33,7 @@ func (s *Store) status(ctx context.Context, id string) (doctor.Status, error) {
 	}
 	held := e.Lease
 	if s.ledger.Leaser != nil && held == nil {
-		// Ordinary reads do not return the note.
+		// Only Fresh returns the note.
 		newest, err := s.ledger.Newest(ctx, e.Name, e)
 		if err != nil {
 			return doctor.Status{}, err

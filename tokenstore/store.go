@@ -18,10 +18,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A Store is the TokenStore on a driver.
+// A Store is a TokenStore that keeps records in a secret manager, through a driver.
 //
-// Its methods are safe for concurrent use. A Store starts no goroutine that
-// outlives the call that started it, and keeps no token in memory between calls.
+// Its methods are safe for concurrent use. No goroutine of a Store outlives the call that
+// started it, and a Store keeps no token in memory between calls.
 type Store struct {
 	driver driver.Secrets // as passed to New
 	ledger *ledger.Ledger
@@ -41,7 +41,7 @@ var (
 	_ Refresher  = (*Store)(nil)
 )
 
-// New returns a Store on d. It does no I/O. opts may be nil. New returns an error if d is
+// New returns a Store on d. opts may be nil. New does no I/O. It returns an error if d is
 // nil or an option is out of range.
 func New(d driver.Secrets, opts *Options) (*Store, error) {
 	if d == nil {
@@ -65,9 +65,9 @@ func New(d driver.Secrets, opts *Options) (*Store, error) {
 	return s, nil
 }
 
-// Close releases the resources that the driver acquired, but not the client that the
-// driver was given. The Store must not be used afterwards: its methods fail with an
-// error matching ErrUnavailable.
+// Close releases the resources that the driver acquired. It does not close the client that
+// was passed to the driver. After Close, the methods of s fail with an error matching
+// ErrUnavailable. Another call of Close returns nil.
 func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
@@ -80,7 +80,8 @@ func (s *Store) error(op, id string, err error) error {
 	return NewError(op, s.ledger.Properties.Name, id, err)
 }
 
-// begin returns an error if the store is closed or ctx is done.
+// begin returns an error matching ErrUnavailable if s is closed, and otherwise the error of
+// ctx.
 func (s *Store) begin(ctx context.Context) error {
 	if s.closed.Load() {
 		return fmt.Errorf("%w: the store is closed", ErrUnavailable)
@@ -125,9 +126,9 @@ func (s *Store) find(ctx context.Context, like codec.Fields) (codec.Fields, erro
 	return rules.Merge(found.Fields, like), nil
 }
 
-// only returns the one record that like describes. The error matches ErrNotFound if there
-// is no such record. If the result depends on records that cannot be read, the error
-// joins an *UnreadableError for each of them.
+// only returns the record that like describes. The error matches ErrNotFound if no record
+// matches, and ErrAmbiguous if several do. If the result depends on unreadable records, the
+// error joins an *UnreadableError for each of them.
 func (s *Store) only(ctx context.Context, v *ledger.View, like codec.Fields) (ledger.Entry, rules.Candidate, error) {
 	records, err := s.matches(ctx, v, like)
 	if err != nil {
@@ -147,8 +148,8 @@ func (s *Store) only(ctx context.Context, v *ledger.View, like codec.Fields) (le
 	return records[i], candidates[i], nil
 }
 
-// behind adds a possible reason to err, the error for a record that is not found. Either
-// the search for like may lag, or records have no labels of access tokens.
+// behind adds a possible reason to err, which means that no record matches like. A search
+// may lag, or records may have no labels of access tokens.
 func (s *Store) behind(like codec.Fields, err error) error {
 	if s.o.NoAccessLabel && rules.KeyOf(like) == rules.KeyAccess {
 		return fmt.Errorf("%w: records of this store have no labels of access tokens", err)
@@ -168,8 +169,8 @@ func (s *Store) behind(like codec.Fields, err error) error {
 	return fmt.Errorf("%w: a search by %s may be out of date, %s", err, by, lag)
 }
 
-// matches returns the records that like may describe. The Unread method of v tells
-// which records cannot be read.
+// matches returns the records that like may describe. After the call, v.Unread reports the
+// records that could not be read.
 func (s *Store) matches(ctx context.Context, v *ledger.View, like codec.Fields) ([]ledger.Entry, error) {
 	names, terms := s.ledger.Keys(like)
 	records, err := v.Search(ctx, names, terms)
@@ -208,11 +209,12 @@ func (s *Store) furtherMatches(ctx context.Context, v *ledger.View, like codec.F
 	return records, err
 }
 
-// All returns an iterator over all records, in no particular order. It uses bounded
-// memory. For an unreadable record it yields an *UnreadableError together with a Token
-// that has only an ID, the name of the secret. The iteration then continues. An error
-// with the zero Token ends the iteration. If a record gets its user meanwhile, All may
-// yield it twice, under its old and its new ID.
+// All returns an iterator over all records, in no particular order. It does not hold all
+// records in memory. For an unreadable record, the iterator yields an error that wraps an
+// *UnreadableError, with a Token that has only an ID, the name of the secret. The iteration
+// then continues. An error with the zero Token ends the iteration. If another caller saves
+// the UserName of a record during the iteration, the iterator may yield the record under
+// both its old and its new ID.
 func (s *Store) All(ctx context.Context) iter.Seq2[Token, error] {
 	return func(yield func(Token, error) bool) {
 		for rec, err := range s.all(ctx) {
@@ -247,16 +249,16 @@ func (s *Store) all(ctx context.Context) iter.Seq2[ledger.Entry, error] {
 	}
 }
 
-// listed returns the record in a listed entry. The error matches ErrNotFound if the entry
-// has moved, because the list yields the record under another name.
+// listed returns the record in e, an entry of a list. If the entry has moved, the error
+// matches ErrNotFound, because the list yields the record under another name.
 func (s *Store) listed(ctx context.Context, e ledger.Entry) (ledger.Entry, error) {
 	if e.Target() != nil {
 		return ledger.Entry{}, ErrNotFound
 	}
 	rec, err := s.ledger.View(false).Record(ctx, e)
 	if errors.Is(err, ErrNotFound) && s.ledger.Properties.ReadLag > 0 && len(e.Joining) > 0 {
-		// An entry in e.Joining may have moved to e since e was listed. If so, the list
-		// does not yield that entry.
+		// An entry in e.Joining may have moved to e after e was listed. all then leaves out
+		// that entry, so its fields must be in rec.
 		rec, err = s.ledger.View(true).Record(ctx, e)
 	}
 	return rec, err
@@ -285,7 +287,8 @@ func (s *Store) GetTokens(ctx context.Context) ([]Token, error) {
 	}
 	tokens := make([]Token, 0, len(records))
 	for _, rec := range records {
-		// The list may show a record before its move, and its target after the move.
+		// The list may contain a record as it was before its move, and also the target of
+		// the move.
 		if !merged[rec.Ref()] {
 			tokens = append(tokens, FromFields(rec.Token))
 		}

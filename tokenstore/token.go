@@ -10,30 +10,30 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// A Token is an OAuth token record: what one user has granted to one client,
-// and how to use it. The zero value of a field means that it is unknown.
+// A Token is an OAuth token record: the tokens that one user has granted to one client, and
+// the data needed to use them. The zero value of a field means that its value is unknown.
 type Token struct {
-	// ID names the record in its store. It is at most 255 bytes. A store derives an ID
-	// for a record that is saved without one.
+	// ID identifies the record in its store. It has at most 255 bytes. If a record is saved
+	// without an ID, the store derives one.
 	ID string
 
 	// UserName names the user to whom the token belongs. The Zoho SDKs use
-	// "<email>:<zgid>". UserName, ClientID, Issuer and Resource say whose record it is.
-	// They cannot change once the record has a UserName.
+	// "<email>:<zgid>". UserName, ClientID, Issuer and Resource identify the owner of the
+	// record. They cannot change once the record has a UserName.
 	UserName string
 
-	// ClientID and ClientSecret are the OAuth client's.
+	// ClientID and ClientSecret are the credentials of the OAuth client.
 	ClientID     string
 	ClientSecret Secret
 
-	// RefreshToken, AccessToken and GrantToken (a one-time authorization code)
-	// are what the authorization server issued.
+	// RefreshToken, AccessToken and GrantToken are the credentials that the authorization
+	// server issued. GrantToken is a one-time authorization code.
 	RefreshToken Secret
 	AccessToken  Secret
 	GrantToken   Secret
 
-	// ExpiresAt is when AccessToken expires, in UTC and whole milliseconds. Stores
-	// truncate finer times.
+	// ExpiresAt is when AccessToken expires. Stores keep it in UTC, truncated to the
+	// millisecond.
 	ExpiresAt time.Time
 
 	// RedirectURL is the redirect URL that GrantToken was issued for. APIDomain is the
@@ -41,9 +41,9 @@ type Token struct {
 	RedirectURL string
 	APIDomain   string
 
-	// Issuer identifies the authorization server that issued the tokens, and Resource
-	// the API that they are for (RFC 8707). Stores compare both byte by byte. Records of
-	// the Zoho SDKs have neither.
+	// Issuer identifies the authorization server that issued the tokens. Resource
+	// identifies the API that accepts the tokens (RFC 8707). Stores compare Issuer and
+	// Resource byte by byte. Records of the Zoho SDKs have neither Issuer nor Resource.
 	Issuer   string
 	Resource string
 
@@ -53,14 +53,15 @@ type Token struct {
 	TokenType string
 	IDToken   Secret
 
-	// Extra has the other members of token responses, in the form of codec.CanonicalExtra:
-	// one JSON object of at most codec.MaxExtra bytes. SaveToken brings it into this form.
-	// The members of a new Extra replace those of the record by name; all other members are
-	// kept.
+	// Extra is a JSON object with the other members of token responses. SaveToken stores
+	// Extra in the form of codec.CanonicalExtra, which may have at most codec.MaxExtra
+	// bytes. The members of a new Extra replace members of the record with the same names.
+	// All other members are kept.
 	Extra Secret
 }
 
-// Fields returns t in the form that records keep, with ExpiresAt in whole milliseconds.
+// Fields returns the fields of t as a codec.Fields, with ExpiresAt in milliseconds since
+// 1970.
 func (t Token) Fields() codec.Fields {
 	return codec.Fields{
 		ID:           t.ID,
@@ -97,7 +98,7 @@ func expiry(t time.Time) int64 {
 	return ms
 }
 
-// FromFields returns the Token with the fields f.
+// FromFields returns f as a Token. It is the inverse of Fields.
 func FromFields(f codec.Fields) Token {
 	t := Token{
 		ID:           f.ID,
@@ -130,8 +131,8 @@ func (t Token) Format(f fmt.State, verb rune) {
 	printAs(f, verb, plain(t), "Token")
 }
 
-// printAs prints v, whose type has no Format method, as a value of the named type of
-// this package.
+// printAs prints v, whose type plain has no Format method, as a value of the type of this
+// package with the given name.
 func printAs(f fmt.State, verb rune, v any, name string) {
 	text := fmt.Sprintf(fmt.FormatString(f, verb), v)
 	_, _ = io.WriteString(f, strings.Replace(text, "tokenstore.plain{", "tokenstore."+name+"{", 1))

@@ -2,22 +2,22 @@ package tokenstore
 
 import "context"
 
-// A TokenStore keeps OAuth token records. It is the Go form of the TokenStore of
-// the Zoho CRM SDKs (find_token, find_token_by_id, save_token, delete_token,
-// get_tokens, delete_tokens). The package documentation has the rules that its
-// methods follow; package conformance checks them.
+// A TokenStore keeps OAuth token records. Its methods correspond to find_token,
+// find_token_by_id, save_token, delete_token, get_tokens and delete_tokens in the Zoho CRM
+// SDKs. The package documentation states the rules that they follow, and package
+// conformance checks these rules.
 //
-// Tokens are passed and returned by value. All methods are safe for concurrent
-// use, by goroutines and by processes.
+// Tokens are passed and returned by value. All methods are safe for concurrent use by
+// several goroutines and processes.
 type TokenStore interface {
-	// FindToken returns the record that like describes, with its fields replaced by those
-	// of like that are not empty. See "Matching" in the package documentation. The error
-	// matches ErrNotFound if no record matches, ErrAmbiguous if several do, and
-	// ErrInvalidToken if like describes nothing.
+	// FindToken returns the record that like describes. Fields of like that are not empty
+	// replace those of the record in the result. See "Matching" in the package
+	// documentation. The error matches ErrNotFound if no record matches, ErrAmbiguous if
+	// several do, and ErrInvalidToken if like describes nothing.
 	FindToken(ctx context.Context, like Token) (Token, error)
 
 	// FindTokenByID returns the record with the given ID. The error matches ErrNotFound if
-	// it does not exist, and ErrInvalidToken if id is empty.
+	// no record has the ID, and ErrInvalidToken if id is empty.
 	FindTokenByID(ctx context.Context, id string) (Token, error)
 
 	// SaveToken stores t and returns it as stored, with its ID. If t describes an existing
@@ -31,28 +31,31 @@ type TokenStore interface {
 	// not exist. The error matches ErrInvalidToken if id is empty.
 	DeleteToken(ctx context.Context, id string) error
 
-	// GetTokens returns all records, ordered by ID. If some records cannot be read, it
-	// returns the others and an error that joins an *UnreadableError for each
-	// unreadable record. If the store as a whole cannot be read, the list is nil.
+	// GetTokens returns all records, ordered by ID. If some records cannot be read,
+	// GetTokens returns the other records and an error that joins an *UnreadableError for
+	// each unreadable record. If the store cannot be read at all, GetTokens returns nil and
+	// an error.
 	GetTokens(ctx context.Context) ([]Token, error)
 
-	// DeleteTokens removes all records that can be read. It leaves unreadable records
-	// alone, and returns an error that joins an *UnreadableError for each of them.
+	// DeleteTokens removes all records that can be read. It does not change unreadable
+	// records, and returns an error that joins an *UnreadableError for each of them.
 	DeleteTokens(ctx context.Context) error
 }
 
 // A Refresher is a TokenStore that can replace an expired access token. If several
-// goroutines and processes find the token expired, only one of them asks the authorization
-// server.
+// goroutines and processes refresh a record concurrently, only one of them asks the
+// authorization server.
 type Refresher interface {
-	// Refresh returns the record with the given ID. Its access token differs from stale,
-	// the token that the caller rejects.
+	// Refresh returns the record with the given ID, with an access token other than stale,
+	// which the caller does not accept. An empty stale rejects no token that has not
+	// expired.
 	//
-	// If the record has such a token that has not expired, Refresh returns the record and
-	// does not call mint. Otherwise one caller at a time calls mint with the record; the
-	// others wait and get its result. Refresh merges the token that mint returns into the
-	// record like SaveToken: empty fields keep their stored values. Waiters and later
-	// callers also get a *RefreshError that mint returns.
+	// If the record has an access token that differs from stale and has not expired,
+	// Refresh returns the record and does not call mint. Otherwise one caller at a time
+	// calls mint with the record; the other callers wait and get its result. Refresh merges
+	// the token that mint returns into the record as SaveToken does: empty fields keep
+	// their stored values. If mint returns a *RefreshError, waiters and later callers also
+	// get that error.
 	//
 	// If the new token could not be stored, Refresh returns it together with an error
 	// matching ErrNotPersisted. The error matches ErrNotFound if no record has the ID, and
