@@ -62,8 +62,8 @@ var (
 	// An error of this class also matches ErrUnavailable. The same call can succeed later.
 	ErrThrottled = driver.ErrThrottled
 
-	// ErrCorrupt means that a record exists but does not have the form that stores write.
-	// Stores do not overwrite such a record.
+	// ErrCorrupt means that a record exists but cannot be decoded. Stores do not overwrite
+	// such a record.
 	ErrCorrupt = driver.ErrCorrupt
 
 	// ErrWrongKeys means that the store was written with a NameKey, index keys or

@@ -53,8 +53,8 @@ type Options struct {
 	// Nil means that nothing is logged.
 	Logger *slog.Logger
 
-	// Codec encodes and decodes records. Nil means codec.JSON. A codec.Encrypted codec adds
-	// envelope encryption.
+	// Codec encodes and decodes records. Nil means codec.JSON. The codec that
+	// codec.Encrypted returns adds envelope encryption.
 	Codec codec.Codec
 
 	// Attempts is the maximum number of attempts at a write that conflicts with other

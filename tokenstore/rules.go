@@ -75,7 +75,7 @@ func canonical(t Token) codec.Fields {
 	return f
 }
 
-// A Plan describes the effect of a SaveToken on the candidates.
+// A Plan describes the effect of SaveToken on the candidates.
 type Plan struct {
 	// Record is the index of the record into which the token is merged, or -1 if a record
 	// is created.

@@ -258,7 +258,7 @@ func (s *Store) listed(ctx context.Context, e ledger.Entry) (ledger.Entry, error
 	rec, err := s.ledger.View(false).Record(ctx, e)
 	if errors.Is(err, ErrNotFound) && s.ledger.Properties.ReadLag > 0 && len(e.Joining) > 0 {
 		// An entry in e.Joining may have moved to e after e was listed. all then leaves out
-		// that entry, so its fields must be in rec.
+		// that entry, so only e can yield the record.
 		rec, err = s.ledger.View(true).Record(ctx, e)
 	}
 	return rec, err

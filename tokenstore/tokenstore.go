@@ -47,8 +47,8 @@ type TokenStore interface {
 // authorization server.
 type Refresher interface {
 	// Refresh returns the record with the given ID, with an access token other than stale,
-	// which the caller does not accept. An empty stale rejects no token that has not
-	// expired.
+	// which the caller does not accept. If stale is empty, the caller accepts any access
+	// token that has not expired.
 	//
 	// If the record has an access token that differs from stale and has not expired,
 	// Refresh returns the record and does not call mint. Otherwise one caller at a time

@@ -1,38 +1,34 @@
-// Package driver defines what a secret manager must do to hold OAuth tokens for package
-// tokenstore.
+// Package driver defines the interface through which package tokenstore keeps OAuth tokens
+// in a secret manager.
 //
-// Application code should use package tokenstore with one of the adapters (awssm,
-// gcpsm, vaultstore, k8sstore). Only the author of an adapter needs this package.
-// Package driverkit has parts that drivers have in common.
+// Application code should use package tokenstore with one of the adapters (awssm, gcpsm,
+// vaultstore, k8sstore). Only the author of an adapter needs this package. Package
+// driverkit holds the parts that drivers have in common.
 //
 // # Division of labor
 //
-// A driver moves opaque bytes in and out of one secret manager. Everything that has to
-// be the same on every backend is done once, in package tokenstore. It matches and
-// merges tokens, chooses names, encodes records, computes digests, retries after a
-// conflict, and redacts and wraps errors. A driver never looks inside a payload.
+// A driver reads and writes opaque payloads in one secret manager. Package tokenstore does
+// everything that must be the same on every backend. It matches and merges tokens, chooses
+// names, encodes records, computes digests, retries after a conflict, and redacts and wraps
+// errors. A driver never interprets a payload.
 //
 // # What a driver may rely on
 //
-//   - A name matches [a-z0-9]{1,64}: it is a legal path element everywhere and needs no
-//     escaping.
-//   - Payload.Data is not empty and not larger than Properties.MaxSize. No two writes
-//     carry the same Data: every record holds a random nonce. A driver whose client
-//     retries writes may therefore compare Data to tell a write of its own from another
-//     writer's.
-//   - A label key matches [a-z][a-z0-9_]{0,31}; a label value is 32 characters and a
-//     label nonce 16 characters of the lower-case base32 alphabet a-z2-7. Neither ever
-//     contains token material. A payload has at most 32 labels, sorted by key, value
-//     and nonce, and no two of them are equal.
-//   - A base is a Secret that the same driver returned for the same name. Package
-//     tokenstore may also have made it from the Version that Create or Update returned.
-//     Its Labels are those that its Data was committed with, even if the driver left
-//     them empty.
+//   - A name matches [a-z0-9]{1,64}, so that it needs no escaping in a path.
+//   - Payload.Data is not empty and not larger than Properties.MaxSize. No two writes carry
+//     the same Data: every record holds a random nonce. A driver whose client retries
+//     writes may therefore compare Data to distinguish its own write from another writer's.
+//   - A label key matches [a-z][a-z0-9_]{0,31}; a label value has 32 characters, and a
+//     label nonce 16 characters, of the base32 alphabet a-z2-7. A label contains no part of
+//     a token. A payload has at most 32 labels, sorted by key, value and nonce, without
+//     duplicates.
+//   - A base is a Secret that the same driver returned for the same name, or that package
+//     tokenstore made from the Version that Create or Update returned. base.Labels are the
+//     labels with which base.Data was committed, even if the driver left Labels empty.
 //
 // # What a driver promises
 //
-// The numbered promises are the ones that package conformance checks, each in a case
-// that names it.
+// Package conformance checks each numbered promise, in a test case that names the promise.
 //
 //   - [DR-01] Get returns Data byte for byte as the last Create or Update committed it,
 //     with a Version that Update and Delete accept as base.
@@ -40,40 +36,38 @@
 //     an error matching ErrNotFound.
 //   - [DR-03] Create of a name that is in use changes nothing and fails with an error
 //     matching ErrExists.
-//   - [DR-04] Of several concurrent Creates of one name exactly one succeeds.
+//   - [DR-04] Of several concurrent Creates of one name, exactly one succeeds.
 //   - [DR-05] Update with a base that is not the current state changes nothing and
 //     fails with an error matching ErrConflict.
-//   - [DR-06] Of several concurrent Updates with one base at most one succeeds, and
-//     exactly one if no fault intervenes.
+//   - [DR-06] Of several concurrent Updates with one base, at most one succeeds. If no call
+//     fails for another reason, exactly one succeeds.
 //   - [DR-07] Update of a name that does not exist creates nothing and fails with an
 //     error matching ErrNotFound or ErrConflict.
 //   - [DR-08] Data and Version change together: no reader sees the Data of one state
 //     with the Version of another.
-//   - [DR-09] Every state has a Version of its own. It differs from every other Version
-//     that the name ever had, also in earlier incarnations.
-//   - [DR-10] Delete of the current state removes the secret from Get and, once ListLag
-//     has passed, from Lookup and List.
+//   - [DR-09] The Version of a state differs from the Versions of all other states that the
+//     name has had, including those of earlier incarnations.
+//   - [DR-10] After a Delete of the current state, Get does not find the secret. Once
+//     ListLag has passed, Lookup and List do not find it either.
 //   - [DR-11] Delete with a base that is not the current state changes nothing and
 //     fails with an error matching ErrConflict.
 //   - [DR-12] Delete of a name that does not exist returns nil.
-//   - [DR-13] Create of a deleted name succeeds, at once or after waiting no longer
-//     than ctx allows.
-//   - [DR-14] Delete then Create is a new incarnation. An Update or Delete with a base
-//     from an earlier incarnation fails with an error matching ErrConflict or
-//     ErrNotFound. Neither the call nor its clean-up touches the new secret or the
-//     labels it is found by.
-//   - [DR-15] Once ListLag has passed, a committed secret is found by each label that it
-//     was committed with. This holds at every moment, even after a crash or during a
-//     concurrent write. A label is added before the commit that needs it, and removed
-//     only by a later write that had it in its base.
-//   - [DR-16] Two labels that differ in Nonce alone are two labels: if one is removed,
-//     the secret is still found by the other. Lookup ignores Nonce.
-//   - [DR-17] Lookup yields every secret that carries one of the given labels, each
-//     once, with the state that Get would return. It may also yield secrets that no
-//     longer carry them: package tokenstore reads the Data of each result and relies
-//     only on that.
-//   - [DR-18] List yields every secret, and Names every name, each once. Names may also
-//     yield deleted names; List yields none.
+//   - [DR-13] Create of a deleted name succeeds. It may wait until the service accepts the
+//     name again, unless ctx is done first.
+//   - [DR-14] Create of a deleted name begins a new incarnation. An Update or Delete with a
+//     base from an earlier incarnation fails with an error matching ErrConflict or
+//     ErrNotFound. Neither the call nor its clean-up changes the new secret or its labels.
+//   - [DR-15] Once ListLag has passed, Lookup finds a committed secret by each label with
+//     which it was committed, even after a crash or during a concurrent write. A driver
+//     adds a label before the commit that needs the label. Only a later write whose base
+//     has the label removes it.
+//   - [DR-16] Labels that differ only in Nonce are separate labels: after the removal of
+//     one of them, Lookup still finds the secret by the other label. Lookup ignores Nonce.
+//   - [DR-17] Lookup yields every secret that carries one of the given labels, each once,
+//     with the state that Get would return. It may also yield secrets that once had one of
+//     these labels, because package tokenstore relies only on the Data of each result.
+//   - [DR-18] List yields every secret once, and Names yields every name once. Names may
+//     also yield the names of deleted secrets, but List does not.
 //   - [DR-19] The iterators stop when the loop body returns false. An error that is
 //     yielded with a Name concerns that secret alone, whatever its class, and the
 //     iteration continues. An error without a Name ends the iteration.
@@ -87,41 +81,39 @@
 //   - [DR-23] A payload of MaxSize bytes of any value is stored and read back.
 //   - [DR-24] The text of an error contains no part of a payload. Errors of a decoder
 //     are not wrapped, because they quote their input.
-//   - [DR-25] A driver keeps no reference to the slices it is given and returns slices
-//     that the caller may change.
+//   - [DR-25] A driver keeps no reference to a slice that it receives. The caller may
+//     change a slice that the driver returns.
 //   - [DR-26] All methods are safe for concurrent use.
 //   - [DR-27] Fresh returns the newest state that the service can prove. That state is
 //     at least as new as the argument than.
 //   - [DR-28] If a secret under the driver's prefix is not in the form that the driver
-//     writes, Get fails with an error matching ErrCorrupt. Get does not change the
-//     secret. List and Lookup yield the name of a secret that cannot be read together
-//     with the reason, whatever it is, and continue.
+//     writes, Get fails with an error matching ErrCorrupt. Get does not change the secret.
+//     If a secret cannot be read, for whatever reason, List and Lookup yield its name with
+//     the error and continue.
 //
 // A driver that is a [Leaser] makes two more promises:
 //
-//   - [DR-29] Note replaces the note beside a secret and nothing else. Of several
-//     concurrent Notes on one base at most one succeeds, and exactly one if no fault
-//     intervenes. With a base whose state or note is not the current one, Note changes
-//     nothing. The error then matches ErrConflict, or ErrNotFound if the secret does
-//     not exist.
-//   - [DR-30] Fresh returns the note. The note stays through every Update except one
-//     whose Drop equals it, and is removed with the secret.
+//   - [DR-29] Note changes only the note of a secret. Of several concurrent Notes with one
+//     base, at most one succeeds. If no call fails for another reason, exactly one
+//     succeeds. If the state or the note of base is not current, Note changes nothing. The
+//     error then matches ErrConflict, or ErrNotFound if the secret does not exist.
+//   - [DR-30] Fresh returns the note of the secret. Update removes the note if Payload.Drop
+//     equals the note, and otherwise keeps the note. Delete removes the note.
 //
 // One promise distinguishes a quota from an outage:
 //
-//   - [DR-33] A call that the service rejects because there were too many fails with an
-//     error matching ErrThrottled, and therefore ErrUnavailable. A failure of another
-//     kind does not match ErrThrottled. A rejected call succeeds when it is repeated
-//     after the service accepts calls again.
+//   - [DR-33] If the service rejects a call because there were too many calls, the error
+//     matches ErrThrottled, and therefore ErrUnavailable. No other error matches
+//     ErrThrottled. A rejected call succeeds if it is repeated once the service accepts
+//     calls again.
 //
-// Two promises bind encrypted records to their store and name:
+// Two promises are needed to bind encrypted records to their store and name:
 //
 //   - [DR-31] If Properties.Place is not empty, every driver that is opened with the
 //     same arguments has the same Place. A driver with another prefix has a different
 //     Place.
-//   - [DR-32] If a driver returns an Incarnation with a Secret, it is the Incarnation
-//     that was passed to Create. It stays the same while the secret exists, whatever
-//     Data is.
+//   - [DR-32] An Incarnation that a driver returns with a Secret is the one that was passed
+//     to Create. It does not change while the secret exists, even if Data is replaced.
 //
 // # Errors
 //
@@ -130,21 +122,20 @@
 //
 //	fmt.Errorf("%w: %w", driver.ErrNotFound, err)
 //
-// so that errors.Is finds the class and errors.As still finds the service's own type.
-// An error that fits no class is returned as it is. Errors from the context package are
-// never reclassified.
+// errors.Is then finds the class, and errors.As still finds the service's own type. A
+// driver returns an error that fits no class unchanged. It never adds a class to an error
+// of package context.
 //
-// After a time-out or a lost response, a driver cannot tell whether the service applied
-// a write. The error of that write must match none of ErrConflict, ErrExists and
-// ErrNotFound. Package tokenstore then calls Fresh and looks for its own nonce before it
-// decides what to do.
+// After a time-out or a lost response, a driver cannot tell whether the service applied a
+// write. The error of that write must match none of ErrConflict, ErrExists and ErrNotFound.
+// Package tokenstore then calls Fresh, and looks in the result for the nonce of the write.
 //
 // # Retries
 //
-// Drivers leave retries of transient failures to the client they were given. They retry
-// a call themselves only if the client has no retries, or while Create waits for a name
-// that is still being deleted. As far as possible, drivers do not repeat a throttled
-// call whose context is from [WithoutRetries].
+// Drivers leave retries of transient failures to the client of the service. They retry a
+// call themselves only if the client does not retry, or while Create waits for a name that
+// is still being deleted. A driver should not repeat a throttled call if [Retries] returns
+// false for the context of the call.
 package driver
 
 import (
@@ -167,19 +158,19 @@ var (
 	// Nothing was changed.
 	ErrExists = errors.New("already exists")
 
-	// ErrConflict means that the current state of the secret is not the one
-	// that Update or Delete was told to replace. Nothing was changed.
+	// ErrConflict means that the current state of the secret, or its note, is not that of
+	// the base of the call. Nothing was changed.
 	ErrConflict = errors.New("changed concurrently")
 
 	// ErrDenied means that the service refused the caller's credentials or that
 	// the caller lacks a permission. Retrying does not help.
 	ErrDenied = errors.New("access denied")
 
-	// ErrCredentials means that the service does not accept the credentials
-	// themselves: they are absent, malformed, unknown, revoked or expired. It is not
-	// a class: an error matches it in addition to ErrDenied, or to ErrUnavailable if
-	// the credentials could not be fetched. An ErrDenied without it is about a
-	// permission.
+	// ErrCredentials means that the service does not accept the credentials themselves:
+	// they are absent, malformed, unknown, revoked or expired. ErrCredentials is not a
+	// class: an error that matches ErrCredentials also matches ErrDenied, or ErrUnavailable
+	// if the credentials could not be fetched. An error that matches only ErrDenied is
+	// about a permission.
 	ErrCredentials = errors.New("the credentials are not accepted")
 
 	// ErrRefused means that the service refused the call because of how the service, the
@@ -193,12 +184,11 @@ var (
 	// applied.
 	ErrUnavailable = errors.New("store unavailable")
 
-	// ErrThrottled means that the service rejected the call because there were too
-	// many, even after the client's own retries. An error of this class also matches
-	// ErrUnavailable. A write may have been applied, because an earlier attempt of the
-	// client may have been applied without a response. The class does not include quotas
-	// that are not replenished over time, nor the limit on the states of a secret in a
-	// day.
+	// ErrThrottled means that the service rejected the call because there were too many,
+	// even after the client's own retries. An error of this class also matches
+	// ErrUnavailable. A write may have been applied: the response to an earlier attempt of
+	// the client may have been lost. Errors about quotas that are not replenished over
+	// time, or about a limit on the daily states of a secret, do not belong to this class.
 	ErrThrottled = fmt.Errorf("%w: too many calls", ErrUnavailable)
 
 	// ErrCorrupt means that the secret exists but does not have the form that
@@ -209,16 +199,16 @@ var (
 // Unbounded is the lag of a backend that documents no bound.
 const Unbounded time.Duration = math.MaxInt64
 
-// A Version identifies one state of one secret. It is opaque: package tokenstore
-// compares versions for equality and passes them back to the driver, nothing
-// else. The zero Version identifies no state.
+// A Version identifies one state of one secret. It is opaque: package tokenstore only
+// compares versions for equality and passes them back to the driver. The zero Version
+// identifies no state.
 type Version string
 
 // A Label is a searchable attribute of a secret.
 type Label struct {
-	Key   string // what is indexed: "user", "refresh"
-	Value string // a digest of it
-	Nonce string // of the write that added the label; not searched for
+	Key   string // what the label indexes, such as "user"
+	Value string // a digest of the indexed value
+	Nonce string // of the write that added the label; Lookup ignores it
 }
 
 // A Payload is the data that package tokenstore asks a driver to store.
@@ -226,35 +216,37 @@ type Payload struct {
 	// Data is the encoded record.
 	Data []byte
 
-	// Labels are all labels by which the secret must be found.
+	// Labels are all labels by which Lookup must find the secret.
 	Labels []Label
 
-	// Former are labels that earlier states of the secret were committed with and that
-	// the secret may still have. Lookup need not find the secret by them. See Update.
+	// Former are labels that earlier states of the secret were committed with and that the
+	// secret may still have. Lookup need not find the secret by these labels. See Update.
 	Former []Label
 
-	// Drop is a note. This write removes the note of the secret if it equals
-	// Drop. A driver that is not a Leaser ignores it.
+	// Drop is a note, or empty. Update removes the note of the secret if that note equals
+	// Drop. A driver that is not a Leaser ignores Drop.
 	Drop string
 
-	// Incarnation is a random string that distinguishes the secret from earlier ones of
-	// its name. All writes of one incarnation have the same string. A driver that can
-	// store the string of Create beside Data, and read both at no further cost, returns
-	// it with every Secret. Data of an earlier incarnation that is restored by hand is
-	// then refused. Other drivers ignore Incarnation and return none.
+	// Incarnation is a random string that distinguishes the secret from earlier secrets
+	// with its name. All writes of one incarnation have the same string. If a driver can
+	// store the string beside Data in Create, and read both without a further call, it
+	// returns the string with every Secret. Package tokenstore then refuses Data of an
+	// earlier incarnation that was restored by hand. Other drivers ignore Incarnation and
+	// return an empty string.
 	Incarnation string
 }
 
 // A Secret is a stored payload.
 type Secret struct {
-	// Payload is the stored payload. Drivers may leave Labels empty when they
-	// return a Secret, because the record in Data has them.
+	// Payload is the stored payload. Drivers may leave Labels empty when they return a
+	// Secret, because Data also contains the labels.
 	Payload
 
-	// Version is the state that was read.
+	// Version identifies the state that was read.
 	Version Version
 
-	// Note is the note of the secret. Only Fresh of a Leaser has to return it.
+	// Note is the note of the secret, or empty. Only the method Fresh of a Leaser must set
+	// it.
 	Note string
 
 	// Updated is when the state was written, by the service's clock, or the zero Time if
@@ -271,7 +263,7 @@ type Named struct {
 // Format prints the size of p, but no part of Data.
 func (p Payload) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, p.text()) }
 
-// LogValue returns what package slog logs.
+// LogValue returns the text that Format prints, for package slog.
 func (p Payload) LogValue() slog.Value { return slog.StringValue(p.text()) }
 
 // MarshalJSON returns an error, because p holds tokens.
@@ -286,7 +278,7 @@ func (p Payload) text() string {
 // Format prints the version and the size of s, but no part of Data.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.text()) }
 
-// LogValue returns what package slog logs.
+// LogValue returns the text that Format prints, for package slog.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.text()) }
 
 func (s Secret) text() string {
@@ -296,34 +288,32 @@ func (s Secret) text() string {
 // Format prints the name, the version and the size of n, but no part of Data.
 func (n Named) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, n.text()) }
 
-// LogValue returns what package slog logs.
+// LogValue returns the text that Format prints, for package slog.
 func (n Named) LogValue() slog.Value { return slog.StringValue(n.text()) }
 
 func (n Named) text() string {
 	return fmt.Sprintf("driver.Named{name %q, version %q, %d bytes, %d labels}", n.Name, n.Version, len(n.Data), len(n.Labels))
 }
 
-// Properties are facts about a backend. They do not change while a driver is in
-// use.
+// Properties describes a backend. The values do not change while a driver is in use.
 type Properties struct {
-	// Name names the backend in errors and logs: "awssm".
+	// Name is the name of the backend in errors and logs, such as "awssm".
 	Name string
 
-	// Place identifies the namespace. It is the same for every driver that sees the
-	// same secrets, and different for a driver with another prefix. Encrypted
-	// records are bound to it, so it must not change while the secrets exist. It
-	// holds no secret. An empty Place means that the driver does not identify the
-	// namespace.
+	// Place identifies the namespace. It is the same for every driver that sees the same
+	// secrets, and different for a driver with another prefix. Encrypted records are bound
+	// to Place, which therefore must not change while they exist. It contains no
+	// credential. An empty Place means that the driver does not identify the namespace.
 	Place string
 
 	// MaxSize is the maximum size of Payload.Data in bytes. It is at least 16
 	// KiB.
 	MaxSize int
 
-	// ListLag is how long a completed write may stay invisible to Lookup, List
-	// and Names. ReadLag is how long it may stay invisible to Get. Zero promises that
-	// these methods see every write that has returned. Otherwise the lag is the bound
-	// that the service documents, or Unbounded.
+	// ListLag is how long a completed write may stay invisible to Lookup, List and Names.
+	// ReadLag is how long it may stay invisible to Get. Zero means that these methods see
+	// every write that has returned. Any other value is the bound that the service
+	// documents, or Unbounded.
 	ListLag, ReadLag time.Duration
 
 	// ListBatch is the number of secrets that List and Lookup return with one call; 0
@@ -331,56 +321,57 @@ type Properties struct {
 	ListBatch int
 
 	// LabelBatch is the number of labels that Update removes with one call; 0 means that
-	// labels change together with the state. If it is not 0, package tokenstore leaves
-	// some labels to a later Update.
+	// labels change together with the state. If LabelBatch is not 0, package tokenstore
+	// leaves the removal of some labels to a later Update.
 	LabelBatch int
 
-	// DailyWrites is the number of states of one secret that the service accepts
-	// within 24 hours; 0 means no limit. Package tokenstore does not begin a
-	// refresh that might exceed it.
+	// DailyWrites is the number of states of one secret that the service accepts within 24
+	// hours; 0 means no limit. Package tokenstore does not begin a refresh that might
+	// exceed this number.
 	DailyWrites int
 }
 
-// Secrets stores named secrets in one namespace of one secret manager. The
-// package documentation has the promises that its methods keep.
+// Secrets stores named secrets in one namespace of one secret manager. The package
+// documentation states the promises that its methods keep.
 type Secrets interface {
-	// Properties returns facts about the backend.
+	// Properties returns the properties of the backend. It does no I/O.
 	Properties() Properties
 
-	// Get returns the state of the named secret in one call, as current as one
-	// call can be. The error matches ErrNotFound if the secret does not exist.
+	// Get returns the state of the named secret. It makes one call of the service, so the
+	// state may be out of date by ReadLag. The error matches ErrNotFound if the secret does
+	// not exist.
 	//
-	// An outdated result does no harm. If the state is no longer current, the following
-	// Update fails with ErrConflict; if Get has missed a secret, Create fails with
+	// A result that is out of date is safe. If the state is not current, a following Update
+	// fails with ErrConflict. If Get has missed a secret, a following Create fails with
 	// ErrExists.
 	Get(ctx context.Context, name string) (Secret, error)
 
-	// Fresh returns the newest state of the named secret that the driver can prove.
-	// The state is at least as new as than, the newest state that the caller knows. If
-	// the caller knows none, than is the zero Secret. Fresh may take several calls.
-	// Package tokenstore calls Fresh before it takes a lease, after ErrExists or
-	// ErrConflict, and after a write of unknown outcome.
+	// Fresh returns the newest state of the named secret that the driver can prove. The
+	// state is at least as new as than, the newest state that the caller knows. If the
+	// caller knows no state, than is the zero Secret. The error matches ErrNotFound if the
+	// secret does not exist. Fresh may take several calls. Package tokenstore calls Fresh
+	// before it takes a lease, after ErrExists or ErrConflict, and after a write of unknown
+	// outcome.
 	Fresh(ctx context.Context, name string, than Secret) (Secret, error)
 
-	// Create stores a secret under a name that is not in use, and returns its
-	// version. If a secret has that name, the error matches ErrExists.
+	// Create stores a secret under a name that is not in use, and returns its version. If a
+	// secret already has the name, the error matches ErrExists.
 	Create(ctx context.Context, name string, p Payload) (Version, error)
 
-	// Update replaces the state of the named secret if it is still base, and
-	// returns the new version. Otherwise the error matches ErrConflict, or
-	// ErrNotFound if the secret does not exist.
+	// Update replaces the state of the named secret if the current state is base, and
+	// returns the new version. Otherwise the error matches ErrConflict, or ErrNotFound if
+	// the secret does not exist.
 	//
-	// Labels in p that are not in base are added before the commit. Labels in
-	// base that are not in p are removed afterwards, except those in p.Former. Labels
-	// in base.Former that are in neither Labels nor Former of p may be removed at any
-	// time, even if Update fails. If they are removed concurrently with the commit, the
-	// caller does not wait for them. A failure to remove labels does not affect the
-	// result.
+	// Update adds the labels in p that are not in base before the commit. After the commit,
+	// it removes the labels in base that are not in p, except those in p.Former. Update may
+	// remove labels in base.Former that are in neither p.Labels nor p.Former at any time,
+	// even if it fails. It need not wait for a removal that runs concurrently with the
+	// commit. A failure to remove labels does not affect the result.
 	Update(ctx context.Context, name string, base Secret, p Payload) (Version, error)
 
-	// Delete removes the named secret and its earlier versions if its state is
-	// still base; otherwise the error matches ErrConflict. It returns nil if the
-	// secret does not exist.
+	// Delete removes the named secret and its earlier versions if the current state is
+	// base; otherwise the error matches ErrConflict. It returns nil if the secret does not
+	// exist.
 	Delete(ctx context.Context, name string, base Secret) error
 
 	// Lookup yields the secrets that carry at least one of the labels, whatever
@@ -394,38 +385,39 @@ type Secrets interface {
 	// Names yields the names of all secrets, in no particular order.
 	Names(ctx context.Context) iter.Seq2[string, error]
 
-	// Close releases what the driver itself acquired. It does not close the
-	// client that the driver was given.
+	// Close releases the resources that the driver itself acquired. It does not close the
+	// client that was passed to the driver.
 	Close() error
 }
 
-// A Leaser is a Secrets that can attach a short note to a secret at a lower cost
-// than that of an Update. Package tokenstore keeps the lease of a refresh in the
-// note if the driver is a Leaser, and otherwise in the record.
+// A Leaser is a Secrets that can attach a short note to a secret at a lower cost than an
+// Update. If the record has a user, package tokenstore then keeps the lease of a refresh in
+// the note instead of the record.
 type Leaser interface {
 	Secrets
 
-	// Note replaces base.Note by note if the secret's state and note are still
-	// those of base, which Fresh returned. An empty note removes the current one. The
-	// Version does not change. A note has at most 63 characters of [a-z0-9.-]. If the
-	// note has changed but the state has not, the error may be a *NoteError, which holds
-	// the current note.
+	// Note replaces base.Note by note if the secret's current state and note are those of
+	// base, which Fresh returned. Otherwise the error matches ErrConflict, or ErrNotFound
+	// if the secret does not exist. An empty note removes the current note. The Version
+	// does not change. A note has at most 63 characters of [a-z0-9.-]. If the note has
+	// changed but the state has not, the error may be a *NoteError, which holds the current
+	// note.
 	Note(ctx context.Context, name string, base Secret, note string) error
 }
 
-// A Sweeper is a Leaser that keeps earlier states for a while.
+// A Sweeper is a Leaser that does not remove earlier states of a secret immediately.
 type Sweeper interface {
 	Leaser
 
-	// Sweep removes earlier states that nothing needs. It ignores failures. base is the
-	// state and note that a Note has just proved to be current. Package tokenstore calls
-	// Sweep while it waits for an authorization server, and cancels ctx when the server
-	// has answered.
+	// Sweep removes earlier states of the named secret that no reader needs. It ignores
+	// failures. base holds the state and note that a call of Note has just proved to be
+	// current. Package tokenstore calls Sweep while it waits for an authorization server,
+	// and cancels ctx when the server has answered.
 	Sweep(ctx context.Context, name string, base Secret)
 }
 
-// A NoteError is the error of a Note whose base does not have the note of the secret.
-// It matches ErrConflict.
+// A NoteError is the error of a Note whose base does not have the current note of the
+// secret. It matches ErrConflict.
 type NoteError struct {
 	Note string // the note of the secret, or "" if it has none
 	Err  error  // matches ErrConflict
@@ -437,15 +429,14 @@ func (e *NoteError) Error() string { return e.Err.Error() }
 // Unwrap returns Err.
 func (e *NoteError) Unwrap() error { return e.Err }
 
-// A Labeler is a Secrets that chooses the nonces of the labels that a write adds. It can
-// then distinguish labels that a failed write may remove from labels that an earlier
-// write over the same base has left.
+// A Labeler is a Secrets that chooses the nonces of the labels that a write adds. A failed
+// write can then remove its own labels, but not equal labels that an earlier write over the
+// same base has left.
 type Labeler interface {
 	Secrets
 
-	// Relabel returns the labels in added with the nonces that they must have. The
-	// next write over base adds these labels to the named secret. base is "" if the
-	// write is a Create. Labels of base keep their nonces and are not in added. Each
-	// call is for one write.
+	// Relabel returns the labels in added with the nonces that the next write over base
+	// must give them. base is "" if the write is a Create. Labels of base keep their nonces
+	// and are not in added. Package tokenstore calls Relabel once for each write.
 	Relabel(name string, base Version, added []Label) []Label
 }

@@ -5,25 +5,25 @@ import (
 	"iter"
 )
 
-// An Inspector is a Secrets that can be inspected and repaired. It shows data
-// beside the states of secrets, which the other methods do not return. Only
-// tokenstore.Store.Check and the deletion of merged records use it.
+// An Inspector is a Secrets that can be inspected and repaired. Its methods return data
+// that the service keeps beside the states of secrets. Only tokenstore.Store.Check and the
+// deletion of merged records use an Inspector.
 type Inspector interface {
 	Secrets
 
 	// Inspect yields every name under the driver's prefix once, in no particular order. The
-	// names include those of secrets that are deleted, empty or only named by a label.
-	// Inspect changes nothing. Its results may be as old as those of List. An error that is
-	// yielded with a Name concerns that secret alone, as in List.
+	// names include those of deleted secrets, of secrets without a state, and of secrets to
+	// which only a label refers. Inspect changes nothing. Its results may lag by ListLag.
+	// An error that is yielded with a Name concerns that secret alone, as in List.
 	Inspect(ctx context.Context) iter.Seq2[Inspection, error]
 
-	// Present returns those of the labels that the named secret has, as current
-	// as one read can be.
+	// Present reads the named secret once, and returns the elements of labels that the
+	// secret has.
 	Present(ctx context.Context, name string, labels []Label) ([]Label, error)
 
-	// Unlabel removes labels that no state of the named secret was committed
-	// with. Except for abandoned labels, it is called only while no other process
-	// writes. A label that does not exist is not an error.
+	// Unlabel removes labels with which no state of the named secret was committed. It
+	// ignores labels that do not exist. If a label is not in Inspection.Abandoned, Unlabel
+	// is safe only while no other process writes.
 	Unlabel(ctx context.Context, name string, labels []Label) error
 
 	// Probe makes each kind of call that the driver makes, on a separate secret, and yields
@@ -36,21 +36,21 @@ type Inspector interface {
 type Inspection struct {
 	Name string
 
-	// Labels are all labels of the secret, even if no state of it was committed
-	// with them. They have no nonces if the service does not keep nonces.
+	// Labels are all labels of the secret, including labels with which no state was
+	// committed. They have no nonces if the service does not keep nonces.
 	Labels []Label
 
-	// Abandoned are those of Labels that are too old to belong to a write in
-	// progress. They may be removed while other processes write, if the newest state
-	// of the secret does not have them.
+	// Abandoned are those of Labels that are too old to belong to a write in progress. If
+	// the newest state of the secret does not have such a label, the label may be removed
+	// while other processes write.
 	Abandoned []Label
 
-	// Faults are the faults of the secret, and the remains of earlier secrets with its
+	// Faults are the faults of the secret, and what remains of earlier secrets with its
 	// name.
 	Faults []Fault
 }
 
-// The kinds of Fault. Store.Check yields them, and they do not change.
+// The kinds of Fault. Store.Check reports them, and their values never change.
 const (
 	FaultTombstone  = "secret-tombstone"       // a remnant of a deleted secret
 	FaultEmpty      = "secret-empty"           // a secret without any state, left by an abandoned creation
@@ -66,33 +66,31 @@ type Fault struct {
 	// Kind is one of the constants above.
 	Kind string
 
-	// Detail says what was found, in one line. It holds no part of a payload.
+	// Detail describes the fault in one line. It contains no part of a payload.
 	Detail string
 
 	// Exclusive means that Mend is safe only while no other process writes.
 	Exclusive bool
 
-	// Action says what Mend does. It is empty if only a person can decide what to
-	// do.
+	// Action describes what Mend does. It is empty if an operator must decide what to do.
 	Action string
 
-	// Mend repairs the fault if it is unchanged. Otherwise the error matches ErrConflict.
-	// Unless Exclusive is set, Mend never discards a state that Get has returned since the
-	// fault was found. Mend is nil if Action is empty.
+	// Mend repairs the fault if the fault is unchanged. Otherwise the error matches
+	// ErrConflict. Unless Exclusive is set, Mend never discards a state that Get has
+	// returned since the fault was found. Mend is nil if Action is empty.
 	Mend func(ctx context.Context) error
 }
 
 // A Probed is the outcome of one kind of call.
 type Probed struct {
-	// Call is the name of the call in the service's documentation, with its
-	// purpose.
+	// Call is the name of the call in the service's documentation, followed by its purpose.
 	Call string
 
 	// Needs is the permission or capability that the call requires, as spelled in
 	// the service's policies.
 	Needs string
 
-	// Err is nil if the call was allowed. It matches ErrDenied if the call was
-	// not allowed; any other error means that the outcome is unknown.
+	// Err is nil if the service allows the call, and matches ErrDenied if it does not. Any
+	// other error means that the outcome is unknown.
 	Err error
 }

@@ -2,16 +2,16 @@ package driver
 
 import "context"
 
-// withoutRetries is the key of WithoutRetries.
+// withoutRetries is the context key of WithoutRetries.
 type withoutRetries struct{}
 
-// WithoutRetries returns a context for calls whose caller wants to learn immediately
-// that the service throttles. The caller can make a cheaper call meanwhile, and repeats
-// the throttled call itself.
+// WithoutRetries returns a copy of ctx for calls that a driver must not repeat if the
+// service throttles them. The caller then learns of the throttling immediately, and repeats
+// the call itself.
 func WithoutRetries(ctx context.Context) context.Context {
 	return context.WithValue(ctx, withoutRetries{}, true)
 }
 
-// Retries reports whether a driver may repeat a call that the service throttles. It may
-// unless ctx is from WithoutRetries.
+// Retries reports whether a driver may repeat a call with ctx that the service throttles.
+// It returns false if ctx is derived from a context of WithoutRetries.
 func Retries(ctx context.Context) bool { return ctx.Value(withoutRetries{}) == nil }

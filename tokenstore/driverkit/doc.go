@@ -1,5 +1,5 @@
 // Package driverkit holds the parts that drivers of secret managers have in common. The
-// drivers of this module use it, and authors of other drivers can.
+// drivers of this module use this package, and other drivers can use it too.
 //
 // # The shape of a driver
 //
@@ -16,7 +16,8 @@
 // # What is here
 //
 // [Fetch], [FetchListed] and [Each] make several calls concurrently. [Seq] makes an
-// iterator from a function with a callback. [Backoff] and [Sleep] wait. [CallError] and
-// [Repeats] help to build errors as package driver requires. [Probes] tries
-// permissions. [Without] and [LegalName] deal with labels and names.
+// iterator from a function with a callback. [Backoff] and [Sleep] wait, and [Misses]
+// remembers names that reads have not found. [CallError] and [Repeats] help to build errors
+// as package driver requires. [Probes] tests permissions. [Without] compares labels, and
+// [LegalName] checks names.
 package driverkit

@@ -11,14 +11,15 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// CallError returns the error of a driver for err, an error of its client. class is the
-// class of err, or nil if it has none.
+// CallError returns the error that a driver returns for err, an error of its client. err
+// must not be nil. class is the class of err, or nil if err has no class.
 //
 //   - If ctx is done, the error matches ctx.Err() and err, and has no class.
-//   - If the client's own time-out has passed, the error matches class or, without one,
-//     driver.ErrUnavailable. It has the text of err but does not wrap err: a caller would
-//     mistake a wrapped err for an error of its own context.
-//   - Otherwise the error matches class and err. Without a class it is err.
+//   - If ctx is not done but err matches a context error, the client's own time-out has
+//     passed. The error then matches class or, if class is nil, driver.ErrUnavailable. The
+//     error contains the text of err but does not wrap err, because callers would take a
+//     wrapped err for an error of their own context.
+//   - Otherwise the error matches class and err. If class is nil, CallError returns err.
 func CallError(ctx context.Context, err, class error) error {
 	cause := ctx.Err()
 	switch {
@@ -37,12 +38,13 @@ func CallError(ctx context.Context, err, class error) error {
 	return fmt.Errorf("%w: %w", class, err)
 }
 
-// longest is the length in bytes from which Repeats reports a part of the sent data.
+// longest is the shortest length, in bytes, of a part of the sent data that Repeats
+// reports.
 const longest = 12
 
 // Repeats reports whether text contains at least 12 consecutive bytes of sent or of its
-// base64 form, or all of sent if it is shorter. An error of a driver must not have such a
-// text, because sent holds tokens.
+// base64 form, or all of sent if it is shorter. The text of an error of a driver must not
+// contain such bytes, because sent holds tokens.
 func Repeats(text string, sent []byte) bool {
 	if len(sent) == 0 {
 		return false

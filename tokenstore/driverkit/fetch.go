@@ -9,15 +9,15 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// Width is the number of concurrent calls of Fetch, FetchListed and Each.
+// Width is the maximum number of calls that Fetch, FetchListed and Each make concurrently.
 const Width = 16
 
-// Fetch yields what get returns for each item, in the order of items. Up to Width
-// calls of get run concurrently. Calls for later items run while the loop body runs.
-// The loop does not end while a call of get is running.
+// Fetch yields the results of get for each item, in the order of items. At most Width calls
+// of get run concurrently, also while the loop body runs. The loop ends only after all
+// calls of get have returned.
 //
-// If ctx is done, Fetch yields its error with a zero R, and ends. If the loop ends
-// early, the context that get received is canceled.
+// If ctx is done, Fetch yields ctx.Err() with the zero R, and ends. If the loop ends early,
+// Fetch cancels the context that get has received.
 func Fetch[T, R any](ctx context.Context, items []T, get func(context.Context, T) (R, error)) iter.Seq2[R, error] {
 	return func(yield func(R, error) bool) {
 		type answer struct {
@@ -51,15 +51,15 @@ func Fetch[T, R any](ctx context.Context, items []T, get func(context.Context, T
 	}
 }
 
-// FetchListed is like Fetch for secrets that a service has listed, as needed by
-// Lookup, List and Inspect. An error of get concerns one secret, and is yielded with
-// the value that get returned. If get does not find a secret, the secret was deleted
-// after it was listed, and is left out.
+// FetchListed is like Fetch, for drivers that read listed secrets in Lookup, List and
+// Inspect. If an error of get concerns only one secret, FetchListed yields the error with
+// the value that get returned, and continues. It leaves out a secret for which the error
+// matches driver.ErrNotFound, because the secret was deleted after it was listed.
 //
-// An error that concerns all secrets is yielded with a zero R, and ends the iteration.
-// Such an error matches driver.ErrCredentials, or ofAll returns true for it, or more
-// than Width secrets in a row have errors matching driver.ErrUnavailable. ofAll may be
-// nil.
+// FetchListed yields an error that concerns all secrets with the zero R, and ends. An error
+// concerns all secrets if it matches driver.ErrCredentials, or if ofAll returns true for
+// it. An error matching driver.ErrUnavailable also does if the errors of the previous Width
+// secrets matched driver.ErrUnavailable. ofAll may be nil.
 func FetchListed[T, R any](
 	ctx context.Context, items []T, ofAll func(error) bool, get func(context.Context, T) (R, error),
 ) iter.Seq2[R, error] {
@@ -84,8 +84,9 @@ func FetchListed[T, R any](
 	}
 }
 
-// Each calls do for each item concurrently, like Fetch, and returns the error of the
-// first item that has one. After that, Each begins no further call.
+// Each calls do for each item, at most Width items concurrently. It returns the error of
+// the first item in items for which do fails. After such an error, Each begins no further
+// call and cancels the contexts of the running calls.
 func Each[T any](ctx context.Context, items []T, do func(context.Context, T) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -98,9 +99,9 @@ func Each[T any](ctx context.Context, items []T, do func(context.Context, T) err
 	return nil
 }
 
-// Seq returns an iterator over the values that run passes to yield. An error of run is
-// yielded with a zero T, and ends the iteration. Once the loop has ended, yield
-// returns false, the error of run is dropped, and run must return.
+// Seq returns an iterator over the values that run passes to yield. If run returns an
+// error, the iterator yields it with the zero T, and ends. If the loop ends early, yield
+// returns false. run must then return, and its error is ignored.
 func Seq[T any](run func(yield func(T, error) bool) error) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		ended := false

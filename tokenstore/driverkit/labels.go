@@ -10,8 +10,8 @@ import (
 
 const maxName = 64
 
-// LegalName reports whether s has the form of a secret's name. Names of another form
-// below a driver's prefix belong to other programs.
+// LegalName reports whether s has the form of a secret's name. Names of any other form
+// under a driver's prefix belong to other programs.
 func LegalName(s string) bool {
 	other := func(c rune) bool { return (c < 'a' || c > 'z') && (c < '0' || c > '9') }
 	return s != "" && len(s) <= maxName && !strings.ContainsFunc(s, other)

@@ -6,22 +6,23 @@ import (
 )
 
 const (
-	// missLife is how long a read that found nothing is remembered.
+	// missLife is how long Take returns true after a read that did not find the name.
 	missLife = time.Second
 
-	// maxMisses limits the number of names in a Misses.
+	// maxMisses limits the number of names in a Misses. At the limit, Add forgets all
+	// names.
 	maxMisses = 1 << 12
 )
 
-// Misses remembers the names that recent reads have not found. A driver whose reads
-// lag can then begin Fresh with the call that proves an absence. The zero Misses is
-// empty. Its methods are safe for concurrent use.
+// A Misses remembers the names that recent reads have not found. A driver whose reads lag
+// can then begin Fresh with the call that proves that a secret does not exist. The zero
+// Misses is empty and ready to use. Its methods are safe for concurrent use.
 type Misses struct {
 	mu sync.Mutex
 	at map[string]time.Time
 }
 
-// Add remembers that a read at the given time did not find the name.
+// Add remembers that a read at the time now did not find the name.
 func (m *Misses) Add(name string, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -31,8 +32,8 @@ func (m *Misses) Add(name string, now time.Time) {
 	m.at[name] = now
 }
 
-// Take reports whether a read within the last second did not find the name, and forgets
-// that read.
+// Take reports whether a read less than a second before or after now did not find the name.
+// It forgets that read.
 func (m *Misses) Take(name string, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

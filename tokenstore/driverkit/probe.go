@@ -8,22 +8,23 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// A Probe is one call that a driver makes, and the permission that it needs.
+// A Probe is a call that a driver makes, with the permission that the call needs.
 type Probe struct {
 	Call, Needs string // see driver.Probed
 	Do          func(context.Context) error
 }
 
-// ErrUntried is returned by a Probe's Do if the call cannot be tried.
+// ErrUntried is the error that the Do function of a Probe returns if the call cannot be
+// tried.
 var ErrUntried = errors.New("not tried")
 
-// Probes makes the calls of probes one after the other and yields their outcomes, as
-// required by driver.Inspector. A call counts as allowed if its error shows that the
-// service examined the secret: the error matches driver.ErrNotFound, ErrExists,
-// ErrConflict or ErrCorrupt. Probes leaves out a call that fails with ErrUntried.
+// Probes makes the calls in probes one after the other and yields their outcomes, as the
+// method Probe of driver.Inspector must. A call also counts as allowed if its error matches
+// driver.ErrNotFound, ErrExists, ErrConflict or ErrCorrupt, because the service has then
+// examined the secret. Probes leaves out a call that fails with ErrUntried.
 //
-// An error that says nothing about a single call ends the iteration: the error of ctx,
-// or an error that matches driver.ErrCredentials.
+// If ctx is done, or if an error matches driver.ErrCredentials, Probes yields the error
+// with the zero Probed, and ends.
 func Probes(ctx context.Context, probes []Probe) iter.Seq2[driver.Probed, error] {
 	return func(yield func(driver.Probed, error) bool) {
 		for _, p := range probes {

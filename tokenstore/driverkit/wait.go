@@ -6,19 +6,20 @@ import (
 	"time"
 )
 
-// A Backoff is a sequence of pauses. Each pause is random, between half of Pause and
-// one and a half times Pause. It doubles Pause, up to Longest.
+// A Backoff is a sequence of random pauses. Each pause is between half of Pause and one and
+// a half times Pause. After each pause, Pause doubles, up to Longest.
 type Backoff struct {
 	Pause   time.Duration
 	Longest time.Duration
 
-	// Patience limits the duration of Until, by the clock Now. A nil Now means
+	// Patience is how long Until repeats its calls, by the clock Now. A nil Now means
 	// time.Now.
 	Patience time.Duration
 	Now      func() time.Time
 }
 
-// Next returns the next pause. It panics if b.Pause is negative.
+// Next returns the next pause without waiting, and doubles b.Pause, up to b.Longest. It
+// panics if b.Pause is negative.
 func (b *Backoff) Next() time.Duration {
 	pause := b.Pause/2 + rand.N(b.Pause+1)
 	b.Pause = min(2*b.Pause, b.Longest)
@@ -26,8 +27,8 @@ func (b *Backoff) Next() time.Duration {
 }
 
 // Until calls try until it returns true or an error, with pauses between the calls. If
-// Patience passes first, Until returns false and no error. If ctx is done during a
-// pause, Until returns the error of ctx.
+// Patience passes first, Until returns false and no error. If ctx is done before a pause
+// ends, Until returns false and ctx.Err().
 func (b Backoff) Until(ctx context.Context, try func() (bool, error)) (bool, error) {
 	now := b.Now
 	if now == nil {
@@ -46,7 +47,8 @@ func (b Backoff) Until(ctx context.Context, try func() (bool, error)) (bool, err
 	}
 }
 
-// Sleep returns nil after d, or the error of ctx if that is done first.
+// Sleep returns nil after d, or ctx.Err() if ctx is done first. If d is not positive, Sleep
+// returns ctx.Err() immediately.
 func Sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return ctx.Err()

@@ -17,8 +17,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// New returns an empty store. It panics if opts is invalid, which is a mistake in
-// the program.
+// New returns an empty store. opts may be nil. New panics if tokenstore.New returns an
+// error for opts.
 func New(opts *tokenstore.Options) *tokenstore.Store {
 	s, err := tokenstore.New(NewDriver(), opts)
 	if err != nil {
@@ -27,37 +27,37 @@ func New(opts *tokenstore.Options) *tokenstore.Store {
 	return s
 }
 
-// MaxSize is the maximum size of a record in bytes. The limits of awssm, k8sstore and
-// vaultstore are equal to it.
+// MaxSize is the maximum size of an encoded record in bytes. Packages awssm, k8sstore and
+// vaultstore have the same limit.
 const MaxSize = 64 << 10
 
-// A Driver keeps secrets in memory. Every operation on it is atomic.
+// A Driver keeps secrets in memory. It is safe for concurrent use.
 type Driver struct{ mem *memory }
 
 var _ driver.Leaser = (*Driver)(nil)
 
-// A memory is the data that several handles share.
+// A memory holds the secrets that several Drivers share.
 type memory struct {
-	place   string // random, so that two memories are never the same store
+	place   string // random, so that two memories have different places
 	mu      sync.Mutex
 	secrets map[string]driver.Secret
-	index   map[attribute]map[string]bool // names of the secrets that have the attribute
-	version uint64                        // of the last write; never reused, so that every state has its own version
+	index   map[attribute]map[string]bool // the names of the secrets that have an attribute
+	version uint64                        // of the last write; it only grows, so that every state has another version
 }
 
 // An attribute is a label without its nonce.
 type attribute struct{ key, value string }
 
-// NewDriver returns a driver on a new, empty memory.
+// NewDriver returns a Driver without secrets.
 func NewDriver() *Driver {
 	return &Driver{&memory{place: "memstore/" + rand.Text(), secrets: map[string]driver.Secret{}, index: map[attribute]map[string]bool{}}}
 }
 
-// Reopen returns another driver on the same memory.
+// Reopen returns another Driver that shares the secrets of d.
 func (d *Driver) Reopen() *Driver { return &Driver{d.mem} }
 
-// Overwrite stores data under name unconditionally, as a person does who edits a
-// secret by hand. It keeps the labels of the secret. It is meant for tests.
+// Overwrite stores data under name, whatever the current state of the secret is. It keeps
+// the labels of the secret. Tests use it to simulate a person who edits a secret by hand.
 func (d *Driver) Overwrite(name string, data []byte) {
 	d.mem.mu.Lock()
 	defer d.mem.mu.Unlock()
@@ -84,7 +84,7 @@ func (d *Driver) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return clone(s), nil
 }
 
-// Fresh implements driver.Secrets. It is like Get, because memory does not lag.
+// Fresh implements driver.Secrets. It is the same as Get, because reads do not lag.
 func (d *Driver) Fresh(ctx context.Context, name string, _ driver.Secret) (driver.Secret, error) {
 	return d.Get(ctx, name)
 }
@@ -185,8 +185,8 @@ func (d *Driver) Names(ctx context.Context) iter.Seq2[string, error] {
 // Close implements driver.Secrets. It does nothing.
 func (d *Driver) Close() error { return nil }
 
-// each yields the secrets whose names choose returns, in their state at the start of the
-// iteration.
+// each yields the secrets whose names choose returns, as they are when the iteration
+// begins.
 func (d *Driver) each(ctx context.Context, choose func(*memory) iter.Seq[string]) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		if err := ctx.Err(); err != nil {
@@ -215,7 +215,7 @@ func (m *memory) snapshot(choose func(*memory) iter.Seq[string]) []driver.Named 
 	return found
 }
 
-// unlabel removes the secret from the index. The caller holds m.mu.
+// unlabel removes the named secret from the index. The caller must hold m.mu.
 func (m *memory) unlabel(name string) {
 	for _, label := range m.secrets[name].Labels {
 		of := attribute{label.Key, label.Value}
@@ -226,7 +226,8 @@ func (m *memory) unlabel(name string) {
 	}
 }
 
-// put stores p as the next state of name. The caller holds m.mu.
+// put stores p as the next state of the named secret, and returns its version. The caller
+// must hold m.mu.
 func (m *memory) put(name string, p driver.Payload) driver.Version {
 	m.version++
 	was, exists := m.secrets[name]

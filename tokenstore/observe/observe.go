@@ -1,10 +1,10 @@
-// Package observe lets a program watch a store: how refreshes end, how long they wait,
+// Package observe lets a program observe a store: how refreshes end, how long they wait,
 // and which calls the store makes.
 //
 // An Observer is an option of every store. It receives kinds and durations, but no ID, user
-// name, token or error text. Metrics that an Observer keeps thus contain no secrets and
-// have few distinct label values. Module otelkeep exports the data as OpenTelemetry spans
-// and metrics.
+// name, token or error text. Metrics from an Observer therefore contain no secrets and have
+// few distinct label values. Module otelkeep exports the data as OpenTelemetry spans and
+// metrics.
 package observe
 
 import (
@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// An Observer holds functions that a store calls. A nil function is not called. The
-// goroutine that does the work calls a function and waits for it. The functions must be
+// An Observer holds functions that a store calls. Each function may be nil. A store calls
+// the functions synchronously, so a slow function delays the store. The functions must be
 // safe for concurrent use.
 type Observer struct {
 	// Refresh is called when a refresh of a record begins. store is the kind of store, such
 	// as "awssm". The refresh continues with the context that Refresh returns, which must
-	// be derived from ctx. The refresh calls done once, when it ends.
+	// be derived from ctx. The store calls done once, when the refresh ends.
 	//
 	// If several goroutines refresh one record of a store at the same time, only one of
 	// them calls Refresh. The other goroutines wait for its result.
@@ -42,34 +42,34 @@ type Refreshed struct {
 	// Class is the class of the error, or "" if there is none.
 	Class Class
 
-	// Waited is the time until this process was allowed to ask the authorization
-	// server, or until the refresh ended without that.
+	// Waited is the time from the beginning of the refresh until its last request to the
+	// authorization server, or until its end if it made no request.
 	Waited time.Duration
 
-	// Asked is the time that the authorization server took to answer. It is 0 if it
-	// was not asked.
+	// Asked is the total time of the requests to the authorization server. It is 0 if the
+	// refresh made no request.
 	Asked time.Duration
 
 	// Lag is the time since another process stored the adopted token, if Result is
-	// ResultAdopted. It is the difference between the clocks of two processes, with a
-	// resolution of a millisecond. Lag is 0 if the difference is not positive, and in
-	// stores on files and tables, which do not store the time.
+	// ResultAdopted. Lag has a resolution of a millisecond, and is inexact if the clocks of
+	// the two processes differ. It is 0 if the difference of the clock readings is not
+	// positive, and in stores on files and tables, which do not keep the time of a write.
 	Lag time.Duration
 }
 
-// A Result is the way a refresh ends.
+// A Result says how a refresh ended.
 type Result string
 
 // The results of a refresh.
 const (
-	ResultMinted       Result = "minted"        // this process got a token and stored it
-	ResultAdopted      Result = "adopted"       // another process got a token meanwhile
-	ResultCurrent      Result = "current"       // the record had another token already
+	ResultMinted       Result = "minted"        // this process got a token from the authorization server and stored it
+	ResultAdopted      Result = "adopted"       // another process stored a token during the refresh
+	ResultCurrent      Result = "current"       // the record already had another token when the refresh began
 	ResultRefused      Result = "refused"       // the authorization server refused
-	ResultRefusalKept  Result = "refusal_kept"  // an earlier refusal still counts, so the server was not asked
+	ResultRefusalKept  Result = "refusal_kept"  // an earlier refusal still counts, so the refresh made no request
 	ResultUnanswered   Result = "unanswered"    // the response of the authorization server was unusable or missing
 	ResultNotPersisted Result = "not_persisted" // this process got a token but could not store it
-	ResultCanceled     Result = "canceled"      // the context of the caller ended
+	ResultCanceled     Result = "canceled"      // the context of the caller was done
 	ResultFailed       Result = "failed"        // the store failed
 )
 
@@ -87,21 +87,21 @@ type Call struct {
 	Operation Operation
 }
 
-// Called describes the outcome of a call.
+// Called describes how a call ended.
 type Called struct {
-	// Class is the class of the error, or "" if there is none. For a list, it is the
-	// class of the error that ended the list, not of single results.
+	// Class is the class of the error, or "" if there is none. For an iterator, Class is
+	// that of the error that ended the iteration, not of errors about single secrets.
 	Class Class
 
-	// Took is how long the call took. It excludes the time that a caller spends on the
-	// results of a list.
+	// Took is how long the call took. For an iterator, it excludes the time spent in the
+	// loop body.
 	Took time.Duration
 }
 
-// An Operation is a kind of call.
+// An Operation says which kind of call a store makes to its backend.
 type Operation string
 
-// The operations of a store on a driver. They are the methods of driver.Secrets,
+// The operations of a store on a driver. All except OpRepair are methods of driver.Secrets,
 // driver.Leaser, driver.Sweeper and driver.Inspector.
 const (
 	OpGet     Operation = "get"
@@ -123,8 +123,8 @@ const (
 
 // The operations of a store on a file or table, besides OpUpdate and OpNote.
 const (
-	OpRead Operation = "read" // some rows, or all
-	OpLock Operation = "lock" // the right to refresh a record
+	OpRead Operation = "read" // read some or all rows
+	OpLock Operation = "lock" // take the right to refresh a record
 )
 
 // Operations returns all operations.
@@ -135,10 +135,10 @@ func Operations() []Operation {
 	}
 }
 
-// A Class is a kind of error.
+// A Class says which kind of error occurred.
 type Class string
 
-// The classes of errors. Most are those of package tokenstore.
+// The classes of errors. Most correspond to error classes of package tokenstore.
 const (
 	ClassNotFound    Class = "not_found"
 	ClassAmbiguous   Class = "ambiguous"
