@@ -82,8 +82,8 @@ func TestCreate_Refused(t *testing.T) {
 	}
 }
 
-// A lister counts the calls of List and Get of a driver. It reports batch as the page size
-// of List.
+// A lister is a driver that counts the calls of List and Get. Its Properties have batch as
+// ListBatch.
 type lister struct {
 	driver.Secrets
 
@@ -107,7 +107,8 @@ func (l lister) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return l.Secrets.Get(ctx, name)
 }
 
-// TestFindTokens checks which records FindTokens finds, and with how many reads and lists.
+// TestFindTokens checks which records FindTokens returns, and how many calls of Get and
+// List it makes.
 func TestFindTokens(t *testing.T) {
 	t.Parallel()
 	const records = 100
@@ -180,8 +181,8 @@ func TestFindTokens(t *testing.T) {
 	}
 }
 
-// TestFindTokens_Unreadable checks that FindTokens finds the other records if one cannot be
-// read.
+// TestFindTokens_Unreadable checks that FindTokens returns all other records if one record
+// cannot be read.
 func TestFindTokens_Unreadable(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
@@ -207,7 +208,7 @@ func TestFindTokens_Unreadable(t *testing.T) {
 	}
 }
 
-// A slow driver accepts ten updates a second, and throttles further ones.
+// slow is a driver that accepts ten updates a second, and throttles all further updates.
 type slow struct {
 	driver.Secrets
 

@@ -22,16 +22,16 @@ type exercise struct {
 	setup func(*bench) // not recorded
 	do    func(*bench) error
 
-	faults map[string]verb         // fault of the first call of each kind
+	faults map[string]verb         // the fault of the first call of each kind
 	before map[string]func(*bench) // run before the first call of each kind continues
 
 	notes bool // the driver keeps leases in notes
-	lag   bool // the driver declares that reads and searches may be out of date
-	daily int  // number of states that the driver accepts in a day
+	lag   bool // the driver declares that reads and searches may lag
+	daily int  // number of states of a secret that the driver accepts in a day
 	keys  bool // the store has keys
 }
 
-// A bench runs one exercise.
+// A bench records the calls of one exercise.
 type bench struct {
 	*testing.T
 	exercise
@@ -40,7 +40,7 @@ type bench struct {
 	handles []*handle
 }
 
-// limited is a driver with a limit on the states of a day.
+// limited is a driver that declares a limit on the states of a secret in a day.
 type limited struct {
 	driver.Secrets
 	daily int
@@ -60,7 +60,7 @@ func (b *bench) options() *tokenstore.Options {
 	return o
 }
 
-// with returns the store of another process. Its calls are recorded.
+// with returns the store of another process, whose calls are recorded.
 func (b *bench) with(o *tokenstore.Options) *tokenstore.Store {
 	h := &handle{world: b.world, lag: b.lag}
 	b.handles = append(b.handles, h)
@@ -73,7 +73,7 @@ func (b *bench) with(o *tokenstore.Options) *tokenstore.Store {
 
 func (b *bench) open() *tokenstore.Store { return b.with(b.options()) }
 
-// other returns the store of another process. Its calls are not recorded and do not wait
+// other returns the store of another process, whose calls are not recorded and do not wait
 // for the scheduler.
 func (b *bench) other() *tokenstore.Store {
 	h := &handle{world: &world{memory: b.memory, past: b.past, free: true}, lag: b.lag}
@@ -86,8 +86,8 @@ func (b *bench) other() *tokenstore.Store {
 
 func (b *bench) save(t token) token { return saved(b.T, b.other(), t) }
 
-// pick chooses the first waiting call, with the fault that the exercise defines for the
-// first call of its kind.
+// pick chooses the first waiting call. It also chooses the fault, if any, that the exercise
+// defines for the first call of this kind.
 func (b *bench) pick(options []option) option {
 	o := option{options[0].call, proceed}
 	kind, _, _ := strings.Cut(o.call.text, " ")
@@ -171,7 +171,7 @@ func inTurn(all ...func(*bench) error) func(*bench) error {
 	}
 }
 
-// quietly saves tokens.
+// quietly returns a setup that saves tokens.
 func quietly(all ...token) func(*bench) {
 	return func(b *bench) {
 		for _, t := range all {
@@ -376,8 +376,8 @@ func exercises() []exercise {
 	)
 }
 
-// TestCallsOfOperations runs each operation separately, and compares its calls with the
-// recorded ones in testdata.
+// TestCallsOfOperations runs each operation separately, and compares its calls with those
+// recorded in testdata.
 func TestCallsOfOperations(t *testing.T) {
 	t.Parallel()
 	var text strings.Builder

@@ -28,8 +28,8 @@ var (
 	fullCalls   = flag.Bool("calls.full", false, "with -update: also write the data of each call, to compare two versions")
 )
 
-// A recording has the calls of drivers, one per line. Random strings are replaced by names
-// in the order of their appearance, so that the recording is the same in each run.
+// A recording holds the calls of drivers, one per line. Numbered names replace random
+// strings, so that each run makes the same recording.
 type recording struct {
 	mu     sync.Mutex
 	nonces map[string]string
@@ -37,7 +37,7 @@ type recording struct {
 	steps  bool // record only calls that wait for a scheduler; other calls have no fixed order
 }
 
-// of returns a driver that records the calls of process on d. A nil recording returns d.
+// of returns a driver that records the calls of process on d. If r is nil, of returns d.
 func (r *recording) of(process string, d driver.Secrets) driver.Secrets {
 	if r == nil {
 		return d
@@ -56,8 +56,7 @@ var (
 	watched = regexp.MustCompile(`"seen":\d+`)
 )
 
-// plain returns text with names shortened, and with the parts that differ between runs
-// replaced.
+// plain shortens the names in text, and replaces the parts that differ between runs.
 func (r *recording) plain(text string) string {
 	text = random.ReplaceAllStringFunc(text, func(n string) string {
 		if r.nonces[n] == "" {
@@ -70,7 +69,7 @@ func (r *recording) plain(text string) string {
 	return names.ReplaceAllStringFunc(text, func(n string) string { return n[:5] })
 }
 
-// add adds a line, unless the process was dead at the time of the call.
+// add adds a line for a call, unless the process was dead at the time of the call.
 func (r *recording) add(process, call string, err error, result string) {
 	if errors.Is(err, errDead) || r.steps && call == "get keys" {
 		return
@@ -83,7 +82,7 @@ func (r *recording) add(process, call string, err error, result string) {
 	r.lines = append(r.lines, r.plain(strings.TrimSpace(process+"  "+call)+" -> "+result))
 }
 
-// outcomesOf has the names of error classes in recordings.
+// outcomesOf lists the error classes and their names in recordings.
 var outcomesOf = []struct {
 	class error
 	name  string
@@ -103,7 +102,7 @@ var outcomesOf = []struct {
 	{context.DeadlineExceeded, "deadline exceeded"},
 }
 
-// outcome returns the name of the class of err.
+// outcome returns the name of the class of err in recordings.
 func outcome(err error) string {
 	var refused *tokenstore.RefreshError
 	if errors.As(err, &refused) {
@@ -124,7 +123,7 @@ func (r *recording) data(name string, data []byte) string {
 		return "none"
 	}
 	var marker struct{ Names, Labels, Records []any }
-	if name == "keys" && json.Unmarshal(data, &marker) == nil { // its digests differ between runs because of the random salt
+	if name == "keys" && json.Unmarshal(data, &marker) == nil { // the digests of the marker differ between runs because of its random salt
 		return fmt.Sprintf("%d names, %d labels, %d records", len(marker.Names), len(marker.Labels), len(marker.Records))
 	}
 	r.mu.Lock()
@@ -190,7 +189,7 @@ func (r recorder) Fresh(ctx context.Context, name string, than driver.Secret) (d
 	return s, err
 }
 
-// newer adds the version of than, if it has one, to the text of a call.
+// newer adds the version of than to the text of a call, unless that version is empty.
 func newer(call string, than driver.Secret) string {
 	if than.Version == "" {
 		return call
@@ -229,7 +228,7 @@ func (r recorder) Names(ctx context.Context) iter.Seq2[string, error] {
 	return r.Secrets.Names(ctx)
 }
 
-// all records a search with its results, which it collects before it returns the iterator.
+// all records a search with its results. It collects all results before it returns.
 func (r recorder) all(text string, seq iter.Seq2[driver.Named, error]) iter.Seq2[driver.Named, error] {
 	all, err := collect(seq)
 	var found []string
@@ -251,8 +250,8 @@ func (r recordingLeaser) Note(ctx context.Context, name string, base driver.Secr
 	return err
 }
 
-// golden compares got with the named file in testdata/calls, or writes the file if -update
-// is set.
+// golden compares got with the named file in testdata/calls. If -update is set, it writes
+// the file.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", "calls", name)
@@ -275,7 +274,7 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// short joins lines, and writes repeated lines only once, with their number.
+// short joins lines. It writes consecutive equal lines only once, with their number.
 func short(lines []string) string {
 	var b strings.Builder
 	for i := 0; i < len(lines); {
@@ -304,9 +303,9 @@ func recordRun(t *testing.T, sc scenario, b budgets, r *run) *recording {
 	return calls
 }
 
-// TestCallsOfScenarios plays the explorer's scenarios, with the processes one after another
-// and in random orders with faults. It compares the calls with those in testdata, which has
-// only digests for the random orders.
+// TestCallsOfScenarios plays the explorer's scenarios, once with the processes one after
+// another, and in random orders with faults. It compares the calls with those in testdata,
+// where only digests represent the random orders.
 func TestCallsOfScenarios(t *testing.T) {
 	t.Parallel()
 	const seeds = 10

@@ -20,8 +20,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A mortal driver belongs to a process that dies just before a write or, if late is set,
-// just after it.
+// mortal is the driver of a process that dies just before a write or, if late is set,
+// just after the write.
 type mortal struct {
 	driver.Secrets
 	left atomic.Int64 // number of writes before the process dies
@@ -34,7 +34,8 @@ func doomed(d driver.Secrets, writes int64, late bool) *mortal {
 	return m
 }
 
-// lives reports whether the next write is made, and whether the process gets the answer.
+// lives reports whether the driver makes the next write, and whether the process gets the
+// response.
 func (m *mortal) lives() (made, answered bool) {
 	left := m.left.Add(-1)
 	return left >= 0 || m.late && left == -1, left >= 0
@@ -82,8 +83,8 @@ func newStore(t testing.TB, d driver.Secrets, opts *tokenstore.Options) *tokenst
 	return s
 }
 
-// check returns the findings of Check without a grace period, except the one about a
-// missing name key.
+// check returns the findings of Check without a grace period. It leaves out the finding
+// about a missing name key.
 func check(t testing.TB, s doctor.Checker, opts doctor.CheckOptions) []doctor.Finding {
 	t.Helper()
 	opts.Grace = -1
@@ -146,7 +147,8 @@ func checkScenarios() []scenario {
 }
 
 // TestRepairBetweenAnyTwoCalls checks that no record is lost if a repair runs between any
-// two calls of processes that save, move and delete. The repair may die at any point.
+// two calls of processes that save, move and delete records. The process that repairs may
+// die at any point.
 func TestRepairBetweenAnyTwoCalls(t *testing.T) {
 	for _, sc := range checkScenarios() {
 		for _, b := range []faultKind{
@@ -212,8 +214,8 @@ func TestCheckRepairInterruptedMove(t *testing.T) {
 	}
 }
 
-// TestCheckMoveUnderWay checks that Check does not report the intermediate
-// state of a recent write.
+// TestCheckMoveUnderWay checks that Check does not report the intermediate state of a
+// recent move.
 func TestCheckMoveUnderWay(t *testing.T) {
 	t.Parallel()
 	ctx, d := t.Context(), memstore.NewDriver()
@@ -244,7 +246,7 @@ func TestCheckMoveUnderWay(t *testing.T) {
 	}
 }
 
-// image returns the content of a memory as text, by name.
+// image returns the secrets in a memory as text, by name.
 func image(t testing.TB, d driver.Secrets) map[string]string {
 	t.Helper()
 	is := map[string]string{}
@@ -257,8 +259,8 @@ func image(t testing.TB, d driver.Secrets) map[string]string {
 	return is
 }
 
-// TestRepairWithTheWrongKeysTouchesNothing checks that a check with wrong keys changes
-// nothing.
+// TestRepairWithTheWrongKeysTouchesNothing checks that Check changes nothing if the store
+// has the wrong keys.
 func TestRepairWithTheWrongKeysTouchesNothing(t *testing.T) {
 	t.Parallel()
 	right := tokenstore.Options{NameKey: []byte("the right key of names"), IndexKeys: [][]byte{[]byte("the right key of labels")}}
@@ -325,7 +327,7 @@ func TestCheckRefusesWhatDoesNotGoTogether(t *testing.T) {
 	}
 }
 
-// TestCheckBreak checks that a check ends when the caller leaves the loop.
+// TestCheckBreak checks that Check ends when the caller leaves the loop.
 func TestCheckBreak(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
@@ -346,9 +348,8 @@ func TestCheckBreak(t *testing.T) {
 	}
 }
 
-// TestCheckRepairConcurrent checks that no data is lost if processes
-// save, refresh and move records, and some of them die, while the store is repaired
-// continuously.
+// TestCheckRepairConcurrent checks that no data is lost if processes save, refresh and move
+// records, and some of them die, while another process repairs the store continuously.
 func TestCheckRepairConcurrent(t *testing.T) {
 	t.Parallel()
 	const users, rounds = 4, 12
@@ -466,7 +467,7 @@ func must2(tokens []tokenstore.Token, err error) []tokenstore.Token {
 	return tokens
 }
 
-// Keys of a configuration before and after a change.
+// The old and the new keys of a change of keys.
 var (
 	namesKey  = []byte("a key of names that stays")
 	labelsOld = []byte("the old key of labels")
@@ -508,9 +509,9 @@ func findAll(ctx context.Context, s *tokenstore.Store, tokens []tokenstore.Token
 	return nil
 }
 
-// TestRekeyKilled kills Rekey repeatedly, while other processes
-// save and search with both orders of the keys. It checks that in the end all records are
-// only under the new keys.
+// TestRekeyKilled kills Rekey repeatedly, while other processes save and search with both
+// orders of the keys. It checks that all records are under only the new keys after the last
+// call.
 func TestRekeyKilled(t *testing.T) {
 	t.Parallel()
 	ctx, d := t.Context(), memstore.NewDriver()
@@ -607,8 +608,8 @@ func TestRekeyKilled(t *testing.T) {
 	}
 }
 
-// TestRekeyDryRun checks that a dry run reports the rewrites but
-// makes none, and that Rekey refuses a record with another NameKey and leaves it alone.
+// TestRekeyDryRun checks that a dry run reports the rewrites but writes nothing. It also
+// checks that Rekey does not change a record that has a name by another NameKey.
 func TestRekeyDryRun(t *testing.T) {
 	t.Parallel()
 	ctx, d := t.Context(), memstore.NewDriver()
@@ -644,7 +645,7 @@ func TestRekeyDryRun(t *testing.T) {
 	}
 }
 
-// A listener calls list at each List.
+// A listener is a driver that calls list at each call of List.
 type listener struct {
 	driver.Secrets
 	list func()
@@ -655,8 +656,8 @@ func (l *listener) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 	return l.Secrets.List(ctx)
 }
 
-// TestRekeyWritersWithOldKeys checks that Rekey returns an error while
-// another process keeps writing with the old keys first.
+// TestRekeyWritersWithOldKeys checks that Rekey returns an error if another process keeps
+// writing with the old keys.
 func TestRekeyWritersWithOldKeys(t *testing.T) {
 	t.Parallel()
 	ctx, d := t.Context(), memstore.NewDriver()
@@ -707,7 +708,8 @@ func TestCheckLapsedLease(t *testing.T) {
 	}
 }
 
-// A contested driver loses its first deletions to another writer.
+// contested is a driver whose first deletions fail, because another writer changes the
+// secret first.
 type contested struct {
 	driver.Secrets
 	losses atomic.Int64
@@ -720,8 +722,8 @@ func (c *contested) Delete(ctx context.Context, name string, base driver.Secret)
 	return c.Secrets.Delete(ctx, name, base)
 }
 
-// TestCheckMergeDuplicatesContended checks that Check merges duplicates
-// although another writer wins the first deletions.
+// TestCheckMergeDuplicatesContended checks that Check merges duplicates even if its first
+// deletions fail with a conflict.
 func TestCheckMergeDuplicatesContended(t *testing.T) {
 	t.Parallel()
 	ctx, d := t.Context(), memstore.NewDriver()

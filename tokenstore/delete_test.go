@@ -11,8 +11,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// burying is a driver that deletes in two steps, like those of AWS and Vault. The second
-// step fails the first fail times.
+// burying is a driver that deletes in two steps, like the drivers of AWS and Vault. The
+// second step fails in the first fail deletions.
 type burying struct {
 	driver.Secrets
 	fail int

@@ -17,8 +17,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// earlier holds the secrets of a store that was written before records had an issuer, and
-// the records in those secrets.
+// earlier holds the secrets that a version of this module without issuers has written, and
+// the records in these secrets.
 type earlier struct {
 	Secrets []struct {
 		Name, Data, Incarnation string
@@ -63,7 +63,7 @@ func openEarlier(t *testing.T, name string) (e earlier, d *memstore.Driver, open
 	return e, d, func() *tokenstore.Store { return storeOn(t, d.Reopen(), opts) }, records
 }
 
-// keysOf returns the tokens that describe the record.
+// keysOf returns tokens that describe the record, each by another of its keys.
 func keysOf(r token) map[string]token {
 	keys := map[string]token{"ID": {ID: r.ID}}
 	if r.UserName != "" {
@@ -81,9 +81,8 @@ func keysOf(r token) map[string]token {
 	return keys
 }
 
-// TestEarlier checks that stores which were written before records had an issuer can be
-// read, searched, refreshed and written. An earlier version of this module wrote the
-// secrets.
+// TestEarlier checks that this module can read, search, refresh and write stores that a
+// version without issuers has written.
 func TestEarlier(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"plain.json", "keyed.json"} {
@@ -152,8 +151,8 @@ func refreshEarlier(t *testing.T, open func() *tokenstore.Store, e earlier, reco
 	}
 }
 
-// writeEarlier changes each record and saves a second record of its user at another server.
-// It checks that the store needs no repair.
+// writeEarlier changes each record, and saves a second record of its user at another
+// authorization server. It checks that the store then needs no repair.
 func writeEarlier(t *testing.T, d *memstore.Driver, open func() *tokenstore.Store) {
 	t.Helper()
 	records, err := open().GetTokens(t.Context())

@@ -12,7 +12,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// sdkError is an error with a type of a service's SDK.
+// sdkError stands for the error type of a service's SDK.
 type sdkError struct{ status int }
 
 func (e *sdkError) Error() string { return fmt.Sprintf("status %d", e.status) }

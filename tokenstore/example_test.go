@@ -11,8 +11,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A second save of the same user changes the existing record. Fields that the token leaves
-// empty keep their values.
+// A second save for the same user changes the existing record. Fields that are empty in the
+// token keep their values.
 func ExampleStore_SaveToken() {
 	ctx := context.Background()
 	store := memstore.New(nil)
@@ -36,8 +36,8 @@ func ExampleStore_SaveToken() {
 	// Output: true 1000.refresh 1000.access
 }
 
-// A record is found by any of its keys. If no record matches, the error matches
-// ErrNotFound.
+// FindToken finds a record by its user, its ID or its tokens. If no record matches, the
+// error matches ErrNotFound.
 func ExampleStore_FindToken() {
 	ctx := context.Background()
 	store := memstore.New(nil)
@@ -52,7 +52,7 @@ func ExampleStore_FindToken() {
 	}
 	for _, like := range []tokenstore.Token{
 		{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT"}, // read by its name
-		{ID: "crm-sync"}, // this and the next two are searches, which may lag
+		{ID: "crm-sync"}, // a search, which may lag, like the next two
 		{ClientID: "1000.CLIENT", RefreshToken: "1000.refresh"},
 		{AccessToken: "1000.access"},
 		{UserName: "bob@example.com:6001", AccessToken: "1000.access"},
@@ -68,8 +68,8 @@ func ExampleStore_FindToken() {
 	//  true
 }
 
-// A caller with a token that was already replaced gets the new one, without a second
-// request to the authorization server.
+// A second caller with the same stale token gets the new token, without a second request to
+// the authorization server.
 func ExampleStore_Refresh() {
 	ctx := context.Background()
 	store := memstore.New(nil)
@@ -100,7 +100,7 @@ func ExampleStore_Refresh() {
 	// 1000.fresh
 }
 
-// A Secret is visible only to code that converts it to a string.
+// Only an explicit conversion to a string reveals a Secret.
 func ExampleSecret() {
 	t := tokenstore.Token{UserName: "ann@example.com:6001", AccessToken: "1000.access"}
 	fmt.Println(t.AccessToken, fmt.Sprintf("%q", t.AccessToken), string(t.AccessToken))

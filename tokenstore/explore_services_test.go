@@ -17,8 +17,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// A service describes how an operation of a driver is made of calls of a service. Each call
-// is a step of the scheduler. The zero service makes one call for each operation.
+// A service describes which calls of a secret manager make up an operation of a driver.
+// Each call is a step of the scheduler. The zero service makes one call for each operation.
 //
 //	                        awssm         gcpsm         vaultstore    k8sstore
 //	reads and searches lag  yes           yes           no            no
@@ -43,20 +43,20 @@ import (
 //	                        first                       first
 //	lease                   record        note          record        record
 //
-// Calls whose effect no store can see are left out: the removal of AWS's tombstone, and the
-// calls of GCP before a commit.
+// The services leave out calls without an effect on any store: the removal of AWS's
+// tombstone, and the calls of GCP before a commit.
 //
-// Vault's reads lag like those of AWS if standbys answer them. A page of Kubernetes is one
-// secret here, and shows the state at its own call: etcd has forgotten the state at which
-// the list began.
+// Reads of Vault lag like those of AWS if standbys answer them. A page of a Kubernetes list
+// holds only one secret here. It shows the state at the time of its own call, as after etcd
+// has compacted the state at which the list began.
 type service struct {
 	name string
 
-	// apart means that labels are not part of a state.
+	// apart means that labels are not part of a state, and change in separate calls.
 	apart bool
 
-	// incarnations means that a label belongs to one incarnation of a secret, and that a
-	// write that was refused removes the labels that it has added.
+	// incarnations means that a label belongs to one incarnation of a secret. A refused
+	// write then removes the labels that it has added.
 	incarnations bool
 
 	lags       bool // reads and searches may lag
@@ -65,7 +65,7 @@ type service struct {
 	kubernetes bool // see kube
 }
 
-// The services.
+// The services of the adapters in this module.
 var (
 	awssm      = service{name: "awssm", lags: true, apart: true, incarnations: true, labelBatch: 10}
 	gcpsm      = service{name: "gcpsm", lags: true}
@@ -73,7 +73,7 @@ var (
 	k8sstore   = service{name: "k8sstore", perLabel: true, kubernetes: true}
 )
 
-// driver returns the driver of the handle for the service.
+// driver returns a driver that makes the calls of the service through h.
 func (s service) driver(h *handle) driver.Secrets {
 	switch {
 	case s.kubernetes:
@@ -86,7 +86,7 @@ func (s service) driver(h *handle) driver.Secrets {
 	return h
 }
 
-// A faultKind is a service with the faults that may happen in one run.
+// A faultKind is a service with the numbers of faults that may happen in one run.
 type faultKind struct {
 	name string
 	budgets
@@ -121,7 +121,8 @@ func faultKinds() []faultKind {
 	}
 }
 
-// plainFaults returns the kinds of faults whose calls are recorded. They have no service.
+// plainFaults returns the kinds of faults for recordings of calls, which use the zero
+// service.
 func plainFaults() []faultKind {
 	return []faultKind{
 		{name: "without faults"},
@@ -138,7 +139,7 @@ func (sc scenario) kinds() []faultKind {
 	return slices.DeleteFunc(faultKinds(), func(f faultKind) bool { return sc.faultless && f.budgets != budgets{} })
 }
 
-// lag reports whether the driver says that reads may lag.
+// lag reports whether the driver declares that reads may lag.
 func (sc scenario) lag(b budgets) bool {
 	if sc.service.name != "" {
 		return sc.service.lags
@@ -146,7 +147,7 @@ func (sc scenario) lag(b budgets) bool {
 	return sc.lags || b.stales > 0
 }
 
-// on returns the scenario on the service.
+// on returns a function that returns the scenario of fresh on the service s.
 func on(s service, fresh func() scenario) func() scenario {
 	return func() scenario {
 		sc := fresh()
@@ -156,26 +157,26 @@ func on(s service, fresh func() scenario) func() scenario {
 }
 
 var (
-	// errRepeat means that the client of the driver repeats the call.
+	// errRepeat means that the client of the driver must repeat the call.
 	errRepeat = errors.New("to be repeated")
 
-	// errRefused means that the repetition of a write was refused, and that the outcome of
-	// the first attempt is not known.
+	// errRefused means that the service refused a repeated write, and that the outcome of
+	// the first attempt is unknown.
 	errRefused = fmt.Errorf("%w: the repetition was refused", driver.ErrUnavailable)
 
-	// errHeld means that the patience of a creation has ended.
+	// errHeld means that a finalizer still holds the name when a creation gives up waiting.
 	errHeld = fmt.Errorf("%w: a finalizer holds the name", driver.ErrUnavailable)
 )
 
-// A kube is a handle of a driver on Kubernetes. It decides like package k8sstore.
+// A kube is a handle that simulates Kubernetes and the decisions of package k8sstore.
 //
-// A finalizer can hold the name of a secret that is deleted. Readers no longer see the
-// secret. Its resource version has changed, so that an update or deletion over the base is
-// refused. Creation waits until the finalizer is gone, or until its patience ends.
+// A finalizer can hold the name of a deleted secret. Readers do not see such a secret. Its
+// resource version has changed, so that Kubernetes refuses an update or deletion over the
+// base. Create waits until the finalizer is gone, or gives up.
 type kube struct{ *handle }
 
 // repeatable waits for the scheduler, and then executes a write that the client may repeat.
-// sent is the number of times that the client has sent the write.
+// sent is how often the client has sent the write.
 func repeatable[T any](k kube, text, name string, do, held func() (T, error)) (v T, sent int, err error) {
 	for err = errRepeat; errors.Is(err, errRepeat); sent++ {
 		if sent > 0 {
@@ -186,14 +187,14 @@ func repeatable[T any](k kube, text, name string, do, held func() (T, error)) (v
 	return v, sent, err
 }
 
-// holding reports whether a finalizer holds the name.
+// holding reports whether a finalizer holds the named secret.
 func (k kube) holding(name string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.held[name]
 }
 
-// setHolding records whether a finalizer holds the name.
+// setHolding records whether a finalizer holds the named secret.
 func (k kube) setHolding(name string, is bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -204,7 +205,7 @@ func (k kube) setHolding(name string, is bool) {
 	}
 }
 
-// look reads a secret after a write of it was refused.
+// look reads a secret after the service has refused a write of it.
 func (k kube) look(ctx context.Context, name string) (driver.Secret, error) {
 	return step(k.handle, "look at "+name, false, name, func() (driver.Secret, error) { return k.memory.Get(ctx, name) }, nil)
 }
@@ -320,8 +321,8 @@ func perLabel(h *handle, any []driver.Label, find func(driver.Label) ([]driver.N
 	return sorted(slices.Collect(maps.Values(all)), errors.Join(errs...))
 }
 
-// List makes one call for each secret. The answer includes the following secret if there is
-// one, like a position from which to continue.
+// List makes one call for each secret. The response also includes the following secret, if
+// any, which stands for the position at which to continue.
 func (k kube) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		for last, more := "", true; more; {
@@ -346,7 +347,7 @@ func (k kube) after(ctx context.Context, name string) ([]driver.Named, error) {
 	return all[:min(len(all), 2)], err
 }
 
-// Names lists in the same way as List.
+// Names makes the same calls as List.
 func (k kube) Names(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for named, err := range k.List(ctx) {
@@ -357,10 +358,10 @@ func (k kube) Names(ctx context.Context) iter.Seq2[string, error] {
 	}
 }
 
-// A tagged is a handle of a driver whose labels are not part of a state.
+// A tagged is a handle that simulates a service whose labels are not part of a state.
 type tagged struct{ *handle }
 
-// born returns the incarnation of a secret.
+// born returns the nonce that identifies the incarnation of a secret.
 func born(s driver.Secret) string {
 	r, err := stored.Decode(s.Data)
 	if err != nil {
@@ -369,8 +370,9 @@ func born(s driver.Secret) string {
 	return r.Born
 }
 
-// relabel changes the labels of a secret. If labels belong to an incarnation, it returns an
-// error matching ErrNotFound unless the secret is of the incarnation of base.
+// relabel changes the labels of the named secret in one call. If labels belong to an
+// incarnation, and the secret is not of the incarnation of base, the error matches
+// ErrNotFound.
 func (g tagged) relabel(ctx context.Context, text, name string, base driver.Secret, change func([]driver.Label) []driver.Label) error {
 	_, err := step(g.handle, text+" "+name, true, name, func() (struct{}, error) {
 		now, err := g.memory.Get(ctx, name)
@@ -386,7 +388,7 @@ func (g tagged) relabel(ctx context.Context, text, name string, base driver.Secr
 	return err
 }
 
-// attach adds labels by a call of its own.
+// attach adds labels in a separate call.
 func (g tagged) attach(ctx context.Context, name string, base driver.Secret, labels []driver.Label) error {
 	if len(labels) == 0 {
 		return nil
@@ -396,7 +398,7 @@ func (g tagged) attach(ctx context.Context, name string, base driver.Secret, lab
 	})
 }
 
-// detach removes labels by a call of its own. It ignores a failure.
+// detach removes labels in a separate call. It ignores a failure of that call.
 func (g tagged) detach(ctx context.Context, text, name string, base driver.Secret, labels []driver.Label) {
 	if len(labels) == 0 {
 		return
@@ -469,7 +471,7 @@ func (g tagged) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[driver
 		func() ([]driver.Named, error) { return g.lookupBefore(any), nil }))
 }
 
-// carrying returns the secrets that have one of the labels.
+// carrying returns the secrets that have at least one of the labels.
 func (g tagged) carrying(ctx context.Context, any ...driver.Label) ([]driver.Named, error) {
 	all, err := collect(g.memory.List(ctx))
 	g.mu.Lock()
@@ -481,7 +483,7 @@ func (g tagged) carrying(ctx context.Context, any ...driver.Label) ([]driver.Nam
 	}), err
 }
 
-// An arns is a tagged that gives the labels of each write nonces of their own.
+// An arns is a tagged that gives the labels of each write a nonce that no other write has.
 type arns struct{ tagged }
 
 var _ driver.Labeler = arns{}
@@ -509,11 +511,12 @@ func (w *world) nonce() string {
 	return string(text)
 }
 
-// TestServicesFindFaults checks that each difference between the services reveals the fault
-// of a driver that does not expect it.
+// TestServicesFindFaults checks that the explorer finds drivers that ignore a peculiarity
+// of their service.
 func TestServicesFindFaults(t *testing.T) {
 	t.Parallel()
-	// done returns the present version if err means that a repetition was refused.
+	// done returns the current version and no error if err means that the service refused a
+	// repeated write.
 	done := func(ctx context.Context, d driver.Secrets, name string, v driver.Version, err error) (driver.Version, error) {
 		if !errors.Is(err, errRefused) {
 			return v, err
@@ -647,7 +650,7 @@ func TestServicesFindFaults(t *testing.T) {
 	})
 }
 
-// last returns the last state of a secret that was deleted.
+// last returns the last state of a deleted secret.
 func (k kube) last(name string) driver.Secret {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -21,33 +21,33 @@ import (
 )
 
 // Most orders of the calls of two processes have the same ending as another order. The
-// explorer skips an order if one of two rules shows this.
+// explorer skips an order if one of the two rules below shows that its ending is not new.
 //
 // Equal situations. The behavior of a process depends only on the answers to its calls, so
-// that the sequence of answers represents its state. A situation consists of the content of
-// the memory, the results of stale reads, and the answers that each process has got. It
-// also includes the faults that may still happen, and the state that the processes share
-// outside the memory. An example is the state of the authorization server. Equal situations
-// have the same continuations, so the explorer takes each option of a situation only once.
-// In a situation:
+// the sequence of answers represents the state of the process. A situation consists of the
+// content of the memory, the results of stale reads, and the answers that each process has
+// got. It also includes the faults that may still happen, and the state that the processes
+// share outside the memory. An example is the state of the authorization server. Equal
+// situations have the same continuations, so the explorer takes each option of a situation
+// only once. In a situation:
 //
 //   - a random nonce is represented by the write that stored it first, and a version by the
 //     number of the write of its name. Code compares nonces and versions only for equality.
-//   - a process that has ended is represented by its error, and one that has died is left
-//     out.
+//   - the error of a process that has ended represents the process. A process that has died
+//     is left out.
 //   - a process that pauses before another attempt of a save or a deletion has forgotten
-//     its answers, because the next attempt reads all entries again. It remembers where it
-//     has moved the record, how the answer to that write was lost, and the labels that it
-//     has written.
+//     its answers, because the next attempt reads all entries again. It remembers only
+//     where it has moved the record, whether the answer to that write was lost, and the
+//     labels that it has written.
 //
 // Calls that commute. Calls of two processes commute if both read, or if they have
 // different names and neither is a search. Two faults do not commute, because both may need
 // the same budget. A crash before a call commutes with all calls of the other process. The
 // explorer takes options that commute in only one order. It uses sleep sets (Godefroid,
 // Partial-Order Methods for the Verification of Concurrent Systems, chapters 5 and 6). An
-// option that was taken sleeps while its alternatives are tried. It wakes when an option is
-// taken that does not commute with it. When the explorer reaches a situation again, it
-// takes only the options that slept there before.
+// option that a run has taken sleeps while other runs try its alternatives. It wakes when a
+// run takes an option that does not commute with it. When the explorer reaches a situation
+// again, it takes only the options that slept there before.
 //
 // The clock. The scheduler lets time pass only while a process pauses. In a scenario
 // without leases, the clock of a store shows only whole hours. Pauses then change nothing,
@@ -55,9 +55,10 @@ import (
 // and of each answer. A call after which a process pauses, or asks the authorization
 // server, commutes with no other call.
 //
-// TestReduction compares the endings of the remaining orders with those of all orders.
+// TestReduction compares the endings of the orders that are not skipped with the endings of
+// all orders.
 
-// situation is the digest of a situation as defined above.
+// A situation is the digest of a situation as defined above.
 type situation [16]byte
 
 func digest(parts ...string) situation {
@@ -73,10 +74,10 @@ func digest(parts ...string) situation {
 
 func (s situation) String() string { return string(s[:]) }
 
-// A reduction remembers what the runs of a scenario have tried.
+// A reduction holds the options that the runs of a scenario have tried.
 type reduction struct {
-	options map[situation][]string // options that were taken, by situation
-	noisy   map[situation]bool     // options that commute with no other, by situation and option
+	options map[situation][]string // options that runs have taken, by situation
+	noisy   map[situation]bool     // options that commute with no other option, by situation and option
 }
 
 func newReduction() *reduction {
@@ -96,10 +97,10 @@ func (r *reduction) left(s situation, awake []option) []string {
 	return left
 }
 
-// told records what the processes of a world have learned from their calls.
+// A told records what the processes of a world have learned from their calls.
 type told struct {
 	clock bool // time is part of a situation
-	brief bool // situations are not needed
+	brief bool // situations are not needed, so answers are not recorded
 	began time.Time
 
 	mu        sync.Mutex
@@ -112,10 +113,10 @@ type told struct {
 	moved     []situation       // where each process has moved a record
 	labels    []situation       // labels that each process has written
 	answers   []map[string]string
-	same      [][]answered // the last reads of each process, as long as they returned nothing new
+	same      [][]answered // the last consecutive reads of each process that returned nothing new
 }
 
-// answered is a read and its answer.
+// An answered is a read with its answer.
 type answered struct {
 	call *call
 	text string
@@ -134,8 +135,8 @@ func newTold(processes int, clock, brief bool) *told {
 	return t
 }
 
-// of reports whether t records the answers of the writer. The writer of the setup, -1, is
-// not recorded.
+// of reports whether t records the answers of the writer. It does not record those of
+// writer -1, which runs the setup.
 func (t *told) of(writer int) bool { return t != nil && writer >= 0 }
 
 // now returns the time as a string, or "" if the time is not part of a situation.
@@ -154,8 +155,8 @@ func noncesIn(text string) []string {
 	return slices.DeleteFunc(words.FindAllString(text, -1), func(w string) bool { return len(w) != length })
 }
 
-// written assigns names to the version and to the new nonces of a secret that was just
-// written.
+// written assigns names to the version and the new nonces of s, the state that was just
+// written under name.
 func (t *told) written(name string, s driver.Secret) {
 	if t == nil || t.brief {
 		return
@@ -174,7 +175,8 @@ func (t *told) written(name string, s driver.Secret) {
 	}
 }
 
-// labelled assigns names to the new nonces of labels that were just added to a secret.
+// labelled assigns names to the new nonces of labels that were just added to the named
+// secret.
 func (t *told) labelled(name string, labels []driver.Label) {
 	if t == nil || t.brief {
 		return
@@ -189,8 +191,8 @@ func (t *told) labelled(name string, labels []driver.Label) {
 	}
 }
 
-// carried records, for the writer of data, which nonces of data are in the memory. lost
-// means that the writer does not know the outcome of the write.
+// carried records, for the writer of data, which nonces in data are also in the memory.
+// lost means that the writer does not know the outcome of its write.
 func (t *told) carried(writer int, data []byte, lost bool) {
 	if !t.of(writer) || t.brief {
 		return
@@ -215,14 +217,14 @@ func (t *told) carried(writer int, data []byte, lost bool) {
 	}
 }
 
-// forgets removes the recorded answers of the writer.
+// forgets removes the recorded answers of the writer, for the reason why.
 func (t *told) forgets(writer int, why string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.heard[writer] = digest(why, t.moved[writer].String(), t.labels[writer].String())
 }
 
-// known is plain for a caller that does not hold t.mu.
+// known is like plain, for a caller that does not hold t.mu.
 func (t *told) known(text string) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -281,7 +283,7 @@ func (t *told) text(v any, err error) string {
 	}
 }
 
-// hears adds an answer to those of the writer.
+// hears adds an answer to the recorded answers of the writer.
 func (t *told) hears(writer int, call string, v any, err error) {
 	if !t.of(writer) || t.brief {
 		return
@@ -310,7 +312,7 @@ func (t *told) reads(writer int, c *call, is verb, v any, err error) {
 }
 
 // patience is the number of consecutive reads without a new result after which a process
-// counts as idle. Only a process that polls makes that many.
+// counts as idle. Only a process that polls makes so many such reads.
 const patience = 6
 
 // idle reports whether the writer only repeats reads whose results do not change.
@@ -324,7 +326,7 @@ func (t *told) idle(writer int) bool {
 	return len(same) >= patience && !slices.ContainsFunc(same, func(a answered) bool { return a.call.answer() != a.text })
 }
 
-// outside returns the state that the processes share outside the memory, with the time.
+// outside returns the state that the processes share outside the memory, and the time.
 func (w *world) outside(sc scenario) string {
 	if sc.outside == nil {
 		return w.told.now()
@@ -332,7 +334,7 @@ func (w *world) outside(sc scenario) string {
 	return w.told.now() + " " + sc.outside()
 }
 
-// situation returns the current situation.
+// situation returns the digest of the current situation.
 func (w *world) situation(sc scenario, b budgets, results []result) situation {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -377,7 +379,8 @@ func (w *world) ending(r result) string {
 	return w.told.text(nil, r.err)
 }
 
-// settings returns the scenarios of one or two processes with each kind of fault, by name.
+// settings returns the scenarios of one or two processes, with each kind of fault that each
+// scenario allows, by name.
 func settings() map[string]func() (func() scenario, budgets) {
 	all := map[string]func() (func() scenario, budgets){}
 	add := func(fresh func() scenario, kinds []faultKind) {
@@ -397,7 +400,7 @@ func settings() map[string]func() (func() scenario, budgets) {
 	return all
 }
 
-// small lists settings with so few orders that all of them can be run. The flag
+// small lists settings with so few orders that TestReduction can run all of them. The flag
 // -explore.every selects further settings.
 var small = []string{
 	"two cold starts with one code/k8sstore without faults",
@@ -416,8 +419,8 @@ var small = []string{
 	"a refresh and a deletion, with notes/gcpsm with a crash",
 }
 
-// TestReduction checks that the orders which the explorer runs have the same set of endings
-// as all orders.
+// TestReduction checks that the orders that the explorer runs have the same endings as all
+// orders.
 func TestReduction(t *testing.T) {
 	t.Parallel()
 	for name, setting := range settings() {
@@ -451,7 +454,7 @@ func compare(t *testing.T, fresh func() scenario, b budgets) {
 	t.Logf("%d endings of %d orders and of all %d", len(few.endings), few.runs, every.runs)
 }
 
-// A sloppy driver breaks a promise of the driver that it wraps.
+// sloppy is a driver that breaks a promise of the driver that it wraps.
 type sloppy struct {
 	driver.Secrets
 	properties func(driver.Properties) driver.Properties
@@ -551,8 +554,8 @@ func findsFaults(t *testing.T, mutants []mutant) {
 	}
 }
 
-// TestReductionFindsFaults checks that the remaining orders reveal the fault of a broken
-// driver.
+// TestReductionFindsFaults checks that the orders that are not skipped reveal the fault of
+// each broken driver.
 func TestReductionFindsFaults(t *testing.T) {
 	t.Parallel()
 	overwrite := func(ctx context.Context, d driver.Secrets, name string, p driver.Payload) (driver.Version, error) {

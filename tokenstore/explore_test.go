@@ -32,35 +32,35 @@ var exploreTime = flag.Duration("explore.time", 0, "how long TestEveryInterleavi
 var exploreEvery = flag.Int("explore.every", 0, "TestReduction compares all settings that have at most this many orders; 0: a few settings")
 
 // A world is a memory on which each call waits until a scheduler lets the call continue. It
-// keeps the history of each secret, from which it answers stale reads.
+// keeps the earlier states of each secret as answers to stale reads.
 type world struct {
 	memory  *memstore.Driver
 	service service
 
 	mu      sync.Mutex
 	pending []*call
-	past    map[string][]*driver.Secret // states of each name, nil for absent; the last is the current one
+	past    map[string][]*driver.Secret // states of each name; nil means that no secret had the name; the last state is current
 	labels  map[string][]driver.Label   // labels of each name, if labels are not part of states
 	held    map[string]bool             // names of deleted secrets that a finalizer holds
 	nonces  int                         // number of nonces that a Labeler has chosen
-	free    bool                        // calls no longer wait
-	marker  bool                        // a read of the marker of keys is also a step
-	began   time.Time                   // when the clock of its stores started
-	told    *told                       // what the processes have learned; nil: not recorded
+	free    bool                        // calls do not wait for the scheduler
+	marker  bool                        // reads of the marker of keys also wait for the scheduler
+	began   time.Time                   // when the clock of the stores started
+	told    *told                       // what the processes have learned; nil means that nothing is recorded
 
-	lost      bool   // the answer to a call, or the call, was lost
-	violation string // violation of a rule that outcomes do not show
+	lost      bool   // a call, or the response to a call, was lost
+	violation string // the violation of a rule that outcomes do not show
 
 	processes sync.WaitGroup
 }
 
-// A call is a call of a driver that waits for the scheduler.
+// A call is a call of a driver's method that waits for the scheduler.
 type call struct {
 	writer int
 	text   string
 	name   string // of the secret; empty for a search or list
 	write  bool
-	labels bool          // changes only labels
+	labels bool          // the call changes only labels
 	stale  func() bool   // reports whether there is an older state to return
 	holds  func() bool   // reports whether a finalizer can hold the name
 	answer func() string // returns the current answer to a read
@@ -73,10 +73,10 @@ type verb int
 const (
 	proceed      verb = iota
 	answerStale       // answer with an earlier state
-	loseAnswer        // apply, but report that the outcome is unknown
-	loseCall          // report that the outcome is unknown, and apply nothing
-	repeatAfter       // apply, and make the client repeat the call
-	repeatBefore      // apply nothing, and make the client repeat the call
+	loseAnswer        // apply the call, but report that the outcome is unknown
+	loseCall          // do not apply the call, and report that the outcome is unknown
+	repeatAfter       // apply the call, and make the client repeat it
+	repeatBefore      // do not apply the call, and make the client repeat it
 	hold              // let a finalizer hold the name
 	crashBefore       // the writer dies before the call
 	crashAfter        // the writer dies just after the call
@@ -91,7 +91,7 @@ var (
 	errDead    = fmt.Errorf("%w since an earlier call", errCrashed)
 )
 
-// A handle is one process's driver.
+// A handle is the driver of one process.
 type handle struct {
 	*world
 	writer  int
@@ -100,9 +100,9 @@ type handle struct {
 	crashed bool // guarded by world.mu
 }
 
-// step waits for the scheduler, and then executes a call. do applies the call. other, if
-// not nil, answers a read from an earlier state, or executes a write whose name a finalizer
-// holds.
+// step waits for the scheduler, and then executes a call. do applies the call. If other is
+// not nil, it answers a read from an earlier state, or executes a write whose name a
+// finalizer holds.
 func step[T any](h *handle, text string, write bool, name string, do, other func() (T, error)) (T, error) {
 	var zero T
 	h.mu.Lock()
@@ -110,8 +110,8 @@ func step[T any](h *handle, text string, write bool, name string, do, other func
 		h.mu.Unlock()
 		return zero, errDead
 	}
-	// No scenario has keys. The result of reading the marker of keys thus does not depend
-	// on the order of calls, and the read is not a step.
+	// No scenario has keys, so the result of a read of the marker does not depend on the
+	// order of calls. Such a read need not wait for the scheduler.
 	if h.free || !h.marker && !write && name == "keys" {
 		h.mu.Unlock()
 		v, err := do()
@@ -188,8 +188,8 @@ func (h *handle) before(name string) (driver.Secret, error) {
 	return h.earlier(name, h.ancient)
 }
 
-// earlier returns the result of a stale read of name: the state before the current one. If
-// ancient is set, it is the last state of the previous incarnation. The caller must hold
+// earlier returns the result of a stale read of name: the state before the current state
+// or, if ancient is set, the last state of the previous incarnation. The caller must hold
 // w.mu.
 func (w *world) earlier(name string, ancient bool) (driver.Secret, error) {
 	past := w.past[name]
@@ -226,9 +226,8 @@ func (h *handle) Fresh(ctx context.Context, name string, than driver.Secret) (dr
 		func() (driver.Secret, error) { return h.memory.Fresh(ctx, name, than) }, nil)
 }
 
-// A noter is a handle of a driver that keeps leases in notes. Its Fresh may return an
-// earlier state that is at least as new as the one that the caller knows. It does not miss
-// an existing secret.
+// A noter is a handle that implements driver.Leaser. Its method Fresh may return an earlier
+// state that is at least as new as the state than. Fresh does not miss an existing secret.
 type noter struct{ *handle }
 
 var _ driver.Leaser = noter{}
@@ -263,7 +262,7 @@ func (n noter) Note(ctx context.Context, name string, base driver.Secret, note s
 	return err
 }
 
-// driver returns the driver of the handle for the scenario.
+// driver returns the driver that a process of the scenario uses.
 func (h *handle) driver(sc scenario) driver.Secrets {
 	d := h.service.driver(h)
 	if sc.notes {
@@ -309,8 +308,8 @@ func (h *handle) updates(ctx context.Context, name string, base driver.Secret, p
 	return v, err
 }
 
-// overMoved reports whether data would change a redirect, or would change an entry that has
-// moved into anything but a redirect.
+// overMoved reports whether data would change the target of a redirect, or would replace an
+// entry that has moved by an entry other than a redirect.
 func (h *handle) overMoved(ctx context.Context, name string, data []byte) bool {
 	was, err := h.memory.Get(ctx, name)
 	if err != nil {
@@ -341,8 +340,8 @@ func (h *handle) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[drive
 		func() ([]driver.Named, error) { return h.lookupBefore(any), nil }))
 }
 
-// lookupBefore answers like an index that lags: it finds secrets by the labels that they
-// had before the last write.
+// lookupBefore answers like an index that lags: it finds each secret by the labels that the
+// secret had before its last write.
 func (h *handle) lookupBefore(any []driver.Label) []driver.Named {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -409,28 +408,29 @@ func sorted(all []driver.Named, err error) iter.Seq2[driver.Named, error] {
 type scenario struct {
 	name  string
 	setup func(context.Context, *tokenstore.Store)
-	ops   []operation // by one process each
-	// A loose scenario may leave a second record without a user if lookups are stale, as
-	// the contract permits. A scenario with duplicates may begin with such a record.
+	ops   []operation // each is run by a separate process
+	// A loose scenario may leave a second record without a user if look-ups are stale, as
+	// the package documentation permits. A scenario with duplicates may begin with such a
+	// record.
 	loose, duplicates bool
-	// check, if set, is called after each run with the number of processes that died.
+	// check, if not nil, is called after each run with the number of processes that died.
 	check func(crashes int) error
-	// broken, if set, is run after setup by a process that dies after its first write.
-	// Then after is run.
+	// If broken is not nil, a process runs broken after setup, and dies after its first
+	// write. Another process then runs after.
 	broken *operation
 	after  func(context.Context, *tokenstore.Store)
-	// All ids must find the user's record at the end, if it exists.
+	// All ids must find the user's record at the end of a run, if the record exists.
 	ids []string
-	// lags means that the processes assume stale searches, even in runs without stale
-	// reads. It has no effect in a scenario with a service.
+	// lags means that the driver declares a lag even in runs without stale reads. It has no
+	// effect in a scenario with a service.
 	lags bool
 	// ancient means that stale reads return the last state of the previous incarnation.
 	ancient bool
 	// lease is the store's LeaseTTL.
 	lease time.Duration
-	// outside, if set, returns the state that the processes share outside the memory.
+	// outside, if not nil, returns the state that the processes share outside the memory.
 	outside func() string
-	// wrap, if set, wraps the driver in one that breaks a promise.
+	// wrap, if not nil, wraps the driver in a driver that breaks a promise.
 	wrap func(driver.Secrets) driver.Secrets
 	// notes means that the driver keeps leases in notes.
 	notes bool
@@ -440,7 +440,7 @@ type scenario struct {
 	service service
 }
 
-// prepare creates the state in which the processes start.
+// prepare creates the records with which the processes start.
 func (sc scenario) prepare(t *testing.T, w *world, d driver.Secrets) {
 	ctx := t.Context()
 	s := w.open(t, d, sc.lease)
@@ -457,9 +457,9 @@ func (sc scenario) prepare(t *testing.T, w *world, d driver.Secrets) {
 type operation struct {
 	name string
 	do   func(context.Context, *tokenstore.Store) error
-	then *operation // run next by the same process if do succeeds
+	then *operation // the same process runs it next if do succeeds
 
-	remembers bool // remembers its reads over a pause
+	remembers bool // the operation remembers its reads over a pause
 }
 
 func (o operation) all(ctx context.Context, s *tokenstore.Store) error {
@@ -472,10 +472,10 @@ func (o operation) all(ctx context.Context, s *tokenstore.Store) error {
 // budgets limits how often each kind of fault may happen in one run.
 type budgets struct{ crashes, losses, stales, repeats, holds int }
 
-// A run is one execution, driven by a list of decisions.
+// A run is one execution of a scenario, which a list of decisions determines.
 type run struct {
-	path   []decision // decisions to repeat, then those that were taken
-	at     int        // number of decisions that were taken
+	path   []decision // the decisions to repeat, followed by further decisions of this run
+	at     int        // number of decisions that this run has taken
 	trace  []string
 	last   []*call
 	random *rand.Rand            // if set, makes the choices
@@ -483,23 +483,24 @@ type run struct {
 	calls  *recording            // records the calls of the processes, if set
 	all    bool                  // the run may repeat other runs
 
-	// tried has the options that other runs have tried. asleep has the options that were
-	// tried at an earlier decision, and that commute with all options taken since.
+	// tried holds the options that other runs have tried. asleep holds the options that
+	// other runs tried at an earlier decision and that commute with all options taken
+	// since.
 	tried   *reduction
 	asleep  []option
 	now     func() situation
 	outside func() string
-	before  string // the state outside before the last decision
+	before  string // the state outside the memory before the last decision
 }
 
-// A decision is the choice in one situation.
+// A decision is the choice of an option in one situation.
 type decision struct {
 	in    situation
 	left  []string // names of the options to try
 	taken int
 }
 
-// An option is a possible next step: a call, and what the scheduler does with it.
+// An option is a possible next step: a call, and what the scheduler does with the call.
 type option struct {
 	call *call
 	verb verb
@@ -507,8 +508,8 @@ type option struct {
 
 func (o option) String() string { return fmt.Sprint(o.call.writer, o.call.text, o.verb) }
 
-// loses reports whether the operation of the call may fail although it changes nothing, or
-// adds only labels.
+// loses reports whether the operation of the call may fail although the call changes
+// nothing, or adds only labels.
 func (o option) loses() bool {
 	return o.verb == loseCall || o.verb == repeatBefore || o.verb == hold || o.verb == loseAnswer && o.call.labels
 }
@@ -517,14 +518,14 @@ func (o option) is(p option) bool {
 	return o.call.writer == p.call.writer && o.call.text == p.call.text && o.verb == p.verb
 }
 
-// commutes reports whether o and p lead to the same state in either order. They belong to
-// different processes, or are concurrent calls of one process.
+// commutes reports whether o and p lead to the same state in either order. The two calls
+// are of different processes, or concurrent calls of one process.
 func (o option) commutes(p option) bool {
 	switch {
 	case o.call == p.call:
 		return false
 	case o.verb != proceed && p.verb != proceed:
-		return false // they may need the same budget
+		return false // both faults may need the same budget
 	case !o.call.write && !p.call.write:
 		return true
 	case o.call.writer == p.call.writer:
@@ -535,8 +536,7 @@ func (o option) commutes(p option) bool {
 	return o.call.name != "" && p.call.name != "" && o.call.name != p.call.name
 }
 
-// fair leaves out the options of idle processes while another process waits for the
-// scheduler.
+// fair removes the options of idle processes if another process waits for the scheduler.
 func (w *world) fair(options []option) []option {
 	idle := map[int]bool{}
 	for _, o := range options {
@@ -551,8 +551,8 @@ func (w *world) fair(options []option) []option {
 	return others
 }
 
-// choose returns the option to take, or false if other runs have taken all options that
-// matter.
+// choose returns the option to take. It returns false if other runs have taken all options
+// that can lead to a new ending.
 func (r *run) choose(options []option) (option, bool) {
 	switch {
 	case r.pick != nil:
@@ -585,8 +585,8 @@ func (r *run) choose(options []option) (option, bool) {
 	return taken, true
 }
 
-// sleep updates r.asleep after an option was taken. It adds the options that were taken in
-// this situation before, and removes those that do not commute with taken.
+// sleep updates r.asleep after an option was taken. It adds the options that earlier runs
+// took in this situation, and removes the options that do not commute with taken.
 func (r *run) sleep(d decision, options []option, taken option) {
 	for _, o := range options {
 		if slices.Contains(d.left[:d.taken], o.String()) && !r.tried.noisy[digest(d.in.String(), o.String())] {
@@ -597,7 +597,7 @@ func (r *run) sleep(d decision, options []option, taken option) {
 }
 
 // listen checks whether the last decision has changed the state outside the memory. If so,
-// it records that the option taken by that decision commutes with no other.
+// it records that the option of that decision commutes with no other option.
 func (r *run) listen() {
 	if r.tried == nil || r.outside == nil {
 		return
@@ -611,7 +611,7 @@ func (r *run) listen() {
 	r.before = outside
 }
 
-// next returns the path of the run that follows in depth-first order, or nil.
+// next returns the path of the next run in depth-first order, or nil if r was the last run.
 func (r *run) next() []decision {
 	for i := len(r.path) - 1; i >= 0; i-- {
 		if r.path[i].taken+1 < len(r.path[i].left) {
@@ -623,8 +623,8 @@ func (r *run) next() []decision {
 	return nil
 }
 
-// progress estimates the share of runs before this one, on the assumption that all options
-// of a decision lead to the same number of runs.
+// progress estimates the share of all runs that precede r. It assumes that all options of a
+// decision lead to the same number of runs.
 func (r *run) progress() float64 {
 	done, share := 0.0, 1.0
 	for _, d := range r.path {
@@ -639,7 +639,7 @@ type result struct {
 	err           error
 }
 
-// newWorld returns an empty world whose calls do not wait yet.
+// newWorld returns an empty world whose calls do not wait for a scheduler.
 func newWorld(s service) *world {
 	return &world{
 		began: time.Now(), memory: memstore.NewDriver(), service: s, free: true,
@@ -647,11 +647,12 @@ func newWorld(s service) *world {
 	}
 }
 
-// cold returns the driver of a newly started process whose calls do not wait.
+// cold returns the driver of a newly started process, whose calls do not wait for the
+// scheduler while w.free is set.
 func (w *world) cold() driver.Secrets { return w.service.driver(&handle{world: w, writer: -1}) }
 
 // play executes the scenario once, in the order that r chooses. It returns a nil world if
-// the run would repeat another one.
+// the run would repeat another run.
 func play(t *testing.T, sc scenario, b budgets, r *run) (*world, []result) {
 	ctx := t.Context()
 	w := newWorld(sc.service)
@@ -681,8 +682,8 @@ func play(t *testing.T, sc scenario, b budgets, r *run) (*world, []result) {
 	return w, results
 }
 
-// schedule lets the processes make one call at a time, until all have ended. It returns
-// false if the run would repeat another one.
+// schedule lets the processes make one call at a time, until all processes have ended. It
+// returns false if the run would repeat another run.
 func (w *world) schedule(sc scenario, b budgets, r *run, results []result) bool {
 	for {
 		ready := w.settle(results)
@@ -719,7 +720,7 @@ func (w *world) schedule(sc scenario, b budgets, r *run, results []result) bool 
 	}
 }
 
-// options returns the options for the waiting calls. Those without a fault come first.
+// options returns the options for the waiting calls. Options without a fault come first.
 func (b budgets) options(ready []*call) []option {
 	var options []option
 	for _, c := range ready {
@@ -745,16 +746,16 @@ func (b budgets) options(ready []*call) []option {
 	return options
 }
 
-// once leaves out the crash of a process before a write other than its first. Such a crash
-// has the same effect as one just after the previous write. Between two writes, a process
-// that does not call mint only reads.
+// once removes the crash of a process before a write other than its first write. Such a
+// crash has the same effect as a crash just after the previous write, because a process
+// that does not call mint only reads between two writes.
 func once(options []option, last []*call) []option {
 	return slices.DeleteFunc(options, func(o option) bool {
 		return o.verb == crashBefore && slices.ContainsFunc(last, func(c *call) bool { return c.write && c.writer == o.call.writer })
 	})
 }
 
-// settle lets time pass until every process either has ended or waits for the scheduler. It
+// settle lets time pass until every process has ended or waits for the scheduler. It
 // returns the waiting calls in a deterministic order.
 func (w *world) settle(results []result) []*call {
 	for {
@@ -821,7 +822,7 @@ func steady(t *testing.T, d driver.Secrets, opts *tokenstore.Options) *tokenstor
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Steadily() // the choices of a run must determine it
+	s.Steadily() // the decisions of a run must determine its result
 	return s
 }
 
@@ -852,7 +853,8 @@ func expiry(t tokenstore.Token) int64 {
 	return t.ExpiresAt.UnixMilli()
 }
 
-// found returns an error unless every record is found by each of its keys.
+// found returns an error unless every record is found by each of its keys. It also returns
+// an error if a user has two records.
 func found(t *testing.T, w *world, loose bool) error {
 	ctx := t.Context()
 	s := w.open(t, w.cold(), 0)
@@ -901,7 +903,7 @@ func found(t *testing.T, w *world, loose bool) error {
 	return nil
 }
 
-// foundByIDs returns an error unless all ids find the record of the user, if it exists.
+// foundByIDs returns an error unless all ids find the user's record, if that record exists.
 func foundByIDs(t *testing.T, w *world, ids []string) error {
 	s := w.open(t, w.cold(), 0)
 	want, err := s.FindToken(t.Context(), tokenstore.Token{UserName: user, ClientID: client})
@@ -909,8 +911,8 @@ func foundByIDs(t *testing.T, w *world, ids []string) error {
 		return nil
 	}
 	for _, id := range ids {
-		// If the process that should have moved the record died, the ID finds a separate
-		// record without a user.
+		// If a process died before it moved the record, the ID finds a separate record
+		// without a user.
 		if got, err := s.FindTokenByID(t.Context(), id); err != nil || got.ID != want.ID && got.UserName != "" {
 			return fmt.Errorf("the ID %q finds %q, error %v", id, got.ID, err)
 		}
@@ -918,9 +920,9 @@ func foundByIDs(t *testing.T, w *world, ids []string) error {
 	return err
 }
 
-// outcomes returns the permitted results of a scenario: the records after the operations
-// run one after another, in any order. The operations of processes in maybe may be
-// incomplete.
+// outcomes returns the permitted results of a scenario: the dumps after its operations have
+// run one after another, in any order. The operations of a process need not run if maybe is
+// set for the process.
 func outcomes(t *testing.T, fresh func() scenario, maybe []bool, users bool) map[string]bool {
 	allowed := map[string]bool{}
 	for _, order := range orders(fresh(), maybe) {
@@ -971,11 +973,12 @@ func orders(sc scenario, maybe []bool) [][]int {
 	return all
 }
 
-// exploring runs the scenario in the orders of its calls that matter, with faults within the
-// budgets, and checks the state after each run.
+// exploring runs the scenario in different orders of its calls, with faults within the
+// budgets, and checks the state after each run. It skips orders that have the same ending
+// as another order.
 func exploring(t *testing.T, fresh func() scenario, b budgets) {
 	var late atomic.Bool
-	if *exploreTime > 0 { // a timer outside the bubble, which has its own clock
+	if *exploreTime > 0 { // the timer is outside the bubble, because the bubble has its own clock
 		timer := time.AfterFunc(*exploreTime, func() { late.Store(true) })
 		defer timer.Stop()
 	}
@@ -987,7 +990,7 @@ func explore(t *testing.T, fresh func() scenario, b budgets, late *atomic.Bool) 
 	c.late = late
 	samples := *exploreRuns
 	if len(fresh().ops) > 2 {
-		samples = cmp.Or(samples, 20_000) // three processes have too many orders
+		samples = cmp.Or(samples, 20_000) // three processes have too many orders to run all of them
 	} else {
 		err, finished := c.search(t, *exploreRuns)
 		if err != nil {
@@ -998,8 +1001,8 @@ func explore(t *testing.T, fresh func() scenario, b budgets, late *atomic.Bool) 
 			return
 		}
 		t.Logf("%d runs in order", c.runs)
-		// The runs of a depth-first search so far differ only near their ends, so try
-		// random ones.
+		// The first runs of a depth-first search differ only near their ends, so try random
+		// runs as well.
 	}
 	for seed := range samples {
 		if late.Load() {
@@ -1013,23 +1016,23 @@ func explore(t *testing.T, fresh func() scenario, b budgets, late *atomic.Bool) 
 	t.Logf("%d runs at random", samples)
 }
 
-// A checker plays runs of a scenario and checks the state after each.
+// A checker plays runs of a scenario and checks the state after each run.
 type checker struct {
 	fresh func() scenario
 	budgets
-	late    *atomic.Bool               // set when the time for a search is over; may be nil
-	allowed map[string]map[string]bool // permitted outcomes, by the processes that may be incomplete
+	late    *atomic.Bool               // set when the time for a search is over; nil means no limit
+	allowed map[string]map[string]bool // permitted outcomes, by the processes whose operations may be incomplete
 	all     bool                       // do not skip orders
 	runs    int
-	endings map[situation]bool // endings of the runs, if set
+	endings map[situation]bool // collects the endings of the runs, if not nil
 }
 
 func newChecker(fresh func() scenario, b budgets) *checker {
 	return &checker{fresh: fresh, budgets: b, allowed: map[string]map[string]bool{}}
 }
 
-// search plays all runs, or only the first ones up to the number most, if most is not 0.
-// finished reports whether it played all of them.
+// search plays the runs in depth-first order, at most most runs if most is not 0. finished
+// reports whether search has played all runs.
 func (c *checker) search(t *testing.T, most int) (failure error, finished bool) {
 	tried := newReduction()
 	var path []decision
@@ -1050,7 +1053,7 @@ func (c *checker) search(t *testing.T, most int) (failure error, finished bool) 
 }
 
 // check plays one run, and returns an error if the resulting state is wrong. ended is false
-// if the run was stopped because it would repeat another one.
+// if check has stopped the run because the run would repeat another run.
 func (c *checker) check(t *testing.T, r *run) (ended bool, failure error) {
 	sc := c.fresh()
 	w, results := play(t, sc, c.budgets, r)
@@ -1066,12 +1069,12 @@ func (c *checker) check(t *testing.T, r *run) (ended bool, failure error) {
 	return true, nil
 }
 
-// end returns the ending of a run.
+// end returns a digest of the state after a run, and of the results of the processes.
 func (w *world) end(t *testing.T, sc scenario, results []result) situation {
 	if sc.lease == 0 {
 		return w.situation(sc, budgets{}, results)
 	}
-	// Stored times depend on the order of pauses, so leave them out.
+	// Stored times depend on the order of pauses, so leave times out.
 	parts := []string{dump(t, w, false)}
 	for _, r := range results {
 		parts = append(parts, w.ending(r))
@@ -1079,7 +1082,7 @@ func (w *world) end(t *testing.T, sc scenario, results []result) situation {
 	return digest(parts...)
 }
 
-// judge checks the state after a run.
+// judge returns an error if the state after a run is not permitted.
 func (c *checker) judge(t *testing.T, w *world, sc scenario, results []result) error {
 	b := c.budgets
 	loose := sc.loose && b.stales > 0 || sc.duplicates && (b.stales > 0 || b.crashes > 0 || w.lost)
@@ -1113,7 +1116,7 @@ func (c *checker) judge(t *testing.T, w *world, sc scenario, results []result) e
 }
 
 // unfinished returns which operations may be incomplete, and the number of processes that
-// died.
+// died. It returns an error if an operation failed for a reason that is not permitted.
 func unfinished(sc scenario, b budgets, results []result, loose bool) (maybe []bool, crashes int, failure error) {
 	maybe = make([]bool, len(sc.ops))
 	for i, res := range results {
@@ -1128,7 +1131,7 @@ func unfinished(sc scenario, b budgets, results []result, loose bool) (maybe []b
 			errors.Is(res.err, tokenstore.ErrNotPersisted):
 			maybe[i] = true
 		case acceptable(res.err):
-			maybe[i] = true // it met a deletion; the caller checks the remaining state
+			maybe[i] = true // another process has deleted the record; the caller checks the remaining state
 		default:
 			return nil, 0, fmt.Errorf("%s: %w", sc.ops[i].name, res.err)
 		}
@@ -1136,7 +1139,8 @@ func unfinished(sc scenario, b budgets, results []result, loose bool) (maybe []b
 	return maybe, crashes, nil
 }
 
-// repeated runs the operations of processes that died again from the start.
+// repeated runs the operations of dead processes again from the start, and checks the
+// records after each operation.
 func repeated(t *testing.T, w *world, sc scenario, results []result, loose bool) error {
 	for i, res := range results {
 		if !res.crashed {
@@ -1178,15 +1182,15 @@ func must(t tokenstore.Token, err error) tokenstore.Token {
 	return t
 }
 
-// consent saves a one-time code and the tokens for which it was exchanged. It returns the
-// ID of their record.
+// consent saves a one-time code, and then the tokens that were issued for the code. It
+// returns the ID of the record.
 func consent(ctx context.Context, s *tokenstore.Store, n string, expires int64) string {
 	g := must(s.SaveToken(ctx, tokenstore.Token{ClientID: client, ClientSecret: "secret", GrantToken: tokenstore.Secret("grant" + n)}))
 	must(s.SaveToken(ctx, tokenstore.Token{ID: g.ID, RefreshToken: tokenstore.Secret("refresh" + n), AccessToken: tokenstore.Secret("access" + n), ExpiresAt: at(expires)}))
 	return g.ID
 }
 
-// idOf returns the ID of a grant token's record before the record has a user.
+// idOf returns the ID that the record of grant token n has before it gets a user.
 func idOf(n string) string {
 	s := memstore.New(nil)
 	return must(s.SaveToken(context.Background(), tokenstore.Token{ClientID: client, GrantToken: tokenstore.Secret("grant" + n)})).ID
@@ -1208,7 +1212,7 @@ func remove(id string) operation {
 	return operation{name: "delete " + id[:1], do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteToken(ctx, id) }}
 }
 
-// replace returns an operation that deletes a record and saves another.
+// replace returns an operation that deletes the record with the ID, and then runs by.
 func replace(id string, by operation) operation {
 	o := remove(id)
 	o.name, o.then = "replace", &by
@@ -1232,16 +1236,16 @@ func scenarios() []scenario {
 	fields := save(with(ann, func(t *tokenstore.Token) { t.RefreshToken = "refresh9"; t.APIDomain = "https://api" }))
 	elsewhere := save(with(ann, func(t *tokenstore.Token) { t.Issuer, t.RefreshToken = "https://as.example", "refresh8" }))
 	access := save(with(ann, func(t *tokenstore.Token) { t.AccessToken = "access9"; t.ExpiresAt = at(90) }))
-	// Ann's record is deleted and saved again, so that a stale read returns the earlier
-	// incarnation.
+	// renew deletes Ann's record and saves it again, so that a stale read returns the
+	// earlier incarnation.
 	renew := func(ctx context.Context, s *tokenstore.Store) {
 		if err := s.DeleteToken(ctx, userID()); err != nil {
 			panic(err)
 		}
 		must(s.SaveToken(ctx, tokenstore.Token{UserName: user, ClientID: client, RefreshToken: "refresh5", AccessToken: "access5", ExpiresAt: at(50)}))
 	}
-	// The redirect of a code's record is old enough that the next write of the user's
-	// record removes it.
+	// The redirect of a code's record is so old that the next write of the user's record
+	// removes the redirect.
 	redirected := func(ctx context.Context, s *tokenstore.Store) {
 		annExists(ctx, s)
 		must(s.SaveToken(ctx, tokenstore.Token{ID: consent(ctx, s, "1", 20), UserName: user}))
@@ -1251,7 +1255,8 @@ func scenarios() []scenario {
 	own := func(n string, expires int64) func(context.Context, *tokenstore.Store) {
 		return func(ctx context.Context, s *tokenstore.Store) {
 			must(s.SaveToken(ctx, tokenstore.Token{ID: "own" + n, ClientID: client, GrantToken: tokenstore.Secret("grant" + n)}))
-			// A stale search does not see the labels that the last write added.
+			// A stale search does not find the labels that the last write added, so add
+			// them in two writes.
 			must(s.SaveToken(ctx, tokenstore.Token{ID: "own" + n, RefreshToken: tokenstore.Secret("refresh" + n), AccessToken: tokenstore.Secret("access" + n), ExpiresAt: at(expires)}))
 		}
 	}

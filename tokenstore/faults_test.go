@@ -14,13 +14,13 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A fault says how one call of a driver fails.
+// A fault says whether and how one call of a driver fails.
 type fault int
 
 const (
 	fine       fault = iota
 	failBefore       // the call fails and changes nothing
-	failAfter        // the call is applied and then fails
+	failAfter        // the call takes effect and then fails
 )
 
 func (f fault) String() string { return [...]string{"fine", "fail before", "fail after applying"}[f] }
@@ -31,7 +31,7 @@ var errFault = fmt.Errorf("%w: status 503", driver.ErrUnavailable)
 type faulty struct {
 	memory *memstore.Driver
 	fault  func(op, name string) fault // nil: no call fails
-	stale  map[string]driver.Secret    // stale results of Get by name; a secret without a version: not found
+	stale  map[string]driver.Secret    // stale results of Get by name; a secret without a version means not found
 	lag    time.Duration
 	list   time.Duration // lag of searches
 
@@ -41,7 +41,7 @@ type faulty struct {
 
 func newFaulty() *faulty { return &faulty{memory: memstore.NewDriver()} }
 
-// cold returns a store on the same memory whose calls do not fail.
+// cold returns a store of another process on the same memory, whose calls do not fail.
 func (f *faulty) cold(t testing.TB, opts *tokenstore.Options) *tokenstore.Store {
 	t.Helper()
 	return storeOn(t, f.memory.Reopen(), opts)
@@ -162,7 +162,7 @@ func nth(n int, kind fault) func(op, name string) fault {
 	}
 }
 
-// of returns a function that makes the first call of the given kind fail.
+// of returns a function that makes only the first call of the given kind fail.
 func of(op string, kind fault) func(op, name string) fault {
 	first := nth(1, kind)
 	return func(o, name string) fault {
@@ -182,7 +182,7 @@ func saved(t testing.TB, s *tokenstore.Store, given token) token {
 	return got
 }
 
-// only fails the test unless want is the only record of the store.
+// only fails the test unless the store holds want and no other record.
 func only(t *testing.T, s *tokenstore.Store, want token) {
 	t.Helper()
 	got, err := s.GetTokens(t.Context())
@@ -302,7 +302,7 @@ func TestSaveTokenDenied(t *testing.T) {
 	}
 }
 
-// denying refuses every write.
+// denying is a driver that refuses every write.
 type denying struct{ *faulty }
 
 func (denying) Create(context.Context, string, driver.Payload) (driver.Version, error) {
@@ -351,7 +351,7 @@ func TestDeleteTokenAnswerLost(t *testing.T) {
 }
 
 // TestEveryCallOfEveryOperationMayFail makes each call of each operation fail, before and
-// after it is applied, and checks the records that a new process then finds.
+// after the call takes effect. It checks the records that a new process then finds.
 func TestEveryCallOfEveryOperationMayFail(t *testing.T) {
 	t.Parallel()
 	code := token{ClientID: "c1", GrantToken: canary + "9", ClientSecret: canary + "8"}
@@ -359,7 +359,7 @@ func TestEveryCallOfEveryOperationMayFail(t *testing.T) {
 		op    string
 		setup []token
 		do    func(ctx context.Context, s *tokenstore.Store) error
-		left  int // number of records after success
+		left  int // number of records after the operation has succeeded
 	}{
 		{"a first save", nil, func(ctx context.Context, s *tokenstore.Store) error {
 			_, err := s.SaveToken(ctx, annsToken)

@@ -15,8 +15,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// consented saves a consent of Ann under the ID, or under a derived one if id is empty, and
-// returns the ID.
+// consented saves the tokens of a consent by Ann under id, or under a derived ID if id is
+// empty. It returns the ID.
 func consented(t *testing.T, s *tokenstore.Store, id string, n int) string {
 	t.Helper()
 	code := saved(t, s, token{ID: id, ClientID: "c1", GrantToken: tokenstore.Secret(fmt.Sprintf("%sg%d", canary, n)),
@@ -78,7 +78,7 @@ func TestFindTokenByEarlierID(t *testing.T) {
 	}
 }
 
-// names returns the names of all secrets.
+// names returns the names of all secrets of the driver.
 func (f *faulty) names(t *testing.T) []string {
 	t.Helper()
 	var names []string
@@ -138,8 +138,8 @@ func TestAliasRemoved(t *testing.T) {
 	}
 }
 
-// A labelless driver reports only labels of the user and the client, like a service without
-// room for further labels.
+// labelless is a driver that reports only the labels of user and client, like a service
+// that has no room for other labels.
 type labelless struct{ driver.Secrets }
 
 func (l labelless) Inspect(context.Context) iter.Seq2[driver.Inspection, error] {

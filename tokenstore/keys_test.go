@@ -36,7 +36,7 @@ func labelsOf(t *testing.T, d *memstore.Driver) []string {
 	return labels
 }
 
-// searches are tokens that find Ann's record only by a label.
+// searches are tokens for which FindToken finds Ann's record only by a label.
 var searches = map[string]token{
 	"the user alone":             {UserName: "ann"},
 	"the refresh token":          {ClientID: "c1", RefreshToken: "r1"},

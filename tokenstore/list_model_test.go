@@ -18,7 +18,7 @@ type (
 	candidate = tokenstore.Candidate
 )
 
-// class returns the class that err matches, or nil.
+// class returns the error class that err matches, or nil if err matches none.
 func class(err error) error {
 	for _, class := range errorClasses {
 		if errors.Is(err, class) {
@@ -53,12 +53,12 @@ func (d *dealer) token() token {
 	}
 }
 
-// listed is a record of a list. It remembers all its earlier states, while a store
-// remembers only some earlier tokens.
+// listed is a record of a list. It keeps all earlier states of the record, while a store
+// keeps only some earlier tokens.
 type listed struct {
 	token
 	updated time.Time
-	was     []token // earlier states, and records that were merged into it
+	was     []token // earlier states of the record, and records that were merged into it
 }
 
 // A list is a model of a store. Its searches look at every record.
@@ -89,8 +89,8 @@ func (l list) candidates(like token, m recall) []candidate {
 	return all
 }
 
-// apply applies a plan to the list and returns the new list. id is the ID that the store
-// has given to the record.
+// apply returns the list after the plan p. id is the ID that the store has returned for the
+// record.
 func (l list) apply(p tokenstore.Plan, id string, now time.Time) list {
 	next := listed{token: p.Token, updated: now}
 	next.ID = id
@@ -145,7 +145,7 @@ func (l list) tokens() []token {
 	return all
 }
 
-// revealed returns the text of t with its secrets, which are not real.
+// revealed returns a text of t with its secrets, which are only test data.
 func revealed(t token) string {
 	return fmt.Sprintf("{ID %q, user %q, client %q, secret %q, refresh %q, access %q, grant %q, expires %v, %q, %q}", t.ID, t.UserName, t.ClientID, string(t.ClientSecret),
 		string(t.RefreshToken), string(t.AccessToken), string(t.GrantToken), t.ExpiresAt.Unix(), t.RedirectURL, t.APIDomain)
@@ -167,9 +167,9 @@ func (l list) String() string {
 	return text
 }
 
-// FuzzIndexes compares a store, which searches by names and labels, with a list. The tokens
-// have a user or none, and chosen or derived IDs, and their records are promoted and
-// merged.
+// FuzzIndexes compares a store, which searches by names and labels, with a list, which
+// searches all records. The tokens have a user or none, and chosen or derived IDs. Some
+// saves assign a record to a user or merge records.
 func FuzzIndexes(f *testing.F) {
 	f.Add([]byte{})
 	for row := range byte(5) {
@@ -183,7 +183,7 @@ func FuzzIndexes(f *testing.F) {
 		memory, d := memstore.NewDriver(), dealer{data}
 		var model list
 		now := at(0).UTC()
-		ids := []string{"own1", "own2"} // IDs that were used so far
+		ids := []string{"own1", "own2"} // IDs that saves have used so far
 		for len(d.bytes) > 0 {
 			now = now.Add(time.Second)
 			s := storeOn(t, memory.Reopen(), &tokenstore.Options{Now: func() time.Time { return now }})
@@ -262,7 +262,8 @@ func FuzzIndexes(f *testing.F) {
 	})
 }
 
-// finds reports whether got and err are a possible result of a search for like.
+// finds reports whether got and err are a permitted result of a search for like in the
+// list.
 func (l list) finds(like, got token, err error) bool {
 	for _, m := range recalls {
 		candidates := l.candidates(like, m)

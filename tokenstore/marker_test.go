@@ -20,8 +20,8 @@ import (
 // markerName is the name of the marker, which identifies the keys of a store.
 const markerName = "keys"
 
-// unmark deletes the marker, so that the store looks like one that a version without
-// markers wrote.
+// unmark deletes the marker, as if a version of this module without markers had written the
+// store.
 func unmark(t *testing.T, d *memstore.Driver) {
 	t.Helper()
 	s, err := d.Get(t.Context(), markerName)
@@ -43,8 +43,8 @@ func marked(t *testing.T, d driver.Secrets) bool {
 	return err == nil
 }
 
-// copyRecord copies a record from one memory to another, like an operator who knows the
-// keys.
+// copyRecord copies a record from one memory to another, as an operator with the keys
+// could.
 func copyRecord(t *testing.T, from, to *memstore.Driver, name string, c codec.Codec) {
 	t.Helper()
 	s, err := from.Get(t.Context(), name)
@@ -91,7 +91,7 @@ func aesKey(t *testing.T, key byte) codec.AEAD {
 	return a
 }
 
-// keySets returns sets of keys by name. No two of them fit the same store.
+// keySets returns sets of keys by name. No two sets fit the same store.
 func keySets(t *testing.T) map[string]*tokenstore.Options {
 	return map[string]*tokenstore.Options{
 		"none":                 nil,
@@ -106,8 +106,8 @@ func keySets(t *testing.T) map[string]*tokenstore.Options {
 	}
 }
 
-// attempts runs operations that create a record or find none if the keys fit, and returns
-// their errors.
+// attempts runs operations that create a record, or find no record, if the keys fit. It
+// returns their errors by operation.
 func attempts(ctx context.Context, s *tokenstore.Store) map[string]error {
 	bob := token{UserName: "bob", ClientID: "c1", RefreshToken: "r9", AccessToken: "a9"}
 	mint := func(context.Context, token) (token, error) { return token{AccessToken: "a"}, nil }
@@ -123,8 +123,8 @@ func attempts(ctx context.Context, s *tokenstore.Store) map[string]error {
 	}
 }
 
-// TestStoreKnowsItsKeys checks, for each pair of key sets, what a program with one set can
-// do in a store that was filled with the other.
+// TestStoreKnowsItsKeys checks, for each pair of key sets, what a program with the first
+// set can do in a store that was filled under the second set.
 func TestStoreKnowsItsKeys(t *testing.T) {
 	t.Parallel()
 	for filled := range keySets(t) {
@@ -197,7 +197,7 @@ func TestUnmarkedStoreIsAdopted(t *testing.T) {
 	}
 }
 
-// TestMarkerIsReadAgainBeforeACreation checks that a handle without keys creates no record
+// TestMarkerIsReadAgainBeforeACreation checks that a Store without keys creates no record
 // after another process has added keys to the store.
 func TestMarkerIsReadAgainBeforeACreation(t *testing.T) {
 	t.Parallel()
@@ -232,7 +232,7 @@ func TestEmptiedStoreTakesOtherKeys(t *testing.T) {
 	if _, err := s.SaveToken(t.Context(), token{UserName: "bob", AccessToken: "a"}); !errors.Is(err, tokenstore.ErrWrongKeys) {
 		t.Errorf("the handle with the earlier keys: error %v, want ErrWrongKeys", err)
 	}
-	// The deletion of a single record keeps the marker.
+	// Unlike DeleteTokens, the deletion of a single record keeps the marker.
 	if err := other.DeleteToken(t.Context(), must2(other.GetTokens(t.Context()))[0].ID); err != nil || !marked(t, d) {
 		t.Errorf("the marker went with a record: %v", err)
 	}
@@ -270,15 +270,15 @@ func TestMarkerIsNoRecord(t *testing.T) {
 		}
 	}
 
-	// The class of the error for a damaged marker is not ErrWrongKeys.
+	// The error for a damaged marker matches ErrCorrupt, not ErrWrongKeys.
 	d.Overwrite(markerName, []byte("damaged"))
 	if _, err := storeOn(t, d.Reopen(), opts).FindToken(t.Context(), token{UserName: "bob"}); !errors.Is(err, tokenstore.ErrCorrupt) {
 		t.Errorf("find with a damaged marker: %v, want ErrCorrupt", err)
 	}
 }
 
-// TestMarkerCostsNothingOnAHit checks that a search which finds a record does not read the
-// marker, and that searches which find none read it only once.
+// TestMarkerCostsNothingOnAHit checks that a search that finds a record does not read the
+// marker. It also checks that searches that find no record read the marker only once.
 func TestMarkerCostsNothingOnAHit(t *testing.T) {
 	t.Parallel()
 	f := newFaulty()

@@ -10,10 +10,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A pair identifies the record of a user.
+// A pair identifies a user's record.
 type pair struct{ user, client string }
 
-// overlay implements in another way how a save changes a record.
+// overlay is a second implementation of how a save of t changes the record r.
 func overlay(r, t token) token {
 	if t.AccessToken != "" && t.AccessToken != r.AccessToken {
 		r.AccessToken, r.ExpiresAt = t.AccessToken, t.ExpiresAt
@@ -36,8 +36,8 @@ func overlay(r, t token) token {
 	return r
 }
 
-// FuzzStore compares a store with a map after each operation on records of users.
-// Each operation opens the store again, so that operations share only the memory.
+// FuzzStore compares a store with a map after each operation on records of users. Each
+// operation uses a new Store, so that operations share only the memory.
 func FuzzStore(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 2, 0, 1, 1, 3, 0, 1, 1, 4, 5})

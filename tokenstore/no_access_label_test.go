@@ -12,8 +12,8 @@ import (
 )
 
 // TestNoAccessLabel checks that a store without labels of access tokens finds its records
-// by all other keys. Programs without the option must neither report nor add the missing
-// labels in Check and Rekey.
+// by all other keys. In programs without the option, Check must not report the missing
+// labels, and Rekey must not add them.
 func TestNoAccessLabel(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -60,7 +60,8 @@ func TestNoAccessLabel(t *testing.T) {
 	if found := serious(check(t, with, doctor.CheckOptions{Repair: true})); len(found) > 0 {
 		t.Errorf("Check with the option found %v", found)
 	}
-	// A record with only an access token is found by its name.
+	// A record with only an access token is found by its name, which derives from the
+	// token.
 	alone := must(with.SaveToken(ctx, tokenstore.Token{AccessToken: "alone"}))
 	if err := byAccess(with, "alone"); err != nil {
 		t.Errorf("FindToken of a record of an access token alone returned error %v", err)
@@ -73,7 +74,7 @@ func TestNoAccessLabel(t *testing.T) {
 	}
 }
 
-// TestNoAccessLabelIsNamed checks that the error of a search by access token names the
+// TestNoAccessLabelIsNamed checks that the error of a search by access token mentions the
 // missing labels.
 func TestNoAccessLabelIsNamed(t *testing.T) {
 	t.Parallel()

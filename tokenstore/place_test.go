@@ -53,8 +53,8 @@ func TestRecordOfAnotherStoreIsCorrupt(t *testing.T) {
 	}
 }
 
-// TestEarlierIncarnationIsCorrupt checks that a state of a deleted record is not read as
-// that of a later record with the same name.
+// TestEarlierIncarnationIsCorrupt checks that a store does not read a state of a deleted
+// record that was restored under a later record's name.
 func TestEarlierIncarnationIsCorrupt(t *testing.T) {
 	t.Parallel()
 	for what, opts := range map[string]*tokenstore.Options{"plain": nil, "encrypted": sealed(t)} {

@@ -53,7 +53,7 @@ func TestSameAs(t *testing.T) {
 	}
 }
 
-// readerOnly is a driver that may not create secrets.
+// readerOnly is a driver without the permission to create secrets.
 type readerOnly struct {
 	driver.Secrets
 	lag time.Duration
@@ -85,7 +85,7 @@ func TestSameAsWithoutCreate(t *testing.T) {
 	}
 }
 
-// A thief is a driver whose Create first deletes an existing secret, as another process
+// thief is a driver whose Create first deletes the existing secret, as another process
 // might.
 type thief struct{ *memstore.Driver }
 
@@ -98,8 +98,8 @@ func (d thief) Create(ctx context.Context, name string, p driver.Payload) (drive
 	return d.Driver.Create(ctx, name, p)
 }
 
-// TestSameAsRaced checks that SameAs never reports one store as two, because a migration
-// would then delete its records.
+// TestSameAsRaced checks that SameAs does not report one store as two if another process
+// removes its probe. A migration within one store would delete the records.
 func TestSameAsRaced(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
@@ -110,7 +110,7 @@ func TestSameAsRaced(t *testing.T) {
 }
 
 // TestSameAsKilled kills the process at each of its writes. It checks that no record
-// changes, and that the next call removes the probe once it is old enough.
+// changes, and that the next call removes the probe once the probe is a minute old.
 func TestSameAsKilled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -135,7 +135,7 @@ func TestSameAsKilled(t *testing.T) {
 	})
 }
 
-// TestCheckRemovesAProbe checks that Check removes a probe that SameAs has left.
+// TestCheckRemovesAProbe checks that Check removes a probe that SameAs has left behind.
 func TestCheckRemovesAProbe(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -156,7 +156,7 @@ func TestCheckRemovesAProbe(t *testing.T) {
 	})
 }
 
-// A careless driver belongs to a server that does not compare before it writes.
+// careless is the driver of a server that does not compare before it writes.
 type careless struct {
 	*memstore.Driver
 	create, update, remove, drop bool
@@ -226,8 +226,8 @@ func TestCheckFindsNoCompare(t *testing.T) {
 	}
 }
 
-// TestCheckRepairsNotUncompared checks that Check repairs no records on a server that does
-// not compare before it writes.
+// TestCheckRepairsNotUncompared checks that Check repairs nothing on a server that does not
+// compare before it writes.
 func TestCheckRepairsNotUncompared(t *testing.T) {
 	t.Parallel()
 	for _, update := range []bool{false, true} {

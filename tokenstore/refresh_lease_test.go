@@ -15,8 +15,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// untilFresh repeats Refresh with a deadline, each time on the store that open returns. It
-// returns how long it took to get a fresh token.
+// untilFresh repeats Refresh with a deadline, each time on the store that open returns,
+// until it gets a fresh token. It returns how long that took.
 func untilFresh(t *testing.T, open func() *tokenstore.Store, id string, deadline time.Duration) time.Duration {
 	t.Helper()
 	begun := time.Now()
@@ -46,7 +46,7 @@ func TestLeaseDeadlines(t *testing.T) {
 	for _, deadline := range []time.Duration{3 * time.Second, 10 * time.Second, 29 * time.Second, 40 * time.Second} {
 		for _, holder := range []struct {
 			name     string
-			deadline time.Duration // of the holder, which dies
+			deadline time.Duration // the deadline of the holder, which dies
 			lasts    time.Duration
 		}{{"of a holder without one", 0, ttl}, {"of a holder with three seconds", 3 * time.Second, 8 * time.Second}} {
 			for _, cold := range []bool{false, true} {
@@ -66,7 +66,7 @@ func TestLeaseDeadlines(t *testing.T) {
 						most := holder.lasts + poll
 						if cold {
 							open = func() *tokenstore.Store { return process(t, d, 0) }
-							most += holder.lasts / 8 // the last part of each call does not count as watching
+							most += holder.lasts / 8 // a call stores the time that it has watched the lease only before its last part
 						}
 						if took := untilFresh(t, open, saved.ID, deadline); took > most || took < holder.lasts {
 							t.Errorf("a fresh token after %v, want %v to %v", took, holder.lasts, most)
@@ -79,7 +79,7 @@ func TestLeaseDeadlines(t *testing.T) {
 }
 
 // TestLeaseHolderDeadline checks that a caller with a deadline gives its lease back before
-// the deadline, because its process may end then.
+// the deadline, because its process may end at the deadline.
 func TestLeaseHolderDeadline(t *testing.T) {
 	t.Parallel()
 	for _, deadline := range []time.Duration{3 * time.Second, 29 * time.Second, 40 * time.Second} {
@@ -158,7 +158,7 @@ func TestLeaseWords(t *testing.T) {
 	})
 }
 
-// counted returns a driver like d that counts its writes.
+// counted returns a driver like d that counts its writes in writes.
 func counted(d driver.Secrets, writes *atomic.Int64) driver.Secrets {
 	if l, ok := d.(driver.Leaser); ok {
 		return countedNotes{l, writes}
@@ -193,7 +193,7 @@ func (c countedNotes) Note(ctx context.Context, name string, base driver.Secret,
 }
 
 // TestLeaseOfDeletedRecord checks that the lease of a deleted incarnation does not delay a
-// refresh of the next one.
+// refresh of the next incarnation.
 func TestLeaseOfDeletedRecord(t *testing.T) {
 	t.Parallel()
 	leases(t, func(t *testing.T, d driver.Secrets) {
@@ -274,7 +274,7 @@ func TestLeaseClockSetBack(t *testing.T) {
 	}
 }
 
-// slowWrites is a driver whose first write takes the given time.
+// slowWrites is a driver whose first write takes a given time.
 type slowWrites struct {
 	driver.Secrets
 	takes  time.Duration
@@ -311,8 +311,9 @@ func (s slowNotes) Note(ctx context.Context, name string, base driver.Secret, no
 	return s.notes.Note(ctx, name, base, note)
 }
 
-// TestLeaseReleaseStoreDown checks that a caller whose context is done returns promptly if
-// mint fails while the store is down. Its process must not wait for the lease afterwards.
+// TestLeaseReleaseStoreDown checks that Refresh returns promptly if its context is done and
+// mint fails while the store is down. A later call in the same process must not wait for
+// the lease.
 func TestLeaseReleaseStoreDown(t *testing.T) {
 	t.Parallel()
 	refusal := &tokenstore.RefreshError{Code: "server_error"}
@@ -369,8 +370,8 @@ func TestLeaseMintNeverReturns(t *testing.T) {
 	}
 }
 
-// TestRefreshCodeMerged checks that a user's record keeps its lease when it takes over the
-// tokens of a code while mint runs.
+// TestRefreshCodeMerged checks that a user's record keeps its lease if the record of a code
+// is merged into it while mint runs.
 func TestRefreshCodeMerged(t *testing.T) {
 	t.Parallel()
 	leases(t, func(t *testing.T, d driver.Secrets) {
@@ -414,8 +415,8 @@ func TestRefreshCodeMerged(t *testing.T) {
 	})
 }
 
-// TestLeaseOfAdoptedToken checks that a refresh which adopts a token that was saved
-// meanwhile gives its lease back.
+// TestLeaseOfAdoptedToken checks that a refresh gives its lease back if it returns a token
+// that another caller saved meanwhile.
 func TestLeaseOfAdoptedToken(t *testing.T) {
 	t.Parallel()
 	leases(t, func(t *testing.T, d driver.Secrets) {

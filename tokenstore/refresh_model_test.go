@@ -26,8 +26,8 @@ var (
 	modelSeed      = flag.Uint64("model.seed", 0, "the first of their seeds")
 )
 
-// A history consists of rounds of processes that refresh one record. In each round, all
-// processes find the access token expired, and call Refresh until they get another one.
+// A history consists of rounds in which processes refresh one record. In each round, all
+// processes find the access token expired, and call Refresh until they get another token.
 type history struct {
 	testing.TB
 	ctx    context.Context
@@ -36,17 +36,17 @@ type history struct {
 	id     string
 	began  time.Time
 
-	notes bool // leases are in notes
-	daily int  // number of states that the service accepts in a day
+	notes bool // the service is a driver.Leaser, so that leases are in notes
+	daily int  // number of states that the service accepts in a day; 0 means no limit
 	lag   time.Duration
 
 	mu      sync.Mutex
 	past    []state     // states of the record since the last round
 	written []time.Time // times of all writes
 	server  rotator
-	event   time.Time // the last time that a process died, mint was stopped, or the user consented
+	event   time.Time // when a process last died, mint was last stopped, or the user last consented
 	mints   map[tokenstore.Secret]int
-	lasted  time.Duration // duration of the last successful mint
+	lasted  time.Duration // how long the last successful call of mint took
 	stats   stats
 	trace   []string
 }
@@ -57,7 +57,7 @@ func (h *history) say(p *proc, format string, args ...any) {
 	h.trace = append(h.trace, fmt.Sprintf("%10.3f %d: %s", float64(time.Since(h.began).Milliseconds())/1000, p.number, fmt.Sprintf(format, args...)))
 }
 
-// A state is a state of the record, with the time of its write.
+// A state is a stored state of the record, with the time of its write.
 type state struct {
 	secret driver.Secret
 	at     time.Time
@@ -66,12 +66,12 @@ type state struct {
 type stats struct{ rounds, mints, deaths, lost, full, slowest int }
 
 // A rotator is an authorization server that replaces the refresh token at each use. It
-// treats a second use as theft, and revokes the tokens.
+// treats a second use of a refresh token as theft, and revokes all tokens.
 type rotator struct {
 	family, n int
 	revoked   bool
-	excused   bool  // the answer to the last use was lost permanently
-	by        *proc // the process that got the last answer
+	excused   bool  // the response to the last use was lost permanently
+	by        *proc // the process that got the last response
 }
 
 func (r *rotator) token() tokenstore.Secret {
@@ -82,13 +82,13 @@ func (r *rotator) token() tokenstore.Secret {
 type proc struct {
 	*history
 	number   int
-	deadline time.Duration // of its calls; 0: none
-	cold     bool          // started again after each call that reached its deadline
-	off      atomic.Int64  // offset of its clock
+	deadline time.Duration // of the calls of the process; 0 means no deadline
+	cold     bool          // the process is started again after each call that reaches its deadline
+	off      atomic.Int64  // offset of the clock of the process
 	killed   chan struct{}
 	store    *tokenstore.Store
-	failed   time.Time     // when its last failed request failed
-	unseen   time.Duration // how long its calls have watched the lease without storing that time
+	failed   time.Time     // when a request of the process last failed
+	unseen   time.Duration // how long calls of the process have watched the lease without storing that time
 }
 
 func (p *proc) dead() bool {
@@ -102,7 +102,7 @@ func (p *proc) dead() bool {
 
 func (p *proc) now() time.Time { return time.Now().Round(0).Add(time.Duration(p.off.Load())) }
 
-// random returns a duration up to most.
+// random returns a random duration that is less than most.
 func (h *history) random(most time.Duration) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -119,8 +119,8 @@ func (h *history) one(n int) bool {
 // A link is the connection of a process to the service.
 type link struct{ *proc }
 
-// through makes one call of the service. The call takes some time and may fail, before or
-// after it is applied.
+// through makes one call of the service. The call takes some time, and may fail before or
+// after it takes effect.
 func through[T any](l link, ctx context.Context, write bool, do func() (T, error)) (T, error) {
 	var zero T
 	if err := l.sleep(ctx, l.random(80*time.Millisecond)); err != nil {
@@ -149,7 +149,7 @@ func through[T any](l link, ctx context.Context, write bool, do func() (T, error
 	return v, l.sleep(ctx, l.random(40*time.Millisecond))
 }
 
-// fails records that a request of the process fails, and returns its error.
+// fails records that a request of the process fails, and returns the error of the request.
 func (l link) fails(when string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -171,10 +171,11 @@ func (l link) sleep(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// full reports whether the service accepts no more states today. The caller must hold h.mu.
+// full reports whether the service has accepted as many states in the last 24 hours as it
+// can. The caller must hold h.mu.
 func (h *history) full() bool { return h.daily > 0 && h.within(24*time.Hour) >= h.daily }
 
-// wrote records the state of the record after a write. The caller must hold h.mu.
+// wrote appends the current state of the record to the history. The caller must hold h.mu.
 func (h *history) wrote() {
 	secret, err := h.memory.Get(context.Background(), h.id)
 	if err != nil {
@@ -233,7 +234,7 @@ func (l link) List(ctx context.Context) iter.Seq2[driver.Named, error] { return 
 func (l link) Names(ctx context.Context) iter.Seq2[string, error]      { return l.memory.Names(ctx) }
 func (l link) Close() error                                            { return nil }
 
-// linkWithNotes is a link of a service that is a driver.Leaser.
+// linkWithNotes is a link to a service that is a driver.Leaser.
 type linkWithNotes struct{ link }
 
 func (l linkWithNotes) Note(ctx context.Context, name string, base driver.Secret, note string) error {
@@ -241,7 +242,7 @@ func (l linkWithNotes) Note(ctx context.Context, name string, base driver.Secret
 	return err
 }
 
-// open returns the store of the process, and opens it if necessary.
+// open returns the store of the process. It opens the store if necessary.
 func (p *proc) open() *tokenstore.Store {
 	if p.store != nil {
 		return p.store
@@ -271,7 +272,7 @@ func (h *history) stored() stored.Record {
 	return record
 }
 
-// mint requests a token from the server.
+// mint requests a token from the authorization server of the history.
 func (p *proc) mint(ctx context.Context, used tokenstore.Token) (tokenstore.Token, error) {
 	begun := time.Now()
 	p.mu.Lock()
@@ -307,7 +308,7 @@ func (p *proc) mint(ctx context.Context, used tokenstore.Token) (tokenstore.Toke
 	return t, nil
 }
 
-// asks waits as long as a message to or from the server takes.
+// asks waits as long as a message to or from the authorization server takes.
 func (p *proc) asks(ctx context.Context) error {
 	took := p.random(200 * time.Millisecond)
 	if p.one(10) {
@@ -325,7 +326,8 @@ func (p *proc) asks(ctx context.Context) error {
 	return err
 }
 
-// answer returns the response of the server.
+// answer returns the authorization server's response to a request with the refresh token
+// used.
 func (p *proc) answer(used tokenstore.Secret) (tokenstore.Token, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -346,8 +348,8 @@ func (p *proc) answer(used tokenstore.Secret) (tokenstore.Token, error) {
 	}, nil
 }
 
-// consent gives the record a refresh token of another family if the server has revoked the
-// current one.
+// consent gives the record a refresh token of a new family if the server has revoked the
+// current refresh token.
 func (h *history) consent() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -366,7 +368,7 @@ func (h *history) consent() {
 	h.wrote()
 }
 
-// kill makes the process die.
+// kill kills the process: its later calls fail.
 func (p *proc) kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -380,8 +382,8 @@ func (p *proc) kill() {
 	}
 }
 
-// run calls Refresh until it gets a token other than stale, or the service has no room for
-// one.
+// run calls Refresh until it gets a token other than stale, or until the service has no
+// room for a new token.
 func (p *proc) run(stale tokenstore.Secret) {
 	for !p.dead() {
 		begun := time.Now()
@@ -425,8 +427,8 @@ func (p *proc) run(stale tokenstore.Secret) {
 	}
 }
 
-// saved reports whether Refresh may return t without having stored it. It may if saves of
-// other processes have used up the room in the service while mint ran.
+// saved reports whether t was stored, or may not have been stored because saves of other
+// processes used up the daily writes while mint ran.
 func (p *proc) saved(t tokenstore.Token) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -438,9 +440,9 @@ func (p *proc) saved(t tokenstore.Token) bool {
 	return true
 }
 
-// disturbed returns the duration of a call that began at begun, if the call may have failed
-// to store this duration in the lease. The reason may be a failed request or the write of
-// another process. That time must then be watched again. Otherwise, it returns 0.
+// disturbed returns how long ago a call began if the call may have failed to store that
+// duration in the lease, and otherwise 0. A failed request or a write of another process
+// can prevent the call from storing the duration.
 func (p *proc) disturbed(begun time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -450,7 +452,7 @@ func (p *proc) disturbed(begun time.Time) time.Duration {
 	return time.Since(begun)
 }
 
-// crowded reports whether the service may lack room for a refresh.
+// crowded reports whether the service may lack room for the writes of a refresh.
 func (h *history) crowded() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -461,8 +463,8 @@ func (h *history) crowded() bool {
 	return false
 }
 
-// round plays one round: processes refresh the record, some of them die, clocks are set,
-// and saves are made.
+// round plays one round. Processes refresh the record, while some of them die, some clocks
+// change, and other processes save the record.
 func (h *history) round() {
 	if h.daily > 0 && h.one(8) {
 		h.fill(h.daily - h.rand.IntN(10))
@@ -484,7 +486,7 @@ func (h *history) round() {
 			_ = link{p}.sleep(h.ctx, h.random(2*time.Second))
 			p.run(stale)
 		})
-		if i > 0 && h.one(2) { // the first survives
+		if i > 0 && h.one(2) { // the first process survives
 			around.Go(func() { pass(h.random(4 * time.Second)); p.kill() })
 		}
 		if h.one(3) {
@@ -538,7 +540,7 @@ func (h *history) within(while time.Duration) int {
 	return n
 }
 
-// fresh checks the states and the times of a round.
+// fresh checks the states and the duration of a round.
 func (h *history) fresh(stale tokenstore.Secret, procs []*proc, full bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -552,7 +554,7 @@ func (h *history) fresh(stale tokenstore.Secret, procs []*proc, full bool) {
 			continue
 		}
 		took := s.at.Sub(h.event) - h.lasted
-		most := ttl + 500*time.Millisecond + 4*time.Second // for the requests, some of which fail
+		most := ttl + 500*time.Millisecond + 4*time.Second // allowed for requests, some of which fail
 		most += unseen(procs)
 		h.stats.slowest = max(h.stats.slowest, int(took.Seconds()))
 		if took > most {
@@ -566,9 +568,9 @@ func (h *history) fresh(stale tokenstore.Secret, procs []*proc, full bool) {
 	}
 }
 
-// unseen returns how much longer than its length the processes may have to watch a lease. A
-// process that keeps running remembers the time. A cold process must watch again for the
-// time that its calls could not store.
+// unseen returns how long the processes may have to watch a lease beyond its length. A
+// process that keeps running remembers how long it has watched the lease. A cold process
+// must watch the lease again for the time that its calls could not store.
 func unseen(procs []*proc) time.Duration {
 	least := time.Duration(math.MaxInt64)
 	for _, p := range procs {
@@ -583,9 +585,9 @@ func unseen(procs []*proc) time.Duration {
 	return least
 }
 
-// TestRefreshModel plays histories. It checks that no two processes use the same refresh
-// token, and that no answer is lost that a living process could have stored. The death of a
-// holder must not delay other processes by more than LeaseTTL and a poll.
+// TestRefreshModel checks random histories. No two processes may use the same refresh
+// token, and every token that a living process gets must be stored. The death of a holder
+// must not delay other processes by more than LeaseTTL and one poll.
 func TestRefreshModel(t *testing.T) {
 	t.Parallel()
 	var all stats

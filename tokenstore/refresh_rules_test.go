@@ -17,11 +17,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// plainly is a driver that does not show that the driver in it is a Leaser.
+// plainly is a driver that hides the Leaser methods of the driver that it wraps.
 type plainly struct {
 	driver.Secrets
 	daily int
-	fail  *atomic.Bool // set while writes fail
+	fail  *atomic.Bool // writes fail while it is set
 	gets  *atomic.Int64
 }
 
@@ -105,13 +105,14 @@ func uncalled(t *testing.T) mintFunc {
 	}
 }
 
-// killable is a driver of a process that can be killed.
+// killable is the driver of a process that can be killed.
 type killable struct {
 	driver.Leaser
 	killed *atomic.Bool
 }
 
-// killables returns a driver like d, and a flag that kills its process when it is set.
+// killables returns a driver like d, and a flag. Setting the flag kills the process of the
+// driver.
 func killables(d driver.Secrets) (driver.Secrets, *atomic.Bool) {
 	killed := new(atomic.Bool)
 	if l, ok := d.(driver.Leaser); ok {
@@ -134,10 +135,10 @@ func (m killable) Update(ctx context.Context, name string, base driver.Secret, p
 	return m.Leaser.Update(ctx, name, base, p)
 }
 
-// dying takes the lease and never gives it back, like a process that is killed.
+// dying takes the lease and never gives the lease back, like a process that is killed.
 func dying(t *testing.T, d driver.Secrets, id string) { dyingWithin(t.Context(), t, d, id) }
 
-// dyingWithin is like dying, for a caller with a context.
+// dyingWithin is like dying, but takes the lease with the context of a caller.
 func dyingWithin(ctx context.Context, t *testing.T, d driver.Secrets, id string) {
 	t.Helper()
 	m, killed := killables(d)
@@ -161,7 +162,7 @@ func dyingWithin(ctx context.Context, t *testing.T, d driver.Secrets, id string)
 	}
 }
 
-// pass lets time pass in the bubble.
+// pass lets the duration d pass on the bubble's clock.
 func pass(d time.Duration) { <-time.After(d) }
 
 func TestLeaseTakeOver(t *testing.T) {
@@ -229,8 +230,8 @@ func TestLeaseClocks(t *testing.T) {
 	})
 }
 
-// TestLeaseWaiters checks that a waiter reads at most twice after the holder has committed,
-// and at most every one and a half seconds before.
+// TestLeaseWaiters checks how often a waiter reads: at most every one and a half seconds
+// until the holder has committed, and at most twice afterwards.
 func TestLeaseWaiters(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -299,7 +300,7 @@ func TestRefusal(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		refusal tokenstore.RefreshError
-		until   time.Duration // time until the next attempt
+		until   time.Duration // how long the refusal counts
 	}{
 		{"throttled without a time", tokenstore.RefreshError{Code: "Access Denied"}, 10 * time.Minute},
 		{"throttled for a shorter time", tokenstore.RefreshError{Code: "Access Denied", RetryAfter: time.Minute}, 10 * time.Minute},
@@ -407,7 +408,7 @@ func TestRefreshNotPersisted(t *testing.T) {
 	})
 }
 
-// writesOf returns the number of writes that the record counts.
+// writesOf returns the number of recent writes that the record itself has counted.
 func writesOf(t *testing.T, d driver.Secrets, id string) int {
 	t.Helper()
 	secret, err := d.Get(t.Context(), id)
@@ -426,7 +427,8 @@ func writesOf(t *testing.T, d driver.Secrets, id string) int {
 }
 
 // TestDailyWrites checks that a refresh makes two writes on a service that accepts a
-// hundred states a day. Once there is no room, mint must not be called.
+// hundred states a day. If the service accepts no further states, Refresh must not call
+// mint.
 func TestDailyWrites(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -459,8 +461,8 @@ func TestDailyWrites(t *testing.T) {
 	})
 }
 
-// rotating is an authorization server that treats the second use of a refresh token as
-// theft.
+// rotating is an authorization server that replaces the refresh token at each use, and
+// treats a second use as theft.
 type rotating struct {
 	mu      sync.Mutex
 	n       int
@@ -482,8 +484,8 @@ func (r *rotating) mint(_ context.Context, t tokenstore.Token) (tokenstore.Token
 	}, nil
 }
 
-// TestDailyWritesOfSaves checks, for each number of writes that saves have used, that at
-// most one process calls mint and that its result is stored.
+// TestDailyWritesOfSaves checks that at most one process calls mint and that its result is
+// stored, for each number of writes that saves have used up.
 func TestDailyWritesOfSaves(t *testing.T) {
 	t.Parallel()
 	for saves := range 100 {

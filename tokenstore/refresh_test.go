@@ -34,15 +34,15 @@ func (i *issuer) mint(_ context.Context, t tokenstore.Token) (tokenstore.Token, 
 	return t, nil
 }
 
-// String returns the counts of the issuer.
+// String returns the request counts of the issuer as text.
 func (i *issuer) String() string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return fmt.Sprint(len(i.minted), i.busy, i.most)
 }
 
-// atMost returns an error if there were more requests than one plus one for each process
-// that died.
+// atMost returns an error if the issuer got more than one request, plus one for each
+// process that died.
 func (i *issuer) atMost(crashes int) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -62,8 +62,8 @@ func (i *issuer) refresh(id string, stale tokenstore.Secret) operation {
 	}}
 }
 
-// slow returns a mint that also reads from the store, so that other processes run
-// meanwhile.
+// slow returns a mint that also reads from the store, so that the scheduler runs other
+// processes while mint runs.
 func (i *issuer) slow(s *tokenstore.Store) mintFunc {
 	return func(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 		i.enter(1)
@@ -82,7 +82,7 @@ func (i *issuer) enter(n int) {
 	i.most = max(i.most, i.busy)
 }
 
-// oneAtATime returns an error if there were concurrent requests.
+// oneAtATime returns an error if the issuer got concurrent requests.
 func (i *issuer) oneAtATime(int) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -92,7 +92,7 @@ func (i *issuer) oneAtATime(int) error {
 	return nil
 }
 
-// refreshSlowly is like refresh, with a mint that takes some time.
+// refreshSlowly is like refresh, with the mint that slow returns.
 func (i *issuer) refreshSlowly(id string, stale tokenstore.Secret) operation {
 	return operation{name: "refresh", do: func(ctx context.Context, s *tokenstore.Store) error {
 		_, err := s.Refresh(ctx, id, stale, i.slow(s))
@@ -100,9 +100,9 @@ func (i *issuer) refreshSlowly(id string, stale tokenstore.Secret) operation {
 	}}
 }
 
-// refreshWithin is like refreshSlowly, but repeats calls that have twenty seconds each
-// until one does not reach its deadline. Twenty seconds are less than the length of a
-// lease, and longer than the scheduler lets one process wait for another.
+// refreshWithin is like refreshSlowly, but limits each call to twenty seconds and repeats
+// calls that reach this deadline. Twenty seconds are shorter than a lease, and longer than
+// the scheduler lets one process wait for another process.
 func (i *issuer) refreshWithin(id string, stale tokenstore.Secret) operation {
 	return operation{name: "refresh", do: func(ctx context.Context, s *tokenstore.Store) error {
 		for {
@@ -177,7 +177,7 @@ func refreshScenarios() []func() scenario {
 	}
 }
 
-// inNotes returns the scenario with a driver that keeps leases in notes.
+// inNotes returns the scenario sc with a driver that keeps leases in notes.
 func inNotes(fresh func() scenario) func() scenario {
 	return func() scenario {
 		sc := fresh()

@@ -16,7 +16,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A mortalLeaser is a mortal driver that keeps leases in notes.
+// A mortalLeaser is a mortal that keeps leases in notes.
 type mortalLeaser struct {
 	*mortal
 	leaser driver.Leaser
@@ -34,9 +34,9 @@ func (m mortalLeaser) Note(ctx context.Context, name string, base driver.Secret,
 	return err
 }
 
-// A keyChange has the options of programs at the steps of a change of keys. The first
-// options have only the old keys, and the last ones only the new keys. In between, the new
-// keys come first after and then before the old ones.
+// A keyChange holds the options of programs at each step of a change of keys. The first
+// step has only the old keys, and the last step only the new keys. At the steps between,
+// the new keys first come after the old keys, and then before them.
 type keyChange struct {
 	name                       string
 	old, prepared, both, after func(*testing.T) *tokenstore.Options
@@ -78,8 +78,8 @@ func keyChanges() []keyChange {
 	}
 }
 
-// populate saves records of every form. It returns them, and the IDs that must continue to
-// find them.
+// populate saves records of every form. It returns the records, and the IDs that must
+// continue to find them.
 func populate(t *testing.T, s *tokenstore.Store) (tokens []token, ids map[string]string) {
 	t.Helper()
 	ctx := t.Context()
@@ -99,8 +99,8 @@ func populate(t *testing.T, s *tokenstore.Store) (tokens []token, ids map[string
 	return tokens, ids
 }
 
-// stands checks that the store has each record once, and that each key and ID of a record
-// finds the record.
+// stands checks that the store holds each record once, and that each key and each ID of a
+// record find the record.
 func stands(ctx context.Context, t *testing.T, s *tokenstore.Store, tokens []token, ids map[string]string) {
 	t.Helper()
 	if err := findAll(ctx, s, tokens); err != nil {
@@ -129,9 +129,9 @@ func rekeyed(ctx context.Context, s *tokenstore.Store) error {
 	return errors.Join(failed...)
 }
 
-// TestKeyChangeSurvivesDeath checks that Rekey can be called again after it died before or
-// after any of its writes. Programs at the previous step must work until Rekey ends, and
-// programs at the next step afterwards.
+// TestKeyChangeSurvivesDeath checks that Rekey can be repeated after its process died
+// before or after any of its writes. Programs at the previous step must work until Rekey
+// ends, and programs at the next step after Rekey.
 func TestKeyChangeSurvivesDeath(t *testing.T) {
 	t.Parallel()
 	for _, change := range keyChanges() {
@@ -150,8 +150,8 @@ func TestKeyChangeSurvivesDeath(t *testing.T) {
 	}
 }
 
-// diesAt runs the test for a Rekey that dies at write n, and reports whether Rekey makes
-// that many writes.
+// diesAt runs the test for a Rekey whose process dies at write n. It reports whether Rekey
+// makes n writes.
 func diesAt(t *testing.T, change keyChange, n int64, notes bool) (died bool) {
 	t.Helper()
 	ctx := t.Context()
@@ -176,7 +176,8 @@ func diesAt(t *testing.T, change keyChange, n int64, notes bool) (died bool) {
 		for _, opts := range []*tokenstore.Options{change.prepared(t), change.both(t)} {
 			s := newStore(t, d.Reopen(), opts)
 			stands(ctx, t, s, tokens, ids)
-			// Programs can write and create records in any intermediate state.
+			// Other programs must be able to write and create records in any intermediate
+			// state.
 			for _, k := range tokens {
 				k.APIDomain += "x"
 				saved(t, s, k)
@@ -201,8 +202,8 @@ func diesAt(t *testing.T, change keyChange, n int64, notes bool) (died bool) {
 	return died
 }
 
-// TestNothingPublicIsLeft checks that no name or label is a public digest after a store got
-// keys.
+// TestNothingPublicIsLeft checks that no name or label is a digest without a key after
+// Rekey has added keys to a store.
 func TestNothingPublicIsLeft(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
@@ -230,8 +231,8 @@ func TestNothingPublicIsLeft(t *testing.T) {
 	}
 }
 
-// TestRefreshWhileARecordIsRenamed checks that no second process calls mint while a record
-// that is being refreshed gets another name.
+// TestRefreshWhileARecordIsRenamed checks that no second process calls mint if Rekey
+// renames a record during its refresh.
 func TestRefreshWhileARecordIsRenamed(t *testing.T) {
 	t.Parallel()
 	for _, notes := range []bool{false, true} {

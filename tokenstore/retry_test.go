@@ -16,7 +16,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// busy is a driver whose next left updates fail with a conflict.
+// busy is a driver whose updates fail with a conflict while left is positive.
 type busy struct {
 	*faulty
 	left    atomic.Int64
@@ -31,8 +31,8 @@ func (b *busy) Update(ctx context.Context, name string, base driver.Secret, p dr
 	return b.faulty.Update(ctx, name, base, p)
 }
 
-// contended returns a store that holds Ann's record, and its driver. The next lose updates
-// fail with a conflict.
+// contended returns a store that holds Ann's record, and the driver of the store. The next
+// lose updates of the driver fail with a conflict.
 func contended(t *testing.T, lose int64, opts *tokenstore.Options) (*tokenstore.Store, *busy) {
 	t.Helper()
 	b := &busy{faulty: newFaulty()}

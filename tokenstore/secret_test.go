@@ -15,7 +15,7 @@ import (
 
 const canary = "canary-0123456789"
 
-// shown returns v as package fmt, loggers and an encoder print it.
+// shown returns the texts that package fmt, loggers and an encoder produce for v.
 func shown(v any) string {
 	var b bytes.Buffer
 	for _, verb := range []string{
@@ -37,7 +37,7 @@ func shown(v any) string {
 	return b.String()
 }
 
-// leaks reports whether text contains the canary in one of the forms that verbs produce.
+// leaks reports whether text contains the canary in any form that a verb produces.
 func leaks(text string) bool {
 	for _, form := range []string{"canary", "63616e617279", "63 61 6e 61 72 79", "99 97 110 97 114 121", "Y2FuYXJ5"} {
 		if strings.Contains(strings.ToLower(text), strings.ToLower(form)) {

@@ -19,14 +19,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A late driver answers some reads with an earlier state, and some searches from an
-// earlier moment.
+// late is a driver that answers some reads with an earlier state of the secret, and some
+// searches with earlier states of all secrets.
 type late struct {
 	*memstore.Driver
 
 	mu     sync.Mutex
 	random *rand.Rand
-	before map[string]*driver.Secret // states before the last write, by name; nil: did not exist
+	before map[string]*driver.Secret // states before the last write, by name; nil means that the secret did not exist
 	then   []driver.Named            // all secrets as they were some writes ago
 }
 
@@ -109,8 +109,8 @@ func (l *late) Lookup(ctx context.Context, labels []driver.Label) iter.Seq2[driv
 	}
 }
 
-// A server is an authorization server, or stands for records without one. The secrets of
-// a server contain its name.
+// A server is an authorization server, or stands for all records without an issuer and
+// resource. All secrets of a server contain its name.
 type server struct{ issuer, resource string }
 
 var allServers = []server{
@@ -125,19 +125,19 @@ type crowd struct {
 	store   *tokenstore.Store
 	random  *rand.Rand
 	bare    bool    // leave out issuer and resource, so that records are mixed
-	issued  int     // number of secrets so far
+	issued  int     // number of secrets that were issued so far
 	known   []token // records that operations have returned
 	refused int     // number of operations that failed with a documented class
 	mixed   []string
 }
 
-// secret returns a new secret of the server.
+// secret returns a new secret that contains the server's name.
 func (c *crowd) secret(s server) tokenstore.Secret {
 	c.issued++
 	return tokenstore.Secret(fmt.Sprintf("%v-%d", s, c.issued))
 }
 
-// full returns a token as in a response of the server.
+// full returns a token with all fields of a token response of the server.
 func (c *crowd) full(s server, user, client string) token {
 	return c.at(s, token{
 		UserName: user, ClientID: client, RefreshToken: c.secret(s), AccessToken: c.secret(s), IDToken: c.secret(s),
@@ -152,8 +152,8 @@ func (c *crowd) at(s server, t token) token {
 	return t
 }
 
-// holds records each secret of t that does not belong to the server of t's issuer and
-// resource. If bare is set, the server is that of t.Extra.
+// holds records each secret of t that does not belong to the server with the issuer and
+// resource of t. If bare is set, t.Extra identifies the server.
 func (c *crowd) holds(op string, t token) {
 	of := server{t.Issuer, t.Resource}.String()
 	if from, to := strings.Index(string(t.Extra), "<"), strings.Index(string(t.Extra), ">"); c.bare && from >= 0 {
@@ -225,7 +225,7 @@ func (c *crowd) step(ctx context.Context) {
 		}
 	case 6:
 		find("find by user", c.at(s, token{UserName: user, ClientID: pick(client, "")}))
-	case 7: // FindToken returns the given fields, so do not pass a secret of another server
+	case 7: // FindToken returns the fields that it is given, so do not pass a secret of another server
 		if c.random.IntN(2) == 0 {
 			find("find by code", c.at(s, token{ClientID: client, GrantToken: tokenstore.Secret(pick("code1", "code2"))}))
 		} else {
@@ -247,8 +247,8 @@ func (c *crowd) step(ctx context.Context) {
 	}
 }
 
-// sequence runs one sequence. It returns the mixed records, and the number of refused
-// operations.
+// sequence runs one random sequence of operations. It returns the mixed records, and the
+// number of refused operations.
 func sequence(t *testing.T, seed uint64, bare bool) (mixed []string, refused int) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &crowd{t: t, store: storeOn(t, newLate(seed), nil), random: rand.New(rand.NewPCG(seed, 1)), bare: bare}
@@ -270,7 +270,7 @@ func sequence(t *testing.T, seed uint64, bare bool) (mixed []string, refused int
 // TestServers checks that no record mixes secrets of several servers with the same users,
 // clients, codes and IDs. It runs random sequences of saves, searches, refreshes,
 // promotions and deletions on a memory whose reads and searches lag. It runs 10,000
-// sequences if TOKENKEEP_FULL is set, otherwise 300.
+// sequences if TOKENKEEP_FULL is set, and otherwise 300.
 func TestServers(t *testing.T) {
 	t.Parallel()
 	n := 300
@@ -290,8 +290,8 @@ func TestServers(t *testing.T) {
 	t.Logf("%d of %d sequences mixed two servers; %d of %d operations were refused", mixed, n, refused, 16*n)
 }
 
-// TestServers_Check checks that TestServers would find mixed records. Without issuer and
-// resource, the servers share records.
+// TestServers_Check checks that TestServers detects mixed records. Without issuer and
+// resource in the tokens, the servers share records.
 func TestServers_Check(t *testing.T) {
 	t.Parallel()
 	mixed := 0

@@ -12,7 +12,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// TestStatus checks the status that another process gets after a refresh, a refusal and a
+// TestStatus checks the status that another process reads after a refresh, a refusal and a
 // crash, with leases in records and in notes.
 func TestStatus(t *testing.T) {
 	t.Parallel()
@@ -65,7 +65,7 @@ func TestStatus(t *testing.T) {
 }
 
 // TestStatusByEarlierID checks the status of a record without a user, whose lease is always
-// in the record. After the record got a user, its earlier ID must still find the status.
+// in the record. Its ID must still find the status after the record got a user.
 func TestStatusByEarlierID(t *testing.T) {
 	t.Parallel()
 	s := memstore.New(nil)

@@ -167,7 +167,7 @@ func TestValidateTimes(t *testing.T) {
 	}
 }
 
-// FuzzValidate compares Validate with another implementation of its documentation.
+// FuzzValidate compares Validate with a second implementation of its documentation.
 func FuzzValidate(f *testing.F) {
 	f.Add("1", "ann", "1000.rt", int64(4_000_000_000), int64(0))
 	f.Add("", "\xff", "[redacted]", int64(math.MaxInt64), int64(999_999_999))

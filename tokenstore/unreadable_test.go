@@ -14,7 +14,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A closed driver returns errors for reads of some secrets.
+// closed is a driver that returns errors for reads of some secrets.
 type closed struct {
 	driver.Secrets
 	reasons map[string]error // by name
@@ -55,7 +55,7 @@ func (c closed) only(seq iter.Seq2[driver.Named, error]) iter.Seq2[driver.Named,
 	}
 }
 
-// whyNot has an error of each class that a read of a secret can have, and one
+// whyNot holds an error of each class that a read of a secret can return, and an error
 // without a class.
 var whyNot = []error{
 	fmt.Errorf("%w: bytes of another program", driver.ErrCorrupt),
@@ -130,8 +130,8 @@ func TestUnreadableRecord(t *testing.T) {
 	}
 }
 
-// TestUnreadableRecordAlias checks that a search sets a redirect to an
-// unreadable record aside, and continues with the other records.
+// TestUnreadableRecordAlias checks that a search skips a redirect to an unreadable record,
+// and continues with the other records.
 func TestUnreadableRecordAlias(t *testing.T) {
 	t.Parallel()
 	memory := memstore.NewDriver()

@@ -10,9 +10,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// The List method of a driver reads the secrets whose names the service has listed.
+// The List method of a driver can use FetchListed to read the secrets whose names the
+// service has listed.
 func ExampleFetchListed() {
-	stored := map[string]string{"u1": "first", "u3": "third"} // u2 was deleted since
+	stored := map[string]string{"u1": "first", "u3": "third"} // u2 was deleted after the listing
 	read := func(_ context.Context, name string) (driver.Named, error) {
 		data, ok := stored[name]
 		if !ok {
@@ -28,7 +29,7 @@ func ExampleFetchListed() {
 	// u3 5 <nil>
 }
 
-// A driver waits for a node that lags behind.
+// A driver can use Until to wait for a node that lags.
 func ExampleBackoff_Until() {
 	version := 1 // version that the node returns
 	lag := driverkit.Backoff{Pause: time.Millisecond, Longest: time.Second, Patience: 10 * time.Second}
@@ -40,7 +41,8 @@ func ExampleBackoff_Until() {
 	// Output: true <nil> 3
 }
 
-// The error of a call has a class, and does not repeat the data that was sent.
+// The error of a call matches a class, and its text does not contain the data that was
+// sent.
 func ExampleCallError() {
 	sent := []byte("1000.c0ffee.c0ffee")
 	answer := errors.New(`400: value "1000.c0ffee.c0ffee" is too long`)

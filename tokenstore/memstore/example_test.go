@@ -9,8 +9,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// Two stores on one driver behave like two processes with one secret manager, so that a
-// test of concurrent operations needs only one process.
+// Two stores on one driver behave like two processes with one secret manager. A test of
+// concurrent processes therefore needs only one process.
 func ExampleNewDriver() {
 	ctx := context.Background()
 	secrets := memstore.NewDriver()

@@ -83,8 +83,8 @@ func TestDriverReopen(t *testing.T) {
 	}
 }
 
-// TestManySaveTheSameUsersAtOnce checks that no field is lost if 32 goroutines with
-// separate handles concurrently save different fields of four users.
+// TestManySaveTheSameUsersAtOnce checks that no field is lost if 32 goroutines, each with a
+// separate Store, concurrently save different fields of four users.
 func TestManySaveTheSameUsersAtOnce(t *testing.T) {
 	t.Parallel()
 	fields := []func(*token){
@@ -135,8 +135,8 @@ func TestManySaveTheSameUsersAtOnce(t *testing.T) {
 	}
 }
 
-// TestLookup_Index checks by the number of allocations that a search does not look at every
-// record. A search copies the records that it looks at.
+// TestLookup_Index checks that a search does not read every record. A search copies the
+// records that it reads, so the test counts allocations.
 func TestLookup_Index(t *testing.T) { // not parallel: AllocsPerRun counts the allocations of all goroutines
 	allocs := func(records int) float64 {
 		s := memstore.New(nil)

@@ -25,10 +25,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/sqlstore"
 )
 
-// seen is the key of the context value that the Observer of a recorder sets.
+// seen is the context key of the value that a recorder's Observer sets.
 type seen struct{}
 
-// A recorder records the calls of an Observer.
+// A recorder records the data that an Observer receives.
 type recorder struct {
 	mu        sync.Mutex
 	stores    []string
@@ -68,7 +68,7 @@ func (r *recorder) begin(store string) {
 	r.stores = append(r.stores, store)
 }
 
-// last returns the report about the last refresh.
+// last returns the data about the last refresh.
 func (r *recorder) last() observe.Refreshed {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -78,7 +78,7 @@ func (r *recorder) last() observe.Refreshed {
 	return r.refreshes[len(r.refreshes)-1]
 }
 
-// operations returns the recorded operations with the class of their errors, each
+// operations returns the recorded operations with the classes of their errors, each
 // combination once.
 func (r *recorder) operations() []string {
 	r.mu.Lock()
@@ -91,7 +91,7 @@ func (r *recorder) operations() []string {
 	return slices.Compact(all)
 }
 
-// A store has the methods that all stores of this module share.
+// A store is a store of this module, with the methods that all of them have.
 type store interface {
 	tokenstore.TokenStore
 	tokenstore.Refresher
@@ -183,12 +183,14 @@ func TestStores(t *testing.T) {
 	}
 }
 
-// life calls the operations of a store for one record.
+// life saves, searches, refreshes and deletes a record, and checks what the Observer
+// receives.
 func life(t *testing.T, s store, r *recorder) {
 	t.Helper()
 	ctx := t.Context()
 	saved := record(t, s)
-	// refresh checks the result, and that mint gets the context of the Observer.
+	// refresh checks the result that the Observer receives, and that mint receives the
+	// context from the Observer.
 	refresh := func(want observe.Result, class observe.Class, stale tokenstore.Secret, answer tokenstore.Token, refusal error) {
 		t.Helper()
 		_, err := s.Refresh(ctx, saved.ID, stale, func(ctx context.Context, _ tokenstore.Token) (tokenstore.Token, error) {
@@ -242,7 +244,8 @@ func life(t *testing.T, s store, r *recorder) {
 	}
 }
 
-// enumerated checks that the recorded data consists of enumerated values and durations.
+// enumerated checks that all recorded results, operations and classes are declared in
+// package observe.
 func enumerated(t *testing.T, r *recorder) {
 	t.Helper()
 	for _, e := range r.refreshes {
@@ -270,8 +273,8 @@ func enumerated(t *testing.T, r *recorder) {
 	}
 }
 
-// TestAdoption checks that the Observer of a waiter gets the time that it waited, and the
-// age of the token that it got.
+// TestAdoption checks that the Observer of a waiter receives the time that the refresh
+// waited, and the age of the adopted token.
 func TestAdoption(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -317,7 +320,8 @@ func TestAdoption(t *testing.T) {
 	})
 }
 
-// A failing driver returns the errors get and update, unless they are nil.
+// failing is a driver whose Get returns the error get, and whose Update returns the error
+// update, unless these are nil.
 type failing struct {
 	driver.Secrets
 	get, update error
@@ -415,7 +419,8 @@ func TestHalfAnObserver(t *testing.T) {
 func TestCost(t *testing.T) {
 	ctx := t.Context()
 	allocations := func(o *observe.Observer) (find, refresh float64) {
-		// Use a driver without notes, because a refresh with notes waits for its turn.
+		// Use a driver without notes, because a refresh with notes first waits for a random
+		// time.
 		s, err := tokenstore.New(&failing{Secrets: memstore.NewDriver()}, &tokenstore.Options{Observer: o})
 		if err != nil {
 			t.Fatal(err)
