@@ -42,9 +42,9 @@
 //     affect any other record. Row 2 compares neither Issuer nor Resource.
 //   - [TS-02] Row 1 finds the record with the same UserName and the same client, even if
 //     the ClientID is empty.
-//   - [TS-03] If like has no ClientID and no record has the same client, row 1 finds the
-//     user's only record with the Issuer and Resource that like has. If there are several
-//     such records, the error matches ErrAmbiguous.
+//   - [TS-03] If like has no ClientID and no record of the user has the same client, row 1
+//     finds the user's only record with the Issuer and Resource that like has. If there are
+//     several such records, the error matches ErrAmbiguous.
 //   - [TS-04] If the user is unknown, row 1 finds no record, even if a record has the
 //     access, refresh or grant token of like.
 //   - [TS-05] Row 2 finds a record by the access token, if like has neither ClientID nor
@@ -57,10 +57,10 @@
 //   - [TS-08] Row 3 also finds a record by its first grant or refresh token, and by the
 //     grant or refresh token that the current one replaced. Stores of a foreign format
 //     (packages filestore and sqlstore) keep no earlier tokens.
-//   - [TS-09] Row 4: FindToken fails with ErrInvalidToken and never returns an arbitrary
-//     record. SaveToken merges such a token only into a record without a user that holds
-//     the same token and does not belong to another client. If the record that was created
-//     with the token has since got a user or another client, SaveToken fails with
+//   - [TS-09] For a token of row 4, FindToken fails with ErrInvalidToken and never returns
+//     an arbitrary record. SaveToken merges a token of row 4 only into a record without a
+//     user that holds the same token and has no other client. If the record that was
+//     created with the token has since got a user or another client, SaveToken fails with
 //     ErrIDMismatch. (Stores of a foreign format do not record which token a record was
 //     created with.)
 //   - [TS-10] If no record matches, the error matches ErrNotFound. For a weak look-up (see
@@ -78,8 +78,8 @@
 //     record. All other fields keep their values, except for ExpiresAt in TS-13.
 //   - [TS-13] A save that changes AccessToken and has no ExpiresAt clears ExpiresAt.
 //   - [TS-14] A save that changes nothing writes nothing.
-//   - [TS-15] If no record matches, SaveToken creates one and returns it with its
-//     ID. The ID can change only when a record without a user gets a user.
+//   - [TS-15] If no record matches, SaveToken creates a record and returns it with its ID.
+//     The ID can change only when a record without a user gets a user.
 //   - [TS-16] The UserName and ClientID of a record with a user never change, even if the
 //     ClientID is empty. A save with the ID of another user's or client's record changes
 //     nothing and fails with ErrIDMismatch. So does a save with a new ID if the user or the
@@ -106,8 +106,8 @@
 //     ErrInvalidToken, and writes nothing. The store looks for another record with the
 //     caller's ID, but the backend does not enforce that the ID is unique. If two saves use
 //     one ID at the same time, or within ListLag of each other, both records may be kept. A
-//     search by that ID then fails with ErrAmbiguous. The user and the tokens of each
-//     record still find it, and "tokenkeep doctor" reports both. Stores of a foreign format
+//     search by that ID then fails with ErrAmbiguous. Searches by user or token still find
+//     each record, and "tokenkeep doctor" reports both records. Stores of a foreign format
 //     never keep both records.
 //   - [TS-22] SaveToken refuses an invalid token before it writes. It fails with
 //     ErrInvalidToken for invalid UTF-8, control characters, an ID over 255 bytes, an
@@ -173,15 +173,16 @@
 //
 // # Refreshing
 //
-// A store that is a [Refresher] also follows the rules of this section. It asks the
-// authorization server only by calling mint, the function that the caller passes to
+// A store that is a [Refresher] also follows the rules of this section. Such a store asks
+// the authorization server only by calling mint, the function that the caller passes to
 // Refresh.
 //
 //   - [TS-35] If the record has an access token that differs from stale and has not
 //     expired, Refresh returns the record and does not call mint.
 //   - [TS-36] If several callers, in any goroutines and processes, refresh the same record
-//     concurrently, exactly one of them calls mint. The other callers and later callers get
-//     its result. If mint panics or ends its goroutine, the next caller calls mint.
+//     concurrently, exactly one of them calls mint. The other callers, and later callers,
+//     get the result of that call. If mint panics or ends its goroutine, the next caller
+//     calls mint.
 //   - [TS-37] Refresh merges the token that mint returns into the record as SaveToken does:
 //     fields that are empty in the token, such as the refresh token, keep their stored
 //     values. ID, UserName, ClientID, Issuer and Resource never change, whatever mint
@@ -190,8 +191,8 @@
 //     the error of mint. If this error is a RefreshError, waiters and later callers get it
 //     too, without a call of mint. Later callers get a permanent RefreshError until the
 //     refresh token, the grant token or the client secret changes, or the record is
-//     deleted. They get any other RefreshError for RetryAfter, however long that is. Later
-//     callers do not get a RefreshError that refuses the client.
+//     deleted. They get any other RefreshError for at least RetryAfter. Later callers do
+//     not get a RefreshError that refuses the client.
 //   - [TS-39] A record that is deleted while mint runs stays deleted. Refresh then returns
 //     the token from mint and an error matching ErrNotPersisted.
 //   - [TS-40] A field that another caller saves while mint runs keeps the saved value,

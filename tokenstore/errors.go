@@ -27,8 +27,8 @@ var (
 	// The text of the error contains the IDs of these records.
 	ErrAmbiguous = rules.ErrAmbiguous
 
-	// ErrConflict means that other writers changed the record during every attempt. Nothing
-	// was changed. Trying again can help.
+	// ErrConflict means that other writers changed the record during every attempt, or that
+	// DeleteIfUnchanged found a changed record. The operation changed nothing.
 	ErrConflict = driver.ErrConflict
 
 	// ErrIDMismatch means that the ID, user and client of the token belong to
@@ -57,9 +57,10 @@ var (
 	// throttled the call.
 	ErrUnavailable = driver.ErrUnavailable
 
-	// ErrThrottled means that the service rejected calls because there were too many. Other
-	// programs in the same account, project or namespace may have made some of these calls.
-	// An error of this class also matches ErrUnavailable. The same call can succeed later.
+	// ErrThrottled means that the service rejected calls because there were too many calls.
+	// Other programs in the same account, project or namespace may have made some of these
+	// calls. An error of this class also matches ErrUnavailable. The same call can succeed
+	// later.
 	ErrThrottled = driver.ErrThrottled
 
 	// ErrCorrupt means that a record exists but cannot be decoded. Stores do not overwrite
@@ -125,7 +126,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // NewError returns an *Error that wraps err, the error of the operation op on a store. It
 // returns nil if err is nil, and err itself if err is or wraps an *Error. If err matches no
-// error class and is no *RefreshError, the result also matches ErrUnavailable. NewError
+// error class and wraps no *RefreshError, the result also matches ErrUnavailable. NewError
 // omits an id of more than 255 bytes. Stores outside this package use NewError so that all
 // errors have the same form.
 func NewError(op, store, id string, err error) error {
@@ -164,9 +165,9 @@ func NewError(op, store, id string, err error) error {
 type UnreadableError = ledger.UnreadableError
 
 // A RefreshError is an authorization server's refusal of a refresh, which mint may return
-// to Refresh. Stores keep the RefreshError in the record, for waiters and later callers. It
-// holds the server's code but no other text, because other text of the server may contain a
-// token.
+// to Refresh. Stores keep the RefreshError in the record, for waiters and later callers. A
+// RefreshError holds the server's code but no other text of the server, which might contain
+// a token.
 type RefreshError struct {
 	// Code is the server's error code, such as "invalid_grant".
 	Code string
@@ -184,8 +185,7 @@ type RefreshError struct {
 	Client bool
 }
 
-// Error returns a text with the code, and with whether the refusal is permanent or
-// temporary.
+// Error returns a text that contains the code and whether the refusal is permanent.
 func (e *RefreshError) Error() string { return refusal.Answer(*e).Error() }
 
 // As implements the method that errors.As calls. If target points to the type that this

@@ -100,7 +100,7 @@ func (r *reduction) left(s situation, awake []option) []string {
 // A told records what the processes of a world have learned from their calls.
 type told struct {
 	clock bool // time is part of a situation
-	brief bool // situations are not needed, so answers are not recorded
+	brief bool // situations are not needed
 	began time.Time
 
 	mu        sync.Mutex

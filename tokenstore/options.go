@@ -45,7 +45,7 @@ type Options struct {
 	// should use the same value. Check and Rekey do not apply a change of the option.
 	NoAccessLabel bool
 
-	// Now is the clock. Nil means time.Now.
+	// Now returns the current time. Nil means time.Now.
 	Now func() time.Time
 
 	// Logger receives events that an operator should know, such as lasting conflicts,
@@ -58,7 +58,7 @@ type Options struct {
 	Codec codec.Codec
 
 	// Attempts is the maximum number of attempts at a write that conflicts with other
-	// writers. 0 means 100: these attempts take about a minute.
+	// writers. 0 means 100 attempts, which take about a minute.
 	Attempts int
 
 	// Observer receives the results of refreshes and the durations of calls, for metrics
@@ -66,12 +66,12 @@ type Options struct {
 	Observer *Observer
 }
 
-// An Observer holds functions that a store calls to report its work. Package observe
-// documents it.
+// An Observer holds functions that a store calls to report its work. See package observe.
 type Observer = observe.Observer
 
-// NoKey, converted to []byte, stands for digests without a key in Options. A store that
-// changes from digests without a key to a key, or back, has both among its keys.
+// NoKey, converted to []byte, stands for digests without a key in Options. A program lists
+// NoKey together with a key while its store changes from digests without a key to that key,
+// or back.
 const NoKey = "tokenkeep: no key"
 
 // String returns LeaseTTL and Attempts as text, without any key.

@@ -26,11 +26,11 @@ import (
 // token, the holder of the lease repeats the write until LeaseTTL has passed since the
 // lease was taken, and for at least a sixth of LeaseTTL.
 //
-// If a process dies while it holds a lease, another process takes over the lease after
-// watching it for its full length, which is at most LeaseTTL. A Store remembers between
-// calls how long it has watched a lease. A waiter whose deadline is near stores in the
-// lease how long it has been watched. A series of short calls can therefore also outlast a
-// lease.
+// If a process dies while it holds a lease, another process takes over the lease after it
+// has watched the lease for its full length, which is at most LeaseTTL. A Store remembers
+// between calls how long it has watched a lease. A waiter whose deadline is near stores the
+// time for which the lease has been watched in the lease. A series of short calls can
+// therefore also outlast a lease.
 //
 // The context of mint ends before the lease does, by a sixth of LeaseTTL but at most five
 // seconds. A caller with a deadline takes a lease that ends with the deadline. The context

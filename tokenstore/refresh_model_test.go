@@ -427,8 +427,8 @@ func (p *proc) run(stale tokenstore.Secret) {
 	}
 }
 
-// saved reports whether t was stored, or may not have been stored because saves of other
-// processes used up the daily writes while mint ran.
+// saved reports whether Refresh may return t without storing it, because saves of other
+// processes have used up the daily writes while mint ran.
 func (p *proc) saved(t tokenstore.Token) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -35,7 +35,7 @@ func (s *Store) save(ctx context.Context, f codec.Fields) (saved codec.Fields, e
 	return saved, nil
 }
 
-// A saver runs one SaveToken or Create.
+// A saver runs one call of SaveToken or Create.
 type saver struct {
 	*Store
 	*ledger.Writer

@@ -32,7 +32,7 @@ type Token struct {
 	AccessToken  Secret
 	GrantToken   Secret
 
-	// ExpiresAt is when AccessToken expires. Stores keep it in UTC, truncated to the
+	// ExpiresAt is when AccessToken expires. Stores keep ExpiresAt in UTC, truncated to the
 	// millisecond.
 	ExpiresAt time.Time
 
@@ -98,7 +98,7 @@ func expiry(t time.Time) int64 {
 	return ms
 }
 
-// FromFields returns f as a Token. It is the inverse of Fields.
+// FromFields returns the Token with the fields f, with ExpiresAt in UTC.
 func FromFields(f codec.Fields) Token {
 	t := Token{
 		ID:           f.ID,
@@ -124,8 +124,8 @@ func FromFields(f codec.Fields) Token {
 }
 
 // Format prints t with its secrets redacted. If a value that contains t is formatted with a
-// wrong verb, package fmt calls no Format method inside it, and prints the secrets in full.
-// An example is Printf("%p", v), where v is a struct with a Token.
+// wrong verb, package fmt does not call t.Format, and prints the secrets in full. An
+// example is Printf("%p", v), where v is a struct with a Token.
 func (t Token) Format(f fmt.State, verb rune) {
 	type plain Token
 	printAs(f, verb, plain(t), "Token")

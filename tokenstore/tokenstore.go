@@ -4,8 +4,8 @@ import "context"
 
 // A TokenStore keeps OAuth token records. Its methods correspond to find_token,
 // find_token_by_id, save_token, delete_token, get_tokens and delete_tokens in the Zoho CRM
-// SDKs. The package documentation states the rules that they follow, and package
-// conformance checks these rules.
+// SDKs. The package documentation states the rules for these methods, and package
+// conformance checks the rules.
 //
 // Tokens are passed and returned by value. All methods are safe for concurrent use by
 // several goroutines and processes.
@@ -20,9 +20,9 @@ type TokenStore interface {
 	// no record has the ID, and ErrInvalidToken if id is empty.
 	FindTokenByID(ctx context.Context, id string) (Token, error)
 
-	// SaveToken stores t and returns it as stored, with its ID. If t describes an existing
-	// record, the fields of t that are not empty replace those of the record. All other
-	// fields keep their values. The error matches ErrInvalidToken, ErrTooLarge,
+	// SaveToken stores t and returns the stored record, with its ID. If t describes an
+	// existing record, the fields of t that are not empty replace those of the record. All
+	// other fields keep their values. The error matches ErrInvalidToken, ErrTooLarge,
 	// ErrIDMismatch, ErrAmbiguous or ErrNotFound if t cannot be saved. See "Saving" in the
 	// package documentation.
 	SaveToken(ctx context.Context, t Token) (Token, error)

@@ -60,7 +60,7 @@
 //   - [DR-15] Once ListLag has passed, Lookup finds a committed secret by each label with
 //     which it was committed, even after a crash or during a concurrent write. A driver
 //     adds a label before the commit that needs the label. Only a later write whose base
-//     has the label removes it.
+//     has the label removes the label.
 //   - [DR-16] Labels that differ only in Nonce are separate labels: after the removal of
 //     one of them, Lookup still finds the secret by the other label. Lookup ignores Nonce.
 //   - [DR-17] Lookup yields every secret that carries one of the given labels, each once,
@@ -149,7 +149,7 @@ import (
 	"time"
 )
 
-// Error classes. See the package documentation for how to use them.
+// Error classes. See "Errors" in the package documentation.
 var (
 	// ErrNotFound means that no secret has the given name.
 	ErrNotFound = errors.New("not found")
@@ -184,8 +184,8 @@ var (
 	// applied.
 	ErrUnavailable = errors.New("store unavailable")
 
-	// ErrThrottled means that the service rejected the call because there were too many,
-	// even after the client's own retries. An error of this class also matches
+	// ErrThrottled means that the service rejected the call because there were too many
+	// calls, even after the client's own retries. An error of this class also matches
 	// ErrUnavailable. A write may have been applied: the response to an earlier attempt of
 	// the client may have been lost. Errors about quotas that are not replenished over
 	// time, or about a limit on the daily states of a secret, do not belong to this class.
@@ -196,7 +196,7 @@ var (
 	ErrCorrupt = errors.New("unexpected form")
 )
 
-// Unbounded is the lag of a backend that documents no bound.
+// Unbounded is the ListLag or ReadLag of a backend that documents no bound.
 const Unbounded time.Duration = math.MaxInt64
 
 // A Version identifies one state of one secret. It is opaque: package tokenstore only
@@ -219,8 +219,9 @@ type Payload struct {
 	// Labels are all labels by which Lookup must find the secret.
 	Labels []Label
 
-	// Former are labels that earlier states of the secret were committed with and that the
-	// secret may still have. Lookup need not find the secret by these labels. See Update.
+	// Former are labels with which earlier states of the secret were committed, and which
+	// the secret may still have. Lookup need not find the secret by these labels. See
+	// Update.
 	Former []Label
 
 	// Drop is a note, or empty. Update removes the note of the secret if that note equals
@@ -254,13 +255,13 @@ type Secret struct {
 	Updated time.Time
 }
 
-// Named is a Secret together with its name.
+// A Named is a Secret with its name.
 type Named struct {
 	Name string
 	Secret
 }
 
-// Format prints the size of p, but no part of Data.
+// Format prints only the size of Data and the number of labels.
 func (p Payload) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, p.text()) }
 
 // LogValue returns the text that Format prints, for package slog.
@@ -275,7 +276,7 @@ func (p Payload) text() string {
 	return fmt.Sprintf("driver.Payload{%d bytes, %d labels}", len(p.Data), len(p.Labels))
 }
 
-// Format prints the version and the size of s, but no part of Data.
+// Format prints only the version, the size of Data and the number of labels.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.text()) }
 
 // LogValue returns the text that Format prints, for package slog.
@@ -285,7 +286,7 @@ func (s Secret) text() string {
 	return fmt.Sprintf("driver.Secret{version %q, %d bytes, %d labels}", s.Version, len(s.Data), len(s.Labels))
 }
 
-// Format prints the name, the version and the size of n, but no part of Data.
+// Format prints only the name, the version, the size of Data and the number of labels.
 func (n Named) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, n.text()) }
 
 // LogValue returns the text that Format prints, for package slog.
@@ -301,9 +302,9 @@ type Properties struct {
 	Name string
 
 	// Place identifies the namespace. It is the same for every driver that sees the same
-	// secrets, and different for a driver with another prefix. Encrypted records are bound
-	// to Place, which therefore must not change while they exist. It contains no
-	// credential. An empty Place means that the driver does not identify the namespace.
+	// secrets, and different for a driver with another prefix. Place must not change while
+	// encrypted records exist, because they are bound to it. Place contains no credential.
+	// An empty Place means that the driver does not identify the namespace.
 	Place string
 
 	// MaxSize is the maximum size of Payload.Data in bytes. It is at least 16
@@ -311,9 +312,9 @@ type Properties struct {
 	MaxSize int
 
 	// ListLag is how long a completed write may stay invisible to Lookup, List and Names.
-	// ReadLag is how long it may stay invisible to Get. Zero means that these methods see
-	// every write that has returned. Any other value is the bound that the service
-	// documents, or Unbounded.
+	// ReadLag is how long a completed write may stay invisible to Get. Zero means that
+	// these methods see every write that has returned. Any other value is the bound that
+	// the service documents, or Unbounded.
 	ListLag, ReadLag time.Duration
 
 	// ListBatch is the number of secrets that List and Lookup return with one call; 0
@@ -337,9 +338,9 @@ type Secrets interface {
 	// Properties returns the properties of the backend. It does no I/O.
 	Properties() Properties
 
-	// Get returns the state of the named secret. It makes one call of the service, so the
-	// state may be out of date by ReadLag. The error matches ErrNotFound if the secret does
-	// not exist.
+	// Get returns the state of the named secret. Get makes one call to the service, so the
+	// state may be out of date by up to Properties.ReadLag. The error matches ErrNotFound
+	// if the secret does not exist.
 	//
 	// A result that is out of date is safe. If the state is not current, a following Update
 	// fails with ErrConflict. If Get has missed a secret, a following Create fails with

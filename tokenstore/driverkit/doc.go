@@ -13,7 +13,7 @@
 //	errors.go     classify and callError: the class of each error of the client
 //	inspect.go    the methods of driver.Inspector
 //
-// # What is here
+// # Contents
 //
 // [Fetch], [FetchListed] and [Each] make several calls concurrently. [Seq] makes an
 // iterator from a function with a callback. [Backoff] and [Sleep] wait, and [Misses]

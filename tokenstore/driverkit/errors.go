@@ -43,7 +43,7 @@ func CallError(ctx context.Context, err, class error) error {
 const longest = 12
 
 // Repeats reports whether text contains at least 12 consecutive bytes of sent or of its
-// base64 form, or all of sent if it is shorter. The text of an error of a driver must not
+// base64 form, or all of sent if sent is shorter. The text of an error of a driver must not
 // contain such bytes, because sent holds tokens.
 func Repeats(text string, sent []byte) bool {
 	if len(sent) == 0 {

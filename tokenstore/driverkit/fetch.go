@@ -54,12 +54,12 @@ func Fetch[T, R any](ctx context.Context, items []T, get func(context.Context, T
 // FetchListed is like Fetch, for drivers that read listed secrets in Lookup, List and
 // Inspect. If an error of get concerns only one secret, FetchListed yields the error with
 // the value that get returned, and continues. It leaves out a secret for which the error
-// matches driver.ErrNotFound, because the secret was deleted after it was listed.
+// matches driver.ErrNotFound, because the secret was deleted after the listing.
 //
 // FetchListed yields an error that concerns all secrets with the zero R, and ends. An error
 // concerns all secrets if it matches driver.ErrCredentials, or if ofAll returns true for
-// it. An error matching driver.ErrUnavailable also does if the errors of the previous Width
-// secrets matched driver.ErrUnavailable. ofAll may be nil.
+// it. An error matching driver.ErrUnavailable concerns all secrets if the errors of the
+// previous Width secrets also match driver.ErrUnavailable. ofAll may be nil.
 func FetchListed[T, R any](
 	ctx context.Context, items []T, ofAll func(error) bool, get func(context.Context, T) (R, error),
 ) iter.Seq2[R, error] {
@@ -100,8 +100,8 @@ func Each[T any](ctx context.Context, items []T, do func(context.Context, T) err
 }
 
 // Seq returns an iterator over the values that run passes to yield. If run returns an
-// error, the iterator yields it with the zero T, and ends. If the loop ends early, yield
-// returns false. run must then return, and its error is ignored.
+// error, the iterator yields the error with the zero T, and ends. If the loop ends early,
+// yield returns false. run must then return, and the iterator ignores the error of run.
 func Seq[T any](run func(yield func(T, error) bool) error) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		ended := false

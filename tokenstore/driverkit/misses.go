@@ -16,7 +16,7 @@ const (
 
 // A Misses remembers the names that recent reads have not found. A driver whose reads lag
 // can then begin Fresh with the call that proves that a secret does not exist. The zero
-// Misses is empty and ready to use. Its methods are safe for concurrent use.
+// Misses is empty and ready to use. The methods of a Misses are safe for concurrent use.
 type Misses struct {
 	mu sync.Mutex
 	at map[string]time.Time
@@ -33,7 +33,7 @@ func (m *Misses) Add(name string, now time.Time) {
 }
 
 // Take reports whether a read less than a second before or after now did not find the name.
-// It forgets that read.
+// Take then forgets that read.
 func (m *Misses) Take(name string, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

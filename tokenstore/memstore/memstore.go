@@ -1,5 +1,5 @@
-// Package memstore keeps token records in memory, for tests and examples. It is
-// also the reference implementation of a driver.
+// Package memstore keeps token records in memory, for tests and examples. Its Driver is
+// also the reference implementation of package driver.
 package memstore
 
 import (
@@ -42,7 +42,7 @@ type memory struct {
 	mu      sync.Mutex
 	secrets map[string]driver.Secret
 	index   map[attribute]map[string]bool // the names of the secrets that have an attribute
-	version uint64                        // of the last write; it only grows, so that every state has another version
+	version uint64                        // of the last write; it only grows, so that all versions differ
 }
 
 // An attribute is a label without its nonce.

@@ -1,10 +1,10 @@
 // Package observe lets a program observe a store: how refreshes end, how long they wait,
 // and which calls the store makes.
 //
-// An Observer is an option of every store. It receives kinds and durations, but no ID, user
-// name, token or error text. Metrics from an Observer therefore contain no secrets and have
-// few distinct label values. Module otelkeep exports the data as OpenTelemetry spans and
-// metrics.
+// An Observer is an option of every store. An Observer receives kinds and durations, but no
+// ID, user name, token or error text. Metrics from an Observer therefore contain no secrets
+// and have few distinct label values. Module otelkeep exports the data as OpenTelemetry
+// spans and metrics.
 package observe
 
 import (
@@ -83,7 +83,7 @@ func Results() []Result {
 
 // A Call is a call of a store to its backend.
 type Call struct {
-	Store     string // the kind of store: "awssm"
+	Store     string // the kind of store, such as "awssm"
 	Operation Operation
 }
 

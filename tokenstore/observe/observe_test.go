@@ -183,8 +183,8 @@ func TestStores(t *testing.T) {
 	}
 }
 
-// life saves, searches, refreshes and deletes a record, and checks what the Observer
-// receives.
+// life calls the operations of a store for one record, and checks what the Observer
+// receives about each refresh.
 func life(t *testing.T, s store, r *recorder) {
 	t.Helper()
 	ctx := t.Context()
@@ -244,8 +244,8 @@ func life(t *testing.T, s store, r *recorder) {
 	}
 }
 
-// enumerated checks that all recorded results, operations and classes are declared in
-// package observe.
+// enumerated checks that the recorded data holds no part of a record, and only results,
+// operations and classes that package observe declares.
 func enumerated(t *testing.T, r *recorder) {
 	t.Helper()
 	for _, e := range r.refreshes {
