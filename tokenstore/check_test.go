@@ -349,7 +349,7 @@ func TestCheckBreak(t *testing.T) {
 }
 
 // TestCheckRepairConcurrent checks that no data is lost if processes save, refresh and move
-// records, and some of them die, while another process repairs the store continuously.
+// records while another process repairs the store continuously. Some of the processes die.
 func TestCheckRepairConcurrent(t *testing.T) {
 	t.Parallel()
 	const users, rounds = 4, 12
@@ -467,7 +467,7 @@ func must2(tokens []tokenstore.Token, err error) []tokenstore.Token {
 	return tokens
 }
 
-// The old and the new keys of a change of keys.
+// The keys before and after the change of keys in the tests of Rekey.
 var (
 	namesKey  = []byte("a key of names that stays")
 	labelsOld = []byte("the old key of labels")
@@ -532,7 +532,7 @@ func TestRekeyKilled(t *testing.T) {
 		}
 		tokens = append(tokens, must(before.SaveToken(ctx, k)))
 	}
-	// A record with an unfinished move.
+	// Leave a record with an unfinished move.
 	g := consent(ctx, before, "way", 20)
 	if _, err := newStore(t, doomed(d, 2, false), rotated(t, [][]byte{labelsOld}, [][]byte{recordOld})).
 		SaveToken(ctx, tokenstore.Token{ID: g, UserName: "on the way"}); !errors.Is(err, context.Canceled) {
@@ -609,7 +609,7 @@ func TestRekeyKilled(t *testing.T) {
 }
 
 // TestRekeyDryRun checks that a dry run reports the rewrites but writes nothing. It also
-// checks that Rekey does not change a record that has a name by another NameKey.
+// checks that Rekey does not change a record whose name derives from another NameKey.
 func TestRekeyDryRun(t *testing.T) {
 	t.Parallel()
 	ctx, d := t.Context(), memstore.NewDriver()

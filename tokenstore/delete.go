@@ -50,9 +50,9 @@ func (s *Store) delete(ctx context.Context, id string, check func(codec.Fields) 
 	})
 }
 
-// deleteRest deletes what remains under the name of a record that was not found: earlier
-// states that an abandoned deletion left behind, or an entry that had moved to a deleted
-// record.
+// deleteRest deletes what remains under the name of a record that was not found. An
+// abandoned deletion may have left earlier states, or an entry may have moved to a record
+// that was then deleted.
 func (s *Store) deleteRest(ctx context.Context, v *ledger.View, name ledger.Name) error {
 	e, exists := v.Known(name)
 	switch {

@@ -42,9 +42,9 @@
 //     affect any other record. Row 2 compares neither Issuer nor Resource.
 //   - [TS-02] Row 1 finds the record with the same UserName and the same client, even if
 //     the ClientID is empty.
-//   - [TS-03] If like has no ClientID and no record of the user has the same client, row 1
-//     finds the user's only record with the Issuer and Resource that like has. If there are
-//     several such records, the error matches ErrAmbiguous.
+//   - [TS-03] If no record has the same client and like has no ClientID, row 1 finds the
+//     user's only record with the Issuer and Resource of like. If there are several such
+//     records, the error matches ErrAmbiguous.
 //   - [TS-04] If the user is unknown, row 1 finds no record, even if a record has the
 //     access, refresh or grant token of like.
 //   - [TS-05] Row 2 finds a record by the access token, if like has neither ClientID nor
@@ -97,9 +97,10 @@
 //     are kept.
 //   - [TS-20] If a token has a UserName and the ID of a record without a user, SaveToken
 //     assigns the record to that user. If the user already has a record, SaveToken merges
-//     the two records under the ID of the user's record, and keeps the tokens that expire
-//     later. Every ID that a record has had finds the record until the record is deleted.
-//     (After a merge, stores of a foreign format keep only the ID of the user's record.)
+//     the two records under the ID of the user's record. The merged record has the tokens
+//     that expire later. Every ID that a record has had finds the record until the record
+//     is deleted. (After a merge, stores of a foreign format keep only the ID of the user's
+//     record.)
 //   - [TS-21] A caller can choose the ID of a record, a string of at most 255 bytes, in the
 //     save that creates the record. An unknown ID in the form of a derived ID is refused
 //     with ErrInvalidToken. A store that cannot hold an ID refuses the ID with
@@ -168,8 +169,8 @@
 //	nothing: GetTokens, All, DeleteTokens         weak     ListLag
 //
 // A derived ID is the ID that SaveToken returns for a record that was saved without an ID.
-// A look-up by the token that a record was created with is not subject to ListLag, because
-// it also reads the name that is derived from the token.
+// A look-up by a token also reads the name that is derived from the token. It therefore
+// finds the record that was created with the token without a lag of ListLag.
 //
 // # Refreshing
 //
@@ -183,10 +184,9 @@
 //     concurrently, exactly one of them calls mint. The other callers, and later callers,
 //     get the result of that call. If mint panics or ends its goroutine, the next caller
 //     calls mint.
-//   - [TS-37] Refresh merges the token that mint returns into the record as SaveToken does:
-//     fields that are empty in the token, such as the refresh token, keep their stored
-//     values. ID, UserName, ClientID, Issuer and Resource never change, whatever mint
-//     returns.
+//   - [TS-37] Refresh merges the token that mint returns into the record as SaveToken does.
+//     Fields that are empty in that token, such as RefreshToken, keep their stored values.
+//     ID, UserName, ClientID, Issuer and Resource never change, whatever mint returns.
 //   - [TS-38] If mint fails, the fields of the record do not change, and Refresh returns
 //     the error of mint. If this error is a RefreshError, waiters and later callers get it
 //     too, without a call of mint. Later callers get a permanent RefreshError until the

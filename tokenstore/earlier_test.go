@@ -28,7 +28,7 @@ type earlier struct {
 		ID, UserName, ClientID, ClientSecret, RefreshToken, AccessToken, GrantToken, RedirectURL, APIDomain string
 		ExpiresAt                                                                                           time.Time
 	}
-	Former map[string]string // IDs of records before they had a user, and the ID of a record with a refusal
+	Former map[string]string // IDs of records before the records had a user, and the ID of a record with a refusal
 }
 
 var earlierNow = time.Date(2026, 1, 1, 0, 1, 0, 0, time.UTC)

@@ -47,8 +47,8 @@ import (
 // tombstone, and the calls of GCP before a commit.
 //
 // Reads of Vault lag like those of AWS if standbys answer them. A page of a Kubernetes list
-// holds only one secret here. It shows the state at the time of its own call, as after etcd
-// has compacted the state at which the list began.
+// holds only one secret here. Each page shows the state at the time of its own call, as if
+// etcd had compacted the state at which the list began.
 type service struct {
 	name string
 
@@ -93,8 +93,8 @@ type faultKind struct {
 	service service
 }
 
-// faultKinds returns the kinds of faults of each service. Without a stale read, a call of
-// gcpsm has the same result as the call of k8sstore.
+// faultKinds returns the kinds of faults of each service. All kinds for gcpsm have stale
+// reads, because without them a call of gcpsm has the same result as the call of k8sstore.
 func faultKinds() []faultKind {
 	var (
 		crash  = budgets{crashes: 1}

@@ -356,8 +356,7 @@ func (w *world) situation(sc scenario, b budgets, results []result) situation {
 	return digest(parts...)
 }
 
-// beside returns a text that represents the labels and names beside the memory. The caller
-// must hold w.mu.
+// beside returns a text that represents w.labels and w.held. The caller must hold w.mu.
 func (w *world) beside() string {
 	var all []string
 	for name, labels := range w.labels {

@@ -54,14 +54,14 @@ type world struct {
 	processes sync.WaitGroup
 }
 
-// A call is a call of a driver's method that waits for the scheduler.
+// A call is a method call on a driver that waits for the scheduler.
 type call struct {
 	writer int
 	text   string
 	name   string // of the secret; empty for a search or list
 	write  bool
 	labels bool          // the call changes only labels
-	stale  func() bool   // reports whether there is an older state to return
+	stale  func() bool   // reports whether a stale read can return an older state
 	holds  func() bool   // reports whether a finalizer can hold the name
 	answer func() string // returns the current answer to a read
 	verb   chan verb
@@ -131,7 +131,7 @@ func step[T any](h *handle, text string, write bool, name string, do, other func
 	return v, err
 }
 
-// becomes executes a call according to the verb of the scheduler.
+// becomes executes a call as the verb of the scheduler says.
 func becomes[T any](h *handle, v verb, do, other func() (T, error)) (T, error) {
 	var zero T
 	switch v {
@@ -188,9 +188,9 @@ func (h *handle) before(name string) (driver.Secret, error) {
 	return h.earlier(name, h.ancient)
 }
 
-// earlier returns the result of a stale read of name: the state before the current state
-// or, if ancient is set, the last state of the previous incarnation. The caller must hold
-// w.mu.
+// earlier returns the result of a stale read of name: the state before the current state.
+// If ancient is set, it returns the last state of the previous incarnation. The caller must
+// hold w.mu.
 func (w *world) earlier(name string, ancient bool) (driver.Secret, error) {
 	past := w.past[name]
 	if ancient {
@@ -227,7 +227,7 @@ func (h *handle) Fresh(ctx context.Context, name string, than driver.Secret) (dr
 }
 
 // A noter is a handle that implements driver.Leaser. Its method Fresh may return an earlier
-// state that is at least as new as the state than. Fresh does not miss an existing secret.
+// state if that state is at least as new as than. Fresh does not miss an existing secret.
 type noter struct{ *handle }
 
 var _ driver.Leaser = noter{}
@@ -308,8 +308,8 @@ func (h *handle) updates(ctx context.Context, name string, base driver.Secret, p
 	return v, err
 }
 
-// overMoved reports whether data would change the target of a redirect, or would replace an
-// entry that has moved by an entry other than a redirect.
+// overMoved reports whether data would change the target of a redirect, or replace a moved
+// entry by an entry other than a redirect.
 func (h *handle) overMoved(ctx context.Context, name string, data []byte) bool {
 	was, err := h.memory.Get(ctx, name)
 	if err != nil {
@@ -747,8 +747,8 @@ func (b budgets) options(ready []*call) []option {
 }
 
 // once removes the crash of a process before a write other than its first write. Such a
-// crash has the same effect as a crash just after the previous write, because a process
-// that does not call mint only reads between two writes.
+// crash has the same effect as a crash just after the previous write. Between two writes, a
+// process that does not call mint only reads.
 func once(options []option, last []*call) []option {
 	return slices.DeleteFunc(options, func(o option) bool {
 		return o.verb == crashBefore && slices.ContainsFunc(last, func(c *call) bool { return c.write && c.writer == o.call.writer })
@@ -1031,8 +1031,8 @@ func newChecker(fresh func() scenario, b budgets) *checker {
 	return &checker{fresh: fresh, budgets: b, allowed: map[string]map[string]bool{}}
 }
 
-// search plays the runs in depth-first order, at most most runs if most is not 0. finished
-// reports whether search has played all runs.
+// search plays runs in depth-first order: all runs if most is 0, and otherwise only until
+// most runs were played. finished reports whether search has played all runs.
 func (c *checker) search(t *testing.T, most int) (failure error, finished bool) {
 	tried := newReduction()
 	var path []decision
@@ -1190,7 +1190,7 @@ func consent(ctx context.Context, s *tokenstore.Store, n string, expires int64) 
 	return g.ID
 }
 
-// idOf returns the ID that the record of grant token n has before it gets a user.
+// idOf returns the ID of the record of grant token n before the record has a user.
 func idOf(n string) string {
 	s := memstore.New(nil)
 	return must(s.SaveToken(context.Background(), tokenstore.Token{ClientID: client, GrantToken: tokenstore.Secret("grant" + n)})).ID

@@ -149,7 +149,7 @@ func each[T any](f *faulty, op string, seq iter.Seq2[T, error]) iter.Seq2[T, err
 
 func (f *faulty) Close() error { return nil }
 
-// nth returns a function that makes the nth of its calls fail.
+// nth returns a function that returns kind for its nth call, and fine for all other calls.
 func nth(n int, kind fault) func(op, name string) fault {
 	var mu sync.Mutex
 	return func(string, string) fault {
@@ -162,7 +162,8 @@ func nth(n int, kind fault) func(op, name string) fault {
 	}
 }
 
-// of returns a function that makes only the first call of the given kind fail.
+// of returns a function that returns kind for the first call of op, and fine for all other
+// calls.
 func of(op string, kind fault) func(op, name string) fault {
 	first := nth(1, kind)
 	return func(o, name string) fault {

@@ -123,8 +123,8 @@ func attempts(ctx context.Context, s *tokenstore.Store) map[string]error {
 	}
 }
 
-// TestStoreKnowsItsKeys checks, for each pair of key sets, what a program with the first
-// set can do in a store that was filled under the second set.
+// TestStoreKnowsItsKeys checks what a program with one set of keys can do in a store that
+// was filled under another set.
 func TestStoreKnowsItsKeys(t *testing.T) {
 	t.Parallel()
 	for filled := range keySets(t) {

@@ -12,32 +12,33 @@ import (
 
 // Refresh implements Refresher.
 //
-// The right to call mint is a lease, which a process takes by compare-and-swap. The lease
-// is kept in the record or, if the driver is a driver.Leaser and the record has a user, in
-// a note beside the record. If several goroutines of a Store refresh the same record, only
-// one of them competes for the lease. The other goroutines wait for its result, each until
-// its own context is done. A waiting process reads the record repeatedly, with pauses. If
-// the record says how long the last refresh took, a pause ends when the current refresh is
-// expected to end. Otherwise, and after that time, the pauses grow to at most 1.5 seconds.
+// The right to call mint is a lease, which a process takes by compare-and-swap. The record
+// holds the lease. If the driver is a driver.Leaser and the record has a user, a note
+// beside the record holds the lease instead. If several goroutines of a Store refresh the
+// same record, only one of them competes for the lease. The other goroutines wait for its
+// result, each until its own context is done. A waiting process reads the record
+// repeatedly, with pauses. If the record says how long the last refresh took, a pause ends
+// when the current refresh is expected to end. Otherwise, and after that time, the pauses
+// grow to at most 1.5 seconds.
 //
 // If the service throttles calls, Refresh keeps reading with growing pauses for LeaseTTL,
 // because another process may store a token. If the service still throttles calls after
 // LeaseTTL, the error matches ErrThrottled. If the service throttles the write of the new
-// token, the holder of the lease repeats the write until LeaseTTL has passed since the
-// lease was taken, and for at least a sixth of LeaseTTL.
+// token, the holder of the lease repeats the write. It does so until the lease is LeaseTTL
+// old, and for at least a sixth of LeaseTTL.
 //
 // If a process dies while it holds a lease, another process takes over the lease after it
-// has watched the lease for its full length, which is at most LeaseTTL. A Store remembers
-// between calls how long it has watched a lease. A waiter whose deadline is near stores the
-// time for which the lease has been watched in the lease. A series of short calls can
-// therefore also outlast a lease.
+// has watched the lease for its full length. The length of a lease is at most LeaseTTL. A
+// Store remembers between calls how long it has watched a lease. A waiter whose deadline is
+// near stores the time for which the lease has been watched in the lease. A series of short
+// calls can therefore also outlast a lease.
 //
 // The context of mint ends before the lease does, by a sixth of LeaseTTL but at most five
 // seconds. A caller with a deadline takes a lease that ends with the deadline. The context
 // of mint then ends before the deadline, by a sixth of the remaining time but at most one
-// second. Refresh does not call mint in the last half second before the deadline, or in the
-// last third of a call that is shorter than 1.5 seconds. Otherwise an interrupted request
-// could lose a new refresh token.
+// second. Refresh does not call mint in the last half second before the deadline. In a call
+// that is shorter than 1.5 seconds, it does not call mint in the last third. Otherwise an
+// interrupted request could lose a new refresh token.
 //
 // A process may be suspended just after mint has checked its context. If the lease ends
 // meanwhile, two processes may call the authorization server. No store can prevent the

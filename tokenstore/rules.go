@@ -51,17 +51,19 @@ func Validate(t Token) error { return rules.Validate(t.Fields()) }
 
 // Select returns the index of the record that like describes, by the rules in the package
 // documentation under "Matching". records must hold every record that like may describe,
-// and may hold others. The error matches ErrNotFound if no record matches, ErrAmbiguous if
-// several do, and ErrInvalidToken if like describes nothing.
+// and may hold others. The error matches ErrNotFound if no record matches, and
+// ErrInvalidToken if like describes nothing. It matches ErrAmbiguous if several records
+// match and no rule prefers one of them.
 func Select(like Token, records []Candidate) (int, error) {
 	return rules.Select(like.Fields(), of(records))
 }
 
-// Merge returns record with its fields replaced by those of t that are not empty. FindToken
-// returns the result, and SaveToken stores it. A new access token does not inherit the
-// expiry of the old one. Merge keeps the ID of record and, if record has a user, its user
-// and client. It also keeps an Issuer or Resource that record has. The members of t.Extra
-// replace members of record.Extra with the same names.
+// Merge returns record with its fields replaced by those of t that are not empty. The
+// result is what FindToken returns, and what SaveToken stores. A new access token does not
+// inherit the expiry of the old one. Merge keeps the ID of record and, if record has a
+// user, its user and client. Merge also keeps the Issuer and Resource of record, unless
+// they are empty. The members of t.Extra replace members of record.Extra with the same
+// names.
 func Merge(record, t Token) Token {
 	return FromFields(rules.Merge(record.Fields(), canonical(t)))
 }
@@ -82,8 +84,8 @@ type Plan struct {
 	Record int
 
 	// Absorb holds the indices of records without a user that are merged into Record and
-	// removed. Each of them has the ID, or one of the three tokens, of the token being
-	// saved.
+	// removed. Each of these records has the ID, or one of the three tokens, of the token
+	// being saved.
 	Absorb []int
 
 	// Token is the record to store. The ID of a new record is the one that the caller
@@ -142,8 +144,8 @@ func (p RefreshPlan) Format(f fmt.State, verb rune) {
 // is the record that has the same ID after the call. minted is the token that mint
 // returned. stale is the access token that the caller of Refresh does not accept.
 //
-// A field that was saved while mint ran is kept, except an access token that is not fresh
-// at the time at.
+// The plan keeps a field that was saved while mint ran, except an access token that is not
+// fresh at the time at.
 func PlanRefresh(used, now, minted Token, stale Secret, at time.Time) RefreshPlan {
 	p := rules.PlanRefresh(used.Fields(), now.Fields(), canonical(minted), string(stale), at)
 	return RefreshPlan{Token: FromFields(p.Fields), Changed: p.Changed, Again: p.Again}

@@ -13,13 +13,13 @@ import (
 // A Secret is a credential. A Secret converts from and to a string, and prints, logs and
 // marshals as "[redacted]". The empty Secret prints as the empty string.
 //
-// Package fmt cannot call methods on the value of an unexported field, so %+v of a struct
-// prints a Secret in such a field in full. Nor does fmt call methods for %p, or for %w of a
-// value that is not an error. If a value holds a pointer to a struct without methods, a
-// verb that does not apply to pointers prints the struct's Secrets in full. Packages that
-// encode a Secret without calling its methods write the Secret in full. Examples are
-// encoding/gob, and encoding/json for keys of a map[Secret]T. Keep Secrets in exported
-// fields of types with their own Format method, such as Token.
+// Package fmt cannot call methods on the value of an unexported field, so %+v prints a
+// Secret in such a field in full. Nor does fmt call methods for %p, or for %w of a value
+// that is not an error. If a value holds a pointer to a struct without methods, a verb that
+// does not apply to pointers prints the struct's Secrets in full. Packages that encode a
+// Secret without calling its methods write the Secret in full. Examples are encoding/gob,
+// and encoding/json for keys of a map[Secret]T. Keep Secrets in exported fields of types
+// with their own Format method, such as Token.
 type Secret string
 
 func (s Secret) masked() string {

@@ -127,8 +127,8 @@ func (s *Store) find(ctx context.Context, like codec.Fields) (codec.Fields, erro
 }
 
 // only returns the record that like describes. The error matches ErrNotFound if no record
-// matches, and ErrAmbiguous if several do. If the result depends on unreadable records, the
-// error joins an *UnreadableError for each of them.
+// matches, and ErrAmbiguous if several match and no rule prefers one of them. If the result
+// depends on unreadable records, the error joins an *UnreadableError for each of them.
 func (s *Store) only(ctx context.Context, v *ledger.View, like codec.Fields) (ledger.Entry, rules.Candidate, error) {
 	records, err := s.matches(ctx, v, like)
 	if err != nil {
@@ -211,10 +211,10 @@ func (s *Store) furtherMatches(ctx context.Context, v *ledger.View, like codec.F
 
 // All returns an iterator over all records, in no particular order. It does not hold all
 // records in memory. For an unreadable record, the iterator yields an error that wraps an
-// *UnreadableError, with a Token that has only an ID, the name of the secret. The iteration
-// then continues. An error with the zero Token ends the iteration. If another caller saves
-// the UserName of a record during the iteration, the iterator may yield the record under
-// both its old and its new ID.
+// *UnreadableError, and continues. The Token beside that error has only an ID, the name of
+// the secret. An error with the zero Token ends the iteration. If a record gets its user
+// during the iteration, the iterator may yield the record under both its old and its new
+// ID.
 func (s *Store) All(ctx context.Context) iter.Seq2[Token, error] {
 	return func(yield func(Token, error) bool) {
 		for rec, err := range s.all(ctx) {

@@ -12,8 +12,9 @@ import "context"
 type TokenStore interface {
 	// FindToken returns the record that like describes. Fields of like that are not empty
 	// replace those of the record in the result. See "Matching" in the package
-	// documentation. The error matches ErrNotFound if no record matches, ErrAmbiguous if
-	// several do, and ErrInvalidToken if like describes nothing.
+	// documentation. The error matches ErrNotFound if no record matches, and
+	// ErrInvalidToken if like describes nothing. It matches ErrAmbiguous if several records
+	// match and no rule prefers one of them.
 	FindToken(ctx context.Context, like Token) (Token, error)
 
 	// FindTokenByID returns the record with the given ID. The error matches ErrNotFound if

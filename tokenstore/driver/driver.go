@@ -22,9 +22,10 @@
 //     label nonce 16 characters, of the base32 alphabet a-z2-7. A label contains no part of
 //     a token. A payload has at most 32 labels, sorted by key, value and nonce, without
 //     duplicates.
-//   - A base is a Secret that the same driver returned for the same name, or that package
-//     tokenstore made from the Version that Create or Update returned. base.Labels are the
-//     labels with which base.Data was committed, even if the driver left Labels empty.
+//   - A base is a Secret that the same driver returned for the same name. Package
+//     tokenstore also makes a base from the Version that Create or Update returned.
+//     base.Labels are the labels with which base.Data was committed, even if the driver
+//     left Labels empty.
 //
 // # What a driver promises
 //
@@ -57,10 +58,10 @@
 //   - [DR-14] Create of a deleted name begins a new incarnation. An Update or Delete with a
 //     base from an earlier incarnation fails with an error matching ErrConflict or
 //     ErrNotFound. Neither the call nor its clean-up changes the new secret or its labels.
-//   - [DR-15] Once ListLag has passed, Lookup finds a committed secret by each label with
-//     which it was committed, even after a crash or during a concurrent write. A driver
-//     adds a label before the commit that needs the label. Only a later write whose base
-//     has the label removes the label.
+//   - [DR-15] Once ListLag has passed, Lookup finds a secret by each label of its commit,
+//     even after a crash or during a concurrent write. A driver adds a label before the
+//     commit that needs the label. Only a later write whose base has the label removes the
+//     label.
 //   - [DR-16] Labels that differ only in Nonce are separate labels: after the removal of
 //     one of them, Lookup still finds the secret by the other label. Lookup ignores Nonce.
 //   - [DR-17] Lookup yields every secret that carries one of the given labels, each once,
@@ -187,8 +188,8 @@ var (
 	// ErrThrottled means that the service rejected the call because there were too many
 	// calls, even after the client's own retries. An error of this class also matches
 	// ErrUnavailable. A write may have been applied: the response to an earlier attempt of
-	// the client may have been lost. Errors about quotas that are not replenished over
-	// time, or about a limit on the daily states of a secret, do not belong to this class.
+	// the client may have been lost. This class excludes quotas that are not replenished
+	// over time, and limits on the states of a secret in a day.
 	ErrThrottled = fmt.Errorf("%w: too many calls", ErrUnavailable)
 
 	// ErrCorrupt means that the secret exists but does not have the form that
@@ -366,8 +367,8 @@ type Secrets interface {
 	// Update adds the labels in p that are not in base before the commit. After the commit,
 	// it removes the labels in base that are not in p, except those in p.Former. Update may
 	// remove labels in base.Former that are in neither p.Labels nor p.Former at any time,
-	// even if it fails. It need not wait for a removal that runs concurrently with the
-	// commit. A failure to remove labels does not affect the result.
+	// even if Update fails. Update need not wait for a removal that runs concurrently with
+	// the commit. A failure to remove labels does not affect the result.
 	Update(ctx context.Context, name string, base Secret, p Payload) (Version, error)
 
 	// Delete removes the named secret and its earlier versions if the current state is
@@ -392,8 +393,8 @@ type Secrets interface {
 }
 
 // A Leaser is a Secrets that can attach a short note to a secret at a lower cost than an
-// Update. If the record has a user, package tokenstore then keeps the lease of a refresh in
-// the note instead of the record.
+// Update. Package tokenstore keeps the lease of a refresh in such a note, instead of the
+// record, if the record has a user.
 type Leaser interface {
 	Secrets
 

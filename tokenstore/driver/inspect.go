@@ -45,8 +45,8 @@ type Inspection struct {
 	// while other processes write.
 	Abandoned []Label
 
-	// Faults are the faults of the secret, and what remains of earlier secrets with its
-	// name.
+	// Faults are the faults of the secret, including remains of earlier secrets with the
+	// same name.
 	Faults []Fault
 }
 

@@ -17,8 +17,8 @@ import (
 //   - If ctx is done, the error matches ctx.Err() and err, and has no class.
 //   - If ctx is not done but err matches a context error, the client's own time-out has
 //     passed. The error then matches class or, if class is nil, driver.ErrUnavailable. The
-//     error contains the text of err but does not wrap err, because callers would take a
-//     wrapped err for an error of their own context.
+//     error contains the text of err but does not wrap err. Callers would take a wrapped
+//     err for an error of their own context.
 //   - Otherwise the error matches class and err. If class is nil, CallError returns err.
 func CallError(ctx context.Context, err, class error) error {
 	cause := ctx.Err()

@@ -43,7 +43,8 @@ type Refreshed struct {
 	Class Class
 
 	// Waited is the time from the beginning of the refresh until its last request to the
-	// authorization server, or until its end if it made no request.
+	// authorization server. If the refresh made no request, Waited is the duration of the
+	// refresh.
 	Waited time.Duration
 
 	// Asked is the total time of the requests to the authorization server. It is 0 if the
@@ -52,8 +53,9 @@ type Refreshed struct {
 
 	// Lag is the time since another process stored the adopted token, if Result is
 	// ResultAdopted. Lag has a resolution of a millisecond, and is inexact if the clocks of
-	// the two processes differ. It is 0 if the difference of the clock readings is not
-	// positive, and in stores on files and tables, which do not keep the time of a write.
+	// the two processes differ. Lag is 0 if the difference of the clock readings is not
+	// positive. It is also 0 in stores on files and tables, which do not keep the time of a
+	// write.
 	Lag time.Duration
 }
 
