@@ -102,7 +102,6 @@ func (b *bench) pick(options []option) option {
 	return o
 }
 
-// record runs the exercise and returns its recorded calls.
 func (e exercise) record(t *testing.T) string {
 	var lines []string
 	synctest.Test(t, func(t *testing.T) {

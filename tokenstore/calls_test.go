@@ -102,7 +102,6 @@ var outcomesOf = []struct {
 	{context.DeadlineExceeded, "deadline exceeded"},
 }
 
-// outcome returns the name of the class of err in recordings.
 func outcome(err error) string {
 	var refused *tokenstore.RefreshError
 	if errors.As(err, &refused) {
@@ -292,7 +291,6 @@ func short(lines []string) string {
 	return b.String()
 }
 
-// recordRun plays a scenario and returns its recorded calls.
 func recordRun(t *testing.T, sc scenario, b budgets, r *run) *recording {
 	var calls *recording
 	synctest.Test(t, func(t *testing.T) {

@@ -42,8 +42,8 @@
 //     affect any other record. Row 2 compares neither Issuer nor Resource.
 //   - [TS-02] Row 1 finds the record with the same UserName and the same client, even if
 //     the ClientID is empty.
-//   - [TS-03] If no record has the same client and like has no ClientID, row 1 finds the
-//     user's only record with the Issuer and Resource of like. If there are several such
+//   - [TS-03] If like has no ClientID and no record has the same client, row 1 finds the
+//     user's only record with like's Issuer and Resource. If there are several such
 //     records, the error matches ErrAmbiguous.
 //   - [TS-04] If the user is unknown, row 1 finds no record, even if a record has the
 //     access, refresh or grant token of like.

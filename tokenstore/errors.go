@@ -84,7 +84,6 @@ var classes = []error{
 	ErrDenied, ErrRefused, ErrUnavailable, ErrThrottled, ErrCorrupt, ErrWrongKeys, ErrNotPersisted, context.Canceled, context.DeadlineExceeded,
 }
 
-// classed reports whether err matches one of the classes.
 func classed(err error) bool {
 	return slices.ContainsFunc(classes, func(c error) bool { return errors.Is(err, c) })
 }

@@ -65,7 +65,6 @@ type service struct {
 	kubernetes bool // see kube
 }
 
-// The services of the adapters in this module.
 var (
 	awssm      = service{name: "awssm", lags: true, apart: true, incarnations: true, labelBatch: 10}
 	gcpsm      = service{name: "gcpsm", lags: true}
@@ -134,7 +133,6 @@ func plainFaults() []faultKind {
 	}
 }
 
-// kinds returns the kinds of faults with which the scenario runs.
 func (sc scenario) kinds() []faultKind {
 	return slices.DeleteFunc(faultKinds(), func(f faultKind) bool { return sc.faultless && f.budgets != budgets{} })
 }
@@ -187,14 +185,12 @@ func repeatable[T any](k kube, text, name string, do, held func() (T, error)) (v
 	return v, sent, err
 }
 
-// holding reports whether a finalizer holds the named secret.
 func (k kube) holding(name string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.held[name]
 }
 
-// setHolding records whether a finalizer holds the named secret.
 func (k kube) setHolding(name string, is bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -388,7 +384,6 @@ func (g tagged) relabel(ctx context.Context, text, name string, base driver.Secr
 	return err
 }
 
-// attach adds labels in a separate call.
 func (g tagged) attach(ctx context.Context, name string, base driver.Secret, labels []driver.Label) error {
 	if len(labels) == 0 {
 		return nil
@@ -488,7 +483,6 @@ type arns struct{ tagged }
 
 var _ driver.Labeler = arns{}
 
-// Relabel implements driver.Labeler.
 func (a arns) Relabel(_ string, _ driver.Version, added []driver.Label) []driver.Label {
 	nonce := a.nonce()
 	added = slices.Clone(added)
@@ -498,7 +492,6 @@ func (a arns) Relabel(_ string, _ driver.Version, added []driver.Label) []driver
 	return added
 }
 
-// nonce returns a new nonce.
 func (w *world) nonce() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -650,7 +643,6 @@ func TestServicesFindFaults(t *testing.T) {
 	})
 }
 
-// last returns the last state of a deleted secret.
 func (k kube) last(name string) driver.Secret {
 	k.mu.Lock()
 	defer k.mu.Unlock()

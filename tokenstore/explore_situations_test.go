@@ -116,7 +116,6 @@ type told struct {
 	same      [][]answered // the last consecutive reads of each process that returned nothing new
 }
 
-// An answered is a read with its answer.
 type answered struct {
 	call *call
 	text string
@@ -259,7 +258,6 @@ func (t *told) secret(s driver.Secret) string {
 	return text
 }
 
-// text returns a string that represents an answer.
 func (t *told) text(v any, err error) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -283,7 +281,6 @@ func (t *told) text(v any, err error) string {
 	}
 }
 
-// hears adds an answer to the recorded answers of the writer.
 func (t *told) hears(writer int, call string, v any, err error) {
 	if !t.of(writer) || t.brief {
 		return
@@ -334,7 +331,6 @@ func (w *world) outside(sc scenario) string {
 	return w.told.now() + " " + sc.outside()
 }
 
-// situation returns the digest of the current situation.
 func (w *world) situation(sc scenario, b budgets, results []result) situation {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -356,7 +352,6 @@ func (w *world) situation(sc scenario, b budgets, results []result) situation {
 	return digest(parts...)
 }
 
-// beside returns a text that represents w.labels and w.held. The caller must hold w.mu.
 func (w *world) beside() string {
 	var all []string
 	for name, labels := range w.labels {

@@ -131,7 +131,6 @@ func step[T any](h *handle, text string, write bool, name string, do, other func
 	return v, err
 }
 
-// becomes executes a call as the verb of the scheduler says.
 func becomes[T any](h *handle, v verb, do, other func() (T, error)) (T, error) {
 	var zero T
 	switch v {
@@ -262,7 +261,6 @@ func (n noter) Note(ctx context.Context, name string, base driver.Secret, note s
 	return err
 }
 
-// driver returns the driver that a process of the scenario uses.
 func (h *handle) driver(sc scenario) driver.Secrets {
 	d := h.service.driver(h)
 	if sc.notes {
@@ -426,7 +424,7 @@ type scenario struct {
 	lags bool
 	// ancient means that stale reads return the last state of the previous incarnation.
 	ancient bool
-	// lease is the store's LeaseTTL.
+	// lease is the LeaseTTL of the store.
 	lease time.Duration
 	// outside, if not nil, returns the state that the processes share outside the memory.
 	outside func() string
@@ -436,7 +434,7 @@ type scenario struct {
 	notes bool
 	// faultless means that the scenario does not run with faults.
 	faultless bool
-	// service is the service that the processes use.
+	// service is the service that all processes use.
 	service service
 }
 
@@ -639,7 +637,6 @@ type result struct {
 	err           error
 }
 
-// newWorld returns an empty world whose calls do not wait for a scheduler.
 func newWorld(s service) *world {
 	return &world{
 		began: time.Now(), memory: memstore.NewDriver(), service: s, free: true,
@@ -1016,7 +1013,6 @@ func explore(t *testing.T, fresh func() scenario, b budgets, late *atomic.Bool) 
 	t.Logf("%d runs at random", samples)
 }
 
-// A checker plays runs of a scenario and checks the state after each run.
 type checker struct {
 	fresh func() scenario
 	budgets

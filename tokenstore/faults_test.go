@@ -303,7 +303,6 @@ func TestSaveTokenDenied(t *testing.T) {
 	}
 }
 
-// denying is a driver that refuses every write.
 type denying struct{ *faulty }
 
 func (denying) Create(context.Context, string, driver.Payload) (driver.Version, error) {

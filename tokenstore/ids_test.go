@@ -78,7 +78,6 @@ func TestFindTokenByEarlierID(t *testing.T) {
 	}
 }
 
-// names returns the names of all secrets of the driver.
 func (f *faulty) names(t *testing.T) []string {
 	t.Helper()
 	var names []string

@@ -108,12 +108,10 @@ func (l list) apply(p tokenstore.Plan, id string, now time.Time) list {
 	return append(kept, next)
 }
 
-// has reports whether a record has the ID.
 func (l list) has(id string) bool {
 	return slices.ContainsFunc(l, func(r listed) bool { return r.ID == id })
 }
 
-// had reports whether a record once had the ID.
 func (l list) had(id string) bool {
 	return slices.ContainsFunc(l, func(r listed) bool {
 		return slices.ContainsFunc(r.was, func(w token) bool { return w.ID == id })

@@ -33,7 +33,6 @@ func unmark(t *testing.T, d *memstore.Driver) {
 	}
 }
 
-// marked reports whether the store has a marker.
 func marked(t *testing.T, d driver.Secrets) bool {
 	t.Helper()
 	_, err := d.Get(t.Context(), markerName)

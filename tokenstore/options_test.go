@@ -74,7 +74,6 @@ func TestStoreClosed(t *testing.T) {
 	}
 }
 
-// everyError calls every method of s and returns the errors by method.
 func everyError(ctx context.Context, s *tokenstore.Store) map[string]error {
 	errs := map[string]error{}
 	token := tokenstore.Token{UserName: "ann", ClientID: "c1", RefreshToken: canary}

@@ -14,7 +14,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// secretsOf returns the number of secrets that a driver lists.
 func secretsOf(t *testing.T, d driver.Secrets) int {
 	t.Helper()
 	n := 0

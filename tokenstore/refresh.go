@@ -70,7 +70,6 @@ func (s *Store) refresh(ctx context.Context, id string, stale Secret, mint refre
 	return s.engine.Refresh(ctx, id, string(stale), s.leases.Record(ctx, id), mint)
 }
 
-// newEngine returns the engine that runs the refreshes of the store.
 func (s *Store) newEngine() *refreshing.Engine {
 	return &refreshing.Engine{
 		Store:    "tokenstore",
@@ -89,7 +88,6 @@ func (s *Store) newEngine() *refreshing.Engine {
 	}
 }
 
-// newLeases returns the leases on the records of the store.
 func (s *Store) newLeases() *lease.Leases {
 	return &lease.Leases{Ledger: s.ledger, TTL: s.o.LeaseTTL, Find: func(ctx context.Context, v *ledger.View, id string) (ledger.Entry, error) {
 		rec, _, err := s.only(ctx, v, codec.Fields{ID: id})

@@ -78,7 +78,6 @@ func (r *rotator) token() tokenstore.Secret {
 	return tokenstore.Secret(fmt.Sprintf("refresh-%d-%d", r.family, r.n))
 }
 
-// A proc is a simulated process.
 type proc struct {
 	*history
 	number   int
@@ -242,7 +241,6 @@ func (l linkWithNotes) Note(ctx context.Context, name string, base driver.Secret
 	return err
 }
 
-// open returns the store of the process. It opens the store if necessary.
 func (p *proc) open() *tokenstore.Store {
 	if p.store != nil {
 		return p.store
@@ -259,7 +257,6 @@ func (p *proc) open() *tokenstore.Store {
 	return s
 }
 
-// stored returns the record as it is stored.
 func (h *history) stored() stored.Record {
 	secret, err := h.memory.Get(context.Background(), h.id)
 	if err != nil {
@@ -272,7 +269,6 @@ func (h *history) stored() stored.Record {
 	return record
 }
 
-// mint requests a token from the authorization server of the history.
 func (p *proc) mint(ctx context.Context, used tokenstore.Token) (tokenstore.Token, error) {
 	begun := time.Now()
 	p.mu.Lock()
@@ -308,7 +304,6 @@ func (p *proc) mint(ctx context.Context, used tokenstore.Token) (tokenstore.Toke
 	return t, nil
 }
 
-// asks waits as long as a message to or from the authorization server takes.
 func (p *proc) asks(ctx context.Context) error {
 	took := p.random(200 * time.Millisecond)
 	if p.one(10) {
@@ -368,7 +363,6 @@ func (h *history) consent() {
 	h.wrote()
 }
 
-// kill kills the process: its later calls fail.
 func (p *proc) kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -34,7 +34,6 @@ func (i *issuer) mint(_ context.Context, t tokenstore.Token) (tokenstore.Token, 
 	return t, nil
 }
 
-// String returns the request counts of the issuer as text.
 func (i *issuer) String() string {
 	i.mu.Lock()
 	defer i.mu.Unlock()

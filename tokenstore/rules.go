@@ -31,7 +31,6 @@ func (c Candidate) Format(f fmt.State, verb rune) {
 	printAs(f, verb, plain(c), "Candidate")
 }
 
-// of converts records to candidates of package rules.
 func of(records []Candidate) []rules.Candidate {
 	all := make([]rules.Candidate, len(records))
 	for i, c := range records {

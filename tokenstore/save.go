@@ -42,7 +42,6 @@ type saver struct {
 	token codec.Fields
 }
 
-// attempt makes one attempt to save the token.
 func (s *saver) attempt(ctx context.Context, v *ledger.View) (codec.Fields, error) {
 	records, err := s.targets(ctx, v)
 	if err != nil {
@@ -154,7 +153,6 @@ func (s *saver) match(ctx context.Context, v *ledger.View, f codec.Fields, terms
 	return v.Search(ctx, names, append(terms, more...))
 }
 
-// candidates returns the records as candidates of package rules for the token.
 func (s *saver) candidates(records []ledger.Entry) []rules.Candidate {
 	candidates := s.Candidates(records, s.token)
 	for i, rec := range records {

@@ -131,7 +131,6 @@ type crowd struct {
 	mixed   []string
 }
 
-// secret returns a new secret that contains the server's name.
 func (c *crowd) secret(s server) tokenstore.Secret {
 	c.issued++
 	return tokenstore.Secret(fmt.Sprintf("%v-%d", s, c.issued))
@@ -184,7 +183,6 @@ func (c *crowd) done(op string, t token, err error) {
 	}
 }
 
-// step runs a random operation.
 func (c *crowd) step(ctx context.Context) {
 	pick := func(texts ...string) string { return texts[c.random.IntN(len(texts))] }
 	s := allServers[c.random.IntN(len(allServers))]

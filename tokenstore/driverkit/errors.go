@@ -38,8 +38,6 @@ func CallError(ctx context.Context, err, class error) error {
 	return fmt.Errorf("%w: %w", class, err)
 }
 
-// longest is the shortest length, in bytes, of a part of the sent data that Repeats
-// reports.
 const longest = 12
 
 // Repeats reports whether text contains at least 12 consecutive bytes of sent or of its

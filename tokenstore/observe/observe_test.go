@@ -68,7 +68,6 @@ func (r *recorder) begin(store string) {
 	r.stores = append(r.stores, store)
 }
 
-// last returns the data about the last refresh.
 func (r *recorder) last() observe.Refreshed {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -91,7 +90,6 @@ func (r *recorder) operations() []string {
 	return slices.Compact(all)
 }
 
-// A store is a store of this module, with the methods that all of them have.
 type store interface {
 	tokenstore.TokenStore
 	tokenstore.Refresher
