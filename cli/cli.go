@@ -39,6 +39,8 @@ type app struct {
 	json     bool
 	timeout  time.Duration
 
+	overdue func() bool // reports whether the time of --timeout is over; nil without --timeout
+
 	tried bool // the command is doctor --permissions
 	began bool // a command has started; all earlier errors are usage errors
 }
@@ -147,6 +149,7 @@ func (a *app) begin(c *cobra.Command, args []string) error {
 		ctx, cancel := context.WithTimeoutCause(c.Context(), a.timeout, errTimeout)
 		context.AfterFunc(ctx, cancel) // cancel must not be called earlier: the command uses ctx until it ends
 		c.SetContext(ctx)
+		a.overdue = func() bool { return context.Cause(ctx) == errTimeout }
 	}
 	a.began = true
 	if !a.json && isTerminal(a.errs) {
@@ -168,10 +171,10 @@ func hasEmpty(v pflag.Value) bool {
 // errTimeout is the cause when the context of a command ends at its --timeout.
 var errTimeout = fmt.Errorf("the time that --timeout allows is over: %w", context.DeadlineExceeded)
 
-// timedOut appends the value of --timeout to the text of err if a deadline was exceeded. It does
-// not change errTimeout, which names the flag.
+// timedOut appends the value of --timeout to the text of err if its time is over and a deadline was
+// exceeded. It does not change errTimeout, which names the flag.
 func (a *app) timedOut(err error) error {
-	if a.timeout > 0 && errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, errTimeout) {
+	if a.overdue != nil && a.overdue() && errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, errTimeout) {
 		return fmt.Errorf("%w (--timeout %v)", err, a.timeout)
 	}
 	return err

@@ -162,17 +162,17 @@ func withoutToken(err error, arg string, may func(string) bool) error {
 	return cutError{err, arg}
 }
 
-// hint returns advice for an error of a store whose scheme has SignIn, or "".
+// hint returns the advice of the scheme of the store for err, or "".
 func (a *app) hint(err error) string {
 	var of *tokenstore.Error
 	if !errors.As(err, &of) {
 		return ""
 	}
-	i := slices.IndexFunc(a.schemes, func(s scheme.Scheme) bool { return s.Service == of.Store && s.SignIn != "" })
+	i := slices.IndexFunc(a.schemes, func(s scheme.Scheme) bool { return s.Service == of.Store && s.SignIn+s.Denied != "" })
 	switch {
 	case i < 0:
 		return ""
-	case errors.Is(err, driver.ErrCredentials):
+	case errors.Is(err, driver.ErrCredentials) && a.schemes[i].SignIn != "":
 		return "the credentials are expired, revoked or unknown, and no permission is missing: " + a.schemes[i].SignIn
 	case !errors.Is(err, tokenstore.ErrDenied):
 		return ""

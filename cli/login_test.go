@@ -262,9 +262,9 @@ func TestLoginFails(t *testing.T) {
 	t.Run("no answer", func(t *testing.T) {
 		t.Parallel()
 		w := newLoginWorld(t, authservers.Policy{})
-		for _, args := range [][]string{{"--wait", "20ms"}, {"--wait", "20ms", "--paste"}, {"--timeout", "20ms"}} {
+		for _, args := range [][]string{{"--wait", "20ms"}, {"--wait", "20ms", "--paste"}, {"--wait", "20ms", "--timeout", "1h"}, {"--timeout", "20ms"}} {
 			r := w.login(func(string) string { return "" }, append(byEndpoints, args...)...)
-			if r.code != 8 || !strings.Contains(r.err, strings.TrimPrefix(args[0], "-")) {
+			if r.code != 8 || !strings.Contains(r.err, args[0]) || args[0] != "--timeout" && strings.Contains(r.err, "--timeout") {
 				t.Errorf("%v: exit code %d: %s", args, r.code, r.err)
 			}
 		}

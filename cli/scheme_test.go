@@ -124,6 +124,8 @@ func TestSchemeAdvice(t *testing.T) {
 		{errors.Join(driver.ErrDenied, driver.ErrCredentials), "open the box", "ask", "no permission is missing: open the box\n"},
 		{driver.ErrDenied, "open the box", "ask its owner", "tokenkeep: ask its owner\n"},
 		{driver.ErrDenied, "open the box", "", "doctor --permissions"},
+		{driver.ErrDenied, "", "ask its owner", "tokenkeep: ask its owner\n"},
+		{errors.Join(driver.ErrDenied, driver.ErrCredentials), "", "ask its owner", "tokenkeep: ask its owner\n"},
 	} {
 		s := boxScheme(fmt.Errorf("boxes: get: %w", test.err))
 		s.SignIn, s.Denied = test.signIn, test.denied
@@ -223,5 +225,37 @@ func TestVersionInPrograms(t *testing.T) {
 		if got := versionIn(info); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+}
+
+// A small is a box for records of at most 4 KiB.
+type small struct{ box }
+
+func (s small) Properties() driver.Properties {
+	p := s.box.Properties()
+	p.MaxSize = 4 << 10
+	return p
+}
+
+// TestSchemeMaxSize checks that an import finds a token that is too large for the driver before it
+// saves any token.
+func TestSchemeMaxSize(t *testing.T) {
+	t.Parallel()
+	s := boxScheme(nil)
+	open := s.Open
+	s.Open = func(ctx context.Context, o *scheme.Opening) (*scheme.Opened, error) {
+		opened, err := open(ctx, o)
+		if err == nil {
+			opened.Driver = small{opened.Driver.(box)}
+		}
+		return opened, err
+	}
+	e := env{envStore: "box:a"}
+	rows := sdkFile(t) + "13,eve,c,s," + strings.Repeat("r", 5<<10) + ",,,,,\r\n"
+	if r := e.runWith(t, rows, []scheme.Scheme{s}, "import", "-"); r.code != 6 || !strings.Contains(r.err, "4096") {
+		t.Errorf("import: %+v", r)
+	}
+	if r := e.runWith(t, "", []scheme.Scheme{s}, "ls", "--json"); r.code != 0 || strings.Contains(r.out, "user_name") {
+		t.Errorf("ls: %+v", r)
 	}
 }

@@ -152,7 +152,7 @@ func (a *app) opened(o *scheme.Opened, service string) (*store, error) {
 			return nil, errors.Join(scheme.Usage(withoutPackage(err, service)), closeAll(o.Driver, o.Close))
 		}
 		p := o.Driver.Properties()
-		s.TokenStore, s.driver, main = driverStore{on, opts}, o.Driver, on
+		s.TokenStore, s.driver, main = driverStore{on, opts, p.MaxSize}, o.Driver, on
 		s.place = cmp.Or(o.Place, p.Place)
 		s.lag = min(settleTime, max(p.ListLag, p.ReadLag))
 	}
@@ -184,19 +184,36 @@ func closeAll(main any, then func() error) (err error) {
 type driverStore struct {
 	*tokenstore.Store
 
-	opts *tokenstore.Options
+	opts    *tokenstore.Options
+	maxSize int // of the driver
+}
+
+// A limited is a driver in memory with the maximum size of another driver.
+type limited struct {
+	*memstore.Driver
+
+	maxSize int
+}
+
+func (l limited) Properties() driver.Properties {
+	p := l.Driver.Properties()
+	p.MaxSize = l.maxSize
+	return p
 }
 
 // Fits returns for each token an error that says why the store cannot hold it, or nil. It saves
-// each token to a separate memory store with the same options. That store derives the same IDs,
-// and its limit is memstore.MaxSize.
+// each token to a separate store in memory with the same options and the same maximum size.
 func (s driverStore) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error) {
 	errs := make([]error, len(tokens))
 	for i, t := range tokens {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		_, errs[i] = memstore.New(s.opts).SaveToken(ctx, t)
+		one, err := tokenstore.New(limited{memstore.NewDriver(), s.maxSize}, s.opts)
+		if err != nil {
+			return nil, err
+		}
+		_, errs[i] = one.SaveToken(ctx, t)
 	}
 	return errs, nil
 }

@@ -233,8 +233,12 @@ func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }
 // response.
 func (a *answer) serve(h http.Handler, r *http.Request) (err error) {
 	defer func() {
-		if recover() == http.ErrAbortHandler {
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler:
 			err = io.ErrUnexpectedEOF
+		default:
+			panic(p)
 		}
 	}()
 	h.ServeHTTP(a, r)

@@ -62,12 +62,11 @@ type Scheme struct {
 	Service string
 
 	// SignIn is advice for errors that match driver.ErrCredentials: how to renew the credentials
-	// of the service. If it is empty, the command shows no advice for the service, not even
-	// Denied.
+	// of the service. It may be empty.
 	SignIn string
 
-	// Denied is advice for other errors that match tokenstore.ErrDenied. If it is empty, the
-	// advice is to run "tokenkeep doctor --permissions".
+	// Denied is advice for other errors that match tokenstore.ErrDenied. If it is empty and
+	// SignIn is not, the advice is to run "tokenkeep doctor --permissions".
 	Denied string
 
 	// Open opens the store. The command closes the result. If Opening.MustExist or
