@@ -237,25 +237,31 @@ func (s small) Properties() driver.Properties {
 	return p
 }
 
-// TestSchemeMaxSize checks that an import finds a token that is too large for the driver before it
-// saves any token.
+// TestSchemeMaxSize checks that a migration finds a token that is too large for the driver before
+// it saves any token.
 func TestSchemeMaxSize(t *testing.T) {
 	t.Parallel()
-	s := boxScheme(nil)
-	open := s.Open
-	s.Open = func(ctx context.Context, o *scheme.Opening) (*scheme.Opened, error) {
+	from, to := boxScheme(nil), boxScheme(nil)
+	to.Name, to.Form = "small", "small:NAME"
+	open := to.Open
+	to.Open = func(ctx context.Context, o *scheme.Opening) (*scheme.Opened, error) {
 		opened, err := open(ctx, o)
 		if err == nil {
 			opened.Driver = small{opened.Driver.(box)}
 		}
 		return opened, err
 	}
+	both := []scheme.Scheme{from, to}
 	e := env{envStore: "box:a"}
-	rows := sdkFile(t) + "13,eve,c,s," + strings.Repeat("r", 5<<10) + ",,,,,\r\n"
-	if r := e.runWith(t, rows, []scheme.Scheme{s}, "import", "-"); r.code != 6 || !strings.Contains(r.err, "4096") {
-		t.Errorf("import: %+v", r)
+	for user, refresh := range map[string]string{"ann": "r", "eve": strings.Repeat("r", 5<<10)} {
+		if r := e.runWith(t, `{"user_name":"`+user+`","client_id":"c","refresh_token":"`+refresh+`"}`, both, "save"); r.code != 0 {
+			t.Fatalf("save: %+v", r)
+		}
 	}
-	if r := e.runWith(t, "", []scheme.Scheme{s}, "ls", "--json"); r.code != 0 || strings.Contains(r.out, "user_name") {
+	if r := e.runWith(t, "", both, "migrate", "--from", "box:a", "--to", "small:a"); r.code == 0 || !strings.Contains(r.err+r.out, "4096") {
+		t.Errorf("migrate: %+v", r)
+	}
+	if r := e.runWith(t, "", both, "ls", "--store", "small:a", "--json"); r.code != 0 || strings.Contains(r.out, "user_name") {
 		t.Errorf("ls: %+v", r)
 	}
 }
