@@ -71,42 +71,42 @@
 //	tokenkeep record
 //
 // followed by the record as the store's codec encodes it. A record that is not UTF-8, or that
-// would be too long with that line, is stored as binary. Earlier versions of this package
-// stored all records as binary; the next write stores such a record as text.
+// would be too long with the first line, is stored as binary. The driver also reads binary
+// records that earlier versions of this package have written.
 //
 // The driver finds a record by its tags. Each label is stored as the key of a tag; the value
 // is the time at which a write added the tag:
 //
 //	tokenkeep:<kind>:<digest>:<nonce>
 //
-// The driver adds a tag before the first write that lists the label. It removes the tag after
-// the first write that does not list the label. If the service refuses a write, the driver
-// removes the tags that it has added for the write. If the outcome of a write is unknown, its
-// tags stay for the next write over the same state.
+// The driver adds a tag before the first write that lists the label. It removes the tag after a
+// later write that does not list the label. If the service refuses a write, the driver removes
+// the tags that it has added for the write. If the outcome of a write is unknown, its tags stay
+// for the next write over the same state.
 //
 // Names and tags appear in CloudTrail and in lists. They contain digests, which are keyed if
 // tokenstore.Options has keys, but never a token or a user name.
 //
-// Every write is a new version. The ID of the version is derived from the ARN of the secret
-// and the ID of the version that it replaces. The driver sends the ID as the
-// ClientRequestToken of one PutSecretValue. Secrets Manager stores only one value under each
-// version ID. Writers that have read the same version send the same ID, so only the first of
-// them succeeds. The service refuses the later writes, which make no version. A request that
-// the client repeats is stored only once.
+// Every write creates a new version. The ID of the version is derived from the ARN of the secret
+// and the ID of the version that it replaces. The driver sends the ID as the ClientRequestToken
+// of one PutSecretValue. Secrets Manager stores only one value under each version ID. Writers
+// that have read the same version send the same ID, so only the first of them succeeds. The
+// service refuses the later writes, which create no version. A request that the client repeats
+// is stored only once.
 //
-// Delete first replaces the record by a tombstone, a payload with a different first line. The
-// service then refuses a write over the deleted record. Then Delete deletes the secret without
-// a recovery window. The next secret with that name has a different ARN. A write names its
-// secret by the ARN, so a writer that has read the deleted record cannot change the next one.
-// While a secret with the name is still being deleted, Create waits, usually for seconds and
-// at most for two minutes.
+// Delete first replaces the record with a tombstone, a payload with a different first line. The
+// service then refuses a write over the deleted record. Then Delete deletes the secret without a
+// recovery window. The next secret with that name has a different ARN. A write names its secret
+// by the ARN, so a writer that has read the deleted record cannot change the next one. While a
+// secret with the name is still being deleted, Create waits, usually for seconds and for at most
+// two minutes.
 //
-// If forced deletion is denied, set Options.KeepDeleted: the tombstone stays, and a new
-// record becomes the next version. The earlier versions, whose tokens may still be
-// valid, stay until Secrets Manager removes them, and the last one stays as
-// AWSPREVIOUS. Revoke tokens that must not leak. A name that an operator has scheduled
-// for deletion cannot be used until the deletion is complete or canceled. Without
-// KeepDeleted, creating a record under such a name ends its recovery window.
+// If forced deletion is denied, set Options.KeepDeleted: the tombstone stays, and a new record
+// becomes the next version. The earlier versions, whose tokens may still be valid, stay until
+// Secrets Manager removes them, and the last of them stays as AWSPREVIOUS. Revoke tokens that
+// must not leak. With KeepDeleted, the name of a secret that an operator has scheduled for
+// deletion cannot be used until the deletion is complete or canceled. Without KeepDeleted,
+// Create deletes such a secret before its recovery window ends.
 //
 // # Calls
 //
@@ -148,15 +148,15 @@
 // and client find it. The next write adds the tag, and Check reports and repairs the missing
 // tag.
 //
-// Secrets Manager keeps 100 versions of a secret, including all of the last 24 hours. It
-// therefore accepts about 100 writes of a record in a day. A refresh takes two writes, one
+// Secrets Manager keeps 100 versions of a secret, including all versions of the last 24 hours.
+// It therefore accepts about 100 writes of a record in a day. A refresh takes two writes, one
 // for the lease and one for the token, so hourly refreshes take 48 writes a day. Saves also
-// count. A refresh starts only if there is room for both of its writes and for four others.
-// After 95 writes within a day, Refresh fails with an error matching
-// tokenstore.ErrUnavailable until the first of these writes is a day old. In that case
-// Refresh does not call the authorization server. Once that server has responded, Refresh
-// stores the new token even if the limit is exceeded. Tokens with a lifetime below 32
-// minutes, which are refreshed more than 45 times a day, are not suitable for this service.
+// count. A refresh starts only if there is room for both of its writes and for four other
+// writes. After 95 writes within a day, Refresh fails with an error matching
+// tokenstore.ErrUnavailable until the first of these writes is a day old. In that case Refresh
+// does not call the authorization server. Once the authorization server has responded, Refresh
+// stores the new token even if the limit is exceeded. Tokens with a lifetime below 32 minutes,
+// which are refreshed more than 45 times a day, are not suitable for this service.
 //
 // # Consistency
 //
@@ -169,14 +169,14 @@
 // find such a version yet, writers wait and retry.
 //
 // While the service lags, a reader may see a state that was replaced or a record that was
-// deleted, or miss a new record. Stores call Fresh before they write or report that a
-// record does not exist, and Fresh does not depend on reads by name. The IDs of a secret's
-// first version and of all following versions are known in advance, and Fresh looks for the
-// last one. Staleness causes waiting and additional reads, but never loses a record.
+// deleted, or miss a new record. Stores call Fresh before they write or report that a record
+// does not exist, and Fresh does not depend on reads by name. The IDs of a secret's first
+// version and of all following versions are known in advance, and Fresh looks for the last
+// version. A stale read causes waiting and additional reads, but never the loss of a record.
 //
-// A version may be removed once it is a day old and 100 others have followed. A writer that
-// was suspended for that long could write the version after its base a second time, over newer
-// versions. Therefore a base is valid for an hour.
+// A version may be removed once it is a day old and 100 others have followed. A writer that was
+// suspended for that long could write the version after its base a second time, over newer
+// versions. Therefore a base is valid for only an hour.
 //
 // # Errors
 //
@@ -185,8 +185,8 @@
 // policy and a disabled key. A missing permission matches tokenstore.ErrDenied. Expired or
 // unknown credentials also match driver.ErrCredentials. A throttled call matches
 // tokenstore.ErrThrottled. DecryptionFailure and EncryptionFailure match
-// tokenstore.ErrUnavailable unless the text names the state of the key, because KMS may have
-// throttled the request.
+// tokenstore.ErrUnavailable, because KMS may have throttled the request. If the text names the
+// state of the key, they match tokenstore.ErrRefused.
 //
 // List and Lookup continue after an unreadable secret, and yield its name with the service's
 // reason. A secret is unreadable if a policy denies access, if its KMS key cannot be used, or

@@ -30,17 +30,17 @@ const (
 	// documentation of ListSecrets.
 	listLag = 5 * time.Minute
 
-	// baseLife is how long a version may be used as a base after it was read. The next version
-	// stays for at least 24 hours. Until then, the service refuses a second write over the
-	// same base.
+	// baseLife is how long a version may be used as a base after it was read. The service keeps
+	// the next version for at least 24 hours. While that version exists, the service refuses a
+	// second write over the same base.
 	baseLife = time.Hour
 
-	// justRead is the maximum age of a read that Fresh does not repeat. Fresh then starts
-	// with the version after the one that was read.
+	// justRead is the maximum age of a read that Fresh does not repeat. Fresh then starts with
+	// the version that follows the version read.
 	justRead = time.Second
 
-	// labelBatch is the number of labels that one UntagResource removes. A record that is
-	// refreshed every hour replaces as many labels in ten hours.
+	// labelBatch is the number of labels that one UntagResource removes. A refresh replaces
+	// about one label, so about one refresh in ten removes labels.
 	labelBatch = 10
 
 	// labelLife is the age up to which a tag that no record lists may belong to a write in
@@ -49,7 +49,7 @@ const (
 	// labelLife.
 	labelLife = time.Hour
 
-	// cleanup limits how long the removal of old tags may delay a successful write.
+	// cleanup limits how long a write waits for the removal of tags.
 	cleanup = 5 * time.Second
 
 	// patience limits how long Create waits for a name that is being deleted, if the
@@ -144,8 +144,9 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 	return s.secret(st)
 }
 
-// after returns the newest state in the chain of than, which may be than. It returns false if
-// the driver has not just read than, or if the newest state is unreadable or has no data.
+// after returns the newest state in the chain of than, which may be than itself. It returns
+// false if the driver has not read or written than within justRead, or if the newest state is
+// unreadable or has no data.
 func (s *secrets) after(ctx context.Context, path string, than driver.Secret) (driver.Secret, bool) {
 	at, ok := parse(than.Version)
 	if !ok || than.Data == nil {

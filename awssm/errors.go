@@ -243,9 +243,9 @@ func presentable(call string, err error, sent []byte) error {
 	return &shown{err}
 }
 
-// broken returns the transport's own error if the connection broke during the response,
-// and nil otherwise. Unlike the error of the decoder around it, this error does not
-// quote the response.
+// broken returns the transport's own error if the connection broke during the response, and nil
+// otherwise. The transport's error does not quote the response, unlike the decoder's error that
+// wraps it.
 func broken(err error) error {
 	var response *smithyhttp.ResponseError
 	var network net.Error

@@ -49,7 +49,7 @@ func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, erro
 	})
 }
 
-// inspect returns the inspection of a listed secret.
+// inspect returns the labels and faults of a listed secret.
 func (s *secrets) inspect(ctx context.Context, e types.SecretListEntry) (driver.Inspection, error) {
 	name, _ := s.name(aws.ToString(e.Name))
 	found := driver.Inspection{Name: name}
@@ -63,7 +63,8 @@ func (s *secrets) inspect(ctx context.Context, e types.SecretListEntry) (driver.
 	return found, err
 }
 
-// faults returns the faults of a listed secret.
+// faults returns the faults of a listed secret, or nil if the secret was deleted after the
+// listing.
 func (s *secrets) faults(ctx context.Context, name string, e types.SecretListEntry) ([]driver.Fault, error) {
 	arn := aws.ToString(e.ARN)
 	if e.DeletedDate != nil {

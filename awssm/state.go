@@ -253,9 +253,8 @@ func keysOf(labels []driver.Label) []string {
 	return keys
 }
 
-// sightings records, by hash, which versions this driver has recently read or written. If it
-// forgets a version early because of maxSightings, the driver reads the record again
-// unnecessarily.
+// sightings records, by hash, which versions this driver has recently read or written. A version
+// that sightings forgets early because of maxSightings only costs an unnecessary read.
 type sightings struct {
 	mu          sync.Mutex
 	seed        maphash.Seed

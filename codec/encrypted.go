@@ -29,14 +29,14 @@ type EncryptedOptions struct {
 	// key.
 	Old []AEAD
 
-	// AllowPlain makes unencrypted records readable. Clear it once all records are encrypted.
-	// Until then, anyone who can write to the store can replace an encrypted record with a plain
-	// one.
+	// AllowPlain makes unencrypted records readable. Clear AllowPlain once all records are
+	// encrypted. Until then, anyone who can write to the store can replace an encrypted record
+	// with a plain one.
 	AllowPlain bool
 
 	// WritePlain makes the codec write records unencrypted, and read both plain and encrypted
-	// records. Set WritePlain before encryption begins, until all programs have the key. Set
-	// WritePlain again to end encryption.
+	// records. To begin encryption, set WritePlain until all programs have the key. To end
+	// encryption, set WritePlain again.
 	WritePlain bool
 
 	// Place replaces the place that the driver of the store reports. If the secrets were copied

@@ -52,8 +52,8 @@ const (
 )
 
 // A retryer repeats a call that failed with one of codes, unless the class of the error is
-// driver.ErrRefused. The retryer stops when the next attempt would have no time for a
-// response. The caller then gets the cause of the failure rather than the end of its context.
+// driver.ErrRefused. The retryer stops when the next attempt would have no time for a response.
+// The caller then gets the cause of the failure rather than an error of its context.
 type retryer struct {
 	codes   []codes.Code
 	none    bool // throttled calls are not repeated
@@ -238,9 +238,9 @@ func (s *service) add(ctx context.Context, name string, payload []byte) (added, 
 	return added{number, v.GetEtag(), v.GetCreateTime().AsTime()}, nil
 }
 
-// update replaces the given fields of a secret by those of m, if the etag of m is current.
-// Otherwise the error matches ErrConflict. The error matches errDrops if the response shows
-// that the server has not stored the fields.
+// update replaces the given fields of a secret with those of m if the etag of m is current.
+// Otherwise the error matches ErrConflict. The error matches errDrops if the response shows that
+// the server has not stored the fields.
 func (s *service) update(ctx context.Context, name string, m *secretmanagerpb.Secret, fields ...string) (metadata, error) {
 	const method = "UpdateSecret"
 	m.Name = s.path(name)

@@ -28,8 +28,8 @@
 //	resource.name.startsWith("projects/123456789/secrets/oauth-")
 //
 // The permissions secrets.list and secrets.create apply to the project, whose name does not
-// match. Grant them in a second role without the condition. An account that may list secrets
-// can see the names, labels and annotations of all secrets in the project.
+// match the condition. Grant both in a second role without the condition. An account that may
+// list secrets can see the names, labels and annotations of all secrets in the project.
 //
 // With Options.KMSKey or the keys of Options.Replicas, Secret Manager's service agent
 // needs roles/cloudkms.cryptoKeyEncrypterDecrypter on each key.
@@ -66,10 +66,10 @@
 //
 // A write first adds a version, which no reader sees. Then one UpdateSecret makes that version
 // the state. The update changes the alias, the labels and the annotation together, and carries
-// the etag of the secret that was read. If several writers have read the same state, one of
-// them succeeds. Each other writer destroys the version that it has added, if the refusal is
-// certain. The next commit finds the version of a writer that was killed, because its number
-// lies between those of two states.
+// the etag of the secret that was read. If several writers have read the same state, one of them
+// succeeds. Every other writer destroys the version that it has added if the refusal is certain.
+// The next commit finds the version of a killed writer, because the number of that version lies
+// between the numbers of two states.
 //
 // A replaced version stays for two hours, for readers that lag. Then the next write destroys
 // it, together with versions that never became the state. A destruction carries the etag of
@@ -84,9 +84,9 @@
 //
 // A refresh takes its lease with one UpdateSecret of the annotation, without a new version.
 //
-// A deletion is final, and also carries the etag. A secret without a state, left by a
-// process that was killed during a creation, is not a record. The next save of the same
-// record uses it.
+// A deletion is final, and also carries the etag. A secret without a state, left by a process
+// that was killed during a creation, is not a record. The next save of the same record uses that
+// secret.
 //
 // # Calls
 //
@@ -105,9 +105,9 @@
 //	Names     1 for each 25,000
 //
 // Update and Delete make one call fewer if this driver has just written the secret or called
-// Fresh for it. The driver remembers the etags of up to 256 secrets. Etags are not tokens,
-// and an outdated etag costs one call. An Update with an outdated base destroys the version
-// that it has added. Other writers, and inconsistent reads, cost further calls.
+// Fresh for it. The driver remembers the etags of up to 256 secrets. An outdated etag costs one
+// call. An Update with an outdated base destroys the version that it has added. Other writers,
+// and inconsistent reads, cost further calls.
 //
 // The driver repeats reads if the service is unavailable or a quota is exhausted. It repeats
 // writes only if a quota is exhausted. Pauses are random: the first is up to 0.1 seconds,
@@ -158,11 +158,12 @@
 //     it reads that state by its number.
 //   - Before Fresh reports that a record does not exist, it looks for version 1 by
 //     number.
-//   - A write based on lagging metadata is refused. The driver waits until the metadata catch
-//     up. If they do not within ten seconds, the error matches ErrConflict.
+//   - Secret Manager refuses a write that is based on lagging metadata. The driver waits until
+//     the metadata catch up. If the metadata do not catch up within ten seconds, the error
+//     matches ErrConflict.
 //
-// A lag causes waiting and repeated attempts. It never loses a record or an update, and
-// never causes a second request for a token.
+// A lag causes waiting and repeated attempts. A lag never causes the loss of a record or an
+// update, or a second request for a token.
 //
 // # Errors
 //

@@ -92,8 +92,8 @@ func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 }
 
 // Fresh implements driver.Secrets. Metadata may be stale, but reads of a version by its number
-// are not. Fresh never returns a state older than one that this driver has seen. A secret
-// without version 1 does not exist. If a read has just reported that the secret does not
+// are not. Fresh never returns a state older than the cached metadata or the argument than. A
+// secret without version 1 does not exist. If a read has just reported that the secret does not
 // exist, Fresh reads version 1 first, and the metadata only if version 1 exists.
 func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
 	if than.Version == "" && s.missed.Take(name, time.Now()) {
@@ -510,7 +510,7 @@ func (s *secrets) discard(ctx context.Context, name string, v added) {
 // due returns the versions to be destroyed after the next commit has succeeded, and those that
 // remain due. Only a version whose etag is in the account is destroyed. The update that stored
 // the etag carried the secret's etag, so the version belongs to this incarnation. due requests
-// unknown etags, which the commit stores for the commit after it.
+// unknown etags. The next commit stores these etags, and a later commit destroys the versions.
 func (s *secrets) due(ctx context.Context, name string, m metadata, now time.Time) (over, pending []due) {
 	work, pending := m.ripe(now, driverkit.Width)
 	var unknown []due
@@ -528,10 +528,10 @@ func (s *secrets) due(ctx context.Context, name string, m metadata, now time.Tim
 	})...)
 }
 
-// sweep destroys the versions in over, and returns those that it could not destroy. The caller
-// leaves them to the next commit of this driver. The caller calls sweep after a commit, which
+// sweep destroys the versions in over, and returns those that it could not destroy. The next
+// commit of this driver tries these versions again. The caller calls sweep after a commit, which
 // has proved that none of over is the state. Before the commit, the metadata may have been
-// stale, and another tool may have moved the alias back to one of over.
+// stale, and another tool may have moved the alias back to one of these versions.
 func (s *secrets) sweep(ctx context.Context, name string, over []due) []due {
 	return s.each(ctx, over, func(ctx context.Context, d *due) (left bool) {
 		err := s.destroy(ctx, name, d.Number, d.Etag)

@@ -145,8 +145,8 @@ func (s *secrets) destroyDue(ctx context.Context, name string) error {
 	return fmt.Errorf("%w: %q has more versions that are due", driver.ErrConflict, s.prefix+name)
 }
 
-// stillDue replaces the list of due versions by pending, if the metadata are still m.
-// Otherwise the error matches ErrConflict.
+// stillDue replaces the list of due versions with pending if the metadata are still m. Otherwise
+// the error matches ErrConflict.
 func (s *secrets) stillDue(ctx context.Context, name string, m metadata, pending []due) error {
 	a := m.account
 	a.Due = fewer(pending)
@@ -187,9 +187,9 @@ func (s *secrets) Unlabel(ctx context.Context, name string, labels []driver.Labe
 	return s.put(ctx, name, next, "labels", "annotations")
 }
 
-// Probe implements driver.Inspector. The second call creates a secret for the following
-// calls, and the last call deletes it. If the secret may not be created, the following
-// calls name a secret that does not exist.
+// Probe implements driver.Inspector. The second call creates a secret for the following calls,
+// and the last call deletes it. If the secret cannot be created, the following calls name a
+// secret that does not exist.
 func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 	return driverkit.Probes(ctx, s.probes())
 }

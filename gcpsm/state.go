@@ -169,8 +169,8 @@ func (m metadata) commit(v added, p driver.Payload, extra map[string]string, pen
 			a.Due = append(a.Due, old)
 		}
 	}
-	// The versions in between belong to writers that have ended, or whose commits will be
-	// refused after this one.
+	// The versions between the old and the new state belong to writers that have ended, or whose
+	// commits the service will refuse after this commit.
 	if first := m.number + 1; first < v.number {
 		d := due{Number: first, Since: v.at.Unix()}
 		if v.number-1 > first {
@@ -195,7 +195,7 @@ func (m metadata) commit(v added, p driver.Payload, extra map[string]string, pen
 	return next
 }
 
-// annotate returns the update that replaces the account of the secret by a.
+// annotate returns the update that replaces the account of the secret with a.
 func (m metadata) annotate(a account) *secretmanagerpb.Secret {
 	a.Writes++
 	text, err := json.Marshal(a)
@@ -251,8 +251,8 @@ func fewer(all []due) []due {
 	return some
 }
 
-// ripe reports whether the version was replaced at least grace ago. Until then, lagging
-// readers may use it.
+// ripe reports whether the version became due at least grace ago. Until then, lagging readers
+// may use the version.
 func (d due) ripe(now time.Time) bool { return now.Sub(time.Unix(d.Since, 0)) >= grace }
 
 // ripe returns up to most single versions that can be destroyed, and the remaining due

@@ -14,7 +14,7 @@
 //	name_keys        keys for names and derived IDs: the first is current
 //	index_keys       keys for labels: the first writes labels, searches use all
 //	encryption_keys  keys of AES-256-GCM: the first encrypts, all decrypt
-//	place            the earlier place of a store whose secrets were copied
+//	place            the place of the store from which the secrets were copied
 //
 // In a list, null stands for "no key" while keys are being added or removed; see Add, Switch and
 // Drop, and docs/keys.md. Instead of a list with one name key, the document may have "name_key"

@@ -17,10 +17,10 @@ import (
 // The methods of a File are not safe for concurrent use. Rows are numbered from 0. Methods
 // panic if a row does not exist.
 type File struct {
-	// AnyID permits every ID and value that this package can read back. Set AnyID if no SDK reads
-	// the file. Otherwise Set and Append refuse values that an SDK would misread, and new IDs
-	// that it cannot increment. The SDKs can increment numbers of up to ten digits, some only
-	// numbers below 2^31-1.
+	// AnyID permits every ID and value that this package can read back. Set AnyID if no SDK
+	// reads the file. Otherwise Set and Append refuse values that an SDK would misread, and new
+	// IDs that an SDK cannot increment. The SDKs can increment numbers of up to ten digits, some
+	// only numbers below 2^31-1.
 	AnyID bool
 
 	dialects  []dialect // the dialects that the file may be in; the first is written

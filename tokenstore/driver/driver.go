@@ -14,7 +14,7 @@
 //
 // # What a driver may rely on
 //
-//   - A name matches [a-z0-9]{1,64}, so that it needs no escaping in a path.
+//   - A name matches [a-z0-9]{1,64} and needs no escaping in a path.
 //   - Payload.Data is not empty and not larger than Properties.MaxSize. No two writes carry
 //     the same Data: every record holds a random nonce. A driver whose client retries
 //     writes may therefore compare Data to distinguish its own write from another writer's.
@@ -53,8 +53,8 @@
 //   - [DR-11] Delete with a base that is not the current state changes nothing and
 //     fails with an error matching ErrConflict.
 //   - [DR-12] Delete of a name that does not exist returns nil.
-//   - [DR-13] Create of a deleted name succeeds. It may wait until the service accepts the
-//     name again, unless ctx is done first.
+//   - [DR-13] Create of a deleted name succeeds. Create may wait until the service accepts the
+//     name again or ctx is done.
 //   - [DR-14] Create of a deleted name begins a new incarnation. An Update or Delete with a
 //     base from an earlier incarnation fails with an error matching ErrConflict or
 //     ErrNotFound. Neither the call nor its clean-up changes the new secret or its labels.
@@ -69,9 +69,9 @@
 //     these labels, because package tokenstore relies only on the Data of each result.
 //   - [DR-18] List yields every secret once, and Names yields every name once. Names may
 //     also yield the names of deleted secrets, but List does not.
-//   - [DR-19] The iterators stop when the loop body returns false. An error that is
-//     yielded with a Name concerns that secret alone, whatever its class, and the
-//     iteration continues. An error without a Name ends the iteration.
+//   - [DR-19] The iterators stop when the loop body returns false. An error of any class that is
+//     yielded with a Name concerns only the secret with that name, and the iteration continues.
+//     An error without a Name ends the iteration.
 //   - [DR-20] Two drivers opened with different prefixes do not see each other's
 //     secrets, even if one prefix is the beginning of the other.
 //   - [DR-21] A second driver opened with the same arguments, in this process or
@@ -79,9 +79,9 @@
 //     through both drivers on one base, at most one succeeds.
 //   - [DR-22] Every method returns promptly once its context is done, with an error
 //     matching ctx.Err(). A method called with a context that is done changes nothing.
-//   - [DR-23] A payload of MaxSize bytes of any value is stored and read back.
-//   - [DR-24] The text of an error contains no part of a payload. Errors of a decoder
-//     are not wrapped, because they quote their input.
+//   - [DR-23] A driver stores, and returns unchanged, Data of up to MaxSize arbitrary bytes.
+//   - [DR-24] The text of an error contains no part of a payload. A driver does not wrap the
+//     errors of a decoder, because such errors may quote the input.
 //   - [DR-25] A driver keeps no reference to a slice that it receives. The caller may
 //     change a slice that the driver returns.
 //   - [DR-26] All methods are safe for concurrent use.
@@ -220,9 +220,9 @@ type Payload struct {
 	// Labels are all labels by which Lookup must find the secret.
 	Labels []Label
 
-	// Former are labels with which earlier states of the secret were committed, and which
-	// the secret may still have. Lookup need not find the secret by these labels. See
-	// Update.
+	// Former are labels with which earlier states of the secret were committed, and which the
+	// secret may still have. Lookup need not find the secret by these labels. See
+	// Secrets.Update.
 	Former []Label
 
 	// Drop is a note, or empty. Update removes the note of the secret if that note equals
@@ -238,17 +238,16 @@ type Payload struct {
 	Incarnation string
 }
 
-// A Secret is a stored payload.
+// A Secret is one state of a stored secret.
 type Secret struct {
-	// Payload is the stored payload. Drivers may leave Labels empty when they return a
+	// Payload is the payload of the state. Drivers may leave Labels empty when they return a
 	// Secret, because Data also contains the labels.
 	Payload
 
 	// Version identifies the state that was read.
 	Version Version
 
-	// Note is the note of the secret, or empty. Only the method Fresh of a Leaser must set
-	// it.
+	// Note is the note of the secret, or empty. Only the method Fresh of a Leaser must set Note.
 	Note string
 
 	// Updated is when the state was written, by the service's clock, or the zero Time if
@@ -268,7 +267,7 @@ func (p Payload) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, p.text()
 // LogValue returns the text that Format prints, for package slog.
 func (p Payload) LogValue() slog.Value { return slog.StringValue(p.text()) }
 
-// MarshalJSON returns an error, because p holds tokens.
+// MarshalJSON always returns an error, because p holds tokens.
 func (p Payload) MarshalJSON() ([]byte, error) {
 	return nil, errors.New("driver: a payload is not marshaled: it holds tokens")
 }
@@ -318,8 +317,8 @@ type Properties struct {
 	// the service documents, or Unbounded.
 	ListLag, ReadLag time.Duration
 
-	// ListBatch is the number of secrets that List and Lookup return with one call; 0
-	// means one.
+	// ListBatch is the number of secrets that List and Lookup read with one call to the service;
+	// 0 means one.
 	ListBatch int
 
 	// LabelBatch is the number of labels that Update removes with one call; 0 means that
@@ -356,7 +355,7 @@ type Secrets interface {
 	// outcome.
 	Fresh(ctx context.Context, name string, than Secret) (Secret, error)
 
-	// Create stores a secret under a name that is not in use, and returns its version. If a
+	// Create stores a secret under a name that is not in use, and returns the new version. If a
 	// secret already has the name, the error matches ErrExists.
 	Create(ctx context.Context, name string, p Payload) (Version, error)
 
@@ -398,12 +397,11 @@ type Secrets interface {
 type Leaser interface {
 	Secrets
 
-	// Note replaces base.Note by note if the secret's current state and note are those of
-	// base, which Fresh returned. Otherwise the error matches ErrConflict, or ErrNotFound
-	// if the secret does not exist. An empty note removes the current note. The Version
-	// does not change. A note has at most 63 characters of [a-z0-9.-]. If the note has
-	// changed but the state has not, the error may be a *NoteError, which holds the current
-	// note.
+	// Note replaces base.Note with note if the secret's current state and note are those of
+	// base, which Fresh returned. Otherwise the error matches ErrConflict, or ErrNotFound if the
+	// secret does not exist. An empty note removes the current note. The Version does not
+	// change. A note has at most 63 characters of [a-z0-9.-]. If the note has changed but the
+	// state has not, the error may be a *NoteError, which holds the current note.
 	Note(ctx context.Context, name string, base Secret, note string) error
 }
 
@@ -418,7 +416,7 @@ type Sweeper interface {
 	Sweep(ctx context.Context, name string, base Secret)
 }
 
-// A NoteError is the error of a Note whose base does not have the current note of the
+// A NoteError is the error of a call of Note whose base does not hold the current note of the
 // secret. It matches ErrConflict.
 type NoteError struct {
 	Note string // the note of the secret, or "" if it has none
@@ -431,8 +429,8 @@ func (e *NoteError) Error() string { return e.Err.Error() }
 // Unwrap returns Err.
 func (e *NoteError) Unwrap() error { return e.Err }
 
-// A Labeler is a Secrets that chooses the nonces of the labels that a write adds. A failed
-// write can then remove its own labels, but not equal labels that an earlier write over the
+// A Labeler is a Secrets that chooses the nonces of the labels that a write adds. A failed write
+// can then remove its own labels without removing equal labels that an earlier write over the
 // same base has left.
 type Labeler interface {
 	Secrets

@@ -13,8 +13,8 @@ type Inspector interface {
 
 	// Inspect yields every name under the driver's prefix once, in no particular order. The
 	// names include those of deleted secrets, of secrets without a state, and of secrets to
-	// which only a label refers. Inspect changes nothing. Its results may lag by ListLag.
-	// An error that is yielded with a Name concerns that secret alone, as in List.
+	// which only a label refers. Inspect changes nothing. Its results may lag by ListLag. An
+	// error that is yielded with a Name concerns only the secret with that name, as in List.
 	Inspect(ctx context.Context) iter.Seq2[Inspection, error]
 
 	// Present reads the named secret once, and returns the elements of labels that the
@@ -26,9 +26,9 @@ type Inspector interface {
 	// is safe only while no other process writes.
 	Unlabel(ctx context.Context, name string, labels []Label) error
 
-	// Probe makes each kind of call that the driver makes, on a separate secret, and yields
-	// the outcomes. The secret is not a record, and Probe deletes it afterwards. Several
-	// callers may probe concurrently.
+	// Probe makes each kind of call that the driver makes, and yields the outcomes. Probe
+	// changes no record, and deletes the secrets that it creates. Several callers may probe
+	// concurrently.
 	Probe(ctx context.Context) iter.Seq2[Probed, error]
 }
 
@@ -50,7 +50,7 @@ type Inspection struct {
 	Faults []Fault
 }
 
-// The kinds of Fault. Store.Check reports them, and their values never change.
+// The kinds of Fault. Store.Check reports these values, which never change.
 const (
 	FaultTombstone  = "secret-tombstone"       // a remnant of a deleted secret
 	FaultEmpty      = "secret-empty"           // a secret without any state, left by an abandoned creation
@@ -63,7 +63,7 @@ const (
 // A Fault is an inconsistency of a secret that an interrupted operation or another
 // tool left behind.
 type Fault struct {
-	// Kind is one of the constants above.
+	// Kind is the kind of fault, such as FaultTombstone.
 	Kind string
 
 	// Detail describes the fault in one line. It contains no part of a payload.
@@ -75,8 +75,8 @@ type Fault struct {
 	// Action describes what Mend does. It is empty if an operator must decide what to do.
 	Action string
 
-	// Mend repairs the fault if the fault is unchanged. Otherwise the error matches
-	// ErrConflict. Unless Exclusive is set, Mend never discards a state that Get has
+	// Mend repairs the fault. If the secret has changed since the fault was found, the error may
+	// match ErrConflict. Unless Exclusive is set, Mend never discards a state that Get has
 	// returned since the fault was found. Mend is nil if Action is empty.
 	Mend func(ctx context.Context) error
 }

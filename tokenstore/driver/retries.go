@@ -12,6 +12,6 @@ func WithoutRetries(ctx context.Context) context.Context {
 	return context.WithValue(ctx, withoutRetries{}, true)
 }
 
-// Retries reports whether a driver may repeat a call with ctx that the service throttles.
-// It returns false if ctx is derived from a context of WithoutRetries.
+// Retries reports whether a driver may repeat a call with ctx that the service throttles. It
+// returns false if ctx is derived from a context that WithoutRetries returned.
 func Retries(ctx context.Context) bool { return ctx.Value(withoutRetries{}) == nil }

@@ -84,9 +84,9 @@ func FetchListed[T, R any](
 	}
 }
 
-// Each calls do for each item, at most Width items concurrently. It returns the error of
-// the first item in items for which do fails. After such an error, Each begins no further
-// call and cancels the contexts of the running calls.
+// Each calls do for each item, at most Width items concurrently. It returns the error of the
+// first item in items for which do fails, or ctx.Err() if ctx is done. Before Each returns an
+// error, it cancels the contexts of the running calls and waits for these calls.
 func Each[T any](ctx context.Context, items []T, do func(context.Context, T) error) error {
 	if err := ctx.Err(); err != nil {
 		return err

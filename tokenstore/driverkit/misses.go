@@ -9,7 +9,7 @@ const (
 	// missLife is how long Take returns true after a read that did not find the name.
 	missLife = time.Second
 
-	// maxMisses limits the number of names in a Misses. At the limit, Add forgets all
+	// maxMisses limits the number of names in a Misses. At the limit, Add first forgets all
 	// names.
 	maxMisses = 1 << 12
 )
