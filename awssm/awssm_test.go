@@ -65,8 +65,8 @@ func (e *env) open(opts *awssm.Options) driver.Secrets {
 	return d
 }
 
-// newClient returns a client with its own connections and with short pauses between
-// retries. accessKey identifies its principal.
+// newClient returns a client with its own connections and with short pauses between retries.
+// accessKey identifies the principal of the client.
 func newClient(t testing.TB, url, accessKey string, more ...func(*secretsmanager.Options)) *secretsmanager.Client {
 	t.Helper()
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
@@ -102,7 +102,7 @@ func (e *env) create(data string, labels ...driver.Label) driver.Secret {
 	return driver.Secret{Payload: p, Version: v}
 }
 
-// update replaces base by data and returns the new state.
+// update replaces base with data and returns the new state.
 func (e *env) update(base driver.Secret, data string, labels ...driver.Label) driver.Secret {
 	e.Helper()
 	p := driver.Payload{Data: []byte(data), Labels: labels}
@@ -141,7 +141,7 @@ func (e *env) operator(text string) string {
 	return *out.VersionId
 }
 
-// tags returns the tags of the secret, sorted.
+// tags returns the keys of the secret's tags.
 func (e *env) tags() []string {
 	e.Helper()
 	out, err := e.client.DescribeSecret(e.Context(), &secretsmanager.DescribeSecretInput{SecretId: aws.String(path)})
@@ -212,8 +212,8 @@ func yielding[T any](seq iter.Seq2[T, error], want int) func() error {
 	}
 }
 
-// on returns a hook that injects f into the nth request of an operation. If n is 0, the
-// hook injects f into all of its requests.
+// on returns a hook that injects f into the nth request of an operation. If n is 0, the hook
+// injects f into all requests of the operation.
 func on(operation string, n int, f fakeaws.Fault) func(*fakeaws.Request) *fakeaws.Fault {
 	requests := make(chan int, 1)
 	requests <- 0
@@ -981,7 +981,8 @@ func TestPolicyMinimal(t *testing.T) {
 	}
 }
 
-// exercise makes each call of a driver under the given policy, and returns the errors.
+// exercise makes each kind of call of a driver under the given policy, and returns the first
+// error.
 func exercise(t *testing.T, document string, opts *awssm.Options) error {
 	e := newEnv(t, nil, opts)
 	if err := e.server.Policy("app", document); err != nil {
@@ -1016,7 +1017,7 @@ func exercise(t *testing.T, document string, opts *awssm.Options) error {
 	if err := e.Delete(ctx, name, driver.Secret{Payload: second, Version: v}); err != nil {
 		return err
 	}
-	// An operator has scheduled the secret with this name for deletion.
+	// An operator has scheduled the secret of the record b for deletion.
 	operator := newClient(t, e.server.URL, "operator")
 	if _, err := operator.CreateSecret(ctx, &secretsmanager.CreateSecretInput{Name: aws.String(app + "/b"), SecretString: aws.String("x")}); err != nil {
 		t.Fatal(err)
@@ -1031,7 +1032,7 @@ func exercise(t *testing.T, document string, opts *awssm.Options) error {
 	return err
 }
 
-// tagsAs returns the tags of the secret, read with the permissions of principal.
+// tagsAs returns the keys of the secret's tags, read with the permissions of principal.
 func (e *env) tagsAs(principal string) []string {
 	e.Helper()
 	other := *e
@@ -1075,8 +1076,8 @@ func TestSourceWithoutEndpoints(t *testing.T) {
 	}
 }
 
-// TestListDeniedDeeperPrefix checks that List and Lookup yield all records even if the
-// secrets of another program under a deeper prefix are inaccessible.
+// TestListDeniedDeeperPrefix checks that List yields all records even if the secrets of another
+// program under a deeper prefix are inaccessible.
 func TestListDeniedDeeperPrefix(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil)

@@ -127,9 +127,9 @@ func TestContent(t *testing.T) {
 	}
 }
 
-// TestForeignContent checks that tombstones, including older ones without a mark, are
-// distinguished from records. Other content matches ErrCorrupt, and the error does not
-// quote the content.
+// TestForeignContent checks that Get of a tombstone, with or without a mark, fails with
+// ErrNotFound. Get of other foreign content fails with ErrCorrupt, and the error does not quote
+// the content.
 func TestForeignContent(t *testing.T) {
 	t.Parallel()
 	for what, c := range map[string]struct {
@@ -187,7 +187,8 @@ func TestAnswersAreChecked(t *testing.T) {
 }
 
 // TestOneUnreadable checks that List and Lookup yield the readable secrets if one secret is
-// unreadable. They also yield its name, with an error that quotes the reason.
+// unreadable. They also yield the name of the unreadable secret, with an error that quotes the
+// reason.
 func TestOneUnreadable(t *testing.T) {
 	t.Parallel()
 	for mode, server := range modes {
@@ -230,7 +231,7 @@ func TestOneUnreadable(t *testing.T) {
 }
 
 // TestUnreadableReasons checks that the error for an unreadable secret quotes the service's
-// reason and matches its class.
+// reason and matches the class of that reason.
 func TestUnreadableReasons(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -71,7 +71,7 @@ type pending struct {
 	operation string
 	body      []byte
 	header    http.Header
-	answer    chan<- *http.Response // nil if the client no longer waits
+	answer    chan<- *http.Response // receives the response, or nil if the response is lost
 }
 
 // A world is one run of several writers on one service.
@@ -147,7 +147,7 @@ func (g *gate) open(t testing.TB) driver.Secrets {
 	return d
 }
 
-// arrived returns the waiting requests, ordered by their text. A writer may have two
+// arrived returns the waiting requests, ordered by writer and operation. A writer may have two
 // concurrent requests.
 func (w *world) arrived() []*pending {
 	synctest.Wait()
@@ -267,9 +267,9 @@ func (w writer) save(ctx context.Context, t testing.TB, base driver.Secret, valu
 	return base
 }
 
-// TestLabelsInEveryOrder checks that a search by label finds the current state at any time.
-// It tries all orders of the requests of two writers, and all outcomes of a limited number
-// of them.
+// TestLabelsInEveryOrder checks that the secret has the labels of its current state at any time.
+// It tries all orders of the requests of two writers, and all outcomes of a limited number of
+// these requests.
 func TestLabelsInEveryOrder(t *testing.T) {
 	t.Parallel()
 	most, err := strconv.Atoi(os.Getenv("TOKENKEEP_EXPLORE_FAULTS"))

@@ -258,8 +258,8 @@ func TestCheckRepair(t *testing.T) {
 	})
 }
 
-// TestProbeMissingPermission removes one action at a time from the policy. It checks that
-// Probe names the missing permission and leaves no secret.
+// TestProbeMissingPermission removes one action at a time from the policy. It checks that Probe
+// names the missing permission and leaves no additional secret.
 func TestProbeMissingPermission(t *testing.T) {
 	t.Parallel()
 	whole := awssm.Policy("*", "*", app, nil)

@@ -269,9 +269,8 @@ func (e *env) fill(n int) {
 	}
 }
 
-// TestSaveAfterAnOutage checks that a program that repeats a failed save stores the token
-// after the outage. The refresh token, which the authorization server may have rotated, is
-// not lost.
+// TestSaveAfterAnOutage checks that a program that repeats a failed save stores the token after
+// the outage. The failed saves leave few tags, and no label is missing.
 func TestSaveAfterAnOutage(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil)

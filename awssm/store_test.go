@@ -452,8 +452,8 @@ func TestStoreCallFaults(t *testing.T) {
 	}
 }
 
-// breaks runs d with a fault in call n, counted from 0, and checks the remaining records.
-// It reports whether d made more than n calls.
+// breaks runs d with a fault in call n, counted from 0, and runs d again if it fails. breaks
+// then checks the remaining records, and reports whether d made more than n calls.
 func (d deed) breaks(t *testing.T, what string, n int, fault fakeaws.Fault, client []func(*secretsmanager.Options)) bool {
 	t.Helper()
 	e := newEnv(t, nil, nil, client...)

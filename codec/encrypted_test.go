@@ -94,8 +94,8 @@ func reads(t *testing.T, what string, c Codec, name string, data, text []byte) {
 	}
 }
 
-// refused checks that err is an error of Open: it matches ErrFormat, comes without text, and
-// quotes no secrets.
+// refused checks that Open has failed: err matches ErrFormat and quotes no secrets, and text is
+// nil.
 func refused(t *testing.T, what string, text []byte, err error, secrets ...string) {
 	t.Helper()
 	if !errors.Is(err, ErrFormat) {
@@ -112,7 +112,7 @@ func refused(t *testing.T, what string, text []byte, err error, secrets ...strin
 	}
 }
 
-// secretText is a secret in the records of these tests. No error may contain it.
+// secretText is a secret in the records of these tests. No error may contain secretText.
 const secretText = "s3cr3t-value"
 
 // textOf returns the text of a record of user, including secretText.
@@ -401,8 +401,8 @@ func TestCodecConcurrent(t *testing.T) {
 	}
 }
 
-// FuzzDecodeEncrypted checks that Open does not panic, and that its errors do not quote data.
-// It also checks that Open accepts only data that was encrypted for the name.
+// FuzzDecodeEncrypted checks that Open neither panics nor accepts data that was not encrypted
+// for the name. Errors of Open quote no secret.
 func FuzzDecodeEncrypted(f *testing.F) {
 	c := sealer(f, 1, 2)
 	f.Add(seal(f, c, "a", secretRecord))

@@ -90,7 +90,7 @@ func closings() []closing {
 }
 
 // TestClosed checks reads of a version that an operator has made unreadable. The reads do not
-// retry. Their error quotes the service's reason, and matches neither ErrNotFound nor
+// retry. The errors quote the service's reason, and match neither ErrNotFound nor
 // ErrUnavailable.
 func TestClosed(t *testing.T) {
 	t.Parallel()
@@ -240,8 +240,8 @@ func TestClosedInALaterIncarnation(t *testing.T) {
 	}
 }
 
-// TestClosedRecord checks that saves and refreshes of an unreadable record fail with the class
-// of the closing, and do not change the record.
+// TestClosedRecord checks that saves, refreshes and deletions of an unreadable record fail with
+// the class of the closing, and do not change the record.
 func TestClosedRecord(t *testing.T) {
 	t.Parallel()
 	for _, c := range closings() {

@@ -40,8 +40,8 @@ func newClient(t testing.TB, server *fakegcp.Server, more ...option.ClientOption
 	return client
 }
 
-// A backend is a server on which each driver has its own prefix and client. The clients
-// have exactly the permissions that Permissions returns.
+// A backend is a server on which each namespace has its own prefix, and each driver its own
+// client. The clients have exactly the permissions that Permissions returns.
 type backend struct {
 	server *fakegcp.Server
 	parent string
@@ -76,7 +76,7 @@ func (b *backend) throttle(prefix string) grpc.UnaryClientInterceptor {
 	}
 }
 
-// turnAway makes the server reject the calls of d, or accept them again if away is false.
+// turnAway throttles the calls of d if away is true, and otherwise ends the throttling.
 func (b *backend) turnAway(d driver.Secrets, away bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -167,7 +167,7 @@ func point(t testing.TB, server *fakegcp.Server, path string, number int64) {
 	change(t, server, m)
 }
 
-// change replaces the labels, annotations and aliases of a secret by those of m, as an
+// change replaces the labels, annotations and aliases of a secret with those of m, as an
 // operator does.
 func change(t testing.TB, server *fakegcp.Server, m *secretmanagerpb.Secret) {
 	t.Helper()

@@ -93,7 +93,7 @@ func (e *env) create(data string, labels ...driver.Label) driver.Secret {
 	return driver.Secret{Payload: p, Version: v}
 }
 
-// update replaces base by data and returns the new state.
+// update replaces base with data and returns the new state.
 func (e *env) update(base driver.Secret, data string, labels ...driver.Label) driver.Secret {
 	e.Helper()
 	p := driver.Payload{Data: []byte(data), Labels: labels}
@@ -282,7 +282,7 @@ func TestOperationsMakeAsFewCallsAsDocumented(t *testing.T) {
 		name string
 		run  func(ctx context.Context, d driver.Leaser, s driver.Secret) error
 		hot  string // calls of a driver that has written the secret
-		cold string // calls of a driver that has not
+		cold string // calls of another driver
 	}{
 		{"Get", func(ctx context.Context, d driver.Leaser, _ driver.Secret) error {
 			_, err := d.Get(ctx, name)

@@ -237,7 +237,7 @@ func TestCheckRepair(t *testing.T) {
 }
 
 // TestProbeMissingPermission removes one permission at a time. It checks that Probe names the
-// missing permission and leaves no secret.
+// missing permission and leaves no secret if it may delete secrets.
 func TestProbeMissingPermission(t *testing.T) {
 	t.Parallel()
 	for _, permission := range append(gcpsm.Permissions(), "") {

@@ -218,7 +218,7 @@ func TestParse(t *testing.T) {
 		}
 		for _, d := range f.Dialects() {
 			if d == codec.CSharp && f.Dialects()[0] != codec.CSharp {
-				continue // it reads other expiry times
+				continue // the dialect CSharp shifts expiry times
 			}
 			if again, err := Parse(f.Bytes(), d); err == nil && differ(rows(again), c.want) != "" && name != "node with a quote in front" {
 				t.Errorf("%s, read as %s: %s", name, d, differ(rows(again), c.want))
