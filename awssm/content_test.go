@@ -187,8 +187,8 @@ func TestAnswersAreChecked(t *testing.T) {
 }
 
 // TestOneUnreadable checks that List and Lookup yield the readable secrets if one secret is
-// unreadable. They also yield the name of the unreadable secret, with an error that quotes the
-// reason.
+// unreadable. List and Lookup also yield the name of the unreadable secret, with an error that
+// quotes the reason.
 func TestOneUnreadable(t *testing.T) {
 	t.Parallel()
 	for mode, server := range modes {

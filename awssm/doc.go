@@ -84,8 +84,8 @@
 // the tags that it has added for the write. If the outcome of a write is unknown, its tags stay
 // for the next write over the same state.
 //
-// Names and tags appear in CloudTrail and in lists. They contain digests, which are keyed if
-// tokenstore.Options has keys, but never a token or a user name.
+// Names and tags appear in CloudTrail and in lists. Names and tags contain digests, which are
+// keyed if tokenstore.Options has keys, but never a token or a user name.
 //
 // Every write creates a new version. The ID of the version is derived from the ARN of the secret
 // and the ID of the version that it replaces. The driver sends the ID as the ClientRequestToken
@@ -97,9 +97,9 @@
 // Delete first replaces the record with a tombstone, a payload with a different first line. The
 // service then refuses a write over the deleted record. Then Delete deletes the secret without a
 // recovery window. The next secret with that name has a different ARN. A write names its secret
-// by the ARN, so a writer that has read the deleted record cannot change the next one. While a
-// secret with the name is still being deleted, Create waits, usually for seconds and for at most
-// two minutes.
+// by the ARN, so a writer that has read the deleted record cannot change the next secret. While
+// a secret with the name is still being deleted, Create waits, usually for seconds and for at
+// most two minutes.
 //
 // If forced deletion is denied, set Options.KeepDeleted: the tombstone stays, and a new record
 // becomes the next version. The earlier versions, whose tokens may still be valid, stay until
@@ -153,10 +153,11 @@
 // for the lease and one for the token, so hourly refreshes take 48 writes a day. Saves also
 // count. A refresh starts only if there is room for both of its writes and for four other
 // writes. After 95 writes within a day, Refresh fails with an error matching
-// tokenstore.ErrUnavailable until the first of these writes is a day old. In that case Refresh
-// does not call the authorization server. Once the authorization server has responded, Refresh
-// stores the new token even if the limit is exceeded. Tokens with a lifetime below 32 minutes,
-// which are refreshed more than 45 times a day, are not suitable for this service.
+// tokenstore.ErrUnavailable until the first of these writes is a day old. A Refresh that fails
+// for this reason does not call the authorization server. Once the authorization server has
+// responded, Refresh stores the new token even if the limit is exceeded. Tokens with a lifetime
+// below 32 minutes, which are refreshed more than 45 times a day, are not suitable for this
+// service.
 //
 // # Consistency
 //
@@ -196,9 +197,9 @@
 // # Emulators
 //
 // The package works with LocalStack 4.14.0. If BatchGetSecretValue cannot read one of several
-// secrets, Secrets Manager reports that secret, but LocalStack fails the whole call. The
-// package then reads the secrets one by one. A server that assigns a version an ID other than
-// the ClientRequestToken cannot arbitrate between writers: the errors of writes match
+// secrets, Secrets Manager reports that secret, but LocalStack fails the whole call. After such
+// a failure, the package reads the secrets one by one. A server that assigns a version an ID
+// other than the ClientRequestToken cannot arbitrate between writers: the errors of writes match
 // tokenstore.ErrRefused.
 //
 // # Other programs
@@ -210,10 +211,10 @@
 // detect the foreign version, because a call cannot have a condition on the label AWSCURRENT.
 // The write of such a writer succeeds, and the replaced version becomes AWSPREVIOUS.
 //
-// If an operator moves AWSCURRENT back to an earlier version, readers see that version.
-// The next write finds the successors of that version and continues from the last one,
-// which undoes the roll-back. To roll back permanently, store the content again as a
-// new version after the last one.
+// If an operator moves AWSCURRENT back to an earlier version, readers see that version. The next
+// write finds the successors of that version and continues from the last one, which undoes the
+// roll-back. To roll back permanently, store the content again as a new version after the last
+// version.
 //
 // Do not rotate or replicate the secrets of a store. Secrets Manager refuses writes to a
 // replica, and does not delete a secret that has replicas.

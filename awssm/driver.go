@@ -35,8 +35,8 @@ const (
 	// second write over the same base.
 	baseLife = time.Hour
 
-	// justRead is the maximum age of a read that Fresh does not repeat. Fresh then starts with
-	// the version that follows the version read.
+	// justRead is the maximum age of a read that Fresh does not repeat. Instead, Fresh begins
+	// with the version that follows the version read.
 	justRead = time.Second
 
 	// labelBatch is the number of labels that one UntagResource removes. A refresh replaces
@@ -414,8 +414,8 @@ func spare(base driver.Secret, p driver.Payload) []driver.Label {
 }
 
 // label adds labels to the secret of c. held are labels that must stay on the secret. label
-// returns the labels for which the secret has no room. The caller writes the record without
-// these labels.
+// returns the labels for which the secret has no room. The caller lists these labels in the
+// first line of the record.
 func (s *secrets) label(ctx context.Context, c change, labels, held []driver.Label) (lacks []driver.Label, err error) {
 	if len(labels) == 0 {
 		return nil, nil

@@ -29,9 +29,9 @@ const (
 	textCurrent = " staging label" // no version has the label; the secret exists
 )
 
-// An InvalidRequestException contains one of deletionTexts if a secret is being deleted, or
-// if its name is still taken. An InvalidRequestException about a KMS key that is pending
-// deletion contains none of them.
+// An InvalidRequestException contains one of deletionTexts if a secret is being deleted, or if
+// its name is still taken. An InvalidRequestException about a KMS key that is pending deletion
+// contains none of these texts.
 var deletionTexts = []string{
 	"because it was marked for deletion",
 	"because a secret with this name is already scheduled for deletion",

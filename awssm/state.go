@@ -300,12 +300,12 @@ func (s *sightings) since(v driver.Version, at time.Time) (lacks []driver.Label,
 	return seen.lacks, ok && !seen.at.Before(at)
 }
 
-// A pool assigns nonces to the labels that the writes of a driver add. No two writes have the
-// same nonce at the same time.
+// A pool assigns nonces to the labels that the writes of a driver add. No two concurrent writes
+// use the same nonce.
 type pool struct {
 	mu     sync.Mutex
 	issued issued                  // for writes that have not begun
-	left   map[leftKey][]leftNonce // of labels that may remain on a secret, for reuse
+	left   map[leftKey][]leftNonce // nonces of labels that may remain on a secret, for reuse
 }
 
 // issued maps labels to the time of their first use. The zero Time means that no write has

@@ -58,10 +58,9 @@ var (
 // Spreadsheets round to six digits.
 const exactDigits = 7
 
-// parseExpiry reads an expiry time of a token file or table: milliseconds since the
-// epoch, in decimal, or 0 if the text is empty. It also reads whole numbers in
-// floating-point notation, such as 1728765600000.0 or 1.7287656E+12, because some
-// programs write them.
+// parseExpiry reads an expiry time of a token file or table: milliseconds since the epoch, in
+// decimal, or 0 if the text is empty. It also reads whole numbers in floating-point notation,
+// such as 1728765600000.0 or 1.7287656E+12, because some programs write such numbers.
 func parseExpiry(text string) (ms int64, err error) {
 	if text == "" {
 		return 0, nil

@@ -57,12 +57,12 @@
 // A digest is split because keys and values have at most 63 characters and a key has only one
 // value. One ListSecrets finds a record by any of several labels. The annotation "tokenkeep"
 // holds the incarnation, the lease of a refresh, and the versions to destroy. The annotation
-// also holds the number and etag of the current version, and a digest of its content. Other
-// labels, annotations and aliases of a secret are preserved.
+// also holds the number and etag of the current version, and a digest of its content. The driver
+// preserves other labels, annotations and aliases of a secret.
 //
 // Names, labels and annotations appear in audit logs and in notifications to Pub/Sub topics.
-// They contain digests, which are keyed if tokenstore.Options has keys, but never a token or
-// a user name.
+// Names, labels and annotations contain digests, which are keyed if tokenstore.Options has keys,
+// but never a token or a user name.
 //
 // A write first adds a version, which no reader sees. Then one UpdateSecret makes that version
 // the state. The update changes the alias, the labels and the annotation together, and carries
@@ -71,10 +71,11 @@
 // The next commit finds the version of a killed writer, because the number of that version lies
 // between the numbers of two states.
 //
-// A replaced version stays for two hours, for readers that lag. Then the next write destroys
-// it, together with versions that never became the state. A destruction carries the etag of
-// the version from the annotation. If the secret is deleted and created again, its new
-// versions have the old numbers but different etags. Each write checks at most 16 versions.
+// A replaced version stays for two hours, because readers may lag. The next write after that
+// time destroys the version, together with versions that never became the state. A destruction
+// carries the etag of the version from the annotation. If the secret is deleted and created
+// again, its new versions have the old numbers but different etags. Each write checks at most 16
+// versions.
 //
 // A write destroys versions after its commit, which proves that none of them is the state. In
 // three cases a version may remain that no annotation lists. The process was killed between
@@ -110,11 +111,11 @@
 // and inconsistent reads, cost further calls.
 //
 // The driver repeats reads if the service is unavailable or a quota is exhausted. It repeats
-// writes only if a quota is exhausted. Pauses are random: the first is up to 0.1 seconds,
-// later ones are up to 3 seconds. Repetitions end after 20 seconds, or shortly before the
-// deadline of the context. Then the error matches tokenstore.ErrUnavailable, or
-// tokenstore.ErrThrottled for a quota. A refresh that waits for another process does not
-// repeat throttled reads, because it reads again anyway.
+// writes only if a quota is exhausted. Pauses are random: the first is up to 0.1 seconds, later
+// ones are up to 3 seconds. Repetitions end after 20 seconds, or shortly before the deadline of
+// the context. After the last repetition, the error matches tokenstore.ErrUnavailable, or
+// tokenstore.ErrThrottled for a quota. A refresh that waits for another process does not repeat
+// throttled reads, because it reads again anyway.
 //
 // # Cost
 //

@@ -298,8 +298,8 @@ func (s *secrets) have(ctx context.Context, name string, want state) (state, err
 	return state{}, nil
 }
 
-// vanished returns an error matching ErrNotFound if the secret has no version at all, and
-// nil if it has one. Any other error means that vanished could not find out.
+// vanished returns an error matching ErrNotFound if the secret has no version at all, and nil if
+// the secret has a version. Any other error means that vanished could not find out.
 func (s *secrets) vanished(ctx context.Context, name string) error {
 	if _, err := s.readNumber(ctx, name, 1); !exists(err) {
 		return err

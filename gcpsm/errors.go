@@ -28,8 +28,8 @@ var (
 // a method means that the etag is outdated, unless the text names another cause.
 var conditional = map[string]bool{"UpdateSecret": true, "DeleteSecret": true, "DestroySecretVersion": true}
 
-// Patterns for causes in the text of an error. They are necessary because some errors have
-// no reason in their details.
+// Patterns for causes in the text of an error. These patterns are necessary because some errors
+// have no reason in their details.
 var (
 	namesSetUp = sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile(`(?i)constraint|org(anization('s)?)?[ _-]?policy|billing|has not been used|api .*disabled|vpcServiceControls`)

@@ -24,9 +24,9 @@ type Options struct {
 	Store *tokenstore.Options
 
 	// KMSKey is the customer-managed key that encrypts new secrets,
-	// "projects/…/locations/…/keyRings/…/cryptoKeys/…". Its location is "global"
-	// for a global secret, and the secret's location for a regional one. Empty
-	// means a key managed by Google.
+	// "projects/…/locations/…/keyRings/…/cryptoKeys/…". Its location is "global" for a global
+	// secret, and the secret's location for a regional secret. If KMSKey is empty, Google
+	// manages the key.
 	KMSKey string
 
 	// Replicas are the locations of new secrets. If Replicas is nil, Google chooses the

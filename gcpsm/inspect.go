@@ -29,8 +29,8 @@ func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, erro
 const orphanAge = time.Minute
 
 // faults returns the faults of a secret. It returns nil for a secret that is not a record,
-// whose read fails anyway. It also returns nil for a secret without a state that was created
-// less than orphanAge ago.
+// because List reports that secret. It also returns nil for a secret without a state that was
+// created less than orphanAge ago.
 func (s *secrets) faults(name string, m metadata) []driver.Fault {
 	switch now := time.Now(); {
 	case m.empty() && now.Sub(m.secret.GetCreateTime().AsTime()) > orphanAge:

@@ -24,9 +24,10 @@ func Unused() *Keys { return made(document{Version: version}) }
 // error if the keys of a kind are already being changed.
 func (k *Keys) Add(kinds ...Kind) (*Keys, error) { return k.add(random, kinds) }
 
-// AddNone returns k with "no key" after the current key of each given kind. Without kinds, it adds
-// "no key" for every kind that has a key. Use AddNone before the removal of keys. It returns an
-// error if a given kind has no key, or if the keys of a kind are already being changed.
+// AddNone returns k with "no key" after the current key of each given kind. Without kinds, it
+// adds "no key" for every kind that has a key. Use AddNone to begin the removal of keys. It
+// returns an error if a given kind has no key, or if the keys of a kind are already being
+// changed.
 func (k *Keys) AddNone(kinds ...Kind) (*Keys, error) {
 	d := k.document()
 	if len(kinds) == 0 {

@@ -85,8 +85,8 @@
 //   - [DR-25] A driver keeps no reference to a slice that it receives. The caller may
 //     change a slice that the driver returns.
 //   - [DR-26] All methods are safe for concurrent use.
-//   - [DR-27] Fresh returns the newest state that the service can prove. That state is
-//     at least as new as the argument than.
+//   - [DR-27] Fresh returns the newest state that the service can prove. The state is at least
+//     as new as the argument than.
 //   - [DR-28] If a secret under the driver's prefix is not in the form that the driver
 //     writes, Get fails with an error matching ErrCorrupt. Get does not change the secret.
 //     If a secret cannot be read, for whatever reason, List and Lookup yield its name with
@@ -133,10 +133,10 @@
 //
 // # Retries
 //
-// Drivers leave retries of transient failures to the client of the service. They retry a
-// call themselves only if the client does not retry, or while Create waits for a name that
-// is still being deleted. A driver should not repeat a throttled call if [Retries] returns
-// false for the context of the call.
+// A driver leaves retries of transient failures to the client of the service. A driver retries a
+// call itself only if the client does not retry, or while Create waits for a name that is still
+// being deleted. A driver should not repeat a throttled call if [Retries] returns false for the
+// context of the call.
 package driver
 
 import (
@@ -185,11 +185,11 @@ var (
 	// applied.
 	ErrUnavailable = errors.New("store unavailable")
 
-	// ErrThrottled means that the service rejected the call because there were too many
-	// calls, even after the client's own retries. An error of this class also matches
-	// ErrUnavailable. A write may have been applied: the response to an earlier attempt of
-	// the client may have been lost. This class excludes quotas that are not replenished
-	// over time, and limits on the states of a secret in a day.
+	// ErrThrottled means that the service rejected the call because there were too many calls,
+	// even after the client's own retries. An error of this class also matches ErrUnavailable. A
+	// write may have been applied: the response to an earlier attempt of the client may have
+	// been lost. ErrThrottled excludes quotas that are not replenished over time, and limits on
+	// the states of a secret in a day.
 	ErrThrottled = fmt.Errorf("%w: too many calls", ErrUnavailable)
 
 	// ErrCorrupt means that the secret exists but does not have the form that
@@ -318,7 +318,7 @@ type Properties struct {
 	ListLag, ReadLag time.Duration
 
 	// ListBatch is the number of secrets that List and Lookup read with one call to the service;
-	// 0 means one.
+	// 0 means one secret.
 	ListBatch int
 
 	// LabelBatch is the number of labels that Update removes with one call; 0 means that

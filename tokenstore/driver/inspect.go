@@ -17,8 +17,8 @@ type Inspector interface {
 	// error that is yielded with a Name concerns only the secret with that name, as in List.
 	Inspect(ctx context.Context) iter.Seq2[Inspection, error]
 
-	// Present reads the named secret once, and returns the elements of labels that the
-	// secret has.
+	// Present returns the elements of labels that the named secret has. It returns no error if
+	// the secret does not exist.
 	Present(ctx context.Context, name string, labels []Label) ([]Label, error)
 
 	// Unlabel removes labels with which no state of the named secret was committed. It
@@ -36,8 +36,8 @@ type Inspector interface {
 type Inspection struct {
 	Name string
 
-	// Labels are all labels of the secret, including labels with which no state was
-	// committed. They have no nonces if the service does not keep nonces.
+	// Labels are all labels of the secret, including labels with which no state was committed.
+	// The labels have no nonces if the service does not keep nonces.
 	Labels []Label
 
 	// Abandoned are those of Labels that are too old to belong to a write in progress. If
