@@ -113,7 +113,6 @@ func (e *env) update(base driver.Secret, data string, labels ...driver.Label) dr
 	return driver.Secret{Payload: p, Version: v}
 }
 
-// remove deletes the secret.
 func (e *env) remove(base driver.Secret) {
 	e.Helper()
 	if err := e.Delete(e.Context(), name, base); err != nil {

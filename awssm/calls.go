@@ -165,8 +165,8 @@ func kept(call, asked, got string) error {
 }
 
 // put stores v as the version that at identifies. The error matches ErrConflict if another
-// writer has stored a different value under that version ID. If v was certainly not stored and
-// never will be, the error has the type rejected.
+// writer has stored a different value under that version ID. The error has the type rejected
+// only if v was not stored and will not be stored later.
 func (s *service) put(ctx context.Context, at place, v value) error {
 	clean := ctx.Err() != nil // call sends nothing if ctx is done
 	out, err := call(ctx, "PutSecretValue", s.client.PutSecretValue, &secretsmanager.PutSecretValueInput{

@@ -123,8 +123,8 @@
 //	List      1 for each twenty secrets
 //	Names     1 for each hundred secrets
 //
-// An Update whose base was read more than an hour ago first reads the record again, with
-// the same calls as Fresh. The client decides about retries, pauses and timeouts.
+// An Update whose base was read more than an hour ago first reads the record again, with the
+// same calls as Fresh. The client determines retries, pauses and time-outs.
 //
 // # Cost
 //
@@ -149,10 +149,10 @@
 // tag.
 //
 // Secrets Manager keeps 100 versions of a secret, including all versions of the last 24 hours.
-// It therefore accepts about 100 writes of a record in a day. A refresh takes two writes, one
-// for the lease and one for the token, so hourly refreshes take 48 writes a day. Saves also
-// count. A refresh starts only if there is room for both of its writes and for four other
-// writes. After 95 writes within a day, Refresh fails with an error matching
+// The service therefore accepts about 100 writes of a record in a day. A refresh takes two
+// writes, one for the lease and one for the token, so hourly refreshes take 48 writes a day.
+// Saves also count. A refresh starts only if there is room for both of its writes and for four
+// other writes. After 95 writes within a day, Refresh fails with an error matching
 // tokenstore.ErrUnavailable until the first of these writes is a day old. A Refresh that fails
 // for this reason does not call the authorization server. Once the authorization server has
 // responded, Refresh stores the new token even if the limit is exceeded. Tokens with a lifetime
@@ -187,7 +187,7 @@
 // unknown credentials also match driver.ErrCredentials. A throttled call matches
 // tokenstore.ErrThrottled. DecryptionFailure and EncryptionFailure match
 // tokenstore.ErrUnavailable, because KMS may have throttled the request. If the text names the
-// state of the key, they match tokenstore.ErrRefused.
+// state of the key, these errors match tokenstore.ErrRefused.
 //
 // List and Lookup continue after an unreadable secret, and yield its name with the service's
 // reason. A secret is unreadable if a policy denies access, if its KMS key cannot be used, or
@@ -205,16 +205,16 @@
 // # Other programs
 //
 // A write by the AWS command line or by a rotation function makes a version whose ID is not
-// derived from the previous version. If the content has the form of this package, stores read
-// it as a record. Otherwise the errors of reads match tokenstore.ErrCorrupt, and writers that
-// read the version do not overwrite it. A writer that has read the previous state does not
-// detect the foreign version, because a call cannot have a condition on the label AWSCURRENT.
-// The write of such a writer succeeds, and the replaced version becomes AWSPREVIOUS.
+// derived from the previous version. If the content has the form that this package writes,
+// stores read it as a record. Otherwise the errors of reads match tokenstore.ErrCorrupt, and
+// writers that read the version do not overwrite it. A writer that has read the previous state
+// does not detect the foreign version, because a call cannot have a condition on the label
+// AWSCURRENT. The write of such a writer succeeds, and the replaced version becomes AWSPREVIOUS.
 //
 // If an operator moves AWSCURRENT back to an earlier version, readers see that version. The next
-// write finds the successors of that version and continues from the last one, which undoes the
-// roll-back. To roll back permanently, store the content again as a new version after the last
-// version.
+// write finds the successors of that version and continues from the last successor, which undoes
+// the roll-back. To roll back permanently, store the content again as a new version after the
+// last version.
 //
 // Do not rotate or replicate the secrets of a store. Secrets Manager refuses writes to a
 // replica, and does not delete a secret that has replicas.

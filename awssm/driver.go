@@ -145,8 +145,8 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 }
 
 // after returns the newest state in the chain of than, which may be than itself. It returns
-// false if the driver has not read or written than within justRead, or if the newest state is
-// unreadable or has no data.
+// false if the driver's last read or write of than is older than justRead, or if the newest
+// state is unreadable or has no data.
 func (s *secrets) after(ctx context.Context, path string, than driver.Secret) (driver.Secret, bool) {
 	at, ok := parse(than.Version)
 	if !ok || than.Data == nil {

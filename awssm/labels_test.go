@@ -93,9 +93,9 @@ func TestFailedWrite(t *testing.T) {
 	}
 }
 
-// TestFailedWriteThatSucceeded checks a write that was applied although its outcome is
-// unknown. The next write over the same base adds the same labels, and does not remove them
-// when it fails.
+// TestFailedWriteThatSucceeded checks a write that was applied although its outcome is unknown.
+// The next write over the same base adds the same labels, and does not remove these labels when
+// the write fails.
 func TestFailedWriteThatSucceeded(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil, once)

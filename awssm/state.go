@@ -103,8 +103,8 @@ type value struct {
 // encode returns the value of a record. lacks are the labels that the secret has no room for.
 // The value is text, because some servers do not handle bytes correctly. LocalStack 4.14.0
 // answers BatchGetSecretValue with status 500 after PutSecretValue has stored bytes. Earlier
-// versions of LocalStack return different bytes. Data that is not UTF-8, or that is too long
-// with its first line, is stored as bytes without lacks.
+// versions of LocalStack return bytes that differ from the stored bytes. Data that is not UTF-8,
+// or that is too long with its first line, is stored as bytes without lacks.
 func encode(data []byte, lacks []driver.Label) value {
 	head := markRecord
 	for i, l := range lacks {

@@ -9,7 +9,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// The store encrypts records with a key of the program. A tink.AEAD, whose key is in a key
+// The store encrypts records with the program's key. A tink.AEAD, whose key is in a key
 // management service, can replace the codec.AEAD of AESGCM. Package keys makes store options
 // with such a codec from a keys file.
 func ExampleEncrypted() {

@@ -12,8 +12,9 @@ import (
 	"unicode/utf8"
 )
 
-// Fields are the fields of a token in their stored form. The zero value of a field means that it
-// is unknown. Credentials are plain strings, but Fields print and log only the name of the type.
+// Fields are the fields of a token in their stored form. The zero value of a field means that
+// the field is unknown. Credentials are plain strings, but Fields print and log only the name of
+// the type.
 type Fields struct {
 	ID           string
 	UserName     string

@@ -74,9 +74,9 @@ func (r *retryer) Retry(err error) (time.Duration, bool) {
 }
 
 // reading are the codes after which the driver repeats a read, and writing are the codes after
-// which it repeats a write. The driver repeats a write only if the service has rejected it.
-// The service would refuse the repetition of an applied write, as if another writer had been
-// faster.
+// which it repeats a write. The driver repeats a write only if the service has rejected the
+// write. The service would refuse the repetition of an applied write, as if another writer had
+// been faster.
 var (
 	reading = []codes.Code{codes.Unavailable, codes.ResourceExhausted}
 	writing = []codes.Code{codes.ResourceExhausted}
@@ -108,8 +108,8 @@ func call[In, Out any](
 	return out, nil
 }
 
-// read returns one version with its data. id is the number of the version or an alias. The
-// error matches ErrCorrupt if the payload does not have the form of this package.
+// read returns one version with its data. id is the number of the version or an alias. The error
+// matches ErrCorrupt if the payload does not have the form that this package writes.
 func (s *service) read(ctx context.Context, name, id string) (state, error) {
 	const method = "AccessSecretVersion"
 	r, err := call(ctx, method, s.prefix+name, reading, s.client.AccessSecretVersion,
@@ -170,8 +170,9 @@ func (s *service) create(ctx context.Context, name string, m *secretmanagerpb.Se
 	return metadataOf(made), nil
 }
 
-// dropped returns the name of a field that a server has not stored, or "" if it has stored all
-// of them. dropped also checks the etag, which changes with each write and is never empty.
+// dropped returns the name of a field that a server has not stored, or "" if the server has
+// stored all fields. dropped also checks the etag, which changes with each write and is never
+// empty.
 func dropped(sent, got *secretmanagerpb.Secret, fields ...string) string {
 	if got.GetEtag() == "" || got.GetEtag() == sent.GetEtag() {
 		return "etags"

@@ -22,7 +22,7 @@
 //	secretmanager.versions.get
 //
 // Without versions.get and versions.destroy a store works, but old versions remain and cost
-// money. To limit the role to the prefix, grant it with a condition that contains the
+// money. To limit the role to the prefix, grant the role with a condition that contains the
 // project's number, not its ID:
 //
 //	resource.name.startsWith("projects/123456789/secrets/oauth-")
@@ -110,12 +110,12 @@
 // call. An Update with an outdated base destroys the version that it has added. Other writers,
 // and inconsistent reads, cost further calls.
 //
-// The driver repeats reads if the service is unavailable or a quota is exhausted. It repeats
-// writes only if a quota is exhausted. Pauses are random: the first is up to 0.1 seconds, later
-// ones are up to 3 seconds. Repetitions end after 20 seconds, or shortly before the deadline of
-// the context. After the last repetition, the error matches tokenstore.ErrUnavailable, or
-// tokenstore.ErrThrottled for a quota. A refresh that waits for another process does not repeat
-// throttled reads, because it reads again anyway.
+// The driver repeats reads if the service is unavailable or a quota is exhausted. The driver
+// repeats writes only if a quota is exhausted. Pauses are random: the first is up to 0.1
+// seconds, later pauses are up to 3 seconds. Repetitions end after 20 seconds, or shortly before
+// the deadline of the context. After the last repetition, the error matches
+// tokenstore.ErrUnavailable, or tokenstore.ErrThrottled for a quota. A refresh that waits for
+// another process does not repeat throttled reads, because it reads again anyway.
 //
 // # Cost
 //

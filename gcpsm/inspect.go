@@ -114,7 +114,7 @@ func (s *secrets) realias(ctx context.Context, name string, m metadata) error {
 const sweeps = 100
 
 // destroyDue destroys the versions that are due. A write destroys at most driverkit.Width of
-// them, and destroyDue up to sweeps times as many.
+// these versions, and destroyDue up to sweeps times as many.
 func (s *secrets) destroyDue(ctx context.Context, name string) error {
 	for range sweeps {
 		m, err := s.describe(ctx, name)

@@ -55,7 +55,7 @@ type dialect struct {
 }
 
 // These are the largest IDs that SDKs can increment. Ten digits fill the column in the SDKs'
-// database table. Some SDKs parse IDs as 32-bit integers to find the next one.
+// database table. Some SDKs parse IDs as 32-bit integers to find the next ID.
 const (
 	tenDigits = 9_999_999_999
 	int32ID   = 1<<31 - 2

@@ -646,7 +646,7 @@ func TestTenthColumn(t *testing.T) {
 }
 
 // TestHeaderIsAdded checks that Bytes adds a header to a file without one, because the SDKs
-// would skip its first record.
+// would skip the first record of the file.
 func TestHeaderIsAdded(t *testing.T) {
 	t.Parallel()
 	f := parse(t, annLine+"\n"+bobLine+"\n", "")

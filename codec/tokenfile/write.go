@@ -71,8 +71,8 @@ func (f *File) Append(r codec.Fields) error {
 func (f *File) Delete(i int) { f.rows = slices.Delete(f.rows, i, i+1) }
 
 // NextID returns the ID for a new row: the number after the larger of used and the largest ID in
-// the file. NextID ignores used if no ID remains after it. The error matches ErrDialect if no ID
-// remains.
+// the file. NextID ignores used if no ID remains after used. The error matches ErrDialect if no
+// ID remains.
 func (f *File) NextID(used int64) (string, error) {
 	var biggest int64
 	for _, r := range f.rows {
@@ -100,8 +100,8 @@ func (f *File) biggestID() int64 {
 }
 
 // Bytes returns the content of the file. The content begins with a header of ten columns,
-// because the SDKs skip the first row. Rows of nine columns get the tenth, because the SDKs fail
-// for a row without it.
+// because the SDKs skip the first row. Rows of nine columns get the tenth column, because the
+// SDKs fail for a row of nine columns.
 func (f *File) Bytes() []byte {
 	var b strings.Builder
 	b.WriteString(f.header)

@@ -303,8 +303,8 @@ type Properties struct {
 
 	// Place identifies the namespace. It is the same for every driver that sees the same
 	// secrets, and different for a driver with another prefix. Place must not change while
-	// encrypted records exist, because they are bound to it. Place contains no credential.
-	// An empty Place means that the driver does not identify the namespace.
+	// encrypted records exist, because such records are bound to Place. Place contains no
+	// credential. An empty Place means that the driver does not identify the namespace.
 	Place string
 
 	// MaxSize is the maximum size of Payload.Data in bytes. It is at least 16

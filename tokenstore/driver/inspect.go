@@ -32,7 +32,7 @@ type Inspector interface {
 	Probe(ctx context.Context) iter.Seq2[Probed, error]
 }
 
-// An Inspection describes everything that the service keeps under one name.
+// An Inspection describes the labels and faults of the secrets with one name.
 type Inspection struct {
 	Name string
 
