@@ -11,9 +11,9 @@ import (
 // forwarding lists the headers that proxies add.
 var forwarding = []string{"X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "Via"}
 
-// admit returns an error if the agent refuses a request whatever its operation is. A proxy that is
-// tricked into forwarding a request adds forwarding headers, and a web page sends an Origin. If an
-// attacker resolves a host name to this machine, that name appears in Host.
+// admit returns an error if the agent refuses a request regardless of its operation. A proxy that
+// is tricked into forwarding a request adds forwarding headers, and a web page sends an Origin. If
+// an attacker resolves a host name to this machine, that name appears in Host.
 func (h *Handler) admit(r *http.Request) error {
 	for _, name := range forwarding {
 		if len(r.Header.Values(name)) > 0 {

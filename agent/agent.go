@@ -97,7 +97,7 @@ type Request struct {
 	Took      time.Duration // the time from the head of the request to the end of its response
 }
 
-// Format prints the type of c. Without this method, package fmt would print the token.
+// Format prints the type of c. Without this method, package fmt would print the fields.
 func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "agent.Config") }
 
 // MarshalText returns the type of c, for loggers and package expvar.
@@ -156,7 +156,7 @@ func or[T comparable](v *T, otherwise T) {
 	}
 }
 
-// checkServer returns an error unless c configures the authorization server correctly.
+// checkServer returns an error if c has neither an authorization server nor PassThrough.
 func (c *Config) checkServer() error {
 	if c.PassThrough {
 		return nil

@@ -27,7 +27,7 @@ type key [sha256.Size]byte
 type entry struct {
 	id     string
 	client *initializer.Client
-	opened atomic.Int64 // time of the last read of the store, in nanoseconds since the epoch
+	opened atomic.Int64 // time from which the age of the entry counts, in nanoseconds since the epoch
 	kept   atomic.Bool  // whether client has a token that could not be stored
 
 	// failed, if not nil, says why the entry has no client. The entry is current until opened +

@@ -28,7 +28,7 @@
 //	/v1/token       a fresh access token, without the refresh token and the secrets
 //	/v1/rejected    another access token in place of one that the API has refused
 //
-// GET /healthz reports that the process serves requests. GET /readyz reports that the store
+// GET /healthz reports that the process serves requests. GET /readyz reports whether the store
 // answers.
 //
 // # Fresh tokens
@@ -45,14 +45,14 @@
 // # Who may connect
 //
 // A Unix socket has mode 0600. On Linux, the connecting process must also run as the agent's user
-// or as root. A TCP socket listens on the loopback interface, its packets have a TTL of 1, and
-// every POST needs the header X-Tokenkeep-Token. The GET pages do not need the header, because they
-// reveal nothing about records. The agent refuses requests that were forwarded, come from a web
-// page, or name another host. These checks protect tokens from a server that is tricked into
-// forwarding a request. They also protect tokens from web pages whose host name resolves to this
-// machine.
+// or as root. A TCP socket listens on the loopback interface. On Unix systems, its packets have a
+// TTL of 1. Every POST to a TCP socket needs the header X-Tokenkeep-Token. The GET pages do not
+// need the header, because they reveal nothing about records. The agent refuses requests that were
+// forwarded, come from a web page, or name another host. These checks protect tokens from a server
+// that is tricked into forwarding a request. They also protect tokens from web pages whose host
+// name resolves to this machine.
 //
-// Everyone who may connect can request every record. Config.Clients, ReadOnly, NoList and
+// Everyone who passes these checks can request every record. Config.Clients, ReadOnly, NoList and
 // NoDelete restrict the records and operations.
 //
 // # Errors

@@ -30,9 +30,9 @@ func (h *Handler) fresh(ctx context.Context, like tokenstore.Token) (t tokenstor
 	return h.settle(e, t, err)
 }
 
-// settle records the outcome of an operation on the client of e. It removes an error that matches
-// tokenstore.ErrNotPersisted if the caller can use the token, and returns false in place of the
-// error.
+// settle records in e the outcome of an operation on its client, and drops e if the record was
+// deleted. If err matches tokenstore.ErrNotPersisted but t has an access token, settle returns t
+// and false, without an error.
 func (h *Handler) settle(e *entry, t tokenstore.Token, err error) (tokenstore.Token, bool, error) {
 	persisted := e.client.Persisted()
 	e.kept.Store(!persisted)
@@ -82,8 +82,8 @@ func begins(like tokenstore.Token) bool {
 }
 
 // asked returns like without an access token if other fields identify the record. If the agent
-// serves only one client, asked adds the ID of that client. The error is errForbidden if the agent
-// does not serve the client of like.
+// serves only one client, asked adds the ID of that client to a record ID or user name. The error
+// is errForbidden if the agent does not serve the client of like.
 func (h *Handler) asked(like tokenstore.Token) (tokenstore.Token, error) {
 	if err := tokenstore.Validate(like); err != nil {
 		return like, err
@@ -157,7 +157,7 @@ func (h *Handler) open(ctx context.Context, like tokenstore.Token, k key, old *e
 }
 
 // unopened returns the results of open if err prevents open from reading the record. While the
-// store is unavailable, unopened returns old.
+// store is unavailable, unopened returns old, if old has a Client.
 func (h *Handler) unopened(k key, old *entry, err error) (*entry, error) {
 	now := h.now()
 	switch {

@@ -37,7 +37,7 @@ type ListenOptions struct {
 //
 // A Unix socket has mode 0600. Listen replaces an existing socket on which no process listens. If a
 // process listens on the socket, Listen returns an error. On Linux, the listener refuses a
-// connection unless the connection comes from the user of this process or from root. On Unix
+// connection to the socket unless the peer runs as the user of this process or as root. On Unix
 // systems, the packets of a TCP connection have a TTL of 1.
 func Listen(ctx context.Context, address string, opts *ListenOptions) (net.Listener, error) {
 	most := defaultConnections
@@ -213,10 +213,10 @@ func (l *listener) refuse(c net.Conn, why error) {
 	}()
 }
 
-// maxSkip is the maximum number of bytes that are read from a refused request.
+// maxSkip is the number of bytes after which skipHead and skipRest stop reading.
 const maxSkip = 16 << 10
 
-// skipHead reads the head of a request, including the empty line, but not much more than maxSkip
+// skipHead reads until the empty line that ends the head of a request, or until it has read maxSkip
 // bytes.
 func skipHead(c net.Conn) {
 	buf := make([]byte, 512)

@@ -2,7 +2,7 @@ package agent
 
 import (
 	"context"
-	_ "embed" // for the document below
+	_ "embed" // for openapi.json
 	"errors"
 	"net/http"
 	"sync"

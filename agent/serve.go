@@ -31,8 +31,8 @@ type ServeOptions struct {
 }
 
 // Serve serves h on l until ctx is done. Then Serve closes l, waits for the requests in progress,
-// including refreshes, and stores tokens that could not be stored before. It returns nil if it
-// completed these steps without an error within Grace.
+// including refreshes, and tries again to store the tokens that are not stored. It returns nil if
+// it completed these steps without an error within Grace.
 //
 // If Config.Token is empty and l is not a Unix socket, Serve closes l and returns an error.
 func Serve(ctx context.Context, l net.Listener, h *Handler, opts *ServeOptions) error {

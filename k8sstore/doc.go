@@ -52,8 +52,8 @@
 // the same preconditions.
 //
 // Options.Owner makes an object in the namespace the owner of the Secrets that a store
-// creates. Kubernetes deletes them together with the owner. Do not name a Deployment
-// that is deleted and recreated during updates.
+// creates. Kubernetes deletes them together with the owner. Do not choose a Deployment that is
+// deleted and recreated during updates.
 //
 // # Who can read a record
 //
@@ -63,8 +63,8 @@
 //     advance and rules cannot match prefixes. The program, like any account with the
 //     verb "list" or "watch" on Secrets, can read every Secret of the namespace.
 //   - Everyone who may create a Pod, a Deployment or a Job in the namespace can mount
-//     any of its Secrets and read it. In a separate namespace without Pods, that
-//     permission is not granted by accident.
+//     any of its Secrets and read it. In a separate namespace without Pods, nobody needs that
+//     permission.
 //   - etcd stores Secrets unencrypted unless the API server is configured to encrypt
 //     them (EncryptionConfiguration, --encryption-provider-config). Otherwise disks,
 //     backups and snapshots of etcd contain the Secrets in plain text. With a KMS
@@ -74,7 +74,7 @@
 //     level "Metadata" for Secrets. client-go logs bodies at klog level 7 and above.
 //
 // Encryption by the codec (tokenstore.Options.Codec) protects against all four risks:
-// Kubernetes then stores only ciphertext, and the key is elsewhere.
+// Kubernetes then stores only ciphertext, and the key is stored elsewhere.
 //
 // # Calls
 //
@@ -91,33 +91,33 @@
 // Finding a record by name therefore takes 1 call. Besides its reads, a save takes 1 call,
 // and a refresh takes 2: one for the lease and one for the new token.
 //
-// The client decides about retries, pauses and timeouts. client-go repeats a request, even a
-// write, whose response has a Retry-After header. A server that limits its clients sends 429
-// with that header, and a server without a connection to etcd sends 5xx. If a repeated write
-// is refused, the first attempt may have been applied. The driver then reads the Secret and
-// looks for its own data. If the outcome remains unknown, the error matches ErrUnavailable,
-// never ErrConflict.
+// The client controls retries, pauses and timeouts. client-go repeats a request, even a write,
+// whose response has a Retry-After header. A server that limits its clients sends 429 with that
+// header, and a server without a connection to etcd sends 5xx. If a repeated write is refused,
+// the first attempt may have been applied. The driver then reads the Secret and looks for its
+// own data. If the outcome remains unknown, the error matches ErrUnavailable, never
+// ErrConflict.
 //
 // # Limits
 //
-// A record has at most 64 KiB, so that it can move to the other services. Kubernetes accepts
-// 1 MiB for all data of a Secret. The size of etcd limits the number of records: at most 8
-// GiB for the whole cluster. A ResourceQuota may limit it further. A record takes 2 KiB to 4
-// KiB with its labels. Kubernetes is not designed for millions of objects: use another
-// service for more than about ten thousand records.
+// The size of a record is limited to 64 KiB, so that the record can move to the other services.
+// Kubernetes accepts 1 MiB for all data of a Secret. The size of etcd limits the number of
+// records: at most 8 GiB for the whole cluster. A ResourceQuota may limit the number further. A
+// record takes 2 KiB to 4 KiB with its labels. Kubernetes is not designed for millions of
+// objects: use another service for more than about ten thousand records.
 //
 // # Consistency
 //
 // Reads and lists request the newest state, which the server confirms with a quorum of
 // etcd. A write is visible immediately: ListLag and ReadLag are zero.
 //
-// The pages of one list show the state at one moment while etcd keeps that state: five
-// minutes by default. Then the list continues with the current state; each record that exists
-// throughout the list is listed once.
+// The pages of one list show the state at a single point in time while etcd keeps that state:
+// five minutes by default. Then the list continues with the current state; each record that
+// exists throughout the list is listed once.
 //
-// A version is the UID of the Secret and the revision of etcd, which the whole cluster
-// increments. After etcd has been restored from a backup, the revision continues from the
-// backup. Stop the programs meanwhile, or restore with "etcdutl snapshot restore
+// A version consists of the UID of the Secret and the revision of etcd, a counter of the whole
+// cluster. After etcd has been restored from a backup, the revision continues from the backup.
+// Stop the programs during the restoration, or restore with "etcdutl snapshot restore
 // --bump-revision".
 //
 // # Errors
@@ -144,7 +144,7 @@
 // not see the record, but its name is in use. Create waits up to 30 seconds until the name is
 // free. "tokenkeep doctor" reports such a Secret, and repairs labels that were removed or
 // added by hand. A record whose Secret was made immutable cannot be changed: read the token,
-// delete the record, and save it again.
+// delete the record, and save the token again.
 //
 // Exclude the Secrets of a store from backup and GitOps tools. A restored earlier state
 // contains tokens that the authorization server may have replaced.

@@ -54,8 +54,8 @@ func classify(err error) error {
 	return nil
 }
 
-// classifyAnswer is classify for a Status that the server has sent, or that the client has
-// made from another response.
+// classifyAnswer is classify for a Status that the server has sent, or that the client has made
+// from a response in another format.
 func classifyAnswer(s metav1.Status) error {
 	switch code := int(s.Code); {
 	case code == http.StatusUnauthorized:
@@ -114,7 +114,7 @@ func callError(ctx context.Context, call string, err error, sent []byte) error {
 	return driverkit.CallError(ctx, err, class)
 }
 
-// A refusal is an *apierrors.StatusError whose text is a single line.
+// A refusal wraps an *apierrors.StatusError. Its text is a single line.
 type refusal struct {
 	call   string
 	answer *apierrors.StatusError
@@ -149,5 +149,5 @@ func (r *refusal) Error() string {
 	return fmt.Sprintf("%s: %d: %s", r.call, r.answer.ErrStatus.Code, text)
 }
 
-// Unwrap returns the client's own error.
+// Unwrap returns the *apierrors.StatusError, without the replaced texts.
 func (r *refusal) Unwrap() error { return r.answer }

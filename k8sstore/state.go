@@ -40,8 +40,8 @@ type state struct {
 	err         error // why data is nil; matches ErrCorrupt
 }
 
-// version returns the version of a state: the UID of the incarnation, and the
-// revision of etcd, which the whole cluster increments.
+// version returns the driver.Version of a Secret: its UID, and the revision of etcd, a counter
+// of the whole cluster.
 func version(uid types.UID, revision string) driver.Version {
 	return driver.Version(string(uid) + " " + revision)
 }
@@ -89,7 +89,8 @@ func (st state) secret() (driver.Secret, error) {
 	return driver.Secret{Payload: driver.Payload{Data: st.data, Incarnation: st.incarnation}, Version: st.version}, nil
 }
 
-// named returns the listed Secret o. If o is being deleted, the error matches ErrNotFound.
+// named converts the listed Secret o to a driver.Named. If o is being deleted, the error
+// matches ErrNotFound.
 func (s *secrets) named(o *object) (driver.Named, error) {
 	named := driver.Named{Name: s.short(o.Name)}
 	if o.DeletionTimestamp != nil {

@@ -17,6 +17,6 @@
 //	auth.AuthorizationCodeHandlerConfig{NewTokenSource: keep.TokenSource, …}
 //
 // Each Keeper is for one user, one authorization server and one resource. Servers with the same
-// client ID have separate records, unless As.Issuer is NoIssuer. No server receives a token that
-// another server issued.
+// client ID have separate records, and no server receives a token that another server issued,
+// unless As.Issuer is NoIssuer.
 package oauth2keep

@@ -96,8 +96,8 @@ func (s source) Token() (*oauth2.Token, error) {
 
 // Client is like TokenSource, but returns an HTTP client that sends the token. Unlike a client of
 // x/oauth2, the HTTP client refreshes a token that the API rejects. A request fails with
-// ErrTokenType if the type of the token is unknown, and with ErrUntrustedURL if its host is not
-// allowed. See initializer.Client.HTTPClient.
+// ErrTokenType if the type of the token is unknown, and with ErrUntrustedURL if the host of the
+// request is not allowed. See initializer.Client.HTTPClient.
 func (k *Keeper) Client(ctx context.Context, conf *oauth2.Config, tok *oauth2.Token) (*http.Client, error) {
 	client, err := k.open(ctx, conf, tok)
 	if client == nil {

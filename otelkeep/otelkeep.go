@@ -162,7 +162,7 @@ func failed(class observe.Class, attributes ...attribute.KeyValue) []attribute.K
 	return append(attributes, keyError.String(string(class)))
 }
 
-// end ends a span. class is the class of the operation's error, or "" if it succeeded.
+// end ends a span. class is the class of the operation's error, or "" if the operation succeeded.
 func end(span trace.Span, class observe.Class, attributes ...attribute.KeyValue) {
 	span.SetAttributes(failed(class, attributes...)...)
 	switch class {

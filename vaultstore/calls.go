@@ -134,7 +134,7 @@ func (v *vault) sendOnce(ctx context.Context, token string, q request, out any) 
 	if err != nil {
 		return err
 	}
-	// The client adds its timeout to the context and does not release it.
+	// The client derives a context with its timeout, and never cancels that context.
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
 	//nolint:staticcheck // No other method takes a token for one call and returns the body of a 404.
@@ -167,7 +167,7 @@ func (v *vault) sendOnce(ctx context.Context, token string, q request, out any) 
 func (v *vault) request(token string, q request) (*api.Request, error) {
 	r := v.client.NewRequest(q.method, "/v1/"+q.path)
 	r.ClientToken = token
-	r.WrapTTL = "" // VAULT_WRAP_TTL is meant for people
+	r.WrapTTL = "" // with VAULT_WRAP_TTL, Vault would wrap the response
 	if q.query != nil {
 		r.Params = q.query
 	}
@@ -220,8 +220,8 @@ func (v *vault) invalid(ctx context.Context, token string, denied error) (bool, 
 		return true, nil
 	}
 	// Neither a token without the policy "default" nor an invalid token can look itself up.
-	// If the login did not grant that policy, the token counts as valid for tokenPause.
-	// Otherwise, if the policies lacked a permission, each denied call would log in.
+	// If the login did not grant that policy, the token counts as valid for tokenPause. Without
+	// tokenPause, each call that lacks a permission would log in.
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	now := v.now()
@@ -447,7 +447,7 @@ func (s *secrets) compares(ctx context.Context) error {
 	case err == nil:
 		err = errNotKV2
 	}
-	// The engine is of version 1 and has stored the write.
+	// An engine of version 1 has stored the write.
 	_ = s.do(ctx, request{method: http.MethodDelete, path: s.data(probeName)}, nil)
 	return fmt.Errorf("mount %q: %w: it does not compare versions", s.mount, err)
 }
@@ -459,8 +459,8 @@ type metadata struct {
 }
 
 // read returns the state of a version of a secret, or of the newest version if number is 0. If
-// the version does not exist or is not a record, the err field of the state says why. If
-// active is true, read asks the active node.
+// the version does not exist or is not a record, the err field of the state says why. If active
+// is true, read requests the active node.
 func (s *secrets) read(ctx context.Context, name string, number int, active bool) (state, error) {
 	q := request{method: http.MethodGet, path: s.data(name), active: active}
 	if number > 0 {
@@ -578,8 +578,8 @@ type versions struct {
 	} `json:"versions"`
 }
 
-// kept returns the numbers of the versions below before that are not destroyed, in
-// ascending order.
+// kept returns, in ascending order, the numbers less than before of the versions that are not
+// destroyed.
 func (v versions) kept(before int) []int {
 	var kept []int
 	for n, at := range v.Versions {

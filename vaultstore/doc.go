@@ -27,17 +27,17 @@
 // expired or was revoked. A program that is frozen between calls then needs no goroutine to
 // renew the token. The tokens should have the policy "default", which logins grant unless
 // configured otherwise. With this policy, a store can distinguish an expired token from a
-// missing permission. OpenBao, and Vault before 1.17, refuse both with the same text. On such
-// servers, a store whose token lacks the policy "default" logs in again to distinguish the two
-// cases, at most once every 30 seconds.
+// missing permission. OpenBao, and Vault before 1.17, send the same text for an expired token
+// and for a missing permission. On such servers, a store whose token lacks the policy "default"
+// logs in again after a denied call, at most once every 30 seconds.
 //
-// A mount of KV version 1 answers reads as an empty store does, and stores any write
+// A KV version 1 engine answers reads as an empty version 2 engine does, and stores any write
 // unchanged. Therefore a store checks the engine once: before its first write, or before it
 // first reports that a record does not exist. A response that only version 2 sends is
-// sufficient. Otherwise the store reads sys/internal/ui/mounts, which a token may read if it
-// has a policy for the mount. If a proxy or a policy forbids that call, the store reads
-// <mount>/config. If that call is forbidden as well, the store makes a conditional write that
-// version 2 refuses. If the mount has another engine or no engine, the error matches
+// sufficient. Otherwise the store reads sys/internal/ui/mounts, which a token with a policy for
+// the mount may read. If a proxy or a policy forbids that call, the store reads <mount>/config.
+// If that call is forbidden as well, a store that is about to write makes a conditional write
+// that version 2 refuses. If the mount has another engine or no engine, the error matches
 // ErrRefused. The prefix must not begin with "data/" or another path element of the engine's
 // API.
 //
@@ -65,14 +65,14 @@
 // stop such a writer, because Vault compares only the number. Delete secrets together with
 // their metadata only while no process writes.
 //
-// Paths appear in the audit log and in LIST. Paths contain digests, which are keyed if
-// tokenstore.Options has keys, but never a token or a user name.
+// Paths appear in the audit log and in the responses to LIST. Paths contain digests, which are
+// keyed if tokenstore.Options has keys, but never a token or a user name.
 //
 // By default KV keeps ten versions of a secret. The earlier versions contain earlier tokens,
-// which may still be valid. A store reads them only to find out whether a write was applied.
-// On a separate mount, set max_versions to 2. A larger number is harmless. With 1, if the
-// response to a write is lost and the version is replaced, the writer gets ErrUnavailable
-// although its write succeeded.
+// which may still be valid. Except during checks, a store reads an earlier version only to find
+// out whether a write was applied. On a separate mount, set max_versions to 2. A larger number
+// is harmless. If max_versions is 1, the response to a write is lost, and the version is
+// replaced, the writer gets ErrUnavailable although its write succeeded.
 //
 // # Calls
 //
@@ -91,20 +91,20 @@
 // which engine is mounted. The driver makes the call before it first writes, reports that a
 // record does not exist, or yields Names.
 //
-// If Vault refuses an Update because of the version, the driver makes one more call to read
-// the newer version. The client repeats failed writes, so the first attempt of the same
-// Update may have made that version. The driver recognizes its own data in the version, and
-// then the Update succeeds. A write that was applied is therefore never reported as a
-// conflict.
+// If Vault refuses an Update because of the version, the driver makes one more call to read the
+// next version. The client repeats failed writes, so the first attempt of the same Update may
+// have made that version. If the driver recognizes its own data in that version, the Update
+// succeeds. A write that was applied is therefore never reported as a conflict.
 //
-// The client decides about retries, pauses and timeouts. If Vault refuses a call because the
-// token has expired, a store with Options.Auth logs in and repeats the call.
+// The client controls retries, pauses and timeouts. If Vault refuses a call because the token
+// has expired, a store with Options.Auth logs in and repeats the call.
 //
 // # Limits
 //
-// A record has at most 64 KiB, so that it can move to the other services. Vault stores the
-// record as JSON, which is at most six times as long and fits the smallest limit of a storage
-// backend, 512 KiB. LIST has no pages: one response contains the names of all records.
+// The size of a record is limited to 64 KiB, so that the record can move to the other services.
+// Vault stores the record as JSON, which is at most six times as long and fits the smallest
+// limit of a storage backend, 512 KiB. LIST has no pages: one response contains the names of
+// all records.
 //
 // # Consistency
 //
@@ -125,8 +125,8 @@
 // With a lag set, Fresh and the reads of writing methods request the active node with that
 // header, until Vault refuses the header. If the server ignores the header, Fresh waits up to
 // ten seconds for the answering node to catch up with the caller's state. Writes always go to
-// the active node, which compares the version. A lag causes waiting and repeated attempts, but
-// never loses a record.
+// the active node, which compares the version. A lag causes waiting and retries, but no record
+// is lost.
 //
 // # Errors
 //
@@ -149,14 +149,14 @@
 // # Other programs
 //
 // Delete records with a store or with the command tokenkeep. If a writer has read the record
-// before a "vault kv delete", its next write restores the record. Do not set
-// delete_version_after, which makes a record disappear. "tokenkeep doctor" reports the
-// setting while the record exists.
+// before a "vault kv delete", the next write of that writer restores the record. Do not set
+// delete_version_after, which makes a record disappear. "tokenkeep doctor" reports the setting
+// while the record exists.
 //
-// Each deleted name leaves a tombstone, and writes that were abandoned, or refused because of
-// another write, may leave index entries. A store never mistakes a tombstone or an index
-// entry for a record. If a process is killed during Delete, the versions before the tombstone
-// remain. Repeating the Delete destroys them, and so does the next deletion of that name.
-// "tokenkeep doctor" finds tombstones, index entries and versions that were left behind. It
-// removes tombstones only if an option states that no other process writes.
+// Each deleted name leaves a tombstone. Writes that were abandoned or refused may leave index
+// entries. A store never mistakes a tombstone or an index entry for a record. If a process is
+// killed during Delete, the versions before the tombstone remain. Repeating the Delete destroys
+// them, and so does the next deletion of that name. "tokenkeep doctor" finds tombstones, index
+// entries and versions that were left behind. It removes tombstones only if an option states
+// that no other process writes.
 package vaultstore

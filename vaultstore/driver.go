@@ -16,8 +16,8 @@ import (
 
 const (
 	// maxSize is the smallest limit of any supported service, so that records can move
-	// between services. Vault itself accepts larger records: a record of maxSize bytes has
-	// at most 384 KiB as JSON, and a storage entry may have 512 KiB.
+	// between services. Vault itself accepts larger records: a record of maxSize bytes takes at
+	// most 384 KiB as JSON, and a storage entry may take 512 KiB.
 	maxSize = 64 << 10
 
 	// fewVersions is the largest number of versions that destroyUpTo destroys without first
@@ -46,7 +46,7 @@ var _ driver.Secrets = (*secrets)(nil)
 // Format prints s as its type. Package fmt would print the contents of the client.
 func (s *secrets) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("*vaultstore.secrets")) }
 
-// data returns the path of the data of a secret. The name is a legal path element.
+// data returns the path of the data of a secret. name must be a legal path element.
 func (s *secrets) data(name string) string { return s.mount + "/data/" + s.prefix + "/tokens/" + name }
 
 func (s *secrets) metadata(name string) string {
@@ -218,7 +218,7 @@ func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) e
 	err, sent := fmt.Errorf("%w: the base has no version", driver.ErrConflict), int64(0)
 	number, _, ok := parse(base.Version)
 	if !ok {
-		number = -1 // any state is acceptable
+		number = -1 // newestAfter accepts any state
 	} else if _, sent, err = s.commit(ctx, name, number, tombstone); err == nil {
 		return s.clear(ctx, name, number, slices.Concat(base.Labels, base.Former))
 	}

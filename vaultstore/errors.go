@@ -97,14 +97,14 @@ func callError(ctx context.Context, err error, sent []byte) error {
 	return driverkit.CallError(ctx, err, classify(err))
 }
 
-// says reports whether Vault's response contains the text.
+// says reports whether err contains an error response of Vault with the given text.
 func says(err error, text string) bool {
 	var answer *api.ResponseError
 	return errors.As(err, &answer) &&
 		slices.ContainsFunc(answer.Errors, func(e string) bool { return strings.Contains(e, text) })
 }
 
-// A refusal is an *api.ResponseError whose text is a single line.
+// A refusal wraps an *api.ResponseError. Its text is a single line.
 type refusal struct{ answer *api.ResponseError }
 
 // newRefusal returns a refusal for answer. It replaces texts that are not from Vault, such as
@@ -139,7 +139,7 @@ func (r *refusal) Error() string {
 	return text
 }
 
-// Unwrap returns the client's own error.
+// Unwrap returns the *api.ResponseError, without the replaced texts.
 func (r *refusal) Unwrap() error { return r.answer }
 
 // unclassed returns the refusal in err, without its class, or err itself if it contains no
@@ -164,8 +164,9 @@ func wrongEngine(err error) bool { return errors.Is(err, errNotKV2) || errors.Is
 // errHidden means that a response does not show which engine is mounted.
 var errHidden = errors.New("it is not visible")
 
-// hidden returns errHidden if err is a refusal for a reason other than invalid credentials,
-// and otherwise err. Such a refusal does not show which engine is mounted.
+// hidden returns errHidden if err matches ErrDenied, ErrNotFound or ErrRefused but not
+// ErrCredentials, and otherwise err. Errors of these classes do not show which engine is
+// mounted.
 func hidden(err error) error {
 	if errors.Is(err, driver.ErrCredentials) {
 		return err

@@ -28,8 +28,8 @@ const probeName = "tokenkeepprobe"
 const never = 1 << 30
 
 // Inspect implements driver.Inspector. It makes two LISTs, one LIST for each kind of label,
-// and one LIST for each label. For each secret, it makes one GET of the secret, one GET of its
-// metadata and one GET of each remaining earlier version.
+// and one LIST for each label. For each secret, it makes at most one GET of the secret, of its
+// metadata, and of each remaining earlier version.
 func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, error] {
 	return driverkit.Seq(func(yield func(driver.Inspection, error) bool) error {
 		labels, err := s.allLabels(ctx)
@@ -169,7 +169,7 @@ func (s *secrets) tombstoneFaults(name string, st state, kept []int) []driver.Fa
 }
 
 // remove deletes a secret with its metadata if its last version is a tombstone with the given
-// number. If number is 0, remove deletes the secret if it has no version. Otherwise the error
+// number or, if number is 0, if it has no version. For a secret in another state, the error
 // matches ErrConflict.
 func (s *secrets) remove(ctx context.Context, name string, number int) error {
 	st, err := s.read(ctx, name, 0, true)
@@ -187,8 +187,8 @@ func (s *secrets) remove(ctx context.Context, name string, number int) error {
 }
 
 // rolledBack returns the fault of a secret whose current version repeats an earlier one, as
-// after 'vault kv rollback'. Two writes of a store are never equal. The repair writes the last
-// version between the two again.
+// after 'vault kv rollback'. Two writes of a store are never equal. The repair rewrites the
+// last different version between the two.
 func (s *secrets) rolledBack(ctx context.Context, name string, st state, kept []int) ([]driver.Fault, error) {
 	var lost state
 	for _, n := range slices.Backward(kept) {
@@ -277,12 +277,12 @@ func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 	})
 }
 
-// yieldAll yields all of probed, and reports whether to continue.
+// yieldAll yields probed until yield returns false, and reports whether to continue.
 func yieldAll(probed []driver.Probed, yield func(driver.Probed, error) bool) bool {
 	return !slices.ContainsFunc(probed, func(p driver.Probed) bool { return !yield(p, nil) })
 }
 
-// unknown returns an error if the token may not even look itself up.
+// unknown returns an error matching ErrCredentials if the token may not even look itself up.
 func (s *secrets) unknown(ctx context.Context) error {
 	token, err := s.token(ctx)
 	if err == nil {
@@ -300,8 +300,8 @@ func (s *secrets) probe(call, capability, class, folder string, do func(context.
 	return driverkit.Probe{Call: call, Needs: fmt.Sprintf("the capability %q on %s/%s/%s/%s/*", capability, s.mount, class, s.prefix, folder), Do: do}
 }
 
-// recordProbes returns the probes of calls about records. If the token may not create the
-// probe record, the probes that change the record are not tried.
+// recordProbes returns the probes of calls about records. If the probe record does not exist
+// and the token may not create it, the probe of the next PUT is not tried.
 func (s *secrets) recordProbes() []driverkit.Probe {
 	absent, recorded := strings.ToLower(rand.Text())[:16], false
 	call := func(q request) func(context.Context) error {
@@ -329,8 +329,8 @@ func (s *secrets) recordProbes() []driverkit.Probe {
 	}
 }
 
-// indexProbes returns the probes of calls about the index. If the token may not create the
-// probe entry, the probes that change the entry are not tried.
+// indexProbes returns the probes of calls about the index. If the probe entry cannot be
+// created, the probe of a repeated POST is not tried.
 func (s *secrets) indexProbes() []driverkit.Probe {
 	label := driver.Label{Key: "probe", Value: strings.Repeat("probe", 7)[:32], Nonce: strings.ToLower(rand.Text())[:16]}
 	indexed := false

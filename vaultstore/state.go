@@ -79,9 +79,10 @@ func (st state) secret() (driver.Secret, error) {
 	return driver.Secret{Payload: driver.Payload{Data: st.data}, Version: st.version, Updated: st.created}, nil
 }
 
-// behind reports whether st is older than the version than. Versions of a secret that was
-// deleted with its metadata are numbered from 1 again, but have later times. A secret
-// without any version was deleted or, if reads lag, may not be visible yet.
+// behind reports whether st is older than the version in than. lags reports whether reads may
+// lag. Versions of a secret that was deleted with its metadata are numbered from 1 again, but
+// have later times. A secret without any version was deleted or, if reads lag, may not be
+// visible yet.
 func (st state) behind(than driver.Version, lags bool) bool {
 	number, created, ok := parse(than)
 	switch {

@@ -24,8 +24,8 @@ type Options struct {
 
 	// Auth logs in when the client has no token, and again when Vault says that the token has
 	// expired or was revoked. Logins happen one at a time. The store then uses the new token
-	// until the client's token changes. It does not modify the client. If Auth is nil, the
-	// caller is responsible for the client's token.
+	// until the client's token changes. The store does not modify the client. If Auth is nil,
+	// the caller is responsible for the client's token.
 	Auth api.AuthMethod
 
 	// ListLag and ReadLag are for servers whose standby nodes answer reads. They are the

@@ -20,19 +20,19 @@
 // the ten columns, New returns an error that names the generation of the SDK. New also returns
 // an error for a MySQL table whose engine has no transactions.
 //
-// New creates a second table, oauthtoken_tokenkeep, for data that the first cannot hold. It
-// holds refusals of the authorization server. It also holds the largest ID of a deleted record,
-// so that SaveToken does not reuse an ID. If New may not create the second table, the store
-// keeps neither.
+// New creates a second table, oauthtoken_tokenkeep, for data that the first cannot hold. The
+// second table holds refusals of the authorization server. It also holds the largest ID of a
+// deleted record, so that SaveToken does not reuse an ID. If New may not create the second
+// table, the store keeps neither refusals nor that ID.
 //
 // A third table, oauthtoken_tokenkeep_ext, holds the fields for which the SDKs have no column:
 // Issuer, Resource, Scope, TokenType, IDToken and Extra. If New may not create the third table,
 // saving a record with one of these fields fails with tokenstore.ErrInvalidToken. Each of its
-// rows identifies a row of the SDKs' table by its ID and by digests. Issuer and Resource belong
-// to the ID, user, client and refresh token of that row; the other fields also belong to its
-// access token. If an SDK replaces one of these values, the record loses the fields that belong
-// to it. The next change of the record by this package removes the lost fields from the table.
-// If an SDK removes the row, a Check with Purge removes its fields.
+// rows identifies a row of the SDKs' table by its ID and by digests. Issuer and Resource are
+// bound to the ID, user, client and refresh token of that row; the other fields are also bound
+// to its access token. If an SDK replaces one of these values, the record loses the fields that
+// are bound to the value. The next change of the record by this package removes the lost fields
+// from the table. If an SDK removes the row, a Check with Purge removes its fields.
 //
 // The store follows the rules of package tokenstore, not those of the SDKs: see "Matching" and
 // "Saving" in its documentation. The package compares values as bytes, regardless of the
@@ -40,14 +40,15 @@
 // column, a save changes nothing, and the error matches tokenstore.ErrTooLarge. For an
 // unsuitable ID or character, the error matches tokenstore.ErrInvalidToken. A server that is not
 // in strict mode would silently store another value, so the package reads every written row
-// again in the same transaction. In the SDKs' table in MySQL the limits are 255 characters, and
-// ten for an ID. SQLite has no such limits. The new token of a Refresh exists nowhere else. If
-// its column is too narrow, Refresh therefore tries to widen the column (ALTER TABLE).
+// again in the same transaction. In the SDKs' table in MySQL, the limits are 255 characters,
+// and ten characters for an ID. SQLite has no such limits. The new token of a Refresh exists
+// nowhere else. If its column is too narrow, Refresh therefore tries to widen the column (ALTER
+// TABLE).
 //
 // # What the SDKs rely on
 //
 // Programs with an SDK can continue to read the table and to change existing records. The SDKs
-// make the following assumptions, and a test covers each of them:
+// rely on the following properties, and a test covers each of them:
 //
 //   - The columns exist with their names and in their order. The SDKs read the result of
 //     "select *" by position (Python, Java, the SQLite store of Kaizen #192) or by name
@@ -66,7 +67,7 @@
 //     statements.
 //
 // With ten or more rows, the SDKs cannot add a row. They compute the next ID from the lexically
-// largest one, which stays "9" although "10" exists. The SDKs for Java, PHP and Scala overwrite
+// largest ID, which stays "9" although "10" exists. The SDKs for Java, PHP and Scala overwrite
 // the row "10"; the other SDKs fail. This package compares IDs as numbers. If a program with an
 // SDK also uses the table, let this package add the users. The SDK for C# stores expiry times
 // that are ten minutes early, so its tokens expire ten minutes earlier in this package.
@@ -86,9 +87,9 @@
 // In MySQL, the lock is GET_LOCK on the transaction's connection. Its name derives from the
 // names of the database and the table. The transaction also reads the rows FOR UPDATE, so
 // programs with an SDK wait. Row locks alone are not enough: two transactions that find no row
-// of a user block each other when they insert one. The lock requires MySQL 5.7.5 or MariaDB
-// 10.0.2, and works on one server. If several servers accept writes (Galera, Group Replication),
-// all programs must write to the same server.
+// of a user block each other when both insert a row. The lock requires at least MySQL 5.7.5 or
+// MariaDB 10.0.2, and is local to one server. If several servers accept writes (Galera, Group
+// Replication), all programs must write to the same server.
 //
 // Goroutines that write through one Store take turns, so their writes occupy one connection of
 // the pool.
@@ -103,13 +104,13 @@
 // while mint runs. The pool then needs a second connection if mint, or another part of the
 // program, uses the pool meanwhile.
 //
-// The lock is released if its process or connection ends. A suspended process keeps the lock.
+// The lock is released when its process or connection ends. A suspended process keeps the lock.
 // Other processes wait for LeaseTTL plus LockTimeout. They then fail with
 // tokenstore.ErrUnavailable, and do not send a second request.
 //
-// If the authorization server refuses (*tokenstore.RefreshError), the second table keeps the
-// refusal for later callers. A refusal consists of its code, its times, and a digest of the
-// refused credentials. Refresh treats refusals as tokenstore.Store does.
+// If the authorization server refuses a refresh (*tokenstore.RefreshError), the second table
+// keeps the refusal for later callers. A refusal consists of its code, its times, and a digest
+// of the refused credentials. Refresh treats refusals as tokenstore.Store does.
 //
 // # Removing
 //
@@ -142,9 +143,9 @@
 // tokenstore.ErrCorrupt and do not change the row. An error of a MySQL server includes the
 // server's text if the text contains no value, and otherwise only the error number.
 //
-// Errors that persist until an operator or the program's author changes something match
-// tokenstore.ErrRefused. Examples are a database that does not exist, a database of another kind
-// (PostgreSQL is not supported), a dropped table, and an unsuitable configuration.
+// If the database is missing or unsuitable, the error matches tokenstore.ErrRefused. Examples
+// are a database that does not exist, a database of another kind (PostgreSQL is not supported),
+// a dropped table, and an unsuitable configuration.
 //
 // After a failover, the connections of the pool may lead to a server that accepts no writes. The
 // store then closes them and retries; Refresh does so before it calls mint, and for LeaseTTL

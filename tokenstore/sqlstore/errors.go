@@ -35,8 +35,8 @@ func (db *database) failed(ctx context.Context, err error) error {
 	return db.dialect.classed(err)
 }
 
-// setUp returns an error about the configuration of the database, which persists
-// until an operator or the program's author changes it.
+// setUp returns an error that matches tokenstore.ErrRefused. It is for a configuration of the
+// database that an operator or the program's author must change.
 func setUp(format string, args ...any) error {
 	return classed(tokenstore.ErrRefused, fmt.Errorf(format, args...))
 }
@@ -86,9 +86,9 @@ const (
 	lastPoll  = 10 * time.Millisecond
 )
 
-// patiently calls f again while f returns an again error, until db.lockTimeout has passed. The
-// context of f ends then. If the error may be permanent, patiently calls f at most fewAttempts
-// times.
+// patiently calls f, and repeats the call while f returns an again error. The context of f ends
+// after db.lockTimeout, and the error then matches tokenstore.ErrUnavailable. If the again
+// error may be permanent, patiently calls f at most fewAttempts times.
 func (db *database) patiently(ctx context.Context, f func(context.Context) error) error {
 	waiting, cancel := context.WithTimeout(ctx, db.lockTimeout)
 	defer cancel()

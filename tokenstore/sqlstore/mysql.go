@@ -112,8 +112,8 @@ func (d *mysql) biggestID() string {
 	return "SELECT MAX(CAST(id AS UNSIGNED)) FROM `" + d.table + "` WHERE id REGEXP '^[0-9]{1,10}$'"
 }
 
-// lockName returns the name of a lock. All databases of the server share these names, which
-// have at most 64 characters.
+// lockName returns the name of the lock for the table and parts. All databases of the server
+// share the names of locks, which have at most 64 characters.
 func (d *mysql) lockName(parts ...string) string {
 	h := sha256.New()
 	for _, part := range append([]string{strings.ToLower(d.database), strings.ToLower(d.table)}, parts...) {
@@ -122,9 +122,9 @@ func (d *mysql) lockName(parts ...string) string {
 	return "tokenkeep " + hex.EncodeToString(h.Sum(nil)[:20])
 }
 
-// lockTable takes a lock named after the table. Row locks are not enough: two transactions
-// that find no row of a user block each other when they insert one. The server then rolls
-// back one of the transactions.
+// lockTable takes a lock named after the table. Row locks are not enough: two transactions that
+// find no row of a user block each other when both insert a row. The server then rolls back one
+// of the transactions.
 func (d *mysql) lockTable(ctx context.Context, conn *sql.Conn) (release func(), err error) {
 	name := d.lockName()
 	wait := time.Duration(0)
@@ -163,8 +163,8 @@ func (d *mysql) locked(ctx context.Context, db *sql.DB, id string) (bool, error)
 	return holder.Valid, err
 }
 
-// lock takes the named lock of the server, which ends with the connection. It reports whether
-// the lock was free within wait, rounded up to seconds.
+// lock takes a named lock, which the server releases when the connection ends. lock waits at
+// most wait, rounded up to seconds, and reports whether it has taken the lock.
 func (d *mysql) lock(ctx context.Context, conn *sql.Conn, name string, wait time.Duration) (bool, error) {
 	var got sql.NullInt64
 	seconds := int64((wait + time.Second - 1) / time.Second)

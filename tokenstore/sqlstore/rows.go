@@ -164,8 +164,8 @@ func (db *database) selection() string {
 		" LEFT JOIN " + db.table.quotedExtensions() + " e ON e.row_id = " + db.dialect.idText()
 }
 
-// query returns the rows that meet c, with errors in the form of failed. suffix is the end of
-// the SELECT.
+// query returns the rows that meet c. suffix is the end of the SELECT. Errors have the form
+// that failed returns.
 func (db *database) query(ctx context.Context, q querier, c condition, suffix string) (rows []row, err error) {
 	if c.text == "" {
 		return nil, nil

@@ -79,8 +79,9 @@ func (d *sqlite) prepare(ctx context.Context, conn *sql.Conn) error {
 	return nil
 }
 
-// scrub rewrites the database, so that no page contains data that was deleted without
-// secure_delete. It leaves neither a journal nor a write-ahead log with earlier pages.
+// scrub rewrites a database of at most limit bytes. Then no page contains data that was deleted
+// without secure_delete, and no journal remains. In a database of any size, scrub empties the
+// write-ahead log.
 func (d *sqlite) scrub(ctx context.Context, db *database, limit int64) error {
 	if d.path == "" {
 		return nil

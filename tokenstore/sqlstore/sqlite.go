@@ -103,7 +103,7 @@ func (d *sqlite) biggestID() string {
 // lockTable does nothing: see begin.
 func (d *sqlite) lockTable(context.Context, *sql.Conn) (func(), error) { return func() {}, nil }
 
-// inMemory holds the records in databases in memory that are being refreshed.
+// inMemory holds the records that are being refreshed and belong to a database in memory.
 var inMemory sync.Map // of memoryRecord
 
 // A memoryRecord identifies a record of a database in memory. Only the *sql.DB
@@ -188,7 +188,7 @@ func (d *sqlite) outside(err error) bool {
 }
 
 // createTable returns the statement that creates the SDKs' table. Columns that are not in
-// ownTypes have the type in text.
+// ownTypes have the type that text names.
 func createTable(name, text, keys, options string) string {
 	var columns strings.Builder
 	for _, c := range columnNames {

@@ -330,9 +330,9 @@ func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), "
 // lastID is the largest number that fits the SDKs' column.
 const lastID = 9_999_999_999
 
-// NextID implements rowstore.Writer. It returns the number after the largest ID in the table or
-// known from a deleted record. NextID compares IDs as numbers; the SDKs compare them as text, in
-// which "9" is larger than "10".
+// NextID implements rowstore.Writer. It returns the number after the largest ID of the records
+// in the table and of the deleted records in the notes. NextID compares IDs as numbers; the
+// SDKs compare them as text, in which "9" is larger than "10".
 func (x *tx) NextID(ctx context.Context) (string, error) {
 	var biggest sql.NullInt64
 	if err := x.conn.QueryRowContext(ctx, x.dialect.biggestID()).Scan(&biggest); err != nil {
