@@ -296,7 +296,7 @@ func (w *world) consent() zohoaccounts.Consent {
 	return zohoaccounts.Consent{ClientID: clientID, Email: email, ZGID: "6001"}
 }
 
-// saved returns a record of the user, whose access token has expired.
+// saved stores and returns a record of the user whose access token has expired.
 func (w *world) saved() tokenstore.Token {
 	w.t.Helper()
 	t, err := w.store.SaveToken(w.t.Context(), tokenstore.Token{
@@ -475,8 +475,8 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// TestAnotherServer checks an OAuth 2.0 server other than Zoho's. Its records have an issuer,
-// and the agent does not call a DPoP token a bearer token.
+// TestAnotherServer checks an agent with an OAuth 2.0 server other than Zoho's. Records must have
+// the configured issuer, and tokens the type that the server states.
 func TestAnotherServer(t *testing.T) {
 	t.Parallel()
 	kind := "Bearer"
@@ -641,7 +641,7 @@ func TestFindByIDNotPersisted(t *testing.T) {
 	}
 	w.zoho.Inject(nil)
 	w.secrets.fail(nil, nil)
-	w.clock.Advance(2 * time.Second) // a Client tries to store its token once a second
+	w.clock.Advance(2 * time.Second) // a Client tries to store its token at most once a second
 	if err := w.h.Close(t.Context()); err != nil {
 		t.Error(err)
 	}

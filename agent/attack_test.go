@@ -25,7 +25,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// envConnect makes the test binary connect to a socket, and print the response.
+// envConnect is an environment variable with the path of a socket. If it is set, the test binary
+// connects to the socket and prints the response.
 const envConnect = "TOKENKEEP_TEST_CONNECT"
 
 func TestMain(m *testing.M) {

@@ -82,8 +82,8 @@ func begins(like tokenstore.Token) bool {
 }
 
 // asked returns like without an access token if other fields identify the record. If the agent
-// serves only one client, asked adds the ID of that client to a record ID or user name. The error
-// is errForbidden if the agent does not serve the client of like.
+// serves only one client, asked adds the ID of that client to a description that has an ID or a
+// user name. The error is errForbidden if the agent does not serve the client of like.
 func (h *Handler) asked(like tokenstore.Token) (tokenstore.Token, error) {
 	if err := tokenstore.Validate(like); err != nil {
 		return like, err

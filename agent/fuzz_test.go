@@ -15,8 +15,8 @@ import (
 )
 
 // FuzzRequest checks that no complete request makes the agent panic, and that the responses
-// conform to the OpenAPI document. A response to a request without the header must not contain
-// the token.
+// conform to the OpenAPI document. The response to a request without the agent's token must not
+// contain the stored access token.
 func FuzzRequest(f *testing.F) {
 	head := "Host: localhost\r\nContent-Type: application/json\r\n" + agent.TokenHeader + ": " + agentToken + "\r\n"
 	for _, seed := range []string{

@@ -53,8 +53,7 @@ func ExampleNew() {
 	// 1000.refresh
 }
 
-// The Secrets of the records can have an owner, such as a Deployment, and labels, such as
-// that of a team.
+// The Secrets of a store can have an owner, such as a Deployment, and additional labels.
 func ExampleOptions() {
 	config, stop := server()
 	defer stop()

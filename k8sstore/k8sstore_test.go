@@ -462,7 +462,7 @@ func TestWritesThatTheClientRepeats(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	// Another process makes a change between the two attempts.
+	// overtaken makes another process call change between the two attempts of the client.
 	overtaken := func(e *env, verb string, change func()) {
 		var once sync.Once
 		e.server.Inject(func(q *fakek8s.Request) *fakek8s.Fault {
@@ -625,8 +625,8 @@ func TestOthersSecretsAreLeftAlone(t *testing.T) {
 	}
 }
 
-// TestVersionsNameTheIncarnation checks that a Secret that another tool has deleted and
-// created again has another version, even at the same revision.
+// TestVersionsNameTheIncarnation checks that Update and Delete refuse the version of another
+// incarnation with the same revision, and malformed versions.
 func TestVersionsNameTheIncarnation(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)

@@ -175,7 +175,7 @@ func (w *ward) must(method, path, body string) {
 	}
 }
 
-// A mortal driver fails all writes after a number of successful ones.
+// A mortal driver passes left writes to Secrets, and fails all later writes.
 type mortal struct {
 	driver.Secrets
 	left atomic.Int64
@@ -281,7 +281,7 @@ func (a apart) Update(ctx context.Context, name string, base driver.Secret, p dr
 
 func (a apart) List(ctx context.Context) iter.Seq2[driver.Named, error] { return a.own.List(ctx) }
 
-// gone returns the name of a record that was deleted.
+// gone saves and deletes a record, and returns its ID, which is also the name of its secret.
 func (w *ward) gone() string {
 	w.Helper()
 	id := w.save(w.user()).ID
@@ -576,7 +576,8 @@ func (w *ward) whole() {
 var everything = doctor.CheckOptions{Repair: true, MergeDuplicates: true, Purge: true}
 
 // TestCheckRepair checks that Check reports each kind of damage, and nothing that the damage
-// does not cause. A repair removes the damage, unless only a person can, and loses no token.
+// does not cause. A repair must lose no token, and must remove the damage unless its remedy is
+// manual.
 func TestCheckRepair(t *testing.T) {
 	t.Parallel()
 	for _, d := range damages() {

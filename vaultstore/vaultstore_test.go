@@ -835,7 +835,7 @@ func TestUpdateEntryNotRemoved(t *testing.T) {
 	})
 	s = e.update(s, "y", fresh)
 	e.holds(s)
-	// A context that ends after the commit does not undo the commit either.
+	// The end of ctx after the commit does not undo the commit.
 	ctx, cancel := context.WithCancel(t.Context())
 	e.server.Inject(func(q *fakevault.Request) *fakevault.Fault {
 		if q.Operation == "delete" {
@@ -1169,7 +1169,7 @@ func TestFreshWaitsForANodeThatIsBehind(t *testing.T) {
 		t.Errorf("%d reads, want 6", n)
 	}
 
-	// Fresh does not wait forever.
+	// Fresh fails after catchUp.
 	var elapsed atomic.Int64
 	vaultstore.SetClock(e.Secrets, func() time.Time { return time.Unix(elapsed.Add(4), 0) })
 	e.server.Inject(nil)
@@ -1357,8 +1357,8 @@ func TestNoErrorAndNoPathHoldsAPayload(t *testing.T) {
 	}
 }
 
-// TestPolicyMinimal checks that the capabilities in Policy suffice, and that some call fails
-// without any one of them.
+// TestPolicyMinimal checks that the capabilities in Policy suffice, and that a call fails if
+// any one of them is missing.
 func TestPolicyMinimal(t *testing.T) {
 	t.Parallel()
 	full := vaultstore.Policy("secret", app)

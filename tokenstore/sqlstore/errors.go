@@ -35,8 +35,8 @@ func (db *database) failed(ctx context.Context, err error) error {
 	return db.dialect.classed(err)
 }
 
-// setUp returns an error that matches tokenstore.ErrRefused. It is for a configuration of the
-// database that an operator or the program's author must change.
+// setUp returns an error that matches tokenstore.ErrRefused, about a configuration that an
+// operator or the program's author must change.
 func setUp(format string, args ...any) error {
 	return classed(tokenstore.ErrRefused, fmt.Errorf(format, args...))
 }

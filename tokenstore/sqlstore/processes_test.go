@@ -21,7 +21,7 @@ const (
 )
 
 // TestEightProcessesLoseNothing checks that no save is lost if eight processes save
-// concurrently. Each process saves users of its own and users that all processes share. Each
+// concurrently. Each process saves separate users, and users that all processes share. Each
 // save must return within a minute.
 func TestEightProcessesLoseNothing(t *testing.T) {
 	t.Parallel()

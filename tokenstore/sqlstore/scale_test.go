@@ -83,7 +83,8 @@ func openSQLite(t *testing.T, path, statement string) *sql.DB {
 	return db
 }
 
-// TestMySQLIndex checks that a new table in MySQL has an index on user_name.
+// TestMySQLIndex checks that a new table in MySQL has an index on user_name, and that a search
+// by user uses an index.
 func TestMySQLIndex(t *testing.T) {
 	t.Parallel()
 	b := mysqlTable(t)

@@ -15,7 +15,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
-// canary is in every secret that the tests below remove.
+// canary is part of each secret that the function secrets returns.
 const canary = "s3cret-canary"
 
 // journal returns a function that creates a database file whose connections use the given
@@ -77,8 +77,8 @@ func leaveBehind(t *testing.T, b *backend, s *Store) []tokenstore.Token {
 	return kept
 }
 
-// TestRemovedSecretsAreNotInTheFiles checks that no file contains a secret after the store
-// removes all records, even a secret of a record that another program removed earlier.
+// TestRemovedSecretsAreNotInTheFiles checks that no file contains a secret after a removal of
+// all records or a Scrub. It includes secrets of records that another program removed earlier.
 func TestRemovedSecretsAreNotInTheFiles(t *testing.T) {
 	t.Parallel()
 	removals := map[string]func(ctx context.Context, s *Store, tokens []tokenstore.Token) error{
