@@ -48,8 +48,8 @@ type Config struct {
 	PassThrough bool
 
 	// Token is the required value of the header X-Tokenkeep-Token: at least 22 random
-	// characters. If it is empty, the header is not required. Serve then refuses
-	// listeners other than Unix sockets.
+	// characters. If Token is empty, the header is not required, and Serve refuses listeners other
+	// than Unix sockets.
 	Token tokenstore.Secret
 
 	// Clients lists the IDs of the OAuth clients whose records the agent serves. The agent finds
@@ -85,7 +85,7 @@ type Config struct {
 	Logger *slog.Logger
 
 	// Observe, if not nil, is called after each request, by the goroutine that served the request.
-	// It must be safe for concurrent use.
+	// Observe must be safe for concurrent use.
 	Observe func(Request)
 }
 
@@ -234,7 +234,7 @@ func (h *Handler) answer(r *http.Request) (string, answer) {
 
 // Close waits until no request is in progress or ctx is done. Then Close tries again to store the
 // tokens in memory that are not stored. If some tokens still could not be stored, the error matches
-// tokenstore.ErrNotPersisted. Otherwise Close returns ctx.Err(). It does not close the store.
+// tokenstore.ErrNotPersisted. Otherwise Close returns ctx.Err(). Close does not close the store.
 func (h *Handler) Close(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {

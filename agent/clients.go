@@ -136,8 +136,8 @@ func (c *clients) link(e *entry, k key) {
 	c.byKey[k] = e
 }
 
-// unlink removes the key k from e. It removes an entry without keys, unless its token could not be
-// stored. The caller holds c.mu.
+// unlink removes the key k from e. If e has no other key, unlink also removes e, unless its token
+// could not be stored. The caller holds c.mu.
 func (c *clients) unlink(e *entry, k key) {
 	delete(c.byKey, k)
 	for i := range e.keys {

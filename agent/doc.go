@@ -35,8 +35,9 @@
 //
 // An SDK asks its store for the token before each API call, and refreshes the token itself if the
 // token expires within five seconds. Unless Config.PassThrough is set, /v1/find never returns such
-// a token. One process refreshes a token for all processes 20 seconds before the token expires (see
-// package initializer). If an expiring token cannot be refreshed, the response is an error.
+// a token. One process refreshes a token for all processes, by default 20 seconds before the token
+// expires (see package initializer). If an expiring token cannot be refreshed, the response is an
+// error.
 //
 // The agent caches records in memory. It reads a record from the store again after Config.MaxAge,
 // or after the record was saved or deleted through this agent. While the store is unavailable, the

@@ -12,8 +12,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// An operation implements one path. do gets the token in the request, and returns the body of the
-// response.
+// An operation implements one path. do receives the token in the request, and returns the body of
+// the response.
 type operation struct {
 	name      string
 	do        func(*Handler, context.Context, tokenstore.Token) ([]byte, error)

@@ -52,8 +52,8 @@
 // the same preconditions.
 //
 // Options.Owner makes an object in the namespace the owner of the Secrets that a store
-// creates. Kubernetes deletes them together with the owner. Do not choose a Deployment that is
-// deleted and recreated during updates.
+// creates. Kubernetes deletes these Secrets together with the owner. Do not choose a Deployment
+// that is deleted and recreated during updates.
 //
 // # Who can read a record
 //
@@ -112,8 +112,8 @@
 // etcd. A write is visible immediately: ListLag and ReadLag are zero.
 //
 // The pages of one list show the state at a single point in time while etcd keeps that state:
-// five minutes by default. Then the list continues with the current state; each record that
-// exists throughout the list is listed once.
+// five minutes by default. Afterwards, the list continues with the current state; each record
+// that exists throughout the list is listed once.
 //
 // A version consists of the UID of the Secret and the revision of etcd, a counter of the whole
 // cluster. After etcd has been restored from a backup, the revision continues from the backup.
@@ -129,13 +129,13 @@
 //	409  ErrExists for a name in use, ErrConflict for another state; ErrUnavailable if the
 //	     conflict is about another object
 //	429  ErrThrottled
-//	410 and 5xx
+//	408, 410 and 5xx
 //	     ErrUnavailable; ErrRefused if the request is too large
 //
 // The error of a failed connection matches ErrUnavailable, or ErrRefused if the certificate
 // is wrong. If a plug-in could not fetch credentials, the error matches ErrUnavailable and
-// ErrCredentials. Reads cannot distinguish a missing namespace from one without records.
-// The first write reports the missing namespace.
+// ErrCredentials. Reads cannot distinguish a missing namespace from a namespace without
+// records. The first write reports the missing namespace.
 //
 // # Other programs
 //

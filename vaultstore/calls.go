@@ -22,8 +22,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// A vault makes calls with the caller's client. If auth is not nil, it logs in when the token
-// is missing or invalid.
+// A vault makes calls with the caller's client. If auth is not nil, the vault logs in when the
+// token is missing or invalid.
 type vault struct {
 	client *api.Client
 	auth   api.AuthMethod // nil if only the client's own token is used
@@ -53,7 +53,7 @@ type vault struct {
 const loginPause = 5 * time.Second
 
 // tokenPause is the time for which the token of a login counts as valid although the server
-// denies calls. It applies if the responses do not distinguish an invalid token from a
+// denies calls. tokenPause applies if the responses do not distinguish an invalid token from a
 // missing permission. A new login helps only if the token is invalid.
 const tokenPause = 30 * time.Second
 

@@ -24,10 +24,10 @@
 //	path "secret/metadata/oauth/crm/index/*"  { capabilities = ["create", "update", "list", "delete"] }
 //
 // With Options.Auth, the store logs in when the client has no token, or when the token has
-// expired or was revoked. A program that is frozen between calls then needs no goroutine to
-// renew the token. The tokens should have the policy "default", which logins grant unless
-// configured otherwise. With this policy, a store can distinguish an expired token from a
-// missing permission. OpenBao, and Vault before 1.17, send the same text for an expired token
+// expired or was revoked. Therefore even a program that is frozen between calls needs no
+// goroutine to renew the token. The tokens should have the policy "default", which logins grant
+// unless configured otherwise. With this policy, a store can distinguish an expired token from
+// a missing permission. OpenBao, and Vault before 1.17, send the same text for an expired token
 // and for a missing permission. On such servers, a store whose token lacks the policy "default"
 // logs in again after a denied call, at most once every 30 seconds.
 //
@@ -60,7 +60,7 @@
 // A deleted record becomes a tombstone, a version with the field "deleted", and the earlier
 // versions are destroyed. The secret itself is not deleted. If the secret were deleted with
 // its metadata, Vault would number its versions from 1 again. A writer that had read version
-// 1 of the old record would then overwrite version 1 of the new one. A driver.Version also
+// 1 of the old record would then overwrite version 1 of the new record. A driver.Version also
 // contains the time of the version, which distinguishes the two versions 1. The time does not
 // stop such a writer, because Vault compares only the number. Delete secrets together with
 // their metadata only while no process writes.
@@ -156,7 +156,7 @@
 // Each deleted name leaves a tombstone. Writes that were abandoned or refused may leave index
 // entries. A store never mistakes a tombstone or an index entry for a record. If a process is
 // killed during Delete, the versions before the tombstone remain. Repeating the Delete destroys
-// them, and so does the next deletion of that name. "tokenkeep doctor" finds tombstones, index
-// entries and versions that were left behind. It removes tombstones only if an option states
-// that no other process writes.
+// these versions, and so does the next deletion of that name. "tokenkeep doctor" finds
+// tombstones, index entries and versions that were left behind. The command removes tombstones
+// only if an option states that no other process writes.
 package vaultstore

@@ -145,7 +145,7 @@ func (s *secrets) prepare(ctx context.Context, name string, labels []driver.Labe
 // the zero state if the caller does not know it. sent is the count that commit returned.
 //
 // Other writers may have written in the meantime. If the version no longer exists, its content
-// is unknown. In that case won returns an error matching ErrUnavailable, unless sent is 1.
+// is unknown, and won returns an error matching ErrUnavailable unless sent is 1.
 func (s *secrets) won(ctx context.Context, name string, number int, now state, sent int64, f field) (driver.Version, error) {
 	if now.number != number {
 		if now.number > number && sent == 1 {

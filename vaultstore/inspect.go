@@ -169,8 +169,8 @@ func (s *secrets) tombstoneFaults(name string, st state, kept []int) []driver.Fa
 }
 
 // remove deletes a secret with its metadata if its last version is a tombstone with the given
-// number or, if number is 0, if it has no version. For a secret in another state, the error
-// matches ErrConflict.
+// number. If number is 0, the secret must have no version. For a secret in another state, the
+// error matches ErrConflict.
 func (s *secrets) remove(ctx context.Context, name string, number int) error {
 	st, err := s.read(ctx, name, 0, true)
 	switch {

@@ -97,7 +97,7 @@ func (st state) behind(than driver.Version, lags bool) bool {
 // version returns the driver.Version for the number of a KV version and its creation time.
 // Vault returns the number and the time for each write and read, but compares only the number.
 // The time makes a Version unique even if another tool deletes a secret with its metadata.
-// Vault then counts from 1 again.
+// After such a deletion, Vault counts from 1 again.
 func version(number int, created string) driver.Version {
 	return driver.Version(strconv.Itoa(number) + " " + created)
 }

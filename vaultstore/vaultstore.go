@@ -28,10 +28,10 @@ type Options struct {
 	// the caller is responsible for the client's token.
 	Auth api.AuthMethod
 
-	// ListLag and ReadLag are for servers whose standby nodes answer reads. They are the
-	// maximum times until lists and reads on such nodes show a write, or driver.Unbounded.
-	// Zero means that the active node answers, as in Vault's Community Edition. See
-	// "Consistency" in the package documentation.
+	// ListLag and ReadLag are for servers whose standby nodes answer reads. ListLag is the
+	// maximum time until lists on such a node show a write, and ReadLag until reads show it.
+	// Each may be driver.Unbounded. Zero means that the active node answers, as in Vault's
+	// Community Edition. See "Consistency" in the package documentation.
 	ListLag, ReadLag time.Duration
 }
 
@@ -42,7 +42,7 @@ type Options struct {
 //
 // New does no I/O, and returns an error only if an argument is invalid. At each call, the
 // store uses the current address, namespace, TLS configuration, retries and headers of client.
-// It never modifies client. opts may be nil.
+// The store never modifies client. opts may be nil.
 func New(client *api.Client, mount, prefix string, opts *Options) (*tokenstore.Store, error) {
 	d, err := NewDriver(client, mount, prefix, opts)
 	if err != nil {
@@ -77,7 +77,7 @@ func NewDriver(client *api.Client, mount, prefix string, opts *Options) (driver.
 }
 
 // apiPaths are the elements that the engine's API has between the mount and the path of a
-// secret. Paths that are copied from a policy or a URL contain them.
+// secret. Paths that are copied from a policy or a URL contain these elements.
 var apiPaths = []string{"data", "metadata", "delete", "undelete", "destroy", "subkeys"}
 
 var pathElement = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_.-]+$`) })

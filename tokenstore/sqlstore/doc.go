@@ -27,23 +27,24 @@
 //
 // A third table, oauthtoken_tokenkeep_ext, holds the fields for which the SDKs have no column:
 // Issuer, Resource, Scope, TokenType, IDToken and Extra. If New may not create the third table,
-// saving a record with one of these fields fails with tokenstore.ErrInvalidToken. Each of its
-// rows identifies a row of the SDKs' table by its ID and by digests. Issuer and Resource are
-// bound to the ID, user, client and refresh token of that row; the other fields are also bound
-// to its access token. If an SDK replaces one of these values, the record loses the fields that
-// are bound to the value. The next change of the record by this package removes the lost fields
-// from the table. If an SDK removes the row, a Check with Purge removes its fields.
+// saving a record with one of these fields fails with tokenstore.ErrInvalidToken. Each row of
+// the third table identifies a row of the SDKs' table by its ID and by digests. Issuer and
+// Resource are bound to the ID, user, client and refresh token of that row. The other fields
+// are also bound to its access token. If an SDK replaces one of these values, the record loses
+// the fields that are bound to the value. The next change of the record by this package removes
+// the lost fields from the table. If an SDK removes the row, a Check with Purge removes its
+// fields.
 //
 // The store follows the rules of package tokenstore, not those of the SDKs: see "Matching" and
-// "Saving" in its documentation. The package compares values as bytes, regardless of the
-// collation of their columns, and always passes them as parameters. If a value does not fit its
-// column, a save changes nothing, and the error matches tokenstore.ErrTooLarge. For an
-// unsuitable ID or character, the error matches tokenstore.ErrInvalidToken. A server that is not
-// in strict mode would silently store another value, so the package reads every written row
-// again in the same transaction. In the SDKs' table in MySQL, the limits are 255 characters,
-// and ten characters for an ID. SQLite has no such limits. The new token of a Refresh exists
-// nowhere else. If its column is too narrow, Refresh therefore tries to widen the column (ALTER
-// TABLE).
+// "Saving" in the documentation of that package. The package compares values as bytes,
+// regardless of the collation of their columns, and always passes them as parameters. If a
+// value does not fit its column, a save changes nothing, and the error matches
+// tokenstore.ErrTooLarge. For an unsuitable ID or character, the error matches
+// tokenstore.ErrInvalidToken. A server that is not in strict mode would silently store another
+// value, so the package reads every written row again in the same transaction. In the SDKs'
+// table in MySQL, the limits are 255 characters, and ten characters for an ID. SQLite has no
+// such limits. The new token of a Refresh exists nowhere else. If its column is too narrow,
+// Refresh therefore tries to widen the column (ALTER TABLE).
 //
 // # What the SDKs rely on
 //
@@ -77,7 +78,7 @@
 // A change is one transaction: it takes a lock that excludes other writers, reads the rows that
 // the token may describe, decides, and writes. Each user and client therefore has one record,
 // even without a unique index. The SDKs' table has no such index, and some statements of the
-// SDKs would fail with one.
+// SDKs would fail with it.
 //
 // In SQLite, the lock is the write lock of the database (BEGIN IMMEDIATE), which programs with
 // an SDK also take. The lock works with and without WAL and with any busy timeout. While the
@@ -98,11 +99,11 @@
 //
 // With Refresh, one process at a time requests a new access token for a record; the table is not
 // locked meanwhile. For a SQLite file, the lock is a temporary file beside the database, whose
-// name contains a digest of the record's ID. All processes must be on one machine. For a
-// database in memory, the lock is in the memory of the program, and works between stores on one
-// *sql.DB. In MySQL, the lock is GET_LOCK, and each Refresh occupies a connection of the pool
-// while mint runs. The pool then needs a second connection if mint, or another part of the
-// program, uses the pool meanwhile.
+// name contains a digest of the record's ID. All processes that use the file must be on one
+// machine. For a database in memory, the lock is in the memory of the program, and works
+// between stores on one *sql.DB. In MySQL, the lock is GET_LOCK, and each Refresh occupies a
+// connection of the pool while mint runs. The pool then needs a second connection if mint, or
+// another part of the program, uses the pool meanwhile.
 //
 // The lock is released when its process or connection ends. A suspended process keeps the lock.
 // Other processes wait for LeaseTTL plus LockTimeout. They then fail with
@@ -119,20 +120,20 @@
 // (secure_delete). A deletion also rewrites the database (VACUUM), empties the write-ahead log
 // and leaves no journal. The rewrite also removes pages in which a program without secure_delete
 // left earlier values. DeleteToken does not rewrite a database larger than 64 MiB; Scrub does.
-// If another connection reads for longer than LockTimeout, the log cannot be emptied. The
-// deletion then takes effect, but its error matches tokenstore.ErrUnavailable. Repeat the
-// deletion to empty the log. VACUUM renumbers the implicit rowids of other tables.
+// If another connection reads for longer than LockTimeout, the log cannot be emptied. In that
+// case the deletion takes effect, but returns an error that matches tokenstore.ErrUnavailable.
+// Repeat the deletion to empty the log. VACUUM renumbers the implicit rowids of other tables.
 //
 // Copies are not affected: backups, snapshots of the file system, and blocks that a file system
 // or SSD has retired. MySQL keeps removed values in its undo log, in free space of its
-// tablespaces and in its binary logs. This package does not purge them. If removed values must
-// not remain, revoke the tokens.
+// tablespaces and in its binary logs. This package does not purge these values. If removed
+// values must not remain, revoke the tokens.
 //
 // # Costs and failures
 //
-// A search is one SELECT, and so is a save without changes. A save with changes is a
-// SELECT followed by a transaction of three to six statements; in MySQL the transaction
-// is between GET_LOCK and RELEASE_LOCK.
+// A search is one SELECT, and so is a save without changes. A save with changes is a SELECT
+// followed by a transaction, usually of three to six statements besides BEGIN and COMMIT. In
+// MySQL, the transaction is between GET_LOCK and RELEASE_LOCK.
 //
 // In SQLite, New creates missing indexes on user_name and the three tokens, if the database
 // is writable. A search is then as fast with 100,000 records as with ten. In MySQL, a table

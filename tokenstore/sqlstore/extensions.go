@@ -59,7 +59,7 @@ func (db *database) strays() string {
 }
 
 // checkStrays returns the finding about extensions without a row, with the outcome of the
-// repair. It returns the zero Finding if there are none.
+// repair. It returns the zero Finding if every extension has a row.
 func (db *database) checkStrays(ctx context.Context, o doctor.CheckOptions) (f doctor.Finding, err error) {
 	if !db.table.extensions.Load() {
 		return f, nil

@@ -23,7 +23,7 @@ const (
 	smallDatabase = 64 << 20
 )
 
-// scrub is like Scrub for a database of at most limit bytes. In a larger database, it only
+// scrub is like Scrub for a database of at most limit bytes. In a larger database, scrub only
 // empties the write-ahead log.
 func (db *database) scrub(ctx context.Context, limit int64) error {
 	select {
@@ -64,9 +64,9 @@ func (d *mysql) scrub(context.Context, *database, int64) error       { return ni
 func (d *mysql) remnants(context.Context, *database) (string, error) { return "", nil }
 
 // prepare configures a connection to a file. SQLite then overwrites deleted and replaced data
-// with zeros, and keeps pages in memory until the commit. Otherwise, a change of many rows, in
-// the random order of an index of tokens, would write and read each page many times. The
-// settings apply only to conn, not to programs with an SDK.
+// with zeros, and keeps pages in memory until the commit. If SQLite wrote pages earlier, a
+// change of many rows, in the random order of an index of tokens, would write and read each
+// page many times. The settings apply only to conn, not to programs with an SDK.
 func (d *sqlite) prepare(ctx context.Context, conn *sql.Conn) error {
 	if d.path == "" {
 		return nil

@@ -131,7 +131,7 @@ func (s *Store) DeleteToken(ctx context.Context, id string) error {
 }
 
 // DeleteIfUnchanged removes the record with the ID of t if all of its fields equal those of t.
-// It compares and removes in one transaction. If a field differs, the error matches
+// The comparison and the removal are one transaction. If a field differs, the error matches
 // tokenstore.ErrConflict. If no record has the ID, DeleteIfUnchanged returns nil.
 func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error {
 	return s.rows.DeleteIfUnchanged(ctx, t)
@@ -143,8 +143,8 @@ func (s *Store) GetTokens(ctx context.Context) ([]tokenstore.Token, error) {
 }
 
 // DeleteTokens implements tokenstore.TokenStore. It keeps records that it cannot read, and
-// returns an error that names them. In SQLite, the files of the database then contain no data of
-// removed records.
+// returns an error that names them. Afterwards, the files of a SQLite database contain no data
+// of removed records.
 func (s *Store) DeleteTokens(ctx context.Context) error { return s.rows.DeleteTokens(ctx) }
 
 // Refresh implements tokenstore.Refresher. See the package documentation under
@@ -177,8 +177,8 @@ func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, e
 }
 
 // DeleteAll removes, in one transaction, the records that equal one of tokens in every field. It
-// keeps records that have changed, and returns the number of removed records. In SQLite, the
-// files of the database then contain no data of the removed records. If only the rewrite of the
+// keeps records that have changed, and returns the number of removed records. Afterwards, the
+// files of a SQLite database contain no data of the removed records. If only the rewrite of the
 // files fails, the error says that the records are removed.
 func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (deleted int, err error) {
 	return s.rows.DeleteAll(ctx, tokens)
