@@ -28,8 +28,8 @@
 // --serviceaccount=crm:crm-sync -n crm-tokens". The program may run in a different namespace,
 // or outside of the cluster.
 //
-// A client of client-go sends at most 5 requests a second unless its config sets QPS. With a
-// QPS of -1, the client does not limit its requests. The server limits each client.
+// A client of client-go sends on average at most 5 requests a second unless its config sets
+// QPS. With a QPS of -1, the client does not limit its requests. The server limits each client.
 //
 // # Storage
 //
@@ -71,7 +71,7 @@
 //     provider, the key is not on the same disk. Managed services differ; look for
 //     "envelope encryption of Secrets".
 //   - The API server can log request bodies. Its audit policy should use at most the
-//     level "Metadata" for Secrets. client-go logs bodies at klog level 7 and above.
+//     level "Metadata" for Secrets. client-go logs bodies at klog level 8 and above.
 //
 // Encryption by the codec (tokenstore.Options.Codec) protects against all four risks:
 // Kubernetes then stores only ciphertext, and the key is stored elsewhere.

@@ -36,7 +36,7 @@
 // fields.
 //
 // The store follows the rules of package tokenstore, not those of the SDKs: see "Matching" and
-// "Saving" in the documentation of that package. The package compares values as bytes,
+// "Saving" in the documentation of that package. Package sqlstore compares values as bytes,
 // regardless of the collation of their columns, and always passes them as parameters. If a
 // value does not fit its column, a save changes nothing, and the error matches
 // tokenstore.ErrTooLarge. For an unsuitable ID or character, the error matches
