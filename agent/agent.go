@@ -91,7 +91,7 @@ type Config struct {
 
 // A Request describes how a request ended. It never contains a secret, an ID or a user name.
 type Request struct {
-	Operation string        // such as "find", or the path of a page; "" if the operation does not exist or was not determined
+	Operation string        // such as "find", or the path of a page; "" if the operation is unknown
 	Status    int           // the HTTP status
 	Class     string        // the class of the error, as in the response; "" if there is no error
 	Took      time.Duration // the time from the head of the request to the end of its response
