@@ -18,8 +18,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// TestCreate checks that Create changes nothing if the store has a record that the token
-// describes by any of its fields.
+// TestCreate checks that Create creates a record only if the token describes no record by
+// its user, ID or tokens. Otherwise Create must change nothing.
 func TestCreate(t *testing.T) {
 	t.Parallel()
 	user := tokenstore.Token{UserName: "ann", ClientID: "c", RefreshToken: "r", AccessToken: "a"}
@@ -57,7 +57,8 @@ func TestCreate(t *testing.T) {
 	}
 }
 
-// TestCreate_Refused checks the errors for tokens that no store saves.
+// TestCreate_Refused checks the errors for tokens that cannot create a record. It also checks
+// the errors of Create and FindTokens without the keys of the store.
 func TestCreate_Refused(t *testing.T) {
 	t.Parallel()
 	s := memstore.New(nil)

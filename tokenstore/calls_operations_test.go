@@ -27,7 +27,7 @@ type exercise struct {
 
 	notes bool // the driver keeps leases in notes
 	lag   bool // the driver declares that reads and searches may lag
-	daily int  // number of states of a secret that the driver accepts in a day
+	daily int  // the DailyWrites that the driver declares
 	keys  bool // the store has keys
 }
 

@@ -69,7 +69,8 @@ func (r *recording) plain(text string) string {
 	return names.ReplaceAllStringFunc(text, func(n string) string { return n[:5] })
 }
 
-// add adds a line for a call, unless the process was dead at the time of the call.
+// add adds a line for a call. It leaves out calls of dead processes and, if r.steps is set,
+// reads of the marker of keys.
 func (r *recording) add(process, call string, err error, result string) {
 	if errors.Is(err, errDead) || r.steps && call == "get keys" {
 		return
@@ -115,8 +116,8 @@ func outcome(err error) string {
 	return "another error"
 }
 
-// data returns the beginning of a digest of data, without the parts that differ between
-// runs.
+// data returns a text that represents the data of the named secret, without the parts that
+// differ between runs.
 func (r *recording) data(name string, data []byte) string {
 	if len(data) == 0 {
 		return "none"

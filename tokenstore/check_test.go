@@ -147,8 +147,8 @@ func checkScenarios() []scenario {
 }
 
 // TestRepairBetweenAnyTwoCalls checks that no record is lost if a repair runs between any
-// two calls of processes that save, move and delete records. The process that repairs may
-// die at any point.
+// two calls of processes that save, move and delete records. One process may die at any of
+// its writes.
 func TestRepairBetweenAnyTwoCalls(t *testing.T) {
 	for _, sc := range checkScenarios() {
 		for _, b := range []faultKind{
@@ -167,8 +167,8 @@ func TestRepairBetweenAnyTwoCalls(t *testing.T) {
 	}
 }
 
-// TestCheckRepairInterruptedMove checks that one repair completes a move that
-// stopped after any write, and that a second check finds nothing.
+// TestCheckRepairInterruptedMove checks that one repair completes a move that stopped after
+// any write, and that a second check finds only redirects.
 func TestCheckRepairInterruptedMove(t *testing.T) {
 	t.Parallel()
 	for _, existing := range []bool{false, true} {
@@ -214,8 +214,8 @@ func TestCheckRepairInterruptedMove(t *testing.T) {
 	}
 }
 
-// TestCheckMoveUnderWay checks that Check does not report the intermediate state of a
-// recent move.
+// TestCheckMoveUnderWay checks that Check reports an unfinished move after two minutes, but
+// not immediately.
 func TestCheckMoveUnderWay(t *testing.T) {
 	t.Parallel()
 	ctx, d := t.Context(), memstore.NewDriver()
@@ -349,7 +349,8 @@ func TestCheckBreak(t *testing.T) {
 }
 
 // TestCheckRepairConcurrent checks that no data is lost if processes save, refresh and move
-// records while another process repairs the store continuously. Some of the processes die.
+// records while another process repairs the store continuously. Some processes die during a
+// move.
 func TestCheckRepairConcurrent(t *testing.T) {
 	t.Parallel()
 	const users, rounds = 4, 12
@@ -656,8 +657,8 @@ func (l *listener) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 	return l.Secrets.List(ctx)
 }
 
-// TestRekeyWritersWithOldKeys checks that Rekey returns an error if another process keeps
-// writing with the old keys.
+// TestRekeyWritersWithOldKeys checks that Rekey ends with ErrConflict if another process
+// keeps writing with the old keys.
 func TestRekeyWritersWithOldKeys(t *testing.T) {
 	t.Parallel()
 	ctx, d := t.Context(), memstore.NewDriver()
@@ -708,8 +709,7 @@ func TestCheckLapsedLease(t *testing.T) {
 	}
 }
 
-// contested is a driver whose first deletions fail, because another writer changes the
-// secret first.
+// contested is a driver whose first losses deletions fail with ErrConflict.
 type contested struct {
 	driver.Secrets
 	losses atomic.Int64

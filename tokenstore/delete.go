@@ -59,7 +59,7 @@ func (s *Store) deleteRest(ctx context.Context, v *ledger.View, name ledger.Name
 	case !exists:
 		return s.ledger.CompleteDelete(ctx, name, driver.Secret{})
 	case e.Target() == nil:
-		return nil // another record, with its own ID, will move to the entry
+		return nil // the entry has no token yet: a record with another ID will move to it
 	}
 	return s.ledger.Writer().RemoveDead(ctx, e)
 }

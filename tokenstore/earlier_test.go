@@ -63,7 +63,7 @@ func openEarlier(t *testing.T, name string) (e earlier, d *memstore.Driver, open
 	return e, d, func() *tokenstore.Store { return storeOn(t, d.Reopen(), opts) }, records
 }
 
-// keysOf returns tokens that describe the record, each by another of its keys.
+// keysOf returns tokens that describe r, each by a different key of r.
 func keysOf(r token) map[string]token {
 	keys := map[string]token{"ID": {ID: r.ID}}
 	if r.UserName != "" {
@@ -152,7 +152,7 @@ func refreshEarlier(t *testing.T, open func() *tokenstore.Store, e earlier, reco
 }
 
 // writeEarlier changes each record, and saves a second record of its user at another
-// authorization server. It checks that the store then needs no repair.
+// authorization server. It checks that Check then finds only interrupted promotions.
 func writeEarlier(t *testing.T, d *memstore.Driver, open func() *tokenstore.Store) {
 	t.Helper()
 	records, err := open().GetTokens(t.Context())

@@ -74,7 +74,7 @@ var (
 	ErrWrongKeys = ledger.ErrWrongKeys
 
 	// ErrNotPersisted means that mint returned a token that Refresh could not store. The
-	// token that Refresh returns with the error can be used. The next call refreshes again.
+	// token that Refresh returns with the error can be used. A later call may call mint again.
 	ErrNotPersisted = refreshing.ErrNotPersisted
 )
 
@@ -90,13 +90,13 @@ func classed(err error) bool {
 
 // An Error is the error of an operation on a store. Unless it wraps an error or a refusal
 // that mint has returned, it matches one of the error classes of this package,
-// context.Canceled or context.DeadlineExceeded. Its text contains no part of a token except
-// the ID.
+// context.Canceled or context.DeadlineExceeded. Apart from the text of an error that mint
+// has returned, the text of an Error contains no field of a token except IDs.
 type Error struct {
 	Op    string // the operation, such as "save"
 	Store string // the kind of store, such as "awssm"
 	ID    string // the record's ID, or "" if it is not known
-	Err   error  // the cause, which wraps an error class and the service's own error
+	Err   error  // the cause, which wraps an error class and any error of the service
 }
 
 // Error returns the text of the error, such as
@@ -188,7 +188,7 @@ type RefreshError struct {
 func (e *RefreshError) Error() string { return refusal.Answer(*e).Error() }
 
 // As implements the method that errors.As calls. If target points to the type that this
-// module uses internally for refusals, As stores e there and returns true.
+// module uses internally for refusals, As stores e in *target and returns true.
 func (e *RefreshError) As(target any) bool {
 	a, ok := target.(*refusal.Answer)
 	if ok {

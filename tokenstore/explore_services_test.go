@@ -17,8 +17,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// A service describes which calls of a secret manager make up an operation of a driver.
-// Each call is a step of the scheduler. The zero service makes one call for each operation.
+// A service describes which calls to a secret manager make up an operation of a driver.
+// Each call is a step of the scheduler. The zero service has one call for each operation.
 //
 //	                        awssm         gcpsm         vaultstore    k8sstore
 //	reads and searches lag  yes           yes           no            no
@@ -92,8 +92,8 @@ type faultKind struct {
 	service service
 }
 
-// faultKinds returns the kinds of faults of each service. All kinds for gcpsm have stale
-// reads, because without them a call of gcpsm has the same result as the call of k8sstore.
+// faultKinds returns the kinds of faults of each service. All kinds for gcpsm include stale
+// reads: without stale reads, calls of gcpsm have the same results as calls of k8sstore.
 func faultKinds() []faultKind {
 	var (
 		crash  = budgets{crashes: 1}
@@ -169,8 +169,8 @@ var (
 // A kube is a handle that simulates Kubernetes and the decisions of package k8sstore.
 //
 // A finalizer can hold the name of a deleted secret. Readers do not see such a secret. Its
-// resource version has changed, so that Kubernetes refuses an update or deletion over the
-// base. Create waits until the finalizer is gone, or gives up.
+// resource version has changed, so Kubernetes refuses an update or deletion that states the
+// earlier version. Create waits until the finalizer is gone, or gives up.
 type kube struct{ *handle }
 
 // repeatable waits for the scheduler, and then executes a write that the client may repeat.
@@ -290,7 +290,8 @@ func (k kube) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[driver.N
 	})
 }
 
-// perLabel makes one call of find for each label, concurrently, and yields each secret once.
+// perLabel calls find concurrently, once for each distinct label, and yields each secret
+// once.
 func perLabel(h *handle, any []driver.Label, find func(driver.Label) ([]driver.Named, error)) iter.Seq2[driver.Named, error] {
 	terms := slices.Clone(any)
 	for i := range terms {
@@ -335,7 +336,7 @@ func (k kube) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 	}
 }
 
-// after returns the first two secrets after the given name.
+// after returns at most two secrets: the first ones whose names follow the given name.
 func (k kube) after(ctx context.Context, name string) ([]driver.Named, error) {
 	all, err := collect(k.memory.List(ctx))
 	all = slices.DeleteFunc(all, func(n driver.Named) bool { return n.Name <= name })
@@ -508,8 +509,8 @@ func (w *world) nonce() string {
 // of their service.
 func TestServicesFindFaults(t *testing.T) {
 	t.Parallel()
-	// done returns the current version and no error if err means that the service refused a
-	// repeated write.
+	// done returns the current version instead of err if the service refused a repeated
+	// write.
 	done := func(ctx context.Context, d driver.Secrets, name string, v driver.Version, err error) (driver.Version, error) {
 		if !errors.Is(err, errRefused) {
 			return v, err

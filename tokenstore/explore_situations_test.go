@@ -26,28 +26,29 @@ import (
 // Equal situations. The behavior of a process depends only on the answers to its calls, so
 // the sequence of answers represents the state of the process. A situation consists of the
 // content of the memory, the results of stale reads, and the answers that each process has
-// got. It also includes the faults that may still happen, and the state that the processes
-// share outside the memory. An example is the state of the authorization server. Equal
-// situations have the same continuations, so the explorer takes each option of a situation
-// only once. In a situation:
+// got. It also includes the faults that may still happen, and any shared state outside the
+// memory, such as that of the authorization server. Equal situations have the same
+// continuations, so the explorer takes each option of a situation only once. In a
+// situation:
 //
-//   - a random nonce is represented by the write that stored it first, and a version by the
-//     number of the write of its name. Code compares nonces and versions only for equality.
-//   - the error of a process that has ended represents the process. A process that has died
-//     is left out.
+//   - the first write that stored a random nonce represents the nonce, and the number of a
+//     write to a secret represents the version. Package tokenstore compares nonces and
+//     versions only for equality.
+//   - the error of a process that has ended represents the process. All processes that have
+//     died are equal.
 //   - a process that pauses before another attempt of a save or a deletion has forgotten
 //     its answers, because the next attempt reads all entries again. It remembers only
 //     where it has moved the record, whether the answer to that write was lost, and the
 //     labels that it has written.
 //
-// Calls that commute. Calls of two processes commute if both read, or if they have
+// Calls that commute. Calls of two processes commute if both read, or if they concern
 // different names and neither is a search. Two faults do not commute, because both may need
 // the same budget. A crash before a call commutes with all calls of the other process. The
 // explorer takes options that commute in only one order. It uses sleep sets (Godefroid,
 // Partial-Order Methods for the Verification of Concurrent Systems, chapters 5 and 6). An
 // option that a run has taken sleeps while other runs try its alternatives. It wakes when a
 // run takes an option that does not commute with it. When the explorer reaches a situation
-// again, it takes only the options that slept there before.
+// again, it takes only the awake options that always slept there before.
 //
 // The clock. The scheduler lets time pass only while a process pauses. In a scenario
 // without leases, the clock of a store shows only whole hours. Pauses then change nothing,
@@ -58,7 +59,7 @@ import (
 // TestReduction compares the endings of the orders that are not skipped with the endings of
 // all orders.
 
-// A situation is the digest of a situation as defined above.
+// A situation is a digest of everything that determines how a run can continue.
 type situation [16]byte
 
 func digest(parts ...string) situation {
@@ -134,8 +135,8 @@ func newTold(processes int, clock, brief bool) *told {
 	return t
 }
 
-// of reports whether t records the answers of the writer. It does not record those of
-// writer -1, which runs the setup.
+// of reports whether t records the answers of the writer. A nil told records nothing, and no
+// told records the answers of writer -1, which runs the setup.
 func (t *told) of(writer int) bool { return t != nil && writer >= 0 }
 
 // now returns the time as a string, or "" if the time is not part of a situation.
@@ -190,8 +191,9 @@ func (t *told) labelled(name string, labels []driver.Label) {
 	}
 }
 
-// carried records, for the writer of data, which nonces in data are also in the memory.
-// lost means that the writer does not know the outcome of its write.
+// carried records, for the writer of data, which nonces in data were stored, and the labels
+// in data. It also records the target if the write has moved a record. lost means that the
+// writer does not know the outcome of its write.
 func (t *told) carried(writer int, data []byte, lost bool) {
 	if !t.of(writer) || t.brief {
 		return
@@ -216,7 +218,8 @@ func (t *told) carried(writer int, data []byte, lost bool) {
 	}
 }
 
-// forgets removes the recorded answers of the writer, for the reason why.
+// forgets discards the recorded answers of the writer, except the labels that it has written
+// and the target of its move. why names the reason.
 func (t *told) forgets(writer int, why string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -312,7 +315,7 @@ func (t *told) reads(writer int, c *call, is verb, v any, err error) {
 // counts as idle. Only a process that polls makes so many such reads.
 const patience = 6
 
-// idle reports whether the writer only repeats reads whose results do not change.
+// idle reports whether the writer only repeats reads whose results have not changed since.
 func (t *told) idle(writer int) bool {
 	if !t.of(writer) {
 		return false
@@ -373,8 +376,8 @@ func (w *world) ending(r result) string {
 	return w.told.text(nil, r.err)
 }
 
-// settings returns the scenarios of one or two processes, with each kind of fault that each
-// scenario allows, by name.
+// settings returns, by name, the explorer's scenarios of one or two processes and the
+// refresh scenarios, each with every kind of fault that it allows.
 func settings() map[string]func() (func() scenario, budgets) {
 	all := map[string]func() (func() scenario, budgets){}
 	add := func(fresh func() scenario, kinds []faultKind) {
@@ -448,7 +451,8 @@ func compare(t *testing.T, fresh func() scenario, b budgets) {
 	t.Logf("%d endings of %d orders and of all %d", len(few.endings), few.runs, every.runs)
 }
 
-// sloppy is a driver that breaks a promise of the driver that it wraps.
+// A sloppy is a driver that breaks a promise of the driver that it wraps. Each function that
+// is not nil replaces the method with its name. get also replaces Fresh.
 type sloppy struct {
 	driver.Secrets
 	properties func(driver.Properties) driver.Properties

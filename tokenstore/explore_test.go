@@ -54,7 +54,7 @@ type world struct {
 	processes sync.WaitGroup
 }
 
-// A call is a method call on a driver that waits for the scheduler.
+// A call is one call of a driver to its service, which waits for the scheduler.
 type call struct {
 	writer int
 	text   string
@@ -188,8 +188,8 @@ func (h *handle) before(name string) (driver.Secret, error) {
 }
 
 // earlier returns the result of a stale read of name: the state before the current state.
-// If ancient is set, it returns the last state of the previous incarnation. The caller must
-// hold w.mu.
+// If ancient is set, it returns the last state of the previous incarnation, if any. The
+// caller must hold w.mu.
 func (w *world) earlier(name string, ancient bool) (driver.Secret, error) {
 	past := w.past[name]
 	if ancient {
@@ -307,7 +307,7 @@ func (h *handle) updates(ctx context.Context, name string, base driver.Secret, p
 }
 
 // overMoved reports whether data would change the target of a redirect, or replace a moved
-// entry by an entry other than a redirect.
+// entry with an entry other than a redirect.
 func (h *handle) overMoved(ctx context.Context, name string, data []byte) bool {
 	was, err := h.memory.Get(ctx, name)
 	if err != nil {
@@ -338,8 +338,8 @@ func (h *handle) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[drive
 		func() ([]driver.Named, error) { return h.lookupBefore(any), nil }))
 }
 
-// lookupBefore answers like an index that lags: it finds each secret by the labels that the
-// secret had before its last write.
+// lookupBefore answers like an index that lags. It returns the state of each secret before
+// its last write, if that state had one of the labels.
 func (h *handle) lookupBefore(any []driver.Label) []driver.Named {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -424,7 +424,7 @@ type scenario struct {
 	lags bool
 	// ancient means that stale reads return the last state of the previous incarnation.
 	ancient bool
-	// lease is the LeaseTTL of the store.
+	// lease is the LeaseTTL of the stores, or 0 in a scenario without leases.
 	lease time.Duration
 	// outside, if not nil, returns the state that the processes share outside the memory.
 	outside func() string
@@ -457,7 +457,7 @@ type operation struct {
 	do   func(context.Context, *tokenstore.Store) error
 	then *operation // the same process runs it next if do succeeds
 
-	remembers bool // the operation remembers its reads over a pause
+	remembers bool // the operation remembers its reads across a pause
 }
 
 func (o operation) all(ctx context.Context, s *tokenstore.Store) error {
@@ -534,7 +534,8 @@ func (o option) commutes(p option) bool {
 	return o.call.name != "" && p.call.name != "" && o.call.name != p.call.name
 }
 
-// fair removes the options of idle processes if another process waits for the scheduler.
+// fair returns options without those of idle processes, or options if all processes that
+// wait for the scheduler are idle.
 func (w *world) fair(options []option) []option {
 	idle := map[int]bool{}
 	for _, o := range options {
@@ -851,7 +852,8 @@ func expiry(t tokenstore.Token) int64 {
 }
 
 // found returns an error unless every record is found by each of its keys. It also returns
-// an error if a user has two records.
+// an error if a user has two records. If loose is set, found does not search by access
+// tokens, or by tokens of records without a user.
 func found(t *testing.T, w *world, loose bool) error {
 	ctx := t.Context()
 	s := w.open(t, w.cold(), 0)
@@ -900,7 +902,8 @@ func found(t *testing.T, w *world, loose bool) error {
 	return nil
 }
 
-// foundByIDs returns an error unless all ids find the user's record, if that record exists.
+// foundByIDs returns an error unless each of ids finds the user's record, or a record without
+// a user. If the user's record does not exist, foundByIDs returns nil.
 func foundByIDs(t *testing.T, w *world, ids []string) error {
 	s := w.open(t, w.cold(), 0)
 	want, err := s.FindToken(t.Context(), tokenstore.Token{UserName: user, ClientID: client})
@@ -944,6 +947,7 @@ func outcomes(t *testing.T, fresh func() scenario, maybe []bool, users bool) map
 }
 
 // orders returns every order of the operations, as lists of the indices of their processes.
+// Orders may leave out the last operations of processes for which maybe is set.
 func orders(sc scenario, maybe []bool) [][]int {
 	var all [][]int
 	var extend func(done []int, left []*operation)
@@ -971,8 +975,8 @@ func orders(sc scenario, maybe []bool) [][]int {
 }
 
 // exploring runs the scenario in different orders of its calls, with faults within the
-// budgets, and checks the state after each run. It skips orders that have the same ending
-// as another order.
+// budgets, and checks the state after each run. It skips orders whose ending is known to be
+// that of another order.
 func exploring(t *testing.T, fresh func() scenario, b budgets) {
 	var late atomic.Bool
 	if *exploreTime > 0 { // the timer is outside the bubble, because the bubble has its own clock
@@ -1027,8 +1031,9 @@ func newChecker(fresh func() scenario, b budgets) *checker {
 	return &checker{fresh: fresh, budgets: b, allowed: map[string]map[string]bool{}}
 }
 
-// search plays runs in depth-first order: all runs if most is 0, and otherwise only until
-// most runs were played. finished reports whether search has played all runs.
+// search plays runs in depth-first order: all runs if most is 0, and otherwise at most that
+// many runs. It stops at the first failure, or once c.late is set. finished reports whether
+// search has played all runs.
 func (c *checker) search(t *testing.T, most int) (failure error, finished bool) {
 	tried := newReduction()
 	var path []decision
@@ -1078,7 +1083,8 @@ func (w *world) end(t *testing.T, sc scenario, results []result) situation {
 	return digest(parts...)
 }
 
-// judge returns an error if the state after a run is not permitted.
+// judge returns an error if the state after a run is not permitted. It also repeats the
+// operations of dead processes, and checks the records after each repetition.
 func (c *checker) judge(t *testing.T, w *world, sc scenario, results []result) error {
 	b := c.budgets
 	loose := sc.loose && b.stales > 0 || sc.duplicates && (b.stales > 0 || b.crashes > 0 || w.lost)
@@ -1127,7 +1133,7 @@ func unfinished(sc scenario, b budgets, results []result, loose bool) (maybe []b
 			errors.Is(res.err, tokenstore.ErrNotPersisted):
 			maybe[i] = true
 		case acceptable(res.err):
-			maybe[i] = true // another process has deleted the record; the caller checks the remaining state
+			maybe[i] = true // another process may have deleted the record; judge checks the remaining state
 		default:
 			return nil, 0, fmt.Errorf("%s: %w", sc.ops[i].name, res.err)
 		}
@@ -1208,7 +1214,8 @@ func remove(id string) operation {
 	return operation{name: "delete " + id[:1], do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteToken(ctx, id) }}
 }
 
-// replace returns an operation that deletes the record with the ID, and then runs by.
+// replace returns an operation that deletes the record with the given ID, and then runs the
+// operation by.
 func replace(id string, by operation) operation {
 	o := remove(id)
 	o.name, o.then = "replace", &by
@@ -1240,8 +1247,8 @@ func scenarios() []scenario {
 		}
 		must(s.SaveToken(ctx, tokenstore.Token{UserName: user, ClientID: client, RefreshToken: "refresh5", AccessToken: "access5", ExpiresAt: at(50)}))
 	}
-	// The redirect of a code's record is so old that the next write of the user's record
-	// removes the redirect.
+	// redirected leaves a redirect that is so old that the next write of the user's record
+	// removes it.
 	redirected := func(ctx context.Context, s *tokenstore.Store) {
 		annExists(ctx, s)
 		must(s.SaveToken(ctx, tokenstore.Token{ID: consent(ctx, s, "1", 20), UserName: user}))
@@ -1252,7 +1259,7 @@ func scenarios() []scenario {
 		return func(ctx context.Context, s *tokenstore.Store) {
 			must(s.SaveToken(ctx, tokenstore.Token{ID: "own" + n, ClientID: client, GrantToken: tokenstore.Secret("grant" + n)}))
 			// A stale search does not find the labels that the last write added, so add
-			// them in two writes.
+			// the labels in two writes.
 			must(s.SaveToken(ctx, tokenstore.Token{ID: "own" + n, RefreshToken: tokenstore.Secret("refresh" + n), AccessToken: tokenstore.Secret("access" + n), ExpiresAt: at(expires)}))
 		}
 	}

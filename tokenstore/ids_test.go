@@ -15,8 +15,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// consented saves the tokens of a consent by Ann under id, or under a derived ID if id is
-// empty. It returns the ID.
+// consented saves the tokens of a consent under id, or under a derived ID if id is empty,
+// and then assigns the record to Ann. It returns the ID that the record had without a user.
 func consented(t *testing.T, s *tokenstore.Store, id string, n int) string {
 	t.Helper()
 	code := saved(t, s, token{ID: id, ClientID: "c1", GrantToken: tokenstore.Secret(fmt.Sprintf("%sg%d", canary, n)),

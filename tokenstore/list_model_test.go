@@ -166,7 +166,7 @@ func (l list) String() string {
 }
 
 // FuzzIndexes compares a store, which searches by names and labels, with a list, which
-// searches all records. The tokens have a user or none, and chosen or derived IDs. Some
+// searches all records. Some tokens have a user, and some have a chosen or derived ID. Some
 // saves assign a record to a user or merge records.
 func FuzzIndexes(f *testing.F) {
 	f.Add([]byte{})
@@ -189,8 +189,8 @@ func FuzzIndexes(f *testing.F) {
 			if given.ID != "" {
 				given.ID = ids[d.next(len(ids))]
 			}
-			// Skip a derived ID that no record has, because it may still find a record by
-			// the token from which it was derived.
+			// Skip a derived ID that no record has or had, because it may still find a
+			// record by the token from which it was derived.
 			gone := given.ID != "" && !strings.HasPrefix(given.ID, "own") && !model.has(given.ID) && !model.had(given.ID)
 			switch {
 			case gone:

@@ -122,8 +122,8 @@ func attempts(ctx context.Context, s *tokenstore.Store) map[string]error {
 	}
 }
 
-// TestStoreKnowsItsKeys checks what a program with one set of keys can do in a store that
-// was filled under another set.
+// TestStoreKnowsItsKeys checks that operations fail with ErrWrongKeys and write nothing if
+// the store was filled under another set of keys.
 func TestStoreKnowsItsKeys(t *testing.T) {
 	t.Parallel()
 	for filled := range keySets(t) {
@@ -231,7 +231,7 @@ func TestEmptiedStoreTakesOtherKeys(t *testing.T) {
 	if _, err := s.SaveToken(t.Context(), token{UserName: "bob", AccessToken: "a"}); !errors.Is(err, tokenstore.ErrWrongKeys) {
 		t.Errorf("the handle with the earlier keys: error %v, want ErrWrongKeys", err)
 	}
-	// Unlike DeleteTokens, the deletion of a single record keeps the marker.
+	// DeleteToken keeps the marker, unlike DeleteTokens.
 	if err := other.DeleteToken(t.Context(), must2(other.GetTokens(t.Context()))[0].ID); err != nil || !marked(t, d) {
 		t.Errorf("the marker went with a record: %v", err)
 	}

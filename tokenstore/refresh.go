@@ -14,9 +14,9 @@ import (
 //
 // The right to call mint is a lease, which a process takes by compare-and-swap. The record
 // holds the lease. If the driver is a driver.Leaser and the record has a user, a note
-// beside the record holds the lease instead. If several goroutines of a Store refresh the
-// same record, only one of them competes for the lease. The other goroutines wait for its
-// result, each until its own context is done. A waiting process reads the record
+// beside the record holds the lease instead. If several goroutines use the same Store to
+// refresh a record, only one of them competes for the lease. The other goroutines wait for
+// its result, each until its own context is done. A waiting process reads the record
 // repeatedly, with pauses. If the record says how long the last refresh took, a pause ends
 // when the current refresh is expected to end. Otherwise, and after that time, the pauses
 // grow to at most 1.5 seconds.
@@ -30,32 +30,33 @@ import (
 // If a process dies while it holds a lease, another process takes over the lease after it
 // has watched the lease for its full length. The length of a lease is at most LeaseTTL. A
 // Store remembers between calls how long it has watched a lease. A waiter whose deadline is
-// near stores the time for which the lease has been watched in the lease. A series of short
-// calls can therefore also outlast a lease.
+// near stores in the lease how long the lease has been watched. A series of short calls can
+// therefore also outlast a lease.
 //
 // The context of mint ends before the lease does, by a sixth of LeaseTTL but at most five
-// seconds. A caller with a deadline takes a lease that ends with the deadline. The context
-// of mint then ends before the deadline, by a sixth of the remaining time but at most one
-// second. Refresh does not call mint in the last half second before the deadline. In a call
-// that is shorter than 1.5 seconds, it does not call mint in the last third. Otherwise an
-// interrupted request could lose a new refresh token.
+// seconds. The lease of a caller with a deadline ends no later than the deadline. The
+// context of mint then ends before the deadline, by a sixth of the remaining time but at
+// most one second. Refresh does not call mint in the last half second before the deadline.
+// In a call that is shorter than 1.5 seconds, it does not call mint in the last third.
+// Otherwise an interrupted request could lose a new refresh token.
 //
 // A process may be suspended just after mint has checked its context. If the lease ends
 // meanwhile, two processes may call the authorization server. No store can prevent the
 // second call.
 //
-// If the service limits the writes of a day (driver.Properties.DailyWrites), a refresh uses
-// one write for the lease and one for the token. If too few writes are left, Refresh fails
-// with an error matching ErrUnavailable before it calls mint. After mint has returned a
-// token, Refresh tries to store it regardless of the number of writes left.
+// If the service limits the daily writes of a secret (driver.Properties.DailyWrites), a
+// refresh uses one write for the lease and one for the token. If too few writes are left,
+// Refresh fails with an error matching ErrUnavailable before it calls mint. After mint has
+// returned a token, Refresh tries to store it regardless of the number of writes left.
 //
 // If mint returns a *RefreshError, Refresh stores it and returns it to other callers until
 // another attempt may succeed. A permanent error counts until the refresh token, grant
-// token or client secret changes. A temporary error counts for RetryAfter. If RetryAfter is
-// 0, a temporary error counts for one second, and for twice as long after each further
-// refusal, up to half an hour. The code "Access Denied" counts for at least ten minutes,
-// because Zoho throttles a refresh token for that time. Refresh stores no other error, and
-// no refusal of the client itself: see RefreshError.Client. Codes that begin with
+// token or client secret changes. If the lease was taken over, a permanent error counts
+// only for LeaseTTL. A temporary error counts for RetryAfter. If RetryAfter is 0, a
+// temporary error counts for one second, and for twice as long after each further refusal,
+// up to half an hour. The code "Access Denied" counts for at least ten minutes, because
+// Zoho throttles a refresh token for that time. Refresh stores no other error, and no
+// refusal of the client itself: see RefreshError.Client. Codes that begin with
 // "invalid_client", "unauthorized_client" or "invalid_redirect_uri" count as refusals of
 // the client.
 func (s *Store) Refresh(ctx context.Context, id string, stale Secret, mint func(context.Context, Token) (Token, error)) (Token, error) {

@@ -16,7 +16,7 @@ import (
 )
 
 // untilFresh repeats Refresh with a deadline, each time on the store that open returns,
-// until it gets a fresh token. It returns how long that took.
+// until it gets a fresh token. It returns the total duration of the calls.
 func untilFresh(t *testing.T, open func() *tokenstore.Store, id string, deadline time.Duration) time.Duration {
 	t.Helper()
 	begun := time.Now()
@@ -66,7 +66,7 @@ func TestLeaseDeadlines(t *testing.T) {
 						most := holder.lasts + poll
 						if cold {
 							open = func() *tokenstore.Store { return process(t, d, 0) }
-							most += holder.lasts / 8 // a call stores the time that it has watched the lease only before its last part
+							most += holder.lasts / 8 // a call does not store the last part of the time that it watches the lease
 						}
 						if took := untilFresh(t, open, saved.ID, deadline); took > most || took < holder.lasts {
 							t.Errorf("a fresh token after %v, want %v to %v", took, holder.lasts, most)
@@ -221,8 +221,8 @@ func TestLeaseOfDeletedRecord(t *testing.T) {
 
 func TestLeaseClockSetBack(t *testing.T) {
 	t.Parallel()
-	// skewed returns the store of a process, and a function that sets the clock of the
-	// process.
+	// skewed returns the store of a process, and a function that sets the offset of its
+	// clock.
 	skewed := func(t *testing.T, d driver.Secrets) (*tokenstore.Store, func(time.Duration)) {
 		var off atomic.Int64
 		s, err := tokenstore.New(d, &tokenstore.Options{LeaseTTL: ttl, Now: func() time.Time { return time.Now().Round(0).Add(time.Duration(off.Load())) }})

@@ -36,7 +36,7 @@ type history struct {
 	id     string
 	began  time.Time
 
-	notes bool // the service is a driver.Leaser, so that leases are in notes
+	notes bool // the driver is a driver.Leaser, so leases are in notes
 	daily int  // number of states that the service accepts in a day; 0 means no limit
 	lag   time.Duration
 
@@ -118,7 +118,7 @@ func (h *history) one(n int) bool {
 // A link is the connection of a process to the service.
 type link struct{ *proc }
 
-// through makes one call of the service. The call takes some time, and may fail before or
+// through makes one call to the service. The call takes some time, and may fail before or
 // after it takes effect.
 func through[T any](l link, ctx context.Context, write bool, do func() (T, error)) (T, error) {
 	var zero T
@@ -156,7 +156,8 @@ func (l link) fails(when string) error {
 	return fmt.Errorf("%w: %s", driver.ErrUnavailable, when)
 }
 
-// sleep waits for d, or until the process is killed or ctx is done.
+// sleep waits for d. It returns errCrashed once the process is killed, and the error of ctx
+// once ctx is done.
 func (l link) sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):
@@ -170,11 +171,12 @@ func (l link) sleep(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// full reports whether the service has accepted as many states in the last 24 hours as it
-// can. The caller must hold h.mu.
+// full reports whether the service has accepted h.daily states in the last 24 hours. The
+// caller must hold h.mu.
 func (h *history) full() bool { return h.daily > 0 && h.within(24*time.Hour) >= h.daily }
 
-// wrote appends the current state of the record to the history. The caller must hold h.mu.
+// wrote appends the current state of the record to h.past, unless it is already the last
+// element. The caller must hold h.mu.
 func (h *history) wrote() {
 	secret, err := h.memory.Get(context.Background(), h.id)
 	if err != nil {
@@ -376,8 +378,8 @@ func (p *proc) kill() {
 	}
 }
 
-// run calls Refresh until it gets a token other than stale, or until the service has no
-// room for a new token.
+// run calls Refresh until it gets a token other than stale, the process is killed, or the
+// service has no room for a new token.
 func (p *proc) run(stale tokenstore.Secret) {
 	for !p.dead() {
 		begun := time.Now()
@@ -422,7 +424,8 @@ func (p *proc) run(stale tokenstore.Secret) {
 }
 
 // saved reports whether Refresh may return t without storing it, because saves of other
-// processes have used up the daily writes while mint ran.
+// processes have used up the daily writes while mint ran. If so, saved excuses the loss of
+// the refresh token in t.
 func (p *proc) saved(t tokenstore.Token) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -446,7 +449,8 @@ func (p *proc) disturbed(begun time.Time) time.Duration {
 	return time.Since(begun)
 }
 
-// crowded reports whether the service may lack room for the writes of a refresh.
+// crowded reports whether the service may lack room for the writes of a refresh. It counts
+// each such case in h.stats.
 func (h *history) crowded() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -534,7 +538,8 @@ func (h *history) within(while time.Duration) int {
 	return n
 }
 
-// fresh checks the states and the duration of a round.
+// fresh checks that a fresh token was stored in time in a round. If full is set, the round
+// may have stored no fresh token.
 func (h *history) fresh(stale tokenstore.Secret, procs []*proc, full bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -579,9 +584,9 @@ func unseen(procs []*proc) time.Duration {
 	return least
 }
 
-// TestRefreshModel checks random histories. No two processes may use the same refresh
-// token, and every token that a living process gets must be stored. The death of a holder
-// must not delay other processes by more than LeaseTTL and one poll.
+// TestRefreshModel checks random histories. No two calls of mint may use the same refresh
+// token at the same time, and no process that lives may lose a new refresh token. The death
+// of a holder may delay other processes only a little longer than LeaseTTL.
 func TestRefreshModel(t *testing.T) {
 	t.Parallel()
 	var all stats

@@ -21,7 +21,7 @@ import (
 type plainly struct {
 	driver.Secrets
 	daily int
-	fail  *atomic.Bool // writes fail while it is set
+	fail  *atomic.Bool // whether updates fail; nil means that they do not
 	gets  *atomic.Int64
 }
 
@@ -138,7 +138,7 @@ func (m killable) Update(ctx context.Context, name string, base driver.Secret, p
 // dying takes the lease and never gives the lease back, like a process that is killed.
 func dying(t *testing.T, d driver.Secrets, id string) { dyingWithin(t.Context(), t, d, id) }
 
-// dyingWithin is like dying, but takes the lease with the context of a caller.
+// dyingWithin is like dying, but passes a context derived from ctx to Refresh.
 func dyingWithin(ctx context.Context, t *testing.T, d driver.Secrets, id string) {
 	t.Helper()
 	m, killed := killables(d)
@@ -203,7 +203,7 @@ func TestLeaseLongOver(t *testing.T) {
 }
 
 // TestLeaseClocks checks that only one process calls mint if the clocks of the processes
-// differ by four minutes.
+// differ by up to four minutes.
 func TestLeaseClocks(t *testing.T) {
 	t.Parallel()
 	leases(t, func(t *testing.T, d driver.Secrets) {
@@ -230,8 +230,8 @@ func TestLeaseClocks(t *testing.T) {
 	})
 }
 
-// TestLeaseWaiters checks how often a waiter reads: at most every one and a half seconds
-// until the holder has committed, and at most twice afterwards.
+// TestLeaseWaiters checks that a waiter returns at most 1.5 seconds after the holder's mint,
+// and reads the record at most twice in this time.
 func TestLeaseWaiters(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -408,7 +408,7 @@ func TestRefreshNotPersisted(t *testing.T) {
 	})
 }
 
-// writesOf returns the number of recent writes that the record itself has counted.
+// writesOf returns the number of writes that the record counts.
 func writesOf(t *testing.T, d driver.Secrets, id string) int {
 	t.Helper()
 	secret, err := d.Get(t.Context(), id)
@@ -427,8 +427,7 @@ func writesOf(t *testing.T, d driver.Secrets, id string) int {
 }
 
 // TestDailyWrites checks that a refresh makes two writes on a service that accepts a
-// hundred states a day. If the service accepts no further states, Refresh must not call
-// mint.
+// hundred states a day. If too few writes are left, Refresh must not call mint.
 func TestDailyWrites(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

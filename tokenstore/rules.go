@@ -43,9 +43,9 @@ func of(records []Candidate) []rules.Candidate {
 // control characters. ID may have at most 255 bytes, and no field may be "[redacted]", the
 // text of a redacted Secret. ExpiresAt must be zero or lie between the years 1970 and 9999.
 // Extra must be empty or a JSON object that codec.CanonicalExtra accepts. The error matches
-// ErrInvalidToken, or ErrTooLarge if Extra is larger than codec.MaxExtra or another field
-// is longer than 32 KiB. The text of the error names the field but does not contain its
-// value.
+// ErrInvalidToken, or ErrTooLarge if Extra is larger than codec.MaxExtra or a field other
+// than ID is longer than 32 KiB. The text of the error names the field but does not contain
+// the value of the field.
 func Validate(t Token) error { return rules.Validate(t.Fields()) }
 
 // Select returns the index of the record that like describes, by the rules in the package
@@ -57,8 +57,8 @@ func Select(like Token, records []Candidate) (int, error) {
 	return rules.Select(like.Fields(), of(records))
 }
 
-// Merge returns record with its fields replaced by those of t that are not empty. The
-// result is what FindToken returns, and what SaveToken stores. A new access token does not
+// Merge returns record with its fields replaced by those of t that are not empty. FindToken
+// and SaveToken merge a token into a record in this way. A new access token does not
 // inherit the expiry of the old one. Merge keeps the ID of record and, if record has a
 // user, its user and client. Merge also keeps the Issuer and Resource of record, unless
 // they are empty. The members of t.Extra replace members of record.Extra with the same

@@ -67,7 +67,9 @@ func (s *saver) attempt(ctx context.Context, v *ledger.View) (codec.Fields, erro
 }
 
 // plan returns the plan for the attempt. If v may be out of date, plan returns
-// ledger.ErrLookAgain instead of an error or of a plan that writes nothing.
+// ledger.ErrLookAgain instead of an error, a plan that writes nothing, or a plan to create a
+// record with a derived ID. It also returns ledger.ErrLookAgain if v may be out of date and
+// has found an unreadable record.
 func (s *saver) plan(v *ledger.View, records []ledger.Entry) (rules.Plan, error) {
 	candidates := s.candidates(records)
 	plan, err := rules.PlanSave(s.token, candidates)
@@ -88,7 +90,8 @@ func (s *saver) plan(v *ledger.View, records []ledger.Entry) (rules.Plan, error)
 }
 
 // checkNames returns an error matching ErrIDMismatch if a record was created under the name
-// of f and has since got a user or another client.
+// of f and has since got a user or another client. The error is ledger.ErrLookAgain instead
+// if v does not read the newest states.
 func (s *saver) checkNames(v *ledger.View, records []ledger.Entry, f codec.Fields) error {
 	i := slices.IndexFunc(records, func(rec ledger.Entry) bool {
 		return slices.ContainsFunc(s.Namers(), func(n ledger.Namer) bool { return rec.Had(n.Of(f)) })
@@ -139,7 +142,7 @@ func (s *saver) targets(ctx context.Context, v *ledger.View) ([]ledger.Entry, er
 // match returns the records that f, which has no ID, may be merged into. These are the
 // records that f describes, the record whose name derives from f, and the records with the
 // token from which this name derives. match also returns all other records that v has read,
-// and the records with a label of a term in terms.
+// and the records with a label for one of terms.
 func (s *saver) match(ctx context.Context, v *ledger.View, f codec.Fields, terms []ledger.Term) ([]ledger.Entry, error) {
 	names, more := s.Keys(f)
 	if f.UserName != "" || rules.HasCredential(f) {
@@ -184,7 +187,8 @@ func (s *saver) create(ctx context.Context, v *ledger.View, f codec.Fields) (cod
 	return s.CommitNew(ctx, v, name, f)
 }
 
-// giveUser moves a record without a user to the record of the user in the plan.
+// giveUser moves a record without a user to the record of the user in the plan. It never
+// returns nil. After a move, the error makes ledger.Retry repeat the attempt.
 func (s *saver) giveUser(ctx context.Context, v *ledger.View, records []ledger.Entry, plan rules.Plan) error {
 	if err := s.Fits(records[plan.Record], plan.Fields); err != nil {
 		return err

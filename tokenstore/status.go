@@ -12,7 +12,7 @@ import (
 var _ doctor.StatusReader = (*Store)(nil)
 
 // Status implements doctor.StatusReader. It makes the same calls as FindTokenByID. If the
-// driver is a driver.Leaser and the record holds no lease, Status makes one more call of
+// driver is a driver.Leaser and the record holds no lease, Status also calls its method
 // Fresh.
 func (s *Store) Status(ctx context.Context, id string) (doctor.Status, error) {
 	status, err := s.status(ctx, id)

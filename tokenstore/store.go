@@ -66,7 +66,7 @@ func New(d driver.Secrets, opts *Options) (*Store, error) {
 }
 
 // Close releases the resources that the driver acquired. It does not close the client that
-// was passed to the driver. After Close, the methods of s fail with an error matching
+// was passed to the driver. After Close, operations on s fail with an error matching
 // ErrUnavailable. Another call of Close returns nil.
 func (s *Store) Close() error {
 	if s.closed.Swap(true) {

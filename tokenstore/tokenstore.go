@@ -53,10 +53,10 @@ type Refresher interface {
 	//
 	// If the record has an access token that differs from stale and has not expired,
 	// Refresh returns the record and does not call mint. Otherwise one caller at a time
-	// calls mint with the record; the other callers wait and get its result. Refresh merges
-	// the token that mint returns into the record as SaveToken does: empty fields keep
-	// their stored values. If mint returns a *RefreshError, waiters and later callers also
-	// get that error.
+	// calls mint with the record; the other callers wait for the result of that call.
+	// Refresh merges the token that mint returns into the record as SaveToken does: empty
+	// fields keep their stored values. If mint returns a *RefreshError, waiters and later
+	// callers also get that error.
 	//
 	// If the new token could not be stored, Refresh returns it together with an error
 	// matching ErrNotPersisted. The error matches ErrNotFound if no record has the ID, and

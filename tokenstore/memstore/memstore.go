@@ -57,7 +57,7 @@ func NewDriver() *Driver {
 func (d *Driver) Reopen() *Driver { return &Driver{d.mem} }
 
 // Overwrite stores data under name, whatever the current state of the secret is. It keeps
-// the labels of the secret. Tests use it to simulate a person who edits a secret by hand.
+// the labels of the secret. Tests use Overwrite to simulate an edit by hand.
 func (d *Driver) Overwrite(name string, data []byte) {
 	d.mem.mu.Lock()
 	defer d.mem.mu.Unlock()
@@ -185,8 +185,8 @@ func (d *Driver) Names(ctx context.Context) iter.Seq2[string, error] {
 // Close implements driver.Secrets. It does nothing.
 func (d *Driver) Close() error { return nil }
 
-// each yields the secrets whose names choose returns, as they are when the iteration
-// begins.
+// each yields the secrets whose names choose returns, in their states at the beginning of
+// the iteration. It calls choose with d.mem.mu locked.
 func (d *Driver) each(ctx context.Context, choose func(*memory) iter.Seq[string]) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		if err := ctx.Err(); err != nil {

@@ -20,8 +20,8 @@ type Observer struct {
 	// as "awssm". The refresh continues with the context that Refresh returns, which must
 	// be derived from ctx. The store calls done once, when the refresh ends.
 	//
-	// If several goroutines refresh one record of a store at the same time, only one of
-	// them calls Refresh. The other goroutines wait for its result.
+	// If several goroutines use the same store to refresh a record concurrently, the store
+	// calls Refresh for only one of them. The other goroutines wait for its result.
 	Refresh func(ctx context.Context, store string) (_ context.Context, done func(Refreshed))
 
 	// Call is called when a call of the store to its backend begins. The call continues
@@ -91,8 +91,8 @@ type Call struct {
 
 // Called describes how a call ended.
 type Called struct {
-	// Class is the class of the error, or "" if there is none. For an iterator, Class is
-	// that of the error that ended the iteration, not of errors about single secrets.
+	// Class is the class of the error, or "" if there is none. For an iterator, Class
+	// describes only the error that ended the iteration, not errors about single secrets.
 	Class Class
 
 	// Took is how long the call took. For an iterator, it excludes the time spent in the
@@ -103,8 +103,8 @@ type Called struct {
 // An Operation says which kind of call a store makes to its backend.
 type Operation string
 
-// The operations of a store on a driver. All except OpRepair are methods of driver.Secrets,
-// driver.Leaser, driver.Sweeper and driver.Inspector.
+// The operations of a store on a driver. Each except OpRepair stands for a method of
+// driver.Secrets, driver.Leaser, driver.Sweeper or driver.Inspector.
 const (
 	OpGet     Operation = "get"
 	OpFresh   Operation = "fresh"
@@ -150,7 +150,7 @@ const (
 	ClassInvalid     Class = "invalid"
 	ClassTooLarge    Class = "too_large"
 	ClassDenied      Class = "denied"
-	ClassRefused     Class = "refused" // by the configuration of the store
+	ClassRefused     Class = "refused" // the set-up of the service does not allow the call
 	ClassThrottled   Class = "throttled"
 	ClassUnavailable Class = "unavailable"
 	ClassCorrupt     Class = "corrupt"
