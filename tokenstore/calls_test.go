@@ -303,8 +303,8 @@ func recordRun(t *testing.T, sc scenario, b budgets, r *run) *recording {
 }
 
 // TestCallsOfScenarios plays the explorer's scenarios, once with the processes one after
-// another, and in random orders with faults. It compares the calls with those in testdata,
-// where only digests represent the random orders.
+// another, and in random orders with faults. It compares the calls with testdata, which
+// holds only digests of the calls in random orders.
 func TestCallsOfScenarios(t *testing.T) {
 	t.Parallel()
 	const seeds = 10

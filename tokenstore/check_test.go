@@ -468,7 +468,7 @@ func must2(tokens []tokenstore.Token, err error) []tokenstore.Token {
 	return tokens
 }
 
-// The keys before and after the change of keys in the tests of Rekey.
+// Keys for the tests of Rekey, which replace the keys of labels and of records.
 var (
 	namesKey  = []byte("a key of names that stays")
 	labelsOld = []byte("the old key of labels")

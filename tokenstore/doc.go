@@ -169,8 +169,8 @@
 //	nothing: GetTokens, All, DeleteTokens         weak     ListLag
 //
 // A derived ID is the ID that SaveToken returns for a record that was saved without an ID.
-// A look-up by a token also reads the name that is derived from the token. It therefore
-// finds the record that was created with the token without a lag of ListLag.
+// A look-up by a token also reads the name that is derived from the token. The record that
+// was created with the token is therefore found after at most ReadLag.
 //
 // # Refreshing
 //

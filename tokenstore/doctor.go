@@ -19,10 +19,9 @@ var (
 	_ doctor.Rekeyer = (*Store)(nil)
 )
 
-// Check implements doctor.Checker. opts may be nil. Check reads all records, and then reads
-// the records that look faulty a second time. Each finding is therefore based on the newest
-// state that the driver can prove. Check keeps digests of all records in memory, but no
-// token.
+// Check implements doctor.Checker. opts may be nil. Check reads all records, and then
+// rereads the records that look faulty. Each finding is therefore based on the newest state
+// that the driver can prove. Check keeps digests of all records in memory, but no token.
 //
 // Each repair performs the step that the next writer would perform, by compare-and-swap. If
 // a save was interrupted while it assigned a record to a user, Check completes the
@@ -75,8 +74,8 @@ func (s *Store) Check(ctx context.Context, opts *CheckOptions) iter.Seq2[doctor.
 // day if ListLag has no bound. Later calls remove the other redirects.
 //
 // If Options.Codec is not a codec.Rotating, Rekey cannot tell which records remain, and
-// rewrites all records on every call. A record keeps its earlier tokens only as digests by
-// the old NameKey. Searches by these tokens fail once that key is removed.
+// rewrites all records on every call. A record keeps its earlier tokens only as digests
+// under the old NameKey. Searches by these tokens fail once that key is removed.
 //
 // If the name of a record fits none of the keys, Rekey yields the record with an error
 // matching ErrIDMismatch and does not change it. In that case, no key can be removed from

@@ -52,7 +52,7 @@ func ExampleStore_FindToken() {
 	}
 	for _, like := range []tokenstore.Token{
 		{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT"}, // read by its name
-		{ID: "crm-sync"}, // a search, which may lag, like the next two
+		{ID: "crm-sync"}, // a search, which may lag, like the next two searches
 		{ClientID: "1000.CLIENT", RefreshToken: "1000.refresh"},
 		{AccessToken: "1000.access"},
 		{UserName: "bob@example.com:6001", AccessToken: "1000.access"},

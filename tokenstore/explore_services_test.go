@@ -46,7 +46,7 @@ import (
 // The services leave out calls without an effect on any store: the removal of AWS's
 // tombstone, and the calls of GCP before a commit.
 //
-// Reads of Vault lag like those of AWS if standbys answer them. A page of a Kubernetes list
+// Reads of Vault lag like reads of AWS if a standby answers. A page of a Kubernetes list
 // holds only one secret here. Each page shows the state at the time of its own call, as if
 // etcd had compacted the state at which the list began.
 type service struct {
@@ -201,7 +201,7 @@ func (k kube) setHolding(name string, is bool) {
 	}
 }
 
-// look reads a secret after the service has refused a write of it.
+// look reads the named secret after the service has refused to write the secret.
 func (k kube) look(ctx context.Context, name string) (driver.Secret, error) {
 	return step(k.handle, "look at "+name, false, name, func() (driver.Secret, error) { return k.memory.Get(ctx, name) }, nil)
 }

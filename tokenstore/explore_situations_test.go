@@ -34,12 +34,12 @@ import (
 //   - the first write that stored a random nonce represents the nonce, and the number of a
 //     write to a secret represents the version. Package tokenstore compares nonces and
 //     versions only for equality.
-//   - the error of a process that has ended represents the process. All processes that have
-//     died are equal.
-//   - a process that pauses before another attempt of a save or a deletion has forgotten
-//     its answers, because the next attempt reads all entries again. It remembers only
-//     where it has moved the record, whether the answer to that write was lost, and the
-//     labels that it has written.
+//   - the error of a process that has ended represents the process. For a process that has
+//     died, a situation records only its death.
+//   - a process that pauses before another attempt of a save or deletion has forgotten its
+//     answers, because the next attempt reads all entries again. It remembers only where it
+//     has moved the record, whether the answer to that write was lost, and the labels that
+//     it has written.
 //
 // Calls that commute. Calls of two processes commute if both read, or if they concern
 // different names and neither is a search. Two faults do not commute, because both may need

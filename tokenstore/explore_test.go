@@ -408,8 +408,8 @@ type scenario struct {
 	setup func(context.Context, *tokenstore.Store)
 	ops   []operation // each is run by a separate process
 	// A loose scenario may leave a second record without a user if look-ups are stale, as
-	// the package documentation permits. A scenario with duplicates may begin with such a
-	// record.
+	// the package documentation permits. A scenario with duplicates begins with such a
+	// record, which may remain after a fault.
 	loose, duplicates bool
 	// check, if not nil, is called after each run with the number of processes that died.
 	check func(crashes int) error
@@ -417,7 +417,7 @@ type scenario struct {
 	// write. Another process then runs after.
 	broken *operation
 	after  func(context.Context, *tokenstore.Store)
-	// All ids must find the user's record at the end of a run, if the record exists.
+	// ids are the IDs that foundByIDs looks up at the end of a run.
 	ids []string
 	// lags means that the driver declares a lag even in runs without stale reads. It has no
 	// effect in a scenario with a service.

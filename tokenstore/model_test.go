@@ -13,7 +13,7 @@ import (
 // A pair identifies a user's record.
 type pair struct{ user, client string }
 
-// overlay is a second implementation of how a save of t changes the record r.
+// overlay returns the record r as a save of t changes it, without the code under test.
 func overlay(r, t token) token {
 	if t.AccessToken != "" && t.AccessToken != r.AccessToken {
 		r.AccessToken, r.ExpiresAt = t.AccessToken, t.ExpiresAt

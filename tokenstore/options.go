@@ -48,7 +48,7 @@ type Options struct {
 	// Now returns the current time. Nil means time.Now.
 	Now func() time.Time
 
-	// Logger receives events that an operator should know, such as lasting conflicts,
+	// Logger receives events that an operator should know about, such as lasting conflicts,
 	// unreadable records and failed clean-ups. It never receives a secret or a user name.
 	// Nil means that nothing is logged.
 	Logger *slog.Logger

@@ -37,8 +37,8 @@ import (
 // seconds. The lease of a caller with a deadline ends no later than the deadline. The
 // context of mint then ends before the deadline, by a sixth of the remaining time but at
 // most one second. Refresh does not call mint in the last half second before the deadline.
-// In a call that is shorter than 1.5 seconds, it does not call mint in the last third.
-// Otherwise an interrupted request could lose a new refresh token.
+// If a call has less than 1.5 seconds, it does not call mint in the last third. Otherwise
+// an interrupted request could lose a new refresh token.
 //
 // A process may be suspended just after mint has checked its context. If the lease ends
 // meanwhile, two processes may call the authorization server. No store can prevent the
@@ -51,7 +51,7 @@ import (
 //
 // If mint returns a *RefreshError, Refresh stores it and returns it to other callers until
 // another attempt may succeed. A permanent error counts until the refresh token, grant
-// token or client secret changes. If the lease was taken over, a permanent error counts
+// token or client secret changes. If Refresh took over the lease, a permanent error counts
 // only for LeaseTTL. A temporary error counts for RetryAfter. If RetryAfter is 0, a
 // temporary error counts for one second, and for twice as long after each further refusal,
 // up to half an hour. The code "Access Denied" counts for at least ten minutes, because

@@ -44,7 +44,7 @@ type history struct {
 	past    []state     // states of the record since the last round
 	written []time.Time // times of all writes
 	server  rotator
-	event   time.Time // when a process last died, mint was last stopped, or the user last consented
+	event   time.Time // the last death, interrupted mint, consent or beginning of a round
 	mints   map[tokenstore.Secret]int
 	lasted  time.Duration // how long the last successful call of mint took
 	stats   stats
@@ -585,8 +585,8 @@ func unseen(procs []*proc) time.Duration {
 }
 
 // TestRefreshModel checks random histories. No two calls of mint may use the same refresh
-// token at the same time, and no process that lives may lose a new refresh token. The death
-// of a holder may delay other processes only a little longer than LeaseTTL.
+// token at the same time. No living process may lose a new refresh token. After the last
+// death in a round, a process must store a fresh token in time.
 func TestRefreshModel(t *testing.T) {
 	t.Parallel()
 	var all stats

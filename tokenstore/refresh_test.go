@@ -61,8 +61,8 @@ func (i *issuer) refresh(id string, stale tokenstore.Secret) operation {
 	}}
 }
 
-// slow returns a mint that also reads from the store, so that the scheduler runs other
-// processes while mint runs.
+// slow returns a mint that also reads from s, so that the scheduler can run other processes
+// while mint runs.
 func (i *issuer) slow(s *tokenstore.Store) mintFunc {
 	return func(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 		i.enter(1)
@@ -122,7 +122,8 @@ func refreshScenarios() []func() scenario {
 	code := func(ctx context.Context, s *tokenstore.Store) {
 		must(s.SaveToken(ctx, tokenstore.Token{ClientID: client, ClientSecret: "secret", GrantToken: "grant1"}))
 	}
-	// The user consents again. The new token has also expired, but later.
+	// consented saves the user's record and the record of a second consent, whose token
+	// expired later.
 	consented := func(ctx context.Context, s *tokenstore.Store) {
 		expired(ctx, s)
 		code(ctx, s)
@@ -176,7 +177,8 @@ func refreshScenarios() []func() scenario {
 	}
 }
 
-// inNotes returns the scenario sc with a driver that keeps leases in notes.
+// inNotes returns a function that returns the scenario of fresh, with a driver that keeps
+// leases in notes.
 func inNotes(fresh func() scenario) func() scenario {
 	return func() scenario {
 		sc := fresh()
@@ -185,7 +187,8 @@ func inNotes(fresh func() scenario) func() scenario {
 	}
 }
 
-// refreshFaults returns the kinds of faults of the services that keep leases in records.
+// refreshFaults returns the kinds of faults of the services that keep leases in records. It
+// leaves out kinds that combine stale reads with another fault.
 func refreshFaults() []faultKind {
 	return slices.DeleteFunc(faultKinds(), func(f faultKind) bool {
 		return f.service.name == gcpsm.name || f.stales > 0 && (f.crashes > 0 || f.losses > 0)

@@ -16,7 +16,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A mortalLeaser is a mortal that keeps leases in notes.
+// A mortalLeaser is a mortal that implements driver.Leaser.
 type mortalLeaser struct {
 	*mortal
 	leaser driver.Leaser
@@ -78,8 +78,8 @@ func keyChanges() []keyChange {
 	}
 }
 
-// populate saves records of every form. It returns the records, and the IDs that must
-// continue to find them.
+// populate saves records of several forms. It returns the records, and a map from each ID
+// that must find a record to the current ID of that record.
 func populate(t *testing.T, s *tokenstore.Store) (tokens []token, ids map[string]string) {
 	t.Helper()
 	ctx := t.Context()
@@ -150,8 +150,8 @@ func TestKeyChangeSurvivesDeath(t *testing.T) {
 	}
 }
 
-// diesAt runs the test for a Rekey whose process dies at write n. It reports whether Rekey
-// makes n writes.
+// diesAt runs the test for a Rekey whose process dies before or after the write with the
+// index n. It reports whether the process died.
 func diesAt(t *testing.T, change keyChange, n int64, notes bool) (died bool) {
 	t.Helper()
 	ctx := t.Context()

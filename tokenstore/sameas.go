@@ -10,10 +10,10 @@ import (
 // entry. It neither reads nor changes records. If a process is killed and leaves the entry
 // behind, a later call removes the entry, and Check reports it as KindEmpty.
 //
-// The result depends on writes, which do not lag. If store may not create secrets, SameAs
-// reads the entry through store instead. If this read does not find the entry, but reads of
-// store may lag, the error matches ErrDenied or ErrRefused. If store neither is nor embeds
-// a *Store, SameAs returns false and no error.
+// The result depends on writes, which do not lag. If the service denies or refuses the
+// creation through store, SameAs reads the entry through store instead. If this read does
+// not find the entry, but reads of store may lag, the error matches ErrDenied or
+// ErrRefused. If store neither is nor embeds a *Store, SameAs returns false and no error.
 func (s *Store) SameAs(ctx context.Context, store TokenStore) (bool, error) {
 	embedding, ok := store.(interface{ portable() *Store })
 	if !ok {

@@ -67,9 +67,8 @@ func (s *saver) attempt(ctx context.Context, v *ledger.View) (codec.Fields, erro
 }
 
 // plan returns the plan for the attempt. If v may be out of date, plan returns
-// ledger.ErrLookAgain instead of an error, a plan that writes nothing, or a plan to create a
-// record with a derived ID. It also returns ledger.ErrLookAgain if v may be out of date and
-// has found an unreadable record.
+// ledger.ErrLookAgain instead of an error or a plan that writes nothing. It does so too if v
+// has found an unreadable record, or if the plan is to create a record with a derived ID.
 func (s *saver) plan(v *ledger.View, records []ledger.Entry) (rules.Plan, error) {
 	candidates := s.candidates(records)
 	plan, err := rules.PlanSave(s.token, candidates)

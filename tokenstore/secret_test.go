@@ -37,7 +37,8 @@ func shown(v any) string {
 	return b.String()
 }
 
-// leaks reports whether text contains the canary in any form that a verb produces.
+// leaks reports whether text contains the beginning of the canary in one of the forms that
+// verbs and encoders produce.
 func leaks(text string) bool {
 	for _, form := range []string{"canary", "63616e617279", "63 61 6e 61 72 79", "99 97 110 97 114 121", "Y2FuYXJ5"} {
 		if strings.Contains(strings.ToLower(text), strings.ToLower(form)) {

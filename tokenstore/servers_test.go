@@ -40,7 +40,7 @@ func (l *late) Properties() driver.Properties {
 	return p
 }
 
-// lags reports whether the next read is out of date.
+// lags decides at random whether the next read is out of date.
 func (l *late) lags() bool { return l.random.IntN(4) == 0 }
 
 // written remembers the state before a write.
@@ -245,8 +245,8 @@ func (c *crowd) step(ctx context.Context) {
 	}
 }
 
-// sequence runs one random sequence of operations. It returns the mixed records, and the
-// number of refused operations.
+// sequence runs one random sequence of operations. It returns descriptions of the mixed
+// records, and the number of refused operations.
 func sequence(t *testing.T, seed uint64, bare bool) (mixed []string, refused int) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &crowd{t: t, store: storeOn(t, newLate(seed), nil), random: rand.New(rand.NewPCG(seed, 1)), bare: bare}

@@ -14,7 +14,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// textFields are the fields of a token that hold text.
+// textFields are the fields of a token that hold text, except Extra.
 var textFields = []struct {
 	name string
 	set  func(t *tokenstore.Token, v string)
@@ -167,7 +167,7 @@ func TestValidateTimes(t *testing.T) {
 	}
 }
 
-// FuzzValidate compares Validate with a second implementation of its documentation.
+// FuzzValidate compares Validate with an independent check of the documented limits.
 func FuzzValidate(f *testing.F) {
 	f.Add("1", "ann", "1000.rt", int64(4_000_000_000), int64(0))
 	f.Add("", "\xff", "[redacted]", int64(math.MaxInt64), int64(999_999_999))

@@ -55,8 +55,7 @@ func (c closed) only(seq iter.Seq2[driver.Named, error]) iter.Seq2[driver.Named,
 	}
 }
 
-// whyNot holds an error of each class that a read of a secret can return, and an error
-// without a class.
+// whyNot holds errors that a read of a secret may return, one of them without a class.
 var whyNot = []error{
 	fmt.Errorf("%w: bytes of another program", driver.ErrCorrupt),
 	fmt.Errorf("%w: kms:Decrypt", driver.ErrDenied),
@@ -130,8 +129,8 @@ func TestUnreadableRecord(t *testing.T) {
 	}
 }
 
-// TestUnreadableRecordAlias checks that a search skips a redirect to an unreadable record,
-// and continues with the other records.
+// TestUnreadableRecordAlias checks that a search or save that a redirect leads to an
+// unreadable record fails with ErrRefused. A search for another record must succeed.
 func TestUnreadableRecordAlias(t *testing.T) {
 	t.Parallel()
 	memory := memstore.NewDriver()

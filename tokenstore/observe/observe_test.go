@@ -318,8 +318,8 @@ func TestAdoption(t *testing.T) {
 	})
 }
 
-// failing is a driver whose Get returns the error get, and whose Update returns the error
-// update, unless these are nil.
+// failing is a driver whose Get fails with get unless get is nil, and whose Update fails
+// with update unless update is nil.
 type failing struct {
 	driver.Secrets
 	get, update error
