@@ -679,8 +679,8 @@ func TestRekeyWritersWithOldKeys(t *testing.T) {
 	}
 }
 
-// TestCheckLapsedLease checks that Check reports and removes a lapsed lease
-// in a note.
+// TestCheckLapsedLease checks that Check reports and removes a lapsed lease in a note, but
+// not a lease that is still held.
 func TestCheckLapsedLease(t *testing.T) {
 	t.Parallel()
 	ctx, d := t.Context(), memstore.NewDriver()

@@ -66,7 +66,7 @@ func TestLeaseDeadlines(t *testing.T) {
 						most := holder.lasts + poll
 						if cold {
 							open = func() *tokenstore.Store { return process(t, d, 0) }
-							most += holder.lasts / 8 // a call does not store the last part of the time that it watches the lease
+							most += holder.lasts / 8 // a call does not store the last part of its watch
 						}
 						if took := untilFresh(t, open, saved.ID, deadline); took > most || took < holder.lasts {
 							t.Errorf("a fresh token after %v, want %v to %v", took, holder.lasts, most)
@@ -158,7 +158,8 @@ func TestLeaseWords(t *testing.T) {
 	})
 }
 
-// counted returns a driver like d that counts its writes in writes.
+// counted returns a driver like d that counts in writes its successful calls of Note or, if
+// d is not a driver.Leaser, of Update.
 func counted(d driver.Secrets, writes *atomic.Int64) driver.Secrets {
 	if l, ok := d.(driver.Leaser); ok {
 		return countedNotes{l, writes}
@@ -275,7 +276,7 @@ func TestLeaseClockSetBack(t *testing.T) {
 	}
 }
 
-// slowWrites is a driver whose first write takes a given time.
+// slowWrites is a driver whose first write waits for takes, and then calls during.
 type slowWrites struct {
 	driver.Secrets
 	takes  time.Duration
@@ -417,7 +418,7 @@ func TestRefreshCodeMerged(t *testing.T) {
 }
 
 // TestLeaseOfAdoptedToken checks that a refresh gives its lease back if it returns a token
-// that another caller saved meanwhile.
+// that another caller saved while mint ran.
 func TestLeaseOfAdoptedToken(t *testing.T) {
 	t.Parallel()
 	leases(t, func(t *testing.T, d driver.Secrets) {

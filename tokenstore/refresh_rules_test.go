@@ -105,14 +105,14 @@ func uncalled(t *testing.T) mintFunc {
 	}
 }
 
-// killable is the driver of a process that can be killed.
+// killable is a driver whose updates and notes fail while killed is set.
 type killable struct {
 	driver.Leaser
 	killed *atomic.Bool
 }
 
-// killables returns a driver like d, and a flag. Setting the flag kills the process of the
-// driver.
+// killables returns a driver like d, and a flag. While the flag is set, the updates and
+// notes of the driver fail, as if its process were dead.
 func killables(d driver.Secrets) (driver.Secrets, *atomic.Bool) {
 	killed := new(atomic.Bool)
 	if l, ok := d.(driver.Leaser); ok {

@@ -130,7 +130,7 @@ func TestValidateLengths(t *testing.T) {
 			}
 		}
 	}
-	// Limits are in bytes.
+	// The limit of an ID is in bytes.
 	if err := tokenstore.Validate(tokenstore.Token{ID: strings.Repeat("é", 128)}); !errors.Is(err, tokenstore.ErrInvalidToken) {
 		t.Errorf("an ID of 128 characters in 256 bytes: error %v", err)
 	}

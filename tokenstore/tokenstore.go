@@ -34,8 +34,7 @@ type TokenStore interface {
 
 	// GetTokens returns all records, ordered by ID. If some records cannot be read,
 	// GetTokens returns the other records and an error that joins an *UnreadableError for
-	// each unreadable record. If the store cannot be read at all, GetTokens returns nil and
-	// an error.
+	// each unreadable record. After any other error, the tokens are nil.
 	GetTokens(ctx context.Context) ([]Token, error)
 
 	// DeleteTokens removes all records that can be read. It does not change unreadable
