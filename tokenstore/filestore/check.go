@@ -99,8 +99,8 @@ func (e *examination) checkMode(path string, info fs.FileInfo) {
 	}, func() error { return os.Chmod(path, 0o600) })
 }
 
-// checkStrays reports entries of the second file that belong to no row of the token file,
-// because another program has changed or removed the row.
+// checkStrays reports entries of the second file that belong to no row of the token file. Another
+// program may have changed or removed the row, or a process may have crashed.
 func (e *examination) checkStrays(ctx context.Context) error {
 	is, err := e.read(ctx)
 	if errors.Is(err, tokenstore.ErrCorrupt) {

@@ -113,10 +113,10 @@
 // With Refresh, one process at a time requests a new access token for a record. The process
 // locks a temporary file beside the token file, whose name contains a digest of the record's ID.
 // It does not lock the token file meanwhile. The operating system releases the lock if the
-// process ends. A suspended process keeps the lock. Other processes wait for LeaseTTL plus
+// process ends. A suspended process keeps the lock. Other processes wait up to LeaseTTL plus
 // LockTimeout. They then fail with tokenstore.ErrUnavailable, and do not send a second request.
 //
-// If the authorization server refuses (*tokenstore.RefreshError), the temporary file keeps the
-// refusal for later callers. A refusal consists of its code, its times, and a digest of the
-// refused credentials. Refresh treats refusals as tokenstore.Store does.
+// If the authorization server refuses a refresh (*tokenstore.RefreshError), the temporary file
+// keeps the refusal for later callers. The file then contains the error code, times, and a digest
+// of the refused credentials. Refresh treats refusals as tokenstore.Store does.
 package filestore

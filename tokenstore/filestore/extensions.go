@@ -16,8 +16,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
-// Beside is the suffix of the second file: for the token file at path, it is at path + Beside.
-// The second file holds the fields for which the SDKs have no column.
+// Beside is the suffix of the second file: the token file at path has its second file at path +
+// Beside. The second file holds the fields for which the SDKs have no column.
 const Beside = ".tokenkeep"
 
 // A process cannot replace two files in one step. commit therefore writes the second file before
@@ -87,7 +87,7 @@ func (x *extensions) parse() error {
 }
 
 // of returns the extension for the row of f, or nil. It prefers the extension of the row's current
-// state, then the last one with the row's access token, then the last one of the record.
+// state, then the last extension with the row's access token, then the record's last extension.
 func (x *extensions) of(f codec.Fields) *extension {
 	if len(x.all) == 0 {
 		return nil
@@ -160,7 +160,7 @@ func (v *view) extensionOf(f codec.Fields) *extension {
 	return v.beside.of(f)
 }
 
-// after returns the extensions that all rows in the view have after the change.
+// after returns the extensions of the rows in v after the change.
 func (v *view) after() (all []extension) {
 	if len(v.puts) == 0 && len(v.beside.all) == 0 {
 		return nil

@@ -41,7 +41,8 @@ func resolve(path string) (string, error) {
 	return "", fmt.Errorf("%w: too many symbolic links", tokenstore.ErrRefused)
 }
 
-// unresolved adds the path and a class to err, an error of resolving the path.
+// unresolved adds path and an error class to err, the error from resolving path. It returns nil
+// if err is nil.
 func unresolved(path string, err error) error {
 	if err == nil {
 		return nil
@@ -53,7 +54,8 @@ func unresolved(path string, err error) error {
 	return classed(err)
 }
 
-// classed returns err, an error of the file system, with a class for callers.
+// classed adds an error class for callers to err, an error of the file system. It returns nil if
+// err is nil.
 func classed(err error) error {
 	var foreign *lockfile.ForeignError
 	switch {
@@ -112,12 +114,12 @@ func (f *file) read(ctx context.Context) (*snapshot, error) {
 	return f.readAt(path)
 }
 
-// errNotRegular means that the path of the token file is a directory, a device, a pipe or a
-// socket. The package neither reads nor replaces such a file.
+// errNotRegular means that a path is not that of a regular file, but for example of a directory
+// or pipe. The package neither reads nor replaces such a file.
 var errNotRegular = errors.New("it is not a regular file")
 
-// slurp returns the content of a file and a description of it. With an error, data and info are
-// nil.
+// slurp returns the content and the description of the file at path. If err is not nil, data and
+// info are nil.
 func slurp(path string) (data []byte, info fs.FileInfo, err error) {
 	err = persist(func() (err error) {
 		if info, err = statRegular(path); err == nil {
@@ -158,7 +160,7 @@ func sameState(a, b fs.FileInfo) bool {
 // process read it.
 var errOverwritten = errors.New("the file is being written by a program that does not lock it")
 
-// updates is the maximum number of attempts of update to write a change.
+// updates is the maximum number of times that update attempts to write a change.
 const updates = 10
 
 // update changes the file under the lock. It calls change with a view of the current file. If
@@ -208,7 +210,8 @@ func (f *file) update(ctx context.Context, change func(*view) (changed bool, err
 }
 
 // replace replaces the file at path by a file with the given data. old describes the file when
-// it was read. Only the holder of the lock calls replace, so one temporary name is enough.
+// it was read, or is nil if the file did not exist. If the file has changed since, replace returns
+// errOverwritten. Only the holder of the lock calls replace, so one temporary name is enough.
 func replace(path string, data []byte, old fs.FileInfo) (err error) {
 	if old != nil {
 		// A rename only requires permission to write the directory. Do not replace a file
@@ -237,7 +240,7 @@ func replace(path string, data []byte, old fs.FileInfo) (err error) {
 	return syncDir(filepath.Dir(path))
 }
 
-// unchanged returns errOverwritten if the state of the file differs from old.
+// unchanged returns errOverwritten if the state of the file at path differs from old.
 func unchanged(path string, old fs.FileInfo) error {
 	now, err := os.Stat(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -287,7 +290,7 @@ func write(f *os.File, data []byte, old fs.FileInfo) error {
 	return f.Sync()
 }
 
-// persist calls f again, at most 200 times, while f fails with a temporary error. Windows
+// persist calls f, and calls f again up to 200 times while f fails with a temporary error. Windows
 // refuses to replace a file that is being read, and to read a file that is being replaced.
 func persist(f func() error) error {
 	err := f()

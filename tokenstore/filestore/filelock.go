@@ -19,8 +19,8 @@ type fileLock struct {
 	inside *os.File // the token file; nil if it is not a mount point
 }
 
-// Offsets of the locked bytes of a token file, far beyond its end. One byte is locked for
-// writing, and another for each record that is being refreshed.
+// Offsets of the locked bytes of a token file, far beyond its end. A writer locks writeByte. A
+// refresh locks a byte at or after refreshByte, which depends on the ID of the record.
 const (
 	writeByte   = 1 << 60
 	refreshByte = 1 << 61
@@ -28,7 +28,7 @@ const (
 
 // tryFileLock locks the token file at path, which must be resolved. The lock file is path +
 // name, and at is the offset of the byte to lock in the token file. tryFileLock returns a nil
-// lock and a nil error if another process holds the lock.
+// lock and a nil error if the lock is already held.
 func tryFileLock(path, name string, at int64) (*fileLock, error) {
 	about, err := os.Stat(path)
 	if err != nil {
@@ -57,8 +57,8 @@ func tryFileLock(path, name string, at int64) (*fileLock, error) {
 	return nil, err
 }
 
-// lockInside locks a byte of a file. It returns a nil file and a nil error if another process
-// has locked the byte.
+// lockInside locks the byte at offset at of the file at path until the caller closes the returned
+// file. It returns a nil file and a nil error if the byte is already locked.
 func lockInside(path string, at int64) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -72,7 +72,7 @@ func lockInside(path string, at int64) (*os.File, error) {
 	return f, nil
 }
 
-// lockedInside reports whether another process has locked the byte at offset at.
+// lockedInside reports whether the byte at offset at of the file at path is locked for writing.
 func lockedInside(path string, at int64) (bool, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -14,11 +14,11 @@ import (
 
 // The lock of a token file has two stages. First, the goroutines of a process wait for their
 // turn in order of arrival. Then the goroutine whose turn it is locks the lock file. Processes
-// poll for the lock file, because a context cannot end a wait in the operating system.
+// poll the lock file, because a context cannot end a wait in the operating system.
 //
 // The goroutines of a process pass the lock on without unlocking the lock file, so they rarely
-// poll. After a number of turns, the process unlocks the file and pauses briefly, to let other
-// processes lock it.
+// poll. After a fixed number of turns, the process unlocks the file and pauses briefly, to let
+// other processes lock the file.
 const (
 	turns     = 16
 	standBack = 5 * time.Millisecond
@@ -30,7 +30,7 @@ const (
 // file.
 type gate struct {
 	path  string
-	users int           // number of goroutines that wait for a turn or have one; guarded by gates.mu
+	users int           // number of goroutines that wait for or have their turn; guarded by gates.mu
 	turn  chan struct{} // has capacity 1, and is full while a goroutine has its turn
 
 	// The following fields belong to the goroutine whose turn it is.
@@ -44,8 +44,9 @@ var gates = struct {
 	path map[string]*gate
 }{path: map[string]*gate{}}
 
-// lock locks the token file at path, which must be resolved. The caller must call release. If
-// the lock is not free within f.lockTimeout, the error matches tokenstore.ErrUnavailable.
+// lock locks the token file at path, which must be resolved. The caller must release the returned
+// gate. If the lock is not free within f.lockTimeout, the error matches
+// tokenstore.ErrUnavailable.
 func (f *file) lock(ctx context.Context, path string) (*gate, error) {
 	gates.mu.Lock()
 	g := gates.path[path]

@@ -21,9 +21,9 @@ import (
 // the copy. A program that mounts the token file elsewhere does not see the copy.
 const copySuffix = ".in-place"
 
-// readMounted is like read, for a token file that is a mount point. It waits up to f.lockTimeout
-// while the file is being written. If the file cannot be locked, readMounted reads it without a
-// lock.
+// readMounted is like read, for a token file that is a mount point. If the file is being written
+// for longer than f.lockTimeout, the error matches tokenstore.ErrUnavailable. If the file cannot
+// be locked, readMounted reads it without a lock.
 func (f *file) readMounted(ctx context.Context, path string) (*snapshot, error) {
 	shared, err := os.Open(path)
 	if err != nil {
@@ -44,9 +44,9 @@ func (f *file) readMounted(ctx context.Context, path string) (*snapshot, error) 
 	return f.readLocked(path)
 }
 
-// readLocked returns the file at path. The caller holds the lock, if the file can be locked. If
-// a crash has left a partial file, readLocked returns the new content from the copy. The next
-// write completes the file.
+// readLocked returns a snapshot of the file at path. The caller holds the lock, if the file can be
+// locked. If a crash has left a partial file, readLocked returns the new content from the copy.
+// The next write completes the file.
 func (f *file) readLocked(path string) (*snapshot, error) {
 	is, err := f.readAt(path)
 	copied, copyErr := os.ReadFile(path + copySuffix)
@@ -67,8 +67,7 @@ func (f *file) readLocked(path string) (*snapshot, error) {
 	return whole, nil
 }
 
-// halfWritten reports whether now can be the result of an interrupted write of data over old. It
-// returns false if another program has written the file after the interruption.
+// halfWritten reports whether now can be the result of an interrupted write of data over old.
 func halfWritten(now, old, data []byte) bool {
 	padded := pad(data, len(old))
 	if bytes.Equal(now, old) || bytes.Equal(now, data) || bytes.Equal(now, padded) {
@@ -158,8 +157,8 @@ func fill(f *os.File, data []byte, size int) error {
 	return f.Sync()
 }
 
-// writeCopy writes the copy beside the file at path, unless the directory is not writable.
-// It renames the copy to its final name only when the copy is complete.
+// writeCopy writes the copy beside the file at path. It renames the copy to its final name only
+// when the copy is complete. If the directory is not writable, writeCopy returns nil.
 func writeCopy(path string, data []byte, old fs.FileInfo) error {
 	temp, err := writeBeside(path, data, old)
 	if err == nil {

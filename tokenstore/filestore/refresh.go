@@ -47,7 +47,7 @@ func (f *file) Peek(_ context.Context, id string) (note string, leased bool, err
 	return string(data), leased, classed(err)
 }
 
-// A refreshLock is the right to refresh a record. Its lock file also holds a refusal.
+// A refreshLock is the right to refresh a record. Its lock file may contain a refusal.
 type refreshLock struct {
 	*file
 	lock *fileLock
@@ -77,7 +77,7 @@ func (l *refreshLock) Release(keep bool) {
 }
 
 // tryRefreshLock takes the lock for refreshing the record with the ID. It returns a nil lock and
-// a nil error if another process holds the lock.
+// a nil error if the lock is already held.
 func (f *file) tryRefreshLock(id string) (*fileLock, error) {
 	path, err := resolve(f.path)
 	if err != nil {

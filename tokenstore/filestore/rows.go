@@ -22,10 +22,10 @@ type view struct {
 	gone []int       // rows that were removed but are still in the File
 
 	beside   *extensions           // the second file as it was read
-	puts     map[string]*extension // extensions of rows that were put, by rowDigest; nil for a row without one
+	puts     map[string]*extension // extensions of rows that were put, by rowDigest; nil for a row without extension
 	extended []string              // names of the fields that need an extension
 
-	used    int64 // largest ID of earlier deleted records
+	used    int64 // largest ID of records deleted in earlier changes
 	removed int64 // largest ID of records deleted in this change
 }
 
@@ -35,8 +35,8 @@ func (v *view) rows() *rowstore.Rows {
 	return rows
 }
 
-// rowsOf returns the rows of file with their extensions, which beside returns. The SDKs append
-// rows, so the later of two rows is the newer row.
+// rowsOf returns the rows of file with the extensions that beside returns for them. The SDKs
+// append rows, so the later of two rows is the newer row.
 func rowsOf(file *tokenfile.File, beside func(codec.Fields) *extension) *rowstore.Rows {
 	rows := &rowstore.Rows{Place: func(i int) string { return fmt.Sprintf("line %d", file.Line(i)) }}
 	rows.Grow(file.Len())

@@ -15,8 +15,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
-// A snapshot is the content of the token file and the second file at one time. Later reads share
-// a snapshot while the files are unchanged, so it must not be modified.
+// A snapshot is the content of the token file and the second file at a single point in time.
+// Later reads share a snapshot while the files are unchanged, so it must not be modified.
 type snapshot struct {
 	file    *tokenfile.File
 	path    string      // resolved
@@ -36,7 +36,7 @@ func (s *snapshot) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*file
 // period may leave size and times unchanged. During this period, a read compares the bytes.
 const settling = 3 * time.Second
 
-// readAt returns the file at path, which must be resolved.
+// readAt returns a snapshot of the file at path, which must be resolved.
 func (f *file) readAt(path string) (*snapshot, error) {
 	last := f.last.Load()
 	if last != nil && last.path == path && last.settled && last.current() {
@@ -67,7 +67,7 @@ const takes = 100
 // second file was read.
 func take(path string) (*snapshot, error) {
 	for range takes {
-		pin, _ := os.Open(path) // while it is open, no other file gets its inode number
+		pin, _ := os.Open(path) // while pin is open, no other file gets its inode number
 		s, err := takeOnce(path)
 		if pin != nil {
 			_ = pin.Close()
