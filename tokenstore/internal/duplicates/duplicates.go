@@ -64,7 +64,7 @@ type Relation int
 
 // The relations.
 const (
-	Same        Relation = iota // the records are the same, and can be merged
+	Same        Relation = iota // the records can be merged
 	SameID                      // the records have the same ID
 	TokenShared                 // records of different users or clients have the same token
 )

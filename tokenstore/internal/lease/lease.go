@@ -139,7 +139,7 @@ func (r *record) late(ctx context.Context) bool {
 func (r *record) Take(ctx context.Context) (refreshing.Right, error) {
 	if other := r.other(); other != nil && (!r.lapsed(*other) || r.late(ctx)) {
 		// A late call leaves a lapsed lease to the next call. watch stores how long the lease
-		// was watched, which shows the next call that it has lapsed.
+		// was watched, which shows the next call that the lease has lapsed.
 		return nil, r.watch(ctx, *other)
 	}
 	if r.quiet > 0 {
@@ -191,7 +191,7 @@ func (r *record) other() *stored.Lease {
 func (r *record) take(ctx context.Context) (refreshing.Right, error) {
 	h := &held{record: r, turn: r.newTurn(ctx), nonce: ledger.Nonce()}
 	r.view = nil
-	r.watched.giveUp(h.lease.ID) // until the attempt to take the lease has certainly succeeded
+	r.watched.giveUp(h.lease.ID) // a failed attempt may store the lease nevertheless
 	var err error
 	h.entry, h.abandoned, err = r.place(r.entry).take(ctx, r.entry, h.lease)
 	switch {

@@ -27,8 +27,8 @@ type watched struct {
 	since map[string]time.Time // by lease ID: when the watch began; zero if the lease was given up
 }
 
-// maxWatched is the maximum number of leases that a watched remembers. It forgets leases that
-// were given up first, and then those that were seen first.
+// maxWatched is the maximum number of leases that a watched remembers. To make room, a watched
+// forgets a lease that was given up or, if there is none, the lease that was watched longest.
 const maxWatched = 10_000
 
 // held returns how long, at least, another process has held lease, which the caller has just

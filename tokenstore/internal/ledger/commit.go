@@ -116,7 +116,7 @@ func (l *Ledger) former(base Entry, r stored.Record, how disposal) []stored.Labe
 	case len(replaced) == 0:
 		return base.Former
 	case how != leaveReplaced, len(replaced) == len(base.Labels), len(left) > maxFormer:
-		return nil // this write must remove labels under another key
+		return nil // if all labels were replaced, they are under another key, and must be removed
 	case len(base.Former) >= batch:
 		return replaced
 	}
@@ -182,7 +182,7 @@ var errBusy = fmt.Errorf("%w: the service accepts few more writes of the record 
 
 // Rewrite stores e again, with labels by the first index key and data in the form that the
 // codec writes now. It also adds the labels in absent, which e should carry but the service
-// lacks.
+// lacks. If too few writes of the record remain today, Rewrite returns errBusy.
 func (l *Ledger) Rewrite(ctx context.Context, e Entry, absent []driver.Label) (Entry, error) {
 	if l.Room(e.Record, 0) < l.Properties.DailyWrites*2/5 { // leave the other writes to refreshes
 		return Entry{}, errBusy
@@ -276,7 +276,7 @@ func (w *Writer) CommitNew(ctx context.Context, v *View, name Name, f codec.Fiel
 }
 
 // mergeRest adds the IDs and earlier tokens of the records in rest to next. It returns the
-// records that must become redirects, and the redundant ones, whose IDs all lead to next.
+// records that must become redirects, and the redundant records, whose IDs all lead to next.
 func (w *Writer) mergeRest(next *stored.Record, rest []Entry) (redirects, redundant []Entry) {
 	for _, other := range rest {
 		kept := w.keepIDs(next, other)

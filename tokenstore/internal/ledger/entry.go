@@ -55,7 +55,7 @@ func (e Entry) Over(s driver.Secret) Entry { e.secret = s; return e }
 // WithNote returns e with note as the note beside it.
 func (e Entry) WithNote(note string) Entry { e.secret.Note = note; return e }
 
-// DropNote returns e so that the next write over it removes the note beside it.
+// DropNote returns a copy of e. A write over the copy removes the note beside the entry.
 func (e Entry) DropNote() Entry { e.drop = e.secret.Note; return e }
 
 // ChosenID returns the ID that a caller chose for the record, or "".
@@ -75,7 +75,7 @@ func (e Entry) Had(name Name) bool {
 }
 
 // toEntry returns the entry in a secret that the driver has returned. The error matches
-// ErrCorrupt if the secret is not a record.
+// ErrCorrupt if the secret is not a record, or is a state of an earlier incarnation.
 func (l *Ledger) toEntry(name Name, secret driver.Secret) (Entry, error) {
 	r, err := l.decode(name, secret.Data)
 	if err != nil {
@@ -151,7 +151,7 @@ const ClockSkew = 5 * time.Minute
 const unboundedLag = 24 * time.Hour
 
 // Outlived reports whether every search sees a write that was committed at the time since,
-// in milliseconds by the clock of any process.
+// in Unix milliseconds by the clock of any process.
 func (l *Ledger) Outlived(since int64) bool {
 	lag := l.Properties.ListLag
 	switch lag {

@@ -29,7 +29,7 @@ type Config struct {
 	Now       func() time.Time
 	Logger    *slog.Logger
 	NoAccess  bool // records get no label for their access token
-	Attempts  int  // how many times Retry calls an attempt
+	Attempts  int  // maximum number of attempts of an operation
 
 	Observer *observe.Observer // of the calls of the driver; may be nil
 }

@@ -29,7 +29,8 @@ const (
 func Measures(name string) bool { return name == ProbeCreate || name == ProbeUpdate }
 
 const (
-	// probeAge is the age at which a probe counts as left behind.
+	// probeAge is the difference between the time of a probe and the current time at which the
+	// probe counts as left behind.
 	probeAge = time.Minute
 
 	// probeTimeout bounds the removal of a probe, which continues after the caller's
@@ -105,8 +106,8 @@ func (l *Ledger) ClaimProbe(ctx context.Context, known []byte) (driver.Secret, e
 	}
 }
 
-// leftBehind reports whether a probe is too old to be in use. An unreadable probe was
-// written under other keys and counts as left behind, because its age is unknown.
+// leftBehind reports whether a probe was written at least probeAge ago, or that far in the
+// future. An unreadable probe counts as left behind, because its age is unknown.
 func (l *Ledger) leftBehind(probe driver.Secret) bool {
 	e, err := l.toEntry(ProbeName, probe)
 	return err != nil || l.Now().Sub(e.WrittenAt()).Abs() >= probeAge
@@ -130,7 +131,7 @@ func (l *Ledger) RemoveProbe(ctx context.Context, last driver.Secret) error {
 	defer cancel()
 	err := l.Driver.Delete(ctx, ProbeName, last)
 	if errors.Is(err, driver.ErrConflict) {
-		return nil // another process has replaced the probe
+		return nil
 	}
 	return err
 }

@@ -318,7 +318,7 @@ func (v *View) Records(ctx context.Context) ([]Entry, error) {
 	return v.dropMoved(ctx, records)
 }
 
-// dropMoved removes each record that has moved to another one of records. v may have read a
+// dropMoved removes each record that has moved to another record in records. v may have read a
 // record before its move, and the target after the move.
 func (v *View) dropMoved(ctx context.Context, records []Entry) ([]Entry, error) {
 	var kept []Entry

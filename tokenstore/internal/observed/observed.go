@@ -12,7 +12,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/observe"
 )
 
-// classes lists the classes of errors. The class of an error is the first one that matches.
+// classes lists the classes of errors. The first element whose error matches determines the class.
 var classes = []struct {
 	is    error
 	class observe.Class

@@ -14,7 +14,7 @@ import (
 // credentials were replaced after the failure.
 func (e *Engine) Status(last *stored.Failure, of codec.Fields) (s doctor.Status) {
 	if last == nil || last.Of != e.credentials(of) {
-		return s // the credentials were replaced after the failure
+		return s
 	}
 	_, counts := refusal.Counts(last, last.Of, e.Now())
 	s.Refusal = &doctor.Refusal{

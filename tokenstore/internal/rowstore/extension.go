@@ -28,7 +28,7 @@ type Extension struct {
 	Fields json.RawMessage `json:"fields"`
 }
 
-// Extend returns the extension for the row of f, and reports whether f needs one.
+// Extend returns the extension for the row of f, and reports whether f needs an extension.
 func Extend(f codec.Fields) (x Extension, needs bool, err error) {
 	if len(f.Extended()) == 0 {
 		return x, false, nil

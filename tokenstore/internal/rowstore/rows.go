@@ -57,8 +57,8 @@ type Writer interface {
 	Reread(ctx context.Context) (*Rows, error)
 }
 
-// Rows holds the rows of a table at one moment. Several goroutines may read the Rows that
-// Read returns.
+// Rows holds the rows of a table at a single point in time. Several goroutines may read the Rows
+// that Read returns.
 type Rows struct {
 	Writer // nil if Read returned the Rows
 
@@ -70,7 +70,7 @@ type Rows struct {
 	Place func(i int) string
 
 	records []rules.Candidate
-	damage  []error // the reason why a record cannot be read; nil if it can
+	damage  []error // by record: the reason why the record cannot be read, or nil
 
 	searches atomic.Int64
 	indexed  sync.Once
@@ -159,7 +159,7 @@ func (r *Rows) apply(ctx context.Context, p rules.Plan) (f codec.Fields, err err
 	return f, err
 }
 
-// tokens returns the readable records, ordered by ID, and an error that joins those of
+// tokens returns the readable records, ordered by ID, and an error that joins the errors of the
 // unreadable records.
 func (r *Rows) tokens() ([]tokenstore.Token, error) {
 	tokens := make([]tokenstore.Token, 0, len(r.records))

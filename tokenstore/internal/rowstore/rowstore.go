@@ -217,8 +217,8 @@ func (s *Store) DeleteToken(ctx context.Context, id string) error {
 	return s.delete(ctx, id, nil)
 }
 
-// DeleteIfUnchanged removes the record with the ID of t if it equals t. Otherwise, the
-// error matches tokenstore.ErrConflict. If no record has the ID, it returns nil.
+// DeleteIfUnchanged removes the record with the ID of t if it equals t. If a field differs, the
+// error matches tokenstore.ErrConflict. If no record has the ID, DeleteIfUnchanged returns nil.
 func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error {
 	want := t.Fields()
 	return s.delete(ctx, t.ID, &want)

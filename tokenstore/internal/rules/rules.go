@@ -133,8 +133,8 @@ type Candidate struct {
 // Former says which fields of a token are earlier values of a record.
 type Former struct{ ID, GrantToken, RefreshToken, AccessToken bool }
 
-// The following methods report whether c has, or had, one of the tokens of like. For an
-// empty token, they return false.
+// Methods hasAccess, hasGrant and hasRefresh report whether c has, or had, the access, grant or
+// refresh token of like. For an empty token, they return false.
 
 func (c Candidate) hasAccess(like codec.Fields) bool {
 	return like.AccessToken != "" && (c.AccessToken == like.AccessToken || c.Former.AccessToken)
@@ -546,8 +546,8 @@ func sameIdentity(t codec.Fields, records []Candidate) []int {
 	return where(records, own, access)
 }
 
-// belong returns an error that matches ErrIDMismatch if t is of another user or client than
-// record. A record without a user can get a user and the missing parts of its client.
+// belong returns an error that matches ErrIDMismatch if t and record belong to different users or
+// clients. A record without a user can get a user and the missing parts of its client.
 func belong(record, t codec.Fields) error {
 	if t.UserName != "" && record.UserName != "" && t.UserName != record.UserName {
 		return fmt.Errorf("%w: the record %q is another user's", ErrIDMismatch, record.ID)
