@@ -157,7 +157,7 @@ func (c *checker) progress() {
 	}
 }
 
-// foreign reports that the keys look like those of another store. If so, it turns repairs
+// foreign reports a finding if the keys look like those of another store. It then turns repairs
 // off, because programs with the right keys would not find the repaired records.
 func (c *checker) foreign(context.Context) error {
 	f := Finding{Kind: KindKeysForeign, Remedy: RemedyManual}
@@ -175,8 +175,8 @@ func (c *checker) foreign(context.Context) error {
 }
 
 // examineSuspects examines the entries that look faulty. If misnamed is set, it examines only
-// entries whose names do not fit, and otherwise only the others. Misnamed entries come last,
-// because some of them are duplicates, which are merged first.
+// entries whose names do not fit, and otherwise only the other entries. Misnamed entries come
+// last, because some of them are duplicates, which are merged first.
 func (c *checker) examineSuspects(ctx context.Context, misnamed bool) error {
 	var suspects []string
 	for name, at := range c.seen {

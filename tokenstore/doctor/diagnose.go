@@ -159,8 +159,8 @@ func movable(from, u ledger.Entry) bool {
 	return rules.CanBecome(from.Fields, u.Fields) // from has a user if Rekey moves it
 }
 
-// underWay reports whether e was written within Grace, so that its writer may make further
-// writes.
+// underWay reports whether e was written less than Grace ago. The writer of e may then make
+// further writes.
 func (c *checker) underWay(e ledger.Entry) bool {
 	return c.o.Grace > 0 && c.ledger.Now().Sub(e.WrittenAt()) < c.o.Grace
 }

@@ -131,7 +131,7 @@ func (c *checker) sharing(ctx context.Context, r *ledger.View, key string, names
 	return records, nil
 }
 
-// best sorts records so that the others can be merged into the first. A user's record whose
+// best sorts records so that the first is the record to keep. A user's record whose
 // name derives from its user and client comes first. Other records of users follow, then
 // records with a client, then all others. Among records of equal rank, the newest comes
 // first.
@@ -148,8 +148,8 @@ func (c *checker) best(records []ledger.Entry) {
 	})
 }
 
-// compareRecords compares the other records with the first one. It returns a finding for each
-// other record. rest holds the records that can be merged into the first one.
+// compareRecords compares each further record with the first record, and returns a finding for
+// each further record. rest holds the records that can be merged into the first record.
 func (c *checker) compareRecords(key string, records []ledger.Entry) (findings []Finding, rest []ledger.Entry) {
 	if len(records) < 2 {
 		return nil, nil

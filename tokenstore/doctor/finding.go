@@ -44,7 +44,8 @@ const (
 	RemedyManual Remedy = "manual" // an operator must decide
 )
 
-// A Kind is a kind of Finding. Programs may rely on the constants below.
+// A Kind is a kind of Finding, such as KindUnreadable. Programs may rely on the values of the
+// constants.
 type Kind string
 
 // The kinds of finding that every store can have.

@@ -103,7 +103,8 @@ const (
 	removeCalls = 2 * removeTries // for each probe
 )
 
-// least returns the maximum number of calls for creating and removing the probes.
+// least returns the smallest valid value of Calls: the number of calls that creating and removing
+// the probes may take.
 func (o MeasureOptions) least() int { return claimCalls + freeCalls + 2*removeCalls }
 
 // Most returns the maximum number of calls that a measurement with the options o makes, if
@@ -171,7 +172,7 @@ type Deviation struct {
 // process changes a probe, or if another measurement of the same secrets is in progress or
 // was killed in the last 15 minutes. Check with Repair removes the probes of a killed
 // measurement. Other errors are those of the drivers, and the cause of ctx if it is done.
-// With an error, the Measurement holds what was measured before. Measure repeats throttled
+// With an error, the Measurement holds the results until the error. Measure repeats throttled
 // calls at a lower rate, and counts each repetition.
 func Measure(ctx context.Context, d driver.Secrets, opts *MeasureOptions) (Measurement, error) {
 	p := d.Properties()

@@ -33,8 +33,8 @@ type probeState struct {
 	Labels []driver.Label `json:"labels,omitempty"`
 }
 
-// parseProbe returns the content of a probe. It returns the zero value if the content is not
-// one that Measure writes.
+// parseProbe returns the content of a probe. It returns the zero value if data is not the JSON
+// text of a probeState.
 func parseProbe(data []byte) (s probeState) {
 	if json.Unmarshal(data, &s) != nil {
 		return probeState{}
@@ -42,8 +42,8 @@ func parseProbe(data []byte) (s probeState) {
 	return s
 }
 
-// leftBehind reports whether a probe with this content is too old to be in use. It returns
-// true for content that Measure did not write, because its age is unknown.
+// leftBehind reports whether a probe with this content was written at least probeLife before or
+// after now. It returns true for content without a time.
 func (s probeState) leftBehind(now time.Time) bool {
 	return now.Sub(time.UnixMilli(s.At)).Abs() >= probeLife
 }
@@ -119,7 +119,7 @@ func (m *measuring) payload(labels ...driver.Label) (driver.Payload, error) {
 	return driver.Payload{Data: data, Labels: labels, Incarnation: m.id}, err
 }
 
-// claim creates ProbeUpdate, after it has removed one that was left behind. The error is
+// claim removes a ProbeUpdate that was left behind, and creates a new one. The error is
 // errBusy if another measurement may be using the probe.
 func (m *measuring) claim(ctx context.Context) error {
 	p, err := m.payload()

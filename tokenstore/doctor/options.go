@@ -45,7 +45,8 @@ type CheckOptions struct {
 	Compare bool
 
 	// Grace is the age at which Check assumes that the writer of an intermediate state has
-	// died. 0 means a minute. With a negative Grace, Check assumes it at any age.
+	// died. 0 means a minute. A negative Grace makes Check assume at any age that the writer
+	// has died.
 	Grace time.Duration
 
 	// Progress, if it is not nil, is called repeatedly with the number of secrets examined so

@@ -103,7 +103,7 @@ func (k *rekeyer) place(ctx context.Context, r *ledger.View, w *ledger.Writer, r
 	return w.Join(ctx, r, k.ledger.Namer().Of(rec.Token), rec, next)
 }
 
-// alias makes a redirect lead directly to its record after the record has got another name.
+// alias makes a redirect lead directly to its record after the record was renamed.
 // It reports whether the redirect needed the rewrite. A redirect under the old name prevents
 // the creation of another record under that name. alias deletes the redirect once new records
 // are named by the current name key and searches find the record without the redirect.

@@ -11,8 +11,8 @@ import (
 )
 
 // examine diagnoses and repairs the named entry. After each repair, it reads the entry and
-// the entries to which it refers again, until no fault that it may repair remains. It returns
-// the findings with the outcome of the repairs.
+// the entries to which the entry refers again. It repeats no kind of repair that has failed.
+// examine returns the findings with the outcome of the repairs.
 func (c *checker) examine(ctx context.Context, name string) ([]Finding, error) {
 	x := examination{checker: c, name: name, failed: map[Kind]error{}}
 	err := c.ledger.Retry(ctx, "check", func(*ledger.View) error { return x.attempt(ctx) })

@@ -34,8 +34,8 @@ const (
 	Keep Policy = "keep" // duplicates remain separate records
 )
 
-// Options configures a migration. A nil *Options counts as the zero value. With it, Run
-// writes nothing if there is any problem, the target chooses the IDs, and the source is only
+// Options configures a migration. A nil *Options counts as the zero value. With the zero value,
+// Run writes nothing if there is any problem, the target chooses the IDs, and the source is only
 // read.
 type Options struct {
 	// OnConflict says what to do with a record that the target has in another state:

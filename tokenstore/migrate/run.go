@@ -203,8 +203,8 @@ func (m *migration) mergeOne(ctx context.Context, it *item) error {
 	return nil
 }
 
-// saved records that it was saved as the record as. With Merge, the item is then done,
-// because Run does not read the record back.
+// saved records that the target has stored the item as the record as. With Merge, the item is
+// then done, because Run does not read the record back.
 func (m *migration) saved(it *item, as tokenstore.Token) {
 	it.want.ID, it.written, it.done = as.ID, it.pending(), m.o.OnConflict == Merge
 }
