@@ -16,7 +16,7 @@ import (
 
 const checkHeader = "id,user_name,client_id,client_secret,refresh_token,access_token,grant_token,expiry_time,redirect_uri,api_domain\r\n"
 
-// checked returns the findings of Check as "kind name repaired".
+// checked returns the findings of Check as sorted texts, such as "duplicate line 2 repaired".
 func checked(t *testing.T, s *filestore.Store, opts *doctor.CheckOptions) []string {
 	t.Helper()
 	var found []string

@@ -202,7 +202,7 @@ func TestExtensions_Check(t *testing.T) {
 }
 
 // TestExtensions_Refresh checks that Refresh stores the fields of a token response that have no
-// column, in place of the fields of the earlier response.
+// column, and merges Extra into the Extra of the record.
 func TestExtensions_Refresh(t *testing.T) {
 	t.Parallel()
 	s, one, _ := openExtended(t)

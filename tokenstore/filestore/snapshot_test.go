@@ -32,8 +32,8 @@ func openWith(t *testing.T, n int) *Store {
 	return s
 }
 
-// TestParses checks that a store parses the file only once after each change, even with several
-// readers.
+// TestParses checks that a store parses the file only once after each change, even if several
+// calls read the file.
 func TestParses(t *testing.T) {
 	t.Parallel()
 	for name, settling := range map[string]time.Duration{"young file": settling, "old file": -1} {

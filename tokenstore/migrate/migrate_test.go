@@ -142,8 +142,8 @@ func TestPlan_Label(t *testing.T) {
 	}
 }
 
-// TestMerge checks that with the policy Merge, Run saves each record as SaveToken does and
-// does not list the target.
+// TestMerge checks that with the policy Merge, Run saves each record as SaveToken does. Run
+// must not list a target without SaveAll.
 func TestMerge(t *testing.T) {
 	t.Parallel()
 	source := reader{{UserName: "ann", AccessToken: "newer"}, user("bob"), user("eve")}

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestTryLock checks that TryLock replaces links at the path of the lock file, refuses
-// other files there, and never changes the target of a link.
+// TestTryLock checks that TryLock replaces links at the path of the lock file, refuses a
+// directory or a pipe there, and does not change the target of a link.
 func TestTryLock(t *testing.T) {
 	t.Parallel()
 	const precious = "ssh-ed25519 AAAA precious\n"

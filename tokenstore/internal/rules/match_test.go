@@ -33,7 +33,7 @@ func at(second int) time.Time { return time.UnixMilli(ms(second)) }
 
 func ms(second int) int64 { return int64(4_000_000_000+second) * 1000 }
 
-// shown converts t to a type of which package fmt prints all fields.
+// shown converts t to a type whose fields package fmt prints.
 func shown(t token) any {
 	type plain token
 	return plain(t)
@@ -90,7 +90,7 @@ func TestSelectRowByRow(t *testing.T) {
 		what    string
 		like    token
 		records []candidate
-		want    string // the ID, or one of the above
+		want    string // the ID, or none, many or bad
 	}{
 		// Row 0.
 		{"the ID", token{ID: "3"}, all, "3"},
