@@ -17,8 +17,8 @@ import (
 var errStopped = errors.New("stopped")
 
 // Check checks the store of l: see the method Check of a tokenstore.Store. It reads all
-// records, and then reads the records that look faulty again, in the newest state that the
-// driver can prove. Check keeps digests of all records in memory, but no tokens.
+// records once, and rereads those that look faulty, in the newest state that the driver can
+// prove. Check keeps digests of all records in memory, but no tokens.
 //
 // Each repair makes, by compare-and-swap, the write that the next writer would make. Check
 // completes an interrupted promotion, and never rolls it back. An interrupted repair can be

@@ -148,8 +148,8 @@ func (c *checker) best(records []ledger.Entry) {
 	})
 }
 
-// compareRecords compares each further record with the first record, and returns a finding for
-// each further record. rest holds the records that can be merged into the first record.
+// compareRecords compares each of records[1:] with records[0], and returns a finding for each.
+// rest holds the records that can be merged into records[0].
 func (c *checker) compareRecords(key string, records []ledger.Entry) (findings []Finding, rest []ledger.Entry) {
 	if len(records) < 2 {
 		return nil, nil

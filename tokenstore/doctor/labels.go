@@ -55,8 +55,8 @@ func (c *checker) absent(ctx context.Context, e ledger.Entry) ([]driver.Label, e
 	return slices.DeleteFunc(slices.Clone(e.Secret().Labels), func(l driver.Label) bool { return ledger.Carried(present, l) }), nil
 }
 
-// leftOver reports labels that no record has, and removes them if the options ask for the
-// remedy.
+// leftOver reports labels beside secrets that the records of the secrets do not have. It removes
+// these labels if the options ask for the remedy.
 func (c *checker) leftOver(ctx context.Context, inspector driver.Inspector) error {
 	for _, name := range slices.Sorted(maps.Keys(c.beside)) {
 		extra, id, err := c.extra(ctx, inspector, name)

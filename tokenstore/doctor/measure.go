@@ -13,8 +13,8 @@ import (
 
 // MeasureOptions configures Measure. The zero value is valid.
 type MeasureOptions struct {
-	// Others are further drivers with the arguments of the first one, as other processes
-	// would open them. The racers use all drivers in turn. The first of Others makes the
+	// Others are further drivers for the same secrets, opened as other processes would open
+	// them. The racers use all drivers in turn. The first of Others makes the
 	// reads that measure lags, because a driver may return its own writes before other
 	// processes can read them. Without Others, one driver makes all calls.
 	Others []driver.Secrets
@@ -206,7 +206,7 @@ func Measure(ctx context.Context, d driver.Secrets, opts *MeasureOptions) (Measu
 	return r, errors.Join(append(left, err)...)
 }
 
-// run makes all measurements until one fails, and adds their results to r.
+// run makes the measurements in order, and adds their results to r. It stops at the first error.
 func (m *measuring) run(ctx context.Context, r *Measurement) error {
 	if err := m.claim(ctx); err != nil {
 		return err

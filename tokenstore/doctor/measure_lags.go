@@ -70,8 +70,8 @@ type Lag struct {
 	Later   int      `json:"later"`     // writes that did not become visible within Within
 	Within  float64  `json:"within_ms"` // MeasureOptions.Within, in milliseconds
 
-	// LongestMS is the longest time after which a read missed a write. It is 0 if the first
-	// read saw every write.
+	// LongestMS is the longest time after which a read missed a write. It is 0 if no read
+	// missed a write.
 	LongestMS float64 `json:"longest_ms"`
 
 	// Above is the number of writes that a read missed at or after PromisedMS.

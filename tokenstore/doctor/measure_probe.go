@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	// probeLife is the age at which a probe of a measurement counts as left behind. A running
-	// measurement writes its probes again after at most longestWithin and a throttled call.
+	// A probe of a measurement counts as left behind if its time differs from the current time
+	// by at least probeLife. A running measurement writes its probes again after at most
+	// longestWithin and a throttled call.
 	probeLife = longestWithin + 5*time.Minute
 
 	// removeTimeout bounds the removal of a probe, which continues after the caller's
@@ -119,8 +120,8 @@ func (m *measuring) payload(labels ...driver.Label) (driver.Payload, error) {
 	return driver.Payload{Data: data, Labels: labels, Incarnation: m.id}, err
 }
 
-// claim removes a ProbeUpdate that was left behind, and creates a new one. The error is
-// errBusy if another measurement may be using the probe.
+// claim creates ProbeUpdate. If the probe was left behind by another measurement, claim replaces
+// it. The error is errBusy if another measurement may be using the probe.
 func (m *measuring) claim(ctx context.Context) error {
 	p, err := m.payload()
 	if err != nil {

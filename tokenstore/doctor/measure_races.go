@@ -125,7 +125,7 @@ func (m *measuring) creations(ctx context.Context, r *Measurement) error {
 	return nil
 }
 
-// creation makes one race of creations.
+// creation runs one race of Creates. It first renews the updated probe if that probe is old.
 func (m *measuring) creation(ctx context.Context) (Round, driver.Secret, error) {
 	if time.Since(m.wrote) > longestWithin/2 {
 		if err := m.update(ctx); err != nil { // so that the updated probe does not count as left behind

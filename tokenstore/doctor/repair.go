@@ -10,8 +10,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// examine diagnoses and repairs the named entry. After each repair, it reads the entry and
-// the entries to which the entry refers again. It repeats no kind of repair that has failed.
+// examine diagnoses and repairs the named entry. After each repair, it rereads the entry and
+// the entries to which the entry refers. It does not repeat a kind of repair that has failed.
 // examine returns the findings with the outcome of the repairs.
 func (c *checker) examine(ctx context.Context, name string) ([]Finding, error) {
 	x := examination{checker: c, name: name, failed: map[Kind]error{}}

@@ -20,7 +20,7 @@ type Status struct {
 	Written time.Time
 
 	// Refusal is the last refusal of the authorization server that the store has kept. It is
-	// nil if there is none, or if the credentials were replaced since.
+	// nil if the store has kept no refusal, or if the credentials were replaced since.
 	Refusal *Refusal
 
 	// Lease is the lease on the record. It is nil if the record has no lease.

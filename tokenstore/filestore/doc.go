@@ -32,16 +32,15 @@
 //
 // The SDKs have no column for Issuer, Resource, Scope, TokenType, IDToken and Extra. A second
 // file, path + ".tokenkeep", holds them. The second file has mode 0600 and the owner of the
-// token file. It does not exist while no record has such a field. Always copy both files
-// together.
+// token file. It exists only while a record has such a field. Always copy both files together.
 //
 // An SDK sees ordinary rows, with two rows for a user who has tokens of two authorization
 // servers. An SDK may change, add and remove rows. Each entry of the second file identifies its
-// row by digests. Issuer and Resource belong to the ID, user, client and refresh token of the
-// row; the other fields also belong to its access token. If an SDK replaces one of these values,
-// the row loses the fields that belong to it. The next change of a record by this package
-// removes the lost fields. If the second file is malformed, reads and writes fail with
-// tokenstore.ErrCorrupt. A record without its Issuer would seem to belong to another server.
+// row by digests. Issuer and Resource apply while the ID, user, client and refresh token of the
+// row are unchanged. The other fields apply only while the access token is also unchanged. The
+// next change of a record by this package removes the fields that do not apply. If the second
+// file is malformed, reads and writes fail with tokenstore.ErrCorrupt. A record without its
+// Issuer would seem to belong to another server.
 //
 // A change of both files writes the second file before and after the token file. A crash between
 // these writes leaves the old or the new records, and perhaps entries that belong to no row.
@@ -59,7 +58,7 @@
 // package does not overwrite the file. A file whose last line is detectably truncated is not a
 // token file. The SDKs of Node, TypeScript, Deno, PHP and Scala end the file without a line
 // break. In such a file, a truncated last field looks like a shorter value. A row without an ID
-// or with an unreadable expiry time affects only operations on its record.
+// or with an unreadable expiry time does not prevent operations on other records.
 //
 // # Writing
 //

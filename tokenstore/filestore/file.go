@@ -114,8 +114,8 @@ func (f *file) read(ctx context.Context) (*snapshot, error) {
 	return f.readAt(path)
 }
 
-// errNotRegular means that a path is not that of a regular file, but for example of a directory
-// or pipe. The package neither reads nor replaces such a file.
+// errNotRegular means that a path leads to something other than a regular file, such as a
+// directory or a pipe. The package neither reads nor replaces such a file.
 var errNotRegular = errors.New("it is not a regular file")
 
 // slurp returns the content and the description of the file at path. If err is not nil, data and

@@ -33,7 +33,7 @@ func setUp(err error) bool {
 // passing returns false, because Unix can replace a file that is being read.
 func passing(error) bool { return false }
 
-// syncDir makes the changes of a directory durable. It ignores the errors of file systems that
+// syncDir makes changes to a directory durable. It ignores the errors of file systems that
 // cannot sync directories.
 func syncDir(path string) error {
 	d, err := os.Open(path)

@@ -19,8 +19,8 @@ type fileLock struct {
 	inside *os.File // the token file; nil if it is not a mount point
 }
 
-// Offsets of the locked bytes of a token file, far beyond its end. A writer locks writeByte. A
-// refresh locks a byte at or after refreshByte, which depends on the ID of the record.
+// Offsets of the locked bytes of a token file, far beyond its end. A writer locks the byte at
+// writeByte. A refresh locks the byte at refreshByte plus a digest of the record's ID.
 const (
 	writeByte   = 1 << 60
 	refreshByte = 1 << 61

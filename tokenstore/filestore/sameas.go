@@ -9,7 +9,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// SameAs reports whether s and other use the same file, also through different paths, such as two
+// SameAs reports whether s and other use the same file, even through different paths, such as two
 // mounts of one directory. SameAs may create a temporary file beside the file of s, and look for
 // that file beside the file of other. Meanwhile, it holds the lock of s. It does not touch records.
 // SameAs returns false for a store of another kind. A store that embeds a *Store counts as that

@@ -156,8 +156,8 @@ func sameVersion(a, b fs.FileInfo) bool {
 	return sameState(a, b) && changed(a).Equal(changed(b))
 }
 
-// changed returns when the file was last changed. A program that sets the modification time back
-// also updates the status change time, so changed returns the later of the two.
+// changed returns when the file was last changed. Setting the modification time back updates the
+// status change time, so changed returns the later of the two.
 func changed(info fs.FileInfo) time.Time {
 	at := info.ModTime()
 	if t := statusTime(info); t.After(at) {

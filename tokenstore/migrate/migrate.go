@@ -330,8 +330,8 @@ func (m *migration) step(ctx context.Context, step Step, do func(context.Context
 	return err
 }
 
-// track reports the beginning of a step with all records to Progress. It returns a function
-// that reports n further completed records.
+// track reports the beginning of a step to Progress. all is the number of records of the step, or
+// 0 if the number is unknown. The function add reports n further completed records.
 func (m *migration) track(step Step, all int) (add func(n int)) {
 	done := 0
 	add = func(n int) {

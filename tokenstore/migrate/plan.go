@@ -187,7 +187,7 @@ func indexOf(tokens ...tokenstore.Token) *candidates.Index {
 	return x
 }
 
-// add adds the record t to x, as newer than all other records of x.
+// add adds t to x as the newest record.
 func add(x *candidates.Index, t tokenstore.Token) {
 	i := len(x.Records)
 	x.Put(i, rules.Candidate{Fields: t.Fields(), Updated: time.UnixMilli(int64(i))})

@@ -12,7 +12,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// TestPrinting checks that no value that a refresh or a save handles prints a token.
+// TestPrinting checks that package fmt does not print the tokens in the values that refreshes
+// and saves handle.
 func TestPrinting(t *testing.T) {
 	t.Parallel()
 	f := codec.Fields{ID: "id", RefreshToken: "canary"}

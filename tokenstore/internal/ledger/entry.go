@@ -23,7 +23,7 @@ type Entry struct {
 	// merged into them. Its ID is Name, unless a caller chose an ID.
 	Token codec.Fields
 
-	// Frozen are the entries that have moved to this entry but were not yet merged into it.
+	// Frozen holds the entries that have moved to this entry but are not merged into it yet.
 	Frozen []Entry
 
 	secret driver.Secret // the base of a write over the entry

@@ -48,7 +48,7 @@ func Nonce() string {
 // A Kind says what a Name is a digest of.
 type Kind string
 
-// The kinds of names. A record's name has one of the first four kinds. It derives from the
+// The kinds of names. A record's name has any of these kinds except OfID. It derives from the
 // user or, without a user, from the grant, refresh or access token.
 const (
 	OfUser    Kind = "u" // a user and client

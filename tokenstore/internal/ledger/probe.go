@@ -29,8 +29,8 @@ const (
 func Measures(name string) bool { return name == ProbeCreate || name == ProbeUpdate }
 
 const (
-	// probeAge is the difference between the time of a probe and the current time at which the
-	// probe counts as left behind.
+	// A probe counts as left behind if its time differs from the current time by at least
+	// probeAge.
 	probeAge = time.Minute
 
 	// probeTimeout bounds the removal of a probe, which continues after the caller's
@@ -106,8 +106,8 @@ func (l *Ledger) ClaimProbe(ctx context.Context, known []byte) (driver.Secret, e
 	}
 }
 
-// leftBehind reports whether a probe was written at least probeAge ago, or that far in the
-// future. An unreadable probe counts as left behind, because its age is unknown.
+// leftBehind reports whether the time of a probe differs from the current time by at least
+// probeAge. An unreadable probe counts as left behind, because its age is unknown.
 func (l *Ledger) leftBehind(probe driver.Secret) bool {
 	e, err := l.toEntry(ProbeName, probe)
 	return err != nil || l.Now().Sub(e.WrittenAt()).Abs() >= probeAge

@@ -12,7 +12,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/observe"
 )
 
-// classes lists the classes of errors. The first element whose error matches determines the class.
+// classes lists the classes of errors. The first match determines the class of an error.
 var classes = []struct {
 	is    error
 	class observe.Class

@@ -1,9 +1,9 @@
 // Package refreshing refreshes a record once for many callers. If several goroutines and
-// processes find the access token of the record expired, one of them asks the authorization
+// processes find the access token of the record expired, only one asks the authorization
 // server, and all get the result.
 //
 // The package defines the order of the steps, the refusals that are kept, and the result
-// for a record that was changed meanwhile. Implementations of Record define where a record
+// for a record that changes during a refresh. Implementations of Record define where a record
 // is stored and which process may mint.
 package refreshing
 
@@ -81,7 +81,7 @@ type State struct {
 	codec.Fields
 
 	// Refusal returns the last refusal that the store has kept, or nil. A nil Refusal means
-	// that there is none.
+	// that the store has kept no refusal.
 	Refusal func(context.Context) *stored.Failure
 
 	// Stale is set if a read of the newest state may return another state.

@@ -98,7 +98,7 @@ func Lean(minted codec.Fields) (lean codec.Fields, changed bool) {
 
 // stillThere reports whether now still has the credential with which used was refreshed. It
 // returns false if the ID now belongs to the record of another user or client. A record
-// without a user may have got a user and missing parts of its client since.
+// without a user may have gained a user and missing parts of its client since.
 func stillThere(used, now codec.Fields) bool {
 	switch {
 	case !CanBecome(used, now):

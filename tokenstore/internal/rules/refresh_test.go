@@ -90,8 +90,8 @@ func TestPlanRefreshKeepsWhatWasSaved(t *testing.T) {
 	}
 }
 
-// TestPlanRefreshOfTheType checks that the token type and the scope always belong to the
-// access token beside them.
+// TestPlanRefreshOfTheType checks that PlanRefresh keeps the token type and the scope together
+// with their access token.
 func TestPlanRefreshOfTheType(t *testing.T) {
 	t.Parallel()
 	used := token{ID: "1", UserName: "ann", ClientID: "c", RefreshToken: "r", AccessToken: "stale", TokenType: "Bearer", Scope: "a"}
