@@ -111,8 +111,8 @@
 //
 // With Refresh, one process at a time requests a new access token for a record. The process
 // locks a temporary file beside the token file, whose name contains a digest of the record's ID.
-// It does not lock the token file meanwhile. The operating system releases the lock if the
-// process ends. A suspended process keeps the lock. Other processes wait up to LeaseTTL plus
+// It does not lock the token file during the request. The operating system releases the lock if
+// the process ends. A suspended process keeps the lock. Other processes wait up to LeaseTTL plus
 // LockTimeout. They then fail with tokenstore.ErrUnavailable, and do not send a second request.
 //
 // If the authorization server refuses a refresh (*tokenstore.RefreshError), the temporary file

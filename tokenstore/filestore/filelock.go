@@ -12,8 +12,8 @@ import (
 
 // A fileLock is a lock between processes: a locked file beside the token file. If the token file
 // is a mount point, the lock is also a byte of the token file. Programs that mount the token
-// file elsewhere do not see the lock file. If the directory of a token file that is a mount
-// point is not writable, the lock is only that byte.
+// file elsewhere do not see the lock file. If the directory of such a token file is not writable,
+// the lock is only the byte.
 type fileLock struct {
 	beside *os.File // the lock file; nil if the lock is only a byte
 	inside *os.File // the token file; nil if it is not a mount point

@@ -30,7 +30,7 @@ type item struct {
 	want tokenstore.Token
 
 	action  action
-	written bool  // Run has saved it
+	written bool  // Run has saved the item
 	err     error // why the last step failed for the item
 	done    bool  // the target holds want
 	gone    bool  // the records in from were removed from the source

@@ -156,8 +156,9 @@ func (m *migration) writeOne(ctx context.Context, it *item) error {
 	return err
 }
 
-// create creates the record of it if the target is a creator and lacks the record according
-// to the plan. It reports whether it created the record. A creator needs no preceding search.
+// create creates the record of the item it if the target is a creator and lacks the record
+// according to the plan. It reports whether it created the record. A creator needs no preceding
+// search.
 func (m *migration) create(ctx context.Context, it *item) (bool, error) {
 	c, ok := m.to.(creator)
 	if !ok || it.action != create {
@@ -203,8 +204,8 @@ func (m *migration) mergeOne(ctx context.Context, it *item) error {
 	return nil
 }
 
-// saved records that the target has stored the item as the record as. With Merge, the item is
-// then done, because Run does not read the record back.
+// saved updates the item it after a save that returned as. With Merge, the item is then done,
+// because Run does not read the record back.
 func (m *migration) saved(it *item, as tokenstore.Token) {
 	it.want.ID, it.written, it.done = as.ID, it.pending(), m.o.OnConflict == Merge
 }
