@@ -172,7 +172,7 @@ type Deviation struct {
 // process changes a probe, or if another measurement of the same secrets is in progress or
 // was killed in the last 15 minutes. Check with Repair removes the probes of a killed
 // measurement. Other errors are those of the drivers, and the cause of ctx if it is done.
-// With an error, the Measurement holds the results until the error. Measure repeats throttled
+// With an error, the Measurement holds the results up to the error. Measure repeats throttled
 // calls at a lower rate, and counts each repetition.
 func Measure(ctx context.Context, d driver.Secrets, opts *MeasureOptions) (Measurement, error) {
 	p := d.Properties()
