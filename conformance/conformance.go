@@ -27,13 +27,13 @@ type Driver struct {
 	// d's prefix: "app-2" if d was opened with "app".
 	Sibling func(t testing.TB, d driver.Secrets) driver.Secrets
 
-	// Tamper replaces the data of the named secret with data in a form that the driver does
-	// not write, as an edit by hand does. Tamper must bypass the driver and keep the labels
-	// of the secret.
+	// Tamper replaces the content of the named secret with data, which is not in the form
+	// that the driver writes. Tamper must bypass the driver, like an edit by hand, and keep
+	// the labels of the secret.
 	Tamper func(t testing.TB, d driver.Secrets, name string, data []byte)
 
 	// Refuse makes the service refuse reads of the named secret only, as for a disabled
-	// version, a disabled key or a policy. The labels of the secret must still find it.
+	// version, a disabled key or a policy. Look-ups by the secret's labels must still find it.
 	Refuse func(t testing.TB, d driver.Secrets, name string)
 
 	// Throttle makes the service reject all calls on d's namespace as throttled, until the
@@ -66,8 +66,8 @@ type Store struct {
 	// were in another process.
 	Reopen func(t testing.TB, s tokenstore.TokenStore) tokenstore.TokenStore
 
-	// ForeignFormat declares that the store's format is defined elsewhere and has room only
-	// for fields of a token, as in packages filestore and sqlstore. Such a store does not
+	// ForeignFormat declares that the store's format is defined elsewhere and holds only the
+	// fields of a token, as in packages filestore and sqlstore. Such a store does not
 	// remember earlier tokens, and forgets the ID of a record that was merged into another
 	// record.
 	ForeignFormat bool

@@ -55,9 +55,9 @@
 // rely on it.
 //
 // If the backend declares a lag, the suite calls Settle to make the lag pass. Without
-// Settle, the suite waits until the lag is over. If a lag of more than a minute could
-// explain a failure, the suite only logs the failure. The log gives the reason for each
-// skipped case, and one line counts the outcomes of all cases.
+// Settle, the suite waits for lags of up to a minute. It only logs a failure that a longer
+// lag could explain. The log states the reason for each skipped case, and one line counts
+// the outcomes of all cases.
 //
 // A run creates hundreds of secrets and deletes them. No case writes one secret more than
 // 60 times, because some services limit the number of versions per day. If the test process

@@ -283,8 +283,8 @@ func (e *driverEnv) missing(d driver.Secrets, name string, labels ...driver.Labe
 	return false
 }
 
-// relabeled returns l as an update of base must add it. If d is a driver.Labeler, d chooses
-// the nonce.
+// relabeled returns the label that an update of base must pass to add l. If d is a
+// driver.Labeler, d chooses the nonce.
 func relabeled(d driver.Secrets, name string, base driver.Secret, l driver.Label) driver.Label {
 	if labeler, ok := d.(driver.Labeler); ok {
 		return labeler.Relabel(name, base.Version, []driver.Label{l})[0]

@@ -10,8 +10,8 @@ type challenge struct {
 
 // parseChallenges parses a WWW-Authenticate field (RFC 9110, 11.6.1): a list of
 // challenges, each with a scheme and either a token68 or a list of parameters.
-// Both lists are separated by commas and may have empty elements. It skips text
-// that does not match the grammar, up to the next comma.
+// Commas separate the elements of both lists, and elements may be empty.
+// parseChallenges skips text that does not match the grammar, up to the next comma.
 func parseChallenges(field string) (list []challenge) {
 	l := &lexer{field}
 	for l.rest != "" {

@@ -21,21 +21,21 @@ import (
 type Config struct {
 	// Environment is the Zoho data center and the kind of organization, such as EU.Production().
 	//
-	// If a record has the API domain of another Zoho data center, the Client uses and refreshes its
-	// token in that data center. If a server of Environment is not Zoho's, the Client refreshes
-	// every token at AccountsURL.
+	// If a record has the API domain of another Zoho data center, the Client uses and refreshes the
+	// record's token in that data center. If a server of Environment is not Zoho's, the Client
+	// refreshes every token at AccountsURL.
 	Environment Environment
 
 	// OAuth2 configures the client at an authorization server other than Zoho's, in place of
 	// Environment. Its ClientID, ClientSecret and RedirectURL are used if Token has none; its
 	// ClientSecret is not stored.
 	//
-	// Set Endpoint.AuthStyle if the style is known. Otherwise the Client detects the style. It
-	// sends the client's credentials in the header. If the server refuses the request but not the
-	// token, the Client sends the credentials in the body. For a one-time code, the Client tries
-	// the body first. It sends the code a second time only if the server refused the client. If
-	// that server consumes the code when it refuses the client, the user must consent again. The
-	// Client does not repeat a request if the response is lost or the server fails.
+	// Set Endpoint.AuthStyle if the style is known. Otherwise the Client first sends the client's
+	// credentials in the header. If the server refuses the request but not the token, the Client
+	// then sends the credentials in the body. For a one-time code, or without a client secret, the
+	// Client tries the body first. It sends a code a second time only if the server refused the
+	// client. If the server consumes a code even then, the user must consent again. The Client does
+	// not repeat a request if the response is lost or the server fails.
 	OAuth2 *oauth2.Config
 
 	// ExchangeOptions, such as a PKCE verifier, are sent to the server of OAuth2 together with a
@@ -60,8 +60,8 @@ type Config struct {
 	Resource string
 
 	// TokenTypes maps values of token_type, ignoring case, to schemes of the Authorization header,
-	// such as {"bot": "Bearer"} for Slack. TokenTypes must not contain the types dpop, mac, pop and
-	// n_a, which require a proof of possession.
+	// such as {"bot": "Bearer"} for Slack. TokenTypes must not contain the types dpop, mac and pop,
+	// which require a proof of possession, or n_a, which marks other tokens than access tokens.
 	TokenTypes map[string]string
 
 	// RevokeURL is the URL at which the server of OAuth2 revokes tokens (RFC 7009). For OAuth2
@@ -117,8 +117,8 @@ type Config struct {
 	// derived is set if the program configured no issuer for OAuth2.
 	derived bool
 
-	// style is the oauth2.AuthStyle with which the client authenticates at the
-	// server of OAuth2, once it is known. SwitchUser shares it.
+	// style is the oauth2.AuthStyle with which the client authenticates at the server of OAuth2, or
+	// AuthStyleAutoDetect while the style is unknown. Clients that SwitchUser returns share style.
 	style *atomic.Int64
 }
 

@@ -41,7 +41,7 @@
 //	ClientID and RefreshToken    the user, if Token has one,      the token is refreshed
 //	                             then the token
 //	UserName                     the user                         ErrReauthRequired
-//	AccessToken                  the access token                 it is stored, as it is
+//	AccessToken                  the access token                 the access token is stored
 //
 // New stores a one-time code or refresh token in a record without a user before using it. New then
 // stores the response of the authorization server in the same record. A process that is killed

@@ -19,8 +19,9 @@ type Forgotten struct {
 }
 
 // Forget revokes the tokens of a user at the authorization server of c, and deletes the record.
-// c.Token must have a UserName and, with an Environment, a ClientID; Forget ignores its tokens.
-// With OAuth2 and without a RevokeURL, Forget only deletes the record.
+// c.Token must have a UserName and, with an Environment, a ClientID; otherwise the error matches
+// tokenstore.ErrInvalidToken. Forget ignores the tokens in c.Token. With OAuth2 and without a
+// RevokeURL, Forget only deletes the record.
 //
 // With the stores of this module, no other process refreshes the record during Forget, and tokens
 // saved in the meantime are also revoked. If the tokens cannot be revoked, Forget keeps the record,

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// A gate decides to which hosts tokens may be sent. It checks every URL to which a token is
-// sent, whether the URL comes from a record, a response, the configuration or a caller.
+// A gate decides to which hosts access tokens may be sent. It checks the API domains in
+// records, responses and the configuration, and the URLs of callers' requests.
 //
 // The loopback interface is always allowed, because its traffic does not leave the machine, and
 // test servers and proxies use it.
@@ -98,8 +98,8 @@ func authority(u *url.URL) string {
 	return host
 }
 
-// isZoho reports whether u has a host in one of Zoho's domains and the port of
-// https.
+// isZoho reports whether u has the scheme https, its default port, and a host in one
+// of Zoho's domains.
 func isZoho(u *url.URL) bool {
 	host := authority(u)
 	return u.Scheme == "https" && slices.ContainsFunc(zohoDomains(), func(d string) bool { return within(host, d) })

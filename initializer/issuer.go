@@ -40,7 +40,7 @@ func differ(token, config string) bool { return token != "" && config != "" && t
 
 // IssuerOf returns the default Issuer of records for the token endpoint tokenURL. It converts the
 // scheme and host to lower case, and removes a default port and the fragment. An empty path becomes
-// "/". IssuerOf returns text that is not a URL unchanged.
+// "/". IssuerOf returns tokenURL unchanged if it is not a valid URL.
 func IssuerOf(tokenURL string) string {
 	u, err := url.Parse(tokenURL)
 	if err != nil {

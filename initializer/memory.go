@@ -16,7 +16,7 @@ const longestClientWait = time.Minute
 // refusal of the client, and a store that is not a tokenstore.Refresher keeps no refusals. Without
 // a memory, each call of a program would send a request to the authorization server.
 type memory struct {
-	longest time.Duration // the maximum back-off if the server does not state one
+	longest time.Duration // the maximum back-off if the server states no time to wait
 
 	mu     sync.Mutex
 	last   *stored.Failure

@@ -15,9 +15,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// standard is an authorization server according to RFC 6749. Package golang.org/x/oauth2 sends the
-// requests. This package reads the responses, because x/oauth2 discards the tokens in a response if
-// it cannot decode another member.
+// A standard is an authorization server that implements RFC 6749. Package golang.org/x/oauth2 sends
+// the requests. This package reads the responses, because x/oauth2 discards the tokens in a
+// response if it cannot decode another member.
 type standard struct {
 	judge
 	conf      *oauth2.Config
@@ -142,7 +142,7 @@ func (v *verdict) orNil(err error) error {
 
 func (s *standard) askWith(ctx context.Context, t tokenstore.Token, style oauth2.AuthStyle, do request) (tokenstore.Token, *verdict, error) {
 	secrets := secretsOf(t)
-	asked := s.now() // the token is not older than this
+	asked := s.now() // before the request, so that ExpiresAt is not too late
 	endpoint := s.conf.Endpoint
 	endpoint.AuthStyle = style
 	conf := &oauth2.Config{

@@ -21,8 +21,8 @@ import (
 //   - the given token has no access token, unless no token is stored;
 //   - the given token has the stored access token, and adds no refresh token;
 //   - the given token has the stored refresh token, or an earlier one of the record
-//     (TS-08), and no access token that expires later. An access token that expires
-//     later is stored without the refresh token;
+//     (TS-08 in package tokenstore), and no access token that expires later. An access
+//     token that expires later is stored without the refresh token;
 //   - the stored token has an expiry time, and the given one has none or does not
 //     expire later;
 //   - the stored token has no expiry time, and the given one has expired, or has no
@@ -30,7 +30,8 @@ import (
 //
 // In all other cases Offer stores the given token with all its fields. Offer cannot detect that a
 // token without an expiry time is old if the store keeps no earlier tokens. Stores in the formats
-// of the SDKs keep none. Do not offer such a token again after another token has replaced it.
+// of the SDKs keep no earlier tokens. Do not offer a token without an expiry time again after
+// another token has replaced it.
 func Offer(ctx context.Context, c Config, given tokenstore.Token) (tokenstore.Token, error) {
 	conf, err := c.complete()
 	if err != nil {
@@ -84,8 +85,8 @@ func (c *Client) save(ctx context.Context, kept, given tokenstore.Token) (tokens
 	return c.conf.Store.SaveToken(ctx, given)
 }
 
-// first stores given in a new record. If a record without an issuer may descend from given, first
-// returns an error that matches tokenstore.ErrIDMismatch instead.
+// first stores given in a new record. If the store has a record without an issuer for the user or
+// the credential in Config.Token, first returns an error matching tokenstore.ErrIDMismatch instead.
 func (c *Client) first(ctx context.Context, given tokenstore.Token) (tokenstore.Token, error) {
 	switch t, err := c.unissued(ctx); {
 	case err == nil:
@@ -108,13 +109,15 @@ func (c *Client) had(ctx context.Context, record tokenstore.Token, refresh token
 	return err == nil && t.ID == record.ID, err
 }
 
-// later reports whether given has another access token, which expires later than the one in kept.
+// later reports whether the access token of given differs from that of kept and expires later. It
+// returns false if the access token of kept has no expiry time.
 func later(given, kept tokenstore.Token) bool {
 	return given.AccessToken != "" && given.AccessToken != kept.AccessToken && given.ExpiresAt.After(kept.ExpiresAt) &&
 		(kept.AccessToken == "" || !kept.ExpiresAt.IsZero())
 }
 
-// newer reports whether given, whose refresh token differs from that of kept, replaces kept.
+// newer reports whether given replaces kept. The caller has checked that given does not have the
+// refresh token of kept.
 func (c *Client) newer(given, kept tokenstore.Token) bool {
 	switch {
 	case given.AccessToken == "":

@@ -74,7 +74,7 @@ func (j judge) rule(r reply, secrets []string) (members, *verdict) {
 }
 
 // byStatus returns the code and the meaning of a refusal with the given status. code and m are the
-// code and the meaning that the body has.
+// code and the meaning according to the body.
 func byStatus(status int, code string, m meaning) (string, meaning) {
 	switch {
 	case status == http.StatusTooManyRequests:
@@ -89,8 +89,8 @@ func byStatus(status int, code string, m meaning) (string, meaning) {
 	return codeInvalidResponse, meansServer
 }
 
-// page returns the code and the meaning of a refusal that is neither an object nor a form. If the
-// body is not a known code, page uses the status.
+// page returns the code and the meaning of a refusal whose body is neither an object nor a form. If
+// the body is not a known code, page uses the status.
 func (j judge) page(r reply) (string, meaning) {
 	if code, meaning, ok := j.book.look(strings.TrimSpace(string(r.body))); ok && !r.cut {
 		return code, meaning
@@ -115,7 +115,7 @@ func (j judge) verdict(code string, m meaning, r reply) *verdict {
 	return &verdict{refused, m, r.status < 500 && m != meansWait && m != meansServer}
 }
 
-// complains reports whether the body of a response reports an error, regardless of its status.
+// complains reports whether the body of a response states an error, whatever the HTTP status is.
 func complains(m members) bool {
 	for name, raw := range m {
 		var v any
@@ -243,9 +243,9 @@ func first(o map[string]any, names ...string) string {
 var codeForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_ .-]{0,63}$`) })
 
 // code returns the error code of a response and its meaning. It returns a known code in the
-// spelling of this package. Errors and records contain the code. Therefore code returns an unknown
-// code only if it has the usual form and contains no secret, and otherwise codeUnknown. If the
-// response has no code, the status determines the result.
+// spelling that look returns. Errors and records contain the code. Therefore code returns an
+// unknown code only if it has the usual form and contains no secret, and otherwise codeUnknown. If
+// the response has no code, the status determines the result.
 func (f *findings) code(secrets []string) (string, meaning) {
 	vague := ""
 	for _, c := range f.codes {

@@ -21,7 +21,7 @@ type schemes struct {
 
 func (c Config) schemes() schemes { return schemes{c.OAuth2 == nil, c.TokenTypes} }
 
-// of returns the scheme for a token, or an error that matches ErrTokenType. Clients must not use
+// of returns the scheme for t, or an error that matches ErrTokenType. Clients must not use
 // a token of an unknown type (RFC 6749, 7.1).
 func (s schemes) of(t tokenstore.Token) (string, error) {
 	for kind, scheme := range s.own {
@@ -41,8 +41,8 @@ func (s schemes) of(t tokenstore.Token) (string, error) {
 	return "", fmt.Errorf("%w: its token_type is %q", ErrTokenType, t.TokenType)
 }
 
-// constrained reports whether tokens of a type require a proof of possession (RFC 9449, RFC 9200,
-// RFC 8693), which this package cannot create.
+// constrained reports whether this package cannot send tokens of the type kind, because they
+// require a proof of possession (RFC 9449, RFC 9200) or are not access tokens (RFC 8693).
 func constrained(kind string) bool {
 	return slices.Contains([]string{"dpop", "mac", "pop", "n_a"}, strings.ToLower(kind))
 }

@@ -62,7 +62,7 @@ func (z *zoho) refresh(ctx context.Context, t tokenstore.Token) (tokenstore.Toke
 
 func (z *zoho) ask(ctx context.Context, t tokenstore.Token, form url.Values) (tokenstore.Token, error) {
 	secrets := secretsOf(t)
-	asked := z.now() // the token is not older than this
+	asked := z.now() // before the request, so that ExpiresAt is not too late
 	res, err := z.post(ctx, t, "/oauth/v2/token", form)
 	if err != nil {
 		return tokenstore.Token{}, unreachable(err, secrets...)
@@ -81,7 +81,7 @@ func (z *zoho) ask(ctx context.Context, t tokenstore.Token, form url.Values) (to
 
 // apiDomain returns the new API domain for the record t. If tokens may be sent to said, the domain
 // in the response, apiDomain returns said. Otherwise it returns the APIURL of the Environment if t
-// has no API domain, and "" if the record is to keep its API domain.
+// has no API domain, and "" if t has one, because a merge ignores empty fields.
 func (z *zoho) apiDomain(said string, t tokenstore.Token) string {
 	if _, err := z.gate.base(said); said != "" && err == nil {
 		return strings.TrimRight(said, "/")
@@ -105,7 +105,7 @@ func (z *zoho) revoke(ctx context.Context, t tokenstore.Token, token tokenstore.
 	return z.revoked(res, secrets)
 }
 
-// revoked returns the result of a revocation, which is nil if the token is now invalid. A token
+// revoked returns the result of a revocation, which is nil if the token is invalid. A token
 // that the server does not know counts as revoked. Any success status without an error in the body
 // is a success (RFC 7009, 2.2).
 func (j judge) revoked(r reply, secrets []string) error {
