@@ -148,8 +148,8 @@ func total(counts map[string]int) int {
 	return n
 }
 
-// A bare reads and writes secrets like a program without this module: with the service's
-// own client, whole, and unconditionally. Names have a prefix and a slash.
+// A bare reads and writes whole secrets like a program without this module: with the
+// service's own client, and without conditions. Names have a prefix and a slash.
 type bare interface {
 	get(ctx context.Context, name string) ([]byte, error)
 	put(ctx context.Context, name string, data []byte) error

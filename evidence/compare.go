@@ -95,8 +95,8 @@ func (w *world) counted(ctx context.Context, c contender, op string) (measuremen
 	return m, err
 }
 
-// race times the contenders in alternation. Each contender takes each position in the order
-// equally often.
+// race times the contenders in alternation. Their order rotates by one position in each
+// round.
 func (w *world) race(ctx context.Context, contenders []contender, measured []measurement, opts compareOptions) error {
 	var turns []int
 	for i, m := range measured {

@@ -362,7 +362,7 @@ func (i input) put() string {
 // operation. A write whose value a client saw was applied. A write whose value no client
 // saw is treated as not applied, because the history has the same explanations in both
 // cases. Deletions stay unknown. If twice is set, the number of times that a write was
-// visible also stays unknown. Each unknown doubles the number of orders to check.
+// visible also stays unknown. Each unknown outcome doubles the number of orders to check.
 func settle(history []porcupine.Operation, read map[string]bool, twice bool) []porcupine.Operation {
 	seen, done := maps.Clone(read), map[string]bool{"": true}
 	for _, op := range history {

@@ -12,8 +12,8 @@
 //   - histories checks with porcupine that the results of concurrent clients are
 //     linearizable, and that the check detects broken services.
 //   - month runs the fakes' clock through thirty days of hourly refreshes.
-//   - compare runs the alternatives to the store with the same delay and counts
-//     calls. It also starts a hundred new instances that find the same token expired.
+//   - compare runs tokenkeep and its alternatives with the same delay of each call, and
+//     counts the calls. It also starts a hundred instances that find the same token expired.
 //   - scale compares the calls with ten records and with ten thousand.
 //   - virtual runs the tests of quotas and peers, whose clock is virtual, and reads their
 //     results.
@@ -24,9 +24,9 @@
 // The flag -results names a file that keeps the results of each finished part. A run with
 // the same flags continues after the last part in the file, or only writes the document.
 //
-// Without other flags, evidence runs the sizes of a release, which takes hours; the
-// document lists the flags. If evidence finds a failure, the document reports the failure,
-// and the program exits with an error.
+// By default, evidence runs the sizes of a release, which takes hours; the document lists
+// the flags that reduce the sizes. If evidence finds a failure, the document reports the
+// failure, and the program exits with an error.
 package main
 
 import (

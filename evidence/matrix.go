@@ -28,15 +28,15 @@ var (
 	own  = tokenstore.Token{ID: "crm-sync", ClientID: "c2", RefreshToken: "own-refresh", AccessToken: "own-access", ExpiresAt: far}
 )
 
-// ids maps the refresh tokens of the first three records to the IDs that every store without
-// keys derives.
+// ids maps the refresh tokens of ann, bob and code to the IDs that every store without keys
+// derives.
 var ids = func() map[tokenstore.Secret]string {
 	ids := map[tokenstore.Secret]string{}
 	s := memstore.New(nil)
 	for _, t := range []tokenstore.Token{ann, bob, code} {
 		saved, err := s.SaveToken(context.Background(), t)
 		if err != nil {
-			panic(err) // an error in the records above
+			panic(err) // ann, bob or code is invalid
 		}
 		ids[t.RefreshToken] = saved.ID
 	}
@@ -413,8 +413,9 @@ func (t *trial) strike() (fault, bool) {
 	return 0, false
 }
 
-// until returns a context that ends at the caller's timeout. It also ends soon after the
-// process is killed, because a killed process does not retry.
+// until returns a context that ends after operationTime if a fault in the plan waits for the
+// caller's timeout. Otherwise the context ends soon after the process is killed, because a
+// killed process does not retry.
 func (t *trial) until(ctx context.Context) (context.Context, context.CancelFunc) {
 	if t.has(fault.waits) {
 		return context.WithTimeout(ctx, operationTime)

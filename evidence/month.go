@@ -174,9 +174,9 @@ type instant struct {
 	passed   sync.Once
 }
 
-// mint waits until all refreshes of the group mint, and then advances the clock by
-// mintingTime. If the clock advanced earlier, the reads of the other refreshes would look
-// stale.
+// mint waits until each refresh of the group has begun to mint or has ended, and then
+// advances the clock by mintingTime. If the clock advanced earlier, the reads of refreshes
+// that have not begun to mint would look stale.
 func (s *instant) mint() {
 	s.underWay.Done()
 	s.underWay.Wait()

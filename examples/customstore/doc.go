@@ -17,6 +17,6 @@
 // Package conformance checks the remaining rules of the interface. The test in this
 // directory runs the suite on both stores. A test of your store needs no more code.
 //
-// Both stores number their records, and refuse IDs that are not numbers. So their IDs are never
-// equal to those that a store of package tokenstore derives.
+// Both stores number their records, and refuse IDs that are not numbers. Their IDs therefore never
+// equal an ID that package tokenstore derives.
 package customstore

@@ -10,14 +10,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A Place keeps a single list of tokens. It is, for example, an object in a bucket or a key of a
+// A Place stores a single list of tokens, for example in an object in a bucket or under a key of a
 // cache.
 type Place interface {
-	// Load returns the list that was stored last.
+	// Load returns the list that was stored last, or the zero Page if no list was stored.
 	Load(ctx context.Context) (Page, error)
 
-	// Swap replaces the list with the given version by p. If the list has another version,
-	// Swap changes nothing and returns false.
+	// Swap stores p under a new version if the current list has the given version.
+	// Otherwise Swap changes nothing and returns false.
 	Swap(ctx context.Context, version int64, p Page) (bool, error)
 }
 

@@ -98,11 +98,11 @@ func (m *Memory) DeleteTokens(ctx context.Context) error {
 	return nil
 }
 
-// candidates returns all records. A store that can search returns only records that share
-// the ID, the user or one of the tokens.
+// candidates returns all records. A store that can search needs only the records that have
+// the ID, the user or one of the tokens of the search.
 func (m *Memory) candidates() []tokenstore.Candidate { return slices.Collect(maps.Values(m.records)) }
 
-// Both stores use the functions below.
+// Memory and List share the following functions.
 
 // find returns the record that like describes.
 func find(ctx context.Context, like tokenstore.Token, records []tokenstore.Candidate) (tokenstore.Token, error) {

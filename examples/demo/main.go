@@ -134,7 +134,7 @@ func (d *demo) colour(code, s string) string {
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
-// colours reports whether out is a terminal with colors.
+// colours reports whether to print colors to out.
 func colours(out io.Writer) bool {
 	f, ok := out.(*os.File)
 	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" || runtime.GOOS == "windows" {

@@ -1,5 +1,5 @@
-// Command oauth2 calls an API with golang.org/x/oauth2 and keeps its tokens. The README of this
-// repository compares it with the program in the folder before.
+// Command oauth2 calls an API with golang.org/x/oauth2 and stores the tokens. The README of this
+// repository compares this program with examples/oauth2/before.
 package main
 
 import (

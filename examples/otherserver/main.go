@@ -27,7 +27,7 @@ import (
 
 const usage = "usage: otherserver login | get URL"
 
-// user is the name of the record. A program with many users uses a different name for each.
+// user is the user name of the record. A program with many users uses a name for each user.
 const user = "me"
 
 func main() {
@@ -48,7 +48,7 @@ func run(ctx context.Context, args []string) error {
 	return a.run(ctx, args)
 }
 
-// newApp returns a run of the program with the settings in env.
+// newApp returns an app with the settings in env, which prints to out.
 func newApp(env func(string) string, out io.Writer, client *http.Client) (*app, error) {
 	// Detect a store that is not writable before opening the browser.
 	path := env("TOKEN_FILE")

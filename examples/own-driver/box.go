@@ -172,8 +172,7 @@ func (b *box) Names(ctx context.Context) iter.Seq2[string, error] {
 // Close implements driver.Secrets.
 func (b *box) Close() error { return b.db.Close() }
 
-// labels returns the form of labels in the table, without nonces, because searches do not use
-// them.
+// labels returns the value of the column labels. It omits nonces, because Lookup ignores them.
 func labels(all []driver.Label) string {
 	text := " "
 	for _, l := range all {

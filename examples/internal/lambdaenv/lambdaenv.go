@@ -76,10 +76,11 @@ func New(extension string, report func(problem string)) *Environment {
 	return e
 }
 
-// ServeHTTP serves both APIs.
+// ServeHTTP serves the Extensions API and the Runtime API.
 func (e *Environment) ServeHTTP(w http.ResponseWriter, r *http.Request) { e.mux.ServeHTTP(w, r) }
 
-// Registered waits until the extension has registered. Lambda starts the runtime after that.
+// Registered waits until the extension has registered. Lambda starts the runtime only after the
+// registration.
 func (e *Environment) Registered(ctx context.Context) error { return e.wait(ctx, e.registered) }
 
 // Ready waits until the extension and the runtime wait for the first invocation, which ends

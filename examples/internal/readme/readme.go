@@ -64,7 +64,7 @@ type Call struct {
 	Args    []string
 	Dir     string
 	Env     []string
-	Input   string // standard input, unless it is a terminal
+	Input   string // all of standard input
 }
 
 // Getenv returns the value of an environment variable of the call, or "".

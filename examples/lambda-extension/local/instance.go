@@ -29,7 +29,7 @@ type instance struct {
 	extension, runtime *process
 
 	mu       sync.Mutex
-	problems []error // requests that Lambda refuses
+	problems []error // one for each request that Lambda would refuse
 }
 
 type process struct {
@@ -104,7 +104,7 @@ func (i *instance) run(program string, args []string, env map[string]string) (*p
 }
 
 // during calls f. If a process of the instance ends first, during cancels the context of f.
-// It also returns the requests that Lambda would have refused.
+// It returns the error of f, joined with the errors of requests that Lambda would refuse.
 func (i *instance) during(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -150,7 +150,7 @@ func (i *instance) shutdown(ctx context.Context) error {
 	}
 }
 
-// refused returns the requests that Lambda would have refused.
+// refused returns the errors of requests that Lambda would refuse, or nil.
 func (i *instance) refused() error {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -3,7 +3,7 @@
 //
 //	client.NewOAuthStreamableHttpClient(url, transport.OAuthConfig{TokenStore: store, …})
 //
-// By itself, mcp-go refreshes in each process and keeps tokens in memory.
+// By itself, mcp-go keeps tokens in memory and refreshes them in each process.
 package mcpgo
 
 import (
@@ -36,8 +36,8 @@ func New(keep *oauth2keep.Keeper, conf *oauth2.Config) *Store {
 }
 
 // GetToken returns a valid access token. The returned token has no refresh token, because
-// the Store refreshes the access token, in only one process. The error matches
-// transport.ErrNoToken if the user must log in.
+// only the Store refreshes the access token. The error matches transport.ErrNoToken if the
+// user must log in.
 func (s *Store) GetToken(ctx context.Context) (*transport.Token, error) {
 	ts, err := s.source(ctx)
 	if err != nil {
