@@ -75,7 +75,7 @@ func oddly(o odd) Store {
 	})
 }
 
-// behind returns b with the declared ListLag lag.
+// behind returns b with lag as the declared ListLag.
 func behind(b Store, lag time.Duration) Store {
 	b.ListLag, b.Settle = lag, func(testing.TB, tokenstore.TokenStore) {}
 	return b

@@ -39,7 +39,7 @@ type shelf struct {
 type row struct {
 	token
 	updated         int
-	grants, refresh []tokenstore.Secret // earlier tokens: the first ones, and the last ones
+	grants, refresh []tokenstore.Secret // all earlier tokens
 	unread          error               // the error of a read, if the record is unreadable
 }
 

@@ -299,8 +299,8 @@ func (r *reference) each(ctx context.Context, pass func(state) bool) iter.Seq2[d
 }
 
 // all returns the secrets with the prefix of r, in the state that Get returns. It leaves
-// out secrets that did not exist before the lag of lists, or for whose state at that time
-// pass returns false.
+// out secrets that did not exist listLag ago, or for whose state at that time pass returns
+// false.
 func (r *reference) all(pass func(state) bool) map[string]state {
 	r.mu.Lock()
 	defer r.mu.Unlock()

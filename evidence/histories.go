@@ -324,10 +324,10 @@ type step struct {
 // authorization server was called, and lost is the number of writes with unknown outcome. A
 // write whose answer was lost is repeated if the record was deleted or changed in the
 // meantime. Whether the first attempt took effect is unknown, so each attempt may have been
-// visible. The operation returns the final state of the record, possibly changed by other
-// clients. The steps are then a write that may have been visible, and a read. If reads may
-// be stale, a deletion whose answer was lost is also repeated. The repeated deletion may
-// remove a record that was saved before or after the deletion began.
+// visible. If the operation returns a value that another client wrote, the steps are a write
+// that may have been visible, and a read. If reads may be stale, a deletion whose answer was
+// lost is also repeated. The repeated deletion may remove a record that was saved before or
+// after the deletion began.
 func parts(in input, out output, asked bool, lost int64) []step {
 	written := step{input{verb: write, value: in.put()}, output{unknown: true}}
 	changed := !out.unknown && out.value != in.put()

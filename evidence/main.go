@@ -24,8 +24,8 @@
 // The flag -results names a file that keeps the results of each finished part. A run with
 // the same flags continues after the last part in the file, or only writes the document.
 //
-// By default, evidence runs the sizes of a release, which takes hours; the document lists
-// the flags that reduce the sizes. If evidence finds a failure, the document reports the
+// By default, evidence runs the sizes of a release, which takes hours. The document states
+// the flags that set other sizes. If evidence finds a failure, the document reports the
 // failure, and the program exits with an error.
 package main
 

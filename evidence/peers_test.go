@@ -229,9 +229,9 @@ func (p pattern) stampede(t *testing.T, c crowd) *crowded {
 }
 
 // TestPeers compares this module with locks that programs implement themselves. A hundred
-// processes find the same token expired, within a second or at the same instant. Times are
-// by a virtual clock, on which a call takes 20 ms and the authorization server 571 ms. The
-// calls of this module are subject to the quotas of AWS; the calls of its peers are not.
+// processes find the same token expired, within a second or at the same instant. On the
+// virtual clock, a call takes 20 ms and the authorization server takes 571 ms. The calls of
+// this module are subject to the documented quotas; the calls of its peers are not.
 func TestPeers(t *testing.T) {
 	for _, within := range []time.Duration{0, time.Second} {
 		c := crowd{n: 100, within: within, mint: 571 * time.Millisecond}

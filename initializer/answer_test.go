@@ -142,7 +142,7 @@ func TestAnswerLifetime(t *testing.T) {
 	}
 }
 
-// TestAnswerNoLifetime checks that a token without a lifetime is not refreshed at each use.
+// TestAnswerNoLifetime checks that a token with an invalid lifetime is not refreshed at each use.
 func TestAnswerNoLifetime(t *testing.T) {
 	t.Parallel()
 	for _, value := range []string{"0", "-1", `"-3600"`, "-0.5", "0.001", "-1e999"} {
@@ -186,7 +186,7 @@ func TestAnswerWithoutUse(t *testing.T) {
 	}
 }
 
-// TestAnswerRefreshTokenAlone checks that a new refresh token without an access token is used
+// TestAnswerRefreshTokenAlone checks that a new refresh token without a usable access token is used
 // immediately.
 func TestAnswerRefreshTokenAlone(t *testing.T) {
 	t.Parallel()
@@ -332,8 +332,8 @@ func TestAuthStyleCode(t *testing.T) {
 	}
 }
 
-// burning makes the server consume a code even if the server refuses the request. accepts reports
-// whether the client is authenticated correctly.
+// burning makes the server consume a code even if the server refuses the request, and returns a
+// configuration with a new code. accepts reports whether the client is authenticated correctly.
 func (w *world) burning(accepts func(zohoaccounts.Request) bool) initializer.Config {
 	used := map[string]bool{}
 	w.zoho.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
@@ -399,8 +399,8 @@ func TestAuthStyleSwitchUser(t *testing.T) {
 	w.asked(3, 0)
 }
 
-// TestAuthStylePublicClient checks that a client without a secret is first identified in the
-// body, for exchanges and refreshes.
+// TestAuthStylePublicClient checks that the exchange of a client without a secret has the client ID
+// in the body.
 func TestAuthStylePublicClient(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)

@@ -65,7 +65,7 @@ type world struct {
 	logs    *logs
 	outages *outages
 
-	forgotten int // number of earlier requests that asked does not count
+	forgotten int // number of earlier requests that httpCalls omits
 }
 
 func newWorld(t *testing.T, opts *zohoaccounts.Options) *world {
@@ -162,7 +162,7 @@ func (w *world) records() []tokenstore.Token {
 	return tokens
 }
 
-// forget makes asked ignore the requests so far.
+// forget makes httpCalls omit the requests so far.
 func (w *world) forget() { w.forgotten = len(w.zoho.Requests()) }
 
 // record returns the stored record, which must be the only one.
@@ -175,7 +175,7 @@ func (w *world) record() tokenstore.Token {
 	return all[0]
 }
 
-// asked checks the number of exchanges and refreshes at the token endpoint.
+// asked checks the number of all exchanges and refreshes so far.
 func (w *world) asked(exchanges, refreshes int) {
 	w.t.Helper()
 	if e, r := w.zoho.Count(zohoaccounts.Exchange), w.zoho.Count(zohoaccounts.Refresh); e != exchanges || r != refreshes {

@@ -89,8 +89,8 @@ var badHosts = []string{
 	"https://%77ww.attacker.example", "https://0x7f000001", "https://127.0.0.1.attacker.example", "http://localhost.attacker.example",
 }
 
-// TestGateOfRecords checks that no token is sent to the API domain of a record unless the domain
-// is one of Zoho's data centers.
+// TestGateOfRecords checks that no token is sent to the API domain of a record if the domain is not
+// one of Zoho's.
 func TestGateOfRecords(t *testing.T) {
 	t.Parallel()
 	for _, domain := range badHosts {
@@ -256,7 +256,7 @@ func TestGateOfRedirects(t *testing.T) {
 	}
 }
 
-// TestGateOfTokenEndpoint checks that requests with secrets do not follow redirects.
+// TestGateOfTokenEndpoint checks that a refresh does not follow redirects.
 func TestGateOfTokenEndpoint(t *testing.T) {
 	t.Parallel()
 	for _, code := range []int{301, 302, 303, 307, 308} {

@@ -42,8 +42,8 @@ func (n internet) told(domain string, text tokenstore.Secret) bool {
 	return strings.Contains(n.Sent(domain), string(text))
 }
 
-// TestIssuerNone checks that a record without an issuer is used only with NoIssuer. Without
-// NoIssuer, neither its tokens nor its earlier refresh tokens are sent to a server.
+// TestIssuerNone checks that a record without an issuer is used with NoIssuer, but not with another
+// Config.Issuer. With another Issuer, no token of the record is sent to a server.
 func TestIssuerNone(t *testing.T) {
 	t.Parallel()
 	clock, store := newClock(), memstore.New(nil)

@@ -312,8 +312,7 @@ func request(method, target, form, auth string) string {
 	return strings.Join(strings.Fields(fmt.Sprint(method, " ", target, " ", form, " ", auth)), " ")
 }
 
-// httpCalls returns the requests so far in the order of the trace, where requests to the
-// accounts server come first.
+// httpCalls returns the requests since the last call of forget, in the format of the trace.
 func (w *world) httpCalls() []string {
 	var list []string
 	for _, r := range w.zoho.Requests() {

@@ -322,8 +322,8 @@ func TestTokenType(t *testing.T) {
 	}
 }
 
-// TestTokenTypeChanges checks that a rejected token is not replaced by a token whose type cannot
-// be sent.
+// TestTokenTypeChanges checks that a new token of a type that cannot be sent is stored, but not
+// sent.
 func TestTokenTypeChanges(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &zohoaccounts.Options{Strict: true})

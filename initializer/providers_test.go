@@ -347,8 +347,8 @@ func (s *stage) asked(what string, exchanges, refreshes int) {
 // outdate advances the clock until the access tokens have expired.
 func (s *stage) outdate() { s.clock.Advance(s.AccessLife) }
 
-// repairs checks that the user's record works after another consent, and also after its first
-// refresh.
+// repairs checks that another consent makes the user's record work again, and that the record can
+// then be refreshed.
 func (s *stage) repairs() {
 	s.t.Helper()
 	c := s.consented()
@@ -621,9 +621,9 @@ func oldTokenWithinGrace(s *stage) {
 	s.works("the first after the other", here)
 }
 
-// oldTokenLate checks that the server refuses a replaced refresh token of the other application. If
-// the server considers the refresh token stolen, it also revokes the valid tokens of the first
-// application.
+// oldTokenLate checks that a server that rotates refresh tokens refuses a replaced one after its
+// grace period. If the server considers the refresh token stolen, it also revokes the valid tokens
+// of the first application.
 func oldTokenLate(s *stage) {
 	here, other := copied(s)
 	s.clock.Advance(s.Grace + time.Minute)

@@ -15,8 +15,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestWhatIsNoTokenIsNotStored checks that every response without a new token results in an
-// error of the right class, and does not change the stored tokens.
+// TestWhatIsNoTokenIsNotStored checks that a response other than a valid token response results in
+// an error of the expected class, and does not change the stored tokens.
 func TestWhatIsNoTokenIsNotStored(t *testing.T) {
 	t.Parallel()
 	long := `{"access_token":"canary","expires_in":3600,"x":"` + strings.Repeat("a", 5<<20) + `"}`
@@ -153,8 +153,8 @@ func TestThrottledRetryAfter(t *testing.T) {
 	w.asked(0, 1)
 }
 
-// TestOutageBackoff checks that New sends requests at growing intervals if the server fails and
-// sends no Retry-After.
+// TestOutageBackoff checks that most calls of New send no request while the server fails without a
+// Retry-After.
 func TestOutageBackoff(t *testing.T) {
 	t.Parallel()
 	for _, code := range []int{429, 500, 503, 404, 400} {

@@ -50,8 +50,9 @@ func (c *Client) revoke(ctx context.Context, t tokenstore.Token) error {
 }
 
 // Revoke revokes the refresh token, or the access token if there is no refresh token, at the
-// authorization server, and then deletes the record. If the record does not exist, Revoke revokes
-// the token in memory. After Revoke succeeds, calls that need a token fail with ErrReauthRequired.
+// authorization server, and then deletes the record. If the record does not exist, or the token in
+// memory could not be stored, Revoke revokes the token in memory. After Revoke succeeds, calls that
+// need a token fail with ErrReauthRequired.
 func (c *Client) Revoke(ctx context.Context) error {
 	s := c.current.Load()
 	if s == nil {

@@ -32,7 +32,7 @@ var settings = map[string]string{
 	"PROJECT": "my-project", "TOKEN_PREFIX": "crm", "ZOHO_DATA_CENTER": "us", "TOKEN_USER": user, "TOKEN_CLIENT": "1000.CLIENT",
 }
 
-// newClient returns a new client of Secret Manager. Every instance has its own.
+// newClient returns a new client of Secret Manager. Each instance needs a separate client.
 func newClient(t *testing.T, server *fakegcp.Server) *secretmanager.Client {
 	t.Helper()
 	client, err := secretmanager.NewClient(t.Context(), server.ClientOptions()...)

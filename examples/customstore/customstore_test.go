@@ -22,7 +22,7 @@ func TestMemory(t *testing.T) {
 		Reopen:        func(_ testing.TB, s tokenstore.TokenStore) tokenstore.TokenStore { return s },
 		ForeignFormat: true, // it keeps only the fields of tokens
 		OwnID:         count,
-		MaxRecord:     -1, // the stores have no limit of their own
+		MaxRecord:     -1, // the stores do not limit the size of a record
 	})
 }
 

@@ -178,8 +178,8 @@ func TestComplete(t *testing.T) {
 	}
 }
 
-// TestTogether checks that a failing process makes a check fail, and that the demo does not
-// wait for the process.
+// TestTogether checks that processes that end before they are ready make a check fail, and
+// do not block the demo.
 func TestTogether(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
@@ -198,8 +198,8 @@ func TestTogether(t *testing.T) {
 	}
 }
 
-// TestFailedSteps checks that the demo detects two failures: a program that finds no record
-// in the store, and a program that sends the accounts server two requests.
+// TestFailedSteps checks that checks fail if the store has no record or the tokens are
+// revoked, and that the demo counts two refreshes.
 func TestFailedSteps(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

@@ -143,8 +143,8 @@ func (p *process) cpu() time.Duration {
 	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
-// TestTenThousandConnections checks that each of ten thousand concurrent connections gets a
-// response.
+// TestTenThousandConnections checks that a busy agent refuses each of ten thousand additional
+// connections with status 429.
 func TestTenThousandConnections(t *testing.T) {
 	if os.Getenv("TOKENKEEP_FULL") == "" {
 		t.Skip("it takes ten thousand sockets: set TOKENKEEP_FULL")

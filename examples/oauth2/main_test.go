@@ -54,9 +54,9 @@ func serve(t *testing.T) (server *authservers.Server, url string) {
 	return server, s.URL
 }
 
-// TestRotation checks that this program keeps a new refresh token from the server, and that
-// the program in the folder before loses the token. Each program runs twice with the token
-// of the first consent, whose access token has expired.
+// TestRotation checks that this program keeps each new refresh token from the server, and
+// that the program in the directory before loses them. Each program runs three times with the
+// token of the first consent, whose access token has expired.
 func TestRotation(t *testing.T) {
 	t.Parallel()
 	for program, keeps := range map[string]bool{"./before": false, ".": true} {
