@@ -16,10 +16,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// Store returns a Store for RunStore and Bench. The Open hook of the Store returns the store
-// that tokenstore.New returns for a driver of b and opts; nil opts means the default
-// options. The other hooks use those of b. Store opens a driver on t to read the Properties,
-// and closes the driver.
+// Store returns a Store for RunStore and Bench. Its Open and Reopen call tokenstore.New with
+// a driver of b and opts. If opts is nil, the stores have the default options. Store opens a
+// driver on t to read the Properties, and closes the driver.
 func (b Driver) Store(t testing.TB, opts *tokenstore.Options) Store {
 	t.Helper()
 	d := b.Open(t)

@@ -3,8 +3,8 @@ package main
 import "testing"
 
 // TestColdStart_Time starts each program a few times. It checks that a start with this module
-// does not take significantly more than twice the CPU time of a start with the SDK alone. The
-// command evidence measures the ratio with more starts.
+// takes at most about twice the CPU time of a start with the SDK alone. The command evidence
+// measures the ratio with more starts.
 func TestColdStart_Time(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it measures times")

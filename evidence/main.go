@@ -7,8 +7,8 @@
 // adapters. The fakes enforce the documented rules and quotas, have their own clock, and
 // inject faults. The real services are not measured, which the document also states.
 //
-//   - matrix injects each fault at each call of each operation, one or two at a time,
-//     and then reads the store in a new process.
+//   - matrix injects each fault at each call of each operation, and pairs of faults at
+//     random. It then reads the store like a new process.
 //   - histories checks with porcupine that the results of concurrent clients are
 //     linearizable, and that the check detects broken services.
 //   - month runs the fakes' clock through thirty days of hourly refreshes.

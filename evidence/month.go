@@ -102,11 +102,11 @@ type simulation struct {
 	kept, samples int // versions of the watched records, and number of samples
 }
 
-// month refreshes records once an hour for thirty days, spread over the hour in groups of
-// abreast, on a service that enforces its documented quotas. In each hour, another process
-// refreshes the records. That process knows only their IDs and expired tokens. The records
-// of a group are refreshed concurrently, because a refresh on Google Cloud first waits up
-// to 50 ms of real time.
+// month refreshes records once an hour for thirty days, on a service that enforces its
+// documented quotas. Groups of abreast records are spread over each hour. In each hour,
+// another process refreshes the records. That process knows only their IDs and expired
+// tokens. The records of a group are refreshed concurrently, because a refresh on Google
+// Cloud first waits up to 100 ms of real time.
 func month(ctx context.Context, service string, records int) (usage, error) {
 	began := time.Now()
 	s := &simulation{usage: usage{Service: service, Records: records}, start: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), tokens: make([]tokenstore.Token, records)}

@@ -49,8 +49,8 @@ type Config struct {
 	// the package documentation. Stores compare issuers byte by byte.
 	//
 	// If Issuer is empty, Token.Issuer is used. If Token.Issuer is also empty, the issuer for
-	// OAuth2 is the URL that IssuerOf returns for the token endpoint; for Environment, records have
-	// no issuer. To use and create records without an issuer for OAuth2, set Issuer to NoIssuer.
+	// OAuth2 is the URL that IssuerOf returns for the token endpoint. Records for Environment then
+	// have no issuer. To use and create records without an issuer for OAuth2, set Issuer to NoIssuer.
 	Issuer string
 
 	// Resource identifies the API that the tokens are for: an absolute URI without a fragment (RFC
@@ -60,8 +60,8 @@ type Config struct {
 	Resource string
 
 	// TokenTypes maps values of token_type, ignoring case, to schemes of the Authorization header,
-	// such as {"bot": "Bearer"} for Slack. TokenTypes must not contain the types dpop, mac and pop,
-	// which require a proof of possession, or n_a, which marks other tokens than access tokens.
+	// such as {"bot": "Bearer"} for Slack. TokenTypes must not contain dpop, mac and pop, which
+	// require a proof of possession, and n_a, the type of a token that is not an access token.
 	TokenTypes map[string]string
 
 	// RevokeURL is the URL at which the server of OAuth2 revokes tokens (RFC 7009). For OAuth2

@@ -15,8 +15,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestWhatIsNoTokenIsNotStored checks that a response other than a valid token response results in
-// an error of the expected class, and does not change the stored tokens.
+// TestWhatIsNoTokenIsNotStored checks that an invalid token response results in an error of the
+// expected class, and does not change the stored tokens.
 func TestWhatIsNoTokenIsNotStored(t *testing.T) {
 	t.Parallel()
 	long := `{"access_token":"canary","expires_in":3600,"x":"` + strings.Repeat("a", 5<<20) + `"}`

@@ -80,8 +80,8 @@ func (z *zoho) ask(ctx context.Context, t tokenstore.Token, form url.Values) (to
 }
 
 // apiDomain returns the new API domain for the record t. If tokens may be sent to said, the domain
-// in the response, apiDomain returns said. Otherwise it returns the APIURL of the Environment if t
-// has no API domain, and "" if t has one, because a merge ignores empty fields.
+// in the response, apiDomain returns said. Otherwise, it returns "" if t has an API domain, which
+// the record then keeps. If t has no API domain, it returns the APIURL of the Environment.
 func (z *zoho) apiDomain(said string, t tokenstore.Token) string {
 	if _, err := z.gate.base(said); said != "" && err == nil {
 		return strings.TrimRight(said, "/")
