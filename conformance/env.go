@@ -69,9 +69,9 @@ func (e *env) after(lag time.Duration, check func() error) {
 }
 
 // wait calls check until check returns nil or the lag has passed, and returns the last
-// error of check. If e.settle can make the lag pass, wait calls check only once afterwards.
-// If the lag exceeds patience and e.settle is nil, wait logs an error of check and returns
-// nil.
+// error of check. If e.settle is set and the lag is positive, wait makes the lag pass and
+// calls check only once. If the lag exceeds patience and e.settle is nil, wait logs an error
+// of check and returns nil.
 func (e *env) wait(lag time.Duration, check func() error) error {
 	e.TB.Helper()
 	if lag > 0 && e.settle != nil {

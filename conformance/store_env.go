@@ -303,7 +303,7 @@ type field struct {
 	of   func(*token) *string
 }
 
-// fields are all text fields. The slice contents depends on their order.
+// fields are the text fields of a token. The slice contents depends on their order.
 var fields = []field{
 	{"ID", func(t *token) *string { return &t.ID }},
 	{"UserName", func(t *token) *string { return &t.UserName }},

@@ -47,7 +47,7 @@ var ids = func() map[tokenstore.Secret]string {
 type operation struct {
 	name string
 	do   func(ctx context.Context, s *tokenstore.Store) error
-	// partial reports whether the operation may leave any subset of the earlier records.
+	// partial means that the operation may leave any subset of the earlier records.
 	partial bool
 }
 

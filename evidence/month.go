@@ -80,7 +80,7 @@ func (u usage) Dollars() float64 {
 	return sum
 }
 
-// still is a clock that only changes when it is set.
+// still is a clock whose time changes only in advance and until.
 type still struct{ at atomic.Int64 }
 
 func (c *still) Now() time.Time          { return time.Unix(0, c.at.Load()).UTC() }

@@ -34,7 +34,7 @@ type reply struct {
 	cut    bool // the body was too long or incomplete
 }
 
-// send sends a request and reads the response, as read does.
+// send sends req, and reads the response with read.
 func send(c *http.Client, req *http.Request, limit int64) (reply, error) {
 	res, err := c.Do(req) //nolint:bodyclose // read closes it.
 	if err != nil {
@@ -61,7 +61,7 @@ func (r reply) good() bool { return r.status >= 200 && r.status <= 299 }
 
 // members holds the members of a response as JSON. The keys are the names in lower case, because
 // package json ignores the case of names. Each member is decoded separately, so that a member of an
-// unexpected type does not hide the others. The response may contain the only copy of a refresh
+// unexpected type does not hide other members. The response may contain the only copy of a refresh
 // token.
 type members map[string]json.RawMessage
 
@@ -146,8 +146,8 @@ func (m members) set(name string, value json.RawMessage) {
 	}
 }
 
-// text returns a member that is a string, without surrounding spaces. It returns "" if the member
-// is missing or is not a string.
+// text returns the named member, without surrounding spaces. It returns "" if the member is missing
+// or is not a string.
 func (m members) text(name string) string {
 	var s string
 	if json.Unmarshal(m[name], &s) != nil {
@@ -156,8 +156,8 @@ func (m members) text(name string) string {
 	return strings.TrimSpace(s)
 }
 
-// token returns a member that is a token. It returns "" if the member is missing or a store cannot
-// hold the token.
+// token returns the named member as a token. It returns "" if the member is missing or a store
+// cannot hold it.
 func (m members) token(name string) tokenstore.Secret {
 	s := tokenstore.Secret(m.text(name))
 	if tokenstore.Validate(tokenstore.Token{AccessToken: s}) != nil {

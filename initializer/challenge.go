@@ -2,7 +2,7 @@ package initializer
 
 import "strings"
 
-// A challenge is one challenge in a WWW-Authenticate field.
+// A challenge is an authentication challenge from a WWW-Authenticate field.
 type challenge struct {
 	scheme string            // in lower case
 	params map[string]string // by name in lower case

@@ -142,9 +142,10 @@ func (s *tokenSource) Token() (*oauth2.Token, error) {
 	return now.oauth, nil
 }
 
-// SwitchUser returns a Client for the record that t describes, with otherwise the configuration of
-// c. If t has a one-time code or refresh token but no ID and no ClientID, SwitchUser uses the
-// client in Config.Token. Unlike switch_user of the SDKs, it does not change c.
+// SwitchUser returns a Client for the record that t describes. In all other respects, the Client
+// has the configuration of c. If t has a one-time code or refresh token but no ID and no ClientID,
+// SwitchUser uses the client in Config.Token. Unlike switch_user of the SDKs, SwitchUser does not
+// change c.
 func (c *Client) SwitchUser(ctx context.Context, t tokenstore.Token) (*Client, error) {
 	if c.closed.Load() {
 		return nil, c.fail("switch user", ErrClosed)
@@ -175,7 +176,7 @@ func (c *Client) Close() error {
 // package fmt would print its secrets, even secrets whose types have a Format method.
 func (c *Client) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*initializer.Client") }
 
-// A session is the state of a Client at one moment. It is immutable.
+// A session is the state of a Client at a single point in time. It is immutable.
 type session struct {
 	token tokenstore.Token
 	oauth *oauth2.Token
@@ -273,7 +274,8 @@ func (c *Client) usable(ctx context.Context) (*session, error) {
 	return s, err
 }
 
-// over returns the error of a Client without a session.
+// over returns the error of a Client without a session: ErrClosed after Close, and otherwise
+// ErrReauthRequired, because Revoke has succeeded.
 func (c *Client) over() error {
 	if c.closed.Load() {
 		return ErrClosed

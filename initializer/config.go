@@ -50,7 +50,8 @@ type Config struct {
 	//
 	// If Issuer is empty, Token.Issuer is used. If Token.Issuer is also empty, the issuer for
 	// OAuth2 is the URL that IssuerOf returns for the token endpoint. Records for Environment then
-	// have no issuer. To use and create records without an issuer for OAuth2, set Issuer to NoIssuer.
+	// have no issuer. To use and create records without an issuer for OAuth2, set Issuer to
+	// NoIssuer.
 	Issuer string
 
 	// Resource identifies the API that the tokens are for: an absolute URI without a fragment (RFC

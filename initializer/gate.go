@@ -88,8 +88,8 @@ func loopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || err == nil && addr.IsLoopback()
 }
 
-// authority returns the host of u in lower case, with its port unless that is the default port of
-// https.
+// authority returns the host of u in lower case, and the port unless the port is the default port
+// of https.
 func authority(u *url.URL) string {
 	host := strings.ToLower(u.Host)
 	if u.Scheme == "https" {

@@ -46,7 +46,7 @@ func IssuerOf(tokenURL string) string {
 	if err != nil {
 		return tokenURL
 	}
-	// Package url writes the scheme in lower case.
+	// url.Parse converts the scheme to lower case.
 	host, port := strings.ToLower(u.Hostname()), u.Port()
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]" // IPv6

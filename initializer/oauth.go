@@ -103,10 +103,10 @@ func (s *standard) styles(bodyFirst bool) []oauth2.AuthStyle {
 	return []oauth2.AuthStyle{oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams}
 }
 
-// ask sends a request in the first of the styles. If again reports true for the refusal, ask
-// repeats the request in the second style. It remembers the style that the server accepts. ask does
-// not use the detection of x/oauth2, which repeats every failed request. If the response with a
-// rotated refresh token is lost, such a repetition can make the server revoke all tokens.
+// ask sends a request with the first of the styles. If again returns true for the refusal, ask
+// repeats the request with the second style. ask remembers the style that the server accepts. It
+// does not use the detection of x/oauth2, which repeats every failed request. If the response with
+// a rotated refresh token is lost, such a repetition can make the server revoke all tokens.
 func (s *standard) ask(ctx context.Context, t tokenstore.Token, do request, styles []oauth2.AuthStyle, again func(*verdict) bool) (tokenstore.Token, error) {
 	minted, first, err := s.askWith(ctx, t, styles[0], do)
 	switch {
@@ -124,10 +124,10 @@ func (s *standard) ask(ctx context.Context, t tokenstore.Token, do request, styl
 		s.style.Store(int64(styles[1]))
 		return minted, nil
 	case second.meaning == meansConsent:
-		// The server accepted the client in the second style, and refused the token.
+		// The server accepted the client with the second style, and refused the token.
 		s.style.Store(int64(styles[1]))
 	case first.meaning == meansUnknown && second.meaning == meansClient:
-		return minted, first.RefreshError // the server accepts the client in the first style
+		return minted, first.RefreshError // the server accepts the client with the first style
 	}
 	return minted, second.RefreshError
 }
@@ -206,7 +206,7 @@ func (t *tap) RoundTrip(req *http.Request) (*http.Response, error) {
 	return nil, errTapped
 }
 
-// revoke revokes token according to RFC 7009. It may send the request in both styles of
+// revoke revokes token according to RFC 7009. It may send the request with both styles of
 // authentication, because revoking a token twice is harmless.
 func (s *standard) revoke(ctx context.Context, t tokenstore.Token, token tokenstore.Secret) error {
 	if s.revokeURL == "" {

@@ -10,9 +10,9 @@ import (
 )
 
 // Offer stores given as the token of the user, client, issuer and resource of c, unless the store
-// has a newer token. It returns the record that the store then has. It sends no request to the
-// authorization server. c.Token must have a UserName and, with an Environment, a ClientID;
-// otherwise the error matches tokenstore.ErrInvalidToken. Offer ignores the tokens in c.Token.
+// has a newer token. It returns the resulting record. It sends no request to the authorization
+// server. c.Token must have a UserName and, with an Environment, a ClientID; otherwise the error
+// matches tokenstore.ErrInvalidToken. Offer ignores the tokens in c.Token.
 //
 // The given token may result from a new consent, or may be an old copy, for example from a file. An
 // authorization server may treat the use of an old refresh token as theft. Offer therefore keeps
@@ -75,7 +75,7 @@ func (c *Client) offer(ctx context.Context, given tokenstore.Token) (tokenstore.
 	return c.save(ctx, kept, given)
 }
 
-// save stores given. It leaves out members of Extra that do not fit into the record kept.
+// save stores given. It leaves out members of Extra for which kept, the stored record, has no room.
 func (c *Client) save(ctx context.Context, kept, given tokenstore.Token) (tokenstore.Token, error) {
 	fitting, left := extra.Fit(string(kept.Extra), string(given.Extra))
 	if left > 0 {

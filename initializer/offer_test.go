@@ -33,7 +33,7 @@ func TestOffer(t *testing.T) {
 		givenRefresh            string
 		wantAccess, wantRefresh string
 	}{
-		// The given token is that of the program's first run, or has no access token.
+		// The given token comes from the program's first run, or has no access token.
 		{"an earlier refresh token", "new", "old", soon, past, "kept", rotates, "new", "kept"},
 		{"an earlier refresh token, lifetimes unknown", "new", "old", never, never, "kept", rotates, "new", "kept"},
 		{"an earlier refresh token, of a token that lives long", "new", "old", soon, later, "kept", rotates, "old", "kept"},

@@ -8,8 +8,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A source obtains a record in one way. Its error matches tokenstore.ErrNotFound if there is no
-// record.
+// A source finds or creates the record that a Token describes. Its error matches
+// tokenstore.ErrNotFound if there is no record.
 type source func(context.Context, tokenstore.Token) (tokenstore.Token, error)
 
 // sources returns the sources in the order in which open tries them. open tries the next source if

@@ -89,7 +89,7 @@ func (c *Client) next(ctx context.Context, s *session, rejected bool) (*session,
 var errBusy = errors.New("the wait for the store was ended, because the current token is valid")
 
 // advance is like refresh, but returns s with a later due time if the refresh fails and s is alive.
-// While s is alive, advance waits at most patience for the right to ask the authorization server.
+// While s is alive, advance waits at most patience before a request to the authorization server.
 func (c *Client) advance(ctx context.Context, s *session) (next *session, minted bool, err error) {
 	short, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -236,8 +236,8 @@ func (m *minter) mint(ctx context.Context, record tokenstore.Token) (tokenstore.
 
 // rescue handles a response with a new refresh token but no usable access token. The earlier
 // refresh token may be invalid, so rescue sends one request with the new refresh token. If that
-// request also fails and the record has an access token, rescue sets m.failed. It returns the old
-// access token with the new refresh token, which the store then keeps.
+// request also fails and the record has an access token, rescue sets m.failed. rescue then returns
+// the old access token with the new refresh token, so that the store keeps the new refresh token.
 func (m *minter) rescue(ctx context.Context, t tokenstore.Token, refresh tokenstore.Secret) (tokenstore.Token, error) {
 	t.RefreshToken = refresh
 	got, err := m.server.refresh(ctx, t)
@@ -327,8 +327,8 @@ func (c *Client) repair(ctx context.Context, s *session) (*session, error) {
 	return c.named(ctx, c.newSession(saved), true), nil
 }
 
-// alone adds a Refresh method to a store that is not a Refresher. Two Clients may refresh a record
-// concurrently.
+// alone adds a Refresh method to a store that is not a Refresher. The method does not prevent two
+// Clients from refreshing a record concurrently.
 type alone struct {
 	tokenstore.TokenStore
 	now     func() time.Time

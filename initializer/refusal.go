@@ -274,8 +274,8 @@ func (f *findings) code(secrets []string) (string, meaning) {
 	return httpCode(f.status)
 }
 
-// isVague reports whether some servers use code, which has the class ErrClient, for invalid refresh
-// tokens, too. DeviantArt uses invalid_request, and Atlassian uses unauthorized_client.
+// isVague reports whether some servers use code for invalid refresh tokens, although its class is
+// ErrClient. DeviantArt uses invalid_request, and Atlassian uses unauthorized_client.
 func isVague(code string) bool { return code == "invalid_request" || code == "unauthorized_client" }
 
 var (

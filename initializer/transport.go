@@ -26,12 +26,12 @@ const maxPeek = 64 << 10
 // error="invalid_token" (RFC 6750). The client then refreshes the token once, unless another
 // process has already refreshed it. The client repeats the request if the request has no body or a
 // body that can be rewound (http.Request.GetBody). If the API also rejects the new token, the
-// caller gets that response, and the client does not replace the token again for a minute. If the
-// token cannot be replaced, the request fails with the reason, such as ErrReauthRequired.
+// caller gets the second response. The client then does not replace the token again for a minute.
+// If the token cannot be replaced, the request fails with the reason, such as ErrReauthRequired.
 //
-// The client sends the token over https or on the loopback interface, and not to another host after
-// a redirect. A request to a host that must not receive the token fails with ErrUntrustedURL; see
-// Config.Hosts. Each request has its own context. After ctx is done, all requests fail.
+// The client sends the token only over https or on the loopback interface, and not to another host
+// after a redirect. A request to a host that must not receive the token fails with ErrUntrustedURL;
+// see Config.Hosts. Each request has its own context. After ctx is done, all requests fail.
 func (c *Client) HTTPClient(ctx context.Context) *http.Client {
 	h := *c.conf.HTTPClient
 	h.Transport = &transport{ctx, c, h.Transport}

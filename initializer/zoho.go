@@ -16,7 +16,7 @@ import (
 // zohoLifetime is the lifetime of an access token if the response does not state a lifetime.
 const zohoLifetime = time.Hour
 
-// A server is an authorization server.
+// A server sends requests to an authorization server.
 type server interface {
 	// exchange exchanges the grant token of t for tokens, and refresh uses the refresh token of t.
 	// Both methods return only the fields in the response. The error of a refusal is a
@@ -29,7 +29,7 @@ type server interface {
 	revoke(ctx context.Context, t tokenstore.Token, token tokenstore.Secret) error
 }
 
-// zoho is the accounts server of a data center.
+// zoho is a server for Zoho's accounts servers.
 type zoho struct {
 	judge
 	env   Environment

@@ -67,7 +67,7 @@ func (o saveOrder) save(ctx context.Context, s store) (id string, err error) {
 }
 
 // contributions returns the token that each process saves. Each token has the common fields, and
-// one additional field.
+// either one additional field or an access token with its expiry.
 func contributions() []tokenstore.Token {
 	secret := func() tokenstore.Secret { return tokenstore.Secret("1000." + rand.Text()) }
 	all := tokenstore.Token{UserName: raceUser, ClientID: "1000.DEMOCLIENT", RefreshToken: secret()}

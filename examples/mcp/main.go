@@ -43,7 +43,7 @@ func run(ctx context.Context) error {
 	if len(os.Args) != 2 {
 		return errors.New("usage: mcp URL")
 	}
-	// Any other store works.
+	// Every other tokenstore.TokenStore works, too.
 	store, err := filestore.New(os.Getenv("TOKEN_FILE"), nil)
 	if err != nil {
 		return err

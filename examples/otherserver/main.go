@@ -48,14 +48,14 @@ func run(ctx context.Context, args []string) error {
 	return a.run(ctx, args)
 }
 
-// newApp returns an app with the settings in env, which prints to out.
+// newApp returns an app that has the settings in env and prints to out.
 func newApp(env func(string) string, out io.Writer, client *http.Client) (*app, error) {
 	// Detect a store that is not writable before opening the browser.
 	path := env("TOKEN_FILE")
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	// Any other store works.
+	// Every other tokenstore.TokenStore works, too.
 	store, err := filestore.New(path, nil)
 	if err != nil {
 		return nil, err
