@@ -125,7 +125,7 @@ func (e *driverEnv) create(d driver.Secrets, name string, p driver.Payload) driv
 	return driver.Secret{Payload: p, Version: v}
 }
 
-// update replaces base by p and returns the new state.
+// update replaces base with p and returns the new state.
 func (e *driverEnv) update(d driver.Secrets, name string, base driver.Secret, p driver.Payload) driver.Secret {
 	e.TB.Helper()
 	v, err := d.Update(e.ctx, name, base, p)

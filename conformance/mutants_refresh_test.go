@@ -41,11 +41,11 @@ func (t *turns) of(id string) chan struct{} {
 }
 
 type flaws struct {
-	alwaysMints   bool // calls mint even if the token is not expired
+	alwaysMints   bool // calls mint even if the token has not expired
 	noTurns       bool // lets all callers refresh at the same time
 	localTurns    bool // lets one caller of each handle refresh at a time
 	neverLooks    bool // does not read the record again after waiting
-	replaces      bool // replaces the record by the token that mint returned
+	replaces      bool // replaces the record with the token that mint returned
 	renames       bool // stores the token under the user that mint returned
 	storesFailure bool // stores the token that mint returned with an error
 	forgets       bool // keeps no refusals

@@ -22,7 +22,7 @@ import (
 const (
 	clients   = 8
 	each      = 16   // operations of each client
-	faultRate = 0.10 // fraction of the calls to the service
+	faultRate = 0.10 // fraction of the calls to the service that have a fault
 	checkTime = time.Minute
 )
 

@@ -14,19 +14,19 @@ var errNoUser = fmt.Errorf("%w: Config.Token needs a UserName and a ClientID", t
 // Forgotten is the outcome of Forget.
 type Forgotten struct {
 	ID      string // the ID of the record; empty if there was no record
-	Revoked bool   // all tokens that the record held were revoked
+	Revoked bool   // the refresh token was revoked, or the access token if there was no refresh token
 	Deleted bool
 }
 
-// Forget revokes the tokens of a user at the authorization server of c, and deletes the record.
-// c.Token must have a UserName and, with an Environment, a ClientID; otherwise the error matches
-// tokenstore.ErrInvalidToken. Forget ignores the tokens in c.Token. With OAuth2 and without a
-// RevokeURL, Forget only deletes the record.
+// Forget revokes the refresh token of a user, or the access token if there is no refresh token, at
+// the authorization server of c, and deletes the record. c.Token must have a UserName and, with an
+// Environment, a ClientID; otherwise the error matches tokenstore.ErrInvalidToken. Forget ignores
+// the tokens in c.Token. With OAuth2 and without a RevokeURL, Forget only deletes the record.
 //
-// With the stores of this module, no other process refreshes the record during Forget, and tokens
-// saved in the meantime are also revoked. If the tokens cannot be revoked, Forget keeps the record,
-// and the error has the class of the reason. A token that the server does not know counts as
-// revoked. If the record does not exist, the error is nil.
+// With the stores of this module, no other process refreshes the record during Forget, and a token
+// saved in the meantime is also revoked. If a token cannot be revoked, Forget keeps the record, and
+// the error has the class of the reason. A token that the server does not know counts as revoked.
+// If the record does not exist, the error is nil.
 func Forget(ctx context.Context, c Config) (Forgotten, error) {
 	conf, err := c.complete()
 	if err != nil {

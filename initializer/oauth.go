@@ -25,7 +25,7 @@ type standard struct {
 	resource  string                  // the parameter of RFC 8707
 	revokeURL string
 	http      *http.Client
-	style     *atomic.Int64 // the oauth2.AuthStyle of the server, once it is known
+	style     *atomic.Int64 // see Config.style
 }
 
 func newStandard(c Config, h *http.Client) *standard {
