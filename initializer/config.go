@@ -61,8 +61,8 @@ type Config struct {
 	Resource string
 
 	// TokenTypes maps values of token_type, ignoring case, to schemes of the Authorization header,
-	// such as {"bot": "Bearer"} for Slack. TokenTypes must not contain dpop, mac and pop, which
-	// require a proof of possession, and n_a, the type of a token that is not an access token.
+	// such as {"bot": "Bearer"} for Slack. TokenTypes must not contain dpop, mac or pop, which
+	// require a proof of possession, or n_a, the type of a token that is not an access token.
 	TokenTypes map[string]string
 
 	// RevokeURL is the URL at which the server of OAuth2 revokes tokens (RFC 7009). For OAuth2

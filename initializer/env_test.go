@@ -31,8 +31,8 @@ func consent() zohoaccounts.Consent {
 	return zohoaccounts.Consent{ClientID: clientID, Email: "abc.a@zoho.com", ZGID: "60012345"}
 }
 
-// All parts of a test share a clock. Its time changes only in Advance, unless base returns the time
-// of a synctest bubble.
+// A clock is shared by all parts of a test. Its time changes only in Advance, unless base returns
+// the time of a synctest bubble.
 type clock struct {
 	mu     sync.Mutex
 	base   func() time.Time

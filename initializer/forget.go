@@ -14,7 +14,7 @@ var errNoUser = fmt.Errorf("%w: Config.Token needs a UserName and a ClientID", t
 // Forgotten is the outcome of Forget.
 type Forgotten struct {
 	ID      string // the ID of the record; empty if there was no record
-	Revoked bool   // the refresh token was revoked, or the access token if there was no refresh token
+	Revoked bool   // the refresh token, or else the access token, was revoked
 	Deleted bool
 }
 

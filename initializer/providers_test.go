@@ -621,9 +621,9 @@ func oldTokenWithinGrace(s *stage) {
 	s.works("the first after the other", here)
 }
 
-// oldTokenLate checks that a server that rotates refresh tokens refuses a replaced one after its
-// grace period. If the server considers the refresh token stolen, it also revokes the valid tokens
-// of the first application.
+// oldTokenLate checks that a server with rotation refuses a replaced refresh token after the grace
+// period. If the server considers the refresh token stolen, it also revokes the valid tokens of the
+// first application.
 func oldTokenLate(s *stage) {
 	here, other := copied(s)
 	s.clock.Advance(s.Grace + time.Minute)
