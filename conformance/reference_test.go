@@ -23,7 +23,7 @@ type reference struct {
 	prefix string
 }
 
-// A world holds the secrets of drivers with several prefixes.
+// A world holds the secrets of several references, each of which sees those under its own prefix.
 type world struct {
 	properties       driver.Properties
 	listLag, readLag time.Duration

@@ -1258,8 +1258,8 @@ func scenarios() []scenario {
 	own := func(n string, expires int64) func(context.Context, *tokenstore.Store) {
 		return func(ctx context.Context, s *tokenstore.Store) {
 			must(s.SaveToken(ctx, tokenstore.Token{ID: "own" + n, ClientID: client, GrantToken: tokenstore.Secret("grant" + n)}))
-			// A stale search does not find the labels that the last write added, so add
-			// the labels in two writes.
+			// A stale search misses the labels that the last write added. With two writes, it
+			// still finds the label of the grant token.
 			must(s.SaveToken(ctx, tokenstore.Token{ID: "own" + n, RefreshToken: tokenstore.Secret("refresh" + n), AccessToken: tokenstore.Secret("access" + n), ExpiresAt: at(expires)}))
 		}
 	}

@@ -50,7 +50,8 @@ type pythonOrder struct {
 }
 
 // pythonStep shows several Python processes that find the same token expired at the same time.
-// They run on several machines, each with its own agent.
+// All run on this machine, in groups that stand for separate machines. Each group has its own
+// agent.
 func (d *demo) pythonStep(ctx context.Context) error {
 	const processes = machines * eachMachine
 	d.title(fmt.Sprintf("%d processes in Python, on %d machines with an agent each", processes, machines), "tokenkeep serve")
