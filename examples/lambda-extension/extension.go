@@ -35,23 +35,27 @@ func (e *extension) run(ctx context.Context, serve func(context.Context) error) 
 	if err := e.register(ctx); err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	var served chan error
 	for {
-		next, err := e.next(ctx, served)
+		next, err := e.next(ctx)
 		switch {
 		case err != nil:
 			return errors.Join(err, e.failed(err))
 		case next.EventType == "SHUTDOWN":
-			stop()
+			stop(nil)
 			if served == nil {
 				return nil
 			}
 			return <-served
 		case served == nil:
 			served = make(chan error, 1)
-			go func() { served <- serve(ctx) }()
+			go func() {
+				err := serve(ctx)
+				stop(fmt.Errorf("the agent has ended: %w", err)) // ends next
+				served <- err
+			}()
 		}
 	}
 }
@@ -68,19 +72,8 @@ func (e *extension) register(ctx context.Context) error {
 	return nil
 }
 
-// next waits for the next event. It returns an error if the agent ends first.
-func (e *extension) next(ctx context.Context, served chan error) (event, error) {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	done := make(chan struct{})
-	defer close(done)
-	go func() {
-		select {
-		case err := <-served: // never ready if served is nil
-			stop(fmt.Errorf("the agent has ended: %w", err))
-		case <-done:
-		}
-	}()
+// next waits for the next event. When ctx is done, it returns an error with the cause.
+func (e *extension) next(ctx context.Context) (event, error) {
 	var next event
 	res, err := e.do(ctx, http.MethodGet, "/event/next", nil)
 	if err != nil {
