@@ -36,8 +36,8 @@ func mostOneID(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// settle moves the client ID to the field client, which selects records. The flags must have
-// been parsed.
+// settle copies the client ID to f.client, which selects records. Without --token-url, it clears
+// f.server.client. The flags must have been parsed.
 func (f *asking) settle() {
 	f.client = f.server.client
 	if f.server.tokenURL == "" {
@@ -45,7 +45,8 @@ func (f *asking) settle() {
 	}
 }
 
-// check returns a usage error unless the flags name exactly one of an ID and a user.
+// check calls settle. It returns a usage error unless the flags name exactly one of an ID and a
+// user.
 func (f *asking) check(command string) error {
 	f.settle()
 	if (f.id == "") == (f.user == "") {
@@ -69,9 +70,9 @@ func (f *asking) find(ctx context.Context, s *store) (t tokenstore.Token, err er
 	return s.FindToken(ctx, like)
 }
 
-// of returns the configuration for the server that issued the tokens of t: the server that flags
-// name, or else Zoho's. It returns a usage error if the server is unknown, or is not that of the
-// record's issuer.
+// of returns the configuration of the authorization server of t: the server that the flags name
+// or, if they name none, the Zoho server of t's API domain. It returns a usage error if the
+// server is unknown, or differs from the issuer of t.
 func (f *asking) of(a *app, t tokenstore.Token) (initializer.Config, error) {
 	if f.server.given() {
 		server := f.server

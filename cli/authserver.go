@@ -10,7 +10,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/initializer"
 )
 
-// An authServer is an authorization server given by flags.
+// An authServer is an authorization server that flags name.
 type authServer struct {
 	dataCenter, environment string
 	accounts, api           string
@@ -30,7 +30,8 @@ func (s *authServer) flags(c *cobra.Command) {
 
 func (s *authServer) given() bool { return s.dataCenter+s.accounts+s.tokenURL != "" }
 
-// check returns a usage error if flags contradict each other, or if some are missing.
+// check returns a usage error if the flags contradict each other, or if a required flag is
+// missing.
 func (s *authServer) check() error {
 	switch {
 	case howMany(s.dataCenter != "", s.accounts != "", s.tokenURL != "") != 1:

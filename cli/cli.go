@@ -25,7 +25,7 @@ type app struct {
 	env    func(string) string
 	lookup func(string) (value string, set bool) // if nil, a variable with an empty value counts as unset
 	in     io.Reader
-	out    *bufio.Writer // standard output; write errors are returned by the next flush
+	out    *bufio.Writer // standard output; the next Flush returns write errors
 	errs   io.Writer     // standard error
 	now    func() time.Time
 	http   *http.Client // client for authorization servers; nil means a new one
@@ -42,7 +42,7 @@ type app struct {
 	overdue func() bool // reports whether the time of --timeout is over; nil without --timeout
 
 	tried bool // the command is doctor --permissions
-	began bool // a command has started; all earlier errors are usage errors
+	began bool // a command has started; errors before its start are usage errors
 }
 
 func (a *app) run(ctx context.Context, args []string) int {
@@ -121,9 +121,9 @@ Secrets are masked unless --reveal is given, and are never taken from arguments.
 	return root
 }
 
-// begin runs before every command, and starts the time of --timeout. It returns a usage error if
-// a duration is negative, or if an argument or flag is empty. An unset shell variable must not
-// select the default.
+// begin runs before every command, and starts the timer of --timeout. It returns a usage error if
+// a duration is negative, or if an argument or flag is empty. An empty value may come from an
+// unset shell variable, and must not select the default.
 func (a *app) begin(c *cobra.Command, args []string) error {
 	if completing(c) {
 		return nil
@@ -159,8 +159,7 @@ func (a *app) begin(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// hasEmpty reports whether the value of a flag, or one of the values of a list, is the empty
-// string.
+// hasEmpty reports whether v is the empty string, or a list that contains the empty string.
 func hasEmpty(v pflag.Value) bool {
 	if all, ok := v.(pflag.SliceValue); ok {
 		return slices.Contains(all.GetSlice(), "")
@@ -168,11 +167,11 @@ func hasEmpty(v pflag.Value) bool {
 	return v.String() == ""
 }
 
-// errTimeout is the cause when the context of a command ends at its --timeout.
+// errTimeout is the cause with which --timeout ends the context of a command.
 var errTimeout = fmt.Errorf("the time that --timeout allows is over: %w", context.DeadlineExceeded)
 
-// timedOut appends the value of --timeout to the text of err if its time is over and a deadline was
-// exceeded. It does not change errTimeout, which names the flag.
+// timedOut appends the value of --timeout to the text of err if --timeout has expired and err
+// matches context.DeadlineExceeded. It does not change errTimeout, which names the flag.
 func (a *app) timedOut(err error) error {
 	if a.overdue != nil && a.overdue() && errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, errTimeout) {
 		return fmt.Errorf("%w (--timeout %v)", err, a.timeout)

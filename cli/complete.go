@@ -13,8 +13,7 @@ import (
 
 var fileFlags = []string{"like", "token-file", "svg"}
 
-// values maps the names of flags to their possible values. Flags that are not in the map take
-// free text.
+// values maps the names of flags to their possible values. Other flags have no fixed values.
 func (a *app) values() map[string][]cobra.Completion {
 	var stores, centers []cobra.Completion
 	for _, s := range a.schemes {

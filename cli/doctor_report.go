@@ -51,7 +51,8 @@ func (r *doctorReport) add(f doctor.Finding) {
 	r.Findings = append(r.Findings, j)
 }
 
-// err returns the error of the command. ended is the error with which the check ended, or nil.
+// err returns the error of the command. It wraps ended, the error with which the check ended, if
+// ended is not nil. Otherwise, it matches errFindings if harmful findings are left.
 func (r *doctorReport) err(ended error) error {
 	switch {
 	case ended != nil:
@@ -140,8 +141,8 @@ func (f findingJSON) cause(text string) string {
 	return text
 }
 
-// where returns the ID and the name of the first finding, and the number of findings. It omits a
-// name that equals the ID.
+// where returns the ID and the name of the first finding and, if there are several, the number of
+// findings. It omits a name that equals the ID.
 func (g *group) where() string {
 	one := orDash(g.ID)
 	switch {
@@ -219,8 +220,8 @@ func (a *app) keysHint() string {
 	return fmt.Sprintf("Does the store need keys? %s is not set.", envKeys)
 }
 
-// noteKeys prints keysHint as a remark if wrong keys may have caused err, the error about all
-// records of s.
+// noteKeys prints keysHint as a remark if s can have keys, and if err, the error about its
+// unreadable records, matches tokenstore.ErrCorrupt.
 func (a *app) noteKeys(s *store, err error) {
 	if _, keyed := s.TokenStore.(doctor.Rekeyer); keyed && errors.Is(err, tokenstore.ErrCorrupt) {
 		a.note("%s", a.keysHint())

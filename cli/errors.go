@@ -25,7 +25,7 @@ import (
 type class struct {
 	code int    // the exit code
 	name string // "class" in JSON
-	is   error  // errors of the class match this error; if it is nil, see classOf
+	is   error  // errors of the class match this error; nil in classOK and classOther
 	text string
 }
 
@@ -107,7 +107,7 @@ func withoutPackage(err error, service string) error {
 	return err
 }
 
-// A restated error has a different text than the error that it wraps.
+// A restated error has a different text from the error that it wraps.
 type restated struct {
 	error
 	text string
@@ -119,8 +119,8 @@ func (e restated) Unwrap() error { return e.error }
 // derivedID matches IDs that a store derives.
 var derivedID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[ugra][a-z2-7]{32}$`) })
 
-// shortID is the maximum length of an ID that errors quote even if no store derived it. Tokens
-// and keys of the known providers are longer.
+// shortID is the maximum length in bytes of an ID that errors quote even if no store derived it.
+// Tokens and keys of the known providers are longer.
 const shortID = 12
 
 // maybeToken reports whether text, given in place of a name or an ID, may be a token.
@@ -162,7 +162,8 @@ func withoutToken(err error, arg string, may func(string) bool) error {
 	return cutError{err, arg}
 }
 
-// hint returns the advice of the scheme of the store for err, or "".
+// hint returns advice for err, an error of a store, from the scheme of the store. It returns ""
+// if there is no advice.
 func (a *app) hint(err error) string {
 	var of *tokenstore.Error
 	if !errors.As(err, &of) {
@@ -214,8 +215,8 @@ func sortedClasses() []class {
 	return all
 }
 
-// problems joins the first 20 errors, and adds the number of the others. It returns nil if errs
-// is empty.
+// problems joins the first 20 errors, and adds the number of remaining errors. It returns nil if
+// errs is empty.
 func problems(errs []error) error {
 	const most = 20
 	if more := len(errs) - most; more > 0 {

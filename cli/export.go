@@ -71,7 +71,7 @@ FILE can be "-" for standard output. That requires --reveal, because it shows se
 	return c
 }
 
-// exportTo returns an error if the flags or the existing file do not allow writing to the file.
+// exportTo returns an error if the flags, or an existing file, do not allow an export to name.
 func (a *app) exportTo(name string, force, reveal bool) error {
 	if name != "-" {
 		if err := files.Replaceable(name); err != nil {

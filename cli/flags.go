@@ -41,8 +41,8 @@ func knownCommand(c *cobra.Command, args []string) error {
 	return fmt.Errorf("there is no command %s%s; see 'tokenkeep help'", echoed(args[0], "of that name"), didYouMean(args[0], names))
 }
 
-// didYouMean returns a question that suggests the one of names that is closest to name. It
-// returns "" if none is close.
+// didYouMean returns a question that suggests the element of names that is closest to name. It
+// returns "" if no element is close.
 func didYouMean(name string, names []string) string {
 	const most = 2
 	best, least := "", most+1

@@ -16,8 +16,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// envClientSecret is the environment variable with the client's secret for the server that flags
-// name. In a revocation, the secret in the record takes precedence.
+// envClientSecret is the environment variable with the client's secret for the server that the
+// flags name. In a revocation, the secret in the record takes precedence.
 const envClientSecret = "TOKENKEEP_CLIENT_SECRET"
 
 func (a *app) forgetCommand() *cobra.Command {
@@ -151,9 +151,9 @@ func (a *app) hostOf(w wish, t tokenstore.Token) string {
 	return u.Host
 }
 
-// wanted returns the records that w selects. unreadable is the error about unreadable records.
-// If w names a client, wanted also searches for the record by name, because a lagging list may
-// omit the record.
+// wanted returns the records that w selects. unreadable is the error about unreadable records. If
+// w names a client, wanted also searches for the record of the user and client, because a lagging
+// list may omit the record.
 func (w wish) wanted(ctx context.Context, s *store) (tokens []tokenstore.Token, unreadable, err error) {
 	all, unreadable, err := bulk.Readable(s.GetTokens(ctx))
 	if err != nil {
@@ -184,8 +184,8 @@ func (w wish) wanted(ctx context.Context, s *store) (tokens []tokenstore.Token, 
 }
 
 // plan returns the records that w selects. The error matches tokenstore.ErrNotFound if there are
-// none. It is a usage error if a server is unknown, or might receive the token of another
-// server.
+// none. It is a usage error if a server might receive the token of another server, or if a server
+// is unknown and w.unrevoked is false.
 func (a *app) plan(ctx context.Context, s *store, w wish) (tokens []tokenstore.Token, unreadable, err error) {
 	tokens, unreadable, err = w.wanted(ctx, s)
 	if err != nil {

@@ -63,8 +63,8 @@ The exit code is 0 only if every row was imported.`,
 	return c
 }
 
-// alone returns a usage error if there is a second file with the fields that have no column in a
-// token file.
+// alone returns a usage error if a second file holds the fields that have no column in the token
+// file name.
 func alone(name string) error {
 	beside := name + filestore.Beside
 	if name == "-" || !files.Exists(beside) {
@@ -80,7 +80,7 @@ type tokenFile struct {
 	dialects []codec.Dialect
 	rows     []tokenstore.Token // readable rows
 	lines    []int              // their line numbers
-	bad      error              // a rowError for each unreadable row
+	bad      error              // joins a rowError for each unreadable row; nil if there is none
 }
 
 // readTokenFile parses a token file. Errors about single rows are in tokenFile.bad.

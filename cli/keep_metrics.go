@@ -13,8 +13,8 @@ import (
 )
 
 // idleDays lists ages in days. For each age, a metric counts the records whose access token
-// expired at least that long ago. Authorization servers revoke refresh tokens that are unused
-// for 7, 30, 60, 90 or 180 days.
+// expired at least that long ago. Depending on the authorization server, a refresh token expires
+// after 7, 30, 60, 90 or 180 days without use.
 var idleDays = []int{1, 3, 7, 14, 30, 45, 60, 75, 90, 180}
 
 const (

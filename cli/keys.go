@@ -199,7 +199,7 @@ func (a *app) changeKeys(name string, change func(*keys.Keys) (*keys.Keys, error
 	if k, err = change(k); err != nil {
 		return scheme.Usage(err)
 	}
-	if k == nil { // only a person should remove the file
+	if k == nil { // only the user should remove the file
 		done = "has no keys to use: unset " + envKeys + " in every program, and remove it"
 	} else if err := files.Replace(name, k.Encode()); err != nil {
 		return err

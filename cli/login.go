@@ -86,7 +86,7 @@ other than Zoho's get a proof key (PKCE), unless their metadata excludes it.
 Zoho requires the secret, --scope, and the registered --redirect-url. If the
 user is in a data center other than --data-center, the record names that data center.`
 
-// reserved lists the parameters of the consent URL that login sets.
+// reserved lists the parameters that --param must not set.
 var reserved = []string{
 	"response_type", "client_id", "client_secret", "redirect_uri", "scope", "state",
 	"code_challenge", "code_challenge_method", "resource",
@@ -187,8 +187,8 @@ type consent struct {
 	iss      issuerCheck
 }
 
-// begun returns a consent that has not yet asked the user. It discovers the endpoints of the
-// server if the flags do not name them.
+// begun returns a login that has not yet asked the user for consent. It discovers the endpoints
+// of the server if the flags do not name them.
 func (a *app) begun(ctx context.Context, l *login) (*consent, error) {
 	c := &consent{login: l, a: a, state: rand.Text()}
 	endpoints := metadata{Authorization: l.authURL, Token: l.server.tokenURL}
@@ -265,7 +265,8 @@ func (c *consent) identity(t tokenstore.Token) tokenstore.Token {
 	return t
 }
 
-// ask asks the user for consent, and returns the code in the answer.
+// ask asks the user for consent, and returns the code in the answer. The error matches
+// errNoConsent if no answer arrives within --wait.
 func (c *consent) ask(ctx context.Context) (tokenstore.Secret, error) {
 	r, err := c.receiver(ctx)
 	if err != nil {

@@ -31,8 +31,8 @@ type issuerCheck struct {
 	always bool   // each answer of the server names the issuer
 }
 
-// code returns the code in an answer. The error matches errInput if the answer does not belong
-// to the request, or has no code.
+// code returns the code in an answer. It also selects the data center that an answer of Zoho
+// names. The error matches errInput if the answer does not belong to the request, or has no code.
 func (c *consent) code(answer url.Values) (tokenstore.Secret, error) {
 	for name, all := range answer {
 		if len(all) > 1 {
@@ -75,8 +75,9 @@ func refusedConsent(code string) error {
 	return fmt.Errorf("%w: there is no consent: the answer is %q", class, code)
 }
 
-// moveTo selects the data center that Zoho names in the answer for exchanging the code. Only
-// data centers of Zoho are accepted, because the data center receives the client's secret.
+// moveTo selects the data center at which the code is exchanged: the one that the answer of Zoho
+// names. It accepts only data centers of Zoho, because the data center receives the client's
+// secret.
 func (c *consent) moveTo(accounts, location string) error {
 	accounts = strings.TrimSuffix(accounts, "/")
 	if accounts == "" && location == "" {

@@ -39,7 +39,7 @@ func (a *app) manCommand() *cobra.Command {
 }
 
 // everyPage calls do with the file name and the text of the manual page of each command and
-// topic. It stops at the first error of do, and returns that error.
+// topic. It omits hidden commands, completion and help. It returns the first error of do.
 func everyPage(root *cobra.Command, do func(name, text string) error) error {
 	if root.Hidden || root.Name() == "completion" || root.Name() == "help" {
 		return nil

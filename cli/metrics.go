@@ -97,7 +97,7 @@ func (m *metrics) request(e agent.Request) {
 	m.requests.WithLabelValues(cmp.Or(e.Operation, "none"), strconv.Itoa(e.Status), e.Class).Observe(e.Took.Seconds())
 }
 
-// Limits on the time, the size and the number of scrapes.
+// Limits on the duration, the header size in bytes, and the number of concurrent scrapes.
 const (
 	scrapeTime    = 10 * time.Second
 	scrapeHead    = 8 << 10

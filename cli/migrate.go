@@ -199,8 +199,8 @@ func (a *app) migrate(ctx context.Context, o migrateOptions) (err error) {
 	return errors.Join(err, a.printMigration(w.report(), blocked))
 }
 
-// noteUnread prints a remark about unreadable records of the target. It prints another about the
-// keys if every record of the source is unreadable.
+// noteUnread prints a remark about unreadable records of the target. It prints a second remark
+// about the keys if every record of the source is unreadable.
 func (w *watch) noteUnread(source *side) {
 	r := w.m.Report()
 	if r.Unread != nil {

@@ -171,12 +171,12 @@ const (
 	// driver. Without retries, few calls take more than three.
 	requestsPerCall = 6
 
-	// inProgress is the number of requests that the calls in progress and the removal of
-	// the temporary secrets may still send.
+	// inProgress is the number of requests that the calls in progress and the removal of the
+	// temporary secrets may send after the measurement has reached its limit.
 	inProgress = 80
 )
 
-// A price is a list price of a service in dollars. The documentation of the adapters has the
+// A price is a list price of a service in dollars. The documentation of the adapters names the
 // sources.
 type price struct {
 	request float64 // the maximum for a request; some requests are free

@@ -10,7 +10,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
-// printRaces prints a report. If svg is not empty, it also writes the figures to that file.
+// printRaces prints a report. If svg is not empty, it also writes the figures to the file svg.
 func (a *app) printRaces(r racesReport, svg string) error {
 	var err error
 	if svg != "" {

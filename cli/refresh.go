@@ -81,7 +81,7 @@ func expiresWithin(t tokenstore.Token, now time.Time, within time.Duration) bool
 	return t.AccessToken == "" || !t.ExpiresAt.IsZero() && t.ExpiresAt.Before(now.Add(within))
 }
 
-// timeText returns a time for JSON, or "" if t is zero.
+// timeText returns t in UTC in the form of RFC 3339, or "" if t is zero.
 func timeText(t time.Time) string {
 	if t.IsZero() {
 		return ""

@@ -192,8 +192,9 @@ func (a *app) status(ctx context.Context, s *store, w *watching) error {
 	return errors.Join(err, unreadable, failed, worst(all))
 }
 
-// probed returns the states of the records after a probe. failed joins the errors of the probes.
-// tokens is updated.
+// probed returns the states of the records after a probe. failed joins the errors of the probes,
+// except those that match initializer.ErrReauthRequired. probed stores the current records in
+// tokens.
 func (a *app) probed(ctx context.Context, s *store, w *watching, from doctor.StatusReader, before []standing, tokens []tokenstore.Token) (all []standing, failed, err error) {
 	skip := map[string]bool{}
 	for _, r := range before {
@@ -287,8 +288,8 @@ func (a *app) printStandings(all []standing) {
 	a.printf("%s", t.String())
 }
 
-// worst returns an error if a record is dead, refused, abandoned or rejected. The error for a
-// dead record precedes the others.
+// worst returns an error that matches initializer.ErrReauthRequired if a record is dead.
+// Otherwise, the error matches errFindings if a record is refused, abandoned or rejected.
 func worst(all []standing) error {
 	count := map[string]int{}
 	for _, s := range all {

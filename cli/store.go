@@ -134,7 +134,7 @@ func (a *app) openScheme(ctx context.Context, s scheme.Scheme, rest string) (*st
 	return a.opened(opened, s.Service)
 }
 
-// opened returns the store on the result of Scheme.Open. service is the name of the service,
+// opened returns a store on o, the result of Scheme.Open. service is the name of the service,
 // which errors omit. If the keys cannot be used, opened closes o.
 func (a *app) opened(o *scheme.Opened, service string) (*store, error) {
 	if o == nil || o.Driver == nil && o.Store == nil {
@@ -188,7 +188,7 @@ type driverStore struct {
 	maxSize int // of the driver
 }
 
-// A limited is a driver in memory with the maximum size of another driver.
+// A limited is a driver in memory with the maximum record size of another driver.
 type limited struct {
 	*memstore.Driver
 
@@ -221,8 +221,8 @@ func (s driverStore) Fits(ctx context.Context, tokens []tokenstore.Token) ([]err
 // emptyParam matches a URL parameter with an empty value.
 var emptyParam = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[?&]([a-z-]{1,20})=(&|$)`) })
 
-// checkRest returns a usage error if a parameter in rest is empty, or if rest begins with
-// slashes that s.Form does not allow.
+// checkRest returns a usage error if a parameter or the user in rest is empty, or if rest begins
+// with slashes that s.Form does not allow.
 func checkRest(s scheme.Scheme, rest string) error {
 	if m := emptyParam().FindStringSubmatch(rest); m != nil {
 		return usagef("the parameter %s of the store is empty", m[1])

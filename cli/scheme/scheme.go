@@ -92,7 +92,7 @@ type Opening struct {
 	Getenv func(name string) string
 
 	// MustExist reports whether a store that does not exist is an error. Services in which a
-	// store is a prefix ignore it.
+	// store is a prefix ignore MustExist.
 	MustExist bool
 
 	// ReadOnly reports whether the command only reads the store. A store that does not exist

@@ -12,8 +12,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/cli/scheme"
 )
 
-// Create creates a file with the given data that only its owner can read and write. The error
-// matches fs.ErrExist if the name exists. If the data cannot be written, Create removes the
+// Create creates a file that only its owner can read and write, and writes data to the file. The
+// error matches fs.ErrExist if the name exists. If the data cannot be written, Create removes the
 // file.
 func Create(name string, data []byte) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -27,8 +27,8 @@ func Create(name string, data []byte) error {
 	return nil
 }
 
-// Replaceable returns an error if the name exists and is not a regular file. It refuses devices
-// and symbolic links with a usage error.
+// Replaceable returns an error if the name exists and is not a regular file. The error matches
+// scheme.ErrUsage unless the name cannot be examined.
 func Replaceable(name string) error {
 	switch info, err := os.Lstat(name); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -43,8 +43,8 @@ func Replaceable(name string) error {
 	return nil
 }
 
-// Replace creates or atomically replaces a regular file. Only its owner can read and write it.
-// The error is that of Replaceable if the name is not a regular file.
+// Replace creates or atomically replaces a regular file. Only the owner can read and write the
+// file. The error is that of Replaceable if the name is not a regular file.
 func Replace(name string, data []byte) error {
 	if err := Replaceable(name); err != nil {
 		return err
@@ -79,8 +79,8 @@ func Exists(name string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// Real returns the absolute path of a file without symbolic links. If the file does not exist,
-// Real resolves only the links of its directory.
+// Real returns the absolute path of a file, with symbolic links resolved. If the file does not
+// exist, Real resolves only the links of its directory.
 func Real(name string) string {
 	if abs, err := filepath.Abs(name); err == nil {
 		name = abs

@@ -240,7 +240,8 @@ func openMySQL(ctx context.Context, o *scheme.Opening) (*scheme.Opened, error) {
 }
 
 // A readOnlyConnector makes connections whose transactions are read-only. It runs a statement,
-// because the variables for that have different names in MySQL and MariaDB.
+// because the variables that make transactions read-only have different names in MySQL and
+// MariaDB.
 type readOnlyConnector struct{ driver.Connector }
 
 // Connect implements driver.Connector.
@@ -316,8 +317,8 @@ func parseMySQL(rest string, params url.Values) (*mysql.Config, error) {
 	return config, nil
 }
 
-// overNetwork reports whether data for the server can leave this machine without TLS, even if
-// only after an attacker on the network has downgraded the connection.
+// overNetwork reports whether data for the server can leave this machine without TLS. It returns
+// true for tls=preferred, because an attacker on the network can downgrade such a connection.
 func overNetwork(config *mysql.Config) bool {
 	host, _, err := net.SplitHostPort(config.Addr)
 	plain := config.TLSConfig == "" || config.TLSConfig == "false" || config.TLSConfig == "preferred"
