@@ -134,8 +134,8 @@ func fakeProcess(ctx context.Context, service, reason string, flags ...string) (
 		about: fmt.Sprintf("stand-in: this module's fake%s (%s)", service, reason)}, nil
 }
 
-// awsVersion returns the name and version of an emulator, if it reports them like
-// LocalStack or moto.
+// awsVersion returns the name and version in LocalStack's health page at endpoint. Without such a
+// page, it says that they are unknown.
 func awsVersion(ctx context.Context, endpoint string) string {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(endpoint, "/")+"/_localstack/health", nil)
 	if err != nil {
@@ -181,7 +181,7 @@ func awsClient(ctx context.Context, endpoint string, options ...func(*secretsman
 }
 
 // emulated is the configuration of clients of an emulator, independent of the environment.
-// Emulators ignore these values.
+// Emulators accept any values.
 var emulated = struct{ region, key, secret string }{"us-east-1", "test", "test"}
 
 // Query returns the part after the prefix in a store URL of the command.

@@ -26,7 +26,7 @@ type Backend struct {
 	ran                     string  // server on which the cases ran
 	why                     string  // says why no case ran
 	passed, failed, skipped int
-	absent                  int      // number of tests skipped for lack of a server
+	absent                  int      // number of tests that found no server
 	cannot                  []string // cases that the server cannot pass, as "case: reason"
 }
 
@@ -71,8 +71,8 @@ func (b *Backend) Unavailable(t testing.TB, reason string) {
 	t.Skipf("no %s: %s", b.Name, reason)
 }
 
-// must ends the test if err is not nil. It skips the test if the server is not
-// available, and fails it otherwise.
+// must ends the test if err is not nil. It calls Unavailable if err contains an absentError, and
+// otherwise fails the test.
 func (b *Backend) must(t testing.TB, err error) {
 	t.Helper()
 	if reason := (*absentError)(nil); errors.As(err, &reason) {

@@ -154,8 +154,8 @@ func buildTo(folder, path string) error {
 	}
 	defer os.RemoveAll(temp)
 	built := filepath.Join(temp, filepath.Base(path))
-	// The folder may be a separate module. The program must run in an otherwise
-	// empty image.
+	// The folder may be a separate module, so workspaces are off. The program must run in an
+	// otherwise empty image, so it uses no C libraries.
 	cmd := exec.CommandContext(context.Background(), "go", "build", "-C", folder, "-trimpath", "-ldflags=-s -w", "-o", built, ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -164,8 +164,9 @@ func buildTo(folder, path string) error {
 	return os.Rename(built, path)
 }
 
-// removeOld removes programs that were built long ago, and the remains of killed builds. It
-// keeps the program at the path except, and ignores files that it cannot remove.
+// removeOld removes programs that were built more than keepBuilds ago, and the remains of builds
+// that were killed as long ago. It keeps the program at the path except, and ignores files that
+// it cannot remove.
 func removeOld(dir, except string) {
 	for _, pattern := range []string{"vaultdev-*", "kubedev-*", "fakes-*", "build-*"} {
 		old, _ := filepath.Glob(filepath.Join(dir, pattern))

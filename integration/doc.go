@@ -11,9 +11,9 @@
 //
 // # Where servers come from
 //
-// If there is a Docker engine, testcontainers-go runs the servers in containers. They
-// use the published images, if the engine has them or can pull them. Otherwise the
-// module builds these images:
+// If there is a Docker engine, testcontainers-go runs the servers in containers. The containers
+// use the published images, if the engine has them or can pull them. Otherwise the module builds
+// these images:
 //
 //   - vault: from the command vaultdev, which contains the core of HashiCorp Vault. Its
 //     first build takes minutes and gigabytes of Go's caches; afterwards the program

@@ -24,8 +24,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// kubeconfigEnv names the environment variable with the configuration of an
-// external cluster.
+// kubeconfigEnv is the environment variable with the path of the configuration for an external
+// cluster.
 const kubeconfigEnv = "TOKENKEEP_KUBECONFIG"
 
 // A Kubernetes is a running API server.
@@ -67,8 +67,8 @@ func SharedKubernetes(t testing.TB) *Kubernetes {
 }
 
 // StartKubernetes returns an API server for one test. The server can be killed, and keeps its
-// data when it is started again. Its etcd discards a replaced state after the duration
-// compaction. The server is stopped when the test and its subtests end.
+// data when it is started again. compaction is the interval at which its etcd discards replaced
+// states. The server is stopped when the test and its subtests end.
 func StartKubernetes(t testing.TB, compaction time.Duration) *Kubernetes {
 	t.Helper()
 	if os.Getenv(kubeconfigEnv) != "" {

@@ -50,8 +50,8 @@ func (s *Server) String() string { return s.what + ", " + s.about }
 // About returns the version of the server and whether it is real.
 func (s *Server) About() string { return s.about }
 
-// own reports whether the tests have started the server. Tests need not remove their data
-// from such a server, because its data is removed with it.
+// own reports whether the tests have started the server. Tests need not remove their data from
+// such a server, because the server is removed at the end.
 func (s *Server) own() bool { return s != nil && s.run != nil }
 
 // dead reports whether the server has ended unexpectedly.
@@ -93,8 +93,8 @@ func (s *Server) obituary() string {
 	return text
 }
 
-// report prints the output of a crashed server that no test has reported, because
-// all tests failed before the engine noticed.
+// report prints the output of a crashed server that no test has reported, because all tests
+// failed before the engine noticed the crash.
 func (s *Server) report() {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
@@ -103,7 +103,7 @@ func (s *Server) report() {
 	}
 }
 
-// Log returns the output of the server.
+// Log returns the last 4 KiB of the output of the server, which the tests must have started.
 func (s *Server) Log() string {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()

@@ -316,9 +316,8 @@ func (v *Vault) Policy(t testing.TB, hcl string) string {
 	return name
 }
 
-// Token returns a token with the policy hcl and Vault's policy "default". The token expires
-// after ttl, or after the server's default of weeks if ttl is 0. ttl has a resolution of
-// one second.
+// Token returns a token with the policy hcl and Vault's policy "default". The token expires after
+// ttl, or after the server's default TTL if ttl is 0.
 func (v *Vault) Token(t testing.TB, hcl string, ttl time.Duration) string {
 	t.Helper()
 	policy := v.Policy(t, hcl)
@@ -340,7 +339,7 @@ func (v *Vault) Token(t testing.TB, hcl string, ttl time.Duration) string {
 	return secret.Auth.ClientToken
 }
 
-// An AppRole has the credentials of a program.
+// An AppRole holds the credentials with which a program logs in.
 type AppRole struct {
 	Mount            string // mount path of the auth method
 	RoleID, SecretID string

@@ -12,8 +12,9 @@ import (
 
 // An Internet has an authorization server and its API for each of several domains: at id.DOMAIN
 // and api.DOMAIN. All servers have a client with the same ID but a different secret. An Internet
-// is an http.RoundTripper, safe for concurrent use. It records everything that the servers are
-// sent and all secrets that they issue. Code and RoundTrip panic for an unknown domain.
+// is an http.RoundTripper, safe for concurrent use. It records everything that clients send to
+// the servers, and all secrets that the servers issue. Code and RoundTrip panic for an unknown
+// domain.
 type Internet struct {
 	clientID string
 	servers  map[string]*Server

@@ -6,7 +6,7 @@ import "time"
 // neither rotate nor expire.
 type Policy struct {
 	Name   string // describes the policy; used in names of tests
-	Source string // URL at which a provider documents it
+	Source string // URL at which a provider documents the policy
 
 	// CodeLife and AccessLife are the lifetimes of one-time codes and access tokens.
 	// 0 means 10 minutes and one hour.
@@ -53,8 +53,9 @@ func Policies() []Policy {
 			Rotates: true, Grace: 30 * time.Second, Revokes: true,
 		},
 		{
-			// See GRACE and retryable? in that file. test/integration/oauth_refresh_replay_test.rb
-			// says: "a retry within the grace window gets the same successor, and rotates nothing".
+			// See GRACE and retryable? in the file that Source names.
+			// test/integration/oauth_refresh_replay_test.rb says: "a retry within the grace
+			// window gets the same successor, and rotates nothing".
 			Name:    "the previous refresh token gives the same tokens for a while",
 			Source:  "https://github.com/basecamp/fizzy/blob/054f68a3875715b7fcaddf7a26a6af12f2e98d72/app/models/oauth/retired_refresh_token.rb",
 			Rotates: true, Grace: time.Minute, Repeats: true, Revokes: true,

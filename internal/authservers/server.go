@@ -149,14 +149,14 @@ func (s *Server) Alive(accessToken string) bool {
 	return a != nil && !a.family.revoked && s.Now().Before(a.expires)
 }
 
-// Expire invalidates an access token before its time.
+// Expire invalidates an access token immediately.
 func (s *Server) Expire(accessToken string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.access, accessToken)
 }
 
-// ExpireAll invalidates every access token before its time.
+// ExpireAll invalidates every access token immediately.
 func (s *Server) ExpireAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

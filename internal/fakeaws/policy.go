@@ -138,7 +138,7 @@ func (st statement) applies(action, resource string, tagKeys []string) bool {
 		return false
 	}
 	patterns, limited := st.Condition[forAllTagKeys]["aws:TagKeys"]
-	// ForAllValues is true for an empty set
+	// ForAllValues is true for an empty set.
 	return !limited || !slices.ContainsFunc(tagKeys, func(key string) bool { return !among(patterns, key) })
 }
 

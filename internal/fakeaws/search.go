@@ -13,8 +13,8 @@ import (
 // BatchGetSecretValue, "up to 20 secrets").
 const maxBatch = 20
 
-// A filter is a condition on secrets. A secret must meet all filters, including
-// those with the same key (seen), and one of the values of each.
+// A filter is a condition on secrets. A secret must meet every filter of a request, even if
+// several have the same key (seen). It meets a filter if it matches one of the filter's Values.
 type filter struct {
 	Key    string
 	Values []string
@@ -47,9 +47,9 @@ func (f filter) matches(x *secret, is view) bool {
 	})
 }
 
-// one reports whether an attribute of the secret begins with value. Comparisons are
-// case-sensitive except for descriptions. They do not relate tag keys to tag values (model:
-// Filter).
+// one reports whether the attribute f.Key of the secret begins with value. For "all", it compares
+// words instead. Comparisons are case-sensitive, except for "description" and "all". They do not
+// relate tag keys to tag values (model: Filter).
 func (f filter) one(value string, x *secret, is view) bool {
 	switch f.Key {
 	case "name":
@@ -103,11 +103,11 @@ func words(text string) []string {
 	return all
 }
 
-// tagStart is the length of the prefix of tag keys in the index of secrets that
-// ever had a tag.
+// tagStart is the length in bytes of the prefixes of tag keys by which Service.tagged indexes
+// secrets.
 const tagStart = 32
 
-// enter adds a secret to the index under its tags.
+// enter adds a secret to Service.tagged under its tag keys, except keys shorter than tagStart.
 func (s *Service) enter(x *secret, tags map[string]string) {
 	for key := range tags {
 		if len(key) < tagStart {

@@ -44,12 +44,12 @@ var (
 	illegal   = "Invalid name. Must be a valid name containing alphanumeric characters, or any of the following: -/_+=.@!" // seen
 )
 
-// A secret holds the whole history of one secret. A lagging read returns an earlier state.
+// A secret holds the history of one secret. A lagging read returns an earlier state.
 type secret struct {
 	seq       int
 	arn, name string
 	created   time.Time
-	versions  []*version // the existing ones, in order of creation
+	versions  []*version // the existing versions, in order of creation
 	views     []view
 }
 
@@ -412,7 +412,8 @@ func value(x *secret, is view, v *version) map[string]any {
 	return answer
 }
 
-// epoch returns a time in the form of the protocol.
+// epoch returns t in seconds since the Unix epoch, with milliseconds, as the protocol writes
+// times.
 func epoch(t time.Time) json.Number {
 	return json.Number(fmt.Sprintf("%d.%03d", t.Unix(), t.Nanosecond()/1e6))
 }

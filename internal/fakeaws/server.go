@@ -21,8 +21,8 @@ const Account = "123456789012"
 // maxRequest exceeds the size of every valid request.
 const maxRequest = 1 << 20
 
-// Options configures a Service. The zero value and a nil *Options make a Service
-// on the real clock that does not lag and deletes immediately.
+// Options configures a Service. The zero value and a nil *Options make a Service that uses the
+// real clock, does not lag, and deletes immediately.
 type Options struct {
 	// Now is the clock. Nil means time.Now. Advance adds to it.
 	Now func() time.Time
@@ -84,7 +84,7 @@ type Service struct {
 
 	mu       sync.Mutex
 	secrets  []*secret            // in order of creation
-	names    map[string][]*secret // all secrets that ever had the name, the last one last
+	names    map[string][]*secret // all secrets that ever had the name, in order of creation
 	arns     map[string]*secret
 	tagged   map[string][]*secret // all secrets that ever had a tag: see tagStart
 	leaving  []*secret            // deleted by force, but not removed yet
@@ -164,7 +164,7 @@ func New(opts *Options) *Server {
 // Close stops the server and closes its connections.
 func (s *Server) Close() { s.stop() }
 
-// SetLag changes the lags.
+// SetLag replaces Options.ReadLag and Options.ListLag.
 func (s *Service) SetLag(read, list time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

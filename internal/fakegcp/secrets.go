@@ -102,8 +102,7 @@ func (s *secret) at(t time.Time) state {
 	return state{}
 }
 
-// put makes m the state of the named secret; nil deletes it. The caller holds
-// s.mu.
+// put makes m the state of the named secret. A nil m deletes the secret. The caller holds s.mu.
 func (s *Server) put(name string, m *secretmanagerpb.Secret, l *life) {
 	sec := s.secrets[name]
 	if sec == nil {
@@ -289,7 +288,7 @@ func (s *Server) ListSecrets(ctx context.Context, r *secretmanagerpb.ListSecrets
 	return answer, nil
 }
 
-// page returns the part of a sorted list that follows the page token.
+// page returns the part of a sorted list that follows the page token, and the next page token.
 func page[T any](all []T, size int32, token string, key func(T) string) ([]T, string, error) {
 	if size < 0 {
 		return nil, "", invalid("page_size is negative")
@@ -344,8 +343,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func checksum(data []byte) int64 { return int64(crc32.Checksum(data, castagnoli)) }
 
-// target returns the version in st that a name of the form …/versions/… refers
-// to.
+// target returns the version in st with the alias id, or the newest version if id is "latest". It
+// returns nil if there is no such version.
 func target(st state, id string) *version {
 	switch n, isAlias := st.secret.GetVersionAliases()[id]; {
 	case isAlias:

@@ -26,8 +26,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakeserver"
 )
 
-// Options configures a Server. The zero value and a nil *Options make a Server on
-// the real clock that does not lag.
+// Options configures a Server. The zero value and a nil *Options make a Server that uses the real
+// clock and does not lag.
 type Options struct {
 	// Addr is the listening address. Empty means a free port on the loopback
 	// interface.
@@ -72,8 +72,8 @@ type Quota struct {
 	Read   fakeserver.Rate // other methods that only read
 	Write  fakeserver.Rate // methods that write
 
-	// Change limits AddSecretVersion and UpdateSecret of one secret. Secret Manager
-	// enforces it softly and continues "as long as our backend systems can handle the
+	// Change limits AddSecretVersion and UpdateSecret of one secret. Secret Manager enforces this
+	// limit softly, and continues to accept calls "as long as our backend systems can handle the
 	// load". Calls that this Rate refuses still count as Write.
 	Change fakeserver.Rate
 }
@@ -195,8 +195,8 @@ func (s *Server) SetLag(l Lag) {
 	s.lag = l
 }
 
-// Deny revokes the given permissions, such as "secretmanager.versions.destroy", from all
-// clients. It restores permissions that were denied before.
+// Deny revokes the given permissions, such as "secretmanager.versions.destroy", from all clients.
+// It restores all other permissions.
 func (s *Server) Deny(permissions ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -280,7 +280,8 @@ func resource(req any) string {
 	return ""
 }
 
-// admit returns an error if a call is not allowed. The caller holds s.mu.
+// admit takes a call from the quotas. It returns an error if a permission is denied or a quota is
+// exhausted. The caller holds s.mu.
 func (s *Server) admit(c *Call) error {
 	m := methods[c.Method]
 	if s.denied[m.permission] {
@@ -360,8 +361,7 @@ func (s *Server) keep(m *secretmanagerpb.Secret) {
 	}
 }
 
-// etag returns a new unique etag, or "" if the server has no etags. The caller
-// holds s.mu.
+// etag returns a new unique etag, or "" if the server drops etags. The caller holds s.mu.
 func (s *Server) etag() string {
 	if slices.Contains(s.drops, "etag") {
 		return ""

@@ -59,7 +59,7 @@ func (p position) token() string {
 	return base64.RawURLEncoding.EncodeToString(text)
 }
 
-// textExpired is the message for a client whose list took too long (apiserver:
+// textExpired is the message for a continue token of a compacted revision (apiserver:
 // pkg/storage/etcd3/errors.go).
 const textExpired = "The provided continue parameter is too old to display a consistent list result. You can start a new list without " +
 	"the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the " +

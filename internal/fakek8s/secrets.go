@@ -155,8 +155,8 @@ func (s *Server) change(q *Request) (runtime.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	// apiserver: pkg/endpoints/handlers/patch.go and update.go; a precondition of an update is
-	// its UID.
+	// apiserver: pkg/endpoints/handlers/patch.go and update.go; the UID in an update is a
+	// precondition.
 	switch {
 	case next.Name != q.Name:
 		return nil, apierrors.NewBadRequest("the name of the object does not match the name on the URL")
@@ -273,7 +273,8 @@ func (s *Server) delete(q *Request) (runtime.Object, error) {
 	}, nil
 }
 
-// decode decodes the body of q into into. An empty body leaves into unchanged.
+// decode decodes the body of q, and stores the result in into. An empty body leaves into
+// unchanged.
 func (s *Server) decode(q *Request, into runtime.Object) error {
 	if len(q.Body) == 0 {
 		return nil

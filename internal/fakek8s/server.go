@@ -81,8 +81,8 @@ type Fault struct {
 	// Wait delays the request until the channel is closed or the client disconnects.
 	Wait <-chan struct{}
 
-	// Status, if not nil, replaces the response. If its details contain the seconds before a
-	// retry, the header Retry-After also has that number.
+	// Status, if not nil, replaces the response. If its details have RetryAfterSeconds, the
+	// response also has the header Retry-After.
 	Status *metav1.Status
 
 	// Code and Body, if Code is not 0, replace the response, as a proxy may do.

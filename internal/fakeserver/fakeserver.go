@@ -1,4 +1,4 @@
-// Package fakeserver has the parts that the fake servers share: the clock, the log of
+// Package fakeserver contains the parts that the fake servers share: the clock, the log of
 // requests, fault injection, and the socket.
 package fakeserver
 
@@ -18,8 +18,8 @@ type Clock struct {
 	offset time.Duration
 }
 
-// SetClock bases the clock on now. Nil means time.Now. It must be called before the server
-// serves.
+// SetClock bases the clock on now. A nil now means time.Now. SetClock must be called before the
+// server serves requests.
 func (c *Clock) SetClock(now func() time.Time) { c.base = now }
 
 // Advance moves the clock forward.
@@ -55,7 +55,7 @@ func (l *Log[R, F]) Inject(f func(*R) *F) {
 	l.inject = f
 }
 
-// Receive records a request, and returns its fault.
+// Receive records a request, and returns its fault, or nil if it has none.
 func (l *Log[R, F]) Receive(r *R) *F {
 	l.mu.Lock()
 	l.requests = append(l.requests, *r)

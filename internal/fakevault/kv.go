@@ -76,7 +76,7 @@ func newMount(c Config, remember bool) *mount {
 	return m
 }
 
-// set stores k under path; nil removes the key.
+// set stores k under path. A nil k removes the key.
 func (m *mount) set(path string, k *key, now time.Time) {
 	was := m.keys[path]
 	if k == nil {
@@ -600,8 +600,8 @@ func (m *mount) writeConfig(fields map[string]json.RawMessage) *answer {
 }
 
 // customMetadata checks custom metadata, and returns it as text (kv: path_metadata.go,
-// parseCustomMetadata and validateCustomMetadata). Objects are errors. Null becomes "", or
-// is omitted if skipNull is set.
+// parseCustomMetadata and validateCustomMetadata). Objects and arrays are errors. Null becomes
+// "", or is omitted if skipNull is set.
 func customMetadata(raw map[string]any, skipNull bool) (map[string]string, *answer) {
 	const prefix = "custom_metadata validation failed: "
 	values := map[string]string{}

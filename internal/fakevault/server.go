@@ -368,8 +368,8 @@ func (s *Server) health() *answer {
 	}}
 }
 
-// uiMount returns the kind of the engine at a path. The client requests it before a patch, and
-// the command line before every operation.
+// uiMount returns the kind of the engine at a path. Vault's client requests that kind before a
+// patch, and the command line requests it before every operation.
 func (s *Server) uiMount(t *token, q *Request) *answer {
 	path := folder(strings.TrimPrefix(q.Path, "sys/internal/ui/mounts/"))
 	for full, m := range s.mounts {

@@ -1,5 +1,5 @@
-// Package forget revokes the tokens of a record and removes it. A concurrent refresh or
-// save does not leave valid tokens behind.
+// Package forget revokes the tokens of a record and removes the record. If the store can remove a
+// record only if it is unchanged, a concurrent refresh or save leaves no valid tokens behind.
 package forget
 
 import (
@@ -76,10 +76,10 @@ func (f Forgetter) remove(ctx context.Context, t tokenstore.Token) error {
 	return f.Store.DeleteToken(ctx, t.ID)
 }
 
-// revoke revokes the tokens of a record, and returns the record as it was at that time. It
-// revokes while holding the right to refresh: a refresh in progress ends first, and no other
-// refresh begins. Then it stores a refusal, so that waiters and later callers do not use the
-// tokens.
+// revoke revokes the tokens of a record, and returns the record that held these tokens. With a
+// tokenstore.Refresher, it revokes while holding the right to refresh: a refresh in progress ends
+// first, and no other refresh begins. Then it stores a refusal, so that waiters and later callers
+// do not use the tokens.
 func (f Forgetter) revoke(ctx context.Context, t tokenstore.Token) (_ tokenstore.Token, revoked bool, _ error) {
 	store, ok := f.Store.(tokenstore.Refresher)
 	if !ok {

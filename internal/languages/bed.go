@@ -17,7 +17,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
 )
 
-// These are the client at the accounts server of every Bed, and the token of its agents.
+// The client at the accounts server of every Bed, and the token of every agent.
 const (
 	ClientID     = "1000.CLIENT"
 	ClientSecret = "a-client-secret"
@@ -113,7 +113,7 @@ type Agent struct {
 	ended chan struct{}
 }
 
-// Serve starts an agent for the store. If address is "", it listens at a free address.
+// Serve starts an agent for the store. If address is "", the agent listens at a free address.
 func (b *Bed) Serve(address string, flags ...string) *Agent {
 	b.t.Helper()
 	listen := strings.TrimPrefix(address, "http://")

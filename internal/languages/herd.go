@@ -146,7 +146,7 @@ func (r *Process) run(n *atomic.Int64) (answers []answer, err error) {
 	}
 }
 
-// awaitCount waits until n is at least most, for up to two minutes.
+// awaitCount waits until n is at least most. It fails the test after two minutes.
 func awaitCount(t testing.TB, n *atomic.Int64, most int) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)

@@ -101,7 +101,7 @@ func ruby(_ testing.TB, sdk string) []string {
 	return []string{"ruby", "-I", sdk + "/ruby/lib", "-I", sdk + "/ruby/test", sdk + "/ruby/test/program.rb"}
 }
 
-// jsonJar is Debian's package of org.json, which is a dependency of the Java SDK.
+// jsonJar is the path of org.json in Debian. The Java SDK depends on org.json.
 const jsonJar = "/usr/share/java/com.android.json.jar"
 
 func java(t testing.TB, sdk string) []string {

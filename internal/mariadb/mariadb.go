@@ -124,8 +124,8 @@ var options = []string{
 	"--innodb-buffer-pool-size=32M", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0",
 }
 
-// supervisor runs a program until its standard input ends. This ties the server to
-// the current process, which may be killed.
+// supervisor is a shell script that runs a server, and stops the server at the end of standard
+// input. The server therefore ends with the current process, even if the process is killed.
 const supervisor = `exec 3<&0
 "$@" </dev/null 3<&- & server=$!
 { read -r _ <&3; kill $server; } & watch=$!

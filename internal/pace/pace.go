@@ -19,8 +19,8 @@ const (
 
 	decrease = 0.9  // factor of the sustained rate, after a throttled call
 	least    = 0.5  // minimum of the new rate, as a factor of the average rate
-	increase = 0.05 // calls a second, added for each call that succeeds
-	slowest  = 0.05 // calls a second
+	increase = 0.05 // calls a second, added for each accepted call
+	slowest  = 0.05 // minimum rate, in calls a second
 
 	firstPause = 100 * time.Millisecond // after a throttled call
 	lastPause  = 10 * time.Second
@@ -43,12 +43,12 @@ type Pacer struct {
 
 	rate  float64       // calls a second; 0 means as many as width allows
 	next  time.Time     // when the next call may begin
-	pause time.Duration // after the last throttled call; 0 if a call has succeeded since
+	pause time.Duration // after the last throttled call; 0 if a call was accepted since
 	epoch int           // number of reductions of rate
 
 	began, since time.Time // the start of Each, and of the epoch
-	all, done    int       // successful calls since began, and since the epoch began
-	success      time.Time // the time of the last successful call
+	all, done    int       // accepted calls since began, and since the epoch began
+	success      time.Time // the time of the last accepted call
 }
 
 // New returns a Pacer that makes at most the given number of concurrent calls; 0
@@ -65,8 +65,8 @@ func New(throttled func(error) bool, most int) *Pacer {
 // It repeats a call that is throttled. Any other error ends the iteration: no further call
 // begins, the context of running calls is canceled, and Each returns the error.
 //
-// If the service accepts no call for two and a half minutes, Each returns the error of a
-// throttled call.
+// If the service accepts no call for two and a half minutes, Each returns an error that wraps the
+// error of a throttled call.
 func (p *Pacer) Each(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -87,8 +87,8 @@ func (p *Pacer) Each(ctx context.Context, n int, do func(ctx context.Context, i 
 	return context.Cause(ctx)
 }
 
-// Speed returns the estimated rate that the service allows, in calls a second; 0 if
-// it has throttled no call.
+// Speed returns the estimated rate that the service allows, in calls a second, or 0 if that rate
+// is unknown.
 func (p *Pacer) Speed() float64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -103,7 +103,8 @@ func (p *Pacer) begin(now time.Time) {
 	p.all, p.done = 0, 0
 }
 
-// repeat makes a call that has begun in the given epoch, until it is not throttled.
+// repeat makes a call that acquire has admitted in the given epoch. It repeats the call until the
+// call is not throttled.
 func (p *Pacer) repeat(ctx context.Context, epoch int, call func() error) error {
 	for {
 		again, err := p.release(epoch, call(), time.Now())
@@ -129,8 +130,8 @@ func (p *Pacer) acquire(ctx context.Context) (epoch int, err error) {
 	}
 }
 
-// enter begins a call if a call may begin now, and then returns a nil changed. Otherwise a
-// call may begin after wait, unless wait is 0, or when changed is closed.
+// enter begins a call if a call may begin now, and then returns a nil changed. Otherwise, a call
+// may begin when changed is closed or, if wait is positive, after wait.
 func (p *Pacer) enter(now time.Time) (epoch int, wait time.Duration, changed chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -152,8 +153,8 @@ func (p *Pacer) enter(now time.Time) (epoch int, wait time.Duration, changed cha
 	return 0, max(early, 0), p.changed
 }
 
-// release ends a call that began in the given epoch, and reports whether the call
-// must be repeated. If not, it returns err.
+// release ends a call that began in the given epoch, and reports whether the call must be
+// repeated. If not, it returns err, or an error that wraps err.
 func (p *Pacer) release(epoch int, err error, now time.Time) (again bool, _ error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -209,7 +210,7 @@ func speed(n int, in time.Duration) float64 {
 	return float64(n) / max(in, time.Millisecond).Seconds()
 }
 
-// pause waits until changed is closed, or for the given time unless it is 0. If ctx is
+// pause waits until changed is closed or, if wait is positive, until wait has passed. If ctx is
 // done first, it returns the cause.
 func pause(ctx context.Context, wait time.Duration, changed <-chan struct{}) error {
 	var passed <-chan time.Time

@@ -13,10 +13,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/members"
 )
 
-// Versions of the format. A program reads records of the versions that it knows and
-// preserves unknown members. Version 2 added the fields that codec.Fields calls extended. A
-// record without extended fields is written in version 1, so that programs that know only
-// version 1 can read it.
+// Versions of the format. A program reads records of the versions that it knows and preserves
+// unknown members. Version 2 adds the fields that codec.Fields calls extended. A record without
+// extended fields is written in version 1, so that programs that know only version 1 can read it.
 const (
 	firstVersion = 1
 	version      = 2
@@ -279,14 +278,14 @@ func (p parts) readable() error {
 	case v > version:
 		return fmt.Errorf("%w: version %d, this program reads up to %d", codec.ErrFormat, v, version)
 	case p.sealed:
-		// If the member counted as unknown, the record would have no token, and the next save
-		// would overwrite it.
+		// If the member "aead" counted as unknown, the record would have no token, and the next
+		// save would overwrite the record.
 		return fmt.Errorf("%w: it is encrypted", codec.ErrFormat)
 	}
 	return nil
 }
 
-// set sets a member to its value, and reports whether the value is of its type.
+// set sets a member to value, and reports whether value has the type of the member.
 func set(member any, value []byte) bool {
 	switch m := member.(type) {
 	case *string:

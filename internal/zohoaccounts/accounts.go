@@ -53,7 +53,7 @@ type code struct {
 // tokens, and the access tokens.
 type family struct {
 	consent Consent
-	refresh string // the current one; empty if the family has none
+	refresh string // the current refresh token; empty if the family has none
 	revoked bool
 	minted  []time.Time
 	living  []string // valid access tokens, oldest first
@@ -104,7 +104,7 @@ func (s *Server) RevokeTokens(clientID, email string) {
 	}
 }
 
-// Expire invalidates an access token before its time.
+// Expire invalidates an access token immediately.
 func (s *Server) Expire(accessToken string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -29,8 +29,8 @@ type Options struct {
 	// the loopback interface. Empty means "us".
 	DataCenter string
 
-	// Strict makes the server rotate refresh tokens and revoke the family when an
-	// old one is reused. See the package documentation.
+	// Strict makes the server rotate refresh tokens, and revoke the family when a replaced
+	// refresh token is reused. See the package documentation.
 	Strict bool
 
 	// Milliseconds selects the responses of old accounts servers: expires_in in
@@ -91,9 +91,8 @@ type Request struct {
 	Header http.Header
 	Body   []byte
 
-	// Code is the code of the refusal, such as "invalid_code" or "INVALID_TOKEN".
-	// It is empty if the request was granted, and "fault" if a Fault took its
-	// place.
+	// Code is the code of the refusal, such as "invalid_code" or "INVALID_TOKEN". It is empty if
+	// the request was granted, and "fault" if a Fault prevented its execution.
 	Code string
 }
 
