@@ -29,7 +29,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// Programs outside this repository use these names and signatures, which must not change.
+// Programs outside this repository use the names and signatures in this file, which must not
+// change.
 
 type mintFunc = func(context.Context, tokenstore.Token) (tokenstore.Token, error)
 

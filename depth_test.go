@@ -56,7 +56,7 @@ func (b *bench) mint(n int) func(context.Context, tokenstore.Token) (tokenstore.
 	}
 }
 
-// refreshed refreshes the token with a new store, like another process, and returns the new
+// refreshed refreshes the token with a new store, as another process would, and returns the new
 // access token.
 func (b *bench) refreshed(id string, stale tokenstore.Secret, n int) tokenstore.Secret {
 	t, err := b.store().Refresh(b.Context(), id, stale, b.mint(n))

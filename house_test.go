@@ -343,7 +343,7 @@ func receiverIsExported(d *ast.FuncDecl) bool {
 }
 
 // TestDriversAreAskedOnce checks that only the ledger looks for the optional interfaces of a
-// driver. The observed driver in its field Driver does not implement them.
+// driver. The observed driver in the ledger's field Driver does not implement them.
 func TestDriversAreAskedOnce(t *testing.T) {
 	t.Parallel()
 	asserted := regexp.MustCompile(`\.Driver\.\(driver\.`)

@@ -95,8 +95,8 @@ func TestAtInitFindsWhatRuns(t *testing.T) {
 
 var initTrace = regexp.MustCompile(`(?m)^init (\S+) @.* clock, ([0-9]+) bytes, ([0-9]+) allocs$`)
 
-// TestInitIsSmall checks that no package that this test imports allocates much memory at
-// initialization.
+// TestInitIsSmall checks that no package of this module that this test imports allocates much
+// memory at initialization.
 func TestInitIsSmall(t *testing.T) {
 	t.Parallel()
 	const mostBytes, mostAllocs = 8 << 10, 100

@@ -42,7 +42,7 @@ func canonical(t *testing.T, name, value string) string {
 	return text
 }
 
-// check checks that the record r contains the members of the response g.
+// check checks that the record r contains the members of the response g, and no others.
 func (g given) check(t *testing.T, where string, r tokenstore.Token, issued time.Time) {
 	t.Helper()
 	kept := given{}
@@ -143,8 +143,9 @@ func TestAnswers(t *testing.T) {
 
 func issuerOf(provider string) string { return "https://" + provider + ".example.com" }
 
-// refreshed refreshes the records in a token file twice: with a response that has only an
-// access token, and then with the full response.
+// refreshed refreshes the records in a token file twice: with a response that has only an access
+// token and its expiry, and then with the full response. It checks that the first refresh keeps
+// the other members.
 func refreshed(t *testing.T, path string, all map[string][]byte) {
 	t.Helper()
 	s, err := filestore.New(path, nil)

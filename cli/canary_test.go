@@ -122,8 +122,7 @@ func shown(text string) string {
 	return ""
 }
 
-// everyStore runs a test on every kind of store that needs no installed server, and on stores
-// that fail.
+// everyStore runs a test on stores that need no installed server, some of which fail.
 func everyStore(t *testing.T, test func(*testing.T, env)) {
 	t.Helper()
 	broken := func(fault *fakevault.Fault) func(*testing.T) env {

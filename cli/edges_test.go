@@ -66,8 +66,8 @@ func holds(t *testing.T, dir, text string) bool {
 	return false
 }
 
-// TestOneUnreadable checks that every command continues if the service denies the reads of one
-// secret. The command must report the secret with the reason of the service, and fail.
+// TestOneUnreadable checks that ls, export, migrate, doctor and rm continue if the service denies
+// the reads of one secret. They must report the secret with the reason of the service, and fail.
 func TestOneUnreadable(t *testing.T) {
 	t.Parallel()
 	e, server := vaultEnv(t)
@@ -117,8 +117,8 @@ func TestOneUnreadable(t *testing.T) {
 	named("rm --all", r.err)
 }
 
-// TestDeadCredentials checks that expired credentials are reported in one line, and not as
-// missing permissions.
+// TestDeadCredentials checks that expired credentials are reported with one error and one hint,
+// and not as missing permissions.
 func TestDeadCredentials(t *testing.T) {
 	t.Parallel()
 	e, server := vaultEnv(t)
@@ -157,7 +157,7 @@ func TestOneCauseIsOneLine(t *testing.T) {
 }
 
 // TestDoctorCompares checks that doctor finds compare-and-swap in every kind of store, and that
-// its probes leave no findings and no changed records.
+// its probes leave no findings and do not change the number of records.
 func TestDoctorCompares(t *testing.T) {
 	t.Parallel()
 	eachStore(t, func(t *testing.T, e env) {
@@ -230,7 +230,8 @@ func TestImportInterrupted(t *testing.T) {
 	}
 }
 
-// TestAWSOptions checks the parameters of new secrets in AWS.
+// TestAWSOptions checks that a new secret in AWS has the tags and the key in the URL, and that
+// malformed parameters are rejected.
 func TestAWSOptions(t *testing.T) {
 	t.Parallel()
 	e, server := awsEnv(t)

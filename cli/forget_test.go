@@ -353,8 +353,9 @@ func TestForgetWhileAnotherRefreshes(t *testing.T) {
 	}
 }
 
-// TestForgetWhileAnotherSaves checks forget while another process saves new tokens between the
-// revocation and the removal.
+// TestForgetWhileAnotherSaves checks that forget also revokes tokens that another process saves
+// between the revocation and the removal. If that happens at every attempt, the record must
+// remain.
 func TestForgetWhileAnotherSaves(t *testing.T) {
 	t.Parallel()
 	for name, every := range map[string]bool{"once": false, "every time": true} {

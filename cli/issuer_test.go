@@ -174,8 +174,8 @@ func (w *twoServers) use(by way) {
 	}
 }
 
-// mix checks that the record of one server is not used at the other, whichever field finds the
-// record.
+// mix checks that the record of one server is not used at the other server, whether its ID or its
+// access token finds the record.
 func (w *twoServers) mix() {
 	w.t.Helper()
 	ctx, a := w.t.Context(), w.kept(serverA)

@@ -106,8 +106,8 @@ func TestKeepOnce(t *testing.T) {
 	})
 }
 
-// TestKeepTroubled checks keep with a server that throttles requests, and with a server that
-// fails.
+// TestKeepTroubled checks that keep stops after mostTurned throttled requests, and that it
+// reports every record as failed if the server fails.
 func TestKeepTroubled(t *testing.T) {
 	t.Parallel()
 	const users = 12

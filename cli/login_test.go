@@ -333,8 +333,8 @@ func (w *loginWorld) savedNothing() {
 	}
 }
 
-// TestLoginListens checks how the listener of login responds to requests that are not the
-// answer.
+// TestLoginListens checks that the listener of login rejects requests that are not the answer,
+// and then accepts the answer.
 func TestLoginListens(t *testing.T) {
 	t.Parallel()
 	w := newLoginWorld(t, authservers.Policy{})
@@ -359,7 +359,7 @@ func TestLoginListens(t *testing.T) {
 // TestLoginAtZoho checks that the code is exchanged at the data center of the user's account.
 func TestLoginAtZoho(t *testing.T) {
 	t.Parallel()
-	const back = "http://127.0.0.1:9/callback" // of a client that is registered; nothing listens there
+	const back = "http://127.0.0.1:9/callback" // the registered redirect URL; nothing listens there
 	for name, c := range map[string]struct {
 		answer     string // parameters in addition to code and state
 		center     string // the data center of the user

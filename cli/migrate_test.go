@@ -87,8 +87,8 @@ func renamed(records map[string]recordJSON, r migrateReport) map[string]recordJS
 	return result
 }
 
-// TestMigrateBetweenAnyTwoStores checks migrations of the SDK's records from every kind of store
-// to every kind, with and without --keep-ids. A second run must not change a record.
+// TestMigrateBetweenAnyTwoStores checks that migrations from every kind of store to every kind
+// preserve the SDK's records, with and without --keep-ids. A second run must not change a record.
 func TestMigrateBetweenAnyTwoStores(t *testing.T) {
 	t.Parallel()
 	for _, a := range storeKinds {
@@ -190,16 +190,16 @@ func TestMigrateKeepsIDsThatFit(t *testing.T) {
 func TestMigrateListsWhatStandsInTheWay(t *testing.T) {
 	t.Parallel()
 	from := env{envStore: "file:" + writeFile(t, "from.csv", header+
-		"1,ann,c,s3cret,r1,a1,,,,\n"+ // the target has her with another access token
+		"1,ann,c,s3cret,r1,a1,,,,\n"+ // the target has ann with another access token
 		"2,bob,c,s3cret,r2,a2,,,,\n"+
 		"3,bob,c,s3cret,r3,a3,,,,\n"+ // a second time
 		"4,cat,c,s3cret,,,,,,\n"+ // no token
 		"5,,d,s3cret,r5,a5,,,,\n"+
 		"6,,d,s3cret,r5,a6,,,,\n"+ // the same refresh token
 		"7,dan,c,s3cret,r7,a7,,soon,,\n"+ // no time
-		"8,eve,,s3cret,r8,a8,,,,\n"+ // the target has her with a client
-		"9,fay,c,s3cret,r9,a9,,,,\n"+ // another has her ID
-		"10,gil,c,s3cret,r10,a10,,,,\n"+ // under another ID
+		"8,eve,,s3cret,r8,a8,,,,\n"+ // the target has eve with a client
+		"9,fay,c,s3cret,r9,a9,,,,\n"+ // another record of the target has this ID
+		"10,gil,c,s3cret,r10,a10,,,,\n"+ // the target has gil under another ID
 		"11,hal,c,s3cret,r11,a11,,,,\n")}
 	to, server := vaultEnv(t)
 	for _, record := range []string{
@@ -323,7 +323,7 @@ func TestMigrateSettlesConflicts(t *testing.T) {
 	}{
 		{string(migrate.Source), 2, 0, "source", "source", "source"},
 		{string(migrate.Target), 0, 2, "target", "target", ""},
-		{string(migrate.Newer), 2, 0, "source", "target", "source"}, // bob's lacks only the refresh token
+		{string(migrate.Newer), 2, 0, "source", "target", "source"}, // bob's record in the target lacks only the refresh token
 	} {
 		t.Run(test.policy, func(t *testing.T) {
 			t.Parallel()
@@ -588,7 +588,8 @@ func TestMigrateKeepsALateSave(t *testing.T) {
 	}
 }
 
-// TestMigrateWithTwoEnvironments checks a migration to another server with other keys.
+// TestMigrateWithTwoEnvironments checks a migration from a store without keys to another server
+// with keys.
 func TestMigrateWithTwoEnvironments(t *testing.T) {
 	t.Parallel()
 	from, _ := vaultEnv(t)
@@ -607,8 +608,8 @@ func TestMigrateWithTwoEnvironments(t *testing.T) {
 	to.with(envKeys, "").fails(t, 9, "", "ls")
 }
 
-// TestMigrateCountsCalls checks that the numbers of calls in the report equal those of the
-// servers.
+// TestMigrateCountsCalls checks that the calls in the report add up to the requests that the
+// servers received.
 func TestMigrateCountsCalls(t *testing.T) {
 	t.Parallel()
 	from, source := vaultEnv(t)

@@ -63,7 +63,8 @@ func onlyWinners(t *testing.T, r racesReport, rounds int) {
 	}
 }
 
-// TestRaces checks the measurement of every service without lags.
+// TestRaces checks that a measurement of each service finds one winner in each round and no
+// harmful findings, and leaves no temporary secrets.
 func TestRaces(t *testing.T) {
 	t.Parallel()
 	for _, k := range storeKinds[3:] {
@@ -97,7 +98,7 @@ func TestRaces(t *testing.T) {
 	}
 }
 
-// TestRacesLag checks the measurement of services whose reads lag. A lag is a finding only if it
+// TestRacesLag checks that a measurement detects lags, and that a lag is a finding only if it
 // exceeds the bound that the driver promises.
 func TestRacesLag(t *testing.T) {
 	t.Parallel()
@@ -156,8 +157,8 @@ func TestRacesLag(t *testing.T) {
 	}
 }
 
-// TestRacesThrottled checks the measurement of a service that limits the changes of a secret,
-// as Google Cloud does.
+// TestRacesThrottled checks that a measurement finds one winner in each round even if the service
+// limits the changes of a secret, as Google Cloud does.
 func TestRacesThrottled(t *testing.T) {
 	t.Parallel()
 	server := fakegcp.New(&fakegcp.Options{Quota: fakegcp.Quota{Change: fakeserver.Rate{Calls: 2, Per: 50 * time.Millisecond}}})
@@ -168,7 +169,8 @@ func TestRacesThrottled(t *testing.T) {
 	noProbesLeft(t, e)
 }
 
-// TestRacesCalls checks the limits on calls and requests.
+// TestRacesCalls checks that a measurement ends early when --calls calls are used up, and that a
+// lower value than 18 is rejected.
 func TestRacesCalls(t *testing.T) {
 	t.Parallel()
 	e, server := awsEnv(t)

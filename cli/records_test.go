@@ -70,7 +70,7 @@ func TestSaveGetLsRm(t *testing.T) {
 	})
 }
 
-// TestForPeople checks the exact output of commands without --json.
+// TestForPeople checks the exact output of save, get, ls and rm without --json.
 func TestForPeople(t *testing.T) {
 	t.Parallel()
 	e := fileStoreEnv(t)

@@ -23,7 +23,8 @@ func (e env) stands(t *testing.T, code int, args ...string) []standing {
 	return decode[[]standing](t, r.out)
 }
 
-// TestStatus checks the output for a record in each of its states, on every kind of store.
+// TestStatus checks the output for a record that is expired, refreshing, valid, refused and dead
+// in turn, on every kind of store.
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	eachStore(t, func(t *testing.T, e env) {
@@ -217,7 +218,7 @@ func TestRefresh(t *testing.T) {
 		more      []string
 		refreshed bool
 	}{
-		{[]string{"--within", "5m"}, true}, // there is none
+		{[]string{"--within", "5m"}, true}, // there is no access token
 		{[]string{"--within", "5m"}, false},
 		{nil, true},
 		{[]string{"--within", "2h"}, true},
@@ -238,7 +239,7 @@ func TestRefresh(t *testing.T) {
 	if text := e.ok(t, "", append(args, "--within", "1m")...); !strings.Contains(text, "left as it is") {
 		t.Errorf("it says %s", text)
 	}
-	// A refusal fails the command although the current access token is valid.
+	// A refusal makes the command fail even if the current access token is valid.
 	zoho.RevokeTokens("1000.C", "ann")
 	e.fails(t, 16, "", args...)
 	e.fails(t, 2, "", append(args, "--within", "-1m")...)

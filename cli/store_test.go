@@ -343,7 +343,8 @@ func TestMySQLNames(t *testing.T) {
 	}
 }
 
-// TestEndpoints checks that endpoints across a network require HTTPS.
+// TestEndpoints checks that endpoints across a network require HTTPS, and that malformed URLs of
+// stores are rejected.
 func TestEndpoints(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"http://sm.example.com", "http://10.0.0.1:80", "http://127.0.0.1.example.com", "ftp://localhost", "https://", "https://u:s3cret@h", "://"} {

@@ -351,7 +351,7 @@ func TestExportRefuses(t *testing.T) {
 	}
 }
 
-// someRecords is a migrate.Reader that returns given records.
+// someRecords is a migrate.Reader that returns its elements.
 type someRecords []tokenstore.Token
 
 func (r someRecords) GetTokens(context.Context) ([]tokenstore.Token, error) { return r, nil }

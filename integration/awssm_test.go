@@ -66,7 +66,7 @@ func (b *awsBackend) driver() conformance.Driver {
 	return d
 }
 
-// tamper stores data as the version that follows the current one.
+// tamper stores data as the version that follows the current version.
 func (b *awsBackend) tamper(t testing.TB, d driver.Secrets, name string, data []byte) {
 	t.Helper()
 	s, err := d.Fresh(t.Context(), name, driver.Secret{})

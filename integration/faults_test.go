@@ -177,8 +177,8 @@ func TestVaultSealed(t *testing.T) {
 	s.intact(t)
 }
 
-// whileSaving kills a server between the writes of a store and starts it again,
-// several times.
+// whileSaving calls restart three times while a store saves records. It checks that saves fail
+// only with the documented errors, and that the records are intact.
 func whileSaving(t *testing.T, s *victim, restart func()) {
 	t.Helper()
 	for range 3 {

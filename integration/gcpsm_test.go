@@ -63,8 +63,7 @@ func (b *gcpBackend) driver() conformance.Driver {
 	return d
 }
 
-// tamper adds a version and moves the alias to that version, like an operator who edits a
-// secret by hand.
+// tamper adds a version and moves the alias to that version, as an operator might do by hand.
 func (b *gcpBackend) tamper(t testing.TB, d driver.Secrets, name string, data []byte) {
 	t.Helper()
 	client, secret := b.Client(t), b.Parent+"/secrets/"+b.prefix(d)+"-"+name

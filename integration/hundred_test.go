@@ -60,7 +60,8 @@ func (a accounts) consent() zohoaccounts.Consent {
 	return zohoaccounts.Consent{ClientID: clientID, Email: userEmail, ZGID: userOrg}
 }
 
-// expired saves a record whose access token has expired.
+// expired saves a record whose access token has expired, and advances the accounts server's clock
+// by accessLife.
 func (a accounts) expired(t *testing.T, at place) tokenstore.Token {
 	t.Helper()
 	refresh, access := a.Tokens(a.consent())

@@ -41,9 +41,9 @@ type step struct {
 	name  string
 }
 
-// steps returns the points of a refresh that makes the given number of requests to its
-// store. Without requests, as with a token file, the points are times that are close
-// together.
+// steps returns the points of a refresh that makes the given number of requests to its store.
+// Without requests, as with a token file, the points are short times after the beginning and
+// after the answer of the accounts server.
 func steps(requests int) []step {
 	all := []step{{death{Asking: true}, "before it asks the accounts server"}}
 	for n := range requests {

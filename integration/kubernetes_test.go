@@ -99,7 +99,7 @@ func TestK8sstoreConforms(t *testing.T) {
 	conformance.RunStore(t, newK8sBackend(t).driver().Store(t, nil))
 }
 
-// TestKubernetesRules checks that the fake follows the same rules as the real server.
+// TestKubernetesRules checks that a real server follows the rules of the fake.
 func TestKubernetesRules(t *testing.T) {
 	t.Parallel()
 	k := integration.SharedKubernetes(t)
@@ -131,8 +131,8 @@ func TestKubernetesRules(t *testing.T) {
 	}
 }
 
-// TestK8sstoreRole checks that a service account has only the permissions of its Role, in
-// only one namespace.
+// TestK8sstoreRole checks that the Role of a service account allows all calls of the driver in
+// one namespace, and none in another.
 func TestK8sstoreRole(t *testing.T) {
 	t.Parallel()
 	integration.KubernetesBackend.Count(t)
@@ -159,8 +159,8 @@ func TestK8sstoreRole(t *testing.T) {
 	}
 }
 
-// TestFiftySaversOnKubernetes checks fifty independent stores that save one new user
-// concurrently and then change the record concurrently.
+// TestFiftySaversOnKubernetes checks that no field is lost if fifty independent stores save a new
+// user concurrently, and then change the record concurrently.
 func TestFiftySaversOnKubernetes(t *testing.T) {
 	t.Parallel()
 	integration.KubernetesBackend.Count(t)

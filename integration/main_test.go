@@ -55,7 +55,8 @@ func finish() error {
 	return errors.Join(errs...)
 }
 
-// nothingIsLeft checks that the tests leave no container, network or volume.
+// nothingIsLeft removes the remaining containers, and returns an error if the tests leave a
+// container, network or volume.
 func nothingIsLeft() error {
 	e, err := docker()
 	if err != nil {

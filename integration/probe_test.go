@@ -42,8 +42,8 @@ type death struct {
 	Asking   bool // before the request to the accounts server
 	Answered bool // just after the accounts server has answered
 
-	Started time.Duration // this long after the refresh has begun
-	Since   time.Duration // this long after the accounts server has answered
+	Started time.Duration // if positive, the time from the beginning of the refresh
+	Since   time.Duration // if positive, the time from the answer of the accounts server
 }
 
 // die kills this process immediately. The process does not flush, unlock or close anything.

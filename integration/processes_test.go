@@ -133,7 +133,7 @@ func savers(round int) []plainToken {
 	return all
 }
 
-// whole returns the records that result from saving all savers.
+// whole returns the records that result from saving all tokens of savers, by user.
 func whole(round int) map[string]plainToken {
 	all := map[string]plainToken{}
 	for _, t := range savers(round) {

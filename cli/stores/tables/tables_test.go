@@ -9,8 +9,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/cli/scheme"
 )
 
-// TestMySQLNames checks that both forms of a database name are parsed, and which names are
-// allowed.
+// TestMySQLNames checks that mysqlConfig parses both forms of a database name, and accepts local
+// servers, TLS and insecure=true.
 func TestMySQLNames(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{
