@@ -425,9 +425,9 @@ func TestPolicy(t *testing.T) {
 	})
 }
 
-// TestMount checks that a token with a policy for one path of a mount may ask for the
-// engine of that mount only. It also checks that KV version 1 responds to reads and lists
-// of missing secrets like version 2. Responses of version 1 to writes have no body.
+// TestMount checks that a token with a policy for one path of a mount may ask for the engine of
+// that mount only. It also checks that KV version 1 responds to reads and lists of missing
+// secrets as version 2 does. Responses of version 1 to writes have no body.
 func TestMount(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, n node) {
@@ -540,7 +540,8 @@ func eventually(t *testing.T, ok func() bool) {
 	}
 }
 
-// TestAppRole checks logins with a role and a secret, which can be repeated.
+// TestAppRole checks that a login with a role and a secret can be repeated, and that a wrong role
+// or secret is refused.
 func TestAppRole(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, n node) {

@@ -154,7 +154,7 @@ func (j job) save(ctx context.Context, s store) error {
 	return errors.Join(errs...)
 }
 
-// start calls initializer.New like a program that has a code but no stored token.
+// start calls initializer.New as a program does that has a code but no stored token.
 func (j job) start(ctx context.Context, s store) (tokenstore.Token, error) {
 	c, err := initializer.New(ctx, initializer.Config{
 		Environment: initializer.Environment{AccountsURL: j.Accounts, APIURL: j.Accounts},

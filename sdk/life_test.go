@@ -149,8 +149,8 @@ func (l *life) check(s step, res languages.Result, asks int) (problems []string)
 	return problems
 }
 
-// TestRecordedFlows checks that recordedLife contains every flow that was recorded with the
-// official SDK.
+// TestRecordedFlows checks that recordedLife or withoutUser contains every flow that was recorded
+// with the official SDK.
 func TestRecordedFlows(t *testing.T) {
 	t.Parallel()
 	const trace = "../initializer/testdata/lifecycle-trace.txt"

@@ -139,7 +139,7 @@ func refusals() []step {
 			step{what: each.what, before: answer(each.body),
 				Step: get(each.user+"2", map[string]string{"id": "${" + each.user + ".id}"}),
 				want: want{calls: byID, asks: 1, code: "TOKEN_STORE", class: each.class}},
-			step{what: each.what + ", again", // the refusal is kept
+			step{what: each.what + ", again", // the refusal is stored
 				Step: get(each.user+"3", map[string]string{"id": "${" + each.user + ".id}"}),
 				want: want{calls: byID, code: "TOKEN_STORE", class: each.class}})
 	}

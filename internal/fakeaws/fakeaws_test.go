@@ -89,7 +89,7 @@ func (c *client) create(name, value string, tags ...string) string {
 	return c.ok("CreateSecret", object{"Name": name, "SecretString": value, "ClientRequestToken": token(0), "Tags": list})["ARN"].(string)
 }
 
-// put stores a value as the nth version.
+// put stores a value as the version with the ID token(n).
 func (c *client) put(id string, n int, value string) {
 	c.Helper()
 	c.ok("PutSecretValue", object{"SecretId": id, "ClientRequestToken": token(n), "SecretString": value})
@@ -306,7 +306,8 @@ func TestFiltersMatchBeginningsAndAreAllMet(t *testing.T) {
 			t.Errorf("%v finds %q, want %q", f.filters, got, f.want)
 		}
 	}
-	// Keys and values are independent conditions. Repeated keys must all match.
+	// Filters for keys and for values are independent. A secret must meet all filters, even if
+	// several have the same key.
 	if got := c.names(where("tag-key", "team"), where("tag-value", "red")); got != "app/a" {
 		t.Errorf("a key of one tag and a value of another find %q", got)
 	}

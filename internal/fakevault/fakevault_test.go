@@ -298,7 +298,7 @@ func TestTokensAndPoliciesDecide(t *testing.T) {
 	const denied = "permission denied"
 	n.run(
 		step{"PUT", "secret/data/app/a", `{"data":{}}`, 200, nil, nil},
-		step{"PUT", "secret/data/app/a", `{"data":{}}`, 403, []string{denied}, []string{"invalid token"}}, // an update, no create
+		step{"PUT", "secret/data/app/a", `{"data":{}}`, 403, []string{denied}, []string{"invalid token"}}, // an update, not a create
 		step{"GET", "secret/data/app/a", "", 200, nil, nil},
 		step{"GET", "secret/data/apple", "", 403, []string{denied}, nil},
 		step{"DELETE", "secret/data/app/a", "", 403, []string{denied}, nil},
@@ -307,7 +307,7 @@ func TestTokensAndPoliciesDecide(t *testing.T) {
 		step{"LIST", "secret/metadata", "", 403, []string{denied}, nil},
 		step{"GET", "secret/metadata/app/a", "", 403, []string{denied}, nil},
 		step{"GET", "secret/data/app/no", "", 403, []string{denied}, nil},
-		step{"PUT", "secret/data/app/yes", `{"data":{}}`, 403, []string{denied}, nil}, // a create, no update
+		step{"PUT", "secret/data/app/yes", `{"data":{}}`, 403, []string{denied}, nil}, // a create, not an update
 		step{"GET", "other/data/a", "", 403, []string{denied}, nil},
 		step{"GET", "auth/token/lookup-self", "", 200, []string{`"policies":["default","app"]`, `"ttl":`}, nil},
 		step{"GET", "sys/internal/ui/mounts/secret/app", "", 200, []string{`"type":"kv"`, `"version":"2"`}, nil},

@@ -10,7 +10,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// The tests of the command check Forget with concurrent refreshes and saves.
+// The tests of package cli check Forget with concurrent refreshes and saves.
 
 // plain is a custom store without the optional methods for refreshing and comparing.
 type plain struct{ tokenstore.TokenStore }

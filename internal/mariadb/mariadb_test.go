@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// TestStartStop checks the port and the directory of a server.
+// TestStartStop checks that a server listens on the loopback address until Stop, and that Stop
+// removes its directory.
 func TestStartStop(t *testing.T) {
 	if os.Getenv(EnvDSN) != "" {
 		t.Skipf("%s names a server", EnvDSN)

@@ -257,7 +257,7 @@ var notRecords = map[string]string{
 	"invalid UTF-8 in a name":    "{\"v\":1,\"x\xff\":\"" + secretText + "\"}",
 	"a control character":        "{\"v\":1,\"refresh_token\":\"" + secretText + "\n\"}",
 	// If Decode accepted the members as unknown members, the record would have no token, and a
-	// save would overwrite it.
+	// save would overwrite the record.
 	"an encrypted record": `{"v":1,"aead":"` + secretText + `"}`,
 	"depth without end":   `{"v":1,"x":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}`,
 }

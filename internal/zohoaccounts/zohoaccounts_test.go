@@ -140,7 +140,7 @@ func TestClientCredentials(t *testing.T) {
 func TestRefreshRateLimit(t *testing.T) {
 	t.Parallel()
 	u := start(t, zohoaccounts.Options{})
-	refresh, _ := u.Tokens(consent()) // the first refresh token
+	refresh, _ := u.Tokens(consent()) // issues the first of ten access tokens
 	for i := 2; i <= 10; i++ {
 		if _, answer := u.refresh(refresh); answer["access_token"] == nil || answer["refresh_token"] != nil {
 			t.Fatalf("the %dth: %v", i, answer)
