@@ -49,8 +49,8 @@ func TestNothingIsComputedAtInit(t *testing.T) {
 	}
 }
 
-// atInit returns the parts of a declaration that delay the initialization of the package:
-// functions named init, and calls of functions with Must in their names.
+// atInit returns the parts of a declaration that delay initialization: functions named init, and
+// calls of functions with Must in their names.
 func atInit(decl ast.Decl) (found []ast.Node) {
 	switch d := decl.(type) {
 	case *ast.FuncDecl:

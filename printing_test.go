@@ -264,7 +264,7 @@ func keepers(t *testing.T) map[string][]any {
 	}
 }
 
-// harmless lists the exported types that hold neither a secret nor a token nor a key.
+// harmless lists the exported types that hold no secret, token or key.
 var harmless = []string{
 	"tokenstore.CheckOptions", "doctor.CheckOptions", "doctor.Checker", "driverkit.Probe", "driverkit.Backoff", "driverkit.Misses", "tokenstore.UnreadableError", "tokenstore.Error", "doctor.Finding", "tokenstore.Former", "doctor.Kind",
 	"tokenstore.RefreshError", "tokenstore.Refresher", "doctor.Bucket", "doctor.Deviation", "doctor.Lag", "doctor.Measurement", "doctor.Races", "doctor.Round", "doctor.RekeyOptions", "doctor.Rekeyed", "doctor.Rekeyer", "doctor.Remedy", "doctor.StatusReader", "doctor.Status", "doctor.Refusal", "doctor.Lease", "tokenstore.TokenStore",

@@ -49,8 +49,8 @@ func TestREADMEProgram(t *testing.T) {
 	}
 }
 
-// TestREADMEShowsTheExample checks that the two programs in the README are those in
-// examples/oauth2, and that the second is at most six lines longer than the first.
+// TestREADMEShowsTheExample checks that the README contains the two programs in examples/oauth2,
+// and that the second program is at most six lines longer.
 func TestREADMEShowsTheExample(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("README.md")

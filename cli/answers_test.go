@@ -143,9 +143,9 @@ func TestAnswers(t *testing.T) {
 
 func issuerOf(provider string) string { return "https://" + provider + ".example.com" }
 
-// refreshed refreshes the records in a token file twice: with a response that has only an access
-// token and its expiry, and then with the full response. It checks that the first refresh keeps
-// the other members.
+// refreshed refreshes the records in a token file twice: with only an access token and its
+// expiry, and then with the full response. It checks that the first refresh keeps the other
+// members.
 func refreshed(t *testing.T, path string, all map[string][]byte) {
 	t.Helper()
 	s, err := filestore.New(path, nil)

@@ -70,9 +70,9 @@ func (f *asking) find(ctx context.Context, s *store) (t tokenstore.Token, err er
 	return s.FindToken(ctx, like)
 }
 
-// of returns the configuration of the authorization server of t: the server that the flags name
-// or, if they name none, the Zoho server of t's API domain. It returns a usage error if the
-// server is unknown, or differs from the issuer of t.
+// of returns the configuration of the authorization server of t: the server that the flags name,
+// or else the Zoho server of t's API domain. It returns a usage error if the server is unknown
+// or, without --issuer, differs from the issuer of t.
 func (f *asking) of(a *app, t tokenstore.Token) (initializer.Config, error) {
 	if f.server.given() {
 		server := f.server

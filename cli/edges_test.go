@@ -157,7 +157,7 @@ func TestOneCauseIsOneLine(t *testing.T) {
 }
 
 // TestDoctorCompares checks that doctor finds compare-and-swap in every kind of store, and that
-// its probes leave no findings and do not change the number of records.
+// its probes leave no findings. The number of records must not change.
 func TestDoctorCompares(t *testing.T) {
 	t.Parallel()
 	eachStore(t, func(t *testing.T, e env) {

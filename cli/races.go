@@ -171,8 +171,8 @@ const (
 	// driver. Without retries, few calls take more than three.
 	requestsPerCall = 6
 
-	// inProgress is the number of requests that the calls in progress and the removal of the
-	// temporary secrets may send after the measurement has reached its limit.
+	// inProgress is the number of requests that may follow the limit: those of the calls in
+	// progress, and of the removal of the temporary secrets.
 	inProgress = 80
 )
 

@@ -221,8 +221,8 @@ func (s driverStore) Fits(ctx context.Context, tokens []tokenstore.Token) ([]err
 // emptyParam matches a URL parameter with an empty value.
 var emptyParam = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[?&]([a-z-]{1,20})=(&|$)`) })
 
-// checkRest returns a usage error if a parameter or the user in rest is empty, or if rest begins
-// with slashes that s.Form does not allow.
+// checkRest returns a usage error if a parameter or the user in rest is empty, or if s.Form does
+// not allow the slashes at its beginning.
 func checkRest(s scheme.Scheme, rest string) error {
 	if m := emptyParam().FindStringSubmatch(rest); m != nil {
 		return usagef("the parameter %s of the store is empty", m[1])

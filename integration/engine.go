@@ -68,10 +68,10 @@ var docker = sync.OnceValues(func() (*engine, error) {
 	return e, e.removeStale(ctx)
 })
 
-// configure sets environment variables for facts that testcontainers cannot detect. These are
-// whether the reaper's image is available, and the address of published ports if the tests run
-// in a container. A unique session ID distinguishes runs with the same parent process.
-// configure does not change variables that are already set.
+// configure sets environment variables for facts that testcontainers cannot detect. The facts are
+// the availability of the reaper's image, and the address of published ports if the tests run in
+// a container. A unique session ID distinguishes runs with the same parent process. configure
+// does not change variables that are already set.
 func (e *engine) configure(ctx context.Context) {
 	if _, set := os.LookupEnv("TESTCONTAINERS_RYUK_DISABLED"); !set && e.provide(ctx, reaper) != nil {
 		_ = os.Setenv("TESTCONTAINERS_RYUK_DISABLED", "true") // fails only for malformed names

@@ -356,7 +356,7 @@ func TestVaultRateLimit(t *testing.T) {
 // notOwn says why some tests do not run on an external server.
 const notOwn = "a proxy does not stand before a server that is not the tests' own"
 
-// breakages are faults of connections. Each states whether saves can succeed during the
+// breakages are faults of connections. succeed reports whether saves can succeed during the
 // fault.
 var breakages = []struct {
 	name       string

@@ -53,8 +53,8 @@ func (n *Internet) Issued(domain string) []string {
 	return append([]string(nil), n.issued[domain]...)
 }
 
-// Sent returns everything that clients have sent to the servers of a domain: the URLs,
-// headers and bodies of all requests, and their decoded users and passwords.
+// Sent returns everything that clients have sent to the servers of a domain: the URLs, headers
+// and bodies of requests, and decoded Basic credentials.
 func (n *Internet) Sent(domain string) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()

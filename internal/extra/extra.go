@@ -184,8 +184,8 @@ func Token(t tokenstore.Token) *oauth2.Token {
 	return o.WithExtra(Members(t))
 }
 
-// Members returns the members of the responses from which t was made. These are the members of
-// Extra, and the fields of t that have no member in Extra.
+// Members returns the members of the responses from which t was made. The result has the members
+// of Extra, and the fields of t that have no member in Extra.
 func Members(t tokenstore.Token) map[string]any {
 	values := Values(string(t.Extra))
 	for name, text := range map[string]string{

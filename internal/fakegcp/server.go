@@ -421,8 +421,8 @@ func (s *Server) Names() []string {
 	})
 }
 
-// Fill adds n secrets to the project or location in name. They are copies of the
-// named secret with other IDs and labels.
+// Fill adds n copies of the named secret, with other IDs and labels, to the project or location
+// in name.
 func (s *Server) Fill(name string, n int, id func(i int) string, labels func(i int) map[string]string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

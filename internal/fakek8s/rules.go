@@ -46,7 +46,7 @@ func creation(more string, code int, want string) Step {
 	return Step{"POST", "/secrets", fmt.Sprintf(ruleSecret, more), code, want}
 }
 
-// legality returns rules about which Secrets are valid.
+// legality returns rules about the validity of Secrets.
 func legality() []Rule {
 	return []Rule{
 		{"a name that is not legal", []Step{{"POST", "/secrets", `{"kind":"Secret","apiVersion":"v1","metadata":{"name":"X"}}`, 422, "a lowercase RFC 1123 subdomain"}}},

@@ -84,8 +84,8 @@ func (n *node) run(steps ...step) {
 
 const mismatch = "check-and-set parameter did not match the current version"
 
-// facts lists behavior that was verified with Vault 1.21.4. Each list of steps runs on a
-// separate mount.
+// facts lists behavior that was verified with Vault 1.21.4. Each list of steps runs on a separate
+// server.
 var facts = map[string][]step{
 	"a write answers with the version and its time": {
 		{"PUT", "secret/data/a", `{"data":{"x":"1"}}`, 200, []string{`"version":1`, `"created_time":"2`, `"custom_metadata":null`}, nil},

@@ -32,9 +32,9 @@ func Split(data []byte) (map[string]json.RawMessage, error) {
 
 // Each calls f with the name and value of each member of a JSON object, in order. Name and value
 // are parts of data, except that escapes in names are resolved. A value is valid JSON without
-// surrounding spaces. A name may be repeated. Each returns the first error of f. If data is not
-// a JSON object, Each returns an error that does not quote data. Each may have called f for
-// members that precede the mistake.
+// surrounding spaces. A name may be repeated. Each returns the first error of f. If data is not a
+// JSON object, Each returns an error that does not quote data. Each may call f before it detects
+// the error.
 func Each(data []byte, f func(name, value []byte) error) error {
 	s := scanner{data: data}
 	s.space()

@@ -52,9 +52,9 @@ func apiError(status int, code, message string) response {
 	return res
 }
 
-// topLevel returns the top-level domain of host, and reports whether host is one of Zoho's
-// hosts. These are accounts.zoho.<top level> and <environment>.zohoapis.<top level>;
-// Canada's accounts are at zohocloud.ca.
+// topLevel returns the top-level domain of host, and reports whether host is one of Zoho's hosts.
+// Zoho's hosts are accounts.zoho.<top level>, accounts.zohocloud.ca in Canada, and
+// <environment>.zohoapis.<top level>.
 func topLevel(host string) (string, bool) {
 	for _, domain := range []string{"accounts.zohocloud.", "accounts.zoho.", "www.zohoapis.", "sandbox.zohoapis.", "developer.zohoapis."} {
 		if top, ok := strings.CutPrefix(host, domain); ok {
