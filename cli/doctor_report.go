@@ -109,7 +109,8 @@ type group struct {
 	count       int
 }
 
-// groupFindings groups findings that differ only in the record. It omits remarks.
+// groupFindings groups findings that differ only in the record that they concern. It omits
+// remarks.
 func groupFindings(findings []findingJSON) []*group {
 	var groups []*group
 	at := map[string]*group{}

@@ -194,7 +194,7 @@ func (a *app) plan(ctx context.Context, s *store, w wish) (tokens []tokenstore.T
 	if len(tokens) == 0 {
 		return nil, nil, errors.Join(fmt.Errorf("%w: no record is of this user and client", tokenstore.ErrNotFound), leftAlone(unreadable))
 	}
-	strange := map[string]bool{} // clients of records whose server is unknown
+	strange := map[string]bool{} // clients and issuers of records that do not name their server
 	for _, t := range tokens {
 		_, zoho := zohoOf(t)
 		_, _, known := a.server(w, t)

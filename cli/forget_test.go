@@ -156,7 +156,7 @@ func TestForgetUsage(t *testing.T) {
 	left := []string{"plain ann", "of-eu ann"}
 	for _, args := range []string{
 		"--yes", "--user ann", "--user ann --yes --dry-run", "--user ann --yes", "--user ann --dry-run", "ann --user ann --yes",
-		"--user ann --yes --accounts-url https://a.example.com", // may be of two servers
+		"--user ann --yes --accounts-url https://a.example.com", // the records may belong to two servers
 		"--user ann --client plain --yes --accounts-url http://a.example.com",
 		"--user ann --client plain --yes --revocation-endpoint ftp://a.example.com",
 		"--user ann --client plain --yes --revocation-endpoint https://u:" + canary + "@a.example.com",

@@ -162,7 +162,7 @@ func vaultEnv(t *testing.T) (env, *fakevault.Server) {
 // A kind is a kind of store whose records outlive the process.
 type kind struct {
 	name string
-	open func(*testing.T) env // a new store
+	open func(*testing.T) env // returns the environment of a new store
 }
 
 // storeKinds lists all kinds of stores that outlive the process. The first three have no driver.

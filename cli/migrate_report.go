@@ -23,13 +23,13 @@ type migrateReport struct {
 
 type problem struct {
 	Kind  migrate.Kind `json:"kind"`
-	ID    string       `json:"id,omitempty"` // in the source
+	ID    string       `json:"id,omitempty"` // the ID in the source
 	User  string       `json:"user,omitempty"`
 	Error string       `json:"error"`
 }
 
 type migrateFailure struct {
-	ID    string `json:"id"` // in the source
+	ID    string `json:"id"` // the ID in the source
 	User  string `json:"user,omitempty"`
 	Error string `json:"error"`
 	Class string `json:"class"`

@@ -192,11 +192,11 @@ func TestMigrateListsWhatStandsInTheWay(t *testing.T) {
 	from := env{envStore: "file:" + writeFile(t, "from.csv", header+
 		"1,ann,c,s3cret,r1,a1,,,,\n"+ // the target has ann with another access token
 		"2,bob,c,s3cret,r2,a2,,,,\n"+
-		"3,bob,c,s3cret,r3,a3,,,,\n"+ // a second time
+		"3,bob,c,s3cret,r3,a3,,,,\n"+ // the same user and client as in row 2
 		"4,cat,c,s3cret,,,,,,\n"+ // no token
 		"5,,d,s3cret,r5,a5,,,,\n"+
-		"6,,d,s3cret,r5,a6,,,,\n"+ // the same refresh token
-		"7,dan,c,s3cret,r7,a7,,soon,,\n"+ // no time
+		"6,,d,s3cret,r5,a6,,,,\n"+ // the refresh token of row 5
+		"7,dan,c,s3cret,r7,a7,,soon,,\n"+ // the expiry is not a time
 		"8,eve,,s3cret,r8,a8,,,,\n"+ // the target has eve with a client
 		"9,fay,c,s3cret,r9,a9,,,,\n"+ // another record of the target has this ID
 		"10,gil,c,s3cret,r10,a10,,,,\n"+ // the target has gil under another ID

@@ -65,7 +65,7 @@ func parseSaved(data []byte, now time.Time, drop []string) (tokenstore.Token, er
 	case !a.token.ExpiresAt.IsZero() && !(a.expiry.IsZero() && a.in.IsZero()):
 		return tokenstore.Token{}, fmt.Errorf("%w: expiry_time stands beside expiry or expires_in", errInput)
 	case !a.expiry.IsZero():
-		a.token.ExpiresAt = a.expiry // an x/oauth2 token may be old, and expires_in began when it was issued
+		a.token.ExpiresAt = a.expiry // an x/oauth2 token may be old, and its expires_in begins at its issue
 	case !a.in.IsZero():
 		a.token.ExpiresAt = a.in
 	}

@@ -180,7 +180,7 @@ const (
 // sources.
 type price struct {
 	request float64 // the maximum for a request; some requests are free
-	month   float64 // for each kept item
+	month   float64 // for each kept item, per month
 	kept    string  // the name of the kept items
 }
 

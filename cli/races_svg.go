@@ -32,7 +32,7 @@ const (
 	svgWidth  = 820
 	svgLeft   = 24
 	svgLine   = 22 // height of a line
-	svgSquare = 12 // distance between the left edges of two squares
+	svgSquare = 12 // distance between the left edges of adjacent squares
 	svgLabels = 150
 	svgBars   = 520
 )

@@ -95,7 +95,7 @@ func (a *app) afterRekey() string {
 	if err == nil {
 		_, err = k.Drop()
 	}
-	if err != nil { // there is one key of each kind
+	if err != nil { // Drop fails if there is only one key of each kind
 		return "all records are under the current keys"
 	}
 	return "no record needs any key but the first ones: the others can be dropped"

@@ -76,7 +76,7 @@ type removal struct {
 	Before  int      `json:"before"`            // number of records to remove
 	Removed []string `json:"removed,omitempty"` // their IDs, if IDs were given
 	All     bool     `json:"removed_all,omitempty"`
-	After   int      `json:"after"` // number of these records that remain
+	After   int      `json:"after"` // number of records to remove that remain
 }
 
 // printRemoval prints the report. It returns err, joined with any error of printing.

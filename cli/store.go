@@ -185,7 +185,7 @@ type driverStore struct {
 	*tokenstore.Store
 
 	opts    *tokenstore.Options
-	maxSize int // of the driver
+	maxSize int // Properties.MaxSize of the driver
 }
 
 // A limited is a driver in memory with the maximum record size of another driver.

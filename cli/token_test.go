@@ -150,7 +150,7 @@ func TestTokenIssuer(t *testing.T) {
 	save("bob", "https://other.example", "r-bob")
 	before := len(zoho.Requests())
 	e.fails(t, 3, "", "token", "--user", "bob", "--client", "1000.C", "--token-url", endpoint)
-	e.fails(t, 2, "", "token", "3", "--token-url", endpoint) // bob's
+	e.fails(t, 2, "", "token", "3", "--token-url", endpoint) // the record of bob
 	if n := len(zoho.Requests()); n != before {
 		t.Errorf("the server was asked %d times", n-before)
 	}

@@ -42,7 +42,7 @@ const (
 // An engine is a client of a Docker engine.
 type engine struct {
 	*client.Client
-	name string // name of the machine on which it runs
+	name string // name of the machine on which the engine runs
 
 	choosing sync.Mutex // held while an image is chosen
 
@@ -50,8 +50,8 @@ type engine struct {
 	running map[*containerInstance]bool
 }
 
-// docker returns the engine that DOCKER_HOST names, or the engine on this machine. The
-// error contains an absentError if no engine is available.
+// docker returns the engine that DOCKER_HOST names, or the engine on this machine. The error
+// contains an absentError if no engine is available.
 var docker = sync.OnceValues(func() (*engine, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
@@ -125,7 +125,7 @@ func (e *engine) provide(ctx context.Context, image string) error {
 type image struct {
 	ref     string
 	about   string // whether the image is real, in words
-	standIn bool   // the image is not a published one
+	standIn bool   // the image is not a published image
 }
 
 // choose returns the image that the environment variable env names. If env is not set,
@@ -150,8 +150,8 @@ func (e *engine) choose(ctx context.Context, env, published string, standIn func
 }
 
 type file struct {
-	name   string // in the image, without a leading "/"
-	source string // on this machine
+	name   string // path in the image, without a leading "/"
+	source string // path on this machine
 }
 
 // build makes an image from files and Dockerfile instructions, unless the engine already

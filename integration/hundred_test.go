@@ -168,7 +168,7 @@ func TestHundredProcesses(t *testing.T) {
 
 // polls describes the reads of the processes that waited for another process.
 type polls struct {
-	reads, after    int // largest number of one process: in total, and after the holder's commit
+	reads, after    int // most reads of one process: in total, and after the holder's commit
 	middle, longest time.Duration
 }
 

@@ -38,14 +38,14 @@ const (
 // standard input, because it contains credentials.
 type place struct {
 	Backend string // name in TOKENKEEP_REQUIRE, or a kind that needs no server
-	Addr    string // of Vault, Kubernetes or Google's Secret Manager, or the endpoint of AWS Secrets Manager
+	Addr    string // address of Vault, Kubernetes or Google's Secret Manager, or endpoint of AWS Secrets Manager
 	Token   string // for Vault and Kubernetes
 	CA      []byte // for Kubernetes
 	Mount   string // for Vault; for Kubernetes, the namespace
 	Parent  string // for Google
-	Prefix  string // prefix of the names, for all of these services
+	Prefix  string // prefix of the names of secrets
 	DSN     string // for MySQL
-	Path    string // of a file, which may be a database of SQLite
+	Path    string // path of a token file or a SQLite database
 }
 
 type store interface {
@@ -56,7 +56,7 @@ type store interface {
 // A manner holds the settings with which a process uses a store.
 type manner struct {
 	LeaseTTL time.Duration // 0 means the default
-	Off      time.Duration // error of its clock
+	Off      time.Duration // error of the clock of the process
 	Death    death
 }
 

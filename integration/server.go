@@ -279,7 +279,7 @@ func (p *process) kill(context.Context) error {
 		_ = cmd.Process.Kill()
 	}
 	<-exited
-	_ = stdin.Close() // Wait has closed it
+	_ = stdin.Close() // Wait has already closed stdin
 	return nil
 }
 

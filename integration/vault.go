@@ -32,7 +32,7 @@ type Vault struct {
 	*Server
 	Addr      string // "http://127.0.0.1:…"
 	RootToken string // has all permissions
-	Mount     string // of the KV engine, without a trailing "/"
+	Mount     string // mount path of the KV engine, without a trailing "/"
 
 	// UnsealKey unseals the server. UnsealKey is empty for a shared server, which tests
 	// must not seal.

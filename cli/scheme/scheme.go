@@ -52,8 +52,8 @@ type Scheme struct {
 	Text string
 
 	// Slashes reports whether the URL may have two slashes after the colon, which Opening.Rest
-	// omits. It must be false if a file path follows the colon, because the slashes would change
-	// the path.
+	// omits. Slashes must be false if a file path follows the colon, because the slashes would
+	// change the path.
 	Slashes bool
 
 	// Service is the name in the errors of the store: driver.Properties.Name, or the name that a
@@ -65,7 +65,7 @@ type Scheme struct {
 	// of the service. It may be empty.
 	SignIn string
 
-	// Denied is advice for other errors that match tokenstore.ErrDenied. If it is empty and
+	// Denied is advice for other errors that match tokenstore.ErrDenied. If Denied is empty and
 	// SignIn is not, the advice is to run "tokenkeep doctor --permissions".
 	Denied string
 

@@ -80,7 +80,7 @@ type member struct {
 	family   *family
 	last     time.Time // the time when the token was issued or last used
 	replaced time.Time // the time when the first of next was issued
-	next     []*tokens // the tokens that replaced it
+	next     []*tokens // the tokens that replaced the refresh token
 }
 
 type access struct {

@@ -196,7 +196,7 @@ func TestClientRequestToken(t *testing.T) {
 	c.fails("ResourceExistsException", "CreateSecret", in("a", "1", 2))
 	c.put("a", 2, "2")
 	c.put("a", 3, "3")
-	c.put("a", 2, "2") // ignored
+	c.put("a", 2, "2") // does nothing, because the version exists
 	c.fails("ResourceExistsException", "PutSecretValue", in("a", "other", 2))
 	c.fails("ResourceExistsException", "UpdateSecret", in("a", "other", 2))
 	c.reads("3", "a", nil)
@@ -273,7 +273,7 @@ func TestTagLimit(t *testing.T) {
 		c.ok("TagResource", tag(i))
 	}
 	c.fails("InvalidParameterException", "TagResource", tag(50))
-	c.ok("TagResource", tag(7)) // again
+	c.ok("TagResource", tag(7)) // replaces a tag
 	c.ok("UntagResource", object{"SecretId": "a", "TagKeys": []string{"k0", "absent"}})
 	c.ok("TagResource", tag(50))
 	if tags := c.ok("DescribeSecret", object{"SecretId": "a"})["Tags"].([]any); len(tags) != 50 {

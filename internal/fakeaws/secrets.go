@@ -567,7 +567,7 @@ func (c *call) updateSecretVersionStage() (any, *refusal) {
 }
 
 func (c *call) describeSecret() (any, *refusal) {
-	x, is, bad := c.target(c.read) // also for a deleted secret
+	x, is, bad := c.target(c.read) // target also returns a secret that is marked for deletion
 	if bad != nil {
 		return nil, bad
 	}

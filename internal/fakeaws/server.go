@@ -86,7 +86,7 @@ type Service struct {
 	secrets  []*secret            // in order of creation
 	names    map[string][]*secret // all secrets that ever had the name, in order of creation
 	arns     map[string]*secret
-	tagged   map[string][]*secret // all secrets that ever had a tag: see tagStart
+	tagged   map[string][]*secret // secrets by the prefix of each tag key that they ever had: see tagStart
 	leaving  []*secret            // deleted by force, but not removed yet
 	policies map[string]policy
 }

@@ -61,9 +61,9 @@ type Server struct {
 	mu         sync.Mutex
 	revision   int64                // the revision of the last write
 	compacted  int64                // lists of earlier revisions have expired
-	past       map[string][]moment  // by namespace and name, in order
+	past       map[string][]moment  // states by namespace and name, in order of revision
 	namespaces map[string]bool      // by name; whether the namespace is being deleted
-	tokens     map[string]*identity // by the token
+	tokens     map[string]*identity // owners of the tokens
 }
 
 // A Request is a request that the server received.

@@ -386,7 +386,7 @@ func (s *Server) uiMount(t *token, q *Request) *answer {
 }
 
 type answer struct {
-	status   int            // 0 means to derive it from the content
+	status   int            // 0 means that write derives the status from the content
 	data     map[string]any // nil if there is none
 	warnings []string
 	errors   []string

@@ -196,7 +196,7 @@ func (s *Server) run(ctx context.Context, server string, args []string, password
 	s.life, s.ended = life, make(chan struct{})
 	go func() {
 		defer close(s.ended)
-		_ = cmd.Wait() // the status is that of a server that was ended by a signal
+		_ = cmd.Wait() // it fails, because a signal has ended the server
 	}()
 	s.dsn = fmt.Sprintf("%s:%s@tcp(127.0.0.1:%d)/", name, password, port)
 	if err := s.greeted(ctx, port); err != nil {

@@ -101,7 +101,7 @@ type Redirect struct {
 // token.
 type Lease struct {
 	ID    string `json:"id"`             // random, for one acquisition
-	Until int64  `json:"until"`          // when the holder must stop, by its clock
+	Until int64  `json:"until"`          // when the holder must stop, by the holder's clock
 	For   int64  `json:"for,omitempty"`  // how long waiters watch the lease before they take it over; 0 means their own LeaseTTL
 	Seen  int64  `json:"seen,omitempty"` // the part of For that earlier waiters have already watched
 }
