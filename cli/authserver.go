@@ -83,7 +83,7 @@ func (s *authServer) config(a *app) (initializer.Config, error) {
 }
 
 // zoho sets c.Environment to the environment of Zoho that the flags name, or returns a usage
-// error if there is none.
+// error if there is no such environment.
 func (s *authServer) zoho(c *initializer.Config) error {
 	dc := initializer.DataCenter(s.dataCenter)
 	switch s.environment {

@@ -137,7 +137,8 @@ func noArgs(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// oneArg returns a check for exactly one argument. Errors use what as the name of the argument.
+// oneArg returns a function that returns an error unless there is exactly one argument. Errors
+// use what as the name of the argument.
 func oneArg(what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != 1 {

@@ -33,7 +33,7 @@ func (a *app) note(format string, args ...any) {
 	_, _ = fmt.Fprintf(a.errs, "tokenkeep: %s\n", text)
 }
 
-// noteJSON prints an object on standard error, as one line.
+// noteJSON prints v on standard error, as one line of JSON.
 func (a *app) noteJSON(v map[string]string) {
 	e := json.NewEncoder(a.errs)
 	e.SetEscapeHTML(false)

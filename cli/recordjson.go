@@ -148,10 +148,10 @@ func setMember(t *tokenstore.Token, name string, raw json.RawMessage) error {
 	return fmt.Errorf("%w; there are %s", errUnknownMember, strings.Join(known, ", "))
 }
 
-// errUnknownMember means that a record has no member of that name.
+// errUnknownMember means that a record has no member with the given name.
 var errUnknownMember = errors.New("is not known")
 
-// memberText returns the text of a JSON string. Null is the empty text. Invalid UTF-8 is an
+// memberText returns the text of a JSON string. For null, it returns "". Invalid UTF-8 is an
 // error: encoding/json would silently replace it, which would change a token.
 func memberText(raw json.RawMessage) (string, error) {
 	var text *string

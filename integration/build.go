@@ -164,9 +164,8 @@ func buildTo(folder, path string) error {
 	return os.Rename(built, path)
 }
 
-// removeOld removes programs that were built more than keepBuilds ago, and the remains of builds
-// that were killed as long ago. It keeps the program at the path except, and ignores files that
-// it cannot remove.
+// removeOld removes programs, and the remains of killed builds, that are older than keepBuilds.
+// It keeps the program at the path except, and ignores files that it cannot remove.
 func removeOld(dir, except string) {
 	for _, pattern := range []string{"vaultdev-*", "kubedev-*", "fakes-*", "build-*"} {
 		old, _ := filepath.Glob(filepath.Join(dir, pattern))

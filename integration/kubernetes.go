@@ -67,8 +67,8 @@ func SharedKubernetes(t testing.TB) *Kubernetes {
 }
 
 // StartKubernetes returns an API server for one test. The server can be killed, and keeps its
-// data when it is started again. compaction is the interval at which its etcd discards replaced
-// states. The server is stopped when the test and its subtests end.
+// data when it is started again. compaction is the interval at which the server's etcd discards
+// replaced states. The server is stopped when the test and its subtests end.
 func StartKubernetes(t testing.TB, compaction time.Duration) *Kubernetes {
 	t.Helper()
 	if os.Getenv(kubeconfigEnv) != "" {
@@ -81,7 +81,7 @@ func StartKubernetes(t testing.TB, compaction time.Duration) *Kubernetes {
 	return ownKubernetes(t, server)
 }
 
-// ownKubernetes returns a server that the tests have started.
+// ownKubernetes returns the API server that the tests have started as server.
 func ownKubernetes(t testing.TB, server *Server) *Kubernetes {
 	t.Helper()
 	config, err := kubernetesConfig(server)

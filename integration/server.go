@@ -23,7 +23,7 @@ const (
 
 // A Server is a running server: a container, a process, or an external one.
 type Server struct {
-	// Addr is the address of the server, as host:port. It may change when a container is
+	// Addr is the address of the server, as host:port. Addr may change when a container is
 	// restarted.
 	Addr string
 

@@ -24,7 +24,7 @@ const maxRequest = 1 << 20
 // Options configures a Service. The zero value and a nil *Options make a Service that uses the
 // real clock, does not lag, and deletes immediately.
 type Options struct {
-	// Now is the clock. Nil means time.Now. Advance adds to it.
+	// Now is the clock. Nil means time.Now. Advance moves the clock forward.
 	Now func() time.Time
 
 	// ReadLag is the age of the state that GetSecretValue by staging label,

@@ -78,9 +78,10 @@ func checkSecret(m *secretmanagerpb.Secret, versions int64) error {
 	return nil
 }
 
-// checkReplication checks fields that cannot be changed later. The location of a regional secret
-// is in its name. A global secret requires a replication policy (docs:
-// creating-and-accessing-secrets, regional-secrets/create-regional-secret).
+// checkReplication returns an error if the replication policy or the keys of a new secret are
+// invalid. The location of a regional secret is in its name. A global secret requires a
+// replication policy (docs: creating-and-accessing-secrets,
+// regional-secrets/create-regional-secret).
 func checkReplication(name string, m *secretmanagerpb.Secret) error {
 	r := m.GetReplication()
 	switch {

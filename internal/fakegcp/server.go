@@ -34,7 +34,7 @@ type Options struct {
 	Addr string
 
 	// Now is the clock for timestamps and for the age of reads. Nil means
-	// time.Now. Advance adds to it.
+	// time.Now. Advance moves the clock forward.
 	Now func() time.Time
 
 	// Lag is the lag of reads.

@@ -36,7 +36,7 @@ func (q Step) Request(ctx context.Context, namespace string) (*http.Request, err
 	return r, nil
 }
 
-// Rules returns the rules. The steps of a rule require a namespace without Secrets.
+// Rules returns all rules. The steps of a rule require a namespace without Secrets.
 func Rules() []Rule { return append(legality(), transitions()...) }
 
 const ruleSecret = `{"kind":"Secret","apiVersion":"v1","metadata":{"name":"x"%s},"data":{"record":"eA=="}}`

@@ -34,8 +34,8 @@ const maxRequest = 3 << 20
 // Options configures a Server. The zero value and a nil *Options make a server on the
 // real clock.
 type Options struct {
-	// Now is the clock for creation and deletion times. Nil means time.Now. Advance
-	// adds to it.
+	// Now is the clock for creation and deletion times. Nil means time.Now. Advance moves the
+	// clock forward.
 	Now func() time.Time
 
 	// TLS makes the server use https with a self-signed certificate. A client with a

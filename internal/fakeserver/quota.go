@@ -28,8 +28,8 @@ func PerSecond(n int) Rate { return Rate{Calls: n, Per: time.Second} }
 // PerMinute returns a Rate of n calls a minute.
 func PerMinute(n int) Rate { return Rate{Calls: n, Per: time.Minute} }
 
-// Quotas track the remaining calls under each key. The zero Quotas are full. They are safe
-// for concurrent use.
+// Quotas track the remaining calls under each key. In the zero Quotas, all calls remain. They are
+// safe for concurrent use.
 type Quotas struct {
 	mu      sync.Mutex
 	buckets map[string]*rate.Limiter

@@ -28,8 +28,8 @@ const maxRequest = 32 << 20
 // Options configures a Server. The zero value and a nil *Options make one active
 // node on the real clock, with the mount "secret".
 type Options struct {
-	// Now is the clock of versions, deletions and tokens. Nil means time.Now.
-	// Advance adds to it.
+	// Now is the clock of versions, deletions and tokens. Nil means time.Now. Advance moves the
+	// clock forward.
 	Now func() time.Time
 
 	// Lag is the age of the state that reads show, as on a performance standby of

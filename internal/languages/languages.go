@@ -27,7 +27,7 @@ type Program struct {
 	args []string
 }
 
-// All returns the languages.
+// All returns the languages that have a TokenStore in sdk/.
 func All() []Language {
 	return []Language{
 		{Name: "python", Threads: true, Unix: true, runtimes: []string{"python3"}, build: python},
@@ -74,8 +74,8 @@ func (l Language) Build(t testing.TB, root string) Program {
 	return Program{}
 }
 
-// missing skips the test because a part of the environment is missing. If TOKENKEEP_REQUIRE
-// names the language, it fails the test instead. what names the part.
+// missing skips the test because a part of the environment is missing. If TOKENKEEP_REQUIRE names
+// the language, missing fails the test instead. what names the part.
 func (l Language) missing(t testing.TB, what string) {
 	t.Helper()
 	if slices.Contains(strings.Split(os.Getenv("TOKENKEEP_REQUIRE"), ","), l.Name) {

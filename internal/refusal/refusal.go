@@ -71,9 +71,9 @@ func Note(last *stored.Failure, a Answer, of string, now time.Time, longest time
 	return f
 }
 
-// Counts returns the answer in f, and reports whether it still counts for the credentials
-// with the digest of. A temporary refusal does not count if the remaining time exceeds the
-// original time plus clockSkew, because one of the clocks is then wrong.
+// Counts returns the answer in f, and reports whether it still counts for credentials whose
+// digest is of. A temporary refusal does not count if the remaining time exceeds the original
+// time plus clockSkew, because one of the clocks is then wrong.
 func Counts(f *stored.Failure, of string, now time.Time) (Answer, bool) {
 	if f == nil || f.Of != of {
 		return Answer{}, false

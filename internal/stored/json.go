@@ -129,7 +129,7 @@ func appendMember(b []byte, name string, value any) ([]byte, error) {
 	return append(b, text...), nil
 }
 
-// isEmpty reports whether Encode leaves the member out.
+// isEmpty reports whether Encode leaves out a member with this value.
 func isEmpty(value any) bool {
 	switch v := value.(type) {
 	case *string:

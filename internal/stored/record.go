@@ -61,8 +61,8 @@ type Record struct {
 	// redirect can be deleted once the labels for these IDs are old enough.
 	Redirects []Redirect
 
-	// Moved is set in a frozen record, which is being merged into another record. Alias is
-	// set in the redirect that remains afterwards.
+	// Moved is set in a frozen record, which is being merged into another record. Alias is set in
+	// the redirect that remains after the merge.
 	Moved, Alias *Ref
 
 	// Lease is the right to refresh the token. Failure is the outcome of the last

@@ -22,7 +22,7 @@ const maxRequest = 1 << 20
 // Options configures a Server. With the zero value or a nil *Options, the server behaves
 // like Zoho's, on the real clock.
 type Options struct {
-	// Now is the clock. Nil means time.Now. Advance adds to it.
+	// Now is the clock. Nil means time.Now. Advance moves the clock forward.
 	Now func() time.Time
 
 	// DataCenter is the data center of hosts that are not Zoho's, such as those of
@@ -161,7 +161,7 @@ func (s *Server) Listen() (base string, stop func(), err error) {
 func (s *Server) Client() *http.Client { return &http.Client{Transport: s} }
 
 // Inject makes f choose the fault of each request before the server executes it. f returns nil
-// for no fault. A nil f removes the injection.
+// for no fault. With a nil f, no request has a fault.
 func (s *Server) Inject(f func(Request) *Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
