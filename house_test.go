@@ -244,8 +244,9 @@ func TestEveryExportedNameIsDocumented(t *testing.T) {
 	}
 }
 
-// TestPackageTokenstoreIsSmall checks the size of package tokenstore, which users should be able
-// to read in an hour. The implementation belongs in internal packages.
+// TestPackageTokenstoreIsSmall checks that package tokenstore has few lines and exported names.
+// Users should be able to read the package in an hour. The implementation belongs in internal
+// packages.
 func TestPackageTokenstoreIsSmall(t *testing.T) {
 	t.Parallel()
 	const mostLines, mostNames = 2600, 40

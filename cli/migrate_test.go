@@ -686,8 +686,8 @@ func TestMigrateFindsWhatTheListLacks(t *testing.T) {
 	}
 }
 
-// TestMigrateManyIntoAFile checks the migration of many records into a file. The test would take
-// too long if the store rewrote the file for each record.
+// TestMigrateManyIntoAFile checks that a migration of many records into a file preserves the
+// records. The test would take too long if the store rewrote the file for each record.
 func TestMigrateManyIntoAFile(t *testing.T) {
 	t.Parallel()
 	const n = 3000

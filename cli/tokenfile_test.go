@@ -109,8 +109,8 @@ func TestSDKFilesRoundTrip(t *testing.T) {
 	}
 }
 
-// TestImportManyIntoAFile checks the import of many rows into a file. A row that cannot be saved
-// must not prevent the import of the others.
+// TestImportManyIntoAFile checks that many rows can be imported into a file, and that a repeated
+// import changes no record. A row that cannot be saved must not prevent the import of the others.
 func TestImportManyIntoAFile(t *testing.T) {
 	t.Parallel()
 	const n = 3000
@@ -482,7 +482,8 @@ func TestSlowStoreOnTerminal(t *testing.T) {
 	}
 }
 
-// TestExport_OddFiles checks the export of unusual files, such as files that people have edited.
+// TestExport_OddFiles checks that export numbers the records of unusual files, such as files that
+// people have edited, or reports that no number is left.
 func TestExport_OddFiles(t *testing.T) {
 	t.Parallel()
 	const head = "id,user_name,client_id,client_secret,refresh_token,access_token,grant_token,expiry_time,redirect_url,api_domain\n"

@@ -173,7 +173,7 @@ const (
 	nothing  = `{"errors":[]}`
 )
 
-// TestKV checks the behavior of the KV engine, version 2.
+// TestKV checks facts about version 2 of the KV engine, on a real server and on the fake.
 func TestKV(t *testing.T) {
 	t.Parallel()
 	facts := []fact{

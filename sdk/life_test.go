@@ -14,8 +14,8 @@ import (
 )
 
 // A step is an action of an SDK's process, together with its expected result. In strings, ${NAME}
-// is replaced by a value of the life. For example, ${ann.id} is the ID of the token ann after the
-// last step that used ann.
+// stands for the element NAME of life.values. For example, ${ann.id} is the ID of the token ann
+// after the last step that used ann.
 type step struct {
 	what   string
 	before func(l *life)
