@@ -166,8 +166,8 @@ func (a *app) serve(ctx context.Context, s *serving) error {
 	})
 }
 
-// listening prints the address of the agent and, if scrapes is not empty, the URL of its
-// metrics. Clients can already connect to both.
+// listening prints the address of the agent and, if scrapes is not empty, the URL of its metrics.
+// The agent and the metrics already accept connections.
 func (a *app) listening(l net.Listener, address, scrapes string) error {
 	if l.Addr().Network() != "unix" {
 		address = "http://" + l.Addr().String()

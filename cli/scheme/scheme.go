@@ -76,7 +76,7 @@ type Scheme struct {
 	// code is that of the class in package tokenstore that they match, or 1.
 	Open func(ctx context.Context, o *Opening) (*Opened, error)
 
-	// Policy describes the command that prints the permissions for the store. If it is nil,
+	// Policy describes the command that prints the permissions for the store. If Policy is nil,
 	// there is no such command.
 	Policy *Policy
 }
@@ -99,7 +99,7 @@ type Opening struct {
 	// then counts as empty, unless MustExist is also set. See Opened.Writable.
 	ReadOnly bool
 
-	// Note prints a remark on standard error. It is not safe for concurrent use.
+	// Note prints a remark on standard error. Note is not safe for concurrent use.
 	Note func(format string, args ...any)
 
 	// Observer is the observer for Opened.Store, or nil. The command itself applies the observer

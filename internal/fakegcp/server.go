@@ -141,7 +141,7 @@ type Fault struct {
 	Damage bool
 }
 
-// New starts a server. Close stops it. New panics if it cannot listen.
+// New starts a server. Close stops the server. New panics if it cannot listen.
 func New(opts *Options) *Server {
 	var o Options
 	if opts != nil {

@@ -100,7 +100,7 @@ type Fault struct {
 	Hold <-chan struct{}
 }
 
-// New starts a server. Close stops it. New panics if it cannot listen.
+// New starts a server. Close stops the server. New panics if it cannot listen.
 func New(opts *Options) *Server {
 	s := &Server{
 		revision: 1, past: map[string][]moment{}, namespaces: map[string]bool{"default": false},

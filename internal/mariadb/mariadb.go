@@ -44,9 +44,9 @@ type Server struct {
 	ended chan struct{} // closed when the server has ended
 }
 
-// Find returns the paths of the server and of the program that creates its system
-// tables. It searches PATH and the directories in which distributions install them.
-// The error matches ErrNotInstalled if they do not exist.
+// Find returns the paths of the server and of the program that creates its system tables. It
+// searches PATH and the directories in which distributions install the programs. The error
+// matches ErrNotInstalled if a program does not exist.
 func Find() (server, install string, err error) {
 	server, install = find("mariadbd", "mysqld"), find("mariadb-install-db", "mysql_install_db")
 	if server == "" || install == "" {
