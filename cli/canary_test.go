@@ -122,7 +122,7 @@ func shown(text string) string {
 	return ""
 }
 
-// everyStore runs a test on stores that need no installed server, some of which fail.
+// everyStore runs a test on stores that need no installed server, including stores that fail.
 func everyStore(t *testing.T, test func(*testing.T, env)) {
 	t.Helper()
 	broken := func(fault *fakevault.Fault) func(*testing.T) env {

@@ -162,8 +162,8 @@ func withoutToken(err error, arg string, may func(string) bool) error {
 	return cutError{err, arg}
 }
 
-// hint returns advice for err, an error of a store, from the scheme of the store. It returns ""
-// if there is no advice.
+// hint returns advice for err, an error of a store: that of the store's scheme, or to run doctor
+// --permissions. It returns "" if there is no advice.
 func (a *app) hint(err error) string {
 	var of *tokenstore.Error
 	if !errors.As(err, &of) {

@@ -63,8 +63,8 @@ The exit code is 0 only if every row was imported.`,
 	return c
 }
 
-// alone returns a usage error if a second file holds the fields that have no column in the token
-// file name.
+// alone returns a usage error if a file beside the token file holds the fields that have no
+// column.
 func alone(name string) error {
 	beside := name + filestore.Beside
 	if name == "-" || !files.Exists(beside) {

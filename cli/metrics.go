@@ -117,7 +117,7 @@ func (m *metrics) listen(ctx context.Context, address string) (at net.Addr, stop
 	mux.Handle("GET "+metricsPath, promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesAtOnce}))
 	s := &http.Server{
 		Handler: mux, ReadTimeout: scrapeTime, WriteTimeout: scrapeTime, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: scrapeHead,
-		ErrorLog: log.New(io.Discard, "", 0), // clients cause these errors
+		ErrorLog: log.New(io.Discard, "", 0), // discards errors that clients cause
 	}
 	go func() { _ = s.Serve(l) }()
 	return l.Addr(), func() { _ = s.Close() }, nil

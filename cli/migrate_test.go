@@ -588,8 +588,8 @@ func TestMigrateKeepsALateSave(t *testing.T) {
 	}
 }
 
-// TestMigrateWithTwoEnvironments checks a migration from a store without keys to another server
-// with keys.
+// TestMigrateWithTwoEnvironments checks that a migration from a store without keys to another
+// server with keys preserves the records.
 func TestMigrateWithTwoEnvironments(t *testing.T) {
 	t.Parallel()
 	from, _ := vaultEnv(t)

@@ -27,8 +27,8 @@ type bar struct {
 	drawn time.Time // when the bar was last shown
 }
 
-// progress returns a bar for the given number of steps; 0 means an unknown number. It returns nil
-// with --json, or if standard error is not a terminal.
+// progress returns a bar for the number of steps in all; 0 means that the number is unknown. It
+// returns nil with --json, or if standard error is not a terminal.
 func (a *app) progress(what string, all int) *bar {
 	if a.json || !isTerminal(a.errs) {
 		return nil

@@ -170,7 +170,7 @@ func TestRacesThrottled(t *testing.T) {
 }
 
 // TestRacesCalls checks that a measurement ends early when --calls calls are used up, and that a
-// lower value than 18 is rejected.
+// value below 18 is rejected.
 func TestRacesCalls(t *testing.T) {
 	t.Parallel()
 	e, server := awsEnv(t)

@@ -81,7 +81,7 @@ func StartKubernetes(t testing.TB, compaction time.Duration) *Kubernetes {
 	return ownKubernetes(t, server)
 }
 
-// ownKubernetes returns the API server that the tests have started as server.
+// ownKubernetes returns a Kubernetes for server, which the tests have started.
 func ownKubernetes(t testing.TB, server *Server) *Kubernetes {
 	t.Helper()
 	config, err := kubernetesConfig(server)

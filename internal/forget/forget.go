@@ -1,5 +1,5 @@
-// Package forget revokes the tokens of a record and removes the record. If the store can remove a
-// record only if it is unchanged, a concurrent refresh or save leaves no valid tokens behind.
+// Package forget revokes the tokens of a record and removes the record. With a store that
+// compares before it removes, a concurrent refresh or save leaves no valid tokens behind.
 package forget
 
 import (
