@@ -61,9 +61,9 @@ const (
 	moreAllocs = 5
 )
 
-// TestCodec_Time checks the limits of Encode and Decode for typical records, with and without the
-// members of a token response. It compares the shortest times, which depend less on other
-// programs on the machine.
+// TestCodec_Time checks that Encode and Decode take at most mostTimes the time of encoding/json, and
+// moreAllocs more allocations, with and without the members of a token response. It compares the
+// shortest times, which depend less on other programs on the machine.
 func TestCodec_Time(t *testing.T) { // not parallel: AllocsPerRun counts the allocations of all goroutines
 	if testing.Short() {
 		t.Skip("it measures times")
