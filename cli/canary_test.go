@@ -14,6 +14,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
 	"github.com/tokenkeep/tokenkeep/internal/fakegcp"
+	"github.com/tokenkeep/tokenkeep/internal/fakek8s"
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 )
 
@@ -163,6 +164,19 @@ func everyStore(t *testing.T, test func(*testing.T, env)) {
 			return e
 		}
 	}
+	k8s := func(verbs string, fault *fakek8s.Fault) func(*testing.T) env {
+		return func(t *testing.T) env {
+			e, server := k8sEnv(t) // the token of the account is the canary
+			t.Cleanup(func() { asked(t, len(server.Requests())) })
+			server.Inject(func(q *fakek8s.Request) *fakek8s.Fault {
+				if slices.Contains(strings.Fields(verbs), q.Verb) {
+					return fault
+				}
+				return nil
+			})
+			return e
+		}
+	}
 	fileWith := func(text string) func(*testing.T) env {
 		return func(t *testing.T) env { return env{envStore: "file:" + writeFile(t, "tokens.csv", text)} }
 	}
@@ -195,6 +209,10 @@ func everyStore(t *testing.T, test func(*testing.T, env)) {
 		"gcp, credentials": func(t *testing.T) env {
 			return env{envStore: "gcpsm:p/x", gcpEnvCredentials: writeFile(t, "credentials.json", canary)}
 		},
+		"k8s":            k8s("", nil),
+		"k8s denies":     k8s("create update", &fakek8s.Fault{Code: http.StatusForbidden, Body: "denied"}),
+		"k8s refuses":    k8s("create update", &fakek8s.Fault{Code: http.StatusBadRequest, Body: "refused"}),
+		"k8s, no record": k8s("get list", &fakek8s.Fault{Code: http.StatusOK, Body: `{"kind":"Secret","data":{"record":"` + canary + `"},"stringData":"` + canary}),
 		"vault with keys": func(t *testing.T) env {
 			e, _ := vaultEnv(t)
 			name := filepath.Join(t.TempDir(), "keys.json")

@@ -40,11 +40,11 @@ func k8sEnv(t *testing.T) (env, *fakek8s.Server) {
 	t.Helper()
 	server := fakek8s.New(&fakek8s.Options{TLS: true})
 	t.Cleanup(server.Close)
-	server.Account("canary-of-the-account", "default", "tokenkeep")
-	if err := server.Bind("canary-of-the-account", k8sstore.Policy("default", "tokens")); err != nil {
+	server.Account(canary, "default", "tokenkeep")
+	if err := server.Bind(canary, k8sstore.Policy("default", "tokens")); err != nil {
 		t.Fatal(err)
 	}
-	return env{envStore: "k8s:default/oauth", "KUBECONFIG": kubeconfig(t, server, "canary-of-the-account")}, server
+	return env{envStore: "k8s:default/oauth", "KUBECONFIG": kubeconfig(t, server, canary)}, server
 }
 
 func TestKubernetesConfiguration(t *testing.T) {
@@ -57,7 +57,7 @@ func TestKubernetesConfiguration(t *testing.T) {
 		if err := os.Mkdir(filepath.Join(home, ".kube"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Rename(kubeconfig(t, server, "canary-of-the-account"), filepath.Join(home, ".kube", "config")); err != nil {
+		if err := os.Rename(kubeconfig(t, server, canary), filepath.Join(home, ".kube", "config")); err != nil {
 			t.Fatal(err)
 		}
 		e.with("KUBECONFIG", "").with("HOME", home).ok(t, "", "ls")
