@@ -35,6 +35,7 @@ func All() []Language {
 		{Name: "php", Unix: true, runtimes: []string{"php"}, build: php},
 		{Name: "java", Threads: true, runtimes: []string{"javac", "java", jsonJar}, build: java},
 		{Name: "ruby", Threads: true, Unix: true, runtimes: []string{"ruby"}, build: ruby},
+		{Name: "csharp", Threads: true, Unix: true, runtimes: []string{"mcs", "mono", newtonsoft}, build: csharp},
 	}
 }
 
@@ -107,10 +108,33 @@ const jsonJar = "/usr/share/java/com.android.json.jar"
 func java(t testing.TB, sdk string) []string {
 	classes := t.TempDir()
 	args := []string{"-nowarn", "--release", "8", "-cp", jsonJar, "-d", classes}
-	for _, root := range []string{"java/src/main/java", "java/src/test/java"} {
-		err := filepath.WalkDir(filepath.Join(sdk, root), func(path string, _ fs.DirEntry, err error) error {
-			if filepath.Ext(path) == ".java" {
-				args = append(args, path)
+	compile(t, "javac", append(args, sources(t, ".java", sdk+"/java/src/main/java", sdk+"/java/src/test/java")...))
+	return jvm(classes, jsonJar)
+}
+
+// jvm returns the arguments that run the class Program.
+func jvm(classes ...string) []string {
+	return []string{"java", "-Xmx64m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", strings.Join(classes, ":"), "Program"}
+}
+
+// newtonsoft is Debian's package of Newtonsoft.Json, which is a dependency of the C# SDK. The
+// package also makes it known to mono.
+const newtonsoft = "/usr/lib/cli/Newtonsoft.Json-5.0/Newtonsoft.Json.dll"
+
+func csharp(t testing.TB, sdk string) []string {
+	program := filepath.Join(t.TempDir(), "program.exe")
+	args := []string{"-langversion:7", "-warnaserror", "-r:" + newtonsoft, "-out:" + program}
+	compile(t, "mcs", append(args, sources(t, ".cs", sdk+"/csharp/src", sdk+"/csharp/test")...))
+	return []string{"mono", program}
+}
+
+// sources returns the files below roots whose names end with ext.
+func sources(t testing.TB, ext string, roots ...string) (paths []string) {
+	t.Helper()
+	for _, root := range roots {
+		err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+			if filepath.Ext(path) == ext {
+				paths = append(paths, path)
 			}
 			return err
 		})
@@ -118,8 +142,13 @@ func java(t testing.TB, sdk string) []string {
 			t.Fatal(err)
 		}
 	}
-	if out, err := exec.Command("javac", args...).CombinedOutput(); err != nil {
-		t.Fatalf("javac: %v: %s", err, out)
+	return paths
+}
+
+// compile runs a compiler. It fails the test if the compiler fails.
+func compile(t testing.TB, compiler string, args []string) {
+	t.Helper()
+	if out, err := exec.Command(compiler, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", compiler, err, out)
 	}
-	return []string{"java", "-Xmx64m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", classes + ":" + jsonJar, "Program"}
 }
