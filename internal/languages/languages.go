@@ -36,6 +36,7 @@ func All() []Language {
 		{Name: "java", Threads: true, runtimes: []string{"javac", "java", jsonJar}, build: java},
 		{Name: "ruby", Threads: true, Unix: true, runtimes: []string{"ruby"}, build: ruby},
 		{Name: "csharp", Threads: true, Unix: true, runtimes: []string{"mcs", "mono", newtonsoft}, build: csharp},
+		{Name: "scala", Threads: true, runtimes: []string{"scalac", "java", scalaJar, jsonJar}, build: scala},
 	}
 }
 
@@ -110,6 +111,16 @@ func java(t testing.TB, sdk string) []string {
 	args := []string{"-nowarn", "--release", "8", "-cp", jsonJar, "-d", classes}
 	compile(t, "javac", append(args, sources(t, ".java", sdk+"/java/src/main/java", sdk+"/java/src/test/java")...))
 	return jvm(classes, jsonJar)
+}
+
+// scalaJar is the library of Debian's Scala.
+const scalaJar = "/usr/share/java/scala-library.jar"
+
+func scala(t testing.TB, sdk string) []string {
+	classes := t.TempDir()
+	args := []string{"-J-XX:TieredStopAtLevel=1", "-cp", jsonJar, "-d", classes}
+	compile(t, "scalac", append(args, sources(t, ".scala", sdk+"/scala/src/main/scala", sdk+"/scala/src/test/scala")...))
+	return jvm(classes, scalaJar, jsonJar)
 }
 
 // jvm returns the arguments that run the class Program.
