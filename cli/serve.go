@@ -68,7 +68,7 @@ func (a *app) serveCommand() *cobra.Command {
 }
 
 const serveHelp = `Serves the store over HTTP on this machine until it receives a signal. This is the agent
-for the token stores in sdk/, in Python, Node.js, PHP, Java and Ruby.
+for the token stores in sdk/, in Python, Node.js, PHP, Java, Ruby, C# and Scala.
 
   tokenkeep serve --store awssm:oauth --data-center eu --token-file /run/tokenkeep/token
   tokenkeep serve --store vault:secret/oauth --data-center us --listen unix:/run/tokenkeep/agent.sock
