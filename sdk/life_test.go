@@ -6,6 +6,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
@@ -116,6 +117,7 @@ func (l *life) check(s step, res languages.Result, asks int) (problems []string)
 	}
 	differs("the code is", res.Code, w.code)
 	differs("the class is", res.Class, w.class)
+	differs("the exception quotes a token:", strings.Contains(res.Error, "secret-1"), false)
 	differs("the requests at the token endpoint are", asks, w.asks)
 	if s.Do == "find_token" && w.code == "" {
 		differs("it is none:", res.None, w.none)

@@ -232,6 +232,8 @@ func contract() []step {
 		{what: "nothing is left", Step: languages.Step{Do: "get_tokens"}, want: want{list: []string{}}},
 		{what: "nothing to save", Step: store("save_token", "nothing", map[string]string{"user_name": "v"}), want: want{code: "TOKEN_STORE", class: "not_found"}},
 		{what: "an agent that is away", Step: languages.Step{Do: "get_tokens", Address: "http://127.0.0.1:1"}, want: fails},
+		{what: "an agent on a Unix socket that is away", Step: languages.Step{Do: "get_tokens", Address: "unix:/nonexistent/socket"}, want: fails},
+		{what: "a token that no header can have", Step: languages.Step{Do: "get_tokens", Token: "secret-1\nsecret-2"}, want: fails},
 		{what: "a wrong token", Step: languages.Step{Do: "get_tokens", Token: "wrong"}, want: want{code: "TOKEN_STORE", class: "unauthorized"}},
 	}
 }

@@ -108,6 +108,8 @@ class AgentStore(TokenStore):
             except (OSError, http.client.HTTPException) as cause:
                 if pause is None:
                     raise SDKException("TOKEN_STORE", "the tokenkeep agent does not answer: ", cause=cause)
+            except ValueError:  # it quotes the token
+                raise SDKException("TOKEN_STORE", "the token of the tokenkeep agent is not valid") from None
             time.sleep(pause)
         try:
             answer = json.loads(answer)

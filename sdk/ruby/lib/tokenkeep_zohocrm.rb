@@ -114,6 +114,8 @@ module Tokenkeep
         sleep PAUSES[tries]
         tries += 1
         retry
+      rescue ArgumentError
+        raise SDKException.new('TOKEN_STORE', 'the token of the tokenkeep agent is not valid')
       end
       begin
         answer = JSON.parse(response.body)

@@ -134,6 +134,8 @@ public class AgentStore implements TokenStore {
             throw new SDKException("TOKEN_STORE", "interrupted", e);
         } catch (JSONException e) {
             throw new SDKException("TOKEN_STORE", "what answers is no tokenkeep agent"); // the cause quotes it
+        } catch (IllegalArgumentException e) {
+            throw new SDKException("TOKEN_STORE", "the address or the token of the tokenkeep agent is not valid"); // likewise
         }
         if (status == 200) {
             return answer;
