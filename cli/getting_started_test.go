@@ -72,7 +72,7 @@ var guides = map[string]func(*testing.T, *guide){
 	},
 }
 
-// block returns the first fenced block of a page in the given language.
+// block returns the first fenced block in the given language on a page.
 func block(t *testing.T, page, language string) string {
 	t.Helper()
 	_, rest, ok := strings.Cut(page, "```"+language+"\n")

@@ -128,8 +128,8 @@ type Store struct {
 	Timeout time.Duration
 }
 
-// RunDriver tests a driver against the promises of package driver, from DR-01 on. The name
-// of each subtest begins with the number of its promise. The subtests run in parallel.
+// RunDriver tests a driver against the numbered promises of package driver, such as DR-01. The
+// name of each subtest begins with the number of its promise. The subtests run in parallel.
 func RunDriver(t *testing.T, b Driver) {
 	t.Helper()
 	if b.Open == nil || b.Reopen == nil {

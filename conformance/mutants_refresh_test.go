@@ -95,7 +95,7 @@ func (r refreshing) DeleteToken(ctx context.Context, id string) error {
 	return err
 }
 
-// passedOn is an error of mint that Refresh returns unchanged.
+// passedOn marks an error, from mint or a kept refusal, that Refresh returns unchanged.
 type passedOn struct{ error }
 
 func (r refreshing) refresh(ctx context.Context, id string, stale tokenstore.Secret, mint mint) (token, error) {

@@ -135,7 +135,8 @@ func runCold(ctx context.Context, program string, s coldService) (used, took tim
 	return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), time.Since(began), nil
 }
 
-// startColdService starts a service that stores a token for each kind of program.
+// startColdService starts a service and stores one token in it for the program with this module, and
+// one for the program without.
 func startColdService(ctx context.Context, name string) (coldService, error) {
 	secret, err := json.Marshal(cold.Bare{AccessToken: "access", RefreshToken: "refresh", Expiry: far})
 	if err != nil {

@@ -26,7 +26,7 @@ const (
 	maxLifetime = 10 * 365 * 24 * time.Hour
 )
 
-// A reply is a complete HTTP response.
+// A reply is an HTTP response whose body has been read, up to a limit.
 type reply struct {
 	status int
 	header http.Header

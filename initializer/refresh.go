@@ -89,7 +89,8 @@ func (c *Client) next(ctx context.Context, s *session, rejected bool) (*session,
 var errBusy = errors.New("the wait for the store was ended, because the current token is valid")
 
 // advance is like refresh, but returns s with a later due time if the refresh fails and s is alive.
-// While s is alive, advance waits at most patience before a request to the authorization server.
+// If s is alive, advance gives up after patience unless a request to the authorization server has
+// begun by then.
 func (c *Client) advance(ctx context.Context, s *session) (next *session, minted bool, err error) {
 	short, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -974,7 +974,7 @@ func orders(sc scenario, maybe []bool) [][]int {
 	return all
 }
 
-// exploring runs the scenario in different orders of its calls, with faults within the
+// exploring runs the scenario with its calls in different orders, injects faults within the
 // budgets, and checks the state after each run. It skips orders whose ending is known to be
 // that of another order.
 func exploring(t *testing.T, fresh func() scenario, b budgets) {

@@ -131,7 +131,7 @@ func rekeyed(ctx context.Context, s *tokenstore.Store) error {
 
 // TestKeyChangeSurvivesDeath checks that Rekey can be repeated after its process died
 // before or after any of its writes. Programs at the previous step must work until Rekey
-// ends, and programs at the next step after Rekey.
+// ends. Programs at the next step must work once Rekey has ended.
 func TestKeyChangeSurvivesDeath(t *testing.T) {
 	t.Parallel()
 	for _, change := range keyChanges() {

@@ -130,7 +130,7 @@ func TestValidateLengths(t *testing.T) {
 			}
 		}
 	}
-	// The limit of an ID is in bytes.
+	// The limit on the length of an ID is in bytes, not characters.
 	if err := tokenstore.Validate(tokenstore.Token{ID: strings.Repeat("é", 128)}); !errors.Is(err, tokenstore.ErrInvalidToken) {
 		t.Errorf("an ID of 128 characters in 256 bytes: error %v", err)
 	}

@@ -43,8 +43,8 @@ func All() []Language {
 // Python returns the Language for Python.
 func Python() Language { return All()[0] }
 
-// Need skips the test if the runtime of l is missing. If TOKENKEEP_REQUIRE names the language,
-// Need fails the test instead.
+// Need skips the test on Windows, or if a runtime of l is missing. If TOKENKEEP_REQUIRE names the
+// language, a missing runtime fails the test instead.
 func (l Language) Need(t testing.TB) {
 	t.Helper()
 	if runtime.GOOS == "windows" {

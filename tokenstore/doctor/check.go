@@ -214,8 +214,8 @@ type examined struct {
 }
 
 // suspectTarget reports whether the named entry, which leads to another entry, must be
-// examined. A redirect to a listed record is examined only if searches also find that record
-// by the redirect's name.
+// examined. A redirect to a listed record is examined only if the record also has the label
+// of the redirect's name.
 func (c *checker) suspectTarget(name string, at sighting) bool {
 	to, listed := c.seen[at.target.Name]
 	if !at.alias || !listed || to.born != at.target.Born || to.target != nil {

@@ -247,7 +247,8 @@ type Secret struct {
 	// Version identifies the state that was read.
 	Version Version
 
-	// Note is the note of the secret, or empty. Only the method Fresh of a Leaser must set Note.
+	// Note is the note of the secret, or empty. The method Fresh of a Leaser must set Note;
+	// other methods need not.
 	Note string
 
 	// Updated is when the state was written, by the service's clock, or the zero Time if

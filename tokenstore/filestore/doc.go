@@ -80,7 +80,7 @@
 // the directory is writable, a copy beside the file, path + ".in-place", protects against a
 // process that is killed while it writes. Mount the directory instead, so that a crash of the
 // machine also leaves the file intact. If only the file is mounted, a program that opens it by
-// its original path replaces the file instead of writing it in place. Such programs also do not
+// its original path replaces the file, and the mount keeps the old one. Such programs also do not
 // see the second file, which is beside the mount point. Do not let such programs handle records
 // with an Issuer. If the directory is not writable, saving a record with a field of the second
 // file fails with tokenstore.ErrInvalidToken. A refresh then stores the new token without Scope,

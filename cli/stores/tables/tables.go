@@ -1,5 +1,5 @@
-// Package tables provides the kinds of store sqlite and mysql to the command tokenkeep. Their
-// records are in a table of the Zoho SDKs.
+// Package tables provides the kinds of store sqlite and mysql to the command tokenkeep. Both keep
+// records in a table with the layout of the Zoho SDKs.
 package tables
 
 import (

@@ -161,7 +161,7 @@ func (w *Writer) Complete(ctx context.Context, from, to Entry) error {
 }
 
 // TakeOver makes the third and the fourth swap for all entries that have moved to the
-// record to.
+// record that to refers to.
 func (w *Writer) TakeOver(ctx context.Context, to stored.Ref) error {
 	v := w.View(true)
 	u, err := v.Read(ctx, Name(to.Name))

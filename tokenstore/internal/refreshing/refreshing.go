@@ -237,7 +237,7 @@ func (c *call) run(ctx context.Context) (codec.Fields, error) {
 	return codec.Fields{}, fmt.Errorf("%w: in each of %d attempts", driver.ErrConflict, c.Attempts)
 }
 
-// sitOut waits after the service has throttled a call with err. Meanwhile, another process
+// sitOut waits after a call failed with err because the service throttled it. Meanwhile, another process
 // with the right to mint may store a token. Once the service has throttled calls for
 // Patience, sitOut returns err.
 func (c *call) sitOut(ctx context.Context, err error) error {
