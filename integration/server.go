@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	startTimeout = 2 * time.Minute  // time for a server to become ready
+	startTimeout = 5 * time.Minute  // time for a server to become ready, on a machine with much other work
 	stopTimeout  = 10 * time.Second // time for a server to end after a request to stop
 	callTimeout  = 30 * time.Second // time for one call that prepares a test or cleans up after it
 )

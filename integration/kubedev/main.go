@@ -8,8 +8,8 @@
 //
 // and answers requests until it gets an interrupt or a SIGTERM or, with -stdin, until its
 // standard input is closed. It keeps everything in the folder that -storage names, also its
-// certificate, apiserver.crt, which clients are to trust. Started again with the same folder
-// and -addr it goes on with what it had, after a kill too. The environment variable
+// certificate, apiserver.crt, which clients are to trust. If it is started again with the same folder
+// and -addr, it continues with the stored data, even after it was killed. The environment variable
 // KUBEDEV_TOKEN is the token of an administrator.
 package main
 
@@ -41,7 +41,7 @@ import (
 )
 
 // startTimeout is how long etcd and the API server may each take until they answer.
-const startTimeout = 110 * time.Second
+const startTimeout = 140 * time.Second
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -187,7 +187,7 @@ func writeKey(path string) error {
 // ready waits until the server at address says that it is ready.
 func ready(ctx context.Context, address, token string, failed <-chan error) error {
 	// It is this process that answers.
-	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	defer client.CloseIdleConnections()
 	deadline := time.After(startTimeout)
 	for {
@@ -197,6 +197,7 @@ func ready(ctx context.Context, address, token string, failed <-chan error) erro
 		}
 		request.Header.Set("Authorization", "Bearer "+token)
 		if answer, err := client.Do(request); err == nil {
+			_, _ = io.Copy(io.Discard, answer.Body) // keeps the connection: a handshake is slow on a machine with other work
 			_ = answer.Body.Close()
 			if answer.StatusCode == http.StatusOK {
 				return nil
