@@ -2,7 +2,7 @@ package tokenkeep_test
 
 import (
 	"encoding/json"
-	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -112,8 +112,15 @@ func TestREADMEFigures(t *testing.T) {
 	}
 	for i, adapter := range []string{"awssm", "gcpsm"} {
 		price, err := strconv.ParseFloat(dollars[i+1], 64)
-		if want := fmt.Sprintf("| [%s](%s) | $%.2f |", adapter, adapter, price); err != nil || !strings.Contains(readme, want) {
-			t.Errorf("README.md has no %q, error %v", want, err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown := regexp.MustCompile(`\| \[` + adapter + `\]\(` + adapter + `\) \| \$([0-9.]+) \|`).FindStringSubmatch(readme)
+		if shown == nil {
+			t.Fatalf("README.md has no price of %s", adapter)
+		}
+		if rounded, err := strconv.ParseFloat(shown[1], 64); err != nil || math.Abs(rounded-price) > 0.00501 {
+			t.Errorf("README.md has the price %s of %s, want $%v, error %v", shown[1], adapter, price, err)
 		}
 	}
 }

@@ -66,13 +66,19 @@ func (c *cached) Get(ctx context.Context, name string) (driver.Secret, error) {
 
 type reviving struct{ *memstore.Driver }
 
-func (r reviving) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
-	<-time.After(gap)
-	v, err := r.Driver.Update(ctx, name, base, p)
-	if errors.Is(err, driver.ErrNotFound) {
-		return r.Driver.Create(ctx, name, p)
+func (r reviving) Delete(ctx context.Context, name string, base driver.Secret) error {
+	was, err := r.Get(ctx, name)
+	if err != nil {
+		return r.Driver.Delete(ctx, name, base)
 	}
-	return v, err
+	if err := r.Driver.Delete(ctx, name, base); err != nil {
+		return err
+	}
+	// A copy that has not seen the deletion wins, unless another process has created the secret.
+	if _, err = r.Create(ctx, name, was.Payload); errors.Is(err, driver.ErrExists) {
+		return nil
+	}
+	return err
 }
 
 type careless struct{ *memstore.Driver }

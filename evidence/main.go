@@ -101,7 +101,7 @@ func main() {
 	var tokens string
 	flag.IntVar(&s.doubles, "doubles", 100_000, "pairs of faults for each service")
 	flag.IntVar(&s.histories, "histories", 1000, "histories of each service for the check of linearizability")
-	flag.IntVar(&s.mistakes, "mistakes", 50, "maximum number of histories until the bug of a broken service is found")
+	flag.IntVar(&s.mistakes, "mistakes", 400, "maximum number of histories until the bug of a broken service is found")
 	flag.Uint64Var(&s.seed, "seed", 1, "the first seed of the random choices")
 	flag.IntVar(&s.records, "records", 1000, "records that are refreshed for a month")
 	flag.StringVar(&tokens, "tokens", "10,1000,10000", "numbers of tokens for which the contenders are compared")
