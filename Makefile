@@ -72,8 +72,8 @@ full: ## the same at the sizes that take an hour or two: 200 rounds of races, 10
 	TOKENKEEP_FULL=1 $(GO) test -timeout 3h ./awssm ./gcpsm ./cli ./initializer ./sdk
 	TOKENKEEP_FULL=1 $(GO) -C integration test -parallel 8 -timeout 3h
 
-race: ## the tests of the module under the race detector
-	$(GO) test -race -timeout 30m ./...
+race: ## the tests of the module under the race detector, without those that measure times
+	$(GO) test -short -race -timeout 30m ./...
 
 lint: ## golangci-lint, with the reasons in .golangci.yml
 	$(LINT) run ./...
