@@ -149,7 +149,7 @@ func (a *app) begin(c *cobra.Command, args []string) error {
 		ctx, cancel := context.WithTimeoutCause(c.Context(), a.timeout, errTimeout)
 		context.AfterFunc(ctx, cancel) // cancel must not be called earlier: the command uses ctx until it ends
 		c.SetContext(ctx)
-		a.overdue = func() bool { return context.Cause(ctx) == errTimeout }
+		a.overdue = func() bool { return errors.Is(context.Cause(ctx), errTimeout) }
 	}
 	a.began = true
 	if !a.json && isTerminal(a.errs) {

@@ -47,8 +47,7 @@ func classify(err error) error {
 		return driver.ErrRefused // the address or the certificates are wrong; nothing was sent
 	case strings.Contains(err.Error(), textLimiter):
 		return driver.ErrThrottled // the client's own limit; nothing was sent
-	case errors.As(err, &transport), errors.As(err, &network),
-		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.As(err, &transport), errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return driver.ErrUnavailable
 	}
 	return nil
@@ -64,11 +63,12 @@ func classifyAnswer(s metav1.Status) error {
 		return driver.ErrRefused
 	case code == http.StatusForbidden:
 		return driver.ErrDenied
-	case code == http.StatusNotFound && ofSecret(s) && !foreign(s):
+	case code == http.StatusNotFound && ofSecret(s):
 		return driver.ErrNotFound
-	case code == http.StatusConflict && s.Reason == metav1.StatusReasonAlreadyExists && !foreign(s):
-		return driver.ErrExists
-	case code == http.StatusConflict && ofSecret(s) && !foreign(s):
+	case code == http.StatusConflict && ofSecret(s):
+		if s.Reason == metav1.StatusReasonAlreadyExists {
+			return driver.ErrExists
+		}
 		return driver.ErrConflict
 	case code == http.StatusTooManyRequests:
 		return driver.ErrThrottled
@@ -80,11 +80,11 @@ func classifyAnswer(s metav1.Status) error {
 	return driver.ErrRefused
 }
 
-// ofSecret reports whether a Status concerns a Secret, rather than its namespace or a
-// quota. A Status about failed preconditions of a deletion names the kind; other Statuses
-// name the resource.
+// ofSecret reports whether the server has sent a Status about a Secret, rather than about its
+// namespace or a quota. A Status about failed preconditions of a deletion names the kind;
+// other Statuses name the resource.
 func ofSecret(s metav1.Status) bool {
-	return s.Details != nil && (s.Details.Kind == "secrets" || s.Details.Kind == "Secret")
+	return s.Details != nil && (s.Details.Kind == "secrets" || s.Details.Kind == "Secret") && !foreign(s)
 }
 
 // foreign reports whether the client has made a Status from a response in another format,
