@@ -4,12 +4,17 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/oauth2"
+
+	"github.com/tokenkeep/tokenkeep/initializer"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
@@ -66,6 +71,32 @@ func (b *bench) refreshed(id string, stale tokenstore.Secret, n int) tokenstore.
 	return t.AccessToken
 }
 
+// RoundTrip answers a refresh at the authorization server, which takes as long as a call.
+func (b *bench) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer := `{"access_token":"minted","token_type":"Bearer","expires_in":3600}`
+	err := b.pass(r.Context(), asksServer, func() error { return nil })
+	return &http.Response{
+		StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}},
+		Body: io.NopCloser(strings.NewReader(answer)), Request: r,
+	}, err
+}
+
+// started opens a Client as a new process does, which finds the record and refreshes the token.
+func (b *bench) started(string, tokenstore.Secret) {
+	c, err := initializer.New(b.Context(), initializer.Config{
+		Store: b.store(), HTTPClient: &http.Client{Transport: b}, Issuer: initializer.NoIssuer,
+		OAuth2: &oauth2.Config{ClientID: crm, Endpoint: oauth2.Endpoint{TokenURL: "https://as.example/token", AuthStyle: oauth2.AuthStyleInParams}},
+		Token:  tokenstore.Token{UserName: ann, ClientID: crm},
+	})
+	if err != nil {
+		b.Error(err)
+		return
+	}
+	if t, err := c.Token(b.Context()); err != nil || t.AccessToken != "minted" {
+		b.Errorf("Token: %v", err)
+	}
+}
+
 // A chain describes the calls of an operation. depth is the length of the longest chain of
 // dependent calls. after is the part of depth after the authorization server's response.
 type chain struct{ calls, depth, after int }
@@ -102,6 +133,8 @@ func TestDepth(t *testing.T) {
 		{"refresh without the label of the access token", func(b *bench, id string, stale tokenstore.Secret) { b.refreshed(id, stale, 9) },
 			&tokenstore.Options{NoAccessLabel: true},
 			map[string]chain{"awssm": {3, 3, 1}, "gcpsm": {6, 5, 2}, "vaultstore": {3, 3, 1}, "k8sstore": {3, 3, 1}}},
+		{"find and refresh in a new process", (*bench).started, nil,
+			map[string]chain{"awssm": {4, 4, 2}, "gcpsm": {6, 5, 2}, "vaultstore": {5, 4, 2}, "k8sstore": {3, 3, 1}}},
 		{"save a new access token", func(b *bench, id string, _ tokenstore.Secret) {
 			if _, err := b.store().SaveToken(b.Context(), tokenstore.Token{ID: id, AccessToken: "saved"}); err != nil {
 				b.Error(err)

@@ -34,6 +34,7 @@ var rules = map[string]rule{
 	"internal/members":             {},
 	"internal/stored":              {ours: []string{"codec", "internal/members"}},
 	"internal/flight":              {},
+	"internal/handover":            {},
 	"internal/pace":                {},
 	"internal/refusal":             {ours: []string{"internal/stored"}},
 	"internal/sdkid":               {},
@@ -52,7 +53,7 @@ var rules = map[string]rule{
 	"tokenstore/doctor":              {ours: []string{"codec", "internal/pace", "internal/stored", "tokenstore/driver", "tokenstore/driverkit", "tokenstore/internal/duplicates", "tokenstore/internal/ledger", "tokenstore/internal/rules"}},
 
 	// The interface of stores.
-	"tokenstore": {ours: []string{"codec", "internal/pace", "internal/refusal", "internal/stored", "tokenstore/doctor", "tokenstore/driver", "tokenstore/internal/lease", "tokenstore/internal/ledger", "tokenstore/internal/refreshing", "tokenstore/internal/rules", "tokenstore/observe"}},
+	"tokenstore": {ours: []string{"codec", "internal/handover", "internal/pace", "internal/refusal", "internal/stored", "tokenstore/doctor", "tokenstore/driver", "tokenstore/internal/lease", "tokenstore/internal/ledger", "tokenstore/internal/refreshing", "tokenstore/internal/rules", "tokenstore/observe"}},
 
 	// Kinds of stores.
 	"tokenstore/internal/rowstore": {ours: []string{"codec", "internal/refusal", "internal/stored", "tokenstore", "tokenstore/doctor", "tokenstore/driverkit", "tokenstore/internal/candidates", "tokenstore/internal/duplicates", "tokenstore/internal/observed", "tokenstore/internal/refreshing", "tokenstore/internal/rules", "tokenstore/observe"}},
@@ -66,7 +67,7 @@ var rules = map[string]rule{
 
 	// Packages that use stores.
 	"keys":                          {ours: []string{"codec", "tokenstore"}},
-	"initializer":                   {ours: []string{"codec", "internal/extra", "internal/flight", "internal/forget", "internal/refusal", "internal/stored", "tokenstore"}, theirs: []string{"golang.org/x/oauth2"}},
+	"initializer":                   {ours: []string{"codec", "internal/extra", "internal/flight", "internal/forget", "internal/handover", "internal/refusal", "internal/stored", "tokenstore"}, theirs: []string{"golang.org/x/oauth2"}},
 	"agent":                         {ours: []string{"codec", "initializer", "internal/flight", "internal/members", "tokenstore"}},
 	"tokenstore/migrate":            {ours: []string{"codec", "internal/bulk", "internal/pace", "internal/sdkid", "tokenstore", "tokenstore/internal/candidates", "tokenstore/internal/rules"}},
 	"internal/bulk":                 {ours: []string{"tokenstore"}},

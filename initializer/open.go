@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/tokenkeep/tokenkeep/internal/handover"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
@@ -48,6 +49,7 @@ func (c *Client) open(ctx context.Context) (*session, error) {
 	like := c.conf.Token
 	var refused error
 	tried := map[string]bool{}
+	ctx = handover.Context(ctx) // use refreshes a record as the source has read it
 	for _, from := range c.sources(like) {
 		t, err := from(ctx, like)
 		if errors.Is(err, tokenstore.ErrNotFound) {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/handover"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lease"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/refreshing"
@@ -68,7 +69,11 @@ func (s *Store) refresh(ctx context.Context, id string, stale Secret, mint refre
 	if err := s.begin(ctx); err != nil {
 		return codec.Fields{}, err
 	}
-	return s.engine.Refresh(ctx, id, string(stale), s.leases.Record(ctx, id), mint)
+	var read *ledger.Entry
+	if e, ok := handover.Take[ledger.Entry](ctx, s, id); ok {
+		read = &e
+	}
+	return s.engine.Refresh(ctx, id, string(stale), s.leases.Record(ctx, id, read), mint)
 }
 
 func (s *Store) newEngine() *refreshing.Engine {

@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tokenkeep/tokenkeep/internal/handover"
 	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
@@ -390,6 +391,11 @@ func (p *proc) run(stale tokenstore.Secret) {
 		p.mu.Lock()
 		p.say(p, "begins, deadline %v, cold %v", p.deadline, p.cold)
 		p.mu.Unlock()
+		if p.cold {
+			ctx = handover.Context(ctx)
+			// Refresh begins with the state that FindTokenByID has read, if it has read one.
+			_, _ = p.open().FindTokenByID(ctx, p.id)
+		}
 		got, err := p.open().Refresh(ctx, p.id, stale, p.mint)
 		cancel()
 		refused, ok := errors.AsType[*tokenstore.RefreshError](err)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tokenkeep/tokenkeep/internal/handover"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
@@ -54,6 +55,24 @@ func (i *issuer) atMost(crashes int) error {
 func (i *issuer) refresh(id string, stale tokenstore.Secret) operation {
 	return operation{name: "refresh", do: func(ctx context.Context, s *tokenstore.Store) error {
 		t, err := s.Refresh(ctx, id, stale, i.mint)
+		if err == nil && (t.AccessToken == stale || t.AccessToken == "") {
+			return errors.New("Refresh returned the stale token")
+		}
+		return err
+	}}
+}
+
+// start returns an operation that finds the user's record, and refreshes it as it was found
+// if the access token has expired. A process that starts does this.
+func (i *issuer) start() operation {
+	return operation{name: "start", do: func(ctx context.Context, s *tokenstore.Store) error {
+		ctx = handover.Context(ctx)
+		t, err := s.FindToken(ctx, tokenstore.Token{UserName: user, ClientID: client})
+		if err != nil || tokenstore.Fresh(t, "", time.Now()) {
+			return err
+		}
+		stale := t.AccessToken
+		t, err = s.Refresh(ctx, t.ID, stale, i.mint)
 		if err == nil && (t.AccessToken == stale || t.AccessToken == "") {
 			return errors.New("Refresh returned the stale token")
 		}
@@ -171,6 +190,21 @@ func refreshScenarios() []func() scenario {
 		with("a refresher with a deadline and one without", expired, func(i *issuer) []operation {
 			return []operation{i.refreshSlowly(userID(), "access0"), i.refreshWithin(userID(), "access0")}
 		}, once, alone),
+		with("two processes that start", expired, func(i *issuer) []operation {
+			return []operation{i.start(), i.start()}
+		}, once),
+		with("a process that starts, and a save", expired, func(i *issuer) []operation {
+			return []operation{i.start(), save(tokenstore.Token{UserName: user, ClientID: client, APIDomain: "https://api"})}
+		}, once),
+		with("a process that starts, and a new refresh token", expired, func(i *issuer) []operation {
+			return []operation{i.start(), save(tokenstore.Token{UserName: user, ClientID: client, RefreshToken: "refresh9"})}
+		}),
+		with("a process that starts, and a deletion", expired, func(i *issuer) []operation {
+			return []operation{i.start(), remove(userID())}
+		}, once),
+		with("a process that starts, and a second consent", consented, func(i *issuer) []operation {
+			return []operation{i.start(), promote("1")}
+		}),
 		with("a refresh while another consent is merged", consented, func(i *issuer) []operation {
 			return []operation{i.refreshSlowly(userID(), "access0"), after(promote("1"), i.refreshSlowly(userID(), "access0"))}
 		}, alone),

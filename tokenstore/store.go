@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/internal/handover"
 	"github.com/tokenkeep/tokenkeep/internal/stored"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lease"
@@ -113,17 +114,18 @@ func (s *Store) find(ctx context.Context, like codec.Fields) (codec.Fields, erro
 		_, err := rules.Select(like, nil)
 		return codec.Fields{}, err
 	}
-	_, found, err := s.only(ctx, s.ledger.View(false), like)
+	rec, match, err := s.only(ctx, s.ledger.View(false), like)
 	if err != nil {
 		return codec.Fields{}, err
 	}
-	if found.Former.GrantToken {
+	handover.Keep(ctx, s, rec.Token.ID, rec)
+	if match.Former.GrantToken {
 		like.GrantToken = ""
 	}
-	if found.Former.RefreshToken {
+	if match.Former.RefreshToken {
 		like.RefreshToken = ""
 	}
-	return rules.Merge(found.Fields, like), nil
+	return rules.Merge(match.Fields, like), nil
 }
 
 // only returns the record that like describes. The error matches ErrNotFound if no record

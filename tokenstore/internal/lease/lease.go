@@ -78,10 +78,12 @@ type record struct {
 	id    string
 	least time.Duration // mint is not called with less time left until the caller's deadline
 
-	view  *ledger.View // of the last Read; nil once Take has tried to write
-	entry ledger.Entry // as Read last returned it
-	noted noted        // another process's lease in a note
-	told  bool         // leaveWord was called
+	found *ledger.Entry // the record as an earlier call has read it, for the first Read; else nil
+	view  *ledger.View  // of the last Read; nil once Take has tried to write
+	stale bool          // entry may be out of date
+	entry ledger.Entry  // as Read last returned it
+	noted noted         // another process's lease in a note
+	told  bool          // leaveWord was called
 
 	spread bool // awaitTurn has waited
 	quiet  int  // number of further calls of Take that only wait
@@ -91,9 +93,10 @@ type record struct {
 func (r *record) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*lease.record") }
 
 // Record returns a refreshing.Record for the record with the given ID. The result serves one
-// call of Refresh, whose context is ctx.
-func (l *Leases) Record(ctx context.Context, id string) refreshing.Record {
-	r := &record{Leases: l, id: id}
+// call of Refresh, whose context is ctx. If found is not nil, it is the record as an earlier
+// call has read it. The first Read of a recent state then returns that state.
+func (l *Leases) Record(ctx context.Context, id string, found *ledger.Entry) refreshing.Record {
+	r := &record{Leases: l, id: id, found: found}
 	if deadline, ok := ctx.Deadline(); ok {
 		r.least = min(pollInterval, time.Until(deadline)/3)
 	}
@@ -102,7 +105,25 @@ func (l *Leases) Record(ctx context.Context, id string) refreshing.Record {
 
 // Read implements refreshing.Record.
 func (r *record) Read(ctx context.Context, newest bool) (refreshing.State, error) {
+	e, err := r.read(ctx, newest)
+	if err != nil {
+		return refreshing.State{}, err
+	}
+	r.entry = e
+	s := state(e)
+	s.Stale = r.stale
+	return s, nil
+}
+
+func (r *record) read(ctx context.Context, newest bool) (ledger.Entry, error) {
+	found := r.found
+	r.found = nil
 	switch {
+	case found != nil && !newest:
+		// Another process may have written or deleted the record since. Take then loses
+		// its compare-and-swap, and a refusal is confirmed by a read of the newest state.
+		r.view, r.stale = r.Ledger.ViewOf(*found), true
+		return *found, nil
 	case !newest:
 		r.view = r.Ledger.View(false)
 	case r.view == nil:
@@ -110,14 +131,8 @@ func (r *record) Read(ctx context.Context, newest bool) (refreshing.State, error
 	default:
 		r.view = r.view.Fresher() // a stale View must not cause a refusal
 	}
-	e, err := r.Find(ctx, r.view, r.id)
-	if err != nil {
-		return refreshing.State{}, err
-	}
-	r.entry = e
-	s := state(e)
-	s.Stale = !r.view.Current()
-	return s, nil
+	r.stale = !r.view.Current()
+	return r.Find(ctx, r.view, r.id)
 }
 
 func state(e ledger.Entry) refreshing.State {
@@ -150,7 +165,7 @@ func (r *record) Take(ctx context.Context) (refreshing.Right, error) {
 		return nil, refreshing.ErrLater
 	}
 	if err := r.roomForRefresh(r.entry.Record); err != nil {
-		if !r.view.Current() {
+		if r.stale {
 			err = refreshing.ErrStale
 		}
 		return nil, err
