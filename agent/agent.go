@@ -16,7 +16,7 @@ import (
 )
 
 // TokenHeader is the request header that carries Config.Token.
-const TokenHeader = "X-Tokenkeep-Token"
+const TokenHeader = "X-Tokenkeep-Token" //nolint:gosec // a name, not a credential
 
 // minToken is the minimum length of Config.Token, which is that of 128 random bits in base64.
 const minToken = 22

@@ -58,7 +58,7 @@ func TestRequestsOfOthersAreRefused(t *testing.T) {
 		header map[string]string
 	}{
 		"no token":            {401, map[string]string{agent.TokenHeader: ""}},
-		"another token":       {401, map[string]string{agent.TokenHeader: "agent-token-of-26-characterz"}},
+		"another token":       {401, map[string]string{agent.TokenHeader: "agent-token-of-26-letters_"}},
 		"the token and more":  {401, map[string]string{agent.TokenHeader: agentToken + "x"}},
 		"half the token":      {401, map[string]string{agent.TokenHeader: agentToken[:13]}},
 		"token as bearer":     {401, map[string]string{agent.TokenHeader: "", "Authorization": "Bearer " + agentToken}},
@@ -423,7 +423,7 @@ func TestAnotherUserOnTheSocket(t *testing.T) {
 	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
 		t.Skip("only root on Linux can be another user")
 	}
-	dir, err := os.MkdirTemp("", "agent")
+	dir, err := os.MkdirTemp("", "agent") //nolint:usetesting // another user cannot enter the parent directory of t.TempDir
 	if err != nil {
 		t.Fatal(err)
 	}

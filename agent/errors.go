@@ -119,11 +119,11 @@ type failure struct {
 func refuse(err error) answer {
 	c := classOf(err)
 	f := failure{Error: textOf(c, err), Class: c.name}
-	a := answer{status: c.status, class: c.name, get: c.is == errPage}
+	a := answer{status: c.status, class: c.name, get: errors.Is(c.is, errPage)}
 	switch refused, ok := errors.AsType[*tokenstore.RefreshError](err); {
 	case ok:
 		f.Code, a.retry = refused.Code, refused.RetryAfter
-	case c.is == errExpiring || c.is == errTooMany:
+	case errors.Is(c.is, errExpiring), errors.Is(c.is, errTooMany):
 		a.retry = time.Second
 	}
 	f.RetryAfter = a.retry.Seconds()

@@ -113,11 +113,11 @@ func (o *Options) checkReplicas(regional bool) error {
 	case o.Replicas == nil:
 		return nil
 	case regional:
-		return errors.New("Replicas must be nil for a regional secret")
+		return errors.New("a regional secret has no Replicas")
 	case o.KMSKey != "":
 		return errors.New("KMSKey must be empty with Replicas, each of which may have its own")
 	case len(o.Replicas) == 0:
-		return errors.New("Replicas must be nil or have an element")
+		return errors.New("the list of Replicas is empty, but not nil")
 	}
 	for _, r := range o.Replicas {
 		if r.Location == "" || (r.KMSKey == "") != (o.Replicas[0].KMSKey == "") {

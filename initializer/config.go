@@ -123,7 +123,7 @@ type Config struct {
 	style *atomic.Int64
 }
 
-// NoIssuer, as Config.Issuer, means that records have no issuer. Two servers with the same client
+// NoIssuer is the value of Config.Issuer for records without an issuer. Two servers with the same client
 // ID then share the records of a user, and each server receives tokens that the other server
 // issued. Use NoIssuer for one server only.
 const NoIssuer = "none"

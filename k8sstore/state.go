@@ -19,7 +19,7 @@ type object = v1.Secret
 
 // The type, the annotation and the data item of the Secret of a record.
 const (
-	secretType  = "tokenkeep.dev/record"
+	secretType  = "tokenkeep.dev/record"      //nolint:gosec // a name, not a credential
 	incarnation = "tokenkeep.dev/incarnation" // annotation: Payload.Incarnation of Create
 	fieldRecord = "record"                    // the only data item
 )

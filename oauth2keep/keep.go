@@ -27,7 +27,7 @@ type As struct {
 	Resource string
 }
 
-// NoIssuer, as the Issuer in As, means records without an issuer. See
+// NoIssuer is the value of As.Issuer for records without an issuer. See
 // initializer.NoIssuer.
 const NoIssuer = initializer.NoIssuer
 

@@ -69,9 +69,9 @@ type Options struct {
 // An Observer holds functions that a store calls to report its work. See package observe.
 type Observer = observe.Observer
 
-// NoKey, converted to []byte, stands for digests without a key in Options. A program lists
-// NoKey together with a key while its store changes from digests without a key to that key,
-// or back.
+// NoKey stands for digests without a key in Options, as the elements of OtherNameKeys and
+// IndexKeys. A program lists NoKey together with a key while its store changes from digests
+// without a key to that key, or back.
 const NoKey = "tokenkeep: no key"
 
 // String returns LeaseTTL and Attempts as text, without any key.

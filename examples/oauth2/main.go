@@ -23,6 +23,7 @@ func main() {
 	keep := oauth2keep.New(must(filestore.New("tokens.csv", nil)), oauth2keep.As{User: "me"})
 	client := must(keep.Client(ctx, conf, tok))
 	res := must(client.Get(os.Getenv("API_URL")))
+	defer res.Body.Close()
 	must(io.Copy(os.Stdout, res.Body))
 }
 

@@ -65,6 +65,7 @@ func (s *Server) authorize(q *Request) error {
 		return nil
 	}
 	// apiserver: pkg/endpoints/handlers/responsewriters/errors.go
+	//nolint:staticcheck // The text is that of kube-apiserver.
 	return apierrors.NewForbidden(secrets, q.Name, fmt.Errorf("User %q cannot %s resource %q in API group %q in the namespace %q",
 		who.name, q.Verb, secrets.Resource, secrets.Group, q.Namespace))
 }

@@ -161,6 +161,7 @@ func (s *Server) change(q *Request) (runtime.Object, error) {
 	case next.Name != q.Name:
 		return nil, apierrors.NewBadRequest("the name of the object does not match the name on the URL")
 	case q.Verb == "update" && next.UID != "" && next.UID != old.UID:
+		//nolint:staticcheck // The text is that of kube-apiserver.
 		return nil, apierrors.NewConflict(secrets, q.Name, fmt.Errorf("Precondition failed: UID in precondition: %s, UID in object meta: %s", next.UID, old.UID))
 	case next.ResourceVersion != "" && next.ResourceVersion != old.ResourceVersion:
 		return nil, apierrors.NewConflict(secrets, q.Name, errors.New(textLocked))

@@ -92,8 +92,8 @@ func python(_ testing.TB, sdk string) []string {
 
 func node(_ testing.TB, sdk string) []string { return []string{"node", sdk + "/node/test/program.js"} }
 
-func php(_ testing.TB, sdk string) []string {
-	if exec.Command("php", "-r", "exit(extension_loaded('curl') ? 0 : 1);").Run() != nil {
+func php(t testing.TB, sdk string) []string {
+	if exec.CommandContext(t.Context(), "php", "-r", "exit(extension_loaded('curl') ? 0 : 1);").Run() != nil {
 		return nil
 	}
 	return []string{"php", sdk + "/php/test/program.php"}

@@ -87,6 +87,7 @@ func (i *instance) start(ctx context.Context) error {
 
 // run starts a program with the variables that Lambda sets, and with env.
 func (i *instance) run(program string, args []string, env map[string]string) (*process, error) {
+	//nolint:noctx // The instance ends the process as Lambda does, which needs more than a context.
 	p := &process{cmd: exec.Command(program, args...), ended: make(chan struct{})}
 	p.cmd.Env = []string{"AWS_LAMBDA_RUNTIME_API=" + i.api, "HOME=" + i.dir, "PATH=" + os.Getenv("PATH"), "SYSTEMROOT=" + os.Getenv("SYSTEMROOT")}
 	for name, value := range env {

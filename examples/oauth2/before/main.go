@@ -20,6 +20,7 @@ func main() {
 
 	client := conf.Client(ctx, tok)
 	res := must(client.Get(os.Getenv("API_URL")))
+	defer res.Body.Close()
 	must(io.Copy(os.Stdout, res.Body))
 }
 
