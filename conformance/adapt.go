@@ -17,8 +17,9 @@ import (
 )
 
 // Store returns a Store for RunStore and Bench. Its Open and Reopen call tokenstore.New with
-// a driver of b and opts. If opts is nil, the stores have the default options. Store opens a
-// driver on t to read the Properties, and closes the driver.
+// a driver of b and a copy of opts. A nil opts means the default options. In the copy, Now is a
+// clock that Store.Forward advances, and a nil Logger is replaced with one that Store.Trace
+// reads. Store also calls b.Open once to read the Properties, and closes that driver.
 func (b Driver) Store(t testing.TB, opts *tokenstore.Options) Store {
 	t.Helper()
 	d := b.Open(t)
@@ -144,8 +145,8 @@ func (a *adapter) refuse(_ testing.TB, s tokenstore.TokenStore, id string, reaso
 	log.refused[id] = reason
 }
 
-// stale remembers the current state of the record with the given ID. After arm is called,
-// the next Get of the record returns that state.
+// stale reads the current state of the record with the given ID. After arm is called, the next
+// Get of the record returns that state.
 func (a *adapter) stale(t testing.TB, s tokenstore.TokenStore, id string) (arm func()) {
 	t.Helper()
 	d := a.of(s)
@@ -166,14 +167,15 @@ func (a *adapter) lose(_ testing.TB, s tokenstore.TokenStore) {
 	a.of(s).log.lost.Store(true)
 }
 
-// An observer is a driver that records its calls and injects the faults that log holds.
+// An observer is a driver that records its writes, labels and notes in log, and injects the
+// faults that log holds.
 type observer struct {
 	driver.Secrets
 	log *observed
 }
 
-// observed is the state that the observers of all handles on a namespace share: their
-// records of calls, and the faults that they inject. It is safe for concurrent use.
+// observed is the state that the observers of all handles on a namespace share: their records of
+// writes, labels and notes, and the faults that they inject. It is safe for concurrent use.
 type observed struct {
 	writes atomic.Int64
 	ahead  atomic.Int64 // time by which the clock of the stores was advanced

@@ -10,7 +10,7 @@ import (
 )
 
 // Bench measures the operations of a store that holds a hundred records. If Store.Calls is
-// set, Bench reports the requests of one operation as rpcs/op.
+// set, Bench reports the average number of requests of an operation as rpcs/op.
 func Bench(b *testing.B, s Store) {
 	b.Helper()
 	const records = 100

@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// canaries holds secrets that must not appear in text, each in all forms in which it could
-// appear.
+// canaries holds secrets that must not appear in text. It holds each secret as it is, in
+// hexadecimal, as decimal bytes and in base64.
 type canaries struct {
 	mu    sync.Mutex
 	forms map[string][]string // by their first bytes

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestCanaries checks that canaries detect a secret in each form.
+// TestCanaries checks that canaries detect a secret in each form, and do not report other text.
 func TestCanaries(t *testing.T) {
 	var cs canaries
 	secret := text(20)

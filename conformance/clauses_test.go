@@ -19,7 +19,8 @@ import (
 var update = flag.Bool("update", false, "rewrite clauses.go from the documentation")
 
 // TestClauses checks that each documented clause has a case and that each case names a
-// documented clause. It also checks that failures quote the current text of the clause.
+// documented clause. It also checks that clauses.go, which failures quote, has the current text
+// of the documentation.
 func TestClauses(t *testing.T) {
 	documented := map[string]string{}
 	for prefix, file := range map[string]string{"DR": "../tokenstore/driver/driver.go", "TS": "../tokenstore/doc.go"} {
@@ -65,7 +66,7 @@ func TestClauses(t *testing.T) {
 	t.Logf("%d cases of %d clauses", len(titles), len(documented))
 }
 
-// documentedClauses returns the clauses in the package comment of a Go file.
+// documentedClauses returns the clauses in the package comment of a Go file, by number.
 func documentedClauses(t *testing.T, file, prefix string) map[string]string {
 	t.Helper()
 	parsed, err := parser.ParseFile(gotoken.NewFileSet(), file, nil, parser.ParseComments|parser.PackageClauseOnly)
@@ -75,8 +76,8 @@ func documentedClauses(t *testing.T, file, prefix string) map[string]string {
 	return parseClauses(parsed.Doc, prefix)
 }
 
-// parseClauses returns the list items of a comment that begin with a number in brackets. An
-// item ends before the next item, or at the end of its indentation.
+// parseClauses returns the list items of a comment that begin with a clause number in brackets,
+// by that number. An item ends before the next item, or before a line that is not indented.
 func parseClauses(doc *ast.CommentGroup, prefix string) map[string]string {
 	item := regexp.MustCompile(`^\s+- \[(` + prefix + `-\d\d)\] (.*)`)
 	continued := regexp.MustCompile(`^\s+[^\s-]`)

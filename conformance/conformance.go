@@ -23,17 +23,18 @@ type Driver struct {
 	// were in another process. The second driver must have its own client.
 	Reopen func(t testing.TB, d driver.Secrets) driver.Secrets
 
-	// Sibling returns a driver on another namespace, whose prefix begins with
-	// d's prefix: "app-2" if d was opened with "app".
+	// Sibling returns a driver with another prefix. That prefix begins with the prefix of d: it is
+	// "app-2" if d was opened with "app".
 	Sibling func(t testing.TB, d driver.Secrets) driver.Secrets
 
 	// Tamper replaces the content of the named secret with data, which is not in the form
-	// that the driver writes. Tamper must bypass the driver, like an edit by hand, and keep
-	// the labels of the secret.
+	// that the driver writes. Tamper must bypass the driver, like an edit with another tool, and
+	// keep the labels of the secret.
 	Tamper func(t testing.TB, d driver.Secrets, name string, data []byte)
 
 	// Refuse makes the service refuse reads of the named secret only, as for a disabled
-	// version, a disabled key or a policy. Look-ups by the secret's labels must still find it.
+	// version, a disabled key or a policy. Look-ups by the labels of the secret must still find the
+	// secret.
 	Refuse func(t testing.TB, d driver.Secrets, name string)
 
 	// Throttle makes the service reject all calls on d's namespace as throttled, until the
@@ -46,8 +47,8 @@ type Driver struct {
 	// and logs the failures that a longer lag could explain.
 	Settle func(t testing.TB, d driver.Secrets)
 
-	// Calls returns the number of requests that the backend has received so far.
-	// Bench reports them.
+	// Calls returns the number of requests that the backend has received so far. Bench reports
+	// the average number of requests of an operation.
 	Calls func() int64
 
 	// Timeout limits the duration of one case. 0 means a minute.
@@ -67,9 +68,8 @@ type Store struct {
 	Reopen func(t testing.TB, s tokenstore.TokenStore) tokenstore.TokenStore
 
 	// ForeignFormat declares that the store's format is defined elsewhere and holds only the
-	// fields of a token, as in packages filestore and sqlstore. Such a store does not
-	// remember earlier tokens, and forgets the ID of a record that was merged into another
-	// record.
+	// fields of a token, as in packages filestore and sqlstore. Such a store keeps neither earlier
+	// tokens nor the ID of a record that was merged into another record.
 	ForeignFormat bool
 
 	// OwnID returns the i-th ID of an unlimited sequence of IDs that the store can hold and
@@ -102,9 +102,9 @@ type Store struct {
 	// with reason on all handles. A call with a nil reason ends the refusal.
 	Refuse func(t testing.TB, s tokenstore.TokenStore, id string, reason error)
 
-	// Stale remembers the current state of the record with the given ID. After the
-	// returned function is called, the next read of the record by its name returns
-	// that state. Stale is nil if reads are never out of date.
+	// Stale captures the current state of the record with the given ID. After the returned function
+	// is called, the next read of the record by its name returns the captured state. Stale is nil
+	// if reads are never out of date.
 	Stale func(t testing.TB, s tokenstore.TokenStore, id string) (arm func())
 
 	// Lose makes the next deletion fail without deleting the record, with an error that
@@ -120,8 +120,8 @@ type Store struct {
 	// token.
 	Trace func(t testing.TB, s tokenstore.TokenStore) []string
 
-	// Calls returns the number of requests that the backend has received so far.
-	// Bench reports them.
+	// Calls returns the number of requests that the backend has received so far. Bench reports
+	// the average number of requests of an operation.
 	Calls func() int64
 
 	// Timeout limits the duration of one case. 0 means a minute.

@@ -9,8 +9,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// These tests run the suite on memstore, as example_test.go does.
-
+// TestStoreWithKeys checks that a store with a name key and index keys passes the suite.
 func TestStoreWithKeys(t *testing.T) {
 	conformance.RunStore(t, backend.Store(t, &tokenstore.Options{
 		NameKey:   []byte("a key of names, 16 bytes or more"),
@@ -19,7 +18,7 @@ func TestStoreWithKeys(t *testing.T) {
 }
 
 // TestDocumentedExample checks that the example in the package documentation equals the
-// code in example_test.go, which runs.
+// code in example_test.go.
 func TestDocumentedExample(t *testing.T) {
 	doc, err := os.ReadFile("doc.go")
 	if err != nil {

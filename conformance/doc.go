@@ -1,5 +1,5 @@
 // Package conformance is a test suite for drivers and stores. All drivers and stores of
-// this module pass the suite. Other modules can run it on their own drivers and stores.
+// this module pass the suite. Other modules can run the suite on their own drivers and stores.
 //
 // RunDriver tests a driver.Secrets against the promises of package driver, from DR-01 on.
 // RunStore tests a tokenstore.TokenStore against the rules of package tokenstore, from
@@ -33,7 +33,7 @@
 // server that may be shared. The suite calls Reopen wherever a promise concerns several
 // processes. If the second handle shared a cache or a lock with the first, the cases would
 // prove nothing. The other fields of Driver are optional. If a hook is nil, the suite skips
-// the cases that need it.
+// the cases that need the hook.
 //
 // # The test of a store
 //

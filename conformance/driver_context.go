@@ -14,8 +14,9 @@ type call struct {
 	do func(ctx context.Context) error
 }
 
-// calls returns one call of each method that takes a context. s is the state of the named
-// secret, and absent is the name of a secret that does not exist.
+// calls returns one call of each method of driver.Secrets that takes a context. s is the state
+// of the named secret, and p is the payload to write. absent is the name of a secret that does
+// not exist.
 func calls(d driver.Secrets, name string, s driver.Secret, p driver.Payload, absent string) []call {
 	return []call{
 		{"Get", func(ctx context.Context) error { _, err := d.Get(ctx, name); return err }},

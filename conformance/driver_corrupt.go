@@ -72,8 +72,8 @@ var corruptCases = []testCase[*driverEnv]{
 // refusals are the error classes that a read of an unreadable secret may return.
 var refusals = []error{driver.ErrDenied, driver.ErrRefused, driver.ErrCorrupt, driver.ErrUnavailable}
 
-// refused returns a driver with secrets that have the label l. The service refuses to read
-// the secret name. want holds the readable secrets by name.
+// refused returns a driver with secrets that have the label l. The service refuses reads of the
+// secret with the returned name. want holds the readable secrets by name.
 func (e *driverEnv) refused() (d driver.Secrets, name string, l driver.Label, want map[string]driver.Secret) {
 	e.TB.Helper()
 	if e.b.Refuse == nil {

@@ -57,8 +57,8 @@ var createCases = []testCase[*driverEnv]{
 		e.absent(d, name, s)
 	}},
 	{"DR-01", "what Get returns without labels is accepted as a base", func(e *driverEnv) {
-		// Get need not return labels. Package tokenstore then takes them from the record in
-		// the data.
+		// Get need not return labels, because package tokenstore can take the labels from the record
+		// in the data.
 		d := e.open()
 		name := e.name()
 		l := label("user")

@@ -61,8 +61,8 @@ func (e *driverEnv) reopen(d driver.Secrets) driver.Secrets {
 	return e.closing(e.b.Reopen(e.TB, d))
 }
 
-// sibling returns a driver on another namespace, whose prefix begins with the prefix of d.
-// It skips the case if Driver.Sibling is nil.
+// sibling returns the result of Driver.Sibling for d. It skips the case if Driver.Sibling is
+// nil.
 func (e *driverEnv) sibling(d driver.Secrets) driver.Secrets {
 	e.TB.Helper()
 	if e.b.Sibling == nil {
@@ -143,8 +143,8 @@ func (e *driverEnv) remove(d driver.Secrets, name string, base driver.Secret) {
 	}
 }
 
-// get waits for up to ReadLag until Get returns the state want. It returns that state with
-// the labels of want.
+// get waits for up to ReadLag until Get returns the state want, and otherwise ends the case. It
+// returns the state with the labels of want.
 func (e *driverEnv) get(d driver.Secrets, name string, want driver.Secret) driver.Secret {
 	e.TB.Helper()
 	var s driver.Secret
@@ -227,7 +227,7 @@ func (e *driverEnv) found(d driver.Secrets, name string, want driver.Secret, by 
 	}
 }
 
-// unlisted checks that neither List nor Lookup yields the name.
+// unlisted checks that neither List nor Lookup by the labels yields the name.
 func (e *driverEnv) unlisted(d driver.Secrets, name string, labels ...driver.Label) {
 	e.TB.Helper()
 	e.after(max(e.lag.ListLag, e.lag.ReadLag), func() error {

@@ -10,8 +10,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// kinds are the keys of the labels that package tokenstore writes, followed by examples of
-// the shortest and the longest key that it may write.
+// kinds are the keys of the labels that package tokenstore writes. They are followed by an
+// example of the shortest and an example of the longest key that a driver must accept.
 var kinds = []string{"user", "client", "grant", "refresh", "access", "id", "a", "z0_" + strings.Repeat("9", 29)}
 
 var labelCases = []testCase[*driverEnv]{
@@ -220,8 +220,8 @@ var labelCases = []testCase[*driverEnv]{
 }
 
 // broken updates the named secret from the state before to p. ctx may be canceled during
-// the update. broken checks that the old or the new state remains and is found by its
-// labels.
+// the update. broken checks that the secret has the old or the new state, and that Lookup finds
+// the secret by the labels of that state.
 func (e *driverEnv) broken(ctx context.Context, d driver.Secrets, name string, before driver.Secret, p driver.Payload) {
 	e.TB.Helper()
 	v, err := d.Update(ctx, name, before, p)
@@ -267,8 +267,8 @@ func (e *driverEnv) left(d driver.Secrets, name string, before driver.Secret, wr
 	return s
 }
 
-// missing reports whether Lookup by one of the labels omits the named secret. It reports
-// false if the lag is too long to wait for.
+// missing reports whether Lookup by one of the labels omits the named secret. It returns false
+// if the lag is too long to wait for.
 func (e *driverEnv) missing(d driver.Secrets, name string, labels ...driver.Label) bool {
 	e.TB.Helper()
 	for _, l := range labels {

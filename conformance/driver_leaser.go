@@ -7,7 +7,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// leaser returns d as a driver.Leaser. It skips the case if d is not one.
+// leaser returns d as a driver.Leaser. It skips the case if d does not implement that interface.
 func (e *driverEnv) leaser(d driver.Secrets) driver.Leaser {
 	e.TB.Helper()
 	l, ok := d.(driver.Leaser)
@@ -17,7 +17,7 @@ func (e *driverEnv) leaser(d driver.Secrets) driver.Leaser {
 	return l
 }
 
-// fresh returns the result of Fresh after the lag.
+// fresh waits for ReadLag, and returns the result of Fresh.
 func (e *driverEnv) fresh(d driver.Secrets, name string) driver.Secret {
 	e.TB.Helper()
 	e.lags(e.lag.ReadLag)
@@ -28,7 +28,7 @@ func (e *driverEnv) fresh(d driver.Secrets, name string) driver.Secret {
 	return s
 }
 
-// noted checks that the state of the named secret is want, together with the note.
+// noted checks that the named secret has the state want and the note.
 func (e *driverEnv) noted(d driver.Secrets, name string, want driver.Secret, note string) {
 	e.TB.Helper()
 	e.is(d, name, want)
@@ -41,7 +41,7 @@ func (e *driverEnv) noted(d driver.Secrets, name string, want driver.Secret, not
 	})
 }
 
-// note stores note with the named secret, whose state is base.
+// note stores note with the named secret. base is the state of the secret.
 func (e *driverEnv) note(l driver.Leaser, name string, base driver.Secret, note string) {
 	e.TB.Helper()
 	if err := l.Note(e.ctx, name, base, note); err != nil {

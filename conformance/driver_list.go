@@ -111,7 +111,7 @@ var listCases = []testCase[*driverEnv]{
 				}
 			}
 		}
-		// An abandoned list does not affect later lists.
+		// An abandoned list must not affect later lists.
 		if _, err := gather(d.List(e.ctx)); err != nil {
 			e.Errorf("List after a loop that was left: %v", err)
 		}

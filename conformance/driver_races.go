@@ -159,7 +159,7 @@ var raceCases = []testCase[*driverEnv]{
 	}},
 }
 
-// hit checks that Lookup by l yields the secret name.
+// hit checks that Lookup by l yields the named secret.
 func (e *driverEnv) hit(d driver.Secrets, name string, l driver.Label) {
 	e.TB.Helper()
 	got, err := gather(d.Lookup(e.ctx, []driver.Label{l}))
@@ -171,7 +171,8 @@ func (e *driverEnv) hit(d driver.Secrets, name string, l driver.Label) {
 }
 
 // anything calls Create if the named secret does not exist, and otherwise a method that n
-// selects. It returns an error if the method returns an error that is not allowed.
+// selects. It returns an error if the method returns an error that is not allowed, or if Get
+// returns data that was not stored under name.
 func (e *driverEnv) anything(d driver.Secrets, name string, l driver.Label, known *sync.Map, n int) error {
 	p := payload(again(l))
 	known.Store(string(p.Data), driver.Named{Name: name, Secret: driver.Secret{Payload: p}})

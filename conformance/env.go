@@ -106,7 +106,7 @@ func (e *env) lags(lag time.Duration) {
 	}
 }
 
-// pause waits for d. It reports false if the context of the case is done first.
+// pause waits for d, and reports whether d has passed before the context of the case was done.
 func (e *env) pause(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -118,7 +118,8 @@ func (e *env) pause(d time.Duration) bool {
 	}
 }
 
-// promptly runs f in a goroutine, and reports whether f returned within prompt.
+// promptly runs f in a goroutine, and reports whether f returned within prompt. Otherwise it
+// fails the case.
 func (e *env) promptly(what string, f func()) bool {
 	e.TB.Helper()
 	done := make(chan struct{})
@@ -190,8 +191,8 @@ func (f *fuse) Err() error {
 
 func (f *fuse) blown() bool { return f.left.Load() < 0 }
 
-// fuses calls f with longer and longer fuses. It stops when a fuse is not blown, when half
-// of the remaining time of the case has passed, or when the length reaches 48.
+// fuses calls f with fuses of increasing length. It stops when a call of f does not cancel its
+// fuse, when half of the remaining time of the case has passed, or when the length reaches 48.
 func (e *env) fuses(f func(ctx context.Context)) {
 	e.TB.Helper()
 	deadline, _ := e.ctx.Deadline()

@@ -31,8 +31,8 @@ func (p placed) Properties() driver.Properties {
 	return properties
 }
 
-// hooked is a reference with some methods replaced. The functions receive the reference,
-// and break a promise that the reference keeps.
+// hooked is a reference with some methods replaced. Each function receives the reference, and
+// breaks a promise that the reference keeps.
 type hooked struct {
 	*reference
 	get    func(r *reference, ctx context.Context, name string) (driver.Secret, error)
@@ -299,7 +299,7 @@ func (d cutter) Fresh(ctx context.Context, name string, than driver.Secret) (dri
 	return d.reference.Fresh(ctx, cut(name), than)
 }
 
-// caching is a driver that answers reads from a cache of its own reads and writes.
+// caching is a driver that answers Get from a cache of earlier results of Get.
 type caching struct {
 	*reference
 	mu    sync.Mutex
@@ -435,8 +435,8 @@ var writeMutants = []mutant[Driver]{
 	}})},
 }
 
-// locking is a driver that reads the state before each write, under a lock that other
-// processes do not share.
+// locking is a driver whose Update compares the state before it writes, under a lock that other
+// handles do not share.
 type locking struct {
 	*reference
 	mu sync.Mutex

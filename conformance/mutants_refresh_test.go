@@ -13,7 +13,7 @@ import (
 )
 
 // turns holds the rights to refresh records, by ID, and the kept refusals. All handles of a
-// plain store share one turns value.
+// plain store share one turns value, unless flaws.localTurns is set.
 type turns struct {
 	mu       sync.Mutex
 	taken    map[string]chan struct{}
@@ -155,7 +155,7 @@ func (r refreshing) shared(ctx context.Context, stale tokenstore.Secret, used to
 	return got, err
 }
 
-// inTurn refreshes the record. The caller holds the right to refresh it.
+// inTurn refreshes the record with the ID. The caller holds the right to refresh that record.
 func (r refreshing) inTurn(ctx context.Context, id string, stale tokenstore.Secret, used token, mint mint) (token, error) {
 	var err error
 	if !r.neverLooks {
@@ -232,7 +232,7 @@ func (r refreshing) store(ctx context.Context, stale tokenstore.Secret, used, br
 // errAgain means that mint must be called again with the current record.
 var errAgain = errors.New("again")
 
-// stored stores the token brought by mint. The caller holds r.mu.
+// stored stores brought, the token that mint returned. The caller holds r.mu.
 func (r refreshing) stored(stale tokenstore.Secret, used, brought token) (token, error) {
 	now := r.rows[used.ID]
 	if now == nil && !r.resurrects {

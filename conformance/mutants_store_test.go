@@ -16,8 +16,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// odd is a plain store with some methods replaced. The functions receive the store, and
-// break a rule that the plain store keeps.
+// odd is a plain store with some methods replaced. Each function receives the plain store, and
+// breaks a rule that the plain store keeps.
 type odd struct {
 	*plain
 	find  func(p *plain, ctx context.Context, like token) (token, error)
@@ -75,7 +75,7 @@ func oddly(o odd) Store {
 	})
 }
 
-// behind returns b with lag as the declared ListLag.
+// behind returns b with lag as the declared ListLag, although its stores do not lag.
 func behind(b Store, lag time.Duration) Store {
 	b.ListLag, b.Settle = lag, func(testing.TB, tokenstore.TokenStore) {}
 	return b
@@ -109,8 +109,8 @@ func (p *plain) alter(id string, change func(r *row)) {
 	}
 }
 
-// instead returns a FindToken with a bug. If asks returns true for like and no record
-// matches, FindToken returns the first record for which pass returns true.
+// instead returns a FindToken with a bug. If asks returns true for like and the correct
+// FindToken fails, it returns the first record for which pass returns true.
 func instead(asks func(like token) bool, pass func(like token, r *row) bool) func(*plain, context.Context, token) (token, error) {
 	return func(p *plain, ctx context.Context, like token) (token, error) {
 		t, err := p.FindToken(ctx, like)
@@ -124,6 +124,7 @@ func instead(asks func(like token) bool, pass func(like token, r *row) bool) fun
 }
 
 // blind saves t as SaveToken does, but does not hold the lock between reading and writing.
+// Before it writes, it calls change with the merged record.
 func blind(ctx context.Context, p *plain, t token, change func(merged *token)) (token, error) {
 	p.mu.Lock()
 	cs := p.candidates(t)
@@ -531,7 +532,8 @@ var ownerMutants = []mutant[Store]{
 	}})},
 }
 
-// numbered saves a user's new record under max(id)+1, where max compares strings.
+// numbered saves a user's new record under max(id)+1, where max compares strings. If that ID is
+// in use, numbered calls taken, and overwrites the record unless taken returns an error.
 func numbered(ctx context.Context, p *plain, t token, taken func(id string) error) (token, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -785,8 +787,8 @@ func (s *indexed) FindToken(ctx context.Context, like token) (token, error) {
 	return t, err
 }
 
-// tombstones is a store that marks deleted records only in its own memory. Each write
-// stores all records that are not marked.
+// tombstones is a store whose next save stores the records again that the same handle has
+// deleted.
 type tombstones struct {
 	*plain
 	mu      sync.Mutex
@@ -816,7 +818,7 @@ func (s *tombstones) SaveToken(ctx context.Context, t token) (token, error) {
 	return got, err
 }
 
-// cached is a store that answers reads from a cache of its own reads.
+// cached is a store that answers FindTokenByID from a cache of its own results.
 type cached struct {
 	*plain
 	mu    sync.Mutex

@@ -21,7 +21,7 @@ import (
 // plain stores. plain also shows that the suite does not require more than the rules.
 type plain struct {
 	*shelf
-	foreign bool // stores only tokens, with numbers as IDs
+	foreign bool // has a foreign format, with numbers as IDs
 }
 
 // A shelf holds the records that several handles share.
@@ -231,7 +231,7 @@ func (p *plain) DeleteToken(ctx context.Context, id string) error {
 	return wrap("delete", id, p.drop(cmp.Or(p.aliases[id], id)))
 }
 
-// drop removes a record. The caller holds p.mu.
+// drop removes the record with the given ID, unless it is unreadable. The caller holds p.mu.
 func (p *plain) drop(id string) error {
 	r := p.rows[id]
 	if r == nil {
@@ -250,7 +250,7 @@ func (p *plain) drop(id string) error {
 	return nil
 }
 
-// DeleteIfUnchanged removes the record of t if it still equals t.
+// DeleteIfUnchanged removes the record with the ID of t if the record equals t.
 func (p *plain) DeleteIfUnchanged(ctx context.Context, t token) error {
 	if err := ctx.Err(); err != nil {
 		return wrap("delete", t.ID, err)
@@ -304,7 +304,7 @@ type shelved interface {
 	made() *plain
 }
 
-// shop returns a Store for the stores that wrap returns for plain stores.
+// shop returns a Store whose Open and Reopen return wrap(p) for a plain store p.
 func shop(wrap func(*plain) tokenstore.TokenStore) Store {
 	made := func(s tokenstore.TokenStore) *plain { return s.(shelved).made() }
 	refuse := func(_ testing.TB, s tokenstore.TokenStore, id string, reason error) {

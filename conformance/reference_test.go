@@ -16,21 +16,21 @@ import (
 )
 
 // reference is a driver that keeps all promises and always lags as long as it declares.
-// Until a lag has passed by its clock, readers see the previous state. The broken drivers
-// wrap references.
+// Until a lag has passed, readers get the previous state. The broken drivers wrap references.
 type reference struct {
 	*world
 	prefix string
 }
 
-// A world holds the secrets of several references, each of which sees those under its own prefix.
+// A world holds the secrets of several references. Each reference finds only the secrets under
+// its own prefix.
 type world struct {
 	properties       driver.Properties
 	listLag, readLag time.Duration
 
 	mu     sync.Mutex
 	full   bool               // the service rejects calls
-	ahead  time.Duration      // difference to the real clock
+	ahead  time.Duration      // how far the clock of the references is ahead
 	states map[string][]state // by prefix and name, the oldest first
 	count  int
 }
@@ -40,8 +40,8 @@ type state struct {
 	driver.Secret
 	at      time.Time
 	deleted bool
-	foreign bool // edited by hand
-	refused bool // the service refuses to read it
+	foreign bool // edited by another program
+	refused bool // the service refuses reads of the state
 }
 
 // refusal returns the error for reading an unreadable state, or nil.
@@ -110,7 +110,8 @@ func (r *reference) admits(ctx context.Context) error {
 	return nil
 }
 
-// at returns the state that was the newest at the time now-ago. The caller holds r.mu.
+// at returns the state that was the newest at the time now-ago, and reports whether the secret
+// existed then. The caller holds r.mu.
 func (r *reference) at(name string, ago time.Duration) (state, bool) {
 	for _, s := range slices.Backward(r.states[r.prefix+name]) {
 		if !s.at.After(time.Now().Add(r.ahead - ago)) {
@@ -179,7 +180,7 @@ func (r *reference) Create(ctx context.Context, name string, p driver.Payload) (
 	return r.put(name, state{Secret: driver.Secret{Payload: p}}), nil
 }
 
-// check returns an error unless base is the newest state.
+// check returns an error unless base is the newest state. The caller holds r.mu.
 func (r *reference) check(name string, base driver.Secret) error {
 	s, ok := r.at(name, 0)
 	switch {
@@ -299,8 +300,8 @@ func (r *reference) each(ctx context.Context, pass func(state) bool) iter.Seq2[d
 }
 
 // all returns the secrets with the prefix of r, in the state that Get returns. It leaves
-// out secrets that did not exist listLag ago, or for whose state at that time pass returns
-// false.
+// out a secret that did not exist listLag ago, or for which pass returned false with the state
+// at that time.
 func (r *reference) all(pass func(state) bool) map[string]state {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -327,7 +328,7 @@ type broken interface {
 	made() *reference
 }
 
-// backend returns a Driver for the drivers that wrap returns for references.
+// backend returns a Driver whose Open, Reopen and Sibling return wrap(r) for a reference r.
 func backend(listLag, readLag time.Duration, wrap func(*reference) driver.Secrets) Driver {
 	made := func(d driver.Secrets) *reference { return d.(broken).made() }
 	return Driver{
@@ -346,7 +347,7 @@ func backend(listLag, readLag time.Duration, wrap func(*reference) driver.Secret
 
 func intact(r *reference) driver.Secrets { return r }
 
-// frugal returns b with drivers that fail a case that writes one secret too often.
+// frugal returns b with drivers that fail a case that writes one secret more than 60 times.
 func frugal(b Driver) Driver {
 	open := b.Open
 	b.Open = func(t testing.TB) driver.Secrets {
@@ -384,8 +385,8 @@ func TestStoreOnReference(t *testing.T) {
 	RunStore(t, frugal(backend(0, 0, intact)).Store(t, nil))
 }
 
-// TestLimits runs the suites on drivers with a smaller and a larger MaxSize than the
-// drivers of this module.
+// TestLimits checks that drivers with a smaller or larger MaxSize than those of this module pass
+// the suites.
 func TestLimits(t *testing.T) {
 	for name, size := range map[string]int{"16 KiB": 16 << 10, "25 KiB": 25 << 10, "512 KiB": 512 << 10, "none": math.MaxInt} {
 		t.Run(name, func(t *testing.T) {

@@ -26,7 +26,7 @@ var concurrencyCasesOfStore = []testCase[*storeEnv]{
 			for n := range rounds {
 				user := fmt.Sprintf("user %d", (i+n)%users)
 				t := e.of(user, "c1")
-				// Each secret contains its user and the number of its save.
+				// Each secret contains the user and the number of the save that stores the secret.
 				mark := tokenstore.Secret(fmt.Sprintf("|%s|%d.%d", user, i, n))
 				t.RefreshToken += mark
 				t.AccessToken += mark

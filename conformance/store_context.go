@@ -79,7 +79,7 @@ var contextCasesOfStore = []testCase[*storeEnv]{
 				e.lags(e.b.ReadLag)
 				_, gone := s.FindTokenByID(e.ctx, code.ID)
 				if err == nil || errors.Is(gone, tokenstore.ErrNotFound) {
-					return // the record was created, but the case does not know its ID
+					return // the promotion has succeeded, and code.ID may find no record
 				}
 			}
 			// Another process completes the interrupted save.
@@ -128,8 +128,8 @@ var contextCasesOfStore = []testCase[*storeEnv]{
 	}},
 }
 
-// operations returns calls of all methods that read or change record. The calls of
-// SaveToken save t or its access token.
+// operations returns calls of all methods that read or change record. One call of SaveToken
+// saves t, and another saves the access token of t in record.
 func operations(s *watched, record, t token) []call {
 	return []call{
 		{"FindToken by ID", func(ctx context.Context) error { return second(s.FindToken(ctx, token{ID: record.ID})) }},

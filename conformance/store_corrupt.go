@@ -113,7 +113,8 @@ func classOf(reason error) error {
 	return tokenstore.ErrUnavailable
 }
 
-// openRefusing returns an empty store whose records can be refused.
+// openRefusing returns an empty store whose records Store.Refuse can make unreadable. It skips
+// the case if Store.Refuse is nil.
 func (e *storeEnv) openRefusing() *watched {
 	e.TB.Helper()
 	if e.b.Refuse == nil {
@@ -139,7 +140,8 @@ func (e *storeEnv) reports(op string, err error, id string, reason error) {
 // second returns the error of a method that also returns a token.
 func second(_ token, err error) error { return err }
 
-// corrupted returns a store with the unreadable record bad and the readable record good.
+// corrupted returns a store with the unreadable record bad and the readable record good. It
+// skips the case if Store.Corrupt is nil.
 func (e *storeEnv) corrupted() (s *watched, bad, good token) {
 	e.TB.Helper()
 	if e.b.Corrupt == nil {

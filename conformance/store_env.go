@@ -164,7 +164,7 @@ func (e *storeEnv) save(s *watched, t token) token {
 	return got
 }
 
-// derived matches the IDs that package tokenstore derives.
+// derived matches the form of the IDs that package tokenstore derives.
 var derived = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[ugra][a-z2-7]{32}$`) })
 
 // lag returns the time for which a save may stay invisible to a search for like.
@@ -322,7 +322,7 @@ var fields = []field{
 	{"Extra", func(t *token) *string { return (*string)(&t.Extra) }},
 }
 
-// contents are the fields that hold any text in all stores.
+// contents are the text fields that every store keeps, except the fields that identify a record.
 var contents = fields[3:9]
 
 type token = tokenstore.Token

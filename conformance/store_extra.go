@@ -20,7 +20,8 @@ func (e *storeEnv) answered() token {
 	return t
 }
 
-// extra returns an Extra with one member, whose value is a new secret of n bytes.
+// extra returns an Extra with one member. name is the name of the member, and a new secret of n
+// bytes is its value.
 func (e *storeEnv) extra(name string, n int) tokenstore.Secret {
 	return tokenstore.Secret(fmt.Sprintf(`{%q:%q}`, name, string(e.long(n))))
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // A search is a test case of the table under "Matching" in package tokenstore. The secrets
-// in it are placeholders; a running case replaces each of them with a random secret.
+// in a search are placeholders; a running case replaces each placeholder with a random secret.
 type search struct {
 	clause  string
 	name    string
@@ -115,7 +115,7 @@ var table = []search{
 	{clause: "TS-10", name: "a grant token of two users is ambiguous", records: []token{{UserName: "ann", ClientID: "c1", GrantToken: "g1"}, {UserName: "bob", ClientID: "c1", GrantToken: "g1"}}, like: token{ClientID: "c1", GrantToken: "g1"}, err: several},
 }
 
-// nothing are tokens to which no row of the table applies.
+// nothing are tokens that describe no record: row 4 of the table applies to them.
 var nothing = map[string]token{
 	"nothing":                           {},
 	"a client":                          {ClientID: "c1"},

@@ -11,8 +11,8 @@ import (
 // owner returns the fields of a token that identify its owner.
 func owner(t token) [4]string { return [4]string{t.UserName, t.ClientID, t.Issuer, t.Resource} }
 
-// take saves t as save does. It skips the case if the store has a foreign format without room
-// for t. The store must then refuse t and stay unchanged.
+// take saves t as save does. It skips the case if the store has a foreign format that cannot
+// hold t. The store must then refuse t and stay unchanged.
 func (e *storeEnv) take(s *watched, t token) token {
 	e.TB.Helper()
 	if !e.b.ForeignFormat || t.Issuer+t.Resource+t.Scope+t.TokenType+string(t.IDToken+t.Extra) == "" {
@@ -43,7 +43,8 @@ var servers = []token{
 	{UserName: "ann", ClientID: "c1", Resource: "https://api.example", RefreshToken: "r5", GrantToken: "g5", AccessToken: "a5"},
 }
 
-// twins are records of two users at two issuers, with the same tokens.
+// twins are records of two users at two issuers, with the same refresh token and the same grant
+// token.
 var twins = []token{
 	{UserName: "ann", ClientID: "c1", Issuer: "https://one.example", RefreshToken: "r1", GrantToken: "g1", AccessToken: "a1"},
 	{UserName: "bob", ClientID: "c1", Issuer: "https://two.example", RefreshToken: "r1", GrantToken: "g1", AccessToken: "a2"},

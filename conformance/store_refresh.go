@@ -15,7 +15,8 @@ import (
 // A mint is a function that Refresh calls to get a new token.
 type mint = func(context.Context, token) (token, error)
 
-// refresher returns s as a tokenstore.Refresher. It skips the case if s is not one.
+// refresher returns s as a tokenstore.Refresher. It skips the case if s does not implement that
+// interface.
 func (e *storeEnv) refresher(s *watched) tokenstore.Refresher {
 	e.TB.Helper()
 	r, ok := s.TokenStore.(tokenstore.Refresher)
@@ -266,7 +267,7 @@ var refreshCases = []testCase[*storeEnv]{
 			e.forward(s, 24*time.Hour)
 		}
 		e.has(s, t)
-		// A refresh with another credential may succeed.
+		// The refusal must not apply to another refresh token.
 		t = e.save(s, token{ID: t.ID, RefreshToken: e.secret()})
 		e.lags(e.b.ReadLag)
 		e.refreshes(other, t)
@@ -346,7 +347,7 @@ var refreshCases = []testCase[*storeEnv]{
 		}
 		other := e.reopen(s)
 		e.remove(other, t.ID)
-		e.search() // otherwise the deleted record might still have the ID
+		e.search() // until then, a search by the ID might find the deleted record
 		e.save(other, t)
 		e.search()
 		e.refreshes(s, t)
@@ -654,7 +655,8 @@ func (e *storeEnv) forward(s *watched, d time.Duration) bool {
 
 // replacedBy refreshes the record that before describes. The mint deletes that record, and
 // saves the record that after describes under the same ID. Neither record has a refresh or
-// grant token.
+// grant token. replacedBy checks that the new record does not get the token for the deleted
+// record.
 func (e *storeEnv) replacedBy(id string, before, after token) {
 	e.TB.Helper()
 	s := e.open()
@@ -670,7 +672,7 @@ func (e *storeEnv) replacedBy(id string, before, after token) {
 	got, err := r.Refresh(e.ctx, id, before.AccessToken, func(_ context.Context, used token) (token, error) {
 		if used.AccessToken == before.AccessToken {
 			e.remove(other, id)
-			e.search() // otherwise the other record might still have the ID
+			e.search() // until then, a search by the ID might find the removed record
 			after = e.save(other, after)
 		}
 		return brought[used.AccessToken], nil

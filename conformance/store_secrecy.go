@@ -10,7 +10,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// all returns a token like that of e.of, with a grant token.
+// all returns e.of(user, "c1") with a new grant token.
 func (e *storeEnv) all(user string) token {
 	t := e.of(user, "c1")
 	t.GrantToken = e.secret()

@@ -9,21 +9,22 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// consent saves the record of a one-time code whose user is not yet known.
+// consent saves a record without a user, for a grant token that was not exchanged yet.
 func (e *storeEnv) consent(s *watched) token {
 	e.TB.Helper()
 	return e.save(s, token{ClientID: "c1", ClientSecret: e.secret(), GrantToken: e.secret(), RedirectURL: "https://r.example"})
 }
 
-// answer saves new tokens that expire at expires in the record of code, as after an
-// exchange of the code.
+// answer saves new tokens in the record code, as after an exchange of its grant token. The
+// access token expires at expires.
 func (e *storeEnv) answer(s *watched, code token, expires time.Time) token {
 	e.TB.Helper()
 	return e.save(s, token{ID: code.ID, RefreshToken: e.secret(), AccessToken: e.secret(), ExpiresAt: expires})
 }
 
-// one checks that record is the only record, and that all its keys find it. The IDs and
-// grant tokens of others must also find record.
+// one checks that record is the only record, and that its ID, its user and client, and its
+// access token find it. The grant tokens of others must also find record. So must the IDs of
+// others, unless the store has a foreign format.
 func (e *storeEnv) one(s *watched, record token, others ...token) {
 	e.TB.Helper()
 	e.keeps(s, record)

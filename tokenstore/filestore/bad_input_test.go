@@ -39,8 +39,8 @@ func allMethods(t *testing.T, s *filestore.Store) map[string]error {
 	return errs
 }
 
-// isClass fails the test unless err is a *tokenstore.Error of this package that matches class
-// and quotes no secret.
+// isClass fails the test unless err matches class, is a *tokenstore.Error of a filestore, and
+// quotes no secret.
 func isClass(t *testing.T, what string, err, class error) {
 	t.Helper()
 	var e *tokenstore.Error
@@ -96,7 +96,7 @@ func TestTruncatedFileRead(t *testing.T) {
 				isClass(t, fmt.Sprintf("%s, the first %d bytes", f.file, n), err, tokenstore.ErrCorrupt)
 				continue
 			}
-			// A successful read must return the complete records in the file.
+			// Each record that a successful read returns must be complete.
 			slices.SortFunc(got, func(a, b token) int {
 				return bytes.Index(whole, []byte(a.RefreshToken)) - bytes.Index(whole, []byte(b.RefreshToken))
 			})
@@ -112,7 +112,7 @@ func TestTruncatedFileRead(t *testing.T) {
 				}
 			}
 			// Some SDKs leave a file that consists only of a header of nine or ten names. Such
-			// a file has no records.
+			// a file is not truncated, although it has no line break.
 			names := bytes.HasSuffix(whole[:n], []byte(",redirect_uri")) || bytes.HasSuffix(whole[:n], []byte(",api_domain"))
 			if f.dialect == codec.Python && whole[n-1] != '\n' && whole[n-1] != '\r' && !names {
 				t.Errorf("%s: the first %d bytes end in the middle of a line, and are read", f.file, n)
@@ -315,8 +315,9 @@ func TestSymlink(t *testing.T) {
 	}
 }
 
-// TestFilePermissionDenied checks the errors for a file without permissions. File modes do not
-// apply to root, so a test that runs as root runs itself again as another user.
+// TestFilePermissionDenied checks that methods that lack a permission fail with ErrDenied and
+// leave the file unchanged. File modes do not apply to root, so under root the test runs itself
+// again as another user.
 func TestFilePermissionDenied(t *testing.T) {
 	if os.Geteuid() == 0 {
 		cmd := helper(t, "TestFilePermissionDenied")

@@ -46,7 +46,7 @@ func TestSaveAllSavesWhatSavingOneByOneDoes(t *testing.T) {
 				}
 				saved, err := one.SaveToken(t.Context(), token)
 				if err != nil {
-					continue // SaveAll would save no token
+					continue // with this token, SaveAll would save no token
 				}
 				good, want = append(good, token), append(want, saved)
 			}

@@ -14,8 +14,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
-// unreadable returns the finding about a token file whose read failed with err, which matches
-// tokenstore.ErrCorrupt.
+// unreadable returns the finding about a token file that cannot be read. err is the error of the
+// read, and matches tokenstore.ErrCorrupt.
 func unreadable(err error) doctor.Finding {
 	return doctor.Finding{
 		Kind: doctor.KindFileUnreadable, Remedy: doctor.RemedyManual, Err: err,
@@ -23,8 +23,8 @@ func unreadable(err error) doctor.Finding {
 	}
 }
 
-// checkAround reports and repairs problems of the token file and the files beside it, except
-// problems in rows.
+// checkAround yields the faults of the token file and of the files beside it, except faults of
+// rows. It makes the repairs that o asks for.
 func (f *file) checkAround(ctx context.Context, o doctor.CheckOptions) rowstore.Findings {
 	return func(yield func(doctor.Finding, error) bool) {
 		path, err := resolve(f.path)
@@ -43,7 +43,7 @@ func (f *file) checkAround(ctx context.Context, o doctor.CheckOptions) rowstore.
 	}
 }
 
-// An examination is one check of a file and the files beside it.
+// An examination is one check of a token file and of the files beside it.
 type examination struct {
 	*file
 	o        doctor.CheckOptions
@@ -88,7 +88,7 @@ func (e *examination) repair(f doctor.Finding, do func() error) {
 	e.findings = append(e.findings, f)
 }
 
-// checkMode reports a file that other users can read or write.
+// checkMode reports a file whose mode gives a permission to users other than the owner.
 func (e *examination) checkMode(path string, info fs.FileInfo) {
 	if runtime.GOOS == "windows" || info.Mode()&fs.FileMode(0o077) == 0 {
 		return
@@ -99,8 +99,9 @@ func (e *examination) checkMode(path string, info fs.FileInfo) {
 	}, func() error { return os.Chmod(path, 0o600) })
 }
 
-// checkStrays reports entries of the second file that belong to no row of the token file. Another
-// program may have changed or removed the row, or a process may have crashed.
+// checkStrays reports entries of the second file that belong to no row of the token file. Such
+// an entry remains if another program changes or removes its row, or if a process crashes
+// between two writes.
 func (e *examination) checkStrays(ctx context.Context) error {
 	is, err := e.read(ctx)
 	if errors.Is(err, tokenstore.ErrCorrupt) {
@@ -136,7 +137,7 @@ func (e *examination) checkLockOwner(ctx context.Context, info fs.FileInfo) {
 		Kind: doctor.KindFileLockOwner, Name: name, Action: "give it to the owner of the token file",
 		Detail: "the lock file and the token file belong to different users",
 	}, func() error {
-		held, err := e.lock(ctx, e.path) // taking the lock changes the owner of the lock file
+		held, err := e.lock(ctx, e.path) // lock gives the lock file the owner of the token file
 		if err != nil {
 			return err
 		}
@@ -148,8 +149,8 @@ func (e *examination) checkLockOwner(ctx context.Context, info fs.FileInfo) {
 	})
 }
 
-// mountedFinding returns the finding that the token file is a mount point. If the file is not
-// writable either, the finding's Err says why.
+// mountedFinding returns the finding that the token file is a mount point. If the file cannot be
+// opened for writing, Err says why.
 func mountedFinding(path string) doctor.Finding {
 	f := doctor.Finding{
 		Kind: doctor.KindFileMounted, Name: path, Remedy: doctor.RemedyManual,

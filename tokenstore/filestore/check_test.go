@@ -37,19 +37,20 @@ func checked(t *testing.T, s *filestore.Store, opts *doctor.CheckOptions) []stri
 	return found
 }
 
-// TestCheckRepair checks the findings about rows, the file and the files beside it. With
-// MergeDuplicates, Check must merge duplicate records without a loss of fields.
+// TestCheckRepair checks that Check finds faults of rows, of the file and of the files beside
+// it, and that Repair repairs the files. It also checks that MergeDuplicates merges duplicate
+// records without a loss of fields.
 func TestCheckRepair(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "tokens.txt")
 	rows := []string{
 		"1,ann,client,secret,refresh1,access1,,4000000000000,,",
-		"2,ben,client,secret,refresh2,access2,,soon,,",    // line 3: no time
-		"3,ann,client,,refresh3,access3,,4000000001000,,", // line 4: ann again, later
-		"4,,client,,refresh3,,,,,https://api",             // line 5: no user, the same token
+		"2,ben,client,secret,refresh2,access2,,soon,,",    // line 3: an expiry that is not a time
+		"3,ann,client,,refresh3,access3,,4000000001000,,", // line 4: the user of line 2, a later expiry
+		"4,,client,,refresh3,,,,,https://api",             // line 5: no user, the refresh token of line 4
 		"5,cat,client,,refresh5,access5,,,,",              // line 6
-		"5,dan,client,,refresh6,access6,,,,",              // line 7: the ID of line 6 again
-		"6,eve,client,,refresh5,access7,,,,",              // line 8: another user's token
+		"5,dan,client,,refresh6,access6,,,,",              // line 7: the ID of line 6
+		"6,eve,client,,refresh5,access7,,,,",              // line 8: the refresh token of line 6
 		"x7,fay,client,,refresh8,access8,,,,",             // line 9: an ID that SDKs fail on
 	}
 	if err := os.WriteFile(path, []byte(checkHeader+strings.Join(rows, "\r\n")+"\r\n"), 0o644); err != nil {

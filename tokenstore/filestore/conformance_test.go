@@ -17,7 +17,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestConformance runs the conformance suite with numeric IDs, and with IDs of any form.
+// TestConformance checks that a store passes the conformance suite, with numeric IDs and with
+// IDs of any form.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	for _, anyID := range []bool{false, true} {

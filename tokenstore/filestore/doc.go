@@ -10,8 +10,8 @@
 // The file has a header, followed by a row of ten columns for each record. The format differs
 // slightly between the SDKs: see codec.Dialect. An existing file keeps its dialect, as far as
 // the content shows the dialect. A new file has the dialect of Python, unless Options.Dialect
-// names another dialect. Name the dialect of C# in Options.Dialect: its files look like those of
-// Java or Ruby, but have expiry times that are ten minutes early.
+// names another dialect. Files of the C# SDK look like those of Java or Ruby, but have expiry
+// times that are ten minutes early. Set Options.Dialect for such files.
 //
 //	dialect           line breaks            commas and quotes in values
 //	python            CR LF                  yes
@@ -31,44 +31,47 @@
 // # The second file
 //
 // The SDKs have no column for Issuer, Resource, Scope, TokenType, IDToken and Extra. A second
-// file, path + ".tokenkeep", holds them. The second file has mode 0600 and the owner of the
-// token file. It exists only while a record has such a field. Always copy both files together.
+// file, path + ".tokenkeep", holds these fields. The second file has mode 0600 and the owner of
+// the token file. It exists only while a record has one of these fields. Always copy both files
+// together.
 //
-// An SDK sees ordinary rows, with two rows for a user who has tokens of two authorization
-// servers. An SDK may change, add and remove rows. Each entry of the second file identifies its
-// row by digests. Issuer and Resource apply while the ID, user, client and refresh token of the
-// row are unchanged. The other fields apply only while the access token is also unchanged. The
-// next change of a record by this package removes the fields that do not apply. If the second
-// file is malformed, reads and writes fail with tokenstore.ErrCorrupt. A record without its
+// For an SDK, a user with tokens of two authorization servers has two ordinary rows. An SDK may
+// change, add and remove rows. Each entry of the second file identifies its row by digests.
+// Issuer and Resource apply while the ID, user, client and refresh token of the row are
+// unchanged. The other fields apply only while the access token is also unchanged. When this
+// package next changes the record, it removes the fields that do not apply. If the second file
+// is malformed, reads and writes fail with tokenstore.ErrCorrupt, because a record without its
 // Issuer would seem to belong to another server.
 //
-// A change of both files writes the second file before and after the token file. A crash between
-// these writes leaves the old or the new records, and perhaps entries that belong to no row.
+// A change that concerns both files writes the second file before and after the token file. A
+// crash between these writes leaves the old or the new records, and perhaps entries that belong
+// to no row.
 //
-// Unchanged rows keep their bytes, with two exceptions. A file of nine columns, which older SDKs
-// write, gets the tenth, and a file without a header gets a header. The current SDKs also add
-// the column, and would skip the first record of a file without a header. The first write
-// removes blank lines and a byte order mark.
+// Unchanged rows keep their bytes, except in a file of nine columns, which older SDKs write.
+// Such a file gets the tenth column, which the current SDKs also add. A file without a header
+// gets a header, because the current SDKs skip the first line. The first write also removes
+// blank lines and a byte order mark.
 //
 // The store follows the rules of package tokenstore, not those of the SDKs: see "Matching" and
 // "Saving" in its documentation. SaveToken does not reuse the ID of a deleted record, as long as
 // the lock file exists.
 //
 // If the file is not a token file, reads and writes fail with tokenstore.ErrCorrupt, and the
-// package does not overwrite the file. A file whose last line is detectably truncated is not a
-// token file. The SDKs of Node, TypeScript, Deno, PHP and Scala end the file without a line
-// break. In such a file, a truncated last field looks like a shorter value. A row without an ID
-// or with an unreadable expiry time does not prevent operations on other records.
+// package does not overwrite the file. A file whose last line is detectably truncated does not
+// count as a token file. The SDKs of Node, TypeScript, Deno, PHP and Scala end the file without
+// a line break. In such a file, a truncated last field looks like a shorter value. A row that
+// cannot be read does not prevent operations on other records. Such a row lacks an ID, or has an
+// unreadable expiry time or invalid UTF-8.
 //
 // # Writing
 //
 // The package writes a change to a new file, path + ".writing", which then replaces the token
-// file. Readers see the old or the new file, and a crash leaves one of them intact. The
-// directory must therefore be writable. If the directory does not exist, reads and writes fail
-// with tokenstore.ErrRefused. If path is a symbolic link, the package replaces its target; other
-// hard links to the target keep the old file. If path is a directory, device, pipe or socket,
-// methods fail with tokenstore.ErrRefused and do not change it. The package removes a link in
-// place of a lock file or path + ".writing", but not the target of the link.
+// file. The directory must therefore be writable. Readers see the old or the new file, and a
+// crash leaves one of them intact. If the directory does not exist, reads and writes fail with
+// tokenstore.ErrRefused. If path is a symbolic link, the package replaces its target; other hard
+// links to the target keep the old content. If path is a directory, device, pipe or socket,
+// methods fail with tokenstore.ErrRefused and do not change it. If a lock file or path +
+// ".writing" is a symbolic link, the package removes the link, but not its target.
 //
 // The file system frees the blocks of the replaced file without overwriting them, so they may
 // still contain a removed record. Backups and snapshots may also contain the record. If removed
@@ -76,30 +79,32 @@
 //
 // A token file that is itself a mount point, as with "docker run -v FILE:FILE", cannot be
 // replaced. On Linux, the package writes such a file in place, as the SDKs do, and Check reports
-// the mount. Programs that mount the file lock the file itself, and readers wait for writers. If
-// the directory is writable, a copy beside the file, path + ".in-place", protects against a
-// process that is killed while it writes. Mount the directory instead, so that a crash of the
-// machine also leaves the file intact. If only the file is mounted, a program that opens it by
-// its original path replaces the file, and the mount keeps the old one. Such programs also do not
-// see the second file, which is beside the mount point. Do not let such programs handle records
-// with an Issuer. If the directory is not writable, saving a record with a field of the second
-// file fails with tokenstore.ErrInvalidToken. A refresh then stores the new token without Scope,
-// IDToken and Extra. A file that is mounted read-only can be read; writes fail with
+// the mount. Programs that use such a mount lock the file itself, and their readers wait for
+// writers. If the directory is writable, a write first makes a copy beside the file, path +
+// ".in-place". If a process is killed while it writes, the next program recovers the content
+// from the copy. Mount the directory instead, so that a crash of the machine also leaves the
+// file intact. If only the file is mounted, a program that uses its original path replaces the
+// file, and the mount keeps the old file. Such a program also does not find the second file,
+// which is beside the mount point. Do not let such a program use records with an Issuer. If the
+// directory is not writable, saving a record with a field of the second file fails with
+// tokenstore.ErrInvalidToken. A refresh then stores the new token without Scope, IDToken, Extra
+// and the TokenType Bearer. A file that is mounted read-only can be read; writes fail with
 // tokenstore.ErrRefused.
 //
-// The new file has mode 0600, regardless of the mode of the old one; the SDKs create files with
+// The new file has mode 0600, regardless of the mode of the old file; the SDKs create files with
 // mode 0644. A file that is written in place keeps its mode. The new file and the lock file get
-// the owner of the old file. If a process may not change the owner of a file, its writes to the
+// the owner of the old file. If a process cannot change the owner of a file, its writes to the
 // file of another user fail with tokenstore.ErrDenied.
 //
 // # Locking
 //
 // Writers lock path + ".lock", with flock on Unix and LockFileEx on Windows. The lock works
 // between goroutines and processes on one machine. Whether it works on a network file system
-// depends on that file system. Readers take no lock. On other platforms (Plan 9, Solaris, AIX,
-// WebAssembly), for which Go's standard library has no such lock, reading works and writing
-// fails with tokenstore.ErrRefused. The package never removes the lock file. The file contains
-// one number: the largest ID of a deleted record.
+// depends on that file system. Readers take no lock, unless the file is a mount point. On other
+// platforms (Plan 9, Solaris, AIX, WebAssembly), for which Go's standard library has no such
+// lock, reading works and writing fails with tokenstore.ErrRefused. The package keeps the lock
+// file after the lock is released. The lock file contains the largest ID of a deleted record, if
+// a record was deleted.
 //
 // The official SDKs take no lock and write the file in place. If a program with such an SDK
 // writes at the same time as this package, one of the changes may be lost. Readers may see a
@@ -110,10 +115,11 @@
 // # Refreshing
 //
 // With Refresh, one process at a time requests a new access token for a record. The process
-// locks a temporary file beside the token file, whose name contains a digest of the record's ID.
-// It does not lock the token file during the request. The operating system releases the lock if
-// the process ends. A suspended process keeps the lock. Other processes wait up to LeaseTTL plus
-// LockTimeout. They then fail with tokenstore.ErrUnavailable, and do not send a second request.
+// locks a temporary file beside the token file. The name of the temporary file contains a digest
+// of the record's ID. The process does not hold the lock of writers during the request. The
+// operating system releases the lock if the process ends. A suspended process keeps the lock.
+// Other processes wait up to LeaseTTL plus LockTimeout. They then fail with
+// tokenstore.ErrUnavailable, and do not send a second request.
 //
 // If the authorization server refuses a refresh (*tokenstore.RefreshError), the temporary file
 // keeps the refusal for later callers. The file then contains the error code, times, and a digest

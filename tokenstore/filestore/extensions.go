@@ -22,13 +22,13 @@ const Beside = ".tokenkeep"
 
 // A process cannot replace two files in one step. commit therefore writes the second file before
 // the token file, with the extensions of the old and the new rows. It writes the second file
-// again after the token file, with the extensions of the new rows only. Each extension names the
-// state of its row by a digest.
+// again after the token file, with the extensions of the new rows only. Each extension
+// identifies the state of its row by a digest.
 
 const extensionsVersion = 1
 
-// An extension holds the fields of one row for which the SDKs have no column. Row identifies the
-// state of the row.
+// An extension holds those fields of one record that have no column in the token file. Row
+// identifies the state of the row.
 type extension struct {
 	Row string `json:"row"` // the digest of all columns
 	rowstore.Extension
@@ -132,8 +132,8 @@ func encodeExtensions(all []extension) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// extend records the extension for the row of f, or that the row needs none. f must have
-// all fields of the record.
+// extend records in v.puts the extension for the row of f, or nil if the row needs none. f must
+// have all fields of the record.
 func (v *view) extend(f codec.Fields) error {
 	e, needs, err := rowstore.Extend(f)
 	if err != nil {
@@ -174,8 +174,8 @@ func (v *view) after() (all []extension) {
 	return all
 }
 
-// commit writes the token file at path, if its content changes, and the second file. If erase is
-// set, because rows were removed, commit fails if their extensions cannot be removed.
+// commit writes the second file and, if its content has changed, the token file at path. erase
+// is set if rows were removed. commit then fails if it cannot remove their extensions.
 func (v *view) commit(path string, erase bool) error {
 	after := v.after()
 	exact, err := encodeExtensions(after)
@@ -209,12 +209,12 @@ func (v *view) commit(path string, erase bool) error {
 	if err := v.writeExtensions(path, exact); err != nil && erase {
 		return fmt.Errorf("the records are removed, but fields of them are still in the file %s: %w", Beside, err)
 	}
-	return nil // if the last write failed, entries without a row remain until the next write
+	return nil // after a failed last write, entries without a row remain until the next write
 }
 
-// noPlace returns the error to report if the second file could not be written because of
-// err. If the token file is a mount point in a directory that is not writable, the error
-// names the fields that cannot be stored.
+// noPlace returns the error to report after a write of the second file has failed with err. If
+// the token file is a mount point in a directory that is not writable, the error matches
+// tokenstore.ErrInvalidToken and names the fields that cannot be stored.
 func (v *view) noPlace(path string, err error) error {
 	if !mountPoint(path) || !unwritable(err) {
 		return err
@@ -224,7 +224,7 @@ func (v *view) noPlace(path string, err error) error {
 		tokenstore.ErrInvalidToken, strings.Join(slices.Compact(v.extended), ", "))
 }
 
-// writeExtensions replaces the content of the second file by data, or removes the file if data
+// writeExtensions replaces the content of the second file with data, or removes the file if data
 // is nil.
 func (v *view) writeExtensions(path string, data []byte) error {
 	name := path + Beside

@@ -55,7 +55,8 @@ func find(t *testing.T, s *Store, id string) tokenstore.Token {
 	return found
 }
 
-// rewrite replaces old by with in the token file, as a program with an SDK does.
+// rewrite replaces each old text in the token file with the text with, as a program with an SDK
+// does.
 func rewrite(t *testing.T, s *Store, old, with string) {
 	t.Helper()
 	data := readFile(t, s.file.path)
@@ -121,8 +122,9 @@ func TestExtensions(t *testing.T) {
 	}
 }
 
-// TestExtensions_CrashPoints checks the records after an interrupted write of both files. The
-// write ends just before or just after the replacement of the token file.
+// TestExtensions_CrashPoints checks that an interrupted write of both files leaves complete
+// records. A write that stops before the replacement of the token file leaves the old records. A
+// write that stops after it leaves the new records.
 func TestExtensions_CrashPoints(t *testing.T) {
 	t.Parallel()
 	s, one, two := openExtended(t)

@@ -18,7 +18,7 @@ import (
 
 // resolve follows the symbolic links of path. The target need not exist. A writer replaces the
 // file at the resolved path, because replacing a link would lose the link. Two links to one file
-// also lead to the same lock.
+// therefore also share a lock.
 func resolve(path string) (string, error) {
 	for range 40 {
 		target, err := filepath.EvalSymlinks(path)
@@ -75,8 +75,8 @@ func classed(err error) error {
 	return fmt.Errorf("%w: %w", tokenstore.ErrUnavailable, err)
 }
 
-// checkDir returns an error if the directory of path does not exist: a wrong path must not look
-// like an empty store.
+// checkDir returns an error if the directory of path does not exist or is not a directory. A
+// wrong path must not look like an empty store.
 func checkDir(path string) error {
 	dir := filepath.Dir(path)
 	switch info, err := os.Stat(dir); {
@@ -98,7 +98,7 @@ type file struct {
 	lockTimeout time.Duration
 	settling    time.Duration            // equal to the constant settling, except in tests
 	last        atomic.Pointer[snapshot] // the result of the last read
-	writes      atomic.Int64             // number of replacements of the file; for tests
+	writes      atomic.Int64             // number of committed changes; for tests
 	parses      atomic.Int64             // number of times the file was parsed; for tests
 }
 
@@ -133,8 +133,8 @@ func slurp(path string) (data []byte, info fs.FileInfo, err error) {
 	return data, info, nil
 }
 
-// statRegular is like os.Stat, but returns an error for a file that is not regular.
-// lstatRegular uses os.Lstat instead.
+// statRegular is like os.Stat, but returns an error matching errNotRegular for a file that is
+// not regular. lstatRegular uses os.Lstat instead.
 func statRegular(path string) (fs.FileInfo, error) { return regular(path, os.Stat) }
 
 func lstatRegular(path string) (fs.FileInfo, error) { return regular(path, os.Lstat) }
@@ -163,9 +163,10 @@ var errOverwritten = errors.New("the file is being written by a program that doe
 // updates is the maximum number of times that update attempts to write a change.
 const updates = 10
 
-// update changes the file under the lock. It calls change with a view of the current file. If
-// another program has written the file meanwhile, update calls change again with a newer view.
-// After the last attempt, the error matches tokenstore.ErrConflict.
+// update changes the file under the lock. It calls change with a view of the current file, and
+// writes the view if change reports a change. If another program has written the file meanwhile,
+// update starts over. If another program does so during every attempt, the error matches
+// tokenstore.ErrConflict.
 func (f *file) update(ctx context.Context, change func(*view) (changed bool, err error)) error {
 	path, err := resolve(f.path)
 	if err != nil {
@@ -209,9 +210,10 @@ func (f *file) update(ctx context.Context, change func(*view) (changed bool, err
 	return fmt.Errorf("%w: %w", tokenstore.ErrConflict, errOverwritten)
 }
 
-// replace replaces the file at path by a file with the given data. old describes the file when
-// it was read, or is nil if the file did not exist. If the file has changed since, replace returns
-// errOverwritten. Only the holder of the lock calls replace, so one temporary name is enough.
+// replace replaces the file at path with a file that contains data. old describes the file when
+// it was read, or is nil if the file did not exist. If the file has changed since, replace
+// returns errOverwritten. Only the holder of the lock calls replace, so one temporary name is
+// enough.
 func replace(path string, data []byte, old fs.FileInfo) (err error) {
 	if old != nil {
 		// A rename only requires permission to write the directory. Do not replace a file
@@ -255,8 +257,8 @@ func unchanged(path string, old fs.FileInfo) error {
 	return nil
 }
 
-// writeBeside writes data to a temporary file beside the file at path. It returns the name of
-// the temporary file, which gets the owner of old.
+// writeBeside writes data to a temporary file beside the file at path. The temporary file gets
+// the owner of old. writeBeside returns its name.
 func writeBeside(path string, data []byte, old fs.FileInfo) (temp string, err error) {
 	temp = path + ".writing"
 	if info, err := os.Lstat(temp); err == nil && info.IsDir() {

@@ -2,7 +2,7 @@
 
 package filestore
 
-// The package writes no file on these platforms, because they cannot lock files.
+// On these platforms, the package cannot lock files, and therefore only reads them.
 
 func readOnly(error) bool    { return false }
 func mountedOver(error) bool { return false }

@@ -11,13 +11,13 @@ import (
 // readOnly reports whether err means that the file system is mounted read-only.
 func readOnly(err error) bool { return errors.Is(err, syscall.EROFS) }
 
-// mountedOver reports whether err is the error of a rename onto a mount point.
+// mountedOver reports whether err is an error of a rename onto a mount point.
 func mountedOver(err error) bool {
 	return errors.Is(err, syscall.EBUSY) || errors.Is(err, syscall.EXDEV)
 }
 
 // setUp reports whether err persists until an operator acts, for example because the path
-// leads nowhere or the file system lacks a feature.
+// is unusable or the file system lacks a feature.
 func setUp(err error) bool {
 	for _, e := range []syscall.Errno{
 		syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP, syscall.ENAMETOOLONG, syscall.EROFS,

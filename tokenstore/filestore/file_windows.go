@@ -18,7 +18,7 @@ func passing(err error) bool {
 	return errors.Is(err, errorSharingViolation) || errors.Is(err, syscall.ERROR_ACCESS_DENIED)
 }
 
-// mountedOver returns false, because single files cannot be mounted.
+// mountedOver returns false, because Windows cannot mount a single file.
 func mountedOver(error) bool { return false }
 
 // setUp reports whether err persists until an operator acts.

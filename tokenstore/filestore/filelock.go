@@ -11,9 +11,9 @@ import (
 )
 
 // A fileLock is a lock between processes: a locked file beside the token file. If the token file
-// is a mount point, the lock is also a byte of the token file. Programs that mount the token
-// file elsewhere do not see the lock file. If the directory of such a token file is not writable,
-// the lock is only the byte.
+// is a mount point, the lock is also a byte of the token file, because programs that mount the
+// token file elsewhere cannot open the lock file. If the directory of a mounted token file is
+// not writable, the lock is only the byte.
 type fileLock struct {
 	beside *os.File // the lock file; nil if the lock is only a byte
 	inside *os.File // the token file; nil if it is not a mount point
@@ -26,15 +26,15 @@ const (
 	refreshByte = 1 << 61
 )
 
-// tryFileLock locks the token file at path, which must be resolved. The lock file is path +
-// name, and at is the offset of the byte to lock in the token file. tryFileLock returns a nil
-// lock and a nil error if the lock is already held.
+// tryFileLock locks the token file at path. path must be resolved. The lock file is path + name.
+// at is the offset of the byte to lock in a token file that is a mount point. tryFileLock
+// returns a nil lock and a nil error if the lock is already held.
 func tryFileLock(path, name string, at int64) (*fileLock, error) {
 	about, err := os.Stat(path)
 	if err != nil {
 		about = nil // the token file may not exist yet
 	} else if !about.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: %w", path, errNotRegular) // do not create a lock file beside it
+		return nil, fmt.Errorf("%s: %w", path, errNotRegular) // do not create a lock file beside a directory or device
 	}
 	l := &fileLock{}
 	mounted := about != nil && mountPoint(path)
@@ -83,8 +83,8 @@ func lockedInside(path string, at int64) (bool, error) {
 	return err == nil && !free, err
 }
 
-// hintOwner adds advice to err, an error about a lock file, if the lock file and the
-// token file have different owners.
+// hintOwner adds advice to err, an error about the file lock, if that file has another owner
+// than the token file. about describes the token file.
 func hintOwner(lock string, about fs.FileInfo, err error) error {
 	if is, statErr := os.Lstat(lock); statErr != nil || lockfile.SameOwner(is, about) {
 		return err

@@ -15,8 +15,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
-// MaxRecord is the maximum size of a record in bytes. Packages awssm, k8sstore and vaultstore
-// have the same limit.
+// MaxRecord is the maximum total length of the text fields of a record, in bytes. Packages
+// awssm, k8sstore and vaultstore have the same limit.
 const MaxRecord = rowstore.MaxRecord
 
 // Options configures a Store. A nil *Options is equivalent to the zero value, which selects the
@@ -34,24 +34,25 @@ type Options struct {
 	// seconds; the minimum is one second.
 	LeaseTTL time.Duration
 
-	// LockTimeout is how long a write waits for the lock. 0 means one minute.
+	// LockTimeout is how long a write waits for the lock, and how long a read of a mounted file
+	// waits for a writer. 0 means one minute.
 	LockTimeout time.Duration
 
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 
-	// Logger receives log records for operators, which never contain a secret or a user name. Nil
-	// means no log.
+	// Logger receives log records for operators. These log records never contain a secret or a user
+	// name. Nil means no log.
 	Logger *slog.Logger
 
-	// Observer is told how refreshes end and how long calls take, for metrics and traces. It is
-	// never told a secret, a user name or an ID. Nil means no Observer.
+	// Observer receives the outcomes of refreshes and the durations of calls, for metrics and
+	// traces. It never receives a secret, a user name or an ID. Nil means no Observer.
 	Observer *tokenstore.Observer
 }
 
 // A Store is a tokenstore.TokenStore on a token file. It caches the content of the file in
-// memory, and reads the file again if the file has changed. It keeps no file open between calls
-// and starts no goroutine. Its methods are safe for concurrent use.
+// memory, and reads the file again if the file may have changed. It keeps no file open between
+// calls and starts no goroutine. Its methods are safe for concurrent use.
 type Store struct {
 	rows *rowstore.Store
 	file *file
@@ -63,8 +64,8 @@ var (
 	_ doctor.Checker        = (*Store)(nil)
 )
 
-// New returns a Store on the file at path, which need not exist. It does no I/O.
-// opts may be nil. New returns an error if path is empty or opts is invalid.
+// New returns a Store on the file at path. The file need not exist. New does no I/O. opts may be
+// nil. New returns an error if path is empty or opts is invalid.
 func New(path string, opts *Options) (*Store, error) {
 	if path == "" {
 		return nil, errors.New("filestore: the path is empty")
@@ -125,7 +126,7 @@ func (s *Store) GetTokens(ctx context.Context) ([]tokenstore.Token, error) {
 }
 
 // DeleteTokens implements tokenstore.TokenStore. It keeps records that it cannot read, and
-// returns an error that names them.
+// returns an error that contains the lines of these records.
 func (s *Store) DeleteTokens(ctx context.Context) error { return s.rows.DeleteTokens(ctx) }
 
 // Refresh implements tokenstore.Refresher. See the package documentation under
@@ -133,7 +134,7 @@ func (s *Store) DeleteTokens(ctx context.Context) error { return s.rows.DeleteTo
 //
 // The context of mint ends after LeaseTTL. Refresh stores mint's result even if the caller's
 // context is done, because the result may be the only copy of a new refresh token. If storing
-// fails, Refresh retries for LeaseTTL, and then returns the result with an error matching
+// fails, Refresh retries for LeaseTTL, and then returns the new token with an error matching
 // tokenstore.ErrNotPersisted. Refresh does not retry after a permanent error or if the record
 // was deleted meanwhile.
 func (s *Store) Refresh(ctx context.Context, id string, stale tokenstore.Secret, mint func(context.Context, tokenstore.Token) (tokenstore.Token, error)) (tokenstore.Token, error) {
@@ -142,14 +143,15 @@ func (s *Store) Refresh(ctx context.Context, id string, stale tokenstore.Secret,
 
 // SaveAll saves tokens in order, as SaveToken does, but reads and replaces the file only
 // once. It returns the stored records in the same order. If one of the tokens cannot be saved,
-// SaveAll saves none, and the error names that token.
+// SaveAll saves none, and the error contains the position of that token.
 func (s *Store) SaveAll(ctx context.Context, tokens []tokenstore.Token) ([]tokenstore.Token, error) {
 	return s.rows.SaveAll(ctx, tokens)
 }
 
-// Fits returns, for each token, an error that says why the file cannot hold it, or nil. Each of
-// these errors matches tokenstore.ErrInvalidToken or tokenstore.ErrTooLarge. Fits looks only at
-// the token, not at other records or at whether the ID is in use. The ID may be empty.
+// Fits returns one result for each token: an error that says why the file cannot hold the token,
+// or nil. Each of these errors matches tokenstore.ErrInvalidToken or tokenstore.ErrTooLarge.
+// Fits does not compare the tokens with stored records, and ignores whether an ID is in use. The
+// ID of a token may be empty. If the file cannot be read, Fits returns only that error.
 func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error) {
 	return s.rows.Fits(ctx, tokens)
 }
@@ -165,13 +167,15 @@ func (s *Store) Status(ctx context.Context, id string) (doctor.Status, error) {
 	return s.rows.Status(ctx, id)
 }
 
-// Check implements doctor.Checker. It reports unreadable rows, IDs that the SDKs cannot read,
-// and duplicate records. It also reports files that other users can access, a mounted token
-// file, a lock file of another user, and leftover files. Repair sets the mode of the files to
-// 0600, and gives the lock file the owner of the token file. It also completes a partial token
-// file and removes leftover files. MergeDuplicates merges duplicate records. The ID of a merged
-// record then finds no record, because the file has no column for earlier IDs. Purge removes
-// entries of the second file that belong to no row. Permissions and Grace have no effect.
+// Check implements doctor.Checker. It reports an unreadable file, unreadable rows, IDs that the
+// SDKs cannot read, and duplicate records. It also reports files that other users can access, a
+// mounted token file, and leftover files. Further findings are a lock file with another owner
+// than the token file, and entries of the second file that belong to no row. Repair sets the
+// mode of the files to 0600, and gives the lock file the owner of the token file. Repair also
+// completes a partial token file and removes leftover files. MergeDuplicates merges duplicate
+// records. The ID of a record that was merged into another then finds no record, because the
+// file has no column for earlier IDs. Purge removes the entries that belong to no row.
+// Permissions, Compare and Grace have no effect.
 func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions) iter.Seq2[doctor.Finding, error] {
 	around := func(o doctor.CheckOptions) rowstore.Findings { return s.file.checkAround(ctx, o) }
 	return s.rows.Check(ctx, opts, rowstore.Inspection{Before: around, Corrupt: unreadable})

@@ -12,13 +12,15 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// The lock of a token file has two stages. First, the goroutines of a process wait for their
-// turn in order of arrival. Then the goroutine whose turn it is locks the lock file. Processes
-// poll the lock file, because a context cannot end a wait in the operating system.
+// The lock of a token file has two stages. First, the goroutines of a process wait, in order of
+// arrival, until they enter the gate. The time from entering the gate to leaving it is the turn
+// of a goroutine. During its turn, a goroutine locks the lock file, unless the process already
+// holds the lock. Processes poll the lock file, because a context cannot end a wait in the
+// operating system.
 //
-// The goroutines of a process pass the lock on without unlocking the lock file, so they rarely
-// poll. After a fixed number of turns, the process unlocks the file and pauses briefly, to let
-// other processes lock the file.
+// A goroutine passes the locked file on to the next goroutine of the process, so goroutines
+// rarely poll. After a fixed number of turns, the process unlocks the file and pauses briefly,
+// to let other processes lock the file.
 const (
 	turns     = 16
 	standBack = 5 * time.Millisecond
@@ -26,14 +28,14 @@ const (
 	lastPoll  = 5 * time.Millisecond
 )
 
-// A gate serializes the goroutines of this process that want the lock of one token
-// file.
+// A gate serializes the goroutines of this process that lock one token file.
 type gate struct {
 	path  string
 	users int           // number of goroutines that wait for or have their turn; guarded by gates.mu
 	turn  chan struct{} // has capacity 1, and is full while a goroutine has its turn
 
-	// The following fields belong to the goroutine whose turn it is.
+	// Only the goroutine that has its turn, or the last goroutine that leaves, uses the following
+	// fields.
 	lock  *fileLock     // nil while the process does not hold the lock file
 	taken int           // number of turns since the process took the lock file
 	pause time.Duration // how long take waits before its first attempt
@@ -44,7 +46,7 @@ var gates = struct {
 	path map[string]*gate
 }{path: map[string]*gate{}}
 
-// lock locks the token file at path, which must be resolved. The caller must release the returned
+// lock locks the token file at path. path must be resolved. The caller must release the returned
 // gate. If the lock is not free within f.lockTimeout, the error matches
 // tokenstore.ErrUnavailable.
 func (f *file) lock(ctx context.Context, path string) (*gate, error) {
@@ -152,7 +154,7 @@ func (g *gate) used() int64 {
 	return n
 }
 
-// use stores the ID of a record that is about to be deleted.
+// use stores id, the ID of a record that is about to be deleted, in the lock file.
 func (g *gate) use(id int64) error {
 	return g.lock.keep([]byte(strconv.FormatInt(id, 10) + "\n"))
 }

@@ -54,10 +54,10 @@ func unescape(text string) string {
 // the open file, not to the process.
 const setOFDLock = 37
 
-// tryLockByte locks the byte of f at offset at, and reports whether it did. The lock is for
-// reading if shared is set, otherwise for writing. The byte may lie beyond the end of f.
-// Containers that mount the same file see each other's locks on it, although they share no other
-// file.
+// tryLockByte tries, without waiting, to lock the byte of f at the offset at. It reports whether
+// it succeeded. The lock is for reading if shared is set, otherwise for writing. The byte may
+// lie beyond the end of f. Such a lock works between containers that mount the same file,
+// although they share no other file.
 func tryLockByte(f *os.File, at int64, shared bool) (bool, error) {
 	lock := syscall.Flock_t{Type: syscall.F_WRLCK, Start: at, Len: 1}
 	if shared {

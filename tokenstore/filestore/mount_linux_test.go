@@ -21,8 +21,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
-// inNamespace runs the test again in a process that may mount files, because it is root in
-// its own user and mount namespace. It returns true in that process.
+// inNamespace runs the test again in a new process. The new process can mount files, because it
+// is root in a separate user and mount namespace. inNamespace returns true in the new process.
 func inNamespace(t *testing.T) bool {
 	t.Helper()
 	const env = "TOKENKEEP_FILESTORE_MOUNTS"
@@ -69,7 +69,8 @@ func mount(t testing.TB, from, to string, flags uintptr) {
 	})
 }
 
-// container mounts file alone in a new directory, and returns its path there.
+// container mounts file, without its directory, in a new directory. It returns the path of the
+// mount.
 func container(t testing.TB, file string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "with blank\\and", "sdk_tokens.txt")
@@ -170,7 +171,7 @@ func save(t *testing.T, s *Store, user, access string) error {
 }
 
 // TestMountedReadOnly checks that a store reads a file that is mounted read-only, and that
-// writes fail.
+// writes fail with ErrRefused.
 func TestMountedReadOnly(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -250,7 +251,7 @@ func TestMountedFileAfterACrash(t *testing.T) {
 			if got := found(t, s, nil); got != "file-mounted" {
 				t.Errorf("Check finds %q", got)
 			}
-			// A store preserves a write by another program after the crash.
+			// A store must keep what another program has written after the crash.
 			since := bytes.Replace(old, []byte("access2"), []byte("since"), 1)
 			if err := errors.Join(os.WriteFile(path+copySuffix, joinCopy(old, whole), 0o600), os.WriteFile(file, since, 0o600)); err != nil {
 				t.Fatal(err)
@@ -262,8 +263,8 @@ func TestMountedFileAfterACrash(t *testing.T) {
 	}
 }
 
-// TestTwoMountsOfOneFile checks that writes and refreshes through two mounts of one file,
-// which share no other file, exclude each other.
+// TestTwoMountsOfOneFile checks that writes and refreshes through two mounts of one file exclude
+// each other, although the mounts share no other file.
 func TestTwoMountsOfOneFile(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -307,7 +308,8 @@ func TestTwoMountsOfOneFile(t *testing.T) {
 	}
 }
 
-// TestMountedConformance runs the conformance suite on files that are mount points.
+// TestMountedConformance checks that stores on files that are mount points pass the conformance
+// suite.
 func TestMountedConformance(t *testing.T) {
 	if !inNamespace(t) {
 		return

@@ -102,8 +102,9 @@ func pad(data []byte, size int) []byte {
 	return append(bytes.Clone(data), bytes.Repeat([]byte("\n"), max(0, size-len(data)))...)
 }
 
-// overwrite writes data into the file at path, from which v was read. If the write fails,
-// overwrite writes the previous content back.
+// overwrite writes data into the file at path, from which v was read. If the file has changed
+// since, overwrite returns errOverwritten. If the write fails, overwrite writes the previous
+// content back.
 func overwrite(path string, data []byte, v *view) (err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
@@ -144,9 +145,9 @@ func (f *file) complete(path string) error {
 	return os.Remove(path + copySuffix)
 }
 
-// fill replaces the content of f, which has at most size bytes, by data. It pads shorter data
-// with blank lines, which readers skip, and then truncates the file. A crash before the
-// truncation therefore leaves no old content after data.
+// fill replaces the content of f with data. The content of f must have at most size bytes. fill
+// pads shorter data with blank lines, which readers skip, and then truncates the file. A crash
+// before the truncation therefore leaves no old content after data.
 func fill(f *os.File, data []byte, size int) error {
 	if _, err := f.WriteAt(pad(data, size), 0); err != nil {
 		return err
@@ -157,8 +158,9 @@ func fill(f *os.File, data []byte, size int) error {
 	return f.Sync()
 }
 
-// writeCopy writes the copy beside the file at path. It renames the copy to its final name only
-// when the copy is complete. If the directory is not writable, writeCopy returns nil.
+// writeCopy writes data to the copy beside the file at path. It renames the copy to its final
+// name only when the copy is complete. If the directory is not writable, writeCopy writes no
+// copy and returns nil.
 func writeCopy(path string, data []byte, old fs.FileInfo) error {
 	temp, err := writeBeside(path, data, old)
 	if err == nil {

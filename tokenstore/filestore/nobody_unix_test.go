@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// asNobody changes cmd to run as a user without privileges, from a copy of this program that the
-// user may read. It returns true.
+// asNobody changes cmd to run as a user without privileges. cmd then runs a copy of this program
+// that the user can read. asNobody returns true.
 func asNobody(t *testing.T, cmd *exec.Cmd) bool {
 	t.Helper()
 	const nobody = 65534

@@ -18,14 +18,14 @@ import (
 )
 
 // savers is the number of goroutines that save concurrently in each of two processes. crowd
-// is the number of users that they save.
+// is the number of users whose records the goroutines save.
 const (
 	savers = 16
 	crowd  = 4
 )
 
-// part returns the token that a saver saves: the user, client and refresh token of the user, and
-// at most one more field.
+// part returns the token that a saver saves. The token has the user, client and refresh token of
+// the user, and for some savers another value.
 func part(saver int) token {
 	user := fmt.Sprint("user", saver%crowd)
 	t := token{UserName: user, ClientID: "c1", RefreshToken: tokenstore.Secret("refresh of " + user)}
@@ -44,7 +44,8 @@ func part(saver int) token {
 	return t
 }
 
-// saveParts concurrently saves the tokens of the savers from first on.
+// saveParts saves part(first), part(first+1) and so on, one in each of savers concurrent
+// goroutines.
 func saveParts(ctx context.Context, path string, first int) error {
 	errs := make([]error, savers)
 	var wait sync.WaitGroup

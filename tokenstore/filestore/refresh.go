@@ -28,7 +28,7 @@ func (f *file) Lock(_ context.Context, id string) (rowstore.Lock, error) {
 	return &refreshLock{f, l}, nil
 }
 
-// maxNote is the number of bytes after which a note is cut off.
+// maxNote is the maximum number of bytes of a note that are read.
 const maxNote = 4 << 10
 
 // Peek implements rowstore.Table.

@@ -10,7 +10,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/storetest"
 )
 
-// TestMain runs the processes of TestRefreshProcesses.
+// TestMain runs the tests or, in a process that TestRefreshProcesses started, RefreshOnce.
 func TestMain(m *testing.M) {
 	os.Exit(storetest.Main(m, func(args []string) error {
 		s, err := New(args[0], nil)

@@ -22,7 +22,7 @@ type view struct {
 	gone []int       // rows that were removed but are still in the File
 
 	beside   *extensions           // the second file as it was read
-	puts     map[string]*extension // extensions of rows that were put, by rowDigest; nil if not needed
+	puts     map[string]*extension // extensions of rows that were put, by rowDigest; nil for a row without one
 	extended []string              // names of the fields that need an extension
 
 	used    int64 // largest ID of records deleted in earlier changes

@@ -146,7 +146,7 @@ func TestSDKFileRead(t *testing.T) {
 				"the whole of it": w,
 			} {
 				if like == (token{ClientID: w.ClientID}) {
-					continue // the record has no such key
+					continue // the record has no such token
 				}
 				if got, err := s.FindToken(t.Context(), like); err != nil || got != w {
 					t.Errorf("%s: record %s is not found by its %s: error %v", f.file, w.ID, what, err)

@@ -16,7 +16,8 @@ import (
 )
 
 // A snapshot is the content of the token file and the second file at a single point in time.
-// Later reads share a snapshot while the files are unchanged, so it must not be modified.
+// Later reads share a snapshot while the files are unchanged, so a snapshot must not be
+// modified.
 type snapshot struct {
 	file    *tokenfile.File
 	path    string      // resolved
@@ -36,7 +37,7 @@ func (s *snapshot) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*file
 // period may leave size and times unchanged. During this period, a read compares the bytes.
 const settling = 3 * time.Second
 
-// readAt returns a snapshot of the file at path, which must be resolved.
+// readAt returns a snapshot of the file at path. path must be resolved.
 func (f *file) readAt(path string) (*snapshot, error) {
 	last := f.last.Load()
 	if last != nil && last.path == path && last.settled && last.current() {
@@ -64,7 +65,8 @@ const takes = 100
 
 // take reads the token file and the second file. A writer replaces the second file before the
 // token file. The contents therefore belong together if the token file is unchanged after the
-// second file was read.
+// second file was read. Otherwise take reads both files again. After takes attempts, the error
+// matches tokenstore.ErrUnavailable.
 func take(path string) (*snapshot, error) {
 	for range takes {
 		pin, _ := os.Open(path) // while pin is open, no other file gets its inode number
@@ -80,7 +82,7 @@ func take(path string) (*snapshot, error) {
 }
 
 // takeOnce reads the token file and the second file. It returns a nil snapshot and a nil error
-// if the token file was replaced meanwhile.
+// if the token file was changed meanwhile.
 func takeOnce(path string) (s *snapshot, err error) {
 	s = &snapshot{path: path}
 	s.data, s.info, err = slurp(path)
@@ -119,8 +121,8 @@ func (s *snapshot) sameBytes(other *snapshot) bool {
 		(s.beside.info == nil) == (other.beside.info == nil)
 }
 
-// with sets the content of x to the parsed content of parsed, which has the same bytes, and
-// returns x.
+// with copies the parsed content of parsed to x, and returns x. The data of x and parsed must be
+// equal.
 func (x *extensions) with(parsed *extensions) *extensions {
 	x.data, x.all, x.byRecord = parsed.data, parsed.all, parsed.byRecord
 	return x

@@ -109,8 +109,9 @@ func TestOverwrites(t *testing.T) {
 	}
 }
 
-// TestSettled checks when unchanged times prove that a file is unchanged, and that setting the
-// modification time back does not hide a change.
+// TestSettled checks that the times of a file count only once the file is older than the
+// settling period. It also checks that setting the modification time back does not hide a
+// change.
 func TestSettled(t *testing.T) {
 	t.Parallel()
 	s := openWith(t, 1)

@@ -1,9 +1,11 @@
-// Package migrate moves the records of one token store to another.
+// Package migrate copies the records of one token store to another. On request, it then removes
+// them from the first store.
 //
-// [Plan] reads both stores and decides how to move each record. It writes nothing.
-// [Migration.Report] returns the plan and its problems. A record is a problem if the source
-// has duplicates of it, or if the target has it in another state or cannot hold it.
-// [Migration.Run] writes the records, reads each of them back, and compares them:
+// [Plan] reads both stores and decides how to copy each record. It writes nothing.
+// [Migration.Report] returns the plan and its problems. By default, a record has a problem if it
+// has duplicates in the source, or if the target has it in another state. A record that the
+// source cannot read, or that the target cannot hold, also has a problem. [Migration.Run] writes
+// the records, reads each of them back, and compares them:
 //
 //	m, err := migrate.Plan(ctx, from, to, &migrate.Options{KeepIDs: true})
 //	if err != nil {
@@ -26,18 +28,18 @@
 //
 //   - SaveAll and DeleteAll, as in filestore and sqlstore, save and remove many records
 //     with one write.
-//   - Create and FindTokens, as in tokenstore.Store. Create creates a record without a
-//     search for it. FindTokens finds the records that the plan and the final comparison
-//     need, with few calls.
+//   - Create and FindTokens, as in tokenstore.Store, need few calls. Create creates a record
+//     without a search for it. FindTokens finds many records for the plan and the final
+//     comparison.
 //   - Fits, as in filestore and sqlstore, reports the records that the store cannot hold,
 //     before the first write.
 //   - SameAs reports whether another store is the same store under another name. With
 //     DeleteSource, both stores must have this method.
-//   - DeleteIfUnchanged makes a store a [ConditionalDeleter]. With DeleteSource, the
-//     source must have this method.
+//   - DeleteIfUnchanged, the method of a [ConditionalDeleter], removes a record that has not
+//     changed. With DeleteSource, the source must have this method.
 //
-// A program that writes to the source during a migration loses nothing. Run does not delete a
-// record that has changed in the source, and the error names the record. If another program
-// has written a record to the target before Run searches for it, Run applies
+// A program can write to the source during a migration without losing a change. Run does not
+// delete a record that has changed in the source, and the error names the record. If another
+// program has written a record to the target before Run searches for it, Run applies
 // Options.OnConflict.
 package migrate

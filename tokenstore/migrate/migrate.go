@@ -19,7 +19,7 @@ type Policy string
 
 // The policies. Options says which policies each field accepts.
 const (
-	Stop   Policy = "stop"   // the record is a problem; the default
+	Stop   Policy = "stop"   // the report lists the record as a problem; the default
 	Source Policy = "source" // the fields of the source replace those of the target
 	Target Policy = "target" // the record of the target is kept unchanged
 	Newer  Policy = "newer"  // the fields of the record with the later expiry take precedence
@@ -28,15 +28,15 @@ const (
 	// the source. Records of different users are saved concurrently. The target is neither
 	// read for the plan nor compared at the end.
 	//
-	// As a policy for duplicates, Merge merges them into one record.
+	// As a policy for duplicates, Merge merges the duplicates into one record.
 	Merge Policy = "merge"
 
 	Keep Policy = "keep" // duplicates remain separate records
 )
 
 // Options configures a migration. A nil *Options counts as the zero value. With the zero value,
-// Run writes nothing if there is any problem, the target chooses the IDs, and the source is only
-// read.
+// Run writes nothing if there is a problem other than KindUnreadable. The target then chooses
+// the IDs, and Run does not change the source.
 type Options struct {
 	// OnConflict says what to do with a record that the target has in another state:
 	// Stop, Source, Target, Newer or Merge.
@@ -44,13 +44,13 @@ type Options struct {
 
 	// Duplicates says what to do with records of the source that would be one record in the
 	// target: Stop, Merge or Keep. Keep is for a target that accepts duplicates. With Keep,
-	// Run also moves records without a token.
+	// Run also copies records without a token.
 	Duplicates Policy
 
-	// KeepIDs keeps the IDs of the source where the target accepts them.
+	// KeepIDs keeps each ID of the source that the target accepts.
 	KeepIDs bool
 
-	// SkipBad lets Run move the other records if some records have problems.
+	// SkipBad lets Run copy the other records if some records have problems.
 	SkipBad bool
 
 	// DeleteSource removes from the source the records that were verified in the target
@@ -58,9 +58,9 @@ type Options struct {
 	// must not be Merge, which verifies nothing.
 	DeleteSource bool
 
-	// Lag is how long a written record may take until every read returns it: the ListLag and
-	// ReadLag of the target. Run reads a record again until it equals the written record, or
-	// until Lag has passed.
+	// Lag is how long a written record may take until every read returns it: the larger of the
+	// target's ListLag and ReadLag. Unless the target has SaveAll, Run repeats a read until the
+	// result equals the written record, or until Lag has passed.
 	Lag time.Duration
 
 	// Writable, if it is not nil, is called once before the first write and returns the
@@ -139,7 +139,7 @@ type fitter interface {
 	Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error)
 }
 
-// A comparer is a store that can tell whether another store is the same store.
+// A comparer is a store that can report whether another store is the same store.
 type comparer interface {
 	SameAs(ctx context.Context, other tokenstore.TokenStore) (bool, error)
 }
@@ -147,8 +147,8 @@ type comparer interface {
 // A Migration is a plan and, after Run, its outcome. Package fmt does not print its tokens.
 type Migration struct{ m *migration }
 
-// A migration is the state of a Migration. A Migration holds a pointer to it, so that package
-// fmt does not print tokens.
+// A migration is the state of a Migration. It is behind a pointer, so that package fmt does not
+// print tokens.
 type migration struct {
 	from   Reader
 	to     tokenstore.TokenStore
@@ -162,9 +162,10 @@ type migration struct {
 	sharedIDs map[string]bool
 }
 
-// Plan reads the source, and the records of the target that may match, and decides how to
-// move each record of the source. It writes nothing. Report.Unread names the target records
-// that Plan could not read, which Run leaves unchanged.
+// Plan reads the source and, except with [Merge], the records of the target that may match. It
+// then decides how to copy each record of the source. Plan writes nothing. It returns an error
+// if an argument is invalid, or if a store cannot be read. Records of the target that Plan could
+// not read are in Report.Unread; Run does not change them.
 //
 // With [Merge], to may be nil if Options.Writable is set.
 func Plan(ctx context.Context, from Reader, to tokenstore.TokenStore, opts *Options) (*Migration, error) {
@@ -240,8 +241,8 @@ func (m *migration) check() error {
 // Report returns the plan and, once Run has returned, its outcome. Run changes the Report.
 func (m *Migration) Report() *Report { return &m.m.report }
 
-// Ready returns an error that matches ErrConflicts if Run would write nothing, because
-// records have problems and SkipBad is not set. Otherwise, it returns nil.
+// Ready returns an error that matches ErrConflicts if SkipBad is not set and a record has a
+// problem other than KindUnreadable. Run would then write nothing. Otherwise, Ready returns nil.
 func (m *Migration) Ready() error { return m.m.ready() }
 
 func (m *migration) ready() error {
@@ -260,7 +261,8 @@ func (m *migration) ready() error {
 // Run executes the plan. If Ready returns an error, Run writes nothing and returns the same
 // error. The error matches ErrPartial if a record of the source is not verified in the
 // target, or was not removed from the source as requested. With Options.DeleteSource, Run
-// writes nothing if source and target are the same store, and the error matches ErrSameStore.
+// writes nothing unless SameAs proves that source and target are different stores. If they are
+// the same store, the error matches ErrSameStore.
 func (m *Migration) Run(ctx context.Context) (*Report, error) {
 	return m.Report(), m.m.run(ctx)
 }

@@ -49,7 +49,7 @@ func file(t *testing.T) *filestore.Store {
 	return s
 }
 
-// user returns a record of the named user, whose access token is name.
+// user returns a record of the named user. The access token of the record is name.
 func user(name string) token {
 	return token{UserName: name, ClientID: "c", AccessToken: tokenstore.Secret(name)}
 }
@@ -77,7 +77,8 @@ func access(t *testing.T, s store) map[string]string {
 	return all
 }
 
-// TestPlan checks which problems Plan finds, and that Run writes nothing if there are any.
+// TestPlan checks that Plan reports conflicts, and that Run then writes nothing. With SkipBad,
+// Run must copy the other records.
 func TestPlan(t *testing.T) {
 	t.Parallel()
 	older := user("ann")
@@ -243,8 +244,8 @@ type noList struct{ store }
 
 func (noList) GetTokens(context.Context) ([]token, error) { return nil, errors.New("listed") }
 
-// TestPlan_Duplicates checks the plan for records that would be the same record in the
-// target, under each policy.
+// TestPlan_Duplicates checks that Stop reports duplicates as problems, that Merge merges them,
+// and that Keep keeps them as separate records.
 func TestPlan_Duplicates(t *testing.T) {
 	t.Parallel()
 	older, newer := user("ann"), user("ann")
@@ -289,8 +290,8 @@ func (s picky) SaveToken(ctx context.Context, t token) (token, error) {
 	return s.Store.SaveToken(ctx, t)
 }
 
-// TestPlan_DeleteUnverified checks that DeleteSource is refused with a policy that does not
-// verify records, and that no record is removed.
+// TestPlan_DeleteUnverified checks that Plan refuses DeleteSource with a policy that does not
+// verify records.
 func TestPlan_DeleteUnverified(t *testing.T) {
 	t.Parallel()
 	from := in(t, user("ann"))

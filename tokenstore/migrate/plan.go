@@ -54,12 +54,12 @@ const (
 )
 
 // precedence returns the rank of t in the order in which records are saved. The key that
-// finds a record may also describe another record. A user without a client describes any
-// record of the user with its issuer and resource; an empty issuer or resource matches any.
+// finds a record may also describe another record. A user without a client ID describes any
+// record of the user with the same issuer and resource; an empty issuer or resource equals any.
 // An access token alone describes any record that has the token. A record is therefore saved
-// after the records whose keys might find it. Users without a client come first, and among
-// them those without issuer and resource. Users with a client, tokens with a client, and
-// tokens alone follow in this order.
+// after the records whose keys might find it. Users without a client ID come first: those with
+// neither issuer nor resource, then those with one of the two, then those with both. Users with
+// a client ID, tokens with a client ID, and tokens alone follow in this order.
 func precedence(t tokenstore.Token) int {
 	switch key := rules.KeyOf(withoutID(t).Fields()); {
 	case key == rules.KeyUser && t.ClientID == "":
@@ -139,8 +139,10 @@ func (m *migration) addUnreadable(err error) {
 	}
 }
 
-// group makes an item of each record, or a single item of records that would be one record
-// in the target. With Merge, group also reserves the IDs, because all items will be saved.
+// group makes an item of each record. If Duplicates is Merge, it makes a single item of records
+// that would be one record in the target. If Duplicates is Stop, it reports such duplicates as
+// problems. If OnConflict is Merge, group also reserves the IDs of the items in taken, because
+// Run then saves all items.
 func (m *migration) group(records []record, taken map[string]*item) {
 	before := indexOf() // the i-th record belongs to the i-th item
 	for _, r := range records {
@@ -345,6 +347,7 @@ func (m *migration) takeID(it *item, taken map[string]*item) error {
 }
 
 // settle sets the action of an item whose record in the target is has, or returns a problem.
+// changed says whether a save of the item would change that record.
 func (m *migration) settle(it *item, has tokenstore.Token, changed bool) error {
 	it.action, it.want = none, has
 	if !changed {

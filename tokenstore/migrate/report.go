@@ -12,8 +12,8 @@ import (
 
 // Classes of the errors that Ready and Run return. Match them with errors.Is.
 var (
-	ErrConflicts = errors.New("conflicting records")                  // records have problems, and nothing was written
-	ErrPartial   = errors.New("only part of the work is done")        // some records were not moved or not verified
+	ErrConflicts = errors.New("conflicting records")                  // records have problems; nothing was written, unless ErrPartial matches too
+	ErrPartial   = errors.New("only part of the work is done")        // some records were not verified, or not removed from the source
 	ErrSameStore = errors.New("source and target are the same store") // nothing was written
 )
 
@@ -26,7 +26,7 @@ type Report struct {
 	Unchanged int `json:"unchanged"` // records that the target already has
 	Kept      int `json:"kept"`      // records that the target has in another state, which Run keeps
 	Written   int `json:"written"`
-	Verified  int `json:"verified"` // with Merge: saved, or unchanged
+	Verified  int `json:"verified"` // with Merge: records that were saved, even without a change
 	Deleted   int `json:"deleted"`  // from the source
 
 	IDs      []IDChange   `json:"ids"`
@@ -34,22 +34,22 @@ type Report struct {
 	Failed   []Failure    `json:"-"`
 	Steps    []StepReport `json:"-"`
 
-	// Unread joins the errors of target records that cannot be read, or is nil. Run leaves
-	// these records alone.
+	// Unread joins the errors of target records that cannot be read, or is nil. Run does not change
+	// these records.
 	Unread error `json:"-"`
 }
 
-// A Problem says why a record of the source cannot be moved.
+// A Problem says why a record of the source cannot be copied.
 type Problem struct {
 	Kind     Kind
-	Record   int // its index in the result of the source; -1 if the record cannot be read
+	Record   int // index of the record in the result of GetTokens; -1 if the record cannot be read
 	ID, User string
 	Err      error
 }
 
 // A Failure is a record that was not saved, not verified, or not removed from the source.
 type Failure struct {
-	Record   int // its index in the result of the source
+	Record   int // index of the record in the result of GetTokens
 	ID, User string
 	Err      error
 }
@@ -60,8 +60,8 @@ type IDChange struct {
 	To   string `json:"to"`
 }
 
-// A StepReport describes a completed step: the number of records that it processed, and its
-// duration.
+// A StepReport describes a step that has ended: the number of records that the step processed,
+// and its duration.
 type StepReport struct {
 	Step    Step
 	Records int
@@ -74,9 +74,9 @@ type Kind string
 // The kinds of problem.
 const (
 	KindDuplicate  Kind = "duplicate"  // the source has several records that would be the same in the target
-	KindConflict   Kind = "conflict"   // the target has the record in another state
-	KindUnusable   Kind = "unusable"   // the target cannot hold the record
-	KindUnreadable Kind = "unreadable" // the source cannot read the record; other records are moved
+	KindConflict   Kind = "conflict"   // the record conflicts with a record of the target
+	KindUnusable   Kind = "unusable"   // the record is invalid, or the target cannot hold it
+	KindUnreadable Kind = "unreadable" // the source cannot read the record; Run copies the other records
 )
 
 // A problem is an error with the Kind of a Problem. It matches ErrConflicts.

@@ -106,7 +106,7 @@ func (m *migration) writeEach(ctx context.Context, items []*item, add func(int))
 }
 
 // together returns how many of the items, counted from the first, can be saved concurrently.
-// The save of one of these items does not change which record another of them finds.
+// The save of one of these items does not change which record another item finds.
 func (m *migration) together(items []*item) int {
 	if m.o.OnConflict != Merge {
 		// Items of the next precedence must wait until these items are saved.
@@ -128,8 +128,9 @@ func (m *migration) together(items []*item) int {
 	return len(items)
 }
 
-// writeOne saves one item, unless the target already has its record. The plan may lack recent
-// records of the target, because searches lag and other programs write.
+// writeOne saves one item, unless the target already has its record. It searches for the record
+// first, because the plan may lack recent records of the target: searches lag, and other
+// programs write.
 func (m *migration) writeOne(ctx context.Context, it *item) error {
 	if created, err := m.create(ctx, it); created || err != nil {
 		return err
@@ -229,8 +230,8 @@ func (m *migration) writeChunks(ctx context.Context, b saver, items []*item, add
 	return nil
 }
 
-// lookup returns the fields of t, other than the ID, by which FindToken finds its record. It
-// returns false if no such fields are set. like has only fields that the store compares,
+// lookup returns the fields of t, other than the ID, by which FindToken finds the record of t.
+// It returns false if no such fields are set. like has only fields that the store compares,
 // because FindToken copies all given fields to its result.
 func lookup(t tokenstore.Token) (like tokenstore.Token, ok bool) {
 	switch rules.KeyOf(withoutID(t).Fields()) {
@@ -255,9 +256,9 @@ var (
 	errSharedThere = errors.New("several records of the target have its ID: a search by it fails")
 )
 
-// verify reads back every record that the target should now have. Without SaveAll, it does
-// not read unchanged records again, because the plan has read them. With DeleteSource, it
-// reads them nevertheless.
+// verify reads back every record that the target should have. If the target has no SaveAll,
+// verify omits records that Run did not save, because the plan has read them. With DeleteSource,
+// verify omits no record.
 func (m *migration) verify(ctx context.Context) (int, error) {
 	var items []*item
 	read := 0
@@ -453,7 +454,8 @@ func deleteOne(ctx context.Context, from ConditionalDeleter, it *item) error {
 	return nil
 }
 
-// deleteAll removes the records of all items from the source with one call.
+// deleteAll removes the records of all items from the source with one call. It then lists the
+// source. An item whose record remains gets the error errChanged.
 func (m *migration) deleteAll(ctx context.Context, b deleter, items []*item) error {
 	var all []tokenstore.Token
 	for _, it := range items {

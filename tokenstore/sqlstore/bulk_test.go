@@ -45,7 +45,7 @@ func saveBothWays(t *testing.T, random *rand.Rand, one, all *Store) {
 			}
 			saved, err := one.SaveToken(t.Context(), token)
 			if err != nil {
-				continue // SaveAll would save no token
+				continue // with this token, SaveAll would save no token
 			}
 			good, want = append(good, token), append(want, saved)
 		}

@@ -8,8 +8,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
-// TestCheckMergeDuplicates checks the findings of Check for rows that an SDK or an operator may
-// have written, and the merge of duplicates.
+// TestCheckMergeDuplicates checks that Check finds the faults of rows that an SDK or an operator
+// might have written. It also checks that MergeDuplicates merges duplicates without a loss of
+// fields.
 func TestCheckMergeDuplicates(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
@@ -47,7 +48,7 @@ func TestCheckMergeDuplicates(t *testing.T) {
 	})
 }
 
-// checked returns the findings of Check as "kind name repaired".
+// checked returns the findings of Check as sorted texts, such as `duplicate row "1" repaired`.
 func checked(t *testing.T, s *Store, opts *doctor.CheckOptions) []string {
 	t.Helper()
 	var found []string

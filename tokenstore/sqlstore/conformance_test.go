@@ -15,7 +15,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestConformance runs the conformance suite on each kind of database.
+// TestConformance checks that a store on each kind of database passes the conformance suite.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	for _, kind := range kinds {
@@ -26,9 +26,9 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// TestConformanceInOtherModes runs the conformance suite with three other settings. In the
-// first, the server silently truncates long values and the driver interpolates parameters. In
-// the second, the pool has one connection. In the third, IDs may have any form.
+// TestConformanceInOtherModes checks that stores with three other settings pass the conformance
+// suite. In the first, the server silently truncates long values and the driver interpolates
+// parameters. In the second, the pool has one connection. In the third, IDs may have any form.
 func TestConformanceInOtherModes(t *testing.T) {
 	t.Parallel()
 	t.Run("mysql not strict", func(t *testing.T) {
@@ -106,8 +106,8 @@ func suite(fresh func(t testing.TB) *backend, anyID bool) conformance.Store {
 }
 
 // trace returns the data that a store has written outside its table: its log, its notes, and the
-// names of files beside the database. It includes the content of files that do not belong to the
-// database.
+// names of files beside the database. trace also returns the content of those files that do not
+// belong to the database.
 func trace(t testing.TB, b *backend, log string) []string {
 	t.Helper()
 	all := []string{log}

@@ -32,14 +32,14 @@ type dialect interface {
 	// unsuitable.
 	open(ctx context.Context, db *sql.DB) error
 
-	// check returns an error if the existing table is unsuitable.
+	// check returns an error if the SDKs' table, which must exist, is unsuitable.
 	check(ctx context.Context, db *sql.DB) error
 
 	// inspect returns the columns of a table, or nil if the table does not exist.
 	inspect(ctx context.Context, q querier, table string) ([]found, error)
 
-	// create returns the statements that create the SDKs' table and the tables of notes and
-	// of extensions, unless they exist.
+	// create returns the statements that create the SDKs' table, the table of notes and the table
+	// of extensions. A statement has no effect if its table exists.
 	create() (table, notes, extensions string)
 
 	// idText returns the expression that converts a row's ID for a comparison with the
@@ -50,14 +50,15 @@ type dialect interface {
 	missingIndexes(ctx context.Context, q querier) ([]string, error)
 
 	// prepare configures conn before a transaction. In a SQLite file, deletions then overwrite
-	// the data, and pages are written when the transaction ends.
+	// the data, and SQLite writes pages only when the transaction ends.
 	prepare(ctx context.Context, conn *sql.Conn) error
 
 	// scrub removes the remains of deleted rows from the files of a database of at most limit
-	// bytes. The limit noLimit means any size.
+	// bytes, or of any size if limit is noLimit. In a larger database, scrub only empties the
+	// write-ahead log.
 	scrub(ctx context.Context, db *database, limit int64) error
 
-	// remnants describes where remains of deleted rows may exist, or returns "".
+	// remnants describes where remains of deleted rows may exist, or returns "" if there are none.
 	remnants(ctx context.Context, db *database) (string, error)
 
 	// widen changes a column of limited size so that it can hold longer values.
@@ -74,19 +75,19 @@ type dialect interface {
 	// digits.
 	biggestID() string
 
-	// lockTable keeps other processes that use this package from writing until the caller calls
-	// release.
+	// lockTable keeps other users of this package from writing until the caller calls release. It
+	// does nothing in a database whose begin takes such a lock.
 	lockTable(ctx context.Context, conn *sql.Conn) (release func(), err error)
 
 	// tryLock takes the right to refresh the record with the ID. It returns a nil *held and a nil
-	// error if another process holds the right.
+	// error if the right is already held.
 	tryLock(ctx context.Context, db *sql.DB, id string) (*held, error)
 
 	// locked reports whether a process has the right to refresh the record with the ID.
 	locked(ctx context.Context, db *sql.DB, id string) (bool, error)
 
-	// classed returns err, the error of a statement, with a class for callers or as an again
-	// error. It omits a text that may contain a value.
+	// classed adds an error class for callers to err, the error of a statement. It returns a
+	// temporary error as an again error. It omits the text of err if that text may contain a value.
 	classed(err error) error
 
 	// outside reports whether err is the error of a ROLLBACK without a

@@ -21,8 +21,9 @@ func (a again) Unwrap() error { return a.error }
 // fewAttempts is the maximum number of attempts if the error may be permanent.
 const fewAttempts = 3
 
-// failed returns err, the error of a statement, with a class for callers or as an again error.
-// If ctx is done, it returns the error of ctx.
+// failed adds an error class for callers to err, the error of a statement. It returns a
+// temporary error as an again error. If ctx is done, failed returns the error of ctx. It returns
+// an error for which isClassed is true unchanged.
 func (db *database) failed(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
@@ -87,8 +88,8 @@ const (
 )
 
 // patiently calls f, and repeats the call while f returns an again error. The context of f ends
-// after db.lockTimeout, and the error then matches tokenstore.ErrUnavailable. If the again
-// error may be permanent, patiently calls f at most fewAttempts times.
+// after db.lockTimeout, and the error then matches tokenstore.ErrUnavailable. After fewAttempts
+// errors with few set, patiently returns the last of these errors.
 func (db *database) patiently(ctx context.Context, f func(context.Context) error) error {
 	waiting, cancel := context.WithTimeout(ctx, db.lockTimeout)
 	defer cancel()

@@ -20,9 +20,9 @@ func createExtensions(name, id, text, options string) string {
 		name, extensionsSuffix, id, text, options)
 }
 
-// lookForExtensions checks again whether the table of extensions exists, unless it was already
-// found: another process may have created it. A record that is read without its extension would
-// seem to have no issuer.
+// lookForExtensions checks again whether the table of extensions exists, unless an earlier check
+// has found the table. Another process may have created the table since. A record that is read
+// without its extension would seem to have no issuer.
 func (db *database) lookForExtensions(ctx context.Context, q querier) error {
 	if db.table.extensions.Load() {
 		return nil
@@ -87,8 +87,9 @@ func (db *database) checkStrays(ctx context.Context, o doctor.CheckOptions) (f d
 	return f, nil
 }
 
-// openExtensions creates the table of extensions unless it exists. If the store may not create
-// the table, it refuses records that need an extension.
+// openExtensions creates the table of extensions unless it exists. If the store cannot create
+// the table, openExtensions only logs a warning. Saves of records that need an extension then
+// fail.
 func (db *database) openExtensions(ctx context.Context, create string) error {
 	columns, err := db.ensure(ctx, db.table.name+extensionsSuffix, create)
 	if errors.Is(err, tokenstore.ErrDenied) || errors.Is(err, tokenstore.ErrRefused) {

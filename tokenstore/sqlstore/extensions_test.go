@@ -62,7 +62,7 @@ func TestExtensions(t *testing.T) {
 		if is := found(s, tokenstore.Token{ID: one.ID}); is != one {
 			t.Error("the fields are not applied to the token that they came with")
 		}
-		// The program replaces the refresh token and the access token by those of another consent.
+		// The program replaces the refresh token and the access token with tokens of another consent.
 		b.exec(t, "UPDATE %s SET refresh_token = 'sdk', access_token = 'sdk' WHERE id = '"+one.ID+"'")
 		if is := found(s, tokenstore.Token{ID: one.ID}); is.Issuer != "" {
 			t.Error("the issuer of another refresh token is applied")
@@ -140,7 +140,7 @@ func TestExtensions_Damaged(t *testing.T) {
 }
 
 // TestExtensions_Refused checks that SaveToken refuses fields without a column if there is no
-// table of extensions. It must succeed once another store has created the table.
+// table of extensions. SaveToken must succeed once another store has created the table.
 func TestExtensions_Refused(t *testing.T) {
 	t.Parallel()
 	b := sqliteFile(t)

@@ -53,8 +53,8 @@ func stopServer() {
 	}
 }
 
-// mysqlDSN returns the data source name of a database on a real server. Without a server,
-// it skips the test, unless TOKENKEEP_REQUIRE contains "mysql".
+// mysqlDSN returns the data source name of a database on a real server. If no server is
+// installed, mysqlDSN skips the test, or fails it if TOKENKEEP_REQUIRE contains "mysql".
 func mysqlDSN(t testing.TB) string {
 	t.Helper()
 	server.once.Do(func() {
@@ -145,8 +145,8 @@ func sqliteMemory(t testing.TB) *backend {
 	return b
 }
 
-// mysqlTable returns a backend with a new table name on the server, and drops the table
-// after the test.
+// mysqlTable returns a backend with a new table name on the server, and drops the tables of the
+// backend after the test.
 func mysqlTable(t testing.TB) *backend {
 	b := &backend{dialect: MySQL, driver: "mysql", dsn: mysqlDSN(t), table: fmt.Sprintf("oauthtoken_%08x", rand.Uint32())}
 	t.Cleanup(func() {
@@ -163,8 +163,8 @@ func mysqlTable(t testing.TB) *backend {
 	return b
 }
 
-// connect returns a separate *sql.DB, such as another process has. For a database in memory, it
-// always returns b.memory.
+// connect returns a new *sql.DB, which shares no connection with an earlier one. For a database
+// in memory, it always returns b.memory.
 func (b *backend) connect(t testing.TB) *sql.DB {
 	t.Helper()
 	if b.memory != nil {
@@ -199,7 +199,7 @@ func (b *backend) name() string {
 	return b.table
 }
 
-// exec executes statements without a store. It replaces %s by the table's name.
+// exec executes statements without a store. It replaces each %s with the table's name.
 func (b *backend) exec(t testing.TB, statements ...string) {
 	t.Helper()
 	db := b.connect(t)
@@ -210,8 +210,8 @@ func (b *backend) exec(t testing.TB, statements ...string) {
 	}
 }
 
-// rows returns the result of a query as text, with "<nil>" for NULL. It replaces %s by the
-// table's name.
+// rows returns the result of a query as text, with "<nil>" for NULL. It replaces each %s in
+// query with the table's name.
 func (b *backend) rows(t testing.TB, query string, args ...any) [][]string {
 	t.Helper()
 	found, err := b.connect(t).QueryContext(t.Context(), strings.ReplaceAll(query, "%s", b.name()), args...)

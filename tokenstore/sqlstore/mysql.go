@@ -77,9 +77,9 @@ func (d *mysql) inspect(ctx context.Context, q querier, table string) (all []fou
 	return all, err
 }
 
-// longText is the type of columns that hold tokens of up to MaxRecord bytes. Its collation
-// is not binary, because the Python SDK's connector returns text with a binary collation as
-// bytes. Package rowstore compares bytes regardless of the collation.
+// longText is the type of the columns that are not in ownTypes. Such a column holds up to 65,535
+// bytes. Its collation is not binary, because the Python SDK's connector returns text with a
+// binary collation as bytes. Package rowstore compares bytes regardless of the collation.
 const longText = "text CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"
 
 // create sets the engine, character set and collation, because the defaults of an old
@@ -96,9 +96,10 @@ func (d *mysql) idText() string { return "CAST(CONVERT(id USING utf8mb4) AS BINA
 
 // missingIndexes returns no indexes. Indexes of an existing table are its operator's
 // responsibility, because DDL in MySQL waits for all users of the table. A new table has an
-// index on user_name, but none on the tokens. A program with an SDK would lock a row before its
-// entry in such an index. A search of this package that locks rows would use the opposite order.
-// The two transactions could then deadlock, and the server would roll back one of them.
+// index on user_name, but none on the tokens. If an index on a token existed, a program with an
+// SDK would lock a row before the index entry of the row. A search of this package that locks
+// rows would lock the index entry first. The two transactions could then deadlock, and the
+// server would roll back one of them.
 func (d *mysql) missingIndexes(context.Context, querier) ([]string, error) { return nil, nil }
 
 func (d *mysql) begin() string { return "START TRANSACTION" }
@@ -112,8 +113,8 @@ func (d *mysql) biggestID() string {
 	return "SELECT MAX(CAST(id AS UNSIGNED)) FROM `" + d.table + "` WHERE id REGEXP '^[0-9]{1,10}$'"
 }
 
-// lockName returns the name of the lock for the table and parts. All databases of the server
-// share the names of locks, which have at most 64 characters.
+// lockName returns the name of the lock for the table and parts. All databases of a server share
+// the names of locks. A name has at most 64 characters.
 func (d *mysql) lockName(parts ...string) string {
 	h := sha256.New()
 	for _, part := range append([]string{strings.ToLower(d.database), strings.ToLower(d.table)}, parts...) {
@@ -242,8 +243,8 @@ var mysqlClasses = map[int]struct {
 	1317: {class: tokenstore.ErrUnavailable},              // the query was interrupted
 }
 
-// mysqlSetUp lists parts of error texts of drivers and package tls. Such an error
-// persists until an operator changes the data source name or the server.
+// mysqlSetUp lists parts of error texts of drivers and package tls. An error with one of these
+// parts persists until an operator changes the data source name or the server.
 var mysqlSetUp = []string{
 	"x509:", "does not support TLS", "authentication plugin", "old password", "cleartext", "function database() does not exist", "syntax error",
 }

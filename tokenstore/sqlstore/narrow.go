@@ -24,8 +24,8 @@ type narrowError struct {
 
 func (e narrowError) Unwrap() error { return e.error }
 
-// Precheck implements rowstore.Table. If a value does not fit, it inspects the table again,
-// because another program may have widened the column.
+// Precheck implements rowstore.Table. If a value does not fit its column, Precheck inspects the
+// table again, because another program may have widened the column.
 func (db *database) Precheck(ctx context.Context, p rules.Plan) error {
 	err := db.check(p.Fields, p.Record < 0)
 	if narrow := (narrowError{}); errors.As(err, &narrow) && db.reinspect(ctx) == nil {
@@ -40,8 +40,8 @@ func (db *database) Fits(ctx context.Context) (func(codec.Fields) error, error) 
 }
 
 // makeRoom widens the column that err reports as too narrow, and reports whether a retry may
-// succeed. Update calls makeRoom for a new token that is stored nowhere else. The authorization
-// server may have invalidated the previous token.
+// succeed. It does not widen columns in ownTypes. Update calls makeRoom for a new token that is
+// stored nowhere else. The authorization server may have invalidated the previous token.
 func (l *refreshLock) makeRoom(ctx context.Context, err error) bool {
 	narrow := narrowError{}
 	if !errors.As(err, &narrow) || ownTypes[narrow.column] != "" {
@@ -67,7 +67,8 @@ func (d *sqlite) widen(context.Context, querier, string) error { return nil }
 var character = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_]+$`) })
 
 // widen changes the type of a column to text, or to blob for a column of bytes. It keeps
-// the character set, and the collation unless the collation is binary: see longText.
+// the character set, and the collation unless the collation is binary: see longText. If the
+// column has a default, the error matches tokenstore.ErrRefused.
 func (d *mysql) widen(ctx context.Context, q querier, name string) error {
 	var given, nullable, set, collation sql.NullString
 	err := q.QueryRowContext(ctx, "SELECT COLUMN_DEFAULT, IS_NULLABLE, CHARACTER_SET_NAME, COLLATION_NAME FROM information_schema.COLUMNS "+
@@ -95,7 +96,7 @@ func (d *mysql) widen(ctx context.Context, q querier, name string) error {
 	return err
 }
 
-// room returns the size limit of a column, in the unit of column.limit. 0 means no known limit.
+// room returns the limit of the named column, in characters or bytes. 0 means no known limit.
 func (t *table) room(name string) int {
 	return (*t.columns.Load())[slices.Index(columnNames, name)].limit
 }

@@ -9,8 +9,8 @@ import (
 	"strconv"
 )
 
-// Notes are rows of a second table, which the SDKs do not use. They hold the largest ID of a
-// deleted record, refusals, and probes of SameAs. If the store may not create the table, there
+// Notes are rows of a second table, which the SDKs do not use. The notes are the largest ID of a
+// deleted record, refusals, and probes of SameAs. If the store cannot create the table, there
 // are no notes.
 const (
 	notesSuffix = "_tokenkeep"

@@ -76,7 +76,8 @@ func (l *refreshLock) querier() querier {
 	return l.pool
 }
 
-// conn returns the lock's connection, or nil if it has failed.
+// conn returns the lock's connection. It returns nil if the connection has failed, or if the
+// lock has none.
 func (l *refreshLock) conn() *sql.Conn {
 	if l.broken {
 		return nil
@@ -128,8 +129,8 @@ func (l *refreshLock) change(ctx context.Context, change func(context.Context, *
 	}
 	err := l.update(ctx, l.conn(), change)
 	if readOnly := (readOnlyError{}); errors.As(err, &readOnly) {
-		// The error must be temporary, so that Refresh retries until the lease ends: a
-		// failover takes time.
+		// Return a temporary error, because a failover takes time: Refresh then retries for up to
+		// LeaseTTL.
 		return fmt.Errorf("%w: %s", tokenstore.ErrUnavailable, err)
 	}
 	return err

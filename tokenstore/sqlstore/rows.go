@@ -36,9 +36,9 @@ var columnNames = codec.ColumnNames()
 
 var columnList = strings.Join(columnNames, ", ")
 
-// A row holds the stored text of its columns, the ID first. Equal values may have different
-// texts. extension is the text of the row's rowstore.Extension, which is stored in a separate
-// table.
+// A row holds the stored text of its columns, the ID first. Different texts may denote the same
+// value, such as an expiry time. extension is the text of the row's rowstore.Extension, which is
+// stored in a separate table.
 type row struct {
 	columns   []string
 	extension string
@@ -68,8 +68,8 @@ type column struct {
 
 func (t *table) quoted() string { return "`" + t.name + "`" }
 
-// check returns an error if the table cannot hold a record. A server that is not
-// in strict mode would silently truncate values.
+// check returns a narrowError if one of the values in columns is too long for its column. A
+// server that is not in strict mode would silently truncate the value.
 func (t *table) check(columns []string) error {
 	have := *t.columns.Load()
 	for i, value := range columns {
@@ -140,7 +140,7 @@ type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// eachRow calls scan for each row in the result of a query.
+// eachRow calls scan for each row in the result of a query, until scan returns an error.
 func eachRow(ctx context.Context, q querier, scan func(*sql.Rows) error, query string, args ...any) error {
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {

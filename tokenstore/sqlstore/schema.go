@@ -54,7 +54,8 @@ func (db *database) open(ctx context.Context) error {
 	return db.index(ctx)
 }
 
-// index creates missing indexes. Without an index, a search reads all rows.
+// index creates missing indexes. If index fails before ctx is done, it only logs a warning,
+// because searches work without indexes.
 func (db *database) index(ctx context.Context) error {
 	var missing []string
 	err := db.patiently(ctx, func(ctx context.Context) (err error) {
@@ -85,7 +86,7 @@ func createIndex(table, column string) string {
 	return fmt.Sprintf("CREATE INDEX IF NOT EXISTS `%s%s_%s` ON `%s` (%s)", table, notesSuffix, column, table, column)
 }
 
-// otherKind returns an error if the database does not match the dialect.
+// otherKind returns an error if the database is recognizably of another kind than the dialect.
 func (db *database) otherKind(ctx context.Context) error {
 	var version string
 	if db.pool.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version) == nil {
@@ -118,7 +119,8 @@ func (db *database) reinspect(ctx context.Context) error {
 	})
 }
 
-// ensure returns the columns of the table. If the table does not exist, ensure creates it.
+// ensure returns the columns of the named table. If the table does not exist, ensure first
+// creates it with the statement create.
 func (db *database) ensure(ctx context.Context, table, create string) ([]found, error) {
 	for range 2 {
 		var columns []found

@@ -15,7 +15,7 @@ import (
 )
 
 // TestNewOlderTable checks that New names the SDK to which an older
-// table belongs, and leaves the table unchanged.
+// table belongs, and adds no row to the table.
 func TestNewOlderTable(t *testing.T) {
 	t.Parallel()
 	for name, table := range map[string]struct{ columns, text string }{
@@ -171,7 +171,7 @@ func TestMistakesOfTheProgramAreErrors(t *testing.T) {
 }
 
 // TestLimitedDatabaseUser checks that a database user with read permission can search, and that
-// a user with write permission can also save and refresh. Neither user may create the second
+// a user with write permission can also save and refresh. Neither user can create the second
 // table.
 func TestLimitedDatabaseUser(t *testing.T) {
 	t.Parallel()
@@ -221,8 +221,9 @@ func dropUser(t *testing.T, b *backend, name string) {
 	}
 }
 
-// TestSaveTokenLockHeld checks the error of a write while another program holds the writers'
-// lock.
+// TestSaveTokenLockHeld checks that a save fails with ErrUnavailable, or with the error of its
+// context, while another program locks the table. A save must succeed after the lock is
+// released.
 func TestSaveTokenLockHeld(t *testing.T) {
 	t.Parallel()
 	for _, kind := range kinds {
@@ -286,7 +287,7 @@ func TestProgramsOnAnSDKMayWriteAtTheSameTime(t *testing.T) {
 				for i := range rounds {
 					statement := fmt.Sprintf("update %s set redirect_url='sdk %d' where user_name='%s'", b.name(), i, users[i%3])
 					for _, err := sdk.ExecContext(t.Context(), statement); err != nil; _, err = sdk.ExecContext(t.Context(), statement) {
-						if !strings.Contains(err.Error(), "1213") { // a deadlock: the SDKs retry
+						if !strings.Contains(err.Error(), "1213") { // after a deadlock, repeat the statement
 							t.Errorf("%s: %v", statement, err)
 							return
 						}

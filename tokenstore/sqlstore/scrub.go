@@ -24,7 +24,7 @@ const (
 )
 
 // scrub is like Scrub for a database of at most limit bytes. In a larger database, scrub only
-// empties the write-ahead log.
+// empties the write-ahead log. If nothing was deleted since the last scrub, it does nothing.
 func (db *database) scrub(ctx context.Context, limit int64) error {
 	select {
 	case db.turn <- struct{}{}:
@@ -65,8 +65,8 @@ func (d *mysql) remnants(context.Context, *database) (string, error) { return ""
 
 // prepare configures a connection to a file. SQLite then overwrites deleted and replaced data
 // with zeros, and keeps pages in memory until the commit. If SQLite wrote pages earlier, a
-// change of many rows, in the random order of an index of tokens, would write and read each
-// page many times. The settings apply only to conn, not to programs with an SDK.
+// change of many rows would write and read each page of an index on tokens many times. The
+// settings apply only to conn, not to programs with an SDK.
 func (d *sqlite) prepare(ctx context.Context, conn *sql.Conn) error {
 	if d.path == "" {
 		return nil
@@ -79,9 +79,9 @@ func (d *sqlite) prepare(ctx context.Context, conn *sql.Conn) error {
 	return nil
 }
 
-// scrub rewrites a database of at most limit bytes. Then no page contains data that was deleted
-// without secure_delete, and no journal remains. In a database of any size, scrub empties the
-// write-ahead log.
+// scrub rewrites a database of at most limit bytes. After the rewrite, no page contains data
+// that was deleted without secure_delete, and no journal remains. In a database of any size,
+// scrub empties the write-ahead log.
 func (d *sqlite) scrub(ctx context.Context, db *database, limit int64) error {
 	if d.path == "" {
 		return nil
@@ -123,9 +123,9 @@ func (d *sqlite) scrub(ctx context.Context, db *database, limit int64) error {
 	return err
 }
 
-// vacuum rewrites the database. If the connection's journal mode keeps the journal file, or
-// keeps the journal in memory, vacuum uses mode DELETE during the rewrite. The change of mode
-// also removes journals that other programs have left.
+// vacuum rewrites the database. In a journal mode other than WAL and DELETE, the connection
+// might leave the journal file in place, so vacuum uses mode DELETE during the rewrite. The
+// change of mode also removes journals that other programs have left.
 func (d *sqlite) vacuum(ctx context.Context, db *database, conn *sql.Conn, mode string) error {
 	if mode != "wal" && mode != "delete" {
 		if _, err := conn.ExecContext(ctx, "PRAGMA journal_mode = DELETE"); err != nil {

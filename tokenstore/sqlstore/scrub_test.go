@@ -78,7 +78,8 @@ func leaveBehind(t *testing.T, b *backend, s *Store) []tokenstore.Token {
 }
 
 // TestRemovedSecretsAreNotInTheFiles checks that no file contains a secret after a removal of
-// all records or a Scrub. It includes secrets of records that another program removed earlier.
+// all records or a Scrub. These secrets include those of records that another program has
+// removed earlier.
 func TestRemovedSecretsAreNotInTheFiles(t *testing.T) {
 	t.Parallel()
 	removals := map[string]func(ctx context.Context, s *Store, tokens []tokenstore.Token) error{
@@ -151,9 +152,9 @@ func TestOneRemovedSecretIsNotInTheFiles(t *testing.T) {
 	}
 }
 
-// TestRemovalIsHeldUpByAReader checks the error of a removal while a reader uses an earlier
-// state in the write-ahead log. It also checks that repeating the removal succeeds once the
-// reader has finished.
+// TestRemovalIsHeldUpByAReader checks that a removal fails with ErrUnavailable while a reader
+// uses an earlier state in the write-ahead log. It also checks that a repeated removal succeeds
+// once the reader has finished.
 func TestRemovalIsHeldUpByAReader(t *testing.T) {
 	t.Parallel()
 	b := sqliteWAL(t)

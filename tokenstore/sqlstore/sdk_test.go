@@ -139,7 +139,7 @@ func TestNumericIDs(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
 		s := b.open(t, nil)
-		for i := range 25 { // more than nine, and more than nineteen
+		for i := range 25 { // more than nine, because the SDKs fail after the ID 9
 			if saved := mustSave(t, s, tokenstore.Token{UserName: fmt.Sprint("user ", i), RefreshToken: "r"}); saved.ID != strconv.Itoa(i+1) {
 				t.Fatalf("record %d has the ID %q", i+1, saved.ID)
 			}

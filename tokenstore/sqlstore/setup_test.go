@@ -84,7 +84,8 @@ func TestOtherDatabase(t *testing.T) {
 	}
 }
 
-// TestErrorClasses checks which class the errors of servers and drivers get.
+// TestErrorClasses checks that each error of a server or driver matches the expected error class
+// and no other.
 func TestErrorClasses(t *testing.T) {
 	t.Parallel()
 	my, lite := &mysql{table: "t"}, &sqlite{table: "t"}
@@ -135,8 +136,8 @@ func classesOf(err error) (names []string) {
 	return names
 }
 
-// A failover is a Connector whose connections become read-only if they are open when over is
-// set.
+// A failover is a Connector for a server that changes: once over is set, earlier connections
+// refuse writes, and new connections accept them.
 type failover struct {
 	driver.Connector
 	over *atomic.Bool
@@ -173,7 +174,8 @@ func (c *oldConn) CheckNamedValue(v *driver.NamedValue) error {
 }
 
 // TestFailover checks that a save or refresh succeeds although all connections of the pool lead
-// to a server that has become read-only. The server may change during the refresh.
+// to a server that has become read-only. The server can become read-only before the refresh or
+// while mint runs.
 func TestFailover(t *testing.T) {
 	t.Parallel()
 	for name, act := range map[string]func(t *testing.T, s *Store, over *atomic.Bool){

@@ -37,8 +37,8 @@ func (d *sqlite) open(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// check returns an error if every connection has its own database in memory, because only
-// one connection would then see the table.
+// check returns an error if every connection has its own database in memory, because the table
+// then exists for only one connection.
 func (d *sqlite) check(ctx context.Context, db *sql.DB) error {
 	if d.path != "" || db.Stats().MaxOpenConnections == 1 {
 		return nil
@@ -60,7 +60,7 @@ func (d *sqlite) check(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// inspect returns no limits, because SQLite does not enforce declared limits.
+// inspect returns columns without limits, because SQLite does not enforce declared limits.
 func (d *sqlite) inspect(ctx context.Context, q querier, table string) (all []found, err error) {
 	err = eachRow(ctx, q, func(rows *sql.Rows) error {
 		var f found
@@ -104,7 +104,7 @@ func (d *sqlite) biggestID() string {
 func (d *sqlite) lockTable(context.Context, *sql.Conn) (func(), error) { return func() {}, nil }
 
 // inMemory holds the records that are being refreshed and belong to a database in memory.
-var inMemory sync.Map // of memoryRecord
+var inMemory sync.Map // the keys are of type memoryRecord
 
 // A memoryRecord identifies a record of a database in memory. Only the *sql.DB
 // distinguishes such databases.
@@ -187,8 +187,8 @@ func (d *sqlite) outside(err error) bool {
 	return strings.Contains(err.Error(), "no transaction is active")
 }
 
-// createTable returns the statement that creates the SDKs' table. Columns that are not in
-// ownTypes have the type that text names.
+// createTable returns the statement that creates the SDKs' table. text is the type of the
+// columns that are not in ownTypes.
 func createTable(name, text, keys, options string) string {
 	var columns strings.Builder
 	for _, c := range columnNames {
@@ -197,8 +197,8 @@ func createTable(name, text, keys, options string) string {
 	return fmt.Sprintf("CREATE TABLE IF NOT EXISTS `%s` (%sprimary key (id)%s)%s", name, columns.String(), keys, options)
 }
 
-// ownTypes are the types of columns with short values. The values of the other
-// columns come from the authorization server.
+// ownTypes are the types of the columns with short values. The values of the other columns can
+// be long, because the authorization server chooses most of them.
 var ownTypes = map[string]string{
 	"id": "varchar(10) NOT NULL", "user_name": "varchar(255)", "client_id": "varchar(255)", "expiry_time": "varchar(20)",
 }

@@ -17,8 +17,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
-// MaxRecord is the maximum size of a record in bytes. Packages awssm, k8sstore and vaultstore
-// have the same limit. The columns of the SDKs' table in MySQL hold less.
+// MaxRecord is the maximum total length of the text fields of a record, in bytes. Packages
+// awssm, k8sstore and vaultstore have the same limit. The columns of the SDKs' table in MySQL
+// hold less.
 const MaxRecord = rowstore.MaxRecord
 
 // Options configures a Store. A nil *Options is equivalent to the zero value, which selects the
@@ -29,7 +30,7 @@ type Options struct {
 	Table string
 
 	// AnyID permits IDs of any form that the table's column can hold. Otherwise an ID must be a
-	// number from 1 to 9999999999, because the SDKs increment IDs.
+	// number from 1 to 9999999999 without leading zeros, because the SDKs increment IDs.
 	AnyID bool
 
 	// LeaseTTL is the time limit for mint in a Refresh, and for storing its result. 0 means 30
@@ -42,12 +43,12 @@ type Options struct {
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 
-	// Logger receives log records for operators, which never contain a secret or a user name. Nil
-	// means no log.
+	// Logger receives log records for operators. These log records never contain a secret or a user
+	// name. Nil means no log.
 	Logger *slog.Logger
 
-	// Observer is told how refreshes end and how long calls take, for metrics and traces. It is
-	// never told a secret, a user name or an ID. Nil means no Observer.
+	// Observer receives the outcomes of refreshes and the durations of calls, for metrics and
+	// traces. It never receives a secret, a user name or an ID. Nil means no Observer.
 	Observer *tokenstore.Observer
 }
 
@@ -71,7 +72,7 @@ var (
 )
 
 // New returns a Store on the table in db, a database of the given dialect. New inspects the
-// table, and creates it if it does not exist. opts may be nil.
+// table, and creates missing tables: see the package documentation. opts may be nil.
 //
 // If an existing table lacks columns of the current SDKs, the error matches
 // tokenstore.ErrCorrupt and names the columns. If the table is that of an older SDK, the error
@@ -132,7 +133,8 @@ func (s *Store) DeleteToken(ctx context.Context, id string) error {
 
 // DeleteIfUnchanged removes the record with the ID of t if all of its fields equal those of t.
 // The comparison and the removal are one transaction. If a field differs, the error matches
-// tokenstore.ErrConflict. If no record has the ID, DeleteIfUnchanged returns nil.
+// tokenstore.ErrConflict. If no record has the ID, DeleteIfUnchanged returns nil. If several
+// rows have the ID, it removes none of them, and the error matches tokenstore.ErrAmbiguous.
 func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error {
 	return s.rows.DeleteIfUnchanged(ctx, t)
 }
@@ -143,8 +145,8 @@ func (s *Store) GetTokens(ctx context.Context) ([]tokenstore.Token, error) {
 }
 
 // DeleteTokens implements tokenstore.TokenStore. It keeps records that it cannot read, and
-// returns an error that names them. Afterwards, the files of a SQLite database contain no data
-// of removed records.
+// returns an error that contains the IDs of these records. Afterwards, the files of a SQLite
+// database contain no data of removed records.
 func (s *Store) DeleteTokens(ctx context.Context) error { return s.rows.DeleteTokens(ctx) }
 
 // Refresh implements tokenstore.Refresher. See the package documentation under
@@ -152,7 +154,7 @@ func (s *Store) DeleteTokens(ctx context.Context) error { return s.rows.DeleteTo
 //
 // The context of mint ends after LeaseTTL. Refresh stores mint's result even if the caller's
 // context is done, because the result may be the only copy of a new refresh token. If storing
-// fails, Refresh retries for LeaseTTL, and then returns the result with an error matching
+// fails, Refresh retries for LeaseTTL, and then returns the new token with an error matching
 // tokenstore.ErrNotPersisted. Refresh does not retry after a permanent error or if the record
 // was deleted meanwhile.
 func (s *Store) Refresh(ctx context.Context, id string, stale tokenstore.Secret, mint func(context.Context, tokenstore.Token) (tokenstore.Token, error)) (tokenstore.Token, error) {
@@ -161,17 +163,17 @@ func (s *Store) Refresh(ctx context.Context, id string, stale tokenstore.Secret,
 
 // SaveAll saves tokens in order, as SaveToken does, but in one transaction and without a search
 // of the table for each token. It returns the stored records in the same order. If one of the
-// tokens cannot be saved, SaveAll saves none, and the error names that token. Other writers wait
-// until SaveAll returns.
+// tokens cannot be saved, SaveAll saves none, and the error contains the position of that token.
+// Other writers wait until SaveAll returns.
 func (s *Store) SaveAll(ctx context.Context, tokens []tokenstore.Token) ([]tokenstore.Token, error) {
 	return s.rows.SaveAll(ctx, tokens)
 }
 
-// Fits returns, for each token, an error that says why the table cannot hold it, or nil. Each of
-// these errors matches tokenstore.ErrInvalidToken or tokenstore.ErrTooLarge. Fits looks only at
-// the token, not at other records or at whether the ID is in use. The ID may be empty. Fits does
-// not detect other values that the database refuses, such as a character that a column cannot
-// hold.
+// Fits returns one result for each token: an error that says why the table cannot hold the
+// token, or nil. Each of these errors matches tokenstore.ErrInvalidToken or
+// tokenstore.ErrTooLarge. Fits does not compare the tokens with stored records, and ignores
+// whether an ID is in use. The ID of a token may be empty. Fits does not detect every value that
+// the database refuses, such as a character that a column cannot hold.
 func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error) {
 	return s.rows.Fits(ctx, tokens)
 }
@@ -190,11 +192,12 @@ func (s *Store) Status(ctx context.Context, id string) (doctor.Status, error) {
 }
 
 // Check implements doctor.Checker. It reports unreadable rows, IDs that the SDKs cannot read,
-// narrow columns, and duplicate records. MergeDuplicates merges duplicates in one transaction.
-// The ID of a merged record then finds no record, because the SDKs' table has no column for
-// earlier IDs. Purge runs Scrub if the database may contain deleted data. Purge also removes
-// rows of the third table whose record another program has removed. Permissions and Grace have
-// no effect: New has already inspected the table.
+// narrow columns, and duplicate records. It also reports rows of the third table whose record
+// another program has removed, and free pages that may contain deleted data. MergeDuplicates
+// merges duplicates in one transaction. The ID of a record that was merged into another then
+// finds no record, because the SDKs' table has no column for earlier IDs. Purge removes such
+// rows of the third table, and runs Scrub if there are such pages. Permissions, Compare and
+// Grace have no effect.
 func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions) iter.Seq2[doctor.Finding, error] {
 	return s.rows.Check(ctx, opts, rowstore.Inspection{After: func(o doctor.CheckOptions) rowstore.Findings {
 		return func(yield func(doctor.Finding, error) bool) {
@@ -216,9 +219,9 @@ func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions) iter.Seq2[
 // DeleteAll also do so, as does DeleteToken in a database of at most 64 MiB. Call Scrub for
 // larger databases, and for rows that programs with an SDK have removed.
 //
-// If another connection uses the database for longer than LockTimeout, Scrub fails with
-// tokenstore.ErrUnavailable and can be repeated. In MySQL, Scrub does nothing: see "Removing" in
-// the package documentation.
+// If another connection uses the database for longer than LockTimeout, the error matches
+// tokenstore.ErrUnavailable, and Scrub can be repeated. In MySQL, Scrub does nothing: see
+// "Removing" in the package documentation.
 func (s *Store) Scrub(ctx context.Context) error {
 	return s.rows.Wrap("scrub", "", s.db.scrubAll(ctx))
 }

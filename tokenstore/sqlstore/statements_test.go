@@ -65,7 +65,8 @@ func (c *recorded) ExecContext(ctx context.Context, query string, args []driver.
 	return c.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
 }
 
-// TestStatements compares the statements of each operation with the golden file in testdata.
+// TestStatements checks that the statements of each operation equal those in
+// testdata/statements.txt.
 func TestStatements(t *testing.T) {
 	t.Parallel()
 	r := &recorder{dsn: filepath.Join(t.TempDir(), "tokens.db")}

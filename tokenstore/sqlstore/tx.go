@@ -52,9 +52,9 @@ func changing(about *codec.Fields, change rowstore.Change) func(context.Context,
 	}
 }
 
-// update changes the table. It calls change in a transaction. If a concurrent write makes
-// the transaction fail, update calls change again in a new transaction. It uses conn, or a
-// connection of the pool if conn is nil.
+// update changes the table. It calls change in a transaction. If the transaction fails with an
+// again error, update calls change again in a new transaction. It uses conn, or a connection of
+// the pool if conn is nil.
 func (db *database) update(ctx context.Context, conn *sql.Conn, change func(context.Context, *tx) (changed bool, err error)) error {
 	given := conn != nil
 	if !given {
@@ -94,8 +94,8 @@ func (db *database) update(ctx context.Context, conn *sql.Conn, change func(cont
 	})
 }
 
-// attempt calls change in a transaction, and commits the transaction if change reports a
-// change.
+// attempt calls change in a transaction. It commits the transaction if change reports a change,
+// and otherwise rolls it back.
 func (db *database) attempt(ctx context.Context, x *tx, change func(context.Context, *tx) (bool, error)) error {
 	committed := false
 	defer func() {
@@ -126,7 +126,7 @@ func (db *database) attempt(ctx context.Context, x *tx, change func(context.Cont
 	return nil
 }
 
-// rollBack rolls the transaction back, if it was begun.
+// rollBack rolls back the transaction, if there is one. If that fails, it closes the connection.
 func (x *tx) rollBack(ctx context.Context) {
 	end, cancel := ending(ctx)
 	defer cancel()
@@ -169,8 +169,8 @@ func (x *tx) exec(ctx context.Context, statement string, args ...any) (sql.Resul
 	return result, x.failed(ctx, err)
 }
 
-// check returns an error if the table cannot hold f in a new row or, unless isNew is set,
-// in an existing one.
+// check returns an error if the table cannot hold f. isNew is set for a new row; check then also
+// validates the ID.
 func (db *database) check(f codec.Fields, isNew bool) error {
 	if isNew && f.ID != "" && !db.anyID {
 		if n, ok := codec.IDNumber(f.ID); !ok || n == 0 || f.ID[0] == '0' {
@@ -251,9 +251,9 @@ func (x *tx) replace(ctx context.Context, r *row, after row) error {
 	return x.holds(ctx, *r)
 }
 
-// holds returns an error if the table does not hold the row as written. A value may be too long
-// for its column, or have a character that the column's character set lacks. A server that is
-// not in strict mode then stores another value.
+// holds returns an error if the table does not hold the row as written. A value might be too
+// long for its column, or have a character that the column's character set lacks. A server that
+// is not in strict mode then stores another value.
 func (x *tx) holds(ctx context.Context, want row) error {
 	rows, err := x.query(ctx, x.conn, condition{"id = ?", []any{want.columns[0]}}, "")
 	if err != nil {

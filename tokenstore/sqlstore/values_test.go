@@ -11,7 +11,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// textFields maps the name of a text field to a function that returns a pointer to it.
+// textFields maps the name of each text field of the SDKs to a function that returns a pointer
+// to the field.
 var textFields = map[string]func(*tokenstore.Token) *string{
 	"ID":           func(t *tokenstore.Token) *string { return &t.ID },
 	"UserName":     func(t *tokenstore.Token) *string { return &t.UserName },
@@ -24,8 +25,8 @@ var textFields = map[string]func(*tokenstore.Token) *string{
 	"APIDomain":    func(t *tokenstore.Token) *string { return &t.APIDomain },
 }
 
-// hostile lists values that could change the meaning of a statement or format, or not fit a
-// column.
+// hostile lists values that could change the meaning of a statement or format, or that could be
+// too long for a column.
 var hostile = []string{
 	"'", "''", `"`, "`", `\`, `\'`, `\\'`, ";", "--", "/*", "%", "_", "?", "$1", ":a", "@@version", "{{.}}",
 	"' OR '1'='1", `" OR ""="`, "1' OR 1=1 -- ", "'; DROP TABLE oauthtoken; -- ", "x'); DELETE FROM oauthtoken; --", "' UNION SELECT * FROM oauthtoken -- ",

@@ -10,7 +10,8 @@ import (
 
 const removesOpenFiles = true
 
-// tryLock returns an error, because a store that cannot lock its file must not write to it.
+// tryLock returns an error that matches errors.ErrUnsupported, because a store that cannot lock
+// its file must not write to it.
 func tryLock(*os.File) (bool, error) {
 	return false, fmt.Errorf("%w: this platform has no file locks between processes", errors.ErrUnsupported)
 }

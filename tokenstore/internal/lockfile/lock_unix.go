@@ -28,5 +28,5 @@ func tryLock(f *os.File) (bool, error) {
 	}
 }
 
-// Unlock closes f, which releases the lock.
+// Unlock releases the lock on f by closing f.
 func Unlock(f *os.File) { _ = f.Close() }

@@ -15,8 +15,8 @@ var (
 	procUnlockFileEx = kernel32.NewProc("UnlockFileEx")
 )
 
-// lockedByte returns the range to lock: one byte far beyond the end of any file. Other
-// processes cannot read a locked range.
+// lockedByte returns the offset of the byte to lock, far beyond the end of any file. Other
+// processes cannot read a locked byte, so the byte must not hold data.
 func lockedByte() *syscall.Overlapped { return &syscall.Overlapped{OffsetHigh: 1 << 30} }
 
 // tryLock tries to lock f without waiting, and reports whether it succeeded. It returns false

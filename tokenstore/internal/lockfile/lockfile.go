@@ -2,10 +2,10 @@
 // excludes other goroutines and processes on the same machine. The operating system
 // releases the locks of a process that ends.
 //
-// The names of lock files can be guessed, and other users may be able to write to the
-// directory. The package therefore does not write to a file through a link. It writes only to
-// a regular file with one name. The owner of the file must be the current user, root, or the
-// owner of the store's file or directory.
+// The names of lock files can be guessed, and other users might be able to write to the
+// directory. The package therefore does not write to a file through a link. It writes only to a
+// regular file. On Unix, this file must have only one name. Its owner must be the current user,
+// root, or the owner of the store's file or directory.
 package lockfile
 
 import (
@@ -35,8 +35,9 @@ func (e *ForeignError) Error() string {
 // nil. The caller must call Unlock or Remove.
 //
 // TryLock first removes a symbolic link at path without changing its target. If the file at
-// path has further names, TryLock removes path and returns nil. If path is not a regular
-// file, or has an owner whom the package does not accept, the error is a *ForeignError.
+// path has further names, TryLock removes path and returns nil and no error. The error is a
+// *ForeignError if such a path cannot be removed. It is also a *ForeignError if path is not a
+// regular file, or belongs to a user whom the package does not trust.
 func TryLock(path string, about fs.FileInfo) (*os.File, error) {
 	if err := clear(path); err != nil {
 		return nil, err
@@ -57,8 +58,8 @@ func TryLock(path string, about fs.FileInfo) (*os.File, error) {
 	return f, nil
 }
 
-// clear removes path if it is a symbolic link. It returns a *ForeignError if path is another
-// file that is not regular.
+// clear removes path if it is a symbolic link. It returns a *ForeignError if the link cannot be
+// removed, or if path is neither a link nor a regular file.
 func clear(path string) error {
 	info, err := os.Lstat(path)
 	switch {
@@ -76,9 +77,11 @@ func clear(path string) error {
 	return nil
 }
 
-// confirm reports whether f, which is locked, is still the lock file at its path. A former
-// holder may have removed f, and another process may have created a new lock file. If f is
-// still the lock file, confirm tries to give f the owner of the file that about describes.
+// confirm reports whether f, which is locked, can be used as the lock file at its path. A former
+// holder may have removed f, and another process may have created a new lock file. If f has
+// further names, confirm removes its path and returns false. If the owner of f is not trusted,
+// confirm returns a *ForeignError. Otherwise it tries to give f the owner of the file that about
+// describes.
 func confirm(f *os.File, about fs.FileInfo) (bool, error) {
 	mine, err := f.Stat()
 	if err != nil {
@@ -92,7 +95,7 @@ func confirm(f *os.File, about fs.FileInfo) (bool, error) {
 		return false, err
 	}
 	if links(mine) > 1 {
-		// A process that has already opened this file notices the removal by the check above.
+		// A process that has already opened this file detects the removal by the check above.
 		if err := os.Remove(f.Name()); err != nil {
 			return false, &ForeignError{f.Name(), "has other names"}
 		}
@@ -105,8 +108,8 @@ func confirm(f *os.File, about fs.FileInfo) (bool, error) {
 	if !trusted(mine, about, dir) {
 		return false, &ForeignError{f.Name(), "belongs to another user"}
 	}
-	// InheritOwner fails if the user cannot write the file that about describes, or only
-	// shares its group. The lock is valid nevertheless.
+	// InheritOwner fails if a user other than root locks the file of another user. The lock is
+	// valid nevertheless.
 	_ = InheritOwner(f, about)
 	return true, nil
 }
@@ -114,9 +117,9 @@ func confirm(f *os.File, about fs.FileInfo) (bool, error) {
 // Remove removes the locked file f and releases the lock. It ignores a failure to remove the
 // file.
 func Remove(f *os.File) {
-	// Remove the file while it is locked, so that no other process can lock it in between. On
-	// systems that cannot remove an open file, remove it after closing it, which fails if
-	// another process has opened the file.
+	// Remove the file while it is locked, so that no other process can lock the file before the
+	// removal. On a system that cannot remove open files, try again after Unlock. That attempt
+	// fails if another process has opened the file.
 	err := os.Remove(f.Name())
 	Unlock(f)
 	if err != nil && !removesOpenFiles {
@@ -124,7 +127,7 @@ func Remove(f *os.File) {
 	}
 }
 
-// Overwrite replaces the content of f, which must be locked, with data, and syncs f.
+// Overwrite replaces the content of f with data, and syncs f. f must be locked.
 func Overwrite(f *os.File, data []byte) error {
 	if err := f.Truncate(0); err != nil {
 		return err
@@ -137,8 +140,8 @@ func Overwrite(f *os.File, data []byte) error {
 
 // Peek returns the content of the lock file at path, up to limit bytes, and reports whether
 // the file is locked. If the file is locked, data is nil. A file that does not exist counts
-// as empty and not locked. Peek neither creates nor removes a file, but briefly locks a file
-// that is not locked.
+// as empty and not locked. If path is not a regular file, the error is a *ForeignError. Peek
+// neither creates nor removes a file, but briefly locks a file that is not locked.
 func Peek(path string, limit int64) (data []byte, locked bool, err error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|noFollow, 0)
 	if errors.Is(err, fs.ErrNotExist) {

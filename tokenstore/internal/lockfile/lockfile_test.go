@@ -8,8 +8,9 @@ import (
 	"testing"
 )
 
-// TestTryLock checks that TryLock replaces links at the path of the lock file, refuses a
-// directory or a pipe there, and does not change the target of a link.
+// TestTryLock checks that TryLock replaces a link at the path of the lock file, and does not
+// change the target of the link. It also checks that TryLock refuses a directory or a pipe at
+// that path.
 func TestTryLock(t *testing.T) {
 	t.Parallel()
 	const precious = "ssh-ed25519 AAAA precious\n"

@@ -7,11 +7,12 @@ import (
 	"os"
 )
 
-// noFollow is 0, because only administrators can create links, and the package writes
-// nothing to a file that it opened through a link.
+// noFollow adds no flags. On these systems, only administrators can create links, and confirm
+// rejects a file that was opened through a link.
 const noFollow = 0
 
-// On these systems, the permissions of the directory apply to the files in it.
+// The following functions check nothing, because the permissions of a directory also apply to
+// the files in it.
 
 func links(fs.FileInfo) uint64                 { return 1 }
 func trusted(fs.FileInfo, ...fs.FileInfo) bool { return true }

@@ -50,8 +50,8 @@ func SameOwner(a, b fs.FileInfo) bool {
 }
 
 // InheritOwner gives f the owner and group of other, unless other is nil. A program that runs
-// as root must not lock out the user who owns the file. InheritOwner returns nil if f has the
-// right owner and only its group cannot be changed.
+// as root thus does not lock out the owner of other. InheritOwner returns nil if f has the right
+// owner but its group cannot be changed.
 func InheritOwner(f *os.File, other fs.FileInfo) error {
 	if other == nil {
 		return nil

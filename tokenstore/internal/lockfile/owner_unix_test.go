@@ -13,8 +13,9 @@ import (
 
 func mkfifo(path string) error { return syscall.Mkfifo(path, 0o600) }
 
-// TestTryLockOwner checks the owner of the lock file. It needs root, because only root can
-// change the owner of a file.
+// TestTryLockOwner checks that the lock file gets the owner of the store's file, and that
+// TryLock refuses the lock file of a stranger. The test needs root, because only root can change
+// the owner of a file.
 func TestTryLockOwner(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {

@@ -11,9 +11,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// SaveAll saves tokens in one Update, with the result of calling SaveToken for each of them
-// in turn. It saves all of them or none, and returns them as stored, in the order of
-// tokens.
+// SaveAll saves tokens in one Update, with the same result as a call of SaveToken for each
+// token, in order. It returns the record that each save stored. If a token cannot be saved,
+// SaveAll saves none, and the error contains the position of that token.
 func (s *Store) SaveAll(ctx context.Context, tokens []tokenstore.Token) (saved []tokenstore.Token, err error) {
 	defer s.wrap(&err, "save all", "")
 	if err := ctx.Err(); err != nil {
@@ -54,7 +54,7 @@ func (b *bulk) adopt(rows *Rows) {
 	b.Rows, b.index = rows, candidates.New(rows.records)
 }
 
-// save saves f, and returns the plan with the fields as stored.
+// save saves f. It returns the plan of the save, with the stored record in Fields.
 func (b *bulk) save(ctx context.Context, f codec.Fields) (rules.Plan, error) {
 	p, err := b.readable(b.index.Plan(f))
 	if err != nil || p.Action == rules.Nothing {
@@ -71,7 +71,7 @@ func (b *bulk) save(ctx context.Context, f codec.Fields) (rules.Plan, error) {
 	if n, ok := codec.IDNumber(p.ID); ok && b.next > 0 {
 		b.next = max(b.next, n+1)
 	}
-	if len(p.Absorb) > 0 { // the rows after a removed row now have other indices
+	if len(p.Absorb) > 0 { // a removal changes the indices of the rows after it
 		rows, err := b.Reread(ctx)
 		if err == nil {
 			b.adopt(rows)
@@ -100,8 +100,8 @@ func (b *bulk) nextID(ctx context.Context) (string, error) {
 	return strconv.FormatInt(b.next, 10), nil
 }
 
-// Fits returns, for each token, the reason why the table cannot hold it, or nil. It does
-// not compare the token with other records. The ID may be empty.
+// Fits returns one error for each token: the reason why the table cannot hold the token, or nil.
+// It does not compare the tokens with stored records. The ID of a token may be empty.
 func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) (errs []error, err error) {
 	defer s.wrap(&err, "check", "")
 	if err := ctx.Err(); err != nil {
@@ -122,7 +122,7 @@ func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) (errs []err
 }
 
 // DeleteAll removes, in one Update, the records that equal an element of tokens in every
-// field. It returns the number of removed records, and keeps a record that has changed.
+// field. It keeps all other records, and returns the number of removed records.
 func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (deleted int, err error) {
 	defer s.wrap(&err, "delete all", "")
 	if err := ctx.Err(); err != nil {
@@ -145,7 +145,7 @@ func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (delet
 	return len(gone), s.table.Erased(ctx, ids, true)
 }
 
-// erase removes the readable records that match, and returns their IDs.
+// erase removes the readable records for which match returns true, and returns their IDs.
 func (r *Rows) erase(ctx context.Context, match func(codec.Fields) bool) (ids []string, err error) {
 	var rows []int
 	for i, c := range r.records {

@@ -13,20 +13,21 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// Findings is a sequence of the findings of a check. It ends after an error.
+// Findings is the sequence of findings that a check yields. An error ends the sequence.
 type Findings = iter.Seq2[doctor.Finding, error]
 
-// An Inspection holds the checks that a store makes in addition to the check of its rows.
+// An Inspection adds the checks of one kind of store to the check of the rows.
 type Inspection struct {
-	// Before and After are called before and after the check of the rows. They may be nil.
+	// Before and After return the findings of the checks that run before and after the check of the
+	// rows. Each may be nil.
 	Before, After func(doctor.CheckOptions) Findings
 
-	// Corrupt returns a finding to report instead of err, the error of reading the table,
-	// which matches tokenstore.ErrCorrupt. If Corrupt is nil, the error ends the check.
+	// Corrupt returns the finding to report if reading the table fails with err, which matches
+	// tokenstore.ErrCorrupt. If Corrupt is nil, err ends the check.
 	Corrupt func(err error) doctor.Finding
 }
 
-// Check implements doctor.Checker for the rows, and also makes the checks in besides.
+// Check checks the rows as doctor.Checker specifies, and also runs the checks in besides.
 func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions, besides Inspection) Findings {
 	return func(yield func(doctor.Finding, error) bool) {
 		o, err := opts.Complete()
@@ -51,8 +52,8 @@ func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions, besides In
 	}
 }
 
-// checkRows reports the faults of the rows. If o.MergeDuplicates is set, it merges duplicate
-// records first.
+// checkRows yields the faults of the rows. If o.MergeDuplicates is set, it first merges
+// duplicate records. corrupt is the Corrupt function of the Inspection.
 func (s *Store) checkRows(ctx context.Context, o doctor.CheckOptions, corrupt func(error) doctor.Finding) Findings {
 	return func(yield func(doctor.Finding, error) bool) {
 		rows, err := s.table.Read(ctx, nil)
@@ -82,8 +83,9 @@ func (s *Store) checkRows(ctx context.Context, o doctor.CheckOptions, corrupt fu
 	}
 }
 
-// A problem is a fault of a record. For a duplicate, other is the index of the record with
-// the fault, and into is the index of the record that it duplicates.
+// A problem is a fault of a record. If the fault is an identity that two records share, other is
+// the index of the faulty record. into is the index of the record into which a merge puts the
+// faulty record.
 type problem struct {
 	doctor.Finding
 	into, other int
@@ -108,8 +110,9 @@ func (r *Rows) problems(anyID bool) []problem {
 	return append(problems, r.duplicates()...)
 }
 
-// merge merges duplicate records. It finds the problems again under the lock of all writers,
-// and returns the problems with the outcome.
+// merge merges duplicate records under the lock of all writers. It searches for the problems
+// again under that lock, and returns them with the outcome of the merge. The error is not nil
+// only if ctx is done.
 func (s *Store) merge(ctx context.Context, problems []problem) ([]problem, error) {
 	err := s.table.Update(ctx, nil, func(ctx context.Context, rows *Rows) (bool, error) {
 		problems = rows.problems(s.o.AnyID)
@@ -137,13 +140,13 @@ func (r *Rows) merge(ctx context.Context, problems []problem) (changed bool, err
 	var gone []int
 	for _, p := range slices.DeleteFunc(slices.Clone(problems), func(p problem) bool { return !p.mergeable() }) {
 		merged[p.into] = rules.Absorb(current(p.into), current(p.other))
-		delete(merged, p.other) // records may have been merged into other before
+		delete(merged, p.other) // an earlier merge may have changed other
 		gone = append(gone, p.other)
 	}
 	if len(gone) == 0 {
 		return false, nil
 	}
-	// Remove first, because a table may not allow two rows with the same user.
+	// Remove before Put, because a table may forbid two rows with the same user.
 	if err := r.Remove(ctx, gone, false); err != nil {
 		return false, err
 	}

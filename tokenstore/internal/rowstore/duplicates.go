@@ -39,8 +39,8 @@ func (r *Rows) duplicates() []problem {
 	return problems
 }
 
-// identities returns the identities of the i-th record, or nil if the record cannot be
-// read.
+// identities returns the identities of the i-th record: its user and client, its tokens, and its
+// ID. The result is nil if the record cannot be read.
 func (r *Rows) identities(i int) (all []string) {
 	f := r.records[i]
 	client := rules.ClientOf(f.Fields)
@@ -61,7 +61,8 @@ func (r *Rows) identities(i int) (all []string) {
 	return all
 }
 
-// same returns the finding that other shares an identity with into.
+// same returns the finding about the record other, which shares an identity with the record
+// into.
 func (r *Rows) same(into, other int) doctor.Finding {
 	a, b := r.records[into].Fields, r.records[other].Fields
 	f := doctor.Finding{Name: r.Place(other), ID: b.ID, Remedy: doctor.RemedyManual}

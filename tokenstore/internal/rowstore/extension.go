@@ -13,14 +13,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/stored"
 )
 
-// An Extension holds the fields of one record for which the Zoho SDKs have no column. It is
-// stored beside the row of the record, and identifies the row by digests. A program that uses
-// an SDK may replace the tokens of the row, or give the row's ID to another record. Apply
-// then ignores the fields that do not belong to the row.
+// An Extension holds those fields of one record that have no column in the formats of the Zoho
+// SDKs. It is stored beside the row of the record, and identifies the row by digests. A program
+// that uses an SDK may replace the tokens of the row, or give the row's ID to another record.
+// Apply then ignores the fields that do not belong to the row.
 type Extension struct {
-	// Record is a digest of the row's ID, user, client and refresh token. If the row has no
-	// refresh token, the digest covers the grant token or else the access token. Token is a
-	// digest of the same values and the access token.
+	// Record is a digest of the row's ID, user, client ID and refresh token. If the row has no
+	// refresh token, the grant token or else the access token takes its place. Token is a digest of
+	// the same values and the access token.
 	Record string `json:"record"`
 	Token  string `json:"token"`
 
@@ -40,8 +40,8 @@ func Extend(f codec.Fields) (x Extension, needs bool, err error) {
 }
 
 // Apply sets the empty fields of f from x. If the row of f has another access token, Apply
-// sets only Issuer and Resource. If x belongs to another row, Apply sets nothing. The error
-// does not quote x.
+// sets only Issuer and Resource. If x belongs to another row, Apply sets nothing. If the fields
+// in x are malformed, Apply returns an error that does not quote them.
 func (x Extension) Apply(f *codec.Fields) error {
 	record, token := Digests(*f)
 	if x.Record != record {
@@ -68,8 +68,9 @@ func EncodeExtension(f codec.Fields) (string, error) {
 	return string(text), err
 }
 
-// ApplyExtension applies the extension that EncodeExtension has encoded as text to f. If text
-// is empty, it changes nothing.
+// ApplyExtension applies to f the extension in text, a result of EncodeExtension. If text is
+// empty, ApplyExtension changes nothing. If text is malformed, ApplyExtension returns an error
+// that does not quote text.
 func ApplyExtension(f *codec.Fields, text string) error {
 	if text == "" {
 		return nil
@@ -81,14 +82,15 @@ func ApplyExtension(f *codec.Fields, text string) error {
 	return x.Apply(f)
 }
 
-// Digests returns the digests of an extension for the row of f.
+// Digests returns the Record and Token of an Extension for the row of f.
 func Digests(f codec.Fields) (record, token string) {
 	credential := cmp.Or(f.RefreshToken, f.GrantToken, f.AccessToken)
 	return Digest("record", f.ID, f.UserName, f.ClientID, credential),
 		Digest("token", f.ID, f.UserName, f.ClientID, credential, f.AccessToken)
 }
 
-// Digest returns a digest of texts and their lengths.
+// Digest returns a 128-bit digest of texts. It also hashes the length of each text, so that
+// lists whose texts join to the same bytes have different digests.
 func Digest(texts ...string) string {
 	h := sha256.New()
 	for _, text := range texts {

@@ -8,8 +8,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/observe"
 )
 
-// watched returns a Table that reports the calls of table to o. It returns table itself if
-// o does not observe calls.
+// watched returns a Table that reports the reads, updates and locks of table to o. It returns
+// table itself if o does not observe calls.
 func watched(store string, table Table, o *observe.Observer) Table {
 	if !observed.Calls(o) {
 		return table
@@ -17,7 +17,7 @@ func watched(store string, table Table, o *observe.Observer) Table {
 	return watchedTable{table, source{table, store, o}}
 }
 
-// A source is a Source whose calls are reported to an Observer.
+// A source is a Source that reports its calls to an Observer.
 type source struct {
 	of    Source
 	store string
@@ -38,7 +38,7 @@ func (s source) Update(ctx context.Context, about *codec.Fields, change Change) 
 	return s.of.Update(ctx, about, change)
 }
 
-// A watchedTable is a Table whose calls are reported to an Observer.
+// A watchedTable is a Table that reports calls of Read, Update and Lock to an Observer.
 type watchedTable struct {
 	Table
 
@@ -66,7 +66,7 @@ func (t watchedTable) Lock(ctx context.Context, id string) (_ Lock, err error) {
 	return watchedLock{l, source{l, t.source.store, t.source.o}}, nil
 }
 
-// A watchedLock is a Lock whose calls are reported to an Observer.
+// A watchedLock is a Lock that reports calls of Read, Update and SetNote to an Observer.
 type watchedLock struct {
 	Lock
 

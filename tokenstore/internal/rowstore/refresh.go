@@ -16,10 +16,10 @@ import (
 )
 
 const (
-	attempts = 10          // maximum number of attempts of a refresh whose credentials are replaced meanwhile
+	attempts = 10          // maximum number of attempts of a refresh while others replace the credentials
 	keepTime = time.Second // limit for storing a refusal after the caller's context is done
 
-	// Bounds of the pauses of a process that waits for another process's lock.
+	// Bounds of the pauses between attempts to take a lock that another process holds.
 	firstPoll = 500 * time.Microsecond
 	lastPoll  = 50 * time.Millisecond
 )
@@ -39,11 +39,11 @@ func (s *Store) Refresh(ctx context.Context, id string, stale tokenstore.Secret,
 	return tokenstore.FromFields(f), s.Wrap("refresh", id, err)
 }
 
-// A record implements refreshing.Record for one call of Refresh.
+// A record implements refreshing.Record for one call of Refresh or Status.
 type record struct {
 	*Store
 	id    string
-	since time.Time // when the wait for another process's lock began
+	since time.Time // when the wait for another process's lock began; zero if there is no wait
 	polls driverkit.Backoff
 }
 
@@ -78,8 +78,8 @@ func (r *record) Take(ctx context.Context) (refreshing.Right, error) {
 	return &right{record: r, lock: l}, nil
 }
 
-// wait waits before the next attempt to take the lock, which another process holds. After
-// LeaseTTL and LockTimeout in total, the error matches tokenstore.ErrUnavailable.
+// wait pauses before the next attempt to take the lock, which another process holds. Once the
+// waits have taken LeaseTTL plus LockTimeout, the error matches tokenstore.ErrUnavailable.
 func (r *record) wait(ctx context.Context) error {
 	if r.since.IsZero() {
 		r.since, r.polls = time.Now(), driverkit.Backoff{Pause: firstPoll, Longest: lastPoll}

@@ -18,17 +18,17 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// MaxRecord is the maximum size of a record in bytes. It equals the limit of the secret
-// managers, so that every record can be migrated to them.
+// MaxRecord is the maximum total length of the text fields of a record, in bytes. Packages
+// awssm, k8sstore and vaultstore have the same limit, so that records can be migrated to them.
 const MaxRecord = 64 << 10
 
-// derived matches the IDs that stores of package tokenstore derive.
+// derived matches the form of the IDs that stores of package tokenstore derive.
 var derived = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[ugra][a-z2-7]{32}$`) })
 
 // Check returns an error that matches rules.ErrTooLarge if f is larger than MaxRecord. If
 // newID is set and the ID of f has the form of a derived ID, the error matches
-// rules.ErrInvalidToken. Stores that derive IDs refuse unknown IDs of this form. Check thus
-// ensures that every record can be migrated to such a store.
+// rules.ErrInvalidToken. Stores that derive IDs refuse unknown IDs of this form, so a record
+// with such an ID could not be migrated to them.
 func Check(f codec.Fields, newID bool) error {
 	if newID && derived().MatchString(f.ID) {
 		return fmt.Errorf("%w: the ID has the form of a derived one but is unknown", rules.ErrInvalidToken)
@@ -49,8 +49,8 @@ type Writer interface {
 	// error if the table cannot hold f.
 	Put(ctx context.Context, i int, f codec.Fields) error
 
-	// Remove removes rows. If erase is set, other programs must not be able to read the
-	// removed rows after the next call of Table.Erased.
+	// Remove removes the rows with the given indices. If erase is set, other programs must not be
+	// able to read the removed rows after the next call of Table.Erased.
 	Remove(ctx context.Context, rows []int, erase bool) error
 
 	// Reread returns the current rows, with their new indices.
@@ -58,12 +58,12 @@ type Writer interface {
 }
 
 // Rows holds the rows of a table at a single point in time. Several goroutines may read the Rows
-// that Read returns.
+// that Source.Read returns.
 type Rows struct {
 	Writer // nil if Read returned the Rows
 
-	// Numbered is set if IDs are counted up, so that a record with a larger number is
-	// newer. Otherwise, a record in a later row is newer.
+	// Numbered is set if IDs are numbers that the table counts up. A record with a larger ID is
+	// then newer. If Numbered is not set, a record in a later row is newer.
 	Numbered bool
 
 	// Place describes where the i-th row is stored.
@@ -85,8 +85,8 @@ func (r *Rows) Grow(n int) {
 	r.records, r.damage = slices.Grow(r.records, n), slices.Grow(r.damage, n)
 }
 
-// Add adds a row. damage is the reason why part of the row cannot be read, or nil. Searches
-// find a damaged record by f, and then fail.
+// Add adds a row. damage is the reason why part of the row cannot be read, or nil. A search that
+// finds a damaged record by f fails with an error matching tokenstore.ErrCorrupt.
 func (r *Rows) Add(f codec.Fields, damage error) {
 	i := len(r.records)
 	if damage == nil {
@@ -107,11 +107,12 @@ func (r *Rows) candidate(i int, f codec.Fields) rules.Candidate {
 	return rules.Candidate{Fields: f, Updated: time.Unix(age, 0)}
 }
 
-// few is the maximum number of records that are always searched without an index.
+// few is the maximum number of records among which searches never use an index.
 const few = 32
 
-// choose returns the index of the record that like describes. From the second search on, it
-// uses an index if there are many records.
+// choose returns the position of the record that like describes. From the second search on, it
+// uses a search index if there are more than few records. The error is that of rules.Select, or
+// the reason why the record cannot be read.
 func (r *Rows) choose(like codec.Fields) (i int, err error) {
 	if len(r.records) <= few || r.searches.Add(1) == 1 {
 		i, err = rules.Select(like, r.records)
@@ -129,8 +130,8 @@ func (r *Rows) plan(f codec.Fields) (rules.Plan, error) {
 	return r.readable(rules.PlanSave(f, r.records))
 }
 
-// readable returns p and err. If p changes or removes a damaged record, readable returns an
-// error instead.
+// readable returns p and err, the results of planning a save. If p concerns a damaged record,
+// readable instead returns the reason why that record cannot be read.
 func (r *Rows) readable(p rules.Plan, err error) (rules.Plan, error) {
 	if err != nil || p.Record < 0 {
 		return p, err
@@ -143,13 +144,13 @@ func (r *Rows) readable(p rules.Plan, err error) (rules.Plan, error) {
 	return p, nil
 }
 
-// apply executes the plan, and returns the fields as stored.
+// apply executes the plan p, and returns the stored record.
 func (r *Rows) apply(ctx context.Context, p rules.Plan) (f codec.Fields, err error) {
 	f = p.Fields
 	if p.Record < 0 && f.ID == "" {
 		f.ID, err = r.NextID(ctx)
 	}
-	// Remove first, because a table may not allow two rows with the same user or token.
+	// Remove before Put, because a table may forbid two rows with the same user or token.
 	if err == nil && len(p.Absorb) > 0 {
 		err = r.Remove(ctx, p.Absorb, false)
 	}

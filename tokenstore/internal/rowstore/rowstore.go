@@ -1,8 +1,8 @@
 // Package rowstore implements token stores in the formats of the Zoho SDKs: rows of ten
 // columns, which one lock protects from concurrent writers. A Store is a
-// tokenstore.TokenStore and Refresher. It can also check its rows, delete a record that has
-// not changed, and save or delete many records at once. A Table implements the parts that
-// differ between the formats.
+// tokenstore.TokenStore and a tokenstore.Refresher. It can also check its rows, delete a record
+// that has not changed, and save or delete many records in one update. A Table implements the
+// parts that differ between the formats.
 package rowstore
 
 import (
@@ -25,38 +25,39 @@ type Table interface {
 	Source
 
 	// Lock takes the right to refresh the record with the ID. It returns nil and no error if
-	// another process holds that right. It returns an error if the record cannot be written,
-	// so that Refresh does not request a token that it could not store.
+	// another process or Store holds that right. It returns an error if the record cannot be
+	// written, so that Refresh does not request a token that it could not store.
 	Lock(ctx context.Context, id string) (Lock, error)
 
 	// Peek returns the note of the record, as Lock.Note does, and reports whether a process
-	// has the right to refresh the record. Peek changes nothing. While a process holds the
-	// right, note may be empty.
+	// has the right to refresh the record. Peek writes nothing. While a process holds the right,
+	// note may be empty.
 	Peek(ctx context.Context, id string) (note string, leased bool, err error)
 
-	// Precheck returns an error if it can tell, without the writers' lock, that the plan
-	// cannot be executed.
+	// Precheck checks, without the lock of all writers, whether the table can hold the fields of
+	// the plan p. It may return nil for a plan that Update then refuses.
 	Precheck(ctx context.Context, p rules.Plan) error
 
-	// Fits returns a function that returns the reason why the table cannot hold the given
-	// fields in a new row, or nil. The function ignores the content of other rows.
+	// Fits returns a function. That function returns the reason why the table cannot hold the given
+	// fields in a new row, or nil. It ignores the content of other rows.
 	Fits(ctx context.Context) (func(codec.Fields) error, error)
 
-	// Erased is called after a deletion, which removed the rows with the given IDs or found
-	// that they did not exist. all is set for a deletion of several records.
+	// Erased is called after a deletion. ids are the IDs of the rows that the deletion was to
+	// remove; some of these rows may not have existed, or may have changed. all is set if the
+	// deletion was for several records.
 	Erased(ctx context.Context, ids []string, all bool) error
 }
 
 // A Source reads and changes rows.
 type Source interface {
-	// Read returns the rows that about may describe, or all rows if about is nil.
-	// It takes no lock.
+	// Read returns at least the rows that about may describe, or all rows if about is nil. It does
+	// not take the lock of all writers.
 	Read(ctx context.Context, about *codec.Fields) (*Rows, error)
 
-	// Update calls change, under the lock of all writers, with the rows that about may
-	// describe, or with all rows if about is nil. If change reports that it has changed
-	// rows, Update stores the changes. If another program has written the rows meanwhile,
-	// Update may call change again with the new rows.
+	// Update calls change under the lock of all writers, with rows that Read would return for
+	// about. If change reports that it has changed rows, Update stores the changes. If change
+	// fails, Update stores nothing and returns the error of change. If another program has written
+	// the rows meanwhile, Update may discard the changes and call change again with the new rows.
 	Update(ctx context.Context, about *codec.Fields, change Change) error
 }
 
@@ -88,7 +89,7 @@ type Store struct {
 // Options configures a Store.
 type Options struct {
 	AnyID       bool          // IDs need not be numbers
-	LeaseTTL    time.Duration // how long one refresh may take
+	LeaseTTL    time.Duration // limit for mint in a refresh, and for storing the result
 	LockTimeout time.Duration // how long a write waits for other writers
 	Now         func() time.Time
 	Logger      *slog.Logger
@@ -126,7 +127,7 @@ var (
 	_ tokenstore.Refresher  = (*Store)(nil)
 )
 
-// New returns a Store of the named kind. The options must be complete.
+// New returns a Store of the named kind. o must be a result of Complete.
 func New(name string, table Table, o Options) *Store {
 	return &Store{name: name, table: watched(name, table, o.Observer), o: o, engine: engine(name, o)}
 }
@@ -185,7 +186,7 @@ func (s *Store) SaveToken(ctx context.Context, t tokenstore.Token) (_ tokenstore
 	if err != nil {
 		return tokenstore.Token{}, err
 	}
-	// A save that changes nothing, or cannot succeed, needs no lock. The state read here was
+	// A save that changes nothing, or that must fail, needs no lock: the rows read here were
 	// current at some time during the call.
 	rows, err := s.table.Read(ctx, &fields)
 	if err != nil {
@@ -217,15 +218,17 @@ func (s *Store) DeleteToken(ctx context.Context, id string) error {
 	return s.delete(ctx, id, nil)
 }
 
-// DeleteIfUnchanged removes the record with the ID of t if it equals t. If a field differs, the
-// error matches tokenstore.ErrConflict. If no record has the ID, DeleteIfUnchanged returns nil.
+// DeleteIfUnchanged removes the record with the ID of t if all of its fields equal those of t.
+// If a field differs, the error matches tokenstore.ErrConflict. If no record has the ID,
+// DeleteIfUnchanged returns nil. If several rows have the ID, it removes none of them, and the
+// error matches tokenstore.ErrAmbiguous.
 func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error {
 	want := t.Fields()
 	return s.delete(ctx, t.ID, &want)
 }
 
-// delete removes the row with the ID. If want is not nil, the row must equal want,
-// field by field.
+// delete removes the row with the ID. If want is not nil, delete removes the row only if each
+// field equals that of want.
 func (s *Store) delete(ctx context.Context, id string, want *codec.Fields) (err error) {
 	defer s.wrap(&err, "delete", id)
 	like := codec.Fields{ID: id}
@@ -275,7 +278,7 @@ func (s *Store) GetTokens(ctx context.Context) (tokens []tokenstore.Token, err e
 }
 
 // DeleteTokens implements tokenstore.TokenStore. It keeps records that cannot be read, and
-// returns an error that names them.
+// returns an error that says where each of them is stored.
 func (s *Store) DeleteTokens(ctx context.Context) (err error) {
 	defer s.wrap(&err, "delete all", "")
 	if err := ctx.Err(); err != nil {

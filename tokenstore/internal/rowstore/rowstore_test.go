@@ -19,7 +19,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A memory is a minimal Table in memory.
+// A memory is a minimal Table that keeps its rows in memory.
 type memory struct {
 	mu      sync.Mutex
 	rows    []codec.Fields
@@ -199,7 +199,7 @@ func open(t testing.TB, m *memory) tokenstore.TokenStore {
 	return &store{rowstore.New("rowstore", m, o), m}
 }
 
-// TestConformance runs the conformance suite on a table in memory.
+// TestConformance checks that a Store on a table in memory passes the conformance suite.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	of := func(s tokenstore.TokenStore) *memory { return s.(*store).memory }

@@ -1,5 +1,5 @@
-// Package storetest holds tests that several stores share. They run several processes on
-// one store, or use several authorization servers.
+// Package storetest holds tests that several stores share. Some of these tests run several
+// processes on one store; others use several authorization servers.
 package storetest
 
 import (
@@ -13,11 +13,12 @@ import (
 	"time"
 )
 
-// env holds the arguments of a copy of the test program.
+// env is the name of the environment variable that holds the arguments for a copy of the test
+// program.
 const env = "TOKENKEEP_STORETEST_CHILD"
 
-// Main is the body of a TestMain. If Processes has started the program, Main calls child with
-// the arguments of that process.
+// Main is the body of a TestMain, and returns the exit code. If Processes has started the
+// program, Main does not run the tests. It then calls child with the arguments for this process.
 func Main(m *testing.M, child func(args []string) error) int {
 	text := os.Getenv(env)
 	if text == "" {
@@ -35,8 +36,9 @@ func Main(m *testing.M, child func(args []string) error) int {
 	return 0
 }
 
-// Processes runs a copy of the test program for each list of arguments
-// concurrently, and reports failures. It returns the total duration.
+// Processes runs a copy of the test program for each element of args, all concurrently, and
+// waits for the copies. It reports failures to t, and returns the time until the last copy
+// ended.
 func Processes(t *testing.T, args ...[]string) time.Duration {
 	t.Helper()
 	begin := time.Now()

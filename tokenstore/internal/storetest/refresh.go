@@ -13,7 +13,8 @@ import (
 )
 
 // RefreshOnce refreshes the record with the given ID from several goroutines of one process.
-// Each call of mint adds a line to the file log, from which Asked counts the calls.
+// Each call of mint adds a line to the file log, which Asked reads. RefreshOnce returns an error
+// if a refresh fails or does not return the access token of mint.
 func RefreshOnce(s tokenstore.Refresher, id, log string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

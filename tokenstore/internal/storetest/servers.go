@@ -18,16 +18,17 @@ type store interface {
 	tokenstore.Refresher
 }
 
-// servers lists authorization servers and resources. The last element stands for records
-// without either.
+// servers lists pairs of an authorization server and a resource. The last pair stands for
+// records without an issuer and a resource.
 var servers = []struct{ issuer, resource string }{
 	{"https://one.example", ""}, {"https://two.example", ""}, {"https://two.example", "https://api.example"}, {"", ""},
 }
 
-// Servers makes random saves, searches, refreshes and deletions for users with the same
-// client at several authorization servers. Each secret names its server. Servers checks
-// that no returned record, and no record passed to mint, contains a secret of another
-// server.
+// Servers runs random steps: saves, searches, refreshes and deletions for users with the same
+// client at several authorization servers. steps is the number of steps, and seed determines the
+// random choices. Each secret names its server. Servers checks that no returned record, and no
+// record passed to mint, contains a secret of another server. It also checks that no two records
+// have the same user, issuer and resource.
 func Servers(t *testing.T, seed uint64, steps int, s store) {
 	t.Helper()
 	c := &crowd{T: t, store: s, random: rand.New(rand.NewPCG(seed, 3))}
@@ -56,13 +57,14 @@ type crowd struct {
 	issued int
 }
 
-// secret returns a new secret of a server.
+// secret returns a new secret that names the server.
 func (c *crowd) secret(server int) tokenstore.Secret {
 	c.issued++
 	return tokenstore.Secret(fmt.Sprintf("s%d-%d", server, c.issued))
 }
 
-// check reports a record that holds a secret of another server.
+// check reports a record that holds a secret of another server, or that belongs to no element of
+// servers.
 func (c *crowd) check(where string, r tokenstore.Token) {
 	c.Helper()
 	for i, s := range servers {
