@@ -46,8 +46,8 @@ func (s *Store) createNew(ctx context.Context, f codec.Fields) (saved codec.Fiel
 	return saved, created && err == nil, err
 }
 
-// onlyName returns the name of the record that f describes if searches read only that name.
-// If searches also read labels or other names, onlyName returns false.
+// onlyName returns the name of the record that f describes. It returns false if a search for
+// f also reads labels or other names.
 func (s *Store) onlyName(f codec.Fields) (ledger.Name, bool) {
 	if rules.KeyOf(f) != rules.KeyUser {
 		return "", false
@@ -59,8 +59,8 @@ func (s *Store) onlyName(f codec.Fields) (ledger.Name, bool) {
 	return names[0], true
 }
 
-// createFirst creates a record under its only name, without a search. It returns false if
-// an entry already has that name.
+// createFirst creates a record under the name that onlyName returns, without a search. It
+// returns false if an entry already has that name.
 func (s *saver) createFirst(ctx context.Context) (codec.Fields, bool, error) {
 	plan, err := rules.PlanSave(s.token, nil)
 	if err != nil {
@@ -77,8 +77,7 @@ func (s *saver) createFirst(ctx context.Context) (codec.Fields, bool, error) {
 	return written.Token, err == nil, err
 }
 
-// createIfNew creates a record, or returns false if the token would be merged into an
-// existing record.
+// createIfNew creates a record, or returns false if the token describes an existing record.
 func (s *saver) createIfNew(ctx context.Context, v *ledger.View) (codec.Fields, bool, error) {
 	records, err := s.targets(ctx, v)
 	if err != nil {
@@ -93,9 +92,9 @@ func (s *saver) createIfNew(ctx context.Context, v *ledger.View) (codec.Fields, 
 }
 
 // FindTokens returns every record that at least one token in like describes, and possibly
-// other records. The result is ordered by ID. FindTokens first lists the names in the
-// store, and then reads only the records that it needs, or all records if that takes fewer
-// calls.
+// other records. The result is ordered by ID. FindTokens first lists the names in the store,
+// and then reads only the records that it needs. It reads all records if that takes fewer
+// calls, or if a token in like does not determine the name of its record.
 //
 // If some records cannot be read, FindTokens returns the other records and an error that
 // joins an *UnreadableError for each unreadable record. After any other error, the tokens

@@ -23,7 +23,7 @@ type exercise struct {
 	do    func(*bench) error
 
 	faults map[string]verb         // the fault of the first call of each kind
-	before map[string]func(*bench) // run before the first call of each kind continues
+	before map[string]func(*bench) // functions to run before the first call of each kind continues
 
 	notes bool // the driver keeps leases in notes
 	lag   bool // the driver declares that reads and searches may lag
@@ -170,7 +170,7 @@ func inTurn(all ...func(*bench) error) func(*bench) error {
 	}
 }
 
-// quietly returns a setup that saves tokens.
+// quietly returns a setup that saves tokens without recording the calls.
 func quietly(all ...token) func(*bench) {
 	return func(b *bench) {
 		for _, t := range all {
@@ -375,8 +375,7 @@ func exercises() []exercise {
 	)
 }
 
-// TestCallsOfOperations runs each operation separately, and compares its calls with those
-// recorded in testdata.
+// TestCallsOfOperations checks that each operation makes the calls that testdata records.
 func TestCallsOfOperations(t *testing.T) {
 	t.Parallel()
 	var text strings.Builder

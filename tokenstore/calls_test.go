@@ -228,7 +228,7 @@ func (r recorder) Names(ctx context.Context) iter.Seq2[string, error] {
 	return r.Secrets.Names(ctx)
 }
 
-// all records a search with its results. It collects all results before it returns.
+// all records a search or list with its results. It collects all results before it returns.
 func (r recorder) all(text string, seq iter.Seq2[driver.Named, error]) iter.Seq2[driver.Named, error] {
 	all, err := collect(seq)
 	var found []string
@@ -250,8 +250,8 @@ func (r recordingLeaser) Note(ctx context.Context, name string, base driver.Secr
 	return err
 }
 
-// golden compares got with the named file in testdata/calls. If -update is set, it writes
-// the file.
+// golden compares got with the named file in testdata/calls. If -update is set, it writes the
+// file instead.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", "calls", name)
@@ -302,9 +302,10 @@ func recordRun(t *testing.T, sc scenario, b budgets, r *run) *recording {
 	return calls
 }
 
-// TestCallsOfScenarios plays the explorer's scenarios, once with the processes one after
-// another, and in random orders with faults. It compares the calls with testdata, which
-// holds only digests of the calls in random orders.
+// TestCallsOfScenarios checks that the explorer's scenarios make the calls that testdata
+// records. It plays each scenario once with the processes one after another, and several
+// times in random orders with faults. For the random orders, testdata holds only digests of
+// the calls.
 func TestCallsOfScenarios(t *testing.T) {
 	t.Parallel()
 	const seeds = 10

@@ -510,9 +510,9 @@ func findAll(ctx context.Context, s *tokenstore.Store, tokens []tokenstore.Token
 	return nil
 }
 
-// TestRekeyKilled kills Rekey repeatedly, while other processes save and search with both
-// orders of the keys. It checks that all records are under only the new keys after the last
-// call.
+// TestRekeyKilled checks that all records are under only the new keys after the last of
+// several calls of Rekey, of which all others were killed. Meanwhile, other processes search
+// with both orders of the keys, and save with the new order.
 func TestRekeyKilled(t *testing.T) {
 	t.Parallel()
 	ctx, d := t.Context(), memstore.NewDriver()

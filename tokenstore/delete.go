@@ -50,16 +50,16 @@ func (s *Store) delete(ctx context.Context, id string, check func(codec.Fields) 
 	})
 }
 
-// deleteRest deletes what remains under the name of a record that was not found. An
-// abandoned deletion may have left earlier states, or an entry may have moved to a record
-// that was then deleted.
+// deleteRest deletes what remains under the name of a record that was not found. An abandoned
+// deletion may have left earlier states. The name may also hold an entry that leads to a
+// deleted record.
 func (s *Store) deleteRest(ctx context.Context, v *ledger.View, name ledger.Name) error {
 	e, exists := v.Known(name)
 	switch {
 	case !exists:
 		return s.ledger.CompleteDelete(ctx, name, driver.Secret{})
 	case e.Target() == nil:
-		return nil // the entry has no token yet: a record with another ID will move to it
+		return nil // the entry has no token yet: a record with another ID is about to move to the entry
 	}
 	return s.ledger.Writer().RemoveDead(ctx, e)
 }

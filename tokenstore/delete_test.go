@@ -11,8 +11,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// burying is a driver that deletes in two steps, like the drivers of AWS and Vault. The
-// second step fails in the first fail deletions.
+// burying is a driver that deletes in two steps, like the drivers of AWS and Vault. The field
+// fail is the number of deletions whose second step fails.
 type burying struct {
 	driver.Secrets
 	fail int

@@ -1,21 +1,22 @@
 // Package tokenstore stores OAuth tokens in the secret manager that you already run.
 //
 // A program opens a [*Store] with one of the adapters (awssm, gcpsm, vaultstore,
-// k8sstore, or memstore in tests) and uses it as a [TokenStore]:
+// k8sstore, or memstore in tests) and uses the Store as a [TokenStore]:
 //
 //	store, err := vaultstore.New(client, "secret", "oauth", nil)
 //	...
 //	token, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT"})
 //
 // Stores in the formats of the official Zoho SDKs (packages filestore and sqlstore) are
-// TokenStores too, and follow the same rules. Package conformance checks each numbered rule
-// on every store, in a test case that names the rule.
+// TokenStores too. They follow the same rules, with the exceptions that the rules name.
+// Package conformance checks each numbered rule in a test case that names the rule.
 //
 // # Matching
 //
 // FindToken and SaveToken look for the record that a token describes. The first row of this
 // table that applies to the token decides: the search never continues with a later row. A
-// token has a field if that field is not empty.
+// token has a field if that field is not empty. In the rules, like is the token that the
+// caller passes to FindToken.
 //
 //	#  the token has                                    it describes a record with
 //	0  ID                                               that ID, and the UserName and client that the token has
@@ -36,24 +37,24 @@
 //   - [TS-01] Row 0: FindToken and FindTokenByID find a record by its ID. If like has a
 //     UserName, ClientID, Issuer or Resource that differs from the record's, the error
 //     matches ErrNotFound.
-//   - [TS-44] A user and ClientID have a separate record for each issuer and each resource.
-//     Rows 0, 1 and 3 distinguish these records, as they distinguish records with different
-//     ClientIDs. Finding, saving, refreshing or deleting one of these records does not
-//     affect any other record. Row 2 compares neither Issuer nor Resource.
+//   - [TS-44] A user and ClientID have a separate record for each combination of Issuer and
+//     Resource. Rows 0, 1 and 3 distinguish these records, as they distinguish records with
+//     different ClientIDs. Finding, saving, refreshing or deleting one of these records does
+//     not affect any other record. Row 2 compares neither Issuer nor Resource.
 //   - [TS-02] Row 1 finds the record with the same UserName and the same client, even if
 //     the ClientID is empty.
 //   - [TS-03] If like has no ClientID and no record has the same client, row 1 finds the
-//     user's only record with like's Issuer and Resource. If there are several such
-//     records, the error matches ErrAmbiguous.
+//     user's only record that fits. A record fits if it has the Issuer and Resource that like
+//     has. If several records fit, the error matches ErrAmbiguous.
 //   - [TS-04] If the user is unknown, row 1 finds no record, even if a record has the
 //     access, refresh or grant token of like.
 //   - [TS-05] Row 2 finds a record by the access token, if like has neither ClientID nor
 //     ClientSecret.
 //   - [TS-06] Row 3 finds the client's record with the same grant token, or else the
-//     client's record with the same refresh token. It does not find the record of another
+//     client's record with the same refresh token. Row 3 never finds the record of another
 //     client.
 //   - [TS-07] Row 3 prefers a record with a user to a record without a user. Of several
-//     records without a user, it prefers the newest.
+//     records without a user, row 3 prefers the newest.
 //   - [TS-08] Row 3 also finds a record by its first grant or refresh token, and by the
 //     grant or refresh token that the current one replaced. Stores of a foreign format
 //     (packages filestore and sqlstore) keep no earlier tokens.
@@ -63,10 +64,10 @@
 //     created with the token has since got a user or another client, SaveToken fails with
 //     ErrIDMismatch. (Stores of a foreign format do not record which token a record was
 //     created with.)
-//   - [TS-10] If no record matches, the error matches ErrNotFound. For a weak look-up (see
-//     below), the text of this error says how far the look-up may lag. If several records
-//     match and no rule above prefers one of them, the error matches ErrAmbiguous. The text
-//     of this error contains the IDs of the records, but no secret.
+//   - [TS-10] If no record matches, the error matches ErrNotFound. If the look-up is weak
+//     (see below) and the backend lags, the text of this error says by how much. If several
+//     records match and no rule above prefers one of them, the error matches ErrAmbiguous.
+//     The text of this error contains the IDs of the records, but no secret.
 //   - [TS-11] FindToken returns the record with its fields replaced by those that like has.
 //     If like has a different access token, the result does not inherit the record's
 //     ExpiresAt. An earlier grant or refresh token in like does not replace the current
@@ -110,23 +111,23 @@
 //     search by that ID then fails with ErrAmbiguous. Searches by user or token still find
 //     each record, and "tokenkeep doctor" reports both records. Stores of a foreign format
 //     never keep both records.
-//   - [TS-22] SaveToken refuses an invalid token before it writes. It fails with
+//   - [TS-22] SaveToken refuses an invalid token before the first write. It fails with
 //     ErrInvalidToken for invalid UTF-8, control characters, an ID over 255 bytes, an
-//     ExpiresAt out of range and a redacted secret. It fails with ErrTooLarge for a record
-//     that is too large.
+//     ExpiresAt out of range and the text of a redacted Secret. It fails with ErrTooLarge for
+//     a field or record that is too large.
 //   - [TS-23] ExpiresAt is stored in UTC, truncated to the millisecond.
-//   - [TS-46] Scope, TokenType, IDToken and Extra are kept like the other fields. The
-//     members of a new Extra replace members of the record with the same names, and all
-//     other members are kept. Extra is stored in its canonical form. If Extra is not a JSON
-//     object, or repeats a member, SaveToken fails with ErrInvalidToken. If Extra is too
-//     large, alone or merged with the record's Extra, SaveToken fails with ErrTooLarge. If
-//     the merged Extra is too large in a refresh, Refresh stores the token with only the
-//     new Extra. (A store of a foreign format may refuse these fields, Issuer and Resource
-//     with ErrInvalidToken.)
+//   - [TS-46] Scope, TokenType, IDToken and Extra are kept like the other fields. The members
+//     of a new Extra replace members of the stored Extra with the same names, and all other
+//     members are kept. Extra is stored in its canonical form. If Extra is not a JSON object,
+//     or repeats a member, SaveToken fails with ErrInvalidToken. If Extra is too large, alone
+//     or merged with the record's Extra, SaveToken fails with ErrTooLarge. If the merged
+//     Extra is too large in a refresh, Refresh stores the token with only the new Extra. (A
+//     store of a foreign format may refuse these fields, Issuer and Resource with
+//     ErrInvalidToken.)
 //
-// In one case, a token can be in two records. A save without an ID and UserName may create
-// a second record with a token, if another save stored the token less than ListLag ago. The
-// next save that finds both records merges them.
+// A save with neither an ID nor a UserName can miss a record that another save stored less
+// than ListLag ago. The save then creates a second record with the same token. The next save
+// by this token that finds both records merges them.
 //
 // # Deleting and listing
 //
@@ -148,8 +149,8 @@
 //
 // Stores that have a method DeleteIfUnchanged follow one more rule:
 //
-//   - [TS-43] DeleteIfUnchanged removes the record if each of its fields equals that of the
-//     argument. Otherwise it changes nothing, and the error matches ErrConflict. A
+//   - [TS-43] DeleteIfUnchanged removes the record if each field of the record equals that of
+//     the argument. Otherwise it changes nothing, and the error matches ErrConflict. A
 //     concurrent save is never lost. If the record does not exist, the error is nil.
 //
 // # Strong and weak look-ups
@@ -169,8 +170,8 @@
 //	nothing: GetTokens, All, DeleteTokens         weak     ListLag
 //
 // A derived ID is the ID that SaveToken returns for a record that was saved without an ID.
-// A look-up by a token also reads the name that is derived from the token. The record that
-// was created with the token is therefore found after at most ReadLag.
+// A look-up by a token also reads the name that is derived from the token. A record that was
+// created under that name is therefore found after at most ReadLag.
 //
 // # Refreshing
 //
@@ -196,10 +197,11 @@
 //   - [TS-39] A record that is deleted while mint runs stays deleted. Refresh then returns
 //     the token from mint and an error matching ErrNotPersisted.
 //   - [TS-40] A field that another caller saves while mint runs keeps the saved value,
-//     except an access token that equals stale or has expired. Refresh then still stores a
-//     new refresh token from mint. If another caller saves a refresh token while mint runs,
-//     the record keeps it, and Refresh stores nothing from mint. Refresh also stores
-//     nothing from mint if the ID belongs to another user's record when mint returns.
+//     except an access token that equals stale or has expired. Even if Refresh keeps the
+//     saved access token, it stores a new refresh token from mint. If another caller saves a
+//     refresh token while mint runs, the record keeps it, and Refresh stores nothing from
+//     mint. Refresh also stores nothing from mint if the ID belongs to another user's record
+//     when mint returns.
 //   - [TS-41] Refresh changes nothing and fails with ErrNotFound if no record has the ID.
 //     It changes nothing and fails with ErrInvalidToken if the ID is empty, mint is nil, or
 //     mint returns no access token.
@@ -219,15 +221,15 @@
 //     without affecting the store.
 //   - [TS-33] All methods may be called concurrently, by several goroutines and processes.
 //   - [TS-34] Once ReadLag has passed, every store on a backend finds the records that
-//     another store on that backend has saved. It does not matter which store was opened
-//     first.
+//     another store on that backend has saved. The order in which the stores were opened does
+//     not matter.
 //
 // # Names, digests and keys
 //
 // The name of a record is derived from its user and client or, if it has no user, from its
-// first token. The backend prevents two records of the same user and client, because they
-// would have the same name. The other fields that searches use are stored beside the
-// record, as labels. Names and labels are 160-bit HMAC-SHA-256 digests. Digests are
-// necessary because people who may not read secrets can often read names and labels. Set
+// first token. The backend prevents two records of the same user and client, because two such
+// records would have the same name. The fields that weak look-ups use are stored beside the
+// record, as labels. Names and labels are 160-bit HMAC-SHA-256 digests. Digests are necessary
+// because people who may not read secrets can often read names and labels. Set
 // Options.NameKey to keep such people from testing guesses of user names.
 package tokenstore

@@ -19,15 +19,17 @@ var (
 	_ doctor.Rekeyer = (*Store)(nil)
 )
 
-// Check implements doctor.Checker. opts may be nil. Check reads all records, and then
-// rereads the records that look faulty. Each finding is therefore based on the newest state
-// that the driver can prove. Check keeps digests of all records in memory, but no token.
+// Check implements doctor.Checker. opts may be nil. Check reads all records, and then rereads
+// the records that look faulty. A finding about a readable record is therefore based on the
+// newest state that the driver can prove. Check keeps digests of all records in memory, but
+// no token.
 //
-// Each repair performs the step that the next writer would perform, by compare-and-swap. If
-// a save was interrupted while it assigned a record to a user, Check completes the
-// assignment and never undoes it. A repair can be interrupted at any point, and repeated.
-// Check never overwrites or deletes a secret that it cannot read. It does not change a
-// record whose name does not fit the keys, because the Store may have the wrong keys.
+// Check changes a record only by compare-and-swap. If a save was interrupted while it
+// assigned a record to a user, Check completes the assignment and never undoes it. A repair
+// that was interrupted at any point can be repeated. Check never overwrites or deletes a
+// secret that it cannot read. The Store may have the wrong keys. If the name of a record does
+// not fit the keys, Check therefore only completes assignments and merges duplicates of the
+// record.
 //
 // If the driver is a driver.Inspector, the check includes the data that the driver keeps
 // beside the secrets. For other drivers, Check examines only the labels with which each
@@ -46,11 +48,11 @@ func (s *Store) Check(ctx context.Context, opts *CheckOptions) iter.Seq2[doctor.
 	}
 }
 
-// Rekey implements doctor.Rekeyer. opts may be nil. After an iteration without an error,
-// the name of every record is derived from Options.NameKey and its labels from the first of
-// Options.IndexKeys. Every record then has the form that Options.Codec writes. All other
-// keys can be removed from the configuration. A record keeps its ID even if its name
-// changes.
+// Rekey implements doctor.Rekeyer. opts may be nil. After an iteration without an error, all
+// labels are derived from the first of Options.IndexKeys, and every record has the form that
+// Options.Codec writes. The names of all records are derived from Options.NameKey, except
+// names that derive from tokens that were replaced since. All other keys can be removed from
+// the configuration. A record keeps its ID even if its name changes.
 //
 // Other processes can read and write during Rekey if all of them have both the old and the
 // new keys. Replace keys in this order:
@@ -70,12 +72,14 @@ func (s *Store) Check(ctx context.Context, opts *CheckOptions) iter.Seq2[doctor.
 // After the last record, Rekey reads the store once more, because a process with the old
 // order of keys may have written meanwhile. If such a process keeps writing, the last error
 // matches ErrConflict. A record that gets a new name leaves a redirect under its old name.
-// Rekey removes only redirects that are older than the backend's ListLag, or older than a
-// day if ListLag has no bound. Later calls remove the other redirects.
+// If the backend lags, Rekey removes only redirects that are older than ListLag, or older
+// than a day if ListLag has no bound. Later calls remove the other redirects.
 //
 // If Options.Codec is not a codec.Rotating, Rekey cannot tell which records remain, and
-// rewrites all records on every call. A record keeps its earlier tokens only as digests
-// under the old NameKey. Searches by these tokens fail once that key is removed.
+// rewrites all records on every call.
+//
+// A record keeps digests of its earlier tokens. Rekey does not replace a digest that was
+// computed with the old NameKey, so searches by such a token fail once that key is removed.
 //
 // If the name of a record fits none of the keys, Rekey yields the record with an error
 // matching ErrIDMismatch and does not change it. In that case, no key can be removed from

@@ -123,8 +123,8 @@ func TestEarlier(t *testing.T) {
 	}
 }
 
-// refreshEarlier refreshes each expired record with a refresh token. It checks that the
-// stored refusal of a record still counts.
+// refreshEarlier refreshes each expired record that has a refresh token. It checks the
+// results, and that the stored refusal of one record still counts.
 func refreshEarlier(t *testing.T, open func() *tokenstore.Store, e earlier, records []token) {
 	t.Helper()
 	for _, r := range records {
@@ -151,8 +151,9 @@ func refreshEarlier(t *testing.T, open func() *tokenstore.Store, e earlier, reco
 	}
 }
 
-// writeEarlier changes each record, and saves a second record of its user at another
-// authorization server. It checks that Check then finds only interrupted promotions.
+// writeEarlier changes each record, and saves a second record of the same user at another
+// authorization server. It checks that both records are found, and that Check then finds only
+// interrupted promotions.
 func writeEarlier(t *testing.T, d *memstore.Driver, open func() *tokenstore.Store) {
 	t.Helper()
 	records, err := open().GetTokens(t.Context())

@@ -28,19 +28,20 @@ var (
 	ErrAmbiguous = rules.ErrAmbiguous
 
 	// ErrConflict means that other writers changed the record during every attempt, or that
-	// DeleteIfUnchanged found a changed record. The operation changed nothing.
+	// DeleteIfUnchanged found a changed record. The save or deletion was not applied. Rekey
+	// fails with ErrConflict if another process keeps writing with the old keys.
 	ErrConflict = driver.ErrConflict
 
-	// ErrIDMismatch means that the ID, user and client of the token belong to
-	// different records. Nothing was changed, and trying again does not help.
+	// ErrIDMismatch means that the ID, user, client and credentials of the token do not
+	// belong to one record. Nothing was changed, and trying again does not help.
 	ErrIDMismatch = rules.ErrIDMismatch
 
 	// ErrInvalidToken means that the token has an invalid field, or lacks the fields to
 	// store it or to search for it. Nothing was changed.
 	ErrInvalidToken = rules.ErrInvalidToken
 
-	// ErrTooLarge means that the record would be larger than the store can hold.
-	// Nothing was changed.
+	// ErrTooLarge means that a field or the record exceeds its maximum size. Nothing was
+	// changed.
 	ErrTooLarge = rules.ErrTooLarge
 
 	// ErrDenied means that the service refused the program's credentials, or that these
@@ -53,11 +54,11 @@ var (
 	// does not help until an operator changes the set-up.
 	ErrRefused = driver.ErrRefused
 
-	// ErrUnavailable means that the store could not be reached, failed, or
-	// throttled the call.
+	// ErrUnavailable means that the store could not be reached, failed, throttled the call,
+	// or is closed.
 	ErrUnavailable = driver.ErrUnavailable
 
-	// ErrThrottled means that the service rejected calls because there were too many calls.
+	// ErrThrottled means that the service rejected calls because too many calls were made.
 	// Other programs in the same account, project or namespace may have made some of these
 	// calls. An error of this class also matches ErrUnavailable. The same call can succeed
 	// later.
@@ -165,8 +166,8 @@ type UnreadableError = ledger.UnreadableError
 
 // A RefreshError is an authorization server's refusal of a refresh, which mint may return
 // to Refresh. Stores keep the RefreshError in the record, for waiters and later callers. A
-// RefreshError holds the server's code but no other text of the server, which might contain
-// a token.
+// RefreshError holds the server's code but no other text of the server, because other text
+// might contain a token.
 type RefreshError struct {
 	// Code is the server's error code, such as "invalid_grant".
 	Code string
@@ -188,7 +189,8 @@ type RefreshError struct {
 func (e *RefreshError) Error() string { return refusal.Answer(*e).Error() }
 
 // As implements the method that errors.As calls. If target points to the type that this
-// module uses internally for refusals, As stores e in *target and returns true.
+// module uses internally for refusals, As stores e in *target and returns true. Otherwise, it
+// returns false.
 func (e *RefreshError) As(target any) bool {
 	a, ok := target.(*refusal.Answer)
 	if ok {

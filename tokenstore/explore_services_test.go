@@ -46,9 +46,9 @@ import (
 // The services leave out calls without an effect on any store: the removal of AWS's
 // tombstone, and the calls of GCP before a commit.
 //
-// Reads of Vault lag like reads of AWS if a standby answers. A page of a Kubernetes list
-// holds only one secret here. Each page shows the state at the time of its own call, as if
-// etcd had compacted the state at which the list began.
+// Reads of Vault lag like reads of AWS if a standby answers. In the explorer, a page of a
+// Kubernetes list holds only one secret. Each page shows the state at the time of its own
+// call, as if etcd had compacted the state at which the list began.
 type service struct {
 	name string
 
@@ -505,8 +505,8 @@ func (w *world) nonce() string {
 	return string(text)
 }
 
-// TestServicesFindFaults checks that the explorer finds drivers that ignore a peculiarity
-// of their service.
+// TestServicesFindFaults checks that the explorer finds the fault of each driver that ignores
+// a peculiarity of its service.
 func TestServicesFindFaults(t *testing.T) {
 	t.Parallel()
 	// done returns the current version instead of err if the service refused a repeated

@@ -36,10 +36,10 @@ import (
 //     versions only for equality.
 //   - the error of a process that has ended represents the process. For a process that has
 //     died, a situation records only its death.
-//   - a process that pauses before another attempt of a save or deletion has forgotten its
-//     answers, because the next attempt reads all entries again. It remembers only where it
-//     has moved the record, whether the answer to that write was lost, and the labels that
-//     it has written.
+//   - the answers before a pause between two attempts of a save or deletion do not count,
+//     because the next attempt reads all entries again. Only three facts count: where the
+//     process has moved the record, whether the answer to that write was lost, and which
+//     labels the process has written.
 //
 // Calls that commute. Calls of two processes commute if both read, or if they concern
 // different names and neither is a search. Two faults do not commute, because both may need
@@ -48,7 +48,7 @@ import (
 // Partial-Order Methods for the Verification of Concurrent Systems, chapters 5 and 6). An
 // option that a run has taken sleeps while other runs try its alternatives. It wakes when a
 // run takes an option that does not commute with it. When the explorer reaches a situation
-// again, it takes only the awake options that always slept there before.
+// again, it takes only the awake options that slept at each earlier visit.
 //
 // The clock. The scheduler lets time pass only while a process pauses. In a scenario
 // without leases, the clock of a store shows only whole hours. Pauses then change nothing,
@@ -78,7 +78,7 @@ func (s situation) String() string { return string(s[:]) }
 // A reduction holds the options that the runs of a scenario have tried.
 type reduction struct {
 	options map[situation][]string // options that runs have taken, by situation
-	noisy   map[situation]bool     // options that commute with no other option, by situation and option
+	noisy   map[situation]bool     // options that commute with no other option, by a digest of the situation and the option
 }
 
 func newReduction() *reduction {
@@ -98,7 +98,7 @@ func (r *reduction) left(s situation, awake []option) []string {
 	return left
 }
 
-// A told records what the processes of a world have learned from their calls.
+// A told records the answers that the processes of a world have got.
 type told struct {
 	clock bool // time is part of a situation
 	brief bool // situations are not needed
@@ -193,7 +193,7 @@ func (t *told) labelled(name string, labels []driver.Label) {
 
 // carried records, for the writer of data, which nonces in data were stored, and the labels
 // in data. It also records the target if the write has moved a record. lost means that the
-// writer does not know the outcome of its write.
+// writer got no answer to the write.
 func (t *told) carried(writer int, data []byte, lost bool) {
 	if !t.of(writer) || t.brief {
 		return

@@ -46,7 +46,7 @@ type world struct {
 	free    bool                        // calls do not wait for the scheduler
 	marker  bool                        // reads of the marker of keys also wait for the scheduler
 	began   time.Time                   // when the clock of the stores started
-	told    *told                       // what the processes have learned; nil means that nothing is recorded
+	told    *told                       // the answers that the processes have got; nil means that nothing is recorded
 
 	lost      bool   // a call, or the response to a call, was lost
 	violation string // the violation of a rule that outcomes do not show
@@ -457,7 +457,7 @@ type operation struct {
 	do   func(context.Context, *tokenstore.Store) error
 	then *operation // the same process runs it next if do succeeds
 
-	remembers bool // the operation remembers its reads across a pause
+	remembers bool // the operation uses its earlier reads after a pause
 }
 
 func (o operation) all(ctx context.Context, s *tokenstore.Store) error {
@@ -506,8 +506,8 @@ type option struct {
 
 func (o option) String() string { return fmt.Sprint(o.call.writer, o.call.text, o.verb) }
 
-// loses reports whether the operation of the call may fail although the call changes
-// nothing, or adds only labels.
+// loses reports whether the operation of the call may fail after the call has changed
+// nothing, or only added labels.
 func (o option) loses() bool {
 	return o.verb == loseCall || o.verb == repeatBefore || o.verb == hold || o.verb == loseAnswer && o.call.labels
 }
@@ -1322,7 +1322,8 @@ func scenarios() []scenario {
 		{name: "deletion of all that was saved again", setup: again, ancient: true, ops: []operation{
 			{name: "delete all", remembers: true, do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteTokens(ctx) }},
 		}},
-		// A crash would leave some of the records.
+		// These two scenarios run without faults, because a crash can leave some of the
+		// records.
 		{name: "deletion of all and a consent", faultless: true, setup: one, ops: []operation{
 			{name: "delete all", remembers: true, do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteTokens(ctx) }}, promote("1"),
 		}},

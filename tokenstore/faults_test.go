@@ -350,8 +350,9 @@ func TestDeleteTokenAnswerLost(t *testing.T) {
 	only(t, f.cold(t, nil), got)
 }
 
-// TestEveryCallOfEveryOperationMayFail makes each call of each operation fail, before and
-// after the call takes effect. It checks the records that a new process then finds.
+// TestEveryCallOfEveryOperationMayFail checks the records that a new process finds after any
+// call of an operation has failed. Each call fails once before and once after it takes
+// effect. The new process must be able to repeat the operation.
 func TestEveryCallOfEveryOperationMayFail(t *testing.T) {
 	t.Parallel()
 	code := token{ClientID: "c1", GrantToken: canary + "9", ClientSecret: canary + "8"}

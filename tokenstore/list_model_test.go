@@ -143,7 +143,7 @@ func (l list) tokens() []token {
 	return all
 }
 
-// revealed returns a text of t with its secrets, which are only test data.
+// revealed returns a text of t that shows its secrets, because these are only test data.
 func revealed(t token) string {
 	return fmt.Sprintf("{ID %q, user %q, client %q, secret %q, refresh %q, access %q, grant %q, expires %v, %q, %q}", t.ID, t.UserName, t.ClientID, string(t.ClientSecret),
 		string(t.RefreshToken), string(t.AccessToken), string(t.GrantToken), t.ExpiresAt.Unix(), t.RedirectURL, t.APIDomain)
@@ -165,9 +165,9 @@ func (l list) String() string {
 	return text
 }
 
-// FuzzIndexes compares a store, which searches by names and labels, with a list, which
-// searches all records. Some tokens have a user, and some have a chosen or derived ID. Some
-// saves assign a record to a user or merge records.
+// FuzzIndexes checks that a store, which searches by names and labels, has the same results
+// as a list, which searches all records. Some tokens have a user, and some have a chosen or
+// derived ID. Some saves assign a record to a user or merge records.
 func FuzzIndexes(f *testing.F) {
 	f.Add([]byte{})
 	for row := range byte(5) {

@@ -60,8 +60,8 @@ func TestNoAccessLabel(t *testing.T) {
 	if found := serious(check(t, with, doctor.CheckOptions{Repair: true})); len(found) > 0 {
 		t.Errorf("Check with the option found %v", found)
 	}
-	// A record with only an access token is found by its name, which derives from the
-	// token.
+	// The name of a record with only an access token derives from the token, so FindToken
+	// finds the record without a label.
 	alone := must(with.SaveToken(ctx, tokenstore.Token{AccessToken: "alone"}))
 	if err := byAccess(with, "alone"); err != nil {
 		t.Errorf("FindToken of a record of an access token alone returned error %v", err)

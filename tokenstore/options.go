@@ -23,8 +23,8 @@ type Options struct {
 	NameKey []byte
 
 	// OtherNameKeys are the other keys from which names of records may be derived, while
-	// Rekey moves records from one key to another. NoKey may be among them. The store
-	// itself keeps track of the key for names of new records.
+	// Rekey moves records from one key to another. NoKey may be among them. The store itself
+	// records the key for names of new records.
 	OtherNameKeys [][]byte
 
 	// IndexKeys are the HMAC keys of labels. Writes use the first key, and searches use all
@@ -95,8 +95,8 @@ const (
 	minKey          = 16
 )
 
-// complete returns a copy of o with defaults in place of zero values. It returns an error
-// if an option is out of range.
+// complete returns a copy of o with defaults in place of zero values. It returns an error if
+// an option is invalid.
 func (o *Options) complete() (Options, error) {
 	var c Options
 	if o != nil {

@@ -76,8 +76,8 @@ func TestEarlierIncarnationIsCorrupt(t *testing.T) {
 	}
 }
 
-// TestRecordWithoutAPlaceIsBound checks that records without a place are readable, and that
-// Rekey binds them to the store.
+// TestRecordWithoutAPlaceIsBound checks that an encrypted record that is not bound to a
+// driver's Place is readable, and that Rekey binds the record.
 func TestRecordWithoutAPlaceIsBound(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()

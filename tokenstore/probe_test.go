@@ -98,7 +98,8 @@ func (d thief) Create(ctx context.Context, name string, p driver.Payload) (drive
 }
 
 // TestSameAsRaced checks that SameAs does not report one store as two if another process
-// removes its probe. A migration within one store would delete the records.
+// removes its probe. After such a report, a migration from the store to itself would delete
+// the records.
 func TestSameAsRaced(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
@@ -108,8 +109,8 @@ func TestSameAsRaced(t *testing.T) {
 	}
 }
 
-// TestSameAsKilled kills the process at each of its writes. It checks that no record
-// changes, and that the next call removes the probe once the probe is a minute old.
+// TestSameAsKilled checks that no record changes if the process of SameAs is killed at any of
+// its writes. The next call must remove the probe once the probe is a minute old.
 func TestSameAsKilled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

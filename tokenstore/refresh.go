@@ -25,28 +25,30 @@ import (
 // If the service throttles calls, Refresh keeps reading with growing pauses for LeaseTTL,
 // because another process may store a token. If the service still throttles calls after
 // LeaseTTL, the error matches ErrThrottled. If the service throttles the write of the new
-// token, the holder of the lease repeats the write. It does so until the lease is LeaseTTL
-// old, and for at least a sixth of LeaseTTL.
+// token, the holder of the lease repeats the write. The holder stops once the lease is
+// LeaseTTL old, but tries for at least a sixth of LeaseTTL.
 //
-// If a process dies while it holds a lease, another process takes over the lease after it
-// has watched the lease for its full length. The length of a lease is at most LeaseTTL. A
-// Store remembers between calls how long it has watched a lease. A waiter whose deadline is
-// near stores in the lease how long the lease has been watched. A series of short calls can
+// If a process dies while it holds a lease, another process takes over the lease after
+// watching it for the full length of the lease. The length of a lease is at most LeaseTTL. A
+// lease that ended five minutes ago can be taken over immediately. Between calls, a Store
+// keeps the time for which it has watched a lease. A waiter whose deadline is near stores in
+// the lease how long the lease has been watched. A series of short calls can
 // therefore also outlast a lease.
 //
 // The context of mint ends before the lease does, by a sixth of LeaseTTL but at most five
 // seconds. The lease of a caller with a deadline ends no later than the deadline. The
 // context of mint then ends before the deadline, by a sixth of the remaining time but at
 // most one second. Refresh does not call mint in the last half second before the deadline.
-// If a call has less than 1.5 seconds, it does not call mint in the last third. Otherwise
-// an interrupted request could lose a new refresh token.
+// If a call begins less than 1.5 seconds before the deadline, Refresh does not call mint in
+// the last third of that time. With less time, the deadline could interrupt a request that
+// yields a new refresh token.
 //
 // A process may be suspended just after mint has checked its context. If the lease ends
 // meanwhile, two processes may call the authorization server. No store can prevent the
 // second call.
 //
-// If the service limits the daily writes of a secret (driver.Properties.DailyWrites), a
-// refresh uses one write for the lease and one for the token. If too few writes are left,
+// Some services limit the daily writes of a secret (driver.Properties.DailyWrites). A refresh
+// uses one write for the lease and one for the token. If too few writes are left,
 // Refresh fails with an error matching ErrUnavailable before it calls mint. After mint has
 // returned a token, Refresh tries to store it regardless of the number of writes left.
 //

@@ -444,8 +444,8 @@ func (p *proc) saved(t tokenstore.Token) bool {
 }
 
 // disturbed returns how long ago a call began if the call may have failed to store that
-// duration in the lease, and otherwise 0. A failed request or a write of another process
-// can prevent the call from storing the duration.
+// duration in the lease, and otherwise 0. The call can fail to do so after a failed request
+// or a write of another process.
 func (p *proc) disturbed(begun time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -573,8 +573,8 @@ func (h *history) fresh(stale tokenstore.Secret, procs []*proc, full bool) {
 	}
 }
 
-// unseen returns how long the processes may have to watch a lease beyond its length. A
-// process that keeps running remembers how long it has watched the lease. A cold process
+// unseen returns how long the processes may have to watch a lease beyond its length. A Store
+// of a process that keeps running records how long it has watched the lease. A cold process
 // must watch the lease again for the time that its calls could not store.
 func unseen(procs []*proc) time.Duration {
 	least := time.Duration(math.MaxInt64)
@@ -590,9 +590,9 @@ func unseen(procs []*proc) time.Duration {
 	return least
 }
 
-// TestRefreshModel checks random histories. No two calls of mint may use the same refresh
-// token at the same time. No living process may lose a new refresh token. After the last
-// death in a round, a process must store a fresh token in time.
+// TestRefreshModel checks three properties of refreshes in random histories. No two calls of
+// mint use the same refresh token at the same time. No living process loses a new refresh
+// token. After the last death in a round, a process stores a fresh token in time.
 func TestRefreshModel(t *testing.T) {
 	t.Parallel()
 	var all stats

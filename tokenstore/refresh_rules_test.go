@@ -17,7 +17,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// plainly is a driver that hides the Leaser methods of the driver that it wraps.
+// plainly is a driver that hides the method Note of the driver that it wraps.
 type plainly struct {
 	driver.Secrets
 	daily int
@@ -45,7 +45,8 @@ func (p plainly) Update(ctx context.Context, name string, base driver.Secret, pa
 	return p.Secrets.Update(ctx, name, base, payload)
 }
 
-// leases runs f with leases in records and with leases in notes, each in a separate bubble.
+// leases runs f with leases in records and with leases in notes, each in a separate bubble of
+// package synctest.
 func leases(t *testing.T, f func(t *testing.T, d driver.Secrets)) {
 	t.Helper()
 	for name, of := range map[string]func(*memstore.Driver) driver.Secrets{
@@ -111,8 +112,8 @@ type killable struct {
 	killed *atomic.Bool
 }
 
-// killables returns a driver like d, and a flag. While the flag is set, the updates and
-// notes of the driver fail, as if its process were dead.
+// killables returns a driver like d, and a flag. While the flag is set, updates and notes
+// through the driver fail, like those of a dead process.
 func killables(d driver.Secrets) (driver.Secrets, *atomic.Bool) {
 	killed := new(atomic.Bool)
 	if l, ok := d.(driver.Leaser); ok {
@@ -560,7 +561,7 @@ func TestRefreshLoses(t *testing.T) {
 }
 
 // TestRefreshNotPersistedWaiters checks that waiters in the same process get a result that
-// was not stored in time. A waiter that called mint again would use a refresh token twice.
+// was not stored in time. If a waiter called mint again, it would use a refresh token twice.
 func TestRefreshNotPersistedWaiters(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

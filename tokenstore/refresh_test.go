@@ -41,8 +41,8 @@ func (i *issuer) String() string {
 	return fmt.Sprint(len(i.minted), i.busy, i.most)
 }
 
-// atMost returns an error if the issuer got more than one request, plus one for each
-// process that died.
+// atMost returns an error if the issuer got more requests than 1+crashes, because each
+// process that died may have lost the answer to a request.
 func (i *issuer) atMost(crashes int) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -211,8 +211,8 @@ func refreshScenarios() []func() scenario {
 	}
 }
 
-// inNotes returns a function that returns the scenario of fresh, with a driver that keeps
-// leases in notes.
+// inNotes returns a function that returns the scenario that fresh returns, with a driver that
+// keeps leases in notes.
 func inNotes(fresh func() scenario) func() scenario {
 	return func() scenario {
 		sc := fresh()

@@ -150,8 +150,8 @@ func TestKeyChangeSurvivesDeath(t *testing.T) {
 	}
 }
 
-// diesAt runs the test for a Rekey whose process dies before or after the write with the
-// index n. It reports whether the process died.
+// diesAt runs the test twice: for a Rekey whose process dies before the write with the index
+// n, and after that write. It reports whether a process died.
 func diesAt(t *testing.T, change keyChange, n int64, notes bool) (died bool) {
 	t.Helper()
 	ctx := t.Context()
@@ -202,8 +202,8 @@ func diesAt(t *testing.T, change keyChange, n int64, notes bool) (died bool) {
 	return died
 }
 
-// TestNothingPublicIsLeft checks that no name or label is a digest without a key after
-// Rekey has added keys to a store.
+// TestNothingPublicIsLeft checks that Rekey replaces digests without a key if it adds keys to
+// a store. The test covers all labels, and the names of the records of users.
 func TestNothingPublicIsLeft(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()

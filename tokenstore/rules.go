@@ -41,11 +41,11 @@ func of(records []Candidate) []rules.Candidate {
 
 // Validate returns an error if no store accepts t. All fields must be valid UTF-8 without
 // control characters. ID may have at most 255 bytes, and no field may be "[redacted]", the
-// text of a redacted Secret. ExpiresAt must be zero or lie between the years 1970 and 9999.
-// Extra must be empty or a JSON object that codec.CanonicalExtra accepts. The error matches
-// ErrInvalidToken, or ErrTooLarge if Extra is larger than codec.MaxExtra or a field other
-// than ID is longer than 32 KiB. The text of the error names the field but does not contain
-// the value of the field.
+// text of a redacted Secret. ExpiresAt must be zero, or after the beginning of 1970 and
+// before the year 10000. Extra must be empty or a JSON object that codec.CanonicalExtra
+// accepts. The error matches ErrInvalidToken, or ErrTooLarge if Extra is larger than
+// codec.MaxExtra or a field other than ID is longer than 32 KiB. The text of the error names
+// the field but does not contain the value of the field.
 func Validate(t Token) error { return rules.Validate(t.Fields()) }
 
 // Select returns the index of the record that like describes, by the rules in the package
@@ -60,8 +60,8 @@ func Select(like Token, records []Candidate) (int, error) {
 // Merge returns record with its fields replaced by those of t that are not empty. FindToken
 // and SaveToken merge a token into a record in this way. A new access token does not
 // inherit the expiry of the old one. Merge keeps the ID of record and, if record has a
-// user, its user and client. Merge also keeps the Issuer and Resource of record, unless
-// they are empty. The members of t.Extra replace members of record.Extra with the same
+// user, its user and client. If record has no user, Merge keeps its Issuer and Resource
+// unless they are empty. The members of t.Extra replace members of record.Extra with the same
 // names.
 func Merge(record, t Token) Token {
 	return FromFields(rules.Merge(record.Fields(), canonical(t)))
@@ -83,15 +83,15 @@ type Plan struct {
 	Record int
 
 	// Absorb holds the indices of records without a user that are merged into Record and
-	// removed. Each of these records has the ID, or one of the three tokens, of the token
-	// being saved.
+	// removed. Each of these records has or had the ID, or one of the three tokens, of the
+	// token being saved.
 	Absorb []int
 
 	// Token is the record to store. The ID of a new record is the one that the caller
 	// chose, or empty.
 	Token Token
 
-	// Changed reports whether SaveToken has to write a record.
+	// Changed reports whether SaveToken must write a record.
 	Changed bool
 }
 
@@ -113,8 +113,8 @@ func PlanSave(t Token, records []Candidate) (Plan, error) {
 	return Plan{Record: p.Record, Absorb: p.Absorb, Token: FromFields(p.Fields), Changed: p.Action != rules.Nothing}, nil
 }
 
-// Fresh reports whether t has an access token that differs from stale and is not known to
-// have expired at the time at.
+// Fresh reports whether t has an access token that differs from stale and has not expired at
+// the time at. A token without ExpiresAt counts as not expired.
 func Fresh(t Token, stale Secret, at time.Time) bool {
 	return rules.Fresh(t.Fields(), string(stale), at)
 }
@@ -127,8 +127,8 @@ type RefreshPlan struct {
 	// Changed reports whether Token differs from the current state of the record.
 	Changed bool
 
-	// Again means that the credentials of the record were replaced while mint ran, and that
-	// the record has no fresh access token. The refresh must begin again with Token.
+	// Again means that the token from mint does not fit the record, and that the record has
+	// no fresh access token. The refresh must begin again with Token.
 	Again bool
 }
 

@@ -8,7 +8,7 @@ import (
 // mount under two addresses. The keys of s and store may differ. SameAs creates an entry
 // without a token through s, tries to create the same entry through store, and removes the
 // entry. It neither reads nor changes records. If a process is killed and leaves the entry
-// behind, a later call removes the entry, and Check reports it as KindEmpty.
+// behind, a later call removes the entry, and Check reports it as doctor.KindEmpty.
 //
 // The result depends on writes, which do not lag. If the service denies or refuses the
 // creation through store, SameAs reads the entry through store instead. If this read does

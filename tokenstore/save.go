@@ -67,8 +67,10 @@ func (s *saver) attempt(ctx context.Context, v *ledger.View) (codec.Fields, erro
 }
 
 // plan returns the plan for the attempt. If v may be out of date, plan returns
-// ledger.ErrLookAgain instead of an error or a plan that writes nothing. It does so too if v
-// has found an unreadable record, or if the plan is to create a record with a derived ID.
+// ledger.ErrLookAgain instead of:
+//   - an error, or a plan that writes nothing
+//   - a plan that creates a record with an ID in the form of a derived ID
+//   - any plan, if v has found an unreadable record
 func (s *saver) plan(v *ledger.View, records []ledger.Entry) (rules.Plan, error) {
 	candidates := s.candidates(records)
 	plan, err := rules.PlanSave(s.token, candidates)
@@ -88,9 +90,9 @@ func (s *saver) plan(v *ledger.View, records []ledger.Entry) (rules.Plan, error)
 	return plan, err
 }
 
-// checkNames returns an error matching ErrIDMismatch if a record was created under the name
-// of f and has since got a user or another client. The error is ledger.ErrLookAgain instead
-// if v does not read the newest states.
+// checkNames checks the names that derive from f. The error matches ErrIDMismatch if a record
+// was created under such a name and has since got a user or another client. If v does not
+// read the newest states, the error is ledger.ErrLookAgain instead.
 func (s *saver) checkNames(v *ledger.View, records []ledger.Entry, f codec.Fields) error {
 	i := slices.IndexFunc(records, func(rec ledger.Entry) bool {
 		return slices.ContainsFunc(s.Namers(), func(n ledger.Namer) bool { return rec.Had(n.Of(f)) })
@@ -169,8 +171,8 @@ func (s *saver) candidates(records []ledger.Entry) []rules.Candidate {
 	return candidates
 }
 
-// create stores f as a new record. The error matches ErrInvalidToken if the ID of f is an
-// unknown ID in the form of a derived one.
+// create stores f as a new record. The error matches ErrInvalidToken if the ID of f has the
+// form of a derived ID but is not the name of the new record.
 func (s *saver) create(ctx context.Context, v *ledger.View, f codec.Fields) (codec.Fields, error) {
 	n, err := s.NamerForNew(ctx)
 	if err != nil {
@@ -195,9 +197,9 @@ func (s *saver) giveUser(ctx context.Context, v *ledger.View, records []ledger.E
 	return s.Promote(ctx, v, records[plan.Gives], plan.Fields)
 }
 
-// unleased returns the records with an index in among that hold no lease. A record with a
-// lease must not be merged, because the process that refreshes the record could not find it
-// afterwards.
+// unleased returns the records at the indices in among, without those that hold a lease. A
+// record with a lease must not be merged, because the process that refreshes the record could
+// not find the record afterwards.
 func unleased(records []ledger.Entry, among []int) []ledger.Entry {
 	var free []ledger.Entry
 	for _, i := range among {

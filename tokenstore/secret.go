@@ -64,8 +64,8 @@ func (s *Secret) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Equal reports whether s and other are the same secret. Its running time depends only on
-// their lengths.
+// Equal reports whether s and other are the same secret. The running time depends only on the
+// lengths of s and other.
 func (s Secret) Equal(other Secret) bool {
 	a, b := sha256.Sum256([]byte(s)), sha256.Sum256([]byte(other))
 	return subtle.ConstantTimeCompare(a[:], b[:]) == 1

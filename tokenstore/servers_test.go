@@ -43,8 +43,8 @@ func (l *late) Properties() driver.Properties {
 // lags decides at random whether the next read is out of date.
 func (l *late) lags() bool { return l.random.IntN(4) == 0 }
 
-// written remembers the state of the named secret before a write and, at random, the states
-// of all secrets.
+// written records the state of the named secret before a write and, at random, the states of
+// all secrets.
 func (l *late) written(ctx context.Context, name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -111,7 +111,7 @@ func (l *late) Lookup(ctx context.Context, labels []driver.Label) iter.Seq2[driv
 }
 
 // A server is an authorization server, or stands for all records without an issuer and
-// resource. All secrets of a server contain its name.
+// resource. All secrets of a server contain the text that String returns.
 type server struct{ issuer, resource string }
 
 var allServers = []server{
@@ -206,7 +206,7 @@ func (c *crowd) step(ctx context.Context) {
 		save("save", c.full(s, user, client))
 	case 2:
 		t := c.full(s, user, client)
-		if s.issuer != "" { // without issuer and resource, the ID may belong to any server
+		if s.issuer != "" { // without issuer and resource, the save may find a record of another server by the ID
 			t.ID = "7"
 		}
 		save("save with an ID", t)

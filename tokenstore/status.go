@@ -12,8 +12,8 @@ import (
 var _ doctor.StatusReader = (*Store)(nil)
 
 // Status implements doctor.StatusReader. It makes the same calls as FindTokenByID. If the
-// driver is a driver.Leaser and the record holds no lease, Status also calls its method
-// Fresh.
+// driver is a driver.Leaser and the record holds no lease, Status also calls the driver's
+// method Fresh.
 func (s *Store) Status(ctx context.Context, id string) (doctor.Status, error) {
 	status, err := s.status(ctx, id)
 	return status, s.error("status", id, err)
@@ -33,7 +33,7 @@ func (s *Store) status(ctx context.Context, id string) (doctor.Status, error) {
 	}
 	held := e.Lease
 	if s.ledger.Leaser != nil && held == nil {
-		// Only Fresh returns the note.
+		// Get need not return the note.
 		newest, err := s.ledger.Newest(ctx, e.Name, e)
 		if err != nil {
 			return doctor.Status{}, err

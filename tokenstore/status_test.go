@@ -12,8 +12,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// TestStatus checks the status that another process reads after a refresh, a refusal and a
-// crash, with leases in records and in notes.
+// TestStatus checks the status that another process reads during a refresh, and after a
+// refresh, a refusal and a crash. Leases are in records or in notes.
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	leases(t, func(t *testing.T, d driver.Secrets) {
@@ -65,7 +65,7 @@ func TestStatus(t *testing.T) {
 }
 
 // TestStatusByEarlierID checks the status of a record without a user, whose lease is always
-// in the record. Its ID must still find the status after the record got a user.
+// in the record. The earlier ID must still find the status after the record has got a user.
 func TestStatusByEarlierID(t *testing.T) {
 	t.Parallel()
 	s := memstore.New(nil)

@@ -6,8 +6,8 @@ import (
 )
 
 // Steadily makes the pauses of s multiples of a quarter of a second, so that the order of
-// events is deterministic. No pause is longer than half a second. Therefore the lease of a
-// process that waits for the scheduler does not end while other processes read.
+// events is deterministic. No pause is longer than half a second, so that no lease ends while
+// its holder waits for the scheduler and other processes read.
 func (s *Store) Steadily() {
 	const step, longest = 250 * time.Millisecond, 500 * time.Millisecond
 	s.Punctually()
@@ -27,7 +27,7 @@ func (s *Store) OnPause(f func()) {
 }
 
 // Punctually removes the random parts of the waits of s. s then tries to take a lease
-// immediately, and waits as long as possible between reads.
+// immediately, and makes the longest possible pauses between reads.
 func (s *Store) Punctually() {
 	s.leases.Random = func(time.Duration) time.Duration { return 0 }
 }

@@ -42,8 +42,8 @@ var (
 	_ Refresher  = (*Store)(nil)
 )
 
-// New returns a Store on d. opts may be nil. New does no I/O. It returns an error if d is
-// nil or an option is out of range.
+// New returns a Store on d. opts may be nil. New does no I/O. It returns an error if d is nil
+// or an option is invalid.
 func New(d driver.Secrets, opts *Options) (*Store, error) {
 	if d == nil {
 		return nil, errors.New("tokenstore: the driver is nil")
@@ -76,7 +76,7 @@ func (s *Store) Close() error {
 	return s.error("close", "", s.driver.Close())
 }
 
-// error returns the *Error of a method for err, or nil if err is nil.
+// error returns an *Error for err, the error of the operation op, or nil if err is nil.
 func (s *Store) error(op, id string, err error) error {
 	return NewError(op, s.ledger.Properties.Name, id, err)
 }
@@ -150,8 +150,8 @@ func (s *Store) only(ctx context.Context, v *ledger.View, like codec.Fields) (le
 	return records[i], candidates[i], nil
 }
 
-// behind adds a possible reason to err, which means that no record matches like. A search
-// may lag, or records may have no labels of access tokens.
+// behind adds to err a reason why a search for like may miss a record, if there is a reason.
+// err means that no record matches like.
 func (s *Store) behind(like codec.Fields, err error) error {
 	if s.o.NoAccessLabel && rules.KeyOf(like) == rules.KeyAccess {
 		return fmt.Errorf("%w: records of this store have no labels of access tokens", err)
@@ -171,8 +171,8 @@ func (s *Store) behind(like codec.Fields, err error) error {
 	return fmt.Errorf("%w: a search by %s may be out of date, %s", err, by, lag)
 }
 
-// matches returns the records that like may describe. After the call, v.Unread reports the
-// records that could not be read.
+// matches returns the records that like may describe. After the call, v.Unread returns the
+// errors of the records that could not be read.
 func (s *Store) matches(ctx context.Context, v *ledger.View, like codec.Fields) ([]ledger.Entry, error) {
 	names, terms := s.ledger.Keys(like)
 	records, err := v.Search(ctx, names, terms)
@@ -180,8 +180,8 @@ func (s *Store) matches(ctx context.Context, v *ledger.View, like codec.Fields) 
 		return records, err
 	}
 	if v.Unread() != nil {
-		// like may describe the unreadable record, unless a further search finds another
-		// record.
+		// The keys need no check: without a match, the error is that of the unreadable
+		// record, and does not match ErrNotFound.
 		return s.furtherMatches(ctx, v, like, names)
 	}
 	missed := s.ledger.Missing(ctx)
@@ -211,11 +211,11 @@ func (s *Store) furtherMatches(ctx context.Context, v *ledger.View, like codec.F
 	return records, err
 }
 
-// All returns an iterator over all records, in no particular order. It does not hold all
-// records in memory. For an unreadable record, the iterator yields an error that wraps an
-// *UnreadableError, and continues. The Token beside that error has only an ID, the name of
-// the secret. An error with the zero Token ends the iteration. If a record gets its user
-// during the iteration, the iterator may yield the record under both its old and its new
+// All returns an iterator over all records, in no particular order. The iterator does not
+// hold all records in memory. For an unreadable record, the iterator yields an error that
+// wraps an *UnreadableError, and continues. The Token beside that error has only an ID, the
+// name of the secret. An error with the zero Token ends the iteration. If a record gets its
+// user during the iteration, the iterator may yield the record under both its old and its new
 // ID.
 func (s *Store) All(ctx context.Context) iter.Seq2[Token, error] {
 	return func(yield func(Token, error) bool) {
@@ -251,8 +251,8 @@ func (s *Store) all(ctx context.Context) iter.Seq2[ledger.Entry, error] {
 	}
 }
 
-// listed returns the record in e, an entry of a list. If the entry has moved, the error
-// matches ErrNotFound, because the list yields the record under another name.
+// listed returns the record in e, an entry of a list. The error matches ErrNotFound if e
+// holds no token yet, or if e has moved: the list then yields the record under another name.
 func (s *Store) listed(ctx context.Context, e ledger.Entry) (ledger.Entry, error) {
 	if e.Target() != nil {
 		return ledger.Entry{}, ErrNotFound

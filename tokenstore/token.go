@@ -19,7 +19,7 @@ type Token struct {
 
 	// UserName names the user to whom the token belongs. The Zoho SDKs use
 	// "<email>:<zgid>". UserName, ClientID, Issuer and Resource identify the owner of the
-	// record. They cannot change once the record has a UserName.
+	// record. These fields cannot change once the record has a UserName.
 	UserName string
 
 	// ClientID and ClientSecret are the credentials of the OAuth client.
@@ -55,8 +55,8 @@ type Token struct {
 
 	// Extra is a JSON object with the other members of token responses. SaveToken stores
 	// Extra in the form of codec.CanonicalExtra, which may have at most codec.MaxExtra
-	// bytes. The members of a new Extra replace members of the record with the same names.
-	// All other members are kept.
+	// bytes. The members of a new Extra replace members of the stored Extra with the same
+	// names. All other members are kept.
 	Extra Secret
 }
 
@@ -123,16 +123,16 @@ func FromFields(f codec.Fields) Token {
 	return t
 }
 
-// Format prints t with its secrets redacted. If a value that contains t is formatted with a
-// wrong verb, package fmt does not call t.Format, and prints the secrets in full. An
-// example is Printf("%p", v), where v is a struct with a Token.
+// Format prints t with its secrets redacted. If a verb does not apply to a value that
+// contains t, package fmt does not call t.Format, and prints the secrets in full. An example
+// is Printf("%p", v), where v is a struct with a Token.
 func (t Token) Format(f fmt.State, verb rune) {
 	type plain Token
 	printAs(f, verb, plain(t), "Token")
 }
 
-// printAs prints v, whose type plain has no Format method, as a value of the type of this
-// package with the given name.
+// printAs prints v, a value of a local type plain without a Format method. In the output,
+// name replaces the type name plain.
 func printAs(f fmt.State, verb rune, v any, name string) {
 	text := fmt.Sprintf(fmt.FormatString(f, verb), v)
 	_, _ = io.WriteString(f, strings.Replace(text, "tokenstore.plain{", "tokenstore."+name+"{", 1))

@@ -167,7 +167,7 @@ func TestValidateTimes(t *testing.T) {
 	}
 }
 
-// FuzzValidate compares Validate with an independent check of the documented limits.
+// FuzzValidate checks that Validate accepts exactly the tokens within the documented limits.
 func FuzzValidate(f *testing.F) {
 	f.Add("1", "ann", "1000.rt", int64(4_000_000_000), int64(0))
 	f.Add("", "\xff", "[redacted]", int64(math.MaxInt64), int64(999_999_999))

@@ -12,13 +12,14 @@ import "context"
 type TokenStore interface {
 	// FindToken returns the record that like describes. Fields of like that are not empty
 	// replace those of the record in the result. See "Matching" in the package
-	// documentation. The error matches ErrNotFound if no record matches, and
-	// ErrInvalidToken if like describes nothing. It matches ErrAmbiguous if several records
+	// documentation. The error matches ErrNotFound if no record matches, and ErrInvalidToken
+	// if like is invalid or describes nothing. It matches ErrAmbiguous if several records
 	// match and no rule prefers one of them.
 	FindToken(ctx context.Context, like Token) (Token, error)
 
-	// FindTokenByID returns the record with the given ID. The error matches ErrNotFound if
-	// no record has the ID, and ErrInvalidToken if id is empty.
+	// FindTokenByID returns the record with the given ID. The error matches ErrNotFound if no
+	// record has the ID, and ErrAmbiguous if several records have it. It matches
+	// ErrInvalidToken if id is empty or invalid.
 	FindTokenByID(ctx context.Context, id string) (Token, error)
 
 	// SaveToken stores t and returns the stored record, with its ID. If t describes an
@@ -28,8 +29,9 @@ type TokenStore interface {
 	// package documentation.
 	SaveToken(ctx context.Context, t Token) (Token, error)
 
-	// DeleteToken removes the record with the given ID. It returns nil if the record does
-	// not exist. The error matches ErrInvalidToken if id is empty.
+	// DeleteToken removes the record with the given ID. It returns nil if the record does not
+	// exist. The error matches ErrAmbiguous if several records have the ID, and
+	// ErrInvalidToken if id is empty or invalid.
 	DeleteToken(ctx context.Context, id string) error
 
 	// GetTokens returns all records, ordered by ID. If some records cannot be read,
@@ -38,27 +40,28 @@ type TokenStore interface {
 	GetTokens(ctx context.Context) ([]Token, error)
 
 	// DeleteTokens removes all records that can be read. It does not change unreadable
-	// records, and returns an error that joins an *UnreadableError for each of them.
+	// records, and returns an error that joins an *UnreadableError for each unreadable
+	// record.
 	DeleteTokens(ctx context.Context) error
 }
 
-// A Refresher is a TokenStore that can replace an expired access token. If several
-// goroutines and processes refresh a record concurrently, only one of them asks the
-// authorization server.
+// A Refresher is a store that can replace the access token of a record. If several goroutines
+// and processes refresh a record concurrently, only one of them asks the authorization
+// server.
 type Refresher interface {
-	// Refresh returns the record with the given ID, with an access token other than stale,
-	// which the caller does not accept. If stale is empty, the caller accepts any access
-	// token that has not expired.
+	// Refresh returns the record with the given ID, with an access token other than stale.
+	// stale is the access token that the caller does not accept. If stale is empty, the
+	// caller accepts any access token that has not expired.
 	//
 	// If the record has an access token that differs from stale and has not expired,
 	// Refresh returns the record and does not call mint. Otherwise one caller at a time
 	// calls mint with the record; the other callers wait for the result of that call.
 	// Refresh merges the token that mint returns into the record as SaveToken does: empty
-	// fields keep their stored values. If mint returns a *RefreshError, waiters and later
-	// callers also get that error.
+	// fields keep their stored values. If mint returns a *RefreshError, waiters also get that
+	// error. Later callers get the error too, unless the error refuses the client.
 	//
 	// If the new token could not be stored, Refresh returns it together with an error
 	// matching ErrNotPersisted. The error matches ErrNotFound if no record has the ID, and
-	// ErrInvalidToken if id is empty or mint is nil.
+	// ErrInvalidToken if id is empty, mint is nil, or mint returns no access token.
 	Refresh(ctx context.Context, id string, stale Secret, mint func(context.Context, Token) (Token, error)) (Token, error)
 }

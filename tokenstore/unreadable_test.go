@@ -129,8 +129,9 @@ func TestUnreadableRecord(t *testing.T) {
 	}
 }
 
-// TestUnreadableRecordAlias checks that a search or save that a redirect leads to an
-// unreadable record fails with ErrRefused. A search for another record must succeed.
+// TestUnreadableRecordAlias checks that a search or save fails with ErrRefused if a redirect
+// leads to a record that the service refuses to return. A search for another record must
+// succeed.
 func TestUnreadableRecordAlias(t *testing.T) {
 	t.Parallel()
 	memory := memstore.NewDriver()

@@ -20,10 +20,11 @@ var errStopped = errors.New("stopped")
 // records once, and rereads those that look faulty, in the newest state that the driver can
 // prove. Check keeps digests of all records in memory, but no tokens.
 //
-// Each repair makes, by compare-and-swap, the write that the next writer would make. Check
-// completes an interrupted promotion, and never rolls it back. An interrupted repair can be
-// repeated. Check never overwrites or deletes a record that it cannot read. It does not
-// repair a record whose name does not fit the keys, because l may have the wrong keys.
+// Check changes a record only by compare-and-swap. It completes an interrupted promotion, and
+// never rolls it back. An interrupted repair can be repeated. Check never overwrites or
+// deletes a record that it cannot read. The keys of l may be wrong. If the name of a record
+// does not fit the keys, Check therefore only completes promotions and merges duplicates of
+// the record.
 //
 // If the driver is a driver.Inspector, the check includes the data that the driver
 // keeps beside the secrets. For other drivers, Check compares labels only with the
@@ -59,7 +60,7 @@ type checker struct {
 	names, labels evidence
 }
 
-// A sighting holds the facts about a secret that the checker remembers.
+// A sighting holds the facts about a secret that the checker keeps.
 type sighting struct {
 	born     string
 	target   *stored.Ref
@@ -99,7 +100,7 @@ func (c *checker) run(ctx context.Context) error {
 }
 
 // steps returns the steps of the check, in order. If the keys do not fit, it returns at most
-// the test of permissions, because all other findings would be due to the keys.
+// the test of permissions, because the wrong keys would cause all other findings.
 func (c *checker) steps(keysFit bool) (steps []func(context.Context) error) {
 	inspector := c.ledger.Inspector
 	inspects := inspector != nil
@@ -126,7 +127,7 @@ func (c *checker) steps(keysFit bool) (steps []func(context.Context) error) {
 }
 
 // marker reports a finding, and returns false, if the store has keys other than those of the
-// check.
+// check. It also reports a corrupt marker.
 func (c *checker) marker(ctx context.Context) (fits bool, err error) {
 	err = c.ledger.CheckKeys(ctx)
 	switch u := ledger.OnlyUnreadable(err); {

@@ -101,7 +101,7 @@ func (c *checker) unfinished(ctx context.Context, r *ledger.View, e, u ledger.En
 
 // redundant returns the problem that the redirect e can be deleted, because searches find u
 // by the IDs of e. The deletion is safe once every search sees the labels of u. Until then,
-// it is safe only while no other process writes.
+// the deletion is safe only while no other process writes.
 func (c *checker) redundant(ctx context.Context, e, u ledger.Entry) ([]problem, error) {
 	if !c.ledger.Replaces(u, e) {
 		return nil, nil // an ID leads to the record only through e
@@ -211,7 +211,8 @@ func (c *checker) misnamed(e ledger.Entry) Kind {
 	return KindNameForeign
 }
 
-// lease returns the problem that a lease on e, in the record or in a note, has lapsed.
+// lease returns the problem that a lease on e, in the record or in a note, ended at least
+// ledger.ClockSkew ago.
 func (c *checker) lease(e ledger.Entry) []problem {
 	lapsed := func(l *stored.Lease) bool {
 		return l != nil && c.ledger.Now().Sub(time.UnixMilli(l.Until)) >= ledger.ClockSkew

@@ -15,8 +15,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// identities returns digests of the values that only one record should have: the user with
-// the client, each token of f, and the ID own unless it is empty.
+// identities returns digests of the values that only one record should have. These values are
+// the user with the client, each token of f, and own. own is the ID that a caller chose, or
+// empty.
 func (c *checker) identities(f codec.Fields, own string) []string {
 	var keys []string
 	n := c.ledger.Namer()
@@ -187,7 +188,9 @@ func (c *checker) mergeable(into ledger.Entry) bool {
 	return !c.names.against() && c.ledger.Namer().Fits(into)
 }
 
-// mergeRecords merges the records in rest into the record into.
+// mergeRecords merges the records in rest into the record into. The error matches
+// ErrUnavailable if a record in rest holds a lease, or if another record is moving to it. The
+// error is Retryable if another writer came first.
 func (c *checker) mergeRecords(ctx context.Context, r *ledger.View, into ledger.Entry, rest []ledger.Entry) error {
 	merged := into.Token
 	for _, rec := range rest {

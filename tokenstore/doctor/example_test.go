@@ -32,7 +32,7 @@ func ExampleChecker() {
 }
 
 // A test of a new driver measures the service behind the driver with few calls. It opens two
-// drivers, as two processes would.
+// drivers, as two processes do.
 func ExampleMeasure() {
 	ctx := context.Background()
 	first := memstore.NewDriver()

@@ -15,14 +15,14 @@ type Finding struct {
 	// empty if the finding is about the store as a whole.
 	Name string
 
-	// ID is the ID of the record, if there is a record and it could be read.
+	// ID is the ID of the record, if a record exists and could be read.
 	ID string
 
 	// Detail describes the finding in one line.
 	Detail string
 
-	// Remedy says how to repair the fault. Action describes the repair; it is empty if
-	// Check cannot repair the fault.
+	// Remedy says how to repair the fault. Action describes the repair. Action is empty if
+	// Remedy is RemedyManual.
 	Remedy Remedy
 	Action string
 

@@ -32,8 +32,8 @@ func (c *checker) labelProblems(e ledger.Entry) []problem {
 	return problems
 }
 
-// relabel returns p with a repair that rewrites e with its proper labels. The service lacks
-// the labels in absent, although e was committed with them.
+// relabel returns p with a repair that rewrites e with the labels that e should have. The
+// service lacks the labels in absent, although e was committed with them.
 func (c *checker) relabel(e ledger.Entry, absent []driver.Label, p problem) problem {
 	p.repair = func(ctx context.Context) error {
 		_, err := c.ledger.Rewrite(ctx, e, absent)
@@ -42,7 +42,8 @@ func (c *checker) relabel(e ledger.Entry, absent []driver.Label, p problem) prob
 	return p
 }
 
-// absent returns the labels that e was committed with but that the service lacks.
+// absent returns the labels that e was committed with but that the service lacks. It returns
+// nil if the driver cannot read labels, or if a write of e may still be in progress.
 func (c *checker) absent(ctx context.Context, e ledger.Entry) ([]driver.Label, error) {
 	inspector := c.ledger.Inspector
 	if inspector == nil || len(e.Secret().Labels) == 0 || c.underWay(e) {
@@ -56,7 +57,7 @@ func (c *checker) absent(ctx context.Context, e ledger.Entry) ([]driver.Label, e
 }
 
 // leftOver reports labels beside secrets that the records of the secrets do not have. It removes
-// these labels if the options ask for the remedy.
+// abandoned labels if Repair is set, and all other such labels if Purge is set.
 func (c *checker) leftOver(ctx context.Context, inspector driver.Inspector) error {
 	for _, name := range slices.Sorted(maps.Keys(c.beside)) {
 		extra, id, err := c.extra(ctx, inspector, name)
@@ -82,7 +83,7 @@ func (c *checker) leftOver(ctx context.Context, inspector driver.Inspector) erro
 }
 
 // removeLabels reports labels beside the named secret that its record does not have. It
-// removes these labels if the options ask for the remedy.
+// removes these labels if the options ask for remedy.
 func (c *checker) removeLabels(ctx context.Context, inspector driver.Inspector, name, id string, labels []driver.Label, remedy Remedy, of string) error {
 	if len(labels) == 0 {
 		return nil
@@ -110,7 +111,7 @@ func (c *checker) extra(ctx context.Context, inspector driver.Inspector, name st
 	if len(extra) == 0 {
 		return nil, "", nil
 	}
-	// Other writers, or this check, may have written since.
+	// Other writers, or this check, may have changed labels since Inspect.
 	extra, err := inspector.Present(ctx, name, extra)
 	if err != nil || len(extra) == 0 {
 		return nil, "", err
@@ -126,7 +127,7 @@ func (c *checker) extra(ctx context.Context, inspector driver.Inspector, name st
 	return slices.DeleteFunc(extra, func(l driver.Label) bool { return held(labels, l) }), e.Token.ID, nil
 }
 
-// kindsOf returns the keys of labels for an error text, each key once.
+// kindsOf returns the keys of labels as a text, each key once.
 func kindsOf(labels []driver.Label) string {
 	keys := make([]string, 0, len(labels))
 	for _, l := range labels {

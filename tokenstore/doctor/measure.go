@@ -13,10 +13,10 @@ import (
 
 // MeasureOptions configures Measure. The zero value is valid.
 type MeasureOptions struct {
-	// Others are further drivers for the same secrets, opened as other processes would open
-	// them. The racers use all drivers in turn. The first of Others makes the
-	// reads that measure lags, because a driver may return its own writes before other
-	// processes can read them. Without Others, one driver makes all calls.
+	// Others are further drivers for the same secrets, opened as other processes open theirs.
+	// The racers use all drivers in turn. The first of Others makes the reads that measure
+	// lags, because a driver may return its own writes before other processes can read them.
+	// Without Others, one driver makes all calls.
 	Others []driver.Secrets
 
 	// Rounds is the number of races of each kind; 0 means 20, and a negative number means
@@ -44,12 +44,12 @@ const (
 	defaultRounds, defaultRacers, defaultSamples = 20, 8, 20
 	defaultWithin                                = time.Minute
 
-	// mostRacers is the number of calls that a new Pacer makes at once. No racer therefore
-	// waits for another racer.
+	// mostRacers is the number of calls that a new Pacer makes at the same time. No racer
+	// therefore waits for another racer.
 	mostRacers = 16
 
 	// mostSecrets is the maximum number of secrets, besides the probes, with which Measure
-	// measures lists. A list reads all secrets.
+	// measures lists, because a list reads all secrets.
 	mostSecrets = 20
 )
 
@@ -161,19 +161,19 @@ type Deviation struct {
 // records. It removes the probes at the end, even if ctx is done, and changes no other
 // secret. It measures:
 //
-//   - how many of several concurrent Updates of one state succeed, and how many of
-//     several concurrent Creates of one name: package driver promises exactly one
+//   - how many of several concurrent Updates of one state, or Creates of one name, succeed:
+//     package driver promises exactly one
 //   - how long a write stays invisible to Get, to Lookup by a new label, and to List: at
 //     most Properties.ReadLag and Properties.ListLag
 //
 // A List reads all secrets, so Measure leaves lists out if d has more than 20 other secrets.
 //
 // The error matches ErrInvalidToken if opts is invalid. It matches ErrConflict if another
-// process changes a probe, or if another measurement of the same secrets is in progress or
-// was killed in the last 15 minutes. Check with Repair removes the probes of a killed
-// measurement. Other errors are those of the drivers, and the cause of ctx if it is done.
-// With an error, the Measurement holds the results up to the error. Measure repeats throttled
-// calls at a lower rate, and counts each repetition.
+// process changes a probe, or if another measurement of the same secrets is in progress. A
+// measurement that was killed in the last 15 minutes counts as in progress. Check with Repair
+// removes the probes of a killed measurement. Other errors are those of the drivers, and the
+// cause of ctx if it is done. With an error, the Measurement holds the results up to the
+// error. Measure repeats throttled calls at a lower rate, and counts each repetition.
 func Measure(ctx context.Context, d driver.Secrets, opts *MeasureOptions) (Measurement, error) {
 	p := d.Properties()
 	o, err := opts.Complete(p)

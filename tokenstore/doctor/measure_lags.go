@@ -240,7 +240,7 @@ func (m *measuring) poll(ctx context.Context, p *pace.Pacer, began time.Time, lo
 			return s, ctx.Err()
 		case !errors.Is(err, driver.ErrUnavailable) || throttled(err):
 			return s, err
-		} // an unavailable read shows nothing
+		} // a read that fails because the service is unavailable shows nothing
 	}
 	return s, nil
 }

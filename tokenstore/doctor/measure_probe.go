@@ -16,8 +16,8 @@ import (
 
 const (
 	// A probe of a measurement counts as left behind if its time differs from the current time
-	// by at least probeLife. A running measurement writes its probes again after at most
-	// longestWithin and a throttled call.
+	// by at least probeLife. The probes of a running measurement are younger, because the
+	// measurement writes them again after little more than longestWithin at the latest.
 	probeLife = longestWithin + 5*time.Minute
 
 	// removeTimeout bounds the removal of a probe, which continues after the caller's
@@ -103,7 +103,7 @@ func (m *measuring) count() {
 }
 
 // call calls do once, and again while the service throttles the call. It returns errSpent if
-// do would exceed the maximum number of calls.
+// another call would exceed the maximum number of calls.
 func (m *measuring) call(ctx context.Context, p *pace.Pacer, do func(context.Context) error) error {
 	return p.Each(ctx, 1, func(ctx context.Context, _ int) error {
 		if err := m.take(); err != nil {
@@ -209,7 +209,8 @@ func (m *measuring) update(ctx context.Context, labels ...driver.Label) error {
 	return err
 }
 
-// remove removes the named probe if this measurement has written it.
+// remove removes the named probe if this measurement has written the probe. It makes at most
+// removeTries attempts.
 func (m *measuring) remove(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
 	defer cancel()

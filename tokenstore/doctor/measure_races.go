@@ -137,9 +137,9 @@ func (m *measuring) creation(ctx context.Context) (Round, driver.Secret, error) 
 	})
 }
 
-// uncreate deletes now, the state of the probe that a race has created, and waits until reads
-// show the deletion. It deletes nothing if now is the zero Secret. It returns the time of the
-// deletion.
+// uncreate deletes now, the state of the probe that a race has created. If reads lag, it
+// waits up to Within until a read shows the deletion. It deletes nothing if now is the zero
+// Secret. It returns the time of the deletion.
 func (m *measuring) uncreate(ctx context.Context, now driver.Secret) (deleted time.Time, err error) {
 	if now.Version == "" {
 		return time.Now(), nil

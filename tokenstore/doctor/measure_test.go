@@ -347,7 +347,7 @@ func TestMeasureLags(t *testing.T) {
 	for name, test := range map[string]struct {
 		read, list, promised time.Duration
 		findings             int
-		later                int // of lists
+		later                int // writes that lists do not show within a minute
 	}{
 		"as promised":           {2 * time.Second, 20 * time.Second, 30 * time.Second, 0, 0},
 		"above the promise":     {2 * time.Second, 20 * time.Second, 5 * time.Second, 2, 0},
@@ -383,8 +383,8 @@ func TestMeasureLags(t *testing.T) {
 	}
 }
 
-// TestMeasureCalls checks for each maximum number of calls that Measure does not exceed it,
-// and that no probe is left.
+// TestMeasureCalls checks that Measure does not exceed the maximum number of calls, and
+// leaves no probe, for each possible maximum.
 func TestMeasureCalls(t *testing.T) {
 	t.Parallel()
 	o := doctor.MeasureOptions{Rounds: 2, Racers: 2, Samples: 1, Within: time.Millisecond}
@@ -438,7 +438,7 @@ func TestMeasureThrottled(t *testing.T) {
 	})
 }
 
-// TestMeasureCanceled cancels the context at each call, and checks that no probe is left.
+// TestMeasureCanceled checks that no probe is left if the context is canceled at any call.
 func TestMeasureCanceled(t *testing.T) {
 	t.Parallel()
 	o := &doctor.MeasureOptions{Rounds: 2, Racers: 2, Samples: 2, Within: time.Millisecond}
@@ -485,9 +485,9 @@ func TestMeasureFails(t *testing.T) {
 	noProbes(t, d)
 }
 
-// TestMeasureKilled kills a measurement at each of its calls. It checks that stores ignore
-// the remaining probes, that the next measurement fails until they are old, and that Check
-// removes them.
+// TestMeasureKilled checks that stores ignore the probes of a measurement that was killed at
+// any of its calls. Until these probes are old, the next measurement must fail and Check must
+// not report them. Then both must remove the probes.
 func TestMeasureKilled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -576,8 +576,8 @@ func TestMeasureLeavesListsOut(t *testing.T) {
 	}
 }
 
-// TestMeasurementAsJSON checks the JSON form of a Measurement, on which other programs may
-// rely.
+// TestMeasurementAsJSON checks that the JSON form of a Measurement is that in testdata,
+// because other programs may rely on the form.
 func TestMeasurementAsJSON(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -37,11 +37,12 @@ type CheckOptions struct {
 	// uses a separate secret that is not a record, and writes even without Repair.
 	Permissions bool
 
-	// Compare tests whether the server compares before it writes. Every driver promises this
-	// comparison, but some emulators do not make it. Compare creates a secret that is not a
-	// record, even without Repair. It tries to create this secret again, to update one state
-	// of it twice, and to delete a replaced state. If the server does not compare, Check
-	// repairs nothing. Compare has no effect on stores in files and tables.
+	// Compare tests whether the server compares the current state with the base of a write
+	// before it writes. Every driver promises this comparison, but some emulators do not make
+	// it. Compare creates a secret that is not a record, even without Repair. It tries to
+	// create this secret again, to update one state of it twice, and to delete a replaced
+	// state. If the server does not compare, Check repairs nothing. Compare has no effect on
+	// stores in files and tables.
 	Compare bool
 
 	// Grace is the age at which Check assumes that the writer of an intermediate state has
@@ -49,7 +50,7 @@ type CheckOptions struct {
 	// has died.
 	Grace time.Duration
 
-	// Progress, if it is not nil, is called repeatedly with the number of secrets examined so
+	// Progress, if it is not nil, is called repeatedly with the number of secrets listed so
 	// far, by the goroutine that iterates.
 	Progress func(done int)
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// permissions reports the calls that the service refuses, and the calls whose permission it
-// could not test.
+// permissions reports the calls that the service refuses, and the calls whose permissions
+// could not be tested.
 func (c *checker) permissions(ctx context.Context, inspector driver.Inspector) error {
 	for p, err := range inspector.Probe(ctx) {
 		if err != nil {
@@ -80,8 +80,9 @@ func (c *checker) race(ctx context.Context) error {
 	return errors.Join(err, c.ledger.RemoveProbe(ctx, last))
 }
 
-// raceOver tries to create the probe a second time, to update one state of it twice, and to
-// delete a replaced state.
+// raceOver tries to create the probe a second time, to update one state of the probe twice,
+// and to delete a replaced state. It then reads the probe back. raceOver sets last to the
+// state that it has written.
 func (c *checker) raceOver(ctx context.Context, last *driver.Secret) error {
 	second, err := c.ledger.NewProbe()
 	if err != nil {

@@ -36,8 +36,8 @@ type Rekeyed struct {
 	Name string // of the secret
 	ID   string // of the record
 
-	// Rewritten is set if the secret was rewritten and read back. In a dry run, it is set if
-	// the secret would be rewritten.
+	// Rewritten is set if the secret was rewritten and read back. In a dry run, Rewritten is
+	// set if Rekey without DryRun would rewrite the secret.
 	Rewritten bool
 }
 
@@ -55,8 +55,9 @@ func Rekey(ctx context.Context, l *ledger.Ledger, leaseTTL time.Duration, opts *
 	}
 }
 
-// rekeyPasses is the maximum number of passes over the store. In the last pass, no secret may
-// need a rewrite, and the marker must already name only the current keys.
+// rekeyPasses is the maximum number of passes over the store. Rekey ends after a pass without
+// a rewrite, if the marker already names only the current keys. If the codec is not a
+// codec.Rotating, rewrites do not count.
 const rekeyPasses = 6
 
 // A rekeyer runs one call of Rekey.
@@ -154,7 +155,7 @@ func (k *rekeyer) tell(ctx context.Context, r Rekeyed, err error) error {
 	if err != nil && (ctx.Err() != nil || !ledger.OfOne(err) && !errors.Is(err, rules.ErrIDMismatch)) {
 		return err
 	}
-	// A secret that cannot be decrypted does not need the old keys.
+	// A secret that no key of the store can decode does not need the old keys.
 	k.left = k.left || err != nil && !errors.Is(err, driver.ErrCorrupt)
 	if k.told[r.Name] {
 		return nil
@@ -216,7 +217,8 @@ func (k *rekeyer) rewrite(ctx context.Context, name ledger.Name, r *rekeyed) err
 	return ledger.Again(errors.New("written, and to be read back"))
 }
 
-// current reports whether e is known to be under the current keys.
+// current reports whether e is certainly under the current keys. It returns false if the
+// codec is not a codec.Rotating.
 func (k *rekeyer) current(e ledger.Entry) bool {
 	if _, ok := k.ledger.Codec.(codec.Rotating); !ok {
 		return false

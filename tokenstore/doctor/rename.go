@@ -14,10 +14,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A record moves to a name by another key in the swaps of a promotion. Programs that have
-// both keys always find the record under one of the names. The record keeps its ID. Until
-// Rekey is done, all processes name new records by the old key, regardless of their order of
-// keys. Two processes therefore cannot create the same record under two names.
+// A record moves to a name by another key in the swaps of a promotion: see package ledger.
+// Programs that have both keys always find the record under one of the names. The record
+// keeps its ID. Until Rekey is done, all processes name new records by the old key,
+// regardless of their order of keys. Two processes therefore cannot create the same record
+// under two names.
 
 // misplaced reports whether the name of e derives from a name key other than the current one.
 // It returns false for a name that derives from a replaced token, because such a name cannot
@@ -29,7 +30,9 @@ func (c *checker) misplaced(e ledger.Entry) bool {
 	return slices.ContainsFunc(c.ledger.Namers(), func(n ledger.Namer) bool { return n.Fits(e) })
 }
 
-// rename moves the record e to its name by the current name key.
+// rename makes the next writes of the move of e to its name by the current name key. If other
+// records are moving to e, or are merged into e and not redirects yet, rename first completes
+// these moves.
 func (k *rekeyer) rename(ctx context.Context, e ledger.Entry) error {
 	r := k.ledger.View(true)
 	r.Remember(e)
@@ -58,7 +61,7 @@ func (k *rekeyer) rename(ctx context.Context, e ledger.Entry) error {
 	return w.Move(ctx, rec, to)
 }
 
-// joined completes the moves of the records in the joining list of e.
+// joined makes the next step of the moves of the records in the joining list of e.
 func (k *rekeyer) joined(ctx context.Context, r *ledger.View, e ledger.Entry) error {
 	problems, err := k.joining(ctx, r, e)
 	if err != nil {
@@ -73,9 +76,10 @@ func (k *rekeyer) joined(ctx context.Context, r *ledger.View, e ledger.Entry) er
 	return problems[0].repair(ctx)
 }
 
-// claim takes the lease on the record if leases on it are in a note, because a note does not
-// move with the record. Thus, no process refreshes the record while it moves. claim does
-// nothing for a lease in the record, which moves along.
+// claim takes the lease on rec if leases on rec are in a note, because a note does not move
+// with the record. No process then refreshes the record while it moves. The error matches
+// ErrConflict if another process holds the lease. If leases on rec are in the record, claim
+// does nothing.
 func (k *rekeyer) claim(ctx context.Context, rec *ledger.Entry) error {
 	l := k.ledger.Leaser
 	if l == nil || rec.UserName == "" {

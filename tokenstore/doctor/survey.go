@@ -18,7 +18,7 @@ func (c *checker) inspect(ctx context.Context, inspector driver.Inspector) error
 		switch u := ledger.OnlyUnreadable(err); {
 		case u != nil:
 			err = c.cannotRead(u)
-		case err == nil && i.Name != ledger.ProbeName: // the next check uses the probe
+		case err == nil && i.Name != ledger.ProbeName: // the next Compare or SameAs removes the probe
 			if ledger.Measures(i.Name) {
 				i.Labels, i.Abandoned = nil, nil // the labels of a probe are not labels of a record
 			}
@@ -135,8 +135,9 @@ func whyUnreadable(err error) string {
 	return fmt.Sprintf("it is there and cannot be read: %v", err)
 }
 
-// passes reports whether err, from a read of the named secret, concerns only this secret. The
-// check can then continue with other secrets.
+// passes reports whether err, from a read of the named secret, concerns only this secret, or
+// whether the check has already found the secret unreadable. The check can then continue with
+// other secrets.
 func (c *checker) passes(ctx context.Context, name string, err error) bool {
 	return err != nil && ctx.Err() == nil && (ledger.OfOne(err) || c.unread[name] != nil)
 }

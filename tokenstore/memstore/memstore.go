@@ -57,7 +57,7 @@ func NewDriver() *Driver {
 func (d *Driver) Reopen() *Driver { return &Driver{d.mem} }
 
 // Overwrite stores data under name, whatever the current state of the secret is. It keeps
-// the labels of the secret. Tests use Overwrite to simulate an edit by hand.
+// the labels of the secret. Tests use Overwrite to simulate a write by another tool.
 func (d *Driver) Overwrite(name string, data []byte) {
 	d.mem.mu.Lock()
 	defer d.mem.mu.Unlock()

@@ -18,8 +18,8 @@ import (
 
 type token = tokenstore.Token
 
-// TestConformanceWithEncryption runs the conformance suite on encrypted records, with keys
-// for names and labels.
+// TestConformanceWithEncryption checks that a store that encrypts its records and has a name
+// key passes the conformance suite.
 func TestConformanceWithEncryption(t *testing.T) {
 	t.Parallel()
 	backend := conformance.Driver{

@@ -14,7 +14,7 @@ import (
 // user and each of the three tokens. The zero value is an empty Index.
 type Index struct {
 	Records []rules.Candidate
-	keys    [keys]map[string]int // by field and value: the index in links of the last link
+	keys    [keys]map[string]int // for each field, the index in links of the last link of each value
 	links   []link
 }
 
@@ -70,8 +70,8 @@ func (x *Index) linked(k int, value string) iter.Seq[int] {
 }
 
 // Put replaces the i-th record with c, or appends c if i is the number of records. Near still
-// finds the record by its earlier values, which is harmless because Select and Plan compare
-// the fields.
+// finds the record by its earlier values. Select and Plan compare the fields, and therefore
+// ignore such a record.
 func (x *Index) Put(i int, c rules.Candidate) {
 	isNew := i == len(x.Records)
 	if isNew {
@@ -96,7 +96,8 @@ func has(all iter.Seq[int], i int) bool {
 	return false
 }
 
-// Near returns the indices of the records that f may describe, in increasing order.
+// Near returns the indices of all records that f may describe, and possibly of others, in
+// increasing order.
 func (x *Index) Near(f codec.Fields) []int {
 	var found []int
 	for k, value := range keysOf(&f) {

@@ -11,8 +11,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// TestPlan compares Plan and Select of an index with PlanSave and Select of package rules.
-// The index holds random records, which the test changes with Put.
+// TestPlan checks that Plan and Select of an index return the same results as PlanSave and
+// Select of package rules. Put has stored random records in the index.
 func TestPlan(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(200) {

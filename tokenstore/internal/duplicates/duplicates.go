@@ -11,9 +11,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// Kinds lists the kinds of identities in the order of Groups: a user and client, a grant
-// token and client, a refresh token and client, an access token, an ID. The first byte of an
-// identity is its kind.
+// Kinds lists the kinds of identities in the order of Groups. The kinds are a user and
+// client, a grant token and client, a refresh token and client, an access token, and an ID.
+// The first byte of an identity is its kind.
 const Kinds = "ugrai"
 
 // A Group is a set of records that share one identity. Members are the indices of the
@@ -24,9 +24,9 @@ type Group struct {
 }
 
 // Groups returns the groups of two or more records. identities[i] lists the identities of
-// the i-th record. Groups are in the order of Kinds. Callers can thus merge the records of
-// a user first, and skip these records in the groups of a token. order sorts the groups of
-// a kind.
+// the i-th record. The groups are in the order of Kinds, so that callers can merge the
+// records of a user before the records with a common token. order sorts the groups of one
+// kind.
 func Groups(identities [][]string, order func(a, b Group) int) []Group {
 	members := map[string][]int{}
 	for i, of := range identities {
@@ -69,8 +69,8 @@ const (
 	TokenShared                 // records of different users or clients have the same token
 )
 
-// Compare returns the relation of other to into. byID says whether the two records have the
-// same ID.
+// Compare returns the relation of other to into. byID must be set if the identity of the
+// group is an ID.
 func Compare(into, other codec.Fields, byID bool) Relation {
 	switch {
 	case rules.SameRecord(into, other):

@@ -22,8 +22,8 @@ type noted struct {
 	at    time.Time    // when the note was read
 }
 
-// recent returns the lease, or nil if there is none or it was read at least ttl/noteReads
-// ago.
+// recent returns the lease, or nil if n has no lease or the lease was read at least
+// ttl/noteReads ago.
 func (n noted) recent(ttl time.Duration) *stored.Lease {
 	if n.lease == nil || time.Since(n.at) >= ttl/noteReads {
 		return nil
@@ -70,7 +70,8 @@ func (p inNote) take(ctx context.Context, rec ledger.Entry, lease stored.Lease) 
 		return ledger.Entry{}, false, fmt.Errorf("%w: %w", errContended, err)
 	case errors.Is(err, driver.ErrThrottled):
 		// If the service has applied an earlier try of the same call, the next read of the
-		// note finds this lease. record.take has marked the lease as given up.
+		// note finds this lease. record.take has marked the lease as given up, so this
+		// process then treats the lease as lapsed.
 		return ledger.Entry{}, false, err
 	case err != nil && !certain(err):
 		seen, readErr := p.Ledger.Newest(ctx, rec.Name, e)
@@ -86,7 +87,7 @@ func (p inNote) take(ctx context.Context, rec ledger.Entry, lease stored.Lease) 
 }
 
 // note reports whether the note beside e holds a lease of another process that has not
-// lapsed. If so, note remembers the lease.
+// lapsed. If so, note stores the lease in p.noted.
 func (p inNote) note(e ledger.Entry) bool {
 	other := e.Noted()
 	if other == nil || p.lapsed(*other) {

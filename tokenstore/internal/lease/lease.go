@@ -154,7 +154,7 @@ func (r *record) late(ctx context.Context) bool {
 func (r *record) Take(ctx context.Context) (refreshing.Right, error) {
 	if other := r.other(); other != nil && (!r.lapsed(*other) || r.late(ctx)) {
 		// A late call leaves a lapsed lease to the next call. watch stores how long the lease
-		// was watched, which shows the next call that the lease has lapsed.
+		// was watched, so that the next call can tell that the lease has lapsed.
 		return nil, r.watch(ctx, *other)
 	}
 	if r.quiet > 0 {
@@ -183,7 +183,7 @@ func (r *record) Take(ctx context.Context) (refreshing.Right, error) {
 
 // awaitTurn waits for a random time before the first attempt to take a lease in a note.
 // Ordinary reads do not show such a lease. Without this wait, all processes that find the
-// token expired would try to take the lease at once, and use up the service's quota.
+// token expired would compete for the lease at the same time, and use up the service's quota.
 func (r *record) awaitTurn(ctx context.Context) error {
 	if r.spread {
 		return nil
@@ -192,7 +192,7 @@ func (r *record) awaitTurn(ctx context.Context) error {
 	return r.Ledger.Wait(ctx, r.random(turnTime))
 }
 
-// other returns the lease of another process on the record, or nil if none is known.
+// other returns the lease of another process on the record, or nil if r has found none.
 func (r *record) other() *stored.Lease {
 	switch {
 	case r.entry.Lease != nil:
@@ -229,7 +229,8 @@ func (r *record) take(ctx context.Context) (refreshing.Right, error) {
 }
 
 // place returns the place of the lease on e. A record without a user may still move to a
-// user's record. Its lease is therefore in the record, and moves with the record.
+// user's record. Its lease is therefore in the record, and moves with the record. A lease
+// that is already in a record also stays there.
 func (r *record) place(e ledger.Entry) place {
 	if l := r.Ledger.Leaser; l != nil && e.UserName != "" && e.Lease == nil {
 		return inNote{r, l}
@@ -400,8 +401,8 @@ func without(e ledger.Entry, lease stored.Lease) ledger.Entry {
 }
 
 // giveBack removes the lease from the record, and stores the refusal keep for waiters unless
-// keep is nil. If giveBack cannot write within releaseTime after ctx is done, and within
-// r.margin() in total, the lease remains until it lapses.
+// keep is nil. If giveBack cannot write within r.margin(), or within releaseTime after ctx is
+// done, the lease remains until it lapses.
 func (r *record) giveBack(ctx context.Context, e ledger.Entry, lease stored.Lease, keep *stored.Failure) {
 	r.watched.giveUp(lease.ID)
 	ctx, cancel := refreshing.Outlast(ctx, releaseTime, r.margin())

@@ -22,7 +22,7 @@ func (l *Leases) roomForWord(r stored.Record) bool {
 	return l.Ledger.Room(r, 0) > 2*refreshWrites+l.spare()
 }
 
-// roomForRefresh returns an error that matches driver.ErrUnavailable if the service may not
+// roomForRefresh returns an error that matches driver.ErrUnavailable if the service might not
 // accept the writes of a refresh. Call it before mint, because the result of mint must be
 // stored.
 func (l *Leases) roomForRefresh(r stored.Record) error {

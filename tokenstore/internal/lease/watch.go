@@ -11,24 +11,24 @@ import (
 
 const (
 	// A waiter calls leaveWord wordTime before its deadline. leaveWord stores how long the
-	// lease was watched, if this time exceeds the stored time by firstWord and by 1/mostWords
-	// of the lease's length.
+	// lease was watched. The new time must exceed the stored time by at least firstWord and
+	// 1/mostWords of the lease's length.
 	wordTime  = 250 * time.Millisecond
 	firstWord = time.Second
 	mostWords = 24
 )
 
-// A watched remembers leases of other processes that this process has seen. It also remembers
-// leases that this process gave up but may have left in a record. A watched outlives a call
-// of Refresh, because the call may be shorter than the time for which a lease must be
-// watched.
+// A watched records the leases of other processes that this process has seen. It also records
+// the leases that this process gave up but may have left in a record or note. A watched
+// outlives a call of Refresh, because the call may be shorter than the time for which a lease
+// must be watched.
 type watched struct {
 	mu    sync.Mutex
 	since map[string]time.Time // by lease ID: when the watch began; zero if the lease was given up
 }
 
-// maxWatched is the maximum number of leases that a watched remembers. To make room, a watched
-// forgets a lease that was given up or, if there is none, the lease that was watched longest.
+// maxWatched is the maximum number of leases in a watched. To make room, put removes a lease
+// that was given up or, if there is none, the lease that was watched longest.
 const maxWatched = 10_000
 
 // held returns how long, at least, another process has held lease, which the caller has just
@@ -46,8 +46,8 @@ func (w *watched) held(lease stored.Lease) time.Duration {
 	return now.Sub(since)
 }
 
-// giveUp remembers that this process does not use the lease with the given ID, even if a
-// later read finds the lease.
+// giveUp records that this process does not use the lease with the given ID, even if a later
+// read finds the lease.
 func (w *watched) giveUp(id string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -60,7 +60,7 @@ func (w *watched) forget(id string) {
 	delete(w.since, id)
 }
 
-// put sets w.since[id]. The caller must hold w.mu.
+// put sets w.since[id], and first makes room if necessary. The caller must hold w.mu.
 func (w *watched) put(id string, since time.Time) {
 	if w.since == nil {
 		w.since = map[string]time.Time{}
@@ -109,7 +109,7 @@ const (
 	commitTime = 150 * time.Millisecond  // allowed for storing the result
 	spreadTime = 300 * time.Millisecond  // spreads the reads of the waiters
 	aimTime    = 2500 * time.Millisecond // the longest pause that ends at the expected time
-	aimPoll    = 2 * time.Second         // the longest pause before the pause that aimTime limits
+	aimPoll    = 2 * time.Second         // the longest of the earlier pauses
 )
 
 // pause returns how long to wait before the next read of a record under another process's
@@ -164,8 +164,9 @@ func (r *record) watch(ctx context.Context, lease stored.Lease) error {
 	return r.Ledger.Wait(ctx, d)
 }
 
-// leaveWord stores in the lease, for the next waiter, how long the lease was watched. If the
-// write fails, the next waiter must watch the lease for that time again.
+// leaveWord stores in the lease, for the next waiter, how long the lease was watched. It does
+// nothing if the stored time is recent enough, or if too few writes are left. If the write
+// fails, the next waiter must watch the lease for that time again.
 func (r *record) leaveWord(ctx context.Context, lease stored.Lease) {
 	watched := r.watched.held(lease)
 	gain := watched - milliseconds(lease.Seen)

@@ -13,14 +13,15 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A Writer makes the writes of one operation. All labels that it adds to one incarnation of
-// an entry have the same nonce, so that a repeated write adds the same labels.
+// A Writer makes the writes of one operation. The labels that it adds to one incarnation of
+// an entry have the same nonce, so that a repeated write adds the same labels. The methods
+// labels and relabeled describe the exceptions.
 type Writer struct {
 	*Ledger
 	nonce string
 
-	// MovedTo is the name of the record that Promote has moved the operation's record
-	// to. A search by an ID that a caller chose may not yet find the record with that name.
+	// MovedTo is the name of the record that Move has moved the operation's record to. A
+	// search by an ID that a caller chose may not yet find the record with that name.
 	MovedTo Name
 }
 
@@ -43,8 +44,9 @@ func (w *Writer) Update(ctx context.Context, base Entry, r stored.Record) (Entry
 	return w.write(ctx, base.Name, base, r, keepFormer)
 }
 
-// maxNonces is the maximum number of writes that a record remembers. If the response to a
-// write was lost, a read recognizes the write unless that many writes have followed it.
+// maxNonces is the maximum number of nonces of writes that a record holds. If the response to
+// a write was lost, a read recognizes the write by its nonce unless maxNonces writes have
+// followed.
 const maxNonces = 8
 
 // write stores r under name. It replaces base, or creates a new entry if base is the zero
@@ -90,11 +92,12 @@ func (w *Writer) write(ctx context.Context, name Name, base Entry, r stored.Reco
 	return w.outcome(ctx, name, base, mine, err)
 }
 
-// A disposal says how a write treats labels that the record no longer has.
+// A disposal says what a write does with the labels that it replaces, and with those in
+// Former.
 type disposal int
 
 const (
-	keepFormer    disposal = iota // removes replaced labels; if there are none, leaves those in Former
+	keepFormer    disposal = iota // removes replaced labels and those in Former, or leaves Former if no label is replaced
 	leaveReplaced                 // for a write of a token: leaves replaced labels to a later write, so that the caller need not wait
 	removeFormer                  // removes replaced labels and those in Former
 )
@@ -181,7 +184,7 @@ func (l *Ledger) outcome(ctx context.Context, name Name, base Entry, mine string
 var errBusy = fmt.Errorf("%w: the service accepts few more writes of the record today, and refreshes need them", driver.ErrUnavailable)
 
 // Rewrite stores e again, with labels by the first index key and data in the form that the
-// codec writes now. It also adds the labels in absent, which e should carry but the service
+// codec writes. It also adds the labels in absent, which e should carry but the service
 // lacks. If too few writes of the record remain today, Rewrite returns errBusy.
 func (l *Ledger) Rewrite(ctx context.Context, e Entry, absent []driver.Label) (Entry, error) {
 	if l.Room(e.Record, 0) < l.Properties.DailyWrites*2/5 { // leave the other writes to refreshes
@@ -220,7 +223,7 @@ func (w *Writer) Fits(into Entry, f codec.Fields) error {
 
 // Commit stores f as the token of rec. It merges the frozen entries of rec and the records in
 // rest into rec. Each merged entry becomes a redirect or is deleted. Commit returns the token
-// as stored.
+// as stored. The error is Retryable if another writer came first.
 func (w *Writer) Commit(ctx context.Context, v *View, rec Entry, f codec.Fields, rest []Entry) (codec.Fields, error) {
 	next := rec.Record
 	next.Fields = f
@@ -249,7 +252,7 @@ func (w *Writer) Commit(ctx context.Context, v *View, rec Entry, f codec.Fields,
 }
 
 // CommitNew stores f as a new record under name. The error is Retryable if the name has a
-// record.
+// record, or if another writer came first.
 func (w *Writer) CommitNew(ctx context.Context, v *View, name Name, f codec.Fields) (codec.Fields, error) {
 	var next stored.Record
 	base, err := v.Read(ctx, name)
@@ -284,7 +287,8 @@ func (w *Writer) mergeRest(next *stored.Record, rest []Entry) (redirects, redund
 			redundant = append(redundant, other)
 			continue
 		}
-		// Searches may not yet find next by the IDs of other.
+		// next has no room for the IDs of other, or searches may not yet find next by these
+		// IDs.
 		redirects = append(redirects, other)
 		if kept {
 			next.Redirects = append(next.Redirects, stored.Redirect{Ref: other.Ref(), Since: w.Now().UnixMilli()})
@@ -293,7 +297,8 @@ func (w *Writer) mergeRest(next *stored.Record, rest []Entry) (redirects, redund
 	return redirects, redundant
 }
 
-// removeRedundant deletes e if searches find into by the IDs of e. It only logs a failure.
+// removeRedundant deletes e if searches find into by the IDs of e. It logs a failure, except
+// a conflict with another writer.
 func (w *Writer) removeRedundant(ctx context.Context, e, into Entry) {
 	found, err := w.Labelled(ctx, into, e)
 	if err == nil && found {
@@ -304,10 +309,11 @@ func (w *Writer) removeRedundant(ctx context.Context, e, into Entry) {
 	}
 }
 
-// settle updates the lists of merged entries in next, the new state of e. Merged entries
-// become redirects. A redirect is redundant once searches find e by all IDs of the
-// redirect. settle returns the redundant redirects, which can be deleted after the commit
-// of next. next lists each redirect until a read shows that it is gone.
+// settle updates the lists of merged entries in next, the new state of e. It turns merged
+// entries that are still frozen into redirects. A redirect is redundant once searches find e
+// by all IDs of the redirect. settle returns the redundant redirects, which can be deleted
+// after the commit of next. next lists each redirect until a read shows that the redirect is
+// gone.
 func (w *Writer) settle(ctx context.Context, v *View, e Entry, next *stored.Record) (redundant []Entry) {
 	next.Redirects = nil
 	keep := func(redirect stored.Redirect) {
@@ -340,8 +346,9 @@ func (w *Writer) settle(ctx context.Context, v *View, e Entry, next *stored.Reco
 	return redundant
 }
 
-// redundant returns the entry of redirect, as the only element, if searches do not need it.
-// Otherwise, it returns nil. It also reports whether the entry is already gone.
+// redundant returns the entry of redirect, as the only element, if searches do not need the
+// entry, and otherwise nil. gone reports whether the entry does not exist or is not a
+// redirect.
 func (w *Writer) redundant(ctx context.Context, v *View, redirect stored.Redirect) (entry []Entry, gone bool) {
 	if !w.Outlived(redirect.Since) {
 		return nil, false
@@ -375,7 +382,7 @@ func (w *Writer) merged(ctx context.Context, v *View, ref stored.Ref) (Entry, er
 }
 
 // takeLease gives next the lease and the last failure of from if next has taken over the
-// credentials of from. If next has no lease, it gets the lease of from in any case, because a
+// credentials of from. If next has no lease, next gets the lease of from in any case, because
 // mint may still run under that lease.
 func takeLease(next *stored.Record, before, from stored.Record) {
 	theirs := from.RefreshToken == next.RefreshToken && from.GrantToken == next.GrantToken &&

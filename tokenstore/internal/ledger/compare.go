@@ -10,8 +10,9 @@ import (
 )
 
 // Fits reports whether n derives the name of e from the user and client of e, or from the
-// tokens that e was created with. If the name is of an access token, or of a token that has
-// been replaced, Fits returns true.
+// tokens that e was created with. Fits also returns true if it cannot check the name. The
+// name then derives from an access token or a replaced token, or e has neither a user nor a
+// token.
 func (n Namer) Fits(e Entry) bool {
 	f := e.Fields
 	if f.UserName != "" || e.Name.Kind() == OfUser {
@@ -35,10 +36,10 @@ func (n Namer) Fits(e Entry) bool {
 }
 
 // Labels is a comparison of the labels that a record was committed with and the labels that
-// it would get now. The slices hold keys of labels.
+// the current keys derive. The slices hold keys of labels.
 type Labels struct {
 	Fitting int      // number of labels by the first index key
-	Old     []string // by another known index key
+	Old     []string // by another index key of the Ledger
 	Unkeyed []string // by no key
 	Unknown []string // by an unknown index key
 	Missing []string // that the record should have but lacks

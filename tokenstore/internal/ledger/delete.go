@@ -54,7 +54,7 @@ func (l *Ledger) Delete(ctx context.Context, e Entry) error {
 	case errors.Is(readErr, driver.ErrNotFound):
 		return l.CompleteDelete(ctx, e.Name, e.secret)
 	case readErr == nil && now.Born != e.Born && l.Properties.ReadLag == 0:
-		return nil // e existed when it was read, and no longer exists
+		return nil // reads do not lag, so another process has deleted e since it was read
 	case readErr == nil && now.secret.Version != e.secret.Version:
 		// If e came from a stale read, it may have been deleted long ago. The caller may
 		// then have to delete the current entry.
@@ -64,9 +64,9 @@ func (l *Ledger) Delete(ctx context.Context, e Entry) error {
 }
 
 // CompleteDelete repeats a deletion that may have been abandoned: readers no longer see the
-// entry, but its earlier states may still exist. If another entry now has the name, the
-// deletion was completed. If reads may be out of date, however, that entry may have existed
-// before the deletion, and CompleteDelete returns a Retryable error.
+// entry, but its earlier states may still exist. If another entry has the name, the deletion
+// was completed, and CompleteDelete returns nil. If reads may be out of date, however, the
+// other entry may be older than the deletion, and CompleteDelete returns a Retryable error.
 func (l *Ledger) CompleteDelete(ctx context.Context, name Name, base driver.Secret) error {
 	err := l.Driver.Delete(ctx, string(name), base)
 	switch {
@@ -130,8 +130,8 @@ func (l *Ledger) deletable(ctx context.Context) (all deletable, err error) {
 		case err != nil:
 			return all, err
 		default:
-			// A deletion needs only the version. Without Data, the list does not keep the
-			// tokens of all users in memory.
+			// A deletion does not need Data. Without Data, the list does not keep the tokens
+			// of all users in memory.
 			e.secret.Data = nil
 			all.entries = append(all.entries, Entry{
 				Record: stored.Record{Born: e.Born, Moved: e.Moved, Alias: e.Alias}, Name: e.Name, secret: e.secret,
@@ -142,9 +142,9 @@ func (l *Ledger) deletable(ctx context.Context) (all deletable, err error) {
 	return all, nil
 }
 
-// forgetListed clears the target of each entry that leads to a listed entry, which DeleteAll
-// deletes anyway. The remaining targets are records to which entries have moved during the
-// list.
+// forgetListed clears the target of each entry that leads to a listed entry, because
+// DeleteAll deletes the listed entry anyway. The remaining targets are records to which
+// entries have moved while the driver listed the secrets.
 func (d *deletable) forgetListed() {
 	listed := map[Name]bool{}
 	for _, e := range d.entries {

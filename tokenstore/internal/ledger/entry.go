@@ -20,7 +20,7 @@ type Entry struct {
 	Name          Name
 
 	// Token has the fields of the record: those of the entry, with the fields of Frozen
-	// merged into them. Its ID is Name, unless a caller chose an ID.
+	// merged into them. Its ID is the ID that is stored in the record, or else Name.
 	Token codec.Fields
 
 	// Frozen holds the entries that have moved to this entry but are not merged into it yet.
@@ -58,7 +58,7 @@ func (e Entry) WithNote(note string) Entry { e.secret.Note = note; return e }
 // DropNote returns a copy of e. A write over the copy removes the note beside the entry.
 func (e Entry) DropNote() Entry { e.drop = e.secret.Note; return e }
 
-// ChosenID returns the ID that a caller chose for the record, or "".
+// ChosenID returns the ID of the record, or "" if the ID is the name of e.
 func (e Entry) ChosenID() string {
 	if e.Token.ID == string(e.Name) {
 		return ""
@@ -131,8 +131,9 @@ func counted(r stored.Record, now int64) []int {
 	return counts
 }
 
-// Room returns how many more states of the record the service accepts later hours from now.
-// It assumes that no process writes the record until then.
+// Room returns how many more states of r the service accepts at a given time. The time is now
+// if later is 0, and otherwise later hours from now. Room assumes that no process writes the
+// record until then.
 func (l *Ledger) Room(r stored.Record, later int64) int {
 	if l.Properties.DailyWrites == 0 {
 		return math.MaxInt
@@ -164,8 +165,8 @@ func (l *Ledger) Outlived(since int64) bool {
 	return l.Now().Sub(time.UnixMilli(since))-ClockSkew >= lag
 }
 
-// Note returns the text of a lease in a note: ID, Until, For and, unless it is 0, Seen,
-// separated by dots.
+// Note returns the text of lease for a note: ID, Until and For, followed by Seen unless Seen
+// is 0. Dots separate the parts.
 func Note(lease stored.Lease) string {
 	note := fmt.Sprintf("%s.%d.%d", lease.ID, lease.Until, lease.For)
 	if lease.Seen > 0 {

@@ -2,9 +2,10 @@
 // by compare-and-swap, and moves a record to the record of its user. It leaves decisions
 // about tokens to package rules.
 //
-// An entry is a stored secret. A record is what callers find: an entry, together with the
-// frozen entries that have moved to it and are not merged yet. A merged entry becomes a
-// redirect to the record, or is deleted.
+// An entry is a stored secret. An entry that moves to another entry is first frozen, and then
+// merged into the other entry. A merged entry becomes a redirect, or is deleted. A record is
+// an entry, together with the frozen entries that have moved to it. Callers find only
+// records.
 package ledger
 
 import (
@@ -49,7 +50,7 @@ type Ledger struct {
 	Wait func(context.Context, time.Duration) error
 
 	keysFit  atomic.Bool          // the store has a marker, and the keys fit the marker
-	encrypts atomic.Pointer[bool] // whether the codec encrypts; nil if not known yet
+	encrypts atomic.Pointer[bool] // whether the codec encrypts; nil until keyed has found out
 
 	many chan namerAt // holds the last Namer of NamerForMany, unless a call is using it
 }
@@ -70,14 +71,14 @@ func New(d driver.Secrets, c Config) *Ledger {
 
 // Entries yields the entry of each secret that the driver lists, except the marker of keys
 // and the probes of a measurement. An *UnreadableError concerns only the secret that the
-// yielded entry names. Any other error ends the iteration. Entries leaves out unreadable
-// secrets of other programs.
+// yielded entry names. Any other error ends the iteration. Entries leaves out secrets of
+// other programs that the driver cannot read.
 func (l *Ledger) Entries(ctx context.Context) iter.Seq2[Entry, error] {
 	return l.entries(ctx, own(l.list(ctx, func(driver.Named, error) {})))
 }
 
-// AllEntries is like Entries, but also yields unreadable secrets of other programs. It
-// calls aside for each probe of a measurement.
+// AllEntries is like Entries, but also yields the secrets of other programs that the driver
+// cannot read. It calls aside for each probe of a measurement.
 func (l *Ledger) AllEntries(ctx context.Context, aside func(driver.Named, error)) iter.Seq2[Entry, error] {
 	return l.entries(ctx, l.list(ctx, func(named driver.Named, err error) {
 		if named.Name != markerName {

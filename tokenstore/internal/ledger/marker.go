@@ -25,10 +25,10 @@ const markerName = "keys"
 const markerVersion = 1
 
 // A marker identifies the keys of a store without containing them. It has a digest by each
-// key of names and labels, and an empty record in each form that records have. Keys are
-// random and have at least 128 bits, so that a digest does not help to find a key.
+// key of names and labels, and an empty record in each form that records have. Keys have at
+// least 128 bits, which should be random, so that a digest does not help to find a key.
 //
-// A store without keys has no marker. A Ledger fits a store if it knows every key that the
+// A store without keys has no marker. A Ledger fits a store if it has every key that the
 // marker identifies. The Ledger can then find and read all records.
 type marker struct {
 	Version int      `json:"v"`
@@ -93,7 +93,8 @@ func (l *Ledger) reads(form []byte) error {
 	return err
 }
 
-// writes reports whether the codec encodes records in the same way as form.
+// writes reports whether the codec encodes records in the same way as form. If the codec is
+// not a codec.Rotating, writes reports only whether the codec can decode form.
 func (l *Ledger) writes(form []byte) bool {
 	c, ok := l.Codec.(codec.Rotating)
 	return l.reads(form) == nil && (!ok || c.Current(markerName, form))
@@ -154,8 +155,8 @@ func (l *Ledger) CheckKeys(ctx context.Context) error {
 // missed is called before an operation reports that a record does not exist. It returns an
 // error that matches ErrWrongKeys if the store has other keys.
 //
-// missed remembers that the keys fit. It does not remember that the marker is absent, because
-// another process may write it.
+// missed records that the keys fit. It does not record that the marker is absent, because
+// another process may write the marker.
 func (l *Ledger) missed(ctx context.Context) error {
 	if l.keysFit.Load() {
 		return nil
@@ -203,9 +204,9 @@ func (l *Ledger) Missing(ctx context.Context) func(needed bool) error {
 // time.
 const markerAttempts = 10
 
-// NamerForNew returns the Namer for new records. It first makes sure that the keys of l fit
-// the store and are in its marker. Call NamerForNew before each creation, because another
-// process may have added keys since the last call.
+// NamerForNew returns the Namer for new records. It first checks that the keys of l fit the
+// store, and adds the keys that l writes with to the marker. Call NamerForNew before each
+// creation, because another process may have added keys since the last call.
 func (l *Ledger) NamerForNew(ctx context.Context) (Namer, error) {
 	m, err := l.ensureMarker(ctx, nil)
 	if err != nil {
@@ -291,8 +292,8 @@ func notWritten(err error) error {
 	return fmt.Errorf("the marker of the store's keys was not written: %w", err)
 }
 
-// rereads reports whether err, an error of writeMarker, means that another process has
-// written the marker or the response was lost.
+// rereads reports whether err, an error of writeMarker, may mean that another process has
+// written the marker or that the response was lost.
 func rereads(err error) bool {
 	return isOneOf(err, driver.ErrConflict, driver.ErrExists, driver.ErrNotFound, driver.ErrUnavailable)
 }
@@ -429,9 +430,8 @@ func (l *Ledger) namedBy(named driver.Named) (int, error) {
 	return i, nil
 }
 
-// adopt makes sure, after a write to an existing record, that a store with keys has a
-// marker. It only logs a failure, because this program does not need the marker. The next
-// write tries again.
+// adopt makes sure, after a write, that a store with keys has a marker. It only logs a
+// failure, because this program does not need the marker. The next write tries again.
 func (l *Ledger) adopt(ctx context.Context) {
 	if l.keysFit.Load() {
 		return
@@ -488,9 +488,9 @@ func (l *Ledger) AnnounceKeys(ctx context.Context, dry bool) (settled bool, err 
 	return settled, err
 }
 
-// SettleKeys removes all keys but the current ones from the marker. It reports whether the
-// marker changed. If the marker changed, another process may have created a record under the
-// old keys just before.
+// SettleKeys removes all keys but the current ones from the marker. If l has no keys, it
+// removes the marker. changed reports whether the marker changed. If the marker changed,
+// another process may have created a record under the old keys just before.
 func (l *Ledger) SettleKeys(ctx context.Context) (changed bool, err error) {
 	keyed, err := l.keyed()
 	if err != nil {

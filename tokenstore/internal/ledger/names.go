@@ -48,8 +48,8 @@ func Nonce() string {
 // A Kind says what a Name is a digest of.
 type Kind string
 
-// The kinds of names. A record's name has any of these kinds except OfID. It derives from the
-// user or, without a user, from the grant, refresh or access token.
+// The kinds of names. A record's name has one of these kinds other than OfID. The name
+// derives from the user or, without a user, from the grant, refresh or access token.
 const (
 	OfUser    Kind = "u" // a user and client
 	OfGrant   Kind = "g" // a grant token and its client
@@ -74,8 +74,8 @@ func (n Name) Derived() bool {
 }
 
 // termKeys maps the kind of a name to the key of the labels by which searches find records
-// with that name. OfUser has no key, because a user's record has labels of the user and of
-// the client.
+// with that name. OfUser has no key, because searches read the record of a user and client by
+// its name.
 var termKeys = map[Kind]string{OfGrant: "grant", OfRefresh: "refresh", OfAccess: "access", OfID: "id"}
 
 // Term returns the term that finds a record that has, or had, the name n. It returns false if
@@ -190,7 +190,8 @@ func (n Namer) userTerm(user string) Term { return Term{"user", Digest(n.key, "u
 func (n Namer) Terms(r stored.Record) []Term {
 	var terms []Term
 	if r.Alias != nil {
-		// Searches by any other term find the record that the redirect leads to.
+		// A redirect needs only the terms of its IDs: by any other term, searches find the
+		// record that the redirect leads to.
 		r = stored.Record{Fields: codec.Fields{ID: r.ID}, IDs: r.IDs}
 	}
 	if r.UserName != "" {
@@ -243,7 +244,8 @@ func before(c rules.Client) []rules.Client {
 	return all
 }
 
-// HadAccess reports whether the record e was created with only the given access token.
+// HadAccess reports whether e, or an entry that was merged into e, was created with only the
+// given access token. Such an entry had no user and no other token.
 func (n Namer) HadAccess(e Entry, token string) bool {
 	return slices.ContainsFunc(before(rules.ClientOf(e.Token)), func(c rules.Client) bool { return e.Had(n.AccessAt(c, token)) })
 }
@@ -285,9 +287,9 @@ func (l *Ledger) queries(terms []Term) []driver.Label {
 // label gets the nonce of w for the incarnation of r. If base.Former has the label with that
 // nonce, the label gets a new nonce, because another writer may be removing the former label.
 //
-// Two incarnations never have an equal label. A process that deletes an incarnation may
-// remove its labels only after w has created the entry again, and must not remove the new
-// labels.
+// Two incarnations never have an equal label. A process that deletes an incarnation might
+// remove its labels late, after w has created the entry again. The removal must not affect
+// the labels of the new incarnation.
 func (w *Writer) labels(r, base stored.Record) []stored.Label {
 	var labels []stored.Label
 	sum := sha256.Sum256([]byte(w.nonce + r.Born))

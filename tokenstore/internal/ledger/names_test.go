@@ -41,7 +41,7 @@ const (
 	indexKey = "fedcba9876543210"
 )
 
-// TestNames compares names with names that another program computed from the description of
+// TestNames checks that names are those that another program computed from the description of
 // the derivation. If a name changed, stores would not find the existing record.
 func TestNames(t *testing.T) {
 	t.Parallel()
@@ -72,9 +72,9 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestNamesAtAnIssuer compares names for clients with an issuer or a resource with names that
-// the program of TestNames computed. It also checks that the term of an access token does not
-// depend on the issuer and resource.
+// TestNamesAtAnIssuer checks that names for clients with an issuer or a resource are those
+// that the program of TestNames computed. It also checks that the term of an access token
+// does not depend on the issuer and resource.
 func TestNamesAtAnIssuer(t *testing.T) {
 	t.Parallel()
 	n := withKeys(t, "").Namer()
@@ -148,7 +148,7 @@ func TestFits_ClientLater(t *testing.T) {
 	}
 }
 
-// TestLabels compares the labels of a record with labels that the program of TestNames
+// TestLabels checks that the labels of a record are those that the program of TestNames
 // computed.
 func TestLabels(t *testing.T) {
 	t.Parallel()
@@ -237,7 +237,9 @@ func TestNonce(t *testing.T) {
 	}
 }
 
-// TestLabels_Nonces checks in which cases two writes add labels with the same nonce.
+// TestLabels_Nonces checks that a repeated write adds the same labels. A write for another
+// incarnation must not add them, and a later write must neither replace unchanged labels nor
+// add labels in Former.
 func TestLabels_Nonces(t *testing.T) {
 	t.Parallel()
 	s := withKeys(t, nameKey, indexKey)

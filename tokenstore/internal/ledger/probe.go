@@ -18,8 +18,8 @@ import (
 const ProbeName = "atokenkeepprobetokenkeepprobetoke"
 
 // The names of the probes that doctor.Measure writes. The names never change, for the
-// reason given for ProbeName. They do not have the form of a record's name, so that lists
-// of records leave the probes out.
+// reason given for ProbeName. These names do not have the form of a record's name, so that no
+// store takes a probe for a record.
 const (
 	ProbeCreate = "tokenkeepprobecreate" // racers create it concurrently
 	ProbeUpdate = "tokenkeepprobeupdate" // racers update it concurrently
@@ -136,8 +136,9 @@ func (l *Ledger) RemoveProbe(ctx context.Context, last driver.Secret) error {
 	return err
 }
 
-// sees reports whether l, which may not create the probe, reads a probe with the given
-// data. refused is the error of the attempt to create the probe.
+// sees reports whether l, which could not create the probe, reads a probe with the given
+// data. If reads lag and do not show that probe, sees returns refused, the error of the
+// attempt to create the probe.
 func (l *Ledger) sees(ctx context.Context, data []byte, refused error) (bool, error) {
 	now, err := l.Driver.Fresh(ctx, ProbeName, driver.Secret{})
 	switch {

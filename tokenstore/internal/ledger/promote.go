@@ -12,8 +12,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A promotion moves the record from, which has no user, to the record of a user, in
-// four swaps:
+// A promotion moves the record from, which has no user, to the record of a user. It makes
+// four swaps, which are writes by compare-and-swap:
 //
 //   1. from is added to the joining list of the user's record. If the user's entry does
 //      not exist, it is created with only this list, and is not a record yet.
@@ -21,9 +21,9 @@ import (
 //   3. The user's record takes over the tokens, and from is merged.
 //   4. from becomes a redirect.
 //
-// After each swap, readers find the token by either name. Before the second swap, the record
-// is from. After the second swap, the record is the user's record, whose readers also read
-// from until the third swap. Every writer to the user's record makes the third and the fourth
+// Readers find the token after each swap. Until the second swap, the token is in the record
+// from. From then on, both names lead to the user's record, whose readers also read from
+// until the third swap. Every writer to the user's record makes the third and the fourth
 // swap. The third swap is always an Update. If another process deletes the user's record
 // meanwhile, that process also deletes from, and no swap creates the record again.
 //
@@ -34,7 +34,8 @@ import (
 // user's record.
 var errMoved = Again(errors.New("moved"))
 
-// maxJoining is the maximum number of records that may be moving to one record.
+// maxJoining is the maximum number of entries in the joining and absorbed lists of one
+// record, together.
 const maxJoining = 8
 
 // MostRepairs is an upper bound on the number of repairs that one entry needs.
@@ -203,8 +204,9 @@ func (w *Writer) Relist(ctx context.Context, u, from Entry) error {
 }
 
 // Unlist removes refs from the joining list of u. The refs must name redirects or former
-// incarnations, which cannot move to u. If reads may be out of date, Unlist first proves this
-// condition by writes. If an unlisted entry moved to u, its tokens would be lost.
+// incarnations, which cannot move to u. If an unlisted entry moved to u, its tokens would be
+// lost. If reads may be out of date, Unlist first proves, by writes where necessary, that no
+// entry of refs can move to u.
 func (w *Writer) Unlist(ctx context.Context, u Entry, refs []stored.Ref) error {
 	for _, ref := range refs {
 		if err := w.proveUnable(ctx, ref); err != nil {
@@ -228,7 +230,8 @@ func (w *Writer) proveUnable(ctx context.Context, ref stored.Ref) error {
 	case err == nil && now.Born == ref.Born && now.Alias != nil:
 		return nil // a redirect stays a redirect
 	case err == nil && now.Born != ref.Born && now.Target() != nil:
-		// A frozen entry must not be overwritten, so no write can prove this.
+		// A frozen entry must not be overwritten, so no write can prove that the incarnation
+		// ref is gone.
 		return fmt.Errorf("%w: whether %q is gone cannot be proved", driver.ErrUnavailable, ref.Name)
 	}
 	return w.proveOver(ctx, ref, now, err)
@@ -239,8 +242,8 @@ func (w *Writer) proveUnable(ctx context.Context, ref stored.Ref) error {
 func (w *Writer) proveOver(ctx context.Context, ref stored.Ref, now Entry, err error) error {
 	switch {
 	case errors.Is(err, driver.ErrNotFound):
-		// If the response to Create was lost, now includes the writes that followed. An
-		// entry with such a write is the record of another process, and stays.
+		// If the response to Create was lost, the entry may have further writes. Such an
+		// entry is the record of another process, and stays.
 		now, err = w.Create(ctx, Name(ref.Name), stored.Record{})
 		if err == nil && len(now.Nonces) == 1 {
 			err = w.Driver.Delete(ctx, ref.Name, now.secret)

@@ -38,7 +38,8 @@ var readClasses = []error{
 }
 
 // Unreadable returns an *UnreadableError for the named secret with the reason err. If err
-// wraps an *UnreadableError, Unreadable returns the wrapped error.
+// wraps an *UnreadableError, Unreadable returns the wrapped error. If err matches none of
+// readClasses, the reason also matches driver.ErrUnavailable.
 func Unreadable(name Name, err error) *UnreadableError {
 	var u *UnreadableError
 	if errors.As(err, &u) {
@@ -60,8 +61,8 @@ func isOneOf(err error, classes ...error) bool {
 }
 
 // OfOne reports whether err, an error of a call about one secret, concerns that secret
-// rather than the whole service. OfOne returns false for ErrUnavailable, which alone does
-// not show whether it concerns one secret.
+// rather than the whole service. OfOne returns false for ErrUnavailable, because this class
+// does not show whether the error concerns one secret.
 func OfOne(err error) bool {
 	var u *UnreadableError
 	return errors.As(err, &u) || isOneOf(err, driver.ErrCorrupt, driver.ErrRefused) ||
@@ -79,7 +80,7 @@ func OfListed(ctx context.Context, name string, err error) error {
 }
 
 // own yields the elements of listed, except errors about secrets whose names no store
-// derives. Such secrets belong to other programs below the same prefix. Check reports the
+// derives. Such secrets belong to other programs below the same prefix. Check reports these
 // errors.
 func own(listed iter.Seq2[driver.Named, error]) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {

@@ -54,7 +54,8 @@ func Lost(err error) error {
 
 // Retry calls attempt until attempt returns nil or an error that is not Retryable. The first
 // View may be out of date, and later Views read the newest states. After l.Attempts attempts,
-// Retry returns an error that matches driver.ErrConflict.
+// Retry returns an error that matches driver.ErrConflict. Once ctx is done, Retry returns the
+// error of ctx instead of another attempt.
 func (l *Ledger) Retry(ctx context.Context, op string, attempt func(*View) error) error {
 	for n := range l.Attempts {
 		if n > 0 {
@@ -85,12 +86,14 @@ func Pause(n int) time.Duration {
 }
 
 // A View holds the entries that one attempt of an operation has read, so that the attempt
-// sees only one state of each entry. A View is safe for concurrent use.
+// sees only one state of each entry. If a View finds an unreadable secret, it sets the secret
+// aside: it keeps the error for Unread, and continues without the secret. A View is safe for
+// concurrent use.
 type View struct {
 	l     *Ledger
 	fresh bool
 
-	than map[Name]Entry // entries that an earlier View has read; states read now are at least as new
+	than map[Name]Entry // entries that an earlier View has read; this View reads no older states
 
 	mu     sync.Mutex
 	known  map[Name]Entry
@@ -141,8 +144,8 @@ func (v *View) Known(name Name) (Entry, bool) {
 	return e, ok
 }
 
-// Read returns the named entry, which it reads only once for v. The error matches
-// driver.ErrNotFound if the entry does not exist.
+// Read returns the named entry, from an earlier read for v or else from the driver. The error
+// matches driver.ErrNotFound if the entry does not exist.
 func (v *View) Read(ctx context.Context, name Name) (Entry, error) {
 	v.mu.Lock()
 	e, known := v.known[name]
@@ -187,12 +190,12 @@ func (v *View) remember(name Name, e Entry, err error) (Entry, error) {
 		delete(v.known, name)
 		delete(v.aside, name)
 	case OfOne(err):
-		delete(v.known, name) // the state that v read before is no longer readable
+		delete(v.known, name) // the current state is unreadable, so an earlier state must not be used
 	}
 	return e, err
 }
 
-// setAside remembers the error of an unreadable secret that a search has found.
+// setAside records the error of an unreadable secret.
 func (v *View) setAside(u *UnreadableError) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -232,8 +235,8 @@ func (v *View) passOver(ctx context.Context, name Name, err error) error {
 }
 
 // Search concurrently reads the named entries and the entries with labels of the terms. It
-// returns all records among the entries that v has read so far. Absent entries are not an
-// error, and unreadable entries are set aside.
+// returns all records that the entries of v hold or lead to, including entries of earlier
+// reads. Absent entries are not an error, and unreadable entries are set aside.
 func (v *View) Search(ctx context.Context, names []Name, terms []Term) ([]Entry, error) {
 	errs := make([]error, len(names)+1)
 	var wait sync.WaitGroup
@@ -270,7 +273,7 @@ func (v *View) lookup(ctx context.Context, terms []Term) error {
 	return nil
 }
 
-// found remembers an entry that a lookup has yielded.
+// found adds to v an entry that a lookup has yielded, unless v has already read the entry.
 func (v *View) found(ctx context.Context, named driver.Named) error {
 	name := Name(named.Name)
 	if _, known := v.Known(name); known {

@@ -52,7 +52,7 @@ func Class(err error) observe.Class {
 func Calls(o *observe.Observer) bool { return o != nil && o.Call != nil }
 
 // Begin reports to o, which must observe calls, that a call begins. The call must use the
-// returned context. After the call, the caller must call done with its error.
+// returned context. After the call, the caller must call done with the error of the call.
 func Begin(ctx context.Context, o *observe.Observer, store string, op observe.Operation) (_ context.Context, done func(error)) {
 	begun := time.Now()
 	ctx, ended := o.Call(ctx, observe.Call{Store: store, Operation: op})
@@ -69,8 +69,8 @@ func Secrets(d driver.Secrets, o *observe.Observer) driver.Secrets {
 	return secrets{d, o, d.Properties().Name}
 }
 
-// Leaser returns d as a driver.Leaser that reports its calls to o. It returns nil if d is
-// not a driver.Leaser.
+// Leaser returns d as a driver.Leaser that reports its calls to o, if o observes calls. It
+// returns nil if d is not a driver.Leaser.
 func Leaser(d driver.Secrets, o *observe.Observer) driver.Leaser {
 	l, ok := d.(driver.Leaser)
 	if !ok || !Calls(o) {
@@ -79,8 +79,8 @@ func Leaser(d driver.Secrets, o *observe.Observer) driver.Leaser {
 	return leaser{secrets{d, o, d.Properties().Name}, l}
 }
 
-// Sweeper returns d as a driver.Sweeper that reports its calls to o. It returns nil if d is
-// not a driver.Sweeper.
+// Sweeper returns d as a driver.Sweeper that reports its calls to o, if o observes calls. It
+// returns nil if d is not a driver.Sweeper.
 func Sweeper(d driver.Secrets, o *observe.Observer) driver.Sweeper {
 	s, ok := d.(driver.Sweeper)
 	if !ok || !Calls(o) {
@@ -89,8 +89,8 @@ func Sweeper(d driver.Secrets, o *observe.Observer) driver.Sweeper {
 	return sweeper{leaser{secrets{d, o, d.Properties().Name}, s}, s}
 }
 
-// Inspector returns d as a driver.Inspector that reports its calls to o. It returns nil if
-// d is not a driver.Inspector.
+// Inspector returns d as a driver.Inspector that reports its calls to o, if o observes calls.
+// It returns nil if d is not a driver.Inspector.
 func Inspector(d driver.Secrets, o *observe.Observer) driver.Inspector {
 	i, ok := d.(driver.Inspector)
 	if !ok || !Calls(o) {

@@ -15,8 +15,8 @@ import (
 type sight struct {
 	on      bool // there is an Observer
 	begun   time.Time
-	right   time.Time     // when this process last called mint; zero if never
-	asking  time.Time     // when mint was last called
+	right   time.Time     // when this process last got the right and called mint; zero if never
+	asking  time.Time     // when the last call of mint began
 	asked   time.Duration // how long mint ran in total
 	late    bool          // another process has held the right or changed the record
 	minted  bool          // the result of mint is stored

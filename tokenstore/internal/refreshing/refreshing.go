@@ -57,7 +57,8 @@ var (
 	// date. The refresh then reads the newest state and tries again.
 	ErrStale = errors.New("the state of the record may be out of date")
 
-	// ErrLost means that another process has changed the record first.
+	// ErrLost means that another process has changed the record first, or that the right has
+	// lapsed.
 	ErrLost = errors.New("another process has changed the record")
 
 	// ErrContended means that another process may have taken the right at the same time.
@@ -237,9 +238,9 @@ func (c *call) run(ctx context.Context) (codec.Fields, error) {
 	return codec.Fields{}, fmt.Errorf("%w: in each of %d attempts", driver.ErrConflict, c.Attempts)
 }
 
-// sitOut waits after a call failed with err because the service throttled it. Meanwhile, another process
-// with the right to mint may store a token. Once the service has throttled calls for
-// Patience, sitOut returns err.
+// sitOut waits after a call that failed with err because the service throttled the call. Meanwhile,
+// another process with the right to mint may store a token. Once the service has throttled calls
+// for Patience, sitOut returns err.
 func (c *call) sitOut(ctx context.Context, err error) error {
 	if c.throttled.IsZero() {
 		c.throttled = time.Now()
@@ -372,9 +373,9 @@ func (c *call) soften(f *stored.Failure) refusal.Answer {
 	return refusal.Answer{Code: f.Code, RetryAfter: time.UnixMilli(f.Retry).Sub(now)}
 }
 
-// commit stores minted, which mint returned for the record used. It repeats failed attempts
-// until ctx is done. The error matches ErrNotPersisted if commit returns a token that is not
-// stored.
+// commit stores minted, which mint returned for the record used. It repeats an attempt that
+// has failed, unless the error is final or ctx is done. The error matches ErrNotPersisted if
+// commit returns a token that is not stored.
 func (c *call) commit(ctx context.Context, right Right, used, minted codec.Fields) (codec.Fields, error) {
 	usable := rules.PlanRefresh(used, used, minted, c.stale, c.Now()).Fields
 	pauses := driverkit.Backoff{Pause: 4 * time.Millisecond, Longest: time.Second}
@@ -399,7 +400,8 @@ func (c *call) commit(ctx context.Context, right Right, used, minted codec.Field
 		case final(err), c.Wait(ctx, pauses.Next()) != nil:
 			c.Logger.ErrorContext(ctx, c.Store+": a refreshed token was not stored", "id", c.id)
 			if ctx.Err() != nil {
-				// The time for the commit is over. The caller's context need not be done.
+				// The time for the commit is over, but the caller's context need not be done.
+				// The error must therefore not match context.DeadlineExceeded.
 				return usable, fmt.Errorf("%w: %w: %v", ErrNotPersisted, driver.ErrUnavailable, err)
 			}
 			return usable, fmt.Errorf("%w: %w", ErrNotPersisted, err)

@@ -351,7 +351,8 @@ func naiveSelect(like token, records []candidate) (want []int, searchable bool) 
 	return best, true
 }
 
-// FuzzMatch compares Select with naiveSelect.
+// FuzzMatch checks that Select and naiveSelect choose the same record or fail with the same
+// class.
 func FuzzMatch(f *testing.F) {
 	f.Add([]byte{})
 	for row := range byte(5) {
@@ -381,7 +382,8 @@ func FuzzMatch(f *testing.F) {
 	})
 }
 
-// FuzzMerge checks properties of Merge that hold for all tokens.
+// FuzzMerge checks that Merge is idempotent, keeps the identity of a record, clears no field,
+// and never gives an access token the expiry of another.
 func FuzzMerge(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2})
@@ -437,7 +439,8 @@ func FuzzMerge(f *testing.F) {
 	})
 }
 
-// FuzzAbsorb checks properties of Absorb that hold for all pairs of records.
+// FuzzAbsorb checks that Absorb keeps the identity of a record, loses no secret, and never
+// gives an access token the expiry of another.
 func FuzzAbsorb(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 0, 1, 2, 2, 2, 2, 2, 2, 2})

@@ -122,8 +122,8 @@ func TestPlanSaveRowByRow(t *testing.T) {
 	}
 }
 
-// FuzzPlanSave checks properties of PlanSave that hold for all tokens and
-// records.
+// FuzzPlanSave checks that a plan never mixes users or clients, creates no second record,
+// clears no field, and is idempotent.
 func FuzzPlanSave(f *testing.F) {
 	f.Add([]byte{})
 	for row := range byte(6) {

@@ -8,8 +8,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// Fresh reports whether f has an access token that differs from stale and is not known to
-// have expired at the time at.
+// Fresh reports whether f has an access token that differs from stale and has not expired at
+// the time at. A token without an expiry counts as not expired.
 func Fresh(f codec.Fields, stale string, at time.Time) bool {
 	return f.AccessToken != "" && f.AccessToken != stale && (f.ExpiryTime == 0 || at.Before(time.UnixMilli(f.ExpiryTime)))
 }
@@ -22,8 +22,8 @@ type RefreshPlan struct {
 	// Changed is set if Fields differs from the current state of the record.
 	Changed bool
 
-	// Again is set if the token from mint does not fit the current record, which has no fresh
-	// access token. The refresh must begin again with Fields.
+	// Again is set if the token from mint does not fit the current record, and the current
+	// record has no fresh access token. The refresh must begin again with Fields.
 	Again bool
 }
 
@@ -58,7 +58,7 @@ func PlanRefresh(used, now, minted codec.Fields, stale string, at time.Time) Ref
 	next := Merge(now, minted)
 	if len(next.Extra) > codec.MaxExtra {
 		// The minted token must be stored, but its Extra and that of the record are too
-		// large together. Keep only one of the two.
+		// large together. Keep only the minted Extra or, without one, that of the record.
 		next.Extra = cmp.Or(answered, now.Extra)
 	}
 	return RefreshPlan{Fields: next, Changed: next != now}
@@ -98,7 +98,7 @@ func Lean(minted codec.Fields) (lean codec.Fields, changed bool) {
 
 // stillThere reports whether now still has the credential with which used was refreshed. It
 // returns false if the ID now belongs to the record of another user or client. A record
-// without a user may have gained a user and missing parts of its client since.
+// without a user may have got a user and missing parts of its client while mint ran.
 func stillThere(used, now codec.Fields) bool {
 	switch {
 	case !CanBecome(used, now):

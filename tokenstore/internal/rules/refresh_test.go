@@ -67,7 +67,7 @@ func TestPlanRefresh(t *testing.T) {
 }
 
 // TestPlanRefreshKeepsWhatWasSaved checks that PlanRefresh keeps a field that was saved while
-// mint ran. It tests each field for which PlanRefresh has no special rule.
+// mint ran. The test covers each field for which PlanRefresh has no special rule.
 func TestPlanRefreshKeepsWhatWasSaved(t *testing.T) {
 	t.Parallel()
 	used := token{ID: "1", UserName: "ann", ClientID: "c", RefreshToken: "r", AccessToken: "stale"}

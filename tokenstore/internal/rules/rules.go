@@ -134,7 +134,7 @@ type Candidate struct {
 type Former struct{ ID, GrantToken, RefreshToken, AccessToken bool }
 
 // Methods hasAccess, hasGrant and hasRefresh report whether c has, or had, the access, grant or
-// refresh token of like. For an empty token, they return false.
+// refresh token of like. For an empty token, these methods return false.
 
 func (c Candidate) hasAccess(like codec.Fields) bool {
 	return like.AccessToken != "" && (c.AccessToken == like.AccessToken || c.Former.AccessToken)
@@ -231,8 +231,7 @@ func matching(like codec.Fields, records []Candidate) []int {
 }
 
 // ByID returns the indices of the records with the ID or, if there are none, of the records
-// that once had it. A record that has the ID thus takes precedence over records that once had
-// it.
+// that once had it.
 func ByID(id string, records []Candidate) []int {
 	return where(records,
 		func(c Candidate) bool { return c.ID == id },
@@ -240,8 +239,8 @@ func ByID(id string, records []Candidate) []int {
 }
 
 // Settled reports whether c, which matches like, is at least as good a match as any
-// unreadable record. An unreadable record may match better if like has a user with an
-// incomplete client, or a former ID of c.
+// unreadable record. An unreadable record may match better if like has a former ID of c, or a
+// user and a client other than that of c.
 func Settled(like codec.Fields, c Candidate) bool {
 	switch KeyOf(like) {
 	case KeyID:
@@ -312,8 +311,8 @@ func shareToken(a, b codec.Fields) bool {
 
 // Merge returns record with its fields replaced by those of t that are not empty. A new
 // access token does not inherit the expiry of the old access token. Merge keeps the ID of
-// record, its issuer and resource unless they are empty, and its user and client if it has a
-// user.
+// record and, if record has a user, its user and client. If record has no user, Merge keeps
+// its Issuer and Resource unless they are empty.
 func Merge(record, t codec.Fields) codec.Fields {
 	m := t.Or(record)
 	m.ID = record.ID
@@ -329,9 +328,9 @@ func Merge(record, t codec.Fields) codec.Fields {
 }
 
 // Absorb returns the result of merging the record from into the record into. The fields of
-// the record that expires later take precedence, so that its tokens stay together. The ID
-// is that of into. User and client are those of into, with empty parts filled from the
-// record from.
+// the record that expires later, or that alone has a token, take precedence, so that its
+// tokens stay together. The ID is that of into. User and client are those of into, with empty
+// parts filled from the record from.
 func Absorb(into, from codec.Fields) codec.Fields {
 	older, newer := from, into
 	if !HasCredential(into) || from.ExpiryTime > into.ExpiryTime {
@@ -372,8 +371,8 @@ type Plan struct {
 	Record int
 
 	// Absorb holds the indices of records without a user that are merged into Record and
-	// removed. Each of these records has the ID, or one of the three tokens, of the token
-	// being saved.
+	// removed. Each of these records has or had the ID, or one of the three tokens, of the
+	// token being saved.
 	Absorb []int
 
 	// Gives is the index of the record that gets a user, if Action is GiveUser. It is
@@ -460,8 +459,8 @@ func planCreate(t codec.Fields) (Plan, error) {
 	return Plan{Action: Create, Fields: t, Record: -1}, nil
 }
 
-// planMerge returns the plan for a token that is merged into a record, together with
-// the records in absorb.
+// planMerge returns the plan for merging t into the record with the index into, together with
+// the records with the indices in absorb.
 func planMerge(t codec.Fields, into int, absorb []int, records []Candidate) Plan {
 	record := records[into]
 	p := Plan{Fields: record.Fields, Record: into, Absorb: absorb}
@@ -522,8 +521,8 @@ func keep(key Key, found []int, records []Candidate) (into int, rest []int, err 
 }
 
 // sameIdentity returns the records without a user that hold the token from which the name of
-// a new record for t would derive. Unlike matching, it also finds records for tokens to which
-// row 4 applies, and records that a search does not show yet. An access token belongs to one
+// a new record for t derives. Unlike matching, it also finds records for tokens to which row
+// 4 applies, and records that a search does not show yet. An access token belongs to one
 // client: if only records of other clients hold the access token, sameIdentity returns these
 // records, and plan then fails.
 func sameIdentity(t codec.Fields, records []Candidate) []int {
