@@ -8,12 +8,13 @@ import (
 	"strings"
 )
 
-// forwarding lists the headers that proxies add.
+// forwarding lists the headers by which admit detects a proxy.
 var forwarding = []string{"X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "Via"}
 
 // admit returns an error if the agent refuses a request regardless of its operation. A proxy that
-// is tricked into forwarding a request adds forwarding headers, and a web page sends an Origin. If
-// an attacker resolves a host name to this machine, that name appears in Host.
+// is tricked into forwarding a request adds forwarding headers. A browser sends Origin with the
+// requests of a web page. If an attacker resolves a host name to this machine, that name appears in
+// Host. admit also refuses a query: the members of a request belong in the body.
 func (h *Handler) admit(r *http.Request) error {
 	for _, name := range forwarding {
 		if len(r.Header.Values(name)) > 0 {
@@ -31,8 +32,8 @@ func (h *Handler) admit(r *http.Request) error {
 	return nil
 }
 
-// ownHost reports whether a request names this machine and the port on which it
-// arrived.
+// ownHost reports whether the Host of a request is a loopback name of this machine. If the request
+// arrived over TCP, Host must also have the port on which it arrived.
 func ownHost(r *http.Request) bool {
 	host, port := strings.ToLower(r.Host), ""
 	if name, p, err := net.SplitHostPort(host); err == nil {
@@ -51,8 +52,8 @@ func ownHost(r *http.Request) bool {
 	return true
 }
 
-// authorized returns an error unless a request has the token, or Config.Token is empty. Its running
-// time does not depend on which characters of the token are wrong.
+// authorized returns errUnauthorized unless a request has the token in exactly one header, or
+// Config.Token is empty. The time of the comparison does not depend on which characters are wrong.
 func (h *Handler) authorized(r *http.Request) error {
 	if h.conf.Token == "" {
 		return nil

@@ -18,7 +18,7 @@ import (
 // TokenHeader is the request header that carries Config.Token.
 const TokenHeader = "X-Tokenkeep-Token" //nolint:gosec // a name, not a credential
 
-// minToken is the minimum length of Config.Token, which is that of 128 random bits in base64.
+// minToken is the minimum length of Config.Token: 128 random bits have 22 characters in base64.
 const minToken = 22
 
 const (
@@ -39,12 +39,13 @@ type Config struct {
 	// Store keeps the records.
 	Store tokenstore.TokenStore
 
-	// Initializer configures how access tokens are kept fresh: Environment or OAuth2,
-	// and the fields that belong to them. Its Store and Token are not used. An
-	// EarlyExpiry of 0 means 20 seconds.
+	// Initializer configures the refreshes of access tokens: Environment or OAuth2, and the other
+	// fields that either of them uses. New ignores Initializer.Store and Initializer.Token. An
+	// EarlyExpiry of 0 means 20 seconds. A nil Initializer.Logger means Logger.
 	Initializer initializer.Config
 
 	// PassThrough makes the agent serve the records unchanged, without refreshing tokens.
+	// PassThrough also disables rejected.
 	PassThrough bool
 
 	// Token is the required value of the header X-Tokenkeep-Token: at least 22 random
@@ -52,11 +53,11 @@ type Config struct {
 	// than Unix sockets.
 	Token tokenstore.Secret
 
-	// Clients lists the IDs of the OAuth clients whose records the agent serves. The agent finds
-	// and writes no records of other clients. Nil means all clients.
+	// Clients lists the IDs of the OAuth clients whose records the agent serves. The agent neither
+	// returns nor changes records of other clients. Nil means all clients.
 	Clients []string
 
-	// ReadOnly disables save, delete and delete_all. With ReadOnly, find does not create a record
+	// ReadOnly disables save, delete and delete_all. With ReadOnly, no operation creates a record
 	// for a one-time code or refresh token. The agent still refreshes access tokens.
 	ReadOnly bool
 
@@ -64,24 +65,26 @@ type Config struct {
 	NoList, NoDelete bool
 
 	// MaxClients is the maximum number of records in memory; 0 means 1,000. To make room, the agent
-	// evicts the least recently requested record whose token is stored.
+	// evicts the least recently requested record whose token is stored. If no token in memory is
+	// stored, a request for another record gets status 503.
 	MaxClients int
 
-	// MaxRequests is the maximum number of concurrent requests; 0 means 800. Further requests get
-	// status 429.
+	// MaxRequests is the maximum number of operations in progress; 0 means 800. Requests for
+	// further operations get status 429.
 	MaxRequests int
 
 	// MaxAge is the age at which the agent reads a record in memory from the store again; 0
 	// means 5 minutes.
 	MaxAge time.Duration
 
-	// Timeout limits the duration of a request; 0 means a minute. A request continues
-	// if its caller disconnects, because it may be refreshing a token.
+	// Timeout limits the duration of an operation; 0 means a minute. An operation continues if its
+	// caller disconnects, because a refresh might have received the only copy of a token.
 	Timeout time.Duration
 
-	// Logger receives a log record for each request, with the operation, the status, the class
-	// of the error, and the duration. A log record never contains a secret, an ID or a user
-	// name. Nil disables logging.
+	// Logger receives a log record for each request, with the operation, the status, the class of
+	// the error, and the duration. These log records never contain a secret, an ID or a user name.
+	// If Initializer.Logger is nil, Logger also receives the log records of package initializer,
+	// which contain IDs of records. Nil disables logging.
 	Logger *slog.Logger
 
 	// Observe, if not nil, is called after each request, by the goroutine that served the request.
@@ -91,10 +94,10 @@ type Config struct {
 
 // A Request describes how a request ended. It never contains a secret, an ID or a user name.
 type Request struct {
-	Operation string        // such as "find", or the path of a page; "" if the operation is unknown
+	Operation string        // such as "find", or the path of a page; "" for other paths, and if a header or query is refused
 	Status    int           // the HTTP status
 	Class     string        // the class of the error, as in the response; "" if there is no error
-	Took      time.Duration // the time from the head of the request to the end of its response
+	Took      time.Duration // from the call of ServeHTTP until the response is written
 }
 
 // Format prints the type of c. Without this method, package fmt would print the fields.
@@ -105,10 +108,10 @@ func (c Config) MarshalText() ([]byte, error) { return []byte("agent.Config"), n
 
 // A Handler is the http.Handler of an agent. Its methods are safe for concurrent use.
 type Handler struct {
-	conf    *Config // behind a pointer, so that package fmt does not print it
+	conf    *Config // a pointer, so that package fmt does not print the Config
 	now     func() time.Time
 	clients *clients
-	slots   chan struct{} // one slot for each request in progress
+	slots   chan struct{} // one slot for each operation in progress
 	running sync.WaitGroup
 
 	readiness readiness
@@ -188,8 +191,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// answer returns the answer to a request and the name of the operation for the log. The name is
-// empty if the operation does not exist or admit refuses the request.
+// answer returns the answer to a request, and the name of the operation or the path of the page for
+// the log. The name is empty if admit refuses the request, or if the path is unknown.
 func (h *Handler) answer(r *http.Request) (string, answer) {
 	if bad := h.admit(r); bad != nil {
 		return "", refuse(bad)
@@ -222,7 +225,8 @@ func (h *Handler) answer(r *http.Request) (string, answer) {
 	if err != nil {
 		return op.name, refuse(err)
 	}
-	// A refresh in progress continues until the timeout, even if the caller disconnects.
+	// If the caller disconnects, the operation continues: a refresh might have received the only
+	// copy of a token.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), h.conf.Timeout)
 	defer cancel()
 	body, err := op.do(h, ctx, request)
@@ -232,8 +236,8 @@ func (h *Handler) answer(r *http.Request) (string, answer) {
 	return op.name, answer{status: http.StatusOK, body: body}
 }
 
-// Close waits until no request is in progress or ctx is done. Then Close tries again to store the
-// tokens in memory that are not stored. If some tokens still could not be stored, the error matches
+// Close waits until no operation is in progress or ctx is done. Then Close tries again to store the
+// tokens in memory that are not stored. If a token is still not stored, the error matches
 // tokenstore.ErrNotPersisted. Otherwise Close returns ctx.Err(). Close does not close the store.
 func (h *Handler) Close(ctx context.Context) error {
 	done := make(chan struct{})
@@ -263,8 +267,8 @@ const (
 	lastPause = 1100 * time.Millisecond
 )
 
-// store makes c try up to lastTries times to store its token, and reports whether the token is
-// stored.
+// store makes c try to store its token, up to lastTries times and until ctx is done. It reports
+// whether the token is stored.
 func store(ctx context.Context, c *initializer.Client) bool {
 	for try := range lastTries {
 		if try > 0 {

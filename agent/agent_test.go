@@ -37,7 +37,7 @@ const (
 	agentToken   = "agent-token-of-26-characters"
 )
 
-// A clock shows a time that tests set and advance.
+// A clock shows a time that only Advance changes.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -88,13 +88,13 @@ func (l *logs) String() string {
 	return l.b.String()
 }
 
-// failing is a driver that returns the errors that fail has set.
+// failing is a driver whose Get, Fresh, Create and Update return the errors that fail has set.
 type failing struct {
 	driver.Secrets
 
 	mu            sync.Mutex
 	reads, writes error
-	n             int // number of calls
+	n             int // number of calls of these four methods
 }
 
 func (f *failing) fail(reads, writes error) {
@@ -152,7 +152,7 @@ func (f *failing) Update(ctx context.Context, name string, base driver.Secret, p
 }
 
 // newWorld returns a world whose agent listens on the loopback interface. If change is not nil,
-// it can modify the configuration first.
+// newWorld first calls change with the configuration.
 func newWorld(t *testing.T, change func(*agent.Config)) *world {
 	t.Helper()
 	w := &world{t: t, doc: openAPI(t), clock: &clock{now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, logged: &logs{}}
@@ -180,7 +180,7 @@ func newWorld(t *testing.T, change func(*agent.Config)) *world {
 	return w
 }
 
-// start serves the agent at an address until the test ends.
+// start serves a new agent with the configuration w.conf at an address until the test ends.
 func (w *world) start(address string) {
 	w.t.Helper()
 	var err error
@@ -246,7 +246,7 @@ func (w *world) do(method, path, body string, header map[string]string) (int, st
 	return res.StatusCode, string(answer)
 }
 
-// An object is a JSON object. Most members are strings.
+// An object is a JSON object in a request or response.
 type object map[string]any
 
 // post calls an operation, and returns the status and the body of the response.
@@ -296,7 +296,7 @@ func (w *world) consent() zohoaccounts.Consent {
 	return zohoaccounts.Consent{ClientID: clientID, Email: email, ZGID: "6001"}
 }
 
-// saved stores and returns a record of the user whose access token has expired.
+// saved stores a record of the user with an expired access token, and returns the record.
 func (w *world) saved() tokenstore.Token {
 	w.t.Helper()
 	t, err := w.store.SaveToken(w.t.Context(), tokenstore.Token{
@@ -475,8 +475,9 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// TestAnotherServer checks an agent with an OAuth 2.0 server other than Zoho's. Records must have
-// the configured issuer, and tokens the type that the server states.
+// TestAnotherServer checks that an agent works with an OAuth 2.0 server other than Zoho's. Each
+// record must have the configured issuer, and /v1/token must return the token type that the
+// server states.
 func TestAnotherServer(t *testing.T) {
 	t.Parallel()
 	kind := "Bearer"

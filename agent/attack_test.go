@@ -25,8 +25,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// envConnect is an environment variable with the path of a socket. If it is set, the test binary
-// connects to the socket and prints the response.
+// envConnect is an environment variable with the path of a socket. If the variable is set, the test
+// binary connects to the socket and prints the response.
 const envConnect = "TOKENKEEP_TEST_CONNECT"
 
 func TestMain(m *testing.M) {
@@ -454,7 +454,8 @@ func TestAnotherUserOnTheSocket(t *testing.T) {
 }
 
 // TestGuessing_Time checks that the agent refuses a token with a wrong first character as fast as a
-// token with a wrong last character. It compares the fastest of many attempts.
+// token with a wrong last character. It compares the fastest of 2,000 attempts with each token, and
+// allows a factor of two.
 func TestGuessing_Time(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it measures times")

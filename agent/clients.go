@@ -27,11 +27,11 @@ type key [sha256.Size]byte
 type entry struct {
 	id     string
 	client *initializer.Client
-	opened atomic.Int64 // time from which the age of the entry counts, in nanoseconds since the epoch
+	opened atomic.Int64 // time from which the age of the entry counts, in nanoseconds of Unix time
 	kept   atomic.Bool  // whether client has a token that could not be stored
 
-	// failed, if not nil, says why the entry has no client. The entry is current until opened +
-	// pause.
+	// failed, if not nil, is the refusal of the OAuth client. Until opened + pause, requests get
+	// failed without another request to the authorization server.
 	failed error
 	pause  time.Duration
 
@@ -70,8 +70,8 @@ func (c *clients) keyOf(like tokenstore.Token) (k key) {
 	return k
 }
 
-// get returns the entry for a key, or nil if there is no entry. It makes the entry the most
-// recently requested one.
+// get returns the entry for a key, or nil if there is no entry. An entry that get returns becomes
+// the most recently requested one.
 func (c *clients) get(k key) *entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,8 +82,8 @@ func (c *clients) get(k key) *entry {
 	return e
 }
 
-// put adds an entry under keys, and removes old entries to make room. It returns errUnsavedFull if
-// c is full of entries whose tokens could not be stored.
+// put adds an entry under keys, and makes room for the entry first. It returns errUnsavedFull if c
+// is full of entries whose tokens could not be stored.
 func (c *clients) put(e *entry, keys ...key) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -99,8 +99,8 @@ func (c *clients) put(e *entry, keys ...key) error {
 	return nil
 }
 
-// makeRoom removes the least recently requested entry whose token is stored. It returns false if no
-// entry has a stored token.
+// makeRoom removes the least recently requested entry that does not hold an unsaved token. It
+// reports whether there was such an entry.
 func (c *clients) makeRoom() bool {
 	for at := c.order.Back(); at != nil; at = at.Prev() {
 		if e, ok := at.Value.(*entry); ok && !e.kept.Load() {
@@ -120,8 +120,8 @@ func (c *clients) alias(e *entry, k key) {
 	}
 }
 
-// link adds the key k to e, and removes the oldest key if e has maxKeys keys. The caller holds
-// c.mu.
+// link adds the key k to e, and removes k from any other entry. If e has maxKeys keys, link first
+// removes the oldest key. The caller holds c.mu.
 func (c *clients) link(e *entry, k key) {
 	if old := c.byKey[k]; old != nil {
 		if old == e {
@@ -136,8 +136,8 @@ func (c *clients) link(e *entry, k key) {
 	c.byKey[k] = e
 }
 
-// unlink removes the key k from e. If e has no other key, unlink also removes e, unless its token
-// could not be stored. The caller holds c.mu.
+// unlink removes the key k from e. If e has no other key, unlink also removes e, unless the token
+// of e could not be stored. The caller holds c.mu.
 func (c *clients) unlink(e *entry, k key) {
 	delete(c.byKey, k)
 	for i := range e.keys {
@@ -172,8 +172,9 @@ func (c *clients) drop(e *entry) {
 	c.remove(e)
 }
 
-// forget removes the entries of the records with the given IDs, and all refusals. Without IDs it
-// removes all entries. If keep is set, it keeps entries whose token could not be stored.
+// forget removes the entries of the records with the given IDs, and all refusals. Without IDs,
+// forget removes all entries. If keep is set, forget keeps entries whose token could not be
+// stored.
 func (c *clients) forget(keep bool, ids ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

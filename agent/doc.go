@@ -1,6 +1,6 @@
-// Package agent serves a store of OAuth tokens over HTTP to programs in any language.
-// Its main users are the official Zoho SDKs, whose TokenStore interface takes a few
-// lines to implement over HTTP.
+// Package agent serves a store of OAuth tokens over HTTP to programs in any language. Its main
+// clients are programs that use an official Zoho SDK: the TokenStore interface of each SDK takes a
+// few lines to implement over HTTP.
 //
 //	h, err := agent.New(agent.Config{
 //		Store:       store,
@@ -29,37 +29,41 @@
 //	/v1/rejected    another access token in place of one that the API has refused
 //
 // GET /healthz reports that the process serves requests. GET /readyz reports whether the store
-// answers.
+// answered a look-up without an error, at most five seconds ago.
 //
 // # Fresh tokens
 //
 // An SDK asks its store for the token before each API call, and refreshes the token itself if the
-// token expires within five seconds. Unless Config.PassThrough is set, /v1/find never returns such
-// a token. One process refreshes a token for all processes, by default 20 seconds before the token
-// expires (see package initializer). If an expiring token cannot be refreshed, the response is an
-// error.
+// token expires within five seconds. Unless Config.PassThrough is set, /v1/find and /v1/find_by_id
+// never return such a token. The agent refreshes a token when a program requests the token within
+// 20 seconds of its expiry, or after its expiry. One process refreshes the token for all processes
+// that share the store (see tokenstore.Refresher). If a refresh fails, the agent returns the
+// current token until the token expires. In the last six seconds before the expiry, /v1/find and
+// /v1/find_by_id return an error instead.
 //
-// The agent caches records in memory. It reads a record from the store again after Config.MaxAge,
-// or after the record was saved or deleted through this agent. While the store is unavailable, the
-// agent uses a token in memory until the token expires.
+// Unless Config.PassThrough is set, the agent caches records in memory. It reads a record from the
+// store again after Config.MaxAge, or after the record was saved or deleted through this agent.
+// While the store is unavailable, the agent uses a token in memory until the token expires.
 //
 // # Who may connect
 //
 // A Unix socket has mode 0600. On Linux, the connecting process must also run as the agent's user
-// or as root. A TCP socket listens on the loopback interface. On Unix systems, its packets have a
-// TTL of 1. Every POST to a TCP socket needs the header X-Tokenkeep-Token. The GET pages do not
+// or as root. A TCP socket listens on the loopback interface. On Unix systems, the packets of a TCP
+// connection have a TTL of 1. If Config.Token is set, every operation needs the header
+// X-Tokenkeep-Token. Without Config.Token, Serve accepts only Unix sockets. The GET pages do not
 // need the header, because they reveal nothing about records. The agent refuses requests that were
 // forwarded, come from a web page, or name another host. These checks protect tokens from a server
 // that is tricked into forwarding a request. They also protect tokens from web pages whose host
 // name resolves to this machine.
 //
-// Everyone who passes these checks can request every record. Config.Clients, ReadOnly, NoList and
+// A program that passes these checks can request every record. Config.Clients, ReadOnly, NoList and
 // NoDelete restrict the records and operations.
 //
 // # Errors
 //
-// The response to a failed request is {"error": text, "class": name}; openapi.json lists the
-// classes. If the caller should wait before another request, the response has "retry_after" in
-// seconds and the header Retry-After. Only the response of a successful operation contains a token.
-// Errors and log records contain no token.
+// The response to a failed request is {"error": text, "class": name}. If an authorization server
+// has refused a request, the response also has "code", the error code of that server. The file
+// openapi.json lists the classes. If the caller should wait before another request, the response
+// has "retry_after" in seconds and the header Retry-After. Only the response of a successful
+// operation contains a token. Errors and log records contain no token.
 package agent

@@ -14,7 +14,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Errors of requests that the agent refuses.
+// Errors of requests that the agent itself refuses or cannot complete.
 var (
 	errUnauthorized = errors.New("the header " + TokenHeader + " is missing or wrong")
 	errForwarded    = errors.New("the request was forwarded")
@@ -42,7 +42,7 @@ type class struct {
 	status int
 }
 
-// classes lists the kinds of failure. The class of an error is the first class that the error
+// classes lists the kinds of failure. The class of an error is the first element that the error
 // matches. Names that the command tokenkeep also uses have the same meaning in the command.
 var classes = []class{
 	{errUnauthorized, "unauthorized", http.StatusUnauthorized},
@@ -104,7 +104,7 @@ type answer struct {
 	class  string // class of the error; empty if there is no error
 	retry  time.Duration
 	body   []byte
-	get    bool // the request was for a page
+	get    bool // the path allows only GET; set for errPage
 }
 
 // A failure is the body of the answer to a failed request.
@@ -135,7 +135,7 @@ func refuse(err error) answer {
 }
 
 // textOf returns the text of an error for the caller. For the class other it returns a fixed text,
-// because the text of err may contain a secret.
+// because the text of err might contain a secret.
 func textOf(c class, err error) string {
 	if c == other {
 		return "the request failed"

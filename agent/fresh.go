@@ -12,11 +12,11 @@ import (
 const (
 	firstPause   = time.Second      // initial pause before a refused client is retried
 	longestPause = time.Minute      // maximum of that pause
-	storePause   = 30 * time.Second // pause before an unavailable store is asked again for a record in memory
+	storePause   = 30 * time.Second // pause before a record in memory is read again from an unavailable store
 )
 
 // fresh returns the record that like describes, with a valid access token unless PassThrough is
-// set. persisted is false if the token could not be stored.
+// set. persisted reports whether the token is stored.
 func (h *Handler) fresh(ctx context.Context, like tokenstore.Token) (t tokenstore.Token, persisted bool, err error) {
 	if h.conf.PassThrough {
 		t, err = h.lookUp(ctx, like)
@@ -30,9 +30,9 @@ func (h *Handler) fresh(ctx context.Context, like tokenstore.Token) (t tokenstor
 	return h.settle(e, t, err)
 }
 
-// settle records in e the outcome of an operation on its client, and drops e if the record was
-// deleted. If err matches tokenstore.ErrNotPersisted but t has an access token, settle returns t
-// and false, without an error.
+// settle updates e after an operation on e.client that returned t and err. If err matches
+// tokenstore.ErrNotFound, settle drops e. If err matches tokenstore.ErrNotPersisted but t has an
+// access token, settle returns t and false, without an error.
 func (h *Handler) settle(e *entry, t tokenstore.Token, err error) (tokenstore.Token, bool, error) {
 	persisted := e.client.Persisted()
 	e.kept.Store(!persisted)
@@ -45,8 +45,8 @@ func (h *Handler) settle(e *entry, t tokenstore.Token, err error) (tokenstore.To
 	return t, persisted, err
 }
 
-// entry returns the entry of the record that like describes, from memory or from the
-// store.
+// entry returns the entry of the record that like describes. If no current entry is in memory,
+// entry calls open, once for all concurrent callers with the same description.
 func (h *Handler) entry(ctx context.Context, like tokenstore.Token) (*entry, error) {
 	like, err := h.asked(like)
 	if err != nil {
@@ -76,20 +76,22 @@ func (h *Handler) current(e *entry) bool {
 	return age < int64(h.conf.MaxAge) || e.kept.Load()
 }
 
-// begins reports whether a new record can be created from the fields of like.
+// begins reports whether the agent can create a record from like. Such a like has no ID, but a
+// client ID and a one-time code or refresh token.
 func begins(like tokenstore.Token) bool {
 	return like.ID == "" && like.ClientID != "" && (like.GrantToken != "" || like.RefreshToken != "")
 }
 
 // asked returns like without an access token if other fields identify the record. If the agent
-// serves only one client, asked adds the ID of that client to a description that has an ID or a
-// user name. The error is errForbidden if the agent does not serve the client of like.
+// serves only one client, and like has an ID or a user name but no client ID, asked adds the
+// client ID. The error is errForbidden if the agent does not serve the client of like. It
+// matches a class of package tokenstore if like is invalid.
 func (h *Handler) asked(like tokenstore.Token) (tokenstore.Token, error) {
 	if err := tokenstore.Validate(like); err != nil {
 		return like, err
 	}
 	if like.ID != "" || like.UserName != "" || begins(like) {
-		like.AccessToken, like.ExpiresAt = "", time.Time{} // the access token may be outdated
+		like.AccessToken, like.ExpiresAt = "", time.Time{} // the caller's access token may be older than that of the record
 	}
 	if like.ClientID == "" && (like.ID != "" || like.UserName != "") && len(h.conf.Clients) == 1 {
 		like.ClientID = h.conf.Clients[0]
@@ -100,7 +102,8 @@ func (h *Handler) asked(like tokenstore.Token) (tokenstore.Token, error) {
 	return like, nil
 }
 
-// client returns a Client for the record that like describes.
+// client returns a Client for the record that like describes. If a new record must not be
+// created, or if the agent might not serve the client, it first looks the record up.
 func (h *Handler) client(ctx context.Context, like tokenstore.Token) (*initializer.Client, error) {
 	if h.conf.ReadOnly && begins(like) || !h.serves(like.ClientID) || like.ID == "" && like.UserName == "" && !begins(like) {
 		t, err := h.lookUp(ctx, like)
@@ -123,8 +126,9 @@ func away(err error) bool {
 	return errors.Is(err, tokenstore.ErrUnavailable) || errors.Is(err, tokenstore.ErrDenied) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// open returns the entry of the record that like describes, under the key k, and refreshes its
-// token if necessary. old is the previous entry, or nil.
+// open reads or creates the record that like describes, refreshes its token if necessary, and
+// adds an entry under the key k. It returns that entry, or a current entry of the same record.
+// old is the previous entry for k, or nil.
 func (h *Handler) open(ctx context.Context, like tokenstore.Token, k key, old *entry) (*entry, error) {
 	client, err := h.client(ctx, like)
 	if err != nil {
@@ -156,13 +160,14 @@ func (h *Handler) open(ctx context.Context, like tokenstore.Token, k key, old *e
 	return e, h.clients.put(e, keys...)
 }
 
-// unopened returns the results of open if err prevents open from reading the record. While the
-// store is unavailable, unopened returns old, if old has a Client.
+// unopened returns the results of open after method client has failed with err. If old has a
+// Client and the store cannot be used, unopened returns old. If the authorization server refuses
+// the OAuth client, unopened adds an entry with the refusal.
 func (h *Handler) unopened(k key, old *entry, err error) (*entry, error) {
 	now := h.now()
 	switch {
 	case old != nil && old.client != nil && away(err):
-		// Use the token in memory, and read the store again after storePause.
+		// The age of old is set so that old is current for storePause.
 		old.opened.Store(now.Add(storePause - h.conf.MaxAge).UnixNano())
 		return old, nil
 	case old != nil:
@@ -171,12 +176,13 @@ func (h *Handler) unopened(k key, old *entry, err error) (*entry, error) {
 	if !errors.Is(err, initializer.ErrClient) {
 		return nil, err
 	}
-	// No store keeps a refusal of the client, so the agent keeps it in an entry.
+	// Stores do not keep a refusal of the OAuth client, so the agent keeps the refusal in an
+	// entry.
 	e := &entry{failed: err, pause: firstPause}
 	if old != nil && old.failed != nil {
 		e.pause = min(2*old.pause, longestPause)
 	}
 	e.opened.Store(now.UnixNano())
-	_ = h.clients.put(e, k) // if there is no room, the next caller tries again
+	_ = h.clients.put(e, k) // without room for the entry, the next request is sent to the authorization server
 	return e, err
 }

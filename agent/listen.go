@@ -32,13 +32,15 @@ type ListenOptions struct {
 	MaxConnections int
 }
 
-// Listen listens on a local address: "unix:" and the path of a socket, or an address of
-// the loopback interface with a port, such as "127.0.0.1:2780".
+// Listen listens on a local address: "unix:" and the path of a socket, or an address of the
+// loopback interface with a port, such as "127.0.0.1:2780". For any other address, Listen returns
+// an error.
 //
-// A Unix socket has mode 0600. Listen replaces an existing socket on which no process listens. If a
-// process listens on the socket, Listen returns an error. On Linux, the listener refuses a
-// connection to the socket unless the peer runs as the user of this process or as root. On Unix
-// systems, the packets of a TCP connection have a TTL of 1.
+// A Unix socket has mode 0600. Listen replaces a socket that accepts no connection, such as a
+// socket that an ended process has left. If the socket accepts a connection, or its path is that of
+// another kind of file, Listen returns an error. On Linux, the listener refuses a connection to the
+// socket unless the peer runs as the user of this process or as root. On Unix systems, the packets
+// of a TCP connection have a TTL of 1.
 func Listen(ctx context.Context, address string, opts *ListenOptions) (net.Listener, error) {
 	most := defaultConnections
 	if opts != nil && opts.MaxConnections != 0 {
@@ -116,7 +118,8 @@ func listenUnix(ctx context.Context, path string) (_ net.Listener, err error) {
 	return &unixListener{UnixListener: u, path: path, at: at}, nil
 }
 
-// vacant returns an error if path exists, unless path is a socket on which no process listens.
+// vacant returns an error if path exists, unless path is a socket to which this process cannot
+// connect.
 func vacant(ctx context.Context, path string) error {
 	at, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -130,12 +133,13 @@ func vacant(ctx context.Context, path string) error {
 	}
 	c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path)
 	if err != nil {
-		return nil // no process listens on the socket
+		return nil // the socket is treated as one that an ended process has left
 	}
 	return errors.Join(fmt.Errorf("a process listens on %s", path), c.Close())
 }
 
-// A unixListener removes its socket when it is closed, unless another socket has replaced it.
+// A unixListener removes its socket from the file system on Close, unless another file has replaced
+// the socket.
 type unixListener struct {
 	*net.UnixListener
 
@@ -145,7 +149,7 @@ type unixListener struct {
 
 func (l *unixListener) Close() error {
 	if at, err := os.Lstat(l.path); err == nil && os.SameFile(at, l.at) {
-		_ = os.Remove(l.path) // if it remains, the next agent replaces it
+		_ = os.Remove(l.path) // if the socket remains, the next agent replaces it
 	}
 	return l.UnixListener.Close()
 }
@@ -157,7 +161,7 @@ type listener struct {
 
 	slots    chan struct{}        // one slot for each open connection
 	refusals chan struct{}        // one slot for each connection being refused
-	stranger func(net.Conn) error // returns the reason to refuse a connection, or nil
+	stranger func(net.Conn) error // returns the reason to refuse a connection, or nil; may be nil
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -181,7 +185,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// A conn is an open connection. Close calls done.
+// A conn is an open connection. Close calls done, which frees the slot.
 type conn struct {
 	net.Conn
 
@@ -193,8 +197,9 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// refuse answers a connection with the error why, and closes the connection. It waits while
-// maxRefusals other connections are being refused. Meanwhile the kernel queues further connections.
+// refuse starts a goroutine that answers a connection with the error why, and closes the
+// connection. While maxRefusals such goroutines run, refuse waits, and the kernel queues further
+// connections.
 func (l *listener) refuse(c net.Conn, why error) {
 	l.refusals <- struct{}{}
 	go func() {
@@ -205,7 +210,8 @@ func (l *listener) refuse(c net.Conn, why error) {
 		if _, err := c.Write(refuse(why).raw()); err != nil {
 			return
 		}
-		// Closing a connection with unread data would discard the response.
+		// Closing a connection with unread data resets the connection, and the client might not get
+		// the response.
 		if half, ok := c.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 			_ = c.SetDeadline(time.Now().Add(closeWait))
 			skipRest(c)
@@ -216,8 +222,8 @@ func (l *listener) refuse(c net.Conn, why error) {
 // maxSkip is the number of bytes after which skipHead and skipRest stop reading.
 const maxSkip = 16 << 10
 
-// skipHead reads until the empty line that ends the head of a request, or until it has read maxSkip
-// bytes.
+// skipHead reads until the empty line that ends the head of a request. It stops earlier after
+// maxSkip bytes, or if a read fails.
 func skipHead(c net.Conn) {
 	buf := make([]byte, 512)
 	newlines := 0

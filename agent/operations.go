@@ -57,7 +57,8 @@ func (h *Handler) findByID(ctx context.Context, like tokenstore.Token) ([]byte, 
 	return h.find(ctx, like)
 }
 
-// lasts returns an error if t expires so soon that an SDK would refresh the token itself.
+// lasts returns errExpiring if t expires so soon that an SDK would refresh the token itself,
+// unless PassThrough is set.
 func (h *Handler) lasts(t tokenstore.Token) error {
 	if !h.conf.PassThrough && !t.ExpiresAt.IsZero() && t.ExpiresAt.Sub(h.now()) < sdkExpiry {
 		return errExpiring
@@ -174,7 +175,8 @@ type unread struct {
 	Class string `json:"class"`
 }
 
-// all returns the records that this agent serves, and describes the records that cannot be read.
+// all returns the records that this agent serves, and describes the records of all clients that
+// cannot be read.
 func (h *Handler) all(ctx context.Context) ([]tokenstore.Token, []unread, error) {
 	tokens, err := h.conf.Store.GetTokens(ctx)
 	if err != nil && tokens == nil {
@@ -252,8 +254,10 @@ func (h *Handler) serves(client string) bool {
 	return h.conf.Clients == nil || slices.Contains(h.conf.Clients, client)
 }
 
-// mayWrite returns t, with the client of its record if t has an ID but no client. The error is
-// errForbidden if the agent does not serve the client of t.
+// mayWrite returns t if a save of t is allowed. If the agent serves only some clients, and t has
+// an ID but no client ID, mayWrite adds the client ID of the record. The error is errForbidden if
+// t has no client that the agent serves. It matches tokenstore.ErrNotFound if no record of a
+// served client has the ID.
 func (h *Handler) mayWrite(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 	if h.conf.Clients == nil {
 		return t, nil
@@ -271,7 +275,7 @@ func (h *Handler) mayWrite(ctx context.Context, t tokenstore.Token) (tokenstore.
 	return t, nil
 }
 
-// lookUp returns the record that like describes from the store. The error matches
+// lookUp returns the record that like describes from the store. The error also matches
 // tokenstore.ErrNotFound if the agent does not serve the client of the record.
 func (h *Handler) lookUp(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	t, err := h.conf.Store.FindToken(ctx, like)

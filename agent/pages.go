@@ -43,10 +43,11 @@ func (h *Handler) page(r *http.Request, path string) *answer {
 	return &a
 }
 
-// readyAge is the duration for which the result of a readiness check is reused.
+// readyAge is the duration for which the result of a readiness check is reused, and the timeout of
+// a check.
 const readyAge = 5 * time.Second
 
-// A readiness caches whether the store answers.
+// A readiness caches the result of the last readiness check.
 type readiness struct {
 	mu   sync.Mutex
 	at   time.Time
@@ -56,8 +57,8 @@ type readiness struct {
 // absentID is an ID that no record has.
 const absentID = "tokenkeep-readiness"
 
-// check returns an error if the store does not answer a look-up. It calls the store at most once in
-// readyAge.
+// check looks absentID up in the store, and returns the error unless it matches
+// tokenstore.ErrNotFound. It calls the store at most once in readyAge.
 func (r *readiness) check(ctx context.Context, h *Handler) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

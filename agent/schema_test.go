@@ -18,7 +18,6 @@ import (
 // A schema is an object of the OpenAPI document.
 type schema map[string]any
 
-// openAPI returns the OpenAPI document.
 func openAPI(t *testing.T) schema {
 	t.Helper()
 	var d schema
@@ -28,7 +27,8 @@ func openAPI(t *testing.T) schema {
 	return d
 }
 
-// at returns the object at a path of the document, with references resolved.
+// at returns the object at a path of the document, with references resolved. It returns nil if
+// there is no such object.
 func (d schema) at(path ...string) schema {
 	here := d
 	for _, name := range path {
@@ -49,7 +49,7 @@ func (d schema) resolve(s schema) schema {
 }
 
 // conforms describes how v differs from the schema s. It returns "" if v conforms. A keyword of
-// s that conforms does not know is also a difference.
+// s that method word does not support is also a difference.
 func (d schema) conforms(s schema, v any) string {
 	s = d.resolve(s)
 	for word, says := range s {
@@ -140,11 +140,12 @@ func typeOf(v any) string {
 	return "null"
 }
 
-// check checks that the document describes the status and the body of a response.
+// check checks that the document describes the status and the body of a response, and that the
+// body is JSON.
 func (d schema) check(t *testing.T, method, path string, res *http.Response, body []byte) {
 	t.Helper()
 	of := d.at("paths", path, strings.ToLower(method), "responses", strconv.Itoa(res.StatusCode))
-	if of == nil && res.StatusCode >= 400 { // the path is not that of an operation
+	if of == nil && res.StatusCode >= 400 { // the document does not contain the path
 		of = d.at("components", "responses", strconv.Itoa(res.StatusCode))
 	}
 	if of == nil {

@@ -25,14 +25,15 @@ const (
 // ServeOptions configures Serve. The zero value and a nil *ServeOptions mean the
 // defaults.
 type ServeOptions struct {
-	// Grace is the maximum time for requests in progress after ctx is done; 0 means 25 seconds.
-	// Set a shorter Grace if the platform kills a process sooner.
+	// Grace limits the time after ctx is done in which requests end and tokens are stored; 0
+	// means 25 seconds. Set a shorter Grace if the platform kills a process sooner.
 	Grace time.Duration
 }
 
 // Serve serves h on l until ctx is done. Then Serve closes l, waits for the requests in progress,
 // including refreshes, and tries again to store the tokens that are not stored. It returns nil if
-// it completed these steps without an error within Grace.
+// it completed these steps without an error within Grace. If l fails before ctx is done, Serve
+// returns that error immediately.
 //
 // If Config.Token is empty and l is not a Unix socket, Serve closes l and returns an error.
 func Serve(ctx context.Context, l net.Listener, h *Handler, opts *ServeOptions) error {
@@ -50,8 +51,7 @@ func Serve(ctx context.Context, l net.Listener, h *Handler, opts *ServeOptions) 
 		WriteTimeout:      h.conf.Timeout + readTime,
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    maxHead,
-		// The server's log would quote clients, and the log record of the operation is
-		// sufficient.
+		// The server's log would quote text from clients. The Handler logs each request.
 		ErrorLog: log.New(io.Discard, "", 0),
 	}
 	failed := make(chan error, 1)

@@ -12,10 +12,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TokenFile returns the token in a file, for Config.Token. If the file does not exist, TokenFile
-// creates the file with a random token of 130 bits, and its directory if necessary. Only the owner
-// can read the new file. Programs that use the agent read the token from the file. On Unix,
-// TokenFile returns an error if all users can read, write or execute the file.
+// TokenFile returns the token in the file name, for Config.Token. If the file does not exist,
+// TokenFile creates the file, and its directory if necessary, with a random token of 130 bits.
+// Only the owner can read the new file. Programs that use the agent read the token from the file.
+// TokenFile returns an error if the token is not valid for Config.Token. On Unix, it also returns
+// an error if all users can read, write or execute the file.
 func TokenFile(name string) (tokenstore.Secret, error) {
 	err := writeToken(name)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
@@ -49,8 +50,8 @@ func checkToken(token tokenstore.Secret) error {
 	return nil
 }
 
-// writeToken creates a file with a random token. The error matches fs.ErrExist if the file exists.
-// Other processes never see an incomplete token.
+// writeToken creates a file with a random token. The error matches fs.ErrExist if the file exists
+// or cannot be examined. Other processes never see an incomplete token.
 func writeToken(name string) error {
 	if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
 		return fs.ErrExist
@@ -67,5 +68,5 @@ func writeToken(name string) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Link(f.Name(), name) // unlike a rename, it never replaces a file
+	return os.Link(f.Name(), name) // unlike os.Rename, os.Link never replaces a file
 }

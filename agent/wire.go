@@ -67,9 +67,9 @@ func parseToken(body []byte) (tokenstore.Token, error) {
 	return tokenstore.FromFields(f), nil
 }
 
-// textOfMember returns the text of a JSON string or, if number is set, of a number. It returns ""
-// for null. Invalid UTF-8 is an error, because encoding/json would silently replace it and thereby
-// change a token.
+// textOfMember returns the text of a JSON string or, if number is set, of an integer. It returns
+// "" for null. A string with U+FFFD is an error: encoding/json decodes invalid text to U+FFFD,
+// which would change a token.
 func textOfMember(raw json.RawMessage, number bool) (string, error) {
 	var text *string
 	switch {
@@ -85,7 +85,8 @@ func textOfMember(raw json.RawMessage, number bool) (string, error) {
 	return *text, nil
 }
 
-// appendToken appends a token as a JSON object, with all fields that are not empty as strings.
+// appendToken appends t to b as a JSON object. Its members are the fields of t that are not
+// empty, all as strings.
 func appendToken(b *bytes.Buffer, t tokenstore.Token) error {
 	e := json.NewEncoder(b)
 	e.SetEscapeHTML(false)

@@ -32,7 +32,7 @@ func membersOf(t *testing.T, answer []byte) given {
 	return g
 }
 
-// canonical returns an object with one member in canonical form.
+// canonical returns the canonical form of an object with one member.
 func canonical(t *testing.T, name, value string) string {
 	t.Helper()
 	text, err := codec.CanonicalExtra(`{"` + name + `":` + value + `}`)
@@ -42,7 +42,8 @@ func canonical(t *testing.T, name, value string) string {
 	return text
 }
 
-// check checks that the record r contains the members of the response g, and no others.
+// check checks that r contains the members of the response g, and no others. An expiry may be
+// off by a minute.
 func (g given) check(t *testing.T, where string, r tokenstore.Token, issued time.Time) {
 	t.Helper()
 	kept := given{}
@@ -85,8 +86,9 @@ func (g given) check(t *testing.T, where string, r tokenstore.Token, issued time
 	}
 }
 
-// TestAnswers checks that the token responses of twenty providers survive saves, migrations and
-// refreshes. Export must write no file if the file cannot hold all members.
+// TestAnswers checks that saves, migrations and refreshes keep the members of the token
+// responses of twenty providers. It also checks that export writes no file if the file cannot
+// hold all members.
 func TestAnswers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -143,7 +145,7 @@ func TestAnswers(t *testing.T) {
 
 func issuerOf(provider string) string { return "https://" + provider + ".example.com" }
 
-// refreshed refreshes the records in a token file twice: with only an access token and its
+// refreshed refreshes each record in a token file twice: first with only an access token and an
 // expiry, and then with the full response. It checks that the first refresh keeps the other
 // members.
 func refreshed(t *testing.T, path string, all map[string][]byte) {
@@ -177,8 +179,8 @@ func refreshed(t *testing.T, path string, all map[string][]byte) {
 	}
 }
 
-// TestExportDrop checks that --drop leaves out only the named members, and accepts only members
-// that the SDKs do not read.
+// TestExportDrop checks that --drop leaves out only the named members. It must refuse an issuer,
+// and a token_type with which the SDKs would send the token incorrectly.
 func TestExportDrop(t *testing.T) {
 	t.Parallel()
 	e := fileStoreEnv(t)
@@ -196,7 +198,7 @@ func TestExportDrop(t *testing.T) {
 	e.ok(t, `{"access_token":"a","token_type":"DPoP"}`, "save", "--user", "eve", "--client", "c")
 	e.fails(t, 6, "", "export", name, "--force", "--drop", "scope,token_type")
 
-	// import refuses a token file with a second file, which holds further fields.
+	// import must refuse a token file if a second file beside it holds further fields.
 	path := strings.TrimPrefix(e[envStore], "file:")
 	if text := other.fails(t, 2, "", "import", path); !strings.Contains(text, "migrate --from") {
 		t.Errorf("import: %s", text)

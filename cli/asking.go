@@ -12,7 +12,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// asking holds the flags that select a record and the server to ask for a token.
+// asking holds the ID and the flags that select a record, and the authorization server of the
+// record.
 type asking struct {
 	id, user, client string
 	issuer, resource string
@@ -37,7 +38,7 @@ func mostOneID(c *cobra.Command, args []string) error {
 }
 
 // settle copies the client ID to f.client, which selects records. Without --token-url, it clears
-// f.server.client. The flags must have been parsed.
+// f.server.client. The caller must have parsed the flags.
 func (f *asking) settle() {
 	f.client = f.server.client
 	if f.server.tokenURL == "" {
@@ -55,8 +56,9 @@ func (f *asking) check(command string) error {
 	return nil
 }
 
-// find returns the record that the flags select. With --token-url but without --issuer, it first
-// searches for a record with the issuer of that URL, and then without an issuer.
+// find returns the record that the flags select. With --user and --token-url, but without
+// --issuer, find first searches for a record with the issuer of that URL. If there is none, find
+// searches for a record without an issuer.
 func (f *asking) find(ctx context.Context, s *store) (t tokenstore.Token, err error) {
 	like := tokenstore.Token{ID: f.id, UserName: f.user, ClientID: f.client, Issuer: f.issuer, Resource: f.resource}
 	if f.issuer == "" && f.user != "" && f.server.tokenURL != "" {
@@ -71,8 +73,9 @@ func (f *asking) find(ctx context.Context, s *store) (t tokenstore.Token, err er
 }
 
 // of returns the configuration of the authorization server of t: the server that the flags name,
-// or else the Zoho server of t's API domain. It returns a usage error if the server is unknown
-// or, without --issuer, differs from the issuer of t.
+// or else the Zoho server of t's API domain. It returns a usage error if the flags are invalid
+// or the server is unknown. Without --issuer, a server that differs from the issuer of t is also
+// a usage error.
 func (f *asking) of(a *app, t tokenstore.Token) (initializer.Config, error) {
 	if f.server.given() {
 		server := f.server
@@ -96,8 +99,8 @@ func (f *asking) of(a *app, t tokenstore.Token) (initializer.Config, error) {
 	return initializer.Config{Environment: env, HTTPClient: a.http}, nil
 }
 
-// renewed returns the record of t with another access token. If no other process has replaced
-// the access token, renewed refreshes it with the configuration c.
+// renewed replaces the access token of t, and returns the record. It sends no request if another
+// process has replaced the token with a valid one. c configures the authorization server.
 func (a *app) renewed(ctx context.Context, s *store, c initializer.Config, t tokenstore.Token) (tokenstore.Token, error) {
 	c.Store, c.Token, c.Now = s.TokenStore, tokenstore.Token{ID: t.ID}, a.now
 	client, err := initializer.New(ctx, c)

@@ -10,7 +10,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/initializer"
 )
 
-// An authServer is an authorization server that flags name.
+// An authServer holds the flags that name an authorization server.
 type authServer struct {
 	dataCenter, environment string
 	accounts, api           string

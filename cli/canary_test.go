@@ -18,8 +18,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 )
 
-// canary is a secret that commands must not print. JSON and CSV contain its characters
-// unchanged.
+// canary is a secret that commands must not print. JSON and CSV do not escape its characters.
 const canary = "canary-5d41402abc4b2a76"
 
 // TestCanary checks that no command prints a secret, for valid and invalid input, and on working
@@ -94,7 +93,7 @@ func TestCanary(t *testing.T) {
 			}
 		}
 	})
-	// shown must find the canary where --reveal prints it.
+	// If shown never found the canary, the checks above would prove nothing.
 	e := fileStoreEnv(t)
 	if shown(e.ok(t, record, "save", "--reveal")) == "" {
 		t.Error("the test would not notice a secret")
@@ -103,8 +102,8 @@ func TestCanary(t *testing.T) {
 
 // shown returns the form in which text contains the canary, or "".
 func shown(text string) string {
-	// Apart from its ends, the canary in base64 depends only on its alignment, of which there
-	// are three.
+	// Apart from its first and last characters, the base64 form of the canary depends only on
+	// the position of the canary modulo three.
 	for _, pad := range []string{"", "x", "xy"} {
 		encoded := base64.RawStdEncoding.EncodeToString([]byte(pad + canary))
 		if strings.Contains(text, encoded[len(pad)*4/3+1:len(encoded)-2]) {
@@ -227,8 +226,8 @@ func everyStore(t *testing.T, test func(*testing.T, env)) {
 	}
 }
 
-// asked checks that a server received calls, because a command that sends none prints no secrets
-// anyway.
+// asked checks that a server received calls. A command that sends no call has no stored secret
+// to print.
 func asked(t *testing.T, calls int) {
 	t.Helper()
 	if calls == 0 {

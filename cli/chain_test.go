@@ -31,8 +31,7 @@ import (
 const envFull = "TOKENKEEP_FULL"
 
 // TestChain uses the Vault server at the address in envVaultAddr, with the token in VAULT_TOKEN.
-// Without an address, it uses the fake. The tests in integration/ run TestChain with the core of
-// Vault.
+// Without an address, TestChain uses the fake.
 const (
 	envVaultAddr  = "TOKENKEEP_VAULT_ADDR"
 	envVaultMount = "TOKENKEEP_VAULT_MOUNT" // "secret" if unset
@@ -116,8 +115,8 @@ type chained struct {
 	open  func(*testing.T) chained // returns a new store of the same kind
 	calls *atomic.Int64            // the number of calls to its server
 
-	// watch sets a function that is called before each write request is answered. It is nil if
-	// the store has no server.
+	// watch sets a function that is called before each write request is answered. watch is nil
+	// if the store has no server.
 	watch func(f func())
 }
 
@@ -204,12 +203,12 @@ func steps(r migrateReport) string {
 	return strings.Join(all, ", ")
 }
 
-// killAlong starts a migration, kills it at a random point, and starts it again, until kills
-// processes were killed or too many have completed. It returns the number of killed processes.
+// killAlong starts processes that migrate, and kills each at a point that arm chooses, until
+// kills processes were killed. It gives up after kills*tries processes, and returns the number
+// of killed processes.
 //
-// If the target counts write requests, each point is such a request, so that every process has
-// records left to write. Otherwise the points are moments in the time that a run takes to write.
-// The last processes may then only read and compare.
+// If to.watch is set, each point is a write request, and a process that completes fails the
+// test. Otherwise the points are moments, and a process may complete before its moment.
 func killAlong(t *testing.T, from, to chained, kills int, flags []string, arm arming) int {
 	t.Helper()
 	const tries = 20
@@ -240,12 +239,12 @@ func killAlong(t *testing.T, from, to chained, kills int, flags []string, arm ar
 	return killed
 }
 
-// An arming arranges that kill is called while the process that was just started is working.
-// disarm cancels the call.
+// An arming arranges a call of kill during the run of the process that was started last. disarm
+// cancels the call.
 type arming func(kill func()) (disarm func())
 
-// killByWrites returns an arming that kills at a random write request. The kill points are
-// spaced so that all the killed runs together send no more writes than one uninterrupted run.
+// killByWrites returns an arming that kills at a random write request. All the killed runs
+// together send at most as many writes as one uninterrupted run.
 func killByWrites(t *testing.T, from, to chained, kills int, flags []string) arming {
 	t.Helper()
 	// The difference between two runs excludes writes that do not depend on the number of
@@ -271,9 +270,9 @@ func killByWrites(t *testing.T, from, to chained, kills int, flags []string) arm
 	}
 }
 
-// killByTime returns an arming that kills at a random moment of the time in which a whole run
-// writes. If a process completes before its moment, later moments are within the time that the
-// process took.
+// killByTime returns an arming that kills at a random moment soon after the write step of an
+// uninterrupted run would begin. If a process completes before its moment, later moments are
+// within the time that the process took.
 func killByTime(t *testing.T, from, to chained, kills int, flags []string) arming {
 	t.Helper()
 	began := time.Now()

@@ -28,14 +28,14 @@ type app struct {
 	out    *bufio.Writer // standard output; the next Flush returns write errors
 	errs   io.Writer     // standard error
 	now    func() time.Time
-	http   *http.Client // client for authorization servers; nil means a new one
+	http   *http.Client // client for authorization servers; nil means a default client
 
 	observer *tokenstore.Observer // observes the store; may be nil
 	slow     *slowStore           // notes slow calls; nil with --json, or if standard error is not a terminal
 
 	storeURL string
 	isThere  bool // the store must exist, and is not created
-	readOnly bool // the store is only read, and a store that does not exist counts as empty
+	readOnly bool // the store is only read; unless isThere is set, a store that does not exist counts as empty
 	json     bool
 	timeout  time.Duration
 
@@ -121,9 +121,10 @@ Secrets are masked unless --reveal is given, and are never taken from arguments.
 	return root
 }
 
-// begin runs before every command, and starts the timer of --timeout. It returns a usage error if
-// a duration is negative, or if an argument or flag is empty. An empty value may come from an
-// unset shell variable, and must not select the default.
+// begin runs before every command. Except for requests of completions, it starts the timer of
+// --timeout and the notes about slow calls. It returns a usage error if a duration is negative,
+// or if an argument or flag is empty. An empty value often comes from an unset shell variable,
+// and must not select the default.
 func (a *app) begin(c *cobra.Command, args []string) error {
 	if completing(c) {
 		return nil
@@ -147,7 +148,7 @@ func (a *app) begin(c *cobra.Command, args []string) error {
 		return err
 	case a.timeout > 0:
 		ctx, cancel := context.WithTimeoutCause(c.Context(), a.timeout, errTimeout)
-		context.AfterFunc(ctx, cancel) // cancel must not be called earlier: the command uses ctx until it ends
+		context.AfterFunc(ctx, cancel) // a deferred cancel would end ctx before the command runs
 		c.SetContext(ctx)
 		a.overdue = func() bool { return errors.Is(context.Cause(ctx), errTimeout) }
 	}
@@ -171,7 +172,8 @@ func hasEmpty(v pflag.Value) bool {
 var errTimeout = fmt.Errorf("the time that --timeout allows is over: %w", context.DeadlineExceeded)
 
 // timedOut appends the value of --timeout to the text of err if --timeout has expired and err
-// matches context.DeadlineExceeded. It does not change errTimeout, which names the flag.
+// matches context.DeadlineExceeded. It returns an error that matches errTimeout unchanged,
+// because that error already names the flag.
 func (a *app) timedOut(err error) error {
 	if a.overdue != nil && a.overdue() && errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, errTimeout) {
 		return fmt.Errorf("%w (--timeout %v)", err, a.timeout)

@@ -13,7 +13,8 @@ import (
 
 var fileFlags = []string{"like", "token-file", "svg"}
 
-// values maps the names of flags to their possible values. Other flags have no fixed values.
+// values returns the possible values of each flag that has a fixed set of values, by the
+// name of the flag.
 func (a *app) values() map[string][]cobra.Completion {
 	var stores, centers []cobra.Completion
 	for _, s := range a.schemes {
@@ -56,7 +57,7 @@ func (a *app) completeValues(root *cobra.Command) {
 				}
 			}
 			if f.Value.Type() != "bool" {
-				_ = c.RegisterFlagCompletionFunc(f.Name, complete) // it fails only if c has no such flag
+				_ = c.RegisterFlagCompletionFunc(f.Name, complete) // it fails only for an unknown or a repeated flag
 			}
 		}
 		c.LocalNonPersistentFlags().VisitAll(visit)
@@ -68,8 +69,8 @@ func (a *app) completeValues(root *cobra.Command) {
 	each(root)
 }
 
-// completing reports whether c is the command with which shells request completions. Its
-// arguments may be empty words.
+// completing reports whether c is the command with which shells request completions. The
+// arguments of that command may be empty.
 func completing(c *cobra.Command) bool {
 	return c.Name() == cobra.ShellCompRequestCmd || c.Name() == cobra.ShellCompNoDescRequestCmd
 }

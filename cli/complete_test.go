@@ -80,7 +80,7 @@ func TestCompletion(t *testing.T) {
 	}
 }
 
-// TestCompletionScripts checks that the installed shells can read their completion scripts.
+// TestCompletionScripts checks that each installed shell can parse its completion script.
 func TestCompletionScripts(t *testing.T) {
 	t.Parallel()
 	for _, shell := range []string{"bash", "zsh", "fish"} {
@@ -126,8 +126,8 @@ func TestManualPages(t *testing.T) {
 			var warnings bytes.Buffer
 			cmd := exec.CommandContext(t.Context(), groff, "-man", "-Tutf8", "-z", "-ww", filepath.Join(dir, name))
 			cmd.Stderr = &warnings
-			// groff also warns about lines that are wider than the page, which is harmless: the
-			// help is already laid out.
+			// The test ignores warnings about lines that are wider than the page, because page
+			// turns line filling off.
 			if err := cmd.Run(); err != nil || strings.Contains(warnings.String(), "macro") || strings.Contains(warnings.String(), "escape") {
 				t.Errorf("%s: %v\n%s", name, err, warnings.String())
 			}
@@ -178,7 +178,7 @@ func TestListInPages(t *testing.T) {
 		}
 	}
 
-	// The flag --user selects the record to remove.
+	// rm finds the record to remove by --user and --client.
 	e.fails(t, 4, "", "rm", "--user", "ann")
 	if text := e.ok(t, "", "rm", "--user", "ann", "--client", "c", "--dry-run"); !strings.Contains(text, "1 record") {
 		t.Errorf("it says %s", text)

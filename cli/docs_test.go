@@ -29,8 +29,8 @@ const (
 
 var globalFlags = regexp.MustCompile(`\n\nGlobal Flags:\n((?: +-.*\n?)+)`)
 
-// TestCLIDocument checks that docs/cli.md contains the help of all commands, and the global
-// flags once.
+// TestCLIDocument checks that docs/cli.md contains the help of all visible commands, and the
+// global flags once.
 func TestCLIDocument(t *testing.T) {
 	t.Parallel()
 	a := &app{schemes: allSchemes(), env: env{}.get}
@@ -79,8 +79,8 @@ func TestCLIDocument(t *testing.T) {
 	}
 }
 
-// fixtures maps the heading of each section of docs/migrating.md to the file name that the
-// section uses, and to the file with its content.
+// fixtures maps the heading of each section with commands in docs/migrating.md to two file
+// names. The commands use a file of the first name, with the content of the second.
 var fixtures = map[string][2]string{
 	"The steps":                              {"sdk_tokens.txt", "../testdata/zoho-sdk/python_filestore.csv"},
 	"MySQL, of any SDK":                      {"sdk_tokens.txt", "../testdata/zoho-sdk/python_filestore.csv"},
@@ -106,8 +106,8 @@ var sdkFiles = map[string]string{
 // sdkRow matches a row of the table of SDKs: the SDK and the URL of its file.
 var sdkRow = regexp.MustCompile("(?m)^\\| ([^|]+) \\| `(file:sdk_tokens[^`]*)` \\|")
 
-// TestMigratingSDKs checks that the URL in docs/migrating.md for the file of each SDK can be
-// used to move the file.
+// TestMigratingSDKs checks that migrate moves a file of each SDK with the URL in
+// docs/migrating.md.
 func TestMigratingSDKs(t *testing.T) {
 	t.Parallel()
 	rows := sdkRow.FindAllStringSubmatch(readFile(t, migratingDoc), -1)
@@ -131,7 +131,8 @@ func TestMigratingSDKs(t *testing.T) {
 	}
 }
 
-// TestMigratingProgram checks that the program in docs/migrating.md works after the migration.
+// TestMigratingProgram checks that the program in docs/migrating.md prints the documented
+// output after the migration.
 func TestMigratingProgram(t *testing.T) {
 	t.Parallel()
 	page := readFile(t, migratingDoc)
@@ -207,7 +208,7 @@ func TestMigratingDocument(t *testing.T) {
 	}
 }
 
-// runSection returns the section with the output that its commands print in this run.
+// runSection runs the commands of a section, and returns the section with their current output.
 func runSection(t *testing.T, heading, section string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -276,8 +277,8 @@ var (
 	ages     = regexp.MustCompile(`(in \d+[smhd]|\d+[smhd] ago)`)
 )
 
-// timeless returns a section without the parts that differ between runs: times, and the widths
-// of the columns that contain them.
+// timeless returns a section without the parts that differ between runs: times, numbers of
+// calls, and the widths of columns.
 func timeless(text string) string {
 	text = spaces.ReplaceAllString(text, " ")
 	text = stepLine.ReplaceAllString(text, "$1")

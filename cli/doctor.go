@@ -99,7 +99,7 @@ func (a *app) doctor(ctx context.Context, s *store, o doctor.CheckOptions) error
 		return usagef("a store of this kind cannot be checked")
 	}
 	if o.Grace == 0 {
-		o.Grace = -1 // --grace 0 means no grace; in the options, 0 would mean the default
+		o.Grace = -1 // in the options, 0 means the default, and -1 means no grace
 	}
 	r := doctorReport{Store: a.storeName(), Findings: []findingJSON{}}
 	if o.Repair {

@@ -11,7 +11,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
-// A doctorReport is the result of a check. --json prints it in this form.
+// A doctorReport is the result of a check. With --json, the command prints this struct.
 type doctorReport struct {
 	Store    string        `json:"store"`
 	Before   *int          `json:"records_before,omitempty"` // number of records before repairs
@@ -52,7 +52,8 @@ func (r *doctorReport) add(f doctor.Finding) {
 }
 
 // err returns the error of the command. It wraps ended, the error with which the check ended, if
-// ended is not nil. Otherwise, it matches errFindings if harmful findings are left.
+// ended is not nil. Otherwise, it matches errFindings if harmful findings are left, and else is
+// nil.
 func (r *doctorReport) err(ended error) error {
 	switch {
 	case ended != nil:
@@ -99,8 +100,8 @@ func (a *app) printFindings(r doctorReport, whole bool) error {
 	return nil
 }
 
-// isRemark reports whether a finding is a remark about the configuration of the store. Such a
-// finding cannot be repaired.
+// isRemark reports whether a finding is a remark about the configuration of the store, which
+// doctor cannot repair.
 func isRemark(f findingJSON) bool { return f.Kind == string(doctor.KindStoreUnkeyed) }
 
 // A group is a set of findings with the same cause.
@@ -109,8 +110,7 @@ type group struct {
 	count       int
 }
 
-// groupFindings groups findings that differ only in the record that they concern. It omits
-// remarks.
+// groupFindings groups findings that differ only in their record, and omits remarks.
 func groupFindings(findings []findingJSON) []*group {
 	var groups []*group
 	at := map[string]*group{}
@@ -158,8 +158,7 @@ func (g *group) where() string {
 	return fmt.Sprintf("%d times, first %s", g.count, one)
 }
 
-// remedy returns the outcome of the repair or, if the finding was not repaired, instructions for
-// the user.
+// remedy returns the outcome of a repair or, if no repair was tried, instructions for the user.
 func (g *group) remedy() string {
 	command := map[string]string{
 		string(doctor.RemedyRepair): "doctor --repair",
@@ -221,8 +220,8 @@ func (a *app) keysHint() string {
 	return fmt.Sprintf("Does the store need keys? %s is not set.", envKeys)
 }
 
-// noteKeys prints keysHint as a remark if s can have keys, and if err, the error about its
-// unreadable records, matches tokenstore.ErrCorrupt.
+// noteKeys prints keysHint as a remark if s can have keys and err matches tokenstore.ErrCorrupt.
+// err is the error about the unreadable records of s.
 func (a *app) noteKeys(s *store, err error) {
 	if _, keyed := s.TokenStore.(doctor.Rekeyer); keyed && errors.Is(err, tokenstore.ErrCorrupt) {
 		a.note("%s", a.keysHint())

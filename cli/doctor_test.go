@@ -28,7 +28,8 @@ func TestDoctorOnHealthyStores(t *testing.T) {
 	})
 }
 
-// TestDoctorRepairLabel checks that doctor restores a label that was removed from a record.
+// TestDoctorRepairLabel checks that doctor reports a missing label of a record, and that
+// doctor --repair restores the label.
 func TestDoctorRepairLabel(t *testing.T) {
 	t.Parallel()
 	e, _ := vaultEnv(t)
@@ -119,7 +120,7 @@ func TestDoctorTriesPermissions(t *testing.T) {
 	}
 }
 
-// TestRekey checks that the steps in the help change all keys.
+// TestRekey checks that the steps in the help of rekey change the keys of all records.
 func TestRekey(t *testing.T) {
 	t.Parallel()
 	for _, k := range storeKinds[3:] {

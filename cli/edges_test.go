@@ -138,8 +138,8 @@ func TestDeadCredentials(t *testing.T) {
 	}
 }
 
-// TestOneCauseIsOneLine checks that doctor reports records in one line if the service denies
-// the reads of all of them.
+// TestOneCauseIsOneLine checks that doctor reports all records in one line if the service denies
+// each read of a record.
 func TestOneCauseIsOneLine(t *testing.T) {
 	t.Parallel()
 	e, server := vaultEnv(t)
@@ -230,8 +230,8 @@ func TestImportInterrupted(t *testing.T) {
 	}
 }
 
-// TestAWSOptions checks that a new secret in AWS has the tags and the key in the URL, and that
-// malformed parameters are rejected.
+// TestAWSOptions checks that a new secret in AWS has the tags and the key in the URL of the
+// store. Malformed parameters must be rejected.
 func TestAWSOptions(t *testing.T) {
 	t.Parallel()
 	e, server := awsEnv(t)

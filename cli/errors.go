@@ -34,8 +34,8 @@ var (
 	classOther = class{code: 1, name: "other", text: "anything else, such as a file that cannot be read"}
 )
 
-// classes lists the kinds of failure. The class of an error is the first class that the error
-// matches. Classes of errors about the store precede classes of errors about a record.
+// classes lists the kinds of failure. The class of an error is the first element that the error
+// matches. The order therefore matters for errors that match several elements.
 var classes = []class{
 	{2, "usage", scheme.ErrUsage, "wrong arguments, flags, environment or keys file"},
 	{2, "usage", migrate.ErrSameStore, ""},
@@ -90,8 +90,8 @@ func classOf(err error) class {
 
 func usagef(format string, args ...any) error { return scheme.Usagef(format, args...) }
 
-// textOf returns the text of an error without the prefixes of packages tokenstore and
-// initializer, because messages begin with the program's name.
+// textOf returns the text of an error without "tokenstore: " and "initializer: revoke: ",
+// because messages begin with the program's name.
 func textOf(err error) string {
 	return strings.NewReplacer("tokenstore: ", "", "initializer: revoke: ", "").Replace(err.Error())
 }
@@ -123,14 +123,14 @@ var derivedID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile
 // Tokens and keys of the known providers are longer.
 const shortID = 12
 
-// maybeToken reports whether text, given in place of a name or an ID, may be a token.
+// maybeToken reports whether text, an argument that should be a name or an ID, might be a token.
 func maybeToken(text string) bool { return len(text) > shortID && !derivedID().MatchString(text) }
 
 // fileSuffix matches file names with a suffix, which tokens do not have.
 var fileSuffix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[^.]{1,64}(\.[A-Za-z0-9]{1,5}){1,2}$`) })
 
-// maybeTokenFile reports whether the name of a file may be a token. It returns false for a name
-// with a suffix, and for a name that contains an existing directory.
+// maybeTokenFile reports whether the name of a file might be a token. It returns false for a
+// name with a suffix, and for a name that contains an existing directory.
 func maybeTokenFile(name string) bool {
 	if !maybeToken(name) || fileSuffix().MatchString(filepath.Base(name)) {
 		return false
@@ -139,7 +139,8 @@ func maybeTokenFile(name string) bool {
 	return dir == "." && !strings.HasPrefix(name, ".") || !files.Exists(dir)
 }
 
-// A cutError is an error whose text contains only the first bytes of an argument.
+// A cutError is an error whose text contains the first four bytes of an argument in place of the
+// argument.
 type cutError struct {
 	error
 	arg string
@@ -154,7 +155,7 @@ func (e cutError) Error() string {
 }
 
 // withoutToken returns err. If may(arg) is true, the text of the error contains only the first
-// bytes of arg.
+// four bytes of arg.
 func withoutToken(err error, arg string, may func(string) bool) error {
 	if err == nil || !may(arg) {
 		return err
@@ -162,8 +163,8 @@ func withoutToken(err error, arg string, may func(string) bool) error {
 	return cutError{err, arg}
 }
 
-// hint returns advice for err, an error of a store: that of the store's scheme, or to run doctor
-// --permissions. It returns "" if there is no advice.
+// hint returns advice for err, an error of a store: the advice of the store's scheme, or the
+// advice to run doctor --permissions. It returns "" if there is no advice.
 func (a *app) hint(err error) string {
 	var of *tokenstore.Error
 	if !errors.As(err, &of) {
@@ -215,8 +216,8 @@ func sortedClasses() []class {
 	return all
 }
 
-// problems joins the first 20 errors, and adds the number of remaining errors. It returns nil if
-// errs is empty.
+// problems joins the first 20 errors, and an error with the number of remaining errors. It
+// returns nil if errs is empty.
 func problems(errs []error) error {
 	const most = 20
 	if more := len(errs) - most; more > 0 {

@@ -166,7 +166,7 @@ func droppable(list string) (names []string, err error) {
 }
 
 // A dropping reads the records of a store without the members in names. It keeps a token_type
-// that the SDKs would not send, so that the export fails.
+// that the SDKs do not send correctly, and the export then fails.
 type dropping struct {
 	migrate.Reader
 	names []string
@@ -214,7 +214,7 @@ type exportFile struct {
 	dialect codec.Dialect
 	numbers *tokenfile.File // a file without rows, whose NextID assigns numbers
 	tokens  []tokenstore.Token
-	last    int64 // the highest number
+	last    int64 // the highest ID
 }
 
 func newExportFile(d codec.Dialect) (*exportFile, error) {
@@ -223,7 +223,7 @@ func newExportFile(d codec.Dialect) (*exportFile, error) {
 }
 
 // Fits returns for each token an error that says why the SDK could not read its row, or nil.
-// IDs that are not numbers cannot be kept.
+// For an ID that is not a number of the SDKs, the error is not nil.
 func (f *exportFile) Fits(_ context.Context, tokens []tokenstore.Token) ([]error, error) {
 	file, err := tokenfile.New(f.dialect)
 	if err != nil {
@@ -250,7 +250,7 @@ func (f *exportFile) Fits(_ context.Context, tokens []tokenstore.Token) ([]error
 }
 
 // SaveAll adds all records or none. Records without an ID get the numbers after the highest
-// number in the file.
+// number in the file. If no number is left, the error matches tokenfile.ErrDialect.
 func (f *exportFile) SaveAll(_ context.Context, tokens []tokenstore.Token) ([]tokenstore.Token, error) {
 	saved, last := slices.Clone(tokens), f.last
 	for i := range saved {
@@ -271,7 +271,7 @@ func (f *exportFile) SaveAll(_ context.Context, tokens []tokenstore.Token) ([]to
 	return saved, nil
 }
 
-// SaveToken adds a record.
+// SaveToken adds a record, and never merges it with another record.
 func (f *exportFile) SaveToken(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 	saved, err := f.SaveAll(ctx, []tokenstore.Token{t})
 	if err != nil {
@@ -280,8 +280,8 @@ func (f *exportFile) SaveToken(ctx context.Context, t tokenstore.Token) (tokenst
 	return saved[0], nil
 }
 
-// FindToken returns tokenstore.ErrNotFound. The export then adds every record, even a record
-// that shares fields with others.
+// FindToken always returns tokenstore.ErrNotFound, so the export adds every record, even if
+// records have the same fields.
 func (f *exportFile) FindToken(context.Context, tokenstore.Token) (tokenstore.Token, error) {
 	return tokenstore.Token{}, tokenstore.ErrNotFound
 }

@@ -14,10 +14,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// plainName matches names that are too short to be a token. Errors may quote them.
+// plainName matches names that are too short to be a token, and can therefore be quoted in
+// errors.
 var plainName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9-]{0,11}$`) })
 
-// echoed returns name in quotes for an error message, or the text instead if name may be a
+// echoed returns name in quotes for an error message, or the text instead if name might be a
 // token.
 func echoed(name, instead string) string {
 	if !plainName().MatchString(name) {
@@ -84,7 +85,7 @@ func distance(a, b string) int {
 }
 
 // flagError returns an error that describes err, an error about flags, without quoting values or
-// other texts that may be a secret.
+// other texts that might be a secret.
 func flagError(c *cobra.Command, err error) error {
 	var (
 		unknown *pflag.NotExistError
@@ -178,8 +179,8 @@ func howMany(set ...bool) (n int) {
 	return n
 }
 
-// knownDialect returns the dialect with the given name, or a usage error if there is none. If
-// name is empty, it returns "".
+// knownDialect returns the dialect with the given name, or a usage error if the dialect does not
+// exist. If name is empty, it returns "".
 func knownDialect(name string) (codec.Dialect, error) {
 	d := codec.Dialect(name)
 	if name != "" && !d.Known() {

@@ -23,8 +23,8 @@ func everyCommand(c *cobra.Command, visit func(c *cobra.Command, path []string))
 	}
 }
 
-// TestEmptyFlags checks that every flag of every command rejects an empty value, which must not
-// select the default.
+// TestEmptyFlags checks that every flag of every command, except --help and --version, rejects
+// an empty value.
 func TestEmptyFlags(t *testing.T) {
 	t.Parallel()
 	flags := 0
@@ -80,7 +80,7 @@ func TestEmptyArguments(t *testing.T) {
 	root := (&app{schemes: allSchemes(), env: env{}.get}).rootCommand()
 	everyCommand(root, func(_ *cobra.Command, path []string) {
 		if len(path) > 0 && (path[0] == "completion" || path[0] == "help") {
-			return // these commands look up their argument
+			return // these commands treat the argument as the name of a command
 		}
 		e := env{envStore: "file:" + filepath.Join(t.TempDir(), "tokens.csv")}
 		text := e.fails(t, 2, "", append(slices.Clone(path), "")...)

@@ -80,7 +80,7 @@ The whole store is read. If lists of the service lag, as those of AWS do, a reco
 last minutes may be missed: --client finds it. The copies that 'tokenkeep rm --help'
 describes are useless after the tokens are revoked.`
 
-// A wish selects the records to forget.
+// A wish holds the flags of forget: the records to forget, and their authorization server.
 type wish struct {
 	user, client       string
 	issuer             string
@@ -117,13 +117,13 @@ func zohoOf(t tokenstore.Token) (initializer.Environment, bool) {
 	return initializer.EnvironmentOf(t.APIDomain)
 }
 
-// server returns the configuration of the authorization server of t, and t in the form that this
-// server requires. It returns false if neither t nor the flags name the server.
+// server returns the configuration of the authorization server of t, and t without an API domain
+// that is not Zoho's. It returns false if neither t nor the flags name the server.
 func (a *app) server(w wish, t tokenstore.Token) (initializer.Config, tokenstore.Token, bool) {
 	c := initializer.Config{HTTPClient: a.http, Issuer: cmp.Or(t.Issuer, initializer.NoIssuer)}
 	env, zoho := zohoOf(t)
 	if !zoho {
-		t.APIDomain = "" // the API domain of another server has no meaning here
+		t.APIDomain = "" // RevokeToken would refuse an API domain that does not belong to the named server
 	}
 	switch {
 	case zoho:
@@ -153,7 +153,7 @@ func (a *app) hostOf(w wish, t tokenstore.Token) string {
 
 // wanted returns the records that w selects. unreadable is the error about unreadable records. If
 // w names a client, wanted also searches for the record of the user and client, because a lagging
-// list may omit the record.
+// list can omit the record.
 func (w wish) wanted(ctx context.Context, s *store) (tokens []tokenstore.Token, unreadable, err error) {
 	all, unreadable, err := bulk.Readable(s.GetTokens(ctx))
 	if err != nil {
@@ -184,8 +184,8 @@ func (w wish) wanted(ctx context.Context, s *store) (tokens []tokenstore.Token, 
 }
 
 // plan returns the records that w selects. The error matches tokenstore.ErrNotFound if there are
-// none. It is a usage error if a server might receive the token of another server, or if a server
-// is unknown and w.unrevoked is false.
+// none. The error is a usage error if the flags name the server for records of several clients or
+// issuers. It is also a usage error if a server is unknown and w.unrevoked is false.
 func (a *app) plan(ctx context.Context, s *store, w wish) (tokens []tokenstore.Token, unreadable, err error) {
 	tokens, unreadable, err = w.wanted(ctx, s)
 	if err != nil {
@@ -214,14 +214,14 @@ func (a *app) plan(ctx context.Context, s *store, w wish) (tokens []tokenstore.T
 
 func revocable(t tokenstore.Token) bool { return t.RefreshToken != "" || t.AccessToken != "" }
 
-// forgetting is the outcome for all records of a user. --json prints it in this form.
+// forgetting is the outcome for the selected records of a user. With --json, the command prints this struct.
 type forgetting struct {
 	Store   string      `json:"store"`
 	User    string      `json:"user"`
 	DryRun  bool        `json:"dry_run"`
 	Before  int         `json:"before"` // number of records to forget
 	Records []forgotten `json:"records"`
-	After   int         `json:"after"` // number of records of the user that remain
+	After   int         `json:"after"` // number of selected records that exist at the end
 }
 
 // forgotten is the outcome for one record.

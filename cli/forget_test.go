@@ -18,7 +18,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A forgetWorld is a store, and an authorization server with clients of ann and bob.
+// A forgetWorld is a store, and an authorization server with three OAuth clients.
 type forgetWorld struct {
 	env
 	t      *testing.T
@@ -221,8 +221,8 @@ func TestForgetOneFails(t *testing.T) {
 			if !strings.Contains(r.out, "kept: not revoked") || !strings.Contains(r.out, "before, 1 after") {
 				t.Errorf("report: %s", r.out)
 			}
-			// A failed revocation does not count as a refusal of the refresh token, so a later
-			// revocation is tried.
+			// A failed revocation must not count as a refusal of the refresh token: a later
+			// forget must try again.
 			w.zoho.Inject(nil)
 			if !w.alive("of-eu ann") {
 				t.Fatal("the token is revoked")
@@ -243,14 +243,14 @@ func TestForgetOneFails(t *testing.T) {
 	}
 }
 
-// TestForgetKnowsWhatIsRevoked checks that forget revokes a token although its record holds a
+// TestForgetKnowsWhatIsRevoked checks that forget revokes a token even if the record holds a
 // refusal.
 func TestForgetKnowsWhatIsRevoked(t *testing.T) {
 	t.Parallel()
 	e, _ := vaultEnv(t)
 	w := newForgetWorld(t, e, nil)
 	w.adds("ann", "of-eu", eu)
-	// The refusal prevents other callers from refreshing, but must not prevent the revocation.
+	// The refusal prevents refreshes, and must not prevent the revocation.
 	s := w.store(t)
 	ann, err := s.FindToken(t.Context(), tokenstore.Token{UserName: "ann", ClientID: "of-eu"})
 	if err != nil {

@@ -14,14 +14,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
 )
 
-// A guide is a page about getting started with one service, and the environment of its commands,
-// which contains a fake of the service.
+// A guide is a page about getting started with one service, and the environment of the commands
+// in the page. The commands use a fake of the service.
 type guide struct {
 	path string
 	dir  string // the working directory of the commands
 	env  env
 	urls []string // URLs in the commands, each followed by its replacement
-	// wrote, if not nil, is called after each command. The command may have written a policy.
+	// wrote, if not nil, is called after each command whose output is written to a file.
 	wrote func(t *testing.T)
 }
 
@@ -122,7 +122,7 @@ func TestGettingStartedDocuments(t *testing.T) {
 	}
 }
 
-// run returns the page with the current output of its commands.
+// run runs the commands of the page, and returns the page with their current output.
 func (g *guide) run(t *testing.T, page string) string {
 	t.Helper()
 	var b strings.Builder

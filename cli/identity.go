@@ -26,8 +26,8 @@ func (i identity) token() tokenstore.Token {
 	return tokenstore.Token{UserName: i.user, ClientID: i.client, Issuer: i.issuer, Resource: i.resource}
 }
 
-// complete returns t with its empty fields set from the identity. It returns a usage error if a
-// field of t has a different value.
+// complete returns t with an empty user, client, issuer or resource set from i. It returns a
+// usage error if one of these fields is set in both t and i, with different values.
 func (i identity) complete(t tokenstore.Token) (tokenstore.Token, error) {
 	var strange []string
 	for _, part := range []struct {

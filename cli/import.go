@@ -63,8 +63,8 @@ The exit code is 0 only if every row was imported.`,
 	return c
 }
 
-// alone returns a usage error if a file beside the token file holds the fields that have no
-// column.
+// alone returns a usage error if a second file exists beside the token file, because import
+// does not read the fields in that file.
 func alone(name string) error {
 	beside := name + filestore.Beside
 	if name == "-" || !files.Exists(beside) {
@@ -126,7 +126,7 @@ func (e rowError) Error() string {
 
 func (e rowError) Unwrap() error { return e.err }
 
-// problemsOf returns an error for each row that prevents an import, ordered by line.
+// problemsOf returns an error for each row that cannot be imported, ordered by line.
 func (f *tokenFile) problemsOf(r *migrate.Report) []rowError {
 	var rows []rowError
 	for _, p := range r.Problems {
@@ -220,8 +220,8 @@ func (r *importReport) counts() string {
 	return text
 }
 
-// err returns the error of the command, which is nil if all rows were imported. ended is the
-// error with which the import ended, or nil.
+// err returns the error of the command, or nil if all rows were imported. ended is the error
+// with which the import ended, or nil.
 func (r *importReport) err(ended error) error {
 	switch {
 	case len(r.errs) == 0:

@@ -134,8 +134,8 @@ func (w *twoServers) kept(domain string) tokenstore.Token {
 	return got
 }
 
-// use exchanges a code at each server, and then refreshes the tokens. It refreshes again with
-// the first refresh token, as a program with an outdated token would.
+// use exchanges a code at each server, and then refreshes the tokens. After each refresh, it
+// starts again with the first refresh token, as a program with an outdated token would.
 func (w *twoServers) use(by way) {
 	w.t.Helper()
 	call := func(domain, code, refresh string) {
@@ -174,8 +174,8 @@ func (w *twoServers) use(by way) {
 	}
 }
 
-// mix checks that the record of one server is not used at the other server, whether its ID or its
-// access token finds the record.
+// mix checks that New and RevokeToken refuse to use the record of one server at the other server.
+// New must refuse whether the record is found by ID or by access token.
 func (w *twoServers) mix() {
 	w.t.Helper()
 	ctx, a := w.t.Context(), w.kept(serverA)
@@ -194,8 +194,8 @@ func (w *twoServers) mix() {
 	}
 }
 
-// end forgets both records, one after the other, and checks that each is revoked and deleted
-// separately.
+// end forgets one record after the other, and checks that each call revokes and deletes only one
+// record.
 func (w *twoServers) end(by way) {
 	w.t.Helper()
 	for i, d := range []string{serverB, serverA} {
@@ -225,8 +225,8 @@ func (w *twoServers) apart() {
 				}
 			}
 		}
-		// The eight secrets are the client's secret, the code, three access tokens and three
-		// refresh tokens.
+		// The eight secrets are the client's secret, the code, and three access and refresh
+		// tokens.
 		if own < 8 {
 			w.t.Errorf("%s was sent %d secrets of its own, want 8 at least", d, own)
 		}

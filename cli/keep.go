@@ -21,7 +21,7 @@ import (
 
 // keeping holds the flags of keep.
 type keeping struct {
-	asking       // the server, and the client whose records are selected
+	asking       // the authorization server, and the client ID of the selected records
 	within, idle time.Duration
 	jitter       time.Duration
 	parallel     int
@@ -104,12 +104,12 @@ func (k *keeping) due(t tokenstore.Token, now time.Time) bool {
 	return k.idle > 0 && !t.ExpiresAt.IsZero() && !now.Before(t.ExpiresAt.Add(k.idle))
 }
 
-// kept is the outcome of keep. --json prints it in this form.
+// kept is the outcome of keep. With --json, the command prints this struct.
 type kept struct {
 	Store     string      `json:"store"`
 	Records   int         `json:"records"`   // number of readable records
 	Due       int         `json:"due"`       // number of records that are due
-	Refreshed int         `json:"refreshed"` // number of due records that were refreshed, by any process
+	Refreshed int         `json:"refreshed"` // number of due records that this or another process refreshed
 	Later     int         `json:"later"`     // number left for a later run, because the authorization server throttles
 	Skipped   int         `json:"skipped"`   // number skipped, because their authorization server is not named
 	Failed    []deadGrant `json:"failed"`    // other records that could not be refreshed

@@ -26,7 +26,8 @@ func newKeepWorld(t *testing.T, e env) *keepWorld {
 	return &keepWorld{e, t, zoho, base}
 }
 
-// adds saves the record of a user whose access token expires after the given duration.
+// adds saves a record of the user with an access token that expires after the given
+// duration.
 func (w *keepWorld) adds(user string, expires time.Duration) {
 	w.t.Helper()
 	refresh, access := w.zoho.Tokens(zohoaccounts.Consent{ClientID: "1000.C", Email: user})

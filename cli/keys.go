@@ -118,8 +118,8 @@ For a store with records, see "tokenkeep keys add".`,
 	return c
 }
 
-// newKeys writes k to a new file, and prints how to use the file. what describes the file in
-// that text.
+// newKeys writes k to a new file, and prints how to use the file. The printed text begins with
+// name and what.
 func (a *app) newKeys(name string, k *keys.Keys, what string) error {
 	switch err := files.Create(name, k.Encode()); {
 	case errors.Is(err, fs.ErrExist):
@@ -189,8 +189,8 @@ func (a *app) keysStep(name, short string, change func(*keys.Keys) (*keys.Keys, 
 	}
 }
 
-// changeKeys replaces the content of a keys file with the result of change. If no keys would
-// remain, changeKeys leaves the file unchanged.
+// changeKeys replaces the content of a keys file with the result of change, and prints done.
+// If no keys would remain, changeKeys leaves the file unchanged.
 func (a *app) changeKeys(name string, change func(*keys.Keys) (*keys.Keys, error), done string) error {
 	k, err := keys.Load(name)
 	if err != nil {
@@ -199,7 +199,7 @@ func (a *app) changeKeys(name string, change func(*keys.Keys) (*keys.Keys, error
 	if k, err = change(k); err != nil {
 		return scheme.Usage(err)
 	}
-	if k == nil { // only the user should remove the file
+	if k == nil { // programs may still use the file, so the user must remove it
 		done = "has no keys to use: unset " + envKeys + " in every program, and remove it"
 	} else if err := files.Replace(name, k.Encode()); err != nil {
 		return err

@@ -41,8 +41,8 @@ func TestKeysRecipe(t *testing.T) {
 	e.ok(t, "", "doctor")
 }
 
-// TestKeysHint checks that ls, migrate and doctor print one question about the keys if they read
-// a store without its keys.
+// TestKeysHint checks that ls, migrate and doctor print one question about the keys if a store
+// is read without its keys.
 func TestKeysHint(t *testing.T) {
 	t.Parallel()
 	e, _ := vaultEnv(t)
@@ -79,8 +79,8 @@ func TestKeysHint(t *testing.T) {
 	}
 }
 
-// TestUnkeyedName checks that the remedy in the output of doctor gives a keyed name to a record
-// whose name was made without a key.
+// TestUnkeyedName checks that doctor reports a record whose name was derived without a key, and
+// that the printed remedy renames the record.
 func TestUnkeyedName(t *testing.T) {
 	t.Parallel()
 	e, _ := vaultEnv(t)

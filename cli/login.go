@@ -163,7 +163,7 @@ func (l *login) checkOther() error {
 	}
 	for name, text := range map[string]string{"auth-url": l.authURL, "token-url": l.server.tokenURL, "issuer": l.server.issuer} {
 		if text == "" || name == "issuer" && l.authURL != "" {
-			continue // login sends no request to this issuer, which may have any form
+			continue // an issuer to which login sends no request may have any form
 		}
 		if _, err := scheme.ParseEndpoint(text); err != nil {
 			return usagef("--%s: %w", name, err)
@@ -183,7 +183,7 @@ type consent struct {
 	request  oauth2.Config      // configuration for the consent URL
 	options  []oauth2.AuthCodeOption
 	state    string
-	verifier string // verifier of PKCE; empty if the server does not support it
+	verifier string // verifier of PKCE; empty without PKCE
 	iss      issuerCheck
 }
 
@@ -233,8 +233,8 @@ func (a *app) login(ctx context.Context, s *store, l *login) error {
 	if err != nil {
 		return err
 	}
-	// Detect a store that cannot be used before asking the user. If the user is not known yet,
-	// the look-up uses a name that no user has.
+	// A store that cannot be used should fail before the user is asked. If the user is not
+	// known yet, the look-up uses a name that no user has.
 	if _, err := s.FindToken(ctx, c.identity(tokenstore.Token{UserName: cmp.Or(l.user, "-")})); err != nil && !errors.Is(err, tokenstore.ErrNotFound) {
 		return err
 	}
@@ -292,8 +292,8 @@ func (c *consent) ask(ctx context.Context) (tokenstore.Secret, error) {
 	return c.code(answer)
 }
 
-// exchange exchanges a code for tokens, and returns them in the form to save. The code is kept
-// only in memory, because the user repeats an interrupted login.
+// exchange exchanges a code for tokens, and returns them in the form to save. The code is
+// stored only in memory, because after an interruption the user logs in again.
 func (c *consent) exchange(ctx context.Context, code tokenstore.Secret) (tokenstore.Token, error) {
 	config := c.config
 	config.Store, config.Now, config.FindUser = memstore.New(nil), c.a.now, c.findUser

@@ -25,14 +25,16 @@ import (
 // errNoConsent is the error of a login whose answer does not arrive within --wait.
 var errNoConsent = fmt.Errorf("no answer came in the time that --wait allows: %w", context.DeadlineExceeded)
 
-// An issuerCheck holds the issuer that an answer must name (RFC 9207).
+// An issuerCheck says which issuer an answer may name (RFC 9207).
 type issuerCheck struct {
 	issuer string // empty if it is unknown
 	always bool   // each answer of the server names the issuer
 }
 
 // code returns the code in an answer. It also selects the data center that an answer of Zoho
-// names. The error matches errInput if the answer does not belong to the request, or has no code.
+// names. The error matches errInput if the answer does not belong to the request, is malformed,
+// or has neither a code nor an error. For an answer with an error, code returns the error of
+// refusedConsent.
 func (c *consent) code(answer url.Values) (tokenstore.Secret, error) {
 	for name, all := range answer {
 		if len(all) > 1 {
@@ -75,9 +77,9 @@ func refusedConsent(code string) error {
 	return fmt.Errorf("%w: there is no consent: the answer is %q", class, code)
 }
 
-// moveTo selects the data center at which the code is exchanged: the one that the answer of Zoho
-// names. It accepts only data centers of Zoho, because the data center receives the client's
-// secret.
+// moveTo makes exchange use the data center that the answer of Zoho names. It accepts only data
+// centers of Zoho, because the data center receives the client's secret. With --accounts-url,
+// moveTo only checks that the answer names no other server.
 func (c *consent) moveTo(accounts, location string) error {
 	accounts = strings.TrimSuffix(accounts, "/")
 	if accounts == "" && location == "" {
@@ -147,8 +149,9 @@ func (c *consent) receiver(ctx context.Context) (*receiver, error) {
 // maxAnswer is the maximum length in bytes of the address to which the browser is redirected.
 const maxAnswer = 64 << 10
 
-// pasted reads a line from in, the address to which the browser was redirected, and returns its
-// parameters. If ctx is done, pasted returns even while the read is blocked.
+// pasted reads a line from in, which must be the address to which the browser was redirected. It
+// returns the parameters in the address. Errors about the line match errInput. If ctx is done,
+// pasted returns even while the read is blocked.
 func pasted(ctx context.Context, in io.Reader, redirect string) (url.Values, error) {
 	line := make(chan string, 1)
 	go func() {

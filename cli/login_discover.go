@@ -26,8 +26,8 @@ type metadata struct {
 	SendsIssuer   bool      `json:"authorization_response_iss_parameter_supported"`
 }
 
-// knowsPKCE reports whether to use PKCE with the server. It returns true for a server that does
-// not state its methods, because servers ignore unknown parameters (RFC 6749, 3.1).
+// knowsPKCE reports whether to use PKCE with the server. It returns true for a server that
+// states no PKCE methods, because servers ignore unknown parameters (RFC 6749, 3.1).
 func (m metadata) knowsPKCE() bool {
 	return m.Challenges == nil || slices.Contains(*m.Challenges, "S256")
 }
@@ -51,7 +51,8 @@ func wellKnown(issuer string) ([]string, error) {
 const maxMetadata = 1 << 20
 
 // discover returns the metadata of an issuer from the first URL of wellKnown that has metadata.
-// Without metadata, the error matches initializer.ErrRefused.
+// If no URL has metadata, or the metadata cannot be used for the issuer, the error matches
+// initializer.ErrRefused. If a request fails, it matches initializer.ErrServer.
 func (a *app) discover(ctx context.Context, issuer string) (metadata, error) {
 	places, err := wellKnown(issuer)
 	if err != nil {

@@ -27,7 +27,8 @@ import (
 // the authorization server redirects the browser, or "" if the user does not react.
 type browser func(consentURL string) string
 
-// A screen replaces standard error. It sends each consent URL in the written text to show.
+// A screen replaces standard error. It sends each consent URL in the written text on the
+// channel show.
 type screen struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -49,8 +50,8 @@ func (s *screen) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// logsIn runs login with a browser. The browser answers at the redirect URL or, with --paste, on
-// standard input.
+// logsIn runs login with a browser. The browser answers at the redirect URL. With --paste or an
+// https redirect URL, it answers on standard input.
 func (e env) logsIn(t *testing.T, server http.RoundTripper, user browser, args ...string) result {
 	t.Helper()
 	in, typed := io.Pipe()

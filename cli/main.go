@@ -5,8 +5,8 @@
 //
 //	func main() { cli.Main(stores.All()...) }
 //
-// Package stores contains the kinds of store of this module, and package scheme describes how a
-// program adds others. To keep other services out of its binary, a program imports only the
+// Package stores contains the kinds of store of this module. Package scheme describes how a
+// program adds other kinds. To keep other services out of its binary, a program imports only the
 // packages below stores that it needs. The stores mem and file are part of every program.
 package cli
 
@@ -38,8 +38,9 @@ type Process struct {
 	// Args is the command line without the name of the program.
 	Args []string
 
-	// LookupEnv returns the value of an environment variable, and reports whether it is set.
-	// Clients of some services read further variables from the environment of the process.
+	// LookupEnv returns the value of an environment variable, and reports whether the variable
+	// is set. Clients of some services read further variables from the environment of the
+	// process.
 	LookupEnv func(name string) (value string, set bool)
 
 	Stdin          io.Reader

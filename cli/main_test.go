@@ -87,7 +87,7 @@ func (e env) lookup(name string) (string, bool) {
 	return value, set
 }
 
-// with returns e with a variable added or replaced.
+// with returns a copy of e with a variable added or replaced.
 func (e env) with(name, value string) env {
 	e = maps.Clone(e)
 	if e == nil {
@@ -105,7 +105,8 @@ func (e env) tk(t *testing.T, stdin string, args ...string) result {
 	return result{code, out.String(), errs.String()}
 }
 
-// ok runs the program, which must succeed, and returns its output.
+// ok runs the program, which must succeed and print nothing on standard error. It returns the
+// output.
 func (e env) ok(t *testing.T, stdin string, args ...string) string {
 	t.Helper()
 	r := e.tk(t, stdin, args...)
@@ -165,7 +166,8 @@ type kind struct {
 	open func(*testing.T) env // returns the environment of a new store
 }
 
-// storeKinds lists all kinds of stores that outlive the process. The first three have no driver.
+// storeKinds lists all kinds of stores whose records outlive the process. The first three have
+// no driver.
 var storeKinds = []kind{
 	{"file", fileStoreEnv},
 	{"sqlite", func(t *testing.T) env { return env{envStore: "sqlite:" + filepath.Join(t.TempDir(), "tokens.db")} }},
@@ -216,7 +218,7 @@ func gcpEnv(t *testing.T) (env, *fakegcp.Server) {
 }
 
 // mysqlServer is a server that all tests share. Each test has a separate database. The first
-// test that needs the server starts it.
+// call of mysqlEnv starts the server.
 var mysqlServer struct {
 	once    sync.Once
 	running *mariadb.Server
@@ -230,8 +232,8 @@ func mysqlInstalled() bool {
 	return err == nil || os.Getenv(mariadb.EnvDSN) != ""
 }
 
-// mysqlEnv returns an environment with a new MySQL database. Without a server, it skips the
-// test.
+// mysqlEnv returns an environment with a new MySQL database. If no server is installed,
+// mysqlEnv skips the test, unless TOKENKEEP_REQUIRE contains mysql.
 func mysqlEnv(t *testing.T) env {
 	t.Helper()
 	s := &mysqlServer
@@ -405,7 +407,8 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// TestErrorsAsJSON checks that commands print errors as JSON objects with --json.
+// TestErrorsAsJSON checks that commands with --json print errors as JSON objects, with the
+// class and the exit code.
 func TestErrorsAsJSON(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -444,7 +447,7 @@ type broken struct{}
 
 func (broken) Write([]byte) (int, error) { return 0, os.ErrClosed }
 
-// endless is standard input whose reads block until ctx is done.
+// endless is an input whose reads block until ctx is done.
 type endless struct{ ctx context.Context }
 
 func (e endless) Read([]byte) (int, error) {
@@ -467,8 +470,8 @@ func TestSignal(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// The text does not fit into the buffer of a pipe. The program is therefore reading when
-	// WriteString returns.
+	// The text does not fit into the buffer of a pipe, so WriteString returns only after the
+	// program has begun to read.
 	if _, err := io.WriteString(stdin, strings.Repeat(" ", maxRecord/2)); err != nil {
 		t.Fatal(err)
 	}

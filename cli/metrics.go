@@ -67,7 +67,7 @@ func newMetrics() *metrics {
 	return m
 }
 
-// observer returns an Observer that counts the refreshes and calls of a store.
+// observer returns an Observer that records the refreshes and calls of a store in m.
 func (m *metrics) observer() *tokenstore.Observer {
 	return &tokenstore.Observer{
 		Refresh: func(ctx context.Context, store string) (context.Context, func(observe.Refreshed)) {
@@ -97,7 +97,8 @@ func (m *metrics) request(e agent.Request) {
 	m.requests.WithLabelValues(cmp.Or(e.Operation, "none"), strconv.Itoa(e.Status), e.Class).Observe(e.Took.Seconds())
 }
 
-// Limits on the duration, the header size in bytes, and the number of concurrent scrapes.
+// Limits on scrapes: the time for a request or a response, the size of the header in bytes, and
+// the number of concurrent scrapes.
 const (
 	scrapeTime    = 10 * time.Second
 	scrapeHead    = 8 << 10

@@ -147,8 +147,8 @@ var (
 	matcher    = regexp.MustCompile(`([a-z_]+)\s*(?:=~|!~|!=|=)"`)
 )
 
-// unknown returns the metrics and labels in an expression that do not exist. labels holds the
-// labels of each metric of the program.
+// unknown returns the names of metrics and labels in expr that the program does not have.
+// labels holds the labels of each metric of the program.
 func unknown(expr string, labels map[string][]string) (names []string) {
 	known := []string{"le", "job", "instance"}
 	for _, all := range labels {
@@ -203,8 +203,8 @@ func expressions(v any) (all []string) {
 	return all
 }
 
-// TestDeployedMetrics checks that the metrics in the dashboard and the alerts exist,
-// and that docs/operating.md describes the response to each alert.
+// TestDeployedMetrics checks that the metrics and labels in the dashboard and the alerts
+// exist. It also checks that docs/operating.md describes each alert and each metric.
 func TestDeployedMetrics(t *testing.T) {
 	t.Parallel()
 	labels, bounds := families(t)

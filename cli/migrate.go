@@ -106,14 +106,14 @@ func (o migrateOptions) check() error {
 // A side is an app with the environment of the source or the target.
 type side struct {
 	app
-	empty string // a variable with the side's prefix that was read, and is set but empty
+	empty string // a variable with the prefix of the side that env or lookup has read, and that is set but empty
 }
 
 func (a *app) side(prefix string) *side {
 	s := &side{app: *a}
 	s.lookup = func(name string) (string, bool) {
 		value, set := a.isSet(prefix + name)
-		if set && value == "" && name != envKeys { // an empty value means that this store has no keys
+		if set && value == "" && name != envKeys { // an empty envKeys means that this store has no keys
 			s.empty = prefix + name
 		}
 		if set {
@@ -137,8 +137,8 @@ func (a *app) isSet(name string) (value string, set bool) {
 	return value, value != ""
 }
 
-// openURL opens the store of the side. It returns a usage error if Open read a variable with the
-// prefix that is set but empty.
+// openURL opens the store of the side. It returns a usage error if s.empty is set after the
+// store was opened.
 func (s *side) openURL(ctx context.Context, url string) (*store, error) {
 	opened, err := s.app.openURL(ctx, url)
 	if s.empty == "" {
@@ -199,8 +199,8 @@ func (a *app) migrate(ctx context.Context, o migrateOptions) (err error) {
 	return errors.Join(err, a.printMigration(w.report(), blocked))
 }
 
-// noteUnread prints a remark about unreadable records of the target. It prints a second remark
-// about the keys if every record of the source is unreadable.
+// noteUnread prints a remark if records of the target are unreadable. If every record of the
+// source is unreadable, it calls noteKeys for the source.
 func (w *watch) noteUnread(source *side) {
 	r := w.m.Report()
 	if r.Unread != nil {
@@ -217,7 +217,7 @@ func (w *watch) noteUnread(source *side) {
 	}
 }
 
-// A watch shows the progress of a migration, and counts the calls of its steps.
+// A watch shows the progress of a migration, and counts the calls of each step.
 type watch struct {
 	*app
 

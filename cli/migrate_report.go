@@ -9,7 +9,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/migrate"
 )
 
-// A migrateReport is the outcome of a migration. --json prints it in this form.
+// A migrateReport is the outcome of a migration. With --json, the command prints this struct.
 type migrateReport struct {
 	From   string `json:"from"`
 	To     string `json:"to"`
@@ -67,7 +67,8 @@ func (w *watch) report() *migrateReport {
 	return r
 }
 
-// store returns the store to which a step sends calls, or nil if it sends none.
+// store returns the store that decides whether the calls of a step are counted, or nil if the
+// step sends no calls.
 func (w *watch) store(s migrate.Step) *store {
 	switch s {
 	case migrate.StepReadSource, migrate.StepDelete:
@@ -112,7 +113,7 @@ func (a *app) printMigration(r *migrateReport, blocked bool) error {
 	return nil
 }
 
-// summary describes the plan in numbers of records.
+// summary states how many records the plan creates, updates, merges and leaves unchanged.
 func (r *migrateReport) summary() string {
 	text := fmt.Sprintf("%d records: %d new", r.Records, r.Create)
 	for _, part := range []struct {
@@ -144,7 +145,8 @@ func (r *migrateReport) problemTable() string {
 	return t.String()
 }
 
-// changedIDs states how many records have a new ID, and how many were removed from the source.
+// changedIDs states how many records have a new ID, and how many were removed from the source
+// and left there.
 func (r *migrateReport) changedIDs() string {
 	text := ""
 	if n := len(r.IDs); n > 0 {

@@ -382,9 +382,9 @@ func TestMigrateMergesDuplicates(t *testing.T) {
 	}
 }
 
-// TestMigrateTellsUsersAndClientsApart checks that records of a user with and without a client,
-// and records without a user, are not merged. The target distinguishes them only if the
-// migration saves them in the right order.
+// TestMigrateTellsUsersAndClientsApart checks that a migration does not merge records of a user
+// with and without a client, and records without a user. The target distinguishes these records
+// only if the migration saves them in the right order.
 func TestMigrateTellsUsersAndClientsApart(t *testing.T) {
 	t.Parallel()
 	for _, k := range storeKinds {
@@ -492,8 +492,8 @@ func TestMigrateKnowsAStoreByItsOtherName(t *testing.T) {
 	})
 }
 
-// TestMigrateProbesOneStore checks that the probe for two names of the same store does not
-// change records, and that the same tokens and IDs find them.
+// TestMigrateProbesOneStore checks that the probe for two names of one store changes no record.
+// Each record must be found by the same tokens and IDs as before the probe.
 func TestMigrateProbesOneStore(t *testing.T) {
 	t.Parallel()
 	e, server := vaultEnv(t)
@@ -554,8 +554,8 @@ func TestMigrateKnowsFilesByTheirNames(t *testing.T) {
 	}
 }
 
-// TestMigrateKeepsALateSave checks that a record is not removed from the source if it is saved
-// after its last read and before its removal.
+// TestMigrateKeepsALateSave checks that a migration does not remove a record from the source if
+// the record is saved between its last read and its removal.
 func TestMigrateKeepsALateSave(t *testing.T) {
 	t.Parallel()
 	from, source := vaultEnv(t)
@@ -633,8 +633,8 @@ func TestMigrateCountsCalls(t *testing.T) {
 	}
 }
 
-// TestMigrateStops checks the report of a migration whose target fails, and that another run
-// writes the remaining records.
+// TestMigrateStops checks that the report of a migration lists the failures of a target that
+// denies writes, and that another run writes the remaining records.
 func TestMigrateStops(t *testing.T) {
 	t.Parallel()
 	from := fileStoreEnv(t)
@@ -687,7 +687,7 @@ func TestMigrateFindsWhatTheListLacks(t *testing.T) {
 }
 
 // TestMigrateManyIntoAFile checks that a migration of many records into a file preserves the
-// records. The test would take too long if the store rewrote the file for each record.
+// records. A store that rewrote the file for each record would be too slow for this test.
 func TestMigrateManyIntoAFile(t *testing.T) {
 	t.Parallel()
 	const n = 3000
@@ -701,8 +701,8 @@ func TestMigrateManyIntoAFile(t *testing.T) {
 	}
 }
 
-// bigFile returns an environment with a token file as the store. The file has n records of all
-// kinds.
+// bigFile returns an environment with a token file as the store. The file has n records: with and
+// without a user, and with quotes, commas and Chinese characters in user names.
 func bigFile(t *testing.T, n int) env {
 	t.Helper()
 	var rows strings.Builder

@@ -18,8 +18,8 @@ type answer struct {
 	now     time.Time
 	drop    []string
 	members []member
-	oauth2  bool // the JSON has a member of ofTokens
-	record  bool // the JSON has a member of ofRecords
+	oauth2  bool // whether the JSON has a member of ofTokens
+	record  bool // whether the JSON has a member of ofRecords
 
 	token  tokenstore.Token
 	others map[string]json.RawMessage // members for Extra
@@ -33,15 +33,17 @@ type member struct {
 	raw  json.RawMessage
 }
 
-// ofTokens lists members of tokens, and ofRecords members that only records have. An x/oauth2
-// token has no member id, and the id in a token response is not the ID of a record.
+// JSON with a member of ofTokens is a token, unless it has a member of ofRecords, which only
+// records have. The member id is in neither list: a token response can have an id that is not
+// the ID of a record.
 var (
 	ofTokens  = []string{"token_type", "scope", "id_token", "expiry", "expires_in"}
 	ofRecords = []string{"user_name", "client_id", "client_secret", "grant_token", "expiry_time", "redirect_url", "issuer", "resource", "extra"}
 )
 
 // parseSaved parses a record or a token. now is the time at which expires_in begins. Unknown
-// members of a record are an error, unless drop names them.
+// members of a record are an error, unless drop names them. Errors match errInput, or
+// scheme.ErrUsage if drop contains token_type.
 func parseSaved(data []byte, now time.Time, drop []string) (tokenstore.Token, error) {
 	if slices.Contains(drop, "token_type") {
 		return tokenstore.Token{}, usagef("--drop cannot leave out token_type: the token would be sent with the wrong type")
@@ -65,7 +67,7 @@ func parseSaved(data []byte, now time.Time, drop []string) (tokenstore.Token, er
 	case !a.token.ExpiresAt.IsZero() && !(a.expiry.IsZero() && a.in.IsZero()):
 		return tokenstore.Token{}, fmt.Errorf("%w: expiry_time stands beside expiry or expires_in", errInput)
 	case !a.expiry.IsZero():
-		a.token.ExpiresAt = a.expiry // an x/oauth2 token may be old, and its expires_in begins at its issue
+		a.token.ExpiresAt = a.expiry // an x/oauth2 token can be old, and its expires_in begins when the token is issued
 	case !a.in.IsZero():
 		a.token.ExpiresAt = a.in
 	}
@@ -91,7 +93,8 @@ func (a *answer) set(name string, raw json.RawMessage) (err error) {
 	case "access_token", "refresh_token":
 		return setMember(&a.token, name, raw)
 	case "token_type", "scope", "id_token", "api_domain":
-		// Empty strings, and values that are not strings, are kept in Extra unchanged.
+		// Extra keeps empty strings and values of other types unchanged. Only token_type must
+		// be a string.
 		if text, err := memberText(raw); err == nil && (text != "" || string(raw) == "null") {
 			return setMember(&a.token, name, raw)
 		}
@@ -120,8 +123,8 @@ func (a *answer) keepOthers() error {
 	return nil
 }
 
-// parseTime parses a time in the form of x/oauth2. If raw is null or empty, it returns the zero
-// time.
+// parseTime parses a JSON string with a time in RFC 3339, the form of x/oauth2. If raw is null
+// or empty, parseTime returns the zero time.
 func parseTime(raw json.RawMessage) (time.Time, error) {
 	text, err := memberText(raw)
 	if err != nil || text == "" {
@@ -134,8 +137,8 @@ func parseTime(raw json.RawMessage) (time.Time, error) {
 	return t, nil
 }
 
-// after returns the time that is raw seconds after now. If raw is 0, null or empty, after
-// returns the zero time.
+// after returns the time that is raw seconds after now. raw is a number or a string with a
+// number. If raw is 0, null or empty, after returns the zero time.
 func after(now time.Time, raw json.RawMessage) (time.Time, error) {
 	const most = 1 << 32
 	text, err := memberText(raw)

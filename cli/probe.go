@@ -36,8 +36,8 @@ func checkProbe(text string) error {
 }
 
 // probes sends the API a request with the token of each record, and returns the outcomes in the
-// order of tokens. The HTTP client replaces a token that the API refuses, once for all
-// processes.
+// order of tokens. The HTTP client replaces an expired token, or a token that the API refuses.
+// Concurrent probes of several processes replace a token once.
 func (a *app) probes(ctx context.Context, s *store, w *watching, tokens []tokenstore.Token) ([]probe, error) {
 	const atOnce = 4
 	all := make([]probe, len(tokens))
@@ -75,7 +75,7 @@ func (a *app) probe(ctx context.Context, s *store, w *watching, t tokenstore.Tok
 		return fail(err)
 	}
 	defer func() { _ = res.Body.Close() }()
-	_, _ = io.CopyN(io.Discard, res.Body, maxAnswer) // the connection can then be used again
+	_, _ = io.CopyN(io.Discard, res.Body, maxAnswer) // net/http reuses a connection only after the body is read
 	p.status = res.StatusCode
 	if now, err := client.Token(ctx); err == nil {
 		p.token, p.replaced = now, now.AccessToken != t.AccessToken

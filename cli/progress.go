@@ -21,7 +21,7 @@ type bar struct {
 	now  func() time.Time
 	what string
 	all  int
-	slow *slowStore // silenced while the bar is shown, because its remarks would overwrite the bar
+	slow *slowStore // silenced once the bar is shown, because a note would overwrite the bar
 
 	began time.Time
 	drawn time.Time // when the bar was last shown
@@ -59,8 +59,8 @@ func (b *bar) set(n int) {
 	}
 }
 
-// left returns the total number of steps and, after a second, the rate and the
-// remaining time.
+// left returns a text with the total number of steps, if it is known. After a second, the text
+// also has the rate and the remaining time.
 func (b *bar) left(n int, passed time.Duration) string {
 	text := ""
 	if b.all > 0 {
@@ -85,7 +85,7 @@ func (b *bar) done() {
 	}
 }
 
-// patience is how long a call to the store may take before a slowStore prints its note.
+// patience is the duration of a call to the store after which a slowStore prints its note.
 const patience = 5 * time.Second
 
 // A slowStore prints one note if a call to the store takes longer than patience. A nil
@@ -105,7 +105,7 @@ func (s *slowStore) observer() *tokenstore.Observer {
 	}}
 }
 
-// silence prevents the note if it was not yet printed.
+// silence prevents a note that was not yet printed.
 func (s *slowStore) silence() {
 	if s != nil {
 		s.once.Do(func() {})

@@ -63,7 +63,7 @@ func (r *racing) check(c *cobra.Command) error {
 	return nil
 }
 
-// options returns the options of the measurement. A number of 0 in a flag means none, which is
+// options returns the options of the measurement. A flag with the value 0 means none, which is
 // -1 in the options.
 func (r *racing) options() doctor.MeasureOptions {
 	none := func(n int) int {
@@ -77,7 +77,7 @@ func (r *racing) options() doctor.MeasureOptions {
 	}
 }
 
-// A racesReport is a measurement of a service. --json prints it in this form.
+// A racesReport is a measurement of a service. With --json, the command prints this struct.
 type racesReport struct {
 	doctor.Measurement
 
@@ -106,7 +106,7 @@ func (a *app) measure(ctx context.Context, s *store, r racing) error {
 		return err
 	}
 	defer func() { _ = second.Close() }()
-	if p.Place != "" && second.driver.Properties().Place == p.Place { // otherwise, the second store may have other records
+	if p.Place != "" && second.driver.Properties().Place == p.Place { // otherwise, the second store might have other records
 		o.Others = append(o.Others, second.driver)
 	}
 	report, err := a.measured(ctx, s.driver, o, bound)
@@ -167,12 +167,12 @@ func agreesTo(ctx context.Context, in io.Reader) (bool, error) {
 }
 
 const (
-	// requestsPerCall is how many requests a measurement may send for each permitted call of the
-	// driver. Without retries, few calls take more than three.
+	// requestsPerCall is the maximum number of requests for each permitted call of the driver,
+	// on average. Without retries, few calls take more than three.
 	requestsPerCall = 6
 
-	// inProgress is the number of requests that may follow the limit: those of the calls in
-	// progress, and of the removal of the temporary secrets.
+	// inProgress is the number of requests that the limit leaves for the calls in progress and
+	// for the removal of the temporary secrets.
 	inProgress = 80
 )
 
@@ -195,13 +195,13 @@ func priceOf(driver string) (price, bool) {
 	return price{}, false
 }
 
-// A bound is the maximum cost of a measurement.
+// A bound is the maximum number of calls and requests of a measurement, and their maximum cost.
 type bound struct {
 	calls    int
 	requests int64
 	dollars  *float64 // for the requests; nil if the service has no list price
 
-	kept  int // number of secrets or versions that exist at once
+	kept  int // maximum number of secrets or versions that exist at the same time
 	price price
 }
 

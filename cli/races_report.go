@@ -116,7 +116,7 @@ func short(ms float64) string {
 	return text
 }
 
-// promiseOf describes the lag that the driver promises.
+// promiseOf returns a text that states the maximum lag that the driver promises.
 func promiseOf(l doctor.Lag) string {
 	switch {
 	case l.PromisedMS == nil:

@@ -30,8 +30,8 @@ func brief(more ...string) []string {
 	return append([]string{"doctor", "--races", "--yes", "--rounds", "3", "--racers", "4", "--samples", "2", "--within", "1s", "--json"}, more...)
 }
 
-// noProbesLeft checks that doctor finds no temporary secret once the lag of the service has
-// passed.
+// noProbesLeft waits at most ten seconds until doctor finds no temporary secret, because lists of
+// the service can lag. It ignores tombstones.
 func noProbesLeft(t *testing.T, e env) {
 	t.Helper()
 	var left []findingJSON
@@ -49,8 +49,8 @@ func noProbesLeft(t *testing.T, e env) {
 	t.Errorf("left: %+v", left)
 }
 
-// onlyWinners checks that each of the given number of rounds has one winner, in both kinds of
-// race.
+// onlyWinners checks that both kinds of race have the given number of rounds, each with one
+// winner.
 func onlyWinners(t *testing.T, r racesReport, rounds int) {
 	t.Helper()
 	if len(r.Races) != 2 {
@@ -187,7 +187,8 @@ func TestRacesCalls(t *testing.T) {
 	noProbesLeft(t, e)
 }
 
-// TestRacesRequests checks that a measurement ends when its requests are used up.
+// TestRacesRequests checks that a measurement ends early when its requests are used up, and
+// removes its temporary secrets.
 func TestRacesRequests(t *testing.T) {
 	t.Parallel()
 	e, server := awsEnv(t)
@@ -379,7 +380,8 @@ func wellFormed(t *testing.T, text string) {
 	}
 }
 
-// TestRacesFigures checks the text and the image of results that the fakes do not produce.
+// TestRacesFigures checks the text and the image of a report with rounds of every outcome, and
+// with a lag that was not measured.
 func TestRacesFigures(t *testing.T) {
 	t.Parallel()
 	zero := 0.0
@@ -414,7 +416,7 @@ func TestRacesFigures(t *testing.T) {
 	}
 }
 
-// TestRacesAsJSON checks the names of the members of the JSON document.
+// TestRacesAsJSON checks the exact set of members of the JSON document that programs read.
 func TestRacesAsJSON(t *testing.T) {
 	t.Parallel()
 	text, err := json.Marshal(racesReport{Measurement: doctor.Measurement{Stopped: doctor.StoppedCalls, Left: []string{"x"}}})

@@ -15,7 +15,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// maxRecord is the maximum size of a record on standard input in bytes. Every record is smaller.
+// maxRecord is the maximum size in bytes of the JSON of a record on standard input or in a file.
+// The JSON of every record is smaller.
 const maxRecord = 4 << 20
 
 // A recordJSON is a record in the JSON form for programs. The members are named
@@ -119,7 +120,7 @@ func eachMember(data []byte, set func(name string, raw json.RawMessage) error) e
 	return nil
 }
 
-// memberName returns the quoted name of a member for an error. If the name may be a misplaced
+// memberName returns the quoted name of a member for an error. If the name might be a misplaced
 // value, it returns "with an odd name".
 func memberName(name string) string {
 	const longest = 32
@@ -151,8 +152,8 @@ func setMember(t *tokenstore.Token, name string, raw json.RawMessage) error {
 // errUnknownMember means that a record has no member with the given name.
 var errUnknownMember = errors.New("is not known")
 
-// memberText returns the text of a JSON string. For null, it returns "". Invalid UTF-8 is an
-// error: encoding/json would silently replace it, which would change a token.
+// memberText returns the text of a JSON string. For null, it returns "". A string with U+FFFD is
+// an error: encoding/json decodes invalid text to U+FFFD, which would change a token.
 func memberText(raw json.RawMessage) (string, error) {
 	var text *string
 	switch {
@@ -166,8 +167,8 @@ func memberText(raw json.RawMessage) (string, error) {
 	return *text, nil
 }
 
-// parseExpiry parses a time: milliseconds since the epoch, as a number or as text, or RFC 3339.
-// text is the text of raw, and notText is the error if raw is not a string.
+// parseExpiry parses a time in milliseconds since the Unix epoch, as a number or a string, or in
+// RFC 3339. text is the text of raw, and notText is the error if raw is not a string.
 func parseExpiry(text string, raw json.RawMessage, notText error) (time.Time, error) {
 	if notText != nil {
 		text = string(raw)
@@ -184,7 +185,7 @@ func parseExpiry(text string, raw json.RawMessage, notText error) (time.Time, er
 	return time.Time{}, errors.New("is neither milliseconds since 1970 nor a time as in RFC 3339")
 }
 
-// memberHelp describes the members that are not secret.
+// memberHelp describes the members that are not secrets.
 var memberHelp = map[string]string{
 	"id":        "the ID in the store; the store generates one if it is missing",
 	"user_name": "whose token it is; the SDKs write <email>:<organization>",

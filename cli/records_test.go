@@ -168,7 +168,7 @@ func TestClasses(t *testing.T) {
 }
 
 // TestWhoIsDeniedIsToldOfDoctor checks that a command without permissions recommends "doctor
-// --permissions", and that doctor does not recommend itself.
+// --permissions", and that "doctor --permissions" does not.
 func TestWhoIsDeniedIsToldOfDoctor(t *testing.T) {
 	t.Parallel()
 	const hint = "doctor --permissions"
@@ -201,8 +201,8 @@ func TestWhoIsDeniedIsToldOfDoctor(t *testing.T) {
 	}
 }
 
-// TestTokenGivenAsID checks that errors do not quote a token in place of an ID, but do quote the
-// IDs that stores derive.
+// TestTokenGivenAsID checks that errors quote the IDs that stores derive, and do not quote a
+// token that is given as an ID.
 func TestTokenGivenAsID(t *testing.T) {
 	t.Parallel()
 	eachStore(t, func(t *testing.T, e env) {

@@ -41,7 +41,7 @@ to name the server.`,
 	return c
 }
 
-// A refreshResult is the outcome of refresh. --json prints it in this form.
+// A refreshResult is the outcome of refresh. With --json, the command prints this struct.
 type refreshResult struct {
 	ID        string `json:"id"`
 	Refreshed bool   `json:"refreshed"`

@@ -39,7 +39,7 @@ keys, to add them, or to remove them:
 	return c
 }
 
-// A rekeyReport is the outcome of rekeying. --json prints it in this form.
+// A rekeyReport is the outcome of rekeying. With --json, the command prints this struct.
 type rekeyReport struct {
 	DryRun    bool           `json:"dry_run"`
 	Records   int            `json:"records"`
@@ -88,8 +88,7 @@ func (a *app) rekey(ctx context.Context, s *store, dryRun bool) error {
 	return err
 }
 
-// afterRekey returns a remark that says whether the keys file contains keys that no record
-// needs.
+// afterRekey returns a remark that says whether keys in the keys file can be dropped.
 func (a *app) afterRekey() string {
 	k, err := keys.Load(a.env(envKeys))
 	if err == nil {

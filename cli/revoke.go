@@ -24,8 +24,9 @@ func (a *app) forgetOne(ctx context.Context, from tokenstore.TokenStore, w wish,
 	return err
 }
 
-// revokeAt revokes the tokens of a record at its authorization server, and reports whether it
-// did. It returns false and a nil error for a record without tokens. Errors match errNotRevoked.
+// revokeAt revokes the tokens of a record at the authorization server that the record or w
+// names. It returns true if the tokens are revoked, and false with a nil error if the record has
+// no tokens. Errors match errNotRevoked.
 func (a *app) revokeAt(ctx context.Context, w wish, t tokenstore.Token) (bool, error) {
 	if !revocable(t) {
 		return false, nil

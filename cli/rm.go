@@ -69,14 +69,14 @@ func (a *app) rm(ctx context.Context, s *store, ids []string, all, dryRun bool) 
 	return a.remove(ctx, s, ids)
 }
 
-// A removal is the outcome of rm. --json prints it in this form.
+// A removal is the outcome of rm. With --json, the command prints this struct.
 type removal struct {
 	Store   string   `json:"store"`
 	DryRun  bool     `json:"dry_run"`
 	Before  int      `json:"before"`            // number of records to remove
-	Removed []string `json:"removed,omitempty"` // their IDs, if IDs were given
+	Removed []string `json:"removed,omitempty"` // the IDs of removed records, if IDs were given
 	All     bool     `json:"removed_all,omitempty"`
-	After   int      `json:"after"` // number of records to remove that remain
+	After   int      `json:"after"` // number of the records to remove that still exist
 }
 
 // printRemoval prints the report. It returns err, joined with any error of printing.
@@ -99,7 +99,7 @@ func (a *app) printRemoval(r removal, err error) error {
 	return err
 }
 
-// copiesStay is the remark about copies that a removal does not reach.
+// copiesStay is the remark about copies of tokens that rm does not remove.
 const copiesStay = "backups, snapshots and logs may still hold the tokens: see 'tokenkeep rm --help'"
 
 // wouldRemove prints how many of the records with the given IDs exist. Without IDs, it prints
@@ -130,8 +130,8 @@ func (a *app) wouldRemove(ctx context.Context, s *store, ids []string) error {
 	return a.printRemoval(r, errors.Join(errs...))
 }
 
-// leftAlone returns the error of an operation that has skipped unreadable
-// records, or nil if there are none.
+// leftAlone returns the error of an operation that has skipped unreadable records, or nil if
+// unreadable is nil.
 func leftAlone(unreadable error) error {
 	if unreadable == nil {
 		return nil
@@ -187,8 +187,8 @@ func (a *app) remove(ctx context.Context, s *store, ids []string) error {
 	return a.printRemoval(r, err)
 }
 
-// removeOne removes the record with the ID. Unlike DeleteToken, it returns
-// tokenstore.ErrNotFound if there is no such record.
+// removeOne removes the record with the ID. In contrast to DeleteToken, removeOne returns an
+// error that matches tokenstore.ErrNotFound if there is no such record.
 func removeOne(ctx context.Context, s *store, id string) error {
 	if _, err := s.FindTokenByID(ctx, id); err != nil {
 		return err

@@ -46,8 +46,8 @@ func (b box) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return b.Driver.Get(ctx, name)
 }
 
-// boxScheme returns a kind of store whose boxes share one memory. If err is not nil, their Get
-// fails with err.
+// boxScheme returns a kind of store. All its URLs open boxes on the same memory. If err is not
+// nil, Get of each box fails with err.
 func boxScheme(err error) scheme.Scheme {
 	memory := memstore.NewDriver()
 	return scheme.Scheme{
@@ -228,7 +228,7 @@ func TestVersionInPrograms(t *testing.T) {
 	}
 }
 
-// A small is a box for records of at most 4 KiB.
+// A small is a box with a maximum record size of 4 KiB.
 type small struct{ box }
 
 func (s small) Properties() driver.Properties {

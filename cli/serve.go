@@ -106,7 +106,8 @@ func (s *serving) token(a *app) (tokenstore.Secret, error) {
 	return "", nil
 }
 
-// config returns the configuration of the agent. Store and Observe are not set.
+// config returns the configuration of the agent, without Store and Observe. It returns a usage
+// error if the flags are invalid.
 func (s *serving) config(a *app) (c agent.Config, err error) {
 	c = agent.Config{
 		PassThrough: s.passThrough, Clients: s.clients, ReadOnly: s.readOnly, NoList: s.noList, NoDelete: s.noDelete,
@@ -167,7 +168,7 @@ func (a *app) serve(ctx context.Context, s *serving) error {
 }
 
 // listening prints the address of the agent and, if scrapes is not empty, the URL of its metrics.
-// The agent and the metrics already accept connections.
+// The kernel already accepts connections to both addresses.
 func (a *app) listening(l net.Listener, address, scrapes string) error {
 	if l.Addr().Network() != "unix" {
 		address = "http://" + l.Addr().String()

@@ -36,7 +36,8 @@ type served struct {
 	ended chan error
 }
 
-// serveProcess starts "tokenkeep serve" in the environment, and waits until the agent listens.
+// serveProcess starts "tokenkeep serve" in the environment e, and waits until the agent
+// listens. The process is killed when the test ends.
 func serveProcess(t *testing.T, e env, args ...string) *served {
 	t.Helper()
 	self, err := os.Executable()

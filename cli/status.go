@@ -100,7 +100,7 @@ const (
 	stateRejected   = "rejected"
 )
 
-// standing is the state of the refreshes of a record. --json prints it in this form.
+// standing is the state of the refreshes of a record. With --json, the command prints this struct.
 type standing struct {
 	ID       string `json:"id"`
 	User     string `json:"user_name,omitempty"`
@@ -192,9 +192,10 @@ func (a *app) status(ctx context.Context, s *store, w *watching) error {
 	return errors.Join(err, unreadable, failed, worst(all))
 }
 
-// probed returns the states of the records after a probe. failed joins the errors of the probes,
-// except those that match initializer.ErrReauthRequired. probed stores the current records in
-// tokens.
+// probed sends a probe for each record that is neither dead nor refused, and returns the states
+// of all records afterwards. failed joins the errors of the probes, except those that match
+// initializer.ErrReauthRequired. probed replaces the elements of tokens with the current
+// records.
 func (a *app) probed(ctx context.Context, s *store, w *watching, from doctor.StatusReader, before []standing, tokens []tokenstore.Token) (all []standing, failed, err error) {
 	skip := map[string]bool{}
 	for _, r := range before {
@@ -289,7 +290,8 @@ func (a *app) printStandings(all []standing) {
 }
 
 // worst returns an error that matches initializer.ErrReauthRequired if a record is dead.
-// Otherwise, the error matches errFindings if a record is refused, abandoned or rejected.
+// Otherwise, the error matches errFindings if a record is refused, abandoned or rejected. If no
+// record has any of these states, the error is nil.
 func worst(all []standing) error {
 	count := map[string]int{}
 	for _, s := range all {

@@ -23,8 +23,8 @@ func (e env) stands(t *testing.T, code int, args ...string) []standing {
 	return decode[[]standing](t, r.out)
 }
 
-// TestStatus checks the output for a record that is expired, refreshing, valid, refused and dead
-// in turn, on every kind of store.
+// TestStatus checks that status shows the states expired, refreshing, valid, refused and dead of
+// a record, on every kind of store.
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	eachStore(t, func(t *testing.T, e env) {
@@ -89,7 +89,7 @@ func TestStatus(t *testing.T) {
 		zoho.Inject(nil)
 		other, _ := zoho.Tokens(zohoaccounts.Consent{ClientID: "1000.C", Email: "ann", ZGID: "6001"})
 		save(other)
-		state(0, stateExpired) // the refusal applied to the previous credentials
+		state(0, stateExpired) // the refusal applies only to the previous credentials
 		zoho.RevokeTokens("1000.C", "ann")
 		e.fails(t, 16, "", ask...)
 		if got := state(16, stateDead); got.Refusal == nil || !got.Refusal.Permanent || got.Refusal.Retry != "" {
@@ -109,7 +109,8 @@ func TestStatus(t *testing.T) {
 	})
 }
 
-// TestStatusProbe checks that a probe replaces a token that was revoked before its expiry.
+// TestStatusProbe checks that a probe replaces a token that the server has invalidated before
+// its expiry. If the API refuses the new token too, status must show the state rejected.
 func TestStatusProbe(t *testing.T) {
 	t.Parallel()
 	zoho, base, _ := accounts(t)
@@ -239,7 +240,7 @@ func TestRefresh(t *testing.T) {
 	if text := e.ok(t, "", append(args, "--within", "1m")...); !strings.Contains(text, "left as it is") {
 		t.Errorf("it says %s", text)
 	}
-	// A refusal makes the command fail even if the current access token is valid.
+	// If the server refuses, refresh must fail even if the current access token is valid.
 	zoho.RevokeTokens("1000.C", "ann")
 	e.fails(t, 16, "", args...)
 	e.fails(t, 2, "", append(args, "--within", "-1m")...)

@@ -26,18 +26,18 @@ const (
 type store struct {
 	tokenstore.TokenStore
 
-	// place identifies the store: all URLs of a store have the same place. It is empty if no
-	// other URL can name the store.
+	// place identifies the store: URLs with the same place name the same store. It is empty if
+	// the store cannot be identified.
 	place string
 
 	driver driver.Secrets // nil if the store has no driver
 
-	counted bool          // calls to the service are counted: see scheme.CountCall
-	lag     time.Duration // maximum time until all reads see a write, at most settleTime
+	counted bool          // whether calls to the service are counted: see scheme.CountCall
+	lag     time.Duration // the larger lag of the driver's properties, but at most settleTime
 	close   func() error  // nil if the store has no resources to close
 
-	// writable opens the store again for writing, and creates the store if necessary. If it is
-	// nil, the open store can be written to.
+	// writable opens the store again for writing, and creates the store if necessary. If
+	// writable is nil, the open store can be written to.
 	writable func(ctx context.Context) (*store, error)
 }
 
@@ -79,8 +79,8 @@ func (a *app) open(ctx context.Context) (*store, error) {
 	return a.openURL(ctx, name)
 }
 
-// storeName returns the store URL from --store or the environment. A valid URL contains no
-// password, because URLs with a password are refused when the store is opened.
+// storeName returns the store URL from --store or the environment. A URL that the schemes of
+// this module accept contains no password.
 func (a *app) storeName() string { return cmp.Or(a.storeURL, a.env(envStore)) }
 
 // openURL opens the store with the given URL. It returns a usage error if the program has no
@@ -105,7 +105,7 @@ func (a *app) openURL(ctx context.Context, name string) (*store, error) {
 		echoed(name, "that"), didYouMean(name, names), all)
 }
 
-// exampleURL returns the form of a URL for an error message: that of the first scheme with
+// exampleURL returns the Form of a scheme for an error message: of the first scheme with
 // Slashes, or else of the last scheme.
 func (a *app) exampleURL() string {
 	form := ""
@@ -134,8 +134,8 @@ func (a *app) openScheme(ctx context.Context, s scheme.Scheme, rest string) (*st
 	return a.opened(opened, s.Service)
 }
 
-// opened returns a store on o, the result of Scheme.Open. service is the name of the service,
-// which errors omit. If the keys cannot be used, opened closes o.
+// opened returns a store on o, the result of Scheme.Open. Errors omit service, the name of the
+// service. If the keys cannot be used, opened closes o and returns a usage error.
 func (a *app) opened(o *scheme.Opened, service string) (*store, error) {
 	if o == nil || o.Driver == nil && o.Store == nil {
 		return nil, errors.New("this kind of store returned no store")
@@ -169,7 +169,8 @@ func (a *app) opened(o *scheme.Opened, service string) (*store, error) {
 	return s, nil
 }
 
-// closeAll closes main if it is an io.Closer, and then calls then unless it is nil.
+// closeAll closes main if main is an io.Closer, and afterwards calls then if then is not nil. It
+// joins the errors of both calls.
 func closeAll(main any, then func() error) (err error) {
 	if c, ok := main.(io.Closer); ok {
 		err = c.Close()
@@ -201,8 +202,9 @@ func (l limited) Properties() driver.Properties {
 	return p
 }
 
-// Fits returns for each token an error that says why the store cannot hold it, or nil. It saves
-// each token to a separate store in memory with the same options and the same maximum size.
+// Fits returns for each token an error that says why the store cannot hold the token, or nil. It
+// saves each token to a separate store in memory with the same options and the same maximum
+// size.
 func (s driverStore) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error) {
 	errs := make([]error, len(tokens))
 	for i, t := range tokens {
@@ -221,8 +223,8 @@ func (s driverStore) Fits(ctx context.Context, tokens []tokenstore.Token) ([]err
 // emptyParam matches a URL parameter with an empty value.
 var emptyParam = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[?&]([a-z-]{1,20})=(&|$)`) })
 
-// checkRest returns a usage error if a parameter or the user in rest is empty, or if s.Form does
-// not allow the slashes at its beginning.
+// checkRest returns a usage error if a parameter or the user in rest is empty. Slashes at the
+// beginning of rest that s.Form does not allow are also a usage error.
 func checkRest(s scheme.Scheme, rest string) error {
 	if m := emptyParam().FindStringSubmatch(rest); m != nil {
 		return usagef("the parameter %s of the store is empty", m[1])
@@ -237,15 +239,15 @@ func checkRest(s scheme.Scheme, rest string) error {
 	return nil
 }
 
-// reading returns a copy of a whose store must exist and is opened read-only.
+// reading returns a copy of a that opens an existing store read-only.
 func (a *app) reading() *app {
 	b := a.changing()
 	b.readOnly = true
 	return b
 }
 
-// changing returns a copy of a whose store must exist, so that a misspelled name does not create
-// a store.
+// changing returns a copy of a that opens only an existing store, so that a misspelled name does
+// not create a store.
 func (a *app) changing() *app {
 	b := *a
 	b.isThere = true
@@ -262,8 +264,8 @@ func (a *app) withStore(ctx context.Context, use func(*store) error) (err error)
 	return use(s)
 }
 
-// settleTime is the maximum time for which a migration rereads a record that it has written, if
-// reads of the target lag. After that time, the record counts as lost.
+// settleTime is the maximum time for which a migration reads a written record again, if reads of
+// the target lag. After that time, the record counts as lost.
 const settleTime = 2 * time.Minute
 
 func storesHelp(schemes []scheme.Scheme) string {

@@ -56,8 +56,8 @@ func TestRemovedTokens(t *testing.T) {
 	}
 }
 
-// TestDatabaseURLs checks the errors for invalid URLs of databases, and for servers across a
-// network without TLS.
+// TestDatabaseURLs checks that invalid URLs of databases, and servers across a network
+// without TLS, are usage errors with a clear message.
 func TestDatabaseURLs(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ store, want string }{

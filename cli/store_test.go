@@ -74,13 +74,13 @@ func TestKeys(t *testing.T) {
 		t.Error("keys were replaced")
 	}
 
-	plain.with(envKeys, name).fails(t, 15, `{"user_name":"ann@example.com","access_token":"a"}`, "save") // there is a record without keys
+	plain.with(envKeys, name).fails(t, 15, `{"user_name":"ann@example.com","access_token":"a"}`, "save") // the store has a record that was written without keys
 	plain.with(envKeys, name).fails(t, 15, "", "get", "--user", "ann@example.com")
 	plain = e.with(envStore, "vault:secret/keyed")
 	keyed := plain.with(envKeys, name)
 	server.Reset()
 	saved := decode[recordJSON](t, keyed.ok(t, `{"user_name":"ann@example.com","access_token":"s3cret-access"}`, "save", "--json"))
-	for _, q := range server.Requests() { // base64 has no "@" and six letters do not occur by chance
+	for _, q := range server.Requests() { // base64 has no "@", and a given sequence of six characters does not occur by chance
 		if strings.Contains(string(q.Body), "s3cret") || strings.Contains(string(q.Body), "ann@") {
 			t.Errorf("%s %s is not encrypted", q.Operation, q.Path)
 		}
@@ -192,8 +192,8 @@ func TestSQLiteFile(t *testing.T) {
 	env{envStore: "sqlite:" + name + "?tables=a"}.fails(t, 2, "", "ls")
 }
 
-// TestMissingStore checks that commands that need an existing store fail without one, and create
-// no file.
+// TestMissingStore checks that commands that need an existing store fail if the store does not
+// exist, and create no file.
 func TestMissingStore(t *testing.T) {
 	t.Parallel()
 	keys := filepath.Join(t.TempDir(), "keys.json")
@@ -322,7 +322,8 @@ func listing(t *testing.T, dir string) []string {
 	return names
 }
 
-// TestMySQLNames checks that errors about the names of databases do not quote them.
+// TestMySQLNames checks that invalid names of databases are usage errors that do not quote the
+// name.
 func TestMySQLNames(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, want string }{

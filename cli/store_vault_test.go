@@ -8,8 +8,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 )
 
-// TestVaultCauses checks that errors name the mistake in the set-up, and that their class shows
-// whether a retry can help. The program must not retry permanent errors.
+// TestVaultCauses checks that errors name the mistake in the set-up and have the right class.
+// All commands with one mistake must end within ten seconds, because the program must not retry
+// permanent errors.
 func TestVaultCauses(t *testing.T) {
 	t.Parallel()
 	e, server := vaultEnv(t)
@@ -73,7 +74,7 @@ func TestVaultSealed(t *testing.T) {
 	}
 }
 
-// TestVaultExpires checks that doctor reports a record that Vault will delete.
+// TestVaultExpires checks that doctor reports a record that Vault deletes after a time.
 func TestVaultExpires(t *testing.T) {
 	t.Parallel()
 	e, server := vaultEnv(t)

@@ -131,8 +131,8 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
-// TestTokenIssuer checks that the record of the named server is found, and that its tokens are
-// not sent to another server.
+// TestTokenIssuer checks that token finds the record of the server that the flags name. It must
+// not send the tokens of a record to another server.
 func TestTokenIssuer(t *testing.T) {
 	t.Parallel()
 	zoho, base, refresh := accounts(t)
@@ -154,7 +154,7 @@ func TestTokenIssuer(t *testing.T) {
 	if n := len(zoho.Requests()); n != before {
 		t.Errorf("the server was asked %d times", n-before)
 	}
-	// With --issuer, the user confirms that the server belongs to the issuer, so the request is
-	// sent.
+	// With --issuer, the user confirms that the server at --token-url belongs to the issuer, so
+	// token sends the request.
 	e.fails(t, 16, "", append(args, "--issuer", "https://other.example")...)
 }

@@ -9,7 +9,8 @@ import (
 )
 
 // fromRow returns the token in a row of a token file. The error matches errInput if damage, the
-// error about unreadable parts of the row, is not nil.
+// error about unreadable parts of the row, is not nil. It matches a class of package tokenstore
+// if the token is invalid.
 func fromRow(f codec.Fields, damage error) (tokenstore.Token, error) {
 	if damage != nil {
 		return tokenstore.Token{}, fmt.Errorf("%w: %w", errInput, damage)

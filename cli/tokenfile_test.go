@@ -260,8 +260,8 @@ func TestImportChecksFirst(t *testing.T) {
 	}
 }
 
-// TestImportStops checks the report of an import whose store fails, and that another run imports
-// the remaining rows.
+// TestImportStops checks that an import reports failed and untried rows if the store begins to
+// deny writes. Another run must import the remaining rows.
 func TestImportStops(t *testing.T) {
 	t.Parallel()
 	e, server := vaultEnv(t)
@@ -291,8 +291,8 @@ func TestImportStops(t *testing.T) {
 	}
 }
 
-// TestImportIntoADamagedFile checks that an import into a damaged file fails with the class of
-// the file's error, and not the class of a partial import.
+// TestImportIntoADamagedFile checks that an import into a damaged file fails with the class
+// "corrupt", and not with "partial".
 func TestImportIntoADamagedFile(t *testing.T) {
 	t.Parallel()
 	e := env{envStore: "file:" + writeFile(t, "tokens.csv", "garbage,\"")}
@@ -410,7 +410,7 @@ func TestProgress(t *testing.T) {
 	if a.progress("importing", 4) != nil {
 		t.Error("progress is shown where there is no terminal")
 	}
-	terminal, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0) // a character device, like a terminal
+	terminal, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0) // isTerminal treats every character device as a terminal
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -420,8 +420,8 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// TestSlowStore checks that a slow call to the store is noted once, and never after a bar was
-// shown.
+// TestSlowStore checks that a slowStore prints one note about slow calls, and no note after a bar
+// was shown.
 func TestSlowStore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -483,7 +483,7 @@ func TestSlowStoreOnTerminal(t *testing.T) {
 }
 
 // TestExport_OddFiles checks that export numbers the records of unusual files, such as files that
-// people have edited, or reports that no number is left.
+// people have edited. If no number is left, export must fail.
 func TestExport_OddFiles(t *testing.T) {
 	t.Parallel()
 	const head = "id,user_name,client_id,client_secret,refresh_token,access_token,grant_token,expiry_time,redirect_url,api_domain\n"

@@ -11,7 +11,8 @@ import (
 // module is the path of the module that contains this package.
 const module = "github.com/tokenkeep/tokenkeep"
 
-// version returns the version of this module in the program, or "(devel)".
+// version returns the version of this module in the program, or "(devel)" if the version is
+// unknown.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -20,8 +21,8 @@ func version() string {
 	return versionIn(info)
 }
 
-// versionIn returns the version of this module in a program. The program may belong to another
-// module with a different version.
+// versionIn returns the version of this module in a program. The program can belong to another
+// module, whose version can be different.
 func versionIn(info *debug.BuildInfo) string {
 	in := &info.Main
 	for _, dep := range info.Deps {

@@ -19,7 +19,7 @@
 //		})...)
 //	}
 //
-// No text that a scheme returns or prints may contain a token, a key or a password. A URL may
+// No text that a scheme returns or prints may contain a token, a key or a password. A URL can
 // contain a password by mistake, so errors must not quote URLs.
 package scheme
 
@@ -51,9 +51,9 @@ type Scheme struct {
 	// shells shows only the first line.
 	Text string
 
-	// Slashes reports whether the URL may have two slashes after the colon, which Opening.Rest
-	// omits. Slashes must be false if a file path follows the colon, because the slashes would
-	// change the path.
+	// Slashes reports whether the URL may have two slashes after the colon. Opening.Rest omits
+	// these slashes. Slashes must be false if a file path follows the colon, because the slashes
+	// would change the path.
 	Slashes bool
 
 	// Service is the name in the errors of the store: driver.Properties.Name, or the name that a
@@ -62,15 +62,16 @@ type Scheme struct {
 	Service string
 
 	// SignIn is advice for errors that match driver.ErrCredentials: how to renew the credentials
-	// of the service. It may be empty.
+	// of the service. SignIn may be empty.
 	SignIn string
 
-	// Denied is advice for other errors that match tokenstore.ErrDenied. If Denied is empty and
-	// SignIn is not, the advice is to run "tokenkeep doctor --permissions".
+	// Denied is advice for errors that match tokenstore.ErrDenied, if the command does not show
+	// SignIn. If only Denied is empty, the advice is to run "tokenkeep doctor --permissions".
 	Denied string
 
-	// Open opens the store. The command closes the result. If Opening.MustExist or
-	// Opening.ReadOnly is set, Open must create nothing that other programs can see.
+	// Open opens the store. The command closes the result, as described in Opened. If
+	// Opening.MustExist or Opening.ReadOnly is set, Open must create nothing that other programs
+	// can see.
 	//
 	// Errors about the URL or the environment must match ErrUsage. For other errors, the exit
 	// code is that of the class in package tokenstore that they match, or 1.
@@ -128,10 +129,10 @@ type Opened struct {
 	// Store is a store that has no driver. If it is an io.Closer, the command closes it.
 	Store tokenstore.TokenStore
 
-	// Place identifies the store: two URLs have the same Place if and only if they name the same
-	// store. It contains no secret. The command migrate refuses two stores with the same Place.
-	// If Place is empty, the command uses driver.Properties.Place. If both are empty, no other
-	// URL may name the store.
+	// Place identifies the store: URLs with the same Place must name the same store. Place
+	// contains no secret. The command migrate refuses two stores with the same Place. If Place
+	// is empty, the command uses driver.Properties.Place. If both are empty, migrate does not
+	// compare the places of its stores.
 	Place string
 
 	// Counted reports whether migrate shows the number of calls to the service. The command
@@ -160,7 +161,7 @@ type Policy struct {
 	Short, Long string
 
 	// New defines flags of the command, which are parsed before the command calls the returned
-	// function. That function returns the policy for argument: in the format of the service, or
-	// as a Terraform resource.
+	// function. That function returns the policy for argument in the format of the service or,
+	// if terraform is set, as a Terraform resource.
 	New func(flags *flag.FlagSet) func(argument string, terraform bool) (string, error)
 }

@@ -44,12 +44,12 @@ func Loopback(host string) bool {
 // An Endpoint is an address that replaces the default address of a service.
 type Endpoint struct {
 	URL   *url.URL
-	Plain bool // the URL has the scheme http: an emulator on this machine, which needs no credentials
+	Plain bool // whether the URL has the scheme http, so that an emulator on this machine is called without credentials
 }
 
-// ParseEndpoint parses text, whose scheme is https if it has none. The error matches ErrUsage if
-// text is malformed, contains a user, or has the scheme http and a host that is not Loopback.
-// The error does not quote text.
+// ParseEndpoint parses text, an address of a service. If text has no scheme, the scheme is
+// https. The error matches ErrUsage if text is malformed, contains a user, or has the scheme
+// http and a host that is not Loopback. The error does not quote text.
 func ParseEndpoint(text string) (Endpoint, error) {
 	if !strings.Contains(text, "://") {
 		text = "https://" + text

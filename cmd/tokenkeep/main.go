@@ -1,12 +1,13 @@
-// Command tokenkeep inspects stores of OAuth tokens, and moves records between
-// them and the token files of the Zoho SDKs.
+// Command tokenkeep keeps OAuth token records in secret managers and other stores: it lists,
+// saves, refreshes and removes records. It also moves records between stores and the token
+// files of the Zoho SDKs.
 //
 //	tokenkeep ls --store vault:secret/oauth      list the records
 //	tokenkeep import sdk_tokens.txt --store …    save the records of a token file
 //	tokenkeep help                               list all commands
 //
-// Tokenkeep takes no secrets from arguments. Except for the command token, tokenkeep masks the
-// secrets that it prints unless --reveal is given.
+// Tokenkeep takes no secrets from arguments. Unless --reveal is given, all commands except
+// token mask the secrets that they print.
 package main
 
 import (

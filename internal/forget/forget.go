@@ -1,5 +1,5 @@
-// Package forget revokes the tokens of a record and removes the record. With a store that
-// compares before it removes, a concurrent refresh or save leaves no valid tokens behind.
+// Package forget revokes the tokens of a record and removes the record. If the store has a method
+// DeleteIfUnchanged, tokens that a concurrent refresh or save stores are also revoked.
 package forget
 
 import (
@@ -26,10 +26,10 @@ type Forgetter struct {
 	Store tokenstore.TokenStore
 
 	// Revoke revokes the tokens of a record. It returns false without an error if the record has
-	// no tokens. Its error matches ErrNotRevoked.
+	// no tokens. An error that it returns matches ErrNotRevoked.
 	Revoke func(context.Context, tokenstore.Token) (bool, error)
 
-	// Unrevoked also removes records that could not be revoked.
+	// Unrevoked makes Forget also remove records whose tokens could not be revoked.
 	Unrevoked bool
 }
 
@@ -39,9 +39,10 @@ type Result struct {
 	Deleted bool
 }
 
-// Forget revokes the tokens of a record and removes it. If the record changes in the meantime,
-// Forget revokes its new tokens before removing it. It keeps a record that cannot be revoked,
-// unless Unrevoked is set, and returns the error in either case.
+// Forget revokes the tokens of the record t, and then removes the record. If the store reports
+// that the record has changed, Forget first revokes its new tokens. After several such attempts,
+// Forget keeps the record, and the error matches tokenstore.ErrConflict. If f.Revoke fails,
+// Forget keeps the record unless f.Unrevoked is set, and returns the error in either case.
 func (f Forgetter) Forget(ctx context.Context, t tokenstore.Token) (r Result, err error) {
 	id := t.ID
 	for range attempts {
@@ -77,9 +78,9 @@ func (f Forgetter) remove(ctx context.Context, t tokenstore.Token) error {
 }
 
 // revoke revokes the tokens of a record, and returns the record that held these tokens. With a
-// tokenstore.Refresher, it revokes while holding the right to refresh: a refresh in progress ends
-// first, and no other refresh begins. Then it stores a refusal, so that waiters and later callers
-// do not use the tokens.
+// tokenstore.Refresher, f.Revoke runs as a refresh: a refresh in progress ends first, and no
+// other refresh begins meanwhile. If f.Revoke succeeds, the store keeps a refusal, so waiters and
+// later callers do not get the revoked tokens.
 func (f Forgetter) revoke(ctx context.Context, t tokenstore.Token) (_ tokenstore.Token, revoked bool, _ error) {
 	store, ok := f.Store.(tokenstore.Refresher)
 	if !ok {
@@ -92,7 +93,7 @@ func (f Forgetter) revoke(ctx context.Context, t tokenstore.Token) (_ tokenstore
 		now, err := store.Refresh(ctx, t.ID, t.AccessToken, func(ctx context.Context, now tokenstore.Token) (tokenstore.Token, error) {
 			asked, t = true, now
 			if revoked, failed = f.Revoke(ctx, now); failed != nil {
-				return tokenstore.Token{}, ErrNotRevoked // no refusal of the refresh token is stored
+				return tokenstore.Token{}, ErrNotRevoked // the store keeps no refusal for this error
 			}
 			return tokenstore.Token{}, &tokenstore.RefreshError{Code: "token_revoked", Permanent: true}
 		})
@@ -101,9 +102,10 @@ func (f Forgetter) revoke(ctx context.Context, t tokenstore.Token) (_ tokenstore
 		case asked:
 			return t, revoked, failed
 		case err == nil:
-			t = now // another process has refreshed the record
+			t = now // another caller has refreshed the record
 		case errors.As(err, &refused), errors.Is(err, tokenstore.ErrNotFound):
-			// No refresh runs while a refusal counts or after the record is gone.
+			// No refresh can run while the store keeps a refusal, or after the record was
+			// deleted.
 			revoked, err = f.Revoke(ctx, t)
 			return t, revoked, err
 		default:

@@ -1,4 +1,4 @@
-// Package sdkid distinguishes the numeric IDs of the Zoho SDKs from other IDs.
+// Package sdkid recognizes and orders the numeric IDs of the Zoho SDKs among other IDs.
 package sdkid
 
 import (
@@ -6,16 +6,18 @@ import (
 	"strconv"
 )
 
-// Number parses id as a numeric ID that an SDK could have written. Such a number has
-// at most ten digits, the width of the column in the SDKs' tables.
+// Number returns the value of id, and reports whether an SDK could have written id.
+// Such an ID is a positive decimal number without leading zeros. It has at most ten
+// digits, the width of the column in the SDKs' tables.
 func Number(id string) (n int64, ok bool) {
 	const digits = 10
 	n, err := strconv.ParseInt(id, 10, 64)
 	return n, err == nil && n > 0 && len(id) <= digits && strconv.FormatInt(n, 10) == id
 }
 
-// Compare compares two IDs for sorting. Numeric IDs come first, by value. The other IDs
-// follow in lexical order.
+// Compare returns a negative number if a sorts before b, a positive number if a sorts
+// after b, and else zero. Numeric IDs come first, by value. The other IDs follow in
+// lexical order.
 func Compare(a, b string) int {
 	m, isNumber := Number(a)
 	n, isNumberToo := Number(b)

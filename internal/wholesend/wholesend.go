@@ -14,10 +14,10 @@ type Doer interface {
 	Do(r *http.Request) (*http.Response, error)
 }
 
-// A Client sends the body of a request from memory, together with its header.
+// A Client reads the whole body of a request into memory before it sends the request.
 //
 // The SDK closes its own body as soon as a response begins; the body's WriteTo method then
-// fails with io.EOF. If the server is on this machine, net/http may not have finished
+// fails with io.EOF. If the server is on this machine, net/http might not have finished
 // reading the body by then. net/http treats the io.EOF as a failed write and closes the
 // connection while the response arrives. See github.com/aws/aws-sdk-go-v2/issues/2737.
 type Client struct{ Doer Doer }

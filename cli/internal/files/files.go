@@ -44,7 +44,7 @@ func Replaceable(name string) error {
 }
 
 // Replace creates or atomically replaces a regular file. Only the owner can read and write the
-// file. The error is that of Replaceable if the name is not a regular file.
+// file. If the name exists and is not a regular file, Replace returns the error of Replaceable.
 func Replace(name string, data []byte) error {
 	if err := Replaceable(name); err != nil {
 		return err
@@ -80,7 +80,8 @@ func Exists(name string) bool {
 }
 
 // Real returns the absolute path of a file, with symbolic links resolved. If the file does not
-// exist, Real resolves only the links of its directory.
+// exist, Real resolves only the links of its directory. If that fails too, Real resolves no
+// links.
 func Real(name string) string {
 	if abs, err := filepath.Abs(name); err == nil {
 		name = abs

@@ -144,7 +144,7 @@ func parseOptions(params map[string]string) (*awssm.Options, error) {
 
 // newClient returns a client with the configuration in the environment. region and address take
 // precedence unless they are empty. The SDK reads the environment of the process, but o.Getenv
-// takes precedence.
+// takes precedence for the region, the profile and the keys.
 func newClient(ctx context.Context, o *scheme.Opening, region, address string) (*secretsmanager.Client, error) {
 	options := []func(*config.LoadOptions) error{config.WithLogger(newLogger(o.Note))}
 	if region = cmp.Or(region, o.Getenv("AWS_REGION"), o.Getenv("AWS_DEFAULT_REGION")); region != "" {
@@ -188,8 +188,8 @@ func newClient(ctx context.Context, o *scheme.Opening, region, address string) (
 }
 
 // hasCredentials reports whether c has credentials. Without other credentials, the SDK uses the
-// role of the virtual machine. hasCredentials then requests the credentials once, which detects
-// a missing metadata server before the first call. It returns true if ctx is done.
+// role of the virtual machine. In this case hasCredentials requests the credentials once, which
+// fails without a metadata server. It returns true if ctx is done.
 func hasCredentials(ctx context.Context, c aws.CredentialsProvider) bool {
 	if !aws.IsCredentialsProvider(c, (*ec2rolecreds.Provider)(nil)) {
 		return true

@@ -141,8 +141,8 @@ func parseOptions(params map[string]string) (*gcpsm.Options, error) {
 	return options, nil
 }
 
-// newClient returns a client with the application default credentials, or one without
-// credentials for an emulator. The caller must close the client.
+// newClient returns a client with the application default credentials, or a client without
+// credentials for an emulator with plain http. The caller must close the client.
 func newClient(ctx context.Context, env func(string) string, location, address string) (*secretmanager.Client, error) {
 	options := []option.ClientOption{option.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(countCall))}
 	if location != "" && address == "" {
@@ -170,7 +170,7 @@ func newClient(ctx context.Context, env func(string) string, location, address s
 			Scopes:          secretmanager.DefaultAuthScopes(),
 		})
 		if err != nil {
-			return nil, scheme.Usagef("the file that %s names cannot be used as credentials", envCredentials) // the cause may quote the file
+			return nil, scheme.Usagef("the file that %s names cannot be used as credentials", envCredentials) // the cause might quote the file
 		}
 		options = append(options, option.WithAuthCredentials(c))
 	}

@@ -87,7 +87,7 @@ func open(_ context.Context, o *scheme.Opening) (*scheme.Opened, error) {
 	}
 	client, err := newClient(config)
 	if err != nil {
-		return nil, scheme.Usagef("the configuration of Kubernetes cannot be used") // the cause may quote the file
+		return nil, scheme.Usagef("the configuration of Kubernetes cannot be used") // the cause might quote the file
 	}
 	d, err := k8sstore.NewDriver(client, namespace, prefix, nil)
 	if err != nil {
@@ -122,9 +122,10 @@ func (c *secretsClient) Secrets(namespace string) *gentype.ClientWithList[*v1.Se
 		func() *v1.Secret { return &v1.Secret{} }, func() *v1.SecretList { return &v1.SecretList{} })
 }
 
-// newConfig returns the client configuration in the files of KUBECONFIG or in ~/.kube/config. If
-// the files name no cluster, newConfig returns the configuration of the Pod. context selects a
-// context of the files; "" means the current context.
+// newConfig returns the client configuration in the files of KUBECONFIG or in ~/.kube/config.
+// context selects a context of the files; "" means the current context. If the files name no
+// cluster and context is "", newConfig returns the configuration of the Pod in which the program
+// runs.
 func newConfig(env func(string) string, context string) (*rest.Config, error) {
 	var files []string
 	if list := env(clientcmd.RecommendedConfigPathEnvVar); list != "" {
@@ -134,7 +135,7 @@ func newConfig(env func(string) string, context string) (*rest.Config, error) {
 	}
 	loaded, err := (&clientcmd.ClientConfigLoadingRules{Precedence: files}).Load()
 	if err != nil {
-		return nil, scheme.Usagef("the configuration of Kubernetes (KUBECONFIG) cannot be read") // the cause may quote the file
+		return nil, scheme.Usagef("the configuration of Kubernetes (KUBECONFIG) cannot be read") // the cause might quote the file
 	}
 	var config *rest.Config
 	if len(loaded.Clusters) == 0 && context == "" && env("KUBERNETES_SERVICE_HOST") != "" {
@@ -148,7 +149,7 @@ func newConfig(env func(string) string, context string) (*rest.Config, error) {
 	case errors.Is(err, clientcmd.ErrEmptyCluster), clientcmd.IsEmptyConfig(err):
 		return nil, scheme.Usagef("no cluster: KUBECONFIG and ~/.kube/config name none, and this is not a Pod")
 	case err != nil:
-		return nil, scheme.Usagef("the configuration of Kubernetes cannot be used") // the cause may quote the file
+		return nil, scheme.Usagef("the configuration of Kubernetes cannot be used") // the cause might quote the file
 	}
 	config.QPS = -1 // the server limits its clients
 	config.WarningHandler = rest.NoWarnings{}

@@ -67,9 +67,9 @@ from the file that ` + envPasswordFile + ` names`,
 // sdkTable is the name of the table that the SDKs use.
 const sdkTable = "oauthtoken"
 
-// openTable returns a store on a table in db. db is closed together with the store, or if
-// openTable fails. If o.ReadOnly is set and the table does not exist, openTable returns an empty
-// store, or an error if o.MustExist is set.
+// openTable returns a store on a table in db. Closing the store closes db. If openTable fails, it
+// closes db. If o.ReadOnly is set and the table does not exist, openTable returns an empty store,
+// or an error if o.MustExist is set.
 func openTable(ctx context.Context, o *scheme.Opening, db *sql.DB, dialect sqlstore.Dialect, table, at string) (*scheme.Opened, error) {
 	table = cmp.Or(table, sdkTable)
 	if o.ReadOnly {
@@ -85,8 +85,7 @@ func openTable(ctx context.Context, o *scheme.Opening, db *sql.DB, dialect sqlst
 }
 
 // noTable returns an empty store in place of a table that does not exist, or an error if
-// o.MustExist is set. err is the error of closing the database, or nil. If err is not nil,
-// noTable returns it.
+// o.MustExist is set. If err, the error of closing the database, is not nil, noTable returns err.
 func noTable(ctx context.Context, o *scheme.Opening, table, at string, err error) (*scheme.Opened, error) {
 	s, emptyErr := emptyTable(ctx, table, at)
 	if err = errors.Join(err, emptyErr); err != nil {
@@ -106,7 +105,8 @@ func hasTable(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, table s
 	}
 	var columns int
 	if err := db.QueryRowContext(ctx, question, table).Scan(&columns); err != nil {
-		// New returns the error with its class. It creates no table, because db is read-only.
+		// sqlstore.New returns the same error with its class. It creates no table, because db is
+		// read-only.
 		_, classed := sqlstore.New(ctx, db, dialect, nil)
 		return false, cmp.Or(classed, err)
 	}
@@ -123,8 +123,8 @@ func emptyTable(ctx context.Context, table, at string) (*scheme.Opened, error) {
 	return newSQLStore(ctx, db, sqlstore.SQLite, &sqlstore.Options{Table: table}, at)
 }
 
-// newSQLStore returns a store on a table in db. db is closed together with the store, or if
-// newSQLStore fails.
+// newSQLStore returns a store on a table in db. Closing the store closes db. If newSQLStore
+// fails, it closes db.
 func newSQLStore(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, opts *sqlstore.Options, at string) (*scheme.Opened, error) {
 	s, err := sqlstore.New(ctx, db, dialect, opts)
 	if err != nil {
@@ -136,9 +136,9 @@ func newSQLStore(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, opts
 	return &scheme.Opened{Store: s, Place: at + " " + opts.Table, Close: db.Close}, nil
 }
 
-// planned returns the result of open. If the store must exist, planned first opens it read-only,
-// because opening it for writing would create it. If o.ReadOnly is set, Opened.Writable opens
-// the store again for writing.
+// planned returns the result of open. If the store must exist, planned first opens the store
+// read-only: opening a missing store for writing would create the store. If o.ReadOnly is set,
+// Opened.Writable opens the store again for writing.
 func planned(ctx context.Context, o *scheme.Opening, open func(context.Context, *scheme.Opening) (*scheme.Opened, error)) (*scheme.Opened, error) {
 	if o.MustExist && !o.ReadOnly {
 		reading := *o
@@ -181,7 +181,7 @@ func openDatabase(ctx context.Context, o *scheme.Opening, path, table string) (*
 	}
 	there := files.Exists(path)
 	if !there && !o.ReadOnly {
-		// SQLite would create a file that all users can read.
+		// If SQLite created the file, other users could read it under the usual umask.
 		if err := files.Create(path, nil); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
@@ -191,7 +191,7 @@ func openDatabase(ctx context.Context, o *scheme.Opening, path, table string) (*
 	if !there && o.ReadOnly {
 		return emptyTable(ctx, cmp.Or(table, sdkTable), at)
 	}
-	// The timeout limits the wait for a lock that another program holds.
+	// The timeout, in milliseconds, limits the wait for a lock that another program holds.
 	pragmas := "_pragma=busy_timeout(10000)"
 	if o.ReadOnly {
 		pragmas += "&_pragma=query_only(1)"
@@ -205,7 +205,7 @@ func openDatabase(ctx context.Context, o *scheme.Opening, path, table string) (*
 }
 
 // sqlParams splits off parameters such as ?table=NAME. The parameters begin at the last question
-// mark, if an equals sign follows it, because a path may contain question marks.
+// mark, if an equals sign follows it, because a path can contain question marks.
 func sqlParams(rest string, names ...string) (string, map[string]string, error) {
 	i := strings.LastIndexByte(rest, '?')
 	if i < 0 || !strings.Contains(rest[i:], "=") {
@@ -239,9 +239,8 @@ func openMySQL(ctx context.Context, o *scheme.Opening) (*scheme.Opened, error) {
 	})
 }
 
-// A readOnlyConnector makes connections whose transactions are read-only. It runs a statement,
-// because the variables that make transactions read-only have different names in MySQL and
-// MariaDB.
+// A readOnlyConnector makes connections whose transactions are read-only. It runs a statement in
+// place of setting a variable, because the variable has different names in MySQL and MariaDB.
 type readOnlyConnector struct{ driver.Connector }
 
 // Connect implements driver.Connector.
@@ -261,7 +260,7 @@ func (c readOnlyConnector) Connect(ctx context.Context) (driver.Conn, error) {
 }
 
 // errMySQLForm means that the name of the database is malformed. It does not quote the name,
-// which may contain a password anywhere.
+// because any part of the name might be a password.
 var errMySQLForm = scheme.Usagef("the database must have the form mysql://USER@HOST:PORT/DB or mysql:USER@tcp(HOST:PORT)/DB")
 
 // mysqlConfig parses a database name in either form of errMySQLForm. table is empty if rest
@@ -328,7 +327,8 @@ func overNetwork(config *mysql.Config) bool {
 var errMySQLPassword = scheme.Usagef("the password comes from %s or the file that %s names: others can see arguments", envPassword, envPasswordFile)
 
 // mysqlPassword returns the password in the environment, or in the file that the environment
-// names. If there is neither, it returns "".
+// names. If the environment has neither, mysqlPassword returns "". If it has both, the error
+// matches scheme.ErrUsage.
 func mysqlPassword(env func(string) string) (string, error) {
 	name := env(envPasswordFile)
 	if name == "" {

@@ -119,8 +119,8 @@ func parseOptions(params map[string]string) (options *vaultstore.Options, insecu
 	return options, insecure, nil
 }
 
-// newClient returns a client with the configuration in the environment. Vault's package reads
-// the environment of the process; env takes precedence for the address, the token and the
+// newClient returns a client with the configuration in the environment. Package api reads the
+// environment of the process; env takes precedence for the address, the token and the
 // namespace.
 func newClient(env func(string) string) (*api.Client, error) {
 	config := api.DefaultConfig()
@@ -136,7 +136,7 @@ func newClient(env func(string) string) (*api.Client, error) {
 	config.CheckRetry = retryVault
 	client, err := api.NewClient(config)
 	if wrong := (*url.Error)(nil); errors.As(err, &wrong) {
-		err = fmt.Errorf("%s: %w", api.EnvVaultAddress, wrong.Err) // an address may contain a password
+		err = fmt.Errorf("%s: %w", api.EnvVaultAddress, wrong.Err) // an address can contain a password
 	}
 	if err != nil {
 		return nil, scheme.Usagef("the environment of Vault: %w", err)
@@ -175,7 +175,7 @@ func retryVault(ctx context.Context, answer *http.Response, err error) (bool, er
 }
 
 // vaultToken returns VAULT_TOKEN, or the token that "vault login" stored in ~/.vault-token. If
-// there is neither, it returns "", because a Vault agent may add a token to requests.
+// neither exists, vaultToken returns "", because a Vault agent can add a token to requests.
 func vaultToken(env func(string) string) (string, error) {
 	if token := env(api.EnvVaultToken); token != "" {
 		return token, nil
