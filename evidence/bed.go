@@ -45,14 +45,13 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// atOnce is the number of concurrent calls of a contender that lists, on services where one
-// call returns one secret. The adapters make the same number of concurrent calls.
+// atOnce is the maximum number of concurrent calls when a bare lists secrets on Google Cloud
+// or Vault, where one call returns one secret. The adapters have the same maximum.
 const atOnce = 16
 
-// A meter counts the calls from a client to its service by method, and delays each call by
-// the same time.
+// A meter counts the calls from a client to its service by method, and delays each call.
 type meter struct {
-	delay   atomic.Int64
+	delay   atomic.Int64 // delay of each call, in nanoseconds
 	refused atomic.Int64 // number of calls that were refused because of a quota
 
 	mu     sync.Mutex
@@ -79,7 +78,7 @@ func (m *meter) call(ctx context.Context, method string) error {
 	}
 }
 
-// take returns the counts since the previous take.
+// take returns the counts since the previous call of take, and resets them.
 func (m *meter) take() map[string]int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -88,7 +87,8 @@ func (m *meter) take() map[string]int {
 	return counts
 }
 
-// free runs f without delaying or counting its calls.
+// free calls f and returns its error. Calls to the service that are made while f runs are
+// neither delayed nor counted.
 func (m *meter) free(f func() error) error {
 	m.mu.Lock()
 	counts := maps.Clone(m.counts)
@@ -103,8 +103,8 @@ func (m *meter) free(f func() error) error {
 	return f()
 }
 
-// A bed is a service whose operations are measured. The caller controls the clock of the
-// service, and all calls of its clients go through a meter.
+// A bed is a fake service for measurements and checks. The caller can advance the clock of the
+// service. All calls of clients go through the meter. A bed of startBroken has no meter.
 type bed struct {
 	name  string
 	meter *meter
@@ -124,7 +124,8 @@ var services = []string{"aws", "gcp", "vault", "k8s"}
 // current holds the services whose reads always return the newest state.
 var current = map[string]bool{"vault": true, "k8s": true}
 
-// open returns a store with its own driver, like a store in another process.
+// open returns a store with a new driver. The store shares no state in memory with other
+// stores, like a store in another process.
 func (b *bed) open(opts *tokenstore.Options) (*tokenstore.Store, error) {
 	d, err := b.driver()
 	if err != nil {
@@ -148,8 +149,8 @@ func total(counts map[string]int) int {
 	return n
 }
 
-// A bare reads and writes whole secrets like a program without this module: with the
-// service's own client, and without conditions. Names have a prefix and a slash.
+// A bare reads and writes whole secrets like a program without this module: with the service's
+// own client, and unconditionally. A name has the form "prefix/rest".
 type bare interface {
 	get(ctx context.Context, name string) ([]byte, error)
 	put(ctx context.Context, name string, data []byte) error
@@ -164,9 +165,9 @@ const (
 	barePrefix   = "users" // prefix of the secrets that a bare lists
 )
 
-// newBed starts a service on the clock now; nil means the real clock. If quotas is true,
-// the service enforces the documented quotas by that clock. A list of 10,000 records
-// exceeds the quotas on the real clock.
+// newBed starts a service on the clock now; nil means the real clock. If quotas is true, the
+// fakes of AWS and Google Cloud enforce the documented quotas by that clock. Measurements of
+// times set quotas to false, because a list of 10,000 records would exceed the quotas.
 func newBed(service string, now func() time.Time, quotas bool) (*bed, error) {
 	m := &meter{counts: map[string]int{}}
 	switch service {
@@ -182,8 +183,8 @@ func newBed(service string, now func() time.Time, quotas bool) (*bed, error) {
 	return nil, fmt.Errorf("there is no service %q", service)
 }
 
-// inProcess is an http.RoundTripper that passes requests to a handler, so that the
-// measurements exclude the loopback interface.
+// inProcess is an http.RoundTripper that passes requests to a handler in this process. The
+// measurements therefore exclude the loopback interface.
 type inProcess struct {
 	*meter
 	handler http.Handler
@@ -195,7 +196,7 @@ func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if trace := httptrace.ContextClientTrace(r.Context()); trace != nil && trace.GotConn != nil {
-		trace.GotConn(httptrace.GotConnInfo{}) // clients count the attempts of a request in GotConn
+		trace.GotConn(httptrace.GotConnInfo{}) // vaultstore counts the attempts of a write in GotConn
 	}
 	req := r.Clone(r.Context())
 	if req.Body == nil {
@@ -229,8 +230,8 @@ func (a *answer) Header() http.Header         { return a.header }
 func (a *answer) WriteHeader(status int)      { a.status = status }
 func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }
 
-// serve calls the handler. It returns io.ErrUnexpectedEOF if the handler aborts the
-// response.
+// serve calls the handler. It returns io.ErrUnexpectedEOF if the handler panics with
+// http.ErrAbortHandler.
 func (a *answer) serve(h http.Handler, r *http.Request) (err error) {
 	defer func() {
 		switch p := recover(); p {
@@ -373,8 +374,8 @@ func gcpBed(m *meter, now func() time.Time, quotas bool) (*bed, error) {
 
 type bareGCP struct{ client *secretmanager.Client }
 
-// flat returns name with hyphens in place of slashes, because Secret Manager allows no
-// slash in the name of a secret.
+// flat returns name with hyphens in place of slashes, because Google Cloud and Kubernetes
+// allow no slash in the name of a secret.
 func flat(name string) string { return strings.ReplaceAll(name, "/", "-") }
 
 func (b bareGCP) get(ctx context.Context, name string) ([]byte, error) {
@@ -462,7 +463,8 @@ func vaultBed(m *meter, now func() time.Time) (*bed, error) {
 	}, nil
 }
 
-// vaultMethod returns the name of a request, such as "read data".
+// vaultMethod returns the operation of a request and the path element after the mount, such as
+// "read data".
 func vaultMethod(r *http.Request) string {
 	operation := map[string]string{http.MethodGet: "read", "LIST": "list", http.MethodPut: "write", http.MethodPost: "write",
 		http.MethodPatch: "patch", http.MethodDelete: "delete"}[r.Method]
@@ -536,7 +538,7 @@ func k8sBed(m *meter, now func() time.Time) (*bed, error) {
 	}, nil
 }
 
-// k8sVerb returns the verb of a request, as Roles name it.
+// k8sVerb returns the verb of a request, such as "list".
 func k8sVerb(r *http.Request) string {
 	if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/secrets") {
 		return "list"
@@ -589,8 +591,8 @@ func (b bareK8s) all(ctx context.Context) iter.Seq2[[]byte, error] {
 	}
 }
 
-// together gets the named secrets, atOnce at a time, and yields their contents in any
-// order.
+// together gets the named secrets with at most atOnce concurrent calls, and yields their
+// contents in any order. It stops after the first error, which it also yields.
 func together(ctx context.Context, names []string, get func(context.Context, string) ([]byte, error), yield func([]byte, error) bool) {
 	type got struct {
 		data []byte

@@ -9,8 +9,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// brokenServices are services, each with a bug that the checks must find. They show that
-// the checks can fail.
+// brokenServices maps the description of a bug to a function that adds the bug to a driver.
+// The checks must find each bug; otherwise their success on other services proves little.
 var brokenServices = map[string]func(d *memstore.Driver) driver.Secrets{
 	"ignores the base of an update": func(d *memstore.Driver) driver.Secrets { return blindUpdate{d} },
 	"answers reads from a cache":    func(d *memstore.Driver) driver.Secrets { return &cached{Driver: d, known: map[string]driver.Secret{}} },
@@ -18,7 +18,7 @@ var brokenServices = map[string]func(d *memstore.Driver) driver.Secrets{
 	"reports a lost write as done":  func(d *memstore.Driver) driver.Secrets { return careless{d} },
 }
 
-// startBroken starts a service in memory with a bug.
+// startBroken returns a bed on a service in memory that has the bug mistake.
 func startBroken(mistake string) *bed {
 	memory := memstore.NewDriver()
 	return &bed{
@@ -30,8 +30,8 @@ func startBroken(mistake string) *bed {
 	}
 }
 
-// gap is a delay between two steps that a correct service takes atomically. During the
-// delay, other clients can run.
+// gap is the delay that some broken services add before a write. During the delay, other
+// clients can change the secret.
 const gap = 2 * time.Millisecond
 
 type blindUpdate struct{ *memstore.Driver }
@@ -74,7 +74,8 @@ func (r reviving) Delete(ctx context.Context, name string, base driver.Secret) e
 	if err := r.Driver.Delete(ctx, name, base); err != nil {
 		return err
 	}
-	// A copy that has not seen the deletion wins, unless another process has created the secret.
+	// Simulate a replica that missed the deletion and restores the secret, unless another
+	// process has created the secret in the meantime.
 	if _, err = r.Create(ctx, name, was.Payload); errors.Is(err, driver.ErrExists) {
 		return nil
 	}
@@ -92,8 +93,9 @@ func (c careless) Update(ctx context.Context, name string, base driver.Secret, p
 	return v, nil
 }
 
-// findMistakes returns, for each broken service, the number of the first history that
-// cannot be explained, counted from 1. The number is 0 if no history reveals the bug.
+// findMistakes checks up to histories histories of each broken service. For each service, it
+// returns the number, from 1, of the first history that fails the check. The number is 0 if no
+// history reveals the bug.
 func findMistakes(ctx context.Context, histories int) (map[string]int, error) {
 	found := map[string]int{}
 	for mistake := range brokenServices {

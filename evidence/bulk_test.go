@@ -36,15 +36,16 @@ import (
 // trip is the time that a call takes on the virtual clock.
 const trip = 20 * time.Millisecond
 
-// A remote is a service whose clients run in a bubble of testing/synctest. Each call takes
-// trip, and the clients use the SDK's own retries.
+// A remote opens stores on a service, with clients that run in a bubble of testing/synctest.
+// Each call takes trip, and the clients retry as their SDKs do by default.
 type remote struct {
 	open  func() *tokenstore.Store
 	meter *meter
 }
 
-// farServices start the services outside of the bubble, with or without quotas. Each
-// returns a function that opens the remote inside the bubble.
+// farServices maps each service to a function that starts the service outside of the bubble,
+// with or without quotas. The function returns another function, which makes the remote inside
+// the bubble.
 var farServices = map[string]func(t *testing.T, quotas bool) func(t *testing.T) remote{
 	"aws":   farAWS,
 	"gcp":   farGCP,
@@ -163,13 +164,14 @@ func farK8s(t *testing.T, _ bool) func(t *testing.T) remote {
 	}
 }
 
-// inBubble runs f in a bubble, with clients of a service outside of it.
+// inBubble starts a service, and runs f in a bubble with a remote of the service.
 func inBubble(t *testing.T, service string, quotas bool, f func(t *testing.T, on remote)) {
 	start := farServices[service](t, quotas)
 	synctest.Test(t, func(t *testing.T) { f(t, start(t)) })
 }
 
-// A source yields the given number of tokens, each of another user.
+// A source is the source of a migration: as many tokens as its value says, each of a different
+// user.
 type source int
 
 func (n source) GetTokens(context.Context) ([]tokenstore.Token, error) {
@@ -180,8 +182,9 @@ func (n source) GetTokens(context.Context) ([]tokenstore.Token, error) {
 	return tokens, nil
 }
 
-// TestMigrate_Calls checks the number of calls for each record of a migration, of its
-// repetition, and of an import.
+// TestMigrate_Calls checks that a migration, its repetition and an import make at most the
+// given number of calls for each record. It also checks that an import takes at most an eighth
+// of the time of consecutive calls.
 func TestMigrate_Calls(t *testing.T) {
 	const records = 400
 	for service, most := range map[string]struct{ first, again, imported float64 }{
@@ -226,8 +229,9 @@ func TestMigrate_Calls(t *testing.T) {
 	}
 }
 
-// TestMigrate_Quota checks that a migration under the documented quotas completes in one
-// run. The migration must reach at least nine tenths of the speed that the quota allows.
+// TestMigrate_Quota checks that a migration under the documented quotas completes in one run.
+// On services with a quota, it must reach at least nine tenths of the speed that the quota
+// allows.
 func TestMigrate_Quota(t *testing.T) {
 	const records = 1000
 	for service, quota := range map[string]struct{ rate, burst float64 }{
@@ -277,9 +281,9 @@ func TestMigrate_Quota(t *testing.T) {
 func TestDelete_Quota(t *testing.T) {
 	const records = 1000
 	for service, quota := range map[string]struct{ calls, rate, burst float64 }{
-		"aws":   {1, 50, 50},        // PutSecretValue, and as many of DeleteSecret
+		"aws":   {1, 50, 50},        // one PutSecretValue and one DeleteSecret, with equal quotas
 		"gcp":   {1, 600 / 60, 600}, // writes
-		"vault": {7, 100, 100},      // all calls: a record has three labels
+		"vault": {7, 100, 100},      // all calls; a record with three labels takes seven
 	} {
 		t.Run(service, func(t *testing.T) {
 			t.Parallel()
@@ -292,7 +296,7 @@ func TestDelete_Quota(t *testing.T) {
 				if _, err := m.Run(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				<-time.After(time.Minute) // the quotas are full again
+				<-time.After(time.Minute) // until the buckets of the quotas are full again
 				on.meter.take()
 				began := time.Now()
 				if err := s.DeleteTokens(t.Context()); err != nil {

@@ -38,13 +38,12 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// coldServices are the services for which cold starts are measured.
 var coldServices = services
 
 // A startCost compares a process that gets one token with this module to a process that
 // gets the token with the SDK alone.
 type startCost struct {
-	CPU        interval // ratio of this module to the SDK alone
+	CPU        interval // ratio of the time with this module to the time with the SDK alone
 	Wall       interval
 	Keep, Bare time.Duration // median CPU times
 	KeepBytes  int64         // sizes of the programs
@@ -54,14 +53,15 @@ type startCost struct {
 // mostCold is the largest allowed ratio of CPU times.
 const mostCold = 1.15
 
-// A coldService is a service at a URL that stores a token for each program.
+// A coldService is a running service that holds a token for each of the two programs.
 type coldService struct {
 	url  string
 	env  []string
 	stop func()
 }
 
-// coldStarts starts the programs of each service alternately, rounds times.
+// coldStarts measures rounds starts of the two programs of each service. The starts of the two
+// programs alternate.
 func coldStarts(ctx context.Context, rounds int) (map[string]startCost, error) {
 	dir, err := os.MkdirTemp("", "cold")
 	if err != nil {
@@ -109,7 +109,8 @@ func measureCold(ctx context.Context, dir, name string, s coldService, rounds in
 	return c, nil
 }
 
-// buildCold builds a program with the flags of a release, and returns its size.
+// buildCold builds a program into dir with the flags of a release. It returns the size of the
+// executable in bytes.
 func buildCold(ctx context.Context, dir, program string) (int64, error) {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, program), "./cold/"+program)
 	cmd.Dir = sourceFolder()
@@ -123,7 +124,8 @@ func buildCold(ctx context.Context, dir, program string) (int64, error) {
 	return info.Size(), nil
 }
 
-// runCold runs a program, and returns its CPU time and its duration.
+// runCold runs a program once. It returns the CPU time of the process, user and system, and
+// its duration.
 func runCold(ctx context.Context, program string, s coldService) (used, took time.Duration, err error) {
 	cmd := exec.CommandContext(ctx, program)
 	cmd.Env = append([]string{cold.EnvURL + "=" + s.url, "HOME=" + filepath.Dir(program)}, s.env...)
@@ -135,8 +137,8 @@ func runCold(ctx context.Context, program string, s coldService) (used, took tim
 	return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), time.Since(began), nil
 }
 
-// startColdService starts a service and stores one token in it for the program with this module, and
-// one for the program without.
+// startColdService starts a service. It stores one token for the program with this module, and
+// one for the program without this module.
 func startColdService(ctx context.Context, name string) (coldService, error) {
 	secret, err := json.Marshal(cold.Bare{AccessToken: "access", RefreshToken: "refresh", Expiry: far})
 	if err != nil {

@@ -14,7 +14,7 @@ type compareOptions struct {
 	Tokens []int         // numbers of tokens
 	Delay  time.Duration // delay of each call to the service
 	Rounds int           // rounds in which each contender runs once; 0 counts calls without timing
-	Long   int           // rounds for a contender that takes over a second
+	Long   int           // rounds for an operation whose calls are delayed by over a second in all
 }
 
 // A measurement holds the calls and times of one operation of one contender.
@@ -23,20 +23,21 @@ type measurement struct {
 	Tokens                        int
 
 	Missing string          // reason if the operation cannot be measured
-	Calls   int             // calls of one operation
+	Calls   int             // number of calls in one run of the operation
 	Times   []time.Duration `json:"-"`
-	Ratio   interval        // time relative to tokenkeep; zero if it was not timed
+	Ratio   interval        // ratio to the time of tokenkeep; zero if the operation was not timed
 }
 
-// timedScan is the search that is timed for contenders that read all secrets. Their other
-// searches make the same calls.
+// timedScan is the only search of listScan that is timed. The other searches of listScan make
+// the same calls.
 const timedScan = byUser
 
 // timedList is the maximum number of tokens in a list that is timed. The time of a longer
 // list is proportional to its calls.
 const timedList = 1000
 
-// compareAll measures the contenders on a service, in alternation.
+// compareAll measures each operation of all contenders on a service, for each number of
+// tokens.
 func compareAll(ctx context.Context, service string, opts compareOptions) ([]measurement, error) {
 	var all []measurement
 	for _, n := range opts.Tokens {
@@ -95,8 +96,8 @@ func (w *world) counted(ctx context.Context, c contender, op string) (measuremen
 	return m, err
 }
 
-// race times the contenders in alternation. Their order rotates by one position in each
-// round.
+// race times the contenders in alternation. The order of the contenders rotates by one
+// position in each round.
 func (w *world) race(ctx context.Context, contenders []contender, measured []measurement, opts compareOptions) error {
 	var turns []int
 	for i, m := range measured {
@@ -123,19 +124,19 @@ func (w *world) race(ctx context.Context, contenders []contender, measured []mea
 	return nil
 }
 
-// isTimed reports whether m is timed. It excludes operations whose time is
-// proportional to their calls.
+// isTimed reports whether the operation of m is timed. It excludes searches of listScan other
+// than timedScan, and lists of more than timedList tokens.
 func (w *world) isTimed(m measurement) bool {
 	scans := m.Contender == listScan
 	return m.Operation == timedScan || !scans && (m.Operation != listAll || w.users <= timedList)
 }
 
-// warmUps is the number of runs of an operation before its calls are counted. The counted
-// run then includes the cleanup after earlier runs.
+// warmUps is the number of times that count runs an operation with a reset function. Only the
+// last run is counted, so that the count includes the cleanup after earlier runs.
 const warmUps = 3
 
-// count returns the number of calls in the last run of an operation. An operation with a
-// reset function runs warmUps times, and others once.
+// count returns the number of calls in the last run of an operation. An operation with a reset
+// function runs warmUps times, and any other operation runs once.
 func (w *world) count(ctx context.Context, c contender, op string) (int, error) {
 	times := warmUps
 	if c.reset[op] == nil {
@@ -150,7 +151,8 @@ func (w *world) count(ctx context.Context, c contender, op string) (int, error) 
 	return total(w.meter.take()), nil
 }
 
-// timed runs an operation and returns its duration, without the reset.
+// timed runs the reset function of an operation, if any, and then the operation. It returns
+// the duration of the operation alone.
 func (w *world) timed(ctx context.Context, c contender, op string) (time.Duration, error) {
 	if reset := c.reset[op]; reset != nil {
 		if err := w.meter.free(func() error { return reset(ctx) }); err != nil {
@@ -179,8 +181,8 @@ type stampeded struct {
 // endpointTime is the response time of the authorization server.
 const endpointTime = 200 * time.Millisecond
 
-// stampedes runs two stampedes of separate instances: one with an authorization server that
-// follows Zoho's rules, and one with a server that rotates refresh tokens.
+// stampedes runs a stampede of tokenkeep and one of perUser, with each of two authorization
+// servers. One server follows Zoho's rules, and the other server rotates refresh tokens.
 func stampedes(ctx context.Context, service string, instances int, delay time.Duration) ([]stampeded, error) {
 	var all []stampeded
 	for _, strict := range []bool{false, true} {
@@ -230,7 +232,8 @@ func stampede(ctx context.Context, service, name string, strict bool, instances 
 	return s, err
 }
 
-// usable reports whether the stored refresh token is valid.
+// usable reports whether the refresh token that the named contender has stored obtains an
+// access token.
 func (w *world) usable(ctx context.Context, name string) (bool, error) {
 	w.zoho.Inject(nil)
 	w.zoho.Advance(betweenWrites)

@@ -17,7 +17,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// The contenders: this module, and ways to keep tokens without it.
+// The contenders: this module, and ways to keep tokens without this module.
 const (
 	tokenkeep = "tokenkeep"
 	perUser   = "secret per user" // golang.org/x/oauth2, with one secret for each user
@@ -43,12 +43,13 @@ const (
 // comparedBy lists the operations in the order of the tables.
 var comparedBy = []string{coldStart, byID, byClient, byUser, byRefresh, byAccess, saveAccess, renewToken, listAll}
 
-// betweenWrites is the time by which the clock advances before each operation that writes.
-// A record allows few writes a day, and the comparison does not test that limit.
+// betweenWrites is the time by which the clock advances before each operation that writes. AWS
+// limits the versions of a secret to 100 a day, and the comparison does not test that limit.
 const betweenWrites = 3 * time.Hour
 
-// A world is a service and an authorization server that answers immediately. The service holds
-// the tokens of many users, as tokenkeep and as the other contenders store them.
+// A world is a service and an authorization server. The service holds the tokens of many
+// users, in the form of tokenkeep and, unless alone is set, in the forms of the other
+// contenders.
 type world struct {
 	worldOptions
 	*bed
@@ -66,8 +67,7 @@ type worldOptions struct {
 	alone  bool // only tokenkeep's records exist
 }
 
-// newWorld starts a service and stores the tokens of all users, as each contender stores
-// them.
+// newWorld starts a service, and stores the tokens of o.users users.
 func newWorld(ctx context.Context, service string, o worldOptions) (*world, error) {
 	w := &world{worldOptions: o, zoho: zohoaccounts.New(&zohoaccounts.Options{Strict: o.strict})}
 	w.zoho.AddClient(zohoaccounts.Client{ID: testClient, Secret: testSecret})
@@ -135,8 +135,8 @@ func rowOf(t tokenstore.Token) row {
 	return row{t.UserName, t.ClientID, string(t.RefreshToken), string(t.AccessToken), t.ExpiresAt, t.APIDomain}
 }
 
-// slot returns the name of a user's secret. The name contains a digest, because the
-// services do not accept user names in names of secrets.
+// slot returns the name of a user's secret. The name contains a digest, because some services
+// do not accept all characters of a user name.
 func slot(user string) string {
 	sum := sha256.Sum256([]byte(user))
 	return barePrefix + "/" + hex.EncodeToString(sum[:16])
@@ -159,7 +159,7 @@ func (w *world) putRow(ctx context.Context, r row) error {
 	return w.bare.put(ctx, slot(r.UserName), data)
 }
 
-// blobName is the name of the secret with all users.
+// blobName is the name of the secret that holds the tokens of all users.
 const blobName = "shared/all"
 
 func (w *world) getBlob(ctx context.Context) (map[string]row, error) {
@@ -180,7 +180,7 @@ func (w *world) putBlob(ctx context.Context, rows map[string]row) error {
 }
 
 // A contender implements the operations that it supports. If reset has a function for an
-// operation, the function is called before the operation and not measured.
+// operation, the function runs before each run of the operation, and is not measured.
 type contender struct {
 	name  string
 	do    map[string]func(context.Context) error
@@ -195,7 +195,7 @@ func (w *world) contenders() []contender {
 	return all
 }
 
-// is returns an error unless t is the wanted record.
+// is returns err, or an error if t is another record than the wanted one.
 func (w *world) is(t tokenstore.Token, err error) error {
 	if err == nil && t.ID != w.wanted.ID {
 		err = wrongAnswer("another record")
@@ -253,7 +253,7 @@ func (w *world) tokenkeep() contender {
 	return c
 }
 
-// next returns a token that gives the wanted record another access token.
+// next returns a token that, when saved, gives the wanted record a new access token.
 func (w *world) next(expires time.Time) tokenstore.Token {
 	return tokenstore.Token{UserName: w.wanted.UserName, ClientID: w.wanted.ClientID, ExpiresAt: expires,
 		AccessToken: tokenstore.Secret(fmt.Sprintf("1000.access-saved-%d.0123456789abcdef0123456789abcdef", w.saves.Add(1)))}
@@ -265,7 +265,8 @@ func (w *world) restore(ctx context.Context) error {
 	return err
 }
 
-// start simulates a process that knows only the name of its user when it starts.
+// start opens a store and gets an access token, like a new process that has only the user name
+// and the client's credentials.
 func (w *world) start(ctx context.Context) error {
 	s, err := w.open(&tokenstore.Options{Now: w.clock.Now})
 	if err != nil {
@@ -338,7 +339,8 @@ func (w *world) expired() row {
 	return r
 }
 
-// startPerUser reads the secret, refreshes an expired token and writes it back.
+// startPerUser reads the user's secret. If the access token has expired, startPerUser
+// refreshes the token and writes the secret.
 func (w *world) startPerUser(ctx context.Context) error {
 	r, err := w.getRow(ctx)
 	if err != nil {
@@ -381,7 +383,7 @@ func (w *world) oneBlob() contender {
 	}}
 	for op, like := range w.likes() {
 		if op == byID {
-			continue // not supported
+			continue // rows have no IDs
 		}
 		c.do[op] = func(ctx context.Context) error {
 			rows, err := w.getBlob(ctx)
@@ -440,7 +442,7 @@ func (w *world) scan(ctx context.Context, found func(row) bool) (int, error) {
 	return n, nil
 }
 
-// complete returns an error unless all users were listed.
+// complete returns err, or an error if n is not the number of users.
 func (w *world) complete(n int, err error) error {
 	if err == nil && n != w.users {
 		err = wrongAnswer(fmt.Sprintf("%d of %d", n, w.users))
@@ -454,7 +456,7 @@ func (w *world) listScan() contender {
 	c := contender{name: listScan, do: map[string]func(context.Context) error{}}
 	for op, like := range w.likes() {
 		if op == byID || op == byClient {
-			continue // listScan has no IDs, and finds a user and client by the name of the secret
+			continue // rows have no IDs, and the name of the secret finds a user and client without a scan
 		}
 		c.do[op] = func(ctx context.Context) error {
 			var got row

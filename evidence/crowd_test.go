@@ -44,16 +44,16 @@ import (
 
 var crowdFull = flag.Bool("evidence.crowd", false, "run the crowds of the full size")
 
-// A crowd is a number of processes that find the same token expired, on the virtual clock
-// of a bubble of testing/synctest. The service enforces its quotas unless free is set.
+// A crowd describes processes that find the same token expired, on the virtual clock of a
+// bubble of testing/synctest. AWS and Google Cloud enforce their quotas unless free is set.
 // Calls are counted when they reach the service.
 type crowd struct {
 	service string
 	n       int
 	within  time.Duration // period in which the processes start
 	mint    time.Duration // time that the authorization server takes
-	begin   time.Duration // time since the start of the minute
-	fixed   bool          // quotas apply to whole minutes instead of token buckets
+	begin   time.Duration // time from the start of a minute until the token is saved
+	fixed   bool          // quotas count the calls in whole seconds or minutes, instead of filling a bucket
 	free    bool          // the service enforces no quotas
 	known   bool          // the record contains the duration of the previous mint
 }
@@ -70,7 +70,7 @@ type crowded struct {
 	calls           map[string]int
 	throttled       int
 	reads           int           // largest number of reads of one waiting process
-	last            time.Duration // from the commit until the last process had the token
+	last            time.Duration // from the commit until the last process ended
 	took            time.Duration // from the start of the first process to the end of the last
 	stored          bool
 	firstErr        error
@@ -83,7 +83,7 @@ func (r *crowded) String() string {
 		r.failed, r.mints, r.stored, r.last, r.took, r.reads, total(r.calls), r.calls, r.throttled, r.firstErr)
 }
 
-// count counts one call by its method and its outcome.
+// count counts a call. A successful write also sets the time of the commit.
 func (r *crowded) count(method string, ok, throttled bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -101,7 +101,7 @@ type wire struct {
 	*crowded
 	handler http.Handler
 	method  func(*http.Request) string
-	own     *int // number of reads of this process
+	own     *int // number of reads of the simulated process
 }
 
 func (w wire) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -149,7 +149,7 @@ func (c crowd) rate(r fakeserver.Rate) fakeserver.Rate {
 	return r
 }
 
-// venue starts the service and returns its venue. Call it outside of the bubble.
+// venue starts the service and returns its venue. Call venue outside of the bubble.
 func (c crowd) venue(t *testing.T) venue {
 	switch c.service {
 	case "aws":
@@ -259,7 +259,8 @@ func k8sVenue(server *fakek8s.Server) venue {
 	}
 }
 
-// meet saves an expired token, runs the processes of the crowd, and returns the outcome.
+// meet saves an expired token, runs the processes of the crowd, and returns the outcome. If
+// c.known is set, meet first refreshes the token once.
 func (c crowd) meet(t *testing.T) *crowded {
 	t.Helper()
 	open := c.venue(t)
@@ -354,7 +355,8 @@ func (c crowd) result(r *crowded) crowdResult {
 	}
 }
 
-// report reports a result to the command evidence.
+// report adds result to the output of the test, as a JSON attribute that the command evidence
+// reads.
 func report(t *testing.T, key string, result any) {
 	t.Helper()
 	data, err := json.Marshal(result)
@@ -368,13 +370,14 @@ func report(t *testing.T, key string, result any) {
 const usualMint = 571 * time.Millisecond
 
 // TestCrowd checks that no process of a crowd fails, and that only one process requests a
-// token.
+// token. It also checks the reads of a waiting process, and the time until the last process
+// has the token.
 func TestCrowd(t *testing.T) {
 	for _, c := range []struct {
 		crowd
-		last  time.Duration // largest allowed time after the commit
-		reads int           // largest allowed number of reads of one process without refused calls; 0 means any number
-		full  bool          // runs only in full test runs
+		last  time.Duration // largest allowed time from the commit until the last process has the token
+		reads int           // largest allowed number of reads of a waiting process if no call is refused; 0 means any number
+		full  bool          // runs only with -evidence.crowd
 	}{
 		{crowd{service: "aws", n: 300, mint: usualMint}, 3 * time.Second, 0, false},
 		{crowd{service: "aws", n: 50, mint: 5 * time.Second, free: true}, 1600 * time.Millisecond, 0, false},
@@ -409,7 +412,7 @@ func TestCrowd(t *testing.T) {
 			if r.failed > 0 || r.mints != 1 || !r.stored {
 				t.Errorf("%d of %d failed (%v), there were %d mints, stored: %v", r.failed, c.n, r.firstErr, r.mints, r.stored)
 			}
-			// After a refused call, the SDK and the waiting process may each read once more.
+			// After a refused call, the SDK and the waiting process can each read once more.
 			if most := c.reads + 2*r.throttled; c.reads > 0 && r.reads > most {
 				t.Errorf("one process has read %d times, want %d at most", r.reads, most)
 			}
@@ -421,7 +424,8 @@ func TestCrowd(t *testing.T) {
 }
 
 // TestCrowdOfOne checks that a single process does not wait before it takes the lease. On
-// Google Cloud, where a read may not show a lease, the process may wait 50 ms on average.
+// Google Cloud, where a read can miss a lease, the process waits for up to 100 ms, and for 50
+// ms on average.
 func TestCrowdOfOne(t *testing.T) {
 	for service, calls := range map[string]int{"aws": 4, "gcp": 5, "vault": 4, "k8s": 3} {
 		t.Run(service, func(t *testing.T) {

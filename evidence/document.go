@@ -12,7 +12,7 @@ import (
 // A document is a Markdown document under construction.
 type document struct{ bytes.Buffer }
 
-// text adds a paragraph or other Markdown.
+// text adds a block of Markdown and an empty line.
 func (d *document) text(text string) { d.WriteString(text + "\n\n") }
 
 func (d *document) textf(format string, args ...any) { d.text(fmt.Sprintf(format, args...)) }
@@ -28,7 +28,7 @@ func (d *document) table(rows ...[]string) {
 	d.WriteString("\n")
 }
 
-// pages returns docs/evidence.md and the pages with all tables, by their names in docs.
+// pages returns evidence.md and the pages with all tables, by their paths relative to docs.
 func (r *results) pages() map[string][]byte {
 	all := map[string][]byte{"evidence.md": r.document()}
 	for _, p := range []struct {
@@ -135,8 +135,8 @@ func (r *results) allocs(name string) int {
 	return -1
 }
 
-// stampeded returns the outcomes of two stampedes: one with Zoho's limit, and one with
-// refresh tokens that rotate. If the outcomes are equal, it returns only one of them.
+// stampeded returns the text of what for each stampede of contender: one with Zoho's limit,
+// and one with refresh tokens that rotate. If the texts are equal, it returns one of them.
 func (r *results) stampeded(service, contender string, what func(stampeded) string) string {
 	var all []string
 	for _, s := range r.Stampedes[service] {
@@ -215,7 +215,7 @@ func (r *results) faultTables(d *document) {
 	}
 }
 
-// failures adds a list of failures, unless it is empty.
+// failures adds the list all, unless all is empty.
 func (d *document) failures(all []string) {
 	if len(all) > 0 {
 		d.textf("```\n%s\n```", strings.Join(all, "\n"))
@@ -311,7 +311,8 @@ func (r *results) comparison(d *document) {
 	}
 }
 
-// matrix adds a table of operations by contender, without empty rows and columns.
+// matrix adds a table of operations by contender. It omits rows that contain only dashes, and
+// the column of tokenkeep if that column contains only dashes.
 func (r *results) matrix(d *document, service string, cell func(measurement) string) {
 	rows := [][]string{append([]string{"operation", "tokens"}, contenderNames...)}
 	for _, op := range comparedBy {
@@ -633,7 +634,7 @@ func (i interval) String() string {
 	return fmt.Sprintf("%.2f [%.2f, %.2f]", i.Value, i.Low, i.High)
 }
 
-// number writes an integer with commas.
+// number returns n in decimal, with commas between groups of three digits.
 func number(n int) string {
 	if n < 0 {
 		return "-" + number(-n)

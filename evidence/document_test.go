@@ -116,7 +116,7 @@ func TestDocumentFailures(t *testing.T) {
 }
 
 // TestResume checks that a run resumes with the results of an earlier run, and refuses the
-// results of a run with other sizes.
+// results of a run with other flags.
 func TestResume(t *testing.T) {
 	t.Parallel()
 	kept := filepath.Join(t.TempDir(), "results.json")

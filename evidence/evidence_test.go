@@ -77,7 +77,7 @@ func checkHistories(t *testing.T, service string, under conditions, runs int) {
 }
 
 // TestHistoriesOfBrokenServicesAreNot checks that the checker finds the bug of each broken
-// service.
+// service within 400 histories.
 func TestHistoriesOfBrokenServicesAreNot(t *testing.T) {
 	for mistake := range brokenServices {
 		t.Run(mistake, func(t *testing.T) {

@@ -49,7 +49,7 @@ func (f fault) String() string {
 func (f fault) killed() bool { return f == killedBefore || f == killedAfter }
 func (f fault) waits() bool  { return f == timedOut || f == timedOutDone }
 
-// An effect is the effect of a fault on a call, independent of the service.
+// An effect describes what a fault does to a call, independent of the service.
 type effect struct {
 	refused refusal
 	broken  bool          // the connection breaks
@@ -58,7 +58,8 @@ type effect struct {
 	stale   time.Duration // age of the state that a read returns
 }
 
-// A refusal describes how the services refuse a call.
+// A refusal holds the answers with which the services refuse a call. The zero refusal refuses
+// no call.
 type refusal struct {
 	aws  string
 	http int
@@ -153,8 +154,9 @@ func injectVault(server *fakevault.Server) func(strike, <-chan struct{}) {
 	}
 }
 
-// injectK8s returns a function that injects faults into server. It injects no stale reads.
-// Its refusals have no Retry-After header, so that each fault reaches the adapter.
+// injectK8s returns a function that injects faults into server. It injects no stale reads,
+// because reads of the API server do not lag. The refusals have no Retry-After header, because
+// client-go would repeat the call and hide the fault from the adapter.
 func injectK8s(server *fakek8s.Server) func(strike, <-chan struct{}) {
 	return func(s strike, hold <-chan struct{}) {
 		server.Inject(func(q *fakek8s.Request) *fakek8s.Fault {

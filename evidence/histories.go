@@ -41,7 +41,7 @@ func (v verb) String() string {
 	return [...]string{"read by user", "read by ID", "write", "delete", "refresh"}[v]
 }
 
-// An input is an operation on the record, whose access token is the register.
+// An input is an operation on the record, with its arguments. The values are access tokens.
 type input struct {
 	verb  verb
 	value string // the value written; for renew, the stale value
@@ -53,9 +53,9 @@ type output struct {
 	unknown bool   // whether the operation took effect is unknown
 }
 
-// register is the model: a record that is absent or has an access token. An
-// operation of unknown outcome may or may not have taken effect, but cannot take
-// effect after it returns: no fault delays a call.
+// register is the model of the record. Its state is the access token, or empty if the record
+// does not exist. An operation with an unknown outcome may have taken effect before it
+// returns. It cannot take effect later, because no fault delays a call.
 var register = porcupine.NondeterministicModel{
 	Init: func() []any { return []any{""} },
 	Step: func(state, in, out any) []any {
@@ -100,15 +100,15 @@ type unsound struct {
 type conditions struct {
 	name string
 
-	// behind makes reads return earlier states. The history then omits all reads except
-	// those at its end, which new processes make.
+	// behind makes some reads return earlier states. The history then omits all reads except
+	// those of the method end.
 	behind bool
 
-	// ownID gives the record an ID chosen by the caller.
+	// ownID gives the record an ID that the caller chooses.
 	ownID bool
 
-	// clocks makes the clients' clocks differ by up to four minutes, and sometimes
-	// sets them back.
+	// clocks sometimes sets a client's clock to a time of up to four minutes before or after
+	// the real time.
 	clocks bool
 }
 
@@ -123,9 +123,9 @@ var (
 	}
 )
 
-// runHistories runs histories under the given conditions, the first with the given
-// seed. It returns the number of operations and the histories that cannot be
-// explained.
+// runHistories runs histories under the given conditions, with consecutive seeds from seed on.
+// It returns the total number of operations, and the histories that fail the check. err is the
+// error of ctx.
 func runHistories(ctx context.Context, service string, under conditions, runs int, seed uint64) (operations int, wrong []unsound, err error) {
 	var mu sync.Mutex
 	err = parallel(runs, func(i int) error { // a history spends most of its time waiting
@@ -143,8 +143,9 @@ func runHistories(ctx context.Context, service string, under conditions, runs in
 	return operations, wrong, err
 }
 
-// linearizable runs a history with the seed. It returns an error if no order of the
-// operations explains the results of the clients.
+// linearizable runs a history with the given seed on a new service. It returns an error if no
+// order of the operations explains the results of the clients, or if the check cannot be
+// completed.
 func linearizable(ctx context.Context, service string, under conditions, seed uint64) (operations int, err error) {
 	b, err := newBed(service, nil, false)
 	if err != nil {
@@ -199,10 +200,10 @@ type recorder struct {
 
 	mu      sync.Mutex
 	history []porcupine.Operation
-	seen    map[string]bool // values that clients have read, also in reads that the history omits
+	seen    map[string]bool // access tokens that operations have returned, including reads that the history omits
 }
 
-// behindRate is the fraction of calls that lag under the condition behind.
+// behindRate is the fraction of calls with the fault readBehind under the condition behind.
 const behindRate = 0.3
 
 // roll draws the fault of a call, if any.
@@ -234,8 +235,8 @@ func (r *recorder) see(value string) {
 	r.seen[value] = true
 }
 
-// end reads the final state in two newly started processes. It adds their reads to the
-// history, and checks that they list at most one record.
+// end reads the final state with two new stores, and adds the reads to the history. It returns
+// an error if a store cannot list the records, or lists more than one.
 func (r *recorder) end(ctx context.Context, svc *bed) error {
 	for n := range 2 {
 		s, err := svc.open(nil)
@@ -285,9 +286,9 @@ func (c *client) work(ctx context.Context) {
 	}
 }
 
-// known removes the steps that prove nothing if reads may lag: reads, and refreshes that
-// only found a token. The outcome of a deletion becomes unknown if the deletion searched
-// for its ID with a read.
+// known removes the steps that prove nothing if reads lag: reads, and refreshes that stored no
+// token. If the caller chose the ID, the outcome of a deletion becomes unknown, because the
+// deletion searches for the ID with a read. If reads do not lag, known returns steps.
 func known(under conditions, steps []step) []step {
 	if !under.behind {
 		return steps
@@ -320,20 +321,21 @@ type step struct {
 	output
 }
 
-// parts returns the steps of an operation for the model. asked reports whether the
-// authorization server was called, and lost is the number of writes with unknown outcome. A
-// write whose answer was lost is repeated if the record was deleted or changed in the
-// meantime. Whether the first attempt took effect is unknown, so each attempt may have been
-// visible. If the operation returns a value that another client wrote, the steps are a write
-// that may have been visible, and a read. If reads may be stale, a deletion whose answer was
-// lost is also repeated. The repeated deletion may remove a record that was saved before or
-// after the deletion began.
+// parts returns the steps of an operation for the model. asked reports whether mint was
+// called. lost is the number of the operation's writes to the driver with an unknown outcome.
+//
+// The store repeats a write with an unknown outcome, if another client has changed or deleted
+// the record in the meantime. Each attempt can have taken effect, so each attempt is a step.
+// If the operation returns the value of another client, the last step is a read of that value.
+//
+// If reads can be stale, the store also repeats a deletion with an unknown outcome. The
+// repetition can remove a record that another client saved after the first attempt.
 func parts(in input, out output, asked bool, lost int64) []step {
 	written := step{input{verb: write, value: in.put()}, output{unknown: true}}
 	changed := !out.unknown && out.value != in.put()
 	switch {
 	case out.unknown && in.verb != write && in.verb != remove && !asked:
-		return nil // a failed read has no result to check
+		return nil // without a write, a failed operation has no effect and no result to check
 	case in.verb == renew && asked && changed:
 		return []step{written, {input{verb: readByID}, out}}
 	case in.verb == remove && out.unknown:
@@ -358,11 +360,14 @@ func (i input) put() string {
 	return i.value
 }
 
-// settle resolves unknown outcomes where possible. One client writes each value, in one
-// operation. A write whose value a client saw was applied. A write whose value no client
-// saw is treated as not applied, because the history has the same explanations in both
-// cases. Deletions stay unknown. If twice is set, the number of times that a write was
-// visible also stays unknown. Each unknown outcome doubles the number of orders to check.
+// settle resolves unknown outcomes where possible, because each unknown outcome doubles the
+// number of orders to check. read contains the values that clients have read.
+//
+// Each value is written by one operation. If a client has read the value, one attempt to
+// write it has taken effect. If no client has read the value, settle drops the attempts,
+// because the history has the same explanations without them. Further attempts to write a
+// value are dropped unless twice is set; then they stay unknown. A deletion is dropped if no
+// client has found the record absent, and otherwise stays unknown.
 func settle(history []porcupine.Operation, read map[string]bool, twice bool) []porcupine.Operation {
 	seen, done := maps.Clone(read), map[string]bool{"": true}
 	for _, op := range history {
@@ -392,7 +397,7 @@ func settle(history []porcupine.Operation, read map[string]bool, twice bool) []p
 	return settled
 }
 
-// watched is a driver that counts its writes with unknown outcome.
+// watched is a driver that counts its writes with an unknown outcome.
 type watched interface {
 	driver.Secrets
 	lost() int64
@@ -449,8 +454,8 @@ func (w watchingLeaser) Note(ctx context.Context, name string, base driver.Secre
 	return w.leaser.Note(ctx, name, base, note)
 }
 
-// unexplained returns the history in the order of the results. A question mark precedes the
-// operations outside of the longest explained prefix.
+// unexplained returns the history in the order of the results. A question mark precedes each
+// operation that is not in the longest partial explanation.
 func unexplained(history []porcupine.Operation, info porcupine.LinearizationInfo) string {
 	explained := map[int]bool{}
 	for _, partial := range info.PartialLinearizations() {
@@ -475,8 +480,8 @@ func unexplained(history []porcupine.Operation, info porcupine.LinearizationInfo
 	return strings.Join(lines, "\n")
 }
 
-// draw draws a random operation. A client considers the last token that it has read as
-// stale.
+// draw returns a random operation with values that contain n. A refresh considers seen, the
+// last token that the client has read, as stale.
 func draw(r *rand.Rand, seen string, n int64) input {
 	switch p := r.IntN(100); {
 	case p < 30:
@@ -492,8 +497,7 @@ func draw(r *rand.Rand, seen string, n int64) input {
 	}
 }
 
-// perform runs an operation. asked reports whether the authorization server was
-// called.
+// perform runs the operation in on s. asked reports whether mint was called.
 func perform(ctx context.Context, s *tokenstore.Store, under conditions, in input) (out output, asked bool) {
 	var t tokenstore.Token
 	var err error

@@ -15,7 +15,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A localCost is the cost of a part of an operation that makes no calls.
+// A localCost is the cost of a part that makes no calls to a service.
 type localCost struct {
 	Name   string
 	Allocs int
@@ -45,7 +45,7 @@ func filled(ctx context.Context, store *tokenstore.Store, n int) ([]tokenstore.C
 	return candidates, nil
 }
 
-// locals returns functions that run the parts.
+// locals returns the parts of operations that make no calls to a service.
 func locals(ctx context.Context) ([]local, error) {
 	store := memstore.New(nil)
 	candidates, err := filled(ctx, store, 10)
@@ -102,7 +102,7 @@ func locals(ctx context.Context) ([]local, error) {
 }
 
 // allocations returns the number of allocations of each part. Other goroutines must not
-// allocate in the meantime.
+// allocate while allocations runs.
 func allocations(ctx context.Context) ([]localCost, error) {
 	parts, err := locals(ctx)
 	if err != nil {
@@ -121,8 +121,9 @@ func allocations(ctx context.Context) ([]localCost, error) {
 	return all, nil
 }
 
-// measureLocal times the parts in alternating rounds. It compares a TokenSource of this
-// module with oauth2.ReuseTokenSource, both with a valid token.
+// measureLocal times the parts in alternating rounds. It returns the costs of the parts, and
+// the ratio of the times of two sources with a valid token: a TokenSource of this module and
+// oauth2.ReuseTokenSource.
 func measureLocal(ctx context.Context, rounds int) ([]localCost, interval, error) {
 	all, err := allocations(ctx)
 	if err != nil {
@@ -141,7 +142,7 @@ func measureLocal(ctx context.Context, rounds int) ([]localCost, interval, error
 			}
 		}
 	}
-	times := map[string][]time.Duration{} // each of a million runs, because one run may take less than ten nanoseconds
+	times := map[string][]time.Duration{} // times of a million runs, because one run can take less than ten nanoseconds
 	for range rounds {
 		for i, p := range parts {
 			took, err := batch(p.do, sizes[i])

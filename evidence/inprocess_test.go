@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestAllocations(t *testing.T) { // not parallel, because it counts all allocations
+func TestAllocations(t *testing.T) { // not parallel, because it counts the allocations of all goroutines
 	if !strings.HasPrefix(runtime.Version(), "go1.26") {
 		t.Skipf("counted with Go 1.26, and this is %s", runtime.Version())
 	}

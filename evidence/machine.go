@@ -22,7 +22,7 @@ func machine() string {
 	return fmt.Sprintf("%s, %d processors, %s, %s", model, runtime.NumCPU(), runtime.GOOS, runtime.Version())
 }
 
-// load returns the system's load average over the last minute.
+// load returns the system's load average over the last minute, or "not known".
 func load() string {
 	data, err := os.ReadFile("/proc/loadavg")
 	if err != nil {

@@ -3,30 +3,32 @@
 //
 //	go -C evidence run . -out ../docs
 //
-// All parts except coldstart and virtual run in this process, on the fakes from the tests of the
-// adapters. The fakes enforce the documented rules and quotas, have their own clock, and
-// inject faults. The real services are not measured, which the document also states.
+// All parts except inprocess use the fakes from the tests of the adapters. The parts coldstart
+// and virtual start other processes. The fakes enforce the documented rules and quotas, have
+// their own clock, and inject faults. Evidence does not measure the real services. The
+// document states this limit.
 //
 //   - matrix injects each fault at each call of each operation, and pairs of faults at
 //     random. It then reads the store like a new process.
 //   - histories checks with porcupine that the results of concurrent clients are
 //     linearizable, and that the check detects broken services.
 //   - month runs the fakes' clock through thirty days of hourly refreshes.
-//   - compare runs tokenkeep and its alternatives with the same delay of each call, and
-//     counts the calls. It also starts a hundred instances that find the same token expired.
-//   - scale compares the calls with ten records and with ten thousand.
-//   - virtual runs the tests of quotas and peers, whose clock is virtual, and reads their
-//     results.
-//   - inprocess measures operations that make no calls.
+//   - compare runs tokenkeep and its alternatives with the same delay of each call, and counts
+//     the calls. It also starts many instances that find the same token expired.
+//   - scale compares the calls and times of operations among ten records and among ten
+//     thousand.
+//   - virtual runs the tests of quotas and peers on a virtual clock, and reads their results.
+//   - inprocess measures parts of operations that make no calls to a service.
 //   - coldstart compares a process that gets one token with this module to a process that
 //     uses the SDK alone.
 //
-// The flag -results names a file that keeps the results of each finished part. A run with
-// the same flags continues after the last part in the file, or only writes the document.
+// The flag -results names a file that keeps the results of each finished part. A run with the
+// same flags continues after the last part in the file. If the file contains all parts, the
+// run only writes the document.
 //
-// By default, evidence runs the sizes of a release, which takes hours. The document states
-// the flags that set other sizes. If evidence finds a failure, the document reports the
-// failure, and the program exits with an error.
+// By default, evidence runs the sizes of a release, which takes hours. The document shows the
+// flags of its run, and names the parts that are smaller than in a release. If evidence finds
+// a failure, the document reports the failure, and the program exits with an error.
 package main
 
 import (
@@ -158,8 +160,9 @@ func sizeFlags() []string {
 	return args
 }
 
-// resume returns the results in the file kept, or r if kept is empty or no such file
-// exists. It returns an error if a run with other sizes has written the file.
+// resume returns the results in the file kept, or r if kept is empty or the file does not
+// exist. It returns an error if the file cannot be read, or if a run with other size flags has
+// written it.
 func resume(kept string, r *results) (*results, error) {
 	data, err := os.ReadFile(kept)
 	if kept == "" || errors.Is(err, fs.ErrNotExist) {
@@ -178,7 +181,8 @@ func resume(kept string, r *results) (*results, error) {
 	return earlier, nil
 }
 
-// keep replaces the file kept with the results. An interruption leaves the old file intact.
+// keep replaces the file kept with the results, unless kept is empty. An interruption leaves
+// the old file intact.
 func (r *results) keep(kept string) error {
 	if kept == "" {
 		return nil
@@ -205,8 +209,8 @@ func (r *results) write(out string) error {
 	return nil
 }
 
-// measure runs the steps whose results the file kept lacks. A timed step runs concurrently
-// only with the same step on other services.
+// measure runs the steps whose results r lacks, one after another, and calls keep after each
+// step. Most steps measure all services concurrently.
 func (r *results) measure(ctx context.Context, kept string) error {
 	type step struct {
 		name string
@@ -289,8 +293,8 @@ func (r *results) linearize(ctx context.Context, service string) (h histories, e
 	return h, err
 }
 
-// onAll calls f for all services concurrently, and sets *into to the results. It returns
-// one of the errors, if any.
+// onAll calls f for all services concurrently, and sets *into to the results. It returns the
+// first error, if any.
 func onAll[T any](into *map[string]T, f func(service string) (T, error)) error {
 	all := map[string]T{}
 	var mu sync.Mutex
@@ -309,7 +313,7 @@ func onAll[T any](into *map[string]T, f func(service string) (T, error)) error {
 	return first
 }
 
-// verdict returns an error that counts the failures in r, or nil if there are none.
+// verdict returns an error that lists the failures in r, or nil if r has no failures.
 func (r *results) verdict() error {
 	var wrong []string
 	add := func(n int, what string) {

@@ -19,8 +19,8 @@ import (
 // far is an expiry time that no clock of the runs reaches.
 var far = time.Date(2090, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// The records that exist before each operation. Two records have users, the third has a
-// code but no user, and the fourth has an ID chosen by the caller.
+// The records that exist before each operation. Two records have users, the third has a grant
+// token but no user, and the fourth has an ID that the caller chose.
 var (
 	ann  = tokenstore.Token{UserName: "ann@example.com:1", ClientID: "c1", ClientSecret: "s1", RefreshToken: "ann-refresh", AccessToken: "ann-access", ExpiresAt: time.UnixMilli(1000).UTC()}
 	bob  = tokenstore.Token{UserName: "bob@example.com:2", ClientID: "c1", ClientSecret: "s1", RefreshToken: "bob-refresh", AccessToken: "bob-access", ExpiresAt: far}
@@ -47,7 +47,8 @@ var ids = func() map[tokenstore.Secret]string {
 type operation struct {
 	name string
 	do   func(ctx context.Context, s *tokenstore.Store) error
-	// partial means that the operation may leave any subset of the earlier records.
+	// partial means that the operation, if it fails, can leave any subset of the earlier
+	// records.
 	partial bool
 }
 
@@ -96,7 +97,7 @@ var operations = []operation{
 	}},
 }
 
-// A wrongAnswer describes a wrong result of an operation that returned no error.
+// A wrongAnswer is the error of an operation whose result is wrong.
 type wrongAnswer string
 
 func (w wrongAnswer) Error() string { return "wrong answer: " + string(w) }
@@ -117,8 +118,8 @@ func save(t tokenstore.Token) func(context.Context, *tokenstore.Store) error {
 	}
 }
 
-// prepare stores the records that exist before each operation. Each record also has an
-// earlier state, for reads that are an hour old.
+// prepare stores the records that exist before each operation. Each record also has an earlier
+// state, for reads of the state of an hour ago.
 func prepare(ctx context.Context, s *tokenstore.Store, advance func(time.Duration)) error {
 	for _, t := range []tokenstore.Token{ann, bob, code, own} {
 		earlier := t
@@ -137,8 +138,9 @@ func prepare(ctx context.Context, s *tokenstore.Store, advance func(time.Duratio
 	return nil
 }
 
-// state returns the text of each record in s, by ID. It returns an error if two records
-// have the same user and client, or if a key of a record does not find the record.
+// state returns the text of each record in s, by ID. It returns an error if the records cannot
+// be listed, or two of them have the same user and client. It also returns an error if a key
+// of a record does not find the record.
 func state(ctx context.Context, s *tokenstore.Store) (map[string]string, error) {
 	tokens, err := s.GetTokens(ctx)
 	if err != nil {
@@ -161,7 +163,7 @@ func state(ctx context.Context, s *tokenstore.Store) (map[string]string, error) 
 	return found, nil
 }
 
-// foundBy checks that a search by each key of t finds t.
+// foundBy returns an error if a search by one of the keys of t does not find t.
 func foundBy(ctx context.Context, s *tokenstore.Store, t tokenstore.Token) error {
 	for _, key := range []struct {
 		name string
@@ -197,8 +199,8 @@ func text(t tokenstore.Token) string {
 // operation and the state after it.
 type outcome struct{ before, after map[string]string }
 
-// outcomes returns the outcomes of the operations by name, according to the
-// reference driver.
+// outcomes returns the outcomes of the operations on a memstore, by the names of the
+// operations.
 var outcomes = sync.OnceValues(func() (map[string]outcome, error) {
 	all := map[string]outcome{}
 	for _, op := range operations {
@@ -226,12 +228,12 @@ func outcomeOf(ctx context.Context, op operation) (o outcome, err error) {
 	return o, err
 }
 
-// A cell holds the results of one operation with one fault, injected at each of its calls
-// in turn.
+// A cell holds the results of one operation with one fault. In each run, the fault strikes at
+// another call of the operation.
 type cell struct {
 	Service, Operation string
 	Fault              fault
-	Calls              int // number of calls with the fault
+	Calls              int // number of runs, one for each call; 0 if the service cannot have the fault
 	Failures           []string
 }
 
@@ -241,7 +243,8 @@ type planned struct {
 	fault fault
 }
 
-// matrix injects each fault at each call of each operation of a service.
+// matrix injects each fault at each call of each operation of a service. It skips stale reads
+// on services whose reads do not lag.
 func matrix(ctx context.Context, service string) ([]cell, error) {
 	var cells []cell
 	for _, op := range operations {
@@ -255,7 +258,7 @@ func matrix(ctx context.Context, service string) ([]cell, error) {
 		for f := range row {
 			row[f] = cell{Service: service, Operation: op.name, Fault: fault(f)}
 			if fault(f) == staleRead && current[service] {
-				continue // the active node does not lag; the adapter's tests cover lagging standbys
+				continue // the tests of vaultstore cover standbys of Vault, which lag
 			}
 			row[f].Calls = calls
 			for at := range calls {
@@ -304,7 +307,7 @@ func doubles(ctx context.Context, service string, runs int, seed uint64) ([]doub
 		at := seed + uint64(i)
 		r := rand.New(rand.NewPCG(at, 0))
 		op := operations[r.IntN(len(operations))]
-		n := calls[op.name] + 2 // a fault may cause further calls
+		n := calls[op.name] + 2 // a fault can cause further calls
 		plan := []planned{{r.IntN(n), fault(r.IntN(int(faults)))}, {r.IntN(n), fault(r.IntN(int(faults)))}}
 		if err := try(ctx, service, op, plan...); err != nil {
 			mu.Lock()
@@ -343,7 +346,7 @@ func (b *bed) prepared(ctx context.Context, opts *tokenstore.Options) (*tokensto
 }
 
 const (
-	operationTime = 300 * time.Millisecond // timeout of an operation during a call without an answer
+	operationTime = 300 * time.Millisecond // timeout of an operation that gets no answer to a call
 	leaseTTL      = time.Second            // limits how long a refresh tries to store its result
 	cellTime      = time.Minute
 )
@@ -437,8 +440,8 @@ func (t *trial) has(is func(fault) bool) bool {
 	return slices.ContainsFunc(t.plan, func(p planned) bool { return is(p.fault) })
 }
 
-// check opens a store like a newly started process. It compares the records that the
-// operation left with the expected outcomes, and repeats the operation.
+// check opens a store like a newly started process. It compares the records that the operation
+// left with the expected outcomes. It then repeats the operation, which must succeed.
 func (t *trial) check(ctx context.Context, opErr error) error {
 	expected, err := outcomes()
 	if err != nil {
@@ -468,8 +471,9 @@ func (t *trial) check(ctx context.Context, opErr error) error {
 	return nil
 }
 
-// state returns the remaining records. It retries, because deletions concurrent with the
-// call that killed the process may complete between the list and the read.
+// state returns the remaining records. If a process was killed while it deleted all records,
+// state retries after ErrNotFound. The process's other deletions may complete between the list
+// and the read.
 func (t *trial) state(ctx context.Context, cold *tokenstore.Store) (map[string]string, error) {
 	left, err := state(ctx, cold)
 	for i := 0; i < 50 && t.op.partial && t.dead.Load() && errors.Is(err, tokenstore.ErrNotFound); i++ {
@@ -483,8 +487,8 @@ func stale(plan []planned) bool {
 	return slices.ContainsFunc(plan, func(p planned) bool { return p.fault == staleRead })
 }
 
-// class checks that err matches a class that the documentation allows for the faults in
-// plan.
+// class checks that err matches a class that the documentation allows for the faults in plan.
+// A stale read also allows a wrong answer. class does not check the error of a killed process.
 func class(err error, plan []planned, dead bool) error {
 	if err == nil || dead {
 		return nil
@@ -497,7 +501,7 @@ func class(err error, plan []planned, dead bool) error {
 		case p.fault.waits():
 			allowed = append(allowed, context.DeadlineExceeded)
 		case p.fault == staleRead:
-			// A stale read may return the state of an hour ago, without the record.
+			// A read of the state of an hour ago does not find a record that is newer.
 			allowed = append(allowed, tokenstore.ErrNotFound)
 		}
 	}
@@ -532,7 +536,7 @@ func show(state map[string]string) string {
 }
 
 // parallel calls f(0) to f(n-1), up to eight of them concurrently. After the first error,
-// it starts no more calls and returns that error.
+// parallel starts no more calls. It returns that error when the running calls have returned.
 func parallel(n int, f func(i int) error) error {
 	const width = 8
 	var at atomic.Int64

@@ -47,7 +47,7 @@ type cost struct {
 	Dollars float64
 }
 
-// The prices, without free tiers:
+// The prices in dollars, without free tiers:
 // https://aws.amazon.com/secrets-manager/pricing and
 // https://cloud.google.com/secret-manager/pricing.
 const (
@@ -57,9 +57,9 @@ const (
 	gcpAccess       = 0.03 / 10_000
 )
 
-// Costs returns the monthly cost of a record at list prices. Vault and Kubernetes have no
-// price for a secret or a call, because users run their own servers or pay for a whole
-// cluster.
+// Costs returns the items of the monthly cost of a record at list prices, or nil for Vault and
+// Kubernetes. Vault and Kubernetes have no price for a secret or a call, because users run
+// their own servers or pay for a whole cluster.
 func (u usage) Costs() []cost {
 	records := float64(u.Records)
 	switch u.Service {
@@ -99,14 +99,14 @@ type simulation struct {
 	clock         still
 	start         time.Time
 	tokens        []tokenstore.Token
-	kept, samples int // versions of the watched records, and number of samples
+	kept, samples int // sum of the sampled numbers of versions, and number of samples
 }
 
 // month refreshes records once an hour for thirty days, on a service that enforces its
 // documented quotas. Groups of abreast records are spread over each hour. In each hour,
-// another process refreshes the records. That process knows only their IDs and expired
-// tokens. The records of a group are refreshed concurrently, because a refresh on Google
-// Cloud first waits up to 100 ms of real time.
+// another process refreshes the records. That process has only the IDs and the expired tokens.
+// The records of a group are refreshed concurrently, because a refresh on Google Cloud first
+// waits up to 100 ms of real time.
 func month(ctx context.Context, service string, records int) (usage, error) {
 	began := time.Now()
 	s := &simulation{usage: usage{Service: service, Records: records}, start: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), tokens: make([]tokenstore.Token, records)}
@@ -167,7 +167,7 @@ func (s *simulation) group(h, first int, do func(i int, at *instant) error) erro
 	return errors.Join(errs...)
 }
 
-// An instant holds the clock for the refreshes of one group.
+// An instant advances the clock once for the refreshes of one group.
 type instant struct {
 	clock    *still
 	underWay sync.WaitGroup // refreshes that have not begun to mint
@@ -216,7 +216,7 @@ func (s *simulation) hour(ctx context.Context, h int) error {
 	return err
 }
 
-// watch counts the versions of the watched records in every watchEvery-th hour.
+// watch counts the versions of the watched records, if h is a multiple of watchEvery.
 func (s *simulation) watch(h int) {
 	if h%watchEvery != 0 {
 		return
@@ -227,7 +227,7 @@ func (s *simulation) watch(h int) {
 	}
 }
 
-// numbered returns the token of user number i.
+// numbered returns the token of user number i, with the expiry time expires.
 func numbered(i int, expires time.Time) tokenstore.Token {
 	n := strconv.Itoa(i)
 	return tokenstore.Token{

@@ -10,10 +10,10 @@ import (
 var monthRecords = flag.Int("evidence.records", 20, "records that the simulated month refreshes")
 
 func TestMonth(t *testing.T) {
-	// A refresh makes the first read, takes the lease, commits, and removes remains of
-	// earlier commits. On Google Cloud the remains are a version, except in the first two
-	// hours. On Vault they are a label, except in the first hour, and on AWS ten labels at
-	// a time.
+	// A refresh reads the record, takes the lease, commits, and removes what earlier commits
+	// left. On Google Cloud it removes a version, except in the first two hours. On Vault it
+	// removes a label, except in the first hour. On AWS it removes ten labels in every tenth
+	// hour.
 	for service, want := range map[string]map[string]int{
 		"aws":   {"GetSecretValue": 1, "PutSecretValue": 2, "TagResource": 1},
 		"gcp":   {"AccessSecretVersion": 1, "GetSecret": 1, "UpdateSecret": 2, "AddSecretVersion": 1, "DestroySecretVersion": 1},
@@ -38,8 +38,8 @@ func TestMonth(t *testing.T) {
 				want["UntagResource"] = (monthHours - 1) / 10 * u.Records
 			case "gcp":
 				want["DestroySecretVersion"] -= 2 * u.Records
-				// A refresh that the machine delays for a second reads the note beside the record
-				// again, because watchers may have changed it.
+				// A refresh that the machine delays for a second reads the lease note again,
+				// because another process may have changed the note.
 				want["GetSecret"] += min(max(calls["GetSecret"]-want["GetSecret"], 0), u.Delayed)
 			case "vault":
 				want["delete metadata"] -= u.Records

@@ -97,7 +97,8 @@ func listBudget(service string, n int) int {
 	return 1 + n
 }
 
-// list lists the tokens and measures the memory that the lists use.
+// list lists the tokens of w with GetTokens and with All. It counts the calls of GetTokens,
+// and measures the memory that both use.
 func (w *world) list(ctx context.Context) (listed, error) {
 	l := listed{Service: w.name, Tokens: w.users, Budget: listBudget(w.name, w.users)}
 	w.meter.take()

@@ -29,7 +29,8 @@ func TestAllKeepsNoRecords(t *testing.T) { // not parallel, because it measures 
 		if err != nil {
 			t.Fatal(err)
 		}
-		// awssm remembers the names that it has yielded, because pages may overlap.
+		// The limit allows All to keep names. On AWS, All keeps the names that it has yielded,
+		// because pages may overlap.
 		if listed.Grew > listed.Held/2 {
 			t.Errorf("%s: while All lists %d records it comes to need %d bytes more; GetTokens returns %d", service, listed.Tokens, listed.Grew, listed.Held)
 		}

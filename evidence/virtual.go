@@ -34,19 +34,19 @@ type crowdResult struct {
 	Within       time.Duration // period in which the processes start
 	Mint         time.Duration // time that the authorization server takes
 	Quotas       bool          // the service enforces its documented quotas
-	Fixed        bool          // the quotas apply to whole minutes
-	Into         time.Duration // time since the start of the minute
+	Fixed        bool          // the quotas count the calls in whole seconds or minutes
+	Into         time.Duration // time from the start of a minute until the token is saved
 	Known        bool          // the record contains the duration of the previous mint
 	Requests     int           // token requests
 	Failed       int           // processes without the token
 	Calls        int           // calls to the service
 	Throttled    int           // calls that were refused because of a quota
-	LastAfter    time.Duration // from the commit until the last process had the token
+	LastAfter    time.Duration // from the commit until the last process ended
 	FromTheFirst time.Duration // from the start of the first process to the end of the last
 }
 
-// A peerResult is the outcome of a hundred processes that find the same token expired, and
-// that use this module or another lock.
+// A peerResult is the outcome of a hundred processes that find the same token expired. The
+// processes use this module or another lock.
 type peerResult struct {
 	By       string
 	Within   time.Duration // period in which the processes start
@@ -61,12 +61,12 @@ type migration struct {
 	Records, Verified int
 	Calls             int
 	Took              time.Duration // time that the writes took
-	Least             time.Duration // time that the quota allows; zero without a quota
+	Least             time.Duration // least time that the quota allows; zero without a quota
 }
 
-// measureVirtual runs the tests of this directory whose clock is virtual, at full size.
-// Only tests can use package testing/synctest. If tests fail, the result lists them, and
-// the error is nil.
+// measureVirtual runs TestCrowd, TestPeers and TestMigrate_Quota at full size with go test,
+// because only tests can use package testing/synctest. If tests fail, the result lists them,
+// and the error is nil.
 func measureVirtual(ctx context.Context) (virtual, error) {
 	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count=1", "-timeout=1h", "-run=^(TestCrowd|TestPeers|TestMigrate_Quota)$", ".", "-evidence.crowd")
 	cmd.Dir = sourceFolder()
@@ -82,7 +82,8 @@ func measureVirtual(ctx context.Context) (virtual, error) {
 	return v, err
 }
 
-// readVirtual returns the results in the output of go test -json.
+// readVirtual returns the results and the names of failed tests in out, the output of go test
+// -json.
 func readVirtual(out []byte) (v virtual, err error) {
 	for line := range bytes.Lines(out) {
 		var e struct{ Action, Test, Key, Value string }
@@ -116,7 +117,7 @@ func appendJSON[T any](to *[]T, data string) error {
 	return nil
 }
 
-// sourceFolder returns the folder of the source of this program.
+// sourceFolder returns the folder that contains this source file.
 func sourceFolder() string {
 	_, here, _, _ := runtime.Caller(0)
 	return filepath.Dir(here)

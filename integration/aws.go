@@ -27,8 +27,8 @@ const (
 	localstackImage = "localstack/localstack:4.14.0"
 	localstackPort  = "4566/tcp"
 
-	// realService is the endpoint that selects the service itself, with the credentials and
-	// the region that the SDK finds.
+	// realService is the value of an endpoint variable that selects the service itself, with
+	// the settings that the client library finds.
 	realService = "real"
 )
 
@@ -39,7 +39,8 @@ type AWS struct {
 }
 
 // SharedAWS returns the Secrets Manager that the tests share: the server that
-// TOKENKEEP_AWS_ENDPOINT names, LocalStack, or a stand-in.
+// TOKENKEEP_AWS_ENDPOINT names, LocalStack, or a stand-in. If no server is available,
+// SharedAWS skips the test or, if TOKENKEEP_REQUIRE names the backend, fails the test.
 func SharedAWS(t testing.TB) *AWS {
 	t.Helper()
 	server := LocalstackBackend.sharedServer(t, func(ctx context.Context) (*Server, error) {
@@ -60,7 +61,7 @@ func SharedAWS(t testing.TB) *AWS {
 	return a
 }
 
-// Lags reports whether reads may be stale, as reads of the service itself may.
+// Lags reports whether reads can be stale. Only reads of the service itself can be stale.
 func (a *AWS) Lags() bool { return a.endpoint == "" }
 
 // runLocalstack starts LocalStack or, if it is not available, a stand-in.
@@ -101,7 +102,7 @@ func runLocalstack(ctx context.Context) (*Server, error) {
 	return &Server{Addr: addr, what: run.what(), about: about, run: run}, nil
 }
 
-// quiet is a logger that prints no text, for modules of testcontainers that set their own
+// quiet is a logger that discards all text, for modules of testcontainers that set their own
 // logger.
 type quiet struct{}
 
@@ -134,8 +135,8 @@ func fakeProcess(ctx context.Context, service, reason string, flags ...string) (
 		about: fmt.Sprintf("stand-in: this module's fake%s (%s)", service, reason)}, nil
 }
 
-// awsVersion returns the name and version in LocalStack's health page at endpoint. Without such a
-// page, it says that they are unknown.
+// awsVersion describes the server at endpoint: the name and the version in LocalStack's health
+// page, or a text that says that these are unknown.
 func awsVersion(ctx context.Context, endpoint string) string {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(endpoint, "/")+"/_localstack/health", nil)
 	if err != nil {
@@ -184,7 +185,8 @@ func awsClient(ctx context.Context, endpoint string, options ...func(*secretsman
 // Emulators accept any values.
 var emulated = struct{ region, key, secret string }{"us-east-1", "test", "test"}
 
-// Query returns the part after the prefix in a store URL of the command.
+// Query returns the text that follows the prefix in a store URL of the command tokenkeep. It
+// is empty for the service itself.
 func (a *AWS) Query() string {
 	if a.endpoint == "" {
 		return ""
@@ -192,8 +194,7 @@ func (a *AWS) Query() string {
 	return "?endpoint=" + a.endpoint
 }
 
-// Env returns the environment variables, besides the tests' own, of a program
-// that uses the server.
+// Env returns the variables to add to the environment of a program that uses the server.
 func (a *AWS) Env() []string {
 	if a.endpoint == "" {
 		return nil

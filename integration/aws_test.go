@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// TestAWSEnv checks the environment and the query with which programs use an emulator.
+// TestAWSEnv checks the environment and the query with which programs use an emulator, and
+// that both are empty for the service itself.
 func TestAWSEnv(t *testing.T) {
 	t.Parallel()
 	a := &AWS{endpoint: "http://127.0.0.1:4566"}

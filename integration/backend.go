@@ -22,9 +22,9 @@ type Backend struct {
 
 	mu                      sync.Mutex
 	shared                  *Server // nil until a test requests it
-	err                     error   // says why the server is missing
+	err                     error   // error of the start of the shared server
 	ran                     string  // server on which the cases ran
-	why                     string  // says why no case ran
+	why                     string  // reason of the first test that found no server
 	passed, failed, skipped int
 	absent                  int      // number of tests that found no server
 	cannot                  []string // cases that the server cannot pass, as "case: reason"
@@ -56,9 +56,9 @@ func requirements() []string {
 	return strings.FieldsFunc(os.Getenv("TOKENKEEP_REQUIRE"), func(r rune) bool { return r == ',' || r == ' ' })
 }
 
-// Unavailable skips the test because the backend is not available on this machine. It fails
-// the test if TOKENKEEP_REQUIRE names the backend, so that a run without the backend does
-// not look like a successful one.
+// Unavailable skips the test because the backend is not available on this machine. If
+// TOKENKEEP_REQUIRE names the backend, Unavailable fails the test instead, so that a run
+// without the backend does not look like a successful run.
 func (b *Backend) Unavailable(t testing.TB, reason string) {
 	t.Helper()
 	b.mu.Lock()
@@ -82,8 +82,9 @@ func (b *Backend) must(t testing.TB, err error) {
 	}
 }
 
-// sharedServer returns the server shared by all tests that do not disrupt it. The first
-// call starts the server with start, and stopShared stops it after all tests.
+// sharedServer returns the server shared by all tests that do not disrupt it. The first call
+// starts the server with start, and stopShared stops the server after all tests. If the start
+// fails, each call ends its test.
 func (b *Backend) sharedServer(t testing.TB, start func(ctx context.Context) (*Server, error)) *Server {
 	t.Helper()
 	b.mu.Lock()
@@ -120,9 +121,9 @@ func (b *Backend) stopShared() error {
 	return err
 }
 
-// Count counts the test among the cases of the backend when it ends, and skips it
-// if TOKENKEEP_CANNOT matches it. Call it in subtests, not in a test that has
-// subtests.
+// Count counts the test among the cases of the backend when the test ends. It skips the test
+// if TOKENKEEP_CANNOT matches the name of the test. Call it in subtests, not in a test that
+// has subtests.
 func (b *Backend) Count(t testing.TB) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -158,7 +159,7 @@ func (b *Backend) Cannot(t testing.TB, reason string) {
 	t.Skipf("the server cannot do this: %s", reason)
 }
 
-// line returns the report's line about the backend.
+// line returns the report's line about the backend. The caller holds b.mu.
 func (b *Backend) line() string {
 	switch ran := b.passed + b.failed + b.skipped; {
 	case ran > 0 && b.ran != "":
@@ -172,8 +173,9 @@ func (b *Backend) line() string {
 	}
 }
 
-// Report prints a line for each backend, followed by the cases that its server cannot pass. It
-// returns the names of backends in TOKENKEEP_REQUIRE for which no case passed.
+// Report prints a line for each backend, followed by the cases that the server cannot pass. It
+// returns the names in TOKENKEEP_REQUIRE of backends for which no case passed, including
+// unknown names.
 func Report(w io.Writer) (missing []string) {
 	known := map[string]bool{}
 	for _, b := range backends {

@@ -27,8 +27,10 @@ var (
 	kubedev  = built("kubedev", "TOKENKEEP_KUBEDEV")
 )
 
-// built returns a function that returns the path in the environment variable env. If env is not
-// set, the function builds the program in folder if necessary, and returns its path.
+// built returns a function that returns the path of the program in folder. If the environment
+// variable env is set, its value is the path. Otherwise the function builds the program,
+// unless the cache contains a build. With -short, it returns an absentError instead of
+// building.
 func built(folder, env string) func() (string, error) {
 	return sync.OnceValues(func() (string, error) {
 		if path := os.Getenv(env); path != "" {

@@ -1,9 +1,11 @@
 // Package integration tests tokenkeep against real servers. The package is in a separate
 // module that is never tagged; no released package depends on it.
 //
+// This command starts the necessary servers, runs all tests, and prints a line for each
+// backend at the end:
+//
 //	go -C integration test -parallel 8 -timeout 25m
 //
-// starts the necessary servers, runs all tests, and prints a line for each backend at the end.
 // The line shows the server and its version, whether the server is real or a stand-in, and how
 // many cases passed, failed and were skipped. With a list of packages, as in ./..., the go
 // command shows these lines only with -v. The cases spend most of their time waiting, so many
@@ -11,20 +13,20 @@
 //
 // # Where servers come from
 //
-// If there is a Docker engine, testcontainers-go runs the servers in containers. The containers
-// use the published images, if the engine has them or can pull them. Otherwise the module builds
-// these images:
+// If there is a Docker engine, testcontainers-go runs the servers in containers. The
+// containers use the published images, if the engine has them or can pull them. Otherwise the
+// servers come from these sources:
 //
-//   - vault: from the command vaultdev, which contains the core of HashiCorp Vault. Its
-//     first build takes minutes and gigabytes of Go's caches; afterwards the program
-//     stays in the user's cache folder until it changes. It is a separate module with
-//     its own license: see the file NOTICE there.
+//   - vault: from the command vaultdev, which contains the core of HashiCorp Vault. The first
+//     build of vaultdev takes minutes and gigabytes of Go's caches. The program stays in the
+//     user's cache folder, and is built again only if its source changes. vaultdev is a
+//     separate module with its own license: see integration/vaultdev/NOTICE.
 //   - localstack: from the fake that the tests of package awssm use, in the mode that
 //     behaves like LocalStack 4.14.0. The report lists it as a stand-in. To
 //     run the suites on the fake in its AWS mode, run "fakes aws" without -localstack
 //     and set TOKENKEEP_AWS_ENDPOINT.
-//   - kubernetes: kube-apiserver and etcd, with RBAC, as the process kubedev, even if
-//     there is a Docker engine. Its first build takes as long as that of vaultdev.
+//   - kubernetes: always from the command kubedev, a process with kube-apiserver, etcd and
+//     RBAC. The first build of kubedev takes as long as that of vaultdev.
 //   - mysql: from the MariaDB installed on this machine, if any.
 //
 // OpenBao cannot be built from the Go module proxy, so openbao uses only the published
@@ -42,7 +44,7 @@
 // # Environment
 //
 //	TOKENKEEP_REQUIRE           backends that have to run, as in "vault,mysql": the
-//	                            run fails if one does not
+//	                            run fails if no case of one of them passes
 //	TOKENKEEP_VAULT_IMAGE       images to use instead of the pinned ones; an image that is
 //	TOKENKEEP_LOCALSTACK_IMAGE  named here has no stand-in
 //	TOKENKEEP_MYSQL_IMAGE
@@ -68,9 +70,11 @@
 // that such a server cannot pass are skipped. The report lists them by name below the backend's
 // line.
 //
-// DOCKER_HOST and the variables of testcontainers-go have their usual meaning. Two
-// variables are set by default: TESTCONTAINERS_RYUK_DISABLED if the reaper's image is not
-// available, and TESTCONTAINERS_HOST_OVERRIDE if the tests run on the engine's machine.
+// DOCKER_HOST and the variables of testcontainers-go have their usual meaning. The tests set
+// three variables, unless the environment sets them: TESTCONTAINERS_RYUK_DISABLED if the
+// reaper's image is not available, TESTCONTAINERS_HOST_OVERRIDE if the tests run on the
+// engine's machine, and TESTCONTAINERS_SESSION_ID.
 //
-// With -short, no programs are built, and tests that need a missing program are skipped.
+// With -short, vaultdev and kubedev are not built, and tests that need a missing program are
+// skipped.
 package integration

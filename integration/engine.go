@@ -68,10 +68,10 @@ var docker = sync.OnceValues(func() (*engine, error) {
 	return e, e.removeStale(ctx)
 })
 
-// configure sets environment variables for facts that testcontainers cannot detect. The facts are
-// the availability of the reaper's image, and the address of published ports if the tests run in
-// a container. A unique session ID distinguishes runs with the same parent process. configure
-// does not change variables that are already set.
+// configure sets environment variables for facts that testcontainers cannot detect. These
+// facts are a missing image of the reaper, and the loopback address of published ports if the
+// engine runs on this machine. A unique session ID distinguishes runs with the same parent
+// process. configure does not change variables that are already set.
 func (e *engine) configure(ctx context.Context) {
 	if _, set := os.LookupEnv("TESTCONTAINERS_RYUK_DISABLED"); !set && e.provide(ctx, reaper) != nil {
 		_ = os.Setenv("TESTCONTAINERS_RYUK_DISABLED", "true") // fails only for malformed names
@@ -86,7 +86,7 @@ func (e *engine) configure(ctx context.Context) {
 	tclog.SetDefault(tclog.NewNoopLogger())
 }
 
-// removeStale removes containers of runs that were killed long ago.
+// removeStale removes containers of these tests that are older than keepContainers.
 func (e *engine) removeStale(ctx context.Context) error {
 	list, err := e.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("label", label)})
 	if err != nil {
@@ -128,9 +128,9 @@ type image struct {
 	standIn bool   // the image is not a published image
 }
 
-// choose returns the image that the environment variable env names. If env is not set,
-// choose returns the published image or, if that is not available, the image that standIn
-// builds.
+// choose returns the image that the environment variable env names. If env is not set, choose
+// returns the published image or, if that is not available, the image that standIn builds.
+// standIn is called only on Linux; on other systems, the error contains an absentError.
 func (e *engine) choose(ctx context.Context, env, published string, standIn func(context.Context, *engine) (image, error)) (image, error) {
 	e.choosing.Lock()
 	defer e.choosing.Unlock()
@@ -195,7 +195,7 @@ func (e *engine) buildOf(ctx context.Context, repository string, key []file, mak
 	if _, err := io.Copy(io.Discard, answer); err != nil {
 		return "", fmt.Errorf("import %s: %w", ref, err)
 	}
-	if _, err := e.ImageInspect(ctx, ref); err != nil { // the response contains errors; this check detects them
+	if _, err := e.ImageInspect(ctx, ref); err != nil { // errors are only in the text of the response, which is not parsed
 		return "", fmt.Errorf("import %s: %w", ref, err)
 	}
 	return ref, e.removeOthers(ctx, kind, ref)
@@ -209,7 +209,7 @@ func (e *engine) removeOthers(ctx context.Context, kind, ref string) error {
 	}
 	for _, i := range list.Items {
 		if len(i.RepoTags) == 1 && i.RepoTags[0] != ref {
-			_, _ = e.ImageRemove(ctx, i.ID, client.ImageRemoveOptions{}) // another run may be using it
+			_, _ = e.ImageRemove(ctx, i.ID, client.ImageRemoveOptions{}) // fails if another run uses the image
 		}
 	}
 	return nil
@@ -314,8 +314,8 @@ func (c *containerInstance) what() string {
 	return fmt.Sprintf("container %.12s of %s", c.container.GetContainerID(), c.image)
 }
 
-// watch closes c.dead when the container ends unexpectedly, and returns the address of the
-// server.
+// watch returns the address of the server. Later, it closes c.dead if the container ends
+// unexpectedly.
 func (c *containerInstance) watch(ctx context.Context) (string, error) {
 	addr, err := c.container.PortEndpoint(ctx, c.port, "")
 	if err != nil {
@@ -432,8 +432,8 @@ func (e *engine) left(ctx context.Context) ([]string, error) {
 	return left, nil
 }
 
-// logf prints a line immediately, so that the containers are known even if the
-// tests are killed.
+// logf prints a line to standard error immediately, so that the output names the containers
+// even if the tests are killed.
 func logf(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05.000 ")+format+"\n", args...)
 }

@@ -21,8 +21,8 @@ import (
 // faultUsers is the number of records in the tests of faults.
 const faultUsers = 6
 
-// A victim is a store whose server or connections break. Each write has a number. The
-// victim records which writes were acknowledged and which were tried.
+// A victim is a store whose server or connections break. Each write has a number. The victim
+// stores the numbers of the last acknowledged and the last attempted write of each record.
 type victim struct {
 	store tokenstore.TokenStore
 	cold  func(t *testing.T) tokenstore.TokenStore // opens an independent store on the same records
@@ -66,7 +66,8 @@ func (v *victim) save(ctx context.Context, i int, limit time.Duration) error {
 }
 
 // suffer saves all records concurrently during a fault, each within limit, and returns the
-// number of failed saves. It checks that saves fail only with the documented errors.
+// number of failed saves. It checks that saves fail only with the documented errors, and that
+// no error contains a token.
 func (v *victim) suffer(t *testing.T, limit time.Duration) (failed int) {
 	t.Helper()
 	var (
@@ -273,7 +274,8 @@ func (l *countingLogin) Login(ctx context.Context, client *api.Client) (*api.Sec
 	return secret, err
 }
 
-// newLoginVictim returns a victim that logs in and gets tokens that expire after ttl.
+// newLoginVictim returns a victim that logs in with a role. The tokens of the role expire
+// after ttl.
 func newLoginVictim(t *testing.T, ttl time.Duration) (*Vault, *victim, *countingLogin) {
 	t.Helper()
 	VaultBackend.Count(t)
@@ -356,8 +358,8 @@ func TestVaultRateLimit(t *testing.T) {
 // notOwn says why some tests do not run on an external server.
 const notOwn = "a proxy does not stand before a server that is not the tests' own"
 
-// breakages are faults of connections. succeed reports whether saves can succeed during the
-// fault.
+// breakages are faults of connections. succeed means that all saves succeed during the fault;
+// otherwise at least one save must fail.
 var breakages = []struct {
 	name       string
 	kind       string
@@ -373,7 +375,8 @@ var breakages = []struct {
 	{"answers that are cut later", "limit_data", "downstream", map[string]any{"bytes": 200}, false},
 }
 
-// brokenConnections tests a victim with each of breakages.
+// brokenConnections saves the records of a victim during each of breakages, and checks the
+// records afterwards.
 func brokenConnections(t *testing.T, backend *Backend, newServer func(t *testing.T) (upstream string, victim func(t *testing.T, p *Proxy) *victim)) {
 	for _, b := range breakages {
 		t.Run(b.name, func(t *testing.T) {

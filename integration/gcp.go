@@ -22,7 +22,9 @@ type GCP struct {
 }
 
 // SharedGCP returns the Secret Manager that the tests share: the server that
-// TOKENKEEP_GCP_ENDPOINT names, or a stand-in, because Google publishes no emulator.
+// TOKENKEEP_GCP_ENDPOINT names, or a stand-in, because Google publishes no emulator. If no
+// server is available, SharedGCP skips the test or, if TOKENKEEP_REQUIRE names the backend,
+// fails the test.
 func SharedGCP(t testing.TB) *GCP {
 	t.Helper()
 	server := GCPBackend.sharedServer(t, func(ctx context.Context) (*Server, error) {
@@ -40,7 +42,7 @@ func SharedGCP(t testing.TB) *GCP {
 	return &GCP{server, parent}
 }
 
-// Lags reports whether reads may be stale, as reads of the service itself may.
+// Lags reports whether reads can be stale. Only reads of the service itself can be stale.
 func (g *GCP) Lags() bool { return g.Addr == "" }
 
 // Client returns a client with its own connection, which is closed when the test ends.

@@ -63,7 +63,8 @@ func (b *gcpBackend) driver() conformance.Driver {
 	return d
 }
 
-// tamper adds a version and moves the alias to that version, as an operator might do by hand.
+// tamper adds a version and points the version alias "current" to the new version, as an
+// operator might do in Google's console.
 func (b *gcpBackend) tamper(t testing.TB, d driver.Secrets, name string, data []byte) {
 	t.Helper()
 	client, secret := b.Client(t), b.Parent+"/secrets/"+b.prefix(d)+"-"+name

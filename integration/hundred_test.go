@@ -21,7 +21,7 @@ import (
 const (
 	stampede   = 100                    // concurrent processes
 	tokenTime  = 571 * time.Millisecond // time that the accounts server takes to make a token
-	clockError = 2 * time.Minute        // clock error of two processes in three, in opposite directions
+	clockError = 2 * time.Minute        // clock error of two processes in three: one is slow, and one is fast
 	accessLife = time.Hour              // lifetime of an access token
 	lag        = 2 * time.Second        // lag of reads
 )
@@ -76,8 +76,8 @@ func (a accounts) expired(t *testing.T, at place) tokenstore.Token {
 	return saved
 }
 
-// atOnce sends a job to each worker, lets all workers begin when they are ready, and
-// returns the results.
+// atOnce sends a job to each worker. When all workers are ready, it lets all of them begin,
+// and returns their results.
 func atOnce(t *testing.T, workers []*worker, jobOf func(i int) job) []result {
 	t.Helper()
 	for i, w := range workers {
@@ -130,7 +130,7 @@ func failures(results []result) (n int) {
 	return n
 }
 
-// A table collects rows, and is printed when a test ends.
+// A table is text in aligned columns. The first row holds the headings.
 type table struct {
 	text strings.Builder
 	rows *tabwriter.Writer
@@ -165,14 +165,16 @@ func TestHundredProcesses(t *testing.T) { // not parallel, because its processes
 	t.Run("refresh once though clocks are wrong and reads lag", func(t *testing.T) { refreshWithWrongClocks(t, workers) })
 }
 
-// polls describes the reads of the processes that waited for another process.
+// polls describes the reads of the processes that waited for another process. middle is the
+// median pause between two reads of a process, and longest is the longest pause.
 type polls struct {
 	reads, after    int // most reads of one process: in total, and after the holder's commit
 	middle, longest time.Duration
 }
 
-// pollsOf returns the polls of the waiters in results. took is the duration of the whole
-// run.
+// pollsOf returns the polls of the waiters in results. took is the duration of the whole run.
+// It checks that no waiter reads more than twice after the commit, and that the median pause
+// is short.
 func pollsOf(t *testing.T, results []result, took time.Duration) (p polls) {
 	t.Helper()
 	var committed int64
@@ -205,8 +207,8 @@ func pollsOf(t *testing.T, results []result, took time.Duration) (p polls) {
 		slices.Sort(pauses)
 		p.middle, p.longest = pauses[len(pauses)/2], pauses[len(pauses)-1]
 	}
-	// The longest intended pause is half a second. Longer pauses are caused by the load of
-	// a hundred processes on the machine, which makes everything take longer.
+	// The longest intended pause is half a second. The load of a hundred processes on one
+	// machine makes pauses longer.
 	if p.middle > max(time.Second, took/2) {
 		t.Errorf("half of the pauses between two reads were longer than %v, want half a second at most", p.middle)
 	}

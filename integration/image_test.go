@@ -25,8 +25,9 @@ const (
 	imageTime  = 5 * time.Minute // limit of each part, without the compilation of the program
 )
 
-// TestImage builds the released image on an empty base. It checks that the agent runs as a
-// user that the image does not define, on a read-only file system.
+// TestImage checks that the released image, on an empty base, runs the agent by default. It
+// checks that the agent answers requests as a user that the image does not define, on a
+// read-only file system.
 func TestImage(t *testing.T) {
 	t.Parallel()
 	e := localEngine(t)
@@ -75,7 +76,7 @@ func TestImage(t *testing.T) {
 }
 
 // limited returns a context that ends imageTime from now. Each subtest calls limited itself,
-// because it may wait for minutes before it runs.
+// because a parallel subtest may wait for minutes before it runs.
 func limited(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), imageTime)
@@ -83,7 +84,8 @@ func limited(t *testing.T) context.Context {
 	return ctx
 }
 
-// localEngine returns an engine whose containers can use the network of this process.
+// localEngine returns an engine whose containers can use the network of this process. It skips
+// the test without such an engine, with -short, and on systems other than Linux.
 func localEngine(t *testing.T) *engine {
 	t.Helper()
 	if testing.Short() || runtime.GOOS != "linux" {
@@ -127,7 +129,7 @@ func (e *engine) buildReleased(ctx context.Context, t *testing.T, program string
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.ImageInspect(ctx, ref); err != nil { // the response contains errors; this check detects them
+	if _, err := e.ImageInspect(ctx, ref); err != nil { // errors are only in the text of the response, which is not parsed
 		t.Fatalf("%v\n%s", err, log)
 	}
 	t.Cleanup(func() {

@@ -17,12 +17,12 @@ import (
 )
 
 const (
-	fullEnv = "TOKENKEEP_FULL" // TestLeaseHolderKilled kills 200 processes under each rule, not 24
+	fullEnv = "TOKENKEEP_FULL" // if set, TestLeaseHolderKilled kills 200 processes under each rule, and otherwise 24
 
 	shortLease = 3 * time.Second
 	survivors  = 3                      // other processes that need the token
 	lanes      = 8                      // concurrent kills
-	mintTime   = 300 * time.Millisecond // time that the accounts server takes, in which other processes begin to wait
+	mintTime   = 300 * time.Millisecond // response time of the accounts server; other processes begin to wait within this time
 )
 
 // kills returns the number of processes to kill on each kind of place. kinds is the number
@@ -35,15 +35,16 @@ func kills(kinds int) int {
 	return (n + kinds - 1) / kinds
 }
 
-// A step is a point of a refresh at which its process is killed.
+// A step is a point of a refresh at which the refreshing process is killed.
 type step struct {
 	death death
 	name  string
 }
 
-// steps returns the points of a refresh that makes the given number of requests to its store.
-// Without requests, as with a token file, the points are short times after the beginning and
-// after the answer of the accounts server.
+// steps returns the steps of a refresh that makes the given number of requests to its store.
+// There are steps before and after each request, before the request to the accounts server,
+// and after its answer. If requests is 0, as with a token file, further steps are short times
+// after the beginning and after the answer.
 func steps(requests int) []step {
 	all := []step{{death{Asking: true}, "before it asks the accounts server"}}
 	for n := range requests {
@@ -71,13 +72,13 @@ type kill struct {
 	strict bool // the accounts server replaces refresh tokens
 	step   step
 
-	// meanwhile reports whether the other processes already wait when the process is
-	// killed. Otherwise they start afterwards.
+	// meanwhile means that the other processes start before the process is killed. Otherwise
+	// the other processes start afterwards.
 	meanwhile bool
 }
 
 type outcome struct {
-	killed   bool // whether the process reached the step
+	killed   bool // whether the process was killed at the step
 	requests int  // number of requests to the accounts server
 	failed   int  // number of other processes that failed
 	wait     time.Duration
@@ -225,8 +226,9 @@ func (k kill) checkKept(t *testing.T, s store, accounts accounts, saved tokensto
 	}
 }
 
-// alone measures an undisturbed refresh. It returns the number of requests to the store, and
-// the median time from the accounts server's response until the token is stored.
+// alone measures nine refreshes without other processes. It returns the largest number of
+// requests to the store, and the median time from the accounts server's response until the
+// token is stored.
 func alone(t *testing.T, k kindOfPlace, w *worker, strict bool) (requests int, window time.Duration) {
 	t.Helper()
 	var windows []time.Duration
@@ -267,17 +269,17 @@ func killsOf(k kindOfPlace, n, requests int, strict bool) []kill {
 type series struct {
 	runs     []kill
 	requests int           // number of requests of one refresh
-	window   time.Duration // time from the answer until it is stored
+	window   time.Duration // time from the answer until the token is stored
 
 	mu                                                      sync.Mutex
 	killed, inWindow, extra, succeeded, lost, lostElsewhere int
 	wait                                                    time.Duration
 }
 
-// TestLeaseHolderKilled kills a process at each step of a refresh. It checks that the other
-// processes get a token, with at most one more request. If the server replaces refresh
-// tokens, a token may be lost only if the process is killed between the server's response
-// and the commit.
+// TestLeaseHolderKilled checks that other processes get a token, with at most one more
+// request, if a process is killed at any step of a refresh. If the server replaces refresh
+// tokens, a token may be lost only if the process is killed between the server's response and
+// the commit.
 func TestLeaseHolderKilled(t *testing.T) {
 	t.Parallel()
 	idle := make(chan []*worker, lanes)
@@ -362,7 +364,7 @@ func report(t *testing.T, all []*series) {
 	t.Logf("the same where the server replaces refresh tokens and takes a second use for theft\n%s", strict)
 }
 
-// requestsText returns the text for a number of requests. 0 means that requests cannot be
+// requestsText returns n in decimal, or "-" if n is 0, which means that requests cannot be
 // observed.
 func requestsText(n int) string {
 	if n == 0 {

@@ -37,7 +37,9 @@ type Kubernetes struct {
 }
 
 // SharedKubernetes returns the API server that the tests share: the server that
-// TOKENKEEP_KUBECONFIG names, or a server that is started for all tests.
+// TOKENKEEP_KUBECONFIG names, or a server that is started for all tests. If no server is
+// available, SharedKubernetes skips the test or, if TOKENKEEP_REQUIRE names the backend, fails
+// the test.
 func SharedKubernetes(t testing.TB) *Kubernetes {
 	t.Helper()
 	path := os.Getenv(kubeconfigEnv)
@@ -174,8 +176,8 @@ func (k *Kubernetes) Client(t testing.TB, token string) *corev1.CoreV1Client {
 	return client
 }
 
-// Namespace creates a namespace. On a server that the tests have not started, the namespace
-// is deleted when the test ends.
+// Namespace creates a namespace and returns its name. On a server that the tests have not
+// started, the namespace is deleted when the test ends.
 func (k *Kubernetes) Namespace(t testing.TB) string {
 	t.Helper()
 	name, namespaces := unique(), k.Client(t, "").Namespaces()
@@ -194,8 +196,8 @@ func (k *Kubernetes) Namespace(t testing.TB) string {
 	return name
 }
 
-// Account creates a service account with only the permissions of the Role in document,
-// which is YAML. It returns a token of the account.
+// Account creates a service account with only the permissions of the Role in document. The
+// document is YAML. It returns a token of the account.
 func (k *Kubernetes) Account(t testing.TB, namespace, document string) string {
 	t.Helper()
 	var role rbac.Role
@@ -227,7 +229,7 @@ func (k *Kubernetes) Account(t testing.TB, namespace, document string) string {
 	must(err)
 	answer, err := accounts.CreateToken(t.Context(), name, &authentication.TokenRequest{}, metav1.CreateOptions{})
 	must(err)
-	// The server learns of a new binding asynchronously.
+	// The server applies a new binding asynchronously.
 	secrets := k.Client(t, answer.Status.Token).Secrets(namespace)
 	Eventually(t, func() error {
 		if _, err := secrets.Get(t.Context(), "none", metav1.GetOptions{}); !apierrors.IsNotFound(err) {

@@ -9,9 +9,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// TestHerdsOfEveryLanguage checks programs in the languages of the SDKs that find the same
-// token expired at the same time. Each program uses an agent whose Vault token has the
-// policy of vaultstore.Policy.
+// TestHerdsOfEveryLanguage checks that programs in each SDK's language get a valid token, with
+// only one token request. All of them request the same token at the same time. The Vault token
+// of each agent has the policy of vaultstore.Policy.
 func TestHerdsOfEveryLanguage(t *testing.T) { // not parallel, because its processes starve other tests
 	herds := map[string]languages.Herd{"expired": {}, "code": {Code: true}, "killed": {Kill: true}}
 	for _, l := range languages.All() {
@@ -20,7 +20,7 @@ func TestHerdsOfEveryLanguage(t *testing.T) { // not parallel, because its proce
 			p := l.Build(t, "..")
 			for name, h := range herds {
 				if os.Getenv("TOKENKEEP_FULL") == "" && l.Name != "python" && name != "expired" {
-					continue // only the store differs, and one language is enough for that
+					continue // package sdk runs these herds in all languages on other stores
 				}
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()

@@ -18,7 +18,8 @@ import (
 )
 
 // TestMain runs the tests, stops the shared servers, and reports the servers on which the
-// tests ran.
+// tests ran. In a process that a test has started as a worker, TestMain carries out jobs
+// instead.
 func TestMain(m *testing.M) {
 	if os.Getenv(workerEnv) != "" {
 		os.Exit(work())
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) {
 	}()
 	// The driver logs each broken connection, and these tests break many.
 	if err := mysql.SetLogger(log.New(io.Discard, "", 0)); err != nil {
-		panic(err) // it only fails for a nil logger
+		panic(err) // SetLogger fails only for a nil logger
 	}
 	code := m.Run()
 	if err := finish(); err != nil {
@@ -42,7 +43,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// finish stops the remaining servers, and prints the report.
+// finish stops the remaining servers, and prints the report. It returns an error if a
+// container remains, or if no case of a required backend passed.
 func finish() error {
 	var errs []error
 	for _, b := range backends {
@@ -55,8 +57,8 @@ func finish() error {
 	return errors.Join(errs...)
 }
 
-// nothingIsLeft removes the remaining containers, and returns an error if the tests leave a
-// container, network or volume.
+// nothingIsLeft removes the remaining containers. It returns an error if a container, network
+// or volume of this run then remains.
 func nothingIsLeft() error {
 	e, err := docker()
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 )
 
 // TestRecordsGoFromStoreToStoreAndBack checks that migrations do not change the records of an
-// SDK's token file. The command that users run migrates them to Vault, to Secrets Manager, to
-// MySQL and back to a file.
+// SDK's token file. The command tokenkeep migrates the records to Vault, to Secrets Manager,
+// to MySQL and back to a file.
 func TestRecordsGoFromStoreToStoreAndBack(t *testing.T) {
 	t.Parallel()
 	VaultBackend.Count(t)

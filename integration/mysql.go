@@ -44,7 +44,8 @@ type MySQL struct {
 var mysqlPassword = sync.OnceValue(rand.Text)
 
 // SharedMySQL returns the server that the tests share: the server that TOKENKEEP_MYSQL_DSN
-// names, or a server that is started for all tests.
+// names, or a server that is started for all tests. If no server is available, SharedMySQL
+// skips the test or, if TOKENKEEP_REQUIRE names the backend, fails the test.
 func SharedMySQL(t testing.TB) *MySQL {
 	t.Helper()
 	config := rootConfig()
@@ -54,7 +55,7 @@ func SharedMySQL(t testing.TB) *MySQL {
 		}
 		given, err := mysql.ParseDSN(os.Getenv(mariadb.EnvDSN))
 		if err != nil {
-			return nil, fmt.Errorf("%s cannot be read", mariadb.EnvDSN) // the error would quote a password
+			return nil, fmt.Errorf("%s cannot be read", mariadb.EnvDSN) // the error could quote a password
 		}
 		version, err := mysqlVersion(ctx, given)
 		return &Server{Addr: given.Addr, what: "server " + given.Addr, about: version + ", real"}, err
@@ -244,7 +245,7 @@ func mysqlStandIn(ctx context.Context, e *engine) (image, error) {
 	return i, err
 }
 
-// quoteAll formats a list as in a Dockerfile.
+// quoteAll formats args as an array of strings in a Dockerfile.
 func quoteAll(args []string) string {
 	quoted := make([]string, len(args))
 	for i, a := range args {
@@ -304,7 +305,8 @@ const supervisor = `exec 3<&0
 { if read -r _; then kill -KILL $pid; else kill $pid; fi; } <&3 >/dev/null 2>&1 &
 wait $pid`
 
-// mysqlProcess starts the MariaDB of this machine as a process.
+// mysqlProcess starts the MariaDB of this machine as a process. reason, which appears in the
+// report, says why no container runs.
 func mysqlProcess(ctx context.Context, reason string) (*Server, error) {
 	program, install, err := mariadb.Find()
 	if err != nil {

@@ -22,8 +22,8 @@ type box interface {
 	put(ctx context.Context, data []byte) error
 }
 
-// refreshNaively refreshes a token without this module: it reads the token from a box,
-// refreshes the token with golang.org/x/oauth2, and writes the result to the box.
+// refreshNaively refreshes a token without this module. It reads the token from a box,
+// refreshes it with golang.org/x/oauth2, and writes the new token to the box.
 func (j job) refreshNaively(ctx context.Context, seen *probe, begin func()) (result, error) {
 	b, err := j.Place.box(ctx, j.Naive, seen)
 	if err != nil {
@@ -101,7 +101,7 @@ type funcs struct {
 func (f funcs) get(ctx context.Context) ([]byte, error)    { return f.read(ctx) }
 func (f funcs) put(ctx context.Context, data []byte) error { return f.write(ctx, data) }
 
-// creating is a box that must be created before the first write.
+// creating is a box whose secret must be created with make before the first write.
 type creating struct {
 	funcs
 	make func(ctx context.Context) error

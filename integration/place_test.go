@@ -34,8 +34,8 @@ const (
 	filePlace   = "file"
 )
 
-// A place identifies the records of a store. Tests pass it to other processes on their
-// standard input, because it contains credentials.
+// A place identifies the records of a store. Tests pass a place to other processes on standard
+// input, because the place contains credentials.
 type place struct {
 	Backend string // name in TOKENKEEP_REQUIRE, or a kind that needs no server
 	Addr    string // address of Vault, Kubernetes or Google's Secret Manager, or endpoint of AWS Secrets Manager
@@ -56,7 +56,7 @@ type store interface {
 // A manner holds the settings with which a process uses a store.
 type manner struct {
 	LeaseTTL time.Duration // 0 means the default
-	Off      time.Duration // error of the clock of the process
+	Off      time.Duration // error of the process's clock
 	Death    death
 }
 

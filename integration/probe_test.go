@@ -29,7 +29,7 @@ type probe struct {
 	committed int64 // time at which the store had stored the answer
 }
 
-// A span is the time from Begin to End. All times of a probe are in nanoseconds since the
+// A span is the time from Begin to End. All times of a probe are in nanoseconds since the Unix
 // epoch, because tests compare them with times of other processes.
 type span struct{ Begin, End int64 }
 
@@ -83,8 +83,8 @@ func (p *probe) closing(c func()) {
 	p.closers = append(p.closers, c)
 }
 
-// request carries out a request and counts it. It kills the process if the probe's death is
-// at this request.
+// request calls do, which makes one request to the store. Once the probe is armed, request
+// counts the requests, and kills the process at the request that death names.
 func (p *probe) request(do func()) {
 	p.mu.Lock()
 	n := 0
@@ -103,7 +103,8 @@ func (p *probe) request(do func()) {
 	}
 }
 
-// read carries out a read of the record and records its span.
+// read calls do, which reads the record. Once the probe is armed, read records the span of
+// each read.
 func (p *probe) read(do func()) {
 	begin := time.Now().UnixNano()
 	do()
@@ -114,9 +115,10 @@ func (p *probe) read(do func()) {
 	}
 }
 
-// looks returns a clock for a store whose reads the probe cannot observe directly. The
-// store reads its clock only after it has read a token other than the stale one. A read
-// that begins after the commit never returns the stale token.
+// looks returns a clock for a store whose reads the probe cannot observe. Each use of the
+// clock is recorded as a read. The store uses its clock only after it has read a token other
+// than the stale one. Each read after the commit returns such a token, and is therefore
+// recorded.
 func (p *probe) looks(now func() time.Time) func() time.Time {
 	return func() time.Time {
 		p.read(func() {})
@@ -124,7 +126,8 @@ func (p *probe) looks(now func() time.Time) func() time.Time {
 	}
 }
 
-// ask carries out the request to the accounts server.
+// ask calls do, which sends a request to the accounts server, and records the time of the
+// answer. It kills the process at the points that death names.
 func (p *probe) ask(do func()) {
 	if p.death.Asking {
 		die()
@@ -243,7 +246,8 @@ func (c probedConnector) Connect(context.Context) (sqldriver.Conn, error) {
 }
 
 // A probedConn is a connection whose statements the probe observes. The connection must
-// implement all optional methods of probedConn, as the connections of MySQL and SQLite do.
+// implement QueryerContext, ExecerContext, ConnPrepareContext, ConnBeginTx and Pinger, as the
+// connections of MySQL and SQLite do.
 type probedConn struct {
 	sqldriver.Conn
 	probe *probe

@@ -21,7 +21,7 @@ import (
 type worker struct {
 	in  io.WriteCloser
 	out *bufio.Reader
-	end func() error // waits until the process ends
+	end func() error // closes standard input, and waits until the process ends
 }
 
 // newWorkers starts n workers and waits until they are ready. The workers end with the
@@ -81,7 +81,7 @@ func (w *worker) read() (string, error) {
 
 func (w *worker) give(j job) error { return json.NewEncoder(w.in).Encode(j) }
 
-// begin lets a worker begin if its job has Wait set.
+// begin lets the worker begin a job that has Wait set.
 func (w *worker) begin() error {
 	_, err := io.WriteString(w.in, "go\n")
 	return err
@@ -97,7 +97,7 @@ func (w *worker) result() (result, error) {
 	return r, err
 }
 
-// do sends a job to the worker and waits for its result.
+// do sends a job to the worker and waits for the result. It returns an error if the job fails.
 func (w *worker) do(j job) error {
 	if err := w.give(j); err != nil {
 		return err
@@ -109,8 +109,8 @@ func (w *worker) do(j job) error {
 	return err
 }
 
-// savers returns 32 tokens: 8 for each of 4 users. Each token sets one additional field.
-// Some fields are set by two tokens of a user, with the same value.
+// savers returns 32 tokens: 8 for each of 4 users. Each token sets one additional field. Two
+// tokens of a user may set the same field, to the same value.
 func savers(round int) []plainToken {
 	var all []plainToken
 	for i := range 32 {
@@ -204,7 +204,8 @@ func saveInRounds(t *testing.T, at place, rounds int) {
 	t.Logf("%d rounds; the slowest took %v", rounds, slowest)
 }
 
-// saveAtOnce distributes the tokens among the workers, which save them concurrently.
+// saveAtOnce distributes the tokens among the workers. The workers save the tokens
+// concurrently.
 func saveAtOnce(t *testing.T, workers []*worker, at place, tokens []plainToken) {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -227,7 +228,8 @@ func saveAtOnce(t *testing.T, workers []*worker, at place, tokens []plainToken) 
 	}
 }
 
-// differences returns the names of the fields in which two tokens differ.
+// differences returns the names of the fields in which two tokens differ. It compares the
+// secrets, the URLs, ClientID and ExpiresAt.
 func differences(a, b tokenstore.Token) []string {
 	var names []string
 	for name, same := range map[string]bool{

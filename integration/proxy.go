@@ -38,9 +38,9 @@ func (p *Proxy) Move(t testing.TB, upstream string) {
 	}
 }
 
-// Break applies one of toxiproxy's toxics to all connections until the returned
-// function is called. stream is "upstream" for data from clients and "downstream"
-// for data from the server.
+// Break applies the toxic kind of toxiproxy, with attributes, to all connections until the
+// returned function is called. stream is "upstream" for data from clients, or "downstream" for
+// data from the server.
 func (p *Proxy) Break(t testing.TB, kind, stream string, attributes map[string]any) (mend func()) {
 	t.Helper()
 	toxic, err := json.Marshal(map[string]any{"name": kind, "type": kind, "stream": stream, "attributes": attributes})

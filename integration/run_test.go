@@ -21,8 +21,9 @@ import (
 // The tests in this file run other tests in another process, and check the output and the exit
 // code of that process.
 
-// runTests returns a command that runs the tests that match the pattern, with additional
-// environment variables.
+// runTests returns a command that runs the tests that match the pattern, with the additional
+// environment variables env. The tests do not inherit TOKENKEEP_REQUIRE, TOKENKEEP_VAULT_ADDR
+// and TESTCONTAINERS_SESSION_ID.
 func runTests(ctx context.Context, pattern string, env ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+pattern+"$", "-test.timeout=5m")
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(s string) bool {
@@ -34,8 +35,8 @@ func runTests(ctx context.Context, pattern string, env ...string) *exec.Cmd {
 // started matches the line that reports the start of a container.
 var started = regexp.MustCompile(`container ([0-9a-f]{12}) of \S+ started`)
 
-// TestRunContainerKilled checks that a suite fails soon if its
-// container is killed, and that it prints the container's output.
+// TestRunContainerKilled checks that a suite fails within a minute after its container is
+// killed, and prints the container's output.
 func TestRunContainerKilled(t *testing.T) {
 	t.Parallel()
 	e, err := docker()

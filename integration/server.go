@@ -23,8 +23,9 @@ const (
 
 // A Server is a running server: a container, a process, or an external one.
 type Server struct {
-	// Addr is the address of the server, as host:port. Addr may change when a container is
-	// restarted.
+	// Addr is the address of a server that the tests have started, as host:port. Addr may
+	// change when a container is restarted. For an external server, Addr is the address from
+	// the environment, or empty.
 	Addr string
 
 	what  string   // a description: "container 0123456789ab of image"
@@ -67,8 +68,8 @@ func (s *Server) dead() bool {
 	}
 }
 
-// Watch fails the test immediately if the server has crashed. If the test fails
-// and the server has crashed by then, Watch logs the server's output.
+// Watch fails the test immediately if the server has crashed. If the test fails later and the
+// server is not running at that time, Watch logs the server's output.
 func (s *Server) Watch(t testing.TB) {
 	t.Helper()
 	if !s.own() {
@@ -78,7 +79,7 @@ func (s *Server) Watch(t testing.TB) {
 		t.Fatal(s.obituary())
 	}
 	t.Cleanup(func() {
-		// The failure of the test may be the first sign of the crash.
+		// The test can fail before dead reports the crash.
 		if t.Failed() && !s.run.running(context.Background()) {
 			t.Log(s.obituary())
 		}
@@ -93,8 +94,8 @@ func (s *Server) obituary() string {
 	return text
 }
 
-// report prints the output of a crashed server that no test has reported, because all tests
-// failed before the engine noticed the crash.
+// report prints the output of a crashed server, unless a test has printed it. If all tests
+// fail before the engine notices the crash, no test prints the output.
 func (s *Server) report() {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
@@ -110,7 +111,8 @@ func (s *Server) Log() string {
 	return tail(s.run.log(ctx), 4<<10)
 }
 
-// tail returns the last lines of text, at most n bytes.
+// tail returns text if it has at most n bytes. Otherwise it returns the last complete lines of
+// at most n bytes, after a line with "…".
 func tail(text string, n int) string {
 	if len(text) <= n {
 		return text
@@ -142,7 +144,8 @@ func (s *Server) Start(t testing.TB) {
 	s.Addr = addr
 }
 
-// cleanUp stops the server when the test ends.
+// cleanUp stops the server when the test ends. If the test has failed, it first logs the
+// server's output.
 func (s *Server) cleanUp(t testing.TB) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -165,8 +168,8 @@ func (s *Server) stop() error {
 }
 
 // A process is a server that runs as a child process. The program prints its address in one
-// line. It ends when its standard input is closed, which also happens if the tests are
-// killed.
+// line. The program ends when its standard input is closed. The system closes the standard
+// input if the tests are killed.
 type process struct {
 	command func() *exec.Cmd
 	scratch string // removed at the end, unless empty
@@ -279,7 +282,7 @@ func (p *process) kill(context.Context) error {
 		_ = cmd.Process.Kill()
 	}
 	<-exited
-	_ = stdin.Close() // Wait has already closed stdin
+	_ = stdin.Close() // fails, because Wait has closed stdin
 	return nil
 }
 

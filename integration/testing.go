@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Eventually calls f until it returns nil. It fails the test after callTimeout.
+// Eventually calls f every 20 ms until f returns nil. It fails the test after 30 seconds.
 func Eventually(t testing.TB, f func() error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)

@@ -39,8 +39,9 @@ type Vault struct {
 	UnsealKey string
 }
 
-// SharedVault returns the server that the tests share: the server at TOKENKEEP_VAULT_ADDR,
-// or a server that is started for all tests.
+// SharedVault returns the server that the tests share: the server at TOKENKEEP_VAULT_ADDR, or
+// a server that is started for all tests. If no server is available, SharedVault skips the
+// test or, if TOKENKEEP_REQUIRE names the backend, fails the test.
 func SharedVault(t testing.TB) *Vault {
 	t.Helper()
 	if addr := os.Getenv("TOKENKEEP_VAULT_ADDR"); addr != "" {
@@ -55,7 +56,8 @@ func SharedVault(t testing.TB) *Vault {
 	return v
 }
 
-// sharedToken is the root token of the shared server.
+// sharedToken is the root token of the shared servers of Vault and OpenBao that the tests
+// start.
 var sharedToken = sync.OnceValue(func() string { return "root-" + rand.Text() })
 
 // givenVault returns the external server at addr.
@@ -111,8 +113,8 @@ func (v *Vault) Start(t testing.TB) {
 	v.waitForKV(t)
 }
 
-// waitForKV waits until the KV engine answers. An engine is not ready immediately after it
-// is mounted or unsealed.
+// waitForKV waits until the KV engine answers. It fails the test after 30 seconds. An engine
+// is not ready immediately after it is mounted or unsealed.
 func (v *Vault) waitForKV(t testing.TB) {
 	t.Helper()
 	client := v.Client(t, v.RootToken)

@@ -19,8 +19,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 )
 
-// The tests in this file check the behavior of Vault on which package vaultstore depends,
-// and that the fake of package fakevault behaves the same.
+// The tests in this file check the behavior of Vault on which package vaultstore depends. They
+// also check that the fake of package fakevault behaves in the same way.
 
 // A server is a real Vault or a fake. Its methods are those of integration.Vault.
 type server interface {
@@ -32,7 +32,7 @@ type server interface {
 	Unseal(t testing.TB)
 }
 
-// A node is a server with its address and tokens for calls.
+// A node is a server with its address, its root token and the mount path of its KV engine.
 type node struct {
 	server
 	addr, root, mount string
@@ -137,8 +137,8 @@ func (n node) do(t testing.TB, token, method, path, body string) answer {
 	return answer{resp.StatusCode, string(data)}
 }
 
-// A step is a call with the root token and its expected answer. In its path, "x" stands for
-// the secret x of the test: "data/x" is secret/data/PREFIX/x.
+// A step is a call with the root token, and the expected answer. The path of the call is
+// relative to the mount and the prefix of the test: "data/x" is MOUNT/data/PREFIX/x.
 type step struct {
 	call   string // "PUT data/x"
 	body   string
@@ -162,7 +162,7 @@ func (s step) run(t *testing.T, n node, prefix string) {
 	}
 }
 
-// A fact is a behavior of the server that its steps check.
+// A fact is a behavior of the server, with the steps that check the behavior.
 type fact struct {
 	name  string
 	steps []step
@@ -416,8 +416,8 @@ func TestPolicy(t *testing.T) {
 		expect(t, "read by a stranger", n.do(t, "hvs.stranger", "GET", data+"/tokens/x", ""), 403, invalid)
 		expect(t, "look at itself", n.do(t, token, "GET", "auth/token/lookup-self", ""), 200, "")
 
-		// A write is an update if the secret exists, even if it is not readable because its
-		// version was deleted or it has only metadata.
+		// A write to an existing secret is an update, even if its version was deleted or the
+		// secret has only metadata.
 		expect(t, "delete", n.do(t, n.root, "DELETE", data+"/tokens/x", ""), 204, "")
 		expect(t, "write over a deleted version", n.do(t, token, "PUT", data+"/tokens/x", write), 403, denied)
 		expect(t, "write metadata", n.do(t, n.root, "PUT", metadata+"/tokens/y", `{"custom_metadata":{"k":"1"}}`), 204, "")
@@ -425,9 +425,10 @@ func TestPolicy(t *testing.T) {
 	})
 }
 
-// TestMount checks that a token with a policy for one path of a mount may ask for the engine of
-// that mount only. It also checks that KV version 1 responds to reads and lists of missing
-// secrets as version 2 does. Responses of version 1 to writes have no body.
+// TestMount checks that a token with a policy for a path of a mount can read the type and the
+// version of the mount's engine. The token cannot read those of another mount. It also checks
+// that KV version 1 responds to reads and lists of missing secrets as version 2 does, and to
+// writes without a body.
 func TestMount(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, n node) {

@@ -75,7 +75,8 @@ func newChild(t *testing.T, env []string, args ...string) *child {
 	return c
 }
 
-// wait waits until the program exits, and checks that it exits without an error.
+// wait waits until the program exits, and checks that it exits without an error within
+// stopTimeout.
 func (c *child) wait(t *testing.T) {
 	t.Helper()
 	timeout := time.NewTimer(stopTimeout)
@@ -172,8 +173,8 @@ func TestVaultdevFlags(t *testing.T) {
 	}
 }
 
-// TestVaultdevIsBuiltOnce checks that an existing build of a program is reused, and that a
-// change of its source causes a new build.
+// TestVaultdevIsBuiltOnce checks that the path of a build is the same at each call, and that
+// the path contains a digest.
 func TestVaultdevIsBuiltOnce(t *testing.T) {
 	t.Parallel()
 	first, err := locate("vaultdev")

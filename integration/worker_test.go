@@ -17,8 +17,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// workerEnv is an environment variable that is set in processes of the test program that
-// tests start.
+// workerEnv is the environment variable that makes the test program carry out jobs instead of
+// running tests.
 const workerEnv = "TOKENKEEP_INTEGRATION_WORKER"
 
 // A job describes the work of another process. The process answers with a result, as a line
@@ -75,7 +75,8 @@ func (p plainToken) token() tokenstore.Token {
 	}
 }
 
-// work carries out the jobs on standard input, one in each line.
+// work carries out the jobs on standard input, one in each line, and prints their results. It
+// returns the exit code.
 func work() int {
 	fmt.Println("ready")
 	lines := bufio.NewScanner(os.Stdin)
@@ -106,7 +107,7 @@ func work() int {
 	return 0
 }
 
-// do calls begin, and then carries out the job.
+// do opens the store of the job, calls begin, and then carries out the job.
 func (j job) do(ctx context.Context, begin func()) (result, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
@@ -154,7 +155,8 @@ func (j job) save(ctx context.Context, s store) error {
 	return errors.Join(errs...)
 }
 
-// start calls initializer.New as a program does that has a code but no stored token.
+// start calls initializer.New like a program that has a code but no stored token. It returns
+// the new token.
 func (j job) start(ctx context.Context, s store) (tokenstore.Token, error) {
 	c, err := initializer.New(ctx, initializer.Config{
 		Environment: initializer.Environment{AccountsURL: j.Accounts, APIURL: j.Accounts},
@@ -170,7 +172,8 @@ func (j job) start(ctx context.Context, s store) (tokenstore.Token, error) {
 	return c.Token(ctx)
 }
 
-// mint requests a new access token from the accounts server.
+// mint requests a new access token from the accounts server. If the server refuses, the error
+// is a RefreshError.
 func (j job) mint(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 	form := url.Values{
 		"grant_type": {"refresh_token"}, "client_id": {t.ClientID},

@@ -14,9 +14,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
 )
 
-// A step is an action of an SDK's process, together with its expected result. In strings, ${NAME}
-// stands for the element NAME of life.values. For example, ${ann.id} is the ID of the token ann
-// after the last step that used ann.
+// A step is an action of an SDK's process, together with its expected result. In the strings
+// of ID, With, has and list, ${NAME} stands for the element NAME of life.values. For example,
+// ${ann.id} is the ID of the token ann after the last step that used ann.
 type step struct {
 	what   string
 	before func(l *life)
@@ -24,8 +24,11 @@ type step struct {
 	want want
 }
 
-// A want is the expected result of a step. Most zero fields are not checked. Exceptions and
-// requests to the token endpoint are always checked: zero means that none are expected.
+// A want is the expected result of a step. The fields code, class and asks are always checked:
+// their zero values mean that the step causes no exception and no request. If no exception is
+// expected, none and same are always checked for find_token, and list is always checked for
+// get_tokens. The field calls is always checked for get_token. Other fields are checked unless
+// they are zero.
 type want struct {
 	calls    []string          // the methods that get_token calls, in this order
 	like     string            // the name of another token, whose ID and access token are expected
@@ -40,16 +43,15 @@ type want struct {
 	asks     int // requests at the token endpoint
 }
 
-// A life holds the agent of one process, the fakes that the agent uses, and the values of
-// earlier steps.
+// A life holds the fakes that one process and its agent use, and the values of earlier steps.
 type life struct {
 	*languages.Bed
 	aws    *fakeaws.Server
 	values map[string]string
 }
 
-// replay checks the results of steps in a process of p. The process uses an agent that listens
-// on address and has the given flags.
+// replay runs steps in a process of p, and checks their results. The process uses an agent
+// that listens on address and has the given flags.
 func replay(t *testing.T, p languages.Program, address string, steps []step, flags ...string) {
 	t.Parallel()
 	aws := fakeaws.New(nil)
@@ -91,7 +93,7 @@ func (l *life) expand(s languages.Step) languages.Step {
 	return s
 }
 
-// note keeps the values of res to which later steps can refer.
+// note stores the values of res to which later steps can refer.
 func (l *life) note(on string, res languages.Result) {
 	for name, value := range res.Token {
 		l.values[on+"."+name] = value

@@ -1,5 +1,5 @@
-// Package sdk tests the TokenStores of the official SDKs, each in its own language,
-// against processes of "tokenkeep serve" on the fakes of the clouds.
+// Package sdk tests the TokenStores for the official SDKs, each in its own language, against
+// processes of "tokenkeep serve" on the fakes of the clouds.
 package sdk
 
 import (

@@ -72,8 +72,8 @@ func works(user string) func(*life) {
 	}
 }
 
-// recordedLife returns the flows that were recorded with the official SDK. Where a flow
-// requested and saved a token, the agent does so in place of the SDK.
+// recordedLife returns the flows that were recorded with the official SDK. Where the SDK
+// requested and saved a token in a flow, the agent requests and saves the token.
 func recordedLife() []step {
 	steps := []step{
 		{what: "grant flow, first", before: code("ann"),

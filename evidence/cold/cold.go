@@ -26,8 +26,8 @@ const (
 	Prefix   = "keep" // prefix of the records of a program with this module
 )
 
-// Config returns the configuration of the OAuth client. The programs never call the
-// authorization server.
+// Config returns the configuration of the OAuth client. The programs never use TokenURL,
+// because the stored access token has not expired.
 func Config() *oauth2.Config {
 	return &oauth2.Config{ClientID: Client, ClientSecret: "secret", Endpoint: oauth2.Endpoint{TokenURL: "https://id.example.com/token"}}
 }
@@ -39,8 +39,8 @@ type Bare struct {
 	Expiry       time.Time `json:"expiry"`
 }
 
-// Token returns the access token in secret, the JSON form of a Bare. It uses a TokenSource
-// of x/oauth2.
+// Token returns the access token in secret, which is the JSON form of a Bare. It gets the
+// token from a TokenSource of golang.org/x/oauth2.
 func Token(ctx context.Context, secret []byte) (string, error) {
 	var b Bare
 	if err := json.Unmarshal(secret, &b); err != nil {
@@ -53,8 +53,8 @@ func Token(ctx context.Context, secret []byte) (string, error) {
 	return t.AccessToken, nil
 }
 
-// Main calls token with the URL in EnvURL. It exits with an error if token fails or returns
-// an empty token.
+// Main calls token with the URL in EnvURL. If token fails or returns an empty token, Main logs
+// the error and exits with status 1.
 func Main(token func(ctx context.Context, url string) (string, error)) {
 	got, err := token(context.Background(), os.Getenv(EnvURL))
 	if err == nil && got == "" {

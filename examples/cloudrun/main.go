@@ -1,5 +1,5 @@
-// Command cloudrun is a web service for Google Cloud Run that forwards leads from
-// Zoho's CRM, with a token kept in Secret Manager.
+// Command cloudrun is a web service for Google Cloud Run. It forwards leads from Zoho's CRM,
+// with a token that it keeps in Secret Manager.
 //
 // README.md describes the setup.
 package main
@@ -49,7 +49,7 @@ func run() error {
 		ReadHeaderTimeout: 10 * time.Second,
 	}
 	context.AfterFunc(ctx, func() {
-		// Cloud Run waits ten seconds before it ends the process.
+		// Cloud Run kills the process ten seconds after SIGTERM.
 		bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), 9*time.Second)
 		defer cancel()
 		_ = s.Shutdown(bye)
@@ -109,7 +109,7 @@ func leads(ctx context.Context, client *initializer.Client, w http.ResponseWrite
 	return nil
 }
 
-// statusOf returns the HTTP status for err, which tells callers whether to retry.
+// statusOf returns the HTTP status for err. The status tells callers whether to retry.
 func statusOf(err error) int {
 	switch {
 	case errors.Is(err, initializer.ErrThrottled), errors.Is(err, initializer.ErrServer), errors.Is(err, tokenstore.ErrUnavailable):

@@ -32,7 +32,8 @@ var settings = map[string]string{
 	"PROJECT": "my-project", "TOKEN_PREFIX": "crm", "ZOHO_DATA_CENTER": "us", "TOKEN_USER": user, "TOKEN_CLIENT": "1000.CLIENT",
 }
 
-// newClient returns a new client of Secret Manager. Each instance needs a separate client.
+// newClient returns a new client of Secret Manager. Each instance has a separate client, like
+// a separate process.
 func newClient(t *testing.T, server *fakegcp.Server) *secretmanager.Client {
 	t.Helper()
 	client, err := secretmanager.NewClient(t.Context(), server.ClientOptions()...)
@@ -43,8 +44,8 @@ func newClient(t *testing.T, server *fakegcp.Server) *secretmanager.Client {
 	return client
 }
 
-// A world is a fake of Secret Manager with the maximum lag of the service's searches, and a
-// fake of Zoho. The fake of Zoho has issued a refresh token of ann.
+// A world consists of a fake of Secret Manager, whose lists lag by three hours, and a fake of
+// Zoho. The fake of Zoho has issued a refresh token of ann.
 type world struct {
 	gcp     *fakegcp.Server
 	zoho    *zohoaccounts.Server
@@ -89,7 +90,8 @@ func get(t *testing.T, client *initializer.Client) *http.Response {
 	return w.Result()
 }
 
-// secrets returns the number of secrets that would be billed.
+// secrets returns the number of secrets in the project. It first advances the clock, because a
+// list lags.
 func (w *world) secrets(t *testing.T) int {
 	t.Helper()
 	w.gcp.Advance(4 * time.Hour)
@@ -103,7 +105,8 @@ func (w *world) secrets(t *testing.T) int {
 	return n
 }
 
-// cloud implements the commands of Google Cloud's command line that the README uses.
+// cloud simulates the gcloud commands that the README runs. A deployment starts an instance,
+// and prints the status of a request for leads.
 func (w *world) cloud(t *testing.T) readme.Program {
 	return func(c readme.Call) (string, error) {
 		args := strings.Join(c.Args, " ")
@@ -118,7 +121,7 @@ func (w *world) cloud(t *testing.T) readme.Program {
 				name, value, _ := strings.Cut(pair, "=")
 				deployed[name] = value
 			}
-			w.gcp.Advance(time.Minute) // while the image is built, reads catch up with the import
+			w.gcp.Advance(time.Minute) // after the time to build the image, reads return the imported record
 			client, err := w.instance(t, deployed)
 			if err != nil {
 				return "", err

@@ -11,16 +11,17 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// count returns the ith ID in a range that the stores do not assign.
+// count returns the ith ID for a caller to choose. The IDs are a thousand apart, because a
+// store assigns the numbers after the largest ID.
 func count(i int) string { return strconv.Itoa(1000 * (i + 1)) }
 
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	conformance.RunStore(t, conformance.Store{
 		Open: func(testing.TB) tokenstore.TokenStore { return &customstore.Memory{} },
-		// A store in memory has no other processes.
+		// No other process can open a store in memory.
 		Reopen:        func(_ testing.TB, s tokenstore.TokenStore) tokenstore.TokenStore { return s },
-		ForeignFormat: true, // it keeps only the fields of tokens
+		ForeignFormat: true, // the store keeps only the fields of tokens
 		OwnID:         count,
 		MaxRecord:     -1, // the stores do not limit the size of a record
 	})

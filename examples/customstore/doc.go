@@ -1,10 +1,10 @@
 // Package customstore shows how to write a TokenStore, which the Zoho SDKs call a custom
 // token store. Copy the store that is closer to your case:
 //
-//   - Memory is for records that a lock protects while the store reads and writes them: in the
-//     memory of a program, or in a table with transactions.
-//   - List is for records without a lock, where a write can be made conditional on the version
-//     that was read: one document, one object, one key of a cache.
+//   - Memory is for records that a lock protects: records in the memory of a program, or in a
+//     table with transactions.
+//   - List is for records without a lock, if a write can depend on the version that was read:
+//     records in one document, one object, or one key of a cache.
 //
 // A store only reads and writes records. Package tokenstore decides which record a token
 // matches, how a save changes it, and which tokens are invalid:

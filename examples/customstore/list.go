@@ -16,8 +16,8 @@ type Place interface {
 	// Load returns the list that was stored last, or the zero Page if no list was stored.
 	Load(ctx context.Context) (Page, error)
 
-	// Swap stores p under a new version if the current list has the given version.
-	// Otherwise Swap changes nothing and returns false.
+	// Swap stores p under a new version and returns true, if the current list has the given
+	// version. Otherwise Swap changes nothing and returns false.
 	Swap(ctx context.Context, version int64, p Page) (bool, error)
 }
 
@@ -26,7 +26,7 @@ type Place interface {
 type Page struct {
 	Version int64 // different for each list that was ever stored; 0 if no list was stored
 	Tokens  []tokenstore.Token
-	Last    int // the last ID that was assigned
+	Last    int // the largest ID that a record has had
 }
 
 // List is a TokenStore that keeps its records as one list.
@@ -117,8 +117,9 @@ func (l *List) DeleteTokens(ctx context.Context) error {
 // another writer succeeded in the meantime.
 const attempts = 1000
 
-// change calls f on the list, and stores the list if f reports a change. If another writer
-// has replaced the list in the meantime, change calls f again with the new list.
+// change calls f on the list, and stores the list if f reports a change. If another writer has
+// replaced the list in the meantime, change calls f again with the new list. After too many
+// attempts, the error matches ErrConflict.
 func (l *List) change(ctx context.Context, f func(*Page) (changed bool, err error)) error {
 	for range attempts {
 		p, err := l.place.Load(ctx)

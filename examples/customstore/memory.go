@@ -18,8 +18,8 @@ import (
 type Memory struct {
 	mu      sync.Mutex
 	records map[string]tokenstore.Candidate // the records by ID
-	last    int                             // the last ID that was assigned
-	writes  int64                           // orders records by age
+	last    int                             // the largest ID that a record has had
+	writes  int64                           // number of writes, which orders records by age
 }
 
 var _ tokenstore.TokenStore = (*Memory)(nil)
@@ -104,7 +104,7 @@ func (m *Memory) candidates() []tokenstore.Candidate { return slices.Collect(map
 
 // Memory and List share the following functions.
 
-// find returns the record that like describes.
+// find returns the record that like describes, with the fields of like.
 func find(ctx context.Context, like tokenstore.Token, records []tokenstore.Candidate) (tokenstore.Token, error) {
 	if err := ctx.Err(); err != nil {
 		return tokenstore.Token{}, err
@@ -119,7 +119,8 @@ func find(ctx context.Context, like tokenstore.Token, records []tokenstore.Candi
 	return tokenstore.Merge(records[i].Token, like), nil
 }
 
-// plan returns the changes to the records that saving t requires.
+// plan returns the changes to the records that saving t requires. It refuses a new ID that is
+// not a positive number.
 func plan(ctx context.Context, t tokenstore.Token, records []tokenstore.Candidate) (tokenstore.Plan, error) {
 	if err := ctx.Err(); err != nil {
 		return tokenstore.Plan{}, err
@@ -140,7 +141,7 @@ func number(id string) int {
 	return n
 }
 
-// tokens returns the records in order of their IDs.
+// tokens returns the records, ordered by ID as strings.
 func tokens(records []tokenstore.Candidate) []tokenstore.Token {
 	all := make([]tokenstore.Token, 0, len(records))
 	for _, c := range records {

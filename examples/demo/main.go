@@ -1,14 +1,16 @@
 // Command demo demonstrates tokenkeep with made-up records.
 //
-// It imports a token file of Zoho's Python SDK, and finds records by each of their keys. Eight
-// processes save the same user at the same time. Then a program starts with a one-time code and
-// is killed. It starts again without the code, and finally runs as a hundred processes when the
-// token has expired. At the end the demo exports the records to a token file. The demo reports
-// whether each step had the expected result. The exit code is 0 if every step did.
+// The demo imports a token file of Zoho's Python SDK, and finds a record by each of its keys.
+// Eight processes save the same user at the same time. Then a program starts with a one-time
+// code and is killed. The program starts again without the code. When the token has expired, a
+// hundred processes of the program start at the same time. Then ten Python processes find the
+// token expired, if this machine has Python. At the end the demo exports the records to a
+// token file. The demo reports whether each step had the expected result. The exit code is 0
+// if every step had the expected result, and 1 otherwise.
 //
-// The records are kept in a stand-in for AWS Secrets Manager inside the program. With -keep,
-// the records are kept in a new token file, which is not removed. Zoho's accounts server and
-// CRM are also stand-ins.
+// The demo keeps the records in a stand-in for AWS Secrets Manager inside the program. With
+// -keep, it keeps the records in a new token file, which it does not remove. Zoho's accounts
+// server and CRM are also stand-ins.
 package main
 
 import (
@@ -98,8 +100,8 @@ func (d *demo) run(ctx context.Context, at *openPlace) (err error) {
 
 func (d *demo) say(format string, args ...any) { _, _ = fmt.Fprintf(d.out, format+"\n", args...) }
 
-// title prints the heading of a step: what it shows, and the command or function
-// used.
+// title prints the heading of a step. by names the command or the functions that the step
+// uses.
 func (d *demo) title(text, by string) {
 	d.steps++
 	const column = 62

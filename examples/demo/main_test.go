@@ -16,7 +16,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestMain makes the test binary behave like the demo if the demo has started it as a process.
+// TestMain runs the demo instead of the tests if the demo has started the test binary as a
+// process.
 func TestMain(m *testing.M) {
 	if os.Getenv(envPlace) != "" {
 		main()
@@ -25,7 +26,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestDemo checks the output of the demo for each place.
+// TestDemo checks that the demo prints the expected results, with the stand-in of AWS and with
+// a token file.
 func TestDemo(t *testing.T) {
 	for name, test := range map[string]struct {
 		processes int
@@ -87,7 +89,8 @@ func TestNoPython(t *testing.T) {
 	}
 }
 
-// checkText checks the form of the output, and that it contains no secret.
+// checkText checks that the output contains no failed check, no color, no line of over 110
+// characters, and no secret.
 func checkText(t *testing.T, out string) {
 	t.Helper()
 	if strings.Contains(out, "WRONG") || strings.Contains(out, "\x1b") {
@@ -150,7 +153,8 @@ func TestChecks(t *testing.T) {
 	}
 }
 
-// TestComplete checks that complete detects a lost field.
+// TestComplete checks that complete detects a lost field, and an expiry that belongs to
+// another access token.
 func TestComplete(t *testing.T) {
 	t.Parallel()
 	brought := contributions()
@@ -198,8 +202,8 @@ func TestTogether(t *testing.T) {
 	}
 }
 
-// TestFailedSteps checks that checks fail if the store has no record or the tokens are
-// revoked, and that the demo counts two refreshes.
+// TestFailedSteps checks that steps fail if the store has no record or the tokens are revoked.
+// It also checks that the demo counts two refreshes if two programs do not share one.
 func TestFailedSteps(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -238,7 +242,7 @@ func TestFailedSteps(t *testing.T) {
 			t.Fatalf("%s: %d checks fail, want %d: %v\n%s", step.what, d.wrong, step.wrong, err, &out)
 		}
 	}
-	// Two programs that do not run at the same time refresh twice.
+	// Two programs refresh twice, because the token expires before each program starts.
 	for range 2 {
 		if err := d.expire(ctx); err != nil {
 			t.Fatal(err)

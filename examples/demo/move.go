@@ -23,7 +23,7 @@ import (
 //go:embed sdk_tokens.csv
 var sdkFile []byte
 
-// moveInStep saves the records of the SDK's file.
+// moveInStep saves the records of the SDK's file in the store.
 func (d *demo) moveInStep(ctx context.Context) error {
 	d.title("Move in, with a token file of Zoho's Python SDK", "tokenkeep import sdk_tokens.csv --keep-ids")
 	rows, err := sdkTokens(ctx)
@@ -46,7 +46,7 @@ func (d *demo) moveInStep(ctx context.Context) error {
 	return nil
 }
 
-// sdkTokens returns the records of the SDK's file.
+// sdkTokens returns the records of the SDK's file, ordered by ID.
 func sdkTokens(ctx context.Context) ([]tokenstore.Token, error) {
 	var tokens []tokenstore.Token
 	err := inFile(func(name string, s *filestore.Store) error {
@@ -147,7 +147,7 @@ func (d *demo) moveOutStep(ctx context.Context) error {
 	return inFile(func(name string, s *filestore.Store) error {
 		for _, t := range tokens {
 			if _, ok := sdkid.Number(t.ID); !ok {
-				t.ID = "" // the file assigns a number
+				t.ID = "" // filestore assigns a number
 			}
 			if _, err := s.SaveToken(ctx, t); err != nil {
 				return err

@@ -38,14 +38,15 @@ type fileStore struct{ *filestore.Store }
 
 func (fileStore) Close() error { return nil }
 
-// A place is the location of the records. The processes of the demo receive it as JSON.
+// A place is the location of the records. The processes of the demo receive the place as JSON,
+// in the environment variable envPlace.
 type place struct {
 	File   string `json:"file,omitempty"`
 	URL    string `json:"url,omitempty"`
 	Secret string `json:"secret,omitempty"` // the credential of the stand-in's clients
 }
 
-// An openPlace is a place that exists while the demo runs.
+// An openPlace is a place, with a function that releases its resources at the end of the demo.
 type openPlace struct {
 	place
 

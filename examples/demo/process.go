@@ -35,8 +35,9 @@ const (
 	rolePython = "python"
 )
 
-// runChild runs the task of a process of the demo. It reads its input from standard
-// input and writes its output to standard output, so that no other program sees them.
+// runChild runs the task of a process of the demo. It reads the input from in and writes the
+// result to out. Both are pipes to the demo, so that no other program can read the secrets in
+// them.
 func runChild(ctx context.Context, args []string, in io.Reader, out io.Writer) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, processTime)
 	defer cancel()
@@ -75,7 +76,7 @@ func runChild(ctx context.Context, args []string, in io.Reader, out io.Writer) (
 
 // readOrder decodes the input of a process into order.
 func readOrder(in io.Reader, order any) error {
-	if json.NewDecoder(in).Decode(order) != nil { // the decoder's error would quote the input
+	if json.NewDecoder(in).Decode(order) != nil { // the decoder's error could quote the input
 		return errors.New("standard input is not what the demo sends")
 	}
 	return nil

@@ -20,7 +20,7 @@ const (
 	lifeZGID   = "60777777"
 	lifeUser   = lifeEmail + ":" + lifeZGID
 
-	// lifeCall is the program's CRM request.
+	// lifeCall is the path of the program's request to the CRM.
 	lifeCall = "/crm/v8/Leads"
 )
 
@@ -30,11 +30,11 @@ type zohoStandIn struct {
 	url    string
 	secret string // secret of the client
 	close  func()
-	seen   int // number of requests
+	seen   int // number of requests that tally has counted
 }
 
-// startZoho starts a server on which the program's client is registered. Its accounts server is
-// as slow as one across a network, so that many processes can send requests at the same time.
+// startZoho starts a server on which the program's client is registered. The server takes half
+// a second for a token, so that many processes can send requests in the meantime.
 func startZoho() (*zohoStandIn, error) {
 	const delay = 500 * time.Millisecond
 	server := zohoaccounts.New(nil)
@@ -58,7 +58,7 @@ type tally struct {
 	tokens                            int // distinct access tokens in those calls
 }
 
-// tally counts the requests since its last call.
+// tally counts the requests since the previous call of tally.
 func (z *zohoStandIn) tally() tally {
 	var (
 		n      tally
@@ -100,7 +100,8 @@ type crmAnswer struct {
 	Status int    `json:"status"` // status of the CRM's response
 }
 
-// codeStep runs the program with a one-time code, and kills it.
+// codeStep runs the program with a one-time code, and kills the process when it has called the
+// CRM.
 func (d *demo) codeStep(ctx context.Context) error {
 	d.title("A program starts with a one-time code, and is killed", "initializer.New, Client.HTTPClient")
 	code := d.zoho.Code(zohoaccounts.Consent{ClientID: lifeClient, Email: lifeEmail, ZGID: lifeZGID})

@@ -19,12 +19,14 @@ const (
 	eachMachine = 5
 )
 
-// pythonProgram requests an access token from an agent. It uses only Python's standard library.
+// pythonProgram gets an access token from an agent, and calls the CRM with the token. It uses
+// only Python's standard library.
 //
 //go:embed program.py
 var pythonProgram string
 
-// findPython returns the path of the Python interpreter, or "" if this machine has none.
+// findPython returns the path of a Python interpreter of version 3.6 or later, or "" if this
+// machine has none.
 func findPython(ctx context.Context) string {
 	for _, name := range []string{"python3", "python"} {
 		cmd := exec.CommandContext(ctx, name, "-c", "import sys; sys.exit(sys.version_info < (3, 6))")
@@ -50,8 +52,8 @@ type pythonOrder struct {
 }
 
 // pythonStep shows several Python processes that find the same token expired at the same time.
-// All run on this machine, in groups that stand for separate machines. Each group has its own
-// agent.
+// The processes run on this machine, in groups that stand for separate machines. Each group
+// has its own agent.
 func (d *demo) pythonStep(ctx context.Context) error {
 	const processes = machines * eachMachine
 	d.title(fmt.Sprintf("%d processes in Python, on %d machines with an agent each", processes, machines), "tokenkeep serve")

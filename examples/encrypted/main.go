@@ -1,6 +1,6 @@
 // Command encrypted prints which users have a token in an encrypted store in AWS Secrets
-// Manager. The platform sets an environment variable to a secret with the keys of the store: the
-// document that "tokenkeep keys new" writes. See docs/keys.md.
+// Manager. The platform sets the environment variable TOKENKEEP_KEYS to the keys of the store:
+// the document that "tokenkeep keys new" writes. See docs/keys.md.
 package main
 
 import (

@@ -47,8 +47,8 @@ type objects struct {
 	roleText string
 }
 
-// read reads tokenkeep.yaml. It fails the test if an object has a member that its type does not
-// have.
+// read reads tokenkeep.yaml. It fails the test if an object is missing, occurs twice, or has a
+// member that its type lacks.
 func read(t *testing.T) *objects {
 	t.Helper()
 	text, err := os.ReadFile("tokenkeep.yaml")
@@ -156,8 +156,9 @@ func TestManifestPod(t *testing.T) {
 	}
 }
 
-// TestProgramWithSidecar checks that the program can call the API through its sidecar. It
-// runs both containers, with only the Role in the manifest.
+// TestProgramWithSidecar checks that the program can call the API through its sidecar, even
+// when the cluster refuses the sidecar's credential. The test runs both containers, with only
+// the Role in the manifest.
 func TestProgramWithSidecar(t *testing.T) {
 	t.Parallel()
 	o := read(t)
@@ -186,13 +187,13 @@ func TestProgramWithSidecar(t *testing.T) {
 	if status := sidecarapp.Get(t, url); status != 200 {
 		t.Errorf("status %d", status)
 	}
-	cluster.Revoke(token) // the token in memory is used
+	cluster.Revoke(token) // the agent still has the access token in memory
 	if status := sidecarapp.Get(t, url); status != 200 {
 		t.Errorf("without the store, status %d", status)
 	}
 }
 
-// process returns the container c as a process, with its socket in dir.
+// process returns the arguments and the environment of c, with dir in place of /run/tokenkeep.
 func process(c v1.Container, dir string) sidecarapp.Container {
 	here := strings.NewReplacer("/run/tokenkeep", dir)
 	p := sidecarapp.Container{Env: map[string]string{}}
@@ -205,7 +206,7 @@ func process(c v1.Container, dir string) sidecarapp.Container {
 	return p
 }
 
-// save stores the record that the container of the manifest requests.
+// save stores the record that the application in the manifest requests.
 func save(t *testing.T, cluster *fakek8s.Server, token, access string) {
 	t.Helper()
 	client, err := corev1.NewForConfig(&rest.Config{Host: cluster.URL, BearerToken: token, TLSClientConfig: rest.TLSClientConfig{CAData: cluster.CA}})

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// shutdownTime is the time within which the agent must complete requests. Lambda gives an
+// shutdownTime is the time that requests have to complete after SHUTDOWN. Lambda kills an
 // extension two seconds after SHUTDOWN.
 const shutdownTime = 1500 * time.Millisecond
 
@@ -30,7 +30,8 @@ type event struct {
 }
 
 // run registers the extension, calls serve at the first INVOKE, and cancels the context of
-// serve at SHUTDOWN.
+// serve at SHUTDOWN. If serve returns earlier, or a request for the next event fails, run
+// reports the failure to Lambda and returns it.
 func (e *extension) run(ctx context.Context, serve func(context.Context) error) error {
 	if err := e.register(ctx); err != nil {
 		return err
@@ -53,7 +54,7 @@ func (e *extension) run(ctx context.Context, serve func(context.Context) error) 
 			served = make(chan error, 1)
 			go func() {
 				err := serve(ctx)
-				stop(fmt.Errorf("the agent has ended: %w", err)) // ends next
+				stop(fmt.Errorf("the agent has ended: %w", err)) // interrupts next
 				served <- err
 			}()
 		}

@@ -31,7 +31,7 @@ import (
 )
 
 func main() {
-	debug.SetGCPercent(50) // users pay for the memory
+	debug.SetGCPercent(50) // collect more often, because users pay for the memory
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := serveFor(ctx, os.Getenv)
 	stop()
@@ -49,13 +49,13 @@ func serveFor(ctx context.Context, env func(string) string) error {
 	e := &extension{
 		base: "http://" + api + "/2020-01-01/extension",
 		name: filepath.Base(os.Args[0]), // Lambda requires the name of the file
-		http: &http.Client{},            // the next event may be hours away
+		http: &http.Client{},            // no timeout, because the next event may be hours away
 	}
 	return e.run(ctx, func(ctx context.Context) error { return serve(ctx, env, shutdownTime) })
 }
 
-// serve serves the store that env names until ctx is done. Requests then have the time
-// grace to complete.
+// serve serves the store that env names until ctx is done. Requests in progress then have the
+// time grace to complete.
 func serve(ctx context.Context, env func(string) string, grace time.Duration) error {
 	if env("TOKENKEEP_KEYS_FILE") != "" {
 		return errors.New("TOKENKEEP_KEYS_FILE is set, and this extension opens stores without keys: package keys would make it larger than 12 MB")
@@ -77,7 +77,7 @@ func serve(ctx context.Context, env func(string) string, grace time.Duration) er
 	}
 	var clients []string
 	if client := env("TOKENKEEP_ONLY_CLIENT"); client != "" {
-		clients = []string{client} // so that a user is looked up by name even without a client
+		clients = []string{client} // the agent can then find a user by name if a request has no client
 	}
 	zoho := initializer.DataCenter(env("ZOHO_DATA_CENTER")).Production()
 	if url := env("ZOHO_ACCOUNTS_URL"); url != "" {

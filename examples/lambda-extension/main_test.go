@@ -35,7 +35,7 @@ const (
 	user  = "ann@example.com:6001"
 )
 
-// program builds the command, once for all tests.
+// program builds the command, once for all tests, and returns the directory of the executable.
 var program = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "extension-")
 	if err != nil {
@@ -96,7 +96,8 @@ func start(t *testing.T, secrets *fakeaws.Server, env ...string) *process {
 	return p
 }
 
-// healthy waits until the agent answers, and returns the time since its start.
+// healthy waits until the agent answers, and returns the time since the process was started.
+// It fails the test after 30 seconds.
 func (p *process) healthy() time.Duration {
 	p.t.Helper()
 	for end := p.began.Add(30 * time.Second); time.Now().Before(end); {
@@ -115,7 +116,8 @@ func (p *process) healthy() time.Duration {
 	return 0
 }
 
-// find requests the record of a user, and returns the status and the body of the response.
+// find requests the record of a user, and returns the status and the body of the response. If
+// there is no response, it returns 0 and the error.
 func (p *process) find(client *http.Client, name string) (int, string) {
 	p.t.Helper()
 	body := fmt.Sprintf(`{"user_name":%q,"client_id":"1000.C"}`, name)
@@ -216,8 +218,8 @@ func TestShutdown_Time(t *testing.T) {
 	extend(t, lambdaenv.ShutdownTime)
 }
 
-// extend runs the extension from its start to its exit, which must come within patience after
-// SHUTDOWN.
+// extend runs the extension from its start to its exit. The extension must exit within
+// patience after SHUTDOWN.
 func extend(t *testing.T, patience time.Duration) {
 	t.Helper()
 	secrets := fakeaws.New(nil)
@@ -274,7 +276,7 @@ func TestExtensionThatCannotServe(t *testing.T) {
 			}
 			var err error
 			for end := time.Now().Add(time.Minute); err == nil && time.Now().Before(end); {
-				_, err = e.Invoke(t.Context(), nil) // the first may end before the extension fails
+				_, err = e.Invoke(t.Context(), nil) // the first invocation may end before the extension fails
 			}
 			if err == nil || !strings.Contains(err.Error(), reason) {
 				t.Errorf("the invocation ends with %v", err)

@@ -1,6 +1,6 @@
-// Command lambda is an AWS Lambda function that reads a page of records from Zoho's CRM, with a
-// token kept in AWS Secrets Manager. It needs neither a disk nor a VPC. If many instances start
-// at the same time, only one of them refreshes the token.
+// Command lambda is an AWS Lambda function. It reads a page of records from Zoho's CRM, with a
+// token that it keeps in AWS Secrets Manager. It needs neither a disk nor a VPC. If many
+// instances start at the same time, only one of them refreshes the token.
 //
 // README.md describes the setup.
 package main

@@ -27,8 +27,8 @@ func TestMain(m *testing.M) { readme.Main(m) }
 
 const prefix = "oauth/crm"
 
-// A world is a fake of Secrets Manager with the maximum lag of the service, and a fake of Zoho
-// with two leads.
+// A world consists of a fake of Secrets Manager, whose reads and lists lag by five minutes,
+// and a fake of Zoho with two leads.
 type world struct {
 	aws  *fakeaws.Server
 	zoho *zohoaccounts.Server
@@ -56,7 +56,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// client returns a client of Secrets Manager, with the permissions of a role.
+// client returns a client of Secrets Manager with the permissions of role.
 func (w *world) client(role string) *secretsmanager.Client {
 	return secretsmanager.New(secretsmanager.Options{
 		Region: "eu-central-1", BaseEndpoint: &w.aws.URL,
@@ -95,7 +95,7 @@ func (w *world) save(t *testing.T, r tokenstore.Token) {
 	}
 }
 
-// secrets returns the number of secrets that would be billed.
+// secrets returns the number of secrets. It first advances the clock, because a list lags.
 func (w *world) secrets(t *testing.T) int {
 	t.Helper()
 	w.aws.Advance(time.Hour)
@@ -124,7 +124,7 @@ func mustInvoke(t *testing.T, f *function) {
 // variables matches the settings in the flag --environment of create-function.
 var variables = regexp.MustCompile(`^Variables=\{(.*)\}$`)
 
-// cloud implements the commands of AWS's command line that the README uses.
+// cloud simulates the aws commands that the README runs.
 func (w *world) cloud(t *testing.T) readme.Program {
 	settings := map[string]string{}
 	return func(c readme.Call) (string, error) {

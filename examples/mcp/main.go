@@ -2,8 +2,9 @@
 // browser. It uses the MCP Go SDK and keeps the tokens that the SDK obtains. The next
 // run needs no login, even if the server rotates refresh tokens.
 //
-// The settings are ISSUER, CLIENT_ID and CLIENT_SECRET of the authorization server,
-// with http://127.0.0.1:8085/callback as a registered redirect URL, and TOKEN_FILE.
+// The environment variables ISSUER, CLIENT_ID and CLIENT_SECRET name the authorization server
+// and the client. The client must have the redirect URL http://127.0.0.1:8085/callback.
+// TOKEN_FILE is the path of the file for the tokens.
 package main
 
 import (
@@ -43,7 +44,7 @@ func run(ctx context.Context) error {
 	if len(os.Args) != 2 {
 		return errors.New("usage: mcp URL")
 	}
-	// Every other tokenstore.TokenStore works, too.
+	// Any other tokenstore.TokenStore works too.
 	store, err := filestore.New(os.Getenv("TOKEN_FILE"), nil)
 	if err != nil {
 		return err
@@ -90,8 +91,8 @@ func (a app) list(ctx context.Context) error {
 	return nil
 }
 
-// handler returns the source of the SDK's tokens. It uses the kept tokens or, if the server does
-// not accept them, the tokens of a login.
+// handler returns the handler that gives the SDK its tokens. It uses the kept tokens. If the
+// server does not accept the kept tokens, the user must log in.
 func (a app) handler(ctx context.Context) (auth.OAuthHandler, error) {
 	// The record belongs to this user, at this server, for this resource.
 	keep := oauth2keep.New(a.store, oauth2keep.As{User: "me", Issuer: a.issuer, Resource: a.endpoint})
@@ -110,7 +111,8 @@ func (a app) handler(ctx context.Context) (auth.OAuthHandler, error) {
 	})
 }
 
-// kept returns the source of the tokens of an earlier run, or nil if no tokens are kept.
+// kept returns a source of the tokens that an earlier run has kept, or nil if the user must
+// log in.
 func (a app) kept(ctx context.Context, keep *oauth2keep.Keeper) (oauth2.TokenSource, error) {
 	meta, err := auth.GetAuthServerMetadata(ctx, a.issuer, a.http)
 	if err != nil || meta == nil {

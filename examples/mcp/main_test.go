@@ -23,8 +23,8 @@ import (
 
 const clientSecret = "canary-secret"
 
-// A world is an MCP server of the SDK, and an authorization server that revokes all tokens if a
-// refresh token is used twice.
+// A world consists of an MCP server of the SDK and an authorization server. The authorization
+// server revokes all tokens if a refresh token is used twice.
 type world struct {
 	t      *testing.T
 	oauth  *authservers.Server

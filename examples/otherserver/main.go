@@ -1,8 +1,8 @@
-// Command otherserver calls the API of any OAuth 2.0 service for a user who logs
-// in once in the browser. It keeps the tokens, even if the server rotates refresh
-// tokens, which golang.org/x/oauth2 leaves to the program.
+// Command otherserver calls the API of any OAuth 2.0 service for a user who logs in once in
+// the browser. It keeps the tokens, even if the server rotates refresh tokens. Without a
+// store, a program with golang.org/x/oauth2 loses each new refresh token.
 //
-// README.md describes its use.
+// README.md describes the setup.
 package main
 
 import (
@@ -50,12 +50,12 @@ func run(ctx context.Context, args []string) error {
 
 // newApp returns an app that has the settings in env and prints to out.
 func newApp(env func(string) string, out io.Writer, client *http.Client) (*app, error) {
-	// Detect a store that is not writable before opening the browser.
+	// Create the directory now, so that a failure is reported before the user logs in.
 	path := env("TOKEN_FILE")
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	// Every other tokenstore.TokenStore works, too.
+	// Any other tokenstore.TokenStore works too.
 	store, err := filestore.New(path, nil)
 	if err != nil {
 		return nil, err
@@ -151,7 +151,8 @@ func (a *app) begin(ctx context.Context, code, verifier string) error {
 	return err
 }
 
-// get prints the response to a GET request.
+// get prints the body of the response to a GET request. It returns an error for any status
+// except 200.
 func (a *app) get(ctx context.Context, url string) error {
 	client, err := initializer.New(ctx, a.config())
 	if errors.Is(err, initializer.ErrReauthRequired) {

@@ -51,8 +51,8 @@ func open(ctx context.Context, o *scheme.Opening) (*scheme.Opened, error) {
 // with the expected version is a compare-and-swap.
 type box struct{ db *sql.DB }
 
-// schema is the table of the secrets. The column labels has the form " key=value key=value
-// ". A version is random, so that no two states have the same version.
+// schema is the table of the secrets. In the column labels, a space precedes and follows each
+// "key=value". A version is random, so that no two states have the same version.
 const schema = `CREATE TABLE IF NOT EXISTS secrets (
 	name TEXT PRIMARY KEY, version TEXT NOT NULL, data BLOB NOT NULL, labels TEXT NOT NULL, incarnation TEXT NOT NULL, updated INTEGER NOT NULL)`
 
@@ -77,8 +77,8 @@ func newBox(ctx context.Context, path string) (*box, error) {
 	return b, nil
 }
 
-// failed returns the error of an operation that failed with err. Errors of SQLite do not
-// contain the data.
+// failed adds the operation and the name to err. The result matches driver.ErrUnavailable or,
+// if ctx is done, ctx.Err(). Errors of SQLite do not contain the data.
 func (b *box) failed(ctx context.Context, operation, name string, err error) error {
 	return fmt.Errorf("box: %s %s: %w", operation, name, driverkit.CallError(ctx, err, driver.ErrUnavailable))
 }
@@ -202,7 +202,7 @@ func (b *box) query(ctx context.Context, where string, args ...any) (found []dri
 		var s driver.Named
 		var updated int64
 		if err := rows.Scan(&s.Name, &s.Version, &s.Data, &s.Incarnation, &updated); err != nil {
-			return nil, errors.New("the row of a secret has another form") // the cause may quote the row
+			return nil, errors.New("the row of a secret has another form") // the error of Scan can quote the row
 		}
 		s.Updated = time.UnixMilli(updated)
 		found = append(found, s)
@@ -210,7 +210,8 @@ func (b *box) query(ctx context.Context, where string, args ...any) (found []dri
 	return found, rows.Err()
 }
 
-// each yields the secrets of the rows that match a condition, or the error of the query.
+// each yields the secrets of the rows that match a condition. It stops with an error if the
+// query fails or ctx is done.
 func (b *box) each(ctx context.Context, where string, args ...any) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		found, err := b.query(ctx, where, args...)

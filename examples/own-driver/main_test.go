@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { readme.Main(m) }
 
-// canary is a token that no command prints.
+// canary is a token that a command prints only with the flag --reveal.
 const canary = "1000.canary-5d41402abc4b2a76"
 
 type world struct {
@@ -42,7 +42,7 @@ func newWorld(t *testing.T) *world {
 	}}
 }
 
-// run runs the program, and returns its exit code and what it prints.
+// run runs the program, and returns its exit code, standard output and standard error.
 func (w *world) run(t *testing.T, input string, args ...string) (code int, out, errs string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
@@ -88,14 +88,15 @@ func TestDriver(t *testing.T) {
 	})
 }
 
-// TestREADME checks that the commands of the README work.
+// TestREADME checks that the commands of the README work, and that only the user can access
+// the file of the copy.
 func TestREADME(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	tool := func(c readme.Call) (string, error) {
 		var out, errs bytes.Buffer
 		args := make([]string, len(c.Args))
-		for i, arg := range c.Args { // the test does not run in the folder of the script
+		for i, arg := range c.Args { // relative paths refer to the folder of the script, not of the test
 			args[i] = strings.Replace(arg, "box:", "box:"+c.Dir+"/", 1)
 		}
 		lookup := func(name string) (string, bool) {
@@ -125,7 +126,8 @@ func TestREADME(t *testing.T) {
 	}
 }
 
-// TestCommand checks the parts of the command that depend on the kind of store.
+// TestCommand checks how the command treats a missing box, a dry run, and an unknown kind of
+// store. It also checks completion, help, and a migration from a box to itself.
 func TestCommand(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -157,7 +159,8 @@ func TestCommand(t *testing.T) {
 	}
 }
 
-// TestKeys checks that the keys of the user encrypt the records of the box.
+// TestKeys checks that the keys of the user encrypt the records of the box, and that a command
+// without the keys fails.
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -187,7 +190,8 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestCanary checks that no command prints a token of the box, whether the box works or not.
+// TestCanary checks that no command without --reveal prints a token of the box, whether the
+// box works or not.
 func TestCanary(t *testing.T) {
 	t.Parallel()
 	record := `{"user_name":"ann","client_id":"c","client_secret":"` + canary + `","refresh_token":"` + canary + `","access_token":"` + canary + `"}`

@@ -1,6 +1,6 @@
-// Command vaultcli reads leads from Zoho's CRM on the command line, for people and
-// for cron jobs on machines that share one account. The tokens are kept in
-// HashiCorp Vault, to which the program logs in with an AppRole.
+// Command vaultcli reads leads from Zoho's CRM on the command line, for people and for cron
+// jobs on machines that share one account. It keeps the tokens in HashiCorp Vault, and logs in
+// to Vault with an AppRole.
 //
 // README.md describes the setup.
 package main
@@ -83,15 +83,15 @@ func (c *command) store() (*tokenstore.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	client.ClearToken() // the program authenticates with its AppRole only
+	client.ClearToken() // ignore VAULT_TOKEN: the program authenticates with its AppRole only
 	return vaultstore.New(client, "secret", "oauth/crm", &vaultstore.Options{
 		Auth: appRole{role: c.env("VAULT_ROLE_ID"), secretFile: c.env("VAULT_SECRET_ID_FILE")},
 	})
 }
 
-// appRole logs in to Vault. Its secret is in a file rather than in the
-// environment, which child processes inherit. It reads the file at each login, so
-// that the secret can be replaced.
+// appRole logs in to Vault. Its secret is in a file rather than in the environment, which
+// child processes inherit. Login reads the file each time, so that an operator can replace the
+// secret.
 type appRole struct{ role, secretFile string }
 
 // Login implements api.AuthMethod.

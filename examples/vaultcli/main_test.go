@@ -21,8 +21,8 @@ func TestMain(m *testing.M) { readme.Main(m) }
 
 const user = "ann@example.com"
 
-// A machine is the environment of the program: fakes of Vault and of Zoho's accounts
-// server.
+// A machine is the environment of the program: environment variables, and fakes of Vault and
+// of Zoho's accounts server.
 type machine struct {
 	t        *testing.T
 	vault    *fakevault.Server
@@ -72,7 +72,7 @@ func (m *machine) twoLeads() {
 	})
 }
 
-// operator implements the commands of Vault's command line that the README uses.
+// operator simulates the vault commands that the README runs.
 func (m *machine) operator(c readme.Call) (string, error) {
 	switch args := strings.Join(c.Args, " "); args {
 	case "secrets enable -path=secret -version=2 kv", "auth enable approle":
@@ -105,7 +105,7 @@ func TestREADME(t *testing.T) {
 	}
 	tool := func(c readme.Call) (string, error) {
 		var out bytes.Buffer
-		input := "client-secret\n" + code + "\n" // the person types it
+		input := "client-secret\n" + code + "\n" // what the user types
 		err := (&command{in: strings.NewReader(input), out: &out, env: c.Getenv, http: m.accounts.Client()}).run(t.Context(), c.Args)
 		return out.String(), err
 	}
@@ -167,7 +167,8 @@ func TestExitCodeRejectedCode(t *testing.T) {
 func TestExitCodeVaultUnavailable(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
-	// 472 is the status of a standby. Vault's client retries 503, but not 472.
+	// 472 is the status of a disaster recovery secondary. Vault's client retries after 503,
+	// which takes time, and does not retry after 472.
 	m.vault.Inject(func(*fakevault.Request) *fakevault.Fault { return &fakevault.Fault{Status: 472} })
 	if _, err := m.run("", "leads", user); exitCode(err) != 75 {
 		t.Errorf("the error is %v", err)

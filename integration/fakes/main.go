@@ -1,5 +1,5 @@
-// Fakes serves the fakes of the cloud services from tokenkeep's own tests as a
-// program. Use it where neither the real services nor emulators are available.
+// Fakes serves one of the fakes of services that tokenkeep's own tests use. Use the program
+// where neither the real services nor emulators are available.
 //
 //	fakes aws     AWS Secrets Manager, of package fakeaws
 //	fakes gcp     Google Cloud Secret Manager, of package fakegcp

@@ -57,7 +57,8 @@ func Command(t testing.TB) string {
 	return path
 }
 
-// CleanUp removes the program that Command has built. TestMain calls CleanUp after the tests.
+// CleanUp removes the program that Command has built. Call CleanUp in TestMain, after the
+// tests.
 func CleanUp() error {
 	if dir := made.Swap(nil); dir != nil {
 		return os.RemoveAll(*dir)
@@ -70,12 +71,13 @@ type Bed struct {
 	Zoho  *zohoaccounts.Server
 	Base  string   // URL of the accounts server, and of its API
 	Store string   // the value of --store
-	Env   []string // environment variables of the commands, for the store
+	Env   []string // environment variables with which commands use the store
 
 	t testing.TB
 }
 
-// NewBed returns a Bed. Its accounts server has one client, and is as slow as Zoho's.
+// NewBed returns a Bed with the given store, and the variables that commands need for the
+// store. The accounts server has one client, and takes half a second for a token.
 func NewBed(t testing.TB, store string, env ...string) *Bed {
 	t.Helper()
 	b := &Bed{Zoho: zohoaccounts.New(nil), Store: store, Env: env, t: t}
@@ -90,8 +92,8 @@ func NewBed(t testing.TB, store string, env ...string) *Bed {
 	return b
 }
 
-// Slow returns a fault that delays a token request for as long as Zoho takes. It returns
-// nil for a call of the API.
+// Slow returns a fault that delays a request by half a second, like Zoho. It returns nil for a
+// call of the API.
 func Slow(r zohoaccounts.Request) *zohoaccounts.Fault {
 	if r.Kind == zohoaccounts.API {
 		return nil
@@ -99,7 +101,7 @@ func Slow(r zohoaccounts.Request) *zohoaccounts.Fault {
 	return &zohoaccounts.Fault{Delay: 500 * time.Millisecond}
 }
 
-// Consent returns the consent of the user of a Bed.
+// Consent returns the consent of the user ann to the client of a Bed.
 func Consent() zohoaccounts.Consent {
 	return zohoaccounts.Consent{ClientID: ClientID, Email: "ann", ZGID: "6001"}
 }
@@ -114,6 +116,7 @@ type Agent struct {
 }
 
 // Serve starts an agent for the store. If address is "", the agent listens at a free address.
+// Unless flags contains --pass-through, the agent uses the accounts server of b.
 func (b *Bed) Serve(address string, flags ...string) *Agent {
 	b.t.Helper()
 	listen := strings.TrimPrefix(address, "http://")
@@ -127,7 +130,8 @@ func (b *Bed) Serve(address string, flags ...string) *Agent {
 	return Start(b.t, b.command(args))
 }
 
-// Start starts a command that runs an agent, and waits until the agent listens.
+// Start starts a command that runs an agent, and waits until the agent listens. The agent is
+// killed when the test ends.
 func Start(t testing.TB, cmd *exec.Cmd) *Agent {
 	t.Helper()
 	a := &Agent{cmd: cmd, ended: make(chan struct{})}

@@ -17,8 +17,8 @@ import (
 // threads is the number of callers on each agent of a herd.
 const threads = 5
 
-// agents returns the number of agents in a herd. If TOKENKEEP_FULL is set, it is the number that
-// the design promises to support.
+// agents returns the number of agents in a herd. The number is larger if TOKENKEEP_FULL is
+// set.
 func agents() int {
 	if os.Getenv("TOKENKEEP_FULL") != "" {
 		return 20
@@ -37,8 +37,8 @@ type answer struct {
 	Error       string `json:"error"`
 }
 
-// Herd makes the calls of h with agents on the store of b. It checks that every call succeeds,
-// and that the token endpoint gets only one request.
+// Herd starts agents on the store of b, and processes of p that make the calls of h. It checks
+// that every call succeeds, and that the token endpoint gets exactly one request.
 func (p Program) Herd(t testing.TB, b *Bed, h Herd) {
 	t.Helper()
 	o := order{Threads: threads, Calls: 2, Token: b.token(h)}
@@ -99,8 +99,8 @@ func (b *Bed) token(h Herd) map[string]string {
 	return map[string]string{"user_name": "ann", "client_id": ClientID, "client_secret": ClientSecret}
 }
 
-// gather runs the processes of a herd, and returns the results of their calls. If kill is
-// set, gather kills and restarts the agents meanwhile.
+// gather runs the processes of a herd, and returns the results of their calls. If kill is set,
+// gather kills and restarts each agent while the processes run.
 func gather(t testing.TB, b *Bed, herd []*Process, all []*Agent, kill bool, calls int) (answers []answer) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup

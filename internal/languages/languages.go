@@ -61,7 +61,8 @@ func (l Language) Need(t testing.TB) {
 	}
 }
 
-// Build returns the program of l. It calls Need first. root is the directory of the repository.
+// Build calls Need, compiles the program of l if necessary, and returns the program. root is
+// the directory of the repository.
 func (l Language) Build(t testing.TB, root string) Program {
 	t.Helper()
 	l.Need(t)
@@ -113,7 +114,7 @@ func java(t testing.TB, sdk string) []string {
 	return jvm(classes, jsonJar)
 }
 
-// scalaJar is the library of Debian's Scala.
+// scalaJar is the path of Scala's library in Debian.
 const scalaJar = "/usr/share/java/scala-library.jar"
 
 func scala(t testing.TB, sdk string) []string {
@@ -128,8 +129,8 @@ func jvm(classes ...string) []string {
 	return []string{"java", "-Xmx64m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", strings.Join(classes, ":"), "Program"}
 }
 
-// newtonsoft is Debian's package of Newtonsoft.Json, which is a dependency of the C# SDK. The
-// package also makes it known to mono.
+// newtonsoft is the path of Newtonsoft.Json in Debian, where mono finds the library. The C#
+// SDK depends on Newtonsoft.Json.
 const newtonsoft = "/usr/lib/cli/Newtonsoft.Json-5.0/Newtonsoft.Json.dll"
 
 func csharp(t testing.TB, sdk string) []string {

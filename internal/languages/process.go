@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// An order is the input of a process. The process runs steps, one after the other, or calls in
-// threads.
+// An order is the first input of a process. If Steps is set, the process runs the steps that
+// follow as input. Otherwise its threads request Token repeatedly.
 type order struct {
 	Steps   bool              `json:"steps"`
 	Token   map[string]string `json:"token"`
@@ -30,9 +30,9 @@ type Step struct {
 	//	call       get_token and a call of the API; after a 401, rejected, and then both again
 	Do string `json:"do"`
 
-	// On is the name of the token that the step uses. If With is set, the step first makes that
-	// token from With, the members of the agent's JSON. Other makes a token of a type other than
-	// the SDK's OAuthToken.
+	// On is the name of the token that the step uses. If With is set, the step first makes
+	// that token from With, the members of the agent's JSON. If Other is set without With, the
+	// token is of another type than the SDK's OAuthToken.
 	On    string            `json:"on"`
 	With  map[string]string `json:"with,omitempty"`
 	Other bool              `json:"other,omitempty"`

@@ -1,5 +1,5 @@
-// Package mariadb starts a MariaDB server for tests in a temporary directory. The server listens
-// only on the loopback address, and has one user with a random password.
+// Package mariadb starts a MariaDB server for tests, with its data in a temporary directory.
+// The server listens only on the loopback address, and creates a user with a random password.
 //
 // The server is a real MariaDB, such as the one in Debian's package mariadb-server. It need
 // not run as a service or as root. An environment variable can name another MySQL or
@@ -33,7 +33,7 @@ const EnvDSN = "TOKENKEEP_MYSQL_DSN"
 // installed.
 var ErrNotInstalled = errors.New("mariadb: mariadbd and mariadb-install-db are not installed (Debian: mariadb-server)")
 
-// startTimeout is the maximum time until a server sends its greeting.
+// startTimeout is the maximum time to create the system tables and to start a server.
 const startTimeout = time.Minute
 
 // A Server is a running server.
@@ -140,8 +140,8 @@ func (s *Server) start(ctx context.Context, server, install string) error {
 		return fmt.Errorf("mariadb: %w", err)
 	}
 	data := filepath.Join(s.dir, "data")
-	// A starting server removes the temporary tables of other servers that use the
-	// same directory for them.
+	// The server needs its own --tmpdir, because a starting server removes the temporary
+	// tables of other servers in that directory.
 	tables := exec.CommandContext(ctx, install, append([]string{
 		"--no-defaults", "--datadir=" + data, "--tmpdir=" + s.dir, "--user=" + me.Username, "--skip-test-db"}, options...)...)
 	if out, err := tables.CombinedOutput(); err != nil {
@@ -218,7 +218,8 @@ func freePort(ctx context.Context) (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// greeted waits until the server sends its greeting. The server has then created its users.
+// greeted waits until the server sends its greeting. Before the greeting, the server has
+// created its users.
 func (s *Server) greeted(ctx context.Context, port int) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

@@ -20,7 +20,7 @@ import (
 // ShutdownTime is the time after SHUTDOWN until Lambda kills an extension.
 const ShutdownTime = 2 * time.Second
 
-// timeout is the deadline of an invocation.
+// timeout is the time limit of an invocation.
 const timeout = 30 * time.Second
 
 const (
@@ -29,8 +29,8 @@ const (
 )
 
 // An Environment is an execution environment. It is an http.Handler whose address belongs in
-// AWS_LAMBDA_RUNTIME_API. Its methods may be called concurrently, except Ready, Invoke and
-// Shutdown, which follow each other as in Lambda.
+// AWS_LAMBDA_RUNTIME_API. Call Ready, Invoke and Shutdown one after another, in the order of
+// Lambda. The other methods are safe for concurrent use.
 type Environment struct {
 	extension string
 	report    func(problem string)
@@ -45,7 +45,7 @@ type Environment struct {
 	failures   chan error
 
 	mu       sync.Mutex
-	received bool // the extension has registered
+	received bool // a request to register was received
 }
 
 type result struct {
@@ -53,8 +53,8 @@ type result struct {
 	err    error
 }
 
-// New returns an environment for the extension with the given file name. The environment
-// calls report for each request that Lambda would refuse, possibly concurrently.
+// New returns an environment for the extension with the given file name. The environment calls
+// report for each request that is not in the documented order, possibly concurrently.
 func New(extension string, report func(problem string)) *Environment {
 	e := &Environment{
 		extension: extension, report: report, mux: http.NewServeMux(),
@@ -79,20 +79,22 @@ func New(extension string, report func(problem string)) *Environment {
 // ServeHTTP serves the Extensions API and the Runtime API.
 func (e *Environment) ServeHTTP(w http.ResponseWriter, r *http.Request) { e.mux.ServeHTTP(w, r) }
 
-// Registered waits until the extension has registered. Lambda starts the runtime only after the
+// Registered waits until the extension has registered. It returns an error if the extension
+// reports a failure or ctx is done first. Lambda starts the runtime only after the
 // registration.
 func (e *Environment) Registered(ctx context.Context) error { return e.wait(ctx, e.registered) }
 
-// Ready waits until the extension and the runtime wait for the first invocation, which ends
-// Lambda's Init phase.
+// Ready waits until the extension and the runtime wait for their next event. When both wait
+// for the first event, Lambda's Init phase ends. Ready returns an error if the extension or
+// the runtime reports a failure, or if ctx is done.
 func (e *Environment) Ready(ctx context.Context) error {
 	return errors.Join(e.wait(ctx, e.waits), e.wait(ctx, e.idle))
 }
 
-// Invoke sends an invocation to the extension and to the runtime. It returns the response
-// of the function once the extension and the runtime are ready for the next invocation. It
-// returns an error if the function, the runtime or the extension reports an error, or after
-// 30 seconds.
+// Invoke sends an invocation to the extension and to the runtime. It returns the response of
+// the function once the extension and the runtime are ready for the next invocation. It
+// returns an error if the function, the runtime or the extension reports an error, if ctx is
+// done, or after 30 seconds.
 func (e *Environment) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -116,8 +118,8 @@ func (e *Environment) Invoke(ctx context.Context, payload []byte) ([]byte, error
 // not wait for the exit.
 func (e *Environment) Shutdown(ctx context.Context) error { return send(ctx, e, e.events, "SHUTDOWN") }
 
-// wait waits until c delivers a value or is closed, a process reports a failure, or ctx is
-// done.
+// wait waits until c delivers a value or is closed. It returns an error if a process reports a
+// failure or ctx is done first.
 func (e *Environment) wait(ctx context.Context, c <-chan struct{}) error {
 	select {
 	case <-c:
@@ -163,7 +165,8 @@ func (e *Environment) register(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// known returns a handler that calls h for the registered extension only.
+// known returns a handler that calls h for requests with the identifier of the extension, and
+// refuses other requests.
 func (e *Environment) known(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Lambda-Extension-Identifier") != extensionID {
@@ -239,7 +242,8 @@ func (e *Environment) failed(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// refuse reports a problem, and answers as Lambda answers a request that is out of order.
+// refuse reports a problem, and answers with status 403, as Lambda answers a request that is
+// out of order.
 func (e *Environment) refuse(w http.ResponseWriter, format string, args ...any) {
 	e.report(fmt.Sprintf(format, args...))
 	w.WriteHeader(http.StatusForbidden)

@@ -19,7 +19,8 @@ import (
 // A Block is a fenced block of a page.
 type Block struct{ Language, Text string }
 
-// Blocks returns the fenced blocks of the page at path, in order.
+// Blocks returns the fenced blocks of the page at path, in order. It fails the test if the
+// page has no block.
 func Blocks(t testing.TB, path string) []Block {
 	t.Helper()
 	page, err := os.Open(path)
@@ -77,7 +78,7 @@ func (c Call) Getenv(name string) string {
 	return ""
 }
 
-// Flag returns the value of a flag of the call, "--name value", or "".
+// Flag returns the argument after "--name" in the call, or "".
 func (c Call) Flag(name string) string {
 	for i, arg := range c.Args[:max(len(c.Args)-1, 0)] {
 		if arg == "--"+name {
@@ -123,8 +124,8 @@ type answer struct {
 	Output, Error string
 }
 
-// Main runs the tests of a package. Call it from TestMain. In a process that a script has
-// started as a program, Main sends the call to the test, and prints its answer.
+// Main runs the tests of a package. Call it from TestMain. If a script has started the process
+// in place of a program, Main sends the call to the test, and prints the answer.
 func Main(m *testing.M) {
 	if os.Getenv(socket) == "" {
 		os.Exit(m.Run())
@@ -165,8 +166,9 @@ func ask() (string, error) {
 	return a.Output, nil
 }
 
-// Run runs a script in dir with the given programs in place of installed programs. It fails the
-// test if a command of the script fails. It returns the output of the script.
+// Run runs a script in dir with the given programs in place of installed programs, and with
+// env added to the environment. It fails the test if a command of the script fails. It returns
+// the output of the script.
 func Run(t testing.TB, dir, script string, programs map[string]Program, env ...string) string {
 	t.Helper()
 	bin := t.TempDir()

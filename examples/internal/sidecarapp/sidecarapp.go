@@ -23,9 +23,9 @@ type Container struct {
 	Env  map[string]string
 }
 
-// Run starts an agent and the application beside it, and returns the URL of the application. api
-// is the URL of the API that the SDK calls, and root is the directory of the repository. Run
-// skips the test if there is no Python.
+// Run starts an agent and the application beside it, and returns the URL of the application.
+// api is the URL of the API that the SDK calls, and root is the directory of the repository.
+// Run skips the test if this machine has no Python.
 func Run(t testing.TB, root, api string, sidecar, app Container) string {
 	t.Helper()
 	languages.Python().Need(t)
@@ -95,7 +95,7 @@ func Free(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// listens waits for up to a minute until a process listens on an address.
+// listens waits until a process listens on an address. It returns an error after a minute.
 func listens(t testing.TB, address string) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -108,7 +108,7 @@ func listens(t testing.TB, address string) error {
 	return errors.New("the application does not listen")
 }
 
-// Get requests url from the application, and returns the status.
+// Get requests url from the application, and returns the HTTP status.
 func Get(t testing.TB, url string) int {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)

@@ -131,7 +131,7 @@ func (i *instance) invoke(ctx context.Context) (answer []byte, err error) {
 }
 
 // shutdown ends the runtime, sends SHUTDOWN to the extension, and waits until the extension
-// has exited. It returns an error if the extension takes longer than Lambda allows.
+// has exited. It returns an error if the extension fails, or takes longer than Lambda allows.
 func (i *instance) shutdown(ctx context.Context) error {
 	_ = i.runtime.cmd.Process.Kill()
 	<-i.runtime.ended

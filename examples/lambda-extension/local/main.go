@@ -106,7 +106,7 @@ type world struct {
 
 func (w *world) say(format string, args ...any) { _, _ = fmt.Fprintf(w.out, format, args...) }
 
-// build builds the extension. The name of the file is the name of the extension.
+// build builds the extension. Lambda requires that the extension has the name of its file.
 func (w *world) build(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", w.extension(), "./examples/lambda-extension")
 	cmd.Dir = w.root
@@ -150,8 +150,8 @@ func (w *world) services(ctx context.Context) (stop func(), err error) {
 	return stop, nil
 }
 
-// launch starts n instances concurrently, and waits until each has initialized or failed.
-// It returns all of them, even with an error.
+// launch starts n instances concurrently, and waits until each has initialized or failed. It
+// returns all instances, even if some have failed.
 func (w *world) launch(ctx context.Context, n int) ([]*instance, error) {
 	all, errs := make([]*instance, n), make([]error, n)
 	var wg sync.WaitGroup

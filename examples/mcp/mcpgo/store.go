@@ -1,5 +1,5 @@
-// Package mcpgo keeps the tokens of github.com/mark3labs/mcp-go. A Store is its
-// TokenStore:
+// Package mcpgo keeps the tokens of github.com/mark3labs/mcp-go. A Store is a TokenStore of
+// that module:
 //
 //	client.NewOAuthStreamableHttpClient(url, transport.OAuthConfig{TokenStore: store, …})
 //

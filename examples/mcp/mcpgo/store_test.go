@@ -18,7 +18,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// TestStore checks that several processes with mcp-go share tokens, at a server that revokes all
+// TestStore checks that several processes with mcp-go share tokens. The server revokes all
 // tokens if a refresh token is used twice.
 func TestStore(t *testing.T) {
 	t.Parallel()
