@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -209,12 +210,15 @@ func errorsOf(r *migrate.Report) error {
 	return problems(errs)
 }
 
-// An exportFile is the target of an export: a token file in memory.
+// An exportFile is the target of an export: a token file in memory. Its methods are safe for
+// concurrent use, because a migration saves records concurrently if it cannot save them together.
 type exportFile struct {
 	dialect codec.Dialect
 	numbers *tokenfile.File // a file without rows, whose NextID assigns numbers
-	tokens  []tokenstore.Token
-	last    int64 // the highest ID
+
+	mu     sync.Mutex
+	tokens []tokenstore.Token
+	last   int64 // the highest ID
 }
 
 func newExportFile(d codec.Dialect) (*exportFile, error) {
@@ -229,6 +233,8 @@ func (f *exportFile) Fits(_ context.Context, tokens []tokenstore.Token) ([]error
 	if err != nil {
 		return nil, err
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	errs := make([]error, len(tokens))
 	for i, t := range tokens {
 		n, ok := sdkid.Number(cmp.Or(t.ID, "1"))
@@ -252,6 +258,8 @@ func (f *exportFile) Fits(_ context.Context, tokens []tokenstore.Token) ([]error
 // SaveAll adds all records or none. Records without an ID get the numbers after the highest
 // number in the file. If no number is left, the error matches tokenfile.ErrDialect.
 func (f *exportFile) SaveAll(_ context.Context, tokens []tokenstore.Token) ([]tokenstore.Token, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	saved, last := slices.Clone(tokens), f.last
 	for i := range saved {
 		if saved[i].ID != "" {
@@ -288,6 +296,8 @@ func (f *exportFile) FindToken(context.Context, tokenstore.Token) (tokenstore.To
 
 // FindTokenByID returns the added record with the ID, or tokenstore.ErrNotFound.
 func (f *exportFile) FindTokenByID(_ context.Context, id string) (tokenstore.Token, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, t := range f.tokens {
 		if t.ID == id {
 			return t, nil
@@ -298,12 +308,16 @@ func (f *exportFile) FindTokenByID(_ context.Context, id string) (tokenstore.Tok
 
 // DeleteToken removes the added record with the ID, if there is one.
 func (f *exportFile) DeleteToken(_ context.Context, id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.tokens = slices.DeleteFunc(f.tokens, func(t tokenstore.Token) bool { return t.ID == id })
 	return nil
 }
 
 // DeleteTokens removes all records.
 func (f *exportFile) DeleteTokens(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.tokens = nil
 	return nil
 }
@@ -311,6 +325,8 @@ func (f *exportFile) DeleteTokens(context.Context) error {
 // GetTokens encodes the file, parses it, and returns the parsed records. The error joins the
 // errors about unreadable rows.
 func (f *exportFile) GetTokens(context.Context) ([]tokenstore.Token, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if len(f.tokens) == 0 {
 		return nil, nil
 	}

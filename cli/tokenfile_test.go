@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -516,6 +517,33 @@ func TestExport_OddFiles(t *testing.T) {
 				t.Errorf("exit code %d, %q, want %d, %q; %s", r.code, got, test.code, test.want, r.err)
 			}
 		})
+	}
+}
+
+// TestExportFileConcurrently checks that concurrent saves of an export are all kept, with distinct
+// IDs.
+func TestExportFileConcurrently(t *testing.T) {
+	t.Parallel()
+	f, err := newExportFile(codec.Python)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 200
+	var all sync.WaitGroup
+	for range n {
+		all.Go(func() {
+			if _, err := f.SaveToken(t.Context(), tokenstore.Token{AccessToken: "a"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	ids := map[string]bool{}
+	for _, token := range f.tokens {
+		ids[token.ID] = true
+	}
+	if len(f.tokens) != n || len(ids) != n {
+		t.Errorf("%d records with %d IDs are kept, want %d", len(f.tokens), len(ids), n)
 	}
 }
 

@@ -38,6 +38,13 @@ func (r *recorder) fail(text string) {
 	r.failures = append(r.failures, text)
 }
 
+// failed returns the failures so far. A goroutine that a case has given up may fail later.
+func (r *recorder) failed() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.failures)
+}
+
 func (r *recorder) Helper()                  {}
 func (r *recorder) Log(...any)               {}
 func (r *recorder) Logf(string, ...any)      {}
@@ -127,7 +134,7 @@ func hunt[B, E any](t *testing.T, mutants []mutant[B], cases []testCase[E], newE
 				}
 				tried = append(tried, c.title())
 				r := record(t, c, func(c control) E { return newEnv(c, m.b) })
-				for _, failure := range r.failures {
+				for _, failure := range r.failed() {
 					if strings.Contains(failure, quote(m.clause)) {
 						caught = append(caught, c.title())
 						break
