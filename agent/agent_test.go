@@ -653,6 +653,44 @@ func TestFindByIDNotPersisted(t *testing.T) {
 	w.asked(0, 1)
 }
 
+// A brokenListener accepts no connection.
+type brokenListener struct{ net.Listener }
+
+func (brokenListener) Accept() (net.Conn, error) { return nil, errors.New("the listener fails") }
+
+// TestServeStoresTokensAfterFailure checks that Serve tries to store the tokens that are not stored
+// if its listener fails.
+func TestServeStoresTokensAfterFailure(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	have := w.saved()
+	w.zoho.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
+		if r.Kind == zohoaccounts.Refresh {
+			w.secrets.fail(nil, driver.ErrDenied)
+		}
+		return nil
+	})
+	_, got := w.post("find_by_id", object{"id": have.ID})
+	record, _ := got["token"].(map[string]any)
+	if got["not_persisted"] != true {
+		t.Fatalf("the token is stored: %v", got["error"])
+	}
+	w.zoho.Inject(nil)
+	w.secrets.fail(nil, nil)
+	w.clock.Advance(2 * time.Second)
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := agent.Serve(t.Context(), brokenListener{l}, w.h, nil); err == nil || !strings.Contains(err.Error(), "the listener fails") {
+		t.Errorf("Serve: %v", err)
+	}
+	now, err := w.store.FindTokenByID(t.Context(), have.ID)
+	if err != nil || string(now.AccessToken) != record["access_token"] {
+		t.Errorf("the token is not stored: %v", err)
+	}
+}
+
 func TestMemoryIsBounded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *agent.Config) { c.MaxClients = 3 })

@@ -407,6 +407,17 @@ func TestListenStaleSocket(t *testing.T) {
 	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the socket is there after Close: %v", err)
 	}
+	if runtime.GOOS != "windows" { // which has no such sockets
+		// A socket of another kind accepts no connection, although a process uses it.
+		packets, err := (&net.ListenConfig{}).ListenPacket(t.Context(), "unixgram", filepath.Join(dir, "packets"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer packets.Close()
+		if _, err := agent.Listen(t.Context(), "unix:"+packets.LocalAddr().String(), nil); err == nil {
+			t.Error("a socket that a process uses is replaced")
+		}
+	}
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)

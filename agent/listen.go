@@ -22,6 +22,8 @@ const (
 	requestWait = 250 * time.Millisecond
 	answerWait  = 5 * time.Second
 	closeWait   = time.Second
+
+	refusedOnWindows = syscall.Errno(10061) // WSAECONNREFUSED, which package syscall does not map to ECONNREFUSED
 )
 
 // ListenOptions configures Listen. The zero value and a nil *ListenOptions mean the
@@ -118,8 +120,7 @@ func listenUnix(ctx context.Context, path string) (_ net.Listener, err error) {
 	return &unixListener{UnixListener: u, path: path, at: at}, nil
 }
 
-// vacant returns an error if path exists, unless path is a socket to which this process cannot
-// connect.
+// vacant returns an error if path exists, unless path is a socket that an ended process has left.
 func vacant(ctx context.Context, path string) error {
 	at, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -132,8 +133,12 @@ func vacant(ctx context.Context, path string) error {
 		return fmt.Errorf("%s exists and is not a socket", path)
 	}
 	c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path)
-	if err != nil {
-		return nil // the socket is treated as one that an ended process has left
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, refusedOnWindows), errors.Is(err, os.ErrNotExist):
+		return nil // no process listens
+	case err != nil:
+		// A process may listen whose queue is full, or to which this process may not connect.
+		return fmt.Errorf("a process may listen on %s: %w", path, err)
 	}
 	return errors.Join(fmt.Errorf("a process listens on %s", path), c.Close())
 }

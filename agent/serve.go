@@ -30,10 +30,10 @@ type ServeOptions struct {
 	Grace time.Duration
 }
 
-// Serve serves h on l until ctx is done. Then Serve closes l, waits for the requests in progress,
-// including refreshes, and tries again to store the tokens that are not stored. It returns nil if
-// it completed these steps without an error within Grace. If l fails before ctx is done, Serve
-// returns that error immediately.
+// Serve serves h on l until ctx is done or l fails. Then Serve closes l, waits for the requests in
+// progress, including refreshes, and tries again to store the tokens that are not stored. It
+// returns nil if ctx was done and these steps ended without an error within Grace. Otherwise it
+// returns the error of l and of these steps.
 //
 // If Config.Token is empty and l is not a Unix socket, Serve closes l and returns an error.
 func Serve(ctx context.Context, l net.Listener, h *Handler, opts *ServeOptions) error {
@@ -56,15 +56,16 @@ func Serve(ctx context.Context, l net.Listener, h *Handler, opts *ServeOptions) 
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- s.Serve(l) }()
+	var broken error
 	select {
 	case err := <-failed:
-		return fmt.Errorf("agent: serve: %w", err)
+		broken = fmt.Errorf("agent: serve: %w", err)
 	case <-ctx.Done():
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
 	err := s.Shutdown(last)
-	err = errors.Join(err, h.Close(last))
+	err = errors.Join(broken, err, h.Close(last))
 	return errors.Join(err, s.Close())
 }
 
