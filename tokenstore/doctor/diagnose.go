@@ -36,10 +36,7 @@ func (c *checker) diagnose(ctx context.Context, r *ledger.View, e ledger.Entry) 
 	if absent, err := c.absent(ctx, e); err != nil {
 		return nil, err
 	} else if len(absent) > 0 {
-		local = append(local, c.relabel(e, absent, problem{
-			kind: KindLabelMissing, remedy: RemedyRepair, action: "add them",
-			detail: fmt.Sprintf("labels that it was committed with are gone (%s)", kindsOf(absent)),
-		}))
+		local = append(local, c.missing(e, absent))
 	}
 	return append(problems, local...), nil
 }

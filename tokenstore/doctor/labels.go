@@ -42,6 +42,19 @@ func (c *checker) relabel(e ledger.Entry, absent []driver.Label, p problem) prob
 	return p
 }
 
+// missing returns the problem that the service lacks the labels absent of e. A rewrite would
+// compute the labels of e with the current keys, so a record that they do not fit is left to
+// the operator.
+func (c *checker) missing(e ledger.Entry, absent []driver.Label) problem {
+	p := problem{kind: KindLabelMissing, remedy: RemedyManual,
+		detail: fmt.Sprintf("labels that it was committed with are gone (%s)", kindsOf(absent))}
+	if c.misnamed(e) != "" {
+		return p
+	}
+	p.remedy, p.action = RemedyRepair, "add them"
+	return c.relabel(e, absent, p)
+}
+
 // absent returns the labels that e was committed with but that the service lacks. It returns
 // nil if the driver cannot read labels, or if a write of e may still be in progress.
 func (c *checker) absent(ctx context.Context, e ledger.Entry) ([]driver.Label, error) {
