@@ -26,11 +26,11 @@ var corruptCasesOfStore = []testCase[*storeEnv]{
 		s, bad, good := e.corrupted()
 		e.search()
 		got, err := s.GetTokens(e.ctx)
-		e.wants("GetTokens", err, tokenstore.ErrCorrupt)
+		e.reports("GetTokens", err, bad.ID, tokenstore.ErrCorrupt)
 		if len(got) != 1 || got[0].ID != good.ID {
 			e.Errorf("GetTokens returned %q, want %q, which can be read", idsOf(got), good.ID)
 		}
-		e.wants("DeleteTokens", s.DeleteTokens(e.ctx), tokenstore.ErrCorrupt)
+		e.reports("DeleteTokens", s.DeleteTokens(e.ctx), bad.ID, tokenstore.ErrCorrupt)
 		e.lacks(s, good.ID)
 		e.isCorrupt(s, bad.ID)
 	}},

@@ -156,9 +156,10 @@ func NewError(op, store, id string, err error) error {
 }
 
 // An UnreadableError reports that one record exists but cannot be read. Other records may
-// be readable. Name is the name of the secret that holds the record. Err is the reason, and
-// wraps the service's own error if the service refused the read. Both Err and the
-// UnreadableError match ErrCorrupt, ErrDenied, ErrRefused or ErrUnavailable.
+// be readable. Name is the name of the secret that holds the record, or the ID of a record
+// in a file or table. Err is the reason, and wraps the service's own error if the service
+// refused the read. Both Err and the UnreadableError match ErrCorrupt, ErrDenied, ErrRefused
+// or ErrUnavailable.
 //
 // An operation that reads many records joins one UnreadableError for each record that it
 // leaves out. All, Check and Rekey report each unreadable record separately.

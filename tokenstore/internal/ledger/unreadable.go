@@ -16,16 +16,16 @@ import (
 // An UnreadableError reports that one secret exists but cannot be read, and why. See
 // package tokenstore.
 type UnreadableError struct {
-	Name string // of the secret
+	Name string // of the secret, or the ID of a record in a file or table
 	Err  error  // the reason: the service's own error if the service refused the read
 }
 
-// Error returns a text that names the secret exactly once.
+// Error returns a text that contains Name exactly once.
 func (e *UnreadableError) Error() string {
 	if quoted := strconv.Quote(e.Name); !strings.Contains(e.Err.Error(), quoted) {
-		return "secret " + quoted + " cannot be read: " + e.Err.Error()
+		return "record " + quoted + " cannot be read: " + e.Err.Error()
 	}
-	return "a secret cannot be read: " + e.Err.Error()
+	return "a record cannot be read: " + e.Err.Error()
 }
 
 // Unwrap returns e.Err.

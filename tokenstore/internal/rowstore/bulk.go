@@ -129,20 +129,34 @@ func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (delet
 		return 0, err
 	}
 	given := map[codec.Fields]bool{}
-	ids := make([]string, 0, len(tokens))
 	for _, t := range tokens {
 		given[t.Fields()] = true
-		ids = append(ids, t.ID)
 	}
-	var gone []string
+	var gone, absent []string
 	err = s.table.Update(ctx, nil, func(ctx context.Context, rows *Rows) (changed bool, err error) {
+		absent = rows.lacking(tokens)
 		gone, err = rows.erase(ctx, func(f codec.Fields) bool { return given[f] })
 		return len(gone) > 0, err
 	})
 	if err != nil {
 		return 0, err
 	}
-	return len(gone), s.table.Erased(ctx, ids, true)
+	// An earlier call that was interrupted may have removed the absent records.
+	return len(gone), s.table.Erased(ctx, append(absent, gone...), true)
+}
+
+// lacking returns the IDs of the tokens for which there is no row.
+func (r *Rows) lacking(tokens []tokenstore.Token) (ids []string) {
+	have := map[string]bool{}
+	for _, c := range r.records {
+		have[c.ID] = true
+	}
+	for _, t := range tokens {
+		if !have[t.ID] {
+			ids = append(ids, t.ID)
+		}
+	}
+	return ids
 }
 
 // erase removes the readable records for which match returns true, and returns their IDs.

@@ -160,8 +160,7 @@ func (r *Rows) apply(ctx context.Context, p rules.Plan) (f codec.Fields, err err
 	return f, err
 }
 
-// tokens returns the readable records, ordered by ID, and an error that joins the errors of the
-// unreadable records.
+// tokens returns the readable records, ordered by ID, and the result of unread.
 func (r *Rows) tokens() ([]tokenstore.Token, error) {
 	tokens := make([]tokenstore.Token, 0, len(r.records))
 	for i, c := range r.records {
@@ -170,7 +169,18 @@ func (r *Rows) tokens() ([]tokenstore.Token, error) {
 		}
 	}
 	slices.SortStableFunc(tokens, func(a, b tokenstore.Token) int { return cmp.Compare(a.ID, b.ID) })
-	return tokens, errors.Join(r.damage...)
+	return tokens, r.unread()
+}
+
+// unread joins an *UnreadableError for each unreadable record. It returns nil if there are none.
+func (r *Rows) unread() error {
+	var all []error
+	for i, c := range r.records {
+		if r.damage[i] != nil {
+			all = append(all, &tokenstore.UnreadableError{Name: c.ID, Err: r.damage[i]})
+		}
+	}
+	return errors.Join(all...)
 }
 
 // unreadable returns the reason why a row with the fields f cannot be read, or nil.

@@ -277,8 +277,7 @@ func (s *Store) GetTokens(ctx context.Context) (tokens []tokenstore.Token, err e
 	return rows.tokens()
 }
 
-// DeleteTokens implements tokenstore.TokenStore. It keeps records that cannot be read, and
-// returns an error that says where each of them is stored.
+// DeleteTokens implements tokenstore.TokenStore.
 func (s *Store) DeleteTokens(ctx context.Context) (err error) {
 	defer s.wrap(&err, "delete all", "")
 	if err := ctx.Err(); err != nil {
@@ -292,7 +291,7 @@ func (s *Store) DeleteTokens(ctx context.Context) (err error) {
 	var damage error
 	if len(rows.records) > 0 {
 		err = s.table.Update(ctx, nil, func(ctx context.Context, rows *Rows) (changed bool, err error) {
-			damage = errors.Join(rows.damage...)
+			damage = rows.unread()
 			ids, err = rows.erase(ctx, func(codec.Fields) bool { return true })
 			return len(ids) > 0, err
 		})
